@@ -1,0 +1,116 @@
+//! Named trainable tensors: drawn from a seed, or read back strictly.
+//!
+//! The same `build` asks for every tensor by name, shape and initialisation, whether the adapter is fresh or restored;
+//! [`Parameters::finish`] then fails naming every unknown, missing and misshapen tensor at once.
+
+use crate::compute::random::Random;
+use crate::compute::{Param, Tensor};
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a fresh tensor is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    Zeros,
+    /// Uniform in `±1/√(columns)`: `kaiming_uniform_(a=√5)`, as PEFT draws LoRA's A and PyTorch a linear layer.
+    KaimingUniform,
+    /// Normal with this standard deviation, as transformers draws a classification head.
+    Normal(f32),
+}
+
+enum Source {
+    Seed(u64),
+    Weights(BTreeMap<String, Tensor>),
+}
+
+/// Collects the tensors of one adapter and its head while they are built.
+pub struct Parameters {
+    source: Source,
+    names: Vec<String>,
+    tensors: Vec<Tensor>,
+    faults: Vec<String>,
+}
+
+impl Parameters {
+    /// Draws every tensor: a function of the seed and the tensor's name alone.
+    pub fn fresh(seed: u64) -> Self {
+        Self::from_source(Source::Seed(seed))
+    }
+
+    /// Takes every tensor from `weights`; nothing may be missing, misshapen or left over.
+    pub fn restore(weights: BTreeMap<String, Tensor>) -> Self {
+        Self::from_source(Source::Weights(weights))
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self { source, names: Vec::new(), tensors: Vec::new(), faults: Vec::new() }
+    }
+
+    /// One tensor. The returned handle is its place in [`Built::tensors`].
+    pub fn tensor(&mut self, name: String, shape: &[usize], init: Init) -> Param {
+        let tensor = match &mut self.source {
+            Source::Seed(seed) => draw(*seed, &name, shape, init),
+            Source::Weights(weights) => match weights.remove(&name) {
+                Some(tensor) if tensor.shape == shape => tensor,
+                Some(tensor) => {
+                    self.faults.push(format!("{name} has the shape {:?}, expected {shape:?}", tensor.shape));
+                    Tensor::zeros(shape)
+                }
+                None => {
+                    self.faults.push(format!("{name} {shape:?} is missing"));
+                    Tensor::zeros(shape)
+                }
+            },
+        };
+        let param = Param::new(self.tensors.len());
+        self.names.push(name);
+        self.tensors.push(tensor);
+        param
+    }
+
+    /// The names and tensors in the order in which they were asked for.
+    ///
+    /// # Errors
+    /// `Invalid` (`adapter_tensors`) that names every unknown, missing and misshapen tensor.
+    pub fn finish(mut self) -> Result<Built> {
+        if let Source::Weights(left) = &self.source {
+            self.faults.extend(left.keys().map(|name| format!("{name} is not a tensor of this adapter")));
+        }
+        let unique: BTreeSet<&String> = self.names.iter().collect();
+        assert_eq!(unique.len(), self.names.len(), "every tensor is asked for once");
+        match self.faults.is_empty() {
+            true => Ok(Built { names: self.names, tensors: self.tensors }),
+            false => Err(Error::invalid(
+                "adapter_tensors",
+                format!("the adapter's tensors do not fit: {}", self.faults.join("; ")),
+            )),
+        }
+    }
+}
+
+/// The tensors of one adapter and its head, by their [`Param`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    pub names: Vec<String>,
+    pub tensors: Vec<Tensor>,
+}
+
+impl Built {
+    pub fn into_weights(self) -> BTreeMap<String, Tensor> {
+        self.names.into_iter().zip(self.tensors).collect()
+    }
+}
+
+fn draw(seed: u64, name: &str, shape: &[usize], init: Init) -> Tensor {
+    let mut random = Random::new(seed, &["init", name]);
+    let count: usize = shape.iter().product();
+    let values = match init {
+        Init::Zeros => vec![0.0; count],
+        Init::KaimingUniform => {
+            let bound = 1.0 / (shape[shape.len() - 1] as f32).sqrt();
+            (0..count).map(|_| (random.uniform() * 2.0 - 1.0) * bound).collect()
+        }
+        Init::Normal(deviation) => (0..count).map(|_| random.normal() * deviation).collect(),
+    };
+    Tensor::new(shape, values)
+}

@@ -1,0 +1,18 @@
+//! Arithmetic on packed rows: a dozen fused operations, each with its backward pass.
+//!
+//! Knows nothing of models, adapters or text. A value is a matrix of `f32` rows; a row belongs to a sequence of a
+//! [`Packed`] layout. [`Tape`] runs operations through the [`Kernels`] of a device and, when asked to, remembers what
+//! the backward pass needs.
+
+pub mod candle;
+pub mod kernels;
+pub mod packed;
+pub mod pool;
+pub mod random;
+pub mod tape;
+mod tensor;
+
+pub use kernels::{Buffer, Kernels};
+pub use packed::Packed;
+pub use tape::{Param, Recording, Rows, Tape};
+pub use tensor::Tensor;

@@ -1,0 +1,70 @@
+//! The packed layout: the tokens of all sequences end to end, no padding.
+
+use std::ops::Range;
+
+/// Which rows belong to which sequence: sequence `i` owns the rows `starts[i]..starts[i + 1]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    starts: Vec<usize>,
+}
+
+impl Packed {
+    pub fn from_lengths(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let mut starts = vec![0];
+        let mut end = 0;
+        for length in lengths {
+            end += length;
+            starts.push(end);
+        }
+        Self { starts }
+    }
+
+    /// One row per sequence: what pooling leaves.
+    pub fn single_rows(sequences: usize) -> Self {
+        Self { starts: (0..=sequences).collect() }
+    }
+
+    pub fn sequences(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    pub fn rows(&self) -> usize {
+        self.starts[self.starts.len() - 1]
+    }
+
+    pub fn range(&self, sequence: usize) -> Range<usize> {
+        self.starts[sequence]..self.starts[sequence + 1]
+    }
+
+    pub fn length(&self, sequence: usize) -> usize {
+        self.range(sequence).len()
+    }
+
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.starts.windows(2).map(|pair| pair[0]..pair[1])
+    }
+
+    /// The rows of a range of sequences.
+    pub fn rows_of(&self, sequences: &Range<usize>) -> Range<usize> {
+        self.starts[sequences.start]..self.starts[sequences.end]
+    }
+
+    /// The layout of a range of sequences by themselves.
+    pub fn slice(&self, sequences: &Range<usize>) -> Self {
+        let first = self.starts[sequences.start];
+        Self { starts: self.starts[sequences.start..=sequences.end].iter().map(|start| start - first).collect() }
+    }
+
+    /// Runs of neighbouring sequences of equal length: `(first sequence, number of sequences, length)`.
+    pub fn runs(&self) -> Vec<(usize, usize, usize)> {
+        let mut runs: Vec<(usize, usize, usize)> = Vec::new();
+        for sequence in 0..self.sequences() {
+            let length = self.length(sequence);
+            match runs.last_mut() {
+                Some((_, count, same)) if *same == length => *count += 1,
+                _ => runs.push((sequence, 1, length)),
+            }
+        }
+        runs
+    }
+}

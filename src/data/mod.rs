@@ -1,0 +1,132 @@
+//! A user's file becomes examples, or a report of every bad row.
+//!
+//! Knows nothing of HTTP, jobs or training. Lines are the file's: the header is 1, a record that spans several lines
+//! is named by its first.
+
+use crate::error::Result;
+use crate::task::{self, Example};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    Csv,
+    Tsv,
+    Jsonl,
+}
+
+/// What to do with rows that cannot be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRows {
+    #[default]
+    Refuse,
+    Skip,
+}
+
+/// How a file is to be read; stored with the job, because it decides the bytes of the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Options {
+    pub format: Format,
+    /// From the task's field (`text`, `text_pair`, `label`) to the file's column.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+    #[serde(default)]
+    pub on_bad_rows: OnBadRows,
+}
+
+/// Limits on what is accepted; every one is a setting of the server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub max_bytes: u64,
+    pub max_rows: u64,
+    pub max_record_bytes: usize,
+    pub max_labels: usize,
+}
+
+/// What the length of a text is measured with: tokens after truncation, and whether it was truncated.
+pub trait Measure {
+    fn measure(&self, text: &str, text_pair: Option<&str>) -> Result<Length>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Length {
+    pub tokens: usize,
+    pub truncated: bool,
+}
+
+/// The usable examples in file order and the report. Where `report.error_count > 0` the dataset must be refused.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    pub examples: Vec<Example>,
+    pub report: Report,
+}
+
+/// What was found in a dataset.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Report {
+    /// Records in the file, the header not counted.
+    pub rows: u64,
+    /// Rows that became examples.
+    pub examples: u64,
+    /// The first 100 errors, in the order of the file; with any, a job is refused.
+    pub errors: Vec<Finding>,
+    pub error_count: u64,
+    /// The first 100 warnings.
+    pub warnings: Vec<Finding>,
+    /// How often each kind of warning was given.
+    pub warning_counts: BTreeMap<String, u64>,
+    /// Labels with the number of their examples, most frequent first.
+    pub labels: Vec<LabelCount>,
+    /// Lengths in tokens.
+    pub lengths: Histogram,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// Left out where the finding is about the whole file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    pub code: String,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LabelCount {
+    pub label: String,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Histogram {
+    pub min: usize,
+    pub median: usize,
+    pub p95: usize,
+    pub max: usize,
+    /// `up_to` tokens (inclusive) and how many examples fall into that bucket.
+    pub buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Bucket {
+    pub up_to: usize,
+    pub count: u64,
+}
+
+/// Reads and checks a file for a task.
+///
+/// # Errors
+/// Only where the file cannot be read from disk; everything wrong with its content is in the report.
+pub fn check(
+    path: &Path,
+    options: &Options,
+    task: &task::Config,
+    measure: &dyn Measure,
+    settings: &Settings,
+) -> Result<Checked> {
+    let _ = (path, options, task, measure, settings);
+    todo!("written by the data room")
+}

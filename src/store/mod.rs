@@ -1,0 +1,107 @@
+//! Remembering jobs, adapters and datasets in SQL.
+//!
+//! [`Store`] has two implementations, Postgres and SQLite, and one conformance suite (`tests/store.rs`). All times are
+//! the database's clock. Knows nothing of HTTP, nor of how anything is trained or served.
+
+pub mod blobs;
+pub mod model;
+
+pub use model::*;
+
+use crate::error::Result;
+use crate::training::{Progress, Row};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Rows that belong to somebody else are `NotFound`. Every write under a lease names its epoch and checks that one row
+/// changed; otherwise it is `Conflict` with the code `lease_lost`, and nothing was written.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// `"sqlite"` or `"postgres"`.
+    fn kind(&self) -> &'static str;
+
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<()>;
+
+    /// The database's clock (with the offset that tests have set).
+    async fn now(&self) -> Result<DateTime<Utc>>;
+
+    // datasets
+
+    /// Remembers a dataset; one that this owner already has with the same hash and options is returned instead.
+    async fn add_dataset(&self, dataset: NewDataset) -> Result<Dataset>;
+    async fn dataset(&self, owner: &str, id: Uuid) -> Result<Dataset>;
+    /// Newest first.
+    async fn datasets(&self, owner: &str, page: Page) -> Result<Vec<Dataset>>;
+    /// `Conflict` (`dataset_in_use`) while a job that is not over needs it. Answers the hash of a blob that no dataset
+    /// needs any more.
+    async fn delete_dataset(&self, owner: &str, id: Uuid) -> Result<Option<String>>;
+
+    // jobs
+
+    /// `Conflict` (`dataset_gone`) where a dataset it names was deleted meanwhile; `Busy` (`queue_full`) beyond
+    /// `max_queued` queued jobs of this owner.
+    async fn add_job(&self, job: NewJob, max_queued: u64) -> Result<Job>;
+    async fn job(&self, owner: &str, id: Uuid) -> Result<Job>;
+    /// Newest first.
+    async fn jobs(&self, owner: &str, status: Option<Status>, page: Page) -> Result<Vec<Job>>;
+    /// How many queued jobs will be claimed before this one.
+    async fn queue_place(&self, id: Uuid) -> Result<u64>;
+    /// How many jobs of all owners have each status.
+    async fn job_counts(&self) -> Result<Vec<(Status, u64)>>;
+    /// A queued or paused job becomes `cancelled` at once; a running one gets the wish. `Conflict` (`job_over`) otherwise.
+    async fn cancel_job(&self, owner: &str, id: Uuid) -> Result<Job>;
+    /// A queued job becomes `paused` at once, a running one gets the wish. `Conflict` (`job_not_active`) otherwise.
+    async fn pause_job(&self, owner: &str, id: Uuid) -> Result<Job>;
+    /// A paused job is queued again; a running one that was asked to pause goes on. `Conflict` (`job_not_paused`) otherwise.
+    async fn resume_job(&self, owner: &str, id: Uuid) -> Result<Job>;
+
+    // the worker's side
+
+    /// Claims the oldest job that is queued, or running under a lease that has run out: one statement (`for update skip
+    /// locked`; `begin immediate`) that raises the lease epoch and counts the attempt. A job whose `max_attempts`
+    /// claims in a row saved no new checkpoint is failed with `attempts_exhausted` on the way, and the next is tried; one with an
+    /// outstanding wish (cancel, pause) whose lease has run out gets what was wished.
+    async fn claim(&self, worker: &Worker, lease: Duration, max_attempts: u32) -> Result<Option<Claim>>;
+    /// Extends the lease, stores the progress, and answers what the user wishes meanwhile.
+    async fn heartbeat(&self, lease: &Lease, extend: Duration, progress: Option<&Progress>) -> Result<Option<Wish>>;
+    /// Writes metrics rows as events; a row that is there already (same job, step and split) is left as it is.
+    async fn record_rows(&self, lease: &Lease, rows: &[Row]) -> Result<()>;
+    /// A new checkpoint is safely on disk: attempts are counted from here again.
+    async fn checkpointed(&self, lease: &Lease, step: u64) -> Result<()>;
+    /// Hands the job back to the queue (graceful shutdown); it keeps its place and the attempt is not counted.
+    async fn release(&self, lease: &Lease) -> Result<()>;
+    /// The worker did as the user wished: `cancelled` or `paused`.
+    async fn stopped(&self, lease: &Lease, wish: Wish) -> Result<()>;
+    async fn fail(&self, lease: &Lease, error: &JobError) -> Result<()>;
+    /// One transaction: inserts the adapter, moves the name, finishes the job with its metrics.
+    async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &serde_json::Value) -> Result<Adapter>;
+    /// A server that starts on a data folder takes back the leases of its earlier self: they run out now. Answers how many.
+    async fn take_back(&self, instance: Uuid) -> Result<u64>;
+
+    // events
+
+    /// Events of a job after this sequence number, in order.
+    async fn events(&self, job: Uuid, after: i64, limit: u32) -> Result<Vec<Event>>;
+
+    // adapters
+
+    /// An imported adapter: inserts it and moves the name.
+    async fn add_adapter(&self, adapter: NewAdapter) -> Result<Adapter>;
+    /// By id, by name (the newest), or by `name@version` with at least 8 hexadecimal digits. `NotFound` says which of
+    /// them was tried; an ambiguous prefix is `Invalid` (`ambiguous_version`).
+    async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter>;
+    /// Newest first.
+    async fn adapters(&self, owner: &str, page: Page) -> Result<Vec<Adapter>>;
+    /// Deletes it; its name falls back to the newest adapter left under that name. Answers the version whose folder no
+    /// adapter row needs any more.
+    async fn delete_adapter(&self, owner: &str, id: Uuid) -> Result<Option<String>>;
+    /// Versions that rows still need: everything else under the adapters' folder may be swept.
+    async fn adapter_versions(&self) -> Result<Vec<String>>;
+    /// Hashes of dataset blobs that rows still need.
+    async fn dataset_hashes(&self) -> Result<Vec<String>>;
+    /// Jobs that are not over: checkpoint folders of all others may be swept.
+    async fn open_jobs(&self) -> Result<Vec<Uuid>>;
+}

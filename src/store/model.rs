@@ -1,0 +1,237 @@
+//! The rows, as the rest of the house sees them.
+
+use crate::data::{Options, Report};
+use crate::error::{Error, Result};
+use crate::training::{Progress, Spec};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// The owner of everything while there is only one.
+pub const DEFAULT_OWNER: &str = "default";
+
+#[derive(Debug, Clone)]
+pub struct NewDataset {
+    pub owner: String,
+    pub file_name: Option<String>,
+    /// sha256 of the file as it was sent, hexadecimal: also the blob's name.
+    pub hash: String,
+    pub bytes: u64,
+    pub options: Options,
+    pub report: Report,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Dataset {
+    pub id: Uuid,
+    #[serde(skip)]
+    pub owner: String,
+    pub file_name: Option<String>,
+    /// sha256 of the file, hexadecimal.
+    pub hash: String,
+    pub bytes: u64,
+    pub options: Options,
+    pub report: Report,
+    pub created_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Queued,
+    Paused,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Paused, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Paused => "paused",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What a user wants of a running job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    Cancel,
+    Pause,
+}
+
+/// Why a job failed, for its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobError {
+    pub code: String,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    pub id: Uuid,
+    pub owner: String,
+    pub name: Option<String>,
+    pub dataset_id: Uuid,
+    pub validation_dataset_id: Option<Uuid>,
+    pub options: Options,
+    pub spec: Spec,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub id: Uuid,
+    pub owner: String,
+    pub name: Option<String>,
+    pub status: Status,
+    pub wish: Option<Wish>,
+    pub dataset_id: Uuid,
+    pub validation_dataset_id: Option<Uuid>,
+    pub options: Options,
+    pub spec: Spec,
+    pub progress: Option<Progress>,
+    pub metrics: Option<serde_json::Value>,
+    pub adapter_id: Option<Uuid>,
+    pub error: Option<JobError>,
+    /// Claims so far.
+    pub attempt: u32,
+    pub created_at: DateTime<Utc>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// Who claims: `instance` is the data folder's, `process` this run of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    pub instance: Uuid,
+    pub process: Uuid,
+}
+
+/// The right to write to a job, as long as `epoch` is the row's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub job: Uuid,
+    pub epoch: i64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub lease: Lease,
+    pub job: Job,
+    pub dataset: Dataset,
+    pub validation_dataset: Option<Dataset>,
+}
+
+/// One line of a job's history. `sequence` rises by job and is the SSE id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    pub sequence: i64,
+    /// `status` or `metrics`.
+    pub kind: EventKind,
+    #[schema(value_type = Object)]
+    pub data: serde_json::Value,
+    pub created_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// `{"status": …}`, with `attempt`, `error` or `adapter_id` where there is one.
+    Status,
+    /// A metrics row: `{"step", "split", "metrics"}`.
+    Metrics,
+}
+
+#[derive(Debug, Clone)]
+pub struct NewAdapter {
+    pub id: Uuid,
+    pub owner: String,
+    pub name: Option<String>,
+    /// `None` for an imported one.
+    pub job_id: Option<Uuid>,
+    pub description: AdapterDescription,
+}
+
+/// What the row repeats of the adapter's folder, for lists.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AdapterDescription {
+    /// sha256 over its files, hexadecimal without prefix: also the folder's name.
+    pub version: String,
+    pub task: crate::task::Config,
+    pub method: crate::adapter::Config,
+    pub labels: Vec<String>,
+    /// Bytes of the folder.
+    pub bytes: u64,
+    /// The fingerprint of the base it was made for.
+    pub base: Option<String>,
+    /// False for a plain PEFT folder, which carries no fingerprint.
+    pub base_verified: bool,
+    #[schema(value_type = Option<Object>)]
+    pub metrics: Option<serde_json::Value>,
+    /// Who, when and how fast: kept out of the folder, so that equal work has an equal version.
+    #[schema(value_type = Object)]
+    pub provenance: serde_json::Value,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    pub id: Uuid,
+    pub owner: String,
+    pub name: Option<String>,
+    pub job_id: Option<Uuid>,
+    pub description: AdapterDescription,
+    pub created_at: DateTime<Utc>,
+}
+
+/// How a user names an adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reference {
+    Id(Uuid),
+    Name(String),
+    /// A name and a unique prefix of a version, at least 8 hexadecimal digits.
+    Version(String, String),
+}
+
+impl Reference {
+    /// `id`, `name` or `name@version` (with or without `sha256:`).
+    ///
+    /// # Errors
+    /// `Invalid` where the version is not 8 to 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self> {
+        if let Ok(id) = Uuid::parse_str(text) {
+            return Ok(Self::Id(id));
+        }
+        let Some((name, version)) = text.split_once('@') else { return Ok(Self::Name(text.to_string())) };
+        let digits = version.strip_prefix("sha256:").unwrap_or(version).to_ascii_lowercase();
+        let fits = (8..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match fits {
+            true => Ok(Self::Version(name.to_string(), digits)),
+            false => Err(Error::invalid(
+                "invalid_version",
+                format!("\"{version}\" is not a version: give 8 to 64 hexadecimal digits of it after the @"),
+            )),
+        }
+    }
+}
+
+/// A page of a list, newest first: `limit` rows older than `after`.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    pub limit: u32,
+    pub after: Option<Uuid>,
+}

@@ -1,0 +1,40 @@
+//! How a run speaks.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Where a run is. `row` is set when this step made a metrics row; `checkpointed` when one was just written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    pub step: u64,
+    pub total_steps: u64,
+    pub epoch: f64,
+    pub train_loss: f64,
+    pub examples_per_second: f64,
+    pub eta_seconds: f64,
+    /// Metrics rows not yet spoken of, in order; after a resume all of the run's so far. Writing one twice must be harmless.
+    #[serde(skip)]
+    pub rows: Vec<Row>,
+    /// A checkpoint of this step is safely on disk.
+    #[serde(skip)]
+    pub checkpointed: bool,
+}
+
+/// One row of metrics: a function of data, spec and seed, never of time or place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Row {
+    pub step: u64,
+    /// `train` (every `log_every` steps) or `validation` (at the end of an epoch).
+    pub split: String,
+    #[schema(value_type = Object)]
+    pub metrics: serde_json::Value,
+}
+
+/// Why a run is to stop before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Cancel,
+    Pause,
+    /// The server is going down, or the lease was lost: somebody goes on from the checkpoint.
+    Release,
+}
