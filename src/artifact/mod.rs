@@ -5,7 +5,10 @@
 //! version. Knows nothing of jobs, SQL or HTTP.
 
 pub mod adapted;
+pub mod import;
+pub mod zip;
 
+pub use import::{ImportRequest, import};
 
 use crate::compute::Tensor;
 use crate::error::Result;
@@ -89,3 +92,7 @@ pub fn read(root: &Path, version: &str, base: &Base) -> Result<Artifact> {
     let _ = (root, version, base);
     todo!("written by the artifact room")
 }
+
+/// Limits on what an uploaded zip may unpack to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings {}

@@ -130,3 +130,33 @@ pub fn check(
     let _ = (path, options, task, measure, settings);
     todo!("written by the data room")
 }
+
+impl Format {
+    pub fn guess(file_name: Option<&str>, content_type: Option<&str>) -> Option<Self> {
+        let _ = (file_name, content_type);
+        todo!("written by the data room")
+    }
+}
+
+impl Report {
+    pub fn refusal(&self) -> Option<crate::error::Error> {
+        todo!("written by the data room")
+    }
+}
+
+pub struct Truncation<'a> {
+    pub tokenizer: &'a crate::model::Tokenizer,
+    pub max_length: usize,
+}
+
+impl Measure for Truncation<'_> {
+    fn measure(&self, text: &str, text_pair: Option<&str>) -> Result<Length> {
+        let _ = (text, text_pair);
+        todo!("written by the data room")
+    }
+}
+
+pub fn check_validation(validation: &mut Checked, training_labels: &[String]) {
+    let _ = (validation, training_labels);
+    todo!("written by the data room")
+}
