@@ -6,6 +6,7 @@
 
 pub mod adapted;
 
+pub use adapted::Adapted;
 
 use crate::compute::Tensor;
 use crate::error::Result;
