@@ -10,7 +10,7 @@ use crate::model::{Base, Batch, Hooks, Lowest, Site, Tokens};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The inputs of one adapter in a batch; `None` is the bare base.
+/// The inputs of one adapter in a batch, at least one; `None` is the bare base.
 pub struct Group {
     pub adapted: Option<Arc<Adapted>>,
     pub inputs: Vec<Tokens>,
@@ -60,7 +60,7 @@ impl<'a> Mixed<'a> {
             end += group.inputs.len();
             Part { adapted: group.adapted.as_deref(), sequences: start..end }
         };
-        Self { parts: groups.iter().filter(|group| !group.inputs.is_empty()).map(part).collect() }
+        Self { parts: groups.iter().map(part).collect() }
     }
 }
 
