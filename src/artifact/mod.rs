@@ -5,10 +5,8 @@
 //! version. Knows nothing of jobs, SQL or HTTP.
 
 pub mod adapted;
-pub mod import;
-pub mod zip;
 
-pub use import::{ImportRequest, import};
+pub use adapted::Adapted;
 
 use crate::compute::Tensor;
 use crate::error::Result;
@@ -92,7 +90,3 @@ pub fn read(root: &Path, version: &str, base: &Base) -> Result<Artifact> {
     let _ = (root, version, base);
     todo!("written by the artifact room")
 }
-
-/// Limits on what an uploaded zip may unpack to.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Settings {}
