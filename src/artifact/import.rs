@@ -52,30 +52,50 @@ pub fn import(
     temporary: &Path,
     settings: &Settings,
 ) -> Result<Artifact> {
-    fs::create_dir_all(temporary).context("making the folder for temporary files")?;
-    let folder = tempfile::tempdir_in(temporary).context("making a temporary folder for an import")?;
-    zip::unpack(File::open(zip).context("opening the uploaded zip")?, folder.path(), settings)?;
     let outline = Outline::of(base);
-    if fs::exists(folder.path().join(CARD_FILE)).context("looking for espalier.json")? {
-        own(&Files::load(folder.path()).context("reading an unpacked adapter")?, request, base, &outline)
-    } else {
-        let mut artifact = Plain::load(folder.path())?.open(request, &outline)?;
-        artifact.card.probe = probe::make(&artifact, base, probes())?;
-        Ok(artifact)
+    match open(zip, request, &outline, temporary, settings)? {
+        Opened::Ours(artifact) => {
+            let recorded = &artifact.card.probe;
+            probe::check(&Adapted::load(&artifact, base)?, base, recorded).map_err(as_invalid)?;
+            // What it answered is also what nothing but an adapter could answer.
+            probe::make(&artifact, base, recorded.inputs.clone())?;
+            Ok(artifact)
+        }
+        Opened::Plain(mut artifact) => {
+            artifact.card.probe = probe::make(&artifact, base, probes())?;
+            Ok(artifact)
+        }
     }
 }
 
-/// An adapter that this software exported: its card says what it is, and its probe is replayed.
-fn own(files: &Files, request: &ImportRequest, base: &Base, outline: &Outline) -> Result<Artifact> {
+/// An adapter whose files fit the base, not yet proven.
+enum Opened {
+    /// This software exported it: its card says what it is, and holds a probe.
+    Ours(Artifact),
+    /// A plain PEFT folder: the probe is yet to be made.
+    Plain(Artifact),
+}
+
+fn open(
+    zip: &Path,
+    request: &ImportRequest,
+    outline: &Outline,
+    temporary: &Path,
+    settings: &Settings,
+) -> Result<Opened> {
+    fs::create_dir_all(temporary).context("making the folder for temporary files")?;
+    let folder = tempfile::tempdir_in(temporary).context("making a temporary folder for an import")?;
+    let folder = folder.path();
+    zip::unpack(File::open(zip).context("opening the uploaded zip")?, folder, settings)?;
+    if !fs::exists(folder.join(CARD_FILE)).context("looking for espalier.json")? {
+        return Ok(Opened::Plain(Plain::load(folder)?.open(request, outline)?));
+    }
     refuse_answers_to_settled_questions(request)?;
+    let files = Files::load(folder).context("reading an unpacked adapter")?;
     if let Some(reason) = names::other_base(&card::read(&files.card)?.base, &outline.info) {
         return Err(Error::invalid("other_base", reason));
     }
-    let artifact = files.open(outline)?;
-    let recorded = &artifact.card.probe;
-    probe::check(&Adapted::load(&artifact, base)?, base, recorded).map_err(as_invalid)?;
-    probe::make(&artifact, base, recorded.inputs.clone())?;
-    Ok(artifact)
+    Ok(Opened::Ours(files.open(outline)?))
 }
 
 fn refuse_answers_to_settled_questions(request: &ImportRequest) -> Result<()> {
