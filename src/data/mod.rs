@@ -201,33 +201,3 @@ fn too_large(bytes: u64, limit: u64) -> Flaw {
         format!("the file has {bytes} bytes, more than the {limit} that this server takes: send a smaller one"),
     )
 }
-
-impl Format {
-    pub fn guess(file_name: Option<&str>, content_type: Option<&str>) -> Option<Self> {
-        let _ = (file_name, content_type);
-        todo!("written by the data room")
-    }
-}
-
-impl Report {
-    pub fn refusal(&self) -> Option<crate::error::Error> {
-        todo!("written by the data room")
-    }
-}
-
-pub struct Truncation<'a> {
-    pub tokenizer: &'a crate::model::Tokenizer,
-    pub max_length: usize,
-}
-
-impl Measure for Truncation<'_> {
-    fn measure(&self, text: &str, text_pair: Option<&str>) -> Result<Length> {
-        let _ = (text, text_pair);
-        todo!("written by the data room")
-    }
-}
-
-pub fn check_validation(validation: &mut Checked, training_labels: &[String]) {
-    let _ = (validation, training_labels);
-    todo!("written by the data room")
-}

@@ -6,6 +6,7 @@ use super::state::State;
 use crate::data::{self, Checked, Format, Options, Report, Truncation};
 use crate::error::{Context, Error, Problem, Result};
 use crate::task;
+use crate::training::Hyperparameters;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ pub struct File {
     pub path: PathBuf,
     pub options: Options,
     pub task: task::Config,
-    /// Tokens after which training cuts a text; the longest that the base can read where it is left out.
-    pub max_length: Option<u32>,
+    /// Where training will cut a text.
+    pub hyperparameters: Hyperparameters,
 }
 
 /// Checks a file as a dataset, away from the async threads. One with errors is refused.
@@ -46,8 +47,9 @@ async fn look(state: &State, file: File, also: impl FnOnce(&mut Checked) + Send 
     let (settings, base) = (Arc::clone(&state.data), Arc::clone(&state.base));
     let checking = tokio::task::spawn_blocking(move || {
         let _turn = turn;
+        // a length that the base does not allow is refused later, with the job's other settings
         let longest = base.info().max_tokens;
-        let max_length = file.max_length.map_or(longest, |length| (length as usize).min(longest));
+        let max_length = (file.hyperparameters.max_length(longest) as usize).min(longest);
         let measure = Truncation { tokenizer: base.tokenizer(), max_length };
         let mut checked = data::check(&file.path, &file.options, &file.task, &measure, &settings)?;
         also(&mut checked);

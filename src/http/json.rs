@@ -6,7 +6,8 @@
 
 use super::error::{Answer, Refusal};
 use crate::error::{Error, Fault, Problem};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
@@ -19,6 +20,8 @@ const MAX_SEARCHED_FIELDS: usize = 32;
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize(&mut reader) {
+        // serde also takes a list for an object, its fields in their order; nobody means that
+        Ok(_) if !body.trim_ascii_start().starts_with(b"{") => Err(refused(&[], "must be an object")),
         Ok(value) => reader.end().map(|()| value).map_err(|error| malformed(body, &error)),
         Err(error) if error.inner().is_data() => Err(unfit::<T>(body, Wrong::from(error))),
         Err(error) => Err(malformed(body, error.inner())),
@@ -39,12 +42,24 @@ fn unfit<T: DeserializeOwned>(body: &[u8], first: Wrong) -> Refusal {
         Ok(document) => find::<T>(document).unwrap_or(first),
         Err(error) => return malformed(body, &error),
     };
+    refused(&path, &message)
+}
+
+fn refused(path: &[String], message: &str) -> Refusal {
     let detail = match path.is_empty() {
-        true => format!("the body does not fit: {message}"),
+        true => format!("the body: {message}"),
         false => format!("{}: {message}", path.join(".")),
     };
-    let problem = Problem::new("invalid_body", detail).with_faults(vec![Fault::at_pointer(pointer(&path), message)]);
+    let problem = Problem::new("invalid_body", detail).with_faults(vec![Fault::at_pointer(pointer(path), message)]);
     Error::Invalid(problem).into()
+}
+
+/// For fields that hold an object: refuses the list that serde would take for one.
+pub fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Array(_) => Err(D::Error::custom("must be an object, not a list")),
+        value => T::deserialize(value).map_err(D::Error::custom),
+    }
 }
 
 #[derive(Debug, PartialEq)]

@@ -40,3 +40,6 @@ pub use router::router;
 pub use server::serve;
 pub use settings::Settings;
 pub use state::{State, Turns};
+
+#[cfg(test)]
+mod tests;

@@ -88,8 +88,8 @@ fn asked(request: JobRequest) -> spec::Request {
 /// Finds the examples and checks them; a stored dataset only where it is to be read otherwise than before.
 async fn look(state: &State, owner: &str, request: &JobRequest, source: Source) -> Result<(Kept, Options, Report)> {
     let task = request.task.clone().unwrap_or_default();
-    let max_length = request.hyperparameters.max_length;
-    let check = |path, options| check::dataset(state, check::File { path, options, task, max_length });
+    let hyperparameters = request.hyperparameters.clone();
+    let check = |path, options| check::dataset(state, check::File { path, options, task, hyperparameters });
     match source {
         Source::File(upload) => {
             let origin = &upload.origin;
@@ -142,7 +142,7 @@ async fn check_validation(
         path: state.folder.dataset(&dataset.hash),
         options: dataset.options,
         task: request.task.clone().unwrap_or_default(),
-        max_length: request.hyperparameters.max_length,
+        hyperparameters: request.hyperparameters.clone(),
     };
     check::validation(state, file, labels).await.map(|_| id)
 }

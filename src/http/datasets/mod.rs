@@ -17,6 +17,7 @@ use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unread
 use super::state::State;
 use crate::error::Context;
 use crate::store::Dataset;
+use crate::training::Hyperparameters;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -63,7 +64,7 @@ pub fn uploads() -> OpenApiRouter<State> {
 )]
 async fn create_dataset(state: State, caller: Caller, incoming: Incoming) -> Answer<Response> {
     let Incoming { upload, options, task } = incoming;
-    let file = check::File { path: upload.path().to_path_buf(), options: options.clone(), task, max_length: None };
+    let file = check::File { path: upload.path().to_path_buf(), options: options.clone(), task, hyperparameters: Hyperparameters::default() };
     let report = check::dataset(&state, file).await?;
     // to its end, even if the client is gone: a file and its row belong together
     let keeping = tokio::spawn(async move { keep(&state, &caller.owner, upload, options, report).await });

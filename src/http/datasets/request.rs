@@ -8,6 +8,7 @@ use crate::http::check;
 use crate::http::error::{Answer, Refusal};
 use crate::http::extract::{self, Pace, Query};
 use crate::http::form::{self, Expect};
+use crate::http::json;
 use crate::http::state::State;
 use crate::http::upload::{self, Binary, Origin, Upload};
 use crate::task;
@@ -29,6 +30,7 @@ pub struct DatasetRequest {
     /// `skip` turns rows that cannot be used into warnings.
     pub on_bad_rows: OnBadRows,
     /// What the dataset is for; read off the data where it is left out.
+    #[serde(deserialize_with = "json::object")]
     pub task: Option<task::Config>,
 }
 

@@ -5,6 +5,9 @@
 mod request;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use request::{JobForm, JobRequest, SubmitQuery, Validated};
 pub use view::{Detail, View};
 

@@ -7,6 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::http::error::{Answer, Refusal};
 use crate::http::extract::{self, Pace};
 use crate::http::form::{self, Expect};
+use crate::http::json;
 use crate::http::names::Name;
 use crate::http::state::State;
 use crate::http::submit::{Source, Submission};
@@ -35,9 +36,12 @@ pub struct JobRequest {
     /// Will point to the adapter; without one, the adapter is asked for by its id.
     pub name: Option<Name>,
     /// Read off the data where it is left out.
+    #[serde(deserialize_with = "json::object")]
     pub task: Option<task::Config>,
     /// LoRA with its defaults where it is left out.
+    #[serde(deserialize_with = "json::object")]
     pub method: Option<adapter::Config>,
+    #[serde(deserialize_with = "json::object")]
     pub hyperparameters: Hyperparameters,
     /// From the task's fields (`text`, `text_pair`, `label`) to the file's columns.
     pub columns: Option<BTreeMap<String, String>>,
@@ -46,6 +50,7 @@ pub struct JobRequest {
     /// `skip` turns rows that cannot be used into warnings.
     pub on_bad_rows: Option<OnBadRows>,
     /// Where validation examples come from: `{"fraction": 0.1}` or `{"dataset_id": "…"}`.
+    #[serde(deserialize_with = "json::object")]
     pub validation: Option<Validation>,
     /// The examples themselves, for example `{"text": "…", "label": "…"}`.
     #[schema(value_type = Option<Vec<Object>>)]

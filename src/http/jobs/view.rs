@@ -6,7 +6,8 @@ use crate::data::Options;
 use crate::error::{Error, Result};
 use crate::http::state::State;
 use crate::store::{Dataset, Job, JobError, Reference, Status, Wish};
-use crate::training::{Hyperparameters, Progress, Validation};
+use crate::training::hyperparameters::Resolved;
+use crate::training::{Progress, Validation};
 use crate::{adapter, task};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -26,7 +27,7 @@ pub struct View {
     pub task: task::Config,
     pub method: adapter::Config,
     /// With every default written out.
-    pub hyperparameters: Hyperparameters,
+    pub hyperparameters: Resolved,
     pub validation: Validation,
     pub dataset_id: Uuid,
     /// How the dataset is read.

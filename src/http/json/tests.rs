@@ -10,7 +10,7 @@ use serde::Deserialize;
 struct Request {
     #[serde(rename = "name")]
     _name: Option<String>,
-    #[serde(rename = "method")]
+    #[serde(rename = "method", deserialize_with = "object")]
     _method: Option<Method>,
     #[serde(rename = "inputs")]
     _inputs: Vec<Input>,
@@ -19,7 +19,7 @@ struct Request {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Method {
-    Lora(Lora),
+    Lora(#[expect(dead_code, reason = "only whether it can be read matters")] Lora),
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,6 +79,9 @@ fn a_wrong_field_is_named_by_its_pointer() {
         (r#"{"inputs": [{"text": "a", "txt": "b"}]}"#, "/inputs/0/txt"),
         (r#"{"inputs": [{}]}"#, "/inputs/0"),
         (r#"[]"#, ""),
+        (r#"["x"]"#, ""),
+        (r#"3"#, ""),
+        (r#"{"method": ["lora", 8]}"#, "/method"),
     ] {
         assert_eq!(pointer_of(body), pointer, "{body}");
     }
