@@ -11,6 +11,8 @@ use espalier::error::Result;
 use std::sync::Arc;
 
 const WIDTH: usize = 8;
+/// What differences of `f32` losses are uncertain by (a key's bias has a gradient of zero by nature).
+const ROUNDING: f32 = 3e-4;
 /// One long sequence, two of one token, and neighbours of equal length.
 const LENGTHS: [usize; 6] = [5, 1, 1, 3, 3, 7];
 
@@ -84,7 +86,7 @@ fn check(name: &str, operation: &Operation) {
     for (index, gradient) in gradients.iter().enumerate() {
         let Some(gradient) = gradient else { continue };
         let gradient = bench.kernels.download(gradient).unwrap();
-        let largest = gradient.values.iter().fold(1e-2f32, |largest, value| largest.max(value.abs()));
+        let largest = gradient.values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
         for element in [0, 3, gradient.values.len() - 1] {
             let step = 3e-3f32;
             let mut moved = parameters.clone();
@@ -94,7 +96,10 @@ fn check(name: &str, operation: &Operation) {
             let below = bench.loss(&moved, operation, &projection.values);
             let expected = ((above - below) / (2.0 * f64::from(step))) as f32;
             let found = gradient.values[element];
-            assert!((found - expected).abs() <= 0.01 * largest, "{name}, parameter {index}: {found} is not {expected}");
+            assert!(
+                (found - expected).abs() <= 0.01 * largest + ROUNDING,
+                "{name}, parameter {index}: {found} is not {expected}"
+            );
             compared += 1;
         }
     }
