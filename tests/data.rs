@@ -3,6 +3,8 @@
 #[path = "data/support.rs"]
 mod support;
 
+#[path = "data/examples.rs"]
+mod examples;
 #[path = "data/files.rs"]
 mod files;
 #[path = "data/json_lines.rs"]
