@@ -13,5 +13,7 @@ mod json_lines;
 mod properties;
 #[path = "data/tables.rs"]
 mod tables;
+#[path = "data/truncation.rs"]
+mod truncation;
 #[path = "data/warnings.rs"]
 mod warnings;

@@ -98,7 +98,8 @@ fn a_download_of_another_size_or_content_is_not_kept() {
         let head = String::from_utf8(answer("200 OK", &headers, b"")).unwrap().replace("Content-Length: \r\n", "");
         [head.as_bytes(), b"4\r\nweig\r\n"].concat()
     };
-    let faults: [(fn() -> Vec<u8>, &str); 3] =
+    type Weights = fn() -> Vec<u8>;
+    let faults: [(Weights, &str); 3] =
         [(shorter, "7 bytes instead of 8"), (damaged, "came damaged"), (chunked, "broke off after 4 bytes")];
     for (weights, said) in faults {
         let cache = tempfile::tempdir().unwrap();

@@ -128,7 +128,7 @@ fn create_parent(path: &Path) -> Result<()> {
 fn put(path: &Path, make: impl FnMut(&Path) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     let made = tempfile::Builder::new().suffix(".tmp").make_in(folder, make).with_context(|| writing(path))?;
-    made.persist(path).map(|()| ()).map_err(|fault| fault.error).with_context(|| writing(path))
+    made.persist(path).map_err(|fault| fault.error).with_context(|| writing(path))
 }
 
 fn writing(path: &Path) -> String {
