@@ -19,6 +19,7 @@ pub mod zip;
 #[cfg(test)]
 mod testing;
 
+pub use adapted::Adapted;
 pub use folder::{read, write};
 pub use import::{ImportRequest, import};
 pub use outline::Outline;
