@@ -75,8 +75,8 @@ pub fn lora(pooling: Pooling) -> Artifact {
     };
     let mut weights = head_weights();
     for info in outline().sites.iter().filter(|info| matches!(info.site.module, Module::Query | Module::Value)) {
-        weights.insert(format!("{}.lora_A", info.site), tensor(&format!("{}", info.site), [2, info.input]));
-        weights.insert(format!("{}.lora_B", info.site), tensor(&format!("{}", info.path), [info.output, 2]));
+        weights.insert(format!("{}.lora_A", info.site), tensor(&info.site.to_string(), [2, info.input]));
+        weights.insert(format!("{}.lora_B", info.site), tensor(&info.path, [info.output, 2]));
     }
     Artifact { card: card(adapter::Config::Lora(config), pooling), weights }
 }
