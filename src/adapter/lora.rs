@@ -173,11 +173,14 @@ impl Config {
             (Some(layer), Layers::Top { top }) => layer + top >= count,
             (Some(layer), Layers::Range { from, to }) => (from..=to).contains(&layer),
         };
-        let named = |site: Site| match &self.target_modules {
-            TargetModules::Names(names) => names.iter().any(|name| name == site.module.name()),
+        // A whole path means one site: imported adapters may touch any set of them.
+        let named = |info: &SiteInfo| match &self.target_modules {
+            TargetModules::Names(names) => {
+                names.iter().any(|name| name == info.site.module.name() || *name == info.path)
+            }
             TargetModules::Word(_) => false,
         };
-        sites.iter().filter(|info| named(info.site) && in_layers(info.site)).collect()
+        sites.iter().filter(|info| named(info) && in_layers(info.site)).collect()
     }
 }
 

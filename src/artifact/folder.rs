@@ -75,10 +75,9 @@ fn agree(method: &adapter::Config, config: &peft::Config) -> Result<()> {
     let mut faults = Faults::default();
     match (method, &config.lora) {
         (adapter::Config::Lora(ours), Some(theirs)) => {
-            let alpha = ours.alpha.unwrap_or(2.0 * ours.rank as f64);
             let same = [
                 ("r", ours.rank == theirs.rank),
-                ("lora_alpha", alpha == theirs.alpha),
+                ("lora_alpha", ours.alpha() == theirs.alpha),
                 ("use_rslora", ours.rslora == theirs.rslora),
             ];
             same.iter().filter(|(_, same)| !same).for_each(|(field, _)| faults.add(format!("{field} differs")));

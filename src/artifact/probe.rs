@@ -21,8 +21,12 @@ const OTHER_KERNELS: f32 = 2e-2;
 /// `Invalid` (`adapter_without_effect`) where the answers are not finite, are all equal, or are those that the same
 /// head would give without the adapter (for a bare head: those that its bias would give alone).
 pub fn make(artifact: &Artifact, base: &Base, inputs: Vec<Input>) -> Result<Probe> {
-    let outputs = Adapted::load(artifact, base)?.logits(base, &inputs)?;
-    let without = without_adapter(artifact, base, &inputs)?;
+    let adapted = Adapted::load(artifact, base)?;
+    let outputs = adapted.logits(base, &inputs)?;
+    let without = match (&artifact.card.method, artifact.weights.get("head.bias")) {
+        (adapter::Config::Head(_), Some(bias)) => vec![bias.values.clone(); inputs.len()],
+        _ => adapted.logits_without_effect(base, &inputs)?,
+    };
     check_effect(&outputs, &without)?;
     Ok(Probe { inputs, outputs, kernels: base.info().kernels.clone() })
 }
@@ -33,22 +37,6 @@ pub fn make(artifact: &Artifact, base: &Base, inputs: Vec<Input>) -> Result<Prob
 /// `Conflict` (`probe_failed`) with the largest difference.
 pub fn check(adapted: &Adapted, base: &Base, probe: &Probe) -> Result<()> {
     compare(probe, &adapted.logits(base, &probe.inputs)?, &base.info().kernels)
-}
-
-/// What would be answered if nothing of the adapter but its head took effect.
-fn without_adapter(artifact: &Artifact, base: &Base, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
-    match artifact.card.method {
-        adapter::Config::Head(_) => {
-            let bias = artifact.weights.get("head.bias").map(|bias| bias.values.clone()).unwrap_or_default();
-            Ok(vec![bias; inputs.len()])
-        }
-        adapter::Config::Lora(_) => {
-            let mut bare = artifact.clone();
-            bare.card.method = adapter::Config::Head(adapter::head::Config {});
-            bare.weights.retain(|name, _| name.starts_with("head."));
-            Adapted::load(&bare, base)?.logits(base, inputs)
-        }
-    }
 }
 
 fn check_effect(outputs: &[Vec<f32>], without: &[Vec<f32>]) -> Result<()> {

@@ -30,6 +30,7 @@ fn info() -> Info {
         vocabulary_size: 131,
         max_tokens: 128,
         default_pooling: Pooling::Mean,
+        normalized_embedding: false,
         poolings: vec![Pooling::Mean, Pooling::Cls],
         normalized_embedding: false,
         target_modules: Module::ALL.map(|module| module.name().to_string()).to_vec(),
@@ -75,8 +76,8 @@ pub fn lora(pooling: Pooling) -> Artifact {
     };
     let mut weights = head_weights();
     for info in outline().sites.iter().filter(|info| matches!(info.site.module, Module::Query | Module::Value)) {
-        weights.insert(format!("{}.lora_A", info.site), tensor(&format!("{}", info.site), [2, info.input]));
-        weights.insert(format!("{}.lora_B", info.site), tensor(&format!("{}", info.path), [info.output, 2]));
+        weights.insert(format!("{}.lora_A", info.site), tensor(&info.site.to_string(), [2, info.input]));
+        weights.insert(format!("{}.lora_B", info.site), tensor(&info.path, [info.output, 2]));
     }
     Artifact { card: card(adapter::Config::Lora(config), pooling), weights }
 }

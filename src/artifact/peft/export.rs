@@ -57,7 +57,6 @@ fn common(card: &Card, pooling: Pooling) -> BTreeMap<&'static str, Value> {
 }
 
 fn of_lora(config: &lora::Config, targets: Vec<String>) -> BTreeMap<&'static str, Value> {
-    let alpha = config.alpha.unwrap_or(2.0 * config.rank as f64);
     BTreeMap::from([
         ("alpha_pattern", json!({})),
         ("bias", json!("none")),
@@ -67,7 +66,7 @@ fn of_lora(config: &lora::Config, targets: Vec<String>) -> BTreeMap<&'static str
         ("layer_replication", Value::Null),
         ("layers_pattern", Value::Null),
         ("layers_to_transform", Value::Null),
-        ("lora_alpha", shortest(alpha)),
+        ("lora_alpha", shortest(config.alpha())),
         ("lora_bias", json!(false)),
         ("lora_dropout", json!(config.dropout)),
         ("peft_type", json!("LORA")),
