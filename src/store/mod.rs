@@ -73,6 +73,10 @@ pub trait Store: Send + Sync {
     async fn checkpointed(&self, lease: &Lease, step: u64) -> Result<()>;
     /// Hands the job back to the queue (graceful shutdown); it keeps its place and the attempt is not counted.
     async fn release(&self, lease: &Lease) -> Result<()>;
+    /// The attempt broke by a fault of ours (an internal error, a panic): the job goes back to the queue at once, or to
+    /// where its owner wishes it, and the attempt counts, so that `max_attempts` of them in a row end it. The error is
+    /// kept with the job until its next claim, and `attempts_exhausted` tells of it.
+    async fn give_up(&self, lease: &Lease, error: &JobError) -> Result<()>;
     /// The worker did as the user wished: `cancelled` or `paused`.
     async fn stopped(&self, lease: &Lease, wish: Wish) -> Result<()>;
     async fn fail(&self, lease: &Lease, error: &JobError) -> Result<()>;
