@@ -32,7 +32,6 @@ fn info() -> Info {
         default_pooling: Pooling::Mean,
         normalized_embedding: false,
         poolings: vec![Pooling::Mean, Pooling::Cls],
-        normalized_embedding: false,
         target_modules: Module::ALL.map(|module| module.name().to_string()).to_vec(),
         kernels: "candle-cpu".to_string(),
     }
