@@ -6,7 +6,6 @@
 
 pub mod adapted;
 
-
 use crate::compute::Tensor;
 use crate::error::Result;
 use crate::model::Base;

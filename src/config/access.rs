@@ -11,6 +11,7 @@ use std::path::PathBuf;
 const SHORTEST_KEY: usize = 16;
 
 #[derive(Clone, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Access")]
 pub struct Flags {
     /// Address to listen on; one that other machines can reach needs an API key
@@ -49,7 +50,10 @@ impl Flags {
         let before = keys.len();
         keys.extend(text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()));
         if self.api_keys_file.is_some() && keys[before..].iter().all(|key| key.is_empty()) {
-            return Err(Error::invalid("no_api_key", "the file of API keys (--api-keys-file) holds no key: write one a line"));
+            return Err(Error::invalid(
+                "no_api_key",
+                "the file of API keys (--api-keys-file) holds no key: write one a line",
+            ));
         }
         keys.retain(|key| !key.is_empty());
         check(&keys)?;

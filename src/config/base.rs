@@ -9,6 +9,7 @@ const DEFAULT_FOLDER: &str = "models/all-MiniLM-L6-v2";
 const DEFAULT_ID: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
 #[derive(Clone, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Base model")]
 pub struct Flags {
     /// Base model: a folder, or a hub id (`org/name`, `org/name@revision`)

@@ -5,6 +5,7 @@ use crate::data;
 use clap::Args;
 
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Limits")]
 pub struct Flags {
     /// Size of a dataset

@@ -11,6 +11,7 @@ pub enum Format {
 }
 
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Log")]
 pub struct Logs {
     /// Form of the log

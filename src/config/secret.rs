@@ -35,7 +35,10 @@ pub fn read_file(path: &Path, setting: &str) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| {
         Error::invalid(
             "unreadable_secret",
-            format!("{setting} names {}, which cannot be read: {error}; check the path and its permissions", path.display()),
+            format!(
+                "{setting} names {}, which cannot be read: {error}; check the path and its permissions",
+                path.display()
+            ),
         )
     })
 }

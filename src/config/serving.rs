@@ -6,6 +6,7 @@ use clap::Args;
 use std::time::Duration;
 
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Serving")]
 pub struct Flags {
     /// Threads that compute predictions [default: one per core]

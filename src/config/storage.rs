@@ -7,6 +7,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Clone, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Storage")]
 pub struct Flags {
     /// Folder of datasets, adapters, checkpoints and, without a database URL, of the SQLite database

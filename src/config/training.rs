@@ -18,6 +18,7 @@ pub enum Role {
 }
 
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Training")]
 pub struct Flags {
     /// Part of the work that this process does
