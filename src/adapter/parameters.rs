@@ -68,6 +68,12 @@ impl Parameters {
         param
     }
 
+    /// Weight `(output, input)` and bias `(output)` of a trainable dense layer, `{name}.weight` and `{name}.bias`.
+    pub fn dense(&mut self, name: &str, output: usize, input: usize) -> (Param, Param) {
+        let weight = self.tensor(format!("{name}.weight"), &[output, input], Init::Normal(0.02));
+        (weight, self.tensor(format!("{name}.bias"), &[output], Init::Zeros))
+    }
+
     /// The names and tensors in the order in which they were asked for.
     ///
     /// # Errors

@@ -1,1 +1,69 @@
 //! An adapter ready to compute: its hooks, its head and its tensors on the device.
+//!
+//! Knows nothing of other adapters: a batch with several is serving's matter.
+
+use super::{Artifact, Card};
+use crate::adapter::Parameters;
+use crate::compute::{Buffer, Recording, Tape};
+use crate::error::Result;
+use crate::model::{Base, Batch, Hooks, Pooling, Tokens};
+use crate::task::{self, Input, head::Head};
+use std::sync::Arc;
+
+pub struct Adapted {
+    pub card: Card,
+    pub hooks: Box<dyn Hooks>,
+    pub head: Head,
+    pub pooling: Pooling,
+    pub parameters: Arc<[Buffer]>,
+    bytes: u64,
+}
+
+impl Adapted {
+    /// Puts an adapter's tensors on the base's device.
+    ///
+    /// # Errors
+    /// `Invalid` (`adapter_tensors`) that names every unknown, missing and misshapen tensor.
+    pub fn load(artifact: &Artifact, base: &Base) -> Result<Self> {
+        let card = artifact.card.clone();
+        let task::Config::SequenceClassification(task) = &card.task;
+        let pooling = task.pooling.unwrap_or(base.info().default_pooling);
+        let mut parameters = Parameters::restore(artifact.weights.clone());
+        let hooks = card.method.build(&base.sites(pooling), &mut parameters)?;
+        let (weight, bias) = parameters.dense(task::head::NAME, card.labels.len(), base.info().hidden_size);
+        let tensors = parameters.finish()?.tensors;
+        let bytes = tensors.iter().map(|tensor| tensor.bytes() as u64).sum();
+        let parameters = tensors.iter().map(|tensor| base.kernels().upload(tensor)).collect::<Result<_>>()?;
+        Ok(Self { card, hooks, head: Head { weight, bias }, pooling, parameters, bytes })
+    }
+
+    /// Bytes of its tensors in memory.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// An input's tokens, truncated as in training.
+    pub fn tokens(&self, base: &Base, input: &Input) -> Result<Tokens> {
+        base.tokenizer().encode(&input.text, input.text_pair.as_deref(), self.card.max_length)
+    }
+
+    /// One row of logits per input, in their order.
+    pub fn logits(&self, base: &Base, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
+        self.logits_under(base, inputs, self.hooks.as_ref())
+    }
+
+    /// The same head on the bare base: what the answers would be if the adapter had no effect.
+    pub fn logits_without_effect(&self, base: &Base, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
+        self.logits_under(base, inputs, &())
+    }
+
+    fn logits_under(&self, base: &Base, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
+        let tokens: Vec<Tokens> = inputs.iter().map(|input| self.tokens(base, input)).collect::<Result<_>>()?;
+        let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::clone(&self.parameters), Recording::Off);
+        let hidden = base.encode(&mut tape, &Batch::new(&tokens), hooks)?;
+        let pooled = base.pool(&mut tape, hidden, self.pooling, hooks)?;
+        let logits = self.head.logits(&mut tape, pooled)?;
+        let rows = tape.read(logits)?.values;
+        Ok(rows.chunks_exact(self.card.labels.len()).map(<[f32]>::to_vec).collect())
+    }
+}

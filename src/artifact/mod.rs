@@ -6,6 +6,8 @@
 
 pub mod adapted;
 
+pub use adapted::Adapted;
+
 use crate::compute::Tensor;
 use crate::error::Result;
 use crate::model::Base;

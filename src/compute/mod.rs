@@ -14,5 +14,5 @@ mod tensor;
 
 pub use kernels::{Buffer, Kernels};
 pub use packed::Packed;
-pub use tape::{Param, Recording, Rows, Tape};
+pub use tape::{Dropout, Param, Recording, Rows, Tape};
 pub use tensor::Tensor;

@@ -1,1 +1,119 @@
-//! pool
+//! Threads that compute: our own, each at its scheduling priority, never the async runtime's.
+//!
+//! candle threads its matrix products through the rayon pool of the calling thread. Every thread here is a pool of
+//! one, so a product stays on the thread that asked for it, at that thread's priority.
+
+use crate::error::{Context, Error, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// How the operating system is to schedule a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As any other: serving.
+    Normal,
+    /// Runs when nobody else wants the core (`nice 19`): training.
+    Lowest,
+}
+
+/// Starts a thread that computes.
+///
+/// # Errors
+/// `Internal` where the operating system refuses another thread.
+pub fn spawn(name: &str, priority: Priority, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let named = name.to_string();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .thread_name(move |_| named.clone())
+        .start_handler(move |_| lower(priority))
+        .build()
+        .context("starting a computing thread")?;
+    // The outer thread only waits: what runs inside the pool is single-threaded wherever candle calls rayon.
+    std::thread::Builder::new()
+        .name(format!("{name}-wait"))
+        .spawn(move || pool.install(work))
+        .context("starting a computing thread")
+}
+
+#[cfg(target_os = "linux")]
+fn lower(priority: Priority) {
+    if priority == Priority::Lowest {
+        // On Linux niceness belongs to the thread; 0 means the calling one. Raising it needs no privilege.
+        // SAFETY: the call takes plain numbers and touches no memory of ours.
+        #[allow(unsafe_code, reason = "no safe wrapper sets one thread's niceness")]
+        let answer = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+        if answer != 0 {
+            tracing::warn!(error = %std::io::Error::last_os_error(), "could not lower a training thread's priority");
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lower(priority: Priority) {
+    if priority == Priority::Lowest {
+        tracing::debug!("thread priorities are only set on linux");
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that take pieces of work and give the results back in order, whoever computed them.
+pub struct Crew {
+    work: Sender<Job>,
+}
+
+impl Crew {
+    /// The threads end when the crew is dropped.
+    pub fn new(name: &str, priority: Priority, threads: usize) -> Result<Self> {
+        let (work, queue) = channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for index in 0..threads.max(1) {
+            let queue = Arc::clone(&queue);
+            spawn(&format!("{name}-{index}"), priority, move || serve(&queue))?;
+        }
+        Ok(Self { work })
+    }
+
+    /// `f` of every item, in the order of the items.
+    ///
+    /// # Errors
+    /// The first error in that order; a panic is `Internal`.
+    pub fn map<I, O, F>(&self, items: Vec<I>, f: &Arc<F>) -> Result<Vec<O>>
+    where
+        I: Send + 'static,
+        O: Send + 'static,
+        F: Fn(I) -> Result<O> + Send + Sync + 'static,
+    {
+        let (done, results) = channel();
+        let count = items.len();
+        for (index, item) in items.into_iter().enumerate() {
+            let (done, f) = (done.clone(), Arc::clone(f));
+            let job = move || {
+                let result = catch_unwind(AssertUnwindSafe(|| f(item)));
+                let result = result.unwrap_or_else(|_| Err(Error::internal("a computing thread panicked")));
+                // The receiver is gone only when an earlier error has ended the whole map.
+                let _ = done.send((index, result));
+            };
+            self.work.send(Box::new(job)).map_err(|_| Error::internal("the computing threads are gone"))?;
+        }
+        drop(done);
+        let mut ordered: Vec<Option<Result<O>>> = (0..count).map(|_| None).collect();
+        for (index, result) in results {
+            ordered[index] = Some(result);
+        }
+        let missing = || Err(Error::internal("a computing thread ended early"));
+        ordered.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+    }
+}
+
+fn serve(queue: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
+    }
+}

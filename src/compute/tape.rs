@@ -1,15 +1,277 @@
-//! Skeleton.
+//! Runs operations forward, remembers what the backward pass needs, and walks back.
+//!
+//! A value is a [`Rows`] handle. An operation is remembered only where a trainable parameter lies below it, so nothing
+//! is differentiated beneath the lowest place that an adapter touches; while serving, nothing is remembered at all.
+//! Knows the operations of [`Kernels`], and nothing of models or adapters.
+
+mod backward;
+mod node;
+
+use super::kernels::{Attention, FrozenLinear, FrozenNorm, FrozenTable, Pool};
+use super::random::mix;
+use super::{Buffer, Kernels, Packed, Tensor};
+use crate::error::Result;
+pub use backward::Gradients;
+use node::Node;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A matrix of rows on the tape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows(usize);
+
+/// A trainable tensor: its place among the parameters that the tape was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Param(usize);
+
 impl Param {
     pub fn new(index: usize) -> Self {
         Self(index)
     }
+
     pub fn index(self) -> usize {
         self.0
     }
 }
+
+/// Whether the tape remembers what a backward pass needs, and what dropout is a function of.
+#[derive(Debug, Clone)]
+pub enum Recording {
+    /// Serving and evaluation: nothing is remembered, dropout does nothing.
+    Off,
+    On(Dropout),
+}
+
+/// A dropout mask is a function of seed, step, example, place, row and column, never of the cut into micro-batches.
+#[derive(Debug, Clone)]
+pub struct Dropout {
+    pub seed: u64,
+    pub step: u64,
+    /// The example of each sequence, counted over the dataset.
+    pub examples: Vec<u64>,
+}
+
+struct Value {
+    buffer: Option<Buffer>,
+    layout: Arc<Packed>,
+    tracked: bool,
+}
+
+/// One forward pass, and the way back.
+pub struct Tape {
+    kernels: Arc<dyn Kernels>,
+    parameters: Arc<[Buffer]>,
+    recording: Recording,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+}
+
+impl Tape {
+    pub fn new(kernels: Arc<dyn Kernels>, parameters: Arc<[Buffer]>, recording: Recording) -> Self {
+        Self { kernels, parameters, recording, values: Vec::new(), nodes: Vec::new() }
+    }
+
+    /// Puts another adapter's parameters in the place of the present ones, for a batch with several; answers the old.
+    pub fn exchange_parameters(&mut self, parameters: Arc<[Buffer]>) -> Arc<[Buffer]> {
+        std::mem::replace(&mut self.parameters, parameters)
+    }
+
+    pub fn layout(&self, rows: Rows) -> Arc<Packed> {
+        Arc::clone(&self.values[rows.0].layout)
+    }
+
+    /// The values, copied to the host.
+    pub fn read(&self, rows: Rows) -> Result<Tensor> {
+        self.kernels.download(&self.buffer(rows))
+    }
+
+    /// Rows computed elsewhere (cached features), not differentiated.
+    pub fn constant(&mut self, rows: Buffer, layout: Arc<Packed>) -> Rows {
+        self.push(rows, layout, false)
+    }
+
+    /// Sums one row of each table per token.
+    pub fn embed(&mut self, tables: &[(&FrozenTable, &[u32])], layout: Arc<Packed>) -> Result<Rows> {
+        let rows = self.kernels.embed(tables)?;
+        Ok(self.push(rows, layout, false))
+    }
+
+    /// x·Wᵀ + b with frozen weights.
+    pub fn linear(&mut self, input: Rows, map: &Arc<FrozenLinear>) -> Result<Rows> {
+        let rows = self.kernels.linear(&self.buffer(input), map)?;
+        let node = |output| Node::Linear { input, output, map: Arc::clone(map) };
+        Ok(self.derive(rows, &[input], node))
+    }
+
+    /// x·Wᵀ + b with trainable weight `(output, input)` and bias `(output)`.
+    pub fn dense(&mut self, input: Rows, weight: Param, bias: Param) -> Result<Rows> {
+        let x = self.buffer(input);
+        let rows = self.kernels.dense(&x, &self.parameters[weight.0], &self.parameters[bias.0])?;
+        Ok(self.learn(rows, input, |output| Node::Dense { input, output, x, weight, bias }))
+    }
+
+    /// s·B·A·x with trainable A `(rank, input)` and B `(output, rank)`.
+    pub fn low_rank(&mut self, input: Rows, a: Param, b: Param, scale: f64) -> Result<Rows> {
+        let x = self.buffer(input);
+        let (rows, projected) = self.kernels.low_rank(&x, &self.parameters[a.0], &self.parameters[b.0], scale)?;
+        Ok(self.learn(rows, input, |output| Node::LowRank { input, output, x, projected, a, b, scale }))
+    }
+
+    pub fn add(&mut self, left: Rows, right: Rows) -> Result<Rows> {
+        let rows = self.kernels.add(&self.buffer(left), &self.buffer(right))?;
+        Ok(self.derive_of(rows, left, &[left, right], |output| Node::Add { left, right, output }))
+    }
+
+    pub fn norm(&mut self, input: Rows, norm: &Arc<FrozenNorm>) -> Result<Rows> {
+        let (rows, saved) = self.kernels.norm(&self.buffer(input), norm)?;
+        Ok(self.derive(rows, &[input], |output| Node::Norm { input, output, saved, norm: Arc::clone(norm) }))
+    }
+
+    pub fn gelu(&mut self, input: Rows) -> Result<Rows> {
+        let x = self.buffer(input);
+        let rows = self.kernels.gelu(&x)?;
+        Ok(self.derive(rows, &[input], |output| Node::Gelu { input, output, x }))
+    }
+
+    pub fn tanh(&mut self, input: Rows) -> Result<Rows> {
+        let y = self.kernels.tanh(&self.buffer(input))?;
+        Ok(self.derive(y.clone(), &[input], |output| Node::Tanh { input, output, y }))
+    }
+
+    /// The sum of the rows' −log softmax(logits)[label], and its gradient by the logits divided by `denominator`.
+    pub fn cross_entropy(&self, logits: Rows, labels: &[u32], denominator: f64) -> Result<(f64, Buffer)> {
+        let found = self.kernels.cross_entropy(&self.buffer(logits), labels)?;
+        Ok((found.loss, self.kernels.scale(&found.gradient, 1.0 / denominator)?))
+    }
+
+    /// Attention within each sequence of the layout.
+    pub fn attention(&mut self, query: Rows, key: Rows, value: Rows, heads: usize) -> Result<Rows> {
+        let [q, k, v] = [query, key, value].map(|rows| self.buffer(rows));
+        let layout = self.layout(query);
+        let inputs = Attention { query: &q, key: &k, value: &v, layout: &layout, heads };
+        let (rows, saved) = self.kernels.attention(inputs)?;
+        let inputs = [query, key, value];
+        Ok(self.derive(rows, &inputs, |output| Node::Attention {
+            inputs,
+            output,
+            qkv: [q, k, v],
+            saved,
+            heads,
+            layout,
+        }))
+    }
+
+    /// One row per sequence.
+    pub fn pool(&mut self, input: Rows, pool: Pool) -> Result<Rows> {
+        let layout = self.layout(input);
+        let rows = self.kernels.pool(&self.buffer(input), &layout, pool)?;
+        let pooled = Arc::new(Packed::single_rows(layout.sequences()));
+        let tracked = self.is_tracked(&[input]);
+        let output = self.push(rows, pooled, tracked);
+        if tracked {
+            self.nodes.push(Node::Pool { input, output, layout, pool });
+        }
+        Ok(output)
+    }
+
+    /// Inverted dropout (Srivastava et al. 2014); `place` tells the sites apart. Nothing while serving.
+    pub fn dropout(&mut self, input: Rows, rate: f64, place: u64) -> Result<Rows> {
+        let Recording::On(dropout) = &self.recording else { return Ok(input) };
+        if rate == 0.0 {
+            return Ok(input);
+        }
+        let x = self.buffer(input);
+        let mask = dropout.mask(&self.layout(input), x.0.dims()[1], rate, place);
+        let mask = self.kernels.upload(&mask)?;
+        let rows = self.kernels.multiply(&x, &mask)?;
+        Ok(self.derive(rows, &[input], |output| Node::Mask { input, output, mask }))
+    }
+
+    /// The rows of a range of sequences. Only while serving: nobody trains on a part of a batch.
+    pub fn narrow(&mut self, input: Rows, sequences: Range<usize>) -> Result<Rows> {
+        assert!(!self.is_tracked(&[input]), "a part of a batch is only taken while serving");
+        let layout = self.layout(input);
+        let range = layout.rows_of(&sequences);
+        let rows = self.kernels.narrow(&self.buffer(input), range.start, range.len())?;
+        Ok(self.push(rows, Arc::new(layout.slice(&sequences)), false))
+    }
+
+    /// The inverse of [`Tape::narrow`]: parts in order, under the whole layout.
+    pub fn concat(&mut self, parts: &[Rows], layout: Arc<Packed>) -> Result<Rows> {
+        assert!(!self.is_tracked(parts), "parts of a batch are only joined while serving");
+        let parts: Vec<Buffer> = parts.iter().map(|part| self.buffer(*part)).collect();
+        let rows = self.kernels.concat(&parts)?;
+        Ok(self.push(rows, layout, false))
+    }
+
+    /// Forgets every value made since `mark` but `keep`: what a backward pass needs is held by the nodes.
+    pub fn release(&mut self, mark: Mark, keep: Rows) {
+        for (index, value) in self.values.iter_mut().enumerate().skip(mark.0) {
+            if index != keep.0 {
+                value.buffer = None;
+            }
+        }
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark(self.values.len())
+    }
+
+    fn buffer(&self, rows: Rows) -> Buffer {
+        self.values[rows.0].buffer.clone().expect("a released value is not used again")
+    }
+
+    fn is_tracked(&self, inputs: &[Rows]) -> bool {
+        inputs.iter().any(|input| self.values[input.0].tracked)
+    }
+
+    fn push(&mut self, buffer: Buffer, layout: Arc<Packed>, tracked: bool) -> Rows {
+        self.values.push(Value { buffer: Some(buffer), layout, tracked });
+        Rows(self.values.len() - 1)
+    }
+
+    /// A value to be differentiated only where one of its inputs is.
+    fn derive(&mut self, rows: Buffer, inputs: &[Rows], node: impl FnOnce(Rows) -> Node) -> Rows {
+        self.derive_of(rows, inputs[0], inputs, node)
+    }
+
+    fn derive_of(&mut self, rows: Buffer, like: Rows, inputs: &[Rows], node: impl FnOnce(Rows) -> Node) -> Rows {
+        let tracked = self.is_tracked(inputs);
+        let output = self.push(rows, self.layout(like), tracked);
+        if tracked {
+            self.nodes.push(node(output));
+        }
+        output
+    }
+
+    /// The output of an operation with parameters: differentiated whenever the tape records.
+    fn learn(&mut self, rows: Buffer, input: Rows, node: impl FnOnce(Rows) -> Node) -> Rows {
+        let tracked = matches!(self.recording, Recording::On(_));
+        let output = self.push(rows, self.layout(input), tracked);
+        if tracked {
+            self.nodes.push(node(output));
+        }
+        output
+    }
+}
+
+/// A point in a tape's life.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows;
-pub enum Recording {}
-pub struct Tape;
+pub struct Mark(usize);
+
+impl Dropout {
+    /// `(rows, width)` of 0 or `1/(1 − rate)`.
+    fn mask(&self, layout: &Packed, width: usize, rate: f64, place: u64) -> Tensor {
+        let keep = (1.0 / (1.0 - rate)) as f32;
+        let threshold = (rate * (1u64 << 32) as f64) as u64;
+        let mut values = Vec::with_capacity(layout.rows() * width);
+        for (sequence, example) in self.examples.iter().enumerate() {
+            let key = mix(mix(mix(self.seed) ^ self.step) ^ mix(place) ^ example.rotate_left(17));
+            for element in 0..(layout.length(sequence) * width) as u64 {
+                let dropped = mix(key ^ element) >> 32 < threshold;
+                values.push(if dropped { 0.0 } else { keep });
+            }
+        }
+        Tensor::new([layout.rows(), width], values)
+    }
+}

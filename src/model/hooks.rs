@@ -51,6 +51,13 @@ impl Module {
     }
 }
 
+impl Site {
+    /// A number of its own, for dropout.
+    pub fn place(self) -> u64 {
+        self.layer.map_or(0, |layer| layer as u64 + 1) * Module::ALL.len() as u64 + self.module as u64
+    }
+}
+
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.layer {

@@ -9,12 +9,15 @@ pub mod weights;
 pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo};
 pub use tokenizer::{Tokenizer, Tokens};
 
-use crate::compute::Kernels;
-use crate::error::Result;
+use crate::compute::kernels::Pool;
+use crate::compute::{Kernels, Packed, Rows, Tape};
+use crate::error::{Context, Error, Result};
+use bert::Bert;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use utoipa::ToSchema;
+use weights::{Weights, read_json};
 
 /// How a sequence becomes one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -43,14 +46,52 @@ pub struct Info {
     pub max_tokens: usize,
     pub default_pooling: Pooling,
     pub poolings: Vec<Pooling>,
+    /// Whether the bare base's embeddings are scaled to length 1, as the model's `modules.json` asks.
+    pub normalized_embedding: bool,
     /// Our names of the modules that LoRA may target.
     pub target_modules: Vec<String>,
     /// `candle-cpu`, …
     pub kernels: String,
 }
 
+/// Sequences ready for the base: the tokens of all of them end to end.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    ids: Vec<u32>,
+    type_ids: Vec<u32>,
+    /// Counted from 0 within each sequence.
+    positions: Vec<u32>,
+    layout: Arc<Packed>,
+}
+
+impl Batch {
+    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Tokens>) -> Self {
+        let (mut ids, mut type_ids, mut positions, mut lengths) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for tokens in sequences {
+            ids.extend(&tokens.ids);
+            type_ids.extend(&tokens.type_ids);
+            positions.extend(0..tokens.ids.len() as u32);
+            lengths.push(tokens.ids.len());
+        }
+        Self { ids, type_ids, positions, layout: Arc::new(Packed::from_lengths(lengths)) }
+    }
+}
+
+/// The architectures, by `model_type` of `config.json`.
+enum Architecture {
+    Bert(Bert),
+}
+
+/// The `model_type`s that can be loaded.
+pub const SUPPORTED: [&str; 1] = ["bert"];
+
 /// The base model, in memory once for the whole process.
-pub struct Base {}
+pub struct Base {
+    architecture: Architecture,
+    tokenizer: Tokenizer,
+    kernels: Arc<dyn Kernels>,
+    info: Info,
+}
 
 impl Base {
     /// Loads `config.json`, the safetensors and `tokenizer.json` from a folder (see [`hub::locate`] for finding it).
@@ -58,21 +99,113 @@ impl Base {
     /// # Errors
     /// `Invalid` where a file is missing or damaged, or the `model_type` is not supported (it lists those that are).
     pub fn load(folder: &Path, name: &str, kernels: Arc<dyn Kernels>) -> Result<Self> {
-        let _ = (folder, name, kernels);
-        todo!("written by the model room")
+        let config = read_json(&folder.join("config.json"))?;
+        let model_type = config["model_type"].as_str().unwrap_or_default().to_string();
+        if model_type != "bert" {
+            let detail =
+                format!("model_type \"{model_type}\" is not supported; supported are: {}", SUPPORTED.join(", "));
+            return Err(Error::invalid("unsupported_model", detail));
+        }
+        let config: bert::Config = serde_json::from_value(config)
+            .map_err(|error| Error::invalid("base_model_damaged", format!("config.json of the base model: {error}")))?;
+        let (tokenizer, parts) = Tokenizer::load(folder)?;
+        let mut weights = Weights::open(folder, bert::canonical)?;
+        let bert = Bert::load(config, &mut weights, kernels.as_ref())?;
+        let config = serde_json::to_value(bert.config()).context("writing the config down")?;
+        let parameters = weights.parameters();
+        let fingerprint = weights.fingerprint(&parts, &config);
+        let info = describe(folder, name, &bert, parameters, fingerprint, kernels.name())?;
+        Ok(Self { architecture: Architecture::Bert(bert), tokenizer, kernels, info })
     }
 
     pub fn info(&self) -> &Info {
-        todo!("written by the model room")
+        &self.info
     }
 
     pub fn tokenizer(&self) -> &Tokenizer {
-        todo!("written by the model room")
+        &self.tokenizer
+    }
+
+    pub fn kernels(&self) -> &Arc<dyn Kernels> {
+        &self.kernels
     }
 
     /// Every linear map that an adapter may touch under this pooling (`cls` adds the pooler).
     pub fn sites(&self, pooling: Pooling) -> Vec<SiteInfo> {
-        let _ = pooling;
-        todo!("written by the model room")
+        let Architecture::Bert(bert) = &self.architecture;
+        let mut sites = bert.sites();
+        sites.retain(|info| info.site.module != Module::Pooler || pooling == Pooling::Cls);
+        sites
     }
+
+    /// The last layer's hidden states `(tokens, hidden)`.
+    pub fn encode(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
+        let Architecture::Bert(bert) = &self.architecture;
+        bert.encode(tape, batch, hooks)
+    }
+
+    /// One row per sequence `(sequences, hidden)`.
+    pub fn pool(&self, tape: &mut Tape, hidden: Rows, pooling: Pooling, hooks: &dyn Hooks) -> Result<Rows> {
+        let Architecture::Bert(bert) = &self.architecture;
+        match pooling {
+            Pooling::Mean => tape.pool(hidden, Pool::Mean),
+            Pooling::Cls => bert.pool_first(tape, hidden, hooks),
+        }
+    }
+}
+
+fn describe(
+    folder: &Path,
+    name: &str,
+    bert: &Bert,
+    parameters: u64,
+    fingerprint: String,
+    kernels: &str,
+) -> Result<Info> {
+    let config = bert.config();
+    let poolings = match bert.has_pooler() {
+        true => vec![Pooling::Mean, Pooling::Cls],
+        false => vec![Pooling::Mean],
+    };
+    let modules = Module::ALL.into_iter().filter(|module| *module != Module::Pooler || bert.has_pooler());
+    Ok(Info {
+        name: name.to_string(),
+        model_type: "bert".to_string(),
+        fingerprint,
+        parameters,
+        hidden_size: config.hidden_size,
+        layers: config.num_hidden_layers,
+        attention_heads: config.num_attention_heads,
+        vocabulary_size: config.vocab_size,
+        max_tokens: config.max_position_embeddings,
+        default_pooling: default_pooling(folder, &poolings)?,
+        poolings,
+        normalized_embedding: normalizes(folder)?,
+        target_modules: modules.map(|module| module.name().to_string()).collect(),
+        kernels: kernels.to_string(),
+    })
+}
+
+/// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one.
+fn default_pooling(folder: &Path, poolings: &[Pooling]) -> Result<Pooling> {
+    let path = folder.join("1_Pooling/config.json");
+    let wished = match path.is_file() {
+        true => match read_json(&path)?["pooling_mode_cls_token"].as_bool() {
+            Some(true) => Pooling::Cls,
+            _ => Pooling::Mean,
+        },
+        false => Pooling::Cls,
+    };
+    Ok(if poolings.contains(&wished) { wished } else { Pooling::Mean })
+}
+
+/// Whether sentence-transformers' `modules.json` ends in a `Normalize`: then the bare base's embeddings have length 1.
+fn normalizes(folder: &Path) -> Result<bool> {
+    let path = folder.join("modules.json");
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let modules = read_json(&path)?;
+    let kinds = modules.as_array().into_iter().flatten().filter_map(|module| module["type"].as_str());
+    Ok(kinds.into_iter().any(|kind| kind.ends_with(".Normalize")))
 }

@@ -1,6 +1,10 @@
 //! Text to token ids.
 
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
+use serde_json::Value;
+use std::path::Path;
+use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{PostProcessor, Tokenizer as Inner};
 
 /// A tokenized input with its special tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,12 +14,55 @@ pub struct Tokens {
     pub truncated: bool,
 }
 
-pub struct Tokenizer {}
+/// A `tokenizer.json`, without the truncation and padding that it may ask for: the layout is packed, the length ours.
+pub struct Tokenizer {
+    inner: Inner,
+}
 
 impl Tokenizer {
-    /// Tokens of a text or a pair, special tokens included, at most `max_length` of them.
-    pub fn encode(&self, text: &str, text_pair: Option<&str>, max_length: usize) -> Result<Tokens> {
-        let _ = (text, text_pair, max_length);
-        todo!("written by the model room")
+    /// Answers the tokenizer and, for the fingerprint, what it is made of.
+    pub(super) fn load(folder: &Path) -> Result<(Self, Value)> {
+        let path = folder.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, &error.to_string()))?;
+        let mut inner = Inner::from_bytes(&bytes).map_err(|error| unreadable(&path, &error.to_string()))?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| unreadable(&path, &error.to_string()))?;
+        let mut parts: Value = serde_json::from_slice(&bytes).context("reading tokenizer.json")?;
+        if let Some(map) = parts.as_object_mut() {
+            map.remove("truncation");
+            map.remove("padding");
+        }
+        Ok((Self { inner }, parts))
     }
+
+    /// Tokens of a text or a pair, special tokens included, at most `max_length` of them (the longer text gives way
+    /// first).
+    pub fn encode(&self, text: &str, text_pair: Option<&str>, max_length: usize) -> Result<Tokens> {
+        let plain = |text: &str| self.inner.encode_fast(text, false).map_err(Error::internal);
+        let first = plain(text)?;
+        let second = text_pair.map(plain).transpose()?;
+        let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(second.is_some()));
+        let length = first.len() + second.as_ref().map_or(0, |second| second.len());
+        let room = max_length.saturating_sub(special);
+        let truncated = length > room;
+        let (first, second) = match truncated {
+            false => (first, second),
+            true => {
+                let strategy = TruncationStrategy::LongestFirst;
+                let direction = TruncationDirection::Right;
+                let params = TruncationParams { max_length: room, strategy, stride: 0, direction };
+                truncate_encodings(first, second, &params).map_err(Error::internal)?
+            }
+        };
+        let whole = self.inner.post_process(first, second, true).map_err(Error::internal)?;
+        Ok(Tokens { ids: whole.get_ids().to_vec(), type_ids: whole.get_type_ids().to_vec(), truncated })
+    }
+
+    pub fn vocabulary_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+}
+
+fn unreadable(path: &Path, reason: &str) -> Error {
+    Error::invalid("base_model_damaged", format!("{} cannot be read: {reason}; fetch the model again", path.display()))
 }

@@ -1,5 +1,7 @@
 //! Resident adapters, batching and predictions. Knows nothing of HTTP or of training.
 
+pub mod mixed;
+
 use crate::error::Result;
 use crate::model::Base;
 use crate::store::{Adapter, Reference, Store};

@@ -1,1 +1,22 @@
-//! head
+//! The classification head: one linear map from a pooled row `(hidden)` to logits `(labels)`.
+//!
+//! Knows nothing of how the row was made, nor of the labels' names.
+
+use crate::compute::{Param, Rows, Tape};
+use crate::error::Result;
+
+/// The head's tensors are `head.weight` `(labels, hidden)` and `head.bias` `(labels)`.
+pub const NAME: &str = "head";
+
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    pub weight: Param,
+    pub bias: Param,
+}
+
+impl Head {
+    /// `(sequences, hidden)` → `(sequences, labels)`
+    pub fn logits(&self, tape: &mut Tape, pooled: Rows) -> Result<Rows> {
+        tape.dense(pooled, self.weight, self.bias)
+    }
+}

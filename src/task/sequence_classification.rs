@@ -1,5 +1,6 @@
 //! Sequence classification: one label for a text or a pair of texts, from any number of labels.
 
+use super::calibration;
 use crate::model::Pooling;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -27,4 +28,15 @@ pub struct Prediction {
 pub struct Scored {
     pub label: String,
     pub score: f32,
+}
+
+/// Names and calibrates one row of logits.
+pub fn decode(labels: &[String], temperature: f32, logits: &[f32], top_k: usize) -> Prediction {
+    let probabilities = calibration::softmax(logits, temperature);
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    // Ties go to the earlier label, as in `argmax`.
+    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
+    let scored = |index: &usize| Scored { label: labels[*index].clone(), score: probabilities[*index] as f32 };
+    let top: Vec<Scored> = order.iter().take(top_k.max(1)).map(scored).collect();
+    Prediction { label: top[0].label.clone(), score: top[0].score, top, logits: None }
 }

@@ -1,9 +1,12 @@
 //! How a job trains: what may be asked for, and the defaults.
+//!
+//! Knows nothing of the base beyond its longest sequence.
 
+use crate::error::Fault;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Every field may be left out of a request; [`Hyperparameters::resolve`](super::spec) writes the defaults out.
+/// Every field may be left out of a request; [`Hyperparameters::resolve`] writes the defaults out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hyperparameters {
@@ -53,5 +56,120 @@ pub struct EarlyStopping {
 }
 
 fn default_metric() -> String {
-    "accuracy".to_string()
+    ACCURACY.to_string()
+}
+
+pub const ACCURACY: &str = "accuracy";
+/// What early stopping and the choice of the best epoch may go by.
+pub const METRICS: [&str; 3] = [ACCURACY, "loss", "macro_f1"];
+
+/// Every value written out: what a run goes by, and what is stored with its job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Resolved {
+    pub epochs: u32,
+    pub batch_size: u32,
+    pub learning_rate: f64,
+    pub max_length: u32,
+    pub seed: u64,
+    pub weight_decay: f64,
+    pub warmup_ratio: f64,
+    pub schedule: Schedule,
+    pub max_grad_norm: f64,
+    pub gradient_accumulation: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
+}
+
+impl Resolved {
+    /// Examples in one update.
+    pub fn step_examples(&self) -> usize {
+        self.batch_size as usize * self.gradient_accumulation as usize
+    }
+
+    /// Updates in the whole run over this many training examples.
+    pub fn total_steps(&self, examples: usize) -> u64 {
+        let all = self.steps_per_epoch(examples) * u64::from(self.epochs);
+        self.max_steps.map_or(all, |most| most.min(all))
+    }
+
+    pub fn steps_per_epoch(&self, examples: usize) -> u64 {
+        examples.div_ceil(self.step_examples()).max(1) as u64
+    }
+
+    /// The metric that the best epoch is chosen by.
+    pub fn metric(&self) -> &str {
+        self.early_stopping.as_ref().map_or(ACCURACY, |stopping| &stopping.metric)
+    }
+}
+
+/// What the defaults depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// Rows of the dataset.
+    pub examples: usize,
+    /// Of the base.
+    pub max_tokens: usize,
+    /// The method's own default.
+    pub learning_rate: f64,
+    /// Updates that a small dataset should at least get.
+    pub least_steps: u64,
+}
+
+impl Hyperparameters {
+    /// Writes the defaults out and collects what is out of range.
+    pub fn resolve(&self, given: Circumstances, faults: &mut Vec<Fault>) -> Resolved {
+        let batch_size = self.batch_size.unwrap_or(32).max(1);
+        let steps_per_epoch = given.examples.div_ceil(batch_size as usize).max(1) as u64;
+        let resolved = Resolved {
+            epochs: self.epochs.unwrap_or_else(|| given.least_steps.div_ceil(steps_per_epoch).clamp(3, 30) as u32),
+            batch_size: self.batch_size.unwrap_or(32),
+            learning_rate: self.learning_rate.unwrap_or(given.learning_rate),
+            max_length: self.max_length.unwrap_or(128.min(given.max_tokens as u32)),
+            seed: self.seed.unwrap_or(42),
+            weight_decay: self.weight_decay.unwrap_or(0.01),
+            warmup_ratio: self.warmup_ratio.unwrap_or(0.06),
+            schedule: self.schedule.unwrap_or(Schedule::Linear),
+            max_grad_norm: self.max_grad_norm.unwrap_or(1.0),
+            gradient_accumulation: self.gradient_accumulation.unwrap_or(1),
+            max_steps: self.max_steps,
+            early_stopping: self.early_stopping.clone(),
+        };
+        resolved.check(given.max_tokens, faults);
+        resolved
+    }
+}
+
+impl Resolved {
+    fn check(&self, max_tokens: usize, faults: &mut Vec<Fault>) {
+        let mut refuse = |right: bool, field: &str, message: String| {
+            if !right {
+                faults.push(Fault::at_pointer(format!("/hyperparameters/{field}"), message));
+            }
+        };
+        let whole = |field: &str, most: u64| format!("{field} must be a whole number between 1 and {most}");
+        refuse((1..=1000).contains(&self.epochs), "epochs", whole("epochs", 1000));
+        refuse((1..=4096).contains(&self.batch_size), "batch_size", whole("batch_size", 4096));
+        let accumulation = self.gradient_accumulation;
+        refuse((1..=256).contains(&accumulation), "gradient_accumulation", whole("gradient_accumulation", 256));
+        let rate = self.learning_rate;
+        refuse(rate > 0.0 && rate <= 1.0, "learning_rate", "learning_rate must be above 0 and at most 1".to_string());
+        let length = format!("max_length must be between 4 and {max_tokens}, the longest that this base reads");
+        refuse((4..=max_tokens as u32).contains(&self.max_length), "max_length", length);
+        let decay = self.weight_decay;
+        refuse((0.0..=1.0).contains(&decay), "weight_decay", "weight_decay must be between 0 and 1".to_string());
+        let warmup = self.warmup_ratio;
+        refuse((0.0..=1.0).contains(&warmup), "warmup_ratio", "warmup_ratio must be between 0 and 1".to_string());
+        let norm = self.max_grad_norm;
+        refuse(norm > 0.0 && norm.is_finite(), "max_grad_norm", "max_grad_norm must be above 0".to_string());
+        refuse(self.max_steps != Some(0), "max_steps", "max_steps must be at least 1".to_string());
+        if let Some(stopping) = &self.early_stopping {
+            let known = METRICS.contains(&stopping.metric.as_str());
+            let message = format!("metric must be one of {}", METRICS.join(", "));
+            refuse(known, "early_stopping/metric", message);
+            let patience = "patience must be at least 1".to_string();
+            refuse(stopping.patience >= 1, "early_stopping/patience", patience);
+        }
+    }
 }

@@ -1,8 +1,15 @@
 //! The loop: dataset order, schedule, optimiser, checkpoint. Plain blocking functions; no async, no SQL, no HTTP.
 
 pub mod checkpoint;
+pub mod evaluate;
 pub mod hyperparameters;
+pub mod network;
+pub mod optimizer;
+pub mod order;
+mod prepare;
 pub mod progress;
+mod run;
+mod speaker;
 pub mod spec;
 
 pub use hyperparameters::{EarlyStopping, Hyperparameters, Schedule};
@@ -10,13 +17,20 @@ pub use progress::{Progress, Row, Stop};
 pub use spec::{Spec, Validation};
 
 use crate::compute::Tensor;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::model::Base;
 use crate::task::Example;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use checkpoint::Folder;
+use prepare::Prepared;
+use run::{Halt, Run};
+use serde_json::json;
+use speaker::Speaker;
 
 /// What a machine decides and what never affects bytes.
 #[derive(Debug, Clone)]
@@ -61,13 +75,58 @@ pub enum Outcome {
 /// # Errors
 /// `Invalid` where data and spec do not fit each other; `Internal` for the device and the disk.
 pub fn train(
-    base: &Base,
+    base: &Arc<Base>,
     spec: &Spec,
     data: &Data,
     folder: PathBuf,
     settings: &Settings,
     report: &mut dyn FnMut(&Progress) -> ControlFlow<Stop>,
 ) -> Result<Outcome> {
-    let _ = (base, spec, data, folder, settings, report);
-    todo!("written by the training room")
+    let identity = serde_json::to_vec(spec).context("writing the specification down")?;
+    let folder = Folder::new(folder, &identity)?;
+    let mut speaker = Speaker::new(report);
+    let prepared = Prepared::new(base, spec, data)?;
+    let mut run = match Run::start(base, spec, prepared, &folder, settings, &mut speaker) {
+        Ok(run) => run,
+        Err(Halt::Stop(stop)) => return Ok(Outcome::Stopped(stop)),
+        Err(Halt::Error(error)) => return Err(error),
+    };
+    let result = match run.go(&folder, settings, &mut speaker) {
+        Ok(()) => finish(&run, &mut speaker),
+        Err(halt) => Err(halt),
+    };
+    match result {
+        Ok(trained) => Ok(Outcome::Finished(Box::new(trained))),
+        Err(Halt::Error(error)) => Err(error),
+        Err(Halt::Stop(stop)) => {
+            if matches!(stop, Stop::Pause | Stop::Release) {
+                folder.save(&run.state, &run.names)?;
+            }
+            Ok(Outcome::Stopped(stop))
+        }
+    }
+}
+
+/// The best parameters, calibrated and measured on the validation split.
+fn finish(run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt> {
+    let counters = &run.state.counters;
+    speaker.rows(counters);
+    let best = run.state.best.as_ref().unwrap_or(&run.state.parameters);
+    let per_epoch = run.spec.hyperparameters.steps_per_epoch(run.prepared.training.len());
+    let best_step = counters.best.as_ref().map_or(counters.step, |best| best.step);
+    let mut metrics = json!({
+        "steps": counters.step,
+        "best_step": best_step,
+        "best_epoch": best_step as f64 / per_epoch as f64,
+        "training_examples": run.prepared.training.len(),
+    });
+    let mut temperature = 1.0;
+    if !run.prepared.validation.is_empty() {
+        let evaluated = run.evaluated(best, speaker)?;
+        temperature = evaluated.temperature();
+        metrics["validation"] = evaluated.report(temperature);
+    }
+    speaker.listen()?;
+    let weights = run.names.iter().cloned().zip(best.iter().cloned()).collect();
+    Ok(Trained { weights, temperature, metrics, rows: counters.rows.clone(), probe: run.prepared.probe.clone() })
 }

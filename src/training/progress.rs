@@ -35,6 +35,8 @@ pub struct Row {
 pub enum Stop {
     Cancel,
     Pause,
-    /// The server is going down, or the lease was lost: somebody goes on from the checkpoint.
+    /// The server is going down: somebody goes on from the checkpoint.
     Release,
+    /// The lease was lost: the job is somebody else's, and nothing more may be written.
+    Abandon,
 }

@@ -1,0 +1,88 @@
+//! The way back: from the loss's gradient to the parameters'.
+
+use super::node::Node;
+use super::{Param, Rows, Tape};
+use crate::compute::kernels::{Attention, Buffer};
+use crate::error::Result;
+
+/// The gradients by parameter; `None` for one that did not take part.
+pub type Gradients = Vec<Option<Buffer>>;
+
+impl Tape {
+    /// The parameters' gradients, given the loss's gradient by `output`.
+    pub fn backward(mut self, output: Rows, gradient: Buffer) -> Result<Gradients> {
+        let mut walk = Walk { rows: vec![None; self.values.len()], parameters: vec![None; self.parameters.len()] };
+        walk.rows[output.0] = Some(gradient);
+        while let Some(node) = self.nodes.pop() {
+            if let Some(gradient) = walk.rows[node.output().0].take() {
+                self.step_back(node, gradient, &mut walk)?;
+            }
+        }
+        Ok(walk.parameters)
+    }
+
+    fn step_back(&self, node: Node, gradient: Buffer, walk: &mut Walk) -> Result<()> {
+        let kernels = &self.kernels;
+        match node {
+            Node::Linear { input, map, .. } => self.give(walk, input, || kernels.linear_backward(&gradient, &map)),
+            Node::Dense { input, x, weight, bias, .. } => {
+                let by = kernels.dense_backward_parameters(&gradient, &x)?;
+                self.learn_from(walk, weight, by.weight)?;
+                self.learn_from(walk, bias, by.bias)?;
+                self.give(walk, input, || kernels.dense_backward_input(&gradient, &self.parameters[weight.0]))
+            }
+            Node::LowRank { input, x, projected, a, b, scale, .. } => {
+                let [a_rows, b_rows] = [a, b].map(|param| &self.parameters[param.0]);
+                let by = kernels.low_rank_backward_parameters(&gradient, &x, &projected, b_rows, scale)?;
+                self.learn_from(walk, a, by.a)?;
+                self.learn_from(walk, b, by.b)?;
+                self.give(walk, input, || kernels.low_rank_backward_input(&gradient, a_rows, b_rows, scale))
+            }
+            Node::Add { left, right, .. } => {
+                self.give(walk, left, || Ok(gradient.clone()))?;
+                self.give(walk, right, || Ok(gradient.clone()))
+            }
+            Node::Norm { input, saved, norm, .. } => {
+                self.give(walk, input, || kernels.norm_backward(&gradient, &saved, &norm))
+            }
+            Node::Gelu { input, x, .. } => self.give(walk, input, || kernels.gelu_backward(&gradient, &x)),
+            Node::Tanh { input, y, .. } => self.give(walk, input, || kernels.tanh_backward(&gradient, &y)),
+            Node::Attention { inputs, qkv: [query, key, value], saved, heads, layout, .. } => {
+                let arguments = Attention { query: &query, key: &key, value: &value, layout: &layout, heads };
+                let gradients = kernels.attention_backward(&gradient, arguments, &saved)?;
+                inputs.into_iter().zip(gradients).try_for_each(|(input, by)| self.give(walk, input, || Ok(by)))
+            }
+            Node::Pool { input, layout, pool, .. } => {
+                self.give(walk, input, || kernels.pool_backward(&gradient, &layout, pool))
+            }
+            Node::Mask { input, mask, .. } => self.give(walk, input, || kernels.multiply(&gradient, &mask)),
+        }
+    }
+
+    /// Adds to the gradient of a value, where anything below it is trained.
+    fn give(&self, walk: &mut Walk, to: Rows, gradient: impl FnOnce() -> Result<Buffer>) -> Result<()> {
+        if !self.values[to.0].tracked {
+            return Ok(());
+        }
+        let gradient = gradient()?;
+        self.accumulate(&mut walk.rows[to.0], gradient)
+    }
+
+    fn learn_from(&self, walk: &mut Walk, param: Param, gradient: Buffer) -> Result<()> {
+        self.accumulate(&mut walk.parameters[param.0], gradient)
+    }
+
+    fn accumulate(&self, sum: &mut Option<Buffer>, gradient: Buffer) -> Result<()> {
+        *sum = Some(match sum.take() {
+            Some(before) => self.kernels.add(&before, &gradient)?,
+            None => gradient,
+        });
+        Ok(())
+    }
+}
+
+/// Gradients that are still on their way.
+struct Walk {
+    rows: Vec<Option<Buffer>>,
+    parameters: Gradients,
+}

@@ -1,0 +1,87 @@
+//! One remembered operation: where its gradient goes, and what its backward pass needs.
+
+use super::{Param, Rows};
+use crate::compute::Packed;
+use crate::compute::kernels::{AttentionSaved, Buffer, FrozenLinear, FrozenNorm, NormSaved, Pool};
+use std::sync::Arc;
+
+pub enum Node {
+    Linear {
+        input: Rows,
+        output: Rows,
+        map: Arc<FrozenLinear>,
+    },
+    Dense {
+        input: Rows,
+        output: Rows,
+        x: Buffer,
+        weight: Param,
+        bias: Param,
+    },
+    LowRank {
+        input: Rows,
+        output: Rows,
+        x: Buffer,
+        projected: Buffer,
+        a: Param,
+        b: Param,
+        scale: f64,
+    },
+    Add {
+        left: Rows,
+        right: Rows,
+        output: Rows,
+    },
+    Norm {
+        input: Rows,
+        output: Rows,
+        saved: NormSaved,
+        norm: Arc<FrozenNorm>,
+    },
+    Gelu {
+        input: Rows,
+        output: Rows,
+        x: Buffer,
+    },
+    Tanh {
+        input: Rows,
+        output: Rows,
+        y: Buffer,
+    },
+    Attention {
+        inputs: [Rows; 3],
+        output: Rows,
+        qkv: [Buffer; 3],
+        saved: AttentionSaved,
+        heads: usize,
+        layout: Arc<Packed>,
+    },
+    Pool {
+        input: Rows,
+        output: Rows,
+        layout: Arc<Packed>,
+        pool: Pool,
+    },
+    Mask {
+        input: Rows,
+        output: Rows,
+        mask: Buffer,
+    },
+}
+
+impl Node {
+    pub fn output(&self) -> Rows {
+        match self {
+            Self::Linear { output, .. }
+            | Self::Dense { output, .. }
+            | Self::LowRank { output, .. }
+            | Self::Add { output, .. }
+            | Self::Norm { output, .. }
+            | Self::Gelu { output, .. }
+            | Self::Tanh { output, .. }
+            | Self::Attention { output, .. }
+            | Self::Pool { output, .. }
+            | Self::Mask { output, .. } => *output,
+        }
+    }
+}

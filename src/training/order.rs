@@ -1,0 +1,127 @@
+//! Which example comes when: the validation split, an epoch's shuffle, batches and micro-batches.
+//!
+//! All of it is a function of the seed and the data, so that a resumed run meets the same examples.
+
+use crate::compute::random::Random;
+
+/// Indices of the training and of the validation examples, both in the order of the dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    pub training: Vec<usize>,
+    pub validation: Vec<usize>,
+}
+
+/// A stratified split: every class gives its share, the largest remainders fill up to the fraction of the whole, and
+/// every class keeps at least one example in training (so a label seen once is never held out).
+pub fn split(classes: &[u32], count: usize, fraction: f64, seed: u64) -> Split {
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); count];
+    for (index, class) in classes.iter().enumerate() {
+        members[*class as usize].push(index);
+    }
+    let mut random = Random::new(seed, &["split"]);
+    let mut validation = Vec::new();
+    for (quota, members) in quotas(&members, fraction, classes.len()).into_iter().zip(&mut members) {
+        random.shuffle(members);
+        validation.extend(members.drain(..quota));
+    }
+    let mut training: Vec<usize> = members.into_iter().flatten().collect();
+    training.sort_unstable();
+    validation.sort_unstable();
+    Split { training, validation }
+}
+
+fn quotas(members: &[Vec<usize>], fraction: f64, all: usize) -> Vec<usize> {
+    let shares: Vec<f64> = members.iter().map(|members| members.len() as f64 * fraction).collect();
+    let most = |class: usize| members[class].len().saturating_sub(1);
+    let mut quotas: Vec<usize> =
+        shares.iter().enumerate().map(|(class, share)| (*share as usize).min(most(class))).collect();
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by(|a, b| shares[*b].fract().total_cmp(&shares[*a].fract()).then(a.cmp(b)));
+    let mut missing = ((all as f64 * fraction).round() as usize).saturating_sub(quotas.iter().sum());
+    for class in order {
+        if missing > 0 && quotas[class] < most(class) {
+            quotas[class] += 1;
+            missing -= 1;
+        }
+    }
+    quotas
+}
+
+/// The order of an epoch's examples, counted from 0.
+pub fn epoch(examples: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order = examples.to_vec();
+    Random::new(seed, &["epoch", &epoch.to_string()]).shuffle(&mut order);
+    order
+}
+
+/// Cuts a batch into micro-batches of about equally many tokens, at most `tokens` each where the texts allow it,
+/// neighbours of like length together. The order of the result is the order in which gradients are summed.
+pub fn micro_batches(batch: &[usize], lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
+    let mut sorted = batch.to_vec();
+    sorted.sort_by_key(|index| (lengths[*index], *index));
+    let total: usize = sorted.iter().map(|index| lengths[*index]).sum();
+    let pieces = total.div_ceil(tokens).max(1);
+    let target = total.div_ceil(pieces);
+    let mut cut: Vec<Vec<usize>> = Vec::new();
+    let mut filled = target;
+    for index in sorted {
+        let length = lengths[index];
+        // A text is put where most of it fits, so that the pieces stay even.
+        if filled + length / 2 >= target || cut.is_empty() {
+            cut.push(Vec::new());
+            filled = 0;
+        }
+        filled += length;
+        if let Some(last) = cut.last_mut() {
+            last.push(index);
+        }
+    }
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_split_is_stratified_and_a_single_example_is_kept_in_training() {
+        let mut classes: Vec<u32> = (0..100).map(|index| u32::from(index >= 70)).collect();
+        classes.push(2);
+        let found = split(&classes, 3, 0.1, 7);
+        let held = |class: u32| found.validation.iter().filter(|index| classes[**index] == class).count();
+        assert_eq!((held(0), held(1), held(2)), (7, 3, 0));
+        assert_eq!(found.training.len() + found.validation.len(), classes.len());
+        assert_eq!(found, split(&classes, 3, 0.1, 7));
+        assert_ne!(found, split(&classes, 3, 0.1, 8));
+    }
+
+    #[test]
+    fn few_examples_of_many_classes_still_give_a_validation_split() {
+        let classes: Vec<u32> = (0..60).map(|index| index / 3).collect();
+        assert_eq!(split(&classes, 20, 0.1, 1).validation.len(), 6);
+        assert!(split(&classes, 20, 0.0, 1).validation.is_empty());
+    }
+
+    #[test]
+    fn micro_batches_hold_every_example_once_and_are_even() {
+        let lengths: Vec<usize> = (0..32).map(|index| 8 + index % 13).collect();
+        let batch: Vec<usize> = (0..32).rev().collect();
+        let cut = micro_batches(&batch, &lengths, 256);
+        let mut all: Vec<usize> = cut.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..32).collect::<Vec<_>>());
+        let tokens: Vec<usize> = cut.iter().map(|piece| piece.iter().map(|index| lengths[*index]).sum()).collect();
+        assert_eq!(tokens.len(), 2);
+        assert!(tokens[0].abs_diff(tokens[1]) <= 40, "{tokens:?}");
+    }
+
+    #[test]
+    fn an_epoch_is_a_permutation_that_the_seed_decides() {
+        let examples: Vec<usize> = (10..50).collect();
+        let mut order = epoch(&examples, 1, 0);
+        assert_ne!(order, epoch(&examples, 1, 1));
+        assert_eq!(order, epoch(&examples, 1, 0));
+        order.sort_unstable();
+        assert_eq!(order, examples);
+    }
+}

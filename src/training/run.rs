@@ -1,0 +1,282 @@
+//! One run: from a fresh adapter or a checkpoint to the last step.
+//!
+//! Everything that a step needs is a function of (data, specification, step), and micro-batches are summed in order, so
+//! that neither threads nor interruptions change a bit.
+
+use super::checkpoint::{Counters, Folder, State};
+use super::evaluate::{self, Evaluated};
+use super::network::{Network, Part, Source};
+use super::optimizer::{self, Decay, Moments, Update};
+use super::prepare::Prepared;
+use super::speaker::Speaker;
+use super::{Settings, Spec, Stop, order};
+use crate::adapter::Parameters;
+use crate::compute::pool::{Crew, Priority};
+use crate::compute::{Dropout, Tensor};
+use crate::error::{Error, Result};
+use crate::model::Base;
+use crate::task::discriminant;
+use std::sync::Arc;
+
+/// Why a run did not go on.
+pub enum Halt {
+    Stop(Stop),
+    Error(Error),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Updates between two `train` rows.
+const ROW_EVERY: u64 = 10;
+
+pub struct Run<'a> {
+    pub spec: &'a Spec,
+    pub prepared: Prepared,
+    pub state: State,
+    pub names: Vec<String>,
+    network: Arc<Network>,
+    decays: Vec<Decay>,
+    crew: Crew,
+    /// Pooled rows of every example, where only the head is trained.
+    features: Option<Arc<Vec<f32>>>,
+    total_steps: u64,
+    width: usize,
+}
+
+impl<'a> Run<'a> {
+    /// Resumes from the folder's checkpoint, or draws a fresh adapter whose head starts from the frozen features.
+    pub fn start(
+        base: &Arc<Base>,
+        spec: &'a Spec,
+        prepared: Prepared,
+        folder: &Folder,
+        settings: &Settings,
+        speaker: &mut Speaker,
+    ) -> Result<Self, Halt> {
+        let (network, built) = Network::build(base, spec, Parameters::fresh(spec.hyperparameters.seed))?;
+        let names = built.names;
+        let saved = folder.load(&names)?;
+        let is_fresh = saved.is_none();
+        let state = saved.unwrap_or_else(|| State {
+            moments: Moments::zeros(&built.tensors),
+            parameters: built.tensors,
+            best: None,
+            counters: Counters::default(),
+        });
+        let total_steps = spec.hyperparameters.total_steps(prepared.training.len());
+        let mut run = Self {
+            decays: names.iter().map(|name| Decay::of(name)).collect(),
+            crew: Crew::new("training", Priority::Lowest, settings.threads)?,
+            network: Arc::new(network),
+            width: base.info().hidden_size,
+            features: None,
+            total_steps,
+            prepared,
+            state,
+            names,
+            spec,
+        };
+        run.remember_features(is_fresh, speaker)?;
+        Ok(run)
+    }
+
+    /// The frozen base's rows: for the head's start, and for good where nothing else is trained.
+    fn remember_features(&mut self, is_fresh: bool, speaker: &mut Speaker) -> Result<(), Halt> {
+        let head_only = self.network.is_head_only();
+        if !is_fresh && !head_only {
+            return Ok(());
+        }
+        let all: Vec<usize> = match head_only {
+            true => (0..self.prepared.classes.len()).collect(),
+            false => self.prepared.training.clone(),
+        };
+        let network = Arc::clone(&self.network);
+        let tokens = Arc::clone(&self.prepared.tokens);
+        let compute =
+            move |piece: Vec<usize>| network.features(piece.iter().map(|i| Arc::clone(&tokens[*i])).collect());
+        let rows = self.scatter(&all, self.width, compute, speaker)?;
+        if is_fresh {
+            self.start_head(&all, &rows);
+        }
+        if head_only {
+            self.features = Some(Arc::new(rows));
+        }
+        Ok(())
+    }
+
+    /// `rows` are those of the examples in `all`, in that order.
+    fn start_head(&mut self, all: &[usize], rows: &[f32]) {
+        let place: std::collections::BTreeMap<usize, usize> = all.iter().copied().zip(0..).collect();
+        let training = &self.prepared.training;
+        let row = |index: &usize| &rows[place[index] * self.width..(place[index] + 1) * self.width];
+        let values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
+        let classes: Vec<u32> = training.iter().map(|index| self.prepared.classes[*index]).collect();
+        let count = self.spec.labels.len();
+        let fit =
+            discriminant::fit(&discriminant::Features { values: &values, width: self.width, classes: &classes, count });
+        let head = self.network.head();
+        self.state.parameters[head.weight.index()] = Tensor::new([count, self.width], fit.weight);
+        self.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
+    }
+
+    /// Steps and evaluations up to the end. The state is consistent whenever this returns.
+    pub fn go(&mut self, folder: &Folder, settings: &Settings, speaker: &mut Speaker) -> Result<(), Halt> {
+        let per_epoch = self.spec.hyperparameters.steps_per_epoch(self.prepared.training.len());
+        let mut saved = std::time::Instant::now();
+        if self.state.counters.step == 0 && self.state.counters.evaluated.is_none() {
+            folder.save(&self.state, &self.names)?;
+            speaker.checkpointed();
+        }
+        loop {
+            let step = self.state.counters.step;
+            let at_end = step == self.total_steps;
+            if (step.is_multiple_of(per_epoch) || at_end) && self.state.counters.evaluated != Some(step) {
+                self.evaluate(speaker)?;
+            }
+            if at_end || self.is_exhausted() {
+                return Ok(());
+            }
+            if saved.elapsed() >= settings.checkpoint_every {
+                folder.save(&self.state, &self.names)?;
+                speaker.checkpointed();
+                saved = std::time::Instant::now();
+            }
+            let loss = self.step(per_epoch)?;
+            speaker.stepped(&self.state.counters, self.spec, self.total_steps, per_epoch, loss)?;
+        }
+    }
+
+    /// Early stopping: too many evaluations without a better one.
+    fn is_exhausted(&self) -> bool {
+        let stopping = self.spec.hyperparameters.early_stopping.as_ref();
+        stopping.is_some_and(|stopping| self.state.counters.stale >= stopping.patience)
+    }
+
+    /// One update. Answers the batch's mean loss.
+    fn step(&mut self, per_epoch: u64) -> Result<f64, Halt> {
+        let settings = &self.spec.hyperparameters;
+        let step = self.state.counters.step;
+        let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
+        let order = order::epoch(&self.prepared.training, settings.seed, epoch);
+        let start = within * settings.step_examples();
+        let batch = &order[start..order.len().min(start + settings.step_examples())];
+        let parts = self.parts(batch, step)?;
+        let (loss, mut gradients) = self.sum(&parts);
+        let norm = optimizer::clip(&mut gradients, settings.max_grad_norm);
+        let learning_rate = optimizer::learning_rate(step + 1, self.total_steps, settings);
+        let update = Update { step: step + 1, learning_rate, weight_decay: settings.weight_decay };
+        update.apply(&mut self.state.parameters, &self.decays, &gradients, &mut self.state.moments);
+        let counters = &mut self.state.counters;
+        counters.step += 1;
+        counters.window_loss += loss;
+        counters.window_examples += batch.len() as u64;
+        if counters.step.is_multiple_of(ROW_EVERY) || counters.step == self.total_steps {
+            let mean = counters.window_loss / counters.window_examples as f64;
+            counters.rows.push(evaluate::train_row(counters.step, mean, learning_rate, norm));
+            (counters.window_loss, counters.window_examples) = (0.0, 0);
+        }
+        Ok(loss / batch.len() as f64)
+    }
+
+    fn parts(&self, batch: &[usize], step: u64) -> Result<Vec<Part>> {
+        let pieces = order::micro_batches(batch, &self.prepared.lengths, self.spec.micro_batch_tokens);
+        let parameters = self.network.upload(&self.state.parameters)?;
+        let (network, classes) = (Arc::clone(&self.network), Arc::clone(&self.prepared.classes));
+        let (source, seed) = (self.source(), self.spec.hyperparameters.seed);
+        let denominator = batch.len() as f64;
+        let compute = move |piece: Vec<usize>| {
+            let labels: Vec<u32> = piece.iter().map(|index| classes[*index]).collect();
+            let dropout = Dropout { seed, step, examples: piece.iter().map(|index| *index as u64).collect() };
+            network.gradients(&parameters, &source(&piece), &labels, denominator, dropout)
+        };
+        self.crew.map(pieces, &Arc::new(compute))
+    }
+
+    /// In the order of the micro-batches, whoever computed them.
+    fn sum(&self, parts: &[Part]) -> (f64, Vec<Vec<f32>>) {
+        let mut gradients: Vec<Vec<f32>> =
+            self.state.parameters.iter().map(|one| vec![0.0; one.values.len()]).collect();
+        for part in parts {
+            for (sum, gradient) in gradients.iter_mut().zip(&part.gradients) {
+                sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        (parts.iter().map(|part| part.loss).sum(), gradients)
+    }
+
+    fn evaluate(&mut self, speaker: &mut Speaker) -> Result<(), Halt> {
+        if !self.prepared.validation.is_empty() {
+            let evaluated = self.evaluated(&self.state.parameters, speaker)?;
+            let row = evaluated.row(self.state.counters.step);
+            let (score, loss) = (evaluated.score(self.spec.hyperparameters.metric()), evaluated.figures.loss);
+            self.state.rank(score, loss);
+            self.state.counters.rows.push(row);
+        }
+        self.state.counters.evaluated = Some(self.state.counters.step);
+        Ok(())
+    }
+
+    /// The validation split's logits and figures under these parameters.
+    pub fn evaluated(&self, parameters: &[Tensor], speaker: &mut Speaker) -> Result<Evaluated, Halt> {
+        let parameters = self.network.upload(parameters)?;
+        let (network, source) = (Arc::clone(&self.network), self.source());
+        let compute = move |piece: Vec<usize>| network.logits(&parameters, &source(&piece));
+        let indices = &self.prepared.validation;
+        let logits = self.scatter(indices, self.spec.labels.len(), compute, speaker)?;
+        let targets = indices.iter().map(|index| self.prepared.classes[*index]).collect();
+        Ok(Evaluated::new(logits, targets, &self.spec.labels))
+    }
+
+    /// Where a forward pass over these examples starts: their tokens, or remembered rows.
+    fn source(&self) -> impl Fn(&[usize]) -> Source + Send + Sync + 'static {
+        let (tokens, features, width) = (Arc::clone(&self.prepared.tokens), self.features.clone(), self.width);
+        move |piece| match &features {
+            None => Source::Tokens(piece.iter().map(|index| Arc::clone(&tokens[*index])).collect()),
+            Some(rows) => {
+                let values = piece.iter().flat_map(|index| &rows[index * width..(index + 1) * width]).copied();
+                Source::Features(Tensor::new([piece.len(), width], values.collect()))
+            }
+        }
+    }
+
+    /// Computes rows of `width` for every index, micro-batch by micro-batch, and puts them in the order of `indices`.
+    fn scatter<F>(&self, indices: &[usize], width: usize, compute: F, speaker: &mut Speaker) -> Result<Vec<f32>, Halt>
+    where
+        F: Fn(Vec<usize>) -> Result<Vec<f32>> + Send + Sync + 'static,
+    {
+        // Short enough that a stop is heard within a second or two.
+        const PIECES: usize = 16;
+        let compute = Arc::new(compute);
+        let place: std::collections::BTreeMap<usize, usize> = indices.iter().copied().zip(0..).collect();
+        let mut rows = vec![0.0; indices.len() * width];
+        let pieces = order::micro_batches(indices, &self.prepared.lengths, self.spec.micro_batch_tokens);
+        for pieces in pieces.chunks(PIECES) {
+            speaker.listen()?;
+            let computed = self.crew.map(pieces.to_vec(), &compute)?;
+            for (index, row) in pieces.iter().flatten().zip(computed.iter().flat_map(|part| part.chunks_exact(width))) {
+                rows[place[index] * width..(place[index] + 1) * width].copy_from_slice(row);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl State {
+    /// Keeps the parameters where this evaluation is the best so far; the earlier one stays in a tie.
+    fn rank(&mut self, score: f64, loss: f64) {
+        let best = self.counters.best.as_ref();
+        let is_better = best.is_none_or(|best| score > best.score || (score == best.score && loss < best.loss));
+        match is_better {
+            true => {
+                self.counters.best = Some(super::checkpoint::Best { step: self.counters.step, score, loss });
+                self.best = Some(self.parameters.clone());
+                self.counters.stale = 0;
+            }
+            false => self.counters.stale += 1,
+        }
+    }
+}
