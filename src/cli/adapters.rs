@@ -8,6 +8,7 @@ use super::upload::{Form, Upload};
 use super::views::{List, kind};
 use super::{metrics, shell};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,36 @@ pub struct Adapters {
 
     #[command(flatten)]
     remote: Remote,
+}
+
+/// What a zip of PEFT's files cannot say, or says otherwise.
+#[derive(Args, Serialize)]
+#[group(skip)]
+struct Options {
+    /// Name that will point to it
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+
+    /// Labels in the order of the head's rows, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Vec<String>>,
+
+    /// Base model that it was trained on
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base: Option<String>,
+
+    /// How its head reads a sequence: mean, or cls as classification models of transformers do
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pooling: Option<String>,
+
+    /// Tokens; longer inputs are truncated
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_length: Option<u64>,
 }
 
 #[derive(Subcommand)]
@@ -39,9 +70,8 @@ enum Command {
     /// Bring an adapter: a zip of PEFT's files, from here or from elsewhere
     Upload {
         file: PathBuf,
-        /// Name that will point to it
-        #[arg(long)]
-        name: Option<String>,
+        #[command(flatten)]
+        options: Options,
     },
     /// Delete an adapter for good
     Delete { adapter: String },
@@ -53,7 +83,7 @@ pub fn run(adapters: &Adapters) -> Outcome {
         Command::List(page) => list(&client, page, &mut output),
         Command::Show { adapter } => show(&client, adapter, &mut output),
         Command::Download { adapter, output: file } => download(&client, adapter, file.as_deref(), &mut output),
-        Command::Upload { file, name } => upload(&client, file, name.as_deref(), &mut output),
+        Command::Upload { file, options } => upload(&client, file, options, &mut output),
         Command::Delete { adapter } => {
             client.call(Method::DELETE, &path(adapter))?;
             output.result(&json!({"deleted": adapter}))?;
@@ -94,6 +124,7 @@ fn show(client: &Client, adapter: &str, output: &mut Output) -> Outcome {
         ("method", whole["method"].to_string()),
         ("labels", format!("{}: {}", labels.len(), labels.join(", "))),
         ("size", size(whole["bytes"].as_u64().unwrap_or(0))),
+        ("base", base(&whole)),
         ("job", text(&whole, "job_id")),
         ("created", text(&whole, "created_at")),
     ];
@@ -131,10 +162,10 @@ fn download(client: &Client, adapter: &str, file: Option<&Path>, output: &mut Ou
     output.line(format!("{}: {}", file.display(), size(bytes)))
 }
 
-fn upload(client: &Client, file: &Path, name: Option<&str>, output: &mut Output) -> Outcome {
-    let options = json!({"name": name}).to_string();
-    let json = name.map(|_| ("adapter", options.as_str()));
-    let response = client.upload("/adapters", Form::new(json, "file", Upload::open(file)?), output)?;
+fn upload(client: &Client, file: &Path, options: &Options, output: &mut Output) -> Outcome {
+    let json = serde_json::to_string(options).map_err(|error| Failure::failed(format!("building the request: {error}")))?;
+    let form = Form::new(Some(("options", &json)), "adapter", Upload::open(file)?);
+    let response = client.upload("/adapters", form, output)?;
     if !response.status().is_success() {
         return Err(problem(response).failure(Some(&file.display().to_string())));
     }
@@ -142,7 +173,7 @@ fn upload(client: &Client, file: &Path, name: Option<&str>, output: &mut Output)
     output.result(&whole)?;
     output.line(format!("adapter {} ({})", text(&whole, "id"), text(&whole, "version")))?;
     output.line("predict with it:")?;
-    let reference = name.map_or_else(|| text(&whole, "id"), str::to_string);
+    let reference = options.name.clone().unwrap_or_else(|| text(&whole, "id"));
     shell::predict(client, &reference).iter().try_for_each(|line| output.line(format!("  {line}")))
 }
 
@@ -152,6 +183,13 @@ fn path(adapter: &str) -> String {
 
 fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_default().to_string()
+}
+
+fn base(adapter: &Value) -> String {
+    match adapter["base_verified"].as_bool() {
+        Some(false) => "by its name and shapes: the files carry no fingerprint".to_string(),
+        _ => text(adapter, "base"),
+    }
 }
 
 /// The first digits of a version: enough to ask for it.

@@ -52,6 +52,8 @@ fn read_on(client: &Client, path: &str, news: &Sender<News>) {
             request = request.header("last-event-id", id);
         }
         match client.stream(request, SILENCE) {
+            // 204: the job is over, and everything was told.
+            Ok(response) if response.status().as_u16() == 204 => return,
             Ok(response) if response.status().is_success() => {
                 for event in Events::new(response.into_body().into_reader()).map_while(Result::ok) {
                     last = event.id.clone().or(last);

@@ -89,8 +89,7 @@ fn submit(client: &Client, upload: Upload, job: &Map<String, Value>, output: &mu
         return Err(problem(response).failure(Some(&name)));
     }
     let job: Job = client.read(response)?;
-    if let Some(dataset) = &job.dataset_id {
-        let dataset: Dataset = client.get(&format!("/datasets/{dataset}"))?;
+    if let Some(dataset) = &job.dataset {
         report::show(&dataset.report, &name, output)?;
     }
     Ok(job)

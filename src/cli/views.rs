@@ -17,6 +17,9 @@ pub struct Job {
     pub queue_place: Option<u64>,
     #[serde(default)]
     pub dataset_id: Option<String>,
+    /// Only where one job is asked for.
+    #[serde(default)]
+    pub dataset: Option<Dataset>,
     #[serde(default)]
     pub task: Value,
     #[serde(default)]

@@ -8,6 +8,7 @@ use super::follow::{News, follow};
 use super::metrics;
 use super::output::Output;
 use super::progress::Display;
+use super::sse;
 use super::views::{Event, Job, List};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -54,9 +55,7 @@ impl Watch<'_> {
             match news.recv_timeout(look.saturating_duration_since(Instant::now())) {
                 Ok(News::Interrupted) => return Ok(End::Detached),
                 Ok(News::Event(event)) => {
-                    if let Some(event) = read(&event) {
-                        self.show(&event)?;
-                    }
+                    self.hear(&event)?;
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -66,6 +65,20 @@ impl Watch<'_> {
                 return Ok(End::Over(Box::new(job)));
             }
             look = Instant::now() + LOOK;
+        }
+    }
+
+    /// `progress` has no number of its own and tells of the moment; all other events are history.
+    fn hear(&mut self, event: &sse::Event) -> Outcome {
+        if event.kind == "progress" {
+            return match serde_json::from_str(&event.data) {
+                Ok(progress) => self.display.running(&progress, self.output),
+                Err(_) => Ok(()),
+            };
+        }
+        match read(event) {
+            Some(event) => self.show(&event),
+            None => Ok(()),
         }
     }
 
@@ -140,7 +153,7 @@ pub fn describe(job: &Job) -> String {
 }
 
 /// The stream names the sequence as its id and the kind as its event; the data is the event's.
-fn read(event: &super::sse::Event) -> Option<Event> {
+fn read(event: &sse::Event) -> Option<Event> {
     Some(Event {
         sequence: event.id.as_deref()?.parse().ok()?,
         kind: event.kind.clone(),
