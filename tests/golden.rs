@@ -69,7 +69,8 @@ fn compare(pooling: Pooling, name: &str) {
     let mut golden = tensors(cases.join(format!("{name}.safetensors")));
     let logits = golden.remove("logits").unwrap();
     let part = |prefix: &str| -> BTreeMap<String, Tensor> {
-        let named = golden.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
+        let named =
+            golden.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
         named.collect()
     };
     let texts = said["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap());

@@ -5,16 +5,36 @@
 //! version. Knows nothing of jobs, SQL or HTTP.
 
 pub mod adapted;
+pub mod card;
+pub mod faults;
+pub mod folder;
+pub mod import;
+pub mod names;
+pub mod outline;
+pub mod peft;
+pub mod probe;
+pub mod safetensors;
+pub mod zip;
+
+#[cfg(test)]
+mod testing;
 
 pub use adapted::Adapted;
+pub use folder::{read, write};
+pub use import::{ImportRequest, import};
+pub use outline::Outline;
 
 use crate::compute::Tensor;
-use crate::error::Result;
-use crate::model::Base;
 use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+
+/// PEFT's file about the method.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// PEFT's file of tensors.
+pub const TENSOR_FILE: &str = "adapter_model.safetensors";
+/// Our file: [`Card`].
+pub const CARD_FILE: &str = "espalier.json";
 
 /// An adapter in memory, as its folder holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,19 +94,19 @@ pub struct Published {
     pub bytes: u64,
 }
 
-/// Writes the adapter as a folder under `root`, named by its version; one that is there already is left as it is.
-/// Files are written beside it in `temporary` (on the same file system), fsynced, and renamed into place.
-pub fn write(artifact: &Artifact, base: &Base, root: &Path, temporary: &Path) -> Result<Published> {
-    let _ = (artifact, base, root, temporary);
-    todo!("written by the artifact room")
+/// Limits on what an uploaded zip may unpack to.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Entries in the zip, folders and ignored files included.
+    pub max_entries: usize,
+    /// Bytes of `adapter_config.json` and of `espalier.json`, unpacked.
+    pub max_json_bytes: u64,
+    /// Bytes of `adapter_model.safetensors`, unpacked.
+    pub max_tensor_bytes: u64,
 }
 
-/// Reads a published folder strictly: its version must be its name, every tensor known, present and of its shape, the
-/// base the one it was made for.
-///
-/// # Errors
-/// `Conflict` with `adapter_damaged` or `other_base` and the reason.
-pub fn read(root: &Path, version: &str, base: &Base) -> Result<Artifact> {
-    let _ = (root, version, base);
-    todo!("written by the artifact room")
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_entries: 1000, max_json_bytes: 64 << 20, max_tensor_bytes: 512 << 20 }
+    }
 }

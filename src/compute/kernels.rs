@@ -38,6 +38,25 @@ pub struct FrozenTable {
     pub width: usize,
 }
 
+impl FrozenLinear {
+    /// Everything that is stored, for hashing.
+    pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        [Some(&self.weight), self.bias.as_ref()].into_iter().flatten()
+    }
+}
+
+impl FrozenNorm {
+    pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        [&self.gain, &self.shift].into_iter()
+    }
+}
+
+impl FrozenTable {
+    pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        std::iter::once(&self.rows)
+    }
+}
+
 /// What a norm remembers for its backward pass.
 #[derive(Debug, Clone)]
 pub struct NormSaved {

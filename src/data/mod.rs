@@ -3,9 +3,33 @@
 //! Knows nothing of HTTP, jobs or training. Lines are the file's: the header is 1, a record that spans several lines
 //! is named by its first.
 
-use crate::error::Result;
+mod columns;
+mod findings;
+mod format;
+mod histogram;
+mod jsonl;
+mod judge;
+mod quotes;
+mod records;
+mod refusal;
+mod repeats;
+mod row;
+mod source;
+mod table;
+mod trimmed;
+mod truncation;
+mod validation;
+
+pub use truncation::Truncation;
+pub use validation::{check_validation, labels};
+
+use crate::error::{Context, Result};
 use crate::task::{self, Example};
+use findings::Flaw;
+use judge::Judge;
+use row::Rows;
 use serde::{Deserialize, Serialize};
+use source::Source;
 use std::collections::BTreeMap;
 use std::path::Path;
 use utoipa::ToSchema;
@@ -127,6 +151,53 @@ pub fn check(
     measure: &dyn Measure,
     settings: &Settings,
 ) -> Result<Checked> {
-    let _ = (path, options, task, measure, settings);
-    todo!("written by the data room")
+    // A task that reads other fields than these needs its own columns.
+    let task::Config::SequenceClassification(_) = task;
+    let reading = || format!("reading the dataset {}", path.display());
+    let mut judge = Judge::new(options.on_bad_rows, measure, settings);
+    let source = Source::open(path).with_context(reading)?;
+    if source.bytes() > settings.max_bytes {
+        return Ok(judge.refuse(None, too_large(source.bytes(), settings.max_bytes)));
+    }
+    let mut rows = match rows(source, options, settings).with_context(reading)? {
+        Ok(rows) => rows,
+        Err((line, flaw)) => return Ok(judge.refuse(line, flaw)),
+    };
+    while let Some(row) = rows.next().with_context(reading)? {
+        if judge.take(row)?.is_break() {
+            break;
+        }
+    }
+    Ok(judge.finish())
+}
+
+/// The reader for the format, or what is wrong with the file as a whole.
+fn rows(mut source: Source, options: &Options, settings: &Settings) -> std::io::Result<Opened<Box<dyn Rows>>> {
+    let columns = match columns::Wanted::new(&options.columns) {
+        Ok(columns) => columns,
+        Err(flaw) => return Ok(Err((None, flaw))),
+    };
+    if source.is_utf16()? {
+        let flaw = Flaw::new(findings::BAD_UTF8, "the file is UTF-16: save it as UTF-8");
+        return Ok(Err((Some(1), flaw)));
+    }
+    let separator = match options.format {
+        Format::Csv => b',',
+        Format::Tsv => b'\t',
+        Format::Jsonl => {
+            return Ok(Ok(Box::new(jsonl::Lines::new(source, columns, settings.max_record_bytes))));
+        }
+    };
+    let table = table::Table::open(source, separator, &columns, settings)?;
+    Ok(table.map(|table| Box::new(table) as Box<dyn Rows>))
+}
+
+/// A reader that is ready, or a flaw that concerns the whole file, with its line where it has one.
+type Opened<T> = std::result::Result<T, (Option<u64>, Flaw)>;
+
+fn too_large(bytes: u64, limit: u64) -> Flaw {
+    Flaw::new(
+        findings::TOO_MANY_BYTES,
+        format!("the file has {bytes} bytes, more than the {limit} that this server takes: send a smaller one"),
+    )
 }

@@ -4,7 +4,7 @@
 
 use super::{Batch, Hooks, Module, Site, SiteInfo, weights::Weights};
 use crate::compute::kernels::{FrozenLinear, FrozenNorm, FrozenTable, Pool};
-use crate::compute::{Kernels, Rows, Tape};
+use crate::compute::{Buffer, Kernels, Rows, Tape};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -114,6 +114,20 @@ impl Bert {
 
     pub fn has_pooler(&self) -> bool {
         self.pooler.is_some()
+    }
+
+    /// Every frozen tensor on the device.
+    pub fn buffers(&self) -> Vec<&Buffer> {
+        let tables = [&self.word, &self.position, &self.token_type].into_iter().flat_map(FrozenTable::buffers);
+        let mut all: Vec<&Buffer> = tables.chain(self.norm.buffers()).collect();
+        for layer in &self.layers {
+            let linear = [&layer.query, &layer.key, &layer.value, &layer.attention_output];
+            let linear = linear.into_iter().chain([&layer.feed_forward_in, &layer.feed_forward_out]);
+            all.extend(linear.flat_map(|map| map.buffers()));
+            all.extend([&layer.attention_norm, &layer.output_norm].into_iter().flat_map(|norm| norm.buffers()));
+        }
+        all.extend(self.pooler.iter().flat_map(|map| map.buffers()));
+        all
     }
 
     /// The last layer's hidden states `(tokens, hidden)`.

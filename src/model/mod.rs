@@ -14,6 +14,7 @@ use crate::compute::{Kernels, Packed, Rows, Tape};
 use crate::error::{Context, Error, Result};
 use bert::Bert;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -128,6 +129,16 @@ impl Base {
 
     pub fn kernels(&self) -> &Arc<dyn Kernels> {
         &self.kernels
+    }
+
+    /// sha256 over the weights as they lie in memory now, to show that nothing has changed them.
+    pub fn digest(&self) -> Result<String> {
+        let Architecture::Bert(bert) = &self.architecture;
+        let mut hash = Sha256::new();
+        for buffer in bert.buffers() {
+            hash.update(self.kernels.download(buffer)?.to_le_bytes());
+        }
+        Ok(weights::hex(&hash.finalize()))
     }
 
     /// Every linear map that an adapter may touch under this pooling (`cls` adds the pooler).

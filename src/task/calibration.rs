@@ -14,23 +14,34 @@ pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
 
 /// The mean negative log likelihood of the classes under `(examples, classes)` logits.
 pub fn loss(logits: &[f32], classes: usize, targets: &[u32], temperature: f32) -> f64 {
+    smoothed_loss(logits, classes, targets, temperature, 0.0)
+}
+
+/// As [`loss`], where each target gives up a share of its certainty to all classes alike.
+pub fn smoothed_loss(logits: &[f32], classes: usize, targets: &[u32], temperature: f32, smoothing: f64) -> f64 {
     let rows = logits.chunks_exact(classes).zip(targets);
-    let total: f64 = rows.map(|(row, target)| surprise(row, *target, temperature)).sum();
+    let total: f64 = rows.map(|(row, target)| surprise(row, *target, f64::from(temperature), smoothing)).sum();
     total / targets.len() as f64
 }
 
-fn surprise(row: &[f32], target: u32, temperature: f32) -> f64 {
-    let temperature = f64::from(temperature);
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = row.iter().map(|logit| (f64::from(*logit - largest) / temperature).exp()).sum();
-    sum.ln() - f64::from(row[target as usize] - largest) / temperature
+fn surprise(row: &[f32], target: u32, temperature: f64, smoothing: f64) -> f64 {
+    let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let scaled = |logit: &f32| (f64::from(*logit) - largest) / temperature;
+    let sum: f64 = row.iter().map(|logit| scaled(logit).exp()).sum();
+    let mean = match smoothing > 0.0 {
+        true => row.iter().map(scaled).sum::<f64>() / row.len() as f64,
+        false => 0.0,
+    };
+    sum.ln() - (1.0 - smoothing) * scaled(&row[target as usize]) - smoothing * mean
 }
 
 /// The temperature between 1/20 and 20 with the least loss: golden-section search over its logarithm, where the loss
-/// has one minimum.
-pub fn fit_temperature(logits: &[f32], classes: usize, targets: &[u32]) -> f32 {
+/// has one minimum. At least one mistake in so many examples is allowed for (Laplace's rule of succession), so that a
+/// few right answers do not make for certainty.
+pub fn fit_temperature(logits: &[f32], classes: usize, targets: &[u32], least_smoothing: f64) -> f32 {
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
-    let at = |logarithm: f64| loss(logits, classes, targets, logarithm.exp() as f32);
+    let smoothing = least_smoothing.max(1.0 / (targets.len() as f64 + 2.0));
+    let at = |logarithm: f64| smoothed_loss(logits, classes, targets, logarithm.exp() as f32, smoothing);
     let (mut low, mut high) = (-(20f64.ln()), 20f64.ln());
     let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
     let (mut at_left, mut at_right) = (at(left), at(right));
@@ -73,10 +84,17 @@ mod tests {
         // Three of four are right, yet the logits claim nearly all.
         let logits: Vec<f32> = (0..400).flat_map(|_| [6.0, 0.0]).collect();
         let targets: Vec<u32> = (0..400).map(|index| u32::from(index % 4 == 0)).collect();
-        let temperature = fit_temperature(&logits, 2, &targets);
+        let temperature = fit_temperature(&logits, 2, &targets, 0.0);
         assert!((f64::from(6.0 / temperature) - 3f64.ln()).abs() < 0.01, "odds of three to one");
         assert!(expected_error(&logits, 2, &targets, 1.0) > 0.2);
         assert!(expected_error(&logits, 2, &targets, temperature) < 0.01);
+    }
+
+    #[test]
+    fn a_few_right_answers_do_not_make_for_certainty() {
+        let logits: Vec<f32> = (0..4).flat_map(|_| [3.0, 0.0]).collect();
+        let temperature = fit_temperature(&logits, 2, &[0; 4], 0.0);
+        assert!(softmax(&logits[..2], temperature)[0] < 0.95);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Fit {
 }
 
 const SHRINKAGES: [f64; 4] = [0.03, 0.1, 0.3, 0.6];
+/// The start must leave training something to say: a head that is certain has no gradient.
+const DOUBT: f64 = 0.05;
 /// Where there is too little to hold out: measured on sentence embeddings with few examples per class.
 const FALLBACK: (f64, f64) = (0.3, 4.0);
 
@@ -56,8 +58,8 @@ fn choose(features: &Features, fitted: &[usize], held_out: &[usize]) -> (f64, f6
     for shrinkage in SHRINKAGES {
         let fit = moments.solve(shrinkage, 1.0);
         let logits: Vec<f32> = held_out.iter().flat_map(|index| fit.logits(features.row(*index))).collect();
-        let temperature = calibration::fit_temperature(&logits, features.count, &classes);
-        let loss = calibration::loss(&logits, features.count, &classes, temperature);
+        let temperature = calibration::fit_temperature(&logits, features.count, &classes, DOUBT);
+        let loss = calibration::smoothed_loss(&logits, features.count, &classes, temperature, DOUBT);
         if loss < best.0 {
             best = (loss, (shrinkage, f64::from(temperature)));
         }

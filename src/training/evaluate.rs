@@ -43,7 +43,7 @@ impl Evaluated {
     }
 
     pub fn temperature(&self) -> f32 {
-        calibration::fit_temperature(&self.logits, self.labels.len(), &self.targets)
+        calibration::fit_temperature(&self.logits, self.labels.len(), &self.targets, 0.0)
     }
 
     /// Everything, for the adapter's card and its job.

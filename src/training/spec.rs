@@ -101,7 +101,7 @@ impl Spec {
 /// A method's learning rate, and the least updates that a small dataset gets: measured on banking77, see the README.
 fn defaults(method: &adapter::Config) -> (f64, u64) {
     match method {
-        adapter::Config::Lora(_) => (2e-3, 150),
+        adapter::Config::Lora(_) => (1e-3, 150),
         // An update of the head alone costs next to nothing once the features are remembered.
         adapter::Config::Head(_) => (1e-2, 600),
     }

@@ -1,0 +1,188 @@
+//! The published folder: three files under the name of their hash.
+//!
+//! The version is the sha256 of the lines that `sha256sum adapter_config.json adapter_model.safetensors espalier.json`
+//! prints, so that anybody can check it. Knows nothing of zips, nor of who asks.
+
+use super::faults::Faults;
+use super::peft::{self, keys::Form, weights};
+use super::{Artifact, CARD_FILE, CONFIG_FILE, Outline, Published, TENSOR_FILE, card, names, safetensors};
+use crate::adapter;
+use crate::error::{Context, Error, Result};
+use crate::model::Base;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+/// The bytes of the three files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    pub config: Vec<u8>,
+    pub tensors: Vec<u8>,
+    pub card: Vec<u8>,
+}
+
+impl Files {
+    /// # Errors
+    /// `Invalid` (`adapter_tensors`) where a tensor holds values that are not finite.
+    pub fn of(artifact: &Artifact, outline: &Outline) -> Result<Self> {
+        let form = Form::of(outline.pooling(&artifact.card.task));
+        let keyed = weights::to_peft(&artifact.weights, &outline.sites, form);
+        Ok(Self {
+            config: peft::export::config(artifact, outline)?,
+            tensors: safetensors::write(&keyed)?,
+            card: card::write(&artifact.card)?,
+        })
+    }
+
+    pub fn load(folder: &Path) -> std::io::Result<Self> {
+        let file = |name: &str| fs::read(folder.join(name));
+        Ok(Self { config: file(CONFIG_FILE)?, tensors: file(TENSOR_FILE)?, card: file(CARD_FILE)? })
+    }
+
+    /// Sorted by name, as the version wants them.
+    pub fn named(&self) -> [(&'static str, &[u8]); 3] {
+        [(CONFIG_FILE, &self.config), (TENSOR_FILE, &self.tensors), (CARD_FILE, &self.card)]
+    }
+
+    /// sha256 over the sorted names and sha256 of the files, hexadecimal.
+    pub fn version(&self) -> String {
+        let lines = self.named().map(|(name, bytes)| format!("{}  {name}\n", hex(bytes)));
+        hex(lines.concat().as_bytes())
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.named().iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
+    /// # Errors
+    /// `Invalid` with the reason where the files are damaged or do not fit each other or the base.
+    pub fn open(&self, outline: &Outline) -> Result<Artifact> {
+        let card = card::read(&self.card)?;
+        let config = peft::Config::read(&self.config)?;
+        agree(&card.method, &config)?;
+        let sites = outline.sites(outline.pooling(&card.task));
+        let tensors = safetensors::read(&self.tensors)?;
+        let weights = weights::from_peft(tensors, &config, sites, outline.info.hidden_size)?;
+        let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
+        card::check(&card, rows, outline)?;
+        Ok(Artifact { card, weights })
+    }
+}
+
+/// The method is said twice, for PEFT and for us; a folder that contradicts itself was edited by hand.
+fn agree(method: &adapter::Config, config: &peft::Config) -> Result<()> {
+    let mut faults = Faults::default();
+    match (method, &config.lora) {
+        (adapter::Config::Lora(ours), Some(theirs)) => {
+            let alpha = ours.alpha.unwrap_or(2.0 * ours.rank as f64);
+            let same = [
+                ("r", ours.rank == theirs.rank),
+                ("lora_alpha", alpha == theirs.alpha),
+                ("use_rslora", ours.rslora == theirs.rslora),
+            ];
+            same.iter().filter(|(_, same)| !same).for_each(|(field, _)| faults.add(format!("{field} differs")));
+        }
+        (adapter::Config::Head(_), None) => {}
+        _ => faults.add("peft_type differs"),
+    }
+    faults.finish("unreadable_adapter", "adapter_config.json and espalier.json contradict each other")
+}
+
+/// Writes the adapter as a folder under `root`, named by its version; one that is there already is left as it is, unless
+/// it is damaged: then it is replaced. Files are written beside it in `temporary` (on the same file system), fsynced,
+/// and renamed into place.
+pub fn write(artifact: &Artifact, base: &Base, root: &Path, temporary: &Path) -> Result<Published> {
+    let outline = Outline::of(base);
+    let files = Files::of(artifact, &outline)?;
+    // What is published must open again.
+    files.open(&outline)?;
+    publish(&files, root, temporary)
+}
+
+/// Reads a published folder strictly: its version must be its name, every tensor known, present and of its shape, the
+/// base the one it was made for.
+///
+/// # Errors
+/// `Conflict` with `adapter_damaged` or `other_base` and the reason.
+pub fn read(root: &Path, version: &str, base: &Base) -> Result<Artifact> {
+    open(root, version, &Outline::of(base))
+}
+
+pub(super) fn publish(files: &Files, root: &Path, temporary: &Path) -> Result<Published> {
+    let published = Published { version: files.version(), bytes: files.bytes() };
+    let place = root.join(&published.version);
+    if is_whole(&place, &published.version) {
+        return Ok(published);
+    }
+    fs::create_dir_all(root).context("making the adapters' folder")?;
+    fs::create_dir_all(temporary).context("making the folder for temporary files")?;
+    let beside = tempfile::tempdir_in(temporary).context("making a temporary folder for an adapter")?;
+    let fresh = beside.path().join("fresh");
+    fs::create_dir(&fresh).context("making an adapter's folder")?;
+    for (name, bytes) in files.named() {
+        write_synced(&fresh.join(name), bytes)?;
+    }
+    sync_folder(&fresh)?;
+    move_into_place(&fresh, &place, &published.version, beside.path())?;
+    sync_folder(root)?;
+    Ok(published)
+}
+
+fn move_into_place(fresh: &Path, place: &Path, version: &str, beside: &Path) -> Result<()> {
+    match fs::rename(fresh, place) {
+        // Somebody else published the same version meanwhile.
+        Err(error) if is_occupied(&error) && is_whole(place, version) => Ok(()),
+        Err(error) if is_occupied(&error) => {
+            tracing::warn!(version, "a damaged adapter folder is replaced");
+            fs::rename(place, beside.join("damaged")).context("moving a damaged adapter's folder away")?;
+            fs::rename(fresh, place).context("moving an adapter's folder into place")
+        }
+        other => other.context("moving an adapter's folder into place"),
+    }
+}
+
+fn is_occupied(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists | ErrorKind::NotADirectory)
+}
+
+fn is_whole(place: &Path, version: &str) -> bool {
+    Files::load(place).is_ok_and(|files| files.version() == version)
+}
+
+pub(super) fn open(root: &Path, version: &str, outline: &Outline) -> Result<Artifact> {
+    let damaged = |reason: String| {
+        let detail = format!("the files of adapter version {version} are damaged: {reason}; train or import it again");
+        Error::conflict("adapter_damaged", detail)
+    };
+    let files = match Files::load(&root.join(version)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged(error.to_string())),
+        other => other.context("reading an adapter's files")?,
+    };
+    if files.version() != version {
+        return Err(damaged(format!("their hash is {}", files.version())));
+    }
+    let card = card::read(&files.card).map_err(|error| damaged(error.to_string()))?;
+    if let Some(reason) = names::other_base(&card.base, &outline.info) {
+        return Err(Error::conflict("other_base", reason));
+    }
+    files.open(outline).map_err(|error| damaged(error.to_string()))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create_new(path).context("making an adapter's file")?;
+    file.write_all(bytes).context("writing an adapter's file")?;
+    file.sync_all().context("syncing an adapter's file")
+}
+
+/// A rename is durable only when the folder is.
+fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path).and_then(|folder| folder.sync_all()).context("syncing an adapter's folder")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! A plain PEFT folder: two files, and what the request adds.
+
+use super::ImportRequest;
+use crate::adapter::{self, lora};
+use crate::artifact::peft::keys::Half;
+use crate::artifact::peft::{self, Lora, weights};
+use crate::artifact::{Artifact, BaseCard, CONFIG_FILE, Card, Outline, Probe, TENSOR_FILE, card, names, safetensors};
+use crate::compute::Tensor;
+use crate::error::{Context, Error, Result};
+use crate::model::{Module, Pooling, SiteInfo};
+use crate::task::{self, sequence_classification};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// The bytes of the two files.
+pub struct Plain {
+    pub config: Vec<u8>,
+    pub tensors: Vec<u8>,
+}
+
+impl Plain {
+    pub fn load(folder: &Path) -> Result<Self> {
+        let file = |name: &str| fs::read(folder.join(name)).context("reading an unpacked adapter");
+        Ok(Self { config: file(CONFIG_FILE)?, tensors: file(TENSOR_FILE)? })
+    }
+
+    /// The adapter, but for its probe.
+    pub fn open(&self, request: &ImportRequest, outline: &Outline) -> Result<Artifact> {
+        let config = peft::Config::read(&self.config)?;
+        let lora = config.lora.as_ref().ok_or_else(|| {
+            unsupported(
+                "peft_type is null and there is no espalier.json: upload the zip as it was downloaded".to_string(),
+            )
+        })?;
+        check_base(&config, request, outline)?;
+        let pooling = pooling(&config, request, outline)?;
+        let sites = outline.sites(pooling);
+        let tensors = safetensors::read(&self.tensors)?;
+        let weights = weights::from_peft(tensors, &config, sites, outline.info.hidden_size)?;
+        let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
+        let card = Card {
+            format: card::FORMAT,
+            task: task::Config::SequenceClassification(sequence_classification::Config { pooling: Some(pooling) }),
+            method: adapter::Config::Lora(method(lora, &weights, sites)),
+            labels: labels(&config, request, rows)?,
+            temperature: 1.0,
+            max_length: max_length(request, outline)?,
+            base: BaseCard { name: outline.info.name.clone(), fingerprint: None },
+            probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: outline.info.kernels.clone() },
+            metrics: None,
+        };
+        Ok(Artifact { card, weights })
+    }
+}
+
+fn check_base(config: &peft::Config, request: &ImportRequest, outline: &Outline) -> Result<()> {
+    let ours = &outline.info.name;
+    let other = |detail: String| Err(Error::invalid("other_base", detail));
+    match (&request.base, &config.base) {
+        (Some(said), _) if names::same(said, ours) => Ok(()),
+        (Some(said), _) => {
+            other(format!("the request says that the adapter was made for {said:?}, this server runs {ours:?}"))
+        }
+        (None, Some(named)) if names::same(named, ours) => Ok(()),
+        (None, Some(named)) => other(format!(
+            "adapter_config.json names {named:?} as its base, this server runs {ours:?}: if they are the same weights, say \
+             so by \"base\": {ours:?} in the request"
+        )),
+        (None, None) => other(format!(
+            "adapter_config.json names no base model (base_model_name_or_path): if it was trained on the base of this \
+             server, say so by \"base\": {ours:?} in the request"
+        )),
+    }
+}
+
+fn pooling(config: &peft::Config, request: &ImportRequest, outline: &Outline) -> Result<Pooling> {
+    let by_task = match config.task_type.as_deref() {
+        // transformers' classification model of BERT reads the first token through the pooler.
+        Some("SEQ_CLS") | None => Some(Pooling::Cls),
+        Some("FEATURE_EXTRACTION") => None,
+        Some(other) => return Err(unsupported(format!("its task_type is {other}, this server takes SEQ_CLS"))),
+    };
+    let pooling = request.pooling.or(by_task).ok_or_else(|| {
+        unsupported(
+            "its task_type is FEATURE_EXTRACTION: say in the request by \"pooling\" (\"mean\" or \"cls\") how its head \
+             reads a sequence"
+                .to_string(),
+        )
+    })?;
+    match outline.info.poolings.contains(&pooling) {
+        true => Ok(pooling),
+        false => Err(unsupported("its pooling is not one that this base offers".to_string())),
+    }
+}
+
+fn labels(config: &peft::Config, request: &ImportRequest, rows: usize) -> Result<Vec<String>> {
+    if rows < 2 {
+        return Err(unsupported("its head has fewer than two rows: it is not a classifier".to_string()));
+    }
+    let (labels, code) = match (&request.labels, &config.labels) {
+        (Some(said), _) => (said.clone(), "invalid_import"),
+        (None, Some(named)) => (named.clone(), "unreadable_adapter"),
+        (None, None) => ((0..rows).map(|row| format!("LABEL_{row}")).collect(), "unreadable_adapter"),
+    };
+    let wrong = |reason| Error::invalid(code, format!("the adapter's labels cannot be used: {reason}"));
+    card::check_labels(&labels, rows).map_err(wrong)?;
+    Ok(labels)
+}
+
+fn max_length(request: &ImportRequest, outline: &Outline) -> Result<usize> {
+    let longest = outline.info.max_tokens;
+    match request.max_length.unwrap_or(longest) {
+        length if (1..=longest).contains(&length) => Ok(length),
+        length => Err(Error::invalid("invalid_import", format!("max_length is {length}, expected 1 to {longest}"))),
+    }
+}
+
+/// The sites are those that have tensors; the rules of the config have been checked against them.
+fn method(lora: &Lora, weights: &BTreeMap<String, Tensor>, sites: &[SiteInfo]) -> lora::Config {
+    lora::Config {
+        rank: lora.rank,
+        alpha: Some(lora.alpha),
+        dropout: lora.dropout,
+        target_modules: lora::TargetModules::Names(targets(weights, sites)),
+        layers: lora::Layers::All,
+        rslora: lora.rslora,
+    }
+}
+
+/// Our module names where every layer is touched, else whole paths.
+fn targets(weights: &BTreeMap<String, Tensor>, sites: &[SiteInfo]) -> Vec<String> {
+    let is_touched = |info: &SiteInfo| weights.contains_key(&Half::A.name(info.site));
+    let modules: BTreeSet<Module> = sites.iter().filter(|info| is_touched(info)).map(|info| info.site.module).collect();
+    match sites.iter().filter(|info| modules.contains(&info.site.module)).all(is_touched) {
+        true => modules.into_iter().map(|module| module.name().to_string()).collect(),
+        false => sites.iter().filter(|info| is_touched(info)).map(|info| info.path.clone()).collect(),
+    }
+}
+
+fn unsupported(what: String) -> Error {
+    Error::invalid("unsupported_adapter", format!("the adapter cannot be used here: {what}"))
+}

@@ -1,0 +1,36 @@
+//! What this room needs to know of the base: its facts and the linear maps that an adapter may touch.
+//!
+//! Plain data, so that files can be checked against a base whose weights are not at hand.
+
+use crate::model::{Base, Info, Pooling, SiteInfo};
+use crate::task;
+
+#[derive(Debug, Clone)]
+pub struct Outline {
+    pub info: Info,
+    /// Every linear map of the checkpoint, the pooler included where there is one.
+    pub sites: Vec<SiteInfo>,
+    /// Those that an adapter with mean pooling may touch.
+    pub mean_sites: Vec<SiteInfo>,
+}
+
+impl Outline {
+    pub fn of(base: &Base) -> Self {
+        let info = base.info().clone();
+        let widest = if info.poolings.contains(&Pooling::Cls) { Pooling::Cls } else { Pooling::Mean };
+        Self { info, sites: base.sites(widest), mean_sites: base.sites(Pooling::Mean) }
+    }
+
+    pub fn sites(&self, pooling: Pooling) -> &[SiteInfo] {
+        match pooling {
+            Pooling::Mean => &self.mean_sites,
+            Pooling::Cls => &self.sites,
+        }
+    }
+
+    /// How a task pools on this base.
+    pub fn pooling(&self, task: &task::Config) -> Pooling {
+        let task::Config::SequenceClassification(config) = task;
+        config.pooling.unwrap_or(self.info.default_pooling)
+    }
+}

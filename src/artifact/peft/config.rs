@@ -1,0 +1,174 @@
+//! Reading `adapter_config.json`: a LoRA with a linear classifier, or nothing but the classifier.
+//!
+//! Knows nothing of the base: whether names and shapes fit it is asked elsewhere.
+
+use super::supported;
+use super::targets::Rules;
+use crate::error::{Error, Result};
+use serde_json::{Map, Value};
+
+/// What a config says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `None`: our own `head` method, for which PEFT has no type.
+    pub lora: Option<Lora>,
+    pub task_type: Option<String>,
+    /// PEFT's `base_model_name_or_path`.
+    pub base: Option<String>,
+    /// From an extra key, `id2label` or `labels`.
+    pub labels: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Lora {
+    pub rank: usize,
+    pub alpha: f64,
+    pub dropout: f64,
+    pub rslora: bool,
+    pub rules: Rules,
+}
+
+impl Config {
+    /// # Errors
+    /// `Invalid`: `unreadable_adapter` where it is not such a file, `unsupported_adapter` where it asks for something
+    /// that this server does not do.
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        let fields: Map<String, Value> =
+            serde_json::from_slice(bytes).map_err(|error| unreadable(format!("it is not a JSON object ({error})")))?;
+        let lora = match fields.get("peft_type") {
+            None => return Err(unreadable("peft_type is missing, expected \"LORA\"".to_string())),
+            Some(Value::Null) => None,
+            Some(Value::String(word)) if word == "LORA" => Some(()),
+            Some(other) => return Err(other_method(other)),
+        };
+        supported::check(&fields)?;
+        Ok(Self {
+            lora: lora.map(|()| Lora::read(&fields)).transpose()?,
+            task_type: text(&fields, "task_type")?,
+            base: text(&fields, "base_model_name_or_path")?,
+            labels: labels(&fields)?,
+        })
+    }
+}
+
+impl Lora {
+    fn read(fields: &Map<String, Value>) -> Result<Self> {
+        let rank = fields.get("r").and_then(Value::as_u64).and_then(|rank| usize::try_from(rank).ok());
+        let rank =
+            rank.filter(|rank| *rank > 0).ok_or_else(|| unreadable("r must be a positive integer".to_string()))?;
+        let alpha =
+            number(fields, "lora_alpha")?.ok_or_else(|| unreadable("lora_alpha must be a number".to_string()))?;
+        let dropout = number(fields, "lora_dropout")?.unwrap_or(0.0);
+        if !(0.0..1.0).contains(&dropout) {
+            return Err(unreadable("lora_dropout must be at least 0 and less than 1".to_string()));
+        }
+        let rslora = match fields.get("use_rslora") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(rslora)) => *rslora,
+            Some(_) => return Err(unreadable("use_rslora must be true or false".to_string())),
+        };
+        Ok(Self { rank, alpha, dropout, rslora, rules: Rules::read(fields)? })
+    }
+}
+
+fn number(fields: &Map<String, Value>, field: &str) -> Result<Option<f64>> {
+    match fields.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_f64().map(Some).ok_or_else(|| unreadable(format!("{field} must be a number"))),
+    }
+}
+
+fn text(fields: &Map<String, Value>, field: &str) -> Result<Option<String>> {
+    match fields.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(unreadable(format!("{field} must be a text"))),
+    }
+}
+
+/// `labels` as a list, or `id2label` as transformers' configs have it: an object from the numbers 0, 1, … to names.
+fn labels(fields: &Map<String, Value>) -> Result<Option<Vec<String>>> {
+    let names: Option<Vec<&str>> = match (fields.get("labels"), fields.get("id2label")) {
+        (Some(Value::Array(items)), _) => items.iter().map(Value::as_str).collect(),
+        (None | Some(Value::Null), Some(Value::Object(names))) => {
+            (0..names.len()).map(|index| names.get(&index.to_string())?.as_str()).collect()
+        }
+        (None | Some(Value::Null), None | Some(Value::Null)) => return Ok(None),
+        _ => None,
+    };
+    let names = names.ok_or_else(|| {
+        unreadable("labels must be a list of names, or id2label an object {\"0\": name, \"1\": name, …}".to_string())
+    })?;
+    Ok(Some(names.into_iter().map(str::to_string).collect()))
+}
+
+fn other_method(found: &Value) -> Error {
+    Error::invalid(
+        "unsupported_adapter",
+        format!("adapter_config.json: peft_type is {found}; this server takes \"LORA\" with a classifier"),
+    )
+}
+
+fn unreadable(what: String) -> Error {
+    Error::invalid("unreadable_adapter", format!("adapter_config.json: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(config: Value) -> Result<Config> {
+        Config::read(config.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_minimal_config_is_enough() {
+        let config = read(json!({
+            "peft_type": "LORA", "task_type": "SEQ_CLS", "r": 4, "lora_alpha": 8, "target_modules": ["query", "value"]
+        }));
+        let config = config.unwrap();
+        let lora = config.lora.unwrap();
+        assert_eq!((lora.rank, lora.alpha, lora.dropout, lora.rslora), (4, 8.0, 0.0, false));
+        assert_eq!((config.task_type.as_deref(), config.base, config.labels), (Some("SEQ_CLS"), None, None));
+    }
+
+    #[test]
+    fn labels_come_from_id2label_in_the_order_of_its_numbers() {
+        let named = |names: Value| read(json!({"peft_type": null, "id2label": names}));
+        let many: Map<String, Value> = (0..12).map(|index| (index.to_string(), json!(format!("l{index}")))).collect();
+        let labels = named(json!(many)).unwrap().labels.unwrap();
+        assert_eq!((labels[2].as_str(), labels[11].as_str()), ("l2", "l11"));
+        assert_eq!(named(json!({"1": "a"})).unwrap_err().code(), "unreadable_adapter");
+    }
+
+    #[test]
+    fn wrong_values_are_refused_by_name() {
+        let good = json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["query"]});
+        let cases = [
+            ("r", json!(0), "unreadable_adapter"),
+            ("r", json!(1.5), "unreadable_adapter"),
+            ("r", json!(-1), "unreadable_adapter"),
+            ("lora_alpha", json!("8"), "unreadable_adapter"),
+            ("lora_dropout", json!(1.0), "unreadable_adapter"),
+            ("use_rslora", json!("yes"), "unreadable_adapter"),
+            ("task_type", json!(3), "unreadable_adapter"),
+            ("labels", json!(["a", 1]), "unreadable_adapter"),
+            ("peft_type", json!("IA3"), "unsupported_adapter"),
+        ];
+        for (field, value, code) in cases {
+            let mut config = good.clone();
+            config[field] = value;
+            let error = read(config).unwrap_err();
+            assert_eq!(error.code(), code, "{field}");
+            assert!(error.to_string().contains(field), "{error} should name {field}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_config_is_refused() {
+        for bytes in [b"".as_slice(), b"[]", b"{\"peft_type\"", b"{}", b"\xff\xfe"] {
+            assert_eq!(Config::read(bytes).unwrap_err().code(), "unreadable_adapter");
+        }
+    }
+}

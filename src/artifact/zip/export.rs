@@ -1,0 +1,46 @@
+//! Out: the three files as they are, and who made them, when and how fast beside them.
+
+use crate::artifact::folder::Files;
+use crate::error::{Context, Error, Result};
+use serde_json::{Value, json};
+use std::io::{Seek, Write};
+use std::path::Path;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
+
+/// What SQL knows of the adapter and its folder must not hold.
+pub const PROVENANCE_FILE: &str = "provenance.json";
+
+/// Writes the zip: equal files and provenance give equal bytes.
+///
+/// # Errors
+/// `Conflict` (`adapter_damaged`) where the folder's files are not those of its version.
+pub fn export(folder: &Path, version: &str, provenance: &Value, out: impl Write + Seek) -> Result<()> {
+    let files = Files::load(folder).context("reading an adapter's files")?;
+    if files.version() != version {
+        let detail = format!("the files of adapter version {version} are damaged: train or import it again");
+        return Err(Error::conflict("adapter_damaged", detail));
+    }
+    let mut about = json!({"provenance": provenance, "version": format!("sha256:{version}")});
+    about.sort_all_objects();
+    let about = serde_json::to_vec_pretty(&about).context("writing provenance.json")?;
+    let mut zip = ZipWriter::new(out);
+    for (name, bytes) in files.named().into_iter().chain([(PROVENANCE_FILE, about.as_slice())]) {
+        zip.start_file(name, options(name)).context("writing an adapter's zip")?;
+        zip.write_all(bytes).context("writing an adapter's zip")?;
+    }
+    let mut out = zip.finish().context("writing an adapter's zip")?;
+    out.flush().context("writing an adapter's zip")
+}
+
+/// Trained numbers hardly compress.
+fn options(name: &str) -> SimpleFileOptions {
+    let method = match name.ends_with(".json") {
+        true => CompressionMethod::Deflated,
+        false => CompressionMethod::Stored,
+    };
+    SimpleFileOptions::default()
+        .compression_method(method)
+        .last_modified_time(DateTime::DEFAULT)
+        .unix_permissions(0o644)
+}

@@ -1,0 +1,207 @@
+//! The rules: which rows become examples, what is wrong with the others, and what is worth a warning.
+//!
+//! Does not know the file's format.
+
+use super::findings::{self, Findings, Flaw, quoted};
+use super::histogram::Lengths;
+use super::repeats::{Repeat, Repeats};
+use super::row::{Fields, Row};
+use super::trimmed::trimmed;
+use super::{Checked, LabelCount, Measure, OnBadRows, Report, Settings};
+use crate::error::Result;
+use crate::task::{Example, Target};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+pub(super) struct Judge<'a> {
+    on_bad_rows: OnBadRows,
+    measure: &'a dyn Measure,
+    settings: &'a Settings,
+    findings: Findings,
+    rows: u64,
+    examples: Vec<Example>,
+    labels: Labels,
+    repeats: Repeats,
+    lengths: Lengths,
+}
+
+/// Every label by name, with its number in the order of appearance.
+#[derive(Default)]
+struct Labels {
+    numbers: HashMap<String, usize>,
+    tallies: Vec<Tally>,
+}
+
+struct Tally {
+    label: String,
+    count: u64,
+    first_line: u64,
+}
+
+impl<'a> Judge<'a> {
+    pub fn new(on_bad_rows: OnBadRows, measure: &'a dyn Measure, settings: &'a Settings) -> Self {
+        Self {
+            on_bad_rows,
+            measure,
+            settings,
+            findings: Findings::default(),
+            rows: 0,
+            examples: Vec::new(),
+            labels: Labels::default(),
+            repeats: Repeats::default(),
+            lengths: Lengths::default(),
+        }
+    }
+
+    /// Refuses the whole file for one reason.
+    pub fn refuse(mut self, line: Option<u64>, flaw: Flaw) -> Checked {
+        self.findings.error(line, flaw);
+        self.checked()
+    }
+
+    /// Judges the next row; breaks when there is no point in reading on.
+    pub fn take(&mut self, row: Row<'_>) -> Result<ControlFlow<()>> {
+        if self.rows == self.settings.max_rows {
+            let message = format!(
+                "the file has more than the {} rows that this server takes: send fewer",
+                self.settings.max_rows
+            );
+            self.findings.error(None, Flaw::new(findings::TOO_MANY_ROWS, message));
+            return Ok(ControlFlow::Break(()));
+        }
+        self.rows += 1;
+        let line = row.line;
+        match row.content.and_then(trimmed) {
+            Ok((fields, spaced)) => self.accept(line, &fields, &spaced)?,
+            Err(flaws) => {
+                flaws.into_iter().for_each(|flaw| self.findings.bad_row(line, flaw, self.on_bad_rows));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn accept(&mut self, line: u64, fields: &Fields<'_>, spaced: &[&str]) -> Result<()> {
+        if !spaced.is_empty() {
+            let message = format!("white space around {} was taken off", spaced.join(" and "));
+            self.findings.warning(line, Flaw::new(findings::WHITE_SPACE, message));
+        }
+        let (text, text_pair) = (fields.text.as_ref(), fields.text_pair.as_deref());
+        if let Some(number) = self.labels.count(line, &fields.label, self.settings.max_labels)
+            && let Some(repeat) = self.repeats.add(line, text, text_pair, number)
+        {
+            self.findings.warning(line, self.labels.repeated(repeat, &fields.label));
+        }
+        let length = self.measure.measure(text, text_pair)?;
+        self.lengths.add(length.tokens);
+        if length.truncated {
+            let message = format!("the text is cut to {} tokens; a larger `max_length` keeps more", length.tokens);
+            self.findings.warning(line, Flaw::new(findings::TRUNCATED, message));
+        }
+        self.examples.push(Example {
+            line,
+            text: text.to_string(),
+            text_pair: text_pair.map(str::to_string),
+            target: Target::Label(fields.label.to_string()),
+        });
+        Ok(())
+    }
+
+    /// The verdict on the file as a whole.
+    pub fn finish(mut self) -> Checked {
+        if let Some(flaw) = self.file_flaw() {
+            self.findings.error(None, flaw);
+        }
+        let once = self.labels.tallies.iter().filter(|tally| tally.count == 1);
+        let once = once.map(|tally| (tally.first_line, seen_once(&tally.label)));
+        self.findings.late_warnings(once);
+        self.checked()
+    }
+
+    fn file_flaw(&self) -> Option<Flaw> {
+        let (code, message) = match self.labels.tallies.as_slice() {
+            [] if self.rows == 0 => (findings::NO_USABLE_ROW, "the file has no rows: give it one per example".into()),
+            [] => (findings::NO_USABLE_ROW, format!("none of the {} rows can be used", self.rows)),
+            [only] => (
+                findings::TOO_FEW_LABELS,
+                format!(
+                    "every usable row has the label {}: a classifier needs at least two labels",
+                    quoted(&only.label)
+                ),
+            ),
+            labels if labels.len() > self.settings.max_labels => (
+                findings::TOO_MANY_LABELS,
+                format!(
+                    "there are more than the {} labels that this server takes: is `label` read from the right column?",
+                    self.settings.max_labels
+                ),
+            ),
+            _ => return None,
+        };
+        Some(Flaw::new(code, message))
+    }
+
+    fn checked(self) -> Checked {
+        let mut report = Report {
+            rows: self.rows,
+            examples: self.examples.len() as u64,
+            labels: self.labels.counts(),
+            lengths: self.lengths.histogram(),
+            ..Report::default()
+        };
+        self.findings.write_to(&mut report);
+        Checked { examples: self.examples, report }
+    }
+}
+
+impl Labels {
+    /// Counts a label and answers its number. Beyond the limit nothing more is remembered: the file is refused anyway.
+    fn count(&mut self, line: u64, label: &str, limit: usize) -> Option<u32> {
+        if self.tallies.len() > limit {
+            return None;
+        }
+        let number = match self.numbers.get(label) {
+            Some(number) => *number,
+            None => {
+                let number = self.tallies.len();
+                self.numbers.insert(label.to_string(), number);
+                self.tallies.push(Tally { label: label.to_string(), count: 0, first_line: line });
+                number
+            }
+        };
+        self.tallies[number].count += 1;
+        u32::try_from(number).ok()
+    }
+
+    fn repeated(&self, repeat: Repeat, label: &str) -> Flaw {
+        match repeat {
+            Repeat::Same { line } => {
+                Flaw::new(findings::DUPLICATE, format!("the same text and label as on line {line}; both are kept"))
+            }
+            Repeat::OtherLabel { line, label: other } => {
+                let other = self.tallies.get(other as usize).map_or("", |tally| tally.label.as_str());
+                let message = format!(
+                    "the same text has the label {} on line {line} and {} here; both are kept",
+                    quoted(other),
+                    quoted(label)
+                );
+                Flaw::new(findings::CONFLICTING_LABELS, message)
+            }
+        }
+    }
+
+    /// Most frequent first, then by name.
+    fn counts(self) -> Vec<LabelCount> {
+        let mut counts: Vec<LabelCount> =
+            self.tallies.into_iter().map(|tally| LabelCount { label: tally.label, count: tally.count }).collect();
+        counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.label.cmp(&b.label)));
+        counts
+    }
+}
+
+fn seen_once(label: &str) -> Flaw {
+    let message = format!(
+        "the label {} has this one example: it is trained on, and never validated; more examples would help",
+        quoted(label)
+    );
+    Flaw::new(findings::LABEL_SEEN_ONCE, message)
+}

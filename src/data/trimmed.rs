@@ -1,0 +1,96 @@
+//! The rules for the fields of one row: white space is taken off, and what is left has to be something.
+//!
+//! Knows nothing of other rows.
+
+use super::findings::{self, Flaw};
+use super::row::Fields;
+use std::borrow::Cow;
+
+/// No class has a longer name; a text that was taken for a label has.
+const MAX_LABEL_CHARACTERS: usize = 1000;
+
+/// The fields without surrounding white space, and the names of those that had some.
+///
+/// # Errors
+/// Everything that keeps the row from being an example. A blank second text is none: it is as if it were not there.
+pub(super) fn trimmed(fields: Fields<'_>) -> Result<(Fields<'_>, Vec<&'static str>), Vec<Flaw>> {
+    let mut spaced = Vec::new();
+    let mut trim = |name: &'static str, value| {
+        let (value, width) = without_space(value);
+        if width == Space::Some && !value.is_empty() {
+            spaced.push(name);
+        }
+        value
+    };
+    let fields = Fields {
+        text: trim("the text", fields.text),
+        text_pair: fields.text_pair.map(|pair| trim("the text pair", pair)).filter(|pair| !pair.is_empty()),
+        label: trim("the label", fields.label),
+    };
+    let flaws: Vec<Flaw> = flaws(&fields).into_iter().flatten().collect();
+    if flaws.is_empty() { Ok((fields, spaced)) } else { Err(flaws) }
+}
+
+#[derive(PartialEq, Eq)]
+enum Space {
+    Some,
+    None,
+}
+
+fn without_space(value: Cow<'_, str>) -> (Cow<'_, str>, Space) {
+    if value.trim().len() == value.len() {
+        return (value, Space::None);
+    }
+    let value = match value {
+        Cow::Borrowed(value) => Cow::Borrowed(value.trim()),
+        Cow::Owned(value) => Cow::Owned(value.trim().to_string()),
+    };
+    (value, Space::Some)
+}
+
+fn flaws(fields: &Fields<'_>) -> [Option<Flaw>; 4] {
+    let empty = |value: &str, code, name: &str| {
+        value.is_empty().then(|| Flaw::new(code, format!("the {name} is empty: fill it in, or leave the row out")))
+    };
+    let values = [Some(&fields.text), fields.text_pair.as_ref(), Some(&fields.label)];
+    let nul = values.into_iter().flatten().any(|value| value.contains('\0')).then(|| {
+        let message = "the row holds a NUL character (U+0000): take it out, or save the file as UTF-8 if it is UTF-16";
+        Flaw::new(findings::NUL_CHARACTER, message)
+    });
+    let long = fields.label.chars().nth(MAX_LABEL_CHARACTERS).map(|_| {
+        let message = format!(
+            "the label is longer than {MAX_LABEL_CHARACTERS} characters: is `label` read from the right column?"
+        );
+        Flaw::new(findings::LABEL_TOO_LONG, message)
+    });
+    [empty(&fields.text, findings::EMPTY_TEXT, "text"), empty(&fields.label, findings::EMPTY_LABEL, "label"), nul, long]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(text: &str, label: &str) -> Vec<&'static str> {
+        let fields = Fields { text: text.into(), text_pair: None, label: label.into() };
+        match trimmed(fields) {
+            Ok(_) => Vec::new(),
+            Err(flaws) => flaws.iter().map(|flaw| flaw.code).collect(),
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_row_is_named() {
+        assert_eq!(codes(" \t", "\u{a0}"), ["empty_text", "empty_label"]);
+        assert_eq!(codes("a\0b", "x"), ["nul_character"]);
+        assert_eq!(codes("a", &"x".repeat(1001)), ["label_too_long"]);
+        assert!(codes("a", &"é".repeat(1000)).is_empty());
+    }
+
+    #[test]
+    fn white_space_is_taken_off_and_named() {
+        let fields = Fields { text: " a b\n".into(), text_pair: Some("  ".into()), label: "x ".to_string().into() };
+        let (fields, spaced) = trimmed(fields).ok().unwrap();
+        assert_eq!((fields.text.as_ref(), fields.text_pair, fields.label.as_ref()), ("a b", None, "x"));
+        assert_eq!(spaced, ["the text", "the label"]);
+    }
+}

@@ -1,0 +1,225 @@
+//! Each operation's backward pass agrees with finite differences.
+//!
+//! The operation's input is made by a trainable dense layer, and the loss is a fixed random projection of its output,
+//! so that the layer's gradients are right only if the operation's are.
+
+use espalier::compute::candle::Candle;
+use espalier::compute::kernels::{FrozenLinear, FrozenNorm, Pool};
+use espalier::compute::random::Random;
+use espalier::compute::{Buffer, Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor};
+use espalier::error::Result;
+use std::sync::Arc;
+
+const WIDTH: usize = 8;
+/// What differences of `f32` losses are uncertain by (a key's bias has a gradient of zero by nature).
+const ROUNDING: f32 = 3e-4;
+/// One long sequence, two of one token, and neighbours of equal length.
+const LENGTHS: [usize; 6] = [5, 1, 1, 3, 3, 7];
+
+struct Bench {
+    kernels: Arc<dyn Kernels>,
+    layout: Arc<Packed>,
+    input: Tensor,
+    random: Random,
+}
+
+/// Three dense layers: query, key and value, or whatever an operation takes.
+const LAYERS: usize = 3;
+
+impl Bench {
+    fn new(name: &str) -> Self {
+        let layout = Arc::new(Packed::from_lengths(LENGTHS));
+        let mut random = Random::new(3, &[name]);
+        let input = tensor(&mut random, [layout.rows(), WIDTH], 1.0);
+        Self { kernels: Arc::new(Candle::cpu()), layout, input, random }
+    }
+
+    fn parameters(&mut self) -> Vec<Tensor> {
+        let layer = |random: &mut Random| [tensor(random, [WIDTH, WIDTH], 0.5), tensor(random, [WIDTH], 0.5)];
+        let mut parameters: Vec<Tensor> = (0..LAYERS).flat_map(|_| layer(&mut self.random)).collect();
+        parameters.push(tensor(&mut self.random, [2, WIDTH], 0.5));
+        parameters.push(tensor(&mut self.random, [WIDTH, 2], 0.5));
+        parameters
+    }
+
+    fn tape(&self, parameters: &[Tensor]) -> Tape {
+        let uploaded: Vec<Buffer> = parameters.iter().map(|one| self.kernels.upload(one).unwrap()).collect();
+        let examples = (0..LENGTHS.len() as u64).collect();
+        Tape::new(Arc::clone(&self.kernels), uploaded.into(), Recording::On(Dropout { seed: 1, step: 2, examples }))
+    }
+
+    fn run(&self, tape: &mut Tape, operation: &Operation) -> Rows {
+        let input = self.kernels.upload(&self.input).unwrap();
+        let input = tape.constant(input, Arc::clone(&self.layout));
+        let dense = |layer: usize, tape: &mut Tape| {
+            tape.dense(input, Param::new(2 * layer), Param::new(2 * layer + 1)).unwrap()
+        };
+        let inputs = [dense(0, tape), dense(1, tape), dense(2, tape)];
+        operation(tape, inputs).unwrap()
+    }
+
+    fn loss(&self, parameters: &[Tensor], operation: &Operation, projection: &[f32]) -> f64 {
+        let mut tape = self.tape(parameters);
+        let output = self.run(&mut tape, operation);
+        let output = tape.read(output).unwrap();
+        output.values.iter().zip(projection).map(|(value, weight)| f64::from(*value) * f64::from(*weight)).sum()
+    }
+}
+
+type Operation = dyn Fn(&mut Tape, [Rows; 3]) -> Result<Rows>;
+
+fn tensor(random: &mut Random, shape: impl Into<Vec<usize>>, deviation: f32) -> Tensor {
+    let shape = shape.into();
+    let values = (0..shape.iter().product()).map(|_| random.normal() * deviation).collect();
+    Tensor::new(shape, values)
+}
+
+fn check(name: &str, operation: &Operation) {
+    let mut bench = Bench::new(name);
+    let parameters = bench.parameters();
+    let mut tape = bench.tape(&parameters);
+    let output = bench.run(&mut tape, operation);
+    let shape = tape.read(output).unwrap().shape;
+    let projection = tensor(&mut bench.random, shape, 1.0);
+    let gradients = tape.backward(output, bench.kernels.upload(&projection).unwrap()).unwrap();
+    let mut compared = 0;
+    for (index, gradient) in gradients.iter().enumerate() {
+        let Some(gradient) = gradient else { continue };
+        let gradient = bench.kernels.download(gradient).unwrap();
+        let largest = gradient.values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        for element in [0, 3, gradient.values.len() - 1] {
+            let step = 3e-3f32;
+            let mut moved = parameters.clone();
+            moved[index].values[element] += step;
+            let above = bench.loss(&moved, operation, &projection.values);
+            moved[index].values[element] -= 2.0 * step;
+            let below = bench.loss(&moved, operation, &projection.values);
+            let expected = ((above - below) / (2.0 * f64::from(step))) as f32;
+            let found = gradient.values[element];
+            assert!(
+                (found - expected).abs() <= 0.01 * largest + ROUNDING,
+                "{name}, parameter {index}: {found} is not {expected}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared >= 6, "{name}: at least a weight and a bias were compared");
+}
+
+fn linear() -> Arc<FrozenLinear> {
+    let mut random = Random::new(9, &["linear"]);
+    let weight = tensor(&mut random, [WIDTH, WIDTH], 0.5);
+    let bias = tensor(&mut random, [WIDTH], 0.5);
+    Arc::new(Candle::cpu().freeze_linear(weight, Some(bias)).unwrap())
+}
+
+fn norm() -> Arc<FrozenNorm> {
+    let mut random = Random::new(9, &["norm"]);
+    let (gain, shift) = (tensor(&mut random, [WIDTH], 1.0), tensor(&mut random, [WIDTH], 1.0));
+    Arc::new(Candle::cpu().freeze_norm(gain, shift, 1e-12).unwrap())
+}
+
+#[test]
+fn a_frozen_linear_map() {
+    let map = linear();
+    check("linear", &move |tape, [x, ..]| tape.linear(x, &map));
+}
+
+#[test]
+fn a_low_rank_map() {
+    check("low rank", &|tape, [x, ..]| tape.low_rank(x, Param::new(2 * LAYERS), Param::new(2 * LAYERS + 1), 1.5));
+}
+
+#[test]
+fn a_sum_with_itself_and_another() {
+    check("add", &|tape, [x, y, _]| {
+        let twice = tape.add(x, x)?;
+        tape.add(twice, y)
+    });
+}
+
+#[test]
+fn a_layer_norm() {
+    let norm = norm();
+    check("norm", &move |tape, [x, ..]| tape.norm(x, &norm));
+}
+
+#[test]
+fn activations() {
+    check("gelu", &|tape, [x, ..]| tape.gelu(x));
+    check("tanh", &|tape, [x, ..]| tape.tanh(x));
+}
+
+#[test]
+fn attention_over_ragged_sequences() {
+    check("attention", &|tape, [q, k, v]| tape.attention(q, k, v, 2));
+}
+
+#[test]
+fn pooling() {
+    check("mean", &|tape, [x, ..]| tape.pool(x, Pool::Mean));
+    check("first", &|tape, [x, ..]| tape.pool(x, Pool::First));
+}
+
+#[test]
+fn dropout_with_its_mask_fixed() {
+    check("dropout", &|tape, [x, ..]| tape.dropout(x, 0.3, 7));
+}
+
+#[test]
+fn cross_entropy_and_its_gradient() {
+    let mut random = Random::new(4, &["logits"]);
+    let kernels = Candle::cpu();
+    let logits = tensor(&mut random, [6, 5], 2.0);
+    let labels = [0, 4, 2, 2, 1, 3];
+    let loss = |logits: &Tensor| kernels.cross_entropy(&kernels.upload(logits).unwrap(), &labels).unwrap();
+    let gradient = kernels.download(&loss(&logits).gradient).unwrap();
+    for element in 0..logits.values.len() {
+        let mut moved = logits.clone();
+        moved.values[element] += 1e-2;
+        let above = loss(&moved).loss;
+        moved.values[element] -= 2e-2;
+        let expected = (above - loss(&moved).loss) / 2e-2;
+        assert!((f64::from(gradient.values[element]) - expected).abs() < 2e-3);
+    }
+}
+
+#[test]
+fn a_mask_is_a_function_of_the_example_and_not_of_its_neighbours() {
+    let kernels: Arc<dyn Kernels> = Arc::new(Candle::cpu());
+    let masked = |examples: Vec<u64>, lengths: &[usize]| {
+        let layout = Arc::new(Packed::from_lengths(lengths.iter().copied()));
+        let ones = Tensor::new([layout.rows(), WIDTH], vec![1.0; layout.rows() * WIDTH]);
+        let dropout = Dropout { seed: 1, step: 2, examples };
+        let mut tape = Tape::new(Arc::clone(&kernels), Arc::from([]), Recording::On(dropout));
+        let rows = tape.constant(kernels.upload(&ones).unwrap(), layout);
+        let rows = tape.dropout(rows, 0.5, 3).unwrap();
+        tape.read(rows).unwrap().values
+    };
+    let together = masked(vec![10, 20], &[3, 4]);
+    assert_eq!(together[3 * WIDTH..], masked(vec![20], &[4]));
+    let kept = together.iter().filter(|value| **value > 0.0).count();
+    assert!((14..=42).contains(&kept), "about half of 56 are kept: {kept}");
+}
+
+#[test]
+fn a_row_depends_on_its_own_sequence_only() {
+    let kernels: Arc<dyn Kernels> = Arc::new(Candle::cpu());
+    let mut random = Random::new(5, &["rows"]);
+    let layout = Arc::new(Packed::from_lengths([2, 4, 4, 1]));
+    let all = tensor(&mut random, [layout.rows(), WIDTH], 1.0);
+    let attended = |rows: Tensor, layout: Arc<Packed>| {
+        let mut tape = Tape::new(Arc::clone(&kernels), Arc::from([]), Recording::Off);
+        let rows = tape.constant(kernels.upload(&rows).unwrap(), layout);
+        let rows = tape.attention(rows, rows, rows, 2).unwrap();
+        tape.read(rows).unwrap().values
+    };
+    let together = attended(all.clone(), Arc::clone(&layout));
+    for (sequence, range) in layout.ranges().enumerate() {
+        let own = range.start * WIDTH..range.end * WIDTH;
+        let rows = Tensor::new([range.len(), WIDTH], all.values[own.clone()].to_vec());
+        let alone = attended(rows, Arc::new(Packed::from_lengths([range.len()])));
+        let difference = alone.iter().zip(&together[own]).map(|(alone, mixed)| (alone - mixed).abs());
+        assert!(difference.fold(0.0, f32::max) < 1e-5, "sequence {sequence}");
+    }
+}

@@ -1,0 +1,169 @@
+//! The contract of a method, on every method and architecture there is.
+
+mod support;
+
+use espalier::adapter::{self, Parameters, lora};
+use espalier::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
+use espalier::compute::Dropout;
+use espalier::compute::Tensor;
+use espalier::compute::random::Random;
+use espalier::model::{Base, Pooling};
+use espalier::serving::mixed::{self, Group};
+use espalier::task::{self, Input};
+use espalier::training::network::{Network, Source};
+use espalier::training::{Hyperparameters, Spec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn methods() -> Vec<adapter::Config> {
+    let lora = |json: serde_json::Value| serde_json::from_value(json).unwrap();
+    vec![
+        adapter::Config::default(),
+        lora(serde_json::json!({"type": "lora", "rank": 3, "target_modules": "all-linear", "rslora": true})),
+        lora(serde_json::json!({"type": "lora", "target_modules": ["attention.self.key"], "layers": {"top": 1}})),
+        lora(serde_json::json!({"type": "head"})),
+    ]
+}
+
+fn spec(base: &Base, method: &adapter::Config, pooling: Pooling) -> Spec {
+    let (mut spec, _) = support::job(base, method.clone(), Hyperparameters::default(), 12);
+    spec.task = task::Config::SequenceClassification(task::sequence_classification::Config { pooling: Some(pooling) });
+    spec.method = method.resolve(&base.sites(pooling)).unwrap();
+    spec
+}
+
+fn each(check: impl Fn(&Arc<Base>, &Spec)) {
+    let base = support::tiny_base();
+    for method in methods() {
+        for pooling in [Pooling::Mean, Pooling::Cls] {
+            check(&base, &spec(&base, &method, pooling));
+        }
+    }
+}
+
+/// Every tensor drawn, none zero.
+fn random_weights(base: &Arc<Base>, spec: &Spec, seed: u64) -> BTreeMap<String, Tensor> {
+    let (_, built) = Network::build(base, spec, Parameters::fresh(seed)).unwrap();
+    let mut random = Random::new(seed, &["weights"]);
+    let mut weights = built.into_weights();
+    weights.values_mut().flat_map(|tensor| &mut tensor.values).for_each(|value| *value = random.normal() * 0.2);
+    weights
+}
+
+fn adapted(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> Adapted {
+    let card = Card {
+        format: 1,
+        task: spec.task.clone(),
+        method: spec.method.clone(),
+        labels: spec.labels.clone(),
+        temperature: 1.0,
+        max_length: 64,
+        base: BaseCard { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
+        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().kernels.clone() },
+        metrics: None,
+    };
+    Adapted::load(&Artifact { card, weights }, base).unwrap()
+}
+
+fn inputs() -> Vec<Input> {
+    let texts = ["where is my card", "why", "please please when will my new card arrive at home", "a fee"];
+    texts.map(|text| Input { text: text.to_string(), text_pair: None }).to_vec()
+}
+
+#[test]
+fn a_fresh_adapter_leaves_the_base_as_it_is() {
+    each(|base, spec| {
+        let (_, built) = Network::build(base, spec, Parameters::fresh(1)).unwrap();
+        let adapted = adapted(base, spec, built.into_weights());
+        let with = adapted.logits(base, &inputs()).unwrap();
+        assert_eq!(with, adapted.logits_without_effect(base, &inputs()).unwrap());
+    });
+}
+
+#[test]
+fn every_parameter_is_learned_from() {
+    each(|base, spec| {
+        let (network, built) = Network::build(base, spec, Parameters::restore(random_weights(base, spec, 2))).unwrap();
+        let tokens =
+            inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).map(Arc::new)).collect();
+        let tokens: Vec<_> = espalier::error::Result::unwrap(tokens);
+        let dropout = Dropout { seed: 1, step: 0, examples: vec![0, 1, 2, 3] };
+        let parameters = network.upload(&built.tensors).unwrap();
+        let part = network.gradients(&parameters, &Source::Tokens(tokens), &[0, 1, 2, 0], 4.0, dropout).unwrap();
+        let norm = |gradient: &Vec<f32>| gradient.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let largest = part.gradients.iter().map(norm).fold(0.0, f32::max);
+        for (name, gradient) in built.names.iter().zip(&part.gradients) {
+            assert!(norm(gradient) > 1e-6 * largest, "{name} has no gradient under {:?}", spec.method);
+        }
+    });
+}
+
+#[test]
+fn missing_extra_and_misshapen_tensors_are_refused_by_name() {
+    each(|base, spec| {
+        let mut weights = random_weights(base, spec, 3);
+        weights.remove("head.bias");
+        weights.insert("stranger".to_string(), Tensor::zeros([1]));
+        weights.insert("head.weight".to_string(), Tensor::zeros([2, 2]));
+        let Err(error) = Network::build(base, spec, Parameters::restore(weights)) else { panic!("it must be refused") };
+        let said = error.to_string();
+        assert!(["head.bias", "stranger", "head.weight"].iter().all(|name| said.contains(name)), "{said}");
+    });
+}
+
+#[test]
+fn a_then_b_then_a_answers_as_at_first() {
+    each(|base, spec| {
+        let [a, b] = [4, 5].map(|seed| adapted(base, spec, random_weights(base, spec, seed)));
+        let first = a.logits(base, &inputs()).unwrap();
+        assert_ne!(first, b.logits(base, &inputs()).unwrap());
+        assert_eq!(first, a.logits(base, &inputs()).unwrap());
+    });
+}
+
+#[test]
+fn a_mixed_batch_answers_as_one_by_one() {
+    let base = support::tiny_base();
+    let mut groups = vec![Group { adapted: None, inputs: tokens(&base) }];
+    let mut alone = mixed::forward(&base, &groups).unwrap();
+    for (seed, method) in (10..).zip(methods()) {
+        for pooling in [Pooling::Cls, Pooling::Mean] {
+            let spec = spec(&base, &method, pooling);
+            let adapted = Arc::new(adapted(&base, &spec, random_weights(&base, &spec, seed)));
+            alone.extend(adapted.logits(&base, &inputs()).unwrap());
+            groups.push(Group { adapted: Some(adapted), inputs: tokens(&base) });
+        }
+    }
+    let together = mixed::forward(&base, &groups).unwrap();
+    assert_eq!(together.len(), alone.len());
+    for (mixed, alone) in together.iter().zip(&alone) {
+        let difference = mixed.iter().zip(alone).map(|(mixed, alone)| (mixed - alone).abs()).fold(0.0, f32::max);
+        assert!(mixed.len() == alone.len() && difference < 1e-5, "{mixed:?} is not {alone:?}");
+    }
+}
+
+fn tokens(base: &Base) -> Vec<espalier::model::Tokens> {
+    inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).unwrap()).collect()
+}
+
+#[test]
+fn settings_that_do_not_fit_the_base_are_named() {
+    let base = support::tiny_base();
+    let config = |json: serde_json::Value| -> lora::Config { serde_json::from_value(json).unwrap() };
+    for (json, pointer) in [
+        (serde_json::json!({"rank": 0}), "/method/rank"),
+        (serde_json::json!({"rank": 10_000}), "/method/rank"),
+        (serde_json::json!({"alpha": -1.0}), "/method/alpha"),
+        (serde_json::json!({"dropout": 1.0}), "/method/dropout"),
+        (serde_json::json!({"target_modules": ["q_proj"]}), "/method/target_modules"),
+        (serde_json::json!({"target_modules": "linear"}), "/method/target_modules"),
+        (serde_json::json!({"target_modules": []}), "/method/target_modules"),
+        (serde_json::json!({"layers": {"top": 3}}), "/method/layers"),
+        (serde_json::json!({"layers": {"from": 1, "to": 0}}), "/method/layers"),
+    ] {
+        let refused = config(json.clone()).resolve(&base.sites(Pooling::Mean));
+        let Err(espalier::error::Error::Invalid(problem)) = refused else { panic!("{json} must be refused") };
+        let place = espalier::error::Place::Pointer(pointer.to_string());
+        assert!(problem.faults.iter().any(|fault| fault.place == place), "{json}: {:?}", problem.faults);
+    }
+}

@@ -1,0 +1,134 @@
+//! A run's bytes depend on data, specification and seed alone: not on threads, interruptions or the base's other users.
+
+mod support;
+
+use espalier::adapter::{self, lora};
+use espalier::compute::random::Random;
+use espalier::model::Base;
+use espalier::training::{self, Data, Hyperparameters, Outcome, Progress, Row, Settings, Spec, Stop, Trained};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn hyperparameters() -> Hyperparameters {
+    let given = serde_json::json!({"epochs": 3, "batch_size": 8, "seed": 5, "learning_rate": 0.01});
+    serde_json::from_value(given).unwrap()
+}
+
+fn lora(dropout: f64) -> adapter::Config {
+    adapter::Config::Lora(lora::Config { dropout, ..lora::Config::default() })
+}
+
+fn settings(threads: usize, checkpoint_every: Duration) -> Settings {
+    Settings { threads, checkpoint_every }
+}
+
+fn whole(base: &Arc<Base>, spec: &Spec, data: &Data, threads: usize) -> Trained {
+    let folder = tempfile::tempdir().unwrap();
+    let mut go_on = |_: &Progress| ControlFlow::Continue(());
+    let settings = settings(threads, Duration::from_secs(3600));
+    match training::train(base, spec, data, folder.path().join("job"), &settings, &mut go_on).unwrap() {
+        Outcome::Finished(trained) => *trained,
+        Outcome::Stopped(stop) => panic!("nobody asked to stop, but {stop:?}"),
+    }
+}
+
+fn assert_equal(found: &Trained, expected: &Trained) {
+    assert_eq!(found.rows, expected.rows);
+    assert_eq!(found.metrics, expected.metrics);
+    assert_eq!(found.weights, expected.weights);
+    assert_eq!(found.temperature, expected.temperature);
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let base = support::tiny_base();
+    for method in [lora(0.1), adapter::Config::Head(adapter::head::Config {})] {
+        let (spec, data) = support::job(&base, method, hyperparameters(), 60);
+        let spec = Spec { micro_batch_tokens: 32, ..spec };
+        let one = whole(&base, &spec, &data, 1);
+        assert_equal(&whole(&base, &spec, &data, 2), &one);
+        assert_equal(&whole(&base, &spec, &data, 3), &one);
+    }
+}
+
+/// Stops the run after a number of reports, in the way of a killed process (nothing is saved but what already was) or
+/// of a shutdown (the last step is saved).
+fn interrupted(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path, after: usize, stop: Stop) -> Option<Trained> {
+    let mut left = after;
+    let mut count_down = |_: &Progress| match left {
+        0 => ControlFlow::Break(stop),
+        _ => {
+            left -= 1;
+            ControlFlow::Continue(())
+        }
+    };
+    let settings = settings(2, Duration::ZERO);
+    match training::train(base, spec, data, folder.to_path_buf(), &settings, &mut count_down).unwrap() {
+        Outcome::Finished(trained) => Some(*trained),
+        Outcome::Stopped(_) => None,
+    }
+}
+
+#[test]
+fn a_run_interrupted_anywhere_ends_as_an_undisturbed_one() {
+    let base = support::tiny_base();
+    for (method, stop) in [(lora(0.1), Stop::Abandon), (lora(0.0), Stop::Release)] {
+        let (spec, data) = support::job(&base, method, hyperparameters(), 60);
+        let expected = whole(&base, &spec, &data, 2);
+        let folder = tempfile::tempdir().unwrap();
+        let mut random = Random::new(11, &["interruptions"]);
+        let mut attempts = 0;
+        let found = loop {
+            attempts += 1;
+            let after = 1 + random.below(6);
+            if let Some(trained) = interrupted(&base, &spec, &data, &folder.path().join("job"), after, stop) {
+                break trained;
+            }
+            assert!(attempts < 100, "every attempt gets at least one step further");
+        };
+        assert!(attempts > 3, "the run was really interrupted");
+        assert_equal(&found, &expected);
+    }
+}
+
+#[test]
+fn training_leaves_the_base_as_it_was() {
+    let base = support::tiny_base();
+    let before = base.digest().unwrap();
+    let (spec, data) = support::job(&base, lora(0.0), hyperparameters(), 30);
+    whole(&base, &spec, &data, 2);
+    assert_eq!(base.digest().unwrap(), before);
+}
+
+#[test]
+fn the_loss_falls_on_separable_data_and_a_seed_decides_the_bytes() {
+    let base = support::tiny_base();
+    let (spec, data) = support::job(&base, lora(0.0), hyperparameters(), 90);
+    let trained = whole(&base, &spec, &data, 2);
+    let losses: Vec<f64> = rows(&trained, "train").map(|row| row.metrics["loss"].as_f64().unwrap()).collect();
+    assert!(losses[losses.len() - 1] < losses[0] * 0.8, "{losses:?}");
+    let mut other = spec.clone();
+    other.hyperparameters.seed += 1;
+    assert_ne!(whole(&base, &other, &data, 2).weights, trained.weights);
+}
+
+#[test]
+fn early_stopping_ends_a_run_that_no_longer_improves_and_keeps_the_best() {
+    let base = support::tiny_base();
+    let given = serde_json::json!({"epochs": 200, "batch_size": 16, "learning_rate": 0.05,
+        "early_stopping": {"patience": 2, "metric": "accuracy"}});
+    let hyperparameters = serde_json::from_value(given).unwrap();
+    let (spec, data) = support::job(&base, lora(0.0), hyperparameters, 90);
+    let trained = whole(&base, &spec, &data, 2);
+    let evaluations: Vec<&Row> = rows(&trained, "validation").collect();
+    assert!(evaluations.len() < 100, "it stopped long before the end");
+    let accuracy = |row: &&Row| row.metrics["accuracy"].as_f64().unwrap();
+    let best = evaluations.iter().map(accuracy).fold(0.0, f64::max);
+    assert_eq!(trained.metrics["validation"]["accuracy"].as_f64().unwrap(), best);
+}
+
+fn rows<'a>(trained: &'a Trained, split: &'a str) -> impl Iterator<Item = &'a Row> {
+    trained.rows.iter().filter(move |row| row.split == split)
+}
