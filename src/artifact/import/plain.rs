@@ -123,7 +123,7 @@ fn method(lora: &Lora, weights: &BTreeMap<String, Tensor>, sites: &[SiteInfo]) -
         alpha: Some(lora.alpha),
         dropout: lora.dropout,
         target_modules: lora::TargetModules::Names(targets(weights, sites)),
-        layers: lora::Layers::All,
+        layers: lora::Layers::default(),
         rslora: lora.rslora,
     }
 }
