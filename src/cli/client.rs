@@ -90,6 +90,17 @@ impl Client {
         self.read(self.checked(self.request(Method::GET, path), ())?)
     }
 
+    /// The version of the server, if it is one of ours: its description says it, and needs no key.
+    pub fn version(&self) -> Option<String> {
+        let response = self.send(self.request(Method::GET, "/openapi.yaml"), (), Some(CONNECT_TIME)).ok()?;
+        let description = response.into_body().read_to_string().ok()?;
+        if !description.contains("title: espalier") {
+            return None;
+        }
+        let line = description.lines().find_map(|line| line.strip_prefix("  version: "))?;
+        Some(line.trim_matches(['"', '\'']).to_string())
+    }
+
     /// A call without a body, whose answer may be empty.
     pub fn call(&self, method: Method, path: &str) -> Outcome<Value> {
         let response = self.checked(self.request(method, path), ())?;

@@ -5,19 +5,24 @@
 
 mod adapters;
 mod client;
+mod doctor;
 mod failure;
 mod follow;
 mod health;
 mod inputs;
 mod jobs;
+mod logs;
 mod metrics;
+mod openapi;
 mod output;
 mod predict;
 mod problem;
 mod progress;
 mod report;
 mod request;
+mod serve;
 mod shell;
+mod signals;
 mod sse;
 mod train;
 mod upload;
@@ -54,6 +59,12 @@ enum Command {
     Jobs(jobs::Jobs),
     /// See, take and bring adapters
     Adapters(adapters::Adapters),
+    /// Say whether a server would work here, and what to do where not
+    ///
+    /// Takes the flags and variables of serve.
+    Doctor(Box<doctor::Doctor>),
+    /// Print the API's description (OpenAPI), from the code
+    Openapi,
     /// Ask whether the server is ready
     Health(health::Health),
 }
@@ -74,11 +85,13 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Outcome {
     match command {
-        Command::Serve(_) => Ok(()),
+        Command::Serve(config) => serve::run(&config),
         Command::Train(train) => train::run(&train),
         Command::Predict(predict) => predict::run(&predict),
         Command::Jobs(jobs) => jobs::run(&jobs),
         Command::Adapters(adapters) => adapters::run(&adapters),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::Openapi => openapi::run(),
         Command::Health(health) => health::run(&health),
     }
 }

@@ -14,16 +14,16 @@ mod training;
 mod values;
 
 pub use access::Access;
-pub use base::BaseModel;
 pub use logs::{Format, Logs};
 pub use secret::Secret;
 pub use training::Role;
 
 use crate::error::Result;
-use crate::{data, model, worker};
+use crate::{artifact, data, http, model, worker};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The flags of `serve` and `doctor`.
 #[derive(Clone, Args)]
@@ -59,6 +59,10 @@ pub struct Settings {
     pub worker: worker::Settings,
     pub serving: crate::serving::Settings,
     pub data: data::Settings,
+    pub http: http::Settings,
+    pub artifact: artifact::Settings,
+    /// For requests under way when the server stops.
+    pub grace: Duration,
 }
 
 impl Config {
@@ -67,12 +71,11 @@ impl Config {
     /// # Errors
     /// `Invalid` for settings that contradict each other and for a secret's file that cannot be read.
     pub fn settings(&self) -> Result<Settings> {
-        let base = self.base.resolve(&self.storage.data_dir);
         let access = self.access.resolve()?;
         let data = self.limits.data();
         Ok(Settings {
-            model: base.model,
-            hub: base.hub,
+            model: self.base.model(),
+            hub: base::hub(),
             data_dir: self.storage.data_dir.clone(),
             database_url: self.storage.database_url()?,
             listen: access.listen,
@@ -81,6 +84,9 @@ impl Config {
             worker: self.training.worker(data.clone())?,
             serving: self.serving.resolve(),
             data,
+            http: self.limits.http()?,
+            artifact: self.limits.artifact(),
+            grace: self.limits.grace,
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::Secret;
 use super::secret::read_file;
 use crate::error::{Error, Result};
+use crate::store;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -27,7 +28,7 @@ pub struct Flags {
 
 impl Flags {
     /// # Errors
-    /// `Invalid` where both the URL and its file are given, the file cannot be read, or the URL is of another database.
+    /// `Invalid` where both the URL and its file are given, or the file cannot be read.
     pub fn database_url(&self) -> Result<Secret> {
         let given = self.database_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
         let url = match (given, &self.database_url_file) {
@@ -42,15 +43,8 @@ impl Flags {
                 let text = read_file(file, "--database-url-file (DATABASE_URL_FILE)")?;
                 text.lines().next().unwrap_or_default().trim().to_string()
             }
-            (None, None) => format!("sqlite://{}", self.data_dir.join("espalier.db").display()),
+            (None, None) => store::sqlite_url(&self.data_dir.join("espalier.db")),
         };
-        let known = ["postgres://", "postgresql://", "sqlite:"];
-        match known.iter().any(|scheme| url.starts_with(scheme)) {
-            true => Ok(Secret::new(url)),
-            false => Err(Error::invalid(
-                "invalid_database_url",
-                "the database URL must begin with postgres:// or sqlite:// (--database-url, DATABASE_URL)",
-            )),
-        }
+        Ok(Secret::new(url))
     }
 }
