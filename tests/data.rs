@@ -3,6 +3,8 @@
 #[path = "data/support.rs"]
 mod support;
 
+#[path = "data/examples.rs"]
+mod examples;
 #[path = "data/files.rs"]
 mod files;
 #[path = "data/json_lines.rs"]
@@ -11,5 +13,7 @@ mod json_lines;
 mod properties;
 #[path = "data/tables.rs"]
 mod tables;
+#[path = "data/truncation.rs"]
+mod truncation;
 #[path = "data/warnings.rs"]
 mod warnings;

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = Lora)]
 pub struct Config {
     pub rank: usize,
     /// Twice the rank where it is left out.

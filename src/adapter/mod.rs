@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 /// The method of an adaptation job, tagged by `type`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = Method)]
 pub enum Config {
     Lora(lora::Config),
     Head(head::Config),

@@ -157,6 +157,15 @@ pub enum EventKind {
     Metrics,
 }
 
+impl EventKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct NewAdapter {
     pub id: Uuid,

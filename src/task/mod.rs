@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 /// The task of a job, tagged by `type`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = Task)]
 pub enum Config {
     SequenceClassification(sequence_classification::Config),
 }

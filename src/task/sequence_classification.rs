@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SequenceClassification)]
 pub struct Config {
     /// How a sequence becomes one row; the base's own default where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -15,6 +16,7 @@ pub struct Config {
 
 /// The most probable label, its calibrated probability, and on demand the runners-up and the raw logits.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Classification)]
 pub struct Prediction {
     pub label: String,
     pub score: f32,

@@ -118,6 +118,11 @@ pub struct Circumstances {
 }
 
 impl Hyperparameters {
+    /// Tokens after which a text is cut, also by whoever looks at a dataset before its job is resolved.
+    pub fn max_length(&self, max_tokens: usize) -> u32 {
+        self.max_length.unwrap_or(128.min(max_tokens as u32))
+    }
+
     /// Writes the defaults out and collects what is out of range.
     pub fn resolve(&self, given: Circumstances, faults: &mut Vec<Fault>) -> Resolved {
         let batch_size = self.batch_size.unwrap_or(32).max(1);
@@ -126,7 +131,7 @@ impl Hyperparameters {
             epochs: self.epochs.unwrap_or_else(|| given.least_steps.div_ceil(steps_per_epoch).clamp(3, 30) as u32),
             batch_size: self.batch_size.unwrap_or(32),
             learning_rate: self.learning_rate.unwrap_or(given.learning_rate),
-            max_length: self.max_length.unwrap_or(128.min(given.max_tokens as u32)),
+            max_length: self.max_length(given.max_tokens),
             seed: self.seed.unwrap_or(42),
             weight_decay: self.weight_decay.unwrap_or(0.01),
             warmup_ratio: self.warmup_ratio.unwrap_or(0.06),

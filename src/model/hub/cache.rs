@@ -9,9 +9,8 @@
 //! ```
 
 use crate::error::{Context, Result};
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(super) struct Cache {
@@ -84,7 +83,7 @@ impl Cache {
     pub fn blob(&self, etag: &str) -> Result<(PathBuf, PathBuf)> {
         let blob = self.folder.join("blobs").join(etag);
         create_parent(&blob)?;
-        let unfinished = beside(&blob, ".incomplete");
+        let unfinished = blob.with_file_name(format!("{etag}.incomplete"));
         Ok((blob, unfinished))
     }
 
@@ -93,10 +92,8 @@ impl Cache {
         let path = self.snapshot(commit).join(file);
         create_parent(&path)?;
         let up = "../".repeat(2 + file.matches('/').count());
-        let temporary = temporary(&path);
-        remove_left_over(&temporary)?;
-        std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &temporary).with_context(|| writing(&temporary))?;
-        fs::rename(&temporary, &path).with_context(|| writing(&path))
+        let target = format!("{up}blobs/{etag}");
+        put(&path, |temporary| std::os::unix::fs::symlink(&target, temporary))
     }
 
     /// The last thing to be written: from here on the revision is in the cache.
@@ -106,9 +103,7 @@ impl Cache {
         }
         let path = self.folder.join("refs").join(revision);
         create_parent(&path)?;
-        let temporary = temporary(&path);
-        fs::write(&temporary, commit).with_context(|| writing(&temporary))?;
-        fs::rename(&temporary, &path).with_context(|| writing(&path))
+        put(&path, |temporary| File::create_new(temporary)?.write_all(commit.as_bytes()))
     }
 
     fn absence(&self, commit: &str, file: &str) -> PathBuf {
@@ -129,22 +124,11 @@ fn create_parent(path: &Path) -> Result<()> {
     })
 }
 
-fn remove_left_over(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| writing(path)),
-        _ => Ok(()),
-    }
-}
-
-/// A name of this process's own beside `path`.
-fn temporary(path: &Path) -> PathBuf {
-    beside(path, &format!(".{}.tmp", std::process::id()))
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(ending);
-    PathBuf::from(name)
+/// Makes a file under a name that nobody else has, and renames it into place.
+fn put(path: &Path, make: impl FnMut(&Path) -> std::io::Result<()>) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    let made = tempfile::Builder::new().suffix(".tmp").make_in(folder, make).with_context(|| writing(path))?;
+    made.persist(path).map_err(|fault| fault.error).with_context(|| writing(path))
 }
 
 fn writing(path: &Path) -> String {

@@ -51,6 +51,7 @@ impl Remote {
             .http_status_as_error(false)
             // Followed by hand, so that the token stays with the hub.
             .max_redirects(0)
+            .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE))

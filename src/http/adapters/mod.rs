@@ -1,0 +1,113 @@
+//! `/adapters`: list, look at, delete, download, bring.
+//!
+//! Knows the steps of an import only by their names (`publish`).
+
+mod download;
+mod request;
+mod view;
+
+pub use request::{AdapterForm, AdapterQuery, AdapterRequest, Incoming};
+pub use view::View;
+
+use super::auth::Caller;
+use super::error::Answer;
+use super::extract::{Key, Query};
+use super::lists::{List, ListQuery, Wanted};
+use super::publish;
+use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
+use super::state::State;
+use super::upload::Binary;
+use crate::error::Context;
+use crate::store::Reference;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(list_adapters))
+        .routes(routes!(get_adapter, delete_adapter))
+        .routes(routes!(download_adapter))
+}
+
+pub fn uploads() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(create_adapter))
+}
+
+/// Bring an adapter
+///
+/// A zip with a PEFT folder, or one that was downloaded here. It is checked strictly, and asked whether it has an effect;
+/// a damaged or partial one, or one of another base, is refused with the reason.
+#[utoipa::path(
+    post, path = "/adapters", operation_id = "create_adapter", tag = "adapters", params(AdapterQuery),
+    request_body(content((Binary = "application/zip"), (AdapterForm = "multipart/form-data"))),
+    responses(
+        (status = 201, description = "The adapter.", body = View,
+            headers(("location" = String, description = "Where it is: `/adapters/{id}`."))),
+        Unreadable, Slow, TooLarge, Unsupported, Invalid, Busy,
+    ),
+)]
+async fn create_adapter(state: State, caller: Caller, incoming: Incoming) -> Answer<Response> {
+    let adapter = publish::publish(&state, &caller.owner, incoming).await?;
+    let location = [(LOCATION, format!("/adapters/{}", adapter.id))];
+    Ok((StatusCode::CREATED, location, Json(View::from(adapter))).into_response())
+}
+
+/// List adapters
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/adapters", operation_id = "list_adapters", tag = "adapters", params(ListQuery),
+    responses((status = 200, description = "A page of adapters.", body = List<View>,
+        example = json!({"data": [], "next": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f"})), Invalid, Busy),
+)]
+async fn list_adapters(state: State, caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json<List<View>>> {
+    let wanted = Wanted::new(query.limit, query.after, &state.settings)?;
+    let adapters = state.store.adapters(&caller.owner, wanted.page()).await?;
+    Ok(Json(wanted.list(adapters, |adapter| adapter.id, View::from)))
+}
+
+/// An adapter
+#[utoipa::path(
+    get, path = "/adapters/{id}", operation_id = "get_adapter", tag = "adapters",
+    params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
+    responses((status = 200, description = "The adapter.", body = View), NotFound, Invalid, Busy),
+)]
+async fn get_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<Json<View>> {
+    let adapter = state.store.adapter(&caller.owner, &Reference::parse(&key)?).await?;
+    Ok(Json(adapter.into()))
+}
+
+/// Delete an adapter
+///
+/// Its name falls back to the newest adapter left of that name. Requests that are under way still get their answers.
+#[utoipa::path(
+    delete, path = "/adapters/{id}", operation_id = "delete_adapter", tag = "adapters",
+    params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
+    responses((status = 204, description = "It is deleted."), NotFound, Invalid, Busy),
+)]
+async fn delete_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<StatusCode> {
+    let reference = Reference::parse(&key)?;
+    let deleting = tokio::spawn(async move { publish::delete(&state, &caller.owner, &reference).await });
+    deleting.await.context("deleting an adapter")??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Download an adapter
+///
+/// A zip that `peft` can load: `adapter_config.json`, `adapter_model.safetensors`, and what PEFT cannot say beside them.
+#[utoipa::path(
+    get, path = "/adapters/{id}/download", operation_id = "download_adapter", tag = "adapters",
+    params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
+    responses(
+        (status = 200, description = "The zip.", body = Binary, content_type = "application/zip"),
+        NotFound, Conflict, Invalid, Busy,
+    ),
+)]
+async fn download_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<Response> {
+    let adapter = state.store.adapter(&caller.owner, &Reference::parse(&key)?).await?;
+    Ok(download::download(&state, adapter).await?)
+}

@@ -1,0 +1,104 @@
+//! What a client sends to bring an adapter of its own: a form, or the zip itself as the body.
+//!
+//! Knows nothing of what a zip holds.
+
+use crate::artifact::ImportRequest;
+use crate::error::Error;
+use crate::http::error::{Answer, Refusal};
+use crate::http::extract::{self, Pace, Query};
+use crate::http::form::{self, Expect};
+use crate::http::names::Name;
+use crate::http::state::State;
+use crate::http::upload::{self, Binary, Origin, Upload};
+use crate::model::Pooling;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+/// What a plain PEFT folder leaves open. Our own exports say it all but the name.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(example = json!({"name": "sentiment", "labels": ["negative", "positive"], "base": "sentence-transformers/all-MiniLM-L6-v2"}))]
+pub struct AdapterRequest {
+    /// Will point to the adapter.
+    pub name: Option<Name>,
+    /// In the order of the head's rows.
+    pub labels: Option<Vec<String>>,
+    /// The base model it was trained on, where its configuration does not say it or says it otherwise.
+    pub base: Option<String>,
+    /// How its head reads a sequence; `cls` for classification models of transformers, and the default for them.
+    pub pooling: Option<Pooling>,
+    /// Tokens; longer inputs are truncated. By default as many as the base can read.
+    pub max_length: Option<usize>,
+}
+
+/// A zip and what it does not say itself.
+#[derive(ToSchema)]
+pub struct AdapterForm {
+    /// The zip.
+    pub adapter: Binary,
+    /// Everything may be left out.
+    pub options: Option<AdapterRequest>,
+}
+
+/// For a zip that is sent as the body itself.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct AdapterQuery {
+    /// Will point to the adapter, where the zip is the body itself.
+    #[param(value_type = Option<String>, example = "sentiment")]
+    pub name: Option<Name>,
+}
+
+/// An uploaded zip and what was said with it.
+pub struct Incoming {
+    pub upload: Upload,
+    pub name: Option<String>,
+    pub import: ImportRequest,
+}
+
+impl FromRequest<State> for Incoming {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &State) -> Answer<Self> {
+        let (mut parts, body) = request.into_parts();
+        let Query(query) = Query::<AdapterQuery>::from_request_parts(&mut parts, state).await?;
+        let request = Request::from_parts(parts, body);
+        let pace = Pace::new(state.settings.idle, state.settings.max_body_time);
+        match extract::media_type(request.headers()).as_deref() {
+            Some("multipart/form-data") => from_form(request, query, state, pace).await,
+            Some("application/zip" | "application/x-zip-compressed" | "application/octet-stream") => {
+                from_body(request, query, state, pace).await
+            }
+            _ => Err(Refusal::unsupported(
+                "send application/zip, or multipart/form-data with the parts adapter and options",
+            )),
+        }
+    }
+}
+
+async fn from_form(request: Request, query: AdapterQuery, state: &State, pace: Pace) -> Answer<Incoming> {
+    let expect = Expect {
+        json_part: "options",
+        file_part: "adapter",
+        max_json: state.settings.max_json_bytes,
+        max_file: state.settings.max_adapter_bytes,
+        pace,
+        folder: &state.folder.temporary(),
+    };
+    let form = form::read::<AdapterRequest>(request, &expect).await?;
+    let upload =
+        form.file.ok_or_else(|| Error::invalid("adapter_missing", "the form has no part \"adapter\": add the zip"))?;
+    let AdapterRequest { name, labels, base, pooling, max_length } = form.json.unwrap_or_default();
+    let name = name.or(query.name).map(Name::into_string);
+    Ok(Incoming { upload, name, import: ImportRequest { labels, base, pooling, max_length } })
+}
+
+async fn from_body(request: Request, query: AdapterQuery, state: &State, pace: Pace) -> Answer<Incoming> {
+    let limit = state.settings.max_adapter_bytes;
+    extract::refuse_announced(request.headers(), "the zip", limit)?;
+    let pieces = extract::pieces(request.into_body());
+    let upload = upload::receive(pieces, Origin::default(), limit, pace, &state.folder.temporary()).await?;
+    Ok(Incoming { upload, name: query.name.map(Name::into_string), import: ImportRequest::default() })
+}

@@ -1,0 +1,64 @@
+//! A checked file stays, or goes: the blob and its row.
+//!
+//! Knows nothing of requests.
+
+use crate::data::{Options, Report};
+use crate::error::{Context, Result};
+use crate::http::state::State;
+use crate::http::upload::Upload;
+use crate::store::{Dataset, NewDataset};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Whether a dataset's row is of this request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    Now,
+    Before,
+}
+
+/// The file under its hash first, then the row. A dataset that this owner has already is answered instead.
+///
+/// # Errors
+/// Those of the disk and the store.
+pub async fn keep(
+    state: &State,
+    owner: &str,
+    upload: Upload,
+    options: Options,
+    report: Report,
+) -> Result<(Dataset, Stored)> {
+    let _shared = state.turns.files.read().await;
+    let (hash, bytes, file_name) = (upload.hash.clone(), upload.bytes, upload.origin.file_name.clone());
+    let (folder, name) = (Arc::clone(&state.folder), hash.clone());
+    let putting = tokio::task::spawn_blocking(move || folder.put_dataset(upload.path(), &name));
+    putting.await.context("keeping a dataset")??;
+    let before = state.store.now().await?;
+    let new = NewDataset { owner: owner.to_string(), file_name, hash, bytes, options, report };
+    let dataset = state.store.add_dataset(new).await?;
+    // a row that is older than this request is one that it only found
+    let stored = if dataset.created_at >= before { Stored::Now } else { Stored::Before };
+    Ok((dataset, stored))
+}
+
+/// Deletes the row, and its file if no other row needs it.
+///
+/// # Errors
+/// `NotFound`; `Conflict` while a job needs it.
+pub async fn delete(state: &State, owner: &str, id: Uuid) -> Result<()> {
+    let _alone = state.turns.files.write().await;
+    let Some(hash) = state.store.delete_dataset(owner, id).await? else { return Ok(()) };
+    match tokio::fs::remove_file(state.folder.dataset(&hash)).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("deleting a dataset's file"),
+        _ => Ok(()),
+    }
+}
+
+/// Takes back what [`keep`] has just stored for a job that could not be queued. Where that fails, the dataset stays and
+/// can be seen and deleted as any other.
+pub async fn discard(state: &State, owner: &str, id: Uuid) {
+    if let Err(error) = delete(state, owner, id).await {
+        tracing::warn!(dataset = %id, error = %error, "dataset of a refused job is kept");
+    }
+}

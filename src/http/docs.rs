@@ -1,0 +1,88 @@
+//! `GET /openapi.yaml` and `/docs`: the API's description, and a page to try it with. Both come from the binary itself.
+//!
+//! Knows nothing of single calls: the document is collected from their routes.
+
+use super::error::{Answer, Refusal};
+use super::extract::Key;
+use super::responses::NotFound;
+use super::state::State;
+use crate::error::{Context, Error};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::response::{IntoResponse, Redirect, Response};
+use std::sync::{Arc, LazyLock};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::Config;
+
+/// The document's place relative to the page, so that both may stand behind a proxy's path.
+static PAGE: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+    // without a word, the page would ask a validator on the internet about the document
+    Arc::new(Config::from("../openapi.yaml").validator_url("none").display_request_duration(true))
+});
+
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(get_openapi))
+        .routes(routes!(get_docs))
+        .routes(routes!(get_docs_page))
+        .routes(routes!(get_docs_file))
+}
+
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.yaml", operation_id = "get_openapi", tag = "operations", security(()),
+    responses((status = 200, description = "The API's description.", body = String, content_type = "application/yaml",
+        example = "openapi: 3.1.0\n")),
+)]
+async fn get_openapi() -> Answer<Response> {
+    static YAML: LazyLock<Option<String>> = LazyLock::new(|| super::openapi::yaml().ok());
+    let yaml = YAML.as_deref().ok_or_else(|| Error::internal("the API's description has no YAML form"))?;
+    Ok(([(CONTENT_TYPE, "application/yaml")], yaml).into_response())
+}
+
+/// To the page about this API
+#[utoipa::path(
+    get, path = "/docs", operation_id = "get_docs", tag = "operations", security(()),
+    responses((status = 308, description = "To `/docs/`, so that the page finds its files.")),
+)]
+async fn get_docs() -> Redirect {
+    Redirect::permanent("docs/")
+}
+
+/// A page about this API
+///
+/// Shows this document and tries its calls. It needs no network.
+#[utoipa::path(
+    get, path = "/docs/", operation_id = "get_docs_page", tag = "operations", security(()),
+    responses((status = 200, description = "The page.", body = String, content_type = "text/html",
+        example = "<!DOCTYPE html>")),
+)]
+async fn get_docs_page() -> Answer<Response> {
+    file("index.html")
+}
+
+/// A file of the page
+#[utoipa::path(
+    get, path = "/docs/{file}", operation_id = "get_docs_file", tag = "operations", security(()),
+    params(("file" = String, Path, description = "The file's name.", example = "swagger-ui.css")),
+    responses((status = 200, description = "The file.", body = String, content_type = "text/css"), NotFound),
+)]
+async fn get_docs_file(Key(name): Key) -> Answer<Response> {
+    file(&name)
+}
+
+fn file(name: &str) -> Answer<Response> {
+    let found = utoipa_swagger_ui::serve(name, Arc::clone(&PAGE)).map_err(Error::internal)?;
+    let Some(file) = found else { return Err(missing(name)) };
+    let mut response = file.bytes.into_owned().into_response();
+    let kind = file.content_type.parse().context("reading a content type")?;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    if file.gzpipped {
+        response.headers_mut().insert(CONTENT_ENCODING, axum::http::HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}
+
+fn missing(name: &str) -> Refusal {
+    Error::not_found("file_not_found", format!("the page has no file \"{name}\": open /docs/")).into()
+}

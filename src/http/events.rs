@@ -1,0 +1,153 @@
+//! `GET /jobs/{id}/events`: a job's history as it happens, as server-sent events or as JSON.
+//!
+//! Knows nothing of who writes events: it reads the store, once per stream and poll.
+
+use super::auth::Caller;
+use super::error::Answer;
+use super::extract::{Id, Query};
+use super::responses::{Busy, Invalid, NotFound};
+use super::state::State;
+use crate::error::Error;
+use crate::store::Event;
+use axum::Json;
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use follow::Follow;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+mod follow;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Rows read at once.
+const PAGE: u32 = 500;
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// Only events after this sequence number; the header `Last-Event-ID` says the same.
+    pub after: Option<i64>,
+}
+
+/// A part of a job's history, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Events {
+    pub data: Vec<Event>,
+    /// Give it as `after` for what follows; `null` where the job is over and nothing will.
+    pub next: Option<String>,
+}
+
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(job_events))
+}
+
+/// Follow a job
+///
+/// Server-sent events, from the first one or from after `Last-Event-ID`, until the job is over. `status` and `metrics`
+/// carry their sequence number as id and are replayed; `progress` has none and tells how far the job is at the moment. A
+/// job that is over and has nothing to add answers 204, which ends a browser's reconnecting. With `Accept:
+/// application/json`, a page of the same events as JSON.
+#[utoipa::path(
+    get, path = "/jobs/{id}/events", operation_id = "get_job_events", tag = "jobs",
+    params(
+        ("id" = Uuid, Path, description = "The job's id."), EventsQuery,
+        ("last-event-id" = Option<i64>, Header, description = "The last sequence number that was received."),
+    ),
+    responses(
+        (status = 200, description = "The events.", content(
+            (String = "text/event-stream", example = "id: 1\nevent: status\ndata: {\"status\":\"queued\"}\n\n"),
+            (Events = "application/json", example = json!({"data": [{"sequence": 1, "kind": "status",
+                "data": {"status": "queued"}, "created_at": "2026-01-05T09:30:00Z"}], "next": "1"})),
+        )),
+        (status = 204, description = "The job is over and all its events were received."),
+        NotFound, Invalid, Busy,
+    ),
+)]
+async fn job_events(
+    state: State,
+    caller: Caller,
+    Id(id): Id,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let after = after(query, &headers)?;
+    match wants_json(&headers) {
+        true => Ok(Json(page(&state, &caller.owner, id, after).await?).into_response()),
+        false => stream(state, caller.owner, id, after).await,
+    }
+}
+
+/// The later of the two: a browser that reconnects sends its first query again.
+fn after(query: EventsQuery, headers: &HeaderMap) -> Answer<i64> {
+    let Some(last) = headers.get(LAST_EVENT_ID) else { return Ok(query.after.unwrap_or(0)) };
+    let last = last.to_str().ok().and_then(|last| last.trim().parse().ok());
+    let last: i64 = last.ok_or_else(|| Error::invalid("invalid_header", "Last-Event-ID must be a sequence number"))?;
+    Ok(query.after.map_or(last, |after| after.max(last)))
+}
+
+fn wants_json(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accept.contains("application/json") && !accept.contains("text/event-stream")
+}
+
+async fn page(state: &State, owner: &str, id: Uuid, after: i64) -> Answer<Events> {
+    // the job first: what is over when it is read has all its events
+    let over = state.store.job(owner, id).await?.status.is_over();
+    let data = state.store.events(id, after, PAGE).await?;
+    let all = over && data.len() < PAGE as usize;
+    let next = (!all).then(|| data.last().map_or(after, |event| event.sequence).to_string());
+    Ok(Events { data, next })
+}
+
+async fn stream(state: State, owner: String, id: Uuid, after: i64) -> Answer<Response> {
+    let job = state.store.job(&owner, id).await?;
+    if job.status.is_over() && state.store.events(id, after, 1).await?.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let place = Arc::clone(&state.turns.streams).try_acquire_owned().map_err(|_| {
+        let detail = "too many event streams are open: close some, or poll GET /jobs/{id}";
+        Error::busy("too_many_streams", detail, Duration::from_secs(5))
+    })?;
+    let keep_alive = KeepAlive::new().interval(state.settings.keep_alive).text("alive");
+    let events = Follow::new(state, owner, id, after, place).into_stream();
+    // proxies that collect answers would hold the events back
+    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
+    Ok((unbuffered, Sse::new(events).keep_alive(keep_alive)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_reconnecting_client_goes_on_after_the_last_event_it_has_seen() {
+        let query = || EventsQuery { after: Some(3) };
+        assert_eq!(after(EventsQuery::default(), &HeaderMap::new()).unwrap(), 0);
+        assert_eq!(after(query(), &HeaderMap::new()).unwrap(), 3);
+        assert_eq!(after(query(), &headers(LAST_EVENT_ID, "7")).unwrap(), 7);
+        assert_eq!(after(query(), &headers(LAST_EVENT_ID, "2")).unwrap(), 3);
+        assert_eq!(after(query(), &headers(LAST_EVENT_ID, "x")).unwrap_err().code, "invalid_header");
+    }
+
+    #[test]
+    fn json_is_answered_only_to_those_who_ask_for_it_alone() {
+        for (accept, json) in
+            [("application/json", true), ("text/event-stream, application/json", false), ("*/*", false)]
+        {
+            assert_eq!(wants_json(&headers(ACCEPT, accept)), json, "{accept}");
+        }
+        assert!(!wants_json(&HeaderMap::new()));
+    }
+}

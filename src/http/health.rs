@@ -1,0 +1,63 @@
+//! `GET /health/*`: whether the process lives, and whether it should get requests.
+//!
+//! Both are open, because probes carry no keys; neither says anything of what the server holds.
+
+use super::error::Answer;
+use super::responses::Busy;
+use super::state::State;
+use crate::error::Error;
+use axum::Json;
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// A database that takes longer to say hello is not one to send users to.
+const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `live` or `ready`.
+    #[schema(example = "ready")]
+    pub status: &'static str,
+}
+
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
+}
+
+/// Whether the process lives
+///
+/// For liveness probes: restart the process when this does not answer.
+#[utoipa::path(
+    get, path = "/health/live", operation_id = "get_health_live", tag = "operations", security(()),
+    responses((status = 200, description = "It lives.", body = Health, example = json!({"status": "live"}))),
+)]
+async fn live() -> Json<Health> {
+    Json(Health { status: "live" })
+}
+
+/// Whether it should get requests
+///
+/// For readiness probes and load balancers: the database answers, and the server is not shutting down.
+#[utoipa::path(
+    get, path = "/health/ready", operation_id = "get_health_ready", tag = "operations", security(()),
+    responses((status = 200, description = "It is ready.", body = Health, example = json!({"status": "ready"})), Busy),
+)]
+async fn ready(state: State) -> Answer<Json<Health>> {
+    if state.shutdown.is_cancelled() {
+        return Err(Error::busy("shutting_down", "the server is shutting down: use another", RETRY).into());
+    }
+    match tokio::time::timeout(PATIENCE, state.store.ping()).await {
+        Ok(Ok(())) => Ok(Json(Health { status: "ready" })),
+        Ok(Err(error)) => Err(unreachable_database(&error.to_string())),
+        Err(_) => Err(unreachable_database("no answer in time")),
+    }
+}
+
+fn unreachable_database(reason: &str) -> super::error::Refusal {
+    tracing::warn!(reason, "database does not answer");
+    Error::busy("database_unreachable", "the database does not answer: try again later", RETRY).into()
+}

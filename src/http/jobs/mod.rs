@@ -1,0 +1,150 @@
+//! `/jobs`: start, list, poll, cancel, pause, resume.
+//!
+//! Knows the steps of a submission only by their names (`submit`).
+
+mod request;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use request::{JobForm, JobRequest, SubmitQuery, Validated};
+pub use view::{Detail, View};
+
+use super::auth::Caller;
+use super::error::Answer;
+use super::extract::{Id, Query};
+use super::lists::{List, Wanted};
+use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
+use super::state::State;
+use super::submit::{self, Submission};
+use crate::store::Status;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct JobsQuery {
+    /// Rows on the page, at most the server's limit.
+    #[param(minimum = 1, default = 20)]
+    pub limit: Option<u32>,
+    /// The row before the page: `next` of the page before.
+    pub after: Option<Uuid>,
+    /// Only jobs of this status.
+    pub status: Option<Status>,
+}
+
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(list_jobs))
+        .routes(routes!(get_job))
+        .routes(routes!(cancel_job))
+        .routes(routes!(pause_job))
+        .routes(routes!(resume_job))
+}
+
+pub fn uploads() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(create_job))
+}
+
+/// Start a job
+///
+/// Trains an adapter on a dataset: inline `examples`, a `dataset_id`, or a file in a form. The dataset is checked before
+/// the job is queued; with errors in it the job is refused, and every bad row is named.
+#[utoipa::path(
+    post, path = "/jobs", operation_id = "create_job", tag = "jobs",
+    params(SubmitQuery),
+    request_body(content((JobRequest = "application/json"), (JobForm = "multipart/form-data"))),
+    responses(
+        (status = 202, description = "The job is queued.", body = Detail,
+            headers(("location" = String, description = "Where the job can be polled: `/jobs/{id}`."))),
+        (status = 200, description = "With `validate_only`: nothing speaks against it.", body = Validated),
+        Unreadable, NotFound, Slow, Conflict, TooLarge, Unsupported, Invalid, Busy,
+    ),
+)]
+async fn create_job(
+    state: State,
+    caller: Caller,
+    Query(query): Query<SubmitQuery>,
+    submission: Submission,
+) -> Answer<Response> {
+    if query.validate_only {
+        return Ok(Json(submit::validate(&state, &caller.owner, submission).await?).into_response());
+    }
+    let job = submit::submit(&state, &caller.owner, submission).await?;
+    let location = [(LOCATION, format!("/jobs/{}", job.id))];
+    Ok((StatusCode::ACCEPTED, location, Json(view::detail(&state, job).await?)).into_response())
+}
+
+/// List jobs
+///
+/// The newest first.
+#[utoipa::path(
+    get, path = "/jobs", operation_id = "list_jobs", tag = "jobs", params(JobsQuery),
+    responses((status = 200, description = "A page of jobs.", body = List<View>,
+        example = json!({"data": [], "next": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"})), Invalid, Busy),
+)]
+async fn list_jobs(state: State, caller: Caller, Query(query): Query<JobsQuery>) -> Answer<Json<List<View>>> {
+    let wanted = Wanted::new(query.limit, query.after, &state.settings)?;
+    let jobs = state.store.jobs(&caller.owner, query.status, wanted.page()).await?;
+    Ok(Json(wanted.list(jobs, |job| job.id, View::from)))
+}
+
+/// Poll a job
+#[utoipa::path(
+    get, path = "/jobs/{id}", operation_id = "get_job", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id.")),
+    responses((status = 200, description = "The job.", body = Detail), NotFound, Busy),
+)]
+async fn get_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
+    let job = state.store.job(&caller.owner, id).await?;
+    Ok(Json(view::detail(&state, job).await?))
+}
+
+/// Cancel a job
+///
+/// A queued or paused one at once; a running one as soon as its step is done. It leaves no adapter.
+#[utoipa::path(
+    post, path = "/jobs/{id}/cancel", operation_id = "cancel_job", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id.")),
+    responses((status = 200, description = "The job, cancelled or with the wish.", body = Detail), NotFound, Conflict, Busy),
+)]
+async fn cancel_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
+    let job = state.store.cancel_job(&caller.owner, id).await?;
+    Ok(Json(view::detail(&state, job).await?))
+}
+
+/// Pause a job
+///
+/// A queued one at once; a running one writes a checkpoint and stops, and goes on from there when it is resumed.
+#[utoipa::path(
+    post, path = "/jobs/{id}/pause", operation_id = "pause_job", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id.")),
+    responses((status = 200, description = "The job, paused or with the wish.", body = Detail), NotFound, Conflict, Busy),
+)]
+async fn pause_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
+    let job = state.store.pause_job(&caller.owner, id).await?;
+    Ok(Json(view::detail(&state, job).await?))
+}
+
+/// Resume a job
+///
+/// A paused job is queued again.
+#[utoipa::path(
+    post, path = "/jobs/{id}/resume", operation_id = "resume_job", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id.")),
+    responses((status = 200, description = "The job, queued or running.", body = Detail), NotFound, Conflict, Busy),
+)]
+async fn resume_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
+    let job = state.store.resume_job(&caller.owner, id).await?;
+    (state.wake)();
+    Ok(Json(view::detail(&state, job).await?))
+}

@@ -1,0 +1,162 @@
+//! What a client sends to start a job: JSON with its examples inline or a dataset's id, or a form with a file.
+//!
+//! Knows nothing of what is then done with it.
+
+use crate::data::{Format, OnBadRows, Options, Report};
+use crate::error::{Context, Error, Result};
+use crate::http::error::{Answer, Refusal};
+use crate::http::extract::{self, Pace};
+use crate::http::form::{self, Expect};
+use crate::http::json;
+use crate::http::names::Name;
+use crate::http::state::State;
+use crate::http::submit::{Source, Submission};
+use crate::http::upload::{self, Binary};
+use crate::training::{Hyperparameters, Spec, Validation};
+use crate::{adapter, task};
+use axum::extract::{FromRequest, Request};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// A job to be. Everything but the examples may be left out.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(example = json!({
+    "name": "support-intents",
+    "task": {"type": "sequence_classification"},
+    "method": {"type": "lora", "rank": 8, "alpha": 16, "target_modules": ["query", "value"], "dropout": 0.0},
+    "hyperparameters": {"epochs": 3, "batch_size": 32, "learning_rate": 0.002, "max_length": 128, "seed": 42},
+    "columns": {"text": "text", "label": "category"},
+    "validation": {"fraction": 0.1},
+    "dataset_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"
+}))]
+pub struct JobRequest {
+    /// Will point to the adapter; without one, the adapter is asked for by its id.
+    pub name: Option<Name>,
+    /// Read off the data where it is left out.
+    #[serde(deserialize_with = "json::object")]
+    pub task: Option<task::Config>,
+    /// LoRA with its defaults where it is left out.
+    #[serde(deserialize_with = "json::object")]
+    pub method: Option<adapter::Config>,
+    #[serde(deserialize_with = "json::object")]
+    pub hyperparameters: Hyperparameters,
+    /// From the task's fields (`text`, `text_pair`, `label`) to the file's columns.
+    pub columns: Option<BTreeMap<String, String>>,
+    /// The file's format, where neither its name nor its content type says it.
+    pub format: Option<Format>,
+    /// `skip` turns rows that cannot be used into warnings.
+    pub on_bad_rows: Option<OnBadRows>,
+    /// Where validation examples come from: `{"fraction": 0.1}` or `{"dataset_id": "…"}`.
+    #[serde(deserialize_with = "json::object")]
+    pub validation: Option<Validation>,
+    /// The examples themselves, for example `{"text": "…", "label": "…"}`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub examples: Option<Vec<serde_json::Value>>,
+    /// A dataset that was uploaded before.
+    pub dataset_id: Option<Uuid>,
+}
+
+/// A job with its dataset's file.
+#[derive(ToSchema)]
+pub struct JobForm {
+    /// Everything may be left out.
+    pub job: Option<JobRequest>,
+    /// The file, with its name.
+    pub dataset: Binary,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct SubmitQuery {
+    /// Only check: answer 200 with the dataset's report, and keep nothing.
+    pub validate_only: bool,
+}
+
+/// What a job would be made of.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "options": {"format": "csv", "columns": {"label": "category"}, "on_bad_rows": "refuse"},
+    "report": {"rows": 10003, "examples": 10003, "errors": [], "error_count": 0, "warnings": [], "warning_counts": {},
+        "labels": [{"label": "card_arrival", "count": 153}],
+        "lengths": {"min": 5, "median": 14, "p95": 36, "max": 98, "buckets": [{"up_to": 16, "count": 6020}]}},
+    "spec": {"task": {"type": "sequence_classification", "pooling": "mean"},
+        "method": {"type": "lora", "rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": ["query", "value"], "rslora": false},
+        "hyperparameters": {"epochs": 3, "batch_size": 32, "learning_rate": 0.002, "max_length": 128, "seed": 42},
+        "validation": {"fraction": 0.1}, "labels": ["card_arrival", "lost_or_stolen_card"], "micro_batch_tokens": 2048,
+        "kernels": "candle-cpu", "base": "sha256:0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9"}
+}))]
+pub struct Validated {
+    /// How the file was read.
+    pub options: Options,
+    /// What was found in it.
+    pub report: Report,
+    /// The job with every default written out.
+    pub spec: Spec,
+}
+
+impl FromRequest<State> for Submission {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &State) -> Answer<Self> {
+        let settings = &state.settings;
+        let pace = Pace::new(settings.idle, settings.max_body_time);
+        match extract::media_type(request.headers()) {
+            Some(kind) if kind == "multipart/form-data" => from_form(request, state, pace).await,
+            Some(kind) if extract::is_json(&kind) => {
+                let request: JobRequest = extract::body_of(request, settings.max_json_bytes, pace).await?;
+                Ok(from_json(request, state).await?)
+            }
+            _ => Err(Refusal::unsupported(
+                "send application/json, or multipart/form-data with the parts job and dataset",
+            )),
+        }
+    }
+}
+
+async fn from_form(request: Request, state: &State, pace: Pace) -> Answer<Submission> {
+    let expect = Expect {
+        json_part: "job",
+        file_part: "dataset",
+        max_json: state.settings.max_json_bytes,
+        max_file: state.settings.max_dataset_bytes,
+        pace,
+        folder: &state.folder.temporary(),
+    };
+    let form = form::read::<JobRequest>(request, &expect).await?;
+    let mut request = form.json.unwrap_or_default();
+    match (form.file, request.examples.take(), request.dataset_id) {
+        (Some(file), None, None) => Ok(Submission { request, source: Source::File(file) }),
+        (None, Some(examples), None) => Ok(inline(request, examples, state).await?),
+        (None, None, Some(id)) => Ok(Submission { request, source: Source::Stored(id) }),
+        given => Err(one_source([given.0.is_some(), given.1.is_some(), given.2.is_some()]).into()),
+    }
+}
+
+async fn from_json(mut request: JobRequest, state: &State) -> Result<Submission> {
+    match (request.examples.take(), request.dataset_id) {
+        (Some(examples), None) => inline(request, examples, state).await,
+        (None, Some(id)) => Ok(Submission { request, source: Source::Stored(id) }),
+        (examples, id) => Err(one_source([false, examples.is_some(), id.is_some()])),
+    }
+}
+
+async fn inline(request: JobRequest, examples: Vec<serde_json::Value>, state: &State) -> Result<Submission> {
+    if request.format.is_some_and(|format| format != Format::Jsonl) {
+        return Err(Error::invalid("invalid_body", "inline examples have no format: leave \"format\" out"));
+    }
+    let folder = state.folder.temporary();
+    let writing = tokio::task::spawn_blocking(move || upload::write_lines(&examples, &folder));
+    let upload = writing.await.context("writing inline examples")??;
+    Ok(Submission { request, source: Source::Inline(upload) })
+}
+
+fn one_source(given: [bool; 3]) -> Error {
+    let what = if given.contains(&true) { "are more than one of them" } else { "is none" };
+    let detail =
+        format!("there {what} of \"examples\", \"dataset_id\" and a form's file \"dataset\": give exactly one");
+    Error::invalid("dataset_missing", detail)
+}

@@ -1,0 +1,112 @@
+//! What a client is told of wrong JSON. Knows only [`parse`].
+
+use super::*;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct Request {
+    #[serde(rename = "name")]
+    _name: Option<String>,
+    #[serde(rename = "method", deserialize_with = "object")]
+    _method: Option<Method>,
+    #[serde(rename = "inputs")]
+    _inputs: Vec<Input>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Method {
+    Lora(#[expect(dead_code, reason = "only whether it can be read matters")] Lora),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lora {
+    #[serde(rename = "rank")]
+    _rank: u32,
+    #[serde(rename = "layers", default)]
+    _layers: Option<Layers>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Layers {
+    Top { _top: u32 },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    #[serde(rename = "text")]
+    _text: String,
+}
+
+fn refused(body: &str) -> Refusal {
+    parse::<Request>(body.as_bytes()).unwrap_err()
+}
+
+fn pointer_of(body: &str) -> String {
+    let refusal = refused(body);
+    assert_eq!(refusal.status, StatusCode::UNPROCESSABLE_ENTITY, "{refusal:?}");
+    serde_json::to_value(&refusal.faults[0]).unwrap()["pointer"].as_str().unwrap().to_string()
+}
+
+#[test]
+fn what_is_no_json_is_refused_with_its_position() {
+    for (body, place) in [("{\"name\": }", "line 1 column 10"), ("{\n", "line 2"), ("{} x", "line 1 column 4")] {
+        let refusal = refused(body);
+        assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
+        assert!(refusal.detail.contains(place), "{}", refusal.detail);
+    }
+    assert!(refused("").detail.contains("empty"));
+}
+
+#[test]
+fn a_broken_end_is_malformed_even_after_a_wrong_field() {
+    assert_eq!(refused("{\"nam\": 1").status, StatusCode::BAD_REQUEST);
+}
+
+#[test]
+fn a_wrong_field_is_named_by_its_pointer() {
+    for (body, pointer) in [
+        (r#"{"nam": "x"}"#, "/nam"),
+        (r#"{"a/b~c": 1}"#, "/a~1b~0c"),
+        (r#"{"name": 5}"#, "/name"),
+        (r#"{"inputs": [{"text": "a"}, {"text": 3}]}"#, "/inputs/1/text"),
+        (r#"{"inputs": [{"text": "a", "txt": "b"}]}"#, "/inputs/0/txt"),
+        (r#"{"inputs": [{}]}"#, "/inputs/0"),
+        (r#"[]"#, ""),
+        (r#"["x"]"#, ""),
+        (r#"3"#, ""),
+        (r#"{"method": ["lora", 8]}"#, "/method"),
+    ] {
+        assert_eq!(pointer_of(body), pointer, "{body}");
+    }
+}
+
+#[test]
+fn a_wrong_field_inside_a_tagged_choice_is_found() {
+    for (body, pointer) in [
+        (r#"{"name": "x", "method": {"type": "lora", "rank": 8, "rnk": 1}}"#, "/method/rnk"),
+        (r#"{"method": {"type": "lora", "rank": "eight"}}"#, "/method/rank"),
+        (r#"{"method": {"type": "lora", "rank": 8, "layers": {"tops": 1}}}"#, "/method/layers"),
+        (r#"{"method": {"type": "lara", "rank": 8}}"#, "/method/type"),
+        (r#"{"method": {"rank": 8}}"#, "/method"),
+        (r#"{"method": {"type": "lora"}}"#, "/method"),
+    ] {
+        assert_eq!(pointer_of(body), pointer, "{body}");
+    }
+}
+
+#[test]
+fn a_field_given_twice_is_refused() {
+    assert!(refused(r#"{"name": "a", "name": "b"}"#).detail.contains("duplicate field `name`"));
+}
+
+#[test]
+fn the_detail_says_what_is_expected() {
+    assert!(refused(r#"{"nam": "x"}"#).detail.contains("expected one of `name`, `method`, `inputs`"));
+}

@@ -1,0 +1,183 @@
+//! `GET /metrics`: counters and gauges as OpenMetrics text.
+//!
+//! What happens per request is counted here; everything else is asked of its owner when the page is asked for.
+
+use super::error::Answer;
+use super::state::State;
+use crate::error::{Context, Result};
+use crate::serving::Stats;
+use crate::store::{DEFAULT_OWNER, Job, Page, Status};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// From a cached lookup to the longest a request may take.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Running jobs whose progress is shown.
+const MAX_RUNNING: u32 = 100;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    method: String,
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStatus {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfJob {
+    job: String,
+}
+
+/// What is counted while requests are answered.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Answered, Counter>,
+    latency: Family<Asked, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+}
+
+/// One request under way, until it is dropped.
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("espalier");
+        let requests = Family::default();
+        let latency = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
+        let in_flight = Gauge::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("http_requests", "Requests answered", Family::clone(&requests));
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time to an answer's first byte",
+            Unit::Seconds,
+            Family::clone(&latency),
+        );
+        registry.register("http_requests_in_flight", "Requests being answered", Gauge::clone(&in_flight));
+        registry.register("build", "What is running", build);
+        Self { registry, requests, latency, in_flight }
+    }
+}
+
+impl Metrics {
+    pub fn enter(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// `route` is the route's pattern, never the path: the number of series stays bounded.
+    pub fn observe(&self, method: &str, route: &str, status: StatusCode, latency: Duration) {
+        let method = known(method);
+        let asked = Asked { method: method.to_string(), route: route.to_string() };
+        self.latency.get_or_create(&asked).observe(latency.as_secs_f64());
+        let answered = Answered { method: asked.method, route: asked.route, status: status.as_u16() };
+        self.requests.get_or_create(&answered).inc();
+    }
+}
+
+/// Methods are free text for a client: only the usual ones become series.
+fn known(method: &str) -> &str {
+    match method {
+        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
+        _ => "other",
+    }
+}
+
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(metrics))
+}
+
+/// Metrics
+///
+/// Counters and gauges in the OpenMetrics text format, for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "get_metrics", tag = "operations",
+    responses((status = 200, description = "The metrics.", body = String, content_type = "application/openmetrics-text",
+        example = "espalier_http_requests_total{method=\"GET\",route=\"/jobs\",status=\"200\"} 1\n# EOF\n")),
+)]
+async fn metrics(state: State) -> Answer<Response> {
+    let mut now = Registry::with_prefix("espalier");
+    add_serving(&mut now, state.serving.stats());
+    if let Err(error) = add_jobs(&mut now, &state).await {
+        tracing::warn!(error = %error, "metrics without jobs");
+    }
+    let mut text = String::new();
+    encode_registry(&mut text, &state.metrics.registry).context("writing the metrics")?;
+    encode_registry(&mut text, &now).context("writing the metrics")?;
+    encode_eof(&mut text).context("writing the metrics")?;
+    Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+}
+
+fn add_serving(registry: &mut Registry, stats: Stats) {
+    let mut gauge = |name, help, value: u64| registry.register(name, help, ConstGauge::new(signed(value)));
+    gauge("serving_resident_adapters", "Adapters in memory", stats.resident_adapters);
+    gauge("serving_resident_bytes", "Bytes of the adapters in memory", stats.resident_bytes);
+    gauge("serving_waiting_inputs", "Inputs waiting for a batch", stats.waiting);
+    let mut counter = |name, help, value| registry.register(name, help, ConstCounter::new(value));
+    counter("serving_cache_hits", "Adapters found in memory", stats.cache_hits);
+    counter("serving_cache_misses", "Adapters read from disk", stats.cache_misses);
+    counter("serving_evictions", "Adapters put out of memory", stats.evictions);
+    counter("serving_batches", "Batches computed", stats.batches);
+    counter("serving_batched_inputs", "Inputs computed in batches", stats.batched_inputs);
+}
+
+async fn add_jobs(registry: &mut Registry, state: &State) -> Result<()> {
+    let counts = Family::<OfStatus, Gauge>::default();
+    for (status, count) in state.store.job_counts().await? {
+        counts.get_or_create(&OfStatus { status: status.name() }).set(signed(count));
+    }
+    registry.register("jobs", "Jobs by status", counts);
+    let page = Page { limit: MAX_RUNNING, after: None };
+    let running = state.store.jobs(DEFAULT_OWNER, Some(Status::Running), page).await?;
+    let progress = Family::<OfJob, Gauge<f64, AtomicU64>>::default();
+    let speed = Family::<OfJob, Gauge<f64, AtomicU64>>::default();
+    for job in &running {
+        let Some((done, examples_per_second)) = progress_of(job) else { continue };
+        let label = OfJob { job: job.id.to_string() };
+        progress.get_or_create(&label).set(done);
+        speed.get_or_create(&label).set(examples_per_second);
+    }
+    registry.register("job_progress_ratio", "Steps done of a running job's steps", progress);
+    registry.register("job_examples_per_second", "Speed of a running job", speed);
+    Ok(())
+}
+
+fn progress_of(job: &Job) -> Option<(f64, f64)> {
+    let progress = job.progress.as_ref()?;
+    let done = progress.step as f64 / progress.total_steps.max(1) as f64;
+    Some((done, progress.examples_per_second))
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

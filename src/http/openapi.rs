@@ -1,0 +1,74 @@
+//! The API's description, collected from the routes themselves, so that the two cannot drift.
+//!
+//! Knows no single call: what is said here is what all of them share.
+
+use super::problem::Problem;
+use super::responses::{self, SHARED};
+use super::router::api;
+use super::tagged;
+use crate::error::{Context, Result};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "espalier",
+        description = "One frozen transformer, many small adapters, trained and served from the one copy. A dataset becomes \
+            a job, a job becomes an adapter, and every adapter predicts at once.\n\nEvery error is a problem (RFC 9457) \
+            with a fixed `code`, a `detail` that says what to do, and the request's id.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "jobs", description = "Train adapters."),
+        (name = "datasets", description = "Files to train on, kept by their content."),
+        (name = "adapters", description = "What jobs have made, or what was trained elsewhere."),
+        (name = "predictions", description = "Ask an adapter, or the base model."),
+        (name = "base", description = "The frozen base model."),
+        (name = "operations", description = "Health, metrics and this document."),
+    ),
+    components(schemas(Problem)),
+    security(("key" = [])),
+    modifiers(&Key),
+)]
+pub struct Description;
+
+struct Key;
+
+impl Modify for Key {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let description = "A key of this server. A server without keys needs none.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The whole description.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = api().all().into_openapi();
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        // an operation that says nothing of security needs a key, and may fail as all of them may
+        if operation.security.is_none() {
+            let shared = SHARED.map(|status| (status.to_string(), responses::reference(status)));
+            operation.responses.responses.extend(shared);
+        }
+    }
+    let components = document.components.get_or_insert_default();
+    components.responses.extend(responses::components());
+    tagged::join(&mut components.schemas);
+    document
+}
+
+/// The description as the file `openapi.yaml` holds it.
+///
+/// # Errors
+/// `Internal` only, where the document has no YAML form.
+pub fn yaml() -> Result<String> {
+    document().to_yaml().context("writing the API's description")
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+}

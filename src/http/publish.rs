@@ -1,0 +1,75 @@
+//! The steps from an uploaded zip to an adapter, and from an adapter to nothing.
+//!
+//! Knows nothing of handlers, nor of what makes an adapter good (`artifact`).
+
+use super::adapters::Incoming;
+use super::state::State;
+use crate::artifact::{self, Artifact, Published};
+use crate::error::{Context, Result};
+use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Folder first, row after it.
+///
+/// # Errors
+/// `Invalid` for what is wrong with the zip.
+pub async fn publish(state: &State, owner: &str, incoming: Incoming) -> Result<Adapter> {
+    let Incoming { upload, name, import } = incoming;
+    let turn = Arc::clone(&state.turns.checks).acquire_owned().await.context("waiting to check an adapter")?;
+    let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.folder));
+    let settings = state.artifact;
+    let importing = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        artifact::import(upload.path(), &import, &base, &folder.temporary(), &settings)
+    });
+    let artifact = importing.await.context("importing an adapter")??;
+    let (state, owner) = (state.clone(), owner.to_string());
+    // to its end, even if the client is gone: a folder and its row belong together
+    let keeping = tokio::spawn(async move { keep(&state, owner, name, artifact).await });
+    keeping.await.context("publishing an adapter")?
+}
+
+async fn keep(state: &State, owner: String, name: Option<String>, artifact: Artifact) -> Result<Adapter> {
+    let _shared = state.turns.files.read().await;
+    let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.folder));
+    let writing = tokio::task::spawn_blocking(move || {
+        let published = artifact::write(&artifact, &base, &folder.adapters(), &folder.temporary());
+        published.map(|published| describe(artifact, published))
+    });
+    let description = writing.await.context("writing an adapter")??;
+    let new = NewAdapter { id: Uuid::now_v7(), owner, name, job_id: None, description };
+    // where this fails, the folder without a row is swept at the next start
+    state.store.add_adapter(new).await
+}
+
+fn describe(artifact: Artifact, published: Published) -> AdapterDescription {
+    let card = artifact.card;
+    AdapterDescription {
+        version: published.version,
+        task: card.task,
+        method: card.method,
+        labels: card.labels,
+        bytes: published.bytes,
+        base_verified: card.base.fingerprint.is_some(),
+        base: card.base.fingerprint,
+        metrics: card.metrics,
+        provenance: serde_json::json!({"origin": "import", "base": card.base.name}),
+    }
+}
+
+/// Row first, then memory, then the folder if no other row needs it.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn delete(state: &State, owner: &str, reference: &Reference) -> Result<()> {
+    let _alone = state.turns.files.write().await;
+    let adapter = state.store.adapter(owner, reference).await?;
+    let Some(version) = state.store.delete_adapter(owner, adapter.id).await? else { return Ok(()) };
+    state.serving.forget(&version);
+    match tokio::fs::remove_dir_all(state.folder.adapters().join(&version)).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("deleting an adapter's folder"),
+        _ => Ok(()),
+    }
+}

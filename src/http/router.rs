@@ -1,0 +1,55 @@
+//! Puts the resources' routes together, by what they need: nothing, a key, a deadline.
+//!
+//! Knows nothing of what a route does.
+
+use super::openapi::Description;
+use super::state::State;
+use super::{adapters, base, datasets, docs, events, health, jobs, layers, metrics, predict};
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+/// The routes in three groups.
+pub struct Api {
+    /// For everybody.
+    open: OpenApiRouter<State>,
+    /// With a key, and a deadline for the answer.
+    timed: OpenApiRouter<State>,
+    /// With a key; how long the body may take is limited while it is read (`extract::Pace`).
+    uploads: OpenApiRouter<State>,
+}
+
+pub fn api() -> Api {
+    Api {
+        open: OpenApiRouter::new().merge(health::routes()).merge(docs::routes()),
+        timed: OpenApiRouter::new()
+            .merge(jobs::routes())
+            .merge(events::routes())
+            .merge(datasets::routes())
+            .merge(adapters::routes())
+            .merge(predict::routes())
+            .merge(base::routes())
+            .merge(metrics::routes()),
+        uploads: OpenApiRouter::new().merge(jobs::uploads()).merge(datasets::uploads()).merge(adapters::uploads()),
+    }
+}
+
+impl Api {
+    pub fn all(self) -> OpenApiRouter<State> {
+        OpenApiRouter::with_openapi(Description::openapi()).merge(self.uploads).merge(self.timed).merge(self.open)
+    }
+}
+
+/// The public API.
+pub fn router(state: State) -> Router {
+    let deadline = state.settings.deadline;
+    let Api { open, timed, uploads } = api();
+    let api = Api {
+        open: layers::timed(open, deadline),
+        timed: layers::guarded(layers::timed(timed, deadline), state.keys.clone()),
+        uploads: layers::guarded(uploads, state.keys.clone()),
+    };
+    let (settings, metrics) = (state.settings.clone(), state.metrics.clone());
+    let (router, _) = api.all().with_state(state).split_for_parts();
+    layers::dress(router, &settings, metrics)
+}

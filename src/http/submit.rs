@@ -1,0 +1,184 @@
+//! The steps from a request to a queued job: check, refuse or resolve, keep the file, add the rows.
+//!
+//! Until the last step everything is temporary: whatever is refused, and whoever goes away, leaves nothing behind. The
+//! last step runs to its end even if the client is gone. Knows nothing of handlers.
+
+use super::check;
+use super::datasets;
+use super::error::Answer;
+use super::jobs::{JobRequest, Validated};
+use super::state::State;
+use super::upload::Upload;
+use crate::data::{Format, Options, Report};
+use crate::error::{Context, Error, Fault, Place, Result};
+use crate::store::{Dataset, Job, NewJob};
+use crate::training::Validation;
+use crate::training::spec::{self, Spec};
+use uuid::Uuid;
+
+/// What came in: the request and where its examples are.
+pub struct Submission {
+    pub request: JobRequest,
+    pub source: Source,
+}
+
+pub enum Source {
+    /// A file that came with the request.
+    File(Upload),
+    /// Inline examples, written to a file.
+    Inline(Upload),
+    /// A dataset that is here already.
+    Stored(Uuid),
+}
+
+/// A submission that nothing speaks against.
+struct Examined {
+    name: Option<String>,
+    kept: Kept,
+    options: Options,
+    report: Report,
+    spec: Spec,
+    validation_dataset_id: Option<Uuid>,
+}
+
+enum Kept {
+    New(Upload),
+    Stored(Dataset),
+}
+
+/// Queues the job.
+///
+/// # Errors
+/// `Invalid` for the request or its rows, `NotFound` for a dataset, `Busy` where too many jobs are queued.
+pub async fn submit(state: &State, owner: &str, submission: Submission) -> Answer<Job> {
+    let examined = examine(state, owner, submission).await?;
+    let (state, owner) = (state.clone(), owner.to_string());
+    let keeping = tokio::spawn(async move { keep(&state, &owner, examined).await });
+    Ok(keeping.await.context("queueing a job")??)
+}
+
+/// Says what would happen, and keeps nothing.
+///
+/// # Errors
+/// As [`submit`].
+pub async fn validate(state: &State, owner: &str, submission: Submission) -> Answer<Validated> {
+    let Examined { options, report, spec, .. } = examine(state, owner, submission).await?;
+    Ok(Validated { options, report, spec })
+}
+
+async fn examine(state: &State, owner: &str, submission: Submission) -> Result<Examined> {
+    let Submission { request, source } = submission;
+    let name = request.name.clone().map(super::names::Name::into_string);
+    let (kept, options, report) = look(state, owner, &request, source).await?;
+    let labels: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
+    let validation_dataset_id = match request.validation {
+        Some(Validation::DatasetId(id)) => Some(check_validation(state, owner, id, &request, labels.clone()).await?),
+        Some(Validation::Fraction(_)) | None => None,
+    };
+    let examples = usize::try_from(report.examples).unwrap_or(usize::MAX);
+    let spec = Spec::resolve(&asked(request), &labels, examples, &state.base)?;
+    Ok(Examined { name, kept, options, report, spec, validation_dataset_id })
+}
+
+fn asked(request: JobRequest) -> spec::Request {
+    let JobRequest { task, method, hyperparameters, validation, .. } = request;
+    spec::Request { task, method, hyperparameters, validation }
+}
+
+/// Finds the examples and checks them; a stored dataset only where it is to be read otherwise than before.
+async fn look(state: &State, owner: &str, request: &JobRequest, source: Source) -> Result<(Kept, Options, Report)> {
+    let task = request.task.clone().unwrap_or_default();
+    let hyperparameters = request.hyperparameters.clone();
+    let check = |path, options| check::dataset(state, check::File { path, options, task, hyperparameters });
+    match source {
+        Source::File(upload) => {
+            let origin = &upload.origin;
+            let format = check::format(request.format, origin.file_name.as_deref(), origin.content_type.as_deref())?;
+            let options = options(request, format);
+            let report = check(upload.path().to_path_buf(), options.clone()).await?;
+            Ok((Kept::New(upload), options, report))
+        }
+        Source::Inline(upload) => {
+            let options = options(request, Format::Jsonl);
+            let report = check(upload.path().to_path_buf(), options.clone()).await.map_err(to_pointers)?;
+            Ok((Kept::New(upload), options, report))
+        }
+        Source::Stored(id) => {
+            let dataset = state.store.dataset(owner, id).await?;
+            let options = reread(request, &dataset.options);
+            let report = match options == dataset.options {
+                true => dataset.report.clone(),
+                false => check(state.folder.dataset(&dataset.hash), options.clone()).await?,
+            };
+            Ok((Kept::Stored(dataset), options, report))
+        }
+    }
+}
+
+fn options(request: &JobRequest, format: Format) -> Options {
+    let columns = request.columns.clone().unwrap_or_default();
+    Options { format, columns, on_bad_rows: request.on_bad_rows.unwrap_or_default() }
+}
+
+/// What the request leaves out stays as it was when the dataset was uploaded.
+fn reread(request: &JobRequest, before: &Options) -> Options {
+    Options {
+        format: request.format.unwrap_or(before.format),
+        columns: request.columns.clone().unwrap_or_else(|| before.columns.clone()),
+        on_bad_rows: request.on_bad_rows.unwrap_or(before.on_bad_rows),
+    }
+}
+
+/// A validation set is read as it was when it was uploaded; it may not have labels that nothing teaches.
+async fn check_validation(
+    state: &State,
+    owner: &str,
+    id: Uuid,
+    request: &JobRequest,
+    labels: Vec<String>,
+) -> Result<Uuid> {
+    let dataset = state.store.dataset(owner, id).await?;
+    let file = check::File {
+        path: state.folder.dataset(&dataset.hash),
+        options: dataset.options,
+        task: request.task.clone().unwrap_or_default(),
+        hyperparameters: request.hyperparameters.clone(),
+    };
+    check::validation(state, file, labels).await.map(|_| id)
+}
+
+/// Inline examples have no lines, but places in the request.
+fn to_pointers(error: Error) -> Error {
+    let Error::Invalid(mut problem) = error else { return error };
+    for fault in &mut problem.faults {
+        if let Place::Line(line) = fault.place {
+            *fault =
+                Fault::at_pointer(format!("/examples/{}", line.saturating_sub(1)), std::mem::take(&mut fault.message));
+        }
+    }
+    Error::Invalid(problem)
+}
+
+/// File first, rows after it.
+async fn keep(state: &State, owner: &str, examined: Examined) -> Result<Job> {
+    let Examined { name, kept, options, report, spec, validation_dataset_id } = examined;
+    let (dataset, stored) = match kept {
+        Kept::Stored(dataset) => (dataset, datasets::Stored::Before),
+        Kept::New(upload) => datasets::keep(state, owner, upload, options.clone(), report).await?,
+    };
+    let dataset_id = dataset.id;
+    let job =
+        NewJob { id: Uuid::now_v7(), owner: owner.to_string(), name, dataset_id, validation_dataset_id, options, spec };
+    match state.store.add_job(job, state.settings.max_queued).await {
+        Ok(job) => {
+            (state.wake)();
+            Ok(job)
+        }
+        Err(error) => {
+            if stored == datasets::Stored::Now {
+                datasets::discard(state, owner, dataset_id).await;
+            }
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A file on its way in: streamed into the data folder's temporary corner while it is hashed, and gone again unless
+//! somebody keeps it.
+//!
+//! Knows nothing of what the file is.
+
+use super::error::{Answer, Refusal};
+use super::extract::Pace;
+use crate::error::{Context, Result};
+use axum::body::Bytes;
+use futures_util::{Stream, StreamExt};
+use sha2::{Digest, Sha256};
+use std::io::Write;
+use std::path::Path;
+use tempfile::{NamedTempFile, TempPath};
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
+use utoipa::ToSchema;
+
+/// Longest file name that is remembered, in characters.
+const MAX_NAME: usize = 200;
+
+/// A whole file under a temporary name. Dropping it deletes the file: a client that goes away in the middle of an
+/// upload, or a refusal at any later step, leaves nothing behind.
+#[derive(Debug)]
+pub struct Upload {
+    path: TempPath,
+    /// sha256, hexadecimal.
+    pub hash: String,
+    pub bytes: u64,
+    pub origin: Origin,
+}
+
+/// A file's bytes, for the document.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct Binary(pub Vec<u8>);
+
+/// What the client said of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub file_name: Option<String>,
+    pub content_type: Option<String>,
+}
+
+impl Origin {
+    pub fn new(file_name: Option<&str>, content_type: Option<&str>) -> Self {
+        Self { file_name: file_name.and_then(plain), content_type: content_type.map(str::to_string) }
+    }
+}
+
+impl Upload {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The last part of a path, without control characters.
+fn plain(name: &str) -> Option<String> {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let kept: String = last.chars().filter(|character| !character.is_control()).take(MAX_NAME).collect();
+    let kept = kept.trim();
+    (!kept.is_empty()).then(|| kept.to_string())
+}
+
+/// Writes the pieces to disk as they come, up to `limit` bytes.
+pub async fn receive(
+    mut pieces: impl Stream<Item = Answer<Bytes>> + Unpin,
+    origin: Origin,
+    limit: u64,
+    pace: Pace,
+    folder: &Path,
+) -> Answer<Upload> {
+    let (file, path) = temporary(folder)?.into_parts();
+    let mut file = File::from_std(file);
+    let (mut hasher, mut bytes) = (Sha256::new(), 0);
+    while let Some(piece) = pace.next(pieces.next()).await? {
+        let piece = piece?;
+        bytes += piece.len() as u64;
+        if bytes > limit {
+            return Err(Refusal::too_large("the file", limit));
+        }
+        hasher.update(&piece);
+        file.write_all(&piece).await.context("writing an uploaded file")?;
+    }
+    file.flush().await.context("writing an uploaded file")?;
+    Ok(Upload { path, hash: hexadecimal(&hasher.finalize()), bytes, origin })
+}
+
+/// The same for records that are in memory already, one per line.
+///
+/// # Errors
+/// `Internal` for the disk.
+pub fn write_lines(lines: &[serde_json::Value], folder: &Path) -> Result<Upload> {
+    let (file, path) = temporary(folder)?.into_parts();
+    let mut file = std::io::BufWriter::new(file);
+    let (mut hasher, mut bytes) = (Sha256::new(), 0);
+    for line in lines {
+        let line = format!("{line}\n");
+        hasher.update(line.as_bytes());
+        bytes += line.len() as u64;
+        file.write_all(line.as_bytes()).context("writing inline examples")?;
+    }
+    file.flush().context("writing inline examples")?;
+    Ok(Upload { path, hash: hexadecimal(&hasher.finalize()), bytes, origin: Origin::default() })
+}
+
+fn temporary(folder: &Path) -> Result<NamedTempFile> {
+    NamedTempFile::new_in(folder).context("making a temporary file for an upload")
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+    use futures_util::stream;
+    use std::time::Duration;
+
+    fn pace(milliseconds: u64) -> Pace {
+        Pace::new(Duration::from_millis(milliseconds), Duration::from_secs(60))
+    }
+
+    fn files(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    async fn upload(pieces: &[&'static str], limit: u64, folder: &Path) -> Answer<Upload> {
+        let pieces = stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))));
+        receive(pieces, Origin::default(), limit, pace(1000), folder).await
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_hashed_while_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let upload = upload(&["ab", "c"], 3, folder.path()).await.unwrap();
+        assert_eq!(upload.hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(std::fs::read_to_string(upload.path()).unwrap(), "abc");
+        assert_eq!(upload.bytes, 3);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_nobody_keeps_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(upload(&["abc"], 3, folder.path()).await.unwrap());
+        assert_eq!(files(folder.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_beyond_the_limit_is_refused_and_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = upload(&["ab", "cd"], 3, folder.path()).await.unwrap_err();
+        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(files(folder.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stops_sending_is_refused_and_its_file_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let pieces = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
+        let refusal = receive(pieces, Origin::default(), 3, pace(1), folder.path()).await.unwrap_err();
+        assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(files(folder.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn an_upload_whose_request_is_dropped_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let pieces = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
+        let mut receiving = Box::pin(receive(pieces, Origin::default(), 3, pace(60_000), folder.path()));
+        assert!(futures_util::poll!(&mut receiving).is_pending());
+        assert_eq!(files(folder.path()), 1);
+        drop(receiving);
+        assert_eq!(files(folder.path()), 0);
+    }
+
+    #[test]
+    fn inline_examples_become_one_line_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let upload = write_lines(&[serde_json::json!({"text": "a\nb"}), serde_json::json!(3)], folder.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(upload.path()).unwrap(), "{\"text\":\"a\\nb\"}\n3\n");
+    }
+
+    #[test]
+    fn a_file_name_is_its_last_part() {
+        for (sent, kept) in
+            [("a.csv", Some("a.csv")), ("../x/b.csv", Some("b.csv")), ("C:\\c.csv", Some("c.csv")), ("\n", None)]
+        {
+            assert_eq!(Origin::new(Some(sent), None).file_name.as_deref(), kept);
+        }
+    }
+}

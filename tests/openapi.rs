@@ -1,0 +1,184 @@
+//! The API's document and its routes agree, and the committed `openapi.yaml` is the document.
+
+use espalier::http::{document, yaml};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// Path, method and description of every operation.
+fn operations() -> Vec<(String, String, Value)> {
+    let document = serde_json::to_value(document()).unwrap();
+    let paths = document["paths"].as_object().unwrap().clone();
+    let mut operations = Vec::new();
+    for (path, item) in paths {
+        for method in METHODS {
+            if let Some(operation) = item.get(method) {
+                operations.push((path.clone(), method.to_string(), operation.clone()));
+            }
+        }
+    }
+    operations
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let nested = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
+    nested.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+#[test]
+fn the_committed_document_is_the_one_of_the_code() {
+    let committed = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.yaml")).unwrap_or_default();
+    assert!(committed == yaml().unwrap(), "openapi.yaml is not what the code says: run `make openapi` and commit it");
+}
+
+#[test]
+fn every_call_of_the_design_is_documented() {
+    let documented: BTreeSet<String> =
+        operations().into_iter().map(|(path, method, _)| format!("{method} {path}")).collect();
+    let expected = [
+        "post /jobs",
+        "get /jobs",
+        "get /jobs/{id}",
+        "post /jobs/{id}/cancel",
+        "post /jobs/{id}/pause",
+        "post /jobs/{id}/resume",
+        "get /jobs/{id}/events",
+        "post /datasets",
+        "get /datasets",
+        "get /datasets/{id}",
+        "delete /datasets/{id}",
+        "post /adapters",
+        "get /adapters",
+        "get /adapters/{id}",
+        "delete /adapters/{id}",
+        "get /adapters/{id}/download",
+        "post /predict",
+        "get /base",
+        "get /health/live",
+        "get /health/ready",
+        "get /metrics",
+        "get /openapi.yaml",
+        "get /docs",
+        "get /docs/",
+        "get /docs/{file}",
+    ];
+    assert_eq!(documented, expected.map(str::to_string).into());
+}
+
+/// A route that `routes!` did not make would be missing in the document.
+#[test]
+fn no_route_is_made_beside_the_document() {
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let tests = path.file_name().is_some_and(|name| name == "tests.rs");
+        for way in [".route(", ".route_service(", ".nest(", ".nest_service(", ".fallback("] {
+            assert!(tests || !code.contains(way), "{}: {way} makes a route that no document knows", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_operation_says_what_it_is_and_what_may_go_wrong() {
+    let mut ids = BTreeSet::new();
+    for (path, method, operation) in operations() {
+        let place = format!("{method} {path}");
+        let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{place} has no operation id"));
+        assert!(ids.insert(id.to_string()), "the operation id {id} is used twice");
+        assert!(operation["summary"].is_string(), "{place} has no summary");
+        assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{place} needs one tag");
+        let answers = operation["responses"].as_object().unwrap();
+        assert!(
+            answers.keys().any(|status| status.starts_with('2') || status.starts_with('3')),
+            "{place} never succeeds"
+        );
+        if operation.get("security").is_none() {
+            assert!(answers.contains_key("401") && answers.contains_key("500"), "{place} hides a problem");
+        }
+        for (status, answer) in answers.iter().filter(|(status, _)| status.as_str() >= "400") {
+            let problem = resolve(answer);
+            let schema = &problem["content"]["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(schema, "#/components/schemas/Problem", "{place}, {status}");
+        }
+    }
+}
+
+#[test]
+fn every_parameter_and_body_is_described() {
+    for (path, method, operation) in operations() {
+        let place = format!("{method} {path}");
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(parameter["description"].is_string(), "{place}: {} is not described", parameter["name"]);
+        }
+        for name in path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
+            let parameters = operation["parameters"].as_array().unwrap();
+            assert!(parameters.iter().any(|parameter| parameter["name"] == name), "{place}: {name} is not documented");
+        }
+        let body = operation["requestBody"]["content"].as_object();
+        assert!(body.is_none_or(|content| !content.is_empty()), "{place} has an empty body");
+    }
+}
+
+#[test]
+fn every_body_of_json_has_an_example() {
+    for (path, method, operation) in operations() {
+        let answers = operation["responses"].as_object().unwrap().values();
+        for body in answers.chain(operation.get("requestBody")).map(resolve) {
+            let Some(content) = body["content"].get("application/json") else { continue };
+            let example = content.get("example").or(content["schema"].get("example")).cloned();
+            let example = example.or_else(|| resolve(&content["schema"]).get("example").cloned());
+            assert!(example.is_some(), "{method} {path} shows no example of its JSON");
+        }
+    }
+}
+
+/// Settings that allow no other field beside a tag they do not know would accept nothing.
+#[test]
+fn a_tagged_choice_accepts_its_tag() {
+    let document = serde_json::to_value(document()).unwrap();
+    for (schema, tag) in [("Method", "lora"), ("Method", "head"), ("Task", "sequence_classification")] {
+        let choices = document["components"]["schemas"][schema]["oneOf"].as_array().unwrap();
+        let of_tag = |choice: &&Value| choice["properties"]["type"]["enum"] == serde_json::json!([tag]);
+        let choice = choices.iter().find(of_tag).unwrap_or_else(|| panic!("{schema} has no {tag}"));
+        assert_eq!(choice["additionalProperties"], false);
+        assert_eq!(choice["required"], serde_json::json!(["type"]));
+    }
+}
+
+/// What a reference refers to, or the value itself.
+fn resolve(value: &Value) -> Value {
+    match value.get("$ref").and_then(Value::as_str) {
+        Some(reference) => {
+            let document = serde_json::to_value(document()).unwrap();
+            document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or_default()
+        }
+        None => value.clone(),
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let document = serde_json::to_value(document()).unwrap();
+    let mut references = Vec::new();
+    collect(&document, &mut references);
+    assert!(!references.is_empty());
+    for reference in references {
+        let pointer = reference.trim_start_matches('#');
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}
+
+fn collect(value: &Value, references: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            references.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_string));
+            fields.values().for_each(|value| collect(value, references));
+        }
+        Value::Array(items) => items.iter().for_each(|value| collect(value, references)),
+        _ => {}
+    }
+}
