@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv/ with the packages that the scripts in tests/peft/ need, pinned in tests/peft/requirements.txt. Only those
-# scripts need Python; building and testing espalier does not. Where PIP_EXTRA_INDEX_URL or the like is set, pip uses it.
+# scripts need Python (3.11 or later; PYTHON names another than python3); building and testing espalier needs none.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -91,9 +91,25 @@ fn export(artifact: &Artifact, base: &Base, folder: &Path) -> (String, PathBuf) 
 #[test]
 fn an_adapter_trained_by_peft_answers_the_same_here() {
     let base = base();
-    let found = logits(&theirs(&base), &base);
+    compare(&logits(&theirs(&base), &base), &cases());
+}
+
+#[test]
+fn single_layers_the_pooler_and_rslora_answer_the_same_here() {
+    let committed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let base = Base::load(&committed.join("tiny-bert"), "example/tiny-bert", Arc::new(Candle::cpu())).unwrap();
+    let cases = committed.join("peft-layers");
+    let request = ImportRequest { max_length: Some(64), ..ImportRequest::default() };
+    let artifact = import(&cases.join("adapter.zip"), &request, &base).unwrap();
+    compare(&logits(&artifact, &base), &cases);
+    let place = tempfile::tempdir().unwrap();
+    let version = publish(&artifact, &base, place.path()).version;
+    assert_eq!(artifact::read(place.path(), &version, &base).unwrap(), artifact);
+}
+
+fn compare(found: &[Vec<f32>], cases: &Path) {
     let expected: Vec<Vec<f32>> =
-        serde_json::from_value(json_file(cases().join("expected.json"))["logits"].take()).unwrap();
+        serde_json::from_value(json_file(cases.join("expected.json"))["logits"].take()).unwrap();
     let pairs = found.iter().flatten().zip(expected.iter().flatten());
     let largest = pairs.map(|(found, expected)| (found - expected).abs()).fold(0f32, f32::max);
     assert_eq!(found.len(), expected.len());
