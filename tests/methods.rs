@@ -26,14 +26,14 @@ fn methods() -> Vec<adapter::Config> {
 }
 
 fn spec(base: &Base, method: &adapter::Config, pooling: Pooling) -> Spec {
-    let (mut spec, _) = support::job(base, method.clone(), Hyperparameters::default(), 12);
+    let (mut spec, _) = support::jobs::job(base, method.clone(), Hyperparameters::default(), 12);
     spec.task = task::Config::SequenceClassification(task::sequence_classification::Config { pooling: Some(pooling) });
     spec.method = method.resolve(&base.sites(pooling)).unwrap();
     spec
 }
 
 fn each(check: impl Fn(&Arc<Base>, &Spec)) {
-    let base = support::tiny_base();
+    let base = support::jobs::tiny_base();
     for method in methods() {
         for pooling in [Pooling::Mean, Pooling::Cls] {
             check(&base, &spec(&base, &method, pooling));
@@ -123,7 +123,7 @@ fn a_then_b_then_a_answers_as_at_first() {
 
 #[test]
 fn a_mixed_batch_answers_as_one_by_one() {
-    let base = support::tiny_base();
+    let base = support::jobs::tiny_base();
     let mut groups = vec![Group { adapted: None, inputs: tokens(&base) }];
     let mut alone = mixed::forward(&base, &groups).unwrap();
     for (seed, method) in (10..).zip(methods()) {
@@ -148,7 +148,7 @@ fn tokens(base: &Base) -> Vec<espalier::model::Tokens> {
 
 #[test]
 fn settings_that_do_not_fit_the_base_are_named() {
-    let base = support::tiny_base();
+    let base = support::jobs::tiny_base();
     let config = |json: serde_json::Value| -> lora::Config { serde_json::from_value(json).unwrap() };
     for (json, pointer) in [
         (serde_json::json!({"rank": 0}), "/method/rank"),

@@ -43,9 +43,9 @@ fn assert_equal(found: &Trained, expected: &Trained) {
 
 #[test]
 fn threads_change_no_bit() {
-    let base = support::tiny_base();
+    let base = support::jobs::tiny_base();
     for method in [lora(0.1), adapter::Config::Head(adapter::head::Config {})] {
-        let (spec, data) = support::job(&base, method, hyperparameters(), 60);
+        let (spec, data) = support::jobs::job(&base, method, hyperparameters(), 60);
         let spec = Spec { micro_batch_tokens: 32, ..spec };
         let one = whole(&base, &spec, &data, 1);
         assert_equal(&whole(&base, &spec, &data, 2), &one);
@@ -73,9 +73,9 @@ fn interrupted(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path, after:
 
 #[test]
 fn a_run_interrupted_anywhere_ends_as_an_undisturbed_one() {
-    let base = support::tiny_base();
+    let base = support::jobs::tiny_base();
     for (method, stop) in [(lora(0.1), Stop::Abandon), (lora(0.0), Stop::Release)] {
-        let (spec, data) = support::job(&base, method, hyperparameters(), 60);
+        let (spec, data) = support::jobs::job(&base, method, hyperparameters(), 60);
         let expected = whole(&base, &spec, &data, 2);
         let folder = tempfile::tempdir().unwrap();
         let mut random = Random::new(11, &["interruptions"]);
@@ -95,17 +95,17 @@ fn a_run_interrupted_anywhere_ends_as_an_undisturbed_one() {
 
 #[test]
 fn training_leaves_the_base_as_it_was() {
-    let base = support::tiny_base();
+    let base = support::jobs::tiny_base();
     let before = base.digest().unwrap();
-    let (spec, data) = support::job(&base, lora(0.0), hyperparameters(), 30);
+    let (spec, data) = support::jobs::job(&base, lora(0.0), hyperparameters(), 30);
     whole(&base, &spec, &data, 2);
     assert_eq!(base.digest().unwrap(), before);
 }
 
 #[test]
 fn the_loss_falls_on_separable_data_and_a_seed_decides_the_bytes() {
-    let base = support::tiny_base();
-    let (spec, data) = support::job(&base, lora(0.0), hyperparameters(), 90);
+    let base = support::jobs::tiny_base();
+    let (spec, data) = support::jobs::job(&base, lora(0.0), hyperparameters(), 90);
     let trained = whole(&base, &spec, &data, 2);
     let losses: Vec<f64> = rows(&trained, "train").map(|row| row.metrics["loss"].as_f64().unwrap()).collect();
     assert!(losses[losses.len() - 1] < losses[0] * 0.8, "{losses:?}");
@@ -116,11 +116,11 @@ fn the_loss_falls_on_separable_data_and_a_seed_decides_the_bytes() {
 
 #[test]
 fn early_stopping_ends_a_run_that_no_longer_improves_and_keeps_the_best() {
-    let base = support::tiny_base();
+    let base = support::jobs::tiny_base();
     let given = serde_json::json!({"epochs": 200, "batch_size": 16, "learning_rate": 0.05,
         "early_stopping": {"patience": 2, "metric": "accuracy"}});
     let hyperparameters = serde_json::from_value(given).unwrap();
-    let (spec, data) = support::job(&base, lora(0.0), hyperparameters, 90);
+    let (spec, data) = support::jobs::job(&base, lora(0.0), hyperparameters, 90);
     let trained = whole(&base, &spec, &data, 2);
     let evaluations: Vec<&Row> = rows(&trained, "validation").collect();
     assert!(evaluations.len() < 100, "it stopped long before the end");

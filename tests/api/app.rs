@@ -44,7 +44,7 @@ impl Setup {
     pub fn start(&self) -> App {
         let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--model"]);
-        command.arg(support::fixture("tiny-bert")).arg("--data-dir").arg(self.data());
+        command.arg(support::jobs::fixture("tiny-bert")).arg("--data-dir").arg(self.data());
         if let Some(url) = &self.database {
             command.args(["--database-url", url]);
         }
@@ -241,7 +241,7 @@ pub fn multipart((part, json): (&str, &Value), (field, name, bytes): (&str, &str
 
 /// A small job with inline examples; `fields` are laid over it.
 pub fn small_job(count: usize, fields: Value) -> Value {
-    let examples: Vec<Value> = support::examples(count)
+    let examples: Vec<Value> = support::jobs::examples(count)
         .into_iter()
         .map(|example| {
             let espalier::task::Target::Label(label) = example.target;

@@ -12,7 +12,9 @@ pub fn check(listen: SocketAddr) -> Finding {
     match TcpListener::bind(listen) {
         Ok(_) => Finding::good(SUBJECT, format!("{listen} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => occupied(listen),
-        Err(error) => Finding::bad(SUBJECT, format!("cannot listen on {listen}: {error}"), "choose another with --listen"),
+        Err(error) => {
+            Finding::bad(SUBJECT, format!("cannot listen on {listen}: {error}"), "choose another with --listen")
+        }
     }
 }
 

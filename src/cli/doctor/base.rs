@@ -16,7 +16,10 @@ pub fn check(settings: &Settings) -> Finding {
             false => Finding::failed(SUBJECT, &error),
             true => Finding::doubtful(
                 SUBJECT,
-                format!("{} is not on this machine: the first start downloads it from {}", settings.model, settings.hub.endpoint),
+                format!(
+                    "{} is not on this machine: the first start downloads it from {}",
+                    settings.model, settings.hub.endpoint
+                ),
                 "`make model` brings the default one without the hub; --model names a folder",
             ),
         };

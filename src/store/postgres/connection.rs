@@ -30,7 +30,7 @@ impl Postgres {
         // a connection of its own first: the pool would hide why it fails, and the migrations' lock must not outlive
         // a failure in a pooled one
         let mut first = first_connection(&options).await?;
-        migrations::outcome(migrations::postgres().run(&mut first).await)?;
+        migrations::outcome(migrations::postgres().run_direct(None, &mut first, false).await)?;
         first.close().await.context("closing the connection that prepared the database")?;
         let pool =
             PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_lazy_with(options);

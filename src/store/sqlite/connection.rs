@@ -73,7 +73,7 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 /// All in one writing transaction: two processes that start on a new file take turns.
 async fn migrate(writer: &SqlitePool) -> Result<()> {
     let mut transaction = writer.begin_with("begin immediate").await.context("beginning to prepare the database")?;
-    migrations::outcome(migrations::sqlite().run(&mut *transaction).await)?;
+    migrations::outcome(migrations::sqlite().run_direct(None, &mut *transaction, false).await)?;
     commit(transaction).await
 }
 

@@ -1,0 +1,104 @@
+//! Events: nothing twice, nothing out of order, nothing lost to whoever reads on.
+
+use super::scene::*;
+use crate::support::database::Database;
+use crate::support::values::*;
+use espalier::store::EventKind;
+use serde_json::json;
+use uuid::Uuid;
+
+on_both_databases!(
+    a_job_tells_its_story_in_order,
+    a_metrics_row_is_told_once,
+    a_repeated_row_within_one_call_is_told_once,
+    reading_goes_on_where_it_stopped,
+    two_jobs_have_sequences_of_their_own,
+    a_reader_beside_a_writer_misses_nothing,
+);
+
+async fn a_job_tells_its_story_in_order(db: &Database) {
+    let claim = a_claim(&**db).await;
+    db.record_rows(&claim.lease, &[row(10, "train"), row(10, "validation")]).await.unwrap();
+    let adapter = db.publish(&claim.lease, new_adapter(None, "ad"), &json!({})).await.unwrap();
+    let events = db.events(claim.job.id, 0, 100).await.unwrap();
+    let data: Vec<_> = events.iter().map(|event| (event.kind, event.data.clone())).collect();
+    assert_eq!(
+        data,
+        [
+            (EventKind::Status, json!({"status": "queued"})),
+            (EventKind::Status, json!({"status": "running", "attempt": 1})),
+            (EventKind::Metrics, json!({"step": 10, "split": "train", "metrics": {"loss": 1.0 / 11.0}})),
+            (EventKind::Metrics, json!({"step": 10, "split": "validation", "metrics": {"loss": 1.0 / 11.0}})),
+            (EventKind::Status, json!({"status": "succeeded", "attempt": 1, "adapter_id": adapter.id})),
+        ]
+    );
+    assert!(events.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
+    assert!(events.windows(2).all(|pair| pair[0].created_at <= pair[1].created_at));
+    assert!(db.events(Uuid::now_v7(), 0, 100).await.unwrap().is_empty());
+}
+
+async fn a_metrics_row_is_told_once(db: &Database) {
+    let first = a_claim(&**db).await;
+    db.record_rows(&first.lease, &[row(10, "train"), row(20, "train")]).await.unwrap();
+    let told = db.events(first.job.id, 0, 100).await.unwrap();
+    let_leases_run_out(&**db).await;
+    let second = claim(&**db).await.unwrap();
+    let mut otherwise = row(20, "train");
+    otherwise.metrics = json!({"loss": 77});
+    db.record_rows(&second.lease, &[row(10, "train"), otherwise, row(30, "train")]).await.unwrap();
+    let events = db.events(first.job.id, 0, 100).await.unwrap();
+    assert_eq!(events[..told.len()], told, "what was told stays as it is");
+    let steps: Vec<_> = events.iter().filter_map(|event| event.data["step"].as_u64()).collect();
+    assert_eq!(steps, [10, 20, 30]);
+}
+
+async fn a_repeated_row_within_one_call_is_told_once(db: &Database) {
+    let claim = a_claim(&**db).await;
+    db.record_rows(&claim.lease, &[row(1, "train"), row(1, "train")]).await.unwrap();
+    db.record_rows(&claim.lease, &[]).await.unwrap();
+    let events = db.events(claim.job.id, 0, 100).await.unwrap();
+    assert_eq!(events.iter().filter(|event| event.kind == EventKind::Metrics).count(), 1);
+}
+
+async fn reading_goes_on_where_it_stopped(db: &Database) {
+    let claim = a_claim(&**db).await;
+    let rows: Vec<_> = (0..50).map(|step| row(step, "train")).collect();
+    db.record_rows(&claim.lease, &rows).await.unwrap();
+    let all = db.events(claim.job.id, 0, 100).await.unwrap();
+    assert_eq!(all.len(), 52);
+    let mut read = Vec::new();
+    loop {
+        let after = read.last().map_or(0, |event: &espalier::store::Event| event.sequence);
+        let some = db.events(claim.job.id, after, 7).await.unwrap();
+        if some.is_empty() {
+            break;
+        }
+        read.extend(some);
+    }
+    assert_eq!(read, all);
+}
+
+async fn two_jobs_have_sequences_of_their_own(db: &Database) {
+    let (first, second) = (a_job(&**db).await, a_job(&**db).await);
+    let of = |events: Vec<espalier::store::Event>| events[0].sequence;
+    assert_eq!(of(db.events(first.id, 0, 1).await.unwrap()), of(db.events(second.id, 0, 1).await.unwrap()));
+}
+
+async fn a_reader_beside_a_writer_misses_nothing(db: &Database) {
+    let claim = a_claim(&**db).await;
+    let (store, lease) = (db.store(), claim.lease);
+    let writer = tokio::spawn(async move {
+        for step in 0..60 {
+            store.record_rows(&lease, &[row(step, "train"), row(step, "validation")]).await.unwrap();
+        }
+        store.fail(&lease, &job_error()).await.unwrap();
+    });
+    let mut read: Vec<espalier::store::Event> = Vec::new();
+    while read.last().is_none_or(|event| event.data["status"] != "failed") {
+        let after = read.last().map_or(0, |event| event.sequence);
+        read.extend(db.events(claim.job.id, after, 10).await.unwrap());
+    }
+    writer.await.unwrap();
+    assert_eq!(read, db.events(claim.job.id, 0, 1000).await.unwrap());
+    assert_eq!(read.len(), 2 + 120 + 1);
+}
