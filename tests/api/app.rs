@@ -145,6 +145,24 @@ impl App {
         job
     }
 
+    /// Reads the job's event stream until a line of it satisfies the test.
+    fn watch(&self, job: &str, is_it: impl Fn(&str) -> bool) {
+        let path = format!("/jobs/{job}/events");
+        let events = self.agent.get(self.url(&path)).header("accept", "text/event-stream").call().unwrap();
+        let mut lines = BufReader::new(events.into_body().into_reader()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| is_it(&line)), "the job's events ended without what was waited for");
+    }
+
+    /// Until the running job has done a step.
+    pub fn wait_for_progress(&self, job: &str) {
+        self.watch(job, |line| line.starts_with("event: progress") || line.starts_with("event:progress"));
+    }
+
+    pub fn wait_for_status(&self, job: &str, status: &str) {
+        let wanted = format!("\"status\":\"{status}\"");
+        self.watch(job, |line| line.replace(' ', "").contains(&wanted));
+    }
+
     /// The next log line that holds the text.
     pub fn wait_for_log(&self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;

@@ -2,6 +2,7 @@
 
 use espalier::data::{Format, LabelCount, OnBadRows, Options, Report};
 use espalier::store::{AdapterDescription, DEFAULT_OWNER, JobError, NewAdapter, NewDataset, NewJob, Worker};
+use espalier::training::hyperparameters::{Circumstances, Resolved};
 use espalier::training::{Hyperparameters, Progress, Row, Spec, Validation};
 use espalier::{adapter, task};
 use serde_json::json;
@@ -50,12 +51,7 @@ pub fn spec() -> Spec {
     Spec {
         task: task::Config::default(),
         method: adapter::Config::default(),
-        hyperparameters: Hyperparameters {
-            // both are beyond what a float or a signed integer holds exactly
-            seed: Some(u64::MAX),
-            learning_rate: Some(0.1 + 0.2),
-            ..Hyperparameters::default()
-        },
+        hyperparameters: hyperparameters(),
         validation: Validation::Fraction(0.1),
         labels: vec!["café \u{1f600}".to_string(), "\"quoted\" \\ line\n".to_string()],
         micro_batch_tokens: 4096,
@@ -124,4 +120,12 @@ pub fn row(step: u64, split: &str) -> Row {
 
 pub fn job_error() -> JobError {
     JobError { code: "out_of_memory".to_string(), detail: "give a smaller batch_size".to_string() }
+}
+
+fn hyperparameters() -> Resolved {
+    // both are beyond what a float or a signed integer holds exactly
+    let asked =
+        Hyperparameters { seed: Some(u64::MAX), learning_rate: Some(0.1 + 0.2), ..Hyperparameters::default() };
+    let given = Circumstances { examples: 60, max_tokens: 128, learning_rate: 1e-3, least_steps: 1 };
+    asked.resolve(given, &mut Vec::new())
 }

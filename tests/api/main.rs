@@ -1,0 +1,8 @@
+//! The running binary over HTTP, on the tiny base.
+#![allow(dead_code, reason = "the driver has every verb, whichever are used")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod app;
+mod jobs;
