@@ -51,7 +51,10 @@ impl Held {
         Move { status, error: None, metrics: None, adapter_id: None, fruitless: self.fruitless }
     }
 
-    pub fn fail(&self, error: JobError) -> Move {
+    /// An error may quote anything; it is told without what cannot be stored rather than lost.
+    pub fn fail(&self, error: &JobError) -> Move {
+        let clean = |text: &str| text.replace('\0', "\u{fffd}");
+        let error = JobError { code: clean(&error.code), detail: clean(&error.detail) };
         Move { error: Some(error), ..self.to(Status::Failed) }
     }
 
@@ -95,7 +98,7 @@ pub fn claiming(job: &Held, max_attempts: u32) -> Claiming {
     match job.wish {
         Some(wish) => Claiming::Settle(job.to(granted(wish))),
         None if job.fruitless >= max_attempts => {
-            Claiming::Settle(job.fail(problems::attempts_exhausted(job.fruitless)))
+            Claiming::Settle(job.fail(&problems::attempts_exhausted(job.fruitless)))
         }
         None => Claiming::Take,
     }

@@ -117,7 +117,7 @@ impl Store for Sqlite {
     }
 
     async fn fail(&self, lease: &Lease, error: &JobError) -> Result<()> {
-        lease::let_go(self, lease, |job| job.fail(error.clone())).await
+        lease::let_go(self, lease, |job| job.fail(error)).await
     }
 
     async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &Value) -> Result<Adapter> {

@@ -36,7 +36,7 @@ async fn take(transaction: &mut Transaction, held: &Held, worker: &Worker, lease
         None => Some(None),
     };
     let (Some(dataset), Some(validation_dataset)) = (dataset, validation) else {
-        jobs::move_to(transaction, held, &held.fail(problems::dataset_lost(job.dataset_id))).await?;
+        jobs::move_to(transaction, held, &held.fail(&problems::dataset_lost(job.dataset_id))).await?;
         return Ok(None);
     };
     let (epoch, sequence) = start(transaction, held, worker, lease).await?;
