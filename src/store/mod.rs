@@ -78,7 +78,8 @@ pub trait Store: Send + Sync {
     /// Remembers a dataset; one that this owner already has with the same hash and options is returned instead.
     async fn add_dataset(&self, dataset: NewDataset) -> Result<Dataset>;
     async fn dataset(&self, owner: &str, id: Uuid) -> Result<Dataset>;
-    /// Newest first.
+    /// Newest first. `Invalid` (`unknown_after`) where the page is to begin after something that never was there; a row
+    /// that was deleted meanwhile still has its place. So too for the other lists.
     async fn datasets(&self, owner: &str, page: Page) -> Result<Vec<Dataset>>;
     /// `Conflict` (`dataset_in_use`) while a job that is not over needs it. Answers the hash of a blob that no dataset
     /// needs any more.
@@ -92,13 +93,14 @@ pub trait Store: Send + Sync {
     async fn job(&self, owner: &str, id: Uuid) -> Result<Job>;
     /// Newest first.
     async fn jobs(&self, owner: &str, status: Option<Status>, page: Page) -> Result<Vec<Job>>;
-    /// How many queued jobs will be claimed before this one.
+    /// How many queued jobs will be claimed before this one; 0 for one that is not queued.
     async fn queue_place(&self, id: Uuid) -> Result<u64>;
-    /// How many jobs of all owners have each status.
+    /// How many jobs of all owners have each status: all of them, in order, also those without jobs.
     async fn job_counts(&self) -> Result<Vec<(Status, u64)>>;
     /// A queued or paused job becomes `cancelled` at once; a running one gets the wish. `Conflict` (`job_over`) otherwise.
     async fn cancel_job(&self, owner: &str, id: Uuid) -> Result<Job>;
-    /// A queued job becomes `paused` at once, a running one gets the wish. `Conflict` (`job_not_active`) otherwise.
+    /// A queued job becomes `paused` at once, a running one gets the wish. `Conflict` (`job_not_active`) otherwise, and
+    /// where it is being cancelled.
     async fn pause_job(&self, owner: &str, id: Uuid) -> Result<Job>;
     /// A paused job is queued again; a running one that was asked to pause goes on. `Conflict` (`job_not_paused`) otherwise.
     async fn resume_job(&self, owner: &str, id: Uuid) -> Result<Job>;
@@ -110,22 +112,21 @@ pub trait Store: Send + Sync {
     /// claims in a row saved no new checkpoint is failed with `attempts_exhausted` on the way, and the next is tried; one with an
     /// outstanding wish (cancel, pause) whose lease has run out gets what was wished.
     async fn claim(&self, worker: &Worker, lease: Duration, max_attempts: u32) -> Result<Option<Claim>>;
-    /// Extends the lease, stores the progress, and answers what the user wishes meanwhile.
+    /// Extends the lease, stores the progress (unless a number in it is not finite), and answers what the user wishes
+    /// meanwhile.
     async fn heartbeat(&self, lease: &Lease, extend: Duration, progress: Option<&Progress>) -> Result<Option<Wish>>;
     /// Writes metrics rows as events; a row that is there already (same job, step and split) is left as it is.
     async fn record_rows(&self, lease: &Lease, rows: &[Row]) -> Result<()>;
-    /// A new checkpoint is safely on disk: attempts are counted from here again.
+    /// A checkpoint is safely on disk: attempts are counted from here again, if no attempt had come as far as this step.
     async fn checkpointed(&self, lease: &Lease, step: u64) -> Result<()>;
-    /// Hands the job back to the queue (graceful shutdown); it keeps its place and the attempt is not counted.
+    /// Hands the job back to the queue (graceful shutdown); it keeps its place, and the claim is not held against it
+    /// (`attempt` still counts it). A job with an outstanding wish gets what was wished.
     async fn release(&self, lease: &Lease) -> Result<()>;
-    /// The attempt broke by a fault of ours (an internal error, a panic): the job goes back to the queue at once, or to
-    /// where its owner wishes it, and the attempt counts, so that `max_attempts` of them in a row end it. The error is
-    /// kept with the job until its next claim, and `attempts_exhausted` tells of it.
-    async fn give_up(&self, lease: &Lease, error: &JobError) -> Result<()>;
-    /// The worker did as the user wished: `cancelled` or `paused`.
+    /// The worker did as the user wished: `cancelled` or `paused`. Where the user changed their mind since the worker was
+    /// told, the newest wish holds: a pause becomes a cancel, or the job is queued again. Not held against it either.
     async fn stopped(&self, lease: &Lease, wish: Wish) -> Result<()>;
     async fn fail(&self, lease: &Lease, error: &JobError) -> Result<()>;
-    /// One transaction: inserts the adapter, moves the name, finishes the job with its metrics.
+    /// One transaction: inserts the adapter, moves the name, finishes the job with its metrics. A wish comes too late.
     async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &serde_json::Value) -> Result<Adapter>;
     /// A server that starts on a data folder takes back the leases of its earlier self: they run out now. Answers how many.
     async fn take_back(&self, instance: Uuid) -> Result<u64>;

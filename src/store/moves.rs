@@ -51,7 +51,10 @@ impl Held {
         Move { status, error: None, metrics: None, adapter_id: None, fruitless: self.fruitless }
     }
 
-    pub fn fail(&self, error: JobError) -> Move {
+    /// An error may quote anything; it is told without what cannot be stored rather than lost.
+    pub fn fail(&self, error: &JobError) -> Move {
+        let clean = |text: &str| text.replace('\0', "\u{fffd}");
+        let error = JobError { code: clean(&error.code), detail: clean(&error.detail) };
         Move { error: Some(error), ..self.to(Status::Failed) }
     }
 
@@ -95,7 +98,7 @@ pub fn claiming(job: &Held, max_attempts: u32) -> Claiming {
     match job.wish {
         Some(wish) => Claiming::Settle(job.to(granted(wish))),
         None if job.fruitless >= max_attempts => {
-            Claiming::Settle(job.fail(problems::attempts_exhausted(job.fruitless)))
+            Claiming::Settle(job.fail(&problems::attempts_exhausted(job.fruitless)))
         }
         None => Claiming::Take,
     }
@@ -104,11 +107,6 @@ pub fn claiming(job: &Held, max_attempts: u32) -> Claiming {
 /// A worker hands its job back: to the queue, or to where the owner wishes it meanwhile.
 pub fn released(job: &Held) -> Move {
     job.let_go(job.wish.map_or(Status::Queued, granted))
-}
-
-/// An attempt broke by a fault of ours: the job goes back, the claim counts, the error is told until the next one.
-pub fn gave_up(job: &Held, error: &JobError) -> Move {
-    Move { error: Some(error.clone()), ..job.to(job.wish.map_or(Status::Queued, granted)) }
 }
 
 /// A worker has stopped as it was told. The owner may have changed their mind since: a later cancel wins over a pause,

@@ -80,10 +80,8 @@ pub fn progress(progress: Option<&Progress>) -> Result<Option<Value>> {
     finite.map(|progress| stored("the job's progress", progress)).transpose()
 }
 
-/// An error text may quote anything; it is shown without what cannot be stored rather than lost.
 pub fn error(error: Option<&JobError>) -> Result<Option<Value>> {
-    let clean = error.map(|error| JobError { detail: error.detail.replace('\0', "\u{fffd}"), ..error.clone() });
-    clean.map(|error| stored("the job's error", &error)).transpose()
+    error.map(|error| stored("the job's error", error)).transpose()
 }
 
 /// The data of a `metrics` event.

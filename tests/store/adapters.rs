@@ -18,6 +18,7 @@ on_both_databases!(
     a_folder_is_not_needed_once_its_last_adapter_is_deleted,
     a_job_outlives_its_adapter,
     deleting_at_once_from_all_sides_leaves_nothing,
+    a_name_points_to_the_newest_however_many_come_and_go_at_once,
 );
 
 fn name(name: &str) -> Reference {
@@ -160,4 +161,25 @@ async fn deleting_at_once_from_all_sides_leaves_nothing(db: &Database) {
     assert_eq!(deleted, 16);
     assert!(db.adapters(OWNER, ALL).await.unwrap().is_empty());
     refused(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
+}
+
+async fn a_name_points_to_the_newest_however_many_come_and_go_at_once(db: &Database) {
+    let working: Vec<_> = (0..6)
+        .map(|_| {
+            let store = db.store();
+            tokio::spawn(async move {
+                for _ in 0..5 {
+                    let goes = store.add_adapter(new_adapter(Some("intents"), "01")).await.unwrap();
+                    store.add_adapter(new_adapter(Some("intents"), "02")).await.unwrap();
+                    store.delete_adapter(OWNER, goes.id).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in working {
+        task.await.unwrap();
+    }
+    let listed = db.adapters(OWNER, ALL).await.unwrap();
+    assert_eq!(listed.len(), 30);
+    assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), listed[0]);
 }

@@ -27,7 +27,9 @@ pub async fn add(store: &Postgres, adapter: &NewAdapter) -> Result<Adapter> {
 }
 
 pub async fn insert_and_name(transaction: &mut Transaction, adapter: &NewAdapter) -> Result<Adapter> {
-    insert(transaction, adapter, values::description(adapter)?).await?;
+    let description = values::description(adapter)?;
+    names::hold(transaction, &adapter.owner, adapter.name.as_deref()).await?;
+    insert(transaction, adapter, description).await?;
     names::move_to(transaction, adapter).await?;
     by_id(transaction, &adapter.owner, adapter.id).await
 }
@@ -53,8 +55,7 @@ pub async fn read(store: &Postgres, owner: &str, reference: &Reference) -> Resul
 pub async fn delete(store: &Postgres, owner: &str, id: Uuid) -> Result<Option<String>> {
     let mut transaction = store.begin().await?;
     let adapter = by_id(&mut transaction, owner, id).await?;
-    // the name first, then the adapter: whoever makes a name fall back to this adapter takes them in this order
-    names::hold(&mut transaction, &adapter).await?;
+    names::hold(&mut transaction, owner, adapter.name.as_deref()).await?;
     hold(&mut transaction, id).await?.ok_or_else(|| problems::no_adapter(&Reference::Id(id)))?;
     names::leave(&mut transaction, &adapter).await?;
     remove(&mut transaction, id).await?;
@@ -65,10 +66,13 @@ pub async fn delete(store: &Postgres, owner: &str, id: Uuid) -> Result<Option<St
     Ok(left.is_none().then_some(version))
 }
 
+/// Under one name, who comes later is newer, however fast they come and whatever the clock does.
 async fn insert(transaction: &mut Transaction, adapter: &NewAdapter, description: Value) -> Result<()> {
     let outcome = sqlx::query(
         "insert into adapters (id, owner, name, job_id, version, description, created_at)
-         values ($1, $2, $3, $4, $5, $6, (select now from present))",
+         values ($1, $2, $3, $4, $5, $6,
+             greatest((select now from present),
+                 (select max(created_at) + interval '1 microsecond' from adapters where owner = $2 and name = $3)))",
     )
     .bind(adapter.id)
     .bind(&adapter.owner)

@@ -23,11 +23,13 @@ pub async fn leave(transaction: &mut Transaction, adapter: &Adapter) -> Result<(
     }
 }
 
-/// Keeps the name of an adapter from being moved until this transaction ends.
-pub async fn hold(transaction: &mut Transaction, adapter: &Adapter) -> Result<()> {
-    sqlx::query("select adapter_id from names where owner = $1 and name = $2 for update")
-        .bind(&adapter.owner)
-        .bind(&adapter.name)
+/// Until this transaction ends, nobody else adds or deletes an adapter of this name: they do it in an order, and whoever
+/// makes the name fall back finds an adapter that stays.
+pub async fn hold(transaction: &mut Transaction, owner: &str, name: Option<&str>) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, hashtextextended($2, 0)))")
+        .bind(owner)
+        .bind(name)
         .execute(&mut **transaction)
         .await
         .context("holding a name")?;

@@ -59,10 +59,13 @@ pub async fn delete(store: &Sqlite, owner: &str, id: Uuid) -> Result<Option<Stri
     Ok(left.is_none().then_some(version))
 }
 
+/// Under one name, who comes later is newer, however fast they come and whatever the clock does.
 async fn insert(transaction: &mut Transaction, adapter: &NewAdapter, description: Value) -> Result<()> {
     let outcome = sqlx::query(
         "insert into adapters (id, owner, name, job_id, version, description, created_at)
-         values ($1, $2, $3, $4, $5, $6, (select now from present))",
+         values ($1, $2, $3, $4, $5, $6,
+             max((select now from present), coalesce(
+                 (select max(created_at) + 1 from adapters where owner = $2 and name = $3), 0)))",
     )
     .bind(adapter.id)
     .bind(&adapter.owner)
