@@ -30,7 +30,6 @@ fn info() -> Info {
         vocabulary_size: 131,
         max_tokens: 128,
         default_pooling: Pooling::Mean,
-        normalized_embedding: false,
         poolings: vec![Pooling::Mean, Pooling::Cls],
         normalized_embedding: false,
         target_modules: Module::ALL.map(|module| module.name().to_string()).to_vec(),

@@ -149,3 +149,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,3 +83,6 @@ fn unexpected(name: &str, expect: &Expect<'_>) -> Refusal {
     );
     Error::invalid("unexpected_part", detail).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,8 @@ fn router() -> Router {
         .route("/slow", get(|| pending::<()>()));
     let guarded = layers::guarded(layers::timed(guarded, Duration::from_millis(1)), keys.clone());
     let uploads = OpenApiRouter::<()>::new().route("/mine", post(|| async { "uploaded" }));
-    let all = layers::guarded(uploads, keys).merge(guarded).merge(OpenApiRouter::new().route("/open", get(|| async {})));
+    let all =
+        layers::guarded(uploads, keys).merge(guarded).merge(OpenApiRouter::new().route("/open", get(|| async {})));
     layers::dress(all.into(), &Settings::default(), Arc::new(Metrics::default()))
 }
 

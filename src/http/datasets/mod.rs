@@ -64,7 +64,12 @@ pub fn uploads() -> OpenApiRouter<State> {
 )]
 async fn create_dataset(state: State, caller: Caller, incoming: Incoming) -> Answer<Response> {
     let Incoming { upload, options, task } = incoming;
-    let file = check::File { path: upload.path().to_path_buf(), options: options.clone(), task, hyperparameters: Hyperparameters::default() };
+    let file = check::File {
+        path: upload.path().to_path_buf(),
+        options: options.clone(),
+        task,
+        hyperparameters: Hyperparameters::default(),
+    };
     let report = check::dataset(&state, file).await?;
     // to its end, even if the client is gone: a file and its row belong together
     let keeping = tokio::spawn(async move { keep(&state, &caller.owner, upload, options, report).await });
