@@ -4,6 +4,7 @@
 //! `From<sqlx::Error>` and the like: a foreign error enters through [`Context::context`], which asks for the sentence.
 
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -68,6 +69,13 @@ impl Error {
 
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::Internal(anyhow::anyhow!("{message}"))
+    }
+
+    /// A panic that was caught: `payload` is what `catch_unwind` gave.
+    pub fn panicked(doing: &str, payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Self::internal(format!("{doing} panicked: {}", text.unwrap_or("without a message")))
     }
 
     /// The fixed word, `internal` where it is our fault.

@@ -16,6 +16,11 @@
 //! - [`http`]: the public API
 //! - [`config`], [`cli`]: settings and the command line
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)
+)]
+
 pub mod error;
 
 pub mod compute;

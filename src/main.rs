@@ -1,1 +1,7 @@
-fn main() {}
+//! Parses the command line and runs the command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    espalier::cli::main()
+}

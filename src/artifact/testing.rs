@@ -31,7 +31,6 @@ fn info() -> Info {
         max_tokens: 128,
         default_pooling: Pooling::Mean,
         poolings: vec![Pooling::Mean, Pooling::Cls],
-        normalized_embedding: false,
         target_modules: Module::ALL.map(|module| module.name().to_string()).to_vec(),
         kernels: "candle-cpu".to_string(),
     }

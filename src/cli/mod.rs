@@ -1,1 +1,95 @@
-//! cli
+//! The command line: one file per command.
+//!
+//! The client commands are plain blocking calls to a server's public API (`client`), and know nothing of the rooms
+//! below; `serve` and `doctor` put the rooms together.
+
+mod adapters;
+mod client;
+mod failure;
+mod follow;
+mod health;
+mod inputs;
+mod jobs;
+mod metrics;
+mod output;
+mod predict;
+mod problem;
+mod progress;
+mod report;
+mod request;
+mod shell;
+mod sse;
+mod train;
+mod upload;
+mod views;
+mod watch;
+
+use crate::config::Config;
+use clap::{Parser, Subcommand};
+use failure::Outcome;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Trains small adapters on one frozen transformer and serves them all from it
+///
+/// Exit codes: 0 done, 1 failed, 2 what was given is wrong.
+#[derive(Parser)]
+#[command(name = "espalier", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server: the API, the worker, or both
+    ///
+    /// Every flag is also an environment variable; a flag comes before its variable.
+    Serve(Box<Config>),
+    /// Train an adapter on a file and follow it to its end
+    Train(Box<train::Train>),
+    /// Ask an adapter, or the base model
+    Predict(predict::Predict),
+    /// See and steer jobs
+    Jobs(jobs::Jobs),
+    /// See, take and bring adapters
+    Adapters(adapters::Adapters),
+    /// Ask whether the server is ready
+    Health(health::Health),
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                // Where standard error is closed there is nobody left to tell.
+                let _ = writeln!(std::io::stderr(), "{message}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Serve(_) => Ok(()),
+        Command::Train(train) => train::run(&train),
+        Command::Predict(predict) => predict::run(&predict),
+        Command::Jobs(jobs) => jobs::run(&jobs),
+        Command::Adapters(adapters) => adapters::run(&adapters),
+        Command::Health(health) => health::run(&health),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Cli::command().debug_assert();
+    }
+}

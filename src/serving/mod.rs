@@ -1,12 +1,23 @@
 //! Resident adapters, batching and predictions. Knows nothing of HTTP or of training.
+//!
+//! A request is admitted ([`queue`]), its adapter is found or loaded ([`cache`], [`resident`]), its inputs become
+//! tokens and wait ([`queue`]), a computing thread takes what waits whatever its adapters ([`batch`], [`mixed`]), and
+//! the rows that come back ([`ticket`]) are put into words ([`decode`]). [`service`] is that order.
 
+mod batch;
+mod cache;
+mod decode;
+mod inputs;
 pub mod mixed;
+mod queue;
+mod resident;
+mod service;
+mod ticket;
 
-use crate::error::Result;
-use crate::model::Base;
-use crate::store::{Adapter, Reference, Store};
-use crate::task::{Input, Prediction};
-use std::path::PathBuf;
+pub use service::Serving;
+
+use crate::store::Adapter;
+use crate::task::Prediction;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,40 +69,4 @@ pub struct Stats {
     pub waiting: u64,
     pub batches: u64,
     pub batched_inputs: u64,
-}
-
-/// The handle that requests use; cloned freely.
-#[derive(Clone)]
-pub struct Serving {}
-
-impl Serving {
-    /// Starts the computing threads. `adapters` is the folder whose sub-folders are versions.
-    pub fn start(base: Arc<Base>, store: Arc<dyn Store>, adapters: PathBuf, settings: Settings) -> Result<Self> {
-        let _ = (base, store, adapters, settings);
-        todo!("written by the serving room")
-    }
-
-    /// # Errors
-    /// `NotFound` for the adapter; `Invalid` for inputs that are empty or too many; `Busy` when the queue is full;
-    /// `Conflict` (`adapter_damaged`, `other_base`) where the adapter's folder fails its checks.
-    pub async fn predict(
-        &self,
-        owner: &str,
-        reference: Option<&Reference>,
-        inputs: Vec<Input>,
-        ask: Ask,
-    ) -> Result<Answer> {
-        let _ = (owner, reference, inputs, ask);
-        todo!("written by the serving room")
-    }
-
-    /// Forgets a deleted adapter; requests that are under way keep it.
-    pub fn forget(&self, version: &str) {
-        let _ = version;
-        todo!("written by the serving room")
-    }
-
-    pub fn stats(&self) -> Stats {
-        todo!("written by the serving room")
-    }
 }

@@ -6,14 +6,55 @@
 pub mod blobs;
 pub mod model;
 
+mod columns;
+mod migrations;
+mod moves;
+mod postgres;
+mod problems;
+mod sqlite;
+mod values;
+
 pub use model::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::training::{Progress, Row};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
+
+/// Opens the database that the URL names, and brings its tables up to this version.
+///
+/// # Errors
+/// `Invalid` where the URL or the database is not right, in words that never hold its password.
+pub async fn connect(url: &str) -> Result<Arc<dyn Store>> {
+    match url.split_once("://").map(|(scheme, _)| scheme) {
+        Some("sqlite") => Ok(Arc::new(sqlite::Sqlite::connect(url).await?)),
+        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::Postgres::connect(url).await?)),
+        _ => {
+            let detail = "the database URL has to begin with sqlite:// (sqlite://path/to/file.db) or postgres:// \
+                          (postgres://user:password@host:5432/database)";
+            Err(Error::invalid("invalid_database_url", detail))
+        }
+    }
+}
+
+/// The URL of an SQLite file, whatever characters its path holds.
+pub fn sqlite_url(file: &Path) -> String {
+    let path = file.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    format!("sqlite://{path}")
+}
+
+/// The blobs that rows need: to be read before a sweep of the data folder, not while it runs.
+pub async fn needed(store: &dyn Store) -> Result<blobs::Needed> {
+    Ok(blobs::Needed {
+        hashes: store.dataset_hashes().await?.into_iter().collect(),
+        versions: store.adapter_versions().await?.into_iter().collect(),
+        open_jobs: store.open_jobs().await?.into_iter().collect(),
+    })
+}
 
 /// Rows that belong to somebody else are `NotFound`. Every write under a lease names its epoch and checks that one row
 /// changed; otherwise it is `Conflict` with the code `lease_lost`, and nothing was written.
@@ -27,6 +68,10 @@ pub trait Store: Send + Sync {
 
     /// The database's clock (with the offset that tests have set).
     async fn now(&self) -> Result<DateTime<Utc>>;
+
+    /// Moves the store's clock ahead, for every process on this database: how tests let a lease run out.
+    #[doc(hidden)]
+    async fn advance_clock(&self, by: Duration) -> Result<()>;
 
     // datasets
 
@@ -73,6 +118,10 @@ pub trait Store: Send + Sync {
     async fn checkpointed(&self, lease: &Lease, step: u64) -> Result<()>;
     /// Hands the job back to the queue (graceful shutdown); it keeps its place and the attempt is not counted.
     async fn release(&self, lease: &Lease) -> Result<()>;
+    /// The attempt broke by a fault of ours (an internal error, a panic): the job goes back to the queue at once, or to
+    /// where its owner wishes it, and the attempt counts, so that `max_attempts` of them in a row end it. The error is
+    /// kept with the job until its next claim, and `attempts_exhausted` tells of it.
+    async fn give_up(&self, lease: &Lease, error: &JobError) -> Result<()>;
     /// The worker did as the user wished: `cancelled` or `paused`.
     async fn stopped(&self, lease: &Lease, wish: Wish) -> Result<()>;
     async fn fail(&self, lease: &Lease, error: &JobError) -> Result<()>;

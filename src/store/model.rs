@@ -62,6 +62,10 @@ impl Status {
         }
     }
 
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+
     pub fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
@@ -73,6 +77,19 @@ impl Status {
 pub enum Wish {
     Cancel,
     Pause,
+}
+
+impl Wish {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Pause => "pause",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Cancel, Self::Pause].into_iter().find(|wish| wish.name() == name)
+    }
 }
 
 /// Why a job failed, for its owner.
@@ -164,6 +181,10 @@ impl EventKind {
             Self::Metrics => "metrics",
         }
     }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Status, Self::Metrics].into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -217,6 +238,15 @@ pub enum Reference {
 }
 
 impl Reference {
+    /// Text with U+0000, which no stored name has and Postgres cannot even be asked for.
+    pub fn holds_nul(&self) -> bool {
+        match self {
+            Self::Id(_) => false,
+            Self::Name(name) => name.contains('\0'),
+            Self::Version(name, digits) => name.contains('\0') || digits.contains('\0'),
+        }
+    }
+
     /// `id`, `name` or `name@version` (with or without `sha256:`).
     ///
     /// # Errors

@@ -1,0 +1,107 @@
+-- The store's clock: tests move it ahead, nothing else does. Every time in every table is read from `present`.
+create table clock (
+    only_row boolean primary key default true check (only_row),
+    ahead interval not null default interval '0'
+);
+
+insert into clock default values;
+
+-- clock_timestamp(), not now(): a transaction that has waited for a lock must not write a time from before its wait.
+create view present as select clock_timestamp() + ahead as now from clock;
+
+create table datasets (
+    id uuid primary key,
+    owner text not null,
+    file_name text,
+    hash text not null,
+    bytes bigint not null,
+    options jsonb not null,
+    -- sha256 of the options: a column name may be too long for an index
+    options_hash text not null,
+    report jsonb not null,
+    created_at timestamptz not null,
+    unique (owner, hash, options_hash)
+);
+
+create index datasets_by_age on datasets (owner, created_at, id);
+create index datasets_by_hash on datasets (hash);
+
+-- dataset_id, validation_dataset_id and adapter_id are no foreign keys: a job that is over outlives what it names.
+create table jobs (
+    id uuid primary key,
+    owner text not null,
+    name text,
+    status text not null check (status in ('queued', 'paused', 'running', 'succeeded', 'failed', 'cancelled')),
+    wish text check (wish in ('cancel', 'pause')),
+    dataset_id uuid not null,
+    validation_dataset_id uuid,
+    options jsonb not null,
+    spec jsonb not null,
+    progress jsonb,
+    metrics jsonb,
+    adapter_id uuid,
+    error jsonb,
+    -- claims so far
+    attempt bigint not null default 0,
+    -- claims since the last new checkpoint
+    fruitless bigint not null default 0,
+    -- the step of the newest checkpoint
+    checkpoint_step bigint not null default -1,
+    lease_epoch bigint not null default 0,
+    lease_expires_at timestamptz,
+    worker_instance uuid,
+    worker_process uuid,
+    -- sequence of the newest event
+    last_sequence bigint not null default 0,
+    created_at timestamptz not null,
+    started_at timestamptz,
+    finished_at timestamptz,
+    check ((status = 'running') = (lease_expires_at is not null))
+);
+
+create index jobs_by_age on jobs (owner, created_at, id);
+create index jobs_by_status on jobs (status, created_at, id);
+
+create table events (
+    job_id uuid not null references jobs (id),
+    sequence bigint not null,
+    kind text not null check (kind in ('status', 'metrics')),
+    -- of metrics rows alone
+    step bigint,
+    split text,
+    data jsonb not null,
+    created_at timestamptz not null,
+    primary key (job_id, sequence),
+    unique (job_id, step, split)
+);
+
+create table adapters (
+    id uuid primary key,
+    owner text not null,
+    name text,
+    job_id uuid references jobs (id),
+    version text not null,
+    description jsonb not null,
+    created_at timestamptz not null
+);
+
+create index adapters_by_age on adapters (owner, created_at, id);
+create index adapters_by_name on adapters (owner, name, created_at, id);
+create index adapters_by_version on adapters (version);
+
+-- What a name points to.
+create table names (
+    owner text not null,
+    name text not null,
+    adapter_id uuid not null references adapters (id),
+    primary key (owner, name)
+);
+
+create index names_by_adapter on names (adapter_id);
+
+-- Where deleted datasets and adapters had their place in a list, for whoever pages through it meanwhile.
+create table deleted (
+    id uuid primary key,
+    owner text not null,
+    created_at timestamptz not null
+);

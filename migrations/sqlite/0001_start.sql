@@ -1,0 +1,108 @@
+-- Times are milliseconds since 1970, ids the sixteen bytes of a UUID, and JSON is text.
+
+-- The store's clock: tests move it ahead, nothing else does. Every time in every table is read from `present`.
+create table clock (
+    only_row integer primary key default 1 check (only_row = 1),
+    ahead integer not null default 0
+) strict;
+
+insert into clock default values;
+
+create view present as select cast(round(unixepoch('subsec') * 1000) as integer) + ahead as now from clock;
+
+create table datasets (
+    id blob not null primary key,
+    owner text not null,
+    file_name text,
+    hash text not null,
+    bytes integer not null,
+    options text not null,
+    -- sha256 of the options
+    options_hash text not null,
+    report text not null,
+    created_at integer not null,
+    unique (owner, hash, options_hash)
+) strict;
+
+create index datasets_by_age on datasets (owner, created_at, id);
+create index datasets_by_hash on datasets (hash);
+
+-- dataset_id, validation_dataset_id and adapter_id are no foreign keys: a job that is over outlives what it names.
+create table jobs (
+    id blob not null primary key,
+    owner text not null,
+    name text,
+    status text not null check (status in ('queued', 'paused', 'running', 'succeeded', 'failed', 'cancelled')),
+    wish text check (wish in ('cancel', 'pause')),
+    dataset_id blob not null,
+    validation_dataset_id blob,
+    options text not null,
+    spec text not null,
+    progress text,
+    metrics text,
+    adapter_id blob,
+    error text,
+    -- claims so far
+    attempt integer not null default 0,
+    -- claims since the last new checkpoint
+    fruitless integer not null default 0,
+    -- the step of the newest checkpoint
+    checkpoint_step integer not null default -1,
+    lease_epoch integer not null default 0,
+    lease_expires_at integer,
+    worker_instance blob,
+    worker_process blob,
+    -- sequence of the newest event
+    last_sequence integer not null default 0,
+    created_at integer not null,
+    started_at integer,
+    finished_at integer,
+    check ((status = 'running') = (lease_expires_at is not null))
+) strict;
+
+create index jobs_by_age on jobs (owner, created_at, id);
+create index jobs_by_status on jobs (status, created_at, id);
+
+create table events (
+    job_id blob not null references jobs (id),
+    sequence integer not null,
+    kind text not null check (kind in ('status', 'metrics')),
+    -- of metrics rows alone
+    step integer,
+    split text,
+    data text not null,
+    created_at integer not null,
+    primary key (job_id, sequence),
+    unique (job_id, step, split)
+) strict, without rowid;
+
+create table adapters (
+    id blob not null primary key,
+    owner text not null,
+    name text,
+    job_id blob references jobs (id),
+    version text not null,
+    description text not null,
+    created_at integer not null
+) strict;
+
+create index adapters_by_age on adapters (owner, created_at, id);
+create index adapters_by_name on adapters (owner, name, created_at, id);
+create index adapters_by_version on adapters (version);
+
+-- What a name points to.
+create table names (
+    owner text not null,
+    name text not null,
+    adapter_id blob not null references adapters (id),
+    primary key (owner, name)
+) strict, without rowid;
+
+create index names_by_adapter on names (adapter_id);
+
+-- Where deleted datasets and adapters had their place in a list, for whoever pages through it meanwhile.
+create table deleted (
+    id blob not null primary key,
+    owner text not null,
+    created_at integer not null
+) strict;

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Makes the secrets that docker-compose.yml mounts, where they are missing: random, and on this machine only.
+#
+#   secrets/database_password    of the database's user
+#   secrets/database_url         the same password as part of the URL that espalier connects to
+#   secrets/api_keys             who may call the API, one key a line
+#
+# The folder is closed to other users of this machine. The files in it are readable, because Compose mounts them as they
+# are and the processes in the containers run as users of their own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+mkdir -p secrets
+chmod 700 secrets
+
+if [ ! -s secrets/database_password ]; then
+  random >secrets/database_password
+  rm -f secrets/database_url
+fi
+if [ ! -s secrets/database_url ]; then
+  printf 'postgres://espalier:%s@db/espalier\n' "$(cat secrets/database_password)" >secrets/database_url
+fi
+if [ ! -s secrets/api_keys ]; then
+  printf '%s # made by scripts/secrets.sh\n' "$(random)" >secrets/api_keys
+fi
+chmod 644 secrets/database_password secrets/database_url secrets/api_keys

@@ -1,0 +1,106 @@
+//! A run's figures as lines and tables. The figures are the task's own: what is a number is shown under its name, and
+//! what is a list of classes as a table.
+
+use serde_json::{Map, Value};
+
+/// Of a per-class table, the worst are shown: they are what one wants to know.
+const CLASSES: usize = 10;
+
+/// A validation row as one line; rows of the training split are shown by the progress already.
+pub fn row(data: &Value) -> Option<String> {
+    if data.get("split")?.as_str()? != "validation" {
+        return None;
+    }
+    let figures: Vec<String> = data
+        .get("metrics")?
+        .as_object()?
+        .iter()
+        .filter(|(_, value)| value.is_number())
+        .map(|(name, value)| format!("{} {}", words(name), number(value)))
+        .collect();
+    let step = data.get("step").and_then(Value::as_u64).unwrap_or(0);
+    Some(format!("step {step}: validation {}", figures.join(", ")))
+}
+
+/// The final figures, first row the heading: by name, those of nested groups under `group.name`.
+pub fn table(metrics: &Value) -> Vec<Vec<String>> {
+    let mut rows = vec![vec!["metric".to_string(), "value".to_string()]];
+    if let Some(metrics) = metrics.as_object() {
+        collect(metrics, "", &mut rows);
+    }
+    rows
+}
+
+/// The worst classes by F1, first row the heading; empty where the task has no classes.
+pub fn worst_classes(metrics: &Value) -> Vec<Vec<String>> {
+    let Some(classes) = metrics.pointer("/validation/per_class").and_then(Value::as_array) else { return Vec::new() };
+    let figure = |class: &Value, name: &str| class.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+    let mut classes: Vec<&Value> = classes.iter().filter(|class| figure(class, "support") > 0.0).collect();
+    classes.sort_by(|one, other| figure(one, "f1").total_cmp(&figure(other, "f1")));
+    let mut rows = vec![["label", "precision", "recall", "f1", "examples"].map(String::from).to_vec()];
+    for class in classes.into_iter().take(CLASSES) {
+        let label = class.get("label").and_then(Value::as_str).unwrap_or_default();
+        let mut row = vec![label.to_string()];
+        row.extend(["precision", "recall", "f1"].map(|name| format!("{:.3}", figure(class, name))));
+        row.push(format!("{:.0}", figure(class, "support")));
+        rows.push(row);
+    }
+    if rows.len() > 1 { rows } else { Vec::new() }
+}
+
+fn collect(metrics: &Map<String, Value>, group: &str, rows: &mut Vec<Vec<String>>) {
+    for (name, value) in metrics {
+        match value {
+            Value::Number(_) => rows.push(vec![format!("{group}{}", words(name)), number(value)]),
+            Value::Object(inner) => collect(inner, &format!("{group}{} ", words(name)), rows),
+            _ => {}
+        }
+    }
+}
+
+fn words(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// Whole numbers as they are, others with four digits behind the point.
+fn number(value: &Value) -> String {
+    match (value.as_u64(), value.as_f64()) {
+        (Some(whole), _) => whole.to_string(),
+        (None, Some(number)) => format!("{number:.4}"),
+        (None, None) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn validation_rows_are_told_and_training_rows_are_not() {
+        let row_of = |split: &str| row(&json!({"step": 32, "split": split, "metrics": {"accuracy": 0.91, "epoch": 1}}));
+        assert_eq!(row_of("validation").as_deref(), Some("step 32: validation accuracy 0.9100, epoch 1"));
+        assert_eq!(row_of("train"), None);
+    }
+
+    #[test]
+    fn every_figure_has_a_row_and_the_worst_classes_come_first() {
+        let class = |label: &str, f1: f64, support: u32| json!({"label": label, "precision": 1.0, "recall": f1, "f1": f1, "support": support});
+        let metrics = json!({"validation": {"accuracy": 0.5, "calibration": {"temperature": 1.25},
+            "per_class": [class("good", 0.9, 4), class("bad", 0.1, 4), class("absent", 0.0, 0)]}, "best_epoch": 3});
+        let mut rows = table(&metrics);
+        rows.sort();
+        assert_eq!(
+            rows,
+            [
+                ["best epoch", "3"],
+                ["metric", "value"],
+                ["validation accuracy", "0.5000"],
+                ["validation calibration temperature", "1.2500"]
+            ]
+        );
+        let labels: Vec<String> = worst_classes(&metrics).into_iter().map(|row| row[0].clone()).collect();
+        assert_eq!(labels, ["label", "bad", "good"]);
+        assert!(worst_classes(&json!({"validation": {"loss": 1.0}})).is_empty());
+    }
+}

@@ -1,0 +1,169 @@
+//! From the flags of `train` to the JSON of a job. What is not given is left out: the server knows the defaults.
+
+use super::failure::{Failure, Outcome};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[group(skip)]
+#[command(next_help_heading = "Job")]
+pub struct Flags {
+    /// Name that will point to the newest adapter
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// Method: lora, or head for nothing but a head on the frozen features
+    #[arg(long, value_name = "TYPE")]
+    pub method: Option<String>,
+
+    /// Rank of the method
+    #[arg(long)]
+    pub rank: Option<u64>,
+
+    /// Times that the whole dataset is gone through
+    #[arg(long)]
+    pub epochs: Option<u64>,
+
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+
+    /// Examples per step
+    #[arg(long)]
+    pub batch_size: Option<u64>,
+
+    /// Equal data, settings and seed give the same adapter, byte for byte
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// Column of the texts, where it is not "text"
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<String>,
+
+    /// Column of the labels, where it is not "label"
+    #[arg(long, value_name = "COLUMN")]
+    pub label_column: Option<String>,
+
+    /// What to do with rows that cannot be used
+    #[arg(long, value_enum)]
+    pub on_bad_rows: Option<OnBadRows>,
+
+    /// File with the whole job as JSON, as for POST /jobs; other flags come on top
+    #[arg(long, value_name = "FILE")]
+    pub job: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum OnBadRows {
+    /// Refuse the file and name every one of them
+    Refuse,
+    /// Leave them out and count them
+    Skip,
+}
+
+impl Flags {
+    /// # Errors
+    /// `BadInput` where the job's file is no JSON object.
+    pub fn job(&self) -> Outcome<Map<String, Value>> {
+        let mut job = self.read()?;
+        set(&mut job, &["name"], self.name.as_ref().map(|name| json!(name)))?;
+        if let Some(method) = &self.method {
+            // Settings of another method would be unknown fields of this one.
+            let same = job.get("method").is_some_and(|given| given["type"] == json!(method));
+            if !same {
+                job.insert("method".to_string(), json!({"type": method}));
+            }
+        }
+        if let Some(rank) = self.rank {
+            job.entry("method").or_insert_with(|| json!({"type": "lora"}));
+            set(&mut job, &["method", "rank"], Some(json!(rank)))?;
+        }
+        let whole = |value: Option<u64>| value.map(|value| json!(value));
+        set(&mut job, &["hyperparameters", "epochs"], whole(self.epochs))?;
+        set(&mut job, &["hyperparameters", "batch_size"], whole(self.batch_size))?;
+        set(&mut job, &["hyperparameters", "seed"], whole(self.seed))?;
+        set(&mut job, &["hyperparameters", "learning_rate"], self.learning_rate.map(|rate| json!(rate)))?;
+        set(&mut job, &["columns", "text"], self.text_column.as_ref().map(|column| json!(column)))?;
+        set(&mut job, &["columns", "label"], self.label_column.as_ref().map(|column| json!(column)))?;
+        let on_bad_rows = self.on_bad_rows.map(|choice| match choice {
+            OnBadRows::Refuse => json!("refuse"),
+            OnBadRows::Skip => json!("skip"),
+        });
+        set(&mut job, &["on_bad_rows"], on_bad_rows)?;
+        Ok(job)
+    }
+
+    fn read(&self) -> Outcome<Map<String, Value>> {
+        let Some(path) = &self.job else { return Ok(Map::new()) };
+        let wrong = |why: String| Failure::bad_input(format!("{}: {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        match serde_json::from_str(&text) {
+            Ok(Value::Object(job)) => Ok(job),
+            Ok(_) => Err(wrong("this is not a JSON object, as POST /jobs takes it".to_string())),
+            Err(error) => Err(wrong(format!("this is not JSON: {error}"))),
+        }
+    }
+}
+
+/// Puts a value at a path of objects, which are made where they are missing.
+fn set(job: &mut Map<String, Value>, path: &[&str], value: Option<Value>) -> Outcome {
+    let (Some(value), [name, rest @ ..]) = (value, path) else { return Ok(()) };
+    if rest.is_empty() {
+        job.insert(name.to_string(), value);
+        return Ok(());
+    }
+    match job.entry(name.to_string()).or_insert_with(|| json!({})) {
+        Value::Object(inner) => set(inner, rest, Some(value)),
+        _ => Err(Failure::bad_input(format!("\"{name}\" in the job's file is not an object"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn job(flags: &[&str]) -> Outcome<Value> {
+        Line::parse_from(["train"].iter().chain(flags)).flags.job().map(Value::Object)
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_is_not_given_is_left_to_the_server() {
+        assert_eq!(job(&[]).unwrap(), json!({}));
+        let flags = ["--rank", "4", "--epochs", "2", "--label-column", "category", "--on-bad-rows", "skip"];
+        let expected = json!({"method": {"type": "lora", "rank": 4}, "hyperparameters": {"epochs": 2},
+            "columns": {"label": "category"}, "on_bad_rows": "skip"});
+        assert_eq!(job(&flags).unwrap(), expected);
+    }
+
+    #[test]
+    fn flags_come_on_top_of_the_jobs_file() {
+        let file = file(r#"{"name": "a", "method": {"type": "lora", "alpha": 32}, "hyperparameters": {"seed": 1}}"#);
+        let path = file.path().to_str().unwrap();
+        let expected = json!({"name": "b", "method": {"type": "lora", "alpha": 32, "rank": 2},
+            "hyperparameters": {"seed": 1, "epochs": 3}});
+        assert_eq!(job(&["--job", path, "--name", "b", "--rank", "2", "--epochs", "3"]).unwrap(), expected);
+        assert_eq!(job(&["--job", path, "--method", "head"]).unwrap()["method"], json!({"type": "head"}));
+    }
+
+    #[test]
+    fn a_jobs_file_that_is_no_object_is_refused_by_its_name() {
+        for text in ["[]", "{", r#"{"hyperparameters": 3}"#] {
+            let file = file(text);
+            let failure = job(&["--job", file.path().to_str().unwrap(), "--epochs", "1"]).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{text}");
+        }
+    }
+}

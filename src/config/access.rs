@@ -1,0 +1,87 @@
+//! Where the server listens and who is let in.
+
+use super::Secret;
+use super::secret::read_file;
+use crate::error::{Error, Result};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Shorter keys can be guessed.
+const SHORTEST_KEY: usize = 16;
+
+#[derive(Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Access")]
+pub struct Flags {
+    /// Address to listen on; one that other machines can reach needs an API key
+    #[arg(long, env = "ESPALIER_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// API keys that are let in, separated by commas, at least 16 characters each
+    #[arg(long, env = "ESPALIER_API_KEYS", value_name = "KEYS", hide_env_values = true)]
+    pub api_keys: Option<String>,
+
+    /// File of API keys, one a line; empty lines and what follows a # are left out
+    #[arg(long, env = "ESPALIER_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
+
+    /// Let everybody in who can reach the address, without any key
+    #[arg(long, env = "ESPALIER_INSECURE_NO_AUTH", value_parser = clap::builder::FalseyValueParser::new())]
+    pub insecure_no_auth: bool,
+}
+
+/// Where the server listens and the keys it knows.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub listen: SocketAddr,
+    pub keys: Vec<Secret>,
+}
+
+impl Flags {
+    /// # Errors
+    /// `Invalid` for a key that is too short, a file of keys without any, and an open address without a key.
+    pub fn resolve(&self) -> Result<Access> {
+        let mut keys: Vec<&str> = self.api_keys.iter().flat_map(|keys| keys.split(',')).map(str::trim).collect();
+        let text = match &self.api_keys_file {
+            Some(file) => read_file(file, "--api-keys-file (ESPALIER_API_KEYS_FILE)")?,
+            None => String::new(),
+        };
+        let before = keys.len();
+        keys.extend(text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()));
+        if self.api_keys_file.is_some() && keys[before..].iter().all(|key| key.is_empty()) {
+            return Err(Error::invalid(
+                "no_api_key",
+                "the file of API keys (--api-keys-file) holds no key: write one a line",
+            ));
+        }
+        keys.retain(|key| !key.is_empty());
+        check(&keys)?;
+        if keys.is_empty() && !self.listen.ip().is_loopback() && !self.insecure_no_auth {
+            return Err(Error::invalid(
+                "no_api_key",
+                format!(
+                    "{} can be reached from other machines and no API key is set: set --api-keys (ESPALIER_API_KEYS) or \
+                     --api-keys-file, listen on 127.0.0.1, or let everybody in with --insecure-no-auth",
+                    self.listen
+                ),
+            ));
+        }
+        Ok(Access { listen: self.listen, keys: keys.into_iter().map(Secret::new).collect() })
+    }
+}
+
+fn check(keys: &[&str]) -> Result<()> {
+    let fits = |key: &&str| key.len() >= SHORTEST_KEY && key.bytes().all(|byte| byte.is_ascii_graphic());
+    match keys.iter().position(|key| !fits(key)) {
+        None => Ok(()),
+        Some(at) => Err(Error::invalid(
+            "weak_api_key",
+            format!(
+                "API key number {} is not usable: a key is at least {SHORTEST_KEY} visible ASCII characters without \
+                 spaces (`openssl rand -hex 24` makes one)",
+                at + 1
+            ),
+        )),
+    }
+}

@@ -1,0 +1,44 @@
+//! Values that must not be shown, and reading them from files (Docker and Kubernetes mount secrets as files).
+
+use crate::error::{Error, Result};
+use std::fmt;
+use std::path::Path;
+
+/// A value that neither logs nor debug output show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(value: &str) -> Self {
+        Self::new(value)
+    }
+}
+
+/// The text of a secret's file. `setting` is the flag that named it.
+pub fn read_file(path: &Path, setting: &str) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Error::invalid(
+            "unreadable_secret",
+            format!(
+                "{setting} names {}, which cannot be read: {error}; check the path and its permissions",
+                path.display()
+            ),
+        )
+    })
+}

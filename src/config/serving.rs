@@ -1,0 +1,48 @@
+//! How predictions are computed.
+
+use super::{cores, values};
+use crate::serving::Settings;
+use clap::Args;
+use std::time::Duration;
+
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Serving")]
+pub struct Flags {
+    /// Threads that compute predictions [default: one per core]
+    #[arg(long, env = "ESPALIER_SERVING_THREADS", value_name = "N", value_parser = super::limits::count)]
+    pub serving_threads: Option<usize>,
+
+    /// Memory for adapters that are kept ready
+    #[arg(long, env = "ESPALIER_ADAPTER_CACHE", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes)]
+    pub adapter_cache: u64,
+
+    /// How long a request waits for others to share its batch
+    #[arg(long, env = "ESPALIER_BATCH_WINDOW", value_name = "TIME", default_value = "2ms", value_parser = values::duration)]
+    pub batch_window: Duration,
+
+    /// Tokens computed in one batch
+    #[arg(long, env = "ESPALIER_BATCH_TOKENS", value_name = "N", default_value = "4096", value_parser = super::limits::count)]
+    pub batch_tokens: usize,
+
+    /// Inputs that may wait; beyond them a request is told to come again (503)
+    #[arg(long, env = "ESPALIER_MAX_WAITING", value_name = "N", default_value = "4096", value_parser = super::limits::count)]
+    pub max_waiting: usize,
+
+    /// Inputs in one request
+    #[arg(long, env = "ESPALIER_MAX_INPUTS", value_name = "N", default_value = "1024", value_parser = super::limits::count)]
+    pub max_inputs: usize,
+}
+
+impl Flags {
+    pub fn resolve(&self) -> Settings {
+        Settings {
+            threads: self.serving_threads.unwrap_or_else(cores),
+            cache_bytes: self.adapter_cache,
+            max_waiting: self.max_waiting,
+            batch_window: self.batch_window,
+            batch_tokens: self.batch_tokens,
+            max_inputs: self.max_inputs,
+        }
+    }
+}

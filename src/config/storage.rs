@@ -1,0 +1,56 @@
+//! Where things are kept: the data folder and the database.
+
+use super::Secret;
+use super::secret::read_file;
+use crate::error::{Error, Result};
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Storage")]
+pub struct Flags {
+    /// Folder of datasets, adapters, checkpoints and, without a database URL, of the SQLite database
+    ///
+    /// Made where it is missing. Servers that share a database must share its datasets and adapters too.
+    #[arg(long, env = "ESPALIER_DATA_DIR", value_name = "FOLDER", default_value = "data")]
+    pub data_dir: PathBuf,
+
+    /// Database: postgres://user:password@host/name, or sqlite://file [default: espalier.db in the data folder]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// File whose first line is the database URL: for secrets
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
+}
+
+impl Flags {
+    /// # Errors
+    /// `Invalid` where both the URL and its file are given, the file cannot be read, or the URL is of another database.
+    pub fn database_url(&self) -> Result<Secret> {
+        let given = self.database_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
+        let url = match (given, &self.database_url_file) {
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid(
+                    "conflicting_settings",
+                    "both --database-url (DATABASE_URL) and --database-url-file (DATABASE_URL_FILE) are set: give one",
+                ));
+            }
+            (Some(url), None) => url.to_string(),
+            (None, Some(file)) => {
+                let text = read_file(file, "--database-url-file (DATABASE_URL_FILE)")?;
+                text.lines().next().unwrap_or_default().trim().to_string()
+            }
+            (None, None) => format!("sqlite://{}", self.data_dir.join("espalier.db").display()),
+        };
+        let known = ["postgres://", "postgresql://", "sqlite:"];
+        match known.iter().any(|scheme| url.starts_with(scheme)) {
+            true => Ok(Secret::new(url)),
+            false => Err(Error::invalid(
+                "invalid_database_url",
+                "the database URL must begin with postgres:// or sqlite:// (--database-url, DATABASE_URL)",
+            )),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Values with a unit: `64MiB`, `500ms`.
+
+use std::time::Duration;
+
+/// A number of bytes: `4096`, `64KiB`, `256MiB`, `1GiB`; powers of ten without the `i`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let units = [
+        ("", 1),
+        ("B", 1),
+        ("kB", 1000),
+        ("KB", 1000),
+        ("MB", 1000 * 1000),
+        ("GB", 1000 * 1000 * 1000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    let (number, unit) = split(text);
+    let number: u64 = number.parse().map_err(|_| "give a number of bytes, for example 64MiB".to_string())?;
+    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    let factor = factor.ok_or_else(|| format!("\"{unit}\" is not a unit: use B, KiB, MiB, GiB, kB, MB or GB"))?;
+    match number.checked_mul(factor) {
+        Some(0) | None => Err("it must be between 1 byte and 16 EiB".to_string()),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
+/// A length of time above zero: `500ms`, `30s`, `5m`, `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let number: u64 = number.parse().map_err(|_| "give a length of time, for example 30s or 500ms".to_string())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60 * 1000),
+        "h" => number.checked_mul(3600 * 1000),
+        _ => return Err(format!("\"{unit}\" is not a unit of time: use ms, s, m or h")),
+    };
+    match milliseconds {
+        Some(milliseconds) if milliseconds > 0 && milliseconds <= YEAR => Ok(Duration::from_millis(milliseconds)),
+        _ => Err("it must be between 1ms and one year".to_string()),
+    }
+}
+
+/// In milliseconds; longer times overflow clocks further on.
+const YEAR: u64 = 366 * 24 * 3600 * 1000;
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_binary_and_decimal_units() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("64KiB"), Ok(65_536));
+        assert_eq!(bytes("2 MB"), Ok(2_000_000));
+        assert_eq!(bytes("1GiB"), Ok(1 << 30));
+    }
+
+    #[test]
+    fn wrong_values_say_what_would_be_right() {
+        assert!(bytes("64 miles").unwrap_err().contains("KiB"));
+        assert!(bytes("many").unwrap_err().contains("64MiB"));
+        assert!(bytes("99999999999GiB").unwrap_err().contains("between"));
+        assert!(bytes("0").is_err());
+        assert!(duration("5").unwrap_err().contains("ms, s, m or h"));
+        assert!(duration("0s").unwrap_err().contains("between"));
+        assert!(duration("99999999999999999h").unwrap_err().contains("between"));
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+    }
+}

@@ -1,0 +1,66 @@
+//! An adapter in memory, and its way there: read strictly, built on the base, its probe replayed.
+//!
+//! Knows nothing of the cache that keeps it.
+
+use crate::artifact::{self, Adapted, probe};
+use crate::compute::pool::{self, Priority};
+use crate::error::{Error, Result};
+use crate::model::Base;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+
+/// An adapter that is in memory, or the bare base. Equal when it is the same one in memory: two loads of a version are
+/// kept apart, so that a group of a batch has one set of tensors.
+#[derive(Clone)]
+pub struct Resident(pub Option<Arc<Adapted>>);
+
+impl PartialEq for Resident {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+}
+
+/// Reads adapters of one folder.
+pub struct Loader {
+    base: Arc<Base>,
+    /// Its sub-folders are versions.
+    adapters: PathBuf,
+    /// Replaying a probe is computing: not more at once than there are threads for it.
+    turns: Semaphore,
+}
+
+impl Loader {
+    pub fn new(base: Arc<Base>, adapters: PathBuf, threads: usize) -> Arc<Self> {
+        Arc::new(Self { base, adapters, turns: Semaphore::new(threads) })
+    }
+
+    /// The adapter and its bytes in memory, loaded and checked on a thread of its own.
+    pub async fn load(self: Arc<Self>, version: String) -> Result<(Adapted, u64)> {
+        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        let (answer, loaded) = oneshot::channel();
+        let (base, folder) = (Arc::clone(&self.base), self.adapters.clone());
+        let work = move || {
+            let outcome = catch_unwind(AssertUnwindSafe(|| open(&base, &folder, &version)));
+            let panicked = |payload: Box<_>| Err(Error::panicked("loading an adapter", &*payload));
+            // Nobody is there to hear it when the server goes down.
+            let _ = answer.send(outcome.unwrap_or_else(panicked));
+        };
+        pool::spawn("load-adapter", Priority::Normal, work)?;
+        loaded.await.unwrap_or_else(|_| Err(Error::internal("the thread that loads an adapter is gone")))
+    }
+}
+
+fn open(base: &Base, folder: &Path, version: &str) -> Result<(Adapted, u64)> {
+    let artifact = artifact::read(folder, version, base)?;
+    let adapted = Adapted::load(&artifact, base)?;
+    // Proof of effect: an adapter that does not answer as when it was made is never served.
+    probe::check(&adapted, base, &adapted.card.probe)?;
+    let bytes = adapted.bytes();
+    tracing::info!(version, bytes, "adapter loaded");
+    Ok((adapted, bytes))
+}

@@ -1,0 +1,192 @@
+//! The order of a request: admit, resolve, load, tokenise, wait, compute, decode.
+//!
+//! Nothing here computes on an async thread: tokenising and decoding run on blocking threads, everything else on
+//! computing threads of our own.
+
+use super::batch::{self, Forward, Group};
+use super::cache::Cache;
+use super::mixed;
+use super::queue::{Limits, Queue};
+use super::resident::{Loader, Resident};
+use super::{Answer, Ask, Settings, Stats, decode, inputs};
+use crate::artifact::Adapted;
+use crate::compute::pool::{self, Priority};
+use crate::error::{Context, Error, Result};
+use crate::model::Base;
+use crate::store::{Adapter, Reference, Store};
+use crate::task::Input;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio_util::task::TaskTracker;
+
+/// The handle that requests use; cloned freely.
+#[derive(Clone)]
+pub struct Serving {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    base: Arc<Base>,
+    store: Arc<dyn Store>,
+    loader: Arc<Loader>,
+    cache: Arc<Cache<Adapted>>,
+    queue: Arc<Queue<Resident>>,
+    counted: Arc<Counted>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Set once: no new requests.
+    draining: AtomicBool,
+    requests: TaskTracker,
+    max_inputs: usize,
+}
+
+#[derive(Default)]
+struct Counted {
+    batches: AtomicU64,
+    inputs: AtomicU64,
+}
+
+impl Serving {
+    /// Starts the computing threads. `adapters` is the folder whose sub-folders are versions.
+    pub fn start(base: Arc<Base>, store: Arc<dyn Store>, adapters: PathBuf, settings: Settings) -> Result<Self> {
+        let Settings { max_waiting, batch_tokens, batch_window, .. } = settings;
+        let count = settings.threads.max(1);
+        let queue = Queue::new(Limits { max_waiting, batch_tokens, batch_window });
+        let counted = Arc::new(Counted::default());
+        let inner = Inner {
+            loader: Loader::new(Arc::clone(&base), adapters, count),
+            cache: Cache::new(settings.cache_bytes),
+            threads: Mutex::new(Vec::new()),
+            draining: AtomicBool::new(false),
+            requests: TaskTracker::new(),
+            max_inputs: settings.max_inputs,
+            queue: Arc::clone(&queue),
+            counted: Arc::clone(&counted),
+            base: Arc::clone(&base),
+            store,
+        };
+        for number in 0..count {
+            let (queue, base, counted) = (Arc::clone(&queue), Arc::clone(&base), Arc::clone(&counted));
+            let work = move || run(&queue, &forward(base), &counted);
+            inner.threads().push(pool::spawn(&format!("serve-{number}"), Priority::Normal, work)?);
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// # Errors
+    /// `NotFound` for the adapter; `Invalid` for inputs that are empty or too many; `Busy` when the queue is full or the
+    /// server goes down; `Conflict` (`adapter_damaged`, `other_base`, `probe_failed`) where the adapter fails its checks.
+    pub async fn predict(
+        &self,
+        owner: &str,
+        reference: Option<&Reference>,
+        inputs: Vec<Input>,
+        ask: Ask,
+    ) -> Result<Answer> {
+        // Counted first, so that `drain` either sees this request or is seen by it.
+        let _request = self.inner.requests.token();
+        self.inner.check(&inputs)?;
+        let place = self.inner.queue.admit(inputs.len())?;
+        let (adapter, resident) = match reference {
+            None => (None, Resident(None)),
+            Some(reference) => self.inner.resident(owner, reference).await?,
+        };
+        let coming = place.announce();
+        let (base, asked) = (Arc::clone(&self.inner.base), resident.clone());
+        let tokens = spawn_blocking(move || inputs::tokens(&base, &asked, &inputs)).await;
+        let tokens = tokens.context("making tokens of the inputs")??;
+        // The request holds the adapter until it is answered: a hot swap or a deletion cannot touch it.
+        let answer = coming.push(resident.clone(), tokens).await;
+        let rows = answer.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))?;
+        let decoded = spawn_blocking(move || decode::predictions(&resident, rows, ask)).await;
+        Ok(Answer { adapter, predictions: decoded.context("decoding predictions")?? })
+    }
+
+    /// Forgets a deleted adapter; requests that are under way keep it.
+    pub fn forget(&self, version: &str) {
+        self.inner.cache.forget(version);
+    }
+
+    /// Takes no new requests, answers those that are under way, and ends the computing threads.
+    pub async fn drain(&self) {
+        self.inner.draining.store(true, Ordering::SeqCst);
+        self.inner.requests.close();
+        self.inner.requests.wait().await;
+        self.inner.queue.close();
+        let threads = std::mem::take(&mut *self.inner.threads());
+        let joined = spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join)).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("a computing thread had panicked");
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        let cache = self.inner.cache.stats();
+        Stats {
+            resident_adapters: cache.resident,
+            resident_bytes: cache.bytes,
+            cache_hits: cache.hits,
+            cache_misses: cache.misses,
+            evictions: cache.evictions,
+            waiting: self.inner.queue.count() as u64,
+            batches: self.inner.counted.batches.load(Ordering::Relaxed),
+            batched_inputs: self.inner.counted.inputs.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Inner {
+    fn check(&self, inputs: &[Input]) -> Result<()> {
+        if self.draining.load(Ordering::SeqCst) {
+            let detail = "the server is going down: send the request again in a moment";
+            return Err(Error::busy("shutting_down", detail, Duration::from_secs(1)));
+        }
+        inputs::check(inputs, self.max_inputs)
+    }
+
+    /// The row that the reference names now, and its adapter in memory. The request keeps both to its end.
+    async fn resident(&self, owner: &str, reference: &Reference) -> Result<(Option<Arc<Adapter>>, Resident)> {
+        let adapter = self.store.adapter(owner, reference).await?;
+        let version = adapter.description.version.clone();
+        let load = Arc::clone(&self.loader).load(version.clone());
+        match self.cache.get_or_load(&version, load).await {
+            Ok(adapted) => Ok((Some(Arc::new(adapter)), Resident(Some(adapted)))),
+            Err(error) => {
+                // It may have been deleted between the look-up and the load: then that is what to say.
+                self.store.adapter(owner, &Reference::Id(adapter.id)).await?;
+                Err(error)
+            }
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The threads know only the queue, so the last handle can send them home.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Takes batches until the queue is closed and empty.
+fn run(queue: &Queue<Resident>, forward: &Forward<Resident>, counted: &Counted) {
+    while let Some(parts) = queue.take() {
+        let inputs: usize = parts.iter().map(|part| part.inputs.len()).sum();
+        counted.batches.fetch_add(1, Ordering::Relaxed);
+        counted.inputs.fetch_add(inputs as u64, Ordering::Relaxed);
+        batch::compute(&parts, forward);
+    }
+}
+
+fn forward(base: Arc<Base>) -> Box<Forward<Resident>> {
+    Box::new(move |groups| {
+        let group = |group: Group<Resident>| mixed::Group { adapted: group.adapter.0, inputs: group.inputs };
+        mixed::forward(&base, &groups.into_iter().map(group).collect::<Vec<_>>())
+    })
+}

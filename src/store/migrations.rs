@@ -1,0 +1,35 @@
+//! Bringing a database's tables up to this version. The statements are in `migrations/`, one list for each database.
+
+use crate::error::{Context, Error, Result};
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+pub fn sqlite() -> Migrator {
+    Migrator::with_migrations(vec![migration(1, "start", include_str!("../../migrations/sqlite/0001_start.sql"))])
+}
+
+pub fn postgres() -> Migrator {
+    Migrator::with_migrations(vec![migration(1, "start", include_str!("../../migrations/postgres/0001_start.sql"))])
+}
+
+fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
+    Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
+
+/// Says what to do where the database is not of this version's making.
+pub fn outcome(result: Result<(), MigrateError>) -> Result<()> {
+    match result {
+        Err(MigrateError::VersionMissing(version)) => Err(Error::invalid(
+            "database_too_new",
+            format!(
+                "the database was made by a newer espalier (it has migration {version}): start that version, or give \
+                 another database"
+            ),
+        )),
+        Err(MigrateError::VersionMismatch(version)) => Err(Error::invalid(
+            "database_unknown",
+            format!("the database's migration {version} is not the one of this espalier: give the right database"),
+        )),
+        other => other.context("preparing the database's tables"),
+    }
+}

@@ -1,0 +1,98 @@
+//! The Postgres server: a pool of connections. Knows no table.
+
+use crate::error::{Context, Error, Result};
+use crate::store::columns::Columns;
+use crate::store::migrations;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use std::str::FromStr;
+use std::time::Duration;
+use uuid::Uuid;
+
+const CONNECTIONS: u32 = 16;
+
+/// How long to wait for the server, and for a connection when all are busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
+
+/// A store in a Postgres database.
+pub struct Postgres {
+    pub(super) pool: PgPool,
+}
+
+impl Postgres {
+    /// `postgres://user:password@host:port/database`, with sqlx's parameters (`sslmode`, …).
+    pub async fn connect(url: &str) -> Result<Self> {
+        let options = PgConnectOptions::from_str(url).map_err(|error| unreadable(&error))?.application_name("espalier");
+        // a connection of its own first: the pool would hide why it fails, and the migrations' lock must not outlive
+        // a failure in a pooled one
+        let mut first = first_connection(&options).await?;
+        migrations::outcome(migrations::postgres().run(&mut first).await)?;
+        first.close().await.context("closing the connection that prepared the database")?;
+        let pool =
+            PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    pub(super) async fn begin(&self) -> Result<Transaction> {
+        self.pool.begin().await.context("beginning to write to the database")
+    }
+}
+
+pub(super) async fn commit(transaction: Transaction) -> Result<()> {
+    transaction.commit().await.context("committing to the database")
+}
+
+async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection> {
+    match tokio::time::timeout(PATIENCE, options.connect()).await {
+        Ok(connection) => connection.map_err(|error| cannot_reach(options, &error.to_string())),
+        Err(_) => Err(cannot_reach(options, &format!("no answer within {} seconds", PATIENCE.as_secs()))),
+    }
+}
+
+fn unreadable(error: &sqlx::Error) -> Error {
+    let detail = format!(
+        "the database URL cannot be read ({error}): it has to look like postgres://user:password@host:5432/database, \
+         with characters such as @ : / # in the password written as %40 %3A %2F %23"
+    );
+    Error::invalid("invalid_database_url", detail)
+}
+
+fn cannot_reach(options: &PgConnectOptions, reason: &str) -> Error {
+    let place = match options.get_socket() {
+        Some(socket) => format!("the socket {}", socket.display()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    let detail = format!(
+        "cannot connect to Postgres at {place} as \"{}\", database \"{}\": {reason}; check that the server runs there, \
+         and that user, password and database are right",
+        options.get_username(),
+        options.get_database().unwrap_or(options.get_username()),
+    );
+    Error::invalid("database_unreachable", detail)
+}
+
+impl Columns for PgRow {
+    fn id_or_null(&self, column: &str) -> Result<Option<Uuid>> {
+        self.try_get(column).with_context(|| format!("reading the column {column}"))
+    }
+
+    fn text_or_null(&self, column: &str) -> Result<Option<String>> {
+        self.try_get(column).with_context(|| format!("reading the column {column}"))
+    }
+
+    fn integer_or_null(&self, column: &str) -> Result<Option<i64>> {
+        self.try_get(column).with_context(|| format!("reading the column {column}"))
+    }
+
+    fn time_or_null(&self, column: &str) -> Result<Option<DateTime<Utc>>> {
+        self.try_get(column).with_context(|| format!("reading the column {column}"))
+    }
+
+    fn value_or_null(&self, column: &str) -> Result<Option<Value>> {
+        self.try_get(column).with_context(|| format!("reading the column {column}"))
+    }
+}

@@ -1,0 +1,112 @@
+//! What the store refuses, in words: the same on both databases. Knows nothing of how it was found out.
+
+use super::model::{JobError, Reference, Status, Wish};
+use crate::error::Error;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a full queue asks to wait: a job takes minutes, not seconds.
+const QUEUE_RETRY: Duration = Duration::from_secs(30);
+
+pub fn no_dataset(id: Uuid) -> Error {
+    Error::not_found("dataset_not_found", format!("there is no dataset {id}; GET /datasets lists what there is"))
+}
+
+pub fn no_job(id: Uuid) -> Error {
+    Error::not_found("job_not_found", format!("there is no job {id}; GET /jobs lists what there is"))
+}
+
+pub fn no_adapter(reference: &Reference) -> Error {
+    let tried = match reference {
+        Reference::Id(id) => format!("there is no adapter with the id {id}"),
+        Reference::Name(name) => format!("there is no adapter with the name \"{name}\""),
+        Reference::Version(name, digits) => {
+            format!("no version of \"{name}\" begins with {digits}")
+        }
+    };
+    Error::not_found("adapter_not_found", format!("{tried}; GET /adapters lists what there is"))
+}
+
+pub fn ambiguous_version(name: &str, digits: &str) -> Error {
+    let detail = format!("more than one version of \"{name}\" begins with {digits}: give more digits");
+    Error::invalid("ambiguous_version", detail)
+}
+
+pub fn dataset_gone(id: Uuid) -> Error {
+    Error::conflict("dataset_gone", format!("the dataset {id} does not exist (any more): send it again"))
+}
+
+pub fn dataset_in_use(id: Uuid, job: Uuid) -> Error {
+    let detail = format!("the job {job} still needs the dataset {id}: cancel the job, or wait until it is over");
+    Error::conflict("dataset_in_use", detail)
+}
+
+pub fn queue_full(max_queued: u64) -> Error {
+    let detail = format!("{max_queued} jobs are queued already, which is the limit: try again when one has started");
+    Error::busy("queue_full", detail, QUEUE_RETRY)
+}
+
+pub fn job_exists(id: Uuid) -> Error {
+    Error::conflict("job_exists", format!("there is a job {id} already: every job needs an id of its own"))
+}
+
+pub fn adapter_exists(id: Uuid) -> Error {
+    Error::conflict("adapter_exists", format!("there is an adapter {id} already: every adapter needs an id of its own"))
+}
+
+pub fn job_over(id: Uuid, status: Status) -> Error {
+    let detail = format!("the job {id} is over ({}): there is nothing left to cancel", status.name());
+    Error::conflict("job_over", detail)
+}
+
+pub fn job_not_active(id: Uuid, status: Status, wish: Option<Wish>) -> Error {
+    let detail = format!("the job {id} {}: only a queued or running one can be paused", state(status, wish));
+    Error::conflict("job_not_active", detail)
+}
+
+pub fn job_not_paused(id: Uuid, status: Status, wish: Option<Wish>) -> Error {
+    let detail = format!("the job {id} {}: only a paused one can be resumed", state(status, wish));
+    Error::conflict("job_not_paused", detail)
+}
+
+pub fn lease_lost(job: Uuid) -> Error {
+    Error::conflict(
+        "lease_lost",
+        format!("the lease on the job {job} is lost: somebody else has it now, or it is over"),
+    )
+}
+
+pub fn attempts_exhausted(attempts: u32) -> JobError {
+    JobError {
+        code: "attempts_exhausted".to_string(),
+        detail: format!(
+            "{attempts} attempts in a row ended without a new checkpoint: the server stopped or was killed each time, \
+             perhaps for want of memory. Look into its log, then submit the job again, with a smaller batch_size or \
+             max_length if memory was short"
+        ),
+    }
+}
+
+pub fn dataset_lost(id: Uuid) -> JobError {
+    JobError {
+        code: "dataset_gone".to_string(),
+        detail: format!("the dataset {id} of this job does not exist any more: send it again with a new job"),
+    }
+}
+
+pub fn nul_character(what: &str) -> Error {
+    let detail = format!("{what} holds the character U+0000, which cannot be stored: remove it");
+    Error::invalid("nul_character", detail)
+}
+
+pub fn unknown_page(after: Uuid) -> Error {
+    let detail = format!("after={after} is not the id of a row of this list: start again without it");
+    Error::invalid("unknown_after", detail)
+}
+
+fn state(status: Status, wish: Option<Wish>) -> String {
+    match (status, wish) {
+        (Status::Running, Some(Wish::Cancel)) => "is being cancelled".to_string(),
+        _ => format!("is {}", status.name()),
+    }
+}

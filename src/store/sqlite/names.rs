@@ -1,0 +1,72 @@
+//! Statements about names: each points to one adapter, the newest that was given it.
+
+use super::connection::Transaction;
+use crate::error::{Context, Result};
+use crate::store::columns::Columns;
+use crate::store::model::{Adapter, NewAdapter};
+use uuid::Uuid;
+
+/// The name of a new adapter, where it has one, points to it from now on.
+pub async fn move_to(transaction: &mut Transaction, adapter: &NewAdapter) -> Result<()> {
+    match &adapter.name {
+        Some(name) => point(transaction, &adapter.owner, name, adapter.id).await,
+        None => Ok(()),
+    }
+}
+
+/// The name of an adapter that is about to be deleted falls back to the newest of those left.
+pub async fn leave(transaction: &mut Transaction, adapter: &Adapter) -> Result<()> {
+    let Some(name) = &adapter.name else { return Ok(()) };
+    match newest_but(transaction, &adapter.owner, name, adapter.id).await? {
+        Some(other) => fall_back(transaction, adapter.id, other).await,
+        None => forget(transaction, adapter.id).await,
+    }
+}
+
+async fn point(transaction: &mut Transaction, owner: &str, name: &str, adapter: Uuid) -> Result<()> {
+    sqlx::query(
+        "insert into names (owner, name, adapter_id) values ($1, $2, $3)
+         on conflict (owner, name) do update set adapter_id = excluded.adapter_id",
+    )
+    .bind(owner)
+    .bind(name)
+    .bind(adapter)
+    .execute(&mut **transaction)
+    .await
+    .context("pointing a name to its newest adapter")?;
+    Ok(())
+}
+
+async fn newest_but(transaction: &mut Transaction, owner: &str, name: &str, but: Uuid) -> Result<Option<Uuid>> {
+    let row = sqlx::query(
+        "select id from adapters where owner = $1 and name = $2 and id <> $3
+         order by created_at desc, id desc limit 1",
+    )
+    .bind(owner)
+    .bind(name)
+    .bind(but)
+    .fetch_optional(&mut **transaction)
+    .await
+    .context("looking for the adapter that a name falls back to")?;
+    row.map(|row| row.id("id")).transpose()
+}
+
+/// Only where the name points to the one that goes: it may point to another already.
+async fn fall_back(transaction: &mut Transaction, from: Uuid, to: Uuid) -> Result<()> {
+    sqlx::query("update names set adapter_id = $2 where adapter_id = $1")
+        .bind(from)
+        .bind(to)
+        .execute(&mut **transaction)
+        .await
+        .context("pointing a name to an earlier adapter")?;
+    Ok(())
+}
+
+async fn forget(transaction: &mut Transaction, adapter: Uuid) -> Result<()> {
+    sqlx::query("delete from names where adapter_id = $1")
+        .bind(adapter)
+        .execute(&mut **transaction)
+        .await
+        .context("forgetting the name of the last adapter that had it")?;
+    Ok(())
+}

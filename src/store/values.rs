@@ -1,0 +1,141 @@
+//! Values of the house on their way into a row: the same for both databases. Knows no SQL.
+
+use super::model::{JobError, NewAdapter, NewDataset, NewJob, Page};
+use super::problems;
+use crate::data::Options;
+use crate::error::{Context, Result};
+use crate::training::{Progress, Row};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// The last row of the page before: a page begins with what is older. Rows are ordered by time, then by id.
+#[derive(Debug, Clone, Copy)]
+pub struct Boundary {
+    pub created_at: DateTime<Utc>,
+    pub id: Uuid,
+}
+
+impl Boundary {
+    /// `found` is when the row that `page.after` names was made.
+    pub fn new(page: Page, found: Option<DateTime<Utc>>) -> Result<Self> {
+        let Some(id) = page.after else { return Ok(Self::NEWEST) };
+        let created_at = found.ok_or_else(|| problems::unknown_page(id))?;
+        Ok(Self { created_at, id })
+    }
+
+    /// Everything is older than this: the year 9999, which both databases can hold.
+    const NEWEST: Self = Self {
+        created_at: DateTime::from_timestamp_millis(253_402_300_799_000).expect("is in range"),
+        id: Uuid::max(),
+    };
+}
+
+/// The JSON columns of a dataset.
+pub struct DatasetJson {
+    pub options: Value,
+    pub options_hash: String,
+    pub report: Value,
+}
+
+impl DatasetJson {
+    pub fn new(dataset: &NewDataset) -> Result<Self> {
+        refuse_nul("the file's name", dataset.file_name.as_deref())?;
+        let options = stored("the dataset's options", &dataset.options)?;
+        let report = stored("the dataset's report", &dataset.report)?;
+        Ok(Self { options, options_hash: options_hash(&dataset.options)?, report })
+    }
+}
+
+/// The JSON columns of a job.
+pub struct JobJson {
+    pub options: Value,
+    pub spec: Value,
+}
+
+impl JobJson {
+    pub fn new(job: &NewJob) -> Result<Self> {
+        refuse_nul("the job's name", job.name.as_deref())?;
+        Ok(Self {
+            options: stored("the dataset's options", &job.options)?,
+            spec: stored("the job's specification", &job.spec)?,
+        })
+    }
+}
+
+pub fn description(adapter: &NewAdapter) -> Result<Value> {
+    refuse_nul("the adapter's name", adapter.name.as_deref())?;
+    stored("the adapter's description", &adapter.description)
+}
+
+/// A progress with a number that JSON does not have (a loss that is not finite) is not stored: it could not be read back.
+pub fn progress(progress: Option<&Progress>) -> Result<Option<Value>> {
+    let finite = progress.filter(|progress| {
+        [progress.epoch, progress.train_loss, progress.examples_per_second, progress.eta_seconds]
+            .iter()
+            .all(|number| number.is_finite())
+    });
+    finite.map(|progress| stored("the job's progress", progress)).transpose()
+}
+
+/// An error text may quote anything; it is shown without what cannot be stored rather than lost.
+pub fn error(error: Option<&JobError>) -> Result<Option<Value>> {
+    let clean = error.map(|error| JobError { detail: error.detail.replace('\0', "\u{fffd}"), ..error.clone() });
+    clean.map(|error| stored("the job's error", &error)).transpose()
+}
+
+/// The data of a `metrics` event.
+pub fn metrics_event(row: &Row) -> Result<Value> {
+    stored("a metrics row", &json!({"step": row.step, "split": row.split, "metrics": row.metrics}))
+}
+
+/// JSON that both databases can hold.
+pub fn stored<T: Serialize>(what: &str, value: &T) -> Result<Value> {
+    let value = serde_json::to_value(value).with_context(|| format!("writing {what} as JSON"))?;
+    match holds_nul(&value) {
+        true => Err(problems::nul_character(what)),
+        false => Ok(value),
+    }
+}
+
+/// Postgres has no U+0000 in text; what one database refuses the other must not take.
+pub fn refuse_nul(what: &str, text: Option<&str>) -> Result<()> {
+    match text.is_some_and(|text| text.contains('\0')) {
+        true => Err(problems::nul_character(what)),
+        false => Ok(()),
+    }
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Numbers of the house are unsigned, those of SQL are not.
+pub fn integer(value: u64) -> Result<i64> {
+    i64::try_from(value).with_context(|| format!("{value} is beyond what SQL can count"))
+}
+
+/// Equal options have equal hashes: their JSON has one form (fields in their order, columns sorted).
+fn options_hash(options: &Options) -> Result<String> {
+    let json = serde_json::to_vec(options).context("writing the dataset's options as JSON")?;
+    Ok(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nul_is_found_in_keys_and_values() {
+        assert!(holds_nul(&json!({"a": [{"b\0": 1}]})));
+        assert!(holds_nul(&json!({"a": ["b\0"]})));
+        assert!(!holds_nul(&json!({"a": ["\\u0000", 0, null]})));
+    }
+}

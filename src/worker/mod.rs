@@ -1,0 +1,104 @@
+//! Claim, train, publish, under a lease. Knows nothing of HTTP or serving.
+//!
+//! A slot ([`slot`]) claims a job and makes an [`attempt`] at it: reads its [`dataset`], trains on a thread of our own
+//! ([`thread`]) that speaks and hears through [`speech`] and [`orders`], and publishes ([`publish`]). Meanwhile the lease
+//! is kept alive ([`hold`]). A worker may be killed at any moment: what is on disk is named by content or verified when
+//! it is read, every row is written under the lease, and blobs come before the row that needs them.
+
+mod attempt;
+mod dataset;
+mod end;
+mod hold;
+mod orders;
+mod publish;
+mod slot;
+mod speech;
+mod thread;
+
+use crate::error::{Error, Result};
+use crate::model::Base;
+use crate::store::Store;
+use crate::store::blobs::DataFolder;
+use crate::{data, training};
+use slot::Slot;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Jobs trained at once.
+    pub slots: usize,
+    pub lease: Duration,
+    pub heartbeat: Duration,
+    /// How often an idle worker looks for a job that nobody told it of.
+    pub poll: Duration,
+    pub max_attempts: u32,
+    pub training: training::Settings,
+    pub data: data::Settings,
+}
+
+/// What a worker needs of the house.
+#[derive(Clone)]
+pub struct Workshop {
+    pub base: Arc<Base>,
+    pub store: Arc<dyn Store>,
+    pub folder: Arc<DataFolder>,
+    pub settings: Settings,
+}
+
+/// The running slots.
+pub struct Workers {
+    wake: Arc<Notify>,
+    shutdown: CancellationToken,
+    slots: JoinSet<()>,
+}
+
+impl Workers {
+    /// Starts the slots on the current tokio runtime.
+    pub fn start(workshop: Workshop) -> Self {
+        let (wake, shutdown) = (Arc::new(Notify::new()), CancellationToken::new());
+        let process = Uuid::now_v7();
+        let mut slots = JoinSet::new();
+        for _ in 0..workshop.settings.slots {
+            let slot = Slot::new(workshop.clone(), process, shutdown.clone());
+            slots.spawn(slot.run(Arc::clone(&wake)));
+        }
+        Self { wake, shutdown, slots }
+    }
+
+    /// Says that a job was queued, so that a free slot looks at once.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// What [`Self::wake`] does, for those who must not hold the workers themselves.
+    pub fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let wake = Arc::clone(&self.wake);
+        Arc::new(move || wake.notify_one())
+    }
+
+    /// Stops claiming, lets running jobs write a checkpoint, hands their leases back.
+    ///
+    /// # Errors
+    /// `Internal` where a slot has panicked.
+    pub async fn stop(mut self) -> Result<()> {
+        self.shutdown.cancel();
+        let mut outcome = Ok(());
+        while let Some(slot) = self.slots.join_next().await {
+            outcome = outcome.and(slot.map_err(|error| Error::internal(format!("a worker's slot: {error}"))));
+        }
+        outcome
+    }
+}
+
+/// Claims one job and runs it to its end in the caller's task; `None` where there is nothing to claim.
+///
+/// # Errors
+/// What the store says to the claim. Whatever becomes of the job is in its row.
+pub async fn run_next(workshop: &Workshop) -> Result<Option<Uuid>> {
+    Slot::new(workshop.clone(), Uuid::now_v7(), CancellationToken::new()).next().await
+}

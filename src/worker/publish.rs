@@ -1,0 +1,92 @@
+//! From a finished run to a published adapter. Knows nothing of how it was trained.
+
+use super::Workshop;
+use crate::artifact::{self, Artifact, BaseCard, Card, Probe, Published, probe};
+use crate::error::Result;
+use crate::model::Base;
+use crate::store::blobs::DataFolder;
+use crate::store::{AdapterDescription, Job, NewAdapter};
+use crate::task::{Example, Input};
+use crate::training::{Progress, Spec, Trained};
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use uuid::Uuid;
+
+/// The version of `espalier.json` that is written.
+const FORMAT: u32 = 1;
+
+/// The adapter with its proof of effect.
+///
+/// # Errors
+/// `Invalid` (`adapter_without_effect`) where the run changed nothing.
+pub fn artifact(base: &Base, spec: &Spec, trained: Trained) -> Result<Artifact> {
+    let info = base.info();
+    let card = Card {
+        format: FORMAT,
+        task: spec.task.clone(),
+        method: spec.method.clone(),
+        labels: spec.labels.clone(),
+        temperature: trained.temperature,
+        max_length: spec.hyperparameters.max_length as usize,
+        base: BaseCard { name: info.name.clone(), fingerprint: Some(info.fingerprint.clone()) },
+        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: info.kernels.clone() },
+        metrics: Some(trained.metrics),
+    };
+    let mut artifact = Artifact { card, weights: trained.weights };
+    artifact.card.probe = probe::make(&artifact, base, trained.probe.into_iter().map(input).collect())?;
+    Ok(artifact)
+}
+
+fn input(example: Example) -> Input {
+    Input { text: example.text, text_pair: example.text_pair }
+}
+
+/// Writes the folder, and keeps it from being removed until its row is there: an equal adapter may just be deleted.
+pub fn write(artifact: &Artifact, base: &Base, folder: &DataFolder) -> Result<Published> {
+    loop {
+        let published = artifact::write(artifact, base, &folder.adapters(), &folder.temporary())?;
+        // Once held it is not removed, so a second round is the last.
+        if folder.hold_adapter(&published.version)? {
+            return Ok(published);
+        }
+    }
+}
+
+/// The row.
+pub fn adapter(job: &Job, card: &Card, published: Published, provenance: serde_json::Value) -> NewAdapter {
+    NewAdapter {
+        // Drawn once: a publication that is tried again is the same one.
+        id: Uuid::now_v7(),
+        owner: job.owner.clone(),
+        name: job.name.clone(),
+        job_id: Some(job.id),
+        description: AdapterDescription {
+            version: published.version,
+            task: card.task.clone(),
+            method: card.method.clone(),
+            labels: card.labels.clone(),
+            bytes: published.bytes,
+            base: card.base.fingerprint.clone(),
+            base_verified: card.base.fingerprint.is_some(),
+            metrics: card.metrics.clone(),
+            provenance,
+        },
+    }
+}
+
+/// Who, when and how fast: in the row only, so that equal work has an equal version.
+pub fn provenance(
+    workshop: &Workshop,
+    job: &Job,
+    progress: Option<&Progress>,
+    finished_at: DateTime<Utc>,
+) -> serde_json::Value {
+    json!({
+        "job_id": job.id,
+        "attempt": job.attempt,
+        "finished_at": finished_at,
+        "examples_per_second": progress.map(|progress| progress.examples_per_second),
+        "threads": workshop.settings.training.threads,
+        "espalier": env!("CARGO_PKG_VERSION"),
+    })
+}
