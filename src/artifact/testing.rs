@@ -30,6 +30,7 @@ fn info() -> Info {
         vocabulary_size: 131,
         max_tokens: 128,
         default_pooling: Pooling::Mean,
+        normalized_embedding: false,
         poolings: vec![Pooling::Mean, Pooling::Cls],
         target_modules: Module::ALL.map(|module| module.name().to_string()).to_vec(),
         kernels: "candle-cpu".to_string(),

@@ -58,7 +58,7 @@ async fn a_body_that_does_not_come_is_refused() {
 
 async fn query(query: &str) -> Result<ListQuery, String> {
     let (mut parts, ()) = Request::builder().uri(format!("/jobs?{query}")).body(()).unwrap().into_parts();
-    let read = Query::<ListQuery>::from_request_parts(&mut parts, &()).await;
+    let read = Params::<ListQuery>::from_request_parts(&mut parts, &()).await;
     read.map(|query| query.0).map_err(|refusal| {
         assert_eq!((refusal.status.as_u16(), refusal.code), (422, "invalid_query"));
         refusal.detail
