@@ -86,3 +86,40 @@ fn file(name: &str) -> Answer<Response> {
 fn missing(name: &str) -> Refusal {
     Error::not_found("file_not_found", format!("the page has no file \"{name}\": open /docs/")).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+
+    async fn text(name: &str) -> String {
+        let response = file(name).unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = axum::body::to_bytes(response.into_body(), 1 << 24).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_page_and_its_files_need_no_network() {
+        let page = text("index.html").await;
+        assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+        let linked = page.split(['"', '\'']).filter_map(|part| part.strip_prefix("./"));
+        let linked: Vec<&str> = linked.collect();
+        assert!(linked.contains(&"swagger-initializer.js") && linked.contains(&"swagger-ui.css"), "{linked:?}");
+        for name in linked {
+            assert!(file(name).is_ok(), "{name} is missing");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_reads_the_document_of_this_server_and_asks_nobody_else() {
+        let settings = text("swagger-initializer.js").await;
+        assert!(settings.contains("\"url\": \"../openapi.yaml\""), "{settings}");
+        assert!(settings.contains("\"validatorUrl\": \"none\""), "{settings}");
+    }
+
+    #[test]
+    fn a_file_that_the_page_does_not_have_is_not_found() {
+        assert_eq!(file("../Cargo.toml").unwrap_err().status, StatusCode::NOT_FOUND);
+    }
+}

@@ -4,7 +4,7 @@
 
 use super::auth::Caller;
 use super::error::Answer;
-use super::extract::{Id, Query};
+use super::extract::{Id, Params};
 use super::responses::{Busy, Invalid, NotFound};
 use super::state::State;
 use crate::error::Error;
@@ -18,7 +18,7 @@ use follow::Follow;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Rows read at once.
 const PAGE: u32 = 500;
 
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct EventsQuery {
@@ -75,7 +75,7 @@ async fn job_events(
     state: State,
     caller: Caller,
     Id(id): Id,
-    Query(query): Query<EventsQuery>,
+    Params(query): Params<EventsQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let after = after(query, &headers)?;

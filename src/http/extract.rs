@@ -105,10 +105,10 @@ pub fn is_json(kind: &str) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// A query string. Unknown parameters and wrong values are named.
-pub struct Query<T>(pub T);
+/// The parameters of a query string. Unknown ones and wrong values are named.
+pub struct Params<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Answer<Self> {
@@ -149,3 +149,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

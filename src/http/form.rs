@@ -42,10 +42,10 @@ pub async fn read<T: DeserializeOwned>(request: Request, expect: &Expect<'_>) ->
         let Some(part) = next else { return Ok(form) };
         match part.name() {
             Some(name) if name == expect.json_part && form.json.is_none() => {
-                form.json = Some(json_part(part, expect).await?)
+                form.json = Some(json_part(part, expect).await?);
             }
             Some(name) if name == expect.file_part && form.file.is_none() => {
-                form.file = Some(file_part(part, expect).await?)
+                form.file = Some(file_part(part, expect).await?);
             }
             name => return Err(unexpected(name.unwrap_or_default(), expect)),
         }
@@ -83,3 +83,6 @@ fn unexpected(name: &str, expect: &Expect<'_>) -> Refusal {
     );
     Error::invalid("unexpected_part", detail).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,12 @@ use super::metrics::Metrics;
 use super::problem;
 use super::settings::Settings;
 use crate::error::Error;
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::{Router, middleware};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ pub fn dress(router: Router, settings: &Settings, metrics: Arc<Metrics>) -> Rout
         .layer(DefaultBodyLimit::max(usize::try_from(form).unwrap_or(usize::MAX)))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE]))
-        .layer(middleware::from_fn_with_state(metrics, observe))
+        .layer(from_fn_with_state(metrics, observe))
 }
 
 async fn answer_in_time(State(deadline): State<Duration>, request: Request, next: Next) -> Answer<Response> {

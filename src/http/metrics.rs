@@ -131,11 +131,17 @@ async fn metrics(state: State) -> Answer<Response> {
     if let Err(error) = add_jobs(&mut now, &state).await {
         tracing::warn!(error = %error, "metrics without jobs");
     }
-    let mut text = String::new();
-    encode_registry(&mut text, &state.metrics.registry).context("writing the metrics")?;
-    encode_registry(&mut text, &now).context("writing the metrics")?;
-    encode_eof(&mut text).context("writing the metrics")?;
+    let text = write(&[&state.metrics.registry, &now])?;
     Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+}
+
+fn write(registries: &[&Registry]) -> Result<String> {
+    let mut text = String::new();
+    for registry in registries {
+        encode_registry(&mut text, registry).context("writing the metrics")?;
+    }
+    encode_eof(&mut text).context("writing the metrics")?;
+    Ok(text)
 }
 
 fn add_serving(registry: &mut Registry, stats: Stats) {
@@ -180,4 +186,39 @@ fn progress_of(job: &Job) -> Option<(f64, f64)> {
 
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_route_method_and_status() {
+        let metrics = Metrics::default();
+        let under_way = metrics.enter();
+        metrics.observe("GET", "/jobs/{id}", StatusCode::OK, Duration::from_millis(3));
+        metrics.observe("BREW", "unmatched", StatusCode::NOT_FOUND, Duration::from_millis(3));
+        let text = write(&[&metrics.registry]).unwrap();
+        for line in [
+            "espalier_http_requests_total{method=\"GET\",route=\"/jobs/{id}\",status=\"200\"} 1",
+            "espalier_http_requests_total{method=\"other\",route=\"unmatched\",status=\"404\"} 1",
+            "espalier_http_request_duration_seconds_bucket{le=\"0.005\",method=\"GET\",route=\"/jobs/{id}\"} 1",
+            "espalier_http_requests_in_flight 1",
+            concat!("espalier_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        drop(under_way);
+        assert!(write(&[&metrics.registry]).unwrap().contains("espalier_http_requests_in_flight 0"));
+    }
+
+    #[test]
+    fn what_serving_counts_is_shown() {
+        let mut registry = Registry::with_prefix("espalier");
+        add_serving(&mut registry, Stats { resident_adapters: 2, batches: 5, ..Stats::default() });
+        let text = write(&[&registry]).unwrap();
+        assert!(text.contains("espalier_serving_resident_adapters 2"), "{text}");
+        assert!(text.contains("espalier_serving_batches_total 5"), "{text}");
+    }
 }

@@ -4,7 +4,7 @@
 
 use super::auth::Caller;
 use super::error::Answer;
-use super::extract::{Json, Query};
+use super::extract::{Json, Params};
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
 use super::state::State;
 use crate::error::{Error, Fault, Problem, Result};
@@ -15,12 +15,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct PredictQuery {
@@ -134,7 +134,7 @@ pub fn routes() -> OpenApiRouter<State> {
 async fn predict(
     state: State,
     caller: Caller,
-    Query(query): Query<PredictQuery>,
+    Params(query): Params<PredictQuery>,
     Json(request): Json<PredictRequest>,
 ) -> Answer<axum::Json<Predictions>> {
     let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;

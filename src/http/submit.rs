@@ -43,7 +43,7 @@ struct Examined {
 
 enum Kept {
     New(Upload),
-    Stored(Dataset),
+    Stored(Box<Dataset>),
 }
 
 /// Queues the job.
@@ -110,7 +110,7 @@ async fn look(state: &State, owner: &str, request: &JobRequest, source: Source) 
                 true => dataset.report.clone(),
                 false => check(state.folder.dataset(&dataset.hash), options.clone()).await?,
             };
-            Ok((Kept::Stored(dataset), options, report))
+            Ok((Kept::Stored(Box::new(dataset)), options, report))
         }
     }
 }
@@ -163,7 +163,7 @@ fn to_pointers(error: Error) -> Error {
 async fn keep(state: &State, owner: &str, examined: Examined) -> Result<Job> {
     let Examined { name, kept, options, report, spec, validation_dataset_id } = examined;
     let (dataset, stored) = match kept {
-        Kept::Stored(dataset) => (dataset, datasets::Stored::Before),
+        Kept::Stored(dataset) => (*dataset, datasets::Stored::Before),
         Kept::New(upload) => datasets::keep(state, owner, upload, options.clone(), report).await?,
     };
     let dataset_id = dataset.id;

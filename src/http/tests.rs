@@ -24,7 +24,7 @@ fn router() -> Router {
         .route("/broken", get(|| async { refused(Error::internal("the disk is full")) }))
         .route("/busy", get(|| async { refused(Error::busy("queue_full", "wait", Duration::from_millis(1500))) }))
         .route("/panic", get(|| async { panic() }))
-        .route("/slow", get(|| pending::<()>()));
+        .route("/slow", get(pending::<()>));
     let guarded = layers::guarded(layers::timed(guarded, Duration::from_millis(1)), keys.clone());
     let uploads = OpenApiRouter::<()>::new().route("/mine", post(|| async { "uploaded" }));
     let all =

@@ -11,7 +11,7 @@ pub use view::View;
 
 use super::auth::Caller;
 use super::error::Answer;
-use super::extract::{Key, Query};
+use super::extract::{Key, Params};
 use super::lists::{List, ListQuery, Wanted};
 use super::publish;
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
@@ -64,7 +64,7 @@ async fn create_adapter(state: State, caller: Caller, incoming: Incoming) -> Ans
     responses((status = 200, description = "A page of adapters.", body = List<View>,
         example = json!({"data": [], "next": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f"})), Invalid, Busy),
 )]
-async fn list_adapters(state: State, caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json<List<View>>> {
+async fn list_adapters(state: State, caller: Caller, Params(query): Params<ListQuery>) -> Answer<Json<List<View>>> {
     let wanted = Wanted::new(query.limit, query.after, &state.settings)?;
     let adapters = state.store.adapters(&caller.owner, wanted.page()).await?;
     Ok(Json(wanted.list(adapters, |adapter| adapter.id, View::from)))

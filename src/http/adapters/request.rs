@@ -5,7 +5,7 @@
 use crate::artifact::ImportRequest;
 use crate::error::Error;
 use crate::http::error::{Answer, Refusal};
-use crate::http::extract::{self, Pace, Query};
+use crate::http::extract::{self, Pace, Params};
 use crate::http::form::{self, Expect};
 use crate::http::names::Name;
 use crate::http::state::State;
@@ -63,7 +63,7 @@ impl FromRequest<State> for Incoming {
 
     async fn from_request(request: Request, state: &State) -> Answer<Self> {
         let (mut parts, body) = request.into_parts();
-        let Query(query) = Query::<AdapterQuery>::from_request_parts(&mut parts, state).await?;
+        let Params(query) = Params::<AdapterQuery>::from_request_parts(&mut parts, state).await?;
         let request = Request::from_parts(parts, body);
         let pace = Pace::new(state.settings.idle, state.settings.max_body_time);
         match extract::media_type(request.headers()).as_deref() {

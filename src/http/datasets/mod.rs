@@ -11,7 +11,7 @@ pub use request::{DatasetForm, DatasetQuery, DatasetRequest};
 use super::auth::Caller;
 use super::check;
 use super::error::Answer;
-use super::extract::{Id, Query};
+use super::extract::{Id, Params};
 use super::lists::{List, ListQuery, Wanted};
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable};
 use super::state::State;
@@ -86,7 +86,7 @@ async fn create_dataset(state: State, caller: Caller, incoming: Incoming) -> Ans
     responses((status = 200, description = "A page of datasets.", body = List<Dataset>,
         example = json!({"data": [], "next": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f"})), Invalid, Busy),
 )]
-async fn list_datasets(state: State, caller: Caller, Query(query): Query<ListQuery>) -> Answer<Json<List<Dataset>>> {
+async fn list_datasets(state: State, caller: Caller, Params(query): Params<ListQuery>) -> Answer<Json<List<Dataset>>> {
     let wanted = Wanted::new(query.limit, query.after, &state.settings)?;
     let datasets = state.store.datasets(&caller.owner, wanted.page()).await?;
     Ok(Json(wanted.list(datasets, |dataset| dataset.id, |dataset| dataset)))

@@ -13,7 +13,7 @@ pub use view::{Detail, View};
 
 use super::auth::Caller;
 use super::error::Answer;
-use super::extract::{Id, Query};
+use super::extract::{Id, Params};
 use super::lists::{List, Wanted};
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
 use super::state::State;
@@ -24,12 +24,11 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct JobsQuery {
@@ -73,7 +72,7 @@ pub fn uploads() -> OpenApiRouter<State> {
 async fn create_job(
     state: State,
     caller: Caller,
-    Query(query): Query<SubmitQuery>,
+    Params(query): Params<SubmitQuery>,
     submission: Submission,
 ) -> Answer<Response> {
     if query.validate_only {
@@ -92,7 +91,7 @@ async fn create_job(
     responses((status = 200, description = "A page of jobs.", body = List<View>,
         example = json!({"data": [], "next": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"})), Invalid, Busy),
 )]
-async fn list_jobs(state: State, caller: Caller, Query(query): Query<JobsQuery>) -> Answer<Json<List<View>>> {
+async fn list_jobs(state: State, caller: Caller, Params(query): Params<JobsQuery>) -> Answer<Json<List<View>>> {
     let wanted = Wanted::new(query.limit, query.after, &state.settings)?;
     let jobs = state.store.jobs(&caller.owner, query.status, wanted.page()).await?;
     Ok(Json(wanted.list(jobs, |job| job.id, View::from)))
