@@ -122,6 +122,10 @@ pub trait Store: Send + Sync {
     /// Hands the job back to the queue (graceful shutdown); it keeps its place, and the claim is not held against it
     /// (`attempt` still counts it). A job with an outstanding wish gets what was wished.
     async fn release(&self, lease: &Lease) -> Result<()>;
+    /// The attempt broke by a fault of ours (an internal error, a panic): the job goes back to the queue at once, or to
+    /// where its owner wishes it, and the attempt counts, so that `max_attempts` of them in a row end it. The error is
+    /// kept with the job until its next claim.
+    async fn give_up(&self, lease: &Lease, error: &JobError) -> Result<()>;
     /// The worker did as the user wished: `cancelled` or `paused`. Where the user changed their mind since the worker was
     /// told, the newest wish holds: a pause becomes a cancel, or the job is queued again. Not held against it either.
     async fn stopped(&self, lease: &Lease, wish: Wish) -> Result<()>;

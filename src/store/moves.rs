@@ -51,10 +51,8 @@ impl Held {
         Move { status, error: None, metrics: None, adapter_id: None, fruitless: self.fruitless }
     }
 
-    /// An error may quote anything; it is told without what cannot be stored rather than lost.
     pub fn fail(&self, error: &JobError) -> Move {
-        let clean = |text: &str| text.replace('\0', "\u{fffd}");
-        let error = JobError { code: clean(&error.code), detail: clean(&error.detail) };
+        let error = storable(error);
         Move { error: Some(error), ..self.to(Status::Failed) }
     }
 
@@ -107,6 +105,17 @@ pub fn claiming(job: &Held, max_attempts: u32) -> Claiming {
 /// A worker hands its job back: to the queue, or to where the owner wishes it meanwhile.
 pub fn released(job: &Held) -> Move {
     job.let_go(job.wish.map_or(Status::Queued, granted))
+}
+
+/// An attempt broke by a fault of ours: the job goes back, the claim counts, the error is told until the next one.
+pub fn gave_up(job: &Held, error: &JobError) -> Move {
+    Move { error: Some(storable(error)), ..job.to(job.wish.map_or(Status::Queued, granted)) }
+}
+
+/// An error may quote anything; it is told without what cannot be stored rather than lost.
+fn storable(error: &JobError) -> JobError {
+    let clean = |text: &str| text.replace('\0', "\u{fffd}");
+    JobError { code: clean(&error.code), detail: clean(&error.detail) }
 }
 
 /// A worker has stopped as it was told. The owner may have changed their mind since: a later cancel wins over a pause,

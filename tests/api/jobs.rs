@@ -7,8 +7,8 @@ use serde_json::json;
 fn a_dataset_becomes_an_adapter_that_predicts() {
     let app = Setup::new().start();
     let job = app.trained(&small_job(60, json!({"name": "questions"})));
-    let answer =
-        app.post("/predict?adapter=questions", &json!({"inputs": ["why was I charged a transfer number 55"], "top_k": 2}));
+    let answer = app
+        .post("/predict?adapter=questions", &json!({"inputs": ["why was I charged a transfer number 55"], "top_k": 2}));
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = answer.json();
     assert_eq!(answer["predictions"][0]["label"], "fee");

@@ -3,7 +3,7 @@
 use super::scene::*;
 use crate::support::database::Database;
 use crate::support::values::*;
-use espalier::store::{Status, Store, Wish};
+use espalier::store::{JobError, Status, Store, Wish};
 
 on_both_databases!(
     three_claims_without_a_new_checkpoint_fail_the_job,
@@ -11,6 +11,7 @@ on_both_databases!(
     a_new_checkpoint_starts_the_count_again,
     a_checkpoint_that_an_earlier_attempt_had_is_not_new,
     a_graceful_release_is_not_counted,
+    an_attempt_that_was_given_up_counts_and_tells_why_until_the_next,
     a_pause_is_not_counted,
 );
 
@@ -90,4 +91,19 @@ async fn a_pause_is_not_counted(db: &Database) {
     }
     assert_eq!(status(&**db, job.id).await, Status::Queued);
     assert!(claim(&**db).await.is_some());
+}
+
+async fn an_attempt_that_was_given_up_counts_and_tells_why_until_the_next(db: &Database) {
+    let job = a_job(&**db).await;
+    let error = JobError { code: "internal".to_string(), detail: "the disk is full".to_string() };
+    for _ in 0..3 {
+        let claimed = claim(&**db).await.unwrap();
+        assert_eq!(claimed.job.error, None);
+        db.give_up(&claimed.lease, &error).await.unwrap();
+        let given_up = super::scene::job(&**db, job.id).await;
+        assert_eq!((given_up.status, given_up.error), (Status::Queued, Some(error.clone())));
+    }
+    assert!(claim(&**db).await.is_none());
+    let over = super::scene::job(&**db, job.id).await;
+    assert_eq!((over.status, over.error.unwrap().code.as_str()), (Status::Failed, "attempts_exhausted"));
 }

@@ -112,6 +112,10 @@ impl Store for Sqlite {
         lease::let_go(self, lease, moves::released).await
     }
 
+    async fn give_up(&self, lease: &Lease, error: &JobError) -> Result<()> {
+        lease::let_go(self, lease, |held| moves::gave_up(held, error)).await
+    }
+
     async fn stopped(&self, lease: &Lease, wish: Wish) -> Result<()> {
         lease::let_go(self, lease, |job| moves::stopped(job, wish)).await
     }

@@ -63,7 +63,7 @@ async fn start(transaction: &mut Transaction, held: &Held, worker: &Worker, leas
     let row = sqlx::query(
         "update jobs set status = 'running', lease_epoch = lease_epoch + 1,
              lease_expires_at = (select now from present) + $4, worker_instance = $5, worker_process = $6,
-             attempt = attempt + 1, fruitless = fruitless + 1, started_at = coalesce(started_at, (select now from present)),
+             attempt = attempt + 1, fruitless = fruitless + 1, error = null, started_at = coalesce(started_at, (select now from present)),
              last_sequence = last_sequence + 1
          where id = $1 and lease_epoch = $2 and status = $3
          returning lease_epoch, last_sequence",
