@@ -5,7 +5,7 @@ use super::failure::{Failure, Outcome};
 use super::jobs::{Page, after, more};
 use super::output::{Output, size};
 use super::upload::{Form, Upload};
-use super::views::{List, kind};
+use super::views::{List, kind, moment, settings};
 use super::{metrics, shell};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -105,7 +105,7 @@ fn list(client: &Client, page: &Page, output: &mut Output) -> Outcome {
             kind(&adapter["method"]).to_string(),
             adapter["labels"].as_array().map_or(0, Vec::len).to_string(),
             size(adapter["bytes"].as_u64().unwrap_or(0)),
-            text(adapter, "created_at"),
+            moment(&text(adapter, "created_at")),
         ]);
     }
     output.table(&rows)?;
@@ -121,12 +121,12 @@ fn show(client: &Client, adapter: &str, output: &mut Output) -> Outcome {
         ("name", text(&whole, "name")),
         ("version", text(&whole, "version")),
         ("task", kind(&whole["task"]).to_string()),
-        ("method", whole["method"].to_string()),
+        ("method", settings(&whole["method"])),
         ("labels", format!("{}: {}", labels.len(), labels.join(", "))),
         ("size", size(whole["bytes"].as_u64().unwrap_or(0))),
         ("base", base(&whole)),
         ("job", text(&whole, "job_id")),
-        ("created", text(&whole, "created_at")),
+        ("created", moment(&text(&whole, "created_at"))),
     ];
     for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         output.line(format!("{name:<16}{value}"))?;

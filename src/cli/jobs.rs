@@ -3,7 +3,7 @@
 use super::client::{Client, Remote, segment};
 use super::failure::Outcome;
 use super::output::Output;
-use super::views::{Event, Job, List, kind};
+use super::views::{Event, Job, List, kind, moment, settings};
 use super::{metrics, train, watch};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ fn list(client: &Client, page: &Page, output: &mut Output) -> Outcome {
     for job in &jobs.data {
         let step = job.progress.as_ref().map(|at| format!("{}/{}", at.step, at.total_steps)).unwrap_or_default();
         let name = job.name.clone().unwrap_or_default();
-        rows.push(vec![job.id.clone(), name, job.status.clone(), step, job.created_at.clone()]);
+        rows.push(vec![job.id.clone(), name, job.status.clone(), step, moment(&job.created_at)]);
     }
     output.table(&rows)?;
     more("jobs", jobs.next.as_deref(), output)
@@ -106,9 +106,9 @@ fn show(client: &Client, id: &str, output: &mut Output) -> Outcome {
         ("method", settings(&job.method)),
         ("hyperparameters", settings(&job.hyperparameters)),
         ("attempt", job.attempt.to_string()),
-        ("created", job.created_at.clone()),
-        ("started", job.started_at.clone().unwrap_or_default()),
-        ("finished", job.finished_at.clone().unwrap_or_default()),
+        ("created", moment(&job.created_at)),
+        ("started", job.started_at.as_deref().map(moment).unwrap_or_default()),
+        ("finished", job.finished_at.as_deref().map(moment).unwrap_or_default()),
         ("dataset", job.dataset_id.clone().unwrap_or_default()),
         ("adapter", job.adapter_id.clone().unwrap_or_default()),
         ("error", job.error.as_ref().map(|error| error.detail.clone()).unwrap_or_default()),
@@ -125,16 +125,6 @@ fn show(client: &Client, id: &str, output: &mut Output) -> Outcome {
     }
 }
 
-/// `{"type": "lora", "rank": 8}` as `lora, rank 8`.
-fn settings(value: &Value) -> String {
-    let fields = value.as_object().into_iter().flatten().filter(|(name, _)| *name != "type");
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
-    let fields = fields.map(|(name, value)| format!("{name} {}", plain(value)));
-    let all: Vec<String> =
-        Some(kind(value).to_string()).filter(|kind| !kind.is_empty()).into_iter().chain(fields).collect();
-    all.join(", ")
-}
-
 fn events(client: &Client, id: &str, output: &mut Output) -> Outcome {
     let mut all: Vec<Value> = Vec::new();
     let mut last = 0;
@@ -144,7 +134,7 @@ fn events(client: &Client, id: &str, output: &mut Output) -> Outcome {
         let fresh = events.iter().filter(|event| event.sequence > last).count();
         for event in &events {
             let text = metrics::row(&event.data).unwrap_or_else(|| event.data.to_string());
-            output.line(format!("{}  {:<8}  {text}", event.created_at, event.kind))?;
+            output.line(format!("{}  {:<8}  {text}", moment(&event.created_at), event.kind))?;
             last = last.max(event.sequence);
         }
         all.extend(page.data);
@@ -166,15 +156,4 @@ fn ask(client: &Client, id: &str, what: &str, output: &mut Output) -> Outcome {
 
 fn path(id: &str) -> String {
     format!("/jobs/{}", segment(id))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_shown_without_their_braces() {
-        assert_eq!(settings(&json!({"type": "lora", "rank": 8, "alpha": 16.0})), "lora, alpha 16.0, rank 8");
-        assert_eq!(settings(&Value::Null), "");
-    }
 }

@@ -52,10 +52,16 @@ fn collect(metrics: &Map<String, Value>, group: &str, rows: &mut Vec<Vec<String>
     for (name, value) in metrics {
         match value {
             Value::Number(_) => rows.push(vec![format!("{group}{}", words(name)), number(value)]),
+            Value::Object(inner) if repeats(name, inner) => collect(inner, group, rows),
             Value::Object(inner) => collect(inner, &format!("{group}{} ", words(name)), rows),
             _ => {}
         }
     }
+}
+
+/// Whether the group's name says nothing that the names in it do not say: `calibration` of calibration errors.
+fn repeats(group: &str, inner: &Map<String, Value>) -> bool {
+    inner.keys().any(|name| name.contains(group))
 }
 
 fn words(name: &str) -> String {
@@ -86,7 +92,7 @@ mod tests {
     #[test]
     fn every_figure_has_a_row_and_the_worst_classes_come_first() {
         let class = |label: &str, f1: f64, support: u32| json!({"label": label, "precision": 1.0, "recall": f1, "f1": f1, "support": support});
-        let metrics = json!({"validation": {"accuracy": 0.5, "calibration": {"temperature": 1.25},
+        let metrics = json!({"validation": {"accuracy": 0.5, "calibration": {"temperature": 1.25, "calibration_error": 0.5},
             "per_class": [class("good", 0.9, 4), class("bad", 0.1, 4), class("absent", 0.0, 0)]}, "best_epoch": 3});
         let mut rows = table(&metrics);
         rows.sort();
@@ -96,7 +102,8 @@ mod tests {
                 ["best epoch", "3"],
                 ["metric", "value"],
                 ["validation accuracy", "0.5000"],
-                ["validation calibration temperature", "1.2500"]
+                ["validation calibration error", "0.5000"],
+                ["validation temperature", "1.2500"]
             ]
         );
         let labels: Vec<String> = worst_classes(&metrics).into_iter().map(|row| row[0].clone()).collect();

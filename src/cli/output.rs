@@ -80,11 +80,7 @@ fn columns(rows: &[Vec<String>]) -> Vec<String> {
     let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column));
     let widths: Vec<usize> =
         (0..count).map(|column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
-    let numeric: Vec<bool> = (0..count)
-        .map(|column| {
-            cells(column).skip(1).all(|cell| cell.is_empty() || cell.starts_with(|c: char| c.is_ascii_digit()))
-        })
-        .collect();
+    let numeric: Vec<bool> = (0..count).map(|column| cells(column).skip(1).all(|cell| is_number(cell))).collect();
     let pad = |column: usize, cell: &str| {
         let fill = " ".repeat(widths[column] - cell.chars().count());
         if numeric[column] { format!("{fill}{cell}") } else { format!("{cell}{fill}") }
@@ -94,6 +90,12 @@ fn columns(rows: &[Vec<String>]) -> Vec<String> {
         cells.join("  ").trim_end().to_string()
     };
     rows.iter().map(line).collect()
+}
+
+/// `7`, `0.5`, `12/145`, `1.5 KiB`, or nothing.
+fn is_number(cell: &str) -> bool {
+    let number = cell.split_once(' ').map_or(cell, |(number, _unit)| number);
+    number.is_empty() || number.split('/').all(|part| part.parse::<f64>().is_ok())
 }
 
 /// `1536` as `1.5 KiB`.
@@ -152,10 +154,10 @@ pub mod tests {
     }
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["label", "count"], vec!["card_arrival", "7"], vec!["pin", "120"]];
+    fn columns_are_as_wide_as_their_widest_cell_and_numbers_lean_right() {
+        let rows = [vec!["label", "count"], vec!["2nd_card", "7"], vec!["pin", "120"]];
         let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect();
-        assert_eq!(columns(&rows), ["label         count", "card_arrival      7", "pin             120"]);
+        assert_eq!(columns(&rows), ["label     count", "2nd_card      7", "pin         120"]);
     }
 
     #[test]

@@ -113,10 +113,10 @@ async fn serve(house: House, listener: TcpListener) -> Result<()> {
     let mut signals = signals::listen().context("waiting for signals")?;
     let workers = start_workers(&house);
     let grace = house.settings.grace;
-    let role = house.settings.role;
+    let role = house.settings.role.name();
     let wake = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
     let state = state(house, wake, shutdown.clone())?;
-    tracing::info!(%address, ?role, version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(%address, role, version = env!("CARGO_PKG_VERSION"), "listening");
     let mut serving = tokio::spawn(http::serve(listener, http::router(state), shutdown.clone(), grace));
     tokio::select! {
         served = &mut serving => return served.context("serving")?,
@@ -148,8 +148,8 @@ fn state(house: House, wake: Arc<dyn Fn() + Send + Sync>, shutdown: Cancellation
     let adapters = folder.adapters();
     let serving = Serving::start(Arc::clone(&base), Arc::clone(&store), adapters, settings.serving)?;
     let keys = Keys::new(settings.keys.iter().map(Secret::expose))?;
-    if keys.is_open() {
-        tracing::warn!("no api key is set: whoever reaches the address is let in");
+    if keys.is_open() && !settings.listen.ip().is_loopback() {
+        tracing::warn!(address = %settings.listen, "no api key is set: whoever reaches this address is let in");
     }
     Ok(State {
         store,

@@ -3,6 +3,7 @@
 use super::client::{Client, Remote, problem};
 use super::failure::{Failure, Outcome};
 use super::output::Output;
+use super::problem::Problem;
 use super::request::Flags;
 use super::upload::{Form, Upload};
 use super::views::{Dataset, Job};
@@ -74,7 +75,7 @@ fn send_dataset(client: &Client, upload: Upload, job: &Map<String, Value>, outpu
     let options = Value::Object(options).to_string();
     let response = client.upload("/datasets", Form::new(Some(("options", &options)), "dataset", upload), output)?;
     if !response.status().is_success() {
-        return Err(problem(response).failure(Some(&name)));
+        return Err(refused(&problem(response), &name));
     }
     let dataset: Dataset = client.read(response)?;
     report::show(&dataset.report, &name, output)?;
@@ -86,13 +87,23 @@ fn submit(client: &Client, upload: Upload, job: &Map<String, Value>, output: &mu
     let job = Value::Object(job.clone()).to_string();
     let response = client.upload("/jobs", Form::new(Some(("job", &job)), "dataset", upload), output)?;
     if !response.status().is_success() {
-        return Err(problem(response).failure(Some(&name)));
+        return Err(refused(&problem(response), &name));
     }
     let job: Job = client.read(response)?;
     if let Some(dataset) = &job.dataset {
         report::show(&dataset.report, &name, output)?;
     }
     Ok(job)
+}
+
+/// Bad rows by file and line, and the flag that leaves them out.
+fn refused(problem: &Problem, file: &str) -> Failure {
+    match problem.failure(Some(file)) {
+        Failure::BadInput(text) if problem.errors.iter().any(|fault| fault.line.is_some()) => {
+            Failure::BadInput(format!("{text}\n(here that is --on-bad-rows skip)"))
+        }
+        failure => failure,
+    }
 }
 
 fn conclude(client: &Client, job: &Job, output: &mut Output) -> Outcome {

@@ -83,7 +83,48 @@ pub struct List<T> {
     pub next: Option<String>,
 }
 
+/// `{"type": "lora", "rank": 8}` as `lora, rank 8`.
+pub fn settings(value: &Value) -> String {
+    let fields = value.as_object().into_iter().flatten().filter(|(name, _)| *name != "type");
+    let fields = fields.map(|(name, value)| format!("{name} {}", plain(value)));
+    let kind = Some(kind(value).to_string()).filter(|kind| !kind.is_empty());
+    kind.into_iter().chain(fields).collect::<Vec<_>>().join(", ")
+}
+
+/// Without quotes and brackets.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
+        value => value.to_string(),
+    }
+}
+
+/// A moment to the second: `2026-01-05T09:30:00.123Z` as `2026-01-05 09:30:00`, in UTC as the server tells it.
+pub fn moment(text: &str) -> String {
+    text.split(['.', 'Z', '+']).next().unwrap_or(text).replace('T', " ")
+}
+
 /// `{"type": "lora", …}` as `lora`.
 pub fn kind(value: &Value) -> &str {
     value.get("type").and_then(Value::as_str).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn settings_are_shown_without_their_brackets() {
+        let lora = json!({"type": "lora", "rank": 8, "target_modules": ["query", "value"]});
+        assert_eq!(settings(&lora), "lora, rank 8, target_modules query value");
+        assert_eq!(settings(&Value::Null), "");
+    }
+
+    #[test]
+    fn moments_are_shown_to_the_second() {
+        assert_eq!(moment("2026-01-05T09:30:00.123Z"), "2026-01-05 09:30:00");
+        assert_eq!(moment("2026-01-05T09:30:00Z"), "2026-01-05 09:30:00");
+    }
 }

@@ -108,7 +108,7 @@ impl Watch<'_> {
             let back = format!("the job may still be there: espalier jobs watch {}", self.id);
             return Err(Failure::failed(format!("{reason}\n{back}")));
         }
-        self.display.waiting(&format!("waiting for the server: {reason}"), self.output)
+        self.display.waiting("the server does not answer: waiting for it", self.output)
     }
 
     /// The events that the stream did not bring.

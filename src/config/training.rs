@@ -17,6 +17,16 @@ pub enum Role {
     Worker,
 }
 
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Worker => "worker",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Training")]
