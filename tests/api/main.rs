@@ -5,4 +5,5 @@
 mod support;
 
 mod app;
+mod http;
 mod jobs;
