@@ -81,7 +81,7 @@ fn compare(probe: &Probe, answers: &[Vec<f32>], kernels: &str) -> Result<()> {
 fn largest_excess(expected: &[Vec<f32>], answers: &[Vec<f32>], tolerance: f32) -> Option<(f32, f32)> {
     let pairs = expected.iter().flatten().copied().zip(answers.iter().flatten().copied());
     let excess = |(expected, answer): (f32, f32)| (answer - expected).abs() / expected.abs().max(1.0);
-    let beyond = pairs.filter(|pair| excess(*pair).partial_cmp(&tolerance).is_none_or(|order| order.is_gt()));
+    let beyond = pairs.filter(|pair| excess(*pair).partial_cmp(&tolerance).is_none_or(std::cmp::Ordering::is_gt));
     beyond.max_by(|one, other| excess(*one).total_cmp(&excess(*other)))
 }
 

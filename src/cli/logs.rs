@@ -20,7 +20,7 @@ pub fn start(logs: &Logs) -> Outcome {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let reason = panic.payload_as_str().unwrap_or("without a message");
-        tracing::error!(reason, place, "panic");
+        tracing::error!(reason, place, "panicked");
     }));
     Ok(())
 }

@@ -113,11 +113,15 @@ async fn serve(house: House, listener: TcpListener) -> Result<()> {
     let mut signals = signals::listen().context("waiting for signals")?;
     let workers = start_workers(&house);
     let grace = house.settings.grace;
-    let role = house.settings.role.name();
+    let role = house.settings.role;
     let wake = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
     let state = state(house, wake, shutdown.clone())?;
-    tracing::info!(%address, role, version = env!("CARGO_PKG_VERSION"), "listening");
-    let mut serving = tokio::spawn(http::serve(listener, http::router(state), shutdown.clone(), grace));
+    let router = match role {
+        Role::All | Role::Api => http::router(state),
+        Role::Worker => http::worker_router(state),
+    };
+    tracing::info!(%address, role = role.name(), version = env!("CARGO_PKG_VERSION"), "listening");
+    let mut serving = tokio::spawn(http::serve(listener, router, shutdown.clone(), grace));
     tokio::select! {
         served = &mut serving => return served.context("serving")?,
         signal = signals.next() => tracing::info!(signal, "stopping: a second signal ends at once"),

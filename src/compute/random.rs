@@ -23,14 +23,14 @@ impl Random {
         Self { state: u64::from_le_bytes(first) }
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
 
     /// In `[0, 1)`, 24 bits.
     pub fn uniform(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 24) as f32
+        (self.bits() >> 40) as f32 / (1u64 << 24) as f32
     }
 
     /// Mean 0, standard deviation 1 (Box and Muller 1958).
@@ -45,7 +45,7 @@ impl Random {
         let bound = bound as u64;
         let zone = u64::MAX - u64::MAX % bound;
         loop {
-            let value = self.next();
+            let value = self.bits();
             if value < zone {
                 return (value % bound) as usize;
             }

@@ -37,7 +37,7 @@ mod work;
 pub use auth::Keys;
 pub use metrics::Metrics;
 pub use openapi::{document, yaml};
-pub use router::router;
+pub use router::{router, worker_router};
 pub use server::serve;
 pub use settings::Settings;
 pub use state::{State, Turns};

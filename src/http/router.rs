@@ -49,7 +49,19 @@ pub fn router(state: State) -> Router {
         timed: layers::guarded(layers::timed(timed, deadline), state.keys.clone()),
         uploads: layers::guarded(uploads, state.keys.clone()),
     };
+    dressed(api.all(), state)
+}
+
+/// What a process answers that only trains: health, and with a key metrics.
+pub fn worker_router(state: State) -> Router {
+    let deadline = state.settings.deadline;
+    let open = layers::timed(health::routes(), deadline);
+    let guarded = layers::guarded(layers::timed(metrics::routes(), deadline), state.keys.clone());
+    dressed(open.merge(guarded), state)
+}
+
+fn dressed(routes: OpenApiRouter<State>, state: State) -> Router {
     let (settings, metrics) = (state.settings.clone(), state.metrics.clone());
-    let (router, _) = api.all().with_state(state).split_for_parts();
+    let (router, _) = routes.with_state(state).split_for_parts();
     layers::dress(router, &settings, metrics)
 }

@@ -42,7 +42,7 @@ impl Tokenizer {
         let first = plain(text)?;
         let second = text_pair.map(plain).transpose()?;
         let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(second.is_some()));
-        let length = first.len() + second.as_ref().map_or(0, |second| second.len());
+        let length = first.len() + second.as_ref().map_or(0, tokenizers::Encoding::len);
         let room = max_length.saturating_sub(special);
         let truncated = length > room;
         let (first, second) = match truncated {

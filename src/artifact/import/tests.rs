@@ -61,7 +61,7 @@ fn a_plain_folder_has_transformers_pooling_and_no_fingerprint() {
 fn labels_come_from_the_request_else_the_config_else_their_numbers() {
     let named = with("id2label", json!({"0": "x", "1": "y", "2": "z"}));
     let said = |labels: &[&str]| ImportRequest {
-        labels: Some(labels.iter().map(|label| label.to_string()).collect()),
+        labels: Some(labels.iter().map(std::string::ToString::to_string).collect()),
         ..ImportRequest::default()
     };
     let labels = |config: &Value, request: &ImportRequest| read(config, request).unwrap().card.labels;
