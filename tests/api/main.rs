@@ -5,4 +5,10 @@
 mod support;
 
 mod app;
+mod crash;
 mod jobs;
+mod moments;
+mod shutdown;
+mod traces;
+mod watching;
+mod wire;
