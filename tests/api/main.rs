@@ -6,6 +6,7 @@ mod support;
 
 mod app;
 mod crash;
+mod http;
 mod jobs;
 mod moments;
 mod shutdown;

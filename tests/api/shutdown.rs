@@ -52,7 +52,8 @@ fn a_stopping_server_loses_no_request_and_its_job_goes_on_from_the_last_step() {
 /// clients saw, the last step that a stream told of, and how long the stop took.
 fn stop_under_load(app: &mut App, id: &str) -> (Seen, u64, Duration) {
     let (answered, opened) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let (url, events, agent, pid) = (app.url(""), app.url(&format!("/jobs/{id}/events")), app.agent().clone(), app.pid());
+    let (url, events, agent, pid) =
+        (app.url(""), app.url(&format!("/jobs/{id}/events")), app.agent().clone(), app.pid());
     thread::scope(|scope| {
         let streams: Vec<ScopedJoinHandle<u64>> =
             (0..STREAMS).map(|_| scope.spawn(|| stream(&agent, &events, &opened))).collect();
@@ -149,7 +150,8 @@ fn a_second_signal_ends_the_server_at_once() {
     app.wait_for_progress(&id);
     // A request whose body does not come would hold the server up for its whole grace.
     let mut wire = Wire::new(&app.url(""));
-    wire.send("POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{").unwrap();
+    wire.send("POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{")
+        .unwrap();
     app.signal(15);
     app.wait_for_log("a second signal ends at once");
     app.wait_for_log("attempt stopped");

@@ -45,7 +45,11 @@ impl Result {
         assert_eq!(job["status"], "succeeded", "{job:#}");
         let events = events(app, id);
         let rows = events.iter().filter(|event| event["kind"] == "metrics").map(|event| event["data"].clone());
-        Self { version: job["adapter"].as_str().unwrap().to_string(), metrics: job["metrics"].clone(), rows: rows.collect() }
+        Self {
+            version: job["adapter"].as_str().unwrap().to_string(),
+            metrics: job["metrics"].clone(),
+            rows: rows.collect(),
+        }
     }
 }
 
@@ -68,7 +72,8 @@ pub fn events(app: &App, id: &str) -> Vec<Value> {
 
 /// The attempts that the job's events tell of, and that its end is told once.
 pub fn attempts(events: &[Value]) -> u64 {
-    let statuses: Vec<&Value> = events.iter().filter(|event| event["kind"] == "status").map(|event| &event["data"]).collect();
+    let statuses: Vec<&Value> =
+        events.iter().filter(|event| event["kind"] == "status").map(|event| &event["data"]).collect();
     let count = |status: &str| statuses.iter().filter(|data| data["status"] == status).count();
     assert_eq!((count("queued"), count("succeeded")), (1, 1), "{statuses:#?}");
     count("running") as u64

@@ -18,7 +18,7 @@ use super::lists::{List, Wanted};
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
 use super::state::State;
 use super::submit::{self, Submission};
-use crate::error::Context;
+use super::work::aside;
 use crate::store::Status;
 use axum::Json;
 use axum::http::StatusCode;
@@ -123,8 +123,7 @@ async fn cancel_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Det
     if job.status.is_over() {
         // It was paused or waiting, so there is no worker to do it.
         let folder = Arc::clone(&state.folder);
-        let removing = tokio::task::spawn_blocking(move || folder.remove_checkpoints(id));
-        removing.await.context("removing a job's checkpoints")??;
+        aside("removing a job's checkpoints", move || folder.remove_checkpoints(id)).await?;
     }
     Ok(Json(view::detail(&state, job).await?))
 }
