@@ -93,6 +93,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn make(&self) -> Result<(), End> {
+        tracing::info!("attempt begins");
         self.check_base()?;
         // Up to here and through the reading a kill costs nothing: there is only the claim, and it runs out.
         let data = self.read().await?;
@@ -102,8 +103,8 @@ impl<'a> Attempt<'a> {
         // The last word before publishing: the lease is fresh, the progress complete, and a late cancel still heard.
         self.beat().await?;
         self.obey()?;
-        // A kill from here on repeats the steps after the last checkpoint. They give the same bytes, so the same
-        // version: the folder is written once, and found by the attempt that finds it there.
+        // A kill from here on repeats the last evaluation, from the checkpoint of the last step. It gives the same bytes,
+        // so the same version: the folder is written once, and found by the attempt that finds it there.
         let (card, published) = self.write_artifact(trained).await?;
         // Rows that are there already are left alone; with all of them written here, none can be missing.
         self.write("recording metrics", || self.workshop.store.record_rows(&self.claim.lease, &rows)).await?;

@@ -19,12 +19,15 @@ pub struct Setup {
     pub folder: Arc<TempDir>,
     /// SQLite inside the folder where it is left out.
     pub database: Option<String>,
+    /// Any free port where it is not said.
+    pub listen: String,
     pub arguments: Vec<String>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), database: None, arguments: Vec::new() }
+        let (folder, listen) = (Arc::new(tempfile::tempdir().unwrap()), "127.0.0.1:0".to_string());
+        Self { folder, database: None, listen, arguments: Vec::new() }
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
@@ -43,7 +46,7 @@ impl Setup {
 
     pub fn start(&self) -> App {
         let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--model"]);
+        command.args(["serve", "--listen", &self.listen, "--log-format", "json", "--model"]);
         command.arg(support::jobs::fixture("tiny-bert")).arg("--data-dir").arg(self.data());
         if let Some(url) = &self.database {
             command.args(["--database-url", url]);
@@ -186,19 +189,28 @@ impl App {
         assert!(status.success());
     }
 
-    /// `kill -9`, and the same data served again.
-    pub fn kill_and_restart(mut self) -> Self {
+    /// `kill -9`; what was logged, and how to start it again.
+    pub fn kill(mut self) -> (Setup, Vec<String>) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.setup.start()
+        (self.setup.clone(), self.log())
+    }
+
+    /// `kill -9`, and the same data served again.
+    pub fn kill_and_restart(self) -> Self {
+        self.kill().0.start()
+    }
+
+    /// How the process ended.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// SIGTERM; how the process ended and how long that took.
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let started = Instant::now();
         self.signal(15);
-        let status = self.child.wait().unwrap();
-        (status, started.elapsed())
+        (self.ended(), started.elapsed())
     }
 }
 

@@ -5,5 +5,11 @@
 mod support;
 
 mod app;
+mod crash;
 mod http;
 mod jobs;
+mod moments;
+mod shutdown;
+mod traces;
+mod watching;
+mod wire;
