@@ -7,7 +7,7 @@ use super::state::State;
 use crate::artifact::{self, Artifact, Published};
 use crate::error::{Context, Result};
 use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
-use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -35,8 +35,9 @@ async fn keep(state: &State, owner: String, name: Option<String>, artifact: Arti
     let _shared = state.turns.files.read().await;
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.folder));
     let writing = tokio::task::spawn_blocking(move || {
-        let published = artifact::write(&artifact, &base, &folder.adapters(), &folder.temporary());
-        published.map(|published| describe(artifact, published))
+        let write = |adapters: &Path, temporary: &Path| artifact::write(&artifact, &base, adapters, temporary);
+        let published = folder.put_adapter(write)?;
+        Ok(describe(artifact, published))
     });
     let description = writing.await.context("writing an adapter")??;
     let new = NewAdapter { id: Uuid::now_v7(), owner, name, job_id: None, description };
@@ -68,8 +69,7 @@ pub async fn delete(state: &State, owner: &str, reference: &Reference) -> Result
     let adapter = state.store.adapter(owner, reference).await?;
     let Some(version) = state.store.delete_adapter(owner, adapter.id).await? else { return Ok(()) };
     state.serving.forget(&version);
-    match tokio::fs::remove_dir_all(state.folder.adapters().join(&version)).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("deleting an adapter's folder"),
-        _ => Ok(()),
-    }
+    let folder = Arc::clone(&state.folder);
+    let removing = tokio::task::spawn_blocking(move || folder.remove_adapter(&version));
+    removing.await.context("deleting an adapter's folder")?
 }

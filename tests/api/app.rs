@@ -19,12 +19,15 @@ pub struct Setup {
     pub folder: Arc<TempDir>,
     /// SQLite inside the folder where it is left out.
     pub database: Option<String>,
+    /// The folder of the base model.
+    pub model: PathBuf,
     pub arguments: Vec<String>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), database: None, arguments: Vec::new() }
+        let (folder, model) = (Arc::new(tempfile::tempdir().unwrap()), support::jobs::fixture("tiny-bert"));
+        Self { folder, database: None, model, arguments: Vec::new() }
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
@@ -37,6 +40,12 @@ impl Setup {
         self
     }
 
+    /// Another base model.
+    pub fn based_on(mut self, model: PathBuf) -> Self {
+        self.model = model;
+        self
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -44,7 +53,7 @@ impl Setup {
     pub fn start(&self) -> App {
         let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--model"]);
-        command.arg(support::jobs::fixture("tiny-bert")).arg("--data-dir").arg(self.data());
+        command.arg(&self.model).arg("--data-dir").arg(self.data());
         if let Some(url) = &self.database {
             command.args(["--database-url", url]);
         }
@@ -146,7 +155,7 @@ impl App {
     }
 
     /// Reads the job's event stream until a line of it satisfies the test.
-    fn watch(&self, job: &str, is_it: impl Fn(&str) -> bool) {
+    pub fn watch(&self, job: &str, mut is_it: impl FnMut(&str) -> bool) {
         let path = format!("/jobs/{job}/events");
         let events = self.agent.get(self.url(&path)).header("accept", "text/event-stream").call().unwrap();
         let mut lines = BufReader::new(events.into_body().into_reader()).lines().map_while(Result::ok);

@@ -4,5 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapters;
 mod app;
 mod jobs;
+mod mixed;
+mod traffic;
+mod workers;

@@ -7,7 +7,6 @@ use crate::error::{Context, Result};
 use crate::http::state::State;
 use crate::http::upload::Upload;
 use crate::store::{Dataset, NewDataset};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -49,10 +48,9 @@ pub async fn keep(
 pub async fn delete(state: &State, owner: &str, id: Uuid) -> Result<()> {
     let _alone = state.turns.files.write().await;
     let Some(hash) = state.store.delete_dataset(owner, id).await? else { return Ok(()) };
-    match tokio::fs::remove_file(state.folder.dataset(&hash)).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("deleting a dataset's file"),
-        _ => Ok(()),
-    }
+    let folder = Arc::clone(&state.folder);
+    let removing = tokio::task::spawn_blocking(move || folder.remove_dataset(&hash));
+    removing.await.context("deleting a dataset's file")?
 }
 
 /// Takes back what [`keep`] has just stored for a job that could not be queued. Where that fails, the dataset stays and
