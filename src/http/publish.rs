@@ -7,9 +7,8 @@ use super::state::State;
 use super::work::{aside, to_the_end};
 use crate::artifact::{self, Artifact, Published};
 use crate::error::{Context, Result};
-use crate::model::Base;
-use crate::store::blobs::DataFolder;
 use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
+use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -34,24 +33,14 @@ pub async fn publish(state: &State, owner: &str, incoming: Incoming) -> Result<A
 async fn keep(state: &State, owner: String, name: Option<String>, artifact: Artifact) -> Result<Adapter> {
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.folder));
     let description = aside("writing an adapter", move || {
-        let published = write(&artifact, &base, &folder)?;
+        let write = |adapters: &Path, temporary: &Path| artifact::write(&artifact, &base, adapters, temporary);
+        let published = folder.put_adapter(write)?;
         Ok(describe(artifact, published))
     });
     let description = description.await?;
     let new = NewAdapter { id: Uuid::now_v7(), owner, name, job_id: None, description };
     // where this fails, the folder without a row is swept at a later start
     state.store.add_adapter(new).await
-}
-
-/// Writes the folder, and holds it until its row is there: an equal adapter may just be deleted.
-fn write(artifact: &Artifact, base: &Base, folder: &DataFolder) -> Result<Published> {
-    loop {
-        let published = artifact::write(artifact, base, &folder.adapters(), &folder.temporary())?;
-        // what is held is not removed, so a second round is the last
-        if folder.hold_adapter(&published.version)? {
-            return Ok(published);
-        }
-    }
 }
 
 fn describe(artifact: Artifact, published: Published) -> AdapterDescription {

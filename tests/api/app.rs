@@ -21,13 +21,15 @@ pub struct Setup {
     pub database: Option<String>,
     /// Any free port where it is not said.
     pub listen: String,
+    /// The folder of the base model.
+    pub model: PathBuf,
     pub arguments: Vec<String>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        let (folder, listen) = (Arc::new(tempfile::tempdir().unwrap()), "127.0.0.1:0".to_string());
-        Self { folder, database: None, listen, arguments: Vec::new() }
+        let (folder, model) = (Arc::new(tempfile::tempdir().unwrap()), support::jobs::fixture("tiny-bert"));
+        Self { folder, database: None, listen: "127.0.0.1:0".to_string(), model, arguments: Vec::new() }
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
@@ -40,6 +42,12 @@ impl Setup {
         self
     }
 
+    /// Another base model.
+    pub fn based_on(mut self, model: PathBuf) -> Self {
+        self.model = model;
+        self
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -47,7 +55,7 @@ impl Setup {
     pub fn start(&self) -> App {
         let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
         command.args(["serve", "--listen", &self.listen, "--log-format", "json", "--model"]);
-        command.arg(support::jobs::fixture("tiny-bert")).arg("--data-dir").arg(self.data());
+        command.arg(&self.model).arg("--data-dir").arg(self.data());
         if let Some(url) = &self.database {
             command.args(["--database-url", url]);
         }
@@ -149,7 +157,7 @@ impl App {
     }
 
     /// Reads the job's event stream until a line of it satisfies the test.
-    fn watch(&self, job: &str, is_it: impl Fn(&str) -> bool) {
+    pub fn watch(&self, job: &str, mut is_it: impl FnMut(&str) -> bool) {
         let path = format!("/jobs/{job}/events");
         let events = self.agent.get(self.url(&path)).header("accept", "text/event-stream").call().unwrap();
         let mut lines = BufReader::new(events.into_body().into_reader()).lines().map_while(Result::ok);

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapters;
 mod app;
 mod crash;
 mod http;
@@ -13,3 +14,6 @@ mod shutdown;
 mod traces;
 mod watching;
 mod wire;
+mod mixed;
+mod traffic;
+mod workers;
