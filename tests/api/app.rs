@@ -20,15 +20,22 @@ pub struct Setup {
     /// SQLite inside the folder where it is left out.
     pub database: Option<String>,
     pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), database: None, arguments: Vec::new() }
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self { folder, database: None, arguments: Vec::new(), environment: Vec::new() }
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_string()));
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_string(), value.to_string()));
         self
     }
 
@@ -48,7 +55,7 @@ impl Setup {
         if let Some(url) = &self.database {
             command.args(["--database-url", url]);
         }
-        command.args(&self.arguments).env("ESPALIER_STREAM_POLL", "50ms");
+        command.args(&self.arguments).env("ESPALIER_STREAM_POLL", "50ms").envs(self.environment.iter().cloned());
         App::start(self.clone(), command)
     }
 }

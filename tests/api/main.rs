@@ -5,4 +5,12 @@
 mod support;
 
 mod app;
+mod bad_adapters;
+mod bad_files;
+mod bad_predictions;
+mod bad_requests;
+mod bad_routes;
+mod bad_uploads;
 mod jobs;
+mod refusals;
+mod request;
