@@ -5,16 +5,13 @@
 mod support;
 
 mod app;
-<<<<<<< HEAD
 mod bad_adapters;
 mod bad_files;
 mod bad_predictions;
 mod bad_requests;
 mod bad_routes;
 mod bad_uploads;
-=======
 mod http;
->>>>>>> main
 mod jobs;
 mod refusals;
 mod request;
