@@ -24,16 +24,28 @@ pub struct Setup {
     /// The folder of the base model.
     pub model: PathBuf,
     pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        let (folder, model) = (Arc::new(tempfile::tempdir().unwrap()), support::jobs::fixture("tiny-bert"));
-        Self { folder, database: None, listen: "127.0.0.1:0".to_string(), model, arguments: Vec::new() }
+        Self {
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+            database: None,
+            listen: "127.0.0.1:0".to_string(),
+            model: support::jobs::fixture("tiny-bert"),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_string()));
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_string(), value.to_string()));
         self
     }
 
@@ -59,7 +71,7 @@ impl Setup {
         if let Some(url) = &self.database {
             command.args(["--database-url", url]);
         }
-        command.args(&self.arguments).env("ESPALIER_STREAM_POLL", "50ms");
+        command.args(&self.arguments).env("ESPALIER_STREAM_POLL", "50ms").envs(self.environment.iter().cloned());
         App::start(self.clone(), command)
     }
 }
