@@ -165,7 +165,7 @@ fn download(client: &Client, adapter: &str, file: Option<&Path>, output: &mut Ou
 fn upload(client: &Client, file: &Path, options: &Options, output: &mut Output) -> Outcome {
     let json =
         serde_json::to_string(options).map_err(|error| Failure::failed(format!("building the request: {error}")))?;
-    let form = Form::new(Some(("options", &json)), "adapter", Upload::open(file)?);
+    let form = Form::new("adapter", Upload::open(file)?, ("options", &json));
     let response = client.upload("/adapters", form, output)?;
     if !response.status().is_success() {
         return Err(problem(response).failure(Some(&file.display().to_string())));

@@ -97,12 +97,4 @@ fn run(command: Command) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_has_no_contradictions() {
-        Cli::command().debug_assert();
-    }
-}
+mod tests;

@@ -73,7 +73,7 @@ fn send_dataset(client: &Client, upload: Upload, job: &Map<String, Value>, outpu
         .filter_map(|field| Some((field.to_string(), job.get(*field)?.clone())))
         .collect();
     let options = Value::Object(options).to_string();
-    let response = client.upload("/datasets", Form::new(Some(("options", &options)), "dataset", upload), output)?;
+    let response = client.upload("/datasets", Form::new("dataset", upload, ("options", &options)), output)?;
     if !response.status().is_success() {
         return Err(refused(&problem(response), &name));
     }
@@ -85,7 +85,7 @@ fn send_dataset(client: &Client, upload: Upload, job: &Map<String, Value>, outpu
 fn submit(client: &Client, upload: Upload, job: &Map<String, Value>, output: &mut Output) -> Outcome<Job> {
     let name = upload.path.display().to_string();
     let job = Value::Object(job.clone()).to_string();
-    let response = client.upload("/jobs", Form::new(Some(("job", &job)), "dataset", upload), output)?;
+    let response = client.upload("/jobs", Form::new("dataset", upload, ("job", &job)), output)?;
     if !response.status().is_success() {
         return Err(refused(&problem(response), &name));
     }

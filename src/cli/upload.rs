@@ -18,7 +18,8 @@ pub struct Upload {
     bytes: u64,
 }
 
-/// A form with one JSON field or none, and one file.
+/// A form of a file and some JSON. The file goes first: a server that refused the JSON before it has read the file would
+/// close the connection, and its answer could be lost on the way.
 pub struct Form {
     pub content_type: String,
     pub length: u64,
@@ -57,17 +58,19 @@ impl Upload {
 }
 
 impl Form {
-    /// `json` is the field in front of the file: its name and its text.
-    pub fn new(json: Option<(&str, &str)>, field: &str, upload: Upload) -> Self {
+    /// `json` is the name and the text of the field that goes with the file.
+    pub fn new(field: &str, upload: Upload, json: (&str, &str)) -> Self {
         let boundary = format!("espalier-{}", Uuid::now_v7().simple());
-        let mut head = String::new();
-        if let Some((name, text)) = json {
-            head += &format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n");
-            head += &format!("Content-Type: application/json\r\n\r\n{text}\r\n");
-        }
-        head += &format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"; ");
-        head += &format!("filename=\"{}\"\r\nContent-Type: {}\r\n\r\n", escape(&upload.name), upload.content_type());
-        let tail = format!("\r\n--{boundary}--\r\n");
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{}\"\r\nContent-Type: {}\r\n\r\n",
+            escape(&upload.name),
+            upload.content_type()
+        );
+        let (name, text) = json;
+        let tail = format!(
+            "\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\
+             Content-Type: application/json\r\n\r\n{text}\r\n--{boundary}--\r\n"
+        );
         Self {
             content_type: format!("multipart/form-data; boundary={boundary}"),
             length: head.len() as u64 + upload.bytes + tail.len() as u64,
@@ -125,18 +128,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a \"b\".csv");
         File::create(&path).unwrap().write_all(b"text,label\n").unwrap();
-        let form = Form::new(Some(("job", "{}")), "dataset", Upload::open(&path).unwrap());
+        let form = Form::new("dataset", Upload::open(&path).unwrap(), ("job", "{}"));
         let (length, content_type) = (form.length, form.content_type.clone());
         let mut text = String::new();
         let (output, _, _) = kept(crate::cli::output::Form::People);
         form.reader(&output).read_to_string(&mut text).unwrap();
         assert_eq!(text.len() as u64, length);
         let boundary = content_type.split_once('=').unwrap().1;
-        assert!(text.starts_with(&format!("--{boundary}\r\nContent-Disposition: form-data; name=\"job\"\r\n")));
-        assert!(text.contains(
-            "name=\"dataset\"; filename=\"a %22b%22.csv\"\r\nContent-Type: text/csv\r\n\r\ntext,label\n\r\n"
-        ));
-        assert!(text.ends_with(&format!("\r\n--{boundary}--\r\n")));
+        let file = "name=\"dataset\"; filename=\"a %22b%22.csv\"\r\nContent-Type: text/csv\r\n\r\ntext,label\n\r\n";
+        assert!(text.starts_with(&format!("--{boundary}\r\nContent-Disposition: form-data; {file}--{boundary}\r\n")));
+        assert!(
+            text.ends_with(&format!(
+                "name=\"job\"\r\nContent-Type: application/json\r\n\r\n{{}}\r\n--{boundary}--\r\n"
+            ))
+        );
     }
 
     #[test]
