@@ -51,7 +51,7 @@ async fn train(house: &House, name: &'static str, labels: usize, seed: u64) {
         let kind = ["arrival", "fee", "help", "lost", "blocked", "other"][index % labels];
         Example { target: Target::Label(format!("{name}:{kind}")), text: format!("{} {kind}", example.text), ..example }
     };
-    let examples: Vec<Example> = support::examples(24).into_iter().enumerate().map(relabel).collect();
+    let examples: Vec<Example> = support::jobs::examples(24).into_iter().enumerate().map(relabel).collect();
     // Nothing is put aside: on random weights the head alone may be the best, and then there is no effect to prove.
     let wanted = Wanted { name, epochs: 2, seed, validation: 0.0 };
     let id = house.queue_with(wanted, &examples).await;

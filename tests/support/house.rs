@@ -1,7 +1,7 @@
 //! A workshop on a data folder and an SQLite database of its own.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use crate::support::{examples, labels, tiny_base};
+use crate::support::jobs::{examples, labels, tiny_base};
 use espalier::adapter::{self, lora};
 use espalier::data::{Format, OnBadRows, Options, Report};
 use espalier::model::Base;
