@@ -91,7 +91,9 @@ fn a_client_that_stops_sending_is_told_so() {
 #[test]
 fn a_dataset_is_kept_once_and_used_by_its_id() {
     let app = Setup::new().start();
-    let upload = || app.post_file("/datasets", ("options", &json!({})), ("dataset", "a.csv", GOOD));
+    let examples = small_job(60, json!({}))["examples"].as_array().unwrap().clone();
+    let lines: String = examples.iter().map(|example| format!("{example}\n")).collect();
+    let upload = || app.post_bytes("/datasets?file_name=a.jsonl", "application/octet-stream", lines.as_bytes());
     let (first, second) = (upload(), upload());
     assert_eq!((first.status, second.status), (201, 200));
     let id = first.json()["id"].as_str().unwrap().to_string();
@@ -113,7 +115,7 @@ fn a_dataset_is_kept_once_and_used_by_its_id() {
 #[test]
 fn a_broken_event_stream_is_taken_up_where_it_broke() {
     let app = Setup::new().start();
-    let job = app.trained(&small_job(20, json!({"hyperparameters": {"epochs": 2}})));
+    let job = app.trained(&small_job(60, json!({"hyperparameters": {"epochs": 2}})));
     let path = format!("/jobs/{}/events", job["id"].as_str().unwrap());
     let ids = |last: i64| -> Vec<i64> {
         let request = app.agent().get(app.url(&path)).header("last-event-id", last.to_string());
@@ -137,7 +139,8 @@ fn a_broken_event_stream_is_taken_up_where_it_broke() {
 #[test]
 fn a_list_is_read_page_by_page() {
     let app = Setup::new().with(&["--role", "api"]).start();
-    let ids: Vec<String> = (0..5).map(|_| app.train(&small_job(20, json!({})))).rev().collect();
+    let mut ids: Vec<String> = (0..5).map(|_| app.train(&small_job(20, json!({})))).collect();
+    ids.reverse();
     let (mut seen, mut after) = (Vec::new(), String::new());
     loop {
         let page = app.get(&format!("/jobs?limit=2&status=queued{after}")).json();
