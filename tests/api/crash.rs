@@ -3,7 +3,7 @@
 use crate::app::{App, Setup, small_job};
 use crate::moments::{Moment, checkpoints, names};
 use crate::support::database::Database;
-use crate::traces::{self, Result, assert_nothing_is_left, attempts, events, is_soak, long_job, undisturbed};
+use crate::traces::{self, Trace, assert_nothing_is_left, attempts, events, is_soak, long_job, undisturbed};
 use espalier::compute::random::Random;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -64,7 +64,7 @@ fn survive(setup: &Setup, seed: u64) {
     }
     println!("seed {seed}: {kills} kills");
     assert!(kills >= if is_soak() { 14 } else { 4 }, "only {kills} kills met the job");
-    assert_eq!(&Result::of(&app, &id), expected);
+    assert_eq!(&Trace::of(&app, &id), expected);
     let events = events(&app, &id);
     // The last kill may have come after the end.
     assert!((kills..=kills + 1).contains(&attempts(&events)), "{events:#?}");
@@ -113,7 +113,7 @@ fn a_torn_checkpoint_costs_the_steps_since_the_one_before() {
     app.wait_for_log("does not verify");
     let line: Value = serde_json::from_str(&app.wait_for_log("training resumes")).unwrap();
     assert_eq!(line["step"], before);
-    assert_eq!(&Result::of(&app, &id), expected);
+    assert_eq!(&Trace::of(&app, &id), expected);
     assert_nothing_is_left(app, &expected.version);
 }
 

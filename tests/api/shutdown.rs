@@ -2,7 +2,7 @@
 
 use crate::app::{App, PATIENCE, Setup, small_job};
 use crate::moments::checkpoints;
-use crate::traces::{Result, assert_nothing_is_left, is_soak, long_job, undisturbed};
+use crate::traces::{Trace, assert_nothing_is_left, is_soak, long_job, undisturbed};
 use crate::wire::{Connection, Fate, Wire};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -42,7 +42,7 @@ fn a_stopping_server_loses_no_request_and_its_job_goes_on_from_the_last_step() {
     let app = app.setup.start();
     let line: Value = serde_json::from_str(&app.wait_for_log("training resumes")).unwrap();
     assert_eq!(line["step"], saved);
-    assert_eq!(&Result::of(&app, &id), expected);
+    assert_eq!(&Trace::of(&app, &id), expected);
     assert_eq!(app.get(&format!("/jobs/{id}")).json()["attempt"], 2);
     assert_eq!(app.delete(&format!("/adapters/{asked}")).status, 204);
     assert_eq!(app.get("/adapters").json()["data"].as_array().unwrap().len(), 1);
@@ -160,6 +160,6 @@ fn a_second_signal_ends_the_server_at_once() {
     assert_eq!(app.ended().code(), Some(1));
     assert!(started.elapsed() < Duration::from_secs(2), "ended after {:?}", started.elapsed());
     let app = app.setup.start();
-    assert_eq!(&Result::of(&app, &id), expected);
+    assert_eq!(&Trace::of(&app, &id), expected);
     assert_nothing_is_left(app, &expected.version);
 }

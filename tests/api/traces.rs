@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// What two runs of one job have to agree in.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Result {
+pub struct Trace {
     pub version: String,
     pub metrics: Value,
     /// Step, split and figures, in order.
@@ -28,17 +28,17 @@ pub fn long_job() -> Value {
 }
 
 /// The result of [`long_job`] where nothing disturbs it, and how long that takes.
-pub fn undisturbed() -> &'static (Result, Duration) {
-    static RESULT: OnceLock<(Result, Duration)> = OnceLock::new();
+pub fn undisturbed() -> &'static (Trace, Duration) {
+    static RESULT: OnceLock<(Trace, Duration)> = OnceLock::new();
     RESULT.get_or_init(|| {
         let app = crate::app::Setup::new().start();
         let started = Instant::now();
         let id = app.train(&long_job());
-        (Result::of(&app, &id), started.elapsed())
+        (Trace::of(&app, &id), started.elapsed())
     })
 }
 
-impl Result {
+impl Trace {
     /// Waits for the job.
     pub fn of(app: &App, id: &str) -> Self {
         let job = app.wait(id);

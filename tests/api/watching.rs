@@ -3,7 +3,7 @@
 use crate::app::{App, Setup};
 use crate::moments::checkpoints;
 use crate::support;
-use crate::traces::{Result, undisturbed};
+use crate::traces::{Trace, undisturbed};
 use espalier::task::Target;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -73,7 +73,7 @@ fn a_command_that_waits_goes_on_following_when_the_server_is_killed_and_restarte
     let (status, said) = watcher.end();
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(said.contains(&format!("job {id} succeeded")) && said.contains("predict with it:"), "{said}");
-    assert_eq!(&Result::of(&app, &id), expected);
+    assert_eq!(&Trace::of(&app, &id), expected);
 }
 
 #[test]
