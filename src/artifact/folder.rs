@@ -152,22 +152,32 @@ fn is_whole(place: &Path, version: &str) -> bool {
 }
 
 pub(super) fn open(root: &Path, version: &str, outline: &Outline) -> Result<Artifact> {
-    let damaged = |reason: String| {
-        let detail = format!("the files of adapter version {version} are damaged: {reason}; train or import it again");
-        Error::conflict("adapter_damaged", detail)
-    };
-    let files = match Files::load(&root.join(version)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged(error.to_string())),
-        other => other.context("reading an adapter's files")?,
-    };
-    if files.version() != version {
-        return Err(damaged(format!("their hash is {}", files.version())));
-    }
-    let card = card::read(&files.card).map_err(|error| damaged(error.to_string()))?;
+    let files = whole(&root.join(version), version)?;
+    let card = card::read(&files.card).map_err(|error| damaged(version, &error.to_string()))?;
     if let Some(reason) = names::other_base(&card.base, &outline.info) {
         return Err(Error::conflict("other_base", reason));
     }
-    files.open(outline).map_err(|error| damaged(error.to_string()))
+    files.open(outline).map_err(|error| damaged(version, &error.to_string()))
+}
+
+/// The files of a version as they were published.
+///
+/// # Errors
+/// `Conflict` (`adapter_damaged`) where one is missing or they are not those of the version.
+pub(super) fn whole(place: &Path, version: &str) -> Result<Files> {
+    let files = match Files::load(place) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged(version, &error.to_string())),
+        other => other.context("reading an adapter's files")?,
+    };
+    match files.version() == version {
+        true => Ok(files),
+        false => Err(damaged(version, &format!("their hash is {}", files.version()))),
+    }
+}
+
+fn damaged(version: &str, reason: &str) -> Error {
+    let detail = format!("the files of adapter version {version} are damaged: {reason}; train or import it again");
+    Error::conflict("adapter_damaged", detail)
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {

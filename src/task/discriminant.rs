@@ -138,7 +138,18 @@ impl Moments {
             weight.extend(solved.iter().map(|value| (value / temperature) as f32));
             bias.push(((share.ln() - half) / temperature) as f32);
         }
+        centre(&mut weight, width);
+        centre(&mut bias, 1);
         Fit { weight, bias }
+    }
+}
+
+/// Takes the classes' mean away: what all logits share changes no probability, and costs `f32` its digits.
+fn centre(rows: &mut [f32], width: usize) {
+    let classes = (rows.len() / width) as f64;
+    for column in 0..width {
+        let total: f64 = rows.iter().skip(column).step_by(width).map(|value| f64::from(*value)).sum();
+        rows.iter_mut().skip(column).step_by(width).for_each(|value| *value -= (total / classes) as f32);
     }
 }
 

@@ -154,7 +154,7 @@ impl Resolved {
             }
         };
         let whole = |field: &str, most: u64| format!("{field} must be a whole number between 1 and {most}");
-        refuse((1..=1000).contains(&self.epochs), "epochs", whole("epochs", 1000));
+        refuse((1..=100_000).contains(&self.epochs), "epochs", whole("epochs", 100_000));
         refuse((1..=4096).contains(&self.batch_size), "batch_size", whole("batch_size", 4096));
         let accumulation = self.gradient_accumulation;
         refuse((1..=256).contains(&accumulation), "gradient_accumulation", whole("gradient_accumulation", 256));

@@ -226,7 +226,10 @@ impl<'a> Run<'a> {
             let evaluated = self.evaluated(&self.state.parameters, speaker)?;
             let row = evaluated.row(self.state.counters.step);
             let (score, loss) = (evaluated.score(self.spec.hyperparameters.metric()), evaluated.figures.loss);
-            self.state.rank(score, loss);
+            // A fresh adapter is the bare base: it is measured, to be compared with, but never published.
+            if self.state.counters.step > 0 || self.network.is_head_only() {
+                self.state.rank(score, loss);
+            }
             self.state.counters.rows.push(row);
         }
         self.state.counters.evaluated = Some(self.state.counters.step);

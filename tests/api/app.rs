@@ -81,7 +81,7 @@ pub struct App {
     child: Child,
     address: String,
     agent: ureq::Agent,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -103,7 +103,8 @@ impl App {
             });
         }
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
-        let mut app = Self { setup, child, address: String::new(), agent: config.into(), lines, log };
+        let mut app =
+            Self { setup, child, address: String::new(), agent: config.into(), lines: Mutex::new(lines), log };
         let line = app.wait_for_log("\"listening\"");
         let line: Value = serde_json::from_str(&line).unwrap();
         let address = line["fields"]["address"].as_str().or(line["address"].as_str()).unwrap();
@@ -191,11 +192,18 @@ impl App {
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            match self.lines.lock().unwrap().recv_timeout(left) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
                 Err(_) => panic!("nothing was logged with {text}; the log:\n{}", self.log().join("\n")),
             }
+        }
+    }
+
+    /// As [`Self::wait_for_log`], where the line may have come before the server listened.
+    pub fn wait_for_log_since_start(&self, text: &str) {
+        if !self.log().iter().any(|line| line.contains(text)) {
+            self.wait_for_log(text);
         }
     }
 

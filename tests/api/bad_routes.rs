@@ -145,7 +145,7 @@ fn an_adapter_is_named_by_what_exists_and_without_doubt() {
     // their folders were never there, as after a bad disk
     let lost = "twins@abcdef0123";
     let predict = post(format!("/predict?adapter={lost}"), &json!({"inputs": ["a"]}));
-    cases.push(case("predict with a damaged one", predict, 409, "adapter_damaged", "train it again"));
+    cases.push(case("predict with a damaged one", predict, 409, "adapter_damaged", "train or import it again"));
     cases.push(case("download a damaged one", get(format!("/adapters/{lost}/download")), 409, "adapter_damaged", ""));
     check(&app, cases);
 }

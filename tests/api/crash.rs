@@ -75,7 +75,7 @@ fn survive(setup: &Setup, seed: u64) {
 /// checkpoint that it has.
 fn kill_at(app: App, id: &str, moment: Moment, newest: Option<u64>) -> (App, Option<u64>) {
     let started = Instant::now();
-    app.wait_for_log("attempt begins");
+    app.wait_for_log_since_start("attempt begins");
     assert!(started.elapsed() < PROMPT, "the attempt began after {:?}", started.elapsed());
     moment.wait(&app, id);
     let (setup, log) = app.kill();

@@ -34,7 +34,7 @@ fn job(name: Option<&str>, number: usize) -> Value {
     json!({
         "name": name, "examples": (0..30).map(example).collect::<Vec<_>>(), "method": method,
         "task": {"type": "sequence_classification", "pooling": pooling},
-        "hyperparameters": {"epochs": 2, "seed": number},
+        "hyperparameters": {"epochs": 2, "learning_rate": 0.05, "seed": number},
     })
 }
 
@@ -47,7 +47,7 @@ struct Fixed {
 fn fixed(app: &App, number: usize) -> Fixed {
     let name = format!("fixed-{number}");
     let job = app.trained(&job(Some(&name), number));
-    let (id, version) = (text(&job["adapter_id"]), text(&job["adapter"]));
+    let (id, version) = (text(&job["adapter_id"]), text(&job["adapter"]["version"]));
     let digits = version.trim_start_matches("sha256:")[..12].to_string();
     Fixed { ways: [id, name.clone(), format!("{name}@{digits}")], version }
 }
@@ -61,7 +61,7 @@ struct Packed {
 /// Trains an adapter, asks it alone, and takes it away.
 fn packed(app: &App, oracle: &mut Oracle, number: usize) -> Packed {
     let job = app.trained(&job(None, number));
-    let (id, version) = (text(&job["adapter_id"]), text(&job["adapter"]));
+    let (id, version) = (text(&job["adapter_id"]), text(&job["adapter"]["version"]));
     oracle.learn(&version, Some(&id));
     let zip = app.get(&format!("/adapters/{id}/download")).body;
     assert_eq!(app.delete(&format!("/adapters/{id}")).status, 204);
@@ -251,7 +251,7 @@ fn counters(app: &App) -> BTreeMap<String, f64> {
 fn a_request_under_way_keeps_its_adapter_and_the_next_finds_none() {
     const INPUTS: f64 = 1024.0;
     let app = Setup::new().with(&["--serving-threads", "1", "--batch-tokens", "16"]).start();
-    let version = text(&app.trained(&job(Some("questions"), 0))["adapter"]);
+    let version = text(&app.trained(&job(Some("questions"), 0))["adapter"]["version"]);
     let before = counters(&app)["espalier_serving_batched_inputs_total"];
     let inputs: Inputs = (0..INPUTS as usize).collect();
     let answered: Option<Answered> = std::thread::scope(|scope| {

@@ -46,7 +46,7 @@ impl Trace {
         let events = events(app, id);
         let rows = events.iter().filter(|event| event["kind"] == "metrics").map(|event| event["data"].clone());
         Self {
-            version: job["adapter"].as_str().unwrap().to_string(),
+            version: job["adapter"]["version"].as_str().unwrap().to_string(),
             metrics: job["metrics"].clone(),
             rows: rows.collect(),
         }

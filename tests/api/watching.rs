@@ -67,7 +67,7 @@ fn a_command_that_waits_goes_on_following_when_the_server_is_killed_and_restarte
     let address = app.url("").trim_start_matches("http://").to_string();
     let id = app.get("/jobs").json()["data"][0]["id"].as_str().unwrap().to_string();
     let (mut setup, _) = app.kill();
-    watcher.wait_for("waiting for the server");
+    watcher.wait_for("waiting for it");
     setup.listen = address;
     app = setup.start();
     let (status, said) = watcher.end();

@@ -1,7 +1,7 @@
 //! Out: the three files as they are, and who made them, when and how fast beside them.
 
-use crate::artifact::folder::Files;
-use crate::error::{Context, Error, Result};
+use crate::artifact::folder;
+use crate::error::{Context, Result};
 use serde_json::{Value, json};
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -14,13 +14,9 @@ pub const PROVENANCE_FILE: &str = "provenance.json";
 /// Writes the zip: equal files and provenance give equal bytes.
 ///
 /// # Errors
-/// `Conflict` (`adapter_damaged`) where the folder's files are not those of its version.
-pub fn export(folder: &Path, version: &str, provenance: &Value, out: impl Write + Seek) -> Result<()> {
-    let files = Files::load(folder).context("reading an adapter's files")?;
-    if files.version() != version {
-        let detail = format!("the files of adapter version {version} are damaged: train or import it again");
-        return Err(Error::conflict("adapter_damaged", detail));
-    }
+/// `Conflict` (`adapter_damaged`) where a file of the folder is missing or they are not those of its version.
+pub fn export(place: &Path, version: &str, provenance: &Value, out: impl Write + Seek) -> Result<()> {
+    let files = folder::whole(place, version)?;
     let mut about = json!({"provenance": provenance, "version": format!("sha256:{version}")});
     about.sort_all_objects();
     let about = serde_json::to_vec_pretty(&about).context("writing provenance.json")?;
