@@ -5,7 +5,7 @@
 
 use super::faults::Faults;
 use super::peft::{self, keys::Form, weights};
-use super::{Artifact, CARD_FILE, CONFIG_FILE, Outline, Published, TENSOR_FILE, card, names, safetensors};
+use super::{Artifact, Before, CARD_FILE, CONFIG_FILE, Outline, Published, TENSOR_FILE, card, names, safetensors};
 use crate::adapter;
 use crate::error::{Context, Error, Result};
 use crate::model::Base;
@@ -109,10 +109,10 @@ pub fn read(root: &Path, version: &str, base: &Base) -> Result<Artifact> {
 }
 
 pub(super) fn publish(files: &Files, root: &Path, temporary: &Path) -> Result<Published> {
-    let published = Published { version: files.version(), bytes: files.bytes() };
-    let place = root.join(&published.version);
-    if is_whole(&place, &published.version) {
-        return Ok(published);
+    let (version, bytes) = (files.version(), files.bytes());
+    let place = root.join(&version);
+    if is_whole(&place, &version) {
+        return Ok(Published { version, bytes, before: Before::Folder });
     }
     fs::create_dir_all(root).context("making the adapters' folder")?;
     fs::create_dir_all(temporary).context("making the folder for temporary files")?;
@@ -123,21 +123,23 @@ pub(super) fn publish(files: &Files, root: &Path, temporary: &Path) -> Result<Pu
         write_synced(&fresh.join(name), bytes)?;
     }
     sync_folder(&fresh)?;
-    move_into_place(&fresh, &place, &published.version, beside.path())?;
+    let before = move_into_place(&fresh, &place, &version, beside.path())?;
     sync_folder(root)?;
-    Ok(published)
+    Ok(Published { version, bytes, before })
 }
 
-fn move_into_place(fresh: &Path, place: &Path, version: &str, beside: &Path) -> Result<()> {
+fn move_into_place(fresh: &Path, place: &Path, version: &str, beside: &Path) -> Result<Before> {
     match fs::rename(fresh, place) {
+        Ok(()) => Ok(Before::Nothing),
         // Somebody else published the same version meanwhile.
-        Err(error) if is_occupied(&error) && is_whole(place, version) => Ok(()),
+        Err(error) if is_occupied(&error) && is_whole(place, version) => Ok(Before::Folder),
         Err(error) if is_occupied(&error) => {
             tracing::warn!(version, "a damaged adapter folder is replaced");
             fs::rename(place, beside.join("damaged")).context("moving a damaged adapter's folder away")?;
-            fs::rename(fresh, place).context("moving an adapter's folder into place")
+            fs::rename(fresh, place).context("moving an adapter's folder into place")?;
+            Ok(Before::Folder)
         }
-        other => other.context("moving an adapter's folder into place"),
+        Err(error) => Err(error).context("moving an adapter's folder into place"),
     }
 }
 

@@ -92,6 +92,15 @@ pub struct Published {
     /// sha256, hexadecimal without prefix: the folder's name.
     pub version: String,
     pub bytes: u64,
+    pub before: Before,
+}
+
+/// What was in a published folder's place before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    Nothing,
+    /// A folder of this version, whole or damaged; somebody may be about to remove it.
+    Folder,
 }
 
 /// Limits on what an uploaded zip may unpack to.

@@ -6,11 +6,11 @@ use super::failure::{Failure, Outcome};
 use super::{logs, signals};
 use crate::compute::candle::Candle;
 use crate::config::{Config, Role, Secret, Settings};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::http::{self, Keys, Metrics, State, Turns};
 use crate::model::{Base, hub};
 use crate::serving::Serving;
-use crate::store::blobs::DataFolder;
+use crate::store::blobs::{DataFolder, Swept};
 use crate::store::{self, Store};
 use crate::worker::{Workers, Workshop};
 use std::net::{SocketAddr, TcpListener};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Blobs that no row needs are swept once they are this old: younger ones may be waiting for their row.
 const SWEPT_AFTER: Duration = Duration::from_secs(3600);
@@ -90,10 +91,16 @@ async fn open(url: &Secret, folder: &Arc<DataFolder>) -> Result<Arc<dyn Store>> 
     for instance in folder.abandoned() {
         taken_back += store.take_back(*instance).await?;
     }
+    let checkpointed = folder.checkpointed_jobs()?;
     let needed = store::needed(store.as_ref()).await?;
     let sweeping = Arc::clone(folder);
-    let swept = tokio::task::spawn_blocking(move || sweeping.sweep(&needed, SWEPT_AFTER));
-    let swept = swept.await.context("sweeping the data folder")??;
+    let sweep = move || {
+        let over: Vec<Uuid> = checkpointed.into_iter().filter(|job| !needed.open_jobs.contains(job)).collect();
+        over.iter().try_for_each(|job| sweeping.remove_checkpoints(*job))?;
+        let swept = sweeping.sweep(&needed, SWEPT_AFTER)?;
+        Ok::<_, Error>(Swept { checkpoints: swept.checkpoints + over.len(), ..swept })
+    };
+    let swept = tokio::task::spawn_blocking(sweep).await.context("sweeping the data folder")??;
     tracing::info!(
         database = store.kind(),
         instance = %folder.instance(),

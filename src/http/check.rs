@@ -3,6 +3,7 @@
 //! Knows nothing of jobs or of where the file came from.
 
 use super::state::State;
+use super::work::aside;
 use crate::data::{self, Checked, Format, Options, Report, Truncation};
 use crate::error::{Context, Error, Problem, Result};
 use crate::task;
@@ -45,7 +46,7 @@ pub async fn validation(state: &State, file: File, labels: Vec<String>) -> Resul
 async fn look(state: &State, file: File, also: impl FnOnce(&mut Checked) + Send + 'static) -> Result<Report> {
     let turn = Arc::clone(&state.turns.checks).acquire_owned().await.context("waiting to check a dataset")?;
     let (settings, base) = (Arc::clone(&state.data), Arc::clone(&state.base));
-    let checking = tokio::task::spawn_blocking(move || {
+    let report = aside("checking a dataset", move || {
         let _turn = turn;
         // a length that the base does not allow is refused later, with the job's other settings
         let longest = base.info().max_tokens;
@@ -55,7 +56,7 @@ async fn look(state: &State, file: File, also: impl FnOnce(&mut Checked) + Send 
         also(&mut checked);
         Ok(checked.report)
     });
-    checking.await.context("checking a dataset")?
+    report.await
 }
 
 fn accepted(report: Report) -> Result<Report> {

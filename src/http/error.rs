@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Fault, Problem};
 use axum::body::Body;
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
@@ -97,16 +97,15 @@ impl Refusal {
     }
 
     /// The words for an error answer that came without any: the router's own, or a library's.
-    pub fn plain(response: &Response, method: &str, path: &str) -> Self {
-        let status = response.status();
-        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    pub fn plain(status: StatusCode, method: &str, path: &str) -> Self {
         match status {
             StatusCode::NOT_FOUND => {
                 Self::new(status, "route_not_found", format!("there is nothing at {path}: GET /docs lists every call"))
             }
             StatusCode::METHOD_NOT_ALLOWED => {
-                let allowed = header(ALLOW).unwrap_or("another method");
-                Self::new(status, "method_not_allowed", format!("{method} cannot be used on {path}: use {allowed}"))
+                // the router adds that header after everything else
+                let detail = format!("{method} cannot be used on {path}: the header Allow names the methods that can");
+                Self::new(status, "method_not_allowed", detail)
             }
             StatusCode::PAYLOAD_TOO_LARGE => Self::new(status, "too_large", "the body is too large: send less"),
             status if status.is_server_error() => {

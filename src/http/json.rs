@@ -84,11 +84,21 @@ fn wrong<T: DeserializeOwned>(document: &Value) -> Option<Wrong> {
     serde_path_to_error::deserialize::<_, T>(document).err().map(Wrong::from)
 }
 
-/// serde's words for a choice without a tag name our types; a client does not know them.
+/// serde's words name our types; a client does not know them.
 fn plain(message: &str) -> String {
-    match message.starts_with("data did not match any variant") {
-        true => "this value has none of the forms that are accepted here".to_string(),
-        false => message.to_string(),
+    if message.starts_with("data did not match any variant") {
+        return "this value has none of the forms that are accepted here".to_string();
+    }
+    let Some((found, expected)) = message.split_once(", expected ") else { return message.to_string() };
+    match expected {
+        "map with a single key" => "must be an object with exactly one field".to_string(),
+        "a map" => format!("{found}, expected an object"),
+        "a sequence" => format!("{found}, expected a list"),
+        kind if kind.starts_with("struct ") => format!("{found}, expected an object"),
+        kind if kind.starts_with("internally tagged enum ") => {
+            format!("{found}, expected an object with a \"type\"")
+        }
+        _ => message.to_string(),
     }
 }
 

@@ -87,7 +87,7 @@ async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Ne
 fn explain(mut response: Response, method: &str, path: &str, id: &str) -> Response {
     let refusal = match response.extensions_mut().remove::<Refusal>() {
         Some(refusal) => refusal,
-        None if response.status().as_u16() >= 400 => Refusal::plain(&response, method, path),
+        None if response.status().as_u16() >= 400 => Refusal::plain(response.status(), method, path),
         None => return response,
     };
     if let Some(cause) = &refusal.cause {

@@ -32,6 +32,7 @@ mod state;
 mod submit;
 mod tagged;
 mod upload;
+mod work;
 
 pub use auth::Keys;
 pub use metrics::Metrics;

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of batches, nor of what an answer means.
 
+use super::adapters::Version;
 use super::auth::Caller;
 use super::error::Answer;
 use super::extract::{Json, Params};
@@ -9,7 +10,7 @@ use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unread
 use super::state::State;
 use crate::error::{Error, Fault, Problem, Result};
 use crate::serving::{Ask, Logits};
-use crate::store::{Adapter, Reference};
+use crate::store::Reference;
 use crate::task::{Input, Prediction};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -18,7 +19,6 @@ use std::fmt;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
@@ -66,16 +66,8 @@ pub enum Item {
 }))]
 pub struct Predictions {
     /// Which version answered; `null` for the base model.
-    pub adapter: Option<Answered>,
+    pub adapter: Option<Version>,
     pub predictions: Vec<Prediction>,
-}
-
-/// The version that answered.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Answered {
-    pub id: Uuid,
-    pub name: Option<String>,
-    pub version: String,
 }
 
 impl<'de> Deserialize<'de> for Item {
@@ -109,13 +101,6 @@ impl From<Item> for Input {
     }
 }
 
-impl From<&Adapter> for Answered {
-    fn from(adapter: &Adapter) -> Self {
-        let version = format!("sha256:{}", adapter.description.version);
-        Self { id: adapter.id, name: adapter.name.clone(), version }
-    }
-}
-
 pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(predict))
 }
@@ -141,7 +126,7 @@ async fn predict(
     let ask = ask(&request)?;
     let inputs = request.inputs.into_iter().map(Input::from).collect();
     let answer = state.serving.predict(&caller.owner, reference.as_ref(), inputs, ask).await?;
-    let adapter = answer.adapter.as_deref().map(Answered::from);
+    let adapter = answer.adapter.as_deref().map(Version::from);
     Ok(axum::Json(Predictions { adapter, predictions: answer.predictions }))
 }
 

@@ -4,10 +4,11 @@
 
 use super::adapters::Incoming;
 use super::state::State;
+use super::work::{aside, to_the_end};
 use crate::artifact::{self, Artifact, Published};
 use crate::error::{Context, Result};
 use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
-use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -20,27 +21,25 @@ pub async fn publish(state: &State, owner: &str, incoming: Incoming) -> Result<A
     let turn = Arc::clone(&state.turns.checks).acquire_owned().await.context("waiting to check an adapter")?;
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.folder));
     let settings = state.artifact;
-    let importing = tokio::task::spawn_blocking(move || {
+    let artifact = aside("importing an adapter", move || {
         let _turn = turn;
         artifact::import(upload.path(), &import, &base, &folder.temporary(), &settings)
     });
-    let artifact = importing.await.context("importing an adapter")??;
+    let artifact = artifact.await?;
     let (state, owner) = (state.clone(), owner.to_string());
-    // to its end, even if the client is gone: a folder and its row belong together
-    let keeping = tokio::spawn(async move { keep(&state, owner, name, artifact).await });
-    keeping.await.context("publishing an adapter")?
+    to_the_end("publishing an adapter", async move { keep(&state, owner, name, artifact).await }).await
 }
 
 async fn keep(state: &State, owner: String, name: Option<String>, artifact: Artifact) -> Result<Adapter> {
-    let _shared = state.turns.files.read().await;
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.folder));
-    let writing = tokio::task::spawn_blocking(move || {
-        let published = artifact::write(&artifact, &base, &folder.adapters(), &folder.temporary());
-        published.map(|published| describe(artifact, published))
+    let description = aside("writing an adapter", move || {
+        let write = |adapters: &Path, temporary: &Path| artifact::write(&artifact, &base, adapters, temporary);
+        let published = folder.put_adapter(write)?;
+        Ok(describe(artifact, published))
     });
-    let description = writing.await.context("writing an adapter")??;
+    let description = description.await?;
     let new = NewAdapter { id: Uuid::now_v7(), owner, name, job_id: None, description };
-    // where this fails, the folder without a row is swept at the next start
+    // where this fails, the folder without a row is swept at a later start
     state.store.add_adapter(new).await
 }
 
@@ -64,12 +63,9 @@ fn describe(artifact: Artifact, published: Published) -> AdapterDescription {
 /// # Errors
 /// `NotFound`.
 pub async fn delete(state: &State, owner: &str, reference: &Reference) -> Result<()> {
-    let _alone = state.turns.files.write().await;
     let adapter = state.store.adapter(owner, reference).await?;
     let Some(version) = state.store.delete_adapter(owner, adapter.id).await? else { return Ok(()) };
     state.serving.forget(&version);
-    match tokio::fs::remove_dir_all(state.folder.adapters().join(&version)).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("deleting an adapter's folder"),
-        _ => Ok(()),
-    }
+    let folder = Arc::clone(&state.folder);
+    aside("deleting an adapter's folder", move || folder.remove_adapter(&version)).await
 }

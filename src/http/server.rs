@@ -3,15 +3,21 @@
 //! A loop of its own rather than axum's, for two things that axum does not offer: a client that never finishes its
 //! headers is not waited for, and connections that outlive the grace are closed. Knows nothing of what is answered.
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::io::ErrorKind;
-use std::pin::pin;
+use std::io::{self, ErrorKind};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +25,12 @@ use tokio_util::task::TaskTracker;
 const HEADER_TIME: Duration = Duration::from_secs(60);
 /// After the system has refused a connection, usually because no file descriptor is free.
 const REST: Duration = Duration::from_secs(1);
+
+/// How long connections are still accepted after the stop was asked for: whoever looks learns that this server is not
+/// ready any more, and clients that keep a connection are told to open another.
+const FAREWELL: Duration = Duration::from_millis(400);
+/// For the request of a connection that came in just before the listener closed.
+const LAST_REQUESTS: Duration = Duration::from_millis(100);
 
 /// When a connection has to end.
 #[derive(Clone)]
@@ -28,20 +40,36 @@ struct Ends {
     now: CancellationToken,
 }
 
-/// Serves until `shutdown` is cancelled. Then no connection is accepted any more, streams end by themselves (they see
-/// the same token), requests under way have `grace` to finish, and what is left is cut off.
+/// Serves until `shutdown` is cancelled. Then, within `grace`: streams end by themselves (they see the same token);
+/// every answer says that its connection ends with it, and new connections are still answered, for a moment; after that
+/// none is accepted any more, idle ones are closed, and requests under way are finished. What is left is cut off.
 ///
 /// # Errors
-/// None at present: a failing connection is that client's matter alone.
+/// `Internal` where the listener breaks. A failing connection is that client's matter alone.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, grace: Duration) -> Result<()> {
     let connections = TaskTracker::new();
-    let ends = Ends { soon: shutdown.clone(), now: CancellationToken::new() };
-    while let Some(stream) = accept(&listener, &shutdown).await {
+    let ends = Ends { soon: CancellationToken::new(), now: CancellationToken::new() };
+    let router = router.layer(map_response_with_state(shutdown.clone(), say_farewell));
+    let farewell = async {
+        shutdown.cancelled().await;
+        let asked = Instant::now();
+        sleep(FAREWELL.min(grace)).await;
+        asked
+    };
+    let mut farewell = pin!(farewell);
+    let asked = loop {
+        match accept(&listener, farewell.as_mut()).await {
+            Event::Connection(stream) => connections.spawn(answer(stream, router.clone(), ends.clone())),
+            Event::Closing(asked) => break asked,
+        };
+    };
+    for stream in waiting(listener).context("accepting the last connections")? {
         connections.spawn(answer(stream, router.clone(), ends.clone()));
     }
-    drop(listener);
     connections.close();
-    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
+    sleep(LAST_REQUESTS.min(grace)).await;
+    ends.soon.cancel();
+    if timeout_at(asked + grace, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests were cut off: they took longer than the grace");
         ends.now.cancel();
         connections.wait().await;
@@ -49,23 +77,47 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     Ok(())
 }
 
-/// The next connection, `None` once the server is to stop.
-async fn accept(listener: &TcpListener, shutdown: &CancellationToken) -> Option<TcpStream> {
+/// A request that is sent on a connection just as it is closed would be lost, so the client hears of it before.
+async fn say_farewell(State(shutdown): State<CancellationToken>, mut response: Response) -> Response {
+    if shutdown.is_cancelled() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+enum Event {
+    Connection(TcpStream),
+    /// The server has to stop, and was asked to at this time.
+    Closing(Instant),
+}
+
+async fn accept(listener: &TcpListener, mut closing: Pin<&mut impl Future<Output = Instant>>) -> Event {
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return None,
+            asked = closing.as_mut() => return Event::Closing(asked),
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => return Some(stream),
+            Ok((stream, _)) => return Event::Connection(stream),
             Err(error) if is_the_clients(error.kind()) => {}
             Err(error) => {
                 tracing::error!(error = %error, "no connection can be accepted");
-                tokio::time::sleep(REST).await;
+                sleep(REST).await;
             }
         }
     }
+}
+
+/// The connections that the system has accepted for us already: closing the listener would reset them.
+fn waiting(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+    let listener = listener.into_std()?;
+    let mut streams = Vec::new();
+    while let Ok((stream, _)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        streams.push(TcpStream::from_std(stream)?);
+    }
+    Ok(streams)
 }
 
 /// Whether this went wrong on the other side, before we had the connection.
@@ -84,6 +136,8 @@ async fn answer(stream: TcpStream, router: Router, ends: Ends) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
     let ended = tokio::select! {
+        // A request that has arrived is read before the connection may count as idle.
+        biased;
         ended = connection.as_mut() => ended,
         () = ends.soon.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -149,6 +203,18 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
         server.done.await.unwrap().unwrap();
         assert!(TcpStream::connect(server.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_comes_just_after_the_shutdown_began_is_answered_and_told_to_go_elsewhere() {
+        let server = start(Duration::from_secs(60)).await;
+        server.shutdown.cancel();
+        let mut stream = ask(&server).await;
+        server.go_on.notify_one();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("connection: close") && answer.ends_with("done"), "{answer}");
+        server.done.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The parts of the house that the API speaks for; cloned freely.
@@ -42,9 +42,6 @@ pub struct Turns {
     pub checks: Arc<Semaphore>,
     /// Open event streams.
     pub streams: Arc<Semaphore>,
-    /// Shared while a file comes into the data folder and its row is added; alone while a row goes and its file is
-    /// deleted. Otherwise a file could be deleted that a new row has just found there.
-    pub files: RwLock<()>,
 }
 
 impl Turns {
@@ -52,7 +49,6 @@ impl Turns {
         Self {
             checks: Arc::new(Semaphore::new(settings.max_checks)),
             streams: Arc::new(Semaphore::new(settings.max_streams)),
-            files: RwLock::new(()),
         }
     }
 }

@@ -9,8 +9,9 @@ use super::error::Answer;
 use super::jobs::{JobRequest, Validated};
 use super::state::State;
 use super::upload::Upload;
+use super::work::to_the_end;
 use crate::data::{Format, Options, Report};
-use crate::error::{Context, Error, Fault, Place, Result};
+use crate::error::{Error, Fault, Place, Result};
 use crate::store::{Dataset, Job, NewJob};
 use crate::training::Validation;
 use crate::training::spec::{self, Spec};
@@ -53,8 +54,7 @@ enum Kept {
 pub async fn submit(state: &State, owner: &str, submission: Submission) -> Answer<Job> {
     let examined = examine(state, owner, submission).await?;
     let (state, owner) = (state.clone(), owner.to_string());
-    let keeping = tokio::spawn(async move { keep(&state, &owner, examined).await });
-    Ok(keeping.await.context("queueing a job")??)
+    Ok(to_the_end("queueing a job", async move { keep(&state, &owner, examined).await }).await?)
 }
 
 /// Says what would happen, and keeps nothing.

@@ -149,15 +149,19 @@ impl Inner {
 
     /// The row that the reference names now, and its adapter in memory. The request keeps both to its end.
     async fn resident(&self, owner: &str, reference: &Reference) -> Result<(Option<Arc<Adapter>>, Resident)> {
-        let adapter = self.store.adapter(owner, reference).await?;
-        let version = adapter.description.version.clone();
-        let load = Arc::clone(&self.loader).load(version.clone());
-        match self.cache.get_or_load(&version, load).await {
-            Ok(adapted) => Ok((Some(Arc::new(adapter)), Resident(Some(adapted)))),
-            Err(error) => {
-                // It may have been deleted between the look-up and the load: then that is what to say.
-                self.store.adapter(owner, &Reference::Id(adapter.id)).await?;
-                Err(error)
+        loop {
+            let adapter = self.store.adapter(owner, reference).await?;
+            let version = adapter.description.version.clone();
+            let load = Arc::clone(&self.loader).load(version.clone());
+            let error = match self.cache.get_or_load(&version, load).await {
+                Ok(adapted) => return Ok((Some(Arc::new(adapter)), Resident(Some(adapted)))),
+                Err(error) => error,
+            };
+            match self.store.adapter(owner, &Reference::Id(adapter.id)).await {
+                Ok(_) => return Err(error),
+                // Deleted between the look-up and the load: a name may point to another one by now.
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
             }
         }
     }

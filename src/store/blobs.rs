@@ -20,6 +20,7 @@ mod sweep;
 
 pub use sweep::{Needed, Swept};
 
+use crate::artifact::{Before, Published};
 use crate::error::{Context, Error, Result};
 use holds::Holds;
 use instances::Instance;
@@ -134,6 +135,18 @@ impl DataFolder {
             return Ok(());
         }
         disk::remove_file(&self.dataset(hash)).with_context(|| format!("removing the dataset {hash}"))
+    }
+
+    /// Has an adapter's folder written by `write`, which is told the place of all adapters and one for temporary files, and
+    /// keeps it from being removed until its row is there.
+    pub fn put_adapter(&self, write: impl Fn(&Path, &Path) -> Result<Published>) -> Result<Published> {
+        loop {
+            let published = write(&self.adapters(), &self.temporary())?;
+            // A new folder is nobody else's. Once another is held it is not removed, so a second round is the last.
+            if published.before == Before::Nothing || self.hold_adapter(&published.version)? {
+                return Ok(published);
+            }
+        }
     }
 
     /// To be called with an adapter's folder written and its row not yet: keeps it from being removed, because an equal

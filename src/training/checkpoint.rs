@@ -88,6 +88,7 @@ impl Folder {
         let manifest = Manifest { step, spec: self.spec.clone(), files };
         let manifest = serde_json::to_vec(&manifest).context("writing a checkpoint's manifest")?;
         self.place(&format!("manifest-{step}.json"), &manifest)?;
+        tracing::debug!(step, "checkpoint saved");
         self.prune()
     }
 

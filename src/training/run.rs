@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::Base;
 use crate::task::discriminant;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Why a run did not go on.
 pub enum Halt {
@@ -81,6 +82,10 @@ impl<'a> Run<'a> {
             spec,
         };
         run.remember_features(is_fresh, speaker)?;
+        match is_fresh {
+            true => tracing::info!(total_steps, "training starts"),
+            false => tracing::info!(step = run.state.counters.step, total_steps, "training resumes"),
+        }
         Ok(run)
     }
 
@@ -126,10 +131,9 @@ impl<'a> Run<'a> {
     /// Steps and evaluations up to the end. The state is consistent whenever this returns.
     pub fn go(&mut self, folder: &Folder, settings: &Settings, speaker: &mut Speaker) -> Result<(), Halt> {
         let per_epoch = self.spec.hyperparameters.steps_per_epoch(self.prepared.training.len());
-        let mut saved = std::time::Instant::now();
+        let (mut saved, mut saved_step) = (Instant::now(), self.state.counters.step);
         if self.state.counters.step == 0 && self.state.counters.evaluated.is_none() {
-            folder.save(&self.state, &self.names)?;
-            speaker.checkpointed();
+            self.save(folder, speaker)?;
         }
         loop {
             let step = self.state.counters.step;
@@ -138,16 +142,25 @@ impl<'a> Run<'a> {
                 self.evaluate(speaker)?;
             }
             if at_end || self.is_exhausted() {
+                // So that whatever happens while the adapter is published costs no step.
+                if saved_step < step {
+                    self.save(folder, speaker)?;
+                }
                 return Ok(());
             }
             if saved.elapsed() >= settings.checkpoint_every {
-                folder.save(&self.state, &self.names)?;
-                speaker.checkpointed();
-                saved = std::time::Instant::now();
+                self.save(folder, speaker)?;
+                (saved, saved_step) = (Instant::now(), step);
             }
             let loss = self.step(per_epoch)?;
             speaker.stepped(&self.state.counters, self.spec, self.total_steps, per_epoch, loss)?;
         }
+    }
+
+    fn save(&self, folder: &Folder, speaker: &mut Speaker) -> Result<()> {
+        folder.save(&self.state, &self.names)?;
+        speaker.checkpointed();
+        Ok(())
     }
 
     /// Early stopping: too many evaluations without a better one.

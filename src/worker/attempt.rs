@@ -4,7 +4,7 @@
 
 use super::dataset;
 use super::end::{End, to_be_tried_again};
-use super::hold::{Hold, Lost};
+use super::hold::{Hold, Lost, TIME_IS_UP};
 use super::orders::Orders;
 use super::speech::Speech;
 use super::{Workshop, publish, thread};
@@ -38,8 +38,10 @@ pub struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     /// `claimed`: before the claim was sent.
     pub fn new(workshop: &'a Workshop, claim: Claim, claimed: Instant, shutdown: CancellationToken) -> Self {
-        let orders = Arc::new(Orders::new(shutdown));
-        let hold = Hold::new(claimed, workshop.settings.lease, Arc::clone(&orders));
+        let lease = workshop.settings.lease;
+        // Counted from before the claim was sent: never longer here than in the database.
+        let orders = Arc::new(Orders::new(shutdown, claimed + lease));
+        let hold = Hold::new(lease, Arc::clone(&orders));
         let speech = Arc::new(Speech::new(Arc::clone(&orders)));
         Self { workshop, claim, orders, hold, speech }
     }
@@ -80,7 +82,7 @@ impl<'a> Attempt<'a> {
         tracing::info!(?stop, "attempt stopped");
         // A write that fails has lost the lease: then the next claim settles the job, as its owner wishes.
         let _ = match stop {
-            Stop::Abandon => Ok(()),
+            Stop::Abandon => Err(self.hold.lose("training", TIME_IS_UP)),
             Stop::Release => self.write("releasing", || store.release(lease)).await,
             Stop::Pause => self.write("pausing", || store.stopped(lease, Wish::Pause)).await,
             Stop::Cancel => {
@@ -93,6 +95,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn make(&self) -> Result<(), End> {
+        tracing::info!("attempt begins");
         self.check_base()?;
         // Up to here and through the reading a kill costs nothing: there is only the claim, and it runs out.
         let data = self.read().await?;
@@ -102,8 +105,8 @@ impl<'a> Attempt<'a> {
         // The last word before publishing: the lease is fresh, the progress complete, and a late cancel still heard.
         self.beat().await?;
         self.obey()?;
-        // A kill from here on repeats the steps after the last checkpoint. They give the same bytes, so the same
-        // version: the folder is written once, and found by the attempt that finds it there.
+        // A kill from here on repeats the last evaluation, from the checkpoint of the last step. It gives the same bytes,
+        // so the same version: the folder is written once, and found by the attempt that finds it there.
         let (card, published) = self.write_artifact(trained).await?;
         // Rows that are there already are left alone; with all of them written here, none can be missing.
         self.write("recording metrics", || self.workshop.store.record_rows(&self.claim.lease, &rows)).await?;

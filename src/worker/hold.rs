@@ -6,7 +6,7 @@
 
 use super::orders::Orders;
 use crate::error::{Error, Result};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -16,26 +16,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A server that goes down tries a write no longer than this.
 const LAST_TRIES: Duration = Duration::from_secs(3);
 
+pub const TIME_IS_UP: &str = "its time has run out";
+
 /// The lease is gone, or nothing certain is known of it: whatever is to become of the job, another claim decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost;
 
 pub struct Hold {
     lease: Duration,
-    /// By the monotonic clock, which goes on while the process is stopped.
-    until: Mutex<Instant>,
     orders: Arc<Orders>,
 }
 
 impl Hold {
-    /// `claimed`: before the claim was sent, so that the lease never lasts longer here than in the database.
-    pub fn new(claimed: Instant, lease: Duration, orders: Arc<Orders>) -> Self {
-        Self { lease, until: Mutex::new(claimed + lease), orders }
+    /// The orders know how long the lease lasts now.
+    pub fn new(lease: Duration, orders: Arc<Orders>) -> Self {
+        Self { lease, orders }
     }
 
     /// A heartbeat that was sent at `asked` was answered.
     pub fn extend(&self, asked: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = asked + self.lease;
+        self.orders.extend(asked + self.lease);
     }
 
     /// Writes under the lease. A database that is away for a while is no reason to give a job up: the write is tried
@@ -51,7 +51,7 @@ impl Hold {
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let Some(left) = self.left(started) else { return Err(self.lose(doing, "its time has run out")) };
+            let Some(left) = self.left(started) else { return Err(self.lose(doing, TIME_IS_UP)) };
             // A connection that hangs is given up in time for another try.
             match timeout(left.min(self.lease / 2), write()).await {
                 Ok(Ok(value)) => return Ok(value),
@@ -72,7 +72,7 @@ impl Hold {
         if self.orders.is_abandoned() {
             return None;
         }
-        let mut until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut until = self.orders.until();
         if self.orders.shutdown().is_cancelled() {
             until = until.min(started + LAST_TRIES);
         }
@@ -80,7 +80,8 @@ impl Hold {
         (!left.is_zero()).then_some(left)
     }
 
-    fn lose(&self, doing: &str, reason: &str) -> Lost {
+    /// Says once that the lease is lost.
+    pub fn lose(&self, doing: &str, reason: &str) -> Lost {
         if !self.orders.is_abandoned() {
             tracing::warn!(doing, reason, "the lease is lost; this attempt writes nothing more");
             self.orders.abandon();
@@ -99,8 +100,8 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(30);
 
     fn hold(claimed: Instant, lease: Duration) -> (Hold, Arc<Orders>) {
-        let orders = Arc::new(Orders::new(CancellationToken::new()));
-        (Hold::new(claimed, lease, Arc::clone(&orders)), orders)
+        let orders = Arc::new(Orders::new(CancellationToken::new(), claimed + lease));
+        (Hold::new(lease, Arc::clone(&orders)), orders)
     }
 
     #[tokio::test]

@@ -41,15 +41,9 @@ fn input(example: Example) -> Input {
     Input { text: example.text, text_pair: example.text_pair }
 }
 
-/// Writes the folder, and keeps it from being removed until its row is there: an equal adapter may just be deleted.
+/// Writes the folder, which stays until its row is there.
 pub fn write(artifact: &Artifact, base: &Base, folder: &DataFolder) -> Result<Published> {
-    loop {
-        let published = artifact::write(artifact, base, &folder.adapters(), &folder.temporary())?;
-        // Once held it is not removed, so a second round is the last.
-        if folder.hold_adapter(&published.version)? {
-            return Ok(published);
-        }
-    }
+    folder.put_adapter(|adapters, temporary| artifact::write(artifact, base, adapters, temporary))
 }
 
 /// The row.

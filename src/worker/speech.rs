@@ -81,10 +81,13 @@ mod tests {
     use super::*;
     use crate::store::Wish;
     use serde_json::json;
+    use std::time::Duration;
+    use tokio::time::Instant;
     use tokio_util::sync::CancellationToken;
 
     fn speech() -> (Speech, Arc<Orders>) {
-        let orders = Arc::new(Orders::new(CancellationToken::new()));
+        let until = Instant::now() + Duration::from_secs(3600);
+        let orders = Arc::new(Orders::new(CancellationToken::new(), until));
         (Speech::new(Arc::clone(&orders)), orders)
     }
 

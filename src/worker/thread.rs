@@ -15,7 +15,10 @@ where
     F: FnOnce() -> Result<T> + Send + 'static,
 {
     let (answer, result) = oneshot::channel();
+    // Log lines of the work say which job it is for.
+    let span = tracing::Span::current();
     let guarded = move || {
+        let _in_span = span.enter();
         let panicked = |payload: Box<_>| Err(Error::panicked(name, &*payload));
         // Nobody is there to hear it when the attempt was dropped.
         let _ = answer.send(catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked));

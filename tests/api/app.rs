@@ -19,12 +19,24 @@ pub struct Setup {
     pub folder: Arc<TempDir>,
     /// SQLite inside the folder where it is left out.
     pub database: Option<String>,
+    /// Any free port where it is not said.
+    pub listen: String,
+    /// The folder of the base model.
+    pub model: PathBuf,
     pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), database: None, arguments: Vec::new() }
+        Self {
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+            database: None,
+            listen: "127.0.0.1:0".to_string(),
+            model: support::jobs::fixture("tiny-bert"),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
@@ -32,8 +44,19 @@ impl Setup {
         self
     }
 
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_string(), value.to_string()));
+        self
+    }
+
     pub fn on(mut self, database: String) -> Self {
         self.database = Some(database);
+        self
+    }
+
+    /// Another base model.
+    pub fn based_on(mut self, model: PathBuf) -> Self {
+        self.model = model;
         self
     }
 
@@ -43,12 +66,12 @@ impl Setup {
 
     pub fn start(&self) -> App {
         let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--model"]);
-        command.arg(support::jobs::fixture("tiny-bert")).arg("--data-dir").arg(self.data());
+        command.args(["serve", "--listen", &self.listen, "--log-format", "json", "--model"]);
+        command.arg(&self.model).arg("--data-dir").arg(self.data());
         if let Some(url) = &self.database {
             command.args(["--database-url", url]);
         }
-        command.args(&self.arguments).env("ESPALIER_STREAM_POLL", "50ms");
+        command.args(&self.arguments).env("ESPALIER_STREAM_POLL", "50ms").envs(self.environment.iter().cloned());
         App::start(self.clone(), command)
     }
 }
@@ -146,7 +169,7 @@ impl App {
     }
 
     /// Reads the job's event stream until a line of it satisfies the test.
-    fn watch(&self, job: &str, is_it: impl Fn(&str) -> bool) {
+    pub fn watch(&self, job: &str, mut is_it: impl FnMut(&str) -> bool) {
         let path = format!("/jobs/{job}/events");
         let events = self.agent.get(self.url(&path)).header("accept", "text/event-stream").call().unwrap();
         let mut lines = BufReader::new(events.into_body().into_reader()).lines().map_while(Result::ok);
@@ -186,19 +209,28 @@ impl App {
         assert!(status.success());
     }
 
-    /// `kill -9`, and the same data served again.
-    pub fn kill_and_restart(mut self) -> Self {
+    /// `kill -9`; what was logged, and how to start it again.
+    pub fn kill(mut self) -> (Setup, Vec<String>) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.setup.start()
+        (self.setup.clone(), self.log())
+    }
+
+    /// `kill -9`, and the same data served again.
+    pub fn kill_and_restart(self) -> Self {
+        self.kill().0.start()
+    }
+
+    /// How the process ended.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// SIGTERM; how the process ended and how long that took.
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let started = Instant::now();
         self.signal(15);
-        let status = self.child.wait().unwrap();
-        (status, started.elapsed())
+        (self.ended(), started.elapsed())
     }
 }
 

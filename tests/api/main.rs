@@ -4,5 +4,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapters;
 mod app;
+mod bad_adapters;
+mod bad_files;
+mod bad_predictions;
+mod bad_requests;
+mod bad_routes;
+mod bad_uploads;
+mod crash;
+mod http;
 mod jobs;
+mod mixed;
+mod moments;
+mod refusals;
+mod request;
+mod shutdown;
+mod traces;
+mod traffic;
+mod watching;
+mod wire;
+mod workers;

@@ -5,11 +5,11 @@
 use crate::artifact;
 use crate::error::{Context, Result};
 use crate::http::state::State;
+use crate::http::work::aside;
 use crate::store::Adapter;
 use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use tokio_util::io::ReaderStream;
 
@@ -26,7 +26,7 @@ pub async fn download(state: &State, adapter: Adapter) -> Result<Response> {
     let disposition = format!("attachment; filename=\"{name}-{short}.zip\"");
     let (adapters, temporary) = (state.folder.adapters(), state.folder.temporary());
     let description = adapter.description;
-    let writing = tokio::task::spawn_blocking(move || -> Result<(File, u64)> {
+    let written = aside("writing a zip", move || {
         let mut zip = tempfile::tempfile_in(temporary).context("making a temporary file for a download")?;
         let folder = adapters.join(&description.version);
         artifact::zip::export(&folder, &description.version, &description.provenance, &mut zip)?;
@@ -34,7 +34,7 @@ pub async fn download(state: &State, adapter: Adapter) -> Result<Response> {
         zip.rewind().context("reading a zip")?;
         Ok((zip, bytes))
     });
-    let (zip, bytes) = writing.await.context("writing a zip")??;
+    let (zip, bytes) = written.await?;
     let headers = [
         (CONTENT_TYPE, "application/zip".to_string()),
         (CONTENT_LENGTH, bytes.to_string()),

@@ -7,7 +7,7 @@ mod request;
 mod view;
 
 pub use request::{AdapterForm, AdapterQuery, AdapterRequest, Incoming};
-pub use view::View;
+pub use view::{Version, View};
 
 use super::auth::Caller;
 use super::error::Answer;
@@ -17,7 +17,7 @@ use super::publish;
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
 use super::state::State;
 use super::upload::Binary;
-use crate::error::Context;
+use super::work::to_the_end;
 use crate::store::Reference;
 use axum::Json;
 use axum::http::StatusCode;
@@ -91,8 +91,8 @@ async fn get_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<Json
 )]
 async fn delete_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<StatusCode> {
     let reference = Reference::parse(&key)?;
-    let deleting = tokio::spawn(async move { publish::delete(&state, &caller.owner, &reference).await });
-    deleting.await.context("deleting an adapter")??;
+    let deleting = async move { publish::delete(&state, &caller.owner, &reference).await };
+    to_the_end("deleting an adapter", deleting).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -71,3 +71,20 @@ impl From<Adapter> for View {
         }
     }
 }
+
+/// Which adapter it was that answered, or that a job has made.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdapterVersion)]
+pub struct Version {
+    pub id: Uuid,
+    pub name: Option<String>,
+    /// `sha256:…` over its files.
+    pub version: String,
+}
+
+impl From<&Adapter> for Version {
+    fn from(adapter: &Adapter) -> Self {
+        let version = format!("sha256:{}", adapter.description.version);
+        Self { id: adapter.id, name: adapter.name.clone(), version }
+    }
+}

@@ -3,11 +3,11 @@
 //! Knows nothing of requests.
 
 use crate::data::{Options, Report};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::http::state::State;
 use crate::http::upload::Upload;
+use crate::http::work::aside;
 use crate::store::{Dataset, NewDataset};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -29,11 +29,9 @@ pub async fn keep(
     options: Options,
     report: Report,
 ) -> Result<(Dataset, Stored)> {
-    let _shared = state.turns.files.read().await;
     let (hash, bytes, file_name) = (upload.hash.clone(), upload.bytes, upload.origin.file_name.clone());
     let (folder, name) = (Arc::clone(&state.folder), hash.clone());
-    let putting = tokio::task::spawn_blocking(move || folder.put_dataset(upload.path(), &name));
-    putting.await.context("keeping a dataset")??;
+    aside("keeping a dataset", move || folder.put_dataset(upload.path(), &name)).await?;
     let before = state.store.now().await?;
     let new = NewDataset { owner: owner.to_string(), file_name, hash, bytes, options, report };
     let dataset = state.store.add_dataset(new).await?;
@@ -47,12 +45,9 @@ pub async fn keep(
 /// # Errors
 /// `NotFound`; `Conflict` while a job needs it.
 pub async fn delete(state: &State, owner: &str, id: Uuid) -> Result<()> {
-    let _alone = state.turns.files.write().await;
     let Some(hash) = state.store.delete_dataset(owner, id).await? else { return Ok(()) };
-    match tokio::fs::remove_file(state.folder.dataset(&hash)).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("deleting a dataset's file"),
-        _ => Ok(()),
-    }
+    let folder = Arc::clone(&state.folder);
+    aside("deleting a dataset's file", move || folder.remove_dataset(&hash)).await
 }
 
 /// Takes back what [`keep`] has just stored for a job that could not be queued. Where that fails, the dataset stays and

@@ -15,7 +15,7 @@ use super::extract::{Id, Params};
 use super::lists::{List, ListQuery, Wanted};
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable};
 use super::state::State;
-use crate::error::Context;
+use super::work::to_the_end;
 use crate::store::Dataset;
 use crate::training::Hyperparameters;
 use axum::Json;
@@ -59,6 +59,9 @@ pub fn uploads() -> OpenApiRouter<State> {
                     "lengths": {"min": 5, "median": 14, "p95": 36, "max": 98, "buckets": [{"up_to": 16, "count": 6020}]}},
                 "created_at": "2026-01-05T09:29:58Z"
             })),
+        (status = 200, description = "The same dataset, which was here already.", body = Dataset,
+            headers(("location" = String, description = "Where it is: `/datasets/{id}`.")),
+            example = json!({"id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f", "file_name": "intents.csv"})),
         Unreadable, Slow, TooLarge, Invalid, Busy,
     ),
 )]
@@ -71,11 +74,14 @@ async fn create_dataset(state: State, caller: Caller, incoming: Incoming) -> Ans
         hyperparameters: Hyperparameters::default(),
     };
     let report = check::dataset(&state, file).await?;
-    // to its end, even if the client is gone: a file and its row belong together
-    let keeping = tokio::spawn(async move { keep(&state, &caller.owner, upload, options, report).await });
-    let (dataset, _) = keeping.await.context("keeping a dataset")??;
+    let keeping = async move { keep(&state, &caller.owner, upload, options, report).await };
+    let (dataset, stored) = to_the_end("keeping a dataset", keeping).await?;
+    let status = match stored {
+        Stored::Now => StatusCode::CREATED,
+        Stored::Before => StatusCode::OK,
+    };
     let location = [(LOCATION, format!("/datasets/{}", dataset.id))];
-    Ok((StatusCode::CREATED, location, Json(dataset)).into_response())
+    Ok((status, location, Json(dataset)).into_response())
 }
 
 /// List datasets
@@ -112,7 +118,6 @@ async fn get_dataset(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Da
     responses((status = 204, description = "It is deleted."), NotFound, Conflict, Busy),
 )]
 async fn delete_dataset(state: State, caller: Caller, Id(id): Id) -> Answer<StatusCode> {
-    let deleting = tokio::spawn(async move { keep::delete(&state, &caller.owner, id).await });
-    deleting.await.context("deleting a dataset")??;
+    to_the_end("deleting a dataset", async move { keep::delete(&state, &caller.owner, id).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

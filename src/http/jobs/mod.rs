@@ -18,12 +18,14 @@ use super::lists::{List, Wanted};
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
 use super::state::State;
 use super::submit::{self, Submission};
+use super::work::aside;
 use crate::store::Status;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -118,6 +120,11 @@ async fn get_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail
 )]
 async fn cancel_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
     let job = state.store.cancel_job(&caller.owner, id).await?;
+    if job.status.is_over() {
+        // It was paused or waiting, so there is no worker to do it.
+        let folder = Arc::clone(&state.folder);
+        aside("removing a job's checkpoints", move || folder.remove_checkpoints(id)).await?;
+    }
     Ok(Json(view::detail(&state, job).await?))
 }
 

@@ -3,7 +3,7 @@
 //! Knows nothing of what is then done with it.
 
 use crate::data::{Format, OnBadRows, Options, Report};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::http::error::{Answer, Refusal};
 use crate::http::extract::{self, Pace};
 use crate::http::form::{self, Expect};
@@ -12,6 +12,7 @@ use crate::http::names::Name;
 use crate::http::state::State;
 use crate::http::submit::{Source, Submission};
 use crate::http::upload::{self, Binary};
+use crate::http::work::aside;
 use crate::training::{Hyperparameters, Spec, Validation};
 use crate::{adapter, task};
 use axum::extract::{FromRequest, Request};
@@ -149,8 +150,7 @@ async fn inline(request: JobRequest, examples: Vec<serde_json::Value>, state: &S
         return Err(Error::invalid("invalid_body", "inline examples have no format: leave \"format\" out"));
     }
     let folder = state.folder.temporary();
-    let writing = tokio::task::spawn_blocking(move || upload::write_lines(&examples, &folder));
-    let upload = writing.await.context("writing inline examples")??;
+    let upload = aside("writing inline examples", move || upload::write_lines(&examples, &folder)).await?;
     Ok(Submission { request, source: Source::Inline(upload) })
 }
 

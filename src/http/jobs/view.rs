@@ -4,6 +4,7 @@
 
 use crate::data::Options;
 use crate::error::{Error, Result};
+use crate::http::adapters::Version;
 use crate::http::state::State;
 use crate::store::{Dataset, Job, JobError, Reference, Status, Wish};
 use crate::training::hyperparameters::Resolved;
@@ -70,8 +71,8 @@ pub struct Detail {
     pub job: View,
     /// While it is queued: how many jobs come before it.
     pub queue_place: Option<u64>,
-    /// On success, the version of its adapter (`sha256:…`), as long as that is kept.
-    pub adapter: Option<String>,
+    /// On success, its adapter, as long as that is kept.
+    pub adapter: Option<Version>,
     /// Its dataset with what was found in it, as long as that is kept.
     pub dataset: Option<Dataset>,
 }
@@ -116,7 +117,7 @@ pub async fn detail(state: &State, job: Job) -> Result<Detail> {
         Some(id) => kept(state.store.adapter(&job.owner, &Reference::Id(id)).await)?,
         None => None,
     };
-    let adapter = adapter.map(|adapter| format!("sha256:{}", adapter.description.version));
+    let adapter = adapter.as_ref().map(Version::from);
     let dataset = kept(state.store.dataset(&job.owner, job.dataset_id).await)?;
     Ok(Detail { job: job.into(), queue_place, adapter, dataset })
 }

@@ -14,6 +14,14 @@ struct Request {
     _method: Option<Method>,
     #[serde(rename = "inputs")]
     _inputs: Vec<Input>,
+    #[serde(rename = "place")]
+    _place: Option<Place>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Place {
+    Line(#[expect(dead_code, reason = "only whether it can be read matters")] u32),
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,6 +115,19 @@ fn a_field_given_twice_is_refused() {
 }
 
 #[test]
+fn the_detail_names_no_type_of_ours() {
+    for (body, words) in [
+        (r#"{"method": "lora"}"#, "expected an object with a \"type\""),
+        (r#"{"inputs": "a"}"#, "expected a list"),
+        (r#"{"inputs": ["a"]}"#, "expected an object"),
+        (r#"{"place": {"line": 1, "column": 2}}"#, "an object with exactly one field"),
+    ] {
+        let detail = refused(body).detail;
+        assert!(detail.contains(words), "{detail}");
+    }
+}
+
+#[test]
 fn the_detail_says_what_is_expected() {
-    assert!(refused(r#"{"nam": "x"}"#).detail.contains("expected one of `name`, `method`, `inputs`"));
+    assert!(refused(r#"{"nam": "x"}"#).detail.contains("expected one of `name`, `method`, `inputs`, `place`"));
 }

@@ -33,6 +33,13 @@ impl DataFolder {
         self.sweep_all(needed, age).context("sweeping the data folder")
     }
 
+    /// The jobs that have checkpoints. One that had them before the store was asked which jobs are open, and is not among
+    /// those, is over for good: its checkpoints can go at any age.
+    pub fn checkpointed_jobs(&self) -> Result<Vec<Uuid>> {
+        let names = names(&self.all_checkpoints()).context("listing the folders of checkpoints")?;
+        Ok(names.iter().filter_map(|name| Uuid::parse_str(name).ok()).collect())
+    }
+
     fn sweep_all(&self, needed: &Needed, age: Duration) -> io::Result<Swept> {
         let mut swept = Swept::default();
         for hash in names(&self.datasets())?.into_iter().filter(|name| is_hash(name)) {

@@ -6,7 +6,7 @@ use crate::store::migrations;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
-use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
 use std::str::FromStr;
 use std::time::Duration;
 use uuid::Uuid;
@@ -32,8 +32,11 @@ impl Postgres {
         let mut first = first_connection(&options).await?;
         migrations::outcome(migrations::postgres().run_direct(None, &mut first, false).await)?;
         first.close().await.context("closing the connection that prepared the database")?;
-        let pool =
-            PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_lazy_with(options);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .after_connect(|connection, _| Box::pin(limit_idle_transactions(connection)))
+            .connect_lazy_with(options);
         Ok(Self { pool })
     }
 
@@ -44,6 +47,13 @@ impl Postgres {
 
 pub(super) async fn commit(transaction: Transaction) -> Result<()> {
     transaction.commit().await.context("committing to the database")
+}
+
+/// A process that is frozen in the middle of a transaction holds its rows, so that nobody can claim its job: after this
+/// time the server lets go of them.
+async fn limit_idle_transactions(connection: &mut PgConnection) -> sqlx::Result<()> {
+    connection.execute("set idle_in_transaction_session_timeout = '10s'").await?;
+    Ok(())
 }
 
 async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection> {

@@ -1,0 +1,117 @@
+"""Compares a running server with the real PEFT: `compare.py <server> <model folder> <dataset.csv> <work folder>`.
+
+Both ways, over HTTP alone. Ours: a LoRA with a `cls` head is trained by the server, downloaded, and opened by PEFT
+(`open_ours.py`). Theirs: one that PEFT trains (`make_theirs.py`) is uploaded. Each time the logits of both sides are
+compared; fails where they differ by more than 1e-4.
+"""
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TOLERANCE = 1e-4
+INPUTS = [
+    "I am still waiting for my card to arrive",
+    "why was I charged a fee",
+    "Ich möchte mein Geld zurück 💶",
+    {"text": "a transfer was declined", "text_pair": "and the money is gone all the same"},
+    "please " * 200 + "help",
+]
+
+
+class Server:
+    def __init__(self, address: str):
+        self.address = address
+
+    def call(self, path: str, body: bytes | None = None, content_type: str = "application/json", accept="*/*") -> bytes:
+        headers = {"content-type": content_type, "accept": accept}
+        request = urllib.request.Request(self.address + path, body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=600) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            sys.exit(f"{path} was answered {error.code}: {error.read().decode()}")
+
+    def post(self, path: str, body: dict) -> dict:
+        return json.loads(self.call(path, json.dumps(body).encode()))
+
+    def post_file(self, path: str, part: str, fields: dict, field: str, file: Path) -> dict:
+        boundary = "a-boundary-that-no-file-holds"
+        head = f'--{boundary}\r\ncontent-disposition: form-data; name="{part}"\r\ncontent-type: application/json\r\n\r\n'
+        middle = f'--{boundary}\r\ncontent-disposition: form-data; name="{field}"; filename="{file.name}"\r\n\r\n'
+        body = [head.encode(), json.dumps(fields).encode(), b"\r\n", middle.encode(), file.read_bytes()]
+        body.append(f"\r\n--{boundary}--\r\n".encode())
+        return json.loads(self.call(path, b"".join(body), f"multipart/form-data; boundary={boundary}"))
+
+    def logits(self, adapter: str, inputs: list) -> list[list[float]]:
+        answer = self.post(f"/predict?adapter={adapter}", {"inputs": inputs, "logits": True})
+        return [prediction["logits"] for prediction in answer["predictions"]]
+
+    def train(self, dataset: Path, job: dict) -> dict:
+        job = self.post_file("/jobs", "job", job, "dataset", dataset)
+        # The stream of events ends with the job.
+        self.call(f"/jobs/{job['id']}/events", accept="text/event-stream")
+        job = json.loads(self.call(f"/jobs/{job['id']}"))
+        if job["status"] != "succeeded":
+            sys.exit(f"the job did not succeed: {job['error']}")
+        return job
+
+
+def script(name: str, *arguments) -> str:
+    command = [sys.executable, HERE / name, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def difference(one: list[list[float]], other: list[list[float]]) -> float:
+    pairs = [pair for rows in zip(one, other, strict=True) for pair in zip(*rows, strict=True)]
+    return max(abs(a - b) for a, b in pairs)
+
+
+def ours_there(server: Server, model: str, dataset: Path, work: Path) -> float:
+    job = {
+        "name": "ours",
+        "task": {"type": "sequence_classification", "pooling": "cls"},
+        "method": {"type": "lora", "rank": 8, "target_modules": "all-linear"},
+        "hyperparameters": {"epochs": 1, "max_length": 64},
+        "columns": {"label": "category"},
+    }
+    job = server.train(dataset, job)
+    adapter = work / "ours"
+    archive = work / "ours.zip"
+    archive.write_bytes(server.call(f"/adapters/{job['adapter_id']}/download"))
+    with zipfile.ZipFile(archive) as zipped:
+        zipped.extractall(adapter)
+    inputs = work / "inputs.json"
+    inputs.write_text(json.dumps(INPUTS))
+    there = json.loads(script("open_ours.py", model, adapter, inputs))["logits"]
+    return difference(server.logits("ours", INPUTS), there)
+
+
+def theirs_here(server: Server, model: str, work: Path) -> float:
+    script("make_theirs.py", model, work, "--name", "sentence-transformers/all-MiniLM-L6-v2")
+    expected = json.loads((work / "expected.json").read_text())
+    options = {"name": "theirs", "max_length": expected["max_length"]}
+    server.post_file("/adapters", "options", options, "adapter", work / "adapter.zip")
+    cases = zip(json.loads((work / "inputs.json").read_text()), expected["logits"], strict=True)
+    # The server refuses an input without text.
+    inputs, logits = zip(*[case for case in cases if case[0]["text"]])
+    return difference(server.logits("theirs", list(inputs)), list(logits))
+
+
+def main(address: str, model: str, dataset: Path, work: Path) -> None:
+    server = Server(address)
+    ours = ours_there(server, model, dataset, work)
+    print(f"trained here, opened by PEFT: largest difference of a logit {ours:.1e}")
+    theirs = theirs_here(server, model, work)
+    print(f"trained by PEFT, served here: largest difference of a logit {theirs:.1e}")
+    if max(ours, theirs) > TOLERANCE:
+        sys.exit(f"error: more than {TOLERANCE:.0e}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
