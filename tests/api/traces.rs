@@ -29,8 +29,8 @@ pub fn long_job() -> Value {
 
 /// The result of [`long_job`] where nothing disturbs it, and how long that takes.
 pub fn undisturbed() -> &'static (Trace, Duration) {
-    static RESULT: OnceLock<(Trace, Duration)> = OnceLock::new();
-    RESULT.get_or_init(|| {
+    static TRACE: OnceLock<(Trace, Duration)> = OnceLock::new();
+    TRACE.get_or_init(|| {
         let app = crate::app::Setup::new().start();
         let started = Instant::now();
         let id = app.train(&long_job());
