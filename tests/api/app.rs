@@ -19,14 +19,16 @@ pub struct Setup {
     pub folder: Arc<TempDir>,
     /// SQLite inside the folder where it is left out.
     pub database: Option<String>,
+    /// The folder of the base model.
+    pub model: PathBuf,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self { folder, database: None, arguments: Vec::new(), environment: Vec::new() }
+        let (folder, model) = (Arc::new(tempfile::tempdir().unwrap()), support::jobs::fixture("tiny-bert"));
+        Self { folder, database: None, model, arguments: Vec::new(), environment: Vec::new() }
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Self {
@@ -44,6 +46,12 @@ impl Setup {
         self
     }
 
+    /// Another base model.
+    pub fn based_on(mut self, model: PathBuf) -> Self {
+        self.model = model;
+        self
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -51,7 +59,7 @@ impl Setup {
     pub fn start(&self) -> App {
         let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--model"]);
-        command.arg(support::jobs::fixture("tiny-bert")).arg("--data-dir").arg(self.data());
+        command.arg(&self.model).arg("--data-dir").arg(self.data());
         if let Some(url) = &self.database {
             command.args(["--database-url", url]);
         }

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod app;
 mod bad_adapters;
 mod bad_files;
@@ -11,6 +12,7 @@ mod bad_predictions;
 mod bad_requests;
 mod bad_routes;
 mod bad_uploads;
+mod datasets;
 mod http;
 mod jobs;
 mod refusals;
