@@ -1,10 +1,12 @@
 //! The running binary over HTTP, on the tiny base.
 #![allow(dead_code, reason = "the driver has every verb, whichever are used")]
+#![allow(clippy::too_many_lines, reason = "a table of cases is one function")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod adapters;
+mod api;
 mod app;
 mod bad_adapters;
 mod bad_files;
@@ -13,6 +15,7 @@ mod bad_requests;
 mod bad_routes;
 mod bad_uploads;
 mod crash;
+mod datasets;
 mod http;
 mod jobs;
 mod mixed;

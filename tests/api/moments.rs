@@ -28,7 +28,7 @@ impl Moment {
             Self::After(time) => std::thread::sleep(time),
             Self::Checkpoint => until("a checkpoint", || is_being_written(&data.join("checkpoints").join(job))),
             Self::Adapter => {
-                until("an adapter's files", || instances(&data).iter().any(|folder| is_being_written(folder)))
+                until("an adapter's files", || instances(&data).iter().any(|folder| is_being_written(folder)));
             }
             Self::Folder => until("an adapter's folder", || !names(&data.join("adapters")).is_empty()),
             Self::Row => drop(app.wait_for_log("adapter published")),
