@@ -32,7 +32,7 @@ fn a_cancelled_job_leaves_no_adapter() {
 #[test]
 fn a_paused_job_goes_on_where_it_was_and_ends_as_an_undisturbed_one() {
     let app = Setup::new().start();
-    let job = small_job(60, json!({"hyperparameters": {"epochs": 2000}}));
+    let job = small_job(60, json!({"hyperparameters": {"epochs": 400}}));
     let id = app.train(&job);
     app.wait_for_progress(&id);
     assert_eq!(app.post(&format!("/jobs/{id}/pause"), &json!({})).status, 200);
