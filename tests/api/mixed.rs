@@ -195,7 +195,7 @@ fn mixed_batches_answer_as_one_by_one_while_adapters_come_and_go() {
     };
 
     let mut long = job(Some("long"), 30);
-    long["hyperparameters"]["epochs"] = json!(10_000);
+    long["hyperparameters"]["epochs"] = json!(100_000);
     let long = app.train(&long);
     app.wait_for_progress(&long);
     let (before, step) = (counters(&app), step(&app, &long));
