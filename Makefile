@@ -1,7 +1,7 @@
 # What one does with espalier. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo model run up down test check bench soak openapi clean
+.PHONY: help demo model run up down test check bench golden soak openapi clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +33,9 @@ check: ## Format, lints and, where cargo-deny is installed, licences
 
 bench: ## How long training and predicting take on this machine
 	@scripts/bench.sh
+
+golden: model ## Logits and gradients on the real base model, against PyTorch and PEFT
+	@scripts/golden.sh
 
 soak: ## The reliability tests at full length: kills, restarts, many clients
 	ESPALIER_SOAK=1 scripts/postgres.sh run cargo test --locked

@@ -82,14 +82,14 @@ impl Config {
         }
     }
 
-    /// Checks every value against the base's sites and writes out the modules by our own names.
+    /// Checks every value against the base's sites and writes the target modules out ([`Self::names`]).
     ///
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
         let mut faults = self.faults(sites);
-        let modules = match self.modules(sites) {
-            Ok(modules) => modules,
+        let names = match self.names(sites) {
+            Ok(names) => names,
             Err(message) => {
                 faults.push(Fault::at_pointer("/method/target_modules", message));
                 Vec::new()
@@ -99,7 +99,6 @@ impl Config {
             let detail = format!("the method's settings do not fit this base: {}", sentence(&faults));
             return Err(Error::Invalid(Problem::new("invalid_method", detail).with_faults(faults)));
         }
-        let names = modules.into_iter().map(|module| module.name().to_string()).collect();
         let resolved = Self { alpha: Some(self.alpha()), target_modules: TargetModules::Names(names), ..self.clone() };
         if resolved.targets(sites).is_empty() {
             let message = "no target module lies in the chosen layers";
@@ -135,34 +134,31 @@ impl Config {
         faults
     }
 
-    /// The modules that the target names mean, in our order.
-    fn modules(&self, sites: &[SiteInfo]) -> std::result::Result<Vec<Module>, String> {
-        let present = |module: &Module| sites.iter().any(|info| info.site.module == *module);
+    /// What the target names mean, in our order: a module's own name where every layer has it, else its paths.
+    fn names(&self, sites: &[SiteInfo]) -> std::result::Result<Vec<String>, String> {
         let names = match &self.target_modules {
             TargetModules::Word(word) if word == "all-linear" => {
-                return Ok(Module::ALL.into_iter().filter(present).collect());
+                return Ok(modules(sites).map(|module| module.name().to_string()).collect());
             }
             TargetModules::Word(word) => std::slice::from_ref(word),
             TargetModules::Names(names) if names.is_empty() => return Err("name at least one module".to_string()),
             TargetModules::Names(names) => names.as_slice(),
         };
-        let mut modules = Vec::new();
-        for name in names {
-            let own: Vec<Module> =
-                Module::ALL.into_iter().filter(|module| module.name() == name && present(module)).collect();
-            let meant = if own.is_empty() { by_path(name, sites) } else { own };
-            if meant.is_empty() {
-                let known: Vec<&str> = Module::ALL.iter().filter(|module| present(module)).map(|m| m.name()).collect();
-                return Err(format!(
-                    "\"{name}\" is no module of this base; known are {}, or \"all-linear\"",
-                    known.join(", ")
-                ));
-            }
-            modules.extend(meant);
+        let unknown = |name: &String| !sites.iter().any(|info| is_meant(name, info));
+        if let Some(name) = names.iter().find(|name| unknown(name)) {
+            let known: Vec<&str> = modules(sites).map(Module::name).collect();
+            let known = known.join(", ");
+            return Err(format!("\"{name}\" is no module of this base; known are {known}, or \"all-linear\""));
         }
-        modules.sort_unstable();
-        modules.dedup();
-        Ok(modules)
+        let meant = |info: &&SiteInfo| names.iter().any(|name| is_meant(name, info));
+        let of = |module: Module| {
+            let all: Vec<&SiteInfo> = sites.iter().filter(|info| info.site.module == module).collect();
+            match all.iter().all(meant) {
+                true => vec![module.name().to_string()],
+                false => all.into_iter().filter(meant).map(|info| info.path.clone()).collect(),
+            }
+        };
+        Ok(modules(sites).flat_map(of).collect())
     }
 
     /// The sites of a resolved configuration, in the base's order.
@@ -188,10 +184,15 @@ fn layers(sites: &[SiteInfo]) -> usize {
     sites.iter().filter_map(|info| info.site.layer).max().map_or(0, |last| last + 1)
 }
 
-/// PEFT's rule: the checkpoint's path is the name, or ends in it after a dot.
-fn by_path(name: &str, sites: &[SiteInfo]) -> Vec<Module> {
-    let suffix = format!(".{name}");
-    sites.iter().filter(|info| info.path == name || info.path.ends_with(&suffix)).map(|info| info.site.module).collect()
+/// The modules that this base has, in our order.
+fn modules(sites: &[SiteInfo]) -> impl Iterator<Item = Module> {
+    Module::ALL.into_iter().filter(|module| sites.iter().any(|info| info.site.module == *module))
+}
+
+/// Our own name, or PEFT's rule: the checkpoint's path is the name, or ends in it after a dot.
+fn is_meant(name: &str, info: &SiteInfo) -> bool {
+    let ends_in = || info.path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    info.site.module.name() == name || ends_in()
 }
 
 fn sentence(faults: &[Fault]) -> String {

@@ -87,6 +87,7 @@ fn name(pooling: Pooling) -> &'static str {
     match pooling {
         Pooling::Mean => "mean",
         Pooling::Cls => "cls",
+        Pooling::First => "first",
     }
 }
 

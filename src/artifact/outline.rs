@@ -10,20 +10,20 @@ pub struct Outline {
     pub info: Info,
     /// Every linear map of the checkpoint, the pooler included where there is one.
     pub sites: Vec<SiteInfo>,
-    /// Those that an adapter with mean pooling may touch.
-    pub mean_sites: Vec<SiteInfo>,
+    /// Those that an adapter may touch which does not pool with the pooler.
+    pub bare_sites: Vec<SiteInfo>,
 }
 
 impl Outline {
     pub fn of(base: &Base) -> Self {
         let info = base.info().clone();
         let widest = if info.poolings.contains(&Pooling::Cls) { Pooling::Cls } else { Pooling::Mean };
-        Self { info, sites: base.sites(widest), mean_sites: base.sites(Pooling::Mean) }
+        Self { info, sites: base.sites(widest), bare_sites: base.sites(Pooling::Mean) }
     }
 
     pub fn sites(&self, pooling: Pooling) -> &[SiteInfo] {
         match pooling {
-            Pooling::Mean => &self.mean_sites,
+            Pooling::Mean | Pooling::First => &self.bare_sites,
             Pooling::Cls => &self.sites,
         }
     }

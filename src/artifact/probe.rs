@@ -52,7 +52,8 @@ fn check_effect(outputs: &[Vec<f32>], without: &[Vec<f32>]) -> Result<()> {
     if values.all(|value| Some(value) == first) {
         return refused("gives every label the same logit, whatever the input");
     }
-    if largest_excess(without, outputs, SAME_KERNELS).is_none() {
+    // To the last bit: both were computed just now, in the same way, and a short training may change little.
+    if outputs == without {
         return refused("changes nothing: the base answers the same without it");
     }
     Ok(())
@@ -109,7 +110,7 @@ mod tests {
     fn an_adapter_that_changes_nothing_is_refused() {
         let same = [[0.1, 0.2, 0.3]];
         assert_eq!(code(&same, &same), Some("adapter_without_effect"));
-        assert_eq!(code(&[[0.1, 0.2, 0.300_05]], &same), Some("adapter_without_effect"));
+        assert_eq!(code(&[[0.1, 0.2, 0.300_000_1]], &same), None, "a little is not nothing");
     }
 
     #[test]

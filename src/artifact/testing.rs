@@ -14,8 +14,8 @@ const INNER: usize = 64;
 
 pub fn outline() -> Outline {
     let sites: Vec<SiteInfo> = (0..2).flat_map(layer).chain([pooler()]).collect();
-    let mean_sites = sites.iter().filter(|info| info.site.module != Module::Pooler).cloned().collect();
-    Outline { info: info(), sites, mean_sites }
+    let bare_sites = sites.iter().filter(|info| info.site.module != Module::Pooler).cloned().collect();
+    Outline { info: info(), sites, bare_sites }
 }
 
 fn info() -> Info {

@@ -4,6 +4,7 @@
 
 use super::auth::Keys;
 use super::error::{Answer, Refusal};
+use super::leftover::read_to_the_end;
 use super::metrics::Metrics;
 use super::problem;
 use super::settings::Settings;
@@ -12,7 +13,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use std::any::Any;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub fn dress(router: Router, settings: &Settings, metrics: Arc<Metrics>) -> Rout
     router
         .layer(DefaultBodyLimit::max(usize::try_from(form).unwrap_or(usize::MAX)))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(map_request(read_to_the_end))
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE]))
         .layer(from_fn_with_state(metrics, observe))
 }

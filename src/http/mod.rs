@@ -17,6 +17,7 @@ pub mod health;
 pub mod jobs;
 mod json;
 mod layers;
+mod leftover;
 mod lists;
 mod metrics;
 pub mod names;

@@ -28,6 +28,8 @@ pub enum Pooling {
     Mean,
     /// The first token through BERT's pooler, as `AutoModelForSequenceClassification` does.
     Cls,
+    /// The first token as it leaves the last layer, as sentence-transformers does with `pooling_mode_cls_token`.
+    First,
 }
 
 /// What the loaded base is and can do: the body of `GET /base`.
@@ -160,7 +162,8 @@ impl Base {
         let Architecture::Bert(bert) = &self.architecture;
         match pooling {
             Pooling::Mean => tape.pool(hidden, Pool::Mean),
-            Pooling::Cls => bert.pool_first(tape, hidden, hooks),
+            Pooling::First => tape.pool(hidden, Pool::First),
+            Pooling::Cls => bert.pooler(tape, hidden, hooks),
         }
     }
 }
@@ -175,8 +178,8 @@ fn describe(
 ) -> Result<Info> {
     let config = bert.config();
     let poolings = match bert.has_pooler() {
-        true => vec![Pooling::Mean, Pooling::Cls],
-        false => vec![Pooling::Mean],
+        true => vec![Pooling::Mean, Pooling::Cls, Pooling::First],
+        false => vec![Pooling::Mean, Pooling::First],
     };
     let modules = Module::ALL.into_iter().filter(|module| *module != Module::Pooler || bert.has_pooler());
     Ok(Info {
@@ -189,7 +192,7 @@ fn describe(
         attention_heads: config.num_attention_heads,
         vocabulary_size: config.vocab_size,
         max_tokens: config.max_position_embeddings,
-        default_pooling: default_pooling(folder, &poolings)?,
+        default_pooling: default_pooling(folder, bert.has_pooler())?,
         poolings,
         normalized_embedding: normalizes(folder)?,
         target_modules: modules.map(|module| module.name().to_string()).collect(),
@@ -198,16 +201,13 @@ fn describe(
 }
 
 /// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one.
-fn default_pooling(folder: &Path, poolings: &[Pooling]) -> Result<Pooling> {
+fn default_pooling(folder: &Path, has_pooler: bool) -> Result<Pooling> {
     let path = folder.join("1_Pooling/config.json");
-    let wished = match path.is_file() {
-        true => match read_json(&path)?["pooling_mode_cls_token"].as_bool() {
-            Some(true) => Pooling::Cls,
-            _ => Pooling::Mean,
-        },
-        false => Pooling::Cls,
-    };
-    Ok(if poolings.contains(&wished) { wished } else { Pooling::Mean })
+    if !path.is_file() {
+        return Ok(if has_pooler { Pooling::Cls } else { Pooling::Mean });
+    }
+    let is_first = read_json(&path)?["pooling_mode_cls_token"].as_bool() == Some(true);
+    Ok(if is_first { Pooling::First } else { Pooling::Mean })
 }
 
 /// Whether sentence-transformers' `modules.json` ends in a `Normalize`: then the bare base's embeddings have length 1.

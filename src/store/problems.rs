@@ -80,9 +80,9 @@ pub fn attempts_exhausted(attempts: u32) -> JobError {
     JobError {
         code: "attempts_exhausted".to_string(),
         detail: format!(
-            "{attempts} attempts in a row ended without a new checkpoint: the server stopped or was killed each time, \
-             perhaps for want of memory. Look into its log, then submit the job again, with a smaller batch_size or \
-             max_length if memory was short"
+            "{attempts} attempts in a row ended without a new checkpoint: each time the server met an internal error or \
+             was killed, perhaps for want of memory. Look into its log, then submit the job again, with a smaller \
+             batch_size or max_length if memory was short"
         ),
     }
 }

@@ -6,7 +6,7 @@ use crate::error::Fault;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Every field may be left out of a request; [`Hyperparameters::resolve`] writes the defaults out.
+/// Every field may be left out; a job shows them with the defaults written out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hyperparameters {

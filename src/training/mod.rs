@@ -85,8 +85,9 @@ pub fn train(
     let identity = serde_json::to_vec(spec).context("writing the specification down")?;
     let folder = Folder::new(folder, &identity)?;
     let mut speaker = Speaker::new(report);
-    let prepared = Prepared::new(base, spec, data)?;
-    let mut run = match Run::start(base, spec, prepared, &folder, settings, &mut speaker) {
+    let started = Prepared::new(base, spec, data, &mut speaker)
+        .and_then(|prepared| Run::start(base, spec, prepared, &folder, settings, &mut speaker));
+    let mut run = match started {
         Ok(run) => run,
         Err(Halt::Stop(stop)) => return Ok(Outcome::Stopped(stop)),
         Err(Halt::Error(error)) => return Err(error),

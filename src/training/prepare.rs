@@ -1,5 +1,7 @@
 //! A job's examples, tokenised once and cut into training and validation.
 
+use super::run::Halt;
+use super::speaker::Speaker;
 use super::{Data, Spec, Validation, order};
 use crate::error::{Error, Result};
 use crate::model::{Base, Tokens};
@@ -20,18 +22,25 @@ pub struct Prepared {
 
 const PROBES: usize = 4;
 
+/// Examples tokenised between two looks at whether to stop: some milliseconds.
+const LISTEN_EVERY: usize = 64;
+
 impl Prepared {
     /// # Errors
     /// `Invalid` (`unknown_label`) for an example whose label the specification does not have.
-    pub fn new(base: &Base, spec: &Spec, data: &Data) -> Result<Self> {
+    pub fn new(base: &Base, spec: &Spec, data: &Data, speaker: &mut Speaker) -> Result<Self, Halt> {
         let known: BTreeMap<&str, u32> = spec.labels.iter().map(String::as_str).zip(0..).collect();
         let examples: Vec<&Example> = data.examples.iter().chain(data.validation.iter().flatten()).collect();
         let classes: Vec<u32> = examples.iter().map(|example| class(&known, example)).collect::<Result<_>>()?;
         let max_length = spec.hyperparameters.max_length as usize;
-        let tokenise = |example: &&Example| {
-            base.tokenizer().encode(&example.text, example.text_pair.as_deref(), max_length).map(Arc::new)
-        };
-        let tokens: Vec<Arc<Tokens>> = examples.iter().map(tokenise).collect::<Result<_>>()?;
+        let mut tokens: Vec<Arc<Tokens>> = Vec::with_capacity(examples.len());
+        for (index, example) in examples.iter().enumerate() {
+            if index.is_multiple_of(LISTEN_EVERY) {
+                speaker.listen()?;
+            }
+            let encoded = base.tokenizer().encode(&example.text, example.text_pair.as_deref(), max_length)?;
+            tokens.push(Arc::new(encoded));
+        }
         let split = split(spec, data, &classes);
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {

@@ -58,7 +58,7 @@ impl Spec {
         let task::Config::SequenceClassification(task) = request.task.clone().unwrap_or_default();
         let pooling = task.pooling.unwrap_or(info.default_pooling);
         if !info.poolings.contains(&pooling) {
-            faults.push(Fault::at_pointer("/task/pooling", "this base model has no pooler: use \"mean\""));
+            faults.push(Fault::at_pointer("/task/pooling", "this base model has no pooler: use \"mean\" or \"first\""));
         }
         let wished = request.method.clone().unwrap_or_default();
         let method = match wished.resolve(&base.sites(pooling)) {

@@ -78,6 +78,16 @@ fn a_job_shows_all_that_is_known_of_it() {
 }
 
 #[test]
+fn a_job_of_two_examples_trains_as_well_as_it_can() {
+    let app = Setup::new().start();
+    let examples = json!([{"text": "when", "label": "a"}, {"text": "why", "label": "b"}]);
+    let job = app.trained(&json!({"examples": examples, "hyperparameters": {"max_steps": 2}}));
+    assert_eq!(job["dataset"]["report"]["warning_counts"]["label_seen_once"], 2);
+    let stopping = json!({"max_steps": 2, "early_stopping": {"patience": 1}});
+    app.trained(&json!({"examples": examples, "hyperparameters": stopping, "validation": {"fraction": 0.0}}));
+}
+
+#[test]
 fn an_adapter_is_found_by_id_by_name_and_by_version_and_a_name_falls_back() {
     let app = Setup::new().start();
     let (first, second) = (app.trained(&brief("questions", 1)), app.trained(&brief("questions", 2)));

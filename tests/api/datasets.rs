@@ -57,6 +57,16 @@ fn rows_that_cannot_be_used_are_skipped_and_counted_and_the_rest_trains() {
 }
 
 #[test]
+fn inline_examples_are_skipped_too() {
+    let app = Setup::new().start();
+    let examples =
+        json!([{"text": "when", "label": "a"}, {"text": "", "label": "a"}, {"text": "why", "label": "b"}, 7]);
+    let job = json!({"examples": examples, "on_bad_rows": "skip", "hyperparameters": {"max_steps": 1}});
+    let counts = app.trained(&job)["dataset"]["report"]["warning_counts"].clone();
+    assert_eq!(counts, json!({"empty_text": 1, "label_seen_once": 2, "unreadable_record": 1}));
+}
+
+#[test]
 fn a_validation_of_a_flawed_file_tells_all_and_keeps_nothing() {
     let app = Setup::new().start();
     let before = scene(&app);

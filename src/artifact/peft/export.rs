@@ -40,7 +40,7 @@ fn common(card: &Card, pooling: Pooling) -> BTreeMap<&'static str, Value> {
     // PEFT restores the head for a classification model only.
     let (task_type, modules_to_save) = match pooling {
         Pooling::Cls => ("SEQ_CLS", json!(["classifier"])),
-        Pooling::Mean => ("FEATURE_EXTRACTION", Value::Null),
+        Pooling::Mean | Pooling::First => ("FEATURE_EXTRACTION", Value::Null),
     };
     let id2label: Map<String, Value> =
         card.labels.iter().enumerate().map(|(index, label)| (index.to_string(), json!(label))).collect();

@@ -104,12 +104,12 @@ pub enum Form {
 }
 
 impl Form {
-    /// transformers' classification model pools with BERT's pooler, so a `cls` adapter opens in it as a whole; one that
-    /// pools by the mean opens in the encoder, and its user pools.
+    /// transformers' classification model pools with BERT's pooler, so a `cls` adapter opens in it as a whole; any
+    /// other opens in the encoder, and its user pools.
     pub fn of(pooling: Pooling) -> Self {
         match pooling {
             Pooling::Cls => Self::Headed,
-            Pooling::Mean => Self::Bare,
+            Pooling::Mean | Pooling::First => Self::Bare,
         }
     }
 
