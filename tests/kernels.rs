@@ -1,9 +1,10 @@
-//! Each operation's backward pass agrees with finite differences.
+//! Each operation's backward pass agrees with finite differences, on every kernel set.
 //!
 //! The operation's input is made by a trainable dense layer, and the loss is a fixed random projection of its output,
 //! so that the layer's gradients are right only if the operation's are.
 
 use espalier::compute::candle::Candle;
+use espalier::compute::cpu::{Cpu, Level};
 use espalier::compute::kernels::{FrozenLinear, FrozenNorm, Pool};
 use espalier::compute::random::Random;
 use espalier::compute::{Buffer, Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor};
@@ -27,11 +28,11 @@ struct Bench {
 const LAYERS: usize = 3;
 
 impl Bench {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, kernels: Arc<dyn Kernels>) -> Self {
         let layout = Arc::new(Packed::from_lengths(LENGTHS));
         let mut random = Random::new(3, &[name]);
         let input = tensor(&mut random, [layout.rows(), WIDTH], 1.0);
-        Self { kernels: Arc::new(Candle::cpu()), layout, input, random }
+        Self { kernels, layout, input, random }
     }
 
     fn parameters(&mut self) -> Vec<Tensor> {
@@ -68,6 +69,12 @@ impl Bench {
 
 type Operation = dyn Fn(&mut Tape, [Rows; 3]) -> Result<Rows>;
 
+/// candle, and ours with every instruction set of this machine.
+fn kernel_sets() -> Vec<Arc<dyn Kernels>> {
+    let ours = Level::all().into_iter().map(|level| Arc::new(Cpu::with(level)) as Arc<dyn Kernels>);
+    std::iter::once(Arc::new(Candle::cpu()) as Arc<dyn Kernels>).chain(ours).collect()
+}
+
 fn tensor(random: &mut Random, shape: impl Into<Vec<usize>>, deviation: f32) -> Tensor {
     let shape = shape.into();
     let values = (0..shape.iter().product()).map(|_| random.normal() * deviation).collect();
@@ -75,7 +82,19 @@ fn tensor(random: &mut Random, shape: impl Into<Vec<usize>>, deviation: f32) -> 
 }
 
 fn check(name: &str, operation: &Operation) {
-    let mut bench = Bench::new(name);
+    check_with(name, |_| Box::new(operation));
+}
+
+/// For operations with something frozen, which belongs to the kernels that froze it.
+fn check_with<'a>(name: &str, operation: impl Fn(&dyn Kernels) -> Box<dyn Fn(&mut Tape, [Rows; 3]) -> Result<Rows> + 'a>) {
+    for kernels in kernel_sets() {
+        let operation = operation(kernels.as_ref());
+        check_on(name, kernels, operation.as_ref());
+    }
+}
+
+fn check_on(name: &str, kernels: Arc<dyn Kernels>, operation: &Operation) {
+    let mut bench = Bench::new(name, kernels);
     let parameters = bench.parameters();
     let mut tape = bench.tape(&parameters);
     let output = bench.run(&mut tape, operation);
@@ -106,42 +125,57 @@ fn check(name: &str, operation: &Operation) {
     assert!(compared >= 6, "{name}: at least a weight and a bias were compared");
 }
 
-fn linear() -> Arc<FrozenLinear> {
+fn linear(kernels: &dyn Kernels) -> Arc<FrozenLinear> {
     let mut random = Random::new(9, &["linear"]);
     let weight = tensor(&mut random, [WIDTH, WIDTH], 0.5);
     let bias = tensor(&mut random, [WIDTH], 0.5);
-    Arc::new(Candle::cpu().freeze_linear(weight, Some(bias)).unwrap())
+    Arc::new(kernels.freeze_linear(weight, Some(bias)).unwrap())
 }
 
-fn norm() -> Arc<FrozenNorm> {
+fn norm(kernels: &dyn Kernels) -> Arc<FrozenNorm> {
     let mut random = Random::new(9, &["norm"]);
     let (gain, shift) = (tensor(&mut random, [WIDTH], 1.0), tensor(&mut random, [WIDTH], 1.0));
-    Arc::new(Candle::cpu().freeze_norm(gain, shift, 1e-12).unwrap())
+    Arc::new(kernels.freeze_norm(gain, shift, 1e-12).unwrap())
 }
 
 #[test]
 fn a_frozen_linear_map() {
-    let map = linear();
-    check("linear", &move |tape, [x, ..]| tape.linear(x, &map));
+    check_with("linear", |kernels| {
+        let map = linear(kernels);
+        Box::new(move |tape, [x, ..]| tape.linear(x, &map))
+    });
 }
 
 #[test]
 fn a_low_rank_map() {
-    check("low rank", &|tape, [x, ..]| tape.low_rank(x, Param::new(2 * LAYERS), Param::new(2 * LAYERS + 1), 1.5));
+    let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(Param::new);
+    check("low rank", &|tape, [x, y, _]| tape.add_low_rank(y, x, a, b, 1.5));
 }
 
 #[test]
-fn a_sum_with_itself_and_another() {
-    check("add", &|tape, [x, y, _]| {
-        let twice = tape.add(x, x)?;
-        tape.add(twice, y)
+fn a_value_used_by_several() {
+    let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(Param::new);
+    check_with("several", |kernels| {
+        let (map, norm) = (linear(kernels), norm(kernels));
+        Box::new(move |tape, [x, y, _]| {
+            let mapped = tape.linear(x, &map)?;
+            let adapted = tape.add_low_rank(mapped, x, a, b, 0.5)?;
+            let normed = tape.norm(adapted, Some(x), &norm)?;
+            tape.norm(normed, Some(y), &norm)
+        })
     });
 }
 
 #[test]
 fn a_layer_norm() {
-    let norm = norm();
-    check("norm", &move |tape, [x, ..]| tape.norm(x, &norm));
+    check_with("norm", |kernels| {
+        let norm = norm(kernels);
+        Box::new(move |tape, [x, ..]| tape.norm(x, None, &norm))
+    });
+    check_with("norm of a sum", |kernels| {
+        let norm = norm(kernels);
+        Box::new(move |tape, [x, y, _]| tape.norm(x, Some(y), &norm))
+    });
 }
 
 #[test]

@@ -235,8 +235,7 @@ impl Hooks for Lora {
     fn after(&self, tape: &mut Tape, site: Site, input: Rows, output: Rows) -> Result<Rows> {
         let Some(pair) = self.pairs.get(&site) else { return Ok(output) };
         let input = tape.dropout(input, self.dropout, site.place())?;
-        let update = tape.low_rank(input, pair.a, pair.b, self.scaling)?;
-        tape.add(output, update)
+        tape.add_low_rank(output, input, pair.a, pair.b, self.scaling)
     }
 
     fn lowest(&self) -> Lowest {

@@ -3,20 +3,56 @@
 //! Rows are `f32` matrices `(rows, width)`. A frozen weight has no backward operation of its own: there is nothing to
 //! ask for its gradient with. Knows nothing of the tape, of layers or of adapters.
 
+use super::cpu::Matrix;
 use super::{Packed, Tensor};
 use crate::error::Result;
+use std::sync::OnceLock;
 
-/// Rows on a device, cheap to clone.
+/// Rows on a device, cheap to clone. Only the kernels that made them can compute with them.
 #[derive(Debug, Clone)]
-pub struct Buffer(pub(super) candle_core::Tensor);
+pub struct Buffer(pub(super) Storage);
+
+#[derive(Debug, Clone)]
+pub(super) enum Storage {
+    /// Of the kernels in `cpu`.
+    Host(Matrix),
+    /// Of those in `candle`.
+    Candle(candle_core::Tensor),
+}
+
+impl Buffer {
+    pub(super) fn host(&self) -> &Matrix {
+        match &self.0 {
+            Storage::Host(matrix) => matrix,
+            Storage::Candle(_) => unreachable!("rows stay with the kernels that made them"),
+        }
+    }
+
+    pub(super) fn tensor(&self) -> &candle_core::Tensor {
+        match &self.0 {
+            Storage::Candle(tensor) => tensor,
+            Storage::Host(_) => unreachable!("rows stay with the kernels that made them"),
+        }
+    }
+
+    /// Numbers in a row.
+    pub fn width(&self) -> usize {
+        match &self.0 {
+            Storage::Host(matrix) => matrix.width(),
+            Storage::Candle(tensor) => tensor.dims().last().copied().unwrap_or(1),
+        }
+    }
+}
 
 /// A frozen linear map `y = x·Wᵀ + b` on a device, in whatever form it computes best with.
 #[derive(Debug)]
 pub struct FrozenLinear {
-    /// `(output, input)`
+    /// `(output, input)` as it is, or in panels.
     pub(super) weight: Buffer,
     /// `(output)`
     pub(super) bias: Option<Buffer>,
+    /// The weight once more as a backward pass reads it, made by the first that does.
+    pub(super) transposed: OnceLock<Buffer>,
     pub input: usize,
     pub output: usize,
 }
@@ -39,7 +75,7 @@ pub struct FrozenTable {
 }
 
 impl FrozenLinear {
-    /// Everything that is stored, for hashing.
+    /// What is stored, for hashing.
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
         [Some(&self.weight), self.bias.as_ref()].into_iter().flatten()
     }
@@ -66,7 +102,7 @@ pub struct NormSaved {
     pub(super) inverse: Buffer,
 }
 
-/// What attention remembers: the probabilities, one buffer per run of sequences of equal length.
+/// What attention remembers: the probabilities, as the kernels like them.
 #[derive(Debug, Clone)]
 pub struct AttentionSaved {
     pub(super) probabilities: Vec<Buffer>,
@@ -80,6 +116,13 @@ pub struct Attention<'a> {
     pub value: &'a Buffer,
     pub layout: &'a Packed,
     pub heads: usize,
+}
+
+/// Whether an operation is to keep what its backward pass needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Nothing,
+    ForBackward,
 }
 
 /// How the rows of a sequence become one.
@@ -124,24 +167,28 @@ pub trait Kernels: Send + Sync {
     fn embed(&self, tables: &[(&FrozenTable, &[u32])]) -> Result<Buffer>;
 
     fn linear(&self, input: &Buffer, map: &FrozenLinear) -> Result<Buffer>;
-    /// dX = dY·W
-    fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear) -> Result<Buffer>;
+    /// dX = dY·W, added to `onto`.
+    fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer>;
 
     /// y = x·Wᵀ + b with a trainable weight `(output, input)` and bias `(output)`.
     fn dense(&self, input: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer>;
     fn dense_backward_input(&self, gradient: &Buffer, weight: &Buffer) -> Result<Buffer>;
     fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients>;
 
-    /// s·(x·Aᵀ)·Bᵀ, and x·Aᵀ `(rows, rank)` for the backward pass.
-    fn low_rank(&self, input: &Buffer, a: &Buffer, b: &Buffer, scale: f64) -> Result<(Buffer, Buffer)>;
-    fn low_rank_backward_input(&self, gradient: &Buffer, a: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer>;
+    /// onto + s·(x·Aᵀ)·Bᵀ, and s·x·Aᵀ `(rows, rank)` for the backward pass.
+    fn add_low_rank(&self, onto: Buffer, input: &Buffer, a: &Buffer, b: &Buffer, scale: f64)
+    -> Result<(Buffer, Buffer)>;
+    /// s·dY·B `(rows, rank)`, of which the other gradients are made.
+    fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer>;
+    /// dX, added to `onto`.
+    fn low_rank_backward_input(&self, inner: &Buffer, a: &Buffer, onto: Option<Buffer>) -> Result<Buffer>;
+    /// `inner` is what [`Kernels::low_rank_backward`] gave, `projected` what [`Kernels::add_low_rank`] did.
     fn low_rank_backward_parameters(
         &self,
         gradient: &Buffer,
+        inner: &Buffer,
         input: &Buffer,
         projected: &Buffer,
-        b: &Buffer,
-        scale: f64,
     ) -> Result<LowRankGradients>;
 
     fn add(&self, left: &Buffer, right: &Buffer) -> Result<Buffer>;
@@ -149,19 +196,27 @@ pub trait Kernels: Send + Sync {
     fn multiply(&self, left: &Buffer, right: &Buffer) -> Result<Buffer>;
     fn scale(&self, rows: &Buffer, factor: f64) -> Result<Buffer>;
 
-    fn norm(&self, input: &Buffer, norm: &FrozenNorm) -> Result<(Buffer, NormSaved)>;
+    /// The norm of `input`, or of its sum with `residual`.
+    fn norm(
+        &self,
+        input: &Buffer,
+        residual: Option<&Buffer>,
+        norm: &FrozenNorm,
+        keep: Keep,
+    ) -> Result<(Buffer, Option<NormSaved>)>;
+    /// The gradient by the input, and so by the residual.
     fn norm_backward(&self, gradient: &Buffer, saved: &NormSaved, norm: &FrozenNorm) -> Result<Buffer>;
 
     /// x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016).
-    fn gelu(&self, input: &Buffer) -> Result<Buffer>;
-    fn gelu_backward(&self, gradient: &Buffer, input: &Buffer) -> Result<Buffer>;
+    /// With its derivative Φ(x) + x·φ(x), element by element.
+    fn gelu(&self, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)>;
 
     fn tanh(&self, input: &Buffer) -> Result<Buffer>;
     /// From the output, not the input: dX = dY·(1 − y²).
     fn tanh_backward(&self, gradient: &Buffer, output: &Buffer) -> Result<Buffer>;
 
     /// softmax(Q·Kᵀ/√d)·V within each sequence and head (Vaswani et al. 2017).
-    fn attention(&self, inputs: Attention) -> Result<(Buffer, AttentionSaved)>;
+    fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)>;
     /// The gradients by query, key and value.
     fn attention_backward(&self, gradient: &Buffer, inputs: Attention, saved: &AttentionSaved) -> Result<[Buffer; 3]>;
 

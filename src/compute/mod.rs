@@ -5,6 +5,7 @@
 //! the backward pass needs.
 
 pub mod candle;
+pub mod cpu;
 pub mod kernels;
 pub mod packed;
 pub mod pool;

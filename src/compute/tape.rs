@@ -7,7 +7,7 @@
 mod backward;
 mod node;
 
-use super::kernels::{Attention, FrozenLinear, FrozenNorm, FrozenTable, Pool};
+use super::kernels::{Attention, FrozenLinear, FrozenNorm, FrozenTable, Keep, Pool};
 use super::random::mix;
 use super::{Buffer, Kernels, Packed, Tensor};
 use crate::error::Result;
@@ -110,27 +110,28 @@ impl Tape {
         Ok(self.learn(rows, input, |output| Node::Dense { input, output, x, weight, bias }))
     }
 
-    /// s·B·A·x with trainable A `(rank, input)` and B `(output, rank)`.
-    pub fn low_rank(&mut self, input: Rows, a: Param, b: Param, scale: f64) -> Result<Rows> {
+    /// onto + s·B·A·x with trainable A `(rank, input)` and B `(output, rank)`. The rows of `onto` are used up.
+    pub fn add_low_rank(&mut self, onto: Rows, input: Rows, a: Param, b: Param, scale: f64) -> Result<Rows> {
         let x = self.buffer(input);
-        let (rows, projected) = self.kernels.low_rank(&x, &self.parameters[a.0], &self.parameters[b.0], scale)?;
-        Ok(self.learn(rows, input, |output| Node::LowRank { input, output, x, projected, a, b, scale }))
+        let base = self.take(onto);
+        let (rows, projected) = self.kernels.add_low_rank(base, &x, &self.parameters[a.0], &self.parameters[b.0], scale)?;
+        Ok(self.learn(rows, input, |output| Node::LowRank { onto, input, output, x, projected, a, b, scale }))
     }
 
-    pub fn add(&mut self, left: Rows, right: Rows) -> Result<Rows> {
-        let rows = self.kernels.add(&self.buffer(left), &self.buffer(right))?;
-        Ok(self.derive_of(rows, left, &[left, right], |output| Node::Add { left, right, output }))
-    }
-
-    pub fn norm(&mut self, input: Rows, norm: &Arc<FrozenNorm>) -> Result<Rows> {
-        let (rows, saved) = self.kernels.norm(&self.buffer(input), norm)?;
-        Ok(self.derive(rows, &[input], |output| Node::Norm { input, output, saved, norm: Arc::clone(norm) }))
+    /// The layer norm of the input, or of its sum with a residual.
+    pub fn norm(&mut self, input: Rows, residual: Option<Rows>, norm: &Arc<FrozenNorm>) -> Result<Rows> {
+        let inputs = [input, residual.unwrap_or(input)];
+        let added = residual.map(|residual| self.buffer(residual));
+        let keep = self.keep(&inputs);
+        let (rows, saved) = self.kernels.norm(&self.buffer(input), added.as_ref(), norm, keep)?;
+        let node = |saved, output| Node::Norm { input, residual, output, saved, norm: Arc::clone(norm) };
+        Ok(self.derive_kept(rows, &inputs, saved, node))
     }
 
     pub fn gelu(&mut self, input: Rows) -> Result<Rows> {
-        let x = self.buffer(input);
-        let rows = self.kernels.gelu(&x)?;
-        Ok(self.derive(rows, &[input], |output| Node::Gelu { input, output, x }))
+        let (rows, derivative) = self.kernels.gelu(&self.buffer(input), self.keep(&[input]))?;
+        let node = |factor, output| Node::Times { input, output, factor };
+        Ok(self.derive_kept(rows, &[input], derivative, node))
     }
 
     pub fn tanh(&mut self, input: Rows) -> Result<Rows> {
@@ -149,16 +150,10 @@ impl Tape {
         let [q, k, v] = [query, key, value].map(|rows| self.buffer(rows));
         let layout = self.layout(query);
         let inputs = Attention { query: &q, key: &k, value: &v, layout: &layout, heads };
-        let (rows, saved) = self.kernels.attention(inputs)?;
-        let inputs = [query, key, value];
-        Ok(self.derive(rows, &inputs, |output| Node::Attention {
-            inputs,
-            output,
-            qkv: [q, k, v],
-            saved,
-            heads,
-            layout,
-        }))
+        let sources = [query, key, value];
+        let (rows, saved) = self.kernels.attention(inputs, self.keep(&sources))?;
+        let node = |saved, output| Node::Attention { inputs: sources, output, qkv: [q, k, v], saved, heads, layout };
+        Ok(self.derive_kept(rows, &sources, saved, node))
     }
 
     /// One row per sequence.
@@ -181,10 +176,10 @@ impl Tape {
             return Ok(input);
         }
         let x = self.buffer(input);
-        let mask = dropout.mask(&self.layout(input), x.0.dims()[1], rate, place);
+        let mask = dropout.mask(&self.layout(input), x.width(), rate, place);
         let mask = self.kernels.upload(&mask)?;
         let rows = self.kernels.multiply(&x, &mask)?;
-        Ok(self.derive(rows, &[input], |output| Node::Mask { input, output, mask }))
+        Ok(self.derive(rows, &[input], |output| Node::Times { input, output, factor: mask }))
     }
 
     /// The rows of a range of sequences. Only while serving: nobody trains on a part of a batch.
@@ -221,6 +216,15 @@ impl Tape {
         self.values[rows.0].buffer.clone().expect("a released value is not used again")
     }
 
+    /// For a value that nothing will use again.
+    fn take(&mut self, rows: Rows) -> Buffer {
+        self.values[rows.0].buffer.take().expect("a released value is not used again")
+    }
+
+    fn keep(&self, inputs: &[Rows]) -> Keep {
+        if self.is_tracked(inputs) { Keep::ForBackward } else { Keep::Nothing }
+    }
+
     fn is_tracked(&self, inputs: &[Rows]) -> bool {
         inputs.iter().any(|input| self.values[input.0].tracked)
     }
@@ -232,16 +236,26 @@ impl Tape {
 
     /// A value to be differentiated only where one of its inputs is.
     fn derive(&mut self, rows: Buffer, inputs: &[Rows], node: impl FnOnce(Rows) -> Node) -> Rows {
-        self.derive_of(rows, inputs[0], inputs, node)
-    }
-
-    fn derive_of(&mut self, rows: Buffer, like: Rows, inputs: &[Rows], node: impl FnOnce(Rows) -> Node) -> Rows {
         let tracked = self.is_tracked(inputs);
-        let output = self.push(rows, self.layout(like), tracked);
+        let output = self.push(rows, self.layout(inputs[0]), tracked);
         if tracked {
             self.nodes.push(node(output));
         }
         output
+    }
+
+    /// The same for an operation that keeps something, which it does where it is differentiated.
+    fn derive_kept<K>(
+        &mut self,
+        rows: Buffer,
+        inputs: &[Rows],
+        kept: Option<K>,
+        node: impl FnOnce(K, Rows) -> Node,
+    ) -> Rows {
+        match kept {
+            Some(kept) => self.derive(rows, inputs, |output| node(kept, output)),
+            None => self.push(rows, self.layout(inputs[0]), false),
+        }
     }
 
     /// The output of an operation with parameters: differentiated whenever the tape records.

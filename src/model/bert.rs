@@ -136,7 +136,7 @@ impl Bert {
         let tables: [(&FrozenTable, &[u32]); 3] =
             [(&self.word, &batch.ids), (&self.position, &batch.positions), (&self.token_type, &batch.type_ids)];
         let embedded = tape.embed(&tables, Arc::clone(&batch.layout))?;
-        let mut hidden = tape.norm(embedded, &self.norm)?;
+        let mut hidden = tape.norm(embedded, None, &self.norm)?;
         for (index, layer) in self.layers.iter().enumerate() {
             hidden = self.layer(tape, index, layer, hidden, hooks)?;
             tape.release(start, hidden);
@@ -152,13 +152,11 @@ impl Bert {
         let value = mapped(tape, hooks, at(Module::Value), &layer.value, input)?;
         let attended = tape.attention(query, key, value, self.config.num_attention_heads)?;
         let attended = mapped(tape, hooks, at(Module::AttentionOutput), &layer.attention_output, attended)?;
-        let residual = tape.add(attended, input)?;
-        let middle = tape.norm(residual, &layer.attention_norm)?;
+        let middle = tape.norm(attended, Some(input), &layer.attention_norm)?;
         let wide = mapped(tape, hooks, at(Module::FeedForwardIn), &layer.feed_forward_in, middle)?;
         let wide = tape.gelu(wide)?;
         let narrow = mapped(tape, hooks, at(Module::FeedForwardOut), &layer.feed_forward_out, wide)?;
-        let residual = tape.add(narrow, middle)?;
-        tape.norm(residual, &layer.output_norm)
+        tape.norm(narrow, Some(middle), &layer.output_norm)
     }
 
     /// The first token of each sequence through the pooler: `(sequences, hidden)`.

@@ -1,6 +1,6 @@
 //! Attention over packed sequences: neighbours of equal length run as one batch, so nothing is padded or masked.
 
-use crate::compute::kernels::{Attention, AttentionSaved, Buffer};
+use crate::compute::kernels::{Attention, AttentionSaved, Buffer, Storage};
 use candle_core::{D, Result, Tensor};
 
 /// `(count, heads, length, head width)` from the packed rows of one run of sequences.
@@ -32,7 +32,7 @@ fn runs(inputs: &Attention) -> impl Iterator<Item = Run> {
 }
 
 fn scale(inputs: &Attention) -> f64 {
-    1.0 / ((inputs.query.0.dims()[1] / inputs.heads) as f64).sqrt()
+    1.0 / ((inputs.query.tensor().dims()[1] / inputs.heads) as f64).sqrt()
 }
 
 fn softmax(scores: &Tensor) -> Result<Tensor> {
@@ -47,9 +47,9 @@ pub fn forward(inputs: Attention) -> Result<(Buffer, AttentionSaved)> {
         let [q, k, v] = three(&inputs, run)?;
         let p = softmax(&(q.matmul(&k.t()?)? * scale(&inputs))?)?;
         outputs.push(join(run, &p.matmul(&v)?)?);
-        probabilities.push(Buffer(p));
+        probabilities.push(Buffer(Storage::Candle(p)));
     }
-    Ok((Buffer(Tensor::cat(&outputs, 0)?), AttentionSaved { probabilities }))
+    Ok((Buffer(Storage::Candle(Tensor::cat(&outputs, 0)?)), AttentionSaved { probabilities }))
 }
 
 /// dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P·(dP − Σ dP·P), dQ = dS·K·s, dK = dSᵀ·Q·s
@@ -57,7 +57,7 @@ pub fn backward(gradient: &Tensor, inputs: Attention, saved: &AttentionSaved) ->
     let mut gradients = [Vec::new(), Vec::new(), Vec::new()];
     for (run, p) in runs(&inputs).zip(&saved.probabilities) {
         let [q, k, v] = three(&inputs, run)?;
-        let p = &p.0;
+        let p = p.tensor();
         let by_output = split(gradient, run, inputs.heads)?;
         let by_value = p.t()?.matmul(&by_output)?;
         let by_p = by_output.matmul(&v.t()?)?;
@@ -69,11 +69,11 @@ pub fn backward(gradient: &Tensor, inputs: Attention, saved: &AttentionSaved) ->
             all.push(join(run, &one)?);
         }
     }
-    let [query, key, value] = gradients.map(|parts| Tensor::cat(&parts, 0).map(Buffer));
+    let [query, key, value] = gradients.map(|parts| Tensor::cat(&parts, 0).map(|rows| Buffer(Storage::Candle(rows))));
     Ok([query?, key?, value?])
 }
 
 fn three(inputs: &Attention, run: Run) -> Result<[Tensor; 3]> {
-    let split = |rows: &Buffer| split(&rows.0, run, inputs.heads);
+    let split = |rows: &Buffer| split(rows.tensor(), run, inputs.heads);
     Ok([split(inputs.query)?, split(inputs.key)?, split(inputs.value)?])
 }

@@ -2,11 +2,12 @@
 
 use super::attention;
 use crate::compute::kernels::{
-    Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Kernels,
-    LowRankGradients, NormSaved, Pool,
+    Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep, Kernels,
+    LowRankGradients, NormSaved, Pool, Storage,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::{Context, Result};
+use std::sync::OnceLock;
 use candle_core::{D, Device};
 
 type Computed<T = candle_core::Tensor> = candle_core::Result<T>;
@@ -23,13 +24,13 @@ impl Candle {
 
     fn tensor(&self, tensor: &Tensor) -> Result<Buffer> {
         candle_core::Tensor::from_slice(&tensor.values, tensor.shape.as_slice(), &self.device)
-            .map(Buffer)
+            .map(buffer)
             .context("copying a tensor to the device")
     }
 }
 
 fn done(doing: &str, result: Computed) -> Result<Buffer> {
-    result.map(Buffer).context(doing)
+    result.map(buffer).context(doing)
 }
 
 impl Kernels for Candle {
@@ -42,14 +43,14 @@ impl Kernels for Candle {
     }
 
     fn download(&self, rows: &Buffer) -> Result<Tensor> {
-        let values = rows.0.flatten_all().and_then(|flat| flat.to_vec1()).context("copying rows from the device")?;
-        Ok(Tensor::new(rows.0.dims(), values))
+        let values = rows.tensor().flatten_all().and_then(|flat| flat.to_vec1()).context("copying rows from the device")?;
+        Ok(Tensor::new(rows.tensor().dims(), values))
     }
 
     fn freeze_linear(&self, weight: Tensor, bias: Option<Tensor>) -> Result<FrozenLinear> {
         let [output, input] = [weight.shape[0], weight.shape[1]];
         let bias = bias.map(|bias| self.tensor(&bias)).transpose()?;
-        Ok(FrozenLinear { weight: self.tensor(&weight)?, bias, input, output })
+        Ok(FrozenLinear { weight: self.tensor(&weight)?, bias, transposed: OnceLock::new(), input, output })
     }
 
     fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm> {
@@ -63,55 +64,67 @@ impl Kernels for Candle {
     fn embed(&self, tables: &[(&FrozenTable, &[u32])]) -> Result<Buffer> {
         let look_up = |(table, ids): &(&FrozenTable, &[u32])| {
             let ids = candle_core::Tensor::from_slice(ids, ids.len(), &self.device)?;
-            table.rows.0.index_select(&ids, 0)
+            table.rows.tensor().index_select(&ids, 0)
         };
         done("embedding", sum(tables.iter().map(look_up)))
     }
 
     fn linear(&self, input: &Buffer, map: &FrozenLinear) -> Result<Buffer> {
-        done("a linear map", linear(&input.0, &map.weight.0, map.bias.as_ref().map(|bias| &bias.0)))
+        done("a linear map", linear(&input.tensor(), &map.weight.tensor(), map.bias.as_ref().map(|bias| &bias.tensor())))
     }
 
-    fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear) -> Result<Buffer> {
-        done("a linear map's backward pass", gradient.0.matmul(&map.weight.0))
+    fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer> {
+        let result = gradient.tensor().matmul(&map.weight.tensor()).and_then(|result| added(result, onto));
+        done("a linear map's backward pass", result)
     }
 
     fn dense(&self, input: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer> {
-        done("a dense layer", linear(&input.0, &weight.0, Some(&bias.0)))
+        done("a dense layer", linear(&input.tensor(), &weight.tensor(), Some(&bias.tensor())))
     }
 
     fn dense_backward_input(&self, gradient: &Buffer, weight: &Buffer) -> Result<Buffer> {
-        done("a dense layer's backward pass", gradient.0.matmul(&weight.0))
+        done("a dense layer's backward pass", gradient.tensor().matmul(&weight.tensor()))
     }
 
     fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients> {
-        let weight = gradient.0.t().and_then(|transposed| transposed.matmul(&input.0));
+        let weight = gradient.tensor().t().and_then(|transposed| transposed.matmul(&input.tensor()));
         let weight = done("a dense layer's weight gradient", weight)?;
-        let bias = done("a dense layer's bias gradient", gradient.0.sum(0))?;
+        let bias = done("a dense layer's bias gradient", gradient.tensor().sum(0))?;
         Ok(DenseGradients { weight, bias })
     }
 
-    fn low_rank(&self, input: &Buffer, a: &Buffer, b: &Buffer, scale: f64) -> Result<(Buffer, Buffer)> {
-        let projected = done("a low-rank map", linear(&input.0, &a.0, None))?;
-        let output = linear(&projected.0, &b.0, None).and_then(|output| output * scale);
+    fn add_low_rank(
+        &self,
+        onto: Buffer,
+        input: &Buffer,
+        a: &Buffer,
+        b: &Buffer,
+        scale: f64,
+    ) -> Result<(Buffer, Buffer)> {
+        let projected = linear(&input.tensor(), &a.tensor(), None).and_then(|projected| projected * scale);
+        let projected = done("a low-rank map", projected)?;
+        let output = linear(&projected.tensor(), &b.tensor(), None).and_then(|output| added(output, Some(onto)));
         Ok((done("a low-rank map", output)?, projected))
     }
 
-    fn low_rank_backward_input(&self, gradient: &Buffer, a: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer> {
-        let result = gradient.0.matmul(&b.0).and_then(|inner| (inner * scale)?.matmul(&a.0));
+    fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer> {
+        done("a low-rank map's backward pass", gradient.tensor().matmul(&b.tensor()).and_then(|inner| inner * scale))
+    }
+
+    fn low_rank_backward_input(&self, inner: &Buffer, a: &Buffer, onto: Option<Buffer>) -> Result<Buffer> {
+        let result = inner.tensor().matmul(&a.tensor()).and_then(|result| added(result, onto));
         done("a low-rank map's backward pass", result)
     }
 
     fn low_rank_backward_parameters(
         &self,
         gradient: &Buffer,
+        inner: &Buffer,
         input: &Buffer,
         projected: &Buffer,
-        b: &Buffer,
-        scale: f64,
     ) -> Result<LowRankGradients> {
-        let by_a = || (gradient.0.matmul(&b.0)? * scale)?.t()?.matmul(&input.0);
-        let by_b = || gradient.0.t()?.matmul(&projected.0)? * scale;
+        let by_a = || inner.tensor().t()?.matmul(&input.tensor());
+        let by_b = || gradient.tensor().t()?.matmul(&projected.tensor());
         Ok(LowRankGradients {
             a: done("a low-rank map's gradient by A", by_a())?,
             b: done("a low-rank map's gradient by B", by_b())?,
@@ -119,25 +132,36 @@ impl Kernels for Candle {
     }
 
     fn add(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
-        done("adding rows", &left.0 + &right.0)
+        done("adding rows", left.tensor() + right.tensor())
     }
 
     fn multiply(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
-        done("multiplying rows", &left.0 * &right.0)
+        done("multiplying rows", left.tensor() * right.tensor())
     }
 
     fn scale(&self, rows: &Buffer, factor: f64) -> Result<Buffer> {
-        done("scaling rows", &rows.0 * factor)
+        done("scaling rows", &rows.tensor() * factor)
     }
 
-    fn norm(&self, input: &Buffer, norm: &FrozenNorm) -> Result<(Buffer, NormSaved)> {
+    fn norm(
+        &self,
+        input: &Buffer,
+        residual: Option<&Buffer>,
+        norm: &FrozenNorm,
+        keep: Keep,
+    ) -> Result<(Buffer, Option<NormSaved>)> {
         let compute = || -> Computed<_> {
-            let centred = input.0.broadcast_sub(&input.0.mean_keepdim(D::Minus1)?)?;
+            let input = match residual {
+                Some(residual) => (&input.tensor() + &residual.tensor())?,
+                None => input.tensor().clone(),
+            };
+            let centred = input.broadcast_sub(&input.mean_keepdim(D::Minus1)?)?;
             let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
             let inverse = (variance + norm.epsilon)?.sqrt()?.recip()?;
             let normalised = centred.broadcast_mul(&inverse)?;
-            let output = normalised.broadcast_mul(&norm.gain.0)?.broadcast_add(&norm.shift.0)?;
-            Ok((Buffer(output), NormSaved { normalised: Buffer(normalised), inverse: Buffer(inverse) }))
+            let output = normalised.broadcast_mul(&norm.gain.tensor())?.broadcast_add(&norm.shift.tensor())?;
+            let saved = NormSaved { normalised: buffer(normalised), inverse: buffer(inverse) };
+            Ok((buffer(output), kept(saved, keep)))
         };
         compute().context("a layer norm")
     }
@@ -145,61 +169,61 @@ impl Kernels for Candle {
     /// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·gain
     fn norm_backward(&self, gradient: &Buffer, saved: &NormSaved, norm: &FrozenNorm) -> Result<Buffer> {
         let compute = || -> Computed {
-            let normalised = &saved.normalised.0;
-            let scaled = gradient.0.broadcast_mul(&norm.gain.0)?;
+            let normalised = &saved.normalised.tensor();
+            let scaled = gradient.tensor().broadcast_mul(&norm.gain.tensor())?;
             let along = (&scaled * normalised)?.mean_keepdim(D::Minus1)?;
             let centred = scaled.broadcast_sub(&scaled.mean_keepdim(D::Minus1)?)?;
-            (centred - normalised.broadcast_mul(&along)?)?.broadcast_mul(&saved.inverse.0)
+            (centred - normalised.broadcast_mul(&along)?)?.broadcast_mul(&saved.inverse.tensor())
         };
         done("a layer norm's backward pass", compute())
     }
 
-    fn gelu(&self, input: &Buffer) -> Result<Buffer> {
-        done("gelu", input.0.gelu_erf())
-    }
-
-    /// dX = dY·(Φ(x) + x·φ(x))
-    fn gelu_backward(&self, gradient: &Buffer, input: &Buffer) -> Result<Buffer> {
-        let compute = || -> Computed {
-            let x = &input.0;
+    fn gelu(&self, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)> {
+        let derivative = || -> Computed {
+            let x = input.tensor();
             let cumulative = (((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?;
             let root = (std::f64::consts::TAU).sqrt();
             let density = ((x.sqr()? * -0.5)?.exp()? / root)?;
-            &gradient.0 * (cumulative + (x * density)?)?
+            cumulative + (x * density)?
         };
-        done("gelu's backward pass", compute())
+        let derivative = match keep {
+            Keep::Nothing => None,
+            Keep::ForBackward => Some(done("gelu's derivative", derivative())?),
+        };
+        Ok((done("gelu", input.tensor().gelu_erf())?, derivative))
     }
 
     fn tanh(&self, input: &Buffer) -> Result<Buffer> {
-        done("tanh", input.0.tanh())
+        done("tanh", input.tensor().tanh())
     }
 
     fn tanh_backward(&self, gradient: &Buffer, output: &Buffer) -> Result<Buffer> {
-        let derivative = output.0.sqr().and_then(|square| square.affine(-1.0, 1.0));
-        done("tanh's backward pass", derivative.and_then(|derivative| &gradient.0 * derivative))
+        let derivative = output.tensor().sqr().and_then(|square| square.affine(-1.0, 1.0));
+        done("tanh's backward pass", derivative.and_then(|derivative| &gradient.tensor() * derivative))
     }
 
-    fn attention(&self, inputs: Attention) -> Result<(Buffer, AttentionSaved)> {
-        attention::forward(inputs).context("attention")
+    fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)> {
+        let (output, saved) = attention::forward(inputs).context("attention")?;
+        Ok((output, kept(saved, keep)))
     }
 
     fn attention_backward(&self, gradient: &Buffer, inputs: Attention, saved: &AttentionSaved) -> Result<[Buffer; 3]> {
-        attention::backward(&gradient.0, inputs, saved).context("attention's backward pass")
+        attention::backward(&gradient.tensor(), inputs, saved).context("attention's backward pass")
     }
 
     fn pool(&self, input: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
         let one = |range: std::ops::Range<usize>| match pool {
-            Pool::Mean => input.0.narrow(0, range.start, range.len())?.mean_keepdim(0),
-            Pool::First => input.0.narrow(0, range.start, 1),
+            Pool::Mean => input.tensor().narrow(0, range.start, range.len())?.mean_keepdim(0),
+            Pool::First => input.tensor().narrow(0, range.start, 1),
         };
         let rows: Computed<Vec<_>> = layout.ranges().map(one).collect();
         done("pooling", rows.and_then(|rows| candle_core::Tensor::cat(&rows, 0)))
     }
 
     fn pool_backward(&self, gradient: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
-        let width = gradient.0.dims()[1];
+        let width = gradient.tensor().dims()[1];
         let one = |(sequence, range): (usize, std::ops::Range<usize>)| {
-            let row = gradient.0.narrow(0, sequence, 1)?;
+            let row = gradient.tensor().narrow(0, sequence, 1)?;
             match pool {
                 Pool::Mean => (row / range.len() as f64)?.broadcast_as((range.len(), width))?.contiguous(),
                 Pool::First => row.pad_with_zeros(0, 0, range.len() - 1),
@@ -210,17 +234,17 @@ impl Kernels for Candle {
     }
 
     fn narrow(&self, rows: &Buffer, start: usize, count: usize) -> Result<Buffer> {
-        done("taking rows", rows.0.narrow(0, start, count))
+        done("taking rows", rows.tensor().narrow(0, start, count))
     }
 
     fn concat(&self, parts: &[Buffer]) -> Result<Buffer> {
-        let parts: Vec<_> = parts.iter().map(|part| &part.0).collect();
+        let parts: Vec<_> = parts.iter().map(|part| &part.tensor()).collect();
         done("joining rows", candle_core::Tensor::cat(&parts, 0))
     }
 
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {
         let compute = || -> Computed<_> {
-            let shifted = logits.0.broadcast_sub(&logits.0.max_keepdim(D::Minus1)?)?;
+            let shifted = logits.tensor().broadcast_sub(&logits.tensor().max_keepdim(D::Minus1)?)?;
             let exponentials = shifted.exp()?;
             let totals = exponentials.sum_keepdim(D::Minus1)?;
             let picked = candle_core::Tensor::from_slice(labels, (labels.len(), 1), &self.device)?;
@@ -228,9 +252,24 @@ impl Kernels for Candle {
             let loss = losses.flatten_all()?.to_vec1::<f32>()?.iter().map(|loss| f64::from(*loss)).sum();
             let minus = candle_core::Tensor::full(-1f32, (labels.len(), 1), &self.device)?;
             let gradient = exponentials.broadcast_div(&totals)?.scatter_add(&picked, &minus, 1)?;
-            Ok(CrossEntropy { loss, gradient: Buffer(gradient) })
+            Ok(CrossEntropy { loss, gradient: buffer(gradient) })
         };
         compute().context("cross entropy")
+    }
+}
+
+fn buffer(tensor: candle_core::Tensor) -> Buffer {
+    Buffer(Storage::Candle(tensor))
+}
+
+fn kept<T>(saved: T, keep: Keep) -> Option<T> {
+    (keep == Keep::ForBackward).then_some(saved)
+}
+
+fn added(result: candle_core::Tensor, onto: Option<Buffer>) -> Computed {
+    match onto {
+        Some(onto) => onto.tensor() + result,
+        None => Ok(result),
     }
 }
 

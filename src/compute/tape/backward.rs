@@ -24,28 +24,32 @@ impl Tape {
     fn step_back(&self, node: Node, gradient: Buffer, walk: &mut Walk) -> Result<()> {
         let kernels = &self.kernels;
         match node {
-            Node::Linear { input, map, .. } => self.give(walk, input, || kernels.linear_backward(&gradient, &map)),
+            Node::Linear { input, map, .. } => {
+                self.give_onto(walk, input, |onto| kernels.linear_backward(&gradient, &map, onto))
+            }
             Node::Dense { input, x, weight, bias, .. } => {
                 let by = kernels.dense_backward_parameters(&gradient, &x)?;
                 self.learn_from(walk, weight, by.weight)?;
                 self.learn_from(walk, bias, by.bias)?;
                 self.give(walk, input, || kernels.dense_backward_input(&gradient, &self.parameters[weight.0]))
             }
-            Node::LowRank { input, x, projected, a, b, scale, .. } => {
+            Node::LowRank { onto, input, x, projected, a, b, scale, .. } => {
                 let [a_rows, b_rows] = [a, b].map(|param| &self.parameters[param.0]);
-                let by = kernels.low_rank_backward_parameters(&gradient, &x, &projected, b_rows, scale)?;
+                let inner = kernels.low_rank_backward(&gradient, b_rows, scale)?;
+                let by = kernels.low_rank_backward_parameters(&gradient, &inner, &x, &projected)?;
                 self.learn_from(walk, a, by.a)?;
                 self.learn_from(walk, b, by.b)?;
-                self.give(walk, input, || kernels.low_rank_backward_input(&gradient, a_rows, b_rows, scale))
+                self.give_onto(walk, input, |sum| kernels.low_rank_backward_input(&inner, a_rows, sum))?;
+                self.give(walk, onto, || Ok(gradient))
             }
-            Node::Add { left, right, .. } => {
-                self.give(walk, left, || Ok(gradient.clone()))?;
-                self.give(walk, right, || Ok(gradient.clone()))
+            Node::Norm { input, residual, saved, norm, .. } => {
+                if !self.is_tracked(&[input, residual.unwrap_or(input)]) {
+                    return Ok(());
+                }
+                let by = kernels.norm_backward(&gradient, &saved, &norm)?;
+                residual.map_or(Ok(()), |residual| self.give(walk, residual, || Ok(by.clone())))?;
+                self.give(walk, input, || Ok(by))
             }
-            Node::Norm { input, saved, norm, .. } => {
-                self.give(walk, input, || kernels.norm_backward(&gradient, &saved, &norm))
-            }
-            Node::Gelu { input, x, .. } => self.give(walk, input, || kernels.gelu_backward(&gradient, &x)),
             Node::Tanh { input, y, .. } => self.give(walk, input, || kernels.tanh_backward(&gradient, &y)),
             Node::Attention { inputs, qkv: [query, key, value], saved, heads, layout, .. } => {
                 let arguments = Attention { query: &query, key: &key, value: &value, layout: &layout, heads };
@@ -55,7 +59,7 @@ impl Tape {
             Node::Pool { input, layout, pool, .. } => {
                 self.give(walk, input, || kernels.pool_backward(&gradient, &layout, pool))
             }
-            Node::Mask { input, mask, .. } => self.give(walk, input, || kernels.multiply(&gradient, &mask)),
+            Node::Times { input, factor, .. } => self.give(walk, input, || kernels.multiply(&gradient, &factor)),
         }
     }
 
@@ -66,6 +70,19 @@ impl Tape {
         }
         let gradient = gradient()?;
         self.accumulate(&mut walk.rows[to.0], gradient)
+    }
+
+    /// The same for a gradient that can be computed on top of what is there.
+    fn give_onto(
+        &self,
+        walk: &mut Walk,
+        to: Rows,
+        gradient: impl FnOnce(Option<Buffer>) -> Result<Buffer>,
+    ) -> Result<()> {
+        if self.values[to.0].tracked {
+            walk.rows[to.0] = Some(gradient(walk.rows[to.0].take())?);
+        }
+        Ok(())
     }
 
     fn learn_from(&self, walk: &mut Walk, param: Param, gradient: Buffer) -> Result<()> {

@@ -19,6 +19,7 @@ pub enum Node {
         bias: Param,
     },
     LowRank {
+        onto: Rows,
         input: Rows,
         output: Rows,
         x: Buffer,
@@ -27,21 +28,18 @@ pub enum Node {
         b: Param,
         scale: f64,
     },
-    Add {
-        left: Rows,
-        right: Rows,
-        output: Rows,
-    },
     Norm {
         input: Rows,
+        residual: Option<Rows>,
         output: Rows,
         saved: NormSaved,
         norm: Arc<FrozenNorm>,
     },
-    Gelu {
+    /// Element by element: an activation's derivative, a dropout mask.
+    Times {
         input: Rows,
         output: Rows,
-        x: Buffer,
+        factor: Buffer,
     },
     Tanh {
         input: Rows,
@@ -62,11 +60,6 @@ pub enum Node {
         layout: Arc<Packed>,
         pool: Pool,
     },
-    Mask {
-        input: Rows,
-        output: Rows,
-        mask: Buffer,
-    },
 }
 
 impl Node {
@@ -75,13 +68,11 @@ impl Node {
             Self::Linear { output, .. }
             | Self::Dense { output, .. }
             | Self::LowRank { output, .. }
-            | Self::Add { output, .. }
             | Self::Norm { output, .. }
-            | Self::Gelu { output, .. }
+            | Self::Times { output, .. }
             | Self::Tanh { output, .. }
             | Self::Attention { output, .. }
-            | Self::Pool { output, .. }
-            | Self::Mask { output, .. } => *output,
+            | Self::Pool { output, .. } => *output,
         }
     }
 }

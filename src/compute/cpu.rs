@@ -1,0 +1,17 @@
+//! [`Kernels`] by hand, for CPUs: frozen weights packed once, registers of sixteen, blocks of memory used again.
+//!
+//! Everything runs on the thread that asks: one micro-batch per thread needs no others, and no thread waits for one.
+
+mod attention;
+mod elementwise;
+mod kernels;
+mod lanes;
+mod loss;
+mod memory;
+mod norm;
+mod panels;
+mod product;
+
+pub use kernels::Cpu;
+pub use lanes::Level;
+pub use memory::Matrix;

@@ -1,0 +1,267 @@
+//! softmax(Q·Kᵀ/√d)·V within each sequence and head (Vaswani et al. 2017), and its backward pass.
+//!
+//! One sequence and one head at a time, on scratch that stays in the cache; nothing is padded or masked but the lanes
+//! beyond a sequence's end.
+
+use super::lanes::{LANES, Lanes, Work, exp};
+use super::memory::{Draft, Matrix};
+use super::product::{Left, Product, Right, Start};
+use crate::compute::Packed;
+use std::ops::Range;
+
+/// Longer sequences' probabilities are not kept for the backward pass, but computed once more.
+const KEPT_LENGTH: usize = 256;
+
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// Each `(tokens, hidden)`
+    pub query: &'a Matrix,
+    pub key: &'a Matrix,
+    pub value: &'a Matrix,
+    pub layout: &'a Packed,
+    pub heads: usize,
+}
+
+/// A sequence's rows of one head.
+#[derive(Clone)]
+struct Place {
+    rows: Range<usize>,
+    /// First column.
+    column: usize,
+    /// Where the probabilities are kept; `None` where they are not.
+    kept: Option<usize>,
+}
+
+impl Inputs<'_> {
+    fn head_width(&self) -> usize {
+        self.query.width() / self.heads
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_width() as f32).sqrt()
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let width = self.head_width();
+        let mut end = 0;
+        let heads = self.heads;
+        self.layout.ranges().flat_map(move |rows| {
+            let one = stride(rows.len()) * rows.len();
+            let start = end;
+            let is_kept = rows.len() <= KEPT_LENGTH;
+            end += if is_kept { heads * one } else { 0 };
+            (0..heads).map(move |head| Place {
+                rows: rows.clone(),
+                column: head * width,
+                kept: is_kept.then_some(start + head * one),
+            })
+        })
+    }
+
+    /// How many probabilities are kept.
+    pub fn kept(&self) -> usize {
+        let kept = self.layout.ranges().filter(|rows| rows.len() <= KEPT_LENGTH);
+        kept.map(|rows| self.heads * stride(rows.len()) * rows.len()).sum()
+    }
+
+    fn longest(&self) -> usize {
+        self.layout.ranges().map(|rows| rows.len()).max().unwrap_or(0)
+    }
+}
+
+/// From one row of a sequence's scores to the next: whole registers.
+fn stride(length: usize) -> usize {
+    length.next_multiple_of(LANES)
+}
+
+/// `out = left·rightᵀ` of one head: `right`'s rows become panels first, sixteen rows side by side.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn scores<L: Lanes>(left: &Matrix, right: &Matrix, place: &Place, width: usize, scratch: &mut [f32], out: &mut [f32]) {
+    let length = place.rows.len();
+    if let Some(last) = scratch[..stride(length) * width].rchunks_exact_mut(width * LANES).next() {
+        // The lanes that no row of the sequence will fill.
+        last.fill(0.0);
+    }
+    for (index, row) in place.rows.clone().enumerate() {
+        let (panel, lane) = (index / LANES, index % LANES);
+        let row = &right.row(row)[place.column..place.column + width];
+        for (depth, value) in row.iter().enumerate() {
+            scratch[(panel * width + depth) * LANES + lane] = *value;
+        }
+    }
+    let product = Product {
+        rows: length,
+        depth: width,
+        columns: stride(length),
+        left: Left::rows(&left.spacious()[place.rows.start * left.width() + place.column..], left.width()),
+        right: Right::panels(scratch, width),
+        start: Start::Zero,
+        out,
+        out_step: stride(length),
+    };
+    // SAFETY: the caller's.
+    unsafe { product.run::<L>() }
+}
+
+/// The softmax of each row of `scores`, in place; 0 beyond the row's end.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32) {
+    let stride = stride(length);
+    for row in scores.chunks_exact_mut(stride).take(length) {
+        row[length..].fill(f32::NEG_INFINITY);
+        // SAFETY: a row is whole registers; the caller's for the rest.
+        unsafe {
+            let mut largest = L::splat(f32::NEG_INFINITY);
+            for lanes in row.chunks_exact(LANES) {
+                largest = largest.max(L::load(lanes.as_ptr()));
+            }
+            let shift = L::splat(-largest.largest() * scale);
+            let mut total = L::splat(0.0);
+            for (piece, lanes) in row.chunks_exact_mut(LANES).enumerate() {
+                let value = exp(L::load(lanes.as_ptr()).fused(L::splat(scale), shift));
+                value.store(lanes.as_mut_ptr());
+                let inside = length - piece * LANES;
+                if inside < LANES {
+                    lanes[inside..].fill(0.0);
+                }
+                total = total.plus(L::load(lanes.as_ptr()));
+            }
+            let factor = L::splat(1.0 / total.sum());
+            for lanes in row.chunks_exact_mut(LANES) {
+                L::load(lanes.as_ptr()).times(factor).store(lanes.as_mut_ptr());
+            }
+        }
+    }
+}
+
+pub struct Forward<'a> {
+    pub inputs: Inputs<'a>,
+    /// [`Inputs::kept`] numbers.
+    pub keep: Option<&'a mut Draft>,
+}
+
+impl Work for Forward<'_> {
+    type Output = Matrix;
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(mut self) -> Matrix {
+        let (inputs, width) = (self.inputs, self.inputs.head_width());
+        let hidden = inputs.query.width();
+        let mut out = Draft::new(inputs.query.rows(), hidden);
+        let longest = stride(inputs.longest());
+        let (mut panels, mut own) = (Draft::new(longest, width), Draft::new(inputs.longest(), longest));
+        for place in inputs.places() {
+            let length = place.rows.len();
+            let room = match (&mut self.keep, place.kept) {
+                (Some(keep), Some(start)) => &mut keep.spacious()[start..],
+                _ => own.spacious(),
+            };
+            let probabilities = &mut room[..length * stride(length)];
+            // SAFETY: the caller's.
+            unsafe {
+                scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), probabilities);
+                softmax::<L>(probabilities, length, inputs.scale());
+                let start = place.rows.start * hidden + place.column;
+                Product {
+                    rows: length,
+                    depth: length,
+                    columns: width,
+                    left: Left::rows(probabilities, stride(length)),
+                    right: Right::rows(&inputs.value.spacious()[start..], hidden),
+                    start: Start::Zero,
+                    out: &mut out.spacious()[start..],
+                    out_step: hidden,
+                }
+                .run::<L>();
+            }
+        }
+        out.done()
+    }
+}
+
+/// dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P·(dP − Σ dP·P), dQ = dS·K·s, dK = dSᵀ·Q·s
+pub struct Backward<'a> {
+    pub inputs: Inputs<'a>,
+    /// `(tokens, hidden)`
+    pub gradient: &'a Matrix,
+    pub kept: &'a Matrix,
+}
+
+impl Work for Backward<'_> {
+    /// By query, key and value.
+    type Output = [Matrix; 3];
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) -> [Matrix; 3] {
+        let (inputs, width) = (self.inputs, self.inputs.head_width());
+        let (rows, hidden) = (inputs.query.rows(), inputs.query.width());
+        let [mut by_query, mut by_key, mut by_value] = std::array::from_fn(|_| Draft::new(rows, hidden));
+        let longest = stride(inputs.longest());
+        let mut panels = Draft::new(longest, width);
+        let [mut own, mut by_scores] = std::array::from_fn(|_| Draft::new(inputs.longest(), longest));
+        for place in inputs.places() {
+            let (length, step) = (place.rows.len(), stride(place.rows.len()));
+            let by_scores = &mut by_scores.spacious()[..length * step];
+            // SAFETY: the caller's.
+            unsafe {
+                let probabilities = match place.kept {
+                    Some(start) => &self.kept.spacious()[start..start + length * step],
+                    None => {
+                        let own = &mut own.spacious()[..length * step];
+                        scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), own);
+                        softmax::<L>(own, length, inputs.scale());
+                        own
+                    }
+                };
+                scores::<L>(self.gradient, inputs.value, &place, width, panels.spacious(), by_scores);
+                let start = place.rows.start * hidden + place.column;
+                let product = |left: Left, right: &Matrix, out: &mut Draft| {
+                    Product {
+                        rows: length,
+                        depth: length,
+                        columns: width,
+                        left,
+                        right: Right::rows(&right.spacious()[start..], hidden),
+                        start: Start::Zero,
+                        out: &mut out.spacious()[start..],
+                        out_step: hidden,
+                    }
+                    .run::<L>();
+                };
+                product(Left::columns(probabilities, step), self.gradient, &mut by_value);
+                through_softmax::<L>(by_scores, probabilities, step, inputs.scale());
+                product(Left::rows(by_scores, step), inputs.key, &mut by_query);
+                product(Left::columns(by_scores, step), inputs.query, &mut by_key);
+            }
+        }
+        [by_query.done(), by_key.done(), by_value.done()]
+    }
+}
+
+/// In place: from the gradient by the probabilities to that by the scores before they were scaled.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn through_softmax<L: Lanes>(gradients: &mut [f32], probabilities: &[f32], step: usize, scale: f32) {
+    for (gradient, probabilities) in gradients.chunks_exact_mut(step).zip(probabilities.chunks_exact(step)) {
+        // SAFETY: rows are whole registers, 0 beyond their end; the caller's for the rest.
+        unsafe {
+            let mut along = L::splat(0.0);
+            for (gradient, probability) in gradient.chunks_exact(LANES).zip(probabilities.chunks_exact(LANES)) {
+                along = L::load(gradient.as_ptr()).fused(L::load(probability.as_ptr()), along);
+            }
+            let along = L::splat(along.sum());
+            for (gradient, probability) in gradient.chunks_exact_mut(LANES).zip(probabilities.chunks_exact(LANES)) {
+                let value = L::load(gradient.as_ptr()).minus(along).times(L::load(probability.as_ptr()));
+                value.times(L::splat(scale)).store(gradient.as_mut_ptr());
+            }
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The operations, put together from products on tiles and passes over rows.
+
+use super::attention::{self, Inputs};
+use super::elementwise::{Gelu, Pair, Pairs, Scaled};
+use super::lanes::{LANES, Level};
+use super::loss;
+use super::memory::{Draft, Matrix};
+use super::norm::{self, Kept, NormBackward};
+use super::panels;
+use super::product::{Left, Product, Right, Start};
+use crate::compute::kernels::{
+    Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
+    Kernels, LowRankGradients, NormSaved, Pool, Storage,
+};
+use crate::compute::{Packed, Tensor};
+use crate::error::Result;
+use std::sync::OnceLock;
+
+/// The CPU with one instruction set.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    level: Level,
+}
+
+impl Cpu {
+    /// With the best instruction set that this machine has.
+    pub fn best() -> Self {
+        Self { level: Level::best() }
+    }
+
+    pub fn with(level: Level) -> Self {
+        Self { level }
+    }
+
+    /// left·right, onto a start.
+    fn product(&self, shape: [usize; 3], left: Left, right: Right, start: Start) -> Buffer {
+        let [rows, depth, columns] = shape;
+        let mut draft = Draft::new(rows, columns);
+        let out = draft.values();
+        self.level.run(Product { rows, depth, columns, left, right, start, out, out_step: columns });
+        host(draft)
+    }
+
+    /// left·right, added to what is there.
+    fn product_onto(&self, depth: usize, left: Left, right: Right, onto: Matrix) -> Buffer {
+        let (rows, columns) = (onto.rows(), onto.width());
+        let mut draft = onto.into_draft();
+        let out = draft.values();
+        self.level.run(Product { rows, depth, columns, left, right, start: Start::Output, out, out_step: columns });
+        host(draft)
+    }
+}
+
+fn host(draft: Draft) -> Buffer {
+    Buffer(Storage::Host(draft.done()))
+}
+
+fn into_host(buffer: Buffer) -> Matrix {
+    match buffer.0 {
+        Storage::Host(matrix) => matrix,
+        Storage::Candle(_) => unreachable!("rows stay with the kernels that made them"),
+    }
+}
+
+fn matrix(tensor: &Tensor) -> Matrix {
+    let width = tensor.shape.last().copied().unwrap_or(1);
+    Matrix::copied(tensor.values.len() / width.max(1), width, &tensor.values)
+}
+
+impl<'a> Left<'a> {
+    fn of(matrix: &'a Matrix) -> Self {
+        Self::rows(matrix.values(), matrix.width())
+    }
+
+    fn transposed(matrix: &'a Matrix) -> Self {
+        Self::columns(matrix.values(), matrix.width())
+    }
+}
+
+impl<'a> Right<'a> {
+    fn of(matrix: &'a Matrix) -> Self {
+        Self::rows(matrix.spacious(), matrix.width())
+    }
+}
+
+impl Kernels for Cpu {
+    fn name(&self) -> &'static str {
+        match self.level.is_fused() {
+            true => "cpu",
+            false => "cpu-portable",
+        }
+    }
+
+    fn upload(&self, tensor: &Tensor) -> Result<Buffer> {
+        Ok(Buffer(Storage::Host(matrix(tensor))))
+    }
+
+    fn download(&self, rows: &Buffer) -> Result<Tensor> {
+        let rows = rows.host();
+        Ok(Tensor::new([rows.rows(), rows.width()], rows.values().to_vec()))
+    }
+
+    fn freeze_linear(&self, weight: Tensor, bias: Option<Tensor>) -> Result<FrozenLinear> {
+        let [output, input] = [weight.shape[0], weight.shape[1]];
+        let panels = panels::of_rows(&weight.values, output, input);
+        let bias = bias.map(|bias| self.upload(&bias)).transpose()?;
+        Ok(FrozenLinear { weight: Buffer(Storage::Host(panels)), bias, transposed: OnceLock::new(), input, output })
+    }
+
+    fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm> {
+        Ok(FrozenNorm { gain: self.upload(&gain)?, shift: self.upload(&shift)?, epsilon })
+    }
+
+    fn freeze_table(&self, rows: Tensor) -> Result<FrozenTable> {
+        Ok(FrozenTable { width: rows.shape[1], rows: self.upload(&rows)? })
+    }
+
+    fn embed(&self, tables: &[(&FrozenTable, &[u32])]) -> Result<Buffer> {
+        let (first, ids) = tables[0];
+        let mut draft = Draft::new(ids.len(), first.width);
+        for (row, out) in draft.values().chunks_exact_mut(first.width).enumerate() {
+            out.copy_from_slice(first.rows.host().row(ids[row] as usize));
+            for (table, ids) in &tables[1..] {
+                let added = table.rows.host().row(ids[row] as usize);
+                out.iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        Ok(host(draft))
+    }
+
+    fn linear(&self, input: &Buffer, map: &FrozenLinear) -> Result<Buffer> {
+        let input = input.host();
+        let start = map.bias.as_ref().map_or(Start::Zero, |bias| Start::Bias(bias.host().spacious()));
+        let right = Right::panels(map.weight.host().values(), map.input);
+        Ok(self.product([input.rows(), map.input, map.output], Left::of(input), right, start))
+    }
+
+    fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer> {
+        let turned = map.transposed.get_or_init(|| {
+            Buffer(Storage::Host(panels::transposed(map.weight.host(), map.output, map.input)))
+        });
+        let gradient = gradient.host();
+        let (left, right) = (Left::of(gradient), Right::panels(turned.host().values(), map.output));
+        Ok(match onto {
+            Some(onto) => self.product_onto(map.output, left, right, into_host(onto)),
+            None => self.product([gradient.rows(), map.output, map.input], left, right, Start::Zero),
+        })
+    }
+
+    fn dense(&self, input: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer> {
+        let (input, weight) = (input.host(), weight.host());
+        let panels = panels::of_rows(weight.values(), weight.rows(), weight.width());
+        let right = Right::panels(panels.values(), weight.width());
+        let shape = [input.rows(), weight.width(), weight.rows()];
+        Ok(self.product(shape, Left::of(input), right, Start::Bias(bias.host().spacious())))
+    }
+
+    fn dense_backward_input(&self, gradient: &Buffer, weight: &Buffer) -> Result<Buffer> {
+        let (gradient, weight) = (gradient.host(), weight.host());
+        let shape = [gradient.rows(), gradient.width(), weight.width()];
+        Ok(self.product(shape, Left::of(gradient), Right::of(weight), Start::Zero))
+    }
+
+    fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients> {
+        let (gradient, input) = (gradient.host(), input.host());
+        let shape = [gradient.width(), gradient.rows(), input.width()];
+        let weight = self.product(shape, Left::transposed(gradient), Right::of(input), Start::Zero);
+        let mut bias = Draft::zeros(1, gradient.width());
+        for row in gradient.values().chunks_exact(gradient.width()) {
+            bias.values().iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        Ok(DenseGradients { weight, bias: host(bias) })
+    }
+
+    fn add_low_rank(
+        &self,
+        onto: Buffer,
+        input: &Buffer,
+        a: &Buffer,
+        b: &Buffer,
+        scale: f64,
+    ) -> Result<(Buffer, Buffer)> {
+        let (input, a, b) = (input.host(), a.host(), b.host());
+        let (rank, width) = (a.rows(), a.width());
+        let panels = panels::of_rows(a.values(), rank, width);
+        let shape = [input.rows(), width, rank];
+        let inner = self.product(shape, Left::of(input), Right::panels(panels.values(), width), Start::Zero);
+        let inner = self.scale(&inner, scale)?;
+        let panels = panels::of_rows(b.values(), b.rows(), rank);
+        let right = Right::panels(panels.values(), rank);
+        Ok((self.product_onto(rank, Left::of(inner.host()), right, into_host(onto)), inner))
+    }
+
+    fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer> {
+        let (gradient, b) = (gradient.host(), b.host());
+        let shape = [gradient.rows(), b.rows(), b.width()];
+        let inner = self.product(shape, Left::of(gradient), Right::of(b), Start::Zero);
+        self.scale(&inner, scale)
+    }
+
+    fn low_rank_backward_input(&self, inner: &Buffer, a: &Buffer, onto: Option<Buffer>) -> Result<Buffer> {
+        let (inner, a) = (inner.host(), a.host());
+        let (left, right) = (Left::of(inner), Right::of(a));
+        Ok(match onto {
+            Some(onto) => self.product_onto(a.rows(), left, right, into_host(onto)),
+            None => self.product([inner.rows(), a.rows(), a.width()], left, right, Start::Zero),
+        })
+    }
+
+    fn low_rank_backward_parameters(
+        &self,
+        gradient: &Buffer,
+        inner: &Buffer,
+        input: &Buffer,
+        projected: &Buffer,
+    ) -> Result<LowRankGradients> {
+        let [gradient, inner, input, projected] = [gradient, inner, input, projected].map(Buffer::host);
+        let (rows, rank) = (gradient.rows(), inner.width());
+        let a = self.product([rank, rows, input.width()], Left::transposed(inner), Right::of(input), Start::Zero);
+        // Bᵀ is computed, whose rows fill the lanes, and then turned.
+        let shape = [rank, rows, gradient.width()];
+        let turned = self.product(shape, Left::transposed(projected), Right::of(gradient), Start::Zero);
+        let mut b = Draft::new(gradient.width(), rank);
+        for (row, values) in turned.host().values().chunks_exact(gradient.width()).enumerate() {
+            let column = b.values()[row..].iter_mut().step_by(rank);
+            column.zip(values).for_each(|(to, from)| *to = *from);
+        }
+        Ok(LowRankGradients { a, b: host(b) })
+    }
+
+    fn add(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
+        self.pairs(Pair::Add, left, right)
+    }
+
+    fn multiply(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
+        self.pairs(Pair::Multiply, left, right)
+    }
+
+    fn scale(&self, rows: &Buffer, factor: f64) -> Result<Buffer> {
+        let scaled = self.level.run(Scaled { rows: rows.host(), factor: factor as f32 });
+        Ok(Buffer(Storage::Host(scaled)))
+    }
+
+    fn norm(
+        &self,
+        input: &Buffer,
+        residual: Option<&Buffer>,
+        norm: &FrozenNorm,
+        keep: Keep,
+    ) -> Result<(Buffer, Option<NormSaved>)> {
+        let input = input.host();
+        let (rows, width) = (input.rows(), input.width());
+        let mut kept = (keep == Keep::ForBackward)
+            .then(|| Kept { normalised: Draft::new(rows, width), inverse: Draft::new(rows, 1) });
+        let output = self.level.run(norm::Norm {
+            input,
+            residual: residual.map(Buffer::host),
+            gain: norm.gain.host(),
+            shift: norm.shift.host(),
+            epsilon: norm.epsilon as f32,
+            keep: kept.as_mut(),
+        });
+        let saved = kept.map(|kept| NormSaved { normalised: host(kept.normalised), inverse: host(kept.inverse) });
+        Ok((Buffer(Storage::Host(output)), saved))
+    }
+
+    fn norm_backward(&self, gradient: &Buffer, saved: &NormSaved, norm: &FrozenNorm) -> Result<Buffer> {
+        let (normalised, inverse) = (saved.normalised.host(), saved.inverse.host());
+        let work = NormBackward { gradient: gradient.host(), normalised, inverse, gain: norm.gain.host() };
+        Ok(Buffer(Storage::Host(self.level.run(work))))
+    }
+
+    fn gelu(&self, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)> {
+        let input = input.host();
+        let mut derivative = (keep == Keep::ForBackward).then(|| Draft::new(input.rows(), input.width()));
+        let output = self.level.run(Gelu { input, derivative: derivative.as_mut() });
+        Ok((Buffer(Storage::Host(output)), derivative.map(host)))
+    }
+
+    fn tanh(&self, input: &Buffer) -> Result<Buffer> {
+        let input = input.host();
+        let mut draft = Draft::new(input.rows(), input.width());
+        draft.values().iter_mut().zip(input.values()).for_each(|(to, from)| *to = from.tanh());
+        Ok(host(draft))
+    }
+
+    fn tanh_backward(&self, gradient: &Buffer, output: &Buffer) -> Result<Buffer> {
+        self.pairs(Pair::ThroughTanh, gradient, output)
+    }
+
+    fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)> {
+        let inputs = views(&inputs);
+        let mut kept = (keep == Keep::ForBackward).then(|| Draft::new(1, inputs.kept()));
+        let output = self.level.run(attention::Forward { inputs, keep: kept.as_mut() });
+        let saved = kept.map(|kept| AttentionSaved { probabilities: vec![host(kept)] });
+        Ok((Buffer(Storage::Host(output)), saved))
+    }
+
+    fn attention_backward(&self, gradient: &Buffer, inputs: Attention, saved: &AttentionSaved) -> Result<[Buffer; 3]> {
+        let (inputs, kept) = (views(&inputs), saved.probabilities[0].host());
+        let gradients = self.level.run(attention::Backward { inputs, gradient: gradient.host(), kept });
+        Ok(gradients.map(|gradient| Buffer(Storage::Host(gradient))))
+    }
+
+    fn pool(&self, input: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
+        let input = input.host();
+        let width = input.width();
+        let mut draft = Draft::new(layout.sequences(), width);
+        for (range, out) in layout.ranges().zip(draft.values().chunks_exact_mut(width)) {
+            out.copy_from_slice(input.row(range.start));
+            if pool == Pool::Mean {
+                for row in range.clone().skip(1) {
+                    out.iter_mut().zip(input.row(row)).for_each(|(sum, value)| *sum += value);
+                }
+                let length = range.len() as f32;
+                out.iter_mut().for_each(|value| *value /= length);
+            }
+        }
+        Ok(host(draft))
+    }
+
+    fn pool_backward(&self, gradient: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
+        let gradient = gradient.host();
+        let width = gradient.width();
+        let mut draft = Draft::zeros(layout.rows(), width);
+        for (sequence, range) in layout.ranges().enumerate() {
+            let (rows, factor) = match pool {
+                Pool::Mean => (range.clone(), 1.0 / range.len() as f32),
+                Pool::First => (range.start..range.start + 1, 1.0),
+            };
+            for out in draft.values()[rows.start * width..rows.end * width].chunks_exact_mut(width) {
+                out.iter_mut().zip(gradient.row(sequence)).for_each(|(to, from)| *to = from * factor);
+            }
+        }
+        Ok(host(draft))
+    }
+
+    fn narrow(&self, rows: &Buffer, start: usize, count: usize) -> Result<Buffer> {
+        Ok(Buffer(Storage::Host(rows.host().view(start, count))))
+    }
+
+    fn concat(&self, parts: &[Buffer]) -> Result<Buffer> {
+        let parts: Vec<&Matrix> = parts.iter().map(Buffer::host).collect();
+        let width = parts.first().map_or(0, |part| part.width());
+        let mut draft = Draft::new(parts.iter().map(|part| part.rows()).sum(), width);
+        let mut out = draft.values();
+        for part in parts {
+            let (mine, rest) = out.split_at_mut(part.values().len());
+            mine.copy_from_slice(part.values());
+            out = rest;
+        }
+        Ok(host(draft))
+    }
+
+    fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {
+        let (loss, gradient) = self.level.run(loss::CrossEntropy { logits: logits.host(), labels });
+        Ok(CrossEntropy { loss, gradient: Buffer(Storage::Host(gradient)) })
+    }
+}
+
+impl Cpu {
+    fn pairs(&self, operation: Pair, left: &Buffer, right: &Buffer) -> Result<Buffer> {
+        let pairs = Pairs { operation, left: left.host(), right: right.host() };
+        Ok(Buffer(Storage::Host(self.level.run(pairs))))
+    }
+}
+
+fn views<'a>(inputs: &Attention<'a>) -> Inputs<'a> {
+    Inputs {
+        query: inputs.query.host(),
+        key: inputs.key.host(),
+        value: inputs.value.host(),
+        layout: inputs.layout,
+        heads: inputs.heads,
+    }
+}

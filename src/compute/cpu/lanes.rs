@@ -1,0 +1,138 @@
+//! Sixteen lanes of `f32`, whatever registers the machine has.
+//!
+//! The number of lanes is the same everywhere, and sums over them are taken in one fixed order, so AVX2 and AVX-512 give
+//! the same bits. An operation is written once, as a [`Work`], and compiled for every instruction set; [`Level`] picks
+//! the best that the machine has when it runs. Knows nothing of matrices.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+/// The number of lanes.
+pub const LANES: usize = 16;
+
+/// Sixteen numbers in registers.
+///
+/// # Safety
+/// Every function may only run on a machine with the instruction set of its implementation, that is, inside [`Level::run`].
+/// Pointers must be good for sixteen numbers, or for as many as are asked for; they need no alignment.
+#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+pub trait Lanes: Copy {
+    /// The rows of a product's tile, and its widths in lanes: as many as the registers hold.
+    const TILE_ROWS: usize;
+    const TILE_WIDTH: usize;
+
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// The first `count` lanes; zero in the others.
+    unsafe fn load_some(from: *const f32, count: usize) -> Self;
+    /// The first `count` lanes; nothing is written beyond them.
+    unsafe fn store_some(self, to: *mut f32, count: usize);
+    unsafe fn splat(value: f32) -> Self;
+
+    /// `self · by + plus`, rounded once where the machine can.
+    unsafe fn fused(self, by: Self, plus: Self) -> Self;
+    unsafe fn plus(self, other: Self) -> Self;
+    unsafe fn minus(self, other: Self) -> Self;
+    unsafe fn times(self, other: Self) -> Self;
+    unsafe fn over(self, other: Self) -> Self;
+    unsafe fn max(self, other: Self) -> Self;
+    /// To the nearest whole number.
+    unsafe fn rounded(self) -> Self;
+    /// 2ⁿ of whole numbers from −126 to 127.
+    unsafe fn power_of_two(self) -> Self;
+    /// Lane by lane: `negative` where `self` is below zero, else `other`.
+    unsafe fn where_negative(self, negative: Self, other: Self) -> Self;
+
+    /// Lanes 8 apart are added first, then 4, 2, 1.
+    unsafe fn sum(self) -> f32;
+    unsafe fn largest(self) -> f32;
+}
+
+/// Something to be computed with lanes.
+pub trait Work {
+    type Output;
+
+    /// Must be `#[inline(always)]`, with all that it calls, to be compiled for the instruction set.
+    ///
+    /// # Safety
+    /// As [`Lanes`]: called by [`Level::run`].
+    unsafe fn run<L: Lanes>(self) -> Self::Output;
+}
+
+/// An instruction set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The best that this machine has.
+    pub fn best() -> Self {
+        Self::all().pop().unwrap_or(Self::Portable)
+    }
+
+    /// Those that this machine has, the best last.
+    pub fn all() -> Vec<Self> {
+        #[allow(unused_mut, reason = "on other machines there is only one")]
+        let mut levels = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                levels.push(Self::Avx2);
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+                    levels.push(Self::Avx512);
+                }
+            }
+        }
+        levels
+    }
+
+    /// Whether `a·b + c` is rounded once, which decides bits.
+    pub fn is_fused(self) -> bool {
+        self != Self::Portable || portable::IS_FUSED
+    }
+
+    #[inline]
+    pub fn run<W: Work>(self, work: W) -> W::Output {
+        match self {
+            // SAFETY: needs no instruction set.
+            Self::Portable => unsafe { work.run::<portable::Portable>() },
+            // SAFETY: a level is only made where the machine has it.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { x86::with_avx2(work) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86::with_avx512(work) },
+        }
+    }
+}
+
+/// eˣ to about one unit in the last place, for x from −87 to 88; below that 1e−38, which is as good as 0 in a sum with 1.
+///
+/// 2ⁿ·eʳ with |r| ≤ ln 2 / 2 and the Taylor series of eʳ up to r⁷.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn exp<L: Lanes>(x: L) -> L {
+    // SAFETY: the caller's.
+    unsafe {
+        let splat = |value| L::splat(value);
+        let x = splat(0.0).minus(splat(-88.0).max(splat(0.0).minus(x)));
+        let x = x.max(splat(-87.0));
+        let whole = x.times(splat(std::f32::consts::LOG2_E)).rounded();
+        // ln 2 in two parts, the first exact in few bits
+        let rest = whole.fused(splat(-0.693_359_375), x);
+        let rest = whole.fused(splat(2.121_944_4e-4), rest);
+        let mut sum = splat(1.0 / 5040.0);
+        for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+            sum = sum.fused(rest, splat(coefficient));
+        }
+        sum.times(whole.power_of_two())
+    }
+}

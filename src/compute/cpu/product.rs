@@ -1,0 +1,266 @@
+//! Matrix products on tiles of registers: the one kernel below linear maps, low-rank updates, attention and the
+//! gradients of all of them.
+//!
+//! The right side lies in panels of sixteen columns. A packed weight's panels follow one another, each with its rows
+//! end to end; any row-major matrix has panels too, side by side. The left side may be read along rows or columns, so
+//! nothing is ever transposed for a product `Xᵀ·Y`. Every element is one chain of multiply-adds along the depth, in its
+//! order, whatever the tile, the neighbours or the number of rows: alone or in a batch, a row has the same bits.
+
+use super::lanes::{LANES, Lanes, Work};
+
+/// The depth that is worked on at once: a panel of it stays in the first-level cache.
+const DEPTH: usize = 384;
+/// The rows that are worked on at once: they stay in the second-level cache while the panels go by.
+const ROWS: usize = 240;
+
+/// Numbers at `row · row_step + depth · depth_step`.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    pub values: &'a [f32],
+    pub row_step: usize,
+    pub depth_step: usize,
+}
+
+/// Sixteen numbers at `panel · panel_step + depth · depth_step`.
+#[derive(Clone, Copy)]
+pub struct Right<'a> {
+    pub values: &'a [f32],
+    pub panel_step: usize,
+    pub depth_step: usize,
+}
+
+/// What the products are added to.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    Zero,
+    /// One number per column, and fifteen more to read.
+    Bias(&'a [f32]),
+    /// What stands in the output.
+    Output,
+}
+
+/// `out[row, column] = start + Σ left[row, k] · right[k, column]`
+pub struct Product<'a> {
+    pub rows: usize,
+    pub depth: usize,
+    pub columns: usize,
+    pub left: Left<'a>,
+    pub right: Right<'a>,
+    pub start: Start<'a>,
+    pub out: &'a mut [f32],
+    /// From one row of the output to the next.
+    pub out_step: usize,
+}
+
+impl<'a> Left<'a> {
+    /// The rows of a row-major matrix.
+    pub fn rows(values: &'a [f32], width: usize) -> Self {
+        Self { values, row_step: width, depth_step: 1 }
+    }
+
+    /// The columns of a row-major matrix: its transpose.
+    pub fn columns(values: &'a [f32], width: usize) -> Self {
+        Self { values, row_step: 1, depth_step: width }
+    }
+}
+
+impl<'a> Right<'a> {
+    /// A row-major matrix `(depth, columns)`; the last row's last lanes are read past its end.
+    pub fn rows(values: &'a [f32], width: usize) -> Self {
+        Self { values, panel_step: LANES, depth_step: width }
+    }
+
+    /// Panels end to end, each `(depth, 16)`.
+    pub fn panels(values: &'a [f32], depth: usize) -> Self {
+        Self { values, panel_step: depth * LANES, depth_step: LANES }
+    }
+}
+
+impl Product<'_> {
+    /// That every address lies within its slice.
+    fn check(&self) {
+        let (rows, depth, panels) = (self.rows, self.depth, self.columns.div_ceil(LANES));
+        let last = |count: usize, step: usize| (count - 1) * step;
+        if rows == 0 || panels == 0 {
+            return;
+        }
+        assert!(depth > 0, "a product has a depth");
+        let left = last(rows, self.left.row_step) + last(depth, self.left.depth_step);
+        let right = last(panels, self.right.panel_step) + last(depth, self.right.depth_step) + LANES;
+        let out = last(rows, self.out_step) + self.columns;
+        assert!(left < self.left.values.len(), "the left side holds every row");
+        assert!(right <= self.right.values.len(), "the right side holds every panel");
+        assert!(out <= self.out.len(), "the output holds every row");
+        if let Start::Bias(bias) = self.start {
+            assert!(panels * LANES <= bias.len(), "the bias holds every lane");
+        }
+    }
+}
+
+impl Work for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(mut self) {
+        self.check();
+        let panels = self.columns.div_ceil(LANES);
+        for first_row in (0..self.rows).step_by(ROWS) {
+            let rows = ROWS.min(self.rows - first_row);
+            let widest = tile_width::<L>(rows);
+            for first in (0..self.depth).step_by(DEPTH) {
+                let depth = DEPTH.min(self.depth - first);
+                let mut panel = 0;
+                while panel < panels {
+                    let width = floor_power_of_two(widest.min(panels - panel));
+                    let strip = Strip { first_row, rows, first, depth, panel };
+                    // SAFETY: `check` has shown that every row, panel and depth lies within its slice, and the caller
+                    // is inside `Level::run`.
+                    unsafe {
+                        match width {
+                            8 => self.strip::<L, 8>(strip),
+                            4 => self.strip::<L, 4>(strip),
+                            2 => self.strip::<L, 2>(strip),
+                            _ => self.strip::<L, 1>(strip),
+                        }
+                    }
+                    panel += width;
+                }
+            }
+        }
+    }
+}
+
+/// The rows of a block, along a piece of the depth, by some neighbouring panels.
+#[derive(Clone, Copy)]
+struct Strip {
+    first_row: usize,
+    rows: usize,
+    first: usize,
+    depth: usize,
+    panel: usize,
+}
+
+/// Panels at once, a power of two. Few rows leave registers free: then more panels keep the arithmetic busy.
+#[inline(always)]
+fn tile_width<L: Lanes>(rows: usize) -> usize {
+    let registers = L::TILE_ROWS * L::TILE_WIDTH;
+    match rows {
+        1 => floor_power_of_two(registers).min(8),
+        2 | 3 => floor_power_of_two(registers / rows).min(4),
+        _ => L::TILE_WIDTH,
+    }
+}
+
+#[inline(always)]
+fn floor_power_of_two(number: usize) -> usize {
+    1 << number.max(1).ilog2()
+}
+
+impl Product<'_> {
+    /// Tile after tile down the rows.
+    #[inline(always)]
+    unsafe fn strip<L: Lanes, const WIDTH: usize>(&mut self, strip: Strip) {
+        let most = (L::TILE_ROWS * L::TILE_WIDTH / WIDTH).min(L::TILE_ROWS);
+        let (mut row, end) = (strip.first_row, strip.first_row + strip.rows);
+        while row < end {
+            let rows = most.min(end - row);
+            // A tile that has more registers than the machine is never asked for, nor compiled.
+            macro_rules! tile {
+                ($($count:literal)+) => {
+                    match rows {
+                        // SAFETY: the caller's.
+                        $($count if $count <= most => unsafe { self.tile::<L, $count, WIDTH>(strip, row) },)+
+                        _ => {}
+                    }
+                };
+            }
+            tile!(1 2 3 4 5 6 7 8 9 10 11 12);
+            row += rows;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const ROWS: usize, const WIDTH: usize>(&mut self, strip: Strip, row: usize) {
+        let column = strip.panel * LANES;
+        let left = self.left.values.as_ptr();
+        let right = self.right.values.as_ptr();
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[L::splat(0.0); WIDTH]; ROWS];
+            match self.start {
+                _ if strip.first > 0 => self.read(&mut sums, row, column),
+                Start::Zero => {}
+                Start::Output => self.read(&mut sums, row, column),
+                Start::Bias(bias) => {
+                    for panel in 0..WIDTH {
+                        let bias = L::load(bias.as_ptr().add(column + panel * LANES));
+                        for sums in &mut sums {
+                            sums[panel] = bias;
+                        }
+                    }
+                }
+            }
+            let mut left = left.add(row * self.left.row_step + strip.first * self.left.depth_step);
+            let mut right = right.add(strip.panel * self.right.panel_step + strip.first * self.right.depth_step);
+            for _ in 0..strip.depth {
+                let mut panels = [L::splat(0.0); WIDTH];
+                for (panel, lanes) in panels.iter_mut().enumerate() {
+                    *lanes = L::load(right.add(panel * self.right.panel_step));
+                }
+                for (index, sums) in sums.iter_mut().enumerate() {
+                    let value = L::splat(*left.add(index * self.left.row_step));
+                    for (sum, lanes) in sums.iter_mut().zip(&panels) {
+                        *sum = value.fused(*lanes, *sum);
+                    }
+                }
+                left = left.wrapping_add(self.left.depth_step);
+                right = right.wrapping_add(self.right.depth_step);
+            }
+            self.write(&sums, row, column);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn read<L: Lanes, const ROWS: usize, const WIDTH: usize>(
+        &self,
+        sums: &mut [[L; WIDTH]; ROWS],
+        row: usize,
+        column: usize,
+    ) {
+        for (index, sums) in sums.iter_mut().enumerate() {
+            for (panel, sum) in sums.iter_mut().enumerate() {
+                let column = column + panel * LANES;
+                // SAFETY: the caller's: the row and at least one column of the panel are in the output.
+                unsafe {
+                    let out = self.out.as_ptr().add((row + index) * self.out_step + column);
+                    *sum = match self.columns - column {
+                        LANES.. => L::load(out),
+                        some => L::load_some(out, some),
+                    };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write<L: Lanes, const ROWS: usize, const WIDTH: usize>(
+        &mut self,
+        sums: &[[L; WIDTH]; ROWS],
+        row: usize,
+        column: usize,
+    ) {
+        for (index, sums) in sums.iter().enumerate() {
+            for (panel, sum) in sums.iter().enumerate() {
+                let column = column + panel * LANES;
+                // SAFETY: as for `read`.
+                unsafe {
+                    let out = self.out.as_mut_ptr().add((row + index) * self.out_step + column);
+                    match self.columns - column {
+                        LANES.. => sum.store(out),
+                        some => sum.store_some(out, some),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The kernel sets agree: ours with candle's to rounding, ours with themselves to the bit, whatever the shapes.
+
+use espalier::compute::candle::Candle;
+use espalier::compute::cpu::{Cpu, Level};
+use espalier::compute::kernels::{Attention, Keep, Pool};
+use espalier::compute::random::Random;
+use espalier::compute::{Buffer, Kernels, Packed, Tensor};
+
+/// Relative to the largest value.
+const TOLERANCE: f32 = 2e-5;
+
+fn tensor(random: &mut Random, shape: impl Into<Vec<usize>>) -> Tensor {
+    let shape = shape.into();
+    let values = (0..shape.iter().product()).map(|_| random.normal()).collect();
+    Tensor::new(shape, values)
+}
+
+/// What an operation answers on one kernel set: as many tensors as it likes.
+type Operation = dyn Fn(&dyn Kernels) -> Vec<Vec<f32>>;
+
+fn compare(what: &str, operation: &Operation) {
+    let expected = operation(&Candle::cpu());
+    let mut fused: Option<Vec<Vec<f32>>> = None;
+    for level in Level::all() {
+        let found = operation(&Cpu::with(level));
+        assert_eq!(found.len(), expected.len());
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert_eq!(found.len(), expected.len(), "{what} on {level:?}, output {index}");
+            let largest = expected.iter().fold(1e-6f32, |largest, value| largest.max(value.abs()));
+            for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let error = (found - expected).abs() / largest;
+                assert!(error <= TOLERANCE, "{what} on {level:?}, output {index}, place {place}: {found}, not {expected}");
+            }
+        }
+        if level.is_fused() {
+            let first = fused.get_or_insert_with(|| found.clone());
+            assert!(bits(first) == bits(&found), "{what}: the instruction sets give the same bits");
+        }
+    }
+}
+
+fn bits(values: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    values.iter().map(|values| values.iter().map(|value| value.to_bits()).collect()).collect()
+}
+
+struct Desk<'a> {
+    kernels: &'a dyn Kernels,
+}
+
+impl Desk<'_> {
+    fn up(&self, tensor: &Tensor) -> Buffer {
+        self.kernels.upload(tensor).unwrap()
+    }
+
+    fn down(&self, rows: &Buffer) -> Vec<f32> {
+        self.kernels.download(rows).unwrap().values
+    }
+}
+
+/// Rows, input and output widths: below, at and beyond a register, a tile, a block.
+const SHAPES: [[usize; 3]; 12] = [
+    [1, 1, 1],
+    [1, 384, 384],
+    [2, 7, 33],
+    [3, 64, 130],
+    [4, 400, 48],
+    [5, 16, 16],
+    [11, 31, 17],
+    [12, 768, 32],
+    [13, 5, 40],
+    [64, 100, 100],
+    [241, 33, 47],
+    [500, 20, 24],
+];
+
+#[test]
+fn frozen_linear_maps() {
+    for [rows, input, output] in SHAPES {
+        let mut random = Random::new(1, &["linear"]);
+        let [weight, bias] = [tensor(&mut random, [output, input]), tensor(&mut random, [output])];
+        let [x, dy, onto] = [[rows, input], [rows, output], [rows, input]].map(|shape| tensor(&mut random, shape));
+        compare(&format!("linear {rows} {input} {output}"), &|kernels| {
+            let desk = Desk { kernels };
+            let map = kernels.freeze_linear(weight.clone(), Some(bias.clone())).unwrap();
+            let plain = kernels.freeze_linear(weight.clone(), None).unwrap();
+            let (x, dy, onto) = (desk.up(&x), desk.up(&dy), desk.up(&onto));
+            let results = [
+                kernels.linear(&x, &map),
+                kernels.linear(&x, &plain),
+                kernels.linear_backward(&dy, &map, None),
+                kernels.linear_backward(&dy, &map, Some(onto)),
+            ];
+            results.map(|result| desk.down(&result.unwrap())).to_vec()
+        });
+    }
+}
+
+#[test]
+fn dense_layers() {
+    for [rows, input, output] in SHAPES {
+        let mut random = Random::new(2, &["dense"]);
+        let [weight, bias] = [tensor(&mut random, [output, input]), tensor(&mut random, [output])];
+        let [x, dy] = [[rows, input], [rows, output]].map(|shape| tensor(&mut random, shape));
+        compare(&format!("dense {rows} {input} {output}"), &|kernels| {
+            let desk = Desk { kernels };
+            let [x, dy, weight, bias] = [&x, &dy, &weight, &bias].map(|tensor| desk.up(tensor));
+            let by = kernels.dense_backward_parameters(&dy, &x).unwrap();
+            let y = kernels.dense(&x, &weight, &bias).unwrap();
+            let dx = kernels.dense_backward_input(&dy, &weight).unwrap();
+            [y, dx, by.weight, by.bias].map(|rows| desk.down(&rows)).to_vec()
+        });
+    }
+}
+
+#[test]
+fn low_rank_maps() {
+    for ([rows, input, output], rank) in SHAPES.into_iter().zip([1, 8, 2, 4, 16, 3, 8, 8, 1, 17, 8, 5]) {
+        let mut random = Random::new(3, &["low rank"]);
+        let [a, b] = [[rank, input], [output, rank]].map(|shape| tensor(&mut random, shape));
+        let [x, dy, onto, dx] =
+            [[rows, input], [rows, output], [rows, output], [rows, input]].map(|shape| tensor(&mut random, shape));
+        compare(&format!("low rank {rows} {input} {output} {rank}"), &|kernels| {
+            let desk = Desk { kernels };
+            let [x, dy, a, b] = [&x, &dy, &a, &b].map(|tensor| desk.up(tensor));
+            let shared = desk.up(&onto);
+            let (y, projected) = kernels.add_low_rank(shared.clone(), &x, &a, &b, 0.7).unwrap();
+            assert_eq!(desk.down(&shared), onto.values, "rows that somebody else has are not written on");
+            let inner = kernels.low_rank_backward(&dy, &b, 0.7).unwrap();
+            let by = kernels.low_rank_backward_parameters(&dy, &inner, &x, &projected).unwrap();
+            let alone = kernels.low_rank_backward_input(&inner, &a, None).unwrap();
+            let added = kernels.low_rank_backward_input(&inner, &a, Some(desk.up(&dx))).unwrap();
+            [y, projected, inner, by.a, by.b, alone, added].map(|rows| desk.down(&rows)).to_vec()
+        });
+    }
+}
+
+#[test]
+fn passes_over_rows() {
+    for [rows, width, _] in SHAPES {
+        if width < 2 {
+            continue; // the norm of one number is 0 whatever the number, divided by its own rounding
+        }
+        let mut random = Random::new(4, &["rows"]);
+        let [x, y, gain, shift] =
+            [[rows, width], [rows, width], [1, width], [1, width]].map(|shape| tensor(&mut random, shape));
+        let [gain, shift] = [gain, shift].map(|one| Tensor::new([width], one.values));
+        compare(&format!("rows {rows} {width}"), &|kernels| {
+            let desk = Desk { kernels };
+            let norm = kernels.freeze_norm(gain.clone(), shift.clone(), 1e-5).unwrap();
+            let [x, y] = [&x, &y].map(|tensor| desk.up(tensor));
+            let (normed, saved) = kernels.norm(&x, None, &norm, Keep::ForBackward).unwrap();
+            let (summed, nothing) = kernels.norm(&x, Some(&y), &norm, Keep::Nothing).unwrap();
+            assert!(nothing.is_none());
+            let back = kernels.norm_backward(&y, &saved.unwrap(), &norm).unwrap();
+            let (activated, derivative) = kernels.gelu(&x, Keep::ForBackward).unwrap();
+            let (again, nothing) = kernels.gelu(&x, Keep::Nothing).unwrap();
+            assert!(nothing.is_none() && desk.down(&again) == desk.down(&activated));
+            let tanh = kernels.tanh(&x).unwrap();
+            let through = kernels.tanh_backward(&y, &tanh).unwrap();
+            let simple = [kernels.add(&x, &y), kernels.multiply(&x, &y), kernels.scale(&x, -1.5)].map(Result::unwrap);
+            let mut all = vec![normed, summed, back, activated, derivative.unwrap(), tanh, through];
+            all.extend(simple);
+            all.iter().map(|rows| desk.down(rows)).collect()
+        });
+    }
+}
+
+/// Ragged sequences: of one token, at and around a register's width, and beyond what is kept for the backward pass.
+const LENGTHS: [&[usize]; 6] = [&[1], &[5, 1, 1, 3], &[16, 17, 15], &[33, 2, 64], &[300], &[260, 9]];
+
+#[test]
+fn attention_and_pooling_over_ragged_sequences() {
+    for (lengths, [heads, width]) in LENGTHS.into_iter().zip([[1, 4], [2, 8], [3, 32], [12, 32], [2, 20], [1, 64]]) {
+        let layout = Packed::from_lengths(lengths.iter().copied());
+        let mut random = Random::new(5, &["attention"]);
+        let shape = [layout.rows(), heads * width];
+        let [q, k, v, gradient] = std::array::from_fn(|_| tensor(&mut random, shape));
+        let pooled = tensor(&mut random, [layout.sequences(), heads * width]);
+        compare(&format!("attention {lengths:?} {heads} {width}"), &|kernels| {
+            let desk = Desk { kernels };
+            let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.up(tensor));
+            let inputs = Attention { query: &query, key: &key, value: &value, layout: &layout, heads };
+            let (output, saved) = kernels.attention(inputs, Keep::ForBackward).unwrap();
+            let (again, nothing) = kernels.attention(inputs, Keep::Nothing).unwrap();
+            assert!(nothing.is_none() && desk.down(&again) == desk.down(&output));
+            let [dq, dk, dv] = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
+            let pools = [Pool::Mean, Pool::First].map(|pool| kernels.pool(&query, &layout, pool).unwrap());
+            let back =
+                [Pool::Mean, Pool::First].map(|pool| kernels.pool_backward(&desk.up(&pooled), &layout, pool).unwrap());
+            let mut all = vec![output, dq, dk, dv];
+            all.extend(pools.into_iter().chain(back));
+            all.iter().map(|rows| desk.down(rows)).collect()
+        });
+    }
+}
+
+#[test]
+fn tables_parts_and_losses() {
+    let mut random = Random::new(6, &["tables"]);
+    let [words, places] = [[9, 20], [4, 20]].map(|shape| tensor(&mut random, shape));
+    let (ids, positions) = ([8, 0, 3, 3, 7], [0, 1, 2, 3, 0]);
+    let logits = tensor(&mut random, [5, 37]);
+    compare("tables", &|kernels| {
+        let desk = Desk { kernels };
+        let [words, places] = [&words, &places].map(|table| kernels.freeze_table(table.clone()).unwrap());
+        let embedded = kernels.embed(&[(&words, &ids), (&places, &positions)]).unwrap();
+        let [middle, end] = [(1, 3), (4, 1)].map(|(start, count)| kernels.narrow(&embedded, start, count).unwrap());
+        let joined = kernels.concat(&[end.clone(), middle.clone()]).unwrap();
+        let found = kernels.cross_entropy(&desk.up(&logits), &[36, 0, 5, 5, 12]).unwrap();
+        let mut all: Vec<Vec<f32>> =
+            [embedded, middle, end, joined, found.gradient].iter().map(|rows| desk.down(rows)).collect();
+        all.push(vec![found.loss as f32]);
+        all
+    });
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_among_others() {
+    let mut random = Random::new(7, &["alone"]);
+    let (input, output) = (400, 70);
+    let (weight, bias) = (tensor(&mut random, [output, input]), tensor(&mut random, [output]));
+    let x = tensor(&mut random, [500, input]);
+    for level in Level::all() {
+        let kernels = Cpu::with(level);
+        let map = kernels.freeze_linear(weight.clone(), Some(bias.clone())).unwrap();
+        let rows = kernels.upload(&x).unwrap();
+        let all = kernels.download(&kernels.linear(&rows, &map).unwrap()).unwrap().values;
+        for (start, count) in [(0, 1), (239, 1), (240, 2), (3, 3), (100, 4), (7, 13), (250, 250)] {
+            let part = kernels.narrow(&rows, start, count).unwrap();
+            let part = kernels.download(&kernels.linear(&part, &map).unwrap()).unwrap().values;
+            let expected = &all[start * output..(start + count) * output];
+            assert!(part.iter().zip(expected).all(|(one, other)| one.to_bits() == other.to_bits()), "{level:?}");
+        }
+    }
+}
