@@ -9,6 +9,7 @@ FROM rust:1-slim-bookworm AS build
 WORKDIR /build
 # The dependencies by themselves first: they stay built until the lock file changes.
 COPY Cargo.toml Cargo.lock ./
+COPY benches benches
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo build --release --locked \
     && rm -r src target/release/.fingerprint/espalier-*

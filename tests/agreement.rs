@@ -15,10 +15,8 @@ fn tensor(random: &mut Random, shape: impl Into<Vec<usize>>) -> Tensor {
     Tensor::new(shape, values)
 }
 
-/// What an operation answers on one kernel set: as many tensors as it likes.
-type Operation = dyn Fn(&dyn Kernels) -> Vec<Vec<f32>>;
-
-fn compare(what: &str, operation: &Operation) {
+/// `operation` answers as many tensors as it likes.
+fn compare(what: &str, operation: &dyn Fn(&dyn Kernels) -> Vec<Vec<f32>>) {
     let expected = operation(&Candle::cpu());
     let mut fused: Option<Vec<Vec<f32>>> = None;
     for level in Level::all() {
@@ -179,16 +177,22 @@ fn attention_and_pooling_over_ragged_sequences() {
         compare(&format!("attention {lengths:?} {heads} {width}"), &|kernels| {
             let desk = Desk { kernels };
             let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.up(tensor));
-            let inputs = Attention { query: &query, key: &key, value: &value, layout: &layout, heads };
+            let inputs =
+                Attention { query: &query, key: &key, value: &value, asking: &layout, layout: &layout, heads };
             let (output, saved) = kernels.attention(inputs, Keep::ForBackward).unwrap();
             let (again, nothing) = kernels.attention(inputs, Keep::Nothing).unwrap();
             assert!(nothing.is_none() && desk.down(&again) == desk.down(&output));
             let [dq, dk, dv] = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
+            let firsts = Packed::single_rows(layout.sequences());
+            let one = kernels.pool(&query, &layout, Pool::First).unwrap();
+            let few = Attention { query: &one, asking: &firsts, ..inputs };
+            let (of_first, saved) = kernels.attention(few, Keep::ForBackward).unwrap();
+            let by_first = kernels.attention_backward(&desk.up(&pooled), few, &saved.unwrap()).unwrap();
             let pools = [Pool::Mean, Pool::First].map(|pool| kernels.pool(&query, &layout, pool).unwrap());
             let back =
                 [Pool::Mean, Pool::First].map(|pool| kernels.pool_backward(&desk.up(&pooled), &layout, pool).unwrap());
             let mut all = vec![output, dq, dk, dv];
-            all.extend(pools.into_iter().chain(back));
+            all.extend(pools.into_iter().chain(back).chain([of_first]).chain(by_first));
             all.iter().map(|rows| desk.down(rows)).collect()
         });
     }

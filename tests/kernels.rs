@@ -81,12 +81,12 @@ fn tensor(random: &mut Random, shape: impl Into<Vec<usize>>, deviation: f32) -> 
     Tensor::new(shape, values)
 }
 
-fn check(name: &str, operation: &Operation) {
+fn check(name: &str, operation: impl Fn(&mut Tape, [Rows; 3]) -> Result<Rows> + Copy + 'static) {
     check_with(name, |_| Box::new(operation));
 }
 
 /// For operations with something frozen, which belongs to the kernels that froze it.
-fn check_with<'a>(name: &str, operation: impl Fn(&dyn Kernels) -> Box<dyn Fn(&mut Tape, [Rows; 3]) -> Result<Rows> + 'a>) {
+fn check_with(name: &str, operation: impl Fn(&dyn Kernels) -> Box<Operation>) {
     for kernels in kernel_sets() {
         let operation = operation(kernels.as_ref());
         check_on(name, kernels, operation.as_ref());
@@ -149,7 +149,7 @@ fn a_frozen_linear_map() {
 #[test]
 fn a_low_rank_map() {
     let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(Param::new);
-    check("low rank", &|tape, [x, y, _]| tape.add_low_rank(y, x, a, b, 1.5));
+    check("low rank", move |tape, [x, y, _]| tape.add_low_rank(y, x, a, b, 1.5));
 }
 
 #[test]
@@ -180,24 +180,24 @@ fn a_layer_norm() {
 
 #[test]
 fn activations() {
-    check("gelu", &|tape, [x, ..]| tape.gelu(x));
-    check("tanh", &|tape, [x, ..]| tape.tanh(x));
+    check("gelu", move |tape, [x, ..]| tape.gelu(x));
+    check("tanh", move |tape, [x, ..]| tape.tanh(x));
 }
 
 #[test]
 fn attention_over_ragged_sequences() {
-    check("attention", &|tape, [q, k, v]| tape.attention(q, k, v, 2));
+    check("attention", move |tape, [q, k, v]| tape.attention(q, k, v, 2));
 }
 
 #[test]
 fn pooling() {
-    check("mean", &|tape, [x, ..]| tape.pool(x, Pool::Mean));
-    check("first", &|tape, [x, ..]| tape.pool(x, Pool::First));
+    check("mean", move |tape, [x, ..]| tape.pool(x, Pool::Mean));
+    check("first", move |tape, [x, ..]| tape.pool(x, Pool::First));
 }
 
 #[test]
 fn dropout_with_its_mask_fixed() {
-    check("dropout", &|tape, [x, ..]| tape.dropout(x, 0.3, 7));
+    check("dropout", move |tape, [x, ..]| tape.dropout(x, 0.3, 7));
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Adapted {
     fn logits_under(&self, base: &Base, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
         let tokens: Vec<Tokens> = inputs.iter().map(|input| self.tokens(base, input)).collect::<Result<_>>()?;
         let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::clone(&self.parameters), Recording::Off);
-        let hidden = base.encode(&mut tape, &Batch::new(&tokens), hooks)?;
+        let hidden = base.encode(&mut tape, &Batch::new(&tokens), hooks, self.pooling.wanted())?;
         let pooled = base.pool(&mut tape, hidden, self.pooling, hooks)?;
         let logits = self.head.logits(&mut tape, pooled)?;
         let rows = tape.read(logits)?.values;

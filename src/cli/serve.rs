@@ -4,7 +4,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::{logs, signals};
-use crate::compute::candle::Candle;
+use crate::compute::cpu::Cpu;
 use crate::config::{Config, Role, Secret, Settings};
 use crate::error::{Context, Error, Result};
 use crate::http::{self, Keys, Metrics, State, Turns};
@@ -71,7 +71,7 @@ fn listen(address: SocketAddr) -> Outcome<TcpListener> {
 pub fn load(settings: &Settings) -> Result<Arc<Base>> {
     let started = Instant::now();
     let located = hub::locate(&settings.model, &settings.hub)?;
-    let base = Base::load(&located.folder, &located.name, Arc::new(Candle::cpu()))?;
+    let base = Base::load(&located.folder, &located.name, Arc::new(Cpu::best()))?;
     let info = base.info();
     tracing::info!(
         name = info.name,

@@ -2,6 +2,8 @@
 //!
 //! Everything runs on the thread that asks: one micro-batch per thread needs no others, and no thread waits for one.
 
+#![allow(unsafe_code, reason = "registers and unchecked reads inside products, each with the reason why it is sound")]
+
 mod attention;
 mod elementwise;
 mod kernels;

@@ -108,12 +108,16 @@ pub struct AttentionSaved {
     pub(super) probabilities: Vec<Buffer>,
 }
 
-/// Queries, keys and values, each `(tokens, hidden)`, and how they are cut into sequences and heads.
+/// Queries, keys and values, each `(rows, hidden)`, and how they are cut into sequences and heads. A sequence may ask
+/// with fewer rows than it has keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
     pub query: &'a Buffer,
     pub key: &'a Buffer,
     pub value: &'a Buffer,
+    /// The sequences' rows in `query`.
+    pub asking: &'a Packed,
+    /// Their rows in `key` and `value`.
     pub layout: &'a Packed,
     pub heads: usize,
 }

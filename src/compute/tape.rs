@@ -145,14 +145,15 @@ impl Tape {
         Ok((found.loss, self.kernels.scale(&found.gradient, 1.0 / denominator)?))
     }
 
-    /// Attention within each sequence of the layout.
+    /// Attention within each sequence; the queries may be of some of its rows only.
     pub fn attention(&mut self, query: Rows, key: Rows, value: Rows, heads: usize) -> Result<Rows> {
         let [q, k, v] = [query, key, value].map(|rows| self.buffer(rows));
-        let layout = self.layout(query);
-        let inputs = Attention { query: &q, key: &k, value: &v, layout: &layout, heads };
+        let layouts = [self.layout(query), self.layout(key)];
+        let [asking, layout] = &layouts;
+        let inputs = Attention { query: &q, key: &k, value: &v, asking, layout, heads };
         let sources = [query, key, value];
         let (rows, saved) = self.kernels.attention(inputs, self.keep(&sources))?;
-        let node = |saved, output| Node::Attention { inputs: sources, output, qkv: [q, k, v], saved, heads, layout };
+        let node = |saved, output| Node::Attention { inputs: sources, output, qkv: [q, k, v], saved, heads, layouts };
         Ok(self.derive_kept(rows, &sources, saved, node))
     }
 

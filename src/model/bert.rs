@@ -2,7 +2,7 @@
 //!
 //! Written once, forward only, against the tape. Knows an adapter only as [`Hooks`].
 
-use super::{Batch, Hooks, Module, Site, SiteInfo, weights::Weights};
+use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, weights::Weights};
 use crate::compute::kernels::{FrozenLinear, FrozenNorm, FrozenTable, Pool};
 use crate::compute::{Buffer, Kernels, Rows, Tape};
 use crate::error::{Error, Result};
@@ -130,29 +130,43 @@ impl Bert {
         all
     }
 
-    /// The last layer's hidden states `(tokens, hidden)`.
-    pub fn encode(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
+    /// The last layer's hidden states: `(tokens, hidden)`, or of the first tokens alone, `(sequences, hidden)`.
+    pub fn encode(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
         let start = tape.mark();
         let tables: [(&FrozenTable, &[u32]); 3] =
             [(&self.word, &batch.ids), (&self.position, &batch.positions), (&self.token_type, &batch.type_ids)];
         let embedded = tape.embed(&tables, Arc::clone(&batch.layout))?;
         let mut hidden = tape.norm(embedded, None, &self.norm)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            hidden = self.layer(tape, index, layer, hidden, hooks)?;
+            let is_last = index + 1 == self.layers.len();
+            let wanted = if is_last { wanted } else { Wanted::All };
+            hidden = self.layer(tape, index, layer, hidden, hooks, wanted)?;
             tape.release(start, hidden);
         }
         Ok(hidden)
     }
 
-    /// (tokens, hidden) → (tokens, hidden)
-    fn layer(&self, tape: &mut Tape, index: usize, layer: &Layer, input: Rows, hooks: &dyn Hooks) -> Result<Rows> {
+    /// (tokens, hidden) → (tokens, hidden), or (sequences, hidden): all rows are asked, but only those wanted ask.
+    fn layer(
+        &self,
+        tape: &mut Tape,
+        index: usize,
+        layer: &Layer,
+        input: Rows,
+        hooks: &dyn Hooks,
+        wanted: Wanted,
+    ) -> Result<Rows> {
         let at = |module| Site { layer: Some(index), module };
-        let query = mapped(tape, hooks, at(Module::Query), &layer.query, input)?;
+        let asking = match wanted {
+            Wanted::All => input,
+            Wanted::First => tape.pool(input, Pool::First)?,
+        };
+        let query = mapped(tape, hooks, at(Module::Query), &layer.query, asking)?;
         let key = mapped(tape, hooks, at(Module::Key), &layer.key, input)?;
         let value = mapped(tape, hooks, at(Module::Value), &layer.value, input)?;
         let attended = tape.attention(query, key, value, self.config.num_attention_heads)?;
         let attended = mapped(tape, hooks, at(Module::AttentionOutput), &layer.attention_output, attended)?;
-        let middle = tape.norm(attended, Some(input), &layer.attention_norm)?;
+        let middle = tape.norm(attended, Some(asking), &layer.attention_norm)?;
         let wide = mapped(tape, hooks, at(Module::FeedForwardIn), &layer.feed_forward_in, middle)?;
         let wide = tape.gelu(wide)?;
         let narrow = mapped(tape, hooks, at(Module::FeedForwardOut), &layer.feed_forward_out, wide)?;

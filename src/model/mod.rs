@@ -32,6 +32,24 @@ pub enum Pooling {
     First,
 }
 
+/// Which rows of the last layer somebody will look at: the others need not be computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    All,
+    /// The first of each sequence.
+    First,
+}
+
+impl Pooling {
+    /// The rows that it reads.
+    pub fn wanted(self) -> Wanted {
+        match self {
+            Self::Mean => Wanted::All,
+            Self::Cls | Self::First => Wanted::First,
+        }
+    }
+}
+
 /// What the loaded base is and can do: the body of `GET /base`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Info {
@@ -151,10 +169,10 @@ impl Base {
         sites
     }
 
-    /// The last layer's hidden states `(tokens, hidden)`.
-    pub fn encode(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
+    /// The last layer's hidden states: `(tokens, hidden)`, or of the first tokens alone, `(sequences, hidden)`.
+    pub fn encode(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
         let Architecture::Bert(bert) = &self.architecture;
-        bert.encode(tape, batch, hooks)
+        bert.encode(tape, batch, hooks, wanted)
     }
 
     /// One row per sequence `(sequences, hidden)`.

@@ -6,7 +6,7 @@
 use crate::artifact::Adapted;
 use crate::compute::{Buffer, Recording, Rows, Tape};
 use crate::error::Result;
-use crate::model::{Base, Batch, Hooks, Lowest, Site, Tokens};
+use crate::model::{Base, Batch, Hooks, Lowest, Site, Tokens, Wanted};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub fn forward(base: &Base, groups: &[Group]) -> Result<Vec<Vec<f32>>> {
     let tokens = groups.iter().zip(&orders).flat_map(|(group, order)| order.iter().map(|index| &group.inputs[*index]));
     let mixed = Mixed::new(groups);
     let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
-    let hidden = base.encode(&mut tape, &Batch::new(tokens), &mixed)?;
+    let hidden = base.encode(&mut tape, &Batch::new(tokens), &mixed, wanted(base, groups))?;
     let mut answers = Vec::new();
     for (part, order) in mixed.parts.iter().zip(&orders) {
         let rows = tape.narrow(hidden, part.sequences.clone())?;
@@ -33,6 +33,15 @@ pub fn forward(base: &Base, groups: &[Group]) -> Result<Vec<Vec<f32>>> {
         answers.extend(place.into_iter().map(|(_, row)| row.to_vec()));
     }
     Ok(answers)
+}
+
+/// The first rows are enough where every group reads nothing else.
+fn wanted(base: &Base, groups: &[Group]) -> Wanted {
+    let pooling = |group: &Group| group.adapted.as_ref().map_or(base.info().default_pooling, |adapted| adapted.pooling);
+    match groups.iter().all(|group| pooling(group).wanted() == Wanted::First) {
+        true => Wanted::First,
+        false => Wanted::All,
+    }
 }
 
 /// Neighbours of like length compute together.

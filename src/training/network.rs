@@ -118,7 +118,7 @@ impl Network {
         match source {
             Source::Tokens(tokens) => {
                 let batch = Batch::new(tokens.iter().map(Arc::as_ref));
-                let hidden = self.base.encode(tape, &batch, hooks)?;
+                let hidden = self.base.encode(tape, &batch, hooks, self.pooling.wanted())?;
                 self.base.pool(tape, hidden, self.pooling, hooks)
             }
             Source::Features(rows) => {

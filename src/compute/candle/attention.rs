@@ -18,6 +18,7 @@ fn join(run: Run, parts: &Tensor) -> Result<Tensor> {
     parts.transpose(1, 2)?.reshape((run.count * run.length, heads * width))
 }
 
+/// Rows of neighbouring sequences of equal length.
 #[derive(Clone, Copy)]
 struct Run {
     /// First row.
@@ -26,9 +27,28 @@ struct Run {
     length: usize,
 }
 
-fn runs(inputs: &Attention) -> impl Iterator<Item = Run> {
-    let runs = inputs.layout.runs().into_iter();
-    runs.map(|(first, count, length)| Run { start: inputs.layout.range(first).start, count, length })
+/// The rows that ask, and those that are asked.
+#[derive(Clone, Copy)]
+struct Pair {
+    asking: Run,
+    asked: Run,
+}
+
+fn runs(inputs: &Attention) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    for (asking, asked) in inputs.asking.ranges().zip(inputs.layout.ranges()) {
+        match pairs.last_mut() {
+            Some(last) if (last.asking.length, last.asked.length) == (asking.len(), asked.len()) => {
+                last.asking.count += 1;
+                last.asked.count += 1;
+            }
+            _ => {
+                let run = |rows: std::ops::Range<usize>| Run { start: rows.start, count: 1, length: rows.len() };
+                pairs.push(Pair { asking: run(asking), asked: run(asked) });
+            }
+        }
+    }
+    pairs
 }
 
 fn scale(inputs: &Attention) -> f64 {
@@ -46,7 +66,7 @@ pub fn forward(inputs: Attention) -> Result<(Buffer, AttentionSaved)> {
     for run in runs(&inputs) {
         let [q, k, v] = three(&inputs, run)?;
         let p = softmax(&(q.matmul(&k.t()?)? * scale(&inputs))?)?;
-        outputs.push(join(run, &p.matmul(&v)?)?);
+        outputs.push(join(run.asking, &p.matmul(&v)?)?);
         probabilities.push(Buffer(Storage::Candle(p)));
     }
     Ok((Buffer(Storage::Candle(Tensor::cat(&outputs, 0)?)), AttentionSaved { probabilities }))
@@ -55,25 +75,26 @@ pub fn forward(inputs: Attention) -> Result<(Buffer, AttentionSaved)> {
 /// dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P·(dP − Σ dP·P), dQ = dS·K·s, dK = dSᵀ·Q·s
 pub fn backward(gradient: &Tensor, inputs: Attention, saved: &AttentionSaved) -> Result<[Buffer; 3]> {
     let mut gradients = [Vec::new(), Vec::new(), Vec::new()];
-    for (run, p) in runs(&inputs).zip(&saved.probabilities) {
+    for (run, p) in runs(&inputs).into_iter().zip(&saved.probabilities) {
         let [q, k, v] = three(&inputs, run)?;
         let p = p.tensor();
-        let by_output = split(gradient, run, inputs.heads)?;
+        let by_output = split(gradient, run.asking, inputs.heads)?;
         let by_value = p.t()?.matmul(&by_output)?;
         let by_p = by_output.matmul(&v.t()?)?;
         let along = (&by_p * p)?.sum_keepdim(D::Minus1)?;
         let by_score = ((p * by_p.broadcast_sub(&along)?)? * scale(&inputs))?;
         let by_query = by_score.matmul(&k)?;
         let by_key = by_score.t()?.matmul(&q)?;
-        for (all, one) in gradients.iter_mut().zip([by_query, by_key, by_value]) {
-            all.push(join(run, &one)?);
+        let parts = [(run.asking, by_query), (run.asked, by_key), (run.asked, by_value)];
+        for (all, (rows, part)) in gradients.iter_mut().zip(parts) {
+            all.push(join(rows, &part)?);
         }
     }
     let [query, key, value] = gradients.map(|parts| Tensor::cat(&parts, 0).map(|rows| Buffer(Storage::Candle(rows))));
     Ok([query?, key?, value?])
 }
 
-fn three(inputs: &Attention, run: Run) -> Result<[Tensor; 3]> {
-    let split = |rows: &Buffer| split(rows.tensor(), run, inputs.heads);
-    Ok([split(inputs.query)?, split(inputs.key)?, split(inputs.value)?])
+fn three(inputs: &Attention, run: Pair) -> Result<[Tensor; 3]> {
+    let split = |rows: &Buffer, run: Run| split(rows.tensor(), run, inputs.heads);
+    Ok([split(inputs.query, run.asking)?, split(inputs.key, run.asked)?, split(inputs.value, run.asked)?])
 }

@@ -70,24 +70,24 @@ impl Kernels for Candle {
     }
 
     fn linear(&self, input: &Buffer, map: &FrozenLinear) -> Result<Buffer> {
-        done("a linear map", linear(&input.tensor(), &map.weight.tensor(), map.bias.as_ref().map(|bias| &bias.tensor())))
+        done("a linear map", linear(input.tensor(), map.weight.tensor(), map.bias.as_ref().map(|bias| bias.tensor())))
     }
 
     fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer> {
-        let result = gradient.tensor().matmul(&map.weight.tensor()).and_then(|result| added(result, onto));
+        let result = gradient.tensor().matmul(map.weight.tensor()).and_then(|result| added(result, onto));
         done("a linear map's backward pass", result)
     }
 
     fn dense(&self, input: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer> {
-        done("a dense layer", linear(&input.tensor(), &weight.tensor(), Some(&bias.tensor())))
+        done("a dense layer", linear(input.tensor(), weight.tensor(), Some(bias.tensor())))
     }
 
     fn dense_backward_input(&self, gradient: &Buffer, weight: &Buffer) -> Result<Buffer> {
-        done("a dense layer's backward pass", gradient.tensor().matmul(&weight.tensor()))
+        done("a dense layer's backward pass", gradient.tensor().matmul(weight.tensor()))
     }
 
     fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients> {
-        let weight = gradient.tensor().t().and_then(|transposed| transposed.matmul(&input.tensor()));
+        let weight = gradient.tensor().t().and_then(|transposed| transposed.matmul(input.tensor()));
         let weight = done("a dense layer's weight gradient", weight)?;
         let bias = done("a dense layer's bias gradient", gradient.tensor().sum(0))?;
         Ok(DenseGradients { weight, bias })
@@ -101,18 +101,18 @@ impl Kernels for Candle {
         b: &Buffer,
         scale: f64,
     ) -> Result<(Buffer, Buffer)> {
-        let projected = linear(&input.tensor(), &a.tensor(), None).and_then(|projected| projected * scale);
+        let projected = linear(input.tensor(), a.tensor(), None).and_then(|projected| projected * scale);
         let projected = done("a low-rank map", projected)?;
-        let output = linear(&projected.tensor(), &b.tensor(), None).and_then(|output| added(output, Some(onto)));
+        let output = linear(projected.tensor(), b.tensor(), None).and_then(|output| added(output, Some(onto)));
         Ok((done("a low-rank map", output)?, projected))
     }
 
     fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer> {
-        done("a low-rank map's backward pass", gradient.tensor().matmul(&b.tensor()).and_then(|inner| inner * scale))
+        done("a low-rank map's backward pass", gradient.tensor().matmul(b.tensor()).and_then(|inner| inner * scale))
     }
 
     fn low_rank_backward_input(&self, inner: &Buffer, a: &Buffer, onto: Option<Buffer>) -> Result<Buffer> {
-        let result = inner.tensor().matmul(&a.tensor()).and_then(|result| added(result, onto));
+        let result = inner.tensor().matmul(a.tensor()).and_then(|result| added(result, onto));
         done("a low-rank map's backward pass", result)
     }
 
@@ -123,8 +123,8 @@ impl Kernels for Candle {
         input: &Buffer,
         projected: &Buffer,
     ) -> Result<LowRankGradients> {
-        let by_a = || inner.tensor().t()?.matmul(&input.tensor());
-        let by_b = || gradient.tensor().t()?.matmul(&projected.tensor());
+        let by_a = || inner.tensor().t()?.matmul(input.tensor());
+        let by_b = || gradient.tensor().t()?.matmul(projected.tensor());
         Ok(LowRankGradients {
             a: done("a low-rank map's gradient by A", by_a())?,
             b: done("a low-rank map's gradient by B", by_b())?,
@@ -140,7 +140,7 @@ impl Kernels for Candle {
     }
 
     fn scale(&self, rows: &Buffer, factor: f64) -> Result<Buffer> {
-        done("scaling rows", &rows.tensor() * factor)
+        done("scaling rows", rows.tensor() * factor)
     }
 
     fn norm(
@@ -152,14 +152,14 @@ impl Kernels for Candle {
     ) -> Result<(Buffer, Option<NormSaved>)> {
         let compute = || -> Computed<_> {
             let input = match residual {
-                Some(residual) => (&input.tensor() + &residual.tensor())?,
+                Some(residual) => (input.tensor() + residual.tensor())?,
                 None => input.tensor().clone(),
             };
             let centred = input.broadcast_sub(&input.mean_keepdim(D::Minus1)?)?;
             let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
             let inverse = (variance + norm.epsilon)?.sqrt()?.recip()?;
             let normalised = centred.broadcast_mul(&inverse)?;
-            let output = normalised.broadcast_mul(&norm.gain.tensor())?.broadcast_add(&norm.shift.tensor())?;
+            let output = normalised.broadcast_mul(norm.gain.tensor())?.broadcast_add(norm.shift.tensor())?;
             let saved = NormSaved { normalised: buffer(normalised), inverse: buffer(inverse) };
             Ok((buffer(output), kept(saved, keep)))
         };
@@ -169,11 +169,11 @@ impl Kernels for Candle {
     /// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·gain
     fn norm_backward(&self, gradient: &Buffer, saved: &NormSaved, norm: &FrozenNorm) -> Result<Buffer> {
         let compute = || -> Computed {
-            let normalised = &saved.normalised.tensor();
-            let scaled = gradient.tensor().broadcast_mul(&norm.gain.tensor())?;
+            let normalised = saved.normalised.tensor();
+            let scaled = gradient.tensor().broadcast_mul(norm.gain.tensor())?;
             let along = (&scaled * normalised)?.mean_keepdim(D::Minus1)?;
             let centred = scaled.broadcast_sub(&scaled.mean_keepdim(D::Minus1)?)?;
-            (centred - normalised.broadcast_mul(&along)?)?.broadcast_mul(&saved.inverse.tensor())
+            (centred - normalised.broadcast_mul(&along)?)?.broadcast_mul(saved.inverse.tensor())
         };
         done("a layer norm's backward pass", compute())
     }
@@ -199,7 +199,7 @@ impl Kernels for Candle {
 
     fn tanh_backward(&self, gradient: &Buffer, output: &Buffer) -> Result<Buffer> {
         let derivative = output.tensor().sqr().and_then(|square| square.affine(-1.0, 1.0));
-        done("tanh's backward pass", derivative.and_then(|derivative| &gradient.tensor() * derivative))
+        done("tanh's backward pass", derivative.and_then(|derivative| gradient.tensor() * derivative))
     }
 
     fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)> {
@@ -208,7 +208,7 @@ impl Kernels for Candle {
     }
 
     fn attention_backward(&self, gradient: &Buffer, inputs: Attention, saved: &AttentionSaved) -> Result<[Buffer; 3]> {
-        attention::backward(&gradient.tensor(), inputs, saved).context("attention's backward pass")
+        attention::backward(gradient.tensor(), inputs, saved).context("attention's backward pass")
     }
 
     fn pool(&self, input: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
@@ -238,7 +238,7 @@ impl Kernels for Candle {
     }
 
     fn concat(&self, parts: &[Buffer]) -> Result<Buffer> {
-        let parts: Vec<_> = parts.iter().map(|part| &part.tensor()).collect();
+        let parts: Vec<_> = parts.iter().map(|part| part.tensor()).collect();
         done("joining rows", candle_core::Tensor::cat(&parts, 0))
     }
 

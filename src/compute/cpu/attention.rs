@@ -14,10 +14,13 @@ const KEPT_LENGTH: usize = 256;
 
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
-    /// Each `(tokens, hidden)`
+    /// Each `(rows, hidden)`
     pub query: &'a Matrix,
     pub key: &'a Matrix,
     pub value: &'a Matrix,
+    /// The sequences' rows in `query`.
+    pub asking: &'a Packed,
+    /// Their rows in `key` and `value`.
     pub layout: &'a Packed,
     pub heads: usize,
 }
@@ -25,7 +28,8 @@ pub struct Inputs<'a> {
 /// A sequence's rows of one head.
 #[derive(Clone)]
 struct Place {
-    rows: Range<usize>,
+    asking: Range<usize>,
+    asked: Range<usize>,
     /// First column.
     column: usize,
     /// Where the probabilities are kept; `None` where they are not.
@@ -45,13 +49,14 @@ impl Inputs<'_> {
         let width = self.head_width();
         let mut end = 0;
         let heads = self.heads;
-        self.layout.ranges().flat_map(move |rows| {
-            let one = stride(rows.len()) * rows.len();
+        self.asking.ranges().zip(self.layout.ranges()).flat_map(move |(asking, asked)| {
+            let one = stride(asked.len()) * asking.len();
             let start = end;
-            let is_kept = rows.len() <= KEPT_LENGTH;
+            let is_kept = asked.len() <= KEPT_LENGTH;
             end += if is_kept { heads * one } else { 0 };
             (0..heads).map(move |head| Place {
-                rows: rows.clone(),
+                asking: asking.clone(),
+                asked: asked.clone(),
                 column: head * width,
                 kept: is_kept.then_some(start + head * one),
             })
@@ -60,8 +65,9 @@ impl Inputs<'_> {
 
     /// How many probabilities are kept.
     pub fn kept(&self) -> usize {
-        let kept = self.layout.ranges().filter(|rows| rows.len() <= KEPT_LENGTH);
-        kept.map(|rows| self.heads * stride(rows.len()) * rows.len()).sum()
+        let all = self.asking.ranges().zip(self.layout.ranges());
+        let kept = all.filter(|(_, asked)| asked.len() <= KEPT_LENGTH);
+        kept.map(|(asking, asked)| self.heads * stride(asked.len()) * asking.len()).sum()
     }
 
     fn longest(&self) -> usize {
@@ -80,12 +86,12 @@ fn stride(length: usize) -> usize {
 /// As [`Lanes`].
 #[inline(always)]
 unsafe fn scores<L: Lanes>(left: &Matrix, right: &Matrix, place: &Place, width: usize, scratch: &mut [f32], out: &mut [f32]) {
-    let length = place.rows.len();
+    let length = place.asked.len();
     if let Some(last) = scratch[..stride(length) * width].rchunks_exact_mut(width * LANES).next() {
         // The lanes that no row of the sequence will fill.
         last.fill(0.0);
     }
-    for (index, row) in place.rows.clone().enumerate() {
+    for (index, row) in place.asked.clone().enumerate() {
         let (panel, lane) = (index / LANES, index % LANES);
         let row = &right.row(row)[place.column..place.column + width];
         for (depth, value) in row.iter().enumerate() {
@@ -93,10 +99,10 @@ unsafe fn scores<L: Lanes>(left: &Matrix, right: &Matrix, place: &Place, width: 
         }
     }
     let product = Product {
-        rows: length,
+        rows: place.asking.len(),
         depth: width,
         columns: stride(length),
-        left: Left::rows(&left.spacious()[place.rows.start * left.width() + place.column..], left.width()),
+        left: Left::rows(&left.spacious()[place.asking.start * left.width() + place.column..], left.width()),
         right: Right::panels(scratch, width),
         start: Start::Zero,
         out,
@@ -113,7 +119,7 @@ unsafe fn scores<L: Lanes>(left: &Matrix, right: &Matrix, place: &Place, width: 
 #[inline(always)]
 unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32) {
     let stride = stride(length);
-    for row in scores.chunks_exact_mut(stride).take(length) {
+    for row in scores.chunks_exact_mut(stride) {
         row[length..].fill(f32::NEG_INFINITY);
         // SAFETY: a row is whole registers; the caller's for the rest.
         unsafe {
@@ -157,25 +163,25 @@ impl Work for Forward<'_> {
         let longest = stride(inputs.longest());
         let (mut panels, mut own) = (Draft::new(longest, width), Draft::new(inputs.longest(), longest));
         for place in inputs.places() {
-            let length = place.rows.len();
+            let (rows, length) = (place.asking.len(), place.asked.len());
             let room = match (&mut self.keep, place.kept) {
                 (Some(keep), Some(start)) => &mut keep.spacious()[start..],
                 _ => own.spacious(),
             };
-            let probabilities = &mut room[..length * stride(length)];
+            let probabilities = &mut room[..rows * stride(length)];
             // SAFETY: the caller's.
             unsafe {
                 scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), probabilities);
                 softmax::<L>(probabilities, length, inputs.scale());
-                let start = place.rows.start * hidden + place.column;
+                let [asking, asked] = [&place.asking, &place.asked].map(|rows| rows.start * hidden + place.column);
                 Product {
-                    rows: length,
+                    rows,
                     depth: length,
                     columns: width,
                     left: Left::rows(probabilities, stride(length)),
-                    right: Right::rows(&inputs.value.spacious()[start..], hidden),
+                    right: Right::rows(&inputs.value.spacious()[asked..], hidden),
                     start: Start::Zero,
-                    out: &mut out.spacious()[start..],
+                    out: &mut out.spacious()[asking..],
                     out_step: hidden,
                 }
                 .run::<L>();
@@ -200,44 +206,46 @@ impl Work for Backward<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> [Matrix; 3] {
         let (inputs, width) = (self.inputs, self.inputs.head_width());
-        let (rows, hidden) = (inputs.query.rows(), inputs.query.width());
-        let [mut by_query, mut by_key, mut by_value] = std::array::from_fn(|_| Draft::new(rows, hidden));
+        let hidden = inputs.query.width();
+        let draft = |like: &Matrix| Draft::new(like.rows(), hidden);
+        let (mut by_query, mut by_key, mut by_value) = (draft(inputs.query), draft(inputs.key), draft(inputs.value));
         let longest = stride(inputs.longest());
         let mut panels = Draft::new(longest, width);
         let [mut own, mut by_scores] = std::array::from_fn(|_| Draft::new(inputs.longest(), longest));
         for place in inputs.places() {
-            let (length, step) = (place.rows.len(), stride(place.rows.len()));
-            let by_scores = &mut by_scores.spacious()[..length * step];
+            let (rows, length, step) = (place.asking.len(), place.asked.len(), stride(place.asked.len()));
+            let by_scores = &mut by_scores.spacious()[..rows * step];
             // SAFETY: the caller's.
             unsafe {
                 let probabilities = match place.kept {
-                    Some(start) => &self.kept.spacious()[start..start + length * step],
+                    Some(start) => &self.kept.spacious()[start..start + rows * step],
                     None => {
-                        let own = &mut own.spacious()[..length * step];
+                        let own = &mut own.spacious()[..rows * step];
                         scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), own);
                         softmax::<L>(own, length, inputs.scale());
                         own
                     }
                 };
                 scores::<L>(self.gradient, inputs.value, &place, width, panels.spacious(), by_scores);
-                let start = place.rows.start * hidden + place.column;
-                let product = |left: Left, right: &Matrix, out: &mut Draft| {
+                let product = |left: Left, right: &Matrix, [depth, from]: [&Range<usize>; 2], out: &mut Draft| {
+                    let [right_start, start] = [depth, from].map(|rows| rows.start * hidden + place.column);
                     Product {
-                        rows: length,
-                        depth: length,
+                        rows: from.len(),
+                        depth: depth.len(),
                         columns: width,
                         left,
-                        right: Right::rows(&right.spacious()[start..], hidden),
+                        right: Right::rows(&right.spacious()[right_start..], hidden),
                         start: Start::Zero,
                         out: &mut out.spacious()[start..],
                         out_step: hidden,
                     }
                     .run::<L>();
                 };
-                product(Left::columns(probabilities, step), self.gradient, &mut by_value);
+                let (asking, asked) = (&place.asking, &place.asked);
+                product(Left::columns(probabilities, step), self.gradient, [asking, asked], &mut by_value);
                 through_softmax::<L>(by_scores, probabilities, step, inputs.scale());
-                product(Left::rows(by_scores, step), inputs.key, &mut by_query);
-                product(Left::columns(by_scores, step), inputs.query, &mut by_key);
+                product(Left::rows(by_scores, step), inputs.key, [asked, asking], &mut by_query);
+                product(Left::columns(by_scores, step), inputs.query, [asking, asked], &mut by_key);
             }
         }
         [by_query.done(), by_key.done(), by_value.done()]

@@ -2,7 +2,7 @@
 
 use super::attention::{self, Inputs};
 use super::elementwise::{Gelu, Pair, Pairs, Scaled};
-use super::lanes::{LANES, Level};
+use super::lanes::Level;
 use super::loss;
 use super::memory::{Draft, Matrix};
 use super::norm::{self, Kept, NormBackward};
@@ -370,6 +370,7 @@ fn views<'a>(inputs: &Attention<'a>) -> Inputs<'a> {
         query: inputs.query.host(),
         key: inputs.key.host(),
         value: inputs.value.host(),
+        asking: inputs.asking,
         layout: inputs.layout,
         heads: inputs.heads,
     }

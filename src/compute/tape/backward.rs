@@ -51,8 +51,9 @@ impl Tape {
                 self.give(walk, input, || Ok(by))
             }
             Node::Tanh { input, y, .. } => self.give(walk, input, || kernels.tanh_backward(&gradient, &y)),
-            Node::Attention { inputs, qkv: [query, key, value], saved, heads, layout, .. } => {
-                let arguments = Attention { query: &query, key: &key, value: &value, layout: &layout, heads };
+            Node::Attention { inputs, qkv: [query, key, value], saved, heads, layouts: [asking, layout], .. } => {
+                let arguments =
+                    Attention { query: &query, key: &key, value: &value, asking: &asking, layout: &layout, heads };
                 let gradients = kernels.attention_backward(&gradient, arguments, &saved)?;
                 inputs.into_iter().zip(gradients).try_for_each(|(input, by)| self.give(walk, input, || Ok(by)))
             }

@@ -52,7 +52,8 @@ pub enum Node {
         qkv: [Buffer; 3],
         saved: AttentionSaved,
         heads: usize,
-        layout: Arc<Packed>,
+        /// Of the queries, and of keys and values.
+        layouts: [Arc<Packed>; 2],
     },
     Pool {
         input: Rows,
