@@ -9,6 +9,17 @@ use super::product::{Left, Product, Right, Start};
 use crate::compute::Packed;
 use std::ops::Range;
 
+/// Runs `$body` for each register of a row, with the place of its first number.
+macro_rules! pieces {
+    ($width:expr, $at:ident, $body:block) => {{
+        let mut $at = 0;
+        while $at < $width {
+            $body;
+            $at += LANES;
+        }
+    }};
+}
+
 /// Longer sequences' probabilities are not kept for the backward pass, but computed once more.
 const KEPT_LENGTH: usize = 256;
 
@@ -112,6 +123,35 @@ unsafe fn scores<L: Lanes>(left: &Matrix, right: &Matrix, place: &Place, width: 
     unsafe { product.run::<L>() }
 }
 
+/// A head's columns of some rows.
+struct Own<'a> {
+    along: &'a Range<usize>,
+    matrix: &'a Matrix,
+    column: usize,
+    width: usize,
+}
+
+/// `out = left·right` of one head, into the rows `to` of its columns.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn weigh<L: Lanes>(left: Left, right: Own, to: &Range<usize>, out: &mut Draft) {
+    let hidden = right.matrix.width();
+    let product = Product {
+        rows: to.len(),
+        depth: right.along.len(),
+        columns: right.width,
+        left,
+        right: Right::rows(&right.matrix.spacious()[right.along.start * hidden + right.column..], hidden),
+        start: Start::Zero,
+        out: &mut out.spacious()[to.start * hidden + right.column..],
+        out_step: hidden,
+    };
+    // SAFETY: the caller's.
+    unsafe { product.run::<L>() }
+}
+
 /// The softmax of each row of `scores`, in place; 0 beyond the row's end.
 ///
 /// # Safety
@@ -121,27 +161,25 @@ unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32) {
     let stride = stride(length);
     for row in scores.chunks_exact_mut(stride) {
         row[length..].fill(f32::NEG_INFINITY);
+        let row = row.as_mut_ptr();
         // SAFETY: a row is whole registers; the caller's for the rest.
         unsafe {
             let mut largest = L::splat(f32::NEG_INFINITY);
-            for lanes in row.chunks_exact(LANES) {
-                largest = largest.max(L::load(lanes.as_ptr()));
-            }
+            pieces!(stride, at, { largest = largest.max(L::load(row.wrapping_add(at))) });
             let shift = L::splat(-largest.largest() * scale);
             let mut total = L::splat(0.0);
-            for (piece, lanes) in row.chunks_exact_mut(LANES).enumerate() {
-                let value = exp(L::load(lanes.as_ptr()).fused(L::splat(scale), shift));
-                value.store(lanes.as_mut_ptr());
-                let inside = length - piece * LANES;
-                if inside < LANES {
-                    lanes[inside..].fill(0.0);
+            pieces!(stride, at, {
+                let value = exp(L::load(row.wrapping_add(at)).fused(L::splat(scale), shift));
+                value.store(row.wrapping_add(at));
+                if length - at < LANES {
+                    // what lies beyond the end is tiny, and must be nothing
+                    L::splat(0.0).store(row.wrapping_add(at));
+                    value.store_some(row.wrapping_add(at), length - at);
                 }
-                total = total.plus(L::load(lanes.as_ptr()));
-            }
+                total = total.plus(L::load(row.wrapping_add(at)));
+            });
             let factor = L::splat(1.0 / total.sum());
-            for lanes in row.chunks_exact_mut(LANES) {
-                L::load(lanes.as_ptr()).times(factor).store(lanes.as_mut_ptr());
-            }
+            pieces!(stride, at, { L::load(row.wrapping_add(at)).times(factor).store(row.wrapping_add(at)) });
         }
     }
 }
@@ -173,18 +211,8 @@ impl Work for Forward<'_> {
             unsafe {
                 scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), probabilities);
                 softmax::<L>(probabilities, length, inputs.scale());
-                let [asking, asked] = [&place.asking, &place.asked].map(|rows| rows.start * hidden + place.column);
-                Product {
-                    rows,
-                    depth: length,
-                    columns: width,
-                    left: Left::rows(probabilities, stride(length)),
-                    right: Right::rows(&inputs.value.spacious()[asked..], hidden),
-                    start: Start::Zero,
-                    out: &mut out.spacious()[asking..],
-                    out_step: hidden,
-                }
-                .run::<L>();
+                let values = Own { along: &place.asked, matrix: inputs.value, column: place.column, width };
+                weigh::<L>(Left::rows(probabilities, stride(length)), values, &place.asking, &mut out);
             }
         }
         out.done()
@@ -227,25 +255,13 @@ impl Work for Backward<'_> {
                     }
                 };
                 scores::<L>(self.gradient, inputs.value, &place, width, panels.spacious(), by_scores);
-                let product = |left: Left, right: &Matrix, [depth, from]: [&Range<usize>; 2], out: &mut Draft| {
-                    let [right_start, start] = [depth, from].map(|rows| rows.start * hidden + place.column);
-                    Product {
-                        rows: from.len(),
-                        depth: depth.len(),
-                        columns: width,
-                        left,
-                        right: Right::rows(&right.spacious()[right_start..], hidden),
-                        start: Start::Zero,
-                        out: &mut out.spacious()[start..],
-                        out_step: hidden,
-                    }
-                    .run::<L>();
-                };
                 let (asking, asked) = (&place.asking, &place.asked);
-                product(Left::columns(probabilities, step), self.gradient, [asking, asked], &mut by_value);
+                let column = place.column;
+                let own = |along, matrix| Own { along, matrix, column, width };
+                weigh::<L>(Left::columns(probabilities, step), own(asking, self.gradient), asked, &mut by_value);
                 through_softmax::<L>(by_scores, probabilities, step, inputs.scale());
-                product(Left::rows(by_scores, step), inputs.key, [asked, asking], &mut by_query);
-                product(Left::columns(by_scores, step), inputs.query, [asking, asked], &mut by_key);
+                weigh::<L>(Left::rows(by_scores, step), own(asked, inputs.key), asking, &mut by_query);
+                weigh::<L>(Left::columns(by_scores, step), own(asking, inputs.query), asked, &mut by_key);
             }
         }
         [by_query.done(), by_key.done(), by_value.done()]
@@ -259,17 +275,19 @@ impl Work for Backward<'_> {
 #[inline(always)]
 unsafe fn through_softmax<L: Lanes>(gradients: &mut [f32], probabilities: &[f32], step: usize, scale: f32) {
     for (gradient, probabilities) in gradients.chunks_exact_mut(step).zip(probabilities.chunks_exact(step)) {
+        let (gradient, probabilities) = (gradient.as_mut_ptr(), probabilities.as_ptr());
         // SAFETY: rows are whole registers, 0 beyond their end; the caller's for the rest.
         unsafe {
             let mut along = L::splat(0.0);
-            for (gradient, probability) in gradient.chunks_exact(LANES).zip(probabilities.chunks_exact(LANES)) {
-                along = L::load(gradient.as_ptr()).fused(L::load(probability.as_ptr()), along);
-            }
+            pieces!(step, at, {
+                along = L::load(gradient.wrapping_add(at)).fused(L::load(probabilities.wrapping_add(at)), along);
+            });
             let along = L::splat(along.sum());
-            for (gradient, probability) in gradient.chunks_exact_mut(LANES).zip(probabilities.chunks_exact(LANES)) {
-                let value = L::load(gradient.as_ptr()).minus(along).times(L::load(probability.as_ptr()));
-                value.times(L::splat(scale)).store(gradient.as_mut_ptr());
-            }
+            pieces!(step, at, {
+                let value = L::load(gradient.wrapping_add(at)).minus(along);
+                let value = value.times(L::load(probabilities.wrapping_add(at))).times(L::splat(scale));
+                value.store(gradient.wrapping_add(at));
+            });
         }
     }
 }

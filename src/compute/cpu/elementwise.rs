@@ -3,56 +3,81 @@
 
 use super::lanes::{LANES, Lanes, Work, exp};
 use super::memory::{Draft, Matrix};
+use std::marker::PhantomData;
 
-/// `f(left, right)` of every pair.
-pub struct Pairs<'a> {
-    pub operation: Pair,
-    pub left: &'a Matrix,
-    pub right: &'a Matrix,
+/// An operation on pairs of numbers.
+///
+/// # Safety
+/// As [`Lanes`].
+#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+pub trait Two {
+    unsafe fn of<L: Lanes>(left: L, right: L) -> L;
 }
 
-#[derive(Clone, Copy)]
-pub enum Pair {
-    Add,
-    Multiply,
-    /// left·(1 − right²): the gradient through a tanh whose output is on the right.
-    ThroughTanh,
+pub struct Add;
+pub struct Multiply;
+/// left·(1 − right²): the gradient through a tanh whose output is on the right.
+pub struct ThroughTanh;
+
+impl Two for Add {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(left: L, right: L) -> L {
+        // SAFETY: the caller's.
+        unsafe { left.plus(right) }
+    }
 }
 
-impl Work for Pairs<'_> {
+impl Two for Multiply {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(left: L, right: L) -> L {
+        // SAFETY: the caller's.
+        unsafe { left.times(right) }
+    }
+}
+
+impl Two for ThroughTanh {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(left: L, right: L) -> L {
+        // SAFETY: the caller's.
+        unsafe { left.times(L::splat(1.0).minus(right.times(right))) }
+    }
+}
+
+/// The operation on every pair.
+pub struct Pairs<'a, O> {
+    left: &'a Matrix,
+    right: &'a Matrix,
+    operation: PhantomData<O>,
+}
+
+impl<'a, O: Two> Pairs<'a, O> {
+    pub fn new(left: &'a Matrix, right: &'a Matrix) -> Self {
+        assert_eq!((left.rows(), left.width()), (right.rows(), right.width()), "both sides have one shape");
+        Self { left, right, operation: PhantomData }
+    }
+}
+
+impl<O: Two> Work for Pairs<'_, O> {
     type Output = Matrix;
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> Matrix {
-        // SAFETY: the caller's.
-        unsafe {
-            match self.operation {
-                Pair::Add => zip::<L>(self.left, self.right, |left, right| left.plus(right)),
-                Pair::Multiply => zip::<L>(self.left, self.right, |left, right| left.times(right)),
-                Pair::ThroughTanh => zip::<L>(self.left, self.right, |left, right| {
-                    let one = L::splat(1.0);
-                    left.times(one.minus(right.times(right)))
-                }),
+        let mut draft = Draft::new(self.left.rows(), self.left.width());
+        let count = self.left.values().len().next_multiple_of(LANES);
+        let left = self.left.spacious()[..count].as_ptr();
+        let right = self.right.spacious()[..count].as_ptr();
+        let out = draft.spacious()[..count].as_mut_ptr();
+        let mut at = 0;
+        while at < count {
+            // SAFETY: whole registers up to `count`, which all three hold; the caller's for the rest.
+            unsafe {
+                let value = O::of(L::load(left.wrapping_add(at)), L::load(right.wrapping_add(at)));
+                value.store(out.wrapping_add(at));
             }
+            at += LANES;
         }
+        draft.done()
     }
-}
-
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn zip<L: Lanes>(left: &Matrix, right: &Matrix, f: impl Fn(L, L) -> L) -> Matrix {
-    assert_eq!((left.rows(), left.width()), (right.rows(), right.width()), "both sides have one shape");
-    let mut draft = Draft::new(left.rows(), left.width());
-    let out = draft.spacious();
-    let (left_values, right_values) = (left.spacious(), right.spacious());
-    for start in (0..left.values().len()).step_by(LANES) {
-        let [left, right, out] =
-            [&left_values[start..start + LANES], &right_values[start..start + LANES], &out[start..start + LANES]];
-        // SAFETY: each slice is sixteen long; the caller's for the rest.
-        unsafe { f(L::load(left.as_ptr()), L::load(right.as_ptr())).store(out.as_ptr().cast_mut()) };
-    }
-    draft.done()
 }
 
 pub struct Scaled<'a> {
@@ -65,31 +90,24 @@ impl Work for Scaled<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> Matrix {
-        // SAFETY: the caller's.
-        unsafe {
-            let factor = L::splat(self.factor);
-            let mut draft = Draft::new(self.rows.rows(), self.rows.width());
-            map::<L>(self.rows, draft.spacious(), |value| value.times(factor));
-            draft.done()
+        let mut draft = Draft::new(self.rows.rows(), self.rows.width());
+        let count = self.rows.values().len().next_multiple_of(LANES);
+        let rows = self.rows.spacious()[..count].as_ptr();
+        let out = draft.spacious()[..count].as_mut_ptr();
+        let mut at = 0;
+        while at < count {
+            // SAFETY: whole registers up to `count`, which both hold; the caller's for the rest.
+            unsafe { L::load(rows.wrapping_add(at)).times(L::splat(self.factor)).store(out.wrapping_add(at)) };
+            at += LANES;
         }
-    }
-}
-
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn map<L: Lanes>(rows: &Matrix, out: &mut [f32], mut f: impl FnMut(L) -> L) {
-    let values = rows.spacious();
-    for start in (0..rows.values().len()).step_by(LANES) {
-        let (value, out) = (&values[start..start + LANES], &mut out[start..start + LANES]);
-        // SAFETY: each slice is sixteen long; the caller's for the rest.
-        unsafe { f(L::load(value.as_ptr())).store(out.as_mut_ptr()) };
+        draft.done()
     }
 }
 
 /// x·Φ(x), and its derivative Φ(x) + x·φ(x) where a backward pass will need it.
 pub struct Gelu<'a> {
     pub input: &'a Matrix,
+    /// As large as the input.
     pub derivative: Option<&'a mut Draft>,
 }
 
@@ -99,21 +117,21 @@ impl Work for Gelu<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> Matrix {
         let mut draft = Draft::new(self.input.rows(), self.input.width());
-        // SAFETY: the caller's.
-        unsafe {
-            match self.derivative {
-                None => map::<L>(self.input, draft.spacious(), |x| gelu::<L>(x).0),
-                Some(derivative) => {
-                    let derivatives = derivative.spacious();
-                    let mut start = 0;
-                    map::<L>(self.input, draft.spacious(), |x| {
-                        let (y, derivative) = gelu::<L>(x);
-                        derivative.store(derivatives[start..start + LANES].as_mut_ptr());
-                        start += LANES;
-                        y
-                    });
+        let count = self.input.values().len().next_multiple_of(LANES);
+        let input = self.input.spacious()[..count].as_ptr();
+        let out = draft.spacious()[..count].as_mut_ptr();
+        let derivatives = self.derivative.map(|draft| draft.spacious()[..count].as_mut_ptr());
+        let mut at = 0;
+        while at < count {
+            // SAFETY: whole registers up to `count`, which all hold; the caller's for the rest.
+            unsafe {
+                let (value, derivative) = gelu::<L>(L::load(input.wrapping_add(at)));
+                value.store(out.wrapping_add(at));
+                if let Some(derivatives) = derivatives {
+                    derivative.store(derivatives.wrapping_add(at));
                 }
             }
+            at += LANES;
         }
         draft.done()
     }
@@ -126,16 +144,13 @@ impl Work for Gelu<'_> {
 /// As [`Lanes`].
 #[inline(always)]
 unsafe fn gelu<L: Lanes>(x: L) -> (L, L) {
-    const COEFFICIENTS: [f32; 5] = [0.709_149_4, -0.370_911_3, 0.468_276_86, 0.161_822_5, 0.231_922_26];
     // SAFETY: the caller's.
     unsafe {
         let magnitude = x.max(L::splat(0.0).minus(x));
         let t = L::splat(1.0).over(magnitude.fused(L::splat(0.4 * std::f32::consts::FRAC_1_SQRT_2), L::splat(1.0)));
         let bell = exp(x.times(x).times(L::splat(-0.5)));
-        let mut sum = L::splat(-0.200_259_76);
-        for coefficient in COEFFICIENTS {
-            sum = sum.fused(t, L::splat(coefficient));
-        }
+        let sum = L::splat(-0.200_259_76).fused(t, L::splat(0.709_149_4)).fused(t, L::splat(-0.370_911_3));
+        let sum = sum.fused(t, L::splat(0.468_276_86)).fused(t, L::splat(0.161_822_5)).fused(t, L::splat(0.231_922_26));
         let tail = sum.times(t).times(bell).times(L::splat(0.5));
         let cumulative = x.where_negative(tail, L::splat(1.0).minus(tail));
         // φ(x) = exp(−x²/2)/√2π

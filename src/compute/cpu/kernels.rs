@@ -1,7 +1,7 @@
 //! The operations, put together from products on tiles and passes over rows.
 
 use super::attention::{self, Inputs};
-use super::elementwise::{Gelu, Pair, Pairs, Scaled};
+use super::elementwise::{Add, Gelu, Multiply, Pairs, Scaled, ThroughTanh, Two};
 use super::lanes::Level;
 use super::loss;
 use super::memory::{Draft, Matrix};
@@ -229,11 +229,11 @@ impl Kernels for Cpu {
     }
 
     fn add(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
-        self.pairs(Pair::Add, left, right)
+        self.pairs::<Add>(left, right)
     }
 
     fn multiply(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
-        self.pairs(Pair::Multiply, left, right)
+        self.pairs::<Multiply>(left, right)
     }
 
     fn scale(&self, rows: &Buffer, factor: f64) -> Result<Buffer> {
@@ -285,7 +285,7 @@ impl Kernels for Cpu {
     }
 
     fn tanh_backward(&self, gradient: &Buffer, output: &Buffer) -> Result<Buffer> {
-        self.pairs(Pair::ThroughTanh, gradient, output)
+        self.pairs::<ThroughTanh>(gradient, output)
     }
 
     fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)> {
@@ -359,8 +359,8 @@ impl Kernels for Cpu {
 }
 
 impl Cpu {
-    fn pairs(&self, operation: Pair, left: &Buffer, right: &Buffer) -> Result<Buffer> {
-        let pairs = Pairs { operation, left: left.host(), right: right.host() };
+    fn pairs<O: Two>(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
+        let pairs = Pairs::<O>::new(left.host(), right.host());
         Ok(Buffer(Storage::Host(self.level.run(pairs))))
     }
 }

@@ -24,11 +24,13 @@ pub trait Lanes: Copy {
 
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
-    /// The first `count` lanes; zero in the others.
+    /// The first `count` lanes, all of them from sixteen on; zero in the others.
     unsafe fn load_some(from: *const f32, count: usize) -> Self;
     /// The first `count` lanes; nothing is written beyond them.
     unsafe fn store_some(self, to: *mut f32, count: usize);
     unsafe fn splat(value: f32) -> Self;
+    /// The number there in all lanes.
+    unsafe fn splat_from(from: *const f32) -> Self;
 
     /// `self · by + plus`, rounded once where the machine can.
     unsafe fn fused(self, by: Self, plus: Self) -> Self;
@@ -122,17 +124,16 @@ impl Level {
 pub unsafe fn exp<L: Lanes>(x: L) -> L {
     // SAFETY: the caller's.
     unsafe {
-        let splat = |value| L::splat(value);
-        let x = splat(0.0).minus(splat(-88.0).max(splat(0.0).minus(x)));
-        let x = x.max(splat(-87.0));
-        let whole = x.times(splat(std::f32::consts::LOG2_E)).rounded();
+        let zero = L::splat(0.0);
+        let x = zero.minus(L::splat(-88.0).max(zero.minus(x))).max(L::splat(-87.0));
+        let whole = x.times(L::splat(std::f32::consts::LOG2_E)).rounded();
         // ln 2 in two parts, the first exact in few bits
-        let rest = whole.fused(splat(-0.693_359_375), x);
-        let rest = whole.fused(splat(2.121_944_4e-4), rest);
-        let mut sum = splat(1.0 / 5040.0);
-        for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-            sum = sum.fused(rest, splat(coefficient));
-        }
+        let rest = whole.fused(L::splat(-0.693_359_375), x);
+        let rest = whole.fused(L::splat(2.121_944_4e-4), rest);
+        let sum = L::splat(1.0 / 5040.0).fused(rest, L::splat(1.0 / 720.0));
+        let sum = sum.fused(rest, L::splat(1.0 / 120.0)).fused(rest, L::splat(1.0 / 24.0));
+        let sum = sum.fused(rest, L::splat(1.0 / 6.0)).fused(rest, L::splat(0.5));
+        let sum = sum.fused(rest, L::splat(1.0)).fused(rest, L::splat(1.0));
         sum.times(whole.power_of_two())
     }
 }

@@ -3,6 +3,18 @@
 use super::lanes::{LANES, Lanes, Work};
 use super::memory::{Draft, Matrix};
 
+/// Runs `$body` for each piece of sixteen: where it starts, and how many numbers there are from there on.
+macro_rules! each {
+    ($width:expr, $start:ident, $count:ident, $body:block) => {{
+        let mut $start = 0;
+        while $start < $width {
+            let $count = $width - $start;
+            $body;
+            $start += LANES;
+        }
+    }};
+}
+
 /// What a backward pass needs.
 pub struct Kept {
     /// `(rows, width)`
@@ -26,38 +38,32 @@ impl Work for Norm<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(mut self) -> Matrix {
         let (rows, width) = (self.input.rows(), self.input.width());
+        let (gain, shift) = (self.gain.values()[..width].as_ptr(), self.shift.values()[..width].as_ptr());
         let mut draft = Draft::new(rows, width);
         let mut sum = Draft::new(1, width);
         for row in 0..rows {
-            let input = self.input.row(row);
-            let input = match self.residual {
-                None => input,
-                Some(residual) => {
-                    let sum = &mut sum.values()[..width];
-                    // SAFETY: the caller's; a row of the residual is as wide.
-                    unsafe { add::<L>(input, residual.row(row), sum) };
-                    sum
-                }
-            };
-            let out = &mut draft.values()[row * width..(row + 1) * width];
-            // SAFETY: the caller's.
+            let out = draft.values()[row * width..(row + 1) * width].as_mut_ptr();
+            let input = self.input.row(row).as_ptr();
+            // SAFETY: each pointer has `width` numbers, and `count` of them are left; the caller's for the rest.
             unsafe {
-                let (mean, inverse) = moments::<L>(input, self.epsilon);
-                let centre = |value: L| value.minus(L::splat(mean)).times(L::splat(inverse));
-                if let Some(kept) = &mut self.keep {
+                let input = match self.residual {
+                    None => input,
+                    Some(residual) => add::<L>(input, residual.row(row).as_ptr(), sum.values()),
+                };
+                let (mean, inverse) = moments::<L>(input, width, self.epsilon);
+                let (mean, factor) = (L::splat(mean), L::splat(inverse));
+                let normalised = self.keep.as_mut().map(|kept| {
                     kept.inverse.values()[row] = inverse;
-                    let normalised = &mut kept.normalised.values()[row * width..(row + 1) * width];
-                    each(width, |start, count| {
-                        let value = centre(L::load_some(input[start..].as_ptr(), count));
-                        value.store_some(normalised[start..].as_mut_ptr(), count);
-                    });
-                }
-                let (gain, shift) = (self.gain.values(), self.shift.values());
-                each(width, |start, count| {
-                    let value = centre(L::load_some(input[start..].as_ptr(), count));
-                    let gain = L::load_some(gain[start..].as_ptr(), count);
-                    let shift = L::load_some(shift[start..].as_ptr(), count);
-                    value.fused(gain, shift).store_some(out[start..].as_mut_ptr(), count);
+                    kept.normalised.values()[row * width..(row + 1) * width].as_mut_ptr()
+                });
+                each!(width, start, count, {
+                    let value = L::load_some(input.wrapping_add(start), count).minus(mean).times(factor);
+                    if let Some(normalised) = normalised {
+                        value.store_some(normalised.wrapping_add(start), count);
+                    }
+                    let gain = L::load_some(gain.wrapping_add(start), count);
+                    let shift = L::load_some(shift.wrapping_add(start), count);
+                    value.fused(gain, shift).store_some(out.wrapping_add(start), count);
                 });
             }
         }
@@ -65,23 +71,21 @@ impl Work for Norm<'_> {
     }
 }
 
-/// Calls `f` with the start and length of each piece of sixteen; the last may be shorter.
-#[inline(always)]
-fn each(width: usize, mut f: impl FnMut(usize, usize)) {
-    for start in (0..width).step_by(LANES) {
-        f(start, LANES.min(width - start));
-    }
-}
-
+/// The sum of two rows, as long as `sum`.
+///
 /// # Safety
-/// As [`Lanes`]; the three are equally long.
+/// As [`Lanes`].
 #[inline(always)]
-unsafe fn add<L: Lanes>(left: &[f32], right: &[f32], sum: &mut [f32]) {
-    each(sum.len(), |start, count| {
-        let (left, right) = (left[start..].as_ptr(), right[start..].as_ptr());
-        // SAFETY: `count` numbers follow each pointer.
-        unsafe { L::load_some(left, count).plus(L::load_some(right, count)).store_some(sum[start..].as_mut_ptr(), count) };
-    });
+unsafe fn add<L: Lanes>(left: *const f32, right: *const f32, sum: &mut [f32]) -> *const f32 {
+    let (width, out) = (sum.len(), sum.as_mut_ptr());
+    // SAFETY: `count` numbers are left in each; the caller's for the rest.
+    unsafe {
+        each!(width, start, count, {
+            let right = L::load_some(right.wrapping_add(start), count);
+            L::load_some(left.wrapping_add(start), count).plus(right).store_some(out.wrapping_add(start), count);
+        });
+    }
+    out
 }
 
 /// A row's mean and one over its standard deviation.
@@ -89,24 +93,18 @@ unsafe fn add<L: Lanes>(left: &[f32], right: &[f32], sum: &mut [f32]) {
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn moments<L: Lanes>(row: &[f32], epsilon: f32) -> (f32, f32) {
-    let width = row.len();
-    // SAFETY: `count` numbers follow each pointer; the caller's for the rest.
+unsafe fn moments<L: Lanes>(row: *const f32, width: usize, epsilon: f32) -> (f32, f32) {
+    // SAFETY: `count` numbers are left in the row; the caller's for the rest.
     unsafe {
         let mut total = L::splat(0.0);
-        each(width, |start, count| total = total.plus(L::load_some(row[start..].as_ptr(), count)));
+        each!(width, start, count, { total = total.plus(L::load_some(row.wrapping_add(start), count)) });
         let mean = total.sum() / width as f32;
+        let means = [mean; LANES];
         let mut squares = L::splat(0.0);
-        each(width, |start, count| {
-            // The lanes beyond the row's end are the mean itself, and so add nothing.
-            let centred = match count {
-                LANES => L::load(row[start..].as_ptr()).minus(L::splat(mean)),
-                some => {
-                    let mut lanes = [mean; LANES];
-                    lanes[..some].copy_from_slice(&row[start..]);
-                    L::load(lanes.as_ptr()).minus(L::splat(mean))
-                }
-            };
+        each!(width, start, count, {
+            // 0 in the lanes beyond the row's end, on both sides
+            let mean = L::load_some(means.as_ptr(), count);
+            let centred = L::load_some(row.wrapping_add(start), count).minus(mean);
             squares = centred.fused(centred, squares);
         });
         (mean, 1.0 / (squares.sum() / width as f32 + epsilon).sqrt())
@@ -127,27 +125,28 @@ impl Work for NormBackward<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> Matrix {
         let (rows, width) = (self.gradient.rows(), self.gradient.width());
-        let gain = self.gain.values();
+        let gain = self.gain.values()[..width].as_ptr();
         let mut draft = Draft::new(rows, width);
         for row in 0..rows {
-            let (gradient, normalised) = (self.gradient.row(row), self.normalised.row(row));
-            let out = &mut draft.values()[row * width..(row + 1) * width];
-            // SAFETY: `count` numbers follow each pointer; the caller's for the rest.
+            let (gradient, normalised) = (self.gradient.row(row).as_ptr(), self.normalised.row(row).as_ptr());
+            let out = draft.values()[row * width..(row + 1) * width].as_mut_ptr();
+            // SAFETY: each pointer has `width` numbers, and `count` of them are left; the caller's for the rest.
             unsafe {
-                let load = |from: &[f32], start: usize, count: usize| L::load_some(from[start..].as_ptr(), count);
                 let (mut total, mut along) = (L::splat(0.0), L::splat(0.0));
-                each(width, |start, count| {
-                    let scaled = load(gradient, start, count).times(load(gain, start, count));
+                each!(width, start, count, {
+                    let gain = L::load_some(gain.wrapping_add(start), count);
+                    let scaled = L::load_some(gradient.wrapping_add(start), count).times(gain);
                     total = total.plus(scaled);
-                    along = scaled.fused(load(normalised, start, count), along);
+                    along = scaled.fused(L::load_some(normalised.wrapping_add(start), count), along);
                 });
                 let mean = L::splat(total.sum() / width as f32);
                 let along = L::splat(-along.sum() / width as f32);
                 let inverse = L::splat(self.inverse.values()[row]);
-                each(width, |start, count| {
-                    let scaled = load(gradient, start, count).times(load(gain, start, count)).minus(mean);
-                    let value = load(normalised, start, count).fused(along, scaled).times(inverse);
-                    value.store_some(out[start..].as_mut_ptr(), count);
+                each!(width, start, count, {
+                    let gain = L::load_some(gain.wrapping_add(start), count);
+                    let scaled = L::load_some(gradient.wrapping_add(start), count).times(gain).minus(mean);
+                    let value = L::load_some(normalised.wrapping_add(start), count).fused(along, scaled);
+                    value.times(inverse).store_some(out.wrapping_add(start), count);
                 });
             }
         }

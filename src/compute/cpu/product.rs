@@ -8,6 +8,18 @@
 
 use super::lanes::{LANES, Lanes, Work};
 
+/// `for $index in 0..$count`, in the form that becomes straight code even where little is optimised: what it indexes must
+/// end in registers.
+macro_rules! every {
+    ($index:ident, $count:expr, $body:expr) => {{
+        let mut $index = 0;
+        while $index < $count {
+            $body;
+            $index += 1;
+        }
+    }};
+}
+
 /// The depth that is worked on at once: a panel of it stays in the first-level cache.
 const DEPTH: usize = 384;
 /// The rows that are worked on at once: they stay in the second-level cache while the panels go by.
@@ -182,8 +194,6 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn tile<L: Lanes, const ROWS: usize, const WIDTH: usize>(&mut self, strip: Strip, row: usize) {
         let column = strip.panel * LANES;
-        let left = self.left.values.as_ptr();
-        let right = self.right.values.as_ptr();
         // SAFETY: the caller's.
         unsafe {
             let mut sums = [[L::splat(0.0); WIDTH]; ROWS];
@@ -192,29 +202,28 @@ impl Product<'_> {
                 Start::Zero => {}
                 Start::Output => self.read(&mut sums, row, column),
                 Start::Bias(bias) => {
-                    for panel in 0..WIDTH {
+                    every!(panel, WIDTH, {
                         let bias = L::load(bias.as_ptr().add(column + panel * LANES));
-                        for sums in &mut sums {
-                            sums[panel] = bias;
-                        }
-                    }
+                        every!(index, ROWS, sums[index][panel] = bias);
+                    });
                 }
             }
-            let mut left = left.add(row * self.left.row_step + strip.first * self.left.depth_step);
-            let mut right = right.add(strip.panel * self.right.panel_step + strip.first * self.right.depth_step);
-            for _ in 0..strip.depth {
+            let left = self.left.values.as_ptr().add(row * self.left.row_step + strip.first * self.left.depth_step);
+            let right = self.right.values.as_ptr();
+            let right = right.add(strip.panel * self.right.panel_step + strip.first * self.right.depth_step);
+            let (row_step, panel_step) = (self.left.row_step, self.right.panel_step);
+            let (left_step, right_step) = (self.left.depth_step, self.right.depth_step);
+            let (mut left, mut right, mut depth) = (left, right, strip.depth);
+            while depth > 0 {
                 let mut panels = [L::splat(0.0); WIDTH];
-                for (panel, lanes) in panels.iter_mut().enumerate() {
-                    *lanes = L::load(right.add(panel * self.right.panel_step));
-                }
-                for (index, sums) in sums.iter_mut().enumerate() {
-                    let value = L::splat(*left.add(index * self.left.row_step));
-                    for (sum, lanes) in sums.iter_mut().zip(&panels) {
-                        *sum = value.fused(*lanes, *sum);
-                    }
-                }
-                left = left.wrapping_add(self.left.depth_step);
-                right = right.wrapping_add(self.right.depth_step);
+                every!(panel, WIDTH, panels[panel] = L::load(right.wrapping_add(panel * panel_step)));
+                every!(index, ROWS, {
+                    let value = L::splat_from(left.wrapping_add(index * row_step));
+                    every!(panel, WIDTH, sums[index][panel] = value.fused(panels[panel], sums[index][panel]));
+                });
+                left = left.wrapping_add(left_step);
+                right = right.wrapping_add(right_step);
+                depth -= 1;
             }
             self.write(&sums, row, column);
         }
@@ -227,18 +236,15 @@ impl Product<'_> {
         row: usize,
         column: usize,
     ) {
-        for (index, sums) in sums.iter_mut().enumerate() {
-            for (panel, sum) in sums.iter_mut().enumerate() {
-                let column = column + panel * LANES;
-                // SAFETY: the caller's: the row and at least one column of the panel are in the output.
-                unsafe {
-                    let out = self.out.as_ptr().add((row + index) * self.out_step + column);
-                    *sum = match self.columns - column {
-                        LANES.. => L::load(out),
-                        some => L::load_some(out, some),
-                    };
-                }
-            }
+        // SAFETY: the caller's: the rows, and at least one column of each panel, are in the output.
+        unsafe {
+            let out = self.out.as_ptr().add(row * self.out_step + column);
+            every!(index, ROWS, {
+                every!(panel, WIDTH, {
+                    let from = out.wrapping_add(index * self.out_step + panel * LANES);
+                    sums[index][panel] = L::load_some(from, self.columns - column - panel * LANES);
+                });
+            });
         }
     }
 
@@ -249,18 +255,15 @@ impl Product<'_> {
         row: usize,
         column: usize,
     ) {
-        for (index, sums) in sums.iter().enumerate() {
-            for (panel, sum) in sums.iter().enumerate() {
-                let column = column + panel * LANES;
-                // SAFETY: as for `read`.
-                unsafe {
-                    let out = self.out.as_mut_ptr().add((row + index) * self.out_step + column);
-                    match self.columns - column {
-                        LANES.. => sum.store(out),
-                        some => sum.store_some(out, some),
-                    }
-                }
-            }
+        // SAFETY: as for `read`.
+        unsafe {
+            let out = self.out.as_mut_ptr().add(row * self.out_step + column);
+            every!(index, ROWS, {
+                every!(panel, WIDTH, {
+                    let to = out.wrapping_add(index * self.out_step + panel * LANES);
+                    sums[index][panel].store_some(to, self.columns - column - panel * LANES);
+                });
+            });
         }
     }
 }

@@ -65,6 +65,12 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn splat_from(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is good for a number.
+        Self([unsafe { from.read_unaligned() }; LANES])
+    }
+
+    #[inline(always)]
     unsafe fn fused(self, by: Self, plus: Self) -> Self {
         Self(std::array::from_fn(|lane| match IS_FUSED {
             true => self.0[lane].mul_add(by.0[lane], plus.0[lane]),

@@ -85,6 +85,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn splat_from(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is good for a number.
+        let half = unsafe { _mm256_broadcast_ss(&*from) };
+        Self(half, half)
+    }
+
+    #[inline(always)]
     unsafe fn fused(self, by: Self, plus: Self) -> Self {
         halves!(_mm256_fmadd_ps, self, by, plus)
     }
@@ -129,11 +136,11 @@ impl Lanes for Avx2 {
     unsafe fn power_of_two(self) -> Self {
         // SAFETY: the caller is inside `with_avx2`.
         unsafe {
-            let half = |whole| {
-                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
-            };
-            Self(half(self.0), half(self.1))
+            let bias = _mm256_set1_epi32(127);
+            let one = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), bias);
+            let other = _mm256_add_epi32(_mm256_cvtps_epi32(self.1), bias);
+            let (one, other) = (_mm256_slli_epi32::<23>(one), _mm256_slli_epi32::<23>(other));
+            Self(_mm256_castsi256_ps(one), _mm256_castsi256_ps(other))
         }
     }
 
@@ -142,10 +149,9 @@ impl Lanes for Avx2 {
         // SAFETY: the caller is inside `with_avx2`.
         unsafe {
             let zero = _mm256_setzero_ps();
-            let half = |value, negative, other| {
-                _mm256_blendv_ps(other, negative, _mm256_cmp_ps::<_CMP_LT_OQ>(value, zero))
-            };
-            Self(half(self.0, negative.0, other.0), half(self.1, negative.1, other.1))
+            let first = _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, zero);
+            let second = _mm256_cmp_ps::<_CMP_LT_OQ>(self.1, zero);
+            Self(_mm256_blendv_ps(other.0, negative.0, first), _mm256_blendv_ps(other.1, negative.1, second))
         }
     }
 
@@ -228,6 +234,12 @@ impl Lanes for Avx512 {
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the caller is inside `with_avx512`.
         Self(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn splat_from(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is good for a number.
+        Self(unsafe { _mm512_set1_ps(*from) })
     }
 
     #[inline(always)]
