@@ -79,7 +79,10 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let mut stream = TcpStream::connect(address).await.unwrap();
         let (piece, pieces) = (vec![b'x'; 64 * 1024], 512);
-        let head = format!("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", piece.len() * pieces);
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            piece.len() * pieces
+        );
         stream.write_all(head.as_bytes()).await.unwrap();
         for _ in 0..pieces {
             stream.write_all(&piece).await.unwrap();

@@ -176,7 +176,10 @@ impl Bert {
     /// The first token of each sequence through the pooler: `(sequences, hidden)`.
     pub fn pooler(&self, tape: &mut Tape, hidden: Rows, hooks: &dyn Hooks) -> Result<Rows> {
         let Some(pooler) = &self.pooler else {
-            return Err(Error::invalid("no_pooler", "this base model has no pooler: use \"mean\" or \"first\" pooling"));
+            return Err(Error::invalid(
+                "no_pooler",
+                "this base model has no pooler: use \"mean\" or \"first\" pooling",
+            ));
         };
         let first = tape.pool(hidden, Pool::First)?;
         let dense = mapped(tape, hooks, Site { layer: None, module: Module::Pooler }, pooler, first)?;

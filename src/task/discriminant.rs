@@ -26,18 +26,21 @@ pub struct Fit {
 const SHRINKAGES: [f64; 4] = [0.03, 0.1, 0.3, 0.6];
 /// The start must leave training something to say: a head that is certain has no gradient.
 const DOUBT: f64 = 0.05;
-/// Where there is too little to hold out: measured on sentence embeddings with few examples per class.
-const FALLBACK: (f64, f64) = (0.3, 4.0);
 
 /// Fits a head; every class must have an example.
 pub fn fit(features: &Features) -> Fit {
     let (first, second) = halves(features);
-    let (shrinkage, temperature) = match second.is_empty() {
-        true => FALLBACK,
-        false => choose(features, &first, &second),
-    };
     let all: Vec<usize> = (0..features.classes.len()).collect();
-    Moments::of(features, &all).solve(shrinkage, temperature)
+    let (halved, whole) = (Moments::of(features, &first), Moments::of(features, &all));
+    // With one example of each class there is no spread within classes to be seen: then the nearest mean decides.
+    let (halved, whole) = match halved.covariance.iter().all(|value| *value == 0.0) {
+        true => (halved.isotropic(), whole.isotropic()),
+        false => (halved, whole),
+    };
+    // Where there is nothing to hold out, what was fitted must do: `DOUBT` keeps it from being certain of itself.
+    let judged = if second.is_empty() { &first } else { &second };
+    let (shrinkage, temperature) = choose(features, &halved, judged);
+    whole.solve(shrinkage, temperature)
 }
 
 /// Every second example of each class is held out; a class with one example is not.
@@ -51,10 +54,10 @@ fn halves(features: &Features) -> (Vec<usize>, Vec<usize>) {
     })
 }
 
-fn choose(features: &Features, fitted: &[usize], held_out: &[usize]) -> (f64, f64) {
-    let moments = Moments::of(features, fitted);
+/// The shrinkage and the temperature with which `moments` judges these examples best.
+fn choose(features: &Features, moments: &Moments, held_out: &[usize]) -> (f64, f64) {
     let classes: Vec<u32> = held_out.iter().map(|index| features.classes[*index]).collect();
-    let mut best = (f64::INFINITY, FALLBACK);
+    let mut best = (f64::INFINITY, (SHRINKAGES[0], 1.0));
     for shrinkage in SHRINKAGES {
         let fit = moments.solve(shrinkage, 1.0);
         let logits: Vec<f32> = held_out.iter().flat_map(|index| fit.logits(features.row(*index))).collect();
@@ -122,6 +125,21 @@ impl Moments {
         let total = (indices.len() + features.count) as f64;
         let shares = counts.iter().map(|count| (*count + 1) as f64 / total).collect();
         Self { width, means, covariance, shares }
+    }
+
+    /// In place of the covariance, the spread of the classes' means, alike in all directions: distances between means
+    /// are then of order 1.
+    fn isotropic(mut self) -> Self {
+        let classes = self.shares.len() as f64;
+        let mut spread = 0.0;
+        for place in 0..self.width {
+            let column = || self.means.iter().skip(place).step_by(self.width);
+            let mean = column().sum::<f64>() / classes;
+            spread += column().map(|value| (value - mean).powi(2)).sum::<f64>() / classes;
+        }
+        self.covariance.fill(0.0);
+        (0..self.width).for_each(|place| self.covariance[place * self.width + place] = spread);
+        self
     }
 
     fn solve(&self, shrinkage: f64, temperature: f64) -> Fit {
@@ -213,10 +231,17 @@ mod tests {
     }
 
     #[test]
-    fn one_example_of_each_class_is_enough() {
-        let (values, classes) = clouds(1);
-        let fit = fit(&Features { values: &values, width: 8, classes: &classes, count: 3 });
-        assert!(fit.weight.iter().chain(&fit.bias).all(|value| value.is_finite()));
+    fn one_or_two_examples_of_each_class_are_enough_and_leave_doubt() {
+        for per_class in [1, 2] {
+            let (values, classes) = clouds(per_class);
+            let features = Features { values: &values, width: 8, classes: &classes, count: 3 };
+            let fit = fit(&features);
+            for (index, class) in classes.iter().enumerate() {
+                let probabilities = calibration::softmax(&fit.logits(features.row(index)), 1.0);
+                let right = probabilities[*class as usize];
+                assert!((0.5..0.999).contains(&right), "{per_class} of each: {right} for the right class");
+            }
+        }
     }
 
     #[test]
