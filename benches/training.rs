@@ -91,7 +91,12 @@ fn read(path: &Path, repeats: usize) -> Result<Vec<Example>, Box<dyn Error>> {
     for (index, row) in csv::Reader::from_path(path)?.records().enumerate() {
         let row = row?;
         let target = Target::Label(row[1].to_string());
-        examples.push(Example { line: index as u64 + 2, text: format!("{} ", &row[0]).repeat(repeats), text_pair: None, target });
+        examples.push(Example {
+            line: index as u64 + 2,
+            text: format!("{} ", &row[0]).repeat(repeats),
+            text_pair: None,
+            target,
+        });
     }
     Ok(examples)
 }

@@ -27,7 +27,10 @@ fn compare(what: &str, operation: &dyn Fn(&dyn Kernels) -> Vec<Vec<f32>>) {
             let largest = expected.iter().fold(1e-6f32, |largest, value| largest.max(value.abs()));
             for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
                 let error = (found - expected).abs() / largest;
-                assert!(error <= TOLERANCE, "{what} on {level:?}, output {index}, place {place}: {found}, not {expected}");
+                assert!(
+                    error <= TOLERANCE,
+                    "{what} on {level:?}, output {index}, place {place}: {found}, not {expected}"
+                );
             }
         }
         if level.is_fused() {
@@ -177,8 +180,7 @@ fn attention_and_pooling_over_ragged_sequences() {
         compare(&format!("attention {lengths:?} {heads} {width}"), &|kernels| {
             let desk = Desk { kernels };
             let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.up(tensor));
-            let inputs =
-                Attention { query: &query, key: &key, value: &value, asking: &layout, layout: &layout, heads };
+            let inputs = Attention { query: &query, key: &key, value: &value, asking: &layout, layout: &layout, heads };
             let (output, saved) = kernels.attention(inputs, Keep::ForBackward).unwrap();
             let (again, nothing) = kernels.attention(inputs, Keep::Nothing).unwrap();
             assert!(nothing.is_none() && desk.down(&again) == desk.down(&output));

@@ -180,8 +180,14 @@ pub trait Kernels: Send + Sync {
     fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients>;
 
     /// onto + s·(x·Aᵀ)·Bᵀ, and s·x·Aᵀ `(rows, rank)` for the backward pass.
-    fn add_low_rank(&self, onto: Buffer, input: &Buffer, a: &Buffer, b: &Buffer, scale: f64)
-    -> Result<(Buffer, Buffer)>;
+    fn add_low_rank(
+        &self,
+        onto: Buffer,
+        input: &Buffer,
+        a: &Buffer,
+        b: &Buffer,
+        scale: f64,
+    ) -> Result<(Buffer, Buffer)>;
     /// s·dY·B `(rows, rank)`, of which the other gradients are made.
     fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer>;
     /// dX, added to `onto`.

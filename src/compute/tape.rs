@@ -114,7 +114,8 @@ impl Tape {
     pub fn add_low_rank(&mut self, onto: Rows, input: Rows, a: Param, b: Param, scale: f64) -> Result<Rows> {
         let x = self.buffer(input);
         let base = self.take(onto);
-        let (rows, projected) = self.kernels.add_low_rank(base, &x, &self.parameters[a.0], &self.parameters[b.0], scale)?;
+        let (rows, projected) =
+            self.kernels.add_low_rank(base, &x, &self.parameters[a.0], &self.parameters[b.0], scale)?;
         Ok(self.learn(rows, input, |output| Node::LowRank { onto, input, output, x, projected, a, b, scale }))
     }
 

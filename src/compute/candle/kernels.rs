@@ -2,13 +2,13 @@
 
 use super::attention;
 use crate::compute::kernels::{
-    Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep, Kernels,
-    LowRankGradients, NormSaved, Pool, Storage,
+    Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
+    Kernels, LowRankGradients, NormSaved, Pool, Storage,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::{Context, Result};
-use std::sync::OnceLock;
 use candle_core::{D, Device};
+use std::sync::OnceLock;
 
 type Computed<T = candle_core::Tensor> = candle_core::Result<T>;
 
@@ -43,7 +43,8 @@ impl Kernels for Candle {
     }
 
     fn download(&self, rows: &Buffer) -> Result<Tensor> {
-        let values = rows.tensor().flatten_all().and_then(|flat| flat.to_vec1()).context("copying rows from the device")?;
+        let values =
+            rows.tensor().flatten_all().and_then(|flat| flat.to_vec1()).context("copying rows from the device")?;
         Ok(Tensor::new(rows.tensor().dims(), values))
     }
 

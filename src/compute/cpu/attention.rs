@@ -96,7 +96,14 @@ fn stride(length: usize) -> usize {
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn scores<L: Lanes>(left: &Matrix, right: &Matrix, place: &Place, width: usize, scratch: &mut [f32], out: &mut [f32]) {
+unsafe fn scores<L: Lanes>(
+    left: &Matrix,
+    right: &Matrix,
+    place: &Place,
+    width: usize,
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
     let length = place.asked.len();
     if let Some(last) = scratch[..stride(length) * width].rchunks_exact_mut(width * LANES).next() {
         // The lanes that no row of the sequence will fill.

@@ -136,9 +136,9 @@ impl Kernels for Cpu {
     }
 
     fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer> {
-        let turned = map.transposed.get_or_init(|| {
-            Buffer(Storage::Host(panels::transposed(map.weight.host(), map.output, map.input)))
-        });
+        let turned = map
+            .transposed
+            .get_or_init(|| Buffer(Storage::Host(panels::transposed(map.weight.host(), map.output, map.input))));
         let gradient = gradient.host();
         let (left, right) = (Left::of(gradient), Right::panels(turned.host().values(), map.output));
         Ok(match onto {
