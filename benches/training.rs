@@ -34,13 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Below 0 every text is repeated until truncation makes it exactly that long.
     let repeats = if length < 0 { length.unsigned_abs() as usize } else { 1 };
     let examples = read(Path::new(csv), repeats)?;
-    let labels: Vec<String> = examples
-        .iter()
-        .map(|example| {
-            let Target::Label(label) = &example.target;
-            label.clone()
-        })
-        .collect();
+    let labels = labels(&examples);
     let pooling = if pooling == "cls" { Pooling::Cls } else { Pooling::Mean };
     let steps: u64 = steps.parse()?;
     let hyperparameters = Hyperparameters {
@@ -83,6 +77,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{line}");
     }
     Ok(())
+}
+
+fn labels(examples: &[Example]) -> Vec<String> {
+    let label = |example: &Example| {
+        let Target::Label(label) = &example.target;
+        label.clone()
+    };
+    examples.iter().map(label).collect()
 }
 
 /// The columns `text` and `category`.

@@ -13,6 +13,7 @@ mod memory;
 mod norm;
 mod panels;
 mod product;
+mod tile;
 
 pub use kernels::Cpu;
 pub use lanes::Level;

@@ -71,7 +71,7 @@ impl Kernels for Candle {
     }
 
     fn linear(&self, input: &Buffer, map: &FrozenLinear) -> Result<Buffer> {
-        done("a linear map", linear(input.tensor(), map.weight.tensor(), map.bias.as_ref().map(|bias| bias.tensor())))
+        done("a linear map", linear(input.tensor(), map.weight.tensor(), map.bias.as_ref().map(Buffer::tensor)))
     }
 
     fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer> {
@@ -239,7 +239,7 @@ impl Kernels for Candle {
     }
 
     fn concat(&self, parts: &[Buffer]) -> Result<Buffer> {
-        let parts: Vec<_> = parts.iter().map(|part| part.tensor()).collect();
+        let parts: Vec<_> = parts.iter().map(Buffer::tensor).collect();
         done("joining rows", candle_core::Tensor::cat(&parts, 0))
     }
 

@@ -128,7 +128,7 @@ pub unsafe fn exp<L: Lanes>(x: L) -> L {
         let x = zero.minus(L::splat(-88.0).max(zero.minus(x))).max(L::splat(-87.0));
         let whole = x.times(L::splat(std::f32::consts::LOG2_E)).rounded();
         // ln 2 in two parts, the first exact in few bits
-        let rest = whole.fused(L::splat(-0.693_359_375), x);
+        let rest = whole.fused(L::splat(-355.0 / 512.0), x);
         let rest = whole.fused(L::splat(2.121_944_4e-4), rest);
         let sum = L::splat(1.0 / 5040.0).fused(rest, L::splat(1.0 / 720.0));
         let sum = sum.fused(rest, L::splat(1.0 / 120.0)).fused(rest, L::splat(1.0 / 24.0));

@@ -7,18 +7,7 @@
 //! order, whatever the tile, the neighbours or the number of rows: alone or in a batch, a row has the same bits.
 
 use super::lanes::{LANES, Lanes, Work};
-
-/// `for $index in 0..$count`, in the form that becomes straight code even where little is optimised: what it indexes must
-/// end in registers.
-macro_rules! every {
-    ($index:ident, $count:expr, $body:expr) => {{
-        let mut $index = 0;
-        while $index < $count {
-            $body;
-            $index += 1;
-        }
-    }};
-}
+use super::tile::{Panel, Panels, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R12, Sums, Twice};
 
 /// The depth that is worked on at once: a panel of it stays in the first-level cache.
 const DEPTH: usize = 384;
@@ -129,10 +118,10 @@ impl Work for Product<'_> {
                     // is inside `Level::run`.
                     unsafe {
                         match width {
-                            8 => self.strip::<L, 8>(strip),
-                            4 => self.strip::<L, 4>(strip),
-                            2 => self.strip::<L, 2>(strip),
-                            _ => self.strip::<L, 1>(strip),
+                            8 => self.strip::<L, Twice<Twice<Twice<Panel<L>>>>>(strip),
+                            4 => self.strip::<L, Twice<Twice<Panel<L>>>>(strip),
+                            2 => self.strip::<L, Twice<Panel<L>>>(strip),
+                            _ => self.strip::<L, Panel<L>>(strip),
                         }
                     }
                     panel += width;
@@ -171,43 +160,39 @@ fn floor_power_of_two(number: usize) -> usize {
 impl Product<'_> {
     /// Tile after tile down the rows.
     #[inline(always)]
-    unsafe fn strip<L: Lanes, const WIDTH: usize>(&mut self, strip: Strip) {
-        let most = (L::TILE_ROWS * L::TILE_WIDTH / WIDTH).min(L::TILE_ROWS);
+    unsafe fn strip<L: Lanes, P: Panels<L>>(&mut self, strip: Strip) {
+        let most = (L::TILE_ROWS * L::TILE_WIDTH / P::COUNT).min(L::TILE_ROWS);
         let (mut row, end) = (strip.first_row, strip.first_row + strip.rows);
         while row < end {
             let rows = most.min(end - row);
             // A tile that has more registers than the machine is never asked for, nor compiled.
             macro_rules! tile {
-                ($($count:literal)+) => {
+                ($($count:literal $sums:ident)+) => {
                     match rows {
                         // SAFETY: the caller's.
-                        $($count if $count <= most => unsafe { self.tile::<L, $count, WIDTH>(strip, row) },)+
+                        $($count if $count <= most => unsafe { self.tile::<L, P, $sums<P>>(strip, row) },)+
                         _ => {}
                     }
                 };
             }
-            tile!(1 2 3 4 5 6 7 8 9 10 11 12);
+            tile!(1 R1 2 R2 3 R3 4 R4 5 R5 6 R6 7 R7 8 R8 9 R9 10 R10 11 R11 12 R12);
             row += rows;
         }
     }
 
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const ROWS: usize, const WIDTH: usize>(&mut self, strip: Strip, row: usize) {
+    unsafe fn tile<L: Lanes, P: Panels<L>, S: Sums<L, P>>(&mut self, strip: Strip, row: usize) {
         let column = strip.panel * LANES;
-        // SAFETY: the caller's.
+        let columns = self.columns - column;
+        // SAFETY: the caller's: the rows, and at least one column of each panel, are in the output.
         unsafe {
-            let mut sums = [[L::splat(0.0); WIDTH]; ROWS];
-            match self.start {
-                _ if strip.first > 0 => self.read(&mut sums, row, column),
-                Start::Zero => {}
-                Start::Output => self.read(&mut sums, row, column),
-                Start::Bias(bias) => {
-                    every!(panel, WIDTH, {
-                        let bias = L::load(bias.as_ptr().add(column + panel * LANES));
-                        every!(index, ROWS, sums[index][panel] = bias);
-                    });
-                }
-            }
+            let out = self.out.as_mut_ptr().add(row * self.out_step + column);
+            let mut sums = match self.start {
+                _ if strip.first > 0 => S::read(out, self.out_step, columns),
+                Start::Zero => S::all(P::zero()),
+                Start::Output => S::read(out, self.out_step, columns),
+                Start::Bias(bias) => S::all(P::load(bias.as_ptr().add(column), LANES)),
+            };
             let left = self.left.values.as_ptr().add(row * self.left.row_step + strip.first * self.left.depth_step);
             let right = self.right.values.as_ptr();
             let right = right.add(strip.panel * self.right.panel_step + strip.first * self.right.depth_step);
@@ -215,55 +200,12 @@ impl Product<'_> {
             let (left_step, right_step) = (self.left.depth_step, self.right.depth_step);
             let (mut left, mut right, mut depth) = (left, right, strip.depth);
             while depth > 0 {
-                let mut panels = [L::splat(0.0); WIDTH];
-                every!(panel, WIDTH, panels[panel] = L::load(right.wrapping_add(panel * panel_step)));
-                every!(index, ROWS, {
-                    let value = L::splat_from(left.wrapping_add(index * row_step));
-                    every!(panel, WIDTH, sums[index][panel] = value.fused(panels[panel], sums[index][panel]));
-                });
+                sums = sums.plus(left, row_step, P::load(right, panel_step));
                 left = left.wrapping_add(left_step);
                 right = right.wrapping_add(right_step);
-                depth -= 1;
+                depth = depth.wrapping_sub(1);
             }
-            self.write(&sums, row, column);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn read<L: Lanes, const ROWS: usize, const WIDTH: usize>(
-        &self,
-        sums: &mut [[L; WIDTH]; ROWS],
-        row: usize,
-        column: usize,
-    ) {
-        // SAFETY: the caller's: the rows, and at least one column of each panel, are in the output.
-        unsafe {
-            let out = self.out.as_ptr().add(row * self.out_step + column);
-            every!(index, ROWS, {
-                every!(panel, WIDTH, {
-                    let from = out.wrapping_add(index * self.out_step + panel * LANES);
-                    sums[index][panel] = L::load_some(from, self.columns - column - panel * LANES);
-                });
-            });
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn write<L: Lanes, const ROWS: usize, const WIDTH: usize>(
-        &mut self,
-        sums: &[[L; WIDTH]; ROWS],
-        row: usize,
-        column: usize,
-    ) {
-        // SAFETY: as for `read`.
-        unsafe {
-            let out = self.out.as_mut_ptr().add(row * self.out_step + column);
-            every!(index, ROWS, {
-                every!(panel, WIDTH, {
-                    let to = out.wrapping_add(index * self.out_step + panel * LANES);
-                    sums[index][panel].store_some(to, self.columns - column - panel * LANES);
-                });
-            });
+            sums.write(out, self.out_step, columns);
         }
     }
 }
