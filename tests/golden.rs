@@ -2,7 +2,9 @@
 //! on any other with `ESPALIER_GOLDEN_MODEL` and `ESPALIER_GOLDEN_CASES` (`make golden` does the real one).
 
 use espalier::adapter::{self, Parameters, lora};
+use espalier::compute::Kernels;
 use espalier::compute::candle::Candle;
+use espalier::compute::cpu::Cpu;
 use espalier::compute::{Dropout, Tensor};
 use espalier::model::{Base, Pooling};
 use espalier::task;
@@ -61,7 +63,12 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 fn compare(pooling: Pooling, name: &str) {
-    let base = Base::load(&folder("ESPALIER_GOLDEN_MODEL", "tiny-bert"), "golden", Arc::new(Candle::cpu())).unwrap();
+    compare_on(Arc::new(Candle::cpu()), pooling, name);
+    compare_on(Arc::new(Cpu::best()), pooling, name);
+}
+
+fn compare_on(kernels: Arc<dyn Kernels>, pooling: Pooling, name: &str) {
+    let base = Base::load(&folder("ESPALIER_GOLDEN_MODEL", "tiny-bert"), "golden", kernels).unwrap();
     let base = Arc::new(base);
     let cases = folder("ESPALIER_GOLDEN_CASES", "golden");
     let said: Value = serde_json::from_slice(&std::fs::read(cases.join("cases.json")).unwrap()).unwrap();
@@ -96,7 +103,11 @@ fn compare(pooling: Pooling, name: &str) {
         assert!(difference <= TOLERANCE, "the gradient of {name} differs by {difference}");
         worst = worst.max(difference);
     }
-    println!("{name}: largest relative error {worst:.2e} over logits and {} gradients", expected.len());
+    println!(
+        "{name} on {}: largest relative error {worst:.2e} over logits and {} gradients",
+        base.info().kernels,
+        expected.len()
+    );
 }
 
 #[test]

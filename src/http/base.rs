@@ -21,7 +21,7 @@ pub fn routes() -> OpenApiRouter<State> {
         "parameters": 22713216, "hidden_size": 384, "layers": 6, "attention_heads": 12, "vocabulary_size": 30522,
         "max_tokens": 512, "default_pooling": "mean", "poolings": ["mean", "cls", "first"],
         "target_modules": ["query", "key", "value", "attention_output", "feed_forward_in", "feed_forward_out"],
-        "kernels": "candle-cpu"
+        "kernels": "cpu"
     }))),
 )]
 async fn get_base(state: State) -> Json<Info> {

@@ -65,7 +65,7 @@ fn what_does_not_exist_or_is_over_is_refused_with_its_state() {
     let app = Setup::new().start();
     let job = app.trained(&small_job(30, json!({"name": "questions", "hyperparameters": {"max_steps": 2}})));
     let over = job["id"].as_str().unwrap();
-    let paused = app.train(&small_job(60, json!({"name": "resting", "hyperparameters": {"epochs": 1000}})));
+    let paused = app.train(&small_job(60, json!({"name": "resting", "hyperparameters": {"epochs": 50_000}})));
     assert_eq!(app.post(&format!("/jobs/{paused}/pause"), &json!({})).status, 200);
     app.wait_for_status(&paused, "paused");
     let used = app.get(&format!("/jobs/{paused}")).json()["dataset_id"].as_str().unwrap().to_string();

@@ -180,7 +180,7 @@ fn without_its_key_only_what_says_nothing_of_the_server_is_open() {
 #[test]
 fn a_stopping_server_ends_its_streams_and_finishes_its_requests() {
     let mut app = Setup::new().start();
-    let id = app.train(&small_job(60, json!({"hyperparameters": {"epochs": 1000}})));
+    let id = app.train(&small_job(60, json!({"hyperparameters": {"epochs": 50_000}})));
     app.wait_for_progress(&id);
     let url = app.url(&format!("/jobs/{id}/events"));
     let agent = app.agent().clone();

@@ -20,7 +20,7 @@ fn a_dataset_becomes_an_adapter_that_predicts() {
 #[test]
 fn a_cancelled_job_leaves_no_adapter() {
     let app = Setup::new().start();
-    let id = app.train(&small_job(60, json!({"name": "gone", "hyperparameters": {"epochs": 1000}})));
+    let id = app.train(&small_job(60, json!({"name": "gone", "hyperparameters": {"epochs": 50_000}})));
     assert_eq!(app.post(&format!("/jobs/{id}/cancel"), &json!({})).status, 200);
     assert_eq!(app.wait(&id)["status"], "cancelled");
     assert_eq!(app.get("/adapters/gone").status, 404);
@@ -32,7 +32,7 @@ fn a_cancelled_job_leaves_no_adapter() {
 #[test]
 fn a_paused_job_goes_on_where_it_was_and_ends_as_an_undisturbed_one() {
     let app = Setup::new().start();
-    let job = small_job(60, json!({"hyperparameters": {"epochs": 400}}));
+    let job = small_job(60, json!({"hyperparameters": {"epochs": 4000}}));
     let id = app.train(&job);
     app.wait_for_progress(&id);
     assert_eq!(app.post(&format!("/jobs/{id}/pause"), &json!({})).status, 200);

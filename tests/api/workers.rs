@@ -40,7 +40,7 @@ impl House {
 
 /// Some seconds of training.
 fn long_job(name: &str) -> Value {
-    small_job(60, json!({"name": name, "hyperparameters": {"epochs": 200}}))
+    small_job(60, json!({"name": name, "hyperparameters": {"epochs": 1000}}))
 }
 
 /// Until this attempt has done a step.

@@ -1,7 +1,7 @@
 //! The tiny base model and a small dataset on it.
 
 use espalier::adapter;
-use espalier::compute::candle::Candle;
+use espalier::compute::cpu::Cpu;
 use espalier::model::Base;
 use espalier::task::{Example, Target};
 use espalier::training::{Data, Hyperparameters, Spec, spec::Request};
@@ -14,7 +14,7 @@ pub fn fixture(name: &str) -> PathBuf {
 
 /// Two layers of 32, random weights.
 pub fn tiny_base() -> Arc<Base> {
-    Arc::new(Base::load(&fixture("tiny-bert"), "tiny-bert", Arc::new(Candle::cpu())).unwrap())
+    Arc::new(Base::load(&fixture("tiny-bert"), "tiny-bert", Arc::new(Cpu::best())).unwrap())
 }
 
 /// Sentences of three kinds that a few words tell apart.

@@ -6,7 +6,7 @@ use espalier::worker::{Workers, run_next};
 
 const SHORT: Wanted = Wanted { name: "short", epochs: 2, seed: 1, validation: 0.1 };
 /// Far longer than any test waits.
-const LONG: Wanted = Wanted { name: "long", epochs: 300, seed: 2, validation: 0.1 };
+const LONG: Wanted = Wanted { name: "long", epochs: 5000, seed: 2, validation: 0.1 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_becomes_an_adapter_and_leaves_no_checkpoints() {
@@ -60,7 +60,7 @@ async fn a_cancelled_job_leaves_no_adapter_and_no_checkpoints() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_job_goes_on_from_its_checkpoint_and_ends_as_an_undisturbed_one() {
-    let wanted = Wanted { name: "paused", epochs: 12, seed: 3, validation: 0.1 };
+    let wanted = Wanted { name: "paused", epochs: 200, seed: 3, validation: 0.1 };
     let house = House::new().await;
     let id = house.queue(wanted).await;
     let pausing = async {
@@ -78,7 +78,7 @@ async fn a_paused_job_goes_on_from_its_checkpoint_and_ends_as_an_undisturbed_one
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stops_hands_its_job_back_and_the_next_one_finishes_it() {
-    let wanted = Wanted { name: "handed-back", epochs: 12, seed: 4, validation: 0.1 };
+    let wanted = Wanted { name: "handed-back", epochs: 200, seed: 4, validation: 0.1 };
     let house = House::new().await;
     let id = house.queue(wanted).await;
     let workers = Workers::start(house.workshop.clone());

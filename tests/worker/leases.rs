@@ -8,7 +8,7 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_lost_its_lease_publishes_nothing() {
-    let wanted = Wanted { name: "contended", epochs: 12, seed: 5, validation: 0.1 };
+    let wanted = Wanted { name: "contended", epochs: 200, seed: 5, validation: 0.1 };
     let house = House::new().await;
     let id = house.queue(wanted).await;
     let slow = tokio::spawn({
@@ -30,7 +30,7 @@ async fn a_worker_that_lost_its_lease_publishes_nothing() {
 /// Dropping the task is as near as one process comes to being killed: nothing is said to anybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_workers_vanish_again_and_again_ends_as_an_undisturbed_one() {
-    let wanted = Wanted { name: "haunted", epochs: 12, seed: 6, validation: 0.1 };
+    let wanted = Wanted { name: "haunted", epochs: 400, seed: 6, validation: 0.1 };
     let house = House::new().await;
     let id = house.queue(wanted).await;
     let mut random = Random::new(7, &["vanishing workers"]);
