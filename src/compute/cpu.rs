@@ -9,12 +9,14 @@ mod elementwise;
 mod kernels;
 mod lanes;
 mod loss;
+mod machine;
 mod memory;
 mod norm;
 mod panels;
+mod pooling;
 mod product;
 mod tile;
 
-pub use kernels::Cpu;
 pub use lanes::Level;
+pub use machine::Cpu;
 pub use memory::Matrix;

@@ -1,13 +1,13 @@
 //! The operations, put together from products on tiles and passes over rows.
 
 use super::attention::{self, Inputs};
-use super::elementwise::{Add, Gelu, Multiply, Pairs, Scaled, ThroughTanh, Two};
-use super::lanes::Level;
+use super::elementwise::{Add, Gelu, Multiply, Scaled, ThroughTanh};
 use super::loss;
+use super::machine::{Cpu, host, into_host, matrix};
 use super::memory::{Draft, Matrix};
 use super::norm::{self, Kept, NormBackward};
-use super::panels;
-use super::product::{Left, Product, Right, Start};
+use super::product::{Left, Right, Start};
+use super::{panels, pooling};
 use crate::compute::kernels::{
     Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
     Kernels, LowRankGradients, NormSaved, Pool, Storage,
@@ -15,73 +15,6 @@ use crate::compute::kernels::{
 use crate::compute::{Packed, Tensor};
 use crate::error::Result;
 use std::sync::OnceLock;
-
-/// The CPU with one instruction set.
-#[derive(Debug, Clone, Copy)]
-pub struct Cpu {
-    level: Level,
-}
-
-impl Cpu {
-    /// With the best instruction set that this machine has.
-    pub fn best() -> Self {
-        Self { level: Level::best() }
-    }
-
-    pub fn with(level: Level) -> Self {
-        Self { level }
-    }
-
-    /// left·right, onto a start.
-    fn product(&self, shape: [usize; 3], left: Left, right: Right, start: Start) -> Buffer {
-        let [rows, depth, columns] = shape;
-        let mut draft = Draft::new(rows, columns);
-        let out = draft.values();
-        self.level.run(Product { rows, depth, columns, left, right, start, out, out_step: columns });
-        host(draft)
-    }
-
-    /// left·right, added to what is there.
-    fn product_onto(&self, depth: usize, left: Left, right: Right, onto: Matrix) -> Buffer {
-        let (rows, columns) = (onto.rows(), onto.width());
-        let mut draft = onto.into_draft();
-        let out = draft.values();
-        self.level.run(Product { rows, depth, columns, left, right, start: Start::Output, out, out_step: columns });
-        host(draft)
-    }
-}
-
-fn host(draft: Draft) -> Buffer {
-    Buffer(Storage::Host(draft.done()))
-}
-
-fn into_host(buffer: Buffer) -> Matrix {
-    match buffer.0 {
-        Storage::Host(matrix) => matrix,
-        Storage::Candle(_) => unreachable!("rows stay with the kernels that made them"),
-    }
-}
-
-fn matrix(tensor: &Tensor) -> Matrix {
-    let width = tensor.shape.last().copied().unwrap_or(1);
-    Matrix::copied(tensor.values.len() / width.max(1), width, &tensor.values)
-}
-
-impl<'a> Left<'a> {
-    fn of(matrix: &'a Matrix) -> Self {
-        Self::rows(matrix.values(), matrix.width())
-    }
-
-    fn transposed(matrix: &'a Matrix) -> Self {
-        Self::columns(matrix.values(), matrix.width())
-    }
-}
-
-impl<'a> Right<'a> {
-    fn of(matrix: &'a Matrix) -> Self {
-        Self::rows(matrix.spacious(), matrix.width())
-    }
-}
 
 impl Kernels for Cpu {
     fn name(&self) -> &'static str {
@@ -303,36 +236,11 @@ impl Kernels for Cpu {
     }
 
     fn pool(&self, input: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
-        let input = input.host();
-        let width = input.width();
-        let mut draft = Draft::new(layout.sequences(), width);
-        for (range, out) in layout.ranges().zip(draft.values().chunks_exact_mut(width)) {
-            out.copy_from_slice(input.row(range.start));
-            if pool == Pool::Mean {
-                for row in range.clone().skip(1) {
-                    out.iter_mut().zip(input.row(row)).for_each(|(sum, value)| *sum += value);
-                }
-                let length = range.len() as f32;
-                out.iter_mut().for_each(|value| *value /= length);
-            }
-        }
-        Ok(host(draft))
+        Ok(host(pooling::pool(input.host(), layout, pool)))
     }
 
     fn pool_backward(&self, gradient: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
-        let gradient = gradient.host();
-        let width = gradient.width();
-        let mut draft = Draft::zeros(layout.rows(), width);
-        for (sequence, range) in layout.ranges().enumerate() {
-            let (rows, factor) = match pool {
-                Pool::Mean => (range.clone(), 1.0 / range.len() as f32),
-                Pool::First => (range.start..range.start + 1, 1.0),
-            };
-            for out in draft.values()[rows.start * width..rows.end * width].chunks_exact_mut(width) {
-                out.iter_mut().zip(gradient.row(sequence)).for_each(|(to, from)| *to = from * factor);
-            }
-        }
-        Ok(host(draft))
+        Ok(host(pooling::backward(gradient.host(), layout, pool)))
     }
 
     fn narrow(&self, rows: &Buffer, start: usize, count: usize) -> Result<Buffer> {
@@ -355,13 +263,6 @@ impl Kernels for Cpu {
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {
         let (loss, gradient) = self.level.run(loss::CrossEntropy { logits: logits.host(), labels });
         Ok(CrossEntropy { loss, gradient: Buffer(Storage::Host(gradient)) })
-    }
-}
-
-impl Cpu {
-    fn pairs<O: Two>(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
-        let pairs = Pairs::<O>::new(left.host(), right.host());
-        Ok(Buffer(Storage::Host(self.level.run(pairs))))
     }
 }
 

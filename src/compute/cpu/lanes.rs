@@ -4,9 +4,11 @@
 //! the same bits. An operation is written once, as a [`Work`], and compiled for every instruction set; [`Level`] picks
 //! the best that the machine has when it runs. Knows nothing of matrices.
 
-mod portable;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
 
 /// The number of lanes.
 pub const LANES: usize = 16;
@@ -106,10 +108,10 @@ impl Level {
             Self::Portable => unsafe { work.run::<portable::Portable>() },
             // SAFETY: a level is only made where the machine has it.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { x86::with_avx2(work) },
+            Self::Avx2 => unsafe { avx2::run(work) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { x86::with_avx512(work) },
+            Self::Avx512 => unsafe { avx512::run(work) },
         }
     }
 }

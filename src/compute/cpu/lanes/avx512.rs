@@ -1,0 +1,144 @@
+//! Lanes as one AVX-512 register. Sums over lanes are those of AVX2, whose order they share.
+
+use super::avx2::Avx2;
+use super::{LANES, Lanes, Work};
+use std::arch::x86_64::*;
+
+/// # Safety
+/// The machine has AVX-512 F and DQ, and so AVX2 and FMA.
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
+pub unsafe fn run<W: Work>(work: W) -> W::Output {
+    // SAFETY: the caller's.
+    unsafe { work.run::<Avx512>() }
+}
+
+#[derive(Clone, Copy)]
+pub struct Avx512(__m512);
+
+impl Avx512 {
+    #[inline(always)]
+    unsafe fn halves(self) -> Avx2 {
+        // SAFETY: the caller is inside [`run`].
+        unsafe { Avx2(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0)) }
+    }
+}
+
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    ((1u32 << count.min(LANES)) - 1) as __mmask16
+}
+
+/// All sixteen at once.
+macro_rules! whole {
+    ($operation:ident, $($operand:expr),+) => {
+        // SAFETY: the caller is inside [`run`].
+        unsafe { Avx512($operation($($operand.0),+)) }
+    };
+}
+
+impl Lanes for Avx512 {
+    const TILE_ROWS: usize = 12;
+    const TILE_WIDTH: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is good for sixteen numbers.
+        Self(unsafe { _mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, count: usize) -> Self {
+        // SAFETY: lanes that are masked out are not read.
+        Self(unsafe { _mm512_maskz_loadu_ps(first(count), from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_some(self, to: *mut f32, count: usize) {
+        // SAFETY: lanes that are masked out are not written.
+        unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller is inside [`run`].
+        Self(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn splat_from(from: *const f32) -> Self {
+        // SAFETY: the caller's pointer is good for a number.
+        Self(unsafe { _mm512_set1_ps(*from) })
+    }
+
+    #[inline(always)]
+    unsafe fn fused(self, by: Self, plus: Self) -> Self {
+        whole!(_mm512_fmadd_ps, self, by, plus)
+    }
+
+    #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
+        whole!(_mm512_add_ps, self, other)
+    }
+
+    #[inline(always)]
+    unsafe fn minus(self, other: Self) -> Self {
+        whole!(_mm512_sub_ps, self, other)
+    }
+
+    #[inline(always)]
+    unsafe fn times(self, other: Self) -> Self {
+        whole!(_mm512_mul_ps, self, other)
+    }
+
+    #[inline(always)]
+    unsafe fn over(self, other: Self) -> Self {
+        whole!(_mm512_div_ps, self, other)
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        whole!(_mm512_max_ps, self, other)
+    }
+
+    #[inline(always)]
+    unsafe fn rounded(self) -> Self {
+        // SAFETY: the caller is inside [`run`].
+        Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        // SAFETY: the caller is inside [`run`].
+        unsafe {
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn where_negative(self, negative: Self, other: Self) -> Self {
+        // SAFETY: the caller is inside [`run`].
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, _mm512_setzero_ps());
+            Self(_mm512_mask_blend_ps(mask, other.0, negative.0))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: AVX-512 comes with AVX2.
+        unsafe { self.halves().sum() }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        // SAFETY: as above.
+        unsafe { self.halves().largest() }
+    }
+}

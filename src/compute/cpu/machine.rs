@@ -1,0 +1,83 @@
+//! A CPU with an instruction set, and the few things that most of its operations are put together from.
+
+use super::elementwise::{Pairs, Two};
+use super::lanes::Level;
+use super::memory::{Draft, Matrix};
+use super::product::{Left, Product, Right, Start};
+use crate::compute::Tensor;
+use crate::compute::kernels::{Buffer, Storage};
+use crate::error::Result;
+
+/// The CPU with one instruction set.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    pub(super) level: Level,
+}
+
+impl Cpu {
+    /// With the best instruction set that this machine has.
+    pub fn best() -> Self {
+        Self { level: Level::best() }
+    }
+
+    pub fn with(level: Level) -> Self {
+        Self { level }
+    }
+
+    /// left·right, onto a start.
+    pub(super) fn product(&self, shape: [usize; 3], left: Left, right: Right, start: Start) -> Buffer {
+        let [rows, depth, columns] = shape;
+        let mut draft = Draft::new(rows, columns);
+        let out = draft.values();
+        self.level.run(Product { rows, depth, columns, left, right, start, out, out_step: columns });
+        host(draft)
+    }
+
+    /// left·right, added to what is there.
+    pub(super) fn product_onto(&self, depth: usize, left: Left, right: Right, onto: Matrix) -> Buffer {
+        let (rows, columns) = (onto.rows(), onto.width());
+        let mut draft = onto.into_draft();
+        let out = draft.values();
+        self.level.run(Product { rows, depth, columns, left, right, start: Start::Output, out, out_step: columns });
+        host(draft)
+    }
+
+    /// Element by element.
+    pub(super) fn pairs<O: Two>(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
+        let pairs = Pairs::<O>::new(left.host(), right.host());
+        Ok(Buffer(Storage::Host(self.level.run(pairs))))
+    }
+}
+
+/// A finished matrix as rows.
+pub(super) fn host(draft: Draft) -> Buffer {
+    Buffer(Storage::Host(draft.done()))
+}
+
+pub(super) fn into_host(buffer: Buffer) -> Matrix {
+    match buffer.0 {
+        Storage::Host(matrix) => matrix,
+        Storage::Candle(_) => unreachable!("rows stay with the kernels that made them"),
+    }
+}
+
+pub(super) fn matrix(tensor: &Tensor) -> Matrix {
+    let width = tensor.shape.last().copied().unwrap_or(1);
+    Matrix::copied(tensor.values.len() / width.max(1), width, &tensor.values)
+}
+
+impl<'a> Left<'a> {
+    pub(super) fn of(matrix: &'a Matrix) -> Self {
+        Self::rows(matrix.values(), matrix.width())
+    }
+
+    pub(super) fn transposed(matrix: &'a Matrix) -> Self {
+        Self::columns(matrix.values(), matrix.width())
+    }
+}
+
+impl<'a> Right<'a> {
+    pub(super) fn of(matrix: &'a Matrix) -> Self {
+        Self::rows(matrix.spacious(), matrix.width())
+    }
+}

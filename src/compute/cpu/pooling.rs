@@ -1,0 +1,38 @@
+//! One row per sequence, and back.
+
+use super::memory::{Draft, Matrix};
+use crate::compute::Packed;
+use crate::compute::kernels::Pool;
+
+/// `(rows, width)` → `(sequences, width)`
+pub fn pool(input: &Matrix, layout: &Packed, pool: Pool) -> Draft {
+    let width = input.width();
+    let mut draft = Draft::new(layout.sequences(), width);
+    for (range, out) in layout.ranges().zip(draft.values().chunks_exact_mut(width)) {
+        out.copy_from_slice(input.row(range.start));
+        if pool == Pool::Mean {
+            for row in range.clone().skip(1) {
+                out.iter_mut().zip(input.row(row)).for_each(|(sum, value)| *sum += value);
+            }
+            let length = range.len() as f32;
+            out.iter_mut().for_each(|value| *value /= length);
+        }
+    }
+    draft
+}
+
+/// `(sequences, width)` → `(rows, width)`
+pub fn backward(gradient: &Matrix, layout: &Packed, pool: Pool) -> Draft {
+    let width = gradient.width();
+    let mut draft = Draft::zeros(layout.rows(), width);
+    for (sequence, range) in layout.ranges().enumerate() {
+        let (rows, factor) = match pool {
+            Pool::Mean => (range.clone(), 1.0 / range.len() as f32),
+            Pool::First => (range.start..range.start + 1, 1.0),
+        };
+        for out in draft.values()[rows.start * width..rows.end * width].chunks_exact_mut(width) {
+            out.iter_mut().zip(gradient.row(sequence)).for_each(|(to, from)| *to = from * factor);
+        }
+    }
+    draft
+}
