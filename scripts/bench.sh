@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How long the main job takes on this machine, over HTTP, with a release build: training on the sample, then predicting
-# for the test rows.
+# for the test rows. What is compared with others is measured by the programs in benches/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

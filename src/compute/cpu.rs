@@ -17,6 +17,6 @@ mod pooling;
 mod product;
 mod tile;
 
-pub use lanes::Level;
+pub use lanes::{Lanes, Level, Work};
 pub use machine::Cpu;
 pub use memory::Matrix;

@@ -1,4 +1,5 @@
-//! Arithmetic on packed rows: a dozen fused operations, each with its backward pass.
+//! Arithmetic on packed rows: a dozen fused operations, each with its backward pass, on two kernel sets: by hand for CPUs
+//! ([`cpu`]), and as candle tensors ([`candle`]), the oracle of the tests.
 //!
 //! Knows nothing of models, adapters or text. A value is a matrix of `f32` rows; a row belongs to a sequence of a
 //! [`Packed`] layout. [`Tape`] runs operations through the [`Kernels`] of a device and, when asked to, remembers what

@@ -9,7 +9,8 @@
 use super::lanes::{LANES, Lanes, Work};
 use super::tile::{Panel, Panels, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R12, Sums, Twice};
 
-/// The depth that is worked on at once: a panel of it stays in the first-level cache.
+/// The depth that is worked on at once, for each of a tile's panels: with the rows beside them they stay in the
+/// first-level cache.
 const DEPTH: usize = 384;
 /// The rows that are worked on at once: they stay in the second-level cache while the panels go by.
 const ROWS: usize = 240;
@@ -108,8 +109,9 @@ impl Work for Product<'_> {
         for first_row in (0..self.rows).step_by(ROWS) {
             let rows = ROWS.min(self.rows - first_row);
             let widest = tile_width::<L>(rows);
-            for first in (0..self.depth).step_by(DEPTH) {
-                let depth = DEPTH.min(self.depth - first);
+            let most = DEPTH / L::TILE_WIDTH;
+            for first in (0..self.depth).step_by(most) {
+                let depth = most.min(self.depth - first);
                 let mut panel = 0;
                 while panel < panels {
                     let width = floor_power_of_two(widest.min(panels - panel));
