@@ -64,9 +64,12 @@ pub trait Work {
     unsafe fn run<L: Lanes>(self) -> Self::Output;
 }
 
-/// An instruction set.
+/// An instruction set that this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub struct Level(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -77,19 +80,19 @@ pub enum Level {
 impl Level {
     /// The best that this machine has.
     pub fn best() -> Self {
-        Self::all().pop().unwrap_or(Self::Portable)
+        Self::all().pop().unwrap_or(Self(Set::Portable))
     }
 
     /// Those that this machine has, the best last.
     pub fn all() -> Vec<Self> {
         #[allow(unused_mut, reason = "on other machines there is only one")]
-        let mut levels = vec![Self::Portable];
+        let mut levels = vec![Self(Set::Portable)];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                levels.push(Self::Avx2);
+                levels.push(Self(Set::Avx2));
                 if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-                    levels.push(Self::Avx512);
+                    levels.push(Self(Set::Avx512));
                 }
             }
         }
@@ -98,20 +101,20 @@ impl Level {
 
     /// Whether `a·b + c` is rounded once, which decides bits.
     pub fn is_fused(self) -> bool {
-        self != Self::Portable || portable::IS_FUSED
+        self.0 != Set::Portable || portable::IS_FUSED
     }
 
     #[inline]
     pub fn run<W: Work>(self, work: W) -> W::Output {
-        match self {
+        match self.0 {
             // SAFETY: needs no instruction set.
-            Self::Portable => unsafe { work.run::<portable::Portable>() },
+            Set::Portable => unsafe { work.run::<portable::Portable>() },
             // SAFETY: a level is only made where the machine has it.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { avx2::run(work) },
+            Set::Avx2 => unsafe { avx2::run(work) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512::run(work) },
+            Set::Avx512 => unsafe { avx512::run(work) },
         }
     }
 }

@@ -38,6 +38,8 @@ impl Work for Norm<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(mut self) -> Matrix {
         let (rows, width) = (self.input.rows(), self.input.width());
+        let fits = |residual: &Matrix| (residual.rows(), residual.width()) == (rows, width);
+        assert!(self.residual.is_none_or(fits), "a residual has the input's shape");
         let (gain, shift) = (self.gain.values()[..width].as_ptr(), self.shift.values()[..width].as_ptr());
         let mut draft = Draft::new(rows, width);
         let mut sum = Draft::new(1, width);
@@ -125,6 +127,7 @@ impl Work for NormBackward<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> Matrix {
         let (rows, width) = (self.gradient.rows(), self.gradient.width());
+        assert_eq!((self.normalised.rows(), self.normalised.width()), (rows, width), "both have one shape");
         let gain = self.gain.values()[..width].as_ptr();
         let mut draft = Draft::new(rows, width);
         for row in 0..rows {
