@@ -3,6 +3,8 @@
 //!
 //!     cargo bench --bench kernels
 
+#![allow(unsafe_code, reason = "a chain of multiply-adds in the kernels' own registers")]
+
 use espalier::compute::cpu::{Cpu, Lanes, Level, Work};
 use espalier::compute::{Kernels, Tensor};
 use std::error::Error;
@@ -24,7 +26,6 @@ impl Work for Chains {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> f32 {
         // SAFETY: called by `Level::run`.
-        #[allow(unsafe_code, reason = "the registers are the kernels' own")]
         unsafe {
             let (by, plus) = (L::splat(black_box(0.999)), L::splat(black_box(1e-3)));
             let mut a = [L::splat(1.0), L::splat(1.1), L::splat(1.2), L::splat(1.3)];
