@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 const TIME: Duration = Duration::from_millis(150);
 const ROUNDS: usize = 5;
 
-/// Independent chains of multiply-adds: enough to keep two units busy at a latency of four cycles.
-struct Chains {
+/// Independent chains of multiply-adds, as many as are asked for: two units with a latency of four cycles want eight
+/// registers of them, and no more fit than the machine has.
+struct Chains<const COUNT: usize> {
     turns: usize,
 }
 
-impl Work for Chains {
+impl<const COUNT: usize> Work for Chains<COUNT> {
     type Output = f32;
 
     #[inline(always)]
@@ -28,16 +29,23 @@ impl Work for Chains {
         // SAFETY: called by `Level::run`.
         unsafe {
             let (by, plus) = (L::splat(black_box(0.999)), L::splat(black_box(1e-3)));
-            let mut a = [L::splat(1.0), L::splat(1.1), L::splat(1.2), L::splat(1.3)];
-            let mut b = [L::splat(2.0), L::splat(2.1), L::splat(2.2), L::splat(2.3)];
+            let mut chains = [L::splat(1.0); COUNT];
             let mut turn = 0;
             while turn < self.turns {
-                a = [a[0].fused(by, plus), a[1].fused(by, plus), a[2].fused(by, plus), a[3].fused(by, plus)];
-                b = [b[0].fused(by, plus), b[1].fused(by, plus), b[2].fused(by, plus), b[3].fused(by, plus)];
+                let mut chain = 0;
+                while chain < COUNT {
+                    chains[chain] = chains[chain].fused(by, plus);
+                    chain += 1;
+                }
                 turn += 1;
             }
-            let sum = a[0].plus(a[1]).plus(a[2]).plus(a[3]);
-            sum.plus(b[0]).plus(b[1]).plus(b[2]).plus(b[3]).sum()
+            let mut sum = chains[0];
+            let mut chain = 1;
+            while chain < COUNT {
+                sum = sum.plus(chains[chain]);
+                chain += 1;
+            }
+            sum.sum()
         }
     }
 }
@@ -62,9 +70,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("| instruction set | peak | shape | 1 row | 2 | 4 | 16 | 64 | 240 | 512 rows |");
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for level in Level::all().into_iter().skip(1) {
-        let peak = rate((turns * 8 * 16 * 2) as f64, || {
-            black_box(level.run(Chains { turns }));
+        let operations = |chains: usize| (turns * chains * 16 * 2) as f64;
+        let few = rate(operations(5), || {
+            black_box(level.run(Chains::<5> { turns }));
         });
+        let many = rate(operations(10), || {
+            black_box(level.run(Chains::<10> { turns }));
+        });
+        let peak = few.max(many);
         for [input, output] in [[384, 384], [384, 1536], [1536, 384]] {
             let kernels = Cpu::with(level);
             let map = kernels.freeze_linear(Tensor::zeros([output, input]), None)?;

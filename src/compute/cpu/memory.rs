@@ -83,8 +83,9 @@ fn size_class(lines: usize) -> usize {
 
 impl Shelf {
     fn take(&mut self, lines: usize) -> Option<Vec<Line>> {
-        let block = self.blocks.get_mut(&lines)?.pop()?;
-        self.lines -= lines;
+        // One that is a quarter too large will do.
+        let block = self.blocks.range_mut(lines..=lines + lines / 4).find_map(|(_, blocks)| blocks.pop())?;
+        self.lines -= block.len();
         Some(block)
     }
 
