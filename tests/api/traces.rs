@@ -23,7 +23,7 @@ pub fn is_soak() -> bool {
 
 /// Some seconds on the tiny base.
 pub fn long_job() -> Value {
-    let epochs = if is_soak() { 6000 } else { 1000 };
+    let epochs = if is_soak() { 3000 } else { 1000 };
     small_job(60, json!({"name": "questions", "hyperparameters": {"epochs": epochs, "seed": 7}}))
 }
 
