@@ -18,9 +18,9 @@ use std::sync::OnceLock;
 
 impl Kernels for Cpu {
     fn name(&self) -> &'static str {
-        match self.level.is_fused() {
-            true => "cpu",
-            false => "cpu-portable",
+        match self.level.is_portable() {
+            true => "cpu-portable",
+            false => "cpu",
         }
     }
 

@@ -99,9 +99,9 @@ impl Level {
         levels
     }
 
-    /// Whether `a·b + c` is rounded once, which decides bits.
-    pub fn is_fused(self) -> bool {
-        self.0 != Set::Portable || portable::IS_FUSED
+    /// Whether it is the one without instructions of its own, whose bits depend on what the compiler makes of it.
+    pub fn is_portable(self) -> bool {
+        self.0 == Set::Portable
     }
 
     #[inline]

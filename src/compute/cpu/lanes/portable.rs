@@ -4,7 +4,7 @@
 use super::{LANES, Lanes};
 
 /// Elsewhere a fused multiply-add without the instruction is a slow function call.
-pub const IS_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+const IS_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 #[derive(Clone, Copy)]
 pub struct Portable([f32; LANES]);
