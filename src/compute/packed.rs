@@ -54,17 +54,4 @@ impl Packed {
         let first = self.starts[sequences.start];
         Self { starts: self.starts[sequences.start..=sequences.end].iter().map(|start| start - first).collect() }
     }
-
-    /// Runs of neighbouring sequences of equal length: `(first sequence, number of sequences, length)`.
-    pub fn runs(&self) -> Vec<(usize, usize, usize)> {
-        let mut runs: Vec<(usize, usize, usize)> = Vec::new();
-        for sequence in 0..self.sequences() {
-            let length = self.length(sequence);
-            match runs.last_mut() {
-                Some((_, count, same)) if *same == length => *count += 1,
-                _ => runs.push((sequence, 1, length)),
-            }
-        }
-        runs
-    }
 }

@@ -3,22 +3,12 @@
 //! One sequence and one head at a time, on scratch that stays in the cache; nothing is padded or masked but the lanes
 //! beyond a sequence's end.
 
-use super::lanes::{LANES, Lanes, Work, exp};
+use super::lanes::{LANES, Lanes, Work, exp, pieces};
 use super::memory::{Draft, Matrix};
+use super::panels;
 use super::product::{Left, Product, Right, Start};
 use crate::compute::Packed;
 use std::ops::Range;
-
-/// Runs `$body` for each register of a row, with the place of its first number.
-macro_rules! pieces {
-    ($width:expr, $at:ident, $body:block) => {{
-        let mut $at = 0;
-        while $at < $width {
-            $body;
-            $at += LANES;
-        }
-    }};
-}
 
 /// Longer sequences' probabilities are not kept for the backward pass, but computed once more.
 const KEPT_LENGTH: usize = 256;
@@ -61,15 +51,13 @@ impl Inputs<'_> {
         let mut end = 0;
         let heads = self.heads;
         self.asking.ranges().zip(self.layout.ranges()).flat_map(move |(asking, asked)| {
-            let one = stride(asked.len()) * asking.len();
-            let start = end;
-            let is_kept = asked.len() <= KEPT_LENGTH;
-            end += if is_kept { heads * one } else { 0 };
+            let (start, one) = (end, kept(&asking, &asked));
+            end += heads * one.unwrap_or(0);
             (0..heads).map(move |head| Place {
                 asking: asking.clone(),
                 asked: asked.clone(),
                 column: head * width,
-                kept: is_kept.then_some(start + head * one),
+                kept: one.map(|one| start + head * one),
             })
         })
     }
@@ -77,13 +65,17 @@ impl Inputs<'_> {
     /// How many probabilities are kept.
     pub fn kept(&self) -> usize {
         let all = self.asking.ranges().zip(self.layout.ranges());
-        let kept = all.filter(|(_, asked)| asked.len() <= KEPT_LENGTH);
-        kept.map(|(asking, asked)| self.heads * stride(asked.len()) * asking.len()).sum()
+        all.filter_map(|(asking, asked)| kept(&asking, &asked)).map(|one| self.heads * one).sum()
     }
 
     fn longest(&self) -> usize {
         self.layout.ranges().map(|rows| rows.len()).max().unwrap_or(0)
     }
+}
+
+/// How many probabilities of a sequence are kept for each head, if any.
+fn kept(asking: &Range<usize>, asked: &Range<usize>) -> Option<usize> {
+    (asked.len() <= KEPT_LENGTH).then(|| stride(asked.len()) * asking.len())
 }
 
 /// From one row of a sequence's scores to the next: whole registers.
@@ -105,17 +97,8 @@ unsafe fn scores<L: Lanes>(
     out: &mut [f32],
 ) {
     let length = place.asked.len();
-    if let Some(last) = scratch[..stride(length) * width].rchunks_exact_mut(width * LANES).next() {
-        // The lanes that no row of the sequence will fill.
-        last.fill(0.0);
-    }
-    for (index, row) in place.asked.clone().enumerate() {
-        let (panel, lane) = (index / LANES, index % LANES);
-        let row = &right.row(row)[place.column..place.column + width];
-        for (depth, value) in row.iter().enumerate() {
-            scratch[(panel * width + depth) * LANES + lane] = *value;
-        }
-    }
+    let rows = place.asked.clone().map(|row| &right.row(row)[place.column..place.column + width]);
+    panels::fill(&mut scratch[..stride(length) * width], width, rows);
     let product = Product {
         rows: place.asking.len(),
         depth: width,

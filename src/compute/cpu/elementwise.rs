@@ -1,7 +1,7 @@
 //! Element by element: sums, products, activations. In registers of sixteen, over whole blocks, the numbers to spare
 //! at a block's end included.
 
-use super::lanes::{LANES, Lanes, Work, exp};
+use super::lanes::{LANES, Lanes, Work, exp, pieces};
 use super::memory::{Draft, Matrix};
 use std::marker::PhantomData;
 
@@ -67,15 +67,13 @@ impl<O: Two> Work for Pairs<'_, O> {
         let left = self.left.spacious()[..count].as_ptr();
         let right = self.right.spacious()[..count].as_ptr();
         let out = draft.spacious()[..count].as_mut_ptr();
-        let mut at = 0;
-        while at < count {
+        pieces!(count, at, {
             // SAFETY: whole registers up to `count`, which all three hold; the caller's for the rest.
             unsafe {
                 let value = O::of(L::load(left.wrapping_add(at)), L::load(right.wrapping_add(at)));
                 value.store(out.wrapping_add(at));
             }
-            at += LANES;
-        }
+        });
         draft.done()
     }
 }
@@ -94,12 +92,10 @@ impl Work for Scaled<'_> {
         let count = self.rows.values().len().next_multiple_of(LANES);
         let rows = self.rows.spacious()[..count].as_ptr();
         let out = draft.spacious()[..count].as_mut_ptr();
-        let mut at = 0;
-        while at < count {
+        pieces!(count, at, {
             // SAFETY: whole registers up to `count`, which both hold; the caller's for the rest.
             unsafe { L::load(rows.wrapping_add(at)).times(L::splat(self.factor)).store(out.wrapping_add(at)) };
-            at += LANES;
-        }
+        });
         draft.done()
     }
 }
@@ -121,8 +117,7 @@ impl Work for Gelu<'_> {
         let input = self.input.spacious()[..count].as_ptr();
         let out = draft.spacious()[..count].as_mut_ptr();
         let derivatives = self.derivative.map(|draft| draft.spacious()[..count].as_mut_ptr());
-        let mut at = 0;
-        while at < count {
+        pieces!(count, at, {
             // SAFETY: whole registers up to `count`, which all hold; the caller's for the rest.
             unsafe {
                 let (value, derivative) = gelu::<L>(L::load(input.wrapping_add(at)));
@@ -131,8 +126,7 @@ impl Work for Gelu<'_> {
                     derivative.store(derivatives.wrapping_add(at));
                 }
             }
-            at += LANES;
-        }
+        });
         draft.done()
     }
 }

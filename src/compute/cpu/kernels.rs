@@ -3,14 +3,14 @@
 use super::attention::{self, Inputs};
 use super::elementwise::{Add, Gelu, Multiply, Scaled, ThroughTanh};
 use super::loss;
-use super::machine::{Cpu, host, into_host, matrix};
+use super::machine::{Cpu, host, matrix, rows};
 use super::memory::{Draft, Matrix};
 use super::norm::{self, Kept, NormBackward};
 use super::product::{Left, Right, Start};
 use super::{panels, pooling};
 use crate::compute::kernels::{
     Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
-    Kernels, LowRankGradients, NormSaved, Pool, Storage,
+    Kernels, LowRankGradients, NormSaved, Pool,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::Result;
@@ -25,7 +25,7 @@ impl Kernels for Cpu {
     }
 
     fn upload(&self, tensor: &Tensor) -> Result<Buffer> {
-        Ok(Buffer(Storage::Host(matrix(tensor))))
+        Ok(rows(matrix(tensor)))
     }
 
     fn download(&self, rows: &Buffer) -> Result<Tensor> {
@@ -37,7 +37,7 @@ impl Kernels for Cpu {
         let [output, input] = [weight.shape[0], weight.shape[1]];
         let panels = panels::of_rows(&weight.values, output, input);
         let bias = bias.map(|bias| self.upload(&bias)).transpose()?;
-        Ok(FrozenLinear { weight: Buffer(Storage::Host(panels)), bias, transposed: OnceLock::new(), input, output })
+        Ok(FrozenLinear { weight: rows(panels), bias, transposed: OnceLock::new(), input, output })
     }
 
     fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm> {
@@ -69,15 +69,10 @@ impl Kernels for Cpu {
     }
 
     fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer> {
-        let turned = map
-            .transposed
-            .get_or_init(|| Buffer(Storage::Host(panels::transposed(map.weight.host(), map.output, map.input))));
+        let turned = map.transposed.get_or_init(|| rows(panels::transposed(map.weight.host(), map.output, map.input)));
         let gradient = gradient.host();
         let (left, right) = (Left::of(gradient), Right::panels(turned.host().values(), map.output));
-        Ok(match onto {
-            Some(onto) => self.product_onto(map.output, left, right, into_host(onto)),
-            None => self.product([gradient.rows(), map.output, map.input], left, right, Start::Zero),
-        })
+        Ok(self.product_onto([gradient.rows(), map.output, map.input], left, right, onto))
     }
 
     fn dense(&self, input: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer> {
@@ -121,7 +116,8 @@ impl Kernels for Cpu {
         let inner = self.scale(&inner, scale)?;
         let panels = panels::of_rows(b.values(), b.rows(), rank);
         let right = Right::panels(panels.values(), rank);
-        Ok((self.product_onto(rank, Left::of(inner.host()), right, into_host(onto)), inner))
+        let shape = [input.rows(), rank, b.rows()];
+        Ok((self.product_onto(shape, Left::of(inner.host()), right, Some(onto)), inner))
     }
 
     fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer> {
@@ -133,11 +129,7 @@ impl Kernels for Cpu {
 
     fn low_rank_backward_input(&self, inner: &Buffer, a: &Buffer, onto: Option<Buffer>) -> Result<Buffer> {
         let (inner, a) = (inner.host(), a.host());
-        let (left, right) = (Left::of(inner), Right::of(a));
-        Ok(match onto {
-            Some(onto) => self.product_onto(a.rows(), left, right, into_host(onto)),
-            None => self.product([inner.rows(), a.rows(), a.width()], left, right, Start::Zero),
-        })
+        Ok(self.product_onto([inner.rows(), a.rows(), a.width()], Left::of(inner), Right::of(a), onto))
     }
 
     fn low_rank_backward_parameters(
@@ -148,10 +140,10 @@ impl Kernels for Cpu {
         projected: &Buffer,
     ) -> Result<LowRankGradients> {
         let [gradient, inner, input, projected] = [gradient, inner, input, projected].map(Buffer::host);
-        let (rows, rank) = (gradient.rows(), inner.width());
-        let a = self.product([rank, rows, input.width()], Left::transposed(inner), Right::of(input), Start::Zero);
+        let (depth, rank) = (gradient.rows(), inner.width());
+        let a = self.product([rank, depth, input.width()], Left::transposed(inner), Right::of(input), Start::Zero);
         // Bᵀ is computed, whose rows fill the lanes, and then turned.
-        let shape = [rank, rows, gradient.width()];
+        let shape = [rank, depth, gradient.width()];
         let turned = self.product(shape, Left::transposed(projected), Right::of(gradient), Start::Zero);
         let mut b = Draft::new(gradient.width(), rank);
         for (row, values) in turned.host().values().chunks_exact(gradient.width()).enumerate() {
@@ -169,9 +161,8 @@ impl Kernels for Cpu {
         self.pairs::<Multiply>(left, right)
     }
 
-    fn scale(&self, rows: &Buffer, factor: f64) -> Result<Buffer> {
-        let scaled = self.level.run(Scaled { rows: rows.host(), factor: factor as f32 });
-        Ok(Buffer(Storage::Host(scaled)))
+    fn scale(&self, values: &Buffer, factor: f64) -> Result<Buffer> {
+        Ok(rows(self.level.run(Scaled { rows: values.host(), factor: factor as f32 })))
     }
 
     fn norm(
@@ -182,9 +173,9 @@ impl Kernels for Cpu {
         keep: Keep,
     ) -> Result<(Buffer, Option<NormSaved>)> {
         let input = input.host();
-        let (rows, width) = (input.rows(), input.width());
+        let (count, width) = (input.rows(), input.width());
         let mut kept = (keep == Keep::ForBackward)
-            .then(|| Kept { normalised: Draft::new(rows, width), inverse: Draft::new(rows, 1) });
+            .then(|| Kept { normalised: Draft::new(count, width), inverse: Draft::new(count, 1) });
         let output = self.level.run(norm::Norm {
             input,
             residual: residual.map(Buffer::host),
@@ -194,20 +185,20 @@ impl Kernels for Cpu {
             keep: kept.as_mut(),
         });
         let saved = kept.map(|kept| NormSaved { normalised: host(kept.normalised), inverse: host(kept.inverse) });
-        Ok((Buffer(Storage::Host(output)), saved))
+        Ok((rows(output), saved))
     }
 
     fn norm_backward(&self, gradient: &Buffer, saved: &NormSaved, norm: &FrozenNorm) -> Result<Buffer> {
         let (normalised, inverse) = (saved.normalised.host(), saved.inverse.host());
         let work = NormBackward { gradient: gradient.host(), normalised, inverse, gain: norm.gain.host() };
-        Ok(Buffer(Storage::Host(self.level.run(work))))
+        Ok(rows(self.level.run(work)))
     }
 
     fn gelu(&self, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)> {
         let input = input.host();
         let mut derivative = (keep == Keep::ForBackward).then(|| Draft::new(input.rows(), input.width()));
         let output = self.level.run(Gelu { input, derivative: derivative.as_mut() });
-        Ok((Buffer(Storage::Host(output)), derivative.map(host)))
+        Ok((rows(output), derivative.map(host)))
     }
 
     fn tanh(&self, input: &Buffer) -> Result<Buffer> {
@@ -226,13 +217,13 @@ impl Kernels for Cpu {
         let mut kept = (keep == Keep::ForBackward).then(|| Draft::new(1, inputs.kept()));
         let output = self.level.run(attention::Forward { inputs, keep: kept.as_mut() });
         let saved = kept.map(|kept| AttentionSaved { probabilities: vec![host(kept)] });
-        Ok((Buffer(Storage::Host(output)), saved))
+        Ok((rows(output), saved))
     }
 
     fn attention_backward(&self, gradient: &Buffer, inputs: Attention, saved: &AttentionSaved) -> Result<[Buffer; 3]> {
         let (inputs, kept) = (views(&inputs), saved.probabilities[0].host());
         let gradients = self.level.run(attention::Backward { inputs, gradient: gradient.host(), kept });
-        Ok(gradients.map(|gradient| Buffer(Storage::Host(gradient))))
+        Ok(gradients.map(rows))
     }
 
     fn pool(&self, input: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
@@ -243,8 +234,8 @@ impl Kernels for Cpu {
         Ok(host(pooling::backward(gradient.host(), layout, pool)))
     }
 
-    fn narrow(&self, rows: &Buffer, start: usize, count: usize) -> Result<Buffer> {
-        Ok(Buffer(Storage::Host(rows.host().view(start, count))))
+    fn narrow(&self, all: &Buffer, start: usize, count: usize) -> Result<Buffer> {
+        Ok(rows(all.host().view(start, count)))
     }
 
     fn concat(&self, parts: &[Buffer]) -> Result<Buffer> {
@@ -262,7 +253,7 @@ impl Kernels for Cpu {
 
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {
         let (loss, gradient) = self.level.run(loss::CrossEntropy { logits: logits.host(), labels });
-        Ok(CrossEntropy { loss, gradient: Buffer(Storage::Host(gradient)) })
+        Ok(CrossEntropy { loss, gradient: rows(gradient) })
     }
 }
 

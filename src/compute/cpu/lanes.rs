@@ -10,6 +10,25 @@ mod avx2;
 mod avx512;
 mod portable;
 
+/// Runs `$body` for each register of a row, with the place of its first number and, where it is asked for, how many
+/// numbers there are from there on. A plain loop: closures and iterators are not compiled for the instruction set.
+macro_rules! pieces {
+    ($width:expr, $at:ident, $body:block) => {{
+        let mut $at = 0;
+        while $at < $width {
+            $body;
+            $at += $crate::compute::cpu::lanes::LANES;
+        }
+    }};
+    ($width:expr, $at:ident, $count:ident, $body:block) => {
+        pieces!($width, $at, {
+            let $count = $width - $at;
+            $body
+        })
+    };
+}
+pub(super) use pieces;
+
 /// The number of lanes.
 pub const LANES: usize = 16;
 

@@ -34,8 +34,10 @@ impl Cpu {
     }
 
     /// left·right, added to what is there.
-    pub(super) fn product_onto(&self, depth: usize, left: Left, right: Right, onto: Matrix) -> Buffer {
-        let (rows, columns) = (onto.rows(), onto.width());
+    pub(super) fn product_onto(&self, shape: [usize; 3], left: Left, right: Right, onto: Option<Buffer>) -> Buffer {
+        let Some(onto) = onto else { return self.product(shape, left, right, Start::Zero) };
+        let [rows, depth, columns] = shape;
+        let Storage::Host(onto) = onto.0 else { unreachable!("rows stay with the kernels that made them") };
         let mut draft = onto.into_draft();
         let out = draft.values();
         self.level.run(Product { rows, depth, columns, left, right, start: Start::Output, out, out_step: columns });
@@ -45,20 +47,17 @@ impl Cpu {
     /// Element by element.
     pub(super) fn pairs<O: Two>(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
         let pairs = Pairs::<O>::new(left.host(), right.host());
-        Ok(Buffer(Storage::Host(self.level.run(pairs))))
+        Ok(rows(self.level.run(pairs)))
     }
 }
 
-/// A finished matrix as rows.
+pub(super) fn rows(matrix: Matrix) -> Buffer {
+    Buffer(Storage::Host(matrix))
+}
+
+/// What was written, as rows.
 pub(super) fn host(draft: Draft) -> Buffer {
-    Buffer(Storage::Host(draft.done()))
-}
-
-pub(super) fn into_host(buffer: Buffer) -> Matrix {
-    match buffer.0 {
-        Storage::Host(matrix) => matrix,
-        Storage::Candle(_) => unreachable!("rows stay with the kernels that made them"),
-    }
+    rows(draft.done())
 }
 
 pub(super) fn matrix(tensor: &Tensor) -> Matrix {

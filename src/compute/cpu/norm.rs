@@ -1,19 +1,7 @@
 //! Layer norm (Ba, Kiros, Hinton 2016) of rows, or of the sum of two rows: a sublayer's output and its residual.
 
-use super::lanes::{LANES, Lanes, Work};
+use super::lanes::{LANES, Lanes, Work, pieces};
 use super::memory::{Draft, Matrix};
-
-/// Runs `$body` for each piece of sixteen: where it starts, and how many numbers there are from there on.
-macro_rules! each {
-    ($width:expr, $start:ident, $count:ident, $body:block) => {{
-        let mut $start = 0;
-        while $start < $width {
-            let $count = $width - $start;
-            $body;
-            $start += LANES;
-        }
-    }};
-}
 
 /// What a backward pass needs.
 pub struct Kept {
@@ -58,7 +46,7 @@ impl Work for Norm<'_> {
                     kept.inverse.values()[row] = inverse;
                     kept.normalised.values()[row * width..(row + 1) * width].as_mut_ptr()
                 });
-                each!(width, start, count, {
+                pieces!(width, start, count, {
                     let value = L::load_some(input.wrapping_add(start), count).minus(mean).times(factor);
                     if let Some(normalised) = normalised {
                         value.store_some(normalised.wrapping_add(start), count);
@@ -82,7 +70,7 @@ unsafe fn add<L: Lanes>(left: *const f32, right: *const f32, sum: &mut [f32]) ->
     let (width, out) = (sum.len(), sum.as_mut_ptr());
     // SAFETY: `count` numbers are left in each; the caller's for the rest.
     unsafe {
-        each!(width, start, count, {
+        pieces!(width, start, count, {
             let right = L::load_some(right.wrapping_add(start), count);
             L::load_some(left.wrapping_add(start), count).plus(right).store_some(out.wrapping_add(start), count);
         });
@@ -99,11 +87,11 @@ unsafe fn moments<L: Lanes>(row: *const f32, width: usize, epsilon: f32) -> (f32
     // SAFETY: `count` numbers are left in the row; the caller's for the rest.
     unsafe {
         let mut total = L::splat(0.0);
-        each!(width, start, count, { total = total.plus(L::load_some(row.wrapping_add(start), count)) });
+        pieces!(width, start, count, { total = total.plus(L::load_some(row.wrapping_add(start), count)) });
         let mean = total.sum() / width as f32;
         let means = [mean; LANES];
         let mut squares = L::splat(0.0);
-        each!(width, start, count, {
+        pieces!(width, start, count, {
             // 0 in the lanes beyond the row's end, on both sides
             let mean = L::load_some(means.as_ptr(), count);
             let centred = L::load_some(row.wrapping_add(start), count).minus(mean);
@@ -136,7 +124,7 @@ impl Work for NormBackward<'_> {
             // SAFETY: each pointer has `width` numbers, and `count` of them are left; the caller's for the rest.
             unsafe {
                 let (mut total, mut along) = (L::splat(0.0), L::splat(0.0));
-                each!(width, start, count, {
+                pieces!(width, start, count, {
                     let gain = L::load_some(gain.wrapping_add(start), count);
                     let scaled = L::load_some(gradient.wrapping_add(start), count).times(gain);
                     total = total.plus(scaled);
@@ -145,7 +133,7 @@ impl Work for NormBackward<'_> {
                 let mean = L::splat(total.sum() / width as f32);
                 let along = L::splat(-along.sum() / width as f32);
                 let inverse = L::splat(self.inverse.values()[row]);
-                each!(width, start, count, {
+                pieces!(width, start, count, {
                     let gain = L::load_some(gain.wrapping_add(start), count);
                     let scaled = L::load_some(gradient.wrapping_add(start), count).times(gain).minus(mean);
                     let value = L::load_some(normalised.wrapping_add(start), count).fused(along, scaled);

@@ -6,16 +6,20 @@ use super::memory::{Draft, Matrix};
 /// For `x·Wᵀ`: W's rows `(rows, depth)` become columns, sixteen to a panel; 0 in the lanes that are left over.
 pub fn of_rows(weight: &[f32], rows: usize, depth: usize) -> Matrix {
     let mut draft = Draft::new(rows.div_ceil(LANES), depth * LANES);
-    for (panel, weight) in draft.values().chunks_exact_mut(depth * LANES).zip(weight.chunks(LANES * depth)) {
-        let rows: Vec<&[f32]> = weight.chunks_exact(depth).collect();
-        for (depth, lanes) in panel.chunks_exact_mut(LANES).enumerate() {
-            lanes.fill(0.0);
-            for (lane, row) in lanes.iter_mut().zip(&rows) {
-                *lane = row[depth];
-            }
-        }
-    }
+    fill(draft.values(), depth, weight.chunks_exact(depth));
     draft.done()
+}
+
+/// The same for any rows of `depth` numbers, into as many panels as they need.
+pub fn fill<'a>(panels: &mut [f32], depth: usize, rows: impl Iterator<Item = &'a [f32]>) {
+    // The lanes that no row will fill are in the last panel.
+    if let Some(last) = panels.rchunks_exact_mut(depth * LANES).next() {
+        last.fill(0.0);
+    }
+    for (index, row) in rows.enumerate() {
+        let first = (index / LANES) * depth * LANES + index % LANES;
+        panels[first..].iter_mut().step_by(LANES).zip(row).for_each(|(to, from)| *to = *from);
+    }
 }
 
 /// For `dY·W`, from the panels for `x·Wᵀ` with W `(output, input)`.

@@ -43,9 +43,6 @@ impl Tape {
                 self.give(walk, onto, || Ok(gradient))
             }
             Node::Norm { input, residual, saved, norm, .. } => {
-                if !self.is_tracked(&[input, residual.unwrap_or(input)]) {
-                    return Ok(());
-                }
                 let by = kernels.norm_backward(&gradient, &saved, &norm)?;
                 residual.map_or(Ok(()), |residual| self.give(walk, residual, || Ok(by.clone())))?;
                 self.give(walk, input, || Ok(by))
