@@ -10,7 +10,7 @@ use espalier::compute::cpu::Cpu;
 use espalier::model::{Base, Pooling};
 use espalier::task::{self, Example, Target, sequence_classification};
 use espalier::training::spec::Request;
-use espalier::training::{Data, Hyperparameters, Outcome, Progress, Settings, Spec, Validation, train};
+use espalier::training::{Data, Folders, Hyperparameters, Outcome, Progress, Settings, Spec, Validation, train};
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -54,7 +54,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let spec = Spec::resolve(&request, &labels, examples.len(), &base)?;
     let folder = tempfile::tempdir()?;
-    let settings = Settings { threads: threads.parse()?, checkpoint_every: Duration::from_secs(3600) };
+    let folders = Folders { checkpoints: folder.path().join("run"), remembered: folder.path().join("remembered") };
+    let settings =
+        Settings { threads: threads.parse()?, checkpoint_every: Duration::from_secs(3600), remembered_bytes: 1 << 30 };
     let mut clock: Option<Instant> = None;
     let mut seconds = 0.0;
     let mut report = |progress: &Progress| {
@@ -67,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ControlFlow::Continue(())
     };
     let data = Data { examples, validation: None };
-    let outcome = train(&base, &spec, &data, folder.path().join("run"), &settings, &mut report)?;
+    let outcome = train(&base, &spec, &data, &folders, &settings, &mut report)?;
     let Outcome::Finished(trained) = outcome else { return Err("the run was stopped".into()) };
     let rate = steps as f64 * 32.0 / seconds;
     let last = trained.rows.last().map(|row| row.metrics["loss"].clone());

@@ -2,7 +2,7 @@
 
 use espalier::compute::candle::Candle;
 use espalier::compute::cpu::{Cpu, Level};
-use espalier::compute::kernels::{Attention, Keep, Pool};
+use espalier::compute::kernels::{Attention, Keep, LowRank, Pool};
 use espalier::compute::random::Random;
 use espalier::compute::{Buffer, Kernels, Packed, Tensor};
 
@@ -104,10 +104,12 @@ fn dense_layers() {
         let [x, dy] = [[rows, input], [rows, output]].map(|shape| tensor(&mut random, shape));
         compare(&format!("dense {rows} {input} {output}"), &|kernels| {
             let desk = Desk { kernels };
-            let [x, dy, weight, bias] = [&x, &dy, &weight, &bias].map(|tensor| desk.up(tensor));
+            let [x, dy] = [&x, &dy].map(|tensor| desk.up(tensor));
+            let layer = kernels.parameters(&[weight.clone(), bias.clone()]).unwrap();
+            let [weight, bias] = [&layer[0], &layer[1]];
             let by = kernels.dense_backward_parameters(&dy, &x).unwrap();
-            let y = kernels.dense(&x, &weight, &bias).unwrap();
-            let dx = kernels.dense_backward_input(&dy, &weight).unwrap();
+            let y = kernels.dense(&x, weight, bias).unwrap();
+            let dx = kernels.dense_backward_input(&dy, weight).unwrap();
             [y, dx, by.weight, by.bias].map(|rows| desk.down(&rows)).to_vec()
         });
     }
@@ -122,15 +124,20 @@ fn low_rank_maps() {
             [[rows, input], [rows, output], [rows, output], [rows, input]].map(|shape| tensor(&mut random, shape));
         compare(&format!("low rank {rows} {input} {output} {rank}"), &|kernels| {
             let desk = Desk { kernels };
-            let [x, dy, a, b] = [&x, &dy, &a, &b].map(|tensor| desk.up(tensor));
-            let shared = desk.up(&onto);
-            let (y, projected) = kernels.add_low_rank(shared.clone(), &x, &a, &b, 0.7).unwrap();
+            let [x, dy] = [&x, &dy].map(|tensor| desk.up(tensor));
+            let pair = kernels.parameters(&[a.clone(), b.clone()]).unwrap();
+            let [a, b] = [&pair[0], &pair[1]];
+            let (update, shared) = (LowRank { input: &x, a, b, scale: 0.7 }, desk.up(&onto));
+            let (y, projected) = kernels.add_low_rank(shared.clone(), 0..rows, update).unwrap();
             assert_eq!(desk.down(&shared), onto.values, "rows that somebody else has are not written on");
-            let inner = kernels.low_rank_backward(&dy, &b, 0.7).unwrap();
+            let last = kernels.narrow(&x, rows - 1..rows).unwrap();
+            let update = LowRank { input: &last, ..update };
+            let (of_last, _) = kernels.add_low_rank(desk.up(&onto), rows - 1..rows, update).unwrap();
+            let inner = kernels.low_rank_backward(&dy, b, 0.7).unwrap();
             let by = kernels.low_rank_backward_parameters(&dy, &inner, &x, &projected).unwrap();
-            let alone = kernels.low_rank_backward_input(&inner, &a, None).unwrap();
-            let added = kernels.low_rank_backward_input(&inner, &a, Some(desk.up(&dx))).unwrap();
-            [y, projected, inner, by.a, by.b, alone, added].map(|rows| desk.down(&rows)).to_vec()
+            let alone = kernels.low_rank_backward_input(&inner, a, None).unwrap();
+            let added = kernels.low_rank_backward_input(&inner, a, Some(desk.up(&dx))).unwrap();
+            [y, projected, of_last, inner, by.a, by.b, alone, added].map(|rows| desk.down(&rows)).to_vec()
         });
     }
 }
@@ -210,11 +217,10 @@ fn tables_parts_and_losses() {
         let desk = Desk { kernels };
         let [words, places] = [&words, &places].map(|table| kernels.freeze_table(table.clone()).unwrap());
         let embedded = kernels.embed(&[(&words, &ids), (&places, &positions)]).unwrap();
-        let [middle, end] = [(1, 3), (4, 1)].map(|(start, count)| kernels.narrow(&embedded, start, count).unwrap());
-        let joined = kernels.concat(&[end.clone(), middle.clone()]).unwrap();
+        let [middle, end] = [1..4, 4..5].map(|range| kernels.narrow(&embedded, range).unwrap());
         let found = kernels.cross_entropy(&desk.up(&logits), &[36, 0, 5, 5, 12]).unwrap();
         let mut all: Vec<Vec<f32>> =
-            [embedded, middle, end, joined, found.gradient].iter().map(|rows| desk.down(rows)).collect();
+            [embedded, middle, end, found.gradient].iter().map(|rows| desk.down(rows)).collect();
         all.push(vec![found.loss as f32]);
         all
     });
@@ -232,7 +238,7 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
         let rows = kernels.upload(&x).unwrap();
         let all = kernels.download(&kernels.linear(&rows, &map).unwrap()).unwrap().values;
         for (start, count) in [(0, 1), (239, 1), (240, 2), (3, 3), (100, 4), (7, 13), (250, 250)] {
-            let part = kernels.narrow(&rows, start, count).unwrap();
+            let part = kernels.narrow(&rows, start..start + count).unwrap();
             let part = kernels.download(&kernels.linear(&part, &map).unwrap()).unwrap().values;
             let expected = &all[start * output..(start + count) * output];
             assert!(part.iter().zip(expected).all(|(one, other)| one.to_bits() == other.to_bits()), "{level:?}");

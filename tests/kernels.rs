@@ -7,7 +7,7 @@ use espalier::compute::candle::Candle;
 use espalier::compute::cpu::{Cpu, Level};
 use espalier::compute::kernels::{FrozenLinear, FrozenNorm, Pool};
 use espalier::compute::random::Random;
-use espalier::compute::{Buffer, Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor};
+use espalier::compute::{Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor};
 use espalier::error::Result;
 use std::sync::Arc;
 
@@ -44,9 +44,9 @@ impl Bench {
     }
 
     fn tape(&self, parameters: &[Tensor]) -> Tape {
-        let uploaded: Vec<Buffer> = parameters.iter().map(|one| self.kernels.upload(one).unwrap()).collect();
+        let uploaded = self.kernels.parameters(parameters).unwrap();
         let examples = (0..LENGTHS.len() as u64).collect();
-        Tape::new(Arc::clone(&self.kernels), uploaded.into(), Recording::On(Dropout { seed: 1, step: 2, examples }))
+        Tape::new(Arc::clone(&self.kernels), uploaded, Recording::On(Dropout { seed: 1, step: 2, examples }))
     }
 
     fn run(&self, tape: &mut Tape, operation: &Operation) -> Rows {

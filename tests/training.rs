@@ -4,8 +4,9 @@ mod support;
 
 use espalier::adapter::{self, lora};
 use espalier::compute::random::Random;
-use espalier::model::Base;
-use espalier::training::{self, Data, Hyperparameters, Outcome, Progress, Row, Settings, Spec, Stop, Trained};
+use espalier::model::{Base, Pooling};
+use espalier::task;
+use espalier::training::{self, Data, Folders, Hyperparameters, Outcome, Progress, Row, Settings, Spec, Stop, Trained};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,14 +22,21 @@ fn lora(dropout: f64) -> adapter::Config {
 }
 
 fn settings(threads: usize, checkpoint_every: Duration) -> Settings {
-    Settings { threads, checkpoint_every }
+    Settings { threads, checkpoint_every, remembered_bytes: 1 << 20 }
+}
+
+fn folders(folder: &Path) -> Folders {
+    Folders { checkpoints: folder.join("job"), remembered: folder.join("remembered") }
 }
 
 fn whole(base: &Arc<Base>, spec: &Spec, data: &Data, threads: usize) -> Trained {
     let folder = tempfile::tempdir().unwrap();
+    in_folder(base, spec, data, &settings(threads, Duration::from_secs(3600)), &folders(folder.path()))
+}
+
+fn in_folder(base: &Arc<Base>, spec: &Spec, data: &Data, settings: &Settings, folders: &Folders) -> Trained {
     let mut go_on = |_: &Progress| ControlFlow::Continue(());
-    let settings = settings(threads, Duration::from_secs(3600));
-    match training::train(base, spec, data, folder.path().join("job"), &settings, &mut go_on).unwrap() {
+    match training::train(base, spec, data, folders, settings, &mut go_on).unwrap() {
         Outcome::Finished(trained) => *trained,
         Outcome::Stopped(stop) => panic!("nobody asked to stop, but {stop:?}"),
     }
@@ -65,7 +73,7 @@ fn interrupted(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path, after:
         }
     };
     let settings = settings(2, Duration::ZERO);
-    match training::train(base, spec, data, folder.to_path_buf(), &settings, &mut count_down).unwrap() {
+    match training::train(base, spec, data, &folders(folder), &settings, &mut count_down).unwrap() {
         Outcome::Finished(trained) => Some(*trained),
         Outcome::Stopped(_) => None,
     }
@@ -83,13 +91,48 @@ fn a_run_interrupted_anywhere_ends_as_an_undisturbed_one() {
         let found = loop {
             attempts += 1;
             let after = 1 + random.below(6);
-            if let Some(trained) = interrupted(&base, &spec, &data, &folder.path().join("job"), after, stop) {
+            if let Some(trained) = interrupted(&base, &spec, &data, folder.path(), after, stop) {
                 break trained;
             }
             assert!(attempts < 100, "every attempt gets at least one step further");
         };
         assert!(attempts > 3, "the run was really interrupted");
         assert_equal(&found, &expected);
+    }
+}
+
+/// LoRA on the upper of two layers, on the pooler alone, and none at all.
+fn upper_methods() -> [adapter::Config; 3] {
+    [
+        serde_json::json!({"type": "lora", "layers": {"top": 1}, "dropout": 0.1}),
+        serde_json::json!({"type": "lora", "target_modules": ["pooler"]}),
+        serde_json::json!({"type": "head"}),
+    ]
+    .map(|method| serde_json::from_value(method).unwrap())
+}
+
+#[test]
+fn what_the_frozen_base_computed_gives_the_same_bits_read_or_computed() {
+    let base = support::jobs::tiny_base();
+    for method in upper_methods() {
+        let (mut spec, data) = support::jobs::job(&base, adapter::Config::default(), hyperparameters(), 60);
+        let pooling = Some(Pooling::Cls);
+        spec.task = task::Config::SequenceClassification(task::sequence_classification::Config { pooling });
+        spec.method = method.resolve(&base.sites(Pooling::Cls)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(2, Duration::from_secs(3600));
+        let forgetful = Settings { remembered_bytes: 1, ..settings.clone() };
+        let computed = in_folder(&base, &spec, &data, &forgetful, &folders(&folder.path().join("forgetful")));
+        let written = in_folder(&base, &spec, &data, &settings, &folders(folder.path()));
+        let places = std::fs::read_dir(folder.path().join("remembered")).unwrap().count();
+        assert!(places > 0, "something is remembered under {method:?}");
+        std::fs::remove_dir_all(folder.path().join("job")).unwrap();
+        let read = in_folder(&base, &spec, &data, &settings, &folders(folder.path()));
+        assert_eq!(std::fs::read_dir(folder.path().join("remembered")).unwrap().count(), places, "and found again");
+        assert_equal(&written, &computed);
+        assert_equal(&read, &computed);
+        let fresh = rows(&written, "validation").next().unwrap().metrics.clone();
+        assert!(written.rows.iter().any(|row| row.split == "validation" && row.metrics != fresh), "it was trained");
     }
 }
 

@@ -239,7 +239,7 @@ impl Hooks for Lora {
     }
 
     fn lowest(&self) -> Lowest {
-        let layers = self.pairs.keys().filter_map(|site| site.layer);
-        layers.min().map_or(Lowest::Head, Lowest::Layer)
+        let lowest = |site: &Site| site.layer.map_or(Lowest::Pooler, Lowest::Layer);
+        self.pairs.keys().map(lowest).min().unwrap_or(Lowest::Head)
     }
 }

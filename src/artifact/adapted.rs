@@ -4,7 +4,7 @@
 
 use super::{Artifact, Card};
 use crate::adapter::Parameters;
-use crate::compute::{Buffer, Recording, Tape};
+use crate::compute::{Parameter, Recording, Tape};
 use crate::error::Result;
 use crate::model::{Base, Batch, Hooks, Pooling, Tokens};
 use crate::task::{self, Input, head::Head};
@@ -15,7 +15,7 @@ pub struct Adapted {
     pub hooks: Box<dyn Hooks>,
     pub head: Head,
     pub pooling: Pooling,
-    pub parameters: Arc<[Buffer]>,
+    pub parameters: Arc<[Parameter]>,
     bytes: u64,
 }
 
@@ -33,7 +33,7 @@ impl Adapted {
         let (weight, bias) = parameters.dense(task::head::NAME, card.labels.len(), base.info().hidden_size);
         let tensors = parameters.finish()?.tensors;
         let bytes = tensors.iter().map(|tensor| tensor.bytes() as u64).sum();
-        let parameters = tensors.iter().map(|tensor| base.kernels().upload(tensor)).collect::<Result<_>>()?;
+        let parameters = base.kernels().parameters(&tensors)?;
         Ok(Self { card, hooks, head: Head { weight, bias }, pooling, parameters, bytes })
     }
 

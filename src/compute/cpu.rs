@@ -13,6 +13,7 @@ mod machine;
 mod memory;
 mod norm;
 mod panels;
+mod parameters;
 mod pooling;
 mod product;
 mod tile;

@@ -6,7 +6,8 @@
 use super::cpu::Matrix;
 use super::{Packed, Tensor};
 use crate::error::Result;
-use std::sync::OnceLock;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// Rows on a device, cheap to clone. Only the kernels that made them can compute with them.
 #[derive(Debug, Clone)]
@@ -41,6 +42,21 @@ impl Buffer {
             Storage::Host(matrix) => matrix.width(),
             Storage::Candle(tensor) => tensor.dims().last().copied().unwrap_or(1),
         }
+    }
+}
+
+/// A trainable tensor on a device, in the forms that its operations read.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// As a forward pass reads it.
+    pub(super) forward: Buffer,
+    /// As a backward pass does, where that differs; made by the first that asks.
+    pub(super) backward: Arc<OnceLock<Buffer>>,
+}
+
+impl Parameter {
+    pub(super) fn new(forward: Buffer) -> Self {
+        Self { forward, backward: Arc::default() }
     }
 }
 
@@ -122,6 +138,18 @@ pub struct Attention<'a> {
     pub heads: usize,
 }
 
+/// A low-rank update and what it is computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct LowRank<'a> {
+    /// `(rows, input)`
+    pub input: &'a Buffer,
+    /// `(rank, input)`
+    pub a: &'a Parameter,
+    /// `(output, rank)`
+    pub b: &'a Parameter,
+    pub scale: f64,
+}
+
 /// Whether an operation is to keep what its backward pass needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -162,6 +190,8 @@ pub trait Kernels: Send + Sync {
 
     fn upload(&self, tensor: &Tensor) -> Result<Buffer>;
     fn download(&self, rows: &Buffer) -> Result<Tensor>;
+    /// The tensors of an adapter and its head, together.
+    fn parameters(&self, tensors: &[Tensor]) -> Result<Arc<[Parameter]>>;
 
     fn freeze_linear(&self, weight: Tensor, bias: Option<Tensor>) -> Result<FrozenLinear>;
     fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm>;
@@ -175,23 +205,17 @@ pub trait Kernels: Send + Sync {
     fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer>;
 
     /// y = x·Wᵀ + b with a trainable weight `(output, input)` and bias `(output)`.
-    fn dense(&self, input: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer>;
-    fn dense_backward_input(&self, gradient: &Buffer, weight: &Buffer) -> Result<Buffer>;
+    fn dense(&self, input: &Buffer, weight: &Parameter, bias: &Parameter) -> Result<Buffer>;
+    fn dense_backward_input(&self, gradient: &Buffer, weight: &Parameter) -> Result<Buffer>;
     fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients>;
 
-    /// onto + s·(x·Aᵀ)·Bᵀ, and s·x·Aᵀ `(rows, rank)` for the backward pass.
-    fn add_low_rank(
-        &self,
-        onto: Buffer,
-        input: &Buffer,
-        a: &Buffer,
-        b: &Buffer,
-        scale: f64,
-    ) -> Result<(Buffer, Buffer)>;
+    /// onto + s·(x·Aᵀ)·Bᵀ, and s·x·Aᵀ `(rows, rank)` for the backward pass. Of `onto` only the range changes; `input` has
+    /// its rows.
+    fn add_low_rank(&self, onto: Buffer, range: Range<usize>, update: LowRank) -> Result<(Buffer, Buffer)>;
     /// s·dY·B `(rows, rank)`, of which the other gradients are made.
-    fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer>;
+    fn low_rank_backward(&self, gradient: &Buffer, b: &Parameter, scale: f64) -> Result<Buffer>;
     /// dX, added to `onto`.
-    fn low_rank_backward_input(&self, inner: &Buffer, a: &Buffer, onto: Option<Buffer>) -> Result<Buffer>;
+    fn low_rank_backward_input(&self, inner: &Buffer, a: &Parameter, onto: Option<Buffer>) -> Result<Buffer>;
     /// `inner` is what [`Kernels::low_rank_backward`] gave, `projected` what [`Kernels::add_low_rank`] did.
     fn low_rank_backward_parameters(
         &self,
@@ -234,9 +258,7 @@ pub trait Kernels: Send + Sync {
     fn pool(&self, input: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer>;
     fn pool_backward(&self, gradient: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer>;
 
-    /// `count` rows from `start` on.
-    fn narrow(&self, rows: &Buffer, start: usize, count: usize) -> Result<Buffer>;
-    fn concat(&self, parts: &[Buffer]) -> Result<Buffer>;
+    fn narrow(&self, rows: &Buffer, range: Range<usize>) -> Result<Buffer>;
 
     /// −log softmax(logits)[label], summed over the rows.
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy>;

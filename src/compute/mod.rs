@@ -14,7 +14,7 @@ pub mod random;
 pub mod tape;
 mod tensor;
 
-pub use kernels::{Buffer, Kernels};
+pub use kernels::{Buffer, Kernels, Parameter};
 pub use packed::Packed;
 pub use tape::{Dropout, Param, Recording, Rows, Tape};
 pub use tensor::Tensor;

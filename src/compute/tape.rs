@@ -5,13 +5,15 @@
 //! Knows the operations of [`Kernels`], and nothing of models or adapters.
 
 mod backward;
+mod dropout;
 mod node;
+mod windows;
 
-use super::kernels::{Attention, FrozenLinear, FrozenNorm, FrozenTable, Keep, Pool};
-use super::random::mix;
-use super::{Buffer, Kernels, Packed, Tensor};
+use super::kernels::{Attention, FrozenLinear, FrozenNorm, FrozenTable, Keep, LowRank, Pool};
+use super::{Buffer, Kernels, Packed, Parameter, Tensor};
 use crate::error::Result;
 pub use backward::Gradients;
+pub use dropout::Dropout;
 use node::Node;
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,38 +44,32 @@ pub enum Recording {
     On(Dropout),
 }
 
-/// A dropout mask is a function of seed, step, example, place, row and column, never of the cut into micro-batches.
-#[derive(Debug, Clone)]
-pub struct Dropout {
-    pub seed: u64,
-    pub step: u64,
-    /// The example of each sequence, counted over the dataset.
-    pub examples: Vec<u64>,
-}
-
 struct Value {
+    /// `None` once it is released or used up, and for a window, whose rows are another's.
     buffer: Option<Buffer>,
     layout: Arc<Packed>,
     tracked: bool,
+    window: Option<Window>,
+}
+
+/// Some rows of another value.
+struct Window {
+    of: Rows,
+    rows: Range<usize>,
 }
 
 /// One forward pass, and the way back.
 pub struct Tape {
     kernels: Arc<dyn Kernels>,
-    parameters: Arc<[Buffer]>,
+    parameters: Arc<[Parameter]>,
     recording: Recording,
     values: Vec<Value>,
     nodes: Vec<Node>,
 }
 
 impl Tape {
-    pub fn new(kernels: Arc<dyn Kernels>, parameters: Arc<[Buffer]>, recording: Recording) -> Self {
+    pub fn new(kernels: Arc<dyn Kernels>, parameters: Arc<[Parameter]>, recording: Recording) -> Self {
         Self { kernels, parameters, recording, values: Vec::new(), nodes: Vec::new() }
-    }
-
-    /// Puts another adapter's parameters in the place of the present ones, for a batch with several; answers the old.
-    pub fn exchange_parameters(&mut self, parameters: Arc<[Buffer]>) -> Arc<[Buffer]> {
-        std::mem::replace(&mut self.parameters, parameters)
     }
 
     pub fn layout(&self, rows: Rows) -> Arc<Packed> {
@@ -110,12 +106,18 @@ impl Tape {
         Ok(self.learn(rows, input, |output| Node::Dense { input, output, x, weight, bias }))
     }
 
-    /// onto + s·B·A·x with trainable A `(rank, input)` and B `(output, rank)`. The rows of `onto` are used up.
+    /// onto + s·B·A·x with trainable A `(rank, input)` and B `(output, rank)`. The rows of `onto` are used up; those of a
+    /// window change where they are.
     pub fn add_low_rank(&mut self, onto: Rows, input: Rows, a: Param, b: Param, scale: f64) -> Result<Rows> {
         let x = self.buffer(input);
-        let base = self.take(onto);
-        let (rows, projected) =
-            self.kernels.add_low_rank(base, &x, &self.parameters[a.0], &self.parameters[b.0], scale)?;
+        let (owner, range) = self.place(onto);
+        let base = self.take(owner);
+        let update = LowRank { input: &x, a: &self.parameters[a.0], b: &self.parameters[b.0], scale };
+        let (rows, projected) = self.kernels.add_low_rank(base, range, update)?;
+        if owner != onto {
+            self.values[owner.0].buffer = Some(rows);
+            return Ok(onto);
+        }
         Ok(self.learn(rows, input, |output| Node::LowRank { onto, input, output, x, projected, a, b, scale }))
     }
 
@@ -184,23 +186,6 @@ impl Tape {
         Ok(self.derive(rows, &[input], |output| Node::Times { input, output, factor: mask }))
     }
 
-    /// The rows of a range of sequences. Only while serving: nobody trains on a part of a batch.
-    pub fn narrow(&mut self, input: Rows, sequences: Range<usize>) -> Result<Rows> {
-        assert!(!self.is_tracked(&[input]), "a part of a batch is only taken while serving");
-        let layout = self.layout(input);
-        let range = layout.rows_of(&sequences);
-        let rows = self.kernels.narrow(&self.buffer(input), range.start, range.len())?;
-        Ok(self.push(rows, Arc::new(layout.slice(&sequences)), false))
-    }
-
-    /// The inverse of [`Tape::narrow`]: parts in order, under the whole layout.
-    pub fn concat(&mut self, parts: &[Rows], layout: Arc<Packed>) -> Result<Rows> {
-        assert!(!self.is_tracked(parts), "parts of a batch are only joined while serving");
-        let parts: Vec<Buffer> = parts.iter().map(|part| self.buffer(*part)).collect();
-        let rows = self.kernels.concat(&parts)?;
-        Ok(self.push(rows, layout, false))
-    }
-
     /// Forgets every value made since `mark` but `keep`: what a backward pass needs is held by the nodes.
     pub fn release(&mut self, mark: Mark, keep: Rows) {
         for (index, value) in self.values.iter_mut().enumerate().skip(mark.0) {
@@ -232,7 +217,7 @@ impl Tape {
     }
 
     fn push(&mut self, buffer: Buffer, layout: Arc<Packed>, tracked: bool) -> Rows {
-        self.values.push(Value { buffer: Some(buffer), layout, tracked });
+        self.values.push(Value { buffer: Some(buffer), layout, tracked, window: None });
         Rows(self.values.len() - 1)
     }
 
@@ -274,20 +259,3 @@ impl Tape {
 /// A point in a tape's life.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark(usize);
-
-impl Dropout {
-    /// `(rows, width)` of 0 or `1/(1 − rate)`.
-    fn mask(&self, layout: &Packed, width: usize, rate: f64, place: u64) -> Tensor {
-        let keep = (1.0 / (1.0 - rate)) as f32;
-        let threshold = (rate * (1u64 << 32) as f64) as u64;
-        let mut values = Vec::with_capacity(layout.rows() * width);
-        for (sequence, example) in self.examples.iter().enumerate() {
-            let key = mix(mix(mix(self.seed) ^ self.step) ^ mix(place) ^ example.rotate_left(17));
-            for element in 0..(layout.length(sequence) * width) as u64 {
-                let dropped = mix(key ^ element) >> 32 < threshold;
-                values.push(if dropped { 0.0 } else { keep });
-            }
-        }
-        Tensor::new([layout.rows(), width], values)
-    }
-}

@@ -47,6 +47,10 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_CHECKPOINT_EVERY", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
     pub checkpoint_every: Duration,
 
+    /// Disk for what the frozen base computed of datasets, to be read in later epochs and jobs
+    #[arg(long, env = "ESPALIER_REMEMBERED", value_name = "SIZE", default_value = "4GiB", value_parser = values::bytes)]
+    pub remembered: u64,
+
     /// How long a job stays with a worker that is not heard of
     #[arg(long, env = "ESPALIER_LEASE", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub lease: Duration,
@@ -87,6 +91,7 @@ impl Flags {
             training: training::Settings {
                 threads: self.training_threads.unwrap_or_else(cores),
                 checkpoint_every: self.checkpoint_every,
+                remembered_bytes: self.remembered,
             },
             data,
         })

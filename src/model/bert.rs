@@ -7,6 +7,7 @@ use crate::compute::kernels::{FrozenLinear, FrozenNorm, FrozenTable, Pool};
 use crate::compute::{Buffer, Kernels, Rows, Tape};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The fields of `config.json` that change arithmetic; they enter the base's fingerprint.
@@ -130,14 +131,27 @@ impl Bert {
         all
     }
 
-    /// The last layer's hidden states: `(tokens, hidden)`, or of the first tokens alone, `(sequences, hidden)`.
-    pub fn encode(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
-        let start = tape.mark();
+    /// What goes into the first layer `(tokens, hidden)`.
+    pub fn embed(&self, tape: &mut Tape, batch: &Batch) -> Result<Rows> {
         let tables: [(&FrozenTable, &[u32]); 3] =
             [(&self.word, &batch.ids), (&self.position, &batch.positions), (&self.token_type, &batch.type_ids)];
         let embedded = tape.embed(&tables, Arc::clone(&batch.layout))?;
-        let mut hidden = tape.norm(embedded, None, &self.norm)?;
-        for (index, layer) in self.layers.iter().enumerate() {
+        tape.norm(embedded, None, &self.norm)
+    }
+
+    /// Some neighbouring layers: `(tokens, hidden)` → `(tokens, hidden)`, or after the last layer, where no others are
+    /// wanted, that of the first tokens alone, `(sequences, hidden)`.
+    pub fn layers(
+        &self,
+        tape: &mut Tape,
+        mut hidden: Rows,
+        range: Range<usize>,
+        hooks: &dyn Hooks,
+        wanted: Wanted,
+    ) -> Result<Rows> {
+        let start = tape.mark();
+        for index in range {
+            let layer = &self.layers[index];
             let is_last = index + 1 == self.layers.len();
             let wanted = if is_last { wanted } else { Wanted::All };
             hidden = self.layer(tape, index, layer, hidden, hooks, wanted)?;

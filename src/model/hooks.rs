@@ -81,7 +81,11 @@ pub struct SiteInfo {
 /// The lowest place that an adapter changes: below it the frozen base computes alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lowest {
+    /// Something in this layer; the first is 0.
     Layer(usize),
+    /// The architecture's own pooler.
+    Pooler,
+    /// Only what follows the pooled row.
     Head,
 }
 

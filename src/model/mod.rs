@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Result};
 use bert::Bert;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -171,8 +172,27 @@ impl Base {
 
     /// The last layer's hidden states: `(tokens, hidden)`, or of the first tokens alone, `(sequences, hidden)`.
     pub fn encode(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
+        let hidden = self.embed(tape, batch)?;
+        self.layers(tape, hidden, 0..self.info.layers, hooks, wanted)
+    }
+
+    /// What goes into the first layer `(tokens, hidden)`.
+    pub fn embed(&self, tape: &mut Tape, batch: &Batch) -> Result<Rows> {
         let Architecture::Bert(bert) = &self.architecture;
-        bert.encode(tape, batch, hooks, wanted)
+        bert.embed(tape, batch)
+    }
+
+    /// Some neighbouring layers; `wanted` says which rows of the last layer will be looked at.
+    pub fn layers(
+        &self,
+        tape: &mut Tape,
+        hidden: Rows,
+        range: Range<usize>,
+        hooks: &dyn Hooks,
+        wanted: Wanted,
+    ) -> Result<Rows> {
+        let Architecture::Bert(bert) = &self.architecture;
+        bert.layers(tape, hidden, range, hooks, wanted)
     }
 
     /// One row per sequence `(sequences, hidden)`.

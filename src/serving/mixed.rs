@@ -4,7 +4,7 @@
 //! large matrix products run once over all. Knows nothing of requests or queues.
 
 use crate::artifact::Adapted;
-use crate::compute::{Buffer, Recording, Rows, Tape};
+use crate::compute::{Recording, Rows, Tape};
 use crate::error::Result;
 use crate::model::{Base, Batch, Hooks, Lowest, Site, Tokens, Wanted};
 use std::ops::Range;
@@ -102,25 +102,16 @@ impl Hooks for Mixed<'_> {
     }
 
     fn after(&self, tape: &mut Tape, site: Site, input: Rows, output: Rows) -> Result<Rows> {
-        let layout = tape.layout(output);
-        let mut pieces = Vec::new();
         for part in &self.parts {
-            let mine = tape.narrow(output, part.sequences.clone())?;
-            pieces.push(match part.adapted {
-                Some(adapted) if part.touches(site) => {
-                    let input = tape.narrow(input, part.sequences.clone())?;
-                    let before: Arc<[Buffer]> = tape.exchange_parameters(Arc::clone(&adapted.parameters));
-                    let changed = adapted.hooks.after(tape, site, input, mine)?;
-                    tape.exchange_parameters(before);
-                    changed
-                }
-                _ => mine,
-            });
+            let Some(adapted) = part.adapted.filter(|_| part.touches(site)) else { continue };
+            let input = tape.narrow(input, part.sequences.clone())?;
+            let mine = tape.window(output, part.sequences.clone());
+            let before = tape.exchange_parameters(Arc::clone(&adapted.parameters));
+            let changed = adapted.hooks.after(tape, site, input, mine)?;
+            tape.exchange_parameters(before);
+            assert_eq!(changed, mine, "an adapter changes its rows where they are");
         }
-        match pieces.as_slice() {
-            [only] => Ok(*only),
-            several => tape.concat(several, layout),
-        }
+        Ok(output)
     }
 
     fn lowest(&self) -> Lowest {

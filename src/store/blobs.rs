@@ -6,6 +6,7 @@
 //! datasets/<hash>          files as they were sent, by their sha256
 //! adapters/<version>/      published adapters
 //! checkpoints/<job>/       where jobs resume from
+//! remembered/<key>         what the frozen base computed of datasets: may be removed at any time
 //! temporary/<instance>/    what is not yet what it will be
 //! holds/                   blobs that a row is about to need
 //! ```
@@ -33,7 +34,7 @@ use uuid::Uuid;
 /// What this version writes, and all it can read.
 const FORMAT: u32 = 1;
 
-const FOLDERS: [&str; 6] = ["instances", "datasets", "adapters", "checkpoints", "temporary", "holds"];
+const FOLDERS: [&str; 7] = ["instances", "datasets", "adapters", "checkpoints", "remembered", "temporary", "holds"];
 
 /// How long a blob that was put again is kept from being removed: its row must be there by then.
 const HOLD: Duration = Duration::from_secs(3600);
@@ -98,6 +99,11 @@ impl DataFolder {
     /// Where a job's checkpoints are.
     pub fn checkpoints(&self, job: Uuid) -> PathBuf {
         self.all_checkpoints().join(job.to_string())
+    }
+
+    /// What the frozen base computed of datasets, to be read again.
+    pub fn remembered(&self) -> PathBuf {
+        self.root.join("remembered")
     }
 
     /// For files that are not yet what they will be, on the same file system as all others; emptied at start.

@@ -2,12 +2,15 @@
 
 pub mod checkpoint;
 pub mod evaluate;
+mod frozen;
 pub mod hyperparameters;
 pub mod network;
 pub mod optimizer;
 pub mod order;
+mod pieces;
 mod prepare;
 pub mod progress;
+mod remembered;
 mod run;
 mod speaker;
 pub mod spec;
@@ -39,6 +42,17 @@ pub struct Settings {
     pub threads: usize,
     /// Time between checkpoints (one is always written at step 0).
     pub checkpoint_every: Duration,
+    /// Disk for what the frozen base computed of datasets.
+    pub remembered_bytes: u64,
+}
+
+/// Where a run keeps what it writes.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// Of this run alone.
+    pub checkpoints: PathBuf,
+    /// Of all runs on this machine: what the frozen base computed of datasets.
+    pub remembered: PathBuf,
 }
 
 /// The examples of a job. `validation` is `None` where the split is to be drawn from `examples`.
@@ -70,7 +84,7 @@ pub enum Outcome {
     Stopped(Stop),
 }
 
-/// Trains to the end, or until `report` says stop. Resumes from the newest checkpoint in `folder` that verifies.
+/// Trains to the end, or until `report` says stop. Resumes from the newest checkpoint that verifies.
 ///
 /// # Errors
 /// `Invalid` where data and spec do not fit each other; `Internal` for the device and the disk.
@@ -78,15 +92,15 @@ pub fn train(
     base: &Arc<Base>,
     spec: &Spec,
     data: &Data,
-    folder: PathBuf,
+    folders: &Folders,
     settings: &Settings,
     report: &mut dyn FnMut(&Progress) -> ControlFlow<Stop>,
 ) -> Result<Outcome> {
     let identity = serde_json::to_vec(spec).context("writing the specification down")?;
-    let folder = Folder::new(folder, &identity)?;
+    let folder = Folder::new(folders.checkpoints.clone(), &identity)?;
     let mut speaker = Speaker::new(report);
     let started = Prepared::new(base, spec, data, &mut speaker)
-        .and_then(|prepared| Run::start(base, spec, prepared, &folder, settings, &mut speaker));
+        .and_then(|prepared| Run::start(base, spec, prepared, &folder, (settings, &folders.remembered), &mut speaker));
     let mut run = match started {
         Ok(run) => run,
         Err(Halt::Stop(stop)) => return Ok(Outcome::Stopped(stop)),

@@ -4,9 +4,9 @@
 
 use crate::adapter::Parameters;
 use crate::adapter::parameters::Built;
-use crate::compute::{Buffer, Dropout, Packed, Recording, Rows, Tape, Tensor};
+use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
-use crate::model::{Base, Batch, Hooks, Lowest, Pooling, Tokens};
+use crate::model::{Base, Batch, Hooks, Lowest, Pooling, Tokens, Wanted};
 use crate::task::{self, head::Head};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct Network {
 }
 
 /// The tensors of one moment, on the device, for all threads.
-pub type Uploaded = Arc<[Buffer]>;
+pub type Uploaded = Arc<[Parameter]>;
 
 /// What one micro-batch adds to a step.
 pub struct Part {
@@ -33,11 +33,14 @@ pub struct Part {
 }
 
 /// What a forward pass starts from.
-#[derive(Clone)]
 pub enum Source {
     Tokens(Vec<Arc<Tokens>>),
-    /// Pooled rows `(sequences, hidden)`, where nothing below the head is trained.
-    Features(Tensor),
+    /// What the frozen base computed before: the rows that go into `place`, sequence by sequence.
+    Remembered {
+        rows: Tensor,
+        layout: Arc<Packed>,
+        place: Lowest,
+    },
 }
 
 impl Network {
@@ -52,9 +55,13 @@ impl Network {
         Ok((network, parameters.finish()?))
     }
 
-    /// Whether only the head is trained, so that pooled rows may be remembered.
-    pub fn is_head_only(&self) -> bool {
-        self.hooks.lowest() == Lowest::Head
+    /// The lowest place that is trained: what lies below it may be remembered.
+    pub fn lowest(&self) -> Lowest {
+        self.hooks.lowest()
+    }
+
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
     }
 
     pub fn head(&self) -> Head {
@@ -66,7 +73,7 @@ impl Network {
     }
 
     pub fn upload(&self, tensors: &[Tensor]) -> Result<Uploaded> {
-        tensors.iter().map(|tensor| self.base.kernels().upload(tensor)).collect()
+        self.base.kernels().parameters(tensors)
     }
 
     /// The gradients of `Σ loss / denominator` over one micro-batch.
@@ -79,7 +86,7 @@ impl Network {
         dropout: Dropout,
     ) -> Result<Part> {
         let mut tape = self.tape(parameters, Recording::On(dropout));
-        let pooled = self.pooled(&mut tape, source, self.hooks.as_ref())?;
+        let pooled = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
         let logits = self.head.logits(&mut tape, pooled)?;
         let (loss, gradient) = tape.cross_entropy(logits, labels, denominator)?;
         if !loss.is_finite() {
@@ -98,33 +105,47 @@ impl Network {
     /// Logits `(sequences, labels)`.
     pub fn logits(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
-        let pooled = self.pooled(&mut tape, source, self.hooks.as_ref())?;
+        let pooled = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
         let logits = self.head.logits(&mut tape, pooled)?;
         Ok(tape.read(logits)?.values)
     }
 
-    /// The bare base's pooled rows `(sequences, hidden)`.
-    pub fn features(&self, tokens: Vec<Arc<Tokens>>) -> Result<Vec<f32>> {
+    /// The bare base's rows that go into `place`: those of each sequence, or, from the pooler on, one per sequence.
+    pub fn frozen(&self, source: &Source, place: Lowest) -> Result<Vec<f32>> {
         let mut tape = self.tape(&Uploaded::from([]), Recording::Off);
-        let pooled = self.pooled(&mut tape, &Source::Tokens(tokens), &())?;
-        Ok(tape.read(pooled)?.values)
+        let rows = self.climb(&mut tape, source, place, &())?;
+        Ok(tape.read(rows)?.values)
     }
 
     fn tape(&self, parameters: &Uploaded, recording: Recording) -> Tape {
         Tape::new(Arc::clone(self.base.kernels()), Arc::clone(parameters), recording)
     }
 
-    fn pooled(&self, tape: &mut Tape, source: &Source, hooks: &dyn Hooks) -> Result<Rows> {
-        match source {
+    /// The rows that go into `to`.
+    fn climb(&self, tape: &mut Tape, source: &Source, to: Lowest, hooks: &dyn Hooks) -> Result<Rows> {
+        let (rows, from) = match source {
             Source::Tokens(tokens) => {
                 let batch = Batch::new(tokens.iter().map(Arc::as_ref));
-                let hidden = self.base.encode(tape, &batch, hooks, self.pooling.wanted())?;
-                self.base.pool(tape, hidden, self.pooling, hooks)
+                (self.base.embed(tape, &batch)?, Lowest::Layer(0))
             }
-            Source::Features(rows) => {
-                let layout = Arc::new(Packed::single_rows(rows.shape[0]));
-                Ok(tape.constant(self.base.kernels().upload(rows)?, layout))
+            Source::Remembered { rows, layout, place } => {
+                (tape.constant(self.base.kernels().upload(rows)?, Arc::clone(layout)), *place)
             }
+        };
+        let hidden = match (from, to) {
+            (Lowest::Head, _) => return Ok(rows),
+            (Lowest::Pooler, _) => rows,
+            (Lowest::Layer(first), Lowest::Layer(end)) => {
+                return self.base.layers(tape, rows, first..end, hooks, Wanted::All);
+            }
+            (Lowest::Layer(first), _) => {
+                let range = first..self.base.info().layers;
+                self.base.layers(tape, rows, range, hooks, self.pooling.wanted())?
+            }
+        };
+        match to {
+            Lowest::Head => self.base.pool(tape, hidden, self.pooling, hooks),
+            _ => Ok(hidden),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! All of it is a function of the seed and the data, so that a resumed run meets the same examples.
 
 use crate::compute::random::Random;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// Indices of the training and of the validation examples, both in the order of the dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,28 +56,28 @@ pub fn epoch(examples: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
-/// Cuts a batch into micro-batches of about equally many tokens, at most `tokens` each where the texts allow it,
-/// neighbours of like length together. The order of the result is the order in which gradients are summed.
+/// Cuts a batch into micro-batches of about `tokens` tokens each. Nothing is padded, so texts of any length keep company:
+/// the longest first, each goes where there are fewest tokens (Graham 1969), and the pieces come out even. Their number is
+/// 1, 2 or a multiple of 4, so that the threads of a machine end together. The order of the result is the order in which
+/// gradients are summed.
 pub fn micro_batches(batch: &[usize], lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
     let mut sorted = batch.to_vec();
-    sorted.sort_by_key(|index| (lengths[*index], *index));
+    sorted.sort_by_key(|index| (Reverse(lengths[*index]), *index));
     let total: usize = sorted.iter().map(|index| lengths[*index]).sum();
-    let pieces = total.div_ceil(tokens).max(1);
-    let target = total.div_ceil(pieces);
-    let mut cut: Vec<Vec<usize>> = Vec::new();
-    let mut filled = target;
+    let pieces = match total.div_ceil(tokens) {
+        few @ 0..3 => few.max(1),
+        many => many.next_multiple_of(4),
+    };
+    let mut cut: Vec<Vec<usize>> = vec![Vec::new(); pieces];
+    let mut emptiest: BinaryHeap<Reverse<(usize, usize)>> = (0..pieces).map(|piece| Reverse((0, piece))).collect();
     for index in sorted {
-        let length = lengths[index];
-        // A text is put where most of it fits, so that the pieces stay even.
-        if filled + length / 2 >= target || cut.is_empty() {
-            cut.push(Vec::new());
-            filled = 0;
-        }
-        filled += length;
-        if let Some(last) = cut.last_mut() {
-            last.push(index);
+        if let Some(mut place) = emptiest.peek_mut() {
+            let Reverse((filled, piece)) = &mut *place;
+            cut[*piece].push(index);
+            *filled += lengths[index];
         }
     }
+    cut.retain(|piece| !piece.is_empty());
     cut
 }
 
@@ -112,7 +114,15 @@ mod tests {
         assert_eq!(all, (0..32).collect::<Vec<_>>());
         let tokens: Vec<usize> = cut.iter().map(|piece| piece.iter().map(|index| lengths[*index]).sum()).collect();
         assert_eq!(tokens.len(), 2);
-        assert!(tokens[0].abs_diff(tokens[1]) <= 40, "{tokens:?}");
+        assert!(tokens[0].abs_diff(tokens[1]) <= 2, "{tokens:?}");
+    }
+
+    #[test]
+    fn micro_batches_come_in_numbers_that_threads_can_share() {
+        let lengths = vec![10; 100];
+        let pieces = |texts: usize| micro_batches(&(0..texts).collect::<Vec<_>>(), &lengths, 100).len();
+        assert_eq!([1, 10, 11, 20, 21, 40, 41].map(pieces), [1, 1, 2, 2, 4, 4, 8]);
+        assert_eq!(micro_batches(&[0, 1, 2], &[500, 500, 500], 100).len(), 3, "a text stays whole");
     }
 
     #[test]

@@ -5,17 +5,20 @@
 
 use super::checkpoint::{Counters, Folder, State};
 use super::evaluate::{self, Evaluated};
-use super::network::{Network, Part, Source};
+use super::frozen::{Desk, Frozen};
+use super::network::{Network, Part};
 use super::optimizer::{self, Decay, Moments, Update};
 use super::prepare::Prepared;
 use super::speaker::Speaker;
-use super::{Settings, Spec, Stop, order};
+use super::{Settings, Spec, Stop, order, pieces};
 use crate::adapter::Parameters;
 use crate::compute::pool::{Crew, Priority};
 use crate::compute::{Dropout, Tensor};
 use crate::error::{Error, Result};
-use crate::model::Base;
+use crate::model::{Base, Lowest};
 use crate::task::discriminant;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,8 +45,10 @@ pub struct Run<'a> {
     network: Arc<Network>,
     decays: Vec<Decay>,
     crew: Crew,
-    /// Pooled rows of every example, where only the head is trained.
-    features: Option<Arc<Vec<f32>>>,
+    /// What the frozen base computes below the lowest trained place.
+    frozen: Frozen,
+    /// The present epoch and the order of its examples.
+    order: Option<(u64, Vec<usize>)>,
     total_steps: u64,
     width: usize,
 }
@@ -55,7 +60,7 @@ impl<'a> Run<'a> {
         spec: &'a Spec,
         prepared: Prepared,
         folder: &Folder,
-        settings: &Settings,
+        (settings, remembered): (&Settings, &Path),
         speaker: &mut Speaker,
     ) -> Result<Self, Halt> {
         let (network, built) = Network::build(base, spec, Parameters::fresh(spec.hyperparameters.seed))?;
@@ -69,19 +74,37 @@ impl<'a> Run<'a> {
             counters: Counters::default(),
         });
         let total_steps = spec.hyperparameters.total_steps(prepared.training.len());
+        let network = Arc::new(network);
+        let crew = Crew::new("training", Priority::Lowest, settings.threads)?;
+        let width = base.info().hidden_size;
+        let desk =
+            Desk { spec, crew: &crew, network: &network, prepared: &prepared, width, settings, folder: remembered };
+        let frozen = match network.lowest() {
+            // The embeddings alone are sooner looked up than read.
+            Lowest::Layer(0) => Frozen::nothing(&prepared),
+            lowest => desk.frozen(lowest, &Frozen::nothing(&prepared), speaker)?,
+        };
+        let features = match (is_fresh, network.lowest()) {
+            (false, _) => None,
+            (true, Lowest::Head) => Some(frozen.clone()),
+            (true, _) => Some(desk.frozen(Lowest::Head, &frozen, speaker)?),
+        };
         let mut run = Self {
             decays: names.iter().map(|name| Decay::of(name)).collect(),
-            crew: Crew::new("training", Priority::Lowest, settings.threads)?,
-            network: Arc::new(network),
-            width: base.info().hidden_size,
-            features: None,
+            crew,
+            network,
+            width,
+            frozen,
+            order: None,
             total_steps,
             prepared,
             state,
             names,
             spec,
         };
-        run.remember_features(is_fresh, speaker)?;
+        if let Some(features) = features {
+            run.start_head(&features.all(&run.network)?);
+        }
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),
             false => tracing::info!(step = run.state.counters.step, total_steps, "training resumes"),
@@ -89,35 +112,10 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// The frozen base's rows: for the head's start, and for good where nothing else is trained.
-    fn remember_features(&mut self, is_fresh: bool, speaker: &mut Speaker) -> Result<(), Halt> {
-        let head_only = self.network.is_head_only();
-        if !is_fresh && !head_only {
-            return Ok(());
-        }
-        let all: Vec<usize> = match head_only {
-            true => (0..self.prepared.classes.len()).collect(),
-            false => self.prepared.training.clone(),
-        };
-        let network = Arc::clone(&self.network);
-        let tokens = Arc::clone(&self.prepared.tokens);
-        let compute =
-            move |piece: Vec<usize>| network.features(piece.iter().map(|i| Arc::clone(&tokens[*i])).collect());
-        let rows = self.scatter(&all, self.width, compute, speaker)?;
-        if is_fresh {
-            self.start_head(&all, &rows);
-        }
-        if head_only {
-            self.features = Some(Arc::new(rows));
-        }
-        Ok(())
-    }
-
-    /// `rows` are those of the examples in `all`, in that order.
-    fn start_head(&mut self, all: &[usize], rows: &[f32]) {
-        let place: std::collections::BTreeMap<usize, usize> = all.iter().copied().zip(0..).collect();
+    /// `features` are the frozen base's pooled rows of all examples.
+    fn start_head(&mut self, features: &[f32]) {
         let training = &self.prepared.training;
-        let row = |index: &usize| &rows[place[index] * self.width..(place[index] + 1) * self.width];
+        let row = |index: &usize| &features[index * self.width..(index + 1) * self.width];
         let values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
         let classes: Vec<u32> = training.iter().map(|index| self.prepared.classes[*index]).collect();
         let count = self.spec.labels.len();
@@ -174,7 +172,10 @@ impl<'a> Run<'a> {
         let settings = &self.spec.hyperparameters;
         let step = self.state.counters.step;
         let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
-        let order = order::epoch(&self.prepared.training, settings.seed, epoch);
+        if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            self.order = Some((epoch, order::epoch(&self.prepared.training, settings.seed, epoch)));
+        }
+        let order = self.order.as_ref().map_or(&[][..], |(_, order)| order.as_slice());
         let start = within * settings.step_examples();
         let batch = &order[start..order.len().min(start + settings.step_examples())];
         let parts = self.parts(batch, step)?;
@@ -199,12 +200,12 @@ impl<'a> Run<'a> {
         let pieces = order::micro_batches(batch, &self.prepared.lengths, self.spec.micro_batch_tokens);
         let parameters = self.network.upload(&self.state.parameters)?;
         let (network, classes) = (Arc::clone(&self.network), Arc::clone(&self.prepared.classes));
-        let (source, seed) = (self.source(), self.spec.hyperparameters.seed);
+        let (frozen, seed) = (self.frozen.clone(), self.spec.hyperparameters.seed);
         let denominator = batch.len() as f64;
         let compute = move |piece: Vec<usize>| {
             let labels: Vec<u32> = piece.iter().map(|index| classes[*index]).collect();
             let dropout = Dropout { seed, step, examples: piece.iter().map(|index| *index as u64).collect() };
-            network.gradients(&parameters, &source(&piece), &labels, denominator, dropout)
+            network.gradients(&parameters, &frozen.source(&piece)?, &labels, denominator, dropout)
         };
         self.crew.map(pieces, &Arc::new(compute))
     }
@@ -227,7 +228,7 @@ impl<'a> Run<'a> {
             let row = evaluated.row(self.state.counters.step);
             let (score, loss) = (evaluated.score(self.spec.hyperparameters.metric()), evaluated.figures.loss);
             // A fresh adapter is the bare base: it is measured, to be compared with, but never published.
-            if self.state.counters.step > 0 || self.network.is_head_only() {
+            if self.state.counters.step > 0 || self.network.lowest() == Lowest::Head {
                 self.state.rank(score, loss);
             }
             self.state.counters.rows.push(row);
@@ -239,45 +240,21 @@ impl<'a> Run<'a> {
     /// The validation split's logits and figures under these parameters.
     pub fn evaluated(&self, parameters: &[Tensor], speaker: &mut Speaker) -> Result<Evaluated, Halt> {
         let parameters = self.network.upload(parameters)?;
-        let (network, source) = (Arc::clone(&self.network), self.source());
-        let compute = move |piece: Vec<usize>| network.logits(&parameters, &source(&piece));
+        let (network, frozen) = (Arc::clone(&self.network), self.frozen.clone());
+        let compute = move |piece: Vec<usize>| network.logits(&parameters, &frozen.source(&piece)?);
         let indices = &self.prepared.validation;
-        let logits = self.scatter(indices, self.spec.labels.len(), compute, speaker)?;
+        let width = self.spec.labels.len();
+        let cut = order::micro_batches(indices, &self.prepared.lengths, self.spec.micro_batch_tokens);
+        let place: BTreeMap<usize, usize> = indices.iter().copied().zip(0..).collect();
+        let mut logits = vec![0.0; indices.len() * width];
+        pieces::each(&self.crew, &cut, compute, speaker, |piece, rows| {
+            for (index, row) in piece.iter().zip(rows.chunks_exact(width)) {
+                logits[place[index] * width..][..width].copy_from_slice(row);
+            }
+            Ok(())
+        })?;
         let targets = indices.iter().map(|index| self.prepared.classes[*index]).collect();
         Ok(Evaluated::new(logits, targets, &self.spec.labels))
-    }
-
-    /// Where a forward pass over these examples starts: their tokens, or remembered rows.
-    fn source(&self) -> impl Fn(&[usize]) -> Source + Send + Sync + 'static {
-        let (tokens, features, width) = (Arc::clone(&self.prepared.tokens), self.features.clone(), self.width);
-        move |piece| match &features {
-            None => Source::Tokens(piece.iter().map(|index| Arc::clone(&tokens[*index])).collect()),
-            Some(rows) => {
-                let values = piece.iter().flat_map(|index| &rows[index * width..(index + 1) * width]).copied();
-                Source::Features(Tensor::new([piece.len(), width], values.collect()))
-            }
-        }
-    }
-
-    /// Computes rows of `width` for every index, micro-batch by micro-batch, and puts them in the order of `indices`.
-    fn scatter<F>(&self, indices: &[usize], width: usize, compute: F, speaker: &mut Speaker) -> Result<Vec<f32>, Halt>
-    where
-        F: Fn(Vec<usize>) -> Result<Vec<f32>> + Send + Sync + 'static,
-    {
-        // Short enough that a stop is heard within a second or two.
-        const PIECES: usize = 16;
-        let compute = Arc::new(compute);
-        let place: std::collections::BTreeMap<usize, usize> = indices.iter().copied().zip(0..).collect();
-        let mut rows = vec![0.0; indices.len() * width];
-        let pieces = order::micro_batches(indices, &self.prepared.lengths, self.spec.micro_batch_tokens);
-        for pieces in pieces.chunks(PIECES) {
-            speaker.listen()?;
-            let computed = self.crew.map(pieces.to_vec(), &compute)?;
-            for (index, row) in pieces.iter().flatten().zip(computed.iter().flat_map(|part| part.chunks_exact(width))) {
-                rows[place[index] * width..(place[index] + 1) * width].copy_from_slice(row);
-            }
-        }
-        Ok(rows)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Workshop, publish, thread};
 use crate::artifact::{Card, Published};
 use crate::error::{Error, Result};
 use crate::store::{Claim, Wish};
-use crate::training::{self, Data, Outcome, Row, Stop, Trained};
+use crate::training::{self, Data, Folders, Outcome, Row, Stop, Trained};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -149,9 +149,10 @@ impl<'a> Attempt<'a> {
     async fn train(&self, data: Data) -> Result<(Vec<Row>, Trained), End> {
         let (base, spec) = (Arc::clone(&self.workshop.base), self.claim.job.spec.clone());
         let settings = self.workshop.settings.training.clone();
-        let folder = self.workshop.folder.checkpoints(self.claim.job.id);
+        let folder = &self.workshop.folder;
+        let folders = Folders { checkpoints: folder.checkpoints(self.claim.job.id), remembered: folder.remembered() };
         let speech = Arc::clone(&self.speech);
-        let work = move || training::train(&base, &spec, &data, folder, &settings, &mut |said| speech.report(said));
+        let work = move || training::train(&base, &spec, &data, &folders, &settings, &mut |said| speech.report(said));
         let mut training = pin!(thread::run("train", work));
         let outcome = loop {
             tokio::select! {

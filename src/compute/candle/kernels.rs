@@ -3,12 +3,13 @@
 use super::attention;
 use crate::compute::kernels::{
     Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
-    Kernels, LowRankGradients, NormSaved, Pool, Storage,
+    Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool, Storage,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::{Context, Result};
 use candle_core::{D, Device};
-use std::sync::OnceLock;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 type Computed<T = candle_core::Tensor> = candle_core::Result<T>;
 
@@ -48,6 +49,10 @@ impl Kernels for Candle {
         Ok(Tensor::new(rows.tensor().dims(), values))
     }
 
+    fn parameters(&self, tensors: &[Tensor]) -> Result<Arc<[Parameter]>> {
+        tensors.iter().map(|tensor| self.tensor(tensor).map(Parameter::new)).collect()
+    }
+
     fn freeze_linear(&self, weight: Tensor, bias: Option<Tensor>) -> Result<FrozenLinear> {
         let [output, input] = [weight.shape[0], weight.shape[1]];
         let bias = bias.map(|bias| self.tensor(&bias)).transpose()?;
@@ -79,12 +84,12 @@ impl Kernels for Candle {
         done("a linear map's backward pass", result)
     }
 
-    fn dense(&self, input: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer> {
-        done("a dense layer", linear(input.tensor(), weight.tensor(), Some(bias.tensor())))
+    fn dense(&self, input: &Buffer, weight: &Parameter, bias: &Parameter) -> Result<Buffer> {
+        done("a dense layer", linear(input.tensor(), weight.forward.tensor(), Some(bias.forward.tensor())))
     }
 
-    fn dense_backward_input(&self, gradient: &Buffer, weight: &Buffer) -> Result<Buffer> {
-        done("a dense layer's backward pass", gradient.tensor().matmul(weight.tensor()))
+    fn dense_backward_input(&self, gradient: &Buffer, weight: &Parameter) -> Result<Buffer> {
+        done("a dense layer's backward pass", gradient.tensor().matmul(weight.forward.tensor()))
     }
 
     fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients> {
@@ -94,26 +99,27 @@ impl Kernels for Candle {
         Ok(DenseGradients { weight, bias })
     }
 
-    fn add_low_rank(
-        &self,
-        onto: Buffer,
-        input: &Buffer,
-        a: &Buffer,
-        b: &Buffer,
-        scale: f64,
-    ) -> Result<(Buffer, Buffer)> {
-        let projected = linear(input.tensor(), a.tensor(), None).and_then(|projected| projected * scale);
+    fn add_low_rank(&self, onto: Buffer, range: Range<usize>, update: LowRank) -> Result<(Buffer, Buffer)> {
+        let LowRank { input, a, b, scale } = update;
+        let projected = linear(input.tensor(), a.forward.tensor(), None).and_then(|projected| projected * scale);
         let projected = done("a low-rank map", projected)?;
-        let output = linear(projected.tensor(), b.tensor(), None).and_then(|output| added(output, Some(onto)));
-        Ok((done("a low-rank map", output)?, projected))
+        let output = || {
+            let added = linear(projected.tensor(), b.forward.tensor(), None)?;
+            let (all, count) = (onto.tensor(), onto.tensor().dim(0)?);
+            let changed = (all.narrow(0, range.start, range.len())? + added)?;
+            let (above, below) = (all.narrow(0, 0, range.start)?, all.narrow(0, range.end, count - range.end)?);
+            candle_core::Tensor::cat(&[above, changed, below], 0)
+        };
+        Ok((done("a low-rank map", output())?, projected))
     }
 
-    fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer> {
-        done("a low-rank map's backward pass", gradient.tensor().matmul(b.tensor()).and_then(|inner| inner * scale))
+    fn low_rank_backward(&self, gradient: &Buffer, b: &Parameter, scale: f64) -> Result<Buffer> {
+        let inner = gradient.tensor().matmul(b.forward.tensor()).and_then(|inner| inner * scale);
+        done("a low-rank map's backward pass", inner)
     }
 
-    fn low_rank_backward_input(&self, inner: &Buffer, a: &Buffer, onto: Option<Buffer>) -> Result<Buffer> {
-        let result = inner.tensor().matmul(a.tensor()).and_then(|result| added(result, onto));
+    fn low_rank_backward_input(&self, inner: &Buffer, a: &Parameter, onto: Option<Buffer>) -> Result<Buffer> {
+        let result = inner.tensor().matmul(a.forward.tensor()).and_then(|result| added(result, onto));
         done("a low-rank map's backward pass", result)
     }
 
@@ -234,13 +240,8 @@ impl Kernels for Candle {
         done("pooling's backward pass", rows.and_then(|rows| candle_core::Tensor::cat(&rows, 0)))
     }
 
-    fn narrow(&self, rows: &Buffer, start: usize, count: usize) -> Result<Buffer> {
-        done("taking rows", rows.tensor().narrow(0, start, count))
-    }
-
-    fn concat(&self, parts: &[Buffer]) -> Result<Buffer> {
-        let parts: Vec<_> = parts.iter().map(Buffer::tensor).collect();
-        done("joining rows", candle_core::Tensor::cat(&parts, 0))
+    fn narrow(&self, rows: &Buffer, range: Range<usize>) -> Result<Buffer> {
+        done("taking rows", rows.tensor().narrow(0, range.start, range.len()))
     }
 
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {

@@ -4,17 +4,18 @@ use super::attention::{self, Inputs};
 use super::elementwise::{Add, Gelu, Multiply, Scaled, ThroughTanh};
 use super::loss;
 use super::machine::{Cpu, host, matrix, rows};
-use super::memory::{Draft, Matrix};
+use super::memory::Draft;
 use super::norm::{self, Kept, NormBackward};
 use super::product::{Left, Right, Start};
-use super::{panels, pooling};
+use super::{panels, parameters, pooling};
 use crate::compute::kernels::{
     Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
-    Kernels, LowRankGradients, NormSaved, Pool,
+    Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::Result;
-use std::sync::OnceLock;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 impl Kernels for Cpu {
     fn name(&self) -> &'static str {
@@ -33,6 +34,10 @@ impl Kernels for Cpu {
         Ok(Tensor::new([rows.rows(), rows.width()], rows.values().to_vec()))
     }
 
+    fn parameters(&self, tensors: &[Tensor]) -> Result<Arc<[Parameter]>> {
+        Ok(parameters::place(tensors))
+    }
+
     fn freeze_linear(&self, weight: Tensor, bias: Option<Tensor>) -> Result<FrozenLinear> {
         let [output, input] = [weight.shape[0], weight.shape[1]];
         let panels = panels::of_rows(&weight.values, output, input);
@@ -45,7 +50,10 @@ impl Kernels for Cpu {
     }
 
     fn freeze_table(&self, rows: Tensor) -> Result<FrozenTable> {
-        Ok(FrozenTable { width: rows.shape[1], rows: self.upload(&rows)? })
+        let [count, width] = [rows.shape[0], rows.shape[1]];
+        let mut draft = Draft::exact(count, width);
+        draft.values().copy_from_slice(&rows.values);
+        Ok(FrozenTable { width, rows: host(draft) })
     }
 
     fn embed(&self, tables: &[(&FrozenTable, &[u32])]) -> Result<Buffer> {
@@ -75,16 +83,15 @@ impl Kernels for Cpu {
         Ok(self.product_onto([gradient.rows(), map.output, map.input], left, right, onto))
     }
 
-    fn dense(&self, input: &Buffer, weight: &Buffer, bias: &Buffer) -> Result<Buffer> {
-        let (input, weight) = (input.host(), weight.host());
-        let panels = panels::of_rows(weight.values(), weight.rows(), weight.width());
-        let right = Right::panels(panels.values(), weight.width());
-        let shape = [input.rows(), weight.width(), weight.rows()];
-        Ok(self.product(shape, Left::of(input), right, Start::Bias(bias.host().spacious())))
+    fn dense(&self, input: &Buffer, weight: &Parameter, bias: &Parameter) -> Result<Buffer> {
+        let (input, weight) = (input.host(), weight.forward.host());
+        let shape = [input.rows(), input.width(), weight.width()];
+        let start = Start::Bias(bias.forward.host().spacious());
+        Ok(self.product(shape, Left::of(input), Right::of(weight), start))
     }
 
-    fn dense_backward_input(&self, gradient: &Buffer, weight: &Buffer) -> Result<Buffer> {
-        let (gradient, weight) = (gradient.host(), weight.host());
+    fn dense_backward_input(&self, gradient: &Buffer, weight: &Parameter) -> Result<Buffer> {
+        let (gradient, weight) = (gradient.host(), parameters::backward(weight));
         let shape = [gradient.rows(), gradient.width(), weight.width()];
         Ok(self.product(shape, Left::of(gradient), Right::of(weight), Start::Zero))
     }
@@ -100,35 +107,24 @@ impl Kernels for Cpu {
         Ok(DenseGradients { weight, bias: host(bias) })
     }
 
-    fn add_low_rank(
-        &self,
-        onto: Buffer,
-        input: &Buffer,
-        a: &Buffer,
-        b: &Buffer,
-        scale: f64,
-    ) -> Result<(Buffer, Buffer)> {
-        let (input, a, b) = (input.host(), a.host(), b.host());
-        let (rank, width) = (a.rows(), a.width());
-        let panels = panels::of_rows(a.values(), rank, width);
-        let shape = [input.rows(), width, rank];
-        let inner = self.product(shape, Left::of(input), Right::panels(panels.values(), width), Start::Zero);
-        let inner = self.scale(&inner, scale)?;
-        let panels = panels::of_rows(b.values(), b.rows(), rank);
-        let right = Right::panels(panels.values(), rank);
-        let shape = [input.rows(), rank, b.rows()];
-        Ok((self.product_onto(shape, Left::of(inner.host()), right, Some(onto)), inner))
+    fn add_low_rank(&self, onto: Buffer, range: Range<usize>, update: LowRank) -> Result<(Buffer, Buffer)> {
+        let [input, a, b] = [update.input, &update.a.forward, &update.b.forward].map(Buffer::host);
+        let shape = [input.rows(), input.width(), a.width()];
+        let inner = self.product(shape, Left::of(input), Right::of(a), Start::Zero);
+        let inner = self.scale(&inner, update.scale)?;
+        let shape = [input.rows(), a.width(), b.width()];
+        Ok((self.product_within(shape, Left::of(inner.host()), Right::of(b), onto, range), inner))
     }
 
-    fn low_rank_backward(&self, gradient: &Buffer, b: &Buffer, scale: f64) -> Result<Buffer> {
-        let (gradient, b) = (gradient.host(), b.host());
+    fn low_rank_backward(&self, gradient: &Buffer, b: &Parameter, scale: f64) -> Result<Buffer> {
+        let (gradient, b) = (gradient.host(), parameters::backward(b));
         let shape = [gradient.rows(), b.rows(), b.width()];
         let inner = self.product(shape, Left::of(gradient), Right::of(b), Start::Zero);
         self.scale(&inner, scale)
     }
 
-    fn low_rank_backward_input(&self, inner: &Buffer, a: &Buffer, onto: Option<Buffer>) -> Result<Buffer> {
-        let (inner, a) = (inner.host(), a.host());
+    fn low_rank_backward_input(&self, inner: &Buffer, a: &Parameter, onto: Option<Buffer>) -> Result<Buffer> {
+        let (inner, a) = (inner.host(), parameters::backward(a));
         Ok(self.product_onto([inner.rows(), a.rows(), a.width()], Left::of(inner), Right::of(a), onto))
     }
 
@@ -146,10 +142,7 @@ impl Kernels for Cpu {
         let shape = [rank, depth, gradient.width()];
         let turned = self.product(shape, Left::transposed(projected), Right::of(gradient), Start::Zero);
         let mut b = Draft::new(gradient.width(), rank);
-        for (row, values) in turned.host().values().chunks_exact(gradient.width()).enumerate() {
-            let column = b.values()[row..].iter_mut().step_by(rank);
-            column.zip(values).for_each(|(to, from)| *to = *from);
-        }
+        panels::turn(turned.host().values(), gradient.width(), b.values());
         Ok(LowRankGradients { a, b: host(b) })
     }
 
@@ -234,21 +227,8 @@ impl Kernels for Cpu {
         Ok(host(pooling::backward(gradient.host(), layout, pool)))
     }
 
-    fn narrow(&self, all: &Buffer, start: usize, count: usize) -> Result<Buffer> {
-        Ok(rows(all.host().view(start, count)))
-    }
-
-    fn concat(&self, parts: &[Buffer]) -> Result<Buffer> {
-        let parts: Vec<&Matrix> = parts.iter().map(Buffer::host).collect();
-        let width = parts.first().map_or(0, |part| part.width());
-        let mut draft = Draft::new(parts.iter().map(|part| part.rows()).sum(), width);
-        let mut out = draft.values();
-        for part in parts {
-            let (mine, rest) = out.split_at_mut(part.values().len());
-            mine.copy_from_slice(part.values());
-            out = rest;
-        }
-        Ok(host(draft))
+    fn narrow(&self, all: &Buffer, range: Range<usize>) -> Result<Buffer> {
+        Ok(rows(all.host().view(range.start, range.len())))
     }
 
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {

@@ -7,6 +7,7 @@ use super::product::{Left, Product, Right, Start};
 use crate::compute::Tensor;
 use crate::compute::kernels::{Buffer, Storage};
 use crate::error::Result;
+use std::ops::Range;
 
 /// The CPU with one instruction set.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +36,26 @@ impl Cpu {
 
     /// left·right, added to what is there.
     pub(super) fn product_onto(&self, shape: [usize; 3], left: Left, right: Right, onto: Option<Buffer>) -> Buffer {
-        let Some(onto) = onto else { return self.product(shape, left, right, Start::Zero) };
+        match onto {
+            Some(onto) => self.product_within(shape, left, right, onto, 0..shape[0]),
+            None => self.product(shape, left, right, Start::Zero),
+        }
+    }
+
+    /// left·right, added to a range of rows: in place where nobody else has them.
+    pub(super) fn product_within(
+        &self,
+        shape: [usize; 3],
+        left: Left,
+        right: Right,
+        onto: Buffer,
+        range: Range<usize>,
+    ) -> Buffer {
         let [rows, depth, columns] = shape;
+        assert_eq!(rows, range.len(), "what is added has the rows of the range");
         let Storage::Host(onto) = onto.0 else { unreachable!("rows stay with the kernels that made them") };
         let mut draft = onto.into_draft();
-        let out = draft.values();
+        let out = &mut draft.values()[range.start * columns..range.end * columns];
         self.level.run(Product { rows, depth, columns, left, right, start: Start::Output, out, out_step: columns });
         host(draft)
     }

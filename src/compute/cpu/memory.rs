@@ -47,29 +47,40 @@ pub struct Matrix {
 }
 
 #[derive(Debug)]
-struct Block(Vec<Line>);
+struct Block {
+    lines: Vec<Line>,
+    /// Whether the block goes to the shelf when nobody uses it any more.
+    is_shared: bool,
+}
 
 impl Block {
     fn new(numbers: usize) -> Self {
         let lines = size_class(numbers.div_ceil(LANES) + 1);
         let kept = SHELF.try_with(|shelf| shelf.borrow_mut().take(lines)).ok().flatten();
-        Self(kept.unwrap_or_else(|| vec![Line([0.0; LANES]); lines]))
+        Self { lines: kept.unwrap_or_else(|| vec![Line([0.0; LANES]); lines]), is_shared: true }
+    }
+
+    fn exact(numbers: usize) -> Self {
+        Self { lines: vec![Line([0.0; LANES]); numbers.div_ceil(LANES) + 1], is_shared: false }
     }
 
     fn numbers(&self) -> &[f32] {
         // SAFETY: a line is sixteen numbers without gaps, all initialised.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LANES) }
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * LANES) }
     }
 
     fn numbers_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above, and nobody else has the block.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LANES) }
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * LANES) }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let lines = std::mem::take(&mut self.0);
+        if !self.is_shared {
+            return;
+        }
+        let lines = std::mem::take(&mut self.lines);
         // While a thread ends its shelf may be gone: then the block is freed.
         let _ = SHELF.try_with(|shelf| shelf.borrow_mut().keep(lines));
     }
@@ -102,6 +113,11 @@ impl Draft {
     /// Whatever it was used for before is still in it.
     pub fn new(rows: usize, width: usize) -> Self {
         Self { block: Block::new(rows * width), rows, width }
+    }
+
+    /// Zeros in a block of its own, no larger than it must be: for what stays.
+    pub fn exact(rows: usize, width: usize) -> Self {
+        Self { block: Block::exact(rows * width), rows, width }
     }
 
     pub fn zeros(rows: usize, width: usize) -> Self {
@@ -161,6 +177,12 @@ impl Matrix {
             Ok(block) => Self { block: Arc::new(block), start, rows, width }.copy(),
             Err(block) => Self { block, start, rows, width }.copy(),
         }
+    }
+
+    /// `(rows, width)` from the number `first` of a single row on.
+    pub fn part(&self, first: usize, rows: usize, width: usize) -> Self {
+        assert!(first + rows * width <= self.width, "a part lies within its row");
+        Self { block: Arc::clone(&self.block), start: self.start + first, rows, width }
     }
 
     fn copy(&self) -> Draft {

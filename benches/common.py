@@ -1,0 +1,181 @@
+"""What the benchmarks share: their Python, the programs they measure, a server of their own, and tables.
+
+To import this is to go on under the Python of .venv, which is made first where it is missing.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = ROOT / "models/all-MiniLM-L6-v2"
+SAMPLE, TEST = "examples/banking77-sample.csv", "examples/banking77-test.csv"
+
+
+def enter_environment():
+    """Restarts the script under .venv's Python, with the packages of both requirements files."""
+    environment, wanted = ROOT / ".venv", ROOT / "benches/requirements.txt"
+    python, stamp = environment / "bin/python", environment / "benches.txt"
+    subprocess.run([ROOT / "scripts/python-env.sh"], check=True, stdout=subprocess.DEVNULL)
+    if not stamp.exists() or stamp.read_bytes() != wanted.read_bytes():
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", wanted]
+        subprocess.run(install, check=True)
+        shutil.copy(wanted, stamp)
+    if Path(sys.prefix) != environment:
+        os.execv(python, [str(python), *sys.argv])
+
+
+enter_environment()
+# Servers are stopped by `with`, so an end by SIGTERM has to pass there too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def arguments(doc, rounds, *programs):
+    """A parser with what every script takes. `programs` are those that it measures: espalier, load or training."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"alternating runs; medians count [{rounds}]")
+    for program in programs:
+        parser.add_argument(f"--{program}", type=Path, help=f"the built program {program}; else it is built for release")
+    return parser
+
+
+def server_program(given):
+    if not given:
+        subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        given = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/espalier"
+    return existing(given)
+
+
+def bench_program(given, name):
+    """The program of a [[bench]] of Cargo.toml."""
+    if not given:
+        build = ["cargo", "bench", "--locked", "--bench", name, "--no-run", "--message-format=json"]
+        lines = subprocess.run(build, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+        messages = [json.loads(line) for line in lines]
+        of_bench = [message for message in messages if message.get("target", {}).get("name") == name]
+        given = [message["executable"] for message in of_bench if message.get("executable")][-1]
+    return existing(given)
+
+
+def existing(path):
+    path = Path(path).resolve()
+    if not path.is_file():
+        sys.exit(f"error: there is no {path}")
+    return path
+
+
+class Server:
+    """An espalier on a free port, by default in a temporary folder; `with` stops it."""
+
+    def __init__(self, program, *flags, folder=None):
+        self.program, self.flags, self.folder = program, flags, folder
+
+    def __enter__(self):
+        self.temporary = tempfile.TemporaryDirectory(prefix="espalier-bench-")
+        self.log = Path(self.temporary.name) / "log"
+        folder = self.folder or Path(self.temporary.name) / "data"
+        # The settings of whoever calls must not change what is measured.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ESPALIER_", "DATABASE_URL"))}
+        command = [self.program, "serve", "--model", MODEL, "--data-dir", folder, "--listen", "127.0.0.1:0", *self.flags]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=kept, stdout=log, stderr=log)
+        try:
+            self.address = until(self.find_address, self.process, self.log)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def find_address(self):
+        found = re.search(r"listening.*address=(\S+)", self.log.read_text())
+        return found and found[1]
+
+    def __exit__(self, *_):
+        stop(self.process)
+        self.temporary.cleanup()
+
+    def memory(self):
+        return memory(self.process.pid)
+
+
+def until(ready, process, log, patience=120):
+    """Waits for what `ready` returns."""
+    end = time.monotonic() + patience
+    while process.poll() is None and time.monotonic() < end:
+        if found := ready():
+            return found
+        time.sleep(0.05)
+    sys.exit(f"error: the server did not start:\n{log.read_text()[-3000:]}")
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def memory(pid):
+    """What /proc says of a process's memory, in bytes by name: VmRSS, VmHWM, RssAnon, …"""
+    lines = re.findall(r"^(\w+):\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return {name: int(kib) * 1024 for name, kib in lines}
+
+
+def run(*command):
+    """The last line of what a program prints, as JSON."""
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"error: {' '.join(map(str, command))} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def rows(file):
+    """The rows of a CSV with the columns text and category."""
+    path = ROOT / file
+    if not path.is_file():
+        sys.exit(f"error: there is no {path}")
+    with path.open(newline="") as opened:
+        found = list(csv.DictReader(opened))
+    if not found or not {"text", "category"} <= found[0].keys():
+        sys.exit(f"error: {path} needs the columns text and category, and rows")
+    return found
+
+
+def texts(file):
+    return [row["text"] for row in rows(file)]
+
+
+def note(text):
+    """For who waits; the table alone goes to standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def row(*cells):
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def header(*cells):
+    row(*cells)
+    row(*("---" for _ in cells))
+
+
+def middle(values, digits=1):
+    return f"{statistics.median(values):.{digits}f}"
+
+
+def spread(values, digits=2):
+    """The median with the lowest and the highest."""
+    values = list(values)
+    return f"{middle(values, digits)} ({min(values):.{digits}f} to {max(values):.{digits}f})"

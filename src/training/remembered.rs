@@ -1,0 +1,267 @@
+//! Rows that the frozen base computed of a dataset, on disk: from epoch to epoch, and for the next job on the same data.
+//!
+//! A file holds every example's rows end to end and the sha256 of all of them. Its name says what it depends on, so a
+//! file that is there and verifies is right whoever wrote it. The operating system keeps in memory what it has room for;
+//! what does not fit into the budget is not remembered but computed once more. Knows nothing of how rows are made.
+
+use super::Settings;
+use crate::error::{Context, Result};
+use crate::model::weights::hex;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::Read;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tempfile::NamedTempFile;
+
+/// After this time a file that was never finished has nobody any more who writes it.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes read at once to verify a file.
+const PIECE: usize = 1 << 20;
+
+/// A sha256 at the end of a file.
+const DIGEST: u64 = 32;
+
+/// Rows of every example, to be read.
+pub struct Remembered {
+    file: File,
+    shape: Shape,
+}
+
+/// Where each example's rows begin, and how wide they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    starts: Vec<u64>,
+    width: usize,
+}
+
+impl Shape {
+    /// `rows` of each example.
+    pub fn new(rows: impl Iterator<Item = usize>, width: usize) -> Self {
+        let mut end = 0;
+        let mut starts = vec![0];
+        starts.extend(rows.map(|rows| {
+            end += rows as u64;
+            end
+        }));
+        Self { starts, width }
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The rows of one example.
+    pub fn rows(&self, example: usize) -> usize {
+        (self.starts[example + 1] - self.starts[example]) as usize
+    }
+
+    /// The numbers of one example among those of all.
+    pub fn numbers(&self, example: usize) -> Range<usize> {
+        self.starts[example] as usize * self.width..self.starts[example + 1] as usize * self.width
+    }
+
+    /// How many numbers there are.
+    pub fn all(&self) -> usize {
+        self.starts[self.starts.len() - 1] as usize * self.width
+    }
+
+    fn offset(&self, example: usize) -> u64 {
+        self.starts[example] * (self.width * size_of::<f32>()) as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        self.offset(self.starts.len() - 1)
+    }
+}
+
+impl Remembered {
+    /// What an earlier run has left, where it is whole.
+    pub fn open(folder: &Path, key: &str, shape: &Shape) -> Option<Self> {
+        let path = folder.join(key);
+        let mut file = File::open(&path).ok()?;
+        let found = verified(&mut file, shape.bytes());
+        if !matches!(found, Ok(true)) {
+            tracing::warn!(file = %path.display(), "what was remembered of a dataset is damaged: it is computed again");
+            let _ = fs::remove_file(&path);
+            return None;
+        }
+        // The oldest files go first when room is needed; one that cannot be touched is only thrown away earlier.
+        let _ = file.set_modified(SystemTime::now());
+        Some(Self { file, shape: shape.clone() })
+    }
+
+    /// The numbers of some examples, end to end.
+    pub fn read(&self, examples: &[usize]) -> Result<Vec<f32>> {
+        let mut bytes = Vec::new();
+        for example in examples {
+            let start = bytes.len();
+            let length = self.shape.rows(*example) * self.shape.width * size_of::<f32>();
+            bytes.resize(start + length, 0);
+            let read = self.file.read_exact_at(&mut bytes[start..], self.shape.offset(*example));
+            read.context("reading what is remembered of a dataset")?;
+        }
+        Ok(bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect())
+    }
+}
+
+/// A file that is being written; it is gone if this is dropped unfinished.
+pub struct Draft {
+    file: NamedTempFile,
+    path: PathBuf,
+    shape: Shape,
+}
+
+impl Draft {
+    /// Makes room for a file of this shape; `None` where there is none in the budget.
+    pub fn new(settings: &Settings, folder: &Path, key: &str, shape: &Shape) -> Result<Option<Self>> {
+        let doing = "making room to remember a dataset";
+        let needed = shape.bytes() + DIGEST;
+        if needed > settings.remembered_bytes {
+            let budget = settings.remembered_bytes;
+            tracing::info!(needed, budget, "too large to be remembered: computed in every epoch");
+            return Ok(None);
+        }
+        fs::create_dir_all(folder).context(doing)?;
+        make_room(folder, settings.remembered_bytes - needed).context(doing)?;
+        let file = tempfile::Builder::new().prefix(".part-").tempfile_in(folder).context(doing)?;
+        Ok(Some(Self { file, path: folder.join(key), shape: shape.clone() }))
+    }
+
+    /// Every example is written once, in any order.
+    pub fn write(&self, example: usize, values: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let written = self.file.as_file().write_all_at(&bytes, self.shape.offset(example));
+        written.context("remembering a dataset")
+    }
+
+    pub fn finish(self) -> Result<Remembered> {
+        let doing = "remembering a dataset";
+        let (mut file, bytes) = (self.file.reopen().context(doing)?, self.shape.bytes());
+        let digest = digest(&mut file, bytes).context(doing)?;
+        file.write_all_at(&digest, bytes).context(doing)?;
+        self.file.persist(&self.path).map_err(|error| error.error).context(doing)?;
+        Ok(Remembered { file, shape: self.shape })
+    }
+}
+
+/// The name of a file: everything that its content is a function of.
+pub fn key(parts: impl Iterator<Item = Vec<u8>>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hex(&hash.finalize())
+}
+
+fn verified(file: &mut File, bytes: u64) -> std::io::Result<bool> {
+    if file.metadata()?.len() != bytes + DIGEST {
+        return Ok(false);
+    }
+    let found = digest(file, bytes)?;
+    let mut said = [0; DIGEST as usize];
+    file.read_exact_at(&mut said, bytes)?;
+    Ok(said == found)
+}
+
+/// Of the first `bytes`, read from where the file stands: its beginning.
+fn digest(file: &mut File, bytes: u64) -> std::io::Result<[u8; DIGEST as usize]> {
+    let (mut hash, mut rest, mut piece) = (Sha256::new(), bytes, vec![0; PIECE]);
+    while rest > 0 {
+        let length = rest.min(PIECE as u64) as usize;
+        file.read_exact(&mut piece[..length])?;
+        hash.update(&piece[..length]);
+        rest -= length as u64;
+    }
+    Ok(hash.finalize().into())
+}
+
+/// Removes the files that nobody used for the longest time until the others fit. Whoever reads one keeps it open.
+fn make_room(folder: &Path, budget: u64) -> std::io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // Another process may have removed it since.
+        let Ok(metadata) = entry.metadata() else { continue };
+        let used = metadata.modified()?;
+        let is_part = entry.file_name().to_string_lossy().starts_with('.');
+        if !is_part || used.elapsed().is_ok_and(|age| age > ABANDONED) {
+            files.push((used, metadata.len(), entry.path()));
+        }
+    }
+    files.sort();
+    let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, length, path) in files {
+        if bytes <= budget {
+            break;
+        }
+        let _ = fs::remove_file(path);
+        bytes -= length;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(remembered_bytes: u64) -> Settings {
+        Settings { threads: 1, checkpoint_every: Duration::ZERO, remembered_bytes }
+    }
+
+    fn write(folder: &Path, key: &str, budget: u64, values: [f32; 4]) -> Option<Remembered> {
+        let shape = Shape::new([1, 0, 1].into_iter(), 2);
+        let draft = Draft::new(&settings(budget), folder, key, &shape).unwrap()?;
+        draft.write(2, &values[2..]).unwrap();
+        draft.write(0, &values[..2]).unwrap();
+        Some(draft.finish().unwrap())
+    }
+
+    #[test]
+    fn what_was_written_is_read_in_any_order_now_and_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = [1.0, f32::MIN_POSITIVE, -0.0, 1.0 / 3.0];
+        let now = write(folder.path(), "a", 100, values).unwrap();
+        let later = Remembered::open(folder.path(), "a", &Shape::new([1, 0, 1].into_iter(), 2)).unwrap();
+        for remembered in [now, later] {
+            assert_eq!(remembered.read(&[2, 1, 0]).unwrap(), [-0.0, 1.0 / 3.0, 1.0, f32::MIN_POSITIVE]);
+        }
+        assert!(Remembered::open(folder.path(), "b", &Shape::new([1].into_iter(), 2)).is_none());
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_believed_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let shape = Shape::new([1, 0, 1].into_iter(), 2);
+        let damages: [fn(&mut Vec<u8>); 3] = [|bytes| bytes[5] ^= 1, |bytes| bytes.truncate(20), |bytes| bytes.push(0)];
+        for damage in damages {
+            write(folder.path(), "a", 100, [1.0; 4]);
+            let mut bytes = fs::read(folder.path().join("a")).unwrap();
+            damage(&mut bytes);
+            fs::write(folder.path().join("a"), bytes).unwrap();
+            assert!(Remembered::open(folder.path(), "a", &shape).is_none());
+            assert!(!folder.path().join("a").exists());
+        }
+    }
+
+    #[test]
+    fn the_least_recently_used_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let shape = Shape::new([1, 0, 1].into_iter(), 2);
+        let exists = |key: &str| folder.path().join(key).exists();
+        for (age, key) in [(300, "a"), (200, "b")] {
+            write(folder.path(), key, 1000, [1.0; 4]);
+            let file = File::open(folder.path().join(key)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        assert!(Remembered::open(folder.path(), "a", &shape).is_some(), "used now");
+        assert!(write(folder.path(), "c", 100, [1.0; 4]).is_some());
+        assert!(exists("a") && !exists("b") && exists("c"));
+        assert!(write(folder.path(), "d", 47, [1.0; 4]).is_none(), "one byte too many");
+        assert!(exists("a") && exists("c"), "nothing goes in vain");
+    }
+}
