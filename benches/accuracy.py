@@ -2,9 +2,9 @@
 
     python3 benches/accuracy.py [--train FILE] [--test FILE] [--job JSON] [--peer] [--rounds 1]
 
-The files have the columns text and category. --job adds fields to the job, for example {"method": {"type": "head"}}. --peer
-also trains with PyTorch + PEFT, by the tuned loop of peer.py with as many epochs as the job; its seconds are those of
-tokenising and of the steps, without the loading of anything. Each round starts a new server. Prints a table.
+The files have the columns text and category. --job adds fields to the job, for example {"method": {"type": "head"}}.
+--peer also trains with PyTorch + PEFT, by the tuned loop of peer.py with as many epochs as the job; its seconds are
+those of tokenising and of the steps, without the loading of anything. Each round starts a new server. Prints a table.
 """
 
 import json
@@ -36,14 +36,16 @@ def train(program, options, fields, test):
         job = client.start_job({"name": NAME, **fields}, options.train)
         view = client.await_job(job, lambda view: view["adapter_id"])
         seconds = time.perf_counter() - start
-        found = {"seconds": seconds, "accuracy": accuracy_of(client, test), "epochs": view["hyperparameters"]["epochs"]}
+        epochs, accuracy = view["hyperparameters"]["epochs"], accuracy_of(client, test)
         # As the peer's: of training and answering.
-        return {**found, "peak_mib": server.memory()["VmHWM"] / MIB}
+        peak = server.memory()["VmHWM"] / MIB
+        return {"seconds": seconds, "accuracy": accuracy, "epochs": epochs, "peak_mib": peak}
 
 
 def train_peer(options, epochs):
-    command = [sys.executable, "benches/peer.py", common.MODEL, options.train, "mean", str(epochs), str(options.threads)]
-    return common.run(*command, "128", "whole", options.test)
+    numbers = (str(epochs), str(options.threads), "128")
+    command = [sys.executable, "benches/peer.py", common.MODEL, options.train, "mean", *numbers]
+    return common.run(*command, "whole", options.test)
 
 
 def median(values):
@@ -74,8 +76,8 @@ def main():
 
 
 def show(ours, theirs):
-    names = ("seconds", "accuracy on the test texts", "peak memory, MiB", "seconds, times espalier's", "memory, times espalier's")
-    common.header("side", *names, "rounds")
+    names = ("seconds", "accuracy on the test texts", "peak memory, MiB")
+    common.header("side", *names, "seconds, times espalier's", "memory, times espalier's", "rounds")
     seconds, memory = (median(one[which] for one in ours) for which in ("seconds", "peak_mib"))
     told = f"{seconds:.2f}", f"{median(one['accuracy'] for one in ours):.4f}", f"{memory:.0f}"
     common.row(f"espalier, {ours[0]['epochs']} epochs, POST to adapter", *told, "1.00", "1.00", len(ours))

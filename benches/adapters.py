@@ -1,6 +1,6 @@
 """Random LoRA adapters as PEFT writes them, each with a head of 77 labels, that PEFT and espalier both read.
 
-PEFT loads one onto the bare encoder (FEATURE_EXTRACTION); the mean over the tokens and the head are its caller's matter.
+PEFT loads one onto the bare encoder (FEATURE_EXTRACTION); the mean over the tokens and the head are left to its caller.
 """
 
 import io

@@ -42,8 +42,9 @@ class Client:
         """A form of a JSON part and a file."""
         head = f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="{part}"\r\ncontent-type: {JSON}\r\n\r\n'
         between = f'\r\n--{BOUNDARY}\r\ncontent-disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
-        pieces = [head.encode(), json.dumps(fields).encode(), between.encode(), content, f"\r\n--{BOUNDARY}--\r\n".encode()]
-        return self.call(path, b"".join(pieces), f"multipart/form-data; boundary={BOUNDARY}")
+        before, after = head + json.dumps(fields) + between, f"\r\n--{BOUNDARY}--\r\n"
+        body = before.encode() + content + after.encode()
+        return self.call(path, body, f"multipart/form-data; boundary={BOUNDARY}")
 
     def start_job(self, job, file):
         file = Path(file)

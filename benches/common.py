@@ -1,6 +1,6 @@
 """What the benchmarks share: their Python, the programs they measure, a server of their own, and tables.
 
-To import this is to go on under the Python of .venv, which is made first where it is missing.
+To import this is to go on under the Python of .venv. It and the base model are fetched first where they are missing.
 """
 
 import argparse
@@ -33,6 +33,7 @@ def enter_environment():
         shutil.copy(wanted, stamp)
     if Path(sys.prefix) != environment:
         os.execv(python, [str(python), *sys.argv])
+    subprocess.run([ROOT / "scripts/model.sh"], check=True, stdout=subprocess.DEVNULL)
 
 
 enter_environment()
@@ -45,13 +46,13 @@ def arguments(doc, rounds, *programs):
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"alternating runs; medians count [{rounds}]")
     for program in programs:
-        parser.add_argument(f"--{program}", type=Path, help=f"the built program {program}; else it is built for release")
+        parser.add_argument(f"--{program}", type=Path, help=f"the program {program}; else it is built, for release")
     return parser
 
 
 def server_program(given):
     if not given:
-        subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        built("build", "--release", "--locked")
         given = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/espalier"
     return existing(given)
 
@@ -59,12 +60,17 @@ def server_program(given):
 def bench_program(given, name):
     """The program of a [[bench]] of Cargo.toml."""
     if not given:
-        build = ["cargo", "bench", "--locked", "--bench", name, "--no-run", "--message-format=json"]
-        lines = subprocess.run(build, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+        lines = built("bench", "--locked", "--bench", name, "--no-run", "--message-format=json").splitlines()
         messages = [json.loads(line) for line in lines]
         of_bench = [message for message in messages if message.get("target", {}).get("name") == name]
         given = [message["executable"] for message in of_bench if message.get("executable")][-1]
     return existing(given)
+
+
+def built(*arguments):
+    """What cargo prints; its messages are shown as they come."""
+    done = subprocess.run(["cargo", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return done.stdout if done.returncode == 0 else sys.exit("error: cargo could not build what is to be measured")
 
 
 def existing(path):
@@ -86,9 +92,9 @@ class Server:
         folder = self.folder or Path(self.temporary.name) / "data"
         # The settings of whoever calls must not change what is measured.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ESPALIER_", "DATABASE_URL"))}
-        command = [self.program, "serve", "--model", MODEL, "--data-dir", folder, "--listen", "127.0.0.1:0", *self.flags]
+        command = [self.program, "serve", "--model", MODEL, "--data-dir", folder, "--listen", "127.0.0.1:0"]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=kept, stdout=log, stderr=log)
+            self.process = subprocess.Popen([*command, *self.flags], cwd=ROOT, env=kept, stdout=log, stderr=log)
         try:
             self.address = until(self.find_address, self.process, self.log)
         except BaseException:

@@ -251,7 +251,7 @@ fn summary(counted: &[Counted], seconds: f64) -> Result<String, Failure> {
         }
     }
     let requests = latencies.len();
-    let Some(max) = latencies.last() else { return Err("no request was answered by 200".into()) };
+    let Some(max) = latencies.last() else { return Err("no request was answered by 200 in the counted time".into()) };
     let at = |share: f64| latencies[((requests as f64 * share).ceil() as usize).clamp(1, requests) - 1];
     let rate = requests as f64 / seconds;
     let (p50, p90, p99) = (at(0.5), at(0.9), at(0.99));

@@ -55,7 +55,8 @@ def main():
             speeds[side]["beside"].append(beside)
             common.note(f"round {number + 1}: {side}: {alone:.1f} examples/s alone, {beside:.1f} beside the neighbour")
     lost = len(cores) / (len(cores) - 1)
-    common.header("side", "alone, examples/s", "beside, examples/s", "a step takes, times as long", "a core lost", "rounds")
+    speed = ("alone, examples/s", "beside, examples/s")
+    common.header("side", *speed, "a step takes, times as long", "a core lost explains", "rounds")
     for side, found in speeds.items():
         longer = common.spread(one / other for one, other in zip(found["alone"], found["beside"], strict=True))
         alone, beside = common.middle(found["alone"]), common.middle(found["beside"])

@@ -48,8 +48,8 @@ def build(folder, labels, pooling, how):
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels, **options)
     else:
         model = MeanPooled(folder, labels, **options)
-    saved = ["classifier"]
-    return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], modules_to_save=saved))
+    adapted, saved = ["query", "value"], ["classifier"]
+    return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=adapted, modules_to_save=saved))
 
 
 def epoch(lengths, how, shuffled):

@@ -95,7 +95,8 @@ def show(file_bytes, before, after, cold, rounds):
         common.row(f"a random one each time, {which}, ms", common.middle(walked, 3), f"{more} more")
     warm = p50([value for one in rounds for value in one["same"]])
     for which, of in (("p50", p50), ("p99", p99), ("longest", max)):
-        common.row(f"the first answer of a cold one, {which}, ms", f"{of(cold):.3f}", f"{of(cold) - warm:.3f} more than p50")
+        more = f"{of(cold) - warm:.3f} more than the p50 of a warm one"
+        common.row(f"the first answer of a cold one, {which}, ms", f"{of(cold):.3f}", more)
 
 
 def main():
@@ -103,7 +104,7 @@ def main():
     parser.add_argument("--adapters", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=500, help="of each kind in a round [500]")
     parser.add_argument("--csv", default=common.TEST, help="texts to ask")
-    parser.add_argument("--from-disk", action="store_true", help="drop the adapters' files from the system's memory first")
+    parser.add_argument("--from-disk", action="store_true", help="first drop the files from the system's memory")
     options = parser.parse_args()
     server, texts = common.server_program(options.espalier), common.texts(options.csv)
     chosen = random.Random(1)

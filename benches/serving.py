@@ -2,12 +2,12 @@
 
     python3 benches/serving.py [--rounds 3] [--seconds 10] [--adapters 64] [--csv FILE] [--only 8] [--merged]
 
-Both serve the same random adapters (adapters.py: rank 8 on query and value, mean pooling, 77 labels) and are asked the same
-texts; that they answer alike is checked first. All servers run, and each measurement asks one of them: by single inputs
-over one connection, and by requests of 1, 8 and 32 inputs over many. With several adapters, each request picks one at
-random. The peer runs as one process of two threads (1x2) and as two of one (2x1), and computes several adapters in two ways
-(serving_peer.py): the best of these counts, and is named. The last columns set espalier's requests/s beside its own with
-one adapter, and with none, where it answers embeddings: 384 numbers each.
+Both serve the same random adapters (adapters.py: rank 8 on query and value, mean pooling, 77 labels) and are asked the
+same texts; that they answer alike is checked first. All servers run, and each measurement asks one of them: by single
+inputs over one connection, and by requests of 1, 8 and 32 inputs over many. With several adapters, each request picks
+one at random. The peer runs as one process of two threads (1x2) and as two of one (2x1), and computes several adapters
+in two ways (serving_peer.py): the best of these counts, and is named. The last columns set espalier's requests/s beside
+its own with one adapter, and with none, where it answers embeddings: 384 numbers each.
 """
 
 import statistics
@@ -40,7 +40,8 @@ COLUMNS = [
 def measure(options, program, address, peers, texts, names, batch, connections):
     """A list of all rounds by who was asked, for which adapters, and how."""
     one, many = names[:1], names
-    plan = [("espalier", which, "", address, asked) for which, asked in (("none", [None]), ("one", one), ("many", many))]
+    asked_of_us = (("none", [None]), ("one", one), ("many", many))
+    plan = [("espalier", which, "", address, asked) for which, asked in asked_of_us]
     for peer in peers:
         ways = [("one", "", one), ("many", " mixed", many), ("many", " grouped", many)]
         ways += [("merged", " merged", one)] if options.merged else []
@@ -71,7 +72,8 @@ def against(found, other):
 
 def show(batch, connections, measured, count):
     ours = {which: found[""] for (who, which), found in measured.items() if who == "espalier"}
-    common.row(batch, connections, "none", common.middle(rates(ours["none"])), "", "", latencies(ours["none"]), *[""] * 4)
+    none = (common.middle(rates(ours["none"])), "", "", latencies(ours["none"]))
+    common.row(batch, connections, "none", *none, *[""] * 4)
     for which, name in (("one", "1"), ("merged", "1, merged by the peer"), ("many", count)):
         if ("peer", which) not in measured:
             continue

@@ -2,9 +2,10 @@
 
     serving_peer.py MODEL ADAPTERS [--port 0] [--threads 2] [--merge NAME]
 
-ADAPTERS is a folder of PEFT folders (adapters.py); all of them are loaded. One thread computes: it takes whatever waits,
-up to --most inputs, and waits no longer than --wait for company, and only where the batch before had any. A batch is
-sorted by length, and cut into several forwards where another one costs less than the padding. Requests say how:
+ADAPTERS is a folder of PEFT folders (adapters.py); all of them are loaded. One thread computes: it takes whatever
+waits, up to --most inputs, and waits no longer than --wait for company, and only where the batch before had any. A
+batch is sorted by length, and cut into several forwards where another one costs less than the padding. How several
+adapters are computed is said by a request's `mode`:
 
 mode=mixed    rows of all adapters in one forward, by PEFT's `adapter_names`; the heads are picked per row
 mode=grouped  one adapter after the other
@@ -55,8 +56,8 @@ class Engine:
         self.biases = torch.stack([head[HEAD + "bias"] for head in heads])
         self.merged = None
         if options.merge:
-            self.merged = PeftModel.from_pretrained(self.base(options), options.adapters / options.merge).merge_and_unload()
-            self.merged.eval()
+            adapted = PeftModel.from_pretrained(self.base(options), options.adapters / options.merge)
+            self.merged = adapted.merge_and_unload().eval()
 
     def base(self, options):
         return AutoModel.from_pretrained(options.model, add_pooling_layer=False, attn_implementation="sdpa")
@@ -124,7 +125,7 @@ class Engine:
 
 
 def cut(lengths, overhead):
-    """The cheapest way to cut sorted lengths: a forward costs its padded tokens and as much as `overhead` more of them."""
+    """The cheapest way to cut sorted lengths: a forward costs its padded tokens, and `overhead` more of them."""
     costs, starts = [0], [0]
     for end, longest in enumerate(lengths, 1):
         cost, start = min((costs[start] + overhead + (end - start) * longest, start) for start in range(end))
@@ -212,7 +213,7 @@ def main():
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--most", type=int, default=64, help="inputs in a batch")
-    parser.add_argument("--overhead", type=int, default=64, help="tokens that are computed in the time a forward takes besides")
+    parser.add_argument("--overhead", type=int, default=64, help="what a forward costs besides its tokens, in tokens")
     parser.add_argument("--wait", type=float, default=2, help="milliseconds that a batch waits for company")
     parser.add_argument("--merge", help="an adapter to merge into a second copy of the base")
     options = parser.parse_args()

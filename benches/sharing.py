@@ -1,10 +1,10 @@
-"""One machine for serving and training: /predict at a steady fifth of saturation, with and without a job. Prints a table.
+"""One machine for serving and training: /predict at a fifth of saturation with and without a job. Prints a table.
 
     python3 benches/sharing.py [--rounds 3] [--seconds 20] [--share 0.2] [--train FILE] [--csv FILE]
 
-Saturation is measured first: single inputs for one adapter, as fast as they are answered. A round then asks at a share of
-that rate, first alone, then while a LoRA job trains; and it measures the job alone, then beside the requests. The job's
-speed is that of its steps, seen by polling it.
+Saturation is measured first: single inputs for one adapter, as fast as they are answered. A round then asks steadily at
+a share of that rate alone, lets a LoRA job train alone, and asks at that rate while the job goes on. The job's speed is
+that of its steps, seen by polling it.
 """
 
 import sys

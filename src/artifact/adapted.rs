@@ -11,6 +11,7 @@ use crate::task::{self, Input, head::Head};
 use std::sync::Arc;
 
 pub struct Adapted {
+    /// Without metrics and probe.
     pub card: Card,
     pub hooks: Box<dyn Hooks>,
     pub head: Head,
@@ -25,7 +26,9 @@ impl Adapted {
     /// # Errors
     /// `Invalid` (`adapter_tensors`) that names every unknown, missing and misshapen tensor.
     pub fn load(artifact: &Artifact, base: &Base) -> Result<Self> {
-        let card = artifact.card.clone();
+        let mut card = artifact.card.clone();
+        // What was measured and the probe may take more room than the tensors, and answer no request.
+        (card.metrics, card.probe.inputs, card.probe.outputs) = (None, Vec::new(), Vec::new());
         let task::Config::SequenceClassification(task) = &card.task;
         let pooling = task.pooling.unwrap_or(base.info().default_pooling);
         let mut parameters = Parameters::restore(artifact.weights.clone());

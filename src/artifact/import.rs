@@ -33,12 +33,7 @@ pub struct ImportRequest {
 }
 
 /// What an imported adapter is asked, to see that it does something.
-const PROBES: [&str; 4] = [
-    "Where is my card? I ordered it two weeks ago.",
-    "The weather was lovely and the children played outside all day.",
-    "Please cancel my order and refund the payment.",
-    "What a terrible film!",
-];
+const PROBES: [&str; 2] = ["Where is my card?", "What a terrible film!"];
 
 /// Unpacks, checks and proves.
 ///

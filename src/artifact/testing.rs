@@ -30,6 +30,7 @@ fn info() -> Info {
         vocabulary_size: 131,
         max_tokens: 128,
         default_pooling: Pooling::Mean,
+        sentence_encoder: true,
         poolings: vec![Pooling::Mean, Pooling::Cls],
         normalized_embedding: false,
         target_modules: Module::ALL.map(|module| module.name().to_string()).to_vec(),

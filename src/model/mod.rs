@@ -68,6 +68,8 @@ pub struct Info {
     pub max_tokens: usize,
     pub default_pooling: Pooling,
     pub poolings: Vec<Pooling>,
+    /// Whether its pooled rows were made to be compared, as sentence-transformers' are: it has a `1_Pooling`.
+    pub sentence_encoder: bool,
     /// Whether the bare base's embeddings are scaled to length 1, as the model's `modules.json` asks.
     pub normalized_embedding: bool,
     /// Our names of the modules that LoRA may target.
@@ -232,15 +234,19 @@ fn describe(
         max_tokens: config.max_position_embeddings,
         default_pooling: default_pooling(folder, bert.has_pooler())?,
         poolings,
+        sentence_encoder: folder.join(POOLING_FILE).is_file(),
         normalized_embedding: normalizes(folder)?,
         target_modules: modules.map(|module| module.name().to_string()).collect(),
         kernels: kernels.to_string(),
     })
 }
 
+/// Where sentence-transformers says how it pools.
+const POOLING_FILE: &str = "1_Pooling/config.json";
+
 /// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one.
 fn default_pooling(folder: &Path, has_pooler: bool) -> Result<Pooling> {
-    let path = folder.join("1_Pooling/config.json");
+    let path = folder.join(POOLING_FILE);
     if !path.is_file() {
         return Ok(if has_pooler { Pooling::Cls } else { Pooling::Mean });
     }

@@ -4,41 +4,56 @@
 
 use crate::compute::Tensor;
 use crate::error::{Context, Error, Result};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The tensors of a checkpoint, read file by file.
+/// The tensors of a checkpoint. Each is read when it is asked for, so that no more than one is in memory beside what the
+/// model makes of it.
 pub struct Weights {
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, Place>,
     hash: Sha256,
     parameters: u64,
 }
 
-struct Stored {
-    tensor: Tensor,
-    /// sha256 over the shape and the bytes as stored.
-    digest: [u8; 32],
+/// Where a tensor lies.
+struct Place {
+    file: Arc<Source>,
+    info: TensorInfo,
 }
 
+struct Source {
+    file: File,
+    path: PathBuf,
+    /// Where the numbers begin.
+    start: u64,
+}
+
+/// The length of the header, at the beginning of a file.
+const LENGTH_BYTES: u64 = 8;
+/// The most that the format allows for a header.
+const MAX_HEADER: u64 = 100_000_000;
+
 impl Weights {
-    /// Reads `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     ///
     /// `canonical` maps a checkpoint's name to ours, `None` for what is not needed.
     ///
     /// # Errors
-    /// `Invalid` (`base_model_damaged`) where a file is missing, damaged or of an unknown number type.
+    /// `Invalid` (`base_model_damaged`) where a file is missing or damaged.
     pub fn open(folder: &Path, canonical: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let mut tensors = BTreeMap::new();
-        for file in files(folder)? {
-            let bytes = std::fs::read(&file).map_err(|error| damaged(&file, &error.to_string()))?;
-            let views = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&file, &error.to_string()))?;
-            for (name, view) in views.iter() {
-                if let Some(name) = canonical(name) {
-                    let stored = read(&view).map_err(|reason| damaged(&file, &format!("{name}: {reason}")))?;
-                    tensors.insert(name, stored);
+        for path in files(folder)? {
+            let (file, metadata) = header(&path).map_err(|reason| damaged(&path, &reason))?;
+            let file = Arc::new(file);
+            for (name, info) in metadata.tensors() {
+                if let Some(name) = canonical(&name) {
+                    tensors.insert(name, Place { file: Arc::clone(&file), info: info.clone() });
                 }
             }
         }
@@ -50,22 +65,27 @@ impl Weights {
     }
 
     /// Takes one tensor out; its name, shape and bytes enter the fingerprint, so architectures ask in a fixed order.
+    ///
+    /// # Errors
+    /// `Invalid` (`base_model_damaged`) where it is missing, of another shape or of an unknown number type.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let Some(stored) = self.tensors.remove(name) else {
+        let Some(place) = self.tensors.remove(name) else {
             return Err(Error::invalid(
                 "base_model_damaged",
                 format!("the base model's weights lack the tensor {name}"),
             ));
         };
-        if stored.tensor.shape != shape {
-            let detail = format!("the tensor {name} is {:?}, but config.json asks for {shape:?}", stored.tensor.shape);
+        if place.info.shape != shape {
+            let detail = format!("the tensor {name} is {:?}, but config.json asks for {shape:?}", place.info.shape);
             return Err(Error::invalid("base_model_damaged", detail));
         }
+        let (tensor, digest) =
+            place.read().map_err(|reason| damaged(&place.file.path, &format!("{name}: {reason}")))?;
         self.hash.update((name.len() as u64).to_le_bytes());
         self.hash.update(name.as_bytes());
-        self.hash.update(stored.digest);
-        self.parameters += stored.tensor.values.len() as u64;
-        Ok(stored.tensor)
+        self.hash.update(digest);
+        self.parameters += tensor.values.len() as u64;
+        Ok(tensor)
     }
 
     /// The numbers taken so far.
@@ -100,18 +120,43 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-fn read(view: &TensorView) -> std::result::Result<Stored, String> {
-    let bytes = view.data();
-    let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect(),
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|chunk| half::f16::from_le_bytes(*chunk).to_f32()).collect(),
-        Dtype::BF16 => bytes.as_chunks().0.iter().map(|chunk| half::bf16::from_le_bytes(*chunk).to_f32()).collect(),
-        other => return Err(format!("numbers of the type {other:?} are not read; save it as F32, F16 or BF16")),
-    };
-    let mut hash = Sha256::new();
-    hash.update(format!("{:?}{:?}", view.dtype(), view.shape()));
-    hash.update(bytes);
-    Ok(Stored { tensor: Tensor::new(view.shape(), values), digest: hash.finalize().into() })
+fn header(path: &Path) -> std::result::Result<(Source, Metadata), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let file = File::open(path).map_err(text)?;
+    let all = file.metadata().map_err(text)?.len();
+    let mut length = [0; LENGTH_BYTES as usize];
+    file.read_exact_at(&mut length, 0).map_err(text)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER.min(all) {
+        return Err("it is no safetensors file".to_string());
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, LENGTH_BYTES).map_err(text)?;
+    let metadata: Metadata = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let start = LENGTH_BYTES + length;
+    if start + metadata.data_len() as u64 != all {
+        return Err(format!("it has {all} bytes, but its header says {}", start + metadata.data_len() as u64));
+    }
+    Ok((Source { file, path: path.to_path_buf(), start }, metadata))
+}
+
+impl Place {
+    /// The tensor, and the sha256 over its shape and its bytes as stored.
+    fn read(&self) -> std::result::Result<(Tensor, [u8; 32]), String> {
+        let (start, end) = self.info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        self.file.file.read_exact_at(&mut bytes, self.file.start + start as u64).map_err(|error| error.to_string())?;
+        let values: Vec<f32> = match self.info.dtype {
+            Dtype::F32 => bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect(),
+            Dtype::F16 => bytes.as_chunks().0.iter().map(|chunk| half::f16::from_le_bytes(*chunk).to_f32()).collect(),
+            Dtype::BF16 => bytes.as_chunks().0.iter().map(|chunk| half::bf16::from_le_bytes(*chunk).to_f32()).collect(),
+            other => return Err(format!("numbers of the type {other:?} are not read; save it as F32, F16 or BF16")),
+        };
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}{:?}", self.info.dtype, self.info.shape.as_slice()));
+        hash.update(bytes);
+        Ok((Tensor::new(self.info.shape.clone(), values), hash.finalize().into()))
+    }
 }
 
 /// Object keys in order, so that formatting does not matter.

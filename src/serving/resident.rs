@@ -59,7 +59,7 @@ fn open(base: &Base, folder: &Path, version: &str) -> Result<(Adapted, u64)> {
     let artifact = artifact::read(folder, version, base)?;
     let adapted = Adapted::load(&artifact, base)?;
     // Proof of effect: an adapter that does not answer as when it was made is never served.
-    probe::check(&adapted, base, &adapted.card.probe)?;
+    probe::check(&adapted, base, &artifact.card.probe)?;
     let bytes = adapted.bytes();
     tracing::info!(version, bytes, "adapter loaded");
     Ok((adapted, bytes))

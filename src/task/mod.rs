@@ -3,10 +3,10 @@
 //! A task sees hidden states or pooled rows, never the architecture, and no method. It knows nothing of files or jobs.
 
 pub mod calibration;
-pub mod discriminant;
 pub mod head;
 pub mod metrics;
 pub mod sequence_classification;
+pub mod start;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -20,7 +20,9 @@ pub struct Prepared {
     pub probe: Vec<Example>,
 }
 
-const PROBES: usize = 4;
+/// Two texts, the shortest of so many: the probe is replayed whenever the adapter is loaded, and somebody waits for it.
+const PROBES: usize = 2;
+const PROBED: usize = 64;
 
 /// Examples tokenised between two looks at whether to stop: some milliseconds.
 const LISTEN_EVERY: usize = 64;
@@ -44,7 +46,7 @@ impl Prepared {
         let split = split(spec, data, &classes);
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
-            probe: probed.iter().take(PROBES).map(|index| examples[*index].clone()).collect(),
+            probe: probe(probed, &tokens).into_iter().map(|index| examples[index].clone()).collect(),
             lengths: Arc::new(tokens.iter().map(|tokens| tokens.ids.len()).collect()),
             tokens: Arc::new(tokens),
             classes: Arc::new(classes),
@@ -52,6 +54,13 @@ impl Prepared {
             validation: split.validation,
         })
     }
+}
+
+fn probe(examples: &[usize], tokens: &[Arc<Tokens>]) -> Vec<usize> {
+    let mut first: Vec<usize> = examples.iter().copied().take(PROBED).collect();
+    first.sort_by_key(|index| tokens[*index].ids.len());
+    first.truncate(PROBES);
+    first
 }
 
 fn split(spec: &Spec, data: &Data, classes: &[u32]) -> order::Split {

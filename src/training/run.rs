@@ -13,10 +13,10 @@ use super::speaker::Speaker;
 use super::{Settings, Spec, Stop, order, pieces};
 use crate::adapter::Parameters;
 use crate::compute::pool::{Crew, Priority};
-use crate::compute::{Dropout, Tensor};
+use crate::compute::{Dropout, Kernels, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Base, Lowest};
-use crate::task::discriminant;
+use crate::task::start;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
             spec,
         };
         if let Some(features) = features {
-            run.start_head(&features.all(&run.network)?);
+            run.start_head(&features.all(&run.network)?, base.kernels().as_ref())?;
         }
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),
@@ -113,17 +113,17 @@ impl<'a> Run<'a> {
     }
 
     /// `features` are the frozen base's pooled rows of all examples.
-    fn start_head(&mut self, features: &[f32]) {
-        let training = &self.prepared.training;
-        let row = |index: &usize| &features[index * self.width..(index + 1) * self.width];
+    fn start_head(&mut self, features: &[f32], kernels: &dyn Kernels) -> Result<()> {
+        let (training, width) = (&self.prepared.training, self.width);
+        let row = |index: &usize| &features[index * width..(index + 1) * width];
         let values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
         let classes: Vec<u32> = training.iter().map(|index| self.prepared.classes[*index]).collect();
         let count = self.spec.labels.len();
-        let fit =
-            discriminant::fit(&discriminant::Features { values: &values, width: self.width, classes: &classes, count });
+        let fit = start::fit(&start::Features { values: &values, width, classes: &classes, count }, kernels)?;
         let head = self.network.head();
-        self.state.parameters[head.weight.index()] = Tensor::new([count, self.width], fit.weight);
+        self.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
         self.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
+        Ok(())
     }
 
     /// Steps and evaluations up to the end. The state is consistent whenever this returns.

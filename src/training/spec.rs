@@ -3,7 +3,7 @@
 use super::Hyperparameters;
 use super::hyperparameters::{Circumstances, Resolved};
 use crate::error::{Error, Fault, Problem, Result};
-use crate::model::Base;
+use crate::model::{Base, Info, Pooling};
 use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -45,7 +45,7 @@ pub struct Request {
 }
 
 /// Tokens in a micro-batch: small enough that a batch of short texts still occupies several threads.
-const MICRO_BATCH_TOKENS: usize = 256;
+const MICRO_BATCH_TOKENS: usize = 128;
 
 impl Spec {
     /// Checks the request against the base and writes every default out. `labels` are the dataset's, any order.
@@ -60,7 +60,7 @@ impl Spec {
         if !info.poolings.contains(&pooling) {
             faults.push(Fault::at_pointer("/task/pooling", "this base model has no pooler: use \"mean\" or \"first\""));
         }
-        let wished = request.method.clone().unwrap_or_default();
+        let wished = request.method.clone().unwrap_or_else(|| default_method(info, pooling));
         let method = match wished.resolve(&base.sites(pooling)) {
             Ok(method) => method,
             Err(Error::Invalid(problem)) => {
@@ -98,12 +98,21 @@ impl Spec {
     }
 }
 
+/// A sentence encoder's pooled rows are made to be told apart: on banking77 a head alone is as good as LoRA, in a sixth of
+/// the time. Other rows say little before they are adapted.
+fn default_method(info: &Info, pooling: Pooling) -> adapter::Config {
+    match info.sentence_encoder && pooling == info.default_pooling {
+        true => adapter::Config::Head(adapter::head::Config::default()),
+        false => adapter::Config::default(),
+    }
+}
+
 /// A method's learning rate, and the least updates that a small dataset gets: measured on banking77, see the README.
 fn defaults(method: &adapter::Config) -> (f64, u64) {
     match method {
         adapter::Config::Lora(_) => (1e-3, 150),
         // An update of the head alone costs next to nothing once the features are remembered.
-        adapter::Config::Head(_) => (1e-2, 600),
+        adapter::Config::Head(_) => (1e-3, 600),
     }
 }
 

@@ -306,7 +306,7 @@ pub fn small_job(count: usize, fields: Value) -> Value {
             serde_json::json!({"text": example.text, "label": label})
         })
         .collect();
-    let mut job = serde_json::json!({"examples": examples});
+    let mut job = serde_json::json!({"examples": examples, "method": {"type": "lora"}});
     for (key, value) in fields.as_object().unwrap() {
         job[key] = value.clone();
     }

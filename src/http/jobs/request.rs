@@ -39,7 +39,7 @@ pub struct JobRequest {
     /// Read off the data where it is left out.
     #[serde(deserialize_with = "json::object")]
     pub task: Option<task::Config>,
-    /// LoRA with its defaults where it is left out.
+    /// Where it is left out: a `head` on a sentence encoder with its own pooling, else LoRA with its defaults.
     #[serde(deserialize_with = "json::object")]
     pub method: Option<adapter::Config>,
     #[serde(deserialize_with = "json::object")]

@@ -1,0 +1,133 @@
+//! How much of the machine a training step and a serving forward use: the arithmetic that they need, per second, over what
+//! the matrix kernel alone reaches on as many threads in the same run. Prints a Markdown table.
+//!
+//!     cargo bench --bench roofline -- MODEL CSV [THREADS] [ROUNDS]
+
+mod support;
+
+use espalier::adapter;
+use espalier::compute::cpu::Cpu;
+use espalier::compute::{Kernels, Tensor};
+use espalier::model::{Base, Pooling, Tokens};
+use espalier::serving::mixed::{self, Group};
+use espalier::task::Example;
+use espalier::training::{Hyperparameters, Progress};
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::{Job, Outcomes, base, median, read, run, say};
+
+const TIME: Duration = Duration::from_millis(400);
+const WARM: u64 = 3;
+const STEPS: u64 = 60;
+const RANK: usize = 8;
+
+/// Operations of one text of `tokens`: forward, and both ways with LoRA on query and value.
+struct Needed {
+    forward: f64,
+    training: f64,
+}
+
+impl Needed {
+    fn of(base: &Base, tokens: usize) -> Self {
+        let (layers, hidden, n) = (base.info().layers as f64, base.info().hidden_size as f64, tokens as f64);
+        let wide = 4.0 * hidden;
+        let linear = 2.0 * n * (4.0 * hidden * hidden + 2.0 * hidden * wide);
+        let attention = 4.0 * n * n * hidden;
+        let low_rank = 2.0 * (2.0 * n * RANK as f64 * 2.0 * hidden);
+        let forward = layers * (linear + attention);
+        // Back: by the inputs of every map and by the four factors of attention, and three products for a low-rank map's
+        // two. In the lowest layer nothing is asked below query and value, nor for the keys.
+        let back = layers * (linear + 2.0 * attention + 2.0 * low_rank);
+        let lowest = 2.0 * n * 3.0 * hidden * hidden + 2.0 * n * n * hidden + low_rank / 2.0;
+        Self { forward, training: forward + layers * low_rank + back - lowest }
+    }
+}
+
+/// The matrix kernel on every thread at once, operations per second.
+fn kernel(threads: usize) -> Outcomes<f64> {
+    let kernels = Cpu::best();
+    let mut best = 0f64;
+    for [input, output] in [[384, 384], [384, 1536], [1536, 384]] {
+        let map = kernels.freeze_linear(Tensor::zeros([output, input]), None)?;
+        let rows = 240;
+        let x = kernels.upload(&Tensor::zeros([rows, input]))?;
+        let operations = (2 * rows * input * output) as f64;
+        best = best.max(together(threads, || {
+            black_box(kernels.linear(&x, &map).ok());
+            operations
+        }));
+    }
+    Ok(best)
+}
+
+/// What `work` says that it did, per second, on several threads.
+fn together(threads: usize, work: impl Fn() -> f64 + Sync) -> f64 {
+    let start = Instant::now();
+    let one = || {
+        let mut done = 0.0;
+        while start.elapsed() < TIME {
+            done += work();
+        }
+        done / start.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum()
+    })
+}
+
+fn training(base: &Arc<Base>, examples: &[Example], threads: usize) -> Outcomes<f64> {
+    let hyperparameters = Hyperparameters {
+        batch_size: Some(32),
+        max_steps: Some(WARM + STEPS),
+        epochs: Some(1000),
+        ..Hyperparameters::default()
+    };
+    let job = Job { method: adapter::Config::default(), pooling: Pooling::Mean, hyperparameters, threads };
+    let (mut clock, mut seconds) = (Instant::now(), 0.0);
+    run(base, job, examples.to_vec(), &mut |progress: &Progress| {
+        match progress.step {
+            WARM => clock = Instant::now(),
+            step if step == WARM + STEPS && seconds == 0.0 => seconds = clock.elapsed().as_secs_f64(),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(STEPS as f64 * 32.0 / seconds)
+}
+
+fn main() -> Outcomes<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let [model, csv, rest @ ..] = arguments.as_slice() else { return Err("give MODEL CSV [THREADS] [ROUNDS]".into()) };
+    let number = |place: usize, default: usize| rest.get(place).map_or(Ok(default), |text| text.parse());
+    let (threads, rounds) = (number(0, 2)?, number(1, 5)?);
+    let base = base(model, Arc::new(Cpu::best()))?;
+    let examples = read(csv, 1)?;
+    let encode = |example: &Example| base.tokenizer().encode(&example.text, None, 128);
+    let tokens: Vec<Tokens> = examples.iter().map(encode).collect::<Result<_, _>>()?;
+    let needed: Vec<Needed> = tokens.iter().map(|tokens| Needed::of(&base, tokens.ids.len())).collect();
+    let mean = |of: fn(&Needed) -> f64| needed.iter().map(of).sum::<f64>() / needed.len() as f64;
+    let (forward, both) = (mean(|needed| needed.forward), mean(|needed| needed.training));
+    let batches: Vec<Group> =
+        tokens.chunks_exact(32).map(|some| Group { adapted: None, inputs: some.to_vec() }).collect();
+    let operations = (batches.len() * 32) as f64 * forward;
+    let (mut alone, mut trained, mut served) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let limit = kernel(threads)?;
+        alone.push(limit / 1e9);
+        trained.push(training(&base, &examples, threads)? * both / limit);
+        let serve = || {
+            for batch in &batches {
+                black_box(mixed::forward(&base, std::slice::from_ref(batch)).ok());
+            }
+            operations
+        };
+        served.push(together(threads, serve) / limit);
+    }
+    say("| threads | kernel alone, GFLOP/s | training step | serving forward |\n|---|---|---|---|");
+    let share = |values| 100.0 * median(values);
+    say(format!("| {threads} | {:.0} | {:.0} % | {:.0} % |", median(alone), share(trained), share(served)));
+    Ok(())
+}

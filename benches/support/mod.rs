@@ -1,0 +1,80 @@
+//! What the benchmarks of training share: the real base model, a CSV file's examples, a job on them.
+
+#![allow(dead_code, reason = "each benchmark uses a part")]
+
+use espalier::adapter;
+use espalier::compute::Kernels;
+use espalier::model::{Base, Pooling};
+use espalier::task::{self, Example, Target, sequence_classification};
+use espalier::training::spec::Request;
+use espalier::training::{
+    Data, Folders, Hyperparameters, Outcome, Progress, Settings, Spec, Trained, Validation, train,
+};
+use std::error::Error;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub type Outcomes<T> = Result<T, Box<dyn Error>>;
+
+pub fn base(folder: &str, kernels: Arc<dyn Kernels>) -> Outcomes<Arc<Base>> {
+    Ok(Arc::new(Base::load(Path::new(folder), "base", kernels)?))
+}
+
+/// The columns `text` and `category`.
+pub fn read(file: &str, repeats: usize) -> Outcomes<Vec<Example>> {
+    let example = |(index, row): (usize, csv::Result<csv::StringRecord>)| {
+        let row = row?;
+        let text = format!("{} ", &row[0]).repeat(repeats);
+        Ok(Example { line: index as u64 + 2, text, text_pair: None, target: Target::Label(row[1].to_string()) })
+    };
+    csv::Reader::from_path(file)?.records().enumerate().map(example).collect()
+}
+
+pub struct Job {
+    pub method: adapter::Config,
+    pub pooling: Pooling,
+    pub hyperparameters: Hyperparameters,
+    pub threads: usize,
+}
+
+/// Trains without a validation split, in a folder of its own.
+pub fn run(
+    base: &Arc<Base>,
+    job: Job,
+    examples: Vec<Example>,
+    report: &mut dyn FnMut(&Progress) -> ControlFlow<espalier::training::Stop>,
+) -> Outcomes<Trained> {
+    let label = |example: &Example| {
+        let Target::Label(label) = &example.target;
+        label.clone()
+    };
+    let labels: Vec<String> = examples.iter().map(label).collect();
+    let task = sequence_classification::Config { pooling: Some(job.pooling) };
+    let request = Request {
+        task: Some(task::Config::SequenceClassification(task)),
+        method: Some(job.method),
+        hyperparameters: job.hyperparameters,
+        validation: Some(Validation::Fraction(0.0)),
+    };
+    let spec = Spec::resolve(&request, &labels, examples.len(), base)?;
+    let folder = tempfile::tempdir()?;
+    let folders = Folders { checkpoints: folder.path().join("run"), remembered: folder.path().join("remembered") };
+    let settings =
+        Settings { threads: job.threads, checkpoint_every: Duration::from_secs(3600), remembered_bytes: 1 << 32 };
+    match train(base, &spec, &Data { examples, validation: None }, &folders, &settings, report)? {
+        Outcome::Finished(trained) => Ok(*trained),
+        Outcome::Stopped(_) => Err("the run was stopped".into()),
+    }
+}
+
+#[allow(clippy::disallowed_macros, reason = "a benchmark speaks to whoever runs it")]
+pub fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
