@@ -61,7 +61,7 @@ def round_of(options, program, server, asking, rate):
     client = Client(server.address)
     ask = lambda: load(program, server.address, options.seconds, options.connections, asking, rate)
     alone = ask()
-    fields = {"hyperparameters": {"epochs": EPOCHS}, "validation": {"fraction": 0}}
+    fields = {"method": {"type": "lora"}, "hyperparameters": {"epochs": EPOCHS}, "validation": {"fraction": 0}}
     job = client.start_job(fields, common.ROOT / options.train)
     client.await_job(job, lambda view: view["progress"] and view["progress"]["step"] >= WARM_STEPS)
     with Watch(server.address, job) as solo:

@@ -8,6 +8,7 @@ mod attention;
 mod elementwise;
 mod kernels;
 mod lanes;
+mod lasting;
 mod loss;
 mod machine;
 mod memory;

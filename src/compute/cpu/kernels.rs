@@ -51,7 +51,7 @@ impl Kernels for Cpu {
 
     fn freeze_table(&self, rows: Tensor) -> Result<FrozenTable> {
         let [count, width] = [rows.shape[0], rows.shape[1]];
-        let mut draft = Draft::exact(count, width);
+        let mut draft = Draft::lasting(count, width);
         draft.values().copy_from_slice(&rows.values);
         Ok(FrozenTable { width, rows: host(draft) })
     }

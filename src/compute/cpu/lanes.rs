@@ -49,6 +49,8 @@ pub trait Lanes: Copy {
     unsafe fn load_some(from: *const f32, count: usize) -> Self;
     /// The first `count` lanes; nothing is written beyond them.
     unsafe fn store_some(self, to: *mut f32, count: usize);
+    /// Asks for the cache line there, which need not exist, ahead of its use.
+    unsafe fn fetch(from: *const f32);
     unsafe fn splat(value: f32) -> Self;
     /// The number there in all lanes.
     unsafe fn splat_from(from: *const f32) -> Self;

@@ -5,14 +5,19 @@
 //! read, and written, past the row's own end. Knows nothing of what is computed.
 
 use super::lanes::LANES;
+use super::lasting::Lasting;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A cache line.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C, align(64))]
-struct Line([f32; LANES]);
+pub struct Line(pub [f32; LANES]);
+
+impl Line {
+    pub const ZERO: Self = Self([0.0; LANES]);
+}
 
 /// Blocks that nobody uses any more, by their size, on the thread that used them last.
 #[derive(Default)]
@@ -47,40 +52,54 @@ pub struct Matrix {
 }
 
 #[derive(Debug)]
-struct Block {
-    lines: Vec<Line>,
-    /// Whether the block goes to the shelf when nobody uses it any more.
-    is_shared: bool,
+enum Block {
+    /// Goes to the shelf when nobody uses it any more.
+    Passing(Vec<Line>),
+    /// Of exactly its size, and freed: for what is there for a while.
+    Exact(Box<[Line]>),
+    Lasting(Lasting),
 }
 
 impl Block {
     fn new(numbers: usize) -> Self {
         let lines = size_class(numbers.div_ceil(LANES) + 1);
         let kept = SHELF.try_with(|shelf| shelf.borrow_mut().take(lines)).ok().flatten();
-        Self { lines: kept.unwrap_or_else(|| vec![Line([0.0; LANES]); lines]), is_shared: true }
+        Self::Passing(kept.unwrap_or_else(|| vec![Line::ZERO; lines]))
     }
 
-    fn exact(numbers: usize) -> Self {
-        Self { lines: vec![Line([0.0; LANES]); numbers.div_ceil(LANES) + 1], is_shared: false }
+    fn lines(&self) -> &[Line] {
+        match self {
+            Self::Passing(lines) => lines,
+            Self::Exact(lines) => lines,
+            Self::Lasting(lasting) => lasting.lines(),
+        }
+    }
+
+    fn lines_mut(&mut self) -> &mut [Line] {
+        match self {
+            Self::Passing(lines) => lines,
+            Self::Exact(lines) => lines,
+            Self::Lasting(lasting) => lasting.lines_mut(),
+        }
     }
 
     fn numbers(&self) -> &[f32] {
+        let lines = self.lines();
         // SAFETY: a line is sixteen numbers without gaps, all initialised.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * LANES) }
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
     }
 
     fn numbers_mut(&mut self) -> &mut [f32] {
+        let lines = self.lines_mut();
         // SAFETY: as above, and nobody else has the block.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * LANES) }
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LANES) }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if !self.is_shared {
-            return;
-        }
-        let lines = std::mem::take(&mut self.lines);
+        let Self::Passing(lines) = self else { return };
+        let lines = std::mem::take(lines);
         // While a thread ends its shelf may be gone: then the block is freed.
         let _ = SHELF.try_with(|shelf| shelf.borrow_mut().keep(lines));
     }
@@ -115,9 +134,16 @@ impl Draft {
         Self { block: Block::new(rows * width), rows, width }
     }
 
-    /// Zeros in a block of its own, no larger than it must be: for what stays.
+    /// Zeros in a block of its own, no larger than it must be: for what stays a while.
     pub fn exact(rows: usize, width: usize) -> Self {
-        Self { block: Block::exact(rows * width), rows, width }
+        let lines = vec![Line::ZERO; (rows * width).div_ceil(LANES) + 1];
+        Self { block: Block::Exact(lines.into()), rows, width }
+    }
+
+    /// Zeros among the frozen weights: for what stays as long as the base.
+    pub fn lasting(rows: usize, width: usize) -> Self {
+        let lines = (rows * width).div_ceil(LANES) + 1;
+        Self { block: Block::Lasting(Lasting::zeros(lines)), rows, width }
     }
 
     pub fn zeros(rows: usize, width: usize) -> Self {

@@ -5,7 +5,7 @@ use super::memory::{Draft, Matrix};
 
 /// For `x·Wᵀ`: W's rows `(rows, depth)` become columns, sixteen to a panel; 0 in the lanes that are left over.
 pub fn of_rows(weight: &[f32], rows: usize, depth: usize) -> Matrix {
-    let mut draft = Draft::exact(rows.div_ceil(LANES), depth * LANES);
+    let mut draft = Draft::lasting(rows.div_ceil(LANES), depth * LANES);
     fill(draft.values(), depth, weight.chunks_exact(depth));
     draft.done()
 }
@@ -24,7 +24,7 @@ pub fn fill<'a>(panels: &mut [f32], depth: usize, rows: impl Iterator<Item = &'a
 
 /// For `dY·W`, from the panels for `x·Wᵀ` with W `(output, input)`.
 pub fn transposed(panels: &Matrix, output: usize, input: usize) -> Matrix {
-    let mut draft = Draft::exact(input.div_ceil(LANES), output * LANES);
+    let mut draft = Draft::lasting(input.div_ceil(LANES), output * LANES);
     let from = panels.values();
     for (panel, out) in draft.values().chunks_exact_mut(output * LANES).enumerate() {
         for (row, lanes) in out.chunks_exact_mut(LANES).enumerate() {

@@ -12,6 +12,8 @@ use super::tile::{Panel, Panels, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, R11, R
 /// The depth that is worked on at once, for each of a tile's panels: with the rows beside them they stay in the
 /// first-level cache.
 const DEPTH: usize = 384;
+/// A tile of fewer rows is waiting for memory all the time: there is no moment in which to ask ahead.
+const FETCHING: usize = 4;
 /// The rows that are worked on at once: they stay in the second-level cache while the panels go by.
 const ROWS: usize = 240;
 
@@ -201,8 +203,14 @@ impl Product<'_> {
             let (row_step, panel_step) = (self.left.row_step, self.right.panel_step);
             let (left_step, right_step) = (self.left.depth_step, self.right.depth_step);
             let (mut left, mut right, mut depth) = (left, right, strip.depth);
+            // The panels to the right come next. With few rows a weight comes from memory, not from a cache, and is awaited
+            // longer than it is used.
+            let ahead = P::COUNT.wrapping_mul(panel_step);
             while depth > 0 {
                 sums = sums.plus(left, row_step, P::load(right, panel_step));
+                if S::ROWS >= FETCHING {
+                    P::fetch(right.wrapping_add(ahead), panel_step);
+                }
                 left = left.wrapping_add(left_step);
                 right = right.wrapping_add(right_step);
                 depth = depth.wrapping_sub(1);

@@ -15,6 +15,8 @@ pub trait Panels<L: Lanes>: Copy {
 
     unsafe fn zero() -> Self;
     unsafe fn load(from: *const f32, step: usize) -> Self;
+    /// Asks for what [`Panels::load`] will read there.
+    unsafe fn fetch(from: *const f32, step: usize);
     /// `count` numbers of neighbouring panels of a row; 0 beyond them.
     unsafe fn read(from: *const f32, count: usize) -> Self;
     unsafe fn write(self, to: *mut f32, count: usize);
@@ -38,6 +40,12 @@ impl<L: Lanes> Panels<L> for Panel<L> {
     unsafe fn load(from: *const f32, _: usize) -> Self {
         // SAFETY: the caller's.
         Self(unsafe { L::load(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn fetch(from: *const f32, _: usize) {
+        // SAFETY: the caller's.
+        unsafe { L::fetch(from) }
     }
 
     #[inline(always)]
@@ -75,6 +83,15 @@ impl<L: Lanes, P: Panels<L>> Panels<L> for Twice<P> {
     unsafe fn load(from: *const f32, step: usize) -> Self {
         // SAFETY: the caller's.
         unsafe { Self(P::load(from, step), P::load(from.wrapping_add(P::COUNT.wrapping_mul(step)), step)) }
+    }
+
+    #[inline(always)]
+    unsafe fn fetch(from: *const f32, step: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            P::fetch(from, step);
+            P::fetch(from.wrapping_add(P::COUNT.wrapping_mul(step)), step);
+        }
     }
 
     #[inline(always)]

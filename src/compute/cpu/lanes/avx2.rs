@@ -70,6 +70,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn fetch(from: *const f32) {
+        // SAFETY: a hint reads nothing, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the caller is inside [`run`].
         let half = unsafe { _mm256_set1_ps(value) };

@@ -65,6 +65,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn fetch(from: *const f32) {
+        // SAFETY: a hint reads nothing, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: the caller is inside [`run`].
         Self(unsafe { _mm512_set1_ps(value) })

@@ -60,6 +60,9 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn fetch(_: *const f32) {}
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Self([value; LANES])
     }
