@@ -27,11 +27,6 @@ pub fn check(inputs: &[Input], most: usize) -> Result<()> {
     }
 }
 
-/// Of all texts.
-pub fn bytes(inputs: &[Input]) -> usize {
-    inputs.iter().map(|input| input.text.len() + input.text_pair.as_ref().map_or(0, String::len)).sum()
-}
-
 /// At most as many tokens as the adapter was trained on, or as the bare base can read.
 pub fn tokens(base: &Base, resident: &Resident, inputs: &[Input]) -> Result<Vec<Tokens>> {
     let most = resident.0.as_ref().map_or(base.info().max_tokens, |adapted| adapted.card.max_length);

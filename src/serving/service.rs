@@ -1,7 +1,7 @@
 //! The order of a request: admit, resolve, load, tokenise, wait, compute, decode.
 //!
-//! Nothing here computes on an async thread: tokenising and decoding run on blocking threads, unless there is little of it,
-//! and everything else on computing threads of our own.
+//! Nothing here computes on an async thread: tokenising and, unless it is a few microseconds' work, decoding run on
+//! blocking threads, everything else on computing threads of our own.
 
 use super::batch::{self, Forward, Group};
 use super::cache::Cache;
@@ -23,10 +23,8 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
-/// Bytes of text that are tokens in some ten microseconds.
-const LITTLE_TEXT: usize = 1024;
-/// Logits that are labels in as much.
-const LITTLE_NUMBERS: usize = 4096;
+/// So many logits are labels sooner than a thread is awake for it.
+const LITTLE: usize = 4096;
 
 /// The handle that requests use; cloned freely.
 #[derive(Clone)]
@@ -101,13 +99,18 @@ impl Serving {
         };
         let coming = place.announce();
         let (base, asked) = (Arc::clone(&self.inner.base), resident.clone());
-        let is_little = inputs::bytes(&inputs) <= LITTLE_TEXT;
-        let tokens = aside(is_little, move || inputs::tokens(&base, &asked, &inputs)).await?;
+        let tokens = spawn_blocking(move || inputs::tokens(&base, &asked, &inputs)).await;
+        let tokens = tokens.context("making tokens of the inputs")??;
         // The request holds the adapter until it is answered: a hot swap or a deletion cannot touch it.
         let answer = coming.push(resident.clone(), tokens).await;
         let rows = answer.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))?;
-        let is_little = rows.iter().map(Vec::len).sum::<usize>() <= LITTLE_NUMBERS;
-        let predictions = aside(is_little, move || decode::predictions(&resident, rows, ask)).await?;
+        let predictions = match rows.iter().map(Vec::len).sum::<usize>() <= LITTLE {
+            true => decode::predictions(&resident, rows, ask)?,
+            false => {
+                let decoded = spawn_blocking(move || decode::predictions(&resident, rows, ask)).await;
+                decoded.context("decoding predictions")??
+            }
+        };
         Ok(Answer { adapter, predictions })
     }
 
@@ -181,14 +184,6 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.queue.close();
-    }
-}
-
-/// On a thread where it blocks nobody, unless it takes less time than to wake one.
-async fn aside<T: Send + 'static>(is_little: bool, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match is_little {
-        true => work(),
-        false => spawn_blocking(work).await.context("work on a request's inputs or answers")?,
     }
 }
 

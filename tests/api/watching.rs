@@ -59,7 +59,7 @@ fn a_command_that_waits_goes_on_following_when_the_server_is_killed_and_restarte
     let (expected, _) = undisturbed();
     let mut app = Setup::new().with(&["--checkpoint-every", "50ms", "--log-level", "debug"]).start();
     let epochs = crate::traces::long_job()["hyperparameters"]["epochs"].to_string();
-    let arguments = ["--wait", "--name", "questions", "--epochs", &epochs, "--seed", "7"];
+    let arguments = ["--wait", "--name", "questions", "--epochs", &epochs, "--seed", "7", "--method", "lora"];
     let file = dataset(app.setup.folder.path());
     let mut watcher = Watcher::start(&app, &file, &arguments);
     app.wait_for_log("checkpoint saved");
@@ -79,7 +79,7 @@ fn a_command_that_waits_goes_on_following_when_the_server_is_killed_and_restarte
 #[test]
 fn ctrl_c_leaves_the_job_and_says_how_to_come_back() {
     let app = Setup::new().with(&["--checkpoint-every", "50ms"]).start();
-    let mut watcher = Watcher::start(&app, &dataset(app.setup.folder.path()), &["--epochs", "500"]);
+    let mut watcher = Watcher::start(&app, &dataset(app.setup.folder.path()), &["--epochs", "500", "--method", "lora"]);
     watcher.wait_for("step");
     assert!(Command::new("kill").args(["-2", &watcher.child.id().to_string()]).status().unwrap().success());
     let (status, said) = watcher.end();
