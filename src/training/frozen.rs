@@ -90,7 +90,7 @@ impl Desk<'_> {
                 tracing::info!(?place, "what the base makes of this dataset is remembered");
                 Rows::Disk(remembered)
             }
-            None => match (Draft::new(self.settings, self.folder, &key, &shape)?, place) {
+            None => match (Draft::new(self.settings, self.folder, &key, &shape), place) {
                 (Some(draft), _) => {
                     self.compute(place, below, speaker, |index, values| draft.write(index, values), &shape)?;
                     Rows::Disk(draft.finish()?)

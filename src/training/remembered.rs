@@ -116,19 +116,21 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Makes room for a file of this shape; `None` where there is none in the budget.
-    pub fn new(settings: &Settings, folder: &Path, key: &str, shape: &Shape) -> Result<Option<Self>> {
-        let doing = "making room to remember a dataset";
+    /// Makes room for a file of this shape; `None` where there is none in the budget or on the disk.
+    pub fn new(settings: &Settings, folder: &Path, key: &str, shape: &Shape) -> Option<Self> {
         let needed = shape.bytes() + DIGEST;
         if needed > settings.remembered_bytes {
             let budget = settings.remembered_bytes;
             tracing::info!(needed, budget, "too large to be remembered: computed in every epoch");
-            return Ok(None);
+            return None;
         }
-        fs::create_dir_all(folder).context(doing)?;
-        make_room(folder, settings.remembered_bytes - needed).context(doing)?;
-        let file = tempfile::Builder::new().prefix(".part-").tempfile_in(folder).context(doing)?;
-        Ok(Some(Self { file, path: folder.join(key), shape: shape.clone() }))
+        match reserved(folder, settings.remembered_bytes, needed) {
+            Ok(file) => Some(Self { file, path: folder.join(key), shape: shape.clone() }),
+            Err(error) => {
+                tracing::warn!(%error, needed, "no room to remember a dataset: computed in every epoch");
+                None
+            }
+        }
     }
 
     /// Every example is written once, in any order.
@@ -180,6 +182,18 @@ fn digest(file: &mut File, bytes: u64) -> std::io::Result<[u8; DIGEST as usize]>
     Ok(hash.finalize().into())
 }
 
+/// A new file that finds its room on the disk now, and not when it is half written.
+fn reserved(folder: &Path, budget: u64, needed: u64) -> std::io::Result<NamedTempFile> {
+    fs::create_dir_all(folder)?;
+    make_room(folder, budget - needed)?;
+    let file = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
+    match rustix::fs::fallocate(file.as_file(), rustix::fs::FallocateFlags::empty(), 0, needed) {
+        // Some file systems cannot promise room.
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(file),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Removes the files that nobody used for the longest time until the others fit. Whoever reads one keeps it open.
 fn make_room(folder: &Path, budget: u64) -> std::io::Result<()> {
     let mut files = Vec::new();
@@ -215,7 +229,7 @@ mod tests {
 
     fn write(folder: &Path, key: &str, budget: u64, values: [f32; 4]) -> Option<Remembered> {
         let shape = Shape::new([1, 0, 1].into_iter(), 2);
-        let draft = Draft::new(&settings(budget), folder, key, &shape).unwrap()?;
+        let draft = Draft::new(&settings(budget), folder, key, &shape)?;
         draft.write(2, &values[2..]).unwrap();
         draft.write(0, &values[..2]).unwrap();
         Some(draft.finish().unwrap())
@@ -263,5 +277,12 @@ mod tests {
         assert!(exists("a") && !exists("b") && exists("c"));
         assert!(write(folder.path(), "d", 47, [1.0; 4]).is_none(), "one byte too many");
         assert!(exists("a") && exists("c"), "nothing goes in vain");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "in the way").unwrap();
+        assert!(write(&folder.path().join("file"), "a", 1000, [1.0; 4]).is_none());
     }
 }
