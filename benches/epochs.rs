@@ -11,12 +11,12 @@ use espalier::training::{Hyperparameters, Progress};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
-use support::{Job, Outcomes, base, median, read, run, say};
+use support::{Job, Outcomes, arguments, base, median, read, run, say};
 
 const EPOCHS: u32 = 4;
 
 fn main() -> Outcomes<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let arguments = arguments();
     let [model, csv, threads @ ..] = arguments.as_slice() else { return Err("give MODEL CSV [THREADS]".into()) };
     let threads = threads.first().map_or(Ok(2), |threads| threads.parse())?;
     let base = base(model, Arc::new(Cpu::best()))?;

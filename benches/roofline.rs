@@ -16,7 +16,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Job, Outcomes, base, median, read, run, say};
+use support::{Job, Outcomes, arguments, base, median, read, run, say};
 
 const TIME: Duration = Duration::from_millis(400);
 const WARM: u64 = 3;
@@ -99,7 +99,7 @@ fn training(base: &Arc<Base>, examples: &[Example], threads: usize) -> Outcomes<
 }
 
 fn main() -> Outcomes<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let arguments = arguments();
     let [model, csv, rest @ ..] = arguments.as_slice() else { return Err("give MODEL CSV [THREADS] [ROUNDS]".into()) };
     let number = |place: usize, default: usize| rest.get(place).map_or(Ok(default), |text| text.parse());
     let (threads, rounds) = (number(0, 2)?, number(1, 5)?);

@@ -14,13 +14,13 @@ use espalier::training::{Hyperparameters, Progress};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
-use support::{Job, Outcomes, base, read, run, say};
+use support::{Job, Outcomes, arguments, base, read, run, say};
 
 /// Updates before the clock starts.
 const WARM: u64 = 3;
 
 fn main() -> Outcomes<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let arguments = arguments();
     let [model, csv, pooling, steps, threads, length, kernels @ ..] = arguments.as_slice() else {
         return Err("give MODEL CSV mean|cls STEPS THREADS MAX_LENGTH [cpu|candle]".into());
     };

@@ -74,6 +74,11 @@ pub fn say(line: impl std::fmt::Display) {
     println!("{line}");
 }
 
+/// What was asked of the program, without what cargo adds.
+pub fn arguments() -> Vec<String> {
+    std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect()
+}
+
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -134,8 +134,9 @@ fn header(path: &Path) -> std::result::Result<(Source, Metadata), String> {
     file.read_exact_at(&mut bytes, LENGTH_BYTES).map_err(text)?;
     let metadata: Metadata = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     let start = LENGTH_BYTES + length;
-    if start + metadata.data_len() as u64 != all {
-        return Err(format!("it has {all} bytes, but its header says {}", start + metadata.data_len() as u64));
+    let numbers = metadata.data_len() as u64;
+    if all.checked_sub(start) != Some(numbers) {
+        return Err(format!("it has {all} bytes, but its header of {length} says that {numbers} follow it"));
     }
     Ok((Source { file, path: path.to_path_buf(), start }, metadata))
 }

@@ -47,20 +47,26 @@ impl Frozen {
             return Ok(Source::Tokens(examples.iter().map(|index| Arc::clone(&self.tokens[*index])).collect()));
         };
         let layout = Packed::from_lengths(examples.iter().map(|index| known.shape.rows(*index)));
-        let values = match &known.rows {
-            Rows::Disk(remembered) => remembered.read(examples)?,
-            Rows::Memory(values) => {
-                examples.iter().flat_map(|index| &values[known.shape.numbers(*index)]).copied().collect()
-            }
-        };
-        let rows = Tensor::new([layout.rows(), known.shape.width()], values);
+        let rows = Tensor::new([layout.rows(), known.shape.width()], known.read(examples)?);
         Ok(Source::Remembered { rows, layout: Arc::new(layout), place: known.place })
     }
 
-    /// The numbers of all examples, in their order.
-    pub fn all(&self, network: &Network) -> Result<Vec<f32>> {
+    /// The known numbers of all examples, in their order; `None` where nothing is known.
+    pub fn all(&self) -> Result<Option<Vec<f32>>> {
         let examples: Vec<usize> = (0..self.tokens.len()).collect();
-        network.frozen(&self.source(&examples)?, Lowest::Head)
+        self.known.as_ref().map(|known| known.read(&examples)).transpose()
+    }
+}
+
+impl Known {
+    /// The numbers of some examples, end to end.
+    fn read(&self, examples: &[usize]) -> Result<Vec<f32>> {
+        match &self.rows {
+            Rows::Disk(remembered) => remembered.read(examples),
+            Rows::Memory(values) => {
+                Ok(examples.iter().flat_map(|index| &values[self.shape.numbers(*index)]).copied().collect())
+            }
+        }
     }
 }
 

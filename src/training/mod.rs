@@ -100,7 +100,7 @@ pub fn train(
     let folder = Folder::new(folders.checkpoints.clone(), &identity)?;
     let mut speaker = Speaker::new(report);
     let started = Prepared::new(base, spec, data, &mut speaker)
-        .and_then(|prepared| Run::start(base, spec, prepared, &folder, (settings, &folders.remembered), &mut speaker));
+        .and_then(|prepared| Run::start(base, spec, prepared, &folder, settings, &folders.remembered, &mut speaker));
     let mut run = match started {
         Ok(run) => run,
         Err(Halt::Stop(stop)) => return Ok(Outcome::Stopped(stop)),

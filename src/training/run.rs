@@ -60,7 +60,8 @@ impl<'a> Run<'a> {
         spec: &'a Spec,
         prepared: Prepared,
         folder: &Folder,
-        (settings, remembered): (&Settings, &Path),
+        settings: &Settings,
+        remembered: &Path,
         speaker: &mut Speaker,
     ) -> Result<Self, Halt> {
         let (network, built) = Network::build(base, spec, Parameters::fresh(spec.hyperparameters.seed))?;
@@ -86,8 +87,8 @@ impl<'a> Run<'a> {
         };
         let features = match (is_fresh, network.lowest()) {
             (false, _) => None,
-            (true, Lowest::Head) => Some(frozen.clone()),
-            (true, _) => Some(desk.frozen(Lowest::Head, &frozen, speaker)?),
+            (true, Lowest::Head) => frozen.all()?,
+            (true, _) => desk.frozen(Lowest::Head, &frozen, speaker)?.all()?,
         };
         let mut run = Self {
             decays: names.iter().map(|name| Decay::of(name)).collect(),
@@ -103,7 +104,7 @@ impl<'a> Run<'a> {
             spec,
         };
         if let Some(features) = features {
-            run.start_head(&features.all(&run.network)?, base.kernels().as_ref())?;
+            run.start_head(&features, base.kernels().as_ref())?;
         }
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),

@@ -43,16 +43,19 @@ impl Whitening {
         Ok(Self { width, inverse: inverse(&covariance, width), mean })
     }
 
-    /// `(indices, width)`
-    pub fn apply(&self, features: &Features, indices: &[usize], kernels: &dyn Kernels) -> Result<Buffer> {
+    /// Whitened rows `(BLOCK or fewer, width)`, end to end those of all indices.
+    pub fn apply(&self, features: &Features, indices: &[usize], kernels: &dyn Kernels) -> Result<Vec<Buffer>> {
         let width = self.width;
+        let inverse = Tensor::new([width, width], self.inverse.iter().map(|value| *value as f32).collect());
+        let parameters = kernels.parameters(&[inverse, Tensor::zeros([width])])?;
         let centred = |index: &usize| {
             features.row(*index).iter().zip(&self.mean).map(|(value, mean)| (f64::from(*value) - mean) as f32)
         };
-        let rows = Tensor::new([indices.len(), width], indices.iter().flat_map(centred).collect());
-        let inverse = Tensor::new([width, width], self.inverse.iter().map(|value| *value as f32).collect());
-        let parameters = kernels.parameters(&[inverse, Tensor::zeros([width])])?;
-        kernels.dense(&kernels.upload(&rows)?, &parameters[0], &parameters[1])
+        let block = |some: &[usize]| {
+            let rows = Tensor::new([some.len(), width], some.iter().flat_map(centred).collect());
+            kernels.dense(&kernels.upload(&rows)?, &parameters[0], &parameters[1])
+        };
+        indices.chunks(BLOCK).map(block).collect()
     }
 
     /// The head on features as they are, given the one on whitened features.
