@@ -2,6 +2,7 @@
 
 use espalier::compute::candle::Candle;
 use espalier::compute::cpu::{Cpu, Level};
+use espalier::compute::device::Weights;
 use espalier::compute::kernels::{Attention, Keep, LowRank, Pool};
 use espalier::compute::random::Random;
 use espalier::compute::{Buffer, Kernels, Packed, Tensor};
@@ -242,6 +243,28 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
             let part = kernels.download(&kernels.linear(&part, &map).unwrap()).unwrap().values;
             let expected = &all[start * output..(start + count) * output];
             assert!(part.iter().zip(expected).all(|(one, other)| one.to_bits() == other.to_bits()), "{level:?}");
+        }
+    }
+}
+
+#[test]
+fn frozen_weights_held_as_bf16_give_what_f32_gives_to_their_rounding() {
+    let mut random = Random::new(5, &["bf16"]);
+    let [weight, bias, input] = [vec![48, 64], vec![48], vec![9, 64]].map(|shape| tensor(&mut random, shape));
+    let answers = [Weights::F32, Weights::Bf16].map(|weights| {
+        let candle = Candle::cpu_with(weights);
+        let desk = Desk { kernels: &candle };
+        let map = candle.freeze_linear(weight.clone(), Some(bias.clone())).unwrap();
+        let rows = candle.linear(&desk.up(&input), &map).unwrap();
+        let back = candle.linear_backward(&rows, &map, Some(desk.up(&input))).unwrap();
+        let table = candle.freeze_table(weight.clone()).unwrap();
+        [rows, back, candle.embed(&[(&table, &[3, 0, 47])]).unwrap()].map(|rows| desk.down(&rows))
+    });
+    for (exact, rounded) in answers[0].iter().zip(&answers[1]) {
+        let largest = exact.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        assert!(exact != rounded, "bf16 is not f32");
+        for (exact, rounded) in exact.iter().zip(rounded) {
+            assert!((exact - rounded).abs() <= 2e-2 * largest, "{rounded}, not {exact}");
         }
     }
 }

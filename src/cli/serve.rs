@@ -4,7 +4,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::{logs, signals};
-use crate::compute::cpu::Cpu;
+use crate::compute::device;
 use crate::config::{Config, Role, Secret, Settings};
 use crate::error::{Context, Error, Result};
 use crate::http::{self, Keys, Metrics, State, Turns};
@@ -71,13 +71,14 @@ fn listen(address: SocketAddr) -> Outcome<TcpListener> {
 pub fn load(settings: &Settings) -> Result<Arc<Base>> {
     let started = Instant::now();
     let located = hub::locate(&settings.model, &settings.hub)?;
-    let base = Base::load(&located.folder, &located.name, Arc::new(Cpu::best()))?;
+    let base = Base::load(&located.folder, &located.name, device::kernels(settings.device, settings.weights)?)?;
     let info = base.info();
     tracing::info!(
         name = info.name,
         folder = %located.folder.display(),
         fingerprint = info.fingerprint,
         parameters = info.parameters,
+        kernels = info.kernels,
         seconds = started.elapsed().as_secs_f64(),
         "base model loaded"
     );

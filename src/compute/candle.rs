@@ -4,6 +4,7 @@
 //! computes gradients of frozen weights and loses those behind its fused operations.
 
 mod attention;
+mod device;
 mod kernels;
 
-pub use kernels::Candle;
+pub use device::Candle;

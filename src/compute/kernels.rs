@@ -187,6 +187,8 @@ pub struct CrossEntropy {
 pub trait Kernels: Send + Sync {
     /// The name of this kernel set, part of every job's specification.
     fn name(&self) -> &'static str;
+    /// Tokens that a training thread best computes at once: part of every job's specification.
+    fn micro_batch_tokens(&self) -> usize;
 
     fn upload(&self, tensor: &Tensor) -> Result<Buffer>;
     fn download(&self, rows: &Buffer) -> Result<Tensor>;

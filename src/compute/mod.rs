@@ -1,5 +1,5 @@
 //! Arithmetic on packed rows: a dozen fused operations, each with its backward pass, on two kernel sets: by hand for CPUs
-//! ([`cpu`]), and as candle tensors ([`candle`]), the oracle of the tests.
+//! ([`cpu`]), and as candle tensors ([`candle`]) for GPUs, the oracle of the tests.
 //!
 //! Knows nothing of models, adapters or text. A value is a matrix of `f32` rows; a row belongs to a sequence of a
 //! [`Packed`] layout. [`Tape`] runs operations through the [`Kernels`] of a device and, when asked to, remembers what
@@ -7,6 +7,7 @@
 
 pub mod candle;
 pub mod cpu;
+pub mod device;
 pub mod kernels;
 pub mod packed;
 pub mod pool;

@@ -1,5 +1,6 @@
 //! Which base model, and where the hub is. The `HF_…` variables mean what they mean to Hugging Face's own tools.
 
+use crate::compute::device::{Device, Weights};
 use crate::model::hub::Settings;
 use clap::Args;
 use std::path::Path;
@@ -19,6 +20,14 @@ pub struct Flags {
     /// own tools; HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HUB_CACHE and HF_HOME mean what they mean there.
     #[arg(long, env = "ESPALIER_MODEL", value_name = "FOLDER|ID")]
     pub model: Option<String>,
+
+    /// Device that computes: cpu, cuda, or cuda:N for the GPU with the number N (a build of scripts/cuda.sh)
+    #[arg(long, env = "ESPALIER_DEVICE", value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
+
+    /// How the frozen weights are held, f32 or bf16: bf16 halves their memory on a GPU, and rounds what is computed with them
+    #[arg(long, env = "ESPALIER_WEIGHTS", value_name = "TYPE", default_value_t = Weights::F32)]
+    pub weights: Weights,
 }
 
 impl Flags {

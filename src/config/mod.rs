@@ -18,6 +18,7 @@ pub use logs::{Format, Logs};
 pub use secret::Secret;
 pub use training::Role;
 
+use crate::compute::device::{Device, Weights};
 use crate::error::Result;
 use crate::{artifact, data, http, model, worker};
 use clap::Args;
@@ -50,6 +51,8 @@ pub struct Settings {
     /// A folder or a hub id.
     pub model: String,
     pub hub: model::hub::Settings,
+    pub device: Device,
+    pub weights: Weights,
     pub data_dir: PathBuf,
     pub database_url: Secret,
     pub listen: SocketAddr,
@@ -76,6 +79,8 @@ impl Config {
         Ok(Settings {
             model: self.base.model(),
             hub: base::hub(),
+            device: self.base.device,
+            weights: self.base.weights,
             data_dir: self.storage.data_dir.clone(),
             database_url: self.storage.database_url()?,
             listen: access.listen,

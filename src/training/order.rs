@@ -57,28 +57,39 @@ pub fn epoch(examples: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
 }
 
 /// Cuts a batch into micro-batches of about `tokens` tokens each. Nothing is padded, so texts of any length keep company:
-/// the longest first, each goes where there are fewest tokens (Graham 1969), and the pieces come out even. Their number is
-/// 1, 2 or a multiple of 4, so that the threads of a machine end together. The order of the result is the order in which
-/// gradients are summed.
+/// the longest first, each goes where there is most room (Graham 1969), and the pieces come out as large as they should.
+/// The order of the result is the order in which gradients are summed.
 pub fn micro_batches(batch: &[usize], lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
     let mut sorted = batch.to_vec();
     sorted.sort_by_key(|index| (Reverse(lengths[*index]), *index));
     let total: usize = sorted.iter().map(|index| lengths[*index]).sum();
-    let pieces = match total.div_ceil(tokens) {
-        few @ 0..3 => few.max(1),
-        many => many.next_multiple_of(4),
-    };
-    let mut cut: Vec<Vec<usize>> = vec![Vec::new(); pieces];
-    let mut emptiest: BinaryHeap<Reverse<(usize, usize)>> = (0..pieces).map(|piece| Reverse((0, piece))).collect();
+    let shares = shares(total.div_ceil(tokens));
+    let mut cut: Vec<Vec<usize>> = vec![Vec::new(); shares.len()];
+    let mut emptiest: BinaryHeap<Reverse<(usize, usize)>> =
+        (0..shares.len()).map(|piece| Reverse((0, piece))).collect();
     for index in sorted {
         if let Some(mut place) = emptiest.peek_mut() {
             let Reverse((filled, piece)) = &mut *place;
             cut[*piece].push(index);
-            *filled += lengths[index];
+            *filled += lengths[index] * WHOLE / shares[*piece];
         }
     }
     cut.retain(|piece| !piece.is_empty());
     cut
+}
+
+/// The share of a piece that is not halved.
+const WHOLE: usize = 2;
+
+/// What each of about so many pieces gets: their number is 1, 2 or a multiple of 4, so that the threads of a machine end
+/// together, and the last two are halved: a thread that other work held up leaves a small piece to the others.
+fn shares(pieces: usize) -> Vec<usize> {
+    let whole = match pieces {
+        few @ 0..3 => few.max(1),
+        many => many.next_multiple_of(4),
+    };
+    let halved = whole.min(2);
+    [vec![WHOLE; whole - halved], vec![WHOLE / 2; 2 * halved]].concat()
 }
 
 #[cfg(test)]
@@ -105,23 +116,25 @@ mod tests {
     }
 
     #[test]
-    fn micro_batches_hold_every_example_once_and_are_even() {
+    fn micro_batches_hold_every_example_once_and_are_as_large_as_they_should() {
         let lengths: Vec<usize> = (0..32).map(|index| 8 + index % 13).collect();
         let batch: Vec<usize> = (0..32).rev().collect();
-        let cut = micro_batches(&batch, &lengths, 256);
+        let cut = micro_batches(&batch, &lengths, 112);
         let mut all: Vec<usize> = cut.iter().flatten().copied().collect();
         all.sort_unstable();
         assert_eq!(all, (0..32).collect::<Vec<_>>());
         let tokens: Vec<usize> = cut.iter().map(|piece| piece.iter().map(|index| lengths[*index]).sum()).collect();
-        assert_eq!(tokens.len(), 2);
-        assert!(tokens[0].abs_diff(tokens[1]) <= 2, "{tokens:?}");
+        let even = lengths.iter().sum::<usize>() / 8;
+        for (filled, share) in tokens.iter().zip([2, 2, 1, 1, 1, 1]) {
+            assert!(filled.abs_diff(even * share) <= 8, "{tokens:?}");
+        }
     }
 
     #[test]
     fn micro_batches_come_in_numbers_that_threads_can_share() {
         let lengths = vec![10; 100];
         let pieces = |texts: usize| micro_batches(&(0..texts).collect::<Vec<_>>(), &lengths, 100).len();
-        assert_eq!([1, 10, 11, 20, 21, 40, 41].map(pieces), [1, 1, 2, 2, 4, 4, 8]);
+        assert_eq!([1, 10, 11, 20, 21, 40, 41].map(pieces), [1, 2, 4, 4, 6, 6, 10]);
         assert_eq!(micro_batches(&[0, 1, 2], &[500, 500, 500], 100).len(), 3, "a text stays whole");
     }
 

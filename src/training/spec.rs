@@ -44,9 +44,6 @@ pub struct Request {
     pub validation: Option<Validation>,
 }
 
-/// Tokens in a micro-batch: small enough that a batch of short texts still occupies several threads.
-const MICRO_BATCH_TOKENS: usize = 128;
-
 impl Spec {
     /// Checks the request against the base and writes every default out. `labels` are the dataset's, any order.
     ///
@@ -91,7 +88,7 @@ impl Spec {
             hyperparameters,
             validation,
             labels,
-            micro_batch_tokens: MICRO_BATCH_TOKENS,
+            micro_batch_tokens: base.kernels().micro_batch_tokens(),
             kernels: info.kernels.clone(),
             base: info.fingerprint.clone(),
         })

@@ -1,42 +1,37 @@
 //! The operations other than attention.
 
+use super::Candle;
 use super::attention;
+use crate::compute::device::Weights;
 use crate::compute::kernels::{
     Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
     Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool, Storage,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::{Context, Result};
-use candle_core::{D, Device};
+use candle_core::{D, DType};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 type Computed<T = candle_core::Tensor> = candle_core::Result<T>;
 
-/// candle on one device.
-pub struct Candle {
-    device: Device,
-}
-
-impl Candle {
-    pub fn cpu() -> Self {
-        Self { device: Device::Cpu }
-    }
-
-    fn tensor(&self, tensor: &Tensor) -> Result<Buffer> {
-        candle_core::Tensor::from_slice(&tensor.values, tensor.shape.as_slice(), &self.device)
-            .map(buffer)
-            .context("copying a tensor to the device")
-    }
-}
-
-fn done(doing: &str, result: Computed) -> Result<Buffer> {
+pub(super) fn done(doing: &str, result: Computed) -> Result<Buffer> {
     result.map(buffer).context(doing)
 }
 
 impl Kernels for Candle {
     fn name(&self) -> &'static str {
-        "candle-cpu"
+        match (self.device.is_cuda(), self.weights) {
+            (false, Weights::F32) => "candle-cpu",
+            (false, Weights::Bf16) => "candle-cpu-bf16",
+            (true, Weights::F32) => "candle-cuda",
+            (true, Weights::Bf16) => "candle-cuda-bf16",
+        }
+    }
+
+    /// A GPU is idle where there is little to do at once.
+    fn micro_batch_tokens(&self) -> usize {
+        if self.device.is_cuda() { 8192 } else { 128 }
     }
 
     fn upload(&self, tensor: &Tensor) -> Result<Buffer> {
@@ -44,8 +39,8 @@ impl Kernels for Candle {
     }
 
     fn download(&self, rows: &Buffer) -> Result<Tensor> {
-        let values =
-            rows.tensor().flatten_all().and_then(|flat| flat.to_vec1()).context("copying rows from the device")?;
+        let values = || rows.tensor().to_dtype(DType::F32)?.flatten_all()?.to_vec1();
+        let values = values().context("copying rows from the device")?;
         Ok(Tensor::new(rows.tensor().dims(), values))
     }
 
@@ -56,7 +51,7 @@ impl Kernels for Candle {
     fn freeze_linear(&self, weight: Tensor, bias: Option<Tensor>) -> Result<FrozenLinear> {
         let [output, input] = [weight.shape[0], weight.shape[1]];
         let bias = bias.map(|bias| self.tensor(&bias)).transpose()?;
-        Ok(FrozenLinear { weight: self.tensor(&weight)?, bias, transposed: OnceLock::new(), input, output })
+        Ok(FrozenLinear { weight: self.frozen(&weight)?, bias, transposed: OnceLock::new(), input, output })
     }
 
     fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm> {
@@ -64,13 +59,13 @@ impl Kernels for Candle {
     }
 
     fn freeze_table(&self, rows: Tensor) -> Result<FrozenTable> {
-        Ok(FrozenTable { width: rows.shape[1], rows: self.tensor(&rows)? })
+        Ok(FrozenTable { width: rows.shape[1], rows: self.frozen(&rows)? })
     }
 
     fn embed(&self, tables: &[(&FrozenTable, &[u32])]) -> Result<Buffer> {
         let look_up = |(table, ids): &(&FrozenTable, &[u32])| {
             let ids = candle_core::Tensor::from_slice(ids, ids.len(), &self.device)?;
-            table.rows.tensor().index_select(&ids, 0)
+            table.rows.tensor().index_select(&ids, 0)?.to_dtype(DType::F32)
         };
         done("embedding", sum(tables.iter().map(look_up)))
     }
@@ -80,7 +75,7 @@ impl Kernels for Candle {
     }
 
     fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer> {
-        let result = gradient.tensor().matmul(map.weight.tensor()).and_then(|result| added(result, onto));
+        let result = product(gradient.tensor(), map.weight.tensor()).and_then(|result| added(result, onto));
         done("a linear map's backward pass", result)
     }
 
@@ -260,7 +255,7 @@ impl Kernels for Candle {
     }
 }
 
-fn buffer(tensor: candle_core::Tensor) -> Buffer {
+pub(super) fn buffer(tensor: candle_core::Tensor) -> Buffer {
     Buffer(Storage::Candle(tensor))
 }
 
@@ -275,8 +270,13 @@ fn added(result: candle_core::Tensor, onto: Option<Buffer>) -> Computed {
     }
 }
 
+/// In the numbers that the weight is held in, to `f32`.
+fn product(input: &candle_core::Tensor, weight: &candle_core::Tensor) -> Computed {
+    input.to_dtype(weight.dtype())?.matmul(weight)?.to_dtype(DType::F32)
+}
+
 fn linear(input: &candle_core::Tensor, weight: &candle_core::Tensor, bias: Option<&candle_core::Tensor>) -> Computed {
-    let output = input.matmul(&weight.t()?)?;
+    let output = product(input, &weight.t()?)?;
     match bias {
         Some(bias) => output.broadcast_add(bias),
         None => Ok(output),

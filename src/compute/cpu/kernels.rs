@@ -25,6 +25,11 @@ impl Kernels for Cpu {
         }
     }
 
+    /// Few enough that a batch of short texts still occupies several threads.
+    fn micro_batch_tokens(&self) -> usize {
+        128
+    }
+
     fn upload(&self, tensor: &Tensor) -> Result<Buffer> {
         Ok(rows(matrix(tensor)))
     }
