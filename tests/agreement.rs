@@ -1,9 +1,10 @@
 //! The kernel sets agree: ours with candle's to rounding, ours with themselves to the bit, whatever the shapes.
 
 use espalier::compute::candle::Candle;
+use espalier::compute::columns::Front;
 use espalier::compute::cpu::{Cpu, Level};
 use espalier::compute::device::Weights;
-use espalier::compute::kernels::{Attention, Keep, LowRank, Pool};
+use espalier::compute::kernels::{Activation, Attention, Keep, LowRank, Pool};
 use espalier::compute::random::Random;
 use espalier::compute::{Buffer, Kernels, Packed, Tensor};
 
@@ -161,14 +162,53 @@ fn passes_over_rows() {
             let (summed, nothing) = kernels.norm(&x, Some(&y), &norm, Keep::Nothing).unwrap();
             assert!(nothing.is_none());
             let back = kernels.norm_backward(&y, &saved.unwrap(), &norm).unwrap();
-            let (activated, derivative) = kernels.gelu(&x, Keep::ForBackward).unwrap();
-            let (again, nothing) = kernels.gelu(&x, Keep::Nothing).unwrap();
-            assert!(nothing.is_none() && desk.down(&again) == desk.down(&activated));
-            let tanh = kernels.tanh(&x).unwrap();
-            let through = kernels.tanh_backward(&y, &tanh).unwrap();
             let simple = [kernels.add(&x, &y), kernels.multiply(&x, &y), kernels.scale(&x, -1.5)].map(Result::unwrap);
-            let mut all = vec![normed, summed, back, activated, derivative.unwrap(), tanh, through];
+            let mut all = vec![normed, summed, back];
             all.extend(simple);
+            for activation in [Activation::Gelu, Activation::Tanh, Activation::Relu, Activation::Silu] {
+                let (activated, derivative) = kernels.activate(activation, &x, Keep::ForBackward).unwrap();
+                let (again, nothing) = kernels.activate(activation, &x, Keep::Nothing).unwrap();
+                assert!(nothing.is_none() && desk.down(&again) == desk.down(&activated));
+                all.extend([activated, derivative.unwrap()]);
+            }
+            all.iter().map(|rows| desk.down(rows)).collect()
+        });
+    }
+}
+
+#[test]
+fn scales_shifts_and_rows_in_front() {
+    for width in [1, 16, 40] {
+        let mut random = Random::new(6, &["columns"]);
+        let layout = Packed::from_lengths([1, 3, 2, 5]);
+        let [x, vector, front] =
+            [vec![11, width], vec![1, width], vec![2, width]].map(|shape| tensor(&mut random, shape));
+        let tables = [vec![9, width], vec![4, width]].map(|shape| tensor(&mut random, shape));
+        compare(&format!("columns {width}"), &|kernels| {
+            let desk = Desk { kernels };
+            let vector = desk.up(&vector);
+            let some = kernels.narrow(&desk.up(&x), 2..6).unwrap();
+            let sequences = [1..2, 3..4];
+            let rows = desk.up(&front);
+            let fronts = sequences.map(|sequences| Front { sequences, rows: &rows });
+            let behind = kernels.prepend(&desk.up(&x), &layout, &fronts).unwrap();
+            let all = kernels.prepend(&desk.up(&x), &layout, &[Front { sequences: 0..4, rows: &rows }]).unwrap();
+            let [own, before] = kernels.prepend_backward(&all, &layout, 2).unwrap();
+            let [first, second] = tables.clone().map(|table| kernels.freeze_table(table).unwrap());
+            let ids: [&[u32]; 2] = [&[8, 0, 3], &[1, 1, 0]];
+            let whole = kernels.embed(&[(&first, ids[0]), (&second, ids[1])], None).unwrap();
+            let begun = kernels.embed(&[(&first, ids[0])], None).unwrap();
+            let onto = kernels.embed(&[(&second, ids[1])], Some(begun)).unwrap();
+            assert_eq!(desk.down(&whole), desk.down(&onto), "tables are added in their order");
+            let changed = [
+                kernels.scale_columns(desk.up(&x), 3..7, &vector),
+                kernels.add_columns(desk.up(&x), 0..11, &vector),
+                kernels.add_within(desk.up(&x), 4..8, &some, -0.5),
+                kernels.sum_rows(&desk.up(&x)),
+                kernels.sum_products(&some, &some),
+            ];
+            let mut all = vec![behind, own, before, whole];
+            all.extend(changed.map(Result::unwrap));
             all.iter().map(|rows| desk.down(rows)).collect()
         });
     }
@@ -217,7 +257,7 @@ fn tables_parts_and_losses() {
     compare("tables", &|kernels| {
         let desk = Desk { kernels };
         let [words, places] = [&words, &places].map(|table| kernels.freeze_table(table.clone()).unwrap());
-        let embedded = kernels.embed(&[(&words, &ids), (&places, &positions)]).unwrap();
+        let embedded = kernels.embed(&[(&words, &ids), (&places, &positions)], None).unwrap();
         let [middle, end] = [1..4, 4..5].map(|range| kernels.narrow(&embedded, range).unwrap());
         let found = kernels.cross_entropy(&desk.up(&logits), &[36, 0, 5, 5, 12]).unwrap();
         let mut all: Vec<Vec<f32>> =
@@ -258,7 +298,7 @@ fn frozen_weights_held_as_bf16_give_what_f32_gives_to_their_rounding() {
         let rows = candle.linear(&desk.up(&input), &map).unwrap();
         let back = candle.linear_backward(&rows, &map, Some(desk.up(&input))).unwrap();
         let table = candle.freeze_table(weight.clone()).unwrap();
-        [rows, back, candle.embed(&[(&table, &[3, 0, 47])]).unwrap()].map(|rows| desk.down(&rows))
+        [rows, back, candle.embed(&[(&table, &[3, 0, 47])], None).unwrap()].map(|rows| desk.down(&rows))
     });
     for (exact, rounded) in answers[0].iter().zip(&answers[1]) {
         let largest = exact.iter().fold(0f32, |largest, value| largest.max(value.abs()));

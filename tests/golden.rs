@@ -38,13 +38,13 @@ fn spec(base: &Base, pooling: Pooling) -> Spec {
     let method = lora::Config {
         rank: 4,
         alpha: Some(6.0),
-        target_modules: lora::TargetModules::Word("all-linear".to_string()),
+        target_modules: adapter::targets::TargetModules::Word("all-linear".to_string()),
         ..lora::Config::default()
     };
     let given = Circumstances { examples: 6, max_tokens: 64, learning_rate: 1e-3, least_steps: 1 };
     Spec {
         task: task::Config::SequenceClassification(task::sequence_classification::Config { pooling: Some(pooling) }),
-        method: adapter::Config::Lora(method).resolve(&base.sites(pooling)).unwrap(),
+        method: adapter::Config::Lora(method).resolve(base, pooling).unwrap(),
         hyperparameters: Hyperparameters::default().resolve(given, &mut Vec::new()),
         validation: espalier::training::Validation::Fraction(0.0),
         labels: ["a", "b", "c"].map(String::from).to_vec(),

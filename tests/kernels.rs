@@ -4,10 +4,11 @@
 //! so that the layer's gradients are right only if the operation's are.
 
 use espalier::compute::candle::Candle;
+use espalier::compute::columns::Front;
 use espalier::compute::cpu::{Cpu, Level};
-use espalier::compute::kernels::{FrozenLinear, FrozenNorm, Pool};
+use espalier::compute::kernels::{Activation, FrozenLinear, FrozenNorm, Pool};
 use espalier::compute::random::Random;
-use espalier::compute::{Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor};
+use espalier::compute::{Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor, dora};
 use espalier::error::Result;
 use std::sync::Arc;
 
@@ -125,6 +126,9 @@ fn check_on(name: &str, kernels: Arc<dyn Kernels>, operation: &Operation) {
     assert!(compared >= 6, "{name}: at least a weight and a bias were compared");
 }
 
+const ACTIVATIONS: [(&str, Activation); 4] =
+    [("gelu", Activation::Gelu), ("tanh", Activation::Tanh), ("relu", Activation::Relu), ("silu", Activation::Silu)];
+
 fn linear(kernels: &dyn Kernels) -> Arc<FrozenLinear> {
     let mut random = Random::new(9, &["linear"]);
     let weight = tensor(&mut random, [WIDTH, WIDTH], 0.5);
@@ -180,13 +184,69 @@ fn a_layer_norm() {
 
 #[test]
 fn activations() {
-    check("gelu", move |tape, [x, ..]| tape.gelu(x));
-    check("tanh", move |tape, [x, ..]| tape.tanh(x));
+    for (name, activation) in ACTIVATIONS {
+        check(name, move |tape, [x, ..]| tape.activate(activation, x));
+    }
 }
 
 #[test]
 fn attention_over_ragged_sequences() {
     check("attention", move |tape, [q, k, v]| tape.attention(q, k, v, 2));
+}
+
+/// A vector and a matrix of rows that are learned: a bias, and the matrix (2, WIDTH).
+const VECTOR: usize = 1;
+const MATRIX: usize = 2 * LAYERS;
+
+#[test]
+fn columns_that_are_scaled_and_shifted() {
+    check("scale columns", move |tape, [x, ..]| {
+        let factors = tape.parameter(Param::new(VECTOR))?;
+        tape.scale_columns(x, factors)
+    });
+    check("add columns", move |tape, [x, ..]| {
+        let shifts = tape.parameter(Param::new(VECTOR))?;
+        tape.add_columns(x, shifts)
+    });
+    check("add rows", move |tape, [x, y, _]| {
+        let copy = tape.copy(x)?;
+        let sum = tape.add_rows(copy, y, 0.7)?;
+        tape.add_rows(sum, x, 1.0)
+    });
+}
+
+#[test]
+fn rows_in_front_of_sequences() {
+    check("prepend", move |tape, [x, y, _]| {
+        let rows = tape.parameter(Param::new(MATRIX))?;
+        let sequences = 0..LENGTHS.len();
+        let key = tape.prepend(x, &[Front { sequences, rows }])?;
+        tape.attention(y, key, key, 2)
+    });
+    check("the mean of real tokens", move |tape, [x, ..]| {
+        let rows = tape.parameter(Param::new(MATRIX))?;
+        let all = tape.prepend(x, &[Front { sequences: 0..LENGTHS.len(), rows }])?;
+        let attended = tape.attention(all, all, all, 2)?;
+        tape.pool(attended, Pool::Mean)
+    });
+}
+
+#[test]
+fn the_lengths_of_an_updated_weights_rows() {
+    for kernels in kernel_sets() {
+        let mut random = Random::new(9, &["lengths"]);
+        let [weight, bias, a, b] =
+            [vec![20, 24], vec![20], vec![3, 24], vec![20, 3]].map(|shape| tensor(&mut random, shape, 0.5));
+        let map = kernels.freeze_linear(weight.clone(), Some(bias)).unwrap();
+        let parameters = kernels.parameters(&[a.clone(), b.clone()]).unwrap();
+        let found = dora::row_lengths(kernels.as_ref(), &map, &parameters[0], &parameters[1], 0.7).unwrap();
+        for (row, found) in found.values.iter().enumerate() {
+            let update = |column: usize| (0..3).map(|r| b.values[row * 3 + r] * a.values[r * 24 + column]).sum::<f32>();
+            let square: f32 =
+                (0..24).map(|column| (weight.values[row * 24 + column] + 0.7 * update(column)).powi(2)).sum();
+            assert!((found - square.sqrt()).abs() < 1e-5, "{}: {found}, not {}", kernels.name(), square.sqrt());
+        }
+    }
 }
 
 #[test]

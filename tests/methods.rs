@@ -3,7 +3,7 @@
 mod support;
 
 use espalier::adapter::{self, Parameters, lora};
-use espalier::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
+use espalier::artifact::{self, Adapted, Artifact, BaseCard, Card, Probe};
 use espalier::compute::Dropout;
 use espalier::compute::Tensor;
 use espalier::compute::random::Random;
@@ -15,20 +15,40 @@ use espalier::training::{Hyperparameters, Spec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Every method in every way of its own.
 fn methods() -> Vec<adapter::Config> {
-    let lora = |json: serde_json::Value| serde_json::from_value(json).unwrap();
-    vec![
-        adapter::Config::default(),
-        lora(serde_json::json!({"type": "lora", "rank": 3, "target_modules": "all-linear", "rslora": true})),
-        lora(serde_json::json!({"type": "lora", "target_modules": ["attention.self.key"], "layers": {"top": 1}})),
-        lora(serde_json::json!({"type": "head"})),
-    ]
+    let settings = serde_json::json!([
+        {"type": "lora"},
+        {"type": "lora", "rank": 3, "target_modules": "all-linear", "rslora": true},
+        {"type": "lora", "target_modules": ["attention.self.key"], "layers": {"top": 1}},
+        {"type": "lora", "dora": true, "bias": "lora_only", "target_modules": ["query", "feed_forward_out"]},
+        {"type": "lora", "rank_pattern": {"value": 2}, "alpha_pattern": {"layer.1.attention.self.query": 3.0},
+         "learning_rate_ratio": 16.0},
+        {"type": "ia3"},
+        {"type": "ia3", "target_modules": ["query", "value"], "feed_forward_modules": ["query"], "layers": {"top": 1}},
+        {"type": "prompt_tuning", "num_virtual_tokens": 5},
+        {"type": "prompt_tuning", "num_virtual_tokens": 7, "init": {"text": "where is my card"}},
+        {"type": "p_tuning", "num_virtual_tokens": 3, "encoder_hidden_size": 10},
+        {"type": "prefix_tuning", "num_virtual_tokens": 4},
+        {"type": "prefix_tuning", "num_virtual_tokens": 6, "projection_hidden_size": 9, "layers": {"top": 1}},
+        {"type": "bottleneck", "reduction_factor": 2.0},
+        {"type": "bottleneck", "placement": "houlsby", "reduction_factor": 4.0},
+        {"type": "bottleneck", "placement": "parallel", "activation": "tanh", "layers": {"top": 1}},
+        {"type": "bias"},
+        {"type": "bias", "target_modules": ["feed_forward_in", "output.LayerNorm"], "layers": {"from": 0, "to": 0}},
+        {"type": "layer_norm"},
+        {"type": "layer_norm", "target_modules": ["attention_norm"], "layers": {"top": 1}},
+        {"type": "vera", "rank": 12},
+        {"type": "vera", "rank": 5, "target_modules": "all-linear", "projection_seed": 7},
+        {"type": "head"},
+    ]);
+    serde_json::from_value(settings).unwrap()
 }
 
 fn spec(base: &Base, method: &adapter::Config, pooling: Pooling) -> Spec {
     let (mut spec, _) = support::jobs::job(base, method.clone(), Hyperparameters::default(), 12);
     spec.task = task::Config::SequenceClassification(task::sequence_classification::Config { pooling: Some(pooling) });
-    spec.method = method.resolve(&base.sites(pooling)).unwrap();
+    spec.method = method.resolve(base, pooling).unwrap();
     spec
 }
 
@@ -50,7 +70,19 @@ fn random_weights(base: &Arc<Base>, spec: &Spec, seed: u64) -> BTreeMap<String, 
     weights
 }
 
+/// `weights` are those that are trained.
 fn adapted(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> Adapted {
+    Adapted::load(&artifact(base, spec, weights), base).unwrap()
+}
+
+fn artifact(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> Artifact {
+    let task::Config::SequenceClassification(task) = &spec.task;
+    let weights = spec.method.published(base, task.pooling.unwrap(), weights).unwrap();
+    let probe = Probe {
+        inputs: inputs()[..1].to_vec(),
+        outputs: vec![vec![0.0; spec.labels.len()]],
+        kernels: base.info().kernels.clone(),
+    };
     let card = Card {
         format: 1,
         task: spec.task.clone(),
@@ -59,10 +91,10 @@ fn adapted(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> 
         temperature: 1.0,
         max_length: 64,
         base: BaseCard { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
-        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().kernels.clone() },
+        probe,
         metrics: None,
     };
-    Adapted::load(&Artifact { card, weights }, base).unwrap()
+    Artifact { card, weights }
 }
 
 fn inputs() -> Vec<Input> {
@@ -75,8 +107,28 @@ fn a_fresh_adapter_leaves_the_base_as_it_is() {
     each(|base, spec| {
         let (_, built) = Network::build(base, spec, Parameters::fresh(1)).unwrap();
         let adapted = adapted(base, spec, built.into_weights());
-        let with = adapted.logits(base, &inputs()).unwrap();
-        assert_eq!(with, adapted.logits_without_effect(base, &inputs()).unwrap());
+        let with = adapted.logits(base, &inputs()).unwrap().concat();
+        let without = adapted.logits_without_effect(base, &inputs()).unwrap().concat();
+        let difference = with.iter().zip(&without).map(|(with, without)| (with - without).abs()).fold(0.0, f32::max);
+        match &spec.method {
+            // It divides by the length that it multiplies by.
+            adapter::Config::Lora(config) if config.dora => assert!(difference < 1e-5, "{difference}"),
+            method if method.starts_neutral() => assert_eq!(with, without, "{method:?}"),
+            // Virtual tokens say something from the start.
+            method => assert!(difference > 1e-4, "{method:?}"),
+        }
+    });
+}
+
+#[test]
+fn what_is_published_answers_as_what_was_trained() {
+    each(|base, spec| {
+        let weights = random_weights(base, spec, 6);
+        let (network, built) = Network::build(base, spec, Parameters::restore(weights.clone())).unwrap();
+        let tokens: Vec<_> = tokens(base).into_iter().map(Arc::new).collect();
+        let trained = network.logits(&network.upload(&built.tensors).unwrap(), &Source::Tokens(tokens)).unwrap();
+        let published = adapted(base, spec, weights).logits(base, &inputs()).unwrap().concat();
+        assert_eq!(trained, published, "{:?}", spec.method);
     });
 }
 
@@ -108,6 +160,19 @@ fn missing_extra_and_misshapen_tensors_are_refused_by_name() {
         let Err(error) = Network::build(base, spec, Parameters::restore(weights)) else { panic!("it must be refused") };
         let said = error.to_string();
         assert!(["head.bias", "stranger", "head.weight"].iter().all(|name| said.contains(name)), "{said}");
+    });
+}
+
+/// In memory an adapter is what its folder holds.
+#[test]
+fn written_and_read_again_it_answers_with_the_same_bits() {
+    each(|base, spec| {
+        let weights = random_weights(base, spec, 7);
+        let artifact = artifact(base, spec, weights);
+        let folder = tempfile::tempdir().unwrap();
+        let published = artifact::write(&artifact, base, folder.path(), &folder.path().join("temporary")).unwrap();
+        let read = artifact::read(folder.path(), &published.version, base).unwrap();
+        assert_eq!(read, artifact, "{:?}", spec.method);
     });
 }
 

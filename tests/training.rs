@@ -119,7 +119,7 @@ fn what_the_frozen_base_computed_gives_the_same_bits_read_or_computed() {
         let (mut spec, data) = support::jobs::job(&base, adapter::Config::default(), hyperparameters(), 60);
         let pooling = Some(Pooling::Cls);
         spec.task = task::Config::SequenceClassification(task::sequence_classification::Config { pooling });
-        spec.method = method.resolve(&base.sites(Pooling::Cls)).unwrap();
+        spec.method = method.resolve(&base, Pooling::Cls).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(2, Duration::from_secs(3600));
         let forgetful = Settings { remembered_bytes: 1, ..settings.clone() };

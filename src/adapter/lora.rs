@@ -1,12 +1,18 @@
 //! LoRA: a low-rank update beside a frozen linear map, `W + s·B·A` (Hu et al. 2021), with `s = alpha/r`, or
-//! `alpha/√r` for rsLoRA (Kalajdzievski 2023).
+//! `alpha/√r` for rsLoRA (Kalajdzievski 2023); DoRA's `m ⊙ (W + s·B·A)/‖W + s·B·A‖` (Liu et al. 2024); LoRA+'s own learning
+//! rate for B (Hayou et al. 2024).
 
+use super::Ground;
+use super::bias::Shifts;
+use super::targets::{self, Check, Layers, TargetModules};
 use crate::adapter::{Init, Parameters};
-use crate::compute::{Param, Rows, Tape};
-use crate::error::{Error, Fault, Problem, Result};
-use crate::model::{Hooks, Lowest, Module, Site, SiteInfo};
+use crate::compute::kernels::FrozenLinear;
+use crate::compute::{Param, Rows, Tape, Tensor};
+use crate::error::{Error, Result};
+use crate::model::{Hooks, Lowest, Site, SiteInfo, hooks};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -23,6 +29,28 @@ pub struct Config {
     pub layers: Layers,
     /// Scale by `alpha/√rank` instead of `alpha/rank`.
     pub rslora: bool,
+    /// Learn the lengths of the weight's rows apart from their directions.
+    pub dora: bool,
+    /// LoRA+: B's learning rate as a multiple of the job's.
+    pub learning_rate_ratio: f64,
+    /// Which biases of the base are learned beside it.
+    pub bias: BiasKind,
+    /// Other ranks, by module: our names, or ends of the checkpoint's paths.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// Other alphas, by module.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub alpha_pattern: BTreeMap<String, f64>,
+}
+
+/// Whose biases are learned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BiasKind {
+    #[default]
+    None,
+    /// Those of the target modules.
+    LoraOnly,
 }
 
 impl Default for Config {
@@ -31,42 +59,22 @@ impl Default for Config {
             rank: 8,
             alpha: None,
             dropout: 0.0,
-            target_modules: TargetModules::Names(vec!["query".to_string(), "value".to_string()]),
+            target_modules: TargetModules::of(&["query", "value"]),
             layers: Layers::default(),
             rslora: false,
+            dora: false,
+            learning_rate_ratio: 1.0,
+            bias: BiasKind::None,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
         }
     }
 }
 
-/// Our names (`query`), names of the checkpoint (`attention.self.query`, matched as PEFT does: equal, or the end after a
-/// dot), or `"all-linear"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub enum TargetModules {
-    Names(Vec<String>),
-    Word(String),
-}
-
-/// Which layers: `"all"`, `{"top": 2}`, or `{"from": 2, "to": 4}` (both included).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case", untagged, deny_unknown_fields)]
-pub enum Layers {
-    Named(AllLayers),
-    Top { top: usize },
-    Range { from: usize, to: usize },
-}
-
-impl Default for Layers {
-    fn default() -> Self {
-        Self::Named(AllLayers::All)
-    }
-}
-
-/// The word `"all"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AllLayers {
-    All,
+/// The entry whose name means this site; the longest of several.
+fn pattern<'a, T>(patterns: &'a BTreeMap<String, T>, info: &SiteInfo) -> Option<&'a T> {
+    let meant = patterns.iter().filter(|(name, _)| targets::is_meant(name, info));
+    meant.max_by_key(|(name, _)| name.len()).map(|(_, value)| value)
 }
 
 impl Config {
@@ -74,135 +82,70 @@ impl Config {
         self.alpha.unwrap_or(2.0 * self.rank as f64)
     }
 
-    /// What the update is multiplied by.
-    pub fn scaling(&self) -> f64 {
-        match self.rslora {
-            true => self.alpha() / (self.rank as f64).sqrt(),
-            false => self.alpha() / self.rank as f64,
-        }
+    pub fn rank_at(&self, info: &SiteInfo) -> usize {
+        pattern(&self.rank_pattern, info).copied().unwrap_or(self.rank)
     }
 
-    /// Checks every value against the base's sites and writes the target modules out ([`Self::names`]).
+    pub fn alpha_at(&self, info: &SiteInfo) -> f64 {
+        pattern(&self.alpha_pattern, info).copied().unwrap_or_else(|| self.alpha())
+    }
+
+    /// What the update is multiplied by.
+    pub fn scaling_at(&self, info: &SiteInfo) -> f64 {
+        let rank = self.rank_at(info) as f64;
+        self.alpha_at(info) / if self.rslora { rank.sqrt() } else { rank }
+    }
+
+    /// Checks every value against the base's sites and writes the target modules out.
     ///
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
-        let mut faults = self.faults(sites);
-        let names = match self.names(sites) {
-            Ok(names) => names,
-            Err(message) => {
-                faults.push(Fault::at_pointer("/method/target_modules", message));
-                Vec::new()
-            }
-        };
-        if !faults.is_empty() {
-            let detail = format!("the method's settings do not fit this base: {}", sentence(&faults));
-            return Err(Error::Invalid(Problem::new("invalid_method", detail).with_faults(faults)));
+        let linear = targets::linear(sites);
+        let mut check = Check::new(sites);
+        let widest = linear.iter().map(|info| info.input.min(info.output)).max().unwrap_or(0);
+        let is_rank = |rank: usize| (1..=widest).contains(&rank);
+        let is_alpha = |alpha: f64| alpha.is_finite() && alpha > 0.0;
+        check.require(is_rank(self.rank), "rank", format!("rank must be between 1 and {widest}"));
+        check.require(is_alpha(self.alpha()), "alpha", "alpha must be a number above 0");
+        for (name, rank) in &self.rank_pattern {
+            let field = format!("rank_pattern/{name}");
+            check.require(is_rank(*rank), &field, format!("the rank of {name} must be between 1 and {widest}"));
         }
-        let resolved = Self { alpha: Some(self.alpha()), target_modules: TargetModules::Names(names), ..self.clone() };
-        if resolved.targets(sites).is_empty() {
-            let message = "no target module lies in the chosen layers";
-            let problem =
-                Problem::new("invalid_method", format!("the method's settings do not fit this base: {message}"));
-            return Err(Error::Invalid(problem.with_faults(vec![Fault::at_pointer("/method/layers", message)])));
+        for (name, alpha) in &self.alpha_pattern {
+            let field = format!("alpha_pattern/{name}");
+            check.require(is_alpha(*alpha), &field, format!("the alpha of {name} must be a number above 0"));
         }
+        check.require(is_alpha(self.learning_rate_ratio), "learning_rate_ratio", "learning_rate_ratio must be above 0");
+        check.dropout(self.dropout);
+        check.layers(self.layers);
+        let target_modules = check.modules("target_modules", &self.target_modules, &linear);
+        let resolved = Self { alpha: Some(self.alpha()), target_modules, ..self.clone() };
+        let chosen = resolved.targets(sites);
+        for (field, name) in resolved.patterns() {
+            let is_used = chosen.iter().any(|info| targets::is_meant(name, info));
+            let message = format!("\"{name}\" means none of the target modules in the chosen layers");
+            check.require(is_used, &format!("{field}/{name}"), message);
+        }
+        check.finish(|| !chosen.is_empty())?;
         Ok(resolved)
     }
 
-    fn faults(&self, sites: &[SiteInfo]) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let widest = sites.iter().map(|info| info.input.min(info.output)).max().unwrap_or(0);
-        if self.rank == 0 || self.rank > widest {
-            faults.push(Fault::at_pointer("/method/rank", format!("rank must be between 1 and {widest}")));
-        }
-        if !self.alpha().is_finite() || self.alpha() <= 0.0 {
-            faults.push(Fault::at_pointer("/method/alpha", "alpha must be a number above 0"));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            faults.push(Fault::at_pointer("/method/dropout", "dropout must be at least 0 and below 1"));
-        }
-        let layers = layers(sites);
-        let message = match self.layers {
-            Layers::Named(AllLayers::All) => None,
-            Layers::Top { top } if top == 0 || top > layers => Some(format!("top must be between 1 and {layers}")),
-            Layers::Range { from, to } if from > to || to >= layers => {
-                Some(format!("from and to count layers from 0 to {}, from not above to", layers.saturating_sub(1)))
-            }
-            _ => None,
-        };
-        faults.extend(message.map(|message| Fault::at_pointer("/method/layers", message)));
-        faults
-    }
-
-    /// What the target names mean, in our order: a module's own name where every layer has it, else its paths.
-    fn names(&self, sites: &[SiteInfo]) -> std::result::Result<Vec<String>, String> {
-        let names = match &self.target_modules {
-            TargetModules::Word(word) if word == "all-linear" => {
-                return Ok(modules(sites).map(|module| module.name().to_string()).collect());
-            }
-            TargetModules::Word(word) => std::slice::from_ref(word),
-            TargetModules::Names(names) if names.is_empty() => return Err("name at least one module".to_string()),
-            TargetModules::Names(names) => names.as_slice(),
-        };
-        let unknown = |name: &String| !sites.iter().any(|info| is_meant(name, info));
-        if let Some(name) = names.iter().find(|name| unknown(name)) {
-            let known: Vec<&str> = modules(sites).map(Module::name).collect();
-            let known = known.join(", ");
-            return Err(format!("\"{name}\" is no module of this base; known are {known}, or \"all-linear\""));
-        }
-        let meant = |info: &&SiteInfo| names.iter().any(|name| is_meant(name, info));
-        let of = |module: Module| {
-            let all: Vec<&SiteInfo> = sites.iter().filter(|info| info.site.module == module).collect();
-            match all.iter().all(meant) {
-                true => vec![module.name().to_string()],
-                false => all.into_iter().filter(meant).map(|info| info.path.clone()).collect(),
-            }
-        };
-        Ok(modules(sites).flat_map(of).collect())
+    fn patterns(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let ranks = self.rank_pattern.keys().map(|name| ("rank_pattern", name));
+        ranks.chain(self.alpha_pattern.keys().map(|name| ("alpha_pattern", name)))
     }
 
     /// The sites of a resolved configuration, in the base's order.
     pub fn targets<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
-        let count = layers(sites);
-        let in_layers = |site: Site| match (site.layer, self.layers) {
-            (None, _) | (_, Layers::Named(AllLayers::All)) => true,
-            (Some(layer), Layers::Top { top }) => layer + top >= count,
-            (Some(layer), Layers::Range { from, to }) => (from..=to).contains(&layer),
-        };
-        // A whole path means one site: imported adapters may touch any set of them.
-        let named = |info: &SiteInfo| match &self.target_modules {
-            TargetModules::Names(names) => {
-                names.iter().any(|name| name == info.site.module.name() || *name == info.path)
-            }
-            TargetModules::Word(_) => false,
-        };
-        sites.iter().filter(|info| named(info) && in_layers(info.site)).collect()
+        targets::chosen(&self.target_modules, self.layers, sites)
     }
-}
-
-fn layers(sites: &[SiteInfo]) -> usize {
-    sites.iter().filter_map(|info| info.site.layer).max().map_or(0, |last| last + 1)
-}
-
-/// The modules that this base has, in our order.
-fn modules(sites: &[SiteInfo]) -> impl Iterator<Item = Module> {
-    Module::ALL.into_iter().filter(|module| sites.iter().any(|info| info.site.module == *module))
-}
-
-/// Our own name, or PEFT's rule: the checkpoint's path is the name, or ends in it after a dot.
-fn is_meant(name: &str, info: &SiteInfo) -> bool {
-    let ends_in = || info.path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    info.site.module.name() == name || ends_in()
-}
-
-fn sentence(faults: &[Fault]) -> String {
-    faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 /// The adapter on its sites.
 pub struct Lora {
     pairs: BTreeMap<Site, Pair>,
-    scaling: f64,
+    shifts: Shifts,
     dropout: f64,
 }
 
@@ -211,19 +154,47 @@ struct Pair {
     a: Param,
     /// `(output, rank)`, zero at first: a fresh adapter leaves the base as it is.
     b: Param,
+    scaling: f64,
+    dora: Option<Dora>,
+}
+
+struct Dora {
+    map: Arc<FrozenLinear>,
+    /// The lengths of the weight's rows `(output)`, at first those that they have.
+    magnitude: Param,
 }
 
 impl Lora {
     /// Builds a resolved configuration.
-    pub fn build(config: &Config, sites: &[SiteInfo], parameters: &mut Parameters) -> Result<Self> {
-        let pair = |info: &SiteInfo| {
-            let a =
-                parameters.tensor(format!("{}.lora_A", info.site), &[config.rank, info.input], Init::KaimingUniform);
-            let b = parameters.tensor(format!("{}.lora_B", info.site), &[info.output, config.rank], Init::Zeros);
-            (info.site, Pair { a, b })
+    pub fn build(config: &Config, ground: &Ground, parameters: &mut Parameters) -> Result<Self> {
+        let mut pairs = BTreeMap::new();
+        let targets = config.targets(ground.sites);
+        for info in &targets {
+            let (site, rank) = (info.site, config.rank_at(info));
+            let a = parameters.tensor(format!("{site}.lora_A"), &[rank, info.input], Init::KaimingUniform);
+            let b = parameters.tensor(format!("{site}.lora_B"), &[info.output, rank], Init::Zeros);
+            let dora = config.dora.then(|| Dora::build(ground, info, parameters)).transpose()?;
+            pairs.insert(site, Pair { a, b, scaling: config.scaling_at(info), dora });
+        }
+        let shifted = match config.bias {
+            BiasKind::None => Vec::new(),
+            BiasKind::LoraOnly => targets,
         };
-        let pairs = config.targets(sites).into_iter().map(pair).collect();
-        Ok(Self { pairs, scaling: config.scaling(), dropout: config.dropout })
+        Ok(Self { pairs, shifts: Shifts::build(shifted, ground, parameters)?, dropout: config.dropout })
+    }
+}
+
+impl Dora {
+    fn build(ground: &Ground, info: &SiteInfo, parameters: &mut Parameters) -> Result<Self> {
+        let missing = || Error::internal(format!("the base has no linear map at {}", info.site));
+        let map = Arc::clone(ground.base.map(info.site).ok_or_else(missing)?);
+        let lengths = |_: u64, _: &str| {
+            let squares = ground.base.kernels().squared_rows(&map)?;
+            let lengths = squares.values.iter().map(|square| square.sqrt()).collect();
+            Ok::<_, Error>(Tensor::new([info.output], lengths))
+        };
+        let magnitude = parameters.tensor_from(format!("{}.lora_magnitude", info.site), &[info.output], lengths)?;
+        Ok(Self { map, magnitude })
     }
 }
 
@@ -235,11 +206,23 @@ impl Hooks for Lora {
     fn after(&self, tape: &mut Tape, site: Site, input: Rows, output: Rows) -> Result<Rows> {
         let Some(pair) = self.pairs.get(&site) else { return Ok(output) };
         let input = tape.dropout(input, self.dropout, site.place())?;
-        tape.add_low_rank(output, input, pair.a, pair.b, self.scaling)
+        let output = match &pair.dora {
+            None => tape.add_low_rank(output, input, pair.a, pair.b, pair.scaling)?,
+            Some(dora) => {
+                // b + (x·(W + s·B·A)ᵀ) ⊙ m/‖W + s·B·A‖
+                let inverse = tape.inverse_row_lengths(&dora.map, pair.a, pair.b, pair.scaling)?;
+                let magnitude = tape.parameter(dora.magnitude)?;
+                let factors = tape.times(magnitude, inverse)?;
+                let output = tape.add_bias(output, &dora.map, -1.0)?;
+                let output = tape.add_low_rank(output, input, pair.a, pair.b, pair.scaling)?;
+                let output = tape.scale_columns(output, factors)?;
+                tape.add_bias(output, &dora.map, 1.0)?
+            }
+        };
+        self.shifts.add(tape, site, output)
     }
 
     fn lowest(&self) -> Lowest {
-        let lowest = |site: &Site| site.layer.map_or(Lowest::Pooler, Lowest::Layer);
-        self.pairs.keys().map(lowest).min().unwrap_or(Lowest::Head)
+        hooks::lowest(self.pairs.keys().copied())
     }
 }

@@ -3,7 +3,7 @@
 //! Knows nothing of other adapters: a batch with several is serving's matter.
 
 use super::{Artifact, Card};
-use crate::adapter::Parameters;
+use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Parameter, Recording, Tape};
 use crate::error::Result;
 use crate::model::{Base, Batch, Hooks, Pooling, Tokens};
@@ -32,10 +32,12 @@ impl Adapted {
         let task::Config::SequenceClassification(task) = &card.task;
         let pooling = task.pooling.unwrap_or(base.info().default_pooling);
         let mut parameters = Parameters::restore(artifact.weights.clone());
-        let hooks = card.method.build(&base.sites(pooling), &mut parameters)?;
+        let ground = Ground { base, sites: &base.sites(pooling), form: Form::Published };
+        let hooks = card.method.build(&ground, &mut parameters)?;
         let (weight, bias) = parameters.dense(task::head::NAME, card.labels.len(), base.info().hidden_size);
-        let tensors = parameters.finish()?.tensors;
-        let bytes = tensors.iter().map(|tensor| tensor.bytes() as u64).sum();
+        let built = parameters.finish()?;
+        let tensors = built.tensors;
+        let bytes = tensors.iter().chain(built.frozen.values()).map(|tensor| tensor.bytes() as u64).sum();
         let parameters = base.kernels().parameters(&tensors)?;
         Ok(Self { card, hooks, head: Head { weight, bias }, pooling, parameters, bytes })
     }
@@ -47,7 +49,8 @@ impl Adapted {
 
     /// An input's tokens, truncated as in training.
     pub fn tokens(&self, base: &Base, input: &Input) -> Result<Tokens> {
-        base.tokenizer().encode(&input.text, input.text_pair.as_deref(), self.card.max_length)
+        let room = base.info().max_tokens - self.card.method.virtual_tokens();
+        base.tokenizer().encode(&input.text, input.text_pair.as_deref(), self.card.max_length.min(room))
     }
 
     /// One row of logits per input, in their order.
@@ -63,7 +66,8 @@ impl Adapted {
     fn logits_under(&self, base: &Base, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
         let tokens: Vec<Tokens> = inputs.iter().map(|input| self.tokens(base, input)).collect::<Result<_>>()?;
         let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::clone(&self.parameters), Recording::Off);
-        let hidden = base.encode(&mut tape, &Batch::new(&tokens), hooks, self.pooling.wanted())?;
+        let hidden =
+            base.encode(&mut tape, &Batch::new(&tokens, hooks.virtual_tokens()), hooks, self.pooling.wanted())?;
         let pooled = base.pool(&mut tape, hidden, self.pooling, hooks)?;
         let logits = self.head.logits(&mut tape, pooled)?;
         let rows = tape.read(logits)?.values;

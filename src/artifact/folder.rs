@@ -4,11 +4,11 @@
 //! prints, so that anybody can check it. Knows nothing of zips, nor of who asks.
 
 use super::faults::Faults;
-use super::peft::{self, keys::Form, weights};
+use super::peft::{self, entries, keys::Form, weights};
 use super::{Artifact, Before, CARD_FILE, CONFIG_FILE, Outline, Published, TENSOR_FILE, card, names, safetensors};
 use crate::adapter;
 use crate::error::{Context, Error, Result};
-use crate::model::Base;
+use crate::model::{Base, SiteInfo};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -26,8 +26,9 @@ impl Files {
     /// # Errors
     /// `Invalid` (`adapter_tensors`) where a tensor holds values that are not finite.
     pub fn of(artifact: &Artifact, outline: &Outline) -> Result<Self> {
-        let form = Form::of(outline.pooling(&artifact.card.task));
-        let keyed = weights::to_peft(&artifact.weights, &outline.sites, form);
+        let pooling = outline.pooling(&artifact.card.task);
+        let (sites, form) = (outline.sites(pooling), Form::of(pooling));
+        let keyed = weights::to_peft(&artifact.weights, &artifact.card.method, sites, form);
         Ok(Self {
             config: peft::export::config(artifact, outline)?,
             tensors: safetensors::write(&keyed)?,
@@ -60,10 +61,10 @@ impl Files {
     pub fn open(&self, outline: &Outline) -> Result<Artifact> {
         let card = card::read(&self.card)?;
         let config = peft::Config::read(&self.config)?;
-        agree(&card.method, &config)?;
         let sites = outline.sites(outline.pooling(&card.task));
+        agree(&card.method, &config, sites)?;
         let tensors = safetensors::read(&self.tensors)?;
-        let weights = weights::from_peft(tensors, &config, sites, outline.info.hidden_size)?;
+        let weights = weights::from_peft(tensors, &card.method, sites, outline.info.hidden_size)?;
         let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         card::check(&card, rows, outline)?;
         Ok(Artifact { card, weights })
@@ -71,20 +72,32 @@ impl Files {
 }
 
 /// The method is said twice, for PEFT and for us; a folder that contradicts itself was edited by hand.
-fn agree(method: &adapter::Config, config: &peft::Config) -> Result<()> {
+fn agree(method: &adapter::Config, config: &peft::Config, sites: &[SiteInfo]) -> Result<()> {
     let mut faults = Faults::default();
-    match (method, &config.lora) {
-        (adapter::Config::Lora(ours), Some(theirs)) => {
-            let same = [
-                ("r", ours.rank == theirs.rank),
-                ("lora_alpha", ours.alpha() == theirs.alpha),
-                ("use_rslora", ours.rslora == theirs.rslora),
-            ];
-            same.iter().filter(|(_, same)| !same).for_each(|(field, _)| faults.add(format!("{field} differs")));
+    let mut same = |field: &str, same: bool| {
+        if !same {
+            faults.add(format!("{field} differs"));
         }
-        (adapter::Config::Head(_), None) => {}
-        _ => faults.add("peft_type differs"),
+    };
+    match (method, &config.method) {
+        (adapter::Config::Lora(ours), Some(peft::Method::Lora(theirs))) => {
+            same("r", ours.rank == theirs.rank);
+            same("lora_alpha", ours.alpha() == theirs.alpha);
+            same("use_rslora", ours.rslora == theirs.rslora);
+            same("use_dora", ours.dora == theirs.dora);
+            same("bias", ours.bias == theirs.bias);
+        }
+        (adapter::Config::Vera(ours), Some(peft::Method::Vera(theirs))) => same("r", ours.rank == theirs.rank),
+        (
+            ours,
+            Some(peft::Method::PromptTuning(count) | peft::Method::PTuning(count) | peft::Method::PrefixTuning(count)),
+        ) => {
+            same("num_virtual_tokens", ours.virtual_tokens() == *count);
+        }
+        _ => {}
     }
+    let theirs = config.method.as_ref().map(peft::Method::peft_type);
+    same("peft_type", entries::peft_type(method, sites) == theirs);
     faults.finish("unreadable_adapter", "adapter_config.json and espalier.json contradict each other")
 }
 

@@ -71,7 +71,7 @@ pub fn lora(pooling: Pooling) -> Artifact {
     let config = lora::Config {
         rank: 2,
         alpha: Some(4.0),
-        target_modules: lora::TargetModules::Names(names),
+        target_modules: crate::adapter::targets::TargetModules::Names(names),
         ..lora::Config::default()
     };
     let mut weights = head_weights();

@@ -3,7 +3,9 @@
 //! Only candle's forward operations are used: the backward passes are written out here, because candle's own autograd
 //! computes gradients of frozen weights and loses those behind its fused operations.
 
+mod activation;
 mod attention;
+mod columns;
 mod device;
 mod kernels;
 

@@ -4,7 +4,9 @@
 
 #![allow(unsafe_code, reason = "registers and unchecked reads inside products, each with the reason why it is sound")]
 
+mod activation;
 mod attention;
+mod columns;
 mod elementwise;
 mod kernels;
 mod lanes;

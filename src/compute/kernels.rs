@@ -3,6 +3,7 @@
 //! Rows are `f32` matrices `(rows, width)`. A frozen weight has no backward operation of its own: there is nothing to
 //! ask for its gradient with. Knows nothing of the tape, of layers or of adapters.
 
+use super::columns::Columns;
 use super::cpu::Matrix;
 use super::{Packed, Tensor};
 use crate::error::Result;
@@ -33,6 +34,13 @@ impl Buffer {
         match &self.0 {
             Storage::Candle(tensor) => tensor,
             Storage::Host(_) => unreachable!("rows stay with the kernels that made them"),
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        match &self.0 {
+            Storage::Host(matrix) => matrix.rows(),
+            Storage::Candle(tensor) => tensor.dims().first().copied().unwrap_or(1),
         }
     }
 
@@ -91,6 +99,11 @@ pub struct FrozenTable {
 }
 
 impl FrozenLinear {
+    /// `(output)`
+    pub fn bias(&self) -> Option<&Buffer> {
+        self.bias.as_ref()
+    }
+
     /// What is stored, for hashing.
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
         [Some(&self.weight), self.bias.as_ref()].into_iter().flatten()
@@ -157,10 +170,23 @@ pub enum Keep {
     ForBackward,
 }
 
+/// A function of single numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016).
+    Gelu,
+    Tanh,
+    Relu,
+    /// x·σ(x), also called swish (Elfwing et al. 2017).
+    Silu,
+}
+
 /// How the rows of a sequence become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
+    /// Of the real tokens.
     Mean,
+    /// Virtual or not.
     First,
 }
 
@@ -184,7 +210,7 @@ pub struct CrossEntropy {
 }
 
 /// A device's arithmetic. Every function fails only with what the device reports, as `Internal`.
-pub trait Kernels: Send + Sync {
+pub trait Kernels: Columns + Send + Sync {
     /// The name of this kernel set, part of every job's specification.
     fn name(&self) -> &'static str;
     /// Tokens that a training thread best computes at once: part of every job's specification.
@@ -199,8 +225,8 @@ pub trait Kernels: Send + Sync {
     fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm>;
     fn freeze_table(&self, rows: Tensor) -> Result<FrozenTable>;
 
-    /// The sum of one row of each table: `Σ tables[i][ids[i][row]]`.
-    fn embed(&self, tables: &[(&FrozenTable, &[u32])]) -> Result<Buffer>;
+    /// The sum of one row of each table, in their order, onto `onto`: `Σ tables[i][ids[i][row]]`.
+    fn embed(&self, tables: &[(&FrozenTable, &[u32])], onto: Option<Buffer>) -> Result<Buffer>;
 
     fn linear(&self, input: &Buffer, map: &FrozenLinear) -> Result<Buffer>;
     /// dX = dY·W, added to `onto`.
@@ -243,13 +269,8 @@ pub trait Kernels: Send + Sync {
     /// The gradient by the input, and so by the residual.
     fn norm_backward(&self, gradient: &Buffer, saved: &NormSaved, norm: &FrozenNorm) -> Result<Buffer>;
 
-    /// x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016).
-    /// With its derivative Φ(x) + x·φ(x), element by element.
-    fn gelu(&self, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)>;
-
-    fn tanh(&self, input: &Buffer) -> Result<Buffer>;
-    /// From the output, not the input: dX = dY·(1 − y²).
-    fn tanh_backward(&self, gradient: &Buffer, output: &Buffer) -> Result<Buffer>;
+    /// With its derivative, element by element.
+    fn activate(&self, activation: Activation, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)>;
 
     /// softmax(Q·Kᵀ/√d)·V within each sequence and head (Vaswani et al. 2017).
     fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)>;

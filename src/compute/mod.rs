@@ -6,8 +6,10 @@
 //! the backward pass needs.
 
 pub mod candle;
+pub mod columns;
 pub mod cpu;
 pub mod device;
+pub mod dora;
 pub mod kernels;
 pub mod packed;
 pub mod pool;

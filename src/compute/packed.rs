@@ -6,6 +6,8 @@ use std::ops::Range;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
     starts: Vec<usize>,
+    /// How many of a sequence's first rows are virtual tokens; empty where none are.
+    fronts: Vec<usize>,
 }
 
 impl Packed {
@@ -16,12 +18,12 @@ impl Packed {
             end += length;
             starts.push(end);
         }
-        Self { starts }
+        Self { starts, fronts: Vec::new() }
     }
 
     /// One row per sequence: what pooling leaves.
     pub fn single_rows(sequences: usize) -> Self {
-        Self { starts: (0..=sequences).collect() }
+        Self { starts: (0..=sequences).collect(), fronts: Vec::new() }
     }
 
     pub fn sequences(&self) -> usize {
@@ -44,6 +46,20 @@ impl Packed {
         self.starts.windows(2).map(|pair| pair[0]..pair[1])
     }
 
+    /// With so many more rows in front of each sequence.
+    pub fn behind(&self, fronts: impl IntoIterator<Item = usize>) -> Self {
+        let fronts: Vec<usize> = fronts.into_iter().collect();
+        assert_eq!(fronts.len(), self.sequences(), "every sequence has its front, if only of 0 rows");
+        let lengths = self.ranges().zip(&fronts).map(|(range, front)| range.len() + front);
+        Self { fronts: fronts.clone(), ..Self::from_lengths(lengths) }
+    }
+
+    /// A sequence's rows without the virtual ones in front.
+    pub fn real(&self, sequence: usize) -> Range<usize> {
+        let range = self.range(sequence);
+        range.start + self.fronts.get(sequence).copied().unwrap_or(0)..range.end
+    }
+
     /// The rows of a range of sequences.
     pub fn rows_of(&self, sequences: &Range<usize>) -> Range<usize> {
         self.starts[sequences.start]..self.starts[sequences.end]
@@ -52,6 +68,8 @@ impl Packed {
     /// The layout of a range of sequences by themselves.
     pub fn slice(&self, sequences: &Range<usize>) -> Self {
         let first = self.starts[sequences.start];
-        Self { starts: self.starts[sequences.start..=sequences.end].iter().map(|start| start - first).collect() }
+        let starts = self.starts[sequences.start..=sequences.end].iter().map(|start| start - first).collect();
+        let fronts = if self.fronts.is_empty() { Vec::new() } else { self.fronts[sequences.clone()].to_vec() };
+        Self { starts, fronts }
     }
 }

@@ -5,11 +5,12 @@
 //! Knows the operations of [`Kernels`], and nothing of models or adapters.
 
 mod backward;
+mod columns;
 mod dropout;
 mod node;
 mod windows;
 
-use super::kernels::{Attention, FrozenLinear, FrozenNorm, FrozenTable, Keep, LowRank, Pool};
+use super::kernels::{Activation, Attention, FrozenLinear, FrozenNorm, FrozenTable, Keep, LowRank, Pool};
 use super::{Buffer, Kernels, Packed, Parameter, Tensor};
 use crate::error::Result;
 pub use backward::Gradients;
@@ -78,7 +79,7 @@ impl Tape {
 
     /// The values, copied to the host.
     pub fn read(&self, rows: Rows) -> Result<Tensor> {
-        self.kernels.download(&self.buffer(rows))
+        self.kernels.download(&self.buffer(rows)?)
     }
 
     /// Rows computed elsewhere (cached features), not differentiated.
@@ -88,20 +89,27 @@ impl Tape {
 
     /// Sums one row of each table per token.
     pub fn embed(&mut self, tables: &[(&FrozenTable, &[u32])], layout: Arc<Packed>) -> Result<Rows> {
-        let rows = self.kernels.embed(tables)?;
+        let rows = self.kernels.embed(tables, None)?;
         Ok(self.push(rows, layout, false))
+    }
+
+    /// The same, onto rows that are used up.
+    pub fn embed_onto(&mut self, tables: &[(&FrozenTable, &[u32])], onto: Rows) -> Result<Rows> {
+        let base = self.take(onto);
+        let rows = self.kernels.embed(tables, Some(base))?;
+        Ok(self.derive(rows, &[onto], |output| Node::Pass { input: onto, output }))
     }
 
     /// x·Wᵀ + b with frozen weights.
     pub fn linear(&mut self, input: Rows, map: &Arc<FrozenLinear>) -> Result<Rows> {
-        let rows = self.kernels.linear(&self.buffer(input), map)?;
+        let rows = self.kernels.linear(&self.buffer(input)?, map)?;
         let node = |output| Node::Linear { input, output, map: Arc::clone(map) };
         Ok(self.derive(rows, &[input], node))
     }
 
     /// x·Wᵀ + b with trainable weight `(output, input)` and bias `(output)`.
     pub fn dense(&mut self, input: Rows, weight: Param, bias: Param) -> Result<Rows> {
-        let x = self.buffer(input);
+        let x = self.buffer(input)?;
         let rows = self.kernels.dense(&x, &self.parameters[weight.0], &self.parameters[bias.0])?;
         Ok(self.learn(rows, input, |output| Node::Dense { input, output, x, weight, bias }))
     }
@@ -109,7 +117,7 @@ impl Tape {
     /// onto + s·B·A·x with trainable A `(rank, input)` and B `(output, rank)`. The rows of `onto` are used up; those of a
     /// window change where they are.
     pub fn add_low_rank(&mut self, onto: Rows, input: Rows, a: Param, b: Param, scale: f64) -> Result<Rows> {
-        let x = self.buffer(input);
+        let x = self.buffer(input)?;
         let (owner, range) = self.place(onto);
         let base = self.take(owner);
         let update = LowRank { input: &x, a: &self.parameters[a.0], b: &self.parameters[b.0], scale };
@@ -124,33 +132,28 @@ impl Tape {
     /// The layer norm of the input, or of its sum with a residual.
     pub fn norm(&mut self, input: Rows, residual: Option<Rows>, norm: &Arc<FrozenNorm>) -> Result<Rows> {
         let inputs = [input, residual.unwrap_or(input)];
-        let added = residual.map(|residual| self.buffer(residual));
+        let added = residual.map(|residual| self.buffer(residual)).transpose()?;
         let keep = self.keep(&inputs);
-        let (rows, saved) = self.kernels.norm(&self.buffer(input), added.as_ref(), norm, keep)?;
+        let (rows, saved) = self.kernels.norm(&self.buffer(input)?, added.as_ref(), norm, keep)?;
         let node = |saved, output| Node::Norm { input, residual, output, saved, norm: Arc::clone(norm) };
         Ok(self.derive_kept(rows, &inputs, saved, node))
     }
 
-    pub fn gelu(&mut self, input: Rows) -> Result<Rows> {
-        let (rows, derivative) = self.kernels.gelu(&self.buffer(input), self.keep(&[input]))?;
+    pub fn activate(&mut self, activation: Activation, input: Rows) -> Result<Rows> {
+        let (rows, derivative) = self.kernels.activate(activation, &self.buffer(input)?, self.keep(&[input]))?;
         let node = |factor, output| Node::Times { input, output, factor };
         Ok(self.derive_kept(rows, &[input], derivative, node))
     }
 
-    pub fn tanh(&mut self, input: Rows) -> Result<Rows> {
-        let y = self.kernels.tanh(&self.buffer(input))?;
-        Ok(self.derive(y.clone(), &[input], |output| Node::Tanh { input, output, y }))
-    }
-
     /// The sum of the rows' −log softmax(logits)[label], and its gradient by the logits divided by `denominator`.
     pub fn cross_entropy(&self, logits: Rows, labels: &[u32], denominator: f64) -> Result<(f64, Buffer)> {
-        let found = self.kernels.cross_entropy(&self.buffer(logits), labels)?;
+        let found = self.kernels.cross_entropy(&self.buffer(logits)?, labels)?;
         Ok((found.loss, self.kernels.scale(&found.gradient, 1.0 / denominator)?))
     }
 
     /// Attention within each sequence; the queries may be of some of its rows only.
     pub fn attention(&mut self, query: Rows, key: Rows, value: Rows, heads: usize) -> Result<Rows> {
-        let [q, k, v] = [query, key, value].map(|rows| self.buffer(rows));
+        let [q, k, v] = [self.buffer(query)?, self.buffer(key)?, self.buffer(value)?];
         let layouts = [self.layout(query), self.layout(key)];
         let [asking, layout] = &layouts;
         let inputs = Attention { query: &q, key: &k, value: &v, asking, layout, heads };
@@ -163,7 +166,7 @@ impl Tape {
     /// One row per sequence.
     pub fn pool(&mut self, input: Rows, pool: Pool) -> Result<Rows> {
         let layout = self.layout(input);
-        let rows = self.kernels.pool(&self.buffer(input), &layout, pool)?;
+        let rows = self.kernels.pool(&self.buffer(input)?, &layout, pool)?;
         let pooled = Arc::new(Packed::single_rows(layout.sequences()));
         let tracked = self.is_tracked(&[input]);
         let output = self.push(rows, pooled, tracked);
@@ -179,7 +182,7 @@ impl Tape {
         if rate == 0.0 {
             return Ok(input);
         }
-        let x = self.buffer(input);
+        let x = self.buffer(input)?;
         let mask = dropout.mask(&self.layout(input), x.width(), rate, place);
         let mask = self.kernels.upload(&mask)?;
         let rows = self.kernels.multiply(&x, &mask)?;
@@ -199,8 +202,14 @@ impl Tape {
         Mark(self.values.len())
     }
 
-    fn buffer(&self, rows: Rows) -> Buffer {
-        self.values[rows.0].buffer.clone().expect("a released value is not used again")
+    /// A window's rows are read where they lie.
+    fn buffer(&self, rows: Rows) -> Result<Buffer> {
+        let (owner, range) = self.place(rows);
+        let all = self.values[owner.0].buffer.as_ref().expect("a released value is not used again");
+        match owner == rows {
+            true => Ok(all.clone()),
+            false => self.kernels.narrow(all, range),
+        }
     }
 
     /// For a value that nothing will use again.

@@ -2,72 +2,25 @@
 //!
 //! Written once, forward only, against the tape. Knows an adapter only as [`Hooks`].
 
+mod config;
+
+pub use config::Config;
+
+use super::adapted::{self, Norm};
+use super::hooks::{Part, Sublayer};
 use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, weights::Weights};
-use crate::compute::kernels::{FrozenLinear, FrozenNorm, FrozenTable, Pool};
-use crate::compute::{Buffer, Kernels, Rows, Tape};
+use crate::compute::kernels::{Activation, FrozenLinear, FrozenNorm, FrozenTable, Pool};
+use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// The fields of `config.json` that change arithmetic; they enter the base's fingerprint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Config {
-    pub hidden_size: usize,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: usize,
-    pub intermediate_size: usize,
-    pub vocab_size: usize,
-    pub max_position_embeddings: usize,
-    pub type_vocab_size: usize,
-    #[serde(default = "default_epsilon")]
-    pub layer_norm_eps: f64,
-    #[serde(default = "default_activation")]
-    pub hidden_act: String,
-    #[serde(default = "default_positions")]
-    pub position_embedding_type: String,
-}
-
-fn default_epsilon() -> f64 {
-    1e-12
-}
-
-fn default_activation() -> String {
-    "gelu".to_string()
-}
-
-fn default_positions() -> String {
-    "absolute".to_string()
-}
-
-impl Config {
-    /// # Errors
-    /// `Invalid` (`unsupported_model`) for what this architecture does not compute.
-    pub fn check(&self) -> Result<()> {
-        let unsupported = |what: String| Err(Error::invalid("unsupported_model", what));
-        if self.hidden_act != "gelu" {
-            return unsupported(format!(
-                "hidden_act \"{}\" is not supported for bert: only \"gelu\" is",
-                self.hidden_act
-            ));
-        }
-        if self.position_embedding_type != "absolute" {
-            let kind = &self.position_embedding_type;
-            return unsupported(format!("position_embedding_type \"{kind}\" is not supported: only \"absolute\" is"));
-        }
-        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return unsupported("hidden_size must be a multiple of num_attention_heads".to_string());
-        }
-        Ok(())
-    }
-}
 
 pub struct Bert {
     config: Config,
     word: FrozenTable,
     position: FrozenTable,
     token_type: FrozenTable,
-    norm: Arc<FrozenNorm>,
+    norm: Norm,
     layers: Vec<Layer>,
     pooler: Option<Arc<FrozenLinear>>,
 }
@@ -77,10 +30,10 @@ struct Layer {
     key: Arc<FrozenLinear>,
     value: Arc<FrozenLinear>,
     attention_output: Arc<FrozenLinear>,
-    attention_norm: Arc<FrozenNorm>,
+    attention_norm: Norm,
     feed_forward_in: Arc<FrozenLinear>,
     feed_forward_out: Arc<FrozenLinear>,
-    output_norm: Arc<FrozenNorm>,
+    output_norm: Norm,
 }
 
 /// Our name for a checkpoint's tensor: without the `bert.` prefix, `None` for heads and buffers.
@@ -96,7 +49,7 @@ impl Bert {
     pub fn load(config: Config, weights: &mut Weights, kernels: &dyn Kernels) -> Result<Self> {
         config.check()?;
         let hidden = config.hidden_size;
-        let mut loader = Loader { weights, kernels, epsilon: config.layer_norm_eps };
+        let mut loader = Loader { weights, kernels, epsilon: config.layer_norm_eps, bare: None };
         let word = loader.table("embeddings.word_embeddings", config.vocab_size, hidden)?;
         let position = loader.table("embeddings.position_embeddings", config.max_position_embeddings, hidden)?;
         let token_type = loader.table("embeddings.token_type_embeddings", config.type_vocab_size, hidden)?;
@@ -120,23 +73,38 @@ impl Bert {
     /// Every frozen tensor on the device.
     pub fn buffers(&self) -> Vec<&Buffer> {
         let tables = [&self.word, &self.position, &self.token_type].into_iter().flat_map(FrozenTable::buffers);
-        let mut all: Vec<&Buffer> = tables.chain(self.norm.buffers()).collect();
+        let mut all: Vec<&Buffer> = tables.chain(self.norm.whole.buffers()).collect();
         for layer in &self.layers {
             let linear = [&layer.query, &layer.key, &layer.value, &layer.attention_output];
             let linear = linear.into_iter().chain([&layer.feed_forward_in, &layer.feed_forward_out]);
             all.extend(linear.flat_map(|map| map.buffers()));
-            all.extend([&layer.attention_norm, &layer.output_norm].into_iter().flat_map(|norm| norm.buffers()));
+            all.extend([&layer.attention_norm, &layer.output_norm].into_iter().flat_map(|norm| norm.whole.buffers()));
         }
         all.extend(self.pooler.iter().flat_map(|map| map.buffers()));
         all
     }
 
     /// What goes into the first layer `(tokens, hidden)`.
-    pub fn embed(&self, tape: &mut Tape, batch: &Batch) -> Result<Rows> {
-        let tables: [(&FrozenTable, &[u32]); 3] =
-            [(&self.word, &batch.ids), (&self.position, &batch.positions), (&self.token_type, &batch.type_ids)];
-        let embedded = tape.embed(&tables, Arc::clone(&batch.layout))?;
-        tape.norm(embedded, None, &self.norm)
+    pub fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
+        let word: (&FrozenTable, &[u32]) = (&self.word, &batch.ids);
+        let others: [(&FrozenTable, &[u32]); 2] =
+            [(&self.position, &batch.positions), (&self.token_type, &batch.type_ids)];
+        let prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
+        let embedded = match prompts.is_empty() {
+            true => tape.embed(&[word, others[0], others[1]], Arc::clone(&batch.layout))?,
+            false => {
+                let words = tape.embed(&[word], Arc::clone(&batch.layout))?;
+                let all = tape.prepend(words, &prompts)?;
+                tape.embed_onto(&others, all)?
+            }
+        };
+        let site = Site { layer: None, module: Module::EmbeddingNorm };
+        adapted::norm(tape, hooks, site, &self.norm, embedded, None)
+    }
+
+    /// Rows of the word embeddings `(ids, hidden)`.
+    pub fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {
+        kernels.embed(&[(&self.word, ids)], None)
     }
 
     /// Some neighbouring layers: `(tokens, hidden)` → `(tokens, hidden)`, or after the last layer, where no others are
@@ -175,16 +143,23 @@ impl Bert {
             Wanted::All => input,
             Wanted::First => tape.pool(input, Pool::First)?,
         };
-        let query = mapped(tape, hooks, at(Module::Query), &layer.query, asking)?;
-        let key = mapped(tape, hooks, at(Module::Key), &layer.key, input)?;
-        let value = mapped(tape, hooks, at(Module::Value), &layer.value, input)?;
+        let query = adapted::linear(tape, hooks, at(Module::Query), &layer.query, asking)?;
+        let key = adapted::linear(tape, hooks, at(Module::Key), &layer.key, input)?;
+        let value = adapted::linear(tape, hooks, at(Module::Value), &layer.value, input)?;
+        let [key, value] = adapted::prefixed(tape, hooks, index, [key, value])?;
         let attended = tape.attention(query, key, value, self.config.num_attention_heads)?;
-        let attended = mapped(tape, hooks, at(Module::AttentionOutput), &layer.attention_output, attended)?;
-        let middle = tape.norm(attended, Some(asking), &layer.attention_norm)?;
-        let wide = mapped(tape, hooks, at(Module::FeedForwardIn), &layer.feed_forward_in, middle)?;
-        let wide = tape.gelu(wide)?;
-        let narrow = mapped(tape, hooks, at(Module::FeedForwardOut), &layer.feed_forward_out, wide)?;
-        tape.norm(narrow, Some(middle), &layer.output_norm)
+        let attended = adapted::linear(tape, hooks, at(Module::AttentionOutput), &layer.attention_output, attended)?;
+        let norm = &layer.attention_norm;
+        let place = Sublayer { layer: index, part: Part::Attention, residual: asking, norm: Some(&norm.whole) };
+        let attended = adapted::sublayer(tape, hooks, &place, attended)?;
+        let middle = adapted::norm(tape, hooks, at(Module::AttentionNorm), norm, attended, Some(asking))?;
+        let wide = adapted::linear(tape, hooks, at(Module::FeedForwardIn), &layer.feed_forward_in, middle)?;
+        let wide = tape.activate(Activation::Gelu, wide)?;
+        let narrow = adapted::linear(tape, hooks, at(Module::FeedForwardOut), &layer.feed_forward_out, wide)?;
+        let norm = &layer.output_norm;
+        let place = Sublayer { layer: index, part: Part::FeedForward, residual: middle, norm: Some(&norm.whole) };
+        let narrow = adapted::sublayer(tape, hooks, &place, narrow)?;
+        adapted::norm(tape, hooks, at(Module::FeedForwardNorm), norm, narrow, Some(middle))
     }
 
     /// The first token of each sequence through the pooler: `(sequences, hidden)`.
@@ -196,11 +171,11 @@ impl Bert {
             ));
         };
         let first = tape.pool(hidden, Pool::First)?;
-        let dense = mapped(tape, hooks, Site { layer: None, module: Module::Pooler }, pooler, first)?;
-        tape.tanh(dense)
+        let dense = adapted::linear(tape, hooks, Site { layer: None, module: Module::Pooler }, pooler, first)?;
+        tape.activate(Activation::Tanh, dense)
     }
 
-    /// Every linear map of the layers, and the pooler's.
+    /// Every linear map and norm of the layers, those before and after them last.
     pub fn sites(&self) -> Vec<SiteInfo> {
         let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
         let info = |layer: usize, module: Module| {
@@ -211,7 +186,9 @@ impl Bert {
                 Module::AttentionOutput => ("attention.output.dense", hidden, hidden),
                 Module::FeedForwardIn => ("intermediate.dense", hidden, wide),
                 Module::FeedForwardOut => ("output.dense", wide, hidden),
-                Module::Pooler => return None,
+                Module::AttentionNorm => ("attention.output.LayerNorm", hidden, hidden),
+                Module::FeedForwardNorm => ("output.LayerNorm", hidden, hidden),
+                Module::Pooler | Module::EmbeddingNorm => return None,
             };
             let path = format!("bert.encoder.layer.{layer}.{path}");
             Some(SiteInfo { site: Site { layer: Some(layer), module }, input, output, path })
@@ -219,20 +196,41 @@ impl Bert {
         let layers = 0..self.layers.len();
         let mut sites: Vec<SiteInfo> =
             layers.flat_map(|layer| Module::ALL.into_iter().filter_map(move |module| info(layer, module))).collect();
+        let mut single = |module, path: &str| {
+            let site = Site { layer: None, module };
+            sites.push(SiteInfo { site, input: hidden, output: hidden, path: path.to_string() });
+        };
+        single(Module::EmbeddingNorm, "bert.embeddings.LayerNorm");
         if self.pooler.is_some() {
-            let site = Site { layer: None, module: Module::Pooler };
-            sites.push(SiteInfo { site, input: hidden, output: hidden, path: "bert.pooler.dense".to_string() });
+            single(Module::Pooler, "bert.pooler.dense");
         }
         sites
     }
-}
 
-/// A frozen linear map, and what the adapter makes of it.
-fn mapped(tape: &mut Tape, hooks: &dyn Hooks, site: Site, map: &Arc<FrozenLinear>, input: Rows) -> Result<Rows> {
-    let output = tape.linear(input, map)?;
-    match hooks.touches(site) {
-        true => hooks.after(tape, site, input, output),
-        false => Ok(output),
+    /// The frozen linear map at a site.
+    pub fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
+        let layer = || site.layer.and_then(|index| self.layers.get(index));
+        Some(match site.module {
+            Module::Query => &layer()?.query,
+            Module::Key => &layer()?.key,
+            Module::Value => &layer()?.value,
+            Module::AttentionOutput => &layer()?.attention_output,
+            Module::FeedForwardIn => &layer()?.feed_forward_in,
+            Module::FeedForwardOut => &layer()?.feed_forward_out,
+            Module::Pooler => self.pooler.as_ref()?,
+            Module::EmbeddingNorm | Module::AttentionNorm | Module::FeedForwardNorm => return None,
+        })
+    }
+
+    /// The frozen norm at a site.
+    pub fn norm(&self, site: Site) -> Option<&Norm> {
+        let layer = || site.layer.and_then(|index| self.layers.get(index));
+        match site.module {
+            Module::EmbeddingNorm => Some(&self.norm),
+            Module::AttentionNorm => Some(&layer()?.attention_norm),
+            Module::FeedForwardNorm => Some(&layer()?.output_norm),
+            _ => None,
+        }
     }
 }
 
@@ -240,6 +238,8 @@ struct Loader<'a> {
     weights: &'a mut Weights,
     kernels: &'a dyn Kernels,
     epsilon: f64,
+    /// All norms are equally wide.
+    bare: Option<Arc<FrozenNorm>>,
 }
 
 impl Loader<'_> {
@@ -254,10 +254,19 @@ impl Loader<'_> {
         self.kernels.freeze_linear(weight, Some(bias)).map(Arc::new)
     }
 
-    fn norm(&mut self, name: &str, width: usize) -> Result<Arc<FrozenNorm>> {
+    fn norm(&mut self, name: &str, width: usize) -> Result<Norm> {
         let gain = self.weights.take(&format!("{name}.weight"), &[width])?;
         let shift = self.weights.take(&format!("{name}.bias"), &[width])?;
-        self.kernels.freeze_norm(gain, shift, self.epsilon).map(Arc::new)
+        let whole = Arc::new(self.kernels.freeze_norm(gain, shift, self.epsilon)?);
+        let bare = match &self.bare {
+            Some(bare) => Arc::clone(bare),
+            None => {
+                let ones = Tensor::new([width], vec![1.0; width]);
+                Arc::new(self.kernels.freeze_norm(ones, Tensor::zeros([width]), self.epsilon)?)
+            }
+        };
+        self.bare = Some(Arc::clone(&bare));
+        Ok(Norm { whole, bare })
     }
 
     fn layer(&mut self, index: usize, config: &Config) -> Result<Layer> {

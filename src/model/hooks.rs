@@ -2,10 +2,14 @@
 //!
 //! The base calls hooks at fixed, named places; each hook's default leaves the value alone, and `()` is the bare base.
 
+use crate::compute::columns::Front;
+use crate::compute::kernels::FrozenNorm;
 use crate::compute::{Rows, Tape};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// A named place in the base. `layer` is `None` where there is only one (`pooler`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +18,7 @@ pub struct Site {
     pub module: Module,
 }
 
-/// Our own names for the linear maps of a transformer; each architecture maps its checkpoint's names to them.
+/// Our own names for the linear maps and norms of a transformer; each architecture maps its checkpoint's names to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Module {
@@ -25,10 +29,15 @@ pub enum Module {
     FeedForwardIn,
     FeedForwardOut,
     Pooler,
+    EmbeddingNorm,
+    /// After attention, or before it.
+    AttentionNorm,
+    /// After the feed-forward part, or before it.
+    FeedForwardNorm,
 }
 
 impl Module {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Query,
         Self::Key,
         Self::Value,
@@ -36,7 +45,15 @@ impl Module {
         Self::FeedForwardIn,
         Self::FeedForwardOut,
         Self::Pooler,
+        Self::EmbeddingNorm,
+        Self::AttentionNorm,
+        Self::FeedForwardNorm,
     ];
+
+    /// Whether it is a linear map; else it is a norm.
+    pub fn is_linear(self) -> bool {
+        !matches!(self, Self::EmbeddingNorm | Self::AttentionNorm | Self::FeedForwardNorm)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -47,6 +64,9 @@ impl Module {
             Self::FeedForwardIn => "feed_forward_in",
             Self::FeedForwardOut => "feed_forward_out",
             Self::Pooler => "pooler",
+            Self::EmbeddingNorm => "embedding_norm",
+            Self::AttentionNorm => "attention_norm",
+            Self::FeedForwardNorm => "feed_forward_norm",
         }
     }
 }
@@ -67,7 +87,8 @@ impl fmt::Display for Site {
     }
 }
 
-/// What a method is built against: a linear map of the base, `output × input`.
+/// What a method is built against: a linear map of the base, `output × input`, or a norm, whose input is as wide as its
+/// output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteInfo {
     pub site: Site,
@@ -81,6 +102,8 @@ pub struct SiteInfo {
 /// The lowest place that an adapter changes: below it the frozen base computes alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lowest {
+    /// The embeddings, their norm included, or the positions of the tokens.
+    Embeddings,
     /// Something in this layer; the first is 0.
     Layer(usize),
     /// The architecture's own pooler.
@@ -89,31 +112,112 @@ pub enum Lowest {
     Head,
 }
 
-/// An adapter as the base sees it.
-pub trait Hooks: Send + Sync {
-    /// Whether anything happens at this site. Everywhere else the base fuses freely and remembers nothing.
-    fn touches(&self, site: Site) -> bool;
-
-    /// What came out of the linear map at `site`, given what went in.
-    ///
-    /// # Errors
-    /// Only what the device reports.
-    fn after(&self, tape: &mut Tape, site: Site, input: Rows, output: Rows) -> Result<Rows>;
-
-    /// The lowest place that this adapter changes.
-    fn lowest(&self) -> Lowest;
+/// The lowest of some sites.
+pub fn lowest(sites: impl IntoIterator<Item = Site>) -> Lowest {
+    let place = |site: Site| match (site.layer, site.module) {
+        (Some(layer), _) => Lowest::Layer(layer),
+        (None, Module::EmbeddingNorm) => Lowest::Embeddings,
+        (None, _) => Lowest::Pooler,
+    };
+    sites.into_iter().map(place).min().unwrap_or(Lowest::Head)
 }
 
-/// The bare base.
-impl Hooks for () {
+/// What an adapter puts in front of every sequence. Real tokens are then counted on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Virtual {
+    #[default]
+    Nothing,
+    /// So many virtual tokens, which are embedded and go through all layers.
+    Tokens(usize),
+    /// So many keys and values in every layer.
+    Prefix(usize),
+}
+
+/// Half of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    Attention,
+    FeedForward,
+}
+
+/// Where a sublayer's output is about to be added to what went into it.
+#[derive(Debug, Clone, Copy)]
+pub struct Sublayer<'a> {
+    pub layer: usize,
+    pub part: Part,
+    /// What went in, and will be added.
+    pub residual: Rows,
+    /// The norm of the sum, in architectures that have it there.
+    pub norm: Option<&'a Arc<FrozenNorm>>,
+}
+
+/// Keys and values in front of sequences.
+pub struct Prefix {
+    pub key: Front<Rows>,
+    pub value: Front<Rows>,
+}
+
+/// An adapter as the base sees it. What it is given to change, it may change where it lies.
+///
+/// # Errors
+/// Every function: only what the device reports.
+pub trait Hooks: Send + Sync {
+    /// The lowest place that this adapter changes.
+    fn lowest(&self) -> Lowest;
+
+    /// Whether the output of this site is changed ([`Self::after`], or [`Self::norm`] for a norm). Everywhere else the
+    /// base fuses freely and remembers nothing.
     fn touches(&self, _site: Site) -> bool {
         false
     }
 
+    /// Whether what goes into the linear map is changed ([`Self::before`]).
+    fn touches_input(&self, _site: Site) -> bool {
+        false
+    }
+
+    fn touches_sublayer(&self, _layer: usize, _part: Part) -> bool {
+        false
+    }
+
+    /// What goes into the linear map at `site`: a copy for this map alone.
+    fn before(&self, _tape: &mut Tape, _site: Site, input: Rows) -> Result<Rows> {
+        Ok(input)
+    }
+
+    /// What came out of the linear map at `site`, given what went in.
     fn after(&self, _tape: &mut Tape, _site: Site, _input: Rows, output: Rows) -> Result<Rows> {
         Ok(output)
     }
 
+    /// What came out of a norm, given its rows before gain and shift.
+    fn norm(&self, _tape: &mut Tape, _site: Site, _normalised: Rows, output: Rows) -> Result<Rows> {
+        Ok(output)
+    }
+
+    /// A sublayer's output before residual and norm.
+    fn sublayer(&self, _tape: &mut Tape, _at: &Sublayer, output: Rows) -> Result<Rows> {
+        Ok(output)
+    }
+
+    /// The virtual rows of the *word* embeddings, before position, type and norm, for these sequences.
+    fn prompt(&self, _tape: &mut Tape, _sequences: Range<usize>) -> Result<Vec<Front<Rows>>> {
+        Ok(Vec::new())
+    }
+
+    /// Keys and values in front of these sequences' own, as stored: no rotary applied.
+    fn prefix(&self, _tape: &mut Tape, _layer: usize, _sequences: Range<usize>) -> Result<Vec<Prefix>> {
+        Ok(Vec::new())
+    }
+
+    /// What stands in front of each sequence.
+    fn virtual_tokens(&self) -> Virtual {
+        Virtual::Nothing
+    }
+}
+
+/// The bare base.
+impl Hooks for () {
     fn lowest(&self) -> Lowest {
         Lowest::Head
     }

@@ -1,23 +1,27 @@
 //! The frozen base model: loaded once, never changed. Knows nothing of training, tasks or adapters' insides.
 
+mod adapted;
+mod batch;
 pub mod bert;
 pub mod hooks;
 pub mod hub;
 pub mod tokenizer;
 pub mod weights;
 
-pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo};
+pub use batch::Batch;
+pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo, Virtual};
 pub use tokenizer::{Tokenizer, Tokens};
 
-use crate::compute::kernels::Pool;
-use crate::compute::{Kernels, Packed, Rows, Tape};
+use crate::compute::kernels::{FrozenLinear, Pool};
+use crate::compute::{Kernels, Rows, Tape, Tensor};
 use crate::error::{Context, Error, Result};
 use bert::Bert;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use utoipa::ToSchema;
 use weights::{Weights, read_json};
 
@@ -78,29 +82,6 @@ pub struct Info {
     pub kernels: String,
 }
 
-/// Sequences ready for the base: the tokens of all of them end to end.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    ids: Vec<u32>,
-    type_ids: Vec<u32>,
-    /// Counted from 0 within each sequence.
-    positions: Vec<u32>,
-    layout: Arc<Packed>,
-}
-
-impl Batch {
-    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Tokens>) -> Self {
-        let (mut ids, mut type_ids, mut positions, mut lengths) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for tokens in sequences {
-            ids.extend(&tokens.ids);
-            type_ids.extend(&tokens.type_ids);
-            positions.extend(0..tokens.ids.len() as u32);
-            lengths.push(tokens.ids.len());
-        }
-        Self { ids, type_ids, positions, layout: Arc::new(Packed::from_lengths(lengths)) }
-    }
-}
-
 /// The architectures, by `model_type` of `config.json`.
 enum Architecture {
     Bert(Bert),
@@ -115,6 +96,8 @@ pub struct Base {
     tokenizer: Tokenizer,
     kernels: Arc<dyn Kernels>,
     info: Info,
+    /// Linear maps that several adapters use, by what they hold.
+    shared: Mutex<BTreeMap<String, Weak<FrozenLinear>>>,
 }
 
 impl Base {
@@ -139,7 +122,7 @@ impl Base {
         let parameters = weights.parameters();
         let fingerprint = weights.fingerprint(&parts, &config);
         let info = describe(folder, name, &bert, parameters, fingerprint, kernels.name())?;
-        Ok(Self { architecture: Architecture::Bert(bert), tokenizer, kernels, info })
+        Ok(Self { architecture: Architecture::Bert(bert), tokenizer, kernels, info, shared: Mutex::default() })
     }
 
     pub fn info(&self) -> &Info {
@@ -164,7 +147,7 @@ impl Base {
         Ok(weights::hex(&hash.finalize()))
     }
 
-    /// Every linear map that an adapter may touch under this pooling (`cls` adds the pooler).
+    /// Every linear map and norm that an adapter may touch under this pooling (`cls` adds the pooler).
     pub fn sites(&self, pooling: Pooling) -> Vec<SiteInfo> {
         let Architecture::Bert(bert) = &self.architecture;
         let mut sites = bert.sites();
@@ -174,14 +157,62 @@ impl Base {
 
     /// The last layer's hidden states: `(tokens, hidden)`, or of the first tokens alone, `(sequences, hidden)`.
     pub fn encode(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
-        let hidden = self.embed(tape, batch)?;
+        let hidden = self.embed(tape, batch, hooks)?;
         self.layers(tape, hidden, 0..self.info.layers, hooks, wanted)
     }
 
     /// What goes into the first layer `(tokens, hidden)`.
-    pub fn embed(&self, tape: &mut Tape, batch: &Batch) -> Result<Rows> {
+    pub fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
         let Architecture::Bert(bert) = &self.architecture;
-        bert.embed(tape, batch)
+        bert.embed(tape, batch, hooks)
+    }
+
+    /// Rows of the word embeddings `(ids, hidden)`.
+    pub fn words(&self, ids: &[u32]) -> Result<Tensor> {
+        let Architecture::Bert(bert) = &self.architecture;
+        self.kernels.download(&bert.words(self.kernels.as_ref(), ids)?)
+    }
+
+    /// The frozen linear map at a site of [`Self::sites`].
+    pub fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
+        let Architecture::Bert(bert) = &self.architecture;
+        bert.map(site)
+    }
+
+    /// The bias of the linear map, or the shift of the norm, at a site of [`Self::sites`] `(width)`.
+    pub fn bias(&self, site: Site) -> Result<Option<Tensor>> {
+        if let Some([_, shift]) = self.norm(site)? {
+            return Ok(Some(shift));
+        }
+        let bias = self.map(site).and_then(|map| map.bias()).map(|bias| self.kernels.download(bias)).transpose()?;
+        Ok(bias.map(|bias| Tensor::new([bias.values.len()], bias.values)))
+    }
+
+    /// A frozen linear map `(output, input)` without bias that is in memory once, however many adapters bring it.
+    pub fn shared_linear(&self, weight: Tensor) -> Result<Arc<FrozenLinear>> {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}", weight.shape));
+        hash.update(weight.to_le_bytes());
+        let key = weights::hex(&hash.finalize());
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(map) = shared.get(&key).and_then(Weak::upgrade) {
+            return Ok(map);
+        }
+        let map = Arc::new(self.kernels.freeze_linear(weight, None)?);
+        shared.retain(|_, map| map.strong_count() > 0);
+        shared.insert(key, Arc::downgrade(&map));
+        Ok(map)
+    }
+
+    /// Gain and shift, each `(width)`, of the frozen norm at a site of [`Self::sites`].
+    pub fn norm(&self, site: Site) -> Result<Option<[Tensor; 2]>> {
+        let Architecture::Bert(bert) = &self.architecture;
+        let Some(norm) = bert.norm(site) else { return Ok(None) };
+        let mut parts = norm.whole.buffers().map(|buffer| {
+            let vector = self.kernels.download(buffer)?;
+            Ok::<_, Error>(Tensor::new([vector.values.len()], vector.values))
+        });
+        parts.next().zip(parts.next()).map(|(gain, shift)| Ok([gain?, shift?])).transpose()
     }
 
     /// Some neighbouring layers; `wanted` says which rows of the last layer will be looked at.
@@ -221,7 +252,8 @@ fn describe(
         true => vec![Pooling::Mean, Pooling::Cls, Pooling::First],
         false => vec![Pooling::Mean, Pooling::First],
     };
-    let modules = Module::ALL.into_iter().filter(|module| *module != Module::Pooler || bert.has_pooler());
+    let modules = Module::ALL.into_iter().filter(|module| module.is_linear());
+    let modules = modules.filter(|module| *module != Module::Pooler || bert.has_pooler());
     Ok(Info {
         name: name.to_string(),
         model_type: "bert".to_string(),

@@ -35,6 +35,11 @@ impl Tokenizer {
         Ok((Self { inner }, parts))
     }
 
+    /// A text's ids without special tokens.
+    pub fn plain(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.inner.encode_fast(text, false).map_err(Error::internal)?.get_ids().to_vec())
+    }
+
     /// Tokens of a text or a pair, special tokens included, at most `max_length` of them (the longer text gives way
     /// first).
     pub fn encode(&self, text: &str, text_pair: Option<&str>, max_length: usize) -> Result<Tokens> {

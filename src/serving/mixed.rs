@@ -4,9 +4,11 @@
 //! large matrix products run once over all. Knows nothing of requests or queues.
 
 use crate::artifact::Adapted;
+use crate::compute::columns::Front;
 use crate::compute::{Recording, Rows, Tape};
 use crate::error::Result;
-use crate::model::{Base, Batch, Hooks, Lowest, Site, Tokens, Wanted};
+use crate::model::hooks::{self, Prefix, Sublayer};
+use crate::model::{Base, Batch, Hooks, Lowest, Site, Tokens, Virtual, Wanted};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,10 +21,13 @@ pub struct Group {
 /// One row per input, group by group in their order: logits, or the bare base's embedding.
 pub fn forward(base: &Base, groups: &[Group]) -> Result<Vec<Vec<f32>>> {
     let orders: Vec<Vec<usize>> = groups.iter().map(by_length).collect();
-    let tokens = groups.iter().zip(&orders).flat_map(|(group, order)| order.iter().map(|index| &group.inputs[*index]));
+    let tokens = groups.iter().zip(&orders).flat_map(|(group, order)| {
+        let front = group.adapted.as_ref().map_or(Virtual::Nothing, |adapted| adapted.hooks.virtual_tokens());
+        order.iter().map(move |index| (&group.inputs[*index], front))
+    });
     let mixed = Mixed::new(groups);
     let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
-    let hidden = base.encode(&mut tape, &Batch::new(tokens), &mixed, wanted(base, groups))?;
+    let hidden = base.encode(&mut tape, &Batch::mixed(tokens), &mixed, wanted(base, groups))?;
     let mut answers = Vec::new();
     for (part, order) in mixed.parts.iter().zip(&orders) {
         let rows = tape.narrow(hidden, part.sequences.clone())?;
@@ -74,10 +79,6 @@ impl<'a> Mixed<'a> {
 }
 
 impl Part<'_> {
-    fn touches(&self, site: Site) -> bool {
-        self.adapted.is_some_and(|adapted| adapted.hooks.touches(site))
-    }
-
     /// From the hidden states of its own sequences to its own answer.
     fn answer(&self, base: &Base, tape: &mut Tape, hidden: Rows) -> Result<Vec<f32>> {
         let Some(adapted) = self.adapted else {
@@ -96,27 +97,116 @@ impl Part<'_> {
     }
 }
 
-impl Hooks for Mixed<'_> {
-    fn touches(&self, site: Site) -> bool {
-        self.parts.iter().any(|part| part.touches(site))
+impl Mixed<'_> {
+    fn any(&self, is: impl Fn(&dyn Hooks) -> bool) -> bool {
+        self.parts.iter().filter_map(|part| part.adapted).any(|adapted| is(adapted.hooks.as_ref()))
     }
 
-    fn after(&self, tape: &mut Tape, site: Site, input: Rows, output: Rows) -> Result<Rows> {
+    /// Every adapter that `is` chooses, with its own parameters on the tape.
+    fn each(
+        &self,
+        tape: &mut Tape,
+        is: impl Fn(&dyn Hooks) -> bool,
+        mut act: impl FnMut(&mut Tape, &dyn Hooks, Range<usize>) -> Result<()>,
+    ) -> Result<()> {
         for part in &self.parts {
-            let Some(adapted) = part.adapted.filter(|_| part.touches(site)) else { continue };
-            let input = tape.narrow(input, part.sequences.clone())?;
-            let mine = tape.window(output, part.sequences.clone());
+            let Some(adapted) = part.adapted.filter(|adapted| is(adapted.hooks.as_ref())) else { continue };
             let before = tape.exchange_parameters(Arc::clone(&adapted.parameters));
-            let changed = adapted.hooks.after(tape, site, input, mine)?;
+            act(tape, adapted.hooks.as_ref(), part.sequences.clone())?;
             tape.exchange_parameters(before);
-            assert_eq!(changed, mine, "an adapter changes its rows where they are");
         }
+        Ok(())
+    }
+
+    /// Lets every chosen adapter change its own rows of `output`.
+    fn change(
+        &self,
+        tape: &mut Tape,
+        output: Rows,
+        is: impl Fn(&dyn Hooks) -> bool,
+        mut act: impl FnMut(&mut Tape, &dyn Hooks, &Range<usize>, Rows) -> Result<Rows>,
+    ) -> Result<Rows> {
+        self.each(tape, is, |tape, hooks, sequences| {
+            let mine = tape.window(output, sequences.clone());
+            let changed = act(tape, hooks, &sequences, mine)?;
+            assert_eq!(changed, mine, "an adapter changes its rows where they are");
+            Ok(())
+        })?;
         Ok(output)
     }
+}
 
+impl Hooks for Mixed<'_> {
     fn lowest(&self) -> Lowest {
         let lowest = self.parts.iter().filter_map(|part| part.adapted).map(|adapted| adapted.hooks.lowest());
         lowest.min().unwrap_or(Lowest::Head)
+    }
+
+    fn touches(&self, site: Site) -> bool {
+        self.any(|hooks| hooks.touches(site))
+    }
+
+    fn touches_input(&self, site: Site) -> bool {
+        self.any(|hooks| hooks.touches_input(site))
+    }
+
+    fn touches_sublayer(&self, layer: usize, part: hooks::Part) -> bool {
+        self.any(|hooks| hooks.touches_sublayer(layer, part))
+    }
+
+    fn before(&self, tape: &mut Tape, site: Site, input: Rows) -> Result<Rows> {
+        let is = |hooks: &dyn Hooks| hooks.touches_input(site);
+        self.change(tape, input, is, |tape, hooks, _, mine| hooks.before(tape, site, mine))
+    }
+
+    fn after(&self, tape: &mut Tape, site: Site, input: Rows, output: Rows) -> Result<Rows> {
+        let is = |hooks: &dyn Hooks| hooks.touches(site);
+        self.change(tape, output, is, |tape, hooks, sequences, mine| {
+            let input = tape.narrow(input, sequences.clone())?;
+            hooks.after(tape, site, input, mine)
+        })
+    }
+
+    fn norm(&self, tape: &mut Tape, site: Site, normalised: Rows, output: Rows) -> Result<Rows> {
+        let is = |hooks: &dyn Hooks| hooks.touches(site);
+        self.change(tape, output, is, |tape, hooks, sequences, mine| {
+            let normalised = tape.narrow(normalised, sequences.clone())?;
+            hooks.norm(tape, site, normalised, mine)
+        })
+    }
+
+    fn sublayer(&self, tape: &mut Tape, at: &Sublayer, output: Rows) -> Result<Rows> {
+        let is = |hooks: &dyn Hooks| hooks.touches_sublayer(at.layer, at.part);
+        self.change(tape, output, is, |tape, hooks, sequences, mine| {
+            let residual = tape.narrow(at.residual, sequences.clone())?;
+            hooks.sublayer(tape, &Sublayer { residual, ..*at }, mine)
+        })
+    }
+
+    fn prompt(&self, tape: &mut Tape, _sequences: Range<usize>) -> Result<Vec<Front<Rows>>> {
+        let mut all = Vec::new();
+        self.each(
+            tape,
+            |_| true,
+            |tape, hooks, sequences| {
+                all.extend(hooks.prompt(tape, sequences)?);
+                Ok(())
+            },
+        )?;
+        Ok(all)
+    }
+
+    fn prefix(&self, tape: &mut Tape, layer: usize, _sequences: Range<usize>) -> Result<Vec<Prefix>> {
+        let mut all = Vec::new();
+        self.each(
+            tape,
+            |_| true,
+            |tape, hooks, sequences| {
+                all.extend(hooks.prefix(tape, layer, sequences)?);
+                Ok(())
+            },
+        )?;
+        Ok(all)
     }
 }
 

@@ -86,7 +86,7 @@ impl Desk<'_> {
     /// room for them, what is known stays what it is.
     pub fn frozen(&self, place: Lowest, below: &Frozen, speaker: &mut Speaker) -> Result<Frozen, Halt> {
         let rows_of = |tokens: &Arc<Tokens>| match place {
-            Lowest::Layer(_) => tokens.ids.len(),
+            Lowest::Embeddings | Lowest::Layer(_) => tokens.ids.len(),
             Lowest::Pooler | Lowest::Head => 1,
         };
         let shape = Shape::new(self.prepared.tokens.iter().map(rows_of), self.width);
@@ -116,18 +116,44 @@ impl Desk<'_> {
         Ok(Frozen { tokens: Arc::clone(&below.tokens), known: Some(Arc::new(Known { rows, shape, place })) })
     }
 
+    /// The pooled rows of all examples under an adapter that does something from the start.
+    pub fn pooled(&self, parameters: &[Tensor], below: &Frozen, speaker: &mut Speaker) -> Result<Vec<f32>, Halt> {
+        let parameters = self.network.upload(parameters)?;
+        let shape = Shape::new(self.prepared.tokens.iter().map(|_| 1), self.width);
+        let mut all = vec![0.0; shape.all()];
+        let take = |index: usize, values: &[f32]| {
+            all[shape.numbers(index)].copy_from_slice(values);
+            Ok(())
+        };
+        let (network, below) = (Arc::clone(self.network), below.clone());
+        let compute = move |piece: Vec<usize>| network.pooled(&parameters, &below.source(&piece)?);
+        self.each(compute, speaker, take, &shape)?;
+        Ok(all)
+    }
+
     fn compute(
         &self,
         place: Lowest,
         below: &Frozen,
+        speaker: &mut Speaker,
+        take: impl FnMut(usize, &[f32]) -> Result<()>,
+        shape: &Shape,
+    ) -> Result<(), Halt> {
+        let (network, below) = (Arc::clone(self.network), below.clone());
+        let compute = move |piece: Vec<usize>| network.frozen(&below.source(&piece)?, place);
+        self.each(compute, speaker, take, shape)
+    }
+
+    /// What `compute` makes of every example, in whatever order.
+    fn each(
+        &self,
+        compute: impl Fn(Vec<usize>) -> Result<Vec<f32>> + Send + Sync + 'static,
         speaker: &mut Speaker,
         mut take: impl FnMut(usize, &[f32]) -> Result<()>,
         shape: &Shape,
     ) -> Result<(), Halt> {
         let all: Vec<usize> = (0..self.prepared.tokens.len()).collect();
         let cut = order::micro_batches(&all, &self.prepared.lengths, self.spec.micro_batch_tokens);
-        let (network, below) = (Arc::clone(self.network), below.clone());
-        let compute = move |piece: Vec<usize>| network.frozen(&below.source(&piece)?, place);
         pieces::each(self.crew, &cut, compute, speaker, |piece, values| {
             let mut rest = values;
             for index in piece {
@@ -142,6 +168,7 @@ impl Desk<'_> {
     /// Everything that the rows are a function of.
     fn key(&self, place: Lowest) -> String {
         let what = match place {
+            Lowest::Embeddings => "embeddings".to_string(),
             Lowest::Layer(layer) => format!("layer {layer}"),
             Lowest::Pooler | Lowest::Head => format!("{place:?} {:?}", self.network.pooling()),
         };

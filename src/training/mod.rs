@@ -107,7 +107,7 @@ pub fn train(
         Err(Halt::Error(error)) => return Err(error),
     };
     let result = match run.go(&folder, settings, &mut speaker) {
-        Ok(()) => finish(&run, &mut speaker),
+        Ok(()) => finish(base, &run, &mut speaker),
         Err(halt) => Err(halt),
     };
     match result {
@@ -123,7 +123,7 @@ pub fn train(
 }
 
 /// The best parameters, calibrated and measured on the validation split.
-fn finish(run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt> {
+fn finish(base: &Base, run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt> {
     let counters = &run.state.counters;
     speaker.rows(counters);
     let best = run.state.best.as_ref().unwrap_or(&run.state.parameters);
@@ -142,6 +142,7 @@ fn finish(run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt> {
         metrics["validation"] = evaluated.report(temperature);
     }
     speaker.listen()?;
-    let weights = run.names.iter().cloned().zip(best.iter().cloned()).collect();
+    let weights = run.names.iter().cloned().zip(best.iter().cloned()).chain(run.constants.clone()).collect();
+    let weights = run.spec.method.published(base, run.pooling(), weights)?;
     Ok(Trained { weights, temperature, metrics, rows: counters.rows.clone(), probe: run.prepared.probe.clone() })
 }

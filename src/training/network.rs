@@ -2,8 +2,8 @@
 //!
 //! One micro-batch at a time, on whatever thread calls: the loop knows nothing of tapes, this knows nothing of steps.
 
-use crate::adapter::Parameters;
 use crate::adapter::parameters::Built;
+use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Base, Batch, Hooks, Lowest, Pooling, Tokens, Wanted};
@@ -48,7 +48,8 @@ impl Network {
     pub fn build(base: &Arc<Base>, spec: &Spec, mut parameters: Parameters) -> Result<(Self, Built)> {
         let task::Config::SequenceClassification(task) = &spec.task;
         let pooling = task.pooling.unwrap_or(base.info().default_pooling);
-        let hooks = spec.method.build(&base.sites(pooling), &mut parameters)?;
+        let ground = Ground { base, sites: &base.sites(pooling), form: Form::Training };
+        let hooks = spec.method.build(&ground, &mut parameters)?;
         let (weight, bias) = parameters.dense(task::head::NAME, spec.labels.len(), base.info().hidden_size);
         let network =
             Self { base: Arc::clone(base), hooks, head: Head { weight, bias }, pooling, labels: spec.labels.len() };
@@ -110,6 +111,13 @@ impl Network {
         Ok(tape.read(logits)?.values)
     }
 
+    /// The rows that a fresh head of this adapter would read: with what the adapter already does.
+    pub fn pooled(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
+        let mut tape = self.tape(parameters, Recording::Off);
+        let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
+        Ok(tape.read(rows)?.values)
+    }
+
     /// The bare base's rows that go into `place`: those of each sequence, or, from the pooler on, one per sequence.
     pub fn frozen(&self, source: &Source, place: Lowest) -> Result<Vec<f32>> {
         let mut tape = self.tape(&Uploaded::from([]), Recording::Off);
@@ -125,8 +133,8 @@ impl Network {
     fn climb(&self, tape: &mut Tape, source: &Source, to: Lowest, hooks: &dyn Hooks) -> Result<Rows> {
         let (rows, from) = match source {
             Source::Tokens(tokens) => {
-                let batch = Batch::new(tokens.iter().map(Arc::as_ref));
-                (self.base.embed(tape, &batch)?, Lowest::Layer(0))
+                let batch = Batch::new(tokens.iter().map(Arc::as_ref), hooks.virtual_tokens());
+                (self.base.embed(tape, &batch, hooks)?, Lowest::Layer(0))
             }
             Source::Remembered { rows, layout, place } => {
                 (tape.constant(self.base.kernels().upload(rows)?, Arc::clone(layout)), *place)
@@ -134,10 +142,11 @@ impl Network {
         };
         let hidden = match (from, to) {
             (Lowest::Head, _) => return Ok(rows),
-            (Lowest::Pooler, _) => rows,
+            (Lowest::Pooler, _) | (_, Lowest::Embeddings) => rows,
             (Lowest::Layer(first), Lowest::Layer(end)) => {
                 return self.base.layers(tape, rows, first..end, hooks, Wanted::All);
             }
+            (Lowest::Embeddings, _) => unreachable!("nothing is remembered below the embeddings"),
             (Lowest::Layer(first), _) => {
                 let range = first..self.base.info().layers;
                 self.base.layers(tape, rows, range, hooks, self.pooling.wanted())?

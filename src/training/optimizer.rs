@@ -23,16 +23,18 @@ impl Moments {
     }
 }
 
-/// Whether a parameter is decayed: biases are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decay {
-    Yes,
-    No,
+/// How a parameter is updated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// Vectors are not decayed: biases, and scales, which are at rest at one.
+    pub decays: bool,
+    /// Its learning rate as a multiple of the run's.
+    pub rate: f64,
 }
 
-impl Decay {
-    pub fn of(name: &str) -> Self {
-        if name.ends_with("bias") { Self::No } else { Self::Yes }
+impl Rule {
+    pub fn of(parameter: &Tensor, rate: f64) -> Self {
+        Self { decays: parameter.shape.len() > 1, rate }
     }
 }
 
@@ -44,22 +46,21 @@ pub struct Update {
 }
 
 impl Update {
-    pub fn apply(&self, parameters: &mut [Tensor], decays: &[Decay], gradients: &[Vec<f32>], moments: &mut Moments) {
+    pub fn apply(&self, parameters: &mut [Tensor], rules: &[Rule], gradients: &[Vec<f32>], moments: &mut Moments) {
         for (index, gradient) in gradients.iter().enumerate() {
-            let decay = match decays[index] {
-                Decay::Yes => self.weight_decay,
-                Decay::No => 0.0,
-            };
             let (first, second) = (&mut moments.first[index], &mut moments.second[index]);
-            self.one(&mut parameters[index].values, gradient, decay, (&mut first.values, &mut second.values));
+            let moments = (first.values.as_mut_slice(), second.values.as_mut_slice());
+            self.one(&mut parameters[index].values, gradient, rules[index], moments);
         }
     }
 
-    fn one(&self, parameter: &mut [f32], gradient: &[f32], decay: f64, (first, second): (&mut [f32], &mut [f32])) {
+    fn one(&self, parameter: &mut [f32], gradient: &[f32], rule: Rule, (first, second): (&mut [f32], &mut [f32])) {
+        let learning_rate = self.learning_rate * rule.rate;
+        let decay = if rule.decays { self.weight_decay } else { 0.0 };
         let exponent = i32::try_from(self.step).unwrap_or(i32::MAX);
-        let rate = (self.learning_rate / (1.0 - BETA1.powi(exponent))) as f32;
+        let rate = (learning_rate / (1.0 - BETA1.powi(exponent))) as f32;
         let root = (1.0 - BETA2.powi(exponent)).sqrt() as f32;
-        let keep = (1.0 - self.learning_rate * decay) as f32;
+        let keep = (1.0 - learning_rate * decay) as f32;
         let (beta1, beta2, epsilon) = (BETA1 as f32, BETA2 as f32, EPSILON as f32);
         let (rest1, rest2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
         let moments = first.iter_mut().zip(second);
@@ -110,7 +111,8 @@ mod tests {
         let mut moments = Moments::zeros(&parameters);
         for (step, gradient) in [[0.5, -1.0], [1.0, 0.25]].into_iter().enumerate() {
             let update = Update { step: step as u64 + 1, learning_rate: 0.1, weight_decay: 0.5 };
-            update.apply(&mut parameters, &[Decay::Yes], &[gradient.to_vec()], &mut moments);
+            let rule = Rule { decays: true, rate: 1.0 };
+            update.apply(&mut parameters, &[rule], &[gradient.to_vec()], &mut moments);
         }
         let expected = [0.710_981_8, -1.663_053_2];
         for (value, expected) in parameters[0].values.iter().zip(expected) {

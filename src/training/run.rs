@@ -7,7 +7,7 @@ use super::checkpoint::{Counters, Folder, State};
 use super::evaluate::{self, Evaluated};
 use super::frozen::{Desk, Frozen};
 use super::network::{Network, Part};
-use super::optimizer::{self, Decay, Moments, Update};
+use super::optimizer::{self, Moments, Rule, Update};
 use super::prepare::Prepared;
 use super::speaker::Speaker;
 use super::{Settings, Spec, Stop, order, pieces};
@@ -15,7 +15,7 @@ use crate::adapter::Parameters;
 use crate::compute::pool::{Crew, Priority};
 use crate::compute::{Dropout, Kernels, Tensor};
 use crate::error::{Error, Result};
-use crate::model::{Base, Lowest};
+use crate::model::{Base, Lowest, Pooling};
 use crate::task::start;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,8 +42,10 @@ pub struct Run<'a> {
     pub prepared: Prepared,
     pub state: State,
     pub names: Vec<String>,
+    /// Tensors that travel with the adapter but are not trained.
+    pub constants: BTreeMap<String, Tensor>,
     network: Arc<Network>,
-    decays: Vec<Decay>,
+    rules: Vec<Rule>,
     crew: Crew,
     /// What the frozen base computes below the lowest trained place.
     frozen: Frozen,
@@ -65,7 +67,7 @@ impl<'a> Run<'a> {
         speaker: &mut Speaker,
     ) -> Result<Self, Halt> {
         let (network, built) = Network::build(base, spec, Parameters::fresh(spec.hyperparameters.seed))?;
-        let names = built.names;
+        let (names, constants) = (built.names, built.frozen);
         let saved = folder.load(&names)?;
         let is_fresh = saved.is_none();
         let state = saved.unwrap_or_else(|| State {
@@ -82,16 +84,17 @@ impl<'a> Run<'a> {
             Desk { spec, crew: &crew, network: &network, prepared: &prepared, width, settings, folder: remembered };
         let frozen = match network.lowest() {
             // The embeddings alone are sooner looked up than read.
-            Lowest::Layer(0) => Frozen::nothing(&prepared),
+            Lowest::Embeddings | Lowest::Layer(0) => Frozen::nothing(&prepared),
             lowest => desk.frozen(lowest, &Frozen::nothing(&prepared), speaker)?,
         };
         let features = match (is_fresh, network.lowest()) {
             (false, _) => None,
             (true, Lowest::Head) => frozen.all()?,
-            (true, _) => desk.frozen(Lowest::Head, &frozen, speaker)?.all()?,
+            (true, _) if spec.method.starts_neutral() => desk.frozen(Lowest::Head, &frozen, speaker)?.all()?,
+            (true, _) => Some(desk.pooled(&state.parameters, &frozen, speaker)?),
         };
         let mut run = Self {
-            decays: names.iter().map(|name| Decay::of(name)).collect(),
+            rules: rules(spec, &names, &state.parameters),
             crew,
             network,
             width,
@@ -101,6 +104,7 @@ impl<'a> Run<'a> {
             prepared,
             state,
             names,
+            constants,
             spec,
         };
         if let Some(features) = features {
@@ -156,6 +160,10 @@ impl<'a> Run<'a> {
         }
     }
 
+    pub fn pooling(&self) -> Pooling {
+        self.network.pooling()
+    }
+
     fn save(&self, folder: &Folder, speaker: &mut Speaker) -> Result<()> {
         folder.save(&self.state, &self.names)?;
         speaker.checkpointed();
@@ -184,7 +192,7 @@ impl<'a> Run<'a> {
         let norm = optimizer::clip(&mut gradients, settings.max_grad_norm);
         let learning_rate = optimizer::learning_rate(step + 1, self.total_steps, settings);
         let update = Update { step: step + 1, learning_rate, weight_decay: settings.weight_decay };
-        update.apply(&mut self.state.parameters, &self.decays, &gradients, &mut self.state.moments);
+        update.apply(&mut self.state.parameters, &self.rules, &gradients, &mut self.state.moments);
         let counters = &mut self.state.counters;
         counters.step += 1;
         counters.window_loss += loss;
@@ -273,4 +281,9 @@ impl State {
             false => self.counters.stale += 1,
         }
     }
+}
+
+fn rules(spec: &Spec, names: &[String], parameters: &[Tensor]) -> Vec<Rule> {
+    let rule = |(name, parameter): (&String, _)| Rule::of(parameter, spec.method.learning_rate_ratio(name));
+    names.iter().zip(parameters).map(rule).collect()
 }

@@ -58,7 +58,7 @@ impl Spec {
             faults.push(Fault::at_pointer("/task/pooling", "this base model has no pooler: use \"mean\" or \"first\""));
         }
         let wished = request.method.clone().unwrap_or_else(|| default_method(info, pooling));
-        let method = match wished.resolve(&base.sites(pooling)) {
+        let method = match wished.resolve(base, pooling) {
             Ok(method) => method,
             Err(Error::Invalid(problem)) => {
                 faults.extend(problem.faults);
@@ -67,7 +67,8 @@ impl Spec {
             Err(other) => return Err(other),
         };
         let (learning_rate, least_steps) = defaults(&method);
-        let given = Circumstances { examples, max_tokens: info.max_tokens, learning_rate, least_steps };
+        let max_tokens = info.max_tokens.saturating_sub(method.virtual_tokens());
+        let given = Circumstances { examples, max_tokens, learning_rate, least_steps };
         let hyperparameters = request.hyperparameters.resolve(given, &mut faults);
         let validation = request.validation.clone().unwrap_or(Validation::Fraction(0.1));
         if let Validation::Fraction(fraction) = validation
@@ -108,6 +109,13 @@ fn default_method(info: &Info, pooling: Pooling) -> adapter::Config {
 fn defaults(method: &adapter::Config) -> (f64, u64) {
     match method {
         adapter::Config::Lora(_) => (1e-3, 150),
+        adapter::Config::Bottleneck(_) => (1e-3, 150),
+        adapter::Config::Bias(_) | adapter::Config::LayerNorm(_) => (3e-3, 150),
+        adapter::Config::Ia3(_) => (1e-2, 150),
+        adapter::Config::Vera(_) => (1e-2, 150),
+        adapter::Config::PromptTuning(_) => (1e-2, 150),
+        adapter::Config::PTuning(_) => (1e-3, 150),
+        adapter::Config::PrefixTuning(_) => (1e-2, 150),
         // An update of the head alone costs next to nothing once the features are remembered.
         adapter::Config::Head(_) => (1e-3, 600),
     }

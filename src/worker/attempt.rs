@@ -217,11 +217,12 @@ impl<'a> Attempt<'a> {
     /// What the training thread has said since the last time goes to the database.
     async fn pass_on(&self) -> Result<(), Lost> {
         let (store, lease, news) = (&self.workshop.store, &self.claim.lease, self.speech.fetch());
-        if !news.rows.is_empty() {
-            self.write("recording metrics", || store.record_rows(lease, &news.rows)).await?;
-        }
+        // First: an attempt that saved something must not count as one that did not. Rows are said again on resuming.
         if let Some(step) = news.checkpoint {
             self.write("noting a checkpoint", || store.checkpointed(lease, step)).await?;
+        }
+        if !news.rows.is_empty() {
+            self.write("recording metrics", || store.record_rows(lease, &news.rows)).await?;
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ VARIANTS = {
     "extra-tensor": (
         lambda folder: edit_tensors(folder, lambda tensors: tensors.update({"prompt_embeddings": torch.ones(2, 2)})),
         "adapter_tensors",
-        "prompt_embeddings is not a tensor of a LoRA",
+        "prompt_embeddings is not a tensor of the method lora",
     ),
     "other-layer": (
         lambda folder: edit_tensors(
@@ -110,10 +110,10 @@ VARIANTS = {
         "other_base",
         "names no base model",
     ),
-    "dora": (lambda folder: edit_config(folder, use_dora=True), "unsupported_adapter", "use_dora"),
-    "bias": (lambda folder: edit_config(folder, bias="lora_only"), "unsupported_adapter", "bias=\"none\""),
-    "ia3": (lambda folder: edit_config(folder, peft_type="IA3"), "unsupported_adapter", "peft_type is \"IA3\""),
-    "ranks": (lambda folder: edit_config(folder, rank_pattern={"query": 2}), "unsupported_adapter", "rank_pattern"),
+    "dora": (lambda folder: edit_config(folder, use_dora=True), "adapter_tensors", "lora_magnitude_vector is missing"),
+    "bias": (lambda folder: edit_config(folder, bias="lora_only"), "adapter_tensors", "base_layer.bias is missing"),
+    "ia3": (lambda folder: edit_config(folder, peft_type="IA3"), "unsupported_adapter", "lora_alpha is set and not known here"),
+    "ranks": (lambda folder: edit_config(folder, rank_pattern={"query": 2}), "adapter_tensors", "expected [2, "),
     "pissa": (lambda folder: edit_config(folder, init_lora_weights="pissa"), "unsupported_adapter", "pissa"),
     "token-task": (lambda folder: edit_config(folder, task_type="TOKEN_CLS"), "unsupported_adapter", "TOKEN_CLS"),
     "other-rank": (lambda folder: edit_config(folder, r=2), "adapter_tensors", "expected [2, "),

@@ -1,15 +1,11 @@
 //! A plain PEFT folder: two files, and what the request adds.
 
 use super::ImportRequest;
-use crate::adapter::{self, lora};
-use crate::artifact::peft::keys::Half;
-use crate::artifact::peft::{self, Lora, weights};
+use crate::artifact::peft::{self, weights};
 use crate::artifact::{Artifact, BaseCard, CONFIG_FILE, Card, Outline, Probe, TENSOR_FILE, card, names, safetensors};
-use crate::compute::Tensor;
 use crate::error::{Context, Error, Result};
-use crate::model::{Module, Pooling, SiteInfo};
+use crate::model::Pooling;
 use crate::task::{self, sequence_classification};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -28,7 +24,7 @@ impl Plain {
     /// The adapter, but for its probe.
     pub fn open(&self, request: &ImportRequest, outline: &Outline) -> Result<Artifact> {
         let config = peft::Config::read(&self.config)?;
-        let lora = config.lora.as_ref().ok_or_else(|| {
+        let method = config.method.as_ref().ok_or_else(|| {
             unsupported(
                 "peft_type is null and there is no espalier.json: upload the zip as it was downloaded".to_string(),
             )
@@ -37,12 +33,13 @@ impl Plain {
         let pooling = pooling(&config, request, outline)?;
         let sites = outline.sites(pooling);
         let tensors = safetensors::read(&self.tensors)?;
-        let weights = weights::from_peft(tensors, &config, sites, outline.info.hidden_size)?;
+        let method = method.on(sites, weights::form(&tensors, sites))?;
+        let weights = weights::from_peft(tensors, &method, sites, outline.info.hidden_size)?;
         let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         let card = Card {
             format: card::FORMAT,
             task: task::Config::SequenceClassification(sequence_classification::Config { pooling: Some(pooling) }),
-            method: adapter::Config::Lora(method(lora, &weights, sites)),
+            method,
             labels: labels(&config, request, rows)?,
             temperature: 1.0,
             max_length: max_length(request, outline)?,
@@ -113,28 +110,6 @@ fn max_length(request: &ImportRequest, outline: &Outline) -> Result<usize> {
     match request.max_length.unwrap_or(longest) {
         length if (1..=longest).contains(&length) => Ok(length),
         length => Err(Error::invalid("invalid_import", format!("max_length is {length}, expected 1 to {longest}"))),
-    }
-}
-
-/// The sites are those that have tensors; the rules of the config have been checked against them.
-fn method(lora: &Lora, weights: &BTreeMap<String, Tensor>, sites: &[SiteInfo]) -> lora::Config {
-    lora::Config {
-        rank: lora.rank,
-        alpha: Some(lora.alpha),
-        dropout: lora.dropout,
-        target_modules: lora::TargetModules::Names(targets(weights, sites)),
-        layers: lora::Layers::default(),
-        rslora: lora.rslora,
-    }
-}
-
-/// Our module names where every layer is touched, else whole paths.
-fn targets(weights: &BTreeMap<String, Tensor>, sites: &[SiteInfo]) -> Vec<String> {
-    let is_touched = |info: &SiteInfo| weights.contains_key(&Half::A.name(info.site));
-    let modules: BTreeSet<Module> = sites.iter().filter(|info| is_touched(info)).map(|info| info.site.module).collect();
-    match sites.iter().filter(|info| modules.contains(&info.site.module)).all(is_touched) {
-        true => modules.into_iter().map(|module| module.name().to_string()).collect(),
-        false => sites.iter().filter(|info| is_touched(info)).map(|info| info.path.clone()).collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::plain::Plain;
 use super::*;
-use crate::adapter::{self, lora::TargetModules};
+use crate::adapter::{self, targets::TargetModules};
 use crate::artifact::folder::publish;
 use crate::artifact::peft::keys::Form;
 use crate::artifact::peft::weights;
@@ -20,11 +20,11 @@ fn config() -> Value {
 
 fn plain(config: &Value, keep: impl Fn(&SiteInfo) -> bool) -> Plain {
     let outline = testing::outline();
-    let mut weights = testing::lora(Pooling::Cls).weights;
+    let Artifact { card, mut weights } = testing::lora(Pooling::Cls);
     for info in outline.sites.iter().filter(|info| !keep(info)) {
         weights.retain(|name, _| !name.starts_with(&format!("{}.", info.site)));
     }
-    let tensors = safetensors::write(&weights::to_peft(&weights, &outline.sites, Form::Headed)).unwrap();
+    let tensors = safetensors::write(&weights::to_peft(&weights, &card.method, &outline.sites, Form::Headed)).unwrap();
     Plain { config: config.to_string().into_bytes(), tensors }
 }
 

@@ -1,31 +1,22 @@
-//! Reading `adapter_config.json`: a LoRA with a linear classifier, or nothing but the classifier.
+//! Reading `adapter_config.json`: a method of PEFT's with a linear classifier, or one that PEFT has no type for.
 //!
 //! Knows nothing of the base: whether names and shapes fit it is asked elsewhere.
 
+use super::methods::{Method, TYPES};
 use super::supported;
-use super::targets::Rules;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
 /// What a config says.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `None`: our own `head` method, for which PEFT has no type.
-    pub lora: Option<Lora>,
+    /// `None`: one of our own methods, for which PEFT has no type.
+    pub method: Option<Method>,
     pub task_type: Option<String>,
     /// PEFT's `base_model_name_or_path`.
     pub base: Option<String>,
     /// From an extra key, `id2label` or `labels`.
     pub labels: Option<Vec<String>>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Lora {
-    pub rank: usize,
-    pub alpha: f64,
-    pub dropout: f64,
-    pub rslora: bool,
-    pub rules: Rules,
 }
 
 impl Config {
@@ -35,15 +26,18 @@ impl Config {
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let fields: Map<String, Value> =
             serde_json::from_slice(bytes).map_err(|error| unreadable(format!("it is not a JSON object ({error})")))?;
-        let lora = match fields.get("peft_type") {
-            None => return Err(unreadable("peft_type is missing, expected \"LORA\"".to_string())),
+        let peft_type = match fields.get("peft_type") {
+            None => return Err(unreadable(format!("peft_type is missing, expected one of {}", TYPES.join(", ")))),
             Some(Value::Null) => None,
-            Some(Value::String(word)) if word == "LORA" => Some(()),
-            Some(other) => return Err(other_method(other)),
+            Some(Value::String(word)) => Some(word.as_str()),
+            Some(_) => return Err(unreadable("peft_type must be a text".to_string())),
         };
-        supported::check(&fields)?;
+        if let Some(unknown) = peft_type.filter(|word| !TYPES.contains(word)) {
+            return Err(other_method(unknown));
+        }
+        supported::check(peft_type, &fields)?;
         Ok(Self {
-            lora: lora.map(|()| Lora::read(&fields)).transpose()?,
+            method: peft_type.map(|word| Method::read(word, &fields)).transpose()?,
             task_type: text(&fields, "task_type")?,
             base: text(&fields, "base_model_name_or_path")?,
             labels: labels(&fields)?,
@@ -51,27 +45,21 @@ impl Config {
     }
 }
 
-impl Lora {
-    fn read(fields: &Map<String, Value>) -> Result<Self> {
-        let rank = fields.get("r").and_then(Value::as_u64).and_then(|rank| usize::try_from(rank).ok());
-        let rank =
-            rank.filter(|rank| *rank > 0).ok_or_else(|| unreadable("r must be a positive integer".to_string()))?;
-        let alpha =
-            number(fields, "lora_alpha")?.ok_or_else(|| unreadable("lora_alpha must be a number".to_string()))?;
-        let dropout = number(fields, "lora_dropout")?.unwrap_or(0.0);
-        if !(0.0..1.0).contains(&dropout) {
-            return Err(unreadable("lora_dropout must be at least 0 and less than 1".to_string()));
-        }
-        let rslora = match fields.get("use_rslora") {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(rslora)) => *rslora,
-            Some(_) => return Err(unreadable("use_rslora must be true or false".to_string())),
-        };
-        Ok(Self { rank, alpha, dropout, rslora, rules: Rules::read(fields)? })
+/// A whole number above 0.
+pub fn whole(fields: &Map<String, Value>, field: &str) -> Result<usize> {
+    let number = fields.get(field).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
+    number.filter(|number| *number > 0).ok_or_else(|| unreadable(format!("{field} must be a positive integer")))
+}
+
+pub fn flag(fields: &Map<String, Value>, field: &str) -> Result<bool> {
+    match fields.get(field) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => Err(unreadable(format!("{field} must be true or false"))),
     }
 }
 
-fn number(fields: &Map<String, Value>, field: &str) -> Result<Option<f64>> {
+pub fn number(fields: &Map<String, Value>, field: &str) -> Result<Option<f64>> {
     match fields.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value.as_f64().map(Some).ok_or_else(|| unreadable(format!("{field} must be a number"))),
@@ -102,14 +90,12 @@ fn labels(fields: &Map<String, Value>) -> Result<Option<Vec<String>>> {
     Ok(Some(names.into_iter().map(str::to_string).collect()))
 }
 
-fn other_method(found: &Value) -> Error {
-    Error::invalid(
-        "unsupported_adapter",
-        format!("adapter_config.json: peft_type is {found}; this server takes \"LORA\" with a classifier"),
-    )
+fn other_method(found: &str) -> Error {
+    let detail = format!("adapter_config.json: peft_type is {found:?}; this server takes {}", TYPES.join(", "));
+    Error::invalid("unsupported_adapter", detail)
 }
 
-fn unreadable(what: String) -> Error {
+pub fn unreadable(what: String) -> Error {
     Error::invalid("unreadable_adapter", format!("adapter_config.json: {what}"))
 }
 
@@ -128,7 +114,7 @@ mod tests {
             "peft_type": "LORA", "task_type": "SEQ_CLS", "r": 4, "lora_alpha": 8, "target_modules": ["query", "value"]
         }));
         let config = config.unwrap();
-        let lora = config.lora.unwrap();
+        let Some(Method::Lora(lora)) = config.method else { panic!("a LoRA was expected") };
         assert_eq!((lora.rank, lora.alpha, lora.dropout, lora.rslora), (4, 8.0, 0.0, false));
         assert_eq!((config.task_type.as_deref(), config.base, config.labels), (Some("SEQ_CLS"), None, None));
     }
@@ -154,7 +140,11 @@ mod tests {
             ("use_rslora", json!("yes"), "unreadable_adapter"),
             ("task_type", json!(3), "unreadable_adapter"),
             ("labels", json!(["a", 1]), "unreadable_adapter"),
-            ("peft_type", json!("IA3"), "unsupported_adapter"),
+            ("peft_type", json!("LOHA"), "unsupported_adapter"),
+            ("peft_type", json!(3), "unreadable_adapter"),
+            ("use_dora", json!(1), "unreadable_adapter"),
+            ("rank_pattern", json!({"query": 0}), "unreadable_adapter"),
+            ("alpha_pattern", json!([8]), "unreadable_adapter"),
         ];
         for (field, value, code) in cases {
             let mut config = good.clone();

@@ -3,40 +3,115 @@
 //! An adapter that pools with BERT's pooler is a `SEQ_CLS` adapter: PEFT restores adapter and head, and transformers
 //! answers with the same logits. One that pools by the mean is not, because transformers' classification model has no
 //! mean: it is written as an adapter of the bare encoder (`FEATURE_EXTRACTION`), which gives the right token states; the
-//! head's tensors lie in the same file under `base_model.model.classifier`. A `head` has no PEFT type at all: its
-//! `peft_type` is null, PEFT refuses the folder, and it opens here only.
+//! head's tensors lie in the same file under `base_model.model.classifier`. Methods for which PEFT has no type have a
+//! `peft_type` of null: PEFT refuses the folder, and it opens here only.
 
-use super::keys::{Form, Half};
+use super::entries;
+use super::keys::Form;
 use super::suffixes::target_modules;
 use crate::adapter::{self, lora};
 use crate::artifact::outline::Outline;
 use crate::artifact::{Artifact, Card};
 use crate::error::{Context, Result};
-use crate::model::{Pooling, SiteInfo};
+use crate::model::{Info, Pooling, SiteInfo};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+
+type Fields = BTreeMap<&'static str, Value>;
 
 /// The bytes of the file: sorted keys, as PEFT writes them.
 pub fn config(artifact: &Artifact, outline: &Outline) -> Result<Vec<u8>> {
     let card = &artifact.card;
     let pooling = outline.pooling(&card.task);
     let mut fields = common(card, pooling);
-    if let adapter::Config::Lora(config) = &card.method {
-        let touched = touched(artifact, outline, pooling);
-        let targets = target_modules(&outline.sites, &touched, Form::of(pooling));
-        fields.extend(of_lora(config, targets));
+    let sites = outline.sites(pooling);
+    if let Some(peft_type) = entries::peft_type(&card.method, sites) {
+        fields.insert("peft_type", json!(peft_type));
+        fields.extend(of_method(&card.method, outline, pooling));
     }
     let mut bytes = serde_json::to_vec_pretty(&fields).context("writing adapter_config.json")?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-/// The sites whose tensors the adapter holds.
-fn touched<'a>(artifact: &Artifact, outline: &'a Outline, pooling: Pooling) -> Vec<&'a SiteInfo> {
-    outline.sites(pooling).iter().filter(|info| artifact.weights.contains_key(&Half::A.name(info.site))).collect()
+fn of_method(method: &adapter::Config, outline: &Outline, pooling: Pooling) -> Fields {
+    let (sites, form) = (outline.sites(pooling), Form::of(pooling));
+    let targets = |touched: Vec<&SiteInfo>| json!(target_modules(&outline.sites, &touched, form));
+    let no_exclusion = ("exclude_modules", Value::Null);
+    match method {
+        adapter::Config::Lora(config) => {
+            let touched = config.targets(sites);
+            let mut fields = of_lora(config, &touched, form);
+            fields.insert("target_modules", targets(touched));
+            fields
+        }
+        adapter::Config::Ia3(config) => {
+            let touched = config.targets(sites);
+            let forward: Vec<&SiteInfo> = touched.iter().copied().filter(|info| config.scales_input(info)).collect();
+            // PEFT compares these with the target modules' names as they are written, and matches their ends.
+            let forward: Vec<&str> = forward.iter().map(|info| form.path(&info.path)).collect();
+            let touched: Vec<&str> = touched.iter().map(|info| form.path(&info.path)).collect();
+            BTreeMap::from([
+                ("fan_in_fan_out", json!(false)),
+                ("feedforward_modules", json!(forward)),
+                ("init_ia3_weights", json!(true)),
+                ("target_modules", json!(touched)),
+                no_exclusion,
+            ])
+        }
+        adapter::Config::LayerNorm(config) => {
+            BTreeMap::from([("target_modules", targets(config.targets(sites))), no_exclusion])
+        }
+        adapter::Config::Vera(config) => BTreeMap::from([
+            ("bias", json!("none")),
+            ("d_initial", json!(config.d_initial)),
+            ("fan_in_fan_out", json!(false)),
+            ("init_weights", json!(true)),
+            ("layers_pattern", Value::Null),
+            ("layers_to_transform", Value::Null),
+            ("projection_prng_key", json!(config.projection_seed)),
+            ("r", json!(config.rank)),
+            ("save_projection", json!(true)),
+            ("target_modules", targets(config.targets(sites))),
+            ("vera_dropout", json!(config.dropout)),
+        ]),
+        adapter::Config::PromptTuning(config) => {
+            let mut fields = of_virtual(config.num_virtual_tokens, &outline.info);
+            fields.extend([("prompt_tuning_init", json!("RANDOM")), ("tokenizer_name_or_path", Value::Null)]);
+            fields
+        }
+        adapter::Config::PTuning(config) => {
+            let mut fields = of_virtual(config.num_virtual_tokens, &outline.info);
+            fields.extend([
+                ("encoder_dropout", json!(0.0)),
+                ("encoder_hidden_size", json!(config.encoder_hidden_size.unwrap_or(outline.info.hidden_size))),
+                ("encoder_num_layers", json!(2)),
+                ("encoder_reparameterization_type", json!("MLP")),
+            ]);
+            fields
+        }
+        adapter::Config::PrefixTuning(config) => {
+            let mut fields = of_virtual(config.num_virtual_tokens, &outline.info);
+            let width = config.projection_hidden_size.unwrap_or(outline.info.hidden_size);
+            // What is stored is projected already.
+            fields.extend([("encoder_hidden_size", json!(width)), ("prefix_projection", json!(false))]);
+            fields
+        }
+        adapter::Config::Bottleneck(_) | adapter::Config::Bias(_) | adapter::Config::Head(_) => BTreeMap::new(),
+    }
 }
 
-fn common(card: &Card, pooling: Pooling) -> BTreeMap<&'static str, Value> {
+fn of_virtual(count: usize, info: &Info) -> Fields {
+    BTreeMap::from([
+        ("num_attention_heads", json!(info.attention_heads)),
+        ("num_layers", json!(info.layers)),
+        ("num_transformer_submodules", json!(1)),
+        ("num_virtual_tokens", json!(count)),
+        ("token_dim", json!(info.hidden_size)),
+    ])
+}
+
+fn common(card: &Card, pooling: Pooling) -> Fields {
     // PEFT restores the head for a classification model only.
     let (task_type, modules_to_save) = match pooling {
         Pooling::Cls => ("SEQ_CLS", json!(["classifier"])),
@@ -56,10 +131,26 @@ fn common(card: &Card, pooling: Pooling) -> BTreeMap<&'static str, Value> {
     ])
 }
 
-fn of_lora(config: &lora::Config, targets: Vec<String>) -> BTreeMap<&'static str, Value> {
+fn of_lora(config: &lora::Config, touched: &[&SiteInfo], form: Form) -> Fields {
+    // By whole paths, which mean one module each.
+    let differs = |info: &&&SiteInfo| config.rank_at(info) != config.rank;
+    let ranks: Map<String, Value> = touched
+        .iter()
+        .filter(differs)
+        .map(|info| (form.path(&info.path).to_string(), json!(config.rank_at(info))))
+        .collect();
+    let alphas: Map<String, Value> = touched
+        .iter()
+        .filter(|info| config.alpha_at(info) != config.alpha())
+        .map(|info| (form.path(&info.path).to_string(), shortest(config.alpha_at(info))))
+        .collect();
+    let bias = match config.bias {
+        lora::BiasKind::None => "none",
+        lora::BiasKind::LoraOnly => "lora_only",
+    };
     BTreeMap::from([
-        ("alpha_pattern", json!({})),
-        ("bias", json!("none")),
+        ("alpha_pattern", json!(alphas)),
+        ("bias", json!(bias)),
         ("exclude_modules", Value::Null),
         ("fan_in_fan_out", json!(false)),
         ("init_lora_weights", json!(true)),
@@ -69,11 +160,9 @@ fn of_lora(config: &lora::Config, targets: Vec<String>) -> BTreeMap<&'static str
         ("lora_alpha", shortest(config.alpha())),
         ("lora_bias", json!(false)),
         ("lora_dropout", json!(config.dropout)),
-        ("peft_type", json!("LORA")),
         ("r", json!(config.rank)),
-        ("rank_pattern", json!({})),
-        ("target_modules", json!(targets)),
-        ("use_dora", json!(false)),
+        ("rank_pattern", json!(ranks)),
+        ("use_dora", json!(config.dora)),
         ("use_rslora", json!(config.rslora)),
     ])
 }

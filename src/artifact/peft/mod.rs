@@ -4,11 +4,14 @@
 //! left out in silence.
 
 pub mod config;
+pub mod entries;
 pub mod export;
 pub mod keys;
+pub mod methods;
 pub mod suffixes;
 pub mod supported;
 pub mod targets;
 pub mod weights;
 
-pub use config::{Config, Lora};
+pub use config::Config;
+pub use methods::Method;

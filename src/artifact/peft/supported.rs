@@ -7,25 +7,61 @@ use crate::artifact::faults::Faults;
 use crate::error::Result;
 use serde_json::{Map, Value};
 
-/// Fields that `config.rs` and `targets.rs` read.
-const READ: [&str; 16] = [
+/// Fields that are read, whatever the method.
+const READ: [&str; 11] = [
     "peft_type",
     "task_type",
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "use_rslora",
     "target_modules",
     "exclude_modules",
     "layers_to_transform",
     "layers_pattern",
     "modules_to_save",
     "base_model_name_or_path",
-    "bias",
-    "init_lora_weights",
     "id2label",
     "labels",
+    "init_lora_weights",
 ];
+
+/// Fields that are read of a method, or say only how its training began.
+fn of_method(peft_type: Option<&str>) -> &'static [&'static str] {
+    match peft_type {
+        Some("LORA") => &["r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"],
+        Some("IA3") => &["feedforward_modules", "init_ia3_weights"],
+        Some("VERA") => &["r", "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights"],
+        Some("PROMPT_TUNING") => &[
+            "num_virtual_tokens",
+            "token_dim",
+            "num_layers",
+            "num_attention_heads",
+            "num_transformer_submodules",
+            "prompt_tuning_init",
+            "prompt_tuning_init_text",
+            "tokenizer_name_or_path",
+            "tokenizer_kwargs",
+        ],
+        Some("P_TUNING") => &[
+            "num_virtual_tokens",
+            "token_dim",
+            "num_layers",
+            "num_attention_heads",
+            "num_transformer_submodules",
+            "encoder_reparameterization_type",
+            "encoder_hidden_size",
+            "encoder_num_layers",
+            "encoder_dropout",
+        ],
+        Some("PREFIX_TUNING") => &[
+            "num_virtual_tokens",
+            "token_dim",
+            "num_layers",
+            "num_attention_heads",
+            "num_transformer_submodules",
+            "encoder_hidden_size",
+            "prefix_projection",
+        ],
+        _ => &[],
+    }
+}
 
 /// Fields that change nothing here, whatever they hold: what a trainer did or where it ran, and settings of methods
 /// that other fields would have to switch on.
@@ -45,10 +81,7 @@ const INDIFFERENT: [&str; 12] = [
 ];
 
 /// What would be right instead, for the fields that people use.
-const ADVICE: [(&str, &str); 12] = [
-    ("use_dora", "train with use_dora=False"),
-    ("rank_pattern", "train with one rank for all modules"),
-    ("alpha_pattern", "train with one lora_alpha for all modules"),
+const ADVICE: [(&str, &str); 9] = [
     ("fan_in_fan_out", "this base has linear layers only: train with fan_in_fan_out=False"),
     ("lora_bias", "train with lora_bias=False"),
     ("layer_replication", "train on the base's own layers"),
@@ -65,24 +98,32 @@ const ADVICE: [(&str, &str); 12] = [
 const INITIALISATIONS: [&str; 4] = ["gaussian", "orthogonal", "eva", "mica"];
 
 /// # Errors
-/// `Invalid` (`unsupported_adapter`) naming every field that asks for something else than LoRA with a linear classifier.
-pub fn check(config: &Map<String, Value>) -> Result<()> {
+/// `Invalid` (`unsupported_adapter`) naming every field that asks for something else than the method with a linear classifier.
+pub fn check(peft_type: Option<&str>, config: &Map<String, Value>) -> Result<()> {
     let mut faults = Faults::default();
     for (field, value) in config {
-        if let Some(fault) = fault(field, value) {
+        if let Some(fault) = fault(peft_type, field, value) {
             faults.add(fault);
         }
     }
     faults.finish("unsupported_adapter", "adapter_config.json asks for what this server does not support")
 }
 
-fn fault(field: &str, value: &Value) -> Option<String> {
+fn fault(peft_type: Option<&str>, field: &str, value: &Value) -> Option<String> {
     match field {
         "bias" if is_default(value) || value == "none" => None,
-        "bias" => Some(format!("bias is {value}, expected \"none\": train with bias=\"none\"")),
+        "bias" if peft_type == Some("LORA") && value == "lora_only" => None,
+        "bias" => Some(format!("bias is {value}, expected \"none\" or, for LoRA, \"lora_only\"")),
+        "save_projection" if *value == false => {
+            Some("save_projection is false, and its random matrices cannot be drawn again here: train with save_projection=True".to_string())
+        }
+        "num_transformer_submodules" if !is_default(value) && *value != 1 => {
+            Some(format!("num_transformer_submodules is {value}, expected 1: this base is an encoder"))
+        }
         "init_lora_weights" => initialisation(value),
         "modules_to_save" => modules_to_save(value),
-        _ if READ.contains(&field) || INDIFFERENT.contains(&field) || is_default(value) => None,
+        _ if READ.contains(&field) || of_method(peft_type).contains(&field) => None,
+        _ if INDIFFERENT.contains(&field) || is_default(value) => None,
         _ => Some(match ADVICE.iter().find(|(name, _)| *name == field) {
             Some((_, advice)) => format!("{field} is set: {advice}"),
             None => format!("{field} is set and not known here: leave it out or set it to null"),
@@ -130,7 +171,7 @@ mod tests {
     use serde_json::json;
 
     fn refusal(config: Value) -> String {
-        let error = check(config.as_object().unwrap()).unwrap_err();
+        let error = check(Some("LORA"), config.as_object().unwrap()).unwrap_err();
         assert_eq!(error.code(), "unsupported_adapter");
         error.to_string()
     }
@@ -138,14 +179,13 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_named_with_what_would_be_right() {
         let detail = refusal(json!({
-            "use_dora": true, "bias": "lora_only", "rank_pattern": {"query": 4}, "fan_in_fan_out": true,
+            "bias": "all", "d_initial": 0.1, "fan_in_fan_out": true,
             "layer_replication": [[0, 2]], "trainable_token_indices": [1], "megatron_config": {"a": 1},
             "modules_to_save": ["classifier", "pooler"], "init_lora_weights": "pissa", "x_new": 3,
         }));
         for words in [
-            "use_dora is set: train with use_dora=False",
-            "bias is \"lora_only\", expected \"none\"",
-            "rank_pattern is set",
+            "bias is \"all\", expected \"none\"",
+            "d_initial is set and not known here",
             "fan_in_fan_out is set",
             "layer_replication is set",
             "trainable_token_indices is set",
@@ -165,6 +205,6 @@ mod tests {
             "megatron_core": "megatron.core", "qalora_group_size": 16, "init_lora_weights": true, "kasa_config": null,
             "modules_to_save": ["classifier", "score"], "x_new": null, "y_new": [], "peft_version": "0.21.2",
         });
-        check(config.as_object().unwrap()).unwrap();
+        check(Some("LORA"), config.as_object().unwrap()).unwrap();
     }
 }

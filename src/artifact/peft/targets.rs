@@ -17,7 +17,7 @@ pub struct Rules {
 }
 
 #[derive(Debug, Clone)]
-enum Matcher {
+pub enum Matcher {
     Names(Vec<String>),
     Pattern(Regex),
     Everything,
@@ -62,7 +62,7 @@ impl Rules {
 
 impl Matcher {
     /// `None` where the field is missing, null or empty.
-    fn read(config: &Map<String, Value>, field: &str) -> Result<Option<Self>> {
+    pub fn read(config: &Map<String, Value>, field: &str) -> Result<Option<Self>> {
         match config.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(word)) if word.is_empty() => Ok(None),
@@ -75,12 +75,17 @@ impl Matcher {
         }
     }
 
-    fn matches(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Names(names) => names.iter().any(|name| ends_with(path, name)),
             Self::Pattern(pattern) => pattern.is_match(path),
             Self::Everything => true,
         }
+    }
+
+    /// A regular expression for the whole path.
+    pub fn pattern(field: &str, pattern: &str) -> Result<Self> {
+        whole(field, pattern).map(Self::Pattern)
     }
 
     /// Whether the path stands in the list as a whole.

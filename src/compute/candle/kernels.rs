@@ -1,11 +1,11 @@
 //! The operations other than attention.
 
 use super::Candle;
-use super::attention;
+use super::{activation, attention};
 use crate::compute::device::Weights;
 use crate::compute::kernels::{
-    Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
-    Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool, Storage,
+    Activation, Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable,
+    Keep, Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool, Storage,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::{Context, Result};
@@ -13,7 +13,7 @@ use candle_core::{D, DType};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-type Computed<T = candle_core::Tensor> = candle_core::Result<T>;
+pub(super) type Computed<T = candle_core::Tensor> = candle_core::Result<T>;
 
 pub(super) fn done(doing: &str, result: Computed) -> Result<Buffer> {
     result.map(buffer).context(doing)
@@ -62,12 +62,13 @@ impl Kernels for Candle {
         Ok(FrozenTable { width: rows.shape[1], rows: self.frozen(&rows)? })
     }
 
-    fn embed(&self, tables: &[(&FrozenTable, &[u32])]) -> Result<Buffer> {
+    fn embed(&self, tables: &[(&FrozenTable, &[u32])], onto: Option<Buffer>) -> Result<Buffer> {
         let look_up = |(table, ids): &(&FrozenTable, &[u32])| {
             let ids = candle_core::Tensor::from_slice(ids, ids.len(), &self.device)?;
             table.rows.tensor().index_select(&ids, 0)?.to_dtype(DType::F32)
         };
-        done("embedding", sum(tables.iter().map(look_up)))
+        let onto = onto.map(|onto| Ok(onto.tensor().clone()));
+        done("embedding", sum(onto.into_iter().chain(tables.iter().map(look_up))))
     }
 
     fn linear(&self, input: &Buffer, map: &FrozenLinear) -> Result<Buffer> {
@@ -90,7 +91,7 @@ impl Kernels for Candle {
     fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients> {
         let weight = gradient.tensor().t().and_then(|transposed| transposed.matmul(input.tensor()));
         let weight = done("a dense layer's weight gradient", weight)?;
-        let bias = done("a dense layer's bias gradient", gradient.tensor().sum(0))?;
+        let bias = done("a dense layer's bias gradient", gradient.tensor().sum_keepdim(0))?;
         Ok(DenseGradients { weight, bias })
     }
 
@@ -180,28 +181,19 @@ impl Kernels for Candle {
         done("a layer norm's backward pass", compute())
     }
 
-    fn gelu(&self, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)> {
-        let derivative = || -> Computed {
-            let x = input.tensor();
-            let cumulative = (((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?;
-            let root = (std::f64::consts::TAU).sqrt();
-            let density = ((x.sqr()? * -0.5)?.exp()? / root)?;
-            cumulative + (x * density)?
+    fn activate(&self, activation: Activation, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)> {
+        let x = input.tensor();
+        let output = match activation {
+            Activation::Gelu => x.gelu_erf(),
+            Activation::Tanh => x.tanh(),
+            Activation::Relu => x.relu(),
+            Activation::Silu => x.silu(),
         };
         let derivative = match keep {
             Keep::Nothing => None,
-            Keep::ForBackward => Some(done("gelu's derivative", derivative())?),
+            Keep::ForBackward => Some(done("an activation's derivative", activation::derivative(activation, x))?),
         };
-        Ok((done("gelu", input.tensor().gelu_erf())?, derivative))
-    }
-
-    fn tanh(&self, input: &Buffer) -> Result<Buffer> {
-        done("tanh", input.tensor().tanh())
-    }
-
-    fn tanh_backward(&self, gradient: &Buffer, output: &Buffer) -> Result<Buffer> {
-        let derivative = output.tensor().sqr().and_then(|square| square.affine(-1.0, 1.0));
-        done("tanh's backward pass", derivative.and_then(|derivative| gradient.tensor() * derivative))
+        Ok((done("an activation", output)?, derivative))
     }
 
     fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)> {
@@ -214,11 +206,11 @@ impl Kernels for Candle {
     }
 
     fn pool(&self, input: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer> {
-        let one = |range: std::ops::Range<usize>| match pool {
-            Pool::Mean => input.tensor().narrow(0, range.start, range.len())?.mean_keepdim(0),
-            Pool::First => input.tensor().narrow(0, range.start, 1),
+        let one = |sequence: usize| match (pool, layout.real(sequence)) {
+            (Pool::Mean, real) => input.tensor().narrow(0, real.start, real.len())?.mean_keepdim(0),
+            (Pool::First, _) => input.tensor().narrow(0, layout.range(sequence).start, 1),
         };
-        let rows: Computed<Vec<_>> = layout.ranges().map(one).collect();
+        let rows: Computed<Vec<_>> = (0..layout.sequences()).map(one).collect();
         done("pooling", rows.and_then(|rows| candle_core::Tensor::cat(&rows, 0)))
     }
 
@@ -227,7 +219,11 @@ impl Kernels for Candle {
         let one = |(sequence, range): (usize, std::ops::Range<usize>)| {
             let row = gradient.tensor().narrow(0, sequence, 1)?;
             match pool {
-                Pool::Mean => (row / range.len() as f64)?.broadcast_as((range.len(), width))?.contiguous(),
+                Pool::Mean => {
+                    let real = layout.real(sequence).len();
+                    let rows = (row / real as f64)?.broadcast_as((real, width))?.contiguous()?;
+                    rows.pad_with_zeros(0, range.len() - real, 0)
+                }
                 Pool::First => row.pad_with_zeros(0, 0, range.len() - 1),
             }
         };
@@ -283,6 +279,6 @@ fn linear(input: &candle_core::Tensor, weight: &candle_core::Tensor, bias: Optio
     }
 }
 
-fn sum(parts: impl Iterator<Item = Computed>) -> Computed {
+pub(super) fn sum(parts: impl Iterator<Item = Computed>) -> Computed {
     parts.reduce(|left, right| left? + right?).unwrap_or_else(|| candle_core::bail!("nothing to add up"))
 }

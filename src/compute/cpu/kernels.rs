@@ -1,16 +1,18 @@
 //! The operations, put together from products on tiles and passes over rows.
 
+use super::activation::{self, Gelu, Relu, Silu};
 use super::attention::{self, Inputs};
-use super::elementwise::{Add, Gelu, Multiply, Scaled, ThroughTanh};
+use super::elementwise::{Add, Multiply, Scaled};
 use super::loss;
-use super::machine::{Cpu, host, matrix, rows};
+use super::machine::{self, Cpu, host, matrix, rows};
 use super::memory::Draft;
 use super::norm::{self, Kept, NormBackward};
 use super::product::{Left, Right, Start};
 use super::{panels, parameters, pooling};
+use crate::compute::columns::Columns;
 use crate::compute::kernels::{
-    Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable, Keep,
-    Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool,
+    Activation, Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable,
+    Keep, Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::Result;
@@ -61,13 +63,21 @@ impl Kernels for Cpu {
         Ok(FrozenTable { width, rows: host(draft) })
     }
 
-    fn embed(&self, tables: &[(&FrozenTable, &[u32])]) -> Result<Buffer> {
+    fn embed(&self, tables: &[(&FrozenTable, &[u32])], onto: Option<Buffer>) -> Result<Buffer> {
         let (first, ids) = tables[0];
-        let mut draft = Draft::new(ids.len(), first.width);
-        for (row, out) in draft.values().chunks_exact_mut(first.width).enumerate() {
-            out.copy_from_slice(first.rows.host().row(ids[row] as usize));
-            for (table, ids) in &tables[1..] {
-                let added = table.rows.host().row(ids[row] as usize);
+        let (mut draft, tables) = match onto {
+            Some(onto) => (machine::draft(onto), tables),
+            None => {
+                let mut draft = Draft::new(ids.len(), first.width);
+                for (out, id) in draft.values().chunks_exact_mut(first.width).zip(ids) {
+                    out.copy_from_slice(first.rows.host().row(*id as usize));
+                }
+                (draft, &tables[1..])
+            }
+        };
+        for (table, ids) in tables {
+            for (out, id) in draft.values().chunks_exact_mut(table.width).zip(*ids) {
+                let added = table.rows.host().row(*id as usize);
                 out.iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
             }
         }
@@ -105,11 +115,7 @@ impl Kernels for Cpu {
         let (gradient, input) = (gradient.host(), input.host());
         let shape = [gradient.width(), gradient.rows(), input.width()];
         let weight = self.product(shape, Left::transposed(gradient), Right::of(input), Start::Zero);
-        let mut bias = Draft::zeros(1, gradient.width());
-        for row in gradient.values().chunks_exact(gradient.width()) {
-            bias.values().iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-        }
-        Ok(DenseGradients { weight, bias: host(bias) })
+        Ok(DenseGradients { weight, bias: self.sum_rows(&rows(gradient.clone()))? })
     }
 
     fn add_low_rank(&self, onto: Buffer, range: Range<usize>, update: LowRank) -> Result<(Buffer, Buffer)> {
@@ -192,22 +198,16 @@ impl Kernels for Cpu {
         Ok(rows(self.level.run(work)))
     }
 
-    fn gelu(&self, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)> {
+    fn activate(&self, activation: Activation, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)> {
         let input = input.host();
         let mut derivative = (keep == Keep::ForBackward).then(|| Draft::new(input.rows(), input.width()));
-        let output = self.level.run(Gelu { input, derivative: derivative.as_mut() });
+        let output = match activation {
+            Activation::Gelu => self.curve::<Gelu>(input, derivative.as_mut()),
+            Activation::Relu => self.curve::<Relu>(input, derivative.as_mut()),
+            Activation::Silu => self.curve::<Silu>(input, derivative.as_mut()),
+            Activation::Tanh => activation::tanh(input, derivative.as_mut()),
+        };
         Ok((rows(output), derivative.map(host)))
-    }
-
-    fn tanh(&self, input: &Buffer) -> Result<Buffer> {
-        let input = input.host();
-        let mut draft = Draft::new(input.rows(), input.width());
-        draft.values().iter_mut().zip(input.values()).for_each(|(to, from)| *to = from.tanh());
-        Ok(host(draft))
-    }
-
-    fn tanh_backward(&self, gradient: &Buffer, output: &Buffer) -> Result<Buffer> {
-        self.pairs::<ThroughTanh>(gradient, output)
     }
 
     fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)> {

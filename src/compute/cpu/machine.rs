@@ -1,5 +1,6 @@
 //! A CPU with an instruction set, and the few things that most of its operations are put together from.
 
+use super::activation::{Activate, Curve};
 use super::elementwise::{Pairs, Two};
 use super::lanes::Level;
 use super::memory::{Draft, Matrix};
@@ -7,6 +8,7 @@ use super::product::{Left, Product, Right, Start};
 use crate::compute::Tensor;
 use crate::compute::kernels::{Buffer, Storage};
 use crate::error::Result;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// The CPU with one instruction set.
@@ -53,11 +55,14 @@ impl Cpu {
     ) -> Buffer {
         let [rows, depth, columns] = shape;
         assert_eq!(rows, range.len(), "what is added has the rows of the range");
-        let Storage::Host(onto) = onto.0 else { unreachable!("rows stay with the kernels that made them") };
-        let mut draft = onto.into_draft();
+        let mut draft = draft(onto);
         let out = &mut draft.values()[range.start * columns..range.end * columns];
         self.level.run(Product { rows, depth, columns, left, right, start: Start::Output, out, out_step: columns });
         host(draft)
+    }
+
+    pub(super) fn curve<C: Curve>(&self, input: &Matrix, derivative: Option<&mut Draft>) -> Matrix {
+        self.level.run(Activate::<C> { input, derivative, curve: PhantomData })
     }
 
     /// Element by element.
@@ -69,6 +74,14 @@ impl Cpu {
 
 pub(super) fn rows(matrix: Matrix) -> Buffer {
     Buffer(Storage::Host(matrix))
+}
+
+/// Rows to be written on: in place where nobody else has them.
+pub(super) fn draft(rows: Buffer) -> Draft {
+    match rows.0 {
+        Storage::Host(matrix) => matrix.into_draft(),
+        Storage::Candle(_) => unreachable!("rows stay with the kernels that made them"),
+    }
 }
 
 /// What was written, as rows.

@@ -3,12 +3,14 @@
 use super::memory::{Draft, Matrix};
 use crate::compute::Packed;
 use crate::compute::kernels::Pool;
+use std::ops::Range;
 
 /// `(rows, width)` → `(sequences, width)`
 pub fn pool(input: &Matrix, layout: &Packed, pool: Pool) -> Draft {
     let width = input.width();
     let mut draft = Draft::new(layout.sequences(), width);
-    for (range, out) in layout.ranges().zip(draft.values().chunks_exact_mut(width)) {
+    for (sequence, out) in draft.values().chunks_exact_mut(width).enumerate() {
+        let range = pooled(layout, sequence, pool);
         out.copy_from_slice(input.row(range.start));
         if pool == Pool::Mean {
             for row in range.clone().skip(1) {
@@ -25,14 +27,20 @@ pub fn pool(input: &Matrix, layout: &Packed, pool: Pool) -> Draft {
 pub fn backward(gradient: &Matrix, layout: &Packed, pool: Pool) -> Draft {
     let width = gradient.width();
     let mut draft = Draft::zeros(layout.rows(), width);
-    for (sequence, range) in layout.ranges().enumerate() {
-        let (rows, factor) = match pool {
-            Pool::Mean => (range.clone(), 1.0 / range.len() as f32),
-            Pool::First => (range.start..range.start + 1, 1.0),
-        };
+    for sequence in 0..layout.sequences() {
+        let rows = pooled(layout, sequence, pool);
+        let factor = 1.0 / rows.len() as f32;
         for out in draft.values()[rows.start * width..rows.end * width].chunks_exact_mut(width) {
             out.iter_mut().zip(gradient.row(sequence)).for_each(|(to, from)| *to = from * factor);
         }
     }
     draft
+}
+
+/// The rows that become one.
+fn pooled(layout: &Packed, sequence: usize, pool: Pool) -> Range<usize> {
+    match pool {
+        Pool::Mean => layout.real(sequence),
+        Pool::First => layout.range(sequence).start..layout.range(sequence).start + 1,
+    }
 }

@@ -47,7 +47,26 @@ impl Tape {
                 residual.map_or(Ok(()), |residual| self.give(walk, residual, || Ok(by.clone())))?;
                 self.give(walk, input, || Ok(by))
             }
-            Node::Tanh { input, y, .. } => self.give(walk, input, || kernels.tanh_backward(&gradient, &y)),
+            Node::Pass { input, .. } => self.give(walk, input, || Ok(gradient)),
+            Node::Parameter { parameter, .. } => self.learn_from(walk, parameter, gradient),
+            Node::ScaleColumns { onto, factors, x, l, .. } => {
+                self.give(walk, factors, || kernels.sum_products(&gradient, &x))?;
+                let rows = 0..gradient.rows();
+                self.give(walk, onto, || kernels.scale_columns(gradient, rows, &l))
+            }
+            Node::AddColumns { onto, shifts, .. } => {
+                self.give(walk, shifts, || kernels.sum_rows(&gradient))?;
+                self.give(walk, onto, || Ok(gradient))
+            }
+            Node::AddRows { onto, added, scale, .. } => {
+                self.give(walk, added, || kernels.scale(&gradient, scale))?;
+                self.give(walk, onto, || Ok(gradient))
+            }
+            Node::Prepend { input, front, layout, count, .. } => {
+                let [own, before] = kernels.prepend_backward(&gradient, &layout, count)?;
+                self.give(walk, front, || Ok(before))?;
+                self.give(walk, input, || Ok(own))
+            }
             Node::Attention { inputs, qkv: [query, key, value], saved, heads, layouts: [asking, layout], .. } => {
                 let arguments =
                     Attention { query: &query, key: &key, value: &value, asking: &asking, layout: &layout, heads };

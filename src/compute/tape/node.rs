@@ -41,10 +41,41 @@ pub enum Node {
         output: Rows,
         factor: Buffer,
     },
-    Tanh {
+    /// A copy, or something constant added.
+    Pass {
         input: Rows,
         output: Rows,
-        y: Buffer,
+    },
+    Parameter {
+        parameter: Param,
+        output: Rows,
+    },
+    ScaleColumns {
+        onto: Rows,
+        factors: Rows,
+        output: Rows,
+        x: Buffer,
+        l: Buffer,
+    },
+    AddColumns {
+        onto: Rows,
+        shifts: Rows,
+        output: Rows,
+    },
+    AddRows {
+        onto: Rows,
+        added: Rows,
+        output: Rows,
+        scale: f64,
+    },
+    Prepend {
+        input: Rows,
+        front: Rows,
+        output: Rows,
+        /// Of the input.
+        layout: Arc<Packed>,
+        /// Rows in the front.
+        count: usize,
     },
     Attention {
         inputs: [Rows; 3],
@@ -71,7 +102,12 @@ impl Node {
             | Self::LowRank { output, .. }
             | Self::Norm { output, .. }
             | Self::Times { output, .. }
-            | Self::Tanh { output, .. }
+            | Self::Pass { output, .. }
+            | Self::Parameter { output, .. }
+            | Self::ScaleColumns { output, .. }
+            | Self::AddColumns { output, .. }
+            | Self::AddRows { output, .. }
+            | Self::Prepend { output, .. }
             | Self::Attention { output, .. }
             | Self::Pool { output, .. } => *output,
         }

@@ -16,7 +16,7 @@ impl Tape {
     pub fn narrow(&mut self, input: Rows, sequences: Range<usize>) -> Result<Rows> {
         assert!(!self.is_tracked(&[input]), "a part of a batch is only taken while serving");
         let layout = self.layout(input);
-        let rows = self.kernels.narrow(&self.buffer(input), layout.rows_of(&sequences))?;
+        let rows = self.kernels.narrow(&self.buffer(input)?, layout.rows_of(&sequences))?;
         Ok(self.push(rows, Arc::new(layout.slice(&sequences)), false))
     }
 

@@ -1,6 +1,7 @@
 //! Strictness of the tensors: what fits comes through, everything else is named.
 
 use super::*;
+use crate::artifact::peft::Config;
 use crate::artifact::testing;
 use crate::error::Error;
 use crate::model::Pooling;
@@ -17,11 +18,14 @@ fn config(fields: serde_json::Value) -> Config {
 }
 
 fn file(form: Form) -> Tensors {
-    to_peft(&testing::lora(Pooling::Cls).weights, &testing::outline().sites, form)
+    let artifact = testing::lora(Pooling::Cls);
+    to_peft(&artifact.weights, &artifact.card.method, &testing::outline().sites, form)
 }
 
 fn read(tensors: Tensors, fields: serde_json::Value) -> Result<Tensors> {
-    from_peft(tensors, &config(fields), &testing::outline().sites, 32)
+    let sites = testing::outline().sites;
+    let method = config(fields).method.unwrap().on(&sites, form(&tensors, &sites)).unwrap();
+    from_peft(tensors, &method, &sites, 32)
 }
 
 fn refusal(result: Result<Tensors, Error>) -> String {
@@ -69,7 +73,7 @@ fn an_extra_tensor_is_named_with_what_it_belongs_to() {
     let detail = refusal(read(tensors, json!({})));
     assert!(detail.contains(&format!("{key} belongs to a module that target_modules does not name")), "{detail}");
     assert!(detail.contains(&format!("{gone} belongs to a module that this base does not have")), "{detail}");
-    assert!(detail.contains(&format!("{magnitude} is not a tensor of a LoRA")), "{detail}");
+    assert!(detail.contains(&format!("{magnitude} is not a tensor of the method lora")), "{detail}");
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! LayerNorm tuning: the norms' gains and shifts, learned as differences (Zhao et al. 2023).
+
+use super::Ground;
+use super::bias::{self, Moved};
+use super::targets::{self, Check, Layers, TargetModules};
+use crate::adapter::Parameters;
+use crate::compute::{Rows, Tape};
+use crate::error::{Error, Result};
+use crate::model::{Hooks, Lowest, Site, SiteInfo, hooks};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = LayerNorm)]
+pub struct Config {
+    /// Norms; all of them where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_modules: Option<TargetModules>,
+    pub layers: Layers,
+}
+
+impl Config {
+    /// # Errors
+    /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
+    pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
+        let norms: Vec<SiteInfo> = sites.iter().filter(|info| !info.site.module.is_linear()).cloned().collect();
+        let mut check = Check::new(sites);
+        check.layers(self.layers);
+        let all = || TargetModules::Names(norms.iter().map(|info| info.site.module.name().to_string()).collect());
+        let modules = self.target_modules.clone().unwrap_or_else(all);
+        let modules = check.modules("target_modules", &modules, &norms);
+        let resolved = Self { target_modules: Some(modules), ..self.clone() };
+        check.finish(|| !resolved.targets(sites).is_empty())?;
+        Ok(resolved)
+    }
+
+    /// The sites of a resolved configuration.
+    pub fn targets<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
+        let modules = self.target_modules.clone().unwrap_or_else(|| TargetModules::Names(Vec::new()));
+        targets::chosen(&modules, self.layers, sites)
+    }
+}
+
+/// Norms with what they have become: y = norm(x) + x̂ ⊙ Δgain + Δshift.
+pub struct LayerNorm(BTreeMap<Site, [Moved; 2]>);
+
+impl LayerNorm {
+    pub fn build(config: &Config, ground: &Ground, parameters: &mut Parameters) -> Result<Self> {
+        let mut norms = BTreeMap::new();
+        for info in config.targets(ground.sites) {
+            let missing = || Error::internal(format!("the base has no norm at {}", info.site));
+            let [gain, shift] = ground.base.norm(info.site)?.ok_or_else(missing)?;
+            let gain = Moved::build(ground, gain_name(info.site), &gain, parameters)?;
+            let shift = Moved::build(ground, bias::name(info.site), &shift, parameters)?;
+            norms.insert(info.site, [gain, shift]);
+        }
+        Ok(Self(norms))
+    }
+}
+
+/// The tensor's name: `layer.0.attention_norm.gain`.
+pub fn gain_name(site: Site) -> String {
+    format!("{site}.gain")
+}
+
+impl Hooks for LayerNorm {
+    fn lowest(&self) -> Lowest {
+        hooks::lowest(self.0.keys().copied())
+    }
+
+    fn touches(&self, site: Site) -> bool {
+        self.0.contains_key(&site)
+    }
+
+    fn norm(&self, tape: &mut Tape, site: Site, normalised: Rows, output: Rows) -> Result<Rows> {
+        let Some([gain, shift]) = self.0.get(&site) else { return Ok(output) };
+        let (gain, shift) = (gain.difference(tape)?, shift.difference(tape)?);
+        let scaled = tape.copy(normalised)?;
+        let scaled = tape.scale_columns(scaled, gain)?;
+        let output = tape.add_rows(output, scaled, 1.0)?;
+        tape.add_columns(output, shift)
+    }
+}
