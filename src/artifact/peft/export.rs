@@ -75,40 +75,36 @@ fn of_method(method: &adapter::Config, outline: &Outline, pooling: Pooling) -> F
             ("target_modules", targets(config.targets(sites))),
             ("vera_dropout", json!(config.dropout)),
         ]),
-        adapter::Config::PromptTuning(config) => {
-            let mut fields = of_virtual(config.num_virtual_tokens, &outline.info);
-            fields.extend([("prompt_tuning_init", json!("RANDOM")), ("tokenizer_name_or_path", Value::Null)]);
-            fields
-        }
-        adapter::Config::PTuning(config) => {
-            let mut fields = of_virtual(config.num_virtual_tokens, &outline.info);
-            fields.extend([
-                ("encoder_dropout", json!(0.0)),
-                ("encoder_hidden_size", json!(config.encoder_hidden_size.unwrap_or(outline.info.hidden_size))),
-                ("encoder_num_layers", json!(2)),
-                ("encoder_reparameterization_type", json!("MLP")),
-            ]);
-            fields
-        }
-        adapter::Config::PrefixTuning(config) => {
-            let mut fields = of_virtual(config.num_virtual_tokens, &outline.info);
-            let width = config.projection_hidden_size.unwrap_or(outline.info.hidden_size);
-            // What is stored is projected already.
-            fields.extend([("encoder_hidden_size", json!(width)), ("prefix_projection", json!(false))]);
-            fields
+        adapter::Config::PromptTuning(_) | adapter::Config::PTuning(_) | adapter::Config::PrefixTuning(_) => {
+            of_virtual(method, &outline.info)
         }
         adapter::Config::Bottleneck(_) | adapter::Config::Bias(_) | adapter::Config::Head(_) => BTreeMap::new(),
     }
 }
 
-fn of_virtual(count: usize, info: &Info) -> Fields {
-    BTreeMap::from([
+fn of_virtual(method: &adapter::Config, info: &Info) -> Fields {
+    let mut fields: Fields = BTreeMap::from([
         ("num_attention_heads", json!(info.attention_heads)),
         ("num_layers", json!(info.layers)),
         ("num_transformer_submodules", json!(1)),
-        ("num_virtual_tokens", json!(count)),
+        ("num_virtual_tokens", json!(method.virtual_tokens())),
         ("token_dim", json!(info.hidden_size)),
-    ])
+    ]);
+    match method {
+        adapter::Config::PTuning(config) => fields.extend([
+            ("encoder_dropout", json!(0.0)),
+            ("encoder_hidden_size", json!(config.encoder_hidden_size.unwrap_or(info.hidden_size))),
+            ("encoder_num_layers", json!(2)),
+            ("encoder_reparameterization_type", json!("MLP")),
+        ]),
+        adapter::Config::PrefixTuning(config) => fields.extend([
+            ("encoder_hidden_size", json!(config.projection_hidden_size.unwrap_or(info.hidden_size))),
+            // What is stored is projected already.
+            ("prefix_projection", json!(false)),
+        ]),
+        _ => fields.extend([("prompt_tuning_init", json!("RANDOM")), ("tokenizer_name_or_path", Value::Null)]),
+    }
+    fields
 }
 
 fn common(card: &Card, pooling: Pooling) -> Fields {

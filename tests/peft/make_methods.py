@@ -1,0 +1,124 @@
+"""Trains an adapter of every method that PEFT has, by the real PEFT: `make_methods.py <model folder> <out folder> [--name BASE]`.
+
+Writes for each a folder with `adapter.zip` (as save_pretrained leaves it), `expected.json` with the logits on INPUTS, and
+`gradients.safetensors`: of the summed cross entropy over TEXTS by each tensor of the file, in evaluation mode, after the
+training. What PEFT makes of a network in training (P-tuning's encoder, a projected prefix) has no gradient by a tensor of the
+file, and no such file.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from common import classify, encode, zip_folder
+from make_theirs import INPUTS, TEXTS, train
+from peft import (
+    IA3Config,
+    LNTuningConfig,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    VeraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
+from safetensors.torch import save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+LENGTH = 64
+COMMON = {"task_type": "SEQ_CLS"}
+METHODS = {
+    "lora-patterns": lambda: LoraConfig(
+        **COMMON,
+        r=4,
+        lora_alpha=8,
+        use_dora=True,
+        bias="lora_only",
+        target_modules=["query", "value", "intermediate.dense"],
+        rank_pattern={"layer.1.attention.self.query": 2},
+        alpha_pattern={"value": 3},
+    ),
+    "ia3": lambda: IA3Config(
+        **COMMON, target_modules=["key", "value", "output.dense"], feedforward_modules=["output.dense"]
+    ),
+    "layer-norm": lambda: LNTuningConfig(**COMMON, target_modules=["LayerNorm"]),
+    "vera": lambda: VeraConfig(**COMMON, r=8, target_modules=["query", "value", "intermediate.dense"], d_initial=0.3),
+    "prompt-tuning": lambda: PromptTuningConfig(**COMMON, num_virtual_tokens=5),
+    "p-tuning": lambda: PromptEncoderConfig(**COMMON, num_virtual_tokens=4, encoder_hidden_size=16),
+    "prefix-tuning": lambda: PrefixTuningConfig(**COMMON, num_virtual_tokens=6),
+    "prefix-projected": lambda: PrefixTuningConfig(
+        **COMMON, num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=12
+    ),
+}
+ENCODED = ["p-tuning", "prefix-projected"]
+
+
+def gradients(model, tokenizer) -> dict[str, torch.Tensor]:
+    """By the keys of the adapter's file."""
+    batch = encode(tokenizer, [(text, None) for text, _ in TEXTS], LENGTH)
+    labels = torch.tensor([label for _, label in TEXTS])
+    model.eval()
+    model.zero_grad()
+    logits = model(**batch).logits
+    torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+    values = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    # The file's keys are found by saving the gradients in the parameters' place.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.copy_(parameter.grad)
+            elif parameter.requires_grad:
+                parameter.zero_()
+        found = {key: value.clone() for key, value in get_peft_model_state_dict(model).items()}
+        for name, parameter in model.named_parameters():
+            parameter.copy_(values[name])
+    return found
+
+
+def make(name: str, model_folder: Path, out: Path, base_name: str | None) -> None:
+    torch.manual_seed(11)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    base = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=3)
+    model = get_peft_model(base, METHODS[name]())
+    train(model, tokenizer, 20, LENGTH)
+    if base_name:
+        model.peft_config["default"].base_model_name_or_path = base_name
+    adapter = out / name / "adapter"
+    shutil.rmtree(adapter, ignore_errors=True)
+    model.save_pretrained(adapter)
+    (adapter / "README.md").unlink()
+    tidy(adapter / "adapter_config.json")
+    zip_folder(adapter, out / name / "adapter.zip")
+    shutil.rmtree(adapter)
+    expected = {"max_length": LENGTH, "inputs": INPUTS, "logits": classify(model, tokenizer, INPUTS, LENGTH)}
+    if name not in ENCODED:
+        expected["texts"] = TEXTS
+        save_file(gradients(model, tokenizer), out / name / "gradients.safetensors")
+    (out / name / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+
+
+def tidy(path: Path) -> None:
+    """PEFT keeps some lists in sets, whose order differs from run to run."""
+    config = json.loads(path.read_text())
+    for field in ["target_modules", "feedforward_modules", "modules_to_save"]:
+        if config.get(field):
+            config[field] = sorted(set(config[field]))
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--name", help="base_model_name_or_path to write, instead of the folder's path")
+    options = parser.parse_args()
+    for name in METHODS:
+        print(name, end=": ")
+        make(name, options.model, options.out, options.name)
+
+
+if __name__ == "__main__":
+    main()
