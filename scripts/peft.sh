@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# espalier against the real PEFT, on the real base model and over HTTP: an adapter trained here opens there, and one
-# trained there is served here, with the same logits. Prints both differences; fails where one is above 1e-4.
+# espalier against the real PEFT, on the real base model and over HTTP, for every method that PEFT has: an adapter trained
+# here opens there, and one trained there is served here, with the same logits. Prints the differences; fails where one is
+# above 1e-4.
 #
 # Needs Python with the packages of tests/peft/requirements.txt: PEFT_PYTHON names one that has them; without it,
 # scripts/python-env.sh makes .venv/.

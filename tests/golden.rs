@@ -8,6 +8,7 @@ use espalier::compute::cpu::Cpu;
 use espalier::compute::{Dropout, Tensor};
 use espalier::model::{Base, Pooling};
 use espalier::task;
+use espalier::task::targets::Targets;
 use espalier::training::network::{Network, Source};
 use espalier::training::{Hyperparameters, Spec, hyperparameters::Circumstances};
 use safetensors::SafeTensors;
@@ -41,9 +42,10 @@ fn spec(base: &Base, pooling: Pooling) -> Spec {
         target_modules: adapter::targets::TargetModules::Word("all-linear".to_string()),
         ..lora::Config::default()
     };
-    let given = Circumstances { examples: 6, max_tokens: 64, learning_rate: 1e-3, least_steps: 1 };
+    let given =
+        Circumstances { examples: 6, max_tokens: 64, learning_rate: 1e-3, least_steps: 1, metrics: &["accuracy"] };
     Spec {
-        task: task::Config::SequenceClassification(task::sequence_classification::Config { pooling: Some(pooling) }),
+        task: task::Config::default().with_pooling(pooling),
         method: adapter::Config::Lora(method).resolve(base, pooling).unwrap(),
         hyperparameters: Hyperparameters::default().resolve(given, &mut Vec::new()),
         validation: espalier::training::Validation::Fraction(0.0),
@@ -93,8 +95,9 @@ fn compare_on(kernels: Arc<dyn Kernels>, pooling: Pooling, name: &str) {
     assert!(worst <= TOLERANCE, "logits differ by {worst}");
 
     let labels: Vec<u32> = serde_json::from_value(said["labels"].clone()).unwrap();
+    let targets = Targets::Classes { classes: labels, count: 3 };
     let dropout = Dropout { seed: 1, step: 0, examples: (0..6).collect() };
-    let step = network.gradients(&parameters, &source, &labels, 6.0, dropout).unwrap();
+    let step = network.gradients(&parameters, &source, &targets, 6.0, dropout).unwrap();
     assert!((step.loss / 6.0 - case["loss"].as_f64().unwrap()).abs() < 1e-5);
     let expected = part("gradient.");
     assert_eq!(expected.len(), built.names.len(), "every parameter has a golden gradient");

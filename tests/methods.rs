@@ -9,6 +9,7 @@ use espalier::compute::Tensor;
 use espalier::compute::random::Random;
 use espalier::model::{Base, Pooling};
 use espalier::serving::mixed::{self, Group};
+use espalier::task::targets::Targets;
 use espalier::task::{self, Input};
 use espalier::training::network::{Network, Source};
 use espalier::training::{Hyperparameters, Spec};
@@ -47,7 +48,7 @@ fn methods() -> Vec<adapter::Config> {
 
 fn spec(base: &Base, method: &adapter::Config, pooling: Pooling) -> Spec {
     let (mut spec, _) = support::jobs::job(base, method.clone(), Hyperparameters::default(), 12);
-    spec.task = task::Config::SequenceClassification(task::sequence_classification::Config { pooling: Some(pooling) });
+    spec.task = task::Config::default().with_pooling(pooling);
     spec.method = method.resolve(base, pooling).unwrap();
     spec
 }
@@ -76,8 +77,7 @@ fn adapted(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> 
 }
 
 fn artifact(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> Artifact {
-    let task::Config::SequenceClassification(task) = &spec.task;
-    let weights = spec.method.published(base, task.pooling.unwrap(), weights).unwrap();
+    let weights = spec.method.published(base, spec.task.pooling().unwrap(), weights).unwrap();
     let probe = Probe {
         inputs: inputs()[..1].to_vec(),
         outputs: vec![vec![0.0; spec.labels.len()]],
@@ -141,7 +141,8 @@ fn every_parameter_is_learned_from() {
         let tokens: Vec<_> = espalier::error::Result::unwrap(tokens);
         let dropout = Dropout { seed: 1, step: 0, examples: vec![0, 1, 2, 3] };
         let parameters = network.upload(&built.tensors).unwrap();
-        let part = network.gradients(&parameters, &Source::Tokens(tokens), &[0, 1, 2, 0], 4.0, dropout).unwrap();
+        let targets = Targets::Classes { classes: vec![0, 1, 2, 0], count: 3 };
+        let part = network.gradients(&parameters, &Source::Tokens(tokens), &targets, 4.0, dropout).unwrap();
         let norm = |gradient: &Vec<f32>| gradient.iter().map(|value| value * value).sum::<f32>().sqrt();
         let largest = part.gradients.iter().map(norm).fold(0.0, f32::max);
         for (name, gradient) in built.names.iter().zip(&part.gradients) {

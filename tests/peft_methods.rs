@@ -12,6 +12,7 @@ use espalier::compute::cpu::Cpu;
 use espalier::compute::{Dropout, Tensor};
 use espalier::model::{Base, Pooling};
 use espalier::task::Input;
+use espalier::task::targets::Targets;
 use espalier::training::network::{Network, Source};
 use espalier::training::{Hyperparameters, Spec};
 use serde_json::Value;
@@ -131,9 +132,10 @@ fn gradients(case: &Case, base: &Arc<Base>, artifact: &Artifact) -> BTreeMap<Str
     let token = |text: &Value| base.tokenizer().encode(text[0].as_str().unwrap(), None, length).map(Arc::new).unwrap();
     let labels: Vec<u32> = texts.iter().map(|text| text[1].as_u64().unwrap() as u32).collect();
     let dropout = Dropout { seed: 1, step: 0, examples: (0..labels.len() as u64).collect() };
+    let targets = Targets::Classes { classes: labels, count: 3 };
     let parameters = network.upload(&built.tensors).unwrap();
     let source = Source::Tokens(texts.iter().map(token).collect());
-    let part = network.gradients(&parameters, &source, &labels, 1.0, dropout).unwrap();
+    let part = network.gradients(&parameters, &source, &targets, 1.0, dropout).unwrap();
     built.names.into_iter().zip(part.gradients).collect()
 }
 

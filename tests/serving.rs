@@ -69,6 +69,7 @@ fn logits(answer: &Answer) -> Vec<Vec<f32>> {
     let one = |prediction: &Prediction| match prediction {
         Prediction::Classification(prediction) => prediction.logits.clone().expect("they were asked for"),
         Prediction::Embedding(embedding) => embedding.embedding.clone(),
+        other => panic!("neither a class nor an embedding: {other:?}"),
     };
     answer.predictions.iter().map(one).collect()
 }

@@ -117,8 +117,7 @@ fn what_the_frozen_base_computed_gives_the_same_bits_read_or_computed() {
     let base = support::jobs::tiny_base();
     for method in upper_methods() {
         let (mut spec, data) = support::jobs::job(&base, adapter::Config::default(), hyperparameters(), 60);
-        let pooling = Some(Pooling::Cls);
-        spec.task = task::Config::SequenceClassification(task::sequence_classification::Config { pooling });
+        spec.task = task::Config::default().with_pooling(Pooling::Cls);
         spec.method = method.resolve(&base, Pooling::Cls).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(2, Duration::from_secs(3600));

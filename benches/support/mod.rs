@@ -5,7 +5,7 @@
 use espalier::adapter;
 use espalier::compute::Kernels;
 use espalier::model::{Base, Pooling};
-use espalier::task::{self, Example, Target, sequence_classification};
+use espalier::task::{self, Example, Target};
 use espalier::training::spec::Request;
 use espalier::training::{
     Data, Folders, Hyperparameters, Outcome, Progress, Settings, Spec, Trained, Validation, train,
@@ -47,13 +47,12 @@ pub fn run(
     report: &mut dyn FnMut(&Progress) -> ControlFlow<espalier::training::Stop>,
 ) -> Outcomes<Trained> {
     let label = |example: &Example| {
-        let Target::Label(label) = &example.target;
+        let Target::Label(label) = &example.target else { panic!("a label was expected") };
         label.clone()
     };
     let labels: Vec<String> = examples.iter().map(label).collect();
-    let task = sequence_classification::Config { pooling: Some(job.pooling) };
     let request = Request {
-        task: Some(task::Config::SequenceClassification(task)),
+        task: Some(task::Config::default().with_pooling(job.pooling)),
         method: Some(job.method),
         hyperparameters: job.hyperparameters,
         validation: Some(Validation::Fraction(0.0)),

@@ -29,12 +29,12 @@ impl Adapted {
         let mut card = artifact.card.clone();
         // What was measured and the probe may take more room than the tensors, and answer no request.
         (card.metrics, card.probe.inputs, card.probe.outputs) = (None, Vec::new(), Vec::new());
-        let task::Config::SequenceClassification(task) = &card.task;
-        let pooling = task.pooling.unwrap_or(base.info().default_pooling);
+        let pooling = card.task.pooling().unwrap_or(base.info().default_pooling);
         let mut parameters = Parameters::restore(artifact.weights.clone());
         let ground = Ground { base, sites: &base.sites(pooling), form: Form::Published };
         let hooks = card.method.build(&ground, &mut parameters)?;
-        let (weight, bias) = parameters.dense(task::head::NAME, card.labels.len(), base.info().hidden_size);
+        let (weight, bias) =
+            parameters.dense(task::head::NAME, card.task.outputs(&card.labels), base.info().hidden_size);
         let built = parameters.finish()?;
         let tensors = built.tensors;
         let bytes = tensors.iter().chain(built.frozen.values()).map(|tensor| tensor.bytes() as u64).sum();
@@ -71,6 +71,6 @@ impl Adapted {
         let pooled = base.pool(&mut tape, hidden, self.pooling, hooks)?;
         let logits = self.head.logits(&mut tape, pooled)?;
         let rows = tape.read(logits)?.values;
-        Ok(rows.chunks_exact(self.card.labels.len()).map(<[f32]>::to_vec).collect())
+        Ok(rows.chunks_exact(self.card.task.outputs(&self.card.labels)).map(<[f32]>::to_vec).collect())
     }
 }

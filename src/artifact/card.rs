@@ -5,6 +5,7 @@
 use super::{Card, Outline};
 use crate::error::{Context, Error, Result};
 use crate::model::Pooling;
+use crate::task::Shape;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -46,7 +47,16 @@ pub fn read(bytes: &[u8]) -> Result<Card> {
 /// # Errors
 /// `Invalid` (`unreadable_adapter`).
 pub fn check(card: &Card, rows: usize, outline: &Outline) -> Result<()> {
-    check_labels(&card.labels, rows).map_err(unreadable)?;
+    match card.task.shape() {
+        Shape::Label | Shape::Labels => check_labels(&card.labels, rows).map_err(unreadable)?,
+        Shape::Value if rows != 1 || !card.labels.is_empty() => {
+            return Err(unreadable(format!(
+                "a regression has one output and no labels, not {rows} and {}",
+                card.labels.len()
+            )));
+        }
+        Shape::Value => {}
+    }
     let pooling = outline.pooling(&card.task);
     let longest = outline.info.max_tokens;
     if !outline.info.poolings.contains(&pooling) {

@@ -30,7 +30,6 @@ impl Outline {
 
     /// How a task pools on this base.
     pub fn pooling(&self, task: &task::Config) -> Pooling {
-        let task::Config::SequenceClassification(config) = task;
-        config.pooling.unwrap_or(self.info.default_pooling)
+        task.pooling().unwrap_or(self.info.default_pooling)
     }
 }

@@ -6,7 +6,7 @@ use crate::adapter::{self, lora};
 use crate::compute::Tensor;
 use crate::compute::random::Random;
 use crate::model::{Info, Module, Pooling, Site, SiteInfo};
-use crate::task::{self, sequence_classification};
+use crate::task;
 use std::collections::BTreeMap;
 
 const HIDDEN: usize = 32;
@@ -90,7 +90,7 @@ pub fn head(pooling: Pooling) -> Artifact {
 fn card(method: adapter::Config, pooling: Pooling) -> Card {
     Card {
         format: 1,
-        task: task::Config::SequenceClassification(sequence_classification::Config { pooling: Some(pooling) }),
+        task: task::Config::default().with_pooling(pooling),
         method,
         labels: ["card", "refund", "top_up"].map(str::to_string).to_vec(),
         temperature: 1.25,

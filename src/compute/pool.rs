@@ -61,19 +61,47 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that take pieces of work and give the results back in order, whoever computed them.
 pub struct Crew {
-    work: Sender<Job>,
+    /// `None` only while it is dropped.
+    work: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
+/// The threads end, and what they kept for the next piece of work goes back to the operating system: a server trains many
+/// jobs, each with threads of its own.
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.work = None;
+        for thread in self.threads.drain(..) {
+            // What a thread panicked of was an error of the work, and was told.
+            let _ = thread.join();
+        }
+        give_memory_back();
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_memory_back() {
+    // glibc keeps the freed memory of ended threads in arenas that nobody uses again.
+    // SAFETY: the call takes a plain number and may come from any thread.
+    #[allow(unsafe_code, reason = "no safe wrapper trims the allocator's arenas")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_memory_back() {}
+
 impl Crew {
-    /// The threads end when the crew is dropped.
     pub fn new(name: &str, priority: Priority, threads: usize) -> Result<Self> {
         let (work, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
-        for index in 0..threads.max(1) {
+        let start = |index: usize| {
             let queue = Arc::clone(&queue);
-            spawn(&format!("{name}-{index}"), priority, move || serve(&queue))?;
-        }
-        Ok(Self { work })
+            spawn(&format!("{name}-{index}"), priority, move || serve(&queue))
+        };
+        let threads = (0..threads.max(1)).map(start).collect::<Result<_>>()?;
+        Ok(Self { work: Some(work), threads })
     }
 
     /// `f` of every item, in the order of the items.
@@ -96,7 +124,10 @@ impl Crew {
                 // The receiver is gone only when an earlier error has ended the whole map.
                 let _ = done.send((index, result));
             };
-            self.work.send(Box::new(job)).map_err(|_| Error::internal("the computing threads are gone"))?;
+            let sent = self.work.as_ref().is_some_and(|work| work.send(Box::new(job)).is_ok());
+            if !sent {
+                return Err(Error::internal("the computing threads are gone"));
+            }
         }
         drop(done);
         let mut ordered: Vec<Option<Result<O>>> = (0..count).map(|_| None).collect();

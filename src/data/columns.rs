@@ -1,16 +1,17 @@
 //! Which of the file's columns (or JSON fields) hold what the task asks for. Does not know the file.
 
 use super::findings::{self, Flaw, listed, quoted};
+use crate::task::Shape;
 use std::collections::BTreeMap;
-
-const FIELDS: [&str; 3] = ["text", "text_pair", "label"];
 
 /// The file's name for each field of the task.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub text: String,
     pub text_pair: Pair,
-    pub label: String,
+    pub shape: Shape,
+    /// That of the shape's field.
+    pub target: String,
 }
 
 /// The second text of a pair. Where the request maps it, a file without it is refused; otherwise it may be there.
@@ -32,12 +33,13 @@ impl Pair {
 impl Wanted {
     /// # Errors
     /// Where `columns` maps a field that the task does not have, or two fields to one column.
-    pub fn new(columns: &BTreeMap<String, String>) -> Result<Self, Flaw> {
-        if let Some(unknown) = columns.keys().find(|field| !FIELDS.contains(&field.as_str())) {
+    pub fn new(columns: &BTreeMap<String, String>, shape: Shape) -> Result<Self, Flaw> {
+        let fields = ["text", "text_pair", shape.field()];
+        if let Some(unknown) = columns.keys().find(|field| !fields.contains(&field.as_str())) {
             let message = format!(
                 "`columns` maps {}, which this task does not read: it reads {}",
                 quoted(unknown),
-                listed(FIELDS.into_iter())
+                listed(fields.into_iter())
             );
             return Err(Flaw::new(findings::INVALID_COLUMNS, message));
         }
@@ -45,19 +47,21 @@ impl Wanted {
         let wanted = Self {
             text: mapped("text").unwrap_or_else(|| "text".to_string()),
             text_pair: mapped("text_pair").map_or(Pair::Welcome("text_pair"), Pair::Needed),
-            label: mapped("label").unwrap_or_else(|| "label".to_string()),
+            shape,
+            target: mapped(shape.field()).unwrap_or_else(|| shape.field().to_string()),
         };
         wanted.check_distinct()?;
         Ok(wanted)
     }
 
     fn check_distinct(&self) -> Result<(), Flaw> {
-        let clash = if self.text == self.label {
-            ("text", "label", &self.text)
+        let field = self.shape.field();
+        let clash = if self.text == self.target {
+            ("text", field, &self.text)
         } else {
             match &self.text_pair {
                 Pair::Needed(name) if *name == self.text => ("text", "text_pair", name),
-                Pair::Needed(name) if *name == self.label => ("text_pair", "label", name),
+                Pair::Needed(name) if *name == self.target => ("text_pair", field, name),
                 _ => return Ok(()),
             }
         };
@@ -80,13 +84,13 @@ mod tests {
     use super::*;
 
     fn wanted(pairs: &[(&str, &str)]) -> Result<Wanted, Flaw> {
-        Wanted::new(&pairs.iter().map(|(field, name)| (field.to_string(), name.to_string())).collect())
+        Wanted::new(&pairs.iter().map(|(field, name)| (field.to_string(), name.to_string())).collect(), Shape::Label)
     }
 
     #[test]
     fn fields_keep_their_names_unless_they_are_mapped() {
         let wanted = wanted(&[("label", "category")]).unwrap();
-        assert_eq!((wanted.text.as_str(), wanted.label.as_str()), ("text", "category"));
+        assert_eq!((wanted.text.as_str(), wanted.target.as_str()), ("text", "category"));
         assert!(matches!(wanted.text_pair, Pair::Welcome("text_pair")));
     }
 

@@ -25,6 +25,7 @@ pub(super) const INVALID_HEADER: &str = "invalid_header";
 pub(super) const MISSING_COLUMN: &str = "missing_column";
 pub(super) const NO_USABLE_ROW: &str = "no_usable_row";
 pub(super) const TOO_FEW_LABELS: &str = "too_few_labels";
+pub(super) const TOO_FEW_VALUES: &str = "too_few_values";
 pub(super) const TOO_MANY_BYTES: &str = "too_many_bytes";
 pub(super) const TOO_MANY_LABELS: &str = "too_many_labels";
 pub(super) const TOO_MANY_ROWS: &str = "too_many_rows";

@@ -2,8 +2,9 @@
 
 use super::columns::{Pair, Wanted, advice};
 use super::findings::{self, Flaw, listed, quoted};
-use super::row::{Fields, Row, Rows, as_text, too_long};
+use super::row::{Fields, Row, Rows, Written, as_text, number, too_long};
 use super::source::{Source, without_end};
+use crate::task::Shape;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -75,11 +76,11 @@ fn parse<'a>(line: &'a str, wanted: &Wanted) -> Result<Fields<'a>, Vec<Flaw>> {
     }
     let object: Object<'a> = serde_json::from_str(line).map_err(|error| vec![unreadable(&error)])?;
     let text = required(&object, "text", &wanted.text).and_then(|value| string(value, "text"));
-    let label = required(&object, "label", &wanted.label).and_then(class);
+    let target = required(&object, wanted.shape.field(), &wanted.target).and_then(|value| target(value, wanted.shape));
     let text_pair = pair(&object, wanted);
-    match (text, text_pair, label) {
-        (Ok(text), Ok(text_pair), Ok(label)) => Ok(Fields { text, text_pair, label }),
-        (text, text_pair, label) => Err([text.err(), text_pair.err(), label.err()].into_iter().flatten().collect()),
+    match (text, text_pair, target) {
+        (Ok(text), Ok(text_pair), Ok(target)) => Ok(Fields { text, text_pair, target }),
+        (text, text_pair, target) => Err([text.err(), text_pair.err(), target.err()].into_iter().flatten().collect()),
     }
 }
 
@@ -87,7 +88,7 @@ fn pair<'a>(object: &Object<'a>, wanted: &Wanted) -> Result<Option<Cow<'a, str>>
     let name = wanted.text_pair.name();
     let value = match (&wanted.text_pair, object.get(name)) {
         (Pair::Needed(_), None) => return Err(missing(object, "text_pair", name)),
-        (Pair::Welcome(name), _) if *name == wanted.text || *name == wanted.label => None,
+        (Pair::Welcome(name), _) if *name == wanted.text || *name == wanted.target => None,
         (_, value) => value.copied(),
     };
     value.filter(|value| value.get() != "null").map(|value| string(value, "text_pair")).transpose()
@@ -109,6 +110,28 @@ fn string<'a>(value: &'a RawValue, field: &str) -> Result<Cow<'a, str>, Flaw> {
     match value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(content) if !content.contains('\\') => Ok(Cow::Borrowed(content)),
         _ => serde_json::from_str(value.get()).map(Cow::Owned).map_err(|error| unreadable(&error)),
+    }
+}
+
+fn target(value: &RawValue, shape: Shape) -> Result<Written<'_>, Flaw> {
+    match shape {
+        Shape::Label => class(value).map(Written::Label),
+        Shape::Labels if value.get().starts_with('[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| unreadable(&error))?;
+            items.into_iter().map(class).collect::<Result<_, _>>().map(Written::Labels)
+        }
+        Shape::Labels => {
+            let message = format!("`labels` is {}, and has to be a list of labels, if only an empty one", kind(value));
+            Err(Flaw::new(findings::WRONG_TYPE, message))
+        }
+        Shape::Value => match value.get().as_bytes().first() {
+            Some(b'[' | b'{' | b't' | b'f') => {
+                let message = format!("`value` is {}, and has to be a number such as 3.5", kind(value));
+                Err(Flaw::new(findings::WRONG_TYPE, message))
+            }
+            Some(b'"') => number(&string(value, "value")?).map(Written::Value),
+            _ => number(value.get()).map(Written::Value),
+        },
     }
 }
 

@@ -9,7 +9,7 @@ use super::row::{Fields, Row};
 use super::trimmed::trimmed;
 use super::{Checked, LabelCount, Measure, OnBadRows, Report, Settings};
 use crate::error::Result;
-use crate::task::{Example, Target};
+use crate::task::{Example, Shape};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -20,7 +20,10 @@ pub(super) struct Judge<'a> {
     findings: Findings,
     rows: u64,
     examples: Vec<Example>,
+    shape: Shape,
     labels: Labels,
+    /// What rows teach, where that is not one label.
+    others: Labels,
     repeats: Repeats,
     lengths: Lengths,
 }
@@ -39,7 +42,7 @@ struct Tally {
 }
 
 impl<'a> Judge<'a> {
-    pub fn new(on_bad_rows: OnBadRows, measure: &'a dyn Measure, settings: &'a Settings) -> Self {
+    pub fn new(shape: Shape, on_bad_rows: OnBadRows, measure: &'a dyn Measure, settings: &'a Settings) -> Self {
         Self {
             on_bad_rows,
             measure,
@@ -47,7 +50,9 @@ impl<'a> Judge<'a> {
             findings: Findings::default(),
             rows: 0,
             examples: Vec::new(),
+            shape,
             labels: Labels::default(),
+            others: Labels::default(),
             repeats: Repeats::default(),
             lengths: Lengths::default(),
         }
@@ -86,10 +91,26 @@ impl<'a> Judge<'a> {
             self.findings.warning(line, Flaw::new(findings::WHITE_SPACE, message));
         }
         let (text, text_pair) = (fields.text.as_ref(), fields.text_pair.as_deref());
-        if let Some(number) = self.labels.count(line, &fields.label, self.settings.max_labels)
+        let most = self.settings.max_labels;
+        let key = fields.target.key();
+        let number = match self.shape {
+            Shape::Label => self.labels.count(line, &key, most),
+            Shape::Labels => {
+                let mut labels: Vec<&str> = fields.target.labels().iter().map(AsRef::as_ref).collect();
+                labels.sort_unstable();
+                labels.dedup();
+                for label in labels {
+                    self.labels.count(line, label, most);
+                }
+                self.others.count(line, &key, usize::MAX)
+            }
+            Shape::Value => self.others.count(line, &key, usize::MAX),
+        };
+        let keys = if self.shape == Shape::Label { &self.labels } else { &self.others };
+        if let Some(number) = number
             && let Some(repeat) = self.repeats.add(line, text, text_pair, number)
         {
-            self.findings.warning(line, self.labels.repeated(repeat, &fields.label));
+            self.findings.warning(line, keys.repeated(repeat, &key, self.shape));
         }
         let length = self.measure.measure(text, text_pair)?;
         self.lengths.add(length.tokens);
@@ -101,7 +122,7 @@ impl<'a> Judge<'a> {
             line,
             text: text.to_string(),
             text_pair: text_pair.map(str::to_string),
-            target: Target::Label(fields.label.to_string()),
+            target: fields.target.target(),
         });
         Ok(())
     }
@@ -119,8 +140,17 @@ impl<'a> Judge<'a> {
 
     fn file_flaw(&self) -> Option<Flaw> {
         let (code, message) = match self.labels.tallies.as_slice() {
-            [] if self.rows == 0 => (findings::NO_USABLE_ROW, "the file has no rows: give it one per example".into()),
-            [] => (findings::NO_USABLE_ROW, format!("none of the {} rows can be used", self.rows)),
+            _ if self.rows == 0 => (findings::NO_USABLE_ROW, "the file has no rows: give it one per example".into()),
+            _ if self.examples.is_empty() => {
+                (findings::NO_USABLE_ROW, format!("none of the {} rows can be used", self.rows))
+            }
+            _ if self.shape == Shape::Value && self.others.tallies.len() < 2 => (
+                findings::TOO_FEW_VALUES,
+                "every usable row has the same value: there is nothing to learn from them".to_string(),
+            ),
+            _ if self.shape == Shape::Value => return None,
+            [] => (findings::TOO_FEW_LABELS, "no usable row has a label".to_string()),
+            [_] if self.shape == Shape::Labels => return None,
             [only] => (
                 findings::TOO_FEW_LABELS,
                 format!(
@@ -144,6 +174,7 @@ impl<'a> Judge<'a> {
         let mut report = Report {
             rows: self.rows,
             examples: self.examples.len() as u64,
+            target: self.shape,
             labels: self.labels.counts(),
             lengths: self.lengths.histogram(),
             ..Report::default()
@@ -172,15 +203,16 @@ impl Labels {
         u32::try_from(number).ok()
     }
 
-    fn repeated(&self, repeat: Repeat, label: &str) -> Flaw {
+    fn repeated(&self, repeat: Repeat, label: &str, shape: Shape) -> Flaw {
+        let field = shape.field();
         match repeat {
             Repeat::Same { line } => {
-                Flaw::new(findings::DUPLICATE, format!("the same text and label as on line {line}; both are kept"))
+                Flaw::new(findings::DUPLICATE, format!("the same text and {field} as on line {line}; both are kept"))
             }
             Repeat::OtherLabel { line, label: other } => {
                 let other = self.tallies.get(other as usize).map_or("", |tally| tally.label.as_str());
                 let message = format!(
-                    "the same text has the label {} on line {line} and {} here; both are kept",
+                    "the same text has the {field} {} on line {line} and {} here; both are kept",
                     quoted(other),
                     quoted(label)
                 );

@@ -6,6 +6,7 @@
 mod columns;
 mod findings;
 mod format;
+mod guess;
 mod histogram;
 mod jsonl;
 mod judge;
@@ -20,11 +21,12 @@ mod trimmed;
 mod truncation;
 mod validation;
 
+pub use guess::guess;
 pub use truncation::Truncation;
 pub use validation::{check_validation, labels};
 
 use crate::error::{Context, Result};
-use crate::task::{self, Example};
+use crate::task::{self, Example, Shape};
 use findings::Flaw;
 use judge::Judge;
 use row::Rows;
@@ -55,7 +57,7 @@ pub enum OnBadRows {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Options {
     pub format: Format,
-    /// From the task's field (`text`, `text_pair`, `label`) to the file's column.
+    /// From the task's field (`text`, `text_pair`, `label` …) to the file's column.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
     #[serde(default)]
@@ -103,6 +105,9 @@ pub struct Report {
     pub warnings: Vec<Finding>,
     /// How often each kind of warning was given.
     pub warning_counts: BTreeMap<String, u64>,
+    /// Which field of a row says what it teaches.
+    #[serde(default)]
+    pub target: Shape,
     /// Labels with the number of their examples, most frequent first.
     pub labels: Vec<LabelCount>,
     /// Lengths in tokens.
@@ -151,15 +156,13 @@ pub fn check(
     measure: &dyn Measure,
     settings: &Settings,
 ) -> Result<Checked> {
-    // A task that reads other fields than these needs its own columns.
-    let task::Config::SequenceClassification(_) = task;
     let reading = || format!("reading the dataset {}", path.display());
-    let mut judge = Judge::new(options.on_bad_rows, measure, settings);
+    let mut judge = Judge::new(task.shape(), options.on_bad_rows, measure, settings);
     let source = Source::open(path).with_context(reading)?;
     if source.bytes() > settings.max_bytes {
         return Ok(judge.refuse(None, too_large(source.bytes(), settings.max_bytes)));
     }
-    let mut rows = match rows(source, options, settings).with_context(reading)? {
+    let mut rows = match rows(source, options, task.shape(), settings).with_context(reading)? {
         Ok(rows) => rows,
         Err((line, flaw)) => return Ok(judge.refuse(line, flaw)),
     };
@@ -172,8 +175,13 @@ pub fn check(
 }
 
 /// The reader for the format, or what is wrong with the file as a whole.
-fn rows(mut source: Source, options: &Options, settings: &Settings) -> std::io::Result<Opened<Box<dyn Rows>>> {
-    let columns = match columns::Wanted::new(&options.columns) {
+fn rows(
+    mut source: Source,
+    options: &Options,
+    shape: Shape,
+    settings: &Settings,
+) -> std::io::Result<Opened<Box<dyn Rows>>> {
+    let columns = match columns::Wanted::new(&options.columns, shape) {
         Ok(columns) => columns,
         Err(flaw) => return Ok(Err((None, flaw))),
     };

@@ -1,7 +1,8 @@
 //! One row as it stands in the file, before it is judged: the seam between the formats and the rules.
 
-use super::findings::{self, Flaw};
+use super::findings::{self, Flaw, quoted};
 use super::source::Source;
+use crate::task::{Shape, Target};
 use std::borrow::Cow;
 use std::io;
 
@@ -20,7 +21,76 @@ pub(super) struct Row<'a> {
 pub(super) struct Fields<'a> {
     pub text: Cow<'a, str>,
     pub text_pair: Option<Cow<'a, str>>,
-    pub label: Cow<'a, str>,
+    pub target: Written<'a>,
+}
+
+/// What a row teaches, as it is written.
+pub(super) enum Written<'a> {
+    Label(Cow<'a, str>),
+    Labels(Vec<Cow<'a, str>>),
+    Value(f64),
+}
+
+impl<'a> Written<'a> {
+    /// From a table's field: sets of labels are separated by semicolons.
+    pub fn read(shape: Shape, field: Cow<'a, str>) -> Result<Self, Flaw> {
+        Ok(match shape {
+            Shape::Label => Self::Label(field),
+            Shape::Labels => {
+                let labels: Vec<Cow<str>> = match field {
+                    Cow::Borrowed(field) => field.split(';').map(Cow::Borrowed).collect(),
+                    Cow::Owned(field) => field.split(';').map(|label| Cow::Owned(label.to_string())).collect(),
+                };
+                Self::Labels(labels.into_iter().filter(|label| !label.trim().is_empty()).collect())
+            }
+            Shape::Value => Self::Value(number(&field)?),
+        })
+    }
+
+    pub fn labels(&self) -> &[Cow<'a, str>] {
+        match self {
+            Self::Label(label) => std::slice::from_ref(label),
+            Self::Labels(labels) => labels,
+            Self::Value(_) => &[],
+        }
+    }
+
+    /// Equal for rows that teach the same.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Label(label) => label.to_string(),
+            Self::Labels(labels) => {
+                let mut labels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
+                labels.sort_unstable();
+                labels.dedup();
+                labels.join("; ")
+            }
+            Self::Value(value) => value.to_string(),
+        }
+    }
+
+    pub fn target(&self) -> Target {
+        match self {
+            Self::Label(label) => Target::Label(label.to_string()),
+            Self::Labels(labels) => {
+                let mut labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+                labels.sort_unstable();
+                labels.dedup();
+                Target::Labels(labels)
+            }
+            Self::Value(value) => Target::Value(*value),
+        }
+    }
+}
+
+/// A finite number that an `f32` holds.
+pub(super) fn number(field: &str) -> Result<f64, Flaw> {
+    let number =
+        field.trim().parse::<f64>().ok().filter(|value| value.is_finite() && value.abs() <= f64::from(f32::MAX));
+    number.ok_or_else(|| {
+        let message = format!("`value` is {}, and has to be a number such as 3.5", quoted(field));
+        Flaw::new(findings::WRONG_TYPE, message)
+    })
 }
 
 impl Row<'_> {

@@ -3,9 +3,10 @@
 use super::columns::{Pair, Wanted, advice};
 use super::findings::{self, Flaw, listed, quoted};
 use super::records::{Broken, Found, Next, Records};
-use super::row::{Fields, Row, Rows, as_text, too_long};
+use super::row::{Fields, Row, Rows, Written, as_text, too_long};
 use super::source::{Place, Source};
 use super::{Opened, Settings};
+use crate::task::Shape;
 use std::io;
 
 pub(super) struct Table {
@@ -20,7 +21,8 @@ pub(super) struct Table {
 struct Columns {
     text: usize,
     text_pair: Option<usize>,
-    label: usize,
+    target: usize,
+    shape: Shape,
     count: usize,
 }
 
@@ -55,11 +57,14 @@ impl Table {
 
     fn row(&self, line: u64) -> Row<'_> {
         let (splitter, columns) = (&self.records.splitter, &self.columns);
-        let content = as_text(self.records.raw(), line, &self.records.source).map(|record| Fields {
-            text: splitter.value(record, columns.text),
-            text_pair: columns.text_pair.map(|index| splitter.value(record, index)),
-            label: splitter.value(record, columns.label),
-        });
+        let fields = |record| {
+            Ok(Fields {
+                text: splitter.value(record, columns.text),
+                text_pair: columns.text_pair.map(|index| splitter.value(record, index)),
+                target: Written::read(columns.shape, splitter.value(record, columns.target))?,
+            })
+        };
+        let content = as_text(self.records.raw(), line, &self.records.source).and_then(fields);
         Row { line, content: content.map_err(|flaw| vec![flaw]) }
     }
 }
@@ -106,10 +111,11 @@ impl Columns {
             text_pair: match &wanted.text_pair {
                 Pair::Needed(name) => Some(need("text_pair", name)?),
                 // A column that serves as text or label is no pair, whatever its name.
-                Pair::Welcome(name) if *name == wanted.text || *name == wanted.label => None,
+                Pair::Welcome(name) if *name == wanted.text || *name == wanted.target => None,
                 Pair::Welcome(name) => place(name),
             },
-            label: need("label", &wanted.label)?,
+            target: need(wanted.shape.field(), &wanted.target)?,
+            shape: wanted.shape,
             count: header.len(),
         };
         match repeated(header) {

@@ -3,7 +3,7 @@
 //! Knows nothing of other rows.
 
 use super::findings::{self, Flaw};
-use super::row::Fields;
+use super::row::{Fields, Written};
 use std::borrow::Cow;
 
 /// No class has a longer name; a text that was taken for a label has.
@@ -25,7 +25,13 @@ pub(super) fn trimmed(fields: Fields<'_>) -> Result<(Fields<'_>, Vec<&'static st
     let fields = Fields {
         text: trim("the text", fields.text),
         text_pair: fields.text_pair.map(|pair| trim("the text pair", pair)).filter(|pair| !pair.is_empty()),
-        label: trim("the label", fields.label),
+        target: match fields.target {
+            Written::Label(label) => Written::Label(trim("the label", label)),
+            Written::Labels(labels) => {
+                Written::Labels(labels.into_iter().map(|label| without_space(label).0).collect())
+            }
+            Written::Value(value) => Written::Value(value),
+        },
     };
     let flaws: Vec<Flaw> = flaws(&fields).into_iter().flatten().collect();
     if flaws.is_empty() { Ok((fields, spaced)) } else { Err(flaws) }
@@ -49,21 +55,23 @@ fn without_space(value: Cow<'_, str>) -> (Cow<'_, str>, Space) {
 }
 
 fn flaws(fields: &Fields<'_>) -> [Option<Flaw>; 4] {
+    let labels = fields.target.labels();
     let empty = |value: &str, code, name: &str| {
         value.is_empty().then(|| Flaw::new(code, format!("the {name} is empty: fill it in, or leave the row out")))
     };
-    let values = [Some(&fields.text), fields.text_pair.as_ref(), Some(&fields.label)];
-    let nul = values.into_iter().flatten().any(|value| value.contains('\0')).then(|| {
+    let values = [Some(&fields.text), fields.text_pair.as_ref()].into_iter().flatten().chain(labels);
+    let nul = values.into_iter().any(|value| value.contains('\0')).then(|| {
         let message = "the row holds a NUL character (U+0000): take it out, or save the file as UTF-8 if it is UTF-16";
         Flaw::new(findings::NUL_CHARACTER, message)
     });
-    let long = fields.label.chars().nth(MAX_LABEL_CHARACTERS).map(|_| {
+    let long = labels.iter().any(|label| label.chars().nth(MAX_LABEL_CHARACTERS).is_some()).then(|| {
         let message = format!(
             "the label is longer than {MAX_LABEL_CHARACTERS} characters: is `label` read from the right column?"
         );
         Flaw::new(findings::LABEL_TOO_LONG, message)
     });
-    [empty(&fields.text, findings::EMPTY_TEXT, "text"), empty(&fields.label, findings::EMPTY_LABEL, "label"), nul, long]
+    let nameless = labels.iter().find_map(|label| empty(label, findings::EMPTY_LABEL, "label"));
+    [empty(&fields.text, findings::EMPTY_TEXT, "text"), nameless, nul, long]
 }
 
 #[cfg(test)]
@@ -71,7 +79,7 @@ mod tests {
     use super::*;
 
     fn codes(text: &str, label: &str) -> Vec<&'static str> {
-        let fields = Fields { text: text.into(), text_pair: None, label: label.into() };
+        let fields = Fields { text: text.into(), text_pair: None, target: Written::Label(label.into()) };
         match trimmed(fields) {
             Ok(_) => Vec::new(),
             Err(flaws) => flaws.iter().map(|flaw| flaw.code).collect(),
@@ -88,9 +96,10 @@ mod tests {
 
     #[test]
     fn white_space_is_taken_off_and_named() {
-        let fields = Fields { text: " a b\n".into(), text_pair: Some("  ".into()), label: "x ".to_string().into() };
+        let target = Written::Label("x ".to_string().into());
+        let fields = Fields { text: " a b\n".into(), text_pair: Some("  ".into()), target };
         let (fields, spaced) = trimmed(fields).ok().unwrap();
-        assert_eq!((fields.text.as_ref(), fields.text_pair, fields.label.as_ref()), ("a b", None, "x"));
+        assert_eq!((fields.text.as_ref(), fields.text_pair, fields.target.key().as_str()), ("a b", None, "x"));
         assert_eq!(spaced, ["the text", "the label"]);
     }
 }

@@ -15,7 +15,8 @@ use std::sync::Arc;
 pub struct File {
     pub path: PathBuf,
     pub options: Options,
-    pub task: task::Config,
+    /// Read off the file where it is left out.
+    pub task: Option<task::Config>,
     /// Where training will cut a text.
     pub hyperparameters: Hyperparameters,
 }
@@ -52,7 +53,11 @@ async fn look(state: &State, file: File, also: impl FnOnce(&mut Checked) + Send 
         let longest = base.info().max_tokens;
         let max_length = (file.hyperparameters.max_length(longest) as usize).min(longest);
         let measure = Truncation { tokenizer: base.tokenizer(), max_length };
-        let mut checked = data::check(&file.path, &file.options, &file.task, &measure, &settings)?;
+        let task = match file.task {
+            Some(task) => task,
+            None => data::guess(&file.path, &file.options)?.task(),
+        };
+        let mut checked = data::check(&file.path, &file.options, &task, &measure, &settings)?;
         also(&mut checked);
         Ok(checked.report)
     });

@@ -13,6 +13,7 @@ use super::work::to_the_end;
 use crate::data::{Format, Options, Report};
 use crate::error::{Error, Fault, Place, Result};
 use crate::store::{Dataset, Job, NewJob};
+use crate::task::Shape;
 use crate::training::Validation;
 use crate::training::spec::{self, Spec};
 use uuid::Uuid;
@@ -72,24 +73,31 @@ async fn examine(state: &State, owner: &str, submission: Submission) -> Result<E
     let (kept, options, report) = look(state, owner, &request, source).await?;
     let labels: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
     let validation_dataset_id = match request.validation {
-        Some(Validation::DatasetId(id)) => Some(check_validation(state, owner, id, &request, labels.clone()).await?),
+        Some(Validation::DatasetId(id)) => {
+            Some(check_validation(state, owner, id, &request, report.target, labels.clone()).await?)
+        }
         Some(Validation::Fraction(_)) | None => None,
     };
     let examples = usize::try_from(report.examples).unwrap_or(usize::MAX);
-    let spec = Spec::resolve(&asked(request), &labels, examples, &state.base)?;
+    let spec = Spec::resolve(&asked(request, report.target), &labels, examples, &state.base)?;
     Ok(Examined { name, kept, options, report, spec, validation_dataset_id })
 }
 
-fn asked(request: JobRequest) -> spec::Request {
+/// The data's own task where the request names none.
+fn asked(request: JobRequest, target: Shape) -> spec::Request {
     let JobRequest { task, method, hyperparameters, validation, .. } = request;
+    let task = task.or_else(|| Some(target.task()));
     spec::Request { task, method, hyperparameters, validation }
 }
 
 /// Finds the examples and checks them; a stored dataset only where it is to be read otherwise than before.
 async fn look(state: &State, owner: &str, request: &JobRequest, source: Source) -> Result<(Kept, Options, Report)> {
-    let task = request.task.clone().unwrap_or_default();
+    let task = request.task.clone();
     let hyperparameters = request.hyperparameters.clone();
-    let check = |path, options| check::dataset(state, check::File { path, options, task, hyperparameters });
+    let check = |path, options| {
+        let task = task.clone();
+        check::dataset(state, check::File { path, options, task, hyperparameters })
+    };
     match source {
         Source::File(upload) => {
             let origin = &upload.origin;
@@ -106,7 +114,8 @@ async fn look(state: &State, owner: &str, request: &JobRequest, source: Source) 
         Source::Stored(id) => {
             let dataset = state.store.dataset(owner, id).await?;
             let options = reread(request, &dataset.options);
-            let report = match options == dataset.options {
+            let is_same_task = task.as_ref().is_none_or(|task| task.shape() == dataset.report.target);
+            let report = match options == dataset.options && is_same_task {
                 true => dataset.report.clone(),
                 false => check(state.folder.dataset(&dataset.hash), options.clone()).await?,
             };
@@ -135,13 +144,14 @@ async fn check_validation(
     owner: &str,
     id: Uuid,
     request: &JobRequest,
+    target: Shape,
     labels: Vec<String>,
 ) -> Result<Uuid> {
     let dataset = state.store.dataset(owner, id).await?;
     let file = check::File {
         path: state.folder.dataset(&dataset.hash),
         options: dataset.options,
-        task: request.task.clone().unwrap_or_default(),
+        task: Some(request.task.clone().unwrap_or_else(|| target.task())),
         hyperparameters: request.hyperparameters.clone(),
     };
     check::validation(state, file, labels).await.map(|_| id)

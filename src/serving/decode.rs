@@ -5,7 +5,7 @@ use super::ticket::Rows;
 use super::{Ask, Logits};
 use crate::artifact::Card;
 use crate::error::{Error, Result};
-use crate::task::{self, Embedding, Prediction, sequence_classification};
+use crate::task::{Embedding, Prediction, Shape, regression, sequence_classification};
 
 /// # Errors
 /// `Internal` where a row is not finite: that is never an answer.
@@ -19,16 +19,23 @@ fn prediction(resident: &Resident, row: Vec<f32>, ask: Ask) -> Result<Prediction
     }
     Ok(match &resident.0 {
         None => Prediction::Embedding(Embedding { embedding: row }),
-        Some(adapted) => Prediction::Classification(classified(&adapted.card, row, ask)),
+        Some(adapted) => answered(&adapted.card, row, ask),
     })
 }
 
-fn classified(card: &Card, row: Vec<f32>, ask: Ask) -> sequence_classification::Prediction {
-    let task::Config::SequenceClassification(_) = &card.task;
-    let mut prediction = sequence_classification::decode(&card.labels, card.temperature, &row, ask.top_k);
-    prediction.logits = match ask.logits {
-        Logits::Include => Some(row),
-        Logits::Omit => None,
-    };
-    prediction
+fn answered(card: &Card, row: Vec<f32>, ask: Ask) -> Prediction {
+    let logits = |row: Vec<f32>| (ask.logits == Logits::Include).then_some(row);
+    match card.task.shape() {
+        Shape::Label => {
+            let mut prediction = sequence_classification::decode(&card.labels, card.temperature, &row, ask.top_k);
+            prediction.logits = logits(row);
+            Prediction::Classification(prediction)
+        }
+        Shape::Labels => {
+            let mut prediction = sequence_classification::decode_set(&card.labels, &row);
+            prediction.logits = logits(row);
+            Prediction::Labels(prediction)
+        }
+        Shape::Value => Prediction::Value(regression::Prediction { value: row.first().copied().unwrap_or_default() }),
+    }
 }

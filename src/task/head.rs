@@ -1,4 +1,4 @@
-//! The classification head: one linear map from a pooled row `(hidden)` to logits `(labels)`.
+//! The head: one linear map from a pooled row `(hidden)` to outputs: a logit for each label, or a value.
 //!
 //! Knows nothing of how the row was made, nor of the labels' names.
 
@@ -7,6 +7,8 @@ use crate::error::Result;
 
 /// The head's tensors are `head.weight` `(labels, hidden)` and `head.bias` `(labels)`.
 pub const NAME: &str = "head";
+pub const WEIGHT: &str = "head.weight";
+pub const BIAS: &str = "head.bias";
 
 #[derive(Debug, Clone, Copy)]
 pub struct Head {

@@ -5,9 +5,12 @@
 pub mod calibration;
 pub mod head;
 pub mod metrics;
+pub mod regression;
 pub mod sequence_classification;
 pub mod start;
+pub mod targets;
 
+use crate::model::Pooling;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -17,6 +20,94 @@ use utoipa::ToSchema;
 #[schema(as = Task)]
 pub enum Config {
     SequenceClassification(sequence_classification::Config),
+    Regression(regression::Config),
+}
+
+/// The field of a row that says what it teaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// One class.
+    #[default]
+    Label,
+    /// Any number of classes.
+    Labels,
+    /// A number.
+    Value,
+}
+
+impl Shape {
+    pub const ALL: [Self; 3] = [Self::Label, Self::Labels, Self::Value];
+
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Label => "label",
+            Self::Labels => "labels",
+            Self::Value => "value",
+        }
+    }
+
+    /// The task that is meant where only the data says one.
+    pub fn task(self) -> Config {
+        match self {
+            Self::Label => Config::default(),
+            Self::Labels => {
+                let config = sequence_classification::Config { multi_label: true, ..Default::default() };
+                Config::SequenceClassification(config)
+            }
+            Self::Value => Config::Regression(regression::Config::default()),
+        }
+    }
+}
+
+impl Config {
+    /// The word in `type`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SequenceClassification(_) => "sequence_classification",
+            Self::Regression(_) => "regression",
+        }
+    }
+
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::SequenceClassification(config) if config.multi_label => Shape::Labels,
+            Self::SequenceClassification(_) => Shape::Label,
+            Self::Regression(_) => Shape::Value,
+        }
+    }
+
+    pub fn pooling(&self) -> Option<Pooling> {
+        match self {
+            Self::SequenceClassification(config) => config.pooling,
+            Self::Regression(config) => config.pooling,
+        }
+    }
+
+    pub fn with_pooling(mut self, pooling: Pooling) -> Self {
+        match &mut self {
+            Self::SequenceClassification(config) => config.pooling = Some(pooling),
+            Self::Regression(config) => config.pooling = Some(pooling),
+        }
+        self
+    }
+
+    /// Rows of the head for a job or an adapter with these labels.
+    pub fn outputs(&self, labels: &[String]) -> usize {
+        match self {
+            Self::SequenceClassification(_) => labels.len(),
+            Self::Regression(_) => 1,
+        }
+    }
+
+    /// What early stopping and the choice of the best epoch may go by, the default first.
+    pub fn metrics(&self) -> &'static [&'static str] {
+        match self.shape() {
+            Shape::Label => &["accuracy", "loss", "macro_f1"],
+            Shape::Labels => &["micro_f1", "loss", "macro_f1", "exact_match"],
+            Shape::Value => &["loss", "mean_absolute_error", "pearson", "spearman", "r2"],
+        }
+    }
 }
 
 impl Default for Config {
@@ -26,7 +117,7 @@ impl Default for Config {
 }
 
 /// One row of a dataset, as a task understands it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     /// The line of the file where the row begins, the header being 1; for inline examples their index.
     pub line: u64,
@@ -37,10 +128,24 @@ pub struct Example {
 }
 
 /// What an example teaches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     Label(String),
+    /// Each once.
+    Labels(Vec<String>),
+    Value(f64),
+}
+
+impl Target {
+    /// The labels that it names.
+    pub fn labels(&self) -> &[String] {
+        match self {
+            Self::Label(label) => std::slice::from_ref(label),
+            Self::Labels(labels) => labels,
+            Self::Value(_) => &[],
+        }
+    }
 }
 
 /// One answer of a task.
@@ -48,6 +153,8 @@ pub enum Target {
 #[serde(untagged)]
 pub enum Prediction {
     Classification(sequence_classification::Prediction),
+    Labels(sequence_classification::LabelSet),
+    Value(regression::Prediction),
     Embedding(Embedding),
 }
 

@@ -1,4 +1,4 @@
-//! Sequence classification: one label for a text or a pair of texts, from any number of labels.
+//! Sequence classification: one label, or with `multi_label` any number of them, for a text or a pair of texts.
 
 use super::calibration;
 use crate::model::Pooling;
@@ -12,6 +12,14 @@ pub struct Config {
     /// How a sequence becomes one row; the base's own default where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
+    /// Any number of labels for a text, also none, instead of exactly one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub multi_label: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The most probable label, its calibrated probability, and on demand the runners-up and the raw logits.
@@ -41,4 +49,23 @@ pub fn decode(labels: &[String], temperature: f32, logits: &[f32], top_k: usize)
     let scored = |index: &usize| Scored { label: labels[*index].clone(), score: probabilities[*index] as f32 };
     let top: Vec<Scored> = order.iter().take(top_k.max(1)).map(scored).collect();
     Prediction { label: top[0].label.clone(), score: top[0].score, top, logits: None }
+}
+
+/// The labels that are more likely than not, the most likely first; on demand the raw logits.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Labels)]
+pub struct LabelSet {
+    pub labels: Vec<Scored>,
+    /// In the order of the adapter's labels; only when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logits: Option<Vec<f32>>,
+}
+
+/// Names one row of logits, each label for itself.
+pub fn decode_set(labels: &[String], logits: &[f32]) -> LabelSet {
+    let mut given: Vec<(&String, f32)> =
+        labels.iter().zip(logits.iter().copied()).filter(|(_, logit)| *logit > 0.0).collect();
+    given.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let scored = |(label, logit): (&String, f32)| Scored { label: label.clone(), score: 1.0 / (1.0 + (-logit).exp()) };
+    LabelSet { labels: given.into_iter().map(scored).collect(), logits: None }
 }

@@ -1,6 +1,6 @@
 //! The head's start: a linear probe of the frozen features, fitted before the first step.
 //!
-//! Multinomial logistic regression with an L2 penalty on features that are whitened first: there the penalty means the
+//! Logistic regression (of values: least squares) with an L2 penalty on features that are whitened first: there the penalty means the
 //! same in every direction, and some tens of L-BFGS iterations are enough. The penalty and a temperature are chosen on a
 //! held-out half of the same features, so training starts from a calibrated probe. One thread, fixed order: a function of
 //! its input and the kernel set. Knows nothing of texts or of the base.
@@ -9,17 +9,20 @@ mod lbfgs;
 mod whitening;
 
 use super::calibration;
+use super::targets::Targets;
 use crate::compute::{Buffer, Kernels, Tensor};
 use crate::error::Result;
 use whitening::Whitening;
 
-/// Pooled rows with their classes.
+/// Pooled rows with what they teach.
 pub struct Features<'a> {
     /// `(examples, width)`, row-major
     pub values: &'a [f32],
     pub width: usize,
-    pub classes: &'a [u32],
-    pub count: usize,
+    pub targets: &'a Targets,
+    /// The group of each example, within which the spread is measured: its class, where it has one.
+    strata: Vec<u32>,
+    groups: usize,
 }
 
 /// A head: `weight` is `(classes, width)`, `bias` `(classes)`.
@@ -49,7 +52,7 @@ const BLOCK: usize = 512;
 /// What the device reports.
 pub fn fit(features: &Features, kernels: &dyn Kernels) -> Result<Fit> {
     let (first, second) = halves(features);
-    let all: Vec<usize> = (0..features.classes.len()).collect();
+    let all: Vec<usize> = (0..features.targets.len()).collect();
     let whole = Probe::new(features, &all, kernels)?;
     if second.is_empty() {
         let fit = whole.fit(CAUTIOUS, ITERATIONS)?;
@@ -69,18 +72,23 @@ pub fn fit(features: &Features, kernels: &dyn Kernels) -> Result<Fit> {
     Ok(whole.fit(penalty, ITERATIONS)?.cooled(temperature))
 }
 
-/// Every second example of each class is held out; a class with one example is not.
+/// Every second example of each class, or of all where there are none, is held out; a class with one example is not.
 fn halves(features: &Features) -> (Vec<usize>, Vec<usize>) {
-    let mut seen = vec![0usize; features.count];
-    let all = 0..features.classes.len();
+    let mut seen = vec![0usize; features.groups];
+    let all = 0..features.strata.len();
     all.partition(|index| {
-        let class = features.classes[*index] as usize;
+        let class = features.strata[*index] as usize;
         seen[class] += 1;
         seen[class] % 2 == 1
     })
 }
 
-impl Features<'_> {
+impl<'a> Features<'a> {
+    pub fn new(values: &'a [f32], width: usize, targets: &'a Targets) -> Self {
+        let (strata, groups) = targets.strata();
+        Self { values, width, targets, strata, groups }
+    }
+
     fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.width..(index + 1) * self.width]
     }
@@ -93,12 +101,16 @@ impl Fit {
         weights.zip(&self.bias).map(|(weight, bias)| dot(weight) + bias).collect()
     }
 
-    /// The temperature with which it judges these examples best, and the loss that is left.
+    /// The temperature with which it judges these examples best, and the loss that is left; only classes have one.
     fn temperature(&self, features: &Features, indices: &[usize], doubt: f64) -> (f32, f64) {
-        let classes: Vec<u32> = indices.iter().map(|index| features.classes[*index]).collect();
-        let logits: Vec<f32> = indices.iter().flat_map(|index| self.logits(features.row(*index))).collect();
-        let temperature = calibration::fit_temperature(&logits, features.count, &classes, doubt);
-        (temperature, calibration::smoothed_loss(&logits, features.count, &classes, temperature, doubt))
+        let outputs: Vec<f32> = indices.iter().flat_map(|index| self.logits(features.row(*index))).collect();
+        match features.targets.pick(indices) {
+            Targets::Classes { classes, count } => {
+                let temperature = calibration::fit_temperature(&outputs, count, &classes, doubt);
+                (temperature, calibration::smoothed_loss(&outputs, count, &classes, temperature, doubt))
+            }
+            others => (1.0, others.loss_of(&outputs).0 / indices.len() as f64),
+        }
     }
 
     fn cooled(mut self, temperature: f32) -> Self {
@@ -111,45 +123,46 @@ impl Fit {
 struct Probe<'a> {
     kernels: &'a dyn Kernels,
     whitening: Whitening,
-    blocks: Vec<(Buffer, Vec<u32>)>,
+    blocks: Vec<(Buffer, Targets)>,
     examples: usize,
-    classes: usize,
+    outputs: usize,
     width: usize,
 }
 
 impl<'a> Probe<'a> {
     fn new(features: &Features, indices: &[usize], kernels: &'a dyn Kernels) -> Result<Self> {
         let whitening = Whitening::of(features, indices, kernels)?;
-        let classes_of = |some: &[usize]| some.iter().map(|index| features.classes[*index]).collect();
         let rows = whitening.apply(features, indices, kernels)?;
-        let blocks = rows.into_iter().zip(indices.chunks(BLOCK).map(classes_of)).collect();
-        let (examples, classes, width) = (indices.len(), features.count, features.width);
-        Ok(Self { kernels, blocks, examples, classes, width, whitening })
+        let blocks = rows.into_iter().zip(indices.chunks(BLOCK).map(|some| features.targets.pick(some))).collect();
+        let (examples, outputs, width) = (indices.len(), features.targets.outputs(), features.width);
+        Ok(Self { kernels, blocks, examples, outputs, width, whitening })
     }
 
     fn fit(&self, penalty: f64, iterations: usize) -> Result<Fit> {
-        let iterations = (iterations * MANY_CLASSES / self.classes.max(MANY_CLASSES)).max(5);
-        let start = vec![0.0; self.classes * (self.width + 1)];
+        let iterations = (iterations * MANY_CLASSES / self.outputs.max(MANY_CLASSES)).max(5);
+        let start = vec![0.0; self.outputs * (self.width + 1)];
         let head = lbfgs::minimise(start, iterations, |head| self.loss(head, penalty))?;
-        let (weight, bias) = head.split_at(self.classes * self.width);
+        let (weight, bias) = head.split_at(self.outputs * self.width);
         let mut fit = self.whitening.undo(weight, bias);
-        centre(&mut fit.weight, self.width);
-        centre(&mut fit.bias, 1);
+        if let Some((_, Targets::Classes { .. })) = self.blocks.first() {
+            centre(&mut fit.weight, self.width);
+            centre(&mut fit.bias, 1);
+        }
         Ok(fit)
     }
 
     /// The mean loss with the penalty, and its gradient: by the weight, then by the bias.
     fn loss(&self, head: &[f32], penalty: f64) -> Result<(f64, Vec<f32>)> {
-        let (weight, bias) = head.split_at(self.classes * self.width);
+        let (weight, bias) = head.split_at(self.outputs * self.width);
         let tensors =
-            [Tensor::new([self.classes, self.width], weight.to_vec()), Tensor::new([self.classes], bias.to_vec())];
+            [Tensor::new([self.outputs, self.width], weight.to_vec()), Tensor::new([self.outputs], bias.to_vec())];
         let parameters = self.kernels.parameters(&tensors)?;
         let (mut loss, mut gradient) = (0.0, vec![0.0f64; head.len()]);
-        for (rows, classes) in &self.blocks {
-            let logits = self.kernels.dense(rows, &parameters[0], &parameters[1])?;
-            let entropy = self.kernels.cross_entropy(&logits, classes)?;
-            let by = self.kernels.dense_backward_parameters(&entropy.gradient, rows)?;
-            loss += entropy.loss;
+        for (rows, targets) in &self.blocks {
+            let outputs = self.kernels.dense(rows, &parameters[0], &parameters[1])?;
+            let (own, by_outputs) = targets.loss_on(self.kernels, &outputs)?;
+            let by = self.kernels.dense_backward_parameters(&by_outputs, rows)?;
+            loss += own;
             let (weight, bias) = (self.kernels.download(&by.weight)?.values, self.kernels.download(&by.bias)?.values);
             let parts = weight.iter().chain(&bias);
             gradient.iter_mut().zip(parts).for_each(|(sum, part)| *sum += f64::from(*part));
@@ -204,7 +217,8 @@ mod tests {
     fn separable_classes_are_told_apart_on_rows_that_were_not_seen() {
         let (values, classes) = clouds(80, 20.0);
         let (seen, unseen) = values.split_at(120 * 8);
-        let features = Features { values: seen, width: 8, classes: &classes[..120], count: 3 };
+        let targets = Targets::Classes { classes: classes[..120].to_vec(), count: 3 };
+        let features = Features::new(seen, 8, &targets);
         let fit = fit(&features, &Cpu::best()).unwrap();
         assert!(right(&fit, seen, &classes[..120]) >= 114, "at least 95 % of what was seen");
         assert!(right(&fit, unseen, &classes[120..]) >= 110, "and hardly less of what was not");
@@ -214,7 +228,8 @@ mod tests {
     fn one_or_two_examples_of_each_class_are_enough_and_leave_doubt() {
         for per_class in [1, 2] {
             let (values, classes) = clouds(per_class, 1.0);
-            let features = Features { values: &values, width: 8, classes: &classes, count: 3 };
+            let targets = Targets::Classes { classes: classes.clone(), count: 3 };
+            let features = Features::new(&values, 8, &targets);
             let fit = fit(&features, &Cpu::best()).unwrap();
             for (index, class) in classes.iter().enumerate() {
                 let probabilities = calibration::softmax(&fit.logits(features.row(index)), 1.0);
@@ -222,5 +237,27 @@ mod tests {
                 assert!((0.5..0.999).contains(&right), "{per_class} of each: {right} for the right class");
             }
         }
+    }
+
+    #[test]
+    fn sets_and_values_are_told_from_the_same_rows() {
+        let (values, classes) = clouds(80, 20.0);
+        let sets = classes.iter().map(|class| if *class == 2 { vec![0, 1] } else { vec![*class] }).collect();
+        let sets = Targets::Sets { sets, count: 2 };
+        let fitted = fit(&Features::new(&values, 8, &sets), &Cpu::best()).unwrap();
+        let right = values.chunks_exact(8).zip(&classes).filter(|(row, class)| {
+            let logits = fitted.logits(row);
+            (logits[0] > 0.0, logits[1] > 0.0) == (**class != 1, **class != 0)
+        });
+        assert!(right.count() >= 220, "of 240");
+        let meant: Vec<f32> = classes.iter().map(|class| *class as f32 * 10.0).collect();
+        let all: Vec<usize> = (0..meant.len()).collect();
+        let scale = crate::task::targets::Scale { mean: 0.0, deviation: 1.0 };
+        let numbers = Targets::Values { values: meant.clone(), scale }.scaled_by(&all);
+        let Targets::Values { scale, .. } = numbers else { unreachable!() };
+        let fitted = fit(&Features::new(&values, 8, &numbers), &Cpu::best()).unwrap();
+        let predicted: Vec<f32> = values.chunks_exact(8).map(|row| scale.undo(fitted.logits(row)[0])).collect();
+        let figures = crate::task::metrics::regression::figures(&predicted, &meant);
+        assert!(figures.r2 > 0.8, "{figures:?}");
     }
 }

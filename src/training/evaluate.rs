@@ -2,67 +2,49 @@
 
 use super::progress::Row;
 use crate::task::calibration;
-use crate::task::metrics::{Classification, Confusion};
+use crate::task::metrics::Figures;
+use crate::task::targets::Targets;
 use serde_json::{Value, json};
 
-/// A split's logits and what they say.
+/// A split's outputs and what they say.
 pub struct Evaluated {
-    /// `(examples, labels)`
-    logits: Vec<f32>,
-    targets: Vec<u32>,
+    /// `(examples, outputs)`
+    outputs: Vec<f32>,
+    targets: Targets,
     labels: Vec<String>,
-    confusion: Confusion,
-    pub figures: Classification,
+    pub figures: Figures,
 }
 
 impl Evaluated {
-    pub fn new(logits: Vec<f32>, targets: Vec<u32>, labels: &[String]) -> Self {
-        let confusion = Confusion::new(&logits, labels.len(), &targets);
-        let figures = Classification {
-            examples: targets.len(),
-            loss: calibration::loss(&logits, labels.len(), &targets, 1.0),
-            accuracy: confusion.accuracy(),
-            macro_f1: confusion.macro_f1(labels),
-        };
-        Self { logits, targets, labels: labels.to_vec(), confusion, figures }
-    }
-
-    /// Higher is better.
-    pub fn score(&self, metric: &str) -> f64 {
-        match metric {
-            "loss" => -self.figures.loss,
-            "macro_f1" => self.figures.macro_f1,
-            _ => self.figures.accuracy,
-        }
+    pub fn new(outputs: Vec<f32>, targets: Targets, labels: &[String]) -> Self {
+        let figures = Figures::new(&outputs, &targets, labels);
+        Self { outputs, targets, labels: labels.to_vec(), figures }
     }
 
     pub fn row(&self, step: u64) -> Row {
-        let figures = &self.figures;
-        let metrics = json!({"loss": figures.loss, "accuracy": figures.accuracy, "macro_f1": figures.macro_f1});
-        Row { step, split: "validation".to_string(), metrics }
+        Row { step, split: "validation".to_string(), metrics: self.figures.row() }
     }
 
+    /// What the logits of classes are divided by; 1 for everything else.
     pub fn temperature(&self) -> f32 {
-        calibration::fit_temperature(&self.logits, self.labels.len(), &self.targets, 0.0)
+        match &self.targets {
+            Targets::Classes { classes, count } => calibration::fit_temperature(&self.outputs, *count, classes, 0.0),
+            Targets::Sets { .. } | Targets::Values { .. } => 1.0,
+        }
     }
 
     /// Everything, for the adapter's card and its job.
     pub fn report(&self, temperature: f32) -> Value {
-        let error =
-            |temperature| calibration::expected_error(&self.logits, self.labels.len(), &self.targets, temperature);
-        json!({
-            "examples": self.figures.examples,
-            "loss": self.figures.loss,
-            "accuracy": self.figures.accuracy,
-            "macro_f1": self.figures.macro_f1,
-            "per_class": self.confusion.per_class(&self.labels),
-            "confusion_matrix": self.confusion.counts,
-            "calibration": {
+        let mut report = self.figures.report(&self.labels);
+        if let Targets::Classes { classes, count } = &self.targets {
+            let error = |temperature| calibration::expected_error(&self.outputs, *count, classes, temperature);
+            report["calibration"] = json!({
                 "temperature": temperature,
                 "expected_calibration_error_before": error(1.0),
                 "expected_calibration_error_after": error(temperature),
-            },
-        })
+            });
+        }
+        report
     }
 }
 

@@ -50,18 +50,12 @@ pub enum Schedule {
 pub struct EarlyStopping {
     /// Epochs without improvement before the run ends.
     pub patience: u32,
-    /// `loss`, `accuracy` or `macro_f1` on the validation split.
-    #[serde(default = "default_metric")]
-    pub metric: String,
+    /// One of the task's on the validation split; its first where it is left out. Classes: `accuracy`, `loss`, `macro_f1`;
+    /// sets of labels: `micro_f1`, `loss`, `macro_f1`, `exact_match`; values: `loss`, `mean_absolute_error`, `pearson`,
+    /// `spearman`, `r2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
 }
-
-fn default_metric() -> String {
-    ACCURACY.to_string()
-}
-
-pub const ACCURACY: &str = "accuracy";
-/// What early stopping and the choice of the best epoch may go by.
-pub const METRICS: [&str; 3] = [ACCURACY, "loss", "macro_f1"];
 
 /// Every value written out: what a run goes by, and what is stored with its job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -97,11 +91,6 @@ impl Resolved {
     pub fn steps_per_epoch(&self, examples: usize) -> u64 {
         examples.div_ceil(self.step_examples()).max(1) as u64
     }
-
-    /// The metric that the best epoch is chosen by.
-    pub fn metric(&self) -> &str {
-        self.early_stopping.as_ref().map_or(ACCURACY, |stopping| &stopping.metric)
-    }
 }
 
 /// What the defaults depend on.
@@ -115,6 +104,8 @@ pub struct Circumstances {
     pub learning_rate: f64,
     /// Updates that a small dataset should at least get.
     pub least_steps: u64,
+    /// Of the task.
+    pub metrics: &'static [&'static str],
 }
 
 impl Hyperparameters {
@@ -141,13 +132,13 @@ impl Hyperparameters {
             max_steps: self.max_steps,
             early_stopping: self.early_stopping.clone(),
         };
-        resolved.check(given.max_tokens, faults);
+        resolved.check(given.max_tokens, given.metrics, faults);
         resolved
     }
 }
 
 impl Resolved {
-    fn check(&self, max_tokens: usize, faults: &mut Vec<Fault>) {
+    fn check(&self, max_tokens: usize, metrics: &[&str], faults: &mut Vec<Fault>) {
         let mut refuse = |right: bool, field: &str, message: String| {
             if !right {
                 faults.push(Fault::at_pointer(format!("/hyperparameters/{field}"), message));
@@ -170,8 +161,8 @@ impl Resolved {
         refuse(norm > 0.0 && norm.is_finite(), "max_grad_norm", "max_grad_norm must be above 0".to_string());
         refuse(self.max_steps != Some(0), "max_steps", "max_steps must be at least 1".to_string());
         if let Some(stopping) = &self.early_stopping {
-            let known = METRICS.contains(&stopping.metric.as_str());
-            let message = format!("metric must be one of {}", METRICS.join(", "));
+            let known = stopping.metric.as_deref().is_none_or(|metric| metrics.contains(&metric));
+            let message = format!("metric must be one of {}", metrics.join(", "));
             refuse(known, "early_stopping/metric", message);
             let patience = "patience must be at least 1".to_string();
             refuse(stopping.patience >= 1, "early_stopping/patience", patience);

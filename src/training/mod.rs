@@ -144,5 +144,6 @@ fn finish(base: &Base, run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt
     speaker.listen()?;
     let weights = run.names.iter().cloned().zip(best.iter().cloned()).chain(run.constants.clone()).collect();
     let weights = run.spec.method.published(base, run.pooling(), weights)?;
+    let weights = run.prepared.targets.in_units(weights);
     Ok(Trained { weights, temperature, metrics, rows: counters.rows.clone(), probe: run.prepared.probe.clone() })
 }

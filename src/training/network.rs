@@ -7,7 +7,8 @@ use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Base, Batch, Hooks, Lowest, Pooling, Tokens, Wanted};
-use crate::task::{self, head::Head};
+use crate::task::head::{self, Head};
+use crate::task::targets::Targets;
 use std::sync::Arc;
 
 use super::Spec;
@@ -18,7 +19,7 @@ pub struct Network {
     hooks: Box<dyn Hooks>,
     head: Head,
     pooling: Pooling,
-    labels: usize,
+    outputs: usize,
 }
 
 /// The tensors of one moment, on the device, for all threads.
@@ -46,13 +47,12 @@ pub enum Source {
 impl Network {
     /// Builds the adapter and the head on the base; their tensors are drawn or restored by `parameters`.
     pub fn build(base: &Arc<Base>, spec: &Spec, mut parameters: Parameters) -> Result<(Self, Built)> {
-        let task::Config::SequenceClassification(task) = &spec.task;
-        let pooling = task.pooling.unwrap_or(base.info().default_pooling);
+        let pooling = spec.task.pooling().unwrap_or(base.info().default_pooling);
+        let outputs = spec.task.outputs(&spec.labels);
         let ground = Ground { base, sites: &base.sites(pooling), form: Form::Training };
         let hooks = spec.method.build(&ground, &mut parameters)?;
-        let (weight, bias) = parameters.dense(task::head::NAME, spec.labels.len(), base.info().hidden_size);
-        let network =
-            Self { base: Arc::clone(base), hooks, head: Head { weight, bias }, pooling, labels: spec.labels.len() };
+        let (weight, bias) = parameters.dense(head::NAME, outputs, base.info().hidden_size);
+        let network = Self { base: Arc::clone(base), hooks, head: Head { weight, bias }, pooling, outputs };
         Ok((network, parameters.finish()?))
     }
 
@@ -69,8 +69,9 @@ impl Network {
         self.head
     }
 
-    pub fn labels(&self) -> usize {
-        self.labels
+    /// Numbers that the head gives for a sequence.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 
     pub fn upload(&self, tensors: &[Tensor]) -> Result<Uploaded> {
@@ -82,14 +83,14 @@ impl Network {
         &self,
         parameters: &Uploaded,
         source: &Source,
-        labels: &[u32],
+        targets: &Targets,
         denominator: f64,
         dropout: Dropout,
     ) -> Result<Part> {
         let mut tape = self.tape(parameters, Recording::On(dropout));
         let pooled = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
         let logits = self.head.logits(&mut tape, pooled)?;
-        let (loss, gradient) = tape.cross_entropy(logits, labels, denominator)?;
+        let (loss, gradient) = targets.loss(&tape, self.base.kernels().as_ref(), logits, denominator)?;
         if !loss.is_finite() {
             let advice = "training diverged: the loss is no longer a number; lower learning_rate";
             return Err(Error::invalid("training_diverged", advice));
@@ -103,7 +104,7 @@ impl Network {
         Ok(Part { loss, gradients: gradients.into_iter().map(download).collect::<Result<_>>()? })
     }
 
-    /// Logits `(sequences, labels)`.
+    /// The head's outputs `(sequences, outputs)`.
     pub fn logits(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
         let pooled = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;

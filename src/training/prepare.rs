@@ -3,17 +3,17 @@
 use super::run::Halt;
 use super::speaker::Speaker;
 use super::{Data, Spec, Validation, order};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Base, Tokens};
-use crate::task::{Example, Target};
-use std::collections::BTreeMap;
+use crate::task::Example;
+use crate::task::targets::Targets;
 use std::sync::Arc;
 
 /// Training examples first, then those of a validation dataset; everything else names them by index.
 pub struct Prepared {
     pub tokens: Arc<Vec<Arc<Tokens>>>,
     pub lengths: Arc<Vec<usize>>,
-    pub classes: Arc<Vec<u32>>,
+    pub targets: Arc<Targets>,
     pub training: Vec<usize>,
     pub validation: Vec<usize>,
     /// A few examples for the adapter's probe.
@@ -31,9 +31,8 @@ impl Prepared {
     /// # Errors
     /// `Invalid` (`unknown_label`) for an example whose label the specification does not have.
     pub fn new(base: &Base, spec: &Spec, data: &Data, speaker: &mut Speaker) -> Result<Self, Halt> {
-        let known: BTreeMap<&str, u32> = spec.labels.iter().map(String::as_str).zip(0..).collect();
         let examples: Vec<&Example> = data.examples.iter().chain(data.validation.iter().flatten()).collect();
-        let classes: Vec<u32> = examples.iter().map(|example| class(&known, example)).collect::<Result<_>>()?;
+        let targets = Targets::new(&spec.task, &spec.labels, &examples)?;
         let max_length = spec.hyperparameters.max_length as usize;
         let mut tokens: Vec<Arc<Tokens>> = Vec::with_capacity(examples.len());
         for (index, example) in examples.iter().enumerate() {
@@ -43,13 +42,14 @@ impl Prepared {
             let encoded = base.tokenizer().encode(&example.text, example.text_pair.as_deref(), max_length)?;
             tokens.push(Arc::new(encoded));
         }
-        let split = split(spec, data, &classes);
+        let split = split(spec, data, &targets);
+        let targets = targets.scaled_by(&split.training);
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
             probe: probe(probed, &tokens).into_iter().map(|index| examples[index].clone()).collect(),
             lengths: Arc::new(tokens.iter().map(|tokens| tokens.ids.len()).collect()),
             tokens: Arc::new(tokens),
-            classes: Arc::new(classes),
+            targets: Arc::new(targets),
             training: split.training,
             validation: split.validation,
         })
@@ -63,20 +63,13 @@ fn probe(examples: &[usize], tokens: &[Arc<Tokens>]) -> Vec<usize> {
     first
 }
 
-fn split(spec: &Spec, data: &Data, classes: &[u32]) -> order::Split {
+fn split(spec: &Spec, data: &Data, targets: &Targets) -> order::Split {
     let own = data.examples.len();
     match (&data.validation, &spec.validation) {
         (None, Validation::Fraction(fraction)) => {
-            order::split(classes, spec.labels.len(), *fraction, spec.hyperparameters.seed)
+            let (strata, count) = targets.strata();
+            order::split(&strata, count, *fraction, spec.hyperparameters.seed)
         }
-        _ => order::Split { training: (0..own).collect(), validation: (own..classes.len()).collect() },
+        _ => order::Split { training: (0..own).collect(), validation: (own..targets.len()).collect() },
     }
-}
-
-fn class(known: &BTreeMap<&str, u32>, example: &Example) -> Result<u32> {
-    let Target::Label(label) = &example.target;
-    known.get(label.as_str()).copied().ok_or_else(|| {
-        let detail = format!("the label \"{label}\" in line {} is not among the job's labels", example.line);
-        Error::invalid("unknown_label", detail)
-    })
 }

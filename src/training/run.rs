@@ -122,9 +122,9 @@ impl<'a> Run<'a> {
         let (training, width) = (&self.prepared.training, self.width);
         let row = |index: &usize| &features[index * width..(index + 1) * width];
         let values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
-        let classes: Vec<u32> = training.iter().map(|index| self.prepared.classes[*index]).collect();
-        let count = self.spec.labels.len();
-        let fit = start::fit(&start::Features { values: &values, width, classes: &classes, count }, kernels)?;
+        let targets = self.prepared.targets.pick(training);
+        let count = targets.outputs();
+        let fit = start::fit(&start::Features::new(&values, width, &targets), kernels)?;
         let head = self.network.head();
         self.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
         self.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
@@ -208,13 +208,13 @@ impl<'a> Run<'a> {
     fn parts(&self, batch: &[usize], step: u64) -> Result<Vec<Part>> {
         let pieces = order::micro_batches(batch, &self.prepared.lengths, self.spec.micro_batch_tokens);
         let parameters = self.network.upload(&self.state.parameters)?;
-        let (network, classes) = (Arc::clone(&self.network), Arc::clone(&self.prepared.classes));
+        let (network, targets) = (Arc::clone(&self.network), Arc::clone(&self.prepared.targets));
         let (frozen, seed) = (self.frozen.clone(), self.spec.hyperparameters.seed);
         let denominator = batch.len() as f64;
         let compute = move |piece: Vec<usize>| {
-            let labels: Vec<u32> = piece.iter().map(|index| classes[*index]).collect();
+            let targets = targets.pick(&piece);
             let dropout = Dropout { seed, step, examples: piece.iter().map(|index| *index as u64).collect() };
-            network.gradients(&parameters, &frozen.source(&piece)?, &labels, denominator, dropout)
+            network.gradients(&parameters, &frozen.source(&piece)?, &targets, denominator, dropout)
         };
         self.crew.map(pieces, &Arc::new(compute))
     }
@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
         if !self.prepared.validation.is_empty() {
             let evaluated = self.evaluated(&self.state.parameters, speaker)?;
             let row = evaluated.row(self.state.counters.step);
-            let (score, loss) = (evaluated.score(self.spec.hyperparameters.metric()), evaluated.figures.loss);
+            let (score, loss) = (evaluated.figures.score(self.spec.metric()), evaluated.figures.loss());
             // A fresh adapter is the bare base: it is measured, to be compared with, but never published.
             if self.state.counters.step > 0 || self.network.lowest() == Lowest::Head {
                 self.state.rank(score, loss);
@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
         let (network, frozen) = (Arc::clone(&self.network), self.frozen.clone());
         let compute = move |piece: Vec<usize>| network.logits(&parameters, &frozen.source(&piece)?);
         let indices = &self.prepared.validation;
-        let width = self.spec.labels.len();
+        let width = self.network.outputs();
         let cut = order::micro_batches(indices, &self.prepared.lengths, self.spec.micro_batch_tokens);
         let place: BTreeMap<usize, usize> = indices.iter().copied().zip(0..).collect();
         let mut logits = vec![0.0; indices.len() * width];
@@ -262,7 +262,7 @@ impl<'a> Run<'a> {
             }
             Ok(())
         })?;
-        let targets = indices.iter().map(|index| self.prepared.classes[*index]).collect();
+        let targets = self.prepared.targets.pick(indices);
         Ok(Evaluated::new(logits, targets, &self.spec.labels))
     }
 }

@@ -52,8 +52,8 @@ impl Spec {
     pub fn resolve(request: &Request, labels: &[String], examples: usize, base: &Base) -> Result<Self> {
         let info = base.info();
         let mut faults = Vec::new();
-        let task::Config::SequenceClassification(task) = request.task.clone().unwrap_or_default();
-        let pooling = task.pooling.unwrap_or(info.default_pooling);
+        let task = request.task.clone().unwrap_or_default();
+        let pooling = task.pooling().unwrap_or(info.default_pooling);
         if !info.poolings.contains(&pooling) {
             faults.push(Fault::at_pointer("/task/pooling", "this base model has no pooler: use \"mean\" or \"first\""));
         }
@@ -68,7 +68,8 @@ impl Spec {
         };
         let (learning_rate, least_steps) = defaults(&method);
         let max_tokens = info.max_tokens.saturating_sub(method.virtual_tokens());
-        let given = Circumstances { examples, max_tokens, learning_rate, least_steps };
+        let metrics = task.metrics();
+        let given = Circumstances { examples, max_tokens, learning_rate, least_steps, metrics };
         let hyperparameters = request.hyperparameters.resolve(given, &mut faults);
         let validation = request.validation.clone().unwrap_or(Validation::Fraction(0.1));
         if let Validation::Fraction(fraction) = validation
@@ -82,9 +83,8 @@ impl Spec {
         let mut labels = labels.to_vec();
         labels.sort_unstable();
         labels.dedup();
-        let config = task::sequence_classification::Config { pooling: Some(pooling) };
         Ok(Self {
-            task: task::Config::SequenceClassification(config),
+            task: task.with_pooling(pooling),
             method,
             hyperparameters,
             validation,
@@ -93,6 +93,14 @@ impl Spec {
             kernels: info.kernels.clone(),
             base: info.fingerprint.clone(),
         })
+    }
+}
+
+impl Spec {
+    /// The metric that the best epoch is chosen by.
+    pub fn metric(&self) -> &str {
+        let asked = self.hyperparameters.early_stopping.as_ref().and_then(|stopping| stopping.metric.as_deref());
+        asked.unwrap_or(self.task.metrics()[0])
     }
 }
 

@@ -302,7 +302,7 @@ pub fn small_job(count: usize, fields: Value) -> Value {
     let examples: Vec<Value> = support::jobs::examples(count)
         .into_iter()
         .map(|example| {
-            let espalier::task::Target::Label(label) = example.target;
+            let espalier::task::Target::Label(label) = example.target else { panic!("a label was expected") };
             serde_json::json!({"text": example.text, "label": label})
         })
         .collect();

@@ -23,6 +23,7 @@ mod moments;
 mod refusals;
 mod request;
 mod shutdown;
+mod tasks;
 mod traces;
 mod traffic;
 mod watching;

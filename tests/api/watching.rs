@@ -46,7 +46,7 @@ impl Watcher {
 /// The examples of the undisturbed job, as a file.
 fn dataset(folder: &Path) -> std::path::PathBuf {
     let lines = support::jobs::examples(60).into_iter().map(|example| {
-        let Target::Label(label) = example.target;
+        let Target::Label(label) = example.target else { panic!("a label was expected") };
         serde_json::json!({"text": example.text, "label": label}).to_string() + "\n"
     });
     let file = folder.join("questions.jsonl");

@@ -52,7 +52,7 @@ pub fn signal(child: &Child, name: &str) {
 pub fn dataset(folder: &Path, rows: usize) -> PathBuf {
     let path = folder.join("questions.csv");
     let rows = jobs::examples(rows).into_iter().map(|example| {
-        let Target::Label(label) = example.target;
+        let Target::Label(label) = example.target else { panic!("a label was expected") };
         format!("{},{label}\n", example.text)
     });
     std::fs::write(&path, format!("text,kind\n{}", rows.collect::<String>())).unwrap();

@@ -83,7 +83,7 @@ impl File {
         examples
             .map(|example| {
                 (example.line, example.text, {
-                    let Target::Label(label) = example.target;
+                    let Target::Label(label) = example.target else { panic!("a label was expected") };
                     label
                 })
             })

@@ -1,8 +1,8 @@
 """Compares a running server with the real PEFT: `compare.py <server> <model folder> <dataset.csv> <work folder>`.
 
-Both ways, over HTTP alone. Ours: a LoRA with a `cls` head is trained by the server, downloaded, and opened by PEFT
-(`open_ours.py`). Theirs: one that PEFT trains (`make_theirs.py`) is uploaded. Each time the logits of both sides are
-compared; fails where they differ by more than 1e-4.
+Both ways, over HTTP alone, for every method that PEFT has. Ours: an adapter with a `cls` head is trained by the server,
+downloaded, and opened by PEFT (`open_ours.py`). Theirs: what PEFT trains (`make_theirs.py`, `make_methods.py`) is uploaded.
+Each time the logits of both sides are compared; fails where they differ by more than 1e-4.
 """
 
 import json
@@ -72,44 +72,73 @@ def difference(one: list[list[float]], other: list[list[float]]) -> float:
     return max(abs(a - b) for a, b in pairs)
 
 
-def ours_there(server: Server, model: str, dataset: Path, work: Path) -> float:
+METHODS = {
+    "lora": {"type": "lora", "rank": 8, "target_modules": "all-linear"},
+    "dora": {"type": "lora", "dora": True, "bias": "lora_only", "rank_pattern": {"value": 4}},
+    "ia3": {"type": "ia3"},
+    "layer_norm": {"type": "layer_norm"},
+    "vera": {"type": "vera"},
+    "prompt_tuning": {"type": "prompt_tuning"},
+    "p_tuning": {"type": "p_tuning"},
+    "prefix_tuning": {"type": "prefix_tuning"},
+    "prefix_projected": {"type": "prefix_tuning", "projection_hidden_size": 64},
+}
+
+
+def ours_there(server: Server, model: str, dataset: Path, work: Path, name: str) -> float:
     job = {
-        "name": "ours",
+        "name": f"ours-{name}".replace("_", "-"),
         "task": {"type": "sequence_classification", "pooling": "cls"},
-        "method": {"type": "lora", "rank": 8, "target_modules": "all-linear"},
+        "method": METHODS[name],
         "hyperparameters": {"epochs": 1, "max_length": 64},
         "columns": {"label": "category"},
     }
     job = server.train(dataset, job)
-    adapter = work / "ours"
-    archive = work / "ours.zip"
+    adapter = work / f"ours-{name}"
+    archive = work / f"ours-{name}.zip"
     archive.write_bytes(server.call(f"/adapters/{job['adapter_id']}/download"))
     with zipfile.ZipFile(archive) as zipped:
         zipped.extractall(adapter)
-    inputs = work / "inputs.json"
+    inputs = work / "inputs-ours.json"
     inputs.write_text(json.dumps(INPUTS))
     there = json.loads(script("open_ours.py", model, adapter, inputs))["logits"]
-    return difference(server.logits("ours", INPUTS), there)
+    return difference(server.logits(job["adapter_id"], INPUTS), there)
 
 
-def theirs_here(server: Server, model: str, work: Path) -> float:
-    script("make_theirs.py", model, work, "--name", "sentence-transformers/all-MiniLM-L6-v2")
-    expected = json.loads((work / "expected.json").read_text())
-    options = {"name": "theirs", "max_length": expected["max_length"]}
-    server.post_file("/adapters", "options", options, "adapter", work / "adapter.zip")
-    cases = zip(json.loads((work / "inputs.json").read_text()), expected["logits"], strict=True)
+def theirs_here(server: Server, name: str, archive: Path, expected: dict, inputs: list) -> float:
+    options = {"name": name, "max_length": expected["max_length"]}
+    server.post_file("/adapters", "options", options, "adapter", archive)
+    cases = zip(inputs, expected["logits"], strict=True)
     # The server refuses an input without text.
     inputs, logits = zip(*[case for case in cases if case[0]["text"]])
-    return difference(server.logits("theirs", list(inputs)), list(logits))
+    return difference(server.logits(name, list(inputs)), list(logits))
+
+
+def theirs(server: Server, model: str, work: Path):
+    """Names and differences."""
+    name = ["--name", "sentence-transformers/all-MiniLM-L6-v2"]
+    script("make_theirs.py", model, work, *name)
+    expected = json.loads((work / "expected.json").read_text())
+    inputs = json.loads((work / "inputs.json").read_text())
+    yield "lora", theirs_here(server, "theirs", work / "adapter.zip", expected, inputs)
+    script("make_methods.py", model, work / "methods", *name)
+    for folder in sorted((work / "methods").iterdir()):
+        expected = json.loads((folder / "expected.json").read_text())
+        inputs = [{"text": text} if pair is None else {"text": text, "text_pair": pair} for text, pair in expected["inputs"]]
+        yield folder.name, theirs_here(server, f"theirs-{folder.name}", folder / "adapter.zip", expected, inputs)
 
 
 def main(address: str, model: str, dataset: Path, work: Path) -> None:
     server = Server(address)
-    ours = ours_there(server, model, dataset, work)
-    print(f"trained here, opened by PEFT: largest difference of a logit {ours:.1e}")
-    theirs = theirs_here(server, model, work)
-    print(f"trained by PEFT, served here: largest difference of a logit {theirs:.1e}")
-    if max(ours, theirs) > TOLERANCE:
+    worst = 0.0
+    for name in METHODS:
+        found = ours_there(server, model, dataset, work, name)
+        print(f"{name}, trained here, opened by PEFT: largest difference of a logit {found:.1e}", flush=True)
+        worst = max(worst, found)
+    for name, found in theirs(server, model, work):
+        print(f"{name}, trained by PEFT, served here: largest difference of a logit {found:.1e}", flush=True)
+        worst = max(worst, found)
+    if worst > TOLERANCE:
         sys.exit(f"error: more than {TOLERANCE:.0e}")
 
 

@@ -65,7 +65,7 @@ async fn a_name_answers_with_its_newest_adapter_and_a_version_with_itself() {
             .iter()
             .map(|one| match one {
                 Prediction::Classification(one) => one.logits.clone().unwrap(),
-                Prediction::Embedding(_) => panic!("a class was asked for"),
+                _ => panic!("a class was asked for"),
             })
             .collect::<Vec<_>>(),
     );

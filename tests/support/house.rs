@@ -87,7 +87,7 @@ impl House {
     /// Puts the examples into the data folder as a file, and answers its hash.
     fn keep(&self, examples: &[Example]) -> String {
         let row = |example: &Example| {
-            let Target::Label(label) = &example.target;
+            let Target::Label(label) = &example.target else { panic!("a label was expected") };
             format!("{}\t{label}\n", example.text)
         };
         let text: String = std::iter::once("text\tlabel\n".to_string()).chain(examples.iter().map(row)).collect();

@@ -34,7 +34,7 @@ pub fn labels(examples: &[Example]) -> Vec<String> {
     let mut labels: Vec<String> = examples
         .iter()
         .map(|example| {
-            let Target::Label(label) = &example.target;
+            let Target::Label(label) = &example.target else { panic!("a label was expected") };
             label.clone()
         })
         .collect();

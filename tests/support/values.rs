@@ -125,6 +125,7 @@ pub fn job_error() -> JobError {
 fn hyperparameters() -> Resolved {
     // both are beyond what a float or a signed integer holds exactly
     let asked = Hyperparameters { seed: Some(u64::MAX), learning_rate: Some(0.1 + 0.2), ..Hyperparameters::default() };
-    let given = Circumstances { examples: 60, max_tokens: 128, learning_rate: 1e-3, least_steps: 1 };
+    let given =
+        Circumstances { examples: 60, max_tokens: 128, learning_rate: 1e-3, least_steps: 1, metrics: &["accuracy"] };
     asked.resolve(given, &mut Vec::new())
 }

@@ -5,7 +5,7 @@ use crate::artifact::peft::{self, weights};
 use crate::artifact::{Artifact, BaseCard, CONFIG_FILE, Card, Outline, Probe, TENSOR_FILE, card, names, safetensors};
 use crate::error::{Context, Error, Result};
 use crate::model::Pooling;
-use crate::task::{self, sequence_classification};
+use crate::task;
 use std::fs;
 use std::path::Path;
 
@@ -38,7 +38,7 @@ impl Plain {
         let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         let card = Card {
             format: card::FORMAT,
-            task: task::Config::SequenceClassification(sequence_classification::Config { pooling: Some(pooling) }),
+            task: task::Config::default().with_pooling(pooling),
             method,
             labels: labels(&config, request, rows)?,
             temperature: 1.0,

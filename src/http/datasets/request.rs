@@ -59,7 +59,7 @@ pub struct DatasetQuery {
 pub struct Incoming {
     pub upload: Upload,
     pub options: Options,
-    pub task: task::Config,
+    pub task: Option<task::Config>,
 }
 
 impl FromRequest<State> for Incoming {
@@ -110,7 +110,7 @@ async fn from_body(request: Request, query: DatasetQuery, state: &State, pace: P
 fn incoming(upload: Upload, wanted: DatasetRequest) -> Result<Incoming> {
     let format = format_of(&wanted, &upload.origin)?;
     let options = Options { format, columns: wanted.columns, on_bad_rows: wanted.on_bad_rows };
-    Ok(Incoming { upload, options, task: wanted.task.unwrap_or_default() })
+    Ok(Incoming { upload, options, task: wanted.task })
 }
 
 fn format_of(wanted: &DatasetRequest, origin: &Origin) -> Result<Format> {

@@ -32,7 +32,7 @@ impl Whitening {
             // alike in all directions.
             let spread = means.chunks_exact(width).flatten().zip(mean.iter().cycle());
             let spread: f64 = spread.map(|(value, mean)| (value - mean).powi(2)).sum();
-            let each = spread / (features.count * width) as f64;
+            let each = spread / (features.groups * width) as f64;
             (0..width).for_each(|place| covariance[place * width + place] = each);
         }
         let trace: f64 = (0..width).map(|place| covariance[place * width + place]).sum();
@@ -77,10 +77,10 @@ impl Whitening {
 /// `(classes, width)`; zeros for a class without an example.
 fn class_means(features: &Features, indices: &[usize]) -> Vec<f64> {
     let width = features.width;
-    let mut counts = vec![0usize; features.count];
-    let mut means = vec![0.0; features.count * width];
+    let mut counts = vec![0usize; features.groups];
+    let mut means = vec![0.0; features.groups * width];
     for index in indices {
-        let class = features.classes[*index] as usize;
+        let class = features.strata[*index] as usize;
         counts[class] += 1;
         let mean = &mut means[class * width..(class + 1) * width];
         mean.iter_mut().zip(features.row(*index)).for_each(|(mean, value)| *mean += f64::from(*value));
@@ -97,7 +97,7 @@ fn covariance(features: &Features, indices: &[usize], means: &[f64], kernels: &d
     let mut covariance = vec![0.0; width * width];
     for some in indices.chunks(BLOCK) {
         let centred = |index: &usize| {
-            let mean = &means[features.classes[*index] as usize * width..];
+            let mean = &means[features.strata[*index] as usize * width..];
             features.row(*index).iter().zip(mean).map(|(value, mean)| (f64::from(*value) - mean) as f32)
         };
         let rows = kernels.upload(&Tensor::new([some.len(), width], some.iter().flat_map(centred).collect()))?;

@@ -71,7 +71,7 @@ impl Confusion {
 }
 
 /// 0 of 0 is 0, as scikit-learn has it.
-fn ratio(part: usize, whole: usize) -> f64 {
+pub(super) fn ratio(part: usize, whole: usize) -> f64 {
     match whole {
         0 => 0.0,
         whole => part as f64 / whole as f64,
