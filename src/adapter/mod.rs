@@ -43,6 +43,10 @@ pub enum Config {
     Head(head::Config),
 }
 
+/// The words that `type` may be.
+pub const NAMES: [&str; 10] =
+    ["lora", "ia3", "prompt_tuning", "p_tuning", "prefix_tuning", "bottleneck", "bias", "layer_norm", "vera", "head"];
+
 impl Default for Config {
     fn default() -> Self {
         Self::Lora(lora::Config::default())
@@ -186,4 +190,19 @@ fn split_off(weights: &mut BTreeMap<String, Tensor>, is: impl Fn(&String) -> boo
 fn tape(base: &Base, parameters: Parameters) -> Result<Tape> {
     let uploaded = base.kernels().parameters(&parameters.finish()?.tensors)?;
     Ok(Tape::new(Arc::clone(base.kernels()), uploaded, Recording::Off))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_is_known_by_its_name_alone() {
+        for name in NAMES {
+            let config: Config = serde_json::from_value(serde_json::json!({"type": name})).unwrap();
+            assert_eq!(config.name(), name);
+        }
+        let refused = serde_json::from_str::<Config>(r#"{"type": "none"}"#).unwrap_err().to_string();
+        assert!(NAMES.iter().all(|name| refused.contains(&format!("`{name}`"))), "{refused}");
+    }
 }

@@ -90,17 +90,24 @@ fn path(adapter: Option<&str>) -> Outcome<String> {
         .ok_or_else(|| Failure::bad_input(format!("\"{adapter}\" is not an adapter: give an id or a name")))
 }
 
-/// A prediction as `label <tab> score` lines, or the first features of an embedding.
+/// A prediction as `label <tab> score` lines, a value, or the first features of an embedding.
 fn lines(prediction: &Value) -> Vec<String> {
     if let Some(features) = prediction["embedding"].as_array() {
         let first: Vec<String> =
             features.iter().take(SHOWN).map(|feature| format!("{:.4}", feature.as_f64().unwrap_or(0.0))).collect();
         return vec![format!("[{}, …] {} features", first.join(", "), features.len())];
     }
+    if let Some(value) = prediction["value"].as_f64() {
+        return vec![format!("{value}")];
+    }
     let scored = |one: &Value| {
         let (label, score) = (one["label"].as_str()?, one["score"].as_f64()?);
         Some(format!("{label}\t{score:.4}"))
     };
+    if let Some(labels) = prediction["labels"].as_array() {
+        let labels: Vec<String> = labels.iter().filter_map(scored).collect();
+        return if labels.is_empty() { vec!["(no label)".to_string()] } else { labels };
+    }
     let top = prediction["top"].as_array().map(Vec::as_slice).unwrap_or_default();
     let several: Vec<String> = top.iter().filter_map(scored).collect();
     match several.len() {
@@ -128,6 +135,13 @@ mod tests {
         assert_eq!(lines(&prediction), ["card_arrival\t0.9712"]);
         prediction["top"] = json!([one("card_arrival", 0.97), one("pin", 0.02)]);
         assert_eq!(lines(&prediction), ["card_arrival\t0.9700", "pin\t0.0200"]);
+    }
+
+    #[test]
+    fn values_and_sets_of_labels_are_shown_as_they_are() {
+        assert_eq!(lines(&json!({"value": 3.5})), ["3.5"]);
+        assert_eq!(lines(&json!({"labels": [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.625}]})).len(), 2);
+        assert_eq!(lines(&json!({"labels": []})), ["(no label)"]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub struct Flags {
     #[arg(long)]
     pub name: Option<String>,
 
-    /// Method: lora, or head for nothing but a head on the frozen features
+    /// Method: lora, ia3, prompt_tuning, p_tuning, prefix_tuning, bottleneck, bias, layer_norm, vera, or head for nothing
+    /// but a head on the frozen features
     #[arg(long, value_name = "TYPE")]
     pub method: Option<String>,
 
@@ -43,6 +44,14 @@ pub struct Flags {
     /// Column of the labels, where it is not "label"
     #[arg(long, value_name = "COLUMN")]
     pub label_column: Option<String>,
+
+    /// Column of sets of labels, separated by semicolons; the job is a multi-label classification then
+    #[arg(long, value_name = "COLUMN", conflicts_with = "label_column")]
+    pub labels_column: Option<String>,
+
+    /// Column of numbers; the job is a regression then
+    #[arg(long, value_name = "COLUMN", conflicts_with_all = ["label_column", "labels_column"])]
+    pub value_column: Option<String>,
 
     /// What to do with rows that cannot be used
     #[arg(long, value_enum)]
@@ -84,7 +93,11 @@ impl Flags {
         set(&mut job, &["hyperparameters", "seed"], whole(self.seed))?;
         set(&mut job, &["hyperparameters", "learning_rate"], self.learning_rate.map(|rate| json!(rate)))?;
         set(&mut job, &["columns", "text"], self.text_column.as_ref().map(|column| json!(column)))?;
-        set(&mut job, &["columns", "label"], self.label_column.as_ref().map(|column| json!(column)))?;
+        for (field, column) in
+            [("label", &self.label_column), ("labels", &self.labels_column), ("value", &self.value_column)]
+        {
+            set(&mut job, &["columns", field], column.as_ref().map(|column| json!(column)))?;
+        }
         let on_bad_rows = self.on_bad_rows.map(|choice| match choice {
             OnBadRows::Refuse => json!("refuse"),
             OnBadRows::Skip => json!("skip"),

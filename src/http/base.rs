@@ -2,7 +2,10 @@
 
 use super::state::State;
 use crate::model::Info;
+use crate::{adapter, task};
 use axum::Json;
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -10,20 +13,32 @@ pub fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(get_base))
 }
 
+/// The base model, and what this server does with it.
+#[derive(Serialize, ToSchema)]
+pub struct BaseView {
+    #[serde(flatten)]
+    pub info: Info,
+    /// The `type`s of methods that adapters may be trained by.
+    pub methods: Vec<&'static str>,
+    /// The `type`s of tasks.
+    pub tasks: Vec<&'static str>,
+}
+
 /// The base model
 ///
 /// Its architecture, size and fingerprint, and what adapters may do with it.
 #[utoipa::path(
     get, path = "/base", operation_id = "get_base", tag = "base",
-    responses((status = 200, description = "The base model.", body = Info, example = json!({
+    responses((status = 200, description = "The base model.", body = BaseView, example = json!({
         "name": "sentence-transformers/all-MiniLM-L6-v2", "model_type": "bert",
         "fingerprint": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5",
         "parameters": 22713216, "hidden_size": 384, "layers": 6, "attention_heads": 12, "vocabulary_size": 30522,
         "max_tokens": 512, "default_pooling": "mean", "poolings": ["mean", "cls", "first"], "sentence_encoder": true,
         "target_modules": ["query", "key", "value", "attention_output", "feed_forward_in", "feed_forward_out"],
-        "kernels": "cpu"
+        "kernels": "cpu", "methods": ["lora", "ia3", "prompt_tuning"], "tasks": ["sequence_classification", "regression"]
     }))),
 )]
-async fn get_base(state: State) -> Json<Info> {
-    Json(state.base.info().clone())
+async fn get_base(state: State) -> Json<BaseView> {
+    let info = state.base.info().clone();
+    Json(BaseView { info, methods: adapter::NAMES.to_vec(), tasks: task::NAMES.to_vec() })
 }

@@ -23,6 +23,9 @@ pub enum Config {
     Regression(regression::Config),
 }
 
+/// The words that `type` may be.
+pub const NAMES: [&str; 2] = ["sequence_classification", "regression"];
+
 /// The field of a row that says what it teaches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -171,4 +174,21 @@ pub struct Input {
     pub text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_is_known_by_its_name_alone_and_goes_by_a_metric() {
+        for name in NAMES {
+            let config: Config = serde_json::from_value(serde_json::json!({"type": name})).unwrap();
+            assert_eq!(config.name(), name);
+        }
+        for shape in Shape::ALL {
+            assert_eq!(shape.task().shape(), shape);
+            assert!(shape.task().metrics().contains(&"loss"));
+        }
+    }
 }

@@ -113,17 +113,17 @@ fn default_method(info: &Info, pooling: Pooling) -> adapter::Config {
     }
 }
 
-/// A method's learning rate, and the least updates that a small dataset gets: measured on banking77, see the README.
+/// A method's learning rate, and the least updates that a small dataset gets: measured on a quarter of banking77, see
+/// `benches/README.md`.
 fn defaults(method: &adapter::Config) -> (f64, u64) {
     match method {
-        adapter::Config::Lora(_) => (1e-3, 150),
-        adapter::Config::Bottleneck(_) => (1e-3, 150),
-        adapter::Config::Bias(_) | adapter::Config::LayerNorm(_) => (3e-3, 150),
-        adapter::Config::Ia3(_) => (1e-2, 150),
-        adapter::Config::Vera(_) => (1e-2, 150),
-        adapter::Config::PromptTuning(_) => (1e-2, 150),
-        adapter::Config::PTuning(_) => (1e-3, 150),
-        adapter::Config::PrefixTuning(_) => (1e-2, 150),
+        adapter::Config::Lora(_) | adapter::Config::PTuning(_) => (1e-3, 150),
+        adapter::Config::Bottleneck(_)
+        | adapter::Config::PrefixTuning(_)
+        | adapter::Config::Bias(_)
+        | adapter::Config::LayerNorm(_)
+        | adapter::Config::Ia3(_) => (3e-3, 150),
+        adapter::Config::Vera(_) | adapter::Config::PromptTuning(_) => (1e-2, 150),
         // An update of the head alone costs next to nothing once the features are remembered.
         adapter::Config::Head(_) => (1e-3, 600),
     }
