@@ -1,0 +1,111 @@
+//! What adapters cost in a batch: texts for the bare base and for one adapter of every method, against the same texts for the
+//! base alone, alternating, on one thread. Prints a Markdown table.
+//!
+//!     cargo bench --bench mixed -- MODEL CSV [TEXTS_EACH] [ROUNDS]
+
+mod support;
+
+use espalier::adapter::{self, Form, Ground, Parameters};
+use espalier::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
+use espalier::compute::Tensor;
+use espalier::compute::cpu::Cpu;
+use espalier::compute::random::Random;
+use espalier::model::{Base, Pooling, Tokens};
+use espalier::serving::mixed::{self, Group};
+use espalier::task::{self, head};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+use support::{Outcomes, arguments, base, median, read, say};
+
+const LABELS: usize = 20;
+/// Fields of requests, for the methods' defaults.
+const METHODS: [&str; 9] =
+    ["lora", "ia3", "prompt_tuning", "prefix_tuning", "bottleneck", "bias", "layer_norm", "vera", "head"];
+
+fn main() -> Outcomes<()> {
+    let arguments = arguments();
+    let [model, csv, rest @ ..] = arguments.as_slice() else { return Err("MODEL CSV [TEXTS_EACH] [ROUNDS]".into()) };
+    let each: usize = rest.first().map_or(Ok(4), |text| text.parse())?;
+    let rounds: usize = rest.get(1).map_or(Ok(30), |text| text.parse())?;
+    let base = base(model, Arc::new(Cpu::best()))?;
+    let examples = read(csv, 1)?;
+    let tokens: Vec<Tokens> = examples
+        .iter()
+        .take(each * (METHODS.len() + 1))
+        .map(|example| base.tokenizer().encode(&example.text, None, 128))
+        .collect::<espalier::error::Result<_>>()?;
+    let alone = || vec![Group { adapted: None, inputs: tokens.clone() }];
+    say("| with the base's texts | ms | of the base alone |");
+    say("|---|---|---|");
+    for name in METHODS {
+        let adapted = Some(adapted(&base, name)?);
+        let (own, others) = tokens.split_at(tokens.len() / 2);
+        let both = || {
+            let group = |adapted: &Option<Arc<Adapted>>, inputs: &[Tokens]| Group {
+                adapted: adapted.clone(),
+                inputs: inputs.to_vec(),
+            };
+            vec![group(&None, own), group(&adapted, others)]
+        };
+        compare(&base, &format!("half of them for {name}"), &both, &alone, rounds)?;
+    }
+    let all: Vec<Arc<Adapted>> = METHODS.iter().map(|name| adapted(&base, name)).collect::<Outcomes<_>>()?;
+    let mixed = || {
+        let adapters = std::iter::once(None).chain(all.iter().cloned().map(Some));
+        adapters.zip(tokens.chunks(each)).map(|(adapted, some)| Group { adapted, inputs: some.to_vec() }).collect()
+    };
+    compare(&base, "a tenth each for the base and all methods", &mixed, &alone, rounds)
+}
+
+/// Medians of alternating runs, and of their ratios.
+fn compare(
+    base: &Base,
+    name: &str,
+    mixed: &dyn Fn() -> Vec<Group>,
+    alone: &dyn Fn() -> Vec<Group>,
+    rounds: usize,
+) -> Outcomes<()> {
+    let time = |groups: Vec<Group>| -> Outcomes<f64> {
+        let start = Instant::now();
+        black_box(mixed::forward(base, &groups)?);
+        Ok(start.elapsed().as_secs_f64() * 1e3)
+    };
+    (time(mixed())?, time(alone())?);
+    let (mut times, mut ratios) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let (with, without) = (time(mixed())?, time(alone())?);
+        times.push(with);
+        ratios.push(with / without);
+    }
+    say(&format!("| {name} | {:.2} | {:.2} |", median(times), median(ratios)));
+    Ok(())
+}
+
+/// An adapter with its method's defaults and random tensors: what it answers does not matter, and none is idle.
+fn adapted(base: &Arc<Base>, name: &str) -> Outcomes<Arc<Adapted>> {
+    let method: adapter::Config = serde_json::from_value(serde_json::json!({"type": name}))?;
+    let pooling = Pooling::Mean;
+    let method = method.resolve(base, pooling)?;
+    let mut parameters = Parameters::fresh(1);
+    let ground = Ground { base, sites: &base.sites(pooling), form: Form::Published };
+    method.build(&ground, &mut parameters)?;
+    parameters.dense(head::NAME, LABELS, base.info().hidden_size);
+    let mut weights = parameters.finish()?.into_weights();
+    let mut random = Random::new(1, &[name]);
+    weights.values_mut().flat_map(|tensor: &mut Tensor| &mut tensor.values).for_each(|value| {
+        *value += random.normal() * 0.01;
+    });
+    let card = Card {
+        format: 1,
+        task: task::Config::default().with_pooling(pooling),
+        method,
+        labels: (0..LABELS).map(|label| format!("label {label}")).collect(),
+        temperature: 1.0,
+        max_length: 128,
+        base: BaseCard { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
+        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().kernels.clone() },
+        metrics: None,
+    };
+    Ok(Arc::new(Adapted::load(&Artifact { card, weights }, base)?))
+}
