@@ -178,6 +178,19 @@ fn written_and_read_again_it_answers_with_the_same_bits() {
 }
 
 #[test]
+fn a_text_longer_than_the_base_reads_leaves_room_for_virtual_tokens() {
+    let long = [Input { text: "card ".repeat(400), text_pair: None }];
+    each(|base, spec| {
+        let mut artifact = artifact(base, spec, random_weights(base, spec, 8));
+        artifact.card.max_length = base.info().max_tokens;
+        let adapted = Adapted::load(&artifact, base).unwrap();
+        let tokens = adapted.tokens(base, &long[0]).unwrap();
+        assert_eq!(tokens.ids.len() + spec.method.virtual_tokens(), base.info().max_tokens);
+        assert!(adapted.logits(base, &long).unwrap()[0].iter().all(|logit| logit.is_finite()));
+    });
+}
+
+#[test]
 fn a_then_b_then_a_answers_as_at_first() {
     each(|base, spec| {
         let [a, b] = [4, 5].map(|seed| adapted(base, spec, random_weights(base, spec, seed)));

@@ -47,10 +47,14 @@ impl Adapted {
         self.bytes
     }
 
-    /// An input's tokens, truncated as in training.
+    /// The longest input in tokens: as in training, and never more than the base reads behind the adapter's own.
+    pub fn longest(&self, base: &Base) -> usize {
+        self.card.max_length.min(base.info().max_tokens.saturating_sub(self.card.method.virtual_tokens()))
+    }
+
+    /// An input's tokens, truncated to [`Self::longest`].
     pub fn tokens(&self, base: &Base, input: &Input) -> Result<Tokens> {
-        let room = base.info().max_tokens - self.card.method.virtual_tokens();
-        base.tokenizer().encode(&input.text, input.text_pair.as_deref(), self.card.max_length.min(room))
+        base.tokenizer().encode(&input.text, input.text_pair.as_deref(), self.longest(base))
     }
 
     /// One row of logits per input, in their order.

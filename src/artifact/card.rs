@@ -58,7 +58,7 @@ pub fn check(card: &Card, rows: usize, outline: &Outline) -> Result<()> {
         Shape::Value => {}
     }
     let pooling = outline.pooling(&card.task);
-    let longest = outline.info.max_tokens;
+    let longest = outline.info.max_tokens.saturating_sub(card.method.virtual_tokens());
     if !outline.info.poolings.contains(&pooling) {
         return Err(unreadable(format!("its pooling is {}, which this base does not offer", name(pooling))));
     }

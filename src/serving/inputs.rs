@@ -29,7 +29,7 @@ pub fn check(inputs: &[Input], most: usize) -> Result<()> {
 
 /// At most as many tokens as the adapter was trained on, or as the bare base can read.
 pub fn tokens(base: &Base, resident: &Resident, inputs: &[Input]) -> Result<Vec<Tokens>> {
-    let most = resident.0.as_ref().map_or(base.info().max_tokens, |adapted| adapted.card.max_length);
+    let most = resident.0.as_ref().map_or(base.info().max_tokens, |adapted| adapted.longest(base));
     let one = |input: &Input| base.tokenizer().encode(&input.text, input.text_pair.as_deref(), most);
     inputs.iter().map(one).collect()
 }

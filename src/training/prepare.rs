@@ -12,6 +12,7 @@ use std::sync::Arc;
 /// Training examples first, then those of a validation dataset; everything else names them by index.
 pub struct Prepared {
     pub tokens: Arc<Vec<Arc<Tokens>>>,
+    /// In tokens, virtual ones included.
     pub lengths: Arc<Vec<usize>>,
     pub targets: Arc<Targets>,
     pub training: Vec<usize>,
@@ -47,7 +48,7 @@ impl Prepared {
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
             probe: probe(probed, &tokens).into_iter().map(|index| examples[index].clone()).collect(),
-            lengths: Arc::new(tokens.iter().map(|tokens| tokens.ids.len()).collect()),
+            lengths: Arc::new(tokens.iter().map(|tokens| tokens.ids.len() + spec.method.virtual_tokens()).collect()),
             tokens: Arc::new(tokens),
             targets: Arc::new(targets),
             training: split.training,

@@ -39,10 +39,10 @@ impl Plain {
         let card = Card {
             format: card::FORMAT,
             task: task::Config::default().with_pooling(pooling),
+            max_length: max_length(request, outline, method.virtual_tokens())?,
             method,
             labels: labels(&config, request, rows)?,
             temperature: 1.0,
-            max_length: max_length(request, outline)?,
             base: BaseCard { name: outline.info.name.clone(), fingerprint: None },
             probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: outline.info.kernels.clone() },
             metrics: None,
@@ -105,8 +105,8 @@ fn labels(config: &peft::Config, request: &ImportRequest, rows: usize) -> Result
     Ok(labels)
 }
 
-fn max_length(request: &ImportRequest, outline: &Outline) -> Result<usize> {
-    let longest = outline.info.max_tokens;
+fn max_length(request: &ImportRequest, outline: &Outline, virtual_tokens: usize) -> Result<usize> {
+    let longest = outline.info.max_tokens.saturating_sub(virtual_tokens);
     match request.max_length.unwrap_or(longest) {
         length if (1..=longest).contains(&length) => Ok(length),
         length => Err(Error::invalid("invalid_import", format!("max_length is {length}, expected 1 to {longest}"))),
