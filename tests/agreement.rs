@@ -1,5 +1,8 @@
 //! The kernel sets agree: ours with candle's to rounding, ours with themselves to the bit, whatever the shapes.
 
+#[path = "agreement/rotary.rs"]
+mod rotary;
+
 use espalier::compute::candle::Candle;
 use espalier::compute::columns::Front;
 use espalier::compute::cpu::{Cpu, Level};
@@ -228,7 +231,8 @@ fn attention_and_pooling_over_ragged_sequences() {
         compare(&format!("attention {lengths:?} {heads} {width}"), &|kernels| {
             let desk = Desk { kernels };
             let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.up(tensor));
-            let inputs = Attention { query: &query, key: &key, value: &value, asking: &layout, layout: &layout, heads };
+            let (asking, layout) = (&layout, &layout);
+            let inputs = Attention { query: &query, key: &key, value: &value, asking, layout, heads, near: None };
             let (output, saved) = kernels.attention(inputs, Keep::ForBackward).unwrap();
             let (again, nothing) = kernels.attention(inputs, Keep::Nothing).unwrap();
             assert!(nothing.is_none() && desk.down(&again) == desk.down(&output));

@@ -19,6 +19,8 @@ mod panels;
 mod parameters;
 mod pooling;
 mod product;
+mod rotary;
+mod shade;
 mod tile;
 
 pub use lanes::{Lanes, Level, Work};

@@ -7,7 +7,9 @@ use super::lanes::{LANES, Lanes, Work, exp, pieces};
 use super::memory::{Draft, Matrix};
 use super::panels;
 use super::product::{Left, Product, Right, Start};
+use super::shade::Shade;
 use crate::compute::Packed;
+use crate::compute::distance::Near;
 use std::ops::Range;
 
 /// Longer sequences' probabilities are not kept for the backward pass, but computed once more.
@@ -24,6 +26,7 @@ pub struct Inputs<'a> {
     /// Their rows in `key` and `value`.
     pub layout: &'a Packed,
     pub heads: usize,
+    pub near: Option<Near<'a>>,
 }
 
 /// A sequence's rows of one head.
@@ -31,13 +34,16 @@ pub struct Inputs<'a> {
 struct Place {
     asking: Range<usize>,
     asked: Range<usize>,
+    head: usize,
     /// First column.
     column: usize,
+    /// Keys in front of the sequence's own, where distances count.
+    front: usize,
     /// Where the probabilities are kept; `None` where they are not.
     kept: Option<usize>,
 }
 
-impl Inputs<'_> {
+impl<'a> Inputs<'a> {
     fn head_width(&self) -> usize {
         self.query.width() / self.heads
     }
@@ -50,13 +56,17 @@ impl Inputs<'_> {
         let width = self.head_width();
         let mut end = 0;
         let heads = self.heads;
-        self.asking.ranges().zip(self.layout.ranges()).flat_map(move |(asking, asked)| {
+        let near = self.near;
+        self.asking.ranges().zip(self.layout.ranges()).enumerate().flat_map(move |(sequence, (asking, asked))| {
+            let front = near.map_or(0, |near| asked.len() - near.own.length(sequence));
             let (start, one) = (end, kept(&asking, &asked));
             end += heads * one.unwrap_or(0);
             (0..heads).map(move |head| Place {
                 asking: asking.clone(),
                 asked: asked.clone(),
+                head,
                 column: head * width,
+                front,
                 kept: one.map(|one| start + head * one),
             })
         })
@@ -66,6 +76,12 @@ impl Inputs<'_> {
     pub fn kept(&self) -> usize {
         let all = self.asking.ranges().zip(self.layout.ranges());
         all.filter_map(|(asking, asked)| kept(&asking, &asked)).map(|one| self.heads * one).sum()
+    }
+
+    /// What distances do to the scores of a place.
+    fn shade(&self, place: &Place) -> Option<Shade<'a>> {
+        let near = self.near?;
+        Some(Shade::new(near.distance, place.head, place.front, self.scale()))
     }
 
     fn longest(&self) -> usize {
@@ -142,16 +158,19 @@ unsafe fn weigh<L: Lanes>(left: Left, right: Own, to: &Range<usize>, out: &mut D
     unsafe { product.run::<L>() }
 }
 
-/// The softmax of each row of `scores`, in place; 0 beyond the row's end.
+/// The softmax of each row of `scores`, in place; 0 beyond the row's end, and where a shade lies.
 ///
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32) {
+unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32, shade: Option<Shade>) {
     let stride = stride(length);
-    for row in scores.chunks_exact_mut(stride) {
-        row[length..].fill(f32::NEG_INFINITY);
-        let row = row.as_mut_ptr();
+    for (index, numbers) in scores.chunks_exact_mut(stride).enumerate() {
+        numbers[length..].fill(f32::NEG_INFINITY);
+        if let Some(shade) = &shade {
+            shade.before(index, &mut numbers[..length]);
+        }
+        let row = numbers.as_mut_ptr();
         // SAFETY: a row is whole registers; the caller's for the rest.
         unsafe {
             let mut largest = L::splat(f32::NEG_INFINITY);
@@ -168,7 +187,10 @@ unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32) {
                 }
                 total = total.plus(L::load(row.wrapping_add(at)));
             });
-            let factor = L::splat(1.0 / total.sum());
+            if let Some(shade) = &shade {
+                shade.after(index, &mut numbers[..length]);
+            }
+            let (row, factor) = (numbers.as_mut_ptr(), L::splat(1.0 / total.sum()));
             pieces!(stride, at, { L::load(row.wrapping_add(at)).times(factor).store(row.wrapping_add(at)) });
         }
     }
@@ -200,7 +222,7 @@ impl Work for Forward<'_> {
             // SAFETY: the caller's.
             unsafe {
                 scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), probabilities);
-                softmax::<L>(probabilities, length, inputs.scale());
+                softmax::<L>(probabilities, length, inputs.scale(), inputs.shade(&place));
                 let values = Own { along: &place.asked, matrix: inputs.value, column: place.column, width };
                 weigh::<L>(Left::rows(probabilities, stride(length)), values, &place.asking, &mut out);
             }
@@ -240,7 +262,7 @@ impl Work for Backward<'_> {
                     None => {
                         let own = &mut own.spacious()[..rows * step];
                         scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), own);
-                        softmax::<L>(own, length, inputs.scale());
+                        softmax::<L>(own, length, inputs.scale(), inputs.shade(&place));
                         own
                     }
                 };

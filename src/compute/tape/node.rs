@@ -2,8 +2,24 @@
 
 use super::{Param, Rows};
 use crate::compute::Packed;
+use crate::compute::distance::{Distance, Near};
 use crate::compute::kernels::{AttentionSaved, Buffer, FrozenLinear, FrozenNorm, NormSaved, Pool};
+use crate::compute::rotary::Rotation;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// Distances within sequences.
+pub struct Within {
+    pub distance: Arc<Distance>,
+    /// The sequences without keys in front.
+    pub own: Arc<Packed>,
+}
+
+impl Within {
+    pub fn near(&self) -> Near<'_> {
+        Near { distance: &self.distance, own: &self.own }
+    }
+}
 
 pub enum Node {
     Linear {
@@ -85,6 +101,26 @@ pub enum Node {
         heads: usize,
         /// Of the queries, and of keys and values.
         layouts: [Arc<Packed>; 2],
+        within: Option<Within>,
+    },
+    Rotate {
+        input: Rows,
+        output: Rows,
+        heads: usize,
+        rotation: Arc<Rotation>,
+        positions: Arc<[u32]>,
+    },
+    Columns {
+        input: Rows,
+        output: Rows,
+        columns: Range<usize>,
+        /// Of the input.
+        width: usize,
+    },
+    Gated {
+        input: Rows,
+        output: Rows,
+        factors: Buffer,
     },
     Pool {
         input: Rows,
@@ -109,6 +145,9 @@ impl Node {
             | Self::AddRows { output, .. }
             | Self::Prepend { output, .. }
             | Self::Attention { output, .. }
+            | Self::Rotate { output, .. }
+            | Self::Columns { output, .. }
+            | Self::Gated { output, .. }
             | Self::Pool { output, .. } => *output,
         }
     }
