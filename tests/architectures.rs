@@ -2,14 +2,17 @@
 //! `tests/golden/architectures.py` makes, on both kernel sets, under both names of a checkpoint's tensors.
 
 use espalier::compute::candle::Candle;
+use espalier::compute::columns::Front;
 use espalier::compute::cpu::Cpu;
-use espalier::compute::{Kernels, Recording, Tape};
-use espalier::model::{Base, Batch, Pooling, SUPPORTED, Tokens, Virtual, Wanted};
+use espalier::compute::{Kernels, Packed, Recording, Rows, Tape, Tensor};
+use espalier::error::Result;
+use espalier::model::{Base, Batch, Hooks, Lowest, Pooling, SUPPORTED, Tokens, Virtual, Wanted};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,14 +21,17 @@ const TOLERANCE: f32 = 1e-4;
 
 /// `model_type`, what headed models put in front of the encoder's names, the path of a linear map, and fields of the
 /// config that are refused.
-const ARCHITECTURES: [(&str, &str, &str, &[(&str, &str)]); 6] = [
+const ARCHITECTURES: [(&str, &str, &str, &[(&str, &str)]); 7] = [
     ("roberta", "roberta", "roberta.encoder.layer.0.attention.self.query", &ABSOLUTE),
     ("xlm-roberta", "roberta", "roberta.encoder.layer.1.output.dense", &ABSOLUTE),
     ("camembert", "roberta", "roberta.pooler.dense", &ABSOLUTE),
     ("distilbert", "distilbert", "distilbert.transformer.layer.0.attention.q_lin", &[("activation", "\"relu\"")]),
     ("esm", "esm", "esm.encoder.emb_layer_norm_after", &ROTARY),
     ("modernbert", "model", "model.layers.0.attn.Wqkv", &LOCAL),
+    ("mpnet", "mpnet", "mpnet.encoder.layer.0.attention.attn.q", &BUCKETS),
 ];
+
+const BUCKETS: [(&str, &str); 2] = [("hidden_act", "\"relu\""), ("relative_attention_num_buckets", "64")];
 
 const LOCAL: [(&str, &str); 4] = [
     ("hidden_activation", "\"silu\""),
@@ -55,7 +61,7 @@ fn numbers(view: &TensorView) -> Vec<f32> {
 fn expected(folder: &Path) -> Vec<(Vec<u32>, Vec<f32>)> {
     let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
-    let count = read.len() / 2;
+    let count = read.names().iter().filter(|name| name.starts_with("ids.")).count();
     let part = |name: String| numbers(&read.tensor(&name).unwrap());
     let one = |index: usize| {
         let ids = part(format!("ids.{index}")).into_iter().map(|id| id as u32).collect();
@@ -79,6 +85,44 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
     let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     let differences = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
     differences.fold(0f32, f32::max) / largest
+}
+
+/// Behind virtual tokens that are there already.
+struct Prompted(Tensor);
+
+impl Hooks for Prompted {
+    fn lowest(&self) -> Lowest {
+        Lowest::Embeddings
+    }
+
+    fn prompt(&self, tape: &mut Tape, sequences: Range<usize>) -> Result<Vec<Front<Rows>>> {
+        let rows = tape.upload(&self.0, Arc::new(Packed::from_lengths([self.0.shape[0]])))?;
+        Ok(vec![Front { sequences, rows }])
+    }
+}
+
+#[test]
+fn behind_virtual_tokens_they_agree_too() {
+    for (model_type, ..) in ARCHITECTURES {
+        let folder = fixture(model_type);
+        let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
+        let read = SafeTensors::deserialize(&bytes).unwrap();
+        let prompt = read.tensor("prompt").unwrap();
+        let prompt = Tensor::new(prompt.shape(), numbers(&prompt));
+        let front = Virtual::Tokens(prompt.shape[0]);
+        for kernels in kernel_sets() {
+            let base = load(&folder, kernels);
+            for (index, (ids, _)) in expected(&folder).into_iter().enumerate() {
+                let tokens = Tokens { type_ids: vec![0; ids.len()], ids, truncated: false };
+                let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
+                let batch = Batch::new([&tokens], front);
+                let rows = base.encode(&mut tape, &batch, &Prompted(prompt.clone()), Wanted::All).unwrap();
+                let expected = numbers(&read.tensor(&format!("prompted.{index}")).unwrap());
+                let worst = error(&tape.read(rows).unwrap().values, &expected);
+                assert!(worst <= TOLERANCE, "{model_type} on {} differs by {worst}", base.info().kernels);
+            }
+        }
+    }
 }
 
 fn compare(base: &Base, texts: &[(Vec<u32>, Vec<f32>)]) -> f32 {

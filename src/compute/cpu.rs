@@ -21,6 +21,7 @@ mod pooling;
 mod product;
 mod rotary;
 mod shade;
+mod softmax;
 mod tile;
 
 pub use lanes::{Lanes, Level, Work};

@@ -4,7 +4,7 @@
 
 use super::adapted::Norm;
 use super::weights::Weights;
-use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, modernbert, roberta};
+use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, modernbert, mpnet, roberta};
 use crate::compute::kernels::FrozenLinear;
 use crate::compute::{Buffer, Kernels, Rows, Tape};
 use crate::error::{Context, Error, Result};
@@ -99,7 +99,7 @@ const fn row(
     Family { model_type, canonical, load }
 }
 
-const FAMILIES: [Family; 7] = [
+const FAMILIES: [Family; 8] = [
     row("bert", bert::canonical, bert::load),
     row("roberta", roberta::canonical, roberta::load),
     row("xlm-roberta", roberta::canonical, roberta::load),
@@ -107,6 +107,7 @@ const FAMILIES: [Family; 7] = [
     row("distilbert", distilbert::canonical, distilbert::load),
     row("esm", esm::canonical, esm::load),
     row("modernbert", modernbert::canonical, modernbert::load),
+    row("mpnet", mpnet::canonical, mpnet::load),
 ];
 
 /// The `model_type`s that can be loaded.

@@ -12,6 +12,7 @@ pub mod hooks;
 pub mod hub;
 mod loader;
 mod modernbert;
+mod mpnet;
 mod pooler;
 mod post_norm;
 mod roberta;

@@ -3,7 +3,8 @@
     architectures.py OUT_FOLDER [MODEL_TYPE …]
 
 Writes OUT_FOLDER/MODEL_TYPE/{config.json,model.safetensors,tokenizer.json} and expected.safetensors, which holds the ids of
-each text as `ids.N` and its hidden states as `hidden.N`. The texts are padded together. Weights are drawn wide (0.2),
+each text as `ids.N` and its hidden states as `hidden.N`, and behind the virtual tokens `prompt`, which are given as
+embeddings as PEFT does, as `prompted.N`. The texts are padded together. Weights are drawn wide (0.2),
 biases and norms too, so that every path through a model shows in its output.
 """
 
@@ -156,8 +157,14 @@ def make(model_type, out):
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids])
     with torch.no_grad():
         hidden = made(input_ids=padded, attention_mask=mask).last_hidden_state
-    tensors = {}
+    words = made.get_input_embeddings()
+    prompt = torch.randn(5, words.embedding_dim) * 0.2
+    tensors = {"prompt": prompt}
     for index, row in enumerate(ids):
+        with torch.no_grad():
+            embedded = torch.cat([prompt, words(torch.tensor(row))])[None]
+            behind = made(inputs_embeds=embedded, attention_mask=torch.ones(embedded.shape[:2], dtype=torch.long))
+        tensors[f"prompted.{index}"] = behind.last_hidden_state[0].contiguous()
         tensors[f"ids.{index}"] = torch.tensor(row, dtype=torch.float32)
         tensors[f"hidden.{index}"] = hidden[index, : len(row)].contiguous()
     save_file(tensors, out / "expected.safetensors")

@@ -3,11 +3,12 @@
 //! One sequence and one head at a time, on scratch that stays in the cache; nothing is padded or masked but the lanes
 //! beyond a sequence's end.
 
-use super::lanes::{LANES, Lanes, Work, exp, pieces};
+use super::lanes::{Lanes, Work};
 use super::memory::{Draft, Matrix};
 use super::panels;
 use super::product::{Left, Product, Right, Start};
 use super::shade::Shade;
+use super::softmax::{softmax, stride, through_softmax};
 use crate::compute::Packed;
 use crate::compute::distance::Near;
 use std::ops::Range;
@@ -94,11 +95,6 @@ fn kept(asking: &Range<usize>, asked: &Range<usize>) -> Option<usize> {
     (asked.len() <= KEPT_LENGTH).then(|| stride(asked.len()) * asking.len())
 }
 
-/// From one row of a sequence's scores to the next: whole registers.
-fn stride(length: usize) -> usize {
-    length.next_multiple_of(LANES)
-}
-
 /// `out = left·rightᵀ` of one head: `right`'s rows become panels first, sixteen rows side by side.
 ///
 /// # Safety
@@ -156,44 +152,6 @@ unsafe fn weigh<L: Lanes>(left: Left, right: Own, to: &Range<usize>, out: &mut D
     };
     // SAFETY: the caller's.
     unsafe { product.run::<L>() }
-}
-
-/// The softmax of each row of `scores`, in place; 0 beyond the row's end, and where a shade lies.
-///
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32, shade: Option<Shade>) {
-    let stride = stride(length);
-    for (index, numbers) in scores.chunks_exact_mut(stride).enumerate() {
-        numbers[length..].fill(f32::NEG_INFINITY);
-        if let Some(shade) = &shade {
-            shade.before(index, &mut numbers[..length]);
-        }
-        let row = numbers.as_mut_ptr();
-        // SAFETY: a row is whole registers; the caller's for the rest.
-        unsafe {
-            let mut largest = L::splat(f32::NEG_INFINITY);
-            pieces!(stride, at, { largest = largest.max(L::load(row.wrapping_add(at))) });
-            let shift = L::splat(-largest.largest() * scale);
-            let mut total = L::splat(0.0);
-            pieces!(stride, at, {
-                let value = exp(L::load(row.wrapping_add(at)).fused(L::splat(scale), shift));
-                value.store(row.wrapping_add(at));
-                if length - at < LANES {
-                    // what lies beyond the end is tiny, and must be nothing
-                    L::splat(0.0).store(row.wrapping_add(at));
-                    value.store_some(row.wrapping_add(at), length - at);
-                }
-                total = total.plus(L::load(row.wrapping_add(at)));
-            });
-            if let Some(shade) = &shade {
-                shade.after(index, &mut numbers[..length]);
-            }
-            let (row, factor) = (numbers.as_mut_ptr(), L::splat(1.0 / total.sum()));
-            pieces!(stride, at, { L::load(row.wrapping_add(at)).times(factor).store(row.wrapping_add(at)) });
-        }
-    }
 }
 
 pub struct Forward<'a> {
@@ -277,29 +235,5 @@ impl Work for Backward<'_> {
             }
         }
         [by_query.done(), by_key.done(), by_value.done()]
-    }
-}
-
-/// In place: from the gradient by the probabilities to that by the scores before they were scaled.
-///
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn through_softmax<L: Lanes>(gradients: &mut [f32], probabilities: &[f32], step: usize, scale: f32) {
-    for (gradient, probabilities) in gradients.chunks_exact_mut(step).zip(probabilities.chunks_exact(step)) {
-        let (gradient, probabilities) = (gradient.as_mut_ptr(), probabilities.as_ptr());
-        // SAFETY: rows are whole registers, 0 beyond their end; the caller's for the rest.
-        unsafe {
-            let mut along = L::splat(0.0);
-            pieces!(step, at, {
-                along = L::load(gradient.wrapping_add(at)).fused(L::load(probabilities.wrapping_add(at)), along);
-            });
-            let along = L::splat(along.sum());
-            pieces!(step, at, {
-                let value = L::load(gradient.wrapping_add(at)).minus(along);
-                let value = value.times(L::load(probabilities.wrapping_add(at))).times(L::splat(scale));
-                value.store(gradient.wrapping_add(at));
-            });
-        }
     }
 }
