@@ -238,13 +238,13 @@ fn attention_and_pooling_over_ragged_sequences() {
             assert!(nothing.is_none() && desk.down(&again) == desk.down(&output));
             let [dq, dk, dv] = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
             let firsts = Packed::single_rows(layout.sequences());
-            let one = kernels.pool(&query, &layout, Pool::First).unwrap();
+            let one = kernels.pool(&query, layout, Pool::First).unwrap();
             let few = Attention { query: &one, asking: &firsts, ..inputs };
             let (of_first, saved) = kernels.attention(few, Keep::ForBackward).unwrap();
             let by_first = kernels.attention_backward(&desk.up(&pooled), few, &saved.unwrap()).unwrap();
-            let pools = [Pool::Mean, Pool::First].map(|pool| kernels.pool(&query, &layout, pool).unwrap());
+            let pools = [Pool::Mean, Pool::First].map(|pool| kernels.pool(&query, layout, pool).unwrap());
             let back =
-                [Pool::Mean, Pool::First].map(|pool| kernels.pool_backward(&desk.up(&pooled), &layout, pool).unwrap());
+                [Pool::Mean, Pool::First].map(|pool| kernels.pool_backward(&desk.up(&pooled), layout, pool).unwrap());
             let mut all = vec![output, dq, dk, dv];
             all.extend(pools.into_iter().chain(back).chain([of_first]).chain(by_first));
             all.iter().map(|rows| desk.down(rows)).collect()

@@ -16,7 +16,7 @@ use super::{Buffer, Kernels, Packed, Parameter, Tensor};
 use crate::error::Result;
 pub use backward::Gradients;
 pub use dropout::Dropout;
-use node::{Node, Within};
+use node::{Attended, Node, Within};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -178,7 +178,8 @@ impl Tape {
         let inputs = Attention { query: &q, key: &k, value: &v, asking, layout, heads, near };
         let (rows, saved) = self.kernels.attention(inputs, self.keep(&sources))?;
         let qkv = [q, k, v];
-        let node = |saved, output| Node::Attention { inputs: sources, output, qkv, saved, heads, layouts, within };
+        let node =
+            |saved, output| Node::Attention(Attended { inputs: sources, output, qkv, saved, heads, layouts, within });
         Ok(self.derive_kept(rows, &sources, saved, node))
     }
 

@@ -81,7 +81,8 @@ impl Architecture for Encoder {
     fn buffers(&self) -> Vec<&Buffer> {
         let layers = self.layers.iter().flat_map(Layer::buffers);
         let pooler = self.pooler.iter().flat_map(|map| map.buffers());
-        self.embeddings.buffers().chain(layers).chain(pooler).collect()
+        let bias = self.layers.first().and_then(Layer::bias);
+        self.embeddings.buffers().chain(layers).chain(pooler).chain(bias).collect()
     }
 
     fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {

@@ -21,6 +21,18 @@ impl Within {
     }
 }
 
+/// Attention that has been computed.
+pub struct Attended {
+    pub inputs: [Rows; 3],
+    pub output: Rows,
+    pub qkv: [Buffer; 3],
+    pub saved: AttentionSaved,
+    pub heads: usize,
+    /// Of the queries, and of keys and values.
+    pub layouts: [Arc<Packed>; 2],
+    pub within: Option<Within>,
+}
+
 pub enum Node {
     Linear {
         input: Rows,
@@ -93,16 +105,7 @@ pub enum Node {
         /// Rows in the front.
         count: usize,
     },
-    Attention {
-        inputs: [Rows; 3],
-        output: Rows,
-        qkv: [Buffer; 3],
-        saved: AttentionSaved,
-        heads: usize,
-        /// Of the queries, and of keys and values.
-        layouts: [Arc<Packed>; 2],
-        within: Option<Within>,
-    },
+    Attention(Attended),
     Rotate {
         input: Rows,
         output: Rows,
@@ -144,11 +147,11 @@ impl Node {
             | Self::AddColumns { output, .. }
             | Self::AddRows { output, .. }
             | Self::Prepend { output, .. }
-            | Self::Attention { output, .. }
             | Self::Rotate { output, .. }
             | Self::Columns { output, .. }
             | Self::Gated { output, .. }
             | Self::Pool { output, .. } => *output,
+            Self::Attention(attended) => attended.output,
         }
     }
 }

@@ -134,6 +134,11 @@ impl Layer {
         maps.flat_map(|map| map.buffers()).chain(norms.flat_map(|norm| norm.whole.buffers()))
     }
 
+    /// What is added to scores by distance, which all layers share.
+    pub fn bias(&self) -> Option<&Buffer> {
+        self.attention.distance.as_ref()?.bias.as_ref()
+    }
+
     pub fn map(&self, module: Module) -> Option<&Arc<FrozenLinear>> {
         Some(match module {
             Module::Query => &self.query,
