@@ -19,9 +19,12 @@ use std::sync::Arc;
 /// Relative to the largest value of a text's hidden states.
 const TOLERANCE: f32 = 1e-4;
 
+/// Fields of a config, and values that are not computed, as JSON.
+type Refused = [(&'static str, &'static str)];
+
 /// `model_type`, what headed models put in front of the encoder's names, the path of a linear map, and fields of the
 /// config that are refused.
-const ARCHITECTURES: [(&str, &str, &str, &[(&str, &str)]); 7] = [
+const ARCHITECTURES: [(&str, &str, &str, &Refused); 7] = [
     ("roberta", "roberta", "roberta.encoder.layer.0.attention.self.query", &ABSOLUTE),
     ("xlm-roberta", "roberta", "roberta.encoder.layer.1.output.dense", &ABSOLUTE),
     ("camembert", "roberta", "roberta.pooler.dense", &ABSOLUTE),
