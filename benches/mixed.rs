@@ -71,14 +71,15 @@ fn compare(
         black_box(mixed::forward(base, &groups)?);
         Ok(start.elapsed().as_secs_f64() * 1e3)
     };
-    (time(mixed())?, time(alone())?);
+    time(mixed())?;
+    time(alone())?;
     let (mut times, mut ratios) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let (with, without) = (time(mixed())?, time(alone())?);
         times.push(with);
         ratios.push(with / without);
     }
-    say(&format!("| {name} | {:.2} | {:.2} |", median(times), median(ratios)));
+    say(format!("| {name} | {:.2} | {:.2} |", median(times), median(ratios)));
     Ok(())
 }
 

@@ -1,5 +1,8 @@
 //! The kernel sets agree: ours with candle's to rounding, ours with themselves to the bit, whatever the shapes.
 
+#[path = "agreement/rotary.rs"]
+mod rotary;
+
 use espalier::compute::candle::Candle;
 use espalier::compute::columns::Front;
 use espalier::compute::cpu::{Cpu, Level};
@@ -228,19 +231,20 @@ fn attention_and_pooling_over_ragged_sequences() {
         compare(&format!("attention {lengths:?} {heads} {width}"), &|kernels| {
             let desk = Desk { kernels };
             let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.up(tensor));
-            let inputs = Attention { query: &query, key: &key, value: &value, asking: &layout, layout: &layout, heads };
+            let (asking, layout) = (&layout, &layout);
+            let inputs = Attention { query: &query, key: &key, value: &value, asking, layout, heads, near: None };
             let (output, saved) = kernels.attention(inputs, Keep::ForBackward).unwrap();
             let (again, nothing) = kernels.attention(inputs, Keep::Nothing).unwrap();
             assert!(nothing.is_none() && desk.down(&again) == desk.down(&output));
             let [dq, dk, dv] = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
             let firsts = Packed::single_rows(layout.sequences());
-            let one = kernels.pool(&query, &layout, Pool::First).unwrap();
+            let one = kernels.pool(&query, layout, Pool::First).unwrap();
             let few = Attention { query: &one, asking: &firsts, ..inputs };
             let (of_first, saved) = kernels.attention(few, Keep::ForBackward).unwrap();
             let by_first = kernels.attention_backward(&desk.up(&pooled), few, &saved.unwrap()).unwrap();
-            let pools = [Pool::Mean, Pool::First].map(|pool| kernels.pool(&query, &layout, pool).unwrap());
+            let pools = [Pool::Mean, Pool::First].map(|pool| kernels.pool(&query, layout, pool).unwrap());
             let back =
-                [Pool::Mean, Pool::First].map(|pool| kernels.pool_backward(&desk.up(&pooled), &layout, pool).unwrap());
+                [Pool::Mean, Pool::First].map(|pool| kernels.pool_backward(&desk.up(&pooled), layout, pool).unwrap());
             let mut all = vec![output, dq, dk, dv];
             all.extend(pools.into_iter().chain(back).chain([of_first]).chain(by_first));
             all.iter().map(|rows| desk.down(rows)).collect()

@@ -3,6 +3,9 @@
 //! The operation's input is made by a trainable dense layer, and the loss is a fixed random projection of its output,
 //! so that the layer's gradients are right only if the operation's are.
 
+#[path = "kernels/rotary.rs"]
+mod rotary;
+
 use espalier::compute::candle::Candle;
 use espalier::compute::columns::Front;
 use espalier::compute::cpu::{Cpu, Level};

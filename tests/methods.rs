@@ -6,8 +6,9 @@ use espalier::adapter::{self, Parameters, lora};
 use espalier::artifact::{self, Adapted, Artifact, BaseCard, Card, Probe};
 use espalier::compute::Dropout;
 use espalier::compute::Tensor;
+use espalier::compute::cpu::Cpu;
 use espalier::compute::random::Random;
-use espalier::model::{Base, Pooling};
+use espalier::model::{Base, Module, Pooling, SUPPORTED, SiteInfo};
 use espalier::serving::mixed::{self, Group};
 use espalier::task::targets::Targets;
 use espalier::task::{self, Input};
@@ -16,8 +17,8 @@ use espalier::training::{Hyperparameters, Spec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Every method in every way of its own.
-fn methods() -> Vec<adapter::Config> {
+/// Every method in every way of its own, on a base.
+fn methods(base: &Base) -> Vec<adapter::Config> {
     let settings = serde_json::json!([
         {"type": "lora"},
         {"type": "lora", "rank": 3, "target_modules": "all-linear", "rslora": true},
@@ -43,7 +44,30 @@ fn methods() -> Vec<adapter::Config> {
         {"type": "vera", "rank": 5, "target_modules": "all-linear", "projection_seed": 7},
         {"type": "head"},
     ]);
-    serde_json::from_value(settings).unwrap()
+    let mut text = settings.to_string();
+    let (own, theirs) = (paths(base), ["attention.self.key", "layer.1.attention.self.query", "output.LayerNorm"]);
+    for (own, theirs) in own.iter().zip(theirs) {
+        text = text.replace(theirs, own);
+    }
+    let all: Vec<adapter::Config> = serde_json::from_str(&text).unwrap();
+    let able = |method: &adapter::Config| {
+        let is_bias = matches!(method, adapter::Config::Bias(_));
+        !is_bias || base.sites(Pooling::Mean).iter().any(|info| info.bias)
+    };
+    all.into_iter().filter(able).collect()
+}
+
+/// What a base calls a layer's key projection, the query projection of the second layer, and a layer's last norm.
+fn paths(base: &Base) -> [String; 3] {
+    let sites = base.sites(Pooling::Mean);
+    let path = |modules: &[Module]| {
+        let is_meant = |info: &&SiteInfo| info.site.layer == Some(1) && modules.contains(&info.site.module);
+        let path = &sites.iter().find(is_meant).unwrap().path;
+        path[path.find("layer").unwrap()..].to_string()
+    };
+    let behind = |path: String| path.split_once(".1.").unwrap().1.to_string();
+    let fused = Module::QueryKeyValue;
+    [behind(path(&[Module::Key, fused])), path(&[Module::Query, fused]), behind(path(&[Module::FeedForwardNorm]))]
 }
 
 fn spec(base: &Base, method: &adapter::Config, pooling: Pooling) -> Spec {
@@ -54,12 +78,31 @@ fn spec(base: &Base, method: &adapter::Config, pooling: Pooling) -> Spec {
 }
 
 fn each(check: impl Fn(&Arc<Base>, &Spec)) {
-    let base = support::jobs::tiny_base();
-    for method in methods() {
-        for pooling in [Pooling::Mean, Pooling::Cls] {
-            check(&base, &spec(&base, &method, pooling));
+    for base in bases() {
+        for method in methods(&base) {
+            for pooling in poolings(&base) {
+                check(&base, &spec(&base, &method, pooling));
+            }
         }
     }
+}
+
+/// BERT, and every other architecture.
+fn bases() -> Vec<Arc<Base>> {
+    let load = |model_type: &&str| match *model_type {
+        "bert" => support::jobs::tiny_base(),
+        other => {
+            let folder = support::jobs::fixture("architectures").join(other);
+            Arc::new(Base::load(&folder, other, Arc::new(Cpu::best())).unwrap())
+        }
+    };
+    SUPPORTED.iter().map(load).collect()
+}
+
+/// Of all rows, and of the first alone.
+fn poolings(base: &Base) -> [Pooling; 2] {
+    let first = if base.info().poolings.contains(&Pooling::Cls) { Pooling::Cls } else { Pooling::First };
+    [Pooling::Mean, first]
 }
 
 /// Every tensor drawn, none zero.
@@ -202,19 +245,22 @@ fn a_then_b_then_a_answers_as_at_first() {
 
 #[test]
 fn a_mixed_batch_answers_as_one_by_one_to_the_bit() {
-    let base = support::jobs::tiny_base();
-    let mut groups = vec![Group { adapted: None, inputs: tokens(&base) }];
-    let one = |tokens| mixed::forward(&base, &[Group { adapted: None, inputs: vec![tokens] }]).unwrap();
-    let mut alone: Vec<Vec<f32>> = tokens(&base).into_iter().flat_map(one).collect();
-    for (seed, method) in (10..).zip(methods()) {
-        for pooling in [Pooling::Cls, Pooling::Mean] {
-            let spec = spec(&base, &method, pooling);
-            let adapted = Arc::new(adapted(&base, &spec, random_weights(&base, &spec, seed)));
-            alone.extend(inputs().iter().flat_map(|input| adapted.logits(&base, std::slice::from_ref(input)).unwrap()));
-            groups.push(Group { adapted: Some(adapted), inputs: tokens(&base) });
+    bases().iter().for_each(mixed_as_one_by_one);
+}
+
+fn mixed_as_one_by_one(base: &Arc<Base>) {
+    let mut groups = vec![Group { adapted: None, inputs: tokens(base) }];
+    let one = |tokens| mixed::forward(base, &[Group { adapted: None, inputs: vec![tokens] }]).unwrap();
+    let mut alone: Vec<Vec<f32>> = tokens(base).into_iter().flat_map(one).collect();
+    for (seed, method) in (10..).zip(methods(base)) {
+        for pooling in poolings(base) {
+            let spec = spec(base, &method, pooling);
+            let adapted = Arc::new(adapted(base, &spec, random_weights(base, &spec, seed)));
+            alone.extend(inputs().iter().flat_map(|input| adapted.logits(base, std::slice::from_ref(input)).unwrap()));
+            groups.push(Group { adapted: Some(adapted), inputs: tokens(base) });
         }
     }
-    let together = mixed::forward(&base, &groups).unwrap();
+    let together = mixed::forward(base, &groups).unwrap();
     assert_eq!(together.len(), alone.len());
     for (mixed, alone) in together.iter().zip(&alone) {
         let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();

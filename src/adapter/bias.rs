@@ -48,9 +48,9 @@ impl Config {
     }
 }
 
-/// Where a bias can be learned from.
+/// Where there is a bias that can be learned from.
 pub fn able<'a>(sites: impl IntoIterator<Item = &'a SiteInfo>) -> Vec<&'a SiteInfo> {
-    sites.into_iter().filter(|info| info.site.module != Module::Key).collect()
+    sites.into_iter().filter(|info| info.bias && info.site.module != Module::Key).collect()
 }
 
 /// A vector of the base's that is learned: the tensor is what it has become, as PEFT stores it, and the base is changed by

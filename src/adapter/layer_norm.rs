@@ -43,8 +43,8 @@ impl Config {
     }
 }
 
-/// Norms with what they have become: y = norm(x) + x̂ ⊙ Δgain + Δshift.
-pub struct LayerNorm(BTreeMap<Site, [Moved; 2]>);
+/// Norms with what they have become: y = norm(x) + x̂ ⊙ Δgain + Δshift, the last where the base has a shift.
+pub struct LayerNorm(BTreeMap<Site, (Moved, Option<Moved>)>);
 
 impl LayerNorm {
     pub fn build(config: &Config, ground: &Ground, parameters: &mut Parameters) -> Result<Self> {
@@ -53,8 +53,11 @@ impl LayerNorm {
             let missing = || Error::internal(format!("the base has no norm at {}", info.site));
             let [gain, shift] = ground.base.norm(info.site)?.ok_or_else(missing)?;
             let gain = Moved::build(ground, gain_name(info.site), &gain, parameters)?;
-            let shift = Moved::build(ground, bias::name(info.site), &shift, parameters)?;
-            norms.insert(info.site, [gain, shift]);
+            let shift = match info.bias {
+                true => Some(Moved::build(ground, bias::name(info.site), &shift, parameters)?),
+                false => None,
+            };
+            norms.insert(info.site, (gain, shift));
         }
         Ok(Self(norms))
     }
@@ -75,11 +78,13 @@ impl Hooks for LayerNorm {
     }
 
     fn norm(&self, tape: &mut Tape, site: Site, normalised: Rows, output: Rows) -> Result<Rows> {
-        let Some([gain, shift]) = self.0.get(&site) else { return Ok(output) };
-        let (gain, shift) = (gain.difference(tape)?, shift.difference(tape)?);
+        let Some((gain, shift)) = self.0.get(&site) else { return Ok(output) };
+        let gain = gain.difference(tape)?;
         let scaled = tape.copy(normalised)?;
         let scaled = tape.scale_columns(scaled, gain)?;
         let output = tape.add_rows(output, scaled, 1.0)?;
+        let Some(shift) = shift else { return Ok(output) };
+        let shift = shift.difference(tape)?;
         tape.add_columns(output, shift)
     }
 }

@@ -178,7 +178,7 @@ impl Lora {
         }
         let shifted = match config.bias {
             BiasKind::None => Vec::new(),
-            BiasKind::LoraOnly => targets,
+            BiasKind::LoraOnly => targets.into_iter().filter(|info| info.bias).collect(),
         };
         Ok(Self { pairs, shifts: Shifts::build(shifted, ground, parameters)?, dropout: config.dropout })
     }

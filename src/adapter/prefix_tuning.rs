@@ -108,8 +108,15 @@ pub fn name(site: Site) -> String {
     format!("layer.{}.prefix_{}", site.layer.unwrap_or_default(), site.module.name())
 }
 
-fn width(sites: &[SiteInfo], site: Site) -> usize {
-    sites.iter().find(|info| info.site == site).map_or(0, |info| info.output)
+/// How wide keys, or values, are at their site, which may be a part of a fused one.
+pub fn width(sites: &[SiteInfo], site: Site) -> usize {
+    let fused = Site { module: Module::QueryKeyValue, ..site };
+    let of = |info: &SiteInfo| match info.site {
+        own if own == site => Some(info.output),
+        own if own == fused => Some(info.output / 3),
+        _ => None,
+    };
+    sites.iter().find_map(of).unwrap_or(0)
 }
 
 /// What the bare base makes of these tokens at every key and value projection.
@@ -130,11 +137,23 @@ impl Hooks for Taken {
     }
 
     fn touches(&self, site: Site) -> bool {
-        matches!(site.module, Module::Key | Module::Value)
+        matches!(site.module, Module::Key | Module::Value | Module::QueryKeyValue)
     }
 
     fn after(&self, tape: &mut Tape, site: Site, _input: Rows, output: Rows) -> Result<Rows> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(site, tape.read(output)?);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match site.module {
+            Module::QueryKeyValue => {
+                let width = tape.width(output) / 3;
+                for (part, module) in [(1, Module::Key), (2, Module::Value)] {
+                    let columns = tape.columns(output, part * width..(part + 1) * width)?;
+                    all.insert(Site { module, ..site }, tape.read(columns)?);
+                }
+            }
+            _ => {
+                all.insert(site, tape.read(output)?);
+            }
+        }
         Ok(output)
     }
 }

@@ -106,7 +106,8 @@ impl TargetModules {
 }
 
 fn list(known: &[&str]) -> String {
-    let linear = known.iter().any(|name| *name == Module::Query.name());
+    let linear =
+        known.iter().any(|name| [Module::Query, Module::QueryKeyValue].iter().any(|module| *name == module.name()));
     format!("{}{}", known.join(", "), if linear { ", or \"all-linear\"" } else { "" })
 }
 
@@ -191,8 +192,18 @@ fn modules(sites: &[SiteInfo]) -> impl Iterator<Item = Module> {
     Module::ALL.into_iter().filter(|module| sites.iter().any(|info| info.site.module == *module))
 }
 
+/// Our names of the parts that a fused map is made of: they mean all of it.
+fn parts(module: Module) -> &'static [&'static str] {
+    match module {
+        Module::QueryKeyValue => &["query", "key", "value"],
+        Module::FeedForwardGateIn => &["feed_forward_in"],
+        _ => &[],
+    }
+}
+
 /// Our own name, or PEFT's rule: the checkpoint's path is the name, or ends in it after a dot.
 pub fn is_meant(name: &str, info: &SiteInfo) -> bool {
     let ends_in = || info.path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    info.site.module.name() == name || ends_in()
+    let module = info.site.module;
+    module.name() == name || parts(module).contains(&name) || ends_in()
 }

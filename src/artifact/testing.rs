@@ -51,6 +51,7 @@ fn layer(layer: usize) -> Vec<SiteInfo> {
         site: Site { layer: Some(layer), module },
         input,
         output,
+        bias: true,
         path: format!("bert.encoder.layer.{layer}.{path}"),
     };
     maps.map(site).to_vec()
@@ -61,6 +62,7 @@ fn pooler() -> SiteInfo {
         site: Site { layer: None, module: Module::Pooler },
         input: HIDDEN,
         output: HIDDEN,
+        bias: true,
         path: "bert.pooler.dense".to_string(),
     }
 }

@@ -8,5 +8,6 @@ mod attention;
 mod columns;
 mod device;
 mod kernels;
+mod rotary;
 
 pub use device::Candle;

@@ -19,6 +19,9 @@ mod panels;
 mod parameters;
 mod pooling;
 mod product;
+mod rotary;
+mod shade;
+mod softmax;
 mod tile;
 
 pub use lanes::{Lanes, Level, Work};

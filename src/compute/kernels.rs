@@ -5,6 +5,9 @@
 
 use super::columns::Columns;
 use super::cpu::Matrix;
+use super::distance::Near;
+use super::gated::Gated;
+use super::rotary::Rotary;
 use super::{Packed, Tensor};
 use crate::error::Result;
 use std::ops::Range;
@@ -149,6 +152,8 @@ pub struct Attention<'a> {
     /// Their rows in `key` and `value`.
     pub layout: &'a Packed,
     pub heads: usize,
+    /// Where distances count.
+    pub near: Option<Near<'a>>,
 }
 
 /// A low-rank update and what it is computed from.
@@ -210,7 +215,7 @@ pub struct CrossEntropy {
 }
 
 /// A device's arithmetic. Every function fails only with what the device reports, as `Internal`.
-pub trait Kernels: Columns + Send + Sync {
+pub trait Kernels: Columns + Rotary + Gated + Send + Sync {
     /// The name of this kernel set, part of every job's specification.
     fn name(&self) -> &'static str;
     /// Tokens that a training thread best computes at once: part of every job's specification.

@@ -9,11 +9,14 @@ pub mod candle;
 pub mod columns;
 pub mod cpu;
 pub mod device;
+pub mod distance;
 pub mod dora;
+pub mod gated;
 pub mod kernels;
 pub mod packed;
 pub mod pool;
 pub mod random;
+pub mod rotary;
 pub mod tape;
 mod tensor;
 

@@ -8,6 +8,7 @@ mod backward;
 mod columns;
 mod dropout;
 mod node;
+mod rotary;
 mod windows;
 
 use super::kernels::{Activation, Attention, FrozenLinear, FrozenNorm, FrozenTable, Keep, LowRank, Pool};
@@ -15,7 +16,7 @@ use super::{Buffer, Kernels, Packed, Parameter, Tensor};
 use crate::error::Result;
 pub use backward::Gradients;
 pub use dropout::Dropout;
-use node::Node;
+use node::{Attended, Node, Within};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -77,6 +78,12 @@ impl Tape {
         Arc::clone(&self.values[rows.0].layout)
     }
 
+    /// Numbers in a row.
+    pub fn width(&self, rows: Rows) -> usize {
+        let (owner, _) = self.place(rows);
+        self.values[owner.0].buffer.as_ref().map_or(0, Buffer::width)
+    }
+
     /// The values, copied to the host.
     pub fn read(&self, rows: Rows) -> Result<Tensor> {
         self.kernels.download(&self.buffer(rows)?)
@@ -85,6 +92,12 @@ impl Tape {
     /// Rows computed elsewhere (cached features), not differentiated.
     pub fn constant(&mut self, rows: Buffer, layout: Arc<Packed>) -> Rows {
         self.push(rows, layout, false)
+    }
+
+    /// The same from the host.
+    pub fn upload(&mut self, rows: &Tensor, layout: Arc<Packed>) -> Result<Rows> {
+        let rows = self.kernels.upload(rows)?;
+        Ok(self.constant(rows, layout))
     }
 
     /// Sums one row of each table per token.
@@ -152,13 +165,20 @@ impl Tape {
 
     /// Attention within each sequence; the queries may be of some of its rows only.
     pub fn attention(&mut self, query: Rows, key: Rows, value: Rows, heads: usize) -> Result<Rows> {
+        self.attend([query, key, value], heads, None)
+    }
+
+    fn attend(&mut self, sources: [Rows; 3], heads: usize, within: Option<Within>) -> Result<Rows> {
+        let [query, key, value] = sources;
         let [q, k, v] = [self.buffer(query)?, self.buffer(key)?, self.buffer(value)?];
         let layouts = [self.layout(query), self.layout(key)];
         let [asking, layout] = &layouts;
-        let inputs = Attention { query: &q, key: &k, value: &v, asking, layout, heads };
-        let sources = [query, key, value];
+        let near = within.as_ref().map(Within::near);
+        let inputs = Attention { query: &q, key: &k, value: &v, asking, layout, heads, near };
         let (rows, saved) = self.kernels.attention(inputs, self.keep(&sources))?;
-        let node = |saved, output| Node::Attention { inputs: sources, output, qkv: [q, k, v], saved, heads, layouts };
+        let qkv = [q, k, v];
+        let node =
+            |saved, output| Node::Attention(Attended { inputs: sources, output, qkv, saved, heads, layouts, within });
         Ok(self.derive_kept(rows, &sources, saved, node))
     }
 

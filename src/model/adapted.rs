@@ -1,6 +1,6 @@
 //! A frozen operation, and what an adapter makes of it: what every architecture is put together from.
 
-use super::hooks::{Hooks, Prefix, Site, Sublayer};
+use super::hooks::{Hooks, Part, Prefix, Site, SiteInfo, Sublayer};
 use crate::compute::kernels::{FrozenLinear, FrozenNorm};
 use crate::compute::{Rows, Tape};
 use crate::error::Result;
@@ -26,6 +26,19 @@ pub fn linear(tape: &mut Tape, hooks: &dyn Hooks, site: Site, map: &Arc<FrozenLi
 pub struct Norm {
     pub whole: Arc<FrozenNorm>,
     pub bare: Arc<FrozenNorm>,
+    /// Whether the checkpoint has a shift; else it is zero.
+    pub has_shift: bool,
+}
+
+impl Norm {
+    pub fn site(&self, site: Site, path: &str, width: usize) -> SiteInfo {
+        SiteInfo { site, input: width, output: width, bias: self.has_shift, path: path.to_string() }
+    }
+}
+
+/// A linear map's.
+pub fn site(map: &FrozenLinear, site: Site, path: String) -> SiteInfo {
+    SiteInfo { site, input: map.input, output: map.output, bias: map.bias().is_some(), path }
 }
 
 /// The norm of the input, or of its sum with a residual.
@@ -55,13 +68,43 @@ pub fn sublayer(tape: &mut Tape, hooks: &dyn Hooks, at: &Sublayer, output: Rows)
     }
 }
 
-/// Keys and values behind those that an adapter puts in front.
-pub fn prefixed(tape: &mut Tape, hooks: &dyn Hooks, layer: usize, [key, value]: [Rows; 2]) -> Result<[Rows; 2]> {
+/// A sublayer's output, which is used up, added to its residual, where no norm follows.
+pub fn added(
+    tape: &mut Tape,
+    hooks: &dyn Hooks,
+    (layer, part): (usize, Part),
+    residual: Rows,
+    output: Rows,
+) -> Result<Rows> {
+    let output = sublayer(tape, hooks, &Sublayer { layer, part, residual, norm: None }, output)?;
+    tape.add_rows(output, residual, 1.0)
+}
+
+/// Keys and values that adapters put in front of a layer's.
+pub struct Fronts(Vec<Prefix>);
+
+/// Those in front of a layer's keys.
+pub fn fronts(tape: &mut Tape, hooks: &dyn Hooks, layer: usize, key: Rows) -> Result<Fronts> {
     let sequences = 0..tape.layout(key).sequences();
-    let prefixes = hooks.prefix(tape, layer, sequences)?;
-    if prefixes.is_empty() {
-        return Ok([key, value]);
+    hooks.prefix(tape, layer, sequences).map(Fronts)
+}
+
+impl Fronts {
+    /// How many stand in front of each sequence.
+    pub fn counts(&self, tape: &Tape, sequences: usize) -> Vec<usize> {
+        let mut counts = vec![0; sequences];
+        for Prefix { key, .. } in &self.0 {
+            counts[key.sequences.clone()].fill(tape.layout(key.rows).rows());
+        }
+        counts
     }
-    let (keys, values): (Vec<_>, Vec<_>) = prefixes.into_iter().map(|Prefix { key, value }| (key, value)).unzip();
-    Ok([tape.prepend(key, &keys)?, tape.prepend(value, &values)?])
+
+    /// Keys and values behind them.
+    pub fn before(self, tape: &mut Tape, [key, value]: [Rows; 2]) -> Result<[Rows; 2]> {
+        if self.0.is_empty() {
+            return Ok([key, value]);
+        }
+        let (keys, values): (Vec<_>, Vec<_>) = self.0.into_iter().map(|Prefix { key, value }| (key, value)).unzip();
+        Ok([tape.prepend(key, &keys)?, tape.prepend(value, &values)?])
+    }
 }

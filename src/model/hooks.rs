@@ -25,8 +25,12 @@ pub enum Module {
     Query,
     Key,
     Value,
+    /// The three in one, where the checkpoint has them so.
+    QueryKeyValue,
     AttentionOutput,
     FeedForwardIn,
+    /// Both halves of a gated network's input in one.
+    FeedForwardGateIn,
     FeedForwardOut,
     Pooler,
     EmbeddingNorm,
@@ -34,25 +38,30 @@ pub enum Module {
     AttentionNorm,
     /// After the feed-forward part, or before it.
     FeedForwardNorm,
+    /// After the last layer, and counted to it.
+    FinalNorm,
 }
 
 impl Module {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Query,
         Self::Key,
         Self::Value,
+        Self::QueryKeyValue,
         Self::AttentionOutput,
         Self::FeedForwardIn,
+        Self::FeedForwardGateIn,
         Self::FeedForwardOut,
         Self::Pooler,
         Self::EmbeddingNorm,
         Self::AttentionNorm,
         Self::FeedForwardNorm,
+        Self::FinalNorm,
     ];
 
     /// Whether it is a linear map; else it is a norm.
     pub fn is_linear(self) -> bool {
-        !matches!(self, Self::EmbeddingNorm | Self::AttentionNorm | Self::FeedForwardNorm)
+        !matches!(self, Self::EmbeddingNorm | Self::AttentionNorm | Self::FeedForwardNorm | Self::FinalNorm)
     }
 
     pub fn name(self) -> &'static str {
@@ -60,13 +69,16 @@ impl Module {
             Self::Query => "query",
             Self::Key => "key",
             Self::Value => "value",
+            Self::QueryKeyValue => "query_key_value",
             Self::AttentionOutput => "attention_output",
             Self::FeedForwardIn => "feed_forward_in",
+            Self::FeedForwardGateIn => "feed_forward_gate_in",
             Self::FeedForwardOut => "feed_forward_out",
             Self::Pooler => "pooler",
             Self::EmbeddingNorm => "embedding_norm",
             Self::AttentionNorm => "attention_norm",
             Self::FeedForwardNorm => "feed_forward_norm",
+            Self::FinalNorm => "final_norm",
         }
     }
 }
@@ -94,6 +106,8 @@ pub struct SiteInfo {
     pub site: Site,
     pub input: usize,
     pub output: usize,
+    /// Whether the checkpoint has a bias there, or the norm's shift.
+    pub bias: bool,
     /// The module's path in the checkpoint as transformers names it inside the *headed* model, for example
     /// `bert.encoder.layer.0.attention.self.query`: PEFT's suffix and regex rules are matched on it.
     pub path: String,

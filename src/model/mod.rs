@@ -1,21 +1,33 @@
 //! The frozen base model: loaded once, never changed. Knows nothing of training, tasks or adapters' insides.
 
 mod adapted;
+mod architecture;
+mod attention;
 mod batch;
-pub mod bert;
+mod bert;
+mod distilbert;
+mod embeddings;
+mod esm;
 pub mod hooks;
 pub mod hub;
+mod loader;
+mod modernbert;
+mod mpnet;
+mod pooler;
+mod post_norm;
+mod roberta;
 pub mod tokenizer;
 pub mod weights;
 
+pub use architecture::SUPPORTED;
 pub use batch::Batch;
 pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo, Virtual};
 pub use tokenizer::{Tokenizer, Tokens};
 
 use crate::compute::kernels::{FrozenLinear, Pool};
 use crate::compute::{Kernels, Rows, Tape, Tensor};
-use crate::error::{Context, Error, Result};
-use bert::Bert;
+use crate::error::{Error, Result};
+use architecture::{Architecture, Loaded};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -82,17 +94,9 @@ pub struct Info {
     pub kernels: String,
 }
 
-/// The architectures, by `model_type` of `config.json`.
-enum Architecture {
-    Bert(Bert),
-}
-
-/// The `model_type`s that can be loaded.
-pub const SUPPORTED: [&str; 1] = ["bert"];
-
 /// The base model, in memory once for the whole process.
 pub struct Base {
-    architecture: Architecture,
+    architecture: Box<dyn Architecture>,
     tokenizer: Tokenizer,
     kernels: Arc<dyn Kernels>,
     info: Info,
@@ -107,22 +111,15 @@ impl Base {
     /// `Invalid` where a file is missing or damaged, or the `model_type` is not supported (it lists those that are).
     pub fn load(folder: &Path, name: &str, kernels: Arc<dyn Kernels>) -> Result<Self> {
         let config = read_json(&folder.join("config.json"))?;
-        let model_type = config["model_type"].as_str().unwrap_or_default().to_string();
-        if model_type != "bert" {
-            let detail =
-                format!("model_type \"{model_type}\" is not supported; supported are: {}", SUPPORTED.join(", "));
-            return Err(Error::invalid("unsupported_model", detail));
-        }
-        let config: bert::Config = serde_json::from_value(config)
-            .map_err(|error| Error::invalid("base_model_damaged", format!("config.json of the base model: {error}")))?;
+        let family = architecture::family(&config)?;
         let (tokenizer, parts) = Tokenizer::load(folder)?;
-        let mut weights = Weights::open(folder, bert::canonical)?;
-        let bert = Bert::load(config, &mut weights, kernels.as_ref())?;
-        let config = serde_json::to_value(bert.config()).context("writing the config down")?;
-        let parameters = weights.parameters();
-        let fingerprint = weights.fingerprint(&parts, &config);
-        let info = describe(folder, name, &bert, parameters, fingerprint, kernels.name())?;
-        Ok(Self { architecture: Architecture::Bert(bert), tokenizer, kernels, info, shared: Mutex::default() })
+        let mut weights = Weights::open(folder, family.canonical)?;
+        let Loaded { architecture, config } = (family.load)(config, &mut weights, kernels.as_ref())?;
+        let mut info = describe(folder, name, family.model_type, architecture.as_ref())?;
+        info.parameters = weights.parameters();
+        info.fingerprint = weights.fingerprint(&parts, &config);
+        info.kernels = kernels.name().to_string();
+        Ok(Self { architecture, tokenizer, kernels, info, shared: Mutex::default() })
     }
 
     pub fn info(&self) -> &Info {
@@ -139,9 +136,8 @@ impl Base {
 
     /// sha256 over the weights as they lie in memory now, to show that nothing has changed them.
     pub fn digest(&self) -> Result<String> {
-        let Architecture::Bert(bert) = &self.architecture;
         let mut hash = Sha256::new();
-        for buffer in bert.buffers() {
+        for buffer in self.architecture.buffers() {
             hash.update(self.kernels.download(buffer)?.to_le_bytes());
         }
         Ok(weights::hex(&hash.finalize()))
@@ -149,8 +145,7 @@ impl Base {
 
     /// Every linear map and norm that an adapter may touch under this pooling (`cls` adds the pooler).
     pub fn sites(&self, pooling: Pooling) -> Vec<SiteInfo> {
-        let Architecture::Bert(bert) = &self.architecture;
-        let mut sites = bert.sites();
+        let mut sites = self.architecture.sites();
         sites.retain(|info| info.site.module != Module::Pooler || pooling == Pooling::Cls);
         sites
     }
@@ -163,20 +158,17 @@ impl Base {
 
     /// What goes into the first layer `(tokens, hidden)`.
     pub fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        let Architecture::Bert(bert) = &self.architecture;
-        bert.embed(tape, batch, hooks)
+        self.architecture.embed(tape, batch, hooks)
     }
 
     /// Rows of the word embeddings `(ids, hidden)`.
     pub fn words(&self, ids: &[u32]) -> Result<Tensor> {
-        let Architecture::Bert(bert) = &self.architecture;
-        self.kernels.download(&bert.words(self.kernels.as_ref(), ids)?)
+        self.kernels.download(&self.architecture.words(self.kernels.as_ref(), ids)?)
     }
 
     /// The frozen linear map at a site of [`Self::sites`].
     pub fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
-        let Architecture::Bert(bert) = &self.architecture;
-        bert.map(site)
+        self.architecture.map(site)
     }
 
     /// The bias of the linear map, or the shift of the norm, at a site of [`Self::sites`] `(width)`.
@@ -206,8 +198,7 @@ impl Base {
 
     /// Gain and shift, each `(width)`, of the frozen norm at a site of [`Self::sites`].
     pub fn norm(&self, site: Site) -> Result<Option<[Tensor; 2]>> {
-        let Architecture::Bert(bert) = &self.architecture;
-        let Some(norm) = bert.norm(site) else { return Ok(None) };
+        let Some(norm) = self.architecture.norm(site) else { return Ok(None) };
         let mut parts = norm.whole.buffers().map(|buffer| {
             let vector = self.kernels.download(buffer)?;
             Ok::<_, Error>(Tensor::new([vector.values.len()], vector.values))
@@ -224,52 +215,45 @@ impl Base {
         hooks: &dyn Hooks,
         wanted: Wanted,
     ) -> Result<Rows> {
-        let Architecture::Bert(bert) = &self.architecture;
-        bert.layers(tape, hidden, range, hooks, wanted)
+        self.architecture.layers(tape, hidden, range, hooks, wanted)
     }
 
     /// One row per sequence `(sequences, hidden)`.
     pub fn pool(&self, tape: &mut Tape, hidden: Rows, pooling: Pooling, hooks: &dyn Hooks) -> Result<Rows> {
-        let Architecture::Bert(bert) = &self.architecture;
         match pooling {
             Pooling::Mean => tape.pool(hidden, Pool::Mean),
             Pooling::First => tape.pool(hidden, Pool::First),
-            Pooling::Cls => bert.pooler(tape, hidden, hooks),
+            Pooling::Cls => self.architecture.pooler(tape, hidden, hooks),
         }
     }
 }
 
-fn describe(
-    folder: &Path,
-    name: &str,
-    bert: &Bert,
-    parameters: u64,
-    fingerprint: String,
-    kernels: &str,
-) -> Result<Info> {
-    let config = bert.config();
-    let poolings = match bert.has_pooler() {
+/// All but what the weights and the kernels say.
+fn describe(folder: &Path, name: &str, model_type: &str, architecture: &dyn Architecture) -> Result<Info> {
+    let (facts, has_pooler) = (architecture.facts(), architecture.has_pooler());
+    let poolings = match has_pooler {
         true => vec![Pooling::Mean, Pooling::Cls, Pooling::First],
         false => vec![Pooling::Mean, Pooling::First],
     };
-    let modules = Module::ALL.into_iter().filter(|module| module.is_linear());
-    let modules = modules.filter(|module| *module != Module::Pooler || bert.has_pooler());
+    let sites = architecture.sites();
+    let has = |module: &Module| module.is_linear() && sites.iter().any(|info| info.site.module == *module);
+    let modules = Module::ALL.into_iter().filter(has);
     Ok(Info {
         name: name.to_string(),
-        model_type: "bert".to_string(),
-        fingerprint,
-        parameters,
-        hidden_size: config.hidden_size,
-        layers: config.num_hidden_layers,
-        attention_heads: config.num_attention_heads,
-        vocabulary_size: config.vocab_size,
-        max_tokens: config.max_position_embeddings,
-        default_pooling: default_pooling(folder, bert.has_pooler())?,
+        model_type: model_type.to_string(),
+        fingerprint: String::new(),
+        parameters: 0,
+        hidden_size: facts.hidden_size,
+        layers: facts.layers,
+        attention_heads: facts.attention_heads,
+        vocabulary_size: facts.vocabulary_size,
+        max_tokens: facts.max_tokens,
+        default_pooling: default_pooling(folder, has_pooler)?,
         poolings,
         sentence_encoder: folder.join(POOLING_FILE).is_file(),
         normalized_embedding: normalizes(folder)?,
         target_modules: modules.map(|module| module.name().to_string()).collect(),
-        kernels: kernels.to_string(),
+        kernels: String::new(),
     })
 }
 

@@ -60,7 +60,8 @@ pub fn of(method: &adapter::Config, sites: &[SiteInfo], form: Form) -> Vec<Entry
             let pair = |info: &SiteInfo| {
                 let key = |what: &str| at(form, info, &format!("ln_tuning_layers.{what}"));
                 let gain = Entry::same(key("weight"), layer_norm::gain_name(info.site), vec![info.output]);
-                [gain, Entry::same(key("bias"), bias::name(info.site), vec![info.output])]
+                let shift = || Entry::same(key("bias"), bias::name(info.site), vec![info.output]);
+                std::iter::once(gain).chain(info.bias.then(shift))
             };
             config.targets(sites).into_iter().flat_map(pair).collect()
         }
@@ -108,7 +109,7 @@ fn of_lora(config: &lora::Config, sites: &[SiteInfo], form: Form) -> Vec<Entry> 
             let key = at(form, info, "lora_magnitude_vector");
             entries.push(Entry::same(key, format!("{site}.lora_magnitude"), vec![info.output]));
         }
-        if config.bias == lora::BiasKind::LoraOnly {
+        if info.bias && config.bias == lora::BiasKind::LoraOnly {
             let key = at(form, info, "base_layer.bias");
             entries.push(Entry::same(key, bias::name(site), vec![info.output]));
         }
@@ -144,7 +145,7 @@ fn of_prefix(config: &prefix_tuning::Config, sites: &[SiteInfo]) -> Vec<Entry> {
     for layer in (0..layers).filter(|layer| config.layers.contains(*layer, layers)) {
         for module in [Module::Key, Module::Value] {
             let site = Site { layer: Some(layer), module };
-            let width = sites.iter().find(|info| info.site == site).map_or(0, |info| info.output);
+            let width = prefix_tuning::width(sites, site);
             parts.push(Part { name: prefix_tuning::name(site), shape: vec![count, width], columns: end..end + width });
             end += width;
         }

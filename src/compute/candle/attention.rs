@@ -1,7 +1,8 @@
 //! Attention over packed sequences: neighbours of equal length run as one batch, so nothing is padded or masked.
 
+use crate::compute::distance::Near;
 use crate::compute::kernels::{Attention, AttentionSaved, Buffer, Storage};
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 /// `(count, heads, length, head width)` from the packed rows of one run of sequences.
 fn split(rows: &Tensor, run: Run, heads: usize) -> Result<Tensor> {
@@ -32,19 +33,23 @@ struct Run {
 struct Pair {
     asking: Run,
     asked: Run,
+    /// Of those that are asked, the ones in front of a sequence's own.
+    front: usize,
 }
 
 fn runs(inputs: &Attention) -> Vec<Pair> {
     let mut pairs: Vec<Pair> = Vec::new();
-    for (asking, asked) in inputs.asking.ranges().zip(inputs.layout.ranges()) {
+    for (sequence, (asking, asked)) in inputs.asking.ranges().zip(inputs.layout.ranges()).enumerate() {
+        let front = inputs.near.map_or(0, |near| asked.len() - near.own.length(sequence));
+        let lengths = |pair: &Pair| (pair.asking.length, pair.asked.length, pair.front);
         match pairs.last_mut() {
-            Some(last) if (last.asking.length, last.asked.length) == (asking.len(), asked.len()) => {
+            Some(last) if lengths(last) == (asking.len(), asked.len(), front) => {
                 last.asking.count += 1;
                 last.asked.count += 1;
             }
             _ => {
                 let run = |rows: std::ops::Range<usize>| Run { start: rows.start, count: 1, length: rows.len() };
-                pairs.push(Pair { asking: run(asking), asked: run(asked) });
+                pairs.push(Pair { asking: run(asking), asked: run(asked), front });
             }
         }
     }
@@ -53,6 +58,31 @@ fn runs(inputs: &Attention) -> Vec<Pair> {
 
 fn scale(inputs: &Attention) -> f64 {
     1.0 / ((inputs.query.tensor().dims()[1] / inputs.heads) as f64).sqrt()
+}
+
+/// As good as nothing after the softmax.
+const HIDDEN: f64 = -1e30;
+
+/// What distances add to the scores of a run: `(1, heads or 1, asking, asked)`.
+fn added(near: &Near, run: Pair, like: &Tensor) -> Result<Tensor> {
+    let device = like.device();
+    let places = |count: usize| Tensor::arange(0u32, count as u32, device)?.to_dtype(DType::F32);
+    let key = (places(run.asked.length)? - run.front as f64)?.unsqueeze(0)?;
+    let distance = key.broadcast_sub(&places(run.asking.length)?.unsqueeze(1)?)?;
+    let mut all = distance.zeros_like()?.unsqueeze(0)?;
+    if let Some(window) = near.distance.window {
+        let is_far = distance.abs()?.gt(window as f64)?.to_dtype(DType::F32)?;
+        let is_own = key.ge(0.0)?.to_dtype(DType::F32)?;
+        all = (is_far.broadcast_mul(&is_own)? * HIDDEN)?.unsqueeze(0)?;
+    }
+    if let Some(bias) = &near.distance.bias {
+        let (heads, columns) = bias.tensor().dims2()?;
+        let reach = (columns / 2) as f64;
+        let column = (distance.clamp(-reach, reach)? + reach)?.to_dtype(DType::U32)?.flatten_all()?;
+        let bias = bias.tensor().index_select(&column, 1)?;
+        all = all.broadcast_add(&bias.reshape((heads, run.asking.length, run.asked.length))?)?;
+    }
+    all.unsqueeze(0)
 }
 
 fn softmax(scores: &Tensor) -> Result<Tensor> {
@@ -65,7 +95,11 @@ pub fn forward(inputs: Attention) -> Result<(Buffer, AttentionSaved)> {
     let mut probabilities = Vec::new();
     for run in runs(&inputs) {
         let [q, k, v] = three(&inputs, run)?;
-        let p = softmax(&(q.matmul(&k.t()?)? * scale(&inputs))?)?;
+        let scores = (q.matmul(&k.t()?)? * scale(&inputs))?;
+        let p = match &inputs.near {
+            None => softmax(&scores)?,
+            Some(near) => softmax(&scores.broadcast_add(&added(near, run, &scores)?)?)?,
+        };
         outputs.push(join(run.asking, &p.matmul(&v)?)?);
         probabilities.push(Buffer(Storage::Candle(p)));
     }

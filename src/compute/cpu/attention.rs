@@ -3,11 +3,14 @@
 //! One sequence and one head at a time, on scratch that stays in the cache; nothing is padded or masked but the lanes
 //! beyond a sequence's end.
 
-use super::lanes::{LANES, Lanes, Work, exp, pieces};
+use super::lanes::{Lanes, Work};
 use super::memory::{Draft, Matrix};
 use super::panels;
 use super::product::{Left, Product, Right, Start};
+use super::shade::Shade;
+use super::softmax::{softmax, stride, through_softmax};
 use crate::compute::Packed;
+use crate::compute::distance::Near;
 use std::ops::Range;
 
 /// Longer sequences' probabilities are not kept for the backward pass, but computed once more.
@@ -24,6 +27,7 @@ pub struct Inputs<'a> {
     /// Their rows in `key` and `value`.
     pub layout: &'a Packed,
     pub heads: usize,
+    pub near: Option<Near<'a>>,
 }
 
 /// A sequence's rows of one head.
@@ -31,13 +35,16 @@ pub struct Inputs<'a> {
 struct Place {
     asking: Range<usize>,
     asked: Range<usize>,
+    head: usize,
     /// First column.
     column: usize,
+    /// Keys in front of the sequence's own, where distances count.
+    front: usize,
     /// Where the probabilities are kept; `None` where they are not.
     kept: Option<usize>,
 }
 
-impl Inputs<'_> {
+impl<'a> Inputs<'a> {
     fn head_width(&self) -> usize {
         self.query.width() / self.heads
     }
@@ -50,13 +57,17 @@ impl Inputs<'_> {
         let width = self.head_width();
         let mut end = 0;
         let heads = self.heads;
-        self.asking.ranges().zip(self.layout.ranges()).flat_map(move |(asking, asked)| {
+        let near = self.near;
+        self.asking.ranges().zip(self.layout.ranges()).enumerate().flat_map(move |(sequence, (asking, asked))| {
+            let front = near.map_or(0, |near| asked.len() - near.own.length(sequence));
             let (start, one) = (end, kept(&asking, &asked));
             end += heads * one.unwrap_or(0);
             (0..heads).map(move |head| Place {
                 asking: asking.clone(),
                 asked: asked.clone(),
+                head,
                 column: head * width,
+                front,
                 kept: one.map(|one| start + head * one),
             })
         })
@@ -68,6 +79,12 @@ impl Inputs<'_> {
         all.filter_map(|(asking, asked)| kept(&asking, &asked)).map(|one| self.heads * one).sum()
     }
 
+    /// What distances do to the scores of a place.
+    fn shade(&self, place: &Place) -> Option<Shade<'a>> {
+        let near = self.near?;
+        Some(Shade::new(near.distance, place.head, place.front, self.scale()))
+    }
+
     fn longest(&self) -> usize {
         self.layout.ranges().map(|rows| rows.len()).max().unwrap_or(0)
     }
@@ -76,11 +93,6 @@ impl Inputs<'_> {
 /// How many probabilities of a sequence are kept for each head, if any.
 fn kept(asking: &Range<usize>, asked: &Range<usize>) -> Option<usize> {
     (asked.len() <= KEPT_LENGTH).then(|| stride(asked.len()) * asking.len())
-}
-
-/// From one row of a sequence's scores to the next: whole registers.
-fn stride(length: usize) -> usize {
-    length.next_multiple_of(LANES)
 }
 
 /// `out = left·rightᵀ` of one head: `right`'s rows become panels first, sixteen rows side by side.
@@ -142,38 +154,6 @@ unsafe fn weigh<L: Lanes>(left: Left, right: Own, to: &Range<usize>, out: &mut D
     unsafe { product.run::<L>() }
 }
 
-/// The softmax of each row of `scores`, in place; 0 beyond the row's end.
-///
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32) {
-    let stride = stride(length);
-    for row in scores.chunks_exact_mut(stride) {
-        row[length..].fill(f32::NEG_INFINITY);
-        let row = row.as_mut_ptr();
-        // SAFETY: a row is whole registers; the caller's for the rest.
-        unsafe {
-            let mut largest = L::splat(f32::NEG_INFINITY);
-            pieces!(stride, at, { largest = largest.max(L::load(row.wrapping_add(at))) });
-            let shift = L::splat(-largest.largest() * scale);
-            let mut total = L::splat(0.0);
-            pieces!(stride, at, {
-                let value = exp(L::load(row.wrapping_add(at)).fused(L::splat(scale), shift));
-                value.store(row.wrapping_add(at));
-                if length - at < LANES {
-                    // what lies beyond the end is tiny, and must be nothing
-                    L::splat(0.0).store(row.wrapping_add(at));
-                    value.store_some(row.wrapping_add(at), length - at);
-                }
-                total = total.plus(L::load(row.wrapping_add(at)));
-            });
-            let factor = L::splat(1.0 / total.sum());
-            pieces!(stride, at, { L::load(row.wrapping_add(at)).times(factor).store(row.wrapping_add(at)) });
-        }
-    }
-}
-
 pub struct Forward<'a> {
     pub inputs: Inputs<'a>,
     /// [`Inputs::kept`] numbers.
@@ -200,7 +180,7 @@ impl Work for Forward<'_> {
             // SAFETY: the caller's.
             unsafe {
                 scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), probabilities);
-                softmax::<L>(probabilities, length, inputs.scale());
+                softmax::<L>(probabilities, length, inputs.scale(), inputs.shade(&place));
                 let values = Own { along: &place.asked, matrix: inputs.value, column: place.column, width };
                 weigh::<L>(Left::rows(probabilities, stride(length)), values, &place.asking, &mut out);
             }
@@ -240,7 +220,7 @@ impl Work for Backward<'_> {
                     None => {
                         let own = &mut own.spacious()[..rows * step];
                         scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), own);
-                        softmax::<L>(own, length, inputs.scale());
+                        softmax::<L>(own, length, inputs.scale(), inputs.shade(&place));
                         own
                     }
                 };
@@ -255,29 +235,5 @@ impl Work for Backward<'_> {
             }
         }
         [by_query.done(), by_key.done(), by_value.done()]
-    }
-}
-
-/// In place: from the gradient by the probabilities to that by the scores before they were scaled.
-///
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn through_softmax<L: Lanes>(gradients: &mut [f32], probabilities: &[f32], step: usize, scale: f32) {
-    for (gradient, probabilities) in gradients.chunks_exact_mut(step).zip(probabilities.chunks_exact(step)) {
-        let (gradient, probabilities) = (gradient.as_mut_ptr(), probabilities.as_ptr());
-        // SAFETY: rows are whole registers, 0 beyond their end; the caller's for the rest.
-        unsafe {
-            let mut along = L::splat(0.0);
-            pieces!(step, at, {
-                along = L::load(gradient.wrapping_add(at)).fused(L::load(probabilities.wrapping_add(at)), along);
-            });
-            let along = L::splat(along.sum());
-            pieces!(step, at, {
-                let value = L::load(gradient.wrapping_add(at)).minus(along);
-                let value = value.times(L::load(probabilities.wrapping_add(at))).times(L::splat(scale));
-                value.store(gradient.wrapping_add(at));
-            });
-        }
     }
 }

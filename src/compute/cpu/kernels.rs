@@ -250,5 +250,6 @@ fn views<'a>(inputs: &Attention<'a>) -> Inputs<'a> {
         asking: inputs.asking,
         layout: inputs.layout,
         heads: inputs.heads,
+        near: inputs.near,
     }
 }

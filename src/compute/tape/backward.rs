@@ -1,8 +1,9 @@
 //! The way back: from the loss's gradient to the parameters'.
 
-use super::node::Node;
+use super::node::{Attended, Node, Within};
 use super::{Param, Rows, Tape};
 use crate::compute::kernels::{Attention, Buffer};
+use crate::compute::rotary::Way;
 use crate::error::Result;
 
 /// The gradients by parameter; `None` for one that did not take part.
@@ -67,17 +68,29 @@ impl Tape {
                 self.give(walk, front, || Ok(before))?;
                 self.give(walk, input, || Ok(own))
             }
-            Node::Attention { inputs, qkv: [query, key, value], saved, heads, layouts: [asking, layout], .. } => {
-                let arguments =
-                    Attention { query: &query, key: &key, value: &value, asking: &asking, layout: &layout, heads };
-                let gradients = kernels.attention_backward(&gradient, arguments, &saved)?;
-                inputs.into_iter().zip(gradients).try_for_each(|(input, by)| self.give(walk, input, || Ok(by)))
-            }
+            Node::Attention(attended) => self.attention_back(attended, &gradient, walk),
             Node::Pool { input, layout, pool, .. } => {
                 self.give(walk, input, || kernels.pool_backward(&gradient, &layout, pool))
             }
+            Node::Rotate { input, heads, rotation, positions, .. } => {
+                self.give(walk, input, || kernels.rotate(gradient, heads, &rotation, &positions, Way::Back))
+            }
+            Node::Columns { input, columns, width, .. } => {
+                self.give(walk, input, || kernels.spread_columns(&gradient, columns, width))
+            }
+            Node::Gated { input, factors, .. } => {
+                self.give(walk, input, || kernels.gated_backward(&gradient, &factors))
+            }
             Node::Times { input, factor, .. } => self.give(walk, input, || kernels.multiply(&gradient, &factor)),
         }
+    }
+
+    fn attention_back(&self, attended: Attended, gradient: &Buffer, walk: &mut Walk) -> Result<()> {
+        let ([query, key, value], [asking, layout]) = (&attended.qkv, &attended.layouts);
+        let (heads, near) = (attended.heads, attended.within.as_ref().map(Within::near));
+        let arguments = Attention { query, key, value, asking, layout, heads, near };
+        let gradients = self.kernels.attention_backward(gradient, arguments, &attended.saved)?;
+        attended.inputs.into_iter().zip(gradients).try_for_each(|(input, by)| self.give(walk, input, || Ok(by)))
     }
 
     /// Adds to the gradient of a value, where anything below it is trained.

@@ -2,8 +2,36 @@
 
 use super::{Param, Rows};
 use crate::compute::Packed;
+use crate::compute::distance::{Distance, Near};
 use crate::compute::kernels::{AttentionSaved, Buffer, FrozenLinear, FrozenNorm, NormSaved, Pool};
+use crate::compute::rotary::Rotation;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// Distances within sequences.
+pub struct Within {
+    pub distance: Arc<Distance>,
+    /// The sequences without keys in front.
+    pub own: Arc<Packed>,
+}
+
+impl Within {
+    pub fn near(&self) -> Near<'_> {
+        Near { distance: &self.distance, own: &self.own }
+    }
+}
+
+/// Attention that has been computed.
+pub struct Attended {
+    pub inputs: [Rows; 3],
+    pub output: Rows,
+    pub qkv: [Buffer; 3],
+    pub saved: AttentionSaved,
+    pub heads: usize,
+    /// Of the queries, and of keys and values.
+    pub layouts: [Arc<Packed>; 2],
+    pub within: Option<Within>,
+}
 
 pub enum Node {
     Linear {
@@ -77,14 +105,25 @@ pub enum Node {
         /// Rows in the front.
         count: usize,
     },
-    Attention {
-        inputs: [Rows; 3],
+    Attention(Attended),
+    Rotate {
+        input: Rows,
         output: Rows,
-        qkv: [Buffer; 3],
-        saved: AttentionSaved,
         heads: usize,
-        /// Of the queries, and of keys and values.
-        layouts: [Arc<Packed>; 2],
+        rotation: Arc<Rotation>,
+        positions: Arc<[u32]>,
+    },
+    Columns {
+        input: Rows,
+        output: Rows,
+        columns: Range<usize>,
+        /// Of the input.
+        width: usize,
+    },
+    Gated {
+        input: Rows,
+        output: Rows,
+        factors: Buffer,
     },
     Pool {
         input: Rows,
@@ -108,8 +147,11 @@ impl Node {
             | Self::AddColumns { output, .. }
             | Self::AddRows { output, .. }
             | Self::Prepend { output, .. }
-            | Self::Attention { output, .. }
+            | Self::Rotate { output, .. }
+            | Self::Columns { output, .. }
+            | Self::Gated { output, .. }
             | Self::Pool { output, .. } => *output,
+            Self::Attention(attended) => attended.output,
         }
     }
 }

@@ -1,6 +1,7 @@
-//! BERT's `config.json`.
+//! BERT's `config.json`, and the most of RoBERTa's.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::model::architecture;
 use serde::{Deserialize, Serialize};
 
 /// The fields of `config.json` that change arithmetic; they enter the base's fingerprint.
@@ -36,21 +37,9 @@ fn default_positions() -> String {
 impl Config {
     /// # Errors
     /// `Invalid` (`unsupported_model`) for what this architecture does not compute.
-    pub fn check(&self) -> Result<()> {
-        let unsupported = |what: String| Err(Error::invalid("unsupported_model", what));
-        if self.hidden_act != "gelu" {
-            return unsupported(format!(
-                "hidden_act \"{}\" is not supported for bert: only \"gelu\" is",
-                self.hidden_act
-            ));
-        }
-        if self.position_embedding_type != "absolute" {
-            let kind = &self.position_embedding_type;
-            return unsupported(format!("position_embedding_type \"{kind}\" is not supported: only \"absolute\" is"));
-        }
-        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return unsupported("hidden_size must be a multiple of num_attention_heads".to_string());
-        }
-        Ok(())
+    pub fn check(&self, model_type: &str) -> Result<()> {
+        architecture::only(model_type, "hidden_act", &self.hidden_act, "gelu")?;
+        architecture::only(model_type, "position_embedding_type", &self.position_embedding_type, "absolute")?;
+        architecture::divisible(self.hidden_size, self.num_attention_heads)
     }
 }

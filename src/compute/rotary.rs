@@ -1,0 +1,46 @@
+//! Rotary positions (Su et al. 2021): pairs of a head's numbers are turned by an angle that grows with the position, so
+//! that the product of a query and a key knows of their distance alone.
+//!
+//! A part of [`Kernels`](super::Kernels), in a file of its own.
+
+use super::kernels::{Buffer, Kernels};
+use super::tensor::Tensor;
+use crate::error::Result;
+
+/// The angles of every position, as their cosines and sines.
+#[derive(Debug)]
+pub struct Rotation {
+    /// Each `(positions, head width / 2)`
+    pub(super) cosines: Buffer,
+    pub(super) sines: Buffer,
+}
+
+/// Which way the numbers are turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Forward,
+    /// As a backward pass does.
+    Back,
+}
+
+impl Rotation {
+    /// The pair `i` of a head turns by `position / theta^(2i / head width)`, rounded to `f32` where PyTorch rounds.
+    pub fn new(kernels: &dyn Kernels, positions: usize, head_width: usize, theta: f64) -> Result<Self> {
+        let half = head_width / 2;
+        let frequency = |pair: usize| (1.0 / theta.powf(2.0 * pair as f64 / head_width as f64)) as f32;
+        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        let table = |function: fn(f64) -> f64| {
+            let angle = |position: usize, frequency: &f32| f64::from(position as f32 * frequency);
+            let row = |position: usize| frequencies.iter().map(move |frequency| angle(position, frequency));
+            let values = (0..positions).flat_map(row).map(|angle| function(angle) as f32).collect();
+            kernels.upload(&Tensor::new([positions, half], values))
+        };
+        Ok(Self { cosines: table(f64::cos)?, sines: table(f64::sin)? })
+    }
+}
+
+pub trait Rotary {
+    /// The first half x and the second half y of every head become x·cos − y·sin and y·cos + x·sin. `positions` are the
+    /// rows'.
+    fn rotate(&self, rows: Buffer, heads: usize, by: &Rotation, positions: &[u32], way: Way) -> Result<Buffer>;
+}

@@ -1,0 +1,97 @@
+//! Frozen operations out of a checkpoint, by the names of their tensors. Knows no architecture.
+
+use super::adapted::Norm;
+use super::weights::Weights;
+use crate::compute::kernels::{FrozenLinear, FrozenNorm, FrozenTable};
+use crate::compute::{Kernels, Tensor};
+use crate::error::Result;
+use std::sync::Arc;
+
+pub struct Loader<'a> {
+    pub weights: &'a mut Weights,
+    pub kernels: &'a dyn Kernels,
+    epsilon: f64,
+    /// All norms are equally wide.
+    bare: Option<Arc<FrozenNorm>>,
+}
+
+/// Whether an operation has something to add in the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bias {
+    Own,
+    Nothing,
+}
+
+impl Bias {
+    /// As a config says.
+    pub fn of(is_there: bool) -> Self {
+        if is_there { Self::Own } else { Self::Nothing }
+    }
+}
+
+impl<'a> Loader<'a> {
+    /// `epsilon` is that of the norms.
+    pub fn new(weights: &'a mut Weights, kernels: &'a dyn Kernels, epsilon: f64) -> Self {
+        Self { weights, kernels, epsilon, bare: None }
+    }
+
+    pub fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<FrozenTable> {
+        let table = self.weights.take(&format!("{name}.weight"), &[rows, width])?;
+        self.kernels.freeze_table(table)
+    }
+
+    /// With a bias.
+    pub fn linear(&mut self, name: &str, input: usize, output: usize) -> Result<Arc<FrozenLinear>> {
+        self.linear_with(name, input, output, Bias::Own)
+    }
+
+    pub fn linear_with(&mut self, name: &str, input: usize, output: usize, bias: Bias) -> Result<Arc<FrozenLinear>> {
+        let weight = self.weights.take(&format!("{name}.weight"), &[output, input])?;
+        let bias = match bias {
+            Bias::Own => Some(self.weights.take(&format!("{name}.bias"), &[output])?),
+            Bias::Nothing => None,
+        };
+        self.kernels.freeze_linear(weight, bias).map(Arc::new)
+    }
+
+    /// With a shift.
+    pub fn norm(&mut self, name: &str, width: usize) -> Result<Norm> {
+        self.norm_with(name, width, Bias::Own)
+    }
+
+    pub fn norm_with(&mut self, name: &str, width: usize, bias: Bias) -> Result<Norm> {
+        let gain = self.weights.take(&format!("{name}.weight"), &[width])?;
+        let shift = match bias {
+            Bias::Own => self.weights.take(&format!("{name}.bias"), &[width])?,
+            Bias::Nothing => Tensor::zeros([width]),
+        };
+        let whole = Arc::new(self.kernels.freeze_norm(gain, shift, self.epsilon)?);
+        let bare = match &self.bare {
+            Some(bare) => Arc::clone(bare),
+            None => {
+                let ones = Tensor::new([width], vec![1.0; width]);
+                Arc::new(self.kernels.freeze_norm(ones, Tensor::zeros([width]), self.epsilon)?)
+            }
+        };
+        self.bare = Some(Arc::clone(&bare));
+        Ok(Norm { whole, bare, has_shift: bias == Bias::Own })
+    }
+
+    /// The pooler, where the checkpoint has one.
+    pub fn pooler(&mut self, hidden: usize) -> Result<Option<Arc<FrozenLinear>>> {
+        match self.weights.has("pooler.dense.weight") {
+            true => Ok(Some(self.linear("pooler.dense", hidden, hidden)?)),
+            false => Ok(None),
+        }
+    }
+}
+
+/// The part of a checkpoint's name behind a headed model's prefix, where it begins as one of `starts` does; `None` for
+/// heads and buffers.
+pub fn behind(name: &str, prefix: &str, starts: &[&str]) -> Option<String> {
+    let name = name.strip_prefix(prefix).unwrap_or(name);
+    // Checkpoints converted from TensorFlow, and ESM's, call a norm's gain gamma and its shift beta.
+    let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+    let ours = starts.iter().any(|start| name.starts_with(start));
+    (ours && !name.ends_with("position_ids")).then_some(name)
+}
