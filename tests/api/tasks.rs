@@ -53,7 +53,8 @@ fn a_multi_label_classifier_answers_with_any_number_of_labels() {
     };
     let mut file = "text,labels\n".to_string();
     texts(96).iter().for_each(|(text, has)| file.push_str(&format!("{text},{}\n", labels(has).join("; "))));
-    let job = json!({"name": "tags", "method": {"type": "ia3"}, "hyperparameters": {"epochs": 30}});
+    let job =
+        json!({"name": "tags", "method": {"type": "ia3"}, "hyperparameters": {"epochs": 30, "learning_rate": 0.01}});
     let queued = app.post_file("/jobs", ("job", &job), ("dataset", "tags.csv", file.as_bytes()));
     assert_eq!(queued.status, 202, "{}", queued.text());
     let job = app.wait(queued.json()["id"].as_str().unwrap());
