@@ -27,7 +27,7 @@ impl Files {
     /// `Invalid` (`adapter_tensors`) where a tensor holds values that are not finite.
     pub fn of(artifact: &Artifact, outline: &Outline) -> Result<Self> {
         let pooling = outline.pooling(&artifact.card.task);
-        let (sites, form) = (outline.sites(pooling), Form::of(pooling));
+        let (sites, form) = (outline.sites(pooling), Form::of(pooling, &outline.info));
         let keyed = weights::to_peft(&artifact.weights, &artifact.card.method, sites, form);
         Ok(Self {
             config: peft::export::config(artifact, outline)?,

@@ -1,6 +1,6 @@
 //! Writing `adapter_config.json`, so that the real PEFT opens our folder.
 //!
-//! An adapter that pools with BERT's pooler is a `SEQ_CLS` adapter: PEFT restores adapter and head, and transformers
+//! An adapter of BERT that pools with its pooler is a `SEQ_CLS` adapter: PEFT restores adapter and head, and transformers
 //! answers with the same logits. One that pools by the mean is not, because transformers' classification model has no
 //! mean: it is written as an adapter of the bare encoder (`FEATURE_EXTRACTION`), which gives the right token states; the
 //! head's tensors lie in the same file under `base_model.model.classifier`. Methods for which PEFT has no type have a
@@ -23,7 +23,7 @@ type Fields = BTreeMap<&'static str, Value>;
 pub fn config(artifact: &Artifact, outline: &Outline) -> Result<Vec<u8>> {
     let card = &artifact.card;
     let pooling = outline.pooling(&card.task);
-    let mut fields = common(card, pooling);
+    let mut fields = common(card, Form::of(pooling, &outline.info));
     let sites = outline.sites(pooling);
     if let Some(peft_type) = entries::peft_type(&card.method, sites) {
         fields.insert("peft_type", json!(peft_type));
@@ -35,7 +35,7 @@ pub fn config(artifact: &Artifact, outline: &Outline) -> Result<Vec<u8>> {
 }
 
 fn of_method(method: &adapter::Config, outline: &Outline, pooling: Pooling) -> Fields {
-    let (sites, form) = (outline.sites(pooling), Form::of(pooling));
+    let (sites, form) = (outline.sites(pooling), Form::of(pooling, &outline.info));
     let targets = |touched: Vec<&SiteInfo>| json!(target_modules(&outline.sites, &touched, form));
     let no_exclusion = ("exclude_modules", Value::Null);
     match method {
@@ -107,11 +107,11 @@ fn of_virtual(method: &adapter::Config, info: &Info) -> Fields {
     fields
 }
 
-fn common(card: &Card, pooling: Pooling) -> Fields {
+fn common(card: &Card, form: Form) -> Fields {
     // PEFT restores the head for a classification model only.
-    let (task_type, modules_to_save) = match pooling {
-        Pooling::Cls => ("SEQ_CLS", json!(["classifier"])),
-        Pooling::Mean | Pooling::First => ("FEATURE_EXTRACTION", Value::Null),
+    let (task_type, modules_to_save) = match form {
+        Form::Headed => ("SEQ_CLS", json!(["classifier"])),
+        Form::Bare => ("FEATURE_EXTRACTION", Value::Null),
     };
     let id2label: Map<String, Value> =
         card.labels.iter().enumerate().map(|(index, label)| (index.to_string(), json!(label))).collect();

@@ -5,7 +5,7 @@
 //! head with one `model` fewer. All of them are read.
 
 use crate::adapter;
-use crate::model::Pooling;
+use crate::model::{Info, Pooling};
 
 pub const PREFIX: &str = "base_model.model.";
 
@@ -61,12 +61,13 @@ pub enum Form {
 }
 
 impl Form {
-    /// transformers' classification model pools with BERT's pooler, so a `cls` adapter opens in it as a whole; any
-    /// other opens in the encoder, and its user pools.
-    pub fn of(pooling: Pooling) -> Self {
-        match pooling {
-            Pooling::Cls => Self::Headed,
-            Pooling::Mean | Pooling::First => Self::Bare,
+    /// transformers' classification model of BERT pools with BERT's pooler and has a linear head, so a `cls` adapter opens
+    /// in it as a whole. Any other opens in the encoder, and its user pools: the other architectures' classification models
+    /// have heads of their own.
+    pub fn of(pooling: Pooling, info: &Info) -> Self {
+        match pooling == Pooling::Cls && info.model_type == "bert" {
+            true => Self::Headed,
+            false => Self::Bare,
         }
     }
 
