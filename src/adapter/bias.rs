@@ -3,7 +3,7 @@
 //! The key projection's bias is left out: it adds the same to all of a query's scores, and softmax takes it away again.
 
 use super::Ground;
-use super::targets::{self, Check, Layers, TargetModules};
+use super::targets::{self, Layers, TargetModules};
 use crate::adapter::Parameters;
 use crate::compute::{Buffer, Packed, Param, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
@@ -28,23 +28,14 @@ impl Config {
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
         let able: Vec<SiteInfo> = able(sites).into_iter().cloned().collect();
-        let mut check = Check::new(sites);
-        check.layers(self.layers);
-        let modules = self.target_modules.clone().unwrap_or_else(|| {
-            let mut names: Vec<String> = able.iter().map(|info| info.site.module.name().to_string()).collect();
-            names.dedup();
-            TargetModules::Names(names)
-        });
-        let modules = check.modules("target_modules", &modules, &able);
-        let resolved = Self { target_modules: Some(modules), ..self.clone() };
-        check.finish(|| !resolved.targets(sites).is_empty())?;
-        Ok(resolved)
+        let modules = targets::all_or_named(self.target_modules.as_ref(), self.layers, &able, sites)?;
+        Ok(Self { target_modules: Some(modules), ..self.clone() })
     }
 
     /// The sites of a resolved configuration.
     pub fn targets<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
-        let modules = self.target_modules.clone().unwrap_or_else(|| TargetModules::Names(Vec::new()));
-        targets::chosen(&modules, self.layers, sites)
+        let chosen = |modules| targets::chosen(modules, self.layers, sites);
+        self.target_modules.as_ref().map_or_else(Vec::new, chosen)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Ground;
 use super::bias::{self, Moved};
-use super::targets::{self, Check, Layers, TargetModules};
+use super::targets::{self, Layers, TargetModules};
 use crate::adapter::Parameters;
 use crate::compute::{Rows, Tape};
 use crate::error::{Error, Result};
@@ -25,21 +25,15 @@ impl Config {
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
-        let norms: Vec<SiteInfo> = sites.iter().filter(|info| !info.site.module.is_linear()).cloned().collect();
-        let mut check = Check::new(sites);
-        check.layers(self.layers);
-        let all = || TargetModules::Names(norms.iter().map(|info| info.site.module.name().to_string()).collect());
-        let modules = self.target_modules.clone().unwrap_or_else(all);
-        let modules = check.modules("target_modules", &modules, &norms);
-        let resolved = Self { target_modules: Some(modules), ..self.clone() };
-        check.finish(|| !resolved.targets(sites).is_empty())?;
-        Ok(resolved)
+        let able: Vec<SiteInfo> = sites.iter().filter(|info| !info.site.module.is_linear()).cloned().collect();
+        let modules = targets::all_or_named(self.target_modules.as_ref(), self.layers, &able, sites)?;
+        Ok(Self { target_modules: Some(modules), ..self.clone() })
     }
 
     /// The sites of a resolved configuration.
     pub fn targets<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
-        let modules = self.target_modules.clone().unwrap_or_else(|| TargetModules::Names(Vec::new()));
-        targets::chosen(&modules, self.layers, sites)
+        let chosen = |modules| targets::chosen(modules, self.layers, sites);
+        self.target_modules.as_ref().map_or_else(Vec::new, chosen)
     }
 }
 

@@ -167,6 +167,24 @@ impl Check {
     }
 }
 
+/// The modules of a method that touches everything it is able to where none are named, written out.
+///
+/// # Errors
+/// `Invalid` (`invalid_method`) with a pointer to each wrong value.
+pub fn all_or_named(
+    named: Option<&TargetModules>,
+    layers: Layers,
+    able: &[SiteInfo],
+    sites: &[SiteInfo],
+) -> Result<TargetModules> {
+    let mut check = Check::new(sites);
+    check.layers(layers);
+    let all = || TargetModules::Names(modules(able).map(|module| module.name().to_string()).collect());
+    let modules = check.modules("target_modules", &named.cloned().unwrap_or_else(all), able);
+    check.finish(|| !chosen(&modules, layers, sites).is_empty())?;
+    Ok(modules)
+}
+
 /// The sites of a resolved list in the chosen layers, in the base's order.
 pub fn chosen<'a>(modules: &TargetModules, layers: Layers, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
     sites.iter().filter(|info| modules.names_site(info) && in_layers(info.site, layers, sites)).collect()
