@@ -264,8 +264,10 @@ fn tables_parts_and_losses() {
         let embedded = kernels.embed(&[(&words, &ids), (&places, &positions)], None).unwrap();
         let [middle, end] = [1..4, 4..5].map(|range| kernels.narrow(&embedded, range).unwrap());
         let found = kernels.cross_entropy(&desk.up(&logits), &[36, 0, 5, 5, 12]).unwrap();
+        let picked = kernels.pick(&embedded, &[4, 0, 0]).unwrap();
+        let back = kernels.pick_backward(&picked, &[4, 0, 0], 5).unwrap();
         let mut all: Vec<Vec<f32>> =
-            [embedded, middle, end, found.gradient].iter().map(|rows| desk.down(rows)).collect();
+            [embedded, middle, end, found.gradient, picked, back].iter().map(|rows| desk.down(rows)).collect();
         all.push(vec![found.loss as f32]);
         all
     });

@@ -253,6 +253,15 @@ fn the_lengths_of_an_updated_weights_rows() {
 }
 
 #[test]
+fn single_rows() {
+    check("pick", move |tape, [x, ..]| {
+        // The last row of each sequence, and its first twice.
+        let which = LENGTHS.map(|length| [length as u32 - 1, 0, 0]);
+        tape.pick(x, which.iter().map(<[u32; 3]>::as_slice))
+    });
+}
+
+#[test]
 fn pooling() {
     check("mean", move |tape, [x, ..]| tape.pool(x, Pool::Mean));
     check("first", move |tape, [x, ..]| tape.pool(x, Pool::First));

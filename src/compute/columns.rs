@@ -1,5 +1,5 @@
 //! The operations of methods that learn vectors and rows rather than matrices: scales, shifts, and rows in front of a
-//! sequence's own.
+//! sequence's own; and the choice of single rows.
 //!
 //! A part of [`Kernels`](super::Kernels), in a file of its own.
 
@@ -37,6 +37,11 @@ pub trait Columns {
     fn prepend(&self, rows: &Buffer, layout: &Packed, fronts: &[Front<&Buffer>]) -> Result<Buffer>;
     /// The gradients by the rows of `layout`, and by one front of so many rows before each of them.
     fn prepend_backward(&self, gradient: &Buffer, layout: &Packed, count: usize) -> Result<[Buffer; 2]>;
+
+    /// Some rows, in the order of `which`; one may stand there more than once.
+    fn pick(&self, rows: &Buffer, which: &[u32]) -> Result<Buffer>;
+    /// The gradient by all `count` rows.
+    fn pick_backward(&self, gradient: &Buffer, which: &[u32], count: usize) -> Result<Buffer>;
 
     /// Σ over the inputs of W² `(output)`, on the host.
     fn squared_rows(&self, map: &FrozenLinear) -> Result<Tensor>;

@@ -68,6 +68,20 @@ impl Columns for Candle {
         Ok([done("taking rows apart", real)?, done("adding up fronts", sum(all.ranges().map(front)))?])
     }
 
+    fn pick(&self, rows: &Buffer, which: &[u32]) -> Result<Buffer> {
+        let index = candle_core::Tensor::from_slice(which, which.len(), rows.tensor().device());
+        done("picking rows", index.and_then(|index| rows.tensor().index_select(&index, 0)))
+    }
+
+    fn pick_backward(&self, gradient: &Buffer, which: &[u32], count: usize) -> Result<Buffer> {
+        let compute = || {
+            let gradient = gradient.tensor();
+            let index = candle_core::Tensor::from_slice(which, which.len(), gradient.device())?;
+            gradient.zeros_like()?.narrow(0, 0, 1)?.repeat((count, 1))?.index_add(&index, gradient, 0)
+        };
+        done("picking rows, backward", compute())
+    }
+
     fn squared_rows(&self, map: &FrozenLinear) -> Result<Tensor> {
         let squares = || map.weight.tensor().to_dtype(DType::F32)?.sqr()?.sum(1);
         self.download(&done("the lengths of a weight's rows", squares())?)

@@ -109,6 +109,27 @@ impl Columns for Cpu {
         Ok([host(own), host(front)])
     }
 
+    fn pick(&self, all: &Buffer, which: &[u32]) -> Result<Buffer> {
+        let all = all.host();
+        let width = all.width();
+        let mut draft = Draft::new(which.len(), width);
+        for (out, row) in draft.values().chunks_exact_mut(width).zip(which) {
+            out.copy_from_slice(&all.values()[*row as usize * width..][..width]);
+        }
+        Ok(host(draft))
+    }
+
+    fn pick_backward(&self, gradient: &Buffer, which: &[u32], count: usize) -> Result<Buffer> {
+        let gradient = gradient.host();
+        let width = gradient.width();
+        let mut draft = Draft::zeros(count, width);
+        for (from, row) in gradient.values().chunks_exact(width).zip(which) {
+            let sum = &mut draft.values()[*row as usize * width..][..width];
+            sum.iter_mut().zip(from).for_each(|(sum, value)| *sum += value);
+        }
+        Ok(host(draft))
+    }
+
     /// A weight's row is a lane of its panel.
     fn squared_rows(&self, map: &FrozenLinear) -> Result<Tensor> {
         let panels = map.weight.host().values();

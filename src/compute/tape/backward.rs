@@ -72,6 +72,9 @@ impl Tape {
             Node::Pool { input, layout, pool, .. } => {
                 self.give(walk, input, || kernels.pool_backward(&gradient, &layout, pool))
             }
+            Node::Pick { input, which, count, .. } => {
+                self.give(walk, input, || kernels.pick_backward(&gradient, &which, count))
+            }
             Node::Rotate { input, heads, rotation, positions, .. } => {
                 self.give(walk, input, || kernels.rotate(gradient, heads, &rotation, &positions, Way::Back))
             }

@@ -109,6 +109,26 @@ impl Tape {
         Ok(output)
     }
 
+    /// Single rows: `which` of each sequence, counted from its first real one.
+    pub fn pick<'a>(&mut self, input: Rows, which: impl IntoIterator<Item = &'a [u32]>) -> Result<Rows> {
+        let layout = self.layout(input);
+        let (mut rows, mut lengths) = (Vec::new(), Vec::new());
+        for (sequence, which) in which.into_iter().enumerate() {
+            let real = layout.real(sequence);
+            rows.extend(which.iter().map(|row| real.start as u32 + row));
+            lengths.push(which.len());
+        }
+        assert_eq!(lengths.len(), layout.sequences(), "every sequence says its rows, if only none");
+        let all = self.buffer(input)?;
+        let picked = self.kernels.pick(&all, &rows)?;
+        let tracked = self.is_tracked(&[input]);
+        let output = self.push(picked, Arc::new(Packed::from_lengths(lengths)), tracked);
+        if tracked {
+            self.nodes.push(Node::Pick { input, output, which: rows.into(), count: all.rows() });
+        }
+        Ok(output)
+    }
+
     /// What DoRA multiplies by: one over the lengths of the rows of W + s·B·A `(1, output)`, not differentiated.
     pub fn inverse_row_lengths(&mut self, map: &FrozenLinear, a: Param, b: Param, scale: f64) -> Result<Rows> {
         let [a, b] = [a, b].map(|parameter| &self.parameters[parameter.0]);

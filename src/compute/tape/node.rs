@@ -125,6 +125,13 @@ pub enum Node {
         output: Rows,
         factors: Buffer,
     },
+    Pick {
+        input: Rows,
+        output: Rows,
+        which: Arc<[u32]>,
+        /// Rows of the input.
+        count: usize,
+    },
     Pool {
         input: Rows,
         output: Rows,
@@ -150,6 +157,7 @@ impl Node {
             | Self::Rotate { output, .. }
             | Self::Columns { output, .. }
             | Self::Gated { output, .. }
+            | Self::Pick { output, .. }
             | Self::Pool { output, .. } => *output,
             Self::Attention(attended) => attended.output,
         }
