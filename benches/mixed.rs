@@ -1,5 +1,5 @@
-//! What adapters cost in a batch: texts for the bare base and for one adapter of every method, against the same texts for the
-//! base alone, alternating, on one thread. Prints a Markdown table.
+//! What adapters cost in a batch: texts for the bare base and for one adapter of every method, with the tasks in turn, against
+//! the same texts for the base alone, alternating, on one thread. Prints a Markdown table.
 //!
 //!     cargo bench --bench mixed -- MODEL CSV [TEXTS_EACH] [ROUNDS]
 
@@ -10,9 +10,9 @@ use espalier::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
 use espalier::compute::Tensor;
 use espalier::compute::cpu::Cpu;
 use espalier::compute::random::Random;
-use espalier::model::{Base, Pooling, Tokens};
+use espalier::model::{Base, Pooling};
 use espalier::serving::mixed::{self, Group};
-use espalier::task::{self, head};
+use espalier::task::{self, Input, head};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,6 +22,8 @@ const LABELS: usize = 20;
 /// Fields of requests, for the methods' defaults.
 const METHODS: [&str; 9] =
     ["lora", "ia3", "prompt_tuning", "prefix_tuning", "bottleneck", "bias", "layer_norm", "vera", "head"];
+/// In turn; the last method, a head, is a classifier.
+const TASKS: [&str; 4] = ["sequence_classification", "token_classification", "embedding", "regression"];
 
 fn main() -> Outcomes<()> {
     let arguments = arguments();
@@ -30,32 +32,32 @@ fn main() -> Outcomes<()> {
     let rounds: usize = rest.get(1).map_or(Ok(30), |text| text.parse())?;
     let base = base(model, Arc::new(Cpu::best()))?;
     let examples = read(csv, 1)?;
-    let tokens: Vec<Tokens> = examples
-        .iter()
-        .take(each * (METHODS.len() + 1))
-        .map(|example| base.tokenizer().encode(&example.text, None, 128))
-        .collect::<espalier::error::Result<_>>()?;
-    let alone = || vec![Group { adapted: None, inputs: tokens.clone() }];
+    let inputs: Vec<Input> =
+        examples.iter().take(each * (METHODS.len() + 1)).map(|example| Input::text(&example.text)).collect();
+    let alone = || vec![group(&base, None, &inputs)];
     say("| with the base's texts | ms | of the base alone |");
     say("|---|---|---|");
     for name in METHODS {
-        let adapted = Some(adapted(&base, name)?);
-        let (own, others) = tokens.split_at(tokens.len() / 2);
-        let both = || {
-            let group = |adapted: &Option<Arc<Adapted>>, inputs: &[Tokens]| Group {
-                adapted: adapted.clone(),
-                inputs: inputs.to_vec(),
-            };
-            vec![group(&None, own), group(&adapted, others)]
-        };
+        let adapted = adapted(&base, name, TASKS[0])?;
+        let (own, others) = inputs.split_at(inputs.len() / 2);
+        let both = || vec![group(&base, None, own), group(&base, Some(&adapted), others)];
         compare(&base, &format!("half of them for {name}"), &both, &alone, rounds)?;
     }
-    let all: Vec<Arc<Adapted>> = METHODS.iter().map(|name| adapted(&base, name)).collect::<Outcomes<_>>()?;
+    let named = METHODS.iter().zip(TASKS.iter().cycle());
+    let all: Vec<Arc<Adapted>> = named.map(|(name, task)| adapted(&base, name, task)).collect::<Outcomes<_>>()?;
     let mixed = || {
-        let adapters = std::iter::once(None).chain(all.iter().cloned().map(Some));
-        adapters.zip(tokens.chunks(each)).map(|(adapted, some)| Group { adapted, inputs: some.to_vec() }).collect()
+        let adapters = std::iter::once(None).chain(all.iter().map(Some));
+        adapters.zip(inputs.chunks(each)).map(|(adapted, some)| group(&base, adapted, some)).collect()
     };
-    compare(&base, "a tenth each for the base and all methods", &mixed, &alone, rounds)
+    compare(&base, "a tenth each for the base and all methods, four tasks", &mixed, &alone, rounds)
+}
+
+/// Texts as the adapter's task reads them.
+fn group(base: &Base, adapted: Option<&Arc<Adapted>>, inputs: &[Input]) -> Group {
+    let plain = task::Config::default();
+    let task = adapted.map_or(&plain, |adapted| &adapted.card.task);
+    let tokens = |input| task.tokens(base.tokenizer(), input, 128).expect("texts of the dataset can be read");
+    Group { adapted: adapted.cloned(), inputs: inputs.iter().map(tokens).collect() }
 }
 
 /// Medians of alternating runs, and of their ratios.
@@ -84,14 +86,18 @@ fn compare(
 }
 
 /// An adapter with its method's defaults and random tensors: what it answers does not matter, and none is idle.
-fn adapted(base: &Arc<Base>, name: &str) -> Outcomes<Arc<Adapted>> {
+fn adapted(base: &Arc<Base>, name: &str, task: &str) -> Outcomes<Arc<Adapted>> {
+    let task: task::Config = serde_json::from_value(serde_json::json!({"type": task}))?;
     let method: adapter::Config = serde_json::from_value(serde_json::json!({"type": name}))?;
     let pooling = Pooling::Mean;
     let method = method.resolve(base, pooling)?;
     let mut parameters = Parameters::fresh(1);
     let ground = Ground { base, sites: &base.sites(pooling), form: Form::Published };
     method.build(&ground, &mut parameters)?;
-    parameters.dense(head::NAME, LABELS, base.info().hidden_size);
+    let labels: Vec<String> = (0..LABELS).map(|label| format!("label {label}")).collect();
+    if let Some(outputs) = task.outputs(&labels) {
+        parameters.dense(head::NAME, outputs, base.info().hidden_size);
+    }
     let mut weights = parameters.finish()?.into_weights();
     let mut random = Random::new(1, &[name]);
     weights.values_mut().flat_map(|tensor: &mut Tensor| &mut tensor.values).for_each(|value| {
@@ -99,9 +105,9 @@ fn adapted(base: &Arc<Base>, name: &str) -> Outcomes<Arc<Adapted>> {
     });
     let card = Card {
         format: 1,
-        task: task::Config::default().with_pooling(pooling),
+        task: task.with_pooling(pooling),
         method,
-        labels: (0..LABELS).map(|label| format!("label {label}")).collect(),
+        labels,
         temperature: 1.0,
         max_length: 128,
         base: BaseCard { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },

@@ -75,7 +75,7 @@ fn expected(folder: &Path) -> Vec<(Vec<u32>, Vec<f32>)> {
 
 /// `(tokens, hidden)` of some texts in one batch, and of their first tokens alone.
 fn hidden(base: &Base, texts: &[Vec<u32>], wanted: Wanted) -> Vec<f32> {
-    let tokens = |ids: &Vec<u32>| Tokens { ids: ids.clone(), type_ids: vec![0; ids.len()], truncated: false };
+    let tokens = |ids: &Vec<u32>| Tokens::whole(ids.clone());
     let tokens: Vec<Tokens> = texts.iter().map(tokens).collect();
     let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
     let rows = base.encode(&mut tape, &Batch::new(&tokens, Virtual::Nothing), &(), wanted).unwrap();
@@ -116,7 +116,7 @@ fn behind_virtual_tokens_they_agree_too() {
         for kernels in kernel_sets() {
             let base = load(&folder, kernels);
             for (index, (ids, _)) in expected(&folder).into_iter().enumerate() {
-                let tokens = Tokens { type_ids: vec![0; ids.len()], ids, truncated: false };
+                let tokens = Tokens::whole(ids);
                 let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
                 let batch = Batch::new([&tokens], front);
                 let rows = base.encode(&mut tape, &batch, &Prompted(prompt.clone()), Wanted::All).unwrap();

@@ -73,7 +73,7 @@ fn inputs() -> Vec<Input> {
 }
 
 fn logits(artifact: &Artifact, base: &Base) -> Vec<Vec<f32>> {
-    Adapted::load(artifact, base).unwrap().logits(base, &inputs()).unwrap()
+    Adapted::load(artifact, base).unwrap().outputs(base, &inputs()).unwrap()
 }
 
 fn publish(artifact: &Artifact, base: &Base, folder: &Path) -> Published {
@@ -183,7 +183,7 @@ fn an_export_that_records_no_effect_is_refused_although_its_probe_agrees() {
     let mut artifact = theirs(&base);
     artifact.weights.iter_mut().filter(|(name, _)| name.ends_with("lora_B")).for_each(|(_, b)| b.values.fill(0.0));
     artifact.card.probe.outputs =
-        Adapted::load(&artifact, &base).unwrap().logits(&base, &artifact.card.probe.inputs).unwrap();
+        Adapted::load(&artifact, &base).unwrap().outputs(&base, &artifact.card.probe.inputs).unwrap();
     let place = tempfile::tempdir().unwrap();
     let (_, path) = export(&artifact, &base, place.path());
     assert_eq!(import(&path, &ImportRequest::default(), &base).unwrap_err().code(), "adapter_without_effect");

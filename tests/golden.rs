@@ -89,8 +89,8 @@ fn compare_on(kernels: Arc<dyn Kernels>, pooling: Pooling, name: &str) {
     }
     let (network, built) = Network::build(&base, &spec(&base, pooling), Parameters::restore(part("value."))).unwrap();
     let parameters = network.upload(&built.tensors).unwrap();
-    let source = Source::Tokens(tokens);
-    let found = network.logits(&parameters, &source).unwrap();
+    let source = Source::tokens(tokens);
+    let found = network.outputs(&parameters, &source).unwrap();
     let mut worst = error(&found, &logits.values);
     assert!(worst <= TOLERANCE, "logits differ by {worst}");
 

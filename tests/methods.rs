@@ -8,11 +8,14 @@ use espalier::compute::Dropout;
 use espalier::compute::Tensor;
 use espalier::compute::cpu::Cpu;
 use espalier::compute::random::Random;
-use espalier::model::{Base, Module, Pooling, SUPPORTED, SiteInfo};
+use espalier::error::Error;
+use espalier::model::{Base, Module, Pooling, SUPPORTED, SiteInfo, Tokens};
 use espalier::serving::mixed::{self, Group};
 use espalier::task::targets::Targets;
-use espalier::task::{self, Input};
+use espalier::task::{self, Input, embedding};
+use espalier::training::cells::{self, Asked};
 use espalier::training::network::{Network, Source};
+use espalier::training::spec::Request;
 use espalier::training::{Hyperparameters, Spec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,12 +52,7 @@ fn methods(base: &Base) -> Vec<adapter::Config> {
     for (own, theirs) in own.iter().zip(theirs) {
         text = text.replace(theirs, own);
     }
-    let all: Vec<adapter::Config> = serde_json::from_str(&text).unwrap();
-    let able = |method: &adapter::Config| {
-        let is_bias = matches!(method, adapter::Config::Bias(_));
-        !is_bias || base.sites(Pooling::Mean).iter().any(|info| info.bias)
-    };
-    all.into_iter().filter(able).collect()
+    serde_json::from_str(&text).unwrap()
 }
 
 /// What a base calls a layer's key projection, the query projection of the second layer, and a layer's last norm.
@@ -70,18 +68,28 @@ fn paths(base: &Base) -> [String; 3] {
     [behind(path(&[Module::Key, fused])), path(&[Module::Query, fused]), behind(path(&[Module::FeedForwardNorm]))]
 }
 
-fn spec(base: &Base, method: &adapter::Config, pooling: Pooling) -> Spec {
-    let (mut spec, _) = support::jobs::job(base, method.clone(), Hyperparameters::default(), 12);
-    spec.task = task::Config::default().with_pooling(pooling);
-    spec.method = method.resolve(base, pooling).unwrap();
-    spec
+/// Every task, and classification by the first row too.
+fn tasks(base: &Base) -> Vec<task::Config> {
+    let first = if base.info().poolings.contains(&Pooling::Cls) { Pooling::Cls } else { Pooling::First };
+    let by_mean = support::tasks::all().into_iter().map(|task| task.with_pooling(Pooling::Mean));
+    by_mean.chain([task::Config::default().with_pooling(first)]).collect()
+}
+
+/// `None` where the table of senseless cells says so.
+fn spec(base: &Base, method: &adapter::Config, task: &task::Config) -> Option<Spec> {
+    let pooling = task.pooling().unwrap();
+    let asked = Asked { method, task, base: base.info(), sites: &base.sites(pooling) };
+    let makes_sense = cells::faults(&asked).is_empty();
+    makes_sense.then(|| support::tasks::job(base, task, method.clone(), Hyperparameters::default(), 12).0)
 }
 
 fn each(check: impl Fn(&Arc<Base>, &Spec)) {
     for base in bases() {
         for method in methods(&base) {
-            for pooling in poolings(&base) {
-                check(&base, &spec(&base, &method, pooling));
+            for task in tasks(&base) {
+                if let Some(spec) = spec(&base, &method, &task) {
+                    check(&base, &spec);
+                }
             }
         }
     }
@@ -97,12 +105,6 @@ fn bases() -> Vec<Arc<Base>> {
         }
     };
     SUPPORTED.iter().map(load).collect()
-}
-
-/// Of all rows, and of the first alone.
-fn poolings(base: &Base) -> [Pooling; 2] {
-    let first = if base.info().poolings.contains(&Pooling::Cls) { Pooling::Cls } else { Pooling::First };
-    [Pooling::Mean, first]
 }
 
 /// Every tensor drawn, none zero.
@@ -123,7 +125,7 @@ fn artifact(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) ->
     let weights = spec.method.published(base, spec.task.pooling().unwrap(), weights).unwrap();
     let probe = Probe {
         inputs: inputs()[..1].to_vec(),
-        outputs: vec![vec![0.0; spec.labels.len()]],
+        outputs: vec![vec![0.0; spec.task.outputs(&spec.labels).unwrap_or(base.info().hidden_size)]],
         kernels: base.info().kernels.clone(),
     };
     let card = Card {
@@ -142,7 +144,7 @@ fn artifact(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) ->
 
 fn inputs() -> Vec<Input> {
     let texts = ["where is my card", "why", "please please when will my new card arrive at home", "a fee"];
-    texts.map(|text| Input { text: text.to_string(), text_pair: None }).to_vec()
+    texts.map(Input::text).to_vec()
 }
 
 #[test]
@@ -150,8 +152,8 @@ fn a_fresh_adapter_leaves_the_base_as_it_is() {
     each(|base, spec| {
         let (_, built) = Network::build(base, spec, Parameters::fresh(1)).unwrap();
         let adapted = adapted(base, spec, built.into_weights());
-        let with = adapted.logits(base, &inputs()).unwrap().concat();
-        let without = adapted.logits_without_effect(base, &inputs()).unwrap().concat();
+        let with = adapted.outputs(base, &inputs()).unwrap().concat();
+        let without = adapted.outputs_without_effect(base, &inputs()).unwrap().concat();
         let difference = with.iter().zip(&without).map(|(with, without)| (with - without).abs()).fold(0.0, f32::max);
         match &spec.method {
             // It divides by the length that it multiplies by.
@@ -168,9 +170,12 @@ fn what_is_published_answers_as_what_was_trained() {
     each(|base, spec| {
         let weights = random_weights(base, spec, 6);
         let (network, built) = Network::build(base, spec, Parameters::restore(weights.clone())).unwrap();
-        let tokens: Vec<_> = tokens(base).into_iter().map(Arc::new).collect();
-        let trained = network.logits(&network.upload(&built.tensors).unwrap(), &Source::Tokens(tokens)).unwrap();
-        let published = adapted(base, spec, weights).logits(base, &inputs()).unwrap().concat();
+        let source = Source::tokens(tokens(base, spec).into_iter().map(Arc::new).collect());
+        let mut trained = network.outputs(&network.upload(&built.tensors).unwrap(), &source).unwrap();
+        if network.reader().head.is_none() {
+            trained.chunks_exact_mut(network.width()).for_each(embedding::normalize);
+        }
+        let published = adapted(base, spec, weights).outputs(base, &inputs()).unwrap().concat();
         assert_eq!(trained, published, "{:?}", spec.method);
     });
 }
@@ -179,13 +184,15 @@ fn what_is_published_answers_as_what_was_trained() {
 fn every_parameter_is_learned_from() {
     each(|base, spec| {
         let (network, built) = Network::build(base, spec, Parameters::restore(random_weights(base, spec, 2))).unwrap();
-        let tokens =
-            inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).map(Arc::new)).collect();
-        let tokens: Vec<_> = espalier::error::Result::unwrap(tokens);
-        let dropout = Dropout { seed: 1, step: 0, examples: vec![0, 1, 2, 3] };
+        let examples = support::tasks::examples(&spec.task, 4);
+        let read = |example| spec.task.sequences(base.tokenizer(), example, 64).unwrap();
+        let sequences: Vec<Vec<Tokens>> = examples.iter().map(read).collect();
+        let targets = Targets::new(&spec.task, &spec.labels, &examples.iter().collect::<Vec<_>>()).unwrap();
+        let targets = targets.cut(sequences.iter().map(|one| one[0].picked.len())).scaled_by(&[0, 1, 2, 3]);
+        let tokens: Vec<Arc<Tokens>> = sequences.into_iter().flatten().map(Arc::new).collect();
+        let dropout = Dropout { seed: 1, step: 0, examples: (0..tokens.len() as u64).collect() };
         let parameters = network.upload(&built.tensors).unwrap();
-        let targets = Targets::Classes { classes: vec![0, 1, 2, 0], count: 3 };
-        let part = network.gradients(&parameters, &Source::Tokens(tokens), &targets, 4.0, dropout).unwrap();
+        let part = network.gradients(&parameters, &Source::tokens(tokens), &targets, 4.0, dropout).unwrap();
         let norm = |gradient: &Vec<f32>| gradient.iter().map(|value| value * value).sum::<f32>().sqrt();
         let largest = part.gradients.iter().map(norm).fold(0.0, f32::max);
         for (name, gradient) in built.names.iter().zip(&part.gradients) {
@@ -198,12 +205,14 @@ fn every_parameter_is_learned_from() {
 fn missing_extra_and_misshapen_tensors_are_refused_by_name() {
     each(|base, spec| {
         let mut weights = random_weights(base, spec, 3);
-        weights.remove("head.bias");
+        let names: Vec<String> = weights.keys().cloned().collect();
+        let (missing, misshapen) = (&names[0], &names[names.len() - 1]);
+        weights.remove(missing);
         weights.insert("stranger".to_string(), Tensor::zeros([1]));
-        weights.insert("head.weight".to_string(), Tensor::zeros([2, 2]));
+        weights.insert(misshapen.clone(), Tensor::zeros([1, 1, 1]));
         let Err(error) = Network::build(base, spec, Parameters::restore(weights)) else { panic!("it must be refused") };
         let said = error.to_string();
-        assert!(["head.bias", "stranger", "head.weight"].iter().all(|name| said.contains(name)), "{said}");
+        assert!([missing, "stranger", misshapen].iter().all(|name| said.contains(*name)), "{said}");
     });
 }
 
@@ -222,14 +231,14 @@ fn written_and_read_again_it_answers_with_the_same_bits() {
 
 #[test]
 fn a_text_longer_than_the_base_reads_leaves_room_for_virtual_tokens() {
-    let long = [Input { text: "card ".repeat(400), text_pair: None }];
+    let long = [Input::text("card ".repeat(400))];
     each(|base, spec| {
         let mut artifact = artifact(base, spec, random_weights(base, spec, 8));
         artifact.card.max_length = base.info().max_tokens;
         let adapted = Adapted::load(&artifact, base).unwrap();
         let tokens = adapted.tokens(base, &long[0]).unwrap();
         assert_eq!(tokens.ids.len() + spec.method.virtual_tokens(), base.info().max_tokens);
-        assert!(adapted.logits(base, &long).unwrap()[0].iter().all(|logit| logit.is_finite()));
+        assert!(adapted.outputs(base, &long).unwrap()[0].iter().all(|logit| logit.is_finite()));
     });
 }
 
@@ -237,9 +246,9 @@ fn a_text_longer_than_the_base_reads_leaves_room_for_virtual_tokens() {
 fn a_then_b_then_a_answers_as_at_first() {
     each(|base, spec| {
         let [a, b] = [4, 5].map(|seed| adapted(base, spec, random_weights(base, spec, seed)));
-        let first = a.logits(base, &inputs()).unwrap();
-        assert_ne!(first, b.logits(base, &inputs()).unwrap());
-        assert_eq!(first, a.logits(base, &inputs()).unwrap());
+        let first = a.outputs(base, &inputs()).unwrap();
+        assert_ne!(first, b.outputs(base, &inputs()).unwrap());
+        assert_eq!(first, a.outputs(base, &inputs()).unwrap());
     });
 }
 
@@ -249,15 +258,18 @@ fn a_mixed_batch_answers_as_one_by_one_to_the_bit() {
 }
 
 fn mixed_as_one_by_one(base: &Arc<Base>) {
-    let mut groups = vec![Group { adapted: None, inputs: tokens(base) }];
+    let plain = || -> Vec<Tokens> {
+        inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).unwrap()).collect()
+    };
+    let mut groups = vec![Group { adapted: None, inputs: plain() }];
     let one = |tokens| mixed::forward(base, &[Group { adapted: None, inputs: vec![tokens] }]).unwrap();
-    let mut alone: Vec<Vec<f32>> = tokens(base).into_iter().flat_map(one).collect();
+    let mut alone: Vec<Vec<f32>> = plain().into_iter().flat_map(one).collect();
     for (seed, method) in (10..).zip(methods(base)) {
-        for pooling in poolings(base) {
-            let spec = spec(base, &method, pooling);
+        for task in tasks(base) {
+            let Some(spec) = spec(base, &method, &task) else { continue };
             let adapted = Arc::new(adapted(base, &spec, random_weights(base, &spec, seed)));
-            alone.extend(inputs().iter().flat_map(|input| adapted.logits(base, std::slice::from_ref(input)).unwrap()));
-            groups.push(Group { adapted: Some(adapted), inputs: tokens(base) });
+            alone.extend(inputs().iter().flat_map(|input| adapted.outputs(base, std::slice::from_ref(input)).unwrap()));
+            groups.push(Group { adapted: Some(adapted), inputs: tokens(base, &spec) });
         }
     }
     let together = mixed::forward(base, &groups).unwrap();
@@ -268,8 +280,38 @@ fn mixed_as_one_by_one(base: &Arc<Base>) {
     }
 }
 
-fn tokens(base: &Base) -> Vec<espalier::model::Tokens> {
-    inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).unwrap()).collect()
+fn tokens(base: &Base, spec: &Spec) -> Vec<Tokens> {
+    inputs().iter().map(|input| spec.task.tokens(base.tokenizer(), input, 64).unwrap()).collect()
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_tables_reason() {
+    let (mut sensible, mut senseless) = (0, 0);
+    for base in bases() {
+        for method in methods(&base) {
+            for task in tasks(&base) {
+                let asked =
+                    Asked { method: &method, task: &task, base: base.info(), sites: &base.sites(Pooling::Mean) };
+                let faults = cells::faults(&asked);
+                let request = Request { method: Some(method.clone()), task: Some(task.clone()), ..Request::default() };
+                let labels = ["a", "b"].map(str::to_string);
+                match Spec::resolve(&request, &labels, 12, &base) {
+                    Ok(_) => {
+                        assert!(faults.is_empty(), "{method:?} for {task:?}");
+                        sensible += 1;
+                    }
+                    Err(Error::Invalid(problem)) => {
+                        assert_eq!(problem.faults, faults, "{method:?} for {task:?}");
+                        senseless += 1;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+    }
+    println!("{sensible} combinations of method, task and architecture make sense, {senseless} do not");
+    // A head alone for each of the two ways to embed on eight bases; biases on one, for all seven ways of the tasks.
+    assert_eq!((sensible, senseless), (22 * 7 * 8 - 30, 2 * 8 + 2 * 7));
 }
 
 #[test]

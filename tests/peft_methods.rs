@@ -82,7 +82,7 @@ impl Case {
 
 fn input(item: &Value) -> Input {
     let text = |index: usize| item[index].as_str().map(str::to_string);
-    Input { text: text(0).unwrap(), text_pair: text(1) }
+    Input { text: text(0).unwrap(), text_pair: text(1), tokens: None }
 }
 
 fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
@@ -96,7 +96,7 @@ fn what_peft_saved_answers_with_its_logits() {
         let base = case.base();
         let adapted = Adapted::load(&case.import(&base), &base).unwrap();
         let inputs: Vec<Input> = case.expected["inputs"].as_array().unwrap().iter().map(input).collect();
-        let found = adapted.logits(&base, &inputs).unwrap().concat();
+        let found = adapted.outputs(&base, &inputs).unwrap().concat();
         let expected: Vec<Vec<f32>> = serde_json::from_value(case.expected["logits"].clone()).unwrap();
         let difference = largest_difference(&found, &expected.concat());
         assert!(difference < TOLERANCE, "{}: a logit differs by {difference}", case.name());
@@ -134,7 +134,7 @@ fn gradients(case: &Case, base: &Arc<Base>, artifact: &Artifact) -> BTreeMap<Str
     let dropout = Dropout { seed: 1, step: 0, examples: (0..labels.len() as u64).collect() };
     let targets = Targets::Classes { classes: labels, count: 3 };
     let parameters = network.upload(&built.tensors).unwrap();
-    let source = Source::Tokens(texts.iter().map(token).collect());
+    let source = Source::tokens(texts.iter().map(token).collect());
     let part = network.gradients(&parameters, &source, &targets, 1.0, dropout).unwrap();
     built.names.into_iter().zip(part.gradients).collect()
 }

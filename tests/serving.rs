@@ -38,7 +38,7 @@ fn start(house: &House, settings: Settings) -> Serving {
 }
 
 fn inputs(texts: &[&str]) -> Vec<Input> {
-    texts.iter().map(|text| Input { text: text.to_string(), text_pair: None }).collect()
+    texts.iter().map(|text| Input::text(*text)).collect()
 }
 
 fn named(name: &str) -> Reference {

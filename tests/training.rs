@@ -52,14 +52,51 @@ fn assert_equal(found: &Trained, expected: &Trained) {
 #[test]
 fn threads_change_no_bit() {
     let base = support::jobs::tiny_base();
-    for method in [lora(0.1), adapter::Config::Head(adapter::head::Config {})] {
-        let (spec, data) = support::jobs::job(&base, method, hyperparameters(), 60);
+    let head = adapter::Config::Head(adapter::head::Config::default());
+    let all = support::tasks::all().into_iter().map(|task| (task, lora(0.1)));
+    for (task, method) in all.chain([(task::Config::default(), head)]) {
+        let (spec, data) = support::tasks::job(&base, &task, method, hyperparameters(), 60);
         let spec = Spec { micro_batch_tokens: 32, ..spec };
         let one = whole(&base, &spec, &data, 1);
         for threads in [2, 3, 4] {
             assert_equal(&whole(&base, &spec, &data, threads), &one);
         }
     }
+}
+
+/// The largest difference of two runs' tensors, relative to the largest of their values.
+fn difference(one: &Trained, other: &Trained) -> f32 {
+    let pairs = one.weights.iter().zip(&other.weights).flat_map(|((_, one), (_, other))| {
+        let largest = one.values.iter().fold(1e-3f32, |largest, value| largest.max(value.abs()));
+        one.values.iter().zip(&other.values).map(move |(one, other)| (one - other).abs() / largest)
+    });
+    pairs.fold(0.0, f32::max)
+}
+
+#[test]
+fn micro_batches_of_any_size_teach_the_same() {
+    let base = support::jobs::tiny_base();
+    for task in support::tasks::all() {
+        let (spec, data) = support::tasks::job(&base, &task, lora(0.1), hyperparameters(), 60);
+        let spec = Spec { micro_batch_tokens: 1 << 20, ..spec };
+        let whole_batches = whole(&base, &spec, &data, 1);
+        let cut = whole(&base, &Spec { micro_batch_tokens: 64, ..spec }, &data, 2);
+        let found = difference(&cut, &whole_batches);
+        assert!(found < 1e-3, "{task:?}: the weights differ by {found}");
+    }
+}
+
+#[test]
+fn a_coupled_batch_too_large_to_be_remembered_is_computed_twice_and_teaches_the_same() {
+    let base = support::jobs::tiny_base();
+    let ranking = serde_json::json!({"type": "embedding", "loss": "multiple_negatives_ranking"});
+    let given = serde_json::json!({"epochs": 1, "batch_size": 1000, "seed": 5, "learning_rate": 0.01});
+    let (task, given) = (serde_json::from_value(ranking).unwrap(), serde_json::from_value(given).unwrap());
+    let (spec, data) = support::tasks::job(&base, &task, lora(0.1), given, 1000);
+    let one = whole(&base, &Spec { micro_batch_tokens: 1 << 20, ..spec.clone() }, &data, 1);
+    let twice = whole(&base, &Spec { micro_batch_tokens: 2048, ..spec }, &data, 2);
+    let found = difference(&twice, &one);
+    assert!(found < 1e-3, "the weights differ by {found}");
 }
 
 /// Stops the run after a number of reports, in the way of a killed process (nothing is saved but what already was) or
@@ -83,8 +120,9 @@ fn interrupted(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path, after:
 #[test]
 fn a_run_interrupted_anywhere_ends_as_an_undisturbed_one() {
     let base = support::jobs::tiny_base();
-    for (method, stop) in [(lora(0.1), Stop::Abandon), (lora(0.0), Stop::Release)] {
-        let (spec, data) = support::jobs::job(&base, method, hyperparameters(), 60);
+    let of_all_tasks = support::tasks::all().into_iter().zip([Stop::Abandon, Stop::Release].into_iter().cycle());
+    for (task, stop) in of_all_tasks {
+        let (spec, data) = support::tasks::job(&base, &task, lora(0.1), hyperparameters(), 60);
         let expected = whole(&base, &spec, &data, 2);
         let folder = tempfile::tempdir().unwrap();
         let mut random = Random::new(11, &["interruptions"]);

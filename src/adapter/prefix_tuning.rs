@@ -121,7 +121,7 @@ pub fn width(sites: &[SiteInfo], site: Site) -> usize {
 
 /// What the bare base makes of these tokens at every key and value projection.
 fn keys_and_values(base: &Base, ids: &[u32]) -> Result<BTreeMap<Site, Tensor>> {
-    let tokens = Tokens { ids: ids.to_vec(), type_ids: vec![0; ids.len()], truncated: false };
+    let tokens = Tokens::whole(ids.to_vec());
     let taken = Taken(Mutex::default());
     let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
     base.encode(&mut tape, &Batch::new([&tokens], Virtual::Nothing), &taken, Wanted::All)?;

@@ -6,16 +6,16 @@ use super::{Artifact, Card};
 use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Parameter, Recording, Tape};
 use crate::error::Result;
-use crate::model::{Base, Batch, Hooks, Pooling, Tokens};
-use crate::task::{self, Input, head::Head};
+use crate::model::{Base, Batch, Hooks, Tokens};
+use crate::task::head::{self, Head};
+use crate::task::{Input, Reader, Reading};
 use std::sync::Arc;
 
 pub struct Adapted {
     /// Without metrics and probe.
     pub card: Card,
     pub hooks: Box<dyn Hooks>,
-    pub head: Head,
-    pub pooling: Pooling,
+    pub reader: Reader,
     pub parameters: Arc<[Parameter]>,
     bytes: u64,
 }
@@ -33,13 +33,16 @@ impl Adapted {
         let mut parameters = Parameters::restore(artifact.weights.clone());
         let ground = Ground { base, sites: &base.sites(pooling), form: Form::Published };
         let hooks = card.method.build(&ground, &mut parameters)?;
-        let (weight, bias) =
-            parameters.dense(task::head::NAME, card.task.outputs(&card.labels), base.info().hidden_size);
+        let head = card.task.outputs(&card.labels).map(|outputs| {
+            let (weight, bias) = parameters.dense(head::NAME, outputs, base.info().hidden_size);
+            Head { weight, bias }
+        });
+        let reader = Reader { reading: Reading::of(&card.task, pooling), head };
         let built = parameters.finish()?;
         let tensors = built.tensors;
         let bytes = tensors.iter().chain(built.frozen.values()).map(|tensor| tensor.bytes() as u64).sum();
         let parameters = base.kernels().parameters(&tensors)?;
-        Ok(Self { card, hooks, head: Head { weight, bias }, pooling, parameters, bytes })
+        Ok(Self { card, hooks, reader, parameters, bytes })
     }
 
     /// Bytes of its tensors in memory.
@@ -54,27 +57,24 @@ impl Adapted {
 
     /// An input's tokens, truncated to [`Self::longest`].
     pub fn tokens(&self, base: &Base, input: &Input) -> Result<Tokens> {
-        base.tokenizer().encode(&input.text, input.text_pair.as_deref(), self.longest(base))
+        self.card.task.tokens(base.tokenizer(), input, self.longest(base))
     }
 
-    /// One row of logits per input, in their order.
-    pub fn logits(&self, base: &Base, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
-        self.logits_under(base, inputs, self.hooks.as_ref())
+    /// What each input is answered from, in their order: logits, or a row of length 1.
+    pub fn outputs(&self, base: &Base, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
+        self.outputs_under(base, inputs, self.hooks.as_ref())
     }
 
     /// The same head on the bare base: what the answers would be if the adapter had no effect.
-    pub fn logits_without_effect(&self, base: &Base, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
-        self.logits_under(base, inputs, &())
+    pub fn outputs_without_effect(&self, base: &Base, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
+        self.outputs_under(base, inputs, &())
     }
 
-    fn logits_under(&self, base: &Base, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
+    fn outputs_under(&self, base: &Base, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
         let tokens: Vec<Tokens> = inputs.iter().map(|input| self.tokens(base, input)).collect::<Result<_>>()?;
         let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::clone(&self.parameters), Recording::Off);
-        let hidden =
-            base.encode(&mut tape, &Batch::new(&tokens, hooks.virtual_tokens()), hooks, self.pooling.wanted())?;
-        let pooled = base.pool(&mut tape, hidden, self.pooling, hooks)?;
-        let logits = self.head.logits(&mut tape, pooled)?;
-        let rows = tape.read(logits)?.values;
-        Ok(rows.chunks_exact(self.card.task.outputs(&self.card.labels)).map(<[f32]>::to_vec).collect())
+        let batch = Batch::new(&tokens, hooks.virtual_tokens());
+        let hidden = base.encode(&mut tape, &batch, hooks, self.reader.reading.wanted())?;
+        self.reader.answers(base, &mut tape, hidden, hooks, &tokens)
     }
 }

@@ -5,7 +5,6 @@
 use super::{Card, Outline};
 use crate::error::{Context, Error, Result};
 use crate::model::Pooling;
-use crate::task::Shape;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -47,15 +46,13 @@ pub fn read(bytes: &[u8]) -> Result<Card> {
 /// # Errors
 /// `Invalid` (`unreadable_adapter`).
 pub fn check(card: &Card, rows: usize, outline: &Outline) -> Result<()> {
-    match card.task.shape() {
-        Shape::Label | Shape::Labels => check_labels(&card.labels, rows).map_err(unreadable)?,
-        Shape::Value if rows != 1 || !card.labels.is_empty() => {
-            return Err(unreadable(format!(
-                "a regression has one output and no labels, not {rows} and {}",
-                card.labels.len()
-            )));
+    match card.task.outputs(&card.labels) {
+        Some(outputs) if card.labels.is_empty() && outputs != rows => {
+            return Err(unreadable(format!("a {} has one output, but the head has {rows}", card.task.name())));
         }
-        Shape::Value => {}
+        None if rows != 0 => return Err(unreadable(format!("a head for {} has no place", card.task.name()))),
+        Some(_) if !card.labels.is_empty() => check_labels(&card.labels, rows).map_err(unreadable)?,
+        _ => {}
     }
     let pooling = outline.pooling(&card.task);
     let longest = outline.info.max_tokens.saturating_sub(card.method.virtual_tokens());
@@ -70,8 +67,9 @@ pub fn check(card: &Card, rows: usize, outline: &Outline) -> Result<()> {
     }
     let probe = &card.probe;
     let complete = !probe.inputs.is_empty() && probe.inputs.len() == probe.outputs.len();
-    if !complete || probe.outputs.iter().any(|row| row.len() != rows) {
-        return Err(unreadable("its probe needs at least one input and one logit per label for each".to_string()));
+    let whole = card.task.outputs(&card.labels).unwrap_or(outline.info.hidden_size);
+    if !complete || probe.outputs.iter().any(|row| row.is_empty() || !row.len().is_multiple_of(whole)) {
+        return Err(unreadable("its probe needs at least one input, and each its outputs".to_string()));
     }
     Ok(())
 }

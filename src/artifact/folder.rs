@@ -65,6 +65,9 @@ impl Files {
         agree(&card.method, &config, sites)?;
         let tensors = safetensors::read(&self.tensors)?;
         let weights = weights::from_peft(tensors, &card.method, sites, outline.info.hidden_size)?;
+        if card.task.outputs(&card.labels).is_some() {
+            weights::need_head(&weights, &card.method)?;
+        }
         let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         card::check(&card, rows, outline)?;
         Ok(Artifact { card, weights })

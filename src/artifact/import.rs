@@ -112,7 +112,7 @@ fn as_invalid(error: Error) -> Error {
 }
 
 fn probes() -> Vec<Input> {
-    PROBES.map(|text| Input { text: text.to_string(), text_pair: None }).to_vec()
+    PROBES.map(Input::text).to_vec()
 }
 
 #[cfg(test)]

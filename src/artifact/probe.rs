@@ -22,10 +22,12 @@ const OTHER_KERNELS: f32 = 2e-2;
 /// head would give without the adapter (for a bare head: those that its bias would give alone).
 pub fn make(artifact: &Artifact, base: &Base, inputs: Vec<Input>) -> Result<Probe> {
     let adapted = Adapted::load(artifact, base)?;
-    let outputs = adapted.logits(base, &inputs)?;
+    let outputs = adapted.outputs(base, &inputs)?;
     let without = match (&artifact.card.method, artifact.weights.get("head.bias")) {
-        (adapter::Config::Head(_), Some(bias)) => vec![bias.values.clone(); inputs.len()],
-        _ => adapted.logits_without_effect(base, &inputs)?,
+        (adapter::Config::Head(_), Some(bias)) => {
+            outputs.iter().map(|row| bias.values.iter().copied().cycle().take(row.len()).collect()).collect()
+        }
+        _ => adapted.outputs_without_effect(base, &inputs)?,
     };
     check_effect(&outputs, &without)?;
     Ok(Probe { inputs, outputs, kernels: base.info().kernels.clone() })
@@ -36,7 +38,7 @@ pub fn make(artifact: &Artifact, base: &Base, inputs: Vec<Input>) -> Result<Prob
 /// # Errors
 /// `Conflict` (`probe_failed`) with the largest difference.
 pub fn check(adapted: &Adapted, base: &Base, probe: &Probe) -> Result<()> {
-    compare(probe, &adapted.logits(base, &probe.inputs)?, &base.info().kernels)
+    compare(probe, &adapted.outputs(base, &probe.inputs)?, &base.info().kernels)
 }
 
 fn check_effect(outputs: &[Vec<f32>], without: &[Vec<f32>]) -> Result<()> {
@@ -50,7 +52,7 @@ fn check_effect(outputs: &[Vec<f32>], without: &[Vec<f32>]) -> Result<()> {
     }
     let first = values.next();
     if values.all(|value| Some(value) == first) {
-        return refused("gives every label the same logit, whatever the input");
+        return refused("gives every number the same value, whatever the input");
     }
     // To the last bit: both were computed just now, in the same way, and a short training may change little.
     if outputs == without {
@@ -67,12 +69,12 @@ fn compare(probe: &Probe, answers: &[Vec<f32>], kernels: &str) -> Result<()> {
         Error::conflict("probe_failed", format!("the adapter does not answer its probe as it did: {what}; {advice}"))
     };
     if lengths(&probe.outputs) != lengths(answers) {
-        return Err(failed("it gives another number of logits".to_string()));
+        return Err(failed("it gives another number of outputs".to_string()));
     }
     match largest_excess(&probe.outputs, answers, tolerance) {
         None => Ok(()),
         Some((expected, answer)) => Err(failed(format!(
-            "a logit is {answer}, expected {expected} within {tolerance} (made on {}, replayed on {kernels})",
+            "an output is {answer}, expected {expected} within {tolerance} (made on {}, replayed on {kernels})",
             probe.kernels
         ))),
     }
@@ -127,7 +129,7 @@ mod tests {
         compare(&probe(), &far, "candle-cuda").unwrap();
         let error = compare(&probe(), &far, "candle-cpu").unwrap_err();
         assert!(matches!(&error, Error::Conflict(problem) if problem.code == "probe_failed"));
-        assert!(error.to_string().contains("a logit is -2.51, expected -2.5 within 0.0001"), "{error}");
+        assert!(error.to_string().contains("an output is -2.51, expected -2.5 within 0.0001"), "{error}");
     }
 
     #[test]

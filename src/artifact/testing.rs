@@ -99,7 +99,7 @@ fn card(method: adapter::Config, pooling: Pooling) -> Card {
         max_length: 64,
         base: BaseCard { name: "example/tiny-bert".to_string(), fingerprint: Some(info().fingerprint) },
         probe: Probe {
-            inputs: vec![task::Input { text: "where is my card?".to_string(), text_pair: None }],
+            inputs: vec![task::Input::text("where is my card?")],
             outputs: vec![vec![0.1, -2.5, 1.0 / 3.0]],
             kernels: "candle-cpu".to_string(),
         },

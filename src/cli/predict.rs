@@ -90,7 +90,7 @@ fn path(adapter: Option<&str>) -> Outcome<String> {
         .ok_or_else(|| Failure::bad_input(format!("\"{adapter}\" is not an adapter: give an id or a name")))
 }
 
-/// A prediction as `label <tab> score` lines, a value, or the first features of an embedding.
+/// A prediction as `label <tab> score` lines, entities, a value, or the first features of an embedding.
 fn lines(prediction: &Value) -> Vec<String> {
     if let Some(features) = prediction["embedding"].as_array() {
         let first: Vec<String> =
@@ -99,6 +99,10 @@ fn lines(prediction: &Value) -> Vec<String> {
     }
     if let Some(value) = prediction["value"].as_f64() {
         return vec![format!("{value}")];
+    }
+    if let Some(entities) = prediction["entities"].as_array() {
+        let found: Vec<String> = entities.iter().filter_map(entity).collect();
+        return if found.is_empty() { vec!["(no entity)".to_string()] } else { found };
     }
     let scored = |one: &Value| {
         let (label, score) = (one["label"].as_str()?, one["score"].as_f64()?);
@@ -114,6 +118,11 @@ fn lines(prediction: &Value) -> Vec<String> {
         0 | 1 => vec![scored(prediction).unwrap_or_else(|| prediction.to_string())],
         _ => several,
     }
+}
+
+fn entity(one: &Value) -> Option<String> {
+    let (label, text, score) = (one["label"].as_str()?, one["text"].as_str()?, one["score"].as_f64()?);
+    Some(format!("{label}\t{text}\t{}-{}\t{score:.4}", one["start"], one["end"]))
 }
 
 fn compare(inputs: &[Input], predictions: &[Value], output: &mut Output) -> Outcome {
@@ -142,6 +151,13 @@ mod tests {
         assert_eq!(lines(&json!({"value": 3.5})), ["3.5"]);
         assert_eq!(lines(&json!({"labels": [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.625}]})).len(), 2);
         assert_eq!(lines(&json!({"labels": []})), ["(no label)"]);
+    }
+
+    #[test]
+    fn entities_are_shown_with_their_places() {
+        let one = json!({"label": "city", "text": "Łódź", "start": 3, "end": 7, "score": 0.5});
+        assert_eq!(lines(&json!({"entities": [one]})), ["city\tŁódź\t3-7\t0.5000"]);
+        assert_eq!(lines(&json!({"entities": []})), ["(no entity)"]);
     }
 
     #[test]

@@ -37,6 +37,15 @@ pub struct Flags {
     #[arg(long)]
     pub seed: Option<u64>,
 
+    /// Task: sequence_classification, regression, token_classification or embedding; the file's fields say it where it is
+    /// left out
+    #[arg(long, value_name = "TYPE")]
+    pub task: Option<String>,
+
+    /// Column of any field of the task, for example positive=duplicate; may be given more than once
+    #[arg(long = "column", value_name = "FIELD=COLUMN", value_parser = column)]
+    pub columns: Vec<(String, String)>,
+
     /// Column of the texts, where it is not "text"
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<String>,
@@ -70,6 +79,12 @@ pub enum OnBadRows {
     Skip,
 }
 
+fn column(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(field, column)| !field.is_empty() && !column.is_empty());
+    let (field, column) = parts.ok_or("give the task's field and the file's column, as in positive=duplicate")?;
+    Ok((field.to_string(), column.to_string()))
+}
+
 impl Flags {
     /// # Errors
     /// `BadInput` where the job's file is no JSON object.
@@ -82,6 +97,10 @@ impl Flags {
             if !same {
                 job.insert("method".to_string(), json!({"type": method}));
             }
+        }
+        set(&mut job, &["task", "type"], self.task.as_ref().map(|task| json!(task)))?;
+        for (field, column) in &self.columns {
+            set(&mut job, &["columns", field], Some(json!(column)))?;
         }
         if let Some(rank) = self.rank {
             job.entry("method").or_insert_with(|| json!({"type": "lora"}));
@@ -158,6 +177,9 @@ mod tests {
         let flags = ["--rank", "4", "--epochs", "2", "--label-column", "category", "--on-bad-rows", "skip"];
         let expected = json!({"method": {"type": "lora", "rank": 4}, "hyperparameters": {"epochs": 2},
             "columns": {"label": "category"}, "on_bad_rows": "skip"});
+        assert_eq!(job(&flags).unwrap(), expected);
+        let flags = ["--task", "embedding", "--column", "positive=twin", "--column", "text=a=b"];
+        let expected = json!({"task": {"type": "embedding"}, "columns": {"positive": "twin", "text": "a=b"}});
         assert_eq!(job(&flags).unwrap(), expected);
     }
 

@@ -16,7 +16,7 @@ use super::{Buffer, Kernels, Packed, Parameter, Tensor};
 use crate::error::Result;
 pub use backward::Gradients;
 pub use dropout::Dropout;
-use node::{Attended, Node, Within};
+use node::{Attended, Node, Updated, Within};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -139,7 +139,8 @@ impl Tape {
             self.values[owner.0].buffer = Some(rows);
             return Ok(onto);
         }
-        Ok(self.learn(rows, input, |output| Node::LowRank { onto, input, output, x, projected, a, b, scale }))
+        let node = |output| Node::LowRank(Updated { onto, input, output, x, projected, a, b, scale });
+        Ok(self.learn(rows, input, node))
     }
 
     /// The layer norm of the input, or of its sum with a residual.

@@ -2,39 +2,34 @@
 
 use super::findings::{self, Flaw, listed, quoted};
 use crate::task::Shape;
+use crate::task::shape::Second;
 use std::collections::BTreeMap;
 
 /// The file's name for each field of the task.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    pub text: String,
-    pub text_pair: Pair,
     pub shape: Shape,
+    /// That of the row's own text.
+    pub text: String,
+    pub second: Option<SecondText>,
     /// That of the shape's field.
     pub target: String,
 }
 
-/// The second text of a pair. Where the request maps it, a file without it is refused; otherwise it may be there.
-#[derive(Debug)]
-pub(super) enum Pair {
-    Needed(String),
-    Welcome(&'static str),
-}
-
-impl Pair {
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Needed(name) => name,
-            Self::Welcome(name) => name,
-        }
-    }
+/// A row's second text. Where the task needs it or the request maps it, a file without it is refused; otherwise it may be
+/// there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SecondText {
+    pub field: &'static str,
+    pub name: String,
+    pub is_needed: bool,
 }
 
 impl Wanted {
     /// # Errors
     /// Where `columns` maps a field that the task does not have, or two fields to one column.
     pub fn new(columns: &BTreeMap<String, String>, shape: Shape) -> Result<Self, Flaw> {
-        let fields = ["text", "text_pair", shape.field()];
+        let fields = shape.fields();
         if let Some(unknown) = columns.keys().find(|field| !fields.contains(&field.as_str())) {
             let message = format!(
                 "`columns` maps {}, which this task does not read: it reads {}",
@@ -44,24 +39,37 @@ impl Wanted {
             return Err(Flaw::new(findings::INVALID_COLUMNS, message));
         }
         let mapped = |field: &str| columns.get(field).map(|name| name.trim().to_string());
-        let wanted = Self {
-            text: mapped("text").unwrap_or_else(|| "text".to_string()),
-            text_pair: mapped("text_pair").map_or(Pair::Welcome("text_pair"), Pair::Needed),
-            shape,
-            target: mapped(shape.field()).unwrap_or_else(|| shape.field().to_string()),
+        let name = |field: &str| mapped(field).unwrap_or_else(|| field.to_string());
+        let second = |field: &'static str, is_needed: bool| {
+            Some(SecondText { field, name: name(field), is_needed: is_needed || mapped(field).is_some() })
         };
+        let mut wanted = Self {
+            shape,
+            text: name(shape.text()),
+            second: match shape.second() {
+                Second::None => None,
+                Second::Welcome(field) => second(field, false),
+                Second::Needed(field) => second(field, true),
+            },
+            target: name(shape.field()),
+        };
+        // A column that serves as text or label is no second text, whatever its name.
+        wanted.second = wanted
+            .second
+            .take()
+            .filter(|second| second.is_needed || (second.name != wanted.text && second.name != wanted.target));
         wanted.check_distinct()?;
         Ok(wanted)
     }
 
     fn check_distinct(&self) -> Result<(), Flaw> {
-        let field = self.shape.field();
+        let (text, field) = (self.shape.text(), self.shape.field());
         let clash = if self.text == self.target {
-            ("text", field, &self.text)
+            (text, field, &self.text)
         } else {
-            match &self.text_pair {
-                Pair::Needed(name) if *name == self.text => ("text", "text_pair", name),
-                Pair::Needed(name) if *name == self.target => ("text_pair", field, name),
+            match &self.second {
+                Some(second) if second.name == self.text => (text, second.field, &second.name),
+                Some(second) if second.name == self.target => (second.field, field, &second.name),
                 _ => return Ok(()),
             }
         };
@@ -91,7 +99,7 @@ mod tests {
     fn fields_keep_their_names_unless_they_are_mapped() {
         let wanted = wanted(&[("label", "category")]).unwrap();
         assert_eq!((wanted.text.as_str(), wanted.target.as_str()), ("text", "category"));
-        assert!(matches!(wanted.text_pair, Pair::Welcome("text_pair")));
+        assert_eq!(wanted.second.map(|second| (second.field, second.is_needed)), Some(("text_pair", false)));
     }
 
     #[test]

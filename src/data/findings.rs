@@ -10,11 +10,14 @@ pub(super) const BAD_UTF8: &str = "bad_utf8";
 pub(super) const BROKEN_QUOTE: &str = "broken_quote";
 pub(super) const EMPTY_LABEL: &str = "empty_label";
 pub(super) const EMPTY_TEXT: &str = "empty_text";
+pub(super) const ENTITY_OUTSIDE: &str = "entity_outside";
 pub(super) const FIELD_COUNT: &str = "field_count";
 pub(super) const LABEL_TOO_LONG: &str = "label_too_long";
 pub(super) const MISSING_FIELD: &str = "missing_field";
 pub(super) const NUL_CHARACTER: &str = "nul_character";
+pub(super) const OVERLAPPING_ENTITIES: &str = "overlapping_entities";
 pub(super) const RECORD_TOO_LONG: &str = "record_too_long";
+pub(super) const TAG_COUNT: &str = "tag_count";
 pub(super) const UNREADABLE_RECORD: &str = "unreadable_record";
 pub(super) const WRONG_TYPE: &str = "wrong_type";
 
@@ -24,6 +27,7 @@ pub(super) const INVALID_COLUMNS: &str = "invalid_columns";
 pub(super) const INVALID_HEADER: &str = "invalid_header";
 pub(super) const MISSING_COLUMN: &str = "missing_column";
 pub(super) const NO_USABLE_ROW: &str = "no_usable_row";
+pub(super) const TOO_FEW_EXAMPLES: &str = "too_few_examples";
 pub(super) const TOO_FEW_LABELS: &str = "too_few_labels";
 pub(super) const TOO_FEW_VALUES: &str = "too_few_values";
 pub(super) const TOO_MANY_BYTES: &str = "too_many_bytes";
@@ -33,21 +37,25 @@ pub(super) const UNKNOWN_LABEL: &str = "unknown_label";
 
 // Warnings.
 pub(super) const CONFLICTING_LABELS: &str = "conflicting_labels";
+pub(super) const CUT_WORD: &str = "cut_word";
 pub(super) const DUPLICATE: &str = "duplicate";
 pub(super) const LABEL_SEEN_ONCE: &str = "label_seen_once";
 pub(super) const TRUNCATED: &str = "truncated";
 pub(super) const WHITE_SPACE: &str = "white_space";
 
-const ROW_FAULTS: [&str; 11] = [
+const ROW_FAULTS: [&str; 14] = [
     BAD_UTF8,
     BROKEN_QUOTE,
     EMPTY_LABEL,
     EMPTY_TEXT,
+    ENTITY_OUTSIDE,
     FIELD_COUNT,
     LABEL_TOO_LONG,
     MISSING_FIELD,
     NUL_CHARACTER,
+    OVERLAPPING_ENTITIES,
     RECORD_TOO_LONG,
+    TAG_COUNT,
     UNREADABLE_RECORD,
     WRONG_TYPE,
 ];

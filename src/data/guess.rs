@@ -11,20 +11,25 @@ use std::path::Path;
 /// What is read of the file at most.
 const LOOKED_AT: u64 = 1 << 20;
 
-/// The shape whose field is mapped, or else is there; classes where none is, so that the check says what is missing.
+/// Of these shapes the one whose field is mapped, or else is there; the first where none is, so that the check says what is
+/// missing.
 ///
 /// # Errors
 /// Only where the file cannot be read from disk.
-pub fn guess(path: &Path, options: &Options) -> Result<Shape> {
-    if let Some(mapped) = Shape::ALL.into_iter().find(|shape| options.columns.contains_key(shape.field())) {
-        return Ok(mapped);
+pub fn guess(path: &Path, options: &Options, shapes: &[Shape]) -> Result<Shape> {
+    let first = shapes.first().copied().unwrap_or_default();
+    let of = |is: &dyn Fn(&str) -> bool| shapes.iter().copied().find(|shape| is(shape.field()));
+    match of(&|field| options.columns.contains_key(field)) {
+        Some(mapped) => return Ok(mapped),
+        None if shapes.len() < 2 => return Ok(first),
+        None => {}
     }
     let reading = || format!("reading the dataset {}", path.display());
     let file = File::open(path).with_context(reading)?;
     let mut lines = BufReader::new(file.take(LOOKED_AT)).split(b'\n');
-    let first = loop {
+    let header = loop {
         match lines.next() {
-            None => return Ok(Shape::default()),
+            None => return Ok(first),
             Some(line) => {
                 let line = line.with_context(reading)?;
                 if !line.trim_ascii().is_empty() {
@@ -33,9 +38,8 @@ pub fn guess(path: &Path, options: &Options) -> Result<Shape> {
             }
         }
     };
-    let names = names(&String::from_utf8_lossy(&first), options.format);
-    let is_there = |shape: &Shape| names.iter().any(|name| name == shape.field());
-    Ok(Shape::ALL.into_iter().find(is_there).unwrap_or_default())
+    let names = names(&String::from_utf8_lossy(&header), options.format);
+    Ok(of(&|field| names.iter().any(|name| name == field)).unwrap_or(first))
 }
 
 fn names(line: &str, format: Format) -> Vec<String> {
@@ -62,7 +66,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let columns = columns.iter().map(|(field, name)| (field.to_string(), name.to_string())).collect();
-        guess(file.path(), &Options { format, columns, on_bad_rows: OnBadRows::Refuse }).unwrap()
+        guess(file.path(), &Options { format, columns, on_bad_rows: OnBadRows::Refuse }, &Shape::ALL).unwrap()
     }
 
     #[test]

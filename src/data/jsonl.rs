@@ -1,9 +1,10 @@
 //! JSON lines: one object per line. What makes a text or a label good is not known here.
 
-use super::columns::{Pair, Wanted, advice};
+use super::columns::{SecondText, Wanted, advice};
 use super::findings::{self, Flaw, listed, quoted};
 use super::row::{Fields, Row, Rows, Written, as_text, number, too_long};
 use super::source::{Source, without_end};
+use super::spans;
 use crate::task::Shape;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -75,23 +76,50 @@ fn parse<'a>(line: &'a str, wanted: &Wanted) -> Result<Fields<'a>, Vec<Flaw>> {
         return Err(vec![no_object(line)]);
     }
     let object: Object<'a> = serde_json::from_str(line).map_err(|error| vec![unreadable(&error)])?;
-    let text = required(&object, "text", &wanted.text).and_then(|value| string(value, "text"));
-    let target = required(&object, wanted.shape.field(), &wanted.target).and_then(|value| target(value, wanted.shape));
-    let text_pair = pair(&object, wanted);
-    match (text, text_pair, target) {
-        (Ok(text), Ok(text_pair), Ok(target)) => Ok(Fields { text, text_pair, target }),
-        (text, text_pair, target) => Err([text.err(), text_pair.err(), target.err()].into_iter().flatten().collect()),
+    let text = required(&object, wanted.shape.text(), &wanted.text);
+    let target = required(&object, wanted.shape.field(), &wanted.target);
+    let second = wanted.second.as_ref().map(|second| self::second(&object, second)).transpose();
+    match (text, second, target) {
+        (Ok(text), Ok(second), Ok(target)) => fields(wanted.shape, text, second.flatten(), target),
+        (text, second, target) => Err([text.err(), second.err(), target.err()].into_iter().flatten().collect()),
     }
 }
 
-fn pair<'a>(object: &Object<'a>, wanted: &Wanted) -> Result<Option<Cow<'a, str>>, Flaw> {
-    let name = wanted.text_pair.name();
-    let value = match (&wanted.text_pair, object.get(name)) {
-        (Pair::Needed(_), None) => return Err(missing(object, "text_pair", name)),
-        (Pair::Welcome(name), _) if *name == wanted.text || *name == wanted.target => None,
-        (_, value) => value.copied(),
-    };
-    value.filter(|value| value.get() != "null").map(|value| string(value, "text_pair")).transpose()
+/// Everything that is wrong with them, or what they say.
+fn fields<'a>(
+    shape: Shape,
+    text: &'a RawValue,
+    second: Option<Cow<'a, str>>,
+    target: &'a RawValue,
+) -> Result<Fields<'a>, Vec<Flaw>> {
+    let one = |flaw: Flaw| vec![flaw];
+    match shape {
+        Shape::Tags => {
+            let (tokens, tags) = (strings(text, "tokens"), list(target, "tags"));
+            let (Ok(tokens), Ok(tags)) = (&tokens, &tags) else {
+                return Err([tokens.err(), tags.err()].into_iter().flatten().collect());
+            };
+            Fields::tagged(tokens, tags.clone()).map_err(one)
+        }
+        Shape::Entities => {
+            let text = string(text, shape.text()).map_err(one)?;
+            let entities = serde_json::from_str(target.get()).map_err(|_| one(no_entities(target)))?;
+            let spans::Tagged { words, tags, note } = spans::tagged(&text, entities).map_err(one)?;
+            Ok(Fields { note, ..Fields::new(text, None, Written::Tags { words, tags }) })
+        }
+        _ => match (string(text, shape.text()), written(target, shape)) {
+            (Ok(text), Ok(target)) => Ok(Fields::new(text, second, target)),
+            (text, target) => Err([text.err(), target.err()].into_iter().flatten().collect()),
+        },
+    }
+}
+
+fn second<'a>(object: &Object<'a>, second: &SecondText) -> Result<Option<Cow<'a, str>>, Flaw> {
+    let value = object.get(second.name.as_str()).copied();
+    if value.is_none() && second.is_needed {
+        return Err(missing(object, second.field, &second.name));
+    }
+    value.filter(|value| value.get() != "null").map(|value| string(value, second.field)).transpose()
 }
 
 fn required<'a>(object: &Object<'a>, field: &str, name: &str) -> Result<&'a RawValue, Flaw> {
@@ -113,36 +141,63 @@ fn string<'a>(value: &'a RawValue, field: &str) -> Result<Cow<'a, str>, Flaw> {
     }
 }
 
-fn target(value: &RawValue, shape: Shape) -> Result<Written<'_>, Flaw> {
+fn written(value: &RawValue, shape: Shape) -> Result<Written<'_>, Flaw> {
+    let field = shape.field();
     match shape {
-        Shape::Label => class(value).map(Written::Label),
-        Shape::Labels if value.get().starts_with('[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| unreadable(&error))?;
-            items.into_iter().map(class).collect::<Result<_, _>>().map(Written::Labels)
-        }
-        Shape::Labels => {
-            let message = format!("`labels` is {}, and has to be a list of labels, if only an empty one", kind(value));
-            Err(Flaw::new(findings::WRONG_TYPE, message))
-        }
-        Shape::Value => match value.get().as_bytes().first() {
-            Some(b'[' | b'{' | b't' | b'f') => {
-                let message = format!("`value` is {}, and has to be a number such as 3.5", kind(value));
-                Err(Flaw::new(findings::WRONG_TYPE, message))
-            }
-            Some(b'"') => number(&string(value, "value")?).map(Written::Value),
-            _ => number(value.get()).map(Written::Value),
-        },
+        Shape::Label => class(value, field).map(Written::Label),
+        Shape::Labels => list(value, field).map(Written::Labels),
+        Shape::Positive => string(value, field).map(Written::Positive),
+        Shape::Value => numeric(value, field).map(Written::Value),
+        Shape::Score => numeric(value, field).map(Written::Score),
+        Shape::Tags | Shape::Entities => unreachable!("they are read with their text"),
     }
 }
 
-/// A label is a class, also where it looks like a number: its text counts.
-fn class(value: &RawValue) -> Result<Cow<'_, str>, Flaw> {
+fn numeric(value: &RawValue, field: &str) -> Result<f64, Flaw> {
     match value.get().as_bytes().first() {
-        Some(b'[' | b'{') => {
-            let message = format!("`label` is {}, and has to be a string, a number, true or false", kind(value));
+        Some(b'[' | b'{' | b't' | b'f') => {
+            let message = format!("`{field}` is {}, and has to be a number such as 3.5", kind(value));
             Err(Flaw::new(findings::WRONG_TYPE, message))
         }
-        Some(b'"') => string(value, "label"),
+        Some(b'"') => number(field, &string(value, field)?),
+        _ => number(field, value.get()),
+    }
+}
+
+/// Of classes.
+fn list<'a>(value: &'a RawValue, field: &str) -> Result<Vec<Cow<'a, str>>, Flaw> {
+    items(value, field)?.into_iter().map(|item| class(item, field)).collect()
+}
+
+fn strings<'a>(value: &'a RawValue, field: &str) -> Result<Vec<Cow<'a, str>>, Flaw> {
+    items(value, field)?.into_iter().map(|item| string(item, field)).collect()
+}
+
+fn items<'a>(value: &'a RawValue, field: &str) -> Result<Vec<&'a RawValue>, Flaw> {
+    if !value.get().starts_with('[') {
+        let message = format!("`{field}` is {}, and has to be a list of {field}, if only an empty one", kind(value));
+        return Err(Flaw::new(findings::WRONG_TYPE, message));
+    }
+    serde_json::from_str(value.get()).map_err(|error| unreadable(&error))
+}
+
+fn no_entities(value: &RawValue) -> Flaw {
+    let what =
+        if value.get().starts_with('[') { "a list of something else".to_string() } else { kind(value).to_string() };
+    let message = format!(
+        "`entities` is {what}, and has to be a list of objects like {{\"start\": 0, \"end\": 5, \"label\": \"city\"}}"
+    );
+    Flaw::new(findings::WRONG_TYPE, message)
+}
+
+/// A label is a class, also where it looks like a number: its text counts.
+fn class<'a>(value: &'a RawValue, field: &str) -> Result<Cow<'a, str>, Flaw> {
+    match value.get().as_bytes().first() {
+        Some(b'[' | b'{') => {
+            let message = format!("`{field}` holds {}, and has to be a string, a number, true or false", kind(value));
+            Err(Flaw::new(findings::WRONG_TYPE, message))
+        }
+        Some(b'"') => string(value, field),
         _ => Ok(Cow::Borrowed(value.get())),
     }
 }

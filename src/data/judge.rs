@@ -9,7 +9,7 @@ use super::row::{Fields, Row};
 use super::trimmed::trimmed;
 use super::{Checked, LabelCount, Measure, OnBadRows, Report, Settings};
 use crate::error::Result;
-use crate::task::{Example, Shape};
+use crate::task::{Example, Shape, Target};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -90,40 +90,51 @@ impl<'a> Judge<'a> {
             let message = format!("white space around {} was taken off", spaced.join(" and "));
             self.findings.warning(line, Flaw::new(findings::WHITE_SPACE, message));
         }
-        let (text, text_pair) = (fields.text.as_ref(), fields.text_pair.as_deref());
+        if let Some(note) = &fields.note {
+            self.findings.warning(line, note.clone());
+        }
+        let (text, second) = (fields.text.as_ref(), fields.second.as_deref());
         let most = self.settings.max_labels;
         let key = fields.target.key();
         let number = match self.shape {
             Shape::Label => self.labels.count(line, &key, most),
-            Shape::Labels => {
-                let mut labels: Vec<&str> = fields.target.labels().iter().map(AsRef::as_ref).collect();
-                labels.sort_unstable();
-                labels.dedup();
-                for label in labels {
+            _ => {
+                for label in fields.target.once() {
                     self.labels.count(line, label, most);
                 }
                 self.others.count(line, &key, usize::MAX)
             }
-            Shape::Value => self.others.count(line, &key, usize::MAX),
         };
         let keys = if self.shape == Shape::Label { &self.labels } else { &self.others };
         if let Some(number) = number
-            && let Some(repeat) = self.repeats.add(line, text, text_pair, number)
+            && let Some(repeat) = self.repeats.add(line, text, second, number)
+            // A text may belong to several others.
+            && (self.shape != Shape::Positive || matches!(repeat, Repeat::Same { .. }))
         {
             self.findings.warning(line, keys.repeated(repeat, &key, self.shape));
         }
-        let length = self.measure.measure(text, text_pair)?;
-        self.lengths.add(length.tokens);
-        if length.truncated {
-            let message = format!("the text is cut to {} tokens; a larger `max_length` keeps more", length.tokens);
-            self.findings.warning(line, Flaw::new(findings::TRUNCATED, message));
+        self.examples.push(fields.example(line));
+        self.measure(line)
+    }
+
+    /// How long the last example is.
+    fn measure(&mut self, line: u64) -> Result<()> {
+        let Some(Example { text, text_pair, target, .. }) = self.examples.last() else { return Ok(()) };
+        let one = |text: &str| self.measure.measure(text, None);
+        let lengths = match target {
+            Target::Positive { positive, negative } => {
+                [text, positive].into_iter().chain(negative).map(|text| one(text)).collect::<Result<Vec<_>>>()?
+            }
+            Target::Score(_) => [text].into_iter().chain(text_pair).map(|text| one(text)).collect::<Result<_>>()?,
+            _ => vec![self.measure.measure(text, text_pair.as_deref())?],
+        };
+        for length in lengths {
+            self.lengths.add(length.tokens);
+            if length.truncated {
+                let message = format!("the text is cut to {} tokens; a larger `max_length` keeps more", length.tokens);
+                self.findings.warning(line, Flaw::new(findings::TRUNCATED, message));
+            }
         }
-        self.examples.push(Example {
-            line,
-            text: text.to_string(),
-            text_pair: text_pair.map(str::to_string),
-            target: fields.target.target(),
-        });
         Ok(())
     }
 
@@ -132,10 +143,20 @@ impl<'a> Judge<'a> {
         if let Some(flaw) = self.file_flaw() {
             self.findings.error(None, flaw);
         }
-        let once = self.labels.tallies.iter().filter(|tally| tally.count == 1);
+        // A text of words gives more than one example of each tag.
+        let is_of_words = self.is_of_words();
+        let once = self.labels.tallies.iter().filter(|tally| tally.count == 1 && !is_of_words);
         let once = once.map(|tally| (tally.first_line, seen_once(&tally.label)));
         self.findings.late_warnings(once);
         self.checked()
+    }
+
+    fn is_of_words(&self) -> bool {
+        matches!(self.shape, Shape::Tags | Shape::Entities)
+    }
+
+    fn is_of_numbers(&self) -> bool {
+        matches!(self.shape, Shape::Value | Shape::Score)
     }
 
     fn file_flaw(&self) -> Option<Flaw> {
@@ -144,19 +165,29 @@ impl<'a> Judge<'a> {
             _ if self.examples.is_empty() => {
                 (findings::NO_USABLE_ROW, format!("none of the {} rows can be used", self.rows))
             }
-            _ if self.shape == Shape::Value && self.others.tallies.len() < 2 => (
+            _ if self.is_of_numbers() && self.others.tallies.len() < 2 => (
                 findings::TOO_FEW_VALUES,
-                "every usable row has the same value: there is nothing to learn from them".to_string(),
+                format!("every usable row has the same {}: there is nothing to learn from them", self.shape.field()),
             ),
-            _ if self.shape == Shape::Value => return None,
+            _ if self.is_of_numbers() => return None,
+            _ if self.shape == Shape::Positive && self.examples.len() < 2 => (
+                findings::TOO_FEW_EXAMPLES,
+                "there is one usable row: texts learn to find their own among those of other rows".to_string(),
+            ),
+            _ if self.shape == Shape::Positive => return None,
             [] => (findings::TOO_FEW_LABELS, "no usable row has a label".to_string()),
             [_] if self.shape == Shape::Labels => return None,
             [only] => (
                 findings::TOO_FEW_LABELS,
-                format!(
-                    "every usable row has the label {}: a classifier needs at least two labels",
-                    quoted(&only.label)
-                ),
+                match self.is_of_words() {
+                    true => {
+                        format!("every word has the tag {}: there is nothing to learn from them", quoted(&only.label))
+                    }
+                    false => format!(
+                        "every usable row has the label {}: a classifier needs at least two labels",
+                        quoted(&only.label)
+                    ),
+                },
             ),
             labels if labels.len() > self.settings.max_labels => (
                 findings::TOO_MANY_LABELS,

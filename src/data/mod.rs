@@ -16,6 +16,7 @@ mod refusal;
 mod repeats;
 mod row;
 mod source;
+mod spans;
 mod table;
 mod trimmed;
 mod truncation;
@@ -157,12 +158,13 @@ pub fn check(
     settings: &Settings,
 ) -> Result<Checked> {
     let reading = || format!("reading the dataset {}", path.display());
-    let mut judge = Judge::new(task.shape(), options.on_bad_rows, measure, settings);
+    let shape = guess(path, options, task.shapes())?;
+    let mut judge = Judge::new(shape, options.on_bad_rows, measure, settings);
     let source = Source::open(path).with_context(reading)?;
     if source.bytes() > settings.max_bytes {
         return Ok(judge.refuse(None, too_large(source.bytes(), settings.max_bytes)));
     }
-    let mut rows = match rows(source, options, task.shape(), settings).with_context(reading)? {
+    let mut rows = match rows(source, options, shape, settings).with_context(reading)? {
         Ok(rows) => rows,
         Err((line, flaw)) => return Ok(judge.refuse(line, flaw)),
     };

@@ -2,8 +2,10 @@
 
 use super::findings::{self, Flaw, quoted};
 use super::source::Source;
-use crate::task::{Shape, Target};
+use crate::model::Span;
+use crate::task::{Example, Shape, Target, words};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io;
 
 /// A format's reader.
@@ -20,8 +22,11 @@ pub(super) struct Row<'a> {
 
 pub(super) struct Fields<'a> {
     pub text: Cow<'a, str>,
-    pub text_pair: Option<Cow<'a, str>>,
+    /// The second text of a pair, or the text that does not belong to the first.
+    pub second: Option<Cow<'a, str>>,
     pub target: Written<'a>,
+    /// Worth a warning.
+    pub note: Option<Flaw>,
 }
 
 /// What a row teaches, as it is written.
@@ -29,66 +34,122 @@ pub(super) enum Written<'a> {
     Label(Cow<'a, str>),
     Labels(Vec<Cow<'a, str>>),
     Value(f64),
+    /// Of the text's words.
+    Tags {
+        words: Vec<Span>,
+        tags: Vec<Cow<'a, str>>,
+    },
+    Positive(Cow<'a, str>),
+    Score(f64),
+}
+
+impl<'a> Fields<'a> {
+    pub fn new(text: Cow<'a, str>, second: Option<Cow<'a, str>>, target: Written<'a>) -> Self {
+        Self { text, second, target, note: None }
+    }
+
+    /// Words that are given one by one, with their tags.
+    ///
+    /// # Errors
+    /// Where their numbers differ, or a token is blank.
+    pub fn tagged(tokens: &[Cow<'_, str>], tags: Vec<Cow<'a, str>>) -> Result<Self, Flaw> {
+        if tokens.len() != tags.len() {
+            let message = format!("there are {} tokens and {} tags: give each token its tag", tokens.len(), tags.len());
+            return Err(Flaw::new(findings::TAG_COUNT, message));
+        }
+        let tokens: Vec<&str> = tokens.iter().map(|token| token.trim()).collect();
+        if tokens.iter().any(|token| token.is_empty()) {
+            return Err(Flaw::new(findings::EMPTY_TEXT, "one of the tokens is empty: leave it out, with its tag"));
+        }
+        let (text, words) = words::join(tokens);
+        Ok(Self::new(text.into(), None, Written::Tags { words, tags }))
+    }
+
+    /// From a table's fields: sets of labels are separated by semicolons, tokens and tags by white space.
+    pub fn read(
+        shape: Shape,
+        text: Cow<'a, str>,
+        second: Option<Cow<'a, str>>,
+        target: Cow<'a, str>,
+    ) -> Result<Self, Flaw> {
+        let written = match shape {
+            Shape::Label => Written::Label(target),
+            Shape::Labels => Written::Labels(split(target, |character| character == ';')),
+            Shape::Value => Written::Value(number("value", &target)?),
+            Shape::Score => Written::Score(number("score", &target)?),
+            Shape::Positive => Written::Positive(target),
+            Shape::Tags => {
+                return Self::tagged(&split(text, char::is_whitespace), split(target, char::is_whitespace));
+            }
+            Shape::Entities => {
+                let message = "entities do not fit into a column: send the rows as JSON lines";
+                return Err(Flaw::new(findings::WRONG_TYPE, message));
+            }
+        };
+        Ok(Self::new(text, second, written))
+    }
+
+    pub fn example(&self, line: u64) -> Example {
+        let second = self.second.as_deref().map(str::to_string);
+        let (text_pair, target) = match &self.target {
+            Written::Label(label) => (second, Target::Label(label.to_string())),
+            Written::Labels(_) => (second, Target::Labels(self.target.once().map(str::to_string).collect())),
+            Written::Value(value) => (second, Target::Value(*value)),
+            Written::Tags { words, tags } => {
+                let (words, tags) = (words.clone(), tags.iter().map(ToString::to_string).collect());
+                (None, Target::Tags { words, tags })
+            }
+            Written::Positive(positive) => {
+                (None, Target::Positive { positive: positive.to_string(), negative: second })
+            }
+            Written::Score(score) => (second, Target::Score(*score)),
+        };
+        Example { line, text: self.text.to_string(), text_pair, target }
+    }
+}
+
+/// The parts of a field that are not blank.
+fn split<'a>(field: Cow<'a, str>, is_end: impl Fn(char) -> bool) -> Vec<Cow<'a, str>> {
+    let is_some = |part: &&str| !part.trim().is_empty();
+    match field {
+        Cow::Borrowed(field) => field.split(is_end).filter(is_some).map(Cow::Borrowed).collect(),
+        Cow::Owned(field) => field.split(is_end).filter(is_some).map(|part| Cow::Owned(part.to_string())).collect(),
+    }
 }
 
 impl<'a> Written<'a> {
-    /// From a table's field: sets of labels are separated by semicolons.
-    pub fn read(shape: Shape, field: Cow<'a, str>) -> Result<Self, Flaw> {
-        Ok(match shape {
-            Shape::Label => Self::Label(field),
-            Shape::Labels => {
-                let labels: Vec<Cow<str>> = match field {
-                    Cow::Borrowed(field) => field.split(';').map(Cow::Borrowed).collect(),
-                    Cow::Owned(field) => field.split(';').map(|label| Cow::Owned(label.to_string())).collect(),
-                };
-                Self::Labels(labels.into_iter().filter(|label| !label.trim().is_empty()).collect())
-            }
-            Shape::Value => Self::Value(number(&field)?),
-        })
-    }
-
     pub fn labels(&self) -> &[Cow<'a, str>] {
         match self {
             Self::Label(label) => std::slice::from_ref(label),
             Self::Labels(labels) => labels,
-            Self::Value(_) => &[],
+            Self::Tags { tags, .. } => tags,
+            Self::Value(_) | Self::Positive(_) | Self::Score(_) => &[],
         }
+    }
+
+    /// The labels in order, each once.
+    pub fn once(&self) -> impl Iterator<Item = &str> {
+        self.labels().iter().map(AsRef::as_ref).collect::<BTreeSet<&str>>().into_iter()
     }
 
     /// Equal for rows that teach the same.
     pub fn key(&self) -> String {
         match self {
             Self::Label(label) => label.to_string(),
-            Self::Labels(labels) => {
-                let mut labels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
-                labels.sort_unstable();
-                labels.dedup();
-                labels.join("; ")
-            }
-            Self::Value(value) => value.to_string(),
-        }
-    }
-
-    pub fn target(&self) -> Target {
-        match self {
-            Self::Label(label) => Target::Label(label.to_string()),
-            Self::Labels(labels) => {
-                let mut labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
-                labels.sort_unstable();
-                labels.dedup();
-                Target::Labels(labels)
-            }
-            Self::Value(value) => Target::Value(*value),
+            Self::Labels(_) => self.once().collect::<Vec<_>>().join("; "),
+            Self::Tags { tags, .. } => tags.join(" "),
+            Self::Positive(positive) => positive.to_string(),
+            Self::Value(value) | Self::Score(value) => value.to_string(),
         }
     }
 }
 
 /// A finite number that an `f32` holds.
-pub(super) fn number(field: &str) -> Result<f64, Flaw> {
+pub(super) fn number(name: &str, field: &str) -> Result<f64, Flaw> {
     let number =
         field.trim().parse::<f64>().ok().filter(|value| value.is_finite() && value.abs() <= f64::from(f32::MAX));
     number.ok_or_else(|| {
-        let message = format!("`value` is {}, and has to be a number such as 3.5", quoted(field));
+        let message = format!("`{name}` is {}, and has to be a number such as 3.5", quoted(field));
         Flaw::new(findings::WRONG_TYPE, message)
     })
 }

@@ -1,9 +1,9 @@
 //! A table, comma or tab separated: its header and its rows. What makes a text or a label good is not known here.
 
-use super::columns::{Pair, Wanted, advice};
+use super::columns::{Wanted, advice};
 use super::findings::{self, Flaw, listed, quoted};
 use super::records::{Broken, Found, Next, Records};
-use super::row::{Fields, Row, Rows, Written, as_text, too_long};
+use super::row::{Fields, Row, Rows, as_text, too_long};
 use super::source::{Place, Source};
 use super::{Opened, Settings};
 use crate::task::Shape;
@@ -20,7 +20,7 @@ pub(super) struct Table {
 /// Where in a record the fields are.
 struct Columns {
     text: usize,
-    text_pair: Option<usize>,
+    second: Option<usize>,
     target: usize,
     shape: Shape,
     count: usize,
@@ -58,11 +58,9 @@ impl Table {
     fn row(&self, line: u64) -> Row<'_> {
         let (splitter, columns) = (&self.records.splitter, &self.columns);
         let fields = |record| {
-            Ok(Fields {
-                text: splitter.value(record, columns.text),
-                text_pair: columns.text_pair.map(|index| splitter.value(record, index)),
-                target: Written::read(columns.shape, splitter.value(record, columns.target))?,
-            })
+            let second = columns.second.map(|index| splitter.value(record, index));
+            let (text, target) = (splitter.value(record, columns.text), splitter.value(record, columns.target));
+            Fields::read(columns.shape, text, second, target)
         };
         let content = as_text(self.records.raw(), line, &self.records.source).and_then(fields);
         Row { line, content: content.map_err(|flaw| vec![flaw]) }
@@ -107,12 +105,11 @@ impl Columns {
         let place = |name: &str| header.iter().position(|column| column == name);
         let need = |field: &str, name: &str| place(name).ok_or_else(|| missing_column(header, field, name, separator));
         let columns = Self {
-            text: need("text", &wanted.text)?,
-            text_pair: match &wanted.text_pair {
-                Pair::Needed(name) => Some(need("text_pair", name)?),
-                // A column that serves as text or label is no pair, whatever its name.
-                Pair::Welcome(name) if *name == wanted.text || *name == wanted.target => None,
-                Pair::Welcome(name) => place(name),
+            text: need(wanted.shape.text(), &wanted.text)?,
+            second: match &wanted.second {
+                None => None,
+                Some(second) if second.is_needed => Some(need(second.field, &second.name)?),
+                Some(second) => place(&second.name),
             },
             target: need(wanted.shape.field(), &wanted.target)?,
             shape: wanted.shape,

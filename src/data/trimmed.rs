@@ -22,16 +22,27 @@ pub(super) fn trimmed(fields: Fields<'_>) -> Result<(Fields<'_>, Vec<&'static st
         }
         value
     };
+    let name = match fields.target {
+        Written::Positive(_) => "the negative",
+        _ => "the text pair",
+    };
     let fields = Fields {
-        text: trim("the text", fields.text),
-        text_pair: fields.text_pair.map(|pair| trim("the text pair", pair)).filter(|pair| !pair.is_empty()),
+        text: match fields.target {
+            // Places are counted in the text as it is.
+            Written::Tags { .. } => fields.text,
+            _ => trim("the text", fields.text),
+        },
+        second: fields.second.map(|second| trim(name, second)).filter(|second| !second.is_empty()),
         target: match fields.target {
             Written::Label(label) => Written::Label(trim("the label", label)),
-            Written::Labels(labels) => {
-                Written::Labels(labels.into_iter().map(|label| without_space(label).0).collect())
+            Written::Labels(labels) => Written::Labels(labels.into_iter().map(|one| without_space(one).0).collect()),
+            Written::Tags { words, tags } => {
+                Written::Tags { words, tags: tags.into_iter().map(|tag| without_space(tag).0).collect() }
             }
-            Written::Value(value) => Written::Value(value),
+            Written::Positive(positive) => Written::Positive(trim("the positive", positive)),
+            number @ (Written::Value(_) | Written::Score(_)) => number,
         },
+        note: fields.note,
     };
     let flaws: Vec<Flaw> = flaws(&fields).into_iter().flatten().collect();
     if flaws.is_empty() { Ok((fields, spaced)) } else { Err(flaws) }
@@ -54,12 +65,13 @@ fn without_space(value: Cow<'_, str>) -> (Cow<'_, str>, Space) {
     (value, Space::Some)
 }
 
-fn flaws(fields: &Fields<'_>) -> [Option<Flaw>; 4] {
+fn flaws(fields: &Fields<'_>) -> [Option<Flaw>; 6] {
     let labels = fields.target.labels();
     let empty = |value: &str, code, name: &str| {
         value.is_empty().then(|| Flaw::new(code, format!("the {name} is empty: fill it in, or leave the row out")))
     };
-    let values = [Some(&fields.text), fields.text_pair.as_ref()].into_iter().flatten().chain(labels);
+    let positive = if let Written::Positive(positive) = &fields.target { Some(positive) } else { None };
+    let values = [Some(&fields.text), fields.second.as_ref(), positive].into_iter().flatten().chain(labels);
     let nul = values.into_iter().any(|value| value.contains('\0')).then(|| {
         let message = "the row holds a NUL character (U+0000): take it out, or save the file as UTF-8 if it is UTF-16";
         Flaw::new(findings::NUL_CHARACTER, message)
@@ -70,8 +82,16 @@ fn flaws(fields: &Fields<'_>) -> [Option<Flaw>; 4] {
         );
         Flaw::new(findings::LABEL_TOO_LONG, message)
     });
+    let blank = if let Written::Tags { words, .. } = &fields.target { words.is_empty() } else { false };
+    let wordless = (blank && !fields.text.is_empty())
+        .then(|| Flaw::new(findings::EMPTY_TEXT, "the text has no word: leave the row out"));
+    let single = matches!(fields.target, Written::Score(_)) && fields.second.is_none();
+    let pairless =
+        single.then(|| Flaw::new(findings::EMPTY_TEXT, "the text pair is empty: fill it in, or leave the row out"));
+    let positive = positive.and_then(|positive| empty(positive, findings::EMPTY_TEXT, "positive"));
     let nameless = labels.iter().find_map(|label| empty(label, findings::EMPTY_LABEL, "label"));
-    [empty(&fields.text, findings::EMPTY_TEXT, "text"), nameless, nul, long]
+    let text = empty(&fields.text, findings::EMPTY_TEXT, "text");
+    [text, wordless, positive.or(pairless), nameless, nul, long]
 }
 
 #[cfg(test)]
@@ -79,7 +99,7 @@ mod tests {
     use super::*;
 
     fn codes(text: &str, label: &str) -> Vec<&'static str> {
-        let fields = Fields { text: text.into(), text_pair: None, target: Written::Label(label.into()) };
+        let fields = Fields::new(text.into(), None, Written::Label(label.into()));
         match trimmed(fields) {
             Ok(_) => Vec::new(),
             Err(flaws) => flaws.iter().map(|flaw| flaw.code).collect(),
@@ -97,9 +117,9 @@ mod tests {
     #[test]
     fn white_space_is_taken_off_and_named() {
         let target = Written::Label("x ".to_string().into());
-        let fields = Fields { text: " a b\n".into(), text_pair: Some("  ".into()), target };
+        let fields = Fields::new(" a b\n".into(), Some("  ".into()), target);
         let (fields, spaced) = trimmed(fields).ok().unwrap();
-        assert_eq!((fields.text.as_ref(), fields.text_pair, fields.target.key().as_str()), ("a b", None, "x"));
+        assert_eq!((fields.text.as_ref(), fields.second, fields.target.key().as_str()), ("a b", None, "x"));
         assert_eq!(spaced, ["the text", "the label"]);
     }
 }

@@ -6,7 +6,7 @@ use super::state::State;
 use super::work::aside;
 use crate::data::{self, Checked, Format, Options, Report, Truncation};
 use crate::error::{Context, Error, Problem, Result};
-use crate::task;
+use crate::task::{self, Shape};
 use crate::training::Hyperparameters;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ async fn look(state: &State, file: File, also: impl FnOnce(&mut Checked) + Send 
         let measure = Truncation { tokenizer: base.tokenizer(), max_length };
         let task = match file.task {
             Some(task) => task,
-            None => data::guess(&file.path, &file.options)?.task(),
+            None => data::guess(&file.path, &file.options, &Shape::ALL)?.task(),
         };
         let mut checked = data::check(&file.path, &file.options, &task, &measure, &settings)?;
         also(&mut checked);

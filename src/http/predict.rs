@@ -48,14 +48,14 @@ fn one() -> usize {
     1
 }
 
-/// A text, or a text with its pair.
+/// A text, a text with its pair, or words that are given one by one.
 // Read by hand, because serde's choice without a tag would not say which field of an input is wrong; `Serialize` is there
 // for the schema, which reads its attribute.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Item {
     Text(String),
-    Pair(Input),
+    Fields(Input),
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -77,7 +77,7 @@ impl<'de> Deserialize<'de> for Item {
             type Value = Item;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or an object with \"text\" and \"text_pair\"")
+                f.write_str("a text, or an object with \"text\" and \"text_pair\", or with \"tokens\"")
             }
 
             fn visit_str<E>(self, text: &str) -> std::result::Result<Item, E> {
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Item {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Item, A::Error> {
-                Input::deserialize(MapAccessDeserializer::new(map)).map(Item::Pair)
+                Input::deserialize(MapAccessDeserializer::new(map)).map(Item::Fields)
             }
         }
         deserializer.deserialize_any(Either)
@@ -95,8 +95,8 @@ impl<'de> Deserialize<'de> for Item {
 impl From<Item> for Input {
     fn from(item: Item) -> Self {
         match item {
-            Item::Text(text) => Self { text, text_pair: None },
-            Item::Pair(input) => input,
+            Item::Text(text) => Self::text(text),
+            Item::Fields(input) => input,
         }
     }
 }
@@ -155,8 +155,8 @@ mod tests {
     fn an_input_is_a_text_or_a_pair() {
         let body = r#"{"inputs": ["a", {"text": "b", "text_pair": "c"}]}"#;
         let request: PredictRequest = json::parse(body.as_bytes()).unwrap();
-        let pair = Input { text: "b".to_string(), text_pair: Some("c".to_string()) };
-        assert_eq!(request.inputs, [Item::Text("a".to_string()), Item::Pair(pair)]);
+        let pair = Input { text_pair: Some("c".to_string()), ..Input::text("b") };
+        assert_eq!(request.inputs, [Item::Text("a".to_string()), Item::Fields(pair)]);
         assert_eq!((request.top_k, request.logits), (1, false));
     }
 

@@ -71,7 +71,8 @@ async fn examine(state: &State, owner: &str, submission: Submission) -> Result<E
     let Submission { request, source } = submission;
     let name = request.name.clone().map(super::names::Name::into_string);
     let (kept, options, report) = look(state, owner, &request, source).await?;
-    let labels: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
+    let found: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
+    let labels = request.task.clone().unwrap_or_else(|| report.target.task()).labels(&found);
     let validation_dataset_id = match request.validation {
         Some(Validation::DatasetId(id)) => {
             Some(check_validation(state, owner, id, &request, report.target, labels.clone()).await?)
@@ -86,7 +87,7 @@ async fn examine(state: &State, owner: &str, submission: Submission) -> Result<E
 /// The data's own task where the request names none.
 fn asked(request: JobRequest, target: Shape) -> spec::Request {
     let JobRequest { task, method, hyperparameters, validation, .. } = request;
-    let task = task.or_else(|| Some(target.task()));
+    let task = Some(task.map_or_else(|| target.task(), |task| task.on(target)));
     spec::Request { task, method, hyperparameters, validation }
 }
 
@@ -114,7 +115,7 @@ async fn look(state: &State, owner: &str, request: &JobRequest, source: Source) 
         Source::Stored(id) => {
             let dataset = state.store.dataset(owner, id).await?;
             let options = reread(request, &dataset.options);
-            let is_same_task = task.as_ref().is_none_or(|task| task.shape() == dataset.report.target);
+            let is_same_task = task.as_ref().is_none_or(|task| task.shapes().contains(&dataset.report.target));
             let report = match options == dataset.options && is_same_task {
                 true => dataset.report.clone(),
                 false => check(state.folder.dataset(&dataset.hash), options.clone()).await?,

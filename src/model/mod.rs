@@ -22,7 +22,7 @@ pub mod weights;
 pub use architecture::SUPPORTED;
 pub use batch::Batch;
 pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo, Virtual};
-pub use tokenizer::{Tokenizer, Tokens};
+pub use tokenizer::{Span, Tokenizer, Tokens};
 
 use crate::compute::kernels::{FrozenLinear, Pool};
 use crate::compute::{Kernels, Rows, Tape, Tensor};

@@ -2,9 +2,10 @@
 
 use crate::error::{Context, Error, Result};
 use serde_json::Value;
+use std::ops::Range;
 use std::path::Path;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
-use tokenizers::{PostProcessor, Tokenizer as Inner};
+use tokenizers::{Encoding, PostProcessor, Tokenizer as Inner};
 
 /// A tokenized input with its special tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +13,19 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     pub type_ids: Vec<u32>,
     pub truncated: bool,
+    /// For tasks that read single tokens: those that stand for words, one for each word that was not cut off.
+    pub picked: Vec<u32>,
 }
+
+impl Tokens {
+    /// One text's, whole.
+    pub fn whole(ids: Vec<u32>) -> Self {
+        Self { type_ids: vec![0; ids.len()], ids, truncated: false, picked: Vec::new() }
+    }
+}
+
+/// Some characters of a text: Unicode code points, the end exclusive.
+pub type Span = Range<u32>;
 
 /// A `tokenizer.json`, without the truncation and padding that it may ask for: the layout is packed, the length ours.
 pub struct Tokenizer {
@@ -44,10 +57,36 @@ impl Tokenizer {
     /// first).
     pub fn encode(&self, text: &str, text_pair: Option<&str>, max_length: usize) -> Result<Tokens> {
         let plain = |text: &str| self.inner.encode_fast(text, false).map_err(Error::internal);
-        let first = plain(text)?;
-        let second = text_pair.map(plain).transpose()?;
+        let (whole, truncated) = self.finish(plain(text)?, text_pair.map(plain).transpose()?, max_length)?;
+        let (ids, type_ids) = (whole.get_ids().to_vec(), whole.get_type_ids().to_vec());
+        Ok(Tokens { ids, type_ids, truncated, picked: Vec::new() })
+    }
+
+    /// The same for a text whose words are read one by one: a word's first token stands for it, or, where it has none of
+    /// its own, the next one. Words are in the order of the text; those behind its cut end have no token.
+    pub fn encode_words(&self, text: &str, words: &[Span], max_length: usize) -> Result<Tokens> {
+        let plain = self.inner.encode_char_offsets(text, false).map_err(Error::internal)?;
+        let (whole, truncated) = self.finish(plain, None, max_length)?;
+        let special = whole.get_special_tokens_mask();
+        let places = whole.get_offsets().iter().zip(special).enumerate().filter(|(_, (_, special))| **special == 0);
+        let mut places = places.map(|(row, ((_, end), _))| (row as u32, *end as u32)).peekable();
+        let mut picked = Vec::with_capacity(words.len());
+        for word in words {
+            while places.peek().is_some_and(|(_, end)| *end <= word.start) {
+                places.next();
+            }
+            match places.peek() {
+                Some((row, _)) => picked.push(*row),
+                None => break,
+            }
+        }
+        Ok(Tokens { ids: whole.get_ids().to_vec(), type_ids: whole.get_type_ids().to_vec(), truncated, picked })
+    }
+
+    /// Cut, and with special tokens.
+    fn finish(&self, first: Encoding, second: Option<Encoding>, max_length: usize) -> Result<(Encoding, bool)> {
         let special = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(second.is_some()));
-        let length = first.len() + second.as_ref().map_or(0, tokenizers::Encoding::len);
+        let length = first.len() + second.as_ref().map_or(0, Encoding::len);
         let room = max_length.saturating_sub(special);
         let truncated = length > room;
         let (first, second) = match truncated {
@@ -59,8 +98,7 @@ impl Tokenizer {
                 truncate_encodings(first, second, &params).map_err(Error::internal)?
             }
         };
-        let whole = self.inner.post_process(first, second, true).map_err(Error::internal)?;
-        Ok(Tokens { ids: whole.get_ids().to_vec(), type_ids: whole.get_type_ids().to_vec(), truncated })
+        Ok((self.inner.post_process(first, second, true).map_err(Error::internal)?, truncated))
     }
 
     pub fn vocabulary_size(&self) -> usize {

@@ -81,8 +81,7 @@ mod tests {
     fn parts(requests: &[(&'static str, &[usize])]) -> (Vec<Part<&'static str>>, Answers) {
         let part = |(adapter, lengths): &(&'static str, &[usize])| {
             let (ticket, answer) = Ticket::new(lengths.len());
-            let tokens =
-                |length: &usize| Tokens { ids: vec![1; *length], type_ids: vec![0; *length], truncated: false };
+            let tokens = |length: &usize| Tokens::whole(vec![1; *length]);
             (Part { adapter: *adapter, inputs: lengths.iter().map(tokens).collect(), first: 0, ticket }, answer)
         };
         requests.iter().map(part).unzip()

@@ -5,37 +5,48 @@ use super::ticket::Rows;
 use super::{Ask, Logits};
 use crate::artifact::Card;
 use crate::error::{Error, Result};
-use crate::task::{Embedding, Prediction, Shape, regression, sequence_classification};
+use crate::task::{self, Embedding, Input, Prediction, regression, sequence_classification, token_classification};
 
+/// `rows` are those of the inputs.
+///
 /// # Errors
 /// `Internal` where a row is not finite: that is never an answer.
-pub fn predictions(resident: &Resident, rows: Rows, ask: Ask) -> Result<Vec<Prediction>> {
-    rows.into_iter().map(|row| prediction(resident, row, ask)).collect()
+pub fn predictions(resident: &Resident, rows: Rows, inputs: &[Input], ask: Ask) -> Result<Vec<Prediction>> {
+    rows.into_iter().zip(inputs).map(|(row, input)| prediction(resident, row, input, ask)).collect()
 }
 
-fn prediction(resident: &Resident, row: Vec<f32>, ask: Ask) -> Result<Prediction> {
+fn prediction(resident: &Resident, row: Vec<f32>, input: &Input, ask: Ask) -> Result<Prediction> {
     if !row.iter().all(|value| value.is_finite()) {
         return Err(Error::internal("the model answered with a number that is not finite"));
     }
     Ok(match &resident.0 {
         None => Prediction::Embedding(Embedding { embedding: row }),
-        Some(adapted) => answered(&adapted.card, row, ask),
+        Some(adapted) => answered(&adapted.card, row, input, ask),
     })
 }
 
-fn answered(card: &Card, row: Vec<f32>, ask: Ask) -> Prediction {
+fn answered(card: &Card, row: Vec<f32>, input: &Input, ask: Ask) -> Prediction {
+    let (labels, temperature) = (&card.labels, card.temperature);
     let logits = |row: Vec<f32>| (ask.logits == Logits::Include).then_some(row);
-    match card.task.shape() {
-        Shape::Label => {
-            let mut prediction = sequence_classification::decode(&card.labels, card.temperature, &row, ask.top_k);
-            prediction.logits = logits(row);
-            Prediction::Classification(prediction)
-        }
-        Shape::Labels => {
-            let mut prediction = sequence_classification::decode_set(&card.labels, &row);
+    match &card.task {
+        task::Config::SequenceClassification(config) if config.multi_label => {
+            let mut prediction = sequence_classification::decode_set(labels, &row);
             prediction.logits = logits(row);
             Prediction::Labels(prediction)
         }
-        Shape::Value => Prediction::Value(regression::Prediction { value: row.first().copied().unwrap_or_default() }),
+        task::Config::SequenceClassification(_) => {
+            let mut prediction = sequence_classification::decode(labels, temperature, &row, ask.top_k);
+            prediction.logits = logits(row);
+            Prediction::Classification(prediction)
+        }
+        task::Config::Regression(_) => {
+            Prediction::Value(regression::Prediction { value: row.first().copied().unwrap_or_default() })
+        }
+        task::Config::TokenClassification(_) => {
+            let mut prediction = token_classification::decode(labels, temperature, &row, input);
+            prediction.logits = logits(row).map(|row| row.chunks_exact(labels.len()).map(<[f32]>::to_vec).collect());
+            Prediction::Entities(prediction)
+        }
+        task::Config::Embedding(_) => Prediction::Embedding(Embedding { embedding: row }),
     }
 }

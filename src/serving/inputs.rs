@@ -6,7 +6,7 @@ use crate::model::{Base, Tokens};
 use crate::task::Input;
 
 /// # Errors
-/// `Invalid`: `no_inputs`, `too_many_inputs`, or `empty_input` with a pointer to each.
+/// `Invalid`: `no_inputs`, `too_many_inputs`, or `empty_input` and `two_texts` with a pointer to each.
 pub fn check(inputs: &[Input], most: usize) -> Result<()> {
     if inputs.is_empty() {
         return Err(Error::invalid("no_inputs", "\"inputs\" is empty: give at least one text"));
@@ -15,23 +15,44 @@ pub fn check(inputs: &[Input], most: usize) -> Result<()> {
         let detail = format!("{} inputs are too many for one request: send at most {most}", inputs.len());
         return Err(Error::invalid("too_many_inputs", detail));
     }
-    let blank = inputs.iter().enumerate().filter(|(_, input)| input.text.trim().is_empty());
-    let fault = |index: usize| Fault::at_pointer(format!("/inputs/{index}"), "there is no text in it");
-    let faults: Vec<Fault> = blank.map(|(index, _)| fault(index)).collect();
+    let twice = |input: &Input| input.tokens.is_some() && !(input.text.is_empty() && input.text_pair.is_none());
+    refuse(inputs, twice, "two_texts", "give either \"text\" or \"tokens\", and no pair with tokens")?;
+    let is_blank = |text: &String| text.trim().is_empty();
+    let blank = |input: &Input| match &input.tokens {
+        None => is_blank(&input.text),
+        Some(tokens) => tokens.is_empty() || tokens.iter().any(is_blank),
+    };
+    refuse(inputs, blank, "empty_input", "there is no text in it, or in one of its tokens")
+}
+
+fn refuse(inputs: &[Input], is_wrong: impl Fn(&Input) -> bool, code: &'static str, what: &str) -> Result<()> {
+    let wrong = inputs.iter().enumerate().filter(|(_, input)| is_wrong(input));
+    let faults: Vec<Fault> = wrong.map(|(index, _)| Fault::at_pointer(format!("/inputs/{index}"), what)).collect();
     match faults.len() {
         0 => Ok(()),
         count => {
-            let detail = format!("{count} of the inputs have no text: leave them out");
-            Err(Error::Invalid(Problem::new("empty_input", detail).with_faults(faults)))
+            let detail = format!("{count} of the inputs cannot be answered: {what}");
+            Err(Error::Invalid(Problem::new(code, detail).with_faults(faults)))
         }
     }
 }
 
 /// At most as many tokens as the adapter was trained on, or as the bare base can read.
+///
+/// # Errors
+/// `Invalid` (`no_pairs`) where a pair of texts is given to a task that reads one.
 pub fn tokens(base: &Base, resident: &Resident, inputs: &[Input]) -> Result<Vec<Tokens>> {
-    let most = resident.0.as_ref().map_or(base.info().max_tokens, |adapted| adapted.longest(base));
-    let one = |input: &Input| base.tokenizer().encode(&input.text, input.text_pair.as_deref(), most);
-    inputs.iter().map(one).collect()
+    let Some(adapted) = &resident.0 else {
+        let most = base.info().max_tokens;
+        let one = |input: &Input| base.tokenizer().encode(&input.whole(), input.text_pair.as_deref(), most);
+        return inputs.iter().map(one).collect();
+    };
+    if !adapted.card.task.reads_pairs() {
+        let name = adapted.card.task.name();
+        let what = format!("an adapter for {name} reads one text: leave \"text_pair\" out, or ask for it by itself");
+        refuse(inputs, |input| input.text_pair.is_some(), "no_pairs", &what)?;
+    }
+    inputs.iter().map(|input| adapted.tokens(base, input)).collect()
 }
 
 #[cfg(test)]
@@ -40,7 +61,7 @@ mod tests {
     use crate::error::Place;
 
     fn inputs(texts: &[&str]) -> Vec<Input> {
-        texts.iter().map(|text| Input { text: text.to_string(), text_pair: None }).collect()
+        texts.iter().map(|text| Input::text(*text)).collect()
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::compute::{Recording, Rows, Tape};
 use crate::error::Result;
 use crate::model::hooks::{self, Prefix, Sublayer};
 use crate::model::{Base, Batch, Hooks, Lowest, Site, Tokens, Virtual, Wanted};
+use crate::task::Reading;
+use crate::task::embedding::normalize;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ pub struct Group {
     pub inputs: Vec<Tokens>,
 }
 
-/// One row per input, group by group in their order: logits, or the bare base's embedding.
+/// What each input is answered from, group by group in their order: logits, or a row of length 1.
 pub fn forward(base: &Base, groups: &[Group]) -> Result<Vec<Vec<f32>>> {
     let orders: Vec<Vec<usize>> = groups.iter().map(by_length).collect();
     let tokens = groups.iter().zip(&orders).flat_map(|(group, order)| {
@@ -29,21 +31,21 @@ pub fn forward(base: &Base, groups: &[Group]) -> Result<Vec<Vec<f32>>> {
     let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
     let hidden = base.encode(&mut tape, &Batch::mixed(tokens), &mixed, wanted(base, groups))?;
     let mut answers = Vec::new();
-    for (part, order) in mixed.parts.iter().zip(&orders) {
+    for ((part, group), order) in mixed.parts.iter().zip(groups).zip(&orders) {
         let rows = tape.narrow(hidden, part.sequences.clone())?;
-        let rows = part.answer(base, &mut tape, rows)?;
-        let width = rows.len() / order.len();
-        let mut place: Vec<(usize, &[f32])> = order.iter().copied().zip(rows.chunks_exact(width)).collect();
-        place.sort_unstable_by_key(|(index, _)| *index);
-        answers.extend(place.into_iter().map(|(_, row)| row.to_vec()));
+        let rows = part.answers(base, &mut tape, rows, order.iter().map(|index| &group.inputs[*index]))?;
+        let mut places: Vec<(usize, Vec<f32>)> = order.iter().copied().zip(rows).collect();
+        places.sort_unstable_by_key(|(index, _)| *index);
+        answers.extend(places.into_iter().map(|(_, row)| row));
     }
     Ok(answers)
 }
 
 /// The first rows are enough where every group reads nothing else.
 fn wanted(base: &Base, groups: &[Group]) -> Wanted {
-    let pooling = |group: &Group| group.adapted.as_ref().map_or(base.info().default_pooling, |adapted| adapted.pooling);
-    match groups.iter().all(|group| pooling(group).wanted() == Wanted::First) {
+    let bare = Reading::Pooled(base.info().default_pooling);
+    let reading = |group: &Group| group.adapted.as_ref().map_or(bare, |adapted| adapted.reader.reading);
+    match groups.iter().all(|group| reading(group).wanted() == Wanted::First) {
         true => Wanted::First,
         false => Wanted::All,
     }
@@ -79,21 +81,27 @@ impl<'a> Mixed<'a> {
 }
 
 impl Part<'_> {
-    /// From the hidden states of its own sequences to its own answer.
-    fn answer(&self, base: &Base, tape: &mut Tape, hidden: Rows) -> Result<Vec<f32>> {
+    /// From the hidden states of its own sequences to its own answers.
+    fn answers<'a>(
+        &self,
+        base: &Base,
+        tape: &mut Tape,
+        hidden: Rows,
+        sequences: impl Iterator<Item = &'a Tokens>,
+    ) -> Result<Vec<Vec<f32>>> {
         let Some(adapted) = self.adapted else {
             let pooled = base.pool(tape, hidden, base.info().default_pooling, &())?;
-            let mut rows = tape.read(pooled)?.values;
+            let rows = tape.read(pooled)?.values;
+            let mut rows: Vec<Vec<f32>> = rows.chunks_exact(base.info().hidden_size).map(<[f32]>::to_vec).collect();
             if base.info().normalized_embedding {
-                rows.chunks_exact_mut(base.info().hidden_size).for_each(normalize);
+                rows.iter_mut().for_each(|row| normalize(row));
             }
             return Ok(rows);
         };
         let before = tape.exchange_parameters(Arc::clone(&adapted.parameters));
-        let pooled = base.pool(tape, hidden, adapted.pooling, adapted.hooks.as_ref())?;
-        let logits = adapted.head.logits(tape, pooled)?;
+        let answers = adapted.reader.answers(base, tape, hidden, adapted.hooks.as_ref(), sequences)?;
         tape.exchange_parameters(before);
-        Ok(tape.read(logits)?.values)
+        Ok(answers)
     }
 }
 
@@ -208,10 +216,4 @@ impl Hooks for Mixed<'_> {
         )?;
         Ok(all)
     }
-}
-
-/// To length 1.
-fn normalize(row: &mut [f32]) {
-    let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt().max(1e-12);
-    row.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
 }

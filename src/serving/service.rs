@@ -99,15 +99,15 @@ impl Serving {
         };
         let coming = place.announce();
         let (base, asked) = (Arc::clone(&self.inner.base), resident.clone());
-        let tokens = spawn_blocking(move || inputs::tokens(&base, &asked, &inputs)).await;
-        let tokens = tokens.context("making tokens of the inputs")??;
+        let tokens = spawn_blocking(move || Ok((inputs::tokens(&base, &asked, &inputs)?, inputs))).await;
+        let (tokens, inputs) = tokens.context("making tokens of the inputs")??;
         // The request holds the adapter until it is answered: a hot swap or a deletion cannot touch it.
         let answer = coming.push(resident.clone(), tokens).await;
         let rows = answer.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))?;
         let predictions = match rows.iter().map(Vec::len).sum::<usize>() <= LITTLE {
-            true => decode::predictions(&resident, rows, ask)?,
+            true => decode::predictions(&resident, rows, &inputs, ask)?,
             false => {
-                let decoded = spawn_blocking(move || decode::predictions(&resident, rows, ask)).await;
+                let decoded = spawn_blocking(move || decode::predictions(&resident, rows, &inputs, ask)).await;
                 decoded.context("decoding predictions")??
             }
         };

@@ -3,15 +3,28 @@
 //! A task sees hidden states or pooled rows, never the architecture, and no method. It knows nothing of files or jobs.
 
 pub mod calibration;
+pub mod embedding;
 pub mod head;
+mod input;
 pub mod metrics;
+mod reader;
 pub mod regression;
 pub mod sequence_classification;
+pub mod shape;
 pub mod start;
+pub mod tagging;
 pub mod targets;
+pub mod token_classification;
+pub mod words;
 
-use crate::model::Pooling;
+pub use embedding::Embedding;
+pub use input::Input;
+pub use reader::{Reader, Reading};
+pub use shape::Shape;
+
+use crate::model::{Pooling, Span};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// The task of a job, tagged by `type`.
@@ -21,47 +34,12 @@ use utoipa::ToSchema;
 pub enum Config {
     SequenceClassification(sequence_classification::Config),
     Regression(regression::Config),
+    TokenClassification(token_classification::Config),
+    Embedding(embedding::Config),
 }
 
 /// The words that `type` may be.
-pub const NAMES: [&str; 2] = ["sequence_classification", "regression"];
-
-/// The field of a row that says what it teaches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Shape {
-    /// One class.
-    #[default]
-    Label,
-    /// Any number of classes.
-    Labels,
-    /// A number.
-    Value,
-}
-
-impl Shape {
-    pub const ALL: [Self; 3] = [Self::Label, Self::Labels, Self::Value];
-
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::Label => "label",
-            Self::Labels => "labels",
-            Self::Value => "value",
-        }
-    }
-
-    /// The task that is meant where only the data says one.
-    pub fn task(self) -> Config {
-        match self {
-            Self::Label => Config::default(),
-            Self::Labels => {
-                let config = sequence_classification::Config { multi_label: true, ..Default::default() };
-                Config::SequenceClassification(config)
-            }
-            Self::Value => Config::Regression(regression::Config::default()),
-        }
-    }
-}
+pub const NAMES: [&str; 4] = ["sequence_classification", "regression", "token_classification", "embedding"];
 
 impl Config {
     /// The word in `type`.
@@ -69,21 +47,19 @@ impl Config {
         match self {
             Self::SequenceClassification(_) => "sequence_classification",
             Self::Regression(_) => "regression",
+            Self::TokenClassification(_) => "token_classification",
+            Self::Embedding(_) => "embedding",
         }
     }
 
-    pub fn shape(&self) -> Shape {
-        match self {
-            Self::SequenceClassification(config) if config.multi_label => Shape::Labels,
-            Self::SequenceClassification(_) => Shape::Label,
-            Self::Regression(_) => Shape::Value,
-        }
-    }
-
+    /// What the base's rows are read by, where the task leaves it to its default: the tokens of a tagger leave the last
+    /// layer as those that a mean is taken of.
     pub fn pooling(&self) -> Option<Pooling> {
         match self {
             Self::SequenceClassification(config) => config.pooling,
             Self::Regression(config) => config.pooling,
+            Self::Embedding(config) => config.pooling,
+            Self::TokenClassification(_) => Some(Pooling::Mean),
         }
     }
 
@@ -91,24 +67,40 @@ impl Config {
         match &mut self {
             Self::SequenceClassification(config) => config.pooling = Some(pooling),
             Self::Regression(config) => config.pooling = Some(pooling),
+            Self::Embedding(config) => config.pooling = Some(pooling),
+            Self::TokenClassification(_) => {}
         }
         self
     }
 
-    /// Rows of the head for a job or an adapter with these labels.
-    pub fn outputs(&self, labels: &[String]) -> usize {
+    /// Rows of the head for a job or an adapter with these labels; `None` where there is no head.
+    pub fn outputs(&self, labels: &[String]) -> Option<usize> {
         match self {
-            Self::SequenceClassification(_) => labels.len(),
-            Self::Regression(_) => 1,
+            Self::SequenceClassification(_) | Self::TokenClassification(_) => Some(labels.len()),
+            Self::Regression(_) => Some(1),
+            Self::Embedding(_) => None,
+        }
+    }
+
+    /// The labels of a job whose rows have these, sorted.
+    pub fn labels(&self, found: &[String]) -> Vec<String> {
+        match self {
+            Self::TokenClassification(_) => tagging::completed(found),
+            _ => found.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
         }
     }
 
     /// What early stopping and the choice of the best epoch may go by, the default first.
     pub fn metrics(&self) -> &'static [&'static str] {
-        match self.shape() {
-            Shape::Label => &["accuracy", "loss", "macro_f1"],
-            Shape::Labels => &["micro_f1", "loss", "macro_f1", "exact_match"],
-            Shape::Value => &["loss", "mean_absolute_error", "pearson", "spearman", "r2"],
+        match self {
+            Self::SequenceClassification(config) if config.multi_label => {
+                &["micro_f1", "loss", "macro_f1", "exact_match"]
+            }
+            Self::SequenceClassification(_) => &["accuracy", "loss", "macro_f1"],
+            Self::Regression(_) => &["loss", "mean_absolute_error", "pearson", "spearman", "r2"],
+            Self::TokenClassification(_) => &["f1", "loss", "precision", "recall", "macro_f1", "accuracy"],
+            Self::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => &["spearman", "loss", "pearson"],
+            Self::Embedding(_) => &["mrr_at_10", "loss", "recall_at_1", "recall_at_5", "recall_at_10"],
         }
     }
 }
@@ -138,15 +130,28 @@ pub enum Target {
     /// Each once.
     Labels(Vec<String>),
     Value(f64),
+    /// A tag for each word of the text.
+    Tags {
+        words: Vec<Span>,
+        tags: Vec<String>,
+    },
+    /// A text that belongs to this one, and perhaps one that does not.
+    Positive {
+        positive: String,
+        negative: Option<String>,
+    },
+    /// How near the text and its pair are.
+    Score(f64),
 }
 
 impl Target {
-    /// The labels that it names.
+    /// The labels that it names, perhaps more than once.
     pub fn labels(&self) -> &[String] {
         match self {
             Self::Label(label) => std::slice::from_ref(label),
             Self::Labels(labels) => labels,
-            Self::Value(_) => &[],
+            Self::Tags { tags, .. } => tags,
+            Self::Value(_) | Self::Positive { .. } | Self::Score(_) => &[],
         }
     }
 }
@@ -158,22 +163,8 @@ pub enum Prediction {
     Classification(sequence_classification::Prediction),
     Labels(sequence_classification::LabelSet),
     Value(regression::Prediction),
+    Entities(token_classification::Prediction),
     Embedding(Embedding),
-}
-
-/// What the bare base answers: the pooled features of the input.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Embedding {
-    pub embedding: Vec<f32>,
-}
-
-/// One thing to predict for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Input {
-    pub text: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text_pair: Option<String>,
 }
 
 #[cfg(test)]
@@ -187,7 +178,7 @@ mod tests {
             assert_eq!(config.name(), name);
         }
         for shape in Shape::ALL {
-            assert_eq!(shape.task().shape(), shape);
+            assert!(shape.task().shapes().contains(&shape));
             assert!(shape.task().metrics().contains(&"loss"));
         }
     }

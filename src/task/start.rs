@@ -252,7 +252,7 @@ mod tests {
         assert!(right.count() >= 220, "of 240");
         let meant: Vec<f32> = classes.iter().map(|class| *class as f32 * 10.0).collect();
         let all: Vec<usize> = (0..meant.len()).collect();
-        let scale = crate::task::targets::Scale { mean: 0.0, deviation: 1.0 };
+        let scale = crate::task::targets::Scale::PLAIN;
         let numbers = Targets::Values { values: meant.clone(), scale }.scaled_by(&all);
         let Targets::Values { scale, .. } = numbers else { unreachable!() };
         let fitted = fit(&Features::new(&values, 8, &numbers), &Cpu::best()).unwrap();

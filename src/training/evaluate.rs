@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// A split's outputs and what they say.
 pub struct Evaluated {
-    /// `(examples, outputs)`
+    /// Of all examples, end to end.
     outputs: Vec<f32>,
     targets: Targets,
     labels: Vec<String>,
@@ -27,17 +27,19 @@ impl Evaluated {
 
     /// What the logits of classes are divided by; 1 for everything else.
     pub fn temperature(&self) -> f32 {
-        match &self.targets {
-            Targets::Classes { classes, count } => calibration::fit_temperature(&self.outputs, *count, classes, 0.0),
-            Targets::Sets { .. } | Targets::Values { .. } => 1.0,
+        match self.targets.classes() {
+            Some((classes, count)) if !classes.is_empty() => {
+                calibration::fit_temperature(&self.outputs, count, &classes, 0.0)
+            }
+            _ => 1.0,
         }
     }
 
     /// Everything, for the adapter's card and its job.
     pub fn report(&self, temperature: f32) -> Value {
         let mut report = self.figures.report(&self.labels);
-        if let Targets::Classes { classes, count } = &self.targets {
-            let error = |temperature| calibration::expected_error(&self.outputs, *count, classes, temperature);
+        if let Some((classes, count)) = self.targets.classes() {
+            let error = |temperature| calibration::expected_error(&self.outputs, count, &classes, temperature);
             report["calibration"] = json!({
                 "temperature": temperature,
                 "expected_calibration_error_before": error(1.0),

@@ -3,7 +3,7 @@
 //! A row depends on its own sequence alone and is kept bit by bit, so a run gives the same bytes whether rows were read
 //! or computed. Knows nothing of steps.
 
-use super::network::{Network, Source};
+use super::network::{self, Network, Source};
 use super::pieces;
 use super::prepare::Prepared;
 use super::remembered::{self, Draft, Remembered, Shape};
@@ -12,15 +12,17 @@ use super::speaker::Speaker;
 use super::{Settings, Spec, order};
 use crate::compute::pool::Crew;
 use crate::compute::{Packed, Tensor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Lowest, Tokens};
+use crate::task::Reading;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 /// What a forward pass over examples starts from: their tokens, or rows that are known.
 #[derive(Clone)]
 pub struct Frozen {
-    tokens: Arc<Vec<Arc<Tokens>>>,
+    tokens: Arc<Vec<Vec<Arc<Tokens>>>>,
     known: Option<Arc<Known>>,
 }
 
@@ -29,11 +31,12 @@ struct Known {
     shape: Shape,
     /// Where the rows go into.
     place: Lowest,
+    reading: Reading,
 }
 
 enum Rows {
     Disk(Remembered),
-    /// Pooled rows that did not fit into the budget: they are few, and the head's start needs them all at once.
+    /// Rows of a head that did not fit into the budget: without them there is nothing to train it on.
     Memory(Vec<f32>),
 }
 
@@ -43,22 +46,32 @@ impl Frozen {
     }
 
     pub fn source(&self, examples: &[usize]) -> Result<Source> {
-        let Some(known) = &self.known else {
-            return Ok(Source::Tokens(examples.iter().map(|index| Arc::clone(&self.tokens[*index])).collect()));
+        let sequences = examples.iter().flat_map(|example| &self.tokens[*example]);
+        let known = |known: &Arc<Known>| {
+            let layout = Packed::from_lengths(sequences.clone().map(|tokens| known.rows_of(tokens)));
+            let rows = Tensor::new([layout.rows(), known.shape.width()], known.read(examples)?);
+            Ok::<_, Error>(network::Known { rows, layout: Arc::new(layout), place: known.place })
         };
-        let layout = Packed::from_lengths(examples.iter().map(|index| known.shape.rows(*index)));
-        let rows = Tensor::new([layout.rows(), known.shape.width()], known.read(examples)?);
-        Ok(Source::Remembered { rows, layout: Arc::new(layout), place: known.place })
+        let known = self.known.as_ref().map(known).transpose()?;
+        Ok(Source { tokens: sequences.map(Arc::clone).collect(), known })
     }
 
-    /// The known numbers of all examples, in their order; `None` where nothing is known.
-    pub fn all(&self) -> Result<Option<Vec<f32>>> {
-        let examples: Vec<usize> = (0..self.tokens.len()).collect();
-        self.known.as_ref().map(|known| known.read(&examples)).transpose()
+    /// How many an example has.
+    pub fn sequences(&self, example: usize) -> usize {
+        self.tokens[example].len()
+    }
+
+    /// The known numbers of some examples, in their order; `None` where nothing is known.
+    pub fn read(&self, examples: &[usize]) -> Result<Option<Vec<f32>>> {
+        self.known.as_ref().map(|known| known.read(examples)).transpose()
     }
 }
 
 impl Known {
+    fn rows_of(&self, tokens: &Tokens) -> usize {
+        rows_of(self.place, self.reading, tokens)
+    }
+
     /// The numbers of some examples, end to end.
     fn read(&self, examples: &[usize]) -> Result<Vec<f32>> {
         match &self.rows {
@@ -67,6 +80,15 @@ impl Known {
                 Ok(examples.iter().flat_map(|index| &values[self.shape.numbers(*index)]).copied().collect())
             }
         }
+    }
+}
+
+/// How many rows of a sequence go into a place.
+fn rows_of(place: Lowest, reading: Reading, tokens: &Tokens) -> usize {
+    match place {
+        Lowest::Embeddings | Lowest::Layer(_) => tokens.ids.len(),
+        Lowest::Pooler => 1,
+        Lowest::Head => reading.rows(tokens),
     }
 }
 
@@ -85,12 +107,8 @@ impl Desk<'_> {
     /// The rows that go into `place`, from an earlier run or computed on top of what is known below. Where there is no
     /// room for them, what is known stays what it is.
     pub fn frozen(&self, place: Lowest, below: &Frozen, speaker: &mut Speaker) -> Result<Frozen, Halt> {
-        let rows_of = |tokens: &Arc<Tokens>| match place {
-            Lowest::Embeddings | Lowest::Layer(_) => tokens.ids.len(),
-            Lowest::Pooler | Lowest::Head => 1,
-        };
-        let shape = Shape::new(self.prepared.tokens.iter().map(rows_of), self.width);
-        let key = self.key(place);
+        let shape = self.shape(place);
+        let (key, reading) = (self.key(place), self.network.reader().reading);
         let rows = match Remembered::open(self.folder, &key, &shape) {
             Some(remembered) => {
                 tracing::info!(?place, "what the base makes of this dataset is remembered");
@@ -113,22 +131,35 @@ impl Desk<'_> {
                 (None, _) => return Ok(below.clone()),
             },
         };
-        Ok(Frozen { tokens: Arc::clone(&below.tokens), known: Some(Arc::new(Known { rows, shape, place })) })
+        Ok(Frozen { tokens: Arc::clone(&below.tokens), known: Some(Arc::new(Known { rows, shape, place, reading })) })
     }
 
-    /// The pooled rows of all examples under an adapter that does something from the start.
-    pub fn pooled(&self, parameters: &[Tensor], below: &Frozen, speaker: &mut Speaker) -> Result<Vec<f32>, Halt> {
+    /// The rows that a head would read of some examples, under an adapter that does something from the start.
+    pub fn read(
+        &self,
+        parameters: &[Tensor],
+        below: &Frozen,
+        examples: &[usize],
+        speaker: &mut Speaker,
+    ) -> Result<Vec<f32>, Halt> {
         let parameters = self.network.upload(parameters)?;
-        let shape = Shape::new(self.prepared.tokens.iter().map(|_| 1), self.width);
-        let mut all = vec![0.0; shape.all()];
+        let shape = self.shape(Lowest::Head);
+        let mut found: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
         let take = |index: usize, values: &[f32]| {
-            all[shape.numbers(index)].copy_from_slice(values);
+            found.insert(index, values.to_vec());
             Ok(())
         };
         let (network, below) = (Arc::clone(self.network), below.clone());
-        let compute = move |piece: Vec<usize>| network.pooled(&parameters, &below.source(&piece)?);
-        self.each(compute, speaker, take, &shape)?;
-        Ok(all)
+        let compute = move |piece: Vec<usize>| network.read(&parameters, &below.source(&piece)?);
+        self.each(examples, compute, speaker, take, &shape)?;
+        Ok(examples.iter().flat_map(|example| found.remove(example).unwrap_or_default()).collect())
+    }
+
+    /// The rows of every example that go into a place.
+    fn shape(&self, place: Lowest) -> Shape {
+        let reading = self.network.reader().reading;
+        let rows = |sequences: &Vec<Arc<Tokens>>| sequences.iter().map(|one| rows_of(place, reading, one)).sum();
+        Shape::new(self.prepared.tokens.iter().map(rows), self.width)
     }
 
     fn compute(
@@ -141,19 +172,20 @@ impl Desk<'_> {
     ) -> Result<(), Halt> {
         let (network, below) = (Arc::clone(self.network), below.clone());
         let compute = move |piece: Vec<usize>| network.frozen(&below.source(&piece)?, place);
-        self.each(compute, speaker, take, shape)
+        let all: Vec<usize> = (0..self.prepared.tokens.len()).collect();
+        self.each(&all, compute, speaker, take, shape)
     }
 
-    /// What `compute` makes of every example, in whatever order.
+    /// What `compute` makes of each of these examples, in whatever order.
     fn each(
         &self,
+        examples: &[usize],
         compute: impl Fn(Vec<usize>) -> Result<Vec<f32>> + Send + Sync + 'static,
         speaker: &mut Speaker,
         mut take: impl FnMut(usize, &[f32]) -> Result<()>,
         shape: &Shape,
     ) -> Result<(), Halt> {
-        let all: Vec<usize> = (0..self.prepared.tokens.len()).collect();
-        let cut = order::micro_batches(&all, &self.prepared.lengths, self.spec.micro_batch_tokens);
+        let cut = order::micro_batches(examples, &self.prepared.lengths, self.spec.micro_batch_tokens);
         pieces::each(self.crew, &cut, compute, speaker, |piece, values| {
             let mut rest = values;
             for index in piece {
@@ -170,11 +202,13 @@ impl Desk<'_> {
         let what = match place {
             Lowest::Embeddings => "embeddings".to_string(),
             Lowest::Layer(layer) => format!("layer {layer}"),
-            Lowest::Pooler | Lowest::Head => format!("{place:?} {:?}", self.network.pooling()),
+            Lowest::Pooler | Lowest::Head => format!("{place:?} {:?}", self.network.reader().reading),
         };
         let base = [&self.spec.base, &self.spec.kernels, &what].map(|part| part.as_bytes().to_vec());
-        let ids =
-            |tokens: &Arc<Tokens>| tokens.ids.iter().chain(&tokens.type_ids).flat_map(|id| id.to_le_bytes()).collect();
-        remembered::key(base.into_iter().chain(self.prepared.tokens.iter().map(ids)))
+        let ids = |tokens: &Arc<Tokens>| {
+            let all = tokens.ids.iter().chain(&tokens.type_ids).chain(&tokens.picked);
+            all.flat_map(|id| id.to_le_bytes()).collect()
+        };
+        remembered::key(base.into_iter().chain(self.prepared.tokens.iter().flatten().map(ids)))
     }
 }

@@ -1,5 +1,6 @@
 //! The loop: dataset order, schedule, optimiser, checkpoint. Plain blocking functions; no async, no SQL, no HTTP.
 
+pub mod cells;
 pub mod checkpoint;
 pub mod evaluate;
 mod frozen;
@@ -7,6 +8,7 @@ pub mod hyperparameters;
 pub mod network;
 pub mod optimizer;
 pub mod order;
+mod parts;
 mod pieces;
 mod prepare;
 pub mod progress;
@@ -14,6 +16,7 @@ mod remembered;
 mod run;
 mod speaker;
 pub mod spec;
+mod start;
 
 pub use hyperparameters::{EarlyStopping, Hyperparameters, Schedule};
 pub use progress::{Progress, Row, Stop};
@@ -142,8 +145,9 @@ fn finish(base: &Base, run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt
         metrics["validation"] = evaluated.report(temperature);
     }
     speaker.listen()?;
+    let pooling = run.spec.task.pooling().unwrap_or(base.info().default_pooling);
     let weights = run.names.iter().cloned().zip(best.iter().cloned()).chain(run.constants.clone()).collect();
-    let weights = run.spec.method.published(base, run.pooling(), weights)?;
+    let weights = run.spec.method.published(base, pooling, weights)?;
     let weights = run.prepared.targets.in_units(weights);
     Ok(Trained { weights, temperature, metrics, rows: counters.rows.clone(), probe: run.prepared.probe.clone() })
 }

@@ -6,9 +6,10 @@ use crate::adapter::parameters::Built;
 use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
-use crate::model::{Base, Batch, Hooks, Lowest, Pooling, Tokens, Wanted};
+use crate::model::{Base, Batch, Hooks, Lowest, Tokens, Wanted};
 use crate::task::head::{self, Head};
 use crate::task::targets::Targets;
+use crate::task::{Reader, Reading};
 use std::sync::Arc;
 
 use super::Spec;
@@ -17,9 +18,9 @@ use super::Spec;
 pub struct Network {
     base: Arc<Base>,
     hooks: Box<dyn Hooks>,
-    head: Head,
-    pooling: Pooling,
-    outputs: usize,
+    reader: Reader,
+    /// Numbers in a row that the loss looks at.
+    width: usize,
 }
 
 /// The tensors of one moment, on the device, for all threads.
@@ -33,27 +34,54 @@ pub struct Part {
     pub gradients: Vec<Vec<f32>>,
 }
 
-/// What a forward pass starts from.
-pub enum Source {
-    Tokens(Vec<Arc<Tokens>>),
-    /// What the frozen base computed before: the rows that go into `place`, sequence by sequence.
-    Remembered {
-        rows: Tensor,
-        layout: Arc<Packed>,
-        place: Lowest,
-    },
+/// What a forward pass starts from: sequences, and perhaps what is known of them.
+pub struct Source {
+    pub tokens: Vec<Arc<Tokens>>,
+    pub known: Option<Known>,
+}
+
+impl Source {
+    /// Sequences of which nothing is known.
+    pub fn tokens(tokens: Vec<Arc<Tokens>>) -> Self {
+        Self { tokens, known: None }
+    }
+}
+
+/// What the frozen base computed before: the rows that go into `place`, sequence by sequence.
+pub struct Known {
+    pub rows: Tensor,
+    pub layout: Arc<Packed>,
+    pub place: Lowest,
+}
+
+/// A forward pass that remembers its way back.
+pub struct Forward {
+    tape: Tape,
+    outputs: Rows,
+}
+
+impl Forward {
+    /// `(rows, outputs)`, on the host.
+    pub fn outputs(&self) -> Result<Tensor> {
+        self.tape.read(self.outputs)
+    }
 }
 
 impl Network {
     /// Builds the adapter and the head on the base; their tensors are drawn or restored by `parameters`.
     pub fn build(base: &Arc<Base>, spec: &Spec, mut parameters: Parameters) -> Result<(Self, Built)> {
-        let pooling = spec.task.pooling().unwrap_or(base.info().default_pooling);
-        let outputs = spec.task.outputs(&spec.labels);
+        let info = base.info();
+        let pooling = spec.task.pooling().unwrap_or(info.default_pooling);
         let ground = Ground { base, sites: &base.sites(pooling), form: Form::Training };
         let hooks = spec.method.build(&ground, &mut parameters)?;
-        let (weight, bias) = parameters.dense(head::NAME, outputs, base.info().hidden_size);
-        let network = Self { base: Arc::clone(base), hooks, head: Head { weight, bias }, pooling, outputs };
-        Ok((network, parameters.finish()?))
+        let outputs = spec.task.outputs(&spec.labels);
+        let head = outputs.map(|outputs| {
+            let (weight, bias) = parameters.dense(head::NAME, outputs, info.hidden_size);
+            Head { weight, bias }
+        });
+        let reader = Reader { reading: Reading::of(&spec.task, pooling), head };
+        let width = outputs.unwrap_or(info.hidden_size);
+        Ok((Self { base: Arc::clone(base), hooks, reader, width }, parameters.finish()?))
     }
 
     /// The lowest place that is trained: what lies below it may be remembered.
@@ -61,17 +89,13 @@ impl Network {
         self.hooks.lowest()
     }
 
-    pub fn pooling(&self) -> Pooling {
-        self.pooling
+    pub fn reader(&self) -> Reader {
+        self.reader
     }
 
-    pub fn head(&self) -> Head {
-        self.head
-    }
-
-    /// Numbers that the head gives for a sequence.
-    pub fn outputs(&self) -> usize {
-        self.outputs
+    /// Numbers in a row that the loss looks at: those of the head, or of the row itself.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     pub fn upload(&self, tensors: &[Tensor]) -> Result<Uploaded> {
@@ -87,39 +111,50 @@ impl Network {
         denominator: f64,
         dropout: Dropout,
     ) -> Result<Part> {
-        let mut tape = self.tape(parameters, Recording::On(dropout));
-        let pooled = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
-        let logits = self.head.logits(&mut tape, pooled)?;
-        let (loss, gradient) = targets.loss(&tape, self.base.kernels().as_ref(), logits, denominator)?;
-        if !loss.is_finite() {
-            let advice = "training diverged: the loss is no longer a number; lower learning_rate";
-            return Err(Error::invalid("training_diverged", advice));
-        }
-        let gradients = tape.backward(logits, gradient)?;
-        let kernels = self.base.kernels();
-        let download = |gradient: Option<Buffer>| match gradient {
-            Some(gradient) => kernels.download(&gradient).map(|tensor| tensor.values),
-            None => Ok(Vec::new()),
-        };
-        Ok(Part { loss, gradients: gradients.into_iter().map(download).collect::<Result<_>>()? })
+        let forward = self.forward(parameters, source, dropout)?;
+        let kernels = self.base.kernels().as_ref();
+        let (loss, gradient) = targets.loss(&forward.tape, kernels, forward.outputs, denominator)?;
+        Ok(Part { loss: finite(loss)?, gradients: self.back(forward, gradient)? })
     }
 
-    /// The head's outputs `(sequences, outputs)`.
-    pub fn logits(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
+    /// Forward, with the way back.
+    pub fn forward(&self, parameters: &Uploaded, source: &Source, dropout: Dropout) -> Result<Forward> {
+        let mut tape = self.tape(parameters, Recording::On(dropout));
+        let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
+        let outputs = self.reader.outputs(&mut tape, rows)?;
+        Ok(Forward { tape, outputs })
+    }
+
+    /// The gradients by parameter, given the loss's by the outputs.
+    pub fn backward(&self, forward: Forward, gradient: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let gradient = self.base.kernels().upload(gradient)?;
+        self.back(forward, gradient)
+    }
+
+    fn back(&self, forward: Forward, gradient: Buffer) -> Result<Vec<Vec<f32>>> {
+        let download = |gradient: Option<Buffer>| match gradient {
+            Some(gradient) => self.base.kernels().download(&gradient).map(|tensor| tensor.values),
+            None => Ok(Vec::new()),
+        };
+        forward.tape.backward(forward.outputs, gradient)?.into_iter().map(download).collect()
+    }
+
+    /// The outputs `(rows, width)`.
+    pub fn outputs(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
-        let pooled = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
-        let logits = self.head.logits(&mut tape, pooled)?;
-        Ok(tape.read(logits)?.values)
+        let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
+        let outputs = self.reader.outputs(&mut tape, rows)?;
+        Ok(tape.read(outputs)?.values)
     }
 
     /// The rows that a fresh head of this adapter would read: with what the adapter already does.
-    pub fn pooled(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
+    pub fn read(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
         let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
         Ok(tape.read(rows)?.values)
     }
 
-    /// The bare base's rows that go into `place`: those of each sequence, or, from the pooler on, one per sequence.
+    /// The bare base's rows that go into `place`: those of each sequence, or, from the pooler on, those that are read.
     pub fn frozen(&self, source: &Source, place: Lowest) -> Result<Vec<f32>> {
         let mut tape = self.tape(&Uploaded::from([]), Recording::Off);
         let rows = self.climb(&mut tape, source, place, &())?;
@@ -132,12 +167,13 @@ impl Network {
 
     /// The rows that go into `to`.
     fn climb(&self, tape: &mut Tape, source: &Source, to: Lowest, hooks: &dyn Hooks) -> Result<Rows> {
-        let (rows, from) = match source {
-            Source::Tokens(tokens) => {
-                let batch = Batch::new(tokens.iter().map(Arc::as_ref), hooks.virtual_tokens());
+        let sequences = || source.tokens.iter().map(Arc::as_ref);
+        let (rows, from) = match &source.known {
+            None => {
+                let batch = Batch::new(sequences(), hooks.virtual_tokens());
                 (self.base.embed(tape, &batch, hooks)?, Lowest::Layer(0))
             }
-            Source::Remembered { rows, layout, place } => {
+            Some(Known { rows, layout, place }) => {
                 (tape.constant(self.base.kernels().upload(rows)?, Arc::clone(layout)), *place)
             }
         };
@@ -150,12 +186,24 @@ impl Network {
             (Lowest::Embeddings, _) => unreachable!("nothing is remembered below the embeddings"),
             (Lowest::Layer(first), _) => {
                 let range = first..self.base.info().layers;
-                self.base.layers(tape, rows, range, hooks, self.pooling.wanted())?
+                self.base.layers(tape, rows, range, hooks, self.reader.reading.wanted())?
             }
         };
         match to {
-            Lowest::Head => self.base.pool(tape, hidden, self.pooling, hooks),
+            Lowest::Head => self.reader.rows(&self.base, tape, hidden, hooks, sequences()),
             _ => Ok(hidden),
+        }
+    }
+}
+
+/// # Errors
+/// `Invalid` (`training_diverged`) where the loss is no number.
+pub fn finite(loss: f64) -> Result<f64> {
+    match loss.is_finite() {
+        true => Ok(loss),
+        false => {
+            let advice = "training diverged: the loss is no longer a number; lower learning_rate";
+            Err(Error::invalid("training_diverged", advice))
         }
     }
 }

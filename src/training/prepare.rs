@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 /// Training examples first, then those of a validation dataset; everything else names them by index.
 pub struct Prepared {
-    pub tokens: Arc<Vec<Arc<Tokens>>>,
+    /// The sequences of each.
+    pub tokens: Arc<Vec<Vec<Arc<Tokens>>>>,
     /// In tokens, virtual ones included.
     pub lengths: Arc<Vec<usize>>,
     pub targets: Arc<Targets>,
@@ -35,20 +36,21 @@ impl Prepared {
         let examples: Vec<&Example> = data.examples.iter().chain(data.validation.iter().flatten()).collect();
         let targets = Targets::new(&spec.task, &spec.labels, &examples)?;
         let max_length = spec.hyperparameters.max_length as usize;
-        let mut tokens: Vec<Arc<Tokens>> = Vec::with_capacity(examples.len());
+        let mut tokens: Vec<Vec<Arc<Tokens>>> = Vec::with_capacity(examples.len());
         for (index, example) in examples.iter().enumerate() {
             if index.is_multiple_of(LISTEN_EVERY) {
                 speaker.listen()?;
             }
-            let encoded = base.tokenizer().encode(&example.text, example.text_pair.as_deref(), max_length)?;
-            tokens.push(Arc::new(encoded));
+            let sequences = spec.task.sequences(base.tokenizer(), example, max_length)?;
+            tokens.push(sequences.into_iter().map(Arc::new).collect());
         }
+        let targets = targets.cut(tokens.iter().map(|sequences| sequences.iter().map(|one| one.picked.len()).sum()));
         let split = split(spec, data, &targets);
         let targets = targets.scaled_by(&split.training);
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
             probe: probe(probed, &tokens).into_iter().map(|index| examples[index].clone()).collect(),
-            lengths: Arc::new(tokens.iter().map(|tokens| tokens.ids.len() + spec.method.virtual_tokens()).collect()),
+            lengths: Arc::new(tokens.iter().map(|sequences| length(sequences, spec.method.virtual_tokens())).collect()),
             tokens: Arc::new(tokens),
             targets: Arc::new(targets),
             training: split.training,
@@ -57,9 +59,14 @@ impl Prepared {
     }
 }
 
-fn probe(examples: &[usize], tokens: &[Arc<Tokens>]) -> Vec<usize> {
+/// Of all sequences of an example, each with its virtual tokens.
+fn length(sequences: &[Arc<Tokens>], virtual_tokens: usize) -> usize {
+    sequences.iter().map(|tokens| tokens.ids.len() + virtual_tokens).sum()
+}
+
+fn probe(examples: &[usize], tokens: &[Vec<Arc<Tokens>>]) -> Vec<usize> {
     let mut first: Vec<usize> = examples.iter().copied().take(PROBED).collect();
-    first.sort_by_key(|index| tokens[*index].ids.len());
+    first.sort_by_key(|index| length(&tokens[*index], 0));
     first.truncate(PROBES);
     first
 }

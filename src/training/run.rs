@@ -8,15 +8,16 @@ use super::evaluate::{self, Evaluated};
 use super::frozen::{Desk, Frozen};
 use super::network::{Network, Part};
 use super::optimizer::{self, Moments, Rule, Update};
+use super::parts::Batch;
 use super::prepare::Prepared;
 use super::speaker::Speaker;
-use super::{Settings, Spec, Stop, order, pieces};
+use super::{Settings, Spec, Stop, order, pieces, start};
 use crate::adapter::Parameters;
+use crate::compute::Tensor;
 use crate::compute::pool::{Crew, Priority};
-use crate::compute::{Dropout, Kernels, Tensor};
 use crate::error::{Error, Result};
-use crate::model::{Base, Lowest, Pooling};
-use crate::task::start;
+use crate::model::{Base, Lowest};
+use crate::task::Reading;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub struct Run<'a> {
     pub names: Vec<String>,
     /// Tensors that travel with the adapter but are not trained.
     pub constants: BTreeMap<String, Tensor>,
-    network: Arc<Network>,
+    pub(super) network: Arc<Network>,
     rules: Vec<Rule>,
     crew: Crew,
     /// What the frozen base computes below the lowest trained place.
@@ -52,7 +53,8 @@ pub struct Run<'a> {
     /// The present epoch and the order of its examples.
     order: Option<(u64, Vec<usize>)>,
     total_steps: u64,
-    width: usize,
+    /// Of the base's rows.
+    pub(super) width: usize,
 }
 
 impl<'a> Run<'a> {
@@ -87,11 +89,14 @@ impl<'a> Run<'a> {
             Lowest::Embeddings | Lowest::Layer(0) => Frozen::nothing(&prepared),
             lowest => desk.frozen(lowest, &Frozen::nothing(&prepared), speaker)?,
         };
-        let features = match (is_fresh, network.lowest()) {
-            (false, _) => None,
-            (true, Lowest::Head) => frozen.all()?,
-            (true, _) if spec.method.starts_neutral() => desk.frozen(Lowest::Head, &frozen, speaker)?.all()?,
-            (true, _) => Some(desk.pooled(&state.parameters, &frozen, speaker)?),
+        let started = if is_fresh { start::examples(network.reader(), &prepared) } else { Vec::new() };
+        let features = match (network.lowest(), network.reader().reading) {
+            _ if started.is_empty() => None,
+            (Lowest::Head, _) => frozen.read(&started)?,
+            (_, Reading::Pooled(_)) if spec.method.starts_neutral() => {
+                desk.frozen(Lowest::Head, &frozen, speaker)?.read(&started)?
+            }
+            _ => Some(desk.read(&state.parameters, &frozen, &started, speaker)?),
         };
         let mut run = Self {
             rules: rules(spec, &names, &state.parameters),
@@ -108,27 +113,13 @@ impl<'a> Run<'a> {
             spec,
         };
         if let Some(features) = features {
-            run.start_head(&features, base.kernels().as_ref())?;
+            start::head(&mut run, &started, &features, base.kernels().as_ref())?;
         }
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),
             false => tracing::info!(step = run.state.counters.step, total_steps, "training resumes"),
         }
         Ok(run)
-    }
-
-    /// `features` are the frozen base's pooled rows of all examples.
-    fn start_head(&mut self, features: &[f32], kernels: &dyn Kernels) -> Result<()> {
-        let (training, width) = (&self.prepared.training, self.width);
-        let row = |index: &usize| &features[index * width..(index + 1) * width];
-        let values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
-        let targets = self.prepared.targets.pick(training);
-        let count = targets.outputs();
-        let fit = start::fit(&start::Features::new(&values, width, &targets), kernels)?;
-        let head = self.network.head();
-        self.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
-        self.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
-        Ok(())
     }
 
     /// Steps and evaluations up to the end. The state is consistent whenever this returns.
@@ -160,10 +151,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub fn pooling(&self) -> Pooling {
-        self.network.pooling()
-    }
-
     fn save(&self, folder: &Folder, speaker: &mut Speaker) -> Result<()> {
         folder.save(&self.state, &self.names)?;
         speaker.checkpointed();
@@ -187,8 +174,17 @@ impl<'a> Run<'a> {
         let order = self.order.as_ref().map_or(&[][..], |(_, order)| order.as_slice());
         let start = within * settings.step_examples();
         let batch = &order[start..order.len().min(start + settings.step_examples())];
-        let parts = self.parts(batch, step)?;
-        let (loss, mut gradients) = self.sum(&parts);
+        let weight = self.prepared.targets.weight(batch).max(1);
+        let computed = Batch {
+            crew: &self.crew,
+            network: &self.network,
+            prepared: &self.prepared,
+            frozen: &self.frozen,
+            spec: self.spec,
+            parameters: self.network.upload(&self.state.parameters)?,
+            step,
+        };
+        let (loss, mut gradients) = self.sum(&computed.parts(batch, weight as f64)?);
         let norm = optimizer::clip(&mut gradients, settings.max_grad_norm);
         let learning_rate = optimizer::learning_rate(step + 1, self.total_steps, settings);
         let update = Update { step: step + 1, learning_rate, weight_decay: settings.weight_decay };
@@ -196,27 +192,13 @@ impl<'a> Run<'a> {
         let counters = &mut self.state.counters;
         counters.step += 1;
         counters.window_loss += loss;
-        counters.window_examples += batch.len() as u64;
+        counters.window_examples += weight as u64;
         if counters.step.is_multiple_of(ROW_EVERY) || counters.step == self.total_steps {
             let mean = counters.window_loss / counters.window_examples as f64;
             counters.rows.push(evaluate::train_row(counters.step, mean, learning_rate, norm));
             (counters.window_loss, counters.window_examples) = (0.0, 0);
         }
-        Ok(loss / batch.len() as f64)
-    }
-
-    fn parts(&self, batch: &[usize], step: u64) -> Result<Vec<Part>> {
-        let pieces = order::micro_batches(batch, &self.prepared.lengths, self.spec.micro_batch_tokens);
-        let parameters = self.network.upload(&self.state.parameters)?;
-        let (network, targets) = (Arc::clone(&self.network), Arc::clone(&self.prepared.targets));
-        let (frozen, seed) = (self.frozen.clone(), self.spec.hyperparameters.seed);
-        let denominator = batch.len() as f64;
-        let compute = move |piece: Vec<usize>| {
-            let targets = targets.pick(&piece);
-            let dropout = Dropout { seed, step, examples: piece.iter().map(|index| *index as u64).collect() };
-            network.gradients(&parameters, &frozen.source(&piece)?, &targets, denominator, dropout)
-        };
-        self.crew.map(pieces, &Arc::new(compute))
+        Ok(loss / weight as f64)
     }
 
     /// In the order of the micro-batches, whoever computed them.
@@ -246,24 +228,25 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The validation split's logits and figures under these parameters.
+    /// The validation split's outputs and figures under these parameters.
     pub fn evaluated(&self, parameters: &[Tensor], speaker: &mut Speaker) -> Result<Evaluated, Halt> {
         let parameters = self.network.upload(parameters)?;
         let (network, frozen) = (Arc::clone(&self.network), self.frozen.clone());
-        let compute = move |piece: Vec<usize>| network.logits(&parameters, &frozen.source(&piece)?);
-        let indices = &self.prepared.validation;
-        let width = self.network.outputs();
+        let compute = move |piece: Vec<usize>| network.outputs(&parameters, &frozen.source(&piece)?);
+        let (indices, targets) = (&self.prepared.validation, &self.prepared.targets);
+        let width = self.network.width();
         let cut = order::micro_batches(indices, &self.prepared.lengths, self.spec.micro_batch_tokens);
-        let place: BTreeMap<usize, usize> = indices.iter().copied().zip(0..).collect();
-        let mut logits = vec![0.0; indices.len() * width];
-        pieces::each(&self.crew, &cut, compute, speaker, |piece, rows| {
-            for (index, row) in piece.iter().zip(rows.chunks_exact(width)) {
-                logits[place[index] * width..][..width].copy_from_slice(row);
+        let mut outputs: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        pieces::each(&self.crew, &cut, compute, speaker, |piece, mut rest| {
+            for index in piece {
+                let (own, after) = rest.split_at(targets.rows(*index) * width);
+                outputs.insert(*index, own.to_vec());
+                rest = after;
             }
             Ok(())
         })?;
-        let targets = self.prepared.targets.pick(indices);
-        Ok(Evaluated::new(logits, targets, &self.spec.labels))
+        let outputs = indices.iter().flat_map(|index| outputs.remove(index).unwrap_or_default()).collect();
+        Ok(Evaluated::new(outputs, targets.pick(indices), &self.spec.labels))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Everything that can change the bytes of a result, fixed when the job is submitted and stored with it.
 
 use super::Hyperparameters;
+use super::cells::{self, Asked};
 use super::hyperparameters::{Circumstances, Resolved};
 use crate::error::{Error, Fault, Problem, Result};
-use crate::model::{Base, Info, Pooling};
+use crate::model::{Base, Info};
+use crate::task::Reading;
 use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -54,12 +56,12 @@ impl Spec {
         let mut faults = Vec::new();
         let task = request.task.clone().unwrap_or_default();
         let pooling = task.pooling().unwrap_or(info.default_pooling);
-        if !info.poolings.contains(&pooling) {
-            faults.push(Fault::at_pointer("/task/pooling", "this base model has no pooler: use \"mean\" or \"first\""));
-        }
-        let wished = request.method.clone().unwrap_or_else(|| default_method(info, pooling));
+        let wished = request.method.clone().unwrap_or_else(|| default_method(info, &task));
+        let sites = base.sites(pooling);
+        faults.extend(cells::faults(&Asked { method: &wished, task: &task, base: info, sites: &sites }));
         let method = match wished.resolve(base, pooling) {
             Ok(method) => method,
+            Err(Error::Invalid(_)) if !faults.is_empty() => wished,
             Err(Error::Invalid(problem)) => {
                 faults.extend(problem.faults);
                 wished
@@ -80,15 +82,12 @@ impl Spec {
         if !faults.is_empty() {
             return Err(refusal(faults));
         }
-        let mut labels = labels.to_vec();
-        labels.sort_unstable();
-        labels.dedup();
         Ok(Self {
+            labels: task.labels(labels),
             task: task.with_pooling(pooling),
             method,
             hyperparameters,
             validation,
-            labels,
             micro_batch_tokens: base.kernels().micro_batch_tokens(),
             kernels: info.kernels.clone(),
             base: info.fingerprint.clone(),
@@ -106,8 +105,10 @@ impl Spec {
 
 /// A sentence encoder's pooled rows are made to be told apart: on banking77 a head alone is as good as LoRA and takes a third
 /// of one epoch's time (`benches/README.md`). Other rows say little before they are adapted.
-fn default_method(info: &Info, pooling: Pooling) -> adapter::Config {
-    match info.sentence_encoder && pooling == info.default_pooling {
+fn default_method(info: &Info, task: &task::Config) -> adapter::Config {
+    let own = Reading::Pooled(info.default_pooling);
+    let is_own = info.sentence_encoder && Reading::of(task, info.default_pooling) == own;
+    match is_own && !matches!(task, task::Config::Embedding(_)) {
         true => adapter::Config::Head(adapter::head::Config::default()),
         false => adapter::Config::default(),
     }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::model::Base;
 use crate::store::blobs::DataFolder;
 use crate::store::{AdapterDescription, Job, NewAdapter};
-use crate::task::{Example, Input};
+use crate::task::Input;
 use crate::training::{Progress, Spec, Trained};
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -33,12 +33,8 @@ pub fn artifact(base: &Base, spec: &Spec, trained: Trained) -> Result<Artifact> 
         metrics: Some(trained.metrics),
     };
     let mut artifact = Artifact { card, weights: trained.weights };
-    artifact.card.probe = probe::make(&artifact, base, trained.probe.into_iter().map(input).collect())?;
+    artifact.card.probe = probe::make(&artifact, base, trained.probe.into_iter().map(Input::from).collect())?;
     Ok(artifact)
-}
-
-fn input(example: Example) -> Input {
-    Input { text: example.text, text_pair: example.text_pair }
 }
 
 /// Writes the folder, which stays until its row is there.

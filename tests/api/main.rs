@@ -24,6 +24,7 @@ mod refusals;
 mod request;
 mod shutdown;
 mod tasks;
+mod texts;
 mod traces;
 mod traffic;
 mod watching;

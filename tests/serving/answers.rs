@@ -14,7 +14,7 @@ async fn an_answer_says_which_version_answered_and_keeps_the_order_of_the_inputs
     let version = house.version("intents").await;
     assert_eq!(answer.adapter.as_ref().unwrap().description.version, version);
     let alone = Adapted::load(&house.opens(&version), house.base()).unwrap();
-    assert_close(&logits(&answer), &alone.logits(house.base(), &inputs(&texts)).unwrap());
+    assert_close(&logits(&answer), &alone.outputs(house.base(), &inputs(&texts)).unwrap());
     assert!(serving.stats().batches > 1, "the request is larger than a batch");
     assert_eq!(serving.stats().batched_inputs, 60);
 }

@@ -13,7 +13,7 @@ async fn alone(house: &House) -> BTreeMap<&'static str, Vec<Vec<f32>>> {
     let mut answers = BTreeMap::new();
     for name in NAMES {
         let adapted = Adapted::load(&house.opens(&house.version(name).await), house.base()).unwrap();
-        answers.insert(name, adapted.logits(house.base(), &inputs(&TEXTS)).unwrap());
+        answers.insert(name, adapted.outputs(house.base(), &inputs(&TEXTS)).unwrap());
     }
     answers
 }

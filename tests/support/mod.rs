@@ -3,4 +3,5 @@
 
 pub mod database;
 pub mod jobs;
+pub mod tasks;
 pub mod values;

@@ -5,7 +5,7 @@ use crate::artifact::peft::{self, weights};
 use crate::artifact::{Artifact, BaseCard, CONFIG_FILE, Card, Outline, Probe, TENSOR_FILE, card, names, safetensors};
 use crate::error::{Context, Error, Result};
 use crate::model::Pooling;
-use crate::task;
+use crate::task::{self, head};
 use std::fs;
 use std::path::Path;
 
@@ -35,13 +35,23 @@ impl Plain {
         let tensors = safetensors::read(&self.tensors)?;
         let method = method.on(sites, weights::form(&tensors, sites))?;
         let weights = weights::from_peft(tensors, &method, sites, outline.info.hidden_size)?;
-        let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
+        let (task, labels) = match (weights.get(head::BIAS), config.task_type.as_deref()) {
+            // Rows without a head are there to be compared.
+            (None, Some("FEATURE_EXTRACTION")) => {
+                (task::Config::Embedding(task::embedding::Config::default()), Vec::new())
+            }
+            (None, _) => {
+                weights::need_head(&weights, &method)?;
+                return Err(Error::internal("a head without a bias was read"));
+            }
+            (Some(bias), _) => (task::Config::default(), labels(&config, request, bias.shape[0])?),
+        };
         let card = Card {
             format: card::FORMAT,
-            task: task::Config::default().with_pooling(pooling),
+            task: task.with_pooling(pooling),
             max_length: max_length(request, outline, method.virtual_tokens())?,
             method,
-            labels: labels(&config, request, rows)?,
+            labels,
             temperature: 1.0,
             base: BaseCard { name: outline.info.name.clone(), fingerprint: None },
             probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: outline.info.kernels.clone() },

@@ -23,6 +23,7 @@ pub fn from_peft(mut tensors: Tensors, method: &adapter::Config, sites: &[SiteIn
     let form = form(&tensors, sites);
     let (mut faults, mut named) = (Faults::default(), Tensors::new());
     let labels = labels(&tensors);
+    let has_head = tensors.keys().any(|key| Head::BOTH.iter().any(|head| head.is(key)));
     for entry in entries::of(method, sites, form) {
         match tensors.remove(&entry.key) {
             None => faults.add(format!("{} is missing", entry.key)),
@@ -33,7 +34,8 @@ pub fn from_peft(mut tensors: Tensors, method: &adapter::Config, sites: &[SiteIn
         let keys: Vec<String> = tensors.keys().filter(|key| head.is(key)).cloned().collect();
         let shape = if head == Head::Weight { vec![labels, hidden] } else { vec![labels] };
         match keys.as_slice() {
-            [] => faults.add(format!("{} is missing", head.key(method))),
+            [] if has_head => faults.add(format!("{} is missing", head.key(method))),
+            [] => {}
             [key] => match tensors.remove(key) {
                 Some(tensor) if tensor.shape == shape => drop(named.insert(head.name().to_string(), tensor)),
                 Some(tensor) => faults.add(misshapen(key, &tensor, &shape)),
@@ -48,6 +50,15 @@ pub fn from_peft(mut tensors: Tensors, method: &adapter::Config, sites: &[SiteIn
     tensors.keys().for_each(|key| faults.add(unknown(key, method, sites, form)));
     faults.finish("adapter_tensors", "the adapter's tensors do not fit its config and this base")?;
     Ok(named)
+}
+
+/// # Errors
+/// `Invalid` (`adapter_tensors`) where an adapter has no head and needs one.
+pub fn need_head(named: &Tensors, method: &adapter::Config) -> Result<()> {
+    let mut faults = Faults::default();
+    let missing = Head::BOTH.iter().filter(|head| !named.contains_key(head.name()));
+    missing.for_each(|head| faults.add(format!("{} is missing", head.key(method))));
+    faults.finish("adapter_tensors", "the adapter's tensors do not fit its config and this base")
 }
 
 /// A file's tensor becomes ours.

@@ -1,6 +1,6 @@
 //! The way back: from the loss's gradient to the parameters'.
 
-use super::node::{Attended, Node, Within};
+use super::node::{Attended, Node, Updated, Within};
 use super::{Param, Rows, Tape};
 use crate::compute::kernels::{Attention, Buffer};
 use crate::compute::rotary::Way;
@@ -34,15 +34,7 @@ impl Tape {
                 self.learn_from(walk, bias, by.bias)?;
                 self.give(walk, input, || kernels.dense_backward_input(&gradient, &self.parameters[weight.0]))
             }
-            Node::LowRank { onto, input, x, projected, a, b, scale, .. } => {
-                let [a_rows, b_rows] = [a, b].map(|param| &self.parameters[param.0]);
-                let inner = kernels.low_rank_backward(&gradient, b_rows, scale)?;
-                let by = kernels.low_rank_backward_parameters(&gradient, &inner, &x, &projected)?;
-                self.learn_from(walk, a, by.a)?;
-                self.learn_from(walk, b, by.b)?;
-                self.give_onto(walk, input, |sum| kernels.low_rank_backward_input(&inner, a_rows, sum))?;
-                self.give(walk, onto, || Ok(gradient))
-            }
+            Node::LowRank(updated) => self.low_rank_back(updated, gradient, walk),
             Node::Norm { input, residual, saved, norm, .. } => {
                 let by = kernels.norm_backward(&gradient, &saved, &norm)?;
                 residual.map_or(Ok(()), |residual| self.give(walk, residual, || Ok(by.clone())))?;
@@ -86,6 +78,17 @@ impl Tape {
             }
             Node::Times { input, factor, .. } => self.give(walk, input, || kernels.multiply(&gradient, &factor)),
         }
+    }
+
+    fn low_rank_back(&self, updated: Updated, gradient: Buffer, walk: &mut Walk) -> Result<()> {
+        let Updated { onto, input, x, projected, a, b, scale, .. } = updated;
+        let [a_rows, b_rows] = [a, b].map(|param| &self.parameters[param.0]);
+        let inner = self.kernels.low_rank_backward(&gradient, b_rows, scale)?;
+        let by = self.kernels.low_rank_backward_parameters(&gradient, &inner, &x, &projected)?;
+        self.learn_from(walk, a, by.a)?;
+        self.learn_from(walk, b, by.b)?;
+        self.give_onto(walk, input, |sum| self.kernels.low_rank_backward_input(&inner, a_rows, sum))?;
+        self.give(walk, onto, || Ok(gradient))
     }
 
     fn attention_back(&self, attended: Attended, gradient: &Buffer, walk: &mut Walk) -> Result<()> {

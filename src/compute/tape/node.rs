@@ -33,6 +33,18 @@ pub struct Attended {
     pub within: Option<Within>,
 }
 
+/// A low-rank update that has been added.
+pub struct Updated {
+    pub onto: Rows,
+    pub input: Rows,
+    pub output: Rows,
+    pub x: Buffer,
+    pub projected: Buffer,
+    pub a: Param,
+    pub b: Param,
+    pub scale: f64,
+}
+
 pub enum Node {
     Linear {
         input: Rows,
@@ -46,16 +58,7 @@ pub enum Node {
         weight: Param,
         bias: Param,
     },
-    LowRank {
-        onto: Rows,
-        input: Rows,
-        output: Rows,
-        x: Buffer,
-        projected: Buffer,
-        a: Param,
-        b: Param,
-        scale: f64,
-    },
+    LowRank(Updated),
     Norm {
         input: Rows,
         residual: Option<Rows>,
@@ -145,7 +148,6 @@ impl Node {
         match self {
             Self::Linear { output, .. }
             | Self::Dense { output, .. }
-            | Self::LowRank { output, .. }
             | Self::Norm { output, .. }
             | Self::Times { output, .. }
             | Self::Pass { output, .. }
@@ -159,6 +161,7 @@ impl Node {
             | Self::Gated { output, .. }
             | Self::Pick { output, .. }
             | Self::Pool { output, .. } => *output,
+            Self::LowRank(updated) => updated.output,
             Self::Attention(attended) => attended.output,
         }
     }

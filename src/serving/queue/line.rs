@@ -118,7 +118,7 @@ mod tests {
         lengths: &[usize],
     ) -> Receiver<crate::error::Result<Rows>> {
         let (ticket, answer) = Ticket::new(lengths.len());
-        let tokens = |length: &usize| Tokens { ids: vec![1; *length], type_ids: vec![0; *length], truncated: false };
+        let tokens = |length: &usize| Tokens::whole(vec![1; *length]);
         let inputs = lengths.iter().map(tokens).collect();
         line.join(Waiting { adapter, inputs, first: 0, ticket, since: Instant::now() });
         answer

@@ -14,7 +14,7 @@ fn queue(max_waiting: usize, batch_window: Duration) -> Arc<Queue<&'static str>>
 }
 
 fn tokens(count: usize) -> Vec<Tokens> {
-    vec![Tokens { ids: vec![1; 10], type_ids: vec![0; 10], truncated: false }; count]
+    vec![Tokens::whole(vec![1; 10]); count]
 }
 
 fn push(queue: &Arc<Queue<&'static str>>, adapter: &'static str, count: usize) -> Receiver<Result<Rows>> {

@@ -1,8 +1,10 @@
 //! A split's outputs and what they say, whatever the task.
 
+use super::embedding::{self, Retrieval, Similarity};
+use super::token_classification::{self, TokenClassification};
 use super::{Classification, Confusion, PerClass, multi_label, regression};
 use crate::task::calibration;
-use crate::task::targets::Targets;
+use crate::task::targets::{Targets, similar};
 use serde_json::{Value, json};
 
 /// The figures of one evaluation.
@@ -10,10 +12,13 @@ pub enum Figures {
     Classification { figures: Classification, confusion: Confusion },
     MultiLabel { figures: multi_label::MultiLabel, per_class: Vec<PerClass> },
     Regression(regression::Regression),
+    TokenClassification { figures: TokenClassification, per_class: Vec<PerClass> },
+    Similarity(Similarity),
+    Retrieval(Retrieval),
 }
 
 impl Figures {
-    /// From `(examples, outputs)`, as the head gives them.
+    /// From the outputs of all examples end to end: as the head gives them, or the texts' rows.
     pub fn new(outputs: &[f32], targets: &Targets, labels: &[String]) -> Self {
         match targets {
             Targets::Classes { classes, count } => {
@@ -34,6 +39,21 @@ impl Figures {
                 let predicted: Vec<f32> = outputs.iter().map(|output| scale.undo(*output)).collect();
                 Self::Regression(regression::figures(&predicted, values))
             }
+            Targets::Tags { tags, read, .. } => {
+                let (figures, per_class) = token_classification::figures(outputs, tags, read, labels);
+                Self::TokenClassification { figures, per_class }
+            }
+            Targets::Scores { scores, scale } => {
+                let units = similar::Units::of(outputs, 2 * scores.len());
+                let cosines: Vec<f64> = (0..scores.len()).map(|pair| units.cosine(2 * pair, 2 * pair + 1)).collect();
+                let loss = similar::scored(outputs, scores, *scale).0 / scores.len().max(1) as f64;
+                let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
+                Self::Similarity(embedding::similarity(&cosines, &scores, loss))
+            }
+            Targets::Ranked { texts } => {
+                let places = similar::Ranked::new(texts).places(outputs);
+                Self::Retrieval(embedding::retrieval(&places, similar::measured(outputs, texts)))
+            }
         }
     }
 
@@ -42,6 +62,9 @@ impl Figures {
             Self::Classification { figures, .. } => figures.loss,
             Self::MultiLabel { figures, .. } => figures.loss,
             Self::Regression(figures) => figures.loss,
+            Self::TokenClassification { figures, .. } => figures.loss,
+            Self::Similarity(figures) => figures.loss,
+            Self::Retrieval(figures) => figures.loss,
         }
     }
 
@@ -57,11 +80,7 @@ impl Figures {
 
     /// The figures that are single numbers, without the number of examples.
     pub fn row(&self) -> Value {
-        let mut row = match self {
-            Self::Classification { figures, .. } => json!(figures),
-            Self::MultiLabel { figures, .. } => json!(figures),
-            Self::Regression(figures) => json!(figures),
-        };
+        let mut row = self.all();
         if let Some(fields) = row.as_object_mut() {
             fields.remove("examples");
         }
@@ -70,19 +89,29 @@ impl Figures {
 
     /// Everything, for the adapter's card and its job.
     pub fn report(&self, labels: &[String]) -> Value {
+        let mut report = self.all();
         match self {
-            Self::Classification { figures, confusion } => {
-                let mut report = json!(figures);
+            Self::Classification { confusion, .. } => {
                 report["per_class"] = json!(confusion.per_class(labels));
                 report["confusion_matrix"] = json!(confusion.counts);
-                report
             }
-            Self::MultiLabel { figures, per_class } => {
-                let mut report = json!(figures);
+            Self::MultiLabel { per_class, .. } | Self::TokenClassification { per_class, .. } => {
                 report["per_class"] = json!(per_class);
-                report
             }
+            Self::Regression(_) | Self::Similarity(_) | Self::Retrieval(_) => {}
+        }
+        report
+    }
+
+    /// Those that are single numbers.
+    fn all(&self) -> Value {
+        match self {
+            Self::Classification { figures, .. } => json!(figures),
+            Self::MultiLabel { figures, .. } => json!(figures),
             Self::Regression(figures) => json!(figures),
+            Self::TokenClassification { figures, .. } => json!(figures),
+            Self::Similarity(figures) => json!(figures),
+            Self::Retrieval(figures) => json!(figures),
         }
     }
 }

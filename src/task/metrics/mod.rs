@@ -1,9 +1,11 @@
-//! What a split says of an adapter, by task: as scikit-learn and SciPy define the figures.
+//! What a split says of an adapter, by task: as scikit-learn, seqeval and SciPy define the figures.
 
 pub mod classification;
+pub mod embedding;
 mod figures;
 pub mod multi_label;
 pub mod regression;
+pub mod token_classification;
 
 pub use classification::{Classification, Confusion, PerClass, argmax};
 pub use figures::Figures;

@@ -35,7 +35,7 @@ pub fn figures(predicted: &[f32], meant: &[f32]) -> Regression {
     }
 }
 
-fn pearson(one: &[f64], other: &[f64]) -> f64 {
+pub fn pearson(one: &[f64], other: &[f64]) -> f64 {
     let count = one.len().max(1) as f64;
     let (mean, other_mean) = (one.iter().sum::<f64>() / count, other.iter().sum::<f64>() / count);
     let (mut along, mut spread, mut other_spread) = (0.0, 0.0, 0.0);
@@ -50,7 +50,7 @@ fn pearson(one: &[f64], other: &[f64]) -> f64 {
 }
 
 /// From 1 on; equal values share the mean of their ranks.
-fn ranks(values: &[f64]) -> Vec<f64> {
+pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
     let mut ranks = vec![0.0; values.len()];

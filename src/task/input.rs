@@ -1,0 +1,92 @@
+//! What a task is asked, and the sequences that the base reads for it.
+
+use super::{Config, Example, Target, words};
+use crate::error::Result;
+use crate::model::{Span, Tokenizer, Tokens};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use utoipa::ToSchema;
+
+/// One thing to predict for: a text, perhaps with its pair, or words that are given one by one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Left out where there are `tokens`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<String>,
+    /// Instead of `text`: its words, which are joined by single spaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Vec<String>>,
+}
+
+impl Input {
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// The text as the base reads it.
+    pub fn whole(&self) -> Cow<'_, str> {
+        match &self.tokens {
+            None => Cow::Borrowed(&self.text),
+            Some(tokens) => Cow::Owned(words::join(tokens.iter().map(String::as_str)).0),
+        }
+    }
+
+    /// The text, and where its words are.
+    pub fn words(&self) -> (Cow<'_, str>, Vec<Span>) {
+        match &self.tokens {
+            None => (Cow::Borrowed(&self.text), words::split(&self.text)),
+            Some(tokens) => {
+                let (text, spans) = words::join(tokens.iter().map(String::as_str));
+                (Cow::Owned(text), spans)
+            }
+        }
+    }
+}
+
+impl From<Example> for Input {
+    /// What would be asked for the example's own text.
+    fn from(example: Example) -> Self {
+        let Example { text, text_pair, target, .. } = example;
+        if let Target::Tags { words: spans, .. } = &target {
+            let tokens = spans.iter().map(|span| words::cut(&text, span));
+            let is_given = words::join(tokens.clone()).0 == text && words::split(&text) != *spans;
+            let tokens = is_given.then(|| tokens.map(str::to_string).collect());
+            return Self { text: if tokens.is_some() { String::new() } else { text }, text_pair: None, tokens };
+        }
+        // The second text of a scored pair is embedded by itself.
+        let text_pair = text_pair.filter(|_| !matches!(target, Target::Score(_)));
+        Self { text, text_pair, tokens: None }
+    }
+}
+
+impl Config {
+    /// What the base reads of an input: at most `max_length` tokens.
+    pub fn tokens(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+        match self {
+            Self::TokenClassification(_) => {
+                let (text, words) = input.words();
+                tokenizer.encode_words(&text, &words, max_length)
+            }
+            _ => tokenizer.encode(&input.whole(), input.text_pair.as_deref(), max_length),
+        }
+    }
+
+    /// What it reads of an example: one sequence, or one for each of the texts that are compared.
+    pub fn sequences(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        let one = |text: &str| tokenizer.encode(text, None, max_length);
+        let (text, pair) = (example.text.as_str(), example.text_pair.as_deref());
+        match &example.target {
+            Target::Tags { words, .. } => Ok(vec![tokenizer.encode_words(text, words, max_length)?]),
+            Target::Positive { positive, negative } => {
+                [text, positive].into_iter().chain(negative.as_deref()).map(one).collect()
+            }
+            Target::Score(_) => [text].into_iter().chain(pair).map(one).collect(),
+            Target::Label(_) | Target::Labels(_) | Target::Value(_) => {
+                Ok(vec![tokenizer.encode(text, pair, max_length)?])
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! From the last layer's rows to a task's outputs: the rows that it reads, and its head on them, where it has one.
+//!
+//! Knows nothing of how the head's tensors came about.
+
+use super::Config;
+use super::embedding::normalize;
+use super::head::Head;
+use crate::compute::{Rows, Tape};
+use crate::error::Result;
+use crate::model::{Base, Hooks, Pooling, Tokens, Wanted};
+
+/// Which rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// One for each sequence.
+    Pooled(Pooling),
+    /// One for each word: those that its tokens name as picked.
+    Words,
+}
+
+impl Reading {
+    pub fn of(task: &Config, default: Pooling) -> Self {
+        match task {
+            Config::TokenClassification(_) => Self::Words,
+            _ => Self::Pooled(task.pooling().unwrap_or(default)),
+        }
+    }
+
+    pub fn wanted(self) -> Wanted {
+        match self {
+            Self::Pooled(pooling) => pooling.wanted(),
+            Self::Words => Wanted::All,
+        }
+    }
+
+    /// How many of a sequence.
+    pub fn rows(self, tokens: &Tokens) -> usize {
+        match self {
+            Self::Pooled(_) => 1,
+            Self::Words => tokens.picked.len(),
+        }
+    }
+}
+
+/// Reads rows by a head. Without one, rows are compared with each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader {
+    pub reading: Reading,
+    pub head: Option<Head>,
+}
+
+impl Reader {
+    /// The rows that are read: `(sequences or words, hidden)`.
+    pub fn rows<'a>(
+        &self,
+        base: &Base,
+        tape: &mut Tape,
+        hidden: Rows,
+        hooks: &dyn Hooks,
+        sequences: impl IntoIterator<Item = &'a Tokens>,
+    ) -> Result<Rows> {
+        match self.reading {
+            Reading::Pooled(pooling) => base.pool(tape, hidden, pooling, hooks),
+            Reading::Words => tape.pick(hidden, sequences.into_iter().map(|tokens| tokens.picked.as_slice())),
+        }
+    }
+
+    /// What training looks at: `(rows, outputs)`.
+    pub fn outputs(&self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
+        match self.head {
+            Some(head) => head.logits(tape, rows),
+            None => Ok(rows),
+        }
+    }
+
+    /// What a request is answered from: the outputs of each sequence's rows, end to end; without a head, of length 1.
+    pub fn answers<'a>(
+        &self,
+        base: &Base,
+        tape: &mut Tape,
+        hidden: Rows,
+        hooks: &dyn Hooks,
+        sequences: impl IntoIterator<Item = &'a Tokens>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let rows = self.rows(base, tape, hidden, hooks, sequences)?;
+        let layout = tape.layout(rows);
+        let outputs = self.outputs(tape, rows)?;
+        let width = tape.width(outputs);
+        let values = tape.read(outputs)?.values;
+        let mut answers: Vec<Vec<f32>> =
+            layout.ranges().map(|range| values[range.start * width..range.end * width].to_vec()).collect();
+        if self.head.is_none() {
+            answers.iter_mut().for_each(|row| normalize(row));
+        }
+        Ok(answers)
+    }
+}

@@ -1,0 +1,47 @@
+//! The combinations of method, task and base that make no sense, each with what the API says to it (422).
+//!
+//! Everything that is not in this table is trained, and tested (`tests/methods.rs`).
+
+use crate::adapter;
+use crate::error::Fault;
+use crate::model::{Info, SiteInfo};
+use crate::task;
+
+/// What is asked for.
+pub struct Asked<'a> {
+    pub method: &'a adapter::Config,
+    pub task: &'a task::Config,
+    pub base: &'a Info,
+    pub sites: &'a [SiteInfo],
+}
+
+pub struct Senseless {
+    pub is: fn(&Asked) -> bool,
+    /// The field of the job.
+    pub pointer: &'static str,
+    pub reason: &'static str,
+}
+
+pub const SENSELESS: [Senseless; 3] = [
+    Senseless {
+        is: |asked| matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::Embedding(_))),
+        pointer: "/method/type",
+        reason: "an embedding has no head that could be trained: choose another method, for example lora",
+    },
+    Senseless {
+        is: |asked| matches!(asked.method, adapter::Config::Bias(_)) && adapter::bias::able(asked.sites).is_empty(),
+        pointer: "/method/type",
+        reason: "this base model has no biases that could be trained: choose another method, for example layer_norm",
+    },
+    Senseless {
+        is: |asked| asked.task.pooling().is_some_and(|pooling| !asked.base.poolings.contains(&pooling)),
+        pointer: "/task/pooling",
+        reason: "this base model has no pooler: use \"mean\" or \"first\"",
+    },
+];
+
+/// Why it makes no sense, if it does not.
+pub fn faults(asked: &Asked) -> Vec<Fault> {
+    let senseless = SENSELESS.iter().filter(|cell| (cell.is)(asked));
+    senseless.map(|cell| Fault::at_pointer(cell.pointer, cell.reason)).collect()
+}

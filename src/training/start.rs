@@ -1,0 +1,32 @@
+//! The head's start on the rows of a run's own training examples.
+
+use super::prepare::Prepared;
+use super::run::Run;
+use crate::compute::{Kernels, Tensor};
+use crate::error::Result;
+use crate::task::{Reader, Reading, start};
+
+/// Rows that a start is fitted on: of words there may be many, and more tell it little.
+const ROWS: usize = 20_000;
+
+/// The training examples whose rows it takes, evenly spread; none where there is no head.
+pub fn examples(reader: Reader, prepared: &Prepared) -> Vec<usize> {
+    let training = &prepared.training;
+    let rows: usize = training.iter().map(|example| prepared.targets.rows(*example)).sum();
+    match (reader.head, reader.reading) {
+        (None, _) => Vec::new(),
+        (Some(_), Reading::Pooled(_)) => training.clone(),
+        (Some(_), Reading::Words) => training.iter().copied().step_by(rows.div_ceil(ROWS).max(1)).collect(),
+    }
+}
+
+/// Fits the head to the rows of these examples, end to end.
+pub fn head(run: &mut Run, examples: &[usize], rows: &[f32], kernels: &dyn Kernels) -> Result<()> {
+    let (Some(head), width) = (run.network.reader().head, run.width) else { return Ok(()) };
+    let targets = run.prepared.targets.pick(examples).by_row();
+    let count = targets.outputs();
+    let fit = start::fit(&start::Features::new(rows, width, &targets), kernels)?;
+    run.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
+    run.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
+    Ok(())
+}

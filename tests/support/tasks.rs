@@ -1,0 +1,70 @@
+//! Every task there is, with a few examples that teach it something.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use super::jobs;
+use espalier::adapter;
+use espalier::model::Base;
+use espalier::task::{self, Config, Example, Target, embedding, words};
+use espalier::training::{Data, Hyperparameters, Spec, spec::Request};
+
+/// Each in all its ways.
+pub fn all() -> Vec<Config> {
+    let tasks = serde_json::json!([
+        {"type": "sequence_classification"},
+        {"type": "sequence_classification", "multi_label": true},
+        {"type": "regression"},
+        {"type": "token_classification"},
+        {"type": "embedding", "loss": "multiple_negatives_ranking"},
+        {"type": "embedding", "loss": "cosine"},
+    ]);
+    let all: Vec<Config> = serde_json::from_value(tasks).unwrap();
+    assert!(task::NAMES.iter().all(|name| all.iter().any(|task| task.name() == *name)), "every task is there");
+    all
+}
+
+/// The sentences of `jobs::examples`, for this task.
+pub fn examples(task: &Config, count: usize) -> Vec<Example> {
+    jobs::examples(count).into_iter().map(|example| of(task, example)).collect()
+}
+
+fn of(task: &Config, example: Example) -> Example {
+    let Target::Label(label) = &example.target else { panic!("a label was expected") };
+    let target = match task {
+        Config::SequenceClassification(config) if config.multi_label => match label.as_str() {
+            "help" => Target::Labels(Vec::new()),
+            label => Target::Labels(vec![label.to_string(), "any".to_string()]),
+        },
+        Config::SequenceClassification(_) => example.target.clone(),
+        Config::Regression(_) => Target::Value(label.len() as f64),
+        Config::TokenClassification(_) => {
+            let words = words::split(&example.text);
+            let tag = |word: &str| match word {
+                "card" | "account" | "cash" => "B-THING",
+                "arrive" | "charged" | "change" => "B-VERB",
+                _ => "O",
+            };
+            let tags = words.iter().map(|span| tag(words::cut(&example.text, span)).to_string()).collect();
+            Target::Tags { words, tags }
+        }
+        Config::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => {
+            let score = f64::from(u8::from(label == "fee")) * 4.0 + 1.0;
+            let text_pair = Some("why was there a charge".to_string());
+            return Example { text_pair, target: Target::Score(score), ..example };
+        }
+        Config::Embedding(_) => {
+            let negative = (example.line % 2 == 0).then(|| "nothing of the kind".to_string());
+            Target::Positive { positive: format!("{label} please"), negative }
+        }
+    };
+    Example { target, ..example }
+}
+
+/// A specification for a task, and its data.
+pub fn job(base: &Base, task: &Config, method: adapter::Config, given: Hyperparameters, count: usize) -> (Spec, Data) {
+    let examples = examples(task, count);
+    let labels: Vec<String> = examples.iter().flat_map(|example| example.target.labels()).cloned().collect();
+    let request =
+        Request { method: Some(method), task: Some(task.clone()), hyperparameters: given, ..Request::default() };
+    let spec = Spec::resolve(&request, &labels, examples.len(), base).unwrap();
+    (spec, Data { examples, validation: None })
+}
