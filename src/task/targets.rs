@@ -161,6 +161,17 @@ impl Targets {
         weights
     }
 
+    /// What [`Self::in_units`] undoes: a published head's tensors, so that they answer as the head learns.
+    pub fn in_learned_units(&self, mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        let Self::Values { scale, .. } = self else { return weights };
+        for (name, shift) in [(head::WEIGHT, 0.0), (head::BIAS, scale.mean)] {
+            if let Some(tensor) = weights.get_mut(name) {
+                tensor.values.iter_mut().for_each(|value| *value = (*value - shift) / scale.deviation);
+            }
+        }
+        weights
+    }
+
     /// The sum of the examples' losses, and its gradient by the outputs divided by `denominator`: −log softmax, the mean
     /// binary cross entropy over the labels, or half the squared error of the scaled value.
     pub fn loss(&self, tape: &Tape, kernels: &dyn Kernels, outputs: Rows, denominator: f64) -> Result<(f64, Buffer)> {
@@ -245,6 +256,8 @@ mod tests {
         let weights = head.map(|(name, values)| (name.to_string(), Tensor::new([values.len()], values)));
         let weights = targets.in_units(weights.into());
         assert_eq!((weights[head::WEIGHT].values[0], weights[head::BIAS].values[0]), (10.0, 17.5));
+        let back = targets.in_learned_units(weights);
+        assert_eq!((back[head::WEIGHT].values[0], back[head::BIAS].values[0]), (2.0, 0.5));
         assert_eq!(scale.undo(2.0 * 3.0 + 0.5), 10.0 * 3.0 + 17.5);
     }
 }

@@ -10,13 +10,15 @@ use super::network::{Network, Part};
 use super::optimizer::{self, Moments, Rule, Update};
 use super::prepare::Prepared;
 use super::speaker::Speaker;
-use super::{Settings, Spec, Stop, order, pieces};
+use super::warm_start::{FromAdapter, HeadStart, Source};
+use super::{Row, Settings, Spec, Stop, order, pieces};
 use crate::adapter::Parameters;
 use crate::compute::pool::{Crew, Priority};
 use crate::compute::{Dropout, Kernels, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Base, Lowest, Pooling};
 use crate::task::start;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +48,7 @@ pub struct Run<'a> {
     pub constants: BTreeMap<String, Tensor>,
     network: Arc<Network>,
     rules: Vec<Rule>,
-    crew: Crew,
+    crew: Arc<Crew>,
     /// What the frozen base computes below the lowest trained place.
     frozen: Frozen,
     /// The present epoch and the order of its examples.
@@ -55,18 +57,39 @@ pub struct Run<'a> {
     width: usize,
 }
 
+/// What the runs of a job share.
+pub struct Shared<'a> {
+    pub base: &'a Arc<Base>,
+    pub settings: &'a Settings,
+    /// The folder of what the frozen base computed.
+    pub remembered: &'a Path,
+    pub crew: Arc<Crew>,
+}
+
+impl<'a> Shared<'a> {
+    pub fn new(base: &'a Arc<Base>, settings: &'a Settings, remembered: &'a Path) -> Result<Self> {
+        let crew = Arc::new(Crew::new("training", Priority::Lowest, settings.threads)?);
+        Ok(Self { base, settings, remembered, crew })
+    }
+}
+
 impl<'a> Run<'a> {
-    /// Resumes from the folder's checkpoint, or draws a fresh adapter whose head starts from the frozen features.
+    /// Resumes from the folder's checkpoint, or else starts from `source`, or draws a fresh adapter; a head that nothing is
+    /// known of starts from the features.
     pub fn start(
-        base: &Arc<Base>,
+        shared: &Shared,
         spec: &'a Spec,
         prepared: Prepared,
+        source: Option<&Source>,
         folder: &Folder,
-        settings: &Settings,
-        remembered: &Path,
         speaker: &mut Speaker,
     ) -> Result<Self, Halt> {
-        let (network, built) = Network::build(base, spec, Parameters::fresh(spec.hyperparameters.seed))?;
+        let (base, width) = (shared.base, shared.base.info().hidden_size);
+        let parameters = match source {
+            Some(source) => source.parameters(spec, &prepared.targets, width),
+            None => Parameters::fresh(spec.hyperparameters.seed),
+        };
+        let (network, built) = Network::build(base, spec, parameters)?;
         let (names, constants) = (built.names, built.frozen);
         let saved = folder.load(&names)?;
         let is_fresh = saved.is_none();
@@ -74,23 +97,22 @@ impl<'a> Run<'a> {
             moments: Moments::zeros(&built.tensors),
             parameters: built.tensors,
             best: None,
-            counters: Counters::default(),
+            counters: Counters { rows: spec.from_adapter.iter().map(start_row).collect(), ..Counters::default() },
         });
         let total_steps = spec.hyperparameters.total_steps(prepared.training.len());
         let network = Arc::new(network);
-        let crew = Crew::new("training", Priority::Lowest, settings.threads)?;
-        let width = base.info().hidden_size;
-        let desk =
-            Desk { spec, crew: &crew, network: &network, prepared: &prepared, width, settings, folder: remembered };
+        let crew = Arc::clone(&shared.crew);
+        let (settings, folder) = (shared.settings, shared.remembered);
+        let desk = Desk { spec, crew: &crew, network: &network, prepared: &prepared, width, settings, folder };
         let frozen = match network.lowest() {
             // The embeddings alone are sooner looked up than read.
             Lowest::Embeddings | Lowest::Layer(0) => Frozen::nothing(&prepared),
             lowest => desk.frozen(lowest, &Frozen::nothing(&prepared), speaker)?,
         };
-        let features = match (is_fresh, network.lowest()) {
+        let features = match (is_fresh && spec.head_start() != HeadStart::Kept, network.lowest()) {
             (false, _) => None,
             (true, Lowest::Head) => frozen.all()?,
-            (true, _) if spec.method.starts_neutral() => desk.frozen(Lowest::Head, &frozen, speaker)?.all()?,
+            (true, _) if spec.starts_neutral() => desk.frozen(Lowest::Head, &frozen, speaker)?.all()?,
             (true, _) => Some(desk.pooled(&state.parameters, &frozen, speaker)?),
         };
         let mut run = Self {
@@ -108,7 +130,7 @@ impl<'a> Run<'a> {
             spec,
         };
         if let Some(features) = features {
-            run.start_head(&features, base.kernels().as_ref())?;
+            run.start_head(&features, source, base.kernels().as_ref())?;
         }
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),
@@ -117,14 +139,18 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// `features` are the frozen base's pooled rows of all examples.
-    fn start_head(&mut self, features: &[f32], kernels: &dyn Kernels) -> Result<()> {
+    /// `features` are the pooled rows of all examples.
+    fn start_head(&mut self, features: &[f32], source: Option<&Source>, kernels: &dyn Kernels) -> Result<()> {
         let (training, width) = (&self.prepared.training, self.width);
         let row = |index: &usize| &features[index * width..(index + 1) * width];
         let values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
         let targets = self.prepared.targets.pick(training);
         let count = targets.outputs();
         let fit = start::fit(&start::Features::new(&values, width, &targets), kernels)?;
+        let fit = match (source, self.spec.head_start()) {
+            (Some(source), HeadStart::Extended) => source.extend(fit, &targets, width),
+            _ => fit,
+        };
         let head = self.network.head();
         self.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
         self.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
@@ -237,7 +263,8 @@ impl<'a> Run<'a> {
             let row = evaluated.row(self.state.counters.step);
             let (score, loss) = (evaluated.figures.score(self.spec.metric()), evaluated.figures.loss());
             // A fresh adapter is the bare base: it is measured, to be compared with, but never published.
-            if self.state.counters.step > 0 || self.network.lowest() == Lowest::Head {
+            let is_bare = self.spec.from_adapter.is_none() && self.network.lowest() != Lowest::Head;
+            if self.state.counters.step > 0 || !is_bare {
                 self.state.rank(score, loss);
             }
             self.state.counters.rows.push(row);
@@ -281,6 +308,11 @@ impl State {
             false => self.counters.stale += 1,
         }
     }
+}
+
+/// What becomes of the adapter that a run starts from.
+fn start_row(from: &FromAdapter) -> Row {
+    Row { step: 0, split: "start".to_string(), metrics: json!({"from_adapter": from}) }
 }
 
 fn rules(spec: &Spec, names: &[String], parameters: &[Tensor]) -> Vec<Rule> {

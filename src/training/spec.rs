@@ -2,6 +2,8 @@
 
 use super::Hyperparameters;
 use super::hyperparameters::{Circumstances, Resolved};
+use super::warm_start::{FromAdapter, HeadStart, Origin};
+use crate::adapter::Form;
 use crate::error::{Error, Fault, Problem, Result};
 use crate::model::{Base, Info, Pooling};
 use crate::{adapter, task};
@@ -13,6 +15,9 @@ use utoipa::ToSchema;
 pub struct Spec {
     pub task: task::Config,
     pub method: adapter::Config,
+    /// What it starts from, where that is an adapter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_adapter: Option<FromAdapter>,
     pub hyperparameters: Resolved,
     pub validation: Validation,
     /// In the order of the head's rows.
@@ -42,6 +47,8 @@ pub struct Request {
     pub method: Option<adapter::Config>,
     pub hyperparameters: Hyperparameters,
     pub validation: Option<Validation>,
+    /// The adapter that the job is to start from.
+    pub from_adapter: Option<Origin>,
 }
 
 impl Spec {
@@ -52,20 +59,15 @@ impl Spec {
     pub fn resolve(request: &Request, labels: &[String], examples: usize, base: &Base) -> Result<Self> {
         let info = base.info();
         let mut faults = Vec::new();
+        let origin = request.from_adapter.as_ref();
+        let request = &origin.map_or_else(|| request.clone(), |origin| origin.fill(request));
         let task = request.task.clone().unwrap_or_default();
-        let pooling = task.pooling().unwrap_or(info.default_pooling);
+        let usual = origin.map_or(info.default_pooling, |origin| origin.pooling(base));
+        let pooling = task.pooling().unwrap_or(usual);
         if !info.poolings.contains(&pooling) {
             faults.push(Fault::at_pointer("/task/pooling", "this base model has no pooler: use \"mean\" or \"first\""));
         }
-        let wished = request.method.clone().unwrap_or_else(|| default_method(info, pooling));
-        let method = match wished.resolve(base, pooling) {
-            Ok(method) => method,
-            Err(Error::Invalid(problem)) => {
-                faults.extend(problem.faults);
-                wished
-            }
-            Err(other) => return Err(other),
-        };
+        let method = method(request, base, pooling, &mut faults)?;
         let (learning_rate, least_steps) = defaults(&method);
         let max_tokens = info.max_tokens.saturating_sub(method.virtual_tokens());
         let metrics = task.metrics();
@@ -83,9 +85,15 @@ impl Spec {
         let mut labels = labels.to_vec();
         labels.sort_unstable();
         labels.dedup();
+        let task = task.with_pooling(pooling);
+        let (from_adapter, labels) = match origin {
+            Some(origin) => origin.head(&task, base, labels),
+            None => (None, labels),
+        };
         Ok(Self {
-            task: task.with_pooling(pooling),
+            task,
             method,
+            from_adapter,
             hyperparameters,
             validation,
             labels,
@@ -97,10 +105,46 @@ impl Spec {
 }
 
 impl Spec {
+    /// The form in which the adapter is trained: one that was published stays in the form that it has.
+    pub fn form(&self) -> Form {
+        if self.from_adapter.is_some() { Form::Published } else { Form::Training }
+    }
+
+    /// What the head starts from.
+    pub fn head_start(&self) -> HeadStart {
+        self.from_adapter.as_ref().map_or(HeadStart::Fresh, |from| from.head)
+    }
+
+    /// Whether the adapter leaves the base's answers as they are before its first step.
+    pub fn starts_neutral(&self) -> bool {
+        self.from_adapter.is_none() && self.method.starts_neutral()
+    }
+
     /// The metric that the best epoch is chosen by.
     pub fn metric(&self) -> &str {
         let asked = self.hyperparameters.early_stopping.as_ref().and_then(|stopping| stopping.metric.as_deref());
         asked.unwrap_or(self.task.metrics()[0])
+    }
+}
+
+/// The method that is asked for, or else the adapter's that the job starts from, or else the default.
+fn method(request: &Request, base: &Base, pooling: Pooling, faults: &mut Vec<Fault>) -> Result<adapter::Config> {
+    let origin = request.from_adapter.as_ref();
+    let wished = match (&request.method, origin) {
+        (Some(method), _) => method.clone(),
+        // As it was published: it need not be said as a job would say it.
+        (None, Some(origin)) if origin.pooling(base) == pooling => return Ok(origin.method.clone()),
+        (None, Some(origin)) => origin.method.clone(),
+        (None, None) => default_method(base.info(), pooling),
+    };
+    match (wished.resolve(base, pooling), origin) {
+        (Ok(method), Some(origin)) => origin.method(&method, base, pooling, faults),
+        (Ok(method), None) => Ok(method),
+        (Err(Error::Invalid(problem)), _) => {
+            faults.extend(problem.faults);
+            Ok(wished)
+        }
+        (Err(other), _) => Err(other),
     }
 }
 
