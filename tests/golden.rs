@@ -47,6 +47,7 @@ fn spec(base: &Base, pooling: Pooling) -> Spec {
     Spec {
         task: task::Config::default().with_pooling(pooling),
         method: adapter::Config::Lora(method).resolve(base, pooling).unwrap(),
+        from_adapter: None,
         hyperparameters: Hyperparameters::default().resolve(given, &mut Vec::new()),
         validation: espalier::training::Validation::Fraction(0.0),
         labels: ["a", "b", "c"].map(String::from).to_vec(),

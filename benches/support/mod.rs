@@ -56,13 +56,14 @@ pub fn run(
         method: Some(job.method),
         hyperparameters: job.hyperparameters,
         validation: Some(Validation::Fraction(0.0)),
+        from_adapter: None,
     };
     let spec = Spec::resolve(&request, &labels, examples.len(), base)?;
     let folder = tempfile::tempdir()?;
     let folders = Folders { checkpoints: folder.path().join("run"), remembered: folder.path().join("remembered") };
     let settings =
         Settings { threads: job.threads, checkpoint_every: Duration::from_secs(3600), remembered_bytes: 1 << 32 };
-    match train(base, &spec, &Data { examples, validation: None }, &folders, &settings, report)? {
+    match train(base, &spec, &Data { examples, validation: None, source: None }, &folders, &settings, report)? {
         Outcome::Finished(trained) => Ok(*trained),
         Outcome::Stopped(_) => Err("the run was stopped".into()),
     }

@@ -4,11 +4,12 @@
 //! would answer something, and nobody would notice. Knows nothing of files.
 
 use super::adapted::Adapted;
-use super::{Artifact, Probe};
+use super::{Artifact, Probe, folder};
 use crate::adapter;
 use crate::error::{Error, Result};
 use crate::model::Base;
 use crate::task::Input;
+use std::path::Path;
 
 /// How far answers may differ on the same kernel set, by `max(1, |x|)`.
 const SAME_KERNELS: f32 = 1e-4;
@@ -31,6 +32,18 @@ pub fn make(artifact: &Artifact, base: &Base, inputs: Vec<Input>) -> Result<Prob
     };
     check_effect(&outputs, &without)?;
     Ok(Probe { inputs, outputs, kernels: base.info().kernels.clone() })
+}
+
+/// Reads a published folder strictly and replays its probe: an adapter that does not answer as when it was made is never
+/// used.
+///
+/// # Errors
+/// `Conflict` with the reason.
+pub fn proven(root: &Path, version: &str, base: &Base) -> Result<(Artifact, Adapted)> {
+    let artifact = folder::read(root, version, base)?;
+    let adapted = Adapted::load(&artifact, base)?;
+    check(&adapted, base, &artifact.card.probe)?;
+    Ok((artifact, adapted))
 }
 
 /// Replays the probe.

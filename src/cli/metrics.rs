@@ -6,11 +6,28 @@ use serde_json::{Map, Value};
 /// Of a per-class table, the worst are shown: they are what one wants to know.
 const CLASSES: usize = 10;
 
-/// A validation row as one line; rows of the training split are shown by the progress already.
+/// A row as one line; those of the training split are shown by the progress already.
 pub fn row(data: &Value) -> Option<String> {
-    if data.get("split")?.as_str()? != "validation" {
-        return None;
+    match data.get("split")?.as_str()? {
+        "validation" => validation(data),
+        "start" => start(data),
+        _ => None,
     }
+}
+
+/// Whether the head of the adapter that a job starts from was taken over.
+fn start(data: &Value) -> Option<String> {
+    let from = data.pointer("/metrics/from_adapter")?;
+    let version: String = from.get("version")?.as_str()?.chars().take(8).collect();
+    let head = match (from.get("head")?.as_str()?, from.get("note").and_then(Value::as_str)) {
+        ("kept", _) => "with its head".to_string(),
+        ("extended", _) => "with its head, extended by new labels".to_string(),
+        (_, note) => format!("but its head starts afresh: {}", note.unwrap_or("it does not fit")),
+    };
+    Some(format!("starts from the adapter of version {version}, {head}"))
+}
+
+fn validation(data: &Value) -> Option<String> {
     let figures: Vec<String> = data
         .get("metrics")?
         .as_object()?
@@ -87,6 +104,10 @@ mod tests {
         let row_of = |split: &str| row(&json!({"step": 32, "split": split, "metrics": {"accuracy": 0.91, "epoch": 1}}));
         assert_eq!(row_of("validation").as_deref(), Some("step 32: validation accuracy 0.9100, epoch 1"));
         assert_eq!(row_of("train"), None);
+        let from = json!({"version": "0123456789", "head": "fresh", "note": "no example of \"a\""});
+        let line = row(&json!({"step": 0, "split": "start", "metrics": {"from_adapter": from}}));
+        let expected = "starts from the adapter of version 01234567, but its head starts afresh: no example of \"a\"";
+        assert_eq!(line.as_deref(), Some(expected));
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub struct Flags {
     #[arg(long, value_name = "TYPE")]
     pub method: Option<String>,
 
+    /// Adapter to start from: an id, a name, or name@version; the method is its own then
+    #[arg(long, value_name = "ADAPTER")]
+    pub from_adapter: Option<String>,
+
     /// Rank of the method
     #[arg(long)]
     pub rank: Option<u64>,
@@ -102,6 +106,7 @@ impl Flags {
         for (field, column) in &self.columns {
             set(&mut job, &["columns", field], Some(json!(column)))?;
         }
+        set(&mut job, &["from_adapter"], self.from_adapter.as_ref().map(|adapter| json!(adapter)))?;
         if let Some(rank) = self.rank {
             job.entry("method").or_insert_with(|| json!({"type": "lora"}));
             set(&mut job, &["method", "rank"], Some(json!(rank)))?;
@@ -181,6 +186,7 @@ mod tests {
         let flags = ["--task", "embedding", "--column", "positive=twin", "--column", "text=a=b"];
         let expected = json!({"task": {"type": "embedding"}, "columns": {"positive": "twin", "text": "a=b"}});
         assert_eq!(job(&flags).unwrap(), expected);
+        assert_eq!(job(&["--from-adapter", "a@01234567"]).unwrap(), json!({"from_adapter": "a@01234567"}));
     }
 
     #[test]

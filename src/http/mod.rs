@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 mod extract;
 mod form;
+mod from_adapter;
 pub mod health;
 pub mod jobs;
 mod json;

@@ -61,7 +61,7 @@ fn describe(artifact: Artifact, published: Published) -> AdapterDescription {
 /// Row first, then memory, then the folder if no other row needs it.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound`; `Conflict` while a job needs it.
 pub async fn delete(state: &State, owner: &str, reference: &Reference) -> Result<()> {
     let adapter = state.store.adapter(owner, reference).await?;
     let Some(version) = state.store.delete_adapter(owner, adapter.id).await? else { return Ok(()) };

@@ -6,6 +6,7 @@
 use super::check;
 use super::datasets;
 use super::error::Answer;
+use super::from_adapter;
 use super::jobs::{JobRequest, Validated};
 use super::state::State;
 use super::upload::Upload;
@@ -16,6 +17,7 @@ use crate::store::{Dataset, Job, NewJob};
 use crate::task::Shape;
 use crate::training::Validation;
 use crate::training::spec::{self, Spec};
+use crate::training::warm_start::{self, Origin};
 use uuid::Uuid;
 
 /// What came in: the request and where its examples are.
@@ -70,6 +72,10 @@ pub async fn validate(state: &State, owner: &str, submission: Submission) -> Ans
 async fn examine(state: &State, owner: &str, submission: Submission) -> Result<Examined> {
     let Submission { request, source } = submission;
     let name = request.name.clone().map(super::names::Name::into_string);
+    let origin = match &request.from_adapter {
+        Some(adapter) => Some(from_adapter::find(state, owner, adapter).await?),
+        None => None,
+    };
     let (kept, options, report) = look(state, owner, &request, source).await?;
     let found: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
     let labels = request.task.clone().unwrap_or_else(|| report.target.task()).labels(&found);
@@ -80,15 +86,16 @@ async fn examine(state: &State, owner: &str, submission: Submission) -> Result<E
         Some(Validation::Fraction(_)) | None => None,
     };
     let examples = usize::try_from(report.examples).unwrap_or(usize::MAX);
-    let spec = Spec::resolve(&asked(request, report.target), &labels, examples, &state.base)?;
+    let spec = Spec::resolve(&asked(request, report.target, origin), &labels, examples, &state.base)?;
     Ok(Examined { name, kept, options, report, spec, validation_dataset_id })
 }
 
-/// The data's own task where the request names none.
-fn asked(request: JobRequest, target: Shape) -> spec::Request {
+/// The data's own task where the request names none, as the adapter has it where that is the same.
+fn asked(request: JobRequest, target: Shape, from_adapter: Option<Origin>) -> spec::Request {
     let JobRequest { task, method, hyperparameters, validation, .. } = request;
-    let task = Some(task.map_or_else(|| target.task(), |task| task.on(target)));
-    spec::Request { task, method, hyperparameters, validation }
+    let own = || from_adapter.as_ref().map_or_else(|| target.task(), |origin| warm_start::task(origin, target));
+    let task = Some(task.map_or_else(own, |task| task.on(target)));
+    spec::Request { task, method, hyperparameters, validation, from_adapter }
 }
 
 /// Finds the examples and checks them; a stored dataset only where it is to be read otherwise than before.

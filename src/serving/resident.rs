@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of the cache that keeps it.
 
-use crate::artifact::{self, Adapted, probe};
+use crate::artifact::{Adapted, probe};
 use crate::compute::pool::{self, Priority};
 use crate::error::{Error, Result};
 use crate::model::Base;
@@ -56,10 +56,7 @@ impl Loader {
 }
 
 fn open(base: &Base, folder: &Path, version: &str) -> Result<(Adapted, u64)> {
-    let artifact = artifact::read(folder, version, base)?;
-    let adapted = Adapted::load(&artifact, base)?;
-    // Proof of effect: an adapter that does not answer as when it was made is never served.
-    probe::check(&adapted, base, &artifact.card.probe)?;
+    let (_, adapted) = probe::proven(folder, version, base)?;
     let bytes = adapted.bytes();
     tracing::info!(version, bytes, "adapter loaded");
     Ok((adapted, bytes))

@@ -87,7 +87,7 @@ pub trait Store: Send + Sync {
 
     // jobs
 
-    /// `Conflict` (`dataset_gone`) where a dataset it names was deleted meanwhile; `Busy` (`queue_full`) beyond
+    /// `Conflict` (`dataset_gone`, `adapter_gone`) where a dataset or an adapter it needs was deleted meanwhile; `Busy` (`queue_full`) beyond
     /// `max_queued` queued jobs of this owner.
     async fn add_job(&self, job: NewJob, max_queued: u64) -> Result<Job>;
     async fn job(&self, owner: &str, id: Uuid) -> Result<Job>;
@@ -149,7 +149,7 @@ pub trait Store: Send + Sync {
     async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter>;
     /// Newest first.
     async fn adapters(&self, owner: &str, page: Page) -> Result<Vec<Adapter>>;
-    /// Deletes it; its name falls back to the newest adapter left under that name. Answers the version whose folder no
+    /// `Conflict` (`adapter_in_use`) while a job that starts from it is not over. Deletes it; its name falls back to the newest adapter left under that name. Answers the version whose folder no
     /// adapter row needs any more.
     async fn delete_adapter(&self, owner: &str, id: Uuid) -> Result<Option<String>>;
     /// Versions that rows still need: everything else under the adapters' folder may be swept.

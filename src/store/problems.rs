@@ -41,6 +41,16 @@ pub fn dataset_in_use(id: Uuid, job: Uuid) -> Error {
     Error::conflict("dataset_in_use", detail)
 }
 
+pub fn adapter_gone(version: &str) -> Error {
+    let detail = format!("the adapter of the version {version}, which the job starts from, does not exist any more");
+    Error::conflict("adapter_gone", detail)
+}
+
+pub fn adapter_in_use(id: Uuid, job: Uuid) -> Error {
+    let detail = format!("the job {job} starts from the adapter {id}: cancel the job, or wait until it is over");
+    Error::conflict("adapter_in_use", detail)
+}
+
 pub fn queue_full(max_queued: u64) -> Error {
     let detail = format!("{max_queued} jobs are queued already, which is the limit: try again when one has started");
     Error::busy("queue_full", detail, QUEUE_RETRY)

@@ -17,11 +17,14 @@ mod run;
 mod speaker;
 pub mod spec;
 mod start;
+pub mod warm_start;
 
 pub use hyperparameters::{EarlyStopping, Hyperparameters, Schedule};
 pub use progress::{Progress, Row, Stop};
 pub use spec::{Spec, Validation};
+pub use warm_start::FromAdapter;
 
+use crate::adapter::Form;
 use crate::compute::Tensor;
 use crate::error::{Context, Result};
 use crate::model::Base;
@@ -34,7 +37,7 @@ use std::time::Duration;
 
 use checkpoint::Folder;
 use prepare::Prepared;
-use run::{Halt, Run};
+use run::{Halt, Run, Shared};
 use serde_json::json;
 use speaker::Speaker;
 
@@ -63,6 +66,8 @@ pub struct Folders {
 pub struct Data {
     pub examples: Vec<Example>,
     pub validation: Option<Vec<Example>>,
+    /// What a job with a `from_adapter` starts from.
+    pub source: Option<warm_start::Source>,
 }
 
 /// What a finished run leaves.
@@ -102,8 +107,9 @@ pub fn train(
     let identity = serde_json::to_vec(spec).context("writing the specification down")?;
     let folder = Folder::new(folders.checkpoints.clone(), &identity)?;
     let mut speaker = Speaker::new(report);
+    let shared = Shared::new(base, settings, &folders.remembered)?;
     let started = Prepared::new(base, spec, data, &mut speaker)
-        .and_then(|prepared| Run::start(base, spec, prepared, &folder, settings, &folders.remembered, &mut speaker));
+        .and_then(|prepared| Run::start(&shared, spec, prepared, data.source.as_ref(), &folder, &mut speaker));
     let mut run = match started {
         Ok(run) => run,
         Err(Halt::Stop(stop)) => return Ok(Outcome::Stopped(stop)),
@@ -147,7 +153,10 @@ fn finish(base: &Base, run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt
     speaker.listen()?;
     let pooling = run.spec.task.pooling().unwrap_or(base.info().default_pooling);
     let weights = run.names.iter().cloned().zip(best.iter().cloned()).chain(run.constants.clone()).collect();
-    let weights = run.spec.method.published(base, pooling, weights)?;
+    let weights = match run.spec.form() {
+        Form::Training => run.spec.method.published(base, pooling, weights)?,
+        Form::Published => weights,
+    };
     let weights = run.prepared.targets.in_units(weights);
     Ok(Trained { weights, temperature, metrics, rows: counters.rows.clone(), probe: run.prepared.probe.clone() })
 }

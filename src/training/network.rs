@@ -3,7 +3,7 @@
 //! One micro-batch at a time, on whatever thread calls: the loop knows nothing of tapes, this knows nothing of steps.
 
 use crate::adapter::parameters::Built;
-use crate::adapter::{Form, Ground, Parameters};
+use crate::adapter::{Ground, Parameters};
 use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Base, Batch, Hooks, Lowest, Tokens, Wanted};
@@ -72,7 +72,7 @@ impl Network {
     pub fn build(base: &Arc<Base>, spec: &Spec, mut parameters: Parameters) -> Result<(Self, Built)> {
         let info = base.info();
         let pooling = spec.task.pooling().unwrap_or(info.default_pooling);
-        let ground = Ground { base, sites: &base.sites(pooling), form: Form::Training };
+        let ground = Ground { base, sites: &base.sites(pooling), form: spec.form() };
         let hooks = spec.method.build(&ground, &mut parameters)?;
         let outputs = spec.task.outputs(&spec.labels);
         let head = outputs.map(|outputs| {

@@ -24,7 +24,8 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Row {
     pub step: u64,
-    /// `train` (every `log_every` steps) or `validation` (at the end of an epoch).
+    /// `train` (every few steps), `validation` (at the end of an epoch), or `start`: what became of the adapter that the job
+    /// starts from.
     pub split: String,
     #[schema(value_type = Object)]
     pub metrics: serde_json::Value,

@@ -11,13 +11,15 @@ use super::optimizer::{self, Moments, Rule, Update};
 use super::parts::Batch;
 use super::prepare::Prepared;
 use super::speaker::Speaker;
-use super::{Settings, Spec, Stop, order, pieces, start};
+use super::warm_start::{FromAdapter, HeadStart, Source};
+use super::{Row, Settings, Spec, Stop, order, pieces, start};
 use crate::adapter::Parameters;
 use crate::compute::Tensor;
 use crate::compute::pool::{Crew, Priority};
 use crate::error::{Error, Result};
 use crate::model::{Base, Lowest};
 use crate::task::Reading;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ pub struct Run<'a> {
     pub constants: BTreeMap<String, Tensor>,
     pub(super) network: Arc<Network>,
     rules: Vec<Rule>,
-    crew: Crew,
+    crew: Arc<Crew>,
     /// What the frozen base computes below the lowest trained place.
     frozen: Frozen,
     /// The present epoch and the order of its examples.
@@ -57,18 +59,39 @@ pub struct Run<'a> {
     pub(super) width: usize,
 }
 
+/// What the runs of a job share.
+pub struct Shared<'a> {
+    pub base: &'a Arc<Base>,
+    pub settings: &'a Settings,
+    /// The folder of what the frozen base computed.
+    pub remembered: &'a Path,
+    pub crew: Arc<Crew>,
+}
+
+impl<'a> Shared<'a> {
+    pub fn new(base: &'a Arc<Base>, settings: &'a Settings, remembered: &'a Path) -> Result<Self> {
+        let crew = Arc::new(Crew::new("training", Priority::Lowest, settings.threads)?);
+        Ok(Self { base, settings, remembered, crew })
+    }
+}
+
 impl<'a> Run<'a> {
-    /// Resumes from the folder's checkpoint, or draws a fresh adapter whose head starts from the frozen features.
+    /// Resumes from the folder's checkpoint, or else starts from `source`, or draws a fresh adapter; a head that nothing is
+    /// known of starts from the features.
     pub fn start(
-        base: &Arc<Base>,
+        shared: &Shared,
         spec: &'a Spec,
         prepared: Prepared,
+        source: Option<&Source>,
         folder: &Folder,
-        settings: &Settings,
-        remembered: &Path,
         speaker: &mut Speaker,
     ) -> Result<Self, Halt> {
-        let (network, built) = Network::build(base, spec, Parameters::fresh(spec.hyperparameters.seed))?;
+        let (base, width) = (shared.base, shared.base.info().hidden_size);
+        let parameters = match source {
+            Some(source) => source.parameters(spec, &prepared.targets, width),
+            None => Parameters::fresh(spec.hyperparameters.seed),
+        };
+        let (network, built) = Network::build(base, spec, parameters)?;
         let (names, constants) = (built.names, built.frozen);
         let saved = folder.load(&names)?;
         let is_fresh = saved.is_none();
@@ -76,24 +99,24 @@ impl<'a> Run<'a> {
             moments: Moments::zeros(&built.tensors),
             parameters: built.tensors,
             best: None,
-            counters: Counters::default(),
+            counters: Counters { rows: spec.from_adapter.iter().map(start_row).collect(), ..Counters::default() },
         });
         let total_steps = spec.hyperparameters.total_steps(prepared.training.len());
         let network = Arc::new(network);
-        let crew = Crew::new("training", Priority::Lowest, settings.threads)?;
-        let width = base.info().hidden_size;
-        let desk =
-            Desk { spec, crew: &crew, network: &network, prepared: &prepared, width, settings, folder: remembered };
+        let crew = Arc::clone(&shared.crew);
+        let (settings, folder) = (shared.settings, shared.remembered);
+        let desk = Desk { spec, crew: &crew, network: &network, prepared: &prepared, width, settings, folder };
         let frozen = match network.lowest() {
             // The embeddings alone are sooner looked up than read.
             Lowest::Embeddings | Lowest::Layer(0) => Frozen::nothing(&prepared),
             lowest => desk.frozen(lowest, &Frozen::nothing(&prepared), speaker)?,
         };
-        let started = if is_fresh { start::examples(network.reader(), &prepared) } else { Vec::new() };
+        let starts = is_fresh && spec.head_start() != HeadStart::Kept;
+        let started = if starts { start::examples(network.reader(), &prepared) } else { Vec::new() };
         let features = match (network.lowest(), network.reader().reading) {
             _ if started.is_empty() => None,
             (Lowest::Head, _) => frozen.read(&started)?,
-            (_, Reading::Pooled(_)) if spec.method.starts_neutral() => {
+            (_, Reading::Pooled(_)) if spec.starts_neutral() => {
                 desk.frozen(Lowest::Head, &frozen, speaker)?.read(&started)?
             }
             _ => Some(desk.read(&state.parameters, &frozen, &started, speaker)?),
@@ -113,7 +136,7 @@ impl<'a> Run<'a> {
             spec,
         };
         if let Some(features) = features {
-            start::head(&mut run, &started, &features, base.kernels().as_ref())?;
+            start::head(&mut run, &started, &features, source, base.kernels().as_ref())?;
         }
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),
@@ -219,7 +242,8 @@ impl<'a> Run<'a> {
             let row = evaluated.row(self.state.counters.step);
             let (score, loss) = (evaluated.figures.score(self.spec.metric()), evaluated.figures.loss());
             // A fresh adapter is the bare base: it is measured, to be compared with, but never published.
-            if self.state.counters.step > 0 || self.network.lowest() == Lowest::Head {
+            let is_bare = self.spec.from_adapter.is_none() && self.network.lowest() != Lowest::Head;
+            if self.state.counters.step > 0 || !is_bare {
                 self.state.rank(score, loss);
             }
             self.state.counters.rows.push(row);
@@ -264,6 +288,11 @@ impl State {
             false => self.counters.stale += 1,
         }
     }
+}
+
+/// What becomes of the adapter that a run starts from.
+fn start_row(from: &FromAdapter) -> Row {
+    Row { step: 0, split: "start".to_string(), metrics: json!({"from_adapter": from}) }
 }
 
 fn rules(spec: &Spec, names: &[String], parameters: &[Tensor]) -> Vec<Rule> {

@@ -3,8 +3,10 @@
 use super::Hyperparameters;
 use super::cells::{self, Asked};
 use super::hyperparameters::{Circumstances, Resolved};
+use super::warm_start::{FromAdapter, HeadStart, Origin};
+use crate::adapter::Form;
 use crate::error::{Error, Fault, Problem, Result};
-use crate::model::{Base, Info};
+use crate::model::{Base, Info, Pooling};
 use crate::task::Reading;
 use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,9 @@ use utoipa::ToSchema;
 pub struct Spec {
     pub task: task::Config,
     pub method: adapter::Config,
+    /// What it starts from, where that is an adapter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_adapter: Option<FromAdapter>,
     pub hyperparameters: Resolved,
     pub validation: Validation,
     /// In the order of the head's rows.
@@ -44,6 +49,8 @@ pub struct Request {
     pub method: Option<adapter::Config>,
     pub hyperparameters: Hyperparameters,
     pub validation: Option<Validation>,
+    /// The adapter that the job is to start from.
+    pub from_adapter: Option<Origin>,
 }
 
 impl Spec {
@@ -54,20 +61,12 @@ impl Spec {
     pub fn resolve(request: &Request, labels: &[String], examples: usize, base: &Base) -> Result<Self> {
         let info = base.info();
         let mut faults = Vec::new();
+        let origin = request.from_adapter.as_ref();
+        let request = &origin.map_or_else(|| request.clone(), |origin| origin.fill(request));
         let task = request.task.clone().unwrap_or_default();
-        let pooling = task.pooling().unwrap_or(info.default_pooling);
-        let wished = request.method.clone().unwrap_or_else(|| default_method(info, &task));
-        let sites = base.sites(pooling);
-        faults.extend(cells::faults(&Asked { method: &wished, task: &task, base: info, sites: &sites }));
-        let method = match wished.resolve(base, pooling) {
-            Ok(method) => method,
-            Err(Error::Invalid(_)) if !faults.is_empty() => wished,
-            Err(Error::Invalid(problem)) => {
-                faults.extend(problem.faults);
-                wished
-            }
-            Err(other) => return Err(other),
-        };
+        let usual = origin.map_or(info.default_pooling, |origin| origin.pooling(base));
+        let pooling = task.pooling().unwrap_or(usual);
+        let method = method(request, base, &task, pooling, &mut faults)?;
         let (learning_rate, least_steps) = defaults(&method);
         let max_tokens = info.max_tokens.saturating_sub(method.virtual_tokens());
         let metrics = task.metrics();
@@ -82,10 +81,17 @@ impl Spec {
         if !faults.is_empty() {
             return Err(refusal(faults));
         }
+        let labels = task.labels(labels);
+        let task = task.with_pooling(pooling);
+        let (from_adapter, labels) = match origin {
+            Some(origin) => origin.head(&task, base, labels),
+            None => (None, labels),
+        };
         Ok(Self {
-            labels: task.labels(labels),
-            task: task.with_pooling(pooling),
+            task,
+            labels,
             method,
+            from_adapter,
             hyperparameters,
             validation,
             micro_batch_tokens: base.kernels().micro_batch_tokens(),
@@ -96,10 +102,56 @@ impl Spec {
 }
 
 impl Spec {
+    /// The form in which the adapter is trained: one that was published stays in the form that it has.
+    pub fn form(&self) -> Form {
+        if self.from_adapter.is_some() { Form::Published } else { Form::Training }
+    }
+
+    /// What the head starts from.
+    pub fn head_start(&self) -> HeadStart {
+        self.from_adapter.as_ref().map_or(HeadStart::Fresh, |from| from.head)
+    }
+
+    /// Whether the adapter leaves the base's answers as they are before its first step.
+    pub fn starts_neutral(&self) -> bool {
+        self.from_adapter.is_none() && self.method.starts_neutral()
+    }
+
     /// The metric that the best epoch is chosen by.
     pub fn metric(&self) -> &str {
         let asked = self.hyperparameters.early_stopping.as_ref().and_then(|stopping| stopping.metric.as_deref());
         asked.unwrap_or(self.task.metrics()[0])
+    }
+}
+
+/// The method that is asked for, or else the adapter's that the job starts from, or else the default.
+fn method(
+    request: &Request,
+    base: &Base,
+    task: &task::Config,
+    pooling: Pooling,
+    faults: &mut Vec<Fault>,
+) -> Result<adapter::Config> {
+    let origin = request.from_adapter.as_ref();
+    let wished = match (&request.method, origin) {
+        (Some(method), _) => method.clone(),
+        (None, Some(origin)) => origin.method.clone(),
+        (None, None) => default_method(base.info(), task),
+    };
+    faults.extend(cells::faults(&Asked { method: &wished, task, base: base.info(), sites: &base.sites(pooling) }));
+    // As it was published: it need not be said as a job would say it.
+    let is_published = request.method.is_none() && origin.is_some_and(|origin| origin.pooling(base) == pooling);
+    if is_published || !faults.is_empty() {
+        return Ok(wished);
+    }
+    match (wished.resolve(base, pooling), origin) {
+        (Ok(method), Some(origin)) => origin.method(&method, base, pooling, faults),
+        (Ok(method), None) => Ok(method),
+        (Err(Error::Invalid(problem)), _) => {
+            faults.extend(problem.faults);
+            Ok(wished)
+        }
+        (Err(other), _) => Err(other),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::prepare::Prepared;
 use super::run::Run;
+use super::warm_start::{HeadStart, Source};
 use crate::compute::{Kernels, Tensor};
 use crate::error::Result;
 use crate::task::{Reader, Reading, start};
@@ -20,12 +21,22 @@ pub fn examples(reader: Reader, prepared: &Prepared) -> Vec<usize> {
     }
 }
 
-/// Fits the head to the rows of these examples, end to end.
-pub fn head(run: &mut Run, examples: &[usize], rows: &[f32], kernels: &dyn Kernels) -> Result<()> {
+/// Fits the head to the rows of these examples, end to end; what `source` knows of it stays.
+pub fn head(
+    run: &mut Run,
+    examples: &[usize],
+    rows: &[f32],
+    source: Option<&Source>,
+    kernels: &dyn Kernels,
+) -> Result<()> {
     let (Some(head), width) = (run.network.reader().head, run.width) else { return Ok(()) };
     let targets = run.prepared.targets.pick(examples).by_row();
     let count = targets.outputs();
     let fit = start::fit(&start::Features::new(rows, width, &targets), kernels)?;
+    let fit = match (source, run.spec.head_start()) {
+        (Some(source), HeadStart::Extended) => source.extend(fit, &targets, width),
+        _ => fit,
+    };
     run.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
     run.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
     Ok(())

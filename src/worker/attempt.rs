@@ -7,7 +7,7 @@ use super::end::{End, to_be_tried_again};
 use super::hold::{Hold, Lost, TIME_IS_UP};
 use super::orders::Orders;
 use super::speech::Speech;
-use super::{Workshop, publish, thread};
+use super::{Workshop, publish, source, thread};
 use crate::artifact::{Card, Published};
 use crate::error::{Error, Result};
 use crate::store::{Claim, Wish};
@@ -138,7 +138,11 @@ impl<'a> Attempt<'a> {
     async fn read(&self) -> Result<Data, End> {
         let (folder, claim) = (Arc::clone(&self.workshop.folder), self.claim.clone());
         let settings = self.workshop.settings.data.clone();
-        let reading = thread::run("read-dataset", move || dataset::read(&folder, &claim, &settings));
+        let base = Arc::clone(&self.workshop.base);
+        let reading = thread::run("read-dataset", move || {
+            let source = source::read(&folder.adapters(), &claim.job.spec, &base)?;
+            Ok(Data { source, ..dataset::read(&folder, &claim, &settings)? })
+        });
         tokio::select! {
             data = reading => Ok(data?),
             // Reading writes nothing, so it need not be waited for.

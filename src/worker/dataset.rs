@@ -21,7 +21,7 @@ pub fn read(folder: &DataFolder, claim: &Claim, settings: &data::Settings) -> Re
     let validation = claim.validation_dataset.as_ref();
     // The other dataset may be a file of another format, so it is read by its own options.
     let validation = validation.map(|dataset| self::examples(folder, dataset, &dataset.options, task, settings));
-    Ok(Data { examples, validation: validation.transpose()? })
+    Ok(Data { examples, validation: validation.transpose()?, source: None })
 }
 
 fn examples(

@@ -12,6 +12,7 @@ mod hold;
 mod orders;
 mod publish;
 mod slot;
+mod source;
 mod speech;
 mod thread;
 

@@ -73,6 +73,7 @@ pub fn provenance(
 ) -> serde_json::Value {
     json!({
         "job_id": job.id,
+        "from_adapter": job.spec.from_adapter.as_ref().map(|from| &from.version),
         "attempt": job.attempt,
         "finished_at": finished_at,
         "examples_per_second": progress.map(|progress| progress.examples_per_second),

@@ -16,6 +16,7 @@ mod bad_routes;
 mod bad_uploads;
 mod crash;
 mod datasets;
+mod from_adapter;
 mod http;
 mod jobs;
 mod mixed;

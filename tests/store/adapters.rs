@@ -4,7 +4,9 @@ use super::scene::*;
 use crate::support::database::Database;
 use crate::support::values::*;
 use espalier::error::Error;
-use espalier::store::{Adapter, Reference};
+use espalier::store::{Adapter, Job, Reference};
+use espalier::training::FromAdapter;
+use espalier::training::warm_start::HeadStart;
 use uuid::Uuid;
 
 on_both_databases!(
@@ -17,6 +19,8 @@ on_both_databases!(
     an_older_adapter_can_go_without_moving_the_name,
     a_folder_is_not_needed_once_its_last_adapter_is_deleted,
     a_job_outlives_its_adapter,
+    an_adapter_is_kept_while_a_job_that_starts_from_it_is_not_over,
+    a_job_from_an_adapter_that_is_gone_is_refused,
     deleting_at_once_from_all_sides_leaves_nothing,
     a_name_points_to_the_newest_however_many_come_and_go_at_once,
 );
@@ -135,6 +139,35 @@ async fn a_job_outlives_its_adapter(db: &Database) {
     let adapter = db.publish(&claim.lease, new, &serde_json::json!({})).await.unwrap();
     db.delete_adapter(OWNER, adapter.id).await.unwrap();
     assert_eq!(job(&**db, claim.job.id).await.adapter_id, Some(adapter.id));
+}
+
+/// A job that starts from the version that begins with these digits.
+async fn job_from(db: &Database, digits: &str) -> Result<Job, Error> {
+    let mut new = new_job(a_dataset(&**db).await.id);
+    new.spec.from_adapter = Some(FromAdapter { version: sha256(digits), head: HeadStart::Kept, note: None });
+    db.add_job(new, MAX_QUEUED).await
+}
+
+async fn an_adapter_is_kept_while_a_job_that_starts_from_it_is_not_over(db: &Database) {
+    let (source, other) = (add(db, Some("intents"), "01").await, add(db, Some("intents"), "02").await);
+    let job = job_from(db, "01").await.unwrap();
+    let error = refused(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
+    assert!(error.to_string().contains(&job.id.to_string()), "{error}");
+    db.delete_adapter(OWNER, other.id).await.unwrap();
+    db.pause_job(OWNER, job.id).await.unwrap();
+    refused(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
+    db.cancel_job(OWNER, job.id).await.unwrap();
+    assert_eq!(db.delete_adapter(OWNER, source.id).await.unwrap(), Some(sha256("01")));
+}
+
+async fn a_job_from_an_adapter_that_is_gone_is_refused(db: &Database) {
+    let source = add(db, None, "01").await;
+    db.delete_adapter(OWNER, source.id).await.unwrap();
+    refused(job_from(db, "01").await, "adapter_gone");
+    let mut of_another = new_adapter(None, "01");
+    of_another.owner = STRANGER.to_string();
+    db.add_adapter(of_another).await.unwrap();
+    refused(job_from(db, "01").await, "adapter_gone");
 }
 
 async fn deleting_at_once_from_all_sides_leaves_nothing(db: &Database) {

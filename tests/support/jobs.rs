@@ -48,5 +48,5 @@ pub fn job(base: &Base, method: adapter::Config, hyperparameters: Hyperparameter
     let examples = examples(count);
     let request = Request { method: Some(method), hyperparameters, ..Request::default() };
     let spec = Spec::resolve(&request, &labels(&examples), examples.len(), base).unwrap();
-    (spec, Data { examples, validation: None })
+    (spec, Data { examples, validation: None, source: None })
 }

@@ -66,5 +66,5 @@ pub fn job(base: &Base, task: &Config, method: adapter::Config, given: Hyperpara
     let request =
         Request { method: Some(method), task: Some(task.clone()), hyperparameters: given, ..Request::default() };
     let spec = Spec::resolve(&request, &labels, examples.len(), base).unwrap();
-    (spec, Data { examples, validation: None })
+    (spec, Data { examples, validation: None, source: None })
 }

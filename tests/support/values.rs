@@ -51,6 +51,7 @@ pub fn spec() -> Spec {
     Spec {
         task: task::Config::default(),
         method: adapter::Config::default(),
+        from_adapter: None,
         hyperparameters: hyperparameters(),
         validation: Validation::Fraction(0.1),
         labels: vec!["café \u{1f600}".to_string(), "\"quoted\" \\ line\n".to_string()],

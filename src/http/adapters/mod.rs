@@ -83,11 +83,12 @@ async fn get_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<Json
 
 /// Delete an adapter
 ///
-/// Its name falls back to the newest adapter left of that name. Requests that are under way still get their answers.
+/// Its name falls back to the newest adapter left of that name. Requests that are under way still get their answers. While a
+/// job that starts from it is not over, it is kept (409).
 #[utoipa::path(
     delete, path = "/adapters/{id}", operation_id = "delete_adapter", tag = "adapters",
     params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
-    responses((status = 204, description = "It is deleted."), NotFound, Invalid, Busy),
+    responses((status = 204, description = "It is deleted."), NotFound, Conflict, Invalid, Busy),
 )]
 async fn delete_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<StatusCode> {
     let reference = Reference::parse(&key)?;

@@ -42,6 +42,9 @@ pub struct JobRequest {
     /// Where it is left out: a `head` on a sentence encoder with its own pooling, else LoRA with its defaults.
     #[serde(deserialize_with = "json::object")]
     pub method: Option<adapter::Config>,
+    /// An adapter to start from, by id, name or `name@version`: it is trained further, and stays what it is. Its method is
+    /// the job's; its head is taken over where task and labels fit, else the head starts afresh, and the job says so.
+    pub from_adapter: Option<String>,
     #[serde(deserialize_with = "json::object")]
     pub hyperparameters: Hyperparameters,
     /// From the task's fields (`text`, `text_pair`, `label`) to the file's columns.

@@ -8,7 +8,7 @@ use crate::http::adapters::Version;
 use crate::http::state::State;
 use crate::store::{Dataset, Job, JobError, Reference, Status, Wish};
 use crate::training::hyperparameters::Resolved;
-use crate::training::{Progress, Validation};
+use crate::training::{FromAdapter, Progress, Validation};
 use crate::{adapter, task};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -27,6 +27,8 @@ pub struct View {
     pub wish: Option<Wish>,
     pub task: task::Config,
     pub method: adapter::Config,
+    /// The adapter that it starts from, and what becomes of its head.
+    pub from_adapter: Option<FromAdapter>,
     /// With every default written out.
     pub hyperparameters: Resolved,
     pub validation: Validation,
@@ -87,6 +89,7 @@ impl From<Job> for View {
             wish,
             task: spec.task,
             method: spec.method,
+            from_adapter: spec.from_adapter,
             hyperparameters: spec.hyperparameters,
             validation: spec.validation,
             dataset_id,

@@ -2,7 +2,7 @@
 
 use super::Postgres;
 use super::connection::{Transaction, commit};
-use super::{datasets, events, lists};
+use super::{adapters, datasets, events, lists};
 use crate::error::{Context, Result};
 use crate::store::columns::{self, Columns};
 use crate::store::model::{Job, NewJob, Page, Status, Wish};
@@ -27,6 +27,10 @@ pub async fn add(store: &Postgres, job: &NewJob, max_queued: u64) -> Result<Job>
     let mut transaction = store.begin().await?;
     for id in std::iter::once(job.dataset_id).chain(job.validation_dataset_id) {
         datasets::share(&mut transaction, &job.owner, id).await?.ok_or_else(|| problems::dataset_gone(id))?;
+    }
+    if let Some(from) = &job.spec.from_adapter {
+        let kept = adapters::share_version(&mut transaction, &job.owner, &from.version).await?;
+        kept.ok_or_else(|| problems::adapter_gone(&from.version))?;
     }
     one_at_a_time(&mut transaction, &job.owner).await?;
     if queued_of(&mut transaction, &job.owner).await? >= max_queued {

@@ -50,6 +50,9 @@ pub async fn read(store: &Sqlite, owner: &str, reference: &Reference) -> Result<
 pub async fn delete(store: &Sqlite, owner: &str, id: Uuid) -> Result<Option<String>> {
     let mut transaction = store.begin().await?;
     let adapter = by_id(&mut transaction, owner, id).await?;
+    if let Some(job) = open_job_from(&mut transaction, owner, &adapter.description.version).await? {
+        return Err(problems::adapter_in_use(id, job));
+    }
     names::leave(&mut transaction, &adapter).await?;
     remove(&mut transaction, id).await?;
     lists::keep_place(&mut transaction, owner, id, adapter.created_at).await?;
@@ -166,6 +169,32 @@ async fn any_of_version(transaction: &mut Transaction, version: &str) -> Result<
         .fetch_optional(&mut **transaction)
         .await
         .context("looking for adapters of the same version")?;
+    row.map(|row| row.id("id")).transpose()
+}
+
+/// An adapter of this version: nobody else writes until this transaction ends.
+pub async fn share_version(transaction: &mut Transaction, owner: &str, version: &str) -> Result<Option<Uuid>> {
+    let row = sqlx::query("select id from adapters where owner = $1 and version = $2 limit 1")
+        .bind(owner)
+        .bind(version)
+        .fetch_optional(&mut **transaction)
+        .await
+        .context("looking for the adapter that a job starts from")?;
+    row.map(|row| row.id("id")).transpose()
+}
+
+async fn open_job_from(transaction: &mut Transaction, owner: &str, version: &str) -> Result<Option<Uuid>> {
+    let row = sqlx::query(
+        "select id from jobs
+         where owner = $1 and status in ('queued', 'paused', 'running')
+             and json_extract(spec, '$.from_adapter.version') = $2
+         limit 1",
+    )
+    .bind(owner)
+    .bind(version)
+    .fetch_optional(&mut **transaction)
+    .await
+    .context("looking for jobs that start from an adapter")?;
     row.map(|row| row.id("id")).transpose()
 }
 

@@ -2,7 +2,7 @@
 
 use super::Sqlite;
 use super::connection::{Transaction, commit};
-use super::{datasets, events, lists};
+use super::{adapters, datasets, events, lists};
 use crate::error::{Context, Result};
 use crate::store::columns::{self, Columns};
 use crate::store::model::{Job, NewJob, Page, Status, Wish};
@@ -28,6 +28,10 @@ pub async fn add(store: &Sqlite, job: &NewJob, max_queued: u64) -> Result<Job> {
     for id in std::iter::once(job.dataset_id).chain(job.validation_dataset_id) {
         let dataset = datasets::by_id(&mut transaction, id).await?;
         dataset.filter(|dataset| dataset.owner == job.owner).ok_or_else(|| problems::dataset_gone(id))?;
+    }
+    if let Some(from) = &job.spec.from_adapter {
+        let kept = adapters::share_version(&mut transaction, &job.owner, &from.version).await?;
+        kept.ok_or_else(|| problems::adapter_gone(&from.version))?;
     }
     if queued_of(&mut transaction, &job.owner).await? >= max_queued {
         return Err(problems::queue_full(max_queued));

@@ -165,6 +165,17 @@ impl Targets {
         weights
     }
 
+    /// What [`Self::in_units`] undoes: a published head's tensors, so that they answer as the head learns.
+    pub fn in_learned_units(&self, mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        let Self::Values { scale, .. } = self else { return weights };
+        for (name, shift) in [(head::WEIGHT, 0.0), (head::BIAS, scale.mean)] {
+            if let Some(tensor) = weights.get_mut(name) {
+                tensor.values.iter_mut().for_each(|value| *value = (*value - shift) / scale.deviation);
+            }
+        }
+        weights
+    }
+
     /// Only so many words of each example are read.
     pub fn cut(self, rows: impl Iterator<Item = usize>) -> Self {
         match self {
@@ -270,6 +281,8 @@ mod tests {
         let weights = head.map(|(name, values)| (name.to_string(), Tensor::new([values.len()], values)));
         let weights = targets.in_units(weights.into());
         assert_eq!((weights[head::WEIGHT].values[0], weights[head::BIAS].values[0]), (10.0, 17.5));
+        let back = targets.in_learned_units(weights);
+        assert_eq!((back[head::WEIGHT].values[0], back[head::BIAS].values[0]), (2.0, 0.5));
         assert_eq!(scale.undo(2.0 * 3.0 + 0.5), 10.0 * 3.0 + 17.5);
     }
 }
