@@ -35,7 +35,7 @@ pub struct BaseView {
         "parameters": 22713216, "hidden_size": 384, "layers": 6, "attention_heads": 12, "vocabulary_size": 30522,
         "max_tokens": 512, "default_pooling": "mean", "poolings": ["mean", "cls", "first"], "sentence_encoder": true,
         "target_modules": ["query", "key", "value", "attention_output", "feed_forward_in", "feed_forward_out"],
-        "kernels": "cpu", "methods": ["lora", "ia3", "prompt_tuning"], "tasks": ["sequence_classification", "regression"]
+        "kernels": "cpu", "methods": ["lora", "ia3", "prompt_tuning"], "tasks": ["sequence_classification", "regression", "token_classification", "embedding"]
     }))),
 )]
 async fn get_base(state: State) -> Json<BaseView> {
