@@ -12,7 +12,7 @@ use espalier::error::Error;
 use espalier::model::{Base, Module, Pooling, SUPPORTED, SiteInfo, Tokens};
 use espalier::serving::mixed::{self, Group};
 use espalier::task::targets::Targets;
-use espalier::task::{self, Input, embedding};
+use espalier::task::{self, Input, Reads, embedding};
 use espalier::training::cells::{self, Asked};
 use espalier::training::network::{Network, Source};
 use espalier::training::spec::Request;
@@ -68,8 +68,12 @@ fn paths(base: &Base) -> [String; 3] {
     [behind(path(&[Module::Key, fused])), path(&[Module::Query, fused]), behind(path(&[Module::FeedForwardNorm]))]
 }
 
-/// Every task, and classification by the first row too.
+/// Every task, and classification by the first row too; where hidden words can be told, that and tagging.
 fn tasks(base: &Base) -> Vec<task::Config> {
+    if base.info().mask_token.is_some() {
+        let tasks = serde_json::json!([{"type": "masked_language_model"}, {"type": "token_classification"}]);
+        return serde_json::from_value(tasks).unwrap();
+    }
     let first = if base.info().poolings.contains(&Pooling::Cls) { Pooling::Cls } else { Pooling::First };
     let by_mean = support::tasks::all().into_iter().map(|task| task.with_pooling(Pooling::Mean));
     by_mean.chain([task::Config::default().with_pooling(first)]).collect()
@@ -95,7 +99,7 @@ fn each(check: impl Fn(&Arc<Base>, &Spec)) {
     }
 }
 
-/// BERT, and every other architecture.
+/// BERT, and every other architecture; then all of them with a masked language model's head.
 fn bases() -> Vec<Arc<Base>> {
     let load = |model_type: &&str| match *model_type {
         "bert" => support::jobs::tiny_base(),
@@ -104,7 +108,8 @@ fn bases() -> Vec<Arc<Base>> {
             Arc::new(Base::load(&folder, other, Arc::new(Cpu::best())).unwrap())
         }
     };
-    SUPPORTED.iter().map(load).collect()
+    let with_heads = SUPPORTED.iter().map(|model_type| support::tasks::language_base(model_type));
+    SUPPORTED.iter().map(load).chain(with_heads).collect()
 }
 
 /// Every tensor drawn, none zero.
@@ -172,10 +177,11 @@ fn what_is_published_answers_as_what_was_trained() {
         let (network, built) = Network::build(base, spec, Parameters::restore(weights.clone())).unwrap();
         let source = Source::tokens(tokens(base, spec).into_iter().map(Arc::new).collect());
         let mut trained = network.outputs(&network.upload(&built.tensors).unwrap(), &source).unwrap();
-        if network.reader().head.is_none() {
+        if matches!(network.reader().reads, Reads::Rows) {
             trained.chunks_exact_mut(network.width()).for_each(embedding::normalize);
         }
-        let published = adapted(base, spec, weights).outputs(base, &inputs()).unwrap().concat();
+        let adapted = Some(Arc::new(adapted(base, spec, weights)));
+        let published = mixed::forward(base, &[Group { adapted, inputs: tokens(base, spec) }]).unwrap().concat();
         assert_eq!(trained, published, "{:?}", spec.method);
     });
 }
@@ -184,12 +190,7 @@ fn what_is_published_answers_as_what_was_trained() {
 fn every_parameter_is_learned_from() {
     each(|base, spec| {
         let (network, built) = Network::build(base, spec, Parameters::restore(random_weights(base, spec, 2))).unwrap();
-        let examples = support::tasks::examples(&spec.task, 4);
-        let read = |example| spec.task.sequences(base.tokenizer(), example, 64).unwrap();
-        let sequences: Vec<Vec<Tokens>> = examples.iter().map(read).collect();
-        let targets = Targets::new(&spec.task, &spec.labels, &examples.iter().collect::<Vec<_>>()).unwrap();
-        let targets = targets.cut(sequences.iter().map(|one| one[0].picked.len())).scaled_by(&[0, 1, 2, 3]);
-        let tokens: Vec<Arc<Tokens>> = sequences.into_iter().flatten().map(Arc::new).collect();
+        let (tokens, targets) = teaching(base, spec);
         let dropout = Dropout { seed: 1, step: 0, examples: (0..tokens.len() as u64).collect() };
         let parameters = network.upload(&built.tensors).unwrap();
         let part = network.gradients(&parameters, &Source::tokens(tokens), &targets, 4.0, dropout).unwrap();
@@ -199,6 +200,21 @@ fn every_parameter_is_learned_from() {
             assert!(norm(gradient) > 1e-6 * largest, "{name} has no gradient under {:?}", spec.method);
         }
     });
+}
+
+/// Four examples' sequences, and what they teach.
+fn teaching(base: &Base, spec: &Spec) -> (Vec<Arc<Tokens>>, Targets) {
+    if let task::Config::MaskedLanguageModel(_) = &spec.task {
+        let tokens: Vec<Arc<Tokens>> = tokens(base, spec).into_iter().map(Arc::new).collect();
+        let classes = tokens.iter().flat_map(|tokens| &tokens.picked).map(|row| row + 6).collect();
+        return (tokens, Targets::Classes { classes, count: base.info().vocabulary_size });
+    }
+    let examples = support::tasks::examples(&spec.task, 4);
+    let read = |example| spec.task.sequences(base.tokenizer(), example, 64).unwrap();
+    let sequences: Vec<Vec<Tokens>> = examples.iter().map(read).collect();
+    let targets = Targets::new(&spec.task, &spec.labels, &examples.iter().collect::<Vec<_>>()).unwrap();
+    let targets = targets.cut(sequences.iter().map(|one| one[0].picked.len())).scaled_by(&[0, 1, 2, 3]);
+    (sequences.into_iter().flatten().map(Arc::new).collect(), targets)
 }
 
 #[test]
@@ -268,7 +284,9 @@ fn mixed_as_one_by_one(base: &Arc<Base>) {
         for task in tasks(base) {
             let Some(spec) = spec(base, &method, &task) else { continue };
             let adapted = Arc::new(adapted(base, &spec, random_weights(base, &spec, seed)));
-            alone.extend(inputs().iter().flat_map(|input| adapted.outputs(base, std::slice::from_ref(input)).unwrap()));
+            alone.extend(tokens(base, &spec).into_iter().flat_map(|one| {
+                mixed::forward(base, &[Group { adapted: Some(Arc::clone(&adapted)), inputs: vec![one] }]).unwrap()
+            }));
             groups.push(Group { adapted: Some(adapted), inputs: tokens(base, &spec) });
         }
     }
@@ -280,8 +298,17 @@ fn mixed_as_one_by_one(base: &Arc<Base>) {
     }
 }
 
+/// What the task reads of the inputs; where words are hidden, with one that is.
 fn tokens(base: &Base, spec: &Spec) -> Vec<Tokens> {
-    inputs().iter().map(|input| spec.task.tokens(base.tokenizer(), input, 64).unwrap()).collect()
+    let mask = match &spec.task {
+        task::Config::MaskedLanguageModel(_) => base.info().mask_token.clone().unwrap(),
+        _ => String::new(),
+    };
+    let read = |input: Input| {
+        let input = Input::text(format!("{} {mask}", input.text));
+        spec.task.tokens(base.tokenizer(), &input, 64).unwrap()
+    };
+    inputs().into_iter().map(read).collect()
 }
 
 #[test]
@@ -310,8 +337,11 @@ fn what_makes_no_sense_is_refused_with_the_tables_reason() {
         }
     }
     println!("{sensible} combinations of method, task and architecture make sense, {senseless} do not");
-    // A head alone for each of the two ways to embed on eight bases; biases on one, for all seven ways of the tasks.
-    assert_eq!((sensible, senseless), (22 * 7 * 8 - 30, 2 * 8 + 2 * 7));
+    // Of the seven ways of the tasks that do not ask for the base's own head: a head alone to embed in two ways on eight
+    // bases, biases on one. Hidden words: on no base without that head; on those with it no head alone, no biases on one.
+    let (of_seven, of_hidden, of_tags) = (2 * 8 + 2 * 7, 22 * 8 + 8 + 2, 2);
+    assert_eq!(senseless, of_seven + of_hidden + of_tags);
+    assert_eq!(sensible + senseless, 22 * 8 * (7 + 1) + 22 * 8 * 2);
 }
 
 #[test]

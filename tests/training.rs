@@ -51,7 +51,7 @@ fn assert_equal(found: &Trained, expected: &Trained) {
 
 #[test]
 fn threads_change_no_bit() {
-    let base = support::jobs::tiny_base();
+    let base = support::tasks::base();
     let head = adapter::Config::Head(adapter::head::Config::default());
     let all = support::tasks::all().into_iter().map(|task| (task, lora(0.1)));
     for (task, method) in all.chain([(task::Config::default(), head)]) {
@@ -75,7 +75,7 @@ fn difference(one: &Trained, other: &Trained) -> f32 {
 
 #[test]
 fn micro_batches_of_any_size_teach_the_same() {
-    let base = support::jobs::tiny_base();
+    let base = support::tasks::base();
     for task in support::tasks::all() {
         let (spec, data) = support::tasks::job(&base, &task, lora(0.1), hyperparameters(), 60);
         let spec = Spec { micro_batch_tokens: 1 << 20, ..spec };
@@ -88,7 +88,7 @@ fn micro_batches_of_any_size_teach_the_same() {
 
 #[test]
 fn a_coupled_batch_too_large_to_be_remembered_is_computed_twice_and_teaches_the_same() {
-    let base = support::jobs::tiny_base();
+    let base = support::tasks::base();
     let ranking = serde_json::json!({"type": "embedding", "loss": "multiple_negatives_ranking"});
     let given = serde_json::json!({"epochs": 1, "batch_size": 1000, "seed": 5, "learning_rate": 0.01});
     let (task, given) = (serde_json::from_value(ranking).unwrap(), serde_json::from_value(given).unwrap());
@@ -119,7 +119,7 @@ fn interrupted(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path, after:
 
 #[test]
 fn a_run_interrupted_anywhere_ends_as_an_undisturbed_one() {
-    let base = support::jobs::tiny_base();
+    let base = support::tasks::base();
     let of_all_tasks = support::tasks::all().into_iter().zip([Stop::Abandon, Stop::Release].into_iter().cycle());
     for (task, stop) in of_all_tasks {
         let (spec, data) = support::tasks::job(&base, &task, lora(0.1), hyperparameters(), 60);

@@ -297,7 +297,7 @@ fn of_task(task: &task::Config) -> (Request, Vec<Example>) {
 
 #[test]
 fn every_task_starts_where_its_adapter_ended_and_from_that_of_any_other() {
-    let base = support::jobs::tiny_base();
+    let base = support::tasks::base();
     for task in support::tasks::all() {
         let (asked, examples) = of_task(&task);
         let spec = resolved(&base, &asked, &examples);

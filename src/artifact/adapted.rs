@@ -6,9 +6,9 @@ use super::{Artifact, Card};
 use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Parameter, Recording, Tape};
 use crate::error::Result;
-use crate::model::{Base, Batch, Hooks, Tokens};
+use crate::model::{Base, Batch, Hooks, Pooling, Tokens};
 use crate::task::head::{self, Head};
-use crate::task::{Input, Reader, Reading};
+use crate::task::{Input, Reader, Reading, Reads};
 use std::sync::Arc;
 
 pub struct Adapted {
@@ -37,7 +37,7 @@ impl Adapted {
             let (weight, bias) = parameters.dense(head::NAME, outputs, base.info().hidden_size);
             Head { weight, bias }
         });
-        let reader = Reader { reading: Reading::of(&card.task, pooling), head };
+        let reader = Reader::new(&card.task, pooling, head);
         let built = parameters.finish()?;
         let tensors = built.tensors;
         let bytes = tensors.iter().chain(built.frozen.values()).map(|tensor| tensor.bytes() as u64).sum();
@@ -60,7 +60,7 @@ impl Adapted {
         self.card.task.tokens(base.tokenizer(), input, self.longest(base))
     }
 
-    /// What each input is answered from, in their order: logits, or a row of length 1.
+    /// What shows how each input is answered, in their order: logits, or a row of length 1.
     pub fn outputs(&self, base: &Base, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
         self.outputs_under(base, inputs, self.hooks.as_ref())
     }
@@ -72,9 +72,14 @@ impl Adapted {
 
     fn outputs_under(&self, base: &Base, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
         let tokens: Vec<Tokens> = inputs.iter().map(|input| self.tokens(base, input)).collect::<Result<_>>()?;
+        // A text without masks has nothing to be filled, but its rows say what the adapter does.
+        let reader = match self.reader.reads {
+            Reads::Language => Reader { reading: Reading::Pooled(Pooling::Mean), reads: Reads::Rows },
+            _ => self.reader,
+        };
         let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::clone(&self.parameters), Recording::Off);
         let batch = Batch::new(&tokens, hooks.virtual_tokens());
-        let hidden = base.encode(&mut tape, &batch, hooks, self.reader.reading.wanted())?;
-        self.reader.answers(base, &mut tape, hidden, hooks, &tokens)
+        let hidden = base.encode(&mut tape, &batch, hooks, reader.reading.wanted())?;
+        reader.answers(base, &mut tape, hidden, hooks, &tokens)
     }
 }

@@ -33,6 +33,7 @@ fn info() -> Info {
         sentence_encoder: true,
         poolings: vec![Pooling::Mean, Pooling::Cls],
         normalized_embedding: false,
+        mask_token: None,
         target_modules: Module::ALL.map(|module| module.name().to_string()).to_vec(),
         kernels: "candle-cpu".to_string(),
     }

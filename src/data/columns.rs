@@ -64,7 +64,7 @@ impl Wanted {
 
     fn check_distinct(&self) -> Result<(), Flaw> {
         let (text, field) = (self.shape.text(), self.shape.field());
-        let clash = if self.text == self.target {
+        let clash = if self.text == self.target && text != field {
             (text, field, &self.text)
         } else {
             match &self.second {

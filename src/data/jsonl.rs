@@ -144,11 +144,12 @@ fn string<'a>(value: &'a RawValue, field: &str) -> Result<Cow<'a, str>, Flaw> {
 fn written(value: &RawValue, shape: Shape) -> Result<Written<'_>, Flaw> {
     let field = shape.field();
     match shape {
-        Shape::Label => class(value, field).map(Written::Label),
+        Shape::Label => class(value, "`label`").map(Written::Label),
         Shape::Labels => list(value, field).map(Written::Labels),
         Shape::Positive => string(value, field).map(Written::Positive),
         Shape::Value => numeric(value, field).map(Written::Value),
         Shape::Score => numeric(value, field).map(Written::Score),
+        Shape::Text => Ok(Written::Text),
         Shape::Tags | Shape::Entities => unreachable!("they are read with their text"),
     }
 }
@@ -166,7 +167,8 @@ fn numeric(value: &RawValue, field: &str) -> Result<f64, Flaw> {
 
 /// Of classes.
 fn list<'a>(value: &'a RawValue, field: &str) -> Result<Vec<Cow<'a, str>>, Flaw> {
-    items(value, field)?.into_iter().map(|item| class(item, field)).collect()
+    let what = format!("an item of `{field}`");
+    items(value, field)?.into_iter().map(|item| class(item, &what)).collect()
 }
 
 fn strings<'a>(value: &'a RawValue, field: &str) -> Result<Vec<Cow<'a, str>>, Flaw> {
@@ -191,13 +193,13 @@ fn no_entities(value: &RawValue) -> Flaw {
 }
 
 /// A label is a class, also where it looks like a number: its text counts.
-fn class<'a>(value: &'a RawValue, field: &str) -> Result<Cow<'a, str>, Flaw> {
+fn class<'a>(value: &'a RawValue, what: &str) -> Result<Cow<'a, str>, Flaw> {
     match value.get().as_bytes().first() {
         Some(b'[' | b'{') => {
-            let message = format!("`{field}` holds {}, and has to be a string, a number, true or false", kind(value));
+            let message = format!("{what} is {}, and has to be a string, a number, true or false", kind(value));
             Err(Flaw::new(findings::WRONG_TYPE, message))
         }
-        Some(b'"') => string(value, field),
+        Some(b'"') => string(value, what),
         _ => Ok(Cow::Borrowed(value.get())),
     }
 }

@@ -174,7 +174,7 @@ impl<'a> Judge<'a> {
                 findings::TOO_FEW_EXAMPLES,
                 "there is one usable row: texts learn to find their own among those of other rows".to_string(),
             ),
-            _ if self.shape == Shape::Positive => return None,
+            _ if matches!(self.shape, Shape::Positive | Shape::Text) => return None,
             [] => (findings::TOO_FEW_LABELS, "no usable row has a label".to_string()),
             [_] if self.shape == Shape::Labels => return None,
             [only] => (
@@ -238,7 +238,8 @@ impl Labels {
         let field = shape.field();
         match repeat {
             Repeat::Same { line } => {
-                Flaw::new(findings::DUPLICATE, format!("the same text and {field} as on line {line}; both are kept"))
+                let and = if shape == Shape::Text { String::new() } else { format!(" and {field}") };
+                Flaw::new(findings::DUPLICATE, format!("the same text{and} as on line {line}; both are kept"))
             }
             Repeat::OtherLabel { line, label: other } => {
                 let other = self.tallies.get(other as usize).map_or("", |tally| tally.label.as_str());

@@ -41,6 +41,8 @@ pub(super) enum Written<'a> {
     },
     Positive(Cow<'a, str>),
     Score(f64),
+    /// The text itself.
+    Text,
 }
 
 impl<'a> Fields<'a> {
@@ -78,6 +80,7 @@ impl<'a> Fields<'a> {
             Shape::Value => Written::Value(number("value", &target)?),
             Shape::Score => Written::Score(number("score", &target)?),
             Shape::Positive => Written::Positive(target),
+            Shape::Text => Written::Text,
             Shape::Tags => {
                 return Self::tagged(&split(text, char::is_whitespace), split(target, char::is_whitespace));
             }
@@ -103,6 +106,7 @@ impl<'a> Fields<'a> {
                 (None, Target::Positive { positive: positive.to_string(), negative: second })
             }
             Written::Score(score) => (second, Target::Score(*score)),
+            Written::Text => (None, Target::Text),
         };
         Example { line, text: self.text.to_string(), text_pair, target }
     }
@@ -123,7 +127,7 @@ impl<'a> Written<'a> {
             Self::Label(label) => std::slice::from_ref(label),
             Self::Labels(labels) => labels,
             Self::Tags { tags, .. } => tags,
-            Self::Value(_) | Self::Positive(_) | Self::Score(_) => &[],
+            Self::Value(_) | Self::Positive(_) | Self::Score(_) | Self::Text => &[],
         }
     }
 
@@ -140,6 +144,7 @@ impl<'a> Written<'a> {
             Self::Tags { tags, .. } => tags.join(" "),
             Self::Positive(positive) => positive.to_string(),
             Self::Value(value) | Self::Score(value) => value.to_string(),
+            Self::Text => String::new(),
         }
     }
 }

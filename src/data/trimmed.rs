@@ -40,7 +40,7 @@ pub(super) fn trimmed(fields: Fields<'_>) -> Result<(Fields<'_>, Vec<&'static st
                 Written::Tags { words, tags: tags.into_iter().map(|tag| without_space(tag).0).collect() }
             }
             Written::Positive(positive) => Written::Positive(trim("the positive", positive)),
-            number @ (Written::Value(_) | Written::Score(_)) => number,
+            other @ (Written::Value(_) | Written::Score(_) | Written::Text) => other,
         },
         note: fields.note,
     };

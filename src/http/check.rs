@@ -55,7 +55,7 @@ async fn look(state: &State, file: File, also: impl FnOnce(&mut Checked) + Send 
         let measure = Truncation { tokenizer: base.tokenizer(), max_length };
         let task = match file.task {
             Some(task) => task,
-            None => data::guess(&file.path, &file.options, &Shape::ALL)?.task(),
+            None => data::guess(&file.path, &file.options, &Shape::TOLD)?.task(),
         };
         let mut checked = data::check(&file.path, &file.options, &task, &measure, &settings)?;
         also(&mut checked);

@@ -10,6 +10,7 @@ mod embeddings;
 mod esm;
 pub mod hooks;
 pub mod hub;
+mod language;
 mod loader;
 mod modernbert;
 mod mpnet;
@@ -22,12 +23,13 @@ pub mod weights;
 pub use architecture::SUPPORTED;
 pub use batch::Batch;
 pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo, Virtual};
-pub use tokenizer::{Span, Tokenizer, Tokens};
+pub use tokenizer::{Masking, Span, Tokenizer, Tokens};
 
 use crate::compute::kernels::{FrozenLinear, Pool};
 use crate::compute::{Kernels, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
 use architecture::{Architecture, Loaded};
+use language::LanguageHead;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -88,6 +90,9 @@ pub struct Info {
     pub sentence_encoder: bool,
     /// Whether the bare base's embeddings are scaled to length 1, as the model's `modules.json` asks.
     pub normalized_embedding: bool,
+    /// What stands for a hidden word in a text, where the base can tell what was there: its checkpoint has a masked language
+    /// model's head, and its tokenizer a mask.
+    pub mask_token: Option<String>,
     /// Our names of the modules that LoRA may target.
     pub target_modules: Vec<String>,
     /// `candle-cpu`, …
@@ -100,6 +105,7 @@ pub struct Base {
     tokenizer: Tokenizer,
     kernels: Arc<dyn Kernels>,
     info: Info,
+    language: Option<LanguageHead>,
     /// Linear maps that several adapters use, by what they hold.
     shared: Mutex<BTreeMap<String, Weak<FrozenLinear>>>,
 }
@@ -113,13 +119,19 @@ impl Base {
         let config = read_json(&folder.join("config.json"))?;
         let family = architecture::family(&config)?;
         let (tokenizer, parts) = Tokenizer::load(folder)?;
-        let mut weights = Weights::open(folder, family.canonical)?;
+        let canonical = |name: &str| language::canonical(family.model_type, name).or_else(|| (family.canonical)(name));
+        let mut weights = Weights::open(folder, canonical)?;
         let Loaded { architecture, config } = (family.load)(config, &mut weights, kernels.as_ref())?;
+        let facts = architecture.facts();
+        let epsilon = ["layer_norm_eps", "norm_eps"].into_iter().find_map(|field| config[field].as_f64());
+        let shape = [facts.vocabulary_size, facts.hidden_size];
+        let language = LanguageHead::load(&mut weights, kernels.as_ref(), epsilon.unwrap_or(1e-12), shape)?;
         let mut info = describe(folder, name, family.model_type, architecture.as_ref())?;
         info.parameters = weights.parameters();
         info.fingerprint = weights.fingerprint(&parts, &config);
         info.kernels = kernels.name().to_string();
-        Ok(Self { architecture, tokenizer, kernels, info, shared: Mutex::default() })
+        info.mask_token = language.as_ref().and(tokenizer.mask()).map(|(_, token)| token.to_string());
+        Ok(Self { architecture, tokenizer, kernels, info, language, shared: Mutex::default() })
     }
 
     pub fn info(&self) -> &Info {
@@ -137,7 +149,8 @@ impl Base {
     /// sha256 over the weights as they lie in memory now, to show that nothing has changed them.
     pub fn digest(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        for buffer in self.architecture.buffers() {
+        let language = self.language.iter().flat_map(LanguageHead::buffers);
+        for buffer in self.architecture.buffers().into_iter().chain(language) {
             hash.update(self.kernels.download(buffer)?.to_le_bytes());
         }
         Ok(weights::hex(&hash.finalize()))
@@ -159,6 +172,19 @@ impl Base {
     /// What goes into the first layer `(tokens, hidden)`.
     pub fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
         self.architecture.embed(tape, batch, hooks)
+    }
+
+    /// What the checkpoint's masked language model makes of rows: `(rows, hidden)` → `(rows, vocabulary)`.
+    ///
+    /// # Errors
+    /// `Invalid` (`no_language_head`) where the checkpoint has none.
+    pub fn language(&self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
+        let Some(head) = &self.language else {
+            let detail = "the base model's checkpoint has no masked language model's head";
+            return Err(Error::invalid("no_language_head", detail));
+        };
+        let all = || self.words(&(0..self.info.vocabulary_size as u32).collect::<Vec<_>>());
+        head.logits(self.kernels.as_ref(), tape, rows, all)
     }
 
     /// Rows of the word embeddings `(ids, hidden)`.
@@ -252,6 +278,7 @@ fn describe(folder: &Path, name: &str, model_type: &str, architecture: &dyn Arch
         poolings,
         sentence_encoder: folder.join(POOLING_FILE).is_file(),
         normalized_embedding: normalizes(folder)?,
+        mask_token: None,
         target_modules: modules.map(|module| module.name().to_string()).collect(),
         kernels: String::new(),
     })

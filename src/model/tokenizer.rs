@@ -2,6 +2,7 @@
 
 use crate::error::{Context, Error, Result};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
@@ -21,6 +22,40 @@ impl Tokens {
     /// One text's, whole.
     pub fn whole(ids: Vec<u32>) -> Self {
         Self { type_ids: vec![0; ids.len()], ids, truncated: false, picked: Vec::new() }
+    }
+}
+
+/// What it takes to hide tokens: a mask for them, and what may be hidden.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Masking {
+    /// The mask's id.
+    pub mask: u32,
+    special: BTreeSet<u32>,
+    /// Ids that are not special.
+    words: Vec<u32>,
+}
+
+impl Masking {
+    pub fn new(mask: u32, special: BTreeSet<u32>, vocabulary: u32) -> Self {
+        let words = (0..vocabulary).filter(|id| !special.contains(id)).collect();
+        Self { mask, special, words }
+    }
+
+    /// The rows of the tokens that may be hidden: all, where a text is made of nothing but special ones.
+    pub fn open(&self, tokens: &Tokens) -> Vec<u32> {
+        let rows = tokens.ids.iter().zip(0..);
+        let open: Vec<u32> = rows.filter(|(id, _)| !self.special.contains(id)).map(|(_, row)| row).collect();
+        if open.is_empty() { (0..tokens.ids.len() as u32).collect() } else { open }
+    }
+
+    /// How many words there are.
+    pub fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// One of them.
+    pub fn any(&self, index: usize) -> u32 {
+        self.words[index]
     }
 }
 
@@ -99,6 +134,25 @@ impl Tokenizer {
             }
         };
         Ok((self.inner.post_process(first, second, true).map_err(Error::internal)?, truncated))
+    }
+
+    /// Whether tokens can be hidden, and how.
+    pub fn masking(&self) -> Option<Masking> {
+        let (mask, _) = self.mask()?;
+        let added = self.inner.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        Some(Masking::new(mask, special, self.vocabulary_size() as u32))
+    }
+
+    /// The mask's id, and how it is written in a text.
+    pub fn mask(&self) -> Option<(u32, &'static str)> {
+        ["[MASK]", "<mask>"].into_iter().find_map(|token| Some((self.inner.token_to_id(token)?, token)))
+    }
+
+    /// A token as a text has it.
+    pub fn word(&self, id: u32) -> String {
+        let decoded = self.inner.decode(&[id], false).ok().map(|word| word.trim().to_string());
+        decoded.filter(|word| !word.is_empty()).or_else(|| self.inner.id_to_token(id)).unwrap_or_default()
     }
 
     pub fn vocabulary_size(&self) -> usize {

@@ -69,6 +69,20 @@ impl Weights {
     /// # Errors
     /// `Invalid` (`base_model_damaged`) where it is missing, of another shape or of an unknown number type.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let (tensor, digest) = self.read(name, shape)?;
+        self.hash.update((name.len() as u64).to_le_bytes());
+        self.hash.update(name.as_bytes());
+        self.hash.update(digest);
+        self.parameters += tensor.values.len() as u64;
+        Ok(tensor)
+    }
+
+    /// The same for a tensor that is not the encoder's: it does not enter the fingerprint.
+    pub fn take_aside(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        Ok(self.read(name, shape)?.0)
+    }
+
+    fn read(&mut self, name: &str, shape: &[usize]) -> Result<(Tensor, [u8; 32])> {
         let Some(place) = self.tensors.remove(name) else {
             return Err(Error::invalid(
                 "base_model_damaged",
@@ -79,13 +93,7 @@ impl Weights {
             let detail = format!("the tensor {name} is {:?}, but config.json asks for {shape:?}", place.info.shape);
             return Err(Error::invalid("base_model_damaged", detail));
         }
-        let (tensor, digest) =
-            place.read().map_err(|reason| damaged(&place.file.path, &format!("{name}: {reason}")))?;
-        self.hash.update((name.len() as u64).to_le_bytes());
-        self.hash.update(name.as_bytes());
-        self.hash.update(digest);
-        self.parameters += tensor.values.len() as u64;
-        Ok(tensor)
+        place.read().map_err(|reason| damaged(&place.file.path, &format!("{name}: {reason}")))
     }
 
     /// The numbers taken so far.

@@ -3,7 +3,7 @@
 use super::resident::Resident;
 use crate::error::{Error, Fault, Problem, Result};
 use crate::model::{Base, Tokens};
-use crate::task::Input;
+use crate::task::{self, Input};
 
 /// # Errors
 /// `Invalid`: `no_inputs`, `too_many_inputs`, or `empty_input` and `two_texts` with a pointer to each.
@@ -25,7 +25,7 @@ pub fn check(inputs: &[Input], most: usize) -> Result<()> {
     refuse(inputs, blank, "empty_input", "there is no text in it, or in one of its tokens")
 }
 
-fn refuse(inputs: &[Input], is_wrong: impl Fn(&Input) -> bool, code: &'static str, what: &str) -> Result<()> {
+fn refuse(inputs: &[Input], mut is_wrong: impl FnMut(&Input) -> bool, code: &'static str, what: &str) -> Result<()> {
     let wrong = inputs.iter().enumerate().filter(|(_, input)| is_wrong(input));
     let faults: Vec<Fault> = wrong.map(|(index, _)| Fault::at_pointer(format!("/inputs/{index}"), what)).collect();
     match faults.len() {
@@ -40,7 +40,8 @@ fn refuse(inputs: &[Input], is_wrong: impl Fn(&Input) -> bool, code: &'static st
 /// At most as many tokens as the adapter was trained on, or as the bare base can read.
 ///
 /// # Errors
-/// `Invalid` (`no_pairs`) where a pair of texts is given to a task that reads one.
+/// `Invalid` (`no_pairs`, `no_mask`) where a pair of texts is given to a task that reads one, or nothing is hidden in a text
+/// whose hidden words are asked for.
 pub fn tokens(base: &Base, resident: &Resident, inputs: &[Input]) -> Result<Vec<Tokens>> {
     let Some(adapted) = &resident.0 else {
         let most = base.info().max_tokens;
@@ -52,7 +53,14 @@ pub fn tokens(base: &Base, resident: &Resident, inputs: &[Input]) -> Result<Vec<
         let what = format!("an adapter for {name} reads one text: leave \"text_pair\" out, or ask for it by itself");
         refuse(inputs, |input| input.text_pair.is_some(), "no_pairs", &what)?;
     }
-    inputs.iter().map(|input| adapted.tokens(base, input)).collect()
+    let tokens: Vec<Tokens> = inputs.iter().map(|input| adapted.tokens(base, input)).collect::<Result<_>>()?;
+    if let (task::Config::MaskedLanguageModel(_), Some(mask)) = (&adapted.card.task, &base.info().mask_token) {
+        let maskless: Vec<bool> = tokens.iter().map(|tokens| tokens.picked.is_empty()).collect();
+        let what = format!("put {mask} where a word is to be found, early enough to be read");
+        let mut places = maskless.into_iter();
+        refuse(inputs, |_| places.next().unwrap_or_default(), "no_mask", &what)?;
+    }
+    Ok(tokens)
 }
 
 #[cfg(test)]

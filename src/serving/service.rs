@@ -105,9 +105,11 @@ impl Serving {
         let answer = coming.push(resident.clone(), tokens).await;
         let rows = answer.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))?;
         let predictions = match rows.iter().map(Vec::len).sum::<usize>() <= LITTLE {
-            true => decode::predictions(&resident, rows, &inputs, ask)?,
+            true => decode::predictions(&self.inner.base, &resident, rows, &inputs, ask)?,
             false => {
-                let decoded = spawn_blocking(move || decode::predictions(&resident, rows, &inputs, ask)).await;
+                let base = Arc::clone(&self.inner.base);
+                let decode = move || decode::predictions(&base, &resident, rows, &inputs, ask);
+                let decoded = spawn_blocking(decode).await;
                 decoded.context("decoding predictions")??
             }
         };

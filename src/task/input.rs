@@ -70,6 +70,13 @@ impl Config {
                 let (text, words) = input.words();
                 tokenizer.encode_words(&text, &words, max_length)
             }
+            Self::MaskedLanguageModel(_) => {
+                let mut tokens = tokenizer.encode(&input.whole(), None, max_length)?;
+                let mask = tokenizer.mask().map(|(mask, _)| mask);
+                tokens.picked =
+                    (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) == mask).map(|(row, _)| row).collect();
+                Ok(tokens)
+            }
             _ => tokenizer.encode(&input.whole(), input.text_pair.as_deref(), max_length),
         }
     }
@@ -84,7 +91,7 @@ impl Config {
                 [text, positive].into_iter().chain(negative.as_deref()).map(one).collect()
             }
             Target::Score(_) => [text].into_iter().chain(pair).map(one).collect(),
-            Target::Label(_) | Target::Labels(_) | Target::Value(_) => {
+            Target::Label(_) | Target::Labels(_) | Target::Value(_) | Target::Text => {
                 Ok(vec![tokenizer.encode(text, pair, max_length)?])
             }
         }

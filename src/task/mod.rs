@@ -6,6 +6,7 @@ pub mod calibration;
 pub mod embedding;
 pub mod head;
 mod input;
+pub mod masked_language_model;
 pub mod metrics;
 mod reader;
 pub mod regression;
@@ -19,9 +20,10 @@ pub mod words;
 
 pub use embedding::Embedding;
 pub use input::Input;
-pub use reader::{Reader, Reading};
+pub use reader::{Reader, Reading, Reads};
 pub use shape::Shape;
 
+use crate::error::Fault;
 use crate::model::{Pooling, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -36,10 +38,12 @@ pub enum Config {
     Regression(regression::Config),
     TokenClassification(token_classification::Config),
     Embedding(embedding::Config),
+    MaskedLanguageModel(masked_language_model::Config),
 }
 
 /// The words that `type` may be.
-pub const NAMES: [&str; 4] = ["sequence_classification", "regression", "token_classification", "embedding"];
+pub const NAMES: [&str; 5] =
+    ["sequence_classification", "regression", "token_classification", "embedding", "masked_language_model"];
 
 impl Config {
     /// The word in `type`.
@@ -49,6 +53,7 @@ impl Config {
             Self::Regression(_) => "regression",
             Self::TokenClassification(_) => "token_classification",
             Self::Embedding(_) => "embedding",
+            Self::MaskedLanguageModel(_) => "masked_language_model",
         }
     }
 
@@ -59,7 +64,7 @@ impl Config {
             Self::SequenceClassification(config) => config.pooling,
             Self::Regression(config) => config.pooling,
             Self::Embedding(config) => config.pooling,
-            Self::TokenClassification(_) => Some(Pooling::Mean),
+            Self::TokenClassification(_) | Self::MaskedLanguageModel(_) => Some(Pooling::Mean),
         }
     }
 
@@ -68,17 +73,17 @@ impl Config {
             Self::SequenceClassification(config) => config.pooling = Some(pooling),
             Self::Regression(config) => config.pooling = Some(pooling),
             Self::Embedding(config) => config.pooling = Some(pooling),
-            Self::TokenClassification(_) => {}
+            Self::TokenClassification(_) | Self::MaskedLanguageModel(_) => {}
         }
         self
     }
 
-    /// Rows of the head for a job or an adapter with these labels; `None` where there is no head.
+    /// Rows of the head for a job or an adapter with these labels; `None` where no head is trained.
     pub fn outputs(&self, labels: &[String]) -> Option<usize> {
         match self {
             Self::SequenceClassification(_) | Self::TokenClassification(_) => Some(labels.len()),
             Self::Regression(_) => Some(1),
-            Self::Embedding(_) => None,
+            Self::Embedding(_) | Self::MaskedLanguageModel(_) => None,
         }
     }
 
@@ -87,6 +92,14 @@ impl Config {
         match self {
             Self::TokenClassification(_) => tagging::completed(found),
             _ => found.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+        }
+    }
+
+    /// What is wrong with its own settings.
+    pub fn faults(&self) -> Vec<Fault> {
+        match self {
+            Self::MaskedLanguageModel(config) => config.faults(),
+            _ => Vec::new(),
         }
     }
 
@@ -100,6 +113,7 @@ impl Config {
             Self::Regression(_) => &["loss", "mean_absolute_error", "pearson", "spearman", "r2"],
             Self::TokenClassification(_) => &["f1", "loss", "precision", "recall", "macro_f1", "accuracy"],
             Self::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => &["spearman", "loss", "pearson"],
+            Self::MaskedLanguageModel(_) => &["loss", "accuracy", "perplexity"],
             Self::Embedding(_) => &["mrr_at_10", "loss", "recall_at_1", "recall_at_5", "recall_at_10"],
         }
     }
@@ -142,6 +156,8 @@ pub enum Target {
     },
     /// How near the text and its pair are.
     Score(f64),
+    /// Nothing but the text itself.
+    Text,
 }
 
 impl Target {
@@ -151,7 +167,7 @@ impl Target {
             Self::Label(label) => std::slice::from_ref(label),
             Self::Labels(labels) => labels,
             Self::Tags { tags, .. } => tags,
-            Self::Value(_) | Self::Positive { .. } | Self::Score(_) => &[],
+            Self::Value(_) | Self::Positive { .. } | Self::Score(_) | Self::Text => &[],
         }
     }
 }
@@ -164,6 +180,7 @@ pub enum Prediction {
     Labels(sequence_classification::LabelSet),
     Value(regression::Prediction),
     Entities(token_classification::Prediction),
+    Fills(masked_language_model::Prediction),
     Embedding(Embedding),
 }
 

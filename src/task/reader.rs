@@ -1,4 +1,4 @@
-//! From the last layer's rows to a task's outputs: the rows that it reads, and its head on them, where it has one.
+//! From the last layer's rows to a task's outputs: the rows that it reads, and what is made of them.
 //!
 //! Knows nothing of how the head's tensors came about.
 
@@ -21,7 +21,7 @@ pub enum Reading {
 impl Reading {
     pub fn of(task: &Config, default: Pooling) -> Self {
         match task {
-            Config::TokenClassification(_) => Self::Words,
+            Config::TokenClassification(_) | Config::MaskedLanguageModel(_) => Self::Words,
             _ => Self::Pooled(task.pooling().unwrap_or(default)),
         }
     }
@@ -42,11 +42,22 @@ impl Reading {
     }
 }
 
-/// Reads rows by a head. Without one, rows are compared with each other.
+/// What is made of the rows.
+#[derive(Debug, Clone, Copy)]
+pub enum Reads {
+    /// The outputs of a head that is trained.
+    Trained(Head),
+    /// A number for each word of the vocabulary, by the base's own head.
+    Language,
+    /// Nothing: they are compared with each other.
+    Rows,
+}
+
+/// Reads rows and makes outputs of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader {
     pub reading: Reading,
-    pub head: Option<Head>,
+    pub reads: Reads,
 }
 
 impl Reader {
@@ -65,15 +76,33 @@ impl Reader {
         }
     }
 
-    /// What training looks at: `(rows, outputs)`.
-    pub fn outputs(&self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
-        match self.head {
-            Some(head) => head.logits(tape, rows),
-            None => Ok(rows),
+    /// `head` is the trained one, where the task has one.
+    pub fn new(task: &Config, pooling: Pooling, head: Option<Head>) -> Self {
+        let reads = match (task, head) {
+            (_, Some(head)) => Reads::Trained(head),
+            (Config::MaskedLanguageModel(_), None) => Reads::Language,
+            (_, None) => Reads::Rows,
+        };
+        Self { reading: Reading::of(task, pooling), reads }
+    }
+
+    pub fn head(&self) -> Option<Head> {
+        match self.reads {
+            Reads::Trained(head) => Some(head),
+            Reads::Language | Reads::Rows => None,
         }
     }
 
-    /// What a request is answered from: the outputs of each sequence's rows, end to end; without a head, of length 1.
+    /// What training looks at: `(rows, outputs)`.
+    pub fn outputs(&self, base: &Base, tape: &mut Tape, rows: Rows) -> Result<Rows> {
+        match self.reads {
+            Reads::Trained(head) => head.logits(tape, rows),
+            Reads::Language => base.language(tape, rows),
+            Reads::Rows => Ok(rows),
+        }
+    }
+
+    /// What a request is answered from: the outputs of each sequence's rows, end to end; rows themselves of length 1.
     pub fn answers<'a>(
         &self,
         base: &Base,
@@ -84,12 +113,12 @@ impl Reader {
     ) -> Result<Vec<Vec<f32>>> {
         let rows = self.rows(base, tape, hidden, hooks, sequences)?;
         let layout = tape.layout(rows);
-        let outputs = self.outputs(tape, rows)?;
+        let outputs = self.outputs(base, tape, rows)?;
         let width = tape.width(outputs);
         let values = tape.read(outputs)?.values;
         let mut answers: Vec<Vec<f32>> =
             layout.ranges().map(|range| values[range.start * width..range.end * width].to_vec()).collect();
-        if self.head.is_none() {
+        if matches!(self.reads, Reads::Rows) {
             answers.iter_mut().for_each(|row| normalize(row));
         }
         Ok(answers)

@@ -1,6 +1,6 @@
 //! What the rows of a dataset look like: which fields they have, and which task is meant by them.
 
-use super::{Config, embedding, regression, sequence_classification, token_classification};
+use super::{Config, embedding, masked_language_model, regression, sequence_classification, token_classification};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,6 +23,8 @@ pub enum Shape {
     Positive,
     /// How near two texts are.
     Score,
+    /// Nothing but the text.
+    Text,
 }
 
 /// A row's second text.
@@ -35,11 +37,15 @@ pub enum Second {
 }
 
 impl Shape {
-    /// In the order in which a file's fields are looked at.
-    pub const ALL: [Self; 7] =
+    pub const ALL: [Self; 8] =
+        [Self::Label, Self::Labels, Self::Value, Self::Tags, Self::Entities, Self::Positive, Self::Score, Self::Text];
+
+    /// Those that a file's fields tell apart, in the order in which they are looked at: that nothing but a text is meant
+    /// has to be said.
+    pub const TOLD: [Self; 7] =
         [Self::Label, Self::Labels, Self::Value, Self::Tags, Self::Entities, Self::Positive, Self::Score];
 
-    /// The field that says what a row teaches.
+    /// The field that says what a row teaches; the text itself where there is no other.
     pub fn field(self) -> &'static str {
         match self {
             Self::Label => "label",
@@ -49,6 +55,7 @@ impl Shape {
             Self::Entities => "entities",
             Self::Positive => "positive",
             Self::Score => "score",
+            Self::Text => "text",
         }
     }
 
@@ -60,7 +67,7 @@ impl Shape {
     pub fn second(self) -> Second {
         match self {
             Self::Label | Self::Labels | Self::Value => Second::Welcome("text_pair"),
-            Self::Tags | Self::Entities => Second::None,
+            Self::Tags | Self::Entities | Self::Text => Second::None,
             Self::Positive => Second::Welcome("negative"),
             Self::Score => Second::Needed("text_pair"),
         }
@@ -72,7 +79,8 @@ impl Shape {
             Second::None => None,
             Second::Welcome(field) | Second::Needed(field) => Some(field),
         };
-        [Some(self.text()), second, Some(self.field())].into_iter().flatten().collect()
+        let own = Some(self.field()).filter(|field| *field != self.text());
+        [Some(self.text()), second, own].into_iter().flatten().collect()
     }
 
     /// The task that is meant where only the data says one.
@@ -88,6 +96,7 @@ impl Shape {
             Self::Tags | Self::Entities => Config::TokenClassification(token_classification::Config::default()),
             Self::Positive => embedding(embedding::Loss::MultipleNegativesRanking),
             Self::Score => embedding(embedding::Loss::Cosine),
+            Self::Text => Config::MaskedLanguageModel(masked_language_model::Config::default()),
         }
     }
 }
@@ -100,6 +109,7 @@ impl Config {
             Self::SequenceClassification(_) => &[Shape::Label],
             Self::Regression(_) => &[Shape::Value],
             Self::TokenClassification(_) => &[Shape::Tags, Shape::Entities],
+            Self::MaskedLanguageModel(_) => &[Shape::Text],
             Self::Embedding(config) => match config.loss {
                 None => &[Shape::Positive, Shape::Score],
                 Some(embedding::Loss::MultipleNegativesRanking) => &[Shape::Positive],
@@ -110,7 +120,7 @@ impl Config {
 
     /// Whether an input may be a pair of texts.
     pub fn reads_pairs(&self) -> bool {
-        !matches!(self, Self::TokenClassification(_) | Self::Embedding(_))
+        matches!(self, Self::SequenceClassification(_) | Self::Regression(_))
     }
 
     /// The task on rows of one of its shapes, with what they decide.

@@ -22,11 +22,23 @@ pub struct Senseless {
     pub reason: &'static str,
 }
 
-pub const SENSELESS: [Senseless; 3] = [
+pub const SENSELESS: [Senseless; 5] = [
     Senseless {
         is: |asked| matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::Embedding(_))),
         pointer: "/method/type",
         reason: "an embedding has no head that could be trained: choose another method, for example lora",
+    },
+    Senseless {
+        is: |asked| {
+            matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::MaskedLanguageModel(_)))
+        },
+        pointer: "/method/type",
+        reason: "a masked language model's head is the base's own and frozen: choose another method, for example lora",
+    },
+    Senseless {
+        is: |asked| matches!(asked.task, task::Config::MaskedLanguageModel(_)) && asked.base.mask_token.is_none(),
+        pointer: "/task/type",
+        reason: "this base model's checkpoint has no masked language model's head, or its tokenizer no mask",
     },
     Senseless {
         is: |asked| matches!(asked.method, adapter::Config::Bias(_)) && adapter::bias::able(asked.sites).is_empty(),

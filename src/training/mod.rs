@@ -4,6 +4,7 @@ pub mod cells;
 pub mod checkpoint;
 pub mod evaluate;
 mod frozen;
+mod hiding;
 pub mod hyperparameters;
 pub mod network;
 pub mod optimizer;

@@ -8,8 +8,9 @@ use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, 
 use crate::error::{Error, Result};
 use crate::model::{Base, Batch, Hooks, Lowest, Tokens, Wanted};
 use crate::task::head::{self, Head};
+use crate::task::metrics::masked_language_model::{self, JUDGED};
 use crate::task::targets::Targets;
-use crate::task::{Reader, Reading};
+use crate::task::{Reader, Reads};
 use std::sync::Arc;
 
 use super::Spec;
@@ -19,7 +20,7 @@ pub struct Network {
     base: Arc<Base>,
     hooks: Box<dyn Hooks>,
     reader: Reader,
-    /// Numbers in a row that the loss looks at.
+    /// Numbers that evaluation keeps of a row.
     width: usize,
 }
 
@@ -79,8 +80,11 @@ impl Network {
             let (weight, bias) = parameters.dense(head::NAME, outputs, info.hidden_size);
             Head { weight, bias }
         });
-        let reader = Reader { reading: Reading::of(&spec.task, pooling), head };
-        let width = outputs.unwrap_or(info.hidden_size);
+        let reader = Reader::new(&spec.task, pooling, head);
+        let width = match reader.reads {
+            Reads::Trained(_) | Reads::Rows => outputs.unwrap_or(info.hidden_size),
+            Reads::Language => JUDGED,
+        };
         Ok((Self { base: Arc::clone(base), hooks, reader, width }, parameters.finish()?))
     }
 
@@ -93,7 +97,7 @@ impl Network {
         self.reader
     }
 
-    /// Numbers in a row that the loss looks at: those of the head, or of the row itself.
+    /// Numbers that evaluation keeps of a row: those of the head, of the row itself, or how a hidden token was judged.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -121,7 +125,7 @@ impl Network {
     pub fn forward(&self, parameters: &Uploaded, source: &Source, dropout: Dropout) -> Result<Forward> {
         let mut tape = self.tape(parameters, Recording::On(dropout));
         let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
-        let outputs = self.reader.outputs(&mut tape, rows)?;
+        let outputs = self.reader.outputs(&self.base, &mut tape, rows)?;
         Ok(Forward { tape, outputs })
     }
 
@@ -143,8 +147,14 @@ impl Network {
     pub fn outputs(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
         let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
-        let outputs = self.reader.outputs(&mut tape, rows)?;
+        let outputs = self.reader.outputs(&self.base, &mut tape, rows)?;
         Ok(tape.read(outputs)?.values)
+    }
+
+    /// How the base's own head judges these hidden tokens, `(tokens, JUDGED)`.
+    pub fn judged(&self, parameters: &Uploaded, source: &Source, hidden: &[u32]) -> Result<Vec<f32>> {
+        let logits = self.outputs(parameters, source)?;
+        Ok(masked_language_model::judge(&logits, self.base.info().vocabulary_size, hidden))
     }
 
     /// The rows that a fresh head of this adapter would read: with what the adapter already does.

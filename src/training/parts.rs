@@ -4,13 +4,15 @@
 //! batch, then each back: from what it remembers, or, where that would be too much at once, computed again (Gao 2021).
 
 use super::frozen::Frozen;
-use super::network::{self, Forward, Network, Part, Uploaded};
+use super::hiding::{Hiding, Moment};
+use super::network::{self, Forward, Network, Part, Source, Uploaded};
 use super::order;
 use super::prepare::Prepared;
 use super::spec::Spec;
 use crate::compute::pool::Crew;
 use crate::compute::{Dropout, Tensor};
 use crate::error::Result;
+use crate::task::targets::Targets;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ pub struct Batch<'a> {
     pub spec: &'a Spec,
     pub parameters: Uploaded,
     pub step: u64,
+    pub epoch: u64,
 }
 
 /// What a micro-batch is computed with on any thread.
@@ -33,8 +36,10 @@ struct Bench {
     network: Arc<Network>,
     frozen: Frozen,
     parameters: Uploaded,
+    hiding: Option<Hiding>,
     seed: u64,
     step: u64,
+    epoch: u64,
 }
 
 impl Batch<'_> {
@@ -45,16 +50,18 @@ impl Batch<'_> {
             network: Arc::clone(self.network),
             frozen: self.frozen.clone(),
             parameters: Arc::clone(&self.parameters),
+            hiding: self.prepared.hiding.clone(),
             seed: self.spec.hyperparameters.seed,
             step: self.step,
+            epoch: self.epoch,
         };
         if self.prepared.targets.is_coupled() && pieces.len() > 1 {
             return self.coupled(examples, pieces, &bench, denominator);
         }
         let targets = Arc::clone(&self.prepared.targets);
         let compute = move |piece: Vec<usize>| {
-            let (source, dropout) = (bench.frozen.source(&piece)?, bench.dropout(&piece));
-            bench.network.gradients(&bench.parameters, &source, &targets.pick(&piece), denominator, dropout)
+            let (source, targets) = bench.known(&piece, &targets)?;
+            bench.network.gradients(&bench.parameters, &source, &targets, denominator, bench.dropout(&piece))
         };
         self.crew.map(pieces, &Arc::new(compute))
     }
@@ -126,6 +133,14 @@ impl Batch<'_> {
 impl Bench {
     fn forward(&self, piece: &[usize]) -> Result<Forward> {
         self.network.forward(&self.parameters, &self.frozen.source(piece)?, self.dropout(piece))
+    }
+
+    /// What a piece's sequences teach.
+    fn known(&self, piece: &[usize], targets: &Targets) -> Result<(Source, Targets)> {
+        let source = self.frozen.source(piece)?;
+        let Some(hiding) = &self.hiding else { return Ok((source, targets.pick(piece))) };
+        let (source, classes) = hiding.hide(source, piece, Moment::Epoch(self.epoch));
+        Ok((source, Targets::Classes { classes, count: hiding.vocabulary }))
     }
 
     /// A mask is a function of the example and of its sequence.

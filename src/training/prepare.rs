@@ -1,5 +1,6 @@
 //! A job's examples, tokenised once and cut into training and validation.
 
+use super::hiding::Hiding;
 use super::run::Halt;
 use super::speaker::Speaker;
 use super::{Data, Spec, Validation, order};
@@ -20,6 +21,8 @@ pub struct Prepared {
     pub validation: Vec<usize>,
     /// A few examples for the adapter's probe.
     pub probe: Vec<Example>,
+    /// Where tokens are hidden.
+    pub hiding: Option<Hiding>,
 }
 
 /// Two texts, the shortest of so many: the probe is replayed whenever the adapter is loaded, and somebody waits for it.
@@ -44,7 +47,9 @@ impl Prepared {
             let sequences = spec.task.sequences(base.tokenizer(), example, max_length)?;
             tokens.push(sequences.into_iter().map(Arc::new).collect());
         }
-        let targets = targets.cut(tokens.iter().map(|sequences| sequences.iter().map(|one| one.picked.len()).sum()));
+        let hiding = Hiding::of(base, spec);
+        let read = |one: &Arc<Tokens>| hiding.as_ref().map_or(one.picked.len(), |hiding| hiding.count(one));
+        let targets = targets.cut(tokens.iter().map(|sequences| sequences.iter().map(read).sum()));
         let split = split(spec, data, &targets);
         let targets = targets.scaled_by(&split.training);
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
@@ -55,6 +60,7 @@ impl Prepared {
             targets: Arc::new(targets),
             training: split.training,
             validation: split.validation,
+            hiding,
         })
     }
 }

@@ -6,6 +6,7 @@
 use super::checkpoint::{Counters, Folder, State};
 use super::evaluate::{self, Evaluated};
 use super::frozen::{Desk, Frozen};
+use super::hiding::Moment;
 use super::network::{Network, Part};
 use super::optimizer::{self, Moments, Rule, Update};
 use super::parts::Batch;
@@ -109,6 +110,8 @@ impl<'a> Run<'a> {
         let frozen = match network.lowest() {
             // The embeddings alone are sooner looked up than read.
             Lowest::Embeddings | Lowest::Layer(0) => Frozen::nothing(&prepared),
+            // Texts with hidden tokens are others in every epoch.
+            _ if prepared.hiding.is_some() => Frozen::nothing(&prepared),
             lowest => desk.frozen(lowest, &Frozen::nothing(&prepared), speaker)?,
         };
         let starts = is_fresh && spec.head_start() != HeadStart::Kept;
@@ -206,6 +209,7 @@ impl<'a> Run<'a> {
             spec: self.spec,
             parameters: self.network.upload(&self.state.parameters)?,
             step,
+            epoch,
         };
         let (loss, mut gradients) = self.sum(&computed.parts(batch, weight as f64)?);
         let norm = optimizer::clip(&mut gradients, settings.max_grad_norm);
@@ -256,7 +260,13 @@ impl<'a> Run<'a> {
     pub fn evaluated(&self, parameters: &[Tensor], speaker: &mut Speaker) -> Result<Evaluated, Halt> {
         let parameters = self.network.upload(parameters)?;
         let (network, frozen) = (Arc::clone(&self.network), self.frozen.clone());
-        let compute = move |piece: Vec<usize>| network.outputs(&parameters, &frozen.source(&piece)?);
+        let hiding = self.prepared.hiding.clone();
+        let compute = move |piece: Vec<usize>| {
+            let source = frozen.source(&piece)?;
+            let Some(hiding) = &hiding else { return network.outputs(&parameters, &source) };
+            let (source, hidden) = hiding.hide(source, &piece, Moment::Measured);
+            network.judged(&parameters, &source, &hidden)
+        };
         let (indices, targets) = (&self.prepared.validation, &self.prepared.targets);
         let width = self.network.width();
         let cut = order::micro_batches(indices, &self.prepared.lengths, self.spec.micro_batch_tokens);

@@ -66,6 +66,7 @@ impl Spec {
         let task = request.task.clone().unwrap_or_default();
         let usual = origin.map_or(info.default_pooling, |origin| origin.pooling(base));
         let pooling = task.pooling().unwrap_or(usual);
+        faults.extend(task.faults());
         let method = method(request, base, &task, pooling, &mut faults)?;
         let (learning_rate, least_steps) = defaults(&method);
         let max_tokens = info.max_tokens.saturating_sub(method.virtual_tokens());
@@ -160,7 +161,8 @@ fn method(
 fn default_method(info: &Info, task: &task::Config) -> adapter::Config {
     let own = Reading::Pooled(info.default_pooling);
     let is_own = info.sentence_encoder && Reading::of(task, info.default_pooling) == own;
-    match is_own && !matches!(task, task::Config::Embedding(_)) {
+    // A task without a head of its own has nothing else to train.
+    match is_own && task.outputs(&[]).is_some() {
         true => adapter::Config::Head(adapter::head::Config::default()),
         false => adapter::Config::default(),
     }

@@ -14,7 +14,7 @@ const ROWS: usize = 20_000;
 pub fn examples(reader: Reader, prepared: &Prepared) -> Vec<usize> {
     let training = &prepared.training;
     let rows: usize = training.iter().map(|example| prepared.targets.rows(*example)).sum();
-    match (reader.head, reader.reading) {
+    match (reader.head(), reader.reading) {
         (None, _) => Vec::new(),
         (Some(_), Reading::Pooled(_)) => training.clone(),
         (Some(_), Reading::Words) => training.iter().copied().step_by(rows.div_ceil(ROWS).max(1)).collect(),
@@ -29,7 +29,7 @@ pub fn head(
     source: Option<&Source>,
     kernels: &dyn Kernels,
 ) -> Result<()> {
-    let (Some(head), width) = (run.network.reader().head, run.width) else { return Ok(()) };
+    let (Some(head), width) = (run.network.reader().head(), run.width) else { return Ok(()) };
     let targets = run.prepared.targets.pick(examples).by_row();
     let count = targets.outputs();
     let fit = start::fit(&start::Features::new(rows, width, &targets), kernels)?;

@@ -17,7 +17,7 @@ fn a_prediction_that_cannot_be_made_is_refused_with_the_input_and_the_reason() {
     };
     let texts = |count: usize| json!({"inputs": vec!["a"; count]});
     let pair = |text: Value, pair: Value| json!({"inputs": ["a", {"text": text, "text_pair": pair}]});
-    let bodies: [(&str, Value, &str, &str, &str); 18] = [
+    let bodies: [(&str, Value, &str, &str, &str); 22] = [
         ("no inputs", json!({}), "invalid_body", "", "`inputs`"),
         ("an empty list", texts(0), "no_inputs", "", "at least one"),
         ("too many inputs", texts(4), "too_many_inputs", "", "at most 3"),
@@ -27,7 +27,17 @@ fn a_prediction_that_cannot_be_made_is_refused_with_the_input_and_the_reason() {
         ("a list in the list", json!({"inputs": [["a", "b"]]}), "invalid_body", "/inputs/0", "a text"),
         ("an empty text", json!({"inputs": ["a", "", " \n"]}), "empty_input", "/inputs/1", "no text"),
         ("an unknown field", json!({"inputs": [{"txt": "a"}]}), "invalid_body", "/inputs/0/txt", "`text`"),
-        ("a pair without text", json!({"inputs": [{"text_pair": "a"}]}), "invalid_body", "/inputs/0", "`text`"),
+        ("a pair without text", json!({"inputs": [{"text_pair": "a"}]}), "empty_input", "/inputs/0", "no text"),
+        ("no tokens", json!({"inputs": [{"tokens": []}]}), "empty_input", "/inputs/0", "no text"),
+        ("a blank token", json!({"inputs": ["a", {"tokens": ["a", " "]}]}), "empty_input", "/inputs/1", "no text"),
+        ("text and tokens", json!({"inputs": [{"text": "a", "tokens": ["a"]}]}), "two_texts", "/inputs/0", "either"),
+        (
+            "a token that is a number",
+            json!({"inputs": [{"tokens": [1]}]}),
+            "invalid_body",
+            "/inputs/0/tokens/0",
+            "string",
+        ),
         ("a text that is a number", pair(json!(3), json!("a")), "invalid_body", "/inputs/1/text", "string"),
         ("a pair that is a number", pair(json!("a"), json!(3)), "invalid_body", "/inputs/1/text_pair", "string"),
         ("a pair that is a list", pair(json!("a"), json!(["b"])), "invalid_body", "/inputs/1/text_pair", "string"),

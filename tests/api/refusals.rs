@@ -63,7 +63,9 @@ pub fn check(app: &App, cases: Vec<Case>) -> usize {
         let answer = request.send(app);
         let mut faults = judge(&answer, &case);
         let after = scene(app);
-        if before != after {
+        // The files of a job that has ended may be on their way out.
+        let is_going = |entry: &String| !after.contains(entry) && entry.contains("/temporary/");
+        if before.symmetric_difference(&after).any(|entry| !is_going(entry)) {
             faults.push(format!("something is left behind: {}", difference(&before, &after)));
         }
         before = after;

@@ -1,6 +1,7 @@
 //! Tasks that read single words or compare whole texts, over HTTP: taggers and embeddings.
 
 use crate::app::{App, Setup};
+use crate::support::jobs::fixture;
 use serde_json::{Value, json};
 
 const CITIES: [&str; 4] = ["Berlin", "New York", "Łódź", "Rome"];
@@ -129,10 +130,11 @@ fn embeddings_learn_scores() {
     };
     let rows: Vec<Value> = (0..90).map(row).collect();
     let job = json!({"name": "alike", "examples": rows, "task": {"type": "embedding"},
-        "hyperparameters": {"epochs": 20, "learning_rate": 0.01}});
+        "method": {"type": "lora", "target_modules": "all-linear"},
+        "hyperparameters": {"epochs": 60, "learning_rate": 0.01, "batch_size": 8}});
     let job = app.trained(&job);
     assert_eq!(job["task"]["loss"], "cosine");
-    assert!(job["metrics"]["validation"]["spearman"].as_f64().unwrap() > 0.7, "{:#}", job["metrics"]);
+    assert!(job["metrics"]["validation"]["pearson"].as_f64().unwrap() > 0.6, "{:#}", job["metrics"]);
     let answers = ask(&app, "alike", &json!(["a card 7", "please a card", "please a fee"]));
     assert!(cosine(&answers[0], &answers[1]) > cosine(&answers[0], &answers[2]) + 0.2);
 }
@@ -175,6 +177,56 @@ fn rows_of_words_and_pairs_that_cannot_be_are_named() {
         (json!([scored, scored]), "every usable row has the same score"),
     ] {
         let refused = app.post("/jobs", &json!({"examples": rows}));
-        assert!(refused.text().contains(words), "{}", refused.text());
+        let detail = refused.json()["detail"].as_str().unwrap().to_string();
+        assert!(detail.contains(words), "{detail}");
     }
+}
+
+/// A small BERT with a masked language model's head, whose vocabulary has these words.
+fn with_language() -> App {
+    Setup::new().based_on(fixture("language").join("bert")).start()
+}
+
+#[test]
+fn hidden_words_are_told_in_a_domain_that_was_read_and_other_jobs_start_from_there() {
+    let app = with_language();
+    let told = app.get("/base").json();
+    assert_eq!(told["mask_token"], "[MASK]");
+    let facts = [("card", "lost"), ("money", "stolen"), ("account", "new"), ("order", "home")];
+    let rows: Vec<Value> = (0..96)
+        .map(|index| {
+            let (thing, state) = facts[index % 4];
+            json!({"text": format!("{} my {thing} is {state}", ["please", "why", "now", "how", "and"][index % 5])})
+        })
+        .collect();
+    let job = json!({"name": "domain", "task": {"type": "masked_language_model", "mask_probability": 0.3},
+        "examples": rows, "method": {"type": "lora", "target_modules": "all-linear"},
+        "hyperparameters": {"epochs": 60, "learning_rate": 0.01, "batch_size": 8}});
+    let job = app.trained(&job);
+    let figures = &job["metrics"]["validation"];
+    assert!(figures["accuracy"].as_f64().unwrap() > 0.4, "{figures:#}");
+    let asked = json!({"inputs": ["why my card is [MASK]", "why my money is [MASK] [MASK]"], "top_k": 3});
+    let answer = app.post("/predict?adapter=domain", &asked);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let fills = |index: usize| answer.json()["predictions"][index]["fills"].clone();
+    assert_eq!(fills(0).as_array().unwrap().len(), 1);
+    assert_eq!(fills(1).as_array().unwrap().len(), 2);
+    assert_eq!(fills(0)[0].as_array().unwrap().len(), 3);
+    assert_eq!(fills(0)[0][0]["token"], "lost", "{:#}", fills(0));
+    let refused = app.post("/predict?adapter=domain", &json!({"inputs": ["why my card is lost"]}));
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (422, Some("no_mask")), "{}", refused.text());
+    // What was learned of the domain is where a classifier begins.
+    let rows: Vec<Value> = (0..40)
+        .map(|index| json!({"text": format!("my {} {index}", facts[index % 4].0), "label": facts[index % 4].1}))
+        .collect();
+    let job = app.trained(&json!({"name": "classes", "examples": rows, "from_adapter": "domain"}));
+    assert_eq!(job["method"]["target_modules"].as_array().unwrap().len(), 6, "{:#}", job["method"]);
+}
+
+#[test]
+fn a_base_without_a_language_head_says_so() {
+    let app = Setup::new().start();
+    let rows = json!([{"text": "a card"}, {"text": "a fee"}]);
+    let refused = app.post("/jobs", &json!({"examples": rows, "task": {"type": "masked_language_model"}}));
+    assert_eq!((refused.status, &refused.json()["errors"][0]["pointer"]), (422, &json!("/task/type")));
 }

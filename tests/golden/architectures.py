@@ -179,4 +179,5 @@ def main():
         make(model_type, folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

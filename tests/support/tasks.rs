@@ -3,9 +3,11 @@
 
 use super::jobs;
 use espalier::adapter;
+use espalier::compute::cpu::Cpu;
 use espalier::model::Base;
 use espalier::task::{self, Config, Example, Target, embedding, words};
 use espalier::training::{Data, Hyperparameters, Spec, spec::Request};
+use std::sync::Arc;
 
 /// Each in all its ways.
 pub fn all() -> Vec<Config> {
@@ -16,10 +18,22 @@ pub fn all() -> Vec<Config> {
         {"type": "token_classification"},
         {"type": "embedding", "loss": "multiple_negatives_ranking"},
         {"type": "embedding", "loss": "cosine"},
+        {"type": "masked_language_model"},
     ]);
     let all: Vec<Config> = serde_json::from_value(tasks).unwrap();
     assert!(task::NAMES.iter().all(|name| all.iter().any(|task| task.name() == *name)), "every task is there");
     all
+}
+
+/// A small BERT that every task can be learned on: with a masked language model's head.
+pub fn base() -> Arc<Base> {
+    language_base("bert")
+}
+
+/// The same of any architecture.
+pub fn language_base(model_type: &str) -> Arc<Base> {
+    let folder = jobs::fixture("language").join(model_type);
+    Arc::new(Base::load(&folder, model_type, Arc::new(Cpu::best())).unwrap())
 }
 
 /// The sentences of `jobs::examples`, for this task.
@@ -51,6 +65,7 @@ fn of(task: &Config, example: Example) -> Example {
             let text_pair = Some("why was there a charge".to_string());
             return Example { text_pair, target: Target::Score(score), ..example };
         }
+        Config::MaskedLanguageModel(_) => Target::Text,
         Config::Embedding(_) => {
             let negative = (example.line % 2 == 0).then(|| "nothing of the kind".to_string());
             Target::Positive { positive: format!("{label} please"), negative }

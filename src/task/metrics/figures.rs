@@ -1,6 +1,7 @@
 //! A split's outputs and what they say, whatever the task.
 
 use super::embedding::{self, Retrieval, Similarity};
+use super::masked_language_model::{self, MaskedLanguageModel};
 use super::token_classification::{self, TokenClassification};
 use super::{Classification, Confusion, PerClass, multi_label, regression};
 use crate::task::calibration;
@@ -15,10 +16,11 @@ pub enum Figures {
     TokenClassification { figures: TokenClassification, per_class: Vec<PerClass> },
     Similarity(Similarity),
     Retrieval(Retrieval),
+    MaskedLanguageModel(MaskedLanguageModel),
 }
 
 impl Figures {
-    /// From the outputs of all examples end to end: as the head gives them, or the texts' rows.
+    /// From the outputs of all examples end to end: as the head gives them, the texts' rows, or how tokens were judged.
     pub fn new(outputs: &[f32], targets: &Targets, labels: &[String]) -> Self {
         match targets {
             Targets::Classes { classes, count } => {
@@ -50,6 +52,9 @@ impl Figures {
                 let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
                 Self::Similarity(embedding::similarity(&cosines, &scores, loss))
             }
+            Targets::Hidden { counts } => {
+                Self::MaskedLanguageModel(masked_language_model::figures(outputs, counts.len()))
+            }
             Targets::Ranked { texts } => {
                 let places = similar::Ranked::new(texts).places(outputs);
                 Self::Retrieval(embedding::retrieval(&places, similar::measured(outputs, texts)))
@@ -65,6 +70,7 @@ impl Figures {
             Self::TokenClassification { figures, .. } => figures.loss,
             Self::Similarity(figures) => figures.loss,
             Self::Retrieval(figures) => figures.loss,
+            Self::MaskedLanguageModel(figures) => figures.loss,
         }
     }
 
@@ -73,7 +79,7 @@ impl Figures {
         let figures = self.row();
         match metric {
             "loss" => -self.loss(),
-            "mean_absolute_error" => -figures[metric].as_f64().unwrap_or(f64::INFINITY),
+            "mean_absolute_error" | "perplexity" => -figures[metric].as_f64().unwrap_or(f64::INFINITY),
             _ => figures[metric].as_f64().unwrap_or(f64::NEG_INFINITY),
         }
     }
@@ -98,7 +104,7 @@ impl Figures {
             Self::MultiLabel { per_class, .. } | Self::TokenClassification { per_class, .. } => {
                 report["per_class"] = json!(per_class);
             }
-            Self::Regression(_) | Self::Similarity(_) | Self::Retrieval(_) => {}
+            Self::Regression(_) | Self::Similarity(_) | Self::Retrieval(_) | Self::MaskedLanguageModel(_) => {}
         }
         report
     }
@@ -112,6 +118,7 @@ impl Figures {
             Self::TokenClassification { figures, .. } => json!(figures),
             Self::Similarity(figures) => json!(figures),
             Self::Retrieval(figures) => json!(figures),
+            Self::MaskedLanguageModel(figures) => json!(figures),
         }
     }
 }

@@ -47,6 +47,10 @@ pub enum Targets {
     Ranked {
         texts: Vec<Vec<u32>>,
     },
+    /// How many tokens of each are to be found again; which ones is drawn when they are needed.
+    Hidden {
+        counts: Vec<usize>,
+    },
 }
 
 impl Targets {
@@ -58,6 +62,7 @@ impl Targets {
             Self::Tags { tags, .. } => tags.len(),
             Self::Scores { scores, .. } => scores.len(),
             Self::Ranked { texts } => texts.len(),
+            Self::Hidden { counts } => counts.len(),
         }
     }
 
@@ -70,7 +75,7 @@ impl Targets {
         match self {
             Self::Classes { count, .. } | Self::Sets { count, .. } | Self::Tags { count, .. } => *count,
             Self::Values { .. } => 1,
-            Self::Scores { .. } | Self::Ranked { .. } => 0,
+            Self::Scores { .. } | Self::Ranked { .. } | Self::Hidden { .. } => 0,
         }
     }
 
@@ -78,7 +83,7 @@ impl Targets {
     pub fn rows(&self, example: usize) -> usize {
         match self {
             Self::Classes { .. } | Self::Sets { .. } | Self::Values { .. } => 1,
-            Self::Tags { read, .. } => read[example],
+            Self::Tags { read, .. } | Self::Hidden { counts: read } => read[example],
             Self::Scores { .. } => 2,
             Self::Ranked { texts } => texts[example].len(),
         }
@@ -87,7 +92,9 @@ impl Targets {
     /// What a batch's loss is divided by: its examples, or its words.
     pub fn weight(&self, examples: &[usize]) -> usize {
         match self {
-            Self::Tags { read, .. } => examples.iter().map(|example| read[*example]).sum(),
+            Self::Tags { read, .. } | Self::Hidden { counts: read } => {
+                examples.iter().map(|example| read[*example]).sum()
+            }
             _ => examples.len(),
         }
     }
@@ -136,6 +143,7 @@ impl Targets {
             }
             Self::Scores { scores, scale } => Self::Scores { scores: some(scores, indices), scale: *scale },
             Self::Ranked { texts } => Self::Ranked { texts: some(texts, indices) },
+            Self::Hidden { counts } => Self::Hidden { counts: some(counts, indices) },
         }
     }
 
@@ -176,10 +184,11 @@ impl Targets {
         weights
     }
 
-    /// Only so many words of each example are read.
+    /// Only so many words or tokens of each example are read.
     pub fn cut(self, rows: impl Iterator<Item = usize>) -> Self {
         match self {
             Self::Tags { tags, count, .. } => Self::Tags { tags, read: rows.collect(), count },
+            Self::Hidden { .. } => Self::Hidden { counts: rows.collect() },
             other => other,
         }
     }
@@ -208,7 +217,11 @@ impl Targets {
     pub fn loss_of(&self, rows: &[f32]) -> (f64, Vec<f64>) {
         let outputs = rows.iter().map(|output| f64::from(*output));
         match self {
-            Self::Classes { .. } | Self::Tags { .. } => unreachable!("the device computes the loss of classes"),
+            Self::Classes { .. } | Self::Tags { .. } | Self::Hidden { .. } => {
+                unreachable!(
+                    "the device computes the loss of classes, and hidden tokens are classes once they are drawn"
+                )
+            }
             Self::Scores { scores, scale } => similar::scored(rows, scores, *scale),
             Self::Ranked { texts } => similar::Ranked::new(texts).loss(rows),
             Self::Sets { sets, count } => {
