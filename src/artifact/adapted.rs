@@ -7,7 +7,7 @@ use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Parameter, Recording, Tape};
 use crate::error::Result;
 use crate::model::{Base, Batch, Hooks, Pooling, Tokens};
-use crate::task::{self, Input, head::Head};
+use crate::task::{Input, head::Head};
 use std::sync::Arc;
 
 pub struct Adapted {
@@ -33,13 +33,15 @@ impl Adapted {
         let mut parameters = Parameters::restore(artifact.weights.clone());
         let ground = Ground { base, sites: &base.sites(pooling), form: Form::Published };
         let hooks = card.method.build(&ground, &mut parameters)?;
-        let (weight, bias) =
-            parameters.dense(task::head::NAME, card.task.outputs(&card.labels), base.info().hidden_size);
+        let outputs = card.task.outputs(&card.labels);
+        let head = Head::build(card.task.dense(), outputs, base.info().hidden_size, |name, output, input| {
+            parameters.dense(name, output, input)
+        });
         let built = parameters.finish()?;
         let tensors = built.tensors;
         let bytes = tensors.iter().chain(built.frozen.values()).map(|tensor| tensor.bytes() as u64).sum();
         let parameters = base.kernels().parameters(&tensors)?;
-        Ok(Self { card, hooks, head: Head { weight, bias }, pooling, parameters, bytes })
+        Ok(Self { card, hooks, head, pooling, parameters, bytes })
     }
 
     /// Bytes of its tensors in memory.

@@ -10,7 +10,8 @@ pub mod sequence_classification;
 pub mod start;
 pub mod targets;
 
-use crate::model::Pooling;
+use crate::compute::kernels::Activation;
+use crate::model::{HeadForm, Pooling};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -91,6 +92,28 @@ impl Config {
         match &mut self {
             Self::SequenceClassification(config) => config.pooling = Some(pooling),
             Self::Regression(config) => config.pooling = Some(pooling),
+        }
+        self
+    }
+
+    /// The activation of the head's dense layer, where it has one.
+    pub fn dense(&self) -> Option<Activation> {
+        let head = match self {
+            Self::SequenceClassification(config) => &config.head,
+            Self::Regression(config) => &config.head,
+        };
+        head.as_ref().and_then(head::Config::activation)
+    }
+
+    /// With the head that this base's checkpoints have, where the task says none and pools as they do.
+    pub fn with_head_of(mut self, form: HeadForm) -> Self {
+        let pools_alike = self.pooling() == Some(Pooling::Cls);
+        let own = match &mut self {
+            Self::SequenceClassification(config) => &mut config.head,
+            Self::Regression(config) => &mut config.head,
+        };
+        if let (None, true, Some(activation)) = (&own, pools_alike, form.activation()) {
+            *own = Some(head::Config::Dense(head::Dense { activation }));
         }
         self
     }

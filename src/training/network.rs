@@ -7,7 +7,7 @@ use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Base, Batch, Hooks, Lowest, Pooling, Tokens, Wanted};
-use crate::task::head::{self, Head};
+use crate::task::head::Head;
 use crate::task::targets::Targets;
 use std::sync::Arc;
 
@@ -51,8 +51,10 @@ impl Network {
         let outputs = spec.task.outputs(&spec.labels);
         let ground = Ground { base, sites: &base.sites(pooling), form: Form::Training };
         let hooks = spec.method.build(&ground, &mut parameters)?;
-        let (weight, bias) = parameters.dense(head::NAME, outputs, base.info().hidden_size);
-        let network = Self { base: Arc::clone(base), hooks, head: Head { weight, bias }, pooling, outputs };
+        let head = Head::build(spec.task.dense(), outputs, base.info().hidden_size, |name, output, input| {
+            parameters.dense(name, output, input)
+        });
+        let network = Self { base: Arc::clone(base), hooks, head, pooling, outputs };
         Ok((network, parameters.finish()?))
     }
 

@@ -121,11 +121,17 @@ impl<'a> Run<'a> {
     fn start_head(&mut self, features: &[f32], kernels: &dyn Kernels) -> Result<()> {
         let (training, width) = (&self.prepared.training, self.width);
         let row = |index: &usize| &features[index * width..(index + 1) * width];
-        let values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
+        let mut values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
         let targets = self.prepared.targets.pick(training);
         let count = targets.outputs();
-        let fit = start::fit(&start::Features::new(&values, width, &targets), kernels)?;
         let head = self.network.head();
+        if let Some(layer) = head.dense {
+            let start = start::dense::start(&values, width, layer.activation, kernels)?;
+            self.state.parameters[layer.weight.index()] = start.weight;
+            self.state.parameters[layer.bias.index()] = start.bias;
+            values = start.rows;
+        }
+        let fit = start::fit(&start::Features::new(&values, width, &targets), kernels)?;
         self.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
         self.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
         Ok(())

@@ -84,7 +84,7 @@ impl Spec {
         labels.sort_unstable();
         labels.dedup();
         Ok(Self {
-            task: task.with_pooling(pooling),
+            task: task.with_pooling(pooling).with_head_of(info.head()),
             method,
             hyperparameters,
             validation,

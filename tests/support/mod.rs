@@ -2,5 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod database;
+pub mod folders;
+pub mod gradients;
 pub mod jobs;
 pub mod values;
