@@ -20,15 +20,26 @@ use support::folders::{input, json_file, largest_difference, unzipped};
 
 /// Of a logit, and of a gradient relative to the largest of its tensor.
 const TOLERANCE: f32 = 1e-4;
-const CASES: [&str; 4] = ["houlsby", "pfeiffer", "parallel", "upper"];
+const CASES: [&str; 6] = [
+    "adapterhub/houlsby",
+    "adapterhub/pfeiffer",
+    "adapterhub/parallel",
+    "adapterhub/upper",
+    "adapterhub-roberta/houlsby",
+    "adapterhub-roberta/pfeiffer",
+];
 
-fn base() -> Arc<Base> {
-    let folder = support::jobs::fixture("tiny-bert");
-    Arc::new(Base::load(&folder, "example/tiny-bert", Arc::new(Cpu::best())).unwrap())
+/// The base that a case was made for.
+fn base(case: &str) -> Arc<Base> {
+    let (folder, name) = match case.starts_with("adapterhub-roberta/") {
+        true => ("architectures/roberta", "example/tiny-roberta"),
+        false => ("tiny-bert", "example/tiny-bert"),
+    };
+    Arc::new(Base::load(&support::jobs::fixture(folder), name, Arc::new(Cpu::best())).unwrap())
 }
 
 fn folder(case: &str) -> PathBuf {
-    support::jobs::fixture("adapterhub").join(case)
+    support::jobs::fixture(case)
 }
 
 fn import(zip: &Path, base: &Base) -> Artifact {
@@ -44,8 +55,8 @@ fn logits(artifact: &Artifact, base: &Base, inputs: &Value) -> Vec<f32> {
 
 #[test]
 fn what_adapters_saved_answers_with_its_logits() {
-    let base = base();
     for case in CASES {
+        let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
         let expected = json_file(&folder(case).join("expected.json"));
         let theirs: Vec<Vec<f32>> = serde_json::from_value(expected["logits"].clone()).unwrap();
@@ -53,7 +64,7 @@ fn what_adapters_saved_answers_with_its_logits() {
         assert!(difference < TOLERANCE, "{case}: a logit differs by {difference}");
         assert_eq!(artifact.card.base.fingerprint, None, "{case} is proven, not verified");
     }
-    let labelled = import(&folder("upper").join("adapter.zip"), &base);
+    let labelled = import(&folder("adapterhub/upper").join("adapter.zip"), &base("adapterhub/upper"));
     assert_eq!(labelled.card.labels, ["card", "refund", "top-up"]);
 }
 
@@ -77,8 +88,8 @@ fn files(case: &str) -> (Files, Files) {
 
 #[test]
 fn gradients_are_those_of_pytorch() {
-    let base = base();
     for case in CASES {
+        let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
         let expected = files(case).1.open(&Outline::of(&base)).unwrap().weights;
         let (spec, _) = support::jobs::job(&base, adapter::Config::default(), Hyperparameters::default(), 12);
@@ -95,10 +106,10 @@ fn gradients_are_those_of_pytorch() {
 
 #[test]
 fn what_is_written_again_is_what_adapters_wrote() {
-    let base = base();
     for case in CASES {
+        let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
-        let ours = Files::of(&artifact, &Outline::of(&base), case).unwrap();
+        let ours = Files::of(&artifact, &Outline::of(&base), case.split_once('/').unwrap().1).unwrap();
         let theirs = files(case).0;
         let read = |bytes: &[u8]| safetensors::read(bytes).unwrap();
         assert_eq!(read(&ours.tensors), read(&theirs.tensors), "{case}");
@@ -123,9 +134,9 @@ fn what_is_written_again_is_what_adapters_wrote() {
 
 #[test]
 fn a_download_in_their_form_comes_back_with_the_same_answers() {
-    let base = base();
     let place = tempfile::tempdir().unwrap();
     for case in CASES {
+        let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
         let version = artifact::write(&artifact, &base, place.path(), &place.path().join("temporary")).unwrap().version;
         let path = place.path().join("export.zip");

@@ -1,4 +1,4 @@
-"""Trains bottleneck adapters by the real `adapters` package: `make.py <model folder> <out folder> [--name BASE]`.
+"""Trains bottleneck adapters by the real `adapters` package: `make.py <model folder> <out folder>`.
 
 Writes for each a folder with `adapter.zip` (as save_adapter leaves it with safetensors), `expected.json` with the logits on
 INPUTS, and `gradients.safetensors`: of the summed cross entropy over TEXTS by each tensor of the two files, in evaluation
@@ -82,9 +82,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), help="of these alone")
     parser.add_argument("--name", help="model_name to write, instead of the folder's path")
     options = parser.parse_args()
-    for name in CASES:
+    for name in options.cases:
         print(name, end=": ")
         make(name, options.model, options.out, options.name)
 

@@ -99,6 +99,16 @@ impl Head {
         Ok(Self { pooling, dense, multi_label, outputs, labels: labels(settings, outputs)? })
     }
 
+    /// # Errors
+    /// `Invalid` (`unsupported_adapter`) where it reads a pooler that is not read here.
+    pub fn fits(&self, outline: &Outline) -> Result<()> {
+        let offers = outline.info.poolings.contains(&Pooling::Cls) && outline.info.head().dense.is_none();
+        match self.pooling == Pooling::Cls && !offers {
+            true => Err(unsupported("config.use_pooler is true, and this base has no pooler that is read here")),
+            false => Ok(()),
+        }
+    }
+
     pub fn outputs(&self) -> usize {
         self.outputs
     }

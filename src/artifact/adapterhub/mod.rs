@@ -69,18 +69,15 @@ impl Files {
                 "version": "adapters.1.3.0",
             })
         };
-        let own = keys::of(method, sites, &name).into_iter().map(|entry| (entry.key, entry.name));
-        let take = |entries: &mut dyn Iterator<Item = (String, String)>| {
-            let keyed = entries.filter_map(|(key, name)| Some((key, artifact.weights.get(&name)?.clone()))).collect();
-            safetensors::write(&keyed)
+        let write = |entries: Vec<Entry>| {
+            let keyed = |entry: Entry| Some((entry.key, artifact.weights.get(&entry.name)?.clone()));
+            safetensors::write(&entries.into_iter().filter_map(keyed).collect())
         };
-        let mut of_head =
-            head.entries(&name, outline.info.hidden_size).into_iter().map(|entry| (entry.key, entry.name));
         Ok(Self {
             config: pretty(&about(config::written(method, sites)))?,
-            tensors: take(&mut own.into_iter())?,
+            tensors: write(keys::of(method, sites, &name))?,
             head_config: pretty(&about(head.written()))?,
-            head_tensors: take(&mut of_head)?,
+            head_tensors: write(head.entries(&name, outline.info.hidden_size))?,
         })
     }
 
@@ -90,6 +87,7 @@ impl Files {
     pub fn open(&self, outline: &Outline) -> Result<Opened> {
         let config = Config::read(&fields("adapter_config.json", &self.config)?, outline)?;
         let head = Head::read(&fields(HEAD_CONFIG_FILE, &self.head_config)?)?;
+        head.fits(outline)?;
         let pooling = head.task().pooling().unwrap_or(outline.info.default_pooling);
         let sites = outline.sites(pooling);
         config.fits(sites)?;

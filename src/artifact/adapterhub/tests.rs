@@ -121,6 +121,11 @@ fn heads_that_are_not_computed_are_named() {
         assert_eq!(found, code, "{field}");
         assert!(detail.contains(words), "{detail} should say {words}");
     }
+    let mut roberta = testing::outline();
+    roberta.info.model_type = "roberta".to_string();
+    let theirs = Files::of(&bottleneck(Pooling::First), &roberta, "one").unwrap();
+    let pooled = Files { head_config: with(&theirs.head_config, "use_pooler", json!(true)), ..theirs };
+    assert!(pooled.open(&roberta).err().unwrap().to_string().contains("config.use_pooler is true"));
     let two = with(&with(&written().head_config, "layers", json!(2)), "activation_function", json!("mish"));
     assert!(refusal(&Files { head_config: two, ..written() }).1.contains("config.activation_function is \"mish\""));
     let sets = with(&written().head_config, "head_type", json!("multilabel_classification"));

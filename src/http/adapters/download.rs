@@ -36,7 +36,7 @@ pub enum Format {
 #[into_params(parameter_in = Query)]
 pub struct DownloadQuery {
     /// Whose files the zip holds: `peft` where it is left out.
-    #[param(value_type = Option<Format>)]
+    #[param(inline, value_type = Option<Format>)]
     pub format: Format,
 }
 
