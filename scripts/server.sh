@@ -1,7 +1,8 @@
 # Sourced by other scripts: a server of their own, on SQLite in a temporary folder and a free port, gone at their end.
 #
-#   start_server PROGRAM    starts it; sets ESPALIER_SERVER for the client commands
-#   stop_server             stops it as an operator would; the script's end does so too
+#   start_server PROGRAM [MODEL]    starts it, on the default base model or this folder's; sets ESPALIER_SERVER for the client
+#                                   commands
+#   stop_server                     stops it as an operator would; the script's end does so too
 #
 # The settings of whoever calls must not change what is shown.
 unset "${!ESPALIER_@}" DATABASE_URL DATABASE_URL_FILE
@@ -10,7 +11,8 @@ server_folder=$(mktemp -d)
 server_process=
 
 start_server() {
-  "$1" serve --model models/all-MiniLM-L6-v2 --data-dir "$server_folder/data" --listen 127.0.0.1:0 \
+  local model=${2:-models/all-MiniLM-L6-v2}
+  "$1" serve --model "$model" --data-dir "$server_folder/data/$(basename "$model")" --listen 127.0.0.1:0 \
     >"$server_folder/log" 2>&1 &
   server_process=$!
   local address

@@ -27,7 +27,7 @@ type Refused = [(&'static str, &'static str)];
 const ARCHITECTURES: [(&str, &str, &str, &Refused); 7] = [
     ("roberta", "roberta", "roberta.encoder.layer.0.attention.self.query", &ABSOLUTE),
     ("xlm-roberta", "roberta", "roberta.encoder.layer.1.output.dense", &ABSOLUTE),
-    ("camembert", "roberta", "roberta.pooler.dense", &ABSOLUTE),
+    ("camembert", "roberta", "roberta.encoder.layer.0.intermediate.dense", &ABSOLUTE),
     ("distilbert", "distilbert", "distilbert.transformer.layer.0.attention.q_lin", &[("activation", "\"relu\"")]),
     ("esm", "esm", "esm.encoder.emb_layer_norm_after", &ROTARY),
     ("modernbert", "model", "model.layers.0.attn.Wqkv", &LOCAL),

@@ -4,23 +4,22 @@
 
 mod support;
 
-use espalier::adapter::Parameters;
 use espalier::artifact::folder::Files;
+use espalier::artifact::peft::head::Head;
+use espalier::artifact::peft::keys::Form;
 use espalier::artifact::peft::weights;
 use espalier::artifact::{self, Adapted, Artifact, ImportRequest, Outline, Settings, safetensors};
+use espalier::compute::Tensor;
 use espalier::compute::cpu::Cpu;
-use espalier::compute::{Dropout, Tensor};
 use espalier::model::{Base, Pooling};
 use espalier::task::Input;
-use espalier::task::targets::Targets;
-use espalier::training::network::{Network, Source};
 use espalier::training::{Hyperparameters, Spec};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use support::folders::{input, json_file, largest_difference, unzipped};
 
 /// Of a logit, and of a gradient relative to the largest of its tensor.
 const TOLERANCE: f32 = 1e-4;
@@ -30,31 +29,36 @@ fn folder(variable: &str, committed: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(committed, PathBuf::from)
 }
 
+/// Folders of cases, and the base that they were made for.
+const BASES: [(&str, &str); 3] = [
+    ("peft-methods", "tiny-bert"),
+    ("peft-methods-roberta", "architectures/roberta"),
+    ("peft-methods-distilbert", "architectures/distilbert"),
+];
+
 struct Case {
     path: PathBuf,
+    model: PathBuf,
     expected: Value,
     /// By name: the two files of PEFT's folder.
     files: BTreeMap<String, Vec<u8>>,
 }
 
 fn cases() -> Vec<Case> {
-    let root = folder("ESPALIER_PEFT_METHODS", "peft-methods");
-    let mut paths: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() >= 8, "every method has its case");
-    paths.into_iter().map(case).collect()
+    let mut cases = Vec::new();
+    for (methods, model) in BASES {
+        let root = folder("ESPALIER_PEFT_METHODS", methods);
+        let mut paths: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        assert!(paths.len() >= 6, "every method has its case");
+        cases.extend(paths.into_iter().map(|path| case(path, folder("ESPALIER_PEFT_MODEL", model))));
+    }
+    cases
 }
 
-fn case(path: PathBuf) -> Case {
-    let expected = serde_json::from_slice(&fs::read(path.join("expected.json")).unwrap()).unwrap();
-    let mut archive = ::zip::ZipArchive::new(File::open(path.join("adapter.zip")).unwrap()).unwrap();
-    let mut read = |name: &str| {
-        let mut bytes = Vec::new();
-        archive.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();
-        (name.to_string(), bytes)
-    };
-    let files = ["adapter_config.json", "adapter_model.safetensors"].map(&mut read);
-    Case { files: files.into(), path, expected }
+fn case(path: PathBuf, model: PathBuf) -> Case {
+    let expected = json_file(&path.join("expected.json"));
+    Case { files: unzipped(&path.join("adapter.zip")), path, model, expected }
 }
 
 impl Case {
@@ -64,7 +68,7 @@ impl Case {
 
     fn base(&self) -> Arc<Base> {
         let name = self.config()["base_model_name_or_path"].as_str().unwrap().to_string();
-        Arc::new(Base::load(&folder("ESPALIER_PEFT_MODEL", "tiny-bert"), &name, Arc::new(Cpu::best())).unwrap())
+        Arc::new(Base::load(&self.model, &name, Arc::new(Cpu::best())).unwrap())
     }
 
     fn import(&self, base: &Base) -> Artifact {
@@ -75,19 +79,11 @@ impl Case {
             .unwrap()
     }
 
-    fn name(&self) -> &str {
-        self.path.file_name().unwrap().to_str().unwrap()
+    /// The base's and the method's.
+    fn name(&self) -> String {
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_string();
+        format!("{} {}", name(&self.model), name(&self.path))
     }
-}
-
-fn input(item: &Value) -> Input {
-    let text = |index: usize| item[index].as_str().map(str::to_string);
-    Input { text: text(0).unwrap(), text_pair: text(1), tokens: None }
-}
-
-fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    found.iter().zip(expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max)
 }
 
 #[test]
@@ -111,32 +107,23 @@ fn gradients_are_those_of_pytorch() {
         let artifact = case.import(&base);
         let sites = base.sites(Pooling::Cls);
         let theirs = safetensors::read(&fs::read(case.path.join("gradients.safetensors")).unwrap()).unwrap();
-        let theirs = weights::from_peft(theirs, &artifact.card.method, &sites, base.info().hidden_size).unwrap();
+        let head = Head::of(&artifact.card.task, Form::Headed, base.info().head());
+        let theirs = weights::from_peft(theirs, &artifact.card.method, &sites, head, base.info().hidden_size).unwrap();
         for (name, ours) in gradients(case, &base, &artifact) {
-            let largest = theirs[&name].values.iter().fold(1e-3f32, |largest, value| largest.max(value.abs()));
-            let difference = largest_difference(&ours, &theirs[&name].values) / largest;
+            let difference = support::gradients::difference(&ours, &theirs[&name].values);
             assert!(difference < TOLERANCE, "{}: the gradient by {name} differs by {difference}", case.name());
             compared += 1;
         }
     }
-    assert!(compared > 60, "{compared} tensors were compared");
+    assert!(compared > 180, "{compared} tensors were compared");
 }
 
 /// Of the summed cross entropy over the case's texts, by name.
 fn gradients(case: &Case, base: &Arc<Base>, artifact: &Artifact) -> BTreeMap<String, Vec<f32>> {
     let (spec, _) = support::jobs::job(base, artifact.card.method.clone(), Hyperparameters::default(), 12);
     let spec = Spec { task: artifact.card.task.clone(), method: artifact.card.method.clone(), ..spec };
-    let (network, built) = Network::build(base, &spec, Parameters::restore(artifact.weights.clone())).unwrap();
     let texts = case.expected["texts"].as_array().unwrap();
-    let length = artifact.card.max_length;
-    let token = |text: &Value| base.tokenizer().encode(text[0].as_str().unwrap(), None, length).map(Arc::new).unwrap();
-    let labels: Vec<u32> = texts.iter().map(|text| text[1].as_u64().unwrap() as u32).collect();
-    let dropout = Dropout { seed: 1, step: 0, examples: (0..labels.len() as u64).collect() };
-    let targets = Targets::Classes { classes: labels, count: 3 };
-    let parameters = network.upload(&built.tensors).unwrap();
-    let source = Source::tokens(texts.iter().map(token).collect());
-    let part = network.gradients(&parameters, &source, &targets, 1.0, dropout).unwrap();
-    built.names.into_iter().zip(part.gradients).collect()
+    support::gradients::of(base, &spec, artifact.weights.clone(), texts, artifact.card.max_length)
 }
 
 #[test]
@@ -166,7 +153,7 @@ fn what_is_written_again_is_what_peft_wrote() {
             "save_projection",
             "d_initial",
         ] {
-            let is_projection = case.name() == "prefix-projected" && field == "prefix_projection";
+            let is_projection = case.path.ends_with("prefix-projected") && field == "prefix_projection";
             if ours.get(field).is_some() && theirs.get(field).is_some() && !is_projection {
                 assert_eq!(ours[field], theirs[field], "{}: {field}", case.name());
             }

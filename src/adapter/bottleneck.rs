@@ -26,7 +26,7 @@ pub struct Config {
     pub reduction_factor: Option<f64>,
     /// `relu`, for `houlsby` `silu`, where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub activation: Option<Function>,
+    pub activation: Option<Activation>,
     /// What the bottleneck's output is multiplied by: 1, for `parallel` 4, where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<f64>,
@@ -56,26 +56,6 @@ pub enum Placement {
     Parallel,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Function {
-    Relu,
-    Silu,
-    Gelu,
-    Tanh,
-}
-
-impl Function {
-    fn activation(self) -> Activation {
-        match self {
-            Self::Relu => Activation::Relu,
-            Self::Silu => Activation::Silu,
-            Self::Gelu => Activation::Gelu,
-            Self::Tanh => Activation::Tanh,
-        }
-    }
-}
-
 impl Config {
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
@@ -83,7 +63,7 @@ impl Config {
         let is_parallel = self.placement == Placement::Parallel;
         let factor = self.reduction_factor.unwrap_or(if is_parallel { 2.0 } else { 16.0 });
         let scaling = self.scaling.unwrap_or(if is_parallel { 4.0 } else { 1.0 });
-        let default = if self.placement == Placement::Houlsby { Function::Silu } else { Function::Relu };
+        let default = if self.placement == Placement::Houlsby { Activation::Silu } else { Activation::Relu };
         let mut check = Check::new(sites);
         check.layers(self.layers);
         check.dropout(self.dropout);
@@ -167,7 +147,7 @@ impl Bottleneck {
         Self {
             layers,
             placement: config.placement,
-            activation: config.activation.unwrap_or(Function::Relu).activation(),
+            activation: config.activation.unwrap_or(Activation::Relu),
             scaling: config.scaling.unwrap_or(1.0),
             dropout: config.dropout,
         }

@@ -7,7 +7,7 @@ use crate::adapter::{Form, Ground, Parameters};
 use crate::compute::{Parameter, Recording, Tape};
 use crate::error::Result;
 use crate::model::{Base, Batch, Hooks, Pooling, Tokens};
-use crate::task::head::{self, Head};
+use crate::task::head::Head;
 use crate::task::{Input, Reader, Reading, Reads};
 use std::sync::Arc;
 
@@ -34,8 +34,9 @@ impl Adapted {
         let ground = Ground { base, sites: &base.sites(pooling), form: Form::Published };
         let hooks = card.method.build(&ground, &mut parameters)?;
         let head = card.task.outputs(&card.labels).map(|outputs| {
-            let (weight, bias) = parameters.dense(head::NAME, outputs, base.info().hidden_size);
-            Head { weight, bias }
+            Head::build(card.task.dense(), outputs, base.info().hidden_size, |name, output, input| {
+                parameters.dense(name, output, input)
+            })
         });
         let reader = Reader::new(&card.task, pooling, head);
         let built = parameters.finish()?;

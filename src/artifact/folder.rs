@@ -4,7 +4,7 @@
 //! prints, so that anybody can check it. Knows nothing of zips, nor of who asks.
 
 use super::faults::Faults;
-use super::peft::{self, entries, keys::Form, weights};
+use super::peft::{self, entries, head::Head, keys::Form, weights};
 use super::{Artifact, Before, CARD_FILE, CONFIG_FILE, Outline, Published, TENSOR_FILE, card, names, safetensors};
 use crate::adapter;
 use crate::error::{Context, Error, Result};
@@ -27,8 +27,10 @@ impl Files {
     /// `Invalid` (`adapter_tensors`) where a tensor holds values that are not finite.
     pub fn of(artifact: &Artifact, outline: &Outline) -> Result<Self> {
         let pooling = outline.pooling(&artifact.card.task);
-        let (sites, form) = (outline.sites(pooling), Form::of(pooling, &outline.info));
-        let keyed = weights::to_peft(&artifact.weights, &artifact.card.method, sites, form);
+        let form = Form::of(&artifact.card.task, outline);
+        let head = Head::of(&artifact.card.task, form, outline.info.head());
+        let (sites, method) = (outline.sites(pooling), &artifact.card.method);
+        let keyed = weights::to_peft(&artifact.weights, method, sites, form, head);
         Ok(Self {
             config: peft::export::config(artifact, outline)?,
             tensors: safetensors::write(&keyed)?,
@@ -63,11 +65,11 @@ impl Files {
         let config = peft::Config::read(&self.config)?;
         let sites = outline.sites(outline.pooling(&card.task));
         agree(&card.method, &config, sites)?;
+        config.check_sizes(&outline.info)?;
         let tensors = safetensors::read(&self.tensors)?;
-        let weights = weights::from_peft(tensors, &card.method, sites, outline.info.hidden_size)?;
-        if card.task.outputs(&card.labels).is_some() {
-            weights::need_head(&weights, &card.method)?;
-        }
+        let head = Head::of(&card.task, Form::of(&card.task, outline), outline.info.head());
+        let head = card.task.outputs(&card.labels).map(|_| head);
+        let weights = weights::from_peft(tensors, &card.method, sites, head, outline.info.hidden_size)?;
         let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         card::check(&card, rows, outline)?;
         Ok(Artifact { card, weights })

@@ -1,11 +1,11 @@
 //! A zip from outside becomes an adapter, or is refused with the reason.
 //!
-//! Our own export comes back as it was. A plain PEFT folder says neither labels nor what it was trained on beyond a
+//! Our own export comes back as it was. A plain folder of PEFT's or AdapterHub's says neither labels nor what it was trained on beyond a
 //! name: names and every shape are checked, and a probe is made here. Knows nothing of HTTP or of names in the store.
 
 use super::adapted::Adapted;
 use super::folder::Files;
-use super::{Artifact, CARD_FILE, Outline, Settings, card, names, probe, zip};
+use super::{Artifact, CARD_FILE, Outline, Settings, adapterhub, card, names, probe, zip};
 use crate::error::{Context, Error, Result};
 use crate::model::{Base, Pooling};
 use crate::task::Input;
@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use utoipa::ToSchema;
 
+mod hub;
 mod plain;
 
 /// What a plain PEFT folder leaves open. Our own exports say it all themselves.
@@ -67,7 +68,7 @@ pub fn import(
 enum Opened {
     /// This software exported it: its card says what it is, and holds a probe.
     Ours(Artifact),
-    /// A plain PEFT folder: the probe is yet to be made.
+    /// A plain folder of PEFT's or AdapterHub's: the probe is yet to be made.
     Plain(Artifact),
 }
 
@@ -82,6 +83,9 @@ fn open(
     let folder = tempfile::tempdir_in(temporary).context("making a temporary folder for an import")?;
     let folder = folder.path();
     zip::unpack(File::open(zip).context("opening the uploaded zip")?, folder, settings)?;
+    if fs::exists(folder.join(adapterhub::TENSOR_FILE)).context("looking for AdapterHub's tensors")? {
+        return Ok(Opened::Plain(hub::open(&hub::load(folder)?, request, outline)?));
+    }
     if !fs::exists(folder.join(CARD_FILE)).context("looking for espalier.json")? {
         return Ok(Opened::Plain(Plain::load(folder)?.open(request, outline)?));
     }

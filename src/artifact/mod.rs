@@ -5,6 +5,7 @@
 //! version. Knows nothing of jobs, SQL or HTTP.
 
 pub mod adapted;
+pub mod adapterhub;
 pub mod card;
 pub mod faults;
 pub mod folder;
@@ -29,7 +30,7 @@ use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// PEFT's file about the method.
+/// PEFT's file about the method, and AdapterHub's.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// PEFT's file of tensors.
 pub const TENSOR_FILE: &str = "adapter_model.safetensors";

@@ -10,8 +10,10 @@ use super::gated::Gated;
 use super::rotary::Rotary;
 use super::{Packed, Tensor};
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use utoipa::ToSchema;
 
 /// Rows on a device, cheap to clone. Only the kernels that made them can compute with them.
 #[derive(Debug, Clone)]
@@ -176,7 +178,8 @@ pub enum Keep {
 }
 
 /// A function of single numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016).
     Gelu,

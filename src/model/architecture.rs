@@ -3,6 +3,7 @@
 //! Knows nothing of tokenizers, pooling or adapters' insides.
 
 use super::adapted::Norm;
+use super::head::HeadForm;
 use super::weights::Weights;
 use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, modernbert, mpnet, roberta};
 use crate::compute::kernels::FrozenLinear;
@@ -49,6 +50,7 @@ pub trait Architecture: Send + Sync {
         wanted: Wanted,
     ) -> Result<Rows>;
 
+    /// Whether the checkpoint has BERT's pooler.
     fn has_pooler(&self) -> bool;
 
     /// The first token of each sequence through the pooler: `(sequences, hidden)`.
@@ -86,6 +88,7 @@ impl Loaded {
 /// A row of the table.
 pub struct Family {
     pub model_type: &'static str,
+    pub head: HeadForm,
     /// Our name for a checkpoint's tensor, `None` for heads and buffers.
     pub canonical: fn(&str) -> Option<String>,
     pub load: fn(Value, &mut Weights, &dyn Kernels) -> Result<Loaded>,
@@ -93,21 +96,22 @@ pub struct Family {
 
 const fn row(
     model_type: &'static str,
+    head: HeadForm,
     canonical: fn(&str) -> Option<String>,
     load: fn(Value, &mut Weights, &dyn Kernels) -> Result<Loaded>,
 ) -> Family {
-    Family { model_type, canonical, load }
+    Family { model_type, head, canonical, load }
 }
 
 const FAMILIES: [Family; 8] = [
-    row("bert", bert::canonical, bert::load),
-    row("roberta", roberta::canonical, roberta::load),
-    row("xlm-roberta", roberta::canonical, roberta::load),
-    row("camembert", roberta::canonical, roberta::load),
-    row("distilbert", distilbert::canonical, distilbert::load),
-    row("esm", esm::canonical, esm::load),
-    row("modernbert", modernbert::canonical, modernbert::load),
-    row("mpnet", mpnet::canonical, mpnet::load),
+    row("bert", HeadForm::POOLED, bert::canonical, bert::load),
+    row("roberta", HeadForm::TANH, roberta::canonical, roberta::load),
+    row("xlm-roberta", HeadForm::TANH, roberta::canonical, roberta::load),
+    row("camembert", HeadForm::TANH, roberta::canonical, roberta::load),
+    row("distilbert", HeadForm::RELU, distilbert::canonical, distilbert::load),
+    row("esm", HeadForm::TANH, esm::canonical, esm::load),
+    row("modernbert", HeadForm::POOLED, modernbert::canonical, modernbert::load),
+    row("mpnet", HeadForm::TANH, mpnet::canonical, mpnet::load),
 ];
 
 /// The `model_type`s that can be loaded.
@@ -121,13 +125,18 @@ pub const SUPPORTED: [&str; FAMILIES.len()] = {
     names
 };
 
+/// The row of the table for a `model_type`.
+pub fn by_type(model_type: &str) -> Option<&'static Family> {
+    FAMILIES.iter().find(|family| family.model_type == model_type)
+}
+
 /// The row of the table for a `config.json`.
 ///
 /// # Errors
 /// `Invalid` (`unsupported_model`) where there is none, with those that there are, or the model is a decoder.
 pub fn family(config: &Value) -> Result<&'static Family> {
     let model_type = config["model_type"].as_str().unwrap_or_default();
-    let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
+    let Some(family) = by_type(model_type) else {
         let supported = SUPPORTED.join(", ");
         return unsupported(format!("model_type \"{model_type}\" is not supported; supported are: {supported}"));
     };

@@ -8,6 +8,7 @@ mod bert;
 mod distilbert;
 mod embeddings;
 mod esm;
+mod head;
 pub mod hooks;
 pub mod hub;
 mod language;
@@ -22,13 +23,14 @@ pub mod weights;
 
 pub use architecture::SUPPORTED;
 pub use batch::Batch;
+pub use head::HeadForm;
 pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo, Virtual};
 pub use tokenizer::{Masking, Span, Tokenizer, Tokens};
 
 use crate::compute::kernels::{FrozenLinear, Pool};
 use crate::compute::{Kernels, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
-use architecture::{Architecture, Loaded};
+use architecture::{Architecture, Family, Loaded};
 use language::LanguageHead;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -45,7 +47,8 @@ use weights::{Weights, read_json};
 pub enum Pooling {
     /// The mean over the sequence's tokens (Reimers & Gurevych 2019).
     Mean,
-    /// The first token through BERT's pooler, as `AutoModelForSequenceClassification` does.
+    /// As `AutoModelForSequenceClassification` does: the first token through BERT's pooler; in architectures whose heads have
+    /// a trained dense layer in its place (RoBERTa, DistilBERT), as it leaves the last layer, and the head has that layer.
     Cls,
     /// The first token as it leaves the last layer, as sentence-transformers does with `pooling_mode_cls_token`.
     First,
@@ -99,9 +102,17 @@ pub struct Info {
     pub kernels: String,
 }
 
+impl Info {
+    /// The head of its checkpoints for classification.
+    pub fn head(&self) -> HeadForm {
+        HeadForm::of(&self.model_type)
+    }
+}
+
 /// The base model, in memory once for the whole process.
 pub struct Base {
     architecture: Box<dyn Architecture>,
+    head: HeadForm,
     tokenizer: Tokenizer,
     kernels: Arc<dyn Kernels>,
     info: Info,
@@ -126,12 +137,13 @@ impl Base {
         let epsilon = ["layer_norm_eps", "norm_eps"].into_iter().find_map(|field| config[field].as_f64());
         let shape = [facts.vocabulary_size, facts.hidden_size];
         let language = LanguageHead::load(&mut weights, kernels.as_ref(), epsilon.unwrap_or(1e-12), shape)?;
-        let mut info = describe(folder, name, family.model_type, architecture.as_ref())?;
+        let mut info = describe(folder, name, family, architecture.as_ref())?;
         info.parameters = weights.parameters();
         info.fingerprint = weights.fingerprint(&parts, &config);
         info.kernels = kernels.name().to_string();
         info.mask_token = language.as_ref().and(tokenizer.mask()).map(|(_, token)| token.to_string());
-        Ok(Self { architecture, tokenizer, kernels, info, language, shared: Mutex::default() })
+        let head = family.head;
+        Ok(Self { architecture, head, tokenizer, kernels, info, language, shared: Mutex::default() })
     }
 
     pub fn info(&self) -> &Info {
@@ -156,10 +168,11 @@ impl Base {
         Ok(weights::hex(&hash.finalize()))
     }
 
-    /// Every linear map and norm that an adapter may touch under this pooling (`cls` adds the pooler).
+    /// Every linear map and norm that an adapter may touch under this pooling (`cls` adds the pooler, where it is read).
     pub fn sites(&self, pooling: Pooling) -> Vec<SiteInfo> {
         let mut sites = self.architecture.sites();
-        sites.retain(|info| info.site.module != Module::Pooler || pooling == Pooling::Cls);
+        let reads_pooler = pooling == Pooling::Cls && self.head.dense.is_none();
+        sites.retain(|info| info.site.module != Module::Pooler || reads_pooler);
         sites
     }
 
@@ -248,16 +261,17 @@ impl Base {
     pub fn pool(&self, tape: &mut Tape, hidden: Rows, pooling: Pooling, hooks: &dyn Hooks) -> Result<Rows> {
         match pooling {
             Pooling::Mean => tape.pool(hidden, Pool::Mean),
-            Pooling::First => tape.pool(hidden, Pool::First),
-            Pooling::Cls => self.architecture.pooler(tape, hidden, hooks),
+            Pooling::Cls if self.head.dense.is_none() => self.architecture.pooler(tape, hidden, hooks),
+            Pooling::Cls | Pooling::First => tape.pool(hidden, Pool::First),
         }
     }
 }
 
 /// All but what the weights and the kernels say.
-fn describe(folder: &Path, name: &str, model_type: &str, architecture: &dyn Architecture) -> Result<Info> {
-    let (facts, has_pooler) = (architecture.facts(), architecture.has_pooler());
-    let poolings = match has_pooler {
+fn describe(folder: &Path, name: &str, family: &Family, architecture: &dyn Architecture) -> Result<Info> {
+    let (facts, has_dense) = (architecture.facts(), family.head.dense.is_some());
+    let reads_pooler = architecture.has_pooler() && !has_dense;
+    let poolings = match reads_pooler || has_dense {
         true => vec![Pooling::Mean, Pooling::Cls, Pooling::First],
         false => vec![Pooling::Mean, Pooling::First],
     };
@@ -266,7 +280,7 @@ fn describe(folder: &Path, name: &str, model_type: &str, architecture: &dyn Arch
     let modules = Module::ALL.into_iter().filter(has);
     Ok(Info {
         name: name.to_string(),
-        model_type: model_type.to_string(),
+        model_type: family.model_type.to_string(),
         fingerprint: String::new(),
         parameters: 0,
         hidden_size: facts.hidden_size,
@@ -274,7 +288,7 @@ fn describe(folder: &Path, name: &str, model_type: &str, architecture: &dyn Arch
         attention_heads: facts.attention_heads,
         vocabulary_size: facts.vocabulary_size,
         max_tokens: facts.max_tokens,
-        default_pooling: default_pooling(folder, has_pooler)?,
+        default_pooling: default_pooling(folder, reads_pooler)?,
         poolings,
         sentence_encoder: folder.join(POOLING_FILE).is_file(),
         normalized_embedding: normalizes(folder)?,
@@ -287,11 +301,11 @@ fn describe(folder: &Path, name: &str, model_type: &str, architecture: &dyn Arch
 /// Where sentence-transformers says how it pools.
 const POOLING_FILE: &str = "1_Pooling/config.json";
 
-/// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one.
-fn default_pooling(folder: &Path, has_pooler: bool) -> Result<Pooling> {
+/// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one that is read.
+fn default_pooling(folder: &Path, reads_pooler: bool) -> Result<Pooling> {
     let path = folder.join(POOLING_FILE);
     if !path.is_file() {
-        return Ok(if has_pooler { Pooling::Cls } else { Pooling::Mean });
+        return Ok(if reads_pooler { Pooling::Cls } else { Pooling::Mean });
     }
     let is_first = read_json(&path)?["pooling_mode_cls_token"].as_bool() == Some(true);
     Ok(if is_first { Pooling::First } else { Pooling::Mean })

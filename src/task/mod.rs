@@ -23,8 +23,9 @@ pub use input::Input;
 pub use reader::{Reader, Reading, Reads};
 pub use shape::Shape;
 
+use crate::compute::kernels::Activation;
 use crate::error::Fault;
-use crate::model::{Pooling, Span};
+use crate::model::{HeadForm, Pooling, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
@@ -74,6 +75,30 @@ impl Config {
             Self::Regression(config) => config.pooling = Some(pooling),
             Self::Embedding(config) => config.pooling = Some(pooling),
             Self::TokenClassification(_) | Self::MaskedLanguageModel(_) => {}
+        }
+        self
+    }
+
+    /// The activation of the head's dense layer, where it has one.
+    pub fn dense(&self) -> Option<Activation> {
+        let head = match self {
+            Self::SequenceClassification(config) => &config.head,
+            Self::Regression(config) => &config.head,
+            Self::TokenClassification(_) | Self::Embedding(_) | Self::MaskedLanguageModel(_) => return None,
+        };
+        head.as_ref().and_then(head::Config::activation)
+    }
+
+    /// With the head that this base's checkpoints have, where the task says none and pools as they do.
+    pub fn with_head_of(mut self, form: HeadForm) -> Self {
+        let pools_alike = self.pooling() == Some(Pooling::Cls);
+        let own = match &mut self {
+            Self::SequenceClassification(config) => &mut config.head,
+            Self::Regression(config) => &mut config.head,
+            Self::TokenClassification(_) | Self::Embedding(_) | Self::MaskedLanguageModel(_) => return self,
+        };
+        if let (None, true, Some(activation)) = (&own, pools_alike, form.activation()) {
+            *own = Some(head::Config::Dense(head::Dense { activation }));
         }
         self
     }

@@ -1,6 +1,6 @@
 //! Sequence classification: one label, or with `multi_label` any number of them, for a text or a pair of texts.
 
-use super::calibration;
+use super::{calibration, head};
 use crate::model::Pooling;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,6 +12,9 @@ pub struct Config {
     /// How a sequence becomes one row; the base's own default where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
+    /// The head's layers; where it is left out, those of the base's own head for `cls`, else one linear map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<head::Config>,
     /// Any number of labels for a text, also none, instead of exactly one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub multi_label: bool,

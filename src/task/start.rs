@@ -5,6 +5,7 @@
 //! held-out half of the same features, so training starts from a calibrated probe. One thread, fixed order: a function of
 //! its input and the kernel set. Knows nothing of texts or of the base.
 
+pub mod dense;
 mod lbfgs;
 mod whitening;
 

@@ -7,7 +7,7 @@ use crate::adapter::{Ground, Parameters};
 use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Base, Batch, Hooks, Lowest, Tokens, Wanted};
-use crate::task::head::{self, Head};
+use crate::task::head::Head;
 use crate::task::metrics::masked_language_model::{self, JUDGED};
 use crate::task::targets::Targets;
 use crate::task::{Reader, Reads};
@@ -77,8 +77,9 @@ impl Network {
         let hooks = spec.method.build(&ground, &mut parameters)?;
         let outputs = spec.task.outputs(&spec.labels);
         let head = outputs.map(|outputs| {
-            let (weight, bias) = parameters.dense(head::NAME, outputs, info.hidden_size);
-            Head { weight, bias }
+            Head::build(spec.task.dense(), outputs, info.hidden_size, |name, output, input| {
+                parameters.dense(name, output, input)
+            })
         });
         let reader = Reader::new(&spec.task, pooling, head);
         let width = match reader.reads {

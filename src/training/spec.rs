@@ -83,7 +83,7 @@ impl Spec {
             return Err(refusal(faults));
         }
         let labels = task.labels(labels);
-        let task = task.with_pooling(pooling);
+        let task = task.with_pooling(pooling).with_head_of(info.head());
         let (from_adapter, labels) = match origin {
             Some(origin) => origin.head(&task, base, labels),
             None => (None, labels),

@@ -32,6 +32,22 @@ pub fn head(
     let (Some(head), width) = (run.network.reader().head(), run.width) else { return Ok(()) };
     let targets = run.prepared.targets.pick(examples).by_row();
     let count = targets.outputs();
+    let extends = run.spec.head_start() == HeadStart::Extended;
+    let through = match head.dense {
+        None => None,
+        // A layer that the adapter brings stays what it is.
+        Some(layer) if extends => {
+            let [weight, bias] = [layer.weight, layer.bias].map(|param| &run.state.parameters[param.index()]);
+            Some(start::dense::apply(rows, weight, bias, layer.activation, kernels)?)
+        }
+        Some(layer) => {
+            let found = start::dense::start(rows, width, layer.activation, kernels)?;
+            run.state.parameters[layer.weight.index()] = found.weight;
+            run.state.parameters[layer.bias.index()] = found.bias;
+            Some(found.rows)
+        }
+    };
+    let rows = through.as_deref().unwrap_or(rows);
     let fit = start::fit(&start::Features::new(rows, width, &targets), kernels)?;
     let fit = match (source, run.spec.head_start()) {
         (Some(source), HeadStart::Extended) => source.extend(fit, &targets, width),

@@ -63,6 +63,9 @@ pub struct Source {
 /// Settings that speak of training alone: a job may have its own.
 const FREE: [&str; 2] = ["dropout", "learning_rate_ratio"];
 
+/// What the names of a head's tensors begin with.
+const HEAD: &str = "head.";
+
 /// Labels that a note names.
 const NAMED: usize = 5;
 
@@ -145,23 +148,30 @@ impl Source {
         match spec.head_start() {
             HeadStart::Kept => weights = targets.in_learned_units(weights),
             HeadStart::Extended | HeadStart::Fresh => {
-                // What the task has no head for is left behind.
-                let Some(outputs) = spec.task.outputs(&spec.labels) else {
-                    weights.retain(|name, _| name != head::WEIGHT && name != head::BIAS);
-                    return Parameters::restore(weights);
-                };
-                for (name, shape) in [(head::WEIGHT, vec![outputs, hidden]), (head::BIAS, vec![outputs])] {
-                    let rows = match (spec.head_start(), weights.get(name)) {
-                        (HeadStart::Extended, Some(own)) => own.values.as_slice(),
-                        _ => &[],
-                    };
-                    let mut values = rows.to_vec();
-                    values.resize(shape.iter().product(), 0.0);
-                    weights.insert(name.to_string(), Tensor::new(shape, values));
-                }
+                let extends = spec.head_start() == HeadStart::Extended;
+                // Of a head that does not fit nothing is left.
+                weights.retain(|name, _| extends || !name.starts_with(HEAD));
+                self.fill_head(spec, hidden, &mut weights);
             }
         }
         Parameters::restore(weights)
+    }
+
+    /// With zeros where the head has no numbers yet.
+    fn fill_head(&self, spec: &Spec, hidden: usize, weights: &mut BTreeMap<String, Tensor>) {
+        let Some(outputs) = spec.task.outputs(&spec.labels) else { return };
+        let mut fill = |layer: &str, outputs: usize| {
+            for (end, shape) in [("weight", vec![outputs, hidden]), ("bias", vec![outputs])] {
+                let name = format!("{layer}.{end}");
+                let mut values = weights.remove(&name).map_or_else(Vec::new, |own| own.values);
+                values.resize(shape.iter().product(), 0.0);
+                weights.insert(name, Tensor::new(shape, values));
+            }
+        };
+        fill(head::NAME, outputs);
+        if spec.task.dense().is_some() {
+            fill(head::DENSE, hidden);
+        }
     }
 
     /// The adapter's own rows before those of a probe of all labels.

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapterhub;
 mod adapters;
 mod api;
 mod app;

@@ -1,12 +1,43 @@
-"""What the scripts of this folder share: logits in evaluation mode, and a zip of a folder."""
+"""What scripts of fixtures share: texts, a short training, logits in evaluation mode, and a zip of a folder."""
 
 import json
 import zipfile
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 Pair = tuple[str, str | None]
+TEXTS = [
+    ("where is my new card?", 0),
+    ("how do i change the pin of my card", 0),
+    ("my card was stolen", 0),
+    ("i want a refund for this order", 1),
+    ("cancel the order and refund the money", 1),
+    ("the payment was not for me, refund it!", 1),
+    ("how do i top up my account", 2),
+    ("top up with cash", 2),
+]
+INPUTS: list[Pair] = [
+    ("Where is my card?", None),
+    ("refund", None),
+    ("I'd like to top up my balance by bank transfer, why does it fail?", None),
+    ("a fee of 12 was charged", "it was not on the order"),
+    ("", None),
+    ("x" * 200, None),
+]
+
+
+def load_tokenizer(folder: Path):
+    """As transformers finds it, or where the folder has a tokenizer.json alone, that."""
+    if (folder / "tokenizer_config.json").exists():
+        return AutoTokenizer.from_pretrained(folder)
+    pad = AutoConfig.from_pretrained(folder).pad_token_id
+    made = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    names = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), pad_token=made.convert_ids_to_tokens(pad), model_input_names=names
+    )
 
 
 def read_inputs(path: Path) -> list[Pair]:
@@ -25,6 +56,19 @@ def encode(tokenizer, inputs: list[Pair], max_length: int):
         for text in texts
     ]
     return tokenizer.pad(encoded, return_tensors="pt")
+
+
+def train(model, tokenizer, steps: int, max_length: int) -> None:
+    batch = encode(tokenizer, [(text, None) for text, _ in TEXTS], max_length)
+    labels = torch.tensor([label for _, label in TEXTS])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    model.train()
+    for _ in range(steps):
+        loss = model(**batch, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    print(f"loss {loss.item():.4f} after {steps} steps")
 
 
 @torch.no_grad()

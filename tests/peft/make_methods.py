@@ -12,8 +12,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from common import classify, encode, zip_folder
-from make_theirs import INPUTS, TEXTS, train
+from common import INPUTS, TEXTS, classify, encode, load_tokenizer, train, zip_folder
 from peft import (
     IA3Config,
     LNTuningConfig,
@@ -26,33 +25,59 @@ from peft import (
     get_peft_model_state_dict,
 )
 from safetensors.torch import save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 LENGTH = 64
 COMMON = {"task_type": "SEQ_CLS"}
+# What the architectures call their modules.
+BERT = {
+    "query": "query",
+    "value": "value",
+    "wide": "intermediate.dense",
+    "one": "layer.1.attention.self.query",
+    "scaled": ["key", "value", "output.dense"],
+    "narrow": ["output.dense"],
+    "norms": ["LayerNorm"],
+    "sizes": {},
+}
+DISTILBERT = {
+    "query": "q_lin",
+    "value": "v_lin",
+    "wide": "ffn.lin1",
+    "one": "layer.1.attention.q_lin",
+    "scaled": ["k_lin", "v_lin", "lin2"],
+    "narrow": ["lin2"],
+    "norms": ["LayerNorm", "sa_layer_norm", "output_layer_norm"],
+    # PEFT does not know this architecture's words for them.
+    "sizes": {"token_dim": 32, "num_layers": 2, "num_attention_heads": 4},
+}
 METHODS = {
-    "lora-patterns": lambda: LoraConfig(
+    "lora-patterns": lambda names: LoraConfig(
         **COMMON,
         r=4,
         lora_alpha=8,
         use_dora=True,
         bias="lora_only",
-        target_modules=["query", "value", "intermediate.dense"],
-        rank_pattern={"layer.1.attention.self.query": 2},
-        alpha_pattern={"value": 3},
+        target_modules=[names["query"], names["value"], names["wide"]],
+        rank_pattern={names["one"]: 2},
+        alpha_pattern={names["value"]: 3},
     ),
-    "ia3": lambda: IA3Config(
-        **COMMON, target_modules=["key", "value", "output.dense"], feedforward_modules=["output.dense"]
+    "ia3": lambda names: IA3Config(**COMMON, target_modules=names["scaled"], feedforward_modules=names["narrow"]),
+    "layer-norm": lambda names: LNTuningConfig(**COMMON, target_modules=names["norms"]),
+    "vera": lambda names: VeraConfig(
+        **COMMON, r=8, target_modules=[names["query"], names["value"], names["wide"]], d_initial=0.3
     ),
-    "layer-norm": lambda: LNTuningConfig(**COMMON, target_modules=["LayerNorm"]),
-    "vera": lambda: VeraConfig(**COMMON, r=8, target_modules=["query", "value", "intermediate.dense"], d_initial=0.3),
-    "prompt-tuning": lambda: PromptTuningConfig(**COMMON, num_virtual_tokens=5),
-    "p-tuning": lambda: PromptEncoderConfig(**COMMON, num_virtual_tokens=4, encoder_hidden_size=16),
-    "prefix-tuning": lambda: PrefixTuningConfig(**COMMON, num_virtual_tokens=6),
-    "prefix-projected": lambda: PrefixTuningConfig(
+    "prompt-tuning": lambda names: PromptTuningConfig(**COMMON, **names["sizes"], num_virtual_tokens=5),
+    "p-tuning": lambda names: PromptEncoderConfig(
+        **COMMON, **names["sizes"], num_virtual_tokens=4, encoder_hidden_size=16
+    ),
+    "prefix-tuning": lambda names: PrefixTuningConfig(**COMMON, num_virtual_tokens=6),
+    "prefix-projected": lambda names: PrefixTuningConfig(
         **COMMON, num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=12
     ),
 }
+# transformers' DistilBERT takes no keys and values from before.
+WITHOUT = {"distilbert": ["prefix-tuning", "prefix-projected"]}
 ENCODED = ["p-tuning", "prefix-projected"]
 
 
@@ -80,9 +105,10 @@ def gradients(model, tokenizer) -> dict[str, torch.Tensor]:
 
 def make(name: str, model_folder: Path, out: Path, base_name: str | None) -> None:
     torch.manual_seed(11)
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer = load_tokenizer(model_folder)
     base = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=3)
-    model = get_peft_model(base, METHODS[name]())
+    names = DISTILBERT if base.config.model_type == "distilbert" else BERT
+    model = get_peft_model(base, METHODS[name](names))
     train(model, tokenizer, 20, LENGTH)
     if base_name:
         model.peft_config["default"].base_model_name_or_path = base_name
@@ -115,7 +141,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", help="base_model_name_or_path to write, instead of the folder's path")
     options = parser.parse_args()
-    for name in METHODS:
+    model_type = AutoConfig.from_pretrained(options.model).model_type
+    for name in [name for name in METHODS if name not in WITHOUT.get(model_type, [])]:
         print(name, end=": ")
         make(name, options.model, options.out, options.name)
 

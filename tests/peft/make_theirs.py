@@ -10,29 +10,9 @@ import shutil
 from pathlib import Path
 
 import torch
-from common import Pair, classify, encode, zip_folder
+from common import INPUTS, classify, train, zip_folder
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-TEXTS = [
-    ("where is my new card?", 0),
-    ("how do i change the pin of my card", 0),
-    ("my card was stolen", 0),
-    ("i want a refund for this order", 1),
-    ("cancel the order and refund the money", 1),
-    ("the payment was not for me, refund it!", 1),
-    ("how do i top up my account", 2),
-    ("top up with cash", 2),
-]
-INPUTS: list[Pair] = [
-    ("Where is my card?", None),
-    ("refund", None),
-    ("I'd like to top up my balance by bank transfer, why does it fail?", None),
-    ("a fee of 12 was charged", "it was not on the order"),
-    ("", None),
-    ("x" * 200, None),
-]
-
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -46,19 +26,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--max-length", type=int, default=64)
     return parser.parse_args()
-
-
-def train(model, tokenizer, steps: int, max_length: int) -> None:
-    batch = encode(tokenizer, [(text, None) for text, _ in TEXTS], max_length)
-    labels = torch.tensor([label for _, label in TEXTS])
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    model.train()
-    for _ in range(steps):
-        loss = model(**batch, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    print(f"loss {loss.item():.4f} after {steps} steps")
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from common import classify, encode, read_inputs
+from common import classify, encode, load_tokenizer, read_inputs
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 HEAD = "base_model.model.classifier."
 
@@ -33,7 +33,7 @@ def main(model_folder: str, adapter: Path, inputs_file: Path) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text())
     card = json.loads((adapter / "espalier.json").read_text())
     tensors = load_file(adapter / "adapter_model.safetensors")
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer = load_tokenizer(Path(model_folder))
     inputs = read_inputs(inputs_file)
     if config["task_type"] == "SEQ_CLS":
         base = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=len(card["labels"]))

@@ -1,11 +1,11 @@
 //! A plain PEFT folder: two files, and what the request adds.
 
 use super::ImportRequest;
-use crate::artifact::peft::{self, weights};
+use crate::artifact::peft::{self, head::Head, keys::Form, weights};
 use crate::artifact::{Artifact, BaseCard, CONFIG_FILE, Card, Outline, Probe, TENSOR_FILE, card, names, safetensors};
 use crate::error::{Context, Error, Result};
 use crate::model::Pooling;
-use crate::task::{self, head};
+use crate::task;
 use std::fs;
 use std::path::Path;
 
@@ -29,26 +29,31 @@ impl Plain {
                 "peft_type is null and there is no espalier.json: upload the zip as it was downloaded".to_string(),
             )
         })?;
-        check_base(&config, request, outline)?;
+        check_base(config.base.as_deref(), "base_model_name_or_path", request, outline)?;
+        config.check_sizes(&outline.info)?;
         let pooling = pooling(&config, request, outline)?;
         let sites = outline.sites(pooling);
         let tensors = safetensors::read(&self.tensors)?;
         let method = method.on(sites, weights::form(&tensors, sites))?;
-        let weights = weights::from_peft(tensors, &method, sites, outline.info.hidden_size)?;
-        let (task, labels) = match (weights.get(head::BIAS), config.task_type.as_deref()) {
+        let task = task::Config::default().with_pooling(pooling).with_head_of(outline.info.head());
+        let head = Head::of(&task, Form::of(&task, outline), outline.info.head());
+        let task = match config.task_type.as_deref() {
             // Rows without a head are there to be compared.
-            (None, Some("FEATURE_EXTRACTION")) => {
-                (task::Config::Embedding(task::embedding::Config::default()), Vec::new())
+            Some("FEATURE_EXTRACTION") if head.is_absent(&tensors) => {
+                task::Config::Embedding(task::embedding::Config { pooling: Some(pooling), loss: None })
             }
-            (None, _) => {
-                weights::need_head(&weights, &method)?;
-                return Err(Error::internal("a head without a bias was read"));
-            }
-            (Some(bias), _) => (task::Config::default(), labels(&config, request, bias.shape[0])?),
+            _ => task,
+        };
+        let is_headed = !matches!(task, task::Config::Embedding(_));
+        let weights =
+            weights::from_peft(tensors, &method, sites, is_headed.then_some(head), outline.info.hidden_size)?;
+        let labels = match weights.get("head.bias") {
+            Some(bias) => labels(config.labels, request, bias.shape[0])?,
+            None => Vec::new(),
         };
         let card = Card {
             format: card::FORMAT,
-            task: task.with_pooling(pooling),
+            task,
             max_length: max_length(request, outline, method.virtual_tokens())?,
             method,
             labels,
@@ -61,10 +66,11 @@ impl Plain {
     }
 }
 
-fn check_base(config: &peft::Config, request: &ImportRequest, outline: &Outline) -> Result<()> {
+/// `named` is what `field` of the config says.
+pub fn check_base(named: Option<&str>, field: &str, request: &ImportRequest, outline: &Outline) -> Result<()> {
     let ours = &outline.info.name;
     let other = |detail: String| Err(Error::invalid("other_base", detail));
-    match (&request.base, &config.base) {
+    match (&request.base, named) {
         (Some(said), _) if names::same(said, ours) => Ok(()),
         (Some(said), _) => {
             other(format!("the request says that the adapter was made for {said:?}, this server runs {ours:?}"))
@@ -75,15 +81,15 @@ fn check_base(config: &peft::Config, request: &ImportRequest, outline: &Outline)
              so by \"base\": {ours:?} in the request"
         )),
         (None, None) => other(format!(
-            "adapter_config.json names no base model (base_model_name_or_path): if it was trained on the base of this \
-             server, say so by \"base\": {ours:?} in the request"
+            "adapter_config.json names no base model ({field}): if it was trained on the base of this server, say so by \
+             \"base\": {ours:?} in the request"
         )),
     }
 }
 
 fn pooling(config: &peft::Config, request: &ImportRequest, outline: &Outline) -> Result<Pooling> {
     let by_task = match config.task_type.as_deref() {
-        // transformers' classification model of BERT reads the first token through the pooler.
+        // transformers' classification models read the first token.
         Some("SEQ_CLS") | None => Some(Pooling::Cls),
         Some("FEATURE_EXTRACTION") => None,
         Some(other) => return Err(unsupported(format!("its task_type is {other}, this server takes SEQ_CLS"))),
@@ -101,13 +107,14 @@ fn pooling(config: &peft::Config, request: &ImportRequest, outline: &Outline) ->
     }
 }
 
-fn labels(config: &peft::Config, request: &ImportRequest, rows: usize) -> Result<Vec<String>> {
+/// Of a head with so many rows; `named` is what the config says.
+pub fn labels(named: Option<Vec<String>>, request: &ImportRequest, rows: usize) -> Result<Vec<String>> {
     if rows < 2 {
         return Err(unsupported("its head has fewer than two rows: it is not a classifier".to_string()));
     }
-    let (labels, code) = match (&request.labels, &config.labels) {
+    let (labels, code) = match (&request.labels, named) {
         (Some(said), _) => (said.clone(), "invalid_import"),
-        (None, Some(named)) => (named.clone(), "unreadable_adapter"),
+        (None, Some(named)) => (named, "unreadable_adapter"),
         (None, None) => ((0..rows).map(|row| format!("LABEL_{row}")).collect(), "unreadable_adapter"),
     };
     let wrong = |reason| Error::invalid(code, format!("the adapter's labels cannot be used: {reason}"));
@@ -115,7 +122,7 @@ fn labels(config: &peft::Config, request: &ImportRequest, rows: usize) -> Result
     Ok(labels)
 }
 
-fn max_length(request: &ImportRequest, outline: &Outline, virtual_tokens: usize) -> Result<usize> {
+pub fn max_length(request: &ImportRequest, outline: &Outline, virtual_tokens: usize) -> Result<usize> {
     let longest = outline.info.max_tokens.saturating_sub(virtual_tokens);
     match request.max_length.unwrap_or(longest) {
         length if (1..=longest).contains(&length) => Ok(length),

@@ -5,6 +5,7 @@ use super::plain::Plain;
 use super::*;
 use crate::adapter::{self, targets::TargetModules};
 use crate::artifact::folder::publish;
+use crate::artifact::peft::head::Head;
 use crate::artifact::peft::keys::Form;
 use crate::artifact::peft::weights;
 use crate::artifact::{BaseCard, safetensors, testing};
@@ -24,7 +25,9 @@ fn plain(config: &Value, keep: impl Fn(&SiteInfo) -> bool) -> Plain {
     for info in outline.sites.iter().filter(|info| !keep(info)) {
         weights.retain(|name, _| !name.starts_with(&format!("{}.", info.site)));
     }
-    let tensors = safetensors::write(&weights::to_peft(&weights, &card.method, &outline.sites, Form::Headed)).unwrap();
+    let tensors =
+        safetensors::write(&weights::to_peft(&weights, &card.method, &outline.sites, Form::Headed, Head::LINEAR))
+            .unwrap();
     Plain { config: config.to_string().into_bytes(), tensors }
 }
 

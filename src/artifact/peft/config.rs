@@ -4,7 +4,9 @@
 
 use super::methods::{Method, TYPES};
 use super::supported;
+use crate::artifact::faults::Faults;
 use crate::error::{Error, Result};
+use crate::model::Info;
 use serde_json::{Map, Value};
 
 /// What a config says.
@@ -17,6 +19,8 @@ pub struct Config {
     pub base: Option<String>,
     /// From an extra key, `id2label` or `labels`.
     pub labels: Option<Vec<String>>,
+    /// What prompt methods say of the base's size, by field.
+    sizes: Vec<(&'static str, usize)>,
 }
 
 impl Config {
@@ -41,9 +45,42 @@ impl Config {
             task_type: text(&fields, "task_type")?,
             base: text(&fields, "base_model_name_or_path")?,
             labels: labels(&fields)?,
+            sizes: sizes(&fields)?,
         })
     }
+
+    /// Whether the base is as large as the config says, and reads its virtual tokens.
+    ///
+    /// # Errors
+    /// `Invalid` (`other_base`) naming every field that differs.
+    pub fn check_sizes(&self, info: &Info) -> Result<()> {
+        let mut faults = Faults::default();
+        for (field, said) in &self.sizes {
+            let ours = match *field {
+                "token_dim" => info.hidden_size,
+                "num_layers" => info.layers,
+                _ => info.attention_heads,
+            };
+            if *said != ours {
+                faults.add(format!("{field} is {said}, this base has {ours}"));
+            }
+        }
+        if let Some(Method::PromptTuning(count) | Method::PTuning(count) | Method::PrefixTuning(count)) = self.method
+            && count >= info.max_tokens
+        {
+            faults.add(format!("num_virtual_tokens is {count}, this base reads {} tokens", info.max_tokens));
+        }
+        faults.finish("other_base", "adapter_config.json was made for a base of another size")
+    }
 }
+
+/// The base's size is written by prompt methods alone, and by them not always.
+fn sizes(fields: &Map<String, Value>) -> Result<Vec<(&'static str, usize)>> {
+    let said = SIZES.iter().filter(|field| fields.get(**field).is_some_and(|value| !value.is_null()));
+    said.map(|field| Ok((*field, whole(fields, field)?))).collect()
+}
+
+const SIZES: [&str; 3] = ["token_dim", "num_layers", "num_attention_heads"];
 
 /// A whole number above 0.
 pub fn whole(fields: &Map<String, Value>, field: &str) -> Result<usize> {

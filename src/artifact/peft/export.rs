@@ -1,19 +1,20 @@
 //! Writing `adapter_config.json`, so that the real PEFT opens our folder.
 //!
-//! An adapter of BERT that pools with its pooler is a `SEQ_CLS` adapter: PEFT restores adapter and head, and transformers
-//! answers with the same logits. One that pools by the mean is not, because transformers' classification model has no
+//! An adapter whose head is that of transformers' classification model is a `SEQ_CLS` adapter: PEFT restores adapter and head,
+//! and transformers answers with the same logits. One that pools by the mean is not, because transformers' classification model has no
 //! mean: it is written as an adapter of the bare encoder (`FEATURE_EXTRACTION`), which gives the right token states; the
 //! head's tensors lie in the same file under `base_model.model.classifier`. Methods for which PEFT has no type have a
 //! `peft_type` of null: PEFT refuses the folder, and it opens here only.
 
 use super::entries;
+use super::head::Head;
 use super::keys::Form;
 use super::suffixes::target_modules;
 use crate::adapter::{self, lora};
 use crate::artifact::outline::Outline;
 use crate::artifact::{Artifact, Card};
 use crate::error::{Context, Result};
-use crate::model::{Info, Pooling, SiteInfo};
+use crate::model::{Info, SiteInfo};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -22,21 +23,22 @@ type Fields = BTreeMap<&'static str, Value>;
 /// The bytes of the file: sorted keys, as PEFT writes them.
 pub fn config(artifact: &Artifact, outline: &Outline) -> Result<Vec<u8>> {
     let card = &artifact.card;
-    let pooling = outline.pooling(&card.task);
-    let mut fields = common(card, Form::of(pooling, &outline.info));
-    let sites = outline.sites(pooling);
+    let mut fields = common(card, outline);
+    let sites = outline.sites(outline.pooling(&card.task));
     if let Some(peft_type) = entries::peft_type(&card.method, sites) {
         fields.insert("peft_type", json!(peft_type));
-        fields.extend(of_method(&card.method, outline, pooling));
+        fields.extend(of_method(card, outline));
     }
     let mut bytes = serde_json::to_vec_pretty(&fields).context("writing adapter_config.json")?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-fn of_method(method: &adapter::Config, outline: &Outline, pooling: Pooling) -> Fields {
-    let (sites, form) = (outline.sites(pooling), Form::of(pooling, &outline.info));
-    let targets = |touched: Vec<&SiteInfo>| json!(target_modules(&outline.sites, &touched, form));
+fn of_method(card: &Card, outline: &Outline) -> Fields {
+    let (method, sites) = (&card.method, outline.sites(outline.pooling(&card.task)));
+    let form = Form::of(&card.task, outline);
+    let others = untouched(card, form, outline);
+    let targets = |touched: Vec<&SiteInfo>| json!(target_modules(&outline.sites, &others, &touched, form));
     let no_exclusion = ("exclude_modules", Value::Null);
     match method {
         adapter::Config::Lora(config) => {
@@ -82,6 +84,15 @@ fn of_method(method: &adapter::Config, outline: &Outline, pooling: Pooling) -> F
     }
 }
 
+/// Linear maps of transformers' model that no adapter touches, and that a rule for others must not catch.
+fn untouched(card: &Card, form: Form, outline: &Outline) -> Vec<&'static str> {
+    match form {
+        Form::Headed => Head::of(&card.task, form, outline.info.head()).paths().collect(),
+        // The bare encoder has a pooler, also where the checkpoint has none or none that is read.
+        Form::Bare => vec!["pooler.dense"],
+    }
+}
+
 fn of_virtual(method: &adapter::Config, info: &Info) -> Fields {
     let mut fields: Fields = BTreeMap::from([
         ("num_attention_heads", json!(info.attention_heads)),
@@ -107,10 +118,11 @@ fn of_virtual(method: &adapter::Config, info: &Info) -> Fields {
     fields
 }
 
-fn common(card: &Card, form: Form) -> Fields {
+fn common(card: &Card, outline: &Outline) -> Fields {
+    let form = Form::of(&card.task, outline);
     // PEFT restores the head for a classification model only.
     let (task_type, modules_to_save) = match form {
-        Form::Headed => ("SEQ_CLS", json!(["classifier"])),
+        Form::Headed => ("SEQ_CLS", json!(Head::of(&card.task, form, outline.info.head()).modules())),
         Form::Bare => ("FEATURE_EXTRACTION", Value::Null),
     };
     let id2label: Map<String, Value> =
@@ -175,6 +187,7 @@ fn shortest(alpha: f64) -> Value {
 mod tests {
     use super::*;
     use crate::artifact::testing;
+    use crate::model::Pooling;
 
     fn written(artifact: &Artifact) -> Value {
         serde_json::from_slice(&config(artifact, &testing::outline()).unwrap()).unwrap()

@@ -88,7 +88,7 @@ impl Method {
         Ok(match self {
             Self::Lora(lora) => adapter::Config::Lora(lora.on(sites, form)?),
             Self::Ia3 { rules, feed_forward } => adapter::Config::Ia3(ia3::Config {
-                target_modules: modules(sites, |info| linear(info) && rules.matches(form.path(&info.path))),
+                target_modules: targets(sites, |info| linear(info) && rules.matches(form.path(&info.path)))?,
                 feed_forward_modules: modules(sites, |info| {
                     let path = form.path(&info.path);
                     let is_forward = feed_forward.as_ref().is_some_and(|matcher| matcher.matches(path));
@@ -97,7 +97,7 @@ impl Method {
                 ..ia3::Config::default()
             }),
             Self::LayerNorm(rules) => adapter::Config::LayerNorm(layer_norm::Config {
-                target_modules: Some(modules(sites, |info| !linear(info) && rules.matches(form.path(&info.path)))),
+                target_modules: Some(targets(sites, |info| !linear(info) && rules.matches(form.path(&info.path)))?),
                 ..layer_norm::Config::default()
             }),
             Self::Vera(vera) => adapter::Config::Vera(vera::Config {
@@ -105,7 +105,7 @@ impl Method {
                 d_initial: vera.d_initial,
                 dropout: vera.dropout,
                 projection_seed: vera.seed,
-                target_modules: modules(sites, |info| linear(info) && vera.rules.matches(form.path(&info.path))),
+                target_modules: targets(sites, |info| linear(info) && vera.rules.matches(form.path(&info.path)))?,
                 ..vera::Config::default()
             }),
             Self::PromptTuning(count) => adapter::Config::PromptTuning(prompt_tuning::Config {
@@ -158,7 +158,7 @@ impl Lora {
             bias: self.bias,
             rank_pattern: by_site("rank_pattern", &self.rank_pattern, &touched, form)?,
             alpha_pattern: by_site("alpha_pattern", &self.alpha_pattern, &touched, form)?,
-            target_modules: modules(sites, is_meant),
+            target_modules: targets(sites, is_meant)?,
             ..lora::Config::default()
         })
     }
@@ -221,6 +221,17 @@ fn by_site<T: Copy + PartialEq>(
         }
     }
     Ok(found)
+}
+
+/// As [`modules`], of which there must be some.
+fn targets(sites: &[SiteInfo], is_touched: impl Fn(&SiteInfo) -> bool) -> Result<TargetModules> {
+    match sites.iter().any(&is_touched) {
+        true => Ok(modules(sites, is_touched)),
+        false => Err(Error::invalid(
+            "unsupported_adapter",
+            "adapter_config.json: target_modules means no module of this base that the method changes",
+        )),
+    }
 }
 
 /// Our module names where every layer is touched, else whole paths.

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod entries;
 pub mod export;
+pub mod head;
 pub mod keys;
 pub mod methods;
 pub mod suffixes;

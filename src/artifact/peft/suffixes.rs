@@ -9,12 +9,14 @@ use super::targets::ends_with;
 use crate::model::SiteInfo;
 use std::collections::BTreeSet;
 
-/// Sorted. `all` holds every linear map of the checkpoint, `touched` some of them.
-pub fn target_modules(all: &[SiteInfo], touched: &[&SiteInfo], form: Form) -> Vec<String> {
+/// Sorted. `all` holds every linear map of the checkpoint, `touched` some of them; `others` are paths of what transformers' model
+/// has besides.
+pub fn target_modules(all: &[SiteInfo], others: &[&str], touched: &[&SiteInfo], form: Form) -> Vec<String> {
     let all: Vec<&str> = all.iter().map(|info| form.path(&info.path)).collect();
     let touched: BTreeSet<&str> = touched.iter().map(|info| form.path(&info.path)).collect();
-    let means_only_touched =
-        |suffix: &str| all.iter().filter(|path| ends_with(path, suffix)).all(|path| touched.contains(path));
+    let means_only_touched = |suffix: &str| {
+        all.iter().chain(others).filter(|path| ends_with(path, suffix)).all(|path| touched.contains(path))
+    };
     let shortest = |path: &'_ str| ends(path).find(|suffix| means_only_touched(suffix)).map(str::to_string);
     let suffixes: Option<BTreeSet<String>> = touched.iter().map(|path| shortest(path)).collect();
     match suffixes {
@@ -43,7 +45,7 @@ mod tests {
     fn targets(pick: impl Fn(&SiteInfo) -> bool) -> Vec<String> {
         let outline = testing::outline();
         let touched: Vec<&SiteInfo> = outline.sites.iter().filter(|info| pick(info)).collect();
-        target_modules(&outline.sites, &touched, Form::Headed)
+        target_modules(&outline.sites, &["classifier.dense"], &touched, Form::Headed)
     }
 
     #[test]
@@ -66,7 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn every_linear_map_is_named_by_four_ends() {
-        assert_eq!(targets(|_| true), ["dense", "key", "query", "value"]);
+    fn every_linear_map_is_named_without_the_head() {
+        let outline = testing::outline();
+        let all: Vec<&SiteInfo> = outline.sites.iter().collect();
+        let ends = target_modules(&outline.sites, &["classifier"], &all, Form::Headed);
+        assert_eq!(ends, ["dense", "key", "query", "value"]);
+        let ends = targets(|_| true);
+        let names = ["intermediate.dense", "key", "output.dense", "pooler.dense", "query", "value"];
+        assert_eq!(ends, names, "\"dense\" would catch the head's");
     }
 }

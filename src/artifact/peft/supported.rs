@@ -142,10 +142,13 @@ fn initialisation(value: &Value) -> Option<String> {
     (!known).then(|| format!("init_lora_weights is {value}, and {advice}"))
 }
 
+/// What a classification model's head may be called.
+const SAVED: [&str; 3] = ["classifier", "pre_classifier", "score"];
+
 fn modules_to_save(value: &Value) -> Option<String> {
     let strange: Vec<&Value> = match value {
         Value::Null => Vec::new(),
-        Value::Array(names) => names.iter().filter(|name| *name != "classifier" && *name != "score").collect(),
+        Value::Array(names) => names.iter().filter(|name| !SAVED.iter().any(|saved| *name == saved)).collect(),
         other => vec![other],
     };
     let first = strange.first()?;

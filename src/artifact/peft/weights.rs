@@ -4,7 +4,8 @@
 //! something that nobody trained.
 
 use super::entries::{self, Entry};
-use super::keys::{Form, Head, PREFIX};
+use super::head::Head;
+use super::keys::{Form, PREFIX};
 use crate::adapter;
 use crate::artifact::faults::Faults;
 use crate::compute::Tensor;
@@ -12,53 +13,33 @@ use crate::error::Result;
 use crate::model::SiteInfo;
 use std::collections::BTreeMap;
 
-type Tensors = BTreeMap<String, Tensor>;
+pub type Tensors = BTreeMap<String, Tensor>;
 
-/// From PEFT's keys to our names. `sites` are those that this adapter may touch, `hidden` the width of the pooled
-/// features.
+/// From PEFT's keys to our names. `sites` are those that this adapter may touch, `width` is that of the pooled features.
 ///
 /// # Errors
 /// `Invalid` (`adapter_tensors`) naming every missing, extra and misshapen tensor.
-pub fn from_peft(mut tensors: Tensors, method: &adapter::Config, sites: &[SiteInfo], hidden: usize) -> Result<Tensors> {
+pub fn from_peft(
+    mut tensors: Tensors,
+    method: &adapter::Config,
+    sites: &[SiteInfo],
+    head: Option<Head>,
+    width: usize,
+) -> Result<Tensors> {
     let form = form(&tensors, sites);
     let (mut faults, mut named) = (Faults::default(), Tensors::new());
-    let labels = labels(&tensors);
-    let has_head = tensors.keys().any(|key| Head::BOTH.iter().any(|head| head.is(key)));
     for entry in entries::of(method, sites, form) {
         match tensors.remove(&entry.key) {
             None => faults.add(format!("{} is missing", entry.key)),
             Some(tensor) => take(&entry, tensor, &mut named, &mut faults),
         }
     }
-    for head in Head::BOTH {
-        let keys: Vec<String> = tensors.keys().filter(|key| head.is(key)).cloned().collect();
-        let shape = if head == Head::Weight { vec![labels, hidden] } else { vec![labels] };
-        match keys.as_slice() {
-            [] if has_head => faults.add(format!("{} is missing", head.key(method))),
-            [] => {}
-            [key] => match tensors.remove(key) {
-                Some(tensor) if tensor.shape == shape => drop(named.insert(head.name().to_string(), tensor)),
-                Some(tensor) => faults.add(misshapen(key, &tensor, &shape)),
-                None => {}
-            },
-            [key, ..] => {
-                faults.add(format!("{key} is there twice"));
-                keys.iter().for_each(|key| drop(tensors.remove(key)));
-            }
-        }
+    if let Some(head) = head {
+        named.extend(head.take(&mut tensors, method, width, &mut faults));
     }
     tensors.keys().for_each(|key| faults.add(unknown(key, method, sites, form)));
     faults.finish("adapter_tensors", "the adapter's tensors do not fit its config and this base")?;
     Ok(named)
-}
-
-/// # Errors
-/// `Invalid` (`adapter_tensors`) where an adapter has no head and needs one.
-pub fn need_head(named: &Tensors, method: &adapter::Config) -> Result<()> {
-    let mut faults = Faults::default();
-    let missing = Head::BOTH.iter().filter(|head| !named.contains_key(head.name()));
-    missing.for_each(|head| faults.add(format!("{} is missing", head.key(method))));
-    faults.finish("adapter_tensors", "the adapter's tensors do not fit its config and this base")
 }
 
 /// A file's tensor becomes ours.
@@ -75,7 +56,7 @@ fn take(entry: &Entry, tensor: Tensor, named: &mut Tensors, faults: &mut Faults)
 }
 
 /// From our names to PEFT's keys. Tensors that belong to no entry are left under their names; reading would refuse them.
-pub fn to_peft(weights: &Tensors, method: &adapter::Config, sites: &[SiteInfo], form: Form) -> Tensors {
+pub fn to_peft(weights: &Tensors, method: &adapter::Config, sites: &[SiteInfo], form: Form, head: Head) -> Tensors {
     let mut left: BTreeMap<&String, &Tensor> = weights.iter().collect();
     let mut keyed = Tensors::new();
     for entry in entries::of(method, sites, form) {
@@ -91,11 +72,7 @@ pub fn to_peft(weights: &Tensors, method: &adapter::Config, sites: &[SiteInfo], 
         }
         keyed.insert(entry.key, Tensor::new(entry.shape, values));
     }
-    for head in Head::BOTH {
-        if let Some(tensor) = left.remove(&head.name().to_string()) {
-            keyed.insert(head.key(method), tensor.clone());
-        }
-    }
+    head.put(method, |name| left.remove(name), &mut keyed);
     keyed.extend(left.into_iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
     keyed
 }
@@ -113,14 +90,8 @@ fn module<'a>(key: &str, sites: &'a [SiteInfo], form: Form) -> Option<&'a SiteIn
     sites.iter().find(is_of)
 }
 
-fn misshapen(key: &str, tensor: &Tensor, expected: &[usize]) -> String {
+pub fn misshapen(key: &str, tensor: &Tensor, expected: &[usize]) -> String {
     format!("{key} has the shape {:?}, expected {expected:?}", tensor.shape)
-}
-
-/// The rows of the head, as its weight or else its bias says.
-fn labels(tensors: &Tensors) -> usize {
-    let rows = |head: Head| tensors.iter().find(|(key, _)| head.is(key)).and_then(|(_, tensor)| tensor.shape.first());
-    rows(Head::Weight).or_else(|| rows(Head::Bias)).copied().unwrap_or(0)
 }
 
 fn unknown(key: &str, method: &adapter::Config, sites: &[SiteInfo], form: Form) -> String {
@@ -136,7 +107,7 @@ fn unknown(key: &str, method: &adapter::Config, sites: &[SiteInfo], form: Form) 
     match (is_of_the_method, module(key, sites, form)) {
         (true, Some(_)) => format!("{key} belongs to a module that target_modules does not name"),
         (true, None) => format!("{key} belongs to a module that this base does not have"),
-        (false, _) => format!("{key} is not a tensor of the method {} with a linear classifier", method.name()),
+        (false, _) => format!("{key} is not a tensor of the method {} and its head", method.name()),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Out: the three files as they are, and who made them, when and how fast beside them.
+//! Out: the three files as they are, or AdapterHub's four, and who made them, when and how fast beside them.
 
-use crate::artifact::folder;
+use crate::artifact::{Outline, adapterhub, folder};
 use crate::error::{Context, Result};
 use serde_json::{Value, json};
 use std::io::{Seek, Write};
@@ -16,13 +16,32 @@ pub const PROVENANCE_FILE: &str = "provenance.json";
 /// # Errors
 /// `Conflict` (`adapter_damaged`) where a file of the folder is missing or they are not those of its version.
 pub fn export(place: &Path, version: &str, provenance: &Value, out: impl Write + Seek) -> Result<()> {
-    let files = folder::whole(place, version)?;
+    write(&folder::whole(place, version)?.named(), version, provenance, out)
+}
+
+/// The same in AdapterHub's form, where the adapter is called `name`.
+///
+/// # Errors
+/// `Conflict` as for [`folder::read`], `Invalid` (`unsupported_format`) where AdapterHub has no word for it.
+pub fn export_to_hub(
+    root: &Path,
+    version: &str,
+    outline: &Outline,
+    name: &str,
+    provenance: &Value,
+    out: impl Write + Seek,
+) -> Result<()> {
+    let files = adapterhub::Files::of(&folder::open(root, version, outline)?, outline, name)?;
+    write(&files.named(), version, provenance, out)
+}
+
+fn write(files: &[(&str, &[u8])], version: &str, provenance: &Value, out: impl Write + Seek) -> Result<()> {
     let mut about = json!({"provenance": provenance, "version": format!("sha256:{version}")});
     about.sort_all_objects();
     let about = serde_json::to_vec_pretty(&about).context("writing provenance.json")?;
     let mut zip = ZipWriter::new(out);
-    for (name, bytes) in files.named().into_iter().chain([(PROVENANCE_FILE, about.as_slice())]) {
-        zip.start_file(name, options(name)).context("writing an adapter's zip")?;
+    for (name, bytes) in files.iter().chain([&(PROVENANCE_FILE, about.as_slice())]) {
+        zip.start_file(*name, options(name)).context("writing an adapter's zip")?;
         zip.write_all(bytes).context("writing an adapter's zip")?;
     }
     let mut out = zip.finish().context("writing an adapter's zip")?;

@@ -5,7 +5,7 @@
 mod export;
 mod unpack;
 
-pub use export::export;
+pub use export::{export, export_to_hub};
 pub use unpack::unpack;
 
 #[cfg(test)]

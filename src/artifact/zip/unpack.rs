@@ -4,7 +4,7 @@
 //! absolute paths, links) are refused all the same, because no tool writes them by accident. Sizes are counted while
 //! unpacking, never believed.
 
-use crate::artifact::{CARD_FILE, CONFIG_FILE, Settings, TENSOR_FILE};
+use crate::artifact::{CARD_FILE, CONFIG_FILE, Settings, TENSOR_FILE, adapterhub};
 use crate::error::{Context, Error, Result};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,7 +17,8 @@ use zip::read::ZipFileEntry;
 type Entries = BTreeMap<String, usize>;
 
 /// Writes `adapter_config.json`, `adapter_model.safetensors` and, where there is one, `espalier.json` into the folder
-/// `into`. They may lie in a folder of the zip; other files are left alone.
+/// `into`; where AdapterHub's `adapter.safetensors` stands in their place, its files. They may lie in a folder of the zip;
+/// other files are left alone.
 ///
 /// # Errors
 /// `Invalid` (`unreadable_adapter`) with the reason; `unsupported_adapter` where the tensors are pickled.
@@ -32,16 +33,29 @@ pub fn unpack(file: File, into: &Path, settings: &Settings) -> Result<()> {
     }
     let entries = entries(&mut archive)?;
     let folder = folder(&entries)?;
-    let wanted = [
-        (CONFIG_FILE, settings.max_json_bytes),
-        (TENSOR_FILE, settings.max_tensor_bytes),
-        (CARD_FILE, settings.max_json_bytes),
+    let has = |name: &str| entries.contains_key(&format!("{folder}{name}"));
+    let is_hubs = !has(TENSOR_FILE) && !has(CARD_FILE) && has(adapterhub::TENSOR_FILE);
+    if let Some(pickle) = adapterhub::PICKLES.iter().find(|name| has(name) && !has(TENSOR_FILE)) {
+        return Err(pickled(pickle, "save_adapter(…, use_safetensors=True)"));
+    }
+    if !is_hubs && !has(TENSOR_FILE) {
+        return Err(match has("adapter_model.bin") {
+            true => pickled("adapter_model.bin", "save_pretrained(…, safe_serialization=True)"),
+            false => unreadable(format!("it holds no {folder}{TENSOR_FILE}")),
+        });
+    }
+    let (json, tensors) = (settings.max_json_bytes, settings.max_tensor_bytes);
+    let of_peft = [(CONFIG_FILE, json), (TENSOR_FILE, tensors), (CARD_FILE, json)];
+    let of_hub = [
+        (CONFIG_FILE, json),
+        (adapterhub::TENSOR_FILE, tensors),
+        (adapterhub::HEAD_CONFIG_FILE, json),
+        (adapterhub::HEAD_TENSOR_FILE, tensors),
     ];
+    let wanted = if is_hubs { of_hub.as_slice() } else { of_peft.as_slice() };
     for (name, most) in wanted {
-        match entries.get(&format!("{folder}{name}")) {
-            Some(index) => extract(&mut archive, *index, &into.join(name), most)?,
-            None if name == TENSOR_FILE => return Err(no_tensors(&entries, &folder)),
-            None => {}
+        if let Some(index) = entries.get(&format!("{folder}{name}")) {
+            extract(&mut archive, *index, &into.join(name), *most)?;
         }
     }
     Ok(())
@@ -92,15 +106,11 @@ fn folder(entries: &Entries) -> Result<String> {
     }
 }
 
-fn no_tensors(entries: &Entries, folder: &str) -> Error {
-    match entries.contains_key(&format!("{folder}adapter_model.bin")) {
-        true => Error::invalid(
-            "unsupported_adapter",
-            "adapter_model.bin is a pickle, which can run code when it is read, and is not opened here: save the adapter \
-             with save_pretrained(…, safe_serialization=True)",
-        ),
-        false => unreadable(format!("it holds no {folder}{TENSOR_FILE}")),
-    }
+fn pickled(name: &str, advice: &str) -> Error {
+    let detail = format!(
+        "{name} is a pickle, which can run code when it is read, and is not opened here: save the adapter with {advice}"
+    );
+    Error::invalid("unsupported_adapter", detail)
 }
 
 fn extract(archive: &mut ZipArchive<File>, index: usize, to: &Path, most: u64) -> Result<()> {

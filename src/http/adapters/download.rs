@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of what is in it.
 
-use crate::artifact;
+use crate::artifact::{self, Outline};
 use crate::error::{Context, Result};
 use crate::http::state::State;
 use crate::http::work::aside;
@@ -10,26 +10,56 @@ use crate::store::Adapter;
 use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use std::io::{Seek, SeekFrom};
+use std::sync::Arc;
 use tokio_util::io::ReaderStream;
+use utoipa::{IntoParams, ToSchema};
 
 /// Digits of the version in the file's name.
 const SHORT: usize = 12;
 
+/// Whose files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = AdapterFormat)]
+pub enum Format {
+    /// PEFT's, with what it cannot say beside them.
+    #[default]
+    Peft,
+    /// AdapterHub's, for bottleneck adapters with a head on the first token.
+    Adapterhub,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct DownloadQuery {
+    /// Whose files the zip holds: `peft` where it is left out.
+    #[param(inline, value_type = Option<Format>)]
+    pub format: Format,
+}
+
 /// Writes the zip into a file without a name, so that nothing can be left behind, and streams it.
 ///
 /// # Errors
-/// `Conflict` (`adapter_damaged`) where the folder is not what its version says.
-pub async fn download(state: &State, adapter: Adapter) -> Result<Response> {
+/// `Conflict` (`adapter_damaged`) where the folder is not what its version says; `Invalid` (`unsupported_format`) where the form
+/// has no word for the adapter.
+pub async fn download(state: &State, adapter: Adapter, format: Format) -> Result<Response> {
     let name = adapter.name.unwrap_or_else(|| adapter.id.to_string());
     let short: String = adapter.description.version.chars().take(SHORT).collect();
     let disposition = format!("attachment; filename=\"{name}-{short}.zip\"");
-    let (adapters, temporary) = (state.folder.adapters(), state.folder.temporary());
+    let (adapters, temporary, base) = (state.folder.adapters(), state.folder.temporary(), Arc::clone(&state.base));
     let description = adapter.description;
     let written = aside("writing a zip", move || {
         let mut zip = tempfile::tempfile_in(temporary).context("making a temporary file for a download")?;
-        let folder = adapters.join(&description.version);
-        artifact::zip::export(&folder, &description.version, &description.provenance, &mut zip)?;
+        let (version, provenance) = (&description.version, &description.provenance);
+        match format {
+            Format::Peft => artifact::zip::export(&adapters.join(version), version, provenance, &mut zip)?,
+            Format::Adapterhub => {
+                artifact::zip::export_to_hub(&adapters, version, &Outline::of(&base), &name, provenance, &mut zip)?;
+            }
+        }
         let bytes = zip.seek(SeekFrom::End(0)).context("measuring a zip")?;
         zip.rewind().context("reading a zip")?;
         Ok((zip, bytes))

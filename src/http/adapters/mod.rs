@@ -6,6 +6,7 @@ mod download;
 mod request;
 mod view;
 
+pub use download::DownloadQuery;
 pub use request::{AdapterForm, AdapterQuery, AdapterRequest, Incoming};
 pub use view::{Version, View};
 
@@ -39,7 +40,7 @@ pub fn uploads() -> OpenApiRouter<State> {
 
 /// Bring an adapter
 ///
-/// A zip with a PEFT folder, or one that was downloaded here. It is checked strictly, and asked whether it has an effect;
+/// A zip with a folder of PEFT's, or of AdapterHub's (bottlenecks saved with `use_safetensors=True`), or one that was downloaded here. It is checked strictly, and asked whether it has an effect;
 /// a damaged or partial one, or one of another base, is refused with the reason.
 #[utoipa::path(
     post, path = "/adapters", operation_id = "create_adapter", tag = "adapters", params(AdapterQuery),
@@ -99,16 +100,22 @@ async fn delete_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<S
 
 /// Download an adapter
 ///
-/// A zip that `peft` can load: `adapter_config.json`, `adapter_model.safetensors`, and what PEFT cannot say beside them.
+/// A zip that `peft` can load: `adapter_config.json`, `adapter_model.safetensors`, and what PEFT cannot say beside them. With
+/// `format=adapterhub`, one that `adapters` can load: bottleneck adapters, with their head.
 #[utoipa::path(
     get, path = "/adapters/{id}/download", operation_id = "download_adapter", tag = "adapters",
-    params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
+    params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents"), DownloadQuery),
     responses(
         (status = 200, description = "The zip.", body = Binary, content_type = "application/zip"),
         NotFound, Conflict, Invalid, Busy,
     ),
 )]
-async fn download_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<Response> {
+async fn download_adapter(
+    state: State,
+    caller: Caller,
+    Key(key): Key,
+    Params(query): Params<DownloadQuery>,
+) -> Answer<Response> {
     let adapter = state.store.adapter(&caller.owner, &Reference::parse(&key)?).await?;
-    Ok(download::download(&state, adapter).await?)
+    Ok(download::download(&state, adapter, query.format).await?)
 }

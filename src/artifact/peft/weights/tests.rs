@@ -19,13 +19,13 @@ fn config(fields: serde_json::Value) -> Config {
 
 fn file(form: Form) -> Tensors {
     let artifact = testing::lora(Pooling::Cls);
-    to_peft(&artifact.weights, &artifact.card.method, &testing::outline().sites, form)
+    to_peft(&artifact.weights, &artifact.card.method, &testing::outline().sites, form, Head::LINEAR)
 }
 
 fn read(tensors: Tensors, fields: serde_json::Value) -> Result<Tensors> {
     let sites = testing::outline().sites;
     let method = config(fields).method.unwrap().on(&sites, form(&tensors, &sites)).unwrap();
-    from_peft(tensors, &method, &sites, 32)
+    from_peft(tensors, &method, &sites, Some(Head::LINEAR), 32)
 }
 
 fn refusal(result: Result<Tensors, Error>) -> String {
