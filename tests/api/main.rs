@@ -22,6 +22,7 @@ mod http;
 mod jobs;
 mod mixed;
 mod moments;
+mod proteins;
 mod refusals;
 mod request;
 mod shutdown;

@@ -27,6 +27,33 @@ INPUTS: list[Pair] = [
     ("x" * 200, None),
 ]
 
+# Short proteins and three classes of them, for bases that read amino acids.
+PROTEIN_TEXTS = [
+    ("MKTAYIAKQRQISFVKSHFSRQ", 0),
+    ("MKVAYLAKERQ", 0),
+    ("MKTLYIAKQNQISYV", 0),
+    ("GAVLIGAVLLGAVI", 1),
+    ("GGAVLAVLIG", 1),
+    ("AVGLIVAGLIAVGLIVAG", 1),
+    ("WCYHWCYFHW", 2),
+    ("CWHYWCHH", 2),
+]
+PROTEIN_INPUTS: list[Pair] = [
+    ("MKTAYIAKQR", None),
+    ("W", None),
+    ("MSKGEELFTGVVPILVELDGDVNGHKFSVSGEGEGDATYGKLTLKFICTTGKLPVPWPTLVTTF", None),
+    ("GAVXLB", None),
+    ("", None),
+]
+
+
+def texts_of(model):
+    return PROTEIN_TEXTS if model.config.model_type == "esm" else TEXTS
+
+
+def inputs_of(model):
+    return PROTEIN_INPUTS if model.config.model_type == "esm" else INPUTS
+
 
 def load_tokenizer(folder: Path):
     """As transformers finds it, or where the folder has a tokenizer.json alone, that."""
@@ -59,8 +86,9 @@ def encode(tokenizer, inputs: list[Pair], max_length: int):
 
 
 def train(model, tokenizer, steps: int, max_length: int) -> None:
-    batch = encode(tokenizer, [(text, None) for text, _ in TEXTS], max_length)
-    labels = torch.tensor([label for _, label in TEXTS])
+    texts = texts_of(model)
+    batch = encode(tokenizer, [(text, None) for text, _ in texts], max_length)
+    labels = torch.tensor([label for _, label in texts])
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     model.train()
     for _ in range(steps):

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from common import INPUTS, TEXTS, classify, encode, load_tokenizer, train, zip_folder
+from common import classify, encode, inputs_of, load_tokenizer, texts_of, train, zip_folder
 from peft import (
     IA3Config,
     LNTuningConfig,
@@ -76,15 +76,20 @@ METHODS = {
         **COMMON, num_virtual_tokens=3, prefix_projection=True, encoder_hidden_size=12
     ),
 }
-# transformers' DistilBERT takes no keys and values from before.
-WITHOUT = {"distilbert": ["prefix-tuning", "prefix-projected"]}
+# transformers' DistilBERT and ESM-2 take no keys and values from before, and ESM-2 drops the embeddings of masked tokens by
+# their ids, which embedded prompts have none of.
+WITHOUT = {
+    "distilbert": ["prefix-tuning", "prefix-projected"],
+    "esm": ["prompt-tuning", "p-tuning", "prefix-tuning", "prefix-projected"],
+}
 ENCODED = ["p-tuning", "prefix-projected"]
 
 
 def gradients(model, tokenizer) -> dict[str, torch.Tensor]:
     """By the keys of the adapter's file."""
-    batch = encode(tokenizer, [(text, None) for text, _ in TEXTS], LENGTH)
-    labels = torch.tensor([label for _, label in TEXTS])
+    texts = texts_of(model)
+    batch = encode(tokenizer, [(text, None) for text, _ in texts], LENGTH)
+    labels = torch.tensor([label for _, label in texts])
     model.eval()
     model.zero_grad()
     logits = model(**batch).logits
@@ -119,9 +124,10 @@ def make(name: str, model_folder: Path, out: Path, base_name: str | None) -> Non
     tidy(adapter / "adapter_config.json")
     zip_folder(adapter, out / name / "adapter.zip")
     shutil.rmtree(adapter)
-    expected = {"max_length": LENGTH, "inputs": INPUTS, "logits": classify(model, tokenizer, INPUTS, LENGTH)}
+    inputs = inputs_of(model)
+    expected = {"max_length": LENGTH, "inputs": inputs, "logits": classify(model, tokenizer, inputs, LENGTH)}
     if name not in ENCODED:
-        expected["texts"] = TEXTS
+        expected["texts"] = texts_of(model)
         save_file(gradients(model, tokenizer), out / name / "gradients.safetensors")
     (out / name / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 

@@ -45,8 +45,7 @@ impl Plain {
             _ => task,
         };
         let is_headed = !matches!(task, task::Config::Embedding(_));
-        let weights =
-            weights::from_peft(tensors, &method, sites, is_headed.then_some(head), outline.info.hidden_size)?;
+        let weights = weights::from_peft(tensors, &method, sites, is_headed.then_some(head), outline.info.hidden_size)?;
         let labels = match weights.get("head.bias") {
             Some(bias) => labels(config.labels, request, bias.shape[0])?,
             None => Vec::new(),

@@ -46,7 +46,8 @@ impl Head {
 
     /// Whether a file has none of its tensors.
     pub fn is_absent(self, tensors: &Tensors) -> bool {
-        let keys = self.tensors().into_iter().flat_map(|(_, path)| [PREFIX, SHORT].map(|prefix| format!("{prefix}{path}")));
+        let keys =
+            self.tensors().into_iter().flat_map(|(_, path)| [PREFIX, SHORT].map(|prefix| format!("{prefix}{path}")));
         !keys.into_iter().any(|key| tensors.contains_key(&key))
     }
 
