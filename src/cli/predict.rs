@@ -104,6 +104,9 @@ fn lines(prediction: &Value) -> Vec<String> {
         let found: Vec<String> = entities.iter().filter_map(entity).collect();
         return if found.is_empty() { vec!["(no entity)".to_string()] } else { found };
     }
+    if let Some(fills) = prediction["fills"].as_array() {
+        return fills.iter().map(fill).collect();
+    }
     let scored = |one: &Value| {
         let (label, score) = (one["label"].as_str()?, one["score"].as_f64()?);
         Some(format!("{label}\t{score:.4}"))
@@ -123,6 +126,12 @@ fn lines(prediction: &Value) -> Vec<String> {
 fn entity(one: &Value) -> Option<String> {
     let (label, text, score) = (one["label"].as_str()?, one["text"].as_str()?, one["score"].as_f64()?);
     Some(format!("{label}\t{text}\t{}-{}\t{score:.4}", one["start"], one["end"]))
+}
+
+/// The words for one mask.
+fn fill(words: &Value) -> String {
+    let word = |one: &Value| Some(format!("{}\t{:.4}", one["token"].as_str()?, one["score"].as_f64()?));
+    words.as_array().into_iter().flatten().filter_map(word).collect::<Vec<_>>().join("\t")
 }
 
 fn compare(inputs: &[Input], predictions: &[Value], output: &mut Output) -> Outcome {
@@ -158,6 +167,8 @@ mod tests {
         let one = json!({"label": "city", "text": "Łódź", "start": 3, "end": 7, "score": 0.5});
         assert_eq!(lines(&json!({"entities": [one]})), ["city\tŁódź\t3-7\t0.5000"]);
         assert_eq!(lines(&json!({"entities": []})), ["(no entity)"]);
+        let words = json!({"fills": [[{"token": "lost", "score": 0.5}, {"token": "new", "score": 0.25}], []]});
+        assert_eq!(lines(&words), ["lost\t0.5000\tnew\t0.2500", ""]);
     }
 
     #[test]

@@ -41,8 +41,8 @@ pub struct Flags {
     #[arg(long)]
     pub seed: Option<u64>,
 
-    /// Task: sequence_classification, regression, token_classification or embedding; the file's fields say it where it is
-    /// left out
+    /// Task: sequence_classification, regression, token_classification, embedding or masked_language_model; where it is
+    /// left out, the file's fields say it
     #[arg(long, value_name = "TYPE")]
     pub task: Option<String>,
 
