@@ -11,6 +11,7 @@ use crate::task::targets::Targets;
 use std::sync::Arc;
 
 /// Training examples first, then those of a validation dataset; everything else names them by index.
+#[derive(Clone)]
 pub struct Prepared {
     /// The sequences of each.
     pub tokens: Arc<Vec<Vec<Arc<Tokens>>>>,
@@ -55,7 +56,7 @@ impl Prepared {
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
             probe: probe(probed, &tokens).into_iter().map(|index| examples[index].clone()).collect(),
-            lengths: Arc::new(tokens.iter().map(|sequences| length(sequences, spec.method.virtual_tokens())).collect()),
+            lengths: lengths(&tokens, spec),
             tokens: Arc::new(tokens),
             targets: Arc::new(targets),
             training: split.training,
@@ -63,6 +64,15 @@ impl Prepared {
             hiding,
         })
     }
+
+    /// The same examples for another method, all else being equal.
+    pub fn under(&self, spec: &Spec) -> Self {
+        Self { lengths: lengths(&self.tokens, spec), ..self.clone() }
+    }
+}
+
+fn lengths(tokens: &[Vec<Arc<Tokens>>], spec: &Spec) -> Arc<Vec<usize>> {
+    Arc::new(tokens.iter().map(|sequences| length(sequences, spec.method.virtual_tokens())).collect())
 }
 
 /// Of all sequences of an example, each with its virtual tokens.

@@ -5,24 +5,23 @@
 
 use super::checkpoint::{Counters, Folder, State};
 use super::evaluate::{self, Evaluated};
-use super::frozen::{Desk, Frozen};
+use super::frozen::Frozen;
 use super::hiding::Moment;
 use super::network::{Network, Part};
 use super::optimizer::{self, Moments, Rule, Update};
 use super::parts::Batch;
 use super::prepare::Prepared;
+use super::shared::Shared;
 use super::speaker::Speaker;
 use super::warm_start::{FromAdapter, HeadStart, Source};
 use super::{Row, Settings, Spec, Stop, order, pieces, start};
 use crate::adapter::Parameters;
 use crate::compute::Tensor;
-use crate::compute::pool::{Crew, Priority};
+use crate::compute::pool::Crew;
 use crate::error::{Error, Result};
-use crate::model::{Base, Lowest};
-use crate::task::Reading;
+use crate::model::Lowest;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,7 +47,7 @@ pub struct Run<'a> {
     pub names: Vec<String>,
     /// Tensors that travel with the adapter but are not trained.
     pub constants: BTreeMap<String, Tensor>,
-    pub(super) network: Arc<Network>,
+    network: Arc<Network>,
     rules: Vec<Rule>,
     crew: Arc<Crew>,
     /// What the frozen base computes below the lowest trained place.
@@ -57,23 +56,7 @@ pub struct Run<'a> {
     order: Option<(u64, Vec<usize>)>,
     total_steps: u64,
     /// Of the base's rows.
-    pub(super) width: usize,
-}
-
-/// What the runs of a job share.
-pub struct Shared<'a> {
-    pub base: &'a Arc<Base>,
-    pub settings: &'a Settings,
-    /// The folder of what the frozen base computed.
-    pub remembered: &'a Path,
-    pub crew: Arc<Crew>,
-}
-
-impl<'a> Shared<'a> {
-    pub fn new(base: &'a Arc<Base>, settings: &'a Settings, remembered: &'a Path) -> Result<Self> {
-        let crew = Arc::new(Crew::new("training", Priority::Lowest, settings.threads)?);
-        Ok(Self { base, settings, remembered, crew })
-    }
+    width: usize,
 }
 
 impl<'a> Run<'a> {
@@ -104,29 +87,15 @@ impl<'a> Run<'a> {
         });
         let total_steps = spec.hyperparameters.total_steps(prepared.training.len());
         let network = Arc::new(network);
-        let crew = Arc::clone(&shared.crew);
-        let (settings, folder) = (shared.settings, shared.remembered);
-        let desk = Desk { spec, crew: &crew, network: &network, prepared: &prepared, width, settings, folder };
-        let frozen = match network.lowest() {
-            // The embeddings alone are sooner looked up than read.
-            Lowest::Embeddings | Lowest::Layer(0) => Frozen::nothing(&prepared),
-            // Texts with hidden tokens are others in every epoch.
-            _ if prepared.hiding.is_some() => Frozen::nothing(&prepared),
-            lowest => desk.frozen(lowest, &Frozen::nothing(&prepared), speaker)?,
-        };
-        let starts = is_fresh && spec.head_start() != HeadStart::Kept;
-        let started = if starts { start::examples(network.reader(), &prepared) } else { Vec::new() };
-        let features = match (network.lowest(), network.reader().reading) {
-            _ if started.is_empty() => None,
-            (Lowest::Head, _) => frozen.read(&started)?,
-            (_, Reading::Pooled(_)) if spec.starts_neutral() => {
-                desk.frozen(Lowest::Head, &frozen, speaker)?.read(&started)?
-            }
-            _ => Some(desk.read(&state.parameters, &frozen, &started, speaker)?),
+        let desk = shared.desk(spec, &network, &prepared);
+        let frozen = shared.below(&desk, speaker)?;
+        let head = match is_fresh && spec.head_start() != HeadStart::Kept {
+            true => shared.head(&desk, &frozen, &state.parameters, speaker)?,
+            false => None,
         };
         let mut run = Self {
             rules: rules(spec, &names, &state.parameters),
-            crew,
+            crew: Arc::clone(&shared.crew),
             network,
             width,
             frozen,
@@ -138,8 +107,8 @@ impl<'a> Run<'a> {
             constants,
             spec,
         };
-        if let Some(features) = features {
-            start::head(&mut run, &started, &features, source, base.kernels().as_ref())?;
+        if let Some(found) = head {
+            run.start_head(found, source);
         }
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),
@@ -148,8 +117,26 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Steps and evaluations up to the end. The state is consistent whenever this returns.
-    pub fn go(&mut self, folder: &Folder, settings: &Settings, speaker: &mut Speaker) -> Result<(), Halt> {
+    /// What is known of the head comes before what was fitted.
+    fn start_head(&mut self, found: start::Found, source: Option<&Source>) {
+        let (Some(head), width) = (self.network.reader().head(), self.width) else { return };
+        let targets = self.prepared.targets.pick(&[]).by_row();
+        let fit = match (source, self.spec.head_start()) {
+            (Some(source), HeadStart::Extended) => source.extend(found.fit, &targets, width),
+            _ => found.fit,
+        };
+        let count = targets.outputs();
+        self.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
+        self.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
+        if let (Some(layer), Some([weight, bias])) = (head.dense, found.dense) {
+            self.state.parameters[layer.weight.index()] = weight;
+            self.state.parameters[layer.bias.index()] = bias;
+        }
+    }
+
+    /// Steps and evaluations up to this step, or to the run's end where that comes first. The state is consistent whenever
+    /// this returns.
+    pub fn go(&mut self, to: u64, folder: &Folder, settings: &Settings, speaker: &mut Speaker) -> Result<(), Halt> {
         let per_epoch = self.spec.hyperparameters.steps_per_epoch(self.prepared.training.len());
         let (mut saved, mut saved_step) = (Instant::now(), self.state.counters.step);
         if self.state.counters.step == 0 && self.state.counters.evaluated.is_none() {
@@ -161,7 +148,7 @@ impl<'a> Run<'a> {
             if (step.is_multiple_of(per_epoch) || at_end) && self.state.counters.evaluated != Some(step) {
                 self.evaluate(speaker)?;
             }
-            if at_end || self.is_exhausted() {
+            if at_end || step >= to || self.is_exhausted() {
                 // So that whatever happens while the adapter is published costs no step.
                 if saved_step < step {
                     self.save(folder, speaker)?;
@@ -256,7 +243,21 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The validation split's outputs and figures under these parameters.
+    /// The score and the loss of the best evaluation so far, the present parameters' own included. Evaluates without a trace.
+    pub fn verdict(&self, speaker: &mut Speaker) -> Result<(f64, f64), Halt> {
+        let counters = &self.state.counters;
+        let best = counters.best.as_ref().map(|best| (best.score, best.loss));
+        if let Some(best) = best
+            && counters.evaluated == Some(counters.step)
+        {
+            return Ok(best);
+        }
+        let figures = self.evaluated(&self.state.parameters, speaker)?.figures;
+        let now = (figures.score(self.spec.metric()), figures.loss());
+        Ok(best.filter(|best| best.0 > now.0 || (best.0 == now.0 && best.1 <= now.1)).unwrap_or(now))
+    }
+
+    /// The validation split's logits and figures under these parameters.
     pub fn evaluated(&self, parameters: &[Tensor], speaker: &mut Speaker) -> Result<Evaluated, Halt> {
         let parameters = self.network.upload(parameters)?;
         let (network, frozen) = (Arc::clone(&self.network), self.frozen.clone());
@@ -281,22 +282,6 @@ impl<'a> Run<'a> {
         })?;
         let outputs = indices.iter().flat_map(|index| outputs.remove(index).unwrap_or_default()).collect();
         Ok(Evaluated::new(outputs, targets.pick(indices), &self.spec.labels))
-    }
-}
-
-impl State {
-    /// Keeps the parameters where this evaluation is the best so far; the earlier one stays in a tie.
-    fn rank(&mut self, score: f64, loss: f64) {
-        let best = self.counters.best.as_ref();
-        let is_better = best.is_none_or(|best| score > best.score || (score == best.score && loss < best.loss));
-        match is_better {
-            true => {
-                self.counters.best = Some(super::checkpoint::Best { step: self.counters.step, score, loss });
-                self.best = Some(self.parameters.clone());
-                self.counters.stale = 0;
-            }
-            false => self.counters.stale += 1,
-        }
     }
 }
 

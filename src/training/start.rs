@@ -1,14 +1,23 @@
-//! The head's start on the rows of a run's own training examples.
+//! The head's start on the rows of a job's own training examples.
 
+use super::frozen::Desk;
 use super::prepare::Prepared;
-use super::run::Run;
-use super::warm_start::{HeadStart, Source};
+use super::warm_start::HeadStart;
 use crate::compute::{Kernels, Tensor};
 use crate::error::Result;
-use crate::task::{Reader, Reading, start};
+use crate::task::start::{self, Features, Fit};
+use crate::task::{Reader, Reading};
 
 /// Rows that a start is fitted on: of words there may be many, and more tell it little.
 const ROWS: usize = 20_000;
+
+/// What a head starts from.
+#[derive(Clone)]
+pub struct Found {
+    pub fit: Fit,
+    /// Weight and bias of the layer before the outputs, where they start afresh.
+    pub dense: Option<[Tensor; 2]>,
+}
 
 /// The training examples whose rows it takes, evenly spread; none where there is no head.
 pub fn examples(reader: Reader, prepared: &Prepared) -> Vec<usize> {
@@ -21,39 +30,27 @@ pub fn examples(reader: Reader, prepared: &Prepared) -> Vec<usize> {
     }
 }
 
-/// Fits the head to the rows of these examples, end to end; what `source` knows of it stays.
-pub fn head(
-    run: &mut Run,
+/// Fitted to the rows of these examples, end to end; `first` are the run's first parameters.
+pub fn find(
+    desk: &Desk,
     examples: &[usize],
     rows: &[f32],
-    source: Option<&Source>,
+    first: &[Tensor],
     kernels: &dyn Kernels,
-) -> Result<()> {
-    let (Some(head), width) = (run.network.reader().head(), run.width) else { return Ok(()) };
-    let targets = run.prepared.targets.pick(examples).by_row();
-    let count = targets.outputs();
-    let extends = run.spec.head_start() == HeadStart::Extended;
-    let through = match head.dense {
-        None => None,
+) -> Result<Option<Found>> {
+    let (Some(head), width) = (desk.network.reader().head(), desk.width) else { return Ok(None) };
+    let targets = desk.prepared.targets.pick(examples).by_row();
+    let fit = |rows: &[f32]| start::fit(&Features::new(rows, width, &targets), kernels);
+    Ok(Some(match head.dense {
+        None => Found { fit: fit(rows)?, dense: None },
         // A layer that the adapter brings stays what it is.
-        Some(layer) if extends => {
-            let [weight, bias] = [layer.weight, layer.bias].map(|param| &run.state.parameters[param.index()]);
-            Some(start::dense::apply(rows, weight, bias, layer.activation, kernels)?)
+        Some(layer) if desk.spec.head_start() == HeadStart::Extended => {
+            let [weight, bias] = [layer.weight, layer.bias].map(|param| &first[param.index()]);
+            Found { fit: fit(&start::dense::apply(rows, weight, bias, layer.activation, kernels)?)?, dense: None }
         }
         Some(layer) => {
             let found = start::dense::start(rows, width, layer.activation, kernels)?;
-            run.state.parameters[layer.weight.index()] = found.weight;
-            run.state.parameters[layer.bias.index()] = found.bias;
-            Some(found.rows)
+            Found { fit: fit(&found.rows)?, dense: Some([found.weight, found.bias]) }
         }
-    };
-    let rows = through.as_deref().unwrap_or(rows);
-    let fit = start::fit(&start::Features::new(rows, width, &targets), kernels)?;
-    let fit = match (source, run.spec.head_start()) {
-        (Some(source), HeadStart::Extended) => source.extend(fit, &targets, width),
-        _ => fit,
-    };
-    run.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
-    run.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
-    Ok(())
+    }))
 }

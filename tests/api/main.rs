@@ -23,6 +23,7 @@ mod jobs;
 mod mixed;
 mod moments;
 mod proteins;
+mod race;
 mod refusals;
 mod request;
 mod shutdown;
