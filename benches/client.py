@@ -21,6 +21,10 @@ class Client:
         self.connection = http.client.HTTPConnection(address, timeout=600)
 
     def call(self, path, body=None, content_type=JSON):
+        return json.loads(self.read(path, body, content_type))
+
+    def read(self, path, body=None, content_type=JSON):
+        """The bytes of an answer."""
         body = json.dumps(body).encode() if content_type == JSON and body is not None else body
         try:
             answer = self.send(path, body, content_type)
@@ -31,7 +35,7 @@ class Client:
         content = answer.read()
         if answer.status >= 400:
             sys.exit(f"error: {path} was answered {answer.status}: {content.decode(errors='replace')[:2000]}")
-        return json.loads(content)
+        return content
 
     def send(self, path, body, content_type):
         headers = {"content-type": content_type} if body else {}

@@ -42,9 +42,10 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def arguments(doc, rounds, *programs):
-    """A parser with what every script takes. `programs` are those that it measures: espalier, load or training."""
+    """A parser with what scripts take; no rounds where there is no number of them. `programs` are those that it measures: espalier, load or training."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"alternating runs; medians count [{rounds}]")
+    if rounds:
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"alternating runs; medians count [{rounds}]")
     for program in programs:
         parser.add_argument(f"--{program}", type=Path, help=f"the program {program}; else it is built, for release")
     return parser
@@ -113,6 +114,11 @@ class Server:
     def memory(self):
         return memory(self.process.pid)
 
+    def processor_seconds(self):
+        """Of all its threads, and of the processes it waited for."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
 
 def until(ready, process, log, patience=120):
     """Waits for what `ready` returns."""
@@ -157,6 +163,14 @@ def rows(file):
     if not found or not {"text", "category"} <= found[0].keys():
         sys.exit(f"error: {path} needs the columns text and category, and rows")
     return found
+
+
+def write_rows(path, found):
+    with path.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, ["text", "category"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(found)
+    return path
 
 
 def texts(file):

@@ -1,4 +1,4 @@
-"""PyTorch + PEFT's side of training.py, neighbour.py and accuracy.py, as one JSON line.
+"""PyTorch + PEFT's side of training.py, neighbour.py and accuracy.py, as one JSON line; methods_peer.py shares its loop.
 
     peer.py MODEL CSV mean|cls STEPS THREADS MAX_LENGTH hf|tuned
     peer.py MODEL CSV mean|cls EPOCHS THREADS MAX_LENGTH whole TEST_CSV
@@ -31,23 +31,30 @@ class MeanPooled(torch.nn.Module):
     def __init__(self, folder, labels, **options):
         super().__init__()
         self.bert = AutoModel.from_pretrained(folder, add_pooling_layer=False, **options)
-        self.config = self.bert.config
+        # PEFT asks the model for both.
+        self.config, self.device = self.bert.config, self.bert.device
         self.classifier = torch.nn.Linear(self.config.hidden_size, labels)
 
-    def forward(self, attention_mask, labels=None, **inputs):
-        hidden = self.bert(attention_mask=attention_mask, **inputs).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    def forward(self, attention_mask, labels=None, past_key_values=None, **inputs):
+        """PEFT looks for `past_key_values` by name: prefixes come in it."""
+        inputs |= {"attention_mask": attention_mask, "past_key_values": past_key_values}
+        hidden = self.bert(**inputs).last_hidden_state
+        # A prefix is in the mask, but not in what comes out; a soft prompt is in both, and is pooled too.
+        mask = attention_mask[:, -hidden.shape[1] :].unsqueeze(-1).to(hidden.dtype)
         logits = self.classifier((hidden * mask).sum(1) / mask.sum(1))
         return logits if labels is None else torch.nn.functional.cross_entropy(logits, labels)
 
 
-def build(folder, labels, pooling, how):
+def base(folder, labels, pooling, how):
     dropout = {} if how == "hf" else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     options = {"attn_implementation": "sdpa", **dropout}
     if pooling == "cls":
-        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels, **options)
-    else:
-        model = MeanPooled(folder, labels, **options)
+        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels, **options)
+    return MeanPooled(folder, labels, **options)
+
+
+def build(folder, labels, pooling, how):
+    model = base(folder, labels, pooling, how)
     adapted, saved = ["query", "value"], ["classifier"]
     return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=adapted, modules_to_save=saved))
 
@@ -90,15 +97,40 @@ def speed(step, source, steps):
     return {"examples_per_second": steps * BATCH / (time.perf_counter() - start)}
 
 
-def whole(step, lengths, epochs, before, accuracy):
-    shuffled, told, seconds = random.Random(1), [], before
+def scheduled(step, optimizer, total):
+    """The step with a learning rate that rises and falls over so many."""
+    share = lambda done: min((done + 1) / (RISE * total + 1), (total - done) / ((1 - RISE) * total))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+
+    def both(indices):
+        step(indices)
+        schedule.step()
+
+    return both
+
+
+class Clock:
+    """Seconds, and those of the processors, of what it is wound around."""
+
+    def __init__(self):
+        self.seconds = self.processor_seconds = 0.0
+
+    def __enter__(self):
+        self.started = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_):
+        self.seconds += time.perf_counter() - self.started[0]
+        self.processor_seconds += time.process_time() - self.started[1]
+
+
+def train(step, lengths, epochs, clock):
+    """The tuned loop over whole epochs; yields after each."""
+    shuffled = random.Random(1)
     for _ in range(epochs):
-        start = time.perf_counter()
-        for indices in epoch(lengths, "tuned", shuffled):
-            step(indices)
-        seconds += time.perf_counter() - start
-        told.append({"seconds": seconds, "accuracy": accuracy()})
-    return {"epochs": told}
+        with clock:
+            for indices in epoch(lengths, "tuned", shuffled):
+                step(indices)
+        yield
 
 
 @torch.inference_mode()
@@ -126,40 +158,46 @@ def read(file, tokenizer, length, names=None):
     return tokens, [numbers.get(row["category"], -1) for row in rows], names
 
 
-def main():
-    folder, file, pooling, steps, threads, length, how, *rest = sys.argv[1:]
-    steps, length = int(steps), int(length)
-    torch.set_num_threads(int(threads))
-    torch.manual_seed(1)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    start = time.perf_counter()
-    tokens, labels, names = read(file, tokenizer, length)
-    tokenizing = time.perf_counter() - start
-    model = build(folder, len(names), pooling, how)
-    model.train()
+def stepper(model, tokenizer, tokens, labels, rate, fused):
+    """A step over the examples of these indices, and its optimizer."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    rate = RATE_OF_WHOLE if how == "whole" else RATE
-    optimizer = torch.optim.AdamW(trained, lr=rate, fused=how != "hf")
-    lengths = [len(ids) for ids in tokens]
+    optimizer = torch.optim.AdamW(trained, lr=rate, fused=fused)
 
     def step(indices):
         batch = tokenizer.pad({"input_ids": [tokens[index] for index in indices]}, return_tensors="pt")
         update(model, optimizer, trained, batch, torch.tensor([labels[index] for index in indices]))
 
+    return step, optimizer
+
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main():
+    folder, file, pooling, steps, threads, length, how, *rest = sys.argv[1:]
+    steps, length = int(steps), int(length)
+    torch.set_num_threads(int(threads))
+    torch.manual_seed(1)
+    tokenizer, clock = AutoTokenizer.from_pretrained(folder), Clock()
+    with clock:
+        tokens, labels, names = read(file, tokenizer, length)
+    model = build(folder, len(names), pooling, how)
+    model.train()
+    rate = RATE_OF_WHOLE if how == "whole" else RATE
+    step, optimizer = stepper(model, tokenizer, tokens, labels, rate, fused=how != "hf")
+    lengths = [len(ids) for ids in tokens]
     if how == "whole":
-        test = read(rest[0], tokenizer, length, names)
-        total = steps * -(-len(tokens) // BATCH)
-        share = lambda done: min((done + 1) / (RISE * total + 1), (total - done) / ((1 - RISE) * total))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-
-        def scheduled(indices):
-            step(indices)
-            schedule.step()
-
-        told = whole(scheduled, lengths, steps, tokenizing, lambda: accuracy_of(model, tokenizer, *test[:2]))
+        test = read(rest[0], tokenizer, length, names)[:2]
+        step = scheduled(step, optimizer, steps * -(-len(tokens) // BATCH))
+        told = []
+        for _ in train(step, lengths, steps, clock):
+            told.append({"seconds": clock.seconds, "accuracy": accuracy_of(model, tokenizer, *test)})
+        told = {"epochs": told}
     else:
         told = speed(step, full_batches(lengths, how), steps)
-    print(json.dumps({**told, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({**told, "peak_mib": peak_mib()}))
 
 
-main()
+if __name__ == "__main__":
+    main()
