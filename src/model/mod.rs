@@ -11,6 +11,7 @@ mod esm;
 mod head;
 pub mod hooks;
 pub mod hub;
+mod info;
 mod language;
 mod loader;
 mod modernbert;
@@ -25,12 +26,13 @@ pub use architecture::SUPPORTED;
 pub use batch::Batch;
 pub use head::HeadForm;
 pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo, Virtual};
+pub use info::Info;
 pub use tokenizer::{Masking, Span, Tokenizer, Tokens};
 
 use crate::compute::kernels::{FrozenLinear, Pool};
 use crate::compute::{Kernels, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
-use architecture::{Architecture, Family, Loaded};
+use architecture::{Architecture, Loaded};
 use language::LanguageHead;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -72,43 +74,6 @@ impl Pooling {
     }
 }
 
-/// What the loaded base is and can do: the body of `GET /base`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Info {
-    /// PEFT's `base_model_name_or_path`, for example `sentence-transformers/all-MiniLM-L6-v2`.
-    pub name: String,
-    pub model_type: String,
-    /// `sha256:…` over tensors, tokenizer and the fields of the config that change arithmetic.
-    pub fingerprint: String,
-    pub parameters: u64,
-    pub hidden_size: usize,
-    pub layers: usize,
-    pub attention_heads: usize,
-    pub vocabulary_size: usize,
-    /// Tokens in the longest sequence that it can read.
-    pub max_tokens: usize,
-    pub default_pooling: Pooling,
-    pub poolings: Vec<Pooling>,
-    /// Whether its pooled rows were made to be compared, as sentence-transformers' are: it has a `1_Pooling`.
-    pub sentence_encoder: bool,
-    /// Whether the bare base's embeddings are scaled to length 1, as the model's `modules.json` asks.
-    pub normalized_embedding: bool,
-    /// What stands for a hidden word in a text, where the base can tell what was there: its checkpoint has a masked language
-    /// model's head, and its tokenizer a mask.
-    pub mask_token: Option<String>,
-    /// Our names of the modules that LoRA may target.
-    pub target_modules: Vec<String>,
-    /// `candle-cpu`, …
-    pub kernels: String,
-}
-
-impl Info {
-    /// The head of its checkpoints for classification.
-    pub fn head(&self) -> HeadForm {
-        HeadForm::of(&self.model_type)
-    }
-}
-
 /// The base model, in memory once for the whole process.
 pub struct Base {
     architecture: Box<dyn Architecture>,
@@ -137,7 +102,7 @@ impl Base {
         let epsilon = ["layer_norm_eps", "norm_eps"].into_iter().find_map(|field| config[field].as_f64());
         let shape = [facts.vocabulary_size, facts.hidden_size];
         let language = LanguageHead::load(&mut weights, kernels.as_ref(), epsilon.unwrap_or(1e-12), shape)?;
-        let mut info = describe(folder, name, family, architecture.as_ref())?;
+        let mut info = info::describe(folder, name, family, architecture.as_ref())?;
         info.parameters = weights.parameters();
         info.fingerprint = weights.fingerprint(&parts, &config);
         info.kernels = kernels.name().to_string();
@@ -265,59 +230,4 @@ impl Base {
             Pooling::Cls | Pooling::First => tape.pool(hidden, Pool::First),
         }
     }
-}
-
-/// All but what the weights and the kernels say.
-fn describe(folder: &Path, name: &str, family: &Family, architecture: &dyn Architecture) -> Result<Info> {
-    let (facts, has_dense) = (architecture.facts(), family.head.dense.is_some());
-    let reads_pooler = architecture.has_pooler() && !has_dense;
-    let poolings = match reads_pooler || has_dense {
-        true => vec![Pooling::Mean, Pooling::Cls, Pooling::First],
-        false => vec![Pooling::Mean, Pooling::First],
-    };
-    let sites = architecture.sites();
-    let has = |module: &Module| module.is_linear() && sites.iter().any(|info| info.site.module == *module);
-    let modules = Module::ALL.into_iter().filter(has);
-    Ok(Info {
-        name: name.to_string(),
-        model_type: family.model_type.to_string(),
-        fingerprint: String::new(),
-        parameters: 0,
-        hidden_size: facts.hidden_size,
-        layers: facts.layers,
-        attention_heads: facts.attention_heads,
-        vocabulary_size: facts.vocabulary_size,
-        max_tokens: facts.max_tokens,
-        default_pooling: default_pooling(folder, reads_pooler)?,
-        poolings,
-        sentence_encoder: folder.join(POOLING_FILE).is_file(),
-        normalized_embedding: normalizes(folder)?,
-        mask_token: None,
-        target_modules: modules.map(|module| module.name().to_string()).collect(),
-        kernels: String::new(),
-    })
-}
-
-/// Where sentence-transformers says how it pools.
-const POOLING_FILE: &str = "1_Pooling/config.json";
-
-/// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one that is read.
-fn default_pooling(folder: &Path, reads_pooler: bool) -> Result<Pooling> {
-    let path = folder.join(POOLING_FILE);
-    if !path.is_file() {
-        return Ok(if reads_pooler { Pooling::Cls } else { Pooling::Mean });
-    }
-    let is_first = read_json(&path)?["pooling_mode_cls_token"].as_bool() == Some(true);
-    Ok(if is_first { Pooling::First } else { Pooling::Mean })
-}
-
-/// Whether sentence-transformers' `modules.json` ends in a `Normalize`: then the bare base's embeddings have length 1.
-fn normalizes(folder: &Path) -> Result<bool> {
-    let path = folder.join("modules.json");
-    if !path.is_file() {
-        return Ok(false);
-    }
-    let modules = read_json(&path)?;
-    let kinds = modules.as_array().into_iter().flatten().filter_map(|module| module["type"].as_str());
-    Ok(kinds.into_iter().any(|kind| kind.ends_with(".Normalize")))
 }

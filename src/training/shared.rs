@@ -83,9 +83,7 @@ impl<'a> Shared<'a> {
         }
         let rows = match (lowest, reader.reading) {
             (Lowest::Head, _) => below.read(&examples)?,
-            (_, Reading::Pooled(_)) if is_bare => {
-                self.frozen(Lowest::Head, below, desk, speaker)?.read(&examples)?
-            }
+            (_, Reading::Pooled(_)) if is_bare => self.frozen(Lowest::Head, below, desk, speaker)?.read(&examples)?,
             _ => Some(desk.read(first, below, &examples, speaker)?),
         };
         let rows = rows.ok_or_else(|| Error::internal("the rows of a head are kept, be it in memory"))?;

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 mod new;
+mod pick;
 mod scale;
 pub mod similar;
 
@@ -132,21 +133,6 @@ impl Targets {
         }
     }
 
-    /// Some examples', in this order.
-    pub fn pick(&self, indices: &[usize]) -> Self {
-        match self {
-            Self::Classes { classes, count } => Self::Classes { classes: some(classes, indices), count: *count },
-            Self::Sets { sets, count } => Self::Sets { sets: some(sets, indices), count: *count },
-            Self::Values { values, scale } => Self::Values { values: some(values, indices), scale: *scale },
-            Self::Tags { tags, read, count } => {
-                Self::Tags { tags: some(tags, indices), read: some(read, indices), count: *count }
-            }
-            Self::Scores { scores, scale } => Self::Scores { scores: some(scores, indices), scale: *scale },
-            Self::Ranked { texts } => Self::Ranked { texts: some(texts, indices) },
-            Self::Hidden { counts } => Self::Hidden { counts: some(counts, indices) },
-        }
-    }
-
     /// Values are measured by the spread of these examples, scores by their range; others are what they are.
     pub fn scaled_by(self, indices: &[usize]) -> Self {
         match self {
@@ -246,11 +232,6 @@ impl Targets {
             }
         }
     }
-}
-
-/// Those of `all`, in this order.
-fn some<T: Clone>(all: &[T], indices: &[usize]) -> Vec<T> {
-    indices.iter().map(|index| all[*index].clone()).collect()
 }
 
 #[cfg(test)]
