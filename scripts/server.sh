@@ -11,8 +11,10 @@ server_folder=$(mktemp -d)
 server_process=
 
 start_server() {
-  local model=${2:-models/all-MiniLM-L6-v2}
-  "$1" serve --model "$model" --data-dir "$server_folder/data/$(basename "$model")" --listen 127.0.0.1:0 \
+  local model=${2:-models/all-MiniLM-L6-v2} data
+  data=$server_folder/data/$(basename "$model")
+  : >"$server_folder/log"
+  "$1" serve --model "$model" --data-dir "$data" --listen 127.0.0.1:0 \
     >"$server_folder/log" 2>&1 &
   server_process=$!
   local address

@@ -9,7 +9,9 @@ use espalier::compute::kernels::Activation;
 use espalier::model::{Base, Pooling};
 use espalier::serving::mixed::{self, Group};
 use espalier::task::{self, Input};
-use espalier::training::{self, Data, Folders, Hyperparameters, Outcome, Settings, Spec, Trained, spec::Request};
+use espalier::training::{
+    self, Data, Folders, Hyperparameters, Outcome, Settings, Spec, Trained, Validation, spec::Request,
+};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,14 +21,15 @@ fn base(model: &str) -> Arc<Base> {
     Arc::new(Base::load(&support::jobs::fixture(model), "example/base", Arc::new(Cpu::best())).unwrap())
 }
 
-fn job(base: &Base, task: Value, method: Value, steps: usize) -> (Spec, Data) {
+/// On so large a part of the examples as validation.
+fn job(base: &Base, task: Value, method: Value, steps: usize, validation: f64) -> (Spec, Data) {
     let examples = support::jobs::examples(90);
     let hyperparameters = json!({"max_steps": steps, "batch_size": 16, "seed": 3, "learning_rate": 0.003});
     let request = Request {
         task: Some(serde_json::from_value(task).unwrap()),
         method: Some(serde_json::from_value(method).unwrap()),
         hyperparameters: serde_json::from_value::<Hyperparameters>(hyperparameters).unwrap(),
-        ..Request::default()
+        validation: Some(Validation::Fraction(validation)),
     };
     let spec = Spec::resolve(&request, &support::jobs::labels(&examples), examples.len(), base).unwrap();
     (spec, Data { examples, validation: None, source: None })
@@ -61,11 +64,10 @@ fn artifact(base: &Base, spec: &Spec, trained: &Trained) -> Artifact {
     artifact
 }
 
-/// Accuracy on the validation split, before the first step and at the end.
-fn accuracy(trained: &Trained) -> (f64, f64) {
-    let of = |metrics: &Value| metrics["accuracy"].as_f64().unwrap();
+/// Accuracy on the validation split before the first step.
+fn start(trained: &Trained) -> f64 {
     let first = trained.rows.iter().find(|row| row.split == "validation").unwrap();
-    (of(&first.metrics), of(&trained.metrics["validation"]))
+    first.metrics["accuracy"].as_f64().unwrap()
 }
 
 #[test]
@@ -83,7 +85,7 @@ fn the_first_token_of_roberta_and_distilbert_goes_through_their_own_heads() {
     for (model, activation, dense, output, saved) in cases {
         let base = base(model);
         let task = json!({"type": "sequence_classification", "pooling": "cls"});
-        let job = job(&base, task, json!({"type": "lora", "target_modules": "all-linear"}), 20);
+        let job = job(&base, task, json!({"type": "lora", "target_modules": "all-linear"}), 20, 0.1);
         assert_eq!(job.0.task.dense(), Some(activation), "the head is written out");
         let trained = train(&base, &job);
         let artifact = artifact(&base, &job.0, &trained);
@@ -112,20 +114,22 @@ fn the_first_token_of_roberta_and_distilbert_goes_through_their_own_heads() {
 fn a_dense_layer_starts_near_the_linear_probe_and_learns() {
     let base = base("tiny-bert");
     for pooling in [Pooling::Mean, Pooling::Cls, Pooling::First] {
-        let task = json!({"type": "sequence_classification", "pooling": pooling});
-        let (linear, _) = accuracy(&train(&base, &job(&base, task.clone(), json!({"type": "head"}), 1)));
+        let mut task = json!({"type": "sequence_classification", "pooling": pooling});
+        let head = json!({"type": "head"});
+        let linear = start(&train(&base, &job(&base, task.clone(), head.clone(), 1, 0.4)));
         for activation in ["tanh", "relu", "gelu", "silu"] {
-            let mut task = task.clone();
             task["head"] = json!({"type": "dense", "activation": activation});
-            let job = job(&base, task, json!({"type": "head"}), 60);
-            let trained = train(&base, &job);
-            let (start, end) = accuracy(&trained);
-            assert!(start > linear - 0.12, "{pooling:?} {activation}: it starts at {start}, the probe at {linear}");
-            assert!(end >= start, "{pooling:?} {activation}: from {start} to {end}");
+            let dense = start(&train(&base, &job(&base, task.clone(), head.clone(), 1, 0.4)));
+            println!("{pooling:?} {activation}: it starts at {dense:.3}, the probe at {linear:.3}");
+            assert!(dense > linear - 0.06, "{pooling:?} {activation}: it starts at {dense}, the probe at {linear}");
+
+            // Without a validation split the last step is what is kept.
+            let trained = train(&base, &job(&base, task.clone(), head.clone(), 60, 0.0));
+            let losses: Vec<f64> = trained.rows.iter().map(|row| row.metrics["loss"].as_f64().unwrap()).collect();
+            assert!(losses[losses.len() - 1] < losses[0] * 0.8, "{pooling:?} {activation}: {losses:?}");
             let dense = &trained.weights["head.dense.weight"].values;
             let beside = (0..32 * 32).filter(|index| index / 32 != index % 32 && dense[*index] != 0.0).count();
             assert!(beside > 900, "the whole layer has learned, not its diagonal alone: {beside}");
-            assert_eq!(artifact(&base, &job.0, &trained).card.task, job.0.task);
         }
     }
 }
@@ -154,7 +158,7 @@ fn a_row_has_the_same_bits_alone_and_beside_other_heads() {
         .into_iter()
         .map(|head| {
             let task = json!({"type": "sequence_classification", "pooling": "cls", "head": head});
-            let job = job(&base, task, json!({"type": "lora"}), 3);
+            let job = job(&base, task, json!({"type": "lora"}), 3, 0.1);
             Arc::new(Adapted::load(&artifact(&base, &job.0, &train(&base, &job)), &base).unwrap())
         })
         .collect();
