@@ -30,6 +30,7 @@ fn job(base: &Base, task: Value, method: Value, steps: usize, validation: f64) -
         method: Some(serde_json::from_value(method).unwrap()),
         hyperparameters: serde_json::from_value::<Hyperparameters>(hyperparameters).unwrap(),
         validation: Some(Validation::Fraction(validation)),
+        ..Request::default()
     };
     let spec = Spec::resolve(&request, &support::jobs::labels(&examples), examples.len(), base).unwrap();
     (spec, Data { examples, validation: None, source: None })
