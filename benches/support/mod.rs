@@ -56,6 +56,7 @@ pub fn run(
         method: Some(job.method),
         hyperparameters: job.hyperparameters,
         validation: Some(Validation::Fraction(0.0)),
+        ..Request::default()
     };
     let spec = Spec::resolve(&request, &labels, examples.len(), base)?;
     let folder = tempfile::tempdir()?;

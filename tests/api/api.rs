@@ -39,6 +39,7 @@ fn a_job_shows_all_that_is_known_of_it() {
         "dataset_id",
         "error",
         "finished_at",
+        "from_adapter",
         "hyperparameters",
         "id",
         "labels",

@@ -1,6 +1,7 @@
 //! Jobs that start from an adapter: found by every way of naming it, kept while it is needed, and never silently another.
 
 use crate::app::{App, Setup, small_job};
+use crate::moments::settled;
 use crate::refusals::{case, check};
 use crate::request::post;
 use crate::traces::events;
@@ -82,6 +83,7 @@ fn a_killed_job_from_an_adapter_ends_as_an_undisturbed_one() {
 fn what_a_job_cannot_start_from_is_refused_with_the_field() {
     let app = Setup::new().start();
     app.trained(&small_job(60, json!({"name": "source", "method": {"type": "lora", "rank": 4}})));
+    settled(&app);
     let ask = |adapter: &str, fields: Value| post("/jobs", &from(adapter, fields));
     check(
         &app,

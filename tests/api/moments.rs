@@ -61,6 +61,14 @@ pub fn names(folder: &Path) -> Vec<String> {
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
+/// Waits until what was done with is removed, which comes after a job's row.
+pub fn settled(app: &App) {
+    let data = app.setup.data();
+    until("the end of the cleaning up", || {
+        names(&data.join("checkpoints")).is_empty() && instances(&data).iter().all(|folder| names(folder).is_empty())
+    });
+}
+
 /// The steps of a job's whole checkpoints, rising.
 pub fn checkpoints(data: &Path, job: &str) -> Vec<u64> {
     let names = names(&data.join("checkpoints").join(job));
