@@ -11,6 +11,7 @@ pub fn row(data: &Value) -> Option<String> {
     match data.get("split")?.as_str()? {
         "validation" => validation(data),
         "start" => start(data),
+        "race" => race(data),
         _ => None,
     }
 }
@@ -25,6 +26,26 @@ fn start(data: &Value) -> Option<String> {
         (_, note) => format!("but its head starts afresh: {}", note.unwrap_or("it does not fit")),
     };
     Some(format!("starts from the adapter of version {version}, {head}"))
+}
+
+/// Who is left after a rung of a race, and who is not.
+fn race(data: &Value) -> Option<String> {
+    let metrics = data.get("metrics")?;
+    let metric = metrics.get("metric")?.as_str()?;
+    let told = |dropped: bool| {
+        let all = metrics.get("candidates").and_then(Value::as_array).into_iter().flatten();
+        let some = all.filter(|row| row.get("dropped").and_then(Value::as_bool) == Some(dropped));
+        let one = |row: &Value| {
+            let method = row.get("method").and_then(Value::as_str).unwrap_or_default();
+            let figure = row.get(metric).filter(|figure| figure.is_number()).map_or("diverged".to_string(), number);
+            format!("{}: {method} {figure}", row.get("candidate").map_or_else(String::new, Value::to_string))
+        };
+        some.map(one).collect::<Vec<_>>().join(", ")
+    };
+    let rung = metrics.get("rung")?.as_u64()?;
+    let dropped = Some(told(true)).filter(|dropped| !dropped.is_empty());
+    let dropped = dropped.map_or_else(String::new, |dropped| format!("; dropped {dropped}"));
+    Some(format!("rung {rung} by {}: left {}{dropped}", words(metric), told(false)))
 }
 
 fn validation(data: &Value) -> Option<String> {
@@ -104,6 +125,13 @@ mod tests {
         let row_of = |split: &str| row(&json!({"step": 32, "split": split, "metrics": {"accuracy": 0.91, "epoch": 1}}));
         assert_eq!(row_of("validation").as_deref(), Some("step 32: validation accuracy 0.9100, epoch 1"));
         assert_eq!(row_of("train"), None);
+        let candidate = |candidate: u32, method: &str, figure: Value, dropped: bool| json!({"candidate": candidate, "method": method, "accuracy": figure, "dropped": dropped});
+        let rung = json!({"rung": 1, "metric": "accuracy", "candidates": [
+            candidate(0, "head", json!(0.5), true), candidate(1, "lora", json!(0.75), false),
+            candidate(2, "ia3", Value::Null, true)]});
+        let line = row(&json!({"step": 96, "split": "race", "metrics": rung}));
+        let expected = "rung 1 by accuracy: left 1: lora 0.7500; dropped 0: head 0.5000, 2: ia3 diverged";
+        assert_eq!(line.as_deref(), Some(expected));
         let from = json!({"version": "0123456789", "head": "fresh", "note": "no example of \"a\""});
         let line = row(&json!({"step": 0, "split": "start", "metrics": {"from_adapter": from}}));
         let expected = "starts from the adapter of version 01234567, but its head starts afresh: no example of \"a\"";

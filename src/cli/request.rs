@@ -13,8 +13,8 @@ pub struct Flags {
     #[arg(long)]
     pub name: Option<String>,
 
-    /// Method: lora, ia3, prompt_tuning, p_tuning, prefix_tuning, bottleneck, bias, layer_norm, vera, or head for nothing
-    /// but a head on the frozen features
+    /// Method: lora, ia3, prompt_tuning, p_tuning, prefix_tuning, bottleneck, bias, layer_norm, vera, head for nothing
+    /// but a head on the frozen features, or auto for a race of several
     #[arg(long, value_name = "TYPE")]
     pub method: Option<String>,
 

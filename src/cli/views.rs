@@ -95,6 +95,7 @@ pub fn settings(value: &Value) -> String {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Object(fields) if fields.contains_key("type") => kind(value).to_string(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
         value => value.to_string(),
     }
@@ -119,6 +120,8 @@ mod tests {
     fn settings_are_shown_without_their_brackets() {
         let lora = json!({"type": "lora", "rank": 8, "target_modules": ["query", "value"]});
         assert_eq!(settings(&lora), "lora, rank 8, target_modules query value");
+        let race = json!({"type": "auto", "candidates": [{"type": "head"}, {"type": "lora", "rank": 8}]});
+        assert_eq!(settings(&race), "auto, candidates head lora");
         assert_eq!(settings(&Value::Null), "");
     }
 

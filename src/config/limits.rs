@@ -66,6 +66,10 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_QUEUED", value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_queued: u64,
 
+    /// Candidates of a race
+    #[arg(long, env = "ESPALIER_MAX_CANDIDATES", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u64).range(2..=1000))]
+    pub max_candidates: u64,
+
     /// Uploads checked at once; each is held in memory meanwhile
     #[arg(long, env = "ESPALIER_MAX_CHECKS", value_name = "N", default_value = "2", value_parser = count)]
     pub max_checks: usize,
@@ -107,6 +111,7 @@ impl Flags {
             max_body_time: self.max_upload_time,
             deadline: self.deadline,
             max_queued: self.max_queued,
+            max_candidates: usize::try_from(self.max_candidates).unwrap_or(usize::MAX),
             max_checks: self.max_checks,
             max_streams: self.max_streams,
             stream_poll: self.stream_poll,

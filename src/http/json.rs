@@ -110,7 +110,20 @@ fn find<T: DeserializeOwned>(document: Value) -> Option<Wrong> {
         return Some(found);
     }
     let first = wrong::<T>(&lone);
-    while let Some(Value::Object(fields)) = lone.pointer(&pointer(&found.path)) {
+    loop {
+        let fields = match lone.pointer(&pointer(&found.path)) {
+            Some(Value::Object(fields)) => fields,
+            Some(Value::Array(items)) => {
+                match item(&lone, items.len(), &found.path, |rest| wrong::<T>(rest) != first) {
+                    Some(index) => {
+                        found.path.push(index.to_string());
+                        continue;
+                    }
+                    None => break,
+                }
+            }
+            _ => break,
+        };
         if fields.len() > MAX_SEARCHED_FIELDS {
             break;
         }
@@ -130,6 +143,17 @@ fn find<T: DeserializeOwned>(document: Value) -> Option<Wrong> {
         }
     }
     Some(found)
+}
+
+/// The first item of the list at this path without which the error goes away.
+fn item(document: &Value, count: usize, path: &[String], matters: impl Fn(&Value) -> bool) -> Option<usize> {
+    (0..count.min(MAX_SEARCHED_FIELDS)).find(|index| {
+        let mut rest = document.clone();
+        if let Some(Value::Array(items)) = rest.pointer_mut(&pointer(path)) {
+            items.remove(*index);
+        }
+        matters(&rest)
+    })
 }
 
 /// The document with nothing but the wrong field, where that is small enough to be searched.

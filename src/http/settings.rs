@@ -24,6 +24,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// Queued jobs of one owner. Default 1000.
     pub max_queued: u64,
+    /// Candidates of a race. Default 16.
+    pub max_candidates: usize,
     /// Datasets and adapters checked at once, because each is held in memory meanwhile; others wait. Default 2.
     pub max_checks: usize,
     /// Event streams open at once. Default 1000.
@@ -48,6 +50,7 @@ impl Default for Settings {
             max_body_time: Duration::from_secs(3600),
             deadline: Duration::from_secs(30),
             max_queued: 1000,
+            max_candidates: 16,
             max_checks: 2,
             max_streams: 1000,
             stream_poll: Duration::from_secs(1),

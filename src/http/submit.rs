@@ -15,9 +15,10 @@ use crate::data::{Format, Options, Report};
 use crate::error::{Error, Fault, Place, Result};
 use crate::store::{Dataset, Job, NewJob};
 use crate::task::Shape;
-use crate::training::Validation;
+use crate::training::race::Auto;
 use crate::training::spec::{self, Spec};
 use crate::training::warm_start::{self, Origin};
+use crate::training::{Method, Plan, Race, Validation};
 use uuid::Uuid;
 
 /// What came in: the request and where its examples are.
@@ -41,7 +42,7 @@ struct Examined {
     kept: Kept,
     options: Options,
     report: Report,
-    spec: Spec,
+    spec: Plan,
     validation_dataset_id: Option<Uuid>,
 }
 
@@ -85,15 +86,29 @@ async fn examine(state: &State, owner: &str, submission: Submission) -> Result<E
         Some(Validation::Fraction(_)) | None => None,
     };
     let examples = usize::try_from(report.examples).unwrap_or(usize::MAX);
-    let spec = Spec::resolve(&asked(request, report.target, origin), &labels, examples, &state.base)?;
+    let (auto, asked) = asked(request, report.target, origin);
+    let spec = match auto {
+        Some(auto) => {
+            let race = Race::resolve(&auto, &asked, &labels, examples, &state.base, state.settings.max_candidates)?;
+            Plan::Race(Box::new(race))
+        }
+        None => Spec::resolve(&asked, &labels, examples, &state.base)?.into(),
+    };
     Ok(Examined { name, kept, options, report, spec, validation_dataset_id })
 }
 
-/// The data's own task where the request names none, as the adapter has it where that is the same.
-fn asked(request: JobRequest, target: Shape, from_adapter: Option<Origin>) -> spec::Request {
+/// Whether it is a race, and the rest: the data's own task where the request names none, as the adapter has it where that is
+/// the same.
+fn asked(request: JobRequest, target: Shape, from_adapter: Option<Origin>) -> (Option<Auto>, spec::Request) {
     let JobRequest { task, method, hyperparameters, validation, .. } = request;
     let own = || from_adapter.as_ref().map_or_else(|| target.task(), |origin| warm_start::task(origin, target));
-    spec::Request { task: Some(task.unwrap_or_else(own)), method, hyperparameters, validation, from_adapter }
+    let task = Some(task.unwrap_or_else(own));
+    let (auto, method) = match method {
+        Some(Method::Auto(auto)) => (Some(auto), None),
+        Some(Method::One(method)) => (None, Some(method)),
+        None => (None, None),
+    };
+    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter })
 }
 
 /// Finds the examples and checks them; a stored dataset only where it is to be read otherwise than before.

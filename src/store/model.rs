@@ -2,7 +2,7 @@
 
 use crate::data::{Options, Report};
 use crate::error::{Error, Result};
-use crate::training::{Progress, Spec};
+use crate::training::{Plan, Progress};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -107,7 +107,7 @@ pub struct NewJob {
     pub dataset_id: Uuid,
     pub validation_dataset_id: Option<Uuid>,
     pub options: Options,
-    pub spec: Spec,
+    pub spec: Plan,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -120,7 +120,7 @@ pub struct Job {
     pub dataset_id: Uuid,
     pub validation_dataset_id: Option<Uuid>,
     pub options: Options,
-    pub spec: Spec,
+    pub spec: Plan,
     pub progress: Option<Progress>,
     pub metrics: Option<serde_json::Value>,
     pub adapter_id: Option<Uuid>,

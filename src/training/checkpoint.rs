@@ -27,6 +27,22 @@ pub struct State {
     pub counters: Counters,
 }
 
+impl State {
+    /// Keeps the parameters where this evaluation is the best so far; the earlier one stays in a tie.
+    pub fn rank(&mut self, score: f64, loss: f64) {
+        let best = self.counters.best.as_ref();
+        let is_better = best.is_none_or(|best| score > best.score || (score == best.score && loss < best.loss));
+        match is_better {
+            true => {
+                self.counters.best = Some(Best { step: self.counters.step, score, loss });
+                self.best = Some(self.parameters.clone());
+                self.counters.stale = 0;
+            }
+            false => self.counters.stale += 1,
+        }
+    }
+}
+
 /// The part of a state that is not tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counters {
@@ -83,11 +99,11 @@ impl Folder {
         let mut files = BTreeMap::new();
         for (name, bytes) in blobs {
             files.insert(name.clone(), hex(&Sha256::digest(&bytes)));
-            self.place(&name, &bytes)?;
+            place(&self.path, &name, &bytes)?;
         }
         let manifest = Manifest { step, spec: self.spec.clone(), files };
         let manifest = serde_json::to_vec(&manifest).context("writing a checkpoint's manifest")?;
-        self.place(&format!("manifest-{step}.json"), &manifest)?;
+        place(&self.path, &format!("manifest-{step}.json"), &manifest)?;
         tracing::debug!(step, "checkpoint saved");
         self.prune()
     }
@@ -123,16 +139,6 @@ impl Folder {
         restore(&SafeTensors::deserialize(&blob).map_err(|error| error.to_string())?, counters, names)
     }
 
-    /// Writes beside, syncs, renames: a file under its name is whole.
-    fn place(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let doing = || format!("writing the checkpoint file {name}");
-        let mut temporary = tempfile::NamedTempFile::new_in(&self.path).with_context(doing)?;
-        temporary.write_all(bytes).with_context(doing)?;
-        temporary.as_file().sync_all().with_context(doing)?;
-        temporary.persist(self.path.join(name)).with_context(doing)?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).with_context(doing)
-    }
-
     /// Steps that have a manifest, rising.
     fn steps(&self) -> Result<Vec<u64>> {
         let entries = std::fs::read_dir(&self.path).context("listing checkpoints")?;
@@ -155,6 +161,16 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Writes beside, syncs, renames: a file under its name is whole.
+pub fn place(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let doing = || format!("writing the checkpoint file {name}");
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(doing)?;
+    temporary.write_all(bytes).with_context(doing)?;
+    temporary.as_file().sync_all().with_context(doing)?;
+    temporary.persist(folder.join(name)).with_context(doing)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(doing)
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -108,6 +108,15 @@ pub struct Circumstances {
     pub metrics: &'static [&'static str],
 }
 
+/// Examples per step where a job does not say it.
+pub const BATCH_SIZE: u32 = 32;
+
+/// So many epochs that a small dataset gets its least updates.
+pub fn usual_epochs(examples: usize, batch_size: u32, least_steps: u64) -> u32 {
+    let steps_per_epoch = examples.div_ceil(batch_size.max(1) as usize).max(1) as u64;
+    least_steps.div_ceil(steps_per_epoch).clamp(3, 30) as u32
+}
+
 impl Hyperparameters {
     /// Tokens after which a text is cut, also by whoever looks at a dataset before its job is resolved.
     pub fn max_length(&self, max_tokens: usize) -> u32 {
@@ -116,11 +125,10 @@ impl Hyperparameters {
 
     /// Writes the defaults out and collects what is out of range.
     pub fn resolve(&self, given: Circumstances, faults: &mut Vec<Fault>) -> Resolved {
-        let batch_size = self.batch_size.unwrap_or(32).max(1);
-        let steps_per_epoch = given.examples.div_ceil(batch_size as usize).max(1) as u64;
+        let batch_size = self.batch_size.unwrap_or(BATCH_SIZE);
         let resolved = Resolved {
-            epochs: self.epochs.unwrap_or_else(|| given.least_steps.div_ceil(steps_per_epoch).clamp(3, 30) as u32),
-            batch_size: self.batch_size.unwrap_or(32),
+            epochs: self.epochs.unwrap_or_else(|| usual_epochs(given.examples, batch_size, given.least_steps)),
+            batch_size,
             learning_rate: self.learning_rate.unwrap_or(given.learning_rate),
             max_length: self.max_length(given.max_tokens),
             seed: self.seed.unwrap_or(42),

@@ -8,16 +8,21 @@ pub mod network;
 pub mod optimizer;
 pub mod order;
 mod pieces;
+pub mod plan;
 mod prepare;
 pub mod progress;
+pub mod race;
 mod remembered;
 mod run;
+mod shared;
 mod speaker;
 pub mod spec;
 pub mod warm_start;
 
 pub use hyperparameters::{EarlyStopping, Hyperparameters, Schedule};
+pub use plan::Plan;
 pub use progress::{Progress, Row, Stop};
+pub use race::{Method, Race};
 pub use spec::{Spec, Validation};
 pub use warm_start::FromAdapter;
 
@@ -34,8 +39,9 @@ use std::time::Duration;
 
 use checkpoint::Folder;
 use prepare::Prepared;
-use run::{Halt, Run, Shared};
+use run::{Halt, Run};
 use serde_json::json;
+use shared::Shared;
 use speaker::Speaker;
 
 /// What a machine decides and what never affects bytes.
@@ -80,6 +86,8 @@ pub struct Trained {
     pub rows: Vec<Row>,
     /// Inputs for the adapter's probe: a few examples of the dataset.
     pub probe: Vec<Example>,
+    /// Of a race: who won, and the table.
+    pub race: Option<race::Finish>,
 }
 
 #[derive(Debug)]
@@ -112,7 +120,7 @@ pub fn train(
         Err(Halt::Stop(stop)) => return Ok(Outcome::Stopped(stop)),
         Err(Halt::Error(error)) => return Err(error),
     };
-    let result = match run.go(&folder, settings, &mut speaker) {
+    let result = match run.go(u64::MAX, &folder, settings, &mut speaker) {
         Ok(()) => finish(base, &run, &mut speaker),
         Err(halt) => Err(halt),
     };
@@ -154,5 +162,12 @@ fn finish(base: &Base, run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt
         Form::Published => weights,
     };
     let weights = run.prepared.targets.in_units(weights);
-    Ok(Trained { weights, temperature, metrics, rows: counters.rows.clone(), probe: run.prepared.probe.clone() })
+    Ok(Trained {
+        weights,
+        temperature,
+        metrics,
+        rows: counters.rows.clone(),
+        probe: run.prepared.probe.clone(),
+        race: None,
+    })
 }

@@ -10,6 +10,7 @@ use crate::task::targets::Targets;
 use std::sync::Arc;
 
 /// Training examples first, then those of a validation dataset; everything else names them by index.
+#[derive(Clone)]
 pub struct Prepared {
     pub tokens: Arc<Vec<Arc<Tokens>>>,
     /// In tokens, virtual ones included.
@@ -48,13 +49,22 @@ impl Prepared {
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
             probe: probe(probed, &tokens).into_iter().map(|index| examples[index].clone()).collect(),
-            lengths: Arc::new(tokens.iter().map(|tokens| tokens.ids.len() + spec.method.virtual_tokens()).collect()),
+            lengths: lengths(&tokens, spec),
             tokens: Arc::new(tokens),
             targets: Arc::new(targets),
             training: split.training,
             validation: split.validation,
         })
     }
+
+    /// The same examples for another method, all else being equal.
+    pub fn under(&self, spec: &Spec) -> Self {
+        Self { lengths: lengths(&self.tokens, spec), ..self.clone() }
+    }
+}
+
+fn lengths(tokens: &[Arc<Tokens>], spec: &Spec) -> Arc<Vec<usize>> {
+    Arc::new(tokens.iter().map(|tokens| tokens.ids.len() + spec.method.virtual_tokens()).collect())
 }
 
 fn probe(examples: &[usize], tokens: &[Arc<Tokens>]) -> Vec<usize> {

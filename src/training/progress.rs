@@ -24,8 +24,8 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Row {
     pub step: u64,
-    /// `train` (every few steps), `validation` (at the end of an epoch), or `start`: what became of the adapter that the job
-    /// starts from.
+    /// `train` (every few steps), `validation` (at the end of an epoch), `start`: what became of the adapter that the job
+    /// starts from, or `race`: who was dropped at a rung.
     pub split: String,
     #[schema(value_type = Object)]
     pub metrics: serde_json::Value,

@@ -5,22 +5,22 @@
 
 use super::checkpoint::{Counters, Folder, State};
 use super::evaluate::{self, Evaluated};
-use super::frozen::{Desk, Frozen};
+use super::frozen::Frozen;
 use super::network::{Network, Part};
 use super::optimizer::{self, Moments, Rule, Update};
 use super::prepare::Prepared;
+use super::shared::Shared;
 use super::speaker::Speaker;
 use super::warm_start::{FromAdapter, HeadStart, Source};
 use super::{Row, Settings, Spec, Stop, order, pieces};
 use crate::adapter::Parameters;
-use crate::compute::pool::{Crew, Priority};
-use crate::compute::{Dropout, Kernels, Tensor};
+use crate::compute::pool::Crew;
+use crate::compute::{Dropout, Tensor};
 use crate::error::{Error, Result};
-use crate::model::{Base, Lowest, Pooling};
-use crate::task::start;
+use crate::model::{Lowest, Pooling};
+use crate::task::start::Fit;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -57,22 +57,6 @@ pub struct Run<'a> {
     width: usize,
 }
 
-/// What the runs of a job share.
-pub struct Shared<'a> {
-    pub base: &'a Arc<Base>,
-    pub settings: &'a Settings,
-    /// The folder of what the frozen base computed.
-    pub remembered: &'a Path,
-    pub crew: Arc<Crew>,
-}
-
-impl<'a> Shared<'a> {
-    pub fn new(base: &'a Arc<Base>, settings: &'a Settings, remembered: &'a Path) -> Result<Self> {
-        let crew = Arc::new(Crew::new("training", Priority::Lowest, settings.threads)?);
-        Ok(Self { base, settings, remembered, crew })
-    }
-}
-
 impl<'a> Run<'a> {
     /// Resumes from the folder's checkpoint, or else starts from `source`, or draws a fresh adapter; a head that nothing is
     /// known of starts from the features.
@@ -101,23 +85,15 @@ impl<'a> Run<'a> {
         });
         let total_steps = spec.hyperparameters.total_steps(prepared.training.len());
         let network = Arc::new(network);
-        let crew = Arc::clone(&shared.crew);
-        let (settings, folder) = (shared.settings, shared.remembered);
-        let desk = Desk { spec, crew: &crew, network: &network, prepared: &prepared, width, settings, folder };
-        let frozen = match network.lowest() {
-            // The embeddings alone are sooner looked up than read.
-            Lowest::Embeddings | Lowest::Layer(0) => Frozen::nothing(&prepared),
-            lowest => desk.frozen(lowest, &Frozen::nothing(&prepared), speaker)?,
-        };
-        let features = match (is_fresh && spec.head_start() != HeadStart::Kept, network.lowest()) {
-            (false, _) => None,
-            (true, Lowest::Head) => frozen.all()?,
-            (true, _) if spec.starts_neutral() => desk.frozen(Lowest::Head, &frozen, speaker)?.all()?,
-            (true, _) => Some(desk.pooled(&state.parameters, &frozen, speaker)?),
+        let desk = shared.desk(spec, &network, &prepared);
+        let frozen = shared.below(&desk, speaker)?;
+        let head = match is_fresh && spec.head_start() != HeadStart::Kept {
+            true => Some(shared.head(&desk, &frozen, &state.parameters, speaker)?),
+            false => None,
         };
         let mut run = Self {
             rules: rules(spec, &names, &state.parameters),
-            crew,
+            crew: Arc::clone(&shared.crew),
             network,
             width,
             frozen,
@@ -129,8 +105,8 @@ impl<'a> Run<'a> {
             constants,
             spec,
         };
-        if let Some(features) = features {
-            run.start_head(&features, source, base.kernels().as_ref())?;
+        if let Some(fit) = head {
+            run.start_head(fit, source);
         }
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),
@@ -139,26 +115,21 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// `features` are the pooled rows of all examples.
-    fn start_head(&mut self, features: &[f32], source: Option<&Source>, kernels: &dyn Kernels) -> Result<()> {
-        let (training, width) = (&self.prepared.training, self.width);
-        let row = |index: &usize| &features[index * width..(index + 1) * width];
-        let values: Vec<f32> = training.iter().flat_map(|index| row(index).iter().copied()).collect();
-        let targets = self.prepared.targets.pick(training);
-        let count = targets.outputs();
-        let fit = start::fit(&start::Features::new(&values, width, &targets), kernels)?;
+    /// What is known of the head comes before what was fitted.
+    fn start_head(&mut self, fit: Fit, source: Option<&Source>) {
+        let (targets, width) = (&self.prepared.targets, self.width);
         let fit = match (source, self.spec.head_start()) {
-            (Some(source), HeadStart::Extended) => source.extend(fit, &targets, width),
+            (Some(source), HeadStart::Extended) => source.extend(fit, targets, width),
             _ => fit,
         };
-        let head = self.network.head();
+        let (head, count) = (self.network.head(), targets.outputs());
         self.state.parameters[head.weight.index()] = Tensor::new([count, width], fit.weight);
         self.state.parameters[head.bias.index()] = Tensor::new([count], fit.bias);
-        Ok(())
     }
 
-    /// Steps and evaluations up to the end. The state is consistent whenever this returns.
-    pub fn go(&mut self, folder: &Folder, settings: &Settings, speaker: &mut Speaker) -> Result<(), Halt> {
+    /// Steps and evaluations up to this step, or to the run's end where that comes first. The state is consistent whenever
+    /// this returns.
+    pub fn go(&mut self, to: u64, folder: &Folder, settings: &Settings, speaker: &mut Speaker) -> Result<(), Halt> {
         let per_epoch = self.spec.hyperparameters.steps_per_epoch(self.prepared.training.len());
         let (mut saved, mut saved_step) = (Instant::now(), self.state.counters.step);
         if self.state.counters.step == 0 && self.state.counters.evaluated.is_none() {
@@ -170,7 +141,7 @@ impl<'a> Run<'a> {
             if (step.is_multiple_of(per_epoch) || at_end) && self.state.counters.evaluated != Some(step) {
                 self.evaluate(speaker)?;
             }
-            if at_end || self.is_exhausted() {
+            if at_end || step >= to || self.is_exhausted() {
                 // So that whatever happens while the adapter is published costs no step.
                 if saved_step < step {
                     self.save(folder, speaker)?;
@@ -273,6 +244,20 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The score and the loss of the best evaluation so far, the present parameters' own included. Evaluates without a trace.
+    pub fn verdict(&self, speaker: &mut Speaker) -> Result<(f64, f64), Halt> {
+        let counters = &self.state.counters;
+        let best = counters.best.as_ref().map(|best| (best.score, best.loss));
+        if let Some(best) = best
+            && counters.evaluated == Some(counters.step)
+        {
+            return Ok(best);
+        }
+        let figures = self.evaluated(&self.state.parameters, speaker)?.figures;
+        let now = (figures.score(self.spec.metric()), figures.loss());
+        Ok(best.filter(|best| best.0 > now.0 || (best.0 == now.0 && best.1 <= now.1)).unwrap_or(now))
+    }
+
     /// The validation split's logits and figures under these parameters.
     pub fn evaluated(&self, parameters: &[Tensor], speaker: &mut Speaker) -> Result<Evaluated, Halt> {
         let parameters = self.network.upload(parameters)?;
@@ -291,22 +276,6 @@ impl<'a> Run<'a> {
         })?;
         let targets = self.prepared.targets.pick(indices);
         Ok(Evaluated::new(logits, targets, &self.spec.labels))
-    }
-}
-
-impl State {
-    /// Keeps the parameters where this evaluation is the best so far; the earlier one stays in a tie.
-    fn rank(&mut self, score: f64, loss: f64) {
-        let best = self.counters.best.as_ref();
-        let is_better = best.is_none_or(|best| score > best.score || (score == best.score && loss < best.loss));
-        match is_better {
-            true => {
-                self.counters.best = Some(super::checkpoint::Best { step: self.counters.step, score, loss });
-                self.best = Some(self.parameters.clone());
-                self.counters.stale = 0;
-            }
-            false => self.counters.stale += 1,
-        }
     }
 }
 

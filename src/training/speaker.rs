@@ -2,7 +2,7 @@
 
 use super::checkpoint::Counters;
 use super::run::Halt;
-use super::{Progress, Spec, Stop};
+use super::{Progress, Row, Spec, Stop};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -12,6 +12,19 @@ pub struct Speaker<'a> {
     /// Rows of the run that were spoken of; a resumed run begins with all of them.
     spoken: usize,
     started: Option<(Instant, u64)>,
+    /// Of a race, whose candidates are not spoken of one by one.
+    leg: Option<Leg>,
+}
+
+/// Where a candidate's steps are among those of a whole race.
+#[derive(Debug, Clone, Copy)]
+pub struct Leg {
+    /// Steps of the race before this leg.
+    pub before: u64,
+    /// The candidate's own before it.
+    pub from: u64,
+    /// In the whole race.
+    pub total: u64,
 }
 
 impl<'a> Speaker<'a> {
@@ -26,7 +39,7 @@ impl<'a> Speaker<'a> {
             rows: Vec::new(),
             checkpointed: false,
         };
-        Self { report, last, spoken: 0, started: None }
+        Self { report, last, spoken: 0, started: None, leg: None }
     }
 
     /// In the middle of longer work: says nothing new, hears.
@@ -45,6 +58,11 @@ impl<'a> Speaker<'a> {
         self.last.checkpointed = true;
     }
 
+    /// Another candidate of a race steps from now on.
+    pub fn leg(&mut self, leg: Leg) {
+        self.leg = Some(leg);
+    }
+
     /// After a step.
     pub fn stepped(
         &mut self,
@@ -54,14 +72,18 @@ impl<'a> Speaker<'a> {
         per_epoch: u64,
         loss: f64,
     ) -> Result<(), Halt> {
-        let (since, first) = *self.started.get_or_insert((Instant::now(), counters.step));
-        let steps = counters.step - first;
+        let (step, total_steps) = match self.leg {
+            Some(leg) => (leg.before + counters.step - leg.from, leg.total),
+            None => (counters.step, total_steps),
+        };
+        let (since, first) = *self.started.get_or_insert((Instant::now(), step));
+        let steps = step - first;
         if steps > 0 {
             let rate = steps as f64 / since.elapsed().as_secs_f64().max(1e-9);
             self.last.examples_per_second = rate * spec.hyperparameters.step_examples() as f64;
-            self.last.eta_seconds = (total_steps - counters.step) as f64 / rate;
+            self.last.eta_seconds = (total_steps - step) as f64 / rate;
         }
-        self.last.step = counters.step;
+        self.last.step = step;
         self.last.total_steps = total_steps;
         self.last.epoch = counters.step as f64 / per_epoch as f64;
         self.last.train_loss = loss;
@@ -71,7 +93,15 @@ impl<'a> Speaker<'a> {
 
     /// The rows that are new.
     pub fn rows(&mut self, counters: &Counters) {
+        if self.leg.is_some() {
+            return;
+        }
         self.last.rows.extend(counters.rows.iter().skip(self.spoken).cloned());
         self.spoken = counters.rows.len();
+    }
+
+    /// A row that is no run's.
+    pub fn row(&mut self, row: Row) {
+        self.last.rows.push(row);
     }
 }

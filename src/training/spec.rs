@@ -157,23 +157,27 @@ fn default_method(info: &Info, pooling: Pooling) -> adapter::Config {
     }
 }
 
+/// Updates that a small dataset gets of any method that changes the base's answers.
+pub const LEAST_STEPS: u64 = 150;
+
 /// A method's learning rate, and the least updates that a small dataset gets: measured on a quarter of banking77, see
 /// `benches/README.md`.
 fn defaults(method: &adapter::Config) -> (f64, u64) {
     match method {
-        adapter::Config::Lora(_) | adapter::Config::PTuning(_) => (1e-3, 150),
+        adapter::Config::Lora(_) | adapter::Config::PTuning(_) => (1e-3, LEAST_STEPS),
         adapter::Config::Bottleneck(_)
         | adapter::Config::PrefixTuning(_)
         | adapter::Config::Bias(_)
         | adapter::Config::LayerNorm(_)
-        | adapter::Config::Ia3(_) => (3e-3, 150),
-        adapter::Config::Vera(_) | adapter::Config::PromptTuning(_) => (1e-2, 150),
+        | adapter::Config::Ia3(_) => (3e-3, LEAST_STEPS),
+        adapter::Config::Vera(_) | adapter::Config::PromptTuning(_) => (1e-2, LEAST_STEPS),
         // An update of the head alone costs next to nothing once the features are remembered.
         adapter::Config::Head(_) => (1e-3, 600),
     }
 }
 
-fn refusal(faults: Vec<Fault>) -> Error {
+/// Everything that is wrong with a job's settings.
+pub fn refusal(faults: Vec<Fault>) -> Error {
     let sentences: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
     let detail = format!("the job's settings are wrong: {}", sentences.join("; "));
     Error::Invalid(Problem::new("invalid_job", detail).with_faults(faults))

@@ -11,7 +11,8 @@ use super::{Workshop, publish, source, thread};
 use crate::artifact::{Card, Published};
 use crate::error::{Error, Result};
 use crate::store::{Claim, Wish};
-use crate::training::{self, Data, Folders, Outcome, Row, Stop, Trained};
+use crate::training::race::Finish;
+use crate::training::{Data, Folders, Outcome, Row, Stop, Trained};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -107,10 +108,11 @@ impl<'a> Attempt<'a> {
         self.obey()?;
         // A kill from here on repeats the last evaluation, from the checkpoint of the last step. It gives the same bytes,
         // so the same version: the folder is written once, and found by the attempt that finds it there.
+        let race = trained.race.clone();
         let (card, published) = self.write_artifact(trained).await?;
         // Rows that are there already are left alone; with all of them written here, none can be missing.
         self.write("recording metrics", || self.workshop.store.record_rows(&self.claim.lease, &rows)).await?;
-        self.publish(&card, published).await?;
+        self.publish(&card, race.as_ref(), published).await?;
         // After the row: a kill in between leaves files that the sweep finds.
         self.remove_checkpoints().await;
         Ok(())
@@ -126,11 +128,11 @@ impl<'a> Attempt<'a> {
             );
             Err(Error::conflict("other_base", detail))
         };
-        if spec.base != info.fingerprint {
-            return differs("base model", &spec.base, &info.fingerprint);
+        if spec.base() != info.fingerprint {
+            return differs("base model", spec.base(), &info.fingerprint);
         }
-        if spec.kernels != info.kernels {
-            return differs("kernel set", &spec.kernels, &info.kernels);
+        if spec.kernels() != info.kernels {
+            return differs("kernel set", spec.kernels(), &info.kernels);
         }
         Ok(())
     }
@@ -156,7 +158,7 @@ impl<'a> Attempt<'a> {
         let folder = &self.workshop.folder;
         let folders = Folders { checkpoints: folder.checkpoints(self.claim.job.id), remembered: folder.remembered() };
         let speech = Arc::clone(&self.speech);
-        let work = move || training::train(&base, &spec, &data, &folders, &settings, &mut |said| speech.report(said));
+        let work = move || spec.carry_out(&base, &data, &folders, &settings, &mut |said| speech.report(said));
         let mut training = pin!(thread::run("train", work));
         let outcome = loop {
             tokio::select! {
@@ -176,19 +178,19 @@ impl<'a> Attempt<'a> {
         let (base, folder) = (Arc::clone(&self.workshop.base), Arc::clone(&self.workshop.folder));
         let spec = self.claim.job.spec.clone();
         let work = move || {
-            let artifact = publish::artifact(&base, &spec, trained)?;
+            let artifact = publish::artifact(&base, &spec.spec(&trained), trained)?;
             let published = publish::write(&artifact, &base, &folder)?;
             Ok((artifact.card, published))
         };
         thread::run("write-adapter", work).await
     }
 
-    async fn publish(&self, card: &Card, published: Published) -> Result<(), Lost> {
+    async fn publish(&self, card: &Card, race: Option<&Finish>, published: Published) -> Result<(), Lost> {
         let (store, job) = (&self.workshop.store, &self.claim.job);
         let finished_at = self.write("asking the time", || store.now()).await?;
         let provenance = publish::provenance(self.workshop, job, self.speech.progress().as_ref(), finished_at);
         let adapter = publish::adapter(job, card, published, provenance);
-        let metrics = card.metrics.clone().unwrap_or_default();
+        let metrics = publish::metrics(card, race);
         let row = || store.publish(&self.claim.lease, adapter.clone(), &metrics);
         let adapter = self.write("publishing", row).await?;
         tracing::info!(adapter = %adapter.id, version = adapter.description.version, "adapter published");

@@ -16,7 +16,7 @@ use std::path::Path;
 /// `Conflict`: `dataset_missing` or `dataset_damaged` where the file is not what was sent; `Invalid`
 /// (`dataset_refused`) where it is not accepted any more.
 pub fn read(folder: &DataFolder, claim: &Claim, settings: &data::Settings) -> Result<Data> {
-    let task = &claim.job.spec.task;
+    let task = claim.job.spec.task();
     let examples = examples(folder, &claim.dataset, &claim.job.options, task, settings)?;
     let validation = claim.validation_dataset.as_ref();
     // The other dataset may be a file of another format, so it is read by its own options.

@@ -7,6 +7,7 @@ use crate::model::Base;
 use crate::store::blobs::DataFolder;
 use crate::store::{AdapterDescription, Job, NewAdapter};
 use crate::task::{Example, Input};
+use crate::training::race::Finish;
 use crate::training::{Progress, Spec, Trained};
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -68,6 +69,16 @@ pub fn adapter(job: &Job, card: &Card, published: Published, provenance: serde_j
     }
 }
 
+/// What the job shows: the adapter's figures, and in a race the table. That is no part of the adapter, which is the one that
+/// its own job would have made.
+pub fn metrics(card: &Card, race: Option<&Finish>) -> serde_json::Value {
+    let mut metrics = card.metrics.clone().unwrap_or_default();
+    if let Some(race) = race {
+        metrics["race"] = race.table.clone();
+    }
+    metrics
+}
+
 /// Who, when and how fast: in the row only, so that equal work has an equal version.
 pub fn provenance(
     workshop: &Workshop,
@@ -77,7 +88,7 @@ pub fn provenance(
 ) -> serde_json::Value {
     json!({
         "job_id": job.id,
-        "from_adapter": job.spec.from_adapter.as_ref().map(|from| &from.version),
+        "from_adapter": job.spec.from_adapter().map(|from| &from.version),
         "attempt": job.attempt,
         "finished_at": finished_at,
         "examples_per_second": progress.map(|progress| progress.examples_per_second),

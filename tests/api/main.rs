@@ -21,6 +21,7 @@ mod http;
 mod jobs;
 mod mixed;
 mod moments;
+mod race;
 mod refusals;
 mod request;
 mod shutdown;

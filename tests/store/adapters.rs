@@ -5,8 +5,8 @@ use crate::support::database::Database;
 use crate::support::values::*;
 use espalier::error::Error;
 use espalier::store::{Adapter, Job, Reference};
-use espalier::training::FromAdapter;
 use espalier::training::warm_start::HeadStart;
+use espalier::training::{FromAdapter, Spec};
 use uuid::Uuid;
 
 on_both_databases!(
@@ -144,7 +144,8 @@ async fn a_job_outlives_its_adapter(db: &Database) {
 /// A job that starts from the version that begins with these digits.
 async fn job_from(db: &Database, digits: &str) -> Result<Job, Error> {
     let mut new = new_job(a_dataset(&**db).await.id);
-    new.spec.from_adapter = Some(FromAdapter { version: sha256(digits), head: HeadStart::Kept, note: None });
+    let from = FromAdapter { version: sha256(digits), head: HeadStart::Kept, note: None };
+    new.spec = Spec { from_adapter: Some(from), ..spec() }.into();
     db.add_job(new, MAX_QUEUED).await
 }
 

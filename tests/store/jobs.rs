@@ -27,7 +27,7 @@ async fn a_job_is_read_as_it_was_added(db: &Database) {
     assert_eq!(job, db.job(OWNER, new.id).await.unwrap());
     assert_eq!((job.id, job.owner, job.name), (new.id, new.owner, new.name));
     assert_eq!((job.dataset_id, job.validation_dataset_id), (new.dataset_id, Some(validation.id)));
-    assert_eq!((job.options, job.spec), (options(), spec()));
+    assert_eq!((job.options, job.spec), (options(), spec().into()));
     assert_eq!((job.status, job.wish, job.attempt), (Status::Queued, None, 0));
     assert_eq!((job.progress, job.metrics, job.adapter_id, job.error), (None, None, None, None));
     assert_eq!((job.started_at, job.finished_at), (None, None));
@@ -119,6 +119,7 @@ async fn a_job_name_that_cannot_be_stored_is_refused(db: &Database) {
     new.name = Some("\0".to_string());
     refused(db.add_job(new.clone(), MAX_QUEUED).await, "nul_character");
     new.name = None;
-    new.spec.labels.push("a\0b".to_string());
+    let labels = vec!["a\0b".to_string()];
+    new.spec = espalier::training::Spec { labels, ..spec() }.into();
     refused(db.add_job(new, MAX_QUEUED).await, "nul_character");
 }

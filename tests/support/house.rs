@@ -79,7 +79,7 @@ impl House {
         };
         let dataset = self.store().add_dataset(dataset).await.unwrap();
         let (id, owner, name) = (Uuid::now_v7(), DEFAULT_OWNER.to_string(), Some(wanted.name.to_string()));
-        let spec = spec(self.base(), wanted, examples);
+        let spec = spec(self.base(), wanted, examples).into();
         let job = NewJob { id, owner, name, dataset_id: dataset.id, validation_dataset_id: None, options, spec };
         self.store().add_job(job, 1000).await.unwrap().id
     }

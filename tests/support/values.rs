@@ -69,7 +69,7 @@ pub fn new_job(dataset: Uuid) -> NewJob {
         dataset_id: dataset,
         validation_dataset_id: None,
         options: options(),
-        spec: spec(),
+        spec: spec().into(),
     }
 }
 

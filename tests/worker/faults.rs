@@ -40,7 +40,9 @@ async fn a_dataset_beyond_todays_limits_fails_the_job_with_its_reason() {
 async fn a_job_for_another_base_fails_and_says_so() {
     let house = House::new().await;
     let mut job = house.job(house.queue(SHORT).await).await;
-    job.spec.base = "sha256:other".to_string();
+    let espalier::training::Plan::Run(mut spec) = job.spec else { panic!("it is no race") };
+    spec.base = "sha256:other".to_string();
+    job.spec = (*spec).into();
     let new = espalier::store::NewJob {
         id: uuid::Uuid::now_v7(),
         owner: job.owner,

@@ -13,8 +13,8 @@ use crate::http::state::State;
 use crate::http::submit::{Source, Submission};
 use crate::http::upload::{self, Binary};
 use crate::http::work::aside;
-use crate::training::{Hyperparameters, Spec, Validation};
-use crate::{adapter, task};
+use crate::task;
+use crate::training::{Hyperparameters, Method, Plan, Validation};
 use axum::extract::{FromRequest, Request};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,9 +39,10 @@ pub struct JobRequest {
     /// Read off the data where it is left out.
     #[serde(deserialize_with = "json::object")]
     pub task: Option<task::Config>,
-    /// Where it is left out: a `head` on a sentence encoder with its own pooling, else LoRA with its defaults.
+    /// Where it is left out: a `head` on a sentence encoder with its own pooling, else LoRA with its defaults. With the type
+    /// `auto`, a race of several methods.
     #[serde(deserialize_with = "json::object")]
-    pub method: Option<adapter::Config>,
+    pub method: Option<Method>,
     /// An adapter to start from, by id, name or `name@version`: it is trained further, and stays what it is. Its method is
     /// the job's; its head is taken over where task and labels fit, else the head starts afresh, and the job says so.
     pub from_adapter: Option<String>,
@@ -99,7 +100,7 @@ pub struct Validated {
     /// What was found in it.
     pub report: Report,
     /// The job with every default written out.
-    pub spec: Spec,
+    pub spec: Plan,
 }
 
 impl FromRequest<State> for Submission {

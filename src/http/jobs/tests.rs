@@ -3,6 +3,7 @@
 use super::JobRequest;
 use crate::http::error::Refusal;
 use crate::http::json;
+use crate::training::Method;
 
 fn refused(body: &str) -> (u16, String, String) {
     let Refusal { status, faults, detail, .. } = json::parse::<JobRequest>(body.as_bytes()).unwrap_err();
@@ -26,7 +27,8 @@ fn every_field_of_a_full_request_is_read() {
         "format": "csv", "on_bad_rows": "skip", "validation": {"fraction": 0.1},
         "dataset_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"}"#;
     let request: JobRequest = json::parse(body).unwrap();
-    assert_eq!(request.method.unwrap().name(), "lora");
+    let Method::One(method) = request.method.unwrap() else { panic!("it is no race") };
+    assert_eq!(method.name(), "lora");
     assert_eq!(request.columns.unwrap()["label"], "category");
 }
 
@@ -45,6 +47,20 @@ fn a_wrong_setting_is_named_wherever_it_is() {
         (r#"{"method": {"type": "lora", "layers": {"tops": 2}}}"#, "/method/layers"),
         (r#"{"method": {"type": "adalora"}}"#, "/method/type"),
         (r#"{"method": {"type": "head", "rank": 8}}"#, "/method/rank"),
+        (r#"{"method": {"type": "auto", "candidate": []}}"#, "/method/candidate"),
+        (r#"{"method": {"type": "auto", "budget": {"seconds": 8}}}"#, "/method/budget/seconds"),
+        (
+            r#"{"method": {"type": "auto", "candidates": [{"type": "head"}, {"type": "lora", "rnk": 8}]}}"#,
+            "/method/candidates/1/rnk",
+        ),
+        (
+            r#"{"method": {"type": "auto", "candidates": [{"type": "auto"}, {"type": "head"}]}}"#,
+            "/method/candidates/0/type",
+        ),
+        (
+            r#"{"method": {"type": "auto", "candidates": [{"type": "head", "hyperparameters": {"epochs": 8}}]}}"#,
+            "/method/candidates/0/hyperparameters/epochs",
+        ),
         (r#"{"method": "lora"}"#, "/method"),
         (r#"{"method": ["lora"]}"#, "/method"),
         (r#"{"hyperparameters": {"learning_rat": 0.1}}"#, "/hyperparameters/learning_rat"),

@@ -8,7 +8,8 @@ use crate::http::adapters::Version;
 use crate::http::state::State;
 use crate::store::{Dataset, Job, JobError, Reference, Status, Wish};
 use crate::training::hyperparameters::Resolved;
-use crate::training::{FromAdapter, Progress, Validation};
+use crate::training::race::Entered;
+use crate::training::{FromAdapter, Hyperparameters, Plan, Progress, Validation};
 use crate::{adapter, task};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -26,11 +27,12 @@ pub struct View {
     #[schema(value_type = Option<String>)]
     pub wish: Option<Wish>,
     pub task: task::Config,
-    pub method: adapter::Config,
+    /// As it was asked for, with every default written out; in a race, with every candidate's.
+    pub method: Methods,
     /// The adapter that it starts from, and what becomes of its head.
     pub from_adapter: Option<FromAdapter>,
-    /// With every default written out.
-    pub hyperparameters: Resolved,
+    /// With every default written out; in a race, what the candidates share.
+    pub hyperparameters: Settings,
     pub validation: Validation,
     pub dataset_id: Uuid,
     /// How the dataset is read.
@@ -49,6 +51,24 @@ pub struct View {
     pub error: Option<JobError>,
     /// How often it was begun.
     pub attempt: u32,
+}
+
+/// One method, or those of a race.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = JobMethod)]
+pub enum Methods {
+    Race(Entered),
+    One(adapter::Config),
+}
+
+/// Those of a run, or what the candidates of a race share.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = JobHyperparameters)]
+pub enum Settings {
+    Own(Resolved),
+    Shared(Hyperparameters),
 }
 
 /// A job with all that is known of it.
@@ -82,19 +102,25 @@ pub struct Detail {
 impl From<Job> for View {
     fn from(job: Job) -> Self {
         let Job { id, name, status, wish, dataset_id, options, spec, progress, metrics, adapter_id, error, .. } = job;
+        let (task, validation, labels) = (spec.task().clone(), spec.validation().clone(), spec.labels().to_vec());
+        let from_adapter = spec.from_adapter().cloned();
+        let (method, hyperparameters) = match spec {
+            Plan::Race(race) => (Methods::Race(race.method.clone()), Settings::Shared(race.shared())),
+            Plan::Run(spec) => (Methods::One(spec.method), Settings::Own(spec.hyperparameters)),
+        };
         Self {
             id,
             name,
             status,
             wish,
-            task: spec.task,
-            method: spec.method,
-            from_adapter: spec.from_adapter,
-            hyperparameters: spec.hyperparameters,
-            validation: spec.validation,
+            task,
+            method,
+            from_adapter,
+            hyperparameters,
+            validation,
             dataset_id,
             options,
-            labels: spec.labels,
+            labels,
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,

@@ -28,7 +28,7 @@ pub async fn add(store: &Postgres, job: &NewJob, max_queued: u64) -> Result<Job>
     for id in std::iter::once(job.dataset_id).chain(job.validation_dataset_id) {
         datasets::share(&mut transaction, &job.owner, id).await?.ok_or_else(|| problems::dataset_gone(id))?;
     }
-    if let Some(from) = &job.spec.from_adapter {
+    if let Some(from) = job.spec.from_adapter() {
         let kept = adapters::share_version(&mut transaction, &job.owner, &from.version).await?;
         kept.ok_or_else(|| problems::adapter_gone(&from.version))?;
     }

@@ -29,7 +29,7 @@ pub async fn add(store: &Sqlite, job: &NewJob, max_queued: u64) -> Result<Job> {
         let dataset = datasets::by_id(&mut transaction, id).await?;
         dataset.filter(|dataset| dataset.owner == job.owner).ok_or_else(|| problems::dataset_gone(id))?;
     }
-    if let Some(from) = &job.spec.from_adapter {
+    if let Some(from) = job.spec.from_adapter() {
         let kept = adapters::share_version(&mut transaction, &job.owner, &from.version).await?;
         kept.ok_or_else(|| problems::adapter_gone(&from.version))?;
     }
