@@ -43,7 +43,9 @@ fn race(data: &Value) -> Option<String> {
         some.map(one).collect::<Vec<_>>().join(", ")
     };
     let rung = metrics.get("rung")?.as_u64()?;
-    Some(format!("rung {rung} by {}: left {}; dropped {}", words(metric), told(false), told(true)))
+    let dropped = Some(told(true)).filter(|dropped| !dropped.is_empty());
+    let dropped = dropped.map_or_else(String::new, |dropped| format!("; dropped {dropped}"));
+    Some(format!("rung {rung} by {}: left {}{dropped}", words(metric), told(false)))
 }
 
 fn validation(data: &Value) -> Option<String> {
