@@ -164,7 +164,7 @@ fn a_row_has_the_same_bits_alone_and_beside_other_heads() {
         })
         .collect();
     let texts = ["why was I charged", "when will my new card arrive, please?", "help"];
-    let inputs = texts.map(|text| Input::text(text));
+    let inputs = texts.map(Input::text);
     let tokens = |adapted: &Adapted| inputs.iter().map(|input| adapted.tokens(&base, input).unwrap()).collect();
     let group = |adapted: &Arc<Adapted>| Group { inputs: tokens(adapted), adapted: Some(Arc::clone(adapted)) };
     let together = mixed::forward(&base, &adapted.iter().map(group).collect::<Vec<_>>()).unwrap();

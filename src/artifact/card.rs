@@ -46,12 +46,16 @@ pub fn read(bytes: &[u8]) -> Result<Card> {
 /// # Errors
 /// `Invalid` (`unreadable_adapter`).
 pub fn check(card: &Card, rows: usize, outline: &Outline) -> Result<()> {
-    match card.task.outputs(&card.labels) {
-        Some(outputs) if card.labels.is_empty() && outputs != rows => {
-            return Err(unreadable(format!("a {} has one output, but the head has {rows}", card.task.name())));
+    match (card.task.outputs(&[]), card.task.outputs(&card.labels)) {
+        // As many as there are labels.
+        (Some(0), _) => check_labels(&card.labels, rows).map_err(unreadable)?,
+        (_, outputs) if outputs.unwrap_or(0) != rows || !card.labels.is_empty() => {
+            let (name, outputs) = (card.task.name(), outputs.map_or("no".to_string(), |outputs| outputs.to_string()));
+            return Err(unreadable(format!(
+                "an adapter for {name} has {outputs} output and no labels, not {rows} and {}",
+                card.labels.len()
+            )));
         }
-        None if rows != 0 => return Err(unreadable(format!("a head for {} has no place", card.task.name()))),
-        Some(_) if !card.labels.is_empty() => check_labels(&card.labels, rows).map_err(unreadable)?,
         _ => {}
     }
     let pooling = outline.pooling(&card.task);

@@ -201,10 +201,9 @@ impl App {
     }
 
     /// As [`Self::wait_for_log`], where the line may have come before the server listened.
-    pub fn wait_for_log_since_start(&self, text: &str) {
-        if !self.log().iter().any(|line| line.contains(text)) {
-            self.wait_for_log(text);
-        }
+    pub fn wait_for_log_since_start(&self, text: &str) -> String {
+        let before = self.log().into_iter().find(|line| line.contains(text));
+        before.unwrap_or_else(|| self.wait_for_log(text))
     }
 
     pub fn log(&self) -> Vec<String> {

@@ -111,7 +111,7 @@ fn a_torn_checkpoint_costs_the_steps_since_the_one_before() {
     File::options().write(true).open(blob).unwrap().set_len(length / 2).unwrap();
     let app = setup.start();
     app.wait_for_log("does not verify");
-    let line: Value = serde_json::from_str(&app.wait_for_log("training resumes")).unwrap();
+    let line: Value = serde_json::from_str(&app.wait_for_log_since_start("training resumes")).unwrap();
     assert_eq!(line["step"], before);
     assert_eq!(&Trace::of(&app, &id), expected);
     assert_nothing_is_left(app, &expected.version);
@@ -126,7 +126,7 @@ fn a_job_that_saves_nothing_new_fails_after_its_last_attempt_and_leaves_nothing(
     wait_for_rows(&app, &id, 2);
     app = app.kill_and_restart();
     for _ in 0..2 {
-        app.wait_for_log("training resumes");
+        app.wait_for_log_since_start("training resumes");
         app = app.kill_and_restart();
     }
     let job = app.wait(&id);

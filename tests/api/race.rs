@@ -67,7 +67,7 @@ fn a_race_publishes_its_winner_and_keeps_its_table() {
 
 #[test]
 fn a_race_that_is_paused_and_killed_ends_as_an_undisturbed_one() {
-    let epochs = 150;
+    let epochs = 1000;
     let app = Setup::new().with(&["--checkpoint-every", "50ms", "--max-attempts", "1000"]).start();
     let id = app.train(&job(epochs, json!({})));
     app.wait_for_progress(&id);

@@ -40,7 +40,7 @@ fn a_stopping_server_loses_no_request_and_its_job_goes_on_from_the_last_step() {
     let saved = *checkpoints(&app.setup.data(), &id).last().unwrap();
     assert!(saved >= last && saved > 0, "the job was at step {last}, its checkpoint is of {saved}");
     let app = app.setup.start();
-    let line: Value = serde_json::from_str(&app.wait_for_log("training resumes")).unwrap();
+    let line: Value = serde_json::from_str(&app.wait_for_log_since_start("training resumes")).unwrap();
     assert_eq!(line["step"], saved);
     assert_eq!(&Trace::of(&app, &id), expected);
     assert_eq!(app.get(&format!("/jobs/{id}")).json()["attempt"], 2);

@@ -28,7 +28,7 @@ pub fn rows() -> Vec<Row> {
         row("a config of another alpha", Ours, |f| config(f, "lora_alpha", json!(64)), UNREADABLE, "lora_alpha differs"),
         row("a card of another method", Ours, |f| card(f, "method", json!({"type": "bias"})), UNREADABLE, "peft_type differs"),
         row("a card of another base", Ours, |f| card(f, "base.fingerprint", json!("sha256:00")), "other_base", "sha256:00"),
-        row("a card of a value with three outputs", Ours, |f| card(f, "task", json!({"type": "regression", "pooling": "cls"})), UNREADABLE, "a regression has one output and no labels"),
+        row("a card of a value with three outputs", Ours, |f| card(f, "task", json!({"type": "regression", "pooling": "cls"})), UNREADABLE, "an adapter for regression has 1 output and no labels"),
         row("a card whose head has a layer that is not there", Ours, |f| card(f, "task.head", json!({"type": "dense", "activation": "tanh"})), "adapter_tensors", "classifier.dense.weight is missing"),
         row("a card without a probe", Ours, |f| card(f, "probe.inputs", json!([])), UNREADABLE, "its probe needs at least one input"),
         row("a probe of other labels", Ours, |f| card(f, "probe.outputs.0", json!([0.5, 0.5])), UNREADABLE, "its probe needs"),

@@ -67,7 +67,7 @@ fn of(task: &Config, example: Example) -> Example {
         }
         Config::MaskedLanguageModel(_) => Target::Text,
         Config::Embedding(_) => {
-            let negative = (example.line % 2 == 0).then(|| "nothing of the kind".to_string());
+            let negative = example.line.is_multiple_of(2).then(|| "nothing of the kind".to_string());
             Target::Positive { positive: format!("{label} please"), negative }
         }
     };
