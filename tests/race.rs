@@ -290,3 +290,21 @@ fn what_a_race_cannot_do_is_refused_where_it_was_said() {
         assert!(problem.detail.contains(word), "{}", problem.detail);
     }
 }
+
+/// The usual candidates are those that make sense: an embedding has no head to be trained alone.
+#[test]
+fn a_race_of_the_usual_candidates_is_run_for_every_task() {
+    let base = support::tasks::base();
+    let usual: Auto = serde_json::from_value(json!({"type": "auto"})).unwrap();
+    for task in support::tasks::all() {
+        let examples = support::tasks::examples(&task, 60);
+        let labels: Vec<String> = examples.iter().flat_map(|example| example.target.labels().to_vec()).collect();
+        let request = Request { task: Some(task.clone()), ..request() };
+        let race = Race::resolve(&usual, &request, &labels, examples.len(), &base, MOST).unwrap();
+        assert_eq!(race.method.candidates.len(), 8, "{task:?}");
+        let data = Data { examples, validation: None, source: None };
+        let found = whole(&base, &plan(&race), &data);
+        let own = whole(&base, &Plan::from(plan(&race).spec(&found)), &data);
+        assert_eq!((&found.weights, &found.temperature), (&own.weights, &own.temperature), "{task:?}");
+    }
+}

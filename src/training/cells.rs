@@ -57,3 +57,8 @@ pub fn faults(asked: &Asked) -> Vec<Fault> {
     let senseless = SENSELESS.iter().filter(|cell| (cell.is)(asked));
     senseless.map(|cell| Fault::at_pointer(cell.pointer, cell.reason)).collect()
 }
+
+/// Whether another method would make sense of it.
+pub fn is_methods_fault(asked: &Asked) -> bool {
+    SENSELESS.iter().any(|cell| cell.pointer.starts_with("/method") && (cell.is)(asked))
+}

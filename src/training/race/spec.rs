@@ -5,6 +5,7 @@ use super::rungs;
 use crate::error::{Error, Fault, Place, Result};
 use crate::model::Base;
 use crate::task;
+use crate::training::cells::{self, Asked};
 use crate::training::hyperparameters::{BATCH_SIZE, Resolved, usual_epochs};
 use crate::training::spec::{LEAST_STEPS, Request, refusal};
 use crate::training::{Hyperparameters, Spec, Validation};
@@ -167,10 +168,15 @@ impl Candidate<Tuning> {
     }
 }
 
-/// The usual candidates that this base can do.
+/// The usual candidates that this base can do for this task.
 fn able(base: &Base, request: &Request) -> Vec<Candidate<Tuning>> {
-    let pooling = request.task.as_ref().and_then(task::Config::pooling).unwrap_or(base.info().default_pooling);
-    let is_able = |candidate: &Candidate<Tuning>| candidate.method.resolve(base, pooling).is_ok();
+    let task = request.task.clone().unwrap_or_default();
+    let pooling = task.pooling().unwrap_or(base.info().default_pooling);
+    let sites = base.sites(pooling);
+    let is_able = |candidate: &Candidate<Tuning>| {
+        let asked = Asked { method: &candidate.method, task: &task, base: base.info(), sites: &sites };
+        !cells::is_methods_fault(&asked) && candidate.method.resolve(base, pooling).is_ok()
+    };
     usual().into_iter().filter(is_able).take(USUAL).collect()
 }
 
