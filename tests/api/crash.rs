@@ -110,7 +110,7 @@ fn a_torn_checkpoint_costs_the_steps_since_the_one_before() {
     let length = blob.metadata().unwrap().len();
     File::options().write(true).open(blob).unwrap().set_len(length / 2).unwrap();
     let app = setup.start();
-    app.wait_for_log("does not verify");
+    app.wait_for_log_since_start("does not verify");
     let line: Value = serde_json::from_str(&app.wait_for_log_since_start("training resumes")).unwrap();
     assert_eq!(line["step"], before);
     assert_eq!(&Trace::of(&app, &id), expected);

@@ -70,7 +70,7 @@ fn an_adapter_that_a_job_starts_from_is_kept_until_the_job_is_over() {
 fn a_killed_job_from_an_adapter_ends_as_an_undisturbed_one() {
     let app = Setup::new().with(&["--checkpoint-every", "50ms"]).start();
     app.trained(&small_job(60, json!({"name": "source", "method": {"type": "vera", "rank": 8}})));
-    let job = from("source", json!({"hyperparameters": {"epochs": 1000}}));
+    let job = from("source", json!({"hyperparameters": {"epochs": 5000}}));
     let id = app.train(&job);
     app.wait_for_progress(&id);
     let app = app.kill_and_restart();
