@@ -107,7 +107,9 @@ def one_round(program, options, train):
     winner = table["winner"]
     same = "the version of its own job" if race["version"] == views[winner]["version"] else "ANOTHER VERSION"
     names = [candidate["type"] for candidate in race["method"]["candidates"]]
-    place = sorted(range(len(views)), key=lambda index: -views[index]["metrics"]["validation"]["accuracy"]).index(winner)
+    # As in a race, the loss tells equal accuracies apart.
+    figures = [view["metrics"]["validation"] for view in views]
+    place = sorted(range(len(views)), key=lambda index: (-figures[index]["accuracy"], figures[index]["loss"])).index(winner)
     ratios = f"{seconds / their_seconds:.2f}", f"{used / their_used:.2f}"
     picked = f"{winner}: {names[winner]} ({same}; place {place + 1} of {len(views)} full runs)"
     common.row("race", f"{seconds:.1f}", ratios[0], f"{used:.1f}", ratios[1], picked)
