@@ -16,7 +16,7 @@ from adapters import AutoAdapterModel
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "peft"))
 from common import classify, load_tokenizer  # noqa: E402
-from compare import INPUTS, TOLERANCE, Server, difference, theirs_here  # noqa: E402
+from compare import INPUTS, TOLERANCE, Server, all_here, difference  # noqa: E402
 
 MAX_LENGTH = 64
 # Placement, pooling, and the head.
@@ -58,10 +58,7 @@ def theirs(server: Server, model: str, work: Path):
     """Names and differences."""
     name = json.loads(server.call("/base"))["name"]
     subprocess.run([sys.executable, HERE / "make.py", model, work / "theirs", "--name", name], check=True)
-    for folder in sorted((work / "theirs").iterdir()):
-        expected = json.loads((folder / "expected.json").read_text())
-        inputs = [{"text": text} if pair is None else {"text": text, "text_pair": pair} for text, pair in expected["inputs"]]
-        yield folder.name, theirs_here(server, f"theirs-{folder.name}", folder / "adapter.zip", expected, inputs)
+    yield from all_here(server, work / "theirs")
 
 
 def main(address: str, model: str, dataset: Path, work: Path) -> None:

@@ -79,14 +79,19 @@ def theirs_here(server: Server, name: str, archive: Path, expected: dict, inputs
     return difference(server.logits(name, list(inputs)), list(logits))
 
 
+def all_here(server: Server, made: Path):
+    """Names and differences of all the adapters that a script has made in a folder."""
+    for folder in sorted(made.iterdir()):
+        expected = json.loads((folder / "expected.json").read_text())
+        inputs = [{"text": text} if pair is None else {"text": text, "text_pair": pair} for text, pair in expected["inputs"]]
+        yield folder.name, theirs_here(server, f"theirs-{folder.name}", folder / "adapter.zip", expected, inputs)
+
+
 def theirs(server: Server, model: str, work: Path):
     """Names and differences."""
     name = ["--name", json.loads(server.call("/base"))["name"]]
     script("make_methods.py", model, work / "methods", *name)
-    for folder in sorted((work / "methods").iterdir()):
-        expected = json.loads((folder / "expected.json").read_text())
-        inputs = [{"text": text} if pair is None else {"text": text, "text_pair": pair} for text, pair in expected["inputs"]]
-        yield folder.name, theirs_here(server, f"theirs-{folder.name}", folder / "adapter.zip", expected, inputs)
+    yield from all_here(server, work / "methods")
 
 
 def main(address: str, model: str, dataset: Path, work: Path) -> None:
