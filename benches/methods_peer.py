@@ -3,7 +3,7 @@
     methods_peer.py MODEL CSV TEST_CSV METHOD RATE EPOCHS THREADS MAX_LENGTH
 
 Mean pooling, as the base has it: where PEFT puts virtual tokens in front of a text, their rows are pooled too. What PEFT
-has no default for is ours: 20 virtual tokens, and all norms. The seconds are those of tokenising and of the steps.
+has no default for is ours: 5 virtual tokens, and all norms. The seconds are those of tokenising and of the steps.
 """
 
 import json
@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 
 import peer
 
-VIRTUAL = {"num_virtual_tokens": 20}
+VIRTUAL = {"num_virtual_tokens": 5}
 CONFIGS = {
     "lora": lambda: LoraConfig(task_type="SEQ_CLS"),
     "ia3": lambda: IA3Config(task_type="SEQ_CLS"),

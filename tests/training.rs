@@ -52,7 +52,7 @@ fn assert_equal(found: &Trained, expected: &Trained) {
 #[test]
 fn threads_change_no_bit() {
     let base = support::tasks::base();
-    let head = adapter::Config::Head(adapter::head::Config::default());
+    let head = adapter::Config::Head(adapter::head::Config { dropout: 0.1 });
     let all = support::tasks::all().into_iter().map(|task| (task, lora(0.1)));
     for (task, method) in all.chain([(task::Config::default(), head)]) {
         let (spec, data) = support::tasks::job(&base, &task, method, hyperparameters(), 60);

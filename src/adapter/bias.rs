@@ -3,7 +3,7 @@
 //! The key projection's bias is left out: it adds the same to all of a query's scores, and softmax takes it away again.
 
 use super::Ground;
-use super::targets::{self, Layers, TargetModules};
+use super::targets::{self, Check, Layers, TargetModules};
 use crate::adapter::Parameters;
 use crate::compute::{Buffer, Packed, Param, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
@@ -21,6 +21,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<TargetModules>,
     pub layers: Layers,
+    /// Of the rows that the head reads, in training alone.
+    pub dropout: f64,
 }
 
 impl Config {
@@ -28,7 +30,9 @@ impl Config {
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
         let able: Vec<SiteInfo> = able(sites).into_iter().cloned().collect();
-        let modules = targets::all_or_named(self.target_modules.as_ref(), self.layers, &able, sites)?;
+        let mut check = Check::new(sites);
+        check.dropout(self.dropout);
+        let modules = check.all_or_named(self.target_modules.as_ref(), self.layers, &able, sites)?;
         Ok(Self { target_modules: Some(modules), ..self.clone() })
     }
 

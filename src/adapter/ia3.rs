@@ -19,6 +19,8 @@ pub struct Config {
     /// Those of the target modules whose input is scaled; of the others it is the output.
     pub feed_forward_modules: TargetModules,
     pub layers: Layers,
+    /// Of the rows that the head reads, in training alone.
+    pub dropout: f64,
 }
 
 impl Default for Config {
@@ -27,6 +29,7 @@ impl Default for Config {
             target_modules: TargetModules::of(&["query", "key", "value", "attention_output", "feed_forward_out"]),
             feed_forward_modules: TargetModules::of(&["feed_forward_out"]),
             layers: Layers::default(),
+            dropout: 0.0,
         }
     }
 }
@@ -38,12 +41,13 @@ impl Config {
         let linear = targets::linear(sites);
         let mut check = Check::new(sites);
         check.layers(self.layers);
+        check.dropout(self.dropout);
         let target_modules = check.modules("target_modules", &self.target_modules, &linear);
         let feed_forward_modules = match &self.feed_forward_modules {
             TargetModules::Names(names) if names.is_empty() => TargetModules::Names(Vec::new()),
             given => check.modules("feed_forward_modules", given, &linear),
         };
-        let resolved = Self { target_modules, feed_forward_modules, layers: self.layers };
+        let resolved = Self { target_modules, feed_forward_modules, ..self.clone() };
         let is_target = |info: &SiteInfo| resolved.target_modules.names_site(info);
         let within = linear.iter().filter(|info| resolved.feed_forward_modules.names_site(info)).all(is_target);
         check.require(within, "feed_forward_modules", "every feed-forward module must be a target module too");

@@ -2,7 +2,7 @@
 
 use super::Ground;
 use super::bias::{self, Moved};
-use super::targets::{self, Layers, TargetModules};
+use super::targets::{self, Check, Layers, TargetModules};
 use crate::adapter::Parameters;
 use crate::compute::{Rows, Tape};
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<TargetModules>,
     pub layers: Layers,
+    /// Of the rows that the head reads, in training alone.
+    pub dropout: f64,
 }
 
 impl Config {
@@ -26,7 +28,9 @@ impl Config {
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
         let able: Vec<SiteInfo> = sites.iter().filter(|info| !info.site.module.is_linear()).cloned().collect();
-        let modules = targets::all_or_named(self.target_modules.as_ref(), self.layers, &able, sites)?;
+        let mut check = Check::new(sites);
+        check.dropout(self.dropout);
+        let modules = check.all_or_named(self.target_modules.as_ref(), self.layers, &able, sites)?;
         Ok(Self { target_modules: Some(modules), ..self.clone() })
     }
 

@@ -103,7 +103,7 @@ impl Config {
             Self::Bias(config) => Self::Bias(config.resolve(sites)?),
             Self::LayerNorm(config) => Self::LayerNorm(config.resolve(sites)?),
             Self::Vera(config) => Self::Vera(config.resolve(sites)?),
-            Self::Head(config) => Self::Head(config.clone()),
+            Self::Head(config) => Self::Head(config.resolve(sites)?),
         })
     }
 
@@ -139,6 +139,20 @@ impl Config {
     /// Whether a fresh adapter leaves the base's answers as they are.
     pub fn starts_neutral(&self) -> bool {
         self.virtual_tokens() == 0
+    }
+
+    /// The dropout of the rows that the head reads; none where the method has inputs of its own to drop.
+    pub fn dropout_of_rows(&self) -> f64 {
+        match self {
+            Self::Lora(_) | Self::Vera(_) | Self::Bottleneck(_) => 0.0,
+            Self::Ia3(config) => config.dropout,
+            Self::PromptTuning(config) => config.dropout,
+            Self::PTuning(config) => config.dropout,
+            Self::PrefixTuning(config) => config.dropout,
+            Self::Bias(config) => config.dropout,
+            Self::LayerNorm(config) => config.dropout,
+            Self::Head(config) => config.dropout,
+        }
     }
 
     /// The learning rate of a tensor as a multiple of the job's.

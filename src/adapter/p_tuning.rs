@@ -19,11 +19,13 @@ pub struct Config {
     /// Width of the network; the base's own where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder_hidden_size: Option<usize>,
+    /// Of the rows that the head reads, in training alone.
+    pub dropout: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { num_virtual_tokens: 20, encoder_hidden_size: None }
+        Self { num_virtual_tokens: virtual_tokens::DEFAULT, encoder_hidden_size: None, dropout: 0.0 }
     }
 }
 
@@ -39,6 +41,7 @@ impl Config {
         let width = self.encoder_hidden_size.unwrap_or(hidden);
         let message = format!("encoder_hidden_size must be between 1 and {WIDEST}");
         check.require((1..=WIDEST).contains(&width), "encoder_hidden_size", message);
+        check.dropout(self.dropout);
         check.finish(|| true)?;
         Ok(Self { encoder_hidden_size: Some(width), ..self.clone() })
     }

@@ -29,12 +29,19 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection_hidden_size: Option<usize>,
     pub layers: Layers,
+    /// Of the rows that the head reads, in training alone.
+    pub dropout: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let init = prompt_tuning::Init::default();
-        Self { num_virtual_tokens: 20, init, projection_hidden_size: None, layers: Layers::default() }
+        Self {
+            num_virtual_tokens: virtual_tokens::DEFAULT,
+            init: prompt_tuning::Init::default(),
+            projection_hidden_size: None,
+            layers: Layers::default(),
+            dropout: 0.0,
+        }
     }
 }
 
@@ -52,6 +59,7 @@ impl Config {
         let fits = self.projection_hidden_size.is_none_or(|width| (1..=WIDEST).contains(&width));
         let message = format!("projection_hidden_size must be between 1 and {WIDEST}");
         check.require(fits, "projection_hidden_size", message);
+        check.dropout(self.dropout);
         check.finish(|| true)?;
         Ok(self.clone())
     }

@@ -16,11 +16,13 @@ use utoipa::ToSchema;
 pub struct Config {
     pub num_virtual_tokens: usize,
     pub init: Init,
+    /// Of the rows that the head reads, in training alone.
+    pub dropout: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { num_virtual_tokens: 20, init: Init::default() }
+        Self { num_virtual_tokens: virtual_tokens::DEFAULT, init: Init::default(), dropout: 0.0 }
     }
 }
 
@@ -61,6 +63,7 @@ impl Config {
         let mut check = Check::new(sites);
         virtual_tokens::check_number(&mut check, self.num_virtual_tokens, max_tokens);
         self.init.check(&mut check);
+        check.dropout(self.dropout);
         check.finish(|| true)?;
         Ok(self.clone())
     }

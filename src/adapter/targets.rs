@@ -150,6 +150,24 @@ impl Check {
         }
     }
 
+    /// The modules of a method that touches everything it is able to where none are named, written out; the last check.
+    ///
+    /// # Errors
+    /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
+    pub fn all_or_named(
+        mut self,
+        named: Option<&TargetModules>,
+        layers: Layers,
+        able: &[SiteInfo],
+        sites: &[SiteInfo],
+    ) -> Result<TargetModules> {
+        self.layers(layers);
+        let all = || TargetModules::Names(modules(able).map(|module| module.name().to_string()).collect());
+        let modules = self.modules("target_modules", &named.cloned().unwrap_or_else(all), able);
+        self.finish(|| !chosen(&modules, layers, sites).is_empty())?;
+        Ok(modules)
+    }
+
     /// What has been found, and whether anything is touched at all.
     ///
     /// # Errors
@@ -165,24 +183,6 @@ impl Check {
         let detail = format!("the method's settings do not fit this base: {}", messages.join("; "));
         Err(Error::Invalid(Problem::new("invalid_method", detail).with_faults(self.faults)))
     }
-}
-
-/// The modules of a method that touches everything it is able to where none are named, written out.
-///
-/// # Errors
-/// `Invalid` (`invalid_method`) with a pointer to each wrong value.
-pub fn all_or_named(
-    named: Option<&TargetModules>,
-    layers: Layers,
-    able: &[SiteInfo],
-    sites: &[SiteInfo],
-) -> Result<TargetModules> {
-    let mut check = Check::new(sites);
-    check.layers(layers);
-    let all = || TargetModules::Names(modules(able).map(|module| module.name().to_string()).collect());
-    let modules = check.modules("target_modules", &named.cloned().unwrap_or_else(all), able);
-    check.finish(|| !chosen(&modules, layers, sites).is_empty())?;
-    Ok(modules)
 }
 
 /// The sites of a resolved list in the chosen layers, in the base's order.

@@ -87,7 +87,7 @@ pub fn lora(pooling: Pooling) -> Artifact {
 
 /// Nothing but a head of three labels.
 pub fn head(pooling: Pooling) -> Artifact {
-    Artifact { card: card(adapter::Config::Head(adapter::head::Config {}), pooling), weights: head_weights() }
+    Artifact { card: card(adapter::Config::Head(adapter::head::Config::default()), pooling), weights: head_weights() }
 }
 
 fn card(method: adapter::Config, pooling: Pooling) -> Card {

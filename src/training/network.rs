@@ -22,7 +22,12 @@ pub struct Network {
     reader: Reader,
     /// Numbers that evaluation keeps of a row.
     width: usize,
+    /// Of the rows that are read.
+    dropout: f64,
 }
+
+/// Where those are dropped: no site's number, and no sublayer's.
+const READ: u64 = u64::MAX;
 
 /// The tensors of one moment, on the device, for all threads.
 pub type Uploaded = Arc<[Parameter]>;
@@ -86,7 +91,8 @@ impl Network {
             Reads::Trained(_) | Reads::Rows => outputs.unwrap_or(info.hidden_size),
             Reads::Language => JUDGED,
         };
-        Ok((Self { base: Arc::clone(base), hooks, reader, width }, parameters.finish()?))
+        let dropout = spec.method.dropout_of_rows();
+        Ok((Self { base: Arc::clone(base), hooks, reader, width, dropout }, parameters.finish()?))
     }
 
     /// The lowest place that is trained: what lies below it may be remembered.
@@ -126,6 +132,7 @@ impl Network {
     pub fn forward(&self, parameters: &Uploaded, source: &Source, dropout: Dropout) -> Result<Forward> {
         let mut tape = self.tape(parameters, Recording::On(dropout));
         let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
+        let rows = tape.dropout(rows, self.dropout, READ)?;
         let outputs = self.reader.outputs(&self.base, &mut tape, rows)?;
         Ok(Forward { tape, outputs })
     }

@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn a_race_is_told_from_a_method_by_its_type_and_comes_back_as_it_was_said() {
         let asked = json!({"type": "auto", "budget": {"first_rung": 64}, "candidates": [
-            {"type": "head", "hyperparameters": {}},
-            {"type": "head", "hyperparameters": {"learning_rate": 0.5}},
+            {"type": "head", "dropout": 0.0, "hyperparameters": {}},
+            {"type": "head", "dropout": 0.5, "hyperparameters": {"learning_rate": 0.5}},
         ]});
         let Method::Auto(auto) = serde_json::from_value(asked.clone()).unwrap() else { panic!("it is a race") };
         assert_eq!(auto.candidates.as_ref().unwrap()[1].hyperparameters.learning_rate, Some(0.5));
