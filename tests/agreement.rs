@@ -7,7 +7,7 @@ use espalier::compute::candle::Candle;
 use espalier::compute::columns::Front;
 use espalier::compute::cpu::{Cpu, Level};
 use espalier::compute::device::Weights;
-use espalier::compute::kernels::{Activation, Attention, Keep, LowRank, Pool};
+use espalier::compute::kernels::{Activation, Attention, Keep, LowRank, NormForm, Pool};
 use espalier::compute::random::Random;
 use espalier::compute::{Buffer, Kernels, Packed, Tensor};
 
@@ -159,15 +159,16 @@ fn passes_over_rows() {
         let [gain, shift] = [gain, shift].map(|one| Tensor::new([width], one.values));
         compare(&format!("rows {rows} {width}"), &|kernels| {
             let desk = Desk { kernels };
-            let norm = kernels.freeze_norm(gain.clone(), shift.clone(), 1e-5).unwrap();
             let [x, y] = [&x, &y].map(|tensor| desk.up(tensor));
-            let (normed, saved) = kernels.norm(&x, None, &norm, Keep::ForBackward).unwrap();
-            let (summed, nothing) = kernels.norm(&x, Some(&y), &norm, Keep::Nothing).unwrap();
-            assert!(nothing.is_none());
-            let back = kernels.norm_backward(&y, &saved.unwrap(), &norm).unwrap();
             let simple = [kernels.add(&x, &y), kernels.multiply(&x, &y), kernels.scale(&x, -1.5)].map(Result::unwrap);
-            let mut all = vec![normed, summed, back];
-            all.extend(simple);
+            let mut all = simple.to_vec();
+            for form in [NormForm::Layer, NormForm::RootMeanSquare] {
+                let norm = kernels.freeze_norm(form, gain.clone(), shift.clone(), 1e-5).unwrap();
+                let (normed, saved) = kernels.norm(&x, None, &norm, Keep::ForBackward).unwrap();
+                let (summed, nothing) = kernels.norm(&x, Some(&y), &norm, Keep::Nothing).unwrap();
+                assert!(nothing.is_none());
+                all.extend([normed, summed, kernels.norm_backward(&y, &saved.unwrap(), &norm).unwrap()]);
+            }
             for activation in [Activation::Gelu, Activation::Tanh, Activation::Relu, Activation::Silu] {
                 let (activated, derivative) = kernels.activate(activation, &x, Keep::ForBackward).unwrap();
                 let (again, nothing) = kernels.activate(activation, &x, Keep::Nothing).unwrap();

@@ -24,7 +24,7 @@ type Refused = [(&'static str, &'static str)];
 
 /// `model_type`, what headed models put in front of the encoder's names, the path of a linear map, and fields of the
 /// config that are refused.
-const ARCHITECTURES: [(&str, &str, &str, &Refused); 7] = [
+const ARCHITECTURES: [(&str, &str, &str, &Refused); 11] = [
     ("roberta", "roberta", "roberta.encoder.layer.0.attention.self.query", &ABSOLUTE),
     ("xlm-roberta", "roberta", "roberta.encoder.layer.1.output.dense", &ABSOLUTE),
     ("camembert", "roberta", "roberta.encoder.layer.0.intermediate.dense", &ABSOLUTE),
@@ -32,6 +32,22 @@ const ARCHITECTURES: [(&str, &str, &str, &Refused); 7] = [
     ("esm", "esm", "esm.encoder.emb_layer_norm_after", &ROTARY),
     ("modernbert", "model", "model.layers.0.attn.Wqkv", &LOCAL),
     ("mpnet", "mpnet", "mpnet.encoder.layer.0.attention.attn.q", &BUCKETS),
+    ("llama", "model", "model.layers.1.self_attn.q_proj", &STRETCHED),
+    ("mistral", "model", "model.layers.0.mlp.gate_proj", &[("hidden_act", "\"gelu\""), ("sliding_window", "0")]),
+    ("qwen2", "model", "model.layers.0.mlp.down_proj", &SLIDING),
+    ("qwen3", "model", "model.layers.0.post_attention_layernorm", &[("num_key_value_heads", "3"), ("head_dim", "7")]),
+];
+
+const STRETCHED: [(&str, &str); 3] = [
+    ("rope_type", "{\"rope_type\": \"longrope\"}"),
+    ("high_freq_factor", "{\"rope_type\": \"llama3\", \"factor\": 2, \"low_freq_factor\": 1}"),
+    ("partial_rotary_factor", "{\"partial_rotary_factor\": 0.5}"),
+];
+
+const SLIDING: [(&str, &str); 3] = [
+    ("layer_types", "[\"full_attention\", \"chunked_attention\"]"),
+    ("layer_types", "[\"full_attention\"]"),
+    ("use_sliding_window", "false"),
 ];
 
 const BUCKETS: [(&str, &str); 2] = [("hidden_act", "\"relu\""), ("relative_attention_num_buckets", "64")];
@@ -73,7 +89,7 @@ fn expected(folder: &Path) -> Vec<(Vec<u32>, Vec<f32>)> {
     (0..count).map(one).collect()
 }
 
-/// `(tokens, hidden)` of some texts in one batch, and of their first tokens alone.
+/// `(tokens, hidden)` of some texts in one batch, or of their first or last tokens alone.
 fn hidden(base: &Base, texts: &[Vec<u32>], wanted: Wanted) -> Vec<f32> {
     let tokens = |ids: &Vec<u32>| Tokens::whole(ids.clone());
     let tokens: Vec<Tokens> = texts.iter().map(tokens).collect();
@@ -131,11 +147,13 @@ fn behind_virtual_tokens_they_agree_too() {
 fn compare(base: &Base, texts: &[(Vec<u32>, Vec<f32>)]) -> f32 {
     let ids: Vec<Vec<u32>> = texts.iter().map(|(ids, _)| ids.clone()).collect();
     let width = base.info().hidden_size;
-    let (all, first) = (hidden(base, &ids, Wanted::All), hidden(base, &ids, Wanted::First));
+    let one = if base.info().poolings.contains(&Pooling::Last) { Wanted::Last } else { Wanted::First };
+    let (all, ones) = (hidden(base, &ids, Wanted::All), hidden(base, &ids, one));
     let (mut rest, mut worst) = (all.as_slice(), 0f32);
-    for ((_, expected), first) in texts.iter().zip(first.chunks_exact(width)) {
+    for ((_, expected), found) in texts.iter().zip(ones.chunks_exact(width)) {
         let (own, after) = rest.split_at(expected.len());
-        worst = worst.max(error(own, expected)).max(error(first, &expected[..width]));
+        let same = if one == Wanted::Last { &expected[expected.len() - width..] } else { &expected[..width] };
+        worst = worst.max(error(own, expected)).max(error(found, same));
         rest = after;
     }
     worst
@@ -206,7 +224,9 @@ fn what_is_not_computed_is_refused_by_name() {
     for (model_type, _, _, fields) in ARCHITECTURES {
         for (field, value) in fields {
             let value: Value = serde_json::from_str(value).unwrap();
-            let folder = changed(model_type, str::to_string, &[(field, value)]);
+            // What is said of rotary positions stands in a field of its own.
+            let place = if value.is_object() && model_type == "llama" { "rope_parameters" } else { field };
+            let folder = changed(model_type, str::to_string, &[(place, value)]);
             let refused = Base::load(folder.path(), "refused", Arc::new(Cpu::best()));
             let Err(espalier::error::Error::Invalid(problem)) = refused else { panic!("{model_type} {field}") };
             assert_eq!(problem.code, "unsupported_model", "{problem:?}");
@@ -216,6 +236,43 @@ fn what_is_not_computed_is_refused_by_name() {
     let folder = changed("roberta", str::to_string, &[("model_type", json!("big_bird"))]);
     let Err(refused) = Base::load(folder.path(), "refused", Arc::new(Cpu::best())) else { panic!("big_bird") };
     assert!(SUPPORTED.iter().all(|name| refused.to_string().contains(name)), "{refused}");
+}
+
+#[test]
+fn embeddings_that_would_not_be_the_models_own_are_refused() {
+    for (file, settings, words) in [
+        ("1_Pooling/config.json", json!({"pooling_mode_max_tokens": true}), "pooling_mode_max_tokens is not supported"),
+        (
+            "1_Pooling/config.json",
+            json!({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}),
+            "pooling_mode_mean_tokens beside another",
+        ),
+        ("1_Pooling/config.json", json!({"pooling_mode_lasttoken": true}), "its pooling on this architecture"),
+        ("modules.json", json!([{"type": "sentence_transformers.models.Dense"}]), "the module Dense"),
+    ] {
+        let folder = changed("roberta", str::to_string, &[]);
+        fs::create_dir_all(folder.path().join("1_Pooling")).unwrap();
+        fs::write(folder.path().join("1_Pooling/config.json"), json!({"pooling_mode_mean_tokens": true}).to_string())
+            .unwrap();
+        load(folder.path(), Arc::new(Cpu::best()));
+        fs::write(folder.path().join(file), settings.to_string()).unwrap();
+        let Err(refused) = Base::load(folder.path(), "refused", Arc::new(Cpu::best())) else { panic!("{settings}") };
+        assert_eq!(refused.code(), "unsupported_model");
+        assert!(refused.to_string().contains(words) && refused.to_string().contains(file), "{refused}");
+    }
+}
+
+#[test]
+fn a_tokenizer_with_more_words_than_the_checkpoint_is_refused() {
+    let folder = changed("roberta", str::to_string, &[]);
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let id = tokenizer["model"]["vocab"].as_object().unwrap().len();
+    tokenizer["model"]["vocab"]["unheard"] = json!(id);
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let Err(refused) = Base::load(folder.path(), "refused", Arc::new(Cpu::best())) else { panic!("{id}") };
+    assert_eq!(refused.code(), "base_model_damaged");
+    assert!(refused.to_string().contains("\"unheard\""), "{refused}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod rotary;
 use espalier::compute::candle::Candle;
 use espalier::compute::columns::Front;
 use espalier::compute::cpu::{Cpu, Level};
-use espalier::compute::kernels::{Activation, FrozenLinear, FrozenNorm, Pool};
+use espalier::compute::kernels::{Activation, FrozenLinear, FrozenNorm, NormForm, Pool};
 use espalier::compute::random::Random;
 use espalier::compute::{Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor, dora};
 use espalier::error::Result;
@@ -139,10 +139,10 @@ fn linear(kernels: &dyn Kernels) -> Arc<FrozenLinear> {
     Arc::new(kernels.freeze_linear(weight, Some(bias)).unwrap())
 }
 
-fn norm(kernels: &dyn Kernels) -> Arc<FrozenNorm> {
+fn norm(kernels: &dyn Kernels, form: NormForm) -> Arc<FrozenNorm> {
     let mut random = Random::new(9, &["norm"]);
     let (gain, shift) = (tensor(&mut random, [WIDTH], 1.0), tensor(&mut random, [WIDTH], 1.0));
-    Arc::new(kernels.freeze_norm(gain, shift, 1e-12).unwrap())
+    Arc::new(kernels.freeze_norm(form, gain, shift, 1e-12).unwrap())
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_low_rank_map() {
 fn a_value_used_by_several() {
     let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(Param::new);
     check_with("several", |kernels| {
-        let (map, norm) = (linear(kernels), norm(kernels));
+        let (map, norm) = (linear(kernels), norm(kernels, NormForm::Layer));
         Box::new(move |tape, [x, y, _]| {
             let mapped = tape.linear(x, &map)?;
             let adapted = tape.add_low_rank(mapped, x, a, b, 0.5)?;
@@ -174,15 +174,17 @@ fn a_value_used_by_several() {
 }
 
 #[test]
-fn a_layer_norm() {
-    check_with("norm", |kernels| {
-        let norm = norm(kernels);
-        Box::new(move |tape, [x, ..]| tape.norm(x, None, &norm))
-    });
-    check_with("norm of a sum", |kernels| {
-        let norm = norm(kernels);
-        Box::new(move |tape, [x, y, _]| tape.norm(x, Some(y), &norm))
-    });
+fn norms() {
+    for form in [NormForm::Layer, NormForm::RootMeanSquare] {
+        check_with("norm", |kernels| {
+            let norm = norm(kernels, form);
+            Box::new(move |tape, [x, ..]| tape.norm(x, None, &norm))
+        });
+        check_with("norm of a sum", |kernels| {
+            let norm = norm(kernels, form);
+            Box::new(move |tape, [x, y, _]| tape.norm(x, Some(y), &norm))
+        });
+    }
 }
 
 #[test]

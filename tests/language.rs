@@ -15,8 +15,11 @@ const TOLERANCE: f32 = 1e-4;
 
 #[test]
 fn logits_of_all_words_agree_with_transformers() {
-    for model_type in SUPPORTED {
-        let folder = support::jobs::fixture("language").join(model_type);
+    let folder = |model_type: &str| support::jobs::fixture("language").join(model_type);
+    let encoders: Vec<&str> = SUPPORTED.into_iter().filter(|model_type| folder(model_type).is_dir()).collect();
+    assert_eq!(encoders.len(), 8, "every encoder is there: {encoders:?}");
+    for model_type in encoders {
+        let folder = folder(model_type);
         let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
         let read = SafeTensors::deserialize(&bytes).unwrap();
         let numbers = |name: &str| -> Vec<f32> {

@@ -136,9 +136,10 @@ impl Config {
         }
     }
 
-    /// Whether a fresh adapter leaves the base's answers as they are.
+    /// Whether a fresh adapter leaves the base's answers as they are, to the bit. DoRA's rows are only nearly the base's: it
+    /// divides by the length that it multiplies by.
     pub fn starts_neutral(&self) -> bool {
-        self.virtual_tokens() == 0
+        self.virtual_tokens() == 0 && !matches!(self, Self::Lora(config) if config.dora)
     }
 
     /// The dropout of the rows that the head reads; none where the method has inputs of its own to drop.

@@ -43,7 +43,7 @@ impl Layers {
     pub fn contains(self, layer: usize, layers: usize) -> bool {
         match self {
             Self::Named(AllLayers::All) => true,
-            Self::Top { top } => layer + top >= layers,
+            Self::Top { top } => layer.saturating_add(top) >= layers,
             Self::Range { from, to } => (from..=to).contains(&layer),
         }
     }

@@ -5,6 +5,7 @@
 use super::{Card, Outline};
 use crate::error::{Context, Error, Result};
 use crate::model::Pooling;
+use crate::model::tokenizer::SHORTEST;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -66,8 +67,8 @@ pub fn check(card: &Card, rows: usize, outline: &Outline) -> Result<()> {
     if !(card.temperature.is_finite() && card.temperature > 0.0) {
         return Err(unreadable(format!("its temperature is {}, expected a number above 0", card.temperature)));
     }
-    if !(1..=longest).contains(&card.max_length) {
-        return Err(unreadable(format!("its max_length is {}, expected 1 to {longest}", card.max_length)));
+    if !(SHORTEST..=longest).contains(&card.max_length) {
+        return Err(unreadable(format!("its max_length is {}, expected {SHORTEST} to {longest}", card.max_length)));
     }
     let probe = &card.probe;
     let complete = !probe.inputs.is_empty() && probe.inputs.len() == probe.outputs.len();
@@ -100,6 +101,7 @@ fn name(pooling: Pooling) -> &'static str {
         Pooling::Mean => "mean",
         Pooling::Cls => "cls",
         Pooling::First => "first",
+        Pooling::Last => "last",
     }
 }
 
@@ -137,7 +139,7 @@ mod tests {
             (|card| card.labels[0] = " ".to_string(), "a label is empty"),
             (|card| card.labels.truncate(2), "there are 2 labels, but the head has 3 rows"),
             (|card| card.temperature = 0.0, "its temperature is 0"),
-            (|card| card.max_length = 129, "its max_length is 129, expected 1 to 128"),
+            (|card| card.max_length = 129, "its max_length is 129, expected 4 to 128"),
             (|card| card.probe.outputs[0].truncate(2), "its probe needs"),
             (|card| card.probe.inputs.clear(), "its probe needs"),
         ];

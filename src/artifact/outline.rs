@@ -23,7 +23,7 @@ impl Outline {
 
     pub fn sites(&self, pooling: Pooling) -> &[SiteInfo] {
         match pooling {
-            Pooling::Mean | Pooling::First => &self.bare_sites,
+            Pooling::Mean | Pooling::First | Pooling::Last => &self.bare_sites,
             Pooling::Cls => &self.sites,
         }
     }

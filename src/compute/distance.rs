@@ -1,13 +1,16 @@
 //! What attention makes of the distance between the row that asks and the one that is asked: a window around it (Beltagy
-//! et al. 2020), or something added to the scores (Raffel et al. 2020). Knows nothing of how attention is computed.
+//! et al. 2020), nothing of what comes after it (causal attention), or something added to the scores (Raffel et al. 2020).
+//! Knows nothing of how attention is computed.
 
 use super::{Buffer, Packed};
 use std::ops::Range;
 
 #[derive(Debug, Clone, Default)]
 pub struct Distance {
-    /// Rows further away than this are not looked at.
-    pub window: Option<usize>,
+    /// Rows further back than this are not looked at.
+    pub behind: Option<usize>,
+    /// Rows further ahead than this are not looked at; with none ahead attention is causal.
+    pub ahead: Option<usize>,
     /// Added to the scores `(heads, 2·reach + 1)`, from distance −reach on; what is further away counts as there.
     pub bias: Option<Buffer>,
 }
@@ -17,12 +20,31 @@ pub struct Distance {
 #[derive(Debug, Clone, Copy)]
 pub struct Near<'a> {
     pub distance: &'a Distance,
-    /// The sequences' own rows, without keys in front. Where fewer ask, they are the first.
+    /// The sequences' own rows, without keys in front.
     pub own: &'a Packed,
 }
 
-/// The keys that a row does not look at, before and after its window: `front` are in front of the sequence's own.
-pub fn hidden(row: usize, window: usize, front: usize, keys: usize) -> [Range<usize>; 2] {
-    let (first, end) = (front + row.saturating_sub(window), front + row + window + 1);
-    [front..first, end.min(keys)..keys]
+impl Distance {
+    /// Rows up to so far to either side.
+    pub fn window(reach: usize) -> Self {
+        Self { behind: Some(reach), ahead: Some(reach), bias: None }
+    }
+
+    /// A row and those before it, perhaps only up to so far back.
+    pub fn causal(behind: Option<usize>) -> Self {
+        Self { behind, ahead: Some(0), bias: None }
+    }
+
+    /// The place, among a sequence's `own` rows, of the first that asks: where fewer ask, they are the first, or the last
+    /// where attention is causal.
+    pub fn first_asking(&self, asking: usize, own: usize) -> usize {
+        if self.ahead == Some(0) { own - asking } else { 0 }
+    }
+
+    /// The keys that a row does not look at, before and after its window: `front` are in front of the sequence's own.
+    pub fn hidden(&self, row: usize, front: usize, keys: usize) -> [Range<usize>; 2] {
+        let first = self.behind.map_or(front, |behind| front + row.saturating_sub(behind));
+        let end = self.ahead.map_or(keys, |ahead| (front + row + ahead + 1).min(keys));
+        [front..first, end..keys]
+    }
 }

@@ -6,6 +6,7 @@
 use super::columns::Columns;
 use super::cpu::Matrix;
 use super::distance::Near;
+pub use super::frozen::{FrozenLinear, FrozenNorm, FrozenTable, NormForm};
 use super::gated::Gated;
 use super::rotary::Rotary;
 use super::{Packed, Tensor};
@@ -73,60 +74,6 @@ impl Parameter {
     }
 }
 
-/// A frozen linear map `y = x·Wᵀ + b` on a device, in whatever form it computes best with.
-#[derive(Debug)]
-pub struct FrozenLinear {
-    /// `(output, input)` as it is, or in panels.
-    pub(super) weight: Buffer,
-    /// `(output)`
-    pub(super) bias: Option<Buffer>,
-    /// The weight once more as a backward pass reads it, made by the first that does.
-    pub(super) transposed: OnceLock<Buffer>,
-    pub input: usize,
-    pub output: usize,
-}
-
-/// A frozen layer norm (Ba, Kiros, Hinton 2016).
-#[derive(Debug)]
-pub struct FrozenNorm {
-    /// `(width)`
-    pub(super) gain: Buffer,
-    /// `(width)`
-    pub(super) shift: Buffer,
-    pub(super) epsilon: f64,
-}
-
-/// A frozen table of rows, looked up by index.
-#[derive(Debug)]
-pub struct FrozenTable {
-    pub(super) rows: Buffer,
-    pub width: usize,
-}
-
-impl FrozenLinear {
-    /// `(output)`
-    pub fn bias(&self) -> Option<&Buffer> {
-        self.bias.as_ref()
-    }
-
-    /// What is stored, for hashing.
-    pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        [Some(&self.weight), self.bias.as_ref()].into_iter().flatten()
-    }
-}
-
-impl FrozenNorm {
-    pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        [&self.gain, &self.shift].into_iter()
-    }
-}
-
-impl FrozenTable {
-    pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        std::iter::once(&self.rows)
-    }
-}
-
 /// What a norm remembers for its backward pass.
 #[derive(Debug, Clone)]
 pub struct NormSaved {
@@ -142,8 +89,9 @@ pub struct AttentionSaved {
     pub(super) probabilities: Vec<Buffer>,
 }
 
-/// Queries, keys and values, each `(rows, hidden)`, and how they are cut into sequences and heads. A sequence may ask
-/// with fewer rows than it has keys.
+/// Queries `(rows, heads · head width)`, keys and values, and how they are cut into sequences and heads. A sequence may ask
+/// with fewer rows than it has keys. Keys and values may have fewer heads, which neighbouring heads of queries then share
+/// (Ainslie et al. 2023).
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
     pub query: &'a Buffer,
@@ -196,6 +144,7 @@ pub enum Pool {
     Mean,
     /// Virtual or not.
     First,
+    Last,
 }
 
 /// The gradients of the loss by a trainable linear map's weight `(output, input)` and bias `(output)`.
@@ -230,7 +179,7 @@ pub trait Kernels: Columns + Rotary + Gated + Send + Sync {
     fn parameters(&self, tensors: &[Tensor]) -> Result<Arc<[Parameter]>>;
 
     fn freeze_linear(&self, weight: Tensor, bias: Option<Tensor>) -> Result<FrozenLinear>;
-    fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm>;
+    fn freeze_norm(&self, form: NormForm, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm>;
     fn freeze_table(&self, rows: Tensor) -> Result<FrozenTable>;
 
     /// The sum of one row of each table, in their order, onto `onto`: `Σ tables[i][ids[i][row]]`.
@@ -290,6 +239,8 @@ pub trait Kernels: Columns + Rotary + Gated + Send + Sync {
     fn pool_backward(&self, gradient: &Buffer, layout: &Packed, pool: Pool) -> Result<Buffer>;
 
     fn narrow(&self, rows: &Buffer, range: Range<usize>) -> Result<Buffer>;
+    /// The same numbers in rows of another width.
+    fn fold(&self, rows: &Buffer, width: usize) -> Result<Buffer>;
 
     /// −log softmax(logits)[label], summed over the rows.
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy>;

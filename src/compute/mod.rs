@@ -11,6 +11,7 @@ pub mod cpu;
 pub mod device;
 pub mod distance;
 pub mod dora;
+mod frozen;
 pub mod gated;
 pub mod kernels;
 pub mod packed;

@@ -24,19 +24,23 @@ pub enum Way {
 }
 
 impl Rotation {
-    /// The pair `i` of a head turns by `position / theta^(2i / head width)`, rounded to `f32` where PyTorch rounds.
-    pub fn new(kernels: &dyn Kernels, positions: usize, head_width: usize, theta: f64) -> Result<Self> {
-        let half = head_width / 2;
-        let frequency = |pair: usize| (1.0 / theta.powf(2.0 * pair as f64 / head_width as f64)) as f32;
-        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+    /// The pair `i` of a head turns by `position · frequencies[i]`, rounded to `f32` where PyTorch rounds; `scale` is what
+    /// cosines and sines are multiplied by.
+    pub fn new(kernels: &dyn Kernels, positions: usize, frequencies: &[f64], scale: f64) -> Result<Self> {
+        let half = frequencies.len();
         let table = |function: fn(f64) -> f64| {
-            let angle = |position: usize, frequency: &f32| f64::from(position as f32 * frequency);
-            let row = |position: usize| frequencies.iter().map(move |frequency| angle(position, frequency));
-            let values = (0..positions).flat_map(row).map(|angle| function(angle) as f32).collect();
+            let angle = |position: usize, frequency: f64| f64::from(position as f32 * frequency as f32);
+            let row = |position: usize| frequencies.iter().map(move |frequency| angle(position, *frequency));
+            let values = (0..positions).flat_map(row).map(|angle| (function(angle) * scale) as f32).collect();
             kernels.upload(&Tensor::new([positions, half], values))
         };
         Ok(Self { cosines: table(f64::cos)?, sines: table(f64::sin)? })
     }
+}
+
+/// Of the pairs of a head: `1 / theta^(2i / head width)`.
+pub fn frequencies(theta: f64, head_width: usize) -> Vec<f64> {
+    (0..head_width / 2).map(|pair| 1.0 / theta.powf(2.0 * pair as f64 / head_width as f64)).collect()
 }
 
 pub trait Rotary {

@@ -195,7 +195,7 @@ fn no_entities(value: &RawValue) -> Flaw {
 /// A label is a class, also where it looks like a number: its text counts.
 fn class<'a>(value: &'a RawValue, what: &str) -> Result<Cow<'a, str>, Flaw> {
     match value.get().as_bytes().first() {
-        Some(b'[' | b'{') => {
+        Some(b'[' | b'{' | b'n') => {
             let message = format!("{what} is {}, and has to be a string, a number, true or false", kind(value));
             Err(Flaw::new(findings::WRONG_TYPE, message))
         }
@@ -210,6 +210,7 @@ fn kind(value: &RawValue) -> &'static str {
         Some(b'[') => "a list",
         Some(b'"') => "a string",
         Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
         _ => "a number",
     }
 }

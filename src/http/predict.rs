@@ -35,7 +35,7 @@ pub struct PredictQuery {
 pub struct PredictRequest {
     /// One prediction is answered per input, in order.
     pub inputs: Vec<Item>,
-    /// How many labels `top` lists.
+    /// How many labels `top` lists, and how many words are told of a mask: 100 at most.
     #[serde(default = "one")]
     #[schema(minimum = 1, default = 1)]
     pub top_k: usize,

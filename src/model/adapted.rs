@@ -28,11 +28,13 @@ pub struct Norm {
     pub bare: Arc<FrozenNorm>,
     /// Whether the checkpoint has a shift; else it is zero.
     pub has_shift: bool,
+    /// Numbers in a row.
+    pub width: usize,
 }
 
 impl Norm {
-    pub fn site(&self, site: Site, path: &str, width: usize) -> SiteInfo {
-        SiteInfo { site, input: width, output: width, bias: self.has_shift, path: path.to_string() }
+    pub fn site(&self, site: Site, path: &str) -> SiteInfo {
+        SiteInfo { site, input: self.width, output: self.width, bias: self.has_shift, path: path.to_string() }
     }
 }
 

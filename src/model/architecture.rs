@@ -5,7 +5,7 @@
 use super::adapted::Norm;
 use super::head::HeadForm;
 use super::weights::Weights;
-use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, modernbert, mpnet, roberta};
+use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, llama, modernbert, mpnet, roberta};
 use crate::compute::kernels::FrozenLinear;
 use crate::compute::{Buffer, Kernels, Rows, Tape};
 use crate::error::{Context, Error, Result};
@@ -40,7 +40,7 @@ pub trait Architecture: Send + Sync {
     fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer>;
 
     /// Some neighbouring layers: `(tokens, hidden)` → `(tokens, hidden)`, or after the last layer, where no others are
-    /// wanted, that of the first tokens alone, `(sequences, hidden)`.
+    /// wanted, that of the first or the last tokens alone, `(sequences, hidden)`.
     fn layers(
         &self,
         tape: &mut Tape,
@@ -49,6 +49,11 @@ pub trait Architecture: Send + Sync {
         hooks: &dyn Hooks,
         wanted: Wanted,
     ) -> Result<Rows>;
+
+    /// Whether a row knows only what came before it: a decoder.
+    fn is_causal(&self) -> bool {
+        false
+    }
 
     /// Whether the checkpoint has BERT's pooler.
     fn has_pooler(&self) -> bool;
@@ -103,7 +108,7 @@ const fn row(
     Family { model_type, head, canonical, load }
 }
 
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 12] = [
     row("bert", HeadForm::POOLED, bert::canonical, bert::load),
     row("roberta", HeadForm::TANH, roberta::canonical, roberta::load),
     row("xlm-roberta", HeadForm::TANH, roberta::canonical, roberta::load),
@@ -112,6 +117,10 @@ const FAMILIES: [Family; 8] = [
     row("esm", HeadForm::TANH, esm::canonical, esm::load),
     row("modernbert", HeadForm::POOLED, modernbert::canonical, modernbert::load),
     row("mpnet", HeadForm::TANH, mpnet::canonical, mpnet::load),
+    row("llama", HeadForm::POOLED, llama::canonical, llama::load),
+    row("mistral", HeadForm::POOLED, llama::canonical, llama::load),
+    row("qwen2", HeadForm::POOLED, llama::canonical, llama::load),
+    row("qwen3", HeadForm::POOLED, llama::canonical, llama::load),
 ];
 
 /// The `model_type`s that can be loaded.

@@ -17,16 +17,25 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Of a layer's projections, each `(rows, hidden)`, which are used up; the queries may be of the first rows only.
+    /// Of a layer's projections, each `(rows, heads · head width)`, which are used up; the queries may be of some rows only, the
+    /// keys and values of fewer heads.
     pub fn run(&self, tape: &mut Tape, hooks: &dyn Hooks, layer: usize, projected: [Rows; 3]) -> Result<Rows> {
         let [mut query, mut key, value] = projected;
         let own = tape.layout(key);
         let fronts = adapted::fronts(tape, hooks, layer, key)?;
         if let Some(rotation) = &self.rotation {
             let counts = fronts.counts(tape, own.sequences());
-            let asking = positions(&tape.layout(query), &counts);
+            let asking = tape.layout(query);
+            let first = |sequence: usize| {
+                let lengths = (asking.length(sequence), own.length(sequence));
+                self.distance.as_ref().map_or(0, |distance| distance.first_asking(lengths.0, lengths.1))
+            };
+            let asked_from = counts.iter().enumerate().map(|(sequence, front)| front + first(sequence));
+            let asking = positions(&asking, asked_from);
+            let head_width = tape.width(query) / self.heads;
+            let key_heads = tape.width(key) / head_width;
             query = tape.rotate(query, self.heads, rotation, asking)?;
-            key = tape.rotate(key, self.heads, rotation, positions(&own, &counts))?;
+            key = tape.rotate(key, key_heads, rotation, positions(&own, counts))?;
         }
         let [key, value] = fronts.before(tape, [key, value])?;
         match &self.distance {
@@ -36,8 +45,8 @@ impl Attention {
     }
 }
 
-/// Of each sequence's rows, counted on from what stands in front of them. Keys in front are as stored, at no position.
-fn positions(layout: &Packed, fronts: &[usize]) -> Arc<[u32]> {
-    let of = |(rows, front): (std::ops::Range<usize>, &usize)| *front as u32..(front + rows.len()) as u32;
-    layout.ranges().zip(fronts).flat_map(of).collect()
+/// Of each sequence's rows, counted on from its first. Keys in front are as stored, at no position.
+fn positions(layout: &Packed, firsts: impl IntoIterator<Item = usize>) -> Arc<[u32]> {
+    let of = |(rows, first): (std::ops::Range<usize>, usize)| first as u32..(first + rows.len()) as u32;
+    layout.ranges().zip(firsts).flat_map(of).collect()
 }

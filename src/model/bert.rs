@@ -10,6 +10,7 @@ use super::loader::{self, Loader};
 use super::post_norm::{Encoder, Layer, Names, Shape};
 use super::weights::Weights;
 use crate::compute::Kernels;
+use crate::compute::kernels::FrozenTable;
 use crate::error::Result;
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Resu
         word: loader.table("embeddings.word_embeddings", config.vocab_size, hidden)?,
         position: loader.table("embeddings.position_embeddings", config.max_position_embeddings, hidden)?,
         first: 0,
-        types: Types::Own(loader.table("embeddings.token_type_embeddings", config.type_vocab_size, hidden)?),
+        types: types(loader.table("embeddings.token_type_embeddings", config.type_vocab_size, hidden)?, &config),
         norm: loader.norm("embeddings.LayerNorm", hidden)?,
     };
     let encoder = assemble(&mut loader, &config, "bert", embeddings)?;
@@ -68,4 +69,9 @@ pub fn assemble(loader: &mut Loader, config: &Config, head: &'static str, embedd
         max_tokens: config.max_position_embeddings - embeddings.first as usize,
     };
     Ok(Encoder { facts, head, names: &NAMES, embeddings, layers, pooler: loader.pooler(config.hidden_size)? })
+}
+
+/// With one type there is nothing to tell apart, whatever the tokenizer makes of pairs.
+fn types(table: FrozenTable, config: &Config) -> Types {
+    if config.type_vocab_size == 1 { Types::First(table) } else { Types::Own(table) }
 }

@@ -84,6 +84,6 @@ impl Embeddings {
 
     /// Of the norm.
     pub fn site(&self, path: String) -> SiteInfo {
-        self.norm.site(NORM, &path, self.word.width)
+        self.norm.site(NORM, &path)
     }
 }

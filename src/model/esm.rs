@@ -9,7 +9,7 @@ use super::loader::{self, Loader};
 use super::weights::Weights;
 use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, bert, pooler};
 use crate::compute::kernels::{FrozenLinear, FrozenTable};
-use crate::compute::rotary::Rotation;
+use crate::compute::rotary::{self, Rotation};
 use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor};
 use crate::error::Result;
 use layer::Layer;
@@ -85,7 +85,8 @@ pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Resu
     let config: Config = architecture::read(config)?;
     config.check()?;
     let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-    let rotation = Rotation::new(kernels, config.max_position_embeddings, hidden / heads, config.rope_theta)?;
+    let frequencies = rotary::frequencies(config.rope_theta, hidden / heads);
+    let rotation = Rotation::new(kernels, config.max_position_embeddings, &frequencies, 1.0)?;
     let rotation = Arc::new(rotation);
     let mut loader = Loader::new(weights, kernels, config.layer_norm_eps);
     let word = loader.table("embeddings.word_embeddings", config.vocab_size, hidden)?;
@@ -202,9 +203,9 @@ impl Architecture for Esm {
 
     fn sites(&self) -> Vec<SiteInfo> {
         let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(Layer::sites).collect();
-        sites.push(self.last.site(self.last_site(), "esm.encoder.emb_layer_norm_after", self.word.width));
+        sites.push(self.last.site(self.last_site(), "esm.encoder.emb_layer_norm_after"));
         let norm = self.norm.iter();
-        sites.extend(norm.map(|norm| norm.site(EMBEDDING_NORM, "esm.embeddings.layer_norm", self.word.width)));
+        sites.extend(norm.map(|norm| norm.site(EMBEDDING_NORM, "esm.embeddings.layer_norm")));
         sites.extend(self.pooler.iter().map(|map| pooler::site(map, "esm")));
         sites
     }

@@ -29,6 +29,8 @@ pub enum Module {
     QueryKeyValue,
     AttentionOutput,
     FeedForwardIn,
+    /// What is multiplied with it after an activation, where the network is gated.
+    FeedForwardGate,
     /// Both halves of a gated network's input in one.
     FeedForwardGateIn,
     FeedForwardOut,
@@ -43,13 +45,14 @@ pub enum Module {
 }
 
 impl Module {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Query,
         Self::Key,
         Self::Value,
         Self::QueryKeyValue,
         Self::AttentionOutput,
         Self::FeedForwardIn,
+        Self::FeedForwardGate,
         Self::FeedForwardGateIn,
         Self::FeedForwardOut,
         Self::Pooler,
@@ -72,6 +75,7 @@ impl Module {
             Self::QueryKeyValue => "query_key_value",
             Self::AttentionOutput => "attention_output",
             Self::FeedForwardIn => "feed_forward_in",
+            Self::FeedForwardGate => "feed_forward_gate",
             Self::FeedForwardGateIn => "feed_forward_gate_in",
             Self::FeedForwardOut => "feed_forward_out",
             Self::Pooler => "pooler",

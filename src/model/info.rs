@@ -3,7 +3,7 @@
 use super::architecture::{Architecture, Family};
 use super::weights::read_json;
 use super::{HeadForm, Module, Pooling};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use utoipa::ToSchema;
@@ -49,9 +49,11 @@ impl Info {
 pub(super) fn describe(folder: &Path, name: &str, family: &Family, architecture: &dyn Architecture) -> Result<Info> {
     let (facts, has_dense) = (architecture.facts(), family.head.dense.is_some());
     let reads_pooler = architecture.has_pooler() && !has_dense;
-    let poolings = match reads_pooler || has_dense {
-        true => vec![Pooling::Mean, Pooling::Cls, Pooling::First],
-        false => vec![Pooling::Mean, Pooling::First],
+    let poolings = match (architecture.is_causal(), reads_pooler || has_dense) {
+        // The first row of a decoder has seen nothing but itself.
+        (true, _) => vec![Pooling::Last, Pooling::Mean],
+        (false, true) => vec![Pooling::Mean, Pooling::Cls, Pooling::First],
+        (false, false) => vec![Pooling::Mean, Pooling::First],
     };
     let sites = architecture.sites();
     let has = |module: &Module| module.is_linear() && sites.iter().any(|info| info.site.module == *module);
@@ -66,7 +68,7 @@ pub(super) fn describe(folder: &Path, name: &str, family: &Family, architecture:
         attention_heads: facts.attention_heads,
         vocabulary_size: facts.vocabulary_size,
         max_tokens: facts.max_tokens,
-        default_pooling: default_pooling(folder, reads_pooler)?,
+        default_pooling: default_pooling(folder, &poolings, reads_pooler)?,
         poolings,
         sentence_encoder: folder.join(POOLING_FILE).is_file(),
         normalized_embedding: normalizes(folder)?,
@@ -79,15 +81,41 @@ pub(super) fn describe(folder: &Path, name: &str, family: &Family, architecture:
 /// Where sentence-transformers says how it pools.
 const POOLING_FILE: &str = "1_Pooling/config.json";
 
-/// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one that is read.
-fn default_pooling(folder: &Path, reads_pooler: bool) -> Result<Pooling> {
+/// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one that is read, and in a
+/// decoder the last token.
+fn default_pooling(folder: &Path, poolings: &[Pooling], reads_pooler: bool) -> Result<Pooling> {
     let path = folder.join(POOLING_FILE);
     if !path.is_file() {
-        return Ok(if reads_pooler { Pooling::Cls } else { Pooling::Mean });
+        return Ok(if reads_pooler { Pooling::Cls } else { poolings[0] });
     }
-    let is_first = read_json(&path)?["pooling_mode_cls_token"].as_bool() == Some(true);
-    Ok(if is_first { Pooling::First } else { Pooling::Mean })
+    let config = read_json(&path)?;
+    let fields = config.as_object().into_iter().flatten();
+    let mut modes = fields.filter(|(field, value)| field.starts_with(MODE) && value.as_bool() == Some(true));
+    let pooling = match modes.next().map(|(mode, _)| &mode[MODE.len()..]) {
+        // Its own default.
+        None | Some("mean_tokens") => Pooling::Mean,
+        Some("cls_token") => Pooling::First,
+        Some("lasttoken") => Pooling::Last,
+        Some(other) => return refuse(POOLING_FILE, &format!("{MODE}{other}")),
+    };
+    match modes.next() {
+        Some((other, _)) => refuse(POOLING_FILE, &format!("{other} beside another")),
+        None if poolings.contains(&pooling) => Ok(pooling),
+        None => refuse(POOLING_FILE, "its pooling on this architecture"),
+    }
 }
+
+/// What its settings of pooling begin with.
+const MODE: &str = "pooling_mode_";
+
+/// Refuses what would make other embeddings of the bare base than its own.
+fn refuse<T>(file: &str, what: &str) -> Result<T> {
+    let advice = format!("take {file} out of the folder to use the base without it");
+    Err(Error::invalid("unsupported_model", format!("{file}: {what} is not supported; {advice}")))
+}
+
+/// The modules of sentence-transformers that are computed.
+const MODULES: [&str; 3] = ["Transformer", "Pooling", "Normalize"];
 
 /// Whether sentence-transformers' `modules.json` ends in a `Normalize`: then the bare base's embeddings have length 1.
 fn normalizes(folder: &Path) -> Result<bool> {
@@ -97,5 +125,9 @@ fn normalizes(folder: &Path) -> Result<bool> {
     }
     let modules = read_json(&path)?;
     let kinds = modules.as_array().into_iter().flatten().filter_map(|module| module["type"].as_str());
-    Ok(kinds.into_iter().any(|kind| kind.ends_with(".Normalize")))
+    let kinds: Vec<&str> = kinds.map(|kind| kind.rsplit('.').next().unwrap_or(kind)).collect();
+    match kinds.iter().find(|kind| !MODULES.contains(kind)) {
+        Some(other) => refuse("modules.json", &format!("the module {other}")),
+        None => Ok(kinds.contains(&"Normalize")),
+    }
 }

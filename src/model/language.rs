@@ -4,7 +4,7 @@
 //! Knows no architecture but by the names of its tensors.
 
 use super::weights::Weights;
-use crate::compute::kernels::{Activation, FrozenLinear, FrozenNorm};
+use crate::compute::kernels::{Activation, FrozenLinear, FrozenNorm, NormForm};
 use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor};
 use crate::error::Result;
 use std::sync::{Arc, OnceLock};
@@ -104,7 +104,7 @@ impl LanguageHead {
         let shift = take(&format!("{NORM}.bias"), &[hidden])?.unwrap_or_else(|| Tensor::zeros([hidden]));
         Ok(Some(Self {
             dense: Arc::new(dense),
-            norm: Arc::new(kernels.freeze_norm(gain, shift, epsilon)?),
+            norm: Arc::new(kernels.freeze_norm(NormForm::Layer, gain, shift, epsilon)?),
             bias: take(WORDS_BIAS, &[vocabulary])?.unwrap_or_else(|| Tensor::zeros([vocabulary])),
             own: take(WORDS, &[vocabulary, hidden])?,
             words: OnceLock::new(),

@@ -2,7 +2,7 @@
 
 use super::adapted::Norm;
 use super::weights::Weights;
-use crate::compute::kernels::{FrozenLinear, FrozenNorm, FrozenTable};
+use crate::compute::kernels::{FrozenLinear, FrozenNorm, FrozenTable, NormForm};
 use crate::compute::{Kernels, Tensor};
 use crate::error::Result;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub struct Loader<'a> {
     pub weights: &'a mut Weights,
     pub kernels: &'a dyn Kernels,
+    form: NormForm,
     epsilon: f64,
     /// All norms are equally wide.
     bare: Option<Arc<FrozenNorm>>,
@@ -32,7 +33,12 @@ impl Bias {
 impl<'a> Loader<'a> {
     /// `epsilon` is that of the norms.
     pub fn new(weights: &'a mut Weights, kernels: &'a dyn Kernels, epsilon: f64) -> Self {
-        Self { weights, kernels, epsilon, bare: None }
+        Self { weights, kernels, form: NormForm::Layer, epsilon, bare: None }
+    }
+
+    /// Where norms are by the root of the mean square.
+    pub fn root_mean_square(weights: &'a mut Weights, kernels: &'a dyn Kernels, epsilon: f64) -> Self {
+        Self { form: NormForm::RootMeanSquare, ..Self::new(weights, kernels, epsilon) }
     }
 
     pub fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<FrozenTable> {
@@ -60,21 +66,26 @@ impl<'a> Loader<'a> {
     }
 
     pub fn norm_with(&mut self, name: &str, width: usize, bias: Bias) -> Result<Norm> {
+        let whole = self.plain_norm(name, width, bias)?;
+        let bare = match &self.bare {
+            Some(bare) => Arc::clone(bare),
+            None => {
+                let ones = Tensor::new([width], vec![1.0; width]);
+                Arc::new(self.kernels.freeze_norm(self.form, ones, Tensor::zeros([width]), self.epsilon)?)
+            }
+        };
+        self.bare = Some(Arc::clone(&bare));
+        Ok(Norm { whole, bare, has_shift: bias == Bias::Own, width })
+    }
+
+    /// One that no adapter touches.
+    pub fn plain_norm(&mut self, name: &str, width: usize, bias: Bias) -> Result<Arc<FrozenNorm>> {
         let gain = self.weights.take(&format!("{name}.weight"), &[width])?;
         let shift = match bias {
             Bias::Own => self.weights.take(&format!("{name}.bias"), &[width])?,
             Bias::Nothing => Tensor::zeros([width]),
         };
-        let whole = Arc::new(self.kernels.freeze_norm(gain, shift, self.epsilon)?);
-        let bare = match &self.bare {
-            Some(bare) => Arc::clone(bare),
-            None => {
-                let ones = Tensor::new([width], vec![1.0; width]);
-                Arc::new(self.kernels.freeze_norm(ones, Tensor::zeros([width]), self.epsilon)?)
-            }
-        };
-        self.bare = Some(Arc::clone(&bare));
-        Ok(Norm { whole, bare, has_shift: bias == Bias::Own })
+        self.kernels.freeze_norm(self.form, gain, shift, self.epsilon).map(Arc::new)
     }
 
     /// The pooler, where the checkpoint has one.

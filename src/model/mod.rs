@@ -13,9 +13,11 @@ pub mod hooks;
 pub mod hub;
 mod info;
 mod language;
+mod llama;
 mod loader;
 mod modernbert;
 mod mpnet;
+mod parts;
 mod pooler;
 mod post_norm;
 mod roberta;
@@ -54,6 +56,8 @@ pub enum Pooling {
     Cls,
     /// The first token as it leaves the last layer, as sentence-transformers does with `pooling_mode_cls_token`.
     First,
+    /// The last token as it leaves the last layer: in a decoder the only one that has seen all others.
+    Last,
 }
 
 /// Which rows of the last layer somebody will look at: the others need not be computed.
@@ -62,6 +66,19 @@ pub enum Wanted {
     All,
     /// The first of each sequence.
     First,
+    /// The last of each sequence.
+    Last,
+}
+
+impl Wanted {
+    /// Those of some rows.
+    pub fn of(self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
+        match self {
+            Self::All => Ok(rows),
+            Self::First => tape.pool(rows, Pool::First),
+            Self::Last => tape.pool(rows, Pool::Last),
+        }
+    }
 }
 
 impl Pooling {
@@ -70,6 +87,7 @@ impl Pooling {
         match self {
             Self::Mean => Wanted::All,
             Self::Cls | Self::First => Wanted::First,
+            Self::Last => Wanted::Last,
         }
     }
 }
@@ -99,6 +117,14 @@ impl Base {
         let mut weights = Weights::open(folder, canonical)?;
         let Loaded { architecture, config } = (family.load)(config, &mut weights, kernels.as_ref())?;
         let facts = architecture.facts();
+        if let Some((word, id)) = tokenizer.beyond(facts.vocabulary_size) {
+            let vocabulary = facts.vocabulary_size;
+            let detail = format!(
+                "tokenizer.json has the token {word:?} with the id {id}, but the checkpoint has rows for {vocabulary}: \
+                 fetch the model again, or resize its embeddings"
+            );
+            return Err(Error::invalid("base_model_damaged", detail));
+        }
         let epsilon = ["layer_norm_eps", "norm_eps"].into_iter().find_map(|field| config[field].as_f64());
         let shape = [facts.vocabulary_size, facts.hidden_size];
         let language = LanguageHead::load(&mut weights, kernels.as_ref(), epsilon.unwrap_or(1e-12), shape)?;
@@ -228,6 +254,7 @@ impl Base {
             Pooling::Mean => tape.pool(hidden, Pool::Mean),
             Pooling::Cls if self.head.dense.is_none() => self.architecture.pooler(tape, hidden, hooks),
             Pooling::Cls | Pooling::First => tape.pool(hidden, Pool::First),
+            Pooling::Last => tape.pool(hidden, Pool::Last),
         }
     }
 }

@@ -111,10 +111,9 @@ impl Architecture for ModernBert {
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let width = self.config.hidden_size;
         let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(Layer::sites).collect();
-        sites.push(self.last.site(self.last_site(), "model.final_norm", width));
-        sites.push(self.norm.site(EMBEDDING_NORM, "model.embeddings.norm", width));
+        sites.push(self.last.site(self.last_site(), "model.final_norm"));
+        sites.push(self.norm.site(EMBEDDING_NORM, "model.embeddings.norm"));
         sites
     }
 

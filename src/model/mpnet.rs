@@ -81,7 +81,7 @@ pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Resu
     };
     let by_bucket = loader.weights.take("encoder.relative_attention_bias.weight", &[BUCKETS, heads])?;
     let bias = kernels.upload(&by_distance(&by_bucket, heads))?;
-    let distance = Some(Arc::new(Distance { window: None, bias: Some(bias) }));
+    let distance = Some(Arc::new(Distance { bias: Some(bias), ..Distance::default() }));
     let shape = Shape { hidden, wide: config.intermediate_size, heads, distance };
     let layers = (0..config.num_hidden_layers).map(|index| Layer::load(&mut loader, index, &NAMES, &shape));
     let layers = layers.collect::<Result<_>>()?;

@@ -59,6 +59,9 @@ impl Masking {
     }
 }
 
+/// What a sequence may be cut to at the least: the special tokens of a pair take so many.
+pub const SHORTEST: usize = 4;
+
 /// Some characters of a text: Unicode code points, the end exclusive.
 pub type Span = Range<u32>;
 
@@ -153,6 +156,12 @@ impl Tokenizer {
     pub fn word(&self, id: u32) -> String {
         let decoded = self.inner.decode(&[id], false).ok().map(|word| word.trim().to_string());
         decoded.filter(|word| !word.is_empty()).or_else(|| self.inner.id_to_token(id)).unwrap_or_default()
+    }
+
+    /// A token whose id is not below `vocabulary`, if there is one: the largest.
+    pub fn beyond(&self, vocabulary: usize) -> Option<(String, u32)> {
+        let largest = self.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        largest.filter(|(_, id)| *id as usize >= vocabulary)
     }
 
     pub fn vocabulary_size(&self) -> usize {

@@ -41,14 +41,13 @@ pub fn forward(base: &Base, groups: &[Group]) -> Result<Vec<Vec<f32>>> {
     Ok(answers)
 }
 
-/// The first rows are enough where every group reads nothing else.
+/// The first or the last rows are enough where every group reads nothing else.
 fn wanted(base: &Base, groups: &[Group]) -> Wanted {
     let bare = Reading::Pooled(base.info().default_pooling);
     let reading = |group: &Group| group.adapted.as_ref().map_or(bare, |adapted| adapted.reader.reading);
-    match groups.iter().all(|group| reading(group).wanted() == Wanted::First) {
-        true => Wanted::First,
-        false => Wanted::All,
-    }
+    let mut each = groups.iter().map(|group| reading(group).wanted());
+    let first = each.next().unwrap_or(Wanted::All);
+    if each.all(|other| other == first) { first } else { Wanted::All }
 }
 
 /// Neighbours of like length compute together.

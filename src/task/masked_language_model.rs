@@ -70,20 +70,33 @@ impl Config {
     }
 }
 
-/// A row's words by their probability; `logits` are those of a text's masks end to end.
-pub fn decode(logits: &[f32], vocabulary: usize, top_k: usize, token: impl Fn(u32) -> String) -> Prediction {
-    let fills = logits.chunks_exact(vocabulary).map(|row| {
-        let probabilities = super::calibration::softmax(row, 1.0);
-        let mut order: Vec<u32> = (0..vocabulary as u32).collect();
-        let first = |one: &u32, other: &u32| {
-            probabilities[*other as usize].total_cmp(&probabilities[*one as usize]).then(one.cmp(other))
-        };
-        let count = top_k.clamp(1, vocabulary);
-        order.select_nth_unstable_by(count - 1, first);
-        order.truncate(count);
-        order.sort_unstable_by(first);
-        order.iter().map(|id| Fill { token: token(*id), score: probabilities[*id as usize] as f32 }).collect()
-    });
+/// Words that are told of a mask at most: the rest of a vocabulary is forgotten where it was computed.
+pub const MOST: usize = 100;
+
+/// The likeliest words of a row of logits, the first first: of each its id and its probability, end to end.
+pub fn likeliest(logits: &[f32]) -> Vec<f32> {
+    let probabilities = super::calibration::softmax(logits, 1.0);
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    let first = |one: &u32, other: &u32| {
+        probabilities[*other as usize].total_cmp(&probabilities[*one as usize]).then(one.cmp(other))
+    };
+    let count = told(logits.len());
+    order.select_nth_unstable_by(count - 1, first);
+    order.truncate(count);
+    order.sort_unstable_by(first);
+    // A number of 24 bits is a whole one as f32: no vocabulary is larger.
+    order.iter().flat_map(|id| [*id as f32, probabilities[*id as usize] as f32]).collect()
+}
+
+/// Words that are told of a mask.
+fn told(vocabulary: usize) -> usize {
+    vocabulary.min(MOST)
+}
+
+/// `rows` are the likeliest words of a text's masks, end to end.
+pub fn decode(rows: &[f32], vocabulary: usize, top_k: usize, token: impl Fn(u32) -> String) -> Prediction {
+    let fill = |pair: &[f32]| Fill { token: token(pair[0] as u32), score: pair[1] };
+    let fills = rows.chunks_exact(2 * told(vocabulary)).map(|row| row.chunks_exact(2).take(top_k).map(fill).collect());
     Prediction { fills: fills.collect() }
 }
 
@@ -115,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_likeliest_words_come_first() {
-        let found = decode(&[0.0, 2.0, 1.0, 3.0, 0.0, 0.0], 3, 2, |id| format!("w{id}"));
+        let rows = [[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]].map(|row| likeliest(&row)).concat();
+        let found = decode(&rows, 3, 2, |id| format!("w{id}"));
         let told: Vec<Vec<&str>> =
             found.fills.iter().map(|fills| fills.iter().map(|fill| fill.token.as_str()).collect()).collect();
         assert_eq!(told, [["w1", "w2"], ["w0", "w1"]]);

@@ -5,9 +5,11 @@
 use super::Config;
 use super::embedding::normalize;
 use super::head::Head;
-use crate::compute::{Rows, Tape};
+use super::masked_language_model;
+use crate::compute::{Packed, Rows, Tape};
 use crate::error::Result;
 use crate::model::{Base, Hooks, Pooling, Tokens, Wanted};
+use std::sync::Arc;
 
 /// Which rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +104,8 @@ impl Reader {
         }
     }
 
-    /// What a request is answered from: the outputs of each sequence's rows, end to end; rows themselves of length 1.
+    /// What a request is answered from: the outputs of each sequence's rows, end to end; rows themselves of length 1; of a
+    /// vocabulary only its likeliest words.
     pub fn answers<'a>(
         &self,
         base: &Base,
@@ -113,9 +116,13 @@ impl Reader {
     ) -> Result<Vec<Vec<f32>>> {
         let rows = self.rows(base, tape, hidden, hooks, sequences)?;
         let layout = tape.layout(rows);
-        let outputs = self.outputs(base, tape, rows)?;
-        let width = tape.width(outputs);
-        let values = tape.read(outputs)?.values;
+        let (values, width) = match self.reads {
+            Reads::Language => words(base, tape, rows)?,
+            _ => {
+                let outputs = self.outputs(base, tape, rows)?;
+                (tape.read(outputs)?.values, tape.width(outputs))
+            }
+        };
         let mut answers: Vec<Vec<f32>> =
             layout.ranges().map(|range| values[range.start * width..range.end * width].to_vec()).collect();
         if matches!(self.reads, Reads::Rows) {
@@ -123,4 +130,24 @@ impl Reader {
         }
         Ok(answers)
     }
+}
+
+/// Rows whose vocabularies are in memory at once.
+const BLOCK: usize = 64;
+
+/// The likeliest words of each row, end to end, and the numbers of one.
+fn words(base: &Base, tape: &mut Tape, rows: Rows) -> Result<(Vec<f32>, usize)> {
+    let (all, mut values) = (tape.rows(rows)?, Vec::new());
+    let mark = tape.mark();
+    for start in (0..all.rows()).step_by(BLOCK) {
+        let range = start..(start + BLOCK).min(all.rows());
+        let layout = Arc::new(Packed::single_rows(range.len()));
+        let block = tape.constant(base.kernels().narrow(&all, range)?, layout);
+        let logits = base.language(tape, block)?;
+        let each = tape.read(logits)?.values;
+        values.extend(each.chunks_exact(base.info().vocabulary_size).flat_map(masked_language_model::likeliest));
+        tape.release(mark, rows);
+    }
+    let width = values.len() / all.rows().max(1);
+    Ok((values, width))
 }

@@ -4,7 +4,7 @@
 
 use crate::adapter;
 use crate::error::Fault;
-use crate::model::{Info, SiteInfo};
+use crate::model::{Info, Pooling, SiteInfo};
 use crate::task;
 
 /// What is asked for.
@@ -22,7 +22,7 @@ pub struct Senseless {
     pub reason: &'static str,
 }
 
-pub const SENSELESS: [Senseless; 5] = [
+pub const SENSELESS: [Senseless; 7] = [
     Senseless {
         is: |asked| matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::Embedding(_))),
         pointer: "/method/type",
@@ -46,11 +46,32 @@ pub const SENSELESS: [Senseless; 5] = [
         reason: "this base model has no biases that could be trained: choose another method, for example layer_norm",
     },
     Senseless {
-        is: |asked| asked.task.pooling().is_some_and(|pooling| !asked.base.poolings.contains(&pooling)),
+        is: |asked| asked.lacks(Pooling::Cls) && !is_decoder(asked),
         pointer: "/task/pooling",
         reason: "this base model has no pooler: use \"mean\" or \"first\"",
     },
+    Senseless {
+        is: |asked| asked.lacks(Pooling::Last),
+        pointer: "/task/pooling",
+        reason: "this base model is an encoder, whose last token says no more than others: use \"mean\" or \"first\"",
+    },
+    Senseless {
+        is: |asked| (asked.lacks(Pooling::Cls) || asked.lacks(Pooling::First)) && is_decoder(asked),
+        pointer: "/task/pooling",
+        reason: "this base model is a decoder, whose first token has seen no other: use \"last\" or \"mean\"",
+    },
 ];
+
+impl Asked<'_> {
+    /// Whether this pooling is asked for, and the base does not offer it.
+    fn lacks(&self, pooling: Pooling) -> bool {
+        self.task.pooling() == Some(pooling) && !self.base.poolings.contains(&pooling)
+    }
+}
+
+fn is_decoder(asked: &Asked) -> bool {
+    asked.base.poolings.contains(&Pooling::Last)
+}
 
 /// Why it makes no sense, if it does not.
 pub fn faults(asked: &Asked) -> Vec<Fault> {

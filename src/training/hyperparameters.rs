@@ -3,6 +3,7 @@
 //! Knows nothing of the base beyond its longest sequence.
 
 use crate::error::Fault;
+use crate::model::tokenizer::SHORTEST;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -159,8 +160,9 @@ impl Resolved {
         refuse((1..=256).contains(&accumulation), "gradient_accumulation", whole("gradient_accumulation", 256));
         let rate = self.learning_rate;
         refuse(rate > 0.0 && rate <= 1.0, "learning_rate", "learning_rate must be above 0 and at most 1".to_string());
-        let length = format!("max_length must be between 4 and {max_tokens}, the longest that this base reads");
-        refuse((4..=max_tokens as u32).contains(&self.max_length), "max_length", length);
+        let length =
+            format!("max_length must be between {SHORTEST} and {max_tokens}, the longest that this base reads");
+        refuse((SHORTEST as u32..=max_tokens as u32).contains(&self.max_length), "max_length", length);
         let decay = self.weight_decay;
         refuse((0.0..=1.0).contains(&decay), "weight_decay", "weight_decay must be between 0 and 1".to_string());
         let warmup = self.warmup_ratio;

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::model::{Base, Tokens};
 use crate::task::Example;
 use crate::task::targets::Targets;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Training examples first, then those of a validation dataset; everything else names them by index.
@@ -83,6 +84,9 @@ fn length(sequences: &[Arc<Tokens>], virtual_tokens: usize) -> usize {
 fn probe(examples: &[usize], tokens: &[Vec<Arc<Tokens>>]) -> Vec<usize> {
     let mut first: Vec<usize> = examples.iter().copied().take(PROBED).collect();
     first.sort_by_key(|index| length(&tokens[*index], 0));
+    // Texts that a base reads alike prove nothing beside each other.
+    let mut seen = BTreeSet::new();
+    first.retain(|index| seen.insert(tokens[*index].iter().map(|one| one.ids.clone()).collect::<Vec<_>>()));
     first.truncate(PROBES);
     first
 }
@@ -95,5 +99,19 @@ fn split(spec: &Spec, data: &Data, targets: &Targets) -> order::Split {
             order::split(&strata, count, *fraction, spec.hyperparameters.seed)
         }
         _ => order::Split { training: (0..own).collect(), validation: (own..targets.len()).collect() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_of_short_texts_that_are_read_differently() {
+        let text = |ids: &[u32]| vec![Arc::new(Tokens::whole(ids.to_vec()))];
+        let tokens = [text(&[1, 2, 3]), text(&[1]), text(&[2]), text(&[1]), text(&[4, 5])];
+        assert_eq!(probe(&[0, 1, 2, 3, 4], &tokens), [1, 2]);
+        assert_eq!(probe(&[3, 1, 0], &tokens), [3, 0]);
+        assert_eq!(probe(&[3, 1], &tokens), [3]);
     }
 }

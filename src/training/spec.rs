@@ -180,8 +180,9 @@ fn defaults(method: &adapter::Config) -> (f64, u64) {
         | adapter::Config::PrefixTuning(_)
         | adapter::Config::Bias(_)
         | adapter::Config::LayerNorm(_)
+        | adapter::Config::Vera(_)
         | adapter::Config::Ia3(_) => (3e-3, LEAST_STEPS),
-        adapter::Config::Vera(_) | adapter::Config::PromptTuning(_) => (1e-2, LEAST_STEPS),
+        adapter::Config::PromptTuning(_) => (1e-2, LEAST_STEPS),
         // An update of the head alone costs next to nothing once the features are remembered.
         adapter::Config::Head(_) => (1e-3, 600),
     }

@@ -90,8 +90,8 @@ fn what_is_said_of_an_adapter_must_fit_it() {
             wrong(json!({"labels": ["a", "b", "b"]}), "invalid_import", "\"b\""),
             wrong(json!({"labels": ["a", "", "c"]}), "invalid_import", "empty"),
             wrong(json!({"pooling": "max"}), "invalid_body", "`mean`").at("/pooling"),
-            wrong(json!({"max_length": 0}), "invalid_import", "1 to 128"),
-            wrong(json!({"max_length": 100_000}), "invalid_import", "1 to 128"),
+            wrong(json!({"max_length": 3}), "invalid_import", "4 to 128"),
+            wrong(json!({"max_length": 100_000}), "invalid_import", "4 to 128"),
             wrong(json!({"base": "bert-base-uncased"}), "other_base", "\"bert-base-uncased\""),
             wrong(json!({"name": "Two Words"}), "invalid_body", "a-z").at("/name"),
             case(

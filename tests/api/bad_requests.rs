@@ -119,6 +119,7 @@ fn a_value_out_of_range_or_unknown_to_this_base_is_refused_with_the_range() {
             job(lora("target_modules", json!("all_linear")), modules, "\"all-linear\""),
             job(lora("target_modules", json!([])), modules, "at least one"),
             job(lora("layers", json!({"top": 9})), "/method/layers", "between 1 and 2"),
+            job(lora("layers", json!({"top": u64::MAX})), "/method/layers", "between 1 and 2"),
             job(lora("layers", json!({"from": 1, "to": 0})), "/method/layers", "from 0 to 1"),
             job(parameter("epochs", json!(0)), "/hyperparameters/epochs", "between 1 and"),
             job(parameter("epochs", json!(1_000_000)), "/hyperparameters/epochs", "between 1 and"),

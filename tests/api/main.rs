@@ -17,6 +17,7 @@ mod bad_routes;
 mod bad_uploads;
 mod crash;
 mod datasets;
+mod decoders;
 mod from_adapter;
 mod http;
 mod jobs;

@@ -86,6 +86,11 @@ fn rows_of_the_wrong_shape_are_named() {
             json!({"text": "a", "labels": "b"}),
             "has to be a list of labels",
         ),
+        (
+            json!({"type": "sequence_classification", "multi_label": true}),
+            json!({"text": "a", "labels": ["b", null]}),
+            "is null, and has to be a string",
+        ),
     ] {
         let refused =
             app.post("/jobs", &json!({"task": task, "examples": [{"text": "b", "value": 1, "labels": []}, row]}));
@@ -98,4 +103,24 @@ fn rows_of_the_wrong_shape_are_named() {
     let same: Vec<Value> = (0..4).map(|index| json!({"text": format!("text {index}"), "value": 3})).collect();
     let refused = app.post("/jobs", &json!({"examples": same}));
     assert!(refused.text().contains("every usable row has the same value"), "{}", refused.text());
+}
+
+#[test]
+fn the_smallest_datasets_are_trained_whatever_is_left_to_validate_on() {
+    let app = Setup::new().start();
+    let value = |text: &str, value: f64| json!({"text": text, "value": value});
+    let set = |text: &str, labels: Value| json!({"text": text, "labels": labels});
+    let few = [("card", 1.0), ("fee", 2.0), ("refund", 4.0), ("account", 3.0), ("bank", 5.0), ("cash", 2.5)];
+    // One text to validate on, and one label that is there or not.
+    let one: Vec<Value> = few.iter().map(|(text, number)| value(text, *number)).collect();
+    let labels: Vec<Value> = few
+        .iter()
+        .enumerate()
+        .map(|(index, (text, _))| set(text, [json!([]), json!(["any"])][index % 2].clone()))
+        .collect();
+    for (name, rows) in [("one", one), ("labels", labels)] {
+        let job = json!({"name": name, "examples": rows, "method": {"type": "lora"}, "hyperparameters": {"epochs": 2}});
+        app.trained(&job);
+        assert_eq!(predictions(&app, name, &["my card".to_string()]).len(), 1);
+    }
 }

@@ -23,7 +23,7 @@ pub fn rows() -> Vec<Row> {
         row("a card with a label twice", Ours, |f| card(f, "labels", json!(["a", "b", "a"])), UNREADABLE, "the label \"a\" is there twice"),
         row("a card with an empty label", Ours, |f| card(f, "labels", json!(["a", "b", " "])), UNREADABLE, "a label is empty"),
         row("a card without warmth", Ours, |f| card(f, "temperature", json!(0)), UNREADABLE, "its temperature is 0"),
-        row("a card whose inputs are too long", Ours, |f| card(f, "max_length", json!(4096)), UNREADABLE, "its max_length is 4096, expected 1 to 128"),
+        row("a card whose inputs are too long", Ours, |f| card(f, "max_length", json!(4096)), UNREADABLE, "its max_length is 4096, expected 4 to 128"),
         row("a card of another rank", Ours, |f| card(f, "method.rank", json!(2)), UNREADABLE, "r differs"),
         row("a config of another alpha", Ours, |f| config(f, "lora_alpha", json!(64)), UNREADABLE, "lora_alpha differs"),
         row("a card of another method", Ours, |f| card(f, "method", json!({"type": "bias"})), UNREADABLE, "peft_type differs"),

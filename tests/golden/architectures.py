@@ -123,6 +123,27 @@ def mpnet(size):
     return transformers.MPNetConfig(vocab_size=size, pad_token_id=1, layer_norm_eps=1e-5, **SIZES)
 
 
+def llama(size):
+    """Three heads of queries for each of keys, and angles that are stretched as Llama 3.1's."""
+    rope = dict(rope_theta=500.0, rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0)
+    rope["original_max_position_embeddings"] = 32
+    sizes = SIZES | dict(hidden_size=48, num_attention_heads=6, num_key_value_heads=2, attention_bias=True)
+    sizes |= dict(rms_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2, rope_parameters=rope)
+    return transformers.LlamaConfig(vocab_size=size, **sizes)
+
+
+def decoder(cls, rope, **fields):
+    sizes = SIZES | dict(num_key_value_heads=2, pad_token_id=1, bos_token_id=0, eos_token_id=2, rope_parameters=rope)
+    return lambda size: cls(vocab_size=size, **sizes | fields)
+
+
+YARN = dict(rope_theta=1000.0, rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
+LINEAR = dict(rope_theta=10000.0, rope_type="linear", factor=2.0)
+PLAIN_ROPE = dict(rope_theta=10000.0, rope_type="default")
+mistral = decoder(transformers.MistralConfig, LINEAR, sliding_window=14)
+qwen2 = decoder(transformers.Qwen2Config, YARN, use_sliding_window=True, sliding_window=5, max_window_layers=1)
+qwen3 = decoder(transformers.Qwen3Config, PLAIN_ROPE, head_dim=16)
+
 LATIN = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 PLAIN = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 MODELS = {
@@ -133,6 +154,10 @@ MODELS = {
     "esm": (esm, amino_acids, PROTEINS),
     "modernbert": (modernbert, lambda: word_pieces(*LATIN), TEXTS),
     "mpnet": (mpnet, lambda: word_pieces(*PLAIN), TEXTS),
+    "llama": (llama, lambda: word_pieces(*PLAIN), TEXTS),
+    "mistral": (mistral, lambda: word_pieces(*PLAIN), TEXTS),
+    "qwen2": (qwen2, lambda: word_pieces(*PLAIN), TEXTS),
+    "qwen3": (qwen3, lambda: word_pieces(*PLAIN), TEXTS),
 }
 
 

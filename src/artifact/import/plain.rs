@@ -5,6 +5,7 @@ use crate::artifact::peft::{self, head::Head, keys::Form, weights};
 use crate::artifact::{Artifact, BaseCard, CONFIG_FILE, Card, Outline, Probe, TENSOR_FILE, card, names, safetensors};
 use crate::error::{Context, Error, Result};
 use crate::model::Pooling;
+use crate::model::tokenizer::SHORTEST;
 use crate::task;
 use std::fs;
 use std::path::Path;
@@ -124,8 +125,11 @@ pub fn labels(named: Option<Vec<String>>, request: &ImportRequest, rows: usize) 
 pub fn max_length(request: &ImportRequest, outline: &Outline, virtual_tokens: usize) -> Result<usize> {
     let longest = outline.info.max_tokens.saturating_sub(virtual_tokens);
     match request.max_length.unwrap_or(longest) {
-        length if (1..=longest).contains(&length) => Ok(length),
-        length => Err(Error::invalid("invalid_import", format!("max_length is {length}, expected 1 to {longest}"))),
+        length if (SHORTEST..=longest).contains(&length) => Ok(length),
+        length => {
+            let detail = format!("max_length is {length}, expected {SHORTEST} to {longest}");
+            Err(Error::invalid("invalid_import", detail))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::supported;
 use crate::artifact::faults::Faults;
 use crate::error::{Error, Result};
 use crate::model::Info;
+use crate::model::tokenizer::SHORTEST;
 use serde_json::{Map, Value};
 
 /// What a config says.
@@ -66,9 +67,10 @@ impl Config {
             }
         }
         if let Some(Method::PromptTuning(count) | Method::PTuning(count) | Method::PrefixTuning(count)) = self.method
-            && count >= info.max_tokens
+            && count > info.max_tokens.saturating_sub(SHORTEST)
         {
-            faults.add(format!("num_virtual_tokens is {count}, this base reads {} tokens", info.max_tokens));
+            let most = info.max_tokens.saturating_sub(SHORTEST);
+            faults.add(format!("num_virtual_tokens is {count}, this base has room for {most} and a text"));
         }
         faults.finish("other_base", "adapter_config.json was made for a base of another size")
     }

@@ -35,12 +35,16 @@ struct Pair {
     asked: Run,
     /// Of those that are asked, the ones in front of a sequence's own.
     front: usize,
+    /// Of the first that asks, among the sequence's own.
+    first: usize,
 }
 
 fn runs(inputs: &Attention) -> Vec<Pair> {
     let mut pairs: Vec<Pair> = Vec::new();
     for (sequence, (asking, asked)) in inputs.asking.ranges().zip(inputs.layout.ranges()).enumerate() {
-        let front = inputs.near.map_or(0, |near| asked.len() - near.own.length(sequence));
+        let own = inputs.near.map_or(asked.len(), |near| near.own.length(sequence));
+        let front = asked.len() - own;
+        let first = inputs.near.map_or(0, |near| near.distance.first_asking(asking.len(), own));
         let lengths = |pair: &Pair| (pair.asking.length, pair.asked.length, pair.front);
         match pairs.last_mut() {
             Some(last) if lengths(last) == (asking.len(), asked.len(), front) => {
@@ -49,7 +53,7 @@ fn runs(inputs: &Attention) -> Vec<Pair> {
             }
             _ => {
                 let run = |rows: std::ops::Range<usize>| Run { start: rows.start, count: 1, length: rows.len() };
-                pairs.push(Pair { asking: run(asking), asked: run(asked), front });
+                pairs.push(Pair { asking: run(asking), asked: run(asked), front, first });
             }
         }
     }
@@ -68,12 +72,15 @@ fn added(near: &Near, run: Pair, like: &Tensor) -> Result<Tensor> {
     let device = like.device();
     let places = |count: usize| Tensor::arange(0u32, count as u32, device)?.to_dtype(DType::F32);
     let key = (places(run.asked.length)? - run.front as f64)?.unsqueeze(0)?;
-    let distance = key.broadcast_sub(&places(run.asking.length)?.unsqueeze(1)?)?;
+    let asking = (places(run.asking.length)? + run.first as f64)?;
+    let distance = key.broadcast_sub(&asking.unsqueeze(1)?)?;
     let mut all = distance.zeros_like()?.unsqueeze(0)?;
-    if let Some(window) = near.distance.window {
-        let is_far = distance.abs()?.gt(window as f64)?.to_dtype(DType::F32)?;
+    let behind = near.distance.behind.map(|behind| distance.lt(-(behind as f64)));
+    let ahead = near.distance.ahead.map(|ahead| distance.gt(ahead as f64));
+    for is_far in [behind, ahead].into_iter().flatten() {
         let is_own = key.ge(0.0)?.to_dtype(DType::F32)?;
-        all = (is_far.broadcast_mul(&is_own)? * HIDDEN)?.unsqueeze(0)?;
+        let hidden = (is_far?.to_dtype(DType::F32)?.broadcast_mul(&is_own)? * HIDDEN)?;
+        all = all.broadcast_add(&hidden.unsqueeze(0)?)?;
     }
     if let Some(bias) = &near.distance.bias {
         let (heads, columns) = bias.tensor().dims2()?;
@@ -111,14 +118,15 @@ pub fn backward(gradient: &Tensor, inputs: Attention, saved: &AttentionSaved) ->
     let mut gradients = [Vec::new(), Vec::new(), Vec::new()];
     for (run, p) in runs(&inputs).into_iter().zip(&saved.probabilities) {
         let [q, k, v] = three(&inputs, run)?;
-        let p = p.tensor();
+        let (p, group) = (p.tensor(), group(&inputs));
         let by_output = split(gradient, run.asking, inputs.heads)?;
         let by_value = p.t()?.matmul(&by_output)?;
         let by_p = by_output.matmul(&v.t()?)?;
         let along = (&by_p * p)?.sum_keepdim(D::Minus1)?;
         let by_score = ((p * by_p.broadcast_sub(&along)?)? * scale(&inputs))?;
         let by_query = by_score.matmul(&k)?;
-        let by_key = by_score.t()?.matmul(&q)?;
+        let by_key = gathered(&by_score.t()?.matmul(&q)?, group)?;
+        let by_value = gathered(&by_value, group)?;
         let parts = [(run.asking, by_query), (run.asked, by_key), (run.asked, by_value)];
         for (all, (rows, part)) in gradients.iter_mut().zip(parts) {
             all.push(join(rows, &part)?);
@@ -129,6 +137,25 @@ pub fn backward(gradient: &Tensor, inputs: Attention, saved: &AttentionSaved) ->
 }
 
 fn three(inputs: &Attention, run: Pair) -> Result<[Tensor; 3]> {
-    let split = |rows: &Buffer, run: Run| split(rows.tensor(), run, inputs.heads);
-    Ok([split(inputs.query, run.asking)?, split(inputs.key, run.asked)?, split(inputs.value, run.asked)?])
+    let group = group(inputs);
+    let shared = |rows: &Buffer| repeated(&split(rows.tensor(), run.asked, inputs.heads / group)?, group);
+    Ok([split(inputs.query.tensor(), run.asking, inputs.heads)?, shared(inputs.key)?, shared(inputs.value)?])
+}
+
+/// Heads of queries that share one of keys and values.
+fn group(inputs: &Attention) -> usize {
+    inputs.query.width() / inputs.key.width()
+}
+
+/// `(count, heads, length, head width)` with every head as often as it is shared.
+fn repeated(parts: &Tensor, group: usize) -> Result<Tensor> {
+    let (count, heads, length, width) = parts.dims4()?;
+    let each = parts.unsqueeze(2)?.expand((count, heads, group, length, width))?;
+    each.contiguous()?.reshape((count, heads * group, length, width))
+}
+
+/// The inverse of [`repeated`] for gradients: their sum.
+fn gathered(parts: &Tensor, group: usize) -> Result<Tensor> {
+    let (count, heads, length, width) = parts.dims4()?;
+    parts.contiguous()?.reshape((count, heads / group, group, length, width))?.sum(2)
 }

@@ -5,7 +5,7 @@ use super::{activation, attention};
 use crate::compute::device::Weights;
 use crate::compute::kernels::{
     Activation, Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable,
-    Keep, Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool, Storage,
+    Keep, Kernels, LowRank, LowRankGradients, NormForm, NormSaved, Parameter, Pool, Storage,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::{Context, Result};
@@ -54,8 +54,8 @@ impl Kernels for Candle {
         Ok(FrozenLinear { weight: self.frozen(&weight)?, bias, transposed: OnceLock::new(), input, output })
     }
 
-    fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm> {
-        Ok(FrozenNorm { gain: self.tensor(&gain)?, shift: self.tensor(&shift)?, epsilon })
+    fn freeze_norm(&self, form: NormForm, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm> {
+        Ok(FrozenNorm { form, gain: self.tensor(&gain)?, shift: self.tensor(&shift)?, epsilon })
     }
 
     fn freeze_table(&self, rows: Tensor) -> Result<FrozenTable> {
@@ -158,7 +158,7 @@ impl Kernels for Candle {
                 Some(residual) => (input.tensor() + residual.tensor())?,
                 None => input.tensor().clone(),
             };
-            let centred = input.broadcast_sub(&input.mean_keepdim(D::Minus1)?)?;
+            let centred = centred(norm.form, &input)?;
             let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
             let inverse = (variance + norm.epsilon)?.sqrt()?.recip()?;
             let normalised = centred.broadcast_mul(&inverse)?;
@@ -169,14 +169,13 @@ impl Kernels for Candle {
         compute().context("a layer norm")
     }
 
-    /// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·gain
+    /// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·gain; without mean(g) where no mean was taken away.
     fn norm_backward(&self, gradient: &Buffer, saved: &NormSaved, norm: &FrozenNorm) -> Result<Buffer> {
         let compute = || -> Computed {
             let normalised = saved.normalised.tensor();
             let scaled = gradient.tensor().broadcast_mul(norm.gain.tensor())?;
             let along = (&scaled * normalised)?.mean_keepdim(D::Minus1)?;
-            let centred = scaled.broadcast_sub(&scaled.mean_keepdim(D::Minus1)?)?;
-            (centred - normalised.broadcast_mul(&along)?)?.broadcast_mul(saved.inverse.tensor())
+            (centred(norm.form, &scaled)? - normalised.broadcast_mul(&along)?)?.broadcast_mul(saved.inverse.tensor())
         };
         done("a layer norm's backward pass", compute())
     }
@@ -209,6 +208,7 @@ impl Kernels for Candle {
         let one = |sequence: usize| match (pool, layout.real(sequence)) {
             (Pool::Mean, real) => input.tensor().narrow(0, real.start, real.len())?.mean_keepdim(0),
             (Pool::First, _) => input.tensor().narrow(0, layout.range(sequence).start, 1),
+            (Pool::Last, _) => input.tensor().narrow(0, layout.range(sequence).end - 1, 1),
         };
         let rows: Computed<Vec<_>> = (0..layout.sequences()).map(one).collect();
         done("pooling", rows.and_then(|rows| candle_core::Tensor::cat(&rows, 0)))
@@ -225,6 +225,7 @@ impl Kernels for Candle {
                     rows.pad_with_zeros(0, range.len() - real, 0)
                 }
                 Pool::First => row.pad_with_zeros(0, 0, range.len() - 1),
+                Pool::Last => row.pad_with_zeros(0, range.len() - 1, 0),
             }
         };
         let rows: Computed<Vec<_>> = layout.ranges().enumerate().map(one).collect();
@@ -233,6 +234,10 @@ impl Kernels for Candle {
 
     fn narrow(&self, rows: &Buffer, range: Range<usize>) -> Result<Buffer> {
         done("taking rows", rows.tensor().narrow(0, range.start, range.len()))
+    }
+
+    fn fold(&self, rows: &Buffer, width: usize) -> Result<Buffer> {
+        done("folding rows", rows.tensor().reshape(((), width)))
     }
 
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {
@@ -281,4 +286,12 @@ fn linear(input: &candle_core::Tensor, weight: &candle_core::Tensor, bias: Optio
 
 pub(super) fn sum(parts: impl Iterator<Item = Computed>) -> Computed {
     parts.reduce(|left, right| left? + right?).unwrap_or_else(|| candle_core::bail!("nothing to add up"))
+}
+
+/// Rows without their mean, where the norm takes it away.
+fn centred(form: NormForm, rows: &candle_core::Tensor) -> Computed {
+    match form {
+        NormForm::Layer => rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?),
+        NormForm::RootMeanSquare => Ok(rows.clone()),
+    }
 }

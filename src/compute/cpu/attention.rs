@@ -18,8 +18,9 @@ const KEPT_LENGTH: usize = 256;
 
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
-    /// Each `(rows, hidden)`
+    /// `(rows, heads · head width)`
     pub query: &'a Matrix,
+    /// Each with as many heads, or fewer: a head's queries then share keys and values with those beside it.
     pub key: &'a Matrix,
     pub value: &'a Matrix,
     /// The sequences' rows in `query`.
@@ -36,10 +37,14 @@ struct Place {
     asking: Range<usize>,
     asked: Range<usize>,
     head: usize,
-    /// First column.
+    /// First column of the queries, and of the keys and values.
     column: usize,
-    /// Keys in front of the sequence's own, where distances count.
+    shared: usize,
+    /// Whether it is the first that reads these keys and values.
+    leads: bool,
+    /// Keys in front of the sequence's own, where distances count, and the place of the first row that asks.
     front: usize,
+    first: usize,
     /// Where the probabilities are kept; `None` where they are not.
     kept: Option<usize>,
 }
@@ -53,13 +58,20 @@ impl<'a> Inputs<'a> {
         1.0 / (self.head_width() as f32).sqrt()
     }
 
+    /// Heads of queries that share one of keys and values (Ainslie et al. 2023).
+    fn group(&self) -> usize {
+        self.query.width() / self.key.width()
+    }
+
     fn places(&self) -> impl Iterator<Item = Place> {
-        let width = self.head_width();
+        let (width, group) = (self.head_width(), self.group());
         let mut end = 0;
         let heads = self.heads;
         let near = self.near;
         self.asking.ranges().zip(self.layout.ranges()).enumerate().flat_map(move |(sequence, (asking, asked))| {
-            let front = near.map_or(0, |near| asked.len() - near.own.length(sequence));
+            let own = near.map_or(asked.len(), |near| near.own.length(sequence));
+            let front = asked.len() - own;
+            let first = near.map_or(0, |near| near.distance.first_asking(asking.len(), own));
             let (start, one) = (end, kept(&asking, &asked));
             end += heads * one.unwrap_or(0);
             (0..heads).map(move |head| Place {
@@ -67,7 +79,10 @@ impl<'a> Inputs<'a> {
                 asked: asked.clone(),
                 head,
                 column: head * width,
+                shared: head / group * width,
+                leads: head % group == 0,
                 front,
+                first,
                 kept: one.map(|one| start + head * one),
             })
         })
@@ -82,7 +97,7 @@ impl<'a> Inputs<'a> {
     /// What distances do to the scores of a place.
     fn shade(&self, place: &Place) -> Option<Shade<'a>> {
         let near = self.near?;
-        Some(Shade::new(near.distance, place.head, place.front, self.scale()))
+        Some(Shade::new(near.distance, place.head, (place.front, place.first), self.scale()))
     }
 
     fn longest(&self) -> usize {
@@ -109,7 +124,7 @@ unsafe fn scores<L: Lanes>(
     out: &mut [f32],
 ) {
     let length = place.asked.len();
-    let rows = place.asked.clone().map(|row| &right.row(row)[place.column..place.column + width]);
+    let rows = place.asked.clone().map(|row| &right.row(row)[place.shared..place.shared + width]);
     panels::fill(&mut scratch[..stride(length) * width], width, rows);
     let product = Product {
         rows: place.asking.len(),
@@ -133,22 +148,30 @@ struct Own<'a> {
     width: usize,
 }
 
-/// `out = left·right` of one head, into the rows `to` of its columns.
+/// Where a head's rows go.
+struct To<'a> {
+    rows: &'a Range<usize>,
+    column: usize,
+    /// Whether they are added to what is there.
+    onto: bool,
+}
+
+/// `out = left·right` of one head, or added to it.
 ///
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn weigh<L: Lanes>(left: Left, right: Own, to: &Range<usize>, out: &mut Draft) {
-    let hidden = right.matrix.width();
+unsafe fn weigh<L: Lanes>(left: Left, right: Own, to: To, out: &mut Draft) {
+    let (hidden, step) = (right.matrix.width(), out.width());
     let product = Product {
-        rows: to.len(),
+        rows: to.rows.len(),
         depth: right.along.len(),
         columns: right.width,
         left,
         right: Right::rows(&right.matrix.spacious()[right.along.start * hidden + right.column..], hidden),
-        start: Start::Zero,
-        out: &mut out.spacious()[to.start * hidden + right.column..],
-        out_step: hidden,
+        start: if to.onto { Start::Output } else { Start::Zero },
+        out: &mut out.spacious()[to.rows.start * step + to.column..],
+        out_step: step,
     };
     // SAFETY: the caller's.
     unsafe { product.run::<L>() }
@@ -181,8 +204,9 @@ impl Work for Forward<'_> {
             unsafe {
                 scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), probabilities);
                 softmax::<L>(probabilities, length, inputs.scale(), inputs.shade(&place));
-                let values = Own { along: &place.asked, matrix: inputs.value, column: place.column, width };
-                weigh::<L>(Left::rows(probabilities, stride(length)), values, &place.asking, &mut out);
+                let values = Own { along: &place.asked, matrix: inputs.value, column: place.shared, width };
+                let to = To { rows: &place.asking, column: place.column, onto: false };
+                weigh::<L>(Left::rows(probabilities, stride(length)), values, to, &mut out);
             }
         }
         out.done()
@@ -204,8 +228,7 @@ impl Work for Backward<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> [Matrix; 3] {
         let (inputs, width) = (self.inputs, self.inputs.head_width());
-        let hidden = inputs.query.width();
-        let draft = |like: &Matrix| Draft::new(like.rows(), hidden);
+        let draft = |like: &Matrix| Draft::new(like.rows(), like.width());
         let (mut by_query, mut by_key, mut by_value) = (draft(inputs.query), draft(inputs.key), draft(inputs.value));
         let longest = stride(inputs.longest());
         let mut panels = Draft::new(longest, width);
@@ -225,13 +248,14 @@ impl Work for Backward<'_> {
                     }
                 };
                 scores::<L>(self.gradient, inputs.value, &place, width, panels.spacious(), by_scores);
-                let (asking, asked) = (&place.asking, &place.asked);
-                let column = place.column;
-                let own = |along, matrix| Own { along, matrix, column, width };
-                weigh::<L>(Left::columns(probabilities, step), own(asking, self.gradient), asked, &mut by_value);
+                let asking = |matrix| Own { along: &place.asking, matrix, column: place.column, width };
+                let shared = || To { rows: &place.asked, column: place.shared, onto: !place.leads };
+                weigh::<L>(Left::columns(probabilities, step), asking(self.gradient), shared(), &mut by_value);
                 through_softmax::<L>(by_scores, probabilities, step, inputs.scale());
-                weigh::<L>(Left::rows(by_scores, step), own(asked, inputs.key), asking, &mut by_query);
-                weigh::<L>(Left::columns(by_scores, step), own(asking, inputs.query), asked, &mut by_key);
+                let keys = Own { along: &place.asked, matrix: inputs.key, column: place.shared, width };
+                let own = To { rows: &place.asking, column: place.column, onto: false };
+                weigh::<L>(Left::rows(by_scores, step), keys, own, &mut by_query);
+                weigh::<L>(Left::columns(by_scores, step), asking(inputs.query), shared(), &mut by_key);
             }
         }
         [by_query.done(), by_key.done(), by_value.done()]

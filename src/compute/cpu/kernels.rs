@@ -12,7 +12,7 @@ use super::{panels, parameters, pooling};
 use crate::compute::columns::Columns;
 use crate::compute::kernels::{
     Activation, Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable,
-    Keep, Kernels, LowRank, LowRankGradients, NormSaved, Parameter, Pool,
+    Keep, Kernels, LowRank, LowRankGradients, NormForm, NormSaved, Parameter, Pool,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::Result;
@@ -52,8 +52,8 @@ impl Kernels for Cpu {
         Ok(FrozenLinear { weight: rows(panels), bias, transposed: OnceLock::new(), input, output })
     }
 
-    fn freeze_norm(&self, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm> {
-        Ok(FrozenNorm { gain: self.upload(&gain)?, shift: self.upload(&shift)?, epsilon })
+    fn freeze_norm(&self, form: NormForm, gain: Tensor, shift: Tensor, epsilon: f64) -> Result<FrozenNorm> {
+        Ok(FrozenNorm { form, gain: self.upload(&gain)?, shift: self.upload(&shift)?, epsilon })
     }
 
     fn freeze_table(&self, rows: Tensor) -> Result<FrozenTable> {
@@ -181,6 +181,7 @@ impl Kernels for Cpu {
         let mut kept = (keep == Keep::ForBackward)
             .then(|| Kept { normalised: Draft::new(count, width), inverse: Draft::new(count, 1) });
         let output = self.level.run(norm::Norm {
+            form: norm.form,
             input,
             residual: residual.map(Buffer::host),
             gain: norm.gain.host(),
@@ -194,7 +195,8 @@ impl Kernels for Cpu {
 
     fn norm_backward(&self, gradient: &Buffer, saved: &NormSaved, norm: &FrozenNorm) -> Result<Buffer> {
         let (normalised, inverse) = (saved.normalised.host(), saved.inverse.host());
-        let work = NormBackward { gradient: gradient.host(), normalised, inverse, gain: norm.gain.host() };
+        let (form, gain) = (norm.form, norm.gain.host());
+        let work = NormBackward { form, gradient: gradient.host(), normalised, inverse, gain };
         Ok(rows(self.level.run(work)))
     }
 
@@ -234,6 +236,10 @@ impl Kernels for Cpu {
 
     fn narrow(&self, all: &Buffer, range: Range<usize>) -> Result<Buffer> {
         Ok(rows(all.host().view(range.start, range.len())))
+    }
+
+    fn fold(&self, all: &Buffer, width: usize) -> Result<Buffer> {
+        Ok(rows(all.host().folded(width)))
     }
 
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {

@@ -157,6 +157,10 @@ impl Draft {
         &mut self.block.numbers_mut()[..numbers]
     }
 
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// With the numbers to spare at its end.
     pub fn spacious(&mut self) -> &mut [f32] {
         self.block.numbers_mut()
@@ -215,6 +219,13 @@ impl Matrix {
         let mut draft = Draft::new(self.rows, self.width);
         draft.values().copy_from_slice(self.values());
         draft
+    }
+
+    /// The same numbers in rows of another width.
+    pub fn folded(&self, width: usize) -> Self {
+        let numbers = self.rows * self.width;
+        assert!(numbers.is_multiple_of(width), "rows fold into whole rows");
+        Self { block: Arc::clone(&self.block), start: self.start, rows: numbers / width, width }
     }
 
     /// `count` rows from `first` on.

@@ -1,7 +1,8 @@
-//! Layer norm (Ba, Kiros, Hinton 2016) of rows, or of the sum of two rows: a sublayer's output and its residual.
+//! Norms of rows, or of the sum of two rows: a sublayer's output and its residual.
 
 use super::lanes::{LANES, Lanes, Work, pieces};
 use super::memory::{Draft, Matrix};
+use crate::compute::kernels::NormForm;
 
 /// What a backward pass needs.
 pub struct Kept {
@@ -12,6 +13,7 @@ pub struct Kept {
 }
 
 pub struct Norm<'a> {
+    pub form: NormForm,
     pub input: &'a Matrix,
     pub residual: Option<&'a Matrix>,
     pub gain: &'a Matrix,
@@ -40,7 +42,7 @@ impl Work for Norm<'_> {
                     None => input,
                     Some(residual) => add::<L>(input, residual.row(row).as_ptr(), sum.values()),
                 };
-                let (mean, inverse) = moments::<L>(input, width, self.epsilon);
+                let (mean, inverse) = moments::<L>(self.form, input, width, self.epsilon);
                 let (mean, factor) = (L::splat(mean), L::splat(inverse));
                 let normalised = self.keep.as_mut().map(|kept| {
                     kept.inverse.values()[row] = inverse;
@@ -78,17 +80,22 @@ unsafe fn add<L: Lanes>(left: *const f32, right: *const f32, sum: &mut [f32]) ->
     out
 }
 
-/// A row's mean and one over its standard deviation.
+/// A row's mean and one over its standard deviation; 0 and one over the root of its mean square.
 ///
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn moments<L: Lanes>(row: *const f32, width: usize, epsilon: f32) -> (f32, f32) {
+unsafe fn moments<L: Lanes>(form: NormForm, row: *const f32, width: usize, epsilon: f32) -> (f32, f32) {
     // SAFETY: `count` numbers are left in the row; the caller's for the rest.
     unsafe {
         let mut total = L::splat(0.0);
-        pieces!(width, start, count, { total = total.plus(L::load_some(row.wrapping_add(start), count)) });
-        let mean = total.sum() / width as f32;
+        if form == NormForm::Layer {
+            pieces!(width, start, count, { total = total.plus(L::load_some(row.wrapping_add(start), count)) });
+        }
+        let mean = match form {
+            NormForm::Layer => total.sum() / width as f32,
+            NormForm::RootMeanSquare => 0.0,
+        };
         let means = [mean; LANES];
         let mut squares = L::splat(0.0);
         pieces!(width, start, count, {
@@ -101,8 +108,9 @@ unsafe fn moments<L: Lanes>(row: *const f32, width: usize, epsilon: f32) -> (f32
     }
 }
 
-/// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·gain
+/// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·gain; without mean(g) where no mean was taken away.
 pub struct NormBackward<'a> {
+    pub form: NormForm,
     pub gradient: &'a Matrix,
     pub normalised: &'a Matrix,
     pub inverse: &'a Matrix,
@@ -130,7 +138,10 @@ impl Work for NormBackward<'_> {
                     total = total.plus(scaled);
                     along = scaled.fused(L::load_some(normalised.wrapping_add(start), count), along);
                 });
-                let mean = L::splat(total.sum() / width as f32);
+                let mean = match self.form {
+                    NormForm::Layer => L::splat(total.sum() / width as f32),
+                    NormForm::RootMeanSquare => L::splat(0.0),
+                };
                 let along = L::splat(-along.sum() / width as f32);
                 let inverse = L::splat(self.inverse.values()[row]);
                 pieces!(width, start, count, {

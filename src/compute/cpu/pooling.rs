@@ -42,5 +42,6 @@ fn pooled(layout: &Packed, sequence: usize, pool: Pool) -> Range<usize> {
     match pool {
         Pool::Mean => layout.real(sequence),
         Pool::First => layout.range(sequence).start..layout.range(sequence).start + 1,
+        Pool::Last => layout.range(sequence).end - 1..layout.range(sequence).end,
     }
 }

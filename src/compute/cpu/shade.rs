@@ -2,30 +2,32 @@
 //!
 //! Plain loops over a row, which lies in the cache; without distances nothing here runs.
 
-use crate::compute::distance::{self, Distance};
+use crate::compute::distance::Distance;
 
 /// For one head of one sequence.
 pub struct Shade<'a> {
-    window: Option<usize>,
+    distance: &'a Distance,
     /// By distance, from −reach to reach.
     bias: Option<&'a [f32]>,
     /// Keys in front of the sequence's own.
     front: usize,
+    /// Of the first row that asks, among the sequence's own.
+    first: usize,
     /// What scores will be multiplied by.
     scale: f32,
 }
 
 impl<'a> Shade<'a> {
-    pub fn new(distance: &'a Distance, head: usize, front: usize, scale: f32) -> Self {
+    pub fn new(distance: &'a Distance, head: usize, (front, first): (usize, usize), scale: f32) -> Self {
         let bias = distance.bias.as_ref().map(|bias| bias.host().row(head));
-        Self { window: distance.window, bias, front, scale }
+        Self { distance, bias, front, first, scale }
     }
 
     /// The scores of a row before they are scaled.
     pub fn before(&self, row: usize, scores: &mut [f32]) {
         if let Some(bias) = self.bias {
             let reach = (bias.len() / 2) as isize;
-            let nearest = -((self.front + row) as isize);
+            let nearest = -((self.front + self.first + row) as isize);
             for (distance, score) in (nearest..).zip(scores.iter_mut()) {
                 *score += bias[(distance.clamp(-reach, reach) + reach) as usize] / self.scale;
             }
@@ -39,8 +41,7 @@ impl<'a> Shade<'a> {
     }
 
     fn hide(&self, row: usize, values: &mut [f32], by: f32) {
-        let Some(window) = self.window else { return };
-        for range in distance::hidden(row, window, self.front, values.len()) {
+        for range in self.distance.hidden(self.first + row, self.front, values.len()) {
             values[range].fill(by);
         }
     }

@@ -76,6 +76,11 @@ impl Tape {
             Node::Gated { input, factors, .. } => {
                 self.give(walk, input, || kernels.gated_backward(&gradient, &factors))
             }
+            Node::Product { factors: [left, right], values: [l, r], .. } => {
+                self.give(walk, left, || kernels.multiply(&gradient, &r))?;
+                self.give(walk, right, || kernels.multiply(&gradient, &l))
+            }
+            Node::Fold { input, width, .. } => self.give(walk, input, || kernels.fold(&gradient, width)),
             Node::Times { input, factor, .. } => self.give(walk, input, || kernels.multiply(&gradient, &factor)),
         }
     }

@@ -128,6 +128,17 @@ pub enum Node {
         output: Rows,
         factors: Buffer,
     },
+    Product {
+        factors: [Rows; 2],
+        output: Rows,
+        values: [Buffer; 2],
+    },
+    Fold {
+        input: Rows,
+        output: Rows,
+        /// Of the input.
+        width: usize,
+    },
     Pick {
         input: Rows,
         output: Rows,
@@ -159,6 +170,8 @@ impl Node {
             | Self::Rotate { output, .. }
             | Self::Columns { output, .. }
             | Self::Gated { output, .. }
+            | Self::Product { output, .. }
+            | Self::Fold { output, .. }
             | Self::Pick { output, .. }
             | Self::Pool { output, .. } => *output,
             Self::LowRank(updated) => updated.output,

@@ -36,6 +36,21 @@ impl Tape {
         self.attend([query, key, value], heads, Some(Within { distance: Arc::clone(distance), own }))
     }
 
+    /// Element by element.
+    pub fn multiply(&mut self, left: Rows, right: Rows) -> Result<Rows> {
+        let [l, r] = [self.buffer(left)?, self.buffer(right)?];
+        let rows = self.kernels.multiply(&l, &r)?;
+        Ok(self.derive(rows, &[left, right], |output| Node::Product { factors: [left, right], output, values: [l, r] }))
+    }
+
+    /// The same numbers in rows of another width: the heads of a row by themselves, or rows of heads again. The layout stays
+    /// that of the sequences' rows.
+    pub fn fold(&mut self, input: Rows, width: usize) -> Result<Rows> {
+        let all = self.buffer(input)?;
+        let (rows, width) = (self.kernels.fold(&all, width)?, all.width());
+        Ok(self.derive(rows, &[input], |output| Node::Fold { input, output, width }))
+    }
+
     /// Some columns of every row.
     pub fn columns(&mut self, input: Rows, columns: Range<usize>) -> Result<Rows> {
         let all = self.buffer(input)?;

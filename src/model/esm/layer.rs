@@ -1,6 +1,6 @@
 //! One pre-norm layer: what goes into attention and into the gelu network is normed, their outputs are added.
 
-use crate::compute::kernels::{Activation, FrozenLinear, Pool};
+use crate::compute::kernels::{Activation, FrozenLinear};
 use crate::compute::rotary::Rotation;
 use crate::compute::{Buffer, Rows, Tape};
 use crate::error::Result;
@@ -61,10 +61,7 @@ impl Layer {
     /// (tokens, hidden) → (tokens, hidden), or (sequences, hidden): all rows are asked, but only those wanted ask.
     pub fn forward(&self, tape: &mut Tape, input: Rows, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
         let normed = adapted::norm(tape, hooks, self.at(Module::AttentionNorm), &self.attention_norm, input, None)?;
-        let [asking, input] = match wanted {
-            Wanted::All => [normed, input],
-            Wanted::First => [tape.pool(normed, Pool::First)?, tape.pool(input, Pool::First)?],
-        };
+        let [asking, input] = [wanted.of(tape, normed)?, wanted.of(tape, input)?];
         let query = adapted::linear(tape, hooks, self.at(Module::Query), &self.query, asking)?;
         let key = adapted::linear(tape, hooks, self.at(Module::Key), &self.key, normed)?;
         let value = adapted::linear(tape, hooks, self.at(Module::Value), &self.value, normed)?;
@@ -91,7 +88,7 @@ impl Layer {
             let site = self.at(module);
             match self.map(module) {
                 Some(map) => Some(adapted::site(map, site, path)),
-                None => Some(self.norm(module)?.site(site, &path, self.query.input)),
+                None => Some(self.norm(module)?.site(site, &path)),
             }
         })
     }

@@ -2,8 +2,8 @@
 
 use super::config::{Config, Reach};
 use crate::compute::distance::Distance;
-use crate::compute::kernels::{Activation, FrozenLinear, Pool};
-use crate::compute::rotary::Rotation;
+use crate::compute::kernels::{Activation, FrozenLinear};
+use crate::compute::rotary::{self, Rotation};
 use crate::compute::{Buffer, Kernels, Rows, Tape};
 use crate::error::Result;
 use crate::model::adapted::{self, Norm};
@@ -49,8 +49,11 @@ pub struct Reaches {
 impl Reaches {
     pub fn new(kernels: &dyn Kernels, config: &Config) -> Result<Self> {
         let head_width = config.hidden_size / config.heads;
-        let turned = |theta| Rotation::new(kernels, config.max_position_embeddings, head_width, theta).map(Arc::new);
-        let window = Arc::new(Distance { window: Some(config.window), bias: None });
+        let turned = |theta| {
+            let frequencies = rotary::frequencies(theta, head_width);
+            Rotation::new(kernels, config.max_position_embeddings, &frequencies, 1.0).map(Arc::new)
+        };
+        let window = Arc::new(Distance::window(config.window));
         Ok(Self { global: turned(config.global_theta)?, local: turned(config.local_theta)?, window })
     }
 
@@ -94,10 +97,7 @@ impl Layer {
         let fused = adapted::linear(tape, hooks, self.at(Module::QueryKeyValue), &self.query_key_value, normed)?;
         let part = |tape: &mut Tape, index: usize| tape.columns(fused, index * self.hidden..(index + 1) * self.hidden);
         let (query, key, value) = (part(tape, 0)?, part(tape, 1)?, part(tape, 2)?);
-        let [query, input] = match wanted {
-            Wanted::All => [query, input],
-            Wanted::First => [tape.pool(query, Pool::First)?, tape.pool(input, Pool::First)?],
-        };
+        let [query, input] = [wanted.of(tape, query)?, wanted.of(tape, input)?];
         let attended = self.attention.run(tape, hooks, self.index, [query, key, value])?;
         let attended =
             adapted::linear(tape, hooks, self.at(Module::AttentionOutput), &self.attention_output, attended)?;
@@ -122,7 +122,7 @@ impl Layer {
             let site = self.at(module);
             match self.map(module) {
                 Some(map) => Some(adapted::site(map, site, path)),
-                None => Some(self.norm(module)?.site(site, &path, self.hidden)),
+                None => Some(self.norm(module)?.site(site, &path)),
             }
         })
     }

@@ -1,7 +1,7 @@
 //! One layer (Vaswani et al. 2017): attention, then a gelu network, each normed together with its residual.
 
 use crate::compute::distance::Distance;
-use crate::compute::kernels::{Activation, FrozenLinear, Pool};
+use crate::compute::kernels::{Activation, FrozenLinear};
 use crate::compute::{Buffer, Rows, Tape};
 use crate::error::Result;
 use crate::model::adapted::{self, Norm};
@@ -52,7 +52,6 @@ pub struct Shape {
 
 pub struct Layer {
     index: usize,
-    hidden: usize,
     attention: Attention,
     query: Arc<FrozenLinear>,
     key: Arc<FrozenLinear>,
@@ -70,7 +69,6 @@ impl Layer {
         let name = |part: &str| format!("{}.{index}.{part}", names.layers);
         Ok(Self {
             index,
-            hidden,
             attention: Attention { heads, rotation: None, distance: shape.distance.clone() },
             query: loader.linear(&name(names.query), hidden, hidden)?,
             key: loader.linear(&name(names.key), hidden, hidden)?,
@@ -85,10 +83,7 @@ impl Layer {
 
     /// (tokens, hidden) → (tokens, hidden), or (sequences, hidden): all rows are asked, but only those wanted ask.
     pub fn forward(&self, tape: &mut Tape, input: Rows, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
-        let asking = match wanted {
-            Wanted::All => input,
-            Wanted::First => tape.pool(input, Pool::First)?,
-        };
+        let asking = wanted.of(tape, input)?;
         let attended = self.attend(tape, asking, input, hooks)?;
         let norm = &self.attention_norm;
         let place = Sublayer { layer: self.index, part: Part::Attention, residual: asking, norm: Some(&norm.whole) };
@@ -122,7 +117,7 @@ impl Layer {
             let site = self.at(module);
             match self.map(module) {
                 Some(map) => Some(adapted::site(map, site, path)),
-                None => Some(self.norm(module)?.site(site, &path, self.hidden)),
+                None => Some(self.norm(module)?.site(site, &path)),
             }
         })
     }

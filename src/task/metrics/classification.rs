@@ -1,6 +1,7 @@
 //! Figures of a classifier: accuracy, per-class precision, recall and F1, the confusion matrix.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// The first largest logit.
@@ -30,38 +31,80 @@ pub struct PerClass {
     pub support: usize,
 }
 
-/// Counts: `counts[true class][predicted class]`.
+/// Which class examples of each were taken for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
-    pub counts: Vec<Vec<usize>>,
+    classes: usize,
+    /// By true and predicted class, where there are any.
+    counts: BTreeMap<(u32, u32), usize>,
 }
+
+/// Examples of one class that were taken for another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Confused {
+    pub label: String,
+    pub predicted: String,
+    pub examples: usize,
+}
+
+/// With more classes there is no matrix, but the pairs that were confused most.
+const WIDEST: usize = 256;
+const PAIRS: usize = 1000;
 
 impl Confusion {
     /// From `(examples, classes)` logits.
     pub fn new(logits: &[f32], classes: usize, targets: &[u32]) -> Self {
-        let mut counts = vec![vec![0; classes]; classes];
+        let mut counts = BTreeMap::new();
         for (row, target) in logits.chunks_exact(classes).zip(targets) {
-            counts[*target as usize][argmax(row)] += 1;
+            *counts.entry((*target, argmax(row) as u32)).or_insert(0) += 1;
         }
-        Self { counts }
+        Self { classes, counts }
     }
 
     pub fn accuracy(&self) -> f64 {
-        let right: usize = (0..self.counts.len()).map(|class| self.counts[class][class]).sum();
-        ratio(right, self.counts.iter().flatten().sum())
+        let right = self.counts.iter().filter(|((target, predicted), _)| target == predicted);
+        ratio(right.map(|(_, count)| count).sum(), self.counts.values().sum())
     }
 
     /// In the order of the labels.
     pub fn per_class(&self, labels: &[String]) -> Vec<PerClass> {
+        let [mut right, mut support, mut predicted] = [(); 3].map(|()| vec![0; self.classes]);
+        for ((target, answer), count) in &self.counts {
+            support[*target as usize] += count;
+            predicted[*answer as usize] += count;
+            if target == answer {
+                right[*target as usize] += count;
+            }
+        }
         let one = |(class, label): (usize, &String)| {
-            let right = self.counts[class][class];
-            let support = self.counts[class].iter().sum();
-            let predicted = self.counts.iter().map(|row| row[class]).sum();
+            let (right, support, predicted) = (right[class], support[class], predicted[class]);
             let (precision, recall) = (ratio(right, predicted), ratio(right, support));
             let f1 = ratio(2 * right, predicted + support);
             PerClass { label: label.clone(), precision, recall, f1, support }
         };
         labels.iter().enumerate().map(one).collect()
+    }
+
+    /// `matrix[true class][predicted class]`, where there are not too many classes for one.
+    pub fn matrix(&self) -> Option<Vec<Vec<usize>>> {
+        let mut matrix = (self.classes <= WIDEST).then(|| vec![vec![0; self.classes]; self.classes])?;
+        for ((target, predicted), count) in &self.counts {
+            matrix[*target as usize][*predicted as usize] = *count;
+        }
+        Some(matrix)
+    }
+
+    /// The pairs of different classes with the most examples.
+    pub fn most_confused(&self, labels: &[String]) -> Vec<Confused> {
+        let mut pairs: Vec<_> = self.counts.iter().filter(|((target, predicted), _)| target != predicted).collect();
+        pairs.sort_by_key(|(pair, count)| (std::cmp::Reverse(**count), **pair));
+        let name = |class: u32| labels.get(class as usize).cloned().unwrap_or_default();
+        let one = |((target, predicted), count): (&(u32, u32), &usize)| Confused {
+            label: name(*target),
+            predicted: name(*predicted),
+            examples: *count,
+        };
+        pairs.into_iter().take(PAIRS).map(one).collect()
     }
 
     pub fn macro_f1(&self, labels: &[String]) -> f64 {
@@ -94,5 +137,25 @@ mod tests {
         assert_eq!((per_class[1].precision, per_class[1].recall, per_class[1].f1), (2.0 / 3.0, 1.0, 0.8));
         assert_eq!((per_class[2].precision, per_class[2].recall, per_class[2].f1), (0.0, 0.0, 0.0));
         assert!((confusion.macro_f1(&labels) - 1.3 / 3.0).abs() < 1e-12);
+        assert_eq!(confusion.matrix().unwrap(), [[1, 1, 0], [0, 2, 0], [1, 0, 0]]);
+        let pair = |label: &str, predicted: &str| Confused {
+            label: label.to_string(),
+            predicted: predicted.to_string(),
+            examples: 1,
+        };
+        assert_eq!(confusion.most_confused(&labels), [pair("a", "b"), pair("c", "a")]);
+    }
+
+    #[test]
+    fn thousands_of_classes_have_no_matrix() {
+        let classes = 5000;
+        let mut logits = vec![0.0; 2 * classes];
+        (logits[7], logits[classes + 4000]) = (1.0, 1.0);
+        let confusion = Confusion::new(&logits, classes, &[7, 8]);
+        assert!(confusion.matrix().is_none());
+        let labels: Vec<String> = (0..classes).map(|class| format!("l{class}")).collect();
+        let (told, per_class) = (confusion.most_confused(&labels), confusion.per_class(&labels));
+        assert_eq!((told.len(), told[0].label.as_str(), told[0].predicted.as_str()), (1, "l8", "l4000"));
+        assert_eq!((per_class.len(), per_class[7].f1, confusion.accuracy()), (classes, 1.0, 0.5));
     }
 }

@@ -19,7 +19,7 @@ pub struct Similarity {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Retrieval {
     pub examples: usize,
-    /// The mean loss, in batches of the training's size in the order of the data.
+    /// The mean loss, in batches of 32 in the order of the data.
     pub loss: f64,
     /// The mean of 1 over the rank of the first hit, 0 beyond the tenth.
     pub mrr_at_10: f64,

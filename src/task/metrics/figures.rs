@@ -19,6 +19,11 @@ pub enum Figures {
     MaskedLanguageModel(MaskedLanguageModel),
 }
 
+/// Whether the lower of two figures is the better one.
+pub fn is_error(metric: &str) -> bool {
+    matches!(metric, "loss" | "mean_absolute_error" | "perplexity")
+}
+
 impl Figures {
     /// From the outputs of all examples end to end: as the head gives them, the texts' rows, or how tokens were judged.
     pub fn new(outputs: &[f32], targets: &Targets, labels: &[String]) -> Self {
@@ -55,9 +60,9 @@ impl Figures {
             Targets::Hidden { counts } => {
                 Self::MaskedLanguageModel(masked_language_model::figures(outputs, counts.len()))
             }
-            Targets::Ranked { texts } => {
-                let places = similar::Ranked::new(texts).places(outputs);
-                Self::Retrieval(embedding::retrieval(&places, similar::measured(outputs, texts)))
+            Targets::Ranked { texts, belonging } => {
+                let places = similar::Ranked::new(texts, belonging).places(outputs);
+                Self::Retrieval(embedding::retrieval(&places, similar::measured(outputs, texts, belonging)))
             }
         }
     }
@@ -79,7 +84,7 @@ impl Figures {
         let figures = self.row();
         match metric {
             "loss" => -self.loss(),
-            "mean_absolute_error" | "perplexity" => -figures[metric].as_f64().unwrap_or(f64::INFINITY),
+            metric if is_error(metric) => -figures[metric].as_f64().unwrap_or(f64::INFINITY),
             _ => figures[metric].as_f64().unwrap_or(f64::NEG_INFINITY),
         }
     }
@@ -99,7 +104,10 @@ impl Figures {
         match self {
             Self::Classification { confusion, .. } => {
                 report["per_class"] = json!(confusion.per_class(labels));
-                report["confusion_matrix"] = json!(confusion.counts);
+                match confusion.matrix() {
+                    Some(matrix) => report["confusion_matrix"] = json!(matrix),
+                    None => report["confused"] = json!(confusion.most_confused(labels)),
+                }
             }
             Self::MultiLabel { per_class, .. } | Self::TokenClassification { per_class, .. } => {
                 report["per_class"] = json!(per_class);

@@ -9,4 +9,4 @@ pub mod regression;
 pub mod token_classification;
 
 pub use classification::{Classification, Confusion, PerClass, argmax};
-pub use figures::Figures;
+pub use figures::{Figures, is_error};

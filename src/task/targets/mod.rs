@@ -7,8 +7,10 @@ use super::head;
 use super::metrics::multi_label::binary;
 use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor};
 use crate::error::Result;
+use similar::Belonging;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 mod new;
 mod pick;
@@ -47,6 +49,8 @@ pub enum Targets {
     /// The texts by number: one, another that belongs to it, and perhaps one that does not.
     Ranked {
         texts: Vec<Vec<u32>>,
+        /// Of all examples, also where these are some of them.
+        belonging: Arc<Belonging>,
     },
     /// How many tokens of each are to be found again; which ones is drawn when they are needed.
     Hidden {
@@ -55,6 +59,12 @@ pub enum Targets {
 }
 
 impl Targets {
+    /// Texts by number, of which all that is known to belong together is in them.
+    fn ranked(texts: Vec<Vec<u32>>) -> Self {
+        let belonging = Arc::new(Belonging::of(&texts));
+        Self::Ranked { texts, belonging }
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Self::Classes { classes, .. } => classes.len(),
@@ -62,7 +72,7 @@ impl Targets {
             Self::Values { values, .. } => values.len(),
             Self::Tags { tags, .. } => tags.len(),
             Self::Scores { scores, .. } => scores.len(),
-            Self::Ranked { texts } => texts.len(),
+            Self::Ranked { texts, .. } => texts.len(),
             Self::Hidden { counts } => counts.len(),
         }
     }
@@ -86,7 +96,7 @@ impl Targets {
             Self::Classes { .. } | Self::Sets { .. } | Self::Values { .. } => 1,
             Self::Tags { read, .. } | Self::Hidden { counts: read } => read[example],
             Self::Scores { .. } => 2,
-            Self::Ranked { texts } => texts[example].len(),
+            Self::Ranked { texts, .. } => texts[example].len(),
         }
     }
 
@@ -209,7 +219,7 @@ impl Targets {
                 )
             }
             Self::Scores { scores, scale } => similar::scored(rows, scores, *scale),
-            Self::Ranked { texts } => similar::Ranked::new(texts).loss(rows),
+            Self::Ranked { texts, belonging } => similar::Ranked::new(texts, belonging).loss(rows),
             Self::Sets { sets, count } => {
                 let meant =
                     sets.iter().flat_map(|set| (0..*count).map(|label| set.binary_search(&(label as u32)).is_ok()));
@@ -247,7 +257,7 @@ mod tests {
             (Targets::Sets { sets: vec![vec![0, 2], vec![], vec![1]], count: 3 }, 9, 5e-4),
             (Targets::Values { values: vec![3.0, -1.0, 2.0, 0.0, 5.0, 1.0, 2.5, 7.0, 2.0], scale }, 9, 5e-4),
             (Targets::Scores { scores: vec![3.0, -1.0], scale }, 8, 1e-3),
-            (Targets::Ranked { texts: vec![vec![0, 1], vec![2, 3, 4]] }, 10, 2e-2),
+            (Targets::ranked(vec![vec![0, 1], vec![2, 3, 4]]), 10, 2e-2),
         ];
         for (targets, count, tolerance) in all {
             let outputs = &outputs[..count];

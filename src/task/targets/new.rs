@@ -65,7 +65,7 @@ impl Targets {
                     let all = [example.text.as_str(), positive].into_iter().chain(negative.as_deref());
                     texts.push(all.map(&mut number).collect());
                 }
-                Self::Ranked { texts }
+                Self::ranked(texts)
             }
         })
     }

@@ -1,6 +1,7 @@
 //! Targets of some of the examples.
 
 use super::Targets;
+use std::sync::Arc;
 
 impl Targets {
     /// Some examples', in this order.
@@ -13,7 +14,9 @@ impl Targets {
                 Self::Tags { tags: some(tags, indices), read: some(read, indices), count: *count }
             }
             Self::Scores { scores, scale } => Self::Scores { scores: some(scores, indices), scale: *scale },
-            Self::Ranked { texts } => Self::Ranked { texts: some(texts, indices) },
+            Self::Ranked { texts, belonging } => {
+                Self::Ranked { texts: some(texts, indices), belonging: Arc::clone(belonging) }
+            }
             Self::Hidden { counts } => Self::Hidden { counts: some(counts, indices) },
         }
     }

@@ -97,6 +97,27 @@ pub fn scored(rows: &[f32], scores: &[f32], scale: Scale) -> (f64, Vec<f64>) {
     (loss, gradient.finish())
 }
 
+/// Which texts belong together, by number: either is no fair negative of the other.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Belonging(BTreeMap<u32, BTreeSet<u32>>);
+
+impl Belonging {
+    /// Of examples' texts: the first two of each.
+    pub fn of(texts: &[Vec<u32>]) -> Self {
+        let mut all = Self::default();
+        for example in texts {
+            for (one, other) in [(example[0], example[1]), (example[1], example[0])] {
+                all.0.entry(one).or_default().insert(other);
+            }
+        }
+        all
+    }
+
+    fn holds(&self, one: u32, other: u32) -> bool {
+        self.0.get(&one).is_some_and(|known| known.contains(&other))
+    }
+}
+
 /// The texts of some examples by number, equal texts sharing theirs: each text, what belongs to it, and perhaps what does
 /// not. Rows are in this order, end to end.
 pub struct Ranked<'a> {
@@ -105,19 +126,16 @@ pub struct Ranked<'a> {
     candidates: Vec<(usize, u32)>,
     /// The row of each example's text.
     asking: Vec<usize>,
-    /// What belongs to a text, by its number.
-    belonging: BTreeMap<u32, BTreeSet<u32>>,
+    belonging: &'a Belonging,
 }
 
 impl<'a> Ranked<'a> {
-    pub fn new(texts: &'a [Vec<u32>]) -> Self {
+    pub fn new(texts: &'a [Vec<u32>], belonging: &'a Belonging) -> Self {
         let (mut positives, mut negatives, mut asking, mut row) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        let mut belonging: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for example in texts {
             asking.push(row);
             positives.push((row + 1, example[1]));
             negatives.extend(example.get(2).map(|negative| (row + 2, *negative)));
-            belonging.entry(example[0]).or_default().insert(example[1]);
             row += example.len();
         }
         Self { texts, candidates: [positives, negatives].concat(), asking, belonging }
@@ -130,7 +148,7 @@ impl<'a> Ranked<'a> {
     /// Whether a candidate is no fair negative of an example: it belongs to its text, or is its text.
     fn belongs(&self, example: usize, candidate: u32) -> bool {
         let asking = self.texts[example][0];
-        candidate == asking || self.belonging.get(&asking).is_some_and(|known| known.contains(&candidate))
+        candidate == asking || self.belonging.holds(asking, candidate)
     }
 
     /// Σ −log softmax of each example's positive, and the gradient by the rows.
@@ -164,8 +182,7 @@ impl<'a> Ranked<'a> {
         let once: Vec<&(usize, u32)> = self.candidates.iter().filter(|(_, text)| seen.insert(*text)).collect();
         let place = |(example, asking): (usize, &usize)| {
             let text = self.texts[example][0];
-            let known = self.belonging.get(&text);
-            let belongs = |candidate: u32| known.is_some_and(|known| known.contains(&candidate));
+            let belongs = |candidate: u32| self.belonging.holds(text, candidate);
             let all = once.iter().filter(|(_, candidate)| *candidate != text || belongs(*candidate));
             let cosines: Vec<(bool, f64)> =
                 all.map(|(row, candidate)| (belongs(*candidate), units.cosine(*asking, *row))).collect();
@@ -178,13 +195,13 @@ impl<'a> Ranked<'a> {
 }
 
 /// The mean loss of examples that are only measured.
-pub fn measured(rows: &[f32], texts: &[Vec<u32>]) -> f64 {
+pub fn measured(rows: &[f32], texts: &[Vec<u32>], belonging: &Belonging) -> f64 {
     let count: usize = texts.iter().map(Vec::len).sum();
     let width = rows.len() / count.max(1);
     let (mut loss, mut rest) = (0.0, rows);
     for some in texts.chunks(MEASURED) {
         let (own, after) = rest.split_at(some.iter().map(Vec::len).sum::<usize>() * width);
-        loss += Ranked::new(some).loss(own).0;
+        loss += Ranked::new(some, belonging).loss(own).0;
         rest = after;
     }
     loss / texts.len().max(1) as f64
@@ -198,7 +215,8 @@ mod tests {
     fn what_belongs_to_a_text_is_no_negative_of_it() {
         // Twice the same text with two that belong to it, and one other.
         let texts = vec![vec![0, 1], vec![0, 2], vec![3, 4, 1]];
-        let ranked = Ranked::new(&texts);
+        let belonging = Belonging::of(&texts);
+        let ranked = Ranked::new(&texts, &belonging);
         let rows = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0];
         let (loss, _) = ranked.loss(&rows);
         // The first two have the third's positive against them alone; the third finds its own among four rows.
@@ -208,5 +226,15 @@ mod tests {
         assert_eq!(ranked.places(&rows), [1, 1, 1]);
         let turned = [1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0];
         assert_eq!(ranked.places(&turned), [2, 1, 3]);
+    }
+
+    #[test]
+    fn what_belongs_together_elsewhere_is_no_negative_either_way_round() {
+        // Of all examples the last is left out of the batch: 2 belongs to 0, so neither is the other's negative.
+        let all = vec![vec![0, 1], vec![2, 3], vec![2, 0]];
+        let belonging = Belonging::of(&all);
+        let ranked = Ranked::new(&all[..2], &belonging);
+        assert!(ranked.belongs(0, 2) && ranked.belongs(1, 0) && !ranked.belongs(0, 3));
+        assert!(Ranked::new(&all[..2], &Belonging::of(&all[..2])).belongs(1, 3));
     }
 }

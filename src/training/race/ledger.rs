@@ -6,6 +6,7 @@
 use super::rungs::Rung;
 use crate::error::{Context, Result};
 use crate::model::weights::hex;
+use crate::task::metrics::is_error;
 use crate::training::checkpoint;
 use crate::training::progress::Row;
 use serde::{Deserialize, Serialize};
@@ -122,7 +123,7 @@ fn told(judged: &Judged, rung: usize, metric: &str, names: &[&str]) -> Value {
         "dropped": judged.dropped,
     });
     // Errors are told as they are; the score is their negative.
-    let figure = |score: f64| if matches!(metric, "loss" | "mean_absolute_error") { -score } else { score };
+    let figure = |score: f64| if is_error(metric) { -score } else { score };
     row[metric] = json!(judged.verdict.map(|verdict| figure(verdict.score)));
     row
 }

@@ -228,7 +228,8 @@ fn check_all(specs: &[Spec], examples: usize, faults: &mut Vec<Fault>) {
     }
 }
 
-/// What was asked for, where a run can do it, or the full run's examples halved as often as half the candidates are dropped.
+/// What was asked for, where a run can do it, or the full run's examples halved once less than half the candidates are dropped:
+/// the last two run to the end. Where the last one ran alone, a race on banking77 dropped the best too early.
 fn first_rung(budget: Option<Budget>, spec: &Spec, examples: usize, candidates: usize, faults: &mut Vec<Fault>) -> u64 {
     let settings = &spec.hyperparameters;
     let training = match spec.validation {
@@ -237,7 +238,10 @@ fn first_rung(budget: Option<Budget>, spec: &Spec, examples: usize, candidates: 
     };
     let update = settings.step_examples() as u64;
     let full = (settings.total_steps(training) * update).min(u64::from(settings.epochs) * training as u64);
-    let Some(budget) = budget else { return (full >> rungs::halvings(candidates)).max(update.min(full)) };
+    let Some(budget) = budget else {
+        let halvings = rungs::halvings(candidates).saturating_sub(1).max(1);
+        return (full >> halvings).max(update.min(full));
+    };
     let range = update.min(full)..=full;
     if !range.contains(&budget.first_rung) {
         let message = format!(

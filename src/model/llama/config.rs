@@ -1,0 +1,153 @@
+//! The `config.json` of the Llama family, in its older forms and in transformers 5's.
+
+use super::rope::{self, Rope};
+use crate::error::Result;
+use crate::model::architecture;
+use serde::{Deserialize, Serialize};
+
+/// As it is written. What is left out has transformers' default.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Written {
+    model_type: String,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    intermediate_size: usize,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    rms_norm_eps: Option<f64>,
+    hidden_act: Option<String>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
+    sliding_window: Option<usize>,
+    use_sliding_window: Option<bool>,
+    max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<rope::Written>,
+    rope_parameters: Option<rope::Written>,
+}
+
+/// What changes arithmetic, in one form.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    pub hidden_size: usize,
+    pub heads: usize,
+    pub key_heads: usize,
+    pub head_width: usize,
+    pub intermediate_size: usize,
+    pub vocab_size: usize,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f64,
+    pub projection_bias: bool,
+    pub output_bias: bool,
+    pub mlp_bias: bool,
+    /// Whether queries and keys are normed by head.
+    pub head_norms: bool,
+    pub layers: Vec<Reach>,
+    /// Rows that a sliding layer looks at, the row itself among them.
+    pub window: Option<usize>,
+    pub rope: Rope,
+}
+
+/// Which rows a layer looks at, of those that came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    All,
+    Sliding,
+}
+
+impl Written {
+    /// # Errors
+    /// `Invalid` (`unsupported_model`) for what is not computed.
+    pub fn resolve(self) -> Result<Config> {
+        let model_type = self.model_type.as_str();
+        architecture::only(model_type, "hidden_act", self.hidden_act.as_deref().unwrap_or("silu"), "silu")?;
+        let heads = self.num_attention_heads;
+        let key_heads = self.num_key_value_heads.unwrap_or(heads);
+        if key_heads == 0 || !heads.is_multiple_of(key_heads) {
+            return architecture::unsupported(
+                "num_attention_heads must be a multiple of num_key_value_heads".to_string(),
+            );
+        }
+        let head_width = match self.head_dim {
+            Some(width) => width,
+            None => {
+                architecture::divisible(self.hidden_size, heads)?;
+                self.hidden_size / heads
+            }
+        };
+        if head_width == 0 || !head_width.is_multiple_of(2) {
+            return architecture::unsupported(format!("head_dim {head_width} is not supported: only even ones are"));
+        }
+        if self.num_hidden_layers == 0 {
+            return architecture::unsupported("num_hidden_layers must be at least 1".to_string());
+        }
+        let is_qwen2 = model_type == "qwen2";
+        let attention_bias = self.attention_bias.unwrap_or(false);
+        let rope = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()).cloned().unwrap_or_default();
+        let (layers, window) = self.reaches()?;
+        Ok(Config {
+            hidden_size: self.hidden_size,
+            heads,
+            key_heads,
+            head_width,
+            intermediate_size: self.intermediate_size,
+            vocab_size: self.vocab_size,
+            max_position_embeddings: self.max_position_embeddings,
+            rms_norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
+            projection_bias: is_qwen2 || attention_bias,
+            output_bias: !is_qwen2 && attention_bias,
+            mlp_bias: self.mlp_bias.unwrap_or(false),
+            head_norms: model_type == "qwen3",
+            layers,
+            window,
+            rope: rope.resolve(model_type, self.rope_theta, self.max_position_embeddings)?,
+        })
+    }
+
+    /// Of every layer, and the window of those that slide.
+    fn reaches(&self) -> Result<(Vec<Reach>, Option<usize>)> {
+        let count = self.num_hidden_layers;
+        let window = match self.model_type.as_str() {
+            "mistral" => self.sliding_window,
+            // Only where it is asked for.
+            "qwen2" | "qwen3" => self.sliding_window.filter(|_| self.use_sliding_window == Some(true)),
+            _ => None,
+        };
+        if window == Some(0) {
+            return architecture::unsupported("sliding_window must be at least 1".to_string());
+        }
+        let layers = match (&self.layer_types, self.model_type.as_str(), window) {
+            (Some(types), "qwen2" | "qwen3", _) => self.by_type(types, window)?,
+            (_, _, None) => vec![Reach::All; count],
+            (_, "mistral", Some(_)) => vec![Reach::Sliding; count],
+            (_, _, Some(_)) => {
+                let first = self.max_window_layers.unwrap_or(28);
+                (0..count).map(|index| if index < first { Reach::All } else { Reach::Sliding }).collect()
+            }
+        };
+        Ok((layers, window))
+    }
+
+    fn by_type(&self, types: &[String], window: Option<usize>) -> Result<Vec<Reach>> {
+        if types.len() != self.num_hidden_layers {
+            return architecture::unsupported("layer_types must name every layer of num_hidden_layers".to_string());
+        }
+        let one = |name: &String| match (name.as_str(), window) {
+            ("full_attention", _) => Ok(Reach::All),
+            ("sliding_attention", Some(_)) => Ok(Reach::Sliding),
+            ("sliding_attention", None) => {
+                architecture::unsupported("layer_types names sliding layers, but use_sliding_window is off".to_string())
+            }
+            (other, _) => {
+                let model_type = &self.model_type;
+                architecture::unsupported(format!("layer_types \"{other}\" is not supported for {model_type}"))
+            }
+        };
+        types.iter().map(one).collect()
+    }
+}
