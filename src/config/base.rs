@@ -13,7 +13,7 @@ const DEFAULT_ID: &str = "sentence-transformers/all-MiniLM-L6-v2";
 #[group(skip)]
 #[command(next_help_heading = "Base model")]
 pub struct Flags {
-    /// Base model: a folder, or a hub id (`org/name`, `org/name@revision`)
+    /// Base model: a folder, a GGUF file, or a hub id (`org/name`, `org/name@revision`)
     ///
     /// By default the folder models/all-MiniLM-L6-v2 where it exists (`make model` makes it), else the hub's
     /// sentence-transformers/all-MiniLM-L6-v2. A model of the hub is downloaded once, into the cache of Hugging Face's

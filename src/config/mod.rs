@@ -48,7 +48,7 @@ pub struct Config {
 /// What the rooms are started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A folder or a hub id.
+    /// A folder, a GGUF file or a hub id.
     pub model: String,
     pub hub: model::hub::Settings,
     pub device: Device,

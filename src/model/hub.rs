@@ -19,14 +19,14 @@ use id::Id;
 use remote::Remote;
 use std::path::{Path, PathBuf};
 
-/// A folder with the model's files, and the name by which PEFT would know it.
+/// A folder with the model's files, or one GGUF file, and the name by which PEFT would know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     pub folder: PathBuf,
     pub name: String,
 }
 
-/// Finds `model`: a folder on disk, else a hub id (`org/name` or `org/name@revision`) in the cache, else downloads it
+/// Finds `model`: a folder or a GGUF file on disk, else a hub id (`org/name` or `org/name@revision`) in the cache, else downloads it
 /// into the cache (in the hub's own layout: `models--org--name/{blobs,refs,snapshots}`).
 ///
 /// A snapshot that is in the cache is used as it is; that its branch has moved on the hub is not looked up.
@@ -38,12 +38,15 @@ pub fn locate(model: &str, settings: &Settings) -> Result<Located> {
     if Path::new(model).is_dir() {
         return local::locate(Path::new(model));
     }
+    if Path::new(model).is_file() {
+        return local::file(Path::new(model));
+    }
     let Some(id) = Id::parse(model) else {
         return Err(Error::invalid(
             "base_model_not_found",
             format!(
                 "the base model \"{model}\" is neither a folder on this machine nor a hub id: give the path of a \
-                 folder with config.json, or an id like org/name or org/name@revision"
+                 folder with config.json or of a .gguf file, or an id like org/name or org/name@revision"
             ),
         ));
     };

@@ -5,9 +5,11 @@ mod architecture;
 mod attention;
 mod batch;
 mod bert;
+mod checkpoint;
 mod distilbert;
 mod embeddings;
 mod esm;
+mod gguf;
 mod head;
 pub mod hooks;
 pub mod hub;
@@ -35,6 +37,7 @@ use crate::compute::kernels::{FrozenLinear, Pool};
 use crate::compute::{Kernels, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
 use architecture::{Architecture, Loaded};
+use checkpoint::Checkpoint;
 use language::LanguageHead;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -43,7 +46,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use utoipa::ToSchema;
-use weights::{Weights, read_json};
 
 /// How a sequence becomes one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -105,22 +107,24 @@ pub struct Base {
 }
 
 impl Base {
-    /// Loads `config.json`, the safetensors and `tokenizer.json` from a folder (see [`hub::locate`] for finding it).
+    /// Loads `config.json`, the safetensors and `tokenizer.json` from a folder, or a GGUF file (see [`hub::locate`] for finding
+    /// them).
     ///
     /// # Errors
     /// `Invalid` where a file is missing or damaged, or the `model_type` is not supported (it lists those that are).
     pub fn load(folder: &Path, name: &str, kernels: Arc<dyn Kernels>) -> Result<Self> {
-        let config = read_json(&folder.join("config.json"))?;
+        let checkpoint = Checkpoint::open(folder)?;
+        let config = checkpoint.config()?;
         let family = architecture::family(&config)?;
-        let (tokenizer, parts) = Tokenizer::load(folder)?;
+        let (tokenizer, parts) = checkpoint.tokenizer()?;
         let canonical = |name: &str| language::canonical(family.model_type, name).or_else(|| (family.canonical)(name));
-        let mut weights = Weights::open(folder, canonical)?;
+        let mut weights = checkpoint.weights(canonical)?;
         let Loaded { architecture, config } = (family.load)(config, &mut weights, kernels.as_ref())?;
         let facts = architecture.facts();
         if let Some((word, id)) = tokenizer.beyond(facts.vocabulary_size) {
             let vocabulary = facts.vocabulary_size;
             let detail = format!(
-                "tokenizer.json has the token {word:?} with the id {id}, but the checkpoint has rows for {vocabulary}: \
+                "the tokenizer has the token {word:?} with the id {id}, but the checkpoint has rows for {vocabulary}: \
                  fetch the model again, or resize its embeddings"
             );
             return Err(Error::invalid("base_model_damaged", detail));

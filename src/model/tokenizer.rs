@@ -75,10 +75,15 @@ impl Tokenizer {
     pub(super) fn load(folder: &Path) -> Result<(Self, Value)> {
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, &error.to_string()))?;
-        let mut inner = Inner::from_bytes(&bytes).map_err(|error| unreadable(&path, &error.to_string()))?;
+        Self::from_json(&bytes, &path)
+    }
+
+    /// The same of a `tokenizer.json`'s content; `path` is where it came from.
+    pub(super) fn from_json(bytes: &[u8], path: &Path) -> Result<(Self, Value)> {
+        let mut inner = Inner::from_bytes(bytes).map_err(|error| unreadable(path, &error.to_string()))?;
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| unreadable(&path, &error.to_string()))?;
-        let mut parts: Value = serde_json::from_slice(&bytes).context("reading tokenizer.json")?;
+        inner.with_truncation(None).map_err(|error| unreadable(path, &error.to_string()))?;
+        let mut parts: Value = serde_json::from_slice(bytes).context("reading a tokenizer")?;
         if let Some(map) = parts.as_object_mut() {
             map.remove("truncation");
             map.remove("padding");

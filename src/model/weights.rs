@@ -16,12 +16,25 @@ use std::sync::Arc;
 /// The tensors of a checkpoint. Each is read when it is asked for, so that no more than one is in memory beside what the
 /// model makes of it.
 pub struct Weights {
-    tensors: BTreeMap<String, Place>,
+    tensors: BTreeMap<String, Box<dyn Stored>>,
     hash: Sha256,
     parameters: u64,
 }
 
-/// Where a tensor lies.
+/// A tensor in a file.
+pub trait Stored {
+    fn shape(&self) -> &[usize];
+
+    /// The tensor, and the sha256 over its shape and its bytes as stored.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn read(&self) -> std::result::Result<(Tensor, [u8; 32]), String>;
+
+    fn path(&self) -> &Path;
+}
+
+/// One in a safetensors file.
 struct Place {
     file: Arc<Source>,
     info: TensorInfo,
@@ -47,17 +60,22 @@ impl Weights {
     /// # Errors
     /// `Invalid` (`base_model_damaged`) where a file is missing or damaged.
     pub fn open(folder: &Path, canonical: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let mut tensors = BTreeMap::new();
+        let mut tensors: BTreeMap<String, Box<dyn Stored>> = BTreeMap::new();
         for path in files(folder)? {
             let (file, metadata) = header(&path).map_err(|reason| damaged(&path, &reason))?;
             let file = Arc::new(file);
             for (name, info) in metadata.tensors() {
                 if let Some(name) = canonical(&name) {
-                    tensors.insert(name, Place { file: Arc::clone(&file), info: info.clone() });
+                    tensors.insert(name, Box::new(Place { file: Arc::clone(&file), info: info.clone() }));
                 }
             }
         }
-        Ok(Self { tensors, hash: Sha256::new(), parameters: 0 })
+        Ok(Self::of(tensors))
+    }
+
+    /// Of tensors by our names.
+    pub fn of(tensors: BTreeMap<String, Box<dyn Stored>>) -> Self {
+        Self { tensors, hash: Sha256::new(), parameters: 0 }
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -89,11 +107,11 @@ impl Weights {
                 format!("the base model's weights lack the tensor {name}"),
             ));
         };
-        if place.info.shape != shape {
-            let detail = format!("the tensor {name} is {:?}, but config.json asks for {shape:?}", place.info.shape);
+        if place.shape() != shape {
+            let detail = format!("the tensor {name} is {:?}, but the config asks for {shape:?}", place.shape());
             return Err(Error::invalid("base_model_damaged", detail));
         }
-        place.read().map_err(|reason| damaged(&place.file.path, &format!("{name}: {reason}")))
+        place.read().map_err(|reason| damaged(place.path(), &format!("{name}: {reason}")))
     }
 
     /// The numbers taken so far.
@@ -149,8 +167,15 @@ fn header(path: &Path) -> std::result::Result<(Source, Metadata), String> {
     Ok((Source { file, path: path.to_path_buf(), start }, metadata))
 }
 
-impl Place {
-    /// The tensor, and the sha256 over its shape and its bytes as stored.
+impl Stored for Place {
+    fn shape(&self) -> &[usize] {
+        &self.info.shape
+    }
+
+    fn path(&self) -> &Path {
+        &self.file.path
+    }
+
     fn read(&self) -> std::result::Result<(Tensor, [u8; 32]), String> {
         let (start, end) = self.info.data_offsets;
         let mut bytes = vec![0; end - start];
@@ -202,6 +227,6 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn damaged(file: &Path, reason: &str) -> Error {
+pub fn damaged(file: &Path, reason: &str) -> Error {
     Error::invalid("base_model_damaged", format!("{} cannot be read: {reason}; fetch the model again", file.display()))
 }

@@ -24,6 +24,17 @@ pub(super) fn locate(folder: &Path) -> Result<Located> {
     Ok(Located { folder: absolute, name })
 }
 
+/// A GGUF file, which is a whole model.
+pub(super) fn file(path: &Path) -> Result<Located> {
+    let absolute = std::path::absolute(path).with_context(|| format!("finding the file {}", path.display()))?;
+    if absolute.extension().is_none_or(|extension| extension != "gguf") {
+        let detail = format!("the file {} is no .gguf file: give one, or the model's folder", absolute.display());
+        return Err(Error::invalid("base_model_not_found", detail));
+    }
+    let name = absolute.file_stem().map_or_else(|| "base".to_string(), |stem| stem.to_string_lossy().into_owned());
+    Ok(Located { folder: absolute, name })
+}
+
 /// `models--org--name` itself: the snapshot that `main` points to, or the only one.
 fn in_cache_folder(folder: &Path) -> Result<Option<Located>> {
     let Some(repository) = folder.file_name().and_then(|name| repository_of(name.to_str()?)) else { return Ok(None) };

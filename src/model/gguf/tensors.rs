@@ -1,0 +1,136 @@
+//! A GGUF file's tensors under transformers' names, and with its order of rows.
+
+use super::Gguf;
+use crate::compute::Tensor;
+use crate::error::Result;
+use crate::model::weights::{Stored, Weights};
+use candle_core::Device;
+use candle_core::quantized::gguf_file::Content;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// # Errors
+/// `Invalid` where the file does not say how many heads there are.
+pub fn read(gguf: &Gguf, canonical: impl Fn(&str) -> Option<String>) -> Result<Weights> {
+    let architecture = gguf.architecture()?;
+    let count = |field: &str| gguf.whole(&format!("{architecture}.attention.{field}"));
+    let heads = gguf.needed("attention.head_count", count("head_count"))? as usize;
+    let key_heads = count("head_count_kv").map_or(heads, |heads| heads as usize);
+    let mut tensors: BTreeMap<String, Box<dyn Stored>> = BTreeMap::new();
+    for (name, info) in &gguf.content.tensor_infos {
+        let Some((theirs, part)) = transformers(name) else { continue };
+        let Some(ours) = canonical(&theirs) else { continue };
+        let turned = match (architecture, part) {
+            ("llama", "attn_q") => Some(heads),
+            ("llama", "attn_k") => Some(key_heads),
+            _ => None,
+        };
+        let place = Place {
+            path: gguf.path.clone(),
+            content: Arc::clone(&gguf.content),
+            name: name.clone(),
+            shape: info.shape.dims().to_vec(),
+            turned,
+        };
+        tensors.insert(ours, Box::new(place));
+    }
+    Ok(Weights::of(tensors))
+}
+
+/// What transformers calls a tensor, and the file's word for its part of a layer.
+fn transformers(name: &str) -> Option<(String, &str)> {
+    match name {
+        "token_embd.weight" => return Some(("embed_tokens.weight".to_string(), name)),
+        "output_norm.weight" => return Some(("norm.weight".to_string(), name)),
+        _ => {}
+    }
+    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+    let (part, kind) = rest.split_once('.')?;
+    let module = match part {
+        "attn_norm" => "input_layernorm",
+        "ffn_norm" => "post_attention_layernorm",
+        "attn_q" => "self_attn.q_proj",
+        "attn_k" => "self_attn.k_proj",
+        "attn_v" => "self_attn.v_proj",
+        "attn_output" => "self_attn.o_proj",
+        "attn_q_norm" => "self_attn.q_norm",
+        "attn_k_norm" => "self_attn.k_norm",
+        "ffn_gate" => "mlp.gate_proj",
+        "ffn_up" => "mlp.up_proj",
+        "ffn_down" => "mlp.down_proj",
+        _ => return None,
+    };
+    Some((format!("layers.{layer}.{module}.{kind}"), part))
+}
+
+struct Place {
+    path: PathBuf,
+    content: Arc<Content>,
+    name: String,
+    shape: Vec<usize>,
+    /// Heads whose rows llama.cpp keeps in pairs that are turned together; transformers has all first ones, then all second.
+    turned: Option<usize>,
+}
+
+impl Stored for Place {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read(&self) -> std::result::Result<(Tensor, [u8; 32]), String> {
+        let candle = |error: candle_core::Error| error.to_string();
+        let mut file = BufReader::new(File::open(&self.path).map_err(|error| error.to_string())?);
+        let stored = self.content.tensor(&mut file, &self.name, &Device::Cpu).map_err(candle)?;
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}{:?}", stored.dtype(), self.shape));
+        hash.update(stored.data().map_err(candle)?);
+        let all = stored.dequantize(&Device::Cpu).and_then(|tensor| tensor.flatten_all()?.to_vec1()).map_err(candle)?;
+        let values = match self.turned {
+            None => all,
+            Some(heads) => in_halves(&all, heads, self.shape[0])?,
+        };
+        Ok((Tensor::new(self.shape.clone(), values), hash.finalize().into()))
+    }
+}
+
+/// The rows of every head with the first ones of the pairs first.
+fn in_halves(all: &[f32], heads: usize, rows: usize) -> std::result::Result<Vec<f32>, String> {
+    if heads == 0 || !rows.is_multiple_of(2 * heads) {
+        return Err(format!("{rows} rows are not pairs of {heads} heads"));
+    }
+    let (width, half) = (all.len() / rows, rows / heads / 2);
+    let row = |index: usize| &all[index * width..(index + 1) * width];
+    let from = |index: usize| {
+        let (head, place) = (index / (2 * half), index % (2 * half));
+        head * 2 * half + place % half * 2 + place / half
+    };
+    Ok((0..rows).flat_map(|index| row(from(index)).iter().copied()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_become_halves() {
+        // Two heads of four rows, of one number each.
+        let found = in_halves(&[0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0], 2, 8).unwrap();
+        assert_eq!(found, [0.0, 2.0, 1.0, 3.0, 10.0, 12.0, 11.0, 13.0]);
+        assert!(in_halves(&[0.0; 6], 2, 6).is_err());
+    }
+
+    #[test]
+    fn tensors_have_the_names_of_transformers() {
+        assert_eq!(transformers("blk.12.attn_q.weight").unwrap().0, "layers.12.self_attn.q_proj.weight");
+        assert_eq!(transformers("token_embd.weight").unwrap().0, "embed_tokens.weight");
+        assert!(["output.weight", "blk.0.other.weight", "blk.0"].iter().all(|name| transformers(name).is_none()));
+    }
+}
