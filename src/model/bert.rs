@@ -59,7 +59,7 @@ pub fn assemble(loader: &mut Loader, config: &Config, head: &'static str, embedd
         heads: config.num_attention_heads,
         distance: None,
     };
-    let layers = (0..config.num_hidden_layers).map(|index| Layer::load(loader, index, &NAMES, &shape));
+    let layers = (0..config.num_hidden_layers).map(|index| Layer::load(loader, index, (&NAMES, head), &shape));
     let layers = layers.collect::<Result<_>>()?;
     let facts = Facts {
         hidden_size: config.hidden_size,
@@ -68,7 +68,7 @@ pub fn assemble(loader: &mut Loader, config: &Config, head: &'static str, embedd
         vocabulary_size: config.vocab_size,
         max_tokens: config.max_position_embeddings - embeddings.first as usize,
     };
-    Ok(Encoder { facts, head, names: &NAMES, embeddings, layers, pooler: loader.pooler(config.hidden_size)? })
+    Ok(Encoder { facts, head, embeddings, layers, pooler: loader.pooler(config.hidden_size)? })
 }
 
 /// With one type there is nothing to tell apart, whatever the tokenizer makes of pairs.

@@ -30,6 +30,9 @@ fn default_activation() -> String {
 /// Fixed in its code.
 const EPSILON: f64 = 1e-12;
 
+/// What the headed model calls the encoder.
+const HEAD: &str = "distilbert";
+
 const NAMES: Names = Names {
     layers: "transformer.layer",
     query: "attention.q_lin",
@@ -61,7 +64,7 @@ pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Resu
         types: Types::None,
         norm: loader.norm("embeddings.LayerNorm", config.dim)?,
     };
-    let layers = (0..config.n_layers).map(|index| Layer::load(&mut loader, index, &NAMES, &shape));
+    let layers = (0..config.n_layers).map(|index| Layer::load(&mut loader, index, (&NAMES, HEAD), &shape));
     let layers = layers.collect::<Result<_>>()?;
     let facts = Facts {
         hidden_size: config.dim,
@@ -70,5 +73,5 @@ pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Resu
         vocabulary_size: config.vocab_size,
         max_tokens: config.max_position_embeddings,
     };
-    Loaded::new(Encoder { facts, head: "distilbert", names: &NAMES, embeddings, layers, pooler: None }, &config)
+    Loaded::new(Encoder { facts, head: HEAD, embeddings, layers, pooler: None }, &config)
 }

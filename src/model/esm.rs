@@ -202,7 +202,7 @@ impl Architecture for Esm {
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(Layer::sites).collect();
+        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.parts.sites()).collect();
         sites.push(self.last.site(self.last_site(), "esm.encoder.emb_layer_norm_after"));
         let norm = self.norm.iter();
         sites.extend(norm.map(|norm| norm.site(EMBEDDING_NORM, "esm.embeddings.layer_norm")));
@@ -212,7 +212,7 @@ impl Architecture for Esm {
 
     fn buffers(&self) -> Vec<&Buffer> {
         let norms = self.norm.iter().chain([&self.last]).flat_map(|norm| norm.whole.buffers());
-        let layers = self.layers.iter().flat_map(Layer::buffers);
+        let layers = self.layers.iter().flat_map(|layer| layer.parts.buffers());
         let pooler = self.pooler.iter().flat_map(|map| map.buffers());
         self.word.buffers().chain(norms).chain(layers).chain(pooler).collect()
     }
@@ -220,7 +220,7 @@ impl Architecture for Esm {
     fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
         match site.module {
             Module::Pooler => self.pooler.as_ref(),
-            module => self.layer(site)?.map(module),
+            module => self.layer(site)?.parts.map(module),
         }
     }
 
@@ -228,7 +228,7 @@ impl Architecture for Esm {
         match site.module {
             Module::EmbeddingNorm => self.norm.as_ref(),
             Module::FinalNorm => Some(&self.last),
-            module => self.layer(site)?.norm(module),
+            module => self.layer(site)?.parts.norm(module),
         }
     }
 }

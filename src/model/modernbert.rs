@@ -111,7 +111,7 @@ impl Architecture for ModernBert {
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(Layer::sites).collect();
+        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.parts.sites()).collect();
         sites.push(self.last.site(self.last_site(), "model.final_norm"));
         sites.push(self.norm.site(EMBEDDING_NORM, "model.embeddings.norm"));
         sites
@@ -119,19 +119,19 @@ impl Architecture for ModernBert {
 
     fn buffers(&self) -> Vec<&Buffer> {
         let norms = [&self.norm, &self.last].into_iter().flat_map(|norm| norm.whole.buffers());
-        let layers = self.layers.iter().flat_map(Layer::buffers);
+        let layers = self.layers.iter().flat_map(|layer| layer.parts.buffers());
         self.word.buffers().chain(norms).chain(layers).collect()
     }
 
     fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
-        self.layer(site)?.map(site.module)
+        self.layer(site)?.parts.map(site.module)
     }
 
     fn norm(&self, site: Site) -> Option<&Norm> {
         match site.module {
             Module::EmbeddingNorm => Some(&self.norm),
             Module::FinalNorm => Some(&self.last),
-            module => self.layer(site)?.norm(module),
+            module => self.layer(site)?.parts.norm(module),
         }
     }
 }

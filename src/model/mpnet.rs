@@ -50,6 +50,9 @@ const FURTHEST: usize = 128;
 /// The row of a sequence's first position.
 const FIRST: u32 = 2;
 
+/// What the headed model calls the encoder.
+const HEAD: &str = "mpnet";
+
 const NAMES: Names = Names {
     layers: "encoder.layer",
     query: "attention.attn.q",
@@ -83,7 +86,7 @@ pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Resu
     let bias = kernels.upload(&by_distance(&by_bucket, heads))?;
     let distance = Some(Arc::new(Distance { bias: Some(bias), ..Distance::default() }));
     let shape = Shape { hidden, wide: config.intermediate_size, heads, distance };
-    let layers = (0..config.num_hidden_layers).map(|index| Layer::load(&mut loader, index, &NAMES, &shape));
+    let layers = (0..config.num_hidden_layers).map(|index| Layer::load(&mut loader, index, (&NAMES, HEAD), &shape));
     let layers = layers.collect::<Result<_>>()?;
     let facts = Facts {
         hidden_size: hidden,
@@ -93,7 +96,7 @@ pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Resu
         max_tokens: config.max_position_embeddings - FIRST as usize,
     };
     let pooler = loader.pooler(hidden)?;
-    Loaded::new(Encoder { facts, head: "mpnet", names: &NAMES, embeddings, layers, pooler }, &config)
+    Loaded::new(Encoder { facts, head: HEAD, embeddings, layers, pooler }, &config)
 }
 
 impl Config {

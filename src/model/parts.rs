@@ -13,37 +13,41 @@ use std::sync::Arc;
 
 pub struct Parts {
     layer: usize,
-    /// What a checkpoint calls a part of a layer.
-    name: fn(Module) -> &'static str,
-    /// What stands before it: in the encoder's own checkpoint, and in the headed model.
+    /// What stands before a part's name: in the base's own checkpoint, and in the headed model.
     prefixes: [String; 2],
-    maps: BTreeMap<Module, Arc<FrozenLinear>>,
-    norms: BTreeMap<Module, Norm>,
+    maps: BTreeMap<Module, (Arc<FrozenLinear>, &'static str)>,
+    norms: BTreeMap<Module, (Norm, &'static str)>,
 }
 
 impl Parts {
-    /// `prefixes` are those of all layers: `layers`, and `model.layers` in the headed model.
-    pub fn new(layer: usize, prefixes: [&str; 2], name: fn(Module) -> &'static str) -> Self {
-        let prefixes = prefixes.map(|prefix| format!("{prefix}.{layer}"));
-        Self { layer, name, prefixes, maps: BTreeMap::new(), norms: BTreeMap::new() }
+    /// `layers` is what stands before the numbers of all layers, and `head` before that in the headed model.
+    pub fn new(layer: usize, layers: &str, head: &str) -> Self {
+        let prefixes = [format!("{layers}.{layer}"), format!("{head}.{layers}.{layer}")];
+        Self { layer, prefixes, maps: BTreeMap::new(), norms: BTreeMap::new() }
     }
 
-    /// Takes a linear map's tensors from the checkpoint.
+    /// Takes a linear map's tensors from the checkpoint, which calls it by this name.
     pub fn load_map(
         &mut self,
         loader: &mut Loader,
-        module: Module,
+        (module, name): (Module, &'static str),
         [input, output]: [usize; 2],
         bias: Bias,
     ) -> Result<()> {
-        let name = format!("{}.{}", self.prefixes[0], (self.name)(module));
-        self.maps.insert(module, loader.linear_with(&name, input, output, bias)?);
+        let map = loader.linear_with(&format!("{}.{name}", self.prefixes[0]), input, output, bias)?;
+        self.maps.insert(module, (map, name));
         Ok(())
     }
 
-    pub fn load_norm(&mut self, loader: &mut Loader, module: Module, width: usize, bias: Bias) -> Result<()> {
-        let name = format!("{}.{}", self.prefixes[0], (self.name)(module));
-        self.norms.insert(module, loader.norm_with(&name, width, bias)?);
+    pub fn load_norm(
+        &mut self,
+        loader: &mut Loader,
+        (module, name): (Module, &'static str),
+        width: usize,
+        bias: Bias,
+    ) -> Result<()> {
+        let norm = loader.norm_with(&format!("{}.{name}", self.prefixes[0]), width, bias)?;
+        self.norms.insert(module, (norm, name));
         Ok(())
     }
 
@@ -57,32 +61,39 @@ impl Parts {
 
     /// A map that was loaded, with what an adapter makes of it.
     pub fn linear(&self, tape: &mut Tape, hooks: &dyn Hooks, module: Module, input: Rows) -> Result<Rows> {
-        adapted::linear(tape, hooks, self.at(module), &self.maps[&module], input)
+        adapted::linear(tape, hooks, self.at(module), &self.maps[&module].0, input)
     }
 
-    /// A norm that was loaded, with what an adapter makes of it.
-    pub fn normed(&self, tape: &mut Tape, hooks: &dyn Hooks, module: Module, input: Rows) -> Result<Rows> {
-        adapted::norm(tape, hooks, self.at(module), &self.norms[&module], input, None)
+    /// A norm that was loaded, with what an adapter makes of it; of the sum with a residual, where there is one.
+    pub fn normed(
+        &self,
+        tape: &mut Tape,
+        hooks: &dyn Hooks,
+        module: Module,
+        input: Rows,
+        residual: Option<Rows>,
+    ) -> Result<Rows> {
+        adapted::norm(tape, hooks, self.at(module), &self.norms[&module].0, input, residual)
     }
 
     pub fn map(&self, module: Module) -> Option<&Arc<FrozenLinear>> {
-        self.maps.get(&module)
+        self.maps.get(&module).map(|(map, _)| map)
     }
 
     pub fn norm(&self, module: Module) -> Option<&Norm> {
-        self.norms.get(&module)
+        self.norms.get(&module).map(|(norm, _)| norm)
     }
 
     /// Maps, then norms, in our order.
     pub fn sites(&self) -> impl Iterator<Item = SiteInfo> {
-        let path = |module: Module| format!("{}.{}", self.prefixes[1], (self.name)(module));
-        let maps = self.maps.iter().map(move |(module, map)| adapted::site(map, self.at(*module), path(*module)));
-        let norms = self.norms.iter().map(move |(module, norm)| norm.site(self.at(*module), &path(*module)));
+        let path = |name: &str| format!("{}.{name}", self.prefixes[1]);
+        let maps = self.maps.iter().map(move |(module, (map, name))| adapted::site(map, self.at(*module), path(name)));
+        let norms = self.norms.iter().map(move |(module, (norm, name))| norm.site(self.at(*module), &path(name)));
         maps.chain(norms)
     }
 
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        let norms = self.norms.values().flat_map(|norm| norm.whole.buffers());
-        self.maps.values().flat_map(|map| map.buffers()).chain(norms)
+        let norms = self.norms.values().flat_map(|(norm, _)| norm.whole.buffers());
+        self.maps.values().flat_map(|(map, _)| map.buffers()).chain(norms)
     }
 }

@@ -19,7 +19,6 @@ pub struct Encoder {
     pub facts: Facts,
     /// What the headed model calls it: the first segment of every path.
     pub head: &'static str,
-    pub names: &'static Names,
     pub embeddings: Embeddings,
     pub layers: Vec<Layer>,
     pub pooler: Option<Arc<FrozenLinear>>,
@@ -71,15 +70,14 @@ impl Architecture for Encoder {
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let layers = self.layers.iter().flat_map(|layer| layer.sites(self.head, self.names));
-        let mut sites: Vec<SiteInfo> = layers.collect();
+        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.parts.sites()).collect();
         sites.push(self.embeddings.site(format!("{}.embeddings.LayerNorm", self.head)));
         sites.extend(self.pooler.iter().map(|map| pooler::site(map, self.head)));
         sites
     }
 
     fn buffers(&self) -> Vec<&Buffer> {
-        let layers = self.layers.iter().flat_map(Layer::buffers);
+        let layers = self.layers.iter().flat_map(|layer| layer.parts.buffers());
         let pooler = self.pooler.iter().flat_map(|map| map.buffers());
         let bias = self.layers.first().and_then(Layer::bias);
         self.embeddings.buffers().chain(layers).chain(pooler).chain(bias).collect()
@@ -88,14 +86,14 @@ impl Architecture for Encoder {
     fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
         match site.module {
             Module::Pooler => self.pooler.as_ref(),
-            module => self.layer(site)?.map(module),
+            module => self.layer(site)?.parts.map(module),
         }
     }
 
     fn norm(&self, site: Site) -> Option<&Norm> {
         match site.module {
             Module::EmbeddingNorm => Some(&self.embeddings.norm),
-            module => self.layer(site)?.norm(module),
+            module => self.layer(site)?.parts.norm(module),
         }
     }
 }

@@ -23,21 +23,6 @@ pub struct Layer {
     head_width: usize,
 }
 
-fn name(module: Module) -> &'static str {
-    match module {
-        Module::AttentionNorm => "input_layernorm",
-        Module::Query => "self_attn.q_proj",
-        Module::Key => "self_attn.k_proj",
-        Module::Value => "self_attn.v_proj",
-        Module::AttentionOutput => "self_attn.o_proj",
-        Module::FeedForwardNorm => "post_attention_layernorm",
-        Module::FeedForwardGate => "mlp.gate_proj",
-        Module::FeedForwardIn => "mlp.up_proj",
-        Module::FeedForwardOut => "mlp.down_proj",
-        other => other.name(),
-    }
-}
-
 /// What layers of either kind share.
 pub struct Reaches {
     rotation: Arc<Rotation>,
@@ -72,20 +57,21 @@ impl Layer {
         let (queries, keys) = (config.heads * head_width, config.key_heads * head_width);
         let biases = [config.projection_bias, config.output_bias, config.mlp_bias];
         let [projection, output, network] = biases.map(Bias::of);
-        let mut parts = Parts::new(index, ["layers", "model.layers"], name);
-        for module in [Module::AttentionNorm, Module::FeedForwardNorm] {
-            parts.load_norm(loader, module, hidden, Bias::Nothing)?;
+        let mut parts = Parts::new(index, "layers", "model");
+        let norms = [(Module::AttentionNorm, "input_layernorm"), (Module::FeedForwardNorm, "post_attention_layernorm")];
+        for norm in norms {
+            parts.load_norm(loader, norm, hidden, Bias::Nothing)?;
         }
-        for (module, shape, bias) in [
-            (Module::Query, [hidden, queries], projection),
-            (Module::Key, [hidden, keys], projection),
-            (Module::Value, [hidden, keys], projection),
-            (Module::AttentionOutput, [queries, hidden], output),
-            (Module::FeedForwardGate, [hidden, wide], network),
-            (Module::FeedForwardIn, [hidden, wide], network),
-            (Module::FeedForwardOut, [wide, hidden], network),
+        for (map, shape, bias) in [
+            ((Module::Query, "self_attn.q_proj"), [hidden, queries], projection),
+            ((Module::Key, "self_attn.k_proj"), [hidden, keys], projection),
+            ((Module::Value, "self_attn.v_proj"), [hidden, keys], projection),
+            ((Module::AttentionOutput, "self_attn.o_proj"), [queries, hidden], output),
+            ((Module::FeedForwardGate, "mlp.gate_proj"), [hidden, wide], network),
+            ((Module::FeedForwardIn, "mlp.up_proj"), [hidden, wide], network),
+            ((Module::FeedForwardOut, "mlp.down_proj"), [wide, hidden], network),
         ] {
-            parts.load_map(loader, module, shape, bias)?;
+            parts.load_map(loader, map, shape, bias)?;
         }
         let mut norm = |which: &str| {
             let name = format!("layers.{index}.self_attn.{which}");
@@ -102,7 +88,7 @@ impl Layer {
     /// (tokens, hidden) → (tokens, hidden), or (sequences, hidden): all rows are asked, but only those wanted ask.
     pub fn forward(&self, tape: &mut Tape, input: Rows, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
         let (parts, index) = (&self.parts, self.parts.layer());
-        let normed = parts.normed(tape, hooks, Module::AttentionNorm, input)?;
+        let normed = parts.normed(tape, hooks, Module::AttentionNorm, input, None)?;
         let [asking, input] = [wanted.of(tape, normed)?, wanted.of(tape, input)?];
         let query = parts.linear(tape, hooks, Module::Query, asking)?;
         let key = parts.linear(tape, hooks, Module::Key, normed)?;
@@ -114,7 +100,7 @@ impl Layer {
         let attended = self.attention.run(tape, hooks, index, [query, key, value])?;
         let attended = parts.linear(tape, hooks, Module::AttentionOutput, attended)?;
         let middle = adapted::added(tape, hooks, (index, Part::Attention), input, attended)?;
-        let normed = parts.normed(tape, hooks, Module::FeedForwardNorm, middle)?;
+        let normed = parts.normed(tape, hooks, Module::FeedForwardNorm, middle, None)?;
         let gate = parts.linear(tape, hooks, Module::FeedForwardGate, normed)?;
         let wide = parts.linear(tape, hooks, Module::FeedForwardIn, normed)?;
         let gate = tape.activate(Activation::Silu, gate)?;
