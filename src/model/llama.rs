@@ -60,7 +60,7 @@ impl Architecture for Llama {
             layers: self.layers.len(),
             attention_heads: self.config.heads,
             vocabulary_size: self.config.vocab_size,
-            max_tokens: self.config.max_position_embeddings,
+            max_tokens: self.config.max_tokens(),
         }
     }
 

@@ -52,6 +52,16 @@ pub struct Config {
     pub rope: Rope,
 }
 
+/// The most tokens of a sequence that are read, whatever a checkpoint could: attention holds all scores of a head at once.
+const LONGEST: usize = 8192;
+
+impl Config {
+    /// Tokens in the longest sequence that is read.
+    pub fn max_tokens(&self) -> usize {
+        self.max_position_embeddings.min(LONGEST)
+    }
+}
+
 /// Which rows a layer looks at, of those that came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

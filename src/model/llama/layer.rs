@@ -32,7 +32,7 @@ pub struct Reaches {
 
 impl Reaches {
     pub fn new(kernels: &dyn Kernels, config: &Config) -> Result<Self> {
-        let rotation = config.rope.rotation(kernels, config.max_position_embeddings, config.head_width)?;
+        let rotation = config.rope.rotation(kernels, config.max_tokens(), config.head_width)?;
         // A window counts the row itself.
         let behind = config.window.map(|window| window - 1);
         Ok(Self {
