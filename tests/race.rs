@@ -220,7 +220,7 @@ fn a_damaged_ledger_begins_the_race_again_and_ends_it_the_same_way() {
     let expected = whole(&base, &plan(&race), &data);
     let folder = tempfile::tempdir().unwrap();
     let mut decided = |said: &Progress| {
-        if said.step > 25 { ControlFlow::Break(Stop::Abandon) } else { ControlFlow::Continue(()) }
+        if said.step > 40 { ControlFlow::Break(Stop::Abandon) } else { ControlFlow::Continue(()) }
     };
     let limits = (2, Duration::ZERO);
     assert!(attempt(&base, &plan(&race), &data, folder.path(), limits, &mut decided).is_none());

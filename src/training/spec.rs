@@ -175,14 +175,13 @@ pub const LEAST_STEPS: u64 = 150;
 /// `benches/README.md`.
 fn defaults(method: &adapter::Config) -> (f64, u64) {
     match method {
-        adapter::Config::Lora(_) | adapter::Config::PTuning(_) => (1e-3, LEAST_STEPS),
+        adapter::Config::Lora(_) | adapter::Config::PTuning(_) | adapter::Config::LayerNorm(_) => (1e-3, LEAST_STEPS),
         adapter::Config::Bottleneck(_)
         | adapter::Config::PrefixTuning(_)
         | adapter::Config::Bias(_)
-        | adapter::Config::LayerNorm(_)
         | adapter::Config::Vera(_)
+        | adapter::Config::PromptTuning(_)
         | adapter::Config::Ia3(_) => (3e-3, LEAST_STEPS),
-        adapter::Config::PromptTuning(_) => (1e-2, LEAST_STEPS),
         // An update of the head alone costs next to nothing once the features are remembered.
         adapter::Config::Head(_) => (1e-3, 600),
     }
