@@ -50,6 +50,24 @@ class Client:
         body = before.encode() + content + after.encode()
         return self.call(path, body, f"multipart/form-data; boundary={BOUNDARY}")
 
+    def events(self, path, body):
+        """What a stream of server-sent events says, each with the time at which it came."""
+        answer = self.send(path, json.dumps(body).encode(), JSON)
+        if answer.status >= 400:
+            sys.exit(f"error: {path} was answered {answer.status}: {answer.read().decode(errors='replace')[:2000]}")
+        said = False
+        while line := answer.readline():
+            now = time.perf_counter()
+            field, _, data = line.decode().strip().partition(": ")
+            if field == "error" or (field == "data" and data.startswith('{"error"')):
+                sys.exit(f"error: {path} failed on the way: {data[:2000]}")
+            if field == "data" and data == "[DONE]":
+                said = True
+            elif field == "data":
+                yield now, json.loads(data)
+        if not said:
+            sys.exit(f"error: {path} was cut off")
+
     def start_job(self, job, file):
         file = Path(file)
         job = {"columns": {"text": "text", "label": "category"}, **job}

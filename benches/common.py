@@ -84,8 +84,8 @@ def existing(path):
 class Server:
     """An espalier on a free port, by default in a temporary folder; `with` stops it."""
 
-    def __init__(self, program, *flags, folder=None):
-        self.program, self.flags, self.folder = program, flags, folder
+    def __init__(self, program, *flags, folder=None, model=MODEL):
+        self.program, self.flags, self.folder, self.model = program, flags, folder, model
 
     def __enter__(self):
         self.temporary = tempfile.TemporaryDirectory(prefix="espalier-bench-")
@@ -93,7 +93,7 @@ class Server:
         folder = self.folder or Path(self.temporary.name) / "data"
         # The settings of whoever calls must not change what is measured.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ESPALIER_", "DATABASE_URL"))}
-        command = [self.program, "serve", "--model", MODEL, "--data-dir", folder, "--listen", "127.0.0.1:0"]
+        command = [self.program, "serve", "--model", self.model, "--data-dir", folder, "--listen", "127.0.0.1:0"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen([*command, *self.flags], cwd=ROOT, env=kept, stdout=log, stderr=log)
         try:

@@ -59,15 +59,15 @@ def build(folder, labels, pooling, how):
     return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=adapted, modules_to_save=saved))
 
 
-def epoch(lengths, how, shuffled):
+def epoch(lengths, how, shuffled, size=BATCH):
     """The batches of one epoch, as indices; the last rows may be fewer than a batch."""
     order = list(range(len(lengths)))
     shuffled.shuffle(order)
     if how != "hf":
         # Like Trainer's group_by_length: sorted within large chunks of the shuffled order.
-        chunks = [order[start : start + 50 * BATCH] for start in range(0, len(order), 50 * BATCH)]
+        chunks = [order[start : start + 50 * size] for start in range(0, len(order), 50 * size)]
         order = [index for chunk in chunks for index in sorted(chunk, key=lambda index: lengths[index])]
-    cut = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    cut = [order[start : start + size] for start in range(0, len(order), size)]
     shuffled.shuffle(cut)
     return cut
 

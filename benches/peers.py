@@ -1,8 +1,11 @@
-"""Starts serving_peer.py, and checks that it and an espalier answer alike."""
+"""Starts serving_peer.py and llama.cpp, and checks that the former and an espalier answer alike."""
 
+import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import common
 from client import Client
@@ -46,6 +49,53 @@ class Peer:
     def __exit__(self, *_):
         for process in self.processes:
             common.stop(process)
+
+
+class Llama:
+    """llama.cpp's server on a free port: that of a wheel (llama_peer.py), or a program. `with` stops it.
+
+    So many texts at once, so many tokens each; adapters are GGUF files, and a request names them by their number.
+    """
+
+    def __init__(self, model, parallel, context, adapters=(), threads=2, program=None):
+        self.model, self.parallel, self.context = str(model), str(parallel), str(parallel * context)
+        self.adapters, self.threads, self.program = [str(one) for one in adapters], str(threads), program
+
+    def command(self):
+        if not self.program:
+            numbers = self.threads, self.parallel, self.context
+            return [sys.executable, "benches/llama_peer.py", self.model, *numbers, *self.adapters]
+        flags = ["--threads", self.threads, "--parallel", self.parallel, "--ctx-size", self.context]
+        # The states of texts that are over are not copied away: every prompt is new.
+        flags += ["--host", "127.0.0.1", "--port", "0", "--cache-ram", "0", "--lora-init-without-apply"]
+        flags += ["--lora", ",".join(self.adapters)] if self.adapters else []
+        return [common.existing(self.program), "--model", self.model, *flags]
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="espalier-bench-")
+        log = Path(self.folder.name) / "llama.log"
+        with log.open("w") as file:
+            self.process = subprocess.Popen(self.command(), cwd=common.ROOT, stdout=file, stderr=file)
+
+        def address():
+            found = re.search(r"listening on http://([\d.]+:\d+)", log.read_text())
+            return found and found[1]
+
+        try:
+            self.address = common.until(address, self.process, log)
+        except BaseException:
+            self.__exit__()
+            raise
+        found = re.search(r"AVX512\w* = 1", log.read_text())
+        self.name = f"llama.cpp ({'AVX-512' if found else 'AVX2'})"
+        return self
+
+    def memory(self):
+        return common.memory(self.process.pid)
+
+    def __exit__(self, *_):
+        common.stop(self.process)
+        self.folder.cleanup()
 
 
 def ask_at_once(address, asked, extra=""):

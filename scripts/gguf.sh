@@ -7,12 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=${GGUF_PYTHON:-.venv-gguf/bin/python}
-if [ -z "${GGUF_PYTHON:-}" ] && ! cmp -s tests/gguf/requirements.txt .venv-gguf/requirements.txt; then
-  "${PYTHON:-python3}" -m venv .venv-gguf
-  .venv-gguf/bin/pip install --quiet --disable-pip-version-check --requirement tests/gguf/requirements.txt
-  cp tests/gguf/requirements.txt .venv-gguf/requirements.txt
-fi
+python=${GGUF_PYTHON:-$(scripts/python-env.sh .venv-gguf tests/gguf/requirements.txt)}
 scripts/smollm2.sh
 cargo build --locked
 

@@ -7,12 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=${METRICS_PYTHON:-.venv-metrics/bin/python}
-if [ -z "${METRICS_PYTHON:-}" ] && ! cmp -s tests/metrics/requirements.txt .venv-metrics/requirements.txt; then
-    "${PYTHON:-python3}" -m venv .venv-metrics
-    .venv-metrics/bin/pip install --quiet --disable-pip-version-check --requirement tests/metrics/requirements.txt
-    cp tests/metrics/requirements.txt .venv-metrics/requirements.txt
-fi
+python=${METRICS_PYTHON:-$(scripts/python-env.sh .venv-metrics tests/metrics/requirements.txt)}
 scripts/model.sh
 cargo build --locked
 

@@ -38,7 +38,8 @@ fn gradients(base: &Arc<Base>, spec: &Spec, step: u64) -> BTreeMap<String, Vec<f
     let dropout = Dropout { seed: 1, step, examples: vec![4] };
     let parameters = network.upload(&built.tensors).unwrap();
     let source = Source::tokens(vec![Arc::new(tokens)]);
-    let part = network.gradients(&parameters, &source, &targets, 1.0, dropout).unwrap();
+    let forward = network.forward(&parameters, &source, dropout).unwrap();
+    let part = network.gradients(forward, &targets, 1.0).unwrap();
     built.names.into_iter().zip(part.gradients).collect()
 }
 

@@ -42,8 +42,14 @@ fn spec(base: &Base, pooling: Pooling) -> Spec {
         target_modules: adapter::targets::TargetModules::Word("all-linear".to_string()),
         ..lora::Config::default()
     };
-    let given =
-        Circumstances { examples: 6, max_tokens: 64, learning_rate: 1e-3, least_steps: 1, metrics: &["accuracy"] };
+    let given = Circumstances {
+        examples: 6,
+        max_tokens: 64,
+        learning_rate: 1e-3,
+        least_steps: 1,
+        metrics: &["accuracy"],
+        usual: task::Config::default().usual(),
+    };
     Spec {
         task: task::Config::default().with_pooling(pooling),
         method: adapter::Config::Lora(method).resolve(base, pooling).unwrap(),
@@ -98,7 +104,8 @@ fn compare_on(kernels: Arc<dyn Kernels>, pooling: Pooling, name: &str) {
     let labels: Vec<u32> = serde_json::from_value(said["labels"].clone()).unwrap();
     let targets = Targets::Classes { classes: labels, count: 3 };
     let dropout = Dropout { seed: 1, step: 0, examples: (0..6).collect() };
-    let step = network.gradients(&parameters, &source, &targets, 6.0, dropout).unwrap();
+    let forward = network.forward(&parameters, &source, dropout).unwrap();
+    let step = network.gradients(forward, &targets, 6.0).unwrap();
     assert!((step.loss / 6.0 - case["loss"].as_f64().unwrap()).abs() < 1e-5);
     let expected = part("gradient.");
     assert_eq!(expected.len(), built.names.len(), "every parameter has a golden gradient");

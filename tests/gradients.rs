@@ -6,25 +6,17 @@ mod support;
 
 use espalier::adapter;
 use espalier::artifact::safetensors;
-use espalier::compute::Tensor;
 use espalier::compute::cpu::Cpu;
 use espalier::model::{Base, Pooling};
 use espalier::task;
 use espalier::training::{Hyperparameters, Spec};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Relative to the largest number of a tensor.
 const TOLERANCE: f32 = 1e-4;
-
-/// The tensors of a file whose names begin so.
-fn part(all: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
-    let named = all.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
-    named.collect()
-}
 
 #[test]
 fn of_networks_that_are_not_saved_and_of_biases_are_those_of_pytorch() {
@@ -52,8 +44,8 @@ fn of_networks_that_are_not_saved_and_of_biases_are_those_of_pytorch() {
 /// The values and gradients of a file with those that are found here.
 fn compare(base: &Arc<Base>, spec: &Spec, file: &Path, texts: &[Value], tensors: usize) {
     let all = safetensors::read(&fs::read(file).unwrap()).unwrap();
-    let expected = part(&all, "gradient.");
-    let found = support::gradients::of(base, spec, part(&all, "value."), texts, 64);
+    let expected = support::values::part(&all, "gradient.");
+    let found = support::gradients::of(base, spec, support::values::part(&all, "value."), texts, 64);
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{}", file.display());
     assert_eq!(found.len(), tensors, "{}", file.display());
     let mut worst = 0f32;

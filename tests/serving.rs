@@ -12,7 +12,7 @@ mod refusals;
 #[path = "serving/together.rs"]
 mod together;
 
-use espalier::serving::{Answer, Ask, Logits, Serving, Settings};
+use espalier::serving::{Answer, Ask, Logits, Serving, Settings, generate};
 use espalier::store::{DEFAULT_OWNER, Reference};
 use espalier::task::{Example, Input, Prediction, Target};
 use house::{House, Wanted};
@@ -29,6 +29,14 @@ fn settings() -> Settings {
         batch_window: Duration::from_millis(2),
         batch_tokens: 512,
         max_inputs: 100,
+        generation: generate::Settings {
+            threads: 1,
+            memory_bytes: 1 << 20,
+            max_waiting: 1,
+            max_running: 1,
+            usual_tokens: 16,
+            prompt_tokens: 16,
+        },
     }
 }
 

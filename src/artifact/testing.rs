@@ -34,6 +34,8 @@ fn info() -> Info {
         poolings: vec![Pooling::Mean, Pooling::Cls],
         normalized_embedding: false,
         mask_token: None,
+        generates: false,
+        chat: false,
         target_modules: Module::ALL.map(|module| module.name().to_string()).to_vec(),
         kernels: "candle-cpu".to_string(),
     }

@@ -16,6 +16,20 @@ pub struct Front<T> {
     pub rows: T,
 }
 
+impl<T: Copy> Front<T> {
+    /// Of some of its sequences only, by runs of neighbours.
+    pub fn some(&self, is_one: impl Fn(usize) -> bool) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for sequence in self.sequences.clone().filter(|sequence| is_one(*sequence)) {
+            match runs.last_mut() {
+                Some(run) if run.sequences.end == sequence => run.sequences.end += 1,
+                _ => runs.push(Self { sequences: sequence..sequence + 1, rows: self.rows }),
+            }
+        }
+        runs
+    }
+}
+
 /// Of `onto` only the rows of the range change.
 pub trait Columns {
     /// A trainable matrix as rows, or a trainable vector as one.

@@ -19,11 +19,12 @@ mod panels;
 mod parameters;
 mod pooling;
 mod product;
+mod recall;
 mod rotary;
 mod shade;
 mod softmax;
 mod tile;
 
-pub use lanes::{Lanes, Level, Work};
+pub use lanes::{LANES, Lanes, Level, Work};
 pub use machine::Cpu;
-pub use memory::Matrix;
+pub use memory::{Draft, Matrix};

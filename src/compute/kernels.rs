@@ -8,6 +8,7 @@ use super::cpu::Matrix;
 use super::distance::Near;
 pub use super::frozen::{FrozenLinear, FrozenNorm, FrozenTable, NormForm};
 use super::gated::Gated;
+use super::recall::Recall;
 use super::rotary::Rotary;
 use super::{Packed, Tensor};
 use crate::error::Result;
@@ -167,7 +168,7 @@ pub struct CrossEntropy {
 }
 
 /// A device's arithmetic. Every function fails only with what the device reports, as `Internal`.
-pub trait Kernels: Columns + Rotary + Gated + Send + Sync {
+pub trait Kernels: Columns + Rotary + Gated + Recall + Send + Sync {
     /// The name of this kernel set, part of every job's specification.
     fn name(&self) -> &'static str;
     /// Tokens that a training thread best computes at once: part of every job's specification.

@@ -8,10 +8,12 @@ mod backward;
 mod columns;
 mod dropout;
 mod node;
+mod past;
 mod rotary;
 mod windows;
 
 use super::kernels::{Activation, Attention, FrozenLinear, FrozenNorm, FrozenTable, Keep, LowRank, Pool};
+use super::past::Past;
 use super::{Buffer, Kernels, Packed, Parameter, Tensor};
 use crate::error::Result;
 pub use backward::Gradients;
@@ -67,11 +69,13 @@ pub struct Tape {
     recording: Recording,
     values: Vec<Value>,
     nodes: Vec<Node>,
+    /// Of sequences that are being continued.
+    pasts: Option<Vec<Past>>,
 }
 
 impl Tape {
     pub fn new(kernels: Arc<dyn Kernels>, parameters: Arc<[Parameter]>, recording: Recording) -> Self {
-        Self { kernels, parameters, recording, values: Vec::new(), nodes: Vec::new() }
+        Self { kernels, parameters, recording, values: Vec::new(), nodes: Vec::new(), pasts: None }
     }
 
     pub fn layout(&self, rows: Rows) -> Arc<Packed> {

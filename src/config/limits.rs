@@ -58,6 +58,10 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_DEADLINE", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub deadline: Duration,
 
+    /// How long an answer of generated text may take; one that is streamed begins at once
+    #[arg(long, env = "ESPALIER_GENERATION_DEADLINE", value_name = "TIME", default_value = "10m", value_parser = values::duration)]
+    pub generation_deadline: Duration,
+
     /// How long requests may take to finish when the server stops
     #[arg(long, env = "ESPALIER_GRACE", value_name = "TIME", default_value = "8s", value_parser = values::duration)]
     pub grace: Duration,
@@ -110,6 +114,7 @@ impl Flags {
             idle: self.idle,
             max_body_time: self.max_upload_time,
             deadline: self.deadline,
+            generation_deadline: self.generation_deadline,
             max_queued: self.max_queued,
             max_candidates: usize::try_from(self.max_candidates).unwrap_or(usize::MAX),
             max_checks: self.max_checks,

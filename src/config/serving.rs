@@ -1,7 +1,7 @@
 //! How predictions are computed.
 
 use super::{cores, values};
-use crate::serving::Settings;
+use crate::serving::{Settings, generate};
 use clap::Args;
 use std::time::Duration;
 
@@ -32,6 +32,26 @@ pub struct Flags {
     /// Inputs in one request
     #[arg(long, env = "ESPALIER_MAX_INPUTS", value_name = "N", default_value = "1024", value_parser = super::limits::count)]
     pub max_inputs: usize,
+
+    /// Memory for keys and values of texts that are generated, and of prompts that others may begin with
+    #[arg(long, env = "ESPALIER_GENERATION_MEMORY", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes)]
+    pub generation_memory: u64,
+
+    /// Texts generated at once
+    #[arg(long, env = "ESPALIER_MAX_GENERATIONS", value_name = "N", default_value = "64", value_parser = super::limits::count)]
+    pub max_generations: usize,
+
+    /// Texts that may wait to be generated; beyond them a request is told to come again (503)
+    #[arg(long, env = "ESPALIER_MAX_WAITING_GENERATIONS", value_name = "N", default_value = "256", value_parser = super::limits::count)]
+    pub max_waiting_generations: usize,
+
+    /// Tokens of prompts read between two tokens of other texts
+    #[arg(long, env = "ESPALIER_PROMPT_TOKENS", value_name = "N", default_value = "64", value_parser = super::limits::count)]
+    pub prompt_tokens: usize,
+
+    /// Tokens generated where a request does not say how many
+    #[arg(long, env = "ESPALIER_GENERATED_TOKENS", value_name = "N", default_value = "512", value_parser = super::limits::count)]
+    pub generated_tokens: usize,
 }
 
 impl Flags {
@@ -43,6 +63,14 @@ impl Flags {
             batch_window: self.batch_window,
             batch_tokens: self.batch_tokens,
             max_inputs: self.max_inputs,
+            generation: generate::Settings {
+                threads: self.serving_threads.unwrap_or_else(cores),
+                memory_bytes: self.generation_memory,
+                max_waiting: self.max_waiting_generations,
+                max_running: self.max_generations,
+                usual_tokens: u32::try_from(self.generated_tokens).unwrap_or(u32::MAX),
+                prompt_tokens: self.prompt_tokens,
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! JSON lines: one object per line. What makes a text or a label good is not known here.
 
 use super::columns::{SecondText, Wanted, advice};
+use super::conversations;
 use super::findings::{self, Flaw, listed, quoted};
 use super::row::{Fields, Row, Rows, Written, as_text, number, too_long};
 use super::source::{Source, without_end};
@@ -76,6 +77,12 @@ fn parse<'a>(line: &'a str, wanted: &Wanted) -> Result<Fields<'a>, Vec<Flaw>> {
         return Err(vec![no_object(line)]);
     }
     let object: Object<'a> = serde_json::from_str(line).map_err(|error| vec![unreadable(&error)])?;
+    if wanted.shape == Shape::Messages {
+        let messages = required(&object, wanted.shape.field(), &wanted.target).map_err(|flaw| vec![flaw])?;
+        let tools = object.get("tools").filter(|tools| tools.get() != "null").copied();
+        let conversation = conversations::read(messages, tools).map_err(|flaw| vec![flaw])?;
+        return Ok(Fields::new(Cow::Borrowed(messages.get()), None, Written::Conversation(conversation)));
+    }
     let text = required(&object, wanted.shape.text(), &wanted.text);
     let target = required(&object, wanted.shape.field(), &wanted.target);
     let second = wanted.second.as_ref().map(|second| self::second(&object, second)).transpose();
@@ -150,7 +157,8 @@ fn written(value: &RawValue, shape: Shape) -> Result<Written<'_>, Flaw> {
         Shape::Value => numeric(value, field).map(Written::Value),
         Shape::Score => numeric(value, field).map(Written::Score),
         Shape::Text => Ok(Written::Text),
-        Shape::Tags | Shape::Entities => unreachable!("they are read with their text"),
+        Shape::Completion => string(value, field).map(Written::Completion),
+        Shape::Tags | Shape::Entities | Shape::Messages => unreachable!("they are read with their text"),
     }
 }
 

@@ -8,8 +8,8 @@ use super::repeats::{Repeat, Repeats};
 use super::row::{Fields, Row};
 use super::trimmed::trimmed;
 use super::{Checked, LabelCount, Measure, OnBadRows, Report, Settings};
-use crate::error::Result;
-use crate::task::{Example, Shape, Target};
+use crate::error::{Error, Result};
+use crate::task::{Example, Shape};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -108,26 +108,21 @@ impl<'a> Judge<'a> {
         let keys = if self.shape == Shape::Label { &self.labels } else { &self.others };
         if let Some(number) = number
             && let Some(repeat) = self.repeats.add(line, text, second, number)
-            // A text may belong to several others.
-            && (self.shape != Shape::Positive || matches!(repeat, Repeat::Same { .. }))
+            // A text may belong to several others, and be followed by several.
+            && (!matches!(self.shape, Shape::Positive | Shape::Completion) || matches!(repeat, Repeat::Same { .. }))
         {
             self.findings.warning(line, keys.repeated(repeat, &key, self.shape));
         }
-        self.examples.push(fields.example(line));
-        self.measure(line)
-    }
-
-    /// How long the last example is.
-    fn measure(&mut self, line: u64) -> Result<()> {
-        let Some(Example { text, text_pair, target, .. }) = self.examples.last() else { return Ok(()) };
-        let one = |text: &str| self.measure.measure(text, None);
-        let lengths = match target {
-            Target::Positive { positive, negative } => {
-                [text, positive].into_iter().chain(negative).map(|text| one(text)).collect::<Result<Vec<_>>>()?
+        let example = fields.example(line);
+        let lengths = match self.measure.measure(&example) {
+            Ok(lengths) => lengths,
+            Err(Error::Invalid(problem)) => {
+                self.findings.bad_row(line, Flaw::new(problem.code, problem.detail), self.on_bad_rows);
+                return Ok(());
             }
-            Target::Score(_) => [text].into_iter().chain(text_pair).map(|text| one(text)).collect::<Result<_>>()?,
-            _ => vec![self.measure.measure(text, text_pair.as_deref())?],
+            Err(other) => return Err(other),
         };
+        self.examples.push(example);
         for length in lengths {
             self.lengths.add(length.tokens);
             if length.truncated {
@@ -174,7 +169,7 @@ impl<'a> Judge<'a> {
                 findings::TOO_FEW_EXAMPLES,
                 "there is one usable row: texts learn to find their own among those of other rows".to_string(),
             ),
-            _ if matches!(self.shape, Shape::Positive | Shape::Text) => return None,
+            _ if self.shape.task().outputs(&[]).is_none() => return None,
             [] => (findings::TOO_FEW_LABELS, "no usable row has a label".to_string()),
             [_] if self.shape == Shape::Labels => return None,
             [only] => (
@@ -238,8 +233,9 @@ impl Labels {
         let field = shape.field();
         match repeat {
             Repeat::Same { line } => {
-                let and = if shape == Shape::Text { String::new() } else { format!(" and {field}") };
-                Flaw::new(findings::DUPLICATE, format!("the same text{and} as on line {line}; both are kept"))
+                let text = shape.text();
+                let and = if field == text { String::new() } else { format!(" and {field}") };
+                Flaw::new(findings::DUPLICATE, format!("the same {text}{and} as on line {line}; both are kept"))
             }
             Repeat::OtherLabel { line, label: other } => {
                 let other = self.tallies.get(other as usize).map_or("", |tally| tally.label.as_str());

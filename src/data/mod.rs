@@ -4,6 +4,7 @@
 //! is named by its first.
 
 mod columns;
+mod conversations;
 mod findings;
 mod format;
 mod guess;
@@ -74,9 +75,13 @@ pub struct Settings {
     pub max_labels: usize,
 }
 
-/// What the length of a text is measured with: tokens after truncation, and whether it was truncated.
+/// What examples are measured with.
 pub trait Measure {
-    fn measure(&self, text: &str, text_pair: Option<&str>) -> Result<Length>;
+    /// Of each text that is read of it: tokens after truncation, and whether it was truncated.
+    ///
+    /// # Errors
+    /// `Invalid` where the example cannot be used, with the reason.
+    fn measure(&self, example: &Example) -> Result<Vec<Length>>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::findings::{self, Flaw, quoted};
 use super::source::Source;
 use crate::model::Span;
-use crate::task::{Example, Shape, Target, words};
+use crate::task::{Conversation, Example, Shape, Target, words};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
@@ -41,6 +41,8 @@ pub(super) enum Written<'a> {
     },
     Positive(Cow<'a, str>),
     Score(f64),
+    Completion(Cow<'a, str>),
+    Conversation(Conversation),
     /// The text itself.
     Text,
 }
@@ -81,11 +83,12 @@ impl<'a> Fields<'a> {
             Shape::Score => Written::Score(number("score", &target)?),
             Shape::Positive => Written::Positive(target),
             Shape::Text => Written::Text,
+            Shape::Completion => Written::Completion(target),
             Shape::Tags => {
                 return Self::tagged(&split(text, char::is_whitespace), split(target, char::is_whitespace));
             }
-            Shape::Entities => {
-                let message = "entities do not fit into a column: send the rows as JSON lines";
+            Shape::Entities | Shape::Messages => {
+                let message = format!("{} do not fit into a column: send the rows as JSON lines", shape.field());
                 return Err(Flaw::new(findings::WRONG_TYPE, message));
             }
         };
@@ -106,6 +109,11 @@ impl<'a> Fields<'a> {
                 (None, Target::Positive { positive: positive.to_string(), negative: second })
             }
             Written::Score(score) => (second, Target::Score(*score)),
+            Written::Completion(completion) => (None, Target::Completion(completion.to_string())),
+            Written::Conversation(conversation) => {
+                let target = Target::Conversation(conversation.clone());
+                return Example { line, text: String::new(), text_pair: None, target };
+            }
             Written::Text => (None, Target::Text),
         };
         Example { line, text: self.text.to_string(), text_pair, target }
@@ -127,7 +135,7 @@ impl<'a> Written<'a> {
             Self::Label(label) => std::slice::from_ref(label),
             Self::Labels(labels) => labels,
             Self::Tags { tags, .. } => tags,
-            Self::Value(_) | Self::Positive(_) | Self::Score(_) | Self::Text => &[],
+            _ => &[],
         }
     }
 
@@ -144,7 +152,8 @@ impl<'a> Written<'a> {
             Self::Tags { tags, .. } => tags.join(" "),
             Self::Positive(positive) => positive.to_string(),
             Self::Value(value) | Self::Score(value) => value.to_string(),
-            Self::Text => String::new(),
+            Self::Completion(completion) => completion.to_string(),
+            Self::Conversation(_) | Self::Text => String::new(),
         }
     }
 }

@@ -30,6 +30,8 @@ pub(super) fn trimmed(fields: Fields<'_>) -> Result<(Fields<'_>, Vec<&'static st
         text: match fields.target {
             // Places are counted in the text as it is.
             Written::Tags { .. } => fields.text,
+            // White space is part of what is said.
+            Written::Completion(_) | Written::Conversation(_) => fields.text,
             _ => trim("the text", fields.text),
         },
         second: fields.second.map(|second| trim(name, second)).filter(|second| !second.is_empty()),
@@ -40,7 +42,7 @@ pub(super) fn trimmed(fields: Fields<'_>) -> Result<(Fields<'_>, Vec<&'static st
                 Written::Tags { words, tags: tags.into_iter().map(|tag| without_space(tag).0).collect() }
             }
             Written::Positive(positive) => Written::Positive(trim("the positive", positive)),
-            other @ (Written::Value(_) | Written::Score(_) | Written::Text) => other,
+            other => other,
         },
         note: fields.note,
     };
@@ -89,9 +91,13 @@ fn flaws(fields: &Fields<'_>) -> [Option<Flaw>; 6] {
     let pairless =
         single.then(|| Flaw::new(findings::EMPTY_TEXT, "the text pair is empty: fill it in, or leave the row out"));
     let positive = positive.and_then(|positive| empty(positive, findings::EMPTY_TEXT, "positive"));
+    let prompted = match &fields.target {
+        Written::Completion(completion) => empty(completion, findings::EMPTY_TEXT, "completion"),
+        _ => None,
+    };
     let nameless = labels.iter().find_map(|label| empty(label, findings::EMPTY_LABEL, "label"));
     let text = empty(&fields.text, findings::EMPTY_TEXT, "text");
-    [text, wordless, positive.or(pairless), nameless, nul, long]
+    [text, wordless, positive.or(pairless).or(prompted), nameless, nul, long]
 }
 
 #[cfg(test)]

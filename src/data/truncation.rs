@@ -1,18 +1,24 @@
-//! Measuring texts with the base's tokenizer, as training will cut them.
+//! Measuring examples with the base's tokenizer, as training will cut them.
 
 use super::{Length, Measure};
 use crate::error::Result;
 use crate::model::Tokenizer;
+use crate::task::{Config, Example, causal_language_model};
 
-/// The length of a text in the tokenizer's tokens, special ones included, at most `max_length`.
+/// The lengths of an example's sequences in the tokenizer's tokens, special ones included, each at most `max_length`.
 pub struct Truncation<'a> {
     pub tokenizer: &'a Tokenizer,
+    pub task: &'a Config,
     pub max_length: usize,
 }
 
 impl Measure for Truncation<'_> {
-    fn measure(&self, text: &str, text_pair: Option<&str>) -> Result<Length> {
-        let tokens = self.tokenizer.encode(text, text_pair, self.max_length)?;
-        Ok(Length { tokens: tokens.ids.len(), truncated: tokens.truncated })
+    fn measure(&self, example: &Example) -> Result<Vec<Length>> {
+        let sequences = self.task.sequences(self.tokenizer, example, self.max_length)?;
+        if let Config::CausalLanguageModel(_) = self.task {
+            causal_language_model::check(&sequences)?;
+        }
+        let length = |tokens: &crate::model::Tokens| Length { tokens: tokens.ids.len(), truncated: tokens.truncated };
+        Ok(sequences.iter().map(length).collect())
     }
 }

@@ -49,14 +49,14 @@ async fn look(state: &State, file: File, also: impl FnOnce(&mut Checked) + Send 
     let (settings, base) = (Arc::clone(&state.data), Arc::clone(&state.base));
     let report = aside("checking a dataset", move || {
         let _turn = turn;
-        // a length that the base does not allow is refused later, with the job's other settings
-        let longest = base.info().max_tokens;
-        let max_length = (file.hyperparameters.max_length(longest) as usize).min(longest);
-        let measure = Truncation { tokenizer: base.tokenizer(), max_length };
         let task = match file.task {
             Some(task) => task,
             None => data::guess(&file.path, &file.options, &Shape::TOLD)?.task(),
         };
+        // a length that the base does not allow is refused later, with the job's other settings
+        let longest = base.info().max_tokens;
+        let max_length = (file.hyperparameters.max_length(task.usual().length, longest) as usize).min(longest);
+        let measure = Truncation { tokenizer: base.tokenizer(), task: &task, max_length };
         let mut checked = data::check(&file.path, &file.options, &task, &measure, &settings)?;
         also(&mut checked);
         Ok(checked.report)

@@ -6,8 +6,8 @@ use super::auth::Keys;
 use super::error::{Answer, Refusal};
 use super::leftover::read_to_the_end;
 use super::metrics::Metrics;
-use super::problem;
 use super::settings::Settings;
+use super::{openai, problem};
 use crate::error::Error;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -95,7 +95,10 @@ fn explain(mut response: Response, method: &str, path: &str, id: &str) -> Respon
     if let Some(cause) = &refusal.cause {
         tracing::error!(request_id = id, error = format!("{cause:#}"), "request failed");
     }
-    problem::render(response, refusal, id)
+    match openai::error::speaks(path) {
+        true => openai::error::render(response, refusal, id),
+        false => problem::render(response, refusal, id),
+    }
 }
 
 /// Probes and scrapes come every few seconds: they are not worth a line each.

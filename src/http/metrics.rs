@@ -149,12 +149,20 @@ fn add_serving(registry: &mut Registry, stats: Stats) {
     gauge("serving_resident_adapters", "Adapters in memory", stats.resident_adapters);
     gauge("serving_resident_bytes", "Bytes of the adapters in memory", stats.resident_bytes);
     gauge("serving_waiting_inputs", "Inputs waiting for a batch", stats.waiting);
+    let generation = stats.generation;
+    gauge("generation_running", "Texts that are generated", generation.running);
+    gauge("generation_waiting", "Texts that wait to be generated", generation.waiting);
+    gauge("generation_memory_bytes", "Bytes of keys and values, in use or promised", generation.memory_bytes);
     let mut counter = |name, help, value| registry.register(name, help, ConstCounter::new(value));
     counter("serving_cache_hits", "Adapters found in memory", stats.cache_hits);
     counter("serving_cache_misses", "Adapters read from disk", stats.cache_misses);
     counter("serving_evictions", "Adapters put out of memory", stats.evictions);
     counter("serving_batches", "Batches computed", stats.batches);
     counter("serving_batched_inputs", "Inputs computed in batches", stats.batched_inputs);
+    counter("generation_steps", "Steps of generation", generation.steps);
+    counter("generation_prompt_tokens", "Tokens of prompts", generation.prompt_tokens);
+    counter("generation_shared_tokens", "Of them, not computed because others began alike", generation.shared_tokens);
+    counter("generation_tokens", "Tokens generated", generation.generated_tokens);
 }
 
 async fn add_jobs(registry: &mut Registry, state: &State) -> Result<()> {

@@ -25,6 +25,8 @@ use utoipa::{Modify, OpenApi};
         (name = "datasets", description = "Files to train on, kept by their content."),
         (name = "adapters", description = "What jobs have made, or what was trained elsewhere."),
         (name = "predictions", description = "Ask an adapter, or the base model."),
+        (name = "generation", description = "Go on from a text, by an adapter or the base model."),
+        (name = "openai", description = "The same for OpenAI's clients. Errors have OpenAI's form there."),
         (name = "base", description = "The frozen base model."),
         (name = "operations", description = "Health, metrics and this document."),
     ),

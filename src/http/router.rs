@@ -4,7 +4,7 @@
 
 use super::openapi::Description;
 use super::state::State;
-use super::{adapters, base, datasets, docs, events, health, jobs, layers, metrics, predict};
+use super::{adapters, base, datasets, docs, events, generate, health, jobs, layers, metrics, openai, predict};
 use axum::Router;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,6 +15,8 @@ pub struct Api {
     open: OpenApiRouter<State>,
     /// With a key, and a deadline for the answer.
     timed: OpenApiRouter<State>,
+    /// With a key, and a longer deadline: texts take their time.
+    long: OpenApiRouter<State>,
     /// With a key; how long the body may take is limited while it is read (`extract::Pace`).
     uploads: OpenApiRouter<State>,
 }
@@ -30,23 +32,30 @@ pub fn api() -> Api {
             .merge(predict::routes())
             .merge(base::routes())
             .merge(metrics::routes()),
+        long: OpenApiRouter::new().merge(generate::routes()).merge(openai::routes()),
         uploads: OpenApiRouter::new().merge(jobs::uploads()).merge(datasets::uploads()).merge(adapters::uploads()),
     }
 }
 
 impl Api {
     pub fn all(self) -> OpenApiRouter<State> {
-        OpenApiRouter::with_openapi(Description::openapi()).merge(self.uploads).merge(self.timed).merge(self.open)
+        OpenApiRouter::with_openapi(Description::openapi())
+            .merge(self.uploads)
+            .merge(self.long)
+            .merge(self.timed)
+            .merge(self.open)
     }
 }
 
 /// The public API.
 pub fn router(state: State) -> Router {
     let deadline = state.settings.deadline;
-    let Api { open, timed, uploads } = api();
+    let generation = state.settings.generation_deadline;
+    let Api { open, timed, long, uploads } = api();
     let api = Api {
         open: layers::timed(open, deadline),
         timed: layers::guarded(layers::timed(timed, deadline), state.keys.clone()),
+        long: layers::guarded(layers::timed(long, generation), state.keys.clone()),
         uploads: layers::guarded(uploads, state.keys.clone()),
     };
     dressed(api.all(), state)

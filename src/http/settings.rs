@@ -22,6 +22,8 @@ pub struct Settings {
     /// How long an answer may take; uploads, and the bodies of downloads and event streams, are not counted.
     /// Default 30 s.
     pub deadline: Duration,
+    /// The same of an answer that is generated text; one that is streamed begins at once. Default 10 min.
+    pub generation_deadline: Duration,
     /// Queued jobs of one owner. Default 1000.
     pub max_queued: u64,
     /// Candidates of a race. Default 16.
@@ -49,6 +51,7 @@ impl Default for Settings {
             idle: Duration::from_secs(30),
             max_body_time: Duration::from_secs(3600),
             deadline: Duration::from_secs(30),
+            generation_deadline: Duration::from_secs(600),
             max_queued: 1000,
             max_candidates: 16,
             max_checks: 2,

@@ -7,7 +7,7 @@ use super::head::HeadForm;
 use super::weights::Weights;
 use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, llama, modernbert, mpnet, roberta};
 use crate::compute::kernels::FrozenLinear;
-use crate::compute::{Buffer, Kernels, Rows, Tape};
+use crate::compute::{Buffer, Kernels, Rows, Tape, past};
 use crate::error::{Context, Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,6 +53,11 @@ pub trait Architecture: Send + Sync {
     /// Whether a row knows only what came before it: a decoder.
     fn is_causal(&self) -> bool {
         false
+    }
+
+    /// What is remembered of a row, where sequences can be continued.
+    fn past(&self) -> Option<past::Form> {
+        None
     }
 
     /// Whether the checkpoint has BERT's pooler.

@@ -1,8 +1,9 @@
 //! Attention in a layer, with what an adapter puts in front of its keys, and what the architecture makes of positions there.
 
-use super::Hooks;
 use super::adapted;
+use super::hooks::{Hooks, Prefix};
 use crate::compute::distance::Distance;
+use crate::compute::past::Past;
 use crate::compute::rotary::Rotation;
 use crate::compute::{Packed, Rows, Tape};
 use crate::error::Result;
@@ -20,6 +21,9 @@ impl Attention {
     /// Of a layer's projections, each `(rows, heads · head width)`, which are used up; the queries may be of some rows only, the
     /// keys and values of fewer heads.
     pub fn run(&self, tape: &mut Tape, hooks: &dyn Hooks, layer: usize, projected: [Rows; 3]) -> Result<Rows> {
+        if tape.pasts().is_some() {
+            return self.continued(tape, hooks, layer, projected);
+        }
         let [mut query, mut key, value] = projected;
         let own = tape.layout(key);
         let fronts = adapted::fronts(tape, hooks, layer, key)?;
@@ -42,6 +46,32 @@ impl Attention {
             None => tape.attention(query, key, value, self.heads),
             Some(distance) => tape.attention_within([query, key, value], self.heads, distance, own),
         }
+    }
+}
+
+impl Attention {
+    /// The same of sequences' next rows, which attend to all that is remembered of theirs.
+    fn continued(&self, tape: &mut Tape, hooks: &dyn Hooks, layer: usize, projected: [Rows; 3]) -> Result<Rows> {
+        let [mut query, mut key, value] = projected;
+        let Some(distance) = &self.distance else { unreachable!("only decoders are continued") };
+        let own = tape.layout(key);
+        if tape.pasts().is_some_and(|pasts| pasts.iter().any(Past::is_fresh)) {
+            for Prefix { key, value } in hooks.prefix(tape, layer, 0..own.sequences())? {
+                tape.begin(layer, &key, &value)?;
+            }
+        }
+        if let Some(rotation) = &self.rotation {
+            let firsts: Vec<usize> = tape.pasts().unwrap_or_default().iter().map(|past| past.next(layer)).collect();
+            let asking = tape.layout(query);
+            let last = |sequence: usize| own.length(sequence) - asking.length(sequence);
+            let asked_from = firsts.iter().enumerate().map(|(sequence, first)| first + last(sequence));
+            let asking = positions(&asking, asked_from);
+            let head_width = tape.width(query) / self.heads;
+            let key_heads = tape.width(key) / head_width;
+            query = tape.rotate(query, self.heads, rotation, asking)?;
+            key = tape.rotate(key, key_heads, rotation, positions(&own, firsts))?;
+        }
+        tape.recall([query, key, value], self.heads, layer, distance)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where a base model's parts lie: in a folder as transformers writes it, or all in one GGUF file.
 
 use super::gguf::Gguf;
-use super::tokenizer::Tokenizer;
+use super::speech;
+use super::tokenizer::{Speech, Tokenizer};
 use super::weights::{Weights, read_json};
 use crate::error::Result;
 use serde_json::Value;
@@ -35,6 +36,14 @@ impl Checkpoint {
         match self {
             Self::Folder(folder) => Tokenizer::load(folder),
             Self::File(gguf) => gguf.tokenizer(),
+        }
+    }
+
+    /// What it says of conversations, and of where texts end.
+    pub fn speech(&self, config: &Value, tokenizer: &Tokenizer) -> Result<Speech> {
+        match self {
+            Self::Folder(folder) => speech::of_folder(folder, config, tokenizer),
+            Self::File(gguf) => Ok(speech::of_gguf(gguf, tokenizer)),
         }
     }
 

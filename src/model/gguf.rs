@@ -51,12 +51,12 @@ impl Gguf {
         self.content.metadata.get(name)
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    pub fn text(&self, name: &str) -> Option<&str> {
         self.field(name).and_then(|field| field.to_string().ok()).map(String::as_str)
     }
 
     /// A whole number of any of the format's types.
-    fn whole(&self, name: &str) -> Option<u64> {
+    pub fn whole(&self, name: &str) -> Option<u64> {
         self.field(name).and_then(whole)
     }
 

@@ -32,6 +32,12 @@ pub struct Info {
     /// What stands for a hidden word in a text, where the base can tell what was there: its checkpoint has a masked language
     /// model's head, and its tokenizer a mask.
     pub mask_token: Option<String>,
+    /// Whether it says what comes next: a decoder whose checkpoint has a language model's head.
+    #[serde(default)]
+    pub generates: bool,
+    /// Whether it takes conversations: its checkpoint has a chat template.
+    #[serde(default)]
+    pub chat: bool,
     /// Our names of the modules that LoRA may target.
     pub target_modules: Vec<String>,
     /// `candle-cpu`, …
@@ -73,6 +79,8 @@ pub(super) fn describe(folder: &Path, name: &str, family: &Family, architecture:
         sentence_encoder: folder.join(POOLING_FILE).is_file(),
         normalized_embedding: normalizes(folder)?,
         mask_token: None,
+        generates: false,
+        chat: false,
         target_modules: modules.map(|module| module.name().to_string()).collect(),
         kernels: String::new(),
     })

@@ -1,5 +1,5 @@
-//! The masked language model's head that a checkpoint may bring: from a token's row to a number for each word of the
-//! vocabulary (Devlin et al. 2019). Frozen, as everything of the base.
+//! The language model's head that a checkpoint may bring: from a token's row to a number for each word of the vocabulary, for
+//! hidden words (Devlin et al. 2019) or for the next one. Frozen, as everything of the base.
 //!
 //! Knows no architecture but by the names of its tensors.
 
@@ -40,6 +40,9 @@ const DISTILBERT: Names = Names {
     words: "vocab_projector.weight",
 };
 
+/// A decoder's words alone.
+const CAUSAL: Names = Names { dense: "-", norm: "-", bias: ["-"; 2], words: "lm_head.weight" };
+
 const MODERNBERT: Names =
     Names { dense: "head.dense", norm: "head.norm", bias: ["decoder.bias"; 2], words: "decoder.weight" };
 
@@ -48,6 +51,7 @@ fn names(model_type: &str) -> &'static Names {
         "bert" => &BERT,
         "distilbert" => &DISTILBERT,
         "modernbert" => &MODERNBERT,
+        "llama" | "mistral" | "qwen2" | "qwen3" => &CAUSAL,
         _ => &ROBERTA,
     }
 }
@@ -72,18 +76,23 @@ const WORDS: &str = "language.words.weight";
 const WORDS_BIAS: &str = "language.words.bias";
 
 pub struct LanguageHead {
-    dense: Arc<FrozenLinear>,
-    norm: Arc<FrozenNorm>,
-    bias: Tensor,
+    /// What rows go through first, where hidden words are found.
+    transform: Option<Transform>,
+    bias: Option<Tensor>,
     /// Where they are not those of the embeddings.
     own: Option<Tensor>,
     /// Made when they are first asked for: they take as much memory as the embeddings.
     words: OnceLock<Arc<FrozenLinear>>,
 }
 
+struct Transform {
+    dense: Arc<FrozenLinear>,
+    norm: Arc<FrozenNorm>,
+}
+
 impl LanguageHead {
-    /// The checkpoint's, where it has one.
-    pub fn load(
+    /// A masked language model's, where the checkpoint has one.
+    pub fn masked(
         weights: &mut Weights,
         kernels: &dyn Kernels,
         epsilon: f64,
@@ -102,40 +111,46 @@ impl LanguageHead {
         let gain =
             take(&format!("{NORM}.weight"), &[hidden])?.unwrap_or_else(|| Tensor::new([hidden], vec![1.0; hidden]));
         let shift = take(&format!("{NORM}.bias"), &[hidden])?.unwrap_or_else(|| Tensor::zeros([hidden]));
-        Ok(Some(Self {
-            dense: Arc::new(dense),
-            norm: Arc::new(kernels.freeze_norm(NormForm::Layer, gain, shift, epsilon)?),
-            bias: take(WORDS_BIAS, &[vocabulary])?.unwrap_or_else(|| Tensor::zeros([vocabulary])),
-            own: take(WORDS, &[vocabulary, hidden])?,
-            words: OnceLock::new(),
-        }))
+        let norm = Arc::new(kernels.freeze_norm(NormForm::Layer, gain, shift, epsilon)?);
+        let bias = take(WORDS_BIAS, &[vocabulary])?.unwrap_or_else(|| Tensor::zeros([vocabulary]));
+        let own = take(WORDS, &[vocabulary, hidden])?;
+        let transform = Some(Transform { dense: Arc::new(dense), norm });
+        Ok(Some(Self { transform, bias: Some(bias), own, words: OnceLock::new() }))
     }
 
-    /// `(rows, hidden)` → `(rows, vocabulary)`; `embeddings` are the base's word embeddings.
-    pub fn logits(
+    /// A decoder's: words of its own, or those of the embeddings where the config ties them; `None` where there are neither.
+    pub fn causal(weights: &mut Weights, is_tied: bool, shape: [usize; 2]) -> Result<Option<Self>> {
+        let own = match weights.has(WORDS) && !is_tied {
+            true => Some(weights.take(WORDS, &shape)?),
+            false if is_tied => None,
+            false => return Ok(None),
+        };
+        Ok(Some(Self { transform: None, bias: None, own, words: OnceLock::new() }))
+    }
+
+    /// What the words are compared with: `(rows, hidden)` → `(rows, hidden)`.
+    pub fn transformed(&self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
+        let Some(Transform { dense, norm }) = &self.transform else { return Ok(rows) };
+        let dense = tape.linear(rows, dense)?;
+        let active = tape.activate(Activation::Gelu, dense)?;
+        tape.norm(active, None, norm)
+    }
+
+    /// `(hidden)` → `(vocabulary)`; `embeddings` are the base's word embeddings.
+    pub fn words(
         &self,
         kernels: &dyn Kernels,
-        tape: &mut Tape,
-        rows: Rows,
         embeddings: impl FnOnce() -> Result<Tensor>,
-    ) -> Result<Rows> {
-        let dense = tape.linear(rows, &self.dense)?;
-        let active = tape.activate(Activation::Gelu, dense)?;
-        let normed = tape.norm(active, None, &self.norm)?;
-        let words = self.words(kernels, embeddings)?;
-        tape.linear(normed, words)
-    }
-
-    fn words(&self, kernels: &dyn Kernels, embeddings: impl FnOnce() -> Result<Tensor>) -> Result<&Arc<FrozenLinear>> {
+    ) -> Result<&Arc<FrozenLinear>> {
         if let Some(words) = self.words.get() {
             return Ok(words);
         }
         let rows = self.own.clone().map_or_else(embeddings, Ok)?;
-        let made = Arc::new(kernels.freeze_linear(rows, Some(self.bias.clone()))?);
+        let made = Arc::new(kernels.freeze_linear(rows, self.bias.clone())?);
         Ok(self.words.get_or_init(|| made))
     }
 
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        self.dense.buffers().chain(self.norm.buffers())
+        self.transform.iter().flat_map(|transform| transform.dense.buffers().chain(transform.norm.buffers()))
     }
 }

@@ -11,7 +11,7 @@ use super::loader::{self, Bias, Loader};
 use super::weights::Weights;
 use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, pooler};
 use crate::compute::kernels::{FrozenLinear, FrozenTable};
-use crate::compute::{Buffer, Kernels, Rows, Tape};
+use crate::compute::{Buffer, Kernels, Rows, Tape, past};
 use crate::error::Result;
 use config::{Config, Written};
 use layer::{Layer, Reaches};
@@ -66,7 +66,11 @@ impl Architecture for Llama {
 
     fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
         let words = tape.embed(&[(&self.word, &batch.ids)], Arc::clone(&batch.layout))?;
-        let prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
+        let mut prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
+        if let Some(pasts) = tape.pasts() {
+            // What has begun has its virtual tokens behind it.
+            prompts = prompts.into_iter().flat_map(|front| front.some(|sequence| pasts[sequence].is_fresh())).collect();
+        }
         match prompts.is_empty() {
             true => Ok(words),
             false => tape.prepend(words, &prompts),
@@ -100,6 +104,11 @@ impl Architecture for Llama {
 
     fn is_causal(&self) -> bool {
         true
+    }
+
+    fn past(&self) -> Option<past::Form> {
+        let config = &self.config;
+        Some(past::Form { layers: self.layers.len(), heads: config.key_heads, width: config.head_width })
     }
 
     fn has_pooler(&self) -> bool {

@@ -5,6 +5,7 @@ mod architecture;
 mod attention;
 mod batch;
 mod bert;
+pub mod chat;
 mod checkpoint;
 mod distilbert;
 mod embeddings;
@@ -23,6 +24,7 @@ mod parts;
 mod pooler;
 mod post_norm;
 mod roberta;
+mod speech;
 pub mod tokenizer;
 pub mod weights;
 
@@ -34,7 +36,7 @@ pub use info::Info;
 pub use tokenizer::{Masking, Span, Tokenizer, Tokens};
 
 use crate::compute::kernels::{FrozenLinear, Pool};
-use crate::compute::{Kernels, Rows, Tape, Tensor};
+use crate::compute::{Kernels, Rows, Tape, Tensor, past};
 use crate::error::{Error, Result};
 use architecture::{Architecture, Loaded};
 use checkpoint::Checkpoint;
@@ -117,8 +119,11 @@ impl Base {
         let config = checkpoint.config()?;
         let family = architecture::family(&config)?;
         let (tokenizer, parts) = checkpoint.tokenizer()?;
+        let speech = checkpoint.speech(&config, &tokenizer)?;
+        let tokenizer = tokenizer.with_speech(speech);
         let canonical = |name: &str| language::canonical(family.model_type, name).or_else(|| (family.canonical)(name));
         let mut weights = checkpoint.weights(canonical)?;
+        let is_tied = config["tie_word_embeddings"].as_bool() == Some(true);
         let Loaded { architecture, config } = (family.load)(config, &mut weights, kernels.as_ref())?;
         let facts = architecture.facts();
         if let Some((word, id)) = tokenizer.beyond(facts.vocabulary_size) {
@@ -131,11 +136,16 @@ impl Base {
         }
         let epsilon = ["layer_norm_eps", "norm_eps"].into_iter().find_map(|field| config[field].as_f64());
         let shape = [facts.vocabulary_size, facts.hidden_size];
-        let language = LanguageHead::load(&mut weights, kernels.as_ref(), epsilon.unwrap_or(1e-12), shape)?;
+        let language = match architecture.is_causal() {
+            true => LanguageHead::causal(&mut weights, is_tied, shape)?,
+            false => LanguageHead::masked(&mut weights, kernels.as_ref(), epsilon.unwrap_or(1e-12), shape)?,
+        };
         let mut info = info::describe(folder, name, family, architecture.as_ref())?;
         info.parameters = weights.parameters();
         info.fingerprint = weights.fingerprint(&parts, &config);
         info.kernels = kernels.name().to_string();
+        info.generates = architecture.is_causal() && language.is_some();
+        info.chat = info.generates && tokenizer.has_chat_template();
         info.mask_token = language.as_ref().and(tokenizer.mask()).map(|(_, token)| token.to_string());
         let head = family.head;
         Ok(Self { architecture, head, tokenizer, kernels, info, language, shared: Mutex::default() })
@@ -182,22 +192,46 @@ impl Base {
         self.architecture.embed(tape, batch, hooks)
     }
 
-    /// What the checkpoint's masked language model makes of rows: `(rows, hidden)` → `(rows, vocabulary)`.
+    /// What the language model's head makes of rows: `(rows, hidden)` → `(rows, vocabulary)`.
     ///
     /// # Errors
     /// `Invalid` (`no_language_head`) where the checkpoint has none.
     pub fn language(&self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
-        let Some(head) = &self.language else {
-            let detail = "the base model's checkpoint has no masked language model's head";
-            return Err(Error::invalid("no_language_head", detail));
-        };
+        let transformed = self.before_words(tape, rows)?;
+        tape.linear(transformed, self.words_map()?)
+    }
+
+    /// The rows that the words are compared with: `(rows, hidden)` → `(rows, hidden)`.
+    ///
+    /// # Errors
+    /// As [`Self::language`].
+    pub fn before_words(&self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
+        self.language_head()?.transformed(tape, rows)
+    }
+
+    /// The language model's words as a linear map: `(hidden)` → `(vocabulary)`.
+    ///
+    /// # Errors
+    /// As [`Self::language`].
+    pub fn words_map(&self) -> Result<&Arc<FrozenLinear>> {
         let all = || self.words(&(0..self.info.vocabulary_size as u32).collect::<Vec<_>>());
-        head.logits(self.kernels.as_ref(), tape, rows, all)
+        self.language_head()?.words(self.kernels.as_ref(), all)
+    }
+
+    fn language_head(&self) -> Result<&LanguageHead> {
+        self.language.as_ref().ok_or_else(|| {
+            Error::invalid("no_language_head", "the base model's checkpoint has no language model's head")
+        })
     }
 
     /// Rows of the word embeddings `(ids, hidden)`.
     pub fn words(&self, ids: &[u32]) -> Result<Tensor> {
         self.kernels.download(&self.architecture.words(self.kernels.as_ref(), ids)?)
+    }
+
+    /// What is remembered of a row while sequences are continued; `None` for encoders.
+    pub fn past(&self) -> Option<past::Form> {
+        self.architecture.past()
     }
 
     /// The frozen linear map at a site of [`Self::sites`].

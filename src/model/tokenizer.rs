@@ -1,5 +1,9 @@
 //! Text to token ids.
 
+mod generation;
+
+pub use generation::Speech;
+
 use crate::error::{Context, Error, Result};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -68,6 +72,7 @@ pub type Span = Range<u32>;
 /// A `tokenizer.json`, without the truncation and padding that it may ask for: the layout is packed, the length ours.
 pub struct Tokenizer {
     inner: Inner,
+    speech: Speech,
 }
 
 impl Tokenizer {
@@ -88,7 +93,7 @@ impl Tokenizer {
             map.remove("truncation");
             map.remove("padding");
         }
-        Ok((Self { inner }, parts))
+        Ok((Self { inner, speech: Speech::default() }, parts))
     }
 
     /// A text's ids without special tokens.
@@ -172,6 +177,10 @@ impl Tokenizer {
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
+}
+
+fn unreadable_chat(reason: &str) -> Error {
+    Error::invalid("bad_chat_template", format!("the base model's chat template cannot be used: {reason}"))
 }
 
 fn unreadable(path: &Path, reason: &str) -> Error {

@@ -48,6 +48,10 @@ pub fn tokens(base: &Base, resident: &Resident, inputs: &[Input]) -> Result<Vec<
         let one = |input: &Input| base.tokenizer().encode(&input.whole(), input.text_pair.as_deref(), most);
         return inputs.iter().map(one).collect();
     };
+    if let task::Config::CausalLanguageModel(_) = adapted.card.task {
+        let detail = "an adapter for causal_language_model says what comes next: ask for it by POST /generate";
+        return Err(Error::invalid("no_predictions", detail));
+    }
     if !adapted.card.task.reads_pairs() {
         let name = adapted.card.task.name();
         let what = format!("an adapter for {name} reads one text: leave \"text_pair\" out, or ask for it by itself");

@@ -27,7 +27,7 @@ pub fn forward(base: &Base, groups: &[Group]) -> Result<Vec<Vec<f32>>> {
         let front = group.adapted.as_ref().map_or(Virtual::Nothing, |adapted| adapted.hooks.virtual_tokens());
         order.iter().map(move |index| (&group.inputs[*index], front))
     });
-    let mixed = Mixed::new(groups);
+    let mixed = Mixed::of(groups.iter().map(|group| (group.adapted.as_deref(), group.inputs.len())));
     let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
     let hidden = base.encode(&mut tape, &Batch::mixed(tokens), &mixed, wanted(base, groups))?;
     let mut answers = Vec::new();
@@ -58,7 +58,7 @@ fn by_length(group: &Group) -> Vec<usize> {
 }
 
 /// All adapters of a batch as one.
-struct Mixed<'a> {
+pub struct Mixed<'a> {
     parts: Vec<Part<'a>>,
 }
 
@@ -68,14 +68,15 @@ struct Part<'a> {
 }
 
 impl<'a> Mixed<'a> {
-    fn new(groups: &'a [Group]) -> Self {
+    /// Each with the number of its sequences, in their order; `None` is the bare base.
+    pub fn of(groups: impl IntoIterator<Item = (Option<&'a Adapted>, usize)>) -> Self {
         let mut end = 0;
-        let part = |group: &'a Group| {
+        let part = |(adapted, count): (Option<&'a Adapted>, usize)| {
             let start = end;
-            end += group.inputs.len();
-            Part { adapted: group.adapted.as_deref(), sequences: start..end }
+            end += count;
+            Part { adapted, sequences: start..end }
         };
-        Self { parts: groups.iter().map(part).collect() }
+        Self { parts: groups.into_iter().map(part).collect() }
     }
 }
 

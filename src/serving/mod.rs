@@ -2,19 +2,23 @@
 //!
 //! A request is admitted ([`queue`]), its adapter is found or loaded ([`cache`], [`resident`]), its inputs become
 //! tokens and wait ([`queue`]), a computing thread takes what waits whatever its adapters ([`batch`], [`mixed`]), and
-//! the rows that come back ([`ticket`]) are put into words ([`decode`]). [`service`] is that order.
+//! the rows that come back ([`ticket`]) are put into words ([`decode`]). [`service`] is that order. Texts that go on have a loop
+//! of their own ([`generate`]).
 
 mod batch;
 mod cache;
 mod decode;
+pub mod generate;
 mod inputs;
 pub mod mixed;
 mod queue;
 mod resident;
 mod service;
 mod ticket;
+mod wish;
 
 pub use service::Serving;
+pub use wish::{Started, Wish};
 
 use crate::store::Adapter;
 use crate::task::Prediction;
@@ -35,6 +39,8 @@ pub struct Settings {
     pub batch_tokens: usize,
     /// Inputs in one request.
     pub max_inputs: usize,
+    /// Of texts that go on.
+    pub generation: generate::Settings,
 }
 
 /// What a request may ask beside its inputs.
@@ -69,4 +75,6 @@ pub struct Stats {
     pub waiting: u64,
     pub batches: u64,
     pub batched_inputs: u64,
+    /// Where the base says what comes next.
+    pub generation: generate::Stats,
 }

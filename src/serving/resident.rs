@@ -25,6 +25,13 @@ impl PartialEq for Resident {
     }
 }
 
+impl Resident {
+    /// Rows that an adapter puts in front of a sequence.
+    pub fn virtual_rows(&self) -> usize {
+        self.0.as_ref().map_or(0, |adapted| adapted.card.method.virtual_tokens())
+    }
+}
+
 /// Reads adapters of one folder.
 pub struct Loader {
     base: Arc<Base>,

@@ -5,10 +5,12 @@
 
 use super::batch::{self, Forward, Group};
 use super::cache::Cache;
+use super::generate::Generator;
+use super::generate::text::Alphabet;
 use super::mixed;
 use super::queue::{Limits, Queue};
 use super::resident::{Loader, Resident};
-use super::{Answer, Ask, Settings, Stats, decode, inputs};
+use super::{Answer, Ask, Settings, Started, Stats, Wish, decode, inputs};
 use crate::artifact::Adapted;
 use crate::compute::pool::{self, Priority};
 use crate::error::{Context, Error, Result};
@@ -44,6 +46,10 @@ struct Inner {
     draining: AtomicBool,
     requests: TaskTracker,
     max_inputs: usize,
+    /// Where the base says what comes next.
+    generator: Option<Generator>,
+    usual_tokens: u32,
+    alphabet: Alphabet,
 }
 
 #[derive(Default)]
@@ -66,6 +72,9 @@ impl Serving {
             draining: AtomicBool::new(false),
             requests: TaskTracker::new(),
             max_inputs: settings.max_inputs,
+            usual_tokens: settings.generation.usual_tokens,
+            alphabet: Alphabet::of(|token| base.tokenizer().id(token).is_some()),
+            generator: Generator::start(&base, settings.generation)?,
             queue: Arc::clone(&queue),
             counted: Arc::clone(&counted),
             base: Arc::clone(&base),
@@ -116,6 +125,35 @@ impl Serving {
         Ok(Answer { adapter, predictions })
     }
 
+    /// Starts to go on from a prompt.
+    ///
+    /// # Errors
+    /// `Invalid` where the base or the adapter does not say what comes next, or for the prompt; `NotFound`, `Conflict` and
+    /// `Busy` as [`Self::predict`].
+    pub async fn generate(&self, owner: &str, reference: Option<&Reference>, wish: Wish) -> Result<Started> {
+        let request = self.inner.requests.token();
+        self.inner.open()?;
+        let Some(generator) = &self.inner.generator else {
+            let detail = "this base model does not say what comes next: it is an encoder, or its checkpoint has no language model's head";
+            return Err(Error::invalid("no_generation", detail));
+        };
+        let (adapter, resident) = match reference {
+            None => (None, Resident(None)),
+            Some(reference) => self.inner.resident(owner, reference).await?,
+        };
+        let (base, usual) = (Arc::clone(&self.inner.base), self.inner.usual_tokens);
+        let version = adapter.as_ref().map(|adapter| adapter.description.version.clone()).unwrap_or_default();
+        let asks = spawn_blocking(move || wish.asks(&base, &resident, &version, usual)).await;
+        let generations = generator.submit(asks.context("making tokens of a prompt")??)?;
+        Ok(Started { adapter, generations, _request: request })
+    }
+
+    /// How a token is written, in bytes: perhaps only a part of a character.
+    pub fn spelled(&self, id: u32) -> Vec<u8> {
+        let token = self.inner.base.tokenizer().token(id).unwrap_or_default();
+        self.inner.alphabet.bytes(&token)
+    }
+
     /// Forgets a deleted adapter; requests that are under way keep it.
     pub fn forget(&self, version: &str) {
         self.inner.cache.forget(version);
@@ -128,7 +166,15 @@ impl Serving {
         self.inner.requests.wait().await;
         self.inner.queue.close();
         let threads = std::mem::take(&mut *self.inner.threads());
-        let joined = spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join)).await;
+        let inner = Arc::clone(&self.inner);
+        let joined = spawn_blocking(move || {
+            if let Some(generator) = &inner.generator {
+                generator.close();
+                generator.join();
+            }
+            threads.into_iter().try_for_each(JoinHandle::join)
+        });
+        let joined = joined.await;
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("a computing thread had panicked");
         }
@@ -145,17 +191,23 @@ impl Serving {
             waiting: self.inner.queue.count() as u64,
             batches: self.inner.counted.batches.load(Ordering::Relaxed),
             batched_inputs: self.inner.counted.inputs.load(Ordering::Relaxed),
+            generation: self.inner.generator.as_ref().map(Generator::stats).unwrap_or_default(),
         }
     }
 }
 
 impl Inner {
     fn check(&self, inputs: &[Input]) -> Result<()> {
+        self.open()?;
+        inputs::check(inputs, self.max_inputs)
+    }
+
+    fn open(&self) -> Result<()> {
         if self.draining.load(Ordering::SeqCst) {
             let detail = "the server is going down: send the request again in a moment";
             return Err(Error::busy("shutting_down", detail, Duration::from_secs(1)));
         }
-        inputs::check(inputs, self.max_inputs)
+        Ok(())
     }
 
     /// The row that the reference names now, and its adapter in memory. The request keeps both to its end.

@@ -1,6 +1,6 @@
 //! What a task is asked, and the sequences that the base reads for it.
 
-use super::{Config, Example, Target, words};
+use super::{Config, Example, Target, causal_language_model, words};
 use crate::error::Result;
 use crate::model::{Span, Tokenizer, Tokens};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,9 @@ impl From<Example> for Input {
             let tokens = is_given.then(|| tokens.map(str::to_string).collect());
             return Self { text: if tokens.is_some() { String::new() } else { text }, text_pair: None, tokens };
         }
+        if let Target::Conversation(conversation) = &target {
+            return Self::text(conversation.said());
+        }
         // The second text of a scored pair is embedded by itself.
         let text_pair = text_pair.filter(|_| !matches!(target, Target::Score(_)));
         Self { text, text_pair, tokens: None }
@@ -83,6 +86,9 @@ impl Config {
 
     /// What it reads of an example: one sequence, or one for each of the texts that are compared.
     pub fn sequences(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        if let Self::CausalLanguageModel(_) = self {
+            return causal_language_model::sequences(tokenizer, example, max_length);
+        }
         let one = |text: &str| tokenizer.encode(text, None, max_length);
         let (text, pair) = (example.text.as_str(), example.text_pair.as_deref());
         match &example.target {
@@ -91,9 +97,7 @@ impl Config {
                 [text, positive].into_iter().chain(negative.as_deref()).map(one).collect()
             }
             Target::Score(_) => [text].into_iter().chain(pair).map(one).collect(),
-            Target::Label(_) | Target::Labels(_) | Target::Value(_) | Target::Text => {
-                Ok(vec![tokenizer.encode(text, pair, max_length)?])
-            }
+            _ => Ok(vec![tokenizer.encode(text, pair, max_length)?]),
         }
     }
 }

@@ -3,9 +3,12 @@
 //! A task sees hidden states or pooled rows, never the architecture, and no method. It knows nothing of files or jobs.
 
 pub mod calibration;
+pub mod causal_language_model;
+mod conversation;
 pub mod embedding;
 pub mod head;
 mod input;
+pub mod language;
 pub mod masked_language_model;
 pub mod metrics;
 mod reader;
@@ -18,6 +21,7 @@ pub mod targets;
 pub mod token_classification;
 pub mod words;
 
+pub use conversation::Conversation;
 pub use embedding::Embedding;
 pub use input::Input;
 pub use reader::{Reader, Reading, Reads};
@@ -40,11 +44,18 @@ pub enum Config {
     TokenClassification(token_classification::Config),
     Embedding(embedding::Config),
     MaskedLanguageModel(masked_language_model::Config),
+    CausalLanguageModel(causal_language_model::Config),
 }
 
 /// The words that `type` may be.
-pub const NAMES: [&str; 5] =
-    ["sequence_classification", "regression", "token_classification", "embedding", "masked_language_model"];
+pub const NAMES: [&str; 6] = [
+    "sequence_classification",
+    "regression",
+    "token_classification",
+    "embedding",
+    "masked_language_model",
+    "causal_language_model",
+];
 
 impl Config {
     /// The word in `type`.
@@ -55,6 +66,7 @@ impl Config {
             Self::TokenClassification(_) => "token_classification",
             Self::Embedding(_) => "embedding",
             Self::MaskedLanguageModel(_) => "masked_language_model",
+            Self::CausalLanguageModel(_) => "causal_language_model",
         }
     }
 
@@ -65,7 +77,9 @@ impl Config {
             Self::SequenceClassification(config) => config.pooling,
             Self::Regression(config) => config.pooling,
             Self::Embedding(config) => config.pooling,
-            Self::TokenClassification(_) | Self::MaskedLanguageModel(_) => Some(Pooling::Mean),
+            Self::TokenClassification(_) | Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => {
+                Some(Pooling::Mean)
+            }
         }
     }
 
@@ -74,7 +88,7 @@ impl Config {
             Self::SequenceClassification(config) => config.pooling = Some(pooling),
             Self::Regression(config) => config.pooling = Some(pooling),
             Self::Embedding(config) => config.pooling = Some(pooling),
-            Self::TokenClassification(_) | Self::MaskedLanguageModel(_) => {}
+            Self::TokenClassification(_) | Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => {}
         }
         self
     }
@@ -84,7 +98,7 @@ impl Config {
         let head = match self {
             Self::SequenceClassification(config) => &config.head,
             Self::Regression(config) => &config.head,
-            Self::TokenClassification(_) | Self::Embedding(_) | Self::MaskedLanguageModel(_) => return None,
+            _ => return None,
         };
         head.as_ref().and_then(head::Config::activation)
     }
@@ -95,7 +109,7 @@ impl Config {
         let own = match &mut self {
             Self::SequenceClassification(config) => &mut config.head,
             Self::Regression(config) => &mut config.head,
-            Self::TokenClassification(_) | Self::Embedding(_) | Self::MaskedLanguageModel(_) => return self,
+            _ => return self,
         };
         if let (None, true, Some(activation)) = (&own, pools_alike, form.activation()) {
             *own = Some(head::Config::Dense(head::Dense { activation }));
@@ -108,7 +122,7 @@ impl Config {
         match self {
             Self::SequenceClassification(_) | Self::TokenClassification(_) => Some(labels.len()),
             Self::Regression(_) => Some(1),
-            Self::Embedding(_) | Self::MaskedLanguageModel(_) => None,
+            Self::Embedding(_) | Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => None,
         }
     }
 
@@ -117,6 +131,15 @@ impl Config {
         match self {
             Self::TokenClassification(_) => tagging::completed(found),
             _ => found.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+        }
+    }
+
+    /// What a job trains with where it does not say it.
+    pub fn usual(&self) -> Usual {
+        match self {
+            // Few epochs, even of a small dataset: what is said word by word is soon known by heart.
+            Self::CausalLanguageModel(_) => Usual { length: 512, batch_size: 8, most_epochs: 3 },
+            _ => Usual { length: 128, batch_size: 32, most_epochs: 30 },
         }
     }
 
@@ -138,10 +161,21 @@ impl Config {
             Self::Regression(_) => &["loss", "mean_absolute_error", "pearson", "spearman", "r2"],
             Self::TokenClassification(_) => &["f1", "loss", "precision", "recall", "macro_f1", "accuracy"],
             Self::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => &["spearman", "loss", "pearson"],
-            Self::MaskedLanguageModel(_) => &["loss", "accuracy", "perplexity"],
+            Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => &["loss", "accuracy", "perplexity"],
             Self::Embedding(_) => &["mrr_at_10", "loss", "recall_at_1", "recall_at_5", "recall_at_10"],
         }
     }
+}
+
+/// A task's defaults.
+#[derive(Debug, Clone, Copy)]
+pub struct Usual {
+    /// Tokens of a sequence.
+    pub length: usize,
+    /// Examples of a step.
+    pub batch_size: u32,
+    /// Epochs that a small dataset gets at most.
+    pub most_epochs: u32,
 }
 
 impl Default for Config {
@@ -181,6 +215,10 @@ pub enum Target {
     },
     /// How near the text and its pair are.
     Score(f64),
+    /// What follows the text, which is its prompt.
+    Completion(String),
+    /// Turns; there is no text beside them.
+    Conversation(Conversation),
     /// Nothing but the text itself.
     Text,
 }
@@ -192,7 +230,7 @@ impl Target {
             Self::Label(label) => std::slice::from_ref(label),
             Self::Labels(labels) => labels,
             Self::Tags { tags, .. } => tags,
-            Self::Value(_) | Self::Positive { .. } | Self::Score(_) | Self::Text => &[],
+            _ => &[],
         }
     }
 }

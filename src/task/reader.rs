@@ -2,14 +2,12 @@
 //!
 //! Knows nothing of how the head's tensors came about.
 
-use super::Config;
 use super::embedding::normalize;
 use super::head::Head;
-use super::masked_language_model;
-use crate::compute::{Packed, Rows, Tape};
+use super::{Config, language, masked_language_model};
+use crate::compute::{Rows, Tape};
 use crate::error::Result;
 use crate::model::{Base, Hooks, Pooling, Tokens, Wanted};
-use std::sync::Arc;
 
 /// Which rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +21,9 @@ pub enum Reading {
 impl Reading {
     pub fn of(task: &Config, default: Pooling) -> Self {
         match task {
-            Config::TokenClassification(_) | Config::MaskedLanguageModel(_) => Self::Words,
+            Config::TokenClassification(_) | Config::MaskedLanguageModel(_) | Config::CausalLanguageModel(_) => {
+                Self::Words
+            }
             _ => Self::Pooled(task.pooling().unwrap_or(default)),
         }
     }
@@ -82,7 +82,7 @@ impl Reader {
     pub fn new(task: &Config, pooling: Pooling, head: Option<Head>) -> Self {
         let reads = match (task, head) {
             (_, Some(head)) => Reads::Trained(head),
-            (Config::MaskedLanguageModel(_), None) => Reads::Language,
+            (Config::MaskedLanguageModel(_) | Config::CausalLanguageModel(_), None) => Reads::Language,
             (_, None) => Reads::Rows,
         };
         Self { reading: Reading::of(task, pooling), reads }
@@ -95,11 +95,11 @@ impl Reader {
         }
     }
 
-    /// What training looks at: `(rows, outputs)`.
+    /// What training looks at: `(rows, outputs)`; of a language model the rows that its words are compared with.
     pub fn outputs(&self, base: &Base, tape: &mut Tape, rows: Rows) -> Result<Rows> {
         match self.reads {
             Reads::Trained(head) => head.logits(tape, rows),
-            Reads::Language => base.language(tape, rows),
+            Reads::Language => base.before_words(tape, rows),
             Reads::Rows => Ok(rows),
         }
     }
@@ -117,7 +117,7 @@ impl Reader {
         let rows = self.rows(base, tape, hidden, hooks, sequences)?;
         let layout = tape.layout(rows);
         let (values, width) = match self.reads {
-            Reads::Language => words(base, tape, rows)?,
+            Reads::Language => likeliest(base, tape, rows)?,
             _ => {
                 let outputs = self.outputs(base, tape, rows)?;
                 (tape.read(outputs)?.values, tape.width(outputs))
@@ -132,22 +132,13 @@ impl Reader {
     }
 }
 
-/// Rows whose vocabularies are in memory at once.
-const BLOCK: usize = 64;
-
 /// The likeliest words of each row, end to end, and the numbers of one.
-fn words(base: &Base, tape: &mut Tape, rows: Rows) -> Result<(Vec<f32>, usize)> {
-    let (all, mut values) = (tape.rows(rows)?, Vec::new());
-    let mark = tape.mark();
-    for start in (0..all.rows()).step_by(BLOCK) {
-        let range = start..(start + BLOCK).min(all.rows());
-        let layout = Arc::new(Packed::single_rows(range.len()));
-        let block = tape.constant(base.kernels().narrow(&all, range)?, layout);
-        let logits = base.language(tape, block)?;
-        let each = tape.read(logits)?.values;
-        values.extend(each.chunks_exact(base.info().vocabulary_size).flat_map(masked_language_model::likeliest));
-        tape.release(mark, rows);
-    }
-    let width = values.len() / all.rows().max(1);
+fn likeliest(base: &Base, tape: &mut Tape, rows: Rows) -> Result<(Vec<f32>, usize)> {
+    let (transformed, mut values) = (base.before_words(tape, rows)?, Vec::new());
+    let vocabulary = base.info().vocabulary_size;
+    language::each(base, tape, transformed, |logits, _| {
+        values.extend(logits.chunks_exact(vocabulary).flat_map(masked_language_model::likeliest));
+    })?;
+    let width = values.len() / tape.layout(rows).rows().max(1);
     Ok((values, width))
 }

@@ -1,6 +1,9 @@
 //! What the rows of a dataset look like: which fields they have, and which task is meant by them.
 
-use super::{Config, embedding, masked_language_model, regression, sequence_classification, token_classification};
+use super::{
+    Config, causal_language_model, embedding, masked_language_model, regression, sequence_classification,
+    token_classification,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,6 +26,10 @@ pub enum Shape {
     Positive,
     /// How near two texts are.
     Score,
+    /// What follows a prompt.
+    Completion,
+    /// The turns of a conversation.
+    Messages,
     /// Nothing but the text.
     Text,
 }
@@ -37,13 +44,32 @@ pub enum Second {
 }
 
 impl Shape {
-    pub const ALL: [Self; 8] =
-        [Self::Label, Self::Labels, Self::Value, Self::Tags, Self::Entities, Self::Positive, Self::Score, Self::Text];
+    pub const ALL: [Self; 10] = [
+        Self::Label,
+        Self::Labels,
+        Self::Value,
+        Self::Tags,
+        Self::Entities,
+        Self::Positive,
+        Self::Score,
+        Self::Completion,
+        Self::Messages,
+        Self::Text,
+    ];
 
     /// Those that a file's fields tell apart, in the order in which they are looked at: that nothing but a text is meant
     /// has to be said.
-    pub const TOLD: [Self; 7] =
-        [Self::Label, Self::Labels, Self::Value, Self::Tags, Self::Entities, Self::Positive, Self::Score];
+    pub const TOLD: [Self; 9] = [
+        Self::Label,
+        Self::Labels,
+        Self::Value,
+        Self::Tags,
+        Self::Entities,
+        Self::Positive,
+        Self::Score,
+        Self::Completion,
+        Self::Messages,
+    ];
 
     /// The field that says what a row teaches; the text itself where there is no other.
     pub fn field(self) -> &'static str {
@@ -55,19 +81,26 @@ impl Shape {
             Self::Entities => "entities",
             Self::Positive => "positive",
             Self::Score => "score",
+            Self::Completion => "completion",
+            Self::Messages => "messages",
             Self::Text => "text",
         }
     }
 
     /// The field of a row's own text.
     pub fn text(self) -> &'static str {
-        if self == Self::Tags { "tokens" } else { "text" }
+        match self {
+            Self::Tags => "tokens",
+            Self::Completion => "prompt",
+            Self::Messages => "messages",
+            _ => "text",
+        }
     }
 
     pub fn second(self) -> Second {
         match self {
             Self::Label | Self::Labels | Self::Value => Second::Welcome("text_pair"),
-            Self::Tags | Self::Entities | Self::Text => Second::None,
+            Self::Tags | Self::Entities | Self::Completion | Self::Messages | Self::Text => Second::None,
             Self::Positive => Second::Welcome("negative"),
             Self::Score => Second::Needed("text_pair"),
         }
@@ -96,6 +129,7 @@ impl Shape {
             Self::Tags | Self::Entities => Config::TokenClassification(token_classification::Config::default()),
             Self::Positive => embedding(embedding::Loss::MultipleNegativesRanking),
             Self::Score => embedding(embedding::Loss::Cosine),
+            Self::Completion | Self::Messages => Config::CausalLanguageModel(causal_language_model::Config::default()),
             Self::Text => Config::MaskedLanguageModel(masked_language_model::Config::default()),
         }
     }
@@ -110,6 +144,7 @@ impl Config {
             Self::Regression(_) => &[Shape::Value],
             Self::TokenClassification(_) => &[Shape::Tags, Shape::Entities],
             Self::MaskedLanguageModel(_) => &[Shape::Text],
+            Self::CausalLanguageModel(_) => &[Shape::Completion, Shape::Messages, Shape::Text],
             Self::Embedding(config) => match config.loss {
                 None => &[Shape::Positive, Shape::Score],
                 Some(embedding::Loss::MultipleNegativesRanking) => &[Shape::Positive],

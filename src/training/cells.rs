@@ -22,7 +22,7 @@ pub struct Senseless {
     pub reason: &'static str,
 }
 
-pub const SENSELESS: [Senseless; 7] = [
+pub const SENSELESS: [Senseless; 9] = [
     Senseless {
         is: |asked| matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::Embedding(_))),
         pointer: "/method/type",
@@ -34,6 +34,18 @@ pub const SENSELESS: [Senseless; 7] = [
         },
         pointer: "/method/type",
         reason: "a masked language model's head is the base's own and frozen: choose another method, for example lora",
+    },
+    Senseless {
+        is: |asked| {
+            matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::CausalLanguageModel(_)))
+        },
+        pointer: "/method/type",
+        reason: "a language model's head is the base's own and frozen: choose another method, for example lora",
+    },
+    Senseless {
+        is: |asked| matches!(asked.task, task::Config::CausalLanguageModel(_)) && !asked.base.generates,
+        pointer: "/task/type",
+        reason: "this base model does not say what comes next: it is an encoder, or its checkpoint has no language model's head",
     },
     Senseless {
         is: |asked| matches!(asked.task, task::Config::MaskedLanguageModel(_)) && asked.base.mask_token.is_none(),

@@ -4,6 +4,7 @@
 
 use crate::error::Fault;
 use crate::model::tokenizer::SHORTEST;
+use crate::task::Usual;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -101,6 +102,8 @@ pub struct Circumstances {
     pub examples: usize,
     /// Of the base.
     pub max_tokens: usize,
+    /// Of the task.
+    pub usual: Usual,
     /// The method's own default.
     pub learning_rate: f64,
     /// Updates that a small dataset should at least get.
@@ -109,29 +112,28 @@ pub struct Circumstances {
     pub metrics: &'static [&'static str],
 }
 
-/// Examples per step where a job does not say it.
-pub const BATCH_SIZE: u32 = 32;
-
 /// So many epochs that a small dataset gets its least updates.
-pub fn usual_epochs(examples: usize, batch_size: u32, least_steps: u64) -> u32 {
+pub fn usual_epochs(examples: usize, batch_size: u32, least_steps: u64, usual: Usual) -> u32 {
     let steps_per_epoch = examples.div_ceil(batch_size.max(1) as usize).max(1) as u64;
-    least_steps.div_ceil(steps_per_epoch).clamp(3, 30) as u32
+    least_steps.div_ceil(steps_per_epoch).clamp(3, u64::from(usual.most_epochs)) as u32
 }
 
 impl Hyperparameters {
-    /// Tokens after which a text is cut, also by whoever looks at a dataset before its job is resolved.
-    pub fn max_length(&self, max_tokens: usize) -> u32 {
-        self.max_length.unwrap_or(128.min(max_tokens as u32))
+    /// Tokens after which a text is cut, also by whoever looks at a dataset before its job is resolved; `usual` is the task's.
+    pub fn max_length(&self, usual: usize, max_tokens: usize) -> u32 {
+        self.max_length.unwrap_or(usual.min(max_tokens) as u32)
     }
 
     /// Writes the defaults out and collects what is out of range.
     pub fn resolve(&self, given: Circumstances, faults: &mut Vec<Fault>) -> Resolved {
-        let batch_size = self.batch_size.unwrap_or(BATCH_SIZE);
+        let batch_size = self.batch_size.unwrap_or(given.usual.batch_size);
         let resolved = Resolved {
-            epochs: self.epochs.unwrap_or_else(|| usual_epochs(given.examples, batch_size, given.least_steps)),
+            epochs: self
+                .epochs
+                .unwrap_or_else(|| usual_epochs(given.examples, batch_size, given.least_steps, given.usual)),
             batch_size,
             learning_rate: self.learning_rate.unwrap_or(given.learning_rate),
-            max_length: self.max_length(given.max_tokens),
+            max_length: self.max_length(given.usual.length, given.max_tokens),
             seed: self.seed.unwrap_or(42),
             weight_decay: self.weight_decay.unwrap_or(0.01),
             warmup_ratio: self.warmup_ratio.unwrap_or(0.06),

@@ -1,14 +1,15 @@
 //! The loop: dataset order, schedule, optimiser, checkpoint. Plain blocking functions; no async, no SQL, no HTTP.
 
+mod asked;
 pub mod cells;
 pub mod checkpoint;
 pub mod evaluate;
 mod frozen;
-mod hiding;
 pub mod hyperparameters;
 pub mod network;
 pub mod optimizer;
 pub mod order;
+mod packing;
 mod parts;
 mod pieces;
 pub mod plan;

@@ -8,9 +8,9 @@ use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, 
 use crate::error::{Error, Result};
 use crate::model::{Base, Batch, Hooks, Lowest, Tokens, Wanted};
 use crate::task::head::Head;
-use crate::task::metrics::masked_language_model::{self, JUDGED};
+use crate::task::metrics::language::JUDGED;
 use crate::task::targets::Targets;
-use crate::task::{Reader, Reads};
+use crate::task::{Reader, Reads, language};
 use std::sync::Arc;
 
 use super::Spec;
@@ -104,7 +104,7 @@ impl Network {
         self.reader
     }
 
-    /// Numbers that evaluation keeps of a row: those of the head, of the row itself, or how a hidden token was judged.
+    /// Numbers that evaluation keeps of a row: those of the head, of the row itself, or how a language model's word was judged.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -114,17 +114,15 @@ impl Network {
     }
 
     /// The gradients of `Σ loss / denominator` over one micro-batch.
-    pub fn gradients(
-        &self,
-        parameters: &Uploaded,
-        source: &Source,
-        targets: &Targets,
-        denominator: f64,
-        dropout: Dropout,
-    ) -> Result<Part> {
-        let forward = self.forward(parameters, source, dropout)?;
+    pub fn gradients(&self, forward: Forward, targets: &Targets, denominator: f64) -> Result<Part> {
         let kernels = self.base.kernels().as_ref();
         let (loss, gradient) = targets.loss(&forward.tape, kernels, forward.outputs, denominator)?;
+        Ok(Part { loss: finite(loss)?, gradients: self.back(forward, gradient)? })
+    }
+
+    /// The same where the rows that are read are to find these words.
+    pub fn language_gradients(&self, forward: Forward, words: &[u32], denominator: f64) -> Result<Part> {
+        let (loss, gradient) = language::loss(&self.base, &forward.tape, forward.outputs, words, denominator)?;
         Ok(Part { loss: finite(loss)?, gradients: self.back(forward, gradient)? })
     }
 
@@ -159,10 +157,12 @@ impl Network {
         Ok(tape.read(outputs)?.values)
     }
 
-    /// How the base's own head judges these hidden tokens, `(tokens, JUDGED)`.
-    pub fn judged(&self, parameters: &Uploaded, source: &Source, hidden: &[u32]) -> Result<Vec<f32>> {
-        let logits = self.outputs(parameters, source)?;
-        Ok(masked_language_model::judge(&logits, self.base.info().vocabulary_size, hidden))
+    /// How the base's own head judges these words, `(words, JUDGED)`.
+    pub fn judged(&self, parameters: &Uploaded, source: &Source, words: &[u32]) -> Result<Vec<f32>> {
+        let mut tape = self.tape(parameters, Recording::Off);
+        let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
+        let rows = self.base.before_words(&mut tape, rows)?;
+        language::judge(&self.base, &mut tape, rows, words)
     }
 
     /// The rows that a fresh head of this adapter would read: with what the adapter already does.

@@ -3,8 +3,8 @@
 //! Where an example's loss depends on the others, all micro-batches are computed forward first, then the loss of the whole
 //! batch, then each back: from what it remembers, or, where that would be too much at once, computed again (Gao 2021).
 
+use super::asked::{Asked, Moment};
 use super::frozen::Frozen;
-use super::hiding::{Hiding, Moment};
 use super::network::{self, Forward, Network, Part, Source, Uploaded};
 use super::order;
 use super::prepare::Prepared;
@@ -12,7 +12,6 @@ use super::spec::Spec;
 use crate::compute::pool::Crew;
 use crate::compute::{Dropout, Tensor};
 use crate::error::Result;
-use crate::task::targets::Targets;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ struct Bench {
     network: Arc<Network>,
     frozen: Frozen,
     parameters: Uploaded,
-    hiding: Option<Hiding>,
+    asked: Option<Asked>,
     seed: u64,
     step: u64,
     epoch: u64,
@@ -50,7 +49,7 @@ impl Batch<'_> {
             network: Arc::clone(self.network),
             frozen: self.frozen.clone(),
             parameters: Arc::clone(&self.parameters),
-            hiding: self.prepared.hiding.clone(),
+            asked: self.prepared.asked.clone(),
             seed: self.spec.hyperparameters.seed,
             step: self.step,
             epoch: self.epoch,
@@ -60,8 +59,15 @@ impl Batch<'_> {
         }
         let targets = Arc::clone(&self.prepared.targets);
         let compute = move |piece: Vec<usize>| {
-            let (source, targets) = bench.known(&piece, &targets)?;
-            bench.network.gradients(&bench.parameters, &source, &targets, denominator, bench.dropout(&piece))
+            let forward = |source: &Source| bench.network.forward(&bench.parameters, source, bench.dropout(&piece));
+            let source = bench.frozen.source(&piece)?;
+            match &bench.asked {
+                None => bench.network.gradients(forward(&source)?, &targets.pick(&piece), denominator),
+                Some(asked) => {
+                    let (source, words) = asked.ask(source, &piece, Moment::Epoch(bench.epoch));
+                    bench.network.language_gradients(forward(&source)?, &words, denominator)
+                }
+            }
         };
         self.crew.map(pieces, &Arc::new(compute))
     }
@@ -133,14 +139,6 @@ impl Batch<'_> {
 impl Bench {
     fn forward(&self, piece: &[usize]) -> Result<Forward> {
         self.network.forward(&self.parameters, &self.frozen.source(piece)?, self.dropout(piece))
-    }
-
-    /// What a piece's sequences teach.
-    fn known(&self, piece: &[usize], targets: &Targets) -> Result<(Source, Targets)> {
-        let source = self.frozen.source(piece)?;
-        let Some(hiding) = &self.hiding else { return Ok((source, targets.pick(piece))) };
-        let (source, classes) = hiding.hide(source, piece, Moment::Epoch(self.epoch));
-        Ok((source, Targets::Classes { classes, count: hiding.vocabulary }))
     }
 
     /// A mask is a function of the example and of its sequence.

@@ -1,13 +1,14 @@
 //! A job's examples, tokenised once and cut into training and validation.
 
-use super::hiding::Hiding;
+use super::asked::Asked;
+use super::packing;
 use super::run::Halt;
 use super::speaker::Speaker;
 use super::{Data, Spec, Validation, order};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Base, Tokens};
-use crate::task::Example;
 use crate::task::targets::Targets;
+use crate::task::{Example, Target};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ pub struct Prepared {
     pub validation: Vec<usize>,
     /// A few examples for the adapter's probe.
     pub probe: Vec<Example>,
-    /// Where tokens are hidden.
-    pub hiding: Option<Hiding>,
+    /// What a language model is to find.
+    pub asked: Option<Asked>,
 }
 
 /// Two texts, the shortest of so many: the probe is replayed whenever the adapter is loaded, and somebody waits for it.
@@ -38,21 +39,21 @@ impl Prepared {
     /// # Errors
     /// `Invalid` (`unknown_label`) for an example whose label the specification does not have.
     pub fn new(base: &Base, spec: &Spec, data: &Data, speaker: &mut Speaker) -> Result<Self, Halt> {
-        let examples: Vec<&Example> = data.examples.iter().chain(data.validation.iter().flatten()).collect();
-        let targets = Targets::new(&spec.task, &spec.labels, &examples)?;
-        let max_length = spec.hyperparameters.max_length as usize;
-        let mut tokens: Vec<Vec<Arc<Tokens>>> = Vec::with_capacity(examples.len());
-        for (index, example) in examples.iter().enumerate() {
-            if index.is_multiple_of(LISTEN_EVERY) {
-                speaker.listen()?;
-            }
-            let sequences = spec.task.sequences(base.tokenizer(), example, max_length)?;
-            tokens.push(sequences.into_iter().map(Arc::new).collect());
+        let asked = Asked::of(base, spec);
+        let mut reading = Reading { base, spec, asked: asked.as_ref(), speaker };
+        let mut items = reading.items(&data.examples)?;
+        let own = items.len();
+        items.extend(reading.items(data.validation.as_deref().unwrap_or_default())?);
+        if own == 0 && !data.examples.is_empty() {
+            let detail =
+                "no row of the dataset teaches anything within `max_length` tokens: raise it, or shorten the prompts";
+            return Err(Error::invalid("nothing_to_learn", detail).into());
         }
-        let hiding = Hiding::of(base, spec);
-        let read = |one: &Arc<Tokens>| hiding.as_ref().map_or(one.picked.len(), |hiding| hiding.count(one));
+        let (examples, tokens): (Vec<&Example>, Vec<Vec<Arc<Tokens>>>) = items.into_iter().unzip();
+        let targets = Targets::new(&spec.task, &spec.labels, &examples)?;
+        let read = |one: &Arc<Tokens>| asked.as_ref().map_or(one.picked.len(), |asked| asked.count(one));
         let targets = targets.cut(tokens.iter().map(|sequences| sequences.iter().map(read).sum()));
-        let split = split(spec, data, &targets);
+        let split = split(spec, data, own, &targets);
         let targets = targets.scaled_by(&split.training);
         let probed = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
@@ -62,13 +63,49 @@ impl Prepared {
             targets: Arc::new(targets),
             training: split.training,
             validation: split.validation,
-            hiding,
+            asked,
         })
     }
 
     /// The same examples for another method, all else being equal.
     pub fn under(&self, spec: &Spec) -> Self {
         Self { lengths: lengths(&self.tokens, spec), ..self.clone() }
+    }
+}
+
+/// An example with its sequences.
+type Item<'a> = (&'a Example, Vec<Arc<Tokens>>);
+
+/// What it takes to read examples.
+struct Reading<'a, 'b> {
+    base: &'a Base,
+    spec: &'a Spec,
+    asked: Option<&'a Asked>,
+    speaker: &'a mut Speaker<'b>,
+}
+
+impl Reading<'_, '_> {
+    /// All that teach something: rows of which nothing can be learned were skipped with a warning when the data was checked.
+    fn items<'e>(&mut self, examples: &'e [Example]) -> Result<Vec<Item<'e>>, Halt> {
+        let max_length = self.spec.hyperparameters.max_length as usize;
+        let mut items: Vec<Item> = Vec::with_capacity(examples.len());
+        for (index, example) in examples.iter().enumerate() {
+            if index.is_multiple_of(LISTEN_EVERY) {
+                self.speaker.listen()?;
+            }
+            let sequences = self.spec.task.sequences(self.base.tokenizer(), example, max_length);
+            let sequences = match (sequences, self.asked) {
+                (Ok(sequences), Some(asked)) if asked.check(&sequences).is_ok() => sequences,
+                (Ok(_) | Err(Error::Invalid(_)), Some(_)) => continue,
+                (sequences, _) => sequences?,
+            };
+            items.push((example, sequences.into_iter().map(Arc::new).collect()));
+        }
+        let is_plain = |(example, _): &Item| example.target == Target::Text;
+        Ok(match matches!(self.asked, Some(Asked::Next)) && items.iter().all(is_plain) {
+            true => packing::packed(items, max_length),
+            false => items,
+        })
     }
 }
 
@@ -91,8 +128,7 @@ fn probe(examples: &[usize], tokens: &[Vec<Arc<Tokens>>]) -> Vec<usize> {
     first
 }
 
-fn split(spec: &Spec, data: &Data, targets: &Targets) -> order::Split {
-    let own = data.examples.len();
+fn split(spec: &Spec, data: &Data, own: usize, targets: &Targets) -> order::Split {
     match (&data.validation, &spec.validation) {
         (None, Validation::Fraction(fraction)) => {
             let (strata, count) = targets.strata();

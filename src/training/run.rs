@@ -3,10 +3,10 @@
 //! Everything that a step needs is a function of (data, specification, step), and micro-batches are summed in order, so
 //! that neither threads nor interruptions change a bit.
 
+use super::asked::Moment;
 use super::checkpoint::{Counters, Folder, State};
 use super::evaluate::{self, Evaluated};
 use super::frozen::Frozen;
-use super::hiding::Moment;
 use super::network::{Network, Part};
 use super::optimizer::{self, Moments, Rule, Update};
 use super::parts::Batch;
@@ -261,12 +261,12 @@ impl<'a> Run<'a> {
     pub fn evaluated(&self, parameters: &[Tensor], speaker: &mut Speaker) -> Result<Evaluated, Halt> {
         let parameters = self.network.upload(parameters)?;
         let (network, frozen) = (Arc::clone(&self.network), self.frozen.clone());
-        let hiding = self.prepared.hiding.clone();
+        let asked = self.prepared.asked.clone();
         let compute = move |piece: Vec<usize>| {
             let source = frozen.source(&piece)?;
-            let Some(hiding) = &hiding else { return network.outputs(&parameters, &source) };
-            let (source, hidden) = hiding.hide(source, &piece, Moment::Measured);
-            network.judged(&parameters, &source, &hidden)
+            let Some(asked) = &asked else { return network.outputs(&parameters, &source) };
+            let (source, words) = asked.ask(source, &piece, Moment::Measured);
+            network.judged(&parameters, &source, &words)
         };
         let (indices, targets) = (&self.prepared.validation, &self.prepared.targets);
         let width = self.network.width();

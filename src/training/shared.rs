@@ -49,7 +49,7 @@ impl<'a> Shared<'a> {
             // The embeddings alone are sooner looked up than read.
             Lowest::Embeddings | Lowest::Layer(0) => Ok(nothing),
             // Texts with hidden tokens are others in every epoch.
-            _ if desk.prepared.hiding.is_some() => Ok(nothing),
+            _ if desk.prepared.asked.as_ref().is_some_and(|asked| !asked.is_steady()) => Ok(nothing),
             lowest => self.frozen(lowest, &nothing, desk, speaker),
         }
     }

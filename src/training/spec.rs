@@ -71,7 +71,7 @@ impl Spec {
         let (learning_rate, least_steps) = defaults(&method);
         let max_tokens = info.max_tokens.saturating_sub(method.virtual_tokens());
         let metrics = task.metrics();
-        let given = Circumstances { examples, max_tokens, learning_rate, least_steps, metrics };
+        let given = Circumstances { examples, max_tokens, usual: task.usual(), learning_rate, least_steps, metrics };
         let hyperparameters = request.hyperparameters.resolve(given, &mut faults);
         let validation = request.validation.clone().unwrap_or(Validation::Fraction(0.1));
         if let Validation::Fraction(fraction) = validation

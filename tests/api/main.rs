@@ -19,6 +19,7 @@ mod crash;
 mod datasets;
 mod decoders;
 mod from_adapter;
+mod generation;
 mod http;
 mod jobs;
 mod mixed;

@@ -2,16 +2,17 @@
 
 use espalier::data::{self, Checked, Finding, Format, Length, Measure, OnBadRows, Options, Settings};
 use espalier::error::Result;
-use espalier::task::{self, Target};
+use espalier::task::{self, Example, Target};
 use std::io::Write;
 
 /// One token per word, and room for four.
 pub struct Words;
 
 impl Measure for Words {
-    fn measure(&self, text: &str, text_pair: Option<&str>) -> Result<Length> {
-        let words = text.split_whitespace().count() + text_pair.map_or(0, |pair| pair.split_whitespace().count());
-        Ok(Length { tokens: words.min(4), truncated: words > 4 })
+    fn measure(&self, example: &Example) -> Result<Vec<Length>> {
+        let words = |text: &str| text.split_whitespace().count();
+        let words = words(&example.text) + example.text_pair.as_deref().map_or(0, words);
+        Ok(vec![Length { tokens: words.min(4), truncated: words > 4 }])
     }
 }
 

@@ -3,6 +3,7 @@
 use espalier::compute::candle::Candle;
 use espalier::data::{Measure, Truncation};
 use espalier::model::Base;
+use espalier::task::{Config, Example, Target};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +11,13 @@ use std::sync::Arc;
 fn a_text_is_measured_in_tokens_as_training_will_cut_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-bert");
     let base = Base::load(&folder, "tiny-bert", Arc::new(Candle::cpu())).unwrap();
-    let measure =
-        |max_length, text, pair| Truncation { tokenizer: base.tokenizer(), max_length }.measure(text, pair).unwrap();
+    let measure = |max_length, text: &str, pair: Option<&str>| {
+        let (text, text_pair) = (text.to_string(), pair.map(str::to_string));
+        let example = Example { line: 1, text, text_pair, target: Target::Label("a".to_string()) };
+        let task = Config::default();
+        let truncation = Truncation { tokenizer: base.tokenizer(), task: &task, max_length };
+        truncation.measure(&example).unwrap().remove(0)
+    };
     let whole = measure(64, "where is my card", None);
     assert!(!whole.truncated && whole.tokens > 3, "{whole:?}");
     let cut = measure(whole.tokens - 1, "where is my card", None);

@@ -1,5 +1,6 @@
 //! Values of the house as tests need them: complete, plausible, and told apart by little.
 
+use espalier::compute::Tensor;
 use espalier::data::{Format, LabelCount, OnBadRows, Options, Report};
 use espalier::store::{AdapterDescription, DEFAULT_OWNER, JobError, NewAdapter, NewDataset, NewJob, Worker};
 use espalier::training::hyperparameters::{Circumstances, Resolved};
@@ -126,7 +127,19 @@ pub fn job_error() -> JobError {
 fn hyperparameters() -> Resolved {
     // both are beyond what a float or a signed integer holds exactly
     let asked = Hyperparameters { seed: Some(u64::MAX), learning_rate: Some(0.1 + 0.2), ..Hyperparameters::default() };
-    let given =
-        Circumstances { examples: 60, max_tokens: 128, learning_rate: 1e-3, least_steps: 1, metrics: &["accuracy"] };
+    let given = Circumstances {
+        examples: 60,
+        max_tokens: 128,
+        learning_rate: 1e-3,
+        least_steps: 1,
+        metrics: &["accuracy"],
+        usual: task::Config::default().usual(),
+    };
     asked.resolve(given, &mut Vec::new())
+}
+
+/// The tensors of a file whose names begin so.
+pub fn part(all: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+    let named = all.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
+    named.collect()
 }

@@ -10,6 +10,9 @@ use crate::task;
 use std::fs;
 use std::path::Path;
 
+/// PEFT's word for adapters that say what comes next.
+const CAUSAL: &str = "CAUSAL_LM";
+
 /// The bytes of the two files.
 pub struct Plain {
     pub config: Vec<u8>,
@@ -43,9 +46,11 @@ impl Plain {
             Some("FEATURE_EXTRACTION") if head.is_absent(&tensors) => {
                 task::Config::Embedding(task::embedding::Config { pooling: Some(pooling), loss: None })
             }
+            Some(CAUSAL) => task::Config::CausalLanguageModel(task::causal_language_model::Config::default()),
             _ => task,
         };
-        let is_headed = !matches!(task, task::Config::Embedding(_));
+        // Of a language model the head is the base's.
+        let is_headed = !matches!(task, task::Config::Embedding(_) | task::Config::CausalLanguageModel(_));
         let weights = weights::from_peft(tensors, &method, sites, is_headed.then_some(head), outline.info.hidden_size)?;
         let labels = match weights.get("head.bias") {
             Some(bias) => labels(config.labels, request, bias.shape[0])?,
@@ -91,8 +96,18 @@ fn pooling(config: &peft::Config, request: &ImportRequest, outline: &Outline) ->
     let by_task = match config.task_type.as_deref() {
         // transformers' classification models read the first token.
         Some("SEQ_CLS") | None => Some(Pooling::Cls),
+        Some(CAUSAL) if outline.info.generates => Some(Pooling::Mean),
+        Some(CAUSAL) => {
+            return Err(unsupported(
+                "its task_type is CAUSAL_LM, and this server's base is not a language model".to_string(),
+            ));
+        }
         Some("FEATURE_EXTRACTION") => None,
-        Some(other) => return Err(unsupported(format!("its task_type is {other}, this server takes SEQ_CLS"))),
+        Some(other) => {
+            return Err(unsupported(format!(
+                "its task_type is {other}, this server takes SEQ_CLS, FEATURE_EXTRACTION and CAUSAL_LM"
+            )));
+        }
     };
     let pooling = request.pooling.or(by_task).ok_or_else(|| {
         unsupported(

@@ -22,6 +22,10 @@ impl Form {
     /// An adapter whose head is that of transformers' classification model opens in it as a whole. Any other opens in the
     /// encoder, and its user pools: the classification models have no mean, and no heads but their own.
     pub fn of(task: &task::Config, outline: &Outline) -> Self {
+        // The language model of a decoder names its modules as its classification model does.
+        if let task::Config::CausalLanguageModel(_) = task {
+            return Self::Headed;
+        }
         let is_classifier = matches!(task, task::Config::SequenceClassification(_) | task::Config::Regression(_));
         let pools_alike = outline.pooling(task) == Pooling::Cls;
         let is_theirs = is_classifier && pools_alike && task.dense() == outline.info.head().activation();

@@ -1,9 +1,10 @@
-//! Rotary positions, parts of rows, and gated activations.
+//! Rotary positions, attention to what is remembered, parts of rows, and gated activations.
 
 use super::Candle;
 use super::kernels::done;
 use crate::compute::gated::Gated;
 use crate::compute::kernels::{Activation, Buffer, Keep, Kernels};
+use crate::compute::recall::{self, Next, Recall};
 use crate::compute::rotary::{Rotary, Rotation, Way};
 use crate::error::Result;
 use candle_core::Tensor;
@@ -25,6 +26,12 @@ impl Rotary for Candle {
             Tensor::cat(&[first, second], 2)?.reshape((count, width))
         };
         done("rotary positions", compute())
+    }
+}
+
+impl Recall for Candle {
+    fn recall(&self, next: Next) -> Result<Buffer> {
+        recall::gathered(self, next)
     }
 }
 

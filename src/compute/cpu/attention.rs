@@ -3,7 +3,7 @@
 //! One sequence and one head at a time, on scratch that stays in the cache; nothing is padded or masked but the lanes
 //! beyond a sequence's end.
 
-use super::lanes::{Lanes, Work};
+use super::lanes::{Lanes, Level, Work};
 use super::memory::{Draft, Matrix};
 use super::panels;
 use super::product::{Left, Product, Right, Start};
@@ -110,34 +110,13 @@ fn kept(asking: &Range<usize>, asked: &Range<usize>) -> Option<usize> {
     (asked.len() <= KEPT_LENGTH).then(|| stride(asked.len()) * asking.len())
 }
 
-/// `out = left·rightᵀ` of one head: `right`'s rows become panels first, sixteen rows side by side.
-///
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn scores<L: Lanes>(
-    left: &Matrix,
-    right: &Matrix,
-    place: &Place,
+/// What one head of one sequence is computed with.
+struct Bench<'a> {
+    level: Level,
+    inputs: Inputs<'a>,
     width: usize,
-    scratch: &mut [f32],
-    out: &mut [f32],
-) {
-    let length = place.asked.len();
-    let rows = place.asked.clone().map(|row| &right.row(row)[place.shared..place.shared + width]);
-    panels::fill(&mut scratch[..stride(length) * width], width, rows);
-    let product = Product {
-        rows: place.asking.len(),
-        depth: width,
-        columns: stride(length),
-        left: Left::rows(&left.spacious()[place.asking.start * left.width() + place.column..], left.width()),
-        right: Right::panels(scratch, width),
-        start: Start::Zero,
-        out,
-        out_step: stride(length),
-    };
-    // SAFETY: the caller's.
-    unsafe { product.run::<L>() }
+    /// For keys, sixteen rows side by side.
+    panels: Draft,
 }
 
 /// A head's columns of some rows.
@@ -156,108 +135,138 @@ struct To<'a> {
     onto: bool,
 }
 
-/// `out = left·right` of one head, or added to it.
-///
-/// # Safety
-/// As [`Lanes`].
-#[inline(always)]
-unsafe fn weigh<L: Lanes>(left: Left, right: Own, to: To, out: &mut Draft) {
-    let (hidden, step) = (right.matrix.width(), out.width());
-    let product = Product {
-        rows: to.rows.len(),
-        depth: right.along.len(),
-        columns: right.width,
-        left,
-        right: Right::rows(&right.matrix.spacious()[right.along.start * hidden + right.column..], hidden),
-        start: if to.onto { Start::Output } else { Start::Zero },
-        out: &mut out.spacious()[to.rows.start * step + to.column..],
-        out_step: step,
-    };
-    // SAFETY: the caller's.
-    unsafe { product.run::<L>() }
-}
+impl<'a> Bench<'a> {
+    fn new(level: Level, inputs: Inputs<'a>) -> Self {
+        let width = inputs.head_width();
+        Self { level, inputs, width, panels: Draft::new(stride(inputs.longest()), width) }
+    }
 
-pub struct Forward<'a> {
-    pub inputs: Inputs<'a>,
-    /// [`Inputs::kept`] numbers.
-    pub keep: Option<&'a mut Draft>,
-}
+    /// `out = left·rightᵀ` of one head: `right`'s rows become panels first, sixteen rows side by side.
+    fn scores(&mut self, left: &Matrix, right: &Matrix, place: &Place, out: &mut [f32]) {
+        let (length, width) = (place.asked.len(), self.width);
+        let rows = place.asked.clone().map(|row| &right.row(row)[place.shared..place.shared + width]);
+        let panels = self.panels.spacious();
+        panels::fill(&mut panels[..stride(length) * width], width, rows);
+        self.level.run(Product {
+            rows: place.asking.len(),
+            depth: width,
+            columns: stride(length),
+            left: Left::rows(&left.spacious()[place.asking.start * left.width() + place.column..], left.width()),
+            right: Right::panels(panels, width),
+            start: Start::Zero,
+            out,
+            out_step: stride(length),
+        });
+    }
 
-impl Work for Forward<'_> {
-    type Output = Matrix;
+    /// The probabilities of a head's rows.
+    fn probabilities(&mut self, place: &Place, out: &mut [f32]) {
+        self.scores(self.inputs.query, self.inputs.key, place, out);
+        let (length, scale) = (place.asked.len(), self.inputs.scale());
+        self.level.run(Softmax { scores: out, length, scale, shade: self.inputs.shade(place) });
+    }
 
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(mut self) -> Matrix {
-        let (inputs, width) = (self.inputs, self.inputs.head_width());
-        let hidden = inputs.query.width();
-        let mut out = Draft::new(inputs.query.rows(), hidden);
-        let longest = stride(inputs.longest());
-        let (mut panels, mut own) = (Draft::new(longest, width), Draft::new(inputs.longest(), longest));
-        for place in inputs.places() {
-            let (rows, length) = (place.asking.len(), place.asked.len());
-            let room = match (&mut self.keep, place.kept) {
-                (Some(keep), Some(start)) => &mut keep.spacious()[start..],
-                _ => own.spacious(),
-            };
-            let probabilities = &mut room[..rows * stride(length)];
-            // SAFETY: the caller's.
-            unsafe {
-                scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), probabilities);
-                softmax::<L>(probabilities, length, inputs.scale(), inputs.shade(&place));
-                let values = Own { along: &place.asked, matrix: inputs.value, column: place.shared, width };
-                let to = To { rows: &place.asking, column: place.column, onto: false };
-                weigh::<L>(Left::rows(probabilities, stride(length)), values, to, &mut out);
-            }
-        }
-        out.done()
+    /// `out = left·right` of one head, or added to it.
+    fn weigh(&self, left: Left, right: &Own, to: &To, out: &mut Draft) {
+        let (hidden, step) = (right.matrix.width(), out.width());
+        self.level.run(Product {
+            rows: to.rows.len(),
+            depth: right.along.len(),
+            columns: right.width,
+            left,
+            right: Right::rows(&right.matrix.spacious()[right.along.start * hidden + right.column..], hidden),
+            start: if to.onto { Start::Output } else { Start::Zero },
+            out: &mut out.spacious()[to.rows.start * step + to.column..],
+            out_step: step,
+        });
     }
 }
 
-/// dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P·(dP − Σ dP·P), dQ = dS·K·s, dK = dSᵀ·Q·s
-pub struct Backward<'a> {
-    pub inputs: Inputs<'a>,
-    /// `(tokens, hidden)`
-    pub gradient: &'a Matrix,
-    pub kept: &'a Matrix,
+/// In place.
+pub struct Softmax<'a> {
+    pub scores: &'a mut [f32],
+    pub length: usize,
+    pub scale: f32,
+    pub shade: Option<Shade<'a>>,
 }
 
-impl Work for Backward<'_> {
-    /// By query, key and value.
-    type Output = [Matrix; 3];
+impl Work for Softmax<'_> {
+    type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) -> [Matrix; 3] {
-        let (inputs, width) = (self.inputs, self.inputs.head_width());
-        let draft = |like: &Matrix| Draft::new(like.rows(), like.width());
-        let (mut by_query, mut by_key, mut by_value) = (draft(inputs.query), draft(inputs.key), draft(inputs.value));
-        let longest = stride(inputs.longest());
-        let mut panels = Draft::new(longest, width);
-        let [mut own, mut by_scores] = std::array::from_fn(|_| Draft::new(inputs.longest(), longest));
-        for place in inputs.places() {
-            let (rows, length, step) = (place.asking.len(), place.asked.len(), stride(place.asked.len()));
-            let by_scores = &mut by_scores.spacious()[..rows * step];
-            // SAFETY: the caller's.
-            unsafe {
-                let probabilities = match place.kept {
-                    Some(start) => &self.kept.spacious()[start..start + rows * step],
-                    None => {
-                        let own = &mut own.spacious()[..rows * step];
-                        scores::<L>(inputs.query, inputs.key, &place, width, panels.spacious(), own);
-                        softmax::<L>(own, length, inputs.scale(), inputs.shade(&place));
-                        own
-                    }
-                };
-                scores::<L>(self.gradient, inputs.value, &place, width, panels.spacious(), by_scores);
-                let asking = |matrix| Own { along: &place.asking, matrix, column: place.column, width };
-                let shared = || To { rows: &place.asked, column: place.shared, onto: !place.leads };
-                weigh::<L>(Left::columns(probabilities, step), asking(self.gradient), shared(), &mut by_value);
-                through_softmax::<L>(by_scores, probabilities, step, inputs.scale());
-                let keys = Own { along: &place.asked, matrix: inputs.key, column: place.shared, width };
-                let own = To { rows: &place.asking, column: place.column, onto: false };
-                weigh::<L>(Left::rows(by_scores, step), keys, own, &mut by_query);
-                weigh::<L>(Left::columns(by_scores, step), asking(inputs.query), shared(), &mut by_key);
-            }
-        }
-        [by_query.done(), by_key.done(), by_value.done()]
+    unsafe fn run<L: Lanes>(self) {
+        // SAFETY: the caller's.
+        unsafe { softmax::<L>(self.scores, self.length, self.scale, self.shade) }
     }
+}
+
+/// From gradients by probabilities to those by scores, in place.
+struct ThroughSoftmax<'a> {
+    gradients: &'a mut [f32],
+    probabilities: &'a [f32],
+    step: usize,
+    scale: f32,
+}
+
+impl Work for ThroughSoftmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        // SAFETY: the caller's.
+        unsafe { through_softmax::<L>(self.gradients, self.probabilities, self.step, self.scale) }
+    }
+}
+
+/// With room for [`Inputs::kept`] probabilities, where they are to be kept.
+pub fn forward(level: Level, inputs: Inputs, mut keep: Option<&mut Draft>) -> Matrix {
+    let mut bench = Bench::new(level, inputs);
+    let mut out = Draft::new(inputs.query.rows(), inputs.query.width());
+    let mut own = Draft::new(inputs.longest(), stride(inputs.longest()));
+    for place in inputs.places() {
+        let (rows, step) = (place.asking.len(), stride(place.asked.len()));
+        let room = match (&mut keep, place.kept) {
+            (Some(keep), Some(start)) => &mut keep.spacious()[start..],
+            _ => own.spacious(),
+        };
+        let probabilities = &mut room[..rows * step];
+        bench.probabilities(&place, probabilities);
+        let values = Own { along: &place.asked, matrix: inputs.value, column: place.shared, width: bench.width };
+        let to = To { rows: &place.asking, column: place.column, onto: false };
+        bench.weigh(Left::rows(probabilities, step), &values, &to, &mut out);
+    }
+    out.done()
+}
+
+/// dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P·(dP − Σ dP·P), dQ = dS·K·s, dK = dSᵀ·Q·s: by query, key and value, given the gradient
+/// `(tokens, hidden)` and what was kept.
+pub fn backward(level: Level, inputs: Inputs, gradient: &Matrix, kept: &Matrix) -> [Matrix; 3] {
+    let mut bench = Bench::new(level, inputs);
+    let (width, scale) = (bench.width, inputs.scale());
+    let draft = |like: &Matrix| Draft::new(like.rows(), like.width());
+    let (mut by_query, mut by_key, mut by_value) = (draft(inputs.query), draft(inputs.key), draft(inputs.value));
+    let longest = inputs.longest();
+    let [mut own, mut by_scores] = std::array::from_fn(|_| Draft::new(longest, stride(longest)));
+    for place in inputs.places() {
+        let (rows, step) = (place.asking.len(), stride(place.asked.len()));
+        let by_scores = &mut by_scores.spacious()[..rows * step];
+        let probabilities = match place.kept {
+            Some(start) => &kept.spacious()[start..start + rows * step],
+            None => {
+                let own = &mut own.spacious()[..rows * step];
+                bench.probabilities(&place, own);
+                own
+            }
+        };
+        bench.scores(gradient, inputs.value, &place, by_scores);
+        let asking = |matrix| Own { along: &place.asking, matrix, column: place.column, width };
+        let shared = To { rows: &place.asked, column: place.shared, onto: !place.leads };
+        bench.weigh(Left::columns(probabilities, step), &asking(gradient), &shared, &mut by_value);
+        level.run(ThroughSoftmax { gradients: by_scores, probabilities, step, scale });
+        let keys = Own { along: &place.asked, matrix: inputs.key, column: place.shared, width };
+        let own = To { rows: &place.asking, column: place.column, onto: false };
+        bench.weigh(Left::rows(by_scores, step), &keys, &own, &mut by_query);
+        bench.weigh(Left::columns(by_scores, step), &asking(inputs.query), &shared, &mut by_key);
+    }
+    [by_query.done(), by_key.done(), by_value.done()]
 }

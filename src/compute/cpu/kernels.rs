@@ -215,14 +215,14 @@ impl Kernels for Cpu {
     fn attention(&self, inputs: Attention, keep: Keep) -> Result<(Buffer, Option<AttentionSaved>)> {
         let inputs = views(&inputs);
         let mut kept = (keep == Keep::ForBackward).then(|| Draft::new(1, inputs.kept()));
-        let output = self.level.run(attention::Forward { inputs, keep: kept.as_mut() });
+        let output = attention::forward(self.level, inputs, kept.as_mut());
         let saved = kept.map(|kept| AttentionSaved { probabilities: vec![host(kept)] });
         Ok((rows(output), saved))
     }
 
     fn attention_backward(&self, gradient: &Buffer, inputs: Attention, saved: &AttentionSaved) -> Result<[Buffer; 3]> {
         let (inputs, kept) = (views(&inputs), saved.probabilities[0].host());
-        let gradients = self.level.run(attention::Backward { inputs, gradient: gradient.host(), kept });
+        let gradients = attention::backward(self.level, inputs, gradient.host(), kept);
         Ok(gradients.map(rows))
     }
 

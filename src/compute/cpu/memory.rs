@@ -161,6 +161,11 @@ impl Draft {
         self.width
     }
 
+    /// All that has been written, and the numbers to spare.
+    pub fn all(&self) -> &[f32] {
+        self.block.numbers()
+    }
+
     /// With the numbers to spare at its end.
     pub fn spacious(&mut self) -> &mut [f32] {
         self.block.numbers_mut()

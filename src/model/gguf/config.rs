@@ -43,6 +43,7 @@ pub fn read(gguf: &Gguf) -> Result<Value> {
         "rope_theta": gguf.number(&name("rope.freq_base")).unwrap_or(10_000.0),
         "rope_scaling": scaling(gguf, &name("rope.scaling"))?,
         "attention_bias": has("blk.0.attn_q.bias"),
+        "tie_word_embeddings": !has("output.weight"),
         "mlp_bias": has("blk.0.ffn_up.bias"),
     }))
 }

@@ -45,6 +45,7 @@ pub fn read(gguf: &Gguf, canonical: impl Fn(&str) -> Option<String>) -> Result<W
 fn transformers(name: &str) -> Option<(String, &str)> {
     match name {
         "token_embd.weight" => return Some(("embed_tokens.weight".to_string(), name)),
+        "output.weight" => return Some(("lm_head.weight".to_string(), name)),
         "output_norm.weight" => return Some(("norm.weight".to_string(), name)),
         _ => {}
     }
@@ -131,6 +132,6 @@ mod tests {
     fn tensors_have_the_names_of_transformers() {
         assert_eq!(transformers("blk.12.attn_q.weight").unwrap().0, "layers.12.self_attn.q_proj.weight");
         assert_eq!(transformers("token_embd.weight").unwrap().0, "embed_tokens.weight");
-        assert!(["output.weight", "blk.0.other.weight", "blk.0"].iter().all(|name| transformers(name).is_none()));
+        assert!(["output.bias", "blk.0.other.weight", "blk.0"].iter().all(|name| transformers(name).is_none()));
     }
 }

@@ -1,7 +1,7 @@
 //! A split's outputs and what they say, whatever the task.
 
 use super::embedding::{self, Retrieval, Similarity};
-use super::masked_language_model::{self, MaskedLanguageModel};
+use super::language::{self, Language};
 use super::token_classification::{self, TokenClassification};
 use super::{Classification, Confusion, PerClass, multi_label, regression};
 use crate::task::calibration;
@@ -16,7 +16,7 @@ pub enum Figures {
     TokenClassification { figures: TokenClassification, per_class: Vec<PerClass> },
     Similarity(Similarity),
     Retrieval(Retrieval),
-    MaskedLanguageModel(MaskedLanguageModel),
+    Language(Language),
 }
 
 /// Whether the lower of two figures is the better one.
@@ -57,9 +57,7 @@ impl Figures {
                 let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
                 Self::Similarity(embedding::similarity(&cosines, &scores, loss))
             }
-            Targets::Hidden { counts } => {
-                Self::MaskedLanguageModel(masked_language_model::figures(outputs, counts.len()))
-            }
+            Targets::Words { counts } => Self::Language(language::figures(outputs, counts.len())),
             Targets::Ranked { texts, belonging } => {
                 let places = similar::Ranked::new(texts, belonging).places(outputs);
                 Self::Retrieval(embedding::retrieval(&places, similar::measured(outputs, texts, belonging)))
@@ -75,7 +73,7 @@ impl Figures {
             Self::TokenClassification { figures, .. } => figures.loss,
             Self::Similarity(figures) => figures.loss,
             Self::Retrieval(figures) => figures.loss,
-            Self::MaskedLanguageModel(figures) => figures.loss,
+            Self::Language(figures) => figures.loss,
         }
     }
 
@@ -112,7 +110,7 @@ impl Figures {
             Self::MultiLabel { per_class, .. } | Self::TokenClassification { per_class, .. } => {
                 report["per_class"] = json!(per_class);
             }
-            Self::Regression(_) | Self::Similarity(_) | Self::Retrieval(_) | Self::MaskedLanguageModel(_) => {}
+            Self::Regression(_) | Self::Similarity(_) | Self::Retrieval(_) | Self::Language(_) => {}
         }
         report
     }
@@ -126,7 +124,7 @@ impl Figures {
             Self::TokenClassification { figures, .. } => json!(figures),
             Self::Similarity(figures) => json!(figures),
             Self::Retrieval(figures) => json!(figures),
-            Self::MaskedLanguageModel(figures) => json!(figures),
+            Self::Language(figures) => json!(figures),
         }
     }
 }

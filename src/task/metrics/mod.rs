@@ -3,7 +3,7 @@
 pub mod classification;
 pub mod embedding;
 mod figures;
-pub mod masked_language_model;
+pub mod language;
 pub mod multi_label;
 pub mod regression;
 pub mod token_classification;

@@ -52,8 +52,8 @@ pub enum Targets {
         /// Of all examples, also where these are some of them.
         belonging: Arc<Belonging>,
     },
-    /// How many tokens of each are to be found again; which ones is drawn when they are needed.
-    Hidden {
+    /// How many tokens of each a language model is to find; which ones is known when they are needed.
+    Words {
         counts: Vec<usize>,
     },
 }
@@ -73,7 +73,7 @@ impl Targets {
             Self::Tags { tags, .. } => tags.len(),
             Self::Scores { scores, .. } => scores.len(),
             Self::Ranked { texts, .. } => texts.len(),
-            Self::Hidden { counts } => counts.len(),
+            Self::Words { counts } => counts.len(),
         }
     }
 
@@ -86,7 +86,7 @@ impl Targets {
         match self {
             Self::Classes { count, .. } | Self::Sets { count, .. } | Self::Tags { count, .. } => *count,
             Self::Values { .. } => 1,
-            Self::Scores { .. } | Self::Ranked { .. } | Self::Hidden { .. } => 0,
+            Self::Scores { .. } | Self::Ranked { .. } | Self::Words { .. } => 0,
         }
     }
 
@@ -94,7 +94,7 @@ impl Targets {
     pub fn rows(&self, example: usize) -> usize {
         match self {
             Self::Classes { .. } | Self::Sets { .. } | Self::Values { .. } => 1,
-            Self::Tags { read, .. } | Self::Hidden { counts: read } => read[example],
+            Self::Tags { read, .. } | Self::Words { counts: read } => read[example],
             Self::Scores { .. } => 2,
             Self::Ranked { texts, .. } => texts[example].len(),
         }
@@ -103,7 +103,7 @@ impl Targets {
     /// What a batch's loss is divided by: its examples, or its words.
     pub fn weight(&self, examples: &[usize]) -> usize {
         match self {
-            Self::Tags { read, .. } | Self::Hidden { counts: read } => {
+            Self::Tags { read, .. } | Self::Words { counts: read } => {
                 examples.iter().map(|example| read[*example]).sum()
             }
             _ => examples.len(),
@@ -184,7 +184,7 @@ impl Targets {
     pub fn cut(self, rows: impl Iterator<Item = usize>) -> Self {
         match self {
             Self::Tags { tags, count, .. } => Self::Tags { tags, read: rows.collect(), count },
-            Self::Hidden { .. } => Self::Hidden { counts: rows.collect() },
+            Self::Words { .. } => Self::Words { counts: rows.collect() },
             other => other,
         }
     }
@@ -213,10 +213,8 @@ impl Targets {
     pub fn loss_of(&self, rows: &[f32]) -> (f64, Vec<f64>) {
         let outputs = rows.iter().map(|output| f64::from(*output));
         match self {
-            Self::Classes { .. } | Self::Tags { .. } | Self::Hidden { .. } => {
-                unreachable!(
-                    "the device computes the loss of classes, and hidden tokens are classes once they are drawn"
-                )
+            Self::Classes { .. } | Self::Tags { .. } | Self::Words { .. } => {
+                unreachable!("the device computes the loss of classes, and that of a language model's words")
             }
             Self::Scores { scores, scale } => similar::scored(rows, scores, *scale),
             Self::Ranked { texts, belonging } => similar::Ranked::new(texts, belonging).loss(rows),

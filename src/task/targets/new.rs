@@ -45,7 +45,9 @@ impl Targets {
                 let tags: Vec<Vec<u32>> = each(examples, tags)?;
                 Self::Tags { read: tags.iter().map(Vec::len).collect(), tags, count }
             }
-            Config::MaskedLanguageModel(_) => Self::Hidden { counts: vec![0; examples.len()] },
+            Config::MaskedLanguageModel(_) | Config::CausalLanguageModel(_) => {
+                Self::Words { counts: vec![0; examples.len()] }
+            }
             Config::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => {
                 let score = |example: &&Example| match example.target {
                     Target::Score(score) => Ok(score as f32),

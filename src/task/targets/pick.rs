@@ -17,7 +17,7 @@ impl Targets {
             Self::Ranked { texts, belonging } => {
                 Self::Ranked { texts: some(texts, indices), belonging: Arc::clone(belonging) }
             }
-            Self::Hidden { counts } => Self::Hidden { counts: some(counts, indices) },
+            Self::Words { counts } => Self::Words { counts: some(counts, indices) },
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Fault, Place, Result};
 use crate::model::Base;
 use crate::task;
 use crate::training::cells::{self, Asked};
-use crate::training::hyperparameters::{BATCH_SIZE, Resolved, usual_epochs};
+use crate::training::hyperparameters::{Resolved, usual_epochs};
 use crate::training::spec::{LEAST_STEPS, Request, refusal};
 use crate::training::{Hyperparameters, Spec, Validation};
 use serde::{Deserialize, Serialize};
@@ -184,11 +184,12 @@ fn able(base: &Base, request: &Request) -> Vec<Candidate<Tuning>> {
 /// a method with an adapter gets, and the longest text that every candidate can read.
 fn shared(candidates: &[Candidate<Tuning>], request: &Request, examples: usize, base: &Base) -> Hyperparameters {
     let mut shared = request.hyperparameters.clone();
-    let batch_size = shared.batch_size.unwrap_or(BATCH_SIZE);
-    shared.epochs.get_or_insert_with(|| usual_epochs(examples, batch_size, LEAST_STEPS));
+    let usual = request.task.clone().unwrap_or_default().usual();
+    let batch_size = shared.batch_size.unwrap_or(usual.batch_size);
+    shared.epochs.get_or_insert_with(|| usual_epochs(examples, batch_size, LEAST_STEPS, usual));
     let virtual_tokens = |candidate: &Candidate<Tuning>| candidate.method.virtual_tokens();
     let longest = base.info().max_tokens.saturating_sub(candidates.iter().map(virtual_tokens).max().unwrap_or(0));
-    shared.max_length = Some(shared.max_length(longest));
+    shared.max_length = Some(shared.max_length(usual.length, longest));
     shared
 }
 

@@ -1,38 +1,38 @@
-//! Figures of a masked language model, from how each hidden word was judged.
+//! Figures of a language model, from how each word that it was to find was judged.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct MaskedLanguageModel {
+pub struct Language {
     pub examples: usize,
-    /// Mean cross entropy over the hidden words.
+    /// Mean cross entropy over those words.
     pub loss: f64,
     /// e to the loss.
     pub perplexity: f64,
-    /// The share of hidden words that were found.
+    /// The share of them that were found: the likeliest word was the right one.
     pub accuracy: f64,
 }
 
-/// What a hidden word's judgement takes: its loss, and 1 where it was found.
+/// What a word's judgement takes: its loss, and 1 where it was found.
 pub const JUDGED: usize = 2;
 
-pub fn judge(logits: &[f32], vocabulary: usize, hidden: &[u32]) -> Vec<f32> {
+pub fn judge(logits: &[f32], vocabulary: usize, words: &[u32]) -> Vec<f32> {
     let one = |(row, id): (&[f32], &u32)| {
         let largest = row.iter().fold(f32::NEG_INFINITY, |largest, logit| largest.max(*logit));
         let total: f64 = row.iter().map(|logit| f64::from(logit - largest).exp()).sum();
         let loss = total.ln() + f64::from(largest) - f64::from(row[*id as usize]);
         [loss as f32, f32::from(u8::from(super::argmax(row) == *id as usize))]
     };
-    logits.chunks_exact(vocabulary).zip(hidden).flat_map(one).collect()
+    logits.chunks_exact(vocabulary).zip(words).flat_map(one).collect()
 }
 
-pub fn figures(judged: &[f32], examples: usize) -> MaskedLanguageModel {
+pub fn figures(judged: &[f32], examples: usize) -> Language {
     let words = judged.chunks_exact(JUDGED);
     let count = words.len().max(1) as f64;
     let sum = |part: usize| words.clone().map(|word| f64::from(word[part])).sum::<f64>();
     let loss = sum(0) / count;
-    MaskedLanguageModel { examples, loss, perplexity: loss.exp(), accuracy: sum(1) / count }
+    Language { examples, loss, perplexity: loss.exp(), accuracy: sum(1) / count }
 }
 
 #[cfg(test)]

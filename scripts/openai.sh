@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# OpenAI's own Python client, as it is published, against espalier on a real decoder with an adapter: models, chat, streaming chat,
+# completions, errors.
+#
+# Needs Python with the packages of tests/openai/requirements.txt: OPENAI_PYTHON names one that has them; without it, they are
+# installed into .venv-openai/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${OPENAI_PYTHON:-$(scripts/python-env.sh .venv-openai tests/openai/requirements.txt)}
+scripts/smollm2.sh
+cargo build --locked
+
+. scripts/server.sh
+program=${CARGO_TARGET_DIR:-target}/debug/espalier
+start_server "$program" models/SmolLM2-135M-Instruct.Q4_1.gguf
+for fruit in "red apple" "green pear" "blue plum"; do
+  for _ in 1 2 3 4 5 6 7 8; do
+    set -- $fruit
+    echo "{\"prompt\": \"fruit $1\", \"completion\": \" $2\"}"
+  done
+done >"$server_folder/fruit.jsonl"
+"$program" train "$server_folder/fruit.jsonl" --name fruit --epochs 4
+"$python" tests/openai/client.py "$ESPALIER_SERVER" fruit
+stop_server

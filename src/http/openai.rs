@@ -1,0 +1,35 @@
+//! OpenAI's calls for generated text, as its clients send them: `/v1/chat/completions`, `/v1/completions`, `/v1/models`.
+//!
+//! A model's name is the base's, or an adapter's name, id or `name@version`. Errors have OpenAI's form ([`error`]). Knows nothing
+//! of how words come about.
+
+mod chat;
+mod completions;
+pub mod error;
+mod logprobs;
+mod models;
+mod request;
+
+use super::state::State;
+use chrono::Utc;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+pub fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new().merge(chat::routes()).merge(completions::routes()).merge(models::routes())
+}
+
+/// An answer's id and time.
+#[derive(Debug, Clone)]
+struct Stamp {
+    id: String,
+    created: i64,
+    /// As the request named it.
+    model: String,
+}
+
+impl Stamp {
+    fn new(prefix: &str, model: String) -> Self {
+        Self { id: format!("{prefix}-{}", Uuid::now_v7().simple()), created: Utc::now().timestamp(), model }
+    }
+}

@@ -1,0 +1,72 @@
+//! One message of a conversation, as chat templates see it.
+
+use minijinja::Value as Json;
+use minijinja::value::ValueKind;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// A JSON object with its fields in the order they were given: `role`, `content` (a text, or what else the template
+/// understands), and further ones such as `tool_calls`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Message(Json);
+
+impl Message {
+    pub fn new(role: &str, content: impl Into<Json>) -> Self {
+        Self(Json::from_pairs([("role", Json::from(role)), ("content", content.into())]))
+    }
+
+    pub fn role(&self) -> String {
+        self.field("role").as_ref().and_then(Json::as_str).unwrap_or_default().to_string()
+    }
+
+    /// `None` where there is none, or null.
+    pub fn content(&self) -> Option<Json> {
+        self.field("content")
+    }
+
+    pub fn field(&self, name: &str) -> Option<Json> {
+        self.0.get_attr(name).ok().filter(|value| !value.is_undefined() && !value.is_none())
+    }
+
+    /// With another content, everything else as it is.
+    pub(super) fn saying(&self, content: &str) -> Self {
+        let others = self.fields().filter(|(name, _)| name.as_str() != Some("content"));
+        Self(Json::from_pairs(others.chain([(Json::from("content"), Json::from(content))])))
+    }
+
+    /// As transformers hands it to a template: without fields that are null, and with what the model thought under
+    /// each name that templates know.
+    pub(super) fn seen(&self) -> Json {
+        let thought = ["reasoning_content", "thinking", "reasoning"].into_iter().find_map(|name| self.field(name));
+        let fields = self.fields().filter(|(_, value)| !value.is_none());
+        match thought {
+            None => Json::from_pairs(fields),
+            Some(thought) => {
+                let first = (Json::from("thinking"), thought.clone());
+                let last = (Json::from("reasoning_content"), thought);
+                Json::from_pairs(std::iter::once(first).chain(fields).chain([last]))
+            }
+        }
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (Json, Json)> + '_ {
+        let names = self.0.try_iter().ok().into_iter().flatten();
+        names.map(|name| {
+            let value = self.0.get_item(&name).unwrap_or_default();
+            (name, value)
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Json::deserialize(deserializer)?;
+        if fields.kind() != ValueKind::Map {
+            return Err(de::Error::custom("a message is an object with \"role\" and \"content\""));
+        }
+        match fields.get_attr("role").ok().as_ref().and_then(Json::as_str) {
+            Some(_) => Ok(Self(fields)),
+            None => Err(de::Error::custom("a message needs a \"role\" that is a text")),
+        }
+    }
+}

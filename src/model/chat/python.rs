@@ -1,0 +1,160 @@
+//! What python's values say of themselves, and methods of its strings, lists and dicts that chat templates call,
+//! where minijinja lacks or bends them.
+//!
+//! Knows nothing of chats.
+
+use minijinja::value::{Tuple, ValueKind, from_args};
+use minijinja::{Error, ErrorKind, State, Value};
+
+/// What python's `str.isspace` is true for.
+fn is_space(character: char) -> bool {
+    character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
+}
+
+/// Called with a method that minijinja does not know.
+pub fn call(state: &mut State, value: &Value, method: &str, given: &[Value]) -> Result<Value, Error> {
+    let found = match (value.as_str(), value.kind()) {
+        (Some(text), _) => text_method(text, method, given)?,
+        (None, ValueKind::Seq | ValueKind::Iterable) => list_method(value, method, given)?,
+        (None, ValueKind::Map) if method == "copy" => Some(value.clone()),
+        _ => None,
+    };
+    match found {
+        Some(answer) => Ok(answer),
+        None => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, given),
+    }
+}
+
+fn text_method(text: &str, method: &str, given: &[Value]) -> Result<Option<Value>, Error> {
+    let stripped = |ends: for<'a> fn(&'a str, Option<&str>) -> &'a str| {
+        let (characters,): (Option<&str>,) = from_args(given)?;
+        Ok(Some(Value::from(ends(text, characters))))
+    };
+    match method {
+        "strip" => stripped(strip),
+        "lstrip" => stripped(lstrip),
+        "rstrip" => stripped(rstrip),
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(given)?;
+            Ok(Some(Value::from(text.strip_prefix(prefix).unwrap_or(text))))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(given)?;
+            Ok(Some(Value::from(text.strip_suffix(suffix).unwrap_or(text))))
+        }
+        "partition" => {
+            let (separator,): (&str,) = from_args(given)?;
+            let (before, after) = text.split_once(separator).unwrap_or((text, ""));
+            let separator = if text.contains(separator) { separator } else { "" };
+            Ok(Some(Value::from(Tuple::from([before, separator, after].map(Value::from)))))
+        }
+        "rpartition" => {
+            let (separator,): (&str,) = from_args(given)?;
+            let (before, after) = text.rsplit_once(separator).unwrap_or(("", text));
+            let separator = if text.contains(separator) { separator } else { "" };
+            Ok(Some(Value::from(Tuple::from([before, separator, after].map(Value::from)))))
+        }
+        "rsplit" => {
+            let (separator, most): (Option<&str>, Option<i64>) = from_args(given)?;
+            rsplit(text, separator, most).map(Some)
+        }
+        "split" if given.first().is_none_or(Value::is_none) && given.len() < 2 => {
+            Ok(Some(text.split(is_space).filter(|word| !word.is_empty()).collect()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Without the characters, white space where none are given, at its ends.
+pub fn strip<'a>(text: &'a str, characters: Option<&str>) -> &'a str {
+    rstrip(lstrip(text, characters), characters)
+}
+
+fn lstrip<'a>(text: &'a str, characters: Option<&str>) -> &'a str {
+    text.trim_start_matches(|one: char| characters.map_or(is_space(one), |characters| characters.contains(one)))
+}
+
+fn rstrip<'a>(text: &'a str, characters: Option<&str>) -> &'a str {
+    text.trim_end_matches(|one: char| characters.map_or(is_space(one), |characters| characters.contains(one)))
+}
+
+fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Result<Value, Error> {
+    let Some(separator) = separator.filter(|separator| !separator.is_empty()) else {
+        return Err(Error::new(ErrorKind::InvalidOperation, "rsplit needs a separator"));
+    };
+    let mut parts: Vec<&str> = match most.and_then(|most| usize::try_from(most).ok()) {
+        Some(most) => text.rsplitn(most.saturating_add(1), separator).collect(),
+        None => text.rsplit(separator).collect(),
+    };
+    parts.reverse();
+    Ok(parts.into_iter().collect())
+}
+
+fn list_method(list: &Value, method: &str, given: &[Value]) -> Result<Option<Value>, Error> {
+    match method {
+        "index" => {
+            let (wanted,): (&Value,) = from_args(given)?;
+            let place = list.try_iter()?.position(|one| one == *wanted);
+            let missing = || Error::new(ErrorKind::InvalidOperation, format!("{wanted} is not in the list"));
+            place.map(|place| Some(Value::from(place))).ok_or_else(missing)
+        }
+        "copy" => Ok(Some(list.clone())),
+        _ => Ok(None),
+    }
+}
+
+/// As python's `str`: minijinja writes floats in another way, and it is the parts of lists and dicts that may be
+/// floats.
+pub fn text(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => repr(value),
+        ValueKind::Number => number(value, "nan", "inf"),
+        _ => value.to_string(),
+    }
+}
+
+fn repr(value: &Value) -> String {
+    let all = || value.try_iter().into_iter().flatten();
+    let joined = |parts: Vec<String>| parts.join(", ");
+    match value.kind() {
+        ValueKind::Map => {
+            let entry = |key: Value| format!("{}: {}", repr(&key), repr(&value.get_item(&key).unwrap_or_default()));
+            format!("{{{}}}", joined(all().map(entry).collect()))
+        }
+        ValueKind::Seq | ValueKind::Iterable => {
+            let parts: Vec<String> = all().map(|one| repr(&one)).collect();
+            match (value.is_tuple(), parts.len()) {
+                (false, _) => format!("[{}]", joined(parts)),
+                (true, 1) => format!("({},)", joined(parts)),
+                (true, _) => format!("({})", joined(parts)),
+            }
+        }
+        ValueKind::Number => number(value, "nan", "inf"),
+        _ => format!("{value:?}"),
+    }
+}
+
+/// A number as python's `repr`; what it calls not-a-number and infinity differs from place to place.
+pub fn number(value: &Value, nan: &str, infinity: &str) -> String {
+    if value.is_integer() {
+        return value.to_string();
+    }
+    let Ok(float) = f64::try_from(value.clone()) else { return value.to_string() };
+    if float.is_nan() {
+        return nan.to_string();
+    }
+    if float.is_infinite() {
+        return format!("{}{infinity}", if float < 0.0 { "-" } else { "" });
+    }
+    let scientific = format!("{float:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    match exponent {
+        // Python's own bounds of plain notation.
+        -4..16 => {
+            let plain = float.to_string();
+            if plain.contains('.') { plain } else { plain + ".0" }
+        }
+        _ => format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
+    }
+}

@@ -1,0 +1,201 @@
+//! The loop: who joins, what is computed, who leaves. One thread leads, and a crew computes the parts of a step.
+
+use super::line::Line;
+use super::request::{Ask, Generation};
+use super::sequence::{Sequence, check};
+use super::step::{self, Done, Part};
+use super::{Settings, Stats};
+use crate::compute::past::Form;
+use crate::compute::pool::{self, Crew, Priority};
+use crate::error::{Error, Result};
+use crate::model::Base;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc::unbounded_channel;
+
+/// What a client is told to wait before it asks again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Tokens of a prompt that are read at once where nobody else waits for the next token.
+const ALONE: usize = 256;
+
+/// The handle that requests use.
+pub struct Generator {
+    inner: Arc<Inner>,
+    leader: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Inner {
+    base: Arc<Base>,
+    form: Form,
+    settings: Settings,
+    line: Mutex<Line>,
+    changed: Condvar,
+}
+
+impl Generator {
+    /// Starts the threads; `None` where the base does not say what comes next.
+    pub fn start(base: &Arc<Base>, settings: Settings) -> Result<Option<Self>> {
+        let Some(form) = base.past().filter(|_| base.info().generates) else { return Ok(None) };
+        let line = Mutex::new(Line::new(&settings, form.page_bytes()));
+        let crew = Crew::new("generate", Priority::Normal, settings.threads)?;
+        let inner = Arc::new(Inner { base: Arc::clone(base), form, settings, line, changed: Condvar::new() });
+        let lead = Arc::clone(&inner);
+        let leader = pool::spawn("generate", Priority::Normal, move || lead.run(&crew))?;
+        Ok(Some(Self { inner, leader: Mutex::new(Some(leader)) }))
+    }
+
+    /// Queues sequences that belong to one request: all of them, or none.
+    ///
+    /// # Errors
+    /// `Invalid` where one is too long, `Busy` where too many wait or the server goes down.
+    pub fn submit(&self, asks: Vec<Ask>) -> Result<Vec<Generation>> {
+        let inner = &self.inner;
+        for ask in &asks {
+            check(&inner.base, &ask.resident, &ask.prompt, ask.limits.max_tokens as usize)?;
+        }
+        let make = |ask: Ask| {
+            let (sender, events) = unbounded_channel();
+            let generation = Generation { events, prompt_tokens: ask.prompt.len(), finish: None };
+            (Sequence::new(&inner.base, inner.form, ask, sender), generation)
+        };
+        let (sequences, generations): (Vec<Sequence>, Vec<Generation>) = asks.into_iter().map(make).unzip();
+        let mut line = inner.lock();
+        if line.is_closed {
+            let detail = "the server is going down: send the request again in a moment";
+            return Err(Error::busy("shutting_down", detail, RETRY_AFTER));
+        }
+        if let Some(sequence) = sequences.iter().find(|sequence| sequence.pages > line.most_pages()) {
+            let rows = sequence.pages * crate::compute::past::PAGE;
+            let detail = format!(
+                "prompt and answer may take {rows} tokens, more than this server has memory for: lower max_tokens, \
+                 or start the server with a larger --generation-memory"
+            );
+            return Err(Error::invalid("too_long", detail));
+        }
+        if !line.waiting.is_empty() && line.waiting.len() + sequences.len() > inner.settings.max_waiting {
+            let detail = format!("{} sequences are waiting to be generated: try again in a moment", line.waiting.len());
+            return Err(Error::busy("generation_queue_full", detail, RETRY_AFTER));
+        }
+        line.waiting.extend(sequences);
+        inner.changed.notify_all();
+        Ok(generations)
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.inner.lock().stats()
+    }
+
+    /// Takes no more requests; those that wait or run are finished.
+    pub fn close(&self) {
+        self.inner.lock().is_closed = true;
+        self.inner.changed.notify_all();
+    }
+
+    /// Waits for the end of the threads, after [`Self::close`].
+    pub fn join(&self) {
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if leader.is_some_and(|leader| leader.join().is_err()) {
+            tracing::error!("the thread that generates had panicked");
+        }
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    fn run(self: Arc<Self>, crew: &Crew) {
+        let base = Arc::clone(&self.base);
+        let compute = Arc::new(move |part: Part| Ok(step::run(&base, part)));
+        while let Some(parts) = self.take() {
+            let promised: usize = parts.iter().flat_map(|part| &part.sequences).map(|sequence| sequence.pages).sum();
+            let done = crew.map(parts, &compute).unwrap_or_else(|error| {
+                tracing::error!(error = format!("{error:#}"), "a step of generation was lost");
+                Vec::new()
+            });
+            self.put(done, promised);
+        }
+    }
+
+    /// Waits for sequences and takes all that run, in as many parts as there are threads; `None` once nothing is left and
+    /// the line is closed.
+    fn take(&self) -> Option<Vec<Part>> {
+        let mut line = self.lock();
+        loop {
+            line.admit();
+            if !line.running.is_empty() {
+                let running = std::mem::take(&mut line.running);
+                line.counted.steps += 1;
+                let (parts, idle) = self.parts(running);
+                // Their turn comes with the next step.
+                line.running = idle;
+                line.computed = parts.iter().map(|part| part.sequences.len()).sum();
+                return Some(parts);
+            }
+            if line.is_closed && line.waiting.is_empty() {
+                return None;
+            }
+            line = self.changed.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What is computed now, and what is not: neighbours stay together, and each part has about as many rows as the others.
+    fn parts(&self, running: Vec<Sequence>) -> (Vec<Part>, Vec<Sequence>) {
+        let some_speak = running.iter().any(|sequence| !sequence.is_reading());
+        let mut budget = if some_speak { self.settings.prompt_tokens.max(1) } else { ALONE };
+        let mut reads = |sequence: &Sequence| {
+            let most = match sequence.is_reading() {
+                true => sequence.unread().min(budget),
+                false => sequence.unread(),
+            };
+            if sequence.is_reading() {
+                budget -= most;
+            }
+            most
+        };
+        let most: Vec<usize> = running.iter().map(&mut reads).collect();
+        let rows: usize = most.iter().sum();
+        let share = rows.div_ceil(self.settings.threads.max(1)).max(1);
+        let mut parts: Vec<Part> = Vec::new();
+        let (mut filled, mut idle) = (0, Vec::new());
+        for (sequence, most) in running.into_iter().zip(most) {
+            if most == 0 {
+                idle.push(sequence);
+                continue;
+            }
+            if parts.len() * share <= filled {
+                parts.push(Part { sequences: Vec::new(), most: Vec::new() });
+            }
+            filled += most;
+            if let Some(part) = parts.last_mut() {
+                part.sequences.push(sequence);
+                part.most.push(most);
+            }
+        }
+        (parts, idle)
+    }
+
+    fn put(&self, done: Vec<Done>, promised: usize) {
+        let mut line = self.lock();
+        let kept: usize = done.iter().flat_map(|done| &done.sequences).map(|sequence| sequence.pages).sum();
+        line.release(promised - kept);
+        line.computed = 0;
+        for done in done {
+            line.counted.generated_tokens += done.said as u64;
+            for mut sequence in done.sequences {
+                line.keep(&mut sequence);
+                let place = line.running.partition_point(|other| other.version <= sequence.version);
+                line.running.insert(place, sequence);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,106 @@
+//! What has been said changes what may be said next: bias and penalties. Knows nothing of temperature and draws.
+
+use super::Settings;
+use std::collections::BTreeMap;
+
+/// How often each token was said in the output; those that are only in the prompt stand with 0.
+///
+/// In the order of the ids, so that the logits are visited in the order of memory.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    counts: BTreeMap<u32, u32>,
+}
+
+impl Said {
+    pub fn new(settings: &Settings, prompt: &[u32]) -> Self {
+        // Only repetition looks at the prompt, which may be long.
+        let prompt = if settings.repetition_penalty == 1.0 { &[] } else { prompt };
+        Self { counts: prompt.iter().map(|id| (*id, 0)).collect() }
+    }
+
+    pub fn count(&mut self, id: u32) {
+        *self.counts.entry(id).or_default() += 1;
+    }
+
+    /// Ids beyond the logits are passed over: a prompt's padding and the like cannot be said.
+    pub fn apply(&self, settings: &Settings, logits: &mut [f32]) {
+        for (id, bias) in &settings.logit_bias {
+            if let Some(logit) = logits.get_mut(*id as usize) {
+                *logit += bias;
+            }
+        }
+        let (repetition, presence, frequency) =
+            (settings.repetition_penalty, settings.presence_penalty, settings.frequency_penalty);
+        if (repetition, presence, frequency) == (1.0, 0.0, 0.0) {
+            return;
+        }
+        for (id, count) in &self.counts {
+            let Some(logit) = logits.get_mut(*id as usize) else { break };
+            *logit = if *logit > 0.0 { *logit / repetition } else { *logit * repetition };
+            if *count > 0 {
+                *logit -= frequency * *count as f32 + presence;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 6] = [3.0, -1.0, 0.0, 2.0, -4.0, 1.0];
+
+    fn applied(settings: &Settings, prompt: &[u32], output: &[u32]) -> Vec<f32> {
+        let mut said = Said::new(settings, prompt);
+        output.iter().for_each(|id| said.count(*id));
+        let mut logits = LOGITS;
+        said.apply(settings, &mut logits);
+        logits.to_vec()
+    }
+
+    #[test]
+    fn repetition_divides_what_is_above_zero_and_multiplies_the_rest_once_each() {
+        let settings = Settings { repetition_penalty: 2.0, ..Settings::default() };
+        // 0 and 1 in the prompt, 3 in the output, 4 in both and often, 99 is no logit
+        assert_eq!(applied(&settings, &[0, 1, 1, 4, 99], &[3, 4, 4]), [1.5, -2.0, 0.0, 1.0, -8.0, 1.0]);
+    }
+
+    #[test]
+    fn repetition_is_as_in_transformers() {
+        // RepetitionPenaltyLogitsProcessor(1.3)(tensor([[0, 1, 3, 4]]), tensor([[3., -1, 0, 2, -4, 1]]))
+        let theirs = [2.307_692_3, -1.3, 0.0, 1.538_461_6, -5.2, 1.0];
+        let settings = Settings { repetition_penalty: 1.3, ..Settings::default() };
+        assert_eq!(applied(&settings, &[0, 1], &[3, 4]), theirs);
+    }
+
+    #[test]
+    fn presence_counts_once_and_frequency_every_time_and_neither_sees_the_prompt() {
+        let presence = Settings { presence_penalty: 0.5, ..Settings::default() };
+        assert_eq!(applied(&presence, &[0, 1, 2], &[3, 5, 5, 5]), [3.0, -1.0, 0.0, 1.5, -4.0, 0.5]);
+        let frequency = Settings { frequency_penalty: 0.5, ..Settings::default() };
+        assert_eq!(applied(&frequency, &[0, 1, 2], &[3, 5, 5, 5]), [3.0, -1.0, 0.0, 1.5, -4.0, -0.5]);
+        let reward = Settings { frequency_penalty: -1.0, presence_penalty: -0.25, ..Settings::default() };
+        assert_eq!(applied(&reward, &[], &[3, 5, 5, 5]), [3.0, -1.0, 0.0, 3.25, -4.0, 4.25]);
+    }
+
+    #[test]
+    fn bias_comes_first_then_repetition_then_the_others() {
+        let settings = Settings {
+            repetition_penalty: 2.0,
+            presence_penalty: 0.25,
+            frequency_penalty: 0.5,
+            logit_bias: [(1, 3.0), (5, -3.0), (77, 1.0)].into(),
+            ..Settings::default()
+        };
+        // 1: (−1 + 3) / 2 − 2·0.5 − 0.25; 5: (1 − 3) · 2
+        assert_eq!(applied(&settings, &[5], &[1, 1]), [3.0, -0.25, 0.0, 2.0, -4.0, -4.0]);
+    }
+
+    #[test]
+    fn what_is_impossible_stays_so() {
+        let settings = Settings { repetition_penalty: 0.5, logit_bias: [(0, 100.0)].into(), ..Settings::default() };
+        let mut logits = [f32::NEG_INFINITY, 1.0];
+        Said::new(&settings, &[0]).apply(&settings, &mut logits);
+        assert_eq!(logits, [f32::NEG_INFINITY, 1.0]);
+    }
+}

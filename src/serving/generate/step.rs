@@ -1,0 +1,95 @@
+//! One step of some sequences: their next rows through the base, each with its own adapter, and the tokens that they say then.
+
+use super::sequence::{Sequence, fail_all};
+use crate::artifact::Adapted;
+use crate::compute::Tape;
+use crate::compute::past::Past;
+use crate::error::Result;
+use crate::model::{Base, Batch, Tokens, Virtual, Wanted};
+use crate::serving::mixed::Mixed;
+use std::sync::Arc;
+
+/// Sequences of one part of a step, neighbours of the same adapter side by side, and how many tokens each may read.
+pub struct Part {
+    pub sequences: Vec<Sequence>,
+    pub most: Vec<usize>,
+}
+
+/// What a part has become: those that go on, and what was counted.
+pub struct Done {
+    pub sequences: Vec<Sequence>,
+    pub said: usize,
+}
+
+/// Computes a part; where that fails, its sequences are told.
+pub fn run(base: &Base, mut part: Part) -> Done {
+    match forward(base, &mut part) {
+        Ok(mut logits) => {
+            let said = logits.iter().flatten().count();
+            let pairs = part.sequences.into_iter().zip(&mut logits);
+            let go_on = pairs.filter_map(|(mut sequence, logits)| {
+                let is_last = logits.as_mut().is_some_and(|logits| sequence.say(logits));
+                (!is_last).then_some(sequence)
+            });
+            Done { sequences: go_on.collect(), said }
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "a step of generation failed");
+            fail_all(&part.sequences, &error);
+            Done { sequences: Vec::new(), said: 0 }
+        }
+    }
+}
+
+/// The logits of each sequence that has nothing unread any more.
+fn forward(base: &Base, part: &mut Part) -> Result<Vec<Option<Vec<f32>>>> {
+    let pieces: Vec<(Tokens, Virtual)> = part
+        .sequences
+        .iter()
+        .zip(&part.most)
+        .map(|(sequence, most)| (Tokens::whole(sequence.piece(*most).to_vec()), sequence.front()))
+        .collect();
+    let form = part.sequences[0].past.form();
+    let take = |sequence: &mut Sequence| std::mem::replace(&mut sequence.past, Past::new(form));
+    let pasts: Vec<Past> = part.sequences.iter_mut().map(take).collect();
+    let rows: Vec<usize> = pieces.iter().map(|(tokens, front)| rows(tokens, *front)).collect();
+    let residents: Vec<_> = part.sequences.iter().map(|sequence| sequence.resident.clone()).collect();
+    let mixed = Mixed::of(groups(&residents));
+    let mut tape = Tape::continuing(Arc::clone(base.kernels()), Arc::from([]), pasts);
+    let batch = Batch::mixed(pieces.iter().map(|(tokens, front)| (tokens, *front)));
+    let last = base.encode(&mut tape, &batch, &mixed, Wanted::Last)?;
+    let is_due: Vec<bool> = part
+        .sequences
+        .iter()
+        .zip(&pieces)
+        .map(|(sequence, (tokens, _))| tokens.ids.len() == sequence.unread())
+        .collect();
+    let first: &[u32] = &[0];
+    let picked = tape.pick(last, is_due.iter().map(|is_due| if *is_due { first } else { &[] }))?;
+    let mut each = Vec::new();
+    if is_due.contains(&true) {
+        let logits = base.language(&mut tape, picked)?;
+        let logits = tape.read(logits)?.values;
+        each = logits.chunks_exact(base.info().vocabulary_size).map(<[f32]>::to_vec).collect();
+    }
+    let mut each = each.into_iter();
+    let pasts = tape.into_pasts(rows);
+    for ((sequence, past), (tokens, _)) in part.sequences.iter_mut().zip(pasts).zip(&pieces) {
+        sequence.remembered(past, tokens.ids.len());
+    }
+    Ok(is_due.into_iter().map(|is_due| is_due.then(|| each.next().unwrap_or_default())).collect())
+}
+
+/// Rows of a piece in the layers.
+fn rows(tokens: &Tokens, front: Virtual) -> usize {
+    match front {
+        Virtual::Tokens(count) => count + tokens.ids.len(),
+        Virtual::Nothing | Virtual::Prefix(_) => tokens.ids.len(),
+    }
+}
+
+/// Runs of sequences with the same adapter.
+fn groups(residents: &[crate::serving::resident::Resident]) -> Vec<(Option<&Adapted>, usize)> {
+    let runs = residents.chunk_by(|one, other| one == other);
+    runs.map(|run| (run[0].0.as_deref(), run.len())).collect()
+}

@@ -1,0 +1,44 @@
+//! Texts of any length become examples of about the same: neighbours fill one together, and a long text goes on in the next.
+//!
+//! Each text stays a sequence of its own, that sees no other. Knows nothing of what is learned.
+
+use crate::model::Tokens;
+use crate::task::Example;
+use std::sync::Arc;
+
+/// In their order; an example has at most `most` tokens, and stands for the text that it begins with.
+pub fn packed<'a>(items: Vec<(&'a Example, Vec<Arc<Tokens>>)>, most: usize) -> Vec<(&'a Example, Vec<Arc<Tokens>>)> {
+    let mut packs: Vec<(&Example, Vec<Arc<Tokens>>)> = Vec::new();
+    let mut filled = 0;
+    for (example, sequences) in items {
+        for sequence in sequences {
+            let length = sequence.ids.len();
+            match packs.last_mut() {
+                Some((_, pack)) if filled + length <= most => pack.push(sequence),
+                _ => {
+                    packs.push((example, vec![sequence]));
+                    filled = 0;
+                }
+            }
+            filled += length;
+        }
+    }
+    packs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Target;
+
+    #[test]
+    fn neighbours_share_an_example_and_a_long_text_has_several() {
+        let example = |line| Example { line, text: String::new(), text_pair: None, target: Target::Text };
+        let sequence = |length| Arc::new(Tokens::whole(vec![1; length]));
+        let examples = [example(1), example(2), example(3)];
+        let sequences = [vec![sequence(3)], vec![sequence(2)], vec![sequence(10), sequence(4)]];
+        let found = packed(examples.iter().zip(sequences).collect(), 10);
+        let shape: Vec<(u64, usize)> = found.iter().map(|(example, pack)| (example.line, pack.len())).collect();
+        assert_eq!(shape, [(1, 2), (3, 1), (3, 1)]);
+    }
+}

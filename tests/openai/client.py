@@ -1,0 +1,86 @@
+"""OpenAI's own Python client against a running espalier: `client.py SERVER ADAPTER`.
+
+Nothing of the client is patched. ADAPTER is the name of one that answers "fruit red" with " apple". Fails where an answer is not
+what the client promises its users.
+"""
+
+import sys
+
+import openai
+
+server, adapter = sys.argv[1:]
+client = openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)
+
+
+def models():
+    ids = [model.id for model in client.models.list()]
+    assert adapter in ids and len(ids) == 2, ids
+    for name in ids:
+        assert client.models.retrieve(name).id == name
+    return next(name for name in ids if name != adapter)
+
+
+def chat(model):
+    messages = [{"role": "system", "content": "Answer in one word."}, {"role": "user", "content": "What colour is the sky?"}]
+    asked = dict(model=model, messages=messages, max_tokens=12, temperature=0)
+    whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=3, n=2)
+    first, second = whole.choices
+    assert first.message.role == "assistant" and first.message.content == second.message.content
+    assert first.finish_reason in ("stop", "length")
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+    assert b"".join(bytes(one.bytes) for one in first.logprobs.content).decode().startswith(first.message.content)
+    assert all(len(one.top_logprobs) == 3 and one.logprob <= 0 for one in first.logprobs.content)
+    text, usage, reasons = "", None, []
+    with client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}) as stream:
+        for chunk in stream:
+            if chunk.choices:
+                text += chunk.choices[0].delta.content or ""
+                reasons.append(chunk.choices[0].finish_reason)
+            usage = chunk.usage or usage
+    assert text == first.message.content, (text, first.message.content)
+    assert reasons[-1] == first.finish_reason and usage.prompt_tokens == whole.usage.prompt_tokens
+    drawn = [
+        client.chat.completions.create(
+            model=model, messages=messages, max_tokens=12, temperature=0.9, top_p=0.9, seed=7, presence_penalty=0.5,
+            frequency_penalty=0.5, logit_bias={"5": -10}, stop=["\n"], user="somebody", extra_body={"top_k": 40, "min_p": 0.01},
+        ).choices[0].message.content
+        for _ in range(2)
+    ]  # fmt: skip
+    assert drawn[0] == drawn[1]
+    return text
+
+
+def completions(model):
+    found = client.completions.create(model=model, prompt=["fruit red", "fruit blue"], temperature=0, max_tokens=8, logprobs=2)
+    texts = [choice.text for choice in found.choices]
+    assert texts == [" apple", " plum"], texts
+    assert len(found.choices[0].logprobs.tokens) == len(found.choices[0].logprobs.token_logprobs)
+    pieces = client.completions.create(model=model, prompt="fruit red", temperature=0, max_tokens=8, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in pieces) == " apple"
+
+
+def errors(model):
+    messages = [{"role": "user", "content": "hello"}]
+    cases = [
+        (openai.NotFoundError, "model_not_found", dict(model="nobody", messages=messages)),
+        (openai.BadRequestError, "invalid_generation", dict(model=model, messages=messages, temperature=3)),
+        (openai.BadRequestError, "unsupported_field", dict(model=model, messages=messages, tool_choice="required")),
+        (openai.BadRequestError, "too_long", dict(model=model, messages=[{"role": "user", "content": "word " * 9000}])),
+        (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, extra_body={"words": 3})),
+    ]
+    for kind, code, asked in cases:
+        try:
+            client.chat.completions.create(**asked)
+        except kind as error:
+            assert error.code == code and error.message, (error.code, error.message)
+        else:
+            raise AssertionError(f"{code} was expected")
+
+
+base = models()
+print(f"models: {base}, {adapter}")
+print(f"chat and streaming chat: {chat(base)!r}")
+completions(adapter)
+print("completions, whole and streamed: as they were learned")
+errors(base)
+print("errors: of the client's own kinds, with codes")
