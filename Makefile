@@ -1,13 +1,16 @@
 # What one does with espalier. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo model run up down test check bench golden soak openapi clean
+.PHONY: help demo demo-generate model run up down test check bench golden soak openapi clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: ## The main job, end to end: fetch the model, build, train, predict
 	@scripts/demo.sh
+
+demo-generate: ## The same for text: a small decoder learns to answer, and answers
+	@scripts/demo-generate.sh
 
 model: ## Put the default base model into models/all-MiniLM-L6-v2
 	@scripts/model.sh

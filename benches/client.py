@@ -25,6 +25,10 @@ class Client:
 
     def read(self, path, body=None, content_type=JSON):
         """The bytes of an answer."""
+        return self.answered(path, body, content_type).read()
+
+    def answered(self, path, body, content_type):
+        """An answer that is no refusal, and is still to be read."""
         body = json.dumps(body).encode() if content_type == JSON and body is not None else body
         try:
             answer = self.send(path, body, content_type)
@@ -32,10 +36,10 @@ class Client:
             # A connection that was idle for long is closed by the server.
             self.connection.close()
             answer = self.send(path, body, content_type)
-        content = answer.read()
         if answer.status >= 400:
-            sys.exit(f"error: {path} was answered {answer.status}: {content.decode(errors='replace')[:2000]}")
-        return content
+            said = answer.read().decode(errors="replace")
+            sys.exit(f"error: {path} was answered {answer.status}: {said[:2000]}")
+        return answer
 
     def send(self, path, body, content_type):
         headers = {"content-type": content_type} if body else {}
@@ -52,10 +56,7 @@ class Client:
 
     def events(self, path, body):
         """What a stream of server-sent events says, each with the time at which it came."""
-        answer = self.send(path, json.dumps(body).encode(), JSON)
-        if answer.status >= 400:
-            sys.exit(f"error: {path} was answered {answer.status}: {answer.read().decode(errors='replace')[:2000]}")
-        said = False
+        answer, said = self.answered(path, body, JSON), False
         while line := answer.readline():
             now = time.perf_counter()
             field, _, data = line.decode().strip().partition(": ")

@@ -31,8 +31,13 @@ def fetch():
     if not FOLDER.exists():
         common.note(f"writing {FOLDER.name} from {FILE.name}")
         made = FOLDER.with_suffix(f".{os.getpid()}")
-        for kind in (AutoTokenizer, AutoModelForCausalLM):
-            kind.from_pretrained(FILE.parent, gguf_file=FILE.name).save_pretrained(made)
+        AutoTokenizer.from_pretrained(FILE.parent, gguf_file=FILE.name).save_pretrained(made)
+        base = AutoModelForCausalLM.from_pretrained(FILE.parent, gguf_file=FILE.name, dtype="float32")
+        # What was read is not quantised any more, but transformers would not write it as long as it is marked so.
+        base.hf_quantizer = None
+        if hasattr(base.config, "quantization_config"):
+            del base.config.quantization_config
+        base.save_pretrained(made)
         made.rename(FOLDER)
 
 

@@ -60,6 +60,7 @@ class Llama:
     def __init__(self, model, parallel, context, adapters=(), threads=2, program=None):
         self.model, self.parallel, self.context = str(model), str(parallel), str(parallel * context)
         self.adapters, self.threads, self.program = [str(one) for one in adapters], str(threads), program
+        self.name = f"llama.cpp ({program.name if program else 'wheel, AVX2'})"
 
     def command(self):
         if not self.program:
@@ -86,8 +87,6 @@ class Llama:
         except BaseException:
             self.__exit__()
             raise
-        found = re.search(r"AVX512\w* = 1", log.read_text())
-        self.name = f"llama.cpp ({'AVX-512' if found else 'AVX2'})"
         return self
 
     def memory(self):

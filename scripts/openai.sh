@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 python=${OPENAI_PYTHON:-$(scripts/python-env.sh .venv-openai tests/openai/requirements.txt)}
 scripts/smollm2.sh
-cargo build --locked
+cargo build --locked --quiet
 
 . scripts/server.sh
 program=${CARGO_TARGET_DIR:-target}/debug/espalier
@@ -20,6 +20,6 @@ for fruit in "red apple" "green pear" "blue plum"; do
     echo "{\"prompt\": \"fruit $1\", \"completion\": \" $2\"}"
   done
 done >"$server_folder/fruit.jsonl"
-"$program" train "$server_folder/fruit.jsonl" --name fruit --epochs 4
+"$program" train "$server_folder/fruit.jsonl" --name fruit --epochs 30
 "$python" tests/openai/client.py "$ESPALIER_SERVER" fruit
 stop_server

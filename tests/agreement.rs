@@ -269,7 +269,7 @@ fn tables_parts_and_losses() {
         let back = kernels.pick_backward(&picked, &[4, 0, 0], 5).unwrap();
         let mut all: Vec<Vec<f32>> =
             [embedded, middle, end, found.gradient, picked, back].iter().map(|rows| desk.down(rows)).collect();
-        all.push(vec![found.loss as f32]);
+        all.push(found.losses.iter().map(|loss| *loss as f32).collect());
         all
     });
 }

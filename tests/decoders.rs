@@ -11,7 +11,8 @@ use espalier::compute::past::Past;
 use espalier::compute::random::Random;
 use espalier::compute::{Dropout, Kernels, Recording, Rows, Tape, Tensor};
 use espalier::model::{Base, Batch, Pooling, Tokens, Virtual, Wanted};
-use espalier::task::{Config, Example, Target, causal_language_model};
+use espalier::task::targets::Targets;
+use espalier::task::{self, Config, Example, Target, causal_language_model};
 use espalier::training::network::{Network, Source};
 use espalier::training::spec::Request;
 use espalier::training::{Hyperparameters, Spec};
@@ -37,14 +38,10 @@ fn expected(model_type: &str) -> BTreeMap<String, Tensor> {
     safetensors::read(&std::fs::read(path).unwrap()).unwrap()
 }
 
-fn task() -> Config {
-    Config::CausalLanguageModel(causal_language_model::Config::default())
-}
-
 fn spec(base: &Base, method: &adapter::Config) -> Spec {
     let request = Request {
         method: Some(method.clone()),
-        task: Some(task()),
+        task: Some(Config::CausalLanguageModel(causal_language_model::Config::default())),
         hyperparameters: Hyperparameters::default(),
         ..Request::default()
     };
@@ -121,6 +118,54 @@ fn the_loss_of_what_follows_and_its_gradients_are_those_of_peft() {
         }
     }
     println!("the largest difference of a gradient is {worst:.1e}");
+}
+
+#[test]
+fn preferences_have_the_gradients_of_pytorch() {
+    let triples = [("What is 2 + 3?", " 5", " I do not know"), ("Say hello", ": hello, how are you today?", ": no")];
+    let lora = json!({"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear"});
+    for model_type in DECODERS {
+        let golden = expected(model_type);
+        let base = base(model_type, Arc::new(Cpu::best()));
+        let spec = spec(&base, &serde_json::from_value(lora.clone()).unwrap());
+        let task = Config::Preference(task::preference::Config::default());
+        let examples: Vec<Example> = triples
+            .iter()
+            .map(|(prompt, chosen, rejected)| Example {
+                line: 1,
+                text: prompt.to_string(),
+                text_pair: None,
+                target: Target::Chosen { chosen: chosen.to_string(), rejected: rejected.to_string() },
+            })
+            .collect();
+        let read = |example: &Example| task.sequences(base.tokenizer(), example, 64).unwrap();
+        let sequences: Vec<Arc<Tokens>> = examples.iter().flat_map(read).map(Arc::new).collect();
+        let words: Vec<u32> = sequences.iter().flat_map(|tokens| causal_language_model::next(tokens)).collect();
+        let lengths: Vec<[usize; 2]> =
+            sequences.chunks(2).map(|pair| [pair[0].picked.len(), pair[1].picked.len()]).collect();
+        let network = |values| Network::build(&base, &spec, Parameters::restore(values)).unwrap();
+        let values = support::values::part(&golden, "lora.value.");
+        // A LoRA whose B is nothing is the bare base.
+        let mut bare = values.clone();
+        let updates = bare.iter_mut().filter(|(name, _)| name.ends_with("lora_B"));
+        updates.for_each(|(_, tensor)| tensor.values.fill(0.0));
+        let source = || Source::tokens(sequences.clone());
+        let (reference, built) = network(bare);
+        let judged = reference.judged(&reference.upload(&built.tensors).unwrap(), &source(), &words).unwrap();
+        let reference = task::metrics::preference::sums(&judged, &lengths);
+        let targets = Targets::Preferred { lengths, reference, config: task::preference::Config::default() };
+        let (network, built) = network(values);
+        let dropout = Dropout { seed: 1, step: 0, examples: (0..4).collect() };
+        let forward = network.forward(&network.upload(&built.tensors).unwrap(), &source(), dropout).unwrap();
+        let part = network.preference_gradients(forward, &words, &targets, 2.0).unwrap();
+        let difference = (part.loss as f32 / 2.0 / golden["dpo.loss"].values[0] - 1.0).abs();
+        assert!(difference < TOLERANCE, "{model_type}: the loss differs by {difference}");
+        let gradients = support::values::part(&golden, "dpo.gradient.");
+        for (tensor, found) in built.names.iter().zip(&part.gradients) {
+            let difference = support::gradients::difference(found, &gradients[tensor].values);
+            assert!(difference < TOLERANCE, "{model_type}: {tensor} differs by {difference}");
+        }
+    }
 }
 
 /// Methods that touch a decoder in every way there is.

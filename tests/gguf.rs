@@ -1,6 +1,6 @@
 //! A GGUF file is a base as transformers' files are: `tests/golden/gguf_file.py` made one with every form of numbers that is read.
 
-use espalier::compute::cpu::Cpu;
+use espalier::compute::cpu::{Cpu, Form, Held};
 use espalier::compute::{Recording, Tape};
 use espalier::model::hub::{self, Network};
 use espalier::model::{Base, Batch, Tokens, Virtual, Wanted};
@@ -97,4 +97,22 @@ fn damaged_files_are_refused_and_what_is_not_computed_is_named() {
         assert_eq!(refused.code(), code, "{refused}");
         assert!(refused.to_string().contains(words), "{refused}");
     }
+}
+
+/// What the file has in few bits is read with the same numbers, however it is held.
+#[test]
+fn held_as_it_is_a_base_answers_with_the_same_bits() {
+    let held = |held: Held| Base::load(&fixture("model.gguf"), "small", Arc::new(Cpu::best().holding(held))).unwrap();
+    let [whole, as_is, rounded] = [Held::Whole, Held::AsIs, Held::Rounded(Form::Q8_0)].map(held);
+    let logits = |base: &Base| {
+        let ids = base.tokenizer().encode(TEXTS[0], None, 128).unwrap().ids;
+        let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
+        let rows = base.encode(&mut tape, &Batch::new([&Tokens::whole(ids)], Virtual::Nothing), &(), Wanted::All);
+        let logits = base.language(&mut tape, rows.unwrap()).unwrap();
+        tape.read(logits).unwrap().values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    assert_eq!(logits(&as_is), logits(&whole));
+    assert_eq!((&as_is.info().fingerprint, &as_is.info().kernels), (&whole.info().fingerprint, &whole.info().kernels));
+    assert_ne!(logits(&rounded), logits(&whole));
+    assert_eq!(rounded.info().kernels, "cpu-q8_0");
 }

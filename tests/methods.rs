@@ -76,7 +76,8 @@ fn paths(base: &Base) -> [String; 3] {
 /// Every task, and classification by the first or the last row too; where hidden words can be told, that and tagging.
 fn tasks(base: &Base) -> Vec<task::Config> {
     if base.info().generates {
-        return serde_json::from_value(serde_json::json!([{"type": "causal_language_model"}])).unwrap();
+        return serde_json::from_value(serde_json::json!([{"type": "causal_language_model"}, {"type": "preference"}]))
+            .unwrap();
     }
     if base.info().mask_token.is_some() {
         let tasks = serde_json::json!([{"type": "masked_language_model"}, {"type": "token_classification"}]);
@@ -241,7 +242,7 @@ enum Taught {
 
 /// Four examples' sequences, and what they teach.
 fn teaching(base: &Base, spec: &Spec) -> (Vec<Arc<Tokens>>, Taught) {
-    if let task::Config::MaskedLanguageModel(_) | task::Config::CausalLanguageModel(_) = &spec.task {
+    if matches!(spec.task, task::Config::MaskedLanguageModel(_)) || spec.task.generates() {
         let tokens: Vec<Arc<Tokens>> = tokens(base, spec).into_iter().map(Arc::new).collect();
         let words = tokens.iter().flat_map(|tokens| &tokens.picked).map(|row| row % 20 + 6).collect();
         return (tokens, Taught::Words(words));
@@ -344,7 +345,7 @@ fn tokens(base: &Base, spec: &Spec) -> Vec<Tokens> {
     let read = |input: Input| {
         let input = Input::text(format!("{} {mask}", input.text));
         let mut tokens = spec.task.tokens(base.tokenizer(), &input, 64).unwrap();
-        if let task::Config::CausalLanguageModel(_) = &spec.task {
+        if spec.task.generates() {
             tokens.picked = vec![0, tokens.ids.len() as u32 - 1];
         }
         tokens
@@ -380,11 +381,12 @@ fn what_makes_no_sense_is_refused_with_the_tables_reason() {
     println!("{sensible} combinations of method, task and architecture make sense, {senseless} do not");
     // Of the seven ways of the tasks that do not ask for the base's own head: a head alone to embed in two ways on twelve
     // bases, biases on three. Hidden words: on no base without that head; on those with it no head alone, no biases on one.
-    // What comes next: on no base without that head; on the four with it no head alone, no biases on two.
+    // What comes next, and which of two is preferred: on no base without that head; on the four with it no head alone, no
+    // biases on two.
     let (of_seven, of_hidden, of_tags) = (2 * 12 + 3 * 2 * 7, 22 * 12 + 8 + 2, 2);
-    let of_next = 22 * 12 + 4 + 2 * 2;
+    let of_next = 2 * (22 * 12 + 4 + 2 * 2);
     assert_eq!(senseless, of_seven + of_hidden + of_tags + of_next);
-    assert_eq!(sensible + senseless, 22 * 12 * (8 + 1) + 22 * 8 * 2 + 22 * 4);
+    assert_eq!(sensible + senseless, 22 * 12 * (9 + 1) + 22 * 8 * 2 + 22 * 4 * 2);
 }
 
 #[test]

@@ -173,9 +173,8 @@ fn upload(client: &Client, file: &Path, options: &Options, output: &mut Output) 
     let whole: Value = client.read(response)?;
     output.result(&whole)?;
     output.line(format!("adapter {} ({})", text(&whole, "id"), text(&whole, "version")))?;
-    output.line("predict with it:")?;
     let reference = options.name.clone().unwrap_or_else(|| text(&whole, "id"));
-    shell::predict(client, &reference).iter().try_for_each(|line| output.line(format!("  {line}")))
+    shell::show(client, &reference, &whole, output)
 }
 
 fn path(adapter: &str) -> String {

@@ -138,8 +138,8 @@ impl Client {
     }
 
     /// An answer that is read as long as it goes on, unless the server is silent for `silence`.
-    pub fn stream(&self, request: Builder, silence: Duration) -> Outcome<Response<Body>> {
-        let request = self.built(request, ())?;
+    pub fn stream(&self, request: Builder, body: impl AsSendBody, silence: Duration) -> Outcome<Response<Body>> {
+        let request = self.built(request, body)?;
         let request = self.agent.configure_request(request).timeout_per_read(Some(silence)).build();
         self.agent.run(request).map_err(|error| self.unreachable(&error))
     }

@@ -51,7 +51,7 @@ fn read_on(client: &Client, path: &str, news: &Sender<News>) {
         if let Some(id) = &last {
             request = request.header("last-event-id", id);
         }
-        match client.stream(request, SILENCE) {
+        match client.stream(request, (), SILENCE) {
             // 204: the job is over, and everything was told.
             Ok(response) if response.status().as_u16() == 204 => return,
             Ok(response) if response.status().is_success() => {

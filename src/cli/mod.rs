@@ -4,6 +4,7 @@
 //! below; `serve` and `doctor` put the rooms together.
 
 mod adapters;
+mod chat;
 mod client;
 mod doctor;
 mod failure;
@@ -55,6 +56,8 @@ enum Command {
     Train(Box<train::Train>),
     /// Ask an adapter, or the base model
     Predict(predict::Predict),
+    /// Talk to an adapter, or to the base model
+    Chat(chat::Chat),
     /// See and steer jobs
     Jobs(jobs::Jobs),
     /// See, take and bring adapters
@@ -88,6 +91,7 @@ fn run(command: Command) -> Outcome {
         Command::Serve(config) => serve::run(&config),
         Command::Train(train) => train::run(&train),
         Command::Predict(predict) => predict::run(&predict),
+        Command::Chat(chat) => chat::run(&chat),
         Command::Jobs(jobs) => jobs::run(&jobs),
         Command::Adapters(adapters) => adapters::run(&adapters),
         Command::Doctor(doctor) => doctor::run(&doctor),

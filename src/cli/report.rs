@@ -60,7 +60,7 @@ mod tests {
             warnings: (3..20).map(warning).collect(),
             warning_counts: [("duplicate".to_string(), 17)].into(),
             labels: (0..4).map(label).collect(),
-            lengths: Histogram { min: 3, median: 11, p95: 27, max: 60, buckets: Vec::new() },
+            lengths: Histogram { min: 3, median: 11, p95: 27, max: 60, tokens: 0, buckets: Vec::new() },
             ..Report::default()
         };
         let (mut output, people, _) = kept(Form::People);

@@ -41,8 +41,8 @@ pub struct Flags {
     #[arg(long)]
     pub seed: Option<u64>,
 
-    /// Task: sequence_classification, regression, token_classification, embedding or masked_language_model; where it is
-    /// left out, the file's fields say it
+    /// Task: sequence_classification, regression, token_classification, embedding, masked_language_model,
+    /// causal_language_model or preference; where it is left out, the file's fields say it
     #[arg(long, value_name = "TYPE")]
     pub task: Option<String>,
 

@@ -1,6 +1,9 @@
 //! Lines to paste into a shell.
 
 use super::client::{Client, DEFAULT_SERVER, segment};
+use super::failure::Outcome;
+use super::output::Output;
+use serde_json::Value;
 
 /// The flag that names the server, where it is not the default one, with a space in front.
 pub fn server(client: &Client) -> String {
@@ -10,14 +13,17 @@ pub fn server(client: &Client) -> String {
     }
 }
 
-/// How to predict with an adapter, by this program and by any other.
-pub fn predict(client: &Client, adapter: &str) -> [String; 2] {
+/// How to ask an adapter, by this program and by any other; `whole` is its job or the adapter itself, whose task says how.
+pub fn show(client: &Client, adapter: &str, whole: &Value, output: &mut Output) -> Outcome {
+    let (intention, command, call) = match whole["task"]["type"].as_str() {
+        Some("causal_language_model" | "preference") => ("talk to it", "chat", "generate"),
+        _ => ("predict with it", "predict", "predict"),
+    };
+    output.line(format!("{intention}:"))?;
     let key = if client.has_key() { " -H \"Authorization: Bearer $ESPALIER_API_KEY\"" } else { "" };
-    let url = quote(&format!("{}/predict?adapter={}", client.server(), segment(adapter)));
-    [
-        format!("espalier predict --adapter {}{} \"your text\"", quote(adapter), server(client)),
-        format!("curl {url}{key} -H 'Content-Type: application/json' -d '{{\"inputs\": [\"your text\"]}}'"),
-    ]
+    let url = quote(&format!("{}/{call}?adapter={}", client.server(), segment(adapter)));
+    output.line(format!("  espalier {command} --adapter {}{} \"your text\"", quote(adapter), server(client)))?;
+    output.line(format!("  curl {url}{key} -H 'Content-Type: application/json' -d '{{\"inputs\": [\"your text\"]}}'"))
 }
 
 fn quote(text: &str) -> String {

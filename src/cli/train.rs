@@ -110,13 +110,13 @@ fn conclude(client: &Client, job: &Job, output: &mut Output) -> Outcome {
     let whole: Value = client.get(&format!("/jobs/{}", job.id))?;
     output.result(&whole)?;
     match (job.status.as_str(), &job.error) {
-        ("succeeded", _) => show_adapter(client, job, output),
+        ("succeeded", _) => show_adapter(client, job, &whole, output),
         (_, Some(error)) => Err(Failure::failed(format!("job {} {}: {}", job.id, job.status, error.detail))),
         (status, None) => Err(Failure::failed(format!("job {} was {status}", job.id))),
     }
 }
 
-fn show_adapter(client: &Client, job: &Job, output: &mut Output) -> Outcome {
+fn show_adapter(client: &Client, job: &Job, whole: &Value, output: &mut Output) -> Outcome {
     output.line(format!("job {} succeeded", job.id))?;
     if let Some(figures) = &job.metrics {
         output.line("")?;
@@ -130,9 +130,5 @@ fn show_adapter(client: &Client, job: &Job, output: &mut Output) -> Outcome {
     }
     let Some(adapter) = job.adapter() else { return Ok(()) };
     output.line("")?;
-    output.line("predict with it:")?;
-    for line in shell::predict(client, adapter) {
-        output.line(format!("  {line}"))?;
-    }
-    Ok(())
+    shell::show(client, adapter, whole, output)
 }

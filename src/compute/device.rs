@@ -2,7 +2,7 @@
 
 use super::Kernels;
 use super::candle::Candle;
-use super::cpu::Cpu;
+use super::cpu::{Cpu, Form, Held};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -20,10 +20,43 @@ pub enum Device {
 /// How frozen weights are held. Everything else is `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Weights {
+    /// As the checkpoint has them, where products can read that (f16, bf16, Q8_0, Q4_0, Q4_1; on a CPU), else f32: the numbers
+    /// are the same.
     #[default]
+    AsIs,
     F32,
-    /// Half the memory, and the GPU's tensor cores.
+    /// Rounded to half the memory, as are the others to less.
+    F16,
+    /// On a GPU, too: with its tensor cores.
     Bf16,
+    Q8_0,
+    Q4_0,
+}
+
+impl Weights {
+    const ALL: [Self; 6] = [Self::AsIs, Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::AsIs => "as-is",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
+        }
+    }
+
+    fn held(self) -> Held {
+        match self {
+            Self::AsIs => Held::AsIs,
+            Self::F32 => Held::Whole,
+            Self::F16 => Held::Rounded(Form::F16),
+            Self::Bf16 => Held::Rounded(Form::Bf16),
+            Self::Q8_0 => Held::Rounded(Form::Q8_0),
+            Self::Q4_0 => Held::Rounded(Form::Q4_0),
+        }
+    }
 }
 
 impl FromStr for Device {
@@ -47,20 +80,15 @@ impl FromStr for Weights {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match text {
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("weights are not held as \"{text}\": use f32 or bf16")),
-        }
+        let names = || Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|weights| weights.name() == text);
+        found.ok_or_else(|| format!("weights are not held as \"{text}\": use one of {}", names()))
     }
 }
 
 impl fmt::Display for Weights {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
+        formatter.write_str(self.name())
     }
 }
 
@@ -79,12 +107,14 @@ impl fmt::Display for Device {
 /// `Invalid` where this build or this machine has no such device, or the device does not hold weights that way.
 pub fn kernels(device: Device, weights: Weights) -> Result<Arc<dyn Kernels>> {
     match (device, weights) {
-        (Device::Cpu, Weights::F32) => Ok(Arc::new(Cpu::best())),
-        (Device::Cpu, Weights::Bf16) => Err(Error::invalid(
+        (Device::Cpu, weights) => Ok(Arc::new(Cpu::best().holding(weights.held()))),
+        (Device::Cuda(number), Weights::AsIs | Weights::F32 | Weights::Bf16) => {
+            Ok(Arc::new(Candle::cuda(number, weights)?))
+        }
+        (Device::Cuda(_), other) => Err(Error::invalid(
             "conflicting_settings",
-            "on a CPU the weights are held as f32: leave --weights bf16 out, or name a GPU with --device",
+            format!("on a GPU the weights are held as f32 or bf16: leave --weights {other} out"),
         )),
-        (Device::Cuda(number), weights) => Ok(Arc::new(Candle::cuda(number, weights)?)),
     }
 }
 
@@ -101,16 +131,19 @@ mod tests {
         for wrong in ["", "gpu", "cuda:", "cuda:-1", "cpu:0"] {
             assert!(wrong.parse::<Device>().is_err_and(|error| error.contains("use cpu, cuda")), "{wrong}");
         }
-        for weights in [Weights::F32, Weights::Bf16] {
+        for weights in Weights::ALL {
             assert_eq!(weights.to_string().parse(), Ok(weights));
         }
-        assert!("f64".parse::<Weights>().is_err_and(|error| error.contains("use f32 or bf16")));
+        assert!("f64".parse::<Weights>().is_err_and(|error| error.contains("use one of as-is, f32")));
     }
 
     #[test]
-    fn what_a_cpu_does_not_hold_is_refused() {
-        assert!(kernels(Device::Cpu, Weights::F32).is_ok());
-        assert!(kernels(Device::Cpu, Weights::Bf16).is_err());
+    fn what_a_gpu_does_not_hold_is_refused() {
+        assert!(Weights::ALL.into_iter().all(|weights| kernels(Device::Cpu, weights).is_ok()));
+        assert_eq!(
+            kernels(Device::Cuda(0), Weights::Q4_0).err().map(|error| error.code()),
+            Some("conflicting_settings")
+        );
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -4,10 +4,11 @@
 //! ask for its gradient with. Knows nothing of the tape, of layers or of adapters.
 
 use super::columns::Columns;
-use super::cpu::Matrix;
+use super::cpu::{Matrix, Reduced};
 use super::distance::Near;
 pub use super::frozen::{FrozenLinear, FrozenNorm, FrozenTable, NormForm};
 use super::gated::Gated;
+use super::held::Hold;
 use super::recall::Recall;
 use super::rotary::Rotary;
 use super::{Packed, Tensor};
@@ -25,6 +26,8 @@ pub struct Buffer(pub(super) Storage);
 pub(super) enum Storage {
     /// Of the kernels in `cpu`.
     Host(Matrix),
+    /// Of the same: a frozen weight `(output, input)` in fewer bits.
+    Reduced(Arc<Reduced>),
     /// Of those in `candle`.
     Candle(candle_core::Tensor),
 }
@@ -33,6 +36,7 @@ impl Buffer {
     pub(super) fn host(&self) -> &Matrix {
         match &self.0 {
             Storage::Host(matrix) => matrix,
+            Storage::Reduced(_) => unreachable!("a frozen weight is no rows"),
             Storage::Candle(_) => unreachable!("rows stay with the kernels that made them"),
         }
     }
@@ -40,13 +44,14 @@ impl Buffer {
     pub(super) fn tensor(&self) -> &candle_core::Tensor {
         match &self.0 {
             Storage::Candle(tensor) => tensor,
-            Storage::Host(_) => unreachable!("rows stay with the kernels that made them"),
+            Storage::Host(_) | Storage::Reduced(_) => unreachable!("rows stay with the kernels that made them"),
         }
     }
 
     pub fn rows(&self) -> usize {
         match &self.0 {
             Storage::Host(matrix) => matrix.rows(),
+            Storage::Reduced(weight) => weight.output(),
             Storage::Candle(tensor) => tensor.dims().first().copied().unwrap_or(1),
         }
     }
@@ -55,6 +60,7 @@ impl Buffer {
     pub fn width(&self) -> usize {
         match &self.0 {
             Storage::Host(matrix) => matrix.width(),
+            Storage::Reduced(weight) => weight.input(),
             Storage::Candle(tensor) => tensor.dims().last().copied().unwrap_or(1),
         }
     }
@@ -160,15 +166,15 @@ pub struct LowRankGradients {
     pub b: Buffer,
 }
 
-/// The sum of the examples' losses and its gradient by the logits.
+/// The losses of rows, and the gradient of their sum by the logits.
 pub struct CrossEntropy {
-    pub loss: f64,
+    pub losses: Vec<f64>,
     /// `(rows, labels)`
     pub gradient: Buffer,
 }
 
 /// A device's arithmetic. Every function fails only with what the device reports, as `Internal`.
-pub trait Kernels: Columns + Rotary + Gated + Recall + Send + Sync {
+pub trait Kernels: Columns + Rotary + Gated + Recall + Hold + Send + Sync {
     /// The name of this kernel set, part of every job's specification.
     fn name(&self) -> &'static str;
     /// Tokens that a training thread best computes at once: part of every job's specification.
@@ -243,6 +249,6 @@ pub trait Kernels: Columns + Rotary + Gated + Recall + Send + Sync {
     /// The same numbers in rows of another width.
     fn fold(&self, rows: &Buffer, width: usize) -> Result<Buffer>;
 
-    /// −log softmax(logits)[label], summed over the rows.
+    /// −log softmax(logits)[label] of each row.
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy>;
 }

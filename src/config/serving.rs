@@ -29,7 +29,7 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_WAITING", value_name = "N", default_value = "4096", value_parser = super::limits::count)]
     pub max_waiting: usize,
 
-    /// Inputs in one request
+    /// Inputs in one request, or texts that one request has generated
     #[arg(long, env = "ESPALIER_MAX_INPUTS", value_name = "N", default_value = "1024", value_parser = super::limits::count)]
     pub max_inputs: usize,
 

@@ -29,6 +29,9 @@ pub(super) fn read(messages: &RawValue, tools: Option<&RawValue>) -> Result<Conv
 fn one(message: &RawValue, number: usize) -> Result<Message, Flaw> {
     let read: Message = serde_json::from_str(message.get())
         .map_err(|error| wrong(format!("message {number} has to be an object like {EXAMPLE} ({error})")))?;
+    let read = read
+        .plain()
+        .map_err(|part| wrong(format!("message {number} has a part of the type {part}: only text is read")))?;
     let is_weight = |weight: f64| weight == 0.0 || weight == 1.0;
     match read.field("weight") {
         Some(weight) if !f64::try_from(weight.clone()).is_ok_and(is_weight) => {

@@ -43,7 +43,9 @@ pub(super) const LABEL_SEEN_ONCE: &str = "label_seen_once";
 pub(super) const TRUNCATED: &str = "truncated";
 pub(super) const WHITE_SPACE: &str = "white_space";
 
-const ROW_FAULTS: [&str; 14] = [
+const ROW_FAULTS: [&str; 16] = [
+    "chat_template_refused",
+    "nothing_to_learn",
     BAD_UTF8,
     BROKEN_QUOTE,
     EMPTY_LABEL,

@@ -39,7 +39,10 @@ pub fn guess(path: &Path, options: &Options, shapes: &[Shape]) -> Result<Shape> 
         }
     };
     let names = names(&String::from_utf8_lossy(&header), options.format);
-    Ok(of(&|field| names.iter().any(|name| name == field)).unwrap_or(first))
+    let has = |field: &str| names.iter().any(|name| name == field);
+    // Beside what a row teaches there may be other fields, such as a conversation's tags: its text has to be there, too.
+    let whole = shapes.iter().copied().find(|shape| has(shape.field()) && has(shape.text()));
+    Ok(whole.or_else(|| of(&has)).unwrap_or(first))
 }
 
 fn names(line: &str, format: Format) -> Vec<String> {

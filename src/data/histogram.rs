@@ -25,6 +25,7 @@ impl Lengths {
             median: self.at_share(1, 2),
             p95: self.at_share(19, 20),
             max: *max,
+            tokens: self.counts.iter().map(|(length, count)| *length as u64 * count).sum(),
             buckets: self.buckets(*min, *max),
         }
     }

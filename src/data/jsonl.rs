@@ -158,6 +158,7 @@ fn written(value: &RawValue, shape: Shape) -> Result<Written<'_>, Flaw> {
         Shape::Score => numeric(value, field).map(Written::Score),
         Shape::Text => Ok(Written::Text),
         Shape::Completion => string(value, field).map(Written::Completion),
+        Shape::Chosen => string(value, field).map(Written::Chosen),
         Shape::Tags | Shape::Entities | Shape::Messages => unreachable!("they are read with their text"),
     }
 }

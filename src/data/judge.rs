@@ -96,7 +96,10 @@ impl<'a> Judge<'a> {
         let (text, second) = (fields.text.as_ref(), fields.second.as_deref());
         let most = self.settings.max_labels;
         let key = fields.target.key();
+        let is_text = self.shape.task().generates();
         let number = match self.shape {
+            // Long texts are told apart as what they are, and not kept.
+            _ if is_text => Some(0),
             Shape::Label => self.labels.count(line, &key, most),
             _ => {
                 for label in fields.target.once() {
@@ -105,11 +108,12 @@ impl<'a> Judge<'a> {
                 self.others.count(line, &key, usize::MAX)
             }
         };
+        let whole = is_text.then(|| format!("{key}\0{}", second.unwrap_or_default()));
         let keys = if self.shape == Shape::Label { &self.labels } else { &self.others };
         if let Some(number) = number
-            && let Some(repeat) = self.repeats.add(line, text, second, number)
-            // A text may belong to several others, and be followed by several.
-            && (!matches!(self.shape, Shape::Positive | Shape::Completion) || matches!(repeat, Repeat::Same { .. }))
+            && let Some(repeat) = self.repeats.add(line, text, whole.as_deref().or(second), number)
+            // A text may belong to several others.
+            && (self.shape != Shape::Positive || matches!(repeat, Repeat::Same { .. }))
         {
             self.findings.warning(line, keys.repeated(repeat, &key, self.shape));
         }

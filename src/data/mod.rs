@@ -141,6 +141,9 @@ pub struct Histogram {
     pub median: usize,
     pub p95: usize,
     pub max: usize,
+    /// Of all texts together.
+    #[serde(default)]
+    pub tokens: u64,
     /// `up_to` tokens (inclusive) and how many examples fall into that bucket.
     pub buckets: Vec<Bucket>,
 }

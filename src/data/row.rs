@@ -42,6 +42,8 @@ pub(super) enum Written<'a> {
     Positive(Cow<'a, str>),
     Score(f64),
     Completion(Cow<'a, str>),
+    /// The better answer; the other is the second text.
+    Chosen(Cow<'a, str>),
     Conversation(Conversation),
     /// The text itself.
     Text,
@@ -84,6 +86,7 @@ impl<'a> Fields<'a> {
             Shape::Positive => Written::Positive(target),
             Shape::Text => Written::Text,
             Shape::Completion => Written::Completion(target),
+            Shape::Chosen => Written::Chosen(target),
             Shape::Tags => {
                 return Self::tagged(&split(text, char::is_whitespace), split(target, char::is_whitespace));
             }
@@ -110,6 +113,10 @@ impl<'a> Fields<'a> {
             }
             Written::Score(score) => (second, Target::Score(*score)),
             Written::Completion(completion) => (None, Target::Completion(completion.to_string())),
+            Written::Chosen(chosen) => {
+                let rejected = second.unwrap_or_default();
+                (None, Target::Chosen { chosen: chosen.to_string(), rejected })
+            }
             Written::Conversation(conversation) => {
                 let target = Target::Conversation(conversation.clone());
                 return Example { line, text: String::new(), text_pair: None, target };
@@ -152,7 +159,7 @@ impl<'a> Written<'a> {
             Self::Tags { tags, .. } => tags.join(" "),
             Self::Positive(positive) => positive.to_string(),
             Self::Value(value) | Self::Score(value) => value.to_string(),
-            Self::Completion(completion) => completion.to_string(),
+            Self::Completion(text) | Self::Chosen(text) => text.to_string(),
             Self::Conversation(_) | Self::Text => String::new(),
         }
     }

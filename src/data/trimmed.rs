@@ -31,10 +31,13 @@ pub(super) fn trimmed(fields: Fields<'_>) -> Result<(Fields<'_>, Vec<&'static st
             // Places are counted in the text as it is.
             Written::Tags { .. } => fields.text,
             // White space is part of what is said.
-            Written::Completion(_) | Written::Conversation(_) => fields.text,
+            Written::Completion(_) | Written::Chosen(_) | Written::Conversation(_) => fields.text,
             _ => trim("the text", fields.text),
         },
-        second: fields.second.map(|second| trim(name, second)).filter(|second| !second.is_empty()),
+        second: match fields.target {
+            Written::Chosen(_) => fields.second,
+            _ => fields.second.map(|second| trim(name, second)).filter(|second| !second.is_empty()),
+        },
         target: match fields.target {
             Written::Label(label) => Written::Label(trim("the label", label)),
             Written::Labels(labels) => Written::Labels(labels.into_iter().map(|one| without_space(one).0).collect()),
@@ -73,7 +76,11 @@ fn flaws(fields: &Fields<'_>) -> [Option<Flaw>; 6] {
         value.is_empty().then(|| Flaw::new(code, format!("the {name} is empty: fill it in, or leave the row out")))
     };
     let positive = if let Written::Positive(positive) = &fields.target { Some(positive) } else { None };
-    let values = [Some(&fields.text), fields.second.as_ref(), positive].into_iter().flatten().chain(labels);
+    let said = match &fields.target {
+        Written::Completion(text) | Written::Chosen(text) => Some(text),
+        _ => None,
+    };
+    let values = [Some(&fields.text), fields.second.as_ref(), positive, said].into_iter().flatten().chain(labels);
     let nul = values.into_iter().any(|value| value.contains('\0')).then(|| {
         let message = "the row holds a NUL character (U+0000): take it out, or save the file as UTF-8 if it is UTF-16";
         Flaw::new(findings::NUL_CHARACTER, message)
@@ -93,10 +100,20 @@ fn flaws(fields: &Fields<'_>) -> [Option<Flaw>; 6] {
     let positive = positive.and_then(|positive| empty(positive, findings::EMPTY_TEXT, "positive"));
     let prompted = match &fields.target {
         Written::Completion(completion) => empty(completion, findings::EMPTY_TEXT, "completion"),
+        Written::Chosen(_) if fields.second.is_none() => {
+            let message = "the rejected answer is null: fill it in, or leave the row out";
+            Some(Flaw::new(findings::EMPTY_TEXT, message))
+        }
+        Written::Chosen(chosen) if fields.second.as_deref() == Some(chosen) => {
+            let message = "chosen and rejected are the same: there is nothing to prefer, leave the row out";
+            Some(Flaw::new(findings::EMPTY_TEXT, message))
+        }
+        Written::Chosen(chosen) => empty(chosen, findings::EMPTY_TEXT, "chosen answer"),
         _ => None,
     };
     let nameless = labels.iter().find_map(|label| empty(label, findings::EMPTY_LABEL, "label"));
-    let text = empty(&fields.text, findings::EMPTY_TEXT, "text");
+    let name = if said.is_some() { "prompt" } else { "text" };
+    let text = empty(&fields.text, findings::EMPTY_TEXT, name);
     [text, wordless, positive.or(pairless).or(prompted), nameless, nul, long]
 }
 

@@ -15,8 +15,8 @@ pub struct Truncation<'a> {
 impl Measure for Truncation<'_> {
     fn measure(&self, example: &Example) -> Result<Vec<Length>> {
         let sequences = self.task.sequences(self.tokenizer, example, self.max_length)?;
-        if let Config::CausalLanguageModel(_) = self.task {
-            causal_language_model::check(&sequences)?;
+        if self.task.generates() {
+            causal_language_model::check(&example.target, &sequences)?;
         }
         let length = |tokens: &crate::model::Tokens| Length { tokens: tokens.ids.len(), truncated: tokens.truncated };
         Ok(sequences.iter().map(length).collect())

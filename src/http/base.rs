@@ -33,9 +33,9 @@ pub struct BaseView {
         "name": "sentence-transformers/all-MiniLM-L6-v2", "model_type": "bert",
         "fingerprint": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5",
         "parameters": 22713216, "hidden_size": 384, "layers": 6, "attention_heads": 12, "vocabulary_size": 30522,
-        "max_tokens": 512, "default_pooling": "mean", "poolings": ["mean", "cls", "first"], "sentence_encoder": true, "mask_token": null,
+        "max_tokens": 512, "default_pooling": "mean", "poolings": ["mean", "cls", "first"], "sentence_encoder": true, "mask_token": null, "generates": false, "chat": false,
         "target_modules": ["query", "key", "value", "attention_output", "feed_forward_in", "feed_forward_out"],
-        "kernels": "cpu", "methods": ["lora", "ia3", "prompt_tuning"], "tasks": ["sequence_classification", "regression", "token_classification", "embedding", "masked_language_model"]
+        "kernels": "cpu", "methods": ["lora", "ia3", "prompt_tuning"], "tasks": ["sequence_classification", "regression", "token_classification", "embedding", "masked_language_model", "causal_language_model", "preference"]
     }))),
 )]
 async fn get_base(state: State) -> Json<BaseView> {

@@ -17,8 +17,8 @@ pub struct File {
     pub options: Options,
     /// Read off the file where it is left out.
     pub task: Option<task::Config>,
-    /// Where training will cut a text.
-    pub hyperparameters: Hyperparameters,
+    /// Where training will cut a text; `None` where no job says it yet.
+    pub hyperparameters: Option<Hyperparameters>,
 }
 
 /// Checks a file as a dataset, away from the async threads. One with errors is refused.
@@ -55,7 +55,13 @@ async fn look(state: &State, file: File, also: impl FnOnce(&mut Checked) + Send 
         };
         // a length that the base does not allow is refused later, with the job's other settings
         let longest = base.info().max_tokens;
-        let max_length = (file.hyperparameters.max_length(task.usual().length, longest) as usize).min(longest);
+        let usual = task.usual().length;
+        let max_length = match &file.hyperparameters {
+            Some(hyperparameters) => (hyperparameters.max_length(usual, longest) as usize).min(longest),
+            // The job that will use it may say any.
+            None if task.generates() => longest,
+            None => usual.min(longest),
+        };
         let measure = Truncation { tokenizer: base.tokenizer(), task: &task, max_length };
         let mut checked = data::check(&file.path, &file.options, &task, &measure, &settings)?;
         also(&mut checked);

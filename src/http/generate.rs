@@ -28,7 +28,7 @@ use utoipa_axum::routes;
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct GenerateQuery {
-    /// An id, a name, or `name@version` of an adapter for `causal_language_model`. Without it, the base model goes on.
+    /// An id, a name, or `name@version` of an adapter that says what comes next. Without it, the base model goes on.
     #[param(example = "support-answers")]
     pub adapter: Option<String>,
 }
@@ -69,6 +69,12 @@ pub struct Conversation {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "adapter": {"id": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f", "name": "support-answers",
+        "version": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5"},
+    "generations": [{"text": "Cards take up to seven working days.", "finish_reason": "stop",
+        "usage": {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}}]
+}))]
 pub struct Generations {
     /// Which version answered; `null` for the base model.
     pub adapter: Option<Version>,
@@ -191,7 +197,10 @@ fn streamed(state: &State, started: Started) -> Response {
                     let (reason, usage) = (Some(reason(finish)), Some(Usage::new(prompt_tokens, said)));
                     sse::json(&Piece { index, adapter, text: None, finish_reason: reason, usage })
                 }
-                sse::Word::Failed(error) => sse::json(&serde_json::json!({"error": Refusal::from(error).detail})),
+                sse::Word::Failed(error) => {
+                    let Refusal { code, detail, .. } = Refusal::from(error);
+                    sse::json(&serde_json::json!({"error": detail, "code": code}))
+                }
                 sse::Word::Done => Event::default().data("[DONE]"),
             };
             Some((frame, words))

@@ -11,7 +11,6 @@ mod models;
 mod request;
 
 use super::state::State;
-use chrono::Utc;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
@@ -23,13 +22,15 @@ pub fn routes() -> OpenApiRouter<State> {
 #[derive(Debug, Clone)]
 struct Stamp {
     id: String,
-    created: i64,
+    created: u64,
     /// As the request named it.
     model: String,
 }
 
 impl Stamp {
     fn new(prefix: &str, model: String) -> Self {
-        Self { id: format!("{prefix}-{}", Uuid::now_v7().simple()), created: Utc::now().timestamp(), model }
+        let id = Uuid::now_v7();
+        let created = id.get_timestamp().map_or(0, |time| time.to_unix().0);
+        Self { id: format!("{prefix}-{}", id.simple()), created, model }
     }
 }

@@ -16,7 +16,7 @@ use utoipa::{Modify, OpenApi};
     info(
         title = "espalier",
         description = "One frozen transformer, many small adapters, trained and served from the one copy. A dataset becomes \
-            a job, a job becomes an adapter, and every adapter predicts at once.\n\nEvery error is a problem (RFC 9457) \
+            a job, a job becomes an adapter, and every adapter predicts at once.\n\nEvery error is a problem (RFC 9457; under /v1 in OpenAI's form) \
             with a fixed `code`, a `detail` that says what to do, and the request's id.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),

@@ -30,7 +30,7 @@ pub struct Sampling {
     /// Added to the logits of these token ids.
     pub logit_bias: Option<BTreeMap<String, f32>>,
     /// The same seed gives the same words. Drawn anew where it is left out.
-    pub seed: Option<u64>,
+    pub seed: Option<i64>,
 }
 
 impl Sampling {
@@ -48,7 +48,7 @@ impl Sampling {
             frequency_penalty: self.frequency_penalty.unwrap_or(usual.frequency_penalty),
             logit_bias: self.biases()?,
             // The last 64 bits of a UUID are random but for two of them.
-            seed: self.seed.unwrap_or_else(|| uuid::Uuid::now_v7().as_u64_pair().1),
+            seed: self.seed.map(i64::cast_unsigned).unwrap_or_else(|| uuid::Uuid::now_v7().as_u64_pair().1),
             logprobs: None,
         })
     }

@@ -71,6 +71,7 @@ impl Words {
                 Some(Word::Finished { index, finish, prompt_tokens: generation.prompt_tokens, said })
             }
             Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "a stream of generated text broke off");
                 self.is_over = true;
                 self.running.clear();
                 Some(Word::Failed(error))

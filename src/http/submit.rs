@@ -77,6 +77,10 @@ async fn examine(state: &State, owner: &str, submission: Submission) -> Result<E
         Some(adapter) => Some(from_adapter::find(state, owner, adapter).await?),
         None => None,
     };
+    let mut request = request;
+    if let (None, Some(origin)) = (request.hyperparameters.max_length, &origin) {
+        request.hyperparameters.max_length = u32::try_from(origin.max_length).ok();
+    }
     let (kept, options, report) = look(state, owner, &request, source).await?;
     let found: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
     let labels = request.task.clone().unwrap_or_else(|| report.target.task()).labels(&found);
@@ -86,7 +90,7 @@ async fn examine(state: &State, owner: &str, submission: Submission) -> Result<E
         }
         Some(Validation::Fraction(_)) | None => None,
     };
-    let examples = usize::try_from(report.examples).unwrap_or(usize::MAX);
+    let examples = examples(&report, &request, state);
     let (auto, asked) = asked(request, report.target, origin);
     let spec = match auto {
         Some(auto) => {
@@ -96,6 +100,20 @@ async fn examine(state: &State, owner: &str, submission: Submission) -> Result<E
         None => Spec::resolve(&asked, &labels, examples, &state.base)?.into(),
     };
     Ok(Examined { name, kept, options, report, spec, validation_dataset_id })
+}
+
+/// Examples that training will have: plain texts that go on share them, or have several.
+fn examples(report: &Report, request: &JobRequest, state: &State) -> usize {
+    let task = request.task.clone().unwrap_or_else(|| report.target.task());
+    let rows = usize::try_from(report.examples).unwrap_or(usize::MAX);
+    match task.generates() && report.target == Shape::Text {
+        false => rows,
+        true => {
+            let longest = state.base.info().max_tokens;
+            let length = request.hyperparameters.max_length(task.usual().length, longest).max(1);
+            usize::try_from(report.lengths.tokens.div_ceil(u64::from(length))).unwrap_or(usize::MAX)
+        }
+    }
 }
 
 /// Whether it is a race, and the rest: the data's own task where the request names none, as the adapter has it where that is
@@ -118,7 +136,7 @@ async fn look(state: &State, owner: &str, request: &JobRequest, source: Source) 
     let hyperparameters = request.hyperparameters.clone();
     let check = |path, options| {
         let task = task.clone();
-        check::dataset(state, check::File { path, options, task, hyperparameters })
+        check::dataset(state, check::File { path, options, task, hyperparameters: Some(hyperparameters) })
     };
     match source {
         Source::File(upload) => {
@@ -137,6 +155,9 @@ async fn look(state: &State, owner: &str, request: &JobRequest, source: Source) 
             let dataset = state.store.dataset(owner, id).await?;
             let options = reread(request, &dataset.options);
             let is_same_task = task.as_ref().is_none_or(|task| task.shapes().contains(&dataset.report.target));
+            // What can be learned of a text that goes on depends on where this job cuts it.
+            let meant = task.clone().unwrap_or_else(|| dataset.report.target.task());
+            let is_same_task = is_same_task && !meant.generates();
             let report = match options == dataset.options && is_same_task {
                 true => dataset.report.clone(),
                 false => check(state.folder.dataset(&dataset.hash), options.clone()).await?,
@@ -174,7 +195,7 @@ async fn check_validation(
         path: state.folder.dataset(&dataset.hash),
         options: dataset.options,
         task: Some(request.task.clone().unwrap_or_else(|| target.task())),
-        hyperparameters: request.hyperparameters.clone(),
+        hyperparameters: Some(request.hyperparameters.clone()),
     };
     check::validation(state, file, labels).await.map(|_| id)
 }

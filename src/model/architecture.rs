@@ -7,7 +7,7 @@ use super::head::HeadForm;
 use super::weights::Weights;
 use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, llama, modernbert, mpnet, roberta};
 use crate::compute::kernels::FrozenLinear;
-use crate::compute::{Buffer, Kernels, Rows, Tape, past};
+use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor, past};
 use crate::error::{Context, Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +38,11 @@ pub trait Architecture: Send + Sync {
 
     /// Rows of the word embeddings `(ids, hidden)`.
     fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer>;
+
+    /// The word embeddings as a linear map to the vocabulary, where they are that without a copy.
+    fn tied(&self, _kernels: &dyn Kernels, _bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
+        Ok(None)
+    }
 
     /// Some neighbouring layers: `(tokens, hidden)` → `(tokens, hidden)`, or after the last layer, where no others are
     /// wanted, that of the first or the last tokens alone, `(sequences, hidden)`.

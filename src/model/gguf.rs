@@ -1,5 +1,5 @@
 //! A GGUF file: a whole model as llama.cpp reads it, in floats or quantised (k-quants and the older forms), with its tokenizer.
-//! What it holds becomes what transformers' files would: config, tokenizer, and tensors under their names, as `f32`.
+//! What it holds becomes what transformers' files would: config, tokenizer, and tensors under their names.
 
 mod config;
 mod tensors;

@@ -5,9 +5,10 @@
 
 use super::weights::Weights;
 use crate::compute::kernels::{Activation, FrozenLinear, FrozenNorm, NormForm};
+use crate::compute::raw::Raw;
 use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor};
 use crate::error::Result;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What a checkpoint calls the head's parts.
 struct Names {
@@ -80,7 +81,7 @@ pub struct LanguageHead {
     transform: Option<Transform>,
     bias: Option<Tensor>,
     /// Where they are not those of the embeddings.
-    own: Option<Tensor>,
+    own: Mutex<Option<Raw>>,
     /// Made when they are first asked for: they take as much memory as the embeddings.
     words: OnceLock<Arc<FrozenLinear>>,
 }
@@ -113,7 +114,7 @@ impl LanguageHead {
         let shift = take(&format!("{NORM}.bias"), &[hidden])?.unwrap_or_else(|| Tensor::zeros([hidden]));
         let norm = Arc::new(kernels.freeze_norm(NormForm::Layer, gain, shift, epsilon)?);
         let bias = take(WORDS_BIAS, &[vocabulary])?.unwrap_or_else(|| Tensor::zeros([vocabulary]));
-        let own = take(WORDS, &[vocabulary, hidden])?;
+        let own = Mutex::new(take(WORDS, &[vocabulary, hidden])?.map(Raw::Numbers));
         let transform = Some(Transform { dense: Arc::new(dense), norm });
         Ok(Some(Self { transform, bias: Some(bias), own, words: OnceLock::new() }))
     }
@@ -121,11 +122,11 @@ impl LanguageHead {
     /// A decoder's: words of its own, or those of the embeddings where the config ties them; `None` where there are neither.
     pub fn causal(weights: &mut Weights, is_tied: bool, shape: [usize; 2]) -> Result<Option<Self>> {
         let own = match weights.has(WORDS) && !is_tied {
-            true => Some(weights.take(WORDS, &shape)?),
+            true => Some(weights.take_raw(WORDS, shape)?),
             false if is_tied => None,
             false => return Ok(None),
         };
-        Ok(Some(Self { transform: None, bias: None, own, words: OnceLock::new() }))
+        Ok(Some(Self { transform: None, bias: None, own: Mutex::new(own), words: OnceLock::new() }))
     }
 
     /// What the words are compared with: `(rows, hidden)` → `(rows, hidden)`.
@@ -136,18 +137,25 @@ impl LanguageHead {
         tape.norm(active, None, norm)
     }
 
-    /// `(hidden)` → `(vocabulary)`; `embeddings` are the base's word embeddings.
+    /// `(hidden)` → `(vocabulary)`; `embedded` makes it of the base's word embeddings, with a bias.
     pub fn words(
         &self,
         kernels: &dyn Kernels,
-        embeddings: impl FnOnce() -> Result<Tensor>,
+        embedded: impl FnOnce(Option<Tensor>) -> Result<FrozenLinear>,
     ) -> Result<&Arc<FrozenLinear>> {
         if let Some(words) = self.words.get() {
             return Ok(words);
         }
-        let rows = self.own.clone().map_or_else(embeddings, Ok)?;
-        let made = Arc::new(kernels.freeze_linear(rows, self.bias.clone())?);
-        Ok(self.words.get_or_init(|| made))
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(words) = self.words.get() {
+            return Ok(words);
+        }
+        let made = match own.clone() {
+            Some(own) => kernels.hold_linear(own, self.bias.clone())?,
+            None => embedded(self.bias.clone())?,
+        };
+        *own = None;
+        Ok(self.words.get_or_init(|| Arc::new(made)))
     }
 
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {

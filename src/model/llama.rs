@@ -11,7 +11,7 @@ use super::loader::{self, Bias, Loader};
 use super::weights::Weights;
 use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, pooler};
 use crate::compute::kernels::{FrozenLinear, FrozenTable};
-use crate::compute::{Buffer, Kernels, Rows, Tape, past};
+use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor, past};
 use crate::error::Result;
 use config::{Config, Written};
 use layer::{Layer, Reaches};
@@ -79,6 +79,10 @@ impl Architecture for Llama {
 
     fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {
         kernels.embed(&[(&self.word, ids)], None)
+    }
+
+    fn tied(&self, kernels: &dyn Kernels, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
+        kernels.tie(&self.word, bias)
     }
 
     fn layers(

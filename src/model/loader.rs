@@ -42,8 +42,8 @@ impl<'a> Loader<'a> {
     }
 
     pub fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<FrozenTable> {
-        let table = self.weights.take(&format!("{name}.weight"), &[rows, width])?;
-        self.kernels.freeze_table(table)
+        let table = self.weights.take_raw(&format!("{name}.weight"), [rows, width])?;
+        self.kernels.hold_table(table)
     }
 
     /// With a bias.
@@ -52,12 +52,12 @@ impl<'a> Loader<'a> {
     }
 
     pub fn linear_with(&mut self, name: &str, input: usize, output: usize, bias: Bias) -> Result<Arc<FrozenLinear>> {
-        let weight = self.weights.take(&format!("{name}.weight"), &[output, input])?;
+        let weight = self.weights.take_raw(&format!("{name}.weight"), [output, input])?;
         let bias = match bias {
             Bias::Own => Some(self.weights.take(&format!("{name}.bias"), &[output])?),
             Bias::Nothing => None,
         };
-        self.kernels.freeze_linear(weight, bias).map(Arc::new)
+        self.kernels.hold_linear(weight, bias).map(Arc::new)
     }
 
     /// With a shift.

@@ -22,6 +22,7 @@ mod modernbert;
 mod mpnet;
 mod parts;
 mod pooler;
+mod pooling;
 mod post_norm;
 mod roberta;
 mod speech;
@@ -33,6 +34,7 @@ pub use batch::Batch;
 pub use head::HeadForm;
 pub use hooks::{Hooks, Lowest, Module, Site, SiteInfo, Virtual};
 pub use info::Info;
+pub use pooling::{Pooling, Wanted};
 pub use tokenizer::{Masking, Span, Tokenizer, Tokens};
 
 use crate::compute::kernels::{FrozenLinear, Pool};
@@ -41,60 +43,11 @@ use crate::error::{Error, Result};
 use architecture::{Architecture, Loaded};
 use checkpoint::Checkpoint;
 use language::LanguageHead;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use utoipa::ToSchema;
-
-/// How a sequence becomes one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// The mean over the sequence's tokens (Reimers & Gurevych 2019).
-    Mean,
-    /// As `AutoModelForSequenceClassification` does: the first token through BERT's pooler; in architectures whose heads have
-    /// a trained dense layer in its place (RoBERTa, DistilBERT), as it leaves the last layer, and the head has that layer.
-    Cls,
-    /// The first token as it leaves the last layer, as sentence-transformers does with `pooling_mode_cls_token`.
-    First,
-    /// The last token as it leaves the last layer: in a decoder the only one that has seen all others.
-    Last,
-}
-
-/// Which rows of the last layer somebody will look at: the others need not be computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    All,
-    /// The first of each sequence.
-    First,
-    /// The last of each sequence.
-    Last,
-}
-
-impl Wanted {
-    /// Those of some rows.
-    pub fn of(self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
-        match self {
-            Self::All => Ok(rows),
-            Self::First => tape.pool(rows, Pool::First),
-            Self::Last => tape.pool(rows, Pool::Last),
-        }
-    }
-}
-
-impl Pooling {
-    /// The rows that it reads.
-    pub fn wanted(self) -> Wanted {
-        match self {
-            Self::Mean => Wanted::All,
-            Self::Cls | Self::First => Wanted::First,
-            Self::Last => Wanted::Last,
-        }
-    }
-}
 
 /// The base model, in memory once for the whole process.
 pub struct Base {
@@ -214,8 +167,15 @@ impl Base {
     /// # Errors
     /// As [`Self::language`].
     pub fn words_map(&self) -> Result<&Arc<FrozenLinear>> {
-        let all = || self.words(&(0..self.info.vocabulary_size as u32).collect::<Vec<_>>());
-        self.language_head()?.words(self.kernels.as_ref(), all)
+        let kernels = self.kernels.as_ref();
+        let embedded = |bias: Option<Tensor>| match self.architecture.tied(kernels, bias.clone())? {
+            Some(words) => Ok(words),
+            None => {
+                let all = self.words(&(0..self.info.vocabulary_size as u32).collect::<Vec<_>>())?;
+                kernels.freeze_linear(all, bias)
+            }
+        };
+        self.language_head()?.words(kernels, embedded)
     }
 
     fn language_head(&self) -> Result<&LanguageHead> {

@@ -3,6 +3,7 @@
 //! Knows no architecture: a caller asks for tensors by canonical name, and everything it asked for is hashed.
 
 use crate::compute::Tensor;
+use crate::compute::raw::{Form, Raw};
 use crate::error::{Context, Error, Result};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
@@ -30,6 +31,14 @@ pub trait Stored {
     /// # Errors
     /// What is wrong with it.
     fn read(&self) -> std::result::Result<(Tensor, [u8; 32]), String>;
+
+    /// A matrix as it is stored, with the same sha256.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn raw(&self) -> std::result::Result<(Raw, [u8; 32]), String> {
+        self.read().map(|(tensor, digest)| (Raw::Numbers(tensor), digest))
+    }
 
     fn path(&self) -> &Path;
 }
@@ -87,20 +96,39 @@ impl Weights {
     /// # Errors
     /// `Invalid` (`base_model_damaged`) where it is missing, of another shape or of an unknown number type.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let (tensor, digest) = self.read(name, shape)?;
-        self.hash.update((name.len() as u64).to_le_bytes());
-        self.hash.update(name.as_bytes());
-        self.hash.update(digest);
-        self.parameters += tensor.values.len() as u64;
+        let (tensor, digest) = self.read(name, shape, |place| place.read())?;
+        self.count(name, digest, shape);
         Ok(tensor)
     }
 
-    /// The same for a tensor that is not the encoder's: it does not enter the fingerprint.
-    pub fn take_aside(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        Ok(self.read(name, shape)?.0)
+    /// The same of a matrix as it is stored.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_raw(&mut self, name: &str, shape: [usize; 2]) -> Result<Raw> {
+        let (raw, digest) = self.read(name, &shape, |place| place.raw())?;
+        self.count(name, digest, &shape);
+        Ok(raw)
     }
 
-    fn read(&mut self, name: &str, shape: &[usize]) -> Result<(Tensor, [u8; 32])> {
+    fn count(&mut self, name: &str, digest: [u8; 32], shape: &[usize]) {
+        self.hash.update((name.len() as u64).to_le_bytes());
+        self.hash.update(name.as_bytes());
+        self.hash.update(digest);
+        self.parameters += shape.iter().product::<usize>() as u64;
+    }
+
+    /// The same for a tensor that is not the base's own, as a masked language model's head: it does not enter the fingerprint.
+    pub fn take_aside(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        Ok(self.read(name, shape, |place| place.read())?.0)
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        read: impl FnOnce(&dyn Stored) -> std::result::Result<T, String>,
+    ) -> Result<T> {
         let Some(place) = self.tensors.remove(name) else {
             return Err(Error::invalid(
                 "base_model_damaged",
@@ -111,7 +139,7 @@ impl Weights {
             let detail = format!("the tensor {name} is {:?}, but the config asks for {shape:?}", place.shape());
             return Err(Error::invalid("base_model_damaged", detail));
         }
-        place.read().map_err(|reason| damaged(place.path(), &format!("{name}: {reason}")))
+        read(place.as_ref()).map_err(|reason| damaged(place.path(), &format!("{name}: {reason}")))
     }
 
     /// The numbers taken so far.
@@ -176,20 +204,47 @@ impl Stored for Place {
         &self.file.path
     }
 
+    fn raw(&self) -> std::result::Result<(Raw, [u8; 32]), String> {
+        let form = match self.info.dtype {
+            Dtype::F16 => Form::F16,
+            Dtype::BF16 => Form::Bf16,
+            _ => return self.read().map(|(tensor, digest)| (Raw::Numbers(tensor), digest)),
+        };
+        match self.info.shape.as_slice() {
+            [output, input] if input.is_multiple_of(32) => {
+                let bytes = self.bytes()?;
+                let digest = self.digest(&bytes);
+                Ok((Raw::Blocks { form, shape: [*output, *input], bytes }, digest))
+            }
+            _ => self.read().map(|(tensor, digest)| (Raw::Numbers(tensor), digest)),
+        }
+    }
+
     fn read(&self) -> std::result::Result<(Tensor, [u8; 32]), String> {
-        let (start, end) = self.info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        self.file.file.read_exact_at(&mut bytes, self.file.start + start as u64).map_err(|error| error.to_string())?;
+        let bytes = self.bytes()?;
         let values: Vec<f32> = match self.info.dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect(),
             Dtype::F16 => bytes.as_chunks().0.iter().map(|chunk| half::f16::from_le_bytes(*chunk).to_f32()).collect(),
             Dtype::BF16 => bytes.as_chunks().0.iter().map(|chunk| half::bf16::from_le_bytes(*chunk).to_f32()).collect(),
             other => return Err(format!("numbers of the type {other:?} are not read; save it as F32, F16 or BF16")),
         };
+        Ok((Tensor::new(self.info.shape.clone(), values), self.digest(&bytes)))
+    }
+}
+
+impl Place {
+    fn bytes(&self) -> std::result::Result<Vec<u8>, String> {
+        let (start, end) = self.info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        self.file.file.read_exact_at(&mut bytes, self.file.start + start as u64).map_err(|error| error.to_string())?;
+        Ok(bytes)
+    }
+
+    fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(format!("{:?}{:?}", self.info.dtype, self.info.shape.as_slice()));
         hash.update(bytes);
-        Ok((Tensor::new(self.info.shape.clone(), values), hash.finalize().into()))
+        hash.finalize().into()
     }
 }
 

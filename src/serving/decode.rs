@@ -62,7 +62,9 @@ fn answered(base: &Base, card: &Card, row: Vec<f32>, input: &Input, ask: Ask) ->
             let vocabulary = base.info().vocabulary_size;
             Prediction::Fills(masked_language_model::decode(&row, vocabulary, ask.top_k, word))
         }
-        task::Config::CausalLanguageModel(_) => unreachable!("it is refused when its inputs are read"),
+        task::Config::CausalLanguageModel(_) | task::Config::Preference(_) => {
+            unreachable!("it is refused when its inputs are read")
+        }
         task::Config::Embedding(_) => Prediction::Embedding(Embedding { embedding: row }),
     }
 }

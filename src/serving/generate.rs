@@ -16,6 +16,7 @@ pub mod text;
 
 pub use engine::Generator;
 pub use request::{Ask, Chosen, Generation, Prompt, Said};
+pub use sequence::check;
 
 /// Limits of generation.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub struct Settings {
 pub struct Stats {
     pub running: u64,
     pub waiting: u64,
+    /// Pages that are promised to those that run.
+    pub promised_pages: u64,
     /// Bytes of keys and values in memory or promised.
     pub memory_bytes: u64,
     pub prompt_tokens: u64,

@@ -48,8 +48,9 @@ pub fn tokens(base: &Base, resident: &Resident, inputs: &[Input]) -> Result<Vec<
         let one = |input: &Input| base.tokenizer().encode(&input.whole(), input.text_pair.as_deref(), most);
         return inputs.iter().map(one).collect();
     };
-    if let task::Config::CausalLanguageModel(_) = adapted.card.task {
-        let detail = "an adapter for causal_language_model says what comes next: ask for it by POST /generate";
+    if adapted.card.task.generates() {
+        let name = adapted.card.task.name();
+        let detail = format!("an adapter for {name} says what comes next: ask for it by POST /generate");
         return Err(Error::invalid("no_predictions", detail));
     }
     if !adapted.card.task.reads_pairs() {

@@ -17,6 +17,7 @@ mod service;
 mod ticket;
 mod wish;
 
+pub use resident::Resident;
 pub use service::Serving;
 pub use wish::{Started, Wish};
 

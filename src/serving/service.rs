@@ -10,6 +10,7 @@ use super::generate::text::Alphabet;
 use super::mixed;
 use super::queue::{Limits, Queue};
 use super::resident::{Loader, Resident};
+use super::wish::Room;
 use super::{Answer, Ask, Settings, Started, Stats, Wish, decode, inputs};
 use crate::artifact::Adapted;
 use crate::compute::pool::{self, Priority};
@@ -141,9 +142,11 @@ impl Serving {
             None => (None, Resident(None)),
             Some(reference) => self.inner.resident(owner, reference).await?,
         };
-        let (base, usual) = (Arc::clone(&self.inner.base), self.inner.usual_tokens);
+        let base = Arc::clone(&self.inner.base);
+        let room =
+            Room { usual_tokens: self.inner.usual_tokens, rows: generator.most_rows(), texts: self.inner.max_inputs };
         let version = adapter.as_ref().map(|adapter| adapter.description.version.clone()).unwrap_or_default();
-        let asks = spawn_blocking(move || wish.asks(&base, &resident, &version, usual)).await;
+        let asks = spawn_blocking(move || wish.asks(&base, &resident, &version, room)).await;
         let generations = generator.submit(asks.context("making tokens of a prompt")??)?;
         Ok(Started { adapter, generations, _request: request })
     }

@@ -2,12 +2,11 @@
 
 use super::generate::sampling;
 use super::generate::text::{Limits, StopText};
-use super::generate::{Ask, Generation, Prompt};
+use super::generate::{Ask, Generation, Prompt, check};
 use super::resident::Resident;
 use crate::error::{Error, Fault, Problem, Result};
 use crate::model::Base;
 use crate::store::Adapter;
-use crate::task;
 use std::sync::Arc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -31,28 +30,41 @@ pub struct Started {
     pub(super) _request: TaskTrackerToken,
 }
 
-/// Stop strings of a request.
+/// Stop strings of a request, and bytes of one.
 const MOST_STOPS: usize = 16;
+const LONGEST_STOP: usize = 1000;
+
+/// What a server has room for.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Tokens where a request does not say how many.
+    pub usual_tokens: u32,
+    /// Rows of a sequence.
+    pub rows: usize,
+    /// Texts of a request.
+    pub texts: usize,
+}
 
 impl Wish {
     /// # Errors
     /// `Invalid` with a pointer to each wrong field; `no_generation` for an adapter of another task; what the chat template
     /// says against a conversation.
-    pub fn asks(self, base: &Base, resident: &Resident, version: &str, usual: u32) -> Result<Vec<Ask>> {
+    pub fn asks(self, base: &Base, resident: &Resident, version: &str, limits: Room) -> Result<Vec<Ask>> {
         if let Some(adapted) = &resident.0
-            && !matches!(adapted.card.task, task::Config::CausalLanguageModel(_))
+            && !adapted.card.task.generates()
         {
             let name = adapted.card.task.name();
             let detail = format!("an adapter for {name} does not say what comes next: ask it by POST /predict");
             return Err(Error::invalid("no_generation", detail));
         }
-        self.check(base)?;
+        self.check(base, limits.texts)?;
         let stop_ids = base.tokenizer().stops().to_vec();
         let mut asks = Vec::new();
         for prompt in &self.prompts {
             let ids = tokens(base, prompt)?;
-            let room = base.info().max_tokens.saturating_sub(ids.len() + resident.virtual_rows());
-            let max_tokens = self.max_tokens.unwrap_or(usual.min(room.max(1) as u32));
+            let room = base.info().max_tokens.min(limits.rows).saturating_sub(ids.len() + resident.virtual_rows());
+            let max_tokens = self.max_tokens.unwrap_or(limits.usual_tokens.min(room.max(1) as u32));
+            check(base, resident, &ids, max_tokens as usize)?;
             for choice in 0..self.choices {
                 let limits = Limits {
                     stops: self.stops.clone(),
@@ -68,7 +80,7 @@ impl Wish {
         Ok(asks)
     }
 
-    fn check(&self, base: &Base) -> Result<()> {
+    fn check(&self, base: &Base, texts: usize) -> Result<()> {
         let faults = self.sampling.faults(base.info().vocabulary_size).into_iter();
         let mut faults: Vec<Fault> = faults
             .map(|(field, message)| Fault::at_pointer(format!("/{field}"), format!("{field} {message}")))
@@ -81,6 +93,11 @@ impl Wish {
         refuse(self.max_tokens == Some(0), "max_tokens", "max_tokens must be at least 1");
         refuse(self.stops.iter().any(String::is_empty), "stop", "a stop must not be empty");
         refuse(self.stops.len() > MOST_STOPS, "stop", "there may be 16 stops at most");
+        let is_long = |stop: &String| stop.len() > LONGEST_STOP;
+        refuse(self.stops.iter().any(is_long), "stop", "a stop may have 1000 bytes at most");
+        let count = self.prompts.len().saturating_mul(self.choices as usize);
+        let many = format!("{count} texts are too many for one request: ask for at most {texts}");
+        refuse(count > texts, "inputs", &many);
         refuse(!(1..=128).contains(&self.choices), "n", "n must be between 1 and 128");
         refuse(self.prompts.is_empty(), "inputs", "give at least one prompt");
         match faults.as_slice() {

@@ -20,6 +20,10 @@ pub struct Config {}
 pub fn sequences(tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
     match &example.target {
         Target::Completion(completion) => Ok(vec![completed(tokenizer, &example.text, completion, max_length)?]),
+        Target::Chosen { chosen, rejected } => {
+            let one = |answer: &str| completed(tokenizer, &example.text, answer, max_length);
+            Ok(vec![one(chosen)?, one(rejected)?])
+        }
         Target::Conversation(conversation) => Ok(vec![spoken(tokenizer, conversation, max_length)?]),
         _ => texts(tokenizer, &example.text, max_length),
     }
@@ -66,12 +70,17 @@ fn texts(tokenizer: &Tokenizer, text: &str, max_length: usize) -> Result<Vec<Tok
     Ok(starts.map(piece).collect())
 }
 
-/// Why nothing could be learned from an example with these sequences, if nothing can.
+/// Why nothing could be learned from an example with these sequences, if nothing can. Of a preference both must teach something.
 ///
 /// # Errors
 /// `Invalid` (`nothing_to_learn`), saying what to do.
-pub fn check(sequences: &[Tokens]) -> Result<()> {
-    if sequences.iter().any(|tokens| !tokens.picked.is_empty()) {
+pub fn check(target: &Target, sequences: &[Tokens]) -> Result<()> {
+    let teaches = |tokens: &Tokens| !tokens.picked.is_empty();
+    let is_enough = match target {
+        Target::Chosen { .. } => sequences.iter().all(teaches),
+        _ => sequences.iter().any(teaches),
+    };
+    if is_enough {
         return Ok(());
     }
     let detail = match sequences.iter().any(|tokens| tokens.truncated) {
@@ -96,6 +105,6 @@ mod tests {
         let tokens = cut(vec![5, 6, 7, 8, 9], |row| row >= 3, 4);
         assert_eq!((tokens.picked, tokens.truncated), (vec![2], true));
         let tokens = cut(vec![5, 6, 7, 8, 9], |row| row >= 3, 3);
-        assert_eq!(check(&[tokens]).unwrap_err().code(), "nothing_to_learn");
+        assert_eq!(check(&Target::Text, &[tokens]).unwrap_err().code(), "nothing_to_learn");
     }
 }

@@ -57,7 +57,9 @@ impl From<Example> for Input {
             return Self { text: if tokens.is_some() { String::new() } else { text }, text_pair: None, tokens };
         }
         if let Target::Conversation(conversation) = &target {
-            return Self::text(conversation.said());
+            let said = conversation.said();
+            // A probe is of some text, if only of this.
+            return Self::text(if said.trim().is_empty() { "…".to_string() } else { said });
         }
         // The second text of a scored pair is embedded by itself.
         let text_pair = text_pair.filter(|_| !matches!(target, Target::Score(_)));
@@ -86,7 +88,7 @@ impl Config {
 
     /// What it reads of an example: one sequence, or one for each of the texts that are compared.
     pub fn sequences(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
-        if let Self::CausalLanguageModel(_) = self {
+        if self.generates() {
             return causal_language_model::sequences(tokenizer, example, max_length);
         }
         let one = |text: &str| tokenizer.encode(text, None, max_length);

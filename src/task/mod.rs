@@ -11,6 +11,7 @@ mod input;
 pub mod language;
 pub mod masked_language_model;
 pub mod metrics;
+pub mod preference;
 mod reader;
 pub mod regression;
 pub mod sequence_classification;
@@ -45,16 +46,18 @@ pub enum Config {
     Embedding(embedding::Config),
     MaskedLanguageModel(masked_language_model::Config),
     CausalLanguageModel(causal_language_model::Config),
+    Preference(preference::Config),
 }
 
 /// The words that `type` may be.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "sequence_classification",
     "regression",
     "token_classification",
     "embedding",
     "masked_language_model",
     "causal_language_model",
+    "preference",
 ];
 
 impl Config {
@@ -67,6 +70,7 @@ impl Config {
             Self::Embedding(_) => "embedding",
             Self::MaskedLanguageModel(_) => "masked_language_model",
             Self::CausalLanguageModel(_) => "causal_language_model",
+            Self::Preference(_) => "preference",
         }
     }
 
@@ -77,9 +81,10 @@ impl Config {
             Self::SequenceClassification(config) => config.pooling,
             Self::Regression(config) => config.pooling,
             Self::Embedding(config) => config.pooling,
-            Self::TokenClassification(_) | Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => {
-                Some(Pooling::Mean)
-            }
+            Self::TokenClassification(_)
+            | Self::MaskedLanguageModel(_)
+            | Self::CausalLanguageModel(_)
+            | Self::Preference(_) => Some(Pooling::Mean),
         }
     }
 
@@ -88,7 +93,7 @@ impl Config {
             Self::SequenceClassification(config) => config.pooling = Some(pooling),
             Self::Regression(config) => config.pooling = Some(pooling),
             Self::Embedding(config) => config.pooling = Some(pooling),
-            Self::TokenClassification(_) | Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => {}
+            _ => {}
         }
         self
     }
@@ -122,7 +127,7 @@ impl Config {
         match self {
             Self::SequenceClassification(_) | Self::TokenClassification(_) => Some(labels.len()),
             Self::Regression(_) => Some(1),
-            Self::Embedding(_) | Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => None,
+            _ => None,
         }
     }
 
@@ -134,11 +139,16 @@ impl Config {
         }
     }
 
+    /// Whether its adapters say what comes next.
+    pub fn generates(&self) -> bool {
+        matches!(self, Self::CausalLanguageModel(_) | Self::Preference(_))
+    }
+
     /// What a job trains with where it does not say it.
     pub fn usual(&self) -> Usual {
         match self {
             // Few epochs, even of a small dataset: what is said word by word is soon known by heart.
-            Self::CausalLanguageModel(_) => Usual { length: 512, batch_size: 8, most_epochs: 3 },
+            Self::CausalLanguageModel(_) | Self::Preference(_) => Usual { length: 512, batch_size: 8, most_epochs: 3 },
             _ => Usual { length: 128, batch_size: 32, most_epochs: 30 },
         }
     }
@@ -147,6 +157,7 @@ impl Config {
     pub fn faults(&self) -> Vec<Fault> {
         match self {
             Self::MaskedLanguageModel(config) => config.faults(),
+            Self::Preference(config) => config.faults(),
             _ => Vec::new(),
         }
     }
@@ -161,6 +172,7 @@ impl Config {
             Self::Regression(_) => &["loss", "mean_absolute_error", "pearson", "spearman", "r2"],
             Self::TokenClassification(_) => &["f1", "loss", "precision", "recall", "macro_f1", "accuracy"],
             Self::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => &["spearman", "loss", "pearson"],
+            Self::Preference(_) => &["loss", "accuracy", "margin"],
             Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => &["loss", "accuracy", "perplexity"],
             Self::Embedding(_) => &["mrr_at_10", "loss", "recall_at_1", "recall_at_5", "recall_at_10"],
         }
@@ -219,6 +231,11 @@ pub enum Target {
     Completion(String),
     /// Turns; there is no text beside them.
     Conversation(Conversation),
+    /// Two answers to the text, of which the first is the better one.
+    Chosen {
+        chosen: String,
+        rejected: String,
+    },
     /// Nothing but the text itself.
     Text,
 }

@@ -21,9 +21,8 @@ pub enum Reading {
 impl Reading {
     pub fn of(task: &Config, default: Pooling) -> Self {
         match task {
-            Config::TokenClassification(_) | Config::MaskedLanguageModel(_) | Config::CausalLanguageModel(_) => {
-                Self::Words
-            }
+            Config::TokenClassification(_) | Config::MaskedLanguageModel(_) => Self::Words,
+            task if task.generates() => Self::Words,
             _ => Self::Pooled(task.pooling().unwrap_or(default)),
         }
     }
@@ -82,7 +81,8 @@ impl Reader {
     pub fn new(task: &Config, pooling: Pooling, head: Option<Head>) -> Self {
         let reads = match (task, head) {
             (_, Some(head)) => Reads::Trained(head),
-            (Config::MaskedLanguageModel(_) | Config::CausalLanguageModel(_), None) => Reads::Language,
+            (Config::MaskedLanguageModel(_), None) => Reads::Language,
+            (task, None) if task.generates() => Reads::Language,
             (_, None) => Reads::Rows,
         };
         Self { reading: Reading::of(task, pooling), reads }
@@ -137,7 +137,9 @@ fn likeliest(base: &Base, tape: &mut Tape, rows: Rows) -> Result<(Vec<f32>, usiz
     let (transformed, mut values) = (base.before_words(tape, rows)?, Vec::new());
     let vocabulary = base.info().vocabulary_size;
     language::each(base, tape, transformed, |logits, _| {
+        let logits = base.kernels().download(logits)?.values;
         values.extend(logits.chunks_exact(vocabulary).flat_map(masked_language_model::likeliest));
+        Ok(())
     })?;
     let width = values.len() / tape.layout(rows).rows().max(1);
     Ok((values, width))

@@ -1,7 +1,7 @@
 //! What the rows of a dataset look like: which fields they have, and which task is meant by them.
 
 use super::{
-    Config, causal_language_model, embedding, masked_language_model, regression, sequence_classification,
+    Config, causal_language_model, embedding, masked_language_model, preference, regression, sequence_classification,
     token_classification,
 };
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub enum Shape {
     Completion,
     /// The turns of a conversation.
     Messages,
+    /// The better of two answers to a prompt.
+    Chosen,
     /// Nothing but the text.
     Text,
 }
@@ -44,7 +46,7 @@ pub enum Second {
 }
 
 impl Shape {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Label,
         Self::Labels,
         Self::Value,
@@ -54,12 +56,13 @@ impl Shape {
         Self::Score,
         Self::Completion,
         Self::Messages,
+        Self::Chosen,
         Self::Text,
     ];
 
     /// Those that a file's fields tell apart, in the order in which they are looked at: that nothing but a text is meant
     /// has to be said.
-    pub const TOLD: [Self; 9] = [
+    pub const TOLD: [Self; 10] = [
         Self::Label,
         Self::Labels,
         Self::Value,
@@ -69,6 +72,7 @@ impl Shape {
         Self::Score,
         Self::Completion,
         Self::Messages,
+        Self::Chosen,
     ];
 
     /// The field that says what a row teaches; the text itself where there is no other.
@@ -83,6 +87,7 @@ impl Shape {
             Self::Score => "score",
             Self::Completion => "completion",
             Self::Messages => "messages",
+            Self::Chosen => "chosen",
             Self::Text => "text",
         }
     }
@@ -91,7 +96,7 @@ impl Shape {
     pub fn text(self) -> &'static str {
         match self {
             Self::Tags => "tokens",
-            Self::Completion => "prompt",
+            Self::Completion | Self::Chosen => "prompt",
             Self::Messages => "messages",
             _ => "text",
         }
@@ -103,6 +108,7 @@ impl Shape {
             Self::Tags | Self::Entities | Self::Completion | Self::Messages | Self::Text => Second::None,
             Self::Positive => Second::Welcome("negative"),
             Self::Score => Second::Needed("text_pair"),
+            Self::Chosen => Second::Needed("rejected"),
         }
     }
 
@@ -130,6 +136,7 @@ impl Shape {
             Self::Positive => embedding(embedding::Loss::MultipleNegativesRanking),
             Self::Score => embedding(embedding::Loss::Cosine),
             Self::Completion | Self::Messages => Config::CausalLanguageModel(causal_language_model::Config::default()),
+            Self::Chosen => Config::Preference(preference::Config::default()),
             Self::Text => Config::MaskedLanguageModel(masked_language_model::Config::default()),
         }
     }
@@ -144,6 +151,7 @@ impl Config {
             Self::Regression(_) => &[Shape::Value],
             Self::TokenClassification(_) => &[Shape::Tags, Shape::Entities],
             Self::MaskedLanguageModel(_) => &[Shape::Text],
+            Self::Preference(_) => &[Shape::Chosen],
             Self::CausalLanguageModel(_) => &[Shape::Completion, Shape::Messages, Shape::Text],
             Self::Embedding(config) => match config.loss {
                 None => &[Shape::Positive, Shape::Score],

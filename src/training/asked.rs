@@ -6,7 +6,7 @@ use super::network::Source;
 use crate::compute::random::Random;
 use crate::error::Result;
 use crate::model::{Base, Masking, Tokens};
-use crate::task::{Config, causal_language_model, masked_language_model};
+use crate::task::{Config, Target, causal_language_model, masked_language_model};
 use std::sync::Arc;
 
 #[derive(Clone)]
@@ -30,7 +30,7 @@ impl Asked {
                 let masking = Arc::new(base.tokenizer().masking()?);
                 Some(Self::Hidden { masking, config: config.clone(), seed: spec.hyperparameters.seed })
             }
-            Config::CausalLanguageModel(_) => Some(Self::Next),
+            task if task.generates() => Some(Self::Next),
             _ => None,
         }
     }
@@ -52,10 +52,10 @@ impl Asked {
     ///
     /// # Errors
     /// `Invalid` that says why nothing can.
-    pub fn check(&self, sequences: &[Tokens]) -> Result<()> {
+    pub fn check(&self, target: &Target, sequences: &[Tokens]) -> Result<()> {
         match self {
             Self::Hidden { .. } => Ok(()),
-            Self::Next => causal_language_model::check(sequences),
+            Self::Next => causal_language_model::check(target, sequences),
         }
     }
 

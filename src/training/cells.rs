@@ -36,14 +36,12 @@ pub const SENSELESS: [Senseless; 9] = [
         reason: "a masked language model's head is the base's own and frozen: choose another method, for example lora",
     },
     Senseless {
-        is: |asked| {
-            matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::CausalLanguageModel(_)))
-        },
+        is: |asked| matches!(asked.method, adapter::Config::Head(_)) && asked.task.generates(),
         pointer: "/method/type",
         reason: "a language model's head is the base's own and frozen: choose another method, for example lora",
     },
     Senseless {
-        is: |asked| matches!(asked.task, task::Config::CausalLanguageModel(_)) && !asked.base.generates,
+        is: |asked| asked.task.generates() && !asked.base.generates,
         pointer: "/task/type",
         reason: "this base model does not say what comes next: it is an encoder, or its checkpoint has no language model's head",
     },

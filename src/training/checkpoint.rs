@@ -9,6 +9,7 @@ use super::progress::Row;
 use crate::compute::Tensor;
 use crate::error::{Context, Result};
 use crate::model::weights::hex;
+use crate::task::preference;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -57,6 +58,9 @@ pub struct Counters {
     pub window_loss: f64,
     pub window_examples: u64,
     pub rows: Vec<Row>,
+    /// Of preferences: what every pair was worth before the first step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reference: Vec<preference::Pair>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

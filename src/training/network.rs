@@ -122,8 +122,36 @@ impl Network {
 
     /// The same where the rows that are read are to find these words.
     pub fn language_gradients(&self, forward: Forward, words: &[u32], denominator: f64) -> Result<Part> {
-        let (loss, gradient) = language::loss(&self.base, &forward.tape, forward.outputs, words, denominator)?;
-        Ok(Part { loss: finite(loss)?, gradients: self.back(forward, gradient)? })
+        let found = language::Found::new(&self.base, &forward.tape, forward.outputs, words)?;
+        let loss = finite(found.losses.iter().sum())?;
+        let gradient = found.weighed(std::iter::repeat(1.0 / denominator));
+        Ok(Part { loss, gradients: self.backward(forward, &gradient)? })
+    }
+
+    /// The same where of two answers one is preferred, pair by pair.
+    pub fn preference_gradients(
+        &self,
+        forward: Forward,
+        words: &[u32],
+        targets: &Targets,
+        denominator: f64,
+    ) -> Result<Part> {
+        let Targets::Preferred { lengths, reference, config } = targets else {
+            return Err(Error::internal("only pairs of answers are preferred"));
+        };
+        let found = language::Found::new(&self.base, &forward.tape, forward.outputs, words)?;
+        let (mut losses, mut factors, mut loss) = (found.losses.iter(), Vec::with_capacity(words.len()), 0.0);
+        for (lengths, before) in lengths.iter().zip(reference) {
+            let now = lengths.map(|length| -losses.by_ref().take(length).sum::<f64>());
+            let verdict = config.judge(now, *before, *lengths);
+            loss += verdict.loss;
+            // A word's loss is less what its answer's log-probability is more.
+            let factor = verdict.gradient.map(|gradient| -gradient / denominator);
+            factors.extend(lengths.iter().zip(factor).flat_map(|(length, factor)| vec![factor; *length]));
+        }
+        let loss = finite(loss)?;
+        let gradient = found.weighed(factors.into_iter());
+        Ok(Part { loss, gradients: self.backward(forward, &gradient)? })
     }
 
     /// Forward, with the way back.

@@ -7,7 +7,7 @@ use crate::task::Example;
 use std::sync::Arc;
 
 /// In their order; an example has at most `most` tokens, and stands for the text that it begins with.
-pub fn packed<'a>(items: Vec<(&'a Example, Vec<Arc<Tokens>>)>, most: usize) -> Vec<(&'a Example, Vec<Arc<Tokens>>)> {
+pub fn packed(items: Vec<(&Example, Vec<Arc<Tokens>>)>, most: usize) -> Vec<(&Example, Vec<Arc<Tokens>>)> {
     let mut packs: Vec<(&Example, Vec<Arc<Tokens>>)> = Vec::new();
     let mut filled = 0;
     for (example, sequences) in items {

@@ -12,6 +12,7 @@ use super::spec::Spec;
 use crate::compute::pool::Crew;
 use crate::compute::{Dropout, Tensor};
 use crate::error::Result;
+use crate::task::targets::Targets;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -65,7 +66,13 @@ impl Batch<'_> {
                 None => bench.network.gradients(forward(&source)?, &targets.pick(&piece), denominator),
                 Some(asked) => {
                     let (source, words) = asked.ask(source, &piece, Moment::Epoch(bench.epoch));
-                    bench.network.language_gradients(forward(&source)?, &words, denominator)
+                    match targets.as_ref() {
+                        Targets::Preferred { .. } => {
+                            let targets = targets.pick(&piece);
+                            bench.network.preference_gradients(forward(&source)?, &words, &targets, denominator)
+                        }
+                        _ => bench.network.language_gradients(forward(&source)?, &words, denominator),
+                    }
                 }
             }
         };

@@ -46,6 +46,14 @@ impl Plan {
         }
     }
 
+    /// Tokens after which a text is cut.
+    pub fn max_length(&self) -> u32 {
+        match self {
+            Self::Race(race) => race.spec(0).hyperparameters.max_length,
+            Self::Run(spec) => spec.hyperparameters.max_length,
+        }
+    }
+
     /// The base's fingerprint.
     pub fn base(&self) -> &str {
         match self {

@@ -52,6 +52,11 @@ impl Prepared {
         let (examples, tokens): (Vec<&Example>, Vec<Vec<Arc<Tokens>>>) = items.into_iter().unzip();
         let targets = Targets::new(&spec.task, &spec.labels, &examples)?;
         let read = |one: &Arc<Tokens>| asked.as_ref().map_or(one.picked.len(), |asked| asked.count(one));
+        let answers = tokens.iter().map(|sequences| {
+            let spoken = |index: usize| sequences.get(index).map_or(0, |one| one.picked.len());
+            [spoken(0), spoken(1)]
+        });
+        let targets = targets.spoken(answers);
         let targets = targets.cut(tokens.iter().map(|sequences| sequences.iter().map(read).sum()));
         let split = split(spec, data, own, &targets);
         let targets = targets.scaled_by(&split.training);
@@ -95,7 +100,7 @@ impl Reading<'_, '_> {
             }
             let sequences = self.spec.task.sequences(self.base.tokenizer(), example, max_length);
             let sequences = match (sequences, self.asked) {
-                (Ok(sequences), Some(asked)) if asked.check(&sequences).is_ok() => sequences,
+                (Ok(sequences), Some(asked)) if asked.check(&example.target, &sequences).is_ok() => sequences,
                 (Ok(_) | Err(Error::Invalid(_)), Some(_)) => continue,
                 (sequences, _) => sequences?,
             };

@@ -1,11 +1,12 @@
 //! One run: from a fresh adapter or a checkpoint to the last step.
 //!
 //! Everything that a step needs is a function of (data, specification, step), and micro-batches are summed in order, so
-//! that neither threads nor interruptions change a bit.
+//! that neither threads nor interruptions change a bit. Evaluation is in a file of its own.
 
-use super::asked::Moment;
+mod evaluation;
+
 use super::checkpoint::{Counters, Folder, State};
-use super::evaluate::{self, Evaluated};
+use super::evaluate;
 use super::frozen::Frozen;
 use super::network::{Network, Part};
 use super::optimizer::{self, Moments, Rule, Update};
@@ -14,12 +15,11 @@ use super::prepare::Prepared;
 use super::shared::Shared;
 use super::speaker::Speaker;
 use super::warm_start::{FromAdapter, HeadStart, Source};
-use super::{Row, Settings, Spec, Stop, order, pieces, start};
+use super::{Row, Settings, Spec, Stop, order, start};
 use crate::adapter::Parameters;
 use crate::compute::Tensor;
 use crate::compute::pool::Crew;
 use crate::error::{Error, Result};
-use crate::model::Lowest;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,6 +110,7 @@ impl<'a> Run<'a> {
         if let Some(found) = head {
             run.start_head(found, source);
         }
+        run.refer(speaker)?;
         match is_fresh {
             true => tracing::info!(total_steps, "training starts"),
             false => tracing::info!(step = run.state.counters.step, total_steps, "training resumes"),
@@ -225,63 +226,6 @@ impl<'a> Run<'a> {
             }
         }
         (parts.iter().map(|part| part.loss).sum(), gradients)
-    }
-
-    fn evaluate(&mut self, speaker: &mut Speaker) -> Result<(), Halt> {
-        if !self.prepared.validation.is_empty() {
-            let evaluated = self.evaluated(&self.state.parameters, speaker)?;
-            let row = evaluated.row(self.state.counters.step);
-            let (score, loss) = (evaluated.figures.score(self.spec.metric()), evaluated.figures.loss());
-            // A fresh adapter is the bare base: it is measured, to be compared with, but never published.
-            let is_bare = self.spec.from_adapter.is_none() && self.network.lowest() != Lowest::Head;
-            if self.state.counters.step > 0 || !is_bare {
-                self.state.rank(score, loss);
-            }
-            self.state.counters.rows.push(row);
-        }
-        self.state.counters.evaluated = Some(self.state.counters.step);
-        Ok(())
-    }
-
-    /// The score and the loss of the best evaluation so far, the present parameters' own included. Evaluates without a trace.
-    pub fn verdict(&self, speaker: &mut Speaker) -> Result<(f64, f64), Halt> {
-        let counters = &self.state.counters;
-        let best = counters.best.as_ref().map(|best| (best.score, best.loss));
-        if let Some(best) = best
-            && counters.evaluated == Some(counters.step)
-        {
-            return Ok(best);
-        }
-        let figures = self.evaluated(&self.state.parameters, speaker)?.figures;
-        let now = (figures.score(self.spec.metric()), figures.loss());
-        Ok(best.filter(|best| best.0 > now.0 || (best.0 == now.0 && best.1 <= now.1)).unwrap_or(now))
-    }
-
-    /// The validation split's logits and figures under these parameters.
-    pub fn evaluated(&self, parameters: &[Tensor], speaker: &mut Speaker) -> Result<Evaluated, Halt> {
-        let parameters = self.network.upload(parameters)?;
-        let (network, frozen) = (Arc::clone(&self.network), self.frozen.clone());
-        let asked = self.prepared.asked.clone();
-        let compute = move |piece: Vec<usize>| {
-            let source = frozen.source(&piece)?;
-            let Some(asked) = &asked else { return network.outputs(&parameters, &source) };
-            let (source, words) = asked.ask(source, &piece, Moment::Measured);
-            network.judged(&parameters, &source, &words)
-        };
-        let (indices, targets) = (&self.prepared.validation, &self.prepared.targets);
-        let width = self.network.width();
-        let cut = order::micro_batches(indices, &self.prepared.lengths, self.spec.micro_batch_tokens);
-        let mut outputs: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-        pieces::each(&self.crew, &cut, compute, speaker, |piece, mut rest| {
-            for index in piece {
-                let (own, after) = rest.split_at(targets.rows(*index) * width);
-                outputs.insert(*index, own.to_vec());
-                rest = after;
-            }
-            Ok(())
-        })?;
-        let outputs = indices.iter().flat_map(|index| outputs.remove(index).unwrap_or_default()).collect();
-        Ok(Evaluated::new(outputs, targets.pick(indices), &self.spec.labels))
     }
 }
 

@@ -123,6 +123,10 @@ impl Origin {
     pub fn head(&self, task: &task::Config, base: &Base, labels: Vec<String>) -> (Option<FromAdapter>, Vec<String>) {
         let start = |head, note| Some(FromAdapter { version: self.version.clone(), head, note });
         let own = self.task.clone().with_pooling(self.pooling(base));
+        if own.outputs(&[]).is_none() && task.outputs(&[]).is_none() {
+            // Neither has a head.
+            return (start(HeadStart::Kept, None), labels);
+        }
         if own != *task {
             let note = format!("the adapter's task is {}, the job's is {}", json!(own), json!(task));
             return (start(HeadStart::Fresh, Some(note)), labels);

@@ -143,7 +143,7 @@ impl<'a> Attempt<'a> {
         let base = Arc::clone(&self.workshop.base);
         let reading = thread::run("read-dataset", move || {
             let source = source::read(&folder.adapters(), &claim.job.spec, &base)?;
-            Ok(Data { source, ..dataset::read(&folder, &claim, &settings)? })
+            Ok(Data { source, ..dataset::read(&folder, &claim, &base, &settings)? })
         });
         tokio::select! {
             data = reading => Ok(data?),

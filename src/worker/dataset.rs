@@ -1,7 +1,8 @@
 //! A job's dataset, read again from the data folder: the same bytes, read the same way, give the same examples.
 
-use crate::data::{self, Length, Measure, Options};
+use crate::data::{self, Length, Measure, Options, Truncation};
 use crate::error::{Context, Error, Result};
+use crate::model::Base;
 use crate::model::weights::hex;
 use crate::store::blobs::DataFolder;
 use crate::store::{Claim, Dataset};
@@ -15,37 +16,44 @@ use std::path::Path;
 /// # Errors
 /// `Conflict`: `dataset_missing` or `dataset_damaged` where the file is not what was sent; `Invalid`
 /// (`dataset_refused`) where it is not accepted any more.
-pub fn read(folder: &DataFolder, claim: &Claim, settings: &data::Settings) -> Result<Data> {
+pub fn read(folder: &DataFolder, claim: &Claim, base: &Base, settings: &data::Settings) -> Result<Data> {
     let task = claim.job.spec.task();
-    let examples = examples(folder, &claim.dataset, &claim.job.options, task, settings)?;
+    let max_length = claim.job.spec.max_length() as usize;
+    let truncation = Truncation { tokenizer: base.tokenizer(), task, max_length };
+    // What can be learned of a text that goes on depends on where it is cut; lengths of others are for the report that the owner
+    // got when the dataset was sent.
+    let measure: &dyn Measure = if task.generates() { &truncation } else { &Unmeasured };
+    let rules = Rules { task, measure, settings };
+    let examples = examples(folder, &claim.dataset, &claim.job.options, &rules)?;
     let validation = claim.validation_dataset.as_ref();
     // The other dataset may be a file of another format, so it is read by its own options.
-    let validation = validation.map(|dataset| self::examples(folder, dataset, &dataset.options, task, settings));
+    let validation = validation.map(|dataset| self::examples(folder, dataset, &dataset.options, &rules));
     Ok(Data { examples, validation: validation.transpose()?, source: None })
 }
 
-fn examples(
-    folder: &DataFolder,
-    dataset: &Dataset,
-    options: &Options,
-    task: &task::Config,
-    settings: &data::Settings,
-) -> Result<Vec<Example>> {
+fn examples(folder: &DataFolder, dataset: &Dataset, options: &Options, rules: &Rules) -> Result<Vec<Example>> {
     let path = folder.dataset(&dataset.hash);
     verify(&path, dataset)?;
-    let checked = data::check(&path, options, task, &Unmeasured, settings)?;
+    let checked = data::check(&path, options, rules.task, rules.measure, rules.settings)?;
     match checked.report.error_count {
         0 => Ok(checked.examples),
         count => {
             let first = checked.report.errors.first().map_or("", |finding| &finding.message);
             let detail = format!(
-                "the dataset {} is not accepted any more, with {count} errors (the first: {first}): the server's limits \
+                "the dataset {} is not accepted any more, with {count} errors (the first: {first}): the server's limits, or where texts are cut, \
                  have changed since; send it again and submit the job anew",
                 dataset.id
             );
             Err(Error::invalid("dataset_refused", detail))
         }
     }
+}
+
+/// How a dataset is read.
+struct Rules<'a> {
+    task: &'a task::Config,
+    measure: &'a dyn Measure,
+    settings: &'a data::Settings,
 }
 
 fn verify(path: &Path, dataset: &Dataset) -> Result<()> {
@@ -79,7 +87,7 @@ fn sha256(mut file: File) -> io::Result<String> {
     }
 }
 
-/// Lengths are for the report that the owner got when the dataset was sent; training makes its own tokens.
+/// Where lengths decide nothing.
 struct Unmeasured;
 
 impl Measure for Unmeasured {

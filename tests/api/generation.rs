@@ -133,6 +133,53 @@ fn prompts_that_leave_no_room_are_told_row_by_row() {
     assert_eq!((answer.status, &answer.json()["report"]["examples"]), (200, &json!(1)), "{}", answer.text());
 }
 
+/// The loss of a job's first step.
+fn first_loss(app: &App, job: &str) -> f64 {
+    let answer = app.agent().get(app.url(&format!("/jobs/{job}/events"))).header("accept", "application/json").call();
+    let events: Value = answer.unwrap().body_mut().read_json().unwrap();
+    let rows = events["data"].as_array().unwrap().iter().filter(|event| event["kind"] == "metrics");
+    let first = rows.map(|event| &event["data"]).find(|row| row["split"] == "train").expect("a first step");
+    first["metrics"]["loss"].as_f64().unwrap()
+}
+
+#[test]
+fn the_better_of_two_answers_becomes_likelier() {
+    let app = on("qwen3", &[]);
+    let triple = |index: usize| {
+        let (asked, better, worse) = [("red", " apple", " stone"), ("green", " pear", " brick")][index % 2];
+        json!({"prompt": format!("fruit {asked} {}", index / 2 % 4), "chosen": better, "rejected": worse})
+    };
+    let rows: Vec<Value> = (0..40).map(triple).collect();
+    let learn = |name: &str, method: &Value, fields: Value| {
+        let mut job = json!({"name": name, "examples": rows, "method": method});
+        job.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        app.trained(&job)
+    };
+    let once = json!({"hyperparameters": {"max_steps": 1}});
+    let methods = json!([lora(), {"type": "lora", "dora": true}, {"type": "ia3"}, {"type": "prompt_tuning"}, {"type": "p_tuning"},
+        {"type": "prefix_tuning"}, {"type": "bottleneck"}, {"type": "layer_norm"}, {"type": "vera"}]);
+    for method in methods.as_array().unwrap() {
+        let job = learn("once", method, once.clone());
+        let loss = first_loss(&app, job["id"].as_str().unwrap());
+        assert!((loss - std::f64::consts::LN_2).abs() < 1e-5, "{method}: {loss}");
+    }
+    let job = learn("liked", &lora(), json!({"hyperparameters": {"epochs": 10, "learning_rate": 0.005}}));
+    assert_eq!(job["task"]["type"], "preference");
+    let figures = &job["metrics"]["validation"];
+    assert!(figures["margin"].as_f64().unwrap() > 0.5 && figures["accuracy"] == 1.0, "{figures:#}");
+    // What starts from an adapter is measured against that adapter.
+    let further = json!({"examples": rows, "from_adapter": "liked", "task": {"type": "preference", "beta": 0.5},
+        "hyperparameters": {"max_steps": 1}});
+    let job = app.trained(&further);
+    let loss = first_loss(&app, job["id"].as_str().unwrap());
+    assert!((loss - std::f64::consts::LN_2).abs() < 1e-5, "{loss}");
+    // Two answers that are the same, and one that is missing.
+    let wrong = json!([{"prompt": "a", "chosen": "b", "rejected": "b"}, {"prompt": "a", "chosen": "b"},
+        {"prompt": "a", "chosen": "", "rejected": "c"}]);
+    let refused = app.post("/jobs", &json!({"examples": wrong}));
+    assert_eq!((refused.status, refused.json()["errors"].as_array().unwrap().len()), (422, 3), "{}", refused.text());
+}
+
 /// The events of a stream, each as JSON, but for the last.
 fn streamed(app: &App, path: &str, request: &Value) -> Vec<Value> {
     let answer = app.agent().post(app.url(path)).header("content-type", "application/json").send(request.to_string());
@@ -185,10 +232,10 @@ fn many_at_once_say_what_each_says_alone() {
         &json!({"inputs": prompts, "temperature": 0.0, "max_tokens": 40, "stream": true}),
     );
     for (index, expected) in alone[2].iter().enumerate() {
-        let own = frames.iter().filter(|frame| frame["index"] == index);
+        let mut own = frames.iter().filter(|frame| frame["index"] == index);
         let text: String = own.clone().filter_map(|frame| frame["text"].as_str()).collect();
         assert_eq!(text, expected["text"].as_str().unwrap());
-        let last = own.last().unwrap();
+        let last = own.next_back().unwrap();
         assert_eq!((&last["finish_reason"], &last["usage"]), (&expected["finish_reason"], &expected["usage"]));
     }
     let warm = json!({"temperature": 0.9, "top_p": 0.95, "seed": 7, "max_tokens": 20});
@@ -250,7 +297,7 @@ fn openais_calls_answer_in_openais_form() {
     assert_eq!(texts, [" apple", " apple", " plum", " plum"]);
     let lists = &answer["choices"][0]["logprobs"];
     assert_eq!(lists["tokens"].as_array().unwrap().len(), lists["token_logprobs"].as_array().unwrap().len());
-    assert!(lists["token_logprobs"][0].as_f64().unwrap() > -1.0, "{lists:#}");
+    assert!(lists["token_logprobs"][0].as_f64().unwrap() > -2.5, "{lists:#}");
     let messages = json!([{"role": "user", "content": "hi"}]);
     let mut chat = json!({"model": name, "messages": messages, "max_completion_tokens": 6, "seed": 3, "logprobs": true, "top_logprobs": 1});
     let whole = app.post("/v1/chat/completions", &chat);

@@ -4,6 +4,8 @@ Writes OUT_FOLDER/MODEL_TYPE/{config.json,model.safetensors,tokenizer.json,token
 tokenizer and a chat template, and expected.safetensors, by transformers and the real PEFT:
 
 - `ids.N` and `logits.N` of some texts;
+- with LoRA of those values against the bare base, direct preference optimisation of TRIPLES, β = 0.1, written out in PyTorch:
+  `dpo.loss`, the mean, and `dpo.gradient.OUR_NAME`;
 - for LoRA on all linear maps and for IA3 every trained tensor as `METHOD.value.OUR_NAME`, `METHOD.loss`, the mean cross entropy of
   the tokens behind the prompts of PAIRS, and `METHOD.gradient.OUR_NAME`.
 
@@ -25,6 +27,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 SPECIAL = ["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"]
 TEXTS = ["Where is my card?", "a", "An order of 3 items costs 3 * 12 = 36 dollars; é and 你 too."]
 PAIRS = [("What is 2 + 3?", " 5"), ("Say hello", ": hello, how are you today?"), ("x", "y")]
+TRIPLES = [
+    ("What is 2 + 3?", " 5", " I do not know"),
+    ("Say hello", ": hello, how are you today?", ": no"),
+]
 CORPUS = [
     "Where is my card? I ordered a new card over a week ago, and it still has not arrived.",
     "What is the sum of 12 and 30? The sum of 12 and 30 is 42.",
@@ -74,12 +80,38 @@ def gradients(model, tokens, tensors):
         loss.backward()
         # A scale is a column or a row in PEFT, and a vector here.
         plain = lambda name, tensor: (tensor.flatten() if name.endswith(".ia3") else tensor).contiguous()
+        if method == "lora":
+            preferences(adapted, tokens, trained, tensors)
         tensors[f"{method}.loss"] = loss.detach().reshape(1)
         for name, tensor in trained.items():
             tensors[f"{method}.value.{name}"] = plain(name, tensor.detach())
             tensors[f"{method}.gradient.{name}"] = plain(name, tensor.grad)
         model = adapted.unload()
         model.requires_grad_(False)
+
+
+def logprob(model, tokens, prompt, completion):
+    asked, ids = tokens.encode(prompt).ids, tokens.encode(prompt + completion).ids + [0]
+    assert ids[: len(asked)] == asked
+    logits = model(input_ids=torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    return logits.gather(1, torch.tensor(ids[1:])[:, None])[len(asked) - 1 :].sum()
+
+
+def preferences(adapted, tokens, trained, tensors):
+    kept = {name: tensor.grad for name, tensor in trained.items()}
+    loss = torch.zeros(())
+    for prompt, chosen, rejected in TRIPLES:
+        now = [logprob(adapted, tokens, prompt, answer) for answer in (chosen, rejected)]
+        with torch.no_grad(), adapted.disable_adapter():
+            before = [logprob(adapted, tokens, prompt, answer) for answer in (chosen, rejected)]
+        loss = loss - torch.nn.functional.logsigmoid(0.1 * ((now[0] - before[0]) - (now[1] - before[1])))
+    loss = loss / len(TRIPLES)
+    gradients = torch.autograd.grad(loss, list(trained.values()))
+    tensors["dpo.loss"] = loss.detach().reshape(1)
+    for name, gradient in zip(trained, gradients):
+        tensors[f"dpo.gradient.{name}"] = gradient.contiguous()
+    for name, tensor in trained.items():
+        tensor.grad = kept[name]
 
 
 def make(model_type, config, out):

@@ -20,6 +20,7 @@ pub fn all() -> Vec<Config> {
         {"type": "embedding", "loss": "cosine"},
         {"type": "masked_language_model"},
         {"type": "causal_language_model"},
+        {"type": "preference"},
     ]);
     let all: Vec<Config> = serde_json::from_value(tasks).unwrap();
     assert!(task::NAMES.iter().all(|name| all.iter().any(|task| task.name() == *name)), "every task is there");
@@ -67,6 +68,7 @@ fn of(task: &Config, example: Example) -> Example {
             return Example { text_pair, target: Target::Score(score), ..example };
         }
         Config::MaskedLanguageModel(_) => Target::Text,
+        Config::Preference(_) => Target::Chosen { chosen: format!(" {label}"), rejected: " none of these".to_string() },
         Config::CausalLanguageModel(_) => Target::Completion(format!(" {label}")),
         Config::Embedding(_) => {
             let negative = example.line.is_multiple_of(2).then(|| "nothing of the kind".to_string());

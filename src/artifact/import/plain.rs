@@ -50,7 +50,7 @@ impl Plain {
             _ => task,
         };
         // Of a language model the head is the base's.
-        let is_headed = !matches!(task, task::Config::Embedding(_) | task::Config::CausalLanguageModel(_));
+        let is_headed = !(matches!(task, task::Config::Embedding(_)) || task.generates());
         let weights = weights::from_peft(tensors, &method, sites, is_headed.then_some(head), outline.info.hidden_size)?;
         let labels = match weights.get("head.bias") {
             Some(bias) => labels(config.labels, request, bias.shape[0])?,

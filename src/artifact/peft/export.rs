@@ -15,7 +15,6 @@ use crate::artifact::outline::Outline;
 use crate::artifact::{Artifact, Card};
 use crate::error::{Context, Result};
 use crate::model::{Info, SiteInfo};
-use crate::task;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -88,7 +87,7 @@ fn of_method(card: &Card, outline: &Outline) -> Fields {
 /// Linear maps of transformers' model that no adapter touches, and that a rule for others must not catch.
 fn untouched(card: &Card, form: Form, outline: &Outline) -> Vec<&'static str> {
     match (form, &card.task) {
-        (_, task::Config::CausalLanguageModel(_)) => vec!["lm_head"],
+        (_, task) if task.generates() => vec!["lm_head"],
         (Form::Headed, _) => Head::of(&card.task, form, outline.info.head()).paths().collect(),
         // The bare encoder has a pooler, also where the checkpoint has none or none that is read.
         (Form::Bare, _) => vec!["pooler.dense"],
@@ -124,7 +123,7 @@ fn common(card: &Card, outline: &Outline) -> Fields {
     let form = Form::of(&card.task, outline);
     // PEFT restores the head for a classification model only.
     let (task_type, modules_to_save) = match (form, &card.task) {
-        (_, task::Config::CausalLanguageModel(_)) => ("CAUSAL_LM", Value::Null),
+        (_, task) if task.generates() => ("CAUSAL_LM", Value::Null),
         (Form::Headed, _) => ("SEQ_CLS", json!(Head::of(&card.task, form, outline.info.head()).modules())),
         (Form::Bare, _) => ("FEATURE_EXTRACTION", Value::Null),
     };

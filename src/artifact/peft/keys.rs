@@ -23,7 +23,7 @@ impl Form {
     /// encoder, and its user pools: the classification models have no mean, and no heads but their own.
     pub fn of(task: &task::Config, outline: &Outline) -> Self {
         // The language model of a decoder names its modules as its classification model does.
-        if let task::Config::CausalLanguageModel(_) = task {
+        if task.generates() {
             return Self::Headed;
         }
         let is_classifier = matches!(task, task::Config::SequenceClassification(_) | task::Config::Regression(_));

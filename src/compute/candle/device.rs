@@ -40,8 +40,8 @@ impl Candle {
     pub(super) fn frozen(&self, tensor: &Tensor) -> Result<Buffer> {
         let held = self.tensor(tensor)?;
         match self.weights {
-            Weights::F32 => Ok(held),
             Weights::Bf16 => done("rounding a weight", held.tensor().to_dtype(DType::BF16)),
+            _ => Ok(held),
         }
     }
 

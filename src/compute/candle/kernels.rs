@@ -22,10 +22,10 @@ pub(super) fn done(doing: &str, result: Computed) -> Result<Buffer> {
 impl Kernels for Candle {
     fn name(&self) -> &'static str {
         match (self.device.is_cuda(), self.weights) {
-            (false, Weights::F32) => "candle-cpu",
             (false, Weights::Bf16) => "candle-cpu-bf16",
-            (true, Weights::F32) => "candle-cuda",
+            (false, _) => "candle-cpu",
             (true, Weights::Bf16) => "candle-cuda-bf16",
+            (true, _) => "candle-cuda",
         }
     }
 
@@ -247,10 +247,10 @@ impl Kernels for Candle {
             let totals = exponentials.sum_keepdim(D::Minus1)?;
             let picked = candle_core::Tensor::from_slice(labels, (labels.len(), 1), &self.device)?;
             let losses = (totals.log()? - shifted.gather(&picked, 1)?)?;
-            let loss = losses.flatten_all()?.to_vec1::<f32>()?.iter().map(|loss| f64::from(*loss)).sum();
+            let losses = losses.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
             let minus = candle_core::Tensor::full(-1f32, (labels.len(), 1), &self.device)?;
             let gradient = exponentials.broadcast_div(&totals)?.scatter_add(&picked, &minus, 1)?;
-            Ok(CrossEntropy { loss, gradient: buffer(gradient) })
+            Ok(CrossEntropy { losses, gradient: buffer(gradient) })
         };
         compute().context("cross entropy")
     }

@@ -1,9 +1,11 @@
-//! Rotary positions, attention to what is remembered, parts of rows, and gated activations.
+//! Rotary positions, attention to what is remembered, weights as they are held, parts of rows, and gated activations.
 
 use super::Candle;
 use super::kernels::done;
 use crate::compute::gated::Gated;
-use crate::compute::kernels::{Activation, Buffer, Keep, Kernels};
+use crate::compute::held::Hold;
+use crate::compute::kernels::{Activation, Buffer, FrozenLinear, FrozenTable, Keep, Kernels};
+use crate::compute::raw::Raw;
 use crate::compute::recall::{self, Next, Recall};
 use crate::compute::rotary::{Rotary, Rotation, Way};
 use crate::error::Result;
@@ -32,6 +34,20 @@ impl Rotary for Candle {
 impl Recall for Candle {
     fn recall(&self, next: Next) -> Result<Buffer> {
         recall::gathered(self, next)
+    }
+}
+
+impl Hold for Candle {
+    fn hold_linear(&self, weight: Raw, bias: Option<crate::compute::Tensor>) -> Result<FrozenLinear> {
+        self.freeze_linear(weight.tensor(), bias)
+    }
+
+    fn hold_table(&self, rows: Raw) -> Result<FrozenTable> {
+        self.freeze_table(rows.tensor())
+    }
+
+    fn tie(&self, _table: &FrozenTable, _bias: Option<crate::compute::Tensor>) -> Result<Option<FrozenLinear>> {
+        Ok(None)
     }
 }
 

@@ -6,7 +6,7 @@ use super::machine::{Cpu, draft, host, rows};
 use super::memory::{Draft, Matrix};
 use super::parameters;
 use crate::compute::columns::{Columns, Front};
-use crate::compute::kernels::{Buffer, FrozenLinear, Parameter};
+use crate::compute::kernels::{Buffer, FrozenLinear, Parameter, Storage};
 use crate::compute::{Packed, Tensor};
 use crate::error::Result;
 use std::ops::Range;
@@ -132,6 +132,14 @@ impl Columns for Cpu {
 
     /// A weight's row is a lane of its panel.
     fn squared_rows(&self, map: &FrozenLinear) -> Result<Tensor> {
+        if let Storage::Reduced(weight) = &map.weight.0 {
+            let mut own = vec![0.0; map.input];
+            let square = |row: usize| {
+                weight.row(row, &mut own);
+                own.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() as f32
+            };
+            return Ok(Tensor::new([map.output], (0..map.output).map(square).collect()));
+        }
         let panels = map.weight.host().values();
         let square = |row: usize| {
             let first = (row / LANES) * map.input * LANES + row % LANES;

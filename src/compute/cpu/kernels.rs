@@ -3,17 +3,21 @@
 use super::activation::{self, Gelu, Relu, Silu};
 use super::attention::{self, Inputs};
 use super::elementwise::{Add, Multiply, Scaled};
+use super::held::entry;
 use super::loss;
-use super::machine::{self, Cpu, host, matrix, rows};
+use super::machine::{self, Cpu, Held, host, matrix, rows};
 use super::memory::Draft;
 use super::norm::{self, Kept, NormBackward};
 use super::product::{Left, Right, Start};
+use super::reduced::{Form, Output};
+use super::together::with_team;
 use super::{panels, parameters, pooling};
 use crate::compute::columns::Columns;
 use crate::compute::kernels::{
     Activation, Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable,
-    Keep, Kernels, LowRank, LowRankGradients, NormForm, NormSaved, Parameter, Pool,
+    Keep, Kernels, LowRank, LowRankGradients, NormForm, NormSaved, Parameter, Pool, Storage,
 };
+use crate::compute::raw;
 use crate::compute::{Packed, Tensor};
 use crate::error::Result;
 use std::ops::Range;
@@ -21,9 +25,15 @@ use std::sync::{Arc, OnceLock};
 
 impl Kernels for Cpu {
     fn name(&self) -> &'static str {
-        match self.level.is_portable() {
-            true => "cpu-portable",
-            false => "cpu",
+        match (self.level.is_portable(), self.held) {
+            (true, _) => "cpu-portable",
+            // What is held as it is has the same numbers.
+            (false, Held::Whole | Held::AsIs) => "cpu",
+            (false, Held::Rounded(Form::F16)) => "cpu-f16",
+            (false, Held::Rounded(Form::Bf16)) => "cpu-bf16",
+            (false, Held::Rounded(Form::Q8_0)) => "cpu-q8_0",
+            (false, Held::Rounded(Form::Q4_0)) => "cpu-q4_0",
+            (false, Held::Rounded(Form::Q4_1)) => "cpu-q4_1",
         }
     }
 
@@ -37,6 +47,9 @@ impl Kernels for Cpu {
     }
 
     fn download(&self, rows: &Buffer) -> Result<Tensor> {
+        if let Storage::Reduced(weight) = &rows.0 {
+            return Ok(raw::numbers(weight));
+        }
         let rows = rows.host();
         Ok(Tensor::new([rows.rows(), rows.width()], rows.values().to_vec()))
     }
@@ -70,15 +83,16 @@ impl Kernels for Cpu {
             None => {
                 let mut draft = Draft::new(ids.len(), first.width);
                 for (out, id) in draft.values().chunks_exact_mut(first.width).zip(ids) {
-                    out.copy_from_slice(first.rows.host().row(*id as usize));
+                    entry(first, *id, out);
                 }
                 (draft, &tables[1..])
             }
         };
         for (table, ids) in tables {
+            let mut added = vec![0.0; table.width];
             for (out, id) in draft.values().chunks_exact_mut(table.width).zip(*ids) {
-                let added = table.rows.host().row(*id as usize);
-                out.iter_mut().zip(added).for_each(|(sum, value)| *sum += value);
+                entry(table, *id, &mut added);
+                out.iter_mut().zip(&added).for_each(|(sum, value)| *sum += value);
             }
         }
         Ok(host(draft))
@@ -87,11 +101,29 @@ impl Kernels for Cpu {
     fn linear(&self, input: &Buffer, map: &FrozenLinear) -> Result<Buffer> {
         let input = input.host();
         let start = map.bias.as_ref().map_or(Start::Zero, |bias| Start::Bias(bias.host().spacious()));
+        if let Storage::Reduced(weight) = &map.weight.0 {
+            let mut draft = Draft::new(input.rows(), map.output);
+            let mut out = Output::new(draft.values(), input.rows(), map.output);
+            with_team(|team| match team {
+                Some(team) => weight.multiply_shared(team, self.level, input.values(), start, out),
+                None => weight.multiply(self.level, input.values(), start, &mut out),
+            });
+            return Ok(host(draft));
+        }
         let right = Right::panels(map.weight.host().values(), map.input);
         Ok(self.product([input.rows(), map.input, map.output], Left::of(input), right, start))
     }
 
     fn linear_backward(&self, gradient: &Buffer, map: &FrozenLinear, onto: Option<Buffer>) -> Result<Buffer> {
+        if let Storage::Reduced(weight) = &map.weight.0 {
+            let gradient = gradient.host();
+            let (mut draft, start) = match onto {
+                Some(onto) => (machine::draft(onto), Start::Output),
+                None => (Draft::new(gradient.rows(), map.input), Start::Zero),
+            };
+            weight.backward(self.level, gradient.values(), start, draft.values());
+            return Ok(host(draft));
+        }
         let turned = map.transposed.get_or_init(|| rows(panels::transposed(map.weight.host(), map.output, map.input)));
         let gradient = gradient.host();
         let (left, right) = (Left::of(gradient), Right::panels(turned.host().values(), map.output));
@@ -243,8 +275,8 @@ impl Kernels for Cpu {
     }
 
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32]) -> Result<CrossEntropy> {
-        let (loss, gradient) = self.level.run(loss::CrossEntropy { logits: logits.host(), labels });
-        Ok(CrossEntropy { loss, gradient: rows(gradient) })
+        let (losses, gradient) = self.level.run(loss::CrossEntropy { logits: logits.host(), labels });
+        Ok(CrossEntropy { losses, gradient: rows(gradient) })
     }
 }
 

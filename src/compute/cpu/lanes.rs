@@ -8,7 +8,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod narrow;
 mod portable;
+
+pub use narrow::Narrow;
 
 /// Runs `$body` for each register of a row, with the place of its first number and, where it is asked for, how many
 /// numbers there are from there on. A plain loop: closures and iterators are not compiled for the instruction set.
@@ -38,7 +41,7 @@ pub const LANES: usize = 16;
 /// Every function may only run on a machine with the instruction set of its implementation, that is, inside [`Level::run`].
 /// Pointers must be good for sixteen numbers, or for as many as are asked for; they need no alignment.
 #[allow(clippy::missing_safety_doc, reason = "said once, above")]
-pub trait Lanes: Copy {
+pub trait Lanes: Narrow {
     /// The rows of a product's tile, and its widths in lanes: as many as the registers hold.
     const TILE_ROWS: usize;
     const TILE_WIDTH: usize;
@@ -98,6 +101,18 @@ enum Set {
     Avx512,
 }
 
+/// Every machine with AVX2 that was ever built has the other two.
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+/// Every machine with DQ has BW, and the other way round.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq")
+}
+
 impl Level {
     /// The best that this machine has.
     pub fn best() -> Self {
@@ -110,9 +125,9 @@ impl Level {
         let mut levels = vec![Self(Set::Portable)];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if has_avx2() {
                 levels.push(Self(Set::Avx2));
-                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+                if has_avx512() {
                     levels.push(Self(Set::Avx512));
                 }
             }

@@ -5,6 +5,7 @@ use super::elementwise::{Pairs, Two};
 use super::lanes::Level;
 use super::memory::{Draft, Matrix};
 use super::product::{Left, Product, Right, Start};
+use super::reduced::Form;
 use crate::compute::Tensor;
 use crate::compute::kernels::{Buffer, Storage};
 use crate::error::Result;
@@ -15,16 +16,33 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub struct Cpu {
     pub(super) level: Level,
+    pub(super) held: Held,
+}
+
+/// How the base's weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Held {
+    /// As numbers of 32 bits.
+    #[default]
+    Whole,
+    /// As the checkpoint has them, where products can read that; else as numbers of 32 bits.
+    AsIs,
+    /// Rounded.
+    Rounded(Form),
 }
 
 impl Cpu {
     /// With the best instruction set that this machine has.
     pub fn best() -> Self {
-        Self { level: Level::best() }
+        Self { level: Level::best(), held: Held::Whole }
     }
 
     pub fn with(level: Level) -> Self {
-        Self { level }
+        Self { level, held: Held::Whole }
+    }
+
+    pub fn holding(self, held: Held) -> Self {
+        Self { held, ..self }
     }
 
     /// left·right, onto a start.
@@ -80,6 +98,7 @@ pub(super) fn rows(matrix: Matrix) -> Buffer {
 pub(super) fn draft(rows: Buffer) -> Draft {
     match rows.0 {
         Storage::Host(matrix) => matrix.into_draft(),
+        Storage::Reduced(_) => unreachable!("a frozen weight is no rows"),
         Storage::Candle(_) => unreachable!("rows stay with the kernels that made them"),
     }
 }

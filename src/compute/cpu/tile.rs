@@ -25,7 +25,7 @@ pub trait Panels<L: Lanes>: Copy {
 }
 
 #[derive(Clone, Copy)]
-pub struct Panel<L>(L);
+pub struct Panel<L>(pub L);
 
 impl<L: Lanes> Panels<L> for Panel<L> {
     const COUNT: usize = 1;
@@ -68,7 +68,7 @@ impl<L: Lanes> Panels<L> for Panel<L> {
 }
 
 #[derive(Clone, Copy)]
-pub struct Twice<P>(P, P);
+pub struct Twice<P>(pub P, pub P);
 
 impl<L: Lanes, P: Panels<L>> Panels<L> for Twice<P> {
     const COUNT: usize = 2 * P::COUNT;
@@ -98,7 +98,7 @@ impl<L: Lanes, P: Panels<L>> Panels<L> for Twice<P> {
     unsafe fn read(from: *const f32, count: usize) -> Self {
         let half = P::COUNT * LANES;
         // SAFETY: the caller's.
-        unsafe { Self(P::read(from, count), P::read(from.wrapping_add(half), count.wrapping_sub(half))) }
+        unsafe { Self(P::read(from, count), P::read(from.wrapping_add(half), count.saturating_sub(half))) }
     }
 
     #[inline(always)]
@@ -107,7 +107,7 @@ impl<L: Lanes, P: Panels<L>> Panels<L> for Twice<P> {
         // SAFETY: the caller's.
         unsafe {
             self.0.write(to, count);
-            self.1.write(to.wrapping_add(half), count.wrapping_sub(half));
+            self.1.write(to.wrapping_add(half), count.saturating_sub(half));
         }
     }
 

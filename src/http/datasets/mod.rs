@@ -17,7 +17,6 @@ use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unread
 use super::state::State;
 use super::work::to_the_end;
 use crate::store::Dataset;
-use crate::training::Hyperparameters;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -67,12 +66,7 @@ pub fn uploads() -> OpenApiRouter<State> {
 )]
 async fn create_dataset(state: State, caller: Caller, incoming: Incoming) -> Answer<Response> {
     let Incoming { upload, options, task } = incoming;
-    let file = check::File {
-        path: upload.path().to_path_buf(),
-        options: options.clone(),
-        task,
-        hyperparameters: Hyperparameters::default(),
-    };
+    let file = check::File { path: upload.path().to_path_buf(), options: options.clone(), task, hyperparameters: None };
     let report = check::dataset(&state, file).await?;
     let keeping = async move { keep(&state, &caller.owner, upload, options, report).await };
     let (dataset, stored) = to_the_end("keeping a dataset", keeping).await?;

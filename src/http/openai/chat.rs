@@ -4,7 +4,7 @@ use super::Stamp;
 use super::error;
 use super::logprobs::Content;
 use super::request::{Stop, StreamOptions, refuse, start};
-use crate::error::Result;
+use crate::error::{Error, Fault, Problem, Result};
 use crate::http::auth::Caller;
 use crate::http::error::{Answer, Refusal};
 use crate::http::extract::Json;
@@ -75,15 +75,24 @@ pub struct Unused {
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Value>,
     pub store: Option<bool>,
+    pub parallel_tool_calls: Option<bool>,
+    pub prompt_cache_key: Option<String>,
+    pub safety_identifier: Option<String>,
     pub service_tier: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "chatcmpl-0193", "object": "chat.completion", "created": 1767605400, "model": "support-answers",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Cards take up to seven working days."},
+        "logprobs": null, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}
+}))]
 pub struct ChatCompletion {
     pub id: String,
     /// `chat.completion`
     pub object: &'static str,
-    pub created: i64,
+    pub created: u64,
     pub model: String,
     pub choices: Vec<Choice>,
     pub usage: Usage,
@@ -152,13 +161,26 @@ fn wish(request: ChatRequest, choices: u32) -> Result<Wish> {
         ..Asked::default()
     };
     Ok(Wish {
-        prompts: vec![Prompt::Messages { messages: request.messages, asked }],
+        prompts: vec![Prompt::Messages { messages: plain(request.messages)?, asked }],
         sampling: Settings { logprobs, ..request.sampling.settings()? },
         stops: Stop::list(request.stop),
         stop_text: StopText::Cut,
         max_tokens: request.max_completion_tokens.or(request.max_tokens),
         choices,
     })
+}
+
+/// Contents in parts are put together where all of them are text.
+fn plain(messages: Vec<Message>) -> Result<Vec<Message>> {
+    let one = |(index, message): (usize, Message)| {
+        message.plain().map_err(|part| {
+            let fault =
+                Fault::at_pointer(format!("/messages/{index}/content"), "only parts of the type \"text\" are read");
+            let detail = format!("messages.{index}.content: a part of the type {part} is not read here: send text");
+            Error::Invalid(Problem::new("invalid_body", detail).with_faults(vec![fault]))
+        })
+    };
+    messages.into_iter().enumerate().map(one).collect()
 }
 
 async fn whole(state: &State, stamp: Stamp, started: Started) -> Result<ChatCompletion> {

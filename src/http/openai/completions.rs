@@ -79,11 +79,16 @@ impl Prompts {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "cmpl-0193", "object": "text_completion", "created": 1767605400, "model": "stories",
+    "choices": [{"index": 0, "text": " there was a city by the river", "logprobs": null, "finish_reason": "length"}],
+    "usage": {"prompt_tokens": 4, "completion_tokens": 7, "total_tokens": 11}
+}))]
 pub struct Completion {
     pub id: String,
     /// `text_completion`
     pub object: &'static str,
-    pub created: i64,
+    pub created: u64,
     pub model: String,
     /// Prompt by prompt.
     pub choices: Vec<Choice>,

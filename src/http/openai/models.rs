@@ -1,12 +1,12 @@
 //! `GET /v1/models`: the base model, and every adapter that goes on with text.
 
 use super::request::{reference, unknown};
+use crate::error::Error;
 use crate::http::auth::Caller;
 use crate::http::error::Answer;
 use crate::http::responses::NotFound;
 use crate::http::state::State;
 use crate::store::{Adapter, Page};
-use crate::task;
 use axum::Json;
 use axum::extract::Path;
 use serde::Serialize;
@@ -16,6 +16,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"object": "list", "data": [
+    {"id": "support-answers", "object": "model", "created": 1767605400, "owned_by": "adapter"}
+]}))]
 pub struct Models {
     /// `list`
     pub object: &'static str,
@@ -23,6 +26,7 @@ pub struct Models {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"id": "support-answers", "object": "model", "created": 1767605400, "owned_by": "adapter"}))]
 pub struct Model {
     pub id: String,
     /// `model`
@@ -49,7 +53,7 @@ pub fn routes() -> OpenApiRouter<State> {
 
 /// Models
 ///
-/// The base model, and by their names the adapters for `causal_language_model`.
+/// The base model, and by their names the adapters that say what comes next.
 #[utoipa::path(
     get, path = "/v1/models", operation_id = "list_models", tag = "openai",
     responses((status = 200, description = "The models.", body = Models)),
@@ -62,7 +66,7 @@ async fn list(state: State, caller: Caller) -> Answer<Json<Models>> {
         let page = state.store.adapters(&caller.owner, Page { limit, after }).await?;
         after = page.last().map(|adapter| adapter.id);
         let is_last = page.len() < limit as usize;
-        let generating = page.iter().filter(|one| matches!(one.description.task, task::Config::CausalLanguageModel(_)));
+        let generating = page.iter().filter(|one| one.description.task.generates());
         // A name's newest adapter comes first, and is the one that it points to.
         data.extend(generating.map(Model::of).filter(|model| seen.insert(model.id.clone())));
         if is_last {
@@ -83,8 +87,14 @@ async fn retrieve(state: State, caller: Caller, Path(model): Path<String>) -> An
     match reference(&state, &model)? {
         None => Ok(Json(Model::base(&state))),
         Some(reference) => {
-            let found = state.store.adapter(&caller.owner, &reference).await.map_err(|_| unknown(&model))?;
-            Ok(Json(Model { id: model, ..Model::of(&found) }))
+            let found = state.store.adapter(&caller.owner, &reference).await.map_err(|error| match error {
+                Error::NotFound(_) => unknown(&model),
+                other => other.into(),
+            })?;
+            match found.description.task.generates() {
+                true => Ok(Json(Model { id: model, ..Model::of(&found) })),
+                false => Err(unknown(&model)),
+            }
         }
     }
 }

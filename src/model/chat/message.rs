@@ -28,6 +28,23 @@ impl Message {
         self.0.get_attr(name).ok().filter(|value| !value.is_undefined() && !value.is_none())
     }
 
+    /// With a content in parts as one text.
+    ///
+    /// # Errors
+    /// The type of a part that is no text.
+    pub fn plain(self) -> Result<Self, String> {
+        let Some(content) = self.content().filter(|content| content.kind() == ValueKind::Seq) else { return Ok(self) };
+        let mut text = String::new();
+        for part in content.try_iter().into_iter().flatten() {
+            let field = |name: &str| part.get_attr(name).unwrap_or_default();
+            match (field("type").as_str(), field("text").as_str()) {
+                (Some("text"), Some(words)) => text.push_str(words),
+                (kind, _) => return Err(format!("\"{}\"", kind.unwrap_or("unknown"))),
+            }
+        }
+        Ok(self.saying(&text))
+    }
+
     /// With another content, everything else as it is.
     pub(super) fn saying(&self, content: &str) -> Self {
         let others = self.fields().filter(|(name, _)| name.as_str() != Some("content"));

@@ -2,10 +2,12 @@
 
 use super::Gguf;
 use crate::compute::Tensor;
+use crate::compute::raw::{Form, Raw};
 use crate::error::Result;
 use crate::model::weights::{Stored, Weights};
 use candle_core::Device;
 use candle_core::quantized::gguf_file::Content;
+use candle_core::quantized::{GgmlDType, QTensor};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -86,24 +88,59 @@ impl Stored for Place {
         &self.path
     }
 
+    fn raw(&self) -> std::result::Result<(Raw, [u8; 32]), String> {
+        let (stored, digest) = self.stored()?;
+        let form = match stored.dtype() {
+            GgmlDType::F16 => Form::F16,
+            GgmlDType::BF16 => Form::Bf16,
+            GgmlDType::Q8_0 => Form::Q8_0,
+            GgmlDType::Q4_0 => Form::Q4_0,
+            GgmlDType::Q4_1 => Form::Q4_1,
+            _ => return self.numbers(&stored).map(|tensor| (Raw::Numbers(tensor), digest)),
+        };
+        match self.shape.as_slice() {
+            [output, input] if input.is_multiple_of(32) => {
+                let bytes = stored.data().map_err(|error| error.to_string())?.into_owned();
+                let bytes = match self.turned {
+                    None => bytes,
+                    Some(heads) => in_halves(&bytes, heads, *output)?,
+                };
+                Ok((Raw::Blocks { form, shape: [*output, *input], bytes }, digest))
+            }
+            _ => self.numbers(&stored).map(|tensor| (Raw::Numbers(tensor), digest)),
+        }
+    }
+
     fn read(&self) -> std::result::Result<(Tensor, [u8; 32]), String> {
+        let (stored, digest) = self.stored()?;
+        Ok((self.numbers(&stored)?, digest))
+    }
+}
+
+impl Place {
+    fn stored(&self) -> std::result::Result<(QTensor, [u8; 32]), String> {
         let candle = |error: candle_core::Error| error.to_string();
         let mut file = BufReader::new(File::open(&self.path).map_err(|error| error.to_string())?);
         let stored = self.content.tensor(&mut file, &self.name, &Device::Cpu).map_err(candle)?;
         let mut hash = Sha256::new();
         hash.update(format!("{:?}{:?}", stored.dtype(), self.shape));
         hash.update(stored.data().map_err(candle)?);
+        Ok((stored, hash.finalize().into()))
+    }
+
+    fn numbers(&self, stored: &QTensor) -> std::result::Result<Tensor, String> {
+        let candle = |error: candle_core::Error| error.to_string();
         let all = stored.dequantize(&Device::Cpu).and_then(|tensor| tensor.flatten_all()?.to_vec1()).map_err(candle)?;
         let values = match self.turned {
             None => all,
             Some(heads) => in_halves(&all, heads, self.shape[0])?,
         };
-        Ok((Tensor::new(self.shape.clone(), values), hash.finalize().into()))
+        Ok(Tensor::new(self.shape.clone(), values))
     }
 }
 
 /// The rows of every head with the first ones of the pairs first.
-fn in_halves(all: &[f32], heads: usize, rows: usize) -> std::result::Result<Vec<f32>, String> {
+fn in_halves<T: Copy>(all: &[T], heads: usize, rows: usize) -> std::result::Result<Vec<T>, String> {
     if heads == 0 || !rows.is_multiple_of(2 * heads) {
         return Err(format!("{rows} rows are not pairs of {heads} heads"));
     }

@@ -5,10 +5,12 @@ use super::request::{Ask, Generation};
 use super::sequence::{Sequence, check};
 use super::step::{self, Done, Part};
 use super::{Settings, Stats};
-use crate::compute::past::Form;
+use crate::compute::cpu::together;
+use crate::compute::past::{Form, PAGE};
 use crate::compute::pool::{self, Crew, Priority};
 use crate::error::{Error, Result};
 use crate::model::Base;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -67,7 +69,7 @@ impl Generator {
             return Err(Error::busy("shutting_down", detail, RETRY_AFTER));
         }
         if let Some(sequence) = sequences.iter().find(|sequence| sequence.pages > line.most_pages()) {
-            let rows = sequence.pages * crate::compute::past::PAGE;
+            let rows = sequence.pages * PAGE;
             let detail = format!(
                 "prompt and answer may take {rows} tokens, more than this server has memory for: lower max_tokens, \
                  or start the server with a larger --generation-memory"
@@ -78,9 +80,18 @@ impl Generator {
             let detail = format!("{} sequences are waiting to be generated: try again in a moment", line.waiting.len());
             return Err(Error::busy("generation_queue_full", detail, RETRY_AFTER));
         }
-        line.waiting.extend(sequences);
+        for mut sequence in sequences {
+            line.arrivals += 1;
+            sequence.arrival = line.arrivals;
+            line.waiting.push_back(sequence);
+        }
         inner.changed.notify_all();
         Ok(generations)
+    }
+
+    /// Rows that a sequence may have at most.
+    pub fn most_rows(&self) -> usize {
+        self.inner.lock().most_pages() * PAGE
     }
 
     pub fn stats(&self) -> Stats {
@@ -108,13 +119,44 @@ impl Drop for Generator {
     }
 }
 
+/// Rows that are rather shared by products than by parts.
+const FEW: usize = 4;
+
+/// A part's step; a panic is its own sequences' affair alone.
+fn computed(base: &Base, part: Part) -> Done {
+    catch_unwind(AssertUnwindSafe(|| step::run(base, part))).unwrap_or_else(|payload| {
+        let error = Error::panicked("a step of generation", payload.as_ref());
+        tracing::error!(error = format!("{error:#}"), "a step of generation was lost");
+        Done::default()
+    })
+}
+
+/// Whoever waits learns that nothing will come, however the leader ends.
+struct End<'a>(&'a Inner);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut line = self.0.lock();
+        line.is_closed = true;
+        line.waiting.clear();
+        line.running.clear();
+    }
+}
+
 impl Inner {
     fn run(self: Arc<Self>, crew: &Crew) {
         let base = Arc::clone(&self.base);
-        let compute = Arc::new(move |part: Part| Ok(step::run(&base, part)));
-        while let Some(parts) = self.take() {
+        let compute = Arc::new(move |part: Part| Ok(computed(&base, part)));
+        let _end = End(&self);
+        while let Some(mut parts) = self.take() {
             let promised: usize = parts.iter().flat_map(|part| &part.sequences).map(|sequence| sequence.pages).sum();
-            let done = crew.map(parts, &compute).unwrap_or_else(|error| {
+            let alone = if parts.len() == 1 { parts.pop() } else { None };
+            let done = match alone {
+                // Always on this thread, which has helpers.
+                Some(part) => together(part.threads, || compute(part)).map(|done| vec![done]),
+                None => crew.map(parts, &compute),
+            };
+            let done = done.unwrap_or_else(|error| {
                 tracing::error!(error = format!("{error:#}"), "a step of generation was lost");
                 Vec::new()
             });
@@ -148,19 +190,16 @@ impl Inner {
     fn parts(&self, running: Vec<Sequence>) -> (Vec<Part>, Vec<Sequence>) {
         let some_speak = running.iter().any(|sequence| !sequence.is_reading());
         let mut budget = if some_speak { self.settings.prompt_tokens.max(1) } else { ALONE };
-        let mut reads = |sequence: &Sequence| {
-            let most = match sequence.is_reading() {
-                true => sequence.unread().min(budget),
-                false => sequence.unread(),
-            };
-            if sequence.is_reading() {
-                budget -= most;
-            }
-            most
-        };
-        let most: Vec<usize> = running.iter().map(&mut reads).collect();
+        let mut most: Vec<usize> = running.iter().map(Sequence::unread).collect();
+        // Who came first reads first.
+        let mut reading: Vec<usize> = (0..running.len()).filter(|index| running[*index].is_reading()).collect();
+        reading.sort_by_key(|index| running[*index].arrival);
+        for index in reading {
+            most[index] = most[index].min(budget);
+            budget -= most[index];
+        }
         let rows: usize = most.iter().sum();
-        let share = rows.div_ceil(self.settings.threads.max(1)).max(1);
+        let share = rows.div_ceil(self.settings.threads.max(1)).max(FEW);
         let mut parts: Vec<Part> = Vec::new();
         let (mut filled, mut idle) = (0, Vec::new());
         for (sequence, most) in running.into_iter().zip(most) {
@@ -169,13 +208,16 @@ impl Inner {
                 continue;
             }
             if parts.len() * share <= filled {
-                parts.push(Part { sequences: Vec::new(), most: Vec::new() });
+                parts.push(Part { sequences: Vec::new(), most: Vec::new(), threads: 1 });
             }
             filled += most;
             if let Some(part) = parts.last_mut() {
                 part.sequences.push(sequence);
                 part.most.push(most);
             }
+        }
+        if let [alone] = parts.as_mut_slice() {
+            alone.threads = self.settings.threads;
         }
         (parts, idle)
     }
@@ -187,6 +229,9 @@ impl Inner {
         line.computed = 0;
         for done in done {
             line.counted.generated_tokens += done.said as u64;
+            for mut sequence in done.ended {
+                line.keep(&mut sequence);
+            }
             for mut sequence in done.sequences {
                 line.keep(&mut sequence);
                 let place = line.running.partition_point(|other| other.version <= sequence.version);

@@ -18,6 +18,8 @@ pub struct Line {
     page_bytes: usize,
     max_running: usize,
     pub counted: Stats,
+    /// Sequences that ever came.
+    pub arrivals: u64,
     pub is_closed: bool,
 }
 
@@ -33,6 +35,7 @@ impl Line {
             page_bytes,
             max_running: settings.max_running.max(1),
             counted: Stats::default(),
+            arrivals: 0,
             is_closed: false,
         }
     }
@@ -46,6 +49,7 @@ impl Line {
         Stats {
             running: (self.running.len() + self.computed) as u64,
             waiting: self.waiting.len() as u64,
+            promised_pages: self.promised as u64,
             memory_bytes: ((self.promised + self.shared.len()) * self.page_bytes) as u64,
             ..self.counted
         }
@@ -56,14 +60,18 @@ impl Line {
         self.waiting.retain(Sequence::is_wanted);
         let gone: Vec<Sequence> = self.running.extract_if(.., |sequence| !sequence.is_wanted()).collect();
         gone.iter().for_each(|sequence| self.leave(sequence));
-        while let Some(first) = self.waiting.front() {
-            if self.running.len() >= self.max_running || !self.make_room(first.pages) {
+        while self.running.len() < self.max_running
+            && let Some(mut sequence) = self.waiting.pop_front()
+        {
+            let (front, form) = (sequence.virtual_tokens(), sequence.past.form());
+            // Looked for first: what is used is forgotten last.
+            let known = self.shared.find(&sequence.version, front, form, sequence.prompt());
+            if !self.make_room(sequence.pages) {
+                self.waiting.push_front(sequence);
                 return;
             }
-            let Some(mut sequence) = self.waiting.pop_front() else { return };
             self.promised += sequence.pages;
-            let (front, form) = (sequence.virtual_tokens(), sequence.past.form());
-            if let Some((past, tokens)) = self.shared.find(&sequence.version, front, form, sequence.prompt()) {
+            if let Some((past, tokens)) = known {
                 sequence.go_on_from(past, tokens);
                 self.counted.shared_tokens += tokens as u64;
             }

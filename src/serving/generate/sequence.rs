@@ -24,6 +24,8 @@ pub struct Sequence {
     sampler: Sampler,
     writer: Writer<Decode>,
     events: UnboundedSender<Event>,
+    /// Its number among all that came.
+    pub arrival: u64,
     /// Pages that it may need.
     pub pages: usize,
     /// Of its full pages, those that are kept for others.
@@ -45,6 +47,7 @@ impl Sequence {
             resident: ask.resident,
             version: ask.version,
             events,
+            arrival: 0,
             pages: Form::pages(rows),
             kept: 0,
         }
@@ -148,7 +151,12 @@ pub fn check(base: &Base, resident: &Resident, prompt: &[u32], max_tokens: usize
     }
     let most = base.info().max_tokens.saturating_sub(resident.virtual_rows());
     let length = prompt.len();
-    if length + max_tokens > most {
+    if length >= most {
+        let detail =
+            format!("the prompt has {length} tokens, and this base model reads {most} with its answer: shorten it");
+        return Err(Error::invalid("too_long", detail));
+    }
+    if length.saturating_add(max_tokens) > most {
         let detail = format!(
             "the prompt has {length} tokens and {max_tokens} may be generated, but this base model reads {most} in all: \
              shorten the prompt, or lower max_tokens"

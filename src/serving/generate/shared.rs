@@ -51,15 +51,14 @@ impl Shared {
     /// What is known of the beginning of a prompt, and how many of its tokens that is; at least one is left to be computed.
     pub fn find(&mut self, version: &str, front: Virtual, form: Form, prompt: &[u32]) -> Option<(Past, usize)> {
         let (mut pages, mut fronts) = (Vec::new(), None);
+        let mut used = Vec::new();
         for key in keys(version, rows(front), &prompt[..prompt.len() - 1]) {
-            let Some(kept) = self.pages.get_mut(&key) else { break };
-            self.clock += 1;
-            self.ages.remove(&kept.age);
-            kept.age = self.clock;
-            self.ages.insert(self.clock, key);
+            let Some(kept) = self.pages.get(&key) else { break };
             pages.push(Arc::clone(&kept.page));
             fronts = Some(Arc::clone(&kept.fronts));
+            used.push(key);
         }
+        self.refresh(&used);
         let tokens = (pages.len() * PAGE).saturating_sub(rows(front));
         let virtual_tokens = if let Virtual::Tokens(count) = front { count } else { 0 };
         let fronts = fronts.filter(|_| tokens > 0)?;
@@ -68,13 +67,23 @@ impl Shared {
 
     /// Keeps the full pages of what has been computed.
     pub fn keep(&mut self, version: &str, front: Virtual, past: &Past, ids: &[u32]) {
+        let mut used = Vec::new();
         for (key, page) in keys(version, rows(front), ids).zip(past.full()) {
-            if self.pages.contains_key(&key) {
-                continue;
-            }
+            let kept = || Kept { page: Arc::clone(page), fronts: Arc::clone(past.fronts()), age: 0 };
+            self.pages.entry(key).or_insert_with(kept);
+            used.push(key);
+        }
+        self.refresh(&used);
+    }
+
+    /// These were used last, the first of them the very last: without it the others are of no use.
+    fn refresh(&mut self, chain: &[Key]) {
+        for key in chain.iter().rev() {
+            let Some(kept) = self.pages.get_mut(key) else { continue };
             self.clock += 1;
-            self.pages.insert(key, Kept { page: Arc::clone(page), fronts: Arc::clone(past.fronts()), age: self.clock });
-            self.ages.insert(self.clock, key);
+            self.ages.remove(&kept.age);
+            kept.age = self.clock;
+            self.ages.insert(self.clock, *key);
         }
     }
 

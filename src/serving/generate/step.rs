@@ -13,11 +13,16 @@ use std::sync::Arc;
 pub struct Part {
     pub sequences: Vec<Sequence>,
     pub most: Vec<usize>,
+    /// Threads that share its products, where weights are held in fewer bits.
+    pub threads: usize,
 }
 
 /// What a part has become: those that go on, and what was counted.
+#[derive(Default)]
 pub struct Done {
     pub sequences: Vec<Sequence>,
+    /// Those that have said their last word.
+    pub ended: Vec<Sequence>,
     pub said: usize,
 }
 
@@ -26,17 +31,19 @@ pub fn run(base: &Base, mut part: Part) -> Done {
     match forward(base, &mut part) {
         Ok(mut logits) => {
             let said = logits.iter().flatten().count();
-            let pairs = part.sequences.into_iter().zip(&mut logits);
-            let go_on = pairs.filter_map(|(mut sequence, logits)| {
-                let is_last = logits.as_mut().is_some_and(|logits| sequence.say(logits));
-                (!is_last).then_some(sequence)
-            });
-            Done { sequences: go_on.collect(), said }
+            let mut done = Done { said, ..Done::default() };
+            for (mut sequence, logits) in part.sequences.into_iter().zip(&mut logits) {
+                match logits.as_mut().is_some_and(|logits| sequence.say(logits)) {
+                    true => done.ended.push(sequence),
+                    false => done.sequences.push(sequence),
+                }
+            }
+            done
         }
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "a step of generation failed");
             fail_all(&part.sequences, &error);
-            Done { sequences: Vec::new(), said: 0 }
+            Done::default()
         }
     }
 }

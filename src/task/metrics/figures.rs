@@ -2,6 +2,7 @@
 
 use super::embedding::{self, Retrieval, Similarity};
 use super::language::{self, Language};
+use super::preference::{self, Preference};
 use super::token_classification::{self, TokenClassification};
 use super::{Classification, Confusion, PerClass, multi_label, regression};
 use crate::task::calibration;
@@ -17,6 +18,7 @@ pub enum Figures {
     Similarity(Similarity),
     Retrieval(Retrieval),
     Language(Language),
+    Preference(Preference),
 }
 
 /// Whether the lower of two figures is the better one.
@@ -57,6 +59,9 @@ impl Figures {
                 let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
                 Self::Similarity(embedding::similarity(&cosines, &scores, loss))
             }
+            Targets::Preferred { lengths, reference, config } => {
+                Self::Preference(preference::figures(outputs, lengths, reference, config))
+            }
             Targets::Words { counts } => Self::Language(language::figures(outputs, counts.len())),
             Targets::Ranked { texts, belonging } => {
                 let places = similar::Ranked::new(texts, belonging).places(outputs);
@@ -74,6 +79,7 @@ impl Figures {
             Self::Similarity(figures) => figures.loss,
             Self::Retrieval(figures) => figures.loss,
             Self::Language(figures) => figures.loss,
+            Self::Preference(figures) => figures.loss,
         }
     }
 
@@ -110,7 +116,7 @@ impl Figures {
             Self::MultiLabel { per_class, .. } | Self::TokenClassification { per_class, .. } => {
                 report["per_class"] = json!(per_class);
             }
-            Self::Regression(_) | Self::Similarity(_) | Self::Retrieval(_) | Self::Language(_) => {}
+            _ => {}
         }
         report
     }
@@ -125,6 +131,7 @@ impl Figures {
             Self::Similarity(figures) => json!(figures),
             Self::Retrieval(figures) => json!(figures),
             Self::Language(figures) => json!(figures),
+            Self::Preference(figures) => json!(figures),
         }
     }
 }

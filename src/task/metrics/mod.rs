@@ -5,6 +5,7 @@ pub mod embedding;
 mod figures;
 pub mod language;
 pub mod multi_label;
+pub mod preference;
 pub mod regression;
 pub mod token_classification;
 

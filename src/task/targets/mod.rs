@@ -3,15 +3,15 @@
 //!
 //! Knows the losses of these and their gradients, and nothing of how outputs come about.
 
-use super::head;
 use super::metrics::multi_label::binary;
+use super::preference;
 use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor};
 use crate::error::Result;
 use similar::Belonging;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod change;
 mod new;
 mod pick;
 mod scale;
@@ -52,6 +52,12 @@ pub enum Targets {
         /// Of all examples, also where these are some of them.
         belonging: Arc<Belonging>,
     },
+    /// Of two answers to a prompt, the chosen one first: the tokens of each, and what they were worth before the first step.
+    Preferred {
+        lengths: Vec<[usize; 2]>,
+        reference: Vec<preference::Pair>,
+        config: preference::Config,
+    },
     /// How many tokens of each a language model is to find; which ones is known when they are needed.
     Words {
         counts: Vec<usize>,
@@ -74,6 +80,7 @@ impl Targets {
             Self::Scores { scores, .. } => scores.len(),
             Self::Ranked { texts, .. } => texts.len(),
             Self::Words { counts } => counts.len(),
+            Self::Preferred { lengths, .. } => lengths.len(),
         }
     }
 
@@ -86,7 +93,7 @@ impl Targets {
         match self {
             Self::Classes { count, .. } | Self::Sets { count, .. } | Self::Tags { count, .. } => *count,
             Self::Values { .. } => 1,
-            Self::Scores { .. } | Self::Ranked { .. } | Self::Words { .. } => 0,
+            Self::Scores { .. } | Self::Ranked { .. } | Self::Words { .. } | Self::Preferred { .. } => 0,
         }
     }
 
@@ -96,6 +103,7 @@ impl Targets {
             Self::Classes { .. } | Self::Sets { .. } | Self::Values { .. } => 1,
             Self::Tags { read, .. } | Self::Words { counts: read } => read[example],
             Self::Scores { .. } => 2,
+            Self::Preferred { lengths, .. } => lengths[example].iter().sum(),
             Self::Ranked { texts, .. } => texts[example].len(),
         }
     }
@@ -143,52 +151,6 @@ impl Targets {
         }
     }
 
-    /// Values are measured by the spread of these examples, scores by their range; others are what they are.
-    pub fn scaled_by(self, indices: &[usize]) -> Self {
-        match self {
-            Self::Values { values, .. } => {
-                let scale = Scale::of(indices.iter().map(|index| values[*index]));
-                Self::Values { values, scale }
-            }
-            Self::Scores { scores, .. } => {
-                let scale = Scale::of_scores(indices.iter().map(|index| scores[*index]));
-                Self::Scores { scores, scale }
-            }
-            other => other,
-        }
-    }
-
-    /// The head's tensors, so that they answer in the values' own unit.
-    pub fn in_units(&self, mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-        let Self::Values { scale, .. } = self else { return weights };
-        for (name, shift) in [(head::WEIGHT, 0.0), (head::BIAS, scale.mean)] {
-            if let Some(tensor) = weights.get_mut(name) {
-                tensor.values.iter_mut().for_each(|value| *value = *value * scale.deviation + shift);
-            }
-        }
-        weights
-    }
-
-    /// What [`Self::in_units`] undoes: a published head's tensors, so that they answer as the head learns.
-    pub fn in_learned_units(&self, mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-        let Self::Values { scale, .. } = self else { return weights };
-        for (name, shift) in [(head::WEIGHT, 0.0), (head::BIAS, scale.mean)] {
-            if let Some(tensor) = weights.get_mut(name) {
-                tensor.values.iter_mut().for_each(|value| *value = (*value - shift) / scale.deviation);
-            }
-        }
-        weights
-    }
-
-    /// Only so many words or tokens of each example are read.
-    pub fn cut(self, rows: impl Iterator<Item = usize>) -> Self {
-        match self {
-            Self::Tags { tags, count, .. } => Self::Tags { tags, read: rows.collect(), count },
-            Self::Words { .. } => Self::Words { counts: rows.collect() },
-            other => other,
-        }
-    }
-
     /// The sum of the examples' losses, and its gradient by the outputs divided by `denominator`: −log softmax (of words,
     /// or of what belongs together), the mean binary cross entropy over the labels, half the squared error of the scaled
     /// value, or the squared error of the cosine.
@@ -201,7 +163,7 @@ impl Targets {
     pub fn loss_on(&self, kernels: &dyn Kernels, outputs: &Buffer) -> Result<(f64, Buffer)> {
         if let Some((classes, _)) = self.classes() {
             let found = kernels.cross_entropy(outputs, &classes)?;
-            return Ok((found.loss, found.gradient));
+            return Ok((found.losses.iter().sum(), found.gradient));
         }
         let outputs = kernels.download(outputs)?;
         let (loss, gradient) = self.loss_of(&outputs.values);
@@ -213,7 +175,7 @@ impl Targets {
     pub fn loss_of(&self, rows: &[f32]) -> (f64, Vec<f64>) {
         let outputs = rows.iter().map(|output| f64::from(*output));
         match self {
-            Self::Classes { .. } | Self::Tags { .. } | Self::Words { .. } => {
+            Self::Classes { .. } | Self::Tags { .. } | Self::Words { .. } | Self::Preferred { .. } => {
                 unreachable!("the device computes the loss of classes, and that of a language model's words")
             }
             Self::Scores { scores, scale } => similar::scored(rows, scores, *scale),
@@ -245,6 +207,7 @@ impl Targets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::head;
 
     #[test]
     fn gradients_agree_with_differences() {

@@ -48,6 +48,11 @@ impl Targets {
             Config::MaskedLanguageModel(_) | Config::CausalLanguageModel(_) => {
                 Self::Words { counts: vec![0; examples.len()] }
             }
+            Config::Preference(config) => Self::Preferred {
+                lengths: vec![[0; 2]; examples.len()],
+                reference: vec![[0.0; 2]; examples.len()],
+                config: config.clone(),
+            },
             Config::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => {
                 let score = |example: &&Example| match example.target {
                     Target::Score(score) => Ok(score as f32),
@@ -55,22 +60,25 @@ impl Targets {
                 };
                 Self::Scores { scores: each(examples, score)?, scale: Scale::PLAIN }
             }
-            Config::Embedding(_) => {
-                let mut numbers = BTreeMap::new();
-                let mut number = |text: &str| {
-                    let next = numbers.len() as u32;
-                    *numbers.entry(text.to_string()).or_insert(next)
-                };
-                let mut texts = Vec::with_capacity(examples.len());
-                for example in examples {
-                    let Target::Positive { positive, negative } = &example.target else { return Err(other(example)) };
-                    let all = [example.text.as_str(), positive].into_iter().chain(negative.as_deref());
-                    texts.push(all.map(&mut number).collect());
-                }
-                Self::ranked(texts)
-            }
+            Config::Embedding(_) => Self::ranked(numbered(examples, other)?),
         })
     }
+}
+
+/// Every text of the examples by its number, equal ones by the same.
+fn numbered(examples: &[&Example], other: impl Fn(&Example) -> Error) -> Result<Vec<Vec<u32>>> {
+    let mut numbers = BTreeMap::new();
+    let mut number = |text: &str| {
+        let next = numbers.len() as u32;
+        *numbers.entry(text.to_string()).or_insert(next)
+    };
+    let mut texts = Vec::with_capacity(examples.len());
+    for example in examples {
+        let Target::Positive { positive, negative } = &example.target else { return Err(other(example)) };
+        let all = [example.text.as_str(), positive].into_iter().chain(negative.as_deref());
+        texts.push(all.map(&mut number).collect());
+    }
+    Ok(texts)
 }
 
 fn each<T>(examples: &[&Example], of: impl FnMut(&&Example) -> Result<T>) -> Result<Vec<T>> {

@@ -17,6 +17,11 @@ impl Targets {
             Self::Ranked { texts, belonging } => {
                 Self::Ranked { texts: some(texts, indices), belonging: Arc::clone(belonging) }
             }
+            Self::Preferred { lengths, reference, config } => Self::Preferred {
+                lengths: some(lengths, indices),
+                reference: some(reference, indices),
+                config: config.clone(),
+            },
             Self::Words { counts } => Self::Words { counts: some(counts, indices) },
         }
     }

@@ -4,8 +4,8 @@ use super::{LANES, Lanes, Work};
 use std::arch::x86_64::*;
 
 /// # Safety
-/// The machine has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
+/// The machine has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn run<W: Work>(work: W) -> W::Output {
     // SAFETY: the caller's.
     unsafe { work.run::<Avx2>() }

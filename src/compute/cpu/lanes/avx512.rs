@@ -5,15 +5,15 @@ use super::{LANES, Lanes, Work};
 use std::arch::x86_64::*;
 
 /// # Safety
-/// The machine has AVX-512 F and DQ, and so AVX2 and FMA.
-#[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
+/// The machine has AVX-512 F, BW and DQ, and so AVX2, FMA and F16C.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx2,fma,f16c")]
 pub unsafe fn run<W: Work>(work: W) -> W::Output {
     // SAFETY: the caller's.
     unsafe { work.run::<Avx512>() }
 }
 
 #[derive(Clone, Copy)]
-pub struct Avx512(__m512);
+pub struct Avx512(pub __m512);
 
 impl Avx512 {
     #[inline(always)]

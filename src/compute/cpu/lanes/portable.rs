@@ -7,7 +7,7 @@ use super::{LANES, Lanes};
 const IS_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 #[derive(Clone, Copy)]
-pub struct Portable([f32; LANES]);
+pub struct Portable(pub [f32; LANES]);
 
 impl Portable {
     #[inline(always)]

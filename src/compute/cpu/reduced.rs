@@ -1,0 +1,79 @@
+//! Frozen weights in fewer bits than `f32`, and their products with rows of `f32`.
+//!
+//! A weight is one number, whatever reads it: a product's, a gradient's and a lookup's are the same to the last bit. It is
+//! widened on the way, in registers for few rows and in a first-level cache for many, and multiplied as an `f32`. So every
+//! element of a product is one chain of multiply-adds along the depth, as it is in [`super::product`], and a row has the
+//! same bits alone, in a batch, and however columns are shared among threads.
+
+mod backward;
+mod blocks;
+mod few;
+mod forms;
+mod many;
+mod output;
+mod reading;
+mod shared;
+mod weights;
+mod widen;
+
+#[cfg(test)]
+mod tests;
+
+pub use forms::Form;
+pub use output::Output;
+pub use weights::Reduced;
+
+use super::lanes::Level;
+use super::product::Start;
+use forms::{Bf16, F16, Q4_0, Q4_1, Q8_0};
+use std::marker::PhantomData;
+
+/// Up to so many rows, widening the weights for every tile of them costs less than a buffer does. Both have the same bits.
+const FEW: usize = 36;
+
+/// The body, with a form's type for its name.
+macro_rules! with_form {
+    ($form:expr, $type:ident, $body:expr) => {
+        match $form {
+            Form::F16 => {
+                type $type = F16;
+                $body
+            }
+            Form::Bf16 => {
+                type $type = Bf16;
+                $body
+            }
+            Form::Q8_0 => {
+                type $type = Q8_0;
+                $body
+            }
+            Form::Q4_0 => {
+                type $type = Q4_0;
+                $body
+            }
+            Form::Q4_1 => {
+                type $type = Q4_1;
+                $body
+            }
+        }
+    };
+}
+
+impl Reduced {
+    /// `out = start + x·Wᵀ` for the output's columns, which begin at a multiple of 32 (between two strips). `x` is
+    /// `(rows, input)`; a bias has a number for every column.
+    pub fn multiply(&self, level: Level, x: &[f32], start: Start, output: &mut Output) {
+        if output.rows() <= FEW {
+            with_form!(self.form(), F, {
+                level.run(few::Few::<F> { weights: self, left: x, start, output, form: PhantomData });
+            });
+        } else {
+            with_form!(self.form(), F, many::multiply::<F>(level, self, x, start, output));
+        }
+    }
+
+    /// `out = start + dY·W`: `gradient` is `(rows, output)`, `out` `(rows, input)`. There is no bias.
+    pub fn backward(&self, level: Level, gradient: &[f32], start: Start, out: &mut [f32]) {
+        with_form!(self.form(), F, backward::backward::<F>(level, self, gradient, start, out));
+    }
+}

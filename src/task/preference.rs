@@ -1,0 +1,106 @@
+//! Preferences: of two answers the better one becomes likelier, measured against the policy as it was before the first step: direct
+//! preference optimisation (Rafailov et al. 2023), or its squared form (IPO, Azar et al. 2023).
+
+use crate::error::Fault;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = Preference)]
+pub struct Config {
+    /// How far the policy may leave its start: a larger one holds it nearer.
+    #[schema(minimum = 0.0001, maximum = 10)]
+    pub beta: f64,
+    pub loss: Loss,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// −log σ(β·h), h being by how much more the chosen answer has gained in log-probability than the rejected one.
+    #[default]
+    Dpo,
+    /// (h − 1/(2β))², of log-probabilities by token.
+    Ipo,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { beta: 0.1, loss: Loss::default() }
+    }
+}
+
+/// A pair's log-probabilities, the chosen answer's first.
+pub type Pair = [f64; 2];
+
+/// What a pair comes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Verdict {
+    pub loss: f64,
+    /// The gradient of the loss by each log-probability.
+    pub gradient: Pair,
+    /// β times what each answer has gained.
+    pub rewards: Pair,
+}
+
+impl Config {
+    pub fn faults(&self) -> Vec<Fault> {
+        match (1e-4..=10.0).contains(&self.beta) {
+            true => Vec::new(),
+            false => vec![Fault::at_pointer("/task/beta", "beta must be between 0.0001 and 10")],
+        }
+    }
+
+    /// `now` and `before` are sums over so many tokens.
+    pub fn judge(&self, now: Pair, before: Pair, tokens: [usize; 2]) -> Verdict {
+        let lengths = match self.loss {
+            Loss::Dpo => [1.0, 1.0],
+            Loss::Ipo => tokens.map(|count| count.max(1) as f64),
+        };
+        let gained: Pair = std::array::from_fn(|answer| (now[answer] - before[answer]) / lengths[answer]);
+        let h = gained[0] - gained[1];
+        let (loss, by_h) = match self.loss {
+            Loss::Dpo => {
+                let margin = self.beta * h;
+                // −log σ(m) = max(−m, 0) + log(1 + e^−|m|)
+                let loss = (-margin).max(0.0) + (-margin.abs()).exp().ln_1p();
+                (loss, -self.beta / (1.0 + margin.exp()))
+            }
+            Loss::Ipo => {
+                let difference = h - 1.0 / (2.0 * self.beta);
+                (difference * difference, 2.0 * difference)
+            }
+        };
+        let gradient = [by_h / lengths[0], -by_h / lengths[1]];
+        Verdict { loss, gradient, rewards: gained.map(|gained| self.beta * gained) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_agree_with_differences_and_a_start_costs_ln_2() {
+        let (now, before, tokens) = ([-7.0, -9.5], [-8.0, -9.0], [3, 5]);
+        for loss in [Loss::Dpo, Loss::Ipo] {
+            let config = Config { beta: 0.3, loss };
+            let found = config.judge(now, before, tokens);
+            for answer in 0..2 {
+                let moved = |by: f64| {
+                    let mut now = now;
+                    now[answer] += by;
+                    config.judge(now, before, tokens).loss
+                };
+                let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                assert!((found.gradient[answer] - expected).abs() < 1e-8, "{loss:?}: {found:?}, not {expected}");
+            }
+        }
+        let start = Config::default().judge(before, before, tokens);
+        assert!((start.loss - std::f64::consts::LN_2).abs() < 1e-12);
+        assert_eq!(start.rewards, [0.0, 0.0]);
+        // TRL's sigmoid loss of these: −logsigmoid(0.1·(1.0 + 0.5)).
+        assert!((Config::default().judge(now, before, tokens).loss - 0.620_957_047_79).abs() < 1e-9);
+    }
+}

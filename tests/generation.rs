@@ -1,0 +1,218 @@
+//! Many texts at once, for long: joins, cancels, disconnects and changes of adapters at random moments, always with the words that each
+//! says alone, and nothing left behind. `make soak` runs it at full length.
+
+mod support;
+
+use espalier::adapter::{self, Parameters};
+use espalier::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
+use espalier::compute::cpu::Cpu;
+use espalier::compute::random::Random;
+use espalier::model::Base;
+use espalier::serving::Resident;
+use espalier::serving::generate::sampling;
+use espalier::serving::generate::text::{Limits, StopText};
+use espalier::serving::generate::{Ask, Generation, Generator, Settings};
+use espalier::task::{Config, causal_language_model};
+use espalier::training::network::Network;
+use espalier::training::spec::Request;
+use espalier::training::{Hyperparameters, Spec};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn base() -> Arc<Base> {
+    let folder = support::jobs::fixture("decoders").join("qwen2");
+    Arc::new(Base::load(&folder, "qwen2", Arc::new(Cpu::best())).unwrap())
+}
+
+fn adapted(base: &Arc<Base>, method: &str, seed: u64) -> Arc<Adapted> {
+    let method: adapter::Config = serde_json::from_str(method).unwrap();
+    let task = Config::CausalLanguageModel(causal_language_model::Config::default());
+    let request = Request {
+        method: Some(method),
+        task: Some(task),
+        hyperparameters: Hyperparameters { seed: Some(seed), ..Hyperparameters::default() },
+        ..Request::default()
+    };
+    let spec = Spec::resolve(&request, &[], 12, base).unwrap();
+    let (_, built) = Network::build(base, &spec, Parameters::fresh(seed)).unwrap();
+    let mut weights = built.into_weights();
+    let mut random = Random::new(seed, &["weights"]);
+    weights.values_mut().flat_map(|tensor| &mut tensor.values).for_each(|value| *value += random.normal() * 0.1);
+    let card = Card {
+        format: 1,
+        task: spec.task.clone(),
+        max_length: 128,
+        method: spec.method.clone(),
+        labels: Vec::new(),
+        temperature: 1.0,
+        base: BaseCard { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
+        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().kernels.clone() },
+        metrics: None,
+    };
+    Arc::new(Adapted::load(&Artifact { card, weights }, base).unwrap())
+}
+
+/// What is asked: an adapter, a prompt that others begin like, and how long the answer may be.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Wanted {
+    adapter: usize,
+    prompt: Vec<u32>,
+    max_tokens: u32,
+}
+
+struct House {
+    generator: Generator,
+    adapters: Vec<Option<Arc<Adapted>>>,
+}
+
+impl House {
+    fn submit(&self, wanted: &Wanted) -> espalier::error::Result<Generation> {
+        let ask = Ask {
+            resident: Resident(self.adapters[wanted.adapter].clone()),
+            version: format!("version {}", wanted.adapter),
+            prompt: wanted.prompt.clone(),
+            sampling: sampling::Settings { temperature: 0.0, ..sampling::Settings::default() },
+            limits: Limits {
+                stops: vec!["zz".to_string()],
+                stop_text: StopText::Cut,
+                stop_ids: Vec::new(),
+                max_tokens: wanted.max_tokens,
+            },
+            choice: 0,
+        };
+        self.generator.submit(vec![ask]).map(|mut all| all.remove(0))
+    }
+
+    async fn said(&self, wanted: &Wanted) -> String {
+        self.submit(wanted).unwrap().all().await.unwrap().text
+    }
+}
+
+fn generator(base: &Arc<Base>, settings: Settings) -> Generator {
+    Generator::start(base, settings).unwrap().unwrap()
+}
+
+fn house(base: &Arc<Base>, settings: Settings) -> House {
+    let methods = [
+        r#"{"type": "lora", "target_modules": "all-linear"}"#,
+        r#"{"type": "prefix_tuning", "num_virtual_tokens": 6}"#,
+        r#"{"type": "prompt_tuning", "num_virtual_tokens": 5}"#,
+        r#"{"type": "ia3"}"#,
+    ];
+    let adapters = methods.iter().zip(1..).map(|(method, seed)| Some(adapted(base, method, seed)));
+    House { generator: generator(base, settings), adapters: std::iter::once(None).chain(adapters).collect() }
+}
+
+fn settings() -> Settings {
+    Settings {
+        threads: 2,
+        memory_bytes: 4 << 20,
+        max_waiting: 1 << 20,
+        max_running: 16,
+        usual_tokens: 16,
+        prompt_tokens: 9,
+    }
+}
+
+fn wanted(random: &mut Random) -> Wanted {
+    // Prompts share their beginnings, so that pages are shared too.
+    let length = 1 + random.below(80);
+    let variant = random.below(3) as u32;
+    let prompt = (0..length as u32).map(|at| 4 + (at * 7 + if at > 40 { variant } else { 0 }) % 280).collect();
+    Wanted { adapter: random.below(5), prompt, max_tokens: 1 + random.below(24) as u32 }
+}
+
+#[test]
+fn whoever_comes_and_goes_every_text_is_right_and_nothing_is_left() {
+    let rounds = if std::env::var_os("ESPALIER_SOAK").is_some() { 10_000 } else { 1_000 };
+    let base = base();
+    let house = Arc::new(house(&base, settings()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut random = Random::new(11, &["soak"]);
+    let all: Vec<Wanted> = (0..60).map(|_| wanted(&mut random)).collect();
+    // What each says alone, each in a house of its own: nothing is shared there.
+    let said = |wanted: &Wanted| {
+        let alone = House { generator: generator(&base, settings()), adapters: house.adapters.clone() };
+        let text = runtime.block_on(alone.said(wanted));
+        assert_eq!(alone.generator.stats().shared_tokens, 0);
+        alone.generator.close();
+        alone.generator.join();
+        text
+    };
+    let expected: HashMap<Wanted, String> = all.iter().map(|wanted| (wanted.clone(), said(wanted))).collect();
+    let expected = Arc::new(expected);
+    let work = async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..rounds {
+            let (wanted, patience) = (all[random.below(all.len())].clone(), random.below(40));
+            let leaves = random.below(3) == 0;
+            let own = Arc::clone(&house);
+            let (house, expected) = (Arc::clone(&house), Arc::clone(&expected));
+            tasks.spawn(async move {
+                let mut generation = house.submit(&wanted).unwrap();
+                let mut text = String::new();
+                let mut words = 0;
+                while let Some(chosen) = generation.next().await.unwrap() {
+                    text.push_str(&chosen.text);
+                    words += 1;
+                    if leaves && words > patience {
+                        return;
+                    }
+                }
+                assert_eq!(text, expected[&wanted]);
+            });
+            if tasks.len() > 48 {
+                tasks.join_next().await.unwrap().unwrap();
+            }
+            // Some never listen at all.
+            if random.below(9) == 0 {
+                drop(own.submit(&wanted_at(&all, &mut random)).unwrap());
+            }
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    };
+    runtime.block_on(work);
+    runtime.block_on(async {
+        while house.generator.stats().running + house.generator.stats().waiting > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let stats = house.generator.stats();
+    assert_eq!(stats.promised_pages, 0, "{stats:?}");
+    assert!(stats.shared_tokens > 0, "prompts that begin alike are computed once: {stats:?}");
+    assert!(stats.memory_bytes <= 4 << 20, "{stats:?}");
+    // Nobody but this test has the adapters any more.
+    for adapted in house.adapters.iter().flatten() {
+        assert_eq!(Arc::strong_count(adapted), 1);
+    }
+}
+
+fn wanted_at(all: &[Wanted], random: &mut Random) -> Wanted {
+    all[random.below(all.len())].clone()
+}
+
+#[test]
+fn a_full_line_is_busy_and_a_closed_one_finishes_what_it_has() {
+    let base = base();
+    let house = house(&base, Settings { max_waiting: 2, max_running: 1, ..settings() });
+    let wanted = Wanted { adapter: 0, prompt: vec![5, 6, 7], max_tokens: 90 };
+    let mut waiting = Vec::new();
+    let busy = loop {
+        match house.submit(&wanted) {
+            Ok(generation) => waiting.push(generation),
+            Err(error) => break error,
+        }
+        assert!(waiting.len() < 100);
+    };
+    assert_eq!(busy.code(), "generation_queue_full");
+    house.generator.close();
+    assert_eq!(house.submit(&wanted).err().map(|error| error.code()), Some("shutting_down"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for generation in waiting {
+        assert!(!runtime.block_on(generation.all()).unwrap().tokens.is_empty());
+    }
+    house.generator.join();
+}
