@@ -53,7 +53,7 @@ def server(options, *flags):
 
 
 def pairs(file):
-    """Prompts with their completions: of a JSONL with question and answer, or prompt and completion; of a CSV with text and category."""
+    """Prompts with their completions, of a JSONL with such names or with question and answer, or of a CSV with categories."""
     path = common.existing(common.ROOT / file)
     if path.suffix == ".csv":
         return [{"prompt": row["text"], "completion": f" {row['category']}"} for row in common.rows(file)]

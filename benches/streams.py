@@ -1,6 +1,6 @@
 """Sixteen texts at the same time, each for another adapter: espalier against others, on two threads. Prints a table.
 
-    python3 benches/streams.py [--rounds 3] [--streams 16] [--tokens 64] [--llama-server PROGRAM] [--flags FLAGS] [--without-peft]
+    python3 benches/streams.py [--rounds 3] [--streams 16] [--tokens 64] [--llama-server PROGRAM] [--without-peft]
 
 SmolLM2-135M-Instruct from the same GGUF file; LoRA adapters of rank 16 on all linear maps, which espalier has trained for two
 steps each. Tokens/s of all texts together, from the first request to the last token, prompts of 64 tokens in it:

@@ -294,9 +294,9 @@ fn what_a_race_cannot_do_is_refused_where_it_was_said() {
 /// The usual candidates are those that make sense: an embedding has no head to be trained alone.
 #[test]
 fn a_race_of_the_usual_candidates_is_run_for_every_task() {
-    let base = support::tasks::base();
     let usual: Auto = serde_json::from_value(json!({"type": "auto"})).unwrap();
     for task in support::tasks::all() {
+        let base = support::tasks::base_for(&task);
         let examples = support::tasks::examples(&task, 60);
         let labels: Vec<String> = examples.iter().flat_map(|example| example.target.labels().to_vec()).collect();
         let request = Request { task: Some(task.clone()), ..request() };

@@ -51,10 +51,10 @@ fn assert_equal(found: &Trained, expected: &Trained) {
 
 #[test]
 fn threads_change_no_bit() {
-    let base = support::tasks::base();
     let head = adapter::Config::Head(adapter::head::Config { dropout: 0.1 });
     let all = support::tasks::all().into_iter().map(|task| (task, lora(0.1)));
     for (task, method) in all.chain([(task::Config::default(), head)]) {
+        let base = support::tasks::base_for(&task);
         let (spec, data) = support::tasks::job(&base, &task, method, hyperparameters(), 60);
         let spec = Spec { micro_batch_tokens: 32, ..spec };
         let one = whole(&base, &spec, &data, 1);
@@ -75,8 +75,8 @@ fn difference(one: &Trained, other: &Trained) -> f32 {
 
 #[test]
 fn micro_batches_of_any_size_teach_the_same() {
-    let base = support::tasks::base();
     for task in support::tasks::all() {
+        let base = support::tasks::base_for(&task);
         let (spec, data) = support::tasks::job(&base, &task, lora(0.1), hyperparameters(), 60);
         let spec = Spec { micro_batch_tokens: 1 << 20, ..spec };
         let whole_batches = whole(&base, &spec, &data, 1);
@@ -119,9 +119,9 @@ fn interrupted(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path, after:
 
 #[test]
 fn a_run_interrupted_anywhere_ends_as_an_undisturbed_one() {
-    let base = support::tasks::base();
     let of_all_tasks = support::tasks::all().into_iter().zip([Stop::Abandon, Stop::Release].into_iter().cycle());
     for (task, stop) in of_all_tasks {
+        let base = support::tasks::base_for(&task);
         let (spec, data) = support::tasks::job(&base, &task, lora(0.1), hyperparameters(), 60);
         let expected = whole(&base, &spec, &data, 2);
         let folder = tempfile::tempdir().unwrap();

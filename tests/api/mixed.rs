@@ -249,8 +249,9 @@ fn counters(app: &App) -> BTreeMap<String, f64> {
 
 #[test]
 fn a_request_under_way_keeps_its_adapter_and_the_next_finds_none() {
-    const INPUTS: f64 = 1024.0;
-    let app = Setup::new().with(&["--serving-threads", "1", "--batch-tokens", "16"]).start();
+    const INPUTS: f64 = 8192.0;
+    let most = ["--max-inputs", "8192", "--max-waiting", "8192"];
+    let app = Setup::new().with(&["--serving-threads", "1", "--batch-tokens", "16"]).with(&most).start();
     let version = text(&app.trained(&job(Some("questions"), 0))["adapter"]["version"]);
     let before = counters(&app)["espalier_serving_batched_inputs_total"];
     let inputs: Inputs = (0..INPUTS as usize).collect();

@@ -32,6 +32,17 @@ pub fn base() -> Arc<Base> {
     language_base("bert")
 }
 
+/// One that a task can be learned on: a small decoder for text that goes on.
+pub fn base_for(task: &Config) -> Arc<Base> {
+    match task.generates() {
+        false => base(),
+        true => {
+            let folder = jobs::fixture("decoders").join("qwen3");
+            Arc::new(Base::load(&folder, "qwen3", Arc::new(Cpu::best())).unwrap())
+        }
+    }
+}
+
 /// The same of any architecture.
 pub fn language_base(model_type: &str) -> Arc<Base> {
     let folder = jobs::fixture("language").join(model_type);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// Whether a path's errors have this form.
 pub fn speaks(path: &str) -> bool {
-    path.starts_with("/v1/")
+    ["/v1/chat/completions", "/v1/completions", "/v1/models"].iter().any(|call| path.starts_with(call))
 }
 
 /// What is wrong with a request is a 400 there.

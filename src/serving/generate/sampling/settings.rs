@@ -115,7 +115,7 @@ mod tests {
         let least = Settings {
             temperature: 0.0,
             top_p: f32::MIN_POSITIVE,
-            repetition_penalty: f32::MIN_POSITIVE,
+            repetition_penalty: 0.01,
             presence_penalty: -2.0,
             frequency_penalty: -2.0,
             logprobs: Some(0),
