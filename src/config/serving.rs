@@ -46,7 +46,7 @@ pub struct Flags {
     pub max_waiting_generations: usize,
 
     /// Tokens of prompts read between two tokens of other texts
-    #[arg(long, env = "ESPALIER_PROMPT_TOKENS", value_name = "N", default_value = "64", value_parser = super::limits::count)]
+    #[arg(long, env = "ESPALIER_PROMPT_TOKENS", value_name = "N", default_value = "16", value_parser = super::limits::count)]
     pub prompt_tokens: usize,
 
     /// Tokens generated where a request does not say how many

@@ -54,7 +54,7 @@ pub struct EarlyStopping {
     pub patience: u32,
     /// One of the task's on the validation split; its first where it is left out. Classes: `accuracy`, `loss`, `macro_f1`;
     /// sets of labels: `micro_f1`, `loss`, `macro_f1`, `exact_match`; values: `loss`, `mean_absolute_error`, `pearson`,
-    /// `spearman`, `r2`.
+    /// `spearman`, `r2`; text that goes on: `loss`, `accuracy`, `perplexity`; preferences: `loss`, `accuracy`, `margin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
 }

@@ -4,7 +4,8 @@ use super::Hyperparameters;
 use super::cells::{self, Asked};
 use super::hyperparameters::{Circumstances, Resolved};
 use super::warm_start::{FromAdapter, HeadStart, Origin};
-use crate::adapter::Form;
+use crate::adapter::targets::TargetModules;
+use crate::adapter::{Form, lora};
 use crate::error::{Error, Fault, Problem, Result};
 use crate::model::{Base, Info, Pooling};
 use crate::task::Reading;
@@ -164,6 +165,11 @@ fn default_method(info: &Info, task: &task::Config) -> adapter::Config {
     // A task without a head of its own has nothing else to train.
     match is_own && task.outputs(&[]).is_some() {
         true => adapter::Config::Head(adapter::head::Config::default()),
+        // What is to be said word by word needs every map (Dettmers et al. 2023).
+        false if task.generates() => {
+            let target_modules = TargetModules::Word("all-linear".to_string());
+            adapter::Config::Lora(lora::Config { target_modules, ..lora::Config::default() })
+        }
         false => adapter::Config::default(),
     }
 }
