@@ -9,6 +9,7 @@ pub mod error;
 mod logprobs;
 mod models;
 mod request;
+mod streaming;
 
 use super::state::State;
 use utoipa_axum::router::OpenApiRouter;

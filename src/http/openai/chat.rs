@@ -1,17 +1,17 @@
 //! `POST /v1/chat/completions`.
 
 use super::Stamp;
-use super::error;
 use super::logprobs::Content;
 use super::request::{Stop, StreamOptions, refuse, start};
+use super::streaming::Streaming;
 use crate::error::{Error, Fault, Problem, Result};
 use crate::http::auth::Caller;
-use crate::http::error::{Answer, Refusal};
+use crate::http::error::Answer;
 use crate::http::extract::Json;
 use crate::http::generate::{Usage, reason};
 use crate::http::responses::{Busy, NotFound, Unreadable};
 use crate::http::sampling::Sampling;
-use crate::http::sse::{self, Word, Words};
+use crate::http::sse::{self, Words};
 use crate::http::state::State;
 use crate::model::chat::{Asked, Json as Variable, Message};
 use crate::serving::generate::sampling::Settings;
@@ -20,7 +20,7 @@ use crate::serving::generate::{Prompt, Said};
 use crate::serving::{Started, Wish};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -139,7 +139,10 @@ async fn create(state: State, caller: Caller, Json(request): Json<ChatRequest>) 
     let model = request.model.clone();
     let started = start(&state, &caller, &model, wish(request, choices)?).await?;
     match is_streamed {
-        true => Ok(streamed(&state, stamp, started, options)),
+        true => {
+            let each = choices as usize;
+            Ok(streamed(&state, started, Streaming { stamp, object: "chat.completion.chunk", options, each }))
+        }
         false => Ok(axum::Json(whole(&state, stamp, started).await?).into_response()),
     }
 }
@@ -198,63 +201,17 @@ async fn whole(state: &State, stamp: Stamp, started: Started) -> Result<ChatComp
     Ok(ChatCompletion { id, object: "chat.completion", created, model, choices, usage })
 }
 
-fn streamed(state: &State, stamp: Stamp, started: Started, options: StreamOptions) -> Response {
-    let count = started.generations.len();
-    let first = (0..count).map(|index| {
-        stamp.chunk(json!([{"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": null,
+fn streamed(state: &State, started: Started, streaming: Streaming) -> Response {
+    let first = (0..started.generations.len()).map(|index| {
+        streaming.frame(json!([{"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": null,
             "finish_reason": null}]))
     });
-    let first: Vec<Event> = first.map(|chunk| sse::json(&chunk)).collect();
-    let (told, mut usage) = (state.clone(), (0, 0));
-    let words = stream::unfold(Words::new(started), move |mut words| {
-        let (stamp, state) = (stamp.clone(), told.clone());
-        async move {
-            let word = words.next().await?;
-            Some(((stamp, state, word), words))
-        }
+    let first: Vec<Event> = first.collect();
+    let told = state.clone();
+    let frames = streaming.frames(Words::new(started), move |index, chosen, finish| {
+        let delta = chosen.map_or_else(|| json!({}), |chosen| json!({"content": chosen.text}));
+        let logprobs = chosen.and_then(|chosen| Content::of(&told, std::slice::from_ref(chosen)));
+        json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish})
     });
-    let frames = futures_util::StreamExt::flat_map(words, move |(stamp, state, word)| {
-        stream::iter(frames(&stamp, &state, word, &mut usage, options))
-    });
-    let all = futures_util::StreamExt::chain(stream::iter(first), frames);
-    sse::response(state, all)
-}
-
-/// What is sent for a word; `usage` counts prompt and answers.
-fn frames(stamp: &Stamp, state: &State, word: Word, usage: &mut (usize, usize), options: StreamOptions) -> Vec<Event> {
-    match word {
-        Word::Token { index, chosen } => {
-            let logprobs = Content::of(state, std::slice::from_ref(&chosen));
-            let delta = json!({"content": chosen.text});
-            vec![sse::json(&stamp.chunk(json!([
-                {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": null}
-            ])))]
-        }
-        Word::Finished { index, finish, prompt_tokens, said } => {
-            *usage = (prompt_tokens, usage.1 + said);
-            vec![sse::json(&stamp.chunk(json!([
-                {"index": index, "delta": {}, "logprobs": null, "finish_reason": reason(finish)}
-            ])))]
-        }
-        Word::Failed(failure) => vec![sse::json(&error::body(&Refusal::from(failure), &stamp.id))],
-        Word::Done => {
-            let mut last = Vec::new();
-            if options.include_usage {
-                let mut chunk = stamp.chunk(json!([]));
-                chunk["usage"] = json!(Usage::new(usage.0, usage.1));
-                last.push(sse::json(&chunk));
-            }
-            last.push(Event::default().data("[DONE]"));
-            last
-        }
-    }
-}
-
-impl Stamp {
-    fn chunk(&self, choices: Value) -> Value {
-        json!({
-            "id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model,
-            "choices": choices,
-        })
-    }
+    sse::response(state, stream::iter(first).chain(frames))
 }

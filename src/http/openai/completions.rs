@@ -2,27 +2,25 @@
 
 use super::Stamp;
 use super::chat::Unused;
-use super::error;
 use super::logprobs::Lists;
 use super::request::{Stop, StreamOptions, refuse, start};
+use super::streaming::Streaming;
 use crate::error::Result;
 use crate::http::auth::Caller;
-use crate::http::error::{Answer, Refusal};
+use crate::http::error::Answer;
 use crate::http::extract::Json;
 use crate::http::generate::{Usage, reason};
 use crate::http::responses::{Busy, NotFound, Unreadable};
 use crate::http::sampling::Sampling;
-use crate::http::sse::{self, Word, Words};
+use crate::http::sse::{self, Words};
 use crate::http::state::State;
 use crate::serving::generate::sampling::Settings;
 use crate::serving::generate::text::StopText;
 use crate::serving::generate::{Prompt, Said};
 use crate::serving::{Started, Wish};
-use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -125,10 +123,11 @@ async fn create(state: State, caller: Caller, Json(request): Json<CompletionRequ
     let stamp = Stamp::new("cmpl", request.model.clone());
     let (is_streamed, options) = (request.stream == Some(true), request.stream_options.unwrap_or_default());
     let (model, choices) = (request.model.clone(), request.n.unwrap_or(1));
+    let each = choices as usize;
     let started = start(&state, &caller, &model, wish(request, choices)?).await?;
     match is_streamed {
-        true => Ok(streamed(&state, stamp, started, (options, choices as usize))),
-        false => Ok(axum::Json(whole(&state, stamp, started, choices as usize).await?).into_response()),
+        true => Ok(streamed(&state, started, Streaming { stamp, object: "text_completion", options, each })),
+        false => Ok(axum::Json(whole(&state, stamp, started, each).await?).into_response()),
     }
 }
 
@@ -161,49 +160,12 @@ async fn whole(state: &State, stamp: Stamp, started: Started, each: usize) -> Re
     Ok(Completion { id, object: "text_completion", created, model, choices, usage })
 }
 
-fn streamed(state: &State, stamp: Stamp, started: Started, (options, each): (StreamOptions, usize)) -> Response {
-    let (told, mut usage) = (state.clone(), (0, 0));
-    let words = stream::unfold(Words::new(started), |mut words| async move {
-        let word = words.next().await?;
-        Some((word, words))
-    });
-    let frames = words.flat_map(move |word| {
-        if let Word::Finished { index, prompt_tokens, said, .. } = &word {
-            usage.0 += if index % each == 0 { *prompt_tokens } else { 0 };
-            usage.1 += said;
-        }
-        stream::iter(frames(&stamp, &told, word, usage, options))
+fn streamed(state: &State, started: Started, streaming: Streaming) -> Response {
+    let told = state.clone();
+    let frames = streaming.frames(Words::new(started), move |index, chosen, finish| {
+        let text = chosen.map_or("", |chosen| chosen.text.as_str());
+        let logprobs = chosen.and_then(|chosen| Lists::of(&told, std::slice::from_ref(chosen)));
+        json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})
     });
     sse::response(state, frames)
-}
-
-fn frames(stamp: &Stamp, state: &State, word: Word, usage: (usize, usize), options: StreamOptions) -> Vec<Event> {
-    let frame = |choices: Value| {
-        json!({
-            "id": stamp.id, "object": "text_completion", "created": stamp.created, "model": stamp.model,
-            "choices": choices,
-        })
-    };
-    match word {
-        Word::Token { index, chosen } => {
-            let logprobs = Lists::of(state, std::slice::from_ref(&chosen));
-            let choice = json!({"index": index, "text": chosen.text, "logprobs": logprobs, "finish_reason": null});
-            vec![sse::json(&frame(json!([choice])))]
-        }
-        Word::Finished { index, finish, .. } => {
-            let choice = json!({"index": index, "text": "", "logprobs": null, "finish_reason": reason(finish)});
-            vec![sse::json(&frame(json!([choice])))]
-        }
-        Word::Failed(failure) => vec![sse::json(&error::body(&Refusal::from(failure), &stamp.id))],
-        Word::Done => {
-            let mut last = Vec::new();
-            if options.include_usage {
-                let mut with_usage = frame(json!([]));
-                with_usage["usage"] = json!(Usage::new(usage.0, usage.1));
-                last.push(sse::json(&with_usage));
-            }
-            last.push(Event::default().data("[DONE]"));
-            last
-        }
-    }
 }
