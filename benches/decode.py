@@ -9,7 +9,8 @@ so that no cache has any of it. A token that would end the text is left out on b
 
 llama.cpp is a wheel's server (llama_peer.py), which knows AVX2 at most, or one built for the machine
 (scripts/llama-server.sh). It rounds what is multiplied with a quantised weight to 8 bits, so texts part where two tokens are
-about as likely; how many characters they have in common is noted.
+about as likely; how many characters they have in common is noted. So is, with --llama-server, by how much the log-probabilities
+of the likeliest tokens behind some prompts differ.
 """
 
 import tempfile
@@ -24,6 +25,7 @@ from peers import Llama
 
 NAME = "few-steps"
 PROMPT, LONG = 64, 512
+LIKELIEST, COMPARED = 5, 20
 MIB = 1024 * 1024
 
 
@@ -41,6 +43,30 @@ class Side:
     def answer(self, which, ids, count, kept_out):
         model, fields = self.asked[which]
         return decoder.answer(self.client, model, ids, count, kept_out, **fields)
+
+
+def likeliest(side, which, ids):
+    """The log-probabilities of the likeliest tokens behind a prompt, by token."""
+    model, fields = side.asked[which]
+    if fields:
+        body = {"prompt": ids, "n_predict": 1, "n_probs": LIKELIEST, "temperature": 0, "cache_prompt": False, **fields}
+        told = side.client.call("/completion", body)["completion_probabilities"][0]["top_logprobs"]
+        return {one["token"]: one["logprob"] for one in told}
+    body = {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0, "logprobs": LIKELIEST}
+    return side.client.call("/v1/completions", body)["choices"][0]["logprobs"]["top_logprobs"][0]
+
+
+def compare(sides, prompts):
+    """Notes how far apart both are, on tokens that are among the likeliest of both."""
+    for which in ("base", "adapter"):
+        apart, first = [], 0
+        for _ in range(COMPARED):
+            ids = prompts.next(PROMPT)
+            ours, theirs = (likeliest(sides[name], which, ids) for name in ("espalier", "llama"))
+            apart += [abs(ours[token] - theirs[token]) for token in ours.keys() & theirs.keys()]
+            first += max(ours, key=ours.get) == max(theirs, key=theirs.get)
+        told = f"{max(apart):.3f} at most, {sum(apart) / len(apart):.4f} on average; the likeliest is the same {first} times"
+        common.note(f"{which}: log-probabilities of {len(apart)} tokens behind {COMPARED} prompts differ by {told}")
 
 
 def measure(sides, prompts, options):
@@ -99,6 +125,8 @@ def main():
         off, on = ({"lora": [{"id": 0, "scale": scale}]} for scale in (0.0, 1.0))
         sides = {"espalier": Side(server.address, asked)}
         sides["llama"] = Side(llama.address, {"base": ("base", off), "adapter": (NAME, on)})
+        if options.llama_server:
+            compare(sides, prompts)
         found = measure(sides, prompts, options)
         show(found, llama.name, (server.memory(), llama.memory()))
 

@@ -102,7 +102,7 @@ fn the_loss_of_what_follows_and_its_gradients_are_those_of_peft() {
                 let words: Vec<u32> = tokens.iter().flat_map(|tokens| causal_language_model::next(tokens)).collect();
                 let parameters = network.upload(&built.tensors).unwrap();
                 let dropout = Dropout { seed: 1, step: 0, examples: (0..tokens.len() as u64).collect() };
-                let forward = network.forward(&parameters, &Source::tokens(tokens), dropout).unwrap();
+                let forward = network.forward(&parameters, Source::tokens(tokens), dropout).unwrap();
                 let part = network.language_gradients(forward, &words, words.len() as f64).unwrap();
                 let loss = (part.loss / words.len() as f64) as f32;
                 let difference = (loss / golden[&format!("{name}.loss")].values[0] - 1.0).abs();
@@ -156,7 +156,7 @@ fn preferences_have_the_gradients_of_pytorch() {
         let targets = Targets::Preferred { lengths, reference, config: task::preference::Config::default() };
         let (network, built) = network(values);
         let dropout = Dropout { seed: 1, step: 0, examples: (0..4).collect() };
-        let forward = network.forward(&network.upload(&built.tensors).unwrap(), &source(), dropout).unwrap();
+        let forward = network.forward(&network.upload(&built.tensors).unwrap(), source(), dropout).unwrap();
         let part = network.preference_gradients(forward, &words, &targets, 2.0).unwrap();
         let difference = (part.loss as f32 / 2.0 / golden["dpo.loss"].values[0] - 1.0).abs();
         assert!(difference < TOLERANCE, "{model_type}: the loss differs by {difference}");

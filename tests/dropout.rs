@@ -27,6 +27,11 @@ fn spec(base: &Arc<Base>, name: &str, dropout: f64) -> Spec {
 
 /// The gradients of one text at a step of training, by tensor, from tensors drawn by the same seed.
 fn gradients(base: &Arc<Base>, spec: &Spec, step: u64) -> BTreeMap<String, Vec<f32>> {
+    gradients_within(u64::MAX, base, spec, step)
+}
+
+/// The same with so many bytes for what is remembered.
+fn gradients_within(budget: u64, base: &Arc<Base>, spec: &Spec, step: u64) -> BTreeMap<String, Vec<f32>> {
     let mut weights = Network::build(base, spec, Parameters::fresh(3)).unwrap().1.into_weights();
     for tensor in weights.values_mut() {
         // What starts at zero would hide what lies before it.
@@ -38,7 +43,8 @@ fn gradients(base: &Arc<Base>, spec: &Spec, step: u64) -> BTreeMap<String, Vec<f
     let dropout = Dropout { seed: 1, step, examples: vec![4] };
     let parameters = network.upload(&built.tensors).unwrap();
     let source = Source::tokens(vec![Arc::new(tokens)]);
-    let forward = network.forward(&parameters, &source, dropout).unwrap();
+    let network = network.within(budget);
+    let forward = network.forward(&parameters, source, dropout).unwrap();
     let part = network.gradients(forward, &targets, 1.0).unwrap();
     built.names.into_iter().zip(part.gradients).collect()
 }
@@ -50,6 +56,7 @@ fn it_changes_what_every_method_learns_and_is_a_function_of_the_step() {
         let (none, some) = (spec(&base, name, 0.0), spec(&base, name, 0.5));
         assert_eq!(gradients(&base, &none, 7), gradients(&base, &none, 8), "{name}");
         assert_eq!(gradients(&base, &some, 7), gradients(&base, &some, 7), "{name}");
+        assert_eq!(gradients(&base, &some, 7), gradients_within(1, &base, &some, 7), "{name}: computed again");
         assert_ne!(gradients(&base, &some, 7), gradients(&base, &some, 8), "{name}");
         assert_ne!(gradients(&base, &some, 7), gradients(&base, &none, 7), "{name}");
     }

@@ -1,11 +1,12 @@
 //! Many texts at once, for long: joins, cancels, disconnects and changes of adapters at random moments, always with the words that each
-//! says alone, and nothing left behind. `make soak` runs it at full length.
+//! says alone, and nothing left behind. `make soak` runs it at full length, and so many rounds as ESPALIER_SOAK_ROUNDS says.
 
 mod support;
 
 use espalier::adapter::{self, Parameters};
 use espalier::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
 use espalier::compute::cpu::Cpu;
+use espalier::compute::held::Activations;
 use espalier::compute::random::Random;
 use espalier::model::Base;
 use espalier::serving::Resident;
@@ -73,6 +74,7 @@ impl House {
             version: format!("version {}", wanted.adapter),
             prompt: wanted.prompt.clone(),
             sampling: sampling::Settings { temperature: 0.0, ..sampling::Settings::default() },
+            grammar: None,
             limits: Limits {
                 stops: vec!["zz".to_string()],
                 stop_text: StopText::Cut,
@@ -111,6 +113,8 @@ fn settings() -> Settings {
         max_waiting: 1 << 20,
         max_running: 16,
         usual_tokens: 16,
+        training_share: 0.0,
+        activations: Activations::F32,
         prompt_tokens: 9,
     }
 }
@@ -123,9 +127,25 @@ fn wanted(random: &mut Random) -> Wanted {
     Wanted { adapter: random.below(5), prompt, max_tokens: 1 + random.below(24) as u32 }
 }
 
+/// How many come.
+fn rounds() -> usize {
+    let number = std::env::var("ESPALIER_SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    number.unwrap_or(if std::env::var_os("ESPALIER_SOAK").is_some() { 10_000 } else { 1_000 })
+}
+
+/// Bytes of this process in memory; 0 where the system does not tell.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|pages| pages.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// What a process may grow by after its first rounds: what the allocator holds back.
+const SLACK: u64 = 24 << 20;
+
 #[test]
 fn whoever_comes_and_goes_every_text_is_right_and_nothing_is_left() {
-    let rounds = if std::env::var_os("ESPALIER_SOAK").is_some() { 10_000 } else { 1_000 };
+    let rounds = rounds();
     let base = base();
     let house = Arc::new(house(&base, settings()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -144,7 +164,11 @@ fn whoever_comes_and_goes_every_text_is_right_and_nothing_is_left() {
     let expected = Arc::new(expected);
     let work = async {
         let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..rounds {
+        let mut warm = 0;
+        for round in 0..rounds {
+            if round == rounds / 5 {
+                warm = resident_bytes();
+            }
             let (wanted, patience) = (all[random.below(all.len())].clone(), random.below(40));
             let leaves = random.below(3) == 0;
             let own = Arc::clone(&house);
@@ -173,8 +197,12 @@ fn whoever_comes_and_goes_every_text_is_right_and_nothing_is_left() {
         while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }
+        warm
     };
-    runtime.block_on(work);
+    let warm = runtime.block_on(work);
+    let now = resident_bytes();
+    println!("resident after a fifth of {rounds} rounds: {} KiB, after all: {} KiB", warm >> 10, now >> 10);
+    assert!(now < warm + SLACK, "{warm} bytes became {now}");
     runtime.block_on(async {
         while house.generator.stats().running + house.generator.stats().waiting > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -192,6 +220,23 @@ fn whoever_comes_and_goes_every_text_is_right_and_nothing_is_left() {
 
 fn wanted_at(all: &[Wanted], random: &mut Random) -> Wanted {
     all[random.below(all.len())].clone()
+}
+
+#[test]
+fn what_several_ask_at_once_is_read_once() {
+    let base = base();
+    let house = house(&base, settings());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    // Two whole pages, and more; what a prefix or a soft prompt puts in front is in them.
+    for (adapter, front) in [(0, 0), (1, 0), (2, 6), (3, 5)] {
+        let before = house.generator.stats();
+        let wanted = Wanted { adapter, prompt: (4..84).collect(), max_tokens: 5 };
+        let asked: Vec<Generation> = (0..4).map(|_| house.submit(&wanted).unwrap()).collect();
+        let texts: Vec<String> = asked.into_iter().map(|one| runtime.block_on(one.all()).unwrap().text).collect();
+        assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "{texts:?}");
+        let shared = house.generator.stats().shared_tokens - before.shared_tokens;
+        assert_eq!(shared, 3 * (2 * 32 - front), "of adapter {adapter}");
+    }
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn spec(base: &Base, pooling: Pooling) -> Spec {
         from_adapter: None,
         hyperparameters: Hyperparameters::default().resolve(given, &mut Vec::new()),
         validation: espalier::training::Validation::Fraction(0.0),
+        samples: None,
         labels: ["a", "b", "c"].map(String::from).to_vec(),
         micro_batch_tokens: 256,
         kernels: base.info().kernels.clone(),
@@ -104,7 +105,7 @@ fn compare_on(kernels: Arc<dyn Kernels>, pooling: Pooling, name: &str) {
     let labels: Vec<u32> = serde_json::from_value(said["labels"].clone()).unwrap();
     let targets = Targets::Classes { classes: labels, count: 3 };
     let dropout = Dropout { seed: 1, step: 0, examples: (0..6).collect() };
-    let forward = network.forward(&parameters, &source, dropout).unwrap();
+    let forward = network.forward(&parameters, source, dropout).unwrap();
     let step = network.gradients(forward, &targets, 6.0).unwrap();
     assert!((step.loss / 6.0 - case["loss"].as_f64().unwrap()).abs() < 1e-5);
     let expected = part("gradient.");

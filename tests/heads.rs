@@ -39,7 +39,12 @@ fn job(base: &Base, task: Value, method: Value, steps: usize, validation: f64) -
 fn train(base: &Arc<Base>, (spec, data): &(Spec, Data)) -> Trained {
     let folder = tempfile::tempdir().unwrap();
     let folders = Folders { checkpoints: folder.path().join("job"), remembered: folder.path().join("remembered") };
-    let settings = Settings { threads: 2, checkpoint_every: Duration::from_secs(3600), remembered_bytes: 1 << 20 };
+    let settings = Settings {
+        threads: 2,
+        checkpoint_every: Duration::from_secs(3600),
+        remembered_bytes: 1 << 20,
+        activation_bytes: u64::MAX,
+    };
     match training::train(base, spec, data, &folders, &settings, &mut |_| ControlFlow::Continue(())).unwrap() {
         Outcome::Finished(trained) => *trained,
         Outcome::Stopped(stop) => panic!("nobody asked to stop, but {stop:?}"),

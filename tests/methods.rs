@@ -14,7 +14,7 @@ use espalier::serving::mixed::{self, Group};
 use espalier::task::targets::Targets;
 use espalier::task::{self, Input, Reads, embedding, masked_language_model};
 use espalier::training::cells::{self, Asked};
-use espalier::training::network::{Network, Source};
+use espalier::training::network::{Network, Part, Source};
 use espalier::training::spec::Request;
 use espalier::training::{Hyperparameters, Spec};
 use std::collections::BTreeMap;
@@ -218,19 +218,38 @@ fn what_is_published_answers_as_what_was_trained() {
 fn every_parameter_is_learned_from() {
     each(|base, spec| {
         let (network, built) = Network::build(base, spec, Parameters::restore(random_weights(base, spec, 2))).unwrap();
-        let (tokens, taught) = teaching(base, spec);
-        let dropout = Dropout { seed: 1, step: 0, examples: (0..tokens.len() as u64).collect() };
-        let parameters = network.upload(&built.tensors).unwrap();
-        let forward = network.forward(&parameters, &Source::tokens(tokens), dropout).unwrap();
-        let part = match taught {
-            Taught::Words(words) => network.language_gradients(forward, &words, 4.0).unwrap(),
-            Taught::Targets(targets) => network.gradients(forward, &targets, 4.0).unwrap(),
-        };
+        let part = taught(&network, &built.tensors, base, spec);
         let norm = |gradient: &Vec<f32>| gradient.iter().map(|value| value * value).sum::<f32>().sqrt();
         let largest = part.gradients.iter().map(norm).fold(0.0, f32::max);
         for (name, gradient) in built.names.iter().zip(&part.gradients) {
             let (own, on) = (norm(gradient), &base.info().model_type);
             assert!(own > 1e-6 * largest, "{name}: {own} beside {largest} on {on}, {:?} {:?}", spec.method, spec.task);
+        }
+    });
+}
+
+fn taught(network: &Network, weights: &[Tensor], base: &Base, spec: &Spec) -> Part {
+    let (tokens, taught) = teaching(base, spec);
+    let dropout = Dropout { seed: 1, step: 0, examples: (0..tokens.len() as u64).collect() };
+    let parameters = network.upload(weights).unwrap();
+    let forward = network.forward(&parameters, Source::tokens(tokens), dropout).unwrap();
+    match taught {
+        Taught::Words(words) => network.language_gradients(forward, &words, 4.0).unwrap(),
+        Taught::Targets(targets) => network.gradients(forward, &targets, 4.0).unwrap(),
+    }
+}
+
+#[test]
+fn layers_that_are_computed_again_give_the_same_bits() {
+    each(|base, spec| {
+        let weights = random_weights(base, spec, 2);
+        let (network, built) = Network::build(base, spec, Parameters::restore(weights)).unwrap();
+        let whole = taught(&network, &built.tensors, base, spec);
+        // Not even one layer would keep to it.
+        let again = taught(&network.within(1), &built.tensors, base, spec);
+        assert_eq!(whole.loss, again.loss);
+        for (name, (one, other)) in built.names.iter().zip(whole.gradients.iter().zip(&again.gradients)) {
+            assert_eq!(one, other, "{name}: {:?} on {}", spec.method, base.info().model_type);
         }
     });
 }

@@ -61,7 +61,7 @@ fn attempt(
     report: &mut dyn FnMut(&Progress) -> ControlFlow<Stop>,
 ) -> Option<Trained> {
     let folders = Folders { checkpoints: folder.join("job"), remembered: folder.join("remembered") };
-    let settings = Settings { threads, checkpoint_every: every, remembered_bytes: 1 << 20 };
+    let settings = Settings { threads, checkpoint_every: every, remembered_bytes: 1 << 20, activation_bytes: u64::MAX };
     match plan.carry_out(base, data, &folders, &settings, report).unwrap() {
         Outcome::Finished(trained) => Some(*trained),
         Outcome::Stopped(_) => None,

@@ -12,6 +12,7 @@ mod refusals;
 #[path = "serving/together.rs"]
 mod together;
 
+use espalier::compute::held::Activations;
 use espalier::serving::{Answer, Ask, Logits, Serving, Settings, generate};
 use espalier::store::{DEFAULT_OWNER, Reference};
 use espalier::task::{Example, Input, Prediction, Target};
@@ -35,6 +36,8 @@ fn settings() -> Settings {
             max_waiting: 1,
             max_running: 1,
             usual_tokens: 16,
+            training_share: 0.0,
+            activations: Activations::F32,
             prompt_tokens: 16,
         },
     }

@@ -22,7 +22,7 @@ fn lora(dropout: f64) -> adapter::Config {
 }
 
 fn settings(threads: usize, checkpoint_every: Duration) -> Settings {
-    Settings { threads, checkpoint_every, remembered_bytes: 1 << 20 }
+    Settings { threads, checkpoint_every, remembered_bytes: 1 << 20, activation_bytes: u64::MAX }
 }
 
 fn folders(folder: &Path) -> Folders {

@@ -50,7 +50,12 @@ fn attempt(
     report: &mut dyn FnMut(&Progress) -> ControlFlow<Stop>,
 ) -> Option<Trained> {
     let folders = Folders { checkpoints: folder.join("job"), remembered: folder.join("remembered") };
-    let settings = Settings { threads: 2, checkpoint_every: Duration::ZERO, remembered_bytes: 1 << 20 };
+    let settings = Settings {
+        threads: 2,
+        checkpoint_every: Duration::ZERO,
+        remembered_bytes: 1 << 20,
+        activation_bytes: u64::MAX,
+    };
     match training::train(base, spec, data, &folders, &settings, report).unwrap() {
         Outcome::Finished(trained) => Some(*trained),
         Outcome::Stopped(_) => None,

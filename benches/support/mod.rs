@@ -61,8 +61,12 @@ pub fn run(
     let spec = Spec::resolve(&request, &labels, examples.len(), base)?;
     let folder = tempfile::tempdir()?;
     let folders = Folders { checkpoints: folder.path().join("run"), remembered: folder.path().join("remembered") };
-    let settings =
-        Settings { threads: job.threads, checkpoint_every: Duration::from_secs(3600), remembered_bytes: 1 << 32 };
+    let settings = Settings {
+        threads: job.threads,
+        checkpoint_every: Duration::from_secs(3600),
+        remembered_bytes: 1 << 32,
+        activation_bytes: u64::MAX,
+    };
     match train(base, &spec, &Data { examples, validation: None, source: None }, &folders, &settings, report)? {
         Outcome::Finished(trained) => Ok(*trained),
         Outcome::Stopped(_) => Err("the run was stopped".into()),

@@ -10,6 +10,7 @@ const CLASSES: usize = 10;
 pub fn row(data: &Value) -> Option<String> {
     match data.get("split")?.as_str()? {
         "validation" => validation(data),
+        "samples" => samples(data),
         "start" => start(data),
         "race" => race(data),
         _ => None,
@@ -46,6 +47,13 @@ fn race(data: &Value) -> Option<String> {
     let dropped = Some(told(true)).filter(|dropped| !dropped.is_empty());
     let dropped = dropped.map_or_else(String::new, |dropped| format!("; dropped {dropped}"));
     Some(format!("rung {rung} by {}: left {}{dropped}", words(metric), told(false)))
+}
+
+/// What the adapter says now, a line each.
+fn samples(data: &Value) -> Option<String> {
+    let texts = data.pointer("/metrics/texts")?.as_array()?.iter().filter_map(Value::as_str);
+    let step = data.get("step").and_then(Value::as_u64).unwrap_or(0);
+    Some(texts.map(|text| format!("step {step}: {text:?}")).collect::<Vec<_>>().join("\n"))
 }
 
 fn validation(data: &Value) -> Option<String> {
@@ -129,6 +137,8 @@ mod tests {
         let rung = json!({"rung": 1, "metric": "accuracy", "candidates": [
             candidate(0, "head", json!(0.5), true), candidate(1, "lora", json!(0.75), false),
             candidate(2, "ia3", Value::Null, true)]});
+        let line = row(&json!({"step": 8, "split": "samples", "metrics": {"texts": ["a", "b\n"]}}));
+        assert_eq!(line.as_deref(), Some("step 8: \"a\"\nstep 8: \"b\\n\""));
         let line = row(&json!({"step": 96, "split": "race", "metrics": rung}));
         let expected = "rung 1 by accuracy: left 1: lora 0.7500; dropped 0: head 0.5000, 2: ia3 diverged";
         assert_eq!(line.as_deref(), Some(expected));

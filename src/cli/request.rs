@@ -66,6 +66,10 @@ pub struct Flags {
     #[arg(long, value_name = "COLUMN", conflicts_with_all = ["label_column", "labels_column"])]
     pub value_column: Option<String>,
 
+    /// Prompt behind which the adapter speaks after every epoch, where it generates text; may be given more than once
+    #[arg(long = "sample", value_name = "PROMPT")]
+    pub samples: Vec<String>,
+
     /// What to do with rows that cannot be used
     #[arg(long, value_enum)]
     pub on_bad_rows: Option<OnBadRows>,
@@ -122,6 +126,8 @@ impl Flags {
         {
             set(&mut job, &["columns", field], column.as_ref().map(|column| json!(column)))?;
         }
+        let samples = Some(&self.samples).filter(|samples| !samples.is_empty());
+        set(&mut job, &["samples", "inputs"], samples.map(|samples| json!(samples)))?;
         let on_bad_rows = self.on_bad_rows.map(|choice| match choice {
             OnBadRows::Refuse => json!("refuse"),
             OnBadRows::Skip => json!("skip"),
@@ -186,6 +192,8 @@ mod tests {
         let flags = ["--task", "embedding", "--column", "positive=twin", "--column", "text=a=b"];
         let expected = json!({"task": {"type": "embedding"}, "columns": {"positive": "twin", "text": "a=b"}});
         assert_eq!(job(&flags).unwrap(), expected);
+        let expected = json!({"samples": {"inputs": ["a", "b c"]}});
+        assert_eq!(job(&["--sample", "a", "--sample", "b c"]).unwrap(), expected);
         assert_eq!(job(&["--from-adapter", "a@01234567"]).unwrap(), json!({"from_adapter": "a@01234567"}));
     }
 

@@ -2,10 +2,44 @@
 //!
 //! A part of [`Kernels`](super::Kernels), in a file of its own.
 
-use super::Tensor;
 use super::kernels::{FrozenLinear, FrozenTable};
 use super::raw::Raw;
+use super::{Kernels, Tensor};
 use crate::error::Result;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// How rows meet weights of 8 and 4 bits in a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activations {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to 8 bits, 32 by 32 (llama.cpp's Q8_1).
+    Int8,
+}
+
+impl FromStr for Activations {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "int8" => Ok(Self::Int8),
+            _ => Err(format!("activations are not multiplied as \"{text}\": use f32 or int8")),
+        }
+    }
+}
+
+impl fmt::Display for Activations {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        })
+    }
+}
 
 pub trait Hold {
     /// A linear map with a weight `(output, input)` of the base's.
@@ -13,6 +47,9 @@ pub trait Hold {
 
     /// A table of the base's.
     fn hold_table(&self, rows: Raw) -> Result<FrozenTable>;
+
+    /// The same kernels with [`Activations::Int8`], where they can: faster, and not exact.
+    fn rounding(&self) -> Option<Arc<dyn Kernels>>;
 
     /// A table's rows as the columns of a linear map, where both can be one in memory.
     fn tie(&self, table: &FrozenTable, bias: Option<Tensor>) -> Result<Option<FrozenLinear>>;

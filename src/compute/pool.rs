@@ -5,6 +5,8 @@
 
 use crate::error::{Context, Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -57,6 +59,30 @@ fn lower(priority: Priority) {
     }
 }
 
+/// Crews of the lowest priority that have work now.
+static LOWEST_AT_WORK: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether threads of the lowest priority would use a core that is left to them.
+pub fn lowest_would_work() -> bool {
+    LOWEST_AT_WORK.load(Relaxed) > 0
+}
+
+/// Counted as long as it lives.
+struct AtWork(Priority);
+
+impl AtWork {
+    fn new(priority: Priority) -> Self {
+        LOWEST_AT_WORK.fetch_add(usize::from(priority == Priority::Lowest), Relaxed);
+        Self(priority)
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        LOWEST_AT_WORK.fetch_sub(usize::from(self.0 == Priority::Lowest), Relaxed);
+    }
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that take pieces of work and give the results back in order, whoever computed them.
@@ -64,6 +90,7 @@ pub struct Crew {
     /// `None` only while it is dropped.
     work: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
+    priority: Priority,
 }
 
 /// The threads end, and what they kept for the next piece of work goes back to the operating system: a server trains many
@@ -101,7 +128,7 @@ impl Crew {
             spawn(&format!("{name}-{index}"), priority, move || serve(&queue))
         };
         let threads = (0..threads.max(1)).map(start).collect::<Result<_>>()?;
-        Ok(Self { work: Some(work), threads })
+        Ok(Self { work: Some(work), threads, priority })
     }
 
     /// `f` of every item, in the order of the items.
@@ -114,6 +141,7 @@ impl Crew {
         O: Send + 'static,
         F: Fn(I) -> Result<O> + Send + Sync + 'static,
     {
+        let _at_work = AtWork::new(self.priority);
         let (done, results) = channel();
         let count = items.len();
         for (index, item) in items.into_iter().enumerate() {

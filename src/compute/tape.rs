@@ -98,6 +98,11 @@ impl Tape {
         self.push(rows, layout, false)
     }
 
+    /// Rows computed on another tape, whose gradient is asked for: [`Tape::backward_to`].
+    pub fn leaf(&mut self, rows: Buffer, layout: Arc<Packed>) -> Rows {
+        self.push(rows, layout, true)
+    }
+
     /// The same from the host.
     pub fn upload(&mut self, rows: &Tensor, layout: Arc<Packed>) -> Result<Rows> {
         let rows = self.kernels.upload(rows)?;

@@ -1,6 +1,7 @@
 //! How predictions are computed.
 
 use super::{cores, values};
+use crate::compute::held::Activations;
 use crate::serving::{Settings, generate};
 use clap::Args;
 use std::time::Duration;
@@ -45,9 +46,18 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_WAITING_GENERATIONS", value_name = "N", default_value = "256", value_parser = super::limits::count)]
     pub max_waiting_generations: usize,
 
-    /// Tokens of prompts read between two tokens of other texts
-    #[arg(long, env = "ESPALIER_PROMPT_TOKENS", value_name = "N", default_value = "16", value_parser = super::limits::count)]
+    /// Tokens of prompts read between two tokens of other texts; more where more texts wait to begin than go on
+    #[arg(long, env = "ESPALIER_PROMPT_TOKENS", value_name = "N", default_value = "64", value_parser = super::limits::count)]
     pub prompt_tokens: usize,
+
+    /// Share of the time that generation leaves to training jobs, however much is asked for: 0 to 0.9
+    #[arg(long, env = "ESPALIER_TRAINING_SHARE", value_name = "SHARE", default_value = "0.1", value_parser = values::share)]
+    pub training_share: f64,
+
+    /// How generation multiplies base weights that are held in 8 or 4 bits: with numbers of 32 bits (f32), as training does, or with
+    /// numbers rounded to 8 bits (int8), as llama.cpp does, which is faster and changes them by about half a percent
+    #[arg(long, env = "ESPALIER_GENERATION_ACTIVATIONS", value_name = "TYPE", default_value_t = Activations::F32)]
+    pub generation_activations: Activations,
 
     /// Tokens generated where a request does not say how many
     #[arg(long, env = "ESPALIER_GENERATED_TOKENS", value_name = "N", default_value = "512", value_parser = super::limits::count)]
@@ -70,6 +80,8 @@ impl Flags {
                 max_running: self.max_generations,
                 usual_tokens: u32::try_from(self.generated_tokens).unwrap_or(u32::MAX),
                 prompt_tokens: self.prompt_tokens,
+                activations: self.generation_activations,
+                training_share: self.training_share,
             },
         }
     }

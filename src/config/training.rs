@@ -51,6 +51,11 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_REMEMBERED", value_name = "SIZE", default_value = "4GiB", value_parser = values::bytes)]
     pub remembered: u64,
 
+    /// Memory for what a job remembers of its way back, about; layers beyond it are computed again, with the same result, in a
+    /// quarter more time
+    #[arg(long, env = "ESPALIER_ACTIVATION_MEMORY", value_name = "SIZE", default_value = "4GiB", value_parser = values::bytes)]
+    pub activation_memory: u64,
+
     /// How long a job stays with a worker that is not heard of
     #[arg(long, env = "ESPALIER_LEASE", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub lease: Duration,
@@ -92,6 +97,7 @@ impl Flags {
                 threads: self.training_threads.unwrap_or_else(cores),
                 checkpoint_every: self.checkpoint_every,
                 remembered_bytes: self.remembered,
+                activation_bytes: self.activation_memory,
             },
             data,
         })

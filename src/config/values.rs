@@ -42,6 +42,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A share that leaves something: 0 to 0.9.
+pub fn share(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse().ok().filter(|share| (0.0..=0.9).contains(share));
+    share.ok_or_else(|| "give a share between 0 and 0.9".to_string())
+}
+
 /// In milliseconds; longer times overflow clocks further on.
 const YEAR: u64 = 366 * 24 * 3600 * 1000;
 
@@ -72,6 +78,12 @@ mod tests {
         assert!(duration("5").unwrap_err().contains("ms, s, m or h"));
         assert!(duration("0s").unwrap_err().contains("between"));
         assert!(duration("99999999999999999h").unwrap_err().contains("between"));
+    }
+
+    #[test]
+    fn a_share_leaves_something() {
+        assert_eq!([share("0"), share("0.25"), share(" 0.9")], [Ok(0.0), Ok(0.25), Ok(0.9)]);
+        assert!(["1", "-0.1", "NaN", "ten"].iter().all(|text| share(text).is_err()));
     }
 
     #[test]

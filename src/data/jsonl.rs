@@ -83,6 +83,11 @@ fn parse<'a>(line: &'a str, wanted: &Wanted) -> Result<Fields<'a>, Vec<Flaw>> {
         let conversation = conversations::read(messages, tools).map_err(|flaw| vec![flaw])?;
         return Ok(Fields::new(Cow::Borrowed(messages.get()), None, Written::Conversation(conversation)));
     }
+    if wanted.shape == Shape::Chosen
+        && let Some(turns) = conversations::Turns::of(|name| object.get(name).copied(), wanted)
+    {
+        return turns.read().map_err(|flaw| vec![flaw]);
+    }
     let text = required(&object, wanted.shape.text(), &wanted.text);
     let target = required(&object, wanted.shape.field(), &wanted.target);
     let second = wanted.second.as_ref().map(|second| self::second(&object, second)).transpose();

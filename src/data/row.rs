@@ -45,6 +45,8 @@ pub(super) enum Written<'a> {
     /// The better answer; the other is the second text.
     Chosen(Cow<'a, str>),
     Conversation(Conversation),
+    /// The better conversation, and the other.
+    ChosenTurns(Box<[Conversation; 2]>),
     /// The text itself.
     Text,
 }
@@ -121,6 +123,11 @@ impl<'a> Fields<'a> {
                 let target = Target::Conversation(conversation.clone());
                 return Example { line, text: String::new(), text_pair: None, target };
             }
+            Written::ChosenTurns(pair) => {
+                let [chosen, rejected] = pair.as_ref().clone();
+                let target = Target::ChosenTurns { chosen, rejected };
+                return Example { line, text: String::new(), text_pair: None, target };
+            }
             Written::Text => (None, Target::Text),
         };
         Example { line, text: self.text.to_string(), text_pair, target }
@@ -160,7 +167,7 @@ impl<'a> Written<'a> {
             Self::Positive(positive) => positive.to_string(),
             Self::Value(value) | Self::Score(value) => value.to_string(),
             Self::Completion(text) | Self::Chosen(text) => text.to_string(),
-            Self::Conversation(_) | Self::Text => String::new(),
+            Self::Conversation(_) | Self::ChosenTurns(_) | Self::Text => String::new(),
         }
     }
 }

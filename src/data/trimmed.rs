@@ -31,11 +31,13 @@ pub(super) fn trimmed(fields: Fields<'_>) -> Result<(Fields<'_>, Vec<&'static st
             // Places are counted in the text as it is.
             Written::Tags { .. } => fields.text,
             // White space is part of what is said.
-            Written::Completion(_) | Written::Chosen(_) | Written::Conversation(_) => fields.text,
+            Written::Completion(_) | Written::Chosen(_) | Written::Conversation(_) | Written::ChosenTurns(_) => {
+                fields.text
+            }
             _ => trim("the text", fields.text),
         },
         second: match fields.target {
-            Written::Chosen(_) => fields.second,
+            Written::Chosen(_) | Written::ChosenTurns(_) => fields.second,
             _ => fields.second.map(|second| trim(name, second)).filter(|second| !second.is_empty()),
         },
         target: match fields.target {

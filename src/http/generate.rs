@@ -6,6 +6,7 @@ use super::adapters::Version;
 use super::auth::Caller;
 use super::error::{Answer, Refusal};
 use super::extract::{Json, Params};
+use super::format::ResponseFormat;
 use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
 use super::sampling::Sampling;
 use super::sse;
@@ -46,6 +47,7 @@ pub struct GenerateRequest {
     /// Texts that end an answer, and are not part of it.
     #[serde(default)]
     pub stop: Vec<String>,
+    pub response_format: Option<ResponseFormat>,
     /// Whether words are sent as they come, as server-sent events.
     #[serde(default)]
     pub stream: bool,
@@ -146,6 +148,7 @@ async fn generate(
         sampling: request.sampling.settings()?,
         stops: request.stop,
         stop_text: StopText::Cut,
+        format: ResponseFormat::asked(request.response_format),
         max_tokens: request.max_tokens,
         choices: 1,
     };

@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 mod extract;
 mod form;
+mod format;
 mod from_adapter;
 pub mod generate;
 pub mod health;

@@ -119,7 +119,7 @@ fn examples(report: &Report, request: &JobRequest, state: &State) -> usize {
 /// Whether it is a race, and the rest: the data's own task where the request names none, as the adapter has it where that is
 /// the same.
 fn asked(request: JobRequest, target: Shape, from_adapter: Option<Origin>) -> (Option<Auto>, spec::Request) {
-    let JobRequest { task, method, hyperparameters, validation, .. } = request;
+    let JobRequest { task, method, hyperparameters, validation, samples, .. } = request;
     let own = || from_adapter.as_ref().map_or_else(|| target.task(), |origin| warm_start::task(origin, target));
     let task = Some(task.map_or_else(own, |task| task.on(target)));
     let (auto, method) = match method {
@@ -127,7 +127,7 @@ fn asked(request: JobRequest, target: Shape, from_adapter: Option<Origin>) -> (O
         Some(Method::One(method)) => (None, Some(method)),
         None => (None, None),
     };
-    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter })
+    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples })
 }
 
 /// Finds the examples and checks them; a stored dataset only where it is to be read otherwise than before.

@@ -151,6 +151,16 @@ pub enum Virtual {
     Prefix(usize),
 }
 
+impl Virtual {
+    /// Rows that go through the layers in front of a sequence's own.
+    pub fn rows(self) -> usize {
+        match self {
+            Self::Tokens(count) => count,
+            Self::Nothing | Self::Prefix(_) => 0,
+        }
+    }
+}
+
 /// Half of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {

@@ -152,9 +152,13 @@ impl Tokenizer {
     /// Whether tokens can be hidden, and how.
     pub fn masking(&self) -> Option<Masking> {
         let (mask, _) = self.mask()?;
+        Some(Masking::new(mask, self.special(), self.vocabulary_size() as u32))
+    }
+
+    /// The tokens that are no text.
+    pub fn special(&self) -> BTreeSet<u32> {
         let added = self.inner.get_added_tokens_decoder();
-        let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
-        Some(Masking::new(mask, special, self.vocabulary_size() as u32))
+        added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect()
     }
 
     /// The mask's id, and how it is written in a text.

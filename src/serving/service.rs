@@ -6,6 +6,7 @@
 use super::batch::{self, Forward, Group};
 use super::cache::Cache;
 use super::generate::Generator;
+use super::generate::grammar::Grammars;
 use super::generate::text::Alphabet;
 use super::mixed;
 use super::queue::{Limits, Queue};
@@ -51,6 +52,7 @@ struct Inner {
     generator: Option<Generator>,
     usual_tokens: u32,
     alphabet: Alphabet,
+    grammars: Arc<Grammars>,
 }
 
 #[derive(Default)]
@@ -66,6 +68,7 @@ impl Serving {
         let count = settings.threads.max(1);
         let queue = Queue::new(Limits { max_waiting, batch_tokens, batch_window });
         let counted = Arc::new(Counted::default());
+        let alphabet = Alphabet::of(|token| base.tokenizer().id(token).is_some());
         let inner = Inner {
             loader: Loader::new(Arc::clone(&base), adapters, count),
             cache: Cache::new(settings.cache_bytes),
@@ -74,7 +77,8 @@ impl Serving {
             requests: TaskTracker::new(),
             max_inputs: settings.max_inputs,
             usual_tokens: settings.generation.usual_tokens,
-            alphabet: Alphabet::of(|token| base.tokenizer().id(token).is_some()),
+            alphabet,
+            grammars: Arc::new(Grammars::new(Arc::clone(&base), alphabet)),
             generator: Generator::start(&base, settings.generation)?,
             queue: Arc::clone(&queue),
             counted: Arc::clone(&counted),
@@ -142,11 +146,11 @@ impl Serving {
             None => (None, Resident(None)),
             Some(reference) => self.inner.resident(owner, reference).await?,
         };
-        let base = Arc::clone(&self.inner.base);
+        let (base, grammars) = (Arc::clone(&self.inner.base), Arc::clone(&self.inner.grammars));
         let room =
             Room { usual_tokens: self.inner.usual_tokens, rows: generator.most_rows(), texts: self.inner.max_inputs };
         let version = adapter.as_ref().map(|adapter| adapter.description.version.clone()).unwrap_or_default();
-        let asks = spawn_blocking(move || wish.asks(&base, &resident, &version, room)).await;
+        let asks = spawn_blocking(move || wish.asks(&base, &grammars, &resident, &version, room)).await;
         let generations = generator.submit(asks.context("making tokens of a prompt")??)?;
         Ok(Started { adapter, generations, _request: request })
     }

@@ -1,5 +1,6 @@
 //! What a request for generated text asks, and how it becomes sequences.
 
+use super::generate::grammar::{Format, Grammar, Grammars};
 use super::generate::sampling;
 use super::generate::text::{Limits, StopText};
 use super::generate::{Ask, Generation, Prompt, check};
@@ -16,6 +17,8 @@ pub struct Wish {
     pub sampling: sampling::Settings,
     pub stops: Vec<String>,
     pub stop_text: StopText,
+    /// What each answer has to be, where it is not free.
+    pub format: Option<Format>,
     /// The server's usual number where it is left out, as far as the base reads.
     pub max_tokens: Option<u32>,
     /// Of each prompt.
@@ -49,7 +52,14 @@ impl Wish {
     /// # Errors
     /// `Invalid` with a pointer to each wrong field; `no_generation` for an adapter of another task; what the chat template
     /// says against a conversation.
-    pub fn asks(self, base: &Base, resident: &Resident, version: &str, limits: Room) -> Result<Vec<Ask>> {
+    pub fn asks(
+        self,
+        base: &Base,
+        grammars: &Grammars,
+        resident: &Resident,
+        version: &str,
+        limits: Room,
+    ) -> Result<Vec<Ask>> {
         if let Some(adapted) = &resident.0
             && !adapted.card.task.generates()
         {
@@ -58,6 +68,7 @@ impl Wish {
             return Err(Error::invalid("no_generation", detail));
         }
         self.check(base, limits.texts)?;
+        let grammar = self.format.as_ref().map(|format| grammars.grammar(format)).transpose()?;
         let stop_ids = base.tokenizer().stops().to_vec();
         let mut asks = Vec::new();
         for prompt in &self.prompts {
@@ -74,7 +85,8 @@ impl Wish {
                 };
                 let (resident, version) = (resident.clone(), version.to_string());
                 let (prompt, sampling) = (ids.clone(), self.sampling.clone());
-                asks.push(Ask { resident, version, prompt, sampling, limits, choice });
+                let grammar = grammar.as_ref().map(Grammar::copy);
+                asks.push(Ask { resident, version, prompt, sampling, limits, grammar, choice });
             }
         }
         Ok(asks)

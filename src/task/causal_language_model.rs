@@ -25,6 +25,9 @@ pub fn sequences(tokenizer: &Tokenizer, example: &Example, max_length: usize) ->
             Ok(vec![one(chosen)?, one(rejected)?])
         }
         Target::Conversation(conversation) => Ok(vec![spoken(tokenizer, conversation, max_length)?]),
+        Target::ChosenTurns { chosen, rejected } => {
+            Ok(vec![spoken(tokenizer, chosen, max_length)?, spoken(tokenizer, rejected, max_length)?])
+        }
         _ => texts(tokenizer, &example.text, max_length),
     }
 }
@@ -77,7 +80,7 @@ fn texts(tokenizer: &Tokenizer, text: &str, max_length: usize) -> Result<Vec<Tok
 pub fn check(target: &Target, sequences: &[Tokens]) -> Result<()> {
     let teaches = |tokens: &Tokens| !tokens.picked.is_empty();
     let is_enough = match target {
-        Target::Chosen { .. } => sequences.iter().all(teaches),
+        Target::Chosen { .. } | Target::ChosenTurns { .. } => sequences.iter().all(teaches),
         _ => sequences.iter().any(teaches),
     };
     if is_enough {

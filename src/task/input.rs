@@ -56,7 +56,7 @@ impl From<Example> for Input {
             let tokens = is_given.then(|| tokens.map(str::to_string).collect());
             return Self { text: if tokens.is_some() { String::new() } else { text }, text_pair: None, tokens };
         }
-        if let Target::Conversation(conversation) = &target {
+        if let Target::Conversation(conversation) | Target::ChosenTurns { chosen: conversation, .. } = &target {
             let said = conversation.said();
             // A probe is of some text, if only of this.
             return Self::text(if said.trim().is_empty() { "…".to_string() } else { said });

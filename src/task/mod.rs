@@ -236,6 +236,12 @@ pub enum Target {
         chosen: String,
         rejected: String,
     },
+    /// Two conversations that differ in the assistant's last turns, of which the first is the better one; there is no text beside
+    /// them, and turns that both have are not learned.
+    ChosenTurns {
+        chosen: Conversation,
+        rejected: Conversation,
+    },
     /// Nothing but the text itself.
     Text,
 }

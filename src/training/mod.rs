@@ -18,6 +18,7 @@ pub mod progress;
 pub mod race;
 mod remembered;
 mod run;
+pub mod samples;
 mod shared;
 mod speaker;
 pub mod spec;
@@ -28,6 +29,7 @@ pub use hyperparameters::{EarlyStopping, Hyperparameters, Schedule};
 pub use plan::Plan;
 pub use progress::{Progress, Row, Stop};
 pub use race::{Method, Race};
+pub use samples::Samples;
 pub use spec::{Spec, Validation};
 pub use warm_start::FromAdapter;
 
@@ -58,6 +60,8 @@ pub struct Settings {
     pub checkpoint_every: Duration,
     /// Disk for what the frozen base computed of datasets.
     pub remembered_bytes: u64,
+    /// Memory for what all threads remember of their way back, about.
+    pub activation_bytes: u64,
 }
 
 /// Where a run keeps what it writes.

@@ -4,7 +4,7 @@
 
 use crate::adapter::parameters::Built;
 use crate::adapter::{Ground, Parameters};
-use crate::compute::{Buffer, Dropout, Packed, Parameter, Recording, Rows, Tape, Tensor};
+use crate::compute::{Packed, Parameter, Recording, Rows, Tape, Tensor};
 use crate::error::{Error, Result};
 use crate::model::{Base, Batch, Hooks, Lowest, Tokens, Wanted};
 use crate::task::head::Head;
@@ -13,7 +13,13 @@ use crate::task::targets::Targets;
 use crate::task::{Reader, Reads, language};
 use std::sync::Arc;
 
+mod forward;
+mod segments;
+
+pub use forward::Forward;
+
 use super::Spec;
+use segments::Costs;
 
 /// The adapter and head of a job on its base.
 pub struct Network {
@@ -24,10 +30,10 @@ pub struct Network {
     width: usize,
     /// Of the rows that are read.
     dropout: f64,
+    costs: Costs,
+    /// Bytes of what one micro-batch remembers.
+    budget: u64,
 }
-
-/// Where those are dropped: no site's number, and no sublayer's.
-const READ: u64 = u64::MAX;
 
 /// The tensors of one moment, on the device, for all threads.
 pub type Uploaded = Arc<[Parameter]>;
@@ -60,19 +66,6 @@ pub struct Known {
     pub place: Lowest,
 }
 
-/// A forward pass that remembers its way back.
-pub struct Forward {
-    tape: Tape,
-    outputs: Rows,
-}
-
-impl Forward {
-    /// `(rows, outputs)`, on the host.
-    pub fn outputs(&self) -> Result<Tensor> {
-        self.tape.read(self.outputs)
-    }
-}
-
 impl Network {
     /// Builds the adapter and the head on the base; their tensors are drawn or restored by `parameters`.
     pub fn build(base: &Arc<Base>, spec: &Spec, mut parameters: Parameters) -> Result<(Self, Built)> {
@@ -92,7 +85,21 @@ impl Network {
             Reads::Language => JUDGED,
         };
         let dropout = spec.method.dropout_of_rows();
-        Ok((Self { base: Arc::clone(base), hooks, reader, width, dropout }, parameters.finish()?))
+        let (base, costs) = (Arc::clone(base), Costs::of(base, pooling));
+        Ok((Self { base, hooks, reader, width, dropout, costs, budget: u64::MAX }, parameters.finish()?))
+    }
+
+    /// Remembers at most about so many bytes of a micro-batch, and computes the rest again.
+    pub fn within(self, budget: u64) -> Self {
+        Self { budget, ..self }
+    }
+
+    pub fn base(&self) -> &Arc<Base> {
+        &self.base
+    }
+
+    pub fn hooks(&self) -> &dyn Hooks {
+        self.hooks.as_ref()
     }
 
     /// The lowest place that is trained: what lies below it may be remembered.
@@ -154,29 +161,6 @@ impl Network {
         Ok(Part { loss, gradients: self.backward(forward, &gradient)? })
     }
 
-    /// Forward, with the way back.
-    pub fn forward(&self, parameters: &Uploaded, source: &Source, dropout: Dropout) -> Result<Forward> {
-        let mut tape = self.tape(parameters, Recording::On(dropout));
-        let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
-        let rows = tape.dropout(rows, self.dropout, READ)?;
-        let outputs = self.reader.outputs(&self.base, &mut tape, rows)?;
-        Ok(Forward { tape, outputs })
-    }
-
-    /// The gradients by parameter, given the loss's by the outputs.
-    pub fn backward(&self, forward: Forward, gradient: &Tensor) -> Result<Vec<Vec<f32>>> {
-        let gradient = self.base.kernels().upload(gradient)?;
-        self.back(forward, gradient)
-    }
-
-    fn back(&self, forward: Forward, gradient: Buffer) -> Result<Vec<Vec<f32>>> {
-        let download = |gradient: Option<Buffer>| match gradient {
-            Some(gradient) => self.base.kernels().download(&gradient).map(|tensor| tensor.values),
-            None => Ok(Vec::new()),
-        };
-        forward.tape.backward(forward.outputs, gradient)?.into_iter().map(download).collect()
-    }
-
     /// The outputs `(rows, width)`.
     pub fn outputs(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
@@ -211,18 +195,23 @@ impl Network {
         Tape::new(Arc::clone(self.base.kernels()), Arc::clone(parameters), recording)
     }
 
+    /// The rows that a forward pass begins with, and the place that they go into.
+    fn begin(&self, tape: &mut Tape, source: &Source, hooks: &dyn Hooks) -> Result<(Rows, Lowest)> {
+        match &source.known {
+            None => {
+                let batch = Batch::new(source.tokens.iter().map(Arc::as_ref), hooks.virtual_tokens());
+                Ok((self.base.embed(tape, &batch, hooks)?, Lowest::Layer(0)))
+            }
+            Some(Known { rows, layout, place }) => {
+                Ok((tape.constant(self.base.kernels().upload(rows)?, Arc::clone(layout)), *place))
+            }
+        }
+    }
+
     /// The rows that go into `to`.
     fn climb(&self, tape: &mut Tape, source: &Source, to: Lowest, hooks: &dyn Hooks) -> Result<Rows> {
         let sequences = || source.tokens.iter().map(Arc::as_ref);
-        let (rows, from) = match &source.known {
-            None => {
-                let batch = Batch::new(sequences(), hooks.virtual_tokens());
-                (self.base.embed(tape, &batch, hooks)?, Lowest::Layer(0))
-            }
-            Some(Known { rows, layout, place }) => {
-                (tape.constant(self.base.kernels().upload(rows)?, Arc::clone(layout)), *place)
-            }
-        };
+        let (rows, from) = self.begin(tape, source, hooks)?;
         let hidden = match (from, to) {
             (Lowest::Head, _) => return Ok(rows),
             (Lowest::Pooler, _) | (_, Lowest::Embeddings) => rows,

@@ -60,18 +60,18 @@ impl Batch<'_> {
         }
         let targets = Arc::clone(&self.prepared.targets);
         let compute = move |piece: Vec<usize>| {
-            let forward = |source: &Source| bench.network.forward(&bench.parameters, source, bench.dropout(&piece));
+            let forward = |source: Source| bench.network.forward(&bench.parameters, source, bench.dropout(&piece));
             let source = bench.frozen.source(&piece)?;
             match &bench.asked {
-                None => bench.network.gradients(forward(&source)?, &targets.pick(&piece), denominator),
+                None => bench.network.gradients(forward(source)?, &targets.pick(&piece), denominator),
                 Some(asked) => {
                     let (source, words) = asked.ask(source, &piece, Moment::Epoch(bench.epoch));
                     match targets.as_ref() {
                         Targets::Preferred { .. } => {
                             let targets = targets.pick(&piece);
-                            bench.network.preference_gradients(forward(&source)?, &words, &targets, denominator)
+                            bench.network.preference_gradients(forward(source)?, &words, &targets, denominator)
                         }
-                        _ => bench.network.language_gradients(forward(&source)?, &words, denominator),
+                        _ => bench.network.language_gradients(forward(source)?, &words, denominator),
                     }
                 }
             }
@@ -145,7 +145,7 @@ impl Batch<'_> {
 
 impl Bench {
     fn forward(&self, piece: &[usize]) -> Result<Forward> {
-        self.network.forward(&self.parameters, &self.frozen.source(piece)?, self.dropout(piece))
+        self.network.forward(&self.parameters, self.frozen.source(piece)?, self.dropout(piece))
     }
 
     /// A mask is a function of the example and of its sequence.

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     fn settings(remembered_bytes: u64) -> Settings {
-        Settings { threads: 1, checkpoint_every: Duration::ZERO, remembered_bytes }
+        Settings { threads: 1, checkpoint_every: Duration::ZERO, remembered_bytes, activation_bytes: 0 }
     }
 
     fn write(folder: &Path, key: &str, budget: u64, values: [f32; 4]) -> Option<Remembered> {

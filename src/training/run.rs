@@ -1,9 +1,10 @@
 //! One run: from a fresh adapter or a checkpoint to the last step.
 //!
 //! Everything that a step needs is a function of (data, specification, step), and micro-batches are summed in order, so
-//! that neither threads nor interruptions change a bit. Evaluation is in a file of its own.
+//! that neither threads nor interruptions change a bit. Evaluation and samples are in files of their own.
 
 mod evaluation;
+mod samples;
 
 use super::checkpoint::{Counters, Folder, State};
 use super::evaluate;
@@ -86,7 +87,8 @@ impl<'a> Run<'a> {
             counters: Counters { rows: spec.from_adapter.iter().map(start_row).collect(), ..Counters::default() },
         });
         let total_steps = spec.hyperparameters.total_steps(prepared.training.len());
-        let network = Arc::new(network);
+        let settings = shared.settings;
+        let network = Arc::new(network.within(settings.activation_bytes / settings.threads.max(1) as u64));
         let desk = shared.desk(spec, &network, &prepared);
         let frozen = shared.below(&desk, speaker)?;
         let head = match is_fresh && spec.head_start() != HeadStart::Kept {

@@ -1,9 +1,9 @@
 //! Everything that can change the bytes of a result, fixed when the job is submitted and stored with it.
 
-use super::Hyperparameters;
 use super::cells::{self, Asked};
 use super::hyperparameters::{Circumstances, Resolved};
 use super::warm_start::{FromAdapter, HeadStart, Origin};
+use super::{Hyperparameters, Samples};
 use crate::adapter::targets::TargetModules;
 use crate::adapter::{Form, lora};
 use crate::error::{Error, Fault, Problem, Result};
@@ -23,6 +23,9 @@ pub struct Spec {
     pub from_adapter: Option<FromAdapter>,
     pub hyperparameters: Resolved,
     pub validation: Validation,
+    /// What is said after every epoch, for whoever watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Samples>,
     /// In the order of the head's rows.
     pub labels: Vec<String>,
     /// Tokens per micro-batch: the cut decides the order in which gradients are summed.
@@ -52,6 +55,7 @@ pub struct Request {
     pub validation: Option<Validation>,
     /// The adapter that the job is to start from.
     pub from_adapter: Option<Origin>,
+    pub samples: Option<Samples>,
 }
 
 impl Spec {
@@ -80,6 +84,9 @@ impl Spec {
         {
             faults.push(Fault::at_pointer("/validation/fraction", "fraction must be between 0 and 0.5"));
         }
+        if let Some(samples) = &request.samples {
+            faults.extend(samples.faults(base, &task, method.virtual_tokens())?);
+        }
         if !faults.is_empty() {
             return Err(refusal(faults));
         }
@@ -96,6 +103,7 @@ impl Spec {
             from_adapter,
             hyperparameters,
             validation,
+            samples: request.samples.clone(),
             micro_batch_tokens: base.kernels().micro_batch_tokens(),
             kernels: info.kernels.clone(),
             base: info.fingerprint.clone(),

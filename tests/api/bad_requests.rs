@@ -62,7 +62,7 @@ fn unknown_fields_and_words_and_wrong_types_are_named_by_their_pointer() {
             ),
             unfit(json!({"validation": {"share": 0.1}}), "/validation/share", "`fraction`"),
             unfit(
-                json!({"validation": {"fraction": 0.1, "dataset_id": UNKNOWN_ID}}),
+                json!({"validation": {"dataset_id": UNKNOWN_ID, "fraction": 0.1}}),
                 "/validation/dataset_id",
                 "exactly one field",
             ),

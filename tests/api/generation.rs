@@ -6,13 +6,13 @@ use crate::support::jobs::fixture;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 
-fn on(model_type: &str, arguments: &[&str]) -> App {
+pub fn on(model_type: &str, arguments: &[&str]) -> App {
     Setup::new().based_on(fixture("decoders").join(model_type)).with(arguments).start()
 }
 
 const LORA: &str = r#"{"type": "lora", "rank": 16, "target_modules": "all-linear"}"#;
 
-fn lora() -> Value {
+pub fn lora() -> Value {
     serde_json::from_str(LORA).unwrap()
 }
 
@@ -25,14 +25,14 @@ fn pairs(count: usize) -> Vec<Value> {
     (0..count).map(one).collect()
 }
 
-fn learned(app: &App, name: &str, examples: &[Value], fields: Value) -> Value {
+pub fn learned(app: &App, name: &str, examples: &[Value], fields: Value) -> Value {
     let mut job = json!({"name": name, "examples": examples, "method": lora(),
         "hyperparameters": {"epochs": 12, "learning_rate": 0.01, "batch_size": 6}});
     job.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     app.trained(&job)
 }
 
-fn generated(app: &App, adapter: &str, inputs: Value, fields: Value) -> Vec<Value> {
+pub fn generated(app: &App, adapter: &str, inputs: Value, fields: Value) -> Vec<Value> {
     let mut request = json!({"inputs": inputs, "temperature": 0.0, "max_tokens": 12});
     request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let path = if adapter.is_empty() { "/generate".to_string() } else { format!("/generate?adapter={adapter}") };
@@ -41,7 +41,7 @@ fn generated(app: &App, adapter: &str, inputs: Value, fields: Value) -> Vec<Valu
     answer.json()["generations"].as_array().unwrap().clone()
 }
 
-fn texts(generations: &[Value]) -> Vec<&str> {
+pub fn texts(generations: &[Value]) -> Vec<&str> {
     generations.iter().map(|generation| generation["text"].as_str().unwrap()).collect()
 }
 
@@ -133,53 +133,6 @@ fn prompts_that_leave_no_room_are_told_row_by_row() {
     assert_eq!((answer.status, &answer.json()["report"]["examples"]), (200, &json!(1)), "{}", answer.text());
 }
 
-/// The loss of a job's first step.
-fn first_loss(app: &App, job: &str) -> f64 {
-    let answer = app.agent().get(app.url(&format!("/jobs/{job}/events"))).header("accept", "application/json").call();
-    let events: Value = answer.unwrap().body_mut().read_json().unwrap();
-    let rows = events["data"].as_array().unwrap().iter().filter(|event| event["kind"] == "metrics");
-    let first = rows.map(|event| &event["data"]).find(|row| row["split"] == "train").expect("a first step");
-    first["metrics"]["loss"].as_f64().unwrap()
-}
-
-#[test]
-fn the_better_of_two_answers_becomes_likelier() {
-    let app = on("qwen3", &[]);
-    let triple = |index: usize| {
-        let (asked, better, worse) = [("red", " apple", " stone"), ("green", " pear", " brick")][index % 2];
-        json!({"prompt": format!("fruit {asked} {}", index / 2 % 4), "chosen": better, "rejected": worse})
-    };
-    let rows: Vec<Value> = (0..40).map(triple).collect();
-    let learn = |name: &str, method: &Value, fields: Value| {
-        let mut job = json!({"name": name, "examples": rows, "method": method});
-        job.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        app.trained(&job)
-    };
-    let once = json!({"hyperparameters": {"max_steps": 1}});
-    let methods = json!([lora(), {"type": "lora", "dora": true}, {"type": "ia3"}, {"type": "prompt_tuning"}, {"type": "p_tuning"},
-        {"type": "prefix_tuning"}, {"type": "bottleneck"}, {"type": "layer_norm"}, {"type": "vera"}]);
-    for method in methods.as_array().unwrap() {
-        let job = learn("once", method, once.clone());
-        let loss = first_loss(&app, job["id"].as_str().unwrap());
-        assert!((loss - std::f64::consts::LN_2).abs() < 1e-5, "{method}: {loss}");
-    }
-    let job = learn("liked", &lora(), json!({"hyperparameters": {"epochs": 10, "learning_rate": 0.005}}));
-    assert_eq!(job["task"]["type"], "preference");
-    let figures = &job["metrics"]["validation"];
-    assert!(figures["margin"].as_f64().unwrap() > 0.5 && figures["accuracy"] == 1.0, "{figures:#}");
-    // What starts from an adapter is measured against that adapter.
-    let further = json!({"examples": rows, "from_adapter": "liked", "task": {"type": "preference", "beta": 0.5},
-        "hyperparameters": {"max_steps": 1}});
-    let job = app.trained(&further);
-    let loss = first_loss(&app, job["id"].as_str().unwrap());
-    assert!((loss - std::f64::consts::LN_2).abs() < 1e-5, "{loss}");
-    // Two answers that are the same, and one that is missing.
-    let wrong = json!([{"prompt": "a", "chosen": "b", "rejected": "b"}, {"prompt": "a", "chosen": "b"},
-        {"prompt": "a", "chosen": "", "rejected": "c"}]);
-    let refused = app.post("/jobs", &json!({"examples": wrong}));
-    assert_eq!((refused.status, refused.json()["errors"].as_array().unwrap().len()), (422, 3), "{}", refused.text());
-}
-
 /// The events of a stream, each as JSON, but for the last.
 fn streamed(app: &App, path: &str, request: &Value) -> Vec<Value> {
     let answer = app.agent().post(app.url(path)).header("content-type", "application/json").send(request.to_string());
@@ -193,7 +146,17 @@ fn streamed(app: &App, path: &str, request: &Value) -> Vec<Value> {
 
 #[test]
 fn many_at_once_say_what_each_says_alone() {
-    let app = on("llama", &["--prompt-tokens", "5"]);
+    say_alone_what_they_say_together(&["--prompt-tokens", "5"]);
+}
+
+#[test]
+fn so_they_do_where_activations_are_rounded() {
+    let rounding = ["--weights", "q4_0", "--generation-activations", "int8"];
+    say_alone_what_they_say_together(&[&["--prompt-tokens", "5"], &rounding[..]].concat());
+}
+
+fn say_alone_what_they_say_together(flags: &[&str]) {
+    let app = on("llama", flags);
     let methods = [
         lora(),
         json!({"type": "prefix_tuning", "num_virtual_tokens": 7}),

@@ -26,7 +26,7 @@ pub fn of(
     let targets = Targets::Classes { classes, count: 3 };
     let parameters = network.upload(&built.tensors).unwrap();
     let source = Source::tokens(texts.iter().map(token).collect());
-    let forward = network.forward(&parameters, &source, dropout).unwrap();
+    let forward = network.forward(&parameters, source, dropout).unwrap();
     let part = network.gradients(forward, &targets, 1.0).unwrap();
     built.names.into_iter().zip(part.gradients).collect()
 }

@@ -39,7 +39,12 @@ impl House {
         let root = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(&root.path().join("data")).unwrap();
         let store = store::connect(&store::sqlite_url(&root.path().join("espalier.db"))).await.unwrap();
-        let training = training::Settings { threads: 1, checkpoint_every: Duration::ZERO, remembered_bytes: 1 << 20 };
+        let training = training::Settings {
+            threads: 1,
+            checkpoint_every: Duration::ZERO,
+            remembered_bytes: 1 << 20,
+            activation_bytes: u64::MAX,
+        };
         let data = data::Settings { max_bytes: 1 << 20, max_rows: 1000, max_record_bytes: 1 << 16, max_labels: 100 };
         let settings = Settings {
             slots: 1,

@@ -55,6 +55,7 @@ pub fn spec() -> Spec {
         from_adapter: None,
         hyperparameters: hyperparameters(),
         validation: Validation::Fraction(0.1),
+        samples: None,
         labels: vec!["café \u{1f600}".to_string(), "\"quoted\" \\ line\n".to_string()],
         micro_batch_tokens: 4096,
         kernels: "candle-cpu".to_string(),

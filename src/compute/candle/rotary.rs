@@ -11,6 +11,7 @@ use crate::compute::rotary::{Rotary, Rotation, Way};
 use crate::error::Result;
 use candle_core::Tensor;
 use std::ops::Range;
+use std::sync::Arc;
 
 impl Rotary for Candle {
     fn rotate(&self, rows: Buffer, heads: usize, by: &Rotation, positions: &[u32], way: Way) -> Result<Buffer> {
@@ -44,6 +45,10 @@ impl Hold for Candle {
 
     fn hold_table(&self, rows: Raw) -> Result<FrozenTable> {
         self.freeze_table(rows.tensor())
+    }
+
+    fn rounding(&self) -> Option<Arc<dyn Kernels>> {
+        None
     }
 
     fn tie(&self, _table: &FrozenTable, _bias: Option<crate::compute::Tensor>) -> Result<Option<FrozenLinear>> {

@@ -1,9 +1,12 @@
 //! The base's own weights, in fewer bits where they are to be held so.
 
-use super::machine::{Cpu, Held};
-use super::reduced::{Form, Reduced};
+use super::machine::{Cpu, Held, host};
+use super::memory::{Draft, Matrix};
+use super::product::Start;
+use super::reduced::{Form, Output, Reduced, Rounded};
+use super::together::with_team;
 use crate::compute::Tensor;
-use crate::compute::held::Hold;
+use crate::compute::held::{Activations, Hold};
 use crate::compute::kernels::{Buffer, FrozenLinear, FrozenTable, Kernels, Storage};
 use crate::compute::raw::Raw;
 use crate::error::Result;
@@ -29,12 +32,36 @@ impl Hold for Cpu {
         }
     }
 
+    fn rounding(&self) -> Option<Arc<dyn Kernels>> {
+        Some(Arc::new(Self { activations: Activations::Int8, ..*self }))
+    }
+
     fn tie(&self, table: &FrozenTable, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
         let Storage::Reduced(weight) = &table.rows.0 else { return Ok(None) };
         let (input, output) = (weight.input(), weight.output());
         let bias = bias.map(|bias| self.upload(&bias)).transpose()?;
         let weight = Buffer(Storage::Reduced(Arc::clone(weight)));
         Ok(Some(FrozenLinear { weight, bias, transposed: OnceLock::new(), input, output }))
+    }
+}
+
+impl Cpu {
+    /// On all threads of the team that helps, if one does.
+    pub(super) fn reduced_product(&self, input: &Matrix, weight: &Reduced, start: Start) -> Buffer {
+        let (rows, level) = (input.rows(), self.level);
+        let mut draft = Draft::new(rows, weight.output());
+        let mut out = Output::new(draft.values(), rows, weight.output());
+        let rounded = (self.activations == Activations::Int8 && weight.form().is_whole())
+            .then(|| Rounded::new(level, input.values(), weight.input()));
+        let multiply = |out: &mut Output| match &rounded {
+            Some(rounded) => weight.multiply_rounded(level, rounded, start, out),
+            None => weight.multiply(level, input.values(), start, out),
+        };
+        with_team(|team| match team {
+            Some(team) => weight.share(team, out, multiply),
+            None => multiply(&mut out),
+        });
+        host(draft)
     }
 }
 

@@ -9,8 +9,7 @@ use super::machine::{self, Cpu, Held, host, matrix, rows};
 use super::memory::Draft;
 use super::norm::{self, Kept, NormBackward};
 use super::product::{Left, Right, Start};
-use super::reduced::{Form, Output};
-use super::together::with_team;
+use super::reduced::Form;
 use super::{panels, parameters, pooling};
 use crate::compute::columns::Columns;
 use crate::compute::kernels::{
@@ -102,13 +101,7 @@ impl Kernels for Cpu {
         let input = input.host();
         let start = map.bias.as_ref().map_or(Start::Zero, |bias| Start::Bias(bias.host().spacious()));
         if let Storage::Reduced(weight) = &map.weight.0 {
-            let mut draft = Draft::new(input.rows(), map.output);
-            let mut out = Output::new(draft.values(), input.rows(), map.output);
-            with_team(|team| match team {
-                Some(team) => weight.multiply_shared(team, self.level, input.values(), start, out),
-                None => weight.multiply(self.level, input.values(), start, &mut out),
-            });
-            return Ok(host(draft));
+            return Ok(self.reduced_product(input, weight, start));
         }
         let right = Right::panels(map.weight.host().values(), map.input);
         Ok(self.product([input.rows(), map.input, map.output], Left::of(input), right, start))

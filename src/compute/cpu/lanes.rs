@@ -140,6 +140,20 @@ impl Level {
         self.0 == Set::Portable
     }
 
+    /// As [`Level::run`], for work with [`Narrow::dots`]: on a machine with AVX-512 but no instructions for them, with AVX2.
+    #[inline]
+    pub fn run_bytes<W: Work>(self, work: W) -> W::Output {
+        match self.0 {
+            // SAFETY: a level is only made where the machine has it, and VNNI was asked for.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 if has_vnni() => unsafe { avx512::run_bytes(work) },
+            // SAFETY: AVX-512 comes with AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx2::run(work) },
+            _ => self.run(work),
+        }
+    }
+
     #[inline]
     pub fn run<W: Work>(self, work: W) -> W::Output {
         match self.0 {
@@ -153,6 +167,12 @@ impl Level {
             Set::Avx512 => unsafe { avx512::run(work) },
         }
     }
+}
+
+/// With instructions for sums of four products of bytes.
+#[cfg(target_arch = "x86_64")]
+fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
 }
 
 /// eˣ to about one unit in the last place, for x from −87 to 88; below that 1e−38, which is as good as 0 in a sum with 1.

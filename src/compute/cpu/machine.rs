@@ -7,6 +7,7 @@ use super::memory::{Draft, Matrix};
 use super::product::{Left, Product, Right, Start};
 use super::reduced::Form;
 use crate::compute::Tensor;
+use crate::compute::held::Activations;
 use crate::compute::kernels::{Buffer, Storage};
 use crate::error::Result;
 use std::marker::PhantomData;
@@ -17,6 +18,7 @@ use std::ops::Range;
 pub struct Cpu {
     pub(super) level: Level,
     pub(super) held: Held,
+    pub(super) activations: Activations,
 }
 
 /// How the base's weights are held.
@@ -34,11 +36,11 @@ pub enum Held {
 impl Cpu {
     /// With the best instruction set that this machine has.
     pub fn best() -> Self {
-        Self { level: Level::best(), held: Held::Whole }
+        Self::with(Level::best())
     }
 
     pub fn with(level: Level) -> Self {
-        Self { level, held: Held::Whole }
+        Self { level, held: Held::Whole, activations: Activations::F32 }
     }
 
     pub fn holding(self, held: Held) -> Self {

@@ -7,11 +7,13 @@
 
 mod backward;
 mod blocks;
+mod bytes;
 mod few;
 mod forms;
 mod many;
 mod output;
 mod reading;
+mod rounded;
 mod shared;
 mod weights;
 mod widen;
@@ -21,6 +23,7 @@ mod tests;
 
 pub use forms::Form;
 pub use output::Output;
+pub use rounded::Rounded;
 pub use weights::Reduced;
 
 use super::lanes::Level;
@@ -69,6 +72,24 @@ impl Reduced {
             });
         } else {
             with_form!(self.form(), F, many::multiply::<F>(level, self, x, start, output));
+        }
+    }
+
+    /// The same of rows that are rounded to bytes, for forms of bytes and nibbles.
+    ///
+    /// # Panics
+    /// For the others: [`Form::is_whole`].
+    pub fn multiply_rounded(&self, level: Level, x: &Rounded, start: Start, output: &mut Output) {
+        macro_rules! run {
+            ($form:ty) => {
+                level.run_bytes(bytes::Bytes::<$form> { weights: self, left: x, start, output, form: PhantomData })
+            };
+        }
+        match self.form() {
+            Form::Q8_0 => run!(Q8_0),
+            Form::Q4_0 => run!(Q4_0),
+            Form::Q4_1 => run!(Q4_1),
+            Form::F16 | Form::Bf16 => unreachable!("numbers of 16 bits are no whole ones"),
         }
     }
 

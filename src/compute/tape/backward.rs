@@ -11,15 +11,28 @@ pub type Gradients = Vec<Option<Buffer>>;
 
 impl Tape {
     /// The parameters' gradients, given the loss's gradient by `output`.
-    pub fn backward(mut self, output: Rows, gradient: Buffer) -> Result<Gradients> {
-        let mut walk = Walk { rows: vec![None; self.values.len()], parameters: vec![None; self.parameters.len()] };
+    pub fn backward(self, output: Rows, gradient: Buffer) -> Result<Gradients> {
+        Ok(self.backward_to(None, output, gradient, Vec::new())?.0)
+    }
+
+    /// The same, added to what tapes above this one have given (nothing, where they are none), and the gradient by a leaf.
+    pub fn backward_to(
+        mut self,
+        leaf: Option<Rows>,
+        output: Rows,
+        gradient: Buffer,
+        mut parameters: Gradients,
+    ) -> Result<(Gradients, Option<Buffer>)> {
+        parameters.resize_with(self.parameters.len(), || None);
+        let mut walk = Walk { rows: vec![None; self.values.len()], parameters };
         walk.rows[output.0] = Some(gradient);
         while let Some(node) = self.nodes.pop() {
             if let Some(gradient) = walk.rows[node.output().0].take() {
                 self.step_back(node, gradient, &mut walk)?;
             }
         }
-        Ok(walk.parameters)
+        let by_leaf = leaf.and_then(|leaf| walk.rows[leaf.0].take());
+        Ok((walk.parameters, by_leaf))
     }
 
     fn step_back(&self, node: Node, gradient: Buffer, walk: &mut Walk) -> Result<()> {

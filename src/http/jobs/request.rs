@@ -14,7 +14,7 @@ use crate::http::submit::{Source, Submission};
 use crate::http::upload::{self, Binary};
 use crate::http::work::aside;
 use crate::task;
-use crate::training::{Hyperparameters, Method, Plan, Validation};
+use crate::training::{Hyperparameters, Method, Plan, Samples, Validation};
 use axum::extract::{FromRequest, Request};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,6 +57,10 @@ pub struct JobRequest {
     /// Where validation examples come from: `{"fraction": 0.1}` or `{"dataset_id": "…"}`.
     #[serde(deserialize_with = "json::object")]
     pub validation: Option<Validation>,
+    /// Prompts behind which the adapter's likeliest words are kept with the job after every epoch, as metrics rows with the split
+    /// `samples`: for tasks that generate.
+    #[serde(deserialize_with = "json::object")]
+    pub samples: Option<Samples>,
     /// The examples themselves, for example `{"text": "…", "label": "…"}`.
     #[schema(value_type = Option<Vec<Object>>)]
     pub examples: Option<Vec<serde_json::Value>>,

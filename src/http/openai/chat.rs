@@ -8,6 +8,7 @@ use crate::error::{Error, Fault, Problem, Result};
 use crate::http::auth::Caller;
 use crate::http::error::Answer;
 use crate::http::extract::Json;
+use crate::http::format::ResponseFormat;
 use crate::http::generate::{Usage, reason};
 use crate::http::responses::{Busy, NotFound, Unreadable};
 use crate::http::sampling::Sampling;
@@ -53,8 +54,7 @@ pub struct ChatRequest {
     pub logprobs: Option<bool>,
     /// Needs `logprobs`.
     pub top_logprobs: Option<u32>,
-    /// Only `{"type": "text"}`.
-    pub response_format: Option<Value>,
+    pub response_format: Option<ResponseFormat>,
     /// Further variables of the chat template, such as `enable_thinking`.
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<BTreeMap<String, Variable>>,
@@ -122,7 +122,7 @@ pub fn routes() -> OpenApiRouter<State> {
 /// Chat
 ///
 /// As OpenAI's call of the same name; `top_k`, `min_p`, `repetition_penalty` and `chat_template_kwargs` beside it. What is not
-/// done here (`response_format` but for text, a forced `tool_choice`) is refused.
+/// done here (a forced `tool_choice`) is refused.
 #[utoipa::path(
     post, path = "/v1/chat/completions", operation_id = "create_chat_completion", tag = "openai", request_body = ChatRequest,
     responses(
@@ -148,8 +148,6 @@ async fn create(state: State, caller: Caller, Json(request): Json<ChatRequest>) 
 }
 
 fn wish(request: ChatRequest, choices: u32) -> Result<Wish> {
-    let is_text = |format: &Value| format.is_null() || format["type"] == "text";
-    refuse(!request.response_format.as_ref().is_none_or(is_text), "response_format", "only text is answered here")?;
     let is_free = |choice: &Value| choice.is_null() || choice == "auto" || choice == "none";
     refuse(
         !request.tool_choice.as_ref().is_none_or(is_free),
@@ -168,6 +166,7 @@ fn wish(request: ChatRequest, choices: u32) -> Result<Wish> {
         sampling: Settings { logprobs, ..request.sampling.settings()? },
         stops: Stop::list(request.stop),
         stop_text: StopText::Cut,
+        format: ResponseFormat::asked(request.response_format),
         max_tokens: request.max_completion_tokens.or(request.max_tokens),
         choices,
     })

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::http::auth::Caller;
 use crate::http::error::Answer;
 use crate::http::extract::Json;
+use crate::http::format::ResponseFormat;
 use crate::http::generate::{Usage, reason};
 use crate::http::responses::{Busy, NotFound, Unreadable};
 use crate::http::sampling::Sampling;
@@ -44,6 +45,7 @@ pub struct CompletionRequest {
     pub logprobs: Option<u32>,
     /// Whether the prompt is put in front of the text: only `false`.
     pub echo: Option<bool>,
+    pub response_format: Option<ResponseFormat>,
     /// Not done here.
     pub suffix: Option<String>,
     /// Only as many as `n`.
@@ -108,7 +110,7 @@ pub fn routes() -> OpenApiRouter<State> {
 
 /// Completions
 ///
-/// As OpenAI's older call of the same name; `top_k`, `min_p` and `repetition_penalty` beside it. `echo`, `suffix` and `best_of`
+/// As OpenAI's older call of the same name; `top_k`, `min_p`, `repetition_penalty` and `response_format` beside it. `echo`, `suffix` and `best_of`
 /// are refused.
 #[utoipa::path(
     post, path = "/v1/completions", operation_id = "create_completion", tag = "openai", request_body = CompletionRequest,
@@ -140,6 +142,7 @@ fn wish(request: CompletionRequest, choices: u32) -> Result<Wish> {
         sampling: Settings { logprobs: request.logprobs, ..request.sampling.settings()? },
         stops: Stop::list(request.stop),
         stop_text: StopText::Cut,
+        format: ResponseFormat::asked(request.response_format),
         max_tokens: Some(request.max_tokens.unwrap_or(USUAL_TOKENS)),
         choices,
     })

@@ -45,10 +45,15 @@ impl Message {
         Ok(self.saying(&text))
     }
 
+    /// With a field of this value, everything else as it is.
+    pub fn with(&self, name: &str, value: impl Into<Json>) -> Self {
+        let others = self.fields().filter(|(other, _)| other.as_str() != Some(name));
+        Self(Json::from_pairs(others.chain([(Json::from(name), value.into())])))
+    }
+
     /// With another content, everything else as it is.
     pub(super) fn saying(&self, content: &str) -> Self {
-        let others = self.fields().filter(|(name, _)| name.as_str() != Some("content"));
-        Self(Json::from_pairs(others.chain([(Json::from("content"), Json::from(content))])))
+        self.with("content", content)
     }
 
     /// As transformers hands it to a template: without fields that are null, and with what the model thought under

@@ -106,8 +106,7 @@ impl Tokenizer {
 
     /// How the tokens are written that are no text.
     fn control(&self) -> Vec<String> {
-        let added = self.inner.get_added_tokens_decoder();
-        added.values().filter(|token| token.special).map(|token| token.content.clone()).collect()
+        self.special().into_iter().filter_map(|id| self.token(id)).collect()
     }
 
     fn template(&self) -> Result<&Template> {

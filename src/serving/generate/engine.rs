@@ -4,8 +4,11 @@ use super::line::Line;
 use super::request::{Ask, Generation};
 use super::sequence::{Sequence, check};
 use super::step::{self, Done, Part};
+use super::turns::{self, Turn};
 use super::{Settings, Stats};
+use crate::compute::Kernels;
 use crate::compute::cpu::together;
+use crate::compute::held::Activations;
 use crate::compute::past::{Form, PAGE};
 use crate::compute::pool::{self, Crew, Priority};
 use crate::error::{Error, Result};
@@ -13,14 +16,11 @@ use crate::model::Base;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::unbounded_channel;
 
 /// What a client is told to wait before it asks again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Tokens of a prompt that are read at once where nobody else waits for the next token.
-const ALONE: usize = 256;
 
 /// The handle that requests use.
 pub struct Generator {
@@ -30,6 +30,7 @@ pub struct Generator {
 
 struct Inner {
     base: Arc<Base>,
+    kernels: Arc<dyn Kernels>,
     form: Form,
     settings: Settings,
     line: Mutex<Line>,
@@ -40,9 +41,10 @@ impl Generator {
     /// Starts the threads; `None` where the base does not say what comes next.
     pub fn start(base: &Arc<Base>, settings: Settings) -> Result<Option<Self>> {
         let Some(form) = base.past().filter(|_| base.info().generates) else { return Ok(None) };
+        let kernels = kernels(base, settings.activations)?;
         let line = Mutex::new(Line::new(&settings, form.page_bytes()));
         let crew = Crew::new("generate", Priority::Normal, settings.threads)?;
-        let inner = Arc::new(Inner { base: Arc::clone(base), form, settings, line, changed: Condvar::new() });
+        let inner = Arc::new(Inner { base: Arc::clone(base), kernels, form, settings, line, changed: Condvar::new() });
         let lead = Arc::clone(&inner);
         let leader = pool::spawn("generate", Priority::Normal, move || lead.run(&crew))?;
         Ok(Some(Self { inner, leader: Mutex::new(Some(leader)) }))
@@ -119,12 +121,21 @@ impl Drop for Generator {
     }
 }
 
-/// Rows that are rather shared by products than by parts.
-const FEW: usize = 4;
+/// What multiplies.
+fn kernels(base: &Base, activations: Activations) -> Result<Arc<dyn Kernels>> {
+    let rounding = match activations {
+        Activations::F32 => return Ok(Arc::clone(base.kernels())),
+        Activations::Int8 => base.kernels().rounding(),
+    };
+    rounding.ok_or_else(|| {
+        let detail = "on a GPU activations are not rounded: leave --generation-activations int8 out";
+        Error::invalid("conflicting_settings", detail)
+    })
+}
 
 /// A part's step; a panic is its own sequences' affair alone.
-fn computed(base: &Base, part: Part) -> Done {
-    catch_unwind(AssertUnwindSafe(|| step::run(base, part))).unwrap_or_else(|payload| {
+fn computed(base: &Base, kernels: &Arc<dyn Kernels>, part: Part) -> Done {
+    catch_unwind(AssertUnwindSafe(|| step::run(base, kernels, part))).unwrap_or_else(|payload| {
         let error = Error::panicked("a step of generation", payload.as_ref());
         tracing::error!(error = format!("{error:#}"), "a step of generation was lost");
         Done::default()
@@ -145,10 +156,11 @@ impl Drop for End<'_> {
 
 impl Inner {
     fn run(self: Arc<Self>, crew: &Crew) {
-        let base = Arc::clone(&self.base);
-        let compute = Arc::new(move |part: Part| Ok(computed(&base, part)));
+        let (base, kernels) = (Arc::clone(&self.base), Arc::clone(&self.kernels));
+        let compute = Arc::new(move |part: Part| Ok(computed(&base, &kernels, part)));
         let _end = End(&self);
         while let Some(mut parts) = self.take() {
+            let began = Instant::now();
             let promised: usize = parts.iter().flat_map(|part| &part.sequences).map(|sequence| sequence.pages).sum();
             let alone = if parts.len() == 1 { parts.pop() } else { None };
             let done = match alone {
@@ -161,10 +173,19 @@ impl Inner {
                 Vec::new()
             });
             self.put(done, promised);
+            self.leave_some(began.elapsed());
         }
     }
 
-    /// Waits for sequences and takes all that run, in as many parts as there are threads; `None` once nothing is left and
+    /// Leaves the cores alone for a moment after so much work, where a job would use them.
+    fn leave_some(&self, worked: Duration) {
+        let share = self.settings.training_share;
+        if share > 0.0 && pool::lowest_would_work() {
+            std::thread::park_timeout(worked.mul_f64(share / (1.0 - share)));
+        }
+    }
+
+    /// Waits for sequences and takes all that run, in at most as many parts as there are threads; `None` once nothing is left and
     /// the line is closed.
     fn take(&self) -> Option<Vec<Part>> {
         let mut line = self.lock();
@@ -186,40 +207,20 @@ impl Inner {
         }
     }
 
-    /// What is computed now, and what is not: neighbours stay together, and each part has about as many rows as the others.
+    /// What is computed now, and what is not.
     fn parts(&self, running: Vec<Sequence>) -> (Vec<Part>, Vec<Sequence>) {
-        let some_speak = running.iter().any(|sequence| !sequence.is_reading());
-        let mut budget = if some_speak { self.settings.prompt_tokens.max(1) } else { ALONE };
-        let mut most: Vec<usize> = running.iter().map(Sequence::unread).collect();
-        // Who came first reads first.
-        let mut reading: Vec<usize> = (0..running.len()).filter(|index| running[*index].is_reading()).collect();
-        reading.sort_by_key(|index| running[*index].arrival);
-        for index in reading {
-            most[index] = most[index].min(budget);
-            budget -= most[index];
-        }
-        let rows: usize = most.iter().sum();
-        let share = rows.div_ceil(self.settings.threads.max(1)).max(FEW);
-        let mut parts: Vec<Part> = Vec::new();
-        let (mut filled, mut idle) = (0, Vec::new());
-        for (sequence, most) in running.into_iter().zip(most) {
-            if most == 0 {
-                idle.push(sequence);
-                continue;
-            }
-            if parts.len() * share <= filled {
-                parts.push(Part { sequences: Vec::new(), most: Vec::new(), threads: 1 });
-            }
-            filled += most;
-            if let Some(part) = parts.last_mut() {
-                part.sequences.push(sequence);
-                part.most.push(most);
-            }
-        }
-        if let [alone] = parts.as_mut_slice() {
-            alone.threads = self.settings.threads;
-        }
-        (parts, idle)
+        let Settings { threads, prompt_tokens, .. } = self.settings;
+        let turns: Vec<Turn> = running.iter().map(Sequence::turn).collect();
+        let pieces = turns::pieces(&turns, threads, prompt_tokens);
+        let cut = turns::parts(&turns, &pieces, threads);
+        let threads = if cut.len() == 1 { threads } else { 1 };
+        let mut running: Vec<Option<Sequence>> = running.into_iter().map(Some).collect();
+        let part = |indices: Vec<usize>| {
+            let sequences = indices.iter().filter_map(|index| running[*index].take()).collect();
+            Part { sequences, most: indices.iter().map(|index| pieces[*index]).collect(), threads }
+        };
+        let parts = cut.into_iter().map(part).collect();
+        (parts, running.into_iter().flatten().collect())
     }
 
     fn put(&self, done: Vec<Done>, promised: usize) {

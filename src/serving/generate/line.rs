@@ -1,8 +1,9 @@
 //! Who waits and who runs, and the memory that is promised to them. Knows nothing of how a step is computed.
 
 use super::sequence::Sequence;
-use super::shared::Shared;
+use super::shared::{self, Shared};
 use super::{Settings, Stats};
+use crate::compute::past::PAGE;
 use std::collections::VecDeque;
 
 pub struct Line {
@@ -55,19 +56,26 @@ impl Line {
         }
     }
 
-    /// Forgets those whom nobody listens to, and lets those in that there is room for, in their order.
+    /// Forgets those whom nobody listens to, and lets those in that there is room for, in their order; but one whose beginning
+    /// somebody is just reading waits for that.
     pub fn admit(&mut self) {
         self.waiting.retain(Sequence::is_wanted);
         let gone: Vec<Sequence> = self.running.extract_if(.., |sequence| !sequence.is_wanted()).collect();
         gone.iter().for_each(|sequence| self.leave(sequence));
+        let mut next = 0;
         while self.running.len() < self.max_running
-            && let Some(mut sequence) = self.waiting.pop_front()
+            && let Some(waiting) = self.waiting.get(next)
         {
+            if self.running.iter().any(|other| is_ahead(other, waiting)) {
+                next += 1;
+                continue;
+            }
+            let Some(mut sequence) = self.waiting.remove(next) else { return };
             let (front, form) = (sequence.virtual_tokens(), sequence.past.form());
             // Looked for first: what is used is forgotten last.
             let known = self.shared.find(&sequence.version, front, form, sequence.prompt());
             if !self.make_room(sequence.pages) {
-                self.waiting.push_front(sequence);
+                self.waiting.insert(next, sequence);
                 return;
             }
             self.promised += sequence.pages;
@@ -113,4 +121,14 @@ impl Line {
         self.shared.keep(&sequence.version, front, &sequence.past, sequence.ids());
         while self.promised + self.shared.len() > self.most_pages && self.shared.forget_one() {}
     }
+}
+
+/// Whether one that reads has still to compute pages that the other begins with, too.
+fn is_ahead(reader: &Sequence, other: &Sequence) -> bool {
+    if !reader.is_reading() || reader.version != other.version {
+        return false;
+    }
+    let prompt = &other.prompt()[..other.prompt().len() - 1];
+    let alike = reader.prompt().iter().zip(prompt).take_while(|(one, other)| one == other).count();
+    (alike + shared::rows(other.virtual_tokens())) / PAGE > reader.kept
 }

@@ -1,5 +1,6 @@
 //! What a sequence is asked for, and what it answers.
 
+use super::grammar::Grammar;
 use super::sampling::{self, Logprobs};
 use super::text::{Finish, Limits};
 use crate::error::Error;
@@ -23,6 +24,8 @@ pub struct Ask {
     pub prompt: Vec<u32>,
     pub sampling: sampling::Settings,
     pub limits: Limits,
+    /// What the answer has to be.
+    pub grammar: Option<Grammar>,
     /// Its number among those with the same prompt.
     pub choice: u32,
 }

@@ -1,8 +1,10 @@
 //! One sequence on its way: what it has read and said, and who listens.
 
+use super::grammar::Grammar;
 use super::request::{Ask, Chosen, Event};
 use super::sampling::Sampler;
 use super::text::{Finish, Writer};
+use super::turns::Turn;
 use crate::compute::past::{Form, Past};
 use crate::error::{Error, Result};
 use crate::model::{Base, Virtual};
@@ -23,6 +25,7 @@ pub struct Sequence {
     pub past: Past,
     sampler: Sampler,
     writer: Writer<Decode>,
+    grammar: Option<Grammar>,
     events: UnboundedSender<Event>,
     /// Its number among all that came.
     pub arrival: u64,
@@ -40,6 +43,7 @@ impl Sequence {
         Self {
             sampler: Sampler::new(ask.sampling, &ask.prompt, ask.choice),
             writer: Writer::new(decode, &ask.prompt, ask.limits),
+            grammar: ask.grammar,
             prompt: ask.prompt.len(),
             ids: ask.prompt,
             read: 0,
@@ -82,6 +86,10 @@ impl Sequence {
         self.read < self.prompt
     }
 
+    pub fn turn(&self) -> Turn {
+        Turn { unread: self.unread(), is_reading: self.is_reading(), arrival: self.arrival }
+    }
+
     /// The next tokens to be computed.
     pub fn piece(&self, most: usize) -> &[u32] {
         &self.ids[self.read..self.ids.len().min(self.read + most)]
@@ -105,19 +113,31 @@ impl Sequence {
 
     /// Says the next token, given its logits; whether that was the last.
     pub fn say(&mut self, logits: &mut [f32]) -> bool {
+        let finish = self.next(logits);
+        match finish {
+            Ok(None) => return false,
+            Ok(Some(finish)) => self.finish(finish),
+            Err(error) => self.fail(error),
+        }
+        true
+    }
+
+    fn next(&mut self, logits: &mut [f32]) -> Result<Option<Finish>> {
         let step = (self.ids.len() - self.prompt) as u64;
-        let Some(choice) = self.sampler.choose(logits, step, None) else {
-            self.fail(Error::internal("the model answered with numbers that are not finite"));
-            return true;
+        let allowed = self.grammar.as_mut().map(Grammar::allowed).transpose()?;
+        let Some(choice) = self.sampler.choose(logits, step, allowed.as_ref()) else {
+            return Err(Error::internal("the model answered with numbers that are not finite"));
         };
         self.ids.push(choice.id);
-        let piece = self.writer.push(choice.id);
+        let is_complete = self.grammar.as_mut().map(|grammar| grammar.push(choice.id)).transpose()? == Some(true);
+        let mut piece = self.writer.push(choice.id);
+        if is_complete && piece.finished.is_none() {
+            piece.text += &self.writer.end();
+            piece.finished = Some(Finish::Stop);
+        }
         let chosen = Chosen { id: choice.id, text: piece.text, offset: piece.offset, logprobs: choice.logprobs };
         self.tell(Event::Token(chosen));
-        if let Some(finish) = piece.finished {
-            self.finish(finish);
-        }
-        piece.finished.is_some()
+        Ok(piece.finished)
     }
 
     pub fn finish(&self, finish: Finish) {

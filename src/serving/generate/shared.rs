@@ -96,7 +96,7 @@ impl Shared {
 }
 
 /// Rows that are remembered before a sequence's first token, at most.
-fn rows(front: Virtual) -> usize {
+pub fn rows(front: Virtual) -> usize {
     match front {
         Virtual::Nothing => 0,
         Virtual::Tokens(count) | Virtual::Prefix(count) => count,

@@ -2,8 +2,8 @@
 
 use super::sequence::{Sequence, fail_all};
 use crate::artifact::Adapted;
-use crate::compute::Tape;
 use crate::compute::past::Past;
+use crate::compute::{Kernels, Tape};
 use crate::error::Result;
 use crate::model::{Base, Batch, Tokens, Virtual, Wanted};
 use crate::serving::mixed::Mixed;
@@ -27,8 +27,8 @@ pub struct Done {
 }
 
 /// Computes a part; where that fails, its sequences are told.
-pub fn run(base: &Base, mut part: Part) -> Done {
-    match forward(base, &mut part) {
+pub fn run(base: &Base, kernels: &Arc<dyn Kernels>, mut part: Part) -> Done {
+    match forward(base, kernels, &mut part) {
         Ok(mut logits) => {
             let said = logits.iter().flatten().count();
             let mut done = Done { said, ..Done::default() };
@@ -49,7 +49,7 @@ pub fn run(base: &Base, mut part: Part) -> Done {
 }
 
 /// The logits of each sequence that has nothing unread any more.
-fn forward(base: &Base, part: &mut Part) -> Result<Vec<Option<Vec<f32>>>> {
+fn forward(base: &Base, kernels: &Arc<dyn Kernels>, part: &mut Part) -> Result<Vec<Option<Vec<f32>>>> {
     let pieces: Vec<(Tokens, Virtual)> = part
         .sequences
         .iter()
@@ -59,10 +59,10 @@ fn forward(base: &Base, part: &mut Part) -> Result<Vec<Option<Vec<f32>>>> {
     let form = part.sequences[0].past.form();
     let take = |sequence: &mut Sequence| std::mem::replace(&mut sequence.past, Past::new(form));
     let pasts: Vec<Past> = part.sequences.iter_mut().map(take).collect();
-    let rows: Vec<usize> = pieces.iter().map(|(tokens, front)| rows(tokens, *front)).collect();
+    let rows: Vec<usize> = pieces.iter().map(|(tokens, front)| front.rows() + tokens.ids.len()).collect();
     let residents: Vec<_> = part.sequences.iter().map(|sequence| sequence.resident.clone()).collect();
     let mixed = Mixed::of(groups(&residents));
-    let mut tape = Tape::continuing(Arc::clone(base.kernels()), Arc::from([]), pasts);
+    let mut tape = Tape::continuing(Arc::clone(kernels), Arc::from([]), pasts);
     let batch = Batch::mixed(pieces.iter().map(|(tokens, front)| (tokens, *front)));
     let last = base.encode(&mut tape, &batch, &mixed, Wanted::Last)?;
     let is_due: Vec<bool> = part
@@ -85,14 +85,6 @@ fn forward(base: &Base, part: &mut Part) -> Result<Vec<Option<Vec<f32>>>> {
         sequence.remembered(past, tokens.ids.len());
     }
     Ok(is_due.into_iter().map(|is_due| is_due.then(|| each.next().unwrap_or_default())).collect())
-}
-
-/// Rows of a piece in the layers.
-fn rows(tokens: &Tokens, front: Virtual) -> usize {
-    match front {
-        Virtual::Tokens(count) => count + tokens.ids.len(),
-        Virtual::Nothing | Virtual::Prefix(_) => tokens.ids.len(),
-    }
 }
 
 /// Runs of sequences with the same adapter.

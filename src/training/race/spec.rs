@@ -86,6 +86,10 @@ impl Race {
             let message = "the candidates of a race start afresh: leave \"from_adapter\" out, or name one method";
             faults.push(Fault::at_pointer("/from_adapter", message));
         }
+        if request.samples.is_some() {
+            let message = "the candidates of a race are not sampled: leave \"samples\" out, or name one method";
+            faults.push(Fault::at_pointer("/samples", message));
+        }
         let shared = shared(&candidates, request, examples, base);
         let mut specs: Vec<Spec> = Vec::new();
         for (index, candidate) in candidates.iter().enumerate() {
@@ -127,6 +131,7 @@ impl Race {
             from_adapter: None,
             hyperparameters,
             validation: self.validation.clone(),
+            samples: None,
             labels: self.labels.clone(),
             micro_batch_tokens: self.micro_batch_tokens,
             kernels: self.kernels.clone(),
@@ -164,7 +169,13 @@ impl Candidate<Tuning> {
             max_grad_norm: max_grad_norm.or(shared.max_grad_norm),
             ..shared.clone()
         };
-        Request { method: Some(self.method.clone()), hyperparameters, from_adapter: None, ..request.clone() }
+        Request {
+            method: Some(self.method.clone()),
+            hyperparameters,
+            from_adapter: None,
+            samples: None,
+            ..request.clone()
+        }
     }
 }
 

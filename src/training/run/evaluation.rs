@@ -38,6 +38,7 @@ impl Run<'_> {
             }
             self.state.counters.rows.push(row);
         }
+        self.sample(speaker)?;
         self.state.counters.evaluated = Some(self.state.counters.step);
         Ok(())
     }

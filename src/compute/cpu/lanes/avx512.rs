@@ -12,6 +12,14 @@ pub unsafe fn run<W: Work>(work: W) -> W::Output {
     unsafe { work.run::<Avx512>() }
 }
 
+/// # Safety
+/// The machine has AVX-512 F, BW, DQ and VNNI, and so AVX2, FMA and F16C.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub unsafe fn run_bytes<W: Work>(work: W) -> W::Output {
+    // SAFETY: the caller's.
+    unsafe { work.run::<Avx512>() }
+}
+
 #[derive(Clone, Copy)]
 pub struct Avx512(pub __m512);
 

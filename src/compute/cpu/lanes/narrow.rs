@@ -32,6 +32,16 @@ pub trait Narrow: Copy {
     /// Sixteen IEEE halves.
     unsafe fn halves(from: *const u8) -> Self;
 
+    /// The same whole number in all words.
+    unsafe fn whole(number: i32) -> Self::Words;
+    /// To each word of `sums` the products of the four bytes of its own, from 0 to 255, with the four signed ones there, from −127
+    /// on: exact. Of words that came out of [`Narrow::nibbles`], `BITS` is 4, else 8. Only inside `Level::run_bytes`.
+    unsafe fn dots<const BITS: u32>(sums: Self::Words, bytes: Self::Words, left: *const i8) -> Self::Words;
+    /// Whole numbers below 2²⁴ as they are.
+    unsafe fn numbers(words: Self::Words) -> Self;
+    /// Whole numbers from −127 to 127, as bytes.
+    unsafe fn store_bytes(self, to: *mut i8);
+
     /// Sixteen rows of sixteen numbers become columns; steps are from one row to the next.
     unsafe fn turn(from: *const f32, from_step: usize, to: *mut f32, to_step: usize);
 }

@@ -3,14 +3,12 @@
 use super::forms::STRIP;
 use super::output::Output;
 use super::weights::Reduced;
-use crate::compute::cpu::lanes::Level;
-use crate::compute::cpu::product::Start;
 use crate::compute::cpu::team::{Team, share};
 use std::sync::{Mutex, PoisonError};
 
 impl Reduced {
-    /// As [`Reduced::multiply`], of all columns and with the same bits, on all threads of the team.
-    pub fn multiply_shared(&self, team: &mut Team, level: Level, x: &[f32], start: Start, output: Output) {
+    /// A product of all columns, on all threads of the team: each multiplies for some of them.
+    pub fn share(&self, team: &mut Team, output: Output, multiply: impl Fn(&mut Output) + Sync) {
         assert_eq!(output.columns(), 0..self.output(), "all columns are shared");
         let threads = team.threads();
         let mut rest = Some(output);
@@ -24,7 +22,7 @@ impl Reduced {
         let parts: Vec<_> = (0..threads).filter_map(cut).collect();
         team.run(|index| {
             let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
-            self.multiply(level, x, start, &mut part);
+            multiply(&mut part);
         });
     }
 }

@@ -219,7 +219,7 @@ fn teams_of_any_size_give_the_same_bits() {
                 let (x, bias) = (normal(rows * input, 2), normal(output, 3));
                 let mut out = vec![f32::NAN; rows * output];
                 let whole = Output::new(&mut out, rows, output);
-                weights.multiply_shared(&mut team, level, &x, Start::Bias(&bias), whole);
+                weights.share(&mut team, whole, |out| weights.multiply(level, &x, Start::Bias(&bias), out));
                 assert_eq!(out, multiply(level, weights, &x, Start::Bias(&bias), 0.0));
             }
         });

@@ -20,6 +20,18 @@ impl Mask {
         mask
     }
 
+    /// Of words of 32 bits, bit `id % 32` of word `id / 32`; what is beyond the vocabulary is left out.
+    pub fn from_words(vocabulary: usize, words: &[u32]) -> Self {
+        let mut mask = Self::new(vocabulary);
+        for (index, word) in words.iter().enumerate().take(vocabulary.div_ceil(u32::BITS as usize)) {
+            mask.words[index / 2] |= u64::from(*word) << (u32::BITS as usize * (index % 2));
+        }
+        if let (Some(last), beyond @ 1..) = (mask.words.last_mut(), vocabulary % BITS) {
+            *last &= u64::MAX >> (BITS - beyond);
+        }
+        mask
+    }
+
     /// # Panics
     /// Where the id is beyond the vocabulary.
     pub fn allow(&mut self, id: u32) {
@@ -67,6 +79,10 @@ mod tests {
                 assert_eq!((logit == 1.0, mask.allows(id as u32)), (right, right), "{id}");
             }
         }
+        let words = [0x8000_0001, u32::MAX, 0, 0, 0x0f];
+        let told = |id: u32| [0, 31, 128, 129].contains(&id) || (32..64).contains(&id);
+        assert_eq!(Mask::from_words(130, &words), Mask::of(130, told));
+        assert_eq!(Mask::from_words(20, &words), Mask::of(20, |id| id == 0));
         let mut mask = Mask::of(70, |_| true);
         mask.clear();
         assert_eq!(mask, Mask::new(70));

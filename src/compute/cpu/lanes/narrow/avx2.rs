@@ -76,6 +76,47 @@ impl Narrow for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn whole(number: i32) -> Self::Words {
+        // SAFETY: the caller is inside `Level::run`.
+        unsafe { (_mm256_set1_epi32(number), _mm256_set1_epi32(number)) }
+    }
+
+    #[inline(always)]
+    unsafe fn dots<const BITS: u32>(sums: Self::Words, bytes: Self::Words, left: *const i8) -> Self::Words {
+        // SAFETY: the caller is inside `Level::run`, and the pointer is good for four bytes.
+        unsafe {
+            let left = _mm256_set1_epi32(left.cast::<i32>().read_unaligned());
+            match BITS {
+                4 => (small_dots(sums.0, bytes.0, left, 1), small_dots(sums.1, bytes.1, left, 1)),
+                _ => {
+                    // Pairs of whole bytes would not fit into 16 bits.
+                    let (low, high) = (Self::nibbles::<0>(bytes), Self::nibbles::<1>(bytes));
+                    let sums = (small_dots(sums.0, low.0, left, 1), small_dots(sums.1, low.1, left, 1));
+                    (small_dots(sums.0, high.0, left, 16), small_dots(sums.1, high.1, left, 16))
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn numbers(words: Self::Words) -> Self {
+        // SAFETY: the caller is inside `Level::run`.
+        unsafe { Self(_mm256_cvtepi32_ps(words.0), _mm256_cvtepi32_ps(words.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        // SAFETY: the caller's pointer is good for sixteen bytes.
+        unsafe {
+            let (low, high) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
+            // Packing works in halves of a register, which change places behind it.
+            let pairs = _mm256_permute4x64_epi64::<0b1101_1000>(_mm256_packs_epi32(low, high));
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+            _mm_storeu_si128(to.cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn turn(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         // SAFETY: the caller's pointers are good for sixteen rows of sixteen.
         unsafe {
@@ -84,6 +125,16 @@ impl Narrow for Avx2 {
             turn_eight(from.add(8 * from_step), from_step, to.add(8), to_step);
             turn_eight(from.add(8 * from_step + 8), from_step, to.add(8 * to_step + 8), to_step);
         }
+    }
+}
+
+/// To each word of `sums` `times` the products of its four bytes, from 0 to 15, with the four signed ones on the left.
+#[inline(always)]
+unsafe fn small_dots(sums: __m256i, bytes: __m256i, left: __m256i, times: i16) -> __m256i {
+    // SAFETY: the caller is inside `Level::run`.
+    unsafe {
+        let pairs = _mm256_maddubs_epi16(bytes, left);
+        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(times)))
     }
 }
 

@@ -68,6 +68,30 @@ impl Narrow for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn whole(number: i32) -> Self::Words {
+        // SAFETY: the caller is inside `Level::run`.
+        unsafe { _mm512_set1_epi32(number) }
+    }
+
+    #[inline(always)]
+    unsafe fn dots<const BITS: u32>(sums: Self::Words, bytes: Self::Words, left: *const i8) -> Self::Words {
+        // SAFETY: the caller is inside `Level::run_bytes`, and the pointer is good for four bytes.
+        unsafe { _mm512_dpbusd_epi32(sums, bytes, _mm512_set1_epi32(left.cast::<i32>().read_unaligned())) }
+    }
+
+    #[inline(always)]
+    unsafe fn numbers(words: Self::Words) -> Self {
+        // SAFETY: the caller is inside `Level::run`.
+        Self(unsafe { _mm512_cvtepi32_ps(words) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        // SAFETY: the caller's pointer is good for sixteen bytes.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
+    }
+
+    #[inline(always)]
     unsafe fn turn(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         // SAFETY: AVX-512 comes with AVX2.
         unsafe { Avx2::turn(from, from_step, to, to_step) }

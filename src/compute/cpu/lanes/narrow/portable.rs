@@ -40,6 +40,35 @@ impl Narrow for Portable {
     }
 
     #[inline(always)]
+    unsafe fn whole(number: i32) -> Self::Words {
+        [number.cast_unsigned(); LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn dots<const BITS: u32>(sums: Self::Words, bytes: Self::Words, left: *const i8) -> Self::Words {
+        // SAFETY: the caller's pointer is good for four bytes.
+        let left = unsafe { left.cast::<[i8; 4]>().read_unaligned() };
+        let mut sums = sums;
+        for (sum, bytes) in sums.iter_mut().zip(bytes) {
+            for (byte, left) in bytes.to_le_bytes().into_iter().zip(left) {
+                *sum = sum.wrapping_add((i32::from(byte) * i32::from(left)).cast_unsigned());
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn numbers(words: Self::Words) -> Self {
+        Self(words.map(|word| word.cast_signed() as f32))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        // SAFETY: the caller's pointer is good for sixteen bytes.
+        unsafe { to.cast::<[i8; LANES]>().write_unaligned(self.0.map(|number| number as i8)) }
+    }
+
+    #[inline(always)]
     unsafe fn turn(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         for row in 0..LANES {
             for column in 0..LANES {
