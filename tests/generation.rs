@@ -143,6 +143,20 @@ fn resident_bytes() -> u64 {
 /// What a process may grow by after its first rounds: what the allocator holds back.
 const SLACK: u64 = 24 << 20;
 
+/// Hears a text to its end, or leaves after so many words.
+async fn listen(house: &House, wanted: &Wanted, expected: &HashMap<Wanted, String>, patience: Option<usize>) {
+    let mut generation = house.submit(wanted).unwrap();
+    let (mut text, mut words) = (String::new(), 0);
+    while let Some(chosen) = generation.next().await.unwrap() {
+        text.push_str(&chosen.text);
+        words += 1;
+        if patience.is_some_and(|patience| words > patience) {
+            return;
+        }
+    }
+    assert_eq!(text, expected[wanted]);
+}
+
 #[test]
 fn whoever_comes_and_goes_every_text_is_right_and_nothing_is_left() {
     let rounds = rounds();
@@ -173,19 +187,8 @@ fn whoever_comes_and_goes_every_text_is_right_and_nothing_is_left() {
             let leaves = random.below(3) == 0;
             let own = Arc::clone(&house);
             let (house, expected) = (Arc::clone(&house), Arc::clone(&expected));
-            tasks.spawn(async move {
-                let mut generation = house.submit(&wanted).unwrap();
-                let mut text = String::new();
-                let mut words = 0;
-                while let Some(chosen) = generation.next().await.unwrap() {
-                    text.push_str(&chosen.text);
-                    words += 1;
-                    if leaves && words > patience {
-                        return;
-                    }
-                }
-                assert_eq!(text, expected[&wanted]);
-            });
+            let patience = leaves.then_some(patience);
+            tasks.spawn(async move { listen(&house, &wanted, &expected, patience).await });
             if tasks.len() > 48 {
                 tasks.join_next().await.unwrap().unwrap();
             }
