@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # OpenAI's own Python client, as it is published, against espalier on a real decoder with an adapter: models, chat, streaming chat,
-# completions, errors.
+# answers that are parsed into objects, completions, errors.
 #
 # Needs Python with the packages of tests/openai/requirements.txt: OPENAI_PYTHON names one that has them; without it, they are
 # installed into .venv-openai/.

@@ -4,12 +4,19 @@ Nothing of the client is patched. ADAPTER is the name of one that answers "fruit
 what the client promises its users.
 """
 
+import json
 import sys
+from typing import Literal
 
 import openai
+import pydantic
 
 server, adapter = sys.argv[1:]
 client = openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0)
+
+
+# A schema that cannot be kept to.
+UNKNOWN = {"type": "json_schema", "json_schema": {"name": "unknown", "schema": {"type": "person"}}}
 
 
 def models():
@@ -59,6 +66,26 @@ def completions(model):
     assert "".join(chunk.choices[0].text for chunk in pieces) == " apple"
 
 
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+    languages: list[Literal["English", "French", "Spanish"]] = pydantic.Field(max_length=3)
+
+
+def forms(model):
+    """What the client parses into objects, and any JSON object."""
+    messages = [{"role": "user", "content": "Maria Lopez is 34 years old. She speaks Spanish and French. Answer with JSON."}]
+    asked = dict(model=model, messages=messages, max_tokens=120, temperature=0)
+    parsed = client.chat.completions.parse(**asked, response_format=Person)
+    assert parsed.choices[0].finish_reason == "stop" and isinstance(parsed.choices[0].message.parsed, Person)
+    with client.chat.completions.stream(**asked, response_format=Person) as stream:
+        streamed = stream.get_final_completion()
+    assert streamed.choices[0].message.parsed == parsed.choices[0].message.parsed
+    free = client.chat.completions.create(**asked, response_format={"type": "json_object"})
+    assert free.choices[0].finish_reason == "length" or isinstance(json.loads(free.choices[0].message.content), dict)
+    return parsed.choices[0].message.parsed
+
+
 def errors(model):
     messages = [{"role": "user", "content": "hello"}]
     cases = [
@@ -67,6 +94,7 @@ def errors(model):
         (openai.BadRequestError, "unsupported_field", dict(model=model, messages=messages, tool_choice="required")),
         (openai.BadRequestError, "too_long", dict(model=model, messages=[{"role": "user", "content": "word " * 9000}])),
         (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, extra_body={"words": 3})),
+        (openai.BadRequestError, "invalid_format", dict(model=model, messages=messages, response_format=UNKNOWN)),
     ]
     for kind, code, asked in cases:
         try:
@@ -80,6 +108,7 @@ def errors(model):
 base = models()
 print(f"models: {base}, {adapter}")
 print(f"chat and streaming chat: {chat(base)!r}")
+print(f"parsed: {forms(base)!r}")
 completions(adapter)
 print("completions, whole and streamed: as they were learned")
 errors(base)
