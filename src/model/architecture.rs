@@ -130,11 +130,11 @@ const FAMILIES: [Family; 13] = [
     row("esm", HeadForm::TANH, esm::canonical, esm::load),
     row("modernbert", HeadForm::POOLED, modernbert::canonical, modernbert::load),
     row("mpnet", HeadForm::TANH, mpnet::canonical, mpnet::load),
-    row("llama", HeadForm::POOLED, llama::canonical, llama::load),
-    row("mistral", HeadForm::POOLED, llama::canonical, llama::load),
-    row("qwen2", HeadForm::POOLED, llama::canonical, llama::load),
-    row("qwen3", HeadForm::POOLED, llama::canonical, llama::load),
-    Family { order: Order::InputOutput, ..row("gpt2", HeadForm::POOLED, gpt2::canonical, gpt2::load) },
+    row("llama", HeadForm::SCORE, llama::canonical, llama::load),
+    row("mistral", HeadForm::SCORE, llama::canonical, llama::load),
+    row("qwen2", HeadForm::SCORE, llama::canonical, llama::load),
+    row("qwen3", HeadForm::SCORE, llama::canonical, llama::load),
+    Family { order: Order::InputOutput, ..row("gpt2", HeadForm::SCORE, gpt2::canonical, gpt2::load) },
 ];
 
 /// The `model_type`s that can be loaded.

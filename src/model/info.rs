@@ -51,6 +51,11 @@ impl Info {
         HeadForm::of(&self.model_type)
     }
 
+    /// What the classification model in transformers reads: the first token, or a decoder's last.
+    pub fn classified_by(&self) -> Pooling {
+        if self.poolings.contains(&Pooling::Last) { Pooling::Last } else { Pooling::Cls }
+    }
+
     /// Whether transformers' model keeps linear maps as (input, output), which PEFT has to be told.
     pub fn fan_in_fan_out(&self) -> bool {
         architecture::by_type(&self.model_type).is_some_and(|family| family.order == Order::InputOutput)
