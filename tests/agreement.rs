@@ -169,7 +169,9 @@ fn passes_over_rows() {
                 assert!(nothing.is_none());
                 all.extend([normed, summed, kernels.norm_backward(&y, &saved.unwrap(), &norm).unwrap()]);
             }
-            for activation in [Activation::Gelu, Activation::Tanh, Activation::Relu, Activation::Silu] {
+            for activation in
+                [Activation::Gelu, Activation::GeluTanh, Activation::Tanh, Activation::Relu, Activation::Silu]
+            {
                 let (activated, derivative) = kernels.activate(activation, &x, Keep::ForBackward).unwrap();
                 let (again, nothing) = kernels.activate(activation, &x, Keep::Nothing).unwrap();
                 assert!(nothing.is_none() && desk.down(&again) == desk.down(&activated));

@@ -24,7 +24,7 @@ type Refused = [(&'static str, &'static str)];
 
 /// `model_type`, what headed models put in front of the encoder's names, the path of a linear map, and fields of the
 /// config that are refused.
-const ARCHITECTURES: [(&str, &str, &str, &Refused); 11] = [
+const ARCHITECTURES: [(&str, &str, &str, &Refused); 12] = [
     ("roberta", "roberta", "roberta.encoder.layer.0.attention.self.query", &ABSOLUTE),
     ("xlm-roberta", "roberta", "roberta.encoder.layer.1.output.dense", &ABSOLUTE),
     ("camembert", "roberta", "roberta.encoder.layer.0.intermediate.dense", &ABSOLUTE),
@@ -36,6 +36,15 @@ const ARCHITECTURES: [(&str, &str, &str, &Refused); 11] = [
     ("mistral", "model", "model.layers.0.mlp.gate_proj", &[("hidden_act", "\"gelu\""), ("sliding_window", "0")]),
     ("qwen2", "model", "model.layers.0.mlp.down_proj", &SLIDING),
     ("qwen3", "model", "model.layers.0.post_attention_layernorm", &[("num_key_value_heads", "3"), ("head_dim", "7")]),
+    ("gpt2", "transformer", "transformer.h.1.attn.c_attn", &LEARNED),
+];
+
+const LEARNED: [(&str, &str); 5] = [
+    ("activation_function", "\"tanh\""),
+    ("scale_attn_weights", "false"),
+    ("scale_attn_by_inverse_layer_idx", "true"),
+    ("add_cross_attention", "true"),
+    ("n_head", "5"),
 ];
 
 const STRETCHED: [(&str, &str); 3] = [

@@ -21,9 +21,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn base() -> Arc<Base> {
-    let folder = support::jobs::fixture("decoders").join("qwen2");
-    Arc::new(Base::load(&folder, "qwen2", Arc::new(Cpu::best())).unwrap())
+fn base(model_type: &str) -> Arc<Base> {
+    let folder = support::jobs::fixture("decoders").join(model_type);
+    Arc::new(Base::load(&folder, model_type, Arc::new(Cpu::best())).unwrap())
 }
 
 fn adapted(base: &Arc<Base>, method: &str, seed: u64) -> Arc<Adapted> {
@@ -159,8 +159,16 @@ async fn listen(house: &House, wanted: &Wanted, expected: &HashMap<Wanted, Strin
 
 #[test]
 fn whoever_comes_and_goes_every_text_is_right_and_nothing_is_left() {
-    let rounds = rounds();
-    let base = base();
+    come_and_go("qwen2", rounds());
+}
+
+#[test]
+fn so_it_is_where_positions_are_learned() {
+    come_and_go("gpt2", 300);
+}
+
+fn come_and_go(model_type: &str, rounds: usize) {
+    let base = base(model_type);
     let house = Arc::new(house(&base, settings()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut random = Random::new(11, &["soak"]);
@@ -227,7 +235,7 @@ fn wanted_at(all: &[Wanted], random: &mut Random) -> Wanted {
 
 #[test]
 fn what_several_ask_at_once_is_read_once() {
-    let base = base();
+    let base = base("qwen2");
     let house = house(&base, settings());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     // Two whole pages, and more; what a prefix or a soft prompt puts in front is in them.
@@ -244,7 +252,7 @@ fn what_several_ask_at_once_is_read_once() {
 
 #[test]
 fn a_full_line_is_busy_and_a_closed_one_finishes_what_it_has() {
-    let base = base();
+    let base = base("qwen2");
     let house = house(&base, Settings { max_waiting: 2, max_running: 1, ..settings() });
     let wanted = Wanted { adapter: 0, prompt: vec![5, 6, 7], max_tokens: 90 };
     let mut waiting = Vec::new();

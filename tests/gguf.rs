@@ -27,17 +27,16 @@ fn load(path: &Path) -> espalier::error::Result<Base> {
     Base::load(path, "small", Arc::new(Cpu::best()))
 }
 
-#[test]
-fn hidden_states_and_tokens_agree_with_transformers() {
-    let base = load(&fixture("model.gguf")).unwrap();
-    let bytes = fs::read(fixture("expected.safetensors")).unwrap();
+/// The base's ids of some texts, and what its last layer makes of them, beside transformers' numbers.
+fn agrees(base: &Base, texts: [&str; 4], expected: &str) {
+    let bytes = fs::read(fixture(expected)).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
     let numbers = |name: String| -> Vec<f32> {
         let tensor = read.tensor(&name).unwrap();
         tensor.data().as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
     };
     let mut worst = 0f32;
-    for (index, text) in TEXTS.into_iter().enumerate() {
+    for (index, text) in texts.into_iter().enumerate() {
         let ids: Vec<u32> = numbers(format!("ids.{index}")).into_iter().map(|id| id as u32).collect();
         let tokens = base.tokenizer().encode(text, None, 128).unwrap();
         assert_eq!(tokens.ids, ids, "{text:?}");
@@ -50,9 +49,43 @@ fn hidden_states_and_tokens_agree_with_transformers() {
         let differences = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs() / largest);
         worst = differences.fold(worst, f32::max);
     }
-    println!("largest relative error {worst:.1e}");
+    println!("{expected}: largest relative error {worst:.1e}");
     assert!(worst <= TOLERANCE, "{worst}");
+}
+
+#[test]
+fn hidden_states_and_tokens_agree_with_transformers() {
+    let base = load(&fixture("model.gguf")).unwrap();
+    agrees(&base, TEXTS, "expected.safetensors");
     assert_eq!((base.info().model_type.as_str(), base.info().layers, base.info().max_tokens), ("llama", 5, 128));
+}
+
+/// As `tests/golden/gguf_kinds.py` has them.
+const OTHER_TEXTS: [&str; 4] = [
+    "Where is my card?",
+    "hi",
+    " two  spaces, \u{e9}, \u{4f60} and \u{1f642}\nthe end ",
+    "the card is my own card, and the fee is mine",
+];
+
+#[test]
+fn gpt2_is_read_with_its_maps_as_they_lie_there() {
+    let base = load(&fixture("gpt2.gguf")).unwrap();
+    agrees(&base, OTHER_TEXTS, "gpt2-expected.safetensors");
+    assert_eq!((base.info().model_type.as_str(), base.info().generates), ("gpt2", true));
+}
+
+#[test]
+fn sentencepiece_and_angles_that_a_tensor_divides_are_read() {
+    let base = load(&fixture("sentencepiece.gguf")).unwrap();
+    agrees(&base, OTHER_TEXTS, "sentencepiece-expected.safetensors");
+    for text in OTHER_TEXTS {
+        let ids = base.tokenizer().encode(text, None, 128).unwrap().ids;
+        assert_eq!(base.tokenizer().decode(&ids), text);
+    }
+    let tokens = |text: &str| base.tokenizer().encode(text, None, 128).unwrap().ids;
+    // A control token in a text is one, and what follows it begins as a text does.
+    assert_eq!(tokens("hi</s>hi"), [tokens("hi"), vec![2], tokens("hi")[1..].to_vec()].concat());
 }
 
 #[test]
@@ -73,13 +106,15 @@ fn a_file_is_found_by_its_path_and_named_by_it() {
 #[test]
 fn damaged_files_are_refused_and_what_is_not_computed_is_named() {
     let whole = fs::read(fixture("model.gguf")).unwrap();
-    let replaced = |from: &str, to: &str| {
+    let replaced_in = |file: &str, from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
-        let mut bytes = whole.clone();
+        let mut bytes = fs::read(fixture(file)).unwrap();
         let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         bytes
     };
+    let replaced = |from: &str, to: &str| replaced_in("model.gguf", from, to);
+    let scores = "tokenizer.ggml.scores";
     let cut = whole[..whole.len() / 2].to_vec();
     for (bytes, code, words) in [
         (b"GGUF".to_vec(), "base_model_damaged", "cannot be read"),
@@ -89,6 +124,8 @@ fn damaged_files_are_refused_and_what_is_not_computed_is_named() {
         (replaced("blk.0.attn_q.weight", "blk.0.attn_x.weight"), "base_model_damaged", "self_attn.q_proj"),
         (replaced("llama.block_count", "llama.block_comnt"), "base_model_damaged", "llama.block_count"),
         (replaced("smollm", "smallm"), "unsupported_model", "tokenizer.ggml.pre \"smallm\""),
+        (replaced_in("sentencepiece.gguf", scores, "tokenizer.ggml.scares"), "base_model_damaged", scores),
+        (replaced_in("gpt2.gguf", "position_embd", "position_embb"), "base_model_damaged", "wpe.weight"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");

@@ -129,8 +129,13 @@ fn check_on(name: &str, kernels: Arc<dyn Kernels>, operation: &Operation) {
     assert!(compared >= 6, "{name}: at least a weight and a bias were compared");
 }
 
-const ACTIVATIONS: [(&str, Activation); 4] =
-    [("gelu", Activation::Gelu), ("tanh", Activation::Tanh), ("relu", Activation::Relu), ("silu", Activation::Silu)];
+const ACTIVATIONS: [(&str, Activation); 5] = [
+    ("gelu", Activation::Gelu),
+    ("gelu by tanh", Activation::GeluTanh),
+    ("tanh", Activation::Tanh),
+    ("relu", Activation::Relu),
+    ("silu", Activation::Silu),
+];
 
 fn linear(kernels: &dyn Kernels) -> Arc<FrozenLinear> {
     let mut random = Random::new(9, &["linear"]);

@@ -66,7 +66,7 @@ fn paths(base: &Base) -> [String; 3] {
     let path = |modules: &[Module]| {
         let is_meant = |info: &&SiteInfo| info.site.layer == Some(1) && modules.contains(&info.site.module);
         let path = &sites.iter().find(is_meant).unwrap().path;
-        path[path.find("layer").unwrap()..].to_string()
+        path[["layer", "h."].iter().find_map(|start| path.find(start)).unwrap()..].to_string()
     };
     let behind = |path: String| path.split_once(".1.").unwrap().1.to_string();
     let fused = Module::QueryKeyValue;
@@ -110,7 +110,7 @@ fn each(check: impl Fn(&Arc<Base>, &Spec)) {
 }
 
 /// Which have no masked language model's head.
-const DECODERS: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+const DECODERS: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
 
 /// BERT, and every other architecture; then those with a language model's head.
 fn bases() -> Vec<Arc<Base>> {

@@ -27,7 +27,7 @@ impl Files {
     /// `Invalid` (`adapter_tensors`) where a tensor holds values that are not finite.
     pub fn of(artifact: &Artifact, outline: &Outline) -> Result<Self> {
         let pooling = outline.pooling(&artifact.card.task);
-        let form = Form::of(&artifact.card.task, outline);
+        let form = Form::of(&artifact.card.task, &artifact.weights, outline);
         let head = Head::of(&artifact.card.task, form, outline.info.head());
         let (sites, method) = (outline.sites(pooling), &artifact.card.method);
         let keyed = weights::to_peft(&artifact.weights, method, sites, form, head);
@@ -65,10 +65,9 @@ impl Files {
         let config = peft::Config::read(&self.config)?;
         let sites = outline.sites(outline.pooling(&card.task));
         agree(&card.method, &config, sites)?;
-        config.check_sizes(&outline.info)?;
+        config.check_base(outline)?;
         let tensors = safetensors::read(&self.tensors)?;
-        let head = Head::of(&card.task, Form::of(&card.task, outline), outline.info.head());
-        let head = card.task.outputs(&card.labels).map(|_| head);
+        let head = card.task.outputs(&card.labels).map(|_| Head::in_file(&tensors, &card.task, outline));
         let weights = weights::from_peft(tensors, &card.method, sites, head, outline.info.hidden_size)?;
         let rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         card::check(&card, rows, outline)?;

@@ -2,7 +2,8 @@
 //!
 //! Plain data, so that files can be checked against a base whose weights are not at hand.
 
-use crate::model::{Base, Info, Pooling, SiteInfo};
+use crate::adapter::prefix_tuning;
+use crate::model::{Base, Info, Module, Pooling, Site, SiteInfo};
 use crate::task;
 
 #[derive(Debug, Clone)]
@@ -26,6 +27,20 @@ impl Outline {
             Pooling::Mean | Pooling::First | Pooling::Last => &self.bare_sites,
             Pooling::Cls => &self.sites,
         }
+    }
+
+    /// How wide a row's keys are, which may be fewer than the base is wide.
+    pub fn key_width(&self) -> usize {
+        self.width(Module::Key)
+    }
+
+    /// Heads of keys, each of which queries may share.
+    pub fn key_heads(&self) -> usize {
+        self.info.attention_heads * self.key_width() / self.width(Module::Query).max(1)
+    }
+
+    fn width(&self, module: Module) -> usize {
+        prefix_tuning::width(&self.bare_sites, Site { layer: Some(0), module })
     }
 
     /// How a task pools on this base.

@@ -138,6 +138,8 @@ pub enum Keep {
 pub enum Activation {
     /// x·Φ(x), the exact form with erf (Hendrycks & Gimpel 2016).
     Gelu,
+    /// The same by tanh: ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), GPT-2's.
+    GeluTanh,
     Tanh,
     Relu,
     /// x·σ(x), also called swish (Elfwing et al. 2017).

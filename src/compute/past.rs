@@ -131,10 +131,14 @@ impl Past {
         self.fronts[layer] + self.rows
     }
 
+    /// The position of the next row, where what stands in front in any layer counts too.
+    pub fn position(&self) -> usize {
+        self.fronts.iter().copied().max().unwrap_or(0) + self.rows
+    }
+
     /// The pages that hold nothing but rows that have been computed, at least in the layer with the most in front.
     pub fn full(&self) -> &[Arc<Page>] {
-        let front = self.fronts.iter().copied().max().unwrap_or(0);
-        &self.pages[..(front + self.rows) / PAGE]
+        &self.pages[..self.position() / PAGE]
     }
 
     pub fn pages(&self) -> &[Arc<Page>] {

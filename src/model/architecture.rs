@@ -4,8 +4,9 @@
 
 use super::adapted::Norm;
 use super::head::HeadForm;
+use super::loader::Order;
 use super::weights::Weights;
-use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, llama, modernbert, mpnet, roberta};
+use super::{Batch, Hooks, Site, SiteInfo, Wanted, bert, distilbert, esm, gpt2, llama, modernbert, mpnet, roberta};
 use crate::compute::kernels::FrozenLinear;
 use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor, past};
 use crate::error::{Context, Error, Result};
@@ -104,6 +105,8 @@ impl Loaded {
 pub struct Family {
     pub model_type: &'static str,
     pub head: HeadForm,
+    /// How its checkpoints keep linear maps.
+    pub order: Order,
     /// Our name for a checkpoint's tensor, `None` for heads and buffers.
     pub canonical: fn(&str) -> Option<String>,
     pub load: fn(Value, &mut Weights, &dyn Kernels) -> Result<Loaded>,
@@ -115,10 +118,10 @@ const fn row(
     canonical: fn(&str) -> Option<String>,
     load: fn(Value, &mut Weights, &dyn Kernels) -> Result<Loaded>,
 ) -> Family {
-    Family { model_type, head, canonical, load }
+    Family { model_type, head, order: Order::OutputInput, canonical, load }
 }
 
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 13] = [
     row("bert", HeadForm::POOLED, bert::canonical, bert::load),
     row("roberta", HeadForm::TANH, roberta::canonical, roberta::load),
     row("xlm-roberta", HeadForm::TANH, roberta::canonical, roberta::load),
@@ -127,10 +130,11 @@ const FAMILIES: [Family; 12] = [
     row("esm", HeadForm::TANH, esm::canonical, esm::load),
     row("modernbert", HeadForm::POOLED, modernbert::canonical, modernbert::load),
     row("mpnet", HeadForm::TANH, mpnet::canonical, mpnet::load),
-    row("llama", HeadForm::POOLED, llama::canonical, llama::load),
-    row("mistral", HeadForm::POOLED, llama::canonical, llama::load),
-    row("qwen2", HeadForm::POOLED, llama::canonical, llama::load),
-    row("qwen3", HeadForm::POOLED, llama::canonical, llama::load),
+    row("llama", HeadForm::SCORE, llama::canonical, llama::load),
+    row("mistral", HeadForm::SCORE, llama::canonical, llama::load),
+    row("qwen2", HeadForm::SCORE, llama::canonical, llama::load),
+    row("qwen3", HeadForm::SCORE, llama::canonical, llama::load),
+    Family { order: Order::InputOutput, ..row("gpt2", HeadForm::SCORE, gpt2::canonical, gpt2::load) },
 ];
 
 /// The `model_type`s that can be loaded.

@@ -65,8 +65,14 @@ impl Gguf {
         field.to_f32().map(f64::from).or_else(|_| field.to_f64()).ok()
     }
 
-    fn is_on(&self, name: &str) -> bool {
-        self.field(name).and_then(|field| field.to_bool().ok()).unwrap_or(false)
+    /// A switch, where the file has it.
+    fn switch(&self, name: &str) -> Option<bool> {
+        self.field(name).and_then(|field| field.to_bool().ok())
+    }
+
+    /// Whether there is such a tensor.
+    fn has(&self, tensor: &str) -> bool {
+        self.content.tensor_infos.contains_key(tensor)
     }
 
     /// # Errors

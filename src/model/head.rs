@@ -13,6 +13,8 @@ pub struct HeadForm {
     pub dense: Option<DenseForm>,
     /// The path of the outputs' linear map.
     pub output: &'static str,
+    /// Whether that map has a bias.
+    pub has_bias: bool,
 }
 
 /// A dense layer as wide as the base, and its activation.
@@ -29,17 +31,24 @@ impl HeadForm {
     }
 
     /// BERT's: one linear map of what the pooler gives.
-    pub const POOLED: Self = Self { dense: None, output: "classifier" };
+    pub const POOLED: Self = Self { dense: None, output: "classifier", has_bias: true };
+
+    /// A decoder's: one linear map of the last token's row, without a bias.
+    pub const SCORE: Self = Self { dense: None, output: "score", has_bias: false };
 
     /// RoBERTa's, which most have taken over.
     pub const TANH: Self = Self {
         dense: Some(DenseForm { path: "classifier.dense", activation: Activation::Tanh }),
         output: "classifier.out_proj",
+        has_bias: true,
     };
 
     /// DistilBERT's.
-    pub const RELU: Self =
-        Self { dense: Some(DenseForm { path: "pre_classifier", activation: Activation::Relu }), output: "classifier" };
+    pub const RELU: Self = Self {
+        dense: Some(DenseForm { path: "pre_classifier", activation: Activation::Relu }),
+        output: "classifier",
+        has_bias: true,
+    };
 
     pub fn activation(&self) -> Option<Activation> {
         self.dense.map(|dense| dense.activation)

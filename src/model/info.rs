@@ -1,6 +1,7 @@
 //! What a base model is and can do, as its folder and its architecture say.
 
-use super::architecture::{Architecture, Family};
+use super::architecture::{self, Architecture, Family};
+use super::loader::Order;
 use super::weights::read_json;
 use super::{HeadForm, Module, Pooling};
 use crate::error::{Error, Result};
@@ -48,6 +49,16 @@ impl Info {
     /// The head of its checkpoints for classification.
     pub fn head(&self) -> HeadForm {
         HeadForm::of(&self.model_type)
+    }
+
+    /// What the classification model in transformers reads: the first token, or a decoder's last.
+    pub fn classified_by(&self) -> Pooling {
+        if self.poolings.contains(&Pooling::Last) { Pooling::Last } else { Pooling::Cls }
+    }
+
+    /// Whether transformers' model keeps linear maps as (input, output), which PEFT has to be told.
+    pub fn fan_in_fan_out(&self) -> bool {
+        architecture::by_type(&self.model_type).is_some_and(|family| family.order == Order::InputOutput)
     }
 }
 

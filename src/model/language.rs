@@ -8,6 +8,7 @@ use crate::compute::kernels::{Activation, FrozenLinear, FrozenNorm, NormForm};
 use crate::compute::raw::Raw;
 use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor};
 use crate::error::Result;
+use serde_json::Value;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What a checkpoint calls the head's parts.
@@ -52,9 +53,14 @@ fn names(model_type: &str) -> &'static Names {
         "bert" => &BERT,
         "distilbert" => &DISTILBERT,
         "modernbert" => &MODERNBERT,
-        "llama" | "mistral" | "qwen2" | "qwen3" => &CAUSAL,
+        "llama" | "mistral" | "qwen2" | "qwen3" | "gpt2" => &CAUSAL,
         _ => &ROBERTA,
     }
+}
+
+/// Whether a decoder's words are those of its embeddings. Where the config leaves it out they are GPT-2's alone.
+pub fn is_tied(config: &Value) -> bool {
+    config["tie_word_embeddings"].as_bool().unwrap_or(config["model_type"] == "gpt2")
 }
 
 /// Our name for a tensor of the head.

@@ -5,6 +5,7 @@ use super::weights::Weights;
 use crate::compute::kernels::{FrozenLinear, FrozenNorm, FrozenTable, NormForm};
 use crate::compute::{Kernels, Tensor};
 use crate::error::Result;
+use serde::Deserialize;
 use std::sync::Arc;
 
 pub struct Loader<'a> {
@@ -12,8 +13,18 @@ pub struct Loader<'a> {
     pub kernels: &'a dyn Kernels,
     form: NormForm,
     epsilon: f64,
+    order: Order,
     /// All norms are equally wide.
     bare: Option<Arc<FrozenNorm>>,
+}
+
+/// How a checkpoint keeps the weights of linear maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    OutputInput,
+    /// As transformers' Conv1D does.
+    InputOutput,
 }
 
 /// Whether an operation has something to add in the checkpoint.
@@ -33,12 +44,18 @@ impl Bias {
 impl<'a> Loader<'a> {
     /// `epsilon` is that of the norms.
     pub fn new(weights: &'a mut Weights, kernels: &'a dyn Kernels, epsilon: f64) -> Self {
-        Self { weights, kernels, form: NormForm::Layer, epsilon, bare: None }
+        let order = Order::OutputInput;
+        Self { weights, kernels, form: NormForm::Layer, epsilon, order, bare: None }
     }
 
     /// Where norms are by the root of the mean square.
     pub fn root_mean_square(weights: &'a mut Weights, kernels: &'a dyn Kernels, epsilon: f64) -> Self {
         Self { form: NormForm::RootMeanSquare, ..Self::new(weights, kernels, epsilon) }
+    }
+
+    /// Where linear maps are kept so.
+    pub fn keeping(self, order: Order) -> Self {
+        Self { order, ..self }
     }
 
     pub fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<FrozenTable> {
@@ -52,7 +69,11 @@ impl<'a> Loader<'a> {
     }
 
     pub fn linear_with(&mut self, name: &str, input: usize, output: usize, bias: Bias) -> Result<Arc<FrozenLinear>> {
-        let weight = self.weights.take_raw(&format!("{name}.weight"), [output, input])?;
+        let weight = format!("{name}.weight");
+        let weight = match self.order {
+            Order::OutputInput => self.weights.take_raw(&weight, [output, input])?,
+            Order::InputOutput => self.weights.take_raw(&weight, [input, output])?.turned(),
+        };
         let bias = match bias {
             Bias::Own => Some(self.weights.take(&format!("{name}.bias"), &[output])?),
             Bias::Nothing => None,

@@ -11,6 +11,7 @@ mod distilbert;
 mod embeddings;
 mod esm;
 mod gguf;
+mod gpt2;
 mod head;
 pub mod hooks;
 pub mod hub;
@@ -76,7 +77,7 @@ impl Base {
         let tokenizer = tokenizer.with_speech(speech);
         let canonical = |name: &str| language::canonical(family.model_type, name).or_else(|| (family.canonical)(name));
         let mut weights = checkpoint.weights(canonical)?;
-        let is_tied = config["tie_word_embeddings"].as_bool() == Some(true);
+        let is_tied = language::is_tied(&config);
         let Loaded { architecture, config } = (family.load)(config, &mut weights, kernels.as_ref())?;
         let facts = architecture.facts();
         if let Some((word, id)) = tokenizer.beyond(facts.vocabulary_size) {

@@ -4,7 +4,7 @@ use crate::app::{App, Setup};
 use crate::support::jobs::fixture;
 use serde_json::{Value, json};
 
-const DECODERS: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+const DECODERS: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
 
 fn on(model_type: &str) -> App {
     Setup::new().based_on(fixture("architectures").join(model_type)).start()
@@ -31,9 +31,8 @@ fn a_decoder_tells_texts_apart_by_their_last_token() {
         let app = on(model_type);
         let base = app.get("/base").json();
         assert_eq!((&base["model_type"], &base["poolings"]), (&json!(model_type), &json!(["last", "mean"])));
-        for method in
-            [json!({"type": "lora", "target_modules": ["q_proj", "v_proj"]}), json!({"type": "prefix_tuning"})]
-        {
+        let targets = if model_type == "gpt2" { json!(["c_attn"]) } else { json!(["q_proj", "v_proj"]) };
+        for method in [json!({"type": "lora", "target_modules": targets}), json!({"type": "prefix_tuning"})] {
             let job = json!({"name": "told", "examples": rows, "method": method, "hyperparameters": {"epochs": 20}});
             let job = app.trained(&job);
             let found = predictions(&app, "told", &asked);

@@ -47,7 +47,7 @@ pub fn texts(generations: &[Value]) -> Vec<&str> {
 
 #[test]
 fn completions_are_learned_and_said() {
-    for model_type in ["llama", "qwen3"] {
+    for model_type in ["llama", "qwen3", "gpt2"] {
         let app = on(model_type, &[]);
         let base = app.get("/base").json();
         assert_eq!((&base["generates"], &base["chat"]), (&json!(true), &json!(true)));

@@ -144,6 +144,14 @@ mistral = decoder(transformers.MistralConfig, LINEAR, sliding_window=14)
 qwen2 = decoder(transformers.Qwen2Config, YARN, use_sliding_window=True, sliding_window=5, max_window_layers=1)
 qwen3 = decoder(transformers.Qwen3Config, PLAIN_ROPE, head_dim=16)
 
+
+
+def gpt2(size):
+    return transformers.GPT2Config(
+        vocab_size=size, n_embd=32, n_layer=2, n_head=4, n_inner=64, n_positions=128, pad_token_id=1, bos_token_id=0, eos_token_id=2
+    )
+
+
 LATIN = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
 PLAIN = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 MODELS = {
@@ -158,13 +166,14 @@ MODELS = {
     "mistral": (mistral, lambda: word_pieces(*PLAIN), TEXTS),
     "qwen2": (qwen2, lambda: word_pieces(*PLAIN), TEXTS),
     "qwen3": (qwen3, lambda: word_pieces(*PLAIN), TEXTS),
+    "gpt2": (gpt2, lambda: word_pieces(*PLAIN), TEXTS),
 }
 
 
 def draw(model):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            is_gain = "norm" in name.lower() and name.endswith("weight")
+            is_gain = ("norm" in name.lower() or "ln_" in name) and name.endswith("weight")
             parameter.normal_(1.0 if is_gain else 0.0, 0.2)
 
 

@@ -1,4 +1,4 @@
-"""Small decoders with their language models' heads, and golden numbers for tests/decoders.rs: `decoders.py OUT_FOLDER`.
+"""Small decoders with their language models' heads, and golden numbers for tests/decoders.rs: `decoders.py OUT_FOLDER [MODEL_TYPE …]`.
 
 Writes OUT_FOLDER/MODEL_TYPE/{config.json,model.safetensors,tokenizer.json,tokenizer_config.json}: random models with a byte-level
 tokenizer and a chat template, and expected.safetensors, by transformers and the real PEFT:
@@ -9,10 +9,11 @@ tokenizer and a chat template, and expected.safetensors, by transformers and the
 - for LoRA on all linear maps and for IA3 every trained tensor as `METHOD.value.OUR_NAME`, `METHOD.loss`, the mean cross entropy of
   the tokens behind the prompts of PAIRS, and `METHOD.gradient.OUR_NAME`.
 
-The words of Llama's and Mistral's heads are their own, those of Qwen's the embeddings'.
+The words of Llama's and Mistral's heads are their own, those of Qwen's and GPT-2's the embeddings'.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 import transformers
 from architectures import MODELS, draw
 from decoder_gradients import METHODS, PARTS, SITES
-from peft import get_peft_model
+from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -52,15 +53,29 @@ def tokenizer():
     return made
 
 
+# GPT-2's maps are Conv1Ds, whose weights lie as (input, output).
+CONV_SITES = {
+    "attn.c_attn": "query_key_value",
+    "attn.c_proj": "attention_output",
+    "mlp.c_fc": "feed_forward_in",
+    "mlp.c_proj": "feed_forward_out",
+}
+CONV_METHODS = {
+    "lora": LoraConfig(r=4, lora_alpha=8, target_modules=list(CONV_SITES), fan_in_fan_out=True),
+    "ia3": IA3Config(target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"], fan_in_fan_out=True),
+}
+
+
 def ours(name):
-    _, rest = name.split("layers.")
-    layer, rest = rest.split(".", 1)
-    module = next(module for module in SITES if rest.startswith(module))
-    return f"layer.{layer}.{SITES[module]}.{PARTS[rest[len(module) + 1:]]}"
+    layer, rest = re.search(r"\.(?:layers|h)\.(\d+)\.(.*)", name).groups()
+    sites = SITES | CONV_SITES
+    module = next(module for module in sites if rest.startswith(module + "."))
+    return f"layer.{layer}.{sites[module]}.{PARTS[rest[len(module) + 1:]]}"
 
 
 def gradients(model, tokens, tensors):
-    for method, config in METHODS.items():
+    methods = CONV_METHODS if model.config.model_type == "gpt2" else METHODS
+    for method, config in methods.items():
         torch.manual_seed(18)
         adapted = get_peft_model(model, config).eval()
         trained = {ours(name): tensor for name, tensor in adapted.named_parameters() if tensor.requires_grad}
@@ -118,7 +133,7 @@ def make(model_type, config, out):
     torch.manual_seed(22)
     tokens = tokenizer()
     config = config(tokens.get_vocab_size())
-    config.tie_word_embeddings = model_type.startswith("qwen")
+    config.tie_word_embeddings = model_type.startswith(("qwen", "gpt2"))
     config.bos_token_id, config.pad_token_id, config.eos_token_id = None, 1, 0
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     draw(model)
@@ -142,7 +157,7 @@ def make(model_type, config, out):
 
 def main():
     out = Path(sys.argv[1])
-    for model_type in ("llama", "mistral", "qwen2", "qwen3"):
+    for model_type in sys.argv[2:] or ("llama", "mistral", "qwen2", "qwen3", "gpt2"):
         folder = out / model_type
         folder.mkdir(parents=True, exist_ok=True)
         make(model_type, MODELS[model_type][0], folder)

@@ -51,6 +51,27 @@ DISTILBERT = {
     # PEFT does not know this architecture's words for them.
     "sizes": {"token_dim": 32, "num_layers": 2, "num_attention_heads": 4},
 }
+GPT2 = {
+    "query": "c_attn",
+    "value": "attn.c_proj",
+    "wide": "c_fc",
+    "one": "h.1.attn.c_attn",
+    "scaled": ["c_attn", "mlp.c_proj"],
+    "narrow": ["mlp.c_proj"],
+    "norms": ["ln_1", "ln_2", "ln_f"],
+    "sizes": {},
+}
+LLAMA = {
+    "query": "q_proj",
+    "value": "v_proj",
+    "wide": "up_proj",
+    "one": "layers.1.self_attn.q_proj",
+    "scaled": ["k_proj", "v_proj", "down_proj"],
+    "narrow": ["down_proj"],
+    "norms": ["input_layernorm", "post_attention_layernorm", "norm"],
+    "sizes": {},
+}
+NAMES = {"distilbert": DISTILBERT, "gpt2": GPT2, "llama": LLAMA}
 METHODS = {
     "lora-patterns": lambda names: LoraConfig(
         **COMMON,
@@ -77,8 +98,10 @@ METHODS = {
     ),
 }
 # transformers' DistilBERT and ESM-2 take no keys and values from before, and ESM-2 drops the embeddings of masked tokens by
-# their ids, which embedded prompts have none of.
+# their ids, which embedded prompts have none of. Of embedded prompts transformers' decoders read the last row, padding or not.
 WITHOUT = {
+    "gpt2": ["prompt-tuning", "p-tuning"],
+    "llama": ["prompt-tuning", "p-tuning"],
     "distilbert": ["prefix-tuning", "prefix-projected"],
     "esm": ["prompt-tuning", "p-tuning", "prefix-tuning", "prefix-projected"],
 }
@@ -112,7 +135,7 @@ def make(name: str, model_folder: Path, out: Path, base_name: str | None) -> Non
     torch.manual_seed(11)
     tokenizer = load_tokenizer(model_folder)
     base = AutoModelForSequenceClassification.from_pretrained(model_folder, num_labels=3)
-    names = DISTILBERT if base.config.model_type == "distilbert" else BERT
+    names = NAMES.get(base.config.model_type, BERT)
     model = get_peft_model(base, METHODS[name](names))
     train(model, tokenizer, 20, LENGTH)
     if base_name:

@@ -170,11 +170,15 @@ pub fn activation(file: &str, field: &str, value: Option<&Value>) -> Result<Acti
     match word.as_deref() {
         Some("relu") => Ok(Activation::Relu),
         Some("gelu") => Ok(Activation::Gelu),
+        Some("gelu_new") => Ok(Activation::GeluTanh),
         Some("tanh") => Ok(Activation::Tanh),
         Some("swish" | "silu") => Ok(Activation::Silu),
         _ => Err(Error::invalid(
             "unsupported_adapter",
-            format!("{file}: {field} is {}, expected relu, gelu, tanh or swish", value.unwrap_or(&Value::Null)),
+            format!(
+                "{file}: {field} is {}, expected relu, gelu, gelu_new, tanh or swish",
+                value.unwrap_or(&Value::Null)
+            ),
         )),
     }
 }
@@ -183,6 +187,7 @@ pub fn word(activation: Activation) -> &'static str {
     match activation {
         Activation::Relu => "relu",
         Activation::Gelu => "gelu",
+        Activation::GeluTanh => "gelu_new",
         Activation::Tanh => "tanh",
         Activation::Silu => "swish",
     }

@@ -1,7 +1,7 @@
 //! A plain PEFT folder: two files, and what the request adds.
 
 use super::ImportRequest;
-use crate::artifact::peft::{self, head::Head, keys::Form, weights};
+use crate::artifact::peft::{self, head::Head, weights};
 use crate::artifact::{Artifact, BaseCard, CONFIG_FILE, Card, Outline, Probe, TENSOR_FILE, card, names, safetensors};
 use crate::error::{Context, Error, Result};
 use crate::model::Pooling;
@@ -34,13 +34,13 @@ impl Plain {
             )
         })?;
         check_base(config.base.as_deref(), "base_model_name_or_path", request, outline)?;
-        config.check_sizes(&outline.info)?;
+        config.check_base(outline)?;
         let pooling = pooling(&config, request, outline)?;
         let sites = outline.sites(pooling);
         let tensors = safetensors::read(&self.tensors)?;
         let method = method.on(sites, weights::form(&tensors, sites))?;
         let task = task::Config::default().with_pooling(pooling).with_head_of(outline.info.head());
-        let head = Head::of(&task, Form::of(&task, outline), outline.info.head());
+        let head = Head::in_file(&tensors, &task, outline);
         let task = match config.task_type.as_deref() {
             // Rows without a head are there to be compared.
             Some("FEATURE_EXTRACTION") if head.is_absent(&tensors) => {
@@ -94,8 +94,7 @@ pub fn check_base(named: Option<&str>, field: &str, request: &ImportRequest, out
 
 fn pooling(config: &peft::Config, request: &ImportRequest, outline: &Outline) -> Result<Pooling> {
     let by_task = match config.task_type.as_deref() {
-        // transformers' classification models read the first token.
-        Some("SEQ_CLS") | None => Some(Pooling::Cls),
+        Some("SEQ_CLS") | None => Some(outline.info.classified_by()),
         Some(CAUSAL) if outline.info.generates => Some(Pooling::Mean),
         Some(CAUSAL) => {
             return Err(unsupported(

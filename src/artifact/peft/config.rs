@@ -4,9 +4,9 @@
 
 use super::methods::{Method, TYPES};
 use super::supported;
+use crate::artifact::Outline;
 use crate::artifact::faults::Faults;
 use crate::error::{Error, Result};
-use crate::model::Info;
 use crate::model::tokenizer::SHORTEST;
 use serde_json::{Map, Value};
 
@@ -20,6 +20,8 @@ pub struct Config {
     pub base: Option<String>,
     /// From an extra key, `id2label` or `labels`.
     pub labels: Option<Vec<String>>,
+    /// Whether it was trained on maps that are kept as (input, output).
+    turned: bool,
     /// What prompt methods say of the base's size, by field.
     sizes: Vec<(&'static str, usize)>,
 }
@@ -46,23 +48,32 @@ impl Config {
             task_type: text(&fields, "task_type")?,
             base: text(&fields, "base_model_name_or_path")?,
             labels: labels(&fields)?,
+            turned: flag(&fields, supported::TURNED)?,
             sizes: sizes(&fields)?,
         })
     }
 
-    /// Whether the base is as large as the config says, and reads its virtual tokens.
+    /// Whether the base is as large as the config says, reads its virtual tokens, and keeps its maps as it says; PEFT itself
+    /// sets right what was left out for a base of the other kind.
     ///
     /// # Errors
-    /// `Invalid` (`other_base`) naming every field that differs.
-    pub fn check_sizes(&self, info: &Info) -> Result<()> {
+    /// `Invalid`: `other_base` naming every field that differs, or `unsupported_adapter`.
+    pub fn check_base(&self, outline: &Outline) -> Result<()> {
+        let info = &outline.info;
+        if self.turned && !info.fan_in_fan_out() {
+            let advice = "this base has linear layers only: train with fan_in_fan_out=False";
+            let detail = format!("adapter_config.json: fan_in_fan_out is set: {advice}");
+            return Err(Error::invalid("unsupported_adapter", detail));
+        }
         let mut faults = Faults::default();
         for (field, said) in &self.sizes {
-            let ours = match *field {
-                "token_dim" => info.hidden_size,
-                "num_layers" => info.layers,
-                _ => info.attention_heads,
+            let (ours, of_keys) = match *field {
+                "token_dim" => (info.hidden_size, outline.key_width()),
+                "num_layers" => (info.layers, info.layers),
+                _ => (info.attention_heads, outline.key_heads()),
             };
-            if *said != ours {
+            let is_of_keys = matches!(self.method, Some(Method::PrefixTuning(_))) && *said == of_keys;
+            if *said != ours && !is_of_keys {
                 faults.add(format!("{field} is {said}, this base has {ours}"));
             }
         }

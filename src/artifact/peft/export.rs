@@ -3,7 +3,8 @@
 //! An adapter whose head is that of transformers' classification model is a `SEQ_CLS` adapter: PEFT restores adapter and head,
 //! and transformers answers with the same logits. One that pools by the mean is not, because transformers' classification model has no
 //! mean: it is written as an adapter of the bare encoder (`FEATURE_EXTRACTION`), which gives the right token states; the
-//! head's tensors lie in the same file under `base_model.model.classifier`. Methods for which PEFT has no type have a
+//! head's tensors lie in the same file under `base_model.model.classifier`. So is a decoder's whose head has a bias, because
+//! transformers' has none there. Methods for which PEFT has no type have a
 //! `peft_type` of null: PEFT refuses the folder, and it opens here only.
 
 use super::entries;
@@ -14,7 +15,7 @@ use crate::adapter::{self, lora};
 use crate::artifact::outline::Outline;
 use crate::artifact::{Artifact, Card};
 use crate::error::{Context, Result};
-use crate::model::{Info, SiteInfo};
+use crate::model::SiteInfo;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -23,28 +24,29 @@ type Fields = BTreeMap<&'static str, Value>;
 /// The bytes of the file: sorted keys, as PEFT writes them.
 pub fn config(artifact: &Artifact, outline: &Outline) -> Result<Vec<u8>> {
     let card = &artifact.card;
-    let mut fields = common(card, outline);
+    let form = Form::of(&card.task, &artifact.weights, outline);
+    let mut fields = common(card, form, outline);
     let sites = outline.sites(outline.pooling(&card.task));
     if let Some(peft_type) = entries::peft_type(&card.method, sites) {
         fields.insert("peft_type", json!(peft_type));
-        fields.extend(of_method(card, outline));
+        fields.extend(of_method(card, form, outline));
     }
     let mut bytes = serde_json::to_vec_pretty(&fields).context("writing adapter_config.json")?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-fn of_method(card: &Card, outline: &Outline) -> Fields {
+fn of_method(card: &Card, form: Form, outline: &Outline) -> Fields {
     let (method, sites) = (&card.method, outline.sites(outline.pooling(&card.task)));
-    let form = Form::of(&card.task, outline);
     let others = untouched(card, form, outline);
     let targets = |touched: Vec<&SiteInfo>| json!(target_modules(&outline.sites, &others, &touched, form));
     let no_exclusion = ("exclude_modules", Value::Null);
+    let turned = ("fan_in_fan_out", json!(outline.info.fan_in_fan_out()));
     match method {
         adapter::Config::Lora(config) => {
             let touched = config.targets(sites);
             let mut fields = of_lora(config, &touched, form);
-            fields.insert("target_modules", targets(touched));
+            fields.extend([("target_modules", targets(touched)), turned]);
             fields
         }
         adapter::Config::Ia3(config) => {
@@ -54,7 +56,7 @@ fn of_method(card: &Card, outline: &Outline) -> Fields {
             let forward: Vec<&str> = forward.iter().map(|info| form.path(&info.path)).collect();
             let touched: Vec<&str> = touched.iter().map(|info| form.path(&info.path)).collect();
             BTreeMap::from([
-                ("fan_in_fan_out", json!(false)),
+                turned,
                 ("feedforward_modules", json!(forward)),
                 ("init_ia3_weights", json!(true)),
                 ("target_modules", json!(touched)),
@@ -67,7 +69,7 @@ fn of_method(card: &Card, outline: &Outline) -> Fields {
         adapter::Config::Vera(config) => BTreeMap::from([
             ("bias", json!("none")),
             ("d_initial", json!(config.d_initial)),
-            ("fan_in_fan_out", json!(false)),
+            turned,
             ("init_weights", json!(true)),
             ("layers_pattern", Value::Null),
             ("layers_to_transform", Value::Null),
@@ -78,7 +80,7 @@ fn of_method(card: &Card, outline: &Outline) -> Fields {
             ("vera_dropout", json!(config.dropout)),
         ]),
         adapter::Config::PromptTuning(_) | adapter::Config::PTuning(_) | adapter::Config::PrefixTuning(_) => {
-            of_virtual(method, &outline.info)
+            of_virtual(method, outline)
         }
         adapter::Config::Bottleneck(_) | adapter::Config::Bias(_) | adapter::Config::Head(_) => BTreeMap::new(),
     }
@@ -94,7 +96,8 @@ fn untouched(card: &Card, form: Form, outline: &Outline) -> Vec<&'static str> {
     }
 }
 
-fn of_virtual(method: &adapter::Config, info: &Info) -> Fields {
+fn of_virtual(method: &adapter::Config, outline: &Outline) -> Fields {
+    let info = &outline.info;
     let mut fields: Fields = BTreeMap::from([
         ("num_attention_heads", json!(info.attention_heads)),
         ("num_layers", json!(info.layers)),
@@ -113,14 +116,16 @@ fn of_virtual(method: &adapter::Config, info: &Info) -> Fields {
             ("encoder_hidden_size", json!(config.projection_hidden_size.unwrap_or(info.hidden_size))),
             // What is stored is projected already.
             ("prefix_projection", json!(false)),
+            // Of keys and values, of which several heads of queries may share one.
+            ("num_attention_heads", json!(outline.key_heads())),
+            ("token_dim", json!(outline.key_width())),
         ]),
         _ => fields.extend([("prompt_tuning_init", json!("RANDOM")), ("tokenizer_name_or_path", Value::Null)]),
     }
     fields
 }
 
-fn common(card: &Card, outline: &Outline) -> Fields {
-    let form = Form::of(&card.task, outline);
+fn common(card: &Card, form: Form, outline: &Outline) -> Fields {
     // PEFT restores the head for a classification model only.
     let (task_type, modules_to_save) = match (form, &card.task) {
         (_, task) if task.generates() => ("CAUSAL_LM", Value::Null),
@@ -162,7 +167,6 @@ fn of_lora(config: &lora::Config, touched: &[&SiteInfo], form: Form) -> Fields {
         ("alpha_pattern", json!(alphas)),
         ("bias", json!(bias)),
         ("exclude_modules", Value::Null),
-        ("fan_in_fan_out", json!(false)),
         ("init_lora_weights", json!(true)),
         ("layer_replication", Value::Null),
         ("layers_pattern", Value::Null),

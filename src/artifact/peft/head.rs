@@ -6,6 +6,7 @@
 use super::keys::{Form, PREFIX};
 use super::weights::{Tensors, misshapen};
 use crate::adapter;
+use crate::artifact::Outline;
 use crate::artifact::faults::Faults;
 use crate::compute::Tensor;
 use crate::model::HeadForm;
@@ -19,19 +20,33 @@ const SHORT: &str = "base_model.";
 pub struct Head {
     dense: Option<&'static str>,
     output: &'static str,
+    /// Of the outputs: without one it is nothing.
+    has_bias: bool,
 }
 
 impl Head {
     /// One linear map.
-    pub const LINEAR: Self = Self { dense: None, output: "classifier" };
+    pub const LINEAR: Self = Self { dense: None, output: "classifier", has_bias: true };
 
     /// Of an adapter's file as it is written.
     pub fn of(task: &task::Config, form: Form, theirs: HeadForm) -> Self {
         match (form, task.dense()) {
-            (Form::Headed, _) => Self { dense: theirs.dense.map(|dense| dense.path), output: theirs.output },
+            (Form::Headed, _) => {
+                let HeadForm { dense, output, has_bias } = theirs;
+                Self { dense: dense.map(|dense| dense.path), output, has_bias }
+            }
             (Form::Bare, None) => Self::LINEAR,
-            (Form::Bare, Some(_)) => Self { dense: Some("classifier.dense"), output: "classifier.out_proj" },
+            (Form::Bare, Some(_)) => {
+                Self { dense: Some("classifier.dense"), output: "classifier.out_proj", ..Self::LINEAR }
+            }
         }
+    }
+
+    /// Of a file as it is read. A decoder's may have a bias that transformers' head has not.
+    pub fn in_file(tensors: &Tensors, task: &task::Config, outline: &Outline) -> Self {
+        let theirs = Self::of(task, Form::of(task, &Tensors::new(), outline), outline.info.head());
+        let is_biased = !theirs.has_bias && theirs.is_absent(tensors) && !Self::LINEAR.is_absent(tensors);
+        if is_biased { Self::LINEAR } else { theirs }
     }
 
     /// Our name and the file's path of each tensor: weights, then biases, the outputs' first.
@@ -41,7 +56,7 @@ impl Head {
             let pair = |(ours, path): (&str, &str)| (format!("{ours}.{what}"), format!("{path}.{what}"));
             layers.into_iter().flatten().map(pair).collect::<Vec<_>>()
         };
-        [of("weight"), of("bias")].concat()
+        if self.has_bias { [of("weight"), of("bias")].concat() } else { of("weight") }
     }
 
     /// Whether a file has none of its tensors.
@@ -67,6 +82,9 @@ impl Head {
                 [None, Some(tensor)] => fit(&keys[1], name, tensor, shape, &mut named, faults),
             }
         }
+        if !self.has_bias {
+            named.insert(task::head::BIAS.to_string(), Tensor::zeros([outputs]));
+        }
         named
     }
 
@@ -91,13 +109,18 @@ impl Head {
                 keyed.insert(key(method, &path), tensor.clone());
             }
         }
+        if !self.has_bias {
+            remove(&task::head::BIAS.to_string());
+        }
     }
 
     /// The modules that PEFT saves as a whole.
     pub fn modules(self) -> Vec<&'static str> {
         // RoBERTa's two are parts of one.
-        let dense = self.dense.filter(|path| !path.starts_with("classifier"));
-        dense.into_iter().chain(["classifier"]).collect()
+        let whole = |path: &'static str| path.split('.').next().unwrap_or(path);
+        let mut modules: Vec<&str> = self.paths().map(whole).collect();
+        modules.dedup();
+        modules
     }
 
     /// Where its linear maps stand in the classification model, none of which an adapter touches.

@@ -22,12 +22,19 @@ const READ: [&str; 11] = [
     "init_lora_weights",
 ];
 
+/// Whether the base's maps are kept as (input, output), which is compared with the base.
+pub const TURNED: &str = "fan_in_fan_out";
+
 /// Fields that are read of a method, or say only how its training began.
 fn of_method(peft_type: Option<&str>) -> &'static [&'static str] {
     match peft_type {
-        Some("LORA") => &["r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"],
-        Some("IA3") => &["feedforward_modules", "init_ia3_weights"],
-        Some("VERA") => &["r", "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights"],
+        Some("LORA") => {
+            &["r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", TURNED]
+        }
+        Some("IA3") => &["feedforward_modules", "init_ia3_weights", TURNED],
+        Some("VERA") => {
+            &["r", "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights", TURNED]
+        }
         Some("PROMPT_TUNING") => &[
             "num_virtual_tokens",
             "token_dim",
@@ -81,8 +88,7 @@ const INDIFFERENT: [&str; 12] = [
 ];
 
 /// What would be right instead, for the fields that people use.
-const ADVICE: [(&str, &str); 9] = [
-    ("fan_in_fan_out", "this base has linear layers only: train with fan_in_fan_out=False"),
+const ADVICE: [(&str, &str); 8] = [
     ("lora_bias", "train with lora_bias=False"),
     ("layer_replication", "train on the base's own layers"),
     ("trainable_token_indices", "train without trainable tokens"),
@@ -182,14 +188,13 @@ mod tests {
     #[test]
     fn every_unsupported_field_is_named_with_what_would_be_right() {
         let detail = refusal(json!({
-            "bias": "all", "d_initial": 0.1, "fan_in_fan_out": true,
+            "bias": "all", "d_initial": 0.1,
             "layer_replication": [[0, 2]], "trainable_token_indices": [1], "megatron_config": {"a": 1},
             "modules_to_save": ["classifier", "pooler"], "init_lora_weights": "pissa", "x_new": 3,
         }));
         for words in [
             "bias is \"all\", expected \"none\"",
             "d_initial is set and not known here",
-            "fan_in_fan_out is set",
             "layer_replication is set",
             "trainable_token_indices is set",
             "megatron_config is set",

@@ -14,6 +14,15 @@ pub fn derivative(activation: Activation, x: &Tensor) -> Computed {
             let density = ((x.sqr()? * -0.5)?.exp()? / (std::f64::consts::TAU).sqrt())?;
             cumulative + (x * density)?
         }
+        // σ + x·σ·(1 − σ)·(2u)′ with σ = σ(2u), 2u = 2·√(2/π)·(x + 0.044715·x³)
+        Activation::GeluTanh => {
+            let scale = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+            let square = x.sqr()?;
+            let twice = (x * square.affine(scale * 0.044715, scale)?)?;
+            let sigmoid = (((twice * 0.5)?.tanh()? + 1.0)? * 0.5)?;
+            let bend = ((&sigmoid * sigmoid.affine(-1.0, 1.0)?)? * x)?;
+            (bend * square.affine(3.0 * scale * 0.044715, scale)?)? + sigmoid
+        }
         Activation::Tanh => x.tanh()?.sqr()?.affine(-1.0, 1.0),
         Activation::Relu => x.gt(0.0)?.to_dtype(DType::F32),
         // σ·(1 + x·(1 − σ))

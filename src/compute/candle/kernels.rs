@@ -184,6 +184,7 @@ impl Kernels for Candle {
         let x = input.tensor();
         let output = match activation {
             Activation::Gelu => x.gelu_erf(),
+            Activation::GeluTanh => x.gelu(),
             Activation::Tanh => x.tanh(),
             Activation::Relu => x.relu(),
             Activation::Silu => x.silu(),

@@ -15,6 +15,7 @@ pub trait Curve {
 }
 
 pub struct Gelu;
+pub struct GeluTanh;
 pub struct Relu;
 pub struct Silu;
 
@@ -43,6 +44,27 @@ impl Curve for Silu {
             let value = x.times(sigmoid);
             // σ + x·σ·(1 − σ)
             (value, value.fused(one.minus(sigmoid), sigmoid))
+        }
+    }
+}
+
+impl Curve for GeluTanh {
+    #[inline(always)]
+    unsafe fn of<L: Lanes>(x: L) -> (L, L) {
+        // SAFETY: the caller's.
+        unsafe {
+            // ½·(1 + tanh(u)) = σ(2u), with 2u = x·(s + s·0.044715·x²), s = 2·√(2/π)
+            let one = L::splat(1.0);
+            let square = x.times(x);
+            let twice = x.times(square.fused(L::splat(0.071_354_814), L::splat(1.595_769_1)));
+            let slope = square.fused(L::splat(3.0 * 0.071_354_814), L::splat(1.595_769_1));
+            let magnitude = twice.max(L::splat(0.0).minus(twice));
+            let bell = exp(L::splat(0.0).minus(magnitude));
+            let above = one.over(one.plus(bell));
+            let below = bell.times(above);
+            let sigmoid = twice.where_negative(below, above);
+            // σ + x·σ·(1 − σ)·(2u)′
+            (x.times(sigmoid), x.times(slope).fused(above.times(below), sigmoid))
         }
     }
 }

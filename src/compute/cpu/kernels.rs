@@ -1,6 +1,6 @@
 //! The operations, put together from products on tiles and passes over rows.
 
-use super::activation::{self, Gelu, Relu, Silu};
+use super::activation::{self, Gelu, GeluTanh, Relu, Silu};
 use super::attention::{self, Inputs};
 use super::elementwise::{Add, Multiply, Scaled};
 use super::held::entry;
@@ -230,6 +230,7 @@ impl Kernels for Cpu {
         let mut derivative = (keep == Keep::ForBackward).then(|| Draft::new(input.rows(), input.width()));
         let output = match activation {
             Activation::Gelu => self.curve::<Gelu>(input, derivative.as_mut()),
+            Activation::GeluTanh => self.curve::<GeluTanh>(input, derivative.as_mut()),
             Activation::Relu => self.curve::<Relu>(input, derivative.as_mut()),
             Activation::Silu => self.curve::<Silu>(input, derivative.as_mut()),
             Activation::Tanh => activation::tanh(input, derivative.as_mut()),

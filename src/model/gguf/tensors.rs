@@ -4,7 +4,7 @@ use super::Gguf;
 use crate::compute::Tensor;
 use crate::compute::raw::{Form, Raw};
 use crate::error::Result;
-use crate::model::weights::{Stored, Weights};
+use crate::model::weights::{Stored, Weights, damaged};
 use candle_core::Device;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -24,23 +24,28 @@ pub fn read(gguf: &Gguf, canonical: impl Fn(&str) -> Option<String>) -> Result<W
     let key_heads = count("head_count_kv").map_or(heads, |heads| heads as usize);
     let mut tensors: BTreeMap<String, Box<dyn Stored>> = BTreeMap::new();
     for (name, info) in &gguf.content.tensor_infos {
-        let Some((theirs, part)) = transformers(name) else { continue };
+        let named = if architecture == "gpt2" { gpt2(name) } else { transformers(name) };
+        let Some((theirs, part)) = named else { continue };
         let Some(ours) = canonical(&theirs) else { continue };
         let turned = match (architecture, part) {
             ("llama", "attn_q") => Some(heads),
             ("llama", "attn_k") => Some(key_heads),
             _ => None,
         };
-        let place = Place {
-            path: gguf.path.clone(),
-            content: Arc::clone(&gguf.content),
-            name: name.clone(),
-            shape: info.shape.dims().to_vec(),
-            turned,
-        };
-        tensors.insert(ours, Box::new(place));
+        tensors.insert(ours, Box::new(Place::new(gguf, name, info.shape.dims(), turned)));
     }
     Ok(Weights::of(tensors))
+}
+
+/// A tensor that is none of transformers'.
+///
+/// # Errors
+/// `Invalid` (`base_model_damaged`) where it is missing or damaged.
+pub fn numbers(gguf: &Gguf, name: &str) -> Result<Vec<f32>> {
+    let info = gguf.needed(&format!("the tensor {name}"), gguf.content.tensor_infos.get(name))?;
+    let place = Place::new(gguf, name, info.shape.dims(), None);
+    let (tensor, _) = place.read().map_err(|reason| damaged(&gguf.path, &format!("{name}: {reason}")))?;
+    Ok(tensor.values)
 }
 
 /// What transformers calls a tensor, and the file's word for its part of a layer.
@@ -68,6 +73,30 @@ fn transformers(name: &str) -> Option<(String, &str)> {
         _ => return None,
     };
     Some((format!("layers.{layer}.{module}.{kind}"), part))
+}
+
+/// The same of GPT-2.
+fn gpt2(name: &str) -> Option<(String, &str)> {
+    let (path, kind) = name.rsplit_once('.')?;
+    let outside = |theirs: &str| Some((format!("{theirs}.{kind}"), name));
+    match path {
+        "token_embd" => return outside("wte"),
+        "position_embd" => return outside("wpe"),
+        "output_norm" => return outside("ln_f"),
+        "output" => return outside("lm_head"),
+        _ => {}
+    }
+    let (layer, part) = path.strip_prefix("blk.")?.split_once('.')?;
+    let module = match part {
+        "attn_norm" => "ln_1",
+        "attn_qkv" => "attn.c_attn",
+        "attn_output" => "attn.c_proj",
+        "ffn_norm" => "ln_2",
+        "ffn_up" => "mlp.c_fc",
+        "ffn_down" => "mlp.c_proj",
+        _ => return None,
+    };
+    Some((format!("h.{layer}.{module}.{kind}"), part))
 }
 
 struct Place {
@@ -118,6 +147,11 @@ impl Stored for Place {
 }
 
 impl Place {
+    fn new(gguf: &Gguf, name: &str, shape: &[usize], turned: Option<usize>) -> Self {
+        let (path, content) = (gguf.path.clone(), Arc::clone(&gguf.content));
+        Self { path, content, name: name.to_string(), shape: shape.to_vec(), turned }
+    }
+
     fn stored(&self) -> std::result::Result<(QTensor, [u8; 32]), String> {
         let candle = |error: candle_core::Error| error.to_string();
         let mut file = BufReader::new(File::open(&self.path).map_err(|error| error.to_string())?);
@@ -170,5 +204,8 @@ mod tests {
         assert_eq!(transformers("blk.12.attn_q.weight").unwrap().0, "layers.12.self_attn.q_proj.weight");
         assert_eq!(transformers("token_embd.weight").unwrap().0, "embed_tokens.weight");
         assert!(["output.bias", "blk.0.other.weight", "blk.0"].iter().all(|name| transformers(name).is_none()));
+        assert_eq!(gpt2("blk.3.attn_qkv.bias").unwrap().0, "h.3.attn.c_attn.bias");
+        assert_eq!(gpt2("position_embd.weight").unwrap().0, "wpe.weight");
+        assert!(["blk.0.other.weight", "blk.0"].iter().all(|name| gpt2(name).is_none()));
     }
 }

@@ -1,5 +1,7 @@
 //! A GGUF file's tokenizer as a `tokenizer.json`: byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), with the splitting
-//! that the file names.
+//! that the file names, or SentencePiece's.
+
+mod sentencepiece;
 
 use super::{Gguf, whole};
 use crate::error::Result;
@@ -11,36 +13,101 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// `tokenizer.ggml.token_type` of a control token, and of one that users defined.
-const CONTROL: u64 = 3;
-const USER_DEFINED: u64 = 4;
+/// What a token is, by `tokenizer.ggml.token_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Normal,
+    Unknown,
+    Control,
+    UserDefined,
+    /// Unused ones, and the bytes of SentencePiece.
+    Other,
+}
+
+/// All tokens, by their ids.
+struct Vocabulary<'a> {
+    tokens: Vec<&'a str>,
+    /// Of some or all of them.
+    kinds: Vec<Kind>,
+}
 
 /// # Errors
 /// `Invalid` naming what is missing, or not known.
 pub fn read(gguf: &Gguf) -> Result<Value> {
-    let kind = gguf.needed("tokenizer.ggml.model", gguf.text("tokenizer.ggml.model"))?;
-    if kind != "gpt2" {
-        return gguf.unsupported(&format!("tokenizer.ggml.model \"{kind}\" (known is gpt2, byte-level BPE)"));
-    }
-    let tokens = texts(gguf, "tokenizer.ggml.tokens")?;
+    let vocabulary = Vocabulary::read(gguf)?;
+    let (mut parts, usual) = match gguf.needed("tokenizer.ggml.model", gguf.text("tokenizer.ggml.model"))? {
+        "gpt2" => (byte_level(gguf, &vocabulary)?, &[][..]),
+        "llama" => (sentencepiece::read(gguf, &vocabulary)?, &["add_bos_token"][..]),
+        other => {
+            let known = "known are gpt2, byte-level BPE, and llama, SentencePiece's";
+            return gguf.unsupported(&format!("tokenizer.ggml.model \"{other}\" ({known})"));
+        }
+    };
+    parts["version"] = json!("1.0");
+    parts["added_tokens"] = json!(vocabulary.added());
+    parts["post_processor"] = special(gguf, &vocabulary.tokens, usual)?;
+    Ok(parts)
+}
+
+/// The parts of a `tokenizer.json` that are byte-level BPE's own.
+fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
     let merges = texts(gguf, "tokenizer.ggml.merges")?;
     let splitting = splitting(gguf)?;
-    let vocabulary: serde_json::Map<String, Value> =
-        tokens.iter().enumerate().map(|(id, token)| ((*token).to_string(), json!(id))).collect();
     Ok(json!({
-        "version": "1.0",
-        "added_tokens": added(gguf, &tokens),
         "normalizer": splitting.normalizer,
         "pre_tokenizer": splitting.pre_tokenizer,
-        "post_processor": special(gguf, &tokens)?,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {
             "type": "BPE",
-            "vocab": vocabulary,
+            "vocab": vocabulary.ids(),
             "merges": merges,
             "ignore_merges": splitting.ignores_merges,
         },
     }))
+}
+
+impl<'a> Vocabulary<'a> {
+    fn read(gguf: &'a Gguf) -> Result<Self> {
+        let kinds = gguf.field("tokenizer.ggml.token_type").and_then(|field| field.to_vec().ok());
+        let kind = |field: &Field| match whole(field) {
+            Some(1) => Kind::Normal,
+            Some(2) => Kind::Unknown,
+            Some(3) => Kind::Control,
+            Some(4) => Kind::UserDefined,
+            _ => Kind::Other,
+        };
+        let kinds = kinds.into_iter().flatten().map(kind).collect();
+        Ok(Self { tokens: texts(gguf, "tokenizer.ggml.tokens")?, kinds })
+    }
+
+    /// Of a token that the file says nothing of: normal.
+    fn kind(&self, id: usize) -> Kind {
+        self.kinds.get(id).copied().unwrap_or(Kind::Normal)
+    }
+
+    /// Those of a kind, with their ids.
+    fn of(&self, kind: Kind) -> impl Iterator<Item = (usize, &'a str)> {
+        let all = self.tokens.iter().copied().enumerate();
+        all.filter(move |(id, _)| self.kind(*id) == kind)
+    }
+
+    fn ids(&self) -> serde_json::Map<String, Value> {
+        self.tokens.iter().enumerate().map(|(id, token)| ((*token).to_string(), json!(id))).collect()
+    }
+
+    /// Tokens that a text has whole.
+    fn added(&self) -> Vec<Value> {
+        let one = |(id, token): (usize, &&str)| {
+            let kind = self.kind(id);
+            matches!(kind, Kind::Unknown | Kind::Control | Kind::UserDefined).then(|| {
+                json!({
+                    "id": id, "content": token, "special": kind != Kind::UserDefined,
+                    "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+                })
+            })
+        };
+        self.tokens.iter().enumerate().filter_map(one).collect()
+    }
 }
 
 fn texts<'a>(gguf: &'a Gguf, name: &str) -> Result<Vec<&'a str>> {
@@ -79,25 +146,11 @@ fn splitting(gguf: &Gguf) -> Result<Splitting> {
     })
 }
 
-/// Tokens that a text has whole.
-fn added(gguf: &Gguf, tokens: &[&str]) -> Vec<Value> {
-    let types = gguf.field("tokenizer.ggml.token_type").and_then(|field| field.to_vec().ok());
-    let kinds = types.into_iter().flatten().map(|kind| whole(kind).unwrap_or_default());
-    let is_whole = |kind: &u64| matches!(*kind, CONTROL | USER_DEFINED);
-    let one = |(id, (token, kind)): (usize, (&&str, u64))| {
-        json!({
-            "id": id, "content": token, "special": kind == CONTROL,
-            "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-        })
-    };
-    tokens.iter().zip(kinds).enumerate().filter(|(_, (_, kind))| is_whole(kind)).map(one).collect()
-}
-
-/// What is put before and behind a text.
-fn special(gguf: &Gguf, tokens: &[&str]) -> Result<Value> {
-    let one = |switch: &str, id: &str| {
-        let (switch, id) = (format!("tokenizer.ggml.{switch}"), format!("tokenizer.ggml.{id}"));
-        if !gguf.is_on(&switch) {
+/// What is put before and behind a text; `usual` are switches that are on where the file does not say it.
+fn special(gguf: &Gguf, tokens: &[&str], usual: &[&str]) -> Result<Value> {
+    let one = |name: &str, id: &str| {
+        let (switch, id) = (format!("tokenizer.ggml.{name}"), format!("tokenizer.ggml.{id}"));
+        if !gguf.switch(&switch).unwrap_or(usual.contains(&name)) {
             return Ok(None);
         }
         let found = gguf.needed(&id, gguf.whole(&id))? as usize;

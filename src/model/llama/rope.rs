@@ -26,6 +26,8 @@ pub struct Written {
     mscale: Option<f64>,
     mscale_all_dim: Option<f64>,
     truncate: Option<bool>,
+    /// No field of transformers': a GGUF file may say what angles are divided by.
+    factors: Option<Vec<f64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,6 +50,10 @@ enum Scaling {
         low: f64,
         high: f64,
         original: f64,
+    },
+    /// Every angle is divided by its own number, as llama.cpp has it.
+    Factors {
+        factors: Vec<f64>,
     },
     /// The same by how often an angle turns, and scores are scaled (Peng et al. 2023).
     Yarn {
@@ -84,6 +90,10 @@ impl Written {
                 high: need("high_freq_factor", self.high_freq_factor)?,
                 original: need("original_max_position_embeddings", original)?,
             },
+            "factors" => {
+                let each = self.factors.iter().flatten().map(|factor| need("factor for every pair", Some(*factor)));
+                Scaling::Factors { factors: each.collect::<Result<_>>()? }
+            }
             "yarn" => {
                 let original = need("original_max_position_embeddings", original)?;
                 let factor = need("factor", self.factor.or(Some(longest as f64 / original)))?;
@@ -120,6 +130,13 @@ impl Rope {
         let (frequencies, scale): (Vec<f64>, f64) = match &self.scaling {
             Scaling::None => (plain, 1.0),
             Scaling::Linear { factor } => (plain.iter().map(|frequency| frequency / factor).collect(), 1.0),
+            Scaling::Factors { factors } if factors.len() == plain.len() => {
+                (plain.iter().zip(factors).map(|(frequency, factor)| frequency / factor).collect(), 1.0)
+            }
+            Scaling::Factors { factors } => {
+                let (given, pairs) = (factors.len(), plain.len());
+                return architecture::unsupported(format!("rope factors: there are {given}, but {pairs} pairs turn"));
+            }
             Scaling::Llama3 { factor, low, high, original } => {
                 let stretched = |frequency: &f64| {
                     // How often it turns within the original length.

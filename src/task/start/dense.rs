@@ -65,7 +65,7 @@ pub fn apply(
 fn straight(activation: Activation) -> (f64, f64) {
     match activation {
         Activation::Tanh => (1.0 / 3.0, 0.0),
-        Activation::Relu | Activation::Gelu | Activation::Silu => (1.0, 3.0),
+        Activation::Relu | Activation::Gelu | Activation::GeluTanh | Activation::Silu => (1.0, 3.0),
     }
 }
 
@@ -88,7 +88,8 @@ mod tests {
         let (width, rows) = (4, 200);
         let sizes = [1e-3f32, 1.0, 40.0, 0.0];
         let values: Vec<f32> = (0..rows * width).map(|index| random.normal() * sizes[index % width] + 0.5).collect();
-        for activation in [Activation::Tanh, Activation::Relu, Activation::Gelu, Activation::Silu] {
+        for activation in [Activation::Tanh, Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu]
+        {
             let start = start(&values, width, activation, &Cpu::best()).unwrap();
             for column in 0..3 {
                 let of = |values: &[f32]| values.iter().skip(column).step_by(width).copied().collect::<Vec<f32>>();
