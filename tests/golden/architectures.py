@@ -148,8 +148,9 @@ qwen3 = decoder(transformers.Qwen3Config, PLAIN_ROPE, head_dim=16)
 
 def gpt2(size):
     return transformers.GPT2Config(
-        vocab_size=size, n_embd=32, n_layer=2, n_head=4, n_inner=64, n_positions=128, pad_token_id=1, bos_token_id=0, eos_token_id=2
-    )
+        vocab_size=size, n_embd=32, n_layer=2, n_head=4, n_inner=64, n_positions=128, pad_token_id=1, bos_token_id=0,
+        eos_token_id=2, tie_word_embeddings=False,
+    )  # fmt: skip
 
 
 LATIN = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")

@@ -56,8 +56,8 @@ impl Curve for GeluTanh {
             // ½·(1 + tanh(u)) = σ(2u), with 2u = x·(s + s·0.044715·x²), s = 2·√(2/π)
             let one = L::splat(1.0);
             let square = x.times(x);
-            let twice = x.times(square.fused(L::splat(0.071_354_814), L::splat(1.595_769_1)));
-            let slope = square.fused(L::splat(3.0 * 0.071_354_814), L::splat(1.595_769_1));
+            let twice = x.times(square.fused(L::splat(0.071_354_814), L::splat(1.595_769)));
+            let slope = square.fused(L::splat(3.0 * 0.071_354_814), L::splat(1.595_769));
             let magnitude = twice.max(L::splat(0.0).minus(twice));
             let bell = exp(L::splat(0.0).minus(magnitude));
             let above = one.over(one.plus(bell));
