@@ -1,6 +1,7 @@
 //! The base's weights on a device: whatever kernels froze, in the form that they compute best with.
 
 use super::Buffer;
+use super::kernels::Storage;
 use std::sync::OnceLock;
 
 /// A frozen linear map `y = x·Wᵀ + b` on a device, in whatever form it computes best with.
@@ -14,6 +15,13 @@ pub struct FrozenLinear {
     pub(super) transposed: OnceLock<Buffer>,
     pub input: usize,
     pub output: usize,
+}
+
+impl FrozenLinear {
+    /// Whether its weight is held in fewer bits than 32.
+    pub fn is_reduced(&self) -> bool {
+        matches!(self.weight.0, Storage::Reduced(_))
+    }
 }
 
 /// What a norm makes of a row before its gain and shift.

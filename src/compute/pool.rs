@@ -131,6 +131,10 @@ impl Crew {
         Ok(Self { work: Some(work), threads, priority })
     }
 
+    pub fn threads(&self) -> usize {
+        self.threads.len().max(1)
+    }
+
     /// `f` of every item, in the order of the items.
     ///
     /// # Errors

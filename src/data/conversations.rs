@@ -71,7 +71,7 @@ impl<'a> Turns<'a> {
         let [chosen, rejected] = [(self.chosen, "chosen"), (self.rejected, "rejected")]
             .map(|(field, name)| answer(field, name, ASSISTANT).and_then(|turns| whole(&prompt, turns, name)));
         let (mut chosen, mut rejected) = (chosen?, rejected?);
-        let alike = chosen.iter().zip(&rejected).take_while(|(one, other)| one == other).count();
+        let alike = chosen.iter().zip(&rejected).take_while(|(one, other)| is_alike(one, other)).count();
         if alike == chosen.len() || alike == rejected.len() {
             return Err(wrong(
                 "`chosen` and `rejected` are the same, or one is the beginning of the other".to_string(),
@@ -88,6 +88,11 @@ impl<'a> Turns<'a> {
     }
 }
 
+/// Whether two messages say the same, whatever their weights.
+fn is_alike(one: &Message, other: &Message) -> bool {
+    one.with("weight", 0) == other.with("weight", 0)
+}
+
 /// Messages, or a text as one message.
 fn answer(value: &RawValue, field: &str, role: &str) -> Result<Vec<Message>, Flaw> {
     match serde_json::from_str::<String>(value.get()) {
@@ -96,15 +101,22 @@ fn answer(value: &RawValue, field: &str, role: &str) -> Result<Vec<Message>, Fla
     }
 }
 
-/// A prompt with its answer; an answer that does not begin with the assistant is the whole conversation.
+/// A prompt with its answer; an answer that does not begin with the assistant is the whole conversation, the prompt in it.
 fn whole(prompt: &[Message], answer: Vec<Message>, field: &str) -> Result<Vec<Message>, Flaw> {
     if answer.last().is_none_or(|last| last.role() != ASSISTANT) {
         return Err(wrong(format!("`{field}` has to end with a message of the assistant's")));
     }
-    Ok(match answer[0].role() == ASSISTANT {
-        true => [prompt, &answer].concat(),
-        false => answer,
-    })
+    if answer[0].role() == ASSISTANT {
+        return Ok([prompt, &answer].concat());
+    }
+    let is_in_it = answer.len() >= prompt.len() && prompt.iter().zip(&answer).all(|(one, other)| is_alike(one, other));
+    match is_in_it {
+        true => Ok(answer),
+        false => {
+            let advice = "begin it with the assistant's message, or with the whole prompt";
+            Err(wrong(format!("`{field}` begins with neither: {advice}")))
+        }
+    }
 }
 
 fn one(message: &RawValue, number: usize) -> Result<Message, Flaw> {

@@ -17,7 +17,7 @@ pub use source::{from_config, from_folder, from_gguf};
 pub use turns::Conversation;
 
 use crate::error::{Error, Result};
-use chrono::NaiveDateTime;
+use chrono::{NaiveDate, NaiveDateTime};
 use minijinja::Environment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +46,13 @@ pub struct Asked {
     /// What the template's `strftime_now` tells; the machine's local time where it is not given. With a fixed time,
     /// the same messages give the same text at any time.
     pub now: Option<NaiveDateTime>,
+}
+
+impl Asked {
+    /// The same conversation is the same text at any time, whatever day a template tells.
+    pub fn steady() -> Self {
+        Self { now: NaiveDate::from_ymd_opt(2024, 7, 26).map(NaiveDateTime::from), ..Self::default() }
+    }
 }
 
 /// What the text ends with.

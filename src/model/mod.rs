@@ -195,6 +195,12 @@ impl Base {
         self.architecture.past()
     }
 
+    /// Whether its maps are held in fewer bits than 32.
+    pub fn is_reduced(&self) -> bool {
+        let sites = self.architecture.sites();
+        sites.iter().find_map(|info| self.map(info.site)).is_some_and(|map| map.is_reduced())
+    }
+
     /// The frozen linear map at a site of [`Self::sites`].
     pub fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
         self.architecture.map(site)

@@ -94,6 +94,11 @@ impl Network {
         Self { budget, ..self }
     }
 
+    /// Whether the whole way back of so many rows keeps to what one micro-batch may remember.
+    pub fn keeps(&self, rows: usize) -> bool {
+        self.costs.cut(0..self.base.info().layers, rows, self.budget).len() < 2
+    }
+
     pub fn base(&self) -> &Arc<Base> {
         &self.base
     }

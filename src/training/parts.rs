@@ -87,7 +87,7 @@ impl Batch<'_> {
         denominator: f64,
     ) -> Result<Vec<Part>> {
         let tokens: usize = examples.iter().map(|example| self.prepared.lengths[*example]).sum();
-        let keeps = tokens <= REMEMBERED_TOKENS;
+        let keeps = tokens <= REMEMBERED_TOKENS && self.network.keeps(tokens / self.crew.threads());
         let forward = bench.clone();
         let ahead = move |piece: Vec<usize>| {
             let forward = forward.forward(&piece)?;

@@ -10,15 +10,15 @@ use std::sync::Arc;
 const LISTEN_EVERY: usize = 16;
 
 /// Computes every piece and hands its numbers over, in the order of the pieces.
-pub fn each<F, T: Send + 'static>(
+pub fn each<F>(
     crew: &Crew,
     pieces: &[Vec<usize>],
     compute: F,
     speaker: &mut Speaker,
-    mut take: impl FnMut(&[usize], &[T]) -> Result<()>,
+    mut take: impl FnMut(&[usize], &[f32]) -> Result<()>,
 ) -> Result<(), Halt>
 where
-    F: Fn(Vec<usize>) -> Result<Vec<T>> + Send + Sync + 'static,
+    F: Fn(Vec<usize>) -> Result<Vec<f32>> + Send + Sync + 'static,
 {
     let compute = Arc::new(compute);
     for some in pieces.chunks(LISTEN_EVERY) {

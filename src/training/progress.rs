@@ -25,7 +25,7 @@ pub struct Progress {
 pub struct Row {
     pub step: u64,
     /// `train` (every few steps), `validation` (at the end of an epoch), `start`: what became of the adapter that the job
-    /// starts from, or `race`: who was dropped at a rung.
+    /// starts from, `samples`: what it says after an epoch, or `race`: who was dropped at a rung.
     pub split: String,
     #[schema(value_type = Object)]
     pub metrics: serde_json::Value,

@@ -42,7 +42,7 @@ impl Prompt {
     pub fn tokens(&self, base: &Base) -> Result<Vec<u32>> {
         match self {
             Self::Text(text) => base.tokenizer().prompt(text),
-            Self::Conversation { messages } => base.tokenizer().chat(messages, &Asked::default()),
+            Self::Conversation { messages } => base.tokenizer().chat(messages, &Asked::steady()),
         }
     }
 }

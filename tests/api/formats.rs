@@ -124,6 +124,8 @@ fn formats_that_cannot_be_kept_are_refused_with_the_reason() {
         (schema(json!({"type": "string", "pattern": "("})), "invalid_format"),
         (json!({"type": "regex", "pattern": "(["}), "invalid_format"),
         (json!({"type": "regex", "pattern": "(".repeat(20_000)}), "invalid_format"),
+        // What the compiler itself stumbles over.
+        (schema(json!({"type": "string", "minLength": format!("a{}", "é".repeat(200))})), "invalid_format"),
         (json!({"type": "xml"}), "invalid_body"),
         (json!({"type": "json_schema"}), "invalid_body"),
     ];
@@ -133,7 +135,20 @@ fn formats_that_cannot_be_kept_are_refused_with_the_reason() {
         assert_eq!((refused.status, &refused.json()["code"]), (422, &json!(code)), "{shown}: {}", refused.text());
         let pointer = refused.json()["errors"][0]["pointer"].as_str().unwrap_or_default().to_string();
         assert!(pointer.starts_with("/response_format"), "{shown}: {}", refused.text());
+        let detail = refused.json()["detail"].as_str().unwrap().to_string();
+        assert!(!detail.contains("panic") && !detail.contains("verbose"), "{shown}: {detail}");
     }
+    // References that lead from one to the next, further than a thread's stack would reach.
+    let chained = |length: usize| {
+        let link = |index: usize| (index.to_string(), json!({"$ref": format!("#/$defs/{}", index + 1)}));
+        let last = (length.to_string(), nested(90));
+        let defs: serde_json::Map<String, Value> = (0..length).map(link).chain([last]).collect();
+        schema(json!({"$ref": "#/$defs/0", "$defs": defs}))
+    };
+    let long = app.post("/generate", &json!({"inputs": ["a"], "response_format": chained(20_000)}));
+    assert_eq!((long.status, &long.json()["code"]), (422, &json!("invalid_format")), "{}", long.text());
+    let long = app.post("/generate", &json!({"inputs": ["a"], "max_tokens": 9, "response_format": chained(450)}));
+    assert_eq!(long.status, 200, "{}", long.text());
     let deep =
         app.post("/generate", &json!({"inputs": ["a"], "max_tokens": 9, "response_format": schema(nested(100))}));
     assert_eq!(deep.status, 200, "{}", deep.text());

@@ -84,7 +84,9 @@ fn conversations_are_preferred_turn_by_turn() {
         {"prompt": [{"content": "a"}], "chosen": "b", "rejected": "c"},
         {"prompt": [{"role": "user", "content": "a"}], "chosen": 3, "rejected": "c"},
         {"prompt": [{"role": "user", "content": "a"}], "chosen": "b"},
+        {"prompt": [{"role": "system", "content": "s"}], "chosen": [{"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"}], "rejected": "c"},
     ]);
     let refused = app.post("/jobs", &json!({"examples": wrong, "task": {"type": "preference"}}));
-    assert_eq!((refused.status, refused.json()["errors"].as_array().unwrap().len()), (422, 5), "{}", refused.text());
+    assert_eq!((refused.status, refused.json()["errors"].as_array().unwrap().len()), (422, 6), "{}", refused.text());
 }

@@ -3,7 +3,8 @@
 //! A weight is one number, whatever reads it: a product's, a gradient's and a lookup's are the same to the last bit. It is
 //! widened on the way, in registers for few rows and in a first-level cache for many, and multiplied as an `f32`. So every
 //! element of a product is one chain of multiply-adds along the depth, as it is in [`super::product`], and a row has the
-//! same bits alone, in a batch, and however columns are shared among threads.
+//! same bits alone, in a batch, and however columns are shared among threads. That holds for rows that are rounded to bytes, too
+//! ([`bytes`]), whose blocks are summed as whole numbers.
 
 mod backward;
 mod blocks;
@@ -16,6 +17,7 @@ mod reading;
 mod rounded;
 mod shared;
 mod weights;
+mod whole;
 mod widen;
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use super::{Tokenizer, unreadable_chat};
 use crate::error::{Error, Result};
 use crate::model::chat::{Asked, Json, Message, Template};
-use chrono::{NaiveDate, NaiveDateTime};
 
 /// What a checkpoint says of conversations, and of where a text ends.
 #[derive(Default)]
@@ -86,12 +85,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Self::chat`].
     pub fn conversation(&self, messages: &[Message], tools: Option<&Json>) -> Result<(Vec<u32>, Vec<bool>)> {
-        // The same conversation is the same text at any time, whatever day a template tells.
-        let asked = Asked {
-            tools: tools.cloned(),
-            now: NaiveDate::from_ymd_opt(2024, 7, 26).map(NaiveDateTime::from),
-            ..Asked::default()
-        };
+        let asked = Asked { tools: tools.cloned(), ..Asked::steady() };
         let whole = self.template()?.conversation(messages, &asked, &self.control())?;
         let said = messages.iter().filter(|message| message.role() == ASSISTANT);
         let weight = |message: &Message| message.field("weight").and_then(|weight| f64::try_from(weight).ok());

@@ -4,7 +4,7 @@ use super::line::Line;
 use super::request::{Ask, Generation};
 use super::sequence::{Sequence, check};
 use super::step::{self, Done, Part};
-use super::turns::{self, Turn};
+use super::turns::{self, Products, Turn};
 use super::{Settings, Stats};
 use crate::compute::Kernels;
 use crate::compute::cpu::together;
@@ -31,6 +31,7 @@ pub struct Generator {
 struct Inner {
     base: Arc<Base>,
     kernels: Arc<dyn Kernels>,
+    products: Products,
     form: Form,
     settings: Settings,
     line: Mutex<Line>,
@@ -42,9 +43,18 @@ impl Generator {
     pub fn start(base: &Arc<Base>, settings: Settings) -> Result<Option<Self>> {
         let Some(form) = base.past().filter(|_| base.info().generates) else { return Ok(None) };
         let kernels = kernels(base, settings.activations)?;
+        let products = if base.is_reduced() { Products::Shared } else { Products::Apart };
         let line = Mutex::new(Line::new(&settings, form.page_bytes()));
         let crew = Crew::new("generate", Priority::Normal, settings.threads)?;
-        let inner = Arc::new(Inner { base: Arc::clone(base), kernels, form, settings, line, changed: Condvar::new() });
+        let inner = Arc::new(Inner {
+            base: Arc::clone(base),
+            kernels,
+            products,
+            form,
+            settings,
+            line,
+            changed: Condvar::new(),
+        });
         let lead = Arc::clone(&inner);
         let leader = pool::spawn("generate", Priority::Normal, move || lead.run(&crew))?;
         Ok(Some(Self { inner, leader: Mutex::new(Some(leader)) }))
@@ -212,7 +222,7 @@ impl Inner {
         let Settings { threads, prompt_tokens, .. } = self.settings;
         let turns: Vec<Turn> = running.iter().map(Sequence::turn).collect();
         let pieces = turns::pieces(&turns, threads, prompt_tokens);
-        let cut = turns::parts(&turns, &pieces, threads);
+        let cut = turns::parts(&turns, &pieces, threads, self.products);
         let threads = if cut.len() == 1 { threads } else { 1 };
         let mut running: Vec<Option<Sequence>> = running.into_iter().map(Some).collect();
         let part = |indices: Vec<usize>| {

@@ -21,6 +21,12 @@ const WHITE_SPACE: &str = r"\x20|\x0A[\x20\x09]{0,16}";
 /// Longer tokens, in bytes, are not used within a grammar.
 const LONGEST: usize = 255;
 
+/// What a schema may have: values of any kind, and references among them. The compiler goes as deep as they lead.
+const MOST_VALUES: usize = 20_000;
+const MOST_REFERENCES: usize = 500;
+/// Bytes of the stack that it has for that; what is not used costs nothing.
+const STACK: usize = 256 << 20;
+
 /// What a text has to be.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Format {
@@ -47,6 +53,20 @@ impl Grammars {
     /// # Errors
     /// `Invalid` with what is wrong with the schema or the expression, or not known here.
     pub fn grammar(&self, format: &Format) -> Result<Grammar> {
+        if let Format::Schema(schema) = format
+            && let Some(reason) = too_large(schema)
+        {
+            return Err(refused(format, &reason));
+        }
+        std::thread::scope(|scope| {
+            let work = || self.compiled(format);
+            let thread = std::thread::Builder::new().name("grammar".to_string()).stack_size(STACK);
+            let compiled = thread.spawn_scoped(scope, work).context("starting a thread for a grammar")?.join();
+            compiled.unwrap_or_else(|_| Err(refused(format, PANIC)))
+        })
+    }
+
+    fn compiled(&self, format: &Format) -> Result<Grammar> {
         let factory = self.factory.get_or_init(|| self.factory().map_err(|error| format!("{error:#}")));
         let factory = factory.as_ref().map_err(Error::internal)?;
         let grammar = match format {
@@ -66,9 +86,12 @@ impl Grammars {
     fn factory(&self) -> Result<ParserFactory> {
         let tokenizer = self.base.tokenizer();
         let (special, vocabulary) = (tokenizer.special(), self.base.info().vocabulary_size as u32);
+        let mut ends = tokenizer.stops().to_vec();
+        ends.retain(|id| *id < vocabulary);
         let spelled = |id: u32| {
             let token = tokenizer.token(id).unwrap_or_default();
-            match special.contains(&id) {
+            // What ends a text is none of it, whatever the vocabulary says.
+            match special.contains(&id) || ends.contains(&id) {
                 true => [&[TokTrie::SPECIAL_TOKEN_MARKER], token.as_bytes()].concat(),
                 false => self.alphabet.bytes(&token),
             }
@@ -76,8 +99,6 @@ impl Grammars {
         let mut words: Vec<Vec<u8>> = (0..vocabulary).map(spelled).collect();
         words.iter_mut().filter(|word| word.len() > LONGEST).for_each(Vec::clear);
         // A base that names no end gets one that it can never say.
-        let mut ends = tokenizer.stops().to_vec();
-        ends.retain(|id| *id < vocabulary);
         if ends.is_empty() {
             ends.push(vocabulary);
             words.push([&[TokTrie::SPECIAL_TOKEN_MARKER], "<end>".as_bytes()].concat());
@@ -87,7 +108,10 @@ impl Grammars {
         let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let factory = ParserFactory::new_simple(&tokens).map_err(Error::internal);
         let mut factory = factory.context("reading the vocabulary for grammars")?;
-        factory.quiet().limits_mut().verbose_errors = false;
+        let limits = factory.quiet().limits_mut();
+        limits.verbose_errors = false;
+        // A few milliseconds at a step, for which the neighbours wait, and some tens of MB.
+        (limits.step_lexer_fuel, limits.step_max_items, limits.max_lexer_states) = (50_000, 20_000, 20_000);
         Ok(factory)
     }
 }
@@ -106,10 +130,42 @@ fn refused(format: &Format, reason: &str) -> Error {
         Format::Schema(_) => ("/response_format/json_schema/schema", "the schema cannot be kept to"),
         Format::Pattern(_) => ("/response_format/pattern", "the pattern cannot be kept to"),
     };
-    let reason: Vec<&str> = reason.split_whitespace().collect();
-    let detail = format!("response_format: {what}: {}", reason.join(" "));
+    let detail = format!("response_format: {what}: {}", told(reason));
     let fault = Fault::at_pointer(pointer, what);
     Error::Invalid(Problem::new("invalid_format", detail).with_faults(vec![fault]))
+}
+
+/// What is said where the compiler fails on something that it does not expect.
+const PANIC: &str = "panic: ";
+
+/// The compiler's words, without what is meant for its own developers.
+fn told(reason: &str) -> String {
+    if reason.starts_with(PANIC) {
+        return "something in it is not understood".to_string();
+    }
+    let reason = reason.split("\n<").next().unwrap_or_default();
+    reason.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Why a schema is too large to be compiled, if it is.
+fn too_large(schema: &Value) -> Option<String> {
+    let (mut open, mut values, mut references) = (vec![schema], 0, 0);
+    while let Some(value) = open.pop() {
+        values += 1;
+        match value {
+            Value::Array(items) => open.extend(items),
+            Value::Object(fields) => {
+                references += usize::from(fields.contains_key("$ref"));
+                open.extend(fields.values());
+            }
+            _ => {}
+        }
+    }
+    (values > MOST_VALUES || references > MOST_REFERENCES).then(|| {
+        format!(
+            "it has {values} values and {references} references; {MOST_VALUES} and {MOST_REFERENCES} are read at most"
+        )
+    })
 }
 
 /// Where a text stands in its grammar.
@@ -148,7 +204,9 @@ impl Grammar {
 }
 
 fn too_complex(reason: &str) -> Error {
-    let detail =
-        format!("response_format: the grammar takes too much work in the middle of the text ({reason}): simplify it");
+    let detail = format!(
+        "response_format: the grammar takes too much work in the middle of the text ({}): simplify it",
+        told(reason)
+    );
     Error::invalid("format_too_complex", detail)
 }

@@ -123,9 +123,9 @@ impl Line {
     }
 }
 
-/// Whether one that reads has still to compute pages that the other begins with, too.
+/// Whether one that came before and reads has still to compute pages that the other begins with, too.
 fn is_ahead(reader: &Sequence, other: &Sequence) -> bool {
-    if !reader.is_reading() || reader.version != other.version {
+    if !reader.is_reading() || reader.arrival > other.arrival || reader.version != other.version {
         return false;
     }
     let prompt = &other.prompt()[..other.prompt().len() - 1];

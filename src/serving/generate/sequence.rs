@@ -73,6 +73,7 @@ impl Sequence {
 
     /// Goes on from rows that are remembered of others, so many tokens of the prompt.
     pub fn go_on_from(&mut self, past: Past, tokens: usize) {
+        self.kept = past.full().len();
         (self.past, self.read) = (past, tokens);
     }
 
@@ -131,7 +132,7 @@ impl Sequence {
         self.ids.push(choice.id);
         let is_complete = self.grammar.as_mut().map(|grammar| grammar.push(choice.id)).transpose()? == Some(true);
         let mut piece = self.writer.push(choice.id);
-        if is_complete && piece.finished.is_none() {
+        if is_complete {
             piece.text += &self.writer.end();
             piece.finished = Some(Finish::Stop);
         }

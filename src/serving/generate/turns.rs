@@ -10,6 +10,16 @@ const ALONE: usize = 256;
 /// Rows that are rather shared by products than by parts.
 const FEW: usize = 4;
 
+/// Tokens of prompts that are read in a step at most, however many wait.
+const MOST: usize = 2 * ALONE;
+
+/// Whether threads can multiply together: they do where weights are held in fewer bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Products {
+    Shared,
+    Apart,
+}
+
 /// A sequence before its step.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
@@ -29,7 +39,10 @@ pub fn pieces(turns: &[Turn], threads: usize, prompt_tokens: usize) -> Vec<usize
     let speaking = turns.len() - reading.len();
     let mut left = match speaking {
         0 => ALONE.max(prompt_tokens),
-        speaking => prompt_tokens.max(1) * reading.len().div_ceil(speaking).max(1),
+        speaking => {
+            let wished = prompt_tokens.max(1);
+            (wished * reading.len().div_ceil(speaking).max(1)).min(wished.max(MOST))
+        }
     };
     // A piece is computed by one thread, unless nothing else is.
     let most = if turns.len() == 1 { left } else { left.div_ceil(threads.max(1)) };
@@ -42,9 +55,9 @@ pub fn pieces(turns: &[Turn], threads: usize, prompt_tokens: usize) -> Vec<usize
 }
 
 /// The sequences of each part, in their order: pieces of prompts where there is most room, and those that speak beside their
-/// neighbours. One part stands for all threads together, which share its products: where there are few rows, or most of them
-/// are one piece.
-pub fn parts(turns: &[Turn], pieces: &[usize], threads: usize) -> Vec<Vec<usize>> {
+/// neighbours. One part stands for all threads together, where they share products: there are few rows then, or most of them are
+/// one piece.
+pub fn parts(turns: &[Turn], pieces: &[usize], threads: usize, products: Products) -> Vec<Vec<usize>> {
     let rows: usize = pieces.iter().sum();
     let share = rows.div_ceil(threads.max(1)).max(FEW);
     let mut parts = vec![(0, Vec::new()); rows.div_ceil(share)];
@@ -60,7 +73,7 @@ pub fn parts(turns: &[Turn], pieces: &[usize], threads: usize) -> Vec<Vec<usize>
         }
     }
     let fullest = parts.iter().map(|(filled, _)| *filled).max().unwrap_or(0);
-    if 2 * fullest > 3 * share {
+    if products == Products::Shared && 2 * fullest > 3 * share {
         return vec![(0..turns.len()).filter(|index| pieces[*index] > 0).collect()];
     }
     let sorted = |(_, mut part): (usize, Vec<usize>)| {
@@ -83,7 +96,7 @@ mod tests {
     /// The rows of each part.
     fn planned(turns: &[Turn], threads: usize, prompt_tokens: usize) -> Vec<usize> {
         let pieces = pieces(turns, threads, prompt_tokens);
-        let parts = parts(turns, &pieces, threads);
+        let parts = parts(turns, &pieces, threads, Products::Shared);
         let mut all: Vec<usize> = parts.iter().flatten().copied().collect();
         all.sort_unstable();
         let expected: Vec<usize> = (0..turns.len()).filter(|index| pieces[*index] > 0).collect();
@@ -99,6 +112,7 @@ mod tests {
         assert_eq!(pieces(&turns(&[10, 500, 500], 4), 2, 64)[..3], [10, 32, 22]);
         // five that wait beside one that speaks
         assert_eq!(pieces(&turns(&[100; 5], 1), 2, 64)[..5], [100, 100, 100, 20, 0]);
+        assert_eq!(pieces(&turns(&[400; 40], 1), 2, 64).iter().sum::<usize>(), 512 + 1, "there is an end to it");
         assert_eq!(pieces(&turns(&[500, 500], 0), 2, 64), [128, 128]);
         assert_eq!(pieces(&turns(&[7], 9), 4, 0)[0], 1, "whatever the setting, it goes on");
         let mut late = turns(&[50, 50], 3);
@@ -115,13 +129,15 @@ mod tests {
         assert_eq!(planned(&turns(&[], 3), 8, 64), [3], "few rows are shared by products");
         assert_eq!(planned(&turns(&[500], 1), 2, 64), [33], "so is a piece beside next to nothing");
         assert_eq!(planned(&turns(&[512], 0), 2, 64), [256]);
-        assert!(parts(&[], &[], 2).is_empty());
+        assert!(parts(&[], &[], 2, Products::Shared).is_empty());
+        let (one, alone) = (turns(&[500], 1), [32, 1]);
+        assert_eq!(parts(&one, &alone, 2, Products::Apart), [[0], [1]]);
     }
 
     #[test]
     fn those_that_speak_stay_beside_their_neighbours() {
         let turns = turns(&[], 10);
         let pieces = pieces(&turns, 2, 64);
-        assert_eq!(parts(&turns, &pieces, 2), [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]);
+        assert_eq!(parts(&turns, &pieces, 2, Products::Apart), [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]);
     }
 }

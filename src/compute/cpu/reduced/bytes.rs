@@ -5,10 +5,11 @@
 #[cfg(test)]
 mod tests;
 
-use super::forms::{BLOCK, STRIP, Whole};
+use super::forms::{BLOCK, STRIP};
 use super::output::Output;
 use super::rounded::Rounded;
 use super::weights::Reduced;
+use super::whole::Whole;
 use crate::compute::cpu::lanes::{LANES, Lanes, Work};
 use crate::compute::cpu::product::Start;
 use std::marker::PhantomData;

@@ -67,7 +67,9 @@ impl Work for Round<'_> {
                 let (low, high) = (L::load_some(from, left), some::<L>(from.wrapping_add(LANES), left));
                 let zero = L::splat(0.0);
                 let most = low.max(zero.minus(low)).max(high.max(zero.minus(high))).largest();
-                let inverse = L::splat(if most > 0.0 { 127.0 / most } else { 0.0 });
+                // Numbers so small that they have no scale are 0.
+                let inverse = 127.0 / most;
+                let inverse = L::splat(if inverse.is_finite() { inverse } else { 0.0 });
                 let (low, high) = (low.times(inverse).rounded(), high.times(inverse).rounded());
                 let to = rounded.codes.as_mut_ptr().add(place * BLOCK);
                 low.store_bytes(to);
@@ -112,7 +114,10 @@ mod tests {
                 assert!((total as f32 * scale - sum).abs() < 1e-5);
             }
         }
-        let rounded = Rounded::new(Level::best(), &[0.0; 64], 64);
-        assert!(rounded.codes.iter().all(|code| *code == 0) && rounded.heads.iter().all(|head| *head == [0.0; 2]));
+        let mut rows = [0.0; 96];
+        rows[40] = 1e-38;
+        let rounded = Rounded::new(Level::best(), &rows, 96);
+        assert!(rounded.codes.iter().all(|code| *code == 0));
+        assert!(rounded.heads.iter().all(|[scale, sum]| *scale < 1e-37 && *sum == 0.0));
     }
 }
