@@ -37,11 +37,13 @@ def zipped(folder):
     return packed.getvalue()
 
 
-def curve(options, start, files, settings):
+def curve(asked, start, files, settings):
     """Espalier's losses: before the first step, and after each epoch."""
-    with decoder.server(options) as server:
+    with decoder.server(asked) as server:
         client = Client(server.address)
-        client.post_file("/adapters", "options", {"name": "start"}, "adapter", "start.zip", zipped(start))
+        # What the peer calls its base is another name for the same weights.
+        options = {"name": "start", "base": decoder.base_name(client)}
+        client.post_file("/adapters", "options", options, "adapter", "start.zip", zipped(start))
         job = {"name": sft.NAME, "task": decoder.TASK, "method": decoder.METHOD, "from_adapter": "start", "columns": {}}
         job |= {"hyperparameters": settings, "validation": {"dataset_id": sft.upload(client, files["held-out"])}}
         id = client.start_job(job, files["train"])
