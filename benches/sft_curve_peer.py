@@ -15,7 +15,7 @@ import sys
 import order
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from sft_peer import LINEAR, judge, loss_of, read
+from sft_peer import LINEAR, judge, read, updating
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -34,14 +34,7 @@ def train(base, folder, adapter, settings, files):
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings["learning_rate"], weight_decay=settings["weight_decay"])
     epochs = list(order.batches(len(sequences), settings["epochs"], settings["batch_size"], settings["seed"]))
-
-    def update(indices):
-        loss, count = loss_of(model, [sequences[index] for index in indices])
-        (loss / count).backward()
-        torch.nn.utils.clip_grad_norm_(trained, settings["max_grad_norm"])
-        optimizer.step()
-        optimizer.zero_grad()
-
+    update = updating(model, optimizer, sequences, settings["max_grad_norm"])
     total = sum(map(len, epochs))
     rise = math.ceil(settings["warmup_ratio"] * total)
     share = lambda done: (done + 1) / (rise + 1) if done < rise else (total - done) / max(total - rise, 1)

@@ -53,6 +53,20 @@ def loss_of(model, sequences):
     return torch.nn.functional.cross_entropy(decoder.lm_head(rows), following[learned], reduction="sum"), len(rows)
 
 
+def updating(model, optimizer, sequences, longest):
+    """A step on the sequences with these indices; gradients are cut to this norm."""
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def update(indices):
+        loss, count = loss_of(model, [sequences[index] for index in indices])
+        (loss / count).backward()
+        torch.nn.utils.clip_grad_norm_(trained, longest)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return update
+
+
 @torch.inference_mode()
 def judge(model, sequences, size):
     model.eval()
@@ -75,14 +89,7 @@ def main():
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
     with clock:
         sequences, judged = (read(one, tokenizer, settings["max_length"]) for one in (file, held_out))
-
-    def update(indices):
-        loss, count = loss_of(model, [sequences[index] for index in indices])
-        (loss / count).backward()
-        torch.nn.utils.clip_grad_norm_(trained, settings["max_grad_norm"])
-        optimizer.step()
-        optimizer.zero_grad()
-
+    update = updating(model, optimizer, sequences, settings["max_grad_norm"])
     lengths, shuffled = [len(ids) for ids, _ in sequences], random.Random(1)
     batches = [batch for _ in range(settings["epochs"]) for batch in epoch(lengths, "tuned", shuffled, size)]
     step = scheduled(update, optimizer, len(batches))

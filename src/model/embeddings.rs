@@ -10,6 +10,19 @@ use std::sync::Arc;
 
 pub const NORM: Site = Site { layer: None, module: Module::EmbeddingNorm };
 
+/// The words of a batch with the prompts of its adapters in front; a sequence that has begun has its own behind it.
+pub fn prompted(tape: &mut Tape, word: &FrozenTable, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
+    let words = tape.embed(&[(word, &batch.ids)], Arc::clone(&batch.layout))?;
+    let mut prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
+    if let Some(pasts) = tape.pasts() {
+        prompts = prompts.into_iter().flat_map(|front| front.some(|sequence| pasts[sequence].is_fresh())).collect();
+    }
+    match prompts.is_empty() {
+        true => Ok(words),
+        false => tape.prepend(words, &prompts),
+    }
+}
+
 pub struct Embeddings {
     pub word: FrozenTable,
     pub position: FrozenTable,

@@ -7,7 +7,7 @@ use super::adapted::{self, Norm};
 use super::architecture::{self, Architecture, Facts, Loaded};
 use super::loader::{self, Loader};
 use super::weights::Weights;
-use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, pooler};
+use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, embeddings, pooler};
 use crate::compute::kernels::{FrozenLinear, FrozenTable};
 use crate::compute::past::Past;
 use crate::compute::{Buffer, Kernels, Packed, Rows, Tape, Tensor, past};
@@ -68,13 +68,7 @@ impl Architecture for Gpt2 {
     }
 
     fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        let words = tape.embed(&[(&self.word, &batch.ids)], Arc::clone(&batch.layout))?;
-        let mut prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
-        if let Some(pasts) = tape.pasts() {
-            // What has begun has its virtual tokens behind it.
-            prompts = prompts.into_iter().flat_map(|front| front.some(|sequence| pasts[sequence].is_fresh())).collect();
-        }
-        let rows = if prompts.is_empty() { words } else { tape.prepend(words, &prompts)? };
+        let rows = embeddings::prompted(tape, &self.word, batch, hooks)?;
         let positions = positions(batch, &tape.layout(rows), tape.pasts());
         tape.embed_onto(&[(&self.position, &positions)], rows)
     }

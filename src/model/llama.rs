@@ -9,7 +9,7 @@ use super::adapted::{self, Norm};
 use super::architecture::{self, Architecture, Facts, Loaded};
 use super::loader::{self, Bias, Loader};
 use super::weights::Weights;
-use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, pooler};
+use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, embeddings, pooler};
 use crate::compute::kernels::{FrozenLinear, FrozenTable};
 use crate::compute::{Buffer, Kernels, Rows, Tape, Tensor, past};
 use crate::error::Result;
@@ -65,16 +65,7 @@ impl Architecture for Llama {
     }
 
     fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        let words = tape.embed(&[(&self.word, &batch.ids)], Arc::clone(&batch.layout))?;
-        let mut prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
-        if let Some(pasts) = tape.pasts() {
-            // What has begun has its virtual tokens behind it.
-            prompts = prompts.into_iter().flat_map(|front| front.some(|sequence| pasts[sequence].is_fresh())).collect();
-        }
-        match prompts.is_empty() {
-            true => Ok(words),
-            false => tape.prepend(words, &prompts),
-        }
+        embeddings::prompted(tape, &self.word, batch, hooks)
     }
 
     fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {

@@ -8,7 +8,7 @@ use super::adapted::{self, Norm};
 use super::architecture::{self, Architecture, Facts, Loaded};
 use super::loader::{self, Bias, Loader};
 use super::weights::Weights;
-use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, pooler};
+use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, embeddings, pooler};
 use crate::compute::kernels::{FrozenLinear, FrozenTable};
 use crate::compute::{Buffer, Kernels, Rows, Tape};
 use crate::error::Result;
@@ -69,11 +69,7 @@ impl Architecture for ModernBert {
     }
 
     fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        let mut words = tape.embed(&[(&self.word, &batch.ids)], Arc::clone(&batch.layout))?;
-        let prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
-        if !prompts.is_empty() {
-            words = tape.prepend(words, &prompts)?;
-        }
+        let words = embeddings::prompted(tape, &self.word, batch, hooks)?;
         adapted::norm(tape, hooks, EMBEDDING_NORM, &self.norm, words, None)
     }
 
