@@ -1,5 +1,7 @@
 //! The kernel sets agree: ours with candle's to rounding, ours with themselves to the bit, whatever the shapes.
 
+#[path = "agreement/attention.rs"]
+mod attention;
 #[path = "agreement/rotary.rs"]
 mod rotary;
 
@@ -138,11 +140,13 @@ fn low_rank_maps() {
             let last = kernels.narrow(&x, rows - 1..rows).unwrap();
             let update = LowRank { input: &last, ..update };
             let (of_last, _) = kernels.add_low_rank(desk.up(&onto), rows - 1..rows, update).unwrap();
+            let both = [(rows - 1..rows, update), (0..rows, LowRank { input: &x, ..update })];
+            let both = kernels.add_low_ranks(desk.up(&onto), &both).unwrap();
             let inner = kernels.low_rank_backward(&dy, b, 0.7).unwrap();
             let by = kernels.low_rank_backward_parameters(&dy, &inner, &x, &projected).unwrap();
             let alone = kernels.low_rank_backward_input(&inner, a, None).unwrap();
             let added = kernels.low_rank_backward_input(&inner, a, Some(desk.up(&dx))).unwrap();
-            [y, projected, of_last, inner, by.a, by.b, alone, added].map(|rows| desk.down(&rows)).to_vec()
+            [y, projected, of_last, both, inner, by.a, by.b, alone, added].map(|rows| desk.down(&rows)).to_vec()
         });
     }
 }

@@ -8,6 +8,7 @@ mod attention;
 mod columns;
 mod device;
 mod kernels;
+mod low_rank;
 mod rotary;
 
 pub use device::Candle;

@@ -41,10 +41,45 @@ impl Distance {
         if self.ahead == Some(0) { own - asking } else { 0 }
     }
 
+    /// Whether there are keys that some rows do not look at.
+    pub fn hides(&self) -> bool {
+        self.behind.is_some() || self.ahead.is_some()
+    }
+
+    /// The keys that some rows look at, and perhaps others between them.
+    pub fn seen(&self, rows: Range<usize>, front: usize, keys: usize) -> Range<usize> {
+        let [before, _] = self.hidden(rows.start, front, keys);
+        let [_, after] = self.hidden(rows.end.max(1) - 1, front, keys);
+        let start = if front > 0 { 0 } else { before.end.min(after.start) };
+        start..after.start
+    }
+
     /// The keys that a row does not look at, before and after its window: `front` are in front of the sequence's own.
     pub fn hidden(&self, row: usize, front: usize, keys: usize) -> [Range<usize>; 2] {
         let first = self.behind.map_or(front, |behind| front + row.saturating_sub(behind));
         let end = self.ahead.map_or(keys, |ahead| (front + row + ahead + 1).min(keys));
         [front..first, end..keys]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_seen_is_what_no_row_hides() {
+        let distances = [Distance::causal(None), Distance::causal(Some(3)), Distance::window(2), Distance::default()];
+        for (distance, front) in distances.iter().flat_map(|distance| [0, 2].map(|front| (distance, front))) {
+            let keys = front + 12;
+            for rows in [0..1, 0..5, 3..7, 9..12, 0..12] {
+                let is_seen = |key: usize| {
+                    let hidden = |row| distance.hidden(row, front, keys).iter().any(|range| range.contains(&key));
+                    !rows.clone().all(hidden)
+                };
+                let seen = distance.seen(rows.clone(), front, keys);
+                assert!((0..keys).all(|key| seen.contains(&key) || !is_seen(key)), "{distance:?} {front} {rows:?}");
+                assert!(is_seen(seen.start) && is_seen(seen.end - 1), "{distance:?} {front} {rows:?}");
+            }
+        }
     }
 }

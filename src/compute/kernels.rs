@@ -4,11 +4,12 @@
 //! ask for its gradient with. Knows nothing of the tape, of layers or of adapters.
 
 use super::columns::Columns;
-use super::cpu::{Matrix, Reduced};
+use super::cpu::{Matrix, Octets, Reduced};
 use super::distance::Near;
 pub use super::frozen::{FrozenLinear, FrozenNorm, FrozenTable, NormForm};
 use super::gated::Gated;
 use super::held::Hold;
+pub use super::low_rank::{LowRank, LowRankGradients, LowRanks};
 use super::recall::Recall;
 use super::rotary::Rotary;
 use super::{Packed, Tensor};
@@ -73,11 +74,13 @@ pub struct Parameter {
     pub(super) forward: Buffer,
     /// As a backward pass does, where that differs; made by the first that asks.
     pub(super) backward: Arc<OnceLock<Buffer>>,
+    /// As one does that rounds, on CPUs; likewise.
+    pub(super) octets: Arc<OnceLock<Octets>>,
 }
 
 impl Parameter {
     pub(super) fn new(forward: Buffer) -> Self {
-        Self { forward, backward: Arc::default() }
+        Self { forward, backward: Arc::default(), octets: Arc::default() }
     }
 }
 
@@ -111,18 +114,6 @@ pub struct Attention<'a> {
     pub heads: usize,
     /// Where distances count.
     pub near: Option<Near<'a>>,
-}
-
-/// A low-rank update and what it is computed from.
-#[derive(Debug, Clone, Copy)]
-pub struct LowRank<'a> {
-    /// `(rows, input)`
-    pub input: &'a Buffer,
-    /// `(rank, input)`
-    pub a: &'a Parameter,
-    /// `(output, rank)`
-    pub b: &'a Parameter,
-    pub scale: f64,
 }
 
 /// Whether an operation is to keep what its backward pass needs.
@@ -162,12 +153,6 @@ pub struct DenseGradients {
     pub bias: Buffer,
 }
 
-/// The gradients of the loss by A `(rank, input)` and B `(output, rank)`.
-pub struct LowRankGradients {
-    pub a: Buffer,
-    pub b: Buffer,
-}
-
 /// The losses of rows, and the gradient of their sum by the logits.
 pub struct CrossEntropy {
     pub losses: Vec<f64>,
@@ -176,7 +161,7 @@ pub struct CrossEntropy {
 }
 
 /// A device's arithmetic. Every function fails only with what the device reports, as `Internal`.
-pub trait Kernels: Columns + Rotary + Gated + Recall + Hold + Send + Sync {
+pub trait Kernels: Columns + Rotary + Gated + LowRanks + Recall + Hold + Send + Sync {
     /// The name of this kernel set, part of every job's specification.
     fn name(&self) -> &'static str;
     /// Tokens that a training thread best computes at once: part of every job's specification.
@@ -202,22 +187,6 @@ pub trait Kernels: Columns + Rotary + Gated + Recall + Hold + Send + Sync {
     fn dense(&self, input: &Buffer, weight: &Parameter, bias: &Parameter) -> Result<Buffer>;
     fn dense_backward_input(&self, gradient: &Buffer, weight: &Parameter) -> Result<Buffer>;
     fn dense_backward_parameters(&self, gradient: &Buffer, input: &Buffer) -> Result<DenseGradients>;
-
-    /// onto + s·(x·Aᵀ)·Bᵀ, and s·x·Aᵀ `(rows, rank)` for the backward pass. Of `onto` only the range changes; `input` has
-    /// its rows.
-    fn add_low_rank(&self, onto: Buffer, range: Range<usize>, update: LowRank) -> Result<(Buffer, Buffer)>;
-    /// s·dY·B `(rows, rank)`, of which the other gradients are made.
-    fn low_rank_backward(&self, gradient: &Buffer, b: &Parameter, scale: f64) -> Result<Buffer>;
-    /// dX, added to `onto`.
-    fn low_rank_backward_input(&self, inner: &Buffer, a: &Parameter, onto: Option<Buffer>) -> Result<Buffer>;
-    /// `inner` is what [`Kernels::low_rank_backward`] gave, `projected` what [`Kernels::add_low_rank`] did.
-    fn low_rank_backward_parameters(
-        &self,
-        gradient: &Buffer,
-        inner: &Buffer,
-        input: &Buffer,
-        projected: &Buffer,
-    ) -> Result<LowRankGradients>;
 
     fn add(&self, left: &Buffer, right: &Buffer) -> Result<Buffer>;
     /// Element by element.

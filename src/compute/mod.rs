@@ -15,6 +15,7 @@ mod frozen;
 pub mod gated;
 pub mod held;
 pub mod kernels;
+pub mod low_rank;
 pub mod packed;
 pub mod past;
 pub mod pool;

@@ -21,6 +21,7 @@ pub use dropout::Dropout;
 use node::{Attended, Node, Updated, Within};
 use std::ops::Range;
 use std::sync::Arc;
+use windows::{Gathered, Slice, Update};
 
 /// A matrix of rows on the tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +72,16 @@ pub struct Tape {
     nodes: Vec<Node>,
     /// Of sequences that are being continued.
     pasts: Option<Vec<Past>>,
+    /// What is still to be added to windows of a value.
+    gathered: Gathered,
+    /// Of layouts.
+    slices: Vec<Slice>,
 }
 
 impl Tape {
     pub fn new(kernels: Arc<dyn Kernels>, parameters: Arc<[Parameter]>, recording: Recording) -> Self {
-        Self { kernels, parameters, recording, values: Vec::new(), nodes: Vec::new(), pasts: None }
+        let (values, nodes, slices) = (Vec::new(), Vec::new(), Vec::new());
+        Self { kernels, parameters, recording, values, nodes, pasts: None, gathered: Gathered::default(), slices }
     }
 
     pub fn layout(&self, rows: Rows) -> Arc<Packed> {
@@ -141,13 +147,14 @@ impl Tape {
     pub fn add_low_rank(&mut self, onto: Rows, input: Rows, a: Param, b: Param, scale: f64) -> Result<Rows> {
         let x = self.buffer(input)?;
         let (owner, range) = self.place(onto);
-        let base = self.take(owner);
-        let update = LowRank { input: &x, a: &self.parameters[a.0], b: &self.parameters[b.0], scale };
-        let (rows, projected) = self.kernels.add_low_rank(base, range, update)?;
         if owner != onto {
-            self.values[owner.0].buffer = Some(rows);
+            let parameters = Arc::clone(&self.parameters);
+            self.gather(owner, Update { range, input: x, parameters, params: [a, b], scale })?;
             return Ok(onto);
         }
+        let base = self.take(onto);
+        let update = LowRank { input: &x, a: &self.parameters[a.0], b: &self.parameters[b.0], scale };
+        let (rows, projected) = self.kernels.add_low_rank(base, range, update)?;
         let node = |output| Node::LowRank(Updated { onto, input, output, x, projected, a, b, scale });
         Ok(self.learn(rows, input, node))
     }
@@ -205,19 +212,6 @@ impl Tape {
         Ok(output)
     }
 
-    /// Inverted dropout (Srivastava et al. 2014); `place` tells the sites apart. Nothing while serving.
-    pub fn dropout(&mut self, input: Rows, rate: f64, place: u64) -> Result<Rows> {
-        let Recording::On(dropout) = &self.recording else { return Ok(input) };
-        if rate == 0.0 {
-            return Ok(input);
-        }
-        let x = self.buffer(input)?;
-        let mask = dropout.mask(&self.layout(input), x.width(), rate, place);
-        let mask = self.kernels.upload(&mask)?;
-        let rows = self.kernels.multiply(&x, &mask)?;
-        Ok(self.derive(rows, &[input], |output| Node::Times { input, output, factor: mask }))
-    }
-
     /// Forgets every value made since `mark` but `keep`: what a backward pass needs is held by the nodes.
     pub fn release(&mut self, mark: Mark, keep: Rows) {
         for (index, value) in self.values.iter_mut().enumerate().skip(mark.0) {
@@ -234,6 +228,7 @@ impl Tape {
     /// A window's rows are read where they lie.
     fn buffer(&self, rows: Rows) -> Result<Buffer> {
         let (owner, range) = self.place(rows);
+        assert!(self.gathered.of != Some(owner), "what was put off is computed before a value is read");
         let all = self.values[owner.0].buffer.as_ref().expect("a released value is not used again");
         match owner == rows {
             true => Ok(all.clone()),

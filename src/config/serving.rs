@@ -55,7 +55,8 @@ pub struct Flags {
     pub training_share: f64,
 
     /// How generation multiplies base weights that are held in 8 or 4 bits: with numbers of 32 bits (f32), as training does, or with
-    /// numbers rounded to 8 bits (int8), as llama.cpp does, which is faster and changes them by about half a percent
+    /// numbers rounded to 8 bits (int8), as llama.cpp does, which is faster and changes them by about half a percent; LoRA's
+    /// matrices are then read in 8 bits, too
     #[arg(long, env = "ESPALIER_GENERATION_ACTIVATIONS", value_name = "TYPE", default_value_t = Activations::F32)]
     pub generation_activations: Activations,
 

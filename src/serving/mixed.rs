@@ -140,6 +140,7 @@ impl Mixed<'_> {
             assert_eq!(changed, mine, "an adapter changes its rows where they are");
             Ok(())
         })?;
+        tape.settle()?;
         Ok(output)
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Knows nothing of the cache that keeps it.
 
+use super::Settings;
 use crate::artifact::{Adapted, probe};
+use crate::compute::held::Activations;
 use crate::compute::pool::{self, Priority};
 use crate::error::{Error, Result};
 use crate::model::Base;
@@ -37,22 +39,25 @@ pub struct Loader {
     base: Arc<Base>,
     /// Its sub-folders are versions.
     adapters: PathBuf,
+    /// Whether low-rank updates will be read in bytes, too, which are kept beside their numbers.
+    rounds: bool,
     /// Replaying a probe is computing: not more at once than there are threads for it.
     turns: Semaphore,
 }
 
 impl Loader {
-    pub fn new(base: Arc<Base>, adapters: PathBuf, threads: usize) -> Arc<Self> {
-        Arc::new(Self { base, adapters, turns: Semaphore::new(threads) })
+    pub fn new(base: Arc<Base>, adapters: PathBuf, settings: &Settings) -> Arc<Self> {
+        let rounds = settings.generation.activations == Activations::Int8;
+        Arc::new(Self { base, adapters, rounds, turns: Semaphore::new(settings.threads.max(1)) })
     }
 
     /// The adapter and its bytes in memory, loaded and checked on a thread of its own.
     pub async fn load(self: Arc<Self>, version: String) -> Result<(Adapted, u64)> {
         let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
         let (answer, loaded) = oneshot::channel();
-        let (base, folder) = (Arc::clone(&self.base), self.adapters.clone());
+        let (base, folder, rounds) = (Arc::clone(&self.base), self.adapters.clone(), self.rounds);
         let work = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| open(&base, &folder, &version)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| open(&base, &folder, &version, rounds)));
             let panicked = |payload: Box<_>| Err(Error::panicked("loading an adapter", &*payload));
             // Nobody is there to hear it when the server goes down.
             let _ = answer.send(outcome.unwrap_or_else(panicked));
@@ -62,9 +67,10 @@ impl Loader {
     }
 }
 
-fn open(base: &Base, folder: &Path, version: &str) -> Result<(Adapted, u64)> {
+fn open(base: &Base, folder: &Path, version: &str, rounds: bool) -> Result<(Adapted, u64)> {
     let (_, adapted) = probe::proven(folder, version, base)?;
-    let bytes = adapted.bytes();
+    // A byte beside every number.
+    let bytes = adapted.bytes() + if rounds { adapted.bytes() / 4 } else { 0 };
     tracing::info!(version, bytes, "adapter loaded");
     Ok((adapted, bytes))
 }

@@ -70,7 +70,7 @@ impl Serving {
         let counted = Arc::new(Counted::default());
         let alphabet = Alphabet::of(|token| base.tokenizer().id(token).is_some());
         let inner = Inner {
-            loader: Loader::new(Arc::clone(&base), adapters, count),
+            loader: Loader::new(Arc::clone(&base), adapters, &settings),
             cache: Cache::new(settings.cache_bytes),
             threads: Mutex::new(Vec::new()),
             draining: AtomicBool::new(false),

@@ -5,7 +5,7 @@ use super::{activation, attention};
 use crate::compute::device::Weights;
 use crate::compute::kernels::{
     Activation, Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable,
-    Keep, Kernels, LowRank, LowRankGradients, NormForm, NormSaved, Parameter, Pool, Storage,
+    Keep, Kernels, NormForm, NormSaved, Parameter, Pool, Storage,
 };
 use crate::compute::{Packed, Tensor};
 use crate::error::{Context, Result};
@@ -93,45 +93,6 @@ impl Kernels for Candle {
         let weight = done("a dense layer's weight gradient", weight)?;
         let bias = done("a dense layer's bias gradient", gradient.tensor().sum_keepdim(0))?;
         Ok(DenseGradients { weight, bias })
-    }
-
-    fn add_low_rank(&self, onto: Buffer, range: Range<usize>, update: LowRank) -> Result<(Buffer, Buffer)> {
-        let LowRank { input, a, b, scale } = update;
-        let projected = linear(input.tensor(), a.forward.tensor(), None).and_then(|projected| projected * scale);
-        let projected = done("a low-rank map", projected)?;
-        let output = || {
-            let added = linear(projected.tensor(), b.forward.tensor(), None)?;
-            let (all, count) = (onto.tensor(), onto.tensor().dim(0)?);
-            let changed = (all.narrow(0, range.start, range.len())? + added)?;
-            let (above, below) = (all.narrow(0, 0, range.start)?, all.narrow(0, range.end, count - range.end)?);
-            candle_core::Tensor::cat(&[above, changed, below], 0)
-        };
-        Ok((done("a low-rank map", output())?, projected))
-    }
-
-    fn low_rank_backward(&self, gradient: &Buffer, b: &Parameter, scale: f64) -> Result<Buffer> {
-        let inner = gradient.tensor().matmul(b.forward.tensor()).and_then(|inner| inner * scale);
-        done("a low-rank map's backward pass", inner)
-    }
-
-    fn low_rank_backward_input(&self, inner: &Buffer, a: &Parameter, onto: Option<Buffer>) -> Result<Buffer> {
-        let result = inner.tensor().matmul(a.forward.tensor()).and_then(|result| added(result, onto));
-        done("a low-rank map's backward pass", result)
-    }
-
-    fn low_rank_backward_parameters(
-        &self,
-        gradient: &Buffer,
-        inner: &Buffer,
-        input: &Buffer,
-        projected: &Buffer,
-    ) -> Result<LowRankGradients> {
-        let by_a = || inner.tensor().t()?.matmul(input.tensor());
-        let by_b = || gradient.tensor().t()?.matmul(projected.tensor());
-        Ok(LowRankGradients {
-            a: done("a low-rank map's gradient by A", by_a())?,
-            b: done("a low-rank map's gradient by B", by_b())?,
-        })
     }
 
     fn add(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {
@@ -265,7 +226,7 @@ fn kept<T>(saved: T, keep: Keep) -> Option<T> {
     (keep == Keep::ForBackward).then_some(saved)
 }
 
-fn added(result: candle_core::Tensor, onto: Option<Buffer>) -> Computed {
+pub(super) fn added(result: candle_core::Tensor, onto: Option<Buffer>) -> Computed {
     match onto {
         Some(onto) => onto.tensor() + result,
         None => Ok(result),
@@ -277,7 +238,11 @@ fn product(input: &candle_core::Tensor, weight: &candle_core::Tensor) -> Compute
     input.to_dtype(weight.dtype())?.matmul(weight)?.to_dtype(DType::F32)
 }
 
-fn linear(input: &candle_core::Tensor, weight: &candle_core::Tensor, bias: Option<&candle_core::Tensor>) -> Computed {
+pub(super) fn linear(
+    input: &candle_core::Tensor,
+    weight: &candle_core::Tensor,
+    bias: Option<&candle_core::Tensor>,
+) -> Computed {
     let output = product(input, &weight.t()?)?;
     match bias {
         Some(bias) => output.broadcast_add(bias),

@@ -14,7 +14,7 @@ use super::{panels, parameters, pooling};
 use crate::compute::columns::Columns;
 use crate::compute::kernels::{
     Activation, Attention, AttentionSaved, Buffer, CrossEntropy, DenseGradients, FrozenLinear, FrozenNorm, FrozenTable,
-    Keep, Kernels, LowRank, LowRankGradients, NormForm, NormSaved, Parameter, Pool, Storage,
+    Keep, Kernels, NormForm, NormSaved, Parameter, Pool, Storage,
 };
 use crate::compute::raw;
 use crate::compute::{Packed, Tensor};
@@ -141,45 +141,6 @@ impl Kernels for Cpu {
         let shape = [gradient.width(), gradient.rows(), input.width()];
         let weight = self.product(shape, Left::transposed(gradient), Right::of(input), Start::Zero);
         Ok(DenseGradients { weight, bias: self.sum_rows(&rows(gradient.clone()))? })
-    }
-
-    fn add_low_rank(&self, onto: Buffer, range: Range<usize>, update: LowRank) -> Result<(Buffer, Buffer)> {
-        let [input, a, b] = [update.input, &update.a.forward, &update.b.forward].map(Buffer::host);
-        let shape = [input.rows(), input.width(), a.width()];
-        let inner = self.product(shape, Left::of(input), Right::of(a), Start::Zero);
-        let inner = self.scale(&inner, update.scale)?;
-        let shape = [input.rows(), a.width(), b.width()];
-        Ok((self.product_within(shape, Left::of(inner.host()), Right::of(b), onto, range), inner))
-    }
-
-    fn low_rank_backward(&self, gradient: &Buffer, b: &Parameter, scale: f64) -> Result<Buffer> {
-        let (gradient, b) = (gradient.host(), parameters::backward(b));
-        let shape = [gradient.rows(), b.rows(), b.width()];
-        let inner = self.product(shape, Left::of(gradient), Right::of(b), Start::Zero);
-        self.scale(&inner, scale)
-    }
-
-    fn low_rank_backward_input(&self, inner: &Buffer, a: &Parameter, onto: Option<Buffer>) -> Result<Buffer> {
-        let (inner, a) = (inner.host(), parameters::backward(a));
-        Ok(self.product_onto([inner.rows(), a.rows(), a.width()], Left::of(inner), Right::of(a), onto))
-    }
-
-    fn low_rank_backward_parameters(
-        &self,
-        gradient: &Buffer,
-        inner: &Buffer,
-        input: &Buffer,
-        projected: &Buffer,
-    ) -> Result<LowRankGradients> {
-        let [gradient, inner, input, projected] = [gradient, inner, input, projected].map(Buffer::host);
-        let (depth, rank) = (gradient.rows(), inner.width());
-        let a = self.product([rank, depth, input.width()], Left::transposed(inner), Right::of(input), Start::Zero);
-        // Bᵀ is computed, whose rows fill the lanes, and then turned.
-        let shape = [rank, depth, gradient.width()];
-        let turned = self.product(shape, Left::transposed(projected), Right::of(gradient), Start::Zero);
-        let mut b = Draft::new(gradient.width(), rank);
-        panels::turn(turned.host().values(), gradient.width(), b.values());
-        Ok(LowRankGradients { a, b: host(b) })
     }
 
     fn add(&self, left: &Buffer, right: &Buffer) -> Result<Buffer> {

@@ -77,6 +77,31 @@ pub trait Lanes: Narrow {
     unsafe fn largest(self) -> f32;
 }
 
+/// What lanes are loaded from.
+pub trait Number: Copy {
+    /// Sixteen of them.
+    ///
+    /// # Safety
+    /// As [`Lanes`].
+    unsafe fn load<L: Lanes>(from: *const Self) -> L;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load(from) }
+    }
+}
+
+impl Number for i8 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::signed_bytes(from) }
+    }
+}
+
 /// Something to be computed with lanes.
 pub trait Work {
     type Output;

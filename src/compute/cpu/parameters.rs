@@ -6,6 +6,7 @@
 use super::lanes::LANES;
 use super::machine::rows;
 use super::memory::{Draft, Matrix};
+use super::octets::{Octets, Ranks};
 use super::panels;
 use crate::compute::Tensor;
 use crate::compute::kernels::Parameter;
@@ -47,4 +48,9 @@ pub fn backward(parameter: &Parameter) -> &Matrix {
         rows(draft.done())
     });
     plain.host()
+}
+
+/// One side of a low-rank update in bytes; each is always the same side.
+pub fn octets(parameter: &Parameter, ranks: Ranks) -> &Octets {
+    parameter.octets.get_or_init(|| Octets::of(parameter.forward.host(), ranks))
 }

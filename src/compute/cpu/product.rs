@@ -27,8 +27,8 @@ pub struct Left<'a> {
 
 /// Sixteen numbers at `panel · panel_step + depth · depth_step`.
 #[derive(Clone, Copy)]
-pub struct Right<'a> {
-    pub values: &'a [f32],
+pub struct Right<'a, N = f32> {
+    pub values: &'a [N],
     pub panel_step: usize,
     pub depth_step: usize,
 }
@@ -73,10 +73,19 @@ impl<'a> Right<'a> {
     pub fn rows(values: &'a [f32], width: usize) -> Self {
         Self { values, panel_step: LANES, depth_step: width }
     }
+}
 
+impl<'a, N> Right<'a, N> {
     /// Panels end to end, each `(depth, 16)`.
-    pub fn panels(values: &'a [f32], depth: usize) -> Self {
+    pub fn panels(values: &'a [N], depth: usize) -> Self {
         Self { values, panel_step: depth * LANES, depth_step: LANES }
+    }
+
+    /// That every address lies within it.
+    pub fn check(&self, depth: usize, columns: usize) {
+        let last = |count: usize, step: usize| (count - 1) * step;
+        let end = last(columns.div_ceil(LANES), self.panel_step) + last(depth, self.depth_step) + LANES;
+        assert!(end <= self.values.len(), "the right side holds every panel");
     }
 }
 
@@ -90,10 +99,9 @@ impl Product<'_> {
         }
         assert!(depth > 0, "a product has a depth");
         let left = last(rows, self.left.row_step) + last(depth, self.left.depth_step);
-        let right = last(panels, self.right.panel_step) + last(depth, self.right.depth_step) + LANES;
         let out = last(rows, self.out_step) + self.columns;
         assert!(left < self.left.values.len(), "the left side holds every row");
-        assert!(right <= self.right.values.len(), "the right side holds every panel");
+        self.right.check(depth, self.columns);
         assert!(out <= self.out.len(), "the output holds every row");
         if let Start::Bias(bias) = self.start {
             assert!(panels * LANES <= bias.len(), "the bias holds every lane");
@@ -157,7 +165,7 @@ fn tile_width<L: Lanes>(rows: usize) -> usize {
 }
 
 #[inline(always)]
-fn floor_power_of_two(number: usize) -> usize {
+pub fn floor_power_of_two(number: usize) -> usize {
     1 << number.max(1).ilog2()
 }
 

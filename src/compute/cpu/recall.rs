@@ -91,7 +91,7 @@ fn attend(level: Level, next: &Next, place: &Place, of: &Heads, scores: &mut [f3
         let place = (front, length - front - of.rows);
         let scale = 1.0 / (width as f32).sqrt();
         let shade = Shade::new(next.distance, of.first, place, scale);
-        level.run(Softmax { scores, length, scale, shade: Some(shade) });
+        level.run(Softmax { scores, step, length, scale, shade: Some(shade) });
     }
     for (page, first) in pages() {
         level.run(Product {

@@ -8,14 +8,16 @@ pub fn stride(length: usize) -> usize {
     length.next_multiple_of(LANES)
 }
 
-/// The softmax of each row of `scores`, in place; 0 beyond the row's end, and where a shade lies.
+/// The softmax of each row of `scores`, in place; 0 beyond the row's end, and where a shade lies. A row has `length` numbers
+/// and is a `step` from the next.
 ///
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-pub unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32, shade: Option<Shade>) {
+pub unsafe fn softmax<L: Lanes>(scores: &mut [f32], step: usize, length: usize, scale: f32, shade: Option<Shade>) {
     let stride = stride(length);
-    for (index, numbers) in scores.chunks_exact_mut(stride).enumerate() {
+    for (index, numbers) in scores.chunks_mut(step).enumerate() {
+        let numbers = &mut numbers[..stride];
         numbers[length..].fill(f32::NEG_INFINITY);
         if let Some(shade) = &shade {
             shade.before(index, &mut numbers[..length]);
@@ -46,22 +48,30 @@ pub unsafe fn softmax<L: Lanes>(scores: &mut [f32], length: usize, scale: f32, s
     }
 }
 
-/// In place: from the gradient by the probabilities to that by the scores before they were scaled.
+/// In place: from the gradient by the probabilities to that by the scores before they were scaled. Rows are `length` numbers,
+/// and a `step` from the next, on both sides.
 ///
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-pub unsafe fn through_softmax<L: Lanes>(gradients: &mut [f32], probabilities: &[f32], step: usize, scale: f32) {
-    for (gradient, probabilities) in gradients.chunks_exact_mut(step).zip(probabilities.chunks_exact(step)) {
-        let (gradient, probabilities) = (gradient.as_mut_ptr(), probabilities.as_ptr());
+pub unsafe fn through_softmax<L: Lanes>(
+    gradients: &mut [f32],
+    probabilities: &[f32],
+    step: usize,
+    length: usize,
+    scale: f32,
+) {
+    let stride = stride(length);
+    for (gradient, probabilities) in gradients.chunks_mut(step).zip(probabilities.chunks(step)) {
+        let (gradient, probabilities) = (gradient[..stride].as_mut_ptr(), probabilities[..stride].as_ptr());
         // SAFETY: rows are whole registers, 0 beyond their end; the caller's for the rest.
         unsafe {
             let mut along = L::splat(0.0);
-            pieces!(step, at, {
+            pieces!(stride, at, {
                 along = L::load(gradient.wrapping_add(at)).fused(L::load(probabilities.wrapping_add(at)), along);
             });
             let along = L::splat(along.sum());
-            pieces!(step, at, {
+            pieces!(stride, at, {
                 let value = L::load(gradient.wrapping_add(at)).minus(along);
                 let value = value.times(L::load(probabilities.wrapping_add(at))).times(L::splat(scale));
                 value.store(gradient.wrapping_add(at));

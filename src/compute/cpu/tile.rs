@@ -3,7 +3,7 @@
 //! A tile is put together as a type, [`Twice`] a panel and [`Stack`]s of rows, and not as an array: what has no index
 //! ends in registers, however little the compiler optimises. Knows nothing of where the rows come from.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, Number};
 
 /// Neighbouring panels of one row.
 ///
@@ -14,9 +14,9 @@ pub trait Panels<L: Lanes>: Copy {
     const COUNT: usize;
 
     unsafe fn zero() -> Self;
-    unsafe fn load(from: *const f32, step: usize) -> Self;
+    unsafe fn load<N: Number>(from: *const N, step: usize) -> Self;
     /// Asks for what [`Panels::load`] will read there.
-    unsafe fn fetch(from: *const f32, step: usize);
+    unsafe fn fetch<N: Number>(from: *const N, step: usize);
     /// `count` numbers of neighbouring panels of a row; 0 beyond them.
     unsafe fn read(from: *const f32, count: usize) -> Self;
     unsafe fn write(self, to: *mut f32, count: usize);
@@ -37,15 +37,15 @@ impl<L: Lanes> Panels<L> for Panel<L> {
     }
 
     #[inline(always)]
-    unsafe fn load(from: *const f32, _: usize) -> Self {
+    unsafe fn load<N: Number>(from: *const N, _: usize) -> Self {
         // SAFETY: the caller's.
-        Self(unsafe { L::load(from) })
+        Self(unsafe { N::load(from) })
     }
 
     #[inline(always)]
-    unsafe fn fetch(from: *const f32, _: usize) {
+    unsafe fn fetch<N: Number>(from: *const N, _: usize) {
         // SAFETY: the caller's.
-        unsafe { L::fetch(from) }
+        unsafe { L::fetch(from.cast()) }
     }
 
     #[inline(always)]
@@ -80,13 +80,13 @@ impl<L: Lanes, P: Panels<L>> Panels<L> for Twice<P> {
     }
 
     #[inline(always)]
-    unsafe fn load(from: *const f32, step: usize) -> Self {
+    unsafe fn load<N: Number>(from: *const N, step: usize) -> Self {
         // SAFETY: the caller's.
         unsafe { Self(P::load(from, step), P::load(from.wrapping_add(P::COUNT.wrapping_mul(step)), step)) }
     }
 
     #[inline(always)]
-    unsafe fn fetch(from: *const f32, step: usize) {
+    unsafe fn fetch<N: Number>(from: *const N, step: usize) {
         // SAFETY: the caller's.
         unsafe {
             P::fetch(from, step);

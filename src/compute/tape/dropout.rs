@@ -1,7 +1,10 @@
 //! Which elements dropout takes away.
 
+use super::node::Node;
+use super::{Recording, Rows, Tape};
 use crate::compute::random::mix;
 use crate::compute::{Packed, Tensor};
+use crate::error::Result;
 
 /// A dropout mask is a function of seed, step, example, place, row and column, never of the cut into micro-batches.
 #[derive(Debug, Clone)]
@@ -26,5 +29,20 @@ impl Dropout {
             }
         }
         Tensor::new([layout.rows(), width], values)
+    }
+}
+
+impl Tape {
+    /// Inverted dropout (Srivastava et al. 2014); `place` tells the sites apart. Nothing while serving.
+    pub fn dropout(&mut self, input: Rows, rate: f64, place: u64) -> Result<Rows> {
+        let Recording::On(dropout) = &self.recording else { return Ok(input) };
+        if rate == 0.0 {
+            return Ok(input);
+        }
+        let x = self.buffer(input)?;
+        let mask = dropout.mask(&self.layout(input), x.width(), rate, place);
+        let mask = self.kernels.upload(&mask)?;
+        let rows = self.kernels.multiply(&x, &mask)?;
+        Ok(self.derive(rows, &[input], |output| Node::Times { input, output, factor: mask }))
     }
 }

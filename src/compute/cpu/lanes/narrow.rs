@@ -29,6 +29,8 @@ pub trait Narrow: Copy {
     unsafe fn byte<const INDEX: u32>(words: Self::Words) -> Self;
     /// The lower (0) or upper (1) half of each word as a bfloat16.
     unsafe fn brain<const INDEX: u32>(words: Self::Words) -> Self;
+    /// Sixteen signed bytes.
+    unsafe fn signed_bytes(from: *const i8) -> Self;
     /// Sixteen IEEE halves.
     unsafe fn halves(from: *const u8) -> Self;
 

@@ -67,6 +67,16 @@ impl Narrow for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn signed_bytes(from: *const i8) -> Self {
+        // SAFETY: the caller's pointer is good for sixteen bytes.
+        unsafe {
+            let bytes = _mm_loadu_si128(from.cast());
+            let (low, high) = (_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes)));
+            Self(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn halves(from: *const u8) -> Self {
         // SAFETY: the caller's pointer is good for sixteen halves.
         unsafe {

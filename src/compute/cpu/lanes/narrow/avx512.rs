@@ -62,6 +62,12 @@ impl Narrow for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn signed_bytes(from: *const i8) -> Self {
+        // SAFETY: the caller's pointer is good for sixteen bytes.
+        unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn halves(from: *const u8) -> Self {
         // SAFETY: the caller's pointer is good for sixteen halves.
         unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }

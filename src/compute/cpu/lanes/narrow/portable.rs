@@ -33,6 +33,12 @@ impl Narrow for Portable {
     }
 
     #[inline(always)]
+    unsafe fn signed_bytes(from: *const i8) -> Self {
+        // SAFETY: the caller's pointer is good for sixteen bytes.
+        Self(unsafe { from.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
+    }
+
+    #[inline(always)]
     unsafe fn halves(from: *const u8) -> Self {
         // SAFETY: the caller's pointer is good for sixteen halves.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
