@@ -222,6 +222,10 @@ impl Hooks for Lora {
         self.shifts.add(tape, site, output)
     }
 
+    fn low_ranks(&self) -> Vec<[Param; 2]> {
+        self.pairs.values().map(|pair| [pair.a, pair.b]).collect()
+    }
+
     fn lowest(&self) -> Lowest {
         hooks::lowest(self.pairs.keys().copied())
     }

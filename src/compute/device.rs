@@ -20,7 +20,7 @@ pub enum Device {
 /// How frozen weights are held. Everything else is `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Weights {
-    /// As the checkpoint has them, where products can read that (f16, bf16, Q8_0, Q4_0, Q4_1; on a CPU), else f32: the numbers
+    /// As the checkpoint has them, where products can read that (f16, bf16 and GGUF's forms; on a CPU), else f32: the numbers
     /// are the same.
     #[default]
     AsIs,

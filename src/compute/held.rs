@@ -16,7 +16,8 @@ pub enum Activations {
     /// As they are.
     #[default]
     F32,
-    /// Rounded to 8 bits, 32 by 32 (llama.cpp's Q8_1).
+    /// Rounded to 8 bits, 32 by 32 (llama.cpp's Q8_1); A and B of low-rank updates are then read in 8 bits, too, whatever the
+    /// base is held in.
     Int8,
 }
 

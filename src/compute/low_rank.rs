@@ -34,6 +34,11 @@ pub trait LowRanks {
             |onto, (range, update): &(Range<usize>, LowRank)| Ok(self.add_low_rank(onto, range.clone(), *update)?.0);
         updates.iter().try_fold(onto, add)
     }
+    /// Makes what updates with A and B will read beside their own numbers, if anything: its bytes.
+    fn prepare_low_rank(&self, _a: &Parameter, _b: &Parameter) -> u64 {
+        0
+    }
+
     /// s·dY·B `(rows, rank)`, of which the other gradients are made.
     fn low_rank_backward(&self, gradient: &Buffer, b: &Parameter, scale: f64) -> Result<Buffer>;
     /// dX, added to `onto`.

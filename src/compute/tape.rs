@@ -238,6 +238,7 @@ impl Tape {
 
     /// For a value that nothing will use again.
     fn take(&mut self, rows: Rows) -> Buffer {
+        assert!(self.gathered.of != Some(rows), "what was put off is computed before a value is used up");
         self.values[rows.0].buffer.take().expect("a released value is not used again")
     }
 

@@ -25,7 +25,7 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_DEVICE", value_name = "DEVICE", default_value_t = Device::Cpu)]
     pub device: Device,
 
-    /// How the frozen weights are held: as-is (in the checkpoint's own bits, where products can read them), f32, or rounded to f16,
+    /// How the frozen weights are held: as-is (in about as many bits as the checkpoint has, without loss), f32, or rounded to f16,
     /// bf16, q8_0 or q4_0; on a GPU f32 or bf16
     #[arg(long, env = "ESPALIER_WEIGHTS", value_name = "TYPE", default_value_t = Weights::AsIs)]
     pub weights: Weights,

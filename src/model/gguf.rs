@@ -1,6 +1,7 @@
 //! A GGUF file: a whole model as llama.cpp reads it, in floats or quantised (k-quants and the older forms), with its tokenizer.
 //! What it holds becomes what transformers' files would: config, tokenizer, and tensors under their names.
 
+mod blocks;
 mod config;
 mod tensors;
 mod tokenizer;

@@ -4,7 +4,7 @@
 
 use crate::compute::columns::Front;
 use crate::compute::kernels::FrozenNorm;
-use crate::compute::{Rows, Tape};
+use crate::compute::{Param, Rows, Tape};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -213,7 +213,8 @@ pub trait Hooks: Send + Sync {
         Ok(input)
     }
 
-    /// What came out of the linear map at `site`, given what went in.
+    /// What came out of the linear map at `site`, given what went in. Low-rank updates of a part of a batch are put off: whatever
+    /// else changes `output` comes after them, but nothing may read it.
     fn after(&self, _tape: &mut Tape, _site: Site, _input: Rows, output: Rows) -> Result<Rows> {
         Ok(output)
     }
@@ -236,6 +237,11 @@ pub trait Hooks: Send + Sync {
     /// Keys and values in front of these sequences' own, as stored: no rotary applied.
     fn prefix(&self, _tape: &mut Tape, _layer: usize, _sequences: Range<usize>) -> Result<Vec<Prefix>> {
         Ok(Vec::new())
+    }
+
+    /// A and B of every low-rank update that it makes.
+    fn low_ranks(&self) -> Vec<[Param; 2]> {
+        Vec::new()
     }
 
     /// What stands in front of each sequence.

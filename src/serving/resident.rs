@@ -6,8 +6,10 @@ use super::Settings;
 use crate::artifact::{Adapted, probe};
 use crate::compute::held::Activations;
 use crate::compute::pool::{self, Priority};
+use crate::compute::{Kernels, Param};
 use crate::error::{Error, Result};
 use crate::model::Base;
+use crate::task::Reads;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,8 +41,8 @@ pub struct Loader {
     base: Arc<Base>,
     /// Its sub-folders are versions.
     adapters: PathBuf,
-    /// Whether low-rank updates will be read in bytes, too, which are kept beside their numbers.
-    rounds: bool,
+    /// What will generate, where that are not the base's own kernels.
+    rounding: Option<Arc<dyn Kernels>>,
     /// Replaying a probe is computing: not more at once than there are threads for it.
     turns: Semaphore,
 }
@@ -48,16 +50,17 @@ pub struct Loader {
 impl Loader {
     pub fn new(base: Arc<Base>, adapters: PathBuf, settings: &Settings) -> Arc<Self> {
         let rounds = settings.generation.activations == Activations::Int8;
-        Arc::new(Self { base, adapters, rounds, turns: Semaphore::new(settings.threads.max(1)) })
+        let rounding = rounds.then(|| base.kernels().rounding()).flatten();
+        Arc::new(Self { base, adapters, rounding, turns: Semaphore::new(settings.threads.max(1)) })
     }
 
     /// The adapter and its bytes in memory, loaded and checked on a thread of its own.
     pub async fn load(self: Arc<Self>, version: String) -> Result<(Adapted, u64)> {
         let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
         let (answer, loaded) = oneshot::channel();
-        let (base, folder, rounds) = (Arc::clone(&self.base), self.adapters.clone(), self.rounds);
+        let (base, folder, rounding) = (Arc::clone(&self.base), self.adapters.clone(), self.rounding.clone());
         let work = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| open(&base, &folder, &version, rounds)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| open(&base, &folder, &version, rounding.as_deref())));
             let panicked = |payload: Box<_>| Err(Error::panicked("loading an adapter", &*payload));
             // Nobody is there to hear it when the server goes down.
             let _ = answer.send(outcome.unwrap_or_else(panicked));
@@ -67,10 +70,18 @@ impl Loader {
     }
 }
 
-fn open(base: &Base, folder: &Path, version: &str, rounds: bool) -> Result<(Adapted, u64)> {
+fn open(base: &Base, folder: &Path, version: &str, rounding: Option<&dyn Kernels>) -> Result<(Adapted, u64)> {
     let (_, adapted) = probe::proven(folder, version, base)?;
-    // A byte beside every number.
-    let bytes = adapted.bytes() + if rounds { adapted.bytes() / 4 } else { 0 };
+    let generates = matches!(adapted.reader.reads, Reads::Language);
+    let bytes = adapted.bytes() + rounding.filter(|_| generates).map_or(0, |kernels| prepare(kernels, &adapted));
     tracing::info!(version, bytes, "adapter loaded");
     Ok((adapted, bytes))
+}
+
+/// Makes what these kernels read of an adapter beside its own numbers, before a step of generation would wait for it: its
+/// bytes.
+fn prepare(kernels: &dyn Kernels, adapted: &Adapted) -> u64 {
+    let of = |params: [Param; 2]| params.map(|param| &adapted.parameters[param.index()]);
+    let pairs = adapted.hooks.low_ranks().into_iter().map(of);
+    pairs.map(|[a, b]| kernels.prepare_low_rank(a, b)).sum()
 }

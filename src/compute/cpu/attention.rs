@@ -62,14 +62,14 @@ impl<'a> Bench<'a> {
     }
 
     /// `out = left·rightᵀ` of a block's rows and keys; `out` begins with the first.
-    fn scores(&self, left: &Matrix, right: &mut Turned, place: &Place, block: &Block, out: &mut [f32]) {
+    fn scores(&self, left: &Matrix, right: &Turned, place: &Place, block: &Block, out: &mut [f32]) {
         let (width, rows) = (self.width, block.rows(&place.asking));
         self.level.run(Product {
             rows: rows.len(),
             depth: width,
             columns: stride(block.keys.len()),
             left: Left::rows(&left.spacious()[rows.start * left.width() + place.column..], left.width()),
-            right: Right::panels(&right.0.spacious()[block.keys.start * width..], width),
+            right: Right::panels(&right.0.all()[block.keys.start * width..], width),
             start: Start::Zero,
             out,
             out_step: stride(place.asked.len()),
@@ -77,7 +77,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The probabilities of a block's rows, from its first key on.
-    fn probabilities(&self, keys: &mut Turned, place: &Place, block: &Block, out: &mut [f32]) {
+    fn probabilities(&self, keys: &Turned, place: &Place, block: &Block, out: &mut [f32]) {
         self.scores(self.inputs.query, keys, place, block, out);
         let (step, length, scale) = (stride(place.asked.len()), block.keys.len(), self.inputs.scale());
         let shade = self.inputs.shade(place, block);
@@ -155,7 +155,7 @@ pub fn forward(level: Level, inputs: Inputs, mut keep: Option<&mut Draft>) -> Ma
         keys.turn(inputs.key, &place, width);
         for block in inputs.blocks(&place) {
             let probabilities = &mut room[block.part(step)];
-            bench.probabilities(&mut keys, &place, &block, probabilities);
+            bench.probabilities(&keys, &place, &block, probabilities);
             let along = block.keys(&place.asked);
             let values = Own { along, matrix: inputs.value, column: place.shared, width };
             let to = To { rows: block.rows(&place.asking), column: place.column, onto: false };
@@ -188,12 +188,12 @@ pub fn backward(level: Level, inputs: Inputs, gradient: &Matrix, kept: &Matrix) 
                 Some(start) => &kept.spacious()[start..start + rows * step][part.clone()],
                 None => {
                     let own = &mut own.spacious()[part.clone()];
-                    bench.probabilities(&mut keys, &place, &block, own);
+                    bench.probabilities(&keys, &place, &block, own);
                     own
                 }
             };
             let by_scores = &mut by_scores.spacious()[part];
-            bench.scores(gradient, &mut values, &place, &block, by_scores);
+            bench.scores(gradient, &values, &place, &block, by_scores);
             let (asking, asked) = (|| block.rows(&place.asking), || block.keys(&place.asked));
             let of_rows = |matrix| Own { along: asking(), matrix, column: place.column, width };
             let onto_keys = || To { rows: asked(), column: place.shared, onto: true };

@@ -33,6 +33,8 @@ impl Kernels for Cpu {
             (false, Held::Rounded(Form::Q8_0)) => "cpu-q8_0",
             (false, Held::Rounded(Form::Q4_0)) => "cpu-q4_0",
             (false, Held::Rounded(Form::Q4_1)) => "cpu-q4_1",
+            (false, Held::Rounded(Form::Wide4)) => "cpu-wide4",
+            (false, Held::Rounded(Form::Wide8)) => "cpu-wide8",
         }
     }
 

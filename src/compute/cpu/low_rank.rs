@@ -6,7 +6,7 @@
 use super::lanes::Number;
 use super::machine::{Cpu, draft, host};
 use super::memory::Draft;
-use super::octets::Ranks;
+use super::octets::{Octets, Ranks};
 use super::product::{Left, Right, Start};
 use super::single::{self, Single, Singles};
 use super::{panels, parameters};
@@ -22,7 +22,7 @@ impl LowRanks for Cpu {
         let (input, rank, output) = (input.host(), a.forward.width(), b.forward.width());
         let (down, up) = ([input.rows(), input.width(), rank], [input.rows(), rank, output]);
         if self.rounds() {
-            let [a, b] = [(a, Ranks::Columns), (b, Ranks::Rows)].map(|(side, ranks)| parameters::octets(side, ranks));
+            let [a, b] = octets(a, b);
             let [wide_a, wide_b] = [a, b].map(|side| side.widened(self.level));
             let inner = self.product(down, Left::of(input), Right::panels(wide_a.values(), input.width()), Start::Zero);
             let mut factors = Draft::new(1, rank);
@@ -45,11 +45,18 @@ impl LowRanks for Cpu {
         }
         Ok(match self.rounds() {
             true => self.add_singles(onto, updates, |update| {
-                let (a, b) = (parameters::octets(update.a, Ranks::Columns), parameters::octets(update.b, Ranks::Rows));
+                let [a, b] = octets(update.a, update.b);
                 ([a.right(), b.right()], Some([a.scales(), b.scales()]))
             }),
             false => self.add_singles(onto, updates, |update| ([update.a, update.b].map(forward), None)),
         })
+    }
+
+    fn prepare_low_rank(&self, a: &Parameter, b: &Parameter) -> u64 {
+        match self.rounds() {
+            true => octets(a, b).iter().map(|side| side.bytes()).sum(),
+            false => 0,
+        }
     }
 
     fn low_rank_backward(&self, gradient: &Buffer, b: &Parameter, scale: f64) -> Result<Buffer> {
@@ -86,6 +93,10 @@ impl LowRanks for Cpu {
 /// A parameter's numbers, as a forward pass reads them.
 fn forward(side: &Parameter) -> Right<'_> {
     Right::of(side.forward.host())
+}
+
+fn octets<'a>(a: &'a Parameter, b: &'a Parameter) -> [&'a Octets; 2] {
+    [(a, Ranks::Columns), (b, Ranks::Rows)].map(|(side, ranks)| parameters::octets(side, ranks))
 }
 
 impl Cpu {

@@ -62,6 +62,11 @@ impl Octets {
         Right::panels(self.numbers(), self.depth)
     }
 
+    /// In memory.
+    pub fn bytes(&self) -> u64 {
+        (size_of_val(&*self.lines) + size_of_val(&*self.scales)) as u64
+    }
+
     pub fn scales(&self) -> &[f32] {
         &self.scales
     }

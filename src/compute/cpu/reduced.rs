@@ -9,6 +9,7 @@
 mod backward;
 mod blocks;
 mod bytes;
+mod coded;
 mod few;
 mod forms;
 mod many;
@@ -30,7 +31,7 @@ pub use weights::Reduced;
 
 use super::lanes::Level;
 use super::product::Start;
-use forms::{Bf16, F16, Q4_0, Q4_1, Q8_0};
+use coded::{Bf16, F16, Q4_0, Q4_1, Q8_0, Wide4, Wide8};
 use std::marker::PhantomData;
 
 /// Up to so many rows, widening the weights for every tile of them costs less than a buffer does. Both have the same bits.
@@ -60,6 +61,14 @@ macro_rules! with_form {
                 type $type = Q4_1;
                 $body
             }
+            Form::Wide4 => {
+                type $type = Wide4;
+                $body
+            }
+            Form::Wide8 => {
+                type $type = Wide8;
+                $body
+            }
         }
     };
 }
@@ -77,7 +86,7 @@ impl Reduced {
         }
     }
 
-    /// The same of rows that are rounded to bytes, for forms of bytes and nibbles.
+    /// The same of rows that are rounded to bytes.
     ///
     /// # Panics
     /// For the others: [`Form::is_whole`].
@@ -91,7 +100,8 @@ impl Reduced {
             Form::Q8_0 => run!(Q8_0),
             Form::Q4_0 => run!(Q4_0),
             Form::Q4_1 => run!(Q4_1),
-            Form::F16 | Form::Bf16 => unreachable!("numbers of 16 bits are no whole ones"),
+            Form::Wide4 => run!(Wide4),
+            Form::F16 | Form::Bf16 | Form::Wide8 => unreachable!("these forms do not multiply as whole numbers"),
         }
     }
 

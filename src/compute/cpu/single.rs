@@ -129,7 +129,8 @@ impl<N: Number> Single<'_, N> {
     }
 
     fn goes_beside(&self, other: &Self) -> bool {
-        self.rank == other.rank && self.input.len() == other.input.len()
+        let shape = |one: &Self| (one.rank, one.input.len(), one.a.panel_step, one.a.depth_step);
+        shape(self) == shape(other)
     }
 }
 

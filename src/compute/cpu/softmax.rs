@@ -28,7 +28,6 @@ pub unsafe fn softmax<L: Lanes>(scores: &mut [f32], step: usize, length: usize, 
             let mut largest = L::splat(f32::NEG_INFINITY);
             pieces!(stride, at, { largest = largest.max(L::load(row.wrapping_add(at))) });
             let shift = L::splat(-largest.largest() * scale);
-            let mut total = L::splat(0.0);
             pieces!(stride, at, {
                 let value = exp(L::load(row.wrapping_add(at)).fused(L::splat(scale), shift));
                 value.store(row.wrapping_add(at));
@@ -37,12 +36,15 @@ pub unsafe fn softmax<L: Lanes>(scores: &mut [f32], step: usize, length: usize, 
                     L::splat(0.0).store(row.wrapping_add(at));
                     value.store_some(row.wrapping_add(at), length - at);
                 }
-                total = total.plus(L::load(row.wrapping_add(at)));
             });
+            // What is hidden is tiny, too, and counts for nothing.
             if let Some(shade) = &shade {
                 shade.after(index, &mut numbers[..length]);
             }
-            let (row, factor) = (numbers.as_mut_ptr(), L::splat(1.0 / total.sum()));
+            let row = numbers.as_mut_ptr();
+            let mut total = L::splat(0.0);
+            pieces!(stride, at, { total = total.plus(L::load(row.wrapping_add(at))) });
+            let factor = L::splat(1.0 / total.sum());
             pieces!(stride, at, { L::load(row.wrapping_add(at)).times(factor).store(row.wrapping_add(at)) });
         }
     }

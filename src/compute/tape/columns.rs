@@ -145,7 +145,9 @@ impl Tape {
         node: impl FnOnce(Rows) -> Option<Node>,
     ) -> Result<Rows> {
         let (owner, range) = self.place(onto);
-        self.settle()?;
+        if self.gathered.of == Some(owner) {
+            self.settle()?;
+        }
         let base = self.take(owner);
         let rows = compute(self.kernels.as_ref(), base, range)?;
         if owner != onto {

@@ -84,13 +84,15 @@ impl Tape {
         Ok(())
     }
 
-    /// Computes the updates of windows that were put off: before anybody else reads or changes the value.
+    /// Computes the updates of windows that were put off. Whoever changes the value calls it first; it may not be read before.
     pub fn settle(&mut self) -> Result<()> {
-        let Some(owner) = self.gathered.of.take() else { return Ok(()) };
+        let Gathered { of: Some(owner), mut updates } = std::mem::take(&mut self.gathered) else { return Ok(()) };
         let rows = self.take(owner);
-        let updates: Vec<_> = self.gathered.updates.iter().map(Update::low_rank).collect();
-        let rows = self.kernels.add_low_ranks(rows, &updates)?;
-        self.gathered.updates.clear();
+        let low_ranks: Vec<_> = updates.iter().map(Update::low_rank).collect();
+        let rows = self.kernels.add_low_ranks(rows, &low_ranks)?;
+        // The room is for the next site's.
+        updates.clear();
+        self.gathered.updates = updates;
         self.values[owner.0].buffer = Some(rows);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! A GGUF file's tensors under transformers' names, and with its order of rows.
 
-use super::Gguf;
+use super::{Gguf, blocks};
 use crate::compute::Tensor;
 use crate::compute::raw::{Form, Raw};
 use crate::error::Result;
@@ -125,11 +125,18 @@ impl Stored for Place {
             GgmlDType::Q8_0 => Form::Q8_0,
             GgmlDType::Q4_0 => Form::Q4_0,
             GgmlDType::Q4_1 => Form::Q4_1,
-            _ => return self.numbers(&stored).map(|tensor| (Raw::Numbers(tensor), digest)),
+            other => match blocks::wide(other) {
+                Some(form) => form,
+                None => return self.numbers(&stored).map(|tensor| (Raw::Numbers(tensor), digest)),
+            },
         };
         match self.shape.as_slice() {
             [output, input] if input.is_multiple_of(32) => {
-                let bytes = stored.data().map_err(|error| error.to_string())?.into_owned();
+                let bytes = stored.data().map_err(|error| error.to_string())?;
+                let bytes = match blocks::taken_apart(stored.dtype(), &bytes) {
+                    Some(blocks) => blocks,
+                    None => bytes.into_owned(),
+                };
                 let bytes = match self.turned {
                     None => bytes,
                     Some(heads) => in_halves(&bytes, heads, *output)?,

@@ -2,7 +2,8 @@
 //!
 //! Every element is one chain along the outputs, in their order.
 
-use super::forms::{BLOCK, Coded, STRIP};
+use super::coded::Coded;
+use super::forms::{BLOCK, STRIP};
 use super::many::{BLOCKS, rows_at_once};
 use super::weights::Reduced;
 use super::widen::{Along, WIDE, Widen};

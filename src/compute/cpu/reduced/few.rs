@@ -2,7 +2,8 @@
 //!
 //! Bound by memory with one row and by arithmetic with many, for every tile of rows widens all weights anew.
 
-use super::forms::{BLOCK, Coded, STRIP};
+use super::coded::Coded;
+use super::forms::{BLOCK, STRIP};
 use super::output::Output;
 use super::reading::{Double, Reading, Strip};
 use super::weights::Reduced;

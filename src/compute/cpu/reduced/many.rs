@@ -2,7 +2,8 @@
 //!
 //! The products themselves are [`Product`]'s, whose chains go on from one piece of the depth to the next.
 
-use super::forms::{BLOCK, Coded, STRIP};
+use super::coded::Coded;
+use super::forms::{BLOCK, STRIP};
 use super::output::Output;
 use super::weights::Reduced;
 use super::widen::{Along, WIDE, Widen};

@@ -2,7 +2,7 @@
 //!
 //! As tiles are ([`crate::compute::cpu::tile`]), and for the same reason.
 
-use super::forms::Coded;
+use super::coded::Coded;
 use crate::compute::cpu::lanes::Lanes;
 use crate::compute::cpu::tile::{Panel, Panels, Twice};
 

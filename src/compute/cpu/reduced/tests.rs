@@ -161,6 +161,8 @@ fn file_row(form: Form, input: usize, seed: usize) -> Vec<u8> {
             Form::F16 | Form::Bf16 => &std::array::from_fn::<usize, 32, _>(|at| 2 * at + 1),
             Form::Q8_0 | Form::Q4_0 => &[1],
             Form::Q4_1 => &[1, 3],
+            Form::Wide4 => &[3, 7],
+            Form::Wide8 => &[3, 7, 11, 15],
         };
         ends.iter().for_each(|end| block[*end] = (block[*end] % 8) | 0x28);
     }

@@ -6,6 +6,7 @@ use super::blocks::Block;
 use super::forms::{BLOCK, Form, STRIP};
 use crate::compute::cpu::lasting::Lasting;
 use crate::compute::cpu::memory::Line;
+use half::f16;
 
 /// `(output, input)`, never changed once it is filled. Columns that no row fills are 0.
 #[derive(Debug)]
@@ -101,9 +102,13 @@ impl Reduced {
     fn put(&mut self, row: usize, index: usize, block: &Block) {
         let (form, start, column) = (self.form, self.start(row, index), row % STRIP);
         let bytes = &mut self.bytes_mut()[start..start + form.block_bytes()];
-        for (at, head) in form.heads(column).into_iter().zip([block.scale, block.minimum]) {
-            if let Some(at) = at {
-                bytes[at..at + 2].copy_from_slice(&head.to_le_bytes());
+        let [scales, minima] = form.heads();
+        let heads = block.scales[..scales].iter().chain(&block.minima[..minima]);
+        for (index, head) in heads.enumerate() {
+            let at = form.head(column, index);
+            match form.head_bytes() {
+                2 => bytes[at..at + 2].copy_from_slice(&f16::from_f32(*head).to_le_bytes()),
+                _ => bytes[at..at + 4].copy_from_slice(&head.to_le_bytes()),
             }
         }
         for (depth, code) in block.codes.into_iter().enumerate() {
@@ -120,7 +125,17 @@ impl Reduced {
         let (form, start, column) = (self.form, self.start(row, index), row % STRIP);
         let bytes = &self.bytes()[start..start + form.block_bytes()];
         let word = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let [scale, minimum] = form.heads(column).map(|at| at.map_or(0, word));
+        let [scales, minima] = form.heads();
+        let head = |index: usize| {
+            let at = form.head(column, index);
+            match form.head_bytes() {
+                2 => f16::from_bits(word(at)).to_f32(),
+                _ => f32::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte])),
+            }
+        };
+        let some = |first: usize, count: usize| {
+            std::array::from_fn(|index| if index < count { head(first + index) } else { 0.0 })
+        };
         let codes = std::array::from_fn(|depth| {
             let (at, bit) = (form.place(column, depth) / 8, form.place(column, depth) % 8);
             match form.code_bits() {
@@ -129,7 +144,7 @@ impl Reduced {
                 _ => u16::from(bytes[at] >> bit & 15),
             }
         });
-        Block { scale, minimum, codes }
+        Block { scales: some(0, scales), minima: some(scales, minima), codes }
     }
 }
 

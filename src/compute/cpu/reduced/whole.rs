@@ -1,6 +1,6 @@
 //! Forms that multiply as whole numbers. Knows nothing of what they are multiplied with.
 
-use super::forms::{Coded, Q4_0, Q4_1, Q8_0};
+use super::coded::{Coded, Q4_0, Q4_1, Q8_0, Wide4};
 use crate::compute::cpu::lanes::Lanes;
 
 /// A form whose codes are bytes or halves of them, and multiply as whole numbers.
@@ -45,4 +45,4 @@ macro_rules! whole_nibbles {
     )+};
 }
 
-whole_nibbles!(Q4_0 Q4_1);
+whole_nibbles!(Q4_0 Q4_1 Wide4);

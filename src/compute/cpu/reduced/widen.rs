@@ -1,6 +1,7 @@
 //! Weights widened into a buffer, for products that read them many times.
 
-use super::forms::{BLOCK, Coded, STRIP};
+use super::coded::Coded;
+use super::forms::{BLOCK, STRIP};
 use super::reading::{Reading, Strip};
 use super::weights::Reduced;
 use crate::compute::cpu::lanes::{LANES, Lanes, Work};
@@ -78,6 +79,9 @@ unsafe fn widen<L: Lanes, F: Coded>(block: *const u8, ahead: usize, out: *mut f3
             L::fetch(line.cast());
             if bytes > 64 {
                 L::fetch(line.wrapping_add(64).cast());
+            }
+            if bytes >= 192 {
+                L::fetch(line.wrapping_add(128).cast());
             }
             macro_rules! step {
                 ($($step:literal)+) => {
