@@ -201,7 +201,9 @@ def embedding(desk, rows):
     cosines = rows_of(desk, "retrieval", texts) @ rows_of(desk, "retrieval", candidates).T
     ranks = []
     for row, own in zip(aside, cosines, strict=True):
-        meant = {other["positive"] for other in aside if other["text"] == row["text"]}
+        # What belongs to a text belongs to it wherever the dataset says so, and whichever of the two it is there.
+        meant = {other["positive"] for other in rows + aside if other["text"] == row["text"]}
+        meant |= {other["text"] for other in rows + aside if other["positive"] == row["text"]}
         allowed = [index for index, text in enumerate(candidates) if text != row["text"] or text in meant]
         best = max(own[index] for index in allowed if candidates[index] in meant)
         ranks.append(1 + sum(own[index] >= best for index in allowed if candidates[index] not in meant))
