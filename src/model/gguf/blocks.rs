@@ -8,36 +8,40 @@ use crate::compute::raw::Form;
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
-/// What holds this form without loss, where it is another.
-pub fn wide(form: GgmlDType) -> Option<Form> {
+/// Reads a block.
+type Apart = fn(&[u8], &mut Weights);
+
+/// What holds a form without loss, and how a block of it is taken apart; `None` for those that are held as they are, or not
+/// known.
+fn known(form: GgmlDType) -> Option<(Form, Apart)> {
     match form {
-        GgmlDType::Q4K => Some(Form::Wide4),
-        GgmlDType::Q2K | GgmlDType::Q3K | GgmlDType::Q5K | GgmlDType::Q6K => Some(Form::Wide8),
-        GgmlDType::Q5_0 | GgmlDType::Q5_1 => Some(Form::Wide8),
+        GgmlDType::Q2K => Some((Form::Wide8, q2_k)),
+        GgmlDType::Q3K => Some((Form::Wide8, q3_k)),
+        GgmlDType::Q4K => Some((Form::Wide4, q4_k)),
+        GgmlDType::Q5K => Some((Form::Wide8, q5_k)),
+        GgmlDType::Q6K => Some((Form::Wide8, q6_k)),
+        GgmlDType::Q5_0 => Some((Form::Wide8, q5_0)),
+        GgmlDType::Q5_1 => Some((Form::Wide8, q5_1)),
         _ => None,
     }
 }
 
+/// What holds this form without loss, where it is another.
+pub fn wide(form: GgmlDType) -> Option<Form> {
+    known(form).map(|(wide, _)| wide)
+}
+
 /// All blocks of a tensor, in their order; `None` where [`wide`] has none.
 pub fn taken_apart(form: GgmlDType, bytes: &[u8]) -> Option<Vec<u8>> {
-    let apart: fn(&[u8], &mut Weights) = match form {
-        GgmlDType::Q2K => q2_k,
-        GgmlDType::Q3K => q3_k,
-        GgmlDType::Q4K => q4_k,
-        GgmlDType::Q5K => q5_k,
-        GgmlDType::Q6K => q6_k,
-        GgmlDType::Q5_0 => q5_0,
-        GgmlDType::Q5_1 => q5_1,
-        _ => return None,
-    };
+    let (wide, apart) = known(form)?;
     let mut weights = Weights { codes: [0; 256], heads: [(0.0, 0.0); 16] };
-    let (count, each) = (bytes.len() / form.type_size(), form.block_size() / 32 * wide(form)?.file_bytes());
+    let (count, each) = (bytes.len() / form.type_size(), form.block_size() / 32 * wide.file_bytes());
     let mut out = Vec::with_capacity(count * each);
     for block in bytes.chunks_exact(form.type_size()) {
         apart(block, &mut weights);
         let spans = weights.codes.chunks_exact(32).zip(weights.heads.chunks_exact(2)).take(form.block_size() / 32);
         for (codes, [first, second]) in spans.map(|(codes, heads)| (codes, [heads[0], heads[1]])) {
-            if form == GgmlDType::Q4K {
+            if wide == Form::Wide4 {
                 // Both halves have the same.
                 write(&mut out, &[first.0, first.1]);
                 out.extend((0..16).map(|at| codes[at] | codes[at + 16] << 4));
