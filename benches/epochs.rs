@@ -5,9 +5,9 @@
 
 mod support;
 
-use espalier::compute::cpu::Cpu;
-use espalier::model::Pooling;
-use espalier::training::{Hyperparameters, Progress};
+use espalier_core::model::Pooling;
+use espalier_core::training::{Hyperparameters, Progress};
+use espalier_tensor::cpu::Cpu;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;

@@ -5,8 +5,8 @@
 
 #![allow(unsafe_code, reason = "a chain of multiply-adds in the kernels' own registers")]
 
-use espalier::compute::cpu::{Cpu, Lanes, Level, Work};
-use espalier::compute::{Kernels, Tensor};
+use espalier_tensor::cpu::{Cpu, Lanes, Level, Work};
+use espalier_tensor::{Kernels, Tensor};
 use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

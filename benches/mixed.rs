@@ -5,14 +5,14 @@
 
 mod support;
 
-use espalier::adapter::{self, Form, Ground, Parameters};
-use espalier::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
-use espalier::compute::Tensor;
-use espalier::compute::cpu::Cpu;
-use espalier::compute::random::Random;
-use espalier::model::{Base, Pooling};
 use espalier::serving::mixed::{self, Group};
-use espalier::task::{self, Input, head};
+use espalier_core::adapter::{self, Form, Ground, Parameters};
+use espalier_core::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
+use espalier_core::model::{Base, Pooling};
+use espalier_core::task::{self, Input, head};
+use espalier_tensor::Tensor;
+use espalier_tensor::cpu::Cpu;
+use espalier_tensor::random::Random;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;

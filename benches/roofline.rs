@@ -5,13 +5,13 @@
 
 mod support;
 
-use espalier::adapter;
-use espalier::compute::cpu::Cpu;
-use espalier::compute::{Kernels, Tensor};
-use espalier::model::{Base, Pooling, Tokens};
 use espalier::serving::mixed::{self, Group};
-use espalier::task::Example;
-use espalier::training::{Hyperparameters, Progress};
+use espalier_core::adapter;
+use espalier_core::model::{Base, Pooling, Tokens};
+use espalier_core::task::Example;
+use espalier_core::training::{Hyperparameters, Progress};
+use espalier_tensor::cpu::Cpu;
+use espalier_tensor::{Kernels, Tensor};
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -5,12 +5,12 @@
 
 mod support;
 
-use espalier::adapter;
-use espalier::compute::Kernels;
-use espalier::compute::candle::Candle;
-use espalier::compute::cpu::Cpu;
-use espalier::model::Pooling;
-use espalier::training::{Hyperparameters, Progress};
+use espalier_core::adapter;
+use espalier_core::model::Pooling;
+use espalier_core::training::{Hyperparameters, Progress};
+use espalier_tensor::Kernels;
+use espalier_tensor::candle::Candle;
+use espalier_tensor::cpu::Cpu;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;

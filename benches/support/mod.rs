@@ -2,14 +2,14 @@
 
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
-use espalier::adapter;
-use espalier::compute::Kernels;
-use espalier::model::{Base, Pooling};
-use espalier::task::{self, Example, Target};
-use espalier::training::spec::Request;
-use espalier::training::{
+use espalier_core::adapter;
+use espalier_core::model::{Base, Pooling};
+use espalier_core::task::{self, Example, Target};
+use espalier_core::training::spec::Request;
+use espalier_core::training::{
     Data, Folders, Hyperparameters, Outcome, Progress, Settings, Spec, Trained, Validation, train,
 };
+use espalier_tensor::Kernels;
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -44,7 +44,7 @@ pub fn run(
     base: &Arc<Base>,
     job: Job,
     examples: Vec<Example>,
-    report: &mut dyn FnMut(&Progress) -> ControlFlow<espalier::training::Stop>,
+    report: &mut dyn FnMut(&Progress) -> ControlFlow<espalier_core::training::Stop>,
 ) -> Outcomes<Trained> {
     let label = |example: &Example| {
         let Target::Label(label) = &example.target else { panic!("a label was expected") };

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of single commands. Exit codes: 0 done, 1 failed, 2 what was given is wrong.
 
-use crate::error::{Error, Fault, Place};
+use espalier_core::error::{Error, Fault, Place};
 use std::fmt::Write;
 use std::io;
 

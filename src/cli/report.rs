@@ -2,7 +2,7 @@
 
 use super::failure::Outcome;
 use super::output::Output;
-use crate::data::Report;
+use espalier_core::data::Report;
 
 /// More of them would hide the rest.
 const WARNINGS: usize = 5;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::cli::output::Form;
     use crate::cli::output::tests::kept;
-    use crate::data::{Finding, Histogram, LabelCount};
+    use espalier_core::data::{Finding, Histogram, LabelCount};
 
     #[test]
     fn a_report_is_a_few_lines_however_long_it_is() {

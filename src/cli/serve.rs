@@ -4,15 +4,15 @@
 
 use super::failure::{Failure, Outcome};
 use super::{logs, signals};
-use crate::compute::device;
 use crate::config::{Config, Role, Secret, Settings};
-use crate::error::{Context, Error, Result};
 use crate::http::{self, Keys, Metrics, State, Turns};
-use crate::model::{Base, hub};
 use crate::serving::Serving;
 use crate::store::blobs::{DataFolder, Swept};
 use crate::store::{self, Store};
 use crate::worker::{Workers, Workshop};
+use espalier_core::error::{Context, Error, Result};
+use espalier_core::model::{Base, hub};
+use espalier_tensor::device;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! The answers of the API as far as the commands show them. A field that is not known here is passed over, so that an
 //! older command line goes on working with a newer server.
 
-use crate::data::Report;
 use crate::store::JobError;
+use espalier_core::data::Report;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use super::Secret;
 use super::secret::read_file;
-use crate::error::{Error, Result};
 use clap::Args;
+use espalier_core::error::{Error, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

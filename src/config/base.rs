@@ -1,8 +1,8 @@
 //! Which base model, and where the hub is. The `HF_…` variables mean what they mean to Hugging Face's own tools.
 
-use crate::compute::device::{Device, Weights};
-use crate::model::hub::Settings;
 use clap::Args;
+use espalier_core::model::hub::Settings;
+use espalier_tensor::device::{Device, Weights};
 use std::path::Path;
 
 /// Where `make model` puts the default base model.

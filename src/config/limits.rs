@@ -1,9 +1,10 @@
 //! What is accepted: sizes of requests and datasets, and times.
 
 use super::values;
-use crate::error::{Error, Result};
-use crate::{artifact, data, http};
+use crate::http;
 use clap::Args;
+use espalier_core::error::{Error, Result};
+use espalier_core::{artifact, data};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Args)]

@@ -18,10 +18,11 @@ pub use logs::{Format, Logs};
 pub use secret::Secret;
 pub use training::Role;
 
-use crate::compute::device::{Device, Weights};
-use crate::error::Result;
-use crate::{artifact, data, http, model, worker};
+use crate::{http, worker};
 use clap::Args;
+use espalier_core::error::Result;
+use espalier_core::{artifact, data, model};
+use espalier_tensor::device::{Device, Weights};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Values that must not be shown, and reading them from files (Docker and Kubernetes mount secrets as files).
 
-use crate::error::{Error, Result};
+use espalier_core::error::{Error, Result};
 use std::fmt;
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! How predictions are computed.
 
 use super::{cores, values};
-use crate::compute::held::Activations;
 use crate::serving::{Settings, generate};
 use clap::Args;
+use espalier_tensor::held::Activations;
 use std::time::Duration;
 
 #[derive(Debug, Clone, Args)]

@@ -2,9 +2,9 @@
 
 use super::Secret;
 use super::secret::read_file;
-use crate::error::{Error, Result};
 use crate::store;
 use clap::Args;
+use espalier_core::error::{Error, Result};
 use std::path::PathBuf;
 
 #[derive(Clone, Args)]

@@ -1,9 +1,10 @@
 //! Which part of the work this process does, and how it trains.
 
 use super::{cores, values};
-use crate::error::{Error, Result};
-use crate::{data, training, worker};
+use crate::worker;
 use clap::{Args, ValueEnum};
+use espalier_core::error::{Error, Result};
+use espalier_core::{data, training};
 use std::time::Duration;
 
 /// Which part of the work a process does.

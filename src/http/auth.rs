@@ -6,7 +6,6 @@
 //! how much the server is used, and Prometheus can send one.
 
 use super::error::{Answer, Refusal};
-use crate::error::{Error, Result};
 use crate::store::DEFAULT_OWNER;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
@@ -14,6 +13,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
+use espalier_core::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;

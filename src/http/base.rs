@@ -1,9 +1,9 @@
 //! `GET /base`: what the frozen base model is and can do.
 
 use super::state::State;
-use crate::model::Info;
-use crate::{adapter, task};
 use axum::Json;
+use espalier_core::model::Info;
+use espalier_core::{adapter, task};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;

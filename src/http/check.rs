@@ -4,10 +4,10 @@
 
 use super::state::State;
 use super::work::aside;
-use crate::data::{self, Checked, Format, Options, Report, Truncation};
-use crate::error::{Context, Error, Problem, Result};
-use crate::task::{self, Shape};
-use crate::training::Hyperparameters;
+use espalier_core::data::{self, Checked, Format, Options, Report, Truncation};
+use espalier_core::error::{Context, Error, Problem, Result};
+use espalier_core::task::{self, Shape};
+use espalier_core::training::Hyperparameters;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -3,11 +3,11 @@
 //! A [`Refusal`] travels as an extension of an empty response; [`super::problem::render`] writes the body, because only
 //! the middleware knows the request's id. Knows nothing of single routes.
 
-use crate::error::{Error, Fault, Problem};
 use axum::body::Body;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use espalier_core::error::{Error, Fault, Problem};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -116,7 +116,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         query.map(|query| Self(query.0)).map_err(|rejection| {
             let reason =
                 std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
-            Refusal::from(crate::error::Error::invalid("invalid_query", format!("the query is wrong: {reason}")))
+            Refusal::from(espalier_core::error::Error::invalid(
+                "invalid_query",
+                format!("the query is wrong: {reason}"),
+            ))
         })
     }
 }
@@ -131,7 +134,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let Key(text) = Key::from_request_parts(parts, state).await?;
         Uuid::parse_str(&text).map(Self).map_err(|_| {
             let detail = format!("\"{text}\" is not an id: give the UUID that the list shows");
-            crate::error::Error::not_found("not_found", detail).into()
+            espalier_core::error::Error::not_found("not_found", detail).into()
         })
     }
 }

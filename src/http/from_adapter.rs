@@ -4,10 +4,10 @@
 
 use super::state::State;
 use super::work::aside;
-use crate::artifact;
-use crate::error::{Error, Fault, Result};
 use crate::store::Reference;
-use crate::training::warm_start::Origin;
+use espalier_core::artifact;
+use espalier_core::error::{Error, Fault, Result};
+use espalier_core::training::warm_start::Origin;
 use std::sync::Arc;
 
 /// # Errors
@@ -26,7 +26,7 @@ pub async fn find(state: &State, owner: &str, text: &str) -> Result<Origin> {
 }
 
 fn at_field(error: Error) -> Error {
-    let name = |mut problem: crate::error::Problem| {
+    let name = |mut problem: espalier_core::error::Problem| {
         problem.faults = vec![Fault::at_pointer("/from_adapter", problem.detail.clone())];
         problem
     };

@@ -11,14 +11,14 @@ use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unread
 use super::sampling::Sampling;
 use super::sse;
 use super::state::State;
-use crate::error::Error;
-use crate::model::chat::{Asked, Message};
 use crate::serving::generate::text::{Finish, StopText};
 use crate::serving::generate::{Prompt, Said};
 use crate::serving::{Started, Wish};
 use crate::store::Reference;
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
+use espalier_core::error::Error;
+use espalier_core::model::chat::{Asked, Message};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -5,8 +5,8 @@
 use super::error::Answer;
 use super::responses::Busy;
 use super::state::State;
-use crate::error::Error;
 use axum::Json;
+use espalier_core::error::Error;
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;

@@ -5,7 +5,7 @@
 //! Knows nothing of HTTP beyond the refusal.
 
 use super::error::{Answer, Refusal};
-use crate::error::{Error, Fault, Problem};
+use espalier_core::error::{Error, Fault, Problem};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

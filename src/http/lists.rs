@@ -3,8 +3,8 @@
 //! Knows nothing of what is listed.
 
 use super::settings::Settings;
-use crate::error::{Error, Result};
 use crate::store::Page;
+use espalier_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;

@@ -4,12 +4,12 @@
 
 use super::error::Answer;
 use super::state::State;
-use crate::error::{Context, Result};
 use crate::serving::Stats;
 use crate::store::{DEFAULT_OWNER, Job, Page, Status};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use espalier_core::error::{Context, Result};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of what they point to.
 
-use crate::error::{Error, Fault, Problem, Result};
+use espalier_core::error::{Error, Fault, Problem, Result};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::responses::{self, SHARED};
 use super::router::api;
 use super::tagged;
-use crate::error::{Context, Result};
+use espalier_core::error::{Context, Result};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};

@@ -3,11 +3,11 @@
 //! Knows nothing of where a refusal came from.
 
 use super::error::Refusal;
-use crate::error::{Fault, Place};
 use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
+use espalier_core::error::{Fault, Place};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

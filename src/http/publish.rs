@@ -5,9 +5,9 @@
 use super::adapters::Incoming;
 use super::state::State;
 use super::work::{aside, to_the_end};
-use crate::artifact::{self, Artifact, Published};
-use crate::error::{Context, Result};
 use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
+use espalier_core::artifact::{self, Artifact, Published};
+use espalier_core::error::{Context, Result};
 use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! How a request may ask for its words to be chosen: the fields that every call for generated text has.
 
-use crate::error::{Error, Fault, Problem, Result};
 use crate::serving::generate::sampling::Settings;
+use espalier_core::error::{Error, Fault, Problem, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;

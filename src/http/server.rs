@@ -3,13 +3,13 @@
 //! A loop of its own rather than axum's, for two things that axum does not offer: a client that never finishes its
 //! headers is not waited for, and connections that outlive the grace are closed. Knows nothing of what is answered.
 
-use crate::error::{Context, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
 use axum::middleware::map_response_with_state;
 use axum::response::Response;
+use espalier_core::error::{Context, Result};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;

@@ -1,13 +1,13 @@
 //! Words of several texts as they come, for streams of server-sent events. Knows nothing of what a frame looks like.
 
 use super::state::State;
-use crate::error::Error;
 use crate::serving::Started;
 use crate::serving::generate::text::Finish;
 use crate::serving::generate::{Chosen, Generation};
 use axum::http::HeaderName;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use espalier_core::error::Error;
 use futures_util::future::select_all;
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;

@@ -5,13 +5,13 @@
 use super::auth::Keys;
 use super::metrics::Metrics;
 use super::settings::Settings;
-use crate::model::Base;
 use crate::serving::Serving;
 use crate::store::Store;
 use crate::store::blobs::DataFolder;
-use crate::{artifact, data};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use espalier_core::model::Base;
+use espalier_core::{artifact, data};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::Semaphore;

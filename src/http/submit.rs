@@ -11,14 +11,14 @@ use super::jobs::{JobRequest, Validated};
 use super::state::State;
 use super::upload::Upload;
 use super::work::to_the_end;
-use crate::data::{Format, Options, Report};
-use crate::error::{Error, Fault, Place, Result};
 use crate::store::{Dataset, Job, NewJob};
-use crate::task::Shape;
-use crate::training::race::Auto;
-use crate::training::spec::{self, Spec};
-use crate::training::warm_start::{self, Origin};
-use crate::training::{Method, Plan, Race, Validation};
+use espalier_core::data::{Format, Options, Report};
+use espalier_core::error::{Error, Fault, Place, Result};
+use espalier_core::task::Shape;
+use espalier_core::training::race::Auto;
+use espalier_core::training::spec::{self, Spec};
+use espalier_core::training::warm_start::{self, Origin};
+use espalier_core::training::{Method, Plan, Race, Validation};
 use uuid::Uuid;
 
 /// What came in: the request and where its examples are.

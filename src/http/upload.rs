@@ -5,8 +5,8 @@
 
 use super::error::{Answer, Refusal};
 use super::extract::Pace;
-use crate::error::{Context, Result};
 use axum::body::Bytes;
+use espalier_core::error::{Context, Result};
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use std::io::Write;

@@ -2,7 +2,7 @@
 //!
 //! Both keep the request's span, so that what they log carries its id. Knows nothing of what is done.
 
-use crate::error::{Context, Result};
+use espalier_core::error::{Context, Result};
 use tracing::{Instrument, Span};
 
 /// Does what computes or waits for the disk on a thread where nobody else waits behind it.
@@ -28,7 +28,7 @@ pub async fn to_the_end<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
+    use espalier_core::error::Error;
     use std::sync::Arc;
     use tokio::sync::Notify;
 

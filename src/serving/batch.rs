@@ -4,8 +4,8 @@
 
 use super::queue::Part;
 use super::ticket::Rows;
-use crate::error::{Error, Result};
-use crate::model::Tokens;
+use espalier_core::error::{Error, Result};
+use espalier_core::model::Tokens;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 

@@ -3,10 +3,10 @@
 use super::resident::Resident;
 use super::ticket::Rows;
 use super::{Ask, Logits};
-use crate::artifact::Card;
-use crate::error::{Error, Result};
-use crate::model::Base;
-use crate::task::{
+use espalier_core::artifact::Card;
+use espalier_core::error::{Error, Result};
+use espalier_core::model::Base;
+use espalier_core::task::{
     self, Embedding, Input, Prediction, masked_language_model, regression, sequence_classification,
     token_classification,
 };

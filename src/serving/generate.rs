@@ -20,7 +20,7 @@ pub use engine::Generator;
 pub use request::{Ask, Chosen, Generation, Prompt, Said};
 pub use sequence::check;
 
-use crate::compute::held::Activations;
+use espalier_tensor::held::Activations;
 
 /// Limits of generation.
 #[derive(Debug, Clone)]

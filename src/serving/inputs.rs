@@ -1,9 +1,9 @@
 //! What a request sends: checked, then made tokens. Knows nothing of queues or batches.
 
 use super::resident::Resident;
-use crate::error::{Error, Fault, Problem, Result};
-use crate::model::{Base, Tokens};
-use crate::task::{self, Input};
+use espalier_core::error::{Error, Fault, Problem, Result};
+use espalier_core::model::{Base, Tokens};
+use espalier_core::task::{self, Input};
 
 /// # Errors
 /// `Invalid`: `no_inputs`, `too_many_inputs`, or `empty_input` and `two_texts` with a pointer to each.
@@ -71,7 +71,7 @@ pub fn tokens(base: &Base, resident: &Resident, inputs: &[Input]) -> Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Place;
+    use espalier_core::error::Place;
 
     fn inputs(texts: &[&str]) -> Vec<Input> {
         texts.iter().map(|text| Input::text(*text)).collect()

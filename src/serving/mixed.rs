@@ -3,14 +3,14 @@
 //! Sequences are grouped by adapter: each owns a contiguous range of them and answers for it alone, while the base's
 //! large matrix products run once over all. Knows nothing of requests or queues.
 
-use crate::artifact::Adapted;
-use crate::compute::columns::Front;
-use crate::compute::{Recording, Rows, Tape};
-use crate::error::Result;
-use crate::model::hooks::{self, Prefix, Sublayer};
-use crate::model::{Base, Batch, Hooks, Lowest, Site, Tokens, Virtual, Wanted};
-use crate::task::Reading;
-use crate::task::embedding::normalize;
+use espalier_core::artifact::Adapted;
+use espalier_core::error::Result;
+use espalier_core::model::hooks::{self, Prefix, Sublayer};
+use espalier_core::model::{Base, Batch, Hooks, Lowest, Site, Tokens, Virtual, Wanted};
+use espalier_core::task::Reading;
+use espalier_core::task::embedding::normalize;
+use espalier_tensor::columns::Front;
+use espalier_tensor::{Recording, Rows, Tape};
 use std::ops::Range;
 use std::sync::Arc;
 

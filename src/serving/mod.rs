@@ -22,7 +22,7 @@ pub use service::Serving;
 pub use wish::{Started, Wish};
 
 use crate::store::Adapter;
-use crate::task::Prediction;
+use espalier_core::task::Prediction;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,13 +3,13 @@
 //! Knows nothing of the cache that keeps it.
 
 use super::Settings;
-use crate::artifact::{Adapted, probe};
-use crate::compute::held::Activations;
-use crate::compute::pool::{self, Priority};
-use crate::compute::{Kernels, Param};
-use crate::error::{Error, Result};
-use crate::model::Base;
-use crate::task::Reads;
+use espalier_core::artifact::{Adapted, probe};
+use espalier_core::error::{Error, Result};
+use espalier_core::model::Base;
+use espalier_core::task::Reads;
+use espalier_tensor::held::Activations;
+use espalier_tensor::pool::{self, Priority};
+use espalier_tensor::{Kernels, Param};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

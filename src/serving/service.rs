@@ -13,12 +13,12 @@ use super::queue::{Limits, Queue};
 use super::resident::{Loader, Resident};
 use super::wish::Room;
 use super::{Answer, Ask, Settings, Started, Stats, Wish, decode, inputs};
-use crate::artifact::Adapted;
-use crate::compute::pool::{self, Priority};
-use crate::error::{Context, Error, Result};
-use crate::model::Base;
 use crate::store::{Adapter, Reference, Store};
-use crate::task::Input;
+use espalier_core::artifact::Adapted;
+use espalier_core::error::{Context, Error, Result};
+use espalier_core::model::Base;
+use espalier_core::task::Input;
+use espalier_tensor::pool::{self, Priority};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -113,7 +113,8 @@ impl Serving {
         };
         let coming = place.announce();
         let (base, asked) = (Arc::clone(&self.inner.base), resident.clone());
-        let tokens = spawn_blocking(move || Ok((inputs::tokens(&base, &asked, &inputs)?, inputs))).await;
+        let tokens =
+            spawn_blocking(move || -> Result<_> { Ok((inputs::tokens(&base, &asked, &inputs)?, inputs)) }).await;
         let (tokens, inputs) = tokens.context("making tokens of the inputs")??;
         // The request holds the adapter until it is answered: a hot swap or a deletion cannot touch it.
         let answer = coming.push(resident.clone(), tokens).await;

@@ -2,7 +2,7 @@
 //!
 //! Does not know what the rows mean, nor who computed them.
 
-use crate::error::{Error, Result};
+use espalier_core::error::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 

@@ -5,9 +5,9 @@ use super::generate::sampling;
 use super::generate::text::{Limits, StopText};
 use super::generate::{Ask, Generation, Prompt, check};
 use super::resident::Resident;
-use crate::error::{Error, Fault, Problem, Result};
-use crate::model::Base;
 use crate::store::Adapter;
+use espalier_core::error::{Error, Fault, Problem, Result};
+use espalier_core::model::Base;
 use std::sync::Arc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 

@@ -21,8 +21,8 @@ mod sweep;
 
 pub use sweep::{Needed, Swept};
 
-use crate::artifact::{Before, Published};
-use crate::error::{Context, Error, Result};
+use espalier_core::artifact::{Before, Published};
+use espalier_core::error::{Context, Error, Result};
 use holds::Holds;
 use instances::Instance;
 use std::fs::{self, File};

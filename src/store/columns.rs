@@ -4,8 +4,8 @@
 
 use super::model::{Adapter, Dataset, Event, EventKind, Job, Status, Wish};
 use super::moves::Held;
-use crate::error::{Context, Error, Result};
 use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! Bringing a database's tables up to this version. The statements are in `migrations/`, one list for each database.
 
-use crate::error::{Context, Error, Result};
+use espalier_core::error::{Context, Error, Result};
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 

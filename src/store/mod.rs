@@ -16,10 +16,10 @@ mod values;
 
 pub use model::*;
 
-use crate::error::{Error, Result};
-use crate::training::{Progress, Row};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use espalier_core::error::{Error, Result};
+use espalier_core::training::{Progress, Row};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

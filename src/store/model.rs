@@ -1,9 +1,9 @@
 //! The rows, as the rest of the house sees them.
 
-use crate::data::{Options, Report};
-use crate::error::{Error, Result};
-use crate::training::{Plan, Progress};
 use chrono::{DateTime, Utc};
+use espalier_core::data::{Options, Report};
+use espalier_core::error::{Error, Result};
+use espalier_core::training::{Plan, Progress};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -202,8 +202,8 @@ pub struct NewAdapter {
 pub struct AdapterDescription {
     /// sha256 over its files, hexadecimal without prefix: also the folder's name.
     pub version: String,
-    pub task: crate::task::Config,
-    pub method: crate::adapter::Config,
+    pub task: espalier_core::task::Config,
+    pub method: espalier_core::adapter::Config,
     pub labels: Vec<String>,
     /// Bytes of the folder.
     pub bytes: u64,

@@ -4,7 +4,7 @@
 
 use super::model::{JobError, Status, Wish};
 use super::problems;
-use crate::error::Result;
+use espalier_core::error::Result;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

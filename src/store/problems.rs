@@ -1,7 +1,7 @@
 //! What the store refuses, in words: the same on both databases. Knows nothing of how it was found out.
 
 use super::model::{JobError, Reference, Status, Wish};
-use crate::error::Error;
+use espalier_core::error::Error;
 use std::time::Duration;
 use uuid::Uuid;
 

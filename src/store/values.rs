@@ -2,10 +2,10 @@
 
 use super::model::{JobError, NewAdapter, NewDataset, NewJob, Page};
 use super::problems;
-use crate::data::Options;
-use crate::error::{Context, Result};
-use crate::training::{Progress, Row};
 use chrono::{DateTime, Utc};
+use espalier_core::data::Options;
+use espalier_core::error::{Context, Result};
+use espalier_core::training::{Progress, Row};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

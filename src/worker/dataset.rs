@@ -1,13 +1,13 @@
 //! A job's dataset, read again from the data folder: the same bytes, read the same way, give the same examples.
 
-use crate::data::{self, Length, Measure, Options, Truncation};
-use crate::error::{Context, Error, Result};
-use crate::model::Base;
-use crate::model::weights::hex;
 use crate::store::blobs::DataFolder;
 use crate::store::{Claim, Dataset};
-use crate::task::{self, Example};
-use crate::training::Data;
+use espalier_core::data::{self, Length, Measure, Options, Truncation};
+use espalier_core::error::{Context, Error, Result};
+use espalier_core::model::Base;
+use espalier_core::model::weights::hex;
+use espalier_core::task::{self, Example};
+use espalier_core::training::Data;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};

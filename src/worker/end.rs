@@ -1,9 +1,9 @@
 //! Why an attempt ends without an adapter.
 
 use super::hold::Lost;
-use crate::error::{Error, Problem};
 use crate::store::JobError;
-use crate::training::Stop;
+use espalier_core::error::{Error, Problem};
+use espalier_core::training::Stop;
 
 #[derive(Debug)]
 pub enum End {

@@ -5,7 +5,7 @@
 //! nothing of training.
 
 use super::orders::Orders;
-use crate::error::{Error, Result};
+use espalier_core::error::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -93,7 +93,7 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::training::Stop;
+    use espalier_core::training::Stop;
     use std::sync::atomic::{AtomicU32, Ordering};
     use tokio_util::sync::CancellationToken;
 

@@ -16,11 +16,11 @@ mod source;
 mod speech;
 mod thread;
 
-use crate::error::{Error, Result};
-use crate::model::Base;
 use crate::store::Store;
 use crate::store::blobs::DataFolder;
-use crate::{data, training};
+use espalier_core::error::{Error, Result};
+use espalier_core::model::Base;
+use espalier_core::{data, training};
 use slot::Slot;
 use std::sync::Arc;
 use std::time::Duration;

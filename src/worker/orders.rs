@@ -1,7 +1,7 @@
 //! What a running attempt is told: by its owner, by the server, and by the loss of its lease.
 
 use crate::store::Wish;
-use crate::training::Stop;
+use espalier_core::training::Stop;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

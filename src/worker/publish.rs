@@ -1,15 +1,15 @@
 //! From a finished run to a published adapter. Knows nothing of how it was trained.
 
 use super::Workshop;
-use crate::artifact::{self, Artifact, BaseCard, Card, Probe, Published, probe};
-use crate::error::Result;
-use crate::model::Base;
 use crate::store::blobs::DataFolder;
 use crate::store::{AdapterDescription, Job, NewAdapter};
-use crate::task::Input;
-use crate::training::race::Finish;
-use crate::training::{Progress, Spec, Trained};
 use chrono::{DateTime, Utc};
+use espalier_core::artifact::{self, Artifact, BaseCard, Card, Probe, Published, probe};
+use espalier_core::error::Result;
+use espalier_core::model::Base;
+use espalier_core::task::Input;
+use espalier_core::training::race::Finish;
+use espalier_core::training::{Progress, Spec, Trained};
 use serde_json::json;
 use uuid::Uuid;
 

@@ -4,8 +4,8 @@
 
 use super::Workshop;
 use super::attempt::{Attempt, Ended};
-use crate::error::{Error, Result};
 use crate::store;
+use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

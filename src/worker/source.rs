@@ -1,10 +1,10 @@
 //! The adapter that a job starts from, read again from the data folder: the version says which bytes it is.
 
-use crate::artifact::probe;
-use crate::error::Result;
-use crate::model::Base;
-use crate::training::Plan;
-use crate::training::warm_start::Source;
+use espalier_core::artifact::probe;
+use espalier_core::error::Result;
+use espalier_core::model::Base;
+use espalier_core::training::Plan;
+use espalier_core::training::warm_start::Source;
 use std::path::Path;
 
 /// `None` for a job that starts afresh.

@@ -3,7 +3,7 @@
 //! The thread leaves what it has to say and hears at once whether to stop; the attempt fetches it when it can.
 
 use super::orders::Orders;
-use crate::training::{Progress, Row, Stop};
+use espalier_core::training::{Progress, Row, Stop};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;

@@ -1,7 +1,7 @@
 //! Heavy work on a thread of our own at the lowest priority, awaited. Knows nothing of what the work is.
 
-use crate::compute::pool::{self, Priority};
-use crate::error::{Error, Result};
+use espalier_core::error::{Error, Result};
+use espalier_tensor::pool::{self, Priority};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::oneshot;
 

@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::cli::serve::load;
 use crate::config::Settings;
-use crate::model::hub::{self, Network};
+use espalier_core::model::hub::{self, Network};
 use std::time::Instant;
 
 const SUBJECT: &str = "base model";

@@ -1,8 +1,8 @@
 //! Whether the machine has the cores that the settings want, and lets training step back behind serving.
 
 use super::Finding;
-use crate::compute::pool::{Priority, spawn};
 use crate::config::{Role, Settings, cores};
+use espalier_tensor::pool::{Priority, spawn};
 
 pub fn check(settings: &Settings) -> Vec<Finding> {
     let (serving, training) = (settings.serving.threads, settings.worker.training.threads);

@@ -10,8 +10,8 @@ mod storage;
 use super::failure::{Failure, Outcome};
 use super::output::{Form, Output};
 use crate::config::Config;
-use crate::error::Error;
 use clap::Args;
+use espalier_core::error::Error;
 use serde::Serialize;
 
 #[derive(Args)]

@@ -2,14 +2,14 @@
 //!
 //! Knows nothing of what is in it.
 
-use crate::artifact::{self, Outline};
-use crate::error::{Context, Result};
 use crate::http::state::State;
 use crate::http::work::aside;
 use crate::store::Adapter;
 use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use espalier_core::artifact::{self, Outline};
+use espalier_core::error::{Context, Result};
 use serde::Deserialize;
 use std::io::{Seek, SeekFrom};
 use std::sync::Arc;

@@ -2,16 +2,16 @@
 //!
 //! Knows nothing of what a zip holds.
 
-use crate::artifact::ImportRequest;
-use crate::error::Error;
 use crate::http::error::{Answer, Refusal};
 use crate::http::extract::{self, Pace, Params};
 use crate::http::form::{self, Expect};
 use crate::http::names::Name;
 use crate::http::state::State;
 use crate::http::upload::{self, Binary, Origin, Upload};
-use crate::model::Pooling;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use espalier_core::artifact::ImportRequest;
+use espalier_core::error::Error;
+use espalier_core::model::Pooling;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 

@@ -3,8 +3,8 @@
 //! Knows nothing of requests.
 
 use crate::store::{Adapter, AdapterDescription};
-use crate::{adapter, task};
 use chrono::{DateTime, Utc};
+use espalier_core::{adapter, task};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;

@@ -2,12 +2,12 @@
 //!
 //! Knows nothing of requests.
 
-use crate::data::{Options, Report};
-use crate::error::Result;
 use crate::http::state::State;
 use crate::http::upload::Upload;
 use crate::http::work::aside;
 use crate::store::{Dataset, NewDataset};
+use espalier_core::data::{Options, Report};
+use espalier_core::error::Result;
 use std::sync::Arc;
 use uuid::Uuid;
 

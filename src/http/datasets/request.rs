@@ -2,8 +2,6 @@
 //!
 //! Knows nothing of what is then done with it.
 
-use crate::data::{Format, OnBadRows, Options};
-use crate::error::{Error, Result};
 use crate::http::check;
 use crate::http::error::{Answer, Refusal};
 use crate::http::extract::{self, Pace, Params};
@@ -11,9 +9,11 @@ use crate::http::form::{self, Expect};
 use crate::http::json;
 use crate::http::state::State;
 use crate::http::upload::{self, Binary, Origin, Upload};
-use crate::task;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
+use espalier_core::data::{Format, OnBadRows, Options};
+use espalier_core::error::{Error, Result};
+use espalier_core::task;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};

@@ -2,10 +2,10 @@
 //!
 //! Knows nothing of requests.
 
-use crate::error::{Context, Result};
 use crate::http::state::State;
-use crate::training::Progress;
 use axum::response::sse::Event;
+use espalier_core::error::{Context, Result};
+use espalier_core::training::Progress;
 use futures_util::{Stream, stream};
 use std::collections::VecDeque;
 use std::convert::Infallible;

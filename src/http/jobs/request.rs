@@ -2,8 +2,6 @@
 //!
 //! Knows nothing of what is then done with it.
 
-use crate::data::{Format, OnBadRows, Options, Report};
-use crate::error::{Error, Result};
 use crate::http::error::{Answer, Refusal};
 use crate::http::extract::{self, Pace};
 use crate::http::form::{self, Expect};
@@ -13,9 +11,11 @@ use crate::http::state::State;
 use crate::http::submit::{Source, Submission};
 use crate::http::upload::{self, Binary};
 use crate::http::work::aside;
-use crate::task;
-use crate::training::{Hyperparameters, Method, Plan, Samples, Validation};
 use axum::extract::{FromRequest, Request};
+use espalier_core::data::{Format, OnBadRows, Options, Report};
+use espalier_core::error::{Error, Result};
+use espalier_core::task;
+use espalier_core::training::{Hyperparameters, Method, Plan, Samples, Validation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};

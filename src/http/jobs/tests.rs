@@ -3,7 +3,7 @@
 use super::JobRequest;
 use crate::http::error::Refusal;
 use crate::http::json;
-use crate::training::Method;
+use espalier_core::training::Method;
 
 fn refused(body: &str) -> (u16, String, String) {
     let Refusal { status, faults, detail, .. } = json::parse::<JobRequest>(body.as_bytes()).unwrap_err();

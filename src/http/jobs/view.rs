@@ -2,16 +2,16 @@
 //!
 //! Knows nothing of requests.
 
-use crate::data::Options;
-use crate::error::{Error, Result};
 use crate::http::adapters::Version;
 use crate::http::state::State;
 use crate::store::{Dataset, Job, JobError, Reference, Status, Wish};
-use crate::training::hyperparameters::Resolved;
-use crate::training::race::Entered;
-use crate::training::{FromAdapter, Hyperparameters, Plan, Progress, Validation};
-use crate::{adapter, task};
 use chrono::{DateTime, Utc};
+use espalier_core::data::Options;
+use espalier_core::error::{Error, Result};
+use espalier_core::training::hyperparameters::Resolved;
+use espalier_core::training::race::Entered;
+use espalier_core::training::{FromAdapter, Hyperparameters, Plan, Progress, Validation};
+use espalier_core::{adapter, task};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;

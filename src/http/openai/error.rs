@@ -2,12 +2,12 @@
 //!
 //! Knows nothing of where a refusal came from.
 
-use crate::error::Place;
 use crate::http::error::Refusal;
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use espalier_core::error::Place;
 use serde_json::{Value, json};
 
 /// Whether a path's errors have this form.

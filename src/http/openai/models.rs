@@ -1,7 +1,6 @@
 //! `GET /v1/models`: the base model, and every adapter that goes on with text.
 
 use super::request::{reference, unknown};
-use crate::error::Error;
 use crate::http::auth::Caller;
 use crate::http::error::Answer;
 use crate::http::responses::NotFound;
@@ -9,6 +8,7 @@ use crate::http::state::State;
 use crate::store::{Adapter, Page};
 use axum::Json;
 use axum::extract::Path;
+use espalier_core::error::Error;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use utoipa::ToSchema;

@@ -1,12 +1,12 @@
 //! What OpenAI's requests for chat and for completions have in common.
 
-use crate::error::{Error, Fault, Problem, Result};
 use crate::http::auth::Caller;
 use crate::http::error::{Answer, Refusal};
 use crate::http::state::State;
 use crate::serving::{Started, Wish};
 use crate::store::Reference;
 use axum::http::StatusCode;
+use espalier_core::error::{Error, Fault, Problem, Result};
 use serde::Deserialize;
 use utoipa::ToSchema;
 

@@ -13,7 +13,7 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{Error, Result};
+use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
 use shelf::Shelf;
 use std::collections::HashMap;

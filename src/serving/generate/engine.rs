@@ -6,13 +6,13 @@ use super::sequence::{Sequence, check};
 use super::step::{self, Done, Part};
 use super::turns::{self, Products, Turn};
 use super::{Settings, Stats};
-use crate::compute::Kernels;
-use crate::compute::cpu::together;
-use crate::compute::held::Activations;
-use crate::compute::past::{Form, PAGE};
-use crate::compute::pool::{self, Crew, Priority};
-use crate::error::{Error, Result};
-use crate::model::Base;
+use espalier_core::error::{Error, Result};
+use espalier_core::model::Base;
+use espalier_tensor::Kernels;
+use espalier_tensor::cpu::together;
+use espalier_tensor::held::Activations;
+use espalier_tensor::past::{Form, PAGE};
+use espalier_tensor::pool::{self, Crew, Priority};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -167,7 +167,7 @@ impl Drop for End<'_> {
 impl Inner {
     fn run(self: Arc<Self>, crew: &Crew) {
         let (base, kernels) = (Arc::clone(&self.base), Arc::clone(&self.kernels));
-        let compute = Arc::new(move |part: Part| Ok(computed(&base, &kernels, part)));
+        let compute = Arc::new(move |part: Part| -> Result<_> { Ok(computed(&base, &kernels, part)) });
         let _end = End(&self);
         while let Some(mut parts) = self.take() {
             let began = Instant::now();

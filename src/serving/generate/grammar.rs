@@ -6,8 +6,8 @@
 
 use super::sampling::Mask;
 use super::text::Alphabet;
-use crate::error::{Context, Error, Fault, Problem, Result};
-use crate::model::Base;
+use espalier_core::error::{Context, Error, Fault, Problem, Result};
+use espalier_core::model::Base;
 use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};

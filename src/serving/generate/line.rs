@@ -3,7 +3,7 @@
 use super::sequence::Sequence;
 use super::shared::{self, Shared};
 use super::{Settings, Stats};
-use crate::compute::past::PAGE;
+use espalier_tensor::past::PAGE;
 use std::collections::VecDeque;
 
 pub struct Line {

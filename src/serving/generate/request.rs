@@ -3,9 +3,9 @@
 use super::grammar::Grammar;
 use super::sampling::{self, Logprobs};
 use super::text::{Finish, Limits};
-use crate::error::Error;
-use crate::model::chat::{Asked, Message};
 use crate::serving::resident::Resident;
+use espalier_core::error::Error;
+use espalier_core::model::chat::{Asked, Message};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// What is to be gone on from.

@@ -21,7 +21,7 @@ mod weights;
 pub use mask::Mask;
 pub use settings::Settings;
 
-use crate::compute::random::{Random, mix};
+use espalier_tensor::random::{Random, mix};
 use penalties::Said;
 use weights::{Scale, Weights};
 

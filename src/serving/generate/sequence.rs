@@ -5,10 +5,10 @@ use super::request::{Ask, Chosen, Event};
 use super::sampling::Sampler;
 use super::text::{Finish, Writer};
 use super::turns::Turn;
-use crate::compute::past::{Form, Past};
-use crate::error::{Error, Result};
-use crate::model::{Base, Virtual};
 use crate::serving::resident::Resident;
+use espalier_core::error::{Error, Result};
+use espalier_core::model::{Base, Virtual};
+use espalier_tensor::past::{Form, Past};
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 

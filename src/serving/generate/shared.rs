@@ -3,8 +3,8 @@
 //! A page is known by all the tokens up to its end and by whoever computed them: the version of an adapter, or the bare base.
 //! What one version has computed is never another's.
 
-use crate::compute::past::{Form, PAGE, Page, Past};
-use crate::model::Virtual;
+use espalier_core::model::Virtual;
+use espalier_tensor::past::{Form, PAGE, Page, Past};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,12 +1,12 @@
 //! One step of some sequences: their next rows through the base, each with its own adapter, and the tokens that they say then.
 
 use super::sequence::{Sequence, fail_all};
-use crate::artifact::Adapted;
-use crate::compute::past::Past;
-use crate::compute::{Kernels, Tape};
-use crate::error::Result;
-use crate::model::{Base, Batch, Tokens, Virtual, Wanted};
 use crate::serving::mixed::Mixed;
+use espalier_core::artifact::Adapted;
+use espalier_core::error::Result;
+use espalier_core::model::{Base, Batch, Tokens, Virtual, Wanted};
+use espalier_tensor::past::Past;
+use espalier_tensor::{Kernels, Tape};
 use std::sync::Arc;
 
 /// Sequences of one part of a step, neighbours of the same adapter side by side, and how many tokens each may read.

@@ -3,8 +3,8 @@
 //! A large request gives up its turn after each batch, so that small ones do not wait behind all of it. Knows nothing of
 //! threads or time limits.
 
-use crate::model::Tokens;
 use crate::serving::ticket::Ticket;
+use espalier_core::model::Tokens;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -116,7 +116,7 @@ mod tests {
         line: &mut Line<&'static str>,
         adapter: &'static str,
         lengths: &[usize],
-    ) -> Receiver<crate::error::Result<Rows>> {
+    ) -> Receiver<espalier_core::error::Result<Rows>> {
         let (ticket, answer) = Ticket::new(lengths.len());
         let tokens = |length: &usize| Tokens::whole(vec![1; *length]);
         let inputs = lengths.iter().map(tokens).collect();

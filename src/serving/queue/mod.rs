@@ -13,7 +13,7 @@ mod tests;
 pub use line::Part;
 pub use place::Place;
 
-use crate::error::{Error, Result};
+use espalier_core::error::{Error, Result};
 use line::Line;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -2,9 +2,9 @@
 
 use super::Queue;
 use super::line::Waiting;
-use crate::error::Result;
-use crate::model::Tokens;
 use crate::serving::ticket::{Rows, Ticket};
+use espalier_core::error::Result;
+use espalier_core::model::Tokens;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::oneshot;

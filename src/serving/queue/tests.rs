@@ -1,8 +1,8 @@
 //! No base is needed: an adapter is a word here.
 
 use super::*;
-use crate::model::Tokens;
 use crate::serving::ticket::Rows;
+use espalier_core::model::Tokens;
 use std::thread;
 use std::time::Instant;
 use tokio::sync::oneshot::Receiver;

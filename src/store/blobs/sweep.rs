@@ -2,7 +2,7 @@
 
 use super::holds::is_younger;
 use super::{DataFolder, disk, is_hash};
-use crate::error::{Context, Result};
+use espalier_core::error::{Context, Result};
 use std::collections::HashSet;
 use std::fs;
 use std::io;

@@ -3,11 +3,11 @@
 use super::Postgres;
 use super::connection::{Transaction, commit};
 use super::{lists, names};
-use crate::error::{Context, Result};
 use crate::store::columns::{self, Columns};
 use crate::store::model::{Adapter, NewAdapter, Page, Reference};
 use crate::store::problems;
 use crate::store::values;
+use espalier_core::error::{Context, Result};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;

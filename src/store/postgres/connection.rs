@@ -1,9 +1,9 @@
 //! The Postgres server: a pool of connections. Knows no table.
 
-use crate::error::{Context, Error, Result};
 use crate::store::columns::Columns;
 use crate::store::migrations;
 use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Error, Result};
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};

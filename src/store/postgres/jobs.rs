@@ -3,12 +3,12 @@
 use super::Postgres;
 use super::connection::{Transaction, commit};
 use super::{adapters, datasets, events, lists};
-use crate::error::{Context, Result};
 use crate::store::columns::{self, Columns};
 use crate::store::model::{Job, NewJob, Page, Status, Wish};
 use crate::store::moves::{self, Action, Held, Move};
 use crate::store::problems;
 use crate::store::values::{self, JobJson};
+use espalier_core::error::{Context, Result};
 use uuid::Uuid;
 
 /// The columns of a [`Job`], and where they come from.

@@ -1,9 +1,9 @@
 //! Statements about names: each points to one adapter, the newest that was given it.
 
 use super::connection::Transaction;
-use crate::error::{Context, Result};
 use crate::store::columns::Columns;
 use crate::store::model::{Adapter, NewAdapter};
+use espalier_core::error::{Context, Result};
 use uuid::Uuid;
 
 /// The name of a new adapter, where it has one, points to it from now on.

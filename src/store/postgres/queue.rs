@@ -3,11 +3,11 @@
 use super::Postgres;
 use super::connection::{Transaction, commit};
 use super::{datasets, events, jobs};
-use crate::error::{Context, Result};
 use crate::store::columns::{self, Columns};
 use crate::store::model::{Claim, Dataset, Lease, Worker};
 use crate::store::moves::{self, Claiming, Held};
 use crate::store::problems;
+use espalier_core::error::{Context, Result};
 use std::time::Duration;
 use uuid::Uuid;
 

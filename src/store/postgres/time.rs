@@ -1,9 +1,9 @@
 //! The store's clock: the server's, and as far ahead of it as tests have moved it.
 
 use super::Postgres;
-use crate::error::{Context, Result};
 use crate::store::columns::Columns;
 use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Result};
 use std::time::Duration;
 
 pub async fn now(store: &Postgres) -> Result<DateTime<Utc>> {

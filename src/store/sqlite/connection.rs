@@ -1,9 +1,9 @@
 //! The SQLite file: one connection that writes, several that read beside it (WAL). Knows no table.
 
-use crate::error::{Context, Error, Result};
 use crate::store::columns::Columns;
 use crate::store::migrations;
 use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Error, Result};
 use serde_json::Value;
 use sqlx::Row;
 use sqlx::sqlite::{

@@ -3,11 +3,11 @@
 use super::Sqlite;
 use super::connection::{Transaction, commit};
 use super::lists;
-use crate::error::{Context, Result};
 use crate::store::columns::{self, Columns};
 use crate::store::model::{Dataset, NewDataset, Page};
 use crate::store::problems;
 use crate::store::values::{DatasetJson, integer};
+use espalier_core::error::{Context, Result};
 use uuid::Uuid;
 
 /// The columns of a [`Dataset`], and where they come from.

@@ -3,11 +3,11 @@
 
 use super::Sqlite;
 use super::connection::Transaction;
-use crate::error::{Context, Result};
 use crate::store::columns;
 use crate::store::model::Event;
 use crate::store::values::{integer, metrics_event};
-use crate::training::Row;
+use espalier_core::error::{Context, Result};
+use espalier_core::training::Row;
 use serde_json::Value;
 use uuid::Uuid;
 

@@ -4,13 +4,13 @@ use super::Sqlite;
 use super::connection::{Transaction, commit};
 use super::time::milliseconds;
 use super::{adapters, events, jobs};
-use crate::error::{Context, Result};
 use crate::store::columns::{self, Columns};
 use crate::store::model::{Adapter, Lease, NewAdapter, Wish};
 use crate::store::moves::{Held, Move};
 use crate::store::problems;
 use crate::store::values;
-use crate::training::{Progress, Row};
+use espalier_core::error::{Context, Result};
+use espalier_core::training::{Progress, Row};
 use serde_json::Value;
 use std::time::Duration;
 

@@ -2,11 +2,11 @@
 
 use super::Sqlite;
 use super::connection::Transaction;
-use crate::error::{Context, Result};
 use crate::store::columns::Columns;
 use crate::store::model::Page;
 use crate::store::values::Boundary;
 use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Result};
 use uuid::Uuid;
 
 pub async fn boundary(store: &Sqlite, owner: &str, page: Page) -> Result<Boundary> {

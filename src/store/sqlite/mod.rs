@@ -18,10 +18,10 @@ pub use connection::Sqlite;
 
 use super::model::*;
 use super::{Store, moves};
-use crate::error::Result;
-use crate::training::{Progress, Row};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use espalier_core::error::Result;
+use espalier_core::training::{Progress, Row};
 use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;

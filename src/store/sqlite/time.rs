@@ -1,9 +1,9 @@
 //! The store's clock: SQLite's, and as far ahead of it as tests have moved it.
 
 use super::Sqlite;
-use crate::error::{Context, Result};
 use crate::store::columns::Columns;
 use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Result};
 use std::time::Duration;
 
 pub async fn now(store: &Sqlite) -> Result<DateTime<Utc>> {

@@ -100,7 +100,7 @@ fn largest(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::random::Random;
+    use espalier_tensor::random::Random;
 
     const NONE: f32 = f32::NEG_INFINITY;
 

@@ -2,7 +2,7 @@
 
 use super::toys::{self, SPECIAL};
 use super::*;
-use crate::compute::random::Random;
+use espalier_tensor::random::Random;
 use std::cell::Cell;
 
 const TEXTS: [&str; 6] = [

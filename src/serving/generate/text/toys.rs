@@ -1,6 +1,6 @@
 //! Tokenizers small enough to read, for tests: one of bytes and merges, one of pieces with bytes to fall back on.
 
-use crate::compute::random::Random;
+use espalier_tensor::random::Random;
 
 /// Ids below 256 are bytes.
 const MERGES: [&[u8]; 10] =

@@ -1,0 +1,152 @@
+//! AdapterHub's files against the real `adapters` package: what it saved is read, answers with its logits, has its gradients, and
+//! is written again number by number. The files are made by `tests/adapterhub/make.py`.
+
+use espalier_core::adapter;
+use espalier_core::artifact::adapterhub::{Files, HEAD_CONFIG_FILE, HEAD_TENSOR_FILE, TENSOR_FILE};
+use espalier_core::artifact::{
+    self, Adapted, Artifact, CONFIG_FILE, ImportRequest, Outline, Settings, safetensors, zip,
+};
+use espalier_core::model::Base;
+use espalier_core::task::Input;
+use espalier_core::training::{Hyperparameters, Spec};
+use espalier_tensor::Tensor;
+use espalier_tensor::cpu::Cpu;
+use espalier_testing::folders::{input, json_file, largest_difference, unzipped};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Of a logit, and of a gradient relative to the largest of its tensor.
+const TOLERANCE: f32 = 1e-4;
+const CASES: [&str; 6] = [
+    "adapterhub/houlsby",
+    "adapterhub/pfeiffer",
+    "adapterhub/parallel",
+    "adapterhub/upper",
+    "adapterhub-roberta/houlsby",
+    "adapterhub-roberta/pfeiffer",
+];
+
+/// The base that a case was made for.
+fn base(case: &str) -> Arc<Base> {
+    let (folder, name) = match case.starts_with("adapterhub-roberta/") {
+        true => ("architectures/roberta", "example/tiny-roberta"),
+        false => ("tiny-bert", "example/tiny-bert"),
+    };
+    Arc::new(Base::load(&espalier_testing::jobs::fixture(folder), name, Arc::new(Cpu::best())).unwrap())
+}
+
+fn folder(case: &str) -> PathBuf {
+    espalier_testing::jobs::fixture(case)
+}
+
+fn import(zip: &Path, base: &Base) -> Artifact {
+    let temporary = tempfile::tempdir().unwrap();
+    let request = ImportRequest { max_length: Some(64), ..ImportRequest::default() };
+    artifact::import(zip, &request, base, temporary.path(), &Settings::default()).unwrap()
+}
+
+fn logits(artifact: &Artifact, base: &Base, inputs: &Value) -> Vec<f32> {
+    let inputs: Vec<Input> = inputs.as_array().unwrap().iter().map(input).collect();
+    Adapted::load(artifact, base).unwrap().outputs(base, &inputs).unwrap().concat()
+}
+
+#[test]
+fn what_adapters_saved_answers_with_its_logits() {
+    for case in CASES {
+        let base = base(case);
+        let artifact = import(&folder(case).join("adapter.zip"), &base);
+        let expected = json_file(&folder(case).join("expected.json"));
+        let theirs: Vec<Vec<f32>> = serde_json::from_value(expected["logits"].clone()).unwrap();
+        let difference = largest_difference(&logits(&artifact, &base, &expected["inputs"]), &theirs.concat());
+        assert!(difference < TOLERANCE, "{case}: a logit differs by {difference}");
+        assert_eq!(artifact.card.base.fingerprint, None, "{case} is proven, not verified");
+    }
+    let labelled = import(&folder("adapterhub/upper").join("adapter.zip"), &base("adapterhub/upper"));
+    assert_eq!(labelled.card.labels, ["card", "refund", "top-up"]);
+}
+
+/// The four files, and the gradients in the tensors' place.
+fn files(case: &str) -> (Files, Files) {
+    let mut files = unzipped(&folder(case).join("adapter.zip"));
+    let mut take = |name: &str| files.remove(name).unwrap();
+    let theirs = Files {
+        config: take(CONFIG_FILE),
+        tensors: take(TENSOR_FILE),
+        head_config: take(HEAD_CONFIG_FILE),
+        head_tensors: take(HEAD_TENSOR_FILE),
+    };
+    let gradients = safetensors::read(&fs::read(folder(case).join("gradients.safetensors")).unwrap()).unwrap();
+    let (head, own): (BTreeMap<String, Tensor>, _) =
+        gradients.into_iter().partition(|(name, _)| name.starts_with("heads."));
+    let write = |tensors| safetensors::write(&tensors).unwrap();
+    let gradients = Files { tensors: write(own), head_tensors: write(head), ..theirs.clone() };
+    (theirs, gradients)
+}
+
+#[test]
+fn gradients_are_those_of_pytorch() {
+    for case in CASES {
+        let base = base(case);
+        let artifact = import(&folder(case).join("adapter.zip"), &base);
+        let expected = files(case).1.open(&Outline::of(&base)).unwrap().weights;
+        let (spec, _) = espalier_testing::jobs::job(&base, adapter::Config::default(), Hyperparameters::default(), 12);
+        let spec = Spec { task: artifact.card.task.clone(), method: artifact.card.method.clone(), ..spec };
+        let texts = json_file(&folder(case).join("expected.json"))["texts"].as_array().unwrap().clone();
+        let found = espalier_testing::gradients::of(&base, &spec, artifact.weights, &texts, 64);
+        assert_eq!(found.len(), expected.len(), "{case}");
+        for (name, found) in found {
+            let difference = espalier_testing::gradients::difference(&found, &expected[&name].values);
+            assert!(difference < TOLERANCE, "{case}: the gradient by {name} differs by {difference}");
+        }
+    }
+}
+
+#[test]
+fn what_is_written_again_is_what_adapters_wrote() {
+    for case in CASES {
+        let base = base(case);
+        let artifact = import(&folder(case).join("adapter.zip"), &base);
+        let ours = Files::of(&artifact, &Outline::of(&base), case.split_once('/').unwrap().1).unwrap();
+        let theirs = files(case).0;
+        let read = |bytes: &[u8]| safetensors::read(bytes).unwrap();
+        assert_eq!(read(&ours.tensors), read(&theirs.tensors), "{case}");
+        assert_eq!(read(&ours.head_tensors), read(&theirs.head_tensors), "{case}");
+        for (ours, theirs) in [(&ours.config, &theirs.config), (&ours.head_config, &theirs.head_config)] {
+            let (ours, theirs): (Value, Value) =
+                (serde_json::from_slice(ours).unwrap(), serde_json::from_slice(theirs).unwrap());
+            for (field, value) in ours.as_object().unwrap().iter().filter(|(field, _)| *field != "config") {
+                assert_eq!(*value, theirs[field], "{case}: {field}");
+            }
+            for (field, value) in ours["config"].as_object().unwrap() {
+                // How it began, and a function that a head without a layer before it does not use.
+                let is_indifferent =
+                    field == "init_weights" || (field == "activation_function" && theirs["config"]["layers"] == 1);
+                let theirs = &theirs["config"][field];
+                let same = value == theirs || (value.is_number() && value.as_f64() == theirs.as_f64());
+                assert!(same || is_indifferent, "{case}: config.{field} is {value}, not {theirs}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_download_in_their_form_comes_back_with_the_same_answers() {
+    let place = tempfile::tempdir().unwrap();
+    for case in CASES {
+        let base = base(case);
+        let artifact = import(&folder(case).join("adapter.zip"), &base);
+        let version = artifact::write(&artifact, &base, place.path(), &place.path().join("temporary")).unwrap().version;
+        let path = place.path().join("export.zip");
+        let out = File::create(&path).unwrap();
+        let outline = Outline::of(&base);
+        zip::export_to_hub(place.path(), &version, &outline, "my.adapter 1", &json!({"job_id": 7}), out).unwrap();
+        let back = import(&path, &base);
+        assert_eq!(back.weights, artifact.weights, "{case}");
+        assert_eq!((back.card.task, back.card.method), (artifact.card.task, artifact.card.method), "{case}");
+        let config: Value = serde_json::from_slice(&unzipped(&path)[CONFIG_FILE]).unwrap();
+        assert_eq!(config["name"], "my_adapter_1", "no dot, which PyTorch refuses");
+    }
+}

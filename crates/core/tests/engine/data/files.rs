@@ -1,0 +1,111 @@
+//! What holds for a file as a whole: limits, refusal, skipping, validation datasets.
+
+use crate::data::support::{Words, csv, found, jsonl, rows};
+use espalier_core::data::{self, Format, Options};
+use espalier_core::error::{Error, Place};
+use espalier_core::task;
+
+#[test]
+fn a_file_without_rows_is_refused() {
+    assert_eq!(csv("").errors(), found(&[(0, "no_usable_row")]));
+    assert_eq!(csv("\u{feff}\n\n").errors(), found(&[(0, "no_usable_row")]));
+    assert_eq!(csv("text,label\n").errors(), found(&[(0, "no_usable_row")]));
+    assert_eq!(jsonl("").errors(), found(&[(0, "no_usable_row")]));
+    assert_eq!(jsonl("\n{}\n").skip().errors(), found(&[(0, "no_usable_row")]));
+}
+
+#[test]
+fn a_file_in_utf16_is_refused_as_such() {
+    let bytes: Vec<u8> = "\u{feff}text,label\na,x\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for file in [csv(&bytes), jsonl(&bytes)] {
+        let report = file.check().report;
+        assert_eq!((report.errors[0].line, report.errors[0].code.as_str()), (Some(1), "bad_utf8"));
+        assert!(report.errors[0].message.contains("UTF-16"));
+    }
+}
+
+#[test]
+fn fewer_than_two_labels_are_refused_also_under_skip() {
+    let file = csv("text,label\na,x\nb,x\n,y\n").skip();
+    assert_eq!(file.errors(), found(&[(0, "too_few_labels")]));
+}
+
+#[test]
+fn the_limits_of_the_server_hold() {
+    let file = || csv("text,label\na,x\nb,y\nc,z\n");
+    assert_eq!(file().limit(|s| s.max_bytes = 23).errors(), []);
+    assert_eq!(file().limit(|s| s.max_bytes = 22).errors(), found(&[(0, "too_many_bytes")]));
+    assert_eq!(file().limit(|s| s.max_rows = 3).errors(), []);
+    assert_eq!(file().limit(|s| s.max_rows = 2).skip().errors(), found(&[(0, "too_many_rows")]));
+    assert_eq!(file().limit(|s| s.max_labels = 3).errors(), []);
+    assert_eq!(file().limit(|s| s.max_labels = 2).skip().errors(), found(&[(0, "too_many_labels")]));
+}
+
+#[test]
+fn skipping_turns_the_errors_of_rows_into_counted_warnings() {
+    let text = "text,label\na,x\n,x\nb\n,y\n\"c\" d,y\ne,y\nf,x\ng,y\n";
+    let refused = csv(text);
+    assert_eq!(refused.check().report.error_count, 4);
+    let skipped = csv(text).skip();
+    assert_eq!(skipped.errors(), []);
+    assert_eq!(
+        skipped.warnings(),
+        found(&[(3, "empty_text"), (4, "field_count"), (5, "empty_text"), (6, "broken_quote")])
+    );
+    let report = skipped.check().report;
+    assert_eq!((report.rows, report.examples, report.warning_counts["empty_text"]), (8, 4, 2));
+    assert_eq!(skipped.examples(), rows(&[(2, "a", "x"), (7, "e", "y"), (8, "f", "x"), (9, "g", "y")]));
+}
+
+#[test]
+fn a_refusal_lists_the_errors_by_line_and_says_what_would_help() {
+    let rows: String = (0..120).map(|_| ",x\n").collect();
+    let refusal = csv(format!("text,label\na,x\nb,y\n{rows}")).check().report.refusal().unwrap();
+    let Error::Invalid(problem) = refusal else { panic!("{refusal}") };
+    assert_eq!((problem.code, problem.faults.len()), ("invalid_dataset", 100));
+    assert_eq!(problem.faults[0].place, Place::Line(4));
+    assert!(problem.detail.contains("120 errors; the first 100 are listed"), "{}", problem.detail);
+    assert!(problem.detail.contains("\"on_bad_rows\": \"skip\""), "{}", problem.detail);
+
+    let refusal = csv("text,label\na,x\n,y\n").check().report.refusal().unwrap();
+    assert!(refusal.to_string().contains("at least two labels"), "{refusal}");
+    assert!(refusal.to_string().contains("1 error"), "{refusal}");
+    assert!(!refusal.to_string().contains("skip"), "{refusal}");
+    assert!(csv("text,label\na,x\nb,y\n").check().report.refusal().is_none());
+}
+
+#[test]
+fn a_validation_row_with_a_label_unknown_to_training_is_an_error() {
+    let training = csv("text,label\na,y\nb,x\nc,y\n").check();
+    let labels = data::labels(&training.examples);
+    assert_eq!(labels, ["x", "y"]);
+    let mut validation = csv("text,label\na,x\nb,z\nc,y\nd,z\n").check();
+    data::check_validation(&mut validation, &labels);
+    let lines: Vec<_> = validation.report.errors.iter().map(|error| (error.line, error.code.as_str())).collect();
+    assert_eq!(lines, [(Some(3), "unknown_label"), (Some(5), "unknown_label")]);
+    assert_eq!(validation.report.error_count, 2);
+    assert!(!validation.report.refusal().unwrap().to_string().contains("skip"));
+    let mut validation = csv("text,label\na,x\nc,y\n").check();
+    data::check_validation(&mut validation, &labels);
+    assert!(validation.report.refusal().is_none());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_no_fault_of_the_dataset() {
+    let options = Options { format: Format::Csv, columns: Default::default(), on_bad_rows: Default::default() };
+    let file = csv("");
+    let path = std::path::Path::new("/nowhere/at all.csv");
+    let error = data::check(path, &options, &task::Config::default(), &Words, &file.settings).unwrap_err();
+    assert_eq!(error.code(), "internal");
+    assert!(error.to_string().contains("/nowhere/at all.csv"), "{error}");
+}
+
+#[test]
+fn ten_thousand_rows_are_read_in_well_under_a_second() {
+    let rows: String =
+        (0..10_000).map(|row| format!("\"how do I find, or get, my card {row}?\",label {}\n", row % 77)).collect();
+    let file = csv(format!("text,label\n{rows}"));
+    let started = std::time::Instant::now();
+    assert_eq!(file.check().report.examples, 10_000);
+    assert!(started.elapsed().as_millis() < 1000, "{:?}", started.elapsed());
+}

@@ -1,0 +1,98 @@
+//! What holds for every file.
+
+use crate::data::support::{File, csv, tsv};
+use espalier_core::data::Format;
+use proptest::prelude::*;
+use std::io::Write;
+
+const STRUCTURE: &[&[u8]] = &[
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b",",
+    b"\t",
+    b"\"",
+    b"\"\"",
+    b"a",
+    b" ",
+    b"x,y\n",
+    b"{\"text\":\"a\",\"label\":1}\n",
+    b"{",
+    b"\\u",
+    b"\xff",
+    b"\xc3\xa9",
+    b"\xe2\x82",
+    b"\0",
+    b"\"a\",\"b\"\n",
+    b"[",
+    b"null",
+];
+const HEADERS: &[&[u8]] = &[b"", b"text,label\n", b"\xef\xbb\xbftext\tlabel\r\n", b"text,text_pair,label\n"];
+
+/// Bytes that are likely to be structure, so that random files get past the header.
+fn awkward_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        3 => prop::sample::select(STRUCTURE).prop_map(<[u8]>::to_vec),
+        1 => prop::collection::vec(any::<u8>(), 0..20),
+    ];
+    (prop::sample::select(HEADERS), prop::collection::vec(piece, 0..60))
+        .prop_map(|(header, pieces)| [header.to_vec(), pieces.concat()].concat())
+}
+
+fn any_format() -> impl Strategy<Value = Format> {
+    prop::sample::select(&[Format::Csv, Format::Tsv, Format::Jsonl])
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic_and_every_error_is_on_a_line_of_the_file(
+        bytes in awkward_bytes(),
+        format in any_format(),
+        limit in prop::sample::select(&[1usize, 12, 40, 1 << 16]),
+        skip in any::<bool>(),
+    ) {
+        let file = File::new(format, &bytes).limit(|settings| settings.max_record_bytes = limit);
+        let file = if skip { file.skip() } else { file };
+        let checked = file.check();
+        let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        for finding in checked.report.errors.iter().chain(&checked.report.warnings) {
+            prop_assert!(finding.line.is_none_or(|line| (1..=lines).contains(&line)), "{finding:?}");
+        }
+        prop_assert!(checked.report.errors.is_sorted_by_key(|finding| finding.line));
+        prop_assert!(checked.report.warnings.is_sorted_by_key(|finding| finding.line));
+        prop_assert!(checked.examples.is_sorted_by_key(|example| example.line));
+        prop_assert_eq!(checked.report.examples, checked.examples.len() as u64);
+        prop_assert!(checked.report.rows >= checked.report.examples);
+        prop_assert_eq!(checked.report.refusal().is_some(), checked.report.error_count > 0);
+    }
+
+    #[test]
+    fn a_well_formed_table_comes_back_exactly(
+        cells in prop::collection::vec(("[a-z\",\t\r\n é]{0,12}[a-z\"]", "[a-c\",\n]{0,3}[a-c]"), 2..30),
+        tabs in any::<bool>(),
+        windows in any::<bool>(),
+    ) {
+        let (bytes, lines) = written(&cells, if tabs { b'\t' } else { b',' }, windows);
+        let file = if tabs { tsv(&bytes) } else { csv(&bytes) };
+        let expected: Vec<_> = cells.iter().zip(lines)
+            .map(|((text, label), line)| (line, text.trim().to_string(), label.trim().to_string())).collect();
+        prop_assert_eq!(file.examples(), expected);
+        prop_assert_eq!(file.check().report.rows, cells.len() as u64);
+    }
+}
+
+/// The table as the `csv` crate writes it, and the line where each record begins.
+fn written(cells: &[(String, String)], separator: u8, windows: bool) -> (Vec<u8>, Vec<u64>) {
+    let terminator = if windows { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
+    let mut writer = csv::WriterBuilder::new().delimiter(separator).terminator(terminator).from_writer(Vec::new());
+    writer.write_record(["text", "label"]).unwrap();
+    let mut lines = Vec::new();
+    let mut bytes = Vec::new();
+    for (text, label) in cells {
+        writer.flush().unwrap();
+        bytes.write_all(writer.get_ref().get(bytes.len()..).unwrap()).unwrap();
+        lines.push(1 + bytes.iter().filter(|byte| **byte == b'\n').count() as u64);
+        writer.write_record([text, label]).unwrap();
+    }
+    (writer.into_inner().unwrap(), lines)
+}

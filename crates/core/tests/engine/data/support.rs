@@ -1,0 +1,107 @@
+//! Writes a file, checks it, and says what was found in a few words.
+
+use espalier_core::data::{self, Checked, Finding, Format, Length, Measure, OnBadRows, Options, Settings};
+use espalier_core::error::Result;
+use espalier_core::task::{self, Example, Target};
+use std::io::Write;
+
+/// One token per word, and room for four.
+pub struct Words;
+
+impl Measure for Words {
+    fn measure(&self, example: &Example) -> Result<Vec<Length>> {
+        let words = |text: &str| text.split_whitespace().count();
+        let words = words(&example.text) + example.text_pair.as_deref().map_or(0, words);
+        Ok(vec![Length { tokens: words.min(4), truncated: words > 4 }])
+    }
+}
+
+/// A file to be checked, and how.
+pub struct File {
+    pub bytes: Vec<u8>,
+    pub options: Options,
+    pub settings: Settings,
+}
+
+pub fn csv(text: impl AsRef<[u8]>) -> File {
+    File::new(Format::Csv, text)
+}
+
+pub fn tsv(text: impl AsRef<[u8]>) -> File {
+    File::new(Format::Tsv, text)
+}
+
+pub fn jsonl(text: impl AsRef<[u8]>) -> File {
+    File::new(Format::Jsonl, text)
+}
+
+impl File {
+    pub fn new(format: Format, bytes: impl AsRef<[u8]>) -> Self {
+        Self {
+            bytes: bytes.as_ref().to_vec(),
+            options: Options { format, columns: Default::default(), on_bad_rows: OnBadRows::Refuse },
+            settings: Settings { max_bytes: 1 << 24, max_rows: 1 << 20, max_record_bytes: 1 << 16, max_labels: 1000 },
+        }
+    }
+
+    pub fn map(mut self, field: &str, column: &str) -> Self {
+        self.options.columns.insert(field.into(), column.into());
+        self
+    }
+
+    pub fn skip(mut self) -> Self {
+        self.options.on_bad_rows = OnBadRows::Skip;
+        self
+    }
+
+    pub fn limit(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    pub fn check(&self) -> Checked {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&self.bytes).unwrap();
+        data::check(file.path(), &self.options, &task::Config::default(), &Words, &self.settings).unwrap()
+    }
+
+    /// Line (0 for the whole file) and code of every error.
+    pub fn errors(&self) -> Vec<(u64, String)> {
+        let report = self.check().report;
+        assert_eq!(report.error_count as usize, report.errors.len());
+        places(&report.errors)
+    }
+
+    pub fn warnings(&self) -> Vec<(u64, String)> {
+        let report = self.check().report;
+        assert_eq!(report.error_count, 0, "{:?}", report.errors);
+        places(&report.warnings)
+    }
+
+    /// Line, text and label of every example.
+    pub fn examples(&self) -> Vec<(u64, String, String)> {
+        let examples = self.check().examples.into_iter();
+        examples
+            .map(|example| {
+                (example.line, example.text, {
+                    let Target::Label(label) = example.target else { panic!("a label was expected") };
+                    label
+                })
+            })
+            .collect()
+    }
+}
+
+fn places(findings: &[Finding]) -> Vec<(u64, String)> {
+    findings.iter().map(|finding| (finding.line.unwrap_or(0), finding.code.clone())).collect()
+}
+
+/// For comparing with `errors`, `warnings`.
+pub fn found(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
+    expected.iter().map(|(line, code)| (*line, code.to_string())).collect()
+}
+
+/// For comparing with `examples`.
+pub fn rows(expected: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
+    expected.iter().map(|(line, text, label)| (*line, text.to_string(), label.to_string())).collect()
+}

@@ -1,0 +1,54 @@
+//! What is noteworthy and kept, and what the report counts.
+
+use crate::data::support::{csv, found, jsonl};
+
+#[test]
+fn rows_that_repeat_each_other_are_kept_and_named() {
+    let file = csv("text,label\na,x\na,x\na,y\n a,y\nb,x\nc,y\n");
+    let expected = [(3, "duplicate"), (4, "conflicting_labels"), (5, "white_space"), (5, "duplicate")];
+    assert_eq!(file.warnings(), found(&expected));
+    let report = file.check().report;
+    assert_eq!((report.examples, report.warning_counts["duplicate"]), (6, 2));
+    assert!(report.warnings[1].message.contains("\"x\" on line 2 and \"y\" here"), "{}", report.warnings[1].message);
+    assert!(report.warnings[3].message.contains("line 4"));
+}
+
+#[test]
+fn a_label_seen_once_is_named_at_its_line() {
+    let file = csv("text,label\na,x\nb,only\n c,x\nd,other\n");
+    assert_eq!(file.warnings(), found(&[(3, "label_seen_once"), (4, "white_space"), (5, "label_seen_once")]));
+}
+
+#[test]
+fn surrounding_white_space_is_taken_off() {
+    let file = jsonl("{\"text\": \"\\n a\", \"label\": \"x \"}\n{\"text\": \"b\", \"label\": \"y\"}\n");
+    let checked = file.check();
+    assert_eq!(checked.report.warning_counts["white_space"], 1);
+    assert_eq!(file.examples()[0], (1, "a".to_string(), "x".to_string()));
+    assert!(checked.report.warnings.iter().any(|warning| warning.message.contains("the text and the label")));
+}
+
+#[test]
+fn a_text_longer_than_max_length_is_named_and_counted_at_its_cut() {
+    let file = csv("text,label\none two three four five,x\none,y\nsix,x\ntwo words,y\n");
+    assert_eq!(file.warnings(), found(&[(2, "truncated")]));
+    let lengths = file.check().report.lengths;
+    assert_eq!((lengths.min, lengths.median, lengths.p95, lengths.max), (1, 1, 4, 4));
+    let buckets: Vec<_> = lengths.buckets.iter().map(|bucket| (bucket.up_to, bucket.count)).collect();
+    assert_eq!(buckets, [(1, 2), (2, 1), (4, 1)]);
+}
+
+#[test]
+fn labels_are_counted_most_frequent_first() {
+    let report = csv("text,label\na,y\nb,z\nc,x\nd,z\ne,x\n").check().report;
+    let labels: Vec<_> = report.labels.iter().map(|label| (label.label.as_str(), label.count)).collect();
+    assert_eq!(labels, [("x", 2), ("z", 2), ("y", 1)]);
+}
+
+#[test]
+fn the_first_hundred_warnings_are_listed_and_all_are_counted() {
+    let rows: String = (0..250).map(|_| "a,x\n").collect();
+    let report = csv(format!("text,label\nb,y\nc,y\n{rows}")).check().report;
+    assert_eq!((report.warnings.len(), report.warning_counts["duplicate"]), (100, 249));
+    assert_eq!((report.warnings[0].line, report.warnings[99].line), (Some(5), Some(104)));
+}

@@ -1,0 +1,155 @@
+//! A GGUF file is a base as transformers' files are: `tests/golden/gguf_file.py` made one with every form of numbers that is read.
+
+use espalier_core::model::hub::{self, Network};
+use espalier_core::model::{Base, Batch, Tokens, Virtual, Wanted};
+use espalier_tensor::cpu::{Cpu, Form, Held};
+use espalier_tensor::{Recording, Tape};
+use safetensors::SafeTensors;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Relative to the largest value of a text's hidden states.
+const TOLERANCE: f32 = 1e-4;
+
+const TEXTS: [&str; 4] = [
+    "Where is my card?",
+    "hi",
+    "<|im_start|>user\nRefund 120 of 1,500, please: it's not my fee.<|im_end|>\n",
+    " please  pay 7",
+];
+
+fn fixture(file: &str) -> PathBuf {
+    espalier_testing::workspace().join("tests/fixtures/gguf").join(file)
+}
+
+fn load(path: &Path) -> espalier_core::error::Result<Base> {
+    Base::load(path, "small", Arc::new(Cpu::best()))
+}
+
+/// The base's ids of some texts, and what its last layer makes of them, beside transformers' numbers.
+fn agrees(base: &Base, texts: [&str; 4], expected: &str) {
+    let bytes = fs::read(fixture(expected)).unwrap();
+    let read = SafeTensors::deserialize(&bytes).unwrap();
+    let numbers = |name: String| -> Vec<f32> {
+        let tensor = read.tensor(&name).unwrap();
+        tensor.data().as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+    };
+    let mut worst = 0f32;
+    for (index, text) in texts.into_iter().enumerate() {
+        let ids: Vec<u32> = numbers(format!("ids.{index}")).into_iter().map(|id| id as u32).collect();
+        let tokens = base.tokenizer().encode(text, None, 128).unwrap();
+        assert_eq!(tokens.ids, ids, "{text:?}");
+        let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
+        let batch = Batch::new([&Tokens::whole(ids)], Virtual::Nothing);
+        let rows = base.encode(&mut tape, &batch, &(), Wanted::All).unwrap();
+        let (found, expected) = (tape.read(rows).unwrap().values, numbers(format!("hidden.{index}")));
+        assert_eq!(found.len(), expected.len());
+        let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        let differences = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs() / largest);
+        worst = differences.fold(worst, f32::max);
+    }
+    println!("{expected}: largest relative error {worst:.1e}");
+    assert!(worst <= TOLERANCE, "{worst}");
+}
+
+#[test]
+fn hidden_states_and_tokens_agree_with_transformers() {
+    let base = load(&fixture("model.gguf")).unwrap();
+    agrees(&base, TEXTS, "expected.safetensors");
+    assert_eq!((base.info().model_type.as_str(), base.info().layers, base.info().max_tokens), ("llama", 5, 128));
+}
+
+/// As `tests/golden/gguf_kinds.py` has them.
+const OTHER_TEXTS: [&str; 4] = [
+    "Where is my card?",
+    "hi",
+    " two  spaces, \u{e9}, \u{4f60} and \u{1f642}\nthe end ",
+    "the card is my own card, and the fee is mine",
+];
+
+#[test]
+fn gpt2_is_read_with_its_maps_as_they_lie_there() {
+    let base = load(&fixture("gpt2.gguf")).unwrap();
+    agrees(&base, OTHER_TEXTS, "gpt2-expected.safetensors");
+    assert_eq!((base.info().model_type.as_str(), base.info().generates), ("gpt2", true));
+}
+
+#[test]
+fn sentencepiece_and_angles_that_a_tensor_divides_are_read() {
+    let base = load(&fixture("sentencepiece.gguf")).unwrap();
+    agrees(&base, OTHER_TEXTS, "sentencepiece-expected.safetensors");
+    for text in OTHER_TEXTS {
+        let ids = base.tokenizer().encode(text, None, 128).unwrap().ids;
+        assert_eq!(base.tokenizer().decode(&ids), text);
+    }
+    let tokens = |text: &str| base.tokenizer().encode(text, None, 128).unwrap().ids;
+    // A control token in a text is one, and what follows it begins as a text does.
+    assert_eq!(tokens("hi</s>hi"), [tokens("hi"), vec![2], tokens("hi")[1..].to_vec()].concat());
+}
+
+#[test]
+fn a_file_is_found_by_its_path_and_named_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = hub::Settings { network: Network::Offline, ..hub::Settings::from_environment(|_| None) };
+    let path = folder.path().join("Small-Q4.gguf");
+    fs::copy(fixture("model.gguf"), &path).unwrap();
+    let located = hub::locate(path.to_str().unwrap(), &settings).unwrap();
+    assert_eq!((located.folder.as_path(), located.name.as_str()), (path.as_path(), "Small-Q4"));
+    let text = folder.path().join("notes.txt");
+    fs::write(&text, "notes").unwrap();
+    let refused = hub::locate(text.to_str().unwrap(), &settings).unwrap_err();
+    assert_eq!(refused.code(), "base_model_not_found");
+    assert!(refused.to_string().contains("is no .gguf file"), "{refused}");
+}
+
+#[test]
+fn damaged_files_are_refused_and_what_is_not_computed_is_named() {
+    let whole = fs::read(fixture("model.gguf")).unwrap();
+    let replaced_in = |file: &str, from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let mut bytes = fs::read(fixture(file)).unwrap();
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        bytes
+    };
+    let replaced = |from: &str, to: &str| replaced_in("model.gguf", from, to);
+    let scores = "tokenizer.ggml.scores";
+    let cut = whole[..whole.len() / 2].to_vec();
+    for (bytes, code, words) in [
+        (b"GGUF".to_vec(), "base_model_damaged", "cannot be read"),
+        (b"no model at all".to_vec(), "base_model_damaged", "cannot be read"),
+        (whole[..300].to_vec(), "base_model_damaged", "cannot be read"),
+        (cut, "base_model_damaged", "cannot be read"),
+        (replaced("blk.0.attn_q.weight", "blk.0.attn_x.weight"), "base_model_damaged", "self_attn.q_proj"),
+        (replaced("llama.block_count", "llama.block_comnt"), "base_model_damaged", "llama.block_count"),
+        (replaced("smollm", "smallm"), "unsupported_model", "tokenizer.ggml.pre \"smallm\""),
+        (replaced_in("sentencepiece.gguf", scores, "tokenizer.ggml.scares"), "base_model_damaged", scores),
+        (replaced_in("gpt2.gguf", "position_embd", "position_embb"), "base_model_damaged", "wpe.weight"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        fs::write(&path, bytes).unwrap();
+        let Err(refused) = load(&path) else { panic!("{words}") };
+        assert_eq!(refused.code(), code, "{refused}");
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
+}
+
+/// What the file has in few bits is read with the same numbers, however it is held.
+#[test]
+fn held_as_it_is_a_base_answers_with_the_same_bits() {
+    let held = |held: Held| Base::load(&fixture("model.gguf"), "small", Arc::new(Cpu::best().holding(held))).unwrap();
+    let [whole, as_is, rounded] = [Held::Whole, Held::AsIs, Held::Rounded(Form::Q8_0)].map(held);
+    let logits = |base: &Base| {
+        let ids = base.tokenizer().encode(TEXTS[0], None, 128).unwrap().ids;
+        let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
+        let rows = base.encode(&mut tape, &Batch::new([&Tokens::whole(ids)], Virtual::Nothing), &(), Wanted::All);
+        let logits = base.language(&mut tape, rows.unwrap()).unwrap();
+        tape.read(logits).unwrap().values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    assert_eq!(logits(&as_is), logits(&whole));
+    assert_eq!((&as_is.info().fingerprint, &as_is.info().kernels), (&whole.info().fingerprint, &whole.info().kernels));
+    assert_ne!(logits(&rounded), logits(&whole));
+    assert_eq!(rounded.info().kernels, "cpu-q8_0");
+}

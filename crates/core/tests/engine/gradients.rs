@@ -1,0 +1,85 @@
+//! Gradients against PyTorch, of what is trained but never saved under PEFT's keys: P-tuning's network, a prefix's projection, and
+//! every bias of the base, by `tests/golden/gradients.py`; and of LoRA and IA3 on decoders, by `tests/golden/decoder_gradients.py`.
+//! The methods' other tensors are compared in `tests/peft_methods.rs`, bottlenecks in `tests/adapterhub.rs`.
+
+use espalier_core::adapter;
+use espalier_core::artifact::safetensors;
+use espalier_core::model::{Base, Pooling};
+use espalier_core::task;
+use espalier_core::training::{Hyperparameters, Spec};
+use espalier_tensor::cpu::Cpu;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Relative to the largest number of a tensor.
+const TOLERANCE: f32 = 1e-4;
+
+#[test]
+fn of_networks_that_are_not_saved_and_of_biases_are_those_of_pytorch() {
+    let folder = espalier_testing::jobs::fixture("gradients");
+    let texts: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("texts.json")).unwrap()).unwrap();
+    let cases = [
+        ("p-tuning", json!({"type": "p_tuning", "num_virtual_tokens": 4, "encoder_hidden_size": 16}), 9),
+        (
+            "prefix-projected",
+            json!({"type": "prefix_tuning", "num_virtual_tokens": 3, "projection_hidden_size": 12}),
+            13,
+        ),
+        ("bias", json!({"type": "bias"}), 18),
+    ];
+    let base = espalier_testing::jobs::tiny_base();
+    for (name, method, tensors) in cases {
+        let method: adapter::Config = serde_json::from_value(method).unwrap();
+        let method = method.resolve(&base, Pooling::Cls).unwrap();
+        let (spec, _) = espalier_testing::jobs::job(&base, adapter::Config::default(), Hyperparameters::default(), 12);
+        let spec = Spec { task: task::Config::default().with_pooling(Pooling::Cls), method, ..spec };
+        compare(&base, &spec, &folder.join(format!("{name}.safetensors")), &texts, tensors);
+    }
+}
+
+/// The values and gradients of a file with those that are found here.
+fn compare(base: &Arc<Base>, spec: &Spec, file: &Path, texts: &[Value], tensors: usize) {
+    let all = safetensors::read(&fs::read(file).unwrap()).unwrap();
+    let expected = espalier_testing::gradients::with_prefix(&all, "gradient.");
+    let found = espalier_testing::gradients::of(
+        base,
+        spec,
+        espalier_testing::gradients::with_prefix(&all, "value."),
+        texts,
+        64,
+    );
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{}", file.display());
+    assert_eq!(found.len(), tensors, "{}", file.display());
+    let mut worst = 0f32;
+    for (tensor, found) in &found {
+        let difference = espalier_testing::gradients::difference(found, &expected[tensor].values);
+        assert!(difference < TOLERANCE, "{}: the gradient by {tensor} differs by {difference}", file.display());
+        worst = worst.max(difference);
+    }
+    println!("{}: {worst:.1e}", file.display());
+}
+
+#[test]
+fn on_decoders_whose_heads_share_keys_and_values_they_are_those_of_peft() {
+    let folder = espalier_testing::jobs::fixture("gradients");
+    let texts: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("texts.json")).unwrap()).unwrap();
+    let lora = json!({"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear"});
+    let targets = json!(["key", "value", "feed_forward_out"]);
+    let ia3 = json!({"type": "ia3", "target_modules": targets, "feed_forward_modules": ["feed_forward_out"]});
+    for model_type in ["llama", "qwen2", "qwen3"] {
+        let architecture = espalier_testing::jobs::fixture("architectures").join(model_type);
+        let base = Arc::new(Base::load(&architecture, model_type, Arc::new(Cpu::best())).unwrap());
+        // Two layers; of LoRA both matrices on seven maps; and the head's two.
+        for (name, method, tensors) in [("lora", &lora, 2 * 2 * 7 + 2), ("ia3", &ia3, 2 * 3 + 2)] {
+            let method: adapter::Config = serde_json::from_value(method.clone()).unwrap();
+            let method = method.resolve(&base, Pooling::Last).unwrap();
+            let (spec, _) =
+                espalier_testing::jobs::job(&base, adapter::Config::default(), Hyperparameters::default(), 12);
+            let spec = Spec { task: task::Config::default().with_pooling(Pooling::Last), method, ..spec };
+            let file = folder.join("decoders").join(format!("{model_type}-{name}.safetensors"));
+            compare(&base, &spec, &file, &texts, tensors);
+        }
+    }
+}

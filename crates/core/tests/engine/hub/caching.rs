@@ -1,0 +1,54 @@
+//! A cache that other tools have filled.
+
+use crate::hub::server::{COMMIT, Model, Server, answer};
+use espalier_core::model::hub::{Network, locate};
+use std::fs;
+use std::path::Path;
+
+/// What `transformers` leaves behind: the files it needs, and not how sentence-transformers pools.
+fn fill(cache: &Path, files: &[&str]) {
+    let folder = cache.join("models--org--name");
+    fs::create_dir_all(folder.join("snapshots").join(COMMIT)).unwrap();
+    fs::create_dir_all(folder.join("refs")).unwrap();
+    fs::write(folder.join("refs/main"), COMMIT).unwrap();
+    files.iter().for_each(|file| fs::write(folder.join("snapshots").join(COMMIT).join(file), file).unwrap());
+}
+
+const NEEDED: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+
+#[test]
+fn small_files_that_another_tool_left_out_are_fetched() {
+    let cache = tempfile::tempdir().unwrap();
+    fill(cache.path(), &NEEDED);
+    let hub = Model::small().serve();
+    let located = locate("org/name", &hub.settings(cache.path())).unwrap();
+    assert!(located.folder.join("1_Pooling/config.json").is_file());
+    assert!(hub.requests().iter().all(|request| !request.path.ends_with("model.safetensors")), "the weights are here");
+}
+
+#[test]
+fn a_whole_snapshot_is_used_when_the_hub_does_not_answer() {
+    let cache = tempfile::tempdir().unwrap();
+    fill(cache.path(), &NEEDED);
+    let hub = Server::start(|_| answer("503 Service Unavailable", &[], b""));
+    assert!(locate("org/name", &hub.settings(cache.path())).is_ok());
+    let asked = hub.requests().len();
+    let mut settings = hub.settings(cache.path());
+    settings.network = Network::Offline;
+    assert!(locate("org/name", &settings).is_ok());
+    assert_eq!(hub.requests().len(), asked);
+}
+
+#[test]
+fn a_snapshot_that_lacks_weights_is_not_whole() {
+    let cache = tempfile::tempdir().unwrap();
+    fill(cache.path(), &NEEDED[..2]);
+    let link = cache.path().join("models--org--name/snapshots").join(COMMIT).join("model.safetensors");
+    std::os::unix::fs::symlink("../../blobs/gone", &link).unwrap();
+    let hub = Model::small().serve();
+    let mut settings = hub.settings(cache.path());
+    settings.network = Network::Offline;
+    assert_eq!(locate("org/name", &settings).unwrap_err().code(), "base_model_not_cached");
+    let located = locate("org/name", &hub.settings(cache.path())).unwrap();
+    assert_eq!(fs::read(located.folder.join("model.safetensors")).unwrap(), b"weights");
+}

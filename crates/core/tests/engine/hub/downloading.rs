@@ -1,0 +1,119 @@
+//! A model that is not here yet comes from the hub, whole and in the hub's own layout.
+
+use crate::hub::server::{COMMIT, Model, Server, answer, files, sha256};
+use espalier_core::model::hub::{Network, locate};
+use std::fs;
+
+#[test]
+fn a_downloaded_model_lies_in_the_hubs_own_layout() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Model::small().serve();
+    let located = locate("org/name", &hub.settings(cache.path())).unwrap();
+    let folder = cache.path().join("models--org--name");
+    assert_eq!(located.name, "org/name");
+    assert_eq!(located.folder, folder.join("snapshots").join(COMMIT));
+    assert_eq!(fs::read_to_string(folder.join("refs/main")).unwrap(), COMMIT);
+    let blob = sha256(b"weights");
+    let link = |file: &str| fs::read_link(located.folder.join(file)).unwrap().display().to_string();
+    assert_eq!(link("model.safetensors"), format!("../../blobs/{blob}"));
+    assert!(link("1_Pooling/config.json").starts_with("../../../blobs/"));
+    assert_eq!(fs::read(located.folder.join("model.safetensors")).unwrap(), b"weights");
+    assert_eq!(files(&folder.join("blobs")).len(), 4, "nothing unfinished is left");
+    assert!(folder.join(".no_exist").join(COMMIT).join("modules.json").is_file());
+}
+
+#[test]
+fn a_model_is_downloaded_once_and_then_needs_no_network() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Model::small().serve();
+    let first = locate("org/name", &hub.settings(cache.path())).unwrap();
+    let asked = hub.requests().len();
+    assert_eq!(locate("org/name", &hub.settings(cache.path())).unwrap(), first);
+    assert_eq!(hub.requests().len(), asked, "what the model has, and what it has not, is known");
+    let mut settings = hub.settings(cache.path());
+    settings.network = Network::Offline;
+    settings.endpoint = "http://127.0.0.1:1".to_string();
+    assert_eq!(locate("org/name", &settings).unwrap(), first);
+}
+
+#[test]
+fn a_revision_is_kept_under_its_own_name() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Model::small().serve();
+    let located = locate("org/name@refs/pr/7", &hub.settings(cache.path())).unwrap();
+    assert_eq!(located.name, "org/name");
+    assert_eq!(hub.requests()[0].path, "/org/name/resolve/refs%2Fpr%2F7/config.json");
+    assert!(hub.requests()[1..].iter().all(|request| request.path.contains(COMMIT)), "one commit for all files");
+    let folder = cache.path().join("models--org--name");
+    assert_eq!(fs::read_to_string(folder.join("refs/refs/pr/7")).unwrap(), COMMIT);
+    let mut offline = hub.settings(cache.path());
+    offline.network = Network::Offline;
+    assert_eq!(locate(&format!("org/name@{COMMIT}"), &offline).unwrap().folder, located.folder);
+    assert_eq!(locate("org/name", &offline).unwrap_err().code(), "base_model_not_cached");
+}
+
+#[test]
+fn the_token_goes_to_the_hub_and_to_nobody_else() {
+    let cache = tempfile::tempdir().unwrap();
+    let elsewhere = Server::start(|_| answer("200 OK", &[("ETag", "\"other\"")], b"weights"));
+    let (target, model) = (elsewhere.address.clone(), Model::small());
+    let hub = Server::start(move |request| match request.path.as_str() {
+        // Large files lie on another host, small ones behind a redirect on the same one.
+        path if path.ends_with("model.safetensors") => {
+            let (location, tag) = (format!("{target}/signed?x=1"), format!("\"{}\"", sha256(b"weights")));
+            let headers = [
+                ("Location", location.as_str()),
+                ("X-Repo-Commit", COMMIT),
+                ("X-Linked-Etag", &tag),
+                ("X-Linked-Size", "7"),
+            ];
+            answer("302 Found", &headers, b"")
+        }
+        path if path.ends_with("tokenizer.json") && !path.starts_with("/moved") => {
+            answer("307 Temporary Redirect", &[("Location", &format!("/moved{path}")), ("X-Repo-Commit", COMMIT)], b"")
+        }
+        path => model.answer(path.strip_prefix("/moved").unwrap_or(path)),
+    });
+    let mut settings = hub.settings(cache.path());
+    settings.token = Some("hf_secret".to_string());
+    let located = locate("org/name", &settings).unwrap();
+    assert_eq!(fs::read(located.folder.join("model.safetensors")).unwrap(), b"weights");
+    assert!(hub.requests().iter().all(|request| request.authorization.as_deref() == Some("Bearer hf_secret")));
+    assert!(hub.requests().iter().any(|request| request.path.starts_with("/moved/")));
+    let seen = elsewhere.requests();
+    assert_eq!((seen.len(), seen[0].path.as_str(), &seen[0].authorization), (1, "/signed?x=1", &None));
+}
+
+#[test]
+fn sharded_weights_come_with_every_shard() {
+    let cache = tempfile::tempdir().unwrap();
+    let index = "{\"weight_map\": {\"a\": \"model-1.safetensors\", \"b\": \"model-2.safetensors\", \"c\": \"model-1.safetensors\"}}";
+    let mut model = Model::small();
+    model.0.remove("model.safetensors");
+    model.0.insert("model.safetensors.index.json".into(), index.into());
+    model.0.insert("model-1.safetensors".into(), b"one".to_vec());
+    let lacking = model.clone().serve();
+    let error = locate("org/name", &lacking.settings(cache.path())).unwrap_err();
+    assert!(error.to_string().contains("lacks model-2.safetensors"), "{error}");
+
+    model.0.insert("model-2.safetensors".into(), b"two".to_vec());
+    let whole = model.serve();
+    let located = locate("org/name", &whole.settings(cache.path())).unwrap();
+    assert_eq!(fs::read(located.folder.join("model-2.safetensors")).unwrap(), b"two");
+    let fetched = whole.requests().iter().filter(|request| request.path.ends_with("model-1.safetensors")).count();
+    assert_eq!(fetched, 0, "the shard that came the first time is kept");
+}
+
+#[test]
+fn two_that_want_a_model_at_once_both_get_it() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut model = Model::small();
+    model.0.insert("model.safetensors".into(), vec![7; 5_000_000]);
+    let hub = model.serve();
+    let folders: Vec<_> = std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| locate("org/name", &hub.settings(cache.path())).unwrap().folder));
+        both.map(|thread| thread.join().unwrap()).to_vec()
+    });
+    assert_eq!(folders[0], folders[1]);
+    assert_eq!(fs::read(folders[0].join("model.safetensors")).unwrap(), vec![7; 5_000_000]);
+}

@@ -1,0 +1,137 @@
+//! Layers that are computed again on the way back give the same bits: on bases of five layers, from their embeddings and from rows
+//! that are known, for methods at every place.
+
+use espalier_core::adapter::{self, Parameters};
+use espalier_core::artifact::safetensors;
+use espalier_core::model::{Base, Lowest, Tokens};
+use espalier_core::task::targets::Targets;
+use espalier_core::training::network::{Known, Network, Part, Source};
+use espalier_core::training::spec::Request;
+use espalier_core::training::{Hyperparameters, Spec};
+use espalier_tensor::cpu::Cpu;
+use espalier_tensor::random::Random;
+use espalier_tensor::{Dropout, Packed, Tensor};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+
+const LAYERS: usize = 5;
+
+/// A small base with its second layer over and over.
+fn deep(model_type: &str, prefix: &str, count: &str) -> Arc<Base> {
+    let from = espalier_testing::jobs::fixture("architectures").join(model_type);
+    let to = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(&from).unwrap().map(|entry| entry.unwrap().path()) {
+        std::fs::copy(&file, to.path().join(file.file_name().unwrap())).unwrap();
+    }
+    let path = to.path().join("model.safetensors");
+    let mut tensors = safetensors::read(&std::fs::read(&path).unwrap()).unwrap();
+    let second = format!("{prefix}1.");
+    let copied: Vec<(String, Tensor)> = tensors
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix(&second)?.to_string(), tensor.clone())))
+        .collect();
+    assert!(!copied.is_empty(), "{model_type}: {:?}", tensors.keys().collect::<Vec<_>>());
+    for layer in 2..LAYERS {
+        let named = |(rest, tensor): &(String, Tensor)| (format!("{prefix}{layer}.{rest}"), tensor.clone());
+        tensors.extend(copied.iter().map(named));
+    }
+    std::fs::write(&path, safetensors::write(&tensors).unwrap()).unwrap();
+    set(&to.path().join("config.json"), count);
+    Arc::new(Base::load(to.path(), model_type, Arc::new(Cpu::best())).unwrap())
+}
+
+fn set(config: &Path, count: &str) {
+    let mut written: Value = serde_json::from_slice(&std::fs::read(config).unwrap()).unwrap();
+    written[count] = json!(LAYERS);
+    // Told layer by layer.
+    written.as_object_mut().unwrap().remove("layer_types");
+    std::fs::write(config, written.to_string()).unwrap();
+}
+
+fn bases() -> Vec<Arc<Base>> {
+    vec![
+        deep("roberta", "encoder.layer.", "num_hidden_layers"),
+        deep("llama", "layers.", "num_hidden_layers"),
+        deep("gpt2", "h.", "n_layer"),
+    ]
+}
+
+const METHODS: [&str; 9] = [
+    r#"{"type": "lora", "target_modules": "all-linear", "dropout": 0.3}"#,
+    r#"{"type": "lora", "target_modules": "all-linear", "layers": {"top": 3}}"#,
+    r#"{"type": "lora", "target_modules": "all-linear", "layers": {"from": 2, "to": 2}}"#,
+    r#"{"type": "ia3"}"#,
+    r#"{"type": "prompt_tuning", "num_virtual_tokens": 3}"#,
+    r#"{"type": "prefix_tuning", "num_virtual_tokens": 4, "projection_hidden_size": 9}"#,
+    r#"{"type": "bottleneck", "dropout": 0.2}"#,
+    r#"{"type": "layer_norm"}"#,
+    r#"{"type": "vera", "rank": 12, "target_modules": "all-linear"}"#,
+];
+
+fn spec(base: &Base, method: &str) -> Spec {
+    let method: adapter::Config = serde_json::from_str(method).unwrap();
+    let request = Request { method: Some(method), hyperparameters: Hyperparameters::default(), ..Request::default() };
+    Spec::resolve(&request, &["a".to_string(), "b".to_string()], 8, base).unwrap()
+}
+
+fn tokens(base: &Base) -> Vec<Arc<Tokens>> {
+    let texts = ["where is my card", "a", "please when will it arrive at home", "why"];
+    texts.map(|text| Arc::new(base.tokenizer().encode(text, None, 32).unwrap())).to_vec()
+}
+
+/// Weights that are not 0, so that everything is learned from.
+fn network(base: &Arc<Base>, spec: &Spec) -> (Network, Vec<Tensor>) {
+    let (_, built) = Network::build(base, spec, Parameters::fresh(5)).unwrap();
+    let mut weights = built.into_weights();
+    let mut random = Random::new(5, &["weights"]);
+    weights.values_mut().flat_map(|tensor| &mut tensor.values).for_each(|value| *value = random.normal() * 0.1);
+    let (network, built) = Network::build(base, spec, Parameters::restore(weights)).unwrap();
+    (network, built.tensors)
+}
+
+fn part(network: &Network, weights: &[Tensor], source: Source) -> Part {
+    let dropout = Dropout { seed: 3, step: 7, examples: vec![10, 11, 12, 13] };
+    let forward = network.forward(&network.upload(weights).unwrap(), source, dropout).unwrap();
+    network.gradients(forward, &Targets::Classes { classes: vec![0, 1, 1, 0], count: 2 }, 4.0).unwrap()
+}
+
+/// The loss and the gradients with memory for all layers, for about two, and for not even one.
+fn compare(base: &Arc<Base>, method: &str, source: impl Fn(&Network) -> Source) {
+    let spec = spec(base, method);
+    let (whole, weights) = network(base, &spec);
+    let expected = part(&whole, &weights, source(&whole));
+    assert!(expected.gradients.iter().flatten().any(|value| *value != 0.0));
+    for budget in [1, 40_000, 400_000] {
+        let (network, weights) = network(base, &spec);
+        let network = network.within(budget);
+        let found = part(&network, &weights, source(&network));
+        assert_eq!(found.loss, expected.loss, "{method} on {}", base.info().model_type);
+        assert_eq!(found.gradients, expected.gradients, "{method} on {}, {budget} bytes", base.info().model_type);
+    }
+    assert!(!network(base, &spec).0.within(40_000).keeps(30), "not all layers are kept within it");
+}
+
+#[test]
+fn from_the_embeddings_it_is_the_same() {
+    for base in bases() {
+        METHODS.iter().for_each(|method| compare(&base, method, |_| Source::tokens(tokens(&base))));
+    }
+}
+
+#[test]
+fn from_rows_that_are_known_it_is_the_same() {
+    for base in bases() {
+        let place = Lowest::Layer(2);
+        for method in &METHODS[1..3] {
+            compare(&base, method, |network| {
+                assert!(network.lowest() >= place);
+                let tokens = tokens(&base);
+                let rows = network.frozen(&Source::tokens(tokens.clone()), place).unwrap();
+                let layout = Arc::new(Packed::from_lengths(tokens.iter().map(|tokens| tokens.ids.len())));
+                let rows = Tensor::new([layout.rows(), base.info().hidden_size], rows);
+                Source { tokens, known: Some(Known { rows, layout, place }) }
+            });
+        }
+    }
+}

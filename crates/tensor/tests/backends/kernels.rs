@@ -1,0 +1,337 @@
+//! Each operation's backward pass agrees with finite differences, on every kernel set.
+//!
+//! The operation's input is made by a trainable dense layer, and the loss is a fixed random projection of its output,
+//! so that the layer's gradients are right only if the operation's are.
+mod rotary;
+
+use espalier_tensor::candle::Candle;
+use espalier_tensor::columns::Front;
+use espalier_tensor::cpu::{Cpu, Level};
+use espalier_tensor::error::Result;
+use espalier_tensor::kernels::{Activation, FrozenLinear, FrozenNorm, NormForm, Pool};
+use espalier_tensor::random::Random;
+use espalier_tensor::{Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor, dora};
+use std::sync::Arc;
+
+const WIDTH: usize = 8;
+/// What differences of `f32` losses are uncertain by (a key's bias has a gradient of zero by nature).
+const ROUNDING: f32 = 3e-4;
+/// One long sequence, two of one token, and neighbours of equal length.
+const LENGTHS: [usize; 6] = [5, 1, 1, 3, 3, 7];
+
+struct Bench {
+    kernels: Arc<dyn Kernels>,
+    layout: Arc<Packed>,
+    input: Tensor,
+    random: Random,
+}
+
+/// Three dense layers: query, key and value, or whatever an operation takes.
+const LAYERS: usize = 3;
+
+impl Bench {
+    fn new(name: &str, kernels: Arc<dyn Kernels>) -> Self {
+        let layout = Arc::new(Packed::from_lengths(LENGTHS));
+        let mut random = Random::new(3, &[name]);
+        let input = tensor(&mut random, [layout.rows(), WIDTH], 1.0);
+        Self { kernels, layout, input, random }
+    }
+
+    fn parameters(&mut self) -> Vec<Tensor> {
+        let layer = |random: &mut Random| [tensor(random, [WIDTH, WIDTH], 0.5), tensor(random, [WIDTH], 0.5)];
+        let mut parameters: Vec<Tensor> = (0..LAYERS).flat_map(|_| layer(&mut self.random)).collect();
+        parameters.push(tensor(&mut self.random, [2, WIDTH], 0.5));
+        parameters.push(tensor(&mut self.random, [WIDTH, 2], 0.5));
+        parameters
+    }
+
+    fn tape(&self, parameters: &[Tensor]) -> Tape {
+        let uploaded = self.kernels.parameters(parameters).unwrap();
+        let examples = (0..LENGTHS.len() as u64).collect();
+        Tape::new(Arc::clone(&self.kernels), uploaded, Recording::On(Dropout { seed: 1, step: 2, examples }))
+    }
+
+    fn run(&self, tape: &mut Tape, operation: &Operation) -> Rows {
+        let input = self.kernels.upload(&self.input).unwrap();
+        let input = tape.constant(input, Arc::clone(&self.layout));
+        let dense = |layer: usize, tape: &mut Tape| {
+            tape.dense(input, Param::new(2 * layer), Param::new(2 * layer + 1)).unwrap()
+        };
+        let inputs = [dense(0, tape), dense(1, tape), dense(2, tape)];
+        operation(tape, inputs).unwrap()
+    }
+
+    fn loss(&self, parameters: &[Tensor], operation: &Operation, projection: &[f32]) -> f64 {
+        let mut tape = self.tape(parameters);
+        let output = self.run(&mut tape, operation);
+        let output = tape.read(output).unwrap();
+        output.values.iter().zip(projection).map(|(value, weight)| f64::from(*value) * f64::from(*weight)).sum()
+    }
+}
+
+type Operation = dyn Fn(&mut Tape, [Rows; 3]) -> Result<Rows>;
+
+/// candle, and ours with every instruction set of this machine.
+fn kernel_sets() -> Vec<Arc<dyn Kernels>> {
+    let ours = Level::all().into_iter().map(|level| Arc::new(Cpu::with(level)) as Arc<dyn Kernels>);
+    std::iter::once(Arc::new(Candle::cpu()) as Arc<dyn Kernels>).chain(ours).collect()
+}
+
+fn tensor(random: &mut Random, shape: impl Into<Vec<usize>>, deviation: f32) -> Tensor {
+    let shape = shape.into();
+    let values = (0..shape.iter().product()).map(|_| random.normal() * deviation).collect();
+    Tensor::new(shape, values)
+}
+
+fn check(name: &str, operation: impl Fn(&mut Tape, [Rows; 3]) -> Result<Rows> + Copy + 'static) {
+    check_with(name, |_| Box::new(operation));
+}
+
+/// For operations with something frozen, which belongs to the kernels that froze it.
+fn check_with(name: &str, operation: impl Fn(&dyn Kernels) -> Box<Operation>) {
+    for kernels in kernel_sets() {
+        let operation = operation(kernels.as_ref());
+        check_on(name, kernels, operation.as_ref());
+    }
+}
+
+fn check_on(name: &str, kernels: Arc<dyn Kernels>, operation: &Operation) {
+    let mut bench = Bench::new(name, kernels);
+    let parameters = bench.parameters();
+    let mut tape = bench.tape(&parameters);
+    let output = bench.run(&mut tape, operation);
+    let shape = tape.read(output).unwrap().shape;
+    let projection = tensor(&mut bench.random, shape, 1.0);
+    let gradients = tape.backward(output, bench.kernels.upload(&projection).unwrap()).unwrap();
+    let mut compared = 0;
+    for (index, gradient) in gradients.iter().enumerate() {
+        let Some(gradient) = gradient else { continue };
+        let gradient = bench.kernels.download(gradient).unwrap();
+        let largest = gradient.values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        for element in [0, 3, gradient.values.len() - 1] {
+            let step = 3e-3f32;
+            let mut moved = parameters.clone();
+            moved[index].values[element] += step;
+            let above = bench.loss(&moved, operation, &projection.values);
+            moved[index].values[element] -= 2.0 * step;
+            let below = bench.loss(&moved, operation, &projection.values);
+            let expected = ((above - below) / (2.0 * f64::from(step))) as f32;
+            let found = gradient.values[element];
+            assert!(
+                (found - expected).abs() <= 0.01 * largest + ROUNDING,
+                "{name}, parameter {index}: {found} is not {expected}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared >= 6, "{name}: at least a weight and a bias were compared");
+}
+
+const ACTIVATIONS: [(&str, Activation); 5] = [
+    ("gelu", Activation::Gelu),
+    ("gelu by tanh", Activation::GeluTanh),
+    ("tanh", Activation::Tanh),
+    ("relu", Activation::Relu),
+    ("silu", Activation::Silu),
+];
+
+fn linear(kernels: &dyn Kernels) -> Arc<FrozenLinear> {
+    let mut random = Random::new(9, &["linear"]);
+    let weight = tensor(&mut random, [WIDTH, WIDTH], 0.5);
+    let bias = tensor(&mut random, [WIDTH], 0.5);
+    Arc::new(kernels.freeze_linear(weight, Some(bias)).unwrap())
+}
+
+fn norm(kernels: &dyn Kernels, form: NormForm) -> Arc<FrozenNorm> {
+    let mut random = Random::new(9, &["norm"]);
+    let (gain, shift) = (tensor(&mut random, [WIDTH], 1.0), tensor(&mut random, [WIDTH], 1.0));
+    Arc::new(kernels.freeze_norm(form, gain, shift, 1e-12).unwrap())
+}
+
+#[test]
+fn a_frozen_linear_map() {
+    check_with("linear", |kernels| {
+        let map = linear(kernels);
+        Box::new(move |tape, [x, ..]| tape.linear(x, &map))
+    });
+}
+
+#[test]
+fn a_low_rank_map() {
+    let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(Param::new);
+    check("low rank", move |tape, [x, y, _]| tape.add_low_rank(y, x, a, b, 1.5));
+}
+
+#[test]
+fn a_value_used_by_several() {
+    let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(Param::new);
+    check_with("several", |kernels| {
+        let (map, norm) = (linear(kernels), norm(kernels, NormForm::Layer));
+        Box::new(move |tape, [x, y, _]| {
+            let mapped = tape.linear(x, &map)?;
+            let adapted = tape.add_low_rank(mapped, x, a, b, 0.5)?;
+            let normed = tape.norm(adapted, Some(x), &norm)?;
+            tape.norm(normed, Some(y), &norm)
+        })
+    });
+}
+
+#[test]
+fn norms() {
+    for form in [NormForm::Layer, NormForm::RootMeanSquare] {
+        check_with("norm", |kernels| {
+            let norm = norm(kernels, form);
+            Box::new(move |tape, [x, ..]| tape.norm(x, None, &norm))
+        });
+        check_with("norm of a sum", |kernels| {
+            let norm = norm(kernels, form);
+            Box::new(move |tape, [x, y, _]| tape.norm(x, Some(y), &norm))
+        });
+    }
+}
+
+#[test]
+fn activations() {
+    for (name, activation) in ACTIVATIONS {
+        check(name, move |tape, [x, ..]| tape.activate(activation, x));
+    }
+}
+
+#[test]
+fn attention_over_ragged_sequences() {
+    check("attention", move |tape, [q, k, v]| tape.attention(q, k, v, 2));
+}
+
+/// A vector and a matrix of rows that are learned: a bias, and the matrix (2, WIDTH).
+const VECTOR: usize = 1;
+const MATRIX: usize = 2 * LAYERS;
+
+#[test]
+fn columns_that_are_scaled_and_shifted() {
+    check("scale columns", move |tape, [x, ..]| {
+        let factors = tape.parameter(Param::new(VECTOR))?;
+        tape.scale_columns(x, factors)
+    });
+    check("add columns", move |tape, [x, ..]| {
+        let shifts = tape.parameter(Param::new(VECTOR))?;
+        tape.add_columns(x, shifts)
+    });
+    check("add rows", move |tape, [x, y, _]| {
+        let copy = tape.copy(x)?;
+        let sum = tape.add_rows(copy, y, 0.7)?;
+        tape.add_rows(sum, x, 1.0)
+    });
+}
+
+#[test]
+fn rows_in_front_of_sequences() {
+    check("prepend", move |tape, [x, y, _]| {
+        let rows = tape.parameter(Param::new(MATRIX))?;
+        let sequences = 0..LENGTHS.len();
+        let key = tape.prepend(x, &[Front { sequences, rows }])?;
+        tape.attention(y, key, key, 2)
+    });
+    check("the mean of real tokens", move |tape, [x, ..]| {
+        let rows = tape.parameter(Param::new(MATRIX))?;
+        let all = tape.prepend(x, &[Front { sequences: 0..LENGTHS.len(), rows }])?;
+        let attended = tape.attention(all, all, all, 2)?;
+        tape.pool(attended, Pool::Mean)
+    });
+}
+
+#[test]
+fn the_lengths_of_an_updated_weights_rows() {
+    for kernels in kernel_sets() {
+        let mut random = Random::new(9, &["lengths"]);
+        let [weight, bias, a, b] =
+            [vec![20, 24], vec![20], vec![3, 24], vec![20, 3]].map(|shape| tensor(&mut random, shape, 0.5));
+        let map = kernels.freeze_linear(weight.clone(), Some(bias)).unwrap();
+        let parameters = kernels.parameters(&[a.clone(), b.clone()]).unwrap();
+        let found = dora::row_lengths(kernels.as_ref(), &map, &parameters[0], &parameters[1], 0.7).unwrap();
+        for (row, found) in found.values.iter().enumerate() {
+            let update = |column: usize| (0..3).map(|r| b.values[row * 3 + r] * a.values[r * 24 + column]).sum::<f32>();
+            let square: f32 =
+                (0..24).map(|column| (weight.values[row * 24 + column] + 0.7 * update(column)).powi(2)).sum();
+            assert!((found - square.sqrt()).abs() < 1e-5, "{}: {found}, not {}", kernels.name(), square.sqrt());
+        }
+    }
+}
+
+#[test]
+fn single_rows() {
+    check("pick", move |tape, [x, ..]| {
+        // The last row of each sequence, and its first twice.
+        let which = LENGTHS.map(|length| [length as u32 - 1, 0, 0]);
+        tape.pick(x, which.iter().map(<[u32; 3]>::as_slice))
+    });
+}
+
+#[test]
+fn pooling() {
+    check("mean", move |tape, [x, ..]| tape.pool(x, Pool::Mean));
+    check("first", move |tape, [x, ..]| tape.pool(x, Pool::First));
+}
+
+#[test]
+fn dropout_with_its_mask_fixed() {
+    check("dropout", move |tape, [x, ..]| tape.dropout(x, 0.3, 7));
+}
+
+#[test]
+fn cross_entropy_and_its_gradient() {
+    let mut random = Random::new(4, &["logits"]);
+    let kernels = Candle::cpu();
+    let logits = tensor(&mut random, [6, 5], 2.0);
+    let labels = [0, 4, 2, 2, 1, 3];
+    let loss = |logits: &Tensor| kernels.cross_entropy(&kernels.upload(logits).unwrap(), &labels).unwrap();
+    let gradient = kernels.download(&loss(&logits).gradient).unwrap();
+    for element in 0..logits.values.len() {
+        let mut moved = logits.clone();
+        moved.values[element] += 1e-2;
+        let above: f64 = loss(&moved).losses.iter().sum();
+        moved.values[element] -= 2e-2;
+        let below: f64 = loss(&moved).losses.iter().sum();
+        let expected = (above - below) / 2e-2;
+        assert!((f64::from(gradient.values[element]) - expected).abs() < 2e-3);
+    }
+}
+
+#[test]
+fn a_mask_is_a_function_of_the_example_and_not_of_its_neighbours() {
+    let kernels: Arc<dyn Kernels> = Arc::new(Candle::cpu());
+    let masked = |examples: Vec<u64>, lengths: &[usize]| {
+        let layout = Arc::new(Packed::from_lengths(lengths.iter().copied()));
+        let ones = Tensor::new([layout.rows(), WIDTH], vec![1.0; layout.rows() * WIDTH]);
+        let dropout = Dropout { seed: 1, step: 2, examples };
+        let mut tape = Tape::new(Arc::clone(&kernels), Arc::from([]), Recording::On(dropout));
+        let rows = tape.constant(kernels.upload(&ones).unwrap(), layout);
+        let rows = tape.dropout(rows, 0.5, 3).unwrap();
+        tape.read(rows).unwrap().values
+    };
+    let together = masked(vec![10, 20], &[3, 4]);
+    assert_eq!(together[3 * WIDTH..], masked(vec![20], &[4]));
+    let kept = together.iter().filter(|value| **value > 0.0).count();
+    assert!((14..=42).contains(&kept), "about half of 56 are kept: {kept}");
+}
+
+#[test]
+fn a_row_depends_on_its_own_sequence_only() {
+    let kernels: Arc<dyn Kernels> = Arc::new(Candle::cpu());
+    let mut random = Random::new(5, &["rows"]);
+    let layout = Arc::new(Packed::from_lengths([2, 4, 4, 1]));
+    let all = tensor(&mut random, [layout.rows(), WIDTH], 1.0);
+    let attended = |rows: Tensor, layout: Arc<Packed>| {
+        let mut tape = Tape::new(Arc::clone(&kernels), Arc::from([]), Recording::Off);
+        let rows = tape.constant(kernels.upload(&rows).unwrap(), layout);
+        let rows = tape.attention(rows, rows, rows, 2).unwrap();
+        tape.read(rows).unwrap().values
+    };
+    let together = attended(all.clone(), Arc::clone(&layout));
+    for (sequence, range) in layout.ranges().enumerate() {
+        let own = range.start * WIDTH..range.end * WIDTH;
+        let rows = Tensor::new([range.len(), WIDTH], all.values[own.clone()].to_vec());
+        let alone = attended(rows, Arc::new(Packed::from_lengths([range.len()])));
+        let difference = alone.iter().zip(&together[own]).map(|(alone, mixed)| (alone - mixed).abs());
+        assert!(difference.fold(0.0, f32::max) < 1e-5, "sequence {sequence}");
+    }
+}

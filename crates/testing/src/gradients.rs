@@ -1,0 +1,46 @@
+//! The gradients of an adapter whose tensors are given, to compare with PyTorch's.
+
+use espalier_core::adapter::Parameters;
+use espalier_core::model::Base;
+use espalier_core::task::targets::Targets;
+use espalier_core::training::Spec;
+use espalier_core::training::network::{Network, Source};
+use espalier_tensor::{Dropout, Tensor};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Of the summed cross entropy over `[text, label]` pairs of three classes, by name.
+pub fn of(
+    base: &Arc<Base>,
+    spec: &Spec,
+    weights: BTreeMap<String, Tensor>,
+    texts: &[Value],
+    max_length: usize,
+) -> BTreeMap<String, Vec<f32>> {
+    let (network, built) = Network::build(base, spec, Parameters::restore(weights)).unwrap();
+    let token =
+        |text: &Value| base.tokenizer().encode(text[0].as_str().unwrap(), None, max_length).map(Arc::new).unwrap();
+    let classes: Vec<u32> = texts.iter().map(|text| text[1].as_u64().unwrap() as u32).collect();
+    let dropout = Dropout { seed: 1, step: 0, examples: (0..classes.len() as u64).collect() };
+    let targets = Targets::Classes { classes, count: 3 };
+    let parameters = network.upload(&built.tensors).unwrap();
+    let source = Source::tokens(texts.iter().map(token).collect());
+    let forward = network.forward(&parameters, source, dropout).unwrap();
+    let part = network.gradients(forward, &targets, 1.0).unwrap();
+    built.names.into_iter().zip(part.gradients).collect()
+}
+
+/// Of two tensors, relative to the largest number of the expected one.
+pub fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(1e-3f32, |largest, value| largest.max(value.abs()));
+    let differences = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
+    differences.fold(0.0, f32::max) / largest
+}
+
+/// The tensors whose names begin with `prefix`, under the rest of their names.
+pub fn with_prefix(all: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+    let named = all.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
+    named.collect()
+}

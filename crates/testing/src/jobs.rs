@@ -1,0 +1,53 @@
+//! The tiny base model and a small dataset on it.
+
+use crate::workspace;
+use espalier_core::adapter;
+use espalier_core::model::Base;
+use espalier_core::task::{Example, Target};
+use espalier_core::training::{Data, Hyperparameters, Spec, spec::Request};
+use espalier_tensor::cpu::Cpu;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub fn fixture(name: &str) -> PathBuf {
+    workspace().join("tests/fixtures").join(name)
+}
+
+/// Two layers of 32, random weights.
+pub fn tiny_base() -> Arc<Base> {
+    Arc::new(Base::load(&fixture("tiny-bert"), "tiny-bert", Arc::new(Cpu::best())).unwrap())
+}
+
+/// Sentences of three kinds that a few words tell apart.
+pub fn examples(count: usize) -> Vec<Example> {
+    let subjects = ["my card", "the new card", "a transfer", "this payment", "my account", "cash"];
+    let kinds = [("arrival", "when will it arrive"), ("fee", "why was I charged"), ("help", "how can I change it")];
+    let example = |index: usize| {
+        let (label, question) = kinds[index % kinds.len()];
+        let (subject, again) = (subjects[index % subjects.len()], "please ".repeat(index % 4));
+        let text = format!("{again}{question} {subject} number {index}");
+        Example { line: index as u64 + 2, text, text_pair: None, target: Target::Label(label.to_string()) }
+    };
+    (0..count).map(example).collect()
+}
+
+pub fn labels(examples: &[Example]) -> Vec<String> {
+    let mut labels: Vec<String> = examples
+        .iter()
+        .map(|example| {
+            let Target::Label(label) = &example.target else { panic!("a label was expected") };
+            label.clone()
+        })
+        .collect();
+    labels.sort();
+    labels.dedup();
+    labels
+}
+
+/// A specification on the tiny base, and its data.
+pub fn job(base: &Base, method: adapter::Config, hyperparameters: Hyperparameters, count: usize) -> (Spec, Data) {
+    let examples = examples(count);
+    let request = Request { method: Some(method), hyperparameters, ..Request::default() };
+    let spec = Spec::resolve(&request, &labels(&examples), examples.len(), base).unwrap();
+    (spec, Data { examples, validation: None, source: None })
+}

@@ -1,0 +1,120 @@
+//! Zips that are no adapter of this base.
+
+use crate::api::app::{Setup, small_job};
+use crate::api::refusals::{Case, case, check};
+use crate::api::request::{Request, bytes, form};
+use espalier_testing::jobs::fixture;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{Cursor, Write};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+const CONFIG: &str = "adapter_config.json";
+const TENSORS: &str = "adapter_model.safetensors";
+
+fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+fn upload(zip: Vec<u8>) -> Request {
+    bytes("/adapters?name=never", "application/zip", zip)
+}
+
+#[test]
+fn every_damaged_adapter_is_refused_with_its_reason() {
+    let app = Setup::new().start();
+    let folder = fixture("peft-damaged");
+    let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let mut cases: Vec<Case> = Vec::new();
+    for (name, refusal) in expected.as_object().unwrap() {
+        let code: &'static str = refusal["code"].as_str().unwrap().to_string().leak();
+        let zip = fs::read(folder.join(format!("{name}.zip"))).unwrap();
+        cases.push(case(name, upload(zip), 422, code, refusal["words"].as_str().unwrap()));
+    }
+    assert!(check(&app, cases) >= 20);
+}
+
+#[test]
+fn what_is_no_zip_or_means_harm_is_refused() {
+    let app = Setup::new().with(&["--max-adapter-files", "8", "--max-adapter-json", "5kB"]).start();
+    let good = fs::read(fixture("peft-tiny").join("adapter.zip")).unwrap();
+    let file = |name: &str| fs::read(fixture("peft-tiny/adapter").join(name)).unwrap();
+    let (config, tensors) = (file(CONFIG), file(TENSORS));
+    let beside = |name: &str| zip(&[(CONFIG, &config), (TENSORS, &tensors), (name, b"x")]);
+    let big = vec![b' '; 10_000];
+    let names: Vec<String> = (0..9).map(|index| format!("file-{index}")).collect();
+    let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
+    let bad = |name: &str, zip: Vec<u8>, word: &str| case(name, upload(zip), 422, "unreadable_adapter", word);
+    let mut cases = vec![
+        bad("nothing", Vec::new(), "is not a zip"),
+        bad("a text", b"my adapter".to_vec(), "is not a zip"),
+        bad("half a zip", good[..good.len() / 2].to_vec(), "is not a zip"),
+        bad("an empty zip", zip(&[]), "holds no adapter_config.json"),
+        bad("two adapters", zip(&[("a/adapter_config.json", b"{}"), ("b/adapter_config.json", b"{}")]), "one by one"),
+        bad("too many files", zip(&many), "at most 8"),
+        bad("a bomb", zip(&[(CONFIG, &big), (TENSORS, &tensors)]), "unpacks to more than 5000 bytes"),
+        bad("a config that is no JSON", zip(&[(CONFIG, b"r: 8"), (TENSORS, &tensors)]), "adapter_config.json"),
+        bad("tensors of nothing", zip(&[(CONFIG, &config), (TENSORS, b"")]), "adapter_model.safetensors"),
+        bad("a card that is no JSON", beside("espalier.json"), "espalier.json"),
+    ];
+    for name in ["../evil", "/etc/passwd", "a/../../evil", "C:/evil", "a\\..\\evil"] {
+        cases.push(bad(name, beside(name), "points outside of the zip"));
+    }
+    for content_type in ["text/plain", "application/json", ""] {
+        let request = bytes("/adapters", content_type, good.clone());
+        cases.push(case(format!("as {content_type:?}"), request, 415, "unsupported_media_type", "application/zip"));
+    }
+    check(&app, cases);
+}
+
+#[test]
+fn what_is_said_of_an_adapter_must_fit_it() {
+    let app = Setup::new().start();
+    app.trained(&small_job(30, json!({"name": "ours", "hyperparameters": {"max_steps": 2}})));
+    let ours = app.get("/adapters/ours/download").body;
+    let theirs = fs::read(fixture("peft-tiny").join("adapter.zip")).unwrap();
+    let said = |zip: &[u8], options: &Value| form("/adapters", ("options", options), ("adapter", "a.zip", zip));
+    let wrong = |options: Value, code, word: &str| case(options.to_string(), said(&theirs, &options), 422, code, word);
+    check(
+        &app,
+        vec![
+            wrong(json!({"label": ["a"]}), "invalid_body", "`labels`").at("/label"),
+            wrong(json!({"labels": "a,b,c"}), "invalid_body", "a list").at("/labels"),
+            wrong(json!({"labels": ["a", "b"]}), "invalid_import", "3"),
+            wrong(json!({"labels": ["a", "b", "b"]}), "invalid_import", "\"b\""),
+            wrong(json!({"labels": ["a", "", "c"]}), "invalid_import", "empty"),
+            wrong(json!({"pooling": "max"}), "invalid_body", "`mean`").at("/pooling"),
+            wrong(json!({"max_length": 3}), "invalid_import", "4 to 128"),
+            wrong(json!({"max_length": 100_000}), "invalid_import", "4 to 128"),
+            wrong(json!({"base": "bert-base-uncased"}), "other_base", "\"bert-base-uncased\""),
+            wrong(json!({"name": "Two Words"}), "invalid_body", "a-z").at("/name"),
+            case(
+                "labels for ours",
+                said(&ours, &json!({"labels": ["a", "b", "c"]})),
+                422,
+                "invalid_import",
+                "leave them out",
+            ),
+            case(
+                "a wrong name",
+                bytes("/adapters?name=Two%20Words", "application/zip", theirs.clone()),
+                422,
+                "invalid_query",
+                "a-z",
+            ),
+            case(
+                "an unknown parameter",
+                bytes("/adapters?nam=x", "application/zip", theirs.clone()),
+                422,
+                "invalid_query",
+                "`name`",
+            ),
+        ],
+    );
+}

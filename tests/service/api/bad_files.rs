@@ -1,0 +1,161 @@
+//! Files that are no dataset: every fault by its line, whichever door the file comes through.
+
+use crate::api::app::{App, Setup};
+use crate::api::refusals::{Case, case, check};
+use crate::api::request::{bytes, form};
+use serde_json::{Value, json};
+
+const GOOD: &str = "text,label\nwhere is it,arrival\nwhy a fee,fee\nhow do I,help\nwhen will it,arrival\n";
+
+/// Name, file name, content, line of the first fault, word of its message (of the detail where there is no line).
+type File = (&'static str, &'static str, Vec<u8>, Option<u64>, &'static str);
+
+fn utf16(text: &str) -> Vec<u8> {
+    format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+fn tables() -> Vec<File> {
+    let csv = |name, text: &str, line, word| (name, "rows.csv", text.as_bytes().to_vec(), Some(line), word);
+    let whole = |name, text: &str, word| (name, "rows.csv", text.as_bytes().to_vec(), None, word);
+    let raw = |name, bytes: &[u8], line, word| (name, "rows.csv", bytes.to_vec(), Some(line), word);
+    let long = format!("text,label\na,x\n{},y\nb,y\n", "long ".repeat(500));
+    let labels: String = (0..9).map(|label| format!("text {label},label {label}\n")).collect();
+    vec![
+        whole("an empty file", "", "is empty"),
+        whole("a file of blank lines", "\n\n  \n", "is empty"),
+        whole("a header alone", "text,label\n", "no rows"),
+        whole("one label", "text,label\na,x\nb,x\n", "at least two labels"),
+        whole("too many labels", &format!("text,label\n{labels}"), "more than the 6 labels"),
+        whole("too many rows", &format!("{GOOD}{}", &GOOD[11..].repeat(10)), "more than the 12 rows"),
+        whole("no row that can be used", "text,label\n,x\n,y\n", "none of the 2 rows"),
+        csv("no header", "where is it,arrival\nwhy a fee,fee\n", 1, "has no column \"text\""),
+        csv("no label column", "text,category\na,x\nb,y\n", 1, "its columns are \"text\", \"category\""),
+        csv("semicolons", "text;label\na;x\nb;y\n", 1, "separated by ';'"),
+        csv("a column twice", "text,label,text\na,x,b\nc,y,d\n", 1, "called \"text\""),
+        csv("a broken header", "text,\"label\na,x\nb,y\n", 1, "never closes"),
+        csv("a quote that never closes", "text,label\na,x\n\"b,y\nc,y\n", 3, "never closes"),
+        csv("text behind a quote", "text,label\na,x\n\"b\" c,y\nd,y\n", 3, "follows a closing quote"),
+        csv("a record of two lines before the fault", "text,label\n\"a\nb\",x\nc\nd,y\n", 4, "1 field,"),
+        csv("too many fields", "text,label\na,x\nb, c,y\nd,y\n", 3, "double quotes"),
+        csv("an empty text", "text,label\na,x\n,y\nb,y\n", 3, "text is empty"),
+        csv("an empty label", "text,label\na,x\nb,\nc,y\n", 3, "label is empty"),
+        csv("a long label", &format!("text,label\na,x\nb,{}\nc,y\n", "y".repeat(1001)), 3, "label is longer"),
+        csv("a record too long", &long, 3, "longer than the 2000 bytes"),
+        raw("Latin-1", b"text,label\na,x\ncaf\xe9,y\nb,y\n", 3, "byte 4 of line 3 (0xE9)"),
+        raw("Latin-1 in the header", b"text,l\xe4bel\na,x\nb,y\n", 1, "is not UTF-8"),
+        raw("a NUL", b"text,label\na,x\nb\0,y\nc,y\n", 3, "U+0000"),
+        raw("a picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", 1, "is not UTF-8"),
+        raw("a spreadsheet", b"PK\x03\x04\x14\0\0\0\x08\0", 1, "has no column"),
+        ("UTF-16", "rows.csv", utf16(GOOD), Some(1), "UTF-16"),
+        ("TSV by its name, CSV inside", "rows.tsv", GOOD.as_bytes().to_vec(), Some(1), "separated by ','"),
+        ("TSV with a broken quote", "rows.tsv", b"text\tlabel\na\tx\n\"b\ty\nc\ty\n".to_vec(), Some(3), "never closes"),
+        ("TSV with too few fields", "rows.tab", b"text\tlabel\na\tx\nb,y\nc\ty\n".to_vec(), Some(3), "1 field,"),
+    ]
+}
+
+fn lines() -> Vec<File> {
+    let good = "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"y\"}\n";
+    let second = |name, line: &[u8], word| {
+        let content = [good.as_bytes(), line, b"\n"].concat();
+        (name, "rows.jsonl", content, Some(3), word)
+    };
+    let long = format!("{{\"text\": \"{}\", \"label\": \"x\"}}", "long ".repeat(500));
+    vec![
+        ("an empty JSONL", "rows.jsonl", Vec::new(), None, "no rows"),
+        (
+            "a JSON list",
+            "rows.jsonl",
+            format!("[{}]", good.lines().next().unwrap()).into_bytes(),
+            Some(1),
+            "one to a line",
+        ),
+        ("UTF-16 JSONL", "rows.ndjson", utf16(good), Some(1), "UTF-16"),
+        second("no JSON", b"text: a", "is not a JSON object"),
+        second("cut off", b"{\"text\": \"a\", \"label\"", "is not valid JSON"),
+        second("half a character", br#"{"text": "\ud800", "label": "x"}"#, "is not valid JSON"),
+        second("not UTF-8", b"{\"text\": \"\xff\", \"label\": \"x\"}", "is not UTF-8"),
+        second("no text", br#"{"label": "x"}"#, "has no \"text\""),
+        second("a null label", br#"{"text": "a", "label": null}"#, "a null for \"label\""),
+        second("a number for a text", br#"{"text": 3, "label": "x"}"#, "is a number"),
+        second("an object for a label", br#"{"text": "a", "label": {}}"#, "is an object"),
+        second("a list for a pair", br#"{"text": "a", "text_pair": [], "label": "x"}"#, "is a list"),
+        second("a blank text", br#"{"text": " \t", "label": "x"}"#, "text is empty"),
+        second("a line too long", long.as_bytes(), "longer than the 2000 bytes"),
+    ]
+}
+
+/// Through a job's form, a dataset's form, and as the body itself.
+fn at_every_door(app: &App, files: Vec<File>) -> usize {
+    let mut cases: Vec<Case> = Vec::new();
+    for (name, file, content, line, word) in files {
+        let doors = [
+            form("/jobs", ("job", &json!({"name": "never"})), ("dataset", file, &content)),
+            form("/datasets", ("options", &json!({})), ("dataset", file, &content)),
+            bytes(format!("/datasets?file_name={file}"), "application/octet-stream", content.clone()),
+        ];
+        for (door, request) in doors.into_iter().enumerate() {
+            let refused = case(format!("{name} ({door})"), request, 422, "invalid_dataset", "");
+            cases.push(refused.at_line(line, word));
+        }
+    }
+    check(app, cases)
+}
+
+#[test]
+fn every_fault_of_a_file_is_named_by_its_line_at_every_door() {
+    let limits = ["--max-rows", "12", "--max-labels", "6", "--max-record", "2000"];
+    let app = Setup::new().with(&limits).start();
+    assert_eq!(at_every_door(&app, tables()) + at_every_door(&app, lines()), 3 * 43);
+}
+
+#[test]
+fn a_file_must_be_read_as_what_it_is_and_be_small_enough() {
+    let app = Setup::new().with(&["--max-dataset", "300"]).start();
+    let job = |name: &str, options: Value, file: &str| {
+        (name.to_string(), form("/jobs", ("job", &options), ("dataset", file, GOOD.as_bytes())))
+    };
+    let mapped = |columns: Value| json!({"columns": columns});
+    let large = format!("{GOOD}{}", &GOOD[11..].repeat(5));
+    let refused = |(name, request), code, word: &str| case(name, request, 422, code, word);
+    check(
+        &app,
+        vec![
+            refused(job("a format that nothing says", json!({}), "rows"), "unknown_format", "\"format\""),
+            refused(job("a workbook", json!({}), "rows.xlsx"), "unknown_format", "\"jsonl\""),
+            refused(job("CSV as JSONL", json!({"format": "jsonl"}), "rows.csv"), "invalid_dataset", "5 errors"),
+            refused(
+                job("a column that is missing", mapped(json!({"label": "category"})), "rows.csv"),
+                "invalid_dataset",
+                "",
+            )
+            .at_line(Some(1), "no column \"category\""),
+            refused(
+                job("a pair that is missing", mapped(json!({"text_pair": "other"})), "rows.csv"),
+                "invalid_dataset",
+                "",
+            )
+            .at_line(Some(1), "no column \"other\""),
+            refused(
+                job("an unknown field", mapped(json!({"sentence": "text"})), "rows.csv"),
+                "invalid_dataset",
+                "\"text_pair\"",
+            ),
+            refused(
+                job("one column for two", mapped(json!({"label": "text"})), "rows.csv"),
+                "invalid_dataset",
+                "its own column",
+            ),
+            case("a picture", bytes("/datasets", "image/png", "x"), 422, "unknown_format", "\"csv\""),
+            case("JSON", bytes("/datasets", "application/json", "{}"), 422, "unknown_format", "\"jsonl\""),
+            case("a format of ours", bytes("/datasets?format=xml", "text/csv", GOOD), 422, "invalid_query", "`csv`"),
+            case(
+                "too large in a form",
+                form("/jobs", ("job", &json!({})), ("dataset", "rows.csv", large.as_bytes())),
+                413,
+                "too_large",
+                "300 bytes",
+            ),
+            case("too large as a body", bytes("/datasets", "text/csv", large), 413, "too_large", "300 bytes"),
+        ],
+    );
+}

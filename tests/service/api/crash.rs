@@ -1,0 +1,207 @@
+//! `kill -9` at any moment: the job finishes, and nobody can tell its adapter from an undisturbed run's.
+
+use crate::api::app::{App, Setup, small_job};
+use crate::api::moments::{Moment, checkpoints, names};
+use crate::api::traces::{self, Trace, assert_nothing_is_left, attempts, events, is_soak, long_job, undisturbed};
+use crate::support::database::Database;
+use espalier_tensor::random::Random;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+/// A killed server must not cost the lease, which is 30 s.
+const PROMPT: Duration = Duration::from_secs(15);
+
+/// Checkpoints come often, so that kills meet them; and any number of kills is borne.
+const OFTEN: [&str; 6] = ["--checkpoint-every", "50ms", "--max-attempts", "1000", "--log-level", "debug"];
+
+#[test]
+fn a_job_killed_again_and_again_ends_as_an_undisturbed_one_on_sqlite() {
+    for seed in seeds(1) {
+        survive(&Setup::new().with(&OFTEN), seed);
+    }
+}
+
+#[test]
+fn a_job_killed_again_and_again_ends_as_an_undisturbed_one_on_postgres() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for seed in seeds(2) {
+        let database = runtime.block_on(Database::postgres());
+        survive(&Setup::new().on(database.url().to_string()).with(&OFTEN), seed);
+        runtime.block_on(database.end());
+    }
+}
+
+fn seeds(first: u64) -> std::ops::Range<u64> {
+    first..first + if is_soak() { 5 } else { 1 }
+}
+
+/// Some kills while it trains, one of them in a checkpoint, and the last ones around publishing.
+fn moments(seed: u64, whole: Duration) -> Vec<Moment> {
+    let mut random = Random::new(seed, &["kills"]);
+    let count = if is_soak() { 9 } else { 2 };
+    // Together at most half of the run, so that all of them meet it.
+    let longest = whole.as_millis() as usize / 2 / count;
+    let mut moments: Vec<Moment> =
+        (0..count).map(|_| Moment::After(Duration::from_millis(random.below(longest) as u64))).collect();
+    moments.extend(vec![Moment::Checkpoint; count / 2]);
+    random.shuffle(&mut moments);
+    moments.extend([Moment::Adapter, Moment::Folder, Moment::Row]);
+    moments
+}
+
+fn survive(setup: &Setup, seed: u64) {
+    let (expected, whole) = undisturbed();
+    let mut app = setup.start();
+    let id = app.train(&long_job());
+    let (mut kills, mut newest) = (0, None);
+    for moment in moments(seed, *whole) {
+        (app, newest) = kill_at(app, &id, moment, newest);
+        kills += 1;
+        if app.get(&format!("/jobs/{id}")).json()["status"] == "succeeded" {
+            break;
+        }
+    }
+    println!("seed {seed}: {kills} kills");
+    assert!(kills >= if is_soak() { 14 } else { 4 }, "only {kills} kills met the job");
+    assert_eq!(&Trace::of(&app, &id), expected);
+    let events = events(&app, &id);
+    // The last kill may have come after the end.
+    assert!((kills..=kills + 1).contains(&attempts(&events)), "{events:#?}");
+    assert_nothing_is_left(app, &expected.version);
+}
+
+/// Lets an attempt begin, which has this checkpoint to go on from, and kills it; answers the restarted server, and the
+/// checkpoint that it has.
+fn kill_at(app: App, id: &str, moment: Moment, newest: Option<u64>) -> (App, Option<u64>) {
+    let started = Instant::now();
+    app.wait_for_log_since_start("attempt begins");
+    assert!(started.elapsed() < PROMPT, "the attempt began after {:?}", started.elapsed());
+    moment.wait(&app, id);
+    let (setup, log) = app.kill();
+    assert_resumed(&log, newest);
+    let newest = checkpoints(&setup.data(), id).last().copied();
+    (setup.start(), newest)
+}
+
+/// The attempt went on from the newest checkpoint, if it came to begin training.
+fn assert_resumed(log: &[String], newest: Option<u64>) {
+    let lines = log.iter().filter(|line| line.contains("\"training ")).map(|line| serde_json::from_str(line).unwrap());
+    for line in lines.collect::<Vec<Value>>() {
+        match newest {
+            Some(step) => assert_eq!((&line["message"], &line["step"]), (&json!("training resumes"), &json!(step))),
+            None => assert_eq!(line["message"], "training starts"),
+        }
+    }
+}
+
+#[test]
+fn a_torn_checkpoint_costs_the_steps_since_the_one_before() {
+    let (expected, _) = undisturbed();
+    let app = Setup::new().with(&OFTEN).start();
+    let id = app.train(&long_job());
+    for _ in 0..3 {
+        app.wait_for_log("checkpoint saved");
+    }
+    let (setup, _) = app.kill();
+    let steps = checkpoints(&setup.data(), &id);
+    let [.., before, newest] = steps[..] else { panic!("two are kept, not {steps:?}") };
+    let blob = setup.data().join("checkpoints").join(&id).join(format!("step-{newest}.safetensors"));
+    let length = blob.metadata().unwrap().len();
+    File::options().write(true).open(blob).unwrap().set_len(length / 2).unwrap();
+    let app = setup.start();
+    app.wait_for_log_since_start("does not verify");
+    let line: Value = serde_json::from_str(&app.wait_for_log_since_start("training resumes")).unwrap();
+    assert_eq!(line["step"], before);
+    assert_eq!(&Trace::of(&app, &id), expected);
+    assert_nothing_is_left(app, &expected.version);
+}
+
+#[test]
+fn a_job_that_saves_nothing_new_fails_after_its_last_attempt_and_leaves_nothing() {
+    let rarely = ["--checkpoint-every", "1h", "--max-attempts", "2", "--log-level", "debug"];
+    let mut app = Setup::new().with(&rarely).start();
+    let id = app.train(&small_job(60, json!({"hyperparameters": {"epochs": 100_000}})));
+    // The first attempt saves step 0, and the store knows it once two later rows are there.
+    wait_for_rows(&app, &id, 2);
+    app = app.kill_and_restart();
+    for _ in 0..2 {
+        app.wait_for_log_since_start("training resumes");
+        app = app.kill_and_restart();
+    }
+    let job = app.wait(&id);
+    assert_eq!((&job["status"], &job["attempt"]), (&json!("failed"), &json!(3)), "{job:#}");
+    assert_eq!(job["error"]["code"], "attempts_exhausted");
+    assert_eq!(app.get("/adapters").json()["data"], json!([]));
+    app = app.kill_and_restart();
+    traces::assert_nothing_unfinished(&app.setup.data());
+}
+
+fn wait_for_rows(app: &App, id: &str, count: usize) {
+    let is_row = |event: &&Value| event["kind"] == "metrics";
+    crate::api::moments::until("a row of metrics", || events(app, id).iter().filter(is_row).count() >= count);
+}
+
+#[test]
+fn a_job_that_was_accepted_survives_a_kill_and_no_row_is_without_its_file() {
+    let mut random = Random::new(3, &["kills of uploads"]);
+    let mut setup = Setup::new().with(&["--role", "api"]);
+    let mut accepted = Vec::new();
+    for round in 0..if is_soak() { 20 } else { 4 } {
+        let app = setup.start();
+        let pid = app.pid();
+        let patience = Duration::from_millis(random.below(300) as u64);
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| submit_until_killed(&app, round));
+            // not to wait for anything: the time itself is what was drawn
+            std::thread::sleep(patience);
+            nine(pid);
+            accepted.extend(sending.join().unwrap());
+        });
+        setup = app.kill().0;
+    }
+    assert!(!accepted.is_empty());
+    let app = setup.start();
+    for id in &accepted {
+        assert_eq!(app.get(&format!("/jobs/{id}")).json()["status"], "queued");
+    }
+    let files = names(&app.setup.data().join("datasets"));
+    let rows = all(&app, "/datasets");
+    for row in &rows {
+        let hash = row["hash"].as_str().unwrap();
+        assert!(files.iter().any(|file| file == hash), "{row:#} has no file among {files:?}");
+    }
+    println!("{} jobs were accepted, {} datasets have rows", accepted.len(), rows.len());
+    traces::assert_nothing_unfinished(&app.setup.data());
+}
+
+/// All rows of a list.
+fn all(app: &App, path: &str) -> Vec<Value> {
+    let mut page = app.get(&format!("{path}?limit=100")).json();
+    let mut rows = page["data"].as_array().unwrap().clone();
+    while let Some(next) = page["next"].as_str() {
+        page = app.get(&format!("{path}?limit=100&after={next}")).json();
+        rows.extend(page["data"].as_array().unwrap().iter().cloned());
+    }
+    rows
+}
+
+fn nine(pid: i32) {
+    assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+/// The ids of the jobs that were answered 202.
+fn submit_until_killed(app: &App, round: usize) -> Vec<String> {
+    let mut accepted = Vec::new();
+    for count in 0..100 {
+        // A dataset of its own for each.
+        let job = small_job(30 + 1000 * round + count, json!({"hyperparameters": {"epochs": 1}})).to_string();
+        let sent = app.agent().post(app.url("/jobs")).header("content-type", "application/json").send(job.as_bytes());
+        let Ok(mut answer) = sent else { break };
+        assert_eq!(answer.status().as_u16(), 202);
+        let Ok(body) = answer.body_mut().read_to_string() else { break };
+        let job: Value = serde_json::from_str(&body).unwrap();
+        accepted.push(job["id"].as_str().unwrap().to_string());
+    }
+    accepted
+}

@@ -1,0 +1,63 @@
+//! Decoders as bases: every task of the encoders' on the last token, or on the mean, over HTTP.
+
+use crate::api::app::{App, Setup};
+use espalier_testing::jobs::fixture;
+use serde_json::{Value, json};
+
+const DECODERS: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
+
+fn on(model_type: &str) -> App {
+    Setup::new().based_on(fixture("architectures").join(model_type)).start()
+}
+
+/// Texts that end in the same words, and what was said before them.
+fn text(index: usize) -> (String, &'static str) {
+    let (label, word) = [("lost", "lost"), ("fee", "fee"), ("refund", "refund")][index % 3];
+    let filler = ["please", "my account", "why", "how is it", "to pay"][index / 3 % 5];
+    (format!("{filler} {word} on order {}", index % 7), label)
+}
+
+fn predictions(app: &App, adapter: &str, inputs: &[String]) -> Vec<Value> {
+    let answer = app.post(&format!("/predict?adapter={adapter}"), &json!({"inputs": inputs}));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["predictions"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_decoder_tells_texts_apart_by_their_last_token() {
+    let rows: Vec<Value> = (0..60).map(text).map(|(text, label)| json!({"text": text, "label": label})).collect();
+    let (asked, labels): (Vec<String>, Vec<&str>) = (60..90).map(text).unzip();
+    for model_type in DECODERS {
+        let app = on(model_type);
+        let base = app.get("/base").json();
+        assert_eq!((&base["model_type"], &base["poolings"]), (&json!(model_type), &json!(["last", "mean"])));
+        let targets = if model_type == "gpt2" { json!(["c_attn"]) } else { json!(["q_proj", "v_proj"]) };
+        for method in [json!({"type": "lora", "target_modules": targets}), json!({"type": "prefix_tuning"})] {
+            let job = json!({"name": "told", "examples": rows, "method": method, "hyperparameters": {"epochs": 20}});
+            let job = app.trained(&job);
+            let found = predictions(&app, "told", &asked);
+            let right = found.iter().zip(&labels).filter(|(found, label)| found["label"] == **label).count();
+            assert!(right >= 27, "{right} of 30 on {model_type}: {:#}", job["metrics"]["validation"]);
+        }
+        // What was written is read, and answers as it did.
+        let (told, zip) = (predictions(&app, "told", &asked), app.get("/adapters/told/download").body);
+        let options = json!({"name": "again"});
+        let kept = app.post_file("/adapters", ("options", &options), ("adapter", "adapter.zip", &zip));
+        assert_eq!(kept.status, 201, "{}", kept.text());
+        assert_eq!(predictions(&app, "again", &asked), told);
+    }
+}
+
+#[test]
+fn what_a_decoder_cannot_is_refused() {
+    let app = on("llama");
+    let rows: Vec<Value> = (0..12).map(text).map(|(text, label)| json!({"text": text, "label": label})).collect();
+    for (pooling, words) in [("first", "pooling"), ("cls", "pooling")] {
+        let task = json!({"type": "sequence_classification", "pooling": pooling});
+        let refused = app.post("/jobs", &json!({"examples": rows, "task": task}));
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        assert!(refused.json()["errors"][0]["pointer"].as_str().unwrap().contains(words), "{}", refused.text());
+    }
+    let refused = app.post("/jobs", &json!({"examples": [{"text": "a"}], "task": {"type": "masked_language_model"}}));
+    assert_eq!(refused.status, 422, "{}", refused.text());
+}

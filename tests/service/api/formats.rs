@@ -1,0 +1,156 @@
+//! Answers that have to look like something: JSON, a schema, a pattern, from a base that was never taught any of them.
+
+use crate::api::app::{App, Setup};
+use espalier_testing::jobs::fixture;
+use serde_json::{Value, json};
+
+fn on(model_type: &str) -> App {
+    Setup::new().based_on(fixture("decoders").join(model_type)).start()
+}
+
+fn schema(schema: Value) -> Value {
+    json!({"type": "json_schema", "json_schema": {"name": "asked", "strict": true, "schema": schema}})
+}
+
+/// The texts and how they ended.
+fn said(app: &App, format: &Value, fields: Value) -> Vec<(String, String)> {
+    let mut request = json!({"inputs": ["a card", "The sum of 12", ""], "max_tokens": 100, "response_format": format});
+    request["inputs"][2] = json!({"messages": [{"role": "user", "content": "hi"}]});
+    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let answer = app.post("/generate", &request);
+    assert_eq!(answer.status, 200, "{format}: {}", answer.text());
+    let text = |one: &Value, field: &str| one[field].as_str().unwrap().to_string();
+    let generations = answer.json()["generations"].as_array().unwrap().clone();
+    generations.iter().map(|one| (text(one, "text"), text(one, "finish_reason"))).collect()
+}
+
+/// An object with these fields, all of them needed.
+fn object(properties: Value) -> Value {
+    let names: Vec<&String> = properties.as_object().unwrap().keys().collect();
+    json!({"type": "object", "properties": properties, "required": names, "additionalProperties": false,
+        "$defs": {"size": {"const": "big"}}})
+}
+
+/// What is said under many seeds, as JSON.
+fn drawn(app: &App, asked: &Value) -> Vec<Value> {
+    let fields = |seed: u64| json!({"seed": seed, "temperature": if seed == 0 { 0.0 } else { 2.0 }});
+    let texts = (0..6).flat_map(|seed| said(app, &schema(asked.clone()), fields(seed)));
+    let parsed = texts.map(|(text, reason)| {
+        assert_eq!(reason, "stop", "{text}");
+        serde_json::from_str(&text).unwrap()
+    });
+    parsed.collect()
+}
+
+#[test]
+fn every_answer_fits_its_schema_however_it_is_drawn() {
+    let plain = object(json!({
+        "z": {"type": "boolean"},
+        "l": {"enum": ["red", "gr\u{fc}n", "blue"]},
+        "c": {"type": "integer", "minimum": -5, "maximum": 120},
+    }));
+    let nested = object(json!({
+        "t": {"type": "array", "items": {"type": "string", "maxLength": 3}, "maxItems": 2},
+        "a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/size"}]},
+    }));
+    for model_type in ["llama", "qwen3"] {
+        let app = on(model_type);
+        for found in drawn(&app, &plain) {
+            let names: Vec<&String> = found.as_object().unwrap().keys().collect();
+            assert_eq!(names, ["z", "l", "c"], "in the schema's order");
+            assert!(found["z"].is_boolean());
+            assert!(["red", "gr\u{fc}n", "blue"].contains(&found["l"].as_str().unwrap()), "{found}");
+            assert!((-5..=120).contains(&found["c"].as_i64().unwrap()), "{found}");
+        }
+        for found in drawn(&app, &nested) {
+            let tags = found["t"].as_array().unwrap();
+            assert!(tags.len() <= 2 && tags.iter().all(|tag| tag.as_str().unwrap().chars().count() <= 3), "{found}");
+            assert!(found["a"].is_null() || found["a"] == "big", "{found}");
+        }
+    }
+}
+
+#[test]
+fn patterns_are_kept_to_from_end_to_end() {
+    let app = on("qwen2");
+    let date = json!({"type": "regex", "pattern": "(19|20)[0-9]{2}-(0[1-9]|1[0-2])"});
+    for (text, reason) in said(&app, &date, json!({"seed": 4, "temperature": 1.5})) {
+        let (year, month) = text.split_once('-').unwrap();
+        assert_eq!((reason.as_str(), year.len(), month.len()), ("stop", 4, 2), "{text}");
+        assert!((1900..2100).contains(&year.parse().unwrap()) && (1..=12).contains(&month.parse().unwrap()), "{text}");
+    }
+    // What could go on for ever ends where its tokens do, and says so.
+    let endless = json!({"type": "regex", "pattern": "[ab]{40,}"});
+    for (text, reason) in said(&app, &endless, json!({"max_tokens": 20})) {
+        assert_eq!(reason, "length", "{text}");
+        assert!(text.bytes().all(|byte| b"ab".contains(&byte)), "{text}");
+    }
+    let free = said(&app, &json!({"type": "text"}), json!({"temperature": 0.0, "max_tokens": 9}));
+    assert_eq!(free, said(&app, &Value::Null, json!({"temperature": 0.0, "max_tokens": 9})));
+}
+
+#[test]
+fn openais_calls_know_the_formats_too() {
+    let app = on("llama");
+    let name = app.get("/base").json()["name"].as_str().unwrap().to_string();
+    let format = schema(json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+        "additionalProperties": false}));
+    let chat = json!({"model": name, "messages": [{"role": "user", "content": "hi"}], "n": 3, "max_tokens": 60,
+        "response_format": format});
+    let answer = app.post("/v1/chat/completions", &chat);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for choice in answer.json()["choices"].as_array().unwrap() {
+        let found: Value = serde_json::from_str(choice["message"]["content"].as_str().unwrap()).unwrap();
+        assert!(found["ok"].is_boolean() && choice["finish_reason"] == "stop", "{choice}");
+    }
+    let completion = json!({"model": name, "prompt": "a", "max_tokens": 60, "response_format": format});
+    let answer = app.post("/v1/completions", &completion);
+    let text = answer.json()["choices"][0]["text"].as_str().unwrap().to_string();
+    assert!(serde_json::from_str::<Value>(&text).unwrap()["ok"].is_boolean(), "{text}");
+}
+
+#[test]
+fn formats_that_cannot_be_kept_are_refused_with_the_reason() {
+    let app = on("llama");
+    let nested =
+        |depth: usize| (0..depth).fold(json!({"type": "null"}), |inner, _| json!({"type": "array", "items": inner}));
+    let cases = [
+        (schema(json!({"type": "person"})), "invalid_format"),
+        (schema(json!({"type": "integer", "minimum": 5, "maximum": 4})), "invalid_format"),
+        (schema(json!({"$ref": "#/$defs/none"})), "invalid_format"),
+        (schema(json!({"$ref": "https://example.org/schema.json"})), "invalid_format"),
+        (schema(json!({"type": "object", "dependentSchemas": {}})), "invalid_format"),
+        (schema(json!([])), "invalid_format"),
+        (schema(json!({"type": "string", "pattern": "("})), "invalid_format"),
+        (json!({"type": "regex", "pattern": "(["}), "invalid_format"),
+        (json!({"type": "regex", "pattern": "(".repeat(20_000)}), "invalid_format"),
+        // What the compiler itself stumbles over.
+        (schema(json!({"type": "string", "minLength": format!("a{}", "é".repeat(200))})), "invalid_format"),
+        (json!({"type": "xml"}), "invalid_body"),
+        (json!({"type": "json_schema"}), "invalid_body"),
+    ];
+    for (format, code) in cases {
+        let refused = app.post("/generate", &json!({"inputs": ["a"], "response_format": format}));
+        let shown: String = format.to_string().chars().take(80).collect();
+        assert_eq!((refused.status, &refused.json()["code"]), (422, &json!(code)), "{shown}: {}", refused.text());
+        let pointer = refused.json()["errors"][0]["pointer"].as_str().unwrap_or_default().to_string();
+        assert!(pointer.starts_with("/response_format"), "{shown}: {}", refused.text());
+        let detail = refused.json()["detail"].as_str().unwrap().to_string();
+        assert!(!detail.contains("panic") && !detail.contains("verbose"), "{shown}: {detail}");
+    }
+    // References that lead from one to the next, further than a thread's stack would reach.
+    let chained = |length: usize| {
+        let link = |index: usize| (index.to_string(), json!({"$ref": format!("#/$defs/{}", index + 1)}));
+        let last = (length.to_string(), nested(90));
+        let defs: serde_json::Map<String, Value> = (0..length).map(link).chain([last]).collect();
+        schema(json!({"$ref": "#/$defs/0", "$defs": defs}))
+    };
+    let long = app.post("/generate", &json!({"inputs": ["a"], "response_format": chained(20_000)}));
+    assert_eq!((long.status, &long.json()["code"]), (422, &json!("invalid_format")), "{}", long.text());
+    let long = app.post("/generate", &json!({"inputs": ["a"], "max_tokens": 9, "response_format": chained(450)}));
+    assert_eq!(long.status, 200, "{}", long.text());
+    let deep =
+        app.post("/generate", &json!({"inputs": ["a"], "max_tokens": 9, "response_format": schema(nested(100))}));
+    assert_eq!(deep.status, 200, "{}", deep.text());
+    assert_eq!(app.get("/health/ready").status, 200);
+}

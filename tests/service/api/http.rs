@@ -1,0 +1,203 @@
+//! What the API promises beside its answers: nothing kept of what was refused, events that lose nothing, keys, the page.
+
+use crate::api::app::{App, Setup, small_job};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+const GOOD: &[u8] =
+    b"text,label\nwhere is my card,card\nmy card is late,card\ni lost my pin,pin\nthe pin is wrong,pin\n";
+const BAD: &[u8] = b"text,label\n,card\nno label\n";
+
+/// Files in the data folder that hold datasets or parts of them.
+fn kept(app: &App) -> Vec<String> {
+    let data = app.setup.data();
+    let own = std::fs::read_dir(data.join("temporary")).unwrap().map(|entry| entry.unwrap().path());
+    let folders = own.chain([data.join("datasets"), data.join("adapters")]);
+    folders
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .collect()
+}
+
+fn nothing_is_kept(app: &App) {
+    assert_eq!(kept(app), [""; 0]);
+    assert_eq!(app.get("/datasets").json()["data"], json!([]));
+    assert_eq!(app.get("/jobs").json()["data"], json!([]));
+}
+
+#[test]
+fn a_validation_answers_the_report_and_keeps_nothing() {
+    let app = Setup::new().start();
+    let answer = app.post_file("/jobs?validate_only=true", ("job", &json!({})), ("dataset", "a.csv", GOOD));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json();
+    assert_eq!((&answer["report"]["examples"], &answer["spec"]["labels"]), (&json!(4), &json!(["card", "pin"])));
+    nothing_is_kept(&app);
+}
+
+#[test]
+fn a_refused_job_or_dataset_leaves_nothing_behind() {
+    let app = Setup::new().start();
+    let wrong = json!({"method": {"type": "lora", "rank": 1_000_000}});
+    for (answer, pointer) in [
+        (app.post_file("/jobs", ("job", &json!({})), ("dataset", "a.csv", BAD)), None),
+        (app.post_file("/jobs", ("job", &wrong), ("dataset", "a.csv", GOOD)), Some("/method/rank")),
+        (app.post_file("/datasets", ("options", &json!({})), ("dataset", "a.csv", BAD)), None),
+        (app.post_file("/adapters", ("options", &json!({})), ("adapter", "a.zip", GOOD)), None),
+        (app.post("/jobs", &json!({"examples": [{"text": "a", "label": ""}]})), Some("/examples/0")),
+    ] {
+        assert_eq!(answer.status, 422, "{}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        let errors = answer.json()["errors"].clone();
+        assert!(pointer.is_none_or(|pointer| errors[0]["pointer"] == pointer), "{errors:#}");
+    }
+    nothing_is_kept(&app);
+}
+
+/// Sends the head of an upload and the first half of its body.
+fn half_an_upload(app: &App) -> TcpStream {
+    let address = app.url("").strip_prefix("http://").unwrap().to_string();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let head = "POST /datasets?file_name=a.csv HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\n";
+    write!(stream, "{head}content-length: {}\r\n\r\n", 2 * GOOD.len()).unwrap();
+    stream.write_all(GOOD).unwrap();
+    stream
+}
+
+#[test]
+fn a_client_that_goes_away_in_mid_upload_leaves_nothing_behind() {
+    let app = Setup::new().start();
+    let stream = half_an_upload(&app);
+    while kept(&app).is_empty() {
+        std::thread::yield_now();
+    }
+    drop(stream);
+    while !kept(&app).is_empty() {
+        std::thread::yield_now();
+    }
+    nothing_is_kept(&app);
+}
+
+#[test]
+fn a_client_that_stops_sending_is_told_so() {
+    let app = Setup::new().with(&["--idle", "100ms"]).start();
+    let mut answer = String::new();
+    half_an_upload(&app).read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
+    nothing_is_kept(&app);
+}
+
+#[test]
+fn a_dataset_is_kept_once_and_used_by_its_id() {
+    let app = Setup::new().start();
+    let examples = small_job(60, json!({}))["examples"].as_array().unwrap().clone();
+    let lines: String = examples.iter().map(|example| format!("{example}\n")).collect();
+    let upload = || app.post_bytes("/datasets?file_name=a.jsonl", "application/octet-stream", lines.as_bytes());
+    let (first, second) = (upload(), upload());
+    assert_eq!((first.status, second.status), (201, 200));
+    let id = first.json()["id"].as_str().unwrap().to_string();
+    assert_eq!(second.json()["id"], id.as_str());
+    assert_eq!(app.get("/datasets").json()["data"].as_array().unwrap().len(), 1);
+
+    let few = json!({"epochs": 1});
+    let job = app.trained(&json!({"dataset_id": id, "hyperparameters": few, "validation": {"dataset_id": id}}));
+    assert_eq!(job["dataset"]["id"], id.as_str());
+    // read otherwise than it was when it was uploaded, it is checked again
+    let reread = app.post("/jobs", &json!({"dataset_id": id, "columns": {"label": "category"}}));
+    assert_eq!((reread.status, &reread.json()["errors"][0]["line"]), (422, &json!(1)));
+
+    assert_eq!(app.delete(&format!("/datasets/{id}")).status, 204);
+    assert_eq!(app.get(&format!("/datasets/{id}")).status, 404);
+    assert_eq!(app.get(&format!("/jobs/{}", job["id"].as_str().unwrap())).json()["dataset"], Value::Null);
+}
+
+#[test]
+fn a_broken_event_stream_is_taken_up_where_it_broke() {
+    let app = Setup::new().start();
+    let job = app.trained(&small_job(60, json!({"hyperparameters": {"epochs": 2}})));
+    let path = format!("/jobs/{}/events", job["id"].as_str().unwrap());
+    let ids = |last: i64| -> Vec<i64> {
+        let request = app.agent().get(app.url(&path)).header("last-event-id", last.to_string());
+        let text = request.call().unwrap().into_body().read_to_string().unwrap();
+        text.lines().filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect()
+    };
+    let all = ids(0);
+    assert!(all.len() > 3 && all.is_sorted(), "{all:?}");
+    assert_eq!(ids(all[1]), all[2..]);
+
+    let listed = app.agent().get(app.url(&path)).header("accept", "application/json").call().unwrap();
+    let listed: Value = serde_json::from_str(&listed.into_body().read_to_string().unwrap()).unwrap();
+    assert_eq!(listed["data"].as_array().unwrap().len(), all.len());
+    assert_eq!(listed["next"], Value::Null, "the job is over");
+    assert_eq!(listed["data"].as_array().unwrap().last().unwrap()["data"]["status"], "succeeded");
+
+    let end = app.get(&format!("{path}?after={}", all[all.len() - 1]));
+    assert_eq!(end.status, 204, "which ends a browser's reconnecting");
+}
+
+#[test]
+fn a_list_is_read_page_by_page() {
+    let app = Setup::new().with(&["--role", "api"]).start();
+    let mut ids: Vec<String> = (0..5).map(|_| app.train(&small_job(20, json!({})))).collect();
+    ids.reverse();
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = app.get(&format!("/jobs?limit=2&status=queued{after}")).json();
+        seen.extend(page["data"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_string()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(seen, ids);
+    assert_eq!(app.get(&format!("/jobs/{}", ids[0])).json()["queue_place"], 4);
+}
+
+#[test]
+fn beyond_the_limit_of_queued_jobs_one_is_told_to_come_back() {
+    let app = Setup::new().with(&["--role", "api", "--max-queued", "1"]).start();
+    app.train(&small_job(20, json!({})));
+    let before = app.get("/datasets").json();
+    let answer = app.post_file("/jobs", ("job", &json!({})), ("dataset", "a.csv", GOOD));
+    assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{}", answer.text());
+    assert_eq!(app.get("/datasets").json(), before, "the dataset of the refused job is gone");
+}
+
+#[test]
+fn without_its_key_only_what_says_nothing_of_the_server_is_open() {
+    let app = Setup::new().with(&["--api-keys", "the-first-of-the-keys,the-second-of-the-keys"]).start();
+    for path in ["/jobs", "/datasets", "/adapters", "/base", "/metrics"] {
+        let answer = app.get(path);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (401, Some("key_missing")), "{path}");
+        let known =
+            app.agent().get(app.url(path)).header("authorization", "Bearer the-second-of-the-keys").call().unwrap();
+        assert_eq!(known.status(), 200, "{path}");
+    }
+    for path in ["/health/live", "/health/ready", "/openapi.yaml", "/docs/"] {
+        assert_eq!(app.get(path).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn a_stopping_server_ends_its_streams_and_finishes_its_requests() {
+    let mut app = Setup::new().start();
+    let id = app.train(&small_job(60, json!({"hyperparameters": {"epochs": 50_000}})));
+    app.wait_for_progress(&id);
+    let url = app.url(&format!("/jobs/{id}/events"));
+    let agent = app.agent().clone();
+    let open = |_| {
+        let body = agent.get(&url).header("accept", "text/event-stream").call().unwrap().into_body();
+        let (mut stream, mut begun) = (BufReader::new(body.into_reader()), String::new());
+        // Before the stop, which may come before the first event otherwise.
+        while !begun.contains("event: status") {
+            assert!(stream.read_line(&mut begun).unwrap() > 0, "{begun}");
+        }
+        stream
+    };
+    let streams: Vec<_> = (0..20).map(open).collect();
+    let (status, took) = app.terminate();
+    assert!(status.success(), "{status}");
+    assert!(took.as_secs() < 10, "{took:?}");
+    for mut stream in streams {
+        stream.read_to_string(&mut String::new()).expect("a stream ends, it does not break");
+    }
+}

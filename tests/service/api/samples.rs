@@ -1,0 +1,86 @@
+//! What an adapter says after each epoch is kept with its job.
+
+use crate::api::app::App;
+use crate::api::generation::{generated, learned, lora, on, texts};
+use serde_json::{Value, json};
+
+/// The rows of the split `samples`: steps and texts.
+fn samples(app: &App, job: &Value) -> Vec<(u64, Vec<String>)> {
+    let path = format!("/jobs/{}/events", job["id"].as_str().unwrap());
+    let answer = app.agent().get(app.url(&path)).header("accept", "application/json").call();
+    let events: Value = answer.unwrap().body_mut().read_json().unwrap();
+    let rows = events["data"].as_array().unwrap().iter().filter(|event| event["data"]["split"] == "samples");
+    let row = |event: &Value| {
+        let row = &event["data"];
+        let texts = row["metrics"]["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_string());
+        (row["step"].as_u64().unwrap(), texts.collect())
+    };
+    rows.map(row).collect()
+}
+
+#[test]
+fn what_is_said_is_kept_epoch_by_epoch() {
+    let app = on("llama", &[]);
+    let rows: Vec<Value> = (0..48)
+        .map(|index| {
+            let (asked, answer) = [("red", " apple"), ("green", " pear")][index % 2];
+            json!({"prompt": format!("fruit {asked}"), "completion": answer})
+        })
+        .collect();
+    let inputs = json!(["fruit red", "fruit green", {"messages": [{"role": "user", "content": "hi"}]}]);
+    for method in [lora(), json!({"type": "prompt_tuning"}), json!({"type": "prefix_tuning"})] {
+        let job = learned(
+            &app,
+            "fruit",
+            &rows,
+            json!({"method": method, "samples": {"inputs": inputs, "max_tokens": 9},
+            "validation": {"fraction": 0}, "hyperparameters": {"epochs": 8, "learning_rate": 0.01, "batch_size": 6}}),
+        );
+        let told = samples(&app, &job);
+        let steps: Vec<u64> = told.iter().map(|(step, _)| *step).collect();
+        assert_eq!(
+            steps,
+            (0..=8).map(|epoch| 8 * epoch).collect::<Vec<_>>(),
+            "before the first step, and after each epoch"
+        );
+        let said = generated(&app, "fruit", inputs.clone(), json!({"max_tokens": 9}));
+        assert_eq!(told.last().unwrap().1, texts(&said), "the last are the adapter's own words");
+        assert_ne!(told[0].1, told[8].1);
+    }
+}
+
+#[test]
+fn samples_that_cannot_be_said_are_refused() {
+    let app = on("llama", &[]);
+    let rows: Vec<Value> = (0..12).map(|index| json!({"prompt": format!("a {index}"), "completion": "b"})).collect();
+    let cases = [
+        (json!({"inputs": []}), "/samples/inputs"),
+        (json!({"inputs": ["a"], "max_tokens": 0}), "/samples/max_tokens"),
+        (json!({"inputs": ["a", ""]}), "/samples/inputs/1"),
+        (json!({"inputs": ["a ".repeat(200)]}), "/samples/inputs/0"),
+        (json!({"inputs": [{"messages": []}]}), "/samples/inputs/0"),
+        (json!({"inputs": ["a"], "words": 3}), "/samples"),
+    ];
+    for (samples, pointer) in cases {
+        let refused = app.post("/jobs", &json!({"examples": rows, "samples": samples}));
+        assert_eq!(refused.status, 422, "{samples}: {}", refused.text());
+        let found = refused.json()["errors"][0]["pointer"].as_str().unwrap().to_string();
+        assert!(found.starts_with(pointer), "{samples}: {}", refused.text());
+    }
+    let classes: Vec<Value> = (0..12).map(|index| json!({"text": format!("a {index}"), "label": index % 2})).collect();
+    let refused = app.post("/jobs", &json!({"examples": classes, "samples": {"inputs": ["a"]}}));
+    assert_eq!(
+        (refused.status, &refused.json()["errors"][0]["pointer"]),
+        (422, &json!("/samples")),
+        "{}",
+        refused.text()
+    );
+    let race = json!({"examples": rows, "method": {"type": "auto"}, "samples": {"inputs": ["a"]}});
+    let refused = app.post("/jobs", &race);
+    assert_eq!(
+        (refused.status, &refused.json()["errors"][0]["pointer"]),
+        (422, &json!("/samples")),
+        "{}",
+        refused.text()
+    );
+}

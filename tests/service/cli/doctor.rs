@@ -1,0 +1,32 @@
+//! `espalier doctor`: what it finds is what a server would meet.
+
+use crate::api::app::Setup;
+use crate::cli::run::run;
+use espalier_testing::jobs;
+
+#[test]
+fn doctor_finds_a_healthy_machine_and_a_running_server() {
+    let setup = Setup::new();
+    let app = setup.start();
+    let (model, data) = (jobs::fixture("tiny-bert"), setup.data());
+    let flags = ["--model", model.to_str().unwrap(), "--data-dir", data.to_str().unwrap(), "--listen"];
+    let address = app.url("").trim_start_matches("http://").to_string();
+    let shown = run(&[&["doctor"], &flags[..], &[&address]].concat()).done();
+    assert!(shown.contains("tiny-bert") && shown.contains("sha256:"), "{shown}");
+    assert!(shown.contains(&format!("espalier {} is running", env!("CARGO_PKG_VERSION"))), "{shown}");
+    assert!(shown.contains("sqlite answers"), "{shown}");
+}
+
+#[test]
+fn doctor_says_what_is_wrong_and_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let flags =
+        ["doctor", "--model", "/nowhere", "--listen", "127.0.0.1:0", "--json", "--data-dir", data.to_str().unwrap()];
+    let found = run(&flags);
+    assert_eq!(found.code, 1);
+    let findings: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    assert_eq!(findings[0]["verdict"], "bad");
+    assert!(findings[0]["detail"].as_str().unwrap().contains("/nowhere"));
+    assert!(!data.exists(), "doctor makes nothing");
+}

@@ -1,0 +1,62 @@
+//! Following a job: through a restart of the server, and away from it.
+
+use crate::api::app::Setup;
+use crate::cli::run::{Ran, Server, dataset, espalier, free_address, ran, run, signal};
+use std::io::{BufRead, BufReader, Read};
+use std::process::Child;
+
+/// The command's lines up to one that holds the text.
+fn read_until(child: &mut Child, text: &str) -> BufReader<std::process::ChildStdout> {
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "the command ended before it said: {text}");
+    }
+    reader
+}
+
+fn rest(child: Child, mut reader: impl Read) -> Ran {
+    let mut out = String::new();
+    reader.read_to_string(&mut out).unwrap();
+    Ran { out, ..ran(child) }
+}
+
+#[test]
+fn a_job_is_followed_through_a_restart_of_the_server() {
+    let (setup, address, folder) = (Setup::new(), free_address(), tempfile::tempdir().unwrap());
+    let mut server = Server::start(&setup, &address, &[]);
+    let file = dataset(folder.path(), 60);
+    let flags = ["--label-column", "kind", "--name", "kept", "--epochs", "150", "--server", &server.url];
+    let mut command = espalier(&["train", file.to_str().unwrap()]);
+    let mut child = command.args(flags).spawn().unwrap();
+    let reader = read_until(&mut child, "step ");
+    server.kill();
+    let server = Server::start(&setup, &address, &[]);
+    let shown = rest(child, reader).done();
+    assert!(shown.contains("succeeded"), "{shown}");
+    run(&["predict", "--adapter", "kept", "--server", &server.url, "when will it arrive"]).done();
+}
+
+#[test]
+fn ctrl_c_leaves_the_job_running_and_says_how_to_come_back() {
+    let (setup, folder) = (Setup::new(), tempfile::tempdir().unwrap());
+    let server = Server::start(&setup, &free_address(), &[]);
+    let file = dataset(folder.path(), 60);
+    let flags = ["--label-column", "kind", "--epochs", "1000", "--server", &server.url];
+    let mut child = espalier(&["train", file.to_str().unwrap()]).args(flags).spawn().unwrap();
+    let reader = read_until(&mut child, "step ");
+    signal(&child, "INT");
+    let shown = rest(child, reader).done();
+    let line = shown.lines().find(|line| line.contains("espalier jobs watch ")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let id = words[2];
+    assert!(run(&["jobs", "show", id, "--server", &server.url]).done().contains("running"));
+
+    let mut watching = espalier(&words).spawn().unwrap();
+    let reader = read_until(&mut watching, "step ");
+    run(&["jobs", "cancel", id, "--server", &server.url]).done();
+    let ended = rest(watching, reader);
+    assert_eq!(ended.code, 1);
+    assert!(ended.err.contains("cancelled"), "{}", ended.err);
+}

@@ -1,0 +1,96 @@
+//! Commands run to their end, and servers on an address that outlives them.
+
+use crate::api::app::Setup;
+use espalier_core::task::Target;
+use espalier_testing::jobs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// What was written, where the command did what was asked.
+    pub fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        self.out
+    }
+}
+
+/// The binary without the settings of whoever runs the tests.
+pub fn espalier(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ESPALIER_") || name.starts_with("DATABASE_"))
+    {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+pub fn run(arguments: &[&str]) -> Ran {
+    ran(espalier(arguments).spawn().unwrap())
+}
+
+pub fn ran(child: Child) -> Ran {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// A dataset of three labels as a file, in columns that need a name.
+pub fn dataset(folder: &Path, rows: usize) -> PathBuf {
+    let path = folder.join("questions.csv");
+    let rows = jobs::examples(rows).into_iter().map(|example| {
+        let Target::Label(label) = example.target else { panic!("a label was expected") };
+        format!("{},{label}\n", example.text)
+    });
+    std::fs::write(&path, format!("text,kind\n{}", rows.collect::<String>())).unwrap();
+    path
+}
+
+/// A server on an address of its own, which a later one can take over.
+pub struct Server {
+    pub url: String,
+    pub child: Child,
+}
+
+pub fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+impl Server {
+    pub fn start(setup: &Setup, address: &str, arguments: &[&str]) -> Self {
+        let mut command = espalier(&["serve", "--listen", address, "--stream-poll", "50ms", "--model"]);
+        command.arg(jobs::fixture("tiny-bert")).arg("--data-dir").arg(setup.data()).args(arguments);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("listening")), "the server did not start");
+        // Read on, or the server would wait for its log to be read.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { url: format!("http://{address}"), child }
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone where a test ended it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,219 @@
+//! Adapters, their names and versions.
+
+use super::scene::*;
+use crate::support::database::Database;
+use crate::support::values::*;
+use espalier::store::{Adapter, Job, Reference};
+use espalier_core::error::Error;
+use espalier_core::training::warm_start::HeadStart;
+use espalier_core::training::{FromAdapter, Spec};
+use uuid::Uuid;
+
+on_both_databases!(
+    an_imported_adapter_is_found_by_id_name_and_version,
+    what_is_not_there_is_not_found_and_named,
+    an_adapter_of_somebody_else_is_not_found,
+    an_ambiguous_version_is_refused,
+    the_same_version_twice_under_a_name_is_not_ambiguous,
+    a_name_falls_back_when_its_adapter_is_deleted,
+    an_older_adapter_can_go_without_moving_the_name,
+    a_folder_is_not_needed_once_its_last_adapter_is_deleted,
+    a_job_outlives_its_adapter,
+    an_adapter_is_kept_while_a_job_that_starts_from_it_is_not_over,
+    a_job_from_an_adapter_that_is_gone_is_refused,
+    deleting_at_once_from_all_sides_leaves_nothing,
+    a_name_points_to_the_newest_however_many_come_and_go_at_once,
+);
+
+fn name(name: &str) -> Reference {
+    Reference::Name(name.to_string())
+}
+
+fn version(name: &str, digits: &str) -> Reference {
+    Reference::Version(name.to_string(), digits.to_string())
+}
+
+async fn add(db: &Database, name: Option<&str>, digits: &str) -> Adapter {
+    db.add_adapter(new_adapter(name, digits)).await.expect("an adapter is added")
+}
+
+async fn an_imported_adapter_is_found_by_id_name_and_version(db: &Database) {
+    let first = add(db, Some("intents"), "0123456789").await;
+    let second = add(db, Some("intents"), "abcdef0123").await;
+    assert_eq!((first.name.as_deref(), first.job_id), (Some("intents"), None));
+    assert_eq!(first.description, description("0123456789"));
+    assert_eq!(db.adapter(OWNER, &Reference::Id(first.id)).await.unwrap(), first);
+    assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), second);
+    assert_eq!(db.adapter(OWNER, &version("intents", "01234567")).await.unwrap(), first);
+    assert_eq!(db.adapter(OWNER, &version("intents", &sha256("abcdef0123"))).await.unwrap(), second);
+    let unnamed = add(db, None, "ff").await;
+    assert_eq!(db.adapter(OWNER, &Reference::Id(unnamed.id)).await.unwrap(), unnamed);
+}
+
+async fn what_is_not_there_is_not_found_and_named(db: &Database) {
+    add(db, Some("intents"), "0123456789").await;
+    let id = Uuid::now_v7();
+    let words = [
+        (Reference::Id(id), id.to_string()),
+        (name("other"), "\"other\"".to_string()),
+        (version("intents", "99999999"), "99999999".to_string()),
+        (version("other", "01234567"), "\"other\"".to_string()),
+        (name("inte%"), "\"inte%\"".to_string()),
+        (name("a\0b"), "a\0b".to_string()),
+        (version("a\0b", "01234567"), "a\0b".to_string()),
+    ];
+    for (reference, word) in words {
+        let error = refused(db.adapter(OWNER, &reference).await, "adapter_not_found");
+        assert!(matches!(error, Error::NotFound(_)));
+        assert!(error.to_string().contains(&word), "{error}");
+    }
+}
+
+async fn an_adapter_of_somebody_else_is_not_found(db: &Database) {
+    let mine = add(db, Some("intents"), "0123456789").await;
+    for reference in [Reference::Id(mine.id), name("intents"), version("intents", "01234567")] {
+        refused(db.adapter(STRANGER, &reference).await, "adapter_not_found");
+    }
+    refused(db.delete_adapter(STRANGER, mine.id).await, "adapter_not_found");
+    assert!(db.adapters(STRANGER, ALL).await.unwrap().is_empty());
+    let mut theirs = new_adapter(Some("intents"), "99");
+    theirs.owner = STRANGER.to_string();
+    let theirs = db.add_adapter(theirs).await.unwrap();
+    assert_eq!(db.adapter(STRANGER, &name("intents")).await.unwrap(), theirs);
+    assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), mine);
+}
+
+async fn an_ambiguous_version_is_refused(db: &Database) {
+    add(db, Some("intents"), "0123456789a").await;
+    add(db, Some("intents"), "0123456789b").await;
+    add(db, Some("other"), "0123456789c").await;
+    let error = refused(db.adapter(OWNER, &version("intents", "0123456789")).await, "ambiguous_version");
+    assert!(matches!(error, Error::Invalid(_)));
+    let found = db.adapter(OWNER, &version("intents", "0123456789b")).await.unwrap();
+    assert_eq!(found.description.version, sha256("0123456789b"));
+    db.adapter(OWNER, &version("other", "0123456789")).await.unwrap();
+}
+
+async fn the_same_version_twice_under_a_name_is_not_ambiguous(db: &Database) {
+    add(db, Some("intents"), "0123456789").await;
+    let newest = add(db, Some("intents"), "0123456789").await;
+    assert_eq!(db.adapter(OWNER, &version("intents", "01234567")).await.unwrap(), newest);
+}
+
+async fn a_name_falls_back_when_its_adapter_is_deleted(db: &Database) {
+    let first = add(db, Some("intents"), "01").await;
+    let second = add(db, Some("intents"), "02").await;
+    let third = add(db, Some("intents"), "03").await;
+    add(db, Some("other"), "04").await;
+    for (gone, left) in [(&third, &second), (&second, &first)] {
+        db.delete_adapter(OWNER, gone.id).await.unwrap();
+        assert_eq!(&db.adapter(OWNER, &name("intents")).await.unwrap(), left);
+    }
+    db.delete_adapter(OWNER, first.id).await.unwrap();
+    refused(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
+    refused(db.delete_adapter(OWNER, first.id).await, "adapter_not_found");
+    let again = add(db, Some("intents"), "05").await;
+    assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), again);
+}
+
+async fn an_older_adapter_can_go_without_moving_the_name(db: &Database) {
+    let first = add(db, Some("intents"), "01").await;
+    let second = add(db, Some("intents"), "02").await;
+    db.delete_adapter(OWNER, first.id).await.unwrap();
+    assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), second);
+}
+
+async fn a_folder_is_not_needed_once_its_last_adapter_is_deleted(db: &Database) {
+    let first = add(db, Some("intents"), "01").await;
+    let second = add(db, None, "01").await;
+    assert_eq!(db.adapter_versions().await.unwrap(), [sha256("01")]);
+    assert_eq!(db.delete_adapter(OWNER, first.id).await.unwrap(), None);
+    assert_eq!(db.delete_adapter(OWNER, second.id).await.unwrap(), Some(sha256("01")));
+    assert!(db.adapter_versions().await.unwrap().is_empty());
+}
+
+async fn a_job_outlives_its_adapter(db: &Database) {
+    let claim = a_claim(&**db).await;
+    let mut new = new_adapter(Some("intents"), "01");
+    new.job_id = Some(claim.job.id);
+    let adapter = db.publish(&claim.lease, new, &serde_json::json!({})).await.unwrap();
+    db.delete_adapter(OWNER, adapter.id).await.unwrap();
+    assert_eq!(job(&**db, claim.job.id).await.adapter_id, Some(adapter.id));
+}
+
+/// A job that starts from the version that begins with these digits.
+async fn job_from(db: &Database, digits: &str) -> Result<Job, Error> {
+    let mut new = new_job(a_dataset(&**db).await.id);
+    let from = FromAdapter { version: sha256(digits), head: HeadStart::Kept, note: None };
+    new.spec = Spec { from_adapter: Some(from), ..spec() }.into();
+    db.add_job(new, MAX_QUEUED).await
+}
+
+async fn an_adapter_is_kept_while_a_job_that_starts_from_it_is_not_over(db: &Database) {
+    let (source, other) = (add(db, Some("intents"), "01").await, add(db, Some("intents"), "02").await);
+    let job = job_from(db, "01").await.unwrap();
+    let error = refused(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
+    assert!(error.to_string().contains(&job.id.to_string()), "{error}");
+    db.delete_adapter(OWNER, other.id).await.unwrap();
+    db.pause_job(OWNER, job.id).await.unwrap();
+    refused(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
+    db.cancel_job(OWNER, job.id).await.unwrap();
+    assert_eq!(db.delete_adapter(OWNER, source.id).await.unwrap(), Some(sha256("01")));
+}
+
+async fn a_job_from_an_adapter_that_is_gone_is_refused(db: &Database) {
+    let source = add(db, None, "01").await;
+    db.delete_adapter(OWNER, source.id).await.unwrap();
+    refused(job_from(db, "01").await, "adapter_gone");
+    let mut of_another = new_adapter(None, "01");
+    of_another.owner = STRANGER.to_string();
+    db.add_adapter(of_another).await.unwrap();
+    refused(job_from(db, "01").await, "adapter_gone");
+}
+
+async fn deleting_at_once_from_all_sides_leaves_nothing(db: &Database) {
+    let mut ids = Vec::new();
+    for _ in 0..16 {
+        ids.push(add(db, Some("intents"), "01").await.id);
+    }
+    // each is deleted by two at the same time, of whom one has to be told that it is gone
+    let deleting: Vec<_> = ids
+        .iter()
+        .chain(&ids)
+        .map(|id| {
+            let (store, id) = (db.store(), *id);
+            tokio::spawn(async move { store.delete_adapter(OWNER, id).await })
+        })
+        .collect();
+    let mut deleted = 0;
+    for task in deleting {
+        match task.await.unwrap() {
+            Ok(_) => deleted += 1,
+            Err(error) => assert_eq!(error.code(), "adapter_not_found", "{error}"),
+        }
+    }
+    assert_eq!(deleted, 16);
+    assert!(db.adapters(OWNER, ALL).await.unwrap().is_empty());
+    refused(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
+}
+
+async fn a_name_points_to_the_newest_however_many_come_and_go_at_once(db: &Database) {
+    let working: Vec<_> = (0..6)
+        .map(|_| {
+            let store = db.store();
+            tokio::spawn(async move {
+                for _ in 0..5 {
+                    let goes = store.add_adapter(new_adapter(Some("intents"), "01")).await.unwrap();
+                    store.add_adapter(new_adapter(Some("intents"), "02")).await.unwrap();
+                    store.delete_adapter(OWNER, goes.id).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in working {
+        task.await.unwrap();
+    }
+    let listed = db.adapters(OWNER, ALL).await.unwrap();
+    assert_eq!(listed.len(), 30);
+    assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), listed[0]);
+}

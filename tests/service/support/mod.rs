@@ -1,0 +1,5 @@
+//! Drivers shared by the tests of the service.
+
+pub mod database;
+pub mod house;
+pub mod values;
