@@ -93,7 +93,7 @@ def main():
     decoder.fetch()
     prompts, found = decoder.Prompts(), []
     # Often enough to see the job's speed within a window; its default is 5 s.
-    with decoder.server(options, "--heartbeat", "500ms") as server:
+    with decoder.server(options, "--heartbeat-interval", "500ms") as server:
         streams = Streams(options, server.address, prompts)
         for number in range(options.rounds):
             found.append(round_of(options, server, streams))

@@ -7,7 +7,7 @@ mod support;
 
 use espalier_core::model::Pooling;
 use espalier_core::training::{Hyperparameters, Progress};
-use espalier_tensor::cpu::Cpu;
+use espalier_tensor::cpu::CpuBackend;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ fn main() -> Outcomes<()> {
     let arguments = arguments();
     let [model, csv, threads @ ..] = arguments.as_slice() else { return Err("give MODEL CSV [THREADS]".into()) };
     let threads = threads.first().map_or(Ok(2), |threads| threads.parse())?;
-    let base = base(model, Arc::new(Cpu::best()))?;
+    let base = base(model, Arc::new(CpuBackend::detect()))?;
     say("| method | first epoch, s | later epochs, s | ratio | examples/s later |\n|---|---|---|---|---|");
     let methods = [
         ("head", serde_json::json!({"type": "head"})),

@@ -5,8 +5,8 @@
 
 #![allow(unsafe_code, reason = "a chain of multiply-adds in the kernels' own registers")]
 
-use espalier_tensor::cpu::{Cpu, Lanes, Level, Work};
-use espalier_tensor::{Kernels, Tensor};
+use espalier_tensor::cpu::{CpuBackend, Isa, Simd, SimdKernel};
+use espalier_tensor::{Backend, Tensor};
 use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -22,11 +22,11 @@ struct Chains<const COUNT: usize> {
     turns: usize,
 }
 
-impl<const COUNT: usize> Work for Chains<COUNT> {
+impl<const COUNT: usize> SimdKernel for Chains<COUNT> {
     type Output = f32;
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) -> f32 {
+    unsafe fn run<L: Simd>(self) -> f32 {
         // SAFETY: called by `Level::run`.
         unsafe {
             let (by, plus) = (L::splat(black_box(0.999)), L::splat(black_box(1e-3)));
@@ -35,7 +35,7 @@ impl<const COUNT: usize> Work for Chains<COUNT> {
             while turn < self.turns {
                 let mut chain = 0;
                 while chain < COUNT {
-                    chains[chain] = chains[chain].fused(by, plus);
+                    chains[chain] = chains[chain].mul_add(by, plus);
                     chain += 1;
                 }
                 turn += 1;
@@ -43,10 +43,10 @@ impl<const COUNT: usize> Work for Chains<COUNT> {
             let mut sum = chains[0];
             let mut chain = 1;
             while chain < COUNT {
-                sum = sum.plus(chains[chain]);
+                sum = sum.add(chains[chain]);
                 chain += 1;
             }
-            sum.sum()
+            sum.reduce_sum()
         }
     }
 }
@@ -66,7 +66,7 @@ fn rate(operations: f64, mut work: impl FnMut()) -> f64 {
 }
 
 /// Weights that no cache holds, one after the other, as a forward pass of a short text meets them.
-fn through_many(kernels: Cpu, rows: usize) -> Result<f64, Box<dyn Error>> {
+fn through_many(kernels: CpuBackend, rows: usize) -> Result<f64, Box<dyn Error>> {
     let maps = (0..24).map(|_| kernels.freeze_linear(Tensor::zeros([1536, 384]), None));
     let maps = maps.collect::<Result<Vec<_>, _>>()?;
     let x = kernels.upload(&Tensor::zeros([rows, 384]))?;
@@ -83,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let turns = 100_000;
     println!("| instruction set | peak | shape | 1 row | 2 | 4 | 14 | 16 | 64 | 240 | 512 rows |");
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
-    for level in Level::all().into_iter().skip(1) {
+    for level in Isa::available().into_iter().skip(1) {
         let operations = |chains: usize| (turns * chains * 16 * 2) as f64;
         let few = rate(operations(5), || {
             black_box(level.run(Chains::<5> { turns }));
@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         let peak = few.max(many);
         for [input, output] in [[384, 384], [384, 1536], [1536, 384]] {
-            let kernels = Cpu::with(level);
+            let kernels = CpuBackend::with_isa(level);
             let map = kernels.freeze_linear(Tensor::zeros([output, input]), None)?;
             let mut cells = String::new();
             for rows in ROWS {
@@ -107,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let mut cells = String::new();
         for rows in ROWS {
-            let reached = through_many(Cpu::with(level), rows)?;
+            let reached = through_many(CpuBackend::with_isa(level), rows)?;
             cells += &format!(" {reached:.0} ({:.0} %) |", 100.0 * reached / peak);
         }
         println!("| {level:?} | {peak:.0} | 384 to 1536, 24 in turn |{cells}");

@@ -98,7 +98,7 @@ def main():
     parser.add_argument("--test", default=common.TEST)
     parser.add_argument("--share", type=float, default=1, help="of the training texts")
     parser.add_argument("--seed", type=int, default=1, help="by which they are drawn")
-    parser.add_argument("--only", type=lambda names: names.split(","), default=METHODS, help="methods, by commas")
+    parser.add_argument("--only", type=lambda names: adapter_names.split(","), default=METHODS, help="methods, by commas")
     parser.add_argument("--job", type=json.loads, default={}, metavar="JSON", help="more fields of the job")
     parser.add_argument("--keep", type=Path, help="a file for what was measured")
     parser.add_argument("--peer", action="store_true", help="compare with PyTorch + PEFT")

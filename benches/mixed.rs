@@ -5,14 +5,14 @@
 
 mod support;
 
-use espalier::serving::mixed::{self, Group};
-use espalier_core::adapter::{self, Form, Ground, Parameters};
-use espalier_core::artifact::{Adapted, Artifact, BaseCard, Card, Probe};
-use espalier_core::model::{Base, Pooling};
+use espalier::serving::multi_adapter::{self, AdapterGroup};
+use espalier_core::adapter::{self, BuildContext, ParameterBuilder, TensorSet};
+use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
+use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::{self, Input, head};
 use espalier_tensor::Tensor;
-use espalier_tensor::cpu::Cpu;
-use espalier_tensor::random::Random;
+use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::seeded_rng::SeededRng;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,10 +30,10 @@ fn main() -> Outcomes<()> {
     let [model, csv, rest @ ..] = arguments.as_slice() else { return Err("MODEL CSV [TEXTS_EACH] [ROUNDS]".into()) };
     let each: usize = rest.first().map_or(Ok(4), |text| text.parse())?;
     let rounds: usize = rest.get(1).map_or(Ok(30), |text| text.parse())?;
-    let base = base(model, Arc::new(Cpu::best()))?;
+    let base = base(model, Arc::new(CpuBackend::detect()))?;
     let examples = read(csv, 1)?;
     let inputs: Vec<Input> =
-        examples.iter().take(each * (METHODS.len() + 1)).map(|example| Input::text(&example.text)).collect();
+        examples.iter().take(each * (METHODS.len() + 1)).map(|example| Input::from_text(&example.text)).collect();
     let alone = || vec![group(&base, None, &inputs)];
     say("| with the base's texts | ms | of the base alone |");
     say("|---|---|---|");
@@ -44,7 +44,7 @@ fn main() -> Outcomes<()> {
         compare(&base, &format!("half of them for {name}"), &both, &alone, rounds)?;
     }
     let named = METHODS.iter().zip(TASKS.iter().cycle());
-    let all: Vec<Arc<Adapted>> = named.map(|(name, task)| adapted(&base, name, task)).collect::<Outcomes<_>>()?;
+    let all: Vec<Arc<LoadedAdapter>> = named.map(|(name, task)| adapted(&base, name, task)).collect::<Outcomes<_>>()?;
     let mixed = || {
         let adapters = std::iter::once(None).chain(all.iter().map(Some));
         adapters.zip(inputs.chunks(each)).map(|(adapted, some)| group(&base, adapted, some)).collect()
@@ -53,24 +53,24 @@ fn main() -> Outcomes<()> {
 }
 
 /// Texts as the adapter's task reads them.
-fn group(base: &Base, adapted: Option<&Arc<Adapted>>, inputs: &[Input]) -> Group {
+fn group(base: &BaseModel, adapted: Option<&Arc<LoadedAdapter>>, inputs: &[Input]) -> AdapterGroup {
     let plain = task::Config::default();
-    let task = adapted.map_or(&plain, |adapted| &adapted.card.task);
-    let tokens = |input| task.tokens(base.tokenizer(), input, 128).expect("texts of the dataset can be read");
-    Group { adapted: adapted.cloned(), inputs: inputs.iter().map(tokens).collect() }
+    let task = adapted.map_or(&plain, |adapted| &adapted.manifest.task);
+    let tokens = |input| task.tokenize_input(base.tokenizer(), input, 128).expect("texts of the dataset can be read");
+    AdapterGroup { adapter: adapted.cloned(), inputs: inputs.iter().map(tokens).collect() }
 }
 
 /// Medians of alternating runs, and of their ratios.
 fn compare(
-    base: &Base,
+    base: &BaseModel,
     name: &str,
-    mixed: &dyn Fn() -> Vec<Group>,
-    alone: &dyn Fn() -> Vec<Group>,
+    mixed: &dyn Fn() -> Vec<AdapterGroup>,
+    alone: &dyn Fn() -> Vec<AdapterGroup>,
     rounds: usize,
 ) -> Outcomes<()> {
-    let time = |groups: Vec<Group>| -> Outcomes<f64> {
+    let time = |groups: Vec<AdapterGroup>| -> Outcomes<f64> {
         let start = Instant::now();
-        black_box(mixed::forward(base, &groups)?);
+        black_box(multi_adapter::forward(base, &groups)?);
         Ok(start.elapsed().as_secs_f64() * 1e3)
     };
     time(mixed())?;
@@ -86,33 +86,33 @@ fn compare(
 }
 
 /// An adapter with its method's defaults and random tensors: what it answers does not matter, and none is idle.
-fn adapted(base: &Arc<Base>, name: &str, task: &str) -> Outcomes<Arc<Adapted>> {
+fn adapted(base: &Arc<BaseModel>, name: &str, task: &str) -> Outcomes<Arc<LoadedAdapter>> {
     let task: task::Config = serde_json::from_value(serde_json::json!({"type": task}))?;
     let method: adapter::Config = serde_json::from_value(serde_json::json!({"type": name}))?;
     let pooling = Pooling::Mean;
     let method = method.resolve(base, pooling)?;
-    let mut parameters = Parameters::fresh(1);
-    let ground = Ground { base, sites: &base.sites(pooling), form: Form::Published };
+    let mut parameters = ParameterBuilder::from_seed(1);
+    let ground = BuildContext { base, sites: &base.sites(pooling), tensor_set: TensorSet::Inference };
     method.build(&ground, &mut parameters)?;
     let labels: Vec<String> = (0..LABELS).map(|label| format!("label {label}")).collect();
-    if let Some(outputs) = task.outputs(&labels) {
-        parameters.dense(head::NAME, outputs, base.info().hidden_size);
+    if let Some(outputs) = task.head_outputs(&labels) {
+        parameters.add_dense(head::OUTPUT_LAYER, outputs, base.info().hidden_size);
     }
-    let mut weights = parameters.finish()?.into_weights();
-    let mut random = Random::new(1, &[name]);
+    let mut weights = parameters.build()?.into_weights();
+    let mut random = SeededRng::new(1, &[name]);
     weights.values_mut().flat_map(|tensor: &mut Tensor| &mut tensor.values).for_each(|value| {
-        *value += random.normal() * 0.01;
+        *value += random.standard_normal() * 0.01;
     });
-    let card = Card {
+    let card = AdapterManifest {
         format: 1,
         task: task.with_pooling(pooling),
         method,
         labels,
         temperature: 1.0,
         max_length: 128,
-        base: BaseCard { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
-        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().kernels.clone() },
+        base: BaseModelId { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
+        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().backend.clone() },
         metrics: None,
     };
-    Ok(Arc::new(Adapted::load(&Artifact { card, weights }, base)?))
+    Ok(Arc::new(LoadedAdapter::load(&Artifact { manifest: card, weights }, base)?))
 }

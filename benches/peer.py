@@ -148,7 +148,7 @@ def accuracy_of(model, tokenizer, tokens, labels):
 
 
 def read(file, tokenizer, length, names=None):
-    """Tokens, numbers of the labels (-1 for one that has no name here), and their names."""
+    """Tokens, numbers of the labels (-1 for one that has no name here), and their adapter_names."""
     with open(file, newline="") as opened:
         rows = list(csv.DictReader(opened))
     names = names or sorted({row["category"] for row in rows})

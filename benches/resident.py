@@ -112,7 +112,7 @@ def main():
         names, file_bytes = bring(server, Path(folder) / "data", options)
         if options.from_disk:
             forget(Path(folder) / "data")
-        with common.Server(server, "--adapter-cache", "16GiB", folder=Path(folder) / "data") as running:
+        with common.Server(server, "--adapter-cache-size", "16GiB", folder=Path(folder) / "data") as running:
             client = Client(running.address)
             first, others = names[:WARM], names[WARM:]
             warm_up(client, texts, first)

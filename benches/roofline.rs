@@ -5,13 +5,13 @@
 
 mod support;
 
-use espalier::serving::mixed::{self, Group};
+use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::adapter;
-use espalier_core::model::{Base, Pooling, Tokens};
+use espalier_core::model::{BaseModel, Pooling, Tokens};
 use espalier_core::task::Example;
 use espalier_core::training::{Hyperparameters, Progress};
-use espalier_tensor::cpu::Cpu;
-use espalier_tensor::{Kernels, Tensor};
+use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::{Backend, Tensor};
 use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ struct Needed {
 }
 
 impl Needed {
-    fn of(base: &Base, tokens: usize) -> Self {
+    fn of(base: &BaseModel, tokens: usize) -> Self {
         let (layers, hidden, n) = (base.info().layers as f64, base.info().hidden_size as f64, tokens as f64);
         let wide = 4.0 * hidden;
         let linear = 2.0 * n * (4.0 * hidden * hidden + 2.0 * hidden * wide);
@@ -47,7 +47,7 @@ impl Needed {
 
 /// The matrix kernel on every thread at once, operations per second.
 fn kernel(threads: usize) -> Outcomes<f64> {
-    let kernels = Cpu::best();
+    let kernels = CpuBackend::detect();
     let mut best = 0f64;
     for [input, output] in [[384, 384], [384, 1536], [1536, 384]] {
         let map = kernels.freeze_linear(Tensor::zeros([output, input]), None)?;
@@ -78,7 +78,7 @@ fn together(threads: usize, work: impl Fn() -> f64 + Sync) -> f64 {
     })
 }
 
-fn training(base: &Arc<Base>, examples: &[Example], threads: usize) -> Outcomes<f64> {
+fn training(base: &Arc<BaseModel>, examples: &[Example], threads: usize) -> Outcomes<f64> {
     let hyperparameters = Hyperparameters {
         batch_size: Some(32),
         max_steps: Some(WARM + STEPS),
@@ -103,15 +103,15 @@ fn main() -> Outcomes<()> {
     let [model, csv, rest @ ..] = arguments.as_slice() else { return Err("give MODEL CSV [THREADS] [ROUNDS]".into()) };
     let number = |place: usize, default: usize| rest.get(place).map_or(Ok(default), |text| text.parse());
     let (threads, rounds) = (number(0, 2)?, number(1, 5)?);
-    let base = base(model, Arc::new(Cpu::best()))?;
+    let base = base(model, Arc::new(CpuBackend::detect()))?;
     let examples = read(csv, 1)?;
     let encode = |example: &Example| base.tokenizer().encode(&example.text, None, 128);
     let tokens: Vec<Tokens> = examples.iter().map(encode).collect::<Result<_, _>>()?;
     let needed: Vec<Needed> = tokens.iter().map(|tokens| Needed::of(&base, tokens.ids.len())).collect();
     let mean = |of: fn(&Needed) -> f64| needed.iter().map(of).sum::<f64>() / needed.len() as f64;
     let (forward, both) = (mean(|needed| needed.forward), mean(|needed| needed.training));
-    let batches: Vec<Group> =
-        tokens.chunks_exact(32).map(|some| Group { adapted: None, inputs: some.to_vec() }).collect();
+    let batches: Vec<AdapterGroup> =
+        tokens.chunks_exact(32).map(|some| AdapterGroup { adapter: None, inputs: some.to_vec() }).collect();
     let operations = (batches.len() * 32) as f64 * forward;
     let (mut alone, mut trained, mut served) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -120,7 +120,7 @@ fn main() -> Outcomes<()> {
         trained.push(training(&base, &examples, threads)? * both / limit);
         let serve = || {
             for batch in &batches {
-                black_box(mixed::forward(&base, std::slice::from_ref(batch)).ok());
+                black_box(multi_adapter::forward(&base, std::slice::from_ref(batch)).ok());
             }
             operations
         };

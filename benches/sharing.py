@@ -86,7 +86,7 @@ def main():
     server, program = common.server_program(options.espalier), common.bench_program(options.load, "load")
     asking = lines(common.texts(options.csv), [adapters.name(0)], 1)
     # Often enough to see the job's speed within a window; its default is 5 s.
-    with common.Server(server, "--heartbeat", "500ms") as server:
+    with common.Server(server, "--heartbeat-interval", "500ms") as server:
         adapters.upload(Client(server.address), 0)
         rate = options.rate
         if not rate:

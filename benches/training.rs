@@ -8,9 +8,9 @@ mod support;
 use espalier_core::adapter;
 use espalier_core::model::Pooling;
 use espalier_core::training::{Hyperparameters, Progress};
-use espalier_tensor::Kernels;
-use espalier_tensor::candle::Candle;
-use espalier_tensor::cpu::Cpu;
+use espalier_tensor::Backend;
+use espalier_tensor::candle::CandleBackend;
+use espalier_tensor::cpu::CpuBackend;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,9 +24,9 @@ fn main() -> Outcomes<()> {
     let [model, csv, pooling, steps, threads, length, kernels @ ..] = arguments.as_slice() else {
         return Err("give MODEL CSV mean|cls STEPS THREADS MAX_LENGTH [cpu|candle]".into());
     };
-    let kernels: Arc<dyn Kernels> = match kernels.first().map(String::as_str) {
-        Some("candle") => Arc::new(Candle::cpu()),
-        _ => Arc::new(Cpu::best()),
+    let kernels: Arc<dyn Backend> = match kernels.first().map(String::as_str) {
+        Some("candle") => Arc::new(CandleBackend::cpu()),
+        _ => Arc::new(CpuBackend::detect()),
     };
     let base = base(model, kernels)?;
     let steps: u64 = steps.parse()?;
@@ -53,7 +53,7 @@ fn main() -> Outcomes<()> {
         ControlFlow::Continue(())
     })?;
     let rate = steps as f64 * 32.0 / seconds;
-    let last = trained.rows.last().map(|row| row.metrics["loss"].clone());
-    say(serde_json::json!({"examples_per_second": rate, "kernels": base.info().kernels, "loss": last}));
+    let last = trained.metrics_rows.last().map(|row| row.metrics["loss"].clone());
+    say(serde_json::json!({"examples_per_second": rate, "kernels": base.info().backend, "loss": last}));
     Ok(())
 }

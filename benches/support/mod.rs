@@ -3,13 +3,13 @@
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
 use espalier_core::adapter;
-use espalier_core::model::{Base, Pooling};
+use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::{self, Example, Target};
 use espalier_core::training::spec::Request;
 use espalier_core::training::{
-    Data, Folders, Hyperparameters, Outcome, Progress, Settings, Spec, Trained, Validation, train,
+    Dirs, Hyperparameters, Outcome, Progress, Settings, Spec, TrainingData, TrainingResult, Validation, train,
 };
-use espalier_tensor::Kernels;
+use espalier_tensor::Backend;
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 pub type Outcomes<T> = Result<T, Box<dyn Error>>;
 
-pub fn base(folder: &str, kernels: Arc<dyn Kernels>) -> Outcomes<Arc<Base>> {
-    Ok(Arc::new(Base::load(Path::new(folder), "base", kernels)?))
+pub fn base(folder: &str, kernels: Arc<dyn Backend>) -> Outcomes<Arc<BaseModel>> {
+    Ok(Arc::new(BaseModel::load(Path::new(folder), "base", kernels)?))
 }
 
 /// The columns `text` and `category`.
@@ -41,11 +41,11 @@ pub struct Job {
 
 /// Trains without a validation split, in a folder of its own.
 pub fn run(
-    base: &Arc<Base>,
+    base: &Arc<BaseModel>,
     job: Job,
     examples: Vec<Example>,
-    report: &mut dyn FnMut(&Progress) -> ControlFlow<espalier_core::training::Stop>,
-) -> Outcomes<Trained> {
+    report: &mut dyn FnMut(&Progress) -> ControlFlow<espalier_core::training::StopReason>,
+) -> Outcomes<TrainingResult> {
     let label = |example: &Example| {
         let Target::Label(label) = &example.target else { panic!("a label was expected") };
         label.clone()
@@ -60,14 +60,21 @@ pub fn run(
     };
     let spec = Spec::resolve(&request, &labels, examples.len(), base)?;
     let folder = tempfile::tempdir()?;
-    let folders = Folders { checkpoints: folder.path().join("run"), remembered: folder.path().join("remembered") };
+    let folders = Dirs { checkpoints: folder.path().join("run"), feature_cache: folder.path().join("remembered") };
     let settings = Settings {
         threads: job.threads,
-        checkpoint_every: Duration::from_secs(3600),
-        remembered_bytes: 1 << 32,
-        activation_bytes: u64::MAX,
+        checkpoint_interval: Duration::from_secs(3600),
+        feature_cache_bytes: 1 << 32,
+        activation_memory_bytes: u64::MAX,
     };
-    match train(base, &spec, &Data { examples, validation: None, source: None }, &folders, &settings, report)? {
+    match train(
+        base,
+        &spec,
+        &TrainingData { examples, validation: None, source_weights: None },
+        &folders,
+        &settings,
+        report,
+    )? {
         Outcome::Finished(trained) => Ok(*trained),
         Outcome::Stopped(_) => Err("the run was stopped".into()),
     }

@@ -1,13 +1,13 @@
--- The store's clock: tests move it ahead, nothing else does. Every time in every table is read from `present`.
-create table clock (
+-- The store's clock: tests move it ahead, nothing else does. Every time in every table is read from `db_now`.
+create table test_clock (
     only_row boolean primary key default true check (only_row),
-    ahead interval not null default interval '0'
+    clock_offset interval not null default interval '0'
 );
 
-insert into clock default values;
+insert into test_clock default values;
 
 -- clock_timestamp(), not now(): a transaction that has waited for a lock must not write a time from before its wait.
-create view present as select clock_timestamp() + ahead as now from clock;
+create view db_now as select clock_timestamp() + clock_offset as now from test_clock;
 
 create table datasets (
     id uuid primary key,
@@ -26,13 +26,13 @@ create table datasets (
 create index datasets_by_age on datasets (owner, created_at, id);
 create index datasets_by_hash on datasets (hash);
 
--- dataset_id, validation_dataset_id and adapter_id are no foreign keys: a job that is over outlives what it names.
+-- dataset_id, validation_dataset_id and adapter_id are no foreign keys: a job that is over outlives what it adapter_names.
 create table jobs (
     id uuid primary key,
     owner text not null,
     name text,
     status text not null check (status in ('queued', 'paused', 'running', 'succeeded', 'failed', 'cancelled')),
-    wish text check (wish in ('cancel', 'pause')),
+    requested_action text check (requested_action in ('cancel', 'pause')),
     dataset_id uuid not null,
     validation_dataset_id uuid,
     options jsonb not null,
@@ -44,7 +44,7 @@ create table jobs (
     -- claims so far
     attempt bigint not null default 0,
     -- claims since the last new checkpoint
-    fruitless bigint not null default 0,
+    attempts_without_progress bigint not null default 0,
     -- the step of the newest checkpoint
     checkpoint_step bigint not null default -1,
     lease_epoch bigint not null default 0,
@@ -90,17 +90,17 @@ create index adapters_by_name on adapters (owner, name, created_at, id);
 create index adapters_by_version on adapters (version);
 
 -- What a name points to.
-create table names (
+create table adapter_names (
     owner text not null,
     name text not null,
     adapter_id uuid not null references adapters (id),
     primary key (owner, name)
 );
 
-create index names_by_adapter on names (adapter_id);
+create index adapter_names_by_adapter on adapter_names (adapter_id);
 
 -- Where deleted datasets and adapters had their place in a list, for whoever pages through it meanwhile.
-create table deleted (
+create table tombstones (
     id uuid primary key,
     owner text not null,
     created_at timestamptz not null

@@ -1,14 +1,14 @@
 -- Times are milliseconds since 1970, ids the sixteen bytes of a UUID, and JSON is text.
 
--- The store's clock: tests move it ahead, nothing else does. Every time in every table is read from `present`.
-create table clock (
+-- The store's clock: tests move it ahead, nothing else does. Every time in every table is read from `db_now`.
+create table test_clock (
     only_row integer primary key default 1 check (only_row = 1),
-    ahead integer not null default 0
+    clock_offset integer not null default 0
 ) strict;
 
-insert into clock default values;
+insert into test_clock default values;
 
-create view present as select cast(round(unixepoch('subsec') * 1000) as integer) + ahead as now from clock;
+create view db_now as select cast(round(unixepoch('subsec') * 1000) as integer) + clock_offset as now from test_clock;
 
 create table datasets (
     id blob not null primary key,
@@ -27,13 +27,13 @@ create table datasets (
 create index datasets_by_age on datasets (owner, created_at, id);
 create index datasets_by_hash on datasets (hash);
 
--- dataset_id, validation_dataset_id and adapter_id are no foreign keys: a job that is over outlives what it names.
+-- dataset_id, validation_dataset_id and adapter_id are no foreign keys: a job that is over outlives what it adapter_names.
 create table jobs (
     id blob not null primary key,
     owner text not null,
     name text,
     status text not null check (status in ('queued', 'paused', 'running', 'succeeded', 'failed', 'cancelled')),
-    wish text check (wish in ('cancel', 'pause')),
+    requested_action text check (requested_action in ('cancel', 'pause')),
     dataset_id blob not null,
     validation_dataset_id blob,
     options text not null,
@@ -45,7 +45,7 @@ create table jobs (
     -- claims so far
     attempt integer not null default 0,
     -- claims since the last new checkpoint
-    fruitless integer not null default 0,
+    attempts_without_progress integer not null default 0,
     -- the step of the newest checkpoint
     checkpoint_step integer not null default -1,
     lease_epoch integer not null default 0,
@@ -91,17 +91,17 @@ create index adapters_by_name on adapters (owner, name, created_at, id);
 create index adapters_by_version on adapters (version);
 
 -- What a name points to.
-create table names (
+create table adapter_names (
     owner text not null,
     name text not null,
     adapter_id blob not null references adapters (id),
     primary key (owner, name)
 ) strict, without rowid;
 
-create index names_by_adapter on names (adapter_id);
+create index adapter_names_by_adapter on adapter_names (adapter_id);
 
 -- Where deleted datasets and adapters had their place in a list, for whoever pages through it meanwhile.
-create table deleted (
+create table tombstones (
     id blob not null primary key,
     owner text not null,
     created_at integer not null

@@ -1,12 +1,12 @@
 //! `espalier adapters …`: what jobs have made, and what was trained elsewhere.
 
-use super::client::{Client, Remote, problem, segment};
-use super::failure::{Failure, Outcome};
-use super::jobs::{Page, after, more};
-use super::output::{Output, size};
-use super::upload::{Form, Upload};
-use super::views::{List, kind, moment, settings};
-use super::{metrics, shell};
+use super::api_types::{ListResponse, format_settings, format_timestamp, type_name};
+use super::client::{Client, ClientArgs, encode_path_segment, read_problem};
+use super::error::{CliError, CliResult};
+use super::jobs::{ListArgs, after_query, print_next_page_hint};
+use super::output::{Output, format_bytes};
+use super::upload::{FileUpload, MultipartForm};
+use super::{metrics, usage_hints};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,18 +16,18 @@ use ureq::http::Method;
 use ureq::http::header::ACCEPT;
 
 #[derive(Args)]
-pub struct Adapters {
+pub struct AdaptersArgs {
     #[command(subcommand)]
     command: Command,
 
     #[command(flatten)]
-    remote: Remote,
+    remote: ClientArgs,
 }
 
 /// What a zip of PEFT's files cannot say, or says otherwise.
 #[derive(Args, Serialize)]
 #[group(skip)]
-struct Options {
+struct ImportOptions {
     /// Name that will point to it
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ struct Options {
 #[derive(Subcommand)]
 enum Command {
     /// The newest adapters
-    List(Page),
+    List(ListArgs),
     /// One adapter: what it was made of and how good it is
     Show { adapter: String },
     /// Take an adapter home as a zip of PEFT's files
@@ -71,128 +71,133 @@ enum Command {
     Upload {
         file: PathBuf,
         #[command(flatten)]
-        options: Options,
+        options: ImportOptions,
     },
     /// Delete an adapter for good
     Delete { adapter: String },
 }
 
-pub fn run(adapters: &Adapters) -> Outcome {
-    let (client, mut output) = (adapters.remote.client()?, adapters.remote.output());
-    match &adapters.command {
+pub fn run(args: &AdaptersArgs) -> CliResult {
+    let (client, mut output) = (args.remote.client()?, args.remote.output());
+    match &args.command {
         Command::List(page) => list(&client, page, &mut output),
         Command::Show { adapter } => show(&client, adapter, &mut output),
         Command::Download { adapter, output: file } => download(&client, adapter, file.as_deref(), &mut output),
         Command::Upload { file, options } => upload(&client, file, options, &mut output),
         Command::Delete { adapter } => {
-            client.call(Method::DELETE, &path(adapter))?;
-            output.result(&json!({"deleted": adapter}))?;
-            output.line(format!("{adapter} is deleted"))
+            client.request_json(Method::DELETE, &adapter_path(adapter))?;
+            output.write_json(&json!({"deleted": adapter}))?;
+            output.write_line(format!("{adapter} is deleted"))
         }
     }
 }
 
-fn list(client: &Client, page: &Page, output: &mut Output) -> Outcome {
-    let whole: Value = client.get(&format!("/adapters?limit={}{}", page.limit, after(page.after.as_deref())))?;
-    output.result(&whole)?;
-    let adapters: List<Value> = client.shaped(whole)?;
+fn list(client: &Client, page: &ListArgs, output: &mut Output) -> CliResult {
+    let response: Value =
+        client.get(&format!("/adapters?limit={}{}", page.limit, after_query(page.after.as_deref())))?;
+    output.write_json(&response)?;
+    let adapters: ListResponse<Value> = client.decode(response)?;
     let mut rows = vec![["id", "name", "version", "method", "labels", "size", "created"].map(String::from).to_vec()];
     for adapter in &adapters.data {
         rows.push(vec![
-            text(adapter, "id"),
-            text(adapter, "name"),
-            short(&text(adapter, "version")),
-            kind(&adapter["method"]).to_string(),
+            string_field(adapter, "id"),
+            string_field(adapter, "name"),
+            short_version(&string_field(adapter, "version")),
+            type_name(&adapter["method"]).to_string(),
             adapter["labels"].as_array().map_or(0, Vec::len).to_string(),
-            size(adapter["bytes"].as_u64().unwrap_or(0)),
-            moment(&text(adapter, "created_at")),
+            format_bytes(adapter["bytes"].as_u64().unwrap_or(0)),
+            format_timestamp(&string_field(adapter, "created_at")),
         ]);
     }
-    output.table(&rows)?;
-    more("adapters", adapters.next.as_deref(), output)
+    output.write_table(&rows)?;
+    print_next_page_hint("adapters", adapters.next.as_deref(), output)
 }
 
-fn show(client: &Client, adapter: &str, output: &mut Output) -> Outcome {
-    let whole: Value = client.get(&path(adapter))?;
-    output.result(&whole)?;
-    let labels: Vec<&str> = whole["labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+fn show(client: &Client, adapter: &str, output: &mut Output) -> CliResult {
+    let response: Value = client.get(&adapter_path(adapter))?;
+    output.write_json(&response)?;
+    let labels: Vec<&str> = response["labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let rows = [
-        ("id", text(&whole, "id")),
-        ("name", text(&whole, "name")),
-        ("version", text(&whole, "version")),
-        ("task", kind(&whole["task"]).to_string()),
-        ("method", settings(&whole["method"])),
+        ("id", string_field(&response, "id")),
+        ("name", string_field(&response, "name")),
+        ("version", string_field(&response, "version")),
+        ("task", type_name(&response["task"]).to_string()),
+        ("method", format_settings(&response["method"])),
         ("labels", format!("{}: {}", labels.len(), labels.join(", "))),
-        ("size", size(whole["bytes"].as_u64().unwrap_or(0))),
-        ("base", base(&whole)),
-        ("job", text(&whole, "job_id")),
-        ("created", moment(&text(&whole, "created_at"))),
+        ("size", format_bytes(response["bytes"].as_u64().unwrap_or(0))),
+        ("base", describe_base(&response)),
+        ("job", string_field(&response, "job_id")),
+        ("created", format_timestamp(&string_field(&response, "created_at"))),
     ];
     for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
-        output.line(format!("{name:<16}{value}"))?;
+        output.write_line(format!("{name:<16}{value}"))?;
     }
-    if whole["metrics"].is_object() {
-        output.line("")?;
-        output.table(&metrics::table(&whole["metrics"]))?;
+    if response["metrics"].is_object() {
+        output.write_line("")?;
+        output.write_table(&metrics::metrics_table(&response["metrics"]))?;
     }
     Ok(())
 }
 
-fn download(client: &Client, adapter: &str, file: Option<&Path>, output: &mut Output) -> Outcome {
-    let file = file.map_or_else(|| PathBuf::from(format!("{}.zip", segment(adapter))), Path::to_path_buf);
-    let mut request = client.request(Method::GET, &format!("{}/download", path(adapter)));
+fn download(client: &Client, adapter: &str, file: Option<&Path>, output: &mut Output) -> CliResult {
+    let file = file.map_or_else(|| PathBuf::from(format!("{}.zip", encode_path_segment(adapter))), Path::to_path_buf);
+    let mut request = client.request(Method::GET, &format!("{}/download", adapter_path(adapter)));
     if let Some(headers) = request.headers_mut() {
         headers.insert(ACCEPT, ureq::http::HeaderValue::from_static("*/*"));
     }
     let response = client.send(request, (), None)?;
     if !response.status().is_success() {
-        return Err(problem(response).failure(None));
+        return Err(read_problem(response).to_error(None));
     }
-    let cannot = |error: io::Error| Failure::failed(format!("{} cannot be written: {error}", file.display()));
+    let write_error = |error: io::Error| CliError::failed(format!("{} cannot be written: {error}", file.display()));
     // Written beside its place first, so that a broken download does not look like an adapter.
-    let folder = match file.parent() {
+    let dir = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let ordinary = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let mut part = tempfile::Builder::new().permissions(ordinary).tempfile_in(folder).map_err(cannot)?;
-    let bytes = io::copy(&mut response.into_body().into_reader(), part.as_file_mut()).map_err(cannot)?;
-    part.persist(&file).map_err(|error| cannot(error.error))?;
-    output.result(&json!({"file": file, "bytes": bytes}))?;
-    output.line(format!("{}: {}", file.display(), size(bytes)))
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    let mut temp_file = tempfile::Builder::new().permissions(permissions).tempfile_in(dir).map_err(write_error)?;
+    let bytes = io::copy(&mut response.into_body().into_reader(), temp_file.as_file_mut()).map_err(write_error)?;
+    temp_file.persist(&file).map_err(|error| write_error(error.error))?;
+    output.write_json(&json!({"file": file, "bytes": bytes}))?;
+    output.write_line(format!("{}: {}", file.display(), format_bytes(bytes)))
 }
 
-fn upload(client: &Client, file: &Path, options: &Options, output: &mut Output) -> Outcome {
+fn upload(client: &Client, file: &Path, options: &ImportOptions, output: &mut Output) -> CliResult {
     let json =
-        serde_json::to_string(options).map_err(|error| Failure::failed(format!("building the request: {error}")))?;
-    let form = Form::new("adapter", Upload::open(file)?, ("options", &json));
+        serde_json::to_string(options).map_err(|error| CliError::failed(format!("building the request: {error}")))?;
+    let form = MultipartForm::new("adapter", FileUpload::open(file)?, ("options", &json));
     let response = client.upload("/adapters", form, output)?;
     if !response.status().is_success() {
-        return Err(problem(response).failure(Some(&file.display().to_string())));
+        return Err(read_problem(response).to_error(Some(&file.display().to_string())));
     }
-    let whole: Value = client.read(response)?;
-    output.result(&whole)?;
-    output.line(format!("adapter {} ({})", text(&whole, "id"), text(&whole, "version")))?;
-    let reference = options.name.clone().unwrap_or_else(|| text(&whole, "id"));
-    shell::show(client, &reference, &whole, output)
+    let adapter_json: Value = client.read_json(response)?;
+    output.write_json(&adapter_json)?;
+    output.write_line(format!(
+        "adapter {} ({})",
+        string_field(&adapter_json, "id"),
+        string_field(&adapter_json, "version")
+    ))?;
+    let reference = options.name.clone().unwrap_or_else(|| string_field(&adapter_json, "id"));
+    usage_hints::print_usage_hints(client, &reference, &adapter_json, output)
 }
 
-fn path(adapter: &str) -> String {
-    format!("/adapters/{}", segment(adapter))
+fn adapter_path(adapter: &str) -> String {
+    format!("/adapters/{}", encode_path_segment(adapter))
 }
 
-fn text(value: &Value, field: &str) -> String {
+fn string_field(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_default().to_string()
 }
 
-fn base(adapter: &Value) -> String {
+fn describe_base(adapter: &Value) -> String {
     match adapter["base_verified"].as_bool() {
         Some(false) => "by its name and shapes: the files carry no fingerprint".to_string(),
-        _ => text(adapter, "base"),
+        _ => string_field(adapter, "base"),
     }
 }
 
 /// The first digits of a version: enough to ask for it.
-fn short(version: &str) -> String {
+fn short_version(version: &str) -> String {
     version.trim_start_matches("sha256:").chars().take(12).collect()
 }

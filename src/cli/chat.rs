@@ -1,8 +1,8 @@
 //! `espalier chat`: a conversation, line by line, or one text to go on from; words are shown as they come.
 
-use super::client::{Client, Remote, problem, segment};
-use super::failure::{Failure, Outcome};
-use super::sse::Events;
+use super::client::{Client, ClientArgs, encode_path_segment, read_problem};
+use super::error::{CliError, CliResult};
+use super::sse::EventStream;
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
@@ -11,10 +11,10 @@ use ureq::http::Method;
 use ureq::http::header::CONTENT_TYPE;
 
 /// A server that says nothing for so long has gone.
-const SILENCE: Duration = Duration::from_secs(120);
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Args)]
-pub struct Chat {
+pub struct ChatArgs {
     /// What to say first; without it, lines are read from standard input
     message: Option<String>,
 
@@ -24,7 +24,7 @@ pub struct Chat {
 
     /// Goes on from the text as it is, without the base's chat template
     #[arg(long)]
-    plain: bool,
+    raw: bool,
 
     /// What the assistant is told before all else
     #[arg(long, value_name = "TEXT")]
@@ -43,82 +43,84 @@ pub struct Chat {
     seed: Option<u64>,
 
     #[command(flatten)]
-    remote: Remote,
+    remote: ClientArgs,
 }
 
-pub fn run(chat: &Chat) -> Outcome {
-    let client = chat.remote.client()?;
-    let mut messages: Vec<Value> = chat.system.iter().map(|text| json!({"role": "system", "content": text})).collect();
-    if let Some(message) = &chat.message {
-        return turn(&client, chat, &mut messages, message);
+pub fn run(args: &ChatArgs) -> CliResult {
+    let client = args.remote.client()?;
+    let mut messages: Vec<Value> = args.system.iter().map(|text| json!({"role": "system", "content": text})).collect();
+    if let Some(message) = &args.message {
+        return send_message(&client, args, &mut messages, message);
     }
-    let is_asked = stdin().is_terminal() && !chat.remote.json;
+    let shows_prompt = stdin().is_terminal() && !args.remote.json;
     loop {
-        if is_asked {
-            show("> ")?;
+        if shows_prompt {
+            print_flushed("> ")?;
         }
         let mut line = String::new();
-        let read =
-            stdin().lock().read_line(&mut line).map_err(|error| Failure::failed(format!("reading a line: {error}")))?;
+        let read = stdin()
+            .lock()
+            .read_line(&mut line)
+            .map_err(|error| CliError::failed(format!("reading a line: {error}")))?;
         match line.trim() {
             _ if read == 0 => return Ok(()),
             "" => {}
-            said => turn(&client, chat, &mut messages, said)?,
+            text => send_message(&client, args, &mut messages, text)?,
         }
     }
 }
 
 /// One message and its answer, which stays in the conversation.
-fn turn(client: &Client, chat: &Chat, messages: &mut Vec<Value>, said: &str) -> Outcome {
-    messages.push(json!({"role": "user", "content": said}));
-    let input = if chat.plain { json!(said) } else { json!({"messages": messages}) };
+fn send_message(client: &Client, args: &ChatArgs, messages: &mut Vec<Value>, text: &str) -> CliResult {
+    messages.push(json!({"role": "user", "content": text}));
+    let input = if args.raw { json!(text) } else { json!({"messages": messages}) };
     let mut request = json!({
-        "inputs": [input], "stream": true, "max_tokens": chat.max_tokens, "temperature": chat.temperature,
+        "inputs": [input], "stream": true, "max_tokens": args.max_tokens, "temperature": args.temperature,
     });
-    if let Some(seed) = chat.seed {
+    if let Some(seed) = args.seed {
         request["seed"] = json!(seed);
     }
-    let answer = answer(client, chat, &request)?;
+    let answer = stream_answer(client, args, &request)?;
     messages.push(json!({"role": "assistant", "content": answer}));
     Ok(())
 }
 
 /// The answer's text, shown as it comes.
-fn answer(client: &Client, chat: &Chat, request: &Value) -> Outcome<String> {
-    let path = match &chat.adapter {
+fn stream_answer(client: &Client, args: &ChatArgs, request: &Value) -> CliResult<String> {
+    let path = match &args.adapter {
         None => "/generate".to_string(),
-        Some(adapter) => format!("/generate?adapter={}", segment(adapter)),
+        Some(adapter) => format!("/generate?adapter={}", encode_path_segment(adapter)),
     };
     let builder = client.request(Method::POST, &path).header(CONTENT_TYPE, "application/json");
-    let response = client.stream(builder, request.to_string(), SILENCE)?;
+    let response = client.open_stream(builder, request.to_string(), READ_TIMEOUT)?;
     if !response.status().is_success() {
-        return Err(problem(response).failure(None));
+        return Err(read_problem(response).to_error(None));
     }
     let mut text = String::new();
-    for event in Events::new(response.into_body().into_reader()) {
-        let event = event.map_err(|error| Failure::failed(format!("the answer broke off: {error}")))?;
+    for event in EventStream::new(response.into_body().into_reader()) {
+        let event = event.map_err(|error| CliError::failed(format!("the answer broke off: {error}")))?;
         if event.data == "[DONE]" {
             break;
         }
-        let piece: Value = client.shaped(serde_json::from_str(&event.data).unwrap_or_default())?;
-        if let Some(error) = piece["error"].as_str() {
-            return Err(Failure::failed(error.to_string()));
+        let delta: Value = client.decode(serde_json::from_str(&event.data).unwrap_or_default())?;
+        if let Some(error) = delta["error"].as_str() {
+            return Err(CliError::failed(error.to_string()));
         }
-        if chat.remote.json {
-            show(&format!("{piece}\n"))?;
-        } else if let Some(words) = piece["text"].as_str() {
-            show(words)?;
+        if args.remote.json {
+            print_flushed(&format!("{delta}\n"))?;
+        } else if let Some(text_delta) = delta["text"].as_str() {
+            print_flushed(text_delta)?;
         }
-        text.push_str(piece["text"].as_str().unwrap_or_default());
+        text.push_str(delta["text"].as_str().unwrap_or_default());
     }
-    if !chat.remote.json {
-        show("\n")?;
+    if !args.remote.json {
+        print_flushed("\n")?;
     }
     Ok(text)
 }
 
-fn show(text: &str) -> Outcome {
+fn print_flushed(text: &str) -> CliResult {
     let mut out = stdout();
-    let shown = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    shown.map_err(|error| Failure::failed(format!("writing an answer: {error}")))
+    let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    result.map_err(|error| CliError::failed(format!("writing an answer: {error}")))
 }

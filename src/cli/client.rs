@@ -2,10 +2,10 @@
 //!
 //! Knows nothing of what the answers mean.
 
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use super::output::{self, Output};
 use super::problem::Problem;
-use super::upload::Form;
+use super::upload::MultipartForm;
 use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ use ureq::{Agent, AsSendBody, Body, Error, SendBody};
 /// Which server a client command speaks to, and in which form it answers.
 #[derive(Clone, Default, Args)]
 #[command(next_help_heading = "Server")]
-pub struct Remote {
+pub struct ClientArgs {
     /// Address of the server [default: http://127.0.0.1:8080]
     #[arg(long, env = "ESPALIER_SERVER", value_name = "URL", global = true)]
     pub server: Option<String>,
@@ -36,23 +36,23 @@ pub struct Remote {
 #[derive(Clone)]
 pub struct Client {
     agent: Agent,
-    server: String,
-    key: Option<String>,
+    server_url: String,
+    api_key: Option<String>,
 }
 
-pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+pub const DEFAULT_SERVER_URL: &str = "http://127.0.0.1:8080";
 /// Longer than the server's own deadline, so that its words are heard. Not for uploads and streams.
-const ANSWER_TIME: Duration = Duration::from_secs(120);
-const CONNECT_TIME: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of an answer that is read into memory.
-const MAX_ANSWER: u64 = 256 << 20;
+const MAX_RESPONSE_BYTES: u64 = 256 << 20;
 
-impl Remote {
+impl ClientArgs {
     pub fn output(&self) -> Output {
-        Output::new(if self.json { output::Form::Json } else { output::Form::People })
+        Output::new(if self.json { output::OutputFormat::Json } else { output::OutputFormat::Human })
     }
 
-    pub fn client(&self) -> Outcome<Client> {
+    pub fn client(&self) -> CliResult<Client> {
         Client::new(self)
     }
 }
@@ -60,39 +60,39 @@ impl Remote {
 impl Client {
     /// # Errors
     /// `BadInput` where the address is none.
-    pub fn new(remote: &Remote) -> Outcome<Self> {
-        let given = remote.server.as_deref().map(str::trim).filter(|address| !address.is_empty());
-        let address = given.unwrap_or(DEFAULT_SERVER).trim_end_matches('/').to_string();
+    pub fn new(args: &ClientArgs) -> CliResult<Self> {
+        let server = args.server.as_deref().map(str::trim).filter(|address| !address.is_empty());
+        let address = server.unwrap_or(DEFAULT_SERVER_URL).trim_end_matches('/').to_string();
         if !address.starts_with("http://") && !address.starts_with("https://") {
-            return Err(Failure::bad_input(format!(
+            return Err(CliError::invalid_input(format!(
                 "\"{address}\" is not the address of a server: it begins with http:// or https:// (--server, ESPALIER_SERVER)"
             )));
         }
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIME))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
             .user_agent(concat!("espalier/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        let key = remote.api_key.as_deref().map(str::trim).filter(|key| !key.is_empty()).map(str::to_string);
-        Ok(Self { agent, server: address, key })
+        let key = args.api_key.as_deref().map(str::trim).filter(|key| !key.is_empty()).map(str::to_string);
+        Ok(Self { agent, server_url: address, api_key: key })
     }
 
-    pub fn server(&self) -> &str {
-        &self.server
+    pub fn server_url(&self) -> &str {
+        &self.server_url
     }
 
-    pub fn has_key(&self) -> bool {
-        self.key.is_some()
+    pub fn has_api_key(&self) -> bool {
+        self.api_key.is_some()
     }
 
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
-        self.read(self.checked(self.request(Method::GET, path), ())?)
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> CliResult<T> {
+        self.read_json(self.send_checked(self.request(Method::GET, path), ())?)
     }
 
     /// The version of the server, if it is one of ours: its description says it, and needs no key.
-    pub fn version(&self) -> Option<String> {
-        let response = self.send(self.request(Method::GET, "/openapi.yaml"), (), Some(CONNECT_TIME)).ok()?;
+    pub fn server_version(&self) -> Option<String> {
+        let response = self.send(self.request(Method::GET, "/openapi.yaml"), (), Some(CONNECT_TIMEOUT)).ok()?;
         let description = response.into_body().read_to_string().ok()?;
         if !description.contains("title: espalier") {
             return None;
@@ -102,83 +102,104 @@ impl Client {
     }
 
     /// A call without a body, whose answer may be empty.
-    pub fn call(&self, method: Method, path: &str) -> Outcome<Value> {
-        let response = self.checked(self.request(method, path), ())?;
+    pub fn request_json(&self, method: Method, path: &str) -> CliResult<Value> {
+        let response = self.send_checked(self.request(method, path), ())?;
         match response.status().as_u16() {
             204 => Ok(Value::Null),
-            _ => self.read(response),
+            _ => self.read_json(response),
         }
     }
 
-    pub fn post(&self, path: &str, body: &impl Serialize) -> Outcome<Value> {
+    pub fn post(&self, path: &str, body: &impl Serialize) -> CliResult<Value> {
         let text =
-            serde_json::to_vec(body).map_err(|error| Failure::failed(format!("building the request: {error}")))?;
+            serde_json::to_vec(body).map_err(|error| CliError::failed(format!("building the request: {error}")))?;
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/json");
-        self.read(self.checked(request, text.as_slice())?)
+        self.read_json(self.send_checked(request, text.as_slice())?)
     }
 
     /// Sends a form with a file; how long that takes is the network's and the file's affair.
-    pub fn upload(&self, path: &str, form: Form, output: &Output) -> Outcome<Response<Body>> {
+    pub fn upload(&self, path: &str, form: MultipartForm, output: &Output) -> CliResult<Response<Body>> {
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, &form.content_type);
         // With `Expect` a server can refuse (a wrong key, a file too large) before the file is sent.
         let request = request.header(CONTENT_LENGTH, form.length).header(EXPECT, "100-continue");
-        self.send(request, SendBody::from_owned_reader(form.reader(output)), None)
+        self.send(request, SendBody::from_owned_reader(form.into_reader(output)), None)
     }
 
     /// Sends a request as it is and answers what came back, refusals included.
-    pub fn send(&self, request: Builder, body: impl AsSendBody, time: Option<Duration>) -> Outcome<Response<Body>> {
-        let request = self.built(request, body)?;
-        let request = self.agent.configure_request(request).timeout_global(time).build();
-        self.agent.run(request).map_err(|error| self.unreachable(&error))
+    pub fn send(
+        &self,
+        request: Builder,
+        body: impl AsSendBody,
+        timeout: Option<Duration>,
+    ) -> CliResult<Response<Body>> {
+        let request = self.build_request(request, body)?;
+        let request = self.agent.configure_request(request).timeout_global(timeout).build();
+        self.agent.run(request).map_err(|error| self.connection_error(&error))
     }
 
-    fn built<B>(&self, request: Builder, body: B) -> Outcome<Request<B>> {
-        let cannot = |error| Failure::bad_input(format!("this cannot be sent to {}: {error}", self.server));
-        request.body(body).map_err(cannot)
+    fn build_request<B>(&self, request: Builder, body: B) -> CliResult<Request<B>> {
+        let build_error =
+            |error| CliError::invalid_input(format!("this cannot be sent to {}: {error}", self.server_url));
+        request.body(body).map_err(build_error)
     }
 
     /// An answer that is read as long as it goes on, unless the server is silent for `silence`.
-    pub fn stream(&self, request: Builder, body: impl AsSendBody, silence: Duration) -> Outcome<Response<Body>> {
-        let request = self.built(request, body)?;
-        let request = self.agent.configure_request(request).timeout_per_read(Some(silence)).build();
-        self.agent.run(request).map_err(|error| self.unreachable(&error))
+    pub fn open_stream(
+        &self,
+        request: Builder,
+        body: impl AsSendBody,
+        read_timeout: Duration,
+    ) -> CliResult<Response<Body>> {
+        let request = self.build_request(request, body)?;
+        let request = self.agent.configure_request(request).timeout_per_read(Some(read_timeout)).build();
+        self.agent.run(request).map_err(|error| self.connection_error(&error))
     }
 
     /// A request with the key, if there is one.
     pub fn request(&self, method: Method, path: &str) -> Builder {
-        let builder =
-            Request::builder().method(method).uri(format!("{}{path}", self.server)).header(ACCEPT, "application/json");
-        match &self.key {
+        let builder = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.server_url))
+            .header(ACCEPT, "application/json");
+        match &self.api_key {
             Some(key) => builder.header(AUTHORIZATION, format!("Bearer {key}")),
             None => builder,
         }
     }
 
-    fn checked(&self, request: Builder, body: impl AsSendBody) -> Outcome<Response<Body>> {
-        let response = self.send(request, body, Some(ANSWER_TIME))?;
+    fn send_checked(&self, request: Builder, body: impl AsSendBody) -> CliResult<Response<Body>> {
+        let response = self.send(request, body, Some(RESPONSE_TIMEOUT))?;
         match response.status().is_success() {
             true => Ok(response),
-            false => Err(problem(response).failure(None)),
+            false => Err(read_problem(response).to_error(None)),
         }
     }
 
     /// The JSON of an answer.
-    pub fn read<T: DeserializeOwned>(&self, response: Response<Body>) -> Outcome<T> {
-        response.into_body().into_with_config().limit(MAX_ANSWER).read_json().map_err(|error| self.strange(&error))
+    pub fn read_json<T: DeserializeOwned>(&self, response: Response<Body>) -> CliResult<T> {
+        response
+            .into_body()
+            .into_with_config()
+            .limit(MAX_RESPONSE_BYTES)
+            .read_json()
+            .map_err(|error| self.unexpected_response(&error))
     }
 
     /// A value of an answer in the shape that a command needs.
-    pub fn shaped<T: DeserializeOwned>(&self, value: Value) -> Outcome<T> {
-        serde_json::from_value(value).map_err(|error| self.strange(&error))
+    pub fn decode<T: DeserializeOwned>(&self, value: Value) -> CliResult<T> {
+        serde_json::from_value(value).map_err(|error| self.unexpected_response(&error))
     }
 
-    fn strange(&self, error: &dyn std::fmt::Display) -> Failure {
-        Failure::failed(format!("the answer of {} is not what espalier answers ({error}): is it one?", self.server))
+    fn unexpected_response(&self, error: &dyn std::fmt::Display) -> CliError {
+        CliError::failed(format!(
+            "the answer of {} is not what espalier answers ({error}): is it one?",
+            self.server_url
+        ))
     }
 
-    fn unreachable(&self, error: &Error) -> Failure {
-        let server = &self.server;
-        Failure::failed(match error {
+    fn connection_error(&self, error: &Error) -> CliError {
+        let server = &self.server_url;
+        CliError::failed(match error {
             Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                 format!("no server answers at {server}: start one with `espalier serve`, or name it with --server")
             }
@@ -191,16 +212,18 @@ impl Client {
 }
 
 /// The refusal in an answer.
-pub fn problem(response: Response<Body>) -> Problem {
+pub fn read_problem(response: Response<Body>) -> Problem {
     let status = response.status().as_u16();
-    let body = response.into_body().into_with_config().limit(MAX_ANSWER).read_to_vec().unwrap_or_default();
-    Problem::read(status, &body)
+    let body = response.into_body().into_with_config().limit(MAX_RESPONSE_BYTES).read_to_vec().unwrap_or_default();
+    Problem::from_response(status, &body)
 }
 
 /// A path segment: an id, a name or `name@version` as it may stand between slashes.
-pub fn segment(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+pub fn encode_path_segment(text: &str) -> String {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte);
+    text.bytes()
+        .map(|byte| if is_unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 #[cfg(test)]
@@ -208,21 +231,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_cannot_leave_its_path_segment() {
-        assert_eq!(segment("intents@sha256:0a"), "intents@sha256:0a");
-        assert_eq!(segment("../jobs?x=é"), "..%2Fjobs%3Fx%3D%C3%A9");
+    fn path_segments_are_percent_encoded() {
+        assert_eq!(encode_path_segment("intents@sha256:0a"), "intents@sha256:0a");
+        assert_eq!(encode_path_segment("../jobs?x=é"), "..%2Fjobs%3Fx%3D%C3%A9");
     }
 
     #[test]
-    fn an_address_without_a_scheme_is_refused() {
-        let remote = Remote { server: Some("localhost:8080".to_string()), ..Remote::default() };
+    fn address_without_scheme_is_rejected() {
+        let remote = ClientArgs { server: Some("localhost:8080".to_string()), ..ClientArgs::default() };
         assert_eq!(Client::new(&remote).err().map(|failure| failure.exit_code()), Some(2));
     }
 
     #[test]
-    fn a_server_that_is_not_there_is_named() {
+    fn connection_refused_names_the_server() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let remote = Remote { server: Some(format!("http://{free}")), ..Remote::default() };
+        let remote = ClientArgs { server: Some(format!("http://{free}")), ..ClientArgs::default() };
         let failure = Client::new(&remote).unwrap().get::<Value>("/base").unwrap_err();
         assert!(failure.message().unwrap().contains(&format!("no server answers at http://{free}")));
         assert_eq!(failure.exit_code(), 1);

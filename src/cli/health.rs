@@ -1,13 +1,13 @@
 //! `espalier health`: whether the server on this machine should get requests, for a container's health check.
 
-use super::client::{Client, Remote};
-use super::failure::Outcome;
+use super::client::{Client, ClientArgs};
+use super::error::CliResult;
 use clap::Args;
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 #[derive(Args)]
-pub struct Health {
+pub struct HealthArgs {
     /// Address that the server on this machine listens on, where --server does not say where it is
     #[arg(long, env = "ESPALIER_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
@@ -17,22 +17,22 @@ pub struct Health {
     live: bool,
 
     #[command(flatten)]
-    remote: Remote,
+    remote: ClientArgs,
 }
 
-pub fn run(health: &Health) -> Outcome {
-    let mut remote = health.remote.clone();
-    let here = health.listen.map(|listen| format!("http://{}", reachable(listen)));
-    remote.server = remote.server.or(here);
-    let path = if health.live { "/health/live" } else { "/health/ready" };
-    let answer: Value = Client::new(&remote)?.get(path)?;
+pub fn run(args: &HealthArgs) -> CliResult {
+    let mut remote = args.remote.clone();
+    let local_url = args.listen.map(|listen| format!("http://{}", loopback_if_unspecified(listen)));
+    remote.server = remote.server.or(local_url);
+    let path = if args.live { "/health/live" } else { "/health/ready" };
+    let response: Value = Client::new(&remote)?.get(path)?;
     let mut output = remote.output();
-    output.result(&answer)?;
-    output.line(answer["status"].as_str().unwrap_or("ok"))
+    output.write_json(&response)?;
+    output.write_line(response["status"].as_str().unwrap_or("ok"))
 }
 
 /// Who listens on all addresses is reached on the machine's own.
-pub fn reachable(listen: SocketAddr) -> SocketAddr {
+pub fn loopback_if_unspecified(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -46,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_on_all_addresses_is_asked_on_the_machines_own() {
-        let of = |listen: &str| reachable(listen.parse().unwrap()).to_string();
+    fn unspecified_address_maps_to_loopback() {
+        let of = |listen: &str| loopback_if_unspecified(listen.parse().unwrap()).to_string();
         assert_eq!(
             [of("0.0.0.0:9000"), of("[::]:80"), of("10.0.0.7:80")],
             ["127.0.0.1:9000", "[::1]:80", "10.0.0.7:80"]

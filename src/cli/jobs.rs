@@ -1,27 +1,27 @@
 //! `espalier jobs …`: what was asked to be trained.
 
-use super::client::{Client, Remote, segment};
-use super::failure::Outcome;
+use super::api_types::{Event, Job, ListResponse, format_settings, format_timestamp, type_name};
+use super::client::{Client, ClientArgs, encode_path_segment};
+use super::error::CliResult;
 use super::output::Output;
-use super::views::{Event, Job, List, kind, moment, settings};
-use super::{metrics, train, watch};
+use super::{job_watch, metrics, train};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
 #[derive(Args)]
-pub struct Jobs {
+pub struct JobsArgs {
     #[command(subcommand)]
     command: Command,
 
     #[command(flatten)]
-    remote: Remote,
+    remote: ClientArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// The newest jobs
-    List(Page),
+    List(ListArgs),
     /// One job: what was asked, how far it is, what came of it
     Show { id: String },
     /// Follow a job to its end; Ctrl-C leaves it running
@@ -37,7 +37,7 @@ enum Command {
 }
 
 #[derive(Args)]
-pub struct Page {
+pub struct ListArgs {
     /// How many
     #[arg(long, default_value = "20")]
     pub limit: u32,
@@ -51,109 +51,121 @@ pub struct Page {
     pub status: Option<String>,
 }
 
-pub fn run(jobs: &Jobs) -> Outcome {
-    let (client, mut output) = (jobs.remote.client()?, jobs.remote.output());
-    match &jobs.command {
+pub fn run(args: &JobsArgs) -> CliResult {
+    let (client, mut output) = (args.remote.client()?, args.remote.output());
+    match &args.command {
         Command::List(page) => list(&client, page, &mut output),
         Command::Show { id } => show(&client, id, &mut output),
-        Command::Watch { id } => train::attend(&client, id, &mut output),
+        Command::Watch { id } => train::watch_to_end(&client, id, &mut output),
         Command::Events { id } => events(&client, id, &mut output),
-        Command::Cancel { id } => ask(&client, id, "cancel", &mut output),
-        Command::Pause { id } => ask(&client, id, "pause", &mut output),
-        Command::Resume { id } => ask(&client, id, "resume", &mut output),
+        Command::Cancel { id } => request_action(&client, id, "cancel", &mut output),
+        Command::Pause { id } => request_action(&client, id, "pause", &mut output),
+        Command::Resume { id } => request_action(&client, id, "resume", &mut output),
     }
 }
 
-fn list(client: &Client, page: &Page, output: &mut Output) -> Outcome {
-    let status = page.status.as_deref().map(|status| format!("&status={}", segment(status))).unwrap_or_default();
-    let path = format!("/jobs?limit={}{}{status}", page.limit, after(page.after.as_deref()));
-    let whole: Value = client.get(&path)?;
-    output.result(&whole)?;
-    let jobs: List<Job> = client.shaped(whole)?;
+fn list(client: &Client, args: &ListArgs, output: &mut Output) -> CliResult {
+    let status =
+        args.status.as_deref().map(|status| format!("&status={}", encode_path_segment(status))).unwrap_or_default();
+    let path = format!("/jobs?limit={}{}{status}", args.limit, after_query(args.after.as_deref()));
+    let response: Value = client.get(&path)?;
+    output.write_json(&response)?;
+    let jobs: ListResponse<Job> = client.decode(response)?;
     let mut rows = vec![["id", "name", "status", "step", "created"].map(String::from).to_vec()];
     for job in &jobs.data {
-        let step = job.progress.as_ref().map(|at| format!("{}/{}", at.step, at.total_steps)).unwrap_or_default();
+        let step = job
+            .progress
+            .as_ref()
+            .map(|progress| format!("{}/{}", progress.step, progress.total_steps))
+            .unwrap_or_default();
         let name = job.name.clone().unwrap_or_default();
-        rows.push(vec![job.id.clone(), name, job.status.clone(), step, moment(&job.created_at)]);
+        rows.push(vec![job.id.clone(), name, job.status.clone(), step, format_timestamp(&job.created_at)]);
     }
-    output.table(&rows)?;
-    more("jobs", jobs.next.as_deref(), output)
+    output.write_table(&rows)?;
+    print_next_page_hint("jobs", jobs.next.as_deref(), output)
 }
 
 /// The query that asks for what comes after.
-pub fn after(id: Option<&str>) -> String {
-    id.map(|id| format!("&after={}", segment(id))).unwrap_or_default()
+pub fn after_query(id: Option<&str>) -> String {
+    id.map(|id| format!("&after={}", encode_path_segment(id))).unwrap_or_default()
 }
 
 /// How to see what did not fit on the page.
-pub fn more(list: &str, next: Option<&str>, output: &mut Output) -> Outcome {
+pub fn print_next_page_hint(list: &str, next: Option<&str>, output: &mut Output) -> CliResult {
     match next {
-        Some(next) => output.line(format!("there are more: espalier {list} list --after {next}")),
+        Some(next) => output.write_line(format!("there are more: espalier {list} list --after {next}")),
         None => Ok(()),
     }
 }
 
-fn show(client: &Client, id: &str, output: &mut Output) -> Outcome {
-    let whole: Value = client.get(&path(id))?;
-    output.result(&whole)?;
-    let job: Job = client.shaped(whole)?;
+fn show(client: &Client, id: &str, output: &mut Output) -> CliResult {
+    let response: Value = client.get(&job_path(id))?;
+    output.write_json(&response)?;
+    let job: Job = client.decode(response)?;
     let mut rows = vec![
         ("id", job.id.clone()),
         ("name", job.name.clone().unwrap_or_default()),
-        ("status", watch::describe(&job)),
-        ("wish", job.wish.clone().unwrap_or_default()),
-        ("task", kind(&job.task).to_string()),
-        ("method", settings(&job.method)),
-        ("hyperparameters", settings(&job.hyperparameters)),
+        ("status", job_watch::describe_status(&job)),
+        ("requested_action", job.requested_action.clone().unwrap_or_default()),
+        ("task", type_name(&job.task).to_string()),
+        ("method", format_settings(&job.method)),
+        ("hyperparameters", format_settings(&job.hyperparameters)),
         ("attempt", job.attempt.to_string()),
-        ("created", moment(&job.created_at)),
-        ("started", job.started_at.as_deref().map(moment).unwrap_or_default()),
-        ("finished", job.finished_at.as_deref().map(moment).unwrap_or_default()),
+        ("created", format_timestamp(&job.created_at)),
+        ("started", job.started_at.as_deref().map(format_timestamp).unwrap_or_default()),
+        ("finished", job.finished_at.as_deref().map(format_timestamp).unwrap_or_default()),
         ("dataset", job.dataset_id.clone().unwrap_or_default()),
         ("adapter", job.adapter_id.clone().unwrap_or_default()),
         ("error", job.error.as_ref().map(|error| error.detail.clone()).unwrap_or_default()),
     ];
-    if let Some(at) = &job.progress {
-        rows.push(("progress", format!("step {}/{}, epoch {:.2}", at.step, at.total_steps, at.epoch)));
+    if let Some(progress) = &job.progress {
+        rows.push((
+            "progress",
+            format!("step {}/{}, epoch {:.2}", progress.step, progress.total_steps, progress.epoch),
+        ));
     }
     for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
-        output.line(format!("{name:<16}{value}"))?;
+        output.write_line(format!("{name:<16}{value}"))?;
     }
     match &job.metrics {
-        Some(figures) => output.line("").and_then(|()| output.table(&metrics::table(figures))),
+        Some(job_metrics) => {
+            output.write_line("").and_then(|()| output.write_table(&metrics::metrics_table(job_metrics)))
+        }
         None => Ok(()),
     }
 }
 
-fn events(client: &Client, id: &str, output: &mut Output) -> Outcome {
-    let mut all: Vec<Value> = Vec::new();
+fn events(client: &Client, id: &str, output: &mut Output) -> CliResult {
+    let mut all_events: Vec<Value> = Vec::new();
     let mut last = 0;
     loop {
-        let page: List<Value> = client.get(&format!("{}/events?after={last}", path(id)))?;
-        let events: Vec<Event> = client.shaped(Value::Array(page.data.clone()))?;
-        let fresh = events.iter().filter(|event| event.sequence > last).count();
+        let page: ListResponse<Value> = client.get(&format!("{}/events?after={last}", job_path(id)))?;
+        let events: Vec<Event> = client.decode(Value::Array(page.data.clone()))?;
+        let new_events = events.iter().filter(|event| event.sequence > last).count();
         for event in &events {
-            let text = metrics::row(&event.data).unwrap_or_else(|| event.data.to_string());
-            output.line(format!("{}  {:<8}  {text}", moment(&event.created_at), event.kind))?;
+            let text = metrics::format_row(&event.data).unwrap_or_else(|| event.data.to_string());
+            output.write_line(format!("{}  {:<8}  {text}", format_timestamp(&event.created_at), event.kind))?;
             last = last.max(event.sequence);
         }
-        all.extend(page.data);
-        if fresh == 0 || page.next.is_none() {
-            return output.result(&json!({"data": all}));
+        all_events.extend(page.data);
+        if new_events == 0 || page.next.is_none() {
+            return output.write_json(&json!({"data": all_events}));
         }
     }
 }
 
-fn ask(client: &Client, id: &str, what: &str, output: &mut Output) -> Outcome {
-    let whole = client.call(Method::POST, &format!("{}/{what}", path(id)))?;
-    output.result(&whole)?;
-    let job: Job = client.shaped(whole)?;
-    match job.wish.as_deref() {
-        Some(wish) => output.line(format!("job {} is {}: it will {wish} at its next step", job.id, job.status)),
-        None => output.line(format!("job {} is {}", job.id, job.status)),
+fn request_action(client: &Client, id: &str, action: &str, output: &mut Output) -> CliResult {
+    let response = client.request_json(Method::POST, &format!("{}/{action}", job_path(id)))?;
+    output.write_json(&response)?;
+    let job: Job = client.decode(response)?;
+    match job.requested_action.as_deref() {
+        Some(action) => {
+            output.write_line(format!("job {} is {}: it will {action} at its next step", job.id, job.status))
+        }
+        None => output.write_line(format!("job {} is {}", job.id, job.status)),
     }
 }
 
-fn path(id: &str) -> String {
-    format!("/jobs/{}", segment(id))
+fn job_path(id: &str) -> String {
+    format!("/jobs/{}", encode_path_segment(id))
 }

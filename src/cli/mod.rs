@@ -4,35 +4,35 @@
 //! below; `serve` and `doctor` put the rooms together.
 
 mod adapters;
+mod api_types;
 mod chat;
 mod client;
+mod dataset_report;
 mod doctor;
-mod failure;
-mod follow;
+mod error;
+mod event_subscription;
 mod health;
-mod inputs;
+mod job_flags;
+mod job_watch;
 mod jobs;
-mod logs;
+mod logging;
 mod metrics;
 mod openapi;
 mod output;
 mod predict;
+mod prediction_inputs;
 mod problem;
-mod progress;
-mod report;
-mod request;
+mod progress_display;
 mod serve;
-mod shell;
 mod signals;
 mod sse;
 mod train;
 mod upload;
-mod views;
-mod watch;
+mod usage_hints;
 
 use crate::config::Config;
 use clap::{Parser, Subcommand};
-use failure::Outcome;
+use error::CliResult;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -53,40 +53,40 @@ enum Command {
     /// Every flag is also an environment variable; a flag comes before its variable.
     Serve(Box<Config>),
     /// Train an adapter on a file and follow it to its end
-    Train(Box<train::Train>),
+    Train(Box<train::TrainArgs>),
     /// Ask an adapter, or the base model
-    Predict(predict::Predict),
+    Predict(predict::PredictArgs),
     /// Talk to an adapter, or to the base model
-    Chat(chat::Chat),
+    Chat(chat::ChatArgs),
     /// See and steer jobs
-    Jobs(jobs::Jobs),
+    Jobs(jobs::JobsArgs),
     /// See, take and bring adapters
-    Adapters(adapters::Adapters),
+    Adapters(adapters::AdaptersArgs),
     /// Say whether a server would work here, and what to do where not
     ///
     /// Takes the flags and variables of serve.
-    Doctor(Box<doctor::Doctor>),
+    Doctor(Box<doctor::DoctorArgs>),
     /// Print the API's description (OpenAPI), from the code
     Openapi,
     /// Ask whether the server is ready
-    Health(health::Health),
+    Health(health::HealthArgs),
 }
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if let Some(message) = failure.message() {
+        Err(error) => {
+            if let Some(message) = error.message() {
                 // Where standard error is closed there is nobody left to tell.
                 let _ = writeln!(std::io::stderr(), "{message}");
             }
-            ExitCode::from(failure.exit_code())
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn run(command: Command) -> Outcome {
+fn run(command: Command) -> CliResult {
     match command {
         Command::Serve(config) => serve::run(&config),
         Command::Train(train) => train::run(&train),

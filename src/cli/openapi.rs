@@ -1,9 +1,9 @@
 //! `espalier openapi`: the API's description, from the code.
 
-use super::failure::Outcome;
-use super::output::{Form, Output};
+use super::error::CliResult;
+use super::output::{Output, OutputFormat};
 use crate::http;
 
-pub fn run() -> Outcome {
-    Output::new(Form::People).line(http::yaml()?.trim_end())
+pub fn run() -> CliResult {
+    Output::new(OutputFormat::Human).write_line(http::openapi_yaml()?.trim_end())
 }

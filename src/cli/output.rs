@@ -2,94 +2,95 @@
 //!
 //! With `--json` standard output carries the JSON alone, and everything for people goes to standard error.
 
-use super::failure::{Failure, Outcome};
+use super::error::{CliError, CliResult};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    People,
+pub enum OutputFormat {
+    Human,
     Json,
 }
 
 /// Where a command's output goes.
 pub struct Output {
-    form: Form,
-    people: Box<dyn Write + Send>,
+    format: OutputFormat,
+    human: Box<dyn Write + Send>,
     json: Box<dyn Write + Send>,
-    live: Live,
+    display_mode: DisplayMode,
 }
 
 /// Whether what is written for people can be overwritten in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Live {
-    Terminal,
+pub enum DisplayMode {
+    Interactive,
     Plain,
 }
 
 impl Output {
-    pub fn new(form: Form) -> Self {
-        let (people, terminal): (Box<dyn Write + Send>, bool) = match form {
-            Form::People => (Box::new(io::stdout()), io::stdout().is_terminal()),
-            Form::Json => (Box::new(io::stderr()), io::stderr().is_terminal()),
+    pub fn new(format: OutputFormat) -> Self {
+        let (human, is_terminal): (Box<dyn Write + Send>, bool) = match format {
+            OutputFormat::Human => (Box::new(io::stdout()), io::stdout().is_terminal()),
+            OutputFormat::Json => (Box::new(io::stderr()), io::stderr().is_terminal()),
         };
-        let live = if terminal { Live::Terminal } else { Live::Plain };
-        Self { form, people, json: Box::new(io::stdout()), live }
+        let display_mode = if is_terminal { DisplayMode::Interactive } else { DisplayMode::Plain };
+        Self { format, human, json: Box::new(io::stdout()), display_mode }
     }
 
-    pub fn form(&self) -> Form {
-        self.form
+    pub fn format(&self) -> OutputFormat {
+        self.format
     }
 
-    pub fn live(&self) -> Live {
-        self.live
+    pub fn display_mode(&self) -> DisplayMode {
+        self.display_mode
     }
 
     /// A line for people.
-    pub fn line(&mut self, text: impl Display) -> Outcome {
-        written(writeln!(self.people, "{text}").and_then(|()| self.people.flush()))
+    pub fn write_line(&mut self, text: impl Display) -> CliResult {
+        map_write_error(writeln!(self.human, "{text}").and_then(|()| self.human.flush()))
     }
 
     /// The command's result for programs, on one line; nothing unless `--json` was given.
-    pub fn result(&mut self, value: &impl Serialize) -> Outcome {
-        if self.form == Form::People {
+    pub fn write_json(&mut self, value: &impl Serialize) -> CliResult {
+        if self.format == OutputFormat::Human {
             return Ok(());
         }
         let text = serde_json::to_string(value)
-            .map_err(|error| Failure::failed(format!("the result has no JSON form: {error}")))?;
-        written(writeln!(self.json, "{text}").and_then(|()| self.json.flush()))
+            .map_err(|error| CliError::failed(format!("the result has no JSON form: {error}")))?;
+        map_write_error(writeln!(self.json, "{text}").and_then(|()| self.json.flush()))
     }
 
     /// Rows in columns as wide as they need to be; the first row is the heading.
-    pub fn table(&mut self, rows: &[Vec<String>]) -> Outcome {
-        for line in columns(rows) {
-            self.line(line)?;
+    pub fn write_table(&mut self, rows: &[Vec<String>]) -> CliResult {
+        for line in align_columns(rows) {
+            self.write_line(line)?;
         }
         Ok(())
     }
 }
 
-fn written(result: io::Result<()>) -> Outcome {
-    result.map_err(|error| Failure::from_output(&error))
+fn map_write_error(result: io::Result<()>) -> CliResult {
+    result.map_err(|error| CliError::from_write_error(&error))
 }
 
 /// Columns of numbers lean to the right.
-fn columns(rows: &[Vec<String>]) -> Vec<String> {
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+fn align_columns(rows: &[Vec<String>]) -> Vec<String> {
+    let column_count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column));
     let widths: Vec<usize> =
-        (0..count).map(|column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
-    let numeric: Vec<bool> = (0..count).map(|column| cells(column).skip(1).all(|cell| is_number(cell))).collect();
+        (0..column_count).map(|column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let is_numeric: Vec<bool> =
+        (0..column_count).map(|column| cells(column).skip(1).all(|cell| is_number(cell))).collect();
     let pad = |column: usize, cell: &str| {
-        let fill = " ".repeat(widths[column] - cell.chars().count());
-        if numeric[column] { format!("{fill}{cell}") } else { format!("{cell}{fill}") }
+        let padding = " ".repeat(widths[column] - cell.chars().count());
+        if is_numeric[column] { format!("{padding}{cell}") } else { format!("{cell}{padding}") }
     };
-    let line = |row: &Vec<String>| {
+    let format_row = |row: &Vec<String>| {
         let cells: Vec<String> = row.iter().enumerate().map(|(column, cell)| pad(column, cell)).collect();
         cells.join("  ").trim_end().to_string()
     };
-    rows.iter().map(line).collect()
+    rows.iter().map(format_row).collect()
 }
 
 /// `7`, `0.5`, `12/145`, `1.5 KiB`, or nothing.
@@ -99,7 +100,7 @@ fn is_number(cell: &str) -> bool {
 }
 
 /// `1536` as `1.5 KiB`.
-pub fn size(bytes: u64) -> String {
+pub fn format_bytes(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -111,7 +112,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// `3725` seconds as `1h02m`.
-pub fn span(seconds: f64) -> String {
+pub fn format_duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),
@@ -127,15 +128,15 @@ pub mod tests {
 
     /// What a command wrote, kept for a test.
     #[derive(Clone, Default)]
-    pub struct Kept(Arc<Mutex<Vec<u8>>>);
+    pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
-    impl Kept {
+    impl CapturedOutput {
         pub fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
-    impl Write for Kept {
+    impl Write for CapturedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -147,33 +148,38 @@ pub mod tests {
     }
 
     /// An output and what is written for people and for programs.
-    pub fn kept(form: Form) -> (Output, Kept, Kept) {
-        let (people, json) = (Kept::default(), Kept::default());
-        let output = Output { form, people: Box::new(people.clone()), json: Box::new(json.clone()), live: Live::Plain };
+    pub fn captured_output(form: OutputFormat) -> (Output, CapturedOutput, CapturedOutput) {
+        let (people, json) = (CapturedOutput::default(), CapturedOutput::default());
+        let output = Output {
+            format: form,
+            human: Box::new(people.clone()),
+            json: Box::new(json.clone()),
+            display_mode: DisplayMode::Plain,
+        };
         (output, people, json)
     }
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_numbers_lean_right() {
+    fn columns_fit_their_widest_cell_and_numbers_align_right() {
         let rows = [vec!["label", "count"], vec!["2nd_card", "7"], vec!["pin", "120"]];
         let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect();
-        assert_eq!(columns(&rows), ["label     count", "2nd_card      7", "pin         120"]);
+        assert_eq!(align_columns(&rows), ["label     count", "2nd_card      7", "pin         120"]);
     }
 
     #[test]
-    fn json_is_for_programs_only_when_asked_for() {
-        let (mut output, people, json) = kept(Form::Json);
-        output.line("for people").unwrap();
-        output.result(&serde_json::json!({"a": 1})).unwrap();
+    fn json_is_written_only_in_json_format() {
+        let (mut output, people, json) = captured_output(OutputFormat::Json);
+        output.write_line("for people").unwrap();
+        output.write_json(&serde_json::json!({"a": 1})).unwrap();
         assert_eq!((people.text().as_str(), json.text().as_str()), ("for people\n", "{\"a\":1}\n"));
-        let (mut output, _, json) = kept(Form::People);
-        output.result(&1).unwrap();
+        let (mut output, _, json) = captured_output(OutputFormat::Human);
+        output.write_json(&1).unwrap();
         assert_eq!(json.text(), "");
     }
 
     #[test]
-    fn sizes_and_spans_are_short() {
-        assert_eq!([size(12), size(1536), size(90_868_376)], ["12 B", "1.5 KiB", "86.7 MiB"]);
-        assert_eq!([span(5.2), span(65.0), span(3725.0)], ["5s", "1m05s", "1h02m"]);
+    fn bytes_and_durations_are_short() {
+        assert_eq!([format_bytes(12), format_bytes(1536), format_bytes(90_868_376)], ["12 B", "1.5 KiB", "86.7 MiB"]);
+        assert_eq!([format_duration(5.2), format_duration(65.0), format_duration(3725.0)], ["5s", "1m05s", "1h02m"]);
     }
 }

@@ -1,21 +1,21 @@
 //! `espalier predict`: texts in, labels or features out; with the right labels at hand, how many were met.
 
-use super::client::{Client, Remote};
-use super::failure::{Failure, Outcome};
-use super::inputs::{self, Columns, Input};
+use super::client::{Client, ClientArgs};
+use super::error::{CliError, CliResult};
 use super::output::Output;
+use super::prediction_inputs::{self, ColumnNames, Input};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use ureq::http::Uri;
 
 /// Inputs of one request: fewer than any server's limit by default.
-const BATCH: usize = 128;
+const BATCH_SIZE: usize = 128;
 /// Features of an embedding that are shown.
-const SHOWN: usize = 4;
+const SHOWN_FEATURES: usize = 4;
 
 #[derive(Args)]
-pub struct Predict {
+pub struct PredictArgs {
     /// Texts to predict for
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     texts: Vec<String>,
@@ -41,148 +41,160 @@ pub struct Predict {
     top_k: u32,
 
     #[command(flatten)]
-    remote: Remote,
+    remote: ClientArgs,
 }
 
-pub fn run(predict: &Predict) -> Outcome {
-    let (client, mut output) = (predict.remote.client()?, predict.remote.output());
-    let columns = Columns { text: predict.text_column.clone(), label: predict.label_column.clone() };
-    let inputs = match &predict.file {
-        Some(file) => inputs::read(file, &columns)?,
-        None => predict.texts.iter().map(Input::text).collect(),
+pub fn run(args: &PredictArgs) -> CliResult {
+    let (client, mut output) = (args.remote.client()?, args.remote.output());
+    let columns = ColumnNames { text: args.text_column.clone(), label: args.label_column.clone() };
+    let inputs = match &args.file {
+        Some(file) => prediction_inputs::read_inputs(file, &columns)?,
+        None => args.texts.iter().map(Input::from_text).collect(),
     };
-    let answer = ask(&client, predict, &inputs)?;
-    output.result(&answer)?;
-    let predictions = answer["predictions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    match predict.label_column {
-        Some(_) => compare(&inputs, predictions, &mut output),
-        None => predictions.iter().flat_map(lines).try_for_each(|line| output.line(line)),
+    let response = request_predictions(&client, args, &inputs)?;
+    output.write_json(&response)?;
+    let predictions = response["predictions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match args.label_column {
+        Some(_) => print_accuracy(&inputs, predictions, &mut output),
+        None => predictions.iter().flat_map(format_prediction).try_for_each(|line| output.write_line(line)),
     }
 }
 
 /// All answers as one, in the order of the inputs.
-fn ask(client: &Client, predict: &Predict, inputs: &[Input]) -> Outcome<Value> {
-    let path = path(predict.adapter.as_deref())?;
+fn request_predictions(client: &Client, args: &PredictArgs, inputs: &[Input]) -> CliResult<Value> {
+    let path = predict_path(args.adapter.as_deref())?;
     let (mut adapter, mut predictions) = (Value::Null, Vec::with_capacity(inputs.len()));
-    let mut reference = path.clone();
-    for batch in inputs.chunks(BATCH) {
+    let mut batch_path = path.clone();
+    for batch in inputs.chunks(BATCH_SIZE) {
         let texts: Vec<&str> = batch.iter().map(|input| input.text.as_str()).collect();
-        let mut answer = client.post(&reference, &json!({"inputs": texts, "top_k": predict.top_k}))?;
-        match answer["predictions"].take() {
-            Value::Array(more) if more.len() == batch.len() => predictions.extend(more),
-            _ => return Err(Failure::failed("the server did not answer with one prediction per text")),
+        let mut response = client.post(&batch_path, &json!({"inputs": texts, "top_k": args.top_k}))?;
+        match response["predictions"].take() {
+            Value::Array(batch_predictions) if batch_predictions.len() == batch.len() => {
+                predictions.extend(batch_predictions);
+            }
+            _ => return Err(CliError::failed("the server did not answer with one prediction per text")),
         }
         // Later batches ask for the version that answered the first, though the name may point elsewhere by then.
-        if let Some(id) = answer["adapter"]["id"].as_str() {
-            reference = format!("/predict?adapter={id}");
+        if let Some(id) = response["adapter"]["id"].as_str() {
+            batch_path = format!("/predict?adapter={id}");
         }
-        adapter = answer["adapter"].take();
+        adapter = response["adapter"].take();
     }
     Ok(json!({"adapter": adapter, "predictions": predictions}))
 }
 
-fn path(adapter: Option<&str>) -> Outcome<String> {
+fn predict_path(adapter: Option<&str>) -> CliResult<String> {
     let Some(adapter) = adapter else { return Ok("/predict".to_string()) };
-    let path = format!("/predict?adapter={}", super::client::segment(adapter));
-    let known = path.parse::<Uri>().is_ok() && !adapter.is_empty();
-    known
+    let path = format!("/predict?adapter={}", super::client::encode_path_segment(adapter));
+    let is_valid = path.parse::<Uri>().is_ok() && !adapter.is_empty();
+    is_valid
         .then_some(path)
-        .ok_or_else(|| Failure::bad_input(format!("\"{adapter}\" is not an adapter: give an id or a name")))
+        .ok_or_else(|| CliError::invalid_input(format!("\"{adapter}\" is not an adapter: give an id or a name")))
 }
 
 /// A prediction as `label <tab> score` lines, entities, a value, or the first features of an embedding.
-fn lines(prediction: &Value) -> Vec<String> {
+fn format_prediction(prediction: &Value) -> Vec<String> {
     if let Some(features) = prediction["embedding"].as_array() {
-        let first: Vec<String> =
-            features.iter().take(SHOWN).map(|feature| format!("{:.4}", feature.as_f64().unwrap_or(0.0))).collect();
-        return vec![format!("[{}, …] {} features", first.join(", "), features.len())];
+        let leading: Vec<String> = features
+            .iter()
+            .take(SHOWN_FEATURES)
+            .map(|feature| format!("{:.4}", feature.as_f64().unwrap_or(0.0)))
+            .collect();
+        return vec![format!("[{}, …] {} features", leading.join(", "), features.len())];
     }
     if let Some(value) = prediction["value"].as_f64() {
         return vec![format!("{value}")];
     }
     if let Some(entities) = prediction["entities"].as_array() {
-        let found: Vec<String> = entities.iter().filter_map(entity).collect();
-        return if found.is_empty() { vec!["(no entity)".to_string()] } else { found };
+        let formatted: Vec<String> = entities.iter().filter_map(format_entity).collect();
+        return if formatted.is_empty() { vec!["(no entity)".to_string()] } else { formatted };
     }
     if let Some(fills) = prediction["fills"].as_array() {
-        return fills.iter().map(fill).collect();
+        return fills.iter().map(format_mask_fill).collect();
     }
-    let scored = |one: &Value| {
+    let format_scored_label = |one: &Value| {
         let (label, score) = (one["label"].as_str()?, one["score"].as_f64()?);
         Some(format!("{label}\t{score:.4}"))
     };
     if let Some(labels) = prediction["labels"].as_array() {
-        let labels: Vec<String> = labels.iter().filter_map(scored).collect();
+        let labels: Vec<String> = labels.iter().filter_map(format_scored_label).collect();
         return if labels.is_empty() { vec!["(no label)".to_string()] } else { labels };
     }
     let top = prediction["top"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let several: Vec<String> = top.iter().filter_map(scored).collect();
-    match several.len() {
-        0 | 1 => vec![scored(prediction).unwrap_or_else(|| prediction.to_string())],
-        _ => several,
+    let top_labels: Vec<String> = top.iter().filter_map(format_scored_label).collect();
+    match top_labels.len() {
+        0 | 1 => vec![format_scored_label(prediction).unwrap_or_else(|| prediction.to_string())],
+        _ => top_labels,
     }
 }
 
-fn entity(one: &Value) -> Option<String> {
+fn format_entity(one: &Value) -> Option<String> {
     let (label, text, score) = (one["label"].as_str()?, one["text"].as_str()?, one["score"].as_f64()?);
     Some(format!("{label}\t{text}\t{}-{}\t{score:.4}", one["start"], one["end"]))
 }
 
 /// The words for one mask.
-fn fill(words: &Value) -> String {
-    let word = |one: &Value| Some(format!("{}\t{:.4}", one["token"].as_str()?, one["score"].as_f64()?));
-    words.as_array().into_iter().flatten().filter_map(word).collect::<Vec<_>>().join("\t")
+fn format_mask_fill(words: &Value) -> String {
+    let format_token = |one: &Value| Some(format!("{}\t{:.4}", one["token"].as_str()?, one["score"].as_f64()?));
+    words.as_array().into_iter().flatten().filter_map(format_token).collect::<Vec<_>>().join("\t")
 }
 
-fn compare(inputs: &[Input], predictions: &[Value], output: &mut Output) -> Outcome {
-    let met = |(input, prediction): &(&Input, &Value)| prediction["label"].as_str() == input.label.as_deref();
-    let met = inputs.iter().zip(predictions).filter(met).count();
-    output.line(format!("{met} of {} labels are right: accuracy {:.4}", inputs.len(), met as f64 / inputs.len() as f64))
+fn print_accuracy(inputs: &[Input], predictions: &[Value], output: &mut Output) -> CliResult {
+    let is_correct = |(input, prediction): &(&Input, &Value)| prediction["label"].as_str() == input.label.as_deref();
+    let met = inputs.iter().zip(predictions).filter(is_correct).count();
+    output.write_line(format!(
+        "{met} of {} labels are right: accuracy {:.4}",
+        inputs.len(),
+        met as f64 / inputs.len() as f64
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::Form;
-    use crate::cli::output::tests::kept;
+    use crate::cli::output::OutputFormat;
+    use crate::cli::output::tests::captured_output;
 
     #[test]
     fn a_prediction_is_a_label_and_a_score_per_line() {
         let one = |label: &str, score: f64| json!({"label": label, "score": score});
         let mut prediction = one("card_arrival", 0.97125);
-        assert_eq!(lines(&prediction), ["card_arrival\t0.9712"]);
+        assert_eq!(format_prediction(&prediction), ["card_arrival\t0.9712"]);
         prediction["top"] = json!([one("card_arrival", 0.97), one("pin", 0.02)]);
-        assert_eq!(lines(&prediction), ["card_arrival\t0.9700", "pin\t0.0200"]);
+        assert_eq!(format_prediction(&prediction), ["card_arrival\t0.9700", "pin\t0.0200"]);
     }
 
     #[test]
-    fn values_and_sets_of_labels_are_shown_as_they_are() {
-        assert_eq!(lines(&json!({"value": 3.5})), ["3.5"]);
-        assert_eq!(lines(&json!({"labels": [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.625}]})).len(), 2);
-        assert_eq!(lines(&json!({"labels": []})), ["(no label)"]);
+    fn values_and_multi_labels_are_formatted() {
+        assert_eq!(format_prediction(&json!({"value": 3.5})), ["3.5"]);
+        assert_eq!(
+            format_prediction(&json!({"labels": [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.625}]})).len(),
+            2
+        );
+        assert_eq!(format_prediction(&json!({"labels": []})), ["(no label)"]);
     }
 
     #[test]
-    fn entities_are_shown_with_their_places() {
+    fn entities_are_shown_with_offsets() {
         let one = json!({"label": "city", "text": "Łódź", "start": 3, "end": 7, "score": 0.5});
-        assert_eq!(lines(&json!({"entities": [one]})), ["city\tŁódź\t3-7\t0.5000"]);
-        assert_eq!(lines(&json!({"entities": []})), ["(no entity)"]);
+        assert_eq!(format_prediction(&json!({"entities": [one]})), ["city\tŁódź\t3-7\t0.5000"]);
+        assert_eq!(format_prediction(&json!({"entities": []})), ["(no entity)"]);
         let words = json!({"fills": [[{"token": "lost", "score": 0.5}, {"token": "new", "score": 0.25}], []]});
-        assert_eq!(lines(&words), ["lost\t0.5000\tnew\t0.2500", ""]);
+        assert_eq!(format_prediction(&words), ["lost\t0.5000\tnew\t0.2500", ""]);
     }
 
     #[test]
-    fn features_are_shortened() {
+    fn embeddings_are_truncated() {
         let prediction = json!({"embedding": vec![0.125; 384]});
-        assert_eq!(lines(&prediction), ["[0.1250, 0.1250, 0.1250, 0.1250, …] 384 features"]);
+        assert_eq!(format_prediction(&prediction), ["[0.1250, 0.1250, 0.1250, 0.1250, …] 384 features"]);
     }
 
     #[test]
-    fn accuracy_is_the_share_of_labels_that_agree() {
+    fn accuracy_is_the_fraction_of_correct_labels() {
         let input = |label: &str| Input { text: String::new(), label: Some(label.to_string()) };
         let predictions = [json!({"label": "a"}), json!({"label": "b"})];
-        let (mut output, people, _) = kept(Form::People);
-        compare(&[input("a"), input("a")], &predictions, &mut output).unwrap();
+        let (mut output, people, _) = captured_output(OutputFormat::Human);
+        print_accuracy(&[input("a"), input("a")], &predictions, &mut output).unwrap();
         assert_eq!(people.text(), "1 of 2 labels are right: accuracy 0.5000\n");
     }
 }

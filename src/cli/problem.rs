@@ -1,6 +1,6 @@
 //! A server's refusal (RFC 9457) in words. Knows nothing of what was asked.
 
-use super::failure::Failure;
+use super::error::CliError;
 use serde::Deserialize;
 use std::fmt::Write;
 
@@ -11,12 +11,12 @@ pub struct Problem {
     pub status: u16,
     pub code: String,
     pub detail: String,
-    pub errors: Vec<Fault>,
+    pub errors: Vec<FieldError>,
     pub request_id: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub struct Fault {
+pub struct FieldError {
     pub pointer: Option<String>,
     pub line: Option<u64>,
     pub message: String,
@@ -24,7 +24,7 @@ pub struct Fault {
 
 impl Problem {
     /// Reads the body of an error answer; one that is no problem document (a proxy's page) keeps the status alone.
-    pub fn read(status: u16, body: &[u8]) -> Self {
+    pub fn from_response(status: u16, body: &[u8]) -> Self {
         let mut problem: Self = serde_json::from_slice(body).unwrap_or_default();
         problem.status = status;
         if problem.detail.is_empty() {
@@ -35,16 +35,16 @@ impl Problem {
     }
 
     /// The failure of a command. Faults at a line are shown as `file:line: message` where a file was sent.
-    pub fn failure(&self, file: Option<&str>) -> Failure {
+    pub fn to_error(&self, file: Option<&str>) -> CliError {
         let mut text = self.detail.clone();
-        for fault in &self.errors {
-            let place = match (fault.line, &fault.pointer, file) {
+        for error in &self.errors {
+            let location = match (error.line, &error.pointer, file) {
                 (Some(line), _, Some(file)) => format!("{file}:{line}: "),
                 (Some(line), _, None) => format!("  line {line}: "),
                 (None, Some(pointer), _) if !pointer.is_empty() => format!("  {pointer}: "),
                 _ => "  ".to_string(),
             };
-            let _ = write!(text, "\n{place}{}", fault.message);
+            let _ = write!(text, "\n{location}{}", error.message);
         }
         if self.status == 401 {
             text.push_str("\nset the key with --api-key or ESPALIER_API_KEY");
@@ -53,8 +53,8 @@ impl Problem {
             let _ = write!(text, "\n(request {}: the server's log says more)", self.request_id);
         }
         match self.status {
-            400 | 404 | 405 | 413 | 415 | 422 => Failure::BadInput(text),
-            _ => Failure::Failed(text),
+            400 | 404 | 405 | 413 | 415 | 422 => CliError::InvalidInput(text),
+            _ => CliError::Failed(text),
         }
     }
 }
@@ -68,16 +68,16 @@ mod tests {
         {"line": 7, "message": "the text is empty"}, {"pointer": "/columns/label", "message": "no such column"}]}"#;
 
     #[test]
-    fn faults_are_shown_by_file_and_line() {
-        let failure = Problem::read(422, REFUSED).failure(Some("rows.csv"));
+    fn field_errors_are_shown_by_file_and_line() {
+        let failure = Problem::from_response(422, REFUSED).to_error(Some("rows.csv"));
         let shown = "error: 2 rows cannot be used: correct them\nrows.csv:7: the text is empty\n  /columns/label: no such column";
         assert_eq!(failure.message().as_deref(), Some(shown));
         assert_eq!(failure.exit_code(), 2);
     }
 
     #[test]
-    fn a_page_of_a_proxy_is_not_shown() {
-        let failure = Problem::read(502, b"<html>Bad Gateway</html>").failure(None);
+    fn proxy_error_page_is_not_shown() {
+        let failure = Problem::from_response(502, b"<html>Bad Gateway</html>").to_error(None);
         assert!(failure.message().unwrap().contains("answered 502"));
         assert_eq!(failure.exit_code(), 1);
     }

@@ -2,16 +2,16 @@
 //!
 //! Everything that can be wrong at the start is one line on standard error. Knows nothing of what the rooms do.
 
-use super::failure::{Failure, Outcome};
-use super::{logs, signals};
+use super::error::{CliError, CliResult};
+use super::{logging, signals};
 use crate::config::{Config, Role, Secret, Settings};
-use crate::http::{self, Keys, Metrics, State, Turns};
-use crate::serving::Serving;
-use crate::store::blobs::{DataFolder, Swept};
+use crate::http::{self, ApiKeys, AppState, ConcurrencyLimits, Metrics};
+use crate::serving::InferenceService;
+use crate::store::blobs::{DataDir, GcReport};
 use crate::store::{self, Store};
-use crate::worker::{Workers, Workshop};
+use crate::worker::{WorkerContext, Workers};
 use espalier_core::error::{Context, Error, Result};
-use espalier_core::model::{Base, hub};
+use espalier_core::model::{BaseModel, hub};
 use espalier_tensor::device;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -21,46 +21,46 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Blobs that no row needs are swept once they are this old: younger ones may be waiting for their row.
-const SWEPT_AFTER: Duration = Duration::from_secs(3600);
+const GC_MIN_AGE: Duration = Duration::from_secs(3600);
 /// Within this the running jobs write a checkpoint and are handed back; a job that does not is taken back at the next
 /// start.
-const HAND_BACK: Duration = Duration::from_secs(9);
+const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(9);
 /// For what still runs on the threads that block: it is not waited for.
-const LEFT_OVER: Duration = Duration::from_millis(200);
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What runs.
-struct House {
+struct Components {
     store: Arc<dyn Store>,
-    base: Arc<Base>,
-    folder: Arc<DataFolder>,
+    base: Arc<BaseModel>,
+    data_dir: Arc<DataDir>,
     settings: Settings,
 }
 
-pub fn run(config: &Config) -> Outcome {
-    logs::start(&config.logs)?;
-    let settings = config.settings()?;
-    let listener = listen(settings.listen)?;
-    let runtime = Runtime::new().map_err(|error| Failure::failed(format!("threads cannot be started: {error}")))?;
-    let base = load(&settings)?;
-    let folder = Arc::new(DataFolder::open(&settings.data_dir)?);
-    let served = runtime.block_on(async {
-        let store = open(&settings.database_url, &folder).await?;
-        serve(House { store, base, folder, settings }, listener).await
+pub fn run(config: &Config) -> CliResult {
+    logging::init_logging(&config.logs)?;
+    let settings = config.resolve()?;
+    let listener = bind(settings.listen)?;
+    let runtime = Runtime::new().map_err(|error| CliError::failed(format!("threads cannot be started: {error}")))?;
+    let base = load_base_model(&settings)?;
+    let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
+    let result = runtime.block_on(async {
+        let store = open_store(&settings.database_url, &data_dir).await?;
+        serve(Components { store, base, data_dir, settings }, listener).await
     });
-    runtime.shutdown_timeout(LEFT_OVER);
-    Ok(served?)
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    Ok(result?)
 }
 
 /// Taken first: a port that is in use should be known before a model is loaded.
-fn listen(address: SocketAddr) -> Outcome<TcpListener> {
-    let cannot = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => Failure::failed(format!(
+fn bind(address: SocketAddr) -> CliResult<TcpListener> {
+    let bind_error = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => CliError::failed(format!(
             "{address} is in use: stop what listens there (another espalier?), or listen elsewhere with --listen"
         )),
-        _ => Failure::failed(format!("cannot listen on {address}: {error}; choose another address with --listen")),
+        _ => CliError::failed(format!("cannot listen on {address}: {error}; choose another address with --listen")),
     };
-    let listener = TcpListener::bind(address).map_err(cannot)?;
-    listener.set_nonblocking(true).map_err(cannot)?;
+    let listener = TcpListener::bind(address).map_err(bind_error)?;
+    listener.set_nonblocking(true).map_err(bind_error)?;
     Ok(listener)
 }
 
@@ -68,17 +68,21 @@ fn listen(address: SocketAddr) -> Outcome<TcpListener> {
 ///
 /// # Errors
 /// `Invalid` where there is none of that name, or it is not one that can be loaded.
-pub fn load(settings: &Settings) -> Result<Arc<Base>> {
+pub fn load_base_model(settings: &Settings) -> Result<Arc<BaseModel>> {
     let started = Instant::now();
     let located = hub::locate(&settings.model, &settings.hub)?;
-    let base = Base::load(&located.folder, &located.name, device::kernels(settings.device, settings.weights)?)?;
+    let base = BaseModel::load(
+        &located.path,
+        &located.name,
+        device::create_backend(settings.device, settings.weight_format)?,
+    )?;
     let info = base.info();
     tracing::info!(
         name = info.name,
-        folder = %located.folder.display(),
+        folder = %located.path.display(),
         fingerprint = info.fingerprint,
         parameters = info.parameters,
-        kernels = info.kernels,
+        kernels = info.backend,
         seconds = started.elapsed().as_secs_f64(),
         "base model loaded"
     );
@@ -86,102 +90,107 @@ pub fn load(settings: &Settings) -> Result<Arc<Base>> {
 }
 
 /// Connects, takes the jobs of dead processes back, and removes what a crash left in the data folder.
-async fn open(url: &Secret, folder: &Arc<DataFolder>) -> Result<Arc<dyn Store>> {
-    let store = store::connect(url.expose()).await?;
-    let mut taken_back = 0;
-    for instance in folder.abandoned() {
-        taken_back += store.take_back(*instance).await?;
+async fn open_store(database_url: &Secret, data_dir: &Arc<DataDir>) -> Result<Arc<dyn Store>> {
+    let store = store::connect(database_url.expose()).await?;
+    let mut expired_leases = 0;
+    for instance in data_dir.stale_instances() {
+        expired_leases += store.expire_leases_of_instance(*instance).await?;
     }
-    let checkpointed = folder.checkpointed_jobs()?;
-    let needed = store::needed(store.as_ref()).await?;
-    let sweeping = Arc::clone(folder);
-    let sweep = move || {
-        let over: Vec<Uuid> = checkpointed.into_iter().filter(|job| !needed.open_jobs.contains(job)).collect();
-        over.iter().try_for_each(|job| sweeping.remove_checkpoints(*job))?;
-        let swept = sweeping.sweep(&needed, SWEPT_AFTER)?;
-        Ok::<_, Error>(Swept { checkpoints: swept.checkpoints + over.len(), ..swept })
+    let jobs_with_checkpoints = data_dir.jobs_with_checkpoints()?;
+    let live = store::live_blobs(store.as_ref()).await?;
+    let gc_dir = Arc::clone(data_dir);
+    let collect = move || {
+        let finished: Vec<Uuid> =
+            jobs_with_checkpoints.into_iter().filter(|job| !live.unfinished_jobs.contains(job)).collect();
+        finished.iter().try_for_each(|job| gc_dir.remove_checkpoints(*job))?;
+        let swept = gc_dir.garbage_collect(&live, GC_MIN_AGE)?;
+        Ok::<_, Error>(GcReport { checkpoints: swept.checkpoints + finished.len(), ..swept })
     };
-    let swept = tokio::task::spawn_blocking(sweep).await.context("sweeping the data folder")??;
+    let report = tokio::task::spawn_blocking(collect).await.context("sweeping the data folder")??;
     tracing::info!(
-        database = store.kind(),
-        instance = %folder.instance(),
-        taken_back,
-        swept_datasets = swept.datasets,
-        swept_adapters = swept.adapters,
-        swept_checkpoints = swept.checkpoints,
+        database = store.backend_name(),
+        instance = %data_dir.instance_id(),
+        expired_leases,
+        swept_datasets = report.datasets,
+        swept_adapters = report.adapters,
+        swept_checkpoints = report.checkpoints,
         "store opened"
     );
     Ok(store)
 }
 
-async fn serve(house: House, listener: TcpListener) -> Result<()> {
+async fn serve(components: Components, listener: TcpListener) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("listening")?;
     let address = listener.local_addr().context("listening")?;
     let shutdown = CancellationToken::new();
-    let mut signals = signals::listen().context("waiting for signals")?;
-    let workers = start_workers(&house);
-    let grace = house.settings.grace;
-    let role = house.settings.role;
-    let wake = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
-    let state = state(house, wake, shutdown.clone())?;
+    let mut signals = signals::install_handlers().context("waiting for signals")?;
+    let workers = start_workers(&components);
+    let grace = components.settings.shutdown_timeout;
+    let role = components.settings.role;
+    let wake_workers = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
+    let state = build_state(components, wake_workers, shutdown.clone())?;
     let router = match role {
         Role::All | Role::Api => http::router(state),
         Role::Worker => http::worker_router(state),
     };
-    tracing::info!(%address, role = role.name(), version = env!("CARGO_PKG_VERSION"), "listening");
-    let mut serving = tokio::spawn(http::serve(listener, router, shutdown.clone(), grace));
+    tracing::info!(%address, role = role.as_str(), version = env!("CARGO_PKG_VERSION"), "listening");
+    let mut server = tokio::spawn(http::serve(listener, router, shutdown.clone(), grace));
     tokio::select! {
-        served = &mut serving => return served.context("serving")?,
-        signal = signals.next() => tracing::info!(signal, "stopping: a second signal ends at once"),
+        served = &mut server => return served.context("serving")?,
+        signal = signals.recv() => tracing::info!(signal, "stopping: a second signal ends at once"),
     }
-    signals.end_at_next();
+    signals.exit_on_next();
     shutdown.cancel();
-    let (served, ()) = tokio::join!(serving, hand_back(workers));
+    let (served, ()) = tokio::join!(server, stop_workers(workers));
     served.context("serving")??;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn start_workers(house: &House) -> Option<Workers> {
-    let workshop = || Workshop {
-        base: Arc::clone(&house.base),
-        store: Arc::clone(&house.store),
-        folder: Arc::clone(&house.folder),
-        settings: house.settings.worker.clone(),
+fn start_workers(components: &Components) -> Option<Workers> {
+    let context = || WorkerContext {
+        base: Arc::clone(&components.base),
+        store: Arc::clone(&components.store),
+        data_folder: Arc::clone(&components.data_dir),
+        settings: components.settings.worker.clone(),
     };
-    match house.settings.role {
+    match components.settings.role {
         Role::Api => None,
-        Role::All | Role::Worker => Some(Workers::start(workshop())),
+        Role::All | Role::Worker => Some(Workers::start(context())),
     }
 }
 
-fn state(house: House, wake: Arc<dyn Fn() + Send + Sync>, shutdown: CancellationToken) -> Result<State> {
-    let House { store, base, folder, settings } = house;
-    let adapters = folder.adapters();
-    let serving = Serving::start(Arc::clone(&base), Arc::clone(&store), adapters, settings.serving)?;
-    let keys = Keys::new(settings.keys.iter().map(Secret::expose))?;
-    if keys.is_open() && !settings.listen.ip().is_loopback() {
+fn build_state(
+    components: Components,
+    wake_workers: Arc<dyn Fn() + Send + Sync>,
+    shutdown: CancellationToken,
+) -> Result<AppState> {
+    let Components { store, base, data_dir: folder, settings } = components;
+    let adapters = folder.adapters_dir();
+    let serving = InferenceService::start(Arc::clone(&base), Arc::clone(&store), adapters, settings.serving)?;
+    let keys = ApiKeys::new(settings.api_keys.iter().map(Secret::expose))?;
+    if keys.allows_all() && !settings.listen.ip().is_loopback() {
         tracing::warn!(address = %settings.listen, "no api key is set: whoever reaches this address is let in");
     }
-    Ok(State {
+    Ok(AppState {
         store,
         base,
-        folder,
+        data_dir: folder,
         serving,
-        wake,
-        turns: Arc::new(Turns::new(&settings.http)),
+        notify_workers: wake_workers,
+        concurrency: Arc::new(ConcurrencyLimits::new(&settings.http)),
         settings: Arc::new(settings.http),
-        data: Arc::new(settings.data),
-        artifact: settings.artifact,
-        keys: Arc::new(keys),
+        dataset_settings: Arc::new(settings.data),
+        artifact_settings: settings.artifact,
+        api_keys: Arc::new(keys),
         shutdown,
         metrics: Arc::new(Metrics::default()),
     })
 }
 
-async fn hand_back(workers: Option<Workers>) {
+async fn stop_workers(workers: Option<Workers>) {
     let Some(workers) = workers else { return };
-    match tokio::time::timeout(HAND_BACK, workers.stop()).await {
+    match tokio::time::timeout(WORKER_STOP_TIMEOUT, workers.stop()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(error = %error, "jobs were not handed back: the next start takes them"),
         Err(_) => tracing::warn!("jobs did not stop in time: the next start takes them back"),

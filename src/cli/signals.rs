@@ -12,13 +12,13 @@ pub struct Signals {
 ///
 /// # Errors
 /// Where the operating system refuses a handler.
-pub fn listen() -> io::Result<Signals> {
+pub fn install_handlers() -> io::Result<Signals> {
     Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
 }
 
 impl Signals {
     /// The next signal's name.
-    pub async fn next(&mut self) -> &'static str {
+    pub async fn recv(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -26,9 +26,9 @@ impl Signals {
     }
 
     /// Whoever asks twice does not want to wait: what is lost is taken up again at the next start.
-    pub fn end_at_next(mut self) {
+    pub fn exit_on_next(mut self) {
         tokio::spawn(async move {
-            let signal = self.next().await;
+            let signal = self.recv().await;
             tracing::warn!(signal, "ended at once");
             #[allow(clippy::exit, clippy::disallowed_methods, reason = "to end at once is what was asked for")]
             std::process::exit(1);

@@ -1,25 +1,25 @@
 //! `espalier train FILE`: a file becomes an adapter, and the command shows how.
 
-use super::client::{Client, Remote, problem};
-use super::failure::{Failure, Outcome};
+use super::api_types::{Dataset, Job};
+use super::client::{Client, ClientArgs, read_problem};
+use super::error::{CliError, CliResult};
+use super::job_flags::JobFlags;
+use super::job_watch::{self, WatchOutcome, watch};
 use super::output::Output;
 use super::problem::Problem;
-use super::request::Flags;
-use super::upload::{Form, Upload};
-use super::views::{Dataset, Job};
-use super::watch::{self, End, watch};
-use super::{metrics, report, shell};
+use super::upload::{FileUpload, MultipartForm};
+use super::{dataset_report, metrics, usage_hints};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
 #[derive(Args)]
-pub struct Train {
+pub struct TrainArgs {
     /// Dataset: .csv, .tsv or .jsonl
     file: PathBuf,
 
     #[command(flatten)]
-    flags: Flags,
+    job_flags: JobFlags,
 
     /// Dataset to validate on, instead of a part of FILE
     #[arg(long, value_name = "FILE", help_heading = "Job")]
@@ -34,101 +34,110 @@ pub struct Train {
     detach: bool,
 
     #[command(flatten)]
-    remote: Remote,
+    remote: ClientArgs,
 }
 
-pub fn run(train: &Train) -> Outcome {
-    let (client, mut output) = (train.remote.client()?, train.remote.output());
-    let mut job = train.flags.job()?;
-    let upload = Upload::open(&train.file)?;
-    if let Some(file) = &train.validation_file {
-        let dataset = send_dataset(&client, Upload::open(file)?, &job, &mut output)?;
+pub fn run(args: &TrainArgs) -> CliResult {
+    let (client, mut output) = (args.remote.client()?, args.remote.output());
+    let mut job = args.job_flags.to_job_json()?;
+    let upload = FileUpload::open(&args.file)?;
+    if let Some(file) = &args.validation_file {
+        let dataset = upload_dataset(&client, FileUpload::open(file)?, &job, &mut output)?;
         job.insert("validation".to_string(), json!({"dataset_id": dataset.id}));
     }
     let job = submit(&client, upload, &job, &mut output)?;
-    if train.detach {
-        output.line(format!("job {}: {}", job.id, watch::describe(&job)))?;
-        output.line(format!("follow it with: espalier jobs watch {}{}", job.id, shell::server(&client)))?;
-        return output.result(&json!({"id": job.id, "status": job.status}));
+    if args.detach {
+        output.write_line(format!("job {}: {}", job.id, job_watch::describe_status(&job)))?;
+        output.write_line(format!(
+            "follow it with: espalier jobs watch {}{}",
+            job.id,
+            usage_hints::server_flag(&client)
+        ))?;
+        return output.write_json(&json!({"id": job.id, "status": job.status}));
     }
-    attend(&client, &job.id, &mut output)
+    watch_to_end(&client, &job.id, &mut output)
 }
 
 /// Watches a job to its end and shows what came of it.
-pub fn attend(client: &Client, id: &str, output: &mut Output) -> Outcome {
+pub fn watch_to_end(client: &Client, id: &str, output: &mut Output) -> CliResult {
     match watch(client, id, output)? {
-        End::Over(job) => conclude(client, &job, output),
-        End::Detached => {
-            output.line("")?;
-            output.line("the job goes on without you; come back to it with:")?;
-            output.line(format!("  espalier jobs watch {id}{}", shell::server(client)))
+        WatchOutcome::Finished(job) => report_result(client, &job, output),
+        WatchOutcome::Detached => {
+            output.write_line("")?;
+            output.write_line("the job goes on without you; come back to it with:")?;
+            output.write_line(format!("  espalier jobs watch {id}{}", usage_hints::server_flag(client)))
         }
     }
 }
 
-fn send_dataset(client: &Client, upload: Upload, job: &Map<String, Value>, output: &mut Output) -> Outcome<Dataset> {
+fn upload_dataset(
+    client: &Client,
+    upload: FileUpload,
+    job: &Map<String, Value>,
+    output: &mut Output,
+) -> CliResult<Dataset> {
     let name = upload.path.display().to_string();
     let options: Map<String, Value> = ["task", "columns", "on_bad_rows"]
         .iter()
         .filter_map(|field| Some((field.to_string(), job.get(*field)?.clone())))
         .collect();
     let options = Value::Object(options).to_string();
-    let response = client.upload("/datasets", Form::new("dataset", upload, ("options", &options)), output)?;
+    let response = client.upload("/datasets", MultipartForm::new("dataset", upload, ("options", &options)), output)?;
     if !response.status().is_success() {
-        return Err(refused(&problem(response), &name));
+        return Err(submission_error(&read_problem(response), &name));
     }
-    let dataset: Dataset = client.read(response)?;
-    report::show(&dataset.report, &name, output)?;
+    let dataset: Dataset = client.read_json(response)?;
+    dataset_report::print_report(&dataset.report, &name, output)?;
     Ok(dataset)
 }
 
-fn submit(client: &Client, upload: Upload, job: &Map<String, Value>, output: &mut Output) -> Outcome<Job> {
+fn submit(client: &Client, upload: FileUpload, job: &Map<String, Value>, output: &mut Output) -> CliResult<Job> {
     let name = upload.path.display().to_string();
     let job = Value::Object(job.clone()).to_string();
-    let response = client.upload("/jobs", Form::new("dataset", upload, ("job", &job)), output)?;
+    let response = client.upload("/jobs", MultipartForm::new("dataset", upload, ("job", &job)), output)?;
     if !response.status().is_success() {
-        return Err(refused(&problem(response), &name));
+        return Err(submission_error(&read_problem(response), &name));
     }
-    let job: Job = client.read(response)?;
+    let job: Job = client.read_json(response)?;
     if let Some(dataset) = &job.dataset {
-        report::show(&dataset.report, &name, output)?;
+        dataset_report::print_report(&dataset.report, &name, output)?;
     }
     Ok(job)
 }
 
 /// Bad rows by file and line, and the flag that leaves them out.
-fn refused(problem: &Problem, file: &str) -> Failure {
-    match problem.failure(Some(file)) {
-        Failure::BadInput(text) if problem.errors.iter().any(|fault| fault.line.is_some()) => {
-            Failure::BadInput(format!("{text}\n(here that is --on-bad-rows skip)"))
+fn submission_error(problem: &Problem, file: &str) -> CliError {
+    match problem.to_error(Some(file)) {
+        CliError::InvalidInput(text) if problem.errors.iter().any(|error| error.line.is_some()) => {
+            CliError::InvalidInput(format!("{text}\n(here that is --on-bad-rows skip)"))
         }
         failure => failure,
     }
 }
 
-fn conclude(client: &Client, job: &Job, output: &mut Output) -> Outcome {
-    let whole: Value = client.get(&format!("/jobs/{}", job.id))?;
-    output.result(&whole)?;
+fn report_result(client: &Client, job: &Job, output: &mut Output) -> CliResult {
+    let job_json: Value = client.get(&format!("/jobs/{}", job.id))?;
+    output.write_json(&job_json)?;
     match (job.status.as_str(), &job.error) {
-        ("succeeded", _) => show_adapter(client, job, &whole, output),
-        (_, Some(error)) => Err(Failure::failed(format!("job {} {}: {}", job.id, job.status, error.detail))),
-        (status, None) => Err(Failure::failed(format!("job {} was {status}", job.id))),
+        ("succeeded", _) => show_adapter(client, job, &job_json, output),
+        (_, Some(error)) => Err(CliError::failed(format!("job {} {}: {}", job.id, job.status, error.detail))),
+        (status, None) => Err(CliError::failed(format!("job {} was {status}", job.id))),
     }
 }
 
-fn show_adapter(client: &Client, job: &Job, whole: &Value, output: &mut Output) -> Outcome {
-    output.line(format!("job {} succeeded", job.id))?;
-    if let Some(figures) = &job.metrics {
-        output.line("")?;
-        output.table(&metrics::table(figures))?;
-        let classes = metrics::worst_classes(figures);
+fn show_adapter(client: &Client, job: &Job, job_json: &Value, output: &mut Output) -> CliResult {
+    output.write_line(format!("job {} succeeded", job.id))?;
+    if let Some(job_metrics) = &job.metrics {
+        output.write_line("")?;
+        output.write_table(&metrics::metrics_table(job_metrics))?;
+        let classes = metrics::worst_classes(job_metrics);
         if !classes.is_empty() {
-            output.line("")?;
-            output.line("the labels that were hardest to tell:")?;
-            output.table(&classes)?;
+            output.write_line("")?;
+            output.write_line("the labels that were hardest to tell:")?;
+            output.write_table(&classes)?;
         }
     }
-    let Some(adapter) = job.adapter() else { return Ok(()) };
-    output.line("")?;
-    shell::show(client, adapter, whole, output)
+    let Some(adapter) = job.adapter_reference() else { return Ok(()) };
+    output.write_line("")?;
+    usage_hints::print_usage_hints(client, adapter, job_json, output)
 }

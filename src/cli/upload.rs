@@ -2,8 +2,8 @@
 //!
 //! Knows nothing of what is in the file.
 
-use super::failure::{Failure, Outcome};
-use super::output::{Live, Output, size};
+use super::error::{CliError, CliResult};
+use super::output::{DisplayMode, Output, format_bytes};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -11,38 +11,38 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// A file to be sent.
-pub struct Upload {
+pub struct FileUpload {
     pub path: PathBuf,
     pub name: String,
     file: File,
-    bytes: u64,
+    size: u64,
 }
 
 /// A form of a file and some JSON. The file goes first: a server that refused the JSON before it has read the file would
 /// close the connection, and its answer could be lost on the way.
-pub struct Form {
+pub struct MultipartForm {
     pub content_type: String,
     pub length: u64,
-    head: Vec<u8>,
-    upload: Upload,
-    tail: Vec<u8>,
+    prefix: Vec<u8>,
+    upload: FileUpload,
+    suffix: Vec<u8>,
 }
 
-impl Upload {
+impl FileUpload {
     /// # Errors
     /// `BadInput` where there is no such file, or nothing in it.
-    pub fn open(path: &Path) -> Outcome<Self> {
-        let wrong = |why: &dyn std::fmt::Display| Failure::bad_input(format!("{}: {why}", path.display()));
-        let file = File::open(path).map_err(|error| wrong(&error))?;
-        let metadata = file.metadata().map_err(|error| wrong(&error))?;
+    pub fn open(path: &Path) -> CliResult<Self> {
+        let file_error = |why: &dyn std::fmt::Display| CliError::invalid_input(format!("{}: {why}", path.display()));
+        let file = File::open(path).map_err(|error| file_error(&error))?;
+        let metadata = file.metadata().map_err(|error| file_error(&error))?;
         if !metadata.is_file() {
-            return Err(wrong(&"this is not a file"));
+            return Err(file_error(&"this is not a file"));
         }
         if metadata.len() == 0 {
-            return Err(wrong(&"the file is empty"));
+            return Err(file_error(&"the file is empty"));
         }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { path: path.to_path_buf(), name, file, bytes: metadata.len() })
+        Ok(Self { path: path.to_path_buf(), name, file, size: metadata.len() })
     }
 
     /// By the name's ending; the server reads the ending too.
@@ -57,51 +57,54 @@ impl Upload {
     }
 }
 
-impl Form {
+impl MultipartForm {
     /// `json` is the name and the text of the field that goes with the file.
-    pub fn new(field: &str, upload: Upload, json: (&str, &str)) -> Self {
+    pub fn new(field: &str, upload: FileUpload, json_field: (&str, &str)) -> Self {
         let boundary = format!("espalier-{}", Uuid::now_v7().simple());
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{}\"\r\nContent-Type: {}\r\n\r\n",
-            escape(&upload.name),
+            escape_file_name(&upload.name),
             upload.content_type()
         );
-        let (name, text) = json;
+        let (name, text) = json_field;
         let tail = format!(
             "\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\
              Content-Type: application/json\r\n\r\n{text}\r\n--{boundary}--\r\n"
         );
         Self {
             content_type: format!("multipart/form-data; boundary={boundary}"),
-            length: head.len() as u64 + upload.bytes + tail.len() as u64,
-            head: head.into_bytes(),
+            length: head.len() as u64 + upload.size + tail.len() as u64,
+            prefix: head.into_bytes(),
             upload,
-            tail: tail.into_bytes(),
+            suffix: tail.into_bytes(),
         }
     }
 
     /// The form's bytes; on a terminal a bar runs along with them.
-    pub fn reader(self, output: &Output) -> impl Read + use<> {
-        let target = match output.live() {
-            Live::Terminal => ProgressDrawTarget::stderr(),
-            Live::Plain => ProgressDrawTarget::hidden(),
+    pub fn into_reader(self, output: &Output) -> impl Read + use<> {
+        let target = match output.display_mode() {
+            DisplayMode::Interactive => ProgressDrawTarget::stderr(),
+            DisplayMode::Plain => ProgressDrawTarget::hidden(),
         };
-        let template =
-            format!("sending {} {{bar:28}} {{bytes}}/{} ", escape(&self.upload.name), size(self.upload.bytes));
+        let template = format!(
+            "sending {} {{bar:28}} {{bytes}}/{} ",
+            escape_file_name(&self.upload.name),
+            format_bytes(self.upload.size)
+        );
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::with_draw_target(Some(self.upload.bytes), target).with_style(style);
+        let bar = ProgressBar::with_draw_target(Some(self.upload.size), target).with_style(style);
         // A file that grows meanwhile must not grow the form, whose length was announced.
-        let file = self.upload.file.take(self.upload.bytes);
-        Cursor::new(self.head).chain(Counted { file, bar }).chain(Cursor::new(self.tail))
+        let file = self.upload.file.take(self.upload.size);
+        Cursor::new(self.prefix).chain(ProgressReader { file, bar }).chain(Cursor::new(self.suffix))
     }
 }
 
-struct Counted<R> {
+struct ProgressReader<R> {
     file: R,
     bar: ProgressBar,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for ProgressReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
         self.bar.inc(count as u64);
@@ -113,26 +116,26 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// As browsers write a file's name into the header.
-fn escape(name: &str) -> String {
+fn escape_file_name(name: &str) -> String {
     name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::output::tests::kept;
+    use crate::cli::output::tests::captured_output;
     use std::io::Write;
 
     #[test]
-    fn a_form_is_as_long_as_it_says() {
+    fn content_length_matches_the_body() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a \"b\".csv");
         File::create(&path).unwrap().write_all(b"text,label\n").unwrap();
-        let form = Form::new("dataset", Upload::open(&path).unwrap(), ("job", "{}"));
+        let form = MultipartForm::new("dataset", FileUpload::open(&path).unwrap(), ("job", "{}"));
         let (length, content_type) = (form.length, form.content_type.clone());
         let mut text = String::new();
-        let (output, _, _) = kept(crate::cli::output::Form::People);
-        form.reader(&output).read_to_string(&mut text).unwrap();
+        let (output, _, _) = captured_output(crate::cli::output::OutputFormat::Human);
+        form.into_reader(&output).read_to_string(&mut text).unwrap();
         assert_eq!(text.len() as u64, length);
         let boundary = content_type.split_once('=').unwrap().1;
         let file = "name=\"dataset\"; filename=\"a %22b%22.csv\"\r\nContent-Type: text/csv\r\n\r\ntext,label\n\r\n";
@@ -145,12 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_or_empty_is_refused_by_its_name() {
+    fn directories_and_empty_files_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let empty = folder.path().join("empty.csv");
         File::create(&empty).unwrap();
         for path in [folder.path(), &empty, Path::new("/nowhere.csv")] {
-            let failure = Upload::open(path).err().unwrap();
+            let failure = FileUpload::open(path).err().unwrap();
             assert_eq!(failure.exit_code(), 2);
             assert!(failure.message().unwrap().contains(&path.display().to_string()));
         }

@@ -1,14 +1,14 @@
 //! Where the server listens and who is let in.
 
 use super::Secret;
-use super::secret::read_file;
+use super::secret::read_secret_file;
 use clap::Args;
 use espalier_core::error::{Error, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Shorter keys can be guessed.
-const SHORTEST_KEY: usize = 16;
+const MIN_API_KEY_LENGTH: usize = 16;
 
 #[derive(Clone, Args)]
 #[group(skip)]
@@ -33,30 +33,30 @@ pub struct Flags {
 
 /// Where the server listens and the keys it knows.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct AccessSettings {
     pub listen: SocketAddr,
-    pub keys: Vec<Secret>,
+    pub api_keys: Vec<Secret>,
 }
 
 impl Flags {
     /// # Errors
     /// `Invalid` for a key that is too short, a file of keys without any, and an open address without a key.
-    pub fn resolve(&self) -> Result<Access> {
+    pub fn resolve(&self) -> Result<AccessSettings> {
         let mut keys: Vec<&str> = self.api_keys.iter().flat_map(|keys| keys.split(',')).map(str::trim).collect();
         let text = match &self.api_keys_file {
-            Some(file) => read_file(file, "--api-keys-file (ESPALIER_API_KEYS_FILE)")?,
+            Some(file) => read_secret_file(file, "--api-keys-file (ESPALIER_API_KEYS_FILE)")?,
             None => String::new(),
         };
-        let before = keys.len();
+        let inline_count = keys.len();
         keys.extend(text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()));
-        if self.api_keys_file.is_some() && keys[before..].iter().all(|key| key.is_empty()) {
+        if self.api_keys_file.is_some() && keys[inline_count..].iter().all(|key| key.is_empty()) {
             return Err(Error::invalid(
                 "no_api_key",
                 "the file of API keys (--api-keys-file) holds no key: write one a line",
             ));
         }
         keys.retain(|key| !key.is_empty());
-        check(&keys)?;
+        check_api_keys(&keys)?;
         if keys.is_empty() && !self.listen.ip().is_loopback() && !self.insecure_no_auth {
             return Err(Error::invalid(
                 "no_api_key",
@@ -67,20 +67,20 @@ impl Flags {
                 ),
             ));
         }
-        Ok(Access { listen: self.listen, keys: keys.into_iter().map(Secret::new).collect() })
+        Ok(AccessSettings { listen: self.listen, api_keys: keys.into_iter().map(Secret::new).collect() })
     }
 }
 
-fn check(keys: &[&str]) -> Result<()> {
-    let fits = |key: &&str| key.len() >= SHORTEST_KEY && key.bytes().all(|byte| byte.is_ascii_graphic());
-    match keys.iter().position(|key| !fits(key)) {
+fn check_api_keys(keys: &[&str]) -> Result<()> {
+    let is_valid = |key: &&str| key.len() >= MIN_API_KEY_LENGTH && key.bytes().all(|byte| byte.is_ascii_graphic());
+    match keys.iter().position(|key| !is_valid(key)) {
         None => Ok(()),
-        Some(at) => Err(Error::invalid(
+        Some(index) => Err(Error::invalid(
             "weak_api_key",
             format!(
-                "API key number {} is not usable: a key is at least {SHORTEST_KEY} visible ASCII characters without \
+                "API key number {} is not usable: a key is at least {MIN_API_KEY_LENGTH} visible ASCII characters without \
                  spaces (`openssl rand -hex 24` makes one)",
-                at + 1
+                index + 1
             ),
         )),
     }

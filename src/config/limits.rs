@@ -1,6 +1,6 @@
 //! What is accepted: sizes of requests and datasets, and times.
 
-use super::values;
+use super::units;
 use crate::http;
 use clap::Args;
 use espalier_core::error::{Error, Result};
@@ -12,141 +12,144 @@ use std::time::Duration;
 #[command(next_help_heading = "Limits")]
 pub struct Flags {
     /// Size of a dataset
-    #[arg(long, env = "ESPALIER_MAX_DATASET", value_name = "BYTES", default_value = "256MiB", value_parser = values::bytes)]
-    pub max_dataset: u64,
+    #[arg(long = "max-dataset", env = "ESPALIER_MAX_DATASET", value_name = "BYTES", default_value = "256MiB", value_parser = units::parse_bytes)]
+    pub max_dataset_bytes: u64,
 
     /// Rows of a dataset
-    #[arg(long, env = "ESPALIER_MAX_ROWS", value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..))]
-    pub max_rows: u64,
+    #[arg(long = "max-rows", env = "ESPALIER_MAX_ROWS", value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_dataset_rows: u64,
 
     /// Size of one record of a dataset
-    #[arg(long, env = "ESPALIER_MAX_RECORD", value_name = "BYTES", default_value = "1MiB", value_parser = small_bytes)]
-    pub max_record: usize,
+    #[arg(long = "max-record", env = "ESPALIER_MAX_RECORD", value_name = "BYTES", default_value = "1MiB", value_parser = parse_bytes_in_memory)]
+    pub max_record_bytes: usize,
 
     /// Labels of a dataset
-    #[arg(long, env = "ESPALIER_MAX_LABELS", value_name = "N", default_value = "10000", value_parser = count)]
+    #[arg(long, env = "ESPALIER_MAX_LABELS", value_name = "N", default_value = "10000", value_parser = parse_count)]
     pub max_labels: usize,
 
     /// Size of a JSON request, inline examples included
-    #[arg(long, env = "ESPALIER_MAX_JSON", value_name = "BYTES", default_value = "16MiB", value_parser = small_bytes)]
-    pub max_json: usize,
+    #[arg(long = "max-json", env = "ESPALIER_MAX_JSON", value_name = "BYTES", default_value = "16MiB", value_parser = parse_bytes_in_memory)]
+    pub max_json_bytes: usize,
 
     /// Size of an uploaded adapter
-    #[arg(long, env = "ESPALIER_MAX_ADAPTER", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes)]
-    pub max_adapter: u64,
+    #[arg(long = "max-adapter", env = "ESPALIER_MAX_ADAPTER", value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
+    pub max_adapter_bytes: u64,
 
     /// Files in an uploaded adapter
-    #[arg(long, env = "ESPALIER_MAX_ADAPTER_FILES", value_name = "N", default_value = "1000", value_parser = count)]
+    #[arg(long, env = "ESPALIER_MAX_ADAPTER_FILES", value_name = "N", default_value = "1000", value_parser = parse_count)]
     pub max_adapter_files: usize,
 
     /// Size of each of an uploaded adapter's JSON files, unpacked
-    #[arg(long, env = "ESPALIER_MAX_ADAPTER_JSON", value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes)]
-    pub max_adapter_json: u64,
+    #[arg(long = "max-adapter-json", env = "ESPALIER_MAX_ADAPTER_JSON", value_name = "BYTES", default_value = "64MiB", value_parser = units::parse_bytes)]
+    pub max_adapter_json_bytes: u64,
 
     /// Size of an uploaded adapter's tensors, unpacked
-    #[arg(long, env = "ESPALIER_MAX_ADAPTER_TENSORS", value_name = "BYTES", default_value = "512MiB", value_parser = values::bytes)]
-    pub max_adapter_tensors: u64,
+    #[arg(long = "max-adapter-tensors", env = "ESPALIER_MAX_ADAPTER_TENSORS", value_name = "BYTES", default_value = "512MiB", value_parser = units::parse_bytes)]
+    pub max_adapter_tensor_bytes: u64,
 
     /// How long a client may send nothing while its request is read
-    #[arg(long, env = "ESPALIER_IDLE", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
-    pub idle: Duration,
+    #[arg(long, env = "ESPALIER_READ_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
+    pub read_timeout: Duration,
 
     /// How long a whole request may take to arrive
-    #[arg(long, env = "ESPALIER_MAX_UPLOAD_TIME", value_name = "TIME", default_value = "1h", value_parser = values::duration)]
-    pub max_upload_time: Duration,
+    #[arg(long = "max-upload-time", env = "ESPALIER_MAX_UPLOAD_TIME", value_name = "TIME", default_value = "1h", value_parser = units::parse_duration)]
+    pub body_timeout: Duration,
 
     /// How long an answer may take; uploads, downloads and event streams are not counted
-    #[arg(long, env = "ESPALIER_DEADLINE", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
-    pub deadline: Duration,
+    #[arg(long, env = "ESPALIER_REQUEST_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
+    pub request_timeout: Duration,
 
     /// How long an answer of generated text may take; one that is streamed begins at once
-    #[arg(long, env = "ESPALIER_GENERATION_DEADLINE", value_name = "TIME", default_value = "10m", value_parser = values::duration)]
-    pub generation_deadline: Duration,
+    #[arg(long, env = "ESPALIER_GENERATION_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::parse_duration)]
+    pub generation_timeout: Duration,
 
     /// How long requests may take to finish when the server stops
-    #[arg(long, env = "ESPALIER_GRACE", value_name = "TIME", default_value = "8s", value_parser = values::duration)]
-    pub grace: Duration,
+    #[arg(long, env = "ESPALIER_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "8s", value_parser = units::parse_duration)]
+    pub shutdown_timeout: Duration,
 
     /// Jobs that may be queued
-    #[arg(long, env = "ESPALIER_MAX_QUEUED", value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
-    pub max_queued: u64,
+    #[arg(long, env = "ESPALIER_MAX_QUEUED_JOBS", value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_queued_jobs: u64,
 
     /// Candidates of a race
     #[arg(long, env = "ESPALIER_MAX_CANDIDATES", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u64).range(2..=1000))]
     pub max_candidates: u64,
 
     /// Uploads checked at once; each is held in memory meanwhile
-    #[arg(long, env = "ESPALIER_MAX_CHECKS", value_name = "N", default_value = "2", value_parser = count)]
-    pub max_checks: usize,
+    #[arg(long, env = "ESPALIER_MAX_CONCURRENT_CHECKS", value_name = "N", default_value = "2", value_parser = parse_count)]
+    pub max_concurrent_checks: usize,
 
     /// Event streams open at once
-    #[arg(long, env = "ESPALIER_MAX_STREAMS", value_name = "N", default_value = "1000", value_parser = count)]
-    pub max_streams: usize,
+    #[arg(long, env = "ESPALIER_MAX_EVENT_STREAMS", value_name = "N", default_value = "1000", value_parser = parse_count)]
+    pub max_event_streams: usize,
 
     /// How often an event stream looks for news
-    #[arg(long, env = "ESPALIER_STREAM_POLL", value_name = "TIME", default_value = "1s", value_parser = values::duration)]
-    pub stream_poll: Duration,
+    #[arg(long, env = "ESPALIER_EVENT_POLL_INTERVAL", value_name = "TIME", default_value = "1s", value_parser = units::parse_duration)]
+    pub event_poll_interval: Duration,
 
     /// How often a silent event stream says that it is alive
-    #[arg(long, env = "ESPALIER_KEEP_ALIVE", value_name = "TIME", default_value = "15s", value_parser = values::duration)]
-    pub keep_alive: Duration,
+    #[arg(long, env = "ESPALIER_SSE_KEEP_ALIVE", value_name = "TIME", default_value = "15s", value_parser = units::parse_duration)]
+    pub sse_keep_alive: Duration,
 
     /// Rows of a list where a request does not say how many
-    #[arg(long, env = "ESPALIER_PAGE", value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
-    pub page: u32,
+    #[arg(long, env = "ESPALIER_DEFAULT_PAGE_SIZE", value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
+    pub default_page_size: u32,
 
     /// Rows of a list at most
-    #[arg(long, env = "ESPALIER_MAX_PAGE", value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_page: u32,
+    #[arg(long, env = "ESPALIER_MAX_PAGE_SIZE", value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_page_size: u32,
 }
 
 impl Flags {
     /// # Errors
     /// `Invalid` where the usual page would be larger than the largest.
-    pub fn http(&self) -> Result<http::Settings> {
-        if self.page > self.max_page {
-            let detail = format!("--page {} is more than --max-page {}: make it smaller", self.page, self.max_page);
+    pub fn http_settings(&self) -> Result<http::Settings> {
+        if self.default_page_size > self.max_page_size {
+            let detail = format!(
+                "--default-page-size {} is more than --max-page-size {}: make it smaller",
+                self.default_page_size, self.max_page_size
+            );
             return Err(Error::invalid("conflicting_settings", detail));
         }
         Ok(http::Settings {
-            max_json_bytes: self.max_json,
-            max_dataset_bytes: self.max_dataset,
-            max_adapter_bytes: self.max_adapter,
-            idle: self.idle,
-            max_body_time: self.max_upload_time,
-            deadline: self.deadline,
-            generation_deadline: self.generation_deadline,
-            max_queued: self.max_queued,
+            max_json_bytes: self.max_json_bytes,
+            max_dataset_bytes: self.max_dataset_bytes,
+            max_adapter_bytes: self.max_adapter_bytes,
+            body_idle_timeout: self.read_timeout,
+            body_total_timeout: self.body_timeout,
+            request_timeout: self.request_timeout,
+            generation_timeout: self.generation_timeout,
+            max_queued_jobs: self.max_queued_jobs,
             max_candidates: usize::try_from(self.max_candidates).unwrap_or(usize::MAX),
-            max_checks: self.max_checks,
-            max_streams: self.max_streams,
-            stream_poll: self.stream_poll,
-            keep_alive: self.keep_alive,
-            page: self.page,
-            max_page: self.max_page,
+            max_concurrent_validations: self.max_concurrent_checks,
+            max_event_streams: self.max_event_streams,
+            event_poll_interval: self.event_poll_interval,
+            sse_keep_alive_interval: self.sse_keep_alive,
+            default_page_size: self.default_page_size,
+            max_page_size: self.max_page_size,
         })
     }
 
-    pub fn artifact(&self) -> artifact::Settings {
-        artifact::Settings {
+    pub fn artifact_settings(&self) -> artifact::ImportLimits {
+        artifact::ImportLimits {
             max_entries: self.max_adapter_files,
-            max_json_bytes: self.max_adapter_json,
-            max_tensor_bytes: self.max_adapter_tensors,
+            max_json_bytes: self.max_adapter_json_bytes,
+            max_tensor_bytes: self.max_adapter_tensor_bytes,
         }
     }
 
-    pub fn data(&self) -> data::Settings {
-        data::Settings {
-            max_bytes: self.max_dataset,
-            max_rows: self.max_rows,
-            max_record_bytes: self.max_record,
+    pub fn data_settings(&self) -> data::Limits {
+        data::Limits {
+            max_bytes: self.max_dataset_bytes,
+            max_rows: self.max_dataset_rows,
+            max_record_bytes: self.max_record_bytes,
             max_labels: self.max_labels,
         }
     }
 }
 
 /// A number of things of which there must be one.
-pub fn count(text: &str) -> std::result::Result<usize, String> {
+pub fn parse_count(text: &str) -> std::result::Result<usize, String> {
     match text.trim().parse() {
         Ok(0) | Err(_) => Err("give a whole number from 1".to_string()),
         Ok(count) => Ok(count),
@@ -154,6 +157,6 @@ pub fn count(text: &str) -> std::result::Result<usize, String> {
 }
 
 /// Bytes of something that is held in memory at once.
-pub fn small_bytes(text: &str) -> std::result::Result<usize, String> {
-    usize::try_from(values::bytes(text)?).map_err(|_| "that is more than this machine can address".to_string())
+pub fn parse_bytes_in_memory(text: &str) -> std::result::Result<usize, String> {
+    usize::try_from(units::parse_bytes(text)?).map_err(|_| "that is more than this machine can address".to_string())
 }

@@ -4,17 +4,17 @@
 //! Knows nothing of how a setting is used.
 
 mod access;
-mod base;
+mod base_model;
 mod limits;
-mod logs;
+mod logging;
 mod secret;
 mod serving;
 mod storage;
 mod training;
-mod values;
+mod units;
 
-pub use access::Access;
-pub use logs::{Format, Logs};
+pub use access::AccessSettings;
+pub use logging::{LogFlags, LogFormat};
 pub use secret::Secret;
 pub use training::Role;
 
@@ -22,7 +22,7 @@ use crate::{http, worker};
 use clap::Args;
 use espalier_core::error::Result;
 use espalier_core::{artifact, data, model};
-use espalier_tensor::device::{Device, Weights};
+use espalier_tensor::device::{Device, WeightFormat};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use std::time::Duration;
 #[derive(Clone, Args)]
 pub struct Config {
     #[command(flatten)]
-    base: base::Flags,
+    base: base_model::Flags,
     #[command(flatten)]
     storage: storage::Flags,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub struct Config {
     #[command(flatten)]
     limits: limits::Flags,
     #[command(flatten)]
-    pub logs: Logs,
+    pub logs: LogFlags,
 }
 
 /// What the rooms are started with.
@@ -53,20 +53,20 @@ pub struct Settings {
     pub model: String,
     pub hub: model::hub::Settings,
     pub device: Device,
-    pub weights: Weights,
+    pub weight_format: WeightFormat,
     pub data_dir: PathBuf,
     pub database_url: Secret,
     pub listen: SocketAddr,
     /// The bearer keys that are let in; with none, everybody is.
-    pub keys: Vec<Secret>,
+    pub api_keys: Vec<Secret>,
     pub role: Role,
     pub worker: worker::Settings,
     pub serving: crate::serving::Settings,
-    pub data: data::Settings,
+    pub data: data::Limits,
     pub http: http::Settings,
-    pub artifact: artifact::Settings,
+    pub artifact: artifact::ImportLimits,
     /// For requests under way when the server stops.
-    pub grace: Duration,
+    pub shutdown_timeout: Duration,
 }
 
 impl Config {
@@ -74,31 +74,31 @@ impl Config {
     ///
     /// # Errors
     /// `Invalid` for settings that contradict each other and for a secret's file that cannot be read.
-    pub fn settings(&self) -> Result<Settings> {
+    pub fn resolve(&self) -> Result<Settings> {
         let access = self.access.resolve()?;
-        let data = self.limits.data();
+        let data = self.limits.data_settings();
         Ok(Settings {
-            model: self.base.model(),
-            hub: base::hub(),
+            model: self.base.model_or_default(),
+            hub: base_model::hub_settings(),
             device: self.base.device,
-            weights: self.base.weights,
+            weight_format: self.base.weight_format,
             data_dir: self.storage.data_dir.clone(),
-            database_url: self.storage.database_url()?,
+            database_url: self.storage.resolve_database_url()?,
             listen: access.listen,
-            keys: access.keys,
+            api_keys: access.api_keys,
             role: self.training.role,
-            worker: self.training.worker(data.clone())?,
+            worker: self.training.worker_settings(data.clone())?,
             serving: self.serving.resolve(),
             data,
-            http: self.limits.http()?,
-            artifact: self.limits.artifact(),
-            grace: self.limits.grace,
+            http: self.limits.http_settings()?,
+            artifact: self.limits.artifact_settings(),
+            shutdown_timeout: self.limits.shutdown_timeout,
         })
     }
 }
 
 /// The number of cores that this process may use.
-pub fn cores() -> usize {
+pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -31,12 +31,12 @@ impl From<&str> for Secret {
 }
 
 /// The text of a secret's file. `setting` is the flag that named it.
-pub fn read_file(path: &Path, setting: &str) -> Result<String> {
+pub fn read_secret_file(path: &Path, flag: &str) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| {
         Error::invalid(
             "unreadable_secret",
             format!(
-                "{setting} names {}, which cannot be read: {error}; check the path and its permissions",
+                "{flag} names {}, which cannot be read: {error}; check the path and its permissions",
                 path.display()
             ),
         )

@@ -1,7 +1,7 @@
 //! Where things are kept: the data folder and the database.
 
 use super::Secret;
-use super::secret::read_file;
+use super::secret::read_secret_file;
 use crate::store;
 use clap::Args;
 use espalier_core::error::{Error, Result};
@@ -29,9 +29,9 @@ pub struct Flags {
 impl Flags {
     /// # Errors
     /// `Invalid` where both the URL and its file are given, or the file cannot be read.
-    pub fn database_url(&self) -> Result<Secret> {
-        let given = self.database_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
-        let url = match (given, &self.database_url_file) {
+    pub fn resolve_database_url(&self) -> Result<Secret> {
+        let inline_url = self.database_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
+        let url = match (inline_url, &self.database_url_file) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid(
                     "conflicting_settings",
@@ -40,7 +40,7 @@ impl Flags {
             }
             (Some(url), None) => url.to_string(),
             (None, Some(file)) => {
-                let text = read_file(file, "--database-url-file (DATABASE_URL_FILE)")?;
+                let text = read_secret_file(file, "--database-url-file (DATABASE_URL_FILE)")?;
                 text.lines().next().unwrap_or_default().trim().to_string()
             }
             (None, None) => store::sqlite_url(&self.data_dir.join("espalier.db")),

@@ -5,85 +5,85 @@ use clap::Parser;
 use std::io::Write;
 
 #[derive(Parser)]
-struct Line {
+struct TestCli {
     #[command(flatten)]
     config: Config,
 }
 
-fn settings(flags: &[&str]) -> Result<Settings> {
-    Line::parse_from(["espalier"].iter().chain(flags)).config.settings()
+fn resolve(flags: &[&str]) -> Result<Settings> {
+    TestCli::parse_from(["espalier"].iter().chain(flags)).config.resolve()
 }
 
-fn refusal(flags: &[&str]) -> String {
-    settings(flags).expect_err("these settings must be refused").to_string()
+fn resolve_error(flags: &[&str]) -> String {
+    resolve(flags).expect_err("these settings must be refused").to_string()
 }
 
-fn file(text: &str) -> tempfile::NamedTempFile {
+fn temp_file_with(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file
 }
 
 #[test]
-fn an_open_address_needs_a_key() {
+fn non_loopback_address_requires_an_api_key() {
     let open = ["--listen", "0.0.0.0:8080"];
-    assert!(refusal(&open).contains("--insecure-no-auth"));
-    assert!(settings(&["--listen", "0.0.0.0:8080", "--insecure-no-auth"]).unwrap().keys.is_empty());
-    assert_eq!(settings(&["--listen", "0.0.0.0:8080", "--api-keys", "0123456789abcdef"]).unwrap().keys.len(), 1);
-    assert!(settings(&["--listen", "[::1]:8080"]).is_ok());
+    assert!(resolve_error(&open).contains("--insecure-no-auth"));
+    assert!(resolve(&["--listen", "0.0.0.0:8080", "--insecure-no-auth"]).unwrap().api_keys.is_empty());
+    assert_eq!(resolve(&["--listen", "0.0.0.0:8080", "--api-keys", "0123456789abcdef"]).unwrap().api_keys.len(), 1);
+    assert!(resolve(&["--listen", "[::1]:8080"]).is_ok());
 }
 
 #[test]
-fn an_empty_list_of_keys_is_no_key() {
-    assert!(refusal(&["--listen", "0.0.0.0:8080", "--api-keys", " , "]).contains("no API key"));
-    let empty = file("# only a comment\n\n");
+fn empty_key_list_counts_as_no_key() {
+    assert!(resolve_error(&["--listen", "0.0.0.0:8080", "--api-keys", " , "]).contains("no API key"));
+    let empty = temp_file_with("# only a comment\n\n");
     let path = empty.path().to_str().unwrap();
-    assert!(refusal(&["--api-keys-file", path]).contains("holds no key"));
+    assert!(resolve_error(&["--api-keys-file", path]).contains("holds no key"));
 }
 
 #[test]
-fn keys_come_from_the_list_and_the_file() {
-    let keys = file("# ours\nabcdefghijklmnop # alice\n\n  qrstuvwxyz012345\n");
+fn keys_are_read_from_flag_and_file() {
+    let keys = temp_file_with("# ours\nabcdefghijklmnop # alice\n\n  qrstuvwxyz012345\n");
     let path = keys.path().to_str().unwrap();
-    let settings = settings(&["--api-keys", "0123456789abcdef", "--api-keys-file", path]).unwrap();
-    let keys: Vec<&str> = settings.keys.iter().map(Secret::expose).collect();
+    let settings = resolve(&["--api-keys", "0123456789abcdef", "--api-keys-file", path]).unwrap();
+    let keys: Vec<&str> = settings.api_keys.iter().map(Secret::expose).collect();
     assert_eq!(keys, ["0123456789abcdef", "abcdefghijklmnop", "qrstuvwxyz012345"]);
 }
 
 #[test]
-fn a_short_key_is_refused_without_showing_it() {
-    let refusal = refusal(&["--api-keys", "0123456789abcdef,hunter2"]);
+fn short_key_is_rejected_without_printing_it() {
+    let refusal = resolve_error(&["--api-keys", "0123456789abcdef,hunter2"]);
     assert!(refusal.contains("number 2") && !refusal.contains("hunter2"), "{refusal}");
 }
 
 #[test]
-fn the_database_is_in_the_data_folder_unless_told_otherwise() {
-    assert_eq!(settings(&["--data-dir", "there"]).unwrap().database_url.expose(), "sqlite://there/espalier.db");
-    let url = file("postgres://user:secret@db/espalier\n");
+fn database_defaults_to_the_data_dir() {
+    assert_eq!(resolve(&["--data-dir", "there"]).unwrap().database_url.expose(), "sqlite://there/espalier.db");
+    let url = temp_file_with("postgres://user:secret@db/espalier\n");
     let path = url.path().to_str().unwrap();
     assert_eq!(
-        settings(&["--database-url-file", path]).unwrap().database_url.expose(),
+        resolve(&["--database-url-file", path]).unwrap().database_url.expose(),
         "postgres://user:secret@db/espalier"
     );
-    assert!(refusal(&["--database-url-file", path, "--database-url", "sqlite://x"]).contains("give one"));
-    assert!(refusal(&["--database-url-file", "/nowhere"]).contains("/nowhere"));
+    assert!(resolve_error(&["--database-url-file", path, "--database-url", "sqlite://x"]).contains("give one"));
+    assert!(resolve_error(&["--database-url-file", "/nowhere"]).contains("/nowhere"));
 }
 
 #[test]
 fn secrets_are_not_shown_by_debug_output() {
-    let settings = settings(&["--api-keys", "0123456789abcdef", "--database-url", "postgres://u:pw@h/d"]).unwrap();
+    let settings = resolve(&["--api-keys", "0123456789abcdef", "--database-url", "postgres://u:pw@h/d"]).unwrap();
     let shown = format!("{settings:?}");
     assert!(!shown.contains("0123456789abcdef") && !shown.contains("u:pw"), "{shown}");
 }
 
 #[test]
-fn the_lease_outlasts_a_late_heartbeat() {
-    assert!(refusal(&["--lease", "9s", "--heartbeat", "5s"]).contains("twice"));
-    assert!(settings(&["--lease", "10s", "--heartbeat", "5s"]).is_ok());
+fn lease_must_be_at_least_twice_the_heartbeat() {
+    assert!(resolve_error(&["--lease-duration", "9s", "--heartbeat-interval", "5s"]).contains("twice"));
+    assert!(resolve(&["--lease-duration", "10s", "--heartbeat-interval", "5s"]).is_ok());
 }
 
 #[test]
-fn defaults_are_the_rooms_own() {
-    let shown = format!("{:?}", settings(&[]).unwrap().http);
+fn flag_defaults_equal_settings_defaults() {
+    let shown = format!("{:?}", resolve(&[]).unwrap().http);
     assert_eq!(shown, format!("{:?}", http::Settings::default()));
 }

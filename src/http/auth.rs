@@ -5,7 +5,7 @@
 //! cannot send a key before it has shown the page, and both say nothing of this server. `/metrics` needs a key: it tells
 //! how much the server is used, and Prometheus can send one.
 
-use super::error::{Answer, Refusal};
+use super::error::{ApiError, ApiResult};
 use crate::store::DEFAULT_OWNER;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
@@ -21,36 +21,36 @@ use subtle::{Choice, ConstantTimeEq};
 
 /// The digests (sha256) of the keys that are accepted.
 #[derive(Clone, Default)]
-pub struct Keys {
+pub struct ApiKeys {
     digests: Vec<[u8; 32]>,
 }
 
-impl Keys {
+impl ApiKeys {
     /// No key: everybody may call.
-    pub fn open() -> Self {
+    pub fn allow_all() -> Self {
         Self::default()
     }
 
     /// # Errors
     /// `Invalid` for a key that no client could send: empty, or with anything but visible ASCII.
     pub fn new<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Result<Self> {
-        let digests = keys.into_iter().map(|key| digest_of(key.as_ref())).collect::<Result<_>>()?;
+        let digests = keys.into_iter().map(|key| hash_key(key.as_ref())).collect::<Result<_>>()?;
         Ok(Self { digests })
     }
 
-    pub fn is_open(&self) -> bool {
+    pub fn allows_all(&self) -> bool {
         self.digests.is_empty()
     }
 
     /// Compares with every key, so that the time it takes does not tell which of them was near.
     fn accepts(&self, key: &str) -> bool {
-        let presented: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        let found = self.digests.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&presented));
+        let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+        let found = self.digests.iter().fold(Choice::from(0), |found, expected| found | expected.ct_eq(&digest));
         found.into()
     }
 }
 
-fn digest_of(key: &str) -> Result<[u8; 32]> {
+fn hash_key(key: &str) -> Result<[u8; 32]> {
     match !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(Sha256::digest(key.as_bytes()).into()),
         false => Err(Error::invalid(
@@ -60,7 +60,7 @@ fn digest_of(key: &str) -> Result<[u8; 32]> {
     }
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Keys({})", self.digests.len())
     }
@@ -73,34 +73,38 @@ pub struct Caller {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Answer<Self> {
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> ApiResult<Self> {
         let caller = parts.extensions.get::<Self>().cloned();
         caller.ok_or_else(|| Error::internal("a route that asks who is calling is not behind the key check").into())
     }
 }
 
 /// The middleware before every route that needs a key.
-pub async fn check(State(keys): State<Arc<Keys>>, mut request: Request, next: Next) -> Answer<Response> {
-    let caller = identify(&keys, request.headers())?;
+pub async fn authenticate(
+    State(api_keys): State<Arc<ApiKeys>>,
+    mut request: Request,
+    next: Next,
+) -> ApiResult<Response> {
+    let caller = caller_from_headers(&api_keys, request.headers())?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
 
-fn identify(keys: &Keys, headers: &HeaderMap) -> Answer<Caller> {
+fn caller_from_headers(api_keys: &ApiKeys, headers: &HeaderMap) -> ApiResult<Caller> {
     let caller = Caller { owner: DEFAULT_OWNER.to_string() };
-    if keys.is_open() {
+    if api_keys.allows_all() {
         return Ok(caller);
     }
-    match bearer(headers) {
-        None => Err(Refusal::unauthorized(
+    match bearer_token(headers) {
+        None => Err(ApiError::unauthorized(
             "key_missing",
             "this server needs a key: send the header \"Authorization: Bearer <key>\"",
             "Bearer realm=\"espalier\"",
         )),
-        Some(key) if keys.accepts(key) => Ok(caller),
-        Some(_) => Err(Refusal::unauthorized(
+        Some(key) if api_keys.accepts(key) => Ok(caller),
+        Some(_) => Err(ApiError::unauthorized(
             "key_wrong",
             "the key is not one of this server's: ask whoever runs it",
             "Bearer realm=\"espalier\", error=\"invalid_token\"",
@@ -108,7 +112,7 @@ fn identify(keys: &Keys, headers: &HeaderMap) -> Answer<Caller> {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
@@ -117,41 +121,49 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn with(value: &str) -> HeaderMap {
+    fn headers_with_authorization(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
     }
 
     #[test]
-    fn without_keys_everybody_may_call() {
-        assert!(identify(&Keys::open(), &HeaderMap::new()).is_ok());
+    fn every_caller_is_allowed_without_keys() {
+        assert!(caller_from_headers(&ApiKeys::allow_all(), &HeaderMap::new()).is_ok());
     }
 
     #[test]
     fn any_of_the_keys_is_accepted_and_no_other() {
-        let keys = Keys::new(["first", "second"]).unwrap();
+        let keys = ApiKeys::new(["first", "second"]).unwrap();
         for (header, code) in [("Bearer first", None), ("bearer second", None), ("Bearer third", Some("key_wrong"))] {
-            assert_eq!(identify(&keys, &with(header)).err().map(|refusal| refusal.code), code, "{header}");
+            assert_eq!(
+                caller_from_headers(&keys, &headers_with_authorization(header)).err().map(|refusal| refusal.code),
+                code,
+                "{header}"
+            );
         }
         for header in ["Basic first", "first", "Bearer"] {
-            assert_eq!(identify(&keys, &with(header)).unwrap_err().code, "key_missing", "{header}");
+            assert_eq!(
+                caller_from_headers(&keys, &headers_with_authorization(header)).unwrap_err().code,
+                "key_missing",
+                "{header}"
+            );
         }
     }
 
     #[test]
-    fn a_refused_caller_is_told_how_to_authenticate() {
-        let refusal = identify(&Keys::new(["key"]).unwrap(), &HeaderMap::new()).unwrap_err();
-        assert_eq!(refusal.headers[0].1, "Bearer realm=\"espalier\"");
+    fn unauthorized_response_has_www_authenticate() {
+        let error = caller_from_headers(&ApiKeys::new(["key"]).unwrap(), &HeaderMap::new()).unwrap_err();
+        assert_eq!(error.headers[0].1, "Bearer realm=\"espalier\"");
     }
 
     #[test]
-    fn a_key_that_no_client_could_send_is_refused() {
+    fn keys_that_are_not_visible_ascii_are_rejected() {
         for key in ["", "two words", "clé"] {
-            assert_eq!(Keys::new([key]).unwrap_err().code(), "invalid_key");
+            assert_eq!(ApiKeys::new([key]).unwrap_err().code(), "invalid_key");
         }
     }
 
     #[test]
     fn keys_are_not_shown_in_debug_output() {
-        assert_eq!(format!("{:?}", Keys::new(["secret"]).unwrap()), "Keys(1)");
+        assert_eq!(format!("{:?}", ApiKeys::new(["secret"]).unwrap()), "Keys(1)");
     }
 }

@@ -1,23 +1,23 @@
 //! `GET /base`: what the frozen base model is and can do.
 
-use super::state::State;
+use super::state::AppState;
 use axum::Json;
-use espalier_core::model::Info;
+use espalier_core::model::BaseModelInfo;
 use espalier_core::{adapter, task};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub fn routes() -> OpenApiRouter<State> {
+pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_base))
 }
 
 /// The base model, and what this server does with it.
 #[derive(Serialize, ToSchema)]
-pub struct BaseView {
+pub struct BaseModelView {
     #[serde(flatten)]
-    pub info: Info,
+    pub info: BaseModelInfo,
     /// The `type`s of methods that adapters may be trained by.
     pub methods: Vec<&'static str>,
     /// The `type`s of tasks.
@@ -29,16 +29,16 @@ pub struct BaseView {
 /// Its architecture, size and fingerprint, and what adapters may do with it.
 #[utoipa::path(
     get, path = "/base", operation_id = "get_base", tag = "base",
-    responses((status = 200, description = "The base model.", body = BaseView, example = json!({
+    responses((status = 200, description = "The base model.", body = BaseModelView, example = json!({
         "name": "sentence-transformers/all-MiniLM-L6-v2", "model_type": "bert",
         "fingerprint": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5",
         "parameters": 22713216, "hidden_size": 384, "layers": 6, "attention_heads": 12, "vocabulary_size": 30522,
-        "max_tokens": 512, "default_pooling": "mean", "poolings": ["mean", "cls", "first"], "sentence_encoder": true, "mask_token": null, "generates": false, "chat": false,
+        "max_tokens": 512, "default_pooling": "mean", "poolings": ["mean", "cls", "first"], "sentence_encoder": true, "mask_token": null, "is_causal_lm": false, "chat": false,
         "target_modules": ["query", "key", "value", "attention_output", "feed_forward_in", "feed_forward_out"],
         "kernels": "cpu", "methods": ["lora", "ia3", "prompt_tuning"], "tasks": ["sequence_classification", "regression", "token_classification", "embedding", "masked_language_model", "causal_language_model", "preference"]
     }))),
 )]
-async fn get_base(state: State) -> Json<BaseView> {
+async fn get_base(state: AppState) -> Json<BaseModelView> {
     let info = state.base.info().clone();
-    Json(BaseView { info, methods: adapter::NAMES.to_vec(), tasks: task::NAMES.to_vec() })
+    Json(BaseModelView { info, methods: adapter::METHOD_NAMES.to_vec(), tasks: task::TASK_TYPES.to_vec() })
 }

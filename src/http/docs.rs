@@ -2,10 +2,10 @@
 //!
 //! Knows nothing of single calls: the document is collected from their routes.
 
-use super::error::{Answer, Refusal};
-use super::extract::Key;
-use super::responses::NotFound;
-use super::state::State;
+use super::error::{ApiError, ApiResult};
+use super::extract::PathParam;
+use super::problem_responses::NotFound;
+use super::state::AppState;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::{IntoResponse, Redirect, Response};
 use espalier_core::error::{Context, Error};
@@ -15,12 +15,12 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
 /// The document's place relative to the page, so that both may stand behind a proxy's path.
-static PAGE: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+static SWAGGER_CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     // without a word, the page would ask a validator on the internet about the document
     Arc::new(Config::from("../openapi.yaml").validator_url("none").display_request_duration(true))
 });
 
-pub fn routes() -> OpenApiRouter<State> {
+pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(get_openapi))
         .routes(routes!(get_docs))
@@ -34,8 +34,8 @@ pub fn routes() -> OpenApiRouter<State> {
     responses((status = 200, description = "The API's description.", body = String, content_type = "application/yaml",
         example = "openapi: 3.1.0\n")),
 )]
-async fn get_openapi() -> Answer<Response> {
-    static YAML: LazyLock<Option<String>> = LazyLock::new(|| super::openapi::yaml().ok());
+async fn get_openapi() -> ApiResult<Response> {
+    static YAML: LazyLock<Option<String>> = LazyLock::new(|| super::openapi::openapi_yaml().ok());
     let yaml = YAML.as_deref().ok_or_else(|| Error::internal("the API's description has no YAML form"))?;
     Ok(([(CONTENT_TYPE, "application/yaml")], yaml).into_response())
 }
@@ -57,8 +57,8 @@ async fn get_docs() -> Redirect {
     responses((status = 200, description = "The page.", body = String, content_type = "text/html",
         example = "<!DOCTYPE html>")),
 )]
-async fn get_docs_page() -> Answer<Response> {
-    file("index.html")
+async fn get_docs_page() -> ApiResult<Response> {
+    swagger_asset("index.html")
 }
 
 /// A file of the page
@@ -67,23 +67,23 @@ async fn get_docs_page() -> Answer<Response> {
     params(("file" = String, Path, description = "The file's name.", example = "swagger-ui.css")),
     responses((status = 200, description = "The file.", body = String, content_type = "text/css"), NotFound),
 )]
-async fn get_docs_file(Key(name): Key) -> Answer<Response> {
-    file(&name)
+async fn get_docs_file(PathParam(name): PathParam) -> ApiResult<Response> {
+    swagger_asset(&name)
 }
 
-fn file(name: &str) -> Answer<Response> {
-    let found = utoipa_swagger_ui::serve(name, Arc::clone(&PAGE)).map_err(Error::internal)?;
-    let Some(file) = found else { return Err(missing(name)) };
+fn swagger_asset(name: &str) -> ApiResult<Response> {
+    let asset = utoipa_swagger_ui::serve(name, Arc::clone(&SWAGGER_CONFIG)).map_err(Error::internal)?;
+    let Some(file) = asset else { return Err(asset_not_found(name)) };
     let mut response = file.bytes.into_owned().into_response();
-    let kind = file.content_type.parse().context("reading a content type")?;
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    let content_type = file.content_type.parse().context("reading a content type")?;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     if file.gzpipped {
         response.headers_mut().insert(CONTENT_ENCODING, axum::http::HeaderValue::from_static("gzip"));
     }
     Ok(response)
 }
 
-fn missing(name: &str) -> Refusal {
+fn asset_not_found(name: &str) -> ApiError {
     Error::not_found("file_not_found", format!("the page has no file \"{name}\": open /docs/")).into()
 }
 
@@ -92,34 +92,34 @@ mod tests {
     use super::*;
     use axum::http::StatusCode;
 
-    async fn text(name: &str) -> String {
-        let response = file(name).unwrap();
+    async fn asset_text(name: &str) -> String {
+        let response = swagger_asset(name).unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let body = axum::body::to_bytes(response.into_body(), 1 << 24).await.unwrap();
         String::from_utf8(body.to_vec()).unwrap()
     }
 
     #[tokio::test]
-    async fn the_page_and_its_files_need_no_network() {
-        let page = text("index.html").await;
+    async fn swagger_ui_loads_no_external_assets() {
+        let page = asset_text("index.html").await;
         assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
-        let linked = page.split(['"', '\'']).filter_map(|part| part.strip_prefix("./"));
-        let linked: Vec<&str> = linked.collect();
-        assert!(linked.contains(&"swagger-initializer.js") && linked.contains(&"swagger-ui.css"), "{linked:?}");
-        for name in linked {
-            assert!(file(name).is_ok(), "{name} is missing");
+        let assets = page.split(['"', '\'']).filter_map(|part| part.strip_prefix("./"));
+        let assets: Vec<&str> = assets.collect();
+        assert!(assets.contains(&"swagger-initializer.js") && assets.contains(&"swagger-ui.css"), "{assets:?}");
+        for name in assets {
+            assert!(swagger_asset(name).is_ok(), "{name} is missing");
         }
     }
 
     #[tokio::test]
-    async fn the_page_reads_the_document_of_this_server_and_asks_nobody_else() {
-        let settings = text("swagger-initializer.js").await;
+    async fn swagger_ui_loads_this_servers_document_without_validator() {
+        let settings = asset_text("swagger-initializer.js").await;
         assert!(settings.contains("\"url\": \"../openapi.yaml\""), "{settings}");
         assert!(settings.contains("\"validatorUrl\": \"none\""), "{settings}");
     }
 
     #[test]
-    fn a_file_that_the_page_does_not_have_is_not_found() {
-        assert_eq!(file("../Cargo.toml").unwrap_err().status, StatusCode::NOT_FOUND);
+    fn unknown_swagger_asset_is_404() {
+        assert_eq!(swagger_asset("../Cargo.toml").unwrap_err().status, StatusCode::NOT_FOUND);
     }
 }

@@ -7,56 +7,56 @@ use axum::body::Body;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use espalier_core::error::{Error, Fault, Problem};
+use espalier_core::error::{Error, FieldError, Problem};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a handler answers.
-pub type Answer<T> = Result<T, Refusal>;
+pub type ApiResult<T> = Result<T, ApiError>;
 
 /// A request that was not done: the problem's status, words and headers.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub struct ApiError {
     pub status: StatusCode,
     pub code: &'static str,
     pub detail: String,
-    pub faults: Vec<Fault>,
+    pub field_errors: Vec<FieldError>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Logged with the request's id, never shown.
     pub cause: Option<Arc<anyhow::Error>>,
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid(problem) => Self::of(StatusCode::UNPROCESSABLE_ENTITY, problem),
-            Error::NotFound(problem) => Self::of(StatusCode::NOT_FOUND, problem),
-            Error::Conflict(problem) => Self::of(StatusCode::CONFLICT, problem),
+            Error::Invalid(problem) => Self::from_problem(StatusCode::UNPROCESSABLE_ENTITY, problem),
+            Error::NotFound(problem) => Self::from_problem(StatusCode::NOT_FOUND, problem),
+            Error::Conflict(problem) => Self::from_problem(StatusCode::CONFLICT, problem),
             Error::Busy { problem, retry_after } => {
-                Self::of(StatusCode::SERVICE_UNAVAILABLE, problem).retry_after(retry_after)
+                Self::from_problem(StatusCode::SERVICE_UNAVAILABLE, problem).with_retry_after(retry_after)
             }
             Error::Internal(cause) => Self::internal(cause),
         }
     }
 }
 
-impl Refusal {
+impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), faults: Vec::new(), headers: Vec::new(), cause: None }
+        Self { status, code, detail: detail.into(), field_errors: Vec::new(), headers: Vec::new(), cause: None }
     }
 
-    fn of(status: StatusCode, problem: Problem) -> Self {
-        Self { faults: problem.faults, ..Self::new(status, problem.code, problem.detail) }
+    fn from_problem(status: StatusCode, problem: Problem) -> Self {
+        Self { field_errors: problem.errors, ..Self::new(status, problem.code, problem.detail) }
     }
 
     fn internal(cause: anyhow::Error) -> Self {
         let detail = "something failed on our side; the log has the reason under this request's id";
-        let refusal = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
-        Self { cause: Some(Arc::new(cause)), ..refusal }
+        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
+        Self { cause: Some(Arc::new(cause)), ..error }
     }
 
     /// Not readable at all, as JSON, a form or a query.
-    pub fn unreadable(code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
@@ -65,28 +65,28 @@ impl Refusal {
             .with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    pub fn unsupported(detail: impl Into<String>) -> Self {
+    pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
-    pub fn too_large(what: &str, limit: u64) -> Self {
-        let detail = format!("{what} is larger than this server's limit of {limit} bytes: send less");
+    pub fn payload_too_large(subject: &str, limit: u64) -> Self {
+        let detail = format!("{subject} is larger than this server's limit of {limit} bytes: send less");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     }
 
     /// The client was too slow in sending its body.
-    pub fn too_slow(limit: Duration) -> Self {
+    pub fn request_timeout(limit: Duration) -> Self {
         let detail = format!("the body did not arrive within {} seconds: send it again", limit.as_secs_f64());
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
     }
 
-    pub fn with_faults(self, faults: Vec<Fault>) -> Self {
-        Self { faults, ..self }
+    pub fn with_field_errors(self, field_errors: Vec<FieldError>) -> Self {
+        Self { field_errors, ..self }
     }
 
     /// Whole seconds, at least one: the header knows no fractions.
-    pub fn retry_after(self, wait: Duration) -> Self {
-        let seconds = wait.as_millis().div_ceil(1000).max(1);
+    pub fn with_retry_after(self, delay: Duration) -> Self {
+        let seconds = delay.as_millis().div_ceil(1000).max(1);
         let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
         self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
     }
@@ -97,7 +97,7 @@ impl Refusal {
     }
 
     /// The words for an error answer that came without any: the router's own, or a library's.
-    pub fn plain(status: StatusCode, method: &str, path: &str) -> Self {
+    pub fn from_status(status: StatusCode, method: &str, path: &str) -> Self {
         match status {
             StatusCode::NOT_FOUND => {
                 Self::new(status, "route_not_found", format!("there is nothing at {path}: GET /docs lists every call"))
@@ -116,7 +116,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;

@@ -3,10 +3,10 @@
 //! Knows nothing of who writes events: it reads the store, once per stream and poll.
 
 use super::auth::Caller;
-use super::error::Answer;
-use super::extract::{Id, Params};
-use super::responses::{Busy, Invalid, NotFound};
-use super::state::State;
+use super::error::ApiResult;
+use super::extract::{PathId, QueryParams};
+use super::problem_responses::{NotFound, ServiceUnavailable, UnprocessableEntity};
+use super::state::AppState;
 use crate::store::Event;
 use axum::Json;
 use axum::http::header::ACCEPT;
@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::Error;
-use follow::Follow;
+use event_stream::EventStream;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-mod follow;
+mod event_stream;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Rows read at once.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
@@ -39,14 +39,14 @@ pub struct EventsQuery {
 
 /// A part of a job's history, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Events {
+pub struct EventPage {
     pub data: Vec<Event>,
     /// Give it as `after` for what follows; `null` where the job is over and nothing will.
     pub next: Option<String>,
 }
 
-pub fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(job_events))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(get_job_events))
 }
 
 /// Follow a job
@@ -64,33 +64,34 @@ pub fn routes() -> OpenApiRouter<State> {
     responses(
         (status = 200, description = "The events.", content(
             (String = "text/event-stream", example = "id: 1\nevent: status\ndata: {\"status\":\"queued\"}\n\n"),
-            (Events = "application/json", example = json!({"data": [{"sequence": 1, "kind": "status",
+            (EventPage = "application/json", example = json!({"data": [{"sequence": 1, "kind": "status",
                 "data": {"status": "queued"}, "created_at": "2026-01-05T09:30:00Z"}], "next": "1"})),
         )),
         (status = 204, description = "The job is over and all its events were received."),
-        NotFound, Invalid, Busy,
+        NotFound, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
-async fn job_events(
-    state: State,
+async fn get_job_events(
+    state: AppState,
     caller: Caller,
-    Id(id): Id,
-    Params(query): Params<EventsQuery>,
+    PathId(id): PathId,
+    QueryParams(query): QueryParams<EventsQuery>,
     headers: HeaderMap,
-) -> Answer<Response> {
-    let after = after(query, &headers)?;
+) -> ApiResult<Response> {
+    let resume_after = resume_position(query, &headers)?;
     match wants_json(&headers) {
-        true => Ok(Json(page(&state, &caller.owner, id, after).await?).into_response()),
-        false => stream(state, caller.owner, id, after).await,
+        true => Ok(Json(event_page(&state, &caller.owner, id, resume_after).await?).into_response()),
+        false => open_stream(state, caller.owner, id, resume_after).await,
     }
 }
 
 /// The later of the two: a browser that reconnects sends its first query again.
-fn after(query: EventsQuery, headers: &HeaderMap) -> Answer<i64> {
-    let Some(last) = headers.get(LAST_EVENT_ID) else { return Ok(query.after.unwrap_or(0)) };
-    let last = last.to_str().ok().and_then(|last| last.trim().parse().ok());
-    let last: i64 = last.ok_or_else(|| Error::invalid("invalid_header", "Last-Event-ID must be a sequence number"))?;
-    Ok(query.after.map_or(last, |after| after.max(last)))
+fn resume_position(query: EventsQuery, headers: &HeaderMap) -> ApiResult<i64> {
+    let Some(last_event_id) = headers.get(LAST_EVENT_ID) else { return Ok(query.after.unwrap_or(0)) };
+    let last_event_id = last_event_id.to_str().ok().and_then(|last| last.trim().parse().ok());
+    let last_event_id: i64 =
+        last_event_id.ok_or_else(|| Error::invalid("invalid_header", "Last-Event-ID must be a sequence number"))?;
+    Ok(query.after.map_or(last_event_id, |after| after.max(last_event_id)))
 }
 
 fn wants_json(headers: &HeaderMap) -> bool {
@@ -98,29 +99,29 @@ fn wants_json(headers: &HeaderMap) -> bool {
     accept.contains("application/json") && !accept.contains("text/event-stream")
 }
 
-async fn page(state: &State, owner: &str, id: Uuid, after: i64) -> Answer<Events> {
+async fn event_page(state: &AppState, owner: &str, id: Uuid, after: i64) -> ApiResult<EventPage> {
     // the job first: what is over when it is read has all its events
-    let over = state.store.job(owner, id).await?.status.is_over();
-    let data = state.store.events(id, after, PAGE).await?;
-    let all = over && data.len() < PAGE as usize;
-    let next = (!all).then(|| data.last().map_or(after, |event| event.sequence).to_string());
-    Ok(Events { data, next })
+    let is_finished = state.store.job(owner, id).await?.status.is_terminal();
+    let data = state.store.events(id, after, PAGE_SIZE).await?;
+    let is_complete = is_finished && data.len() < PAGE_SIZE as usize;
+    let next = (!is_complete).then(|| data.last().map_or(after, |event| event.sequence).to_string());
+    Ok(EventPage { data, next })
 }
 
-async fn stream(state: State, owner: String, id: Uuid, after: i64) -> Answer<Response> {
+async fn open_stream(state: AppState, owner: String, id: Uuid, after: i64) -> ApiResult<Response> {
     let job = state.store.job(&owner, id).await?;
-    if job.status.is_over() && state.store.events(id, after, 1).await?.is_empty() {
+    if job.status.is_terminal() && state.store.events(id, after, 1).await?.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let place = Arc::clone(&state.turns.streams).try_acquire_owned().map_err(|_| {
+    let permit = Arc::clone(&state.concurrency.event_streams).try_acquire_owned().map_err(|_| {
         let detail = "too many event streams are open: close some, or poll GET /jobs/{id}";
         Error::busy("too_many_streams", detail, Duration::from_secs(5))
     })?;
-    let keep_alive = KeepAlive::new().interval(state.settings.keep_alive).text("alive");
-    let events = Follow::new(state, owner, id, after, place).into_stream();
+    let keep_alive = KeepAlive::new().interval(state.settings.sse_keep_alive_interval).text("alive");
+    let events = EventStream::new(state, owner, id, after, permit).into_stream();
     // proxies that collect answers would hold the events back
-    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
-    Ok((unbuffered, Sse::new(events).keep_alive(keep_alive)).into_response())
+    let no_buffering = [(HeaderName::from_static("x-accel-buffering"), "no")];
+    Ok((no_buffering, Sse::new(events).keep_alive(keep_alive)).into_response())
 }
 
 #[cfg(test)]
@@ -132,17 +133,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reconnecting_client_goes_on_after_the_last_event_it_has_seen() {
+    fn resume_position_is_the_later_of_query_and_header() {
         let query = || EventsQuery { after: Some(3) };
-        assert_eq!(after(EventsQuery::default(), &HeaderMap::new()).unwrap(), 0);
-        assert_eq!(after(query(), &HeaderMap::new()).unwrap(), 3);
-        assert_eq!(after(query(), &headers(LAST_EVENT_ID, "7")).unwrap(), 7);
-        assert_eq!(after(query(), &headers(LAST_EVENT_ID, "2")).unwrap(), 3);
-        assert_eq!(after(query(), &headers(LAST_EVENT_ID, "x")).unwrap_err().code, "invalid_header");
+        assert_eq!(resume_position(EventsQuery::default(), &HeaderMap::new()).unwrap(), 0);
+        assert_eq!(resume_position(query(), &HeaderMap::new()).unwrap(), 3);
+        assert_eq!(resume_position(query(), &headers(LAST_EVENT_ID, "7")).unwrap(), 7);
+        assert_eq!(resume_position(query(), &headers(LAST_EVENT_ID, "2")).unwrap(), 3);
+        assert_eq!(resume_position(query(), &headers(LAST_EVENT_ID, "x")).unwrap_err().code, "invalid_header");
     }
 
     #[test]
-    fn json_is_answered_only_to_those_who_ask_for_it_alone() {
+    fn json_needs_an_accept_header_without_event_stream() {
         for (accept, json) in
             [("application/json", true), ("text/event-stream, application/json", false), ("*/*", false)]
         {

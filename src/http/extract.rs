@@ -2,9 +2,9 @@
 //!
 //! Knows nothing of single routes, nor of files (`upload`).
 
-use super::error::{Answer, Refusal};
+use super::error::{ApiError, ApiResult};
 use super::json;
-use super::state::State;
+use super::state::AppState;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
@@ -18,78 +18,89 @@ use uuid::Uuid;
 
 /// How much of a body is read, and how long that may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    pub idle: Duration,
-    pub total: Duration,
-    pub until: Instant,
+pub struct BodyTimeouts {
+    pub idle_timeout: Duration,
+    pub total_timeout: Duration,
+    pub deadline: Instant,
 }
 
-impl Pace {
+impl BodyTimeouts {
     /// From now on.
-    pub fn new(idle: Duration, total: Duration) -> Self {
-        Self { idle, total, until: Instant::now() + total }
+    pub fn new(idle_timeout: Duration, total_timeout: Duration) -> Self {
+        Self { idle_timeout, total_timeout, deadline: Instant::now() + total_timeout }
     }
 
     /// The next piece of a body, if it comes in time.
-    pub async fn next<T>(&self, piece: impl Future<Output = T>) -> Answer<T> {
-        let idle = Instant::now() + self.idle;
-        let (limit, until) = if idle < self.until { (self.idle, idle) } else { (self.total, self.until) };
-        tokio::time::timeout_at(until, piece).await.map_err(|_| Refusal::too_slow(limit))
+    pub async fn next_chunk<T>(&self, chunk: impl Future<Output = T>) -> ApiResult<T> {
+        let idle_deadline = Instant::now() + self.idle_timeout;
+        let (limit, deadline) = if idle_deadline < self.deadline {
+            (self.idle_timeout, idle_deadline)
+        } else {
+            (self.total_timeout, self.deadline)
+        };
+        tokio::time::timeout_at(deadline, chunk).await.map_err(|_| ApiError::request_timeout(limit))
     }
 }
 
 /// A JSON body. Unknown fields, wrong types and missing fields are named by their pointer.
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<State> for Json<T> {
-    type Rejection = Refusal;
+impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &State) -> Answer<Self> {
-        let pace = Pace::new(state.settings.idle, state.settings.max_body_time);
-        body_of(request, state.settings.max_json_bytes, pace).await.map(Self)
+    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
+        let timeouts = BodyTimeouts::new(state.settings.body_idle_timeout, state.settings.body_total_timeout);
+        read_json_body(request, state.settings.max_json_bytes, timeouts).await.map(Self)
     }
 }
 
 /// Reads a request's JSON body up to `limit` bytes.
-pub async fn body_of<T: DeserializeOwned>(request: Request, limit: usize, pace: Pace) -> Answer<T> {
+pub async fn read_json_body<T: DeserializeOwned>(
+    request: Request,
+    limit: usize,
+    timeouts: BodyTimeouts,
+) -> ApiResult<T> {
     match media_type(request.headers()) {
         Some(kind) if is_json(&kind) => {}
-        Some(kind) => return Err(Refusal::unsupported(format!("{kind} is not read here: send application/json"))),
-        None => return Err(Refusal::unsupported("the body has no content type: send application/json")),
+        Some(kind) => {
+            return Err(ApiError::unsupported_media_type(format!("{kind} is not read here: send application/json")));
+        }
+        None => return Err(ApiError::unsupported_media_type("the body has no content type: send application/json")),
     }
-    refuse_announced(request.headers(), "the JSON body", limit as u64)?;
-    json::parse(&collect(pieces(request.into_body()), "the JSON body", limit, pace).await?)
+    check_content_length(request.headers(), "the JSON body", limit as u64)?;
+    json::parse(&collect_chunks(body_chunks(request.into_body()), "the JSON body", limit, timeouts).await?)
 }
 
 /// A body as a stream of pieces.
-pub fn pieces(body: Body) -> impl Stream<Item = Answer<Bytes>> + Unpin {
-    let broken = |error| Refusal::unreadable("broken_body", format!("the body broke off ({error}): send it again"));
-    body.into_data_stream().map(move |piece| piece.map_err(broken))
+pub fn body_chunks(body: Body) -> impl Stream<Item = ApiResult<Bytes>> + Unpin {
+    let broken_body =
+        |error| ApiError::bad_request("broken_body", format!("the body broke off ({error}): send it again"));
+    body.into_data_stream().map(move |chunk| chunk.map_err(broken_body))
 }
 
 /// All pieces in memory, up to `limit` bytes.
-pub async fn collect(
-    mut pieces: impl Stream<Item = Answer<Bytes>> + Unpin,
-    what: &str,
+pub async fn collect_chunks(
+    mut chunks: impl Stream<Item = ApiResult<Bytes>> + Unpin,
+    subject: &str,
     limit: usize,
-    pace: Pace,
-) -> Answer<Vec<u8>> {
-    let mut whole = Vec::new();
-    while let Some(piece) = pace.next(pieces.next()).await? {
-        let piece = piece?;
-        if whole.len() + piece.len() > limit {
-            return Err(Refusal::too_large(what, limit as u64));
+    timeouts: BodyTimeouts,
+) -> ApiResult<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = timeouts.next_chunk(chunks.next()).await? {
+        let chunk = chunk?;
+        if body.len() + chunk.len() > limit {
+            return Err(ApiError::payload_too_large(subject, limit as u64));
         }
-        whole.extend_from_slice(&piece);
+        body.extend_from_slice(&chunk);
     }
-    Ok(whole)
+    Ok(body)
 }
 
 /// Refuses a body that says itself that it is too large, before it is read.
-pub fn refuse_announced(headers: &HeaderMap, what: &str, limit: u64) -> Answer<()> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    match announced {
-        Some(length) if length > limit => Err(Refusal::too_large(what, limit)),
+pub fn check_content_length(headers: &HeaderMap, subject: &str, limit: u64) -> ApiResult<()> {
+    let content_length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match content_length {
+        Some(length) if length > limit => Err(ApiError::payload_too_large(subject, limit)),
         _ => Ok(()),
     }
 }
@@ -97,26 +108,26 @@ pub fn refuse_announced(headers: &HeaderMap, what: &str, limit: u64) -> Answer<(
 /// The content type in lower case and without its parameters.
 pub fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    (!kind.is_empty()).then_some(kind)
+    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    (!media_type.is_empty()).then_some(media_type)
 }
 
-pub fn is_json(kind: &str) -> bool {
-    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+pub fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
 /// The parameters of a query string. Unknown ones and wrong values are named.
-pub struct Params<T>(pub T);
+pub struct QueryParams<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
-    type Rejection = Refusal;
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Answer<Self> {
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> ApiResult<Self> {
         let query = axum::extract::Query::try_from_uri(&parts.uri);
         query.map(|query| Self(query.0)).map_err(|rejection| {
             let reason =
                 std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
-            Refusal::from(espalier_core::error::Error::invalid(
+            ApiError::from(espalier_core::error::Error::invalid(
                 "invalid_query",
                 format!("the query is wrong: {reason}"),
             ))
@@ -125,13 +136,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 }
 
 /// An id in the path. What is no id names nothing, so it is not found.
-pub struct Id(pub Uuid);
+pub struct PathId(pub Uuid);
 
-impl<S: Send + Sync> FromRequestParts<S> for Id {
-    type Rejection = Refusal;
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
-        let Key(text) = Key::from_request_parts(parts, state).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let PathParam(text) = PathParam::from_request_parts(parts, state).await?;
         Uuid::parse_str(&text).map(Self).map_err(|_| {
             let detail = format!("\"{text}\" is not an id: give the UUID that the list shows");
             espalier_core::error::Error::not_found("not_found", detail).into()
@@ -140,15 +151,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 /// The one parameter of the path, decoded.
-pub struct Key(pub String);
+pub struct PathParam(pub String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Key {
-    type Rejection = Refusal;
+impl<S: Send + Sync> FromRequestParts<S> for PathParam {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
         path.map(|path| Self(path.0)).map_err(|rejection| {
-            Refusal::unreadable("unreadable_path", format!("the path is wrong: {}", rejection.body_text()))
+            ApiError::bad_request("unreadable_path", format!("the path is wrong: {}", rejection.body_text()))
         })
     }
 }

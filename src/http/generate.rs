@@ -2,23 +2,26 @@
 //!
 //! Knows nothing of how it is computed. OpenAI's calls for the same are in [`super::openai`].
 
-use super::adapters::Version;
+use super::adapters::AdapterVersion;
 use super::auth::Caller;
-use super::error::{Answer, Refusal};
-use super::extract::{Json, Params};
-use super::format::ResponseFormat;
-use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
-use super::sampling::Sampling;
+use super::error::{ApiError, ApiResult};
+use super::extract::{Json, QueryParams};
+use super::problem_responses::{
+    BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
+    UnsupportedMediaType,
+};
+use super::response_format::ResponseFormatParam;
+use super::sampling_options::SamplingOptions;
 use super::sse;
-use super::state::State;
-use crate::serving::generate::text::{Finish, StopText};
-use crate::serving::generate::{Prompt, Said};
-use crate::serving::{Started, Wish};
+use super::state::AppState;
+use crate::serving::generation::detokenizer::{FinishReason, StopOutput};
+use crate::serving::generation::{Completion, Prompt};
+use crate::serving::{GenerationRequest, RunningGeneration};
 use crate::store::Reference;
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::Error;
-use espalier_core::model::chat::{Asked, Message};
+use espalier_core::model::chat::{Message, RenderOptions};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -40,24 +43,24 @@ pub struct GenerateQuery {
     "max_tokens": 32, "temperature": 0.0}))]
 pub struct GenerateRequest {
     /// Texts to go on from, or conversations that the assistant answers.
-    pub inputs: Vec<Item>,
+    pub inputs: Vec<GenerateInput>,
     /// Tokens of each answer at most; the server's usual number where it is left out.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u32>,
     /// Texts that end an answer, and are not part of it.
     #[serde(default)]
     pub stop: Vec<String>,
-    pub response_format: Option<ResponseFormat>,
+    pub response_format: Option<ResponseFormatParam>,
     /// Whether words are sent as they come, as server-sent events.
     #[serde(default)]
     pub stream: bool,
     #[serde(flatten)]
-    pub sampling: Sampling,
+    pub sampling: SamplingOptions,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
-pub enum Item {
+pub enum GenerateInput {
     Text(String),
     Conversation(Conversation),
 }
@@ -77,15 +80,15 @@ pub struct Conversation {
     "generations": [{"text": "Cards take up to seven working days.", "finish_reason": "stop",
         "usage": {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}}]
 }))]
-pub struct Generations {
+pub struct GenerateResponse {
     /// Which version answered; `null` for the base model.
-    pub adapter: Option<Version>,
+    pub adapter: Option<AdapterVersion>,
     /// One per input, in order.
-    pub generations: Vec<Text>,
+    pub generations: Vec<GeneratedText>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Text {
+pub struct GeneratedText {
     pub text: String,
     /// `stop`, or `length` where `max_tokens` ended it.
     pub finish_reason: &'static str,
@@ -106,14 +109,14 @@ impl Usage {
 }
 
 /// OpenAI's word.
-pub fn reason(finish: Finish) -> &'static str {
+pub fn finish_reason(finish: FinishReason) -> &'static str {
     match finish {
-        Finish::Stop => "stop",
-        Finish::Length => "length",
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
     }
 }
 
-pub fn routes() -> OpenApiRouter<State> {
+pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(generate))
 }
 
@@ -127,55 +130,57 @@ pub fn routes() -> OpenApiRouter<State> {
     request_body = GenerateRequest,
     responses(
         (status = 200, description = "The texts, and the version that said them.", content(
-            (Generations = "application/json"), (String = "text/event-stream"),
+            (GenerateResponse = "application/json"), (String = "text/event-stream"),
         )),
-        Unreadable, NotFound, Slow, Conflict, TooLarge, Unsupported, Invalid, Busy,
+        BadRequest, NotFound, RequestTimeout, Conflict, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
 async fn generate(
-    state: State,
+    state: AppState,
     caller: Caller,
-    Params(query): Params<GenerateQuery>,
+    QueryParams(query): QueryParams<GenerateQuery>,
     Json(request): Json<GenerateRequest>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
-    let prompt = |item: Item| match item {
-        Item::Text(text) => Prompt::Text(text),
-        Item::Conversation(Conversation { messages }) => Prompt::Messages { messages, asked: Asked::default() },
+    let to_prompt = |item: GenerateInput| match item {
+        GenerateInput::Text(text) => Prompt::Text(text),
+        GenerateInput::Conversation(Conversation { messages }) => {
+            Prompt::Messages { messages, template_options: RenderOptions::default() }
+        }
     };
-    let wish = Wish {
-        prompts: request.inputs.into_iter().map(prompt).collect(),
+    let generation_request = GenerationRequest {
+        prompts: request.inputs.into_iter().map(to_prompt).collect(),
         sampling: request.sampling.settings()?,
-        stops: request.stop,
-        stop_text: StopText::Cut,
-        format: ResponseFormat::asked(request.response_format),
+        stop_sequences: request.stop,
+        stop_output: StopOutput::Exclude,
+        constraint: ResponseFormatParam::into_constraint(request.response_format),
         max_tokens: request.max_tokens,
-        choices: 1,
+        choices_per_prompt: 1,
     };
-    let started = state.serving.generate(&caller.owner, reference.as_ref(), wish).await?;
+    let running = state.serving.generate(&caller.owner, reference.as_ref(), generation_request).await?;
     match request.stream {
-        true => Ok(streamed(&state, started)),
-        false => Ok(axum::Json(whole(started).await?).into_response()),
+        true => Ok(stream_response(&state, running)),
+        false => Ok(axum::Json(collect_response(running).await?).into_response()),
     }
 }
 
-async fn whole(started: Started) -> Result<Generations, Error> {
-    let adapter = started.adapter.as_deref().map(Version::from);
+async fn collect_response(running: RunningGeneration) -> Result<GenerateResponse, Error> {
+    let adapter = running.adapter.as_deref().map(AdapterVersion::from);
     let mut generations = Vec::new();
-    for generation in started.generations {
+    for generation in running.streams {
         let prompt_tokens = generation.prompt_tokens;
-        let Said { text, tokens, finish } = generation.all().await?;
+        let Completion { text, tokens, finish_reason: finish } = generation.collect().await?;
         let usage = Usage::new(prompt_tokens, tokens.len());
-        generations.push(Text { text, finish_reason: reason(finish), usage });
+        generations.push(GeneratedText { text, finish_reason: finish_reason(finish), usage });
     }
-    Ok(Generations { adapter, generations })
+    Ok(GenerateResponse { adapter, generations })
 }
 
 #[derive(Serialize)]
-struct Piece {
+struct StreamChunk {
     index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    adapter: Option<Version>,
+    adapter: Option<AdapterVersion>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,30 +189,36 @@ struct Piece {
     usage: Option<Usage>,
 }
 
-fn streamed(state: &State, started: Started) -> Response {
-    let adapter = started.adapter.clone();
-    let words = stream::unfold(sse::Words::new(started), move |mut words| {
+fn stream_response(state: &AppState, running: RunningGeneration) -> Response {
+    let adapter = running.adapter.clone();
+    let tokens = stream::unfold(sse::TokenStream::new(running), move |mut words| {
         let adapter = adapter.clone();
         async move {
-            let frame = match words.next().await? {
-                sse::Word::Token { index, chosen } => {
-                    let piece =
-                        Piece { index, adapter: None, text: Some(chosen.text), finish_reason: None, usage: None };
-                    sse::json(&piece)
+            let event = match words.next_event().await? {
+                sse::StreamEvent::Token { index, token } => {
+                    let chunk = StreamChunk {
+                        index,
+                        adapter: None,
+                        text: Some(token.text_delta),
+                        finish_reason: None,
+                        usage: None,
+                    };
+                    sse::json_event(&chunk)
                 }
-                sse::Word::Finished { index, finish, prompt_tokens, said } => {
-                    let adapter = adapter.as_deref().map(Version::from);
-                    let (reason, usage) = (Some(reason(finish)), Some(Usage::new(prompt_tokens, said)));
-                    sse::json(&Piece { index, adapter, text: None, finish_reason: reason, usage })
+                sse::StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens } => {
+                    let adapter = adapter.as_deref().map(AdapterVersion::from);
+                    let (reason, usage) =
+                        (Some(finish_reason(finish)), Some(Usage::new(prompt_tokens, completion_tokens)));
+                    sse::json_event(&StreamChunk { index, adapter, text: None, finish_reason: reason, usage })
                 }
-                sse::Word::Failed(error) => {
-                    let Refusal { code, detail, .. } = Refusal::from(error);
-                    sse::json(&serde_json::json!({"error": detail, "code": code}))
+                sse::StreamEvent::Failed(error) => {
+                    let ApiError { code, detail, .. } = ApiError::from(error);
+                    sse::json_event(&serde_json::json!({"error": detail, "code": code}))
                 }
-                sse::Word::Done => Event::default().data("[DONE]"),
+                sse::StreamEvent::Done => Event::default().data("[DONE]"),
             };
-            Some((frame, words))
+            Some((event, words))
         }
     });
-    sse::response(state, words)
+    sse::sse_response(state, tokens)
 }

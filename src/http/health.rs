@@ -2,9 +2,9 @@
 //!
 //! Both are open, because probes carry no keys; neither says anything of what the server holds.
 
-use super::error::Answer;
-use super::responses::Busy;
-use super::state::State;
+use super::error::ApiResult;
+use super::problem_responses::ServiceUnavailable;
+use super::state::AppState;
 use axum::Json;
 use espalier_core::error::Error;
 use serde::Serialize;
@@ -14,8 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// A database that takes longer to say hello is not one to send users to.
-const PATIENCE: Duration = Duration::from_secs(2);
-const RETRY: Duration = Duration::from_secs(5);
+const DATABASE_PING_TIMEOUT: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
@@ -24,8 +24,8 @@ pub struct Health {
     pub status: &'static str,
 }
 
-pub fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(get_health_live)).routes(routes!(get_health_ready))
 }
 
 /// Whether the process lives
@@ -35,7 +35,7 @@ pub fn routes() -> OpenApiRouter<State> {
     get, path = "/health/live", operation_id = "get_health_live", tag = "operations", security(()),
     responses((status = 200, description = "It lives.", body = Health, example = json!({"status": "live"}))),
 )]
-async fn live() -> Json<Health> {
+async fn get_health_live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
@@ -44,20 +44,20 @@ async fn live() -> Json<Health> {
 /// For readiness probes and load balancers: the database answers, and the server is not shutting down.
 #[utoipa::path(
     get, path = "/health/ready", operation_id = "get_health_ready", tag = "operations", security(()),
-    responses((status = 200, description = "It is ready.", body = Health, example = json!({"status": "ready"})), Busy),
+    responses((status = 200, description = "It is ready.", body = Health, example = json!({"status": "ready"})), ServiceUnavailable),
 )]
-async fn ready(state: State) -> Answer<Json<Health>> {
+async fn get_health_ready(state: AppState) -> ApiResult<Json<Health>> {
     if state.shutdown.is_cancelled() {
-        return Err(Error::busy("shutting_down", "the server is shutting down: use another", RETRY).into());
+        return Err(Error::busy("shutting_down", "the server is shutting down: use another", RETRY_AFTER).into());
     }
-    match tokio::time::timeout(PATIENCE, state.store.ping()).await {
+    match tokio::time::timeout(DATABASE_PING_TIMEOUT, state.store.ping()).await {
         Ok(Ok(())) => Ok(Json(Health { status: "ready" })),
         Ok(Err(error)) => Err(unreachable_database(&error.to_string())),
         Err(_) => Err(unreachable_database("no answer in time")),
     }
 }
 
-fn unreachable_database(reason: &str) -> super::error::Refusal {
+fn unreachable_database(reason: &str) -> super::error::ApiError {
     tracing::warn!(reason, "database does not answer");
-    Error::busy("database_unreachable", "the database does not answer: try again later", RETRY).into()
+    Error::busy("database_unreachable", "the database does not answer: try again later", RETRY_AFTER).into()
 }

@@ -2,10 +2,10 @@
 //!
 //! What happens per request is counted here; everything else is asked of its owner when the page is asked for.
 
-use super::error::Answer;
-use super::state::State;
+use super::error::ApiResult;
+use super::state::AppState;
 use crate::serving::Stats;
-use crate::store::{DEFAULT_OWNER, Job, Page, Status};
+use crate::store::{DEFAULT_OWNER, Job, PageRequest, Status};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -23,47 +23,47 @@ use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// From a cached lookup to the longest a request may take.
-const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const LATENCY_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Running jobs whose progress is shown.
-const MAX_RUNNING: u32 = 100;
+const MAX_RUNNING_JOBS: u32 = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answered {
+struct ResponseLabels {
     method: String,
     route: String,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Asked {
+struct RouteLabels {
     method: String,
     route: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfStatus {
+struct StatusLabels {
     status: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfJob {
+struct JobLabels {
     job: String,
 }
 
 /// What is counted while requests are answered.
 pub struct Metrics {
     registry: Registry,
-    requests: Family<Answered, Counter>,
-    latency: Family<Asked, Histogram, fn() -> Histogram>,
+    requests: Family<ResponseLabels, Counter>,
+    latency: Family<RouteLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
 }
 
 /// One request under way, until it is dropped.
-pub struct InFlight(Gauge);
+pub struct InFlightGuard(Gauge);
 
-impl Drop for InFlight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -73,7 +73,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("espalier");
         let requests = Family::default();
-        let latency = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
+        let latency = Family::new_with_constructor((|| Histogram::new(LATENCY_BUCKETS)) as fn() -> Histogram);
         let in_flight = Gauge::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("http_requests", "Requests answered", Family::clone(&requests));
@@ -90,31 +90,32 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn enter(&self) -> InFlight {
+    pub fn start_request(&self) -> InFlightGuard {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        InFlightGuard(self.in_flight.clone())
     }
 
     /// `route` is the route's pattern, never the path: the number of series stays bounded.
     pub fn observe(&self, method: &str, route: &str, status: StatusCode, latency: Duration) {
-        let method = known(method);
-        let asked = Asked { method: method.to_string(), route: route.to_string() };
-        self.latency.get_or_create(&asked).observe(latency.as_secs_f64());
-        let answered = Answered { method: asked.method, route: asked.route, status: status.as_u16() };
-        self.requests.get_or_create(&answered).inc();
+        let method = method_label(method);
+        let route_labels = RouteLabels { method: method.to_string(), route: route.to_string() };
+        self.latency.get_or_create(&route_labels).observe(latency.as_secs_f64());
+        let response_labels =
+            ResponseLabels { method: route_labels.method, route: route_labels.route, status: status.as_u16() };
+        self.requests.get_or_create(&response_labels).inc();
     }
 }
 
 /// Methods are free text for a client: only the usual ones become series.
-fn known(method: &str) -> &str {
+fn method_label(method: &str) -> &str {
     match method {
         "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
         _ => "other",
     }
 }
 
-pub fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(metrics))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(get_metrics))
 }
 
 /// Metrics
@@ -125,17 +126,17 @@ pub fn routes() -> OpenApiRouter<State> {
     responses((status = 200, description = "The metrics.", body = String, content_type = "application/openmetrics-text",
         example = "espalier_http_requests_total{method=\"GET\",route=\"/jobs\",status=\"200\"} 1\n# EOF\n")),
 )]
-async fn metrics(state: State) -> Answer<Response> {
-    let mut now = Registry::with_prefix("espalier");
-    add_serving(&mut now, state.serving.stats());
-    if let Err(error) = add_jobs(&mut now, &state).await {
+async fn get_metrics(state: AppState) -> ApiResult<Response> {
+    let mut snapshot = Registry::with_prefix("espalier");
+    register_serving_metrics(&mut snapshot, state.serving.stats());
+    if let Err(error) = register_job_metrics(&mut snapshot, &state).await {
         tracing::warn!(error = %error, "metrics without jobs");
     }
-    let text = write(&[&state.metrics.registry, &now])?;
-    Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+    let text = encode_metrics(&[&state.metrics.registry, &snapshot])?;
+    Ok(([(CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], text).into_response())
 }
 
-fn write(registries: &[&Registry]) -> Result<String> {
+fn encode_metrics(registries: &[&Registry]) -> Result<String> {
     let mut text = String::new();
     for registry in registries {
         encode_registry(&mut text, registry).context("writing the metrics")?;
@@ -144,41 +145,49 @@ fn write(registries: &[&Registry]) -> Result<String> {
     Ok(text)
 }
 
-fn add_serving(registry: &mut Registry, stats: Stats) {
-    let mut gauge = |name, help, value: u64| registry.register(name, help, ConstGauge::new(signed(value)));
-    gauge("serving_resident_adapters", "Adapters in memory", stats.resident_adapters);
-    gauge("serving_resident_bytes", "Bytes of the adapters in memory", stats.resident_bytes);
-    gauge("serving_waiting_inputs", "Inputs waiting for a batch", stats.waiting);
+fn register_serving_metrics(registry: &mut Registry, stats: Stats) {
+    let mut gauge = |name, help, value: u64| registry.register(name, help, ConstGauge::new(to_i64(value)));
+    gauge("adapter_cache_entries", "Adapters in memory", stats.resident_adapters);
+    gauge("adapter_cache_bytes", "Bytes of the adapters in memory", stats.resident_bytes);
+    gauge("queued_inputs", "Inputs waiting for a batch", stats.queued_inputs);
     let generation = stats.generation;
-    gauge("generation_running", "Texts that are generated", generation.running);
-    gauge("generation_waiting", "Texts that wait to be generated", generation.waiting);
-    gauge("generation_memory_bytes", "Bytes of keys and values, in use or promised", generation.memory_bytes);
+    gauge("sequences_running", "Texts that are generated", generation.running_sequences);
+    gauge("sequences_queued", "Texts that wait to be generated", generation.queued_sequences);
+    gauge(
+        "kv_cache_reserved_bytes",
+        "Bytes of keys and values, in use or promised",
+        generation.kv_cache_reserved_bytes,
+    );
     let mut counter = |name, help, value| registry.register(name, help, ConstCounter::new(value));
-    counter("serving_cache_hits", "Adapters found in memory", stats.cache_hits);
-    counter("serving_cache_misses", "Adapters read from disk", stats.cache_misses);
-    counter("serving_evictions", "Adapters put out of memory", stats.evictions);
+    counter("adapter_cache_hits", "Adapters found in memory", stats.cache_hits);
+    counter("adapter_cache_misses", "Adapters read from disk", stats.cache_misses);
+    counter("adapter_cache_evictions", "Adapters put out of memory", stats.evictions);
     counter("serving_batches", "Batches computed", stats.batches);
     counter("serving_batched_inputs", "Inputs computed in batches", stats.batched_inputs);
     counter("generation_steps", "Steps of generation", generation.steps);
     counter("generation_prompt_tokens", "Tokens of prompts", generation.prompt_tokens);
-    counter("generation_shared_tokens", "Of them, not computed because others began alike", generation.shared_tokens);
+    counter(
+        "prefix_cache_hit_tokens",
+        "Of them, not computed because others began alike",
+        generation.prefix_cache_hit_tokens,
+    );
     counter("generation_tokens", "Tokens generated", generation.generated_tokens);
 }
 
-async fn add_jobs(registry: &mut Registry, state: &State) -> Result<()> {
-    let counts = Family::<OfStatus, Gauge>::default();
-    for (status, count) in state.store.job_counts().await? {
-        counts.get_or_create(&OfStatus { status: status.name() }).set(signed(count));
+async fn register_job_metrics(registry: &mut Registry, state: &AppState) -> Result<()> {
+    let counts = Family::<StatusLabels, Gauge>::default();
+    for (status, count) in state.store.count_jobs_by_status().await? {
+        counts.get_or_create(&StatusLabels { status: status.as_str() }).set(to_i64(count));
     }
     registry.register("jobs", "Jobs by status", counts);
-    let page = Page { limit: MAX_RUNNING, after: None };
+    let page = PageRequest { limit: MAX_RUNNING_JOBS, after: None };
     let running = state.store.jobs(DEFAULT_OWNER, Some(Status::Running), page).await?;
-    let progress = Family::<OfJob, Gauge<f64, AtomicU64>>::default();
-    let speed = Family::<OfJob, Gauge<f64, AtomicU64>>::default();
+    let progress = Family::<JobLabels, Gauge<f64, AtomicU64>>::default();
+    let speed = Family::<JobLabels, Gauge<f64, AtomicU64>>::default();
     for job in &running {
-        let Some((done, examples_per_second)) = progress_of(job) else { continue };
-        let label = OfJob { job: job.id.to_string() };
-        progress.get_or_create(&label).set(done);
+        let Some((ratio, examples_per_second)) = job_progress(job) else { continue };
+        let label = JobLabels { job: job.id.to_string() };
+        progress.get_or_create(&label).set(ratio);
         speed.get_or_create(&label).set(examples_per_second);
     }
     registry.register("job_progress_ratio", "Steps done of a running job's steps", progress);
@@ -186,13 +195,13 @@ async fn add_jobs(registry: &mut Registry, state: &State) -> Result<()> {
     Ok(())
 }
 
-fn progress_of(job: &Job) -> Option<(f64, f64)> {
+fn job_progress(job: &Job) -> Option<(f64, f64)> {
     let progress = job.progress.as_ref()?;
-    let done = progress.step as f64 / progress.total_steps.max(1) as f64;
-    Some((done, progress.examples_per_second))
+    let ratio = progress.step as f64 / progress.total_steps.max(1) as f64;
+    Some((ratio, progress.examples_per_second))
 }
 
-fn signed(count: u64) -> i64 {
+fn to_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -203,10 +212,10 @@ mod tests {
     #[test]
     fn requests_are_counted_by_route_method_and_status() {
         let metrics = Metrics::default();
-        let under_way = metrics.enter();
+        let in_flight = metrics.start_request();
         metrics.observe("GET", "/jobs/{id}", StatusCode::OK, Duration::from_millis(3));
         metrics.observe("BREW", "unmatched", StatusCode::NOT_FOUND, Duration::from_millis(3));
-        let text = write(&[&metrics.registry]).unwrap();
+        let text = encode_metrics(&[&metrics.registry]).unwrap();
         for line in [
             "espalier_http_requests_total{method=\"GET\",route=\"/jobs/{id}\",status=\"200\"} 1",
             "espalier_http_requests_total{method=\"other\",route=\"unmatched\",status=\"404\"} 1",
@@ -217,16 +226,16 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        drop(under_way);
-        assert!(write(&[&metrics.registry]).unwrap().contains("espalier_http_requests_in_flight 0"));
+        drop(in_flight);
+        assert!(encode_metrics(&[&metrics.registry]).unwrap().contains("espalier_http_requests_in_flight 0"));
     }
 
     #[test]
-    fn what_serving_counts_is_shown() {
+    fn serving_stats_are_exported() {
         let mut registry = Registry::with_prefix("espalier");
-        add_serving(&mut registry, Stats { resident_adapters: 2, batches: 5, ..Stats::default() });
-        let text = write(&[&registry]).unwrap();
-        assert!(text.contains("espalier_serving_resident_adapters 2"), "{text}");
+        register_serving_metrics(&mut registry, Stats { resident_adapters: 2, batches: 5, ..Stats::default() });
+        let text = encode_metrics(&[&registry]).unwrap();
+        assert!(text.contains("espalier_adapter_cache_entries 2"), "{text}");
         assert!(text.contains("espalier_serving_batches_total 5"), "{text}");
     }
 }

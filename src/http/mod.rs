@@ -3,51 +3,51 @@
 //! One file per resource; a handler extracts, makes one call and answers. `submit` holds the steps from a request to a
 //! queued job, `publish` those from an uploaded zip to an adapter. Knows nothing of SQL, training or the base's insides.
 
+mod adapter_import;
 pub mod adapters;
 pub mod auth;
 pub mod base;
-mod check;
+mod dataset_check;
 pub mod datasets;
 mod docs;
+mod drain_body;
 pub mod error;
 pub mod events;
 mod extract;
-mod form;
-mod format;
-mod from_adapter;
 pub mod generate;
 pub mod health;
+mod initial_adapter;
+mod job_submission;
 pub mod jobs;
 mod json;
-mod layers;
-mod leftover;
-mod lists;
 mod metrics;
-pub mod names;
+mod middleware_stack;
+mod multipart;
 pub mod openai;
 mod openapi;
+mod openapi_unions;
+mod pagination;
 pub mod predict;
 pub mod problem;
-mod publish;
-mod responses;
+mod problem_responses;
+pub mod resource_name;
+mod response_format;
 mod router;
-mod sampling;
+mod sampling_options;
 mod server;
 mod settings;
+mod spawn;
 mod sse;
 mod state;
-mod submit;
-mod tagged;
 mod upload;
-mod work;
 
-pub use auth::Keys;
+pub use auth::ApiKeys;
 pub use metrics::Metrics;
-pub use openapi::{document, yaml};
+pub use openapi::{openapi_document, openapi_yaml};
 pub use router::{router, worker_router};
 pub use server::serve;
 pub use settings::Settings;
-pub use state::{State, Turns};
+pub use state::{AppState, ConcurrencyLimits};
 
 #[cfg(test)]
 mod tests;

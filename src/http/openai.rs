@@ -11,24 +11,24 @@ mod models;
 mod request;
 mod streaming;
 
-use super::state::State;
+use super::state::AppState;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-pub fn routes() -> OpenApiRouter<State> {
+pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().merge(chat::routes()).merge(completions::routes()).merge(models::routes())
 }
 
 /// An answer's id and time.
 #[derive(Debug, Clone)]
-struct Stamp {
+struct CompletionMeta {
     id: String,
     created: u64,
     /// As the request named it.
     model: String,
 }
 
-impl Stamp {
+impl CompletionMeta {
     fn new(prefix: &str, model: String) -> Self {
         let id = Uuid::now_v7();
         let created = id.get_timestamp().map_or(0, |time| time.to_unix().0);

@@ -2,10 +2,10 @@
 //!
 //! Knows no single call: what is said here is what all of them share.
 
+use super::openapi_unions;
 use super::problem::Problem;
-use super::responses::{self, SHARED};
-use super::router::api;
-use super::tagged;
+use super::problem_responses::{self, COMMON_STATUSES};
+use super::router::route_groups;
 use espalier_core::error::{Context, Result};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -32,13 +32,13 @@ use utoipa::{Modify, OpenApi};
     ),
     components(schemas(Problem)),
     security(("key" = [])),
-    modifiers(&Key),
+    modifiers(&BearerAuth),
 )]
-pub struct Description;
+pub struct ApiDoc;
 
-struct Key;
+struct BearerAuth;
 
-impl Modify for Key {
+impl Modify for BearerAuth {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let description = "A key of this server. A server without keys needs none.";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
@@ -48,18 +48,19 @@ impl Modify for Key {
 }
 
 /// The whole description.
-pub fn document() -> utoipa::openapi::OpenApi {
-    let mut document = api().all().into_openapi();
+pub fn openapi_document() -> utoipa::openapi::OpenApi {
+    let mut document = route_groups().merged().into_openapi();
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         // an operation that says nothing of security needs a key, and may fail as all of them may
         if operation.security.is_none() {
-            let shared = SHARED.map(|status| (status.to_string(), responses::reference(status)));
-            operation.responses.responses.extend(shared);
+            let common_responses =
+                COMMON_STATUSES.map(|status| (status.to_string(), problem_responses::response_ref(status)));
+            operation.responses.responses.extend(common_responses);
         }
     }
     let components = document.components.get_or_insert_default();
-    components.responses.extend(responses::components());
-    tagged::join(&mut components.schemas);
+    components.responses.extend(problem_responses::response_components());
+    openapi_unions::merge_tagged_unions(&mut components.schemas);
     document
 }
 
@@ -67,8 +68,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
 ///
 /// # Errors
 /// `Internal` only, where the document has no YAML form.
-pub fn yaml() -> Result<String> {
-    document().to_yaml().context("writing the API's description")
+pub fn openapi_yaml() -> Result<String> {
+    openapi_document().to_yaml().context("writing the API's description")
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

@@ -2,15 +2,18 @@
 //!
 //! Knows nothing of batches, nor of what an answer means.
 
-use super::adapters::Version;
+use super::adapters::AdapterVersion;
 use super::auth::Caller;
-use super::error::Answer;
-use super::extract::{Json, Params};
-use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
-use super::state::State;
-use crate::serving::{Ask, Logits};
+use super::error::ApiResult;
+use super::extract::{Json, QueryParams};
+use super::problem_responses::{
+    BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
+    UnsupportedMediaType,
+};
+use super::state::AppState;
+use crate::serving::{LogitsOutput, PredictOptions};
 use crate::store::Reference;
-use espalier_core::error::{Error, Fault, Problem, Result};
+use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::task::{Input, Prediction};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -34,9 +37,9 @@ pub struct PredictQuery {
 #[schema(example = json!({"inputs": ["where is my card?", {"text": "first", "text_pair": "second"}], "top_k": 3}))]
 pub struct PredictRequest {
     /// One prediction is answered per input, in order.
-    pub inputs: Vec<Item>,
+    pub inputs: Vec<PredictInput>,
     /// How many labels `top` lists, and how many words are told of a mask: 100 at most.
-    #[serde(default = "one")]
+    #[serde(default = "default_top_k")]
     #[schema(minimum = 1, default = 1)]
     pub top_k: usize,
     /// Whether the raw logits are answered too.
@@ -44,7 +47,7 @@ pub struct PredictRequest {
     pub logits: bool,
 }
 
-fn one() -> usize {
+fn default_top_k() -> usize {
     1
 }
 
@@ -53,7 +56,7 @@ fn one() -> usize {
 // for the schema, which reads its attribute.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum Item {
+pub enum PredictInput {
     Text(String),
     Fields(Input),
 }
@@ -64,44 +67,44 @@ pub enum Item {
         "version": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5"},
     "predictions": [{"label": "card_arrival", "score": 0.97, "top": [{"label": "card_arrival", "score": 0.97}]}]
 }))]
-pub struct Predictions {
+pub struct PredictResponse {
     /// Which version answered; `null` for the base model.
-    pub adapter: Option<Version>,
+    pub adapter: Option<AdapterVersion>,
     pub predictions: Vec<Prediction>,
 }
 
-impl<'de> Deserialize<'de> for Item {
+impl<'de> Deserialize<'de> for PredictInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Item;
+        struct PredictInputVisitor;
+        impl<'de> Visitor<'de> for PredictInputVisitor {
+            type Value = PredictInput;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text, or an object with \"text\" and \"text_pair\", or with \"tokens\"")
             }
 
-            fn visit_str<E>(self, text: &str) -> std::result::Result<Item, E> {
-                Ok(Item::Text(text.to_string()))
+            fn visit_str<E>(self, text: &str) -> std::result::Result<PredictInput, E> {
+                Ok(PredictInput::Text(text.to_string()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Item, A::Error> {
-                Input::deserialize(MapAccessDeserializer::new(map)).map(Item::Fields)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<PredictInput, A::Error> {
+                Input::deserialize(MapAccessDeserializer::new(map)).map(PredictInput::Fields)
             }
         }
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(PredictInputVisitor)
     }
 }
 
-impl From<Item> for Input {
-    fn from(item: Item) -> Self {
-        match item {
-            Item::Text(text) => Self::text(text),
-            Item::Fields(input) => input,
+impl From<PredictInput> for Input {
+    fn from(input: PredictInput) -> Self {
+        match input {
+            PredictInput::Text(text) => Self::from_text(text),
+            PredictInput::Fields(input) => input,
         }
     }
 }
 
-pub fn routes() -> OpenApiRouter<State> {
+pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(predict))
 }
 
@@ -112,32 +115,32 @@ pub fn routes() -> OpenApiRouter<State> {
     post, path = "/predict", operation_id = "predict", tag = "predictions", params(PredictQuery),
     request_body = PredictRequest,
     responses(
-        (status = 200, description = "The predictions, and the version that made them.", body = Predictions),
-        Unreadable, NotFound, Slow, Conflict, TooLarge, Unsupported, Invalid, Busy,
+        (status = 200, description = "The predictions, and the version that made them.", body = PredictResponse),
+        BadRequest, NotFound, RequestTimeout, Conflict, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
 async fn predict(
-    state: State,
+    state: AppState,
     caller: Caller,
-    Params(query): Params<PredictQuery>,
+    QueryParams(query): QueryParams<PredictQuery>,
     Json(request): Json<PredictRequest>,
-) -> Answer<axum::Json<Predictions>> {
+) -> ApiResult<axum::Json<PredictResponse>> {
     let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
-    let ask = ask(&request)?;
+    let options = predict_options(&request)?;
     let inputs = request.inputs.into_iter().map(Input::from).collect();
-    let answer = state.serving.predict(&caller.owner, reference.as_ref(), inputs, ask).await?;
-    let adapter = answer.adapter.as_deref().map(Version::from);
-    Ok(axum::Json(Predictions { adapter, predictions: answer.predictions }))
+    let prediction = state.serving.predict(&caller.owner, reference.as_ref(), inputs, options).await?;
+    let adapter = prediction.adapter.as_deref().map(AdapterVersion::from);
+    Ok(axum::Json(PredictResponse { adapter, predictions: prediction.predictions }))
 }
 
-fn ask(request: &PredictRequest) -> Result<Ask> {
-    let logits = if request.logits { Logits::Include } else { Logits::Omit };
+fn predict_options(request: &PredictRequest) -> Result<PredictOptions> {
+    let logits = if request.logits { LogitsOutput::Include } else { LogitsOutput::Omit };
     match request.top_k {
         0 => {
-            let fault = Fault::at_pointer("/top_k", "must be 1 or more");
-            Err(Error::Invalid(Problem::new("invalid_body", "top_k must be 1 or more").with_faults(vec![fault])))
+            let field_error = FieldError::at_pointer("/top_k", "must be 1 or more");
+            Err(Error::Invalid(Problem::new("invalid_body", "top_k must be 1 or more").with_errors(vec![field_error])))
         }
-        top_k => Ok(Ask { top_k, logits }),
+        top_k => Ok(PredictOptions { top_k, logits }),
     }
 }
 
@@ -146,17 +149,17 @@ mod tests {
     use super::*;
     use crate::http::json;
 
-    fn pointer(body: &str) -> String {
-        let refusal = json::parse::<PredictRequest>(body.as_bytes()).unwrap_err();
-        serde_json::to_value(&refusal.faults[0]).unwrap()["pointer"].as_str().unwrap().to_string()
+    fn error_pointer(body: &str) -> String {
+        let error = json::parse::<PredictRequest>(body.as_bytes()).unwrap_err();
+        serde_json::to_value(&error.field_errors[0]).unwrap()["pointer"].as_str().unwrap().to_string()
     }
 
     #[test]
     fn an_input_is_a_text_or_a_pair() {
         let body = r#"{"inputs": ["a", {"text": "b", "text_pair": "c"}]}"#;
         let request: PredictRequest = json::parse(body.as_bytes()).unwrap();
-        let pair = Input { text_pair: Some("c".to_string()), ..Input::text("b") };
-        assert_eq!(request.inputs, [Item::Text("a".to_string()), Item::Fields(pair)]);
+        let pair = Input { text_pair: Some("c".to_string()), ..Input::from_text("b") };
+        assert_eq!(request.inputs, [PredictInput::Text("a".to_string()), PredictInput::Fields(pair)]);
         assert_eq!((request.top_k, request.logits), (1, false));
     }
 
@@ -170,7 +173,7 @@ mod tests {
             (r#"{"inputs": [], "topk": 3}"#, "/topk"),
             (r#"{"inputs": [], "top_k": -1}"#, "/top_k"),
         ] {
-            assert_eq!(pointer(body), place, "{body}");
+            assert_eq!(error_pointer(body), place, "{body}");
         }
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! Knows nothing of where a refusal came from.
 
-use super::error::Refusal;
+use super::error::ApiError;
 use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
-use espalier_core::error::{Fault, Place};
+use espalier_core::error::{FieldError, Location};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub const CONTENT: &str = "application/problem+json";
+pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why a request was not done, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -27,7 +27,7 @@ pub const CONTENT: &str = "application/problem+json";
 pub struct Problem {
     /// `urn:espalier:problem:` and the code.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub type_uri: String,
     /// The status in words.
     pub title: String,
     pub status: u16,
@@ -51,32 +51,32 @@ pub struct ProblemError {
     pub message: String,
 }
 
-impl From<Fault> for ProblemError {
-    fn from(fault: Fault) -> Self {
-        let (pointer, line) = match fault.place {
-            Place::Pointer(pointer) => (Some(pointer), None),
-            Place::Line(line) => (None, Some(line)),
+impl From<FieldError> for ProblemError {
+    fn from(error: FieldError) -> Self {
+        let (pointer, line) = match error.location {
+            Location::Pointer(pointer) => (Some(pointer), None),
+            Location::Line(line) => (None, Some(line)),
         };
-        Self { pointer, line, message: fault.message }
+        Self { pointer, line, message: error.message }
     }
 }
 
 /// Gives an answer the body of its refusal; one that is none is left as it is.
-pub fn render(response: Response, refusal: Refusal, request_id: &str) -> Response {
+pub fn render(response: Response, error: ApiError, request_id: &str) -> Response {
     let problem = Problem {
-        kind: format!("urn:espalier:problem:{}", refusal.code),
-        title: refusal.status.canonical_reason().unwrap_or("Error").to_string(),
-        status: refusal.status.as_u16(),
-        code: refusal.code.to_string(),
-        detail: refusal.detail,
-        errors: refusal.faults.into_iter().map(ProblemError::from).collect(),
+        type_uri: format!("urn:espalier:problem:{}", error.code),
+        title: error.status.canonical_reason().unwrap_or("Error").to_string(),
+        status: error.status.as_u16(),
+        code: error.code.to_string(),
+        detail: error.detail,
+        errors: error.field_errors.into_iter().map(ProblemError::from).collect(),
         request_id: request_id.to_string(),
     };
     let body = serde_json::to_vec(&problem).expect("text and numbers always have a JSON form");
     let (mut parts, _) = response.into_parts();
-    parts.status = refusal.status;
+    parts.status = error.status;
     parts.headers.remove(CONTENT_LENGTH);
-    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(CONTENT));
-    parts.headers.extend(refusal.headers);
+    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    parts.headers.extend(error.headers);
     Response::from_parts(parts, Body::from(body))
 }

@@ -2,29 +2,31 @@
 //!
 //! Knows nothing of what a route does.
 
-use super::openapi::Description;
-use super::state::State;
-use super::{adapters, base, datasets, docs, events, generate, health, jobs, layers, metrics, openai, predict};
+use super::openapi::ApiDoc;
+use super::state::AppState;
+use super::{
+    adapters, base, datasets, docs, events, generate, health, jobs, metrics, middleware_stack, openai, predict,
+};
 use axum::Router;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 /// The routes in three groups.
-pub struct Api {
+pub struct RouteGroups {
     /// For everybody.
-    open: OpenApiRouter<State>,
+    public: OpenApiRouter<AppState>,
     /// With a key, and a deadline for the answer.
-    timed: OpenApiRouter<State>,
+    standard: OpenApiRouter<AppState>,
     /// With a key, and a longer deadline: texts take their time.
-    long: OpenApiRouter<State>,
+    generation: OpenApiRouter<AppState>,
     /// With a key; how long the body may take is limited while it is read (`extract::Pace`).
-    uploads: OpenApiRouter<State>,
+    uploads: OpenApiRouter<AppState>,
 }
 
-pub fn api() -> Api {
-    Api {
-        open: OpenApiRouter::new().merge(health::routes()).merge(docs::routes()),
-        timed: OpenApiRouter::new()
+pub fn route_groups() -> RouteGroups {
+    RouteGroups {
+        public: OpenApiRouter::new().merge(health::routes()).merge(docs::routes()),
+        standard: OpenApiRouter::new()
             .merge(jobs::routes())
             .merge(events::routes())
             .merge(datasets::routes())
@@ -32,45 +34,57 @@ pub fn api() -> Api {
             .merge(predict::routes())
             .merge(base::routes())
             .merge(metrics::routes()),
-        long: OpenApiRouter::new().merge(generate::routes()).merge(openai::routes()),
-        uploads: OpenApiRouter::new().merge(jobs::uploads()).merge(datasets::uploads()).merge(adapters::uploads()),
+        generation: OpenApiRouter::new().merge(generate::routes()).merge(openai::routes()),
+        uploads: OpenApiRouter::new()
+            .merge(jobs::upload_routes())
+            .merge(datasets::upload_routes())
+            .merge(adapters::upload_routes()),
     }
 }
 
-impl Api {
-    pub fn all(self) -> OpenApiRouter<State> {
-        OpenApiRouter::with_openapi(Description::openapi())
+impl RouteGroups {
+    pub fn merged(self) -> OpenApiRouter<AppState> {
+        OpenApiRouter::with_openapi(ApiDoc::openapi())
             .merge(self.uploads)
-            .merge(self.long)
-            .merge(self.timed)
-            .merge(self.open)
+            .merge(self.generation)
+            .merge(self.standard)
+            .merge(self.public)
     }
 }
 
 /// The public API.
-pub fn router(state: State) -> Router {
-    let deadline = state.settings.deadline;
-    let generation = state.settings.generation_deadline;
-    let Api { open, timed, long, uploads } = api();
-    let api = Api {
-        open: layers::timed(open, deadline),
-        timed: layers::guarded(layers::timed(timed, deadline), state.keys.clone()),
-        long: layers::guarded(layers::timed(long, generation), state.keys.clone()),
-        uploads: layers::guarded(uploads, state.keys.clone()),
+pub fn router(state: AppState) -> Router {
+    let request_timeout = state.settings.request_timeout;
+    let generation_timeout = state.settings.generation_timeout;
+    let RouteGroups { public, standard, generation, uploads } = route_groups();
+    let groups = RouteGroups {
+        public: middleware_stack::with_deadline(public, request_timeout),
+        standard: middleware_stack::require_auth(
+            middleware_stack::with_deadline(standard, request_timeout),
+            state.api_keys.clone(),
+        ),
+        generation: middleware_stack::require_auth(
+            middleware_stack::with_deadline(generation, generation_timeout),
+            state.api_keys.clone(),
+        ),
+        uploads: middleware_stack::require_auth(uploads, state.api_keys.clone()),
     };
-    dressed(api.all(), state)
+    build_router(groups.merged(), state)
 }
 
 /// What a process answers that only trains: health, and with a key metrics.
-pub fn worker_router(state: State) -> Router {
-    let deadline = state.settings.deadline;
-    let open = layers::timed(health::routes(), deadline);
-    let guarded = layers::guarded(layers::timed(metrics::routes(), deadline), state.keys.clone());
-    dressed(open.merge(guarded), state)
+pub fn worker_router(state: AppState) -> Router {
+    let request_timeout = state.settings.request_timeout;
+    let public = middleware_stack::with_deadline(health::routes(), request_timeout);
+    let authenticated = middleware_stack::require_auth(
+        middleware_stack::with_deadline(metrics::routes(), request_timeout),
+        state.api_keys.clone(),
+    );
+    build_router(public.merge(authenticated), state)
 }
 
-fn dressed(routes: OpenApiRouter<State>, state: State) -> Router {
+fn build_router(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
     let (settings, metrics) = (state.settings.clone(), state.metrics.clone());
     let (router, _) = routes.with_state(state).split_for_parts();
-    layers::dress(router, &settings, metrics)
+    middleware_stack::apply_middleware(router, &settings, metrics)
 }

@@ -22,22 +22,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// For a request's headers, and for the next request on a connection that is kept open.
-const HEADER_TIME: Duration = Duration::from_secs(60);
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// After the system has refused a connection, usually because no file descriptor is free.
-const REST: Duration = Duration::from_secs(1);
+const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 
 /// How long connections are still accepted after the stop was asked for: whoever looks learns that this server is not
 /// ready any more, and clients that keep a connection are told to open another.
-const FAREWELL: Duration = Duration::from_millis(400);
+const SHUTDOWN_ACCEPT_WINDOW: Duration = Duration::from_millis(400);
 /// For the request of a connection that came in just before the listener closed.
-const LAST_REQUESTS: Duration = Duration::from_millis(100);
+const BACKLOG_READ_WINDOW: Duration = Duration::from_millis(100);
 
 /// When a connection has to end.
 #[derive(Clone)]
-struct Ends {
+struct ConnectionShutdown {
     /// After the request that is under way.
-    soon: CancellationToken,
-    now: CancellationToken,
+    graceful: CancellationToken,
+    immediate: CancellationToken,
 }
 
 /// Serves until `shutdown` is cancelled. Then, within `grace`: streams end by themselves (they see the same token);
@@ -46,71 +46,79 @@ struct Ends {
 ///
 /// # Errors
 /// `Internal` where the listener breaks. A failing connection is that client's matter alone.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, grace: Duration) -> Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    shutdown_timeout: Duration,
+) -> Result<()> {
     let connections = TaskTracker::new();
-    let ends = Ends { soon: CancellationToken::new(), now: CancellationToken::new() };
-    let router = router.layer(map_response_with_state(shutdown.clone(), say_farewell));
-    let farewell = async {
+    let connection_shutdown =
+        ConnectionShutdown { graceful: CancellationToken::new(), immediate: CancellationToken::new() };
+    let router = router.layer(map_response_with_state(shutdown.clone(), close_connections_on_shutdown));
+    let accept_window = async {
         shutdown.cancelled().await;
-        let asked = Instant::now();
-        sleep(FAREWELL.min(grace)).await;
-        asked
+        let requested_at = Instant::now();
+        sleep(SHUTDOWN_ACCEPT_WINDOW.min(shutdown_timeout)).await;
+        requested_at
     };
-    let mut farewell = pin!(farewell);
-    let asked = loop {
-        match accept(&listener, farewell.as_mut()).await {
-            Event::Connection(stream) => connections.spawn(answer(stream, router.clone(), ends.clone())),
-            Event::Closing(asked) => break asked,
+    let mut accept_window = pin!(accept_window);
+    let requested_at = loop {
+        match accept(&listener, accept_window.as_mut()).await {
+            AcceptEvent::Connection(stream) => {
+                connections.spawn(serve_connection(stream, router.clone(), connection_shutdown.clone()))
+            }
+            AcceptEvent::ShutdownRequested(asked) => break asked,
         };
     };
-    for stream in waiting(listener).context("accepting the last connections")? {
-        connections.spawn(answer(stream, router.clone(), ends.clone()));
+    for stream in drain_backlog(listener).context("accepting the last connections")? {
+        connections.spawn(serve_connection(stream, router.clone(), connection_shutdown.clone()));
     }
     connections.close();
-    sleep(LAST_REQUESTS.min(grace)).await;
-    ends.soon.cancel();
-    if timeout_at(asked + grace, connections.wait()).await.is_err() {
+    sleep(BACKLOG_READ_WINDOW.min(shutdown_timeout)).await;
+    connection_shutdown.graceful.cancel();
+    if timeout_at(requested_at + shutdown_timeout, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests were cut off: they took longer than the grace");
-        ends.now.cancel();
+        connection_shutdown.immediate.cancel();
         connections.wait().await;
     }
     Ok(())
 }
 
 /// A request that is sent on a connection just as it is closed would be lost, so the client hears of it before.
-async fn say_farewell(State(shutdown): State<CancellationToken>, mut response: Response) -> Response {
+async fn close_connections_on_shutdown(State(shutdown): State<CancellationToken>, mut response: Response) -> Response {
     if shutdown.is_cancelled() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-enum Event {
+enum AcceptEvent {
     Connection(TcpStream),
     /// The server has to stop, and was asked to at this time.
-    Closing(Instant),
+    ShutdownRequested(Instant),
 }
 
-async fn accept(listener: &TcpListener, mut closing: Pin<&mut impl Future<Output = Instant>>) -> Event {
+async fn accept(listener: &TcpListener, mut accept_window: Pin<&mut impl Future<Output = Instant>>) -> AcceptEvent {
     loop {
         let accepted = tokio::select! {
             biased;
-            asked = closing.as_mut() => return Event::Closing(asked),
+            requested_at = accept_window.as_mut() => return AcceptEvent::ShutdownRequested(requested_at),
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => return Event::Connection(stream),
-            Err(error) if is_the_clients(error.kind()) => {}
+            Ok((stream, _)) => return AcceptEvent::Connection(stream),
+            Err(error) if is_client_error(error.kind()) => {}
             Err(error) => {
                 tracing::error!(error = %error, "no connection can be accepted");
-                sleep(REST).await;
+                sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
 }
 
 /// The connections that the system has accepted for us already: closing the listener would reset them.
-fn waiting(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+fn drain_backlog(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
     let listener = listener.into_std()?;
     let mut streams = Vec::new();
     while let Ok((stream, _)) = listener.accept() {
@@ -121,33 +129,33 @@ fn waiting(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
 }
 
 /// Whether this went wrong on the other side, before we had the connection.
-fn is_the_clients(kind: ErrorKind) -> bool {
+fn is_client_error(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset)
 }
 
-async fn answer(stream: TcpStream, router: Router, ends: Ends) {
+async fn serve_connection(stream: TcpStream, router: Router, connection_shutdown: ConnectionShutdown) {
     // answers are small and written at once: waiting for more to send would only delay them
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "connection keeps its delay");
     }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(HEADER_READ_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
+    let result = tokio::select! {
         // A request that has arrived is read before the connection may count as idle.
         biased;
         ended = connection.as_mut() => ended,
-        () = ends.soon.cancelled() => {
+        () = connection_shutdown.graceful.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection => ended,
-                () = ends.now.cancelled() => return,
+                () = connection_shutdown.immediate.cancelled() => return,
             }
         }
     };
-    if let Err(error) = ended {
+    if let Err(error) = result {
         tracing::debug!(error = %error, "connection broke off");
     }
 }
@@ -165,39 +173,39 @@ mod tests {
         shutdown: CancellationToken,
         done: tokio::task::JoinHandle<Result<()>>,
         /// A request has begun; it may go on.
-        begun: Arc<Notify>,
-        go_on: Arc<Notify>,
+        request_started: Arc<Notify>,
+        finish_request: Arc<Notify>,
     }
 
-    async fn start(grace: Duration) -> Server {
-        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (begin, wait) = (begun.clone(), go_on.clone());
+    async fn start(shutdown_timeout: Duration) -> Server {
+        let (request_started, finish_request) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (notify_started, finish) = (request_started.clone(), finish_request.clone());
         let slow = move || async move {
-            begin.notify_one();
-            wait.notified().await;
+            notify_started.notify_one();
+            finish.notified().await;
             "done"
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let router = Router::new().route("/", get(slow));
-        let done = tokio::spawn(serve(listener, router, shutdown.clone(), grace));
-        Server { address, shutdown, done, begun, go_on }
+        let done = tokio::spawn(serve(listener, router, shutdown.clone(), shutdown_timeout));
+        Server { address, shutdown, done, request_started: request_started, finish_request: finish_request }
     }
 
-    async fn ask(server: &Server) -> TcpStream {
+    async fn send_request(server: &Server) -> TcpStream {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        server.begun.notified().await;
+        server.request_started.notified().await;
         stream
     }
 
     #[tokio::test]
-    async fn a_request_under_way_is_answered_after_the_shutdown_began() {
+    async fn in_flight_request_completes_during_shutdown() {
         let server = start(Duration::from_secs(60)).await;
-        let mut stream = ask(&server).await;
+        let mut stream = send_request(&server).await;
         server.shutdown.cancel();
-        server.go_on.notify_one();
+        server.finish_request.notify_one();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
@@ -206,11 +214,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_comes_just_after_the_shutdown_began_is_answered_and_told_to_go_elsewhere() {
+    async fn new_request_during_accept_window_is_answered_with_connection_close() {
         let server = start(Duration::from_secs(60)).await;
         server.shutdown.cancel();
-        let mut stream = ask(&server).await;
-        server.go_on.notify_one();
+        let mut stream = send_request(&server).await;
+        server.finish_request.notify_one();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.contains("connection: close") && answer.ends_with("done"), "{answer}");
@@ -218,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_idle_connection_does_not_hold_up_the_shutdown() {
+    async fn idle_connection_does_not_delay_shutdown() {
         let server = start(Duration::from_secs(60)).await;
         let _idle = TcpStream::connect(server.address).await.unwrap();
         server.shutdown.cancel();
@@ -226,9 +234,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_outlives_the_grace_is_cut_off() {
+    async fn request_is_aborted_after_shutdown_timeout() {
         let server = start(Duration::from_millis(1)).await;
-        let mut stream = ask(&server).await;
+        let mut stream = send_request(&server).await;
         server.shutdown.cancel();
         server.done.await.unwrap().unwrap();
         let mut answer = String::new();

@@ -16,30 +16,30 @@ pub struct Settings {
     /// Bytes of an uploaded adapter's zip. Default 1 GiB.
     pub max_adapter_bytes: u64,
     /// How long a client may send nothing while its body is read. Default 30 s.
-    pub idle: Duration,
+    pub body_idle_timeout: Duration,
     /// How long a whole body may take to arrive. Default 1 h.
-    pub max_body_time: Duration,
+    pub body_total_timeout: Duration,
     /// How long an answer may take; uploads, and the bodies of downloads and event streams, are not counted.
     /// Default 30 s.
-    pub deadline: Duration,
+    pub request_timeout: Duration,
     /// The same of an answer that is generated text; one that is streamed begins at once. Default 10 min.
-    pub generation_deadline: Duration,
+    pub generation_timeout: Duration,
     /// Queued jobs of one owner. Default 1000.
-    pub max_queued: u64,
+    pub max_queued_jobs: u64,
     /// Candidates of a race. Default 16.
     pub max_candidates: usize,
     /// Datasets and adapters checked at once, because each is held in memory meanwhile; others wait. Default 2.
-    pub max_checks: usize,
+    pub max_concurrent_validations: usize,
     /// Event streams open at once. Default 1000.
-    pub max_streams: usize,
+    pub max_event_streams: usize,
     /// How often an event stream looks for news. Default 1 s.
-    pub stream_poll: Duration,
+    pub event_poll_interval: Duration,
     /// How often a silent event stream says that it is alive. Default 15 s.
-    pub keep_alive: Duration,
+    pub sse_keep_alive_interval: Duration,
     /// Rows of a list where `limit` is left out. Default 20.
-    pub page: u32,
+    pub default_page_size: u32,
     /// Rows of a list at most. Default 100.
-    pub max_page: u32,
+    pub max_page_size: u32,
 }
 
 impl Default for Settings {
@@ -48,18 +48,18 @@ impl Default for Settings {
             max_json_bytes: 16 * MIB as usize,
             max_dataset_bytes: 256 * MIB,
             max_adapter_bytes: 1024 * MIB,
-            idle: Duration::from_secs(30),
-            max_body_time: Duration::from_secs(3600),
-            deadline: Duration::from_secs(30),
-            generation_deadline: Duration::from_secs(600),
-            max_queued: 1000,
+            body_idle_timeout: Duration::from_secs(30),
+            body_total_timeout: Duration::from_secs(3600),
+            request_timeout: Duration::from_secs(30),
+            generation_timeout: Duration::from_secs(600),
+            max_queued_jobs: 1000,
             max_candidates: 16,
-            max_checks: 2,
-            max_streams: 1000,
-            stream_poll: Duration::from_secs(1),
-            keep_alive: Duration::from_secs(15),
-            page: 20,
-            max_page: 100,
+            max_concurrent_validations: 2,
+            max_event_streams: 1000,
+            event_poll_interval: Duration::from_secs(1),
+            sse_keep_alive_interval: Duration::from_secs(15),
+            default_page_size: 20,
+            max_page_size: 100,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Words of several texts as they come, for streams of server-sent events. Knows nothing of what a frame looks like.
 
-use super::state::State;
-use crate::serving::Started;
-use crate::serving::generate::text::Finish;
-use crate::serving::generate::{Chosen, Generation};
+use super::state::AppState;
+use crate::serving::RunningGeneration;
+use crate::serving::generation::detokenizer::FinishReason;
+use crate::serving::generation::{GenerationStream, TokenOutput};
 use axum::http::HeaderName;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -14,80 +14,88 @@ use serde::Serialize;
 use std::convert::Infallible;
 
 /// What comes next, of any of the texts.
-pub enum Word {
+pub enum StreamEvent {
     Token {
         index: usize,
-        chosen: Chosen,
+        token: TokenOutput,
     },
     Finished {
         index: usize,
-        finish: Finish,
+        finish: FinishReason,
         prompt_tokens: usize,
-        said: usize,
+        completion_tokens: usize,
     },
     /// The end of all.
     Failed(Error),
     Done,
 }
 
-pub struct Words {
-    running: Vec<Running>,
-    is_over: bool,
+pub struct TokenStream {
+    sequences: Vec<RunningSequence>,
+    is_finished: bool,
     /// What keeps the server up until the stream ends.
-    _started: Started,
+    _running_generation: RunningGeneration,
 }
 
-struct Running {
+struct RunningSequence {
     index: usize,
-    generation: Generation,
-    said: usize,
+    generation: GenerationStream,
+    completion_tokens: usize,
 }
 
-impl Words {
-    pub fn new(mut started: Started) -> Self {
-        let generations = std::mem::take(&mut started.generations).into_iter().enumerate();
-        let running = generations.map(|(index, generation)| Running { index, generation, said: 0 }).collect();
-        Self { running, is_over: false, _started: started }
+impl TokenStream {
+    pub fn new(mut running_generation: RunningGeneration) -> Self {
+        let generations = std::mem::take(&mut running_generation.streams).into_iter().enumerate();
+        let sequences = generations
+            .map(|(index, generation)| RunningSequence { index, generation, completion_tokens: 0 })
+            .collect();
+        Self { sequences, is_finished: false, _running_generation: running_generation }
     }
 
     /// `None` after the end.
-    pub async fn next(&mut self) -> Option<Word> {
-        if self.is_over {
+    pub async fn next_event(&mut self) -> Option<StreamEvent> {
+        if self.is_finished {
             return None;
         }
-        if self.running.is_empty() {
-            self.is_over = true;
-            return Some(Word::Done);
+        if self.sequences.is_empty() {
+            self.is_finished = true;
+            return Some(StreamEvent::Done);
         }
-        let (next, at, _) = select_all(self.running.iter_mut().map(|one| Box::pin(one.generation.next()))).await;
-        match next {
-            Ok(Some(chosen)) => {
-                self.running[at].said += 1;
-                Some(Word::Token { index: self.running[at].index, chosen })
+        let (result, position, _) =
+            select_all(self.sequences.iter_mut().map(|one| Box::pin(one.generation.next()))).await;
+        match result {
+            Ok(Some(token)) => {
+                self.sequences[position].completion_tokens += 1;
+                Some(StreamEvent::Token { index: self.sequences[position].index, token })
             }
             Ok(None) => {
-                let Running { index, generation, said } = self.running.remove(at);
-                let finish = generation.finish.unwrap_or(Finish::Stop);
-                Some(Word::Finished { index, finish, prompt_tokens: generation.prompt_tokens, said })
+                let RunningSequence { index, generation, completion_tokens } = self.sequences.remove(position);
+                let finish = generation.finish_reason.unwrap_or(FinishReason::Stop);
+                Some(StreamEvent::Finished {
+                    index,
+                    finish,
+                    prompt_tokens: generation.prompt_tokens,
+                    completion_tokens,
+                })
             }
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "a stream of generated text broke off");
-                self.is_over = true;
-                self.running.clear();
-                Some(Word::Failed(error))
+                self.is_finished = true;
+                self.sequences.clear();
+                Some(StreamEvent::Failed(error))
             }
         }
     }
 }
 
-pub fn json(data: &impl Serialize) -> Event {
+pub fn json_event(data: &impl Serialize) -> Event {
     Event::default().json_data(data).unwrap_or_else(|_| Event::default().comment("unwritable"))
 }
 
-pub fn response(state: &State, frames: impl Stream<Item = Event> + Send + 'static) -> Response {
-    let keep_alive = KeepAlive::new().interval(state.settings.keep_alive).text("alive");
+pub fn sse_response(state: &AppState, events: impl Stream<Item = Event> + Send + 'static) -> Response {
+    let keep_alive = KeepAlive::new().interval(state.settings.sse_keep_alive_interval).text("alive");
     // Proxies that collect answers would hold the words back.
-    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
-    let frames = frames.map(Ok::<Event, Infallible>);
-    (unbuffered, Sse::new(frames).keep_alive(keep_alive)).into_response()
+    let no_buffering = [(HeaderName::from_static("x-accel-buffering"), "no")];
+    let events = events.map(Ok::<Event, Infallible>);
+    (no_buffering, Sse::new(events).keep_alive(keep_alive)).into_response()
 }

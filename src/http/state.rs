@@ -2,15 +2,15 @@
 //!
 //! Knows nothing of how its parts were made: `cli` puts them together.
 
-use super::auth::Keys;
+use super::auth::ApiKeys;
 use super::metrics::Metrics;
 use super::settings::Settings;
-use crate::serving::Serving;
+use crate::serving::InferenceService;
 use crate::store::Store;
-use crate::store::blobs::DataFolder;
+use crate::store::blobs::DataDir;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use espalier_core::model::Base;
+use espalier_core::model::BaseModel;
 use espalier_core::{artifact, data};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,42 +19,42 @@ use tokio_util::sync::CancellationToken;
 
 /// The parts of the house that the API speaks for; cloned freely.
 #[derive(Clone)]
-pub struct State {
+pub struct AppState {
     pub store: Arc<dyn Store>,
-    pub base: Arc<Base>,
-    pub folder: Arc<DataFolder>,
-    pub serving: Serving,
+    pub base: Arc<BaseModel>,
+    pub data_dir: Arc<DataDir>,
+    pub serving: InferenceService,
     /// Says that a job was queued: `Workers::wake`, or nothing where no worker runs in this process.
-    pub wake: Arc<dyn Fn() + Send + Sync>,
+    pub notify_workers: Arc<dyn Fn() + Send + Sync>,
     pub settings: Arc<Settings>,
-    pub data: Arc<data::Settings>,
-    pub artifact: artifact::Settings,
-    pub keys: Arc<Keys>,
+    pub dataset_settings: Arc<data::Limits>,
+    pub artifact_settings: artifact::ImportLimits,
+    pub api_keys: Arc<ApiKeys>,
     /// Cancelled when the server is to stop: it is not ready any more, and streams end.
     pub shutdown: CancellationToken,
     pub metrics: Arc<Metrics>,
-    pub turns: Arc<Turns>,
+    pub concurrency: Arc<ConcurrencyLimits>,
 }
 
 /// Who may do what at the same time.
-pub struct Turns {
+pub struct ConcurrencyLimits {
     /// Checks of datasets and adapters.
-    pub checks: Arc<Semaphore>,
+    pub validations: Arc<Semaphore>,
     /// Open event streams.
-    pub streams: Arc<Semaphore>,
+    pub event_streams: Arc<Semaphore>,
 }
 
-impl Turns {
+impl ConcurrencyLimits {
     pub fn new(settings: &Settings) -> Self {
         Self {
-            checks: Arc::new(Semaphore::new(settings.max_checks)),
-            streams: Arc::new(Semaphore::new(settings.max_streams)),
+            validations: Arc::new(Semaphore::new(settings.max_concurrent_validations)),
+            event_streams: Arc::new(Semaphore::new(settings.max_event_streams)),
         }
     }
 }
 
 /// Handlers name the state itself as an argument.
-impl FromRequestParts<Self> for State {
+impl FromRequestParts<Self> for AppState {
     type Rejection = Infallible;
 
     async fn from_request_parts(_parts: &mut Parts, state: &Self) -> Result<Self, Infallible> {

@@ -3,8 +3,8 @@
 //!
 //! Knows nothing of what the file is.
 
-use super::error::{Answer, Refusal};
-use super::extract::Pace;
+use super::error::{ApiError, ApiResult};
+use super::extract::BodyTimeouts;
 use axum::body::Bytes;
 use espalier_core::error::{Context, Result};
 use futures_util::{Stream, StreamExt};
@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use utoipa::ToSchema;
 
 /// Longest file name that is remembered, in characters.
-const MAX_NAME: usize = 200;
+const MAX_FILE_NAME_CHARS: usize = 200;
 
 /// A whole file under a temporary name. Dropping it deletes the file: a client that goes away in the middle of an
 /// upload, or a refusal at any later step, leaves nothing behind.
@@ -27,7 +27,7 @@ pub struct Upload {
     /// sha256, hexadecimal.
     pub hash: String,
     pub bytes: u64,
-    pub origin: Origin,
+    pub metadata: FileMetadata,
 }
 
 /// A file's bytes, for the document.
@@ -37,14 +37,14 @@ pub struct Binary(pub Vec<u8>);
 
 /// What the client said of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct FileMetadata {
     pub file_name: Option<String>,
     pub content_type: Option<String>,
 }
 
-impl Origin {
+impl FileMetadata {
     pub fn new(file_name: Option<&str>, content_type: Option<&str>) -> Self {
-        Self { file_name: file_name.and_then(plain), content_type: content_type.map(str::to_string) }
+        Self { file_name: file_name.and_then(sanitize_file_name), content_type: content_type.map(str::to_string) }
     }
 }
 
@@ -55,60 +55,61 @@ impl Upload {
 }
 
 /// The last part of a path, without control characters.
-fn plain(name: &str) -> Option<String> {
-    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let kept: String = last.chars().filter(|character| !character.is_control()).take(MAX_NAME).collect();
-    let kept = kept.trim();
-    (!kept.is_empty()).then(|| kept.to_string())
+fn sanitize_file_name(name: &str) -> Option<String> {
+    let base_name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let cleaned: String =
+        base_name.chars().filter(|character| !character.is_control()).take(MAX_FILE_NAME_CHARS).collect();
+    let trimmed = cleaned.trim();
+    (!trimmed.is_empty()).then(|| trimmed.to_string())
 }
 
 /// Writes the pieces to disk as they come, up to `limit` bytes.
-pub async fn receive(
-    mut pieces: impl Stream<Item = Answer<Bytes>> + Unpin,
-    origin: Origin,
+pub async fn stream_to_disk(
+    mut chunks: impl Stream<Item = ApiResult<Bytes>> + Unpin,
+    metadata: FileMetadata,
     limit: u64,
-    pace: Pace,
-    folder: &Path,
-) -> Answer<Upload> {
-    let (file, path) = temporary(folder)?.into_parts();
+    timeouts: BodyTimeouts,
+    temp_dir: &Path,
+) -> ApiResult<Upload> {
+    let (file, path) = create_temp_file(temp_dir)?.into_parts();
     let mut file = File::from_std(file);
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
-    while let Some(piece) = pace.next(pieces.next()).await? {
-        let piece = piece?;
-        bytes += piece.len() as u64;
+    while let Some(chunk) = timeouts.next_chunk(chunks.next()).await? {
+        let chunk = chunk?;
+        bytes += chunk.len() as u64;
         if bytes > limit {
-            return Err(Refusal::too_large("the file", limit));
+            return Err(ApiError::payload_too_large("the file", limit));
         }
-        hasher.update(&piece);
-        file.write_all(&piece).await.context("writing an uploaded file")?;
+        hasher.update(&chunk);
+        file.write_all(&chunk).await.context("writing an uploaded file")?;
     }
     file.flush().await.context("writing an uploaded file")?;
-    Ok(Upload { path, hash: hexadecimal(&hasher.finalize()), bytes, origin })
+    Ok(Upload { path, hash: to_hex(&hasher.finalize()), bytes, metadata })
 }
 
 /// The same for records that are in memory already, one per line.
 ///
 /// # Errors
 /// `Internal` for the disk.
-pub fn write_lines(lines: &[serde_json::Value], folder: &Path) -> Result<Upload> {
-    let (file, path) = temporary(folder)?.into_parts();
+pub fn write_jsonl(records: &[serde_json::Value], temp_dir: &Path) -> Result<Upload> {
+    let (file, path) = create_temp_file(temp_dir)?.into_parts();
     let mut file = std::io::BufWriter::new(file);
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
-    for line in lines {
+    for line in records {
         let line = format!("{line}\n");
         hasher.update(line.as_bytes());
         bytes += line.len() as u64;
         file.write_all(line.as_bytes()).context("writing inline examples")?;
     }
     file.flush().context("writing inline examples")?;
-    Ok(Upload { path, hash: hexadecimal(&hasher.finalize()), bytes, origin: Origin::default() })
+    Ok(Upload { path, hash: to_hex(&hasher.finalize()), bytes, metadata: FileMetadata::default() })
 }
 
-fn temporary(folder: &Path) -> Result<NamedTempFile> {
-    NamedTempFile::new_in(folder).context("making a temporary file for an upload")
+fn create_temp_file(temp_dir: &Path) -> Result<NamedTempFile> {
+    NamedTempFile::new_in(temp_dir).context("making a temporary file for an upload")
 }
 
-fn hexadecimal(digest: &[u8]) -> String {
+fn to_hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -119,17 +120,17 @@ mod tests {
     use futures_util::stream;
     use std::time::Duration;
 
-    fn pace(milliseconds: u64) -> Pace {
-        Pace::new(Duration::from_millis(milliseconds), Duration::from_secs(60))
+    fn timeouts(milliseconds: u64) -> BodyTimeouts {
+        BodyTimeouts::new(Duration::from_millis(milliseconds), Duration::from_secs(60))
     }
 
-    fn files(folder: &Path) -> usize {
+    fn file_count(folder: &Path) -> usize {
         std::fs::read_dir(folder).unwrap().count()
     }
 
-    async fn upload(pieces: &[&'static str], limit: u64, folder: &Path) -> Answer<Upload> {
+    async fn upload(pieces: &[&'static str], limit: u64, folder: &Path) -> ApiResult<Upload> {
         let pieces = stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))));
-        receive(pieces, Origin::default(), limit, pace(1000), folder).await
+        stream_to_disk(pieces, FileMetadata::default(), limit, timeouts(1000), folder).await
     }
 
     #[tokio::test]
@@ -142,44 +143,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_that_nobody_keeps_is_deleted() {
+    async fn dropped_upload_deletes_its_file() {
         let folder = tempfile::tempdir().unwrap();
         drop(upload(&["abc"], 3, folder.path()).await.unwrap());
-        assert_eq!(files(folder.path()), 0);
+        assert_eq!(file_count(folder.path()), 0);
     }
 
     #[tokio::test]
     async fn a_file_beyond_the_limit_is_refused_and_deleted() {
         let folder = tempfile::tempdir().unwrap();
-        let refusal = upload(&["ab", "cd"], 3, folder.path()).await.unwrap_err();
-        assert_eq!(refusal.status, StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(files(folder.path()), 0);
+        let error = upload(&["ab", "cd"], 3, folder.path()).await.unwrap_err();
+        assert_eq!(error.status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(file_count(folder.path()), 0);
     }
 
     #[tokio::test]
-    async fn a_client_that_stops_sending_is_refused_and_its_file_deleted() {
+    async fn stalled_upload_times_out_and_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let pieces = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
-        let refusal = receive(pieces, Origin::default(), 3, pace(1), folder.path()).await.unwrap_err();
-        assert_eq!(refusal.status, StatusCode::REQUEST_TIMEOUT);
-        assert_eq!(files(folder.path()), 0);
+        let error = stream_to_disk(pieces, FileMetadata::default(), 3, timeouts(1), folder.path()).await.unwrap_err();
+        assert_eq!(error.status, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(file_count(folder.path()), 0);
     }
 
     #[tokio::test]
-    async fn an_upload_whose_request_is_dropped_is_deleted() {
+    async fn cancelled_upload_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let pieces = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
-        let mut receiving = Box::pin(receive(pieces, Origin::default(), 3, pace(60_000), folder.path()));
-        assert!(futures_util::poll!(&mut receiving).is_pending());
-        assert_eq!(files(folder.path()), 1);
-        drop(receiving);
-        assert_eq!(files(folder.path()), 0);
+        let mut transfer =
+            Box::pin(stream_to_disk(pieces, FileMetadata::default(), 3, timeouts(60_000), folder.path()));
+        assert!(futures_util::poll!(&mut transfer).is_pending());
+        assert_eq!(file_count(folder.path()), 1);
+        drop(transfer);
+        assert_eq!(file_count(folder.path()), 0);
     }
 
     #[test]
     fn inline_examples_become_one_line_each() {
         let folder = tempfile::tempdir().unwrap();
-        let upload = write_lines(&[serde_json::json!({"text": "a\nb"}), serde_json::json!(3)], folder.path()).unwrap();
+        let upload = write_jsonl(&[serde_json::json!({"text": "a\nb"}), serde_json::json!(3)], folder.path()).unwrap();
         assert_eq!(std::fs::read_to_string(upload.path()).unwrap(), "{\"text\":\"a\\nb\"}\n3\n");
     }
 
@@ -188,7 +190,7 @@ mod tests {
         for (sent, kept) in
             [("a.csv", Some("a.csv")), ("../x/b.csv", Some("b.csv")), ("C:\\c.csv", Some("c.csv")), ("\n", None)]
         {
-            assert_eq!(Origin::new(Some(sent), None).file_name.as_deref(), kept);
+            assert_eq!(FileMetadata::new(Some(sent), None).file_name.as_deref(), kept);
         }
     }
 }

@@ -5,21 +5,21 @@
 //! the rows that come back ([`ticket`]) are put into words ([`decode`]). [`service`] is that order. Texts that go on have a loop
 //! of their own ([`generate`]).
 
+mod adapter_handle;
 mod batch;
 mod cache;
-mod decode;
-pub mod generate;
-mod inputs;
-pub mod mixed;
+pub mod generation;
+mod generation_request;
+pub mod multi_adapter;
+mod pending_response;
+mod postprocess;
+mod preprocess;
 mod queue;
-mod resident;
 mod service;
-mod ticket;
-mod wish;
 
-pub use resident::Resident;
-pub use service::Serving;
-pub use wish::{Started, Wish};
+pub use adapter_handle::AdapterHandle;
+pub use generation_request::{GenerationRequest, RunningGeneration};
+pub use service::InferenceService;
 
 use crate::store::Adapter;
 use espalier_core::task::Prediction;
@@ -31,36 +31,36 @@ pub struct Settings {
     /// Threads that compute predictions.
     pub threads: usize,
     /// Bytes of adapters kept in memory.
-    pub cache_bytes: u64,
+    pub adapter_cache_bytes: u64,
     /// Inputs that may wait; beyond them a request is `Busy`.
-    pub max_waiting: usize,
+    pub max_queued_inputs: usize,
     /// How long a batch waits for company.
-    pub batch_window: Duration,
+    pub max_batch_delay: Duration,
     /// Tokens in one packed forward.
-    pub batch_tokens: usize,
+    pub max_batch_tokens: usize,
     /// Inputs in one request.
-    pub max_inputs: usize,
+    pub max_inputs_per_request: usize,
     /// Of texts that go on.
-    pub generation: generate::Settings,
+    pub generation: generation::Settings,
 }
 
 /// What a request may ask beside its inputs.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct PredictOptions {
     /// How many labels `top` lists.
     pub top_k: usize,
-    pub logits: Logits,
+    pub logits: LogitsOutput,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Logits {
+pub enum LogitsOutput {
     Omit,
     Include,
 }
 
 /// One prediction per input, in order, and the version that answered (`None`: the bare base).
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct PredictResponse {
     pub adapter: Option<Arc<Adapter>>,
     pub predictions: Vec<Prediction>,
 }
@@ -73,9 +73,9 @@ pub struct Stats {
     pub cache_hits: u64,
     pub cache_misses: u64,
     pub evictions: u64,
-    pub waiting: u64,
+    pub queued_inputs: u64,
     pub batches: u64,
     pub batched_inputs: u64,
     /// Where the base says what comes next.
-    pub generation: generate::Stats,
+    pub generation: generation::Stats,
 }

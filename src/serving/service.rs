@@ -3,22 +3,24 @@
 //! Nothing here computes on an async thread: tokenising and, unless it is a few microseconds' work, decoding run on
 //! blocking threads, everything else on computing threads of our own.
 
-use super::batch::{self, Forward, Group};
-use super::cache::Cache;
-use super::generate::Generator;
-use super::generate::grammar::Grammars;
-use super::generate::text::Alphabet;
-use super::mixed;
-use super::queue::{Limits, Queue};
-use super::resident::{Loader, Resident};
-use super::wish::Room;
-use super::{Answer, Ask, Settings, Started, Stats, Wish, decode, inputs};
+use super::adapter_handle::{AdapterHandle, AdapterLoader};
+use super::batch::{self, AdapterGroup, ForwardFn};
+use super::cache::AdapterCache;
+use super::generation::GenerationEngine;
+use super::generation::constraint::ConstraintFactory;
+use super::generation::detokenizer::TokenByteEncoding;
+use super::generation_request::GenerationLimits;
+use super::multi_adapter;
+use super::queue::{Limits, PredictionQueue};
+use super::{
+    GenerationRequest, PredictOptions, PredictResponse, RunningGeneration, Settings, Stats, postprocess, preprocess,
+};
 use crate::store::{Adapter, Reference, Store};
-use espalier_core::artifact::Adapted;
+use espalier_core::artifact::LoadedAdapter;
 use espalier_core::error::{Context, Error, Result};
-use espalier_core::model::Base;
+use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
-use espalier_tensor::pool::{self, Priority};
+use espalier_tensor::worker_pool::{self, Priority};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,67 +30,85 @@ use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 /// So many logits are labels sooner than a thread is awake for it.
-const LITTLE: usize = 4096;
+const INLINE_POSTPROCESS_MAX: usize = 4096;
 
 /// The handle that requests use; cloned freely.
 #[derive(Clone)]
-pub struct Serving {
+pub struct InferenceService {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    base: Arc<Base>,
+    base: Arc<BaseModel>,
     store: Arc<dyn Store>,
-    loader: Arc<Loader>,
-    cache: Arc<Cache<Adapted>>,
-    queue: Arc<Queue<Resident>>,
-    counted: Arc<Counted>,
+    loader: Arc<AdapterLoader>,
+    cache: Arc<AdapterCache<LoadedAdapter>>,
+    queue: Arc<PredictionQueue<AdapterHandle>>,
+    counters: Arc<BatchCounters>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Set once: no new requests.
-    draining: AtomicBool,
-    requests: TaskTracker,
-    max_inputs: usize,
+    is_draining: AtomicBool,
+    active_requests: TaskTracker,
+    max_inputs_per_request: usize,
     /// Where the base says what comes next.
-    generator: Option<Generator>,
-    usual_tokens: u32,
-    alphabet: Alphabet,
-    grammars: Arc<Grammars>,
+    generation_engine: Option<GenerationEngine>,
+    default_max_tokens: u32,
+    token_encoding: TokenByteEncoding,
+    constraint_factory: Arc<ConstraintFactory>,
 }
 
 #[derive(Default)]
-struct Counted {
+struct BatchCounters {
     batches: AtomicU64,
     inputs: AtomicU64,
 }
 
-impl Serving {
+impl InferenceService {
     /// Starts the computing threads. `adapters` is the folder whose sub-folders are versions.
-    pub fn start(base: Arc<Base>, store: Arc<dyn Store>, adapters: PathBuf, settings: Settings) -> Result<Self> {
-        let Settings { max_waiting, batch_tokens, batch_window, .. } = settings;
-        let count = settings.threads.max(1);
-        let queue = Queue::new(Limits { max_waiting, batch_tokens, batch_window });
-        let counted = Arc::new(Counted::default());
-        let alphabet = Alphabet::of(|token| base.tokenizer().id(token).is_some());
+    pub fn start(
+        base: Arc<BaseModel>,
+        store: Arc<dyn Store>,
+        adapters_dir: PathBuf,
+        settings: Settings,
+    ) -> Result<Self> {
+        let Settings {
+            max_queued_inputs: max_waiting,
+            max_batch_tokens: batch_tokens,
+            max_batch_delay: batch_window,
+            ..
+        } = settings;
+        let thread_count = settings.threads.max(1);
+        let queue = PredictionQueue::new(Limits {
+            max_queued_inputs: max_waiting,
+            max_batch_tokens: batch_tokens,
+            max_batch_delay: batch_window,
+        });
+        let counters = Arc::new(BatchCounters::default());
+        let token_encoding = TokenByteEncoding::detect(|token| base.tokenizer().token_to_id(token).is_some());
         let inner = Inner {
-            loader: Loader::new(Arc::clone(&base), adapters, &settings),
-            cache: Cache::new(settings.cache_bytes),
+            loader: AdapterLoader::new(Arc::clone(&base), adapters_dir, &settings),
+            cache: AdapterCache::new(settings.adapter_cache_bytes),
             threads: Mutex::new(Vec::new()),
-            draining: AtomicBool::new(false),
-            requests: TaskTracker::new(),
-            max_inputs: settings.max_inputs,
-            usual_tokens: settings.generation.usual_tokens,
-            alphabet,
-            grammars: Arc::new(Grammars::new(Arc::clone(&base), alphabet)),
-            generator: Generator::start(&base, settings.generation)?,
+            is_draining: AtomicBool::new(false),
+            active_requests: TaskTracker::new(),
+            max_inputs_per_request: settings.max_inputs_per_request,
+            default_max_tokens: settings.generation.default_max_tokens,
+            token_encoding,
+            constraint_factory: Arc::new(ConstraintFactory::new(Arc::clone(&base), token_encoding)),
+            generation_engine: GenerationEngine::start(&base, settings.generation)?,
             queue: Arc::clone(&queue),
-            counted: Arc::clone(&counted),
+            counters: Arc::clone(&counters),
             base: Arc::clone(&base),
             store,
         };
-        for number in 0..count {
-            let (queue, base, counted) = (Arc::clone(&queue), Arc::clone(&base), Arc::clone(&counted));
-            let work = move || run(&queue, &forward(base), &counted);
-            inner.threads().push(pool::spawn(&format!("serve-{number}"), Priority::Normal, work)?);
+        for index in 0..thread_count {
+            let (queue, base, counters) = (Arc::clone(&queue), Arc::clone(&base), Arc::clone(&counters));
+            let work = move || worker_loop(&queue, &forward_fn(base), &counters);
+            inner.lock_threads().push(worker_pool::spawn_compute_thread(
+                &format!("serve-{index}"),
+                Priority::Normal,
+                work,
+            )?);
         }
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -101,34 +121,36 @@ impl Serving {
         owner: &str,
         reference: Option<&Reference>,
         inputs: Vec<Input>,
-        ask: Ask,
-    ) -> Result<Answer> {
+        options: PredictOptions,
+    ) -> Result<PredictResponse> {
         // Counted first, so that `drain` either sees this request or is seen by it.
-        let _request = self.inner.requests.token();
-        self.inner.check(&inputs)?;
-        let place = self.inner.queue.admit(inputs.len())?;
-        let (adapter, resident) = match reference {
-            None => (None, Resident(None)),
-            Some(reference) => self.inner.resident(owner, reference).await?,
+        let _request_guard = self.inner.active_requests.token();
+        self.inner.validate_inputs(&inputs)?;
+        let permit = self.inner.queue.admit(inputs.len())?;
+        let (adapter, handle) = match reference {
+            None => (None, AdapterHandle(None)),
+            Some(reference) => self.inner.resolve_adapter(owner, reference).await?,
         };
-        let coming = place.announce();
-        let (base, asked) = (Arc::clone(&self.inner.base), resident.clone());
-        let tokens =
-            spawn_blocking(move || -> Result<_> { Ok((inputs::tokens(&base, &asked, &inputs)?, inputs)) }).await;
-        let (tokens, inputs) = tokens.context("making tokens of the inputs")??;
+        let tokenizing_permit = permit.start_tokenizing();
+        let (base, handle_for_tokenizer) = (Arc::clone(&self.inner.base), handle.clone());
+        let tokenized = spawn_blocking(move || -> Result<_> {
+            Ok((preprocess::tokenize(&base, &handle_for_tokenizer, &inputs)?, inputs))
+        })
+        .await;
+        let (tokens, inputs) = tokenized.context("making tokens of the inputs")??;
         // The request holds the adapter until it is answered: a hot swap or a deletion cannot touch it.
-        let answer = coming.push(resident.clone(), tokens).await;
-        let rows = answer.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))?;
-        let predictions = match rows.iter().map(Vec::len).sum::<usize>() <= LITTLE {
-            true => decode::predictions(&self.inner.base, &resident, rows, &inputs, ask)?,
+        let response = tokenizing_permit.push(handle.clone(), tokens).await;
+        let rows = response.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))?;
+        let predictions = match rows.iter().map(Vec::len).sum::<usize>() <= INLINE_POSTPROCESS_MAX {
+            true => postprocess::postprocess_rows(&self.inner.base, &handle, rows, &inputs, options)?,
             false => {
                 let base = Arc::clone(&self.inner.base);
-                let decode = move || decode::predictions(&base, &resident, rows, &inputs, ask);
-                let decoded = spawn_blocking(decode).await;
-                decoded.context("decoding predictions")??
+                let postprocess = move || postprocess::postprocess_rows(&base, &handle, rows, &inputs, options);
+                let postprocessed = spawn_blocking(postprocess).await;
+                postprocessed.context("decoding predictions")??
             }
         };
-        Ok(Answer { adapter, predictions })
+        Ok(PredictResponse { adapter, predictions })
     }
 
     /// Starts to go on from a prompt.
@@ -136,49 +158,60 @@ impl Serving {
     /// # Errors
     /// `Invalid` where the base or the adapter does not say what comes next, or for the prompt; `NotFound`, `Conflict` and
     /// `Busy` as [`Self::predict`].
-    pub async fn generate(&self, owner: &str, reference: Option<&Reference>, wish: Wish) -> Result<Started> {
-        let request = self.inner.requests.token();
-        self.inner.open()?;
-        let Some(generator) = &self.inner.generator else {
+    pub async fn generate(
+        &self,
+        owner: &str,
+        reference: Option<&Reference>,
+        request: GenerationRequest,
+    ) -> Result<RunningGeneration> {
+        let request_guard = self.inner.active_requests.token();
+        self.inner.ensure_accepting()?;
+        let Some(generation_engine) = &self.inner.generation_engine else {
             let detail = "this base model does not say what comes next: it is an encoder, or its checkpoint has no language model's head";
             return Err(Error::invalid("no_generation", detail));
         };
-        let (adapter, resident) = match reference {
-            None => (None, Resident(None)),
-            Some(reference) => self.inner.resident(owner, reference).await?,
+        let (adapter, handle) = match reference {
+            None => (None, AdapterHandle(None)),
+            Some(reference) => self.inner.resolve_adapter(owner, reference).await?,
         };
-        let (base, grammars) = (Arc::clone(&self.inner.base), Arc::clone(&self.inner.grammars));
-        let room =
-            Room { usual_tokens: self.inner.usual_tokens, rows: generator.most_rows(), texts: self.inner.max_inputs };
+        let (base, constraint_factory) = (Arc::clone(&self.inner.base), Arc::clone(&self.inner.constraint_factory));
+        let limits = GenerationLimits {
+            default_max_tokens: self.inner.default_max_tokens,
+            max_sequence_length: generation_engine.max_sequence_length(),
+            max_sequences: self.inner.max_inputs_per_request,
+        };
         let version = adapter.as_ref().map(|adapter| adapter.description.version.clone()).unwrap_or_default();
-        let asks = spawn_blocking(move || wish.asks(&base, &grammars, &resident, &version, room)).await;
-        let generations = generator.submit(asks.context("making tokens of a prompt")??)?;
-        Ok(Started { adapter, generations, _request: request })
+        let sequence_requests = spawn_blocking(move || {
+            request.into_sequence_requests(&base, &constraint_factory, &handle, &version, limits)
+        })
+        .await;
+        let streams = generation_engine.submit(sequence_requests.context("making tokens of a prompt")??)?;
+        Ok(RunningGeneration { adapter, streams, _request_guard: request_guard })
     }
 
     /// How a token is written, in bytes: perhaps only a part of a character.
-    pub fn spelled(&self, id: u32) -> Vec<u8> {
-        let token = self.inner.base.tokenizer().token(id).unwrap_or_default();
-        self.inner.alphabet.bytes(&token)
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let token = self.inner.base.tokenizer().id_to_token(id).unwrap_or_default();
+        self.inner.token_encoding.decode_token(&token)
     }
 
     /// Forgets a deleted adapter; requests that are under way keep it.
-    pub fn forget(&self, version: &str) {
-        self.inner.cache.forget(version);
+    pub fn invalidate_adapter(&self, version: &str) {
+        self.inner.cache.invalidate(version);
     }
 
     /// Takes no new requests, answers those that are under way, and ends the computing threads.
     pub async fn drain(&self) {
-        self.inner.draining.store(true, Ordering::SeqCst);
-        self.inner.requests.close();
-        self.inner.requests.wait().await;
+        self.inner.is_draining.store(true, Ordering::SeqCst);
+        self.inner.active_requests.close();
+        self.inner.active_requests.wait().await;
         self.inner.queue.close();
-        let threads = std::mem::take(&mut *self.inner.threads());
+        let threads = std::mem::take(&mut *self.inner.lock_threads());
         let inner = Arc::clone(&self.inner);
         let joined = spawn_blocking(move || {
-            if let Some(generator) = &inner.generator {
-                generator.close();
-                generator.join();
+            if let Some(generation_engine) = &inner.generation_engine {
+                generation_engine.close();
+                generation_engine.join();
             }
             threads.into_iter().try_for_each(JoinHandle::join)
         });
@@ -191,27 +224,27 @@ impl Serving {
     pub fn stats(&self) -> Stats {
         let cache = self.inner.cache.stats();
         Stats {
-            resident_adapters: cache.resident,
+            resident_adapters: cache.entries,
             resident_bytes: cache.bytes,
             cache_hits: cache.hits,
             cache_misses: cache.misses,
             evictions: cache.evictions,
-            waiting: self.inner.queue.count() as u64,
-            batches: self.inner.counted.batches.load(Ordering::Relaxed),
-            batched_inputs: self.inner.counted.inputs.load(Ordering::Relaxed),
-            generation: self.inner.generator.as_ref().map(Generator::stats).unwrap_or_default(),
+            queued_inputs: self.inner.queue.input_count() as u64,
+            batches: self.inner.counters.batches.load(Ordering::Relaxed),
+            batched_inputs: self.inner.counters.inputs.load(Ordering::Relaxed),
+            generation: self.inner.generation_engine.as_ref().map(GenerationEngine::stats).unwrap_or_default(),
         }
     }
 }
 
 impl Inner {
-    fn check(&self, inputs: &[Input]) -> Result<()> {
-        self.open()?;
-        inputs::check(inputs, self.max_inputs)
+    fn validate_inputs(&self, inputs: &[Input]) -> Result<()> {
+        self.ensure_accepting()?;
+        preprocess::validate(inputs, self.max_inputs_per_request)
     }
 
-    fn open(&self) -> Result<()> {
-        if self.draining.load(Ordering::SeqCst) {
+    fn ensure_accepting(&self) -> Result<()> {
+        if self.is_draining.load(Ordering::SeqCst) {
             let detail = "the server is going down: send the request again in a moment";
             return Err(Error::busy("shutting_down", detail, Duration::from_secs(1)));
         }
@@ -219,13 +252,17 @@ impl Inner {
     }
 
     /// The row that the reference names now, and its adapter in memory. The request keeps both to its end.
-    async fn resident(&self, owner: &str, reference: &Reference) -> Result<(Option<Arc<Adapter>>, Resident)> {
+    async fn resolve_adapter(
+        &self,
+        owner: &str,
+        reference: &Reference,
+    ) -> Result<(Option<Arc<Adapter>>, AdapterHandle)> {
         loop {
             let adapter = self.store.adapter(owner, reference).await?;
             let version = adapter.description.version.clone();
             let load = Arc::clone(&self.loader).load(version.clone());
             let error = match self.cache.get_or_load(&version, load).await {
-                Ok(adapted) => return Ok((Some(Arc::new(adapter)), Resident(Some(adapted)))),
+                Ok(loaded) => return Ok((Some(Arc::new(adapter)), AdapterHandle(Some(loaded)))),
                 Err(error) => error,
             };
             match self.store.adapter(owner, &Reference::Id(adapter.id)).await {
@@ -237,7 +274,7 @@ impl Inner {
         }
     }
 
-    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -250,18 +287,21 @@ impl Drop for Inner {
 }
 
 /// Takes batches until the queue is closed and empty.
-fn run(queue: &Queue<Resident>, forward: &Forward<Resident>, counted: &Counted) {
-    while let Some(parts) = queue.take() {
-        let inputs: usize = parts.iter().map(|part| part.inputs.len()).sum();
-        counted.batches.fetch_add(1, Ordering::Relaxed);
-        counted.inputs.fetch_add(inputs as u64, Ordering::Relaxed);
-        batch::compute(&parts, forward);
+fn worker_loop(queue: &PredictionQueue<AdapterHandle>, forward: &ForwardFn<AdapterHandle>, counters: &BatchCounters) {
+    while let Some(slices) = queue.next_batch() {
+        let inputs: usize = slices.iter().map(|slice| slice.inputs.len()).sum();
+        counters.batches.fetch_add(1, Ordering::Relaxed);
+        counters.inputs.fetch_add(inputs as u64, Ordering::Relaxed);
+        batch::run_batch(&slices, forward);
     }
 }
 
-fn forward(base: Arc<Base>) -> Box<Forward<Resident>> {
+fn forward_fn(base: Arc<BaseModel>) -> Box<ForwardFn<AdapterHandle>> {
     Box::new(move |groups| {
-        let group = |group: Group<Resident>| mixed::Group { adapted: group.adapter.0, inputs: group.inputs };
-        mixed::forward(&base, &groups.into_iter().map(group).collect::<Vec<_>>())
+        let group = |group: AdapterGroup<AdapterHandle>| multi_adapter::AdapterGroup {
+            adapter: group.adapter.0,
+            inputs: group.inputs,
+        };
+        multi_adapter::forward(&base, &groups.into_iter().map(group).collect::<Vec<_>>())
     })
 }

@@ -4,11 +4,11 @@ use espalier_core::error::{Context, Error, Result};
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
-pub fn sqlite() -> Migrator {
+pub fn sqlite_migrator() -> Migrator {
     Migrator::with_migrations(vec![migration(1, "start", include_str!("../../migrations/sqlite/0001_start.sql"))])
 }
 
-pub fn postgres() -> Migrator {
+pub fn postgres_migrator() -> Migrator {
     Migrator::with_migrations(vec![migration(1, "start", include_str!("../../migrations/postgres/0001_start.sql"))])
 }
 
@@ -17,7 +17,7 @@ fn migration(version: i64, description: &'static str, sql: &'static str) -> Migr
 }
 
 /// Says what to do where the database is not of this version's making.
-pub fn outcome(result: Result<(), MigrateError>) -> Result<()> {
+pub fn map_migrate_error(result: Result<(), MigrateError>) -> Result<()> {
     match result {
         Err(MigrateError::VersionMissing(version)) => Err(Error::invalid(
             "database_too_new",

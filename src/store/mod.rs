@@ -6,20 +6,20 @@
 pub mod blobs;
 pub mod model;
 
-mod columns;
+mod errors;
+mod job_state_machine;
 mod migrations;
-mod moves;
 mod postgres;
-mod problems;
+mod row_decoding;
+mod row_encoding;
 mod sqlite;
-mod values;
 
 pub use model::*;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
-use espalier_core::training::{Progress, Row};
+use espalier_core::training::{MetricsRow, Progress};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +31,8 @@ use uuid::Uuid;
 /// `Invalid` where the URL or the database is not right, in words that never hold its password.
 pub async fn connect(url: &str) -> Result<Arc<dyn Store>> {
     match url.split_once("://").map(|(scheme, _)| scheme) {
-        Some("sqlite") => Ok(Arc::new(sqlite::Sqlite::connect(url).await?)),
-        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::Postgres::connect(url).await?)),
+        Some("sqlite") => Ok(Arc::new(sqlite::SqliteStore::connect(url).await?)),
+        Some("postgres" | "postgresql") => Ok(Arc::new(postgres::PostgresStore::connect(url).await?)),
         _ => {
             let detail = "the database URL has to begin with sqlite:// (sqlite://path/to/file.db) or postgres:// \
                           (postgres://user:password@host:5432/database)";
@@ -48,11 +48,11 @@ pub fn sqlite_url(file: &Path) -> String {
 }
 
 /// The blobs that rows need: to be read before a sweep of the data folder, not while it runs.
-pub async fn needed(store: &dyn Store) -> Result<blobs::Needed> {
-    Ok(blobs::Needed {
-        hashes: store.dataset_hashes().await?.into_iter().collect(),
-        versions: store.adapter_versions().await?.into_iter().collect(),
-        open_jobs: store.open_jobs().await?.into_iter().collect(),
+pub async fn live_blobs(store: &dyn Store) -> Result<blobs::LiveBlobs> {
+    Ok(blobs::LiveBlobs {
+        dataset_hashes: store.referenced_dataset_hashes().await?.into_iter().collect(),
+        adapter_versions: store.referenced_adapter_versions().await?.into_iter().collect(),
+        unfinished_jobs: store.unfinished_jobs().await?.into_iter().collect(),
     })
 }
 
@@ -61,7 +61,7 @@ pub async fn needed(store: &dyn Store) -> Result<blobs::Needed> {
 #[async_trait]
 pub trait Store: Send + Sync {
     /// `"sqlite"` or `"postgres"`.
-    fn kind(&self) -> &'static str;
+    fn backend_name(&self) -> &'static str;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<()>;
@@ -71,7 +71,7 @@ pub trait Store: Send + Sync {
 
     /// Moves the store's clock ahead, for every process on this database: how tests let a lease run out.
     #[doc(hidden)]
-    async fn advance_clock(&self, by: Duration) -> Result<()>;
+    async fn advance_clock(&self, offset: Duration) -> Result<()>;
 
     // datasets
 
@@ -80,7 +80,7 @@ pub trait Store: Send + Sync {
     async fn dataset(&self, owner: &str, id: Uuid) -> Result<Dataset>;
     /// Newest first. `Invalid` (`unknown_after`) where the page is to begin after something that never was there; a row
     /// that was deleted meanwhile still has its place. So too for the other lists.
-    async fn datasets(&self, owner: &str, page: Page) -> Result<Vec<Dataset>>;
+    async fn datasets(&self, owner: &str, page: PageRequest) -> Result<Vec<Dataset>>;
     /// `Conflict` (`dataset_in_use`) while a job that is not over needs it. Answers the hash of a blob that no dataset
     /// needs any more.
     async fn delete_dataset(&self, owner: &str, id: Uuid) -> Result<Option<String>>;
@@ -92,14 +92,14 @@ pub trait Store: Send + Sync {
     async fn add_job(&self, job: NewJob, max_queued: u64) -> Result<Job>;
     async fn job(&self, owner: &str, id: Uuid) -> Result<Job>;
     /// Newest first.
-    async fn jobs(&self, owner: &str, status: Option<Status>, page: Page) -> Result<Vec<Job>>;
+    async fn jobs(&self, owner: &str, status: Option<Status>, page: PageRequest) -> Result<Vec<Job>>;
     /// How many queued jobs will be claimed before this one; 0 for one that is not queued.
-    async fn queue_place(&self, id: Uuid) -> Result<u64>;
+    async fn queue_position(&self, id: Uuid) -> Result<u64>;
     /// How many jobs of all owners have each status: all of them, in order, also those without jobs.
-    async fn job_counts(&self) -> Result<Vec<(Status, u64)>>;
-    /// A queued or paused job becomes `cancelled` at once; a running one gets the wish. `Conflict` (`job_over`) otherwise.
+    async fn count_jobs_by_status(&self) -> Result<Vec<(Status, u64)>>;
+    /// A queued or paused job becomes `cancelled` at once; a running one gets the requested_action. `Conflict` (`job_over`) otherwise.
     async fn cancel_job(&self, owner: &str, id: Uuid) -> Result<Job>;
-    /// A queued job becomes `paused` at once, a running one gets the wish. `Conflict` (`job_not_active`) otherwise, and
+    /// A queued job becomes `paused` at once, a running one gets the requested_action. `Conflict` (`job_not_active`) otherwise, and
     /// where it is being cancelled.
     async fn pause_job(&self, owner: &str, id: Uuid) -> Result<Job>;
     /// A paused job is queued again; a running one that was asked to pause goes on. `Conflict` (`job_not_paused`) otherwise.
@@ -110,30 +110,35 @@ pub trait Store: Send + Sync {
     /// Claims the oldest job that is queued, or running under a lease that has run out: one statement (`for update skip
     /// locked`; `begin immediate`) that raises the lease epoch and counts the attempt. A job whose `max_attempts`
     /// claims in a row saved no new checkpoint is failed with `attempts_exhausted` on the way, and the next is tried; one with an
-    /// outstanding wish (cancel, pause) whose lease has run out gets what was wished.
-    async fn claim(&self, worker: &Worker, lease: Duration, max_attempts: u32) -> Result<Option<Claim>>;
+    /// outstanding requested_action (cancel, pause) whose lease has run out gets what was wished.
+    async fn claim(&self, worker: &WorkerId, lease_duration: Duration, max_attempts: u32) -> Result<Option<Claim>>;
     /// Extends the lease, stores the progress (unless a number in it is not finite), and answers what the user wishes
     /// meanwhile.
-    async fn heartbeat(&self, lease: &Lease, extend: Duration, progress: Option<&Progress>) -> Result<Option<Wish>>;
+    async fn heartbeat(
+        &self,
+        lease: &Lease,
+        lease_duration: Duration,
+        progress: Option<&Progress>,
+    ) -> Result<Option<RequestedAction>>;
     /// Writes metrics rows as events; a row that is there already (same job, step and split) is left as it is.
-    async fn record_rows(&self, lease: &Lease, rows: &[Row]) -> Result<()>;
+    async fn record_metrics(&self, lease: &Lease, rows: &[MetricsRow]) -> Result<()>;
     /// A checkpoint is safely on disk: attempts are counted from here again, if no attempt had come as far as this step.
-    async fn checkpointed(&self, lease: &Lease, step: u64) -> Result<()>;
+    async fn record_checkpoint(&self, lease: &Lease, step: u64) -> Result<()>;
     /// Hands the job back to the queue (graceful shutdown); it keeps its place, and the claim is not held against it
-    /// (`attempt` still counts it). A job with an outstanding wish gets what was wished.
-    async fn release(&self, lease: &Lease) -> Result<()>;
+    /// (`attempt` still counts it). A job with an outstanding requested_action gets what was wished.
+    async fn requeue(&self, lease: &Lease) -> Result<()>;
     /// The attempt broke by a fault of ours (an internal error, a panic): the job goes back to the queue at once, or to
     /// where its owner wishes it, and the attempt counts, so that `max_attempts` of them in a row end it. The error is
     /// kept with the job until its next claim.
-    async fn give_up(&self, lease: &Lease, error: &JobError) -> Result<()>;
+    async fn record_failed_attempt(&self, lease: &Lease, error: &JobError) -> Result<()>;
     /// The worker did as the user wished: `cancelled` or `paused`. Where the user changed their mind since the worker was
-    /// told, the newest wish holds: a pause becomes a cancel, or the job is queued again. Not held against it either.
-    async fn stopped(&self, lease: &Lease, wish: Wish) -> Result<()>;
-    async fn fail(&self, lease: &Lease, error: &JobError) -> Result<()>;
-    /// One transaction: inserts the adapter, moves the name, finishes the job with its metrics. A wish comes too late.
+    /// told, the newest requested_action holds: a pause becomes a cancel, or the job is queued again. Not held against it either.
+    async fn complete_requested_action(&self, lease: &Lease, action: RequestedAction) -> Result<()>;
+    async fn fail_job(&self, lease: &Lease, error: &JobError) -> Result<()>;
+    /// One transaction: inserts the adapter, moves the name, finishes the job with its metrics. A requested_action comes too late.
     async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &serde_json::Value) -> Result<Adapter>;
     /// A server that starts on a data folder takes back the leases of its earlier self: they run out now. Answers how many.
-    async fn take_back(&self, instance: Uuid) -> Result<u64>;
+    async fn expire_leases_of_instance(&self, instance_id: Uuid) -> Result<u64>;
 
     // events
 
@@ -148,14 +153,14 @@ pub trait Store: Send + Sync {
     /// them was tried; an ambiguous prefix is `Invalid` (`ambiguous_version`).
     async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter>;
     /// Newest first.
-    async fn adapters(&self, owner: &str, page: Page) -> Result<Vec<Adapter>>;
+    async fn adapters(&self, owner: &str, page: PageRequest) -> Result<Vec<Adapter>>;
     /// `Conflict` (`adapter_in_use`) while a job that starts from it is not over. Deletes it; its name falls back to the newest adapter left under that name. Answers the version whose folder no
     /// adapter row needs any more.
     async fn delete_adapter(&self, owner: &str, id: Uuid) -> Result<Option<String>>;
     /// Versions that rows still need: everything else under the adapters' folder may be swept.
-    async fn adapter_versions(&self) -> Result<Vec<String>>;
+    async fn referenced_adapter_versions(&self) -> Result<Vec<String>>;
     /// Hashes of dataset blobs that rows still need.
-    async fn dataset_hashes(&self) -> Result<Vec<String>>;
+    async fn referenced_dataset_hashes(&self) -> Result<Vec<String>>;
     /// Jobs that are not over: checkpoint folders of all others may be swept.
-    async fn open_jobs(&self) -> Result<Vec<Uuid>>;
+    async fn unfinished_jobs(&self) -> Result<Vec<Uuid>>;
 }

@@ -51,7 +51,7 @@ impl Status {
     pub const ALL: [Self; 6] =
         [Self::Queued, Self::Paused, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
 
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Paused => "paused",
@@ -63,10 +63,10 @@ impl Status {
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.name() == name)
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    pub fn is_over(self) -> bool {
+    pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 }
@@ -74,13 +74,13 @@ impl Status {
 /// What a user wants of a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wish {
+pub enum RequestedAction {
     Cancel,
     Pause,
 }
 
-impl Wish {
-    pub fn name(self) -> &'static str {
+impl RequestedAction {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Cancel => "cancel",
             Self::Pause => "pause",
@@ -88,7 +88,7 @@ impl Wish {
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Cancel, Self::Pause].into_iter().find(|wish| wish.name() == name)
+        [Self::Cancel, Self::Pause].into_iter().find(|action| action.as_str() == name)
     }
 }
 
@@ -116,7 +116,7 @@ pub struct Job {
     pub owner: String,
     pub name: Option<String>,
     pub status: Status,
-    pub wish: Option<Wish>,
+    pub requested_action: Option<RequestedAction>,
     pub dataset_id: Uuid,
     pub validation_dataset_id: Option<Uuid>,
     pub options: Options,
@@ -134,15 +134,15 @@ pub struct Job {
 
 /// Who claims: `instance` is the data folder's, `process` this run of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Worker {
-    pub instance: Uuid,
-    pub process: Uuid,
+pub struct WorkerId {
+    pub instance_id: Uuid,
+    pub process_id: Uuid,
 }
 
 /// The right to write to a job, as long as `epoch` is the row's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    pub job: Uuid,
+    pub job_id: Uuid,
     pub epoch: i64,
 }
 
@@ -175,7 +175,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Status => "status",
             Self::Metrics => "metrics",
@@ -183,7 +183,7 @@ impl EventKind {
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Status, Self::Metrics].into_iter().find(|kind| kind.name() == name)
+        [Self::Status, Self::Metrics].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -208,7 +208,8 @@ pub struct AdapterDescription {
     /// Bytes of the folder.
     pub bytes: u64,
     /// The fingerprint of the base it was made for.
-    pub base: Option<String>,
+    #[serde(rename = "base")]
+    pub base_fingerprint: Option<String>,
     /// False for a plain PEFT folder, which carries no fingerprint.
     pub base_verified: bool,
     #[schema(value_type = Option<Object>)]
@@ -239,11 +240,11 @@ pub enum Reference {
 
 impl Reference {
     /// Text with U+0000, which no stored name has and Postgres cannot even be asked for.
-    pub fn holds_nul(&self) -> bool {
+    pub fn contains_nul(&self) -> bool {
         match self {
             Self::Id(_) => false,
             Self::Name(name) => name.contains('\0'),
-            Self::Version(name, digits) => name.contains('\0') || digits.contains('\0'),
+            Self::Version(name, version_prefix) => name.contains('\0') || version_prefix.contains('\0'),
         }
     }
 
@@ -256,10 +257,11 @@ impl Reference {
             return Ok(Self::Id(id));
         }
         let Some((name, version)) = text.split_once('@') else { return Ok(Self::Name(text.to_string())) };
-        let digits = version.strip_prefix("sha256:").unwrap_or(version).to_ascii_lowercase();
-        let fits = (8..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match fits {
-            true => Ok(Self::Version(name.to_string(), digits)),
+        let version_prefix = version.strip_prefix("sha256:").unwrap_or(version).to_ascii_lowercase();
+        let is_valid =
+            (8..=64).contains(&version_prefix.len()) && version_prefix.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match is_valid {
+            true => Ok(Self::Version(name.to_string(), version_prefix)),
             false => Err(Error::invalid(
                 "invalid_version",
                 format!("\"{version}\" is not a version: give 8 to 64 hexadecimal digits of it after the @"),
@@ -270,7 +272,7 @@ impl Reference {
 
 /// A page of a list, newest first: `limit` rows older than `after`.
 #[derive(Debug, Clone, Copy)]
-pub struct Page {
+pub struct PageRequest {
     pub limit: u32,
     pub after: Option<Uuid>,
 }

@@ -6,20 +6,20 @@
 //! it is read, every row is written under the lease, and blobs come before the row that needs them.
 
 mod attempt;
+mod attempt_error;
+mod background;
 mod dataset;
-mod end;
-mod hold;
-mod orders;
+mod lease_guard;
+mod progress_channel;
 mod publish;
 mod slot;
-mod source;
-mod speech;
-mod thread;
+mod stop_signal;
+mod warm_start;
 
 use crate::store::Store;
-use crate::store::blobs::DataFolder;
+use crate::store::blobs::DataDir;
 use espalier_core::error::{Error, Result};
-use espalier_core::model::Base;
+use espalier_core::model::BaseModel;
 use espalier_core::{data, training};
 use slot::Slot;
 use std::sync::Arc;
@@ -33,21 +33,21 @@ use uuid::Uuid;
 pub struct Settings {
     /// Jobs trained at once.
     pub slots: usize,
-    pub lease: Duration,
-    pub heartbeat: Duration,
+    pub lease_duration: Duration,
+    pub heartbeat_interval: Duration,
     /// How often an idle worker looks for a job that nobody told it of.
-    pub poll: Duration,
+    pub poll_interval: Duration,
     pub max_attempts: u32,
     pub training: training::Settings,
-    pub data: data::Settings,
+    pub data: data::Limits,
 }
 
 /// What a worker needs of the house.
 #[derive(Clone)]
-pub struct Workshop {
-    pub base: Arc<Base>,
+pub struct WorkerContext {
+    pub base: Arc<BaseModel>,
     pub store: Arc<dyn Store>,
-    pub folder: Arc<DataFolder>,
+    pub data_folder: Arc<DataDir>,
     pub settings: Settings,
 }
 
@@ -60,12 +60,12 @@ pub struct Workers {
 
 impl Workers {
     /// Starts the slots on the current tokio runtime.
-    pub fn start(workshop: Workshop) -> Self {
+    pub fn start(context: WorkerContext) -> Self {
         let (wake, shutdown) = (Arc::new(Notify::new()), CancellationToken::new());
-        let process = Uuid::now_v7();
+        let process_id = Uuid::now_v7();
         let mut slots = JoinSet::new();
-        for _ in 0..workshop.settings.slots {
-            let slot = Slot::new(workshop.clone(), process, shutdown.clone());
+        for _ in 0..context.settings.slots {
+            let slot = Slot::new(context.clone(), process_id, shutdown.clone());
             slots.spawn(slot.run(Arc::clone(&wake)));
         }
         Self { wake, shutdown, slots }
@@ -100,6 +100,6 @@ impl Workers {
 ///
 /// # Errors
 /// What the store says to the claim. Whatever becomes of the job is in its row.
-pub async fn run_next(workshop: &Workshop) -> Result<Option<Uuid>> {
-    Slot::new(workshop.clone(), Uuid::now_v7(), CancellationToken::new()).next().await
+pub async fn run_next(context: &WorkerContext) -> Result<Option<Uuid>> {
+    Slot::new(context.clone(), Uuid::now_v7(), CancellationToken::new()).run_next().await
 }

@@ -1,50 +1,56 @@
 //! From a finished run to a published adapter. Knows nothing of how it was trained.
 
-use super::Workshop;
-use crate::store::blobs::DataFolder;
+use super::WorkerContext;
+use crate::store::blobs::DataDir;
 use crate::store::{AdapterDescription, Job, NewAdapter};
 use chrono::{DateTime, Utc};
-use espalier_core::artifact::{self, Artifact, BaseCard, Card, Probe, Published, probe};
+use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, Probe, PublishedAdapter, probe};
 use espalier_core::error::Result;
-use espalier_core::model::Base;
+use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
-use espalier_core::training::race::Finish;
-use espalier_core::training::{Progress, Spec, Trained};
+use espalier_core::training::successive_halving::HalvingResult;
+use espalier_core::training::{Progress, Spec, TrainingResult};
 use serde_json::json;
 use uuid::Uuid;
 
 /// The version of `espalier.json` that is written.
-const FORMAT: u32 = 1;
+const MANIFEST_FORMAT: u32 = 1;
 
 /// The adapter with its proof of effect.
 ///
 /// # Errors
 /// `Invalid` (`adapter_without_effect`) where the run changed nothing.
-pub fn artifact(base: &Base, spec: &Spec, trained: Trained) -> Result<Artifact> {
+pub fn build_artifact(base: &BaseModel, spec: &Spec, trained: TrainingResult) -> Result<Artifact> {
     let info = base.info();
-    let card = Card {
-        format: FORMAT,
+    let manifest = AdapterManifest {
+        format: MANIFEST_FORMAT,
         task: spec.task.clone(),
         method: spec.method.clone(),
         labels: spec.labels.clone(),
         temperature: trained.temperature,
         max_length: spec.hyperparameters.max_length as usize,
-        base: BaseCard { name: info.name.clone(), fingerprint: Some(info.fingerprint.clone()) },
-        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: info.kernels.clone() },
+        base: BaseModelId { name: info.name.clone(), fingerprint: Some(info.fingerprint.clone()) },
+        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: info.backend.clone() },
         metrics: Some(trained.metrics),
     };
-    let mut artifact = Artifact { card, weights: trained.weights };
-    artifact.card.probe = probe::make(&artifact, base, trained.probe.into_iter().map(Input::from).collect())?;
+    let mut artifact = Artifact { manifest, weights: trained.weights };
+    artifact.manifest.probe =
+        probe::record_probe(&artifact, base, trained.probe_examples.into_iter().map(Input::from).collect())?;
     Ok(artifact)
 }
 
 /// Writes the folder, which stays until its row is there.
-pub fn write(artifact: &Artifact, base: &Base, folder: &DataFolder) -> Result<Published> {
-    folder.put_adapter(|adapters, temporary| artifact::write(artifact, base, adapters, temporary))
+pub fn write_artifact(artifact: &Artifact, base: &BaseModel, folder: &DataDir) -> Result<PublishedAdapter> {
+    folder.put_adapter(|adapters, temporary| artifact::publish_artifact(artifact, base, adapters, temporary))
 }
 
 /// The row.
-pub fn adapter(job: &Job, card: &Card, published: Published, provenance: serde_json::Value) -> NewAdapter {
+pub fn adapter_row(
+    job: &Job,
+    manifest: &AdapterManifest,
+    published: PublishedAdapter,
+    provenance: serde_json::Value,
+) -> NewAdapter {
     NewAdapter {
         // Drawn once: a publication that is tried again is the same one.
         id: Uuid::now_v7(),
@@ -53,13 +59,13 @@ pub fn adapter(job: &Job, card: &Card, published: Published, provenance: serde_j
         job_id: Some(job.id),
         description: AdapterDescription {
             version: published.version,
-            task: card.task.clone(),
-            method: card.method.clone(),
-            labels: card.labels.clone(),
-            bytes: published.bytes,
-            base: card.base.fingerprint.clone(),
-            base_verified: card.base.fingerprint.is_some(),
-            metrics: card.metrics.clone(),
+            task: manifest.task.clone(),
+            method: manifest.method.clone(),
+            labels: manifest.labels.clone(),
+            bytes: published.total_bytes,
+            base_fingerprint: manifest.base.fingerprint.clone(),
+            base_verified: manifest.base.fingerprint.is_some(),
+            metrics: manifest.metrics.clone(),
             provenance,
         },
     }
@@ -67,8 +73,8 @@ pub fn adapter(job: &Job, card: &Card, published: Published, provenance: serde_j
 
 /// What the job shows: the adapter's figures, and in a race the table. That is no part of the adapter, which is the one that
 /// its own job would have made.
-pub fn metrics(card: &Card, race: Option<&Finish>) -> serde_json::Value {
-    let mut metrics = card.metrics.clone().unwrap_or_default();
+pub fn job_metrics(manifest: &AdapterManifest, race: Option<&HalvingResult>) -> serde_json::Value {
+    let mut metrics = manifest.metrics.clone().unwrap_or_default();
     if let Some(race) = race {
         metrics["race"] = race.table.clone();
     }
@@ -77,18 +83,18 @@ pub fn metrics(card: &Card, race: Option<&Finish>) -> serde_json::Value {
 
 /// Who, when and how fast: in the row only, so that equal work has an equal version.
 pub fn provenance(
-    workshop: &Workshop,
+    context: &WorkerContext,
     job: &Job,
     progress: Option<&Progress>,
     finished_at: DateTime<Utc>,
 ) -> serde_json::Value {
     json!({
         "job_id": job.id,
-        "from_adapter": job.spec.from_adapter().map(|from| &from.version),
+        "from_adapter": job.spec.from_adapter().map(|source| &source.version),
         "attempt": job.attempt,
         "finished_at": finished_at,
         "examples_per_second": progress.map(|progress| progress.examples_per_second),
-        "threads": workshop.settings.training.threads,
+        "threads": context.settings.training.threads,
         "espalier": env!("CARGO_PKG_VERSION"),
     })
 }

@@ -1,28 +1,32 @@
 //! Heads with a dense layer: those that RoBERTa's and DistilBERT's checkpoints have, and one that a request asks for. They start
 //! near the linear probe of the frozen rows, learn, come back bit for bit, and are written as transformers' own.
 
-use espalier::serving::mixed::{self, Group};
+use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::artifact::{
-    self, Adapted, Artifact, BaseCard, Card, Outline, Probe, folder::Files, probe, safetensors,
+    self, AdapterManifest, Artifact, BaseModelId, BaseSummary, LoadedAdapter, Probe, folder::AdapterFiles, probe,
+    safetensors,
 };
-use espalier_core::model::{Base, Pooling};
+use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::{self, Input};
 use espalier_core::training::{
-    self, Data, Folders, Hyperparameters, Outcome, Settings, Spec, Trained, Validation, spec::Request,
+    self, Dirs, Hyperparameters, Outcome, Settings, Spec, TrainingData, TrainingResult, Validation, spec::Request,
 };
-use espalier_tensor::cpu::Cpu;
-use espalier_tensor::kernels::Activation;
+use espalier_tensor::backend::Activation;
+use espalier_tensor::cpu::CpuBackend;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn base(model: &str) -> Arc<Base> {
-    Arc::new(Base::load(&espalier_testing::jobs::fixture(model), "example/base", Arc::new(Cpu::best())).unwrap())
+fn base(model: &str) -> Arc<BaseModel> {
+    Arc::new(
+        BaseModel::load(&espalier_testing::jobs::fixture(model), "example/base", Arc::new(CpuBackend::detect()))
+            .unwrap(),
+    )
 }
 
 /// On so large a part of the examples as validation.
-fn job(base: &Base, task: Value, method: Value, steps: usize, validation: f64) -> (Spec, Data) {
+fn job(base: &BaseModel, task: Value, method: Value, steps: usize, validation: f64) -> (Spec, TrainingData) {
     let examples = espalier_testing::jobs::examples(90);
     let hyperparameters = json!({"max_steps": steps, "batch_size": 16, "seed": 3, "learning_rate": 0.003});
     let request = Request {
@@ -33,17 +37,17 @@ fn job(base: &Base, task: Value, method: Value, steps: usize, validation: f64) -
         ..Request::default()
     };
     let spec = Spec::resolve(&request, &espalier_testing::jobs::labels(&examples), examples.len(), base).unwrap();
-    (spec, Data { examples, validation: None, source: None })
+    (spec, TrainingData { examples, validation: None, source_weights: None })
 }
 
-fn train(base: &Arc<Base>, (spec, data): &(Spec, Data)) -> Trained {
+fn train(base: &Arc<BaseModel>, (spec, data): &(Spec, TrainingData)) -> TrainingResult {
     let folder = tempfile::tempdir().unwrap();
-    let folders = Folders { checkpoints: folder.path().join("job"), remembered: folder.path().join("remembered") };
+    let folders = Dirs { checkpoints: folder.path().join("job"), feature_cache: folder.path().join("remembered") };
     let settings = Settings {
         threads: 2,
-        checkpoint_every: Duration::from_secs(3600),
-        remembered_bytes: 1 << 20,
-        activation_bytes: u64::MAX,
+        checkpoint_interval: Duration::from_secs(3600),
+        feature_cache_bytes: 1 << 20,
+        activation_memory_bytes: u64::MAX,
     };
     match training::train(base, spec, data, &folders, &settings, &mut |_| ControlFlow::Continue(())).unwrap() {
         Outcome::Finished(trained) => *trained,
@@ -51,28 +55,28 @@ fn train(base: &Arc<Base>, (spec, data): &(Spec, Data)) -> Trained {
     }
 }
 
-fn artifact(base: &Base, spec: &Spec, trained: &Trained) -> Artifact {
-    let empty = Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().kernels.clone() };
-    let card = Card {
+fn artifact(base: &BaseModel, spec: &Spec, trained: &TrainingResult) -> Artifact {
+    let empty = Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().backend.clone() };
+    let card = AdapterManifest {
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
         labels: spec.labels.clone(),
         temperature: trained.temperature,
         max_length: 64,
-        base: BaseCard { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
+        base: BaseModelId { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
         probe: empty,
         metrics: None,
     };
-    let mut artifact = Artifact { card, weights: trained.weights.clone() };
-    let inputs = trained.probe.iter().map(|example| Input::text(&example.text)).collect();
-    artifact.card.probe = probe::make(&artifact, base, inputs).unwrap();
+    let mut artifact = Artifact { manifest: card, weights: trained.weights.clone() };
+    let inputs = trained.probe_examples.iter().map(|example| Input::from_text(&example.text)).collect();
+    artifact.manifest.probe = probe::record_probe(&artifact, base, inputs).unwrap();
     artifact
 }
 
 /// Accuracy on the validation split before the first step.
-fn start(trained: &Trained) -> f64 {
-    let first = trained.rows.iter().find(|row| row.split == "validation").unwrap();
+fn initial_accuracy(trained: &TrainingResult) -> f64 {
+    let first = trained.metrics_rows.iter().find(|row| row.split == "validation").unwrap();
     first.metrics["accuracy"].as_f64().unwrap()
 }
 
@@ -92,46 +96,49 @@ fn the_first_token_of_roberta_and_distilbert_goes_through_their_own_heads() {
         let base = base(model);
         let task = json!({"type": "sequence_classification", "pooling": "cls"});
         let job = job(&base, task, json!({"type": "lora", "target_modules": "all-linear"}), 20, 0.1);
-        assert_eq!(job.0.task.dense(), Some(activation), "the head is written out");
+        assert_eq!(job.0.task.head_activation(), Some(activation), "the head is written out");
         let trained = train(&base, &job);
         let artifact = artifact(&base, &job.0, &trained);
-        let files = Files::of(&artifact, &Outline::of(&base)).unwrap();
+        let files = AdapterFiles::from_artifact(&artifact, &BaseSummary::from_base(&base)).unwrap();
         let config: Value = serde_json::from_slice(&files.config).unwrap();
         assert_eq!((&config["task_type"], &config["modules_to_save"]), (&json!("SEQ_CLS"), &saved), "{model}");
         let targets = config["target_modules"].as_array().unwrap();
         assert!(!targets.contains(&json!("dense")), "{model}: {targets:?} would catch the head");
-        let tensors = safetensors::read(&files.tensors).unwrap();
+        let tensors = safetensors::read(&files.weights).unwrap();
         for (path, rows) in [(dense, 32), (output, 3)] {
             let weight = &tensors[&format!("base_model.model.{path}.weight")];
             assert_eq!(weight.shape, [rows, 32], "{model}: {path}");
         }
         let place = tempfile::tempdir().unwrap();
-        let version = artifact::write(&artifact, &base, place.path(), &place.path().join("temporary")).unwrap().version;
-        let back = artifact::read(place.path(), &version, &base).unwrap();
+        let version = artifact::publish_artifact(&artifact, &base, place.path(), &place.path().join("temporary"))
+            .unwrap()
+            .version;
+        let back = artifact::load_published(place.path(), &version, &base).unwrap();
         assert_eq!(back, artifact);
         let logits = |artifact: &Artifact| {
-            Adapted::load(artifact, &base).unwrap().outputs(&base, &artifact.card.probe.inputs).unwrap()
+            LoadedAdapter::load(artifact, &base).unwrap().forward(&base, &artifact.manifest.probe.inputs).unwrap()
         };
-        assert_eq!(logits(&back), artifact.card.probe.outputs);
+        assert_eq!(logits(&back), artifact.manifest.probe.outputs);
     }
 }
 
 #[test]
-fn a_dense_layer_starts_near_the_linear_probe_and_learns() {
+fn dense_head_starts_near_the_linear_probe() {
     let base = base("tiny-bert");
     for pooling in [Pooling::Mean, Pooling::Cls, Pooling::First] {
         let mut task = json!({"type": "sequence_classification", "pooling": pooling});
         let head = json!({"type": "head"});
-        let linear = start(&train(&base, &job(&base, task.clone(), head.clone(), 1, 0.4)));
+        let linear = initial_accuracy(&train(&base, &job(&base, task.clone(), head.clone(), 1, 0.4)));
         for activation in ["tanh", "relu", "gelu", "silu"] {
             task["head"] = json!({"type": "dense", "activation": activation});
-            let dense = start(&train(&base, &job(&base, task.clone(), head.clone(), 1, 0.4)));
+            let dense = initial_accuracy(&train(&base, &job(&base, task.clone(), head.clone(), 1, 0.4)));
             println!("{pooling:?} {activation}: it starts at {dense:.3}, the probe at {linear:.3}");
             assert!(dense > linear - 0.06, "{pooling:?} {activation}: it starts at {dense}, the probe at {linear}");
 
             // Without a validation split the last step is what is kept.
             let trained = train(&base, &job(&base, task.clone(), head.clone(), 60, 0.0));
-            let losses: Vec<f64> = trained.rows.iter().map(|row| row.metrics["loss"].as_f64().unwrap()).collect();
+            let losses: Vec<f64> =
+                trained.metrics_rows.iter().map(|row| row.metrics["loss"].as_f64().unwrap()).collect();
             assert!(losses[losses.len() - 1] < losses[0] * 0.8, "{pooling:?} {activation}: {losses:?}");
             let dense = &trained.weights["head.dense.weight"].values;
             let beside = (0..32 * 32).filter(|index| index / 32 != index % 32 && dense[*index] != 0.0).count();
@@ -146,35 +153,36 @@ fn a_linear_head_on_the_first_token_stays_one_where_it_is_asked_for() {
     let task = json!({"type": "regression", "pooling": "cls", "head": {"type": "linear"}});
     let request = Request { task: Some(serde_json::from_value(task).unwrap()), ..Request::default() };
     let spec = Spec::resolve(&request, &[], 10, &base).unwrap();
-    assert_eq!(spec.task.dense(), None);
+    assert_eq!(spec.task.head_activation(), None);
     let unknown = json!({"type": "regression", "head": {"type": "dense", "width": 3}});
     let error = serde_json::from_value::<task::Config>(unknown).unwrap_err().to_string();
     assert!(error.contains("width"), "{error}");
 }
 
 #[test]
-fn a_row_has_the_same_bits_alone_and_beside_other_heads() {
+fn row_is_bit_identical_alone_and_in_a_mixed_batch() {
     let base = base("architectures/roberta");
     let heads = [
         json!({"type": "dense", "activation": "tanh"}),
         json!({"type": "dense", "activation": "relu"}),
         json!({"type": "linear"}),
     ];
-    let adapted: Vec<Arc<Adapted>> = heads
+    let adapted: Vec<Arc<LoadedAdapter>> = heads
         .into_iter()
         .map(|head| {
             let task = json!({"type": "sequence_classification", "pooling": "cls", "head": head});
             let job = job(&base, task, json!({"type": "lora"}), 3, 0.1);
-            Arc::new(Adapted::load(&artifact(&base, &job.0, &train(&base, &job)), &base).unwrap())
+            Arc::new(LoadedAdapter::load(&artifact(&base, &job.0, &train(&base, &job)), &base).unwrap())
         })
         .collect();
     let texts = ["why was I charged", "when will my new card arrive, please?", "help"];
-    let inputs = texts.map(Input::text);
-    let tokens = |adapted: &Adapted| inputs.iter().map(|input| adapted.tokens(&base, input).unwrap()).collect();
-    let group = |adapted: &Arc<Adapted>| Group { inputs: tokens(adapted), adapted: Some(Arc::clone(adapted)) };
-    let together = mixed::forward(&base, &adapted.iter().map(group).collect::<Vec<_>>()).unwrap();
+    let inputs = texts.map(Input::from_text);
+    let tokens = |adapted: &LoadedAdapter| inputs.iter().map(|input| adapted.tokenize(&base, input).unwrap()).collect();
+    let group =
+        |adapted: &Arc<LoadedAdapter>| AdapterGroup { inputs: tokens(adapted), adapter: Some(Arc::clone(adapted)) };
+    let together = multi_adapter::forward(&base, &adapted.iter().map(group).collect::<Vec<_>>()).unwrap();
     let alone = adapted.iter().flat_map(|adapted| {
-        inputs.iter().map(|input| adapted.outputs(&base, std::slice::from_ref(input)).unwrap().concat())
+        inputs.iter().map(|input| adapted.forward(&base, std::slice::from_ref(input)).unwrap().concat())
     });
     assert_eq!(together, alone.collect::<Vec<_>>());
 }

@@ -1,25 +1,25 @@
 //! The contract of a method, on every method and architecture there is.
 
-use espalier::serving::mixed::{self, Group};
-use espalier_core::adapter::{self, Parameters, lora};
-use espalier_core::artifact::{self, Adapted, Artifact, BaseCard, Card, Probe};
+use espalier::serving::multi_adapter::{self, AdapterGroup};
+use espalier_core::adapter::{self, ParameterBuilder, lora};
+use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
 use espalier_core::error::Error;
-use espalier_core::model::{Base, Module, Pooling, SUPPORTED, SiteInfo, Tokens};
+use espalier_core::model::{BaseModel, Module, Pooling, SUPPORTED_MODEL_TYPES, SiteInfo, Tokens};
 use espalier_core::task::targets::Targets;
-use espalier_core::task::{self, Input, Reads, embedding, masked_language_model};
-use espalier_core::training::cells::{self, Asked};
-use espalier_core::training::network::{Network, Part, Source};
+use espalier_core::task::{self, HeadKind, Input, embedding, masked_language_model};
+use espalier_core::training::compatibility::{self, Combination};
+use espalier_core::training::network::{ForwardInput, MicroBatchGradients, Network};
 use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::Dropout;
 use espalier_tensor::Tensor;
-use espalier_tensor::cpu::Cpu;
-use espalier_tensor::random::Random;
+use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::seeded_rng::SeededRng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Every method in every way of its own, on a base.
-fn methods(base: &Base) -> Vec<adapter::Config> {
+fn methods(base: &BaseModel) -> Vec<adapter::Config> {
     let settings = serde_json::json!([
         {"type": "lora"},
         {"type": "lora", "rank": 3, "target_modules": "all-linear", "rslora": true},
@@ -47,7 +47,7 @@ fn methods(base: &Base) -> Vec<adapter::Config> {
     ]);
     let mut text = settings.to_string();
     let sites = base.sites(Pooling::Mean);
-    let is_biased = |module: Module| sites.iter().any(|info| info.site.module == module && info.bias);
+    let is_biased = |module: Module| sites.iter().any(|info| info.site.module == module && info.has_bias);
     if !is_biased(Module::FeedForwardIn) && is_biased(Module::Query) {
         text = text.replace(r#"["feed_forward_in","output.LayerNorm"]"#, r#"["query"]"#);
     }
@@ -59,11 +59,11 @@ fn methods(base: &Base) -> Vec<adapter::Config> {
 }
 
 /// What a base calls a layer's key projection, the query projection of the second layer, and a layer's last norm.
-fn paths(base: &Base) -> [String; 3] {
+fn paths(base: &BaseModel) -> [String; 3] {
     let sites = base.sites(Pooling::Mean);
     let path = |modules: &[Module]| {
         let is_meant = |info: &&SiteInfo| info.site.layer == Some(1) && modules.contains(&info.site.module);
-        let path = &sites.iter().find(is_meant).unwrap().path;
+        let path = &sites.iter().find(is_meant).unwrap().module_path;
         path[["layer", "h."].iter().find_map(|start| path.find(start)).unwrap()..].to_string()
     };
     let behind = |path: String| path.split_once(".1.").unwrap().1.to_string();
@@ -72,8 +72,8 @@ fn paths(base: &Base) -> [String; 3] {
 }
 
 /// Every task, and classification by the first or the last row too; where hidden words can be told, that and tagging.
-fn tasks(base: &Base) -> Vec<task::Config> {
-    if base.info().generates {
+fn tasks(base: &BaseModel) -> Vec<task::Config> {
+    if base.info().is_causal_lm {
         return serde_json::from_value(serde_json::json!([{"type": "causal_language_model"}, {"type": "preference"}]))
             .unwrap();
     }
@@ -83,19 +83,20 @@ fn tasks(base: &Base) -> Vec<task::Config> {
     }
     let offers = |pooling: &Pooling| base.info().poolings.contains(pooling);
     let one = [Pooling::Cls, Pooling::First, Pooling::Last].into_iter().find(offers).unwrap();
-    let by_mean = espalier_testing::tasks::all().into_iter().map(|task| task.with_pooling(Pooling::Mean));
+    let by_mean = espalier_testing::tasks::all_tasks().into_iter().map(|task| task.with_pooling(Pooling::Mean));
     by_mean.chain([task::Config::default().with_pooling(one)]).collect()
 }
 
 /// `None` where the table of senseless cells says so.
-fn spec(base: &Base, method: &adapter::Config, task: &task::Config) -> Option<Spec> {
+fn spec(base: &BaseModel, method: &adapter::Config, task: &task::Config) -> Option<Spec> {
     let pooling = task.pooling().unwrap();
-    let asked = Asked { method, task, base: base.info(), sites: &base.sites(pooling) };
-    let makes_sense = cells::faults(&asked).is_empty();
-    makes_sense.then(|| espalier_testing::tasks::job(base, task, method.clone(), Hyperparameters::default(), 12).0)
+    let asked = Combination { method, task, base: base.info(), sites: &base.sites(pooling) };
+    let makes_sense = compatibility::check(&asked).is_empty();
+    makes_sense
+        .then(|| espalier_testing::tasks::spec_and_data(base, task, method.clone(), Hyperparameters::default(), 12).0)
 }
 
-fn each(check: impl Fn(&Arc<Base>, &Spec)) {
+fn for_each_combination(check: impl Fn(&Arc<BaseModel>, &Spec)) {
     for base in bases() {
         for method in methods(&base) {
             for task in tasks(&base) {
@@ -111,75 +112,78 @@ fn each(check: impl Fn(&Arc<Base>, &Spec)) {
 const DECODERS: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
 
 /// BERT, and every other architecture; then those with a language model's head.
-fn bases() -> Vec<Arc<Base>> {
+fn bases() -> Vec<Arc<BaseModel>> {
     let load = |model_type: &&str| match *model_type {
         "bert" => espalier_testing::jobs::tiny_base(),
         other => {
             let folder = espalier_testing::jobs::fixture("architectures").join(other);
-            Arc::new(Base::load(&folder, other, Arc::new(Cpu::best())).unwrap())
+            Arc::new(BaseModel::load(&folder, other, Arc::new(CpuBackend::detect())).unwrap())
         }
     };
-    let encoders = SUPPORTED.iter().filter(|model_type| !DECODERS.contains(model_type));
-    let with_heads = encoders.map(|model_type| espalier_testing::tasks::language_base(model_type));
+    let encoders = SUPPORTED_MODEL_TYPES.iter().filter(|model_type| !DECODERS.contains(model_type));
+    let with_heads = encoders.map(|model_type| espalier_testing::tasks::base_of_architecture(model_type));
     let decoder = |model_type: &&str| {
         let folder = espalier_testing::jobs::fixture("decoders").join(model_type);
-        Arc::new(Base::load(&folder, model_type, Arc::new(Cpu::best())).unwrap())
+        Arc::new(BaseModel::load(&folder, model_type, Arc::new(CpuBackend::detect())).unwrap())
     };
-    SUPPORTED.iter().map(load).chain(with_heads).chain(DECODERS.iter().map(decoder)).collect()
+    SUPPORTED_MODEL_TYPES.iter().map(load).chain(with_heads).chain(DECODERS.iter().map(decoder)).collect()
 }
 
 /// Every tensor drawn, none zero.
-fn random_weights(base: &Arc<Base>, spec: &Spec, seed: u64) -> BTreeMap<String, Tensor> {
-    let (_, built) = Network::build(base, spec, Parameters::fresh(seed)).unwrap();
-    let mut random = Random::new(seed, &["weights"]);
+fn random_weights(base: &Arc<BaseModel>, spec: &Spec, seed: u64) -> BTreeMap<String, Tensor> {
+    let (_, built) = Network::build(base, spec, ParameterBuilder::from_seed(seed)).unwrap();
+    let mut random = SeededRng::new(seed, &["weights"]);
     let mut weights = built.into_weights();
-    weights.values_mut().flat_map(|tensor| &mut tensor.values).for_each(|value| *value = random.normal() * 0.2);
+    weights
+        .values_mut()
+        .flat_map(|tensor| &mut tensor.values)
+        .for_each(|value| *value = random.standard_normal() * 0.2);
     weights
 }
 
 /// `weights` are those that are trained.
-fn adapted(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> Adapted {
-    Adapted::load(&artifact(base, spec, weights), base).unwrap()
+fn loaded_adapter(base: &Arc<BaseModel>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> LoadedAdapter {
+    LoadedAdapter::load(&artifact(base, spec, weights), base).unwrap()
 }
 
-fn artifact(base: &Arc<Base>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> Artifact {
-    let weights = spec.method.published(base, spec.task.pooling().unwrap(), weights).unwrap();
+fn artifact(base: &Arc<BaseModel>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> Artifact {
+    let weights = spec.method.inference_weights(base, spec.task.pooling().unwrap(), weights).unwrap();
     let probe = Probe {
         inputs: inputs()[..1].to_vec(),
-        outputs: vec![vec![0.0; spec.task.outputs(&spec.labels).unwrap_or(base.info().hidden_size)]],
-        kernels: base.info().kernels.clone(),
+        outputs: vec![vec![0.0; spec.task.head_outputs(&spec.labels).unwrap_or(base.info().hidden_size)]],
+        kernels: base.info().backend.clone(),
     };
-    let card = Card {
+    let card = AdapterManifest {
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
         labels: spec.labels.clone(),
         temperature: 1.0,
         max_length: 64,
-        base: BaseCard { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
+        base: BaseModelId { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
         probe,
         metrics: None,
     };
-    Artifact { card, weights }
+    Artifact { manifest: card, weights }
 }
 
 fn inputs() -> Vec<Input> {
     let texts = ["where is my card", "why", "please please when will my new card arrive at home", "a fee"];
-    texts.map(Input::text).to_vec()
+    texts.map(Input::from_text).to_vec()
 }
 
 #[test]
-fn a_fresh_adapter_leaves_the_base_as_it_is() {
-    each(|base, spec| {
-        let (_, built) = Network::build(base, spec, Parameters::fresh(1)).unwrap();
-        let adapted = adapted(base, spec, built.into_weights());
-        let with = adapted.outputs(base, &inputs()).unwrap().concat();
-        let without = adapted.outputs_without_effect(base, &inputs()).unwrap().concat();
+fn fresh_adapter_leaves_the_base_output_unchanged() {
+    for_each_combination(|base, spec| {
+        let (_, built) = Network::build(base, spec, ParameterBuilder::from_seed(1)).unwrap();
+        let adapted = loaded_adapter(base, spec, built.into_weights());
+        let with = adapted.forward(base, &inputs()).unwrap().concat();
+        let without = adapted.forward_base(base, &inputs()).unwrap().concat();
         let difference = with.iter().zip(&without).map(|(with, without)| (with - without).abs()).fold(0.0, f32::max);
         match &spec.method {
             // It divides by the length that it multiplies by.
             adapter::Config::Lora(config) if config.dora => assert!(difference < 1e-5, "{difference}"),
-            method if method.starts_neutral() => assert_eq!(with, without, "{method:?}"),
+            method if method.is_identity_at_init() => assert_eq!(with, without, "{method:?}"),
             // Virtual tokens say something from the start.
             method => assert!(difference > 1e-4, "{method:?}"),
         }
@@ -187,36 +191,39 @@ fn a_fresh_adapter_leaves_the_base_as_it_is() {
 }
 
 #[test]
-fn what_is_published_answers_as_what_was_trained() {
-    each(|base, spec| {
+fn published_adapter_reproduces_the_trained_outputs() {
+    for_each_combination(|base, spec| {
         let weights = random_weights(base, spec, 6);
-        let (network, built) = Network::build(base, spec, Parameters::restore(weights.clone())).unwrap();
-        let source = Source::tokens(tokens(base, spec).into_iter().map(Arc::new).collect());
+        let (network, built) = Network::build(base, spec, ParameterBuilder::from_weights(weights.clone())).unwrap();
+        let source = ForwardInput::from_tokens(tokens(base, spec).into_iter().map(Arc::new).collect());
         let mut trained = network.outputs(&network.upload(&built.tensors).unwrap(), &source).unwrap();
-        match network.reader().reads {
-            Reads::Rows => trained.chunks_exact_mut(network.width()).for_each(embedding::normalize),
-            Reads::Language => {
+        match network.output_head().kind {
+            HeadKind::Identity => trained.chunks_exact_mut(network.output_width()).for_each(embedding::l2_normalize),
+            HeadKind::LmHead => {
                 let width = base.info().hidden_size;
                 let rows = Tensor::new([trained.len() / width, width], trained);
-                let rows = base.kernels().upload(&rows).unwrap();
-                let logits = base.kernels().linear(&rows, base.words_map().unwrap()).unwrap();
-                let logits = base.kernels().download(&logits).unwrap().values;
+                let rows = base.backend().upload(&rows).unwrap();
+                let logits = base.backend().linear(&rows, base.lm_head_linear().unwrap()).unwrap();
+                let logits = base.backend().download(&logits).unwrap().values;
                 let rows = logits.chunks_exact(base.info().vocabulary_size);
-                trained = rows.flat_map(masked_language_model::likeliest).collect();
+                trained = rows.flat_map(masked_language_model::top_tokens).collect();
             }
-            Reads::Trained(_) => {}
+            HeadKind::Trained(_) => {}
         }
-        let adapted = Some(Arc::new(adapted(base, spec, weights)));
-        let published = mixed::forward(base, &[Group { adapted, inputs: tokens(base, spec) }]).unwrap().concat();
+        let adapted = Some(Arc::new(loaded_adapter(base, spec, weights)));
+        let published = multi_adapter::forward(base, &[AdapterGroup { adapter: adapted, inputs: tokens(base, spec) }])
+            .unwrap()
+            .concat();
         assert_eq!(trained, published, "{:?}", spec.method);
     });
 }
 
 #[test]
-fn every_parameter_is_learned_from() {
-    each(|base, spec| {
-        let (network, built) = Network::build(base, spec, Parameters::restore(random_weights(base, spec, 2))).unwrap();
-        let part = taught(&network, &built.tensors, base, spec);
+fn every_parameter_gets_a_gradient() {
+    for_each_combination(|base, spec| {
+        let (network, built) =
+            Network::build(base, spec, ParameterBuilder::from_weights(random_weights(base, spec, 2))).unwrap();
+        let part = gradients(&network, &built.tensors, base, spec);
         let norm = |gradient: &Vec<f32>| gradient.iter().map(|value| value * value).sum::<f32>().sqrt();
         let largest = part.gradients.iter().map(norm).fold(0.0, f32::max);
         for (name, gradient) in built.names.iter().zip(&part.gradients) {
@@ -226,25 +233,25 @@ fn every_parameter_is_learned_from() {
     });
 }
 
-fn taught(network: &Network, weights: &[Tensor], base: &Base, spec: &Spec) -> Part {
-    let (tokens, taught) = teaching(base, spec);
-    let dropout = Dropout { seed: 1, step: 0, examples: (0..tokens.len() as u64).collect() };
+fn gradients(network: &Network, weights: &[Tensor], base: &BaseModel, spec: &Spec) -> MicroBatchGradients {
+    let (tokens, taught) = training_inputs(base, spec);
+    let dropout = Dropout { seed: 1, step: 0, example_ids: (0..tokens.len() as u64).collect() };
     let parameters = network.upload(weights).unwrap();
-    let forward = network.forward(&parameters, Source::tokens(tokens), dropout).unwrap();
+    let forward = network.forward(&parameters, ForwardInput::from_tokens(tokens), dropout).unwrap();
     match taught {
-        Taught::Words(words) => network.language_gradients(forward, &words, 4.0).unwrap(),
-        Taught::Targets(targets) => network.gradients(forward, &targets, 4.0).unwrap(),
+        LossTargets::Words(words) => network.language_gradients(forward, &words, 4.0).unwrap(),
+        LossTargets::Targets(targets) => network.gradients(forward, &targets, 4.0).unwrap(),
     }
 }
 
 #[test]
-fn layers_that_are_computed_again_give_the_same_bits() {
-    each(|base, spec| {
+fn gradient_checkpointing_is_bit_identical() {
+    for_each_combination(|base, spec| {
         let weights = random_weights(base, spec, 2);
-        let (network, built) = Network::build(base, spec, Parameters::restore(weights)).unwrap();
-        let whole = taught(&network, &built.tensors, base, spec);
+        let (network, built) = Network::build(base, spec, ParameterBuilder::from_weights(weights)).unwrap();
+        let whole = gradients(&network, &built.tensors, base, spec);
         // Not even one layer would keep to it.
-        let again = taught(&network.within(1), &built.tensors, base, spec);
+        let again = gradients(&network.with_activation_budget(1), &built.tensors, base, spec);
         assert_eq!(whole.loss, again.loss);
         for (name, (one, other)) in built.names.iter().zip(whole.gradients.iter().zip(&again.gradients)) {
             assert_eq!(one, other, "{name}: {:?} on {}", spec.method, base.info().model_type);
@@ -252,36 +259,39 @@ fn layers_that_are_computed_again_give_the_same_bits() {
     });
 }
 
-enum Taught {
+enum LossTargets {
     Words(Vec<u32>),
     Targets(Targets),
 }
 
 /// Four examples' sequences, and what they teach.
-fn teaching(base: &Base, spec: &Spec) -> (Vec<Arc<Tokens>>, Taught) {
-    if matches!(spec.task, task::Config::MaskedLanguageModel(_)) || spec.task.generates() {
+fn training_inputs(base: &BaseModel, spec: &Spec) -> (Vec<Arc<Tokens>>, LossTargets) {
+    if matches!(spec.task, task::Config::MaskedLanguageModel(_)) || spec.task.is_generative() {
         let tokens: Vec<Arc<Tokens>> = tokens(base, spec).into_iter().map(Arc::new).collect();
-        let words = tokens.iter().flat_map(|tokens| &tokens.picked).map(|row| row % 20 + 6).collect();
-        return (tokens, Taught::Words(words));
+        let words = tokens.iter().flat_map(|tokens| &tokens.target_positions).map(|row| row % 20 + 6).collect();
+        return (tokens, LossTargets::Words(words));
     }
     let examples = espalier_testing::tasks::examples(&spec.task, 4);
-    let read = |example| spec.task.sequences(base.tokenizer(), example, 64).unwrap();
+    let read = |example| spec.task.tokenize_example(base.tokenizer(), example, 64).unwrap();
     let sequences: Vec<Vec<Tokens>> = examples.iter().map(read).collect();
     let targets = Targets::new(&spec.task, &spec.labels, &examples.iter().collect::<Vec<_>>()).unwrap();
-    let targets = targets.cut(sequences.iter().map(|one| one[0].picked.len())).scaled_by(&[0, 1, 2, 3]);
-    (sequences.into_iter().flatten().map(Arc::new).collect(), Taught::Targets(targets))
+    let targets =
+        targets.truncate(sequences.iter().map(|one| one[0].target_positions.len())).with_fitted_scale(&[0, 1, 2, 3]);
+    (sequences.into_iter().flatten().map(Arc::new).collect(), LossTargets::Targets(targets))
 }
 
 #[test]
 fn missing_extra_and_misshapen_tensors_are_refused_by_name() {
-    each(|base, spec| {
+    for_each_combination(|base, spec| {
         let mut weights = random_weights(base, spec, 3);
         let names: Vec<String> = weights.keys().cloned().collect();
         let (missing, misshapen) = (&names[0], &names[names.len() - 1]);
         weights.remove(missing);
         weights.insert("stranger".to_string(), Tensor::zeros([1]));
         weights.insert(misshapen.clone(), Tensor::zeros([1, 1, 1]));
-        let Err(error) = Network::build(base, spec, Parameters::restore(weights)) else { panic!("it must be refused") };
+        let Err(error) = Network::build(base, spec, ParameterBuilder::from_weights(weights)) else {
+            panic!("it must be refused")
+        };
         let said = error.to_string();
         assert!([missing, "stranger", misshapen].iter().all(|name| said.contains(*name)), "{said}");
     });
@@ -289,63 +299,65 @@ fn missing_extra_and_misshapen_tensors_are_refused_by_name() {
 
 /// In memory an adapter is what its folder holds.
 #[test]
-fn written_and_read_again_it_answers_with_the_same_bits() {
-    each(|base, spec| {
+fn saved_and_loaded_adapter_is_bit_identical() {
+    for_each_combination(|base, spec| {
         let weights = random_weights(base, spec, 7);
         let artifact = artifact(base, spec, weights);
         let folder = tempfile::tempdir().unwrap();
-        let published = artifact::write(&artifact, base, folder.path(), &folder.path().join("temporary")).unwrap();
-        let read = artifact::read(folder.path(), &published.version, base).unwrap();
+        let published =
+            artifact::publish_artifact(&artifact, base, folder.path(), &folder.path().join("temporary")).unwrap();
+        let read = artifact::load_published(folder.path(), &published.version, base).unwrap();
         assert_eq!(read, artifact, "{:?}", spec.method);
     });
 }
 
 #[test]
-fn a_text_longer_than_the_base_reads_leaves_room_for_virtual_tokens() {
-    let long = [Input::text("card ".repeat(400))];
-    each(|base, spec| {
+fn truncation_reserves_virtual_tokens() {
+    let long = [Input::from_text("card ".repeat(400))];
+    for_each_combination(|base, spec| {
         let mut artifact = artifact(base, spec, random_weights(base, spec, 8));
-        artifact.card.max_length = base.info().max_tokens;
-        let adapted = Adapted::load(&artifact, base).unwrap();
-        let tokens = adapted.tokens(base, &long[0]).unwrap();
-        assert_eq!(tokens.ids.len() + spec.method.virtual_tokens(), base.info().max_tokens);
-        assert!(adapted.outputs(base, &long).unwrap()[0].iter().all(|logit| logit.is_finite()));
+        artifact.manifest.max_length = base.info().max_tokens;
+        let adapted = LoadedAdapter::load(&artifact, base).unwrap();
+        let tokens = adapted.tokenize(base, &long[0]).unwrap();
+        assert_eq!(tokens.ids.len() + spec.method.num_virtual_tokens(), base.info().max_tokens);
+        assert!(adapted.forward(base, &long).unwrap()[0].iter().all(|logit| logit.is_finite()));
     });
 }
 
 #[test]
-fn a_then_b_then_a_answers_as_at_first() {
-    each(|base, spec| {
-        let [a, b] = [4, 5].map(|seed| adapted(base, spec, random_weights(base, spec, seed)));
-        let first = a.outputs(base, &inputs()).unwrap();
-        assert_ne!(first, b.outputs(base, &inputs()).unwrap());
-        assert_eq!(first, a.outputs(base, &inputs()).unwrap());
+fn switching_adapters_does_not_change_outputs() {
+    for_each_combination(|base, spec| {
+        let [a, b] = [4, 5].map(|seed| loaded_adapter(base, spec, random_weights(base, spec, seed)));
+        let first = a.forward(base, &inputs()).unwrap();
+        assert_ne!(first, b.forward(base, &inputs()).unwrap());
+        assert_eq!(first, a.forward(base, &inputs()).unwrap());
     });
 }
 
 #[test]
-fn a_mixed_batch_answers_as_one_by_one_to_the_bit() {
-    bases().iter().for_each(mixed_as_one_by_one);
+fn mixed_batch_is_bit_identical_to_single_requests() {
+    bases().iter().for_each(assert_mixed_equals_single);
 }
 
-fn mixed_as_one_by_one(base: &Arc<Base>) {
+fn assert_mixed_equals_single(base: &Arc<BaseModel>) {
     let plain = || -> Vec<Tokens> {
         inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).unwrap()).collect()
     };
-    let mut groups = vec![Group { adapted: None, inputs: plain() }];
-    let one = |tokens| mixed::forward(base, &[Group { adapted: None, inputs: vec![tokens] }]).unwrap();
+    let mut groups = vec![AdapterGroup { adapter: None, inputs: plain() }];
+    let one = |tokens| multi_adapter::forward(base, &[AdapterGroup { adapter: None, inputs: vec![tokens] }]).unwrap();
     let mut alone: Vec<Vec<f32>> = plain().into_iter().flat_map(one).collect();
     for (seed, method) in (10..).zip(methods(base)) {
         for task in tasks(base) {
             let Some(spec) = spec(base, &method, &task) else { continue };
-            let adapted = Arc::new(adapted(base, &spec, random_weights(base, &spec, seed)));
+            let adapted = Arc::new(loaded_adapter(base, &spec, random_weights(base, &spec, seed)));
             alone.extend(tokens(base, &spec).into_iter().flat_map(|one| {
-                mixed::forward(base, &[Group { adapted: Some(Arc::clone(&adapted)), inputs: vec![one] }]).unwrap()
+                multi_adapter::forward(base, &[AdapterGroup { adapter: Some(Arc::clone(&adapted)), inputs: vec![one] }])
+                    .unwrap()
             }));
-            groups.push(Group { adapted: Some(adapted), inputs: tokens(base, &spec) });
+            groups.push(AdapterGroup { adapter: Some(adapted), inputs: tokens(base, &spec) });
         }
     }
-    let together = mixed::forward(base, &groups).unwrap();
+    let together = multi_adapter::forward(base, &groups).unwrap();
     assert_eq!(together.len(), alone.len());
     for (mixed, alone) in together.iter().zip(&alone) {
         let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
@@ -354,16 +366,16 @@ fn mixed_as_one_by_one(base: &Arc<Base>) {
 }
 
 /// What the task reads of the inputs; where words are hidden, with one that is.
-fn tokens(base: &Base, spec: &Spec) -> Vec<Tokens> {
+fn tokens(base: &BaseModel, spec: &Spec) -> Vec<Tokens> {
     let mask = match &spec.task {
         task::Config::MaskedLanguageModel(_) => base.info().mask_token.clone().unwrap(),
         _ => String::new(),
     };
     let read = |input: Input| {
-        let input = Input::text(format!("{} {mask}", input.text));
-        let mut tokens = spec.task.tokens(base.tokenizer(), &input, 64).unwrap();
-        if spec.task.generates() {
-            tokens.picked = vec![0, tokens.ids.len() as u32 - 1];
+        let input = Input::from_text(format!("{} {mask}", input.text));
+        let mut tokens = spec.task.tokenize_input(base.tokenizer(), &input, 64).unwrap();
+        if spec.task.is_generative() {
+            tokens.target_positions = vec![0, tokens.ids.len() as u32 - 1];
         }
         tokens
     };
@@ -371,14 +383,14 @@ fn tokens(base: &Base, spec: &Spec) -> Vec<Tokens> {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_the_tables_reason() {
+fn unsupported_combinations_are_rejected_with_their_reason() {
     let (mut sensible, mut senseless) = (0, 0);
     for base in bases() {
         for method in methods(&base) {
             for task in tasks(&base) {
                 let asked =
-                    Asked { method: &method, task: &task, base: base.info(), sites: &base.sites(Pooling::Mean) };
-                let faults = cells::faults(&asked);
+                    Combination { method: &method, task: &task, base: base.info(), sites: &base.sites(Pooling::Mean) };
+                let faults = compatibility::check(&asked);
                 let request = Request { method: Some(method.clone()), task: Some(task.clone()), ..Request::default() };
                 let labels = ["a", "b"].map(str::to_string);
                 match Spec::resolve(&request, &labels, 12, &base) {
@@ -387,7 +399,7 @@ fn what_makes_no_sense_is_refused_with_the_tables_reason() {
                         sensible += 1;
                     }
                     Err(Error::Invalid(problem)) => {
-                        assert_eq!(problem.faults, faults, "{method:?} for {task:?}");
+                        assert_eq!(problem.errors, faults, "{method:?} for {task:?}");
                         senseless += 1;
                     }
                     Err(other) => panic!("{other}"),
@@ -423,7 +435,7 @@ fn settings_that_do_not_fit_the_base_are_named() {
     ] {
         let refused = config(json.clone()).resolve(&base.sites(Pooling::Mean));
         let Err(espalier_core::error::Error::Invalid(problem)) = refused else { panic!("{json} must be refused") };
-        let place = espalier_core::error::Place::Pointer(pointer.to_string());
-        assert!(problem.faults.iter().any(|fault| fault.place == place), "{json}: {:?}", problem.faults);
+        let place = espalier_core::error::Location::Pointer(pointer.to_string());
+        assert!(problem.errors.iter().any(|fault| fault.location == place), "{json}: {:?}", problem.errors);
     }
 }

@@ -1,6 +1,6 @@
 //! The API's document and its routes agree, and the committed `openapi.yaml` is the document.
 
-use espalier::http::{document, yaml};
+use espalier::http::{openapi_document, openapi_yaml};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 /// Path, method and description of every operation.
 fn operations() -> Vec<(String, String, Value)> {
-    let document = serde_json::to_value(document()).unwrap();
+    let document = serde_json::to_value(openapi_document()).unwrap();
     let paths = document["paths"].as_object().unwrap().clone();
     let mut operations = Vec::new();
     for (path, item) in paths {
@@ -32,11 +32,14 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn the_committed_document_is_the_one_of_the_code() {
     let committed = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.yaml")).unwrap_or_default();
-    assert!(committed == yaml().unwrap(), "openapi.yaml is not what the code says: run `make openapi` and commit it");
+    assert!(
+        committed == openapi_yaml().unwrap(),
+        "openapi.yaml is not what the code says: run `make openapi` and commit it"
+    );
 }
 
 #[test]
-fn every_call_of_the_design_is_documented() {
+fn every_designed_endpoint_is_documented() {
     let documented: BTreeSet<String> =
         operations().into_iter().map(|(path, method, _)| format!("{method} {path}")).collect();
     let expected = [
@@ -76,7 +79,7 @@ fn every_call_of_the_design_is_documented() {
 
 /// A route that `routes!` did not make would be missing in the document.
 #[test]
-fn no_route_is_made_beside_the_document() {
+fn every_route_is_in_the_document() {
     for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
         let text = fs::read_to_string(&path).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
@@ -88,7 +91,7 @@ fn no_route_is_made_beside_the_document() {
 }
 
 #[test]
-fn every_operation_says_what_it_is_and_what_may_go_wrong() {
+fn every_operation_has_a_summary_and_error_responses() {
     let mut ids = BTreeSet::new();
     for (path, method, operation) in operations() {
         let place = format!("{method} {path}");
@@ -143,8 +146,8 @@ fn every_body_of_json_has_an_example() {
 
 /// Settings that allow no other field beside a tag they do not know would accept nothing.
 #[test]
-fn a_tagged_choice_accepts_its_tag() {
-    let document = serde_json::to_value(document()).unwrap();
+fn tagged_union_accepts_its_tag() {
+    let document = serde_json::to_value(openapi_document()).unwrap();
     for (schema, tag) in [("Method", "lora"), ("Method", "head"), ("Task", "sequence_classification")] {
         let choices = document["components"]["schemas"][schema]["oneOf"].as_array().unwrap();
         let of_tag = |choice: &&Value| choice["properties"]["type"]["enum"] == serde_json::json!([tag]);
@@ -158,7 +161,7 @@ fn a_tagged_choice_accepts_its_tag() {
 fn resolve(value: &Value) -> Value {
     match value.get("$ref").and_then(Value::as_str) {
         Some(reference) => {
-            let document = serde_json::to_value(document()).unwrap();
+            let document = serde_json::to_value(openapi_document()).unwrap();
             document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or_default()
         }
         None => value.clone(),
@@ -166,8 +169,8 @@ fn resolve(value: &Value) -> Value {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
-    let document = serde_json::to_value(document()).unwrap();
+fn every_reference_resolves() {
+    let document = serde_json::to_value(openapi_document()).unwrap();
     let mut references = Vec::new();
     collect(&document, &mut references);
     assert!(!references.is_empty());

@@ -9,7 +9,7 @@ macro_rules! on_both_databases {
                 async fn $rule() {
                     let database = crate::support::database::Database::sqlite().await;
                     super::$rule(&database).await;
-                    database.end().await;
+                    database.drop_database().await;
                 }
             )+
         }
@@ -20,7 +20,7 @@ macro_rules! on_both_databases {
                 async fn $rule() {
                     let database = crate::support::database::Database::postgres().await;
                     super::$rule(&database).await;
-                    database.end().await;
+                    database.drop_database().await;
                 }
             )+
         }
@@ -30,14 +30,14 @@ macro_rules! on_both_databases {
 mod adapters;
 mod attempts;
 mod blobs;
-mod connecting;
+mod claiming;
+mod connections;
 mod datasets;
 mod events;
+mod helpers;
 mod jobs;
 mod leases;
 mod pages;
 mod publishing;
-mod queue;
-mod scene;
+mod requested_actions;
 mod sharing;
-mod wishes;

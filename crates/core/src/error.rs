@@ -29,21 +29,21 @@ pub enum Error {
 pub struct Problem {
     pub code: &'static str,
     pub detail: String,
-    pub faults: Vec<Fault>,
+    pub errors: Vec<FieldError>,
 }
 
 /// One fault inside a request or a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct FieldError {
     #[serde(flatten)]
-    pub place: Place,
+    pub location: Location,
     pub message: String,
 }
 
 /// Where a fault is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum Location {
     /// A JSON pointer (RFC 6901) into the request's body.
     Pointer(String),
     /// A line of the file, the first being 1.
@@ -72,10 +72,10 @@ impl Error {
     }
 
     /// A panic that was caught: `payload` is what `catch_unwind` gave.
-    pub fn panicked(doing: &str, payload: &(dyn Any + Send)) -> Self {
+    pub fn from_panic(operation: &str, payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        Self::internal(format!("{doing} panicked: {}", text.unwrap_or("without a message")))
+        Self::internal(format!("{operation} panicked: {}", text.unwrap_or("without a message")))
     }
 
     /// The fixed word, `internal` where it is our fault.
@@ -90,22 +90,22 @@ impl Error {
 
 impl Problem {
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), faults: Vec::new() }
+        Self { code, detail: detail.into(), errors: Vec::new() }
     }
 
-    pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
-        self.faults = faults;
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
         self
     }
 }
 
-impl Fault {
+impl FieldError {
     pub fn at_line(line: u64, message: impl Into<String>) -> Self {
-        Self { place: Place::Line(line), message: message.into() }
+        Self { location: Location::Line(line), message: message.into() }
     }
 
     pub fn at_pointer(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { place: Place::Pointer(pointer.into()), message: message.into() }
+        Self { location: Location::Pointer(pointer.into()), message: message.into() }
     }
 }
 
@@ -134,16 +134,16 @@ impl From<espalier_tensor::error::Error> for Error {
 
 /// The door for foreign errors: says what was being done when it failed.
 pub trait Context<T> {
-    fn context(self, doing: &str) -> Result<T>;
-    fn with_context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T>;
+    fn context(self, operation: &str) -> Result<T>;
+    fn with_context<D: fmt::Display>(self, operation: impl FnOnce() -> D) -> Result<T>;
 }
 
 impl<T, E> Context<T> for std::result::Result<T, E>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    fn context(self, doing: &str) -> Result<T> {
-        self.with_context(|| doing)
+    fn context(self, operation: &str) -> Result<T> {
+        self.with_context(|| operation)
     }
 
     fn with_context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T> {

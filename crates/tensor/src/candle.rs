@@ -5,10 +5,10 @@
 
 mod activation;
 mod attention;
-mod columns;
+mod channel_ops;
 mod device;
-mod kernels;
-mod low_rank;
+mod lora;
+mod ops;
 mod rotary;
 
-pub use device::Candle;
+pub use device::CandleBackend;

@@ -1,7 +1,7 @@
 //! The base's weights on a device: whatever kernels froze, in the form that they compute best with.
 
 use super::Buffer;
-use super::kernels::Storage;
+use super::backend::Storage;
 use std::sync::OnceLock;
 
 /// A frozen linear map `y = x·Wᵀ + b` on a device, in whatever form it computes best with.
@@ -13,41 +13,41 @@ pub struct FrozenLinear {
     pub(super) bias: Option<Buffer>,
     /// The weight once more as a backward pass reads it, made by the first that does.
     pub(super) transposed: OnceLock<Buffer>,
-    pub input: usize,
-    pub output: usize,
+    pub in_features: usize,
+    pub out_features: usize,
 }
 
 impl FrozenLinear {
     /// Whether its weight is held in fewer bits than 32.
-    pub fn is_reduced(&self) -> bool {
-        matches!(self.weight.0, Storage::Reduced(_))
+    pub fn is_quantized(&self) -> bool {
+        matches!(self.weight.0, Storage::Quantized(_))
     }
 }
 
 /// What a norm makes of a row before its gain and shift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormForm {
+pub enum NormKind {
     /// (x − mean)/σ (Ba, Kiros, Hinton 2016).
-    Layer,
+    LayerNorm,
     /// x/√mean(x²) (Zhang & Sennrich 2019).
-    RootMeanSquare,
+    RmsNorm,
 }
 
 /// A frozen norm of rows.
 #[derive(Debug)]
 pub struct FrozenNorm {
-    pub(super) form: NormForm,
+    pub(super) kind: NormKind,
     /// `(width)`
-    pub(super) gain: Buffer,
+    pub(super) weight: Buffer,
     /// `(width)`
-    pub(super) shift: Buffer,
+    pub(super) bias: Buffer,
     pub(super) epsilon: f64,
 }
 
 /// A frozen table of rows, looked up by index.
 #[derive(Debug)]
-pub struct FrozenTable {
-    pub(super) rows: Buffer,
+pub struct FrozenEmbedding {
+    pub(super) weight: Buffer,
     pub width: usize,
 }
 
@@ -65,12 +65,12 @@ impl FrozenLinear {
 
 impl FrozenNorm {
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        [&self.gain, &self.shift].into_iter()
+        [&self.weight, &self.bias].into_iter()
     }
 }
 
-impl FrozenTable {
+impl FrozenEmbedding {
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        std::iter::once(&self.rows)
+        std::iter::once(&self.weight)
     }
 }

@@ -10,29 +10,29 @@
     deny(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)
 )]
 
+pub mod attention_mask;
+pub mod backend;
 pub mod candle;
-pub mod columns;
+pub mod channel_ops;
 pub mod cpu;
+pub mod decode_attention;
 pub mod device;
-pub mod distance;
 pub mod dora;
 pub mod error;
 mod frozen;
-pub mod gated;
-pub mod held;
-pub mod kernels;
-pub mod low_rank;
-pub mod packed;
-pub mod past;
-pub mod pool;
-pub mod random;
-pub mod raw;
-pub mod recall;
+pub mod glu;
+pub mod kv_cache;
+pub mod lora;
+pub mod ragged_layout;
 pub mod rotary;
+pub mod seeded_rng;
+pub mod stored_weight;
 pub mod tape;
 mod tensor;
+pub mod weight_ops;
+pub mod worker_pool;
 
-pub use kernels::{Buffer, Kernels, Parameter};
-pub use packed::Packed;
-pub use tape::{Dropout, Param, Recording, Rows, Tape};
+pub use backend::{Backend, Buffer, Parameter};
+pub use ragged_layout::RaggedLayout;
+pub use tape::{Dropout, ParamId, Recording, Tape, Var};
 pub use tensor::Tensor;

@@ -1,38 +1,38 @@
 //! The gradients of an adapter whose tensors are given, to compare with PyTorch's.
 
-use espalier_core::adapter::Parameters;
-use espalier_core::model::Base;
+use espalier_core::adapter::ParameterBuilder;
+use espalier_core::model::BaseModel;
 use espalier_core::task::targets::Targets;
 use espalier_core::training::Spec;
-use espalier_core::training::network::{Network, Source};
+use espalier_core::training::network::{ForwardInput, Network};
 use espalier_tensor::{Dropout, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Of the summed cross entropy over `[text, label]` pairs of three classes, by name.
-pub fn of(
-    base: &Arc<Base>,
+pub fn cross_entropy_gradients(
+    base: &Arc<BaseModel>,
     spec: &Spec,
     weights: BTreeMap<String, Tensor>,
     texts: &[Value],
     max_length: usize,
 ) -> BTreeMap<String, Vec<f32>> {
-    let (network, built) = Network::build(base, spec, Parameters::restore(weights)).unwrap();
-    let token =
+    let (network, built) = Network::build(base, spec, ParameterBuilder::from_weights(weights)).unwrap();
+    let tokenize =
         |text: &Value| base.tokenizer().encode(text[0].as_str().unwrap(), None, max_length).map(Arc::new).unwrap();
     let classes: Vec<u32> = texts.iter().map(|text| text[1].as_u64().unwrap() as u32).collect();
-    let dropout = Dropout { seed: 1, step: 0, examples: (0..classes.len() as u64).collect() };
-    let targets = Targets::Classes { classes, count: 3 };
+    let dropout = Dropout { seed: 1, step: 0, example_ids: (0..classes.len() as u64).collect() };
+    let targets = Targets::Classes { classes, class_count: 3 };
     let parameters = network.upload(&built.tensors).unwrap();
-    let source = Source::tokens(texts.iter().map(token).collect());
+    let source = ForwardInput::from_tokens(texts.iter().map(tokenize).collect());
     let forward = network.forward(&parameters, source, dropout).unwrap();
-    let part = network.gradients(forward, &targets, 1.0).unwrap();
-    built.names.into_iter().zip(part.gradients).collect()
+    let result = network.gradients(forward, &targets, 1.0).unwrap();
+    built.names.into_iter().zip(result.gradients).collect()
 }
 
 /// Of two tensors, relative to the largest number of the expected one.
-pub fn difference(found: &[f32], expected: &[f32]) -> f32 {
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(1e-3f32, |largest, value| largest.max(value.abs()));
     let differences = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());

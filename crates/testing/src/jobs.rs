@@ -2,10 +2,10 @@
 
 use crate::workspace;
 use espalier_core::adapter;
-use espalier_core::model::Base;
+use espalier_core::model::BaseModel;
 use espalier_core::task::{Example, Target};
-use espalier_core::training::{Data, Hyperparameters, Spec, spec::Request};
-use espalier_tensor::cpu::Cpu;
+use espalier_core::training::{Hyperparameters, Spec, TrainingData, spec::Request};
+use espalier_tensor::cpu::CpuBackend;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 /// Two layers of 32, random weights.
-pub fn tiny_base() -> Arc<Base> {
-    Arc::new(Base::load(&fixture("tiny-bert"), "tiny-bert", Arc::new(Cpu::best())).unwrap())
+pub fn tiny_base() -> Arc<BaseModel> {
+    Arc::new(BaseModel::load(&fixture("tiny-bert"), "tiny-bert", Arc::new(CpuBackend::detect())).unwrap())
 }
 
 /// Sentences of three kinds that a few words tell apart.
@@ -24,8 +24,8 @@ pub fn examples(count: usize) -> Vec<Example> {
     let kinds = [("arrival", "when will it arrive"), ("fee", "why was I charged"), ("help", "how can I change it")];
     let example = |index: usize| {
         let (label, question) = kinds[index % kinds.len()];
-        let (subject, again) = (subjects[index % subjects.len()], "please ".repeat(index % 4));
-        let text = format!("{again}{question} {subject} number {index}");
+        let (subject, prefix) = (subjects[index % subjects.len()], "please ".repeat(index % 4));
+        let text = format!("{prefix}{question} {subject} number {index}");
         Example { line: index as u64 + 2, text, text_pair: None, target: Target::Label(label.to_string()) }
     };
     (0..count).map(example).collect()
@@ -45,9 +45,14 @@ pub fn labels(examples: &[Example]) -> Vec<String> {
 }
 
 /// A specification on the tiny base, and its data.
-pub fn job(base: &Base, method: adapter::Config, hyperparameters: Hyperparameters, count: usize) -> (Spec, Data) {
+pub fn spec_and_data(
+    base: &BaseModel,
+    method: adapter::Config,
+    hyperparameters: Hyperparameters,
+    count: usize,
+) -> (Spec, TrainingData) {
     let examples = examples(count);
     let request = Request { method: Some(method), hyperparameters, ..Request::default() };
     let spec = Spec::resolve(&request, &labels(&examples), examples.len(), base).unwrap();
-    (spec, Data { examples, validation: None, source: None })
+    (spec, TrainingData { examples, validation: None, source_weights: None })
 }

@@ -3,14 +3,14 @@
 
 use super::jobs;
 use espalier_core::adapter;
-use espalier_core::model::Base;
-use espalier_core::task::{self, Config, Example, Target, embedding, words};
-use espalier_core::training::{Data, Hyperparameters, Spec, spec::Request};
-use espalier_tensor::cpu::Cpu;
+use espalier_core::model::BaseModel;
+use espalier_core::task::{self, Config, Example, Target, embedding, word_spans};
+use espalier_core::training::{Hyperparameters, Spec, TrainingData, spec::Request};
+use espalier_tensor::cpu::CpuBackend;
 use std::sync::Arc;
 
 /// Each in all its ways.
-pub fn all() -> Vec<Config> {
+pub fn all_tasks() -> Vec<Config> {
     let tasks = serde_json::json!([
         {"type": "sequence_classification"},
         {"type": "sequence_classification", "multi_label": true},
@@ -23,54 +23,57 @@ pub fn all() -> Vec<Config> {
         {"type": "preference"},
     ]);
     let all: Vec<Config> = serde_json::from_value(tasks).unwrap();
-    assert!(task::NAMES.iter().all(|name| all.iter().any(|task| task.name() == *name)), "every task is there");
+    assert!(
+        task::TASK_TYPES.iter().all(|name| all.iter().any(|task| task.type_name() == *name)),
+        "every task is there"
+    );
     all
 }
 
 /// A small BERT that every task can be learned on: with a masked language model's head.
-pub fn base() -> Arc<Base> {
-    language_base("bert")
+pub fn bert_base() -> Arc<BaseModel> {
+    base_of_architecture("bert")
 }
 
 /// One that a task can be learned on: a small decoder for text that goes on.
-pub fn base_for(task: &Config) -> Arc<Base> {
-    match task.generates() {
-        false => base(),
+pub fn base_for_task(task: &Config) -> Arc<BaseModel> {
+    match task.is_generative() {
+        false => bert_base(),
         true => {
             let folder = jobs::fixture("decoders").join("qwen3");
-            Arc::new(Base::load(&folder, "qwen3", Arc::new(Cpu::best())).unwrap())
+            Arc::new(BaseModel::load(&folder, "qwen3", Arc::new(CpuBackend::detect())).unwrap())
         }
     }
 }
 
 /// The same of any architecture.
-pub fn language_base(model_type: &str) -> Arc<Base> {
+pub fn base_of_architecture(model_type: &str) -> Arc<BaseModel> {
     let folder = jobs::fixture("language").join(model_type);
-    Arc::new(Base::load(&folder, model_type, Arc::new(Cpu::best())).unwrap())
+    Arc::new(BaseModel::load(&folder, model_type, Arc::new(CpuBackend::detect())).unwrap())
 }
 
 /// The sentences of `jobs::examples`, for this task.
 pub fn examples(task: &Config, count: usize) -> Vec<Example> {
-    jobs::examples(count).into_iter().map(|example| of(task, example)).collect()
+    jobs::examples(count).into_iter().map(|example| to_task_example(task, example)).collect()
 }
 
-fn of(task: &Config, example: Example) -> Example {
+fn to_task_example(task: &Config, example: Example) -> Example {
     let Target::Label(label) = &example.target else { panic!("a label was expected") };
     let target = match task {
         Config::SequenceClassification(config) if config.multi_label => match label.as_str() {
-            "help" => Target::Labels(Vec::new()),
-            label => Target::Labels(vec![label.to_string(), "any".to_string()]),
+            "help" => Target::MultiLabel(Vec::new()),
+            label => Target::MultiLabel(vec![label.to_string(), "any".to_string()]),
         },
         Config::SequenceClassification(_) => example.target.clone(),
         Config::Regression(_) => Target::Value(label.len() as f64),
         Config::TokenClassification(_) => {
-            let words = words::split(&example.text);
+            let words = word_spans::split_words(&example.text);
             let tag = |word: &str| match word {
                 "card" | "account" | "cash" => "B-THING",
                 "arrive" | "charged" | "change" => "B-VERB",
                 _ => "O",
             };
-            let tags = words.iter().map(|span| tag(words::cut(&example.text, span)).to_string()).collect();
+            let tags = words.iter().map(|span| tag(word_spans::slice_chars(&example.text, span)).to_string()).collect();
             Target::Tags { words, tags }
         }
         Config::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => {
@@ -79,7 +82,9 @@ fn of(task: &Config, example: Example) -> Example {
             return Example { text_pair, target: Target::Score(score), ..example };
         }
         Config::MaskedLanguageModel(_) => Target::Text,
-        Config::Preference(_) => Target::Chosen { chosen: format!(" {label}"), rejected: " none of these".to_string() },
+        Config::Preference(_) => {
+            Target::Preference { chosen: format!(" {label}"), rejected: " none of these".to_string() }
+        }
         Config::CausalLanguageModel(_) => Target::Completion(format!(" {label}")),
         Config::Embedding(_) => {
             let negative = example.line.is_multiple_of(2).then(|| "nothing of the kind".to_string());
@@ -90,11 +95,16 @@ fn of(task: &Config, example: Example) -> Example {
 }
 
 /// A specification for a task, and its data.
-pub fn job(base: &Base, task: &Config, method: adapter::Config, given: Hyperparameters, count: usize) -> (Spec, Data) {
+pub fn spec_and_data(
+    base: &BaseModel,
+    task: &Config,
+    method: adapter::Config,
+    hyperparameters: Hyperparameters,
+    count: usize,
+) -> (Spec, TrainingData) {
     let examples = examples(task, count);
     let labels: Vec<String> = examples.iter().flat_map(|example| example.target.labels()).cloned().collect();
-    let request =
-        Request { method: Some(method), task: Some(task.clone()), hyperparameters: given, ..Request::default() };
+    let request = Request { method: Some(method), task: Some(task.clone()), hyperparameters, ..Request::default() };
     let spec = Spec::resolve(&request, &labels, examples.len(), base).unwrap();
-    (spec, Data { examples, validation: None, source: None })
+    (spec, TrainingData { examples, validation: None, source_weights: None })
 }

@@ -3,19 +3,19 @@
 //! It changes nothing: what a start would make or download is only said.
 
 mod address;
-mod base;
-mod machine;
+mod base_model;
+mod cpu;
 mod storage;
 
-use super::failure::{Failure, Outcome};
-use super::output::{Form, Output};
+use super::error::{CliError, CliResult};
+use super::output::{Output, OutputFormat};
 use crate::config::Config;
 use clap::Args;
 use espalier_core::error::Error;
 use serde::Serialize;
 
 #[derive(Args)]
-pub struct Doctor {
+pub struct DoctorArgs {
     #[command(flatten)]
     config: Config,
 
@@ -26,73 +26,73 @@ pub struct Doctor {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Good,
+pub enum CheckStatus {
+    Pass,
     /// It works, but perhaps not as is wanted.
-    Doubtful,
+    Warn,
     /// A server would not start, or not work.
-    Bad,
+    Fail,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Finding {
-    pub subject: &'static str,
-    pub verdict: Verdict,
+pub struct CheckResult {
+    pub check: &'static str,
+    pub status: CheckStatus,
     pub detail: String,
     /// What to do.
-    pub advice: Option<String>,
+    pub hint: Option<String>,
 }
 
-impl Finding {
-    pub fn good(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Good, detail: detail.into(), advice: None }
+impl CheckResult {
+    pub fn pass(subject: &'static str, detail: impl Into<String>) -> Self {
+        Self { check: subject, status: CheckStatus::Pass, detail: detail.into(), hint: None }
     }
 
-    pub fn doubtful(subject: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Doubtful, detail: detail.into(), advice: Some(advice.into()) }
+    pub fn warn(subject: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { check: subject, status: CheckStatus::Warn, detail: detail.into(), hint: Some(advice.into()) }
     }
 
-    pub fn bad(subject: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Bad, detail: detail.into(), advice: Some(advice.into()) }
+    pub fn fail(subject: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { check: subject, status: CheckStatus::Fail, detail: detail.into(), hint: Some(advice.into()) }
     }
 
     /// The rooms' own errors say what to do.
-    pub fn failed(subject: &'static str, error: &Error) -> Self {
-        Self { subject, verdict: Verdict::Bad, detail: error.to_string(), advice: None }
+    pub fn from_error(subject: &'static str, error: &Error) -> Self {
+        Self { check: subject, status: CheckStatus::Fail, detail: error.to_string(), hint: None }
     }
 }
 
-pub fn run(doctor: &Doctor) -> Outcome {
-    let mut output = Output::new(if doctor.json { Form::Json } else { Form::People });
-    let findings = examine(&doctor.config);
-    for finding in &findings {
-        let mark = match finding.verdict {
-            Verdict::Good => "ok   ",
-            Verdict::Doubtful => "hm   ",
-            Verdict::Bad => "wrong",
+pub fn run(args: &DoctorArgs) -> CliResult {
+    let mut output = Output::new(if args.json { OutputFormat::Json } else { OutputFormat::Human });
+    let results = run_checks(&args.config);
+    for finding in &results {
+        let symbol = match finding.status {
+            CheckStatus::Pass => "ok   ",
+            CheckStatus::Warn => "hm   ",
+            CheckStatus::Fail => "wrong",
         };
-        output.line(format!("{mark}  {:<12}{}", finding.subject, finding.detail))?;
-        if let Some(advice) = &finding.advice {
-            output.line(format!("{:19}→ {advice}", ""))?;
+        output.write_line(format!("{symbol}  {:<12}{}", finding.check, finding.detail))?;
+        if let Some(advice) = &finding.hint {
+            output.write_line(format!("{:19}→ {advice}", ""))?;
         }
     }
-    output.result(&findings)?;
-    match findings.iter().filter(|finding| finding.verdict == Verdict::Bad).count() {
+    output.write_json(&results)?;
+    match results.iter().filter(|finding| finding.status == CheckStatus::Fail).count() {
         0 => Ok(()),
-        1 => Err(Failure::failed("one thing is wrong: a server would not work here")),
-        count => Err(Failure::failed(format!("{count} things are wrong: a server would not work here"))),
+        1 => Err(CliError::failed("one thing is wrong: a server would not work here")),
+        count => Err(CliError::failed(format!("{count} things are wrong: a server would not work here"))),
     }
 }
 
-fn examine(config: &Config) -> Vec<Finding> {
-    let settings = match config.settings() {
+fn run_checks(config: &Config) -> Vec<CheckResult> {
+    let settings = match config.resolve() {
         Ok(settings) => settings,
-        Err(error) => return vec![Finding::failed("settings", &error)],
+        Err(error) => return vec![CheckResult::from_error("settings", &error)],
     };
-    let mut findings = vec![base::check(&settings)];
-    findings.extend(storage::folder(&settings.data_dir));
-    findings.push(storage::database(&settings.database_url));
-    findings.push(address::check(settings.listen));
-    findings.extend(machine::check(&settings));
-    findings
+    let mut results = vec![base_model::check(&settings)];
+    results.extend(storage::check_data_dir(&settings.data_dir));
+    results.push(storage::check_database(&settings.database_url));
+    results.push(address::check(settings.listen));
+    results.extend(cpu::check(&settings));
+    results
 }

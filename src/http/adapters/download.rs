@@ -2,13 +2,13 @@
 //!
 //! Knows nothing of what is in it.
 
-use crate::http::state::State;
-use crate::http::work::aside;
+use crate::http::spawn::run_blocking;
+use crate::http::state::AppState;
 use crate::store::Adapter;
 use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use espalier_core::artifact::{self, Outline};
+use espalier_core::artifact::{self, BaseSummary};
 use espalier_core::error::{Context, Result};
 use serde::Deserialize;
 use std::io::{Seek, SeekFrom};
@@ -17,13 +17,13 @@ use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
 /// Digits of the version in the file's name.
-const SHORT: usize = 12;
+const VERSION_DIGITS: usize = 12;
 
 /// Whose files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = AdapterFormat)]
-pub enum Format {
+pub enum ExportFormat {
     /// PEFT's, with what it cannot say beside them.
     #[default]
     Peft,
@@ -36,8 +36,8 @@ pub enum Format {
 #[into_params(parameter_in = Query)]
 pub struct DownloadQuery {
     /// Whose files the zip holds: `peft` where it is left out.
-    #[param(inline, value_type = Option<Format>)]
-    pub format: Format,
+    #[param(inline, value_type = Option<ExportFormat>)]
+    pub format: ExportFormat,
 }
 
 /// Writes the zip into a file without a name, so that nothing can be left behind, and streams it.
@@ -45,26 +45,36 @@ pub struct DownloadQuery {
 /// # Errors
 /// `Conflict` (`adapter_damaged`) where the folder is not what its version says; `Invalid` (`unsupported_format`) where the form
 /// has no word for the adapter.
-pub async fn download(state: &State, adapter: Adapter, format: Format) -> Result<Response> {
+pub async fn download(state: &AppState, adapter: Adapter, format: ExportFormat) -> Result<Response> {
     let name = adapter.name.unwrap_or_else(|| adapter.id.to_string());
-    let short: String = adapter.description.version.chars().take(SHORT).collect();
-    let disposition = format!("attachment; filename=\"{name}-{short}.zip\"");
-    let (adapters, temporary, base) = (state.folder.adapters(), state.folder.temporary(), Arc::clone(&state.base));
+    let short_version: String = adapter.description.version.chars().take(VERSION_DIGITS).collect();
+    let disposition = format!("attachment; filename=\"{name}-{short_version}.zip\"");
+    let (adapters, temporary, base) =
+        (state.data_dir.adapters_dir(), state.data_dir.temp_dir(), Arc::clone(&state.base));
     let description = adapter.description;
-    let written = aside("writing a zip", move || {
+    let archive = run_blocking("writing a zip", move || {
         let mut zip = tempfile::tempfile_in(temporary).context("making a temporary file for a download")?;
         let (version, provenance) = (&description.version, &description.provenance);
         match format {
-            Format::Peft => artifact::zip::export(&adapters.join(version), version, provenance, &mut zip)?,
-            Format::Adapterhub => {
-                artifact::zip::export_to_hub(&adapters, version, &Outline::of(&base), &name, provenance, &mut zip)?;
+            ExportFormat::Peft => {
+                artifact::zip::write_peft_zip(&adapters.join(version), version, provenance, &mut zip)?;
+            }
+            ExportFormat::Adapterhub => {
+                artifact::zip::write_adapterhub_zip(
+                    &adapters,
+                    version,
+                    &BaseSummary::from_base(&base),
+                    &name,
+                    provenance,
+                    &mut zip,
+                )?;
             }
         }
         let bytes = zip.seek(SeekFrom::End(0)).context("measuring a zip")?;
         zip.rewind().context("reading a zip")?;
         Ok((zip, bytes))
     });
-    let (zip, bytes) = written.await?;
+    let (zip, bytes) = archive.await?;
     let headers = [
         (CONTENT_TYPE, "application/zip".to_string()),
         (CONTENT_LENGTH, bytes.to_string()),

@@ -7,18 +7,21 @@ mod request;
 mod view;
 
 pub use download::DownloadQuery;
-pub use request::{AdapterForm, AdapterQuery, AdapterRequest, Incoming};
-pub use view::{Version, View};
+pub use request::{AdapterForm, AdapterQuery, AdapterRequest, AdapterUpload};
+pub use view::{AdapterVersion, AdapterView};
 
+use super::adapter_import;
 use super::auth::Caller;
-use super::error::Answer;
-use super::extract::{Key, Params};
-use super::lists::{List, ListQuery, Wanted};
-use super::publish;
-use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
-use super::state::State;
+use super::error::ApiResult;
+use super::extract::{PathParam, QueryParams};
+use super::pagination::{List, ListQuery, PageParams};
+use super::problem_responses::{
+    BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
+    UnsupportedMediaType,
+};
+use super::spawn::spawn_detached;
+use super::state::AppState;
 use super::upload::Binary;
-use super::work::to_the_end;
 use crate::store::Reference;
 use axum::Json;
 use axum::http::StatusCode;
@@ -27,14 +30,14 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub fn routes() -> OpenApiRouter<State> {
+pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_adapters))
         .routes(routes!(get_adapter, delete_adapter))
         .routes(routes!(download_adapter))
 }
 
-pub fn uploads() -> OpenApiRouter<State> {
+pub fn upload_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create_adapter))
 }
 
@@ -46,15 +49,15 @@ pub fn uploads() -> OpenApiRouter<State> {
     post, path = "/adapters", operation_id = "create_adapter", tag = "adapters", params(AdapterQuery),
     request_body(content((Binary = "application/zip"), (AdapterForm = "multipart/form-data"))),
     responses(
-        (status = 201, description = "The adapter.", body = View,
+        (status = 201, description = "The adapter.", body = AdapterView,
             headers(("location" = String, description = "Where it is: `/adapters/{id}`."))),
-        Unreadable, Slow, TooLarge, Unsupported, Invalid, Busy,
+        BadRequest, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
-async fn create_adapter(state: State, caller: Caller, incoming: Incoming) -> Answer<Response> {
-    let adapter = publish::publish(&state, &caller.owner, incoming).await?;
+async fn create_adapter(state: AppState, caller: Caller, upload: AdapterUpload) -> ApiResult<Response> {
+    let adapter = adapter_import::import_adapter(&state, &caller.owner, upload).await?;
     let location = [(LOCATION, format!("/adapters/{}", adapter.id))];
-    Ok((StatusCode::CREATED, location, Json(View::from(adapter))).into_response())
+    Ok((StatusCode::CREATED, location, Json(AdapterView::from(adapter))).into_response())
 }
 
 /// List adapters
@@ -62,22 +65,26 @@ async fn create_adapter(state: State, caller: Caller, incoming: Incoming) -> Ans
 /// The newest first.
 #[utoipa::path(
     get, path = "/adapters", operation_id = "list_adapters", tag = "adapters", params(ListQuery),
-    responses((status = 200, description = "A page of adapters.", body = List<View>,
-        example = json!({"data": [], "next": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f"})), Invalid, Busy),
+    responses((status = 200, description = "A page of adapters.", body = List<AdapterView>,
+        example = json!({"data": [], "next": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f"})), UnprocessableEntity, ServiceUnavailable),
 )]
-async fn list_adapters(state: State, caller: Caller, Params(query): Params<ListQuery>) -> Answer<Json<List<View>>> {
-    let wanted = Wanted::new(query.limit, query.after, &state.settings)?;
-    let adapters = state.store.adapters(&caller.owner, wanted.page()).await?;
-    Ok(Json(wanted.list(adapters, |adapter| adapter.id, View::from)))
+async fn list_adapters(
+    state: AppState,
+    caller: Caller,
+    QueryParams(query): QueryParams<ListQuery>,
+) -> ApiResult<Json<List<AdapterView>>> {
+    let page_request = PageParams::new(query.limit, query.after, &state.settings)?;
+    let adapters = state.store.adapters(&caller.owner, page_request.to_store_page()).await?;
+    Ok(Json(page_request.into_list(adapters, |adapter| adapter.id, AdapterView::from)))
 }
 
 /// An adapter
 #[utoipa::path(
     get, path = "/adapters/{id}", operation_id = "get_adapter", tag = "adapters",
     params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
-    responses((status = 200, description = "The adapter.", body = View), NotFound, Invalid, Busy),
+    responses((status = 200, description = "The adapter.", body = AdapterView), NotFound, UnprocessableEntity, ServiceUnavailable),
 )]
-async fn get_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<Json<View>> {
+async fn get_adapter(state: AppState, caller: Caller, PathParam(key): PathParam) -> ApiResult<Json<AdapterView>> {
     let adapter = state.store.adapter(&caller.owner, &Reference::parse(&key)?).await?;
     Ok(Json(adapter.into()))
 }
@@ -89,12 +96,12 @@ async fn get_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<Json
 #[utoipa::path(
     delete, path = "/adapters/{id}", operation_id = "delete_adapter", tag = "adapters",
     params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
-    responses((status = 204, description = "It is deleted."), NotFound, Conflict, Invalid, Busy),
+    responses((status = 204, description = "It is deleted."), NotFound, Conflict, UnprocessableEntity, ServiceUnavailable),
 )]
-async fn delete_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<StatusCode> {
+async fn delete_adapter(state: AppState, caller: Caller, PathParam(key): PathParam) -> ApiResult<StatusCode> {
     let reference = Reference::parse(&key)?;
-    let deleting = async move { publish::delete(&state, &caller.owner, &reference).await };
-    to_the_end("deleting an adapter", deleting).await?;
+    let deletion = async move { adapter_import::delete_adapter(&state, &caller.owner, &reference).await };
+    spawn_detached("deleting an adapter", deletion).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -107,15 +114,15 @@ async fn delete_adapter(state: State, caller: Caller, Key(key): Key) -> Answer<S
     params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents"), DownloadQuery),
     responses(
         (status = 200, description = "The zip.", body = Binary, content_type = "application/zip"),
-        NotFound, Conflict, Invalid, Busy,
+        NotFound, Conflict, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
 async fn download_adapter(
-    state: State,
+    state: AppState,
     caller: Caller,
-    Key(key): Key,
-    Params(query): Params<DownloadQuery>,
-) -> Answer<Response> {
+    PathParam(key): PathParam,
+    QueryParams(query): QueryParams<DownloadQuery>,
+) -> ApiResult<Response> {
     let adapter = state.store.adapter(&caller.owner, &Reference::parse(&key)?).await?;
     Ok(download::download(&state, adapter, query.format).await?)
 }

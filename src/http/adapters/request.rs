@@ -2,12 +2,12 @@
 //!
 //! Knows nothing of what a zip holds.
 
-use crate::http::error::{Answer, Refusal};
-use crate::http::extract::{self, Pace, Params};
-use crate::http::form::{self, Expect};
-use crate::http::names::Name;
-use crate::http::state::State;
-use crate::http::upload::{self, Binary, Origin, Upload};
+use crate::http::error::{ApiError, ApiResult};
+use crate::http::extract::{self, BodyTimeouts, QueryParams};
+use crate::http::multipart::{self, FormSpec};
+use crate::http::resource_name::Name;
+use crate::http::state::AppState;
+use crate::http::upload::{self, Binary, FileMetadata, Upload};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use espalier_core::artifact::ImportRequest;
 use espalier_core::error::Error;
@@ -52,53 +52,64 @@ pub struct AdapterQuery {
 }
 
 /// An uploaded zip and what was said with it.
-pub struct Incoming {
+pub struct AdapterUpload {
     pub upload: Upload,
     pub name: Option<String>,
     pub import: ImportRequest,
 }
 
-impl FromRequest<State> for Incoming {
-    type Rejection = Refusal;
+impl FromRequest<AppState> for AdapterUpload {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &State) -> Answer<Self> {
+    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
         let (mut parts, body) = request.into_parts();
-        let Params(query) = Params::<AdapterQuery>::from_request_parts(&mut parts, state).await?;
+        let QueryParams(query) = QueryParams::<AdapterQuery>::from_request_parts(&mut parts, state).await?;
         let request = Request::from_parts(parts, body);
-        let pace = Pace::new(state.settings.idle, state.settings.max_body_time);
+        let timeouts = BodyTimeouts::new(state.settings.body_idle_timeout, state.settings.body_total_timeout);
         match extract::media_type(request.headers()).as_deref() {
-            Some("multipart/form-data") => from_form(request, query, state, pace).await,
+            Some("multipart/form-data") => from_form(request, query, state, timeouts).await,
             Some("application/zip" | "application/x-zip-compressed" | "application/octet-stream") => {
-                from_body(request, query, state, pace).await
+                from_body(request, query, state, timeouts).await
             }
-            _ => Err(Refusal::unsupported(
+            _ => Err(ApiError::unsupported_media_type(
                 "send application/zip, or multipart/form-data with the parts adapter and options",
             )),
         }
     }
 }
 
-async fn from_form(request: Request, query: AdapterQuery, state: &State, pace: Pace) -> Answer<Incoming> {
-    let expect = Expect {
+async fn from_form(
+    request: Request,
+    query: AdapterQuery,
+    state: &AppState,
+    timeouts: BodyTimeouts,
+) -> ApiResult<AdapterUpload> {
+    let spec = FormSpec {
         json_part: "options",
         file_part: "adapter",
-        max_json: state.settings.max_json_bytes,
-        max_file: state.settings.max_adapter_bytes,
-        pace,
-        folder: &state.folder.temporary(),
+        max_json_bytes: state.settings.max_json_bytes,
+        max_file_bytes: state.settings.max_adapter_bytes,
+        timeouts,
+        temp_dir: &state.data_dir.temp_dir(),
     };
-    let form = form::read::<AdapterRequest>(request, &expect).await?;
+    let form = multipart::read_form::<AdapterRequest>(request, &spec).await?;
     let upload =
         form.file.ok_or_else(|| Error::invalid("adapter_missing", "the form has no part \"adapter\": add the zip"))?;
     let AdapterRequest { name, labels, base, pooling, max_length } = form.json.unwrap_or_default();
     let name = name.or(query.name).map(Name::into_string);
-    Ok(Incoming { upload, name, import: ImportRequest { labels, base, pooling, max_length } })
+    Ok(AdapterUpload { upload, name, import: ImportRequest { labels, base, pooling, max_length } })
 }
 
-async fn from_body(request: Request, query: AdapterQuery, state: &State, pace: Pace) -> Answer<Incoming> {
+async fn from_body(
+    request: Request,
+    query: AdapterQuery,
+    state: &AppState,
+    timeouts: BodyTimeouts,
+) -> ApiResult<AdapterUpload> {
     let limit = state.settings.max_adapter_bytes;
-    extract::refuse_announced(request.headers(), "the zip", limit)?;
-    let pieces = extract::pieces(request.into_body());
-    let upload = upload::receive(pieces, Origin::default(), limit, pace, &state.folder.temporary()).await?;
-    Ok(Incoming { upload, name: query.name.map(Name::into_string), import: ImportRequest::default() })
+    extract::check_content_length(request.headers(), "the zip", limit)?;
+    let chunks = extract::body_chunks(request.into_body());
+    let upload =
+        upload::stream_to_disk(chunks, FileMetadata::default(), limit, timeouts, &state.data_dir.temp_dir()).await?;
+    Ok(AdapterUpload { upload, name: query.name.map(Name::into_string), import: ImportRequest::default() })
 }

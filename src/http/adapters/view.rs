@@ -22,7 +22,7 @@ use uuid::Uuid;
     "metrics": {"validation": {"loss": 0.31, "accuracy": 0.93, "macro_f1": 0.92}},
     "provenance": {}, "created_at": "2026-01-05T09:34:11Z"
 }))]
-pub struct View {
+pub struct AdapterView {
     pub id: Uuid,
     /// The name under which it was made; the name itself points to the newest adapter of that name.
     pub name: Option<String>,
@@ -48,11 +48,20 @@ pub struct View {
     pub created_at: DateTime<Utc>,
 }
 
-impl From<Adapter> for View {
+impl From<Adapter> for AdapterView {
     fn from(adapter: Adapter) -> Self {
         let Adapter { id, name, job_id, description, created_at, .. } = adapter;
-        let AdapterDescription { version, task, method, labels, bytes, base, base_verified, metrics, provenance } =
-            description;
+        let AdapterDescription {
+            version,
+            task,
+            method,
+            labels,
+            bytes,
+            base_fingerprint: base,
+            base_verified,
+            metrics,
+            provenance,
+        } = description;
         let version = format!("sha256:{version}");
         Self {
             id,
@@ -75,14 +84,14 @@ impl From<Adapter> for View {
 /// Which adapter it was that answered, or that a job has made.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AdapterVersion)]
-pub struct Version {
+pub struct AdapterVersion {
     pub id: Uuid,
     pub name: Option<String>,
     /// `sha256:…` over its files.
     pub version: String,
 }
 
-impl From<&Adapter> for Version {
+impl From<&Adapter> for AdapterVersion {
     fn from(adapter: &Adapter) -> Self {
         let version = format!("sha256:{}", adapter.description.version);
         Self { id: adapter.id, name: adapter.name.clone(), version }

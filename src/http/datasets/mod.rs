@@ -2,34 +2,36 @@
 //!
 //! Knows nothing of jobs but that one may need a dataset.
 
-mod keep;
 mod request;
+mod storage;
 
-pub use keep::{Stored, discard, keep};
 pub use request::{DatasetForm, DatasetQuery, DatasetRequest};
+pub use storage::{InsertOutcome, insert_or_get, rollback};
 
 use super::auth::Caller;
-use super::check;
-use super::error::Answer;
-use super::extract::{Id, Params};
-use super::lists::{List, ListQuery, Wanted};
-use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable};
-use super::state::State;
-use super::work::to_the_end;
+use super::dataset_check;
+use super::error::ApiResult;
+use super::extract::{PathId, QueryParams};
+use super::pagination::{List, ListQuery, PageParams};
+use super::problem_responses::{
+    BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
+};
+use super::spawn::spawn_detached;
+use super::state::AppState;
 use crate::store::Dataset;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use request::Incoming;
+use request::DatasetUpload;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub fn routes() -> OpenApiRouter<State> {
+pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list_datasets)).routes(routes!(get_dataset, delete_dataset))
 }
 
-pub fn uploads() -> OpenApiRouter<State> {
+pub fn upload_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create_dataset))
 }
 
@@ -61,18 +63,23 @@ pub fn uploads() -> OpenApiRouter<State> {
         (status = 200, description = "The same dataset, which was here already.", body = Dataset,
             headers(("location" = String, description = "Where it is: `/datasets/{id}`.")),
             example = json!({"id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f", "file_name": "intents.csv"})),
-        Unreadable, Slow, TooLarge, Invalid, Busy,
+        BadRequest, RequestTimeout, PayloadTooLarge, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
-async fn create_dataset(state: State, caller: Caller, incoming: Incoming) -> Answer<Response> {
-    let Incoming { upload, options, task } = incoming;
-    let file = check::File { path: upload.path().to_path_buf(), options: options.clone(), task, hyperparameters: None };
-    let report = check::dataset(&state, file).await?;
-    let keeping = async move { keep(&state, &caller.owner, upload, options, report).await };
-    let (dataset, stored) = to_the_end("keeping a dataset", keeping).await?;
-    let status = match stored {
-        Stored::Now => StatusCode::CREATED,
-        Stored::Before => StatusCode::OK,
+async fn create_dataset(state: AppState, caller: Caller, upload: DatasetUpload) -> ApiResult<Response> {
+    let DatasetUpload { upload, options, task } = upload;
+    let file = dataset_check::DatasetFile {
+        path: upload.path().to_path_buf(),
+        options: options.clone(),
+        task,
+        hyperparameters: None,
+    };
+    let report = dataset_check::check(&state, file).await?;
+    let insertion = async move { insert_or_get(&state, &caller.owner, upload, options, report).await };
+    let (dataset, outcome) = spawn_detached("keeping a dataset", insertion).await?;
+    let status = match outcome {
+        InsertOutcome::Created => StatusCode::CREATED,
+        InsertOutcome::Existing => StatusCode::OK,
     };
     let location = [(LOCATION, format!("/datasets/{}", dataset.id))];
     Ok((status, location, Json(dataset)).into_response())
@@ -84,12 +91,16 @@ async fn create_dataset(state: State, caller: Caller, incoming: Incoming) -> Ans
 #[utoipa::path(
     get, path = "/datasets", operation_id = "list_datasets", tag = "datasets", params(ListQuery),
     responses((status = 200, description = "A page of datasets.", body = List<Dataset>,
-        example = json!({"data": [], "next": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f"})), Invalid, Busy),
+        example = json!({"data": [], "next": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f"})), UnprocessableEntity, ServiceUnavailable),
 )]
-async fn list_datasets(state: State, caller: Caller, Params(query): Params<ListQuery>) -> Answer<Json<List<Dataset>>> {
-    let wanted = Wanted::new(query.limit, query.after, &state.settings)?;
-    let datasets = state.store.datasets(&caller.owner, wanted.page()).await?;
-    Ok(Json(wanted.list(datasets, |dataset| dataset.id, |dataset| dataset)))
+async fn list_datasets(
+    state: AppState,
+    caller: Caller,
+    QueryParams(query): QueryParams<ListQuery>,
+) -> ApiResult<Json<List<Dataset>>> {
+    let page_request = PageParams::new(query.limit, query.after, &state.settings)?;
+    let datasets = state.store.datasets(&caller.owner, page_request.to_store_page()).await?;
+    Ok(Json(page_request.into_list(datasets, |dataset| dataset.id, |dataset| dataset)))
 }
 
 /// A dataset
@@ -97,9 +108,9 @@ async fn list_datasets(state: State, caller: Caller, Params(query): Params<ListQ
     get, path = "/datasets/{id}", operation_id = "get_dataset", tag = "datasets",
     params(("id" = Uuid, Path, description = "The dataset's id.")),
     responses((status = 200, description = "The dataset and what was found in it, as when it was uploaded.", body = Dataset,
-        example = json!({"id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f", "file_name": "intents.csv"})), NotFound, Busy),
+        example = json!({"id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f", "file_name": "intents.csv"})), NotFound, ServiceUnavailable),
 )]
-async fn get_dataset(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Dataset>> {
+async fn get_dataset(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<Dataset>> {
     Ok(Json(state.store.dataset(&caller.owner, id).await?))
 }
 
@@ -109,9 +120,9 @@ async fn get_dataset(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Da
 #[utoipa::path(
     delete, path = "/datasets/{id}", operation_id = "delete_dataset", tag = "datasets",
     params(("id" = Uuid, Path, description = "The dataset's id.")),
-    responses((status = 204, description = "It is deleted."), NotFound, Conflict, Busy),
+    responses((status = 204, description = "It is deleted."), NotFound, Conflict, ServiceUnavailable),
 )]
-async fn delete_dataset(state: State, caller: Caller, Id(id): Id) -> Answer<StatusCode> {
-    to_the_end("deleting a dataset", async move { keep::delete(&state, &caller.owner, id).await }).await?;
+async fn delete_dataset(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<StatusCode> {
+    spawn_detached("deleting a dataset", async move { storage::delete(&state, &caller.owner, id).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

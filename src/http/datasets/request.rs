@@ -2,13 +2,13 @@
 //!
 //! Knows nothing of what is then done with it.
 
-use crate::http::check;
-use crate::http::error::{Answer, Refusal};
-use crate::http::extract::{self, Pace, Params};
-use crate::http::form::{self, Expect};
+use crate::http::dataset_check;
+use crate::http::error::{ApiError, ApiResult};
+use crate::http::extract::{self, BodyTimeouts, QueryParams};
 use crate::http::json;
-use crate::http::state::State;
-use crate::http::upload::{self, Binary, Origin, Upload};
+use crate::http::multipart::{self, FormSpec};
+use crate::http::state::AppState;
+use crate::http::upload::{self, Binary, FileMetadata, Upload};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
 use espalier_core::data::{Format, OnBadRows, Options};
@@ -30,7 +30,7 @@ pub struct DatasetRequest {
     /// `skip` turns rows that cannot be used into warnings.
     pub on_bad_rows: OnBadRows,
     /// What the dataset is for; read off the data where it is left out.
-    #[serde(deserialize_with = "json::object")]
+    #[serde(deserialize_with = "json::deserialize_object")]
     pub task: Option<task::Config>,
 }
 
@@ -56,63 +56,73 @@ pub struct DatasetQuery {
 }
 
 /// An uploaded file and what was asked of it.
-pub struct Incoming {
+pub struct DatasetUpload {
     pub upload: Upload,
     pub options: Options,
     pub task: Option<task::Config>,
 }
 
-impl FromRequest<State> for Incoming {
-    type Rejection = Refusal;
+impl FromRequest<AppState> for DatasetUpload {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &State) -> Answer<Self> {
+    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
         let (mut parts, body) = request.into_parts();
-        let Params(query) = Params::<DatasetQuery>::from_request_parts(&mut parts, state).await?;
+        let QueryParams(query) = QueryParams::<DatasetQuery>::from_request_parts(&mut parts, state).await?;
         let request = Request::from_parts(parts, body);
-        let pace = Pace::new(state.settings.idle, state.settings.max_body_time);
+        let timeouts = BodyTimeouts::new(state.settings.body_idle_timeout, state.settings.body_total_timeout);
         match extract::media_type(request.headers()).as_deref() {
-            Some("multipart/form-data") => from_form(request, query, state, pace).await,
-            _ => from_body(request, query, state, pace).await,
+            Some("multipart/form-data") => from_form(request, query, state, timeouts).await,
+            _ => from_body(request, query, state, timeouts).await,
         }
     }
 }
 
-async fn from_form(request: Request, query: DatasetQuery, state: &State, pace: Pace) -> Answer<Incoming> {
-    let expect = Expect {
+async fn from_form(
+    request: Request,
+    query: DatasetQuery,
+    state: &AppState,
+    timeouts: BodyTimeouts,
+) -> ApiResult<DatasetUpload> {
+    let spec = FormSpec {
         json_part: "options",
         file_part: "dataset",
-        max_json: state.settings.max_json_bytes,
-        max_file: state.settings.max_dataset_bytes,
-        pace,
-        folder: &state.folder.temporary(),
+        max_json_bytes: state.settings.max_json_bytes,
+        max_file_bytes: state.settings.max_dataset_bytes,
+        timeouts,
+        temp_dir: &state.data_dir.temp_dir(),
     };
-    let form = form::read::<DatasetRequest>(request, &expect).await?;
+    let form = multipart::read_form::<DatasetRequest>(request, &spec).await?;
     let upload =
         form.file.ok_or_else(|| Error::invalid("dataset_missing", "the form has no part \"dataset\": add the file"))?;
-    let mut wanted = form.json.unwrap_or_default();
-    wanted.format = wanted.format.or(query.format);
-    Ok(incoming(upload, wanted)?)
+    let mut options = form.json.unwrap_or_default();
+    options.format = options.format.or(query.format);
+    Ok(to_dataset_upload(upload, options)?)
 }
 
-async fn from_body(request: Request, query: DatasetQuery, state: &State, pace: Pace) -> Answer<Incoming> {
+async fn from_body(
+    request: Request,
+    query: DatasetQuery,
+    state: &AppState,
+    timeouts: BodyTimeouts,
+) -> ApiResult<DatasetUpload> {
     let limit = state.settings.max_dataset_bytes;
-    extract::refuse_announced(request.headers(), "the file", limit)?;
+    extract::check_content_length(request.headers(), "the file", limit)?;
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let origin = Origin::new(query.file_name.as_deref(), content_type);
-    let wanted = DatasetRequest { format: query.format, ..DatasetRequest::default() };
+    let metadata = FileMetadata::new(query.file_name.as_deref(), content_type);
+    let options = DatasetRequest { format: query.format, ..DatasetRequest::default() };
     // refused before the upload rather than after it
-    format_of(&wanted, &origin)?;
-    let pieces = extract::pieces(request.into_body());
-    let upload = upload::receive(pieces, origin, limit, pace, &state.folder.temporary()).await?;
-    Ok(incoming(upload, wanted)?)
+    resolve_format(&options, &metadata)?;
+    let chunks = extract::body_chunks(request.into_body());
+    let upload = upload::stream_to_disk(chunks, metadata, limit, timeouts, &state.data_dir.temp_dir()).await?;
+    Ok(to_dataset_upload(upload, options)?)
 }
 
-fn incoming(upload: Upload, wanted: DatasetRequest) -> Result<Incoming> {
-    let format = format_of(&wanted, &upload.origin)?;
-    let options = Options { format, columns: wanted.columns, on_bad_rows: wanted.on_bad_rows };
-    Ok(Incoming { upload, options, task: wanted.task })
+fn to_dataset_upload(upload: Upload, request: DatasetRequest) -> Result<DatasetUpload> {
+    let format = resolve_format(&request, &upload.metadata)?;
+    let options = Options { format, columns: request.columns, on_bad_rows: request.on_bad_rows };
+    Ok(DatasetUpload { upload, options, task: request.task })
 }
 
-fn format_of(wanted: &DatasetRequest, origin: &Origin) -> Result<Format> {
-    check::format(wanted.format, origin.file_name.as_deref(), origin.content_type.as_deref())
+fn resolve_format(request: &DatasetRequest, metadata: &FileMetadata) -> Result<Format> {
+    dataset_check::resolve_format(request.format, metadata.file_name.as_deref(), metadata.content_type.as_deref())
 }

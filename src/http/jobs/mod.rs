@@ -8,17 +8,20 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use request::{JobForm, JobRequest, SubmitQuery, Validated};
-pub use view::{Detail, View};
+pub use request::{JobForm, JobRequest, SubmitQuery, ValidatedJob};
+pub use view::{JobDetail, JobView};
 
 use super::auth::Caller;
-use super::error::Answer;
-use super::extract::{Id, Params};
-use super::lists::{List, Wanted};
-use super::responses::{Busy, Conflict, Invalid, NotFound, Slow, TooLarge, Unreadable, Unsupported};
-use super::state::State;
-use super::submit::{self, Submission};
-use super::work::aside;
+use super::error::ApiResult;
+use super::extract::{PathId, QueryParams};
+use super::job_submission::{self, JobSubmission};
+use super::pagination::{List, PageParams};
+use super::problem_responses::{
+    BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
+    UnsupportedMediaType,
+};
+use super::spawn::run_blocking;
+use super::state::AppState;
 use crate::store::Status;
 use axum::Json;
 use axum::http::StatusCode;
@@ -43,7 +46,7 @@ pub struct JobsQuery {
     pub status: Option<Status>,
 }
 
-pub fn routes() -> OpenApiRouter<State> {
+pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_jobs))
         .routes(routes!(get_job))
@@ -52,7 +55,7 @@ pub fn routes() -> OpenApiRouter<State> {
         .routes(routes!(resume_job))
 }
 
-pub fn uploads() -> OpenApiRouter<State> {
+pub fn upload_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create_job))
 }
 
@@ -65,24 +68,24 @@ pub fn uploads() -> OpenApiRouter<State> {
     params(SubmitQuery),
     request_body(content((JobRequest = "application/json"), (JobForm = "multipart/form-data"))),
     responses(
-        (status = 202, description = "The job is queued.", body = Detail,
+        (status = 202, description = "The job is queued.", body = JobDetail,
             headers(("location" = String, description = "Where the job can be polled: `/jobs/{id}`."))),
-        (status = 200, description = "With `validate_only`: nothing speaks against it.", body = Validated),
-        Unreadable, NotFound, Slow, Conflict, TooLarge, Unsupported, Invalid, Busy,
+        (status = 200, description = "With `validate_only`: nothing speaks against it.", body = ValidatedJob),
+        BadRequest, NotFound, RequestTimeout, Conflict, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
 async fn create_job(
-    state: State,
+    state: AppState,
     caller: Caller,
-    Params(query): Params<SubmitQuery>,
-    submission: Submission,
-) -> Answer<Response> {
+    QueryParams(query): QueryParams<SubmitQuery>,
+    submission: JobSubmission,
+) -> ApiResult<Response> {
     if query.validate_only {
-        return Ok(Json(submit::validate(&state, &caller.owner, submission).await?).into_response());
+        return Ok(Json(job_submission::validate_only(&state, &caller.owner, submission).await?).into_response());
     }
-    let job = submit::submit(&state, &caller.owner, submission).await?;
+    let job = job_submission::submit(&state, &caller.owner, submission).await?;
     let location = [(LOCATION, format!("/jobs/{}", job.id))];
-    Ok((StatusCode::ACCEPTED, location, Json(view::detail(&state, job).await?)).into_response())
+    Ok((StatusCode::ACCEPTED, location, Json(view::load_detail(&state, job).await?)).into_response())
 }
 
 /// List jobs
@@ -90,24 +93,28 @@ async fn create_job(
 /// The newest first.
 #[utoipa::path(
     get, path = "/jobs", operation_id = "list_jobs", tag = "jobs", params(JobsQuery),
-    responses((status = 200, description = "A page of jobs.", body = List<View>,
-        example = json!({"data": [], "next": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"})), Invalid, Busy),
+    responses((status = 200, description = "A page of jobs.", body = List<JobView>,
+        example = json!({"data": [], "next": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"})), UnprocessableEntity, ServiceUnavailable),
 )]
-async fn list_jobs(state: State, caller: Caller, Params(query): Params<JobsQuery>) -> Answer<Json<List<View>>> {
-    let wanted = Wanted::new(query.limit, query.after, &state.settings)?;
-    let jobs = state.store.jobs(&caller.owner, query.status, wanted.page()).await?;
-    Ok(Json(wanted.list(jobs, |job| job.id, View::from)))
+async fn list_jobs(
+    state: AppState,
+    caller: Caller,
+    QueryParams(query): QueryParams<JobsQuery>,
+) -> ApiResult<Json<List<JobView>>> {
+    let page_request = PageParams::new(query.limit, query.after, &state.settings)?;
+    let jobs = state.store.jobs(&caller.owner, query.status, page_request.to_store_page()).await?;
+    Ok(Json(page_request.into_list(jobs, |job| job.id, JobView::from)))
 }
 
 /// Poll a job
 #[utoipa::path(
     get, path = "/jobs/{id}", operation_id = "get_job", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job's id.")),
-    responses((status = 200, description = "The job.", body = Detail), NotFound, Busy),
+    responses((status = 200, description = "The job.", body = JobDetail), NotFound, ServiceUnavailable),
 )]
-async fn get_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
+async fn get_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
     let job = state.store.job(&caller.owner, id).await?;
-    Ok(Json(view::detail(&state, job).await?))
+    Ok(Json(view::load_detail(&state, job).await?))
 }
 
 /// Cancel a job
@@ -116,16 +123,16 @@ async fn get_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail
 #[utoipa::path(
     post, path = "/jobs/{id}/cancel", operation_id = "cancel_job", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job's id.")),
-    responses((status = 200, description = "The job, cancelled or with the wish.", body = Detail), NotFound, Conflict, Busy),
+    responses((status = 200, description = "The job, cancelled or with the requested action.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
-async fn cancel_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
+async fn cancel_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
     let job = state.store.cancel_job(&caller.owner, id).await?;
-    if job.status.is_over() {
+    if job.status.is_terminal() {
         // It was paused or waiting, so there is no worker to do it.
-        let folder = Arc::clone(&state.folder);
-        aside("removing a job's checkpoints", move || folder.remove_checkpoints(id)).await?;
+        let folder = Arc::clone(&state.data_dir);
+        run_blocking("removing a job's checkpoints", move || folder.remove_checkpoints(id)).await?;
     }
-    Ok(Json(view::detail(&state, job).await?))
+    Ok(Json(view::load_detail(&state, job).await?))
 }
 
 /// Pause a job
@@ -134,11 +141,11 @@ async fn cancel_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Det
 #[utoipa::path(
     post, path = "/jobs/{id}/pause", operation_id = "pause_job", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job's id.")),
-    responses((status = 200, description = "The job, paused or with the wish.", body = Detail), NotFound, Conflict, Busy),
+    responses((status = 200, description = "The job, paused or with the requested action.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
-async fn pause_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
+async fn pause_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
     let job = state.store.pause_job(&caller.owner, id).await?;
-    Ok(Json(view::detail(&state, job).await?))
+    Ok(Json(view::load_detail(&state, job).await?))
 }
 
 /// Resume a job
@@ -147,10 +154,10 @@ async fn pause_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Deta
 #[utoipa::path(
     post, path = "/jobs/{id}/resume", operation_id = "resume_job", tag = "jobs",
     params(("id" = Uuid, Path, description = "The job's id.")),
-    responses((status = 200, description = "The job, queued or running.", body = Detail), NotFound, Conflict, Busy),
+    responses((status = 200, description = "The job, queued or running.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
-async fn resume_job(state: State, caller: Caller, Id(id): Id) -> Answer<Json<Detail>> {
+async fn resume_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
     let job = state.store.resume_job(&caller.owner, id).await?;
-    (state.wake)();
-    Ok(Json(view::detail(&state, job).await?))
+    (state.notify_workers)();
+    Ok(Json(view::load_detail(&state, job).await?))
 }

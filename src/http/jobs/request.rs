@@ -2,15 +2,15 @@
 //!
 //! Knows nothing of what is then done with it.
 
-use crate::http::error::{Answer, Refusal};
-use crate::http::extract::{self, Pace};
-use crate::http::form::{self, Expect};
+use crate::http::error::{ApiError, ApiResult};
+use crate::http::extract::{self, BodyTimeouts};
+use crate::http::job_submission::{ExamplesSource, JobSubmission};
 use crate::http::json;
-use crate::http::names::Name;
-use crate::http::state::State;
-use crate::http::submit::{Source, Submission};
+use crate::http::multipart::{self, FormSpec};
+use crate::http::resource_name::Name;
+use crate::http::spawn::run_blocking;
+use crate::http::state::AppState;
 use crate::http::upload::{self, Binary};
-use crate::http::work::aside;
 use axum::extract::{FromRequest, Request};
 use espalier_core::data::{Format, OnBadRows, Options, Report};
 use espalier_core::error::{Error, Result};
@@ -37,16 +37,16 @@ pub struct JobRequest {
     /// Will point to the adapter; without one, the adapter is asked for by its id.
     pub name: Option<Name>,
     /// Read off the data where it is left out.
-    #[serde(deserialize_with = "json::object")]
+    #[serde(deserialize_with = "json::deserialize_object")]
     pub task: Option<task::Config>,
     /// Where it is left out: a `head` on a sentence encoder with its own pooling, else LoRA with its defaults. With the type
     /// `auto`, a race of several methods.
-    #[serde(deserialize_with = "json::object")]
+    #[serde(deserialize_with = "json::deserialize_object")]
     pub method: Option<Method>,
     /// An adapter to start from, by id, name or `name@version`: it is trained further, and stays what it is. Its method is
     /// the job's; its head is taken over where task and labels fit, else the head starts afresh, and the job says so.
     pub from_adapter: Option<String>,
-    #[serde(deserialize_with = "json::object")]
+    #[serde(deserialize_with = "json::deserialize_object")]
     pub hyperparameters: Hyperparameters,
     /// From the task's fields (`text`, `text_pair`, `label`) to the file's columns.
     pub columns: Option<BTreeMap<String, String>>,
@@ -55,11 +55,11 @@ pub struct JobRequest {
     /// `skip` turns rows that cannot be used into warnings.
     pub on_bad_rows: Option<OnBadRows>,
     /// Where validation examples come from: `{"fraction": 0.1}` or `{"dataset_id": "…"}`.
-    #[serde(deserialize_with = "json::object")]
+    #[serde(deserialize_with = "json::deserialize_object")]
     pub validation: Option<Validation>,
     /// Prompts behind which the adapter's likeliest words are kept with the job after every epoch, as metrics rows with the split
     /// `samples`: for tasks that generate.
-    #[serde(deserialize_with = "json::object")]
+    #[serde(deserialize_with = "json::deserialize_object")]
     pub samples: Option<Samples>,
     /// The examples themselves, for example `{"text": "…", "label": "…"}`.
     #[schema(value_type = Option<Vec<Object>>)]
@@ -98,7 +98,7 @@ pub struct SubmitQuery {
         "validation": {"fraction": 0.1}, "labels": ["card_arrival", "lost_or_stolen_card"], "micro_batch_tokens": 2048,
         "kernels": "candle-cpu", "base": "sha256:0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9"}
 }))]
-pub struct Validated {
+pub struct ValidatedJob {
     /// How the file was read.
     pub options: Options,
     /// What was found in it.
@@ -107,64 +107,68 @@ pub struct Validated {
     pub spec: Plan,
 }
 
-impl FromRequest<State> for Submission {
-    type Rejection = Refusal;
+impl FromRequest<AppState> for JobSubmission {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &State) -> Answer<Self> {
+    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
         let settings = &state.settings;
-        let pace = Pace::new(settings.idle, settings.max_body_time);
+        let timeouts = BodyTimeouts::new(settings.body_idle_timeout, settings.body_total_timeout);
         match extract::media_type(request.headers()) {
-            Some(kind) if kind == "multipart/form-data" => from_form(request, state, pace).await,
-            Some(kind) if extract::is_json(&kind) => {
-                let request: JobRequest = extract::body_of(request, settings.max_json_bytes, pace).await?;
+            Some(media_type) if media_type == "multipart/form-data" => from_form(request, state, timeouts).await,
+            Some(media_type) if extract::is_json(&media_type) => {
+                let request: JobRequest = extract::read_json_body(request, settings.max_json_bytes, timeouts).await?;
                 Ok(from_json(request, state).await?)
             }
-            _ => Err(Refusal::unsupported(
+            _ => Err(ApiError::unsupported_media_type(
                 "send application/json, or multipart/form-data with the parts job and dataset",
             )),
         }
     }
 }
 
-async fn from_form(request: Request, state: &State, pace: Pace) -> Answer<Submission> {
-    let expect = Expect {
+async fn from_form(request: Request, state: &AppState, timeouts: BodyTimeouts) -> ApiResult<JobSubmission> {
+    let form_spec = FormSpec {
         json_part: "job",
         file_part: "dataset",
-        max_json: state.settings.max_json_bytes,
-        max_file: state.settings.max_dataset_bytes,
-        pace,
-        folder: &state.folder.temporary(),
+        max_json_bytes: state.settings.max_json_bytes,
+        max_file_bytes: state.settings.max_dataset_bytes,
+        timeouts,
+        temp_dir: &state.data_dir.temp_dir(),
     };
-    let form = form::read::<JobRequest>(request, &expect).await?;
+    let form = multipart::read_form::<JobRequest>(request, &form_spec).await?;
     let mut request = form.json.unwrap_or_default();
     match (form.file, request.examples.take(), request.dataset_id) {
-        (Some(file), None, None) => Ok(Submission { request, source: Source::File(file) }),
-        (None, Some(examples), None) => Ok(inline(request, examples, state).await?),
-        (None, None, Some(id)) => Ok(Submission { request, source: Source::Stored(id) }),
-        given => Err(one_source([given.0.is_some(), given.1.is_some(), given.2.is_some()]).into()),
+        (Some(file), None, None) => Ok(JobSubmission { request, source: ExamplesSource::File(file) }),
+        (None, Some(examples), None) => Ok(write_inline_examples(request, examples, state).await?),
+        (None, None, Some(id)) => Ok(JobSubmission { request, source: ExamplesSource::Stored(id) }),
+        sources => Err(examples_source_error([sources.0.is_some(), sources.1.is_some(), sources.2.is_some()]).into()),
     }
 }
 
-async fn from_json(mut request: JobRequest, state: &State) -> Result<Submission> {
+async fn from_json(mut request: JobRequest, state: &AppState) -> Result<JobSubmission> {
     match (request.examples.take(), request.dataset_id) {
-        (Some(examples), None) => inline(request, examples, state).await,
-        (None, Some(id)) => Ok(Submission { request, source: Source::Stored(id) }),
-        (examples, id) => Err(one_source([false, examples.is_some(), id.is_some()])),
+        (Some(examples), None) => write_inline_examples(request, examples, state).await,
+        (None, Some(id)) => Ok(JobSubmission { request, source: ExamplesSource::Stored(id) }),
+        (examples, id) => Err(examples_source_error([false, examples.is_some(), id.is_some()])),
     }
 }
 
-async fn inline(request: JobRequest, examples: Vec<serde_json::Value>, state: &State) -> Result<Submission> {
+async fn write_inline_examples(
+    request: JobRequest,
+    examples: Vec<serde_json::Value>,
+    state: &AppState,
+) -> Result<JobSubmission> {
     if request.format.is_some_and(|format| format != Format::Jsonl) {
         return Err(Error::invalid("invalid_body", "inline examples have no format: leave \"format\" out"));
     }
-    let folder = state.folder.temporary();
-    let upload = aside("writing inline examples", move || upload::write_lines(&examples, &folder)).await?;
-    Ok(Submission { request, source: Source::Inline(upload) })
+    let folder = state.data_dir.temp_dir();
+    let upload = run_blocking("writing inline examples", move || upload::write_jsonl(&examples, &folder)).await?;
+    Ok(JobSubmission { request, source: ExamplesSource::Inline(upload) })
 }
 
-fn one_source(given: [bool; 3]) -> Error {
-    let what = if given.contains(&true) { "are more than one of them" } else { "is none" };
+fn examples_source_error(sources: [bool; 3]) -> Error {
+    let problem = if sources.contains(&true) { "are more than one of them" } else { "is none" };
     let detail =
-        format!("there {what} of \"examples\", \"dataset_id\" and a form's file \"dataset\": give exactly one");
+        format!("there {problem} of \"examples\", \"dataset_id\" and a form's file \"dataset\": give exactly one");
     Error::invalid("dataset_missing", detail)
 }

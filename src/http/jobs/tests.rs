@@ -1,18 +1,18 @@
 //! What a job's request may hold. Knows only how it is read.
 
 use super::JobRequest;
-use crate::http::error::Refusal;
+use crate::http::error::ApiError;
 use crate::http::json;
 use espalier_core::training::Method;
 
-fn refused(body: &str) -> (u16, String, String) {
-    let Refusal { status, faults, detail, .. } = json::parse::<JobRequest>(body.as_bytes()).unwrap_err();
+fn parse_error(body: &str) -> (u16, String, String) {
+    let ApiError { status, field_errors: faults, detail, .. } = json::parse::<JobRequest>(body.as_bytes()).unwrap_err();
     let pointer = serde_json::to_value(&faults[0]).unwrap()["pointer"].as_str().unwrap().to_string();
     (status.as_u16(), pointer, detail)
 }
 
 #[test]
-fn everything_but_the_examples_may_be_left_out() {
+fn every_field_but_the_examples_is_optional() {
     let request: JobRequest = json::parse(b"{}").unwrap();
     assert!(request.name.is_none() && request.examples.is_none() && request.dataset_id.is_none());
     let nulls = br#"{"name": null, "task": null, "method": null, "validation": null, "examples": null}"#;
@@ -27,14 +27,14 @@ fn every_field_of_a_full_request_is_read() {
         "format": "csv", "on_bad_rows": "skip", "validation": {"fraction": 0.1},
         "dataset_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"}"#;
     let request: JobRequest = json::parse(body).unwrap();
-    let Method::One(method) = request.method.unwrap() else { panic!("it is no race") };
+    let Method::Single(method) = request.method.unwrap() else { panic!("it is no race") };
     assert_eq!(method.name(), "lora");
     assert_eq!(request.columns.unwrap()["label"], "category");
 }
 
 #[test]
-fn a_wrong_setting_is_named_wherever_it_is() {
-    for (body, place) in [
+fn invalid_field_is_located_by_its_pointer() {
+    for (body, pointer) in [
         (r#"{"nam": "x"}"#, "/nam"),
         (r#"{"name": "Not A Name"}"#, "/name"),
         (r#"{"name": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"}"#, "/name"),
@@ -78,7 +78,7 @@ fn a_wrong_setting_is_named_wherever_it_is() {
         (r#"{"dataset_id": "mine"}"#, "/dataset_id"),
         (r#"{"examples": [{"text": "a"}], "method": {"type": "lora", "rnk": 8}}"#, "/method/rnk"),
     ] {
-        let (status, pointer, detail) = refused(body);
-        assert_eq!((status, pointer.as_str()), (422, place), "{body}: {detail}");
+        let (status, found, detail) = parse_error(body);
+        assert_eq!((status, found.as_str()), (422, pointer), "{body}: {detail}");
     }
 }

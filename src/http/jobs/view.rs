@@ -2,14 +2,14 @@
 //!
 //! Knows nothing of requests.
 
-use crate::http::adapters::Version;
-use crate::http::state::State;
-use crate::store::{Dataset, Job, JobError, Reference, Status, Wish};
+use crate::http::adapters::AdapterVersion;
+use crate::http::state::AppState;
+use crate::store::{Dataset, Job, JobError, Reference, RequestedAction, Status};
 use chrono::{DateTime, Utc};
 use espalier_core::data::Options;
 use espalier_core::error::{Error, Result};
-use espalier_core::training::hyperparameters::Resolved;
-use espalier_core::training::race::Entered;
+use espalier_core::training::hyperparameters::ResolvedHyperparameters;
+use espalier_core::training::successive_halving::ResolvedAuto;
 use espalier_core::training::{FromAdapter, Hyperparameters, Plan, Progress, Validation};
 use espalier_core::{adapter, task};
 use serde::Serialize;
@@ -19,20 +19,20 @@ use uuid::Uuid;
 /// A job as lists show it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
-pub struct View {
+pub struct JobView {
     pub id: Uuid,
     pub name: Option<String>,
     pub status: Status,
     /// `cancel` or `pause` where a running job was asked to and has not done it yet.
     #[schema(value_type = Option<String>)]
-    pub wish: Option<Wish>,
+    pub requested_action: Option<RequestedAction>,
     pub task: task::Config,
     /// As it was asked for, with every default written out; in a race, with every candidate's.
-    pub method: Methods,
+    pub method: JobMethod,
     /// The adapter that it starts from, and what becomes of its head.
     pub from_adapter: Option<FromAdapter>,
     /// With every default written out; in a race, what the candidates share.
-    pub hyperparameters: Settings,
+    pub hyperparameters: JobHyperparameters,
     pub validation: Validation,
     pub dataset_id: Uuid,
     /// How the dataset is read.
@@ -57,24 +57,24 @@ pub struct View {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = JobMethod)]
-pub enum Methods {
-    Race(Entered),
-    One(adapter::Config),
+pub enum JobMethod {
+    Race(ResolvedAuto),
+    Single(adapter::Config),
 }
 
 /// Those of a run, or what the candidates of a race share.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = JobHyperparameters)]
-pub enum Settings {
-    Own(Resolved),
+pub enum JobHyperparameters {
+    Resolved(ResolvedHyperparameters),
     Shared(Hyperparameters),
 }
 
 /// A job with all that is known of it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobDetail, example = json!({
-    "id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f", "name": "support-intents", "status": "running", "wish": null,
+    "id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f", "name": "support-intents", "status": "running", "requested_action": null,
     "task": {"type": "sequence_classification", "pooling": "mean"},
     "method": {"type": "lora", "rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": ["query", "value"], "rslora": false},
     "hyperparameters": {"epochs": 3, "batch_size": 32, "learning_rate": 0.002, "max_length": 128, "seed": 42},
@@ -86,33 +86,48 @@ pub enum Settings {
     "progress": {"step": 120, "total_steps": 939, "epoch": 0.38, "train_loss": 1.91,
         "examples_per_second": 240.1, "eta_seconds": 109.0},
     "metrics": null, "adapter_id": null, "error": null, "attempt": 1,
-    "queue_place": null, "adapter": null, "dataset": null
+    "queue_position": null, "adapter": null, "dataset": null
 }))]
-pub struct Detail {
+pub struct JobDetail {
     #[serde(flatten)]
-    pub job: View,
+    pub job: JobView,
     /// While it is queued: how many jobs come before it.
-    pub queue_place: Option<u64>,
+    pub queue_position: Option<u64>,
     /// On success, its adapter, as long as that is kept.
-    pub adapter: Option<Version>,
+    pub adapter: Option<AdapterVersion>,
     /// Its dataset with what was found in it, as long as that is kept.
     pub dataset: Option<Dataset>,
 }
 
-impl From<Job> for View {
+impl From<Job> for JobView {
     fn from(job: Job) -> Self {
-        let Job { id, name, status, wish, dataset_id, options, spec, progress, metrics, adapter_id, error, .. } = job;
-        let (task, validation, labels) = (spec.task().clone(), spec.validation().clone(), spec.labels().to_vec());
-        let from_adapter = spec.from_adapter().cloned();
-        let (method, hyperparameters) = match spec {
-            Plan::Race(race) => (Methods::Race(race.method.clone()), Settings::Shared(race.shared())),
-            Plan::Run(spec) => (Methods::One(spec.method), Settings::Own(spec.hyperparameters)),
+        let Job {
+            id,
+            name,
+            status,
+            requested_action,
+            dataset_id,
+            options,
+            spec: plan,
+            progress,
+            metrics,
+            adapter_id,
+            error,
+            ..
+        } = job;
+        let (task, validation, labels) = (plan.task().clone(), plan.validation().clone(), plan.labels().to_vec());
+        let from_adapter = plan.from_adapter().cloned();
+        let (method, hyperparameters) = match plan {
+            Plan::SuccessiveHalving(race) => {
+                (JobMethod::Race(race.method.clone()), JobHyperparameters::Shared(race.shared_hyperparameters()))
+            }
+            Plan::Single(spec) => (JobMethod::Single(spec.method), JobHyperparameters::Resolved(spec.hyperparameters)),
         };
         Self {
             id,
             name,
             status,
-            wish,
+            requested_action,
             task,
             method,
             from_adapter,
@@ -137,23 +152,23 @@ impl From<Job> for View {
 ///
 /// # Errors
 /// Those of the store.
-pub async fn detail(state: &State, job: Job) -> Result<Detail> {
-    let queue_place = match job.status {
-        Status::Queued => Some(state.store.queue_place(job.id).await?),
+pub async fn load_detail(state: &AppState, job: Job) -> Result<JobDetail> {
+    let queue_position = match job.status {
+        Status::Queued => Some(state.store.queue_position(job.id).await?),
         _ => None,
     };
     let adapter = match job.adapter_id {
-        Some(id) => kept(state.store.adapter(&job.owner, &Reference::Id(id)).await)?,
+        Some(id) => none_if_not_found(state.store.adapter(&job.owner, &Reference::Id(id)).await)?,
         None => None,
     };
-    let adapter = adapter.as_ref().map(Version::from);
-    let dataset = kept(state.store.dataset(&job.owner, job.dataset_id).await)?;
-    Ok(Detail { job: job.into(), queue_place, adapter, dataset })
+    let adapter = adapter.as_ref().map(AdapterVersion::from);
+    let dataset = none_if_not_found(state.store.dataset(&job.owner, job.dataset_id).await)?;
+    Ok(JobDetail { job: job.into(), queue_position, adapter, dataset })
 }
 
 /// What was deleted since is left out.
-fn kept<T>(found: Result<T>) -> Result<Option<T>> {
-    match found {
+fn none_if_not_found<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
         Ok(row) => Ok(Some(row)),
         Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),

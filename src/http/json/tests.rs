@@ -10,17 +10,17 @@ use serde::Deserialize;
 struct Request {
     #[serde(rename = "name")]
     _name: Option<String>,
-    #[serde(rename = "method", deserialize_with = "object")]
+    #[serde(rename = "method", deserialize_with = "deserialize_object")]
     _method: Option<Method>,
     #[serde(rename = "inputs")]
     _inputs: Vec<Input>,
     #[serde(rename = "place")]
-    _place: Option<Place>,
+    _location: Option<Location>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Place {
+enum Location {
     Line(#[expect(dead_code, reason = "only whether it can be read matters")] u32),
 }
 
@@ -52,29 +52,29 @@ struct Input {
     _text: String,
 }
 
-fn refused(body: &str) -> Refusal {
+fn parse_error(body: &str) -> ApiError {
     parse::<Request>(body.as_bytes()).unwrap_err()
 }
 
-fn pointer_of(body: &str) -> String {
-    let refusal = refused(body);
-    assert_eq!(refusal.status, StatusCode::UNPROCESSABLE_ENTITY, "{refusal:?}");
-    serde_json::to_value(&refusal.faults[0]).unwrap()["pointer"].as_str().unwrap().to_string()
+fn error_pointer(body: &str) -> String {
+    let error = parse_error(body);
+    assert_eq!(error.status, StatusCode::UNPROCESSABLE_ENTITY, "{error:?}");
+    serde_json::to_value(&error.field_errors[0]).unwrap()["pointer"].as_str().unwrap().to_string()
 }
 
 #[test]
-fn what_is_no_json_is_refused_with_its_position() {
+fn malformed_json_is_rejected_with_its_position() {
     for (body, place) in [("{\"name\": }", "line 1 column 10"), ("{\n", "line 2"), ("{} x", "line 1 column 4")] {
-        let refusal = refused(body);
-        assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
-        assert!(refusal.detail.contains(place), "{}", refusal.detail);
+        let error = parse_error(body);
+        assert_eq!(error.status, StatusCode::BAD_REQUEST);
+        assert!(error.detail.contains(place), "{}", error.detail);
     }
-    assert!(refused("").detail.contains("empty"));
+    assert!(parse_error("").detail.contains("empty"));
 }
 
 #[test]
-fn a_broken_end_is_malformed_even_after_a_wrong_field() {
-    assert_eq!(refused("{\"nam\": 1").status, StatusCode::BAD_REQUEST);
+fn truncated_json_is_malformed_even_after_an_unknown_field() {
+    assert_eq!(parse_error("{\"nam\": 1").status, StatusCode::BAD_REQUEST);
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn a_wrong_field_is_named_by_its_pointer() {
         (r#"3"#, ""),
         (r#"{"method": ["lora", 8]}"#, "/method"),
     ] {
-        assert_eq!(pointer_of(body), pointer, "{body}");
+        assert_eq!(error_pointer(body), pointer, "{body}");
     }
 }
 
 #[test]
-fn a_wrong_field_inside_a_tagged_choice_is_found() {
+fn wrong_field_inside_a_tagged_union_is_located() {
     for (body, pointer) in [
         (r#"{"name": "x", "method": {"type": "lora", "rank": 8, "rnk": 1}}"#, "/method/rnk"),
         (r#"{"method": {"type": "lora", "rank": "eight"}}"#, "/method/rank"),
@@ -105,28 +105,28 @@ fn a_wrong_field_inside_a_tagged_choice_is_found() {
         (r#"{"method": {"rank": 8}}"#, "/method"),
         (r#"{"method": {"type": "lora"}}"#, "/method"),
     ] {
-        assert_eq!(pointer_of(body), pointer, "{body}");
+        assert_eq!(error_pointer(body), pointer, "{body}");
     }
 }
 
 #[test]
 fn a_field_given_twice_is_refused() {
-    assert!(refused(r#"{"name": "a", "name": "b"}"#).detail.contains("duplicate field `name`"));
+    assert!(parse_error(r#"{"name": "a", "name": "b"}"#).detail.contains("duplicate field `name`"));
 }
 
 #[test]
-fn the_detail_names_no_type_of_ours() {
+fn detail_does_not_leak_rust_type_names() {
     for (body, words) in [
         (r#"{"method": "lora"}"#, "expected an object with a \"type\""),
         (r#"{"inputs": "a"}"#, "expected a list"),
         (r#"{"inputs": ["a"]}"#, "expected an object"),
     ] {
-        let detail = refused(body).detail;
+        let detail = parse_error(body).detail;
         assert!(detail.contains(words), "{detail}");
     }
 }
 
 #[test]
 fn the_detail_says_what_is_expected() {
-    assert!(refused(r#"{"nam": "x"}"#).detail.contains("expected one of `name`, `method`, `inputs`, `place`"));
+    assert!(parse_error(r#"{"nam": "x"}"#).detail.contains("expected one of `name`, `method`, `inputs`, `place`"));
 }

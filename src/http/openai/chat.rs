@@ -1,26 +1,26 @@
 //! `POST /v1/chat/completions`.
 
-use super::Stamp;
-use super::logprobs::Content;
-use super::request::{Stop, StreamOptions, refuse, start};
-use super::streaming::Streaming;
+use super::CompletionMeta;
+use super::logprobs::ChatLogprobs;
+use super::request::{StopSequences, StreamOptions, reject_if, start_generation};
+use super::streaming::ChunkWriter;
 use crate::http::auth::Caller;
-use crate::http::error::Answer;
+use crate::http::error::ApiResult;
 use crate::http::extract::Json;
-use crate::http::format::ResponseFormat;
-use crate::http::generate::{Usage, reason};
-use crate::http::responses::{Busy, NotFound, Unreadable};
-use crate::http::sampling::Sampling;
-use crate::http::sse::{self, Words};
-use crate::http::state::State;
-use crate::serving::generate::sampling::Settings;
-use crate::serving::generate::text::StopText;
-use crate::serving::generate::{Prompt, Said};
-use crate::serving::{Started, Wish};
+use crate::http::generate::{Usage, finish_reason};
+use crate::http::problem_responses::{BadRequest, NotFound, ServiceUnavailable};
+use crate::http::response_format::ResponseFormatParam;
+use crate::http::sampling_options::SamplingOptions;
+use crate::http::sse::{self, TokenStream};
+use crate::http::state::AppState;
+use crate::serving::generation::detokenizer::StopOutput;
+use crate::serving::generation::sampling::SamplingParams;
+use crate::serving::generation::{Completion, Prompt};
+use crate::serving::{GenerationRequest, RunningGeneration};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use espalier_core::error::{Error, Fault, Problem, Result};
-use espalier_core::model::chat::{Asked, Json as Variable, Message};
+use espalier_core::error::{Error, FieldError, Problem, Result};
+use espalier_core::model::chat::{Json as Variable, Message, RenderOptions};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,22 +47,22 @@ pub struct ChatRequest {
     /// The newer name of `max_tokens`.
     pub max_completion_tokens: Option<u32>,
     pub n: Option<u32>,
-    pub stop: Option<Stop>,
+    pub stop: Option<StopSequences>,
     #[serde(default)]
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
     pub logprobs: Option<bool>,
     /// Needs `logprobs`.
     pub top_logprobs: Option<u32>,
-    pub response_format: Option<ResponseFormat>,
+    pub response_format: Option<ResponseFormatParam>,
     /// Further variables of the chat template, such as `enable_thinking`.
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<BTreeMap<String, Variable>>,
     #[serde(flatten)]
     #[allow(dead_code, reason = "they have no effect")]
-    pub unused: Unused,
+    pub ignored: IgnoredFields,
     #[serde(flatten)]
-    pub sampling: Sampling,
+    pub sampling: SamplingOptions,
 }
 
 /// What OpenAI keeps with a request, and what has no effect on its answer: read, and not used.
@@ -70,7 +70,7 @@ pub struct ChatRequest {
 #[serde(default)]
 #[schema(as = UnusedFields)]
 #[allow(dead_code, reason = "clients send them, so they are no unknown fields")]
-pub struct Unused {
+pub struct IgnoredFields {
     pub user: Option<String>,
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Value>,
@@ -102,21 +102,21 @@ pub struct ChatCompletion {
 #[schema(as = ChatChoice)]
 pub struct Choice {
     pub index: usize,
-    pub message: Answered,
-    pub logprobs: Option<Content>,
+    pub message: AssistantMessage,
+    pub logprobs: Option<ChatLogprobs>,
     pub finish_reason: &'static str,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ChatAnswer)]
-pub struct Answered {
+pub struct AssistantMessage {
     /// `assistant`
     pub role: &'static str,
     pub content: String,
 }
 
-pub fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(create))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(create_chat_completion))
 }
 
 /// Chat
@@ -129,88 +129,102 @@ pub fn routes() -> OpenApiRouter<State> {
         (status = 200, description = "The answer, or a stream of `chat.completion.chunk`s.", content(
             (ChatCompletion = "application/json"), (String = "text/event-stream"),
         )),
-        Unreadable, NotFound, Busy,
+        BadRequest, NotFound, ServiceUnavailable,
     ),
 )]
-async fn create(state: State, caller: Caller, Json(request): Json<ChatRequest>) -> Answer<Response> {
-    let (stamp, choices) = (Stamp::new("chatcmpl", request.model.clone()), request.n.unwrap_or(1));
+async fn create_chat_completion(
+    state: AppState,
+    caller: Caller,
+    Json(request): Json<ChatRequest>,
+) -> ApiResult<Response> {
+    let (meta, choices) = (CompletionMeta::new("chatcmpl", request.model.clone()), request.n.unwrap_or(1));
     let is_streamed = request.stream == Some(true);
     let options = request.stream_options.unwrap_or_default();
     let model = request.model.clone();
-    let started = start(&state, &caller, &model, wish(request, choices)?).await?;
+    let running = start_generation(&state, &caller, &model, generation_request(request, choices)?).await?;
     match is_streamed {
         true => {
-            let each = choices as usize;
-            Ok(streamed(&state, started, Streaming { stamp, object: "chat.completion.chunk", options, each }))
+            let choices_per_prompt = choices as usize;
+            Ok(stream_completion(
+                &state,
+                running,
+                ChunkWriter { meta, object: "chat.completion.chunk", options, choices_per_prompt },
+            ))
         }
-        false => Ok(axum::Json(whole(&state, stamp, started).await?).into_response()),
+        false => Ok(axum::Json(collect_completion(&state, meta, running).await?).into_response()),
     }
 }
 
-fn wish(request: ChatRequest, choices: u32) -> Result<Wish> {
-    let is_free = |choice: &Value| choice.is_null() || choice == "auto" || choice == "none";
-    refuse(
-        !request.tool_choice.as_ref().is_none_or(is_free),
+fn generation_request(request: ChatRequest, choices: u32) -> Result<GenerationRequest> {
+    let is_supported = |choice: &Value| choice.is_null() || choice == "auto" || choice == "none";
+    reject_if(
+        !request.tool_choice.as_ref().is_none_or(is_supported),
         "tool_choice",
         "only \"auto\" and \"none\" are known here",
     )?;
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0));
-    refuse(request.top_logprobs.is_some() && logprobs.is_none(), "top_logprobs", "needs \"logprobs\": true")?;
-    let asked = Asked {
+    reject_if(request.top_logprobs.is_some() && logprobs.is_none(), "top_logprobs", "needs \"logprobs\": true")?;
+    let template_options = RenderOptions {
         tools: request.tools.filter(|_| request.tool_choice != Some(json!("none"))),
         variables: request.chat_template_kwargs.unwrap_or_default(),
-        ..Asked::default()
+        ..RenderOptions::default()
     };
-    Ok(Wish {
-        prompts: vec![Prompt::Messages { messages: plain(request.messages)?, asked }],
-        sampling: Settings { logprobs, ..request.sampling.settings()? },
-        stops: Stop::list(request.stop),
-        stop_text: StopText::Cut,
-        format: ResponseFormat::asked(request.response_format),
+    Ok(GenerationRequest {
+        prompts: vec![Prompt::Messages { messages: join_text_parts(request.messages)?, template_options }],
+        sampling: SamplingParams { logprobs, ..request.sampling.settings()? },
+        stop_sequences: StopSequences::into_vec(request.stop),
+        stop_output: StopOutput::Exclude,
+        constraint: ResponseFormatParam::into_constraint(request.response_format),
         max_tokens: request.max_completion_tokens.or(request.max_tokens),
-        choices,
+        choices_per_prompt: choices,
     })
 }
 
 /// Contents in parts are put together where all of them are text.
-fn plain(messages: Vec<Message>) -> Result<Vec<Message>> {
-    let one = |(index, message): (usize, Message)| {
-        message.plain().map_err(|part| {
-            let fault =
-                Fault::at_pointer(format!("/messages/{index}/content"), "only parts of the type \"text\" are read");
+fn join_text_parts(messages: Vec<Message>) -> Result<Vec<Message>> {
+    let join_parts = |(index, message): (usize, Message)| {
+        message.with_flattened_content().map_err(|part| {
+            let field_error = FieldError::at_pointer(
+                format!("/messages/{index}/content"),
+                "only parts of the type \"text\" are read",
+            );
             let detail = format!("messages.{index}.content: a part of the type {part} is not read here: send text");
-            Error::Invalid(Problem::new("invalid_body", detail).with_faults(vec![fault]))
+            Error::Invalid(Problem::new("invalid_body", detail).with_errors(vec![field_error]))
         })
     };
-    messages.into_iter().enumerate().map(one).collect()
+    messages.into_iter().enumerate().map(join_parts).collect()
 }
 
-async fn whole(state: &State, stamp: Stamp, started: Started) -> Result<ChatCompletion> {
-    let (mut choices, mut prompt_tokens, mut said) = (Vec::new(), 0, 0);
-    for (index, generation) in started.generations.into_iter().enumerate() {
+async fn collect_completion(
+    state: &AppState,
+    meta: CompletionMeta,
+    running: RunningGeneration,
+) -> Result<ChatCompletion> {
+    let (mut choices, mut prompt_tokens, mut completion_tokens) = (Vec::new(), 0, 0);
+    for (index, generation) in running.streams.into_iter().enumerate() {
         prompt_tokens = generation.prompt_tokens;
-        let Said { text, tokens, finish } = generation.all().await?;
-        said += tokens.len();
-        let message = Answered { role: "assistant", content: text };
-        let logprobs = Content::of(state, &tokens).filter(|_| !tokens.is_empty());
-        choices.push(Choice { index, message, logprobs, finish_reason: reason(finish) });
+        let Completion { text, tokens, finish_reason: finish } = generation.collect().await?;
+        completion_tokens += tokens.len();
+        let message = AssistantMessage { role: "assistant", content: text };
+        let logprobs = ChatLogprobs::from_tokens(state, &tokens).filter(|_| !tokens.is_empty());
+        choices.push(Choice { index, message, logprobs, finish_reason: finish_reason(finish) });
     }
-    let Stamp { id, created, model } = stamp;
-    let usage = Usage::new(prompt_tokens, said);
+    let CompletionMeta { id, created, model } = meta;
+    let usage = Usage::new(prompt_tokens, completion_tokens);
     Ok(ChatCompletion { id, object: "chat.completion", created, model, choices, usage })
 }
 
-fn streamed(state: &State, started: Started, streaming: Streaming) -> Response {
-    let first = (0..started.generations.len()).map(|index| {
-        streaming.frame(json!([{"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": null,
+fn stream_completion(state: &AppState, running: RunningGeneration, chunks: ChunkWriter) -> Response {
+    let role_events = (0..running.streams.len()).map(|index| {
+        chunks.choices_event(json!([{"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": null,
             "finish_reason": null}]))
     });
-    let first: Vec<Event> = first.collect();
-    let told = state.clone();
-    let frames = streaming.frames(Words::new(started), move |index, chosen, finish| {
-        let delta = chosen.map_or_else(|| json!({}), |chosen| json!({"content": chosen.text}));
-        let logprobs = chosen.and_then(|chosen| Content::of(&told, std::slice::from_ref(chosen)));
+    let role_events: Vec<Event> = role_events.collect();
+    let app_state = state.clone();
+    let events = chunks.into_events(TokenStream::new(running), move |index, token, finish| {
+        let delta = token.map_or_else(|| json!({}), |chosen| json!({"content": chosen.text_delta}));
+        let logprobs = token.and_then(|chosen| ChatLogprobs::from_tokens(&app_state, std::slice::from_ref(chosen)));
         json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish})
     });
-    sse::response(state, stream::iter(first).chain(frames))
+    sse::sse_response(state, stream::iter(role_events).chain(events))
 }

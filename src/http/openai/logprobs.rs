@@ -1,7 +1,7 @@
 //! How likely tokens were, in OpenAI's two forms.
 
-use crate::http::state::State;
-use crate::serving::generate::Chosen;
+use crate::http::state::AppState;
+use crate::serving::generation::TokenOutput;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -9,49 +9,49 @@ use utoipa::ToSchema;
 /// Of a chat's message.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ChatLogprobs)]
-pub struct Content {
-    pub content: Vec<Token>,
+pub struct ChatLogprobs {
+    pub content: Vec<TokenLogprob>,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ChatLogprobToken)]
-pub struct Token {
+pub struct TokenLogprob {
     pub token: String,
     pub logprob: f32,
     /// The token may be a part of a character.
     pub bytes: Vec<u8>,
-    pub top_logprobs: Vec<Other>,
+    pub top_logprobs: Vec<TopLogprob>,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ChatTopLogprob)]
-pub struct Other {
+pub struct TopLogprob {
     pub token: String,
     pub logprob: f32,
     pub bytes: Vec<u8>,
 }
 
-impl Content {
+impl ChatLogprobs {
     /// `None` where they were not asked for.
-    pub fn of(state: &State, chosen: &[Chosen]) -> Option<Self> {
-        let one = |chosen: &Chosen| {
-            let found = chosen.logprobs.as_ref()?;
-            let other = |(id, logprob): &(u32, f32)| {
-                let bytes = state.serving.spelled(*id);
-                Other { token: text(&bytes), logprob: *logprob, bytes }
+    pub fn from_tokens(state: &AppState, tokens: &[TokenOutput]) -> Option<Self> {
+        let token_logprob = |token: &TokenOutput| {
+            let logprobs = token.logprobs.as_ref()?;
+            let top_logprob = |(id, logprob): &(u32, f32)| {
+                let bytes = state.serving.token_bytes(*id);
+                TopLogprob { token: lossy_text(&bytes), logprob: *logprob, bytes }
             };
-            let bytes = state.serving.spelled(chosen.id);
-            let top_logprobs = found.top.iter().map(other).collect();
-            Some(Token { token: text(&bytes), logprob: found.chosen, bytes, top_logprobs })
+            let bytes = state.serving.token_bytes(token.token_id);
+            let top_logprobs = logprobs.top.iter().map(top_logprob).collect();
+            Some(TokenLogprob { token: lossy_text(&bytes), logprob: logprobs.sampled, bytes, top_logprobs })
         };
-        chosen.iter().map(one).collect::<Option<Vec<Token>>>().map(|content| Self { content })
+        tokens.iter().map(token_logprob).collect::<Option<Vec<TokenLogprob>>>().map(|content| Self { content })
     }
 }
 
 /// Of a completion.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = CompletionLogprobs)]
-pub struct Lists {
+pub struct CompletionLogprobs {
     pub tokens: Vec<String>,
     pub token_logprobs: Vec<f32>,
     pub top_logprobs: Vec<BTreeMap<String, f32>>,
@@ -59,23 +59,23 @@ pub struct Lists {
     pub text_offset: Vec<usize>,
 }
 
-impl Lists {
+impl CompletionLogprobs {
     /// `None` where they were not asked for.
-    pub fn of(state: &State, chosen: &[Chosen]) -> Option<Self> {
-        let mut lists =
+    pub fn from_tokens(state: &AppState, tokens: &[TokenOutput]) -> Option<Self> {
+        let mut result =
             Self { tokens: Vec::new(), token_logprobs: Vec::new(), top_logprobs: Vec::new(), text_offset: Vec::new() };
-        for chosen in chosen {
-            let found = chosen.logprobs.as_ref()?;
-            lists.tokens.push(text(&state.serving.spelled(chosen.id)));
-            lists.token_logprobs.push(found.chosen);
-            let top = found.top.iter().map(|(id, logprob)| (text(&state.serving.spelled(*id)), *logprob));
-            lists.top_logprobs.push(top.collect());
-            lists.text_offset.push(chosen.offset);
+        for token in tokens {
+            let logprobs = token.logprobs.as_ref()?;
+            result.tokens.push(lossy_text(&state.serving.token_bytes(token.token_id)));
+            result.token_logprobs.push(logprobs.sampled);
+            let top = logprobs.top.iter().map(|(id, logprob)| (lossy_text(&state.serving.token_bytes(*id)), *logprob));
+            result.top_logprobs.push(top.collect());
+            result.text_offset.push(token.text_offset);
         }
-        Some(lists)
+        Some(result)
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+fn lossy_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,11 +1,11 @@
 //! `GET /v1/models`: the base model, and every adapter that goes on with text.
 
-use super::request::{reference, unknown};
+use super::request::{model_not_found, resolve_model};
 use crate::http::auth::Caller;
-use crate::http::error::Answer;
-use crate::http::responses::NotFound;
-use crate::http::state::State;
-use crate::store::{Adapter, Page};
+use crate::http::error::ApiResult;
+use crate::http::problem_responses::NotFound;
+use crate::http::state::AppState;
+use crate::store::{Adapter, PageRequest};
 use axum::Json;
 use axum::extract::Path;
 use espalier_core::error::Error;
@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 #[schema(example = json!({"object": "list", "data": [
     {"id": "support-answers", "object": "model", "created": 1767605400, "owned_by": "adapter"}
 ]}))]
-pub struct Models {
+pub struct ModelList {
     /// `list`
     pub object: &'static str,
     pub data: Vec<Model>,
@@ -37,18 +37,18 @@ pub struct Model {
 }
 
 impl Model {
-    fn base(state: &State) -> Self {
+    fn base(state: &AppState) -> Self {
         Self { id: state.base.info().name.clone(), object: "model", created: 0, owned_by: "base".to_string() }
     }
 
-    fn of(adapter: &Adapter) -> Self {
+    fn from_adapter(adapter: &Adapter) -> Self {
         let id = adapter.name.clone().unwrap_or_else(|| adapter.id.to_string());
         Self { id, object: "model", created: adapter.created_at.timestamp(), owned_by: "adapter".to_string() }
     }
 }
 
-pub fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(retrieve))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list_models)).routes(routes!(get_model))
 }
 
 /// Models
@@ -56,21 +56,21 @@ pub fn routes() -> OpenApiRouter<State> {
 /// The base model, and by their names the adapters that say what comes next.
 #[utoipa::path(
     get, path = "/v1/models", operation_id = "list_models", tag = "openai",
-    responses((status = 200, description = "The models.", body = Models)),
+    responses((status = 200, description = "The models.", body = ModelList)),
 )]
-async fn list(state: State, caller: Caller) -> Answer<Json<Models>> {
-    let mut data = if state.base.info().generates { vec![Model::base(&state)] } else { Vec::new() };
-    let (mut after, mut seen) = (None, BTreeSet::new());
+async fn list_models(state: AppState, caller: Caller) -> ApiResult<Json<ModelList>> {
+    let mut data = if state.base.info().is_causal_lm { vec![Model::base(&state)] } else { Vec::new() };
+    let (mut after, mut seen_ids) = (None, BTreeSet::new());
     loop {
-        let limit = state.settings.max_page;
-        let page = state.store.adapters(&caller.owner, Page { limit, after }).await?;
+        let limit = state.settings.max_page_size;
+        let page = state.store.adapters(&caller.owner, PageRequest { limit, after }).await?;
         after = page.last().map(|adapter| adapter.id);
         let is_last = page.len() < limit as usize;
-        let generating = page.iter().filter(|one| one.description.task.generates());
+        let causal_lm_adapters = page.iter().filter(|adapter| adapter.description.task.is_generative());
         // A name's newest adapter comes first, and is the one that it points to.
-        data.extend(generating.map(Model::of).filter(|model| seen.insert(model.id.clone())));
+        data.extend(causal_lm_adapters.map(Model::from_adapter).filter(|model| seen_ids.insert(model.id.clone())));
         if is_last {
-            return Ok(Json(Models { object: "list", data }));
+            return Ok(Json(ModelList { object: "list", data }));
         }
     }
 }
@@ -83,17 +83,17 @@ async fn list(state: State, caller: Caller) -> Answer<Json<Models>> {
     params(("model" = String, Path, description = "As in the list; a slash in it is written %2F.")),
     responses((status = 200, description = "The model.", body = Model), NotFound),
 )]
-async fn retrieve(state: State, caller: Caller, Path(model): Path<String>) -> Answer<Json<Model>> {
-    match reference(&state, &model)? {
+async fn get_model(state: AppState, caller: Caller, Path(model): Path<String>) -> ApiResult<Json<Model>> {
+    match resolve_model(&state, &model)? {
         None => Ok(Json(Model::base(&state))),
         Some(reference) => {
-            let found = state.store.adapter(&caller.owner, &reference).await.map_err(|error| match error {
-                Error::NotFound(_) => unknown(&model),
+            let adapter = state.store.adapter(&caller.owner, &reference).await.map_err(|error| match error {
+                Error::NotFound(_) => model_not_found(&model),
                 other => other.into(),
             })?;
-            match found.description.task.generates() {
-                true => Ok(Json(Model { id: model, ..Model::of(&found) })),
-                false => Err(unknown(&model)),
+            match adapter.description.task.is_generative() {
+                true => Ok(Json(Model { id: model, ..Model::from_adapter(&adapter) })),
+                false => Err(model_not_found(&model)),
             }
         }
     }

@@ -8,57 +8,57 @@
 //!
 //! Knows nothing of adapters.
 
-mod shelf;
+mod lru;
 
 #[cfg(test)]
 mod tests;
 
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
-use shelf::Shelf;
+use lru::LruMap;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-pub struct Cache<V> {
+pub struct AdapterCache<V> {
     state: Mutex<State<V>>,
 }
 
 struct State<V> {
-    shelf: Shelf<V>,
-    loading: HashMap<String, Loading<V>>,
+    entries: LruMap<V>,
+    in_flight: HashMap<String, InFlightLoad<V>>,
     /// Loads started so far; their number tells one load of a version from a later one.
     loads: u64,
     hits: u64,
 }
 
-struct Loading<V> {
-    number: u64,
-    done: Done<V>,
+struct InFlightLoad<V> {
+    load_id: u64,
+    result_rx: LoadReceiver<V>,
 }
 
 /// `None` while the load is under way.
-type Done<V> = watch::Receiver<Option<Loaded<V>>>;
-type Loaded<V> = Result<Arc<V>, Arc<Error>>;
+type LoadReceiver<V> = watch::Receiver<Option<LoadResult<V>>>;
+type LoadResult<V> = Result<Arc<V>, Arc<Error>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    pub resident: u64,
+    pub entries: u64,
     pub bytes: u64,
     pub hits: u64,
     pub misses: u64,
     pub evictions: u64,
 }
 
-enum Found<V> {
-    Resident(Arc<V>),
-    Loading(Done<V>),
+enum Lookup<V> {
+    Hit(Arc<V>),
+    InFlight(LoadReceiver<V>),
 }
 
-impl<V: Send + Sync + 'static> Cache<V> {
-    pub fn new(budget: u64) -> Arc<Self> {
-        let state = State { shelf: Shelf::new(budget), loading: HashMap::new(), loads: 0, hits: 0 };
+impl<V: Send + Sync + 'static> AdapterCache<V> {
+    pub fn new(capacity_bytes: u64) -> Arc<Self> {
+        let state = State { entries: LruMap::new(capacity_bytes), in_flight: HashMap::new(), loads: 0, hits: 0 };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -71,72 +71,77 @@ impl<V: Send + Sync + 'static> Cache<V> {
     where
         F: Future<Output = Result<(V, u64)>> + Send + 'static,
     {
-        match self.find(version, load) {
-            Found::Resident(value) => Ok(value),
-            Found::Loading(done) => loaded(done).await,
+        match self.lookup_or_start_load(version, load) {
+            Lookup::Hit(value) => Ok(value),
+            Lookup::InFlight(result_rx) => await_load(result_rx).await,
         }
     }
 
     /// Forgets a version; whoever uses it keeps it. A load that is under way is not kept when it ends.
-    pub fn forget(&self, version: &str) {
+    pub fn invalidate(&self, version: &str) {
         let mut state = self.lock();
-        state.shelf.remove(version);
-        state.loading.remove(version);
+        state.entries.remove(version);
+        state.in_flight.remove(version);
     }
 
     pub fn stats(&self) -> Stats {
         let state = self.lock();
         Stats {
-            resident: state.shelf.len(),
-            bytes: state.shelf.bytes(),
+            entries: state.entries.len(),
+            bytes: state.entries.bytes(),
             hits: state.hits,
             misses: state.loads,
-            evictions: state.shelf.evictions(),
+            evictions: state.entries.evictions(),
         }
     }
 
-    fn find<F>(self: &Arc<Self>, version: &str, load: F) -> Found<V>
+    fn lookup_or_start_load<F>(self: &Arc<Self>, version: &str, load: F) -> Lookup<V>
     where
         F: Future<Output = Result<(V, u64)>> + Send + 'static,
     {
         let mut state = self.lock();
-        let found = match state.shelf.get(version) {
-            Some(value) => Some(Found::Resident(value)),
-            None => state.loading.get(version).map(|loading| Found::Loading(loading.done.clone())),
+        let lookup = match state.entries.get(version) {
+            Some(value) => Some(Lookup::Hit(value)),
+            None => state.in_flight.get(version).map(|loading| Lookup::InFlight(loading.result_rx.clone())),
         };
-        if let Some(found) = found {
+        if let Some(lookup) = lookup {
             state.hits += 1;
-            return found;
+            return lookup;
         }
         state.loads += 1;
-        let number = state.loads;
-        let (announce, done) = watch::channel(None);
-        state.loading.insert(version.to_string(), Loading { number, done: done.clone() });
-        tokio::spawn(Arc::clone(self).fill(version.to_string(), number, load, announce));
-        Found::Loading(done)
+        let load_id = state.loads;
+        let (result_tx, result_rx) = watch::channel(None);
+        state.in_flight.insert(version.to_string(), InFlightLoad { load_id, result_rx: result_rx.clone() });
+        tokio::spawn(Arc::clone(self).run_load(version.to_string(), load_id, load, result_tx));
+        Lookup::InFlight(result_rx)
     }
 
-    async fn fill<F>(self: Arc<Self>, version: String, number: u64, load: F, announce: watch::Sender<Option<Loaded<V>>>)
-    where
+    async fn run_load<F>(
+        self: Arc<Self>,
+        version: String,
+        load_id: u64,
+        load: F,
+        result_tx: watch::Sender<Option<LoadResult<V>>>,
+    ) where
         F: Future<Output = Result<(V, u64)>>,
     {
         let loaded = AssertUnwindSafe(load).catch_unwind().await;
-        let loaded = loaded.unwrap_or_else(|payload| Err(Error::panicked("loading an adapter", payload.as_ref())));
+        let loaded = loaded.unwrap_or_else(|payload| Err(Error::from_panic("loading an adapter", payload.as_ref())));
         // Nobody is listening when everybody went away; what was loaded stays for the next one.
-        let _ = announce.send(Some(self.keep(&version, number, loaded)));
+        let _ = result_tx.send(Some(self.finish_load(&version, load_id, loaded)));
     }
 
-    fn keep(&self, version: &str, number: u64, loaded: Result<(V, u64)>) -> Loaded<V> {
+    fn finish_load(&self, version: &str, load_id: u64, loaded: Result<(V, u64)>) -> LoadResult<V> {
         let mut state = self.lock();
         // Forgotten meanwhile, or even asked for again since: then this load is not the one to keep.
-        let is_awaited = state.loading.get(version).is_some_and(|loading| loading.number == number);
-        if is_awaited {
-            state.loading.remove(version);
+        let is_current = state.in_flight.get(version).is_some_and(|loading| loading.load_id == load_id);
+        if is_current {
+            state.in_flight.remove(version);
         }
         let (value, bytes) = loaded.map_err(Arc::new)?;
         let value = Arc::new(value);
-        if is_awaited {
-            state.shelf.put(version, &value, bytes);
+        if is_current {
+            state.entries.insert(version, &value, bytes);
         }
         Ok(value)
     }
@@ -146,15 +151,15 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 }
 
-async fn loaded<V>(mut done: Done<V>) -> Result<Arc<V>> {
-    let seen = done.wait_for(Option::is_some).await;
-    let loaded = seen.ok().and_then(|seen| seen.clone());
-    let gone = || Err(Arc::new(Error::internal("the load of an adapter was given up: the server is going down")));
-    loaded.unwrap_or_else(gone).map_err(|error| again(&error))
+async fn await_load<V>(mut result_rx: LoadReceiver<V>) -> Result<Arc<V>> {
+    let completed = result_rx.wait_for(Option::is_some).await;
+    let loaded = completed.ok().and_then(|seen| seen.clone());
+    let abandoned = || Err(Arc::new(Error::internal("the load of an adapter was given up: the server is going down")));
+    loaded.unwrap_or_else(abandoned).map_err(|error| clone_error(&error))
 }
 
 /// The same error for another caller.
-fn again(error: &Error) -> Error {
+fn clone_error(error: &Error) -> Error {
     match error {
         Error::Invalid(problem) => Error::Invalid(problem.clone()),
         Error::NotFound(problem) => Error::NotFound(problem.clone()),

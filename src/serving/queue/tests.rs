@@ -1,111 +1,119 @@
 //! No base is needed: an adapter is a word here.
 
 use super::*;
-use crate::serving::ticket::Rows;
+use crate::serving::pending_response::OutputRows;
 use espalier_core::model::Tokens;
 use std::thread;
 use std::time::Instant;
 use tokio::sync::oneshot::Receiver;
 
-const FOR_EVER: Duration = Duration::from_secs(3600);
+const ONE_HOUR: Duration = Duration::from_secs(3600);
 
-fn queue(max_waiting: usize, batch_window: Duration) -> Arc<Queue<&'static str>> {
-    Queue::new(Limits { max_waiting, batch_tokens: 1000, batch_window })
+fn queue(max_queued_inputs: usize, max_batch_delay: Duration) -> Arc<PredictionQueue<&'static str>> {
+    PredictionQueue::new(Limits {
+        max_queued_inputs: max_queued_inputs,
+        max_batch_tokens: 1000,
+        max_batch_delay: max_batch_delay,
+    })
 }
 
 fn tokens(count: usize) -> Vec<Tokens> {
-    vec![Tokens::whole(vec![1; 10]); count]
+    vec![Tokens::from_ids(vec![1; 10]); count]
 }
 
-fn push(queue: &Arc<Queue<&'static str>>, adapter: &'static str, count: usize) -> Receiver<Result<Rows>> {
-    queue.admit(count).unwrap().announce().push(adapter, tokens(count))
+fn push(
+    queue: &Arc<PredictionQueue<&'static str>>,
+    adapter: &'static str,
+    count: usize,
+) -> Receiver<Result<OutputRows>> {
+    queue.admit(count).unwrap().start_tokenizing().push(adapter, tokens(count))
 }
 
-fn adapters(parts: &[Part<&'static str>]) -> Vec<&'static str> {
-    parts.iter().map(|part| part.adapter).collect()
+fn slice_adapters(slices: &[BatchSlice<&'static str>]) -> Vec<&'static str> {
+    slices.iter().map(|slice| slice.adapter).collect()
 }
 
 #[test]
-fn a_full_queue_is_busy_and_says_when_to_come_back() {
+fn a_full_queue_is_busy_with_a_retry_after() {
     let queue = queue(10, Duration::ZERO);
-    let _answer = push(&queue, "a", 6);
-    let place = queue.admit(4).unwrap();
+    let _receiver = push(&queue, "a", 6);
+    let permit = queue.admit(4).unwrap();
     let Err(Error::Busy { problem, retry_after }) = queue.admit(1) else { panic!("must be busy") };
     assert_eq!((problem.code, retry_after), ("predictions_queue_full", RETRY_AFTER));
-    drop(place);
+    drop(permit);
     assert!(queue.admit(4).is_ok(), "a request that failed on its way gives its place back");
 }
 
 #[test]
 fn a_request_larger_than_the_queue_is_admitted_when_nothing_waits() {
     let queue = queue(10, Duration::ZERO);
-    let place = queue.admit(100).unwrap();
+    let permit = queue.admit(100).unwrap();
     assert!(queue.admit(1).is_err());
-    drop(place);
-    assert_eq!(queue.count(), 0);
+    drop(permit);
+    assert_eq!(queue.input_count(), 0);
 }
 
 #[test]
-fn callers_that_went_away_make_room() {
+fn cancelled_requests_free_their_queue_space() {
     let queue = queue(10, Duration::ZERO);
     drop(push(&queue, "gone", 10));
-    let _answer = push(&queue, "here", 10);
-    assert_eq!(adapters(&queue.take().unwrap()), ["here"]);
-    assert_eq!(queue.count(), 0);
+    let _receiver = push(&queue, "here", 10);
+    assert_eq!(slice_adapters(&queue.next_batch().unwrap()), ["here"]);
+    assert_eq!(queue.input_count(), 0);
 }
 
 #[test]
-fn a_lone_request_does_not_wait_for_company() {
-    let queue = queue(10, FOR_EVER);
-    let _answer = push(&queue, "a", 1);
-    assert_eq!(adapters(&queue.take().unwrap()), ["a"], "the window is an hour, and nobody is on the way");
+fn a_lone_request_is_not_delayed() {
+    let queue = queue(10, ONE_HOUR);
+    let _receiver = push(&queue, "a", 1);
+    assert_eq!(slice_adapters(&queue.next_batch().unwrap()), ["a"], "the window is an hour, and nobody is on the way");
 }
 
 #[test]
-fn a_batch_waits_for_a_request_that_is_on_the_way() {
-    let queue = queue(10, FOR_EVER);
-    let _first = push(&queue, "a", 1);
-    let coming = queue.admit(1).unwrap().announce();
-    let taker = thread::spawn({
+fn a_batch_waits_for_a_request_that_is_tokenizing() {
+    let queue = queue(10, ONE_HOUR);
+    let _first_receiver = push(&queue, "a", 1);
+    let tokenizing_permit = queue.admit(1).unwrap().start_tokenizing();
+    let worker = thread::spawn({
         let queue = Arc::clone(&queue);
-        move || adapters(&queue.take().unwrap())
+        move || slice_adapters(&queue.next_batch().unwrap())
     });
-    let _second = coming.push("b", tokens(1));
-    assert_eq!(taker.join().unwrap(), ["a", "b"]);
+    let _second_receiver = tokenizing_permit.push("b", tokens(1));
+    assert_eq!(worker.join().unwrap(), ["a", "b"]);
 }
 
 #[test]
-fn a_batch_goes_on_alone_when_the_one_on_the_way_fails() {
-    let queue = queue(10, FOR_EVER);
-    let _first = push(&queue, "a", 1);
-    let coming = queue.admit(1).unwrap().announce();
-    let taker = thread::spawn({
+fn a_batch_is_released_when_tokenizing_fails() {
+    let queue = queue(10, ONE_HOUR);
+    let _first_receiver = push(&queue, "a", 1);
+    let tokenizing_permit = queue.admit(1).unwrap().start_tokenizing();
+    let worker = thread::spawn({
         let queue = Arc::clone(&queue);
-        move || adapters(&queue.take().unwrap())
+        move || slice_adapters(&queue.next_batch().unwrap())
     });
-    drop(coming);
-    assert_eq!(taker.join().unwrap(), ["a"]);
+    drop(tokenizing_permit);
+    assert_eq!(worker.join().unwrap(), ["a"]);
 }
 
 #[test]
-fn a_batch_waits_no_longer_than_its_window() {
-    let window = Duration::from_millis(20);
-    let queue = queue(10, window);
+fn a_batch_waits_at_most_its_max_delay() {
+    let max_delay = Duration::from_millis(20);
+    let queue = queue(10, max_delay);
     let started = Instant::now();
-    let _first = push(&queue, "a", 1);
-    let _coming = queue.admit(1).unwrap().announce();
-    assert_eq!(adapters(&queue.take().unwrap()), ["a"]);
-    assert!(started.elapsed() >= window, "somebody was on the way");
+    let _first_receiver = push(&queue, "a", 1);
+    let _tokenizing_permit = queue.admit(1).unwrap().start_tokenizing();
+    assert_eq!(slice_adapters(&queue.next_batch().unwrap()), ["a"]);
+    assert!(started.elapsed() >= max_delay, "somebody was on the way");
 }
 
 #[test]
-fn a_closed_queue_finishes_what_waits_and_then_sends_the_threads_home() {
-    let queue = queue(10, FOR_EVER);
-    let _answer = push(&queue, "a", 1);
-    let late = queue.admit(1).unwrap().announce();
+fn a_closed_queue_is_drained_and_then_ends_its_workers() {
+    let queue = queue(10, ONE_HOUR);
+    let _receiver = push(&queue, "a", 1);
+    let late_permit = queue.admit(1).unwrap().start_tokenizing();
     queue.close();
-    assert_eq!(adapters(&queue.take().unwrap()), ["a"], "nobody is waited for any more");
-    assert!(late.push("b", tokens(1)).blocking_recv().is_err(), "there is nobody left to compute it");
-    assert!(queue.take().is_none());
-    assert_eq!(queue.count(), 0);
+    assert_eq!(slice_adapters(&queue.next_batch().unwrap()), ["a"], "nobody is waited for any more");
+    assert!(late_permit.push("b", tokens(1)).blocking_recv().is_err(), "there is nobody left to compute it");
+    assert!(queue.next_batch().is_none());
+    assert_eq!(queue.input_count(), 0);
 }

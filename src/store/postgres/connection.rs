@@ -1,7 +1,7 @@
 //! The Postgres server: a pool of connections. Knows no table.
 
-use crate::store::columns::Columns;
 use crate::store::migrations;
+use crate::store::row_decoding::DecodeRow;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Context, Error, Result};
 use serde_json::Value;
@@ -11,31 +11,34 @@ use std::str::FromStr;
 use std::time::Duration;
 use uuid::Uuid;
 
-const CONNECTIONS: u32 = 16;
+const MAX_CONNECTIONS: u32 = 16;
 
 /// How long to wait for the server, and for a connection when all are busy.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
 /// A store in a Postgres database.
-pub struct Postgres {
+pub struct PostgresStore {
     pub(super) pool: PgPool,
 }
 
-impl Postgres {
+impl PostgresStore {
     /// `postgres://user:password@host:port/database`, with sqlx's parameters (`sslmode`, …).
     pub async fn connect(url: &str) -> Result<Self> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| unreadable(&error))?.application_name("espalier");
+        let options =
+            PgConnectOptions::from_str(url).map_err(|error| invalid_url_error(&error))?.application_name("espalier");
         // a connection of its own first: the pool would hide why it fails, and the migrations' lock must not outlive
         // a failure in a pooled one
-        let mut first = first_connection(&options).await?;
-        migrations::outcome(migrations::postgres().run_direct(None, &mut first, false).await)?;
-        first.close().await.context("closing the connection that prepared the database")?;
+        let mut migration_connection = connect_single(&options).await?;
+        migrations::map_migrate_error(
+            migrations::postgres_migrator().run_direct(None, &mut migration_connection, false).await,
+        )?;
+        migration_connection.close().await.context("closing the connection that prepared the database")?;
         let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(PATIENCE)
-            .after_connect(|connection, _| Box::pin(limit_idle_transactions(connection)))
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .after_connect(|connection, _| Box::pin(set_idle_transaction_timeout(connection)))
             .connect_lazy_with(options);
         Ok(Self { pool })
     }
@@ -51,19 +54,19 @@ pub(super) async fn commit(transaction: Transaction) -> Result<()> {
 
 /// A process that is frozen in the middle of a transaction holds its rows, so that nobody can claim its job: after this
 /// time the server lets go of them.
-async fn limit_idle_transactions(connection: &mut PgConnection) -> sqlx::Result<()> {
+async fn set_idle_transaction_timeout(connection: &mut PgConnection) -> sqlx::Result<()> {
     connection.execute("set idle_in_transaction_session_timeout = '10s'").await?;
     Ok(())
 }
 
-async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection> {
-    match tokio::time::timeout(PATIENCE, options.connect()).await {
-        Ok(connection) => connection.map_err(|error| cannot_reach(options, &error.to_string())),
-        Err(_) => Err(cannot_reach(options, &format!("no answer within {} seconds", PATIENCE.as_secs()))),
+async fn connect_single(options: &PgConnectOptions) -> Result<PgConnection> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(connection) => connection.map_err(|error| connect_error(options, &error.to_string())),
+        Err(_) => Err(connect_error(options, &format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs()))),
     }
 }
 
-fn unreadable(error: &sqlx::Error) -> Error {
+fn invalid_url_error(error: &sqlx::Error) -> Error {
     let detail = format!(
         "the database URL cannot be read ({error}): it has to look like postgres://user:password@host:5432/database, \
          with characters such as @ : / # in the password written as %40 %3A %2F %23"
@@ -71,13 +74,13 @@ fn unreadable(error: &sqlx::Error) -> Error {
     Error::invalid("invalid_database_url", detail)
 }
 
-fn cannot_reach(options: &PgConnectOptions, reason: &str) -> Error {
-    let place = match options.get_socket() {
+fn connect_error(options: &PgConnectOptions, reason: &str) -> Error {
+    let address = match options.get_socket() {
         Some(socket) => format!("the socket {}", socket.display()),
         None => format!("{}:{}", options.get_host(), options.get_port()),
     };
     let detail = format!(
-        "cannot connect to Postgres at {place} as \"{}\", database \"{}\": {reason}; check that the server runs there, \
+        "cannot connect to Postgres at {address} as \"{}\", database \"{}\": {reason}; check that the server runs there, \
          and that user, password and database are right",
         options.get_username(),
         options.get_database().unwrap_or(options.get_username()),
@@ -85,24 +88,24 @@ fn cannot_reach(options: &PgConnectOptions, reason: &str) -> Error {
     Error::invalid("database_unreachable", detail)
 }
 
-impl Columns for PgRow {
-    fn id_or_null(&self, column: &str) -> Result<Option<Uuid>> {
+impl DecodeRow for PgRow {
+    fn opt_uuid(&self, column: &str) -> Result<Option<Uuid>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 
-    fn text_or_null(&self, column: &str) -> Result<Option<String>> {
+    fn opt_text(&self, column: &str) -> Result<Option<String>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 
-    fn integer_or_null(&self, column: &str) -> Result<Option<i64>> {
+    fn opt_integer(&self, column: &str) -> Result<Option<i64>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 
-    fn time_or_null(&self, column: &str) -> Result<Option<DateTime<Utc>>> {
+    fn opt_timestamp(&self, column: &str) -> Result<Option<DateTime<Utc>>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 
-    fn value_or_null(&self, column: &str) -> Result<Option<Value>> {
+    fn opt_json(&self, column: &str) -> Result<Option<Value>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 }

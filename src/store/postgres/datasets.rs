@@ -1,12 +1,12 @@
 //! Statements about datasets.
 
-use super::Postgres;
+use super::PostgresStore;
 use super::connection::{Transaction, commit};
-use super::lists;
-use crate::store::columns::{self, Columns};
-use crate::store::model::{Dataset, NewDataset, Page};
-use crate::store::problems;
-use crate::store::values::{DatasetJson, integer};
+use super::pagination;
+use crate::store::errors;
+use crate::store::model::{Dataset, NewDataset, PageRequest};
+use crate::store::row_decoding::{self, DecodeRow};
+use crate::store::row_encoding::{DatasetJsonColumns, to_sql_integer};
 use espalier_core::error::{Context, Result};
 use uuid::Uuid;
 
@@ -17,33 +17,33 @@ macro_rules! select_datasets {
     };
 }
 
-pub async fn add(store: &Postgres, dataset: &NewDataset) -> Result<Dataset> {
-    let json = DatasetJson::new(dataset)?;
+pub async fn add(store: &PostgresStore, dataset: &NewDataset) -> Result<Dataset> {
+    let json = DatasetJsonColumns::new(dataset)?;
     let mut transaction = store.begin().await?;
     let id = insert(&mut transaction, dataset, &json).await?;
-    let added = by_id(&mut transaction, id).await?.ok_or_else(|| problems::no_dataset(id))?;
+    let added = find_by_id(&mut transaction, id).await?.ok_or_else(|| errors::dataset_not_found(id))?;
     commit(transaction).await?;
     Ok(added)
 }
 
-pub async fn delete(store: &Postgres, owner: &str, id: Uuid) -> Result<Option<String>> {
+pub async fn delete(store: &PostgresStore, owner: &str, id: Uuid) -> Result<Option<String>> {
     let mut transaction = store.begin().await?;
-    let dataset = hold(&mut transaction, owner, id).await?.ok_or_else(|| problems::no_dataset(id))?;
-    if let Some(job) = open_job_with(&mut transaction, id).await? {
-        return Err(problems::dataset_in_use(id, job));
+    let dataset = lock_for_update(&mut transaction, owner, id).await?.ok_or_else(|| errors::dataset_not_found(id))?;
+    if let Some(job) = unfinished_job_using(&mut transaction, id).await? {
+        return Err(errors::dataset_in_use(id, job));
     }
-    remove(&mut transaction, id).await?;
-    lists::keep_place(&mut transaction, owner, id, dataset.created_at).await?;
-    let left = any_with_hash(&mut transaction, &dataset.hash).await?;
+    delete_row(&mut transaction, id).await?;
+    pagination::insert_tombstone(&mut transaction, owner, id, dataset.created_at).await?;
+    let remaining = find_any_with_hash(&mut transaction, &dataset.hash).await?;
     commit(transaction).await?;
-    Ok(left.is_none().then_some(dataset.hash))
+    Ok(remaining.is_none().then_some(dataset.hash))
 }
 
 /// Answers the id of the new row, or of the one that has the same content.
-async fn insert(transaction: &mut Transaction, dataset: &NewDataset, json: &DatasetJson) -> Result<Uuid> {
+async fn insert(transaction: &mut Transaction, dataset: &NewDataset, json: &DatasetJsonColumns) -> Result<Uuid> {
     let row = sqlx::query(
         "insert into datasets (id, owner, file_name, hash, bytes, options, options_hash, report, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, (select now from present))
+         values ($1, $2, $3, $4, $5, $6, $7, $8, (select now from db_now))
          on conflict (owner, hash, options_hash) do update set owner = excluded.owner
          returning id",
     )
@@ -51,72 +51,72 @@ async fn insert(transaction: &mut Transaction, dataset: &NewDataset, json: &Data
     .bind(&dataset.owner)
     .bind(&dataset.file_name)
     .bind(&dataset.hash)
-    .bind(integer(dataset.bytes)?)
+    .bind(to_sql_integer(dataset.bytes)?)
     .bind(&json.options)
     .bind(&json.options_hash)
     .bind(&json.report)
     .fetch_one(&mut **transaction)
     .await
     .context("adding a dataset")?;
-    row.id("id")
+    row.uuid("id")
 }
 
-pub async fn by_id(transaction: &mut Transaction, id: Uuid) -> Result<Option<Dataset>> {
+pub async fn find_by_id(transaction: &mut Transaction, id: Uuid) -> Result<Option<Dataset>> {
     let row = sqlx::query(select_datasets!("where id = $1"))
         .bind(id)
         .fetch_optional(&mut **transaction)
         .await
         .context("reading a dataset")?;
-    row.as_ref().map(columns::dataset).transpose()
+    row.as_ref().map(row_decoding::decode_dataset).transpose()
 }
 
 /// Keeps a dataset from being deleted until this transaction ends.
-pub async fn share(transaction: &mut Transaction, owner: &str, id: Uuid) -> Result<Option<Uuid>> {
+pub async fn lock_for_share(transaction: &mut Transaction, owner: &str, id: Uuid) -> Result<Option<Uuid>> {
     let row = sqlx::query("select id from datasets where id = $1 and owner = $2 for share")
         .bind(id)
         .bind(owner)
         .fetch_optional(&mut **transaction)
         .await
         .context("keeping a dataset")?;
-    row.map(|row| row.id("id")).transpose()
+    row.map(|row| row.uuid("id")).transpose()
 }
 
-async fn hold(transaction: &mut Transaction, owner: &str, id: Uuid) -> Result<Option<Dataset>> {
+async fn lock_for_update(transaction: &mut Transaction, owner: &str, id: Uuid) -> Result<Option<Dataset>> {
     let row = sqlx::query(select_datasets!("where id = $1 and owner = $2 for update"))
         .bind(id)
         .bind(owner)
         .fetch_optional(&mut **transaction)
         .await
         .context("reading a dataset")?;
-    row.as_ref().map(columns::dataset).transpose()
+    row.as_ref().map(row_decoding::decode_dataset).transpose()
 }
 
-pub async fn read(store: &Postgres, owner: &str, id: Uuid) -> Result<Dataset> {
+pub async fn read(store: &PostgresStore, owner: &str, id: Uuid) -> Result<Dataset> {
     let row = sqlx::query(select_datasets!("where id = $1 and owner = $2"))
         .bind(id)
         .bind(owner)
         .fetch_optional(&store.pool)
         .await
         .context("reading a dataset")?;
-    columns::dataset(&row.ok_or_else(|| problems::no_dataset(id))?)
+    row_decoding::decode_dataset(&row.ok_or_else(|| errors::dataset_not_found(id))?)
 }
 
-pub async fn list(store: &Postgres, owner: &str, page: Page) -> Result<Vec<Dataset>> {
-    let boundary = lists::boundary(store, owner, page).await?;
+pub async fn list(store: &PostgresStore, owner: &str, page: PageRequest) -> Result<Vec<Dataset>> {
+    let cursor = pagination::resolve_cursor(store, owner, page).await?;
     let rows = sqlx::query(select_datasets!(
         "where owner = $1 and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4"
     ))
     .bind(owner)
-    .bind(boundary.created_at)
-    .bind(boundary.id)
+    .bind(cursor.created_at)
+    .bind(cursor.id)
     .bind(i64::from(page.limit))
     .fetch_all(&store.pool)
     .await
     .context("listing datasets")?;
-    rows.iter().map(columns::dataset).collect()
+    rows.iter().map(row_decoding::decode_dataset).collect()
 }
 
-async fn open_job_with(transaction: &mut Transaction, id: Uuid) -> Result<Option<Uuid>> {
+async fn unfinished_job_using(transaction: &mut Transaction, id: Uuid) -> Result<Option<Uuid>> {
     let row = sqlx::query(
         "select id from jobs
          where status in ('queued', 'paused', 'running') and (dataset_id = $1 or validation_dataset_id = $1)
@@ -126,10 +126,10 @@ async fn open_job_with(transaction: &mut Transaction, id: Uuid) -> Result<Option
     .fetch_optional(&mut **transaction)
     .await
     .context("looking for jobs that need a dataset")?;
-    row.map(|row| row.id("id")).transpose()
+    row.map(|row| row.uuid("id")).transpose()
 }
 
-async fn remove(transaction: &mut Transaction, id: Uuid) -> Result<()> {
+async fn delete_row(transaction: &mut Transaction, id: Uuid) -> Result<()> {
     sqlx::query("delete from datasets where id = $1")
         .bind(id)
         .execute(&mut **transaction)
@@ -138,16 +138,16 @@ async fn remove(transaction: &mut Transaction, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-async fn any_with_hash(transaction: &mut Transaction, hash: &str) -> Result<Option<Uuid>> {
+async fn find_any_with_hash(transaction: &mut Transaction, hash: &str) -> Result<Option<Uuid>> {
     let row = sqlx::query("select id from datasets where hash = $1 limit 1")
         .bind(hash)
         .fetch_optional(&mut **transaction)
         .await
         .context("looking for datasets with the same content")?;
-    row.map(|row| row.id("id")).transpose()
+    row.map(|row| row.uuid("id")).transpose()
 }
 
-pub async fn hashes(store: &Postgres) -> Result<Vec<String>> {
+pub async fn hashes(store: &PostgresStore) -> Result<Vec<String>> {
     let rows = sqlx::query("select distinct hash from datasets order by hash")
         .fetch_all(&store.pool)
         .await

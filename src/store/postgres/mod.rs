@@ -3,45 +3,45 @@
 //! A statement is a function; each file holds those about its subject, and the transactions made of them. What can be
 //! decided without SQL is in `store::moves`.
 
+mod adapter_names;
 mod adapters;
+mod clock;
 mod connection;
 mod datasets;
 mod events;
 mod jobs;
 mod lease;
-mod lists;
-mod names;
+mod pagination;
 mod queue;
-mod time;
 
-pub use connection::Postgres;
+pub use connection::PostgresStore;
 
 use super::model::*;
-use super::{Store, moves};
+use super::{Store, job_state_machine};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::Result;
-use espalier_core::training::{Progress, Row};
+use espalier_core::training::{MetricsRow, Progress};
 use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
 
 #[async_trait]
-impl Store for Postgres {
-    fn kind(&self) -> &'static str {
+impl Store for PostgresStore {
+    fn backend_name(&self) -> &'static str {
         "postgres"
     }
 
     async fn ping(&self) -> Result<()> {
-        time::now(self).await.map(|_| ())
+        clock::now(self).await.map(|_| ())
     }
 
     async fn now(&self) -> Result<DateTime<Utc>> {
-        time::now(self).await
+        clock::now(self).await
     }
 
-    async fn advance_clock(&self, by: Duration) -> Result<()> {
-        time::advance(self, by).await
+    async fn advance_clock(&self, offset: Duration) -> Result<()> {
+        clock::advance(self, offset).await
     }
 
     async fn add_dataset(&self, dataset: NewDataset) -> Result<Dataset> {
@@ -52,7 +52,7 @@ impl Store for Postgres {
         datasets::read(self, owner, id).await
     }
 
-    async fn datasets(&self, owner: &str, page: Page) -> Result<Vec<Dataset>> {
+    async fn datasets(&self, owner: &str, page: PageRequest) -> Result<Vec<Dataset>> {
         datasets::list(self, owner, page).await
     }
 
@@ -68,68 +68,73 @@ impl Store for Postgres {
         jobs::read(self, owner, id).await
     }
 
-    async fn jobs(&self, owner: &str, status: Option<Status>, page: Page) -> Result<Vec<Job>> {
+    async fn jobs(&self, owner: &str, status: Option<Status>, page: PageRequest) -> Result<Vec<Job>> {
         jobs::list(self, owner, status, page).await
     }
 
-    async fn queue_place(&self, id: Uuid) -> Result<u64> {
-        queue::place(self, id).await
+    async fn queue_position(&self, id: Uuid) -> Result<u64> {
+        queue::position(self, id).await
     }
 
-    async fn job_counts(&self) -> Result<Vec<(Status, u64)>> {
-        jobs::counts(self).await
+    async fn count_jobs_by_status(&self) -> Result<Vec<(Status, u64)>> {
+        jobs::count_by_status(self).await
     }
 
     async fn cancel_job(&self, owner: &str, id: Uuid) -> Result<Job> {
-        jobs::act(self, owner, id, moves::cancel).await
+        jobs::apply_owner_action(self, owner, id, job_state_machine::cancel).await
     }
 
     async fn pause_job(&self, owner: &str, id: Uuid) -> Result<Job> {
-        jobs::act(self, owner, id, moves::pause).await
+        jobs::apply_owner_action(self, owner, id, job_state_machine::pause).await
     }
 
     async fn resume_job(&self, owner: &str, id: Uuid) -> Result<Job> {
-        jobs::act(self, owner, id, moves::resume).await
+        jobs::apply_owner_action(self, owner, id, job_state_machine::resume).await
     }
 
-    async fn claim(&self, worker: &Worker, lease: Duration, max_attempts: u32) -> Result<Option<Claim>> {
-        queue::claim(self, worker, lease, max_attempts).await
+    async fn claim(&self, worker: &WorkerId, lease_duration: Duration, max_attempts: u32) -> Result<Option<Claim>> {
+        queue::claim(self, worker, lease_duration, max_attempts).await
     }
 
-    async fn heartbeat(&self, lease: &Lease, extend: Duration, progress: Option<&Progress>) -> Result<Option<Wish>> {
-        lease::heartbeat(self, lease, extend, progress).await
+    async fn heartbeat(
+        &self,
+        lease: &Lease,
+        lease_duration: Duration,
+        progress: Option<&Progress>,
+    ) -> Result<Option<RequestedAction>> {
+        lease::heartbeat(self, lease, lease_duration, progress).await
     }
 
-    async fn record_rows(&self, lease: &Lease, rows: &[Row]) -> Result<()> {
-        lease::record_rows(self, lease, rows).await
+    async fn record_metrics(&self, lease: &Lease, rows: &[MetricsRow]) -> Result<()> {
+        lease::record_metrics(self, lease, rows).await
     }
 
-    async fn checkpointed(&self, lease: &Lease, step: u64) -> Result<()> {
-        lease::checkpointed(self, lease, step).await
+    async fn record_checkpoint(&self, lease: &Lease, step: u64) -> Result<()> {
+        lease::record_checkpoint(self, lease, step).await
     }
 
-    async fn release(&self, lease: &Lease) -> Result<()> {
-        lease::let_go(self, lease, moves::released).await
+    async fn requeue(&self, lease: &Lease) -> Result<()> {
+        lease::end_lease(self, lease, job_state_machine::requeue).await
     }
 
-    async fn give_up(&self, lease: &Lease, error: &JobError) -> Result<()> {
-        lease::let_go(self, lease, |held| moves::gave_up(held, error)).await
+    async fn record_failed_attempt(&self, lease: &Lease, error: &JobError) -> Result<()> {
+        lease::end_lease(self, lease, |held| job_state_machine::record_failed_attempt(held, error)).await
     }
 
-    async fn stopped(&self, lease: &Lease, wish: Wish) -> Result<()> {
-        lease::let_go(self, lease, |job| moves::stopped(job, wish)).await
+    async fn complete_requested_action(&self, lease: &Lease, action: RequestedAction) -> Result<()> {
+        lease::end_lease(self, lease, |job| job_state_machine::complete_requested_action(job, action)).await
     }
 
-    async fn fail(&self, lease: &Lease, error: &JobError) -> Result<()> {
-        lease::let_go(self, lease, |job| job.fail(error)).await
+    async fn fail_job(&self, lease: &Lease, error: &JobError) -> Result<()> {
+        lease::end_lease(self, lease, |job| job.fail(error)).await
     }
 
     async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &Value) -> Result<Adapter> {
         lease::publish(self, lease, &adapter, metrics).await
     }
 
-    async fn take_back(&self, instance: Uuid) -> Result<u64> {
-        queue::take_back(self, instance).await
+    async fn expire_leases_of_instance(&self, instance: Uuid) -> Result<u64> {
+        queue::expire_leases_of_instance(self, instance).await
     }
 
     async fn events(&self, job: Uuid, after: i64, limit: u32) -> Result<Vec<Event>> {
@@ -141,10 +146,10 @@ impl Store for Postgres {
     }
 
     async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter> {
-        adapters::read(self, owner, reference).await
+        adapters::resolve(self, owner, reference).await
     }
 
-    async fn adapters(&self, owner: &str, page: Page) -> Result<Vec<Adapter>> {
+    async fn adapters(&self, owner: &str, page: PageRequest) -> Result<Vec<Adapter>> {
         adapters::list(self, owner, page).await
     }
 
@@ -152,15 +157,15 @@ impl Store for Postgres {
         adapters::delete(self, owner, id).await
     }
 
-    async fn adapter_versions(&self) -> Result<Vec<String>> {
+    async fn referenced_adapter_versions(&self) -> Result<Vec<String>> {
         adapters::versions(self).await
     }
 
-    async fn dataset_hashes(&self) -> Result<Vec<String>> {
+    async fn referenced_dataset_hashes(&self) -> Result<Vec<String>> {
         datasets::hashes(self).await
     }
 
-    async fn open_jobs(&self) -> Result<Vec<Uuid>> {
-        jobs::open(self).await
+    async fn unfinished_jobs(&self) -> Result<Vec<Uuid>> {
+        jobs::unfinished_ids(self).await
     }
 }

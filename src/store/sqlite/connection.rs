@@ -1,7 +1,7 @@
 //! The SQLite file: one connection that writes, several that read beside it (WAL). Knows no table.
 
-use crate::store::columns::Columns;
 use crate::store::migrations;
+use crate::store::row_decoding::DecodeRow;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Context, Error, Result};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use uuid::Uuid;
 
-const READERS: u32 = 4;
+const READER_CONNECTIONS: u32 = 4;
 
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -21,26 +21,30 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 pub type Transaction = sqlx::Transaction<'static, sqlx::Sqlite>;
 
 /// A store in one file.
-pub struct Sqlite {
-    pub(super) readers: SqlitePool,
-    writer: SqlitePool,
+pub struct SqliteStore {
+    pub(super) reader_pool: SqlitePool,
+    writer_pool: SqlitePool,
 }
 
-impl Sqlite {
+impl SqliteStore {
     /// `sqlite://` and the file's path, absolute or from the working folder. The file is made where it is missing.
     pub async fn connect(url: &str) -> Result<Self> {
-        let options = options(url)?;
-        let writer = pool(1).connect_with(options.clone()).await.map_err(|error| cannot_open(&options, &error))?;
+        let options = connect_options(url)?;
+        let writer =
+            pool_options(1).connect_with(options.clone()).await.map_err(|error| open_error(&options, &error))?;
         migrate(&writer).await?;
         // a reader that could write would one day do it outside the one writer's queue
-        let reading = options.clone().pragma("query_only", "on");
-        let readers = pool(READERS).connect_with(reading).await.map_err(|error| cannot_open(&options, &error))?;
-        Ok(Self { readers, writer })
+        let read_only = options.clone().pragma("query_only", "on");
+        let readers = pool_options(READER_CONNECTIONS)
+            .connect_with(read_only)
+            .await
+            .map_err(|error| open_error(&options, &error))?;
+        Ok(Self { reader_pool: readers, writer_pool: writer })
     }
 
     /// Takes the file's one right to write at once, so that what a transaction has read stays so until it writes.
     pub(super) async fn begin(&self) -> Result<Transaction> {
-        self.writer.begin_with("begin immediate").await.context("beginning to write to the database")
+        self.writer_pool.begin_with("begin immediate").await.context("beginning to write to the database")
     }
 }
 
@@ -48,7 +52,7 @@ pub(super) async fn commit(transaction: Transaction) -> Result<()> {
     transaction.commit().await.context("committing to the database")
 }
 
-fn options(url: &str) -> Result<SqliteConnectOptions> {
+fn connect_options(url: &str) -> Result<SqliteConnectOptions> {
     let file = url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default();
     if file.is_empty() || file == ":memory:" || url.contains("mode=memory") {
         let detail =
@@ -66,18 +70,18 @@ fn options(url: &str) -> Result<SqliteConnectOptions> {
         .busy_timeout(BUSY_TIMEOUT))
 }
 
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None)
+fn pool_options(max_connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(max_connections).idle_timeout(None).max_lifetime(None)
 }
 
 /// All in one writing transaction: two processes that start on a new file take turns.
 async fn migrate(writer: &SqlitePool) -> Result<()> {
     let mut transaction = writer.begin_with("begin immediate").await.context("beginning to prepare the database")?;
-    migrations::outcome(migrations::sqlite().run_direct(None, &mut *transaction, false).await)?;
+    migrations::map_migrate_error(migrations::sqlite_migrator().run_direct(None, &mut *transaction, false).await)?;
     commit(transaction).await
 }
 
-fn cannot_open(options: &SqliteConnectOptions, error: &sqlx::Error) -> Error {
+fn open_error(options: &SqliteConnectOptions, error: &sqlx::Error) -> Error {
     let file = options.get_filename().display();
     let detail = format!(
         "cannot open the database {file}: {error}; check that it is a SQLite file, and that its folder exists and may be \
@@ -86,26 +90,26 @@ fn cannot_open(options: &SqliteConnectOptions, error: &sqlx::Error) -> Error {
     Error::invalid("database_unreachable", detail)
 }
 
-impl Columns for SqliteRow {
-    fn id_or_null(&self, column: &str) -> Result<Option<Uuid>> {
+impl DecodeRow for SqliteRow {
+    fn opt_uuid(&self, column: &str) -> Result<Option<Uuid>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 
-    fn text_or_null(&self, column: &str) -> Result<Option<String>> {
+    fn opt_text(&self, column: &str) -> Result<Option<String>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 
-    fn integer_or_null(&self, column: &str) -> Result<Option<i64>> {
+    fn opt_integer(&self, column: &str) -> Result<Option<i64>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 
-    fn time_or_null(&self, column: &str) -> Result<Option<DateTime<Utc>>> {
-        let Some(milliseconds) = self.integer_or_null(column)? else { return Ok(None) };
+    fn opt_timestamp(&self, column: &str) -> Result<Option<DateTime<Utc>>> {
+        let Some(milliseconds) = self.opt_integer(column)? else { return Ok(None) };
         let time = DateTime::from_timestamp_millis(milliseconds);
         time.map(Some).ok_or_else(|| Error::internal(format!("the column {column} holds no time: {milliseconds}")))
     }
 
-    fn value_or_null(&self, column: &str) -> Result<Option<Value>> {
+    fn opt_json(&self, column: &str) -> Result<Option<Value>> {
         self.try_get(column).with_context(|| format!("reading the column {column}"))
     }
 }

@@ -1,13 +1,13 @@
 //! Statements about jobs, and what their owners do with them.
 
-use super::Sqlite;
+use super::SqliteStore;
 use super::connection::{Transaction, commit};
-use super::{adapters, datasets, events, lists};
-use crate::store::columns::{self, Columns};
-use crate::store::model::{Job, NewJob, Page, Status, Wish};
-use crate::store::moves::{self, Action, Held, Move};
-use crate::store::problems;
-use crate::store::values::{self, JobJson};
+use super::{adapters, datasets, events, pagination};
+use crate::store::errors;
+use crate::store::job_state_machine::{self, Action, JobState, Transition};
+use crate::store::model::{Job, NewJob, PageRequest, RequestedAction, Status};
+use crate::store::row_decoding::{self, DecodeRow};
+use crate::store::row_encoding::{self, JobJsonColumns};
 use espalier_core::error::{Context, Result};
 use uuid::Uuid;
 
@@ -15,57 +15,63 @@ use uuid::Uuid;
 macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
-            "select id, owner, name, status, wish, dataset_id, validation_dataset_id, options, spec, progress, metrics,
+            "select id, owner, name, status, requested_action, dataset_id, validation_dataset_id, options, spec, progress, metrics,
              adapter_id, error, attempt, created_at, started_at, finished_at from jobs ",
             $rest
         )
     };
 }
 
-pub async fn add(store: &Sqlite, job: &NewJob, max_queued: u64) -> Result<Job> {
-    let json = JobJson::new(job)?;
+pub async fn add(store: &SqliteStore, job: &NewJob, max_queued: u64) -> Result<Job> {
+    let json = JobJsonColumns::new(job)?;
     let mut transaction = store.begin().await?;
     for id in std::iter::once(job.dataset_id).chain(job.validation_dataset_id) {
-        let dataset = datasets::by_id(&mut transaction, id).await?;
-        dataset.filter(|dataset| dataset.owner == job.owner).ok_or_else(|| problems::dataset_gone(id))?;
+        let dataset = datasets::find_by_id(&mut transaction, id).await?;
+        dataset.filter(|dataset| dataset.owner == job.owner).ok_or_else(|| errors::dataset_gone(id))?;
     }
     if let Some(from) = job.spec.from_adapter() {
-        let kept = adapters::share_version(&mut transaction, &job.owner, &from.version).await?;
-        kept.ok_or_else(|| problems::adapter_gone(&from.version))?;
+        let locked = adapters::lock_version_for_share(&mut transaction, &job.owner, &from.version).await?;
+        locked.ok_or_else(|| errors::adapter_gone(&from.version))?;
     }
-    if queued_of(&mut transaction, &job.owner).await? >= max_queued {
-        return Err(problems::queue_full(max_queued));
+    if count_queued(&mut transaction, &job.owner).await? >= max_queued {
+        return Err(errors::queue_full(max_queued));
     }
     insert(&mut transaction, job, &json).await?;
-    events::add_status(&mut transaction, job.id, 1, &moves::queued_event()).await?;
-    let added = by_id(&mut transaction, job.id).await?;
+    events::insert_status(&mut transaction, job.id, 1, &job_state_machine::queued_event()).await?;
+    let added = find_by_id(&mut transaction, job.id).await?;
     commit(transaction).await?;
     Ok(added)
 }
 
 /// What its owner does with a job: `decide` says what becomes of it.
-pub async fn act(store: &Sqlite, owner: &str, id: Uuid, decide: fn(&Held) -> Result<Action>) -> Result<Job> {
+pub async fn apply_owner_action(
+    store: &SqliteStore,
+    owner: &str,
+    id: Uuid,
+    decide: fn(&JobState) -> Result<Action>,
+) -> Result<Job> {
     let mut transaction = store.begin().await?;
-    let held = hold(&mut transaction, owner, id).await?.ok_or_else(|| problems::no_job(id))?;
-    match decide(&held)? {
-        Action::Move(to) => move_to(&mut transaction, &held, &to).await?,
-        Action::Wish(wish) => set_wish(&mut transaction, &held, wish).await?,
+    let state = lock_state(&mut transaction, owner, id).await?.ok_or_else(|| errors::job_not_found(id))?;
+    match decide(&state)? {
+        Action::Transition(transition) => apply_transition(&mut transaction, &state, &transition).await?,
+        Action::Request(action) => set_requested_action(&mut transaction, &state, action).await?,
     }
-    let job = by_id(&mut transaction, id).await?;
+    let job = find_by_id(&mut transaction, id).await?;
     commit(transaction).await?;
     Ok(job)
 }
 
 /// Changes the status of a job that this transaction holds, and writes the event.
-pub async fn move_to(transaction: &mut Transaction, held: &Held, to: &Move) -> Result<()> {
-    let sequence = update_status(transaction, held, to).await?.ok_or_else(|| problems::lease_lost(held.id))?;
-    events::add_status(transaction, held.id, sequence, &moves::status_event(held.attempt, to)).await
+pub async fn apply_transition(transaction: &mut Transaction, state: &JobState, transition: &Transition) -> Result<()> {
+    let sequence = update_status(transaction, state, transition).await?.ok_or_else(|| errors::lease_lost(state.id))?;
+    events::insert_status(transaction, state.id, sequence, &job_state_machine::status_event(state.attempt, transition))
+        .await
 }
 
-async fn insert(transaction: &mut Transaction, job: &NewJob, json: &JobJson) -> Result<()> {
-    let outcome = sqlx::query(
+async fn insert(transaction: &mut Transaction, job: &NewJob, json: &JobJsonColumns) -> Result<()> {
+    let result = sqlx::query(
         "insert into jobs (id, owner, name, status, dataset_id, validation_dataset_id, options, spec, last_sequence, created_at)
-         values ($1, $2, $3, 'queued', $4, $5, $6, $7, 1, (select now from present))",
+         values ($1, $2, $3, 'queued', $4, $5, $6, $7, 1, (select now from db_now))",
     )
     .bind(job.id)
     .bind(&job.owner)
@@ -76,89 +82,93 @@ async fn insert(transaction: &mut Transaction, job: &NewJob, json: &JobJson) -> 
     .bind(&json.spec)
     .execute(&mut **transaction)
     .await;
-    match outcome {
-        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(problems::job_exists(job.id)),
+    match result {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(errors::job_exists(job.id)),
         other => other.map(|_| ()).context("adding a job"),
     }
 }
 
-async fn queued_of(transaction: &mut Transaction, owner: &str) -> Result<u64> {
+async fn count_queued(transaction: &mut Transaction, owner: &str) -> Result<u64> {
     let row = sqlx::query("select count(*) as jobs from jobs where status = 'queued' and owner = $1")
         .bind(owner)
         .fetch_one(&mut **transaction)
         .await
         .context("counting queued jobs")?;
-    columns::count(&row, "jobs")
+    row_decoding::decode_u64(&row, "jobs")
 }
 
-pub async fn by_id(transaction: &mut Transaction, id: Uuid) -> Result<Job> {
+pub async fn find_by_id(transaction: &mut Transaction, id: Uuid) -> Result<Job> {
     let row = sqlx::query(select_jobs!("where id = $1"))
         .bind(id)
         .fetch_optional(&mut **transaction)
         .await
         .context("reading a job")?;
-    columns::job(&row.ok_or_else(|| problems::no_job(id))?)
+    row_decoding::decode_job(&row.ok_or_else(|| errors::job_not_found(id))?)
 }
 
-pub async fn read(store: &Sqlite, owner: &str, id: Uuid) -> Result<Job> {
+pub async fn read(store: &SqliteStore, owner: &str, id: Uuid) -> Result<Job> {
     let row = sqlx::query(select_jobs!("where id = $1 and owner = $2"))
         .bind(id)
         .bind(owner)
-        .fetch_optional(&store.readers)
+        .fetch_optional(&store.reader_pool)
         .await
         .context("reading a job")?;
-    columns::job(&row.ok_or_else(|| problems::no_job(id))?)
+    row_decoding::decode_job(&row.ok_or_else(|| errors::job_not_found(id))?)
 }
 
-pub async fn list(store: &Sqlite, owner: &str, status: Option<Status>, page: Page) -> Result<Vec<Job>> {
-    let boundary = lists::boundary(store, owner, page).await?;
+pub async fn list(store: &SqliteStore, owner: &str, status: Option<Status>, page: PageRequest) -> Result<Vec<Job>> {
+    let cursor = pagination::resolve_cursor(store, owner, page).await?;
     let rows = sqlx::query(select_jobs!(
         "where owner = $1 and ($2 is null or status = $2) and (created_at, id) < ($3, $4)
          order by created_at desc, id desc limit $5"
     ))
     .bind(owner)
-    .bind(status.map(Status::name))
-    .bind(boundary.created_at.timestamp_millis())
-    .bind(boundary.id)
+    .bind(status.map(Status::as_str))
+    .bind(cursor.created_at.timestamp_millis())
+    .bind(cursor.id)
     .bind(i64::from(page.limit))
-    .fetch_all(&store.readers)
+    .fetch_all(&store.reader_pool)
     .await
     .context("listing jobs")?;
-    rows.iter().map(columns::job).collect()
+    rows.iter().map(row_decoding::decode_job).collect()
 }
 
-pub async fn counts(store: &Sqlite) -> Result<Vec<(Status, u64)>> {
+pub async fn count_by_status(store: &SqliteStore) -> Result<Vec<(Status, u64)>> {
     let rows = sqlx::query("select status, count(*) as jobs from jobs group by status")
-        .fetch_all(&store.readers)
+        .fetch_all(&store.reader_pool)
         .await
         .context("counting jobs")?;
-    columns::job_counts(&rows)
+    row_decoding::decode_job_counts(&rows)
 }
 
-pub async fn open(store: &Sqlite) -> Result<Vec<Uuid>> {
+pub async fn unfinished_ids(store: &SqliteStore) -> Result<Vec<Uuid>> {
     let rows = sqlx::query("select id from jobs where status in ('queued', 'paused', 'running')")
-        .fetch_all(&store.readers)
+        .fetch_all(&store.reader_pool)
         .await
         .context("listing the jobs that are not over")?;
-    rows.iter().map(|row| row.id("id")).collect()
+    rows.iter().map(|row| row.uuid("id")).collect()
 }
 
-async fn hold(transaction: &mut Transaction, owner: &str, id: Uuid) -> Result<Option<Held>> {
+async fn lock_state(transaction: &mut Transaction, owner: &str, id: Uuid) -> Result<Option<JobState>> {
     let row =
-        sqlx::query("select id, lease_epoch, status, wish, attempt, fruitless from jobs where id = $1 and owner = $2")
+        sqlx::query("select id, lease_epoch, status, requested_action, attempt, attempts_without_progress from jobs where id = $1 and owner = $2")
             .bind(id)
             .bind(owner)
             .fetch_optional(&mut **transaction)
             .await
             .context("reading the state of a job")?;
-    row.as_ref().map(columns::held).transpose()
+    row.as_ref().map(row_decoding::decode_job_state).transpose()
 }
 
-async fn set_wish(transaction: &mut Transaction, held: &Held, wish: Option<Wish>) -> Result<()> {
-    sqlx::query("update jobs set wish = $3 where id = $1 and lease_epoch = $2 and status = 'running'")
-        .bind(held.id)
-        .bind(held.epoch)
-        .bind(wish.map(Wish::name))
+async fn set_requested_action(
+    transaction: &mut Transaction,
+    state: &JobState,
+    action: Option<RequestedAction>,
+) -> Result<()> {
+    sqlx::query("update jobs set requested_action = $3 where id = $1 and lease_epoch = $2 and status = 'running'")
+        .bind(state.id)
+        .bind(state.lease_epoch)
+        .bind(action.map(RequestedAction::as_str))
         .execute(&mut **transaction)
         .await
         .context("writing what is wished of a job")?;
@@ -166,23 +176,27 @@ async fn set_wish(transaction: &mut Transaction, held: &Held, wish: Option<Wish>
 }
 
 /// Answers the sequence of the event that tells of it; `None` where the row is not as it was held.
-async fn update_status(transaction: &mut Transaction, held: &Held, to: &Move) -> Result<Option<i64>> {
+async fn update_status(
+    transaction: &mut Transaction,
+    state: &JobState,
+    transition: &Transition,
+) -> Result<Option<i64>> {
     let row = sqlx::query(
-        "update jobs set status = $4, wish = null, error = $5, metrics = $6, adapter_id = $7, fruitless = $8,
-             finished_at = case when $9 then (select now from present) end,
+        "update jobs set status = $4, requested_action = null, error = $5, metrics = $6, adapter_id = $7, attempts_without_progress = $8,
+             finished_at = case when $9 then (select now from db_now) end,
              lease_expires_at = null, worker_instance = null, worker_process = null, last_sequence = last_sequence + 1
          where id = $1 and lease_epoch = $2 and status = $3
          returning last_sequence",
     )
-    .bind(held.id)
-    .bind(held.epoch)
-    .bind(held.status.name())
-    .bind(to.status.name())
-    .bind(values::error(to.error.as_ref())?)
-    .bind(&to.metrics)
-    .bind(to.adapter_id)
-    .bind(i64::from(to.fruitless))
-    .bind(to.status.is_over())
+    .bind(state.id)
+    .bind(state.lease_epoch)
+    .bind(state.status.as_str())
+    .bind(transition.status.as_str())
+    .bind(row_encoding::encode_error(transition.error.as_ref())?)
+    .bind(&transition.metrics)
+    .bind(transition.adapter_id)
+    .bind(i64::from(transition.attempts_without_progress))
+    .bind(transition.status.is_terminal())
     .fetch_optional(&mut **transaction)
     .await
     .context("changing the status of a job")?;

@@ -1,11 +1,11 @@
 //! Bottlenecks over HTTP in AdapterHub's form.
 
-use crate::api::app::{App, Setup, small_job};
+use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};
 use std::fs;
 
-fn logits(app: &App, adapter: &str) -> Value {
+fn logits(app: &ServerProcess, adapter: &str) -> Value {
     let inputs = json!(["where is my card", "a fee was charged", "help"]);
     let answer = app.post(&format!("/predict?adapter={adapter}"), &json!({"inputs": inputs, "logits": true}));
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -13,8 +13,8 @@ fn logits(app: &App, adapter: &str) -> Value {
     rows.into_iter().map(|row| row["logits"].clone()).collect()
 }
 
-fn train(app: &App, name: &str, method: &str, pooling: &str, head: &Value) {
-    app.trained(&small_job(
+fn train(app: &ServerProcess, name: &str, method: &str, pooling: &str, head: &Value) {
+    app.train_to_success(&small_job(
         30,
         json!({
             "name": name,
@@ -26,8 +26,8 @@ fn train(app: &App, name: &str, method: &str, pooling: &str, head: &Value) {
 }
 
 #[test]
-fn a_bottleneck_leaves_in_adapterhubs_form_and_comes_back_with_its_answers() {
-    let app = Setup::new().start();
+fn bottleneck_round_trips_through_adapterhub_format() {
+    let app = ServerConfig::new().start();
     let dense = json!({"type": "dense", "activation": "relu"});
     for (name, pooling, head) in [("first", "first", &dense), ("cls", "cls", &json!({"type": "linear"}))] {
         train(&app, name, "bottleneck", pooling, head);
@@ -48,8 +48,8 @@ fn a_bottleneck_leaves_in_adapterhubs_form_and_comes_back_with_its_answers() {
 }
 
 #[test]
-fn what_adapterhub_has_no_word_for_is_downloaded_as_pefts() {
-    let app = Setup::new().start();
+fn unsupported_adapterhub_export_is_rejected() {
+    let app = ServerConfig::new().start();
     train(&app, "mean", "bottleneck", "mean", &json!({"type": "linear"}));
     train(&app, "lora", "lora", "cls", &json!({"type": "linear"}));
     for (path, code, words) in [

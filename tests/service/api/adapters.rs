@@ -1,12 +1,12 @@
 //! Adapters on their way in and out, on disk, and on another base.
 
-use crate::api::app::{App, Setup, small_job};
+use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn brief(name: &str, seed: u64) -> Value {
+fn short_job(name: &str, seed: u64) -> Value {
     small_job(30, json!({"name": name, "hyperparameters": {"epochs": 3, "seed": seed}}))
 }
 
@@ -14,50 +14,50 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-fn ask(app: &App, adapter: &str, inputs: &Value) -> crate::api::app::Answer {
+fn predict(app: &ServerProcess, adapter: &str, inputs: &Value) -> crate::api::server_process::HttpResponse {
     app.post(&format!("/predict?adapter={adapter}"), &json!({"inputs": inputs, "logits": true}))
 }
 
-fn logits(app: &App, adapter: &str, inputs: &Value) -> Vec<Vec<f64>> {
-    let answer = ask(app, adapter, inputs);
+fn logits(app: &ServerProcess, adapter: &str, inputs: &Value) -> Vec<Vec<f64>> {
+    let answer = predict(app, adapter, inputs);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = answer.json();
     let row = |prediction: &Value| serde_json::from_value(prediction["logits"].clone()).unwrap();
     answer["predictions"].as_array().unwrap().iter().map(row).collect()
 }
 
-fn largest_difference(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
+fn max_abs_difference(one: &[Vec<f64>], other: &[Vec<f64>]) -> f64 {
     assert_eq!(one.len(), other.len());
     let pairs = one.iter().flatten().zip(other.iter().flatten());
     pairs.map(|(one, other)| (one - other).abs()).fold(0.0, f64::max)
 }
 
-fn refused(answer: &crate::api::app::Answer, status: u16, code: &str, words: &str) {
+fn assert_rejected(answer: &crate::api::server_process::HttpResponse, status: u16, code: &str, words: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
     let problem = answer.json();
     assert_eq!(problem["code"], code, "{problem:#}");
     assert!(problem["detail"].as_str().unwrap().contains(words), "{problem:#} should say {words}");
 }
 
-fn upload(app: &App, zip: &[u8]) -> crate::api::app::Answer {
+fn upload(app: &ServerProcess, zip: &[u8]) -> crate::api::server_process::HttpResponse {
     app.post_bytes("/adapters", "application/zip", zip)
 }
 
-fn download(app: &App, adapter: &str) -> Vec<u8> {
+fn download(app: &ServerProcess, adapter: &str) -> Vec<u8> {
     let answer = app.get(&format!("/adapters/{adapter}/download"));
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/zip")));
     answer.body
 }
 
 /// The folder of an adapter's version.
-fn folder(app: &App, adapter: &str) -> PathBuf {
+fn folder(app: &ServerProcess, adapter: &str) -> PathBuf {
     let version = app.get(&format!("/adapters/{adapter}")).json()["version"].clone();
-    app.setup.data().join("adapters").join(version.as_str().unwrap().trim_start_matches("sha256:"))
+    app.setup.data_dir().join("adapters").join(version.as_str().unwrap().trim_start_matches("sha256:"))
 }
 
 #[test]
-fn an_adapter_that_peft_trained_answers_as_it_did_there() {
-    let app = Setup::new().start();
+fn peft_adapter_reproduces_pefts_logits() {
+    let app = ServerConfig::new().start();
     let peft = fixture("peft-tiny");
     let expected = read_json(&peft.join("expected.json"));
     let options = json!({"name": "theirs", "labels": ["a", "b", "c"], "max_length": expected["max_length"]});
@@ -71,18 +71,18 @@ fn an_adapter_that_peft_trained_answers_as_it_did_there() {
     // PEFT reads an empty text; we refuse it.
     let (inputs, expected): (Vec<Value>, Vec<Vec<f64>>) =
         inputs.as_array().unwrap().iter().cloned().zip(expected).filter(|(input, _)| input["text"] != "").unzip();
-    let difference = largest_difference(&logits(&app, "theirs", &json!(inputs)), &expected);
+    let difference = max_abs_difference(&logits(&app, "theirs", &json!(inputs)), &expected);
     println!("largest difference from PEFT's logits: {difference:.1e}");
     assert!(difference <= 1e-4, "{difference}");
 }
 
 #[test]
-fn an_adapter_that_was_downloaded_comes_back_as_the_same_version() {
-    let app = Setup::new().start();
-    app.trained(&brief("mean", 1));
-    let mut cls = brief("cls", 2);
+fn downloaded_adapter_reimports_with_the_same_version() {
+    let app = ServerConfig::new().start();
+    app.train_to_success(&short_job("mean", 1));
+    let mut cls = short_job("cls", 2);
     cls["task"] = json!({"type": "sequence_classification", "pooling": "cls"});
-    app.trained(&cls);
+    app.train_to_success(&cls);
     let theirs = upload(&app, &fs::read(fixture("peft-tiny").join("adapter.zip")).unwrap()).json();
     let inputs = json!(["where is my card", {"text": "a fee was charged", "text_pair": "for the transfer"}]);
     for adapter in ["mean", "cls", theirs["id"].as_str().unwrap()] {
@@ -104,31 +104,31 @@ fn an_adapter_that_was_downloaded_comes_back_as_the_same_version() {
 }
 
 #[test]
-fn a_damaged_upload_is_refused_with_the_reason_and_leaves_nothing() {
-    let app = Setup::new().start();
+fn damaged_upload_is_rejected_and_stores_nothing() {
+    let app = ServerConfig::new().start();
     let folder = fixture("peft-damaged");
     let expected = read_json(&folder.join("expected.json"));
     for name in ["missing-tensor", "extra-tensor", "wrong-shape", "cut-off", "pickle", "other-base", "no-effect"] {
         let answer = upload(&app, &fs::read(folder.join(format!("{name}.zip"))).unwrap());
         let (code, words) = (&expected[name]["code"], &expected[name]["words"]);
-        refused(&answer, 422, code.as_str().unwrap(), words.as_str().unwrap());
+        assert_rejected(&answer, 422, code.as_str().unwrap(), words.as_str().unwrap());
     }
     assert_eq!(app.get("/adapters").json()["data"], json!([]));
-    assert_eq!(files(&app.setup.data().join("adapters")), 0);
-    assert_eq!(files(&app.setup.data().join("temporary")), 0);
+    assert_eq!(file_count(&app.setup.data_dir().join("adapters")), 0);
+    assert_eq!(file_count(&app.setup.data_dir().join("temporary")), 0);
 }
 
 /// Files at any depth.
-fn files(folder: &Path) -> usize {
+fn file_count(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+    entries.map(|path| if path.is_dir() { file_count(&path) } else { 1 }).sum()
 }
 
 #[test]
-fn an_adapter_that_is_damaged_on_disk_is_refused_and_the_others_answer() {
-    let app = Setup::new().start();
+fn damaged_adapter_on_disk_fails_without_affecting_others() {
+    let app = ServerConfig::new().start();
     for (name, seed) in [("flipped", 1), ("partial", 2), ("whole", 3)] {
-        app.trained(&brief(name, seed));
+        app.train_to_success(&short_job(name, seed));
     }
     let tensors = folder(&app, "flipped").join("adapter_model.safetensors");
     let sound = fs::read(&tensors).unwrap();
@@ -139,35 +139,35 @@ fn an_adapter_that_is_damaged_on_disk_is_refused_and_the_others_answer() {
 
     let inputs = json!(["where is my card"]);
     for _ in 0..2 {
-        refused(&ask(&app, "flipped", &inputs), 409, "adapter_damaged", "their hash is");
-        refused(&ask(&app, "partial", &inputs), 409, "adapter_damaged", "No such file");
-        assert_eq!(ask(&app, "whole", &inputs).status, 200);
+        assert_rejected(&predict(&app, "flipped", &inputs), 409, "adapter_damaged", "their hash is");
+        assert_rejected(&predict(&app, "partial", &inputs), 409, "adapter_damaged", "No such file");
+        assert_eq!(predict(&app, "whole", &inputs).status, 200);
     }
-    refused(&app.get("/adapters/flipped/download"), 409, "adapter_damaged", "their hash is");
+    assert_rejected(&app.get("/adapters/flipped/download"), 409, "adapter_damaged", "their hash is");
 
     // An error is not remembered, and what is damaged can be deleted.
     fs::write(&tensors, &sound).unwrap();
-    assert_eq!(ask(&app, "flipped", &inputs).status, 200);
+    assert_eq!(predict(&app, "flipped", &inputs).status, 200);
     assert_eq!(app.delete("/adapters/partial").status, 204);
-    assert_eq!(ask(&app, "partial", &inputs).status, 404);
+    assert_eq!(predict(&app, "partial", &inputs).status, 404);
 }
 
 #[test]
-fn a_damaged_folder_is_made_whole_by_publishing_the_same_adapter_again() {
-    let app = Setup::new().start();
-    app.trained(&brief("questions", 1));
+fn republishing_repairs_a_damaged_folder() {
+    let app = ServerConfig::new().start();
+    app.train_to_success(&short_job("questions", 1));
     let zip = download(&app, "questions");
     fs::remove_file(folder(&app, "questions").join("adapter_config.json")).unwrap();
     let inputs = json!(["where is my card"]);
-    refused(&ask(&app, "questions", &inputs), 409, "adapter_damaged", "No such file");
+    assert_rejected(&predict(&app, "questions", &inputs), 409, "adapter_damaged", "No such file");
     assert_eq!(upload(&app, &zip).status, 201);
-    assert_eq!(ask(&app, "questions", &inputs).status, 200);
+    assert_eq!(predict(&app, "questions", &inputs).status, 200);
 }
 
 #[test]
 fn an_adapter_of_another_base_is_refused() {
-    let mut app = Setup::new().start();
-    app.trained(&brief("ours", 1));
+    let mut app = ServerConfig::new().start();
+    app.train_to_success(&short_job("ours", 1));
     let zip = download(&app, "ours");
     let theirs = app.post_bytes(
         "/adapters?name=theirs",
@@ -178,15 +178,15 @@ fn an_adapter_of_another_base_is_refused() {
     assert!(app.terminate().0.success());
 
     let home = tempfile::tempdir().unwrap();
-    let app = app.setup.clone().based_on(other_base(home.path())).start();
+    let app = app.setup.clone().with_base_model(other_base(home.path())).start();
     let inputs = json!(["where is my card"]);
-    refused(&ask(&app, "ours", &inputs), 409, "other_base", "was made for the base");
+    assert_rejected(&predict(&app, "ours", &inputs), 409, "other_base", "was made for the base");
     // A plain PEFT folder has no fingerprint: its name fits, and its proof of effect does not.
-    refused(&ask(&app, "theirs", &inputs), 409, "probe_failed", "does not answer its probe");
-    refused(&upload(&app, &zip), 422, "other_base", "was made for the base");
+    assert_rejected(&predict(&app, "theirs", &inputs), 409, "probe_failed", "does not answer its probe");
+    assert_rejected(&upload(&app, &zip), 422, "other_base", "was made for the base");
     assert_eq!(app.post("/predict", &json!({"inputs": inputs})).status, 200);
-    app.trained(&brief("ours", 1));
-    assert_eq!(ask(&app, "ours", &inputs).status, 200, "the name points to the one of this base");
+    app.train_to_success(&short_job("ours", 1));
+    assert_eq!(predict(&app, "ours", &inputs).status, 200, "the name points to the one of this base");
 }
 
 /// The tiny base, its name included, with one weight changed.

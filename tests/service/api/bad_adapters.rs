@@ -1,8 +1,8 @@
 //! Zips that are no adapter of this base.
 
-use crate::api::app::{Setup, small_job};
-use crate::api::refusals::{Case, case, check};
+use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{Request, bytes, form};
+use crate::api::server_process::{ServerConfig, small_job};
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};
 use std::fs;
@@ -28,21 +28,21 @@ fn upload(zip: Vec<u8>) -> Request {
 
 #[test]
 fn every_damaged_adapter_is_refused_with_its_reason() {
-    let app = Setup::new().start();
+    let app = ServerConfig::new().start();
     let folder = fixture("peft-damaged");
     let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
-    let mut cases: Vec<Case> = Vec::new();
+    let mut cases: Vec<ErrorCase> = Vec::new();
     for (name, refusal) in expected.as_object().unwrap() {
         let code: &'static str = refusal["code"].as_str().unwrap().to_string().leak();
         let zip = fs::read(folder.join(format!("{name}.zip"))).unwrap();
-        cases.push(case(name, upload(zip), 422, code, refusal["words"].as_str().unwrap()));
+        cases.push(error_case(name, upload(zip), 422, code, refusal["words"].as_str().unwrap()));
     }
-    assert!(check(&app, cases) >= 20);
+    assert!(check_cases(&app, cases) >= 20);
 }
 
 #[test]
-fn what_is_no_zip_or_means_harm_is_refused() {
-    let app = Setup::new().with(&["--max-adapter-files", "8", "--max-adapter-json", "5kB"]).start();
+fn invalid_or_malicious_zip_is_rejected() {
+    let app = ServerConfig::new().with_arguments(&["--max-adapter-files", "8", "--max-adapter-json", "5kB"]).start();
     let good = fs::read(fixture("peft-tiny").join("adapter.zip")).unwrap();
     let file = |name: &str| fs::read(fixture("peft-tiny/adapter").join(name)).unwrap();
     let (config, tensors) = (file(CONFIG), file(TENSORS));
@@ -50,7 +50,7 @@ fn what_is_no_zip_or_means_harm_is_refused() {
     let big = vec![b' '; 10_000];
     let names: Vec<String> = (0..9).map(|index| format!("file-{index}")).collect();
     let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
-    let bad = |name: &str, zip: Vec<u8>, word: &str| case(name, upload(zip), 422, "unreadable_adapter", word);
+    let bad = |name: &str, zip: Vec<u8>, word: &str| error_case(name, upload(zip), 422, "unreadable_adapter", word);
     let mut cases = vec![
         bad("nothing", Vec::new(), "is not a zip"),
         bad("a text", b"my adapter".to_vec(), "is not a zip"),
@@ -68,47 +68,54 @@ fn what_is_no_zip_or_means_harm_is_refused() {
     }
     for content_type in ["text/plain", "application/json", ""] {
         let request = bytes("/adapters", content_type, good.clone());
-        cases.push(case(format!("as {content_type:?}"), request, 415, "unsupported_media_type", "application/zip"));
+        cases.push(error_case(
+            format!("as {content_type:?}"),
+            request,
+            415,
+            "unsupported_media_type",
+            "application/zip",
+        ));
     }
-    check(&app, cases);
+    check_cases(&app, cases);
 }
 
 #[test]
-fn what_is_said_of_an_adapter_must_fit_it() {
-    let app = Setup::new().start();
-    app.trained(&small_job(30, json!({"name": "ours", "hyperparameters": {"max_steps": 2}})));
+fn adapter_options_must_match_the_adapter() {
+    let app = ServerConfig::new().start();
+    app.train_to_success(&small_job(30, json!({"name": "ours", "hyperparameters": {"max_steps": 2}})));
     let ours = app.get("/adapters/ours/download").body;
     let theirs = fs::read(fixture("peft-tiny").join("adapter.zip")).unwrap();
     let said = |zip: &[u8], options: &Value| form("/adapters", ("options", options), ("adapter", "a.zip", zip));
-    let wrong = |options: Value, code, word: &str| case(options.to_string(), said(&theirs, &options), 422, code, word);
-    check(
+    let wrong =
+        |options: Value, code, word: &str| error_case(options.to_string(), said(&theirs, &options), 422, code, word);
+    check_cases(
         &app,
         vec![
-            wrong(json!({"label": ["a"]}), "invalid_body", "`labels`").at("/label"),
-            wrong(json!({"labels": "a,b,c"}), "invalid_body", "a list").at("/labels"),
+            wrong(json!({"label": ["a"]}), "invalid_body", "`labels`").with_pointer("/label"),
+            wrong(json!({"labels": "a,b,c"}), "invalid_body", "a list").with_pointer("/labels"),
             wrong(json!({"labels": ["a", "b"]}), "invalid_import", "3"),
             wrong(json!({"labels": ["a", "b", "b"]}), "invalid_import", "\"b\""),
             wrong(json!({"labels": ["a", "", "c"]}), "invalid_import", "empty"),
-            wrong(json!({"pooling": "max"}), "invalid_body", "`mean`").at("/pooling"),
+            wrong(json!({"pooling": "max"}), "invalid_body", "`mean`").with_pointer("/pooling"),
             wrong(json!({"max_length": 3}), "invalid_import", "4 to 128"),
             wrong(json!({"max_length": 100_000}), "invalid_import", "4 to 128"),
             wrong(json!({"base": "bert-base-uncased"}), "other_base", "\"bert-base-uncased\""),
-            wrong(json!({"name": "Two Words"}), "invalid_body", "a-z").at("/name"),
-            case(
+            wrong(json!({"name": "Two Words"}), "invalid_body", "a-z").with_pointer("/name"),
+            error_case(
                 "labels for ours",
                 said(&ours, &json!({"labels": ["a", "b", "c"]})),
                 422,
                 "invalid_import",
                 "leave them out",
             ),
-            case(
+            error_case(
                 "a wrong name",
                 bytes("/adapters?name=Two%20Words", "application/zip", theirs.clone()),
                 422,
                 "invalid_query",
                 "a-z",
             ),
-            case(
+            error_case(
                 "an unknown parameter",
                 bytes("/adapters?nam=x", "application/zip", theirs.clone()),
                 422,

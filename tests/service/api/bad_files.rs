@@ -1,8 +1,8 @@
 //! Files that are no dataset: every fault by its line, whichever door the file comes through.
 
-use crate::api::app::{App, Setup};
-use crate::api::refusals::{Case, case, check};
+use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{bytes, form};
+use crate::api::server_process::{ServerConfig, ServerProcess};
 use serde_json::{Value, json};
 
 const GOOD: &str = "text,label\nwhere is it,arrival\nwhy a fee,fee\nhow do I,help\nwhen will it,arrival\n";
@@ -85,8 +85,8 @@ fn lines() -> Vec<File> {
 }
 
 /// Through a job's form, a dataset's form, and as the body itself.
-fn at_every_door(app: &App, files: Vec<File>) -> usize {
-    let mut cases: Vec<Case> = Vec::new();
+fn upload_through_every_endpoint(app: &ServerProcess, files: Vec<File>) -> usize {
+    let mut cases: Vec<ErrorCase> = Vec::new();
     for (name, file, content, line, word) in files {
         let doors = [
             form("/jobs", ("job", &json!({"name": "never"})), ("dataset", file, &content)),
@@ -94,30 +94,30 @@ fn at_every_door(app: &App, files: Vec<File>) -> usize {
             bytes(format!("/datasets?file_name={file}"), "application/octet-stream", content.clone()),
         ];
         for (door, request) in doors.into_iter().enumerate() {
-            let refused = case(format!("{name} ({door})"), request, 422, "invalid_dataset", "");
-            cases.push(refused.at_line(line, word));
+            let refused = error_case(format!("{name} ({door})"), request, 422, "invalid_dataset", "");
+            cases.push(refused.with_line(line, word));
         }
     }
-    check(app, cases)
+    check_cases(app, cases)
 }
 
 #[test]
-fn every_fault_of_a_file_is_named_by_its_line_at_every_door() {
+fn file_errors_name_their_line_on_every_endpoint() {
     let limits = ["--max-rows", "12", "--max-labels", "6", "--max-record", "2000"];
-    let app = Setup::new().with(&limits).start();
-    assert_eq!(at_every_door(&app, tables()) + at_every_door(&app, lines()), 3 * 43);
+    let app = ServerConfig::new().with_arguments(&limits).start();
+    assert_eq!(upload_through_every_endpoint(&app, tables()) + upload_through_every_endpoint(&app, lines()), 3 * 43);
 }
 
 #[test]
 fn a_file_must_be_read_as_what_it_is_and_be_small_enough() {
-    let app = Setup::new().with(&["--max-dataset", "300"]).start();
+    let app = ServerConfig::new().with_arguments(&["--max-dataset", "300"]).start();
     let job = |name: &str, options: Value, file: &str| {
         (name.to_string(), form("/jobs", ("job", &options), ("dataset", file, GOOD.as_bytes())))
     };
     let mapped = |columns: Value| json!({"columns": columns});
     let large = format!("{GOOD}{}", &GOOD[11..].repeat(5));
-    let refused = |(name, request), code, word: &str| case(name, request, 422, code, word);
-    check(
+    let refused = |(name, request), code, word: &str| error_case(name, request, 422, code, word);
+    check_cases(
         &app,
         vec![
             refused(job("a format that nothing says", json!({}), "rows"), "unknown_format", "\"format\""),
@@ -128,13 +128,13 @@ fn a_file_must_be_read_as_what_it_is_and_be_small_enough() {
                 "invalid_dataset",
                 "",
             )
-            .at_line(Some(1), "no column \"category\""),
+            .with_line(Some(1), "no column \"category\""),
             refused(
                 job("a pair that is missing", mapped(json!({"text_pair": "other"})), "rows.csv"),
                 "invalid_dataset",
                 "",
             )
-            .at_line(Some(1), "no column \"other\""),
+            .with_line(Some(1), "no column \"other\""),
             refused(
                 job("an unknown field", mapped(json!({"sentence": "text"})), "rows.csv"),
                 "invalid_dataset",
@@ -145,17 +145,23 @@ fn a_file_must_be_read_as_what_it_is_and_be_small_enough() {
                 "invalid_dataset",
                 "its own column",
             ),
-            case("a picture", bytes("/datasets", "image/png", "x"), 422, "unknown_format", "\"csv\""),
-            case("JSON", bytes("/datasets", "application/json", "{}"), 422, "unknown_format", "\"jsonl\""),
-            case("a format of ours", bytes("/datasets?format=xml", "text/csv", GOOD), 422, "invalid_query", "`csv`"),
-            case(
+            error_case("a picture", bytes("/datasets", "image/png", "x"), 422, "unknown_format", "\"csv\""),
+            error_case("JSON", bytes("/datasets", "application/json", "{}"), 422, "unknown_format", "\"jsonl\""),
+            error_case(
+                "a format of ours",
+                bytes("/datasets?format=xml", "text/csv", GOOD),
+                422,
+                "invalid_query",
+                "`csv`",
+            ),
+            error_case(
                 "too large in a form",
                 form("/jobs", ("job", &json!({})), ("dataset", "rows.csv", large.as_bytes())),
                 413,
                 "too_large",
                 "300 bytes",
             ),
-            case("too large as a body", bytes("/datasets", "text/csv", large), 413, "too_large", "300 bytes"),
+            error_case("too large as a body", bytes("/datasets", "text/csv", large), 413, "too_large", "300 bytes"),
         ],
     );
 }

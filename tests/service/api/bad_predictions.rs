@@ -1,14 +1,14 @@
 //! Predictions that are asked for wrongly.
 
-use crate::api::app::{Setup, small_job};
-use crate::api::refusals::{Case, case, check};
+use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{bytes, post};
+use crate::api::server_process::{ServerConfig, small_job};
 use serde_json::{Value, json};
 
 #[test]
 fn a_prediction_that_cannot_be_made_is_refused_with_the_input_and_the_reason() {
-    let app = Setup::new().with(&["--max-inputs", "3", "--max-json", "10KB"]).start();
-    app.trained(&small_job(30, json!({"name": "questions", "hyperparameters": {"max_steps": 2}})));
+    let app = ServerConfig::new().with_arguments(&["--max-inputs", "3", "--max-json", "10KB"]).start();
+    app.train_to_success(&small_job(30, json!({"name": "questions", "hyperparameters": {"max_steps": 2}})));
     let one = json!(["why?"]);
     let but = |field: &str, value: Value| {
         let mut body = json!({"inputs": one});
@@ -47,27 +47,51 @@ fn a_prediction_that_cannot_be_made_is_refused_with_the_input_and_the_reason() {
         ("logits a word", but("logits", json!("yes")), "invalid_body", "/logits", "boolean"),
         ("a misspelt field", but("topk", json!(3)), "invalid_body", "/topk", "`top_k`"),
     ];
-    let mut cases: Vec<Case> = Vec::new();
+    let mut cases: Vec<ErrorCase> = Vec::new();
     for path in ["/predict", "/predict?adapter=questions"] {
         for (name, body, code, pointer, word) in &bodies {
-            let case = case(format!("{name} at {path}"), post(path, body), 422, code, word);
-            cases.push(if pointer.is_empty() { case } else { case.at(pointer) });
+            let case = error_case(format!("{name} at {path}"), post(path, body), 422, code, word);
+            cases.push(if pointer.is_empty() { case } else { case.with_pointer(pointer) });
         }
     }
     let sent = |content_type: &str, body: &str| bytes("/predict?adapter=questions", content_type, body);
     let good = texts(1).to_string();
     let long = json!({"inputs": ["why ".repeat(3000)]}).to_string();
     cases.extend([
-        case("nothing", sent("application/json", ""), 400, "malformed_json", "empty"),
-        case("half an object", sent("application/json", "{\"inputs\": [\"a\""), 400, "malformed_json", "line 1"),
-        case("a form", sent("application/x-www-form-urlencoded", "inputs=a"), 415, "unsupported_media_type", "json"),
-        case("no content type", sent("", &good), 415, "unsupported_media_type", "application/json"),
-        case("too large", sent("application/json", &long), 413, "too_large", "10000 bytes"),
-        case("an unknown adapter", post("/predict?adapter=nobody", &texts(1)), 404, "adapter_not_found", "\"nobody\""),
-        case("no adapter's name", post("/predict?adapter=", &texts(1)), 404, "adapter_not_found", "GET /adapters"),
-        case("a misspelt parameter", post("/predict?adaptor=questions", &texts(1)), 422, "invalid_query", "`adapter`"),
-        case("two adapters", post("/predict?adapter=a&adapter=b", &texts(1)), 422, "invalid_query", "adapter"),
+        error_case("nothing", sent("application/json", ""), 400, "malformed_json", "empty"),
+        error_case("half an object", sent("application/json", "{\"inputs\": [\"a\""), 400, "malformed_json", "line 1"),
+        error_case(
+            "a form",
+            sent("application/x-www-form-urlencoded", "inputs=a"),
+            415,
+            "unsupported_media_type",
+            "json",
+        ),
+        error_case("no content type", sent("", &good), 415, "unsupported_media_type", "application/json"),
+        error_case("too large", sent("application/json", &long), 413, "too_large", "10000 bytes"),
+        error_case(
+            "an unknown adapter",
+            post("/predict?adapter=nobody", &texts(1)),
+            404,
+            "adapter_not_found",
+            "\"nobody\"",
+        ),
+        error_case(
+            "no adapter's name",
+            post("/predict?adapter=", &texts(1)),
+            404,
+            "adapter_not_found",
+            "GET /adapters",
+        ),
+        error_case(
+            "a misspelt parameter",
+            post("/predict?adaptor=questions", &texts(1)),
+            422,
+            "invalid_query",
+            "`adapter`",
+        ),
+        error_case("two adapters", post("/predict?adapter=a&adapter=b", &texts(1)), 422, "invalid_query", "adapter"),
     ]);
-    check(&app, cases);
+    check_cases(&app, cases);
     assert_eq!(app.post("/predict?adapter=questions", &texts(3)).status, 200);
 }

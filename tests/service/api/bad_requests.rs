@@ -1,25 +1,25 @@
 //! Jobs that are asked for wrongly: every one is refused with the place and what would be right.
 
-use crate::api::app::{Setup, small_job};
-use crate::api::refusals::{Case, case, check};
+use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{bytes, post};
+use crate::api::server_process::{ServerConfig, small_job};
 use serde_json::{Value, json};
 
 const UNKNOWN_ID: &str = "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f";
 
 /// A good job but for these fields.
-fn but(fields: Value) -> Value {
+fn valid_job_with(fields: Value) -> Value {
     small_job(12, fields)
 }
 
 /// The name is the fields themselves: a row of a table.
-fn wrong(fields: Value, code: &'static str, pointer: &str, word: &str) -> Case {
-    case(fields.to_string(), post("/jobs", &but(fields)), 422, code, word).at(pointer)
+fn invalid_job(fields: Value, code: &'static str, pointer: &str, word: &str) -> ErrorCase {
+    error_case(fields.to_string(), post("/jobs", &valid_job_with(fields)), 422, code, word).with_pointer(pointer)
 }
 
 #[test]
 fn a_body_that_is_no_json_object_is_refused_with_its_place() {
-    let app = Setup::new().start();
+    let app = ServerConfig::new().start();
     let deep = format!("{{\"examples\": {}", "[".repeat(1000));
     let bodies: [(&str, &[u8], u16, &str, &str); 9] = [
         ("no body", b"", 400, "malformed_json", "empty"),
@@ -33,22 +33,28 @@ fn a_body_that_is_no_json_object_is_refused_with_its_place() {
         ("a field given twice", b"{\"name\": \"a\", \"name\": \"b\"}", 422, "invalid_body", "duplicate field"),
     ];
     let json = |(name, body, status, code, word): (&str, &[u8], u16, &'static str, &str)| {
-        case(name, bytes("/jobs", "application/json", body), status, code, word)
+        error_case(name, bytes("/jobs", "application/json", body), status, code, word)
     };
-    let mut cases: Vec<Case> = bodies.into_iter().map(json).collect();
-    let body = but(json!({})).to_string();
+    let mut cases: Vec<ErrorCase> = bodies.into_iter().map(json).collect();
+    let body = valid_job_with(json!({})).to_string();
     for content_type in ["text/plain", "application/xml", ""] {
         let request = bytes("/jobs", content_type, body.as_bytes());
-        cases.push(case(format!("as {content_type:?}"), request, 415, "unsupported_media_type", "application/json"));
+        cases.push(error_case(
+            format!("as {content_type:?}"),
+            request,
+            415,
+            "unsupported_media_type",
+            "application/json",
+        ));
     }
-    check(&app, cases);
+    check_cases(&app, cases);
 }
 
 #[test]
 fn unknown_fields_and_words_and_wrong_types_are_named_by_their_pointer() {
-    let app = Setup::new().start();
-    let unfit = |fields, pointer, word| wrong(fields, "invalid_body", pointer, word);
-    check(
+    let app = ServerConfig::new().start();
+    let unfit = |fields, pointer, word| invalid_job(fields, "invalid_body", pointer, word);
+    check_cases(
         &app,
         vec![
             unfit(json!({"nmae": "x"}), "/nmae", "`name`"),
@@ -102,13 +108,13 @@ fn unknown_fields_and_words_and_wrong_types_are_named_by_their_pointer() {
 
 #[test]
 fn a_value_out_of_range_or_unknown_to_this_base_is_refused_with_the_range() {
-    let app = Setup::new().start();
-    let job = |fields, pointer, word| wrong(fields, "invalid_job", pointer, word);
+    let app = ServerConfig::new().start();
+    let job = |fields, pointer, word| invalid_job(fields, "invalid_job", pointer, word);
     let lora = |field: &str, value: Value| json!({"method": {"type": "lora", field: value}});
     let parameter = |field: &str, value: Value| json!({"hyperparameters": {field: value}});
     let stopping = |patience: u32, metric: &str| json!({"hyperparameters": {"early_stopping": {"patience": patience, "metric": metric}}});
     let modules = "/method/target_modules";
-    check(
+    check_cases(
         &app,
         vec![
             job(lora("rank", json!(0)), "/method/rank", "between 1 and"),
@@ -143,21 +149,28 @@ fn a_value_out_of_range_or_unknown_to_this_base_is_refused_with_the_range() {
 
 #[test]
 fn examples_come_from_one_place_that_exists_and_are_sound() {
-    let app = Setup::new().start();
-    let send = |name: &str, body: Value, status, code, word: &str| case(name, post("/jobs", &body), status, code, word);
+    let app = ServerConfig::new().start();
+    let send =
+        |name: &str, body: Value, status, code, word: &str| error_case(name, post("/jobs", &body), status, code, word);
     let examples = |examples: Value| json!({"examples": examples});
     let two = json!([{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]);
-    let validated_by = |id: Value| but(json!({"validation": {"dataset_id": id}}));
+    let validated_by = |id: Value| valid_job_with(json!({"validation": {"dataset_id": id}}));
     let strange =
         b"{\"text\": \"when will it arrive\", \"label\": \"fee\"}\n{\"text\": \"hm\", \"label\": \"weather\"}\n";
     let stranger = app.post_bytes("/datasets", "application/jsonl", strange).json()["id"].clone();
     let row = |fields: Value| examples(json!([{"text": "a", "label": "x"}, fields, {"text": "b", "label": "y"}]));
-    check(
+    check_cases(
         &app,
         vec![
             send("no data", json!({"name": "x"}), 422, "dataset_missing", "exactly one"),
             send("an empty object", json!({}), 422, "dataset_missing", "\"dataset_id\""),
-            send("two sources", but(json!({"dataset_id": UNKNOWN_ID})), 422, "dataset_missing", "exactly one"),
+            send(
+                "two sources",
+                valid_job_with(json!({"dataset_id": UNKNOWN_ID})),
+                422,
+                "dataset_missing",
+                "exactly one",
+            ),
             send("an unknown dataset", json!({"dataset_id": UNKNOWN_ID}), 404, "dataset_not_found", "GET /datasets"),
             send(
                 "an unknown validation dataset",
@@ -173,21 +186,22 @@ fn examples_come_from_one_place_that_exists_and_are_sound() {
                 "invalid_dataset",
                 "the validation dataset",
             )
-            .at_line(Some(2), "\"weather\""),
-            send("inline CSV", but(json!({"format": "csv"})), 422, "invalid_body", "format"),
+            .with_line(Some(2), "\"weather\""),
+            send("inline CSV", valid_job_with(json!({"format": "csv"})), 422, "invalid_body", "format"),
             send("no examples", examples(json!([])), 422, "invalid_dataset", "no rows"),
             send("one label", examples(json!([{"text": "a", "label": "x"}])), 422, "invalid_dataset", "two labels"),
-            send("a text", examples(json!(["a", "b"])), 422, "invalid_dataset", "").at_fault("/examples/0", "object"),
+            send("a text", examples(json!(["a", "b"])), 422, "invalid_dataset", "")
+                .with_pointer_and_message("/examples/0", "object"),
             send("no label", row(json!({"text": "c"})), 422, "invalid_dataset", "")
-                .at_fault("/examples/1", "\"label\""),
+                .with_pointer_and_message("/examples/1", "\"label\""),
             send("a null", row(json!({"text": null, "label": "x"})), 422, "invalid_dataset", "")
-                .at_fault("/examples/1", "null"),
+                .with_pointer_and_message("/examples/1", "null"),
             send("a number for a text", row(json!({"text": 3, "label": "x"})), 422, "invalid_dataset", "")
-                .at_fault("/examples/1", "string"),
+                .with_pointer_and_message("/examples/1", "string"),
             send("a list for a label", row(json!({"text": "c", "label": ["x"]})), 422, "invalid_dataset", "")
-                .at_fault("/examples/1", "string"),
+                .with_pointer_and_message("/examples/1", "string"),
             send("a text of spaces", row(json!({"text": " \n", "label": "x"})), 422, "invalid_dataset", "1 error")
-                .at_fault("/examples/1", "empty"),
+                .with_pointer_and_message("/examples/1", "empty"),
             send(
                 "columns that no task has",
                 json!({"examples": two, "columns": {"txt": "text"}}),
@@ -209,7 +223,7 @@ fn examples_come_from_one_place_that_exists_and_are_sound() {
                 "invalid_dataset",
                 "",
             )
-            .at_fault("/examples/0", "\"body\""),
+            .with_pointer_and_message("/examples/0", "\"body\""),
         ],
     );
 }

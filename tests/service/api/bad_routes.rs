@@ -1,9 +1,9 @@
 //! Paths, methods, ids, pages and verbs that are wrong, and keys that are missing.
 
-use crate::api::app::{App, Setup, small_job};
-use crate::api::refusals::{Case, case, check};
-use crate::api::request::{bare, bytes, delete, get, post};
-use crate::support::values::new_adapter;
+use crate::api::error_cases::{ErrorCase, check_cases, error_case};
+use crate::api::request::{bytes, delete, get, post, request_without_body};
+use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
+use crate::support::samples::new_adapter;
 use serde_json::json;
 use std::fs;
 
@@ -11,9 +11,9 @@ const UNKNOWN_ID: &str = "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f";
 const KEY: &str = "a-key-of-sufficient-length";
 
 #[test]
-fn an_unknown_path_or_method_is_refused_with_what_there_is() {
-    let app = Setup::new().start();
-    let unknown = |path: &str| case(path, get(path), 404, "route_not_found", "GET /docs");
+fn unknown_path_or_method_lists_the_alternatives() {
+    let app = ServerConfig::new().start();
+    let unknown = |path: &str| error_case(path, get(path), 404, "route_not_found", "GET /docs");
     let mut cases = vec![
         unknown("/"),
         unknown("/job"),
@@ -21,9 +21,9 @@ fn an_unknown_path_or_method_is_refused_with_what_there_is() {
         unknown("/v1/jobs"),
         unknown("/adapters/a/b"),
         unknown("/..%2f..%2fetc/passwd"),
-        case("a file that the page has not", get("/docs/nothing.css"), 404, "file_not_found", "/docs/"),
-        case("a path out of the page", get("/docs/..%2f..%2fCargo.toml"), 404, "file_not_found", "/docs/"),
-        case("a path that is not UTF-8", get("/adapters/%ff"), 400, "unreadable_path", "UTF-8"),
+        error_case("a file that the page has not", get("/docs/nothing.css"), 404, "file_not_found", "/docs/"),
+        error_case("a path out of the page", get("/docs/..%2f..%2fCargo.toml"), 404, "file_not_found", "/docs/"),
+        error_case("a path that is not UTF-8", get("/adapters/%ff"), 400, "unreadable_path", "UTF-8"),
     ];
     let methods = [
         ("PUT", "/jobs", "POST"),
@@ -35,17 +35,18 @@ fn an_unknown_path_or_method_is_refused_with_what_there_is() {
         ("GET", "/jobs/some/cancel", "POST"),
     ];
     cases.extend(methods.map(|(method, path, allowed)| {
-        let request = bare(method, path);
-        case(format!("{method} {path}"), request, 405, "method_not_allowed", method).with_header("allow", allowed)
+        let request = request_without_body(method, path);
+        error_case(format!("{method} {path}"), request, 405, "method_not_allowed", method)
+            .with_response_header("allow", allowed)
     }));
-    check(&app, cases);
+    check_cases(&app, cases);
 }
 
 #[test]
 fn a_wrong_page_is_refused_with_what_a_page_is() {
-    let app = Setup::new().start();
+    let app = ServerConfig::new().start();
     let mut cases = Vec::new();
-    let mut wrong = |path: String, code, word: &str| cases.push(case(path.clone(), get(path), 422, code, word));
+    let mut wrong = |path: String, code, word: &str| cases.push(error_case(path.clone(), get(path), 422, code, word));
     for list in ["jobs", "datasets", "adapters"] {
         wrong(format!("/{list}?limit=0"), "invalid_query", "1 to 100");
         wrong(format!("/{list}?limit=101"), "invalid_query", "1 to 100");
@@ -57,15 +58,15 @@ fn a_wrong_page_is_refused_with_what_a_page_is() {
         wrong(format!("/{list}?limit=1&limit=2"), "invalid_query", "limit");
     }
     wrong("/jobs?status=done".to_string(), "invalid_query", "`succeeded`");
-    check(&app, cases);
+    check_cases(&app, cases);
 }
 
 #[test]
-fn what_does_not_exist_or_is_over_is_refused_with_its_state() {
-    let app = Setup::new().start();
-    let job = app.trained(&small_job(30, json!({"name": "questions", "hyperparameters": {"max_steps": 2}})));
+fn missing_or_finished_resource_is_rejected_with_its_state() {
+    let app = ServerConfig::new().start();
+    let job = app.train_to_success(&small_job(30, json!({"name": "questions", "hyperparameters": {"max_steps": 2}})));
     let over = job["id"].as_str().unwrap();
-    let paused = app.train(&small_job(60, json!({"name": "resting", "hyperparameters": {"epochs": 50_000}})));
+    let paused = app.submit_job(&small_job(60, json!({"name": "resting", "hyperparameters": {"epochs": 50_000}})));
     assert_eq!(app.post(&format!("/jobs/{paused}/pause"), &json!({})).status, 200);
     app.wait_for_status(&paused, "paused");
     let used = app.get(&format!("/jobs/{paused}")).json()["dataset_id"].as_str().unwrap().to_string();
@@ -74,28 +75,58 @@ fn what_does_not_exist_or_is_over_is_refused_with_its_state() {
     for (verb, code) in [("cancel", "job_over"), ("pause", "job_not_active"), ("resume", "job_not_paused")] {
         let asked = |id: &str| post(format!("/jobs/{id}/{verb}"), &json!({}));
         let name = |what: &str| format!("{verb} {what}");
-        cases.push(case(name("an unknown job"), asked(UNKNOWN_ID), 404, "job_not_found", "GET /jobs"));
-        cases.push(case(name("no id"), asked("the-first"), 404, "not_found", "UUID"));
-        cases.push(case(name("a finished job"), asked(over), 409, code, "succeeded"));
+        cases.push(error_case(name("an unknown job"), asked(UNKNOWN_ID), 404, "job_not_found", "GET /jobs"));
+        cases.push(error_case(name("no id"), asked("the-first"), 404, "not_found", "UUID"));
+        cases.push(error_case(name("a finished job"), asked(over), 409, code, "succeeded"));
     }
     let events = format!("/jobs/{over}/events");
     cases.extend([
-        case("an unknown job", get(format!("/jobs/{UNKNOWN_ID}")), 404, "job_not_found", "GET /jobs"),
-        case("a job without id", get("/jobs/the-first"), 404, "not_found", "UUID"),
-        case("events of an unknown job", get(format!("/jobs/{UNKNOWN_ID}/events")), 404, "job_not_found", UNKNOWN_ID),
-        case("events after a word", get(format!("{events}?after=start")), 422, "invalid_query", "after"),
-        case("a wrong last event", get(&events).with("last-event-id", "x"), 422, "invalid_header", "sequence number"),
-        case("an unknown dataset", get(format!("/datasets/{UNKNOWN_ID}")), 404, "dataset_not_found", "GET /datasets"),
-        case("delete no dataset", delete(format!("/datasets/{UNKNOWN_ID}")), 404, "dataset_not_found", UNKNOWN_ID),
-        case("delete a dataset in use", delete(format!("/datasets/{used}")), 409, "dataset_in_use", "cancel the job"),
-        case(
+        error_case("an unknown job", get(format!("/jobs/{UNKNOWN_ID}")), 404, "job_not_found", "GET /jobs"),
+        error_case("a job without id", get("/jobs/the-first"), 404, "not_found", "UUID"),
+        error_case(
+            "events of an unknown job",
+            get(format!("/jobs/{UNKNOWN_ID}/events")),
+            404,
+            "job_not_found",
+            UNKNOWN_ID,
+        ),
+        error_case("events after a word", get(format!("{events}?after=start")), 422, "invalid_query", "after"),
+        error_case(
+            "a wrong last event",
+            get(&events).with_header("last-event-id", "x"),
+            422,
+            "invalid_header",
+            "sequence number",
+        ),
+        error_case(
+            "an unknown dataset",
+            get(format!("/datasets/{UNKNOWN_ID}")),
+            404,
+            "dataset_not_found",
+            "GET /datasets",
+        ),
+        error_case(
+            "delete no dataset",
+            delete(format!("/datasets/{UNKNOWN_ID}")),
+            404,
+            "dataset_not_found",
+            UNKNOWN_ID,
+        ),
+        error_case(
+            "delete a dataset in use",
+            delete(format!("/datasets/{used}")),
+            409,
+            "dataset_in_use",
+            "cancel the job",
+        ),
+        error_case(
             "validate perhaps",
             bytes("/jobs?validate_only=perhaps", "application/json", "{}"),
             422,
             "invalid_query",
             "validate_only",
         ),
-        case(
+        error_case(
             "an unknown parameter",
             bytes("/jobs?dry=true", "application/json", "{}"),
             422,
@@ -103,12 +134,12 @@ fn what_does_not_exist_or_is_over_is_refused_with_its_state() {
             "`validate_only`",
         ),
     ]);
-    check(&app, cases);
+    check_cases(&app, cases);
 }
 
 /// Two adapters of one name whose versions begin alike, as no training would make them in a lifetime.
-fn twins(app: &App) {
-    let url = espalier::store::sqlite_url(&app.setup.data().join("espalier.db"));
+fn create_ambiguous_adapters(app: &ServerProcess) {
+    let url = espalier::store::sqlite_url(&app.setup.data_dir().join("espalier.db"));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let store = espalier::store::connect(&url).await.unwrap();
         for digits in ["abcdef0123", "abcdef0124"] {
@@ -118,9 +149,9 @@ fn twins(app: &App) {
 }
 
 #[test]
-fn an_adapter_is_named_by_what_exists_and_without_doubt() {
-    let app = Setup::new().start();
-    twins(&app);
+fn unknown_or_ambiguous_adapter_reference_is_rejected() {
+    let app = ServerConfig::new().start();
+    create_ambiguous_adapters(&app);
     let references = [
         ("nobody", 404, "adapter_not_found", "GET /adapters"),
         (UNKNOWN_ID, 404, "adapter_not_found", UNKNOWN_ID),
@@ -133,10 +164,10 @@ fn an_adapter_is_named_by_what_exists_and_without_doubt() {
         ("a%00b", 404, "adapter_not_found", "GET /adapters"),
         ("%2e%2e%2fadapters", 404, "adapter_not_found", "GET /adapters"),
     ];
-    let mut cases: Vec<Case> = Vec::new();
+    let mut cases: Vec<ErrorCase> = Vec::new();
     for (reference, status, code, word) in references {
         let mut add =
-            |name: &str, request| cases.push(case(format!("{name} {reference}"), request, status, code, word));
+            |name: &str, request| cases.push(error_case(format!("{name} {reference}"), request, status, code, word));
         add("get", get(format!("/adapters/{reference}")));
         add("download", get(format!("/adapters/{reference}/download")));
         add("delete", delete(format!("/adapters/{reference}")));
@@ -145,38 +176,63 @@ fn an_adapter_is_named_by_what_exists_and_without_doubt() {
     // their folders were never there, as after a bad disk
     let lost = "twins@abcdef0123";
     let predict = post(format!("/predict?adapter={lost}"), &json!({"inputs": ["a"]}));
-    cases.push(case("predict with a damaged one", predict, 409, "adapter_damaged", "train or import it again"));
-    cases.push(case("download a damaged one", get(format!("/adapters/{lost}/download")), 409, "adapter_damaged", ""));
-    check(&app, cases);
+    cases.push(error_case("predict with a damaged one", predict, 409, "adapter_damaged", "train or import it again"));
+    cases.push(error_case(
+        "download a damaged one",
+        get(format!("/adapters/{lost}/download")),
+        409,
+        "adapter_damaged",
+        "",
+    ));
+    check_cases(&app, cases);
 }
 
 #[test]
-fn without_its_key_nobody_learns_anything() {
-    let app = Setup::new().environment("ESPALIER_API_KEYS", &format!("another-key-of-some-length,{KEY}")).start();
-    let answer = get("/jobs").with("authorization", &format!("Bearer {KEY}")).send(&app);
+fn unauthenticated_requests_reveal_nothing() {
+    let app =
+        ServerConfig::new().with_environment("ESPALIER_API_KEYS", &format!("another-key-of-some-length,{KEY}")).start();
+    let answer = get("/jobs").with_header("authorization", &format!("Bearer {KEY}")).send(&app);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let mut cases = Vec::new();
     for path in ["/jobs", "/datasets", "/adapters/questions", "/base", "/metrics", "/jobs/the-first/events"] {
-        let missing = case(path, get(path), 401, "key_missing", "Authorization: Bearer");
-        cases.push(missing.with_header("www-authenticate", "Bearer"));
+        let missing = error_case(path, get(path), 401, "key_missing", "Authorization: Bearer");
+        cases.push(missing.with_response_header("www-authenticate", "Bearer"));
     }
     for value in
         ["Bearer wrong-key-of-some-length", "Bearer a-key-of-sufficient-lengt", "Bearer a-key-of-sufficient-lengthh"]
     {
-        let wrong = case(value, get("/jobs").with("authorization", value), 401, "key_wrong", "ask whoever runs it");
-        cases.push(wrong.with_header("www-authenticate", "invalid_token"));
+        let wrong = error_case(
+            value,
+            get("/jobs").with_header("authorization", value),
+            401,
+            "key_wrong",
+            "ask whoever runs it",
+        );
+        cases.push(wrong.with_response_header("www-authenticate", "invalid_token"));
     }
     for value in ["Basic YTpi", "Bearer", KEY] {
-        cases.push(case(value, get("/jobs").with("authorization", value), 401, "key_missing", "Bearer <key>"));
+        cases.push(error_case(
+            value,
+            get("/jobs").with_header("authorization", value),
+            401,
+            "key_missing",
+            "Bearer <key>",
+        ));
     }
     for path in ["/jobs", "/predict", "/adapters", "/datasets"] {
-        cases.push(case(format!("post {path}"), bytes(path, "application/json", "{"), 401, "key_missing", "Bearer"));
+        cases.push(error_case(
+            format!("post {path}"),
+            bytes(path, "application/json", "{"),
+            401,
+            "key_missing",
+            "Bearer",
+        ));
     }
-    check(&app, cases);
+    check_cases(&app, cases);
     for open in ["/health/live", "/health/ready", "/openapi.yaml", "/docs/"] {
         assert_eq!(get(open).send(&app).status, 200, "{open}");
     }
-    let file = fs::read_dir(app.setup.data().join("datasets")).unwrap().count();
+    let file = fs::read_dir(app.setup.data_dir().join("datasets")).unwrap().count();
     assert_eq!(file, 0);
     assert!(!app.log().iter().any(|line| line.contains(KEY)), "the key is in the log");
 }

@@ -1,34 +1,40 @@
 //! `kill -9` at any moment: the job finishes, and nobody can tell its adapter from an undisturbed run's.
 
-use crate::api::app::{App, Setup, small_job};
-use crate::api::moments::{Moment, checkpoints, names};
-use crate::api::traces::{self, Trace, assert_nothing_is_left, attempts, events, is_soak, long_job, undisturbed};
+use crate::api::job_traces::{
+    self, JobResult, assert_clean_after_delete, attempts, events, is_soak, long_job, uninterrupted_result,
+};
+use crate::api::kill_points::{KillPoint, checkpoint_steps, file_names};
+use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use crate::support::database::Database;
-use espalier_tensor::random::Random;
+use espalier_tensor::seeded_rng::SeededRng;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
 /// A killed server must not cost the lease, which is 30 s.
-const PROMPT: Duration = Duration::from_secs(15);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Checkpoints come often, so that kills meet them; and any number of kills is borne.
-const OFTEN: [&str; 6] = ["--checkpoint-every", "50ms", "--max-attempts", "1000", "--log-level", "debug"];
+const FREQUENT_CHECKPOINTS: [&str; 6] =
+    ["--checkpoint-interval", "50ms", "--max-attempts", "1000", "--log-level", "debug"];
 
 #[test]
-fn a_job_killed_again_and_again_ends_as_an_undisturbed_one_on_sqlite() {
+fn repeatedly_killed_job_is_bit_identical_on_sqlite() {
     for seed in seeds(1) {
-        survive(&Setup::new().with(&OFTEN), seed);
+        kill_until_done(&ServerConfig::new().with_arguments(&FREQUENT_CHECKPOINTS), seed);
     }
 }
 
 #[test]
-fn a_job_killed_again_and_again_ends_as_an_undisturbed_one_on_postgres() {
+fn repeatedly_killed_job_is_bit_identical_on_postgres() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for seed in seeds(2) {
         let database = runtime.block_on(Database::postgres());
-        survive(&Setup::new().on(database.url().to_string()).with(&OFTEN), seed);
-        runtime.block_on(database.end());
+        kill_until_done(
+            &ServerConfig::new().with_database(database.url().to_string()).with_arguments(&FREQUENT_CHECKPOINTS),
+            seed,
+        );
+        runtime.block_on(database.drop_database());
     }
 }
 
@@ -37,25 +43,25 @@ fn seeds(first: u64) -> std::ops::Range<u64> {
 }
 
 /// Some kills while it trains, one of them in a checkpoint, and the last ones around publishing.
-fn moments(seed: u64, whole: Duration) -> Vec<Moment> {
-    let mut random = Random::new(seed, &["kills"]);
+fn kill_points(seed: u64, whole: Duration) -> Vec<KillPoint> {
+    let mut random = SeededRng::new(seed, &["kills"]);
     let count = if is_soak() { 9 } else { 2 };
     // Together at most half of the run, so that all of them meet it.
     let longest = whole.as_millis() as usize / 2 / count;
-    let mut moments: Vec<Moment> =
-        (0..count).map(|_| Moment::After(Duration::from_millis(random.below(longest) as u64))).collect();
-    moments.extend(vec![Moment::Checkpoint; count / 2]);
+    let mut moments: Vec<KillPoint> =
+        (0..count).map(|_| KillPoint::After(Duration::from_millis(random.uniform_below(longest) as u64))).collect();
+    moments.extend(vec![KillPoint::Checkpoint; count / 2]);
     random.shuffle(&mut moments);
-    moments.extend([Moment::Adapter, Moment::Folder, Moment::Row]);
+    moments.extend([KillPoint::Adapter, KillPoint::Folder, KillPoint::Row]);
     moments
 }
 
-fn survive(setup: &Setup, seed: u64) {
-    let (expected, whole) = undisturbed();
+fn kill_until_done(setup: &ServerConfig, seed: u64) {
+    let (expected, whole) = uninterrupted_result();
     let mut app = setup.start();
-    let id = app.train(&long_job());
+    let id = app.submit_job(&long_job());
     let (mut kills, mut newest) = (0, None);
-    for moment in moments(seed, *whole) {
+    for moment in kill_points(seed, *whole) {
         (app, newest) = kill_at(app, &id, moment, newest);
         kills += 1;
         if app.get(&format!("/jobs/{id}")).json()["status"] == "succeeded" {
@@ -64,23 +70,23 @@ fn survive(setup: &Setup, seed: u64) {
     }
     println!("seed {seed}: {kills} kills");
     assert!(kills >= if is_soak() { 14 } else { 4 }, "only {kills} kills met the job");
-    assert_eq!(&Trace::of(&app, &id), expected);
+    assert_eq!(&JobResult::wait_for_result(&app, &id), expected);
     let events = events(&app, &id);
     // The last kill may have come after the end.
     assert!((kills..=kills + 1).contains(&attempts(&events)), "{events:#?}");
-    assert_nothing_is_left(app, &expected.version);
+    assert_clean_after_delete(app, &expected.version);
 }
 
 /// Lets an attempt begin, which has this checkpoint to go on from, and kills it; answers the restarted server, and the
 /// checkpoint that it has.
-fn kill_at(app: App, id: &str, moment: Moment, newest: Option<u64>) -> (App, Option<u64>) {
+fn kill_at(app: ServerProcess, id: &str, moment: KillPoint, newest: Option<u64>) -> (ServerProcess, Option<u64>) {
     let started = Instant::now();
     app.wait_for_log_since_start("attempt begins");
-    assert!(started.elapsed() < PROMPT, "the attempt began after {:?}", started.elapsed());
-    moment.wait(&app, id);
+    assert!(started.elapsed() < RECOVERY_TIMEOUT, "the attempt began after {:?}", started.elapsed());
+    moment.wait_until_reached(&app, id);
     let (setup, log) = app.kill();
     assert_resumed(&log, newest);
-    let newest = checkpoints(&setup.data(), id).last().copied();
+    let newest = checkpoint_steps(&setup.data_dir(), id).last().copied();
     (setup.start(), newest)
 }
 
@@ -96,32 +102,32 @@ fn assert_resumed(log: &[String], newest: Option<u64>) {
 }
 
 #[test]
-fn a_torn_checkpoint_costs_the_steps_since_the_one_before() {
-    let (expected, _) = undisturbed();
-    let app = Setup::new().with(&OFTEN).start();
-    let id = app.train(&long_job());
+fn torn_checkpoint_falls_back_to_the_previous_one() {
+    let (expected, _) = uninterrupted_result();
+    let app = ServerConfig::new().with_arguments(&FREQUENT_CHECKPOINTS).start();
+    let id = app.submit_job(&long_job());
     for _ in 0..3 {
         app.wait_for_log("checkpoint saved");
     }
     let (setup, _) = app.kill();
-    let steps = checkpoints(&setup.data(), &id);
+    let steps = checkpoint_steps(&setup.data_dir(), &id);
     let [.., before, newest] = steps[..] else { panic!("two are kept, not {steps:?}") };
-    let blob = setup.data().join("checkpoints").join(&id).join(format!("step-{newest}.safetensors"));
+    let blob = setup.data_dir().join("checkpoints").join(&id).join(format!("step-{newest}.safetensors"));
     let length = blob.metadata().unwrap().len();
     File::options().write(true).open(blob).unwrap().set_len(length / 2).unwrap();
     let app = setup.start();
     app.wait_for_log_since_start("does not verify");
     let line: Value = serde_json::from_str(&app.wait_for_log_since_start("training resumes")).unwrap();
     assert_eq!(line["step"], before);
-    assert_eq!(&Trace::of(&app, &id), expected);
-    assert_nothing_is_left(app, &expected.version);
+    assert_eq!(&JobResult::wait_for_result(&app, &id), expected);
+    assert_clean_after_delete(app, &expected.version);
 }
 
 #[test]
-fn a_job_that_saves_nothing_new_fails_after_its_last_attempt_and_leaves_nothing() {
-    let rarely = ["--checkpoint-every", "1h", "--max-attempts", "2", "--log-level", "debug"];
-    let mut app = Setup::new().with(&rarely).start();
-    let id = app.train(&small_job(60, json!({"hyperparameters": {"epochs": 100_000}})));
+fn job_without_progress_fails_after_max_attempts() {
+    let rarely = ["--checkpoint-interval", "1h", "--max-attempts", "2", "--log-level", "debug"];
+    let mut app = ServerConfig::new().with_arguments(&rarely).start();
+    let id = app.submit_job(&small_job(60, json!({"hyperparameters": {"epochs": 100_000}})));
     // The first attempt saves step 0, and the store knows it once two later rows are there.
     wait_for_rows(&app, &id, 2);
     app = app.kill_and_restart();
@@ -129,33 +135,33 @@ fn a_job_that_saves_nothing_new_fails_after_its_last_attempt_and_leaves_nothing(
         app.wait_for_log_since_start("training resumes");
         app = app.kill_and_restart();
     }
-    let job = app.wait(&id);
+    let job = app.wait_for_job(&id);
     assert_eq!((&job["status"], &job["attempt"]), (&json!("failed"), &json!(3)), "{job:#}");
     assert_eq!(job["error"]["code"], "attempts_exhausted");
     assert_eq!(app.get("/adapters").json()["data"], json!([]));
     app = app.kill_and_restart();
-    traces::assert_nothing_unfinished(&app.setup.data());
+    job_traces::assert_no_temporary_files(&app.setup.data_dir());
 }
 
-fn wait_for_rows(app: &App, id: &str, count: usize) {
+fn wait_for_rows(app: &ServerProcess, id: &str, count: usize) {
     let is_row = |event: &&Value| event["kind"] == "metrics";
-    crate::api::moments::until("a row of metrics", || events(app, id).iter().filter(is_row).count() >= count);
+    crate::api::kill_points::wait_until("a row of metrics", || events(app, id).iter().filter(is_row).count() >= count);
 }
 
 #[test]
-fn a_job_that_was_accepted_survives_a_kill_and_no_row_is_without_its_file() {
-    let mut random = Random::new(3, &["kills of uploads"]);
-    let mut setup = Setup::new().with(&["--role", "api"]);
+fn accepted_jobs_survive_sigkill_with_their_blobs() {
+    let mut random = SeededRng::new(3, &["kills of uploads"]);
+    let mut setup = ServerConfig::new().with_arguments(&["--role", "api"]);
     let mut accepted = Vec::new();
     for round in 0..if is_soak() { 20 } else { 4 } {
         let app = setup.start();
         let pid = app.pid();
-        let patience = Duration::from_millis(random.below(300) as u64);
+        let patience = Duration::from_millis(random.uniform_below(300) as u64);
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| submit_until_killed(&app, round));
             // not to wait for anything: the time itself is what was drawn
             std::thread::sleep(patience);
-            nine(pid);
+            send_sigkill(pid);
             accepted.extend(sending.join().unwrap());
         });
         setup = app.kill().0;
@@ -165,18 +171,18 @@ fn a_job_that_was_accepted_survives_a_kill_and_no_row_is_without_its_file() {
     for id in &accepted {
         assert_eq!(app.get(&format!("/jobs/{id}")).json()["status"], "queued");
     }
-    let files = names(&app.setup.data().join("datasets"));
-    let rows = all(&app, "/datasets");
+    let files = file_names(&app.setup.data_dir().join("datasets"));
+    let rows = list_all(&app, "/datasets");
     for row in &rows {
         let hash = row["hash"].as_str().unwrap();
         assert!(files.iter().any(|file| file == hash), "{row:#} has no file among {files:?}");
     }
     println!("{} jobs were accepted, {} datasets have rows", accepted.len(), rows.len());
-    traces::assert_nothing_unfinished(&app.setup.data());
+    job_traces::assert_no_temporary_files(&app.setup.data_dir());
 }
 
 /// All rows of a list.
-fn all(app: &App, path: &str) -> Vec<Value> {
+fn list_all(app: &ServerProcess, path: &str) -> Vec<Value> {
     let mut page = app.get(&format!("{path}?limit=100")).json();
     let mut rows = page["data"].as_array().unwrap().clone();
     while let Some(next) = page["next"].as_str() {
@@ -186,12 +192,12 @@ fn all(app: &App, path: &str) -> Vec<Value> {
     rows
 }
 
-fn nine(pid: i32) {
+fn send_sigkill(pid: i32) {
     assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
 /// The ids of the jobs that were answered 202.
-fn submit_until_killed(app: &App, round: usize) -> Vec<String> {
+fn submit_until_killed(app: &ServerProcess, round: usize) -> Vec<String> {
     let mut accepted = Vec::new();
     for count in 0..100 {
         // A dataset of its own for each.

@@ -1,13 +1,13 @@
 //! Datasets that are good, or good enough: what is kept of them, and what is said of their rows.
 
-use crate::api::app::{App, Setup};
-use crate::api::refusals::{quiet, scene};
+use crate::api::error_cases::{assert_no_errors_logged, server_state};
 use crate::api::request::{bytes, form};
+use crate::api::server_process::{ServerConfig, ServerProcess};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// Sixty good rows, and between them five that cannot be used.
-fn flawed() -> String {
+fn csv_with_bad_rows() -> String {
     let kinds = [("arrival", "when will it arrive"), ("fee", "why was I charged"), ("help", "how can I change it")];
     let mut rows = "utterance,intent\n".to_string();
     for row in 0..60 {
@@ -17,13 +17,13 @@ fn flawed() -> String {
     rows + ",fee\nno label\nwhy,\n\"open,fee\nwhat \0 is it,fee\n when will it arrive number 0,arrival\n"
 }
 
-fn upload(app: &App, options: &Value) -> crate::api::app::Answer {
-    app.post_file("/datasets", ("options", options), ("dataset", "rows.csv", flawed().as_bytes()))
+fn upload(app: &ServerProcess, options: &Value) -> crate::api::server_process::HttpResponse {
+    app.post_file("/datasets", ("options", options), ("dataset", "rows.csv", csv_with_bad_rows().as_bytes()))
 }
 
 #[test]
 fn rows_that_cannot_be_used_are_skipped_and_counted_and_the_rest_trains() {
-    let app = Setup::new().start();
+    let app = ServerConfig::new().start();
     let columns = json!({"text": "utterance", "label": "intent"});
     let refused = upload(&app, &json!({"columns": columns}));
     assert_eq!((refused.status, refused.json()["code"].as_str()), (422, Some("invalid_dataset")));
@@ -47,46 +47,46 @@ fn rows_that_cannot_be_used_are_skipped_and_counted_and_the_rest_trains() {
     assert!(report["lengths"]["median"].as_u64().unwrap() > 2, "{report:#}");
 
     let few = json!({"max_steps": 2});
-    let stored = app.trained(&json!({"dataset_id": kept.json()["id"], "hyperparameters": few}));
+    let stored = app.train_to_success(&json!({"dataset_id": kept.json()["id"], "hyperparameters": few}));
     let mut job = skip.clone();
     job["hyperparameters"] = few;
-    let sent = app.post_file("/jobs", ("job", &job), ("dataset", "rows.csv", flawed().as_bytes()));
-    let sent = app.wait(sent.json()["id"].as_str().unwrap());
+    let sent = app.post_file("/jobs", ("job", &job), ("dataset", "rows.csv", csv_with_bad_rows().as_bytes()));
+    let sent = app.wait_for_job(sent.json()["id"].as_str().unwrap());
     assert_eq!((&sent["status"], &sent["dataset_id"]), (&json!("succeeded"), &kept.json()["id"]));
     assert_eq!(sent["adapter"]["version"], stored["adapter"]["version"], "whichever way the rows came");
 }
 
 #[test]
 fn inline_examples_are_skipped_too() {
-    let app = Setup::new().start();
+    let app = ServerConfig::new().start();
     let examples =
         json!([{"text": "when", "label": "a"}, {"text": "", "label": "a"}, {"text": "why", "label": "b"}, 7]);
     let job = json!({"examples": examples, "on_bad_rows": "skip", "hyperparameters": {"max_steps": 1}});
-    let counts = app.trained(&job)["dataset"]["report"]["warning_counts"].clone();
+    let counts = app.train_to_success(&job)["dataset"]["report"]["warning_counts"].clone();
     assert_eq!(counts, json!({"empty_text": 1, "label_seen_once": 2, "unreadable_record": 1}));
 }
 
 #[test]
-fn a_validation_of_a_flawed_file_tells_all_and_keeps_nothing() {
-    let app = Setup::new().start();
-    let before = scene(&app);
+fn validate_only_reports_all_errors_and_stores_nothing() {
+    let app = ServerConfig::new().start();
+    let before = server_state(&app);
     let job = json!({"columns": {"text": "utterance", "label": "intent"}, "on_bad_rows": "skip"});
     let path = "/jobs?validate_only=true";
-    let answer = form(path, ("job", &job), ("dataset", "rows.csv", flawed().as_bytes())).send(&app);
+    let answer = form(path, ("job", &job), ("dataset", "rows.csv", csv_with_bad_rows().as_bytes())).send(&app);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = answer.json();
     assert_eq!((&answer["report"]["examples"], &answer["options"]["format"]), (&json!(61), &json!("csv")));
     assert_eq!(answer["spec"]["labels"], json!(["arrival", "fee", "help"]));
     assert!(answer["spec"]["hyperparameters"]["epochs"].is_number());
-    let refused = form(path, ("job", &json!({})), ("dataset", "rows.csv", flawed().as_bytes())).send(&app);
+    let refused = form(path, ("job", &json!({})), ("dataset", "rows.csv", csv_with_bad_rows().as_bytes())).send(&app);
     assert_eq!((refused.status, &refused.json()["errors"][0]["line"]), (422, &json!(1)));
-    assert_eq!(scene(&app), before);
-    quiet(&app);
+    assert_eq!(server_state(&app), before);
+    assert_no_errors_logged(&app);
 }
 
 #[test]
 fn the_same_rows_are_read_from_every_format() {
-    let app = Setup::new().start();
+    let app = ServerConfig::new().start();
     let bodies = [
         ("text/csv", "\u{feff}text,label\r\n\"a, \"\"b\"\"\",x\r\nc,y\r\n"),
         ("text/tab-separated-values", "text\tlabel\na, \"b\"\tx\nc\ty\n"),
@@ -109,8 +109,8 @@ fn the_same_rows_are_read_from_every_format() {
 }
 
 #[test]
-fn a_file_is_one_dataset_for_each_way_of_reading_it_and_goes_with_the_last() {
-    let app = Setup::new().start();
+fn file_is_stored_once_per_options_and_removed_with_the_last() {
+    let app = ServerConfig::new().start();
     let body = "text,label,other\na,x,m\nb,y,n\n";
     let plain = bytes("/datasets?file_name=rows.csv", "text/csv", body).send(&app);
     let named = bytes("/datasets?file_name=../other.csv", "text/csv", body).send(&app);
@@ -120,12 +120,12 @@ fn a_file_is_one_dataset_for_each_way_of_reading_it_and_goes_with_the_last() {
     let other = app.post_file("/datasets", ("options", &other), ("dataset", "rows.csv", body.as_bytes()));
     assert_eq!(other.status, 201);
 
-    let id = |answer: &crate::api::app::Answer| answer.json()["id"].as_str().unwrap().to_string();
+    let id = |answer: &crate::api::server_process::HttpResponse| answer.json()["id"].as_str().unwrap().to_string();
     assert_eq!(other.header("location"), Some(format!("/datasets/{}", id(&other)).as_str()));
     let listed = app.get("/datasets").json()["data"].clone();
     assert_eq!(listed, json!([other.json(), plain.json()]), "the newest first");
     assert_eq!(app.get(&format!("/datasets/{}", id(&plain))).json(), plain.json());
-    let file = app.setup.data().join("datasets").join(plain.json()["hash"].as_str().unwrap());
+    let file = app.setup.data_dir().join("datasets").join(plain.json()["hash"].as_str().unwrap());
     assert_eq!(app.delete(&format!("/datasets/{}", id(&plain))).status, 204);
     assert!(file.exists(), "the other dataset needs it");
     assert_eq!(app.delete(&format!("/datasets/{}", id(&plain))).status, 404);

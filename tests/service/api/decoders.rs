@@ -1,13 +1,13 @@
 //! Decoders as bases: every task of the encoders' on the last token, or on the mean, over HTTP.
 
-use crate::api::app::{App, Setup};
+use crate::api::server_process::{ServerConfig, ServerProcess};
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};
 
 const DECODERS: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
 
-fn on(model_type: &str) -> App {
-    Setup::new().based_on(fixture("architectures").join(model_type)).start()
+fn start_with_decoder(model_type: &str) -> ServerProcess {
+    ServerConfig::new().with_base_model(fixture("architectures").join(model_type)).start()
 }
 
 /// Texts that end in the same words, and what was said before them.
@@ -17,24 +17,24 @@ fn text(index: usize) -> (String, &'static str) {
     (format!("{filler} {word} on order {}", index % 7), label)
 }
 
-fn predictions(app: &App, adapter: &str, inputs: &[String]) -> Vec<Value> {
+fn predictions(app: &ServerProcess, adapter: &str, inputs: &[String]) -> Vec<Value> {
     let answer = app.post(&format!("/predict?adapter={adapter}"), &json!({"inputs": inputs}));
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()["predictions"].as_array().unwrap().clone()
 }
 
 #[test]
-fn a_decoder_tells_texts_apart_by_their_last_token() {
+fn decoder_classifies_from_the_last_token() {
     let rows: Vec<Value> = (0..60).map(text).map(|(text, label)| json!({"text": text, "label": label})).collect();
     let (asked, labels): (Vec<String>, Vec<&str>) = (60..90).map(text).unzip();
     for model_type in DECODERS {
-        let app = on(model_type);
+        let app = start_with_decoder(model_type);
         let base = app.get("/base").json();
         assert_eq!((&base["model_type"], &base["poolings"]), (&json!(model_type), &json!(["last", "mean"])));
         let targets = if model_type == "gpt2" { json!(["c_attn"]) } else { json!(["q_proj", "v_proj"]) };
         for method in [json!({"type": "lora", "target_modules": targets}), json!({"type": "prefix_tuning"})] {
             let job = json!({"name": "told", "examples": rows, "method": method, "hyperparameters": {"epochs": 20}});
-            let job = app.trained(&job);
+            let job = app.train_to_success(&job);
             let found = predictions(&app, "told", &asked);
             let right = found.iter().zip(&labels).filter(|(found, label)| found["label"] == **label).count();
             assert!(right >= 27, "{right} of 30 on {model_type}: {:#}", job["metrics"]["validation"]);
@@ -49,8 +49,8 @@ fn a_decoder_tells_texts_apart_by_their_last_token() {
 }
 
 #[test]
-fn what_a_decoder_cannot_is_refused() {
-    let app = on("llama");
+fn unsupported_decoder_tasks_are_rejected() {
+    let app = start_with_decoder("llama");
     let rows: Vec<Value> = (0..12).map(text).map(|(text, label)| json!({"text": text, "label": label})).collect();
     for (pooling, words) in [("first", "pooling"), ("cls", "pooling")] {
         let task = json!({"type": "sequence_classification", "pooling": pooling});

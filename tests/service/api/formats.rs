@@ -1,11 +1,11 @@
 //! Answers that have to look like something: JSON, a schema, a pattern, from a base that was never taught any of them.
 
-use crate::api::app::{App, Setup};
+use crate::api::server_process::{ServerConfig, ServerProcess};
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};
 
-fn on(model_type: &str) -> App {
-    Setup::new().based_on(fixture("decoders").join(model_type)).start()
+fn start_with_decoder(model_type: &str) -> ServerProcess {
+    ServerConfig::new().with_base_model(fixture("decoders").join(model_type)).start()
 }
 
 fn schema(schema: Value) -> Value {
@@ -13,7 +13,7 @@ fn schema(schema: Value) -> Value {
 }
 
 /// The texts and how they ended.
-fn said(app: &App, format: &Value, fields: Value) -> Vec<(String, String)> {
+fn generated_texts(app: &ServerProcess, format: &Value, fields: Value) -> Vec<(String, String)> {
     let mut request = json!({"inputs": ["a card", "The sum of 12", ""], "max_tokens": 100, "response_format": format});
     request["inputs"][2] = json!({"messages": [{"role": "user", "content": "hi"}]});
     request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -32,9 +32,9 @@ fn object(properties: Value) -> Value {
 }
 
 /// What is said under many seeds, as JSON.
-fn drawn(app: &App, asked: &Value) -> Vec<Value> {
+fn sampled_json(app: &ServerProcess, asked: &Value) -> Vec<Value> {
     let fields = |seed: u64| json!({"seed": seed, "temperature": if seed == 0 { 0.0 } else { 2.0 }});
-    let texts = (0..6).flat_map(|seed| said(app, &schema(asked.clone()), fields(seed)));
+    let texts = (0..6).flat_map(|seed| generated_texts(app, &schema(asked.clone()), fields(seed)));
     let parsed = texts.map(|(text, reason)| {
         assert_eq!(reason, "stop", "{text}");
         serde_json::from_str(&text).unwrap()
@@ -43,7 +43,7 @@ fn drawn(app: &App, asked: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn every_answer_fits_its_schema_however_it_is_drawn() {
+fn sampled_output_matches_its_json_schema() {
     let plain = object(json!({
         "z": {"type": "boolean"},
         "l": {"enum": ["red", "gr\u{fc}n", "blue"]},
@@ -54,15 +54,15 @@ fn every_answer_fits_its_schema_however_it_is_drawn() {
         "a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/size"}]},
     }));
     for model_type in ["llama", "qwen3"] {
-        let app = on(model_type);
-        for found in drawn(&app, &plain) {
+        let app = start_with_decoder(model_type);
+        for found in sampled_json(&app, &plain) {
             let names: Vec<&String> = found.as_object().unwrap().keys().collect();
             assert_eq!(names, ["z", "l", "c"], "in the schema's order");
             assert!(found["z"].is_boolean());
             assert!(["red", "gr\u{fc}n", "blue"].contains(&found["l"].as_str().unwrap()), "{found}");
             assert!((-5..=120).contains(&found["c"].as_i64().unwrap()), "{found}");
         }
-        for found in drawn(&app, &nested) {
+        for found in sampled_json(&app, &nested) {
             let tags = found["t"].as_array().unwrap();
             assert!(tags.len() <= 2 && tags.iter().all(|tag| tag.as_str().unwrap().chars().count() <= 3), "{found}");
             assert!(found["a"].is_null() || found["a"] == "big", "{found}");
@@ -71,27 +71,27 @@ fn every_answer_fits_its_schema_however_it_is_drawn() {
 }
 
 #[test]
-fn patterns_are_kept_to_from_end_to_end() {
-    let app = on("qwen2");
+fn regex_constrains_the_whole_text() {
+    let app = start_with_decoder("qwen2");
     let date = json!({"type": "regex", "pattern": "(19|20)[0-9]{2}-(0[1-9]|1[0-2])"});
-    for (text, reason) in said(&app, &date, json!({"seed": 4, "temperature": 1.5})) {
+    for (text, reason) in generated_texts(&app, &date, json!({"seed": 4, "temperature": 1.5})) {
         let (year, month) = text.split_once('-').unwrap();
         assert_eq!((reason.as_str(), year.len(), month.len()), ("stop", 4, 2), "{text}");
         assert!((1900..2100).contains(&year.parse().unwrap()) && (1..=12).contains(&month.parse().unwrap()), "{text}");
     }
     // What could go on for ever ends where its tokens do, and says so.
     let endless = json!({"type": "regex", "pattern": "[ab]{40,}"});
-    for (text, reason) in said(&app, &endless, json!({"max_tokens": 20})) {
+    for (text, reason) in generated_texts(&app, &endless, json!({"max_tokens": 20})) {
         assert_eq!(reason, "length", "{text}");
         assert!(text.bytes().all(|byte| b"ab".contains(&byte)), "{text}");
     }
-    let free = said(&app, &json!({"type": "text"}), json!({"temperature": 0.0, "max_tokens": 9}));
-    assert_eq!(free, said(&app, &Value::Null, json!({"temperature": 0.0, "max_tokens": 9})));
+    let free = generated_texts(&app, &json!({"type": "text"}), json!({"temperature": 0.0, "max_tokens": 9}));
+    assert_eq!(free, generated_texts(&app, &Value::Null, json!({"temperature": 0.0, "max_tokens": 9})));
 }
 
 #[test]
-fn openais_calls_know_the_formats_too() {
-    let app = on("llama");
+fn openai_endpoints_support_response_format() {
+    let app = start_with_decoder("llama");
     let name = app.get("/base").json()["name"].as_str().unwrap().to_string();
     let format = schema(json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
         "additionalProperties": false}));
@@ -110,8 +110,8 @@ fn openais_calls_know_the_formats_too() {
 }
 
 #[test]
-fn formats_that_cannot_be_kept_are_refused_with_the_reason() {
-    let app = on("llama");
+fn unsupported_response_formats_are_rejected() {
+    let app = start_with_decoder("llama");
     let nested =
         |depth: usize| (0..depth).fold(json!({"type": "null"}), |inner, _| json!({"type": "array", "items": inner}));
     let cases = [

@@ -1,13 +1,13 @@
 //! Text that goes on, over HTTP: learned from prompts, conversations and plain texts, asked for at once, word by word, by many at
 //! the same time, and by OpenAI's calls.
 
-use crate::api::app::{App, Setup};
+use crate::api::server_process::{ServerConfig, ServerProcess};
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 
-pub fn on(model_type: &str, arguments: &[&str]) -> App {
-    Setup::new().based_on(fixture("decoders").join(model_type)).with(arguments).start()
+pub fn start_with_decoder(model_type: &str, arguments: &[&str]) -> ServerProcess {
+    ServerConfig::new().with_base_model(fixture("decoders").join(model_type)).with_arguments(arguments).start()
 }
 
 const LORA: &str = r#"{"type": "lora", "rank": 16, "target_modules": "all-linear"}"#;
@@ -25,14 +25,14 @@ fn pairs(count: usize) -> Vec<Value> {
     (0..count).map(one).collect()
 }
 
-pub fn learned(app: &App, name: &str, examples: &[Value], fields: Value) -> Value {
+pub fn train_adapter(app: &ServerProcess, name: &str, examples: &[Value], fields: Value) -> Value {
     let mut job = json!({"name": name, "examples": examples, "method": lora(),
         "hyperparameters": {"epochs": 12, "learning_rate": 0.01, "batch_size": 6}});
     job.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    app.trained(&job)
+    app.train_to_success(&job)
 }
 
-pub fn generated(app: &App, adapter: &str, inputs: Value, fields: Value) -> Vec<Value> {
+pub fn generate(app: &ServerProcess, adapter: &str, inputs: Value, fields: Value) -> Vec<Value> {
     let mut request = json!({"inputs": inputs, "temperature": 0.0, "max_tokens": 12});
     request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let path = if adapter.is_empty() { "/generate".to_string() } else { format!("/generate?adapter={adapter}") };
@@ -46,19 +46,19 @@ pub fn texts(generations: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn completions_are_learned_and_said() {
+fn completions_are_learned_and_generated() {
     for model_type in ["llama", "qwen3", "gpt2"] {
-        let app = on(model_type, &[]);
+        let app = start_with_decoder(model_type, &[]);
         let base = app.get("/base").json();
-        assert_eq!((&base["generates"], &base["chat"]), (&json!(true), &json!(true)));
-        let job = learned(&app, "fruit", &pairs(60), json!({}));
+        assert_eq!((&base["is_causal_lm"], &base["chat"]), (&json!(true), &json!(true)));
+        let job = train_adapter(&app, "fruit", &pairs(60), json!({}));
         assert_eq!(job["task"], json!({"type": "causal_language_model"}));
         let validation = &job["metrics"]["validation"];
         assert!(validation["accuracy"].as_f64().unwrap() > 0.9, "{validation:#}");
         let (loss, perplexity) = (validation["loss"].as_f64().unwrap(), validation["perplexity"].as_f64().unwrap());
         assert!((loss.exp() - perplexity).abs() < 1e-9);
         let inputs = json!(["fruit red", "fruit green", "fruit blue"]);
-        let found = generated(&app, "fruit", inputs.clone(), json!({}));
+        let found = generate(&app, "fruit", inputs.clone(), json!({}));
         assert_eq!(texts(&found), [" apple", " pear", " plum"]);
         assert!(found.iter().all(|one| one["finish_reason"] == "stop"), "{found:#?}");
         assert!(found[0]["usage"]["prompt_tokens"].as_u64().unwrap() > 3);
@@ -66,10 +66,10 @@ fn completions_are_learned_and_said() {
         let zip = app.get("/adapters/fruit/download").body;
         let kept = app.post_file("/adapters", ("options", &json!({"name": "again"})), ("adapter", "adapter.zip", &zip));
         assert_eq!(kept.status, 201, "{}", kept.text());
-        assert_eq!(generated(&app, "again", inputs.clone(), json!({})), found);
-        let cut = generated(&app, "fruit", inputs.clone(), json!({"stop": ["ea", "lu"]}));
+        assert_eq!(generate(&app, "again", inputs.clone(), json!({})), found);
+        let cut = generate(&app, "fruit", inputs.clone(), json!({"stop": ["ea", "lu"]}));
         assert_eq!(texts(&cut), [" apple", " p", " p"]);
-        let short = generated(&app, "fruit", inputs, json!({"max_tokens": 1}));
+        let short = generate(&app, "fruit", inputs, json!({"max_tokens": 1}));
         assert!(short.iter().all(|one| one["finish_reason"] == "length"), "{short:#?}");
         let refused = app.post("/predict?adapter=fruit", &json!({"inputs": ["fruit red"]}));
         assert_eq!((refused.status, &refused.json()["code"]), (422, &json!("no_predictions")));
@@ -78,7 +78,7 @@ fn completions_are_learned_and_said() {
 
 #[test]
 fn conversations_are_learned_turn_by_turn() {
-    let app = on("qwen2", &[]);
+    let app = start_with_decoder("qwen2", &[]);
     let one = |index: usize| {
         let (asked, answer) = [("ping", "pong"), ("tick", "tock")][index % 2];
         json!({"messages": [
@@ -87,10 +87,10 @@ fn conversations_are_learned_turn_by_turn() {
         ]})
     };
     let rows: Vec<Value> = (0..48).map(one).collect();
-    let job = learned(&app, "game", &rows, json!({}));
+    let job = train_adapter(&app, "game", &rows, json!({}));
     assert!(job["metrics"]["validation"]["accuracy"].as_f64().unwrap() > 0.9, "{:#}", job["metrics"]);
     let asked = |content: &str| json!({"messages": [{"role": "user", "content": content}]});
-    let found = generated(&app, "game", json!([asked("ping"), asked("tick")]), json!({}));
+    let found = generate(&app, "game", json!([asked("ping"), asked("tick")]), json!({}));
     assert_eq!(texts(&found), ["pong", "tock"]);
     // What has no weight teaches nothing: of such rows nothing is left.
     let weightless: Vec<Value> = (0..12)
@@ -105,21 +105,21 @@ fn conversations_are_learned_turn_by_turn() {
 }
 
 #[test]
-fn plain_texts_are_packed_and_long_ones_go_on() {
-    let app = on("mistral", &[]);
+fn plain_texts_are_packed_and_long_ones_split() {
+    let app = start_with_decoder("mistral", &[]);
     let rows: Vec<Value> =
         (0..20).map(|index| json!({"text": "one two three four five six ".repeat(1 + index % 9)})).collect();
     let task = json!({"task": {"type": "causal_language_model"}, "hyperparameters":
         {"epochs": 20, "learning_rate": 0.01, "batch_size": 4, "max_length": 24}});
-    let job = learned(&app, "count", &rows, task);
+    let job = train_adapter(&app, "count", &rows, task);
     assert!(job["metrics"]["training_examples"].as_u64().unwrap() > 20, "{:#}", job["metrics"]);
-    let found = generated(&app, "count", json!(["one two three"]), json!({"max_tokens": 8}));
+    let found = generate(&app, "count", json!(["one two three"]), json!({"max_tokens": 8}));
     assert!(found[0]["text"].as_str().unwrap().starts_with(" four five"), "{found:#?}");
 }
 
 #[test]
-fn prompts_that_leave_no_room_are_told_row_by_row() {
-    let app = on("llama", &[]);
+fn prompts_over_max_length_are_reported_per_row() {
+    let app = start_with_decoder("llama", &[]);
     let rows = json!([{"prompt": "a ".repeat(60), "completion": "b"}, {"prompt": "a", "completion": "b"},
         {"prompt": "", "completion": "b"}, {"prompt": "a", "completion": ""}]);
     let job = json!({"examples": rows, "hyperparameters": {"max_length": 16}});
@@ -134,7 +134,7 @@ fn prompts_that_leave_no_room_are_told_row_by_row() {
 }
 
 /// The events of a stream, each as JSON, but for the last.
-fn streamed(app: &App, path: &str, request: &Value) -> Vec<Value> {
+fn read_stream(app: &ServerProcess, path: &str, request: &Value) -> Vec<Value> {
     let answer = app.agent().post(app.url(path)).header("content-type", "application/json").send(request.to_string());
     let answer = answer.unwrap();
     assert_eq!(answer.status(), 200);
@@ -145,18 +145,18 @@ fn streamed(app: &App, path: &str, request: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn many_at_once_say_what_each_says_alone() {
-    say_alone_what_they_say_together(&["--prompt-tokens", "5"]);
+fn batched_generation_equals_single_generation() {
+    assert_batched_equals_single(&["--prefill-chunk-tokens", "5"]);
 }
 
 #[test]
-fn so_they_do_where_activations_are_rounded() {
-    let rounding = ["--weights", "q4_0", "--generation-activations", "int8"];
-    say_alone_what_they_say_together(&[&["--prompt-tokens", "5"], &rounding[..]].concat());
+fn batched_generation_equals_single_with_int8_activations() {
+    let rounding = ["--weight-format", "q4_0", "--activation-quantization", "int8"];
+    assert_batched_equals_single(&[&["--prefill-chunk-tokens", "5"], &rounding[..]].concat());
 }
 
-fn say_alone_what_they_say_together(flags: &[&str]) {
-    let app = on("llama", flags);
+fn assert_batched_equals_single(flags: &[&str]) {
+    let app = start_with_decoder("llama", flags);
     let methods = [
         lora(),
         json!({"type": "prefix_tuning", "num_virtual_tokens": 7}),
@@ -166,7 +166,7 @@ fn say_alone_what_they_say_together(flags: &[&str]) {
     for (index, method) in methods.iter().enumerate() {
         let fields =
             json!({"method": method, "hyperparameters": {"max_steps": 3, "learning_rate": 0.03, "batch_size": 6}});
-        learned(&app, &format!("a{index}"), &pairs(12), fields);
+        train_adapter(&app, &format!("a{index}"), &pairs(12), fields);
     }
     let adapters = ["", "a0", "a1", "a2", "a3"];
     let beginning = "What is the sum of 12 and 30, and where is my card? ".repeat(2);
@@ -176,7 +176,7 @@ fn say_alone_what_they_say_together(flags: &[&str]) {
     let alone: Vec<Vec<Value>> = adapters
         .iter()
         .map(|adapter| {
-            prompts.iter().map(|prompt| generated(&app, adapter, json!([prompt]), fields.clone()).remove(0)).collect()
+            prompts.iter().map(|prompt| generate(&app, adapter, json!([prompt]), fields.clone()).remove(0)).collect()
         })
         .collect();
     assert_ne!(alone[0], alone[1]);
@@ -184,12 +184,12 @@ fn say_alone_what_they_say_together(flags: &[&str]) {
         std::thread::scope(|scope| {
             for (adapter, alone) in adapters.iter().zip(&alone) {
                 let (app, prompts, fields) = (&app, &prompts, &fields);
-                scope.spawn(move || assert_eq!(generated(app, adapter, json!(prompts), fields.clone()), *alone));
+                scope.spawn(move || assert_eq!(generate(app, adapter, json!(prompts), fields.clone()), *alone));
             }
         });
     }
     // Word by word it is the same, and a seed gives the same again.
-    let frames = streamed(
+    let frames = read_stream(
         &app,
         "/generate?adapter=a1",
         &json!({"inputs": prompts, "temperature": 0.0, "max_tokens": 40, "stream": true}),
@@ -202,14 +202,14 @@ fn say_alone_what_they_say_together(flags: &[&str]) {
         assert_eq!((&last["finish_reason"], &last["usage"]), (&expected["finish_reason"], &expected["usage"]));
     }
     let warm = json!({"temperature": 0.9, "top_p": 0.95, "seed": 7, "max_tokens": 20});
-    let drawn = || generated(&app, "a3", json!([prompts[0]]), warm.clone());
+    let drawn = || generate(&app, "a3", json!([prompts[0]]), warm.clone());
     assert_eq!(drawn(), drawn());
     assert_ne!(drawn()[0]["text"], alone[4][0]["text"]);
 }
 
 #[test]
 fn what_cannot_be_generated_is_refused() {
-    let app = on("llama", &["--generation-memory", "3MiB"]);
+    let app = start_with_decoder("llama", &["--kv-cache-memory", "3MiB"]);
     let refusals = [
         (json!({"inputs": [], "max_tokens": 4}), "invalid_generation"),
         (json!({"inputs": ["a"], "max_tokens": 0}), "invalid_generation"),
@@ -229,7 +229,7 @@ fn what_cannot_be_generated_is_refused() {
         assert_eq!((refused.status, &refused.json()["code"]), (422, &json!(code)), "{request}: {}", refused.text());
     }
     assert_eq!(app.post("/generate?adapter=nobody", &json!({"inputs": ["a"]})).status, 404);
-    let encoder = Setup::new().start();
+    let encoder = ServerConfig::new().start();
     let refused = encoder.post("/generate", &json!({"inputs": ["a"]}));
     assert_eq!((refused.status, &refused.json()["code"]), (422, &json!("no_generation")));
     let refused = encoder.post("/jobs", &json!({"examples": pairs(12)}));
@@ -242,9 +242,9 @@ fn what_cannot_be_generated_is_refused() {
 }
 
 #[test]
-fn openais_calls_answer_in_openais_form() {
-    let app = on("qwen2", &[]);
-    learned(&app, "fruit", &pairs(60), json!({}));
+fn openai_endpoints_use_openai_response_format() {
+    let app = start_with_decoder("qwen2", &[]);
+    train_adapter(&app, "fruit", &pairs(60), json!({}));
     let name = app.get("/base").json()["name"].as_str().unwrap().to_string();
     let models = app.get("/v1/models").json();
     let ids: Vec<&str> = models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
@@ -272,7 +272,7 @@ fn openais_calls_answer_in_openais_form() {
     );
     chat["stream"] = json!(true);
     chat["stream_options"] = json!({"include_usage": true});
-    let frames = streamed(&app, "/v1/chat/completions", &chat);
+    let frames = read_stream(&app, "/v1/chat/completions", &chat);
     let said: String = frames.iter().filter_map(|frame| frame["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(said, whole["choices"][0]["message"]["content"].as_str().unwrap());
     assert_eq!(frames.last().unwrap()["usage"], whole["usage"]);
@@ -300,8 +300,8 @@ fn openais_calls_answer_in_openais_form() {
 }
 
 #[test]
-fn who_goes_away_leaves_nothing_behind() {
-    let app = on("llama", &["--max-generations", "2", "--max-waiting-generations", "4"]);
+fn client_disconnect_frees_its_kv_cache() {
+    let app = start_with_decoder("llama", &["--max-running-sequences", "2", "--max-queued-sequences", "4"]);
     let long = json!({"inputs": ["a"], "max_tokens": 120, "temperature": 1.0, "stream": true, "logit_bias": {"0": -100.0, "3": -100.0}});
     let open = || {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build();
@@ -317,8 +317,8 @@ fn who_goes_away_leaves_nothing_behind() {
             text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is not in {text}"));
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
-    crate::api::moments::until("nobody is generated for", || {
-        gauge("espalier_generation_running") + gauge("espalier_generation_waiting") == 0.0
+    crate::api::kill_points::wait_until("nobody is generated for", || {
+        gauge("espalier_sequences_running") + gauge("espalier_sequences_queued") == 0.0
     });
-    assert_eq!(generated(&app, "", json!(["a"]), json!({"max_tokens": 2})).len(), 1);
+    assert_eq!(generate(&app, "", json!(["a"]), json!({"max_tokens": 2})).len(), 1);
 }

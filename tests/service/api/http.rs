@@ -1,6 +1,6 @@
 //! What the API promises beside its answers: nothing kept of what was refused, events that lose nothing, keys, the page.
 
-use crate::api::app::{App, Setup, small_job};
+use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,8 +10,8 @@ const GOOD: &[u8] =
 const BAD: &[u8] = b"text,label\n,card\nno label\n";
 
 /// Files in the data folder that hold datasets or parts of them.
-fn kept(app: &App) -> Vec<String> {
-    let data = app.setup.data();
+fn stored_rows(app: &ServerProcess) -> Vec<String> {
+    let data = app.setup.data_dir();
     let own = std::fs::read_dir(data.join("temporary")).unwrap().map(|entry| entry.unwrap().path());
     let folders = own.chain([data.join("datasets"), data.join("adapters")]);
     folders
@@ -20,25 +20,25 @@ fn kept(app: &App) -> Vec<String> {
         .collect()
 }
 
-fn nothing_is_kept(app: &App) {
-    assert_eq!(kept(app), [""; 0]);
+fn assert_nothing_stored(app: &ServerProcess) {
+    assert_eq!(stored_rows(app), [""; 0]);
     assert_eq!(app.get("/datasets").json()["data"], json!([]));
     assert_eq!(app.get("/jobs").json()["data"], json!([]));
 }
 
 #[test]
-fn a_validation_answers_the_report_and_keeps_nothing() {
-    let app = Setup::new().start();
+fn validate_only_returns_the_report_and_stores_nothing() {
+    let app = ServerConfig::new().start();
     let answer = app.post_file("/jobs?validate_only=true", ("job", &json!({})), ("dataset", "a.csv", GOOD));
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = answer.json();
     assert_eq!((&answer["report"]["examples"], &answer["spec"]["labels"]), (&json!(4), &json!(["card", "pin"])));
-    nothing_is_kept(&app);
+    assert_nothing_stored(&app);
 }
 
 #[test]
-fn a_refused_job_or_dataset_leaves_nothing_behind() {
-    let app = Setup::new().start();
+fn rejected_job_or_dataset_stores_nothing() {
+    let app = ServerConfig::new().start();
     let wrong = json!({"method": {"type": "lora", "rank": 1_000_000}});
     for (answer, pointer) in [
         (app.post_file("/jobs", ("job", &json!({})), ("dataset", "a.csv", BAD)), None),
@@ -52,11 +52,11 @@ fn a_refused_job_or_dataset_leaves_nothing_behind() {
         let errors = answer.json()["errors"].clone();
         assert!(pointer.is_none_or(|pointer| errors[0]["pointer"] == pointer), "{errors:#}");
     }
-    nothing_is_kept(&app);
+    assert_nothing_stored(&app);
 }
 
 /// Sends the head of an upload and the first half of its body.
-fn half_an_upload(app: &App) -> TcpStream {
+fn start_partial_upload(app: &ServerProcess) -> TcpStream {
     let address = app.url("").strip_prefix("http://").unwrap().to_string();
     let mut stream = TcpStream::connect(&address).unwrap();
     let head = "POST /datasets?file_name=a.csv HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\n";
@@ -66,31 +66,31 @@ fn half_an_upload(app: &App) -> TcpStream {
 }
 
 #[test]
-fn a_client_that_goes_away_in_mid_upload_leaves_nothing_behind() {
-    let app = Setup::new().start();
-    let stream = half_an_upload(&app);
-    while kept(&app).is_empty() {
+fn client_disconnect_during_upload_stores_nothing() {
+    let app = ServerConfig::new().start();
+    let stream = start_partial_upload(&app);
+    while stored_rows(&app).is_empty() {
         std::thread::yield_now();
     }
     drop(stream);
-    while !kept(&app).is_empty() {
+    while !stored_rows(&app).is_empty() {
         std::thread::yield_now();
     }
-    nothing_is_kept(&app);
+    assert_nothing_stored(&app);
 }
 
 #[test]
-fn a_client_that_stops_sending_is_told_so() {
-    let app = Setup::new().with(&["--idle", "100ms"]).start();
+fn stalled_upload_gets_408() {
+    let app = ServerConfig::new().with_arguments(&["--read-timeout", "100ms"]).start();
     let mut answer = String::new();
-    half_an_upload(&app).read_to_string(&mut answer).unwrap();
+    start_partial_upload(&app).read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
-    nothing_is_kept(&app);
+    assert_nothing_stored(&app);
 }
 
 #[test]
 fn a_dataset_is_kept_once_and_used_by_its_id() {
-    let app = Setup::new().start();
+    let app = ServerConfig::new().start();
     let examples = small_job(60, json!({}))["examples"].as_array().unwrap().clone();
     let lines: String = examples.iter().map(|example| format!("{example}\n")).collect();
     let upload = || app.post_bytes("/datasets?file_name=a.jsonl", "application/octet-stream", lines.as_bytes());
@@ -101,7 +101,8 @@ fn a_dataset_is_kept_once_and_used_by_its_id() {
     assert_eq!(app.get("/datasets").json()["data"].as_array().unwrap().len(), 1);
 
     let few = json!({"epochs": 1});
-    let job = app.trained(&json!({"dataset_id": id, "hyperparameters": few, "validation": {"dataset_id": id}}));
+    let job =
+        app.train_to_success(&json!({"dataset_id": id, "hyperparameters": few, "validation": {"dataset_id": id}}));
     assert_eq!(job["dataset"]["id"], id.as_str());
     // read otherwise than it was when it was uploaded, it is checked again
     let reread = app.post("/jobs", &json!({"dataset_id": id, "columns": {"label": "category"}}));
@@ -113,9 +114,9 @@ fn a_dataset_is_kept_once_and_used_by_its_id() {
 }
 
 #[test]
-fn a_broken_event_stream_is_taken_up_where_it_broke() {
-    let app = Setup::new().start();
-    let job = app.trained(&small_job(60, json!({"hyperparameters": {"epochs": 2}})));
+fn event_stream_resumes_after_last_event_id() {
+    let app = ServerConfig::new().start();
+    let job = app.train_to_success(&small_job(60, json!({"hyperparameters": {"epochs": 2}})));
     let path = format!("/jobs/{}/events", job["id"].as_str().unwrap());
     let ids = |last: i64| -> Vec<i64> {
         let request = app.agent().get(app.url(&path)).header("last-event-id", last.to_string());
@@ -138,8 +139,8 @@ fn a_broken_event_stream_is_taken_up_where_it_broke() {
 
 #[test]
 fn a_list_is_read_page_by_page() {
-    let app = Setup::new().with(&["--role", "api"]).start();
-    let mut ids: Vec<String> = (0..5).map(|_| app.train(&small_job(20, json!({})))).collect();
+    let app = ServerConfig::new().with_arguments(&["--role", "api"]).start();
+    let mut ids: Vec<String> = (0..5).map(|_| app.submit_job(&small_job(20, json!({})))).collect();
     ids.reverse();
     let (mut seen, mut after) = (Vec::new(), String::new());
     loop {
@@ -149,13 +150,13 @@ fn a_list_is_read_page_by_page() {
         after = format!("&after={next}");
     }
     assert_eq!(seen, ids);
-    assert_eq!(app.get(&format!("/jobs/{}", ids[0])).json()["queue_place"], 4);
+    assert_eq!(app.get(&format!("/jobs/{}", ids[0])).json()["queue_position"], 4);
 }
 
 #[test]
-fn beyond_the_limit_of_queued_jobs_one_is_told_to_come_back() {
-    let app = Setup::new().with(&["--role", "api", "--max-queued", "1"]).start();
-    app.train(&small_job(20, json!({})));
+fn full_job_queue_gets_503_with_retry_after() {
+    let app = ServerConfig::new().with_arguments(&["--role", "api", "--max-queued-jobs", "1"]).start();
+    app.submit_job(&small_job(20, json!({})));
     let before = app.get("/datasets").json();
     let answer = app.post_file("/jobs", ("job", &json!({})), ("dataset", "a.csv", GOOD));
     assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{}", answer.text());
@@ -163,8 +164,9 @@ fn beyond_the_limit_of_queued_jobs_one_is_told_to_come_back() {
 }
 
 #[test]
-fn without_its_key_only_what_says_nothing_of_the_server_is_open() {
-    let app = Setup::new().with(&["--api-keys", "the-first-of-the-keys,the-second-of-the-keys"]).start();
+fn only_health_and_docs_are_public() {
+    let app =
+        ServerConfig::new().with_arguments(&["--api-keys", "the-first-of-the-keys,the-second-of-the-keys"]).start();
     for path in ["/jobs", "/datasets", "/adapters", "/base", "/metrics"] {
         let answer = app.get(path);
         assert_eq!((answer.status, answer.json()["code"].as_str()), (401, Some("key_missing")), "{path}");
@@ -178,9 +180,9 @@ fn without_its_key_only_what_says_nothing_of_the_server_is_open() {
 }
 
 #[test]
-fn a_stopping_server_ends_its_streams_and_finishes_its_requests() {
-    let mut app = Setup::new().start();
-    let id = app.train(&small_job(60, json!({"hyperparameters": {"epochs": 50_000}})));
+fn shutdown_ends_event_streams_and_finishes_requests() {
+    let mut app = ServerConfig::new().start();
+    let id = app.submit_job(&small_job(60, json!({"hyperparameters": {"epochs": 50_000}})));
     app.wait_for_progress(&id);
     let url = app.url(&format!("/jobs/{id}/events"));
     let agent = app.agent().clone();

@@ -1,11 +1,11 @@
 //! Of two answers the better one becomes likelier: from texts and from conversations, over HTTP.
 
-use crate::api::app::App;
-use crate::api::generation::{learned, lora, on};
+use crate::api::generation::{lora, start_with_decoder, train_adapter};
+use crate::api::server_process::ServerProcess;
 use serde_json::{Value, json};
 
 /// The loss of a job's first step.
-fn first_loss(app: &App, job: &str) -> f64 {
+fn first_loss(app: &ServerProcess, job: &str) -> f64 {
     let answer = app.agent().get(app.url(&format!("/jobs/{job}/events"))).header("accept", "application/json").call();
     let events: Value = answer.unwrap().body_mut().read_json().unwrap();
     let rows = events["data"].as_array().unwrap().iter().filter(|event| event["kind"] == "metrics");
@@ -14,8 +14,8 @@ fn first_loss(app: &App, job: &str) -> f64 {
 }
 
 #[test]
-fn the_better_of_two_answers_becomes_likelier() {
-    let app = on("qwen3", &[]);
+fn preference_training_raises_the_chosen_answers_likelihood() {
+    let app = start_with_decoder("qwen3", &[]);
     let triple = |index: usize| {
         let (asked, better, worse) = [("red", " apple", " stone"), ("green", " pear", " brick")][index % 2];
         json!({"prompt": format!("fruit {asked} {}", index / 2 % 4), "chosen": better, "rejected": worse})
@@ -24,7 +24,7 @@ fn the_better_of_two_answers_becomes_likelier() {
     let learn = |name: &str, method: &Value, fields: Value| {
         let mut job = json!({"name": name, "examples": rows, "method": method});
         job.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        app.trained(&job)
+        app.train_to_success(&job)
     };
     let once = json!({"hyperparameters": {"max_steps": 1}});
     let methods = json!([lora(), {"type": "lora", "dora": true}, {"type": "ia3"}, {"type": "prompt_tuning"}, {"type": "p_tuning"},
@@ -41,7 +41,7 @@ fn the_better_of_two_answers_becomes_likelier() {
     // What starts from an adapter is measured against that adapter.
     let further = json!({"examples": rows, "from_adapter": "liked", "task": {"type": "preference", "beta": 0.5},
         "hyperparameters": {"max_steps": 1}});
-    let job = app.trained(&further);
+    let job = app.train_to_success(&further);
     let loss = first_loss(&app, job["id"].as_str().unwrap());
     assert!((loss - std::f64::consts::LN_2).abs() < 1e-5, "{loss}");
     // Two answers that are the same, and one that is missing.
@@ -52,7 +52,7 @@ fn the_better_of_two_answers_becomes_likelier() {
 }
 
 /// As TRL's datasets have them: a prompt of messages and answers of messages or text, or two whole conversations.
-fn turns(index: usize) -> Value {
+fn conversation(index: usize) -> Value {
     let (asked, better, worse) = [("red", "apple", "stone"), ("green", "pear", "brick")][index % 2];
     let user = json!({"role": "user", "content": format!("fruit {asked}")});
     let said = |text: &str| json!({"role": "assistant", "content": text});
@@ -68,13 +68,13 @@ fn turns(index: usize) -> Value {
 
 #[test]
 fn conversations_are_preferred_turn_by_turn() {
-    let app = on("qwen2", &[]);
-    let rows: Vec<Value> = (0..36).map(turns).collect();
-    let job = learned(&app, "polite", &rows, json!({"hyperparameters": {"epochs": 10, "learning_rate": 0.005}}));
+    let app = start_with_decoder("qwen2", &[]);
+    let rows: Vec<Value> = (0..36).map(conversation).collect();
+    let job = train_adapter(&app, "polite", &rows, json!({"hyperparameters": {"epochs": 10, "learning_rate": 0.005}}));
     assert_eq!(job["task"]["type"], "preference");
     let figures = &job["metrics"]["validation"];
     assert!(figures["margin"].as_f64().unwrap() > 0.5 && figures["accuracy"] == 1.0, "{figures:#}");
-    let once = learned(&app, "once", &rows, json!({"hyperparameters": {"max_steps": 1}}));
+    let once = train_adapter(&app, "once", &rows, json!({"hyperparameters": {"max_steps": 1}}));
     let loss = first_loss(&app, once["id"].as_str().unwrap());
     assert!((loss - std::f64::consts::LN_2).abs() < 1e-5, "{loss}");
     let ends_with_a_question = json!([{"role": "user", "content": "a"}]);

@@ -1,6 +1,6 @@
 //! Proteins on ESM-2: their classes, learned over HTTP, and an adapter that PEFT trained on transformers' own model.
 
-use crate::api::app::Setup;
+use crate::api::server_process::ServerConfig;
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};
 
@@ -14,8 +14,8 @@ fn protein(index: usize) -> (String, &'static str) {
 }
 
 #[test]
-fn protein_families_are_learned_and_told_apart() {
-    let app = Setup::new().based_on(fixture("architectures").join("esm")).start();
+fn protein_families_are_classified() {
+    let app = ServerConfig::new().with_base_model(fixture("architectures").join("esm")).start();
     let rows: Vec<Value> = (0..60)
         .map(|index| {
             let (text, label) = protein(index);
@@ -25,7 +25,7 @@ fn protein_families_are_learned_and_told_apart() {
     for pooling in ["mean", "first"] {
         let job = json!({"name": pooling, "examples": rows, "task": {"type": "sequence_classification", "pooling": pooling},
             "method": {"type": "lora"}});
-        let job = app.trained(&job);
+        let job = app.train_to_success(&job);
         assert!(job["metrics"]["validation"]["accuracy"].as_f64().unwrap() > 0.8, "{:#}", job["metrics"]);
         let asked: Vec<(String, &str)> = (100..130).map(protein).collect();
         let inputs: Vec<&String> = asked.iter().map(|(text, _)| text).collect();
@@ -38,8 +38,8 @@ fn protein_families_are_learned_and_told_apart() {
 }
 
 #[test]
-fn what_peft_trained_on_transformers_model_answers_with_its_logits() {
-    let app = Setup::new().based_on(fixture("architectures").join("esm")).start();
+fn peft_adapter_on_esm_reproduces_its_logits() {
+    let app = ServerConfig::new().with_base_model(fixture("architectures").join("esm")).start();
     let folder = fixture("peft-methods-esm").join("lora-patterns");
     let zip = std::fs::read(folder.join("adapter.zip")).unwrap();
     let expected: Value = serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap();

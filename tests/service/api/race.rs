@@ -1,10 +1,10 @@
 //! A race over HTTP: asked for, followed, paused and killed, and its winner beside its own job.
 
-use crate::api::app::{App, Setup, small_job};
-use crate::api::moments::settled;
-use crate::api::refusals::{case, check};
+use crate::api::error_cases::{check_cases, error_case};
+use crate::api::job_traces::events;
+use crate::api::kill_points::wait_for_cleanup;
 use crate::api::request::post;
-use crate::api::traces::events;
+use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use serde_json::{Value, json};
 
 /// A candidate that learns, and three that hardly do.
@@ -22,7 +22,7 @@ fn job(epochs: u32, fields: Value) -> Value {
 }
 
 /// The job with the winner alone.
-fn alone(race: &Value, epochs: u32) -> Value {
+fn run_winner_as_single_job(race: &Value, epochs: u32) -> Value {
     let winner = race["metrics"]["race"]["winner"].as_u64().unwrap() as usize;
     let mut candidate = race["method"]["candidates"][winner].clone();
     let mut own = job(epochs, json!({}));
@@ -31,8 +31,8 @@ fn alone(race: &Value, epochs: u32) -> Value {
     own
 }
 
-fn assert_is_its_own_jobs(app: &App, race: &Value, epochs: u32) {
-    let own = app.trained(&alone(race, epochs));
+fn assert_equals_single_job(app: &ServerProcess, race: &Value, epochs: u32) {
+    let own = app.train_to_success(&run_winner_as_single_job(race, epochs));
     assert_eq!(race["adapter"]["version"], own["adapter"]["version"]);
     let mut metrics = race["metrics"].clone();
     metrics.as_object_mut().unwrap().remove("race");
@@ -40,9 +40,9 @@ fn assert_is_its_own_jobs(app: &App, race: &Value, epochs: u32) {
 }
 
 #[test]
-fn a_race_publishes_its_winner_and_keeps_its_table() {
-    let app = Setup::new().start();
-    let race = app.trained(&job(8, json!({"name": "best"})));
+fn auto_method_publishes_the_best_candidate_and_its_leaderboard() {
+    let app = ServerConfig::new().start();
+    let race = app.train_to_success(&job(8, json!({"name": "best"})));
     assert_eq!((&race["method"]["type"], &race["method"]["budget"]), (&json!("auto"), &json!({"first_rung": 216})));
     assert_eq!(
         (&race["hyperparameters"]["epochs"], &race["hyperparameters"]["learning_rate"]),
@@ -62,46 +62,46 @@ fn a_race_publishes_its_winner_and_keeps_its_table() {
     let adapter = app.get("/adapters/best").json();
     let winner = table["winner"].as_u64().unwrap() as usize;
     assert_eq!(adapter["method"]["type"], race["method"]["candidates"][winner]["type"]);
-    assert_is_its_own_jobs(&app, &race, 8);
+    assert_equals_single_job(&app, &race, 8);
 }
 
 #[test]
-fn a_race_that_is_paused_and_killed_ends_as_an_undisturbed_one() {
+fn paused_and_killed_auto_job_is_bit_identical() {
     let epochs = 1000;
-    let app = Setup::new().with(&["--checkpoint-every", "50ms", "--max-attempts", "1000"]).start();
-    let id = app.train(&job(epochs, json!({})));
+    let app = ServerConfig::new().with_arguments(&["--checkpoint-interval", "50ms", "--max-attempts", "1000"]).start();
+    let id = app.submit_job(&job(epochs, json!({})));
     app.wait_for_progress(&id);
     assert_eq!(app.post(&format!("/jobs/{id}/pause"), &json!({})).status, 200);
     app.wait_for_status(&id, "paused");
     assert_eq!(app.post(&format!("/jobs/{id}/resume"), &json!({})).status, 200);
     app.wait_for_progress(&id);
     let app = app.kill_and_restart();
-    app.watch(&id, |line| line.contains("\"race\""));
+    app.read_events_until(&id, |line| line.contains("\"race\""));
     let app = app.kill_and_restart();
-    let race = app.wait(&id);
+    let race = app.wait_for_job(&id);
     assert_eq!((&race["status"], race["attempt"].as_u64().unwrap() >= 3), (&json!("succeeded"), true), "{race:#}");
-    assert_is_its_own_jobs(&app, &race, epochs);
-    let again = app.trained(&job(epochs, json!({})));
+    assert_equals_single_job(&app, &race, epochs);
+    let again = app.train_to_success(&job(epochs, json!({})));
     assert_eq!((&again["metrics"], &again["adapter"]["version"]), (&race["metrics"], &race["adapter"]["version"]));
-    settled(&app);
+    wait_for_cleanup(&app);
 }
 
 #[test]
-fn a_cancelled_race_leaves_nothing() {
-    let app = Setup::new().start();
-    let id = app.train(&job(50_000, json!({})));
+fn cancelled_auto_job_leaves_nothing() {
+    let app = ServerConfig::new().start();
+    let id = app.submit_job(&job(50_000, json!({})));
     app.wait_for_progress(&id);
     assert_eq!(app.post(&format!("/jobs/{id}/cancel"), &json!({})).status, 200);
-    assert_eq!(app.wait(&id)["status"], "cancelled");
+    assert_eq!(app.wait_for_job(&id)["status"], "cancelled");
     assert_eq!(app.get("/adapters").json()["data"], json!([]));
-    assert!(!app.setup.data().join("checkpoints").join(&id).exists());
+    assert!(!app.setup.data_dir().join("checkpoints").join(&id).exists());
 }
 
 #[test]
-fn a_race_that_cannot_be_is_refused_with_the_field() {
-    let app = Setup::new().with(&["--max-candidates", "3"]).start();
-    app.trained(&small_job(60, json!({"name": "source"})));
-    settled(&app);
+fn invalid_auto_method_is_rejected_with_its_pointer() {
+    let app = ServerConfig::new().with_arguments(&["--max-candidates", "3"]).start();
+    app.train_to_success(&small_job(60, json!({"name": "source"})));
+    wait_for_cleanup(&app);
     let ask = |candidates: Value| {
         post("/jobs", &small_job(60, json!({"method": {"type": "auto", "candidates": candidates}})))
     };
@@ -109,24 +109,31 @@ fn a_race_that_cannot_be_is_refused_with_the_field() {
     let mut from = small_job(60, json!({"method": {"type": "auto", "candidates": [head, lora]}}));
     from["from_adapter"] = json!("source");
     let more = json!([head, lora, {"type": "ia3"}, {"type": "bias"}]);
-    check(
+    check_cases(
         &app,
         vec![
-            case("one", ask(json!([head])), 422, "invalid_job", "2 to 3").at("/method/candidates"),
-            case("four", ask(more), 422, "invalid_job", "2 to 3").at("/method/candidates"),
-            case("a wrong rank", ask(json!([head, {"type": "lora", "rank": 0}])), 422, "invalid_job", "between 1")
-                .at("/method/candidates/1/rank"),
-            case("a race in a race", ask(json!([head, {"type": "auto"}])), 422, "invalid_body", "`lora`")
-                .at("/method/candidates/1/type"),
-            case(
+            error_case("one", ask(json!([head])), 422, "invalid_job", "2 to 3").with_pointer("/method/candidates"),
+            error_case("four", ask(more), 422, "invalid_job", "2 to 3").with_pointer("/method/candidates"),
+            error_case(
+                "a wrong rank",
+                ask(json!([head, {"type": "lora", "rank": 0}])),
+                422,
+                "invalid_job",
+                "between 1",
+            )
+            .with_pointer("/method/candidates/1/rank"),
+            error_case("a race in a race", ask(json!([head, {"type": "auto"}])), 422, "invalid_body", "`lora`")
+                .with_pointer("/method/candidates/1/type"),
+            error_case(
                 "epochs of its own",
                 ask(json!([head, {"type": "lora", "hyperparameters": {"epochs": 2}}])),
                 422,
                 "invalid_body",
                 "epochs",
             )
-            .at("/method/candidates/1/hyperparameters/epochs"),
-            case("from an adapter", post("/jobs", &from), 422, "invalid_job", "afresh").at("/from_adapter"),
+            .with_pointer("/method/candidates/1/hyperparameters/epochs"),
+            error_case("from an adapter", post("/jobs", &from), 422, "invalid_job", "afresh")
+                .with_pointer("/from_adapter"),
         ],
     );
 }

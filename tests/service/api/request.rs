@@ -1,6 +1,6 @@
 //! Requests of every shape, as values that a table can hold. Knows nothing of what is answered.
 
-use crate::api::app::{Answer, App, multipart};
+use crate::api::server_process::{HttpResponse, ServerProcess, multipart};
 use serde_json::Value;
 
 /// What is sent.
@@ -12,16 +12,16 @@ pub struct Request {
     body: Option<Vec<u8>>,
 }
 
-pub fn bare(method: &'static str, path: impl Into<String>) -> Request {
+pub fn request_without_body(method: &'static str, path: impl Into<String>) -> Request {
     Request { method, path: path.into(), headers: Vec::new(), body: None }
 }
 
 pub fn get(path: impl Into<String>) -> Request {
-    bare("GET", path)
+    request_without_body("GET", path)
 }
 
 pub fn delete(path: impl Into<String>) -> Request {
-    bare("DELETE", path)
+    request_without_body("DELETE", path)
 }
 
 pub fn post(path: impl Into<String>, body: &Value) -> Request {
@@ -29,8 +29,8 @@ pub fn post(path: impl Into<String>, body: &Value) -> Request {
 }
 
 pub fn bytes(path: impl Into<String>, content_type: &str, body: impl Into<Vec<u8>>) -> Request {
-    let request = Request { body: Some(body.into()), ..bare("POST", path) };
-    request.with("content-type", content_type)
+    let request = Request { body: Some(body.into()), ..request_without_body("POST", path) };
+    request.with_header("content-type", content_type)
 }
 
 /// A form of a JSON part and a file.
@@ -52,19 +52,19 @@ pub fn parts(path: impl Into<String>, parts: &[(&str, &[u8])]) -> Request {
 }
 
 impl Request {
-    pub fn with(mut self, header: &'static str, value: &str) -> Self {
+    pub fn with_header(mut self, header: &'static str, value: &str) -> Self {
         self.headers.push((header, value.to_string()));
         self
     }
 
-    pub fn send(self, app: &App) -> Answer {
+    pub fn send(self, app: &ServerProcess) -> HttpResponse {
         let mut request = ureq::http::Request::builder().method(self.method).uri(app.url(&self.path));
         for (header, value) in self.headers {
             request = request.header(header, value);
         }
         match self.body {
-            Some(body) => Answer::of(app.agent().run(request.body(body).unwrap())),
-            None => Answer::of(app.agent().run(request.body(()).unwrap())),
+            Some(body) => HttpResponse::from_result(app.agent().run(request.body(body).unwrap())),
+            None => HttpResponse::from_result(app.agent().run(request.body(()).unwrap())),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What an adapter says after each epoch is kept with its job.
 
-use crate::api::app::App;
-use crate::api::generation::{generated, learned, lora, on, texts};
+use crate::api::generation::{generate, lora, start_with_decoder, texts, train_adapter};
+use crate::api::server_process::ServerProcess;
 use serde_json::{Value, json};
 
 /// The rows of the split `samples`: steps and texts.
-fn samples(app: &App, job: &Value) -> Vec<(u64, Vec<String>)> {
+fn samples(app: &ServerProcess, job: &Value) -> Vec<(u64, Vec<String>)> {
     let path = format!("/jobs/{}/events", job["id"].as_str().unwrap());
     let answer = app.agent().get(app.url(&path)).header("accept", "application/json").call();
     let events: Value = answer.unwrap().body_mut().read_json().unwrap();
@@ -19,8 +19,8 @@ fn samples(app: &App, job: &Value) -> Vec<(u64, Vec<String>)> {
 }
 
 #[test]
-fn what_is_said_is_kept_epoch_by_epoch() {
-    let app = on("llama", &[]);
+fn samples_are_recorded_every_epoch() {
+    let app = start_with_decoder("llama", &[]);
     let rows: Vec<Value> = (0..48)
         .map(|index| {
             let (asked, answer) = [("red", " apple"), ("green", " pear")][index % 2];
@@ -29,7 +29,7 @@ fn what_is_said_is_kept_epoch_by_epoch() {
         .collect();
     let inputs = json!(["fruit red", "fruit green", {"messages": [{"role": "user", "content": "hi"}]}]);
     for method in [lora(), json!({"type": "prompt_tuning"}), json!({"type": "prefix_tuning"})] {
-        let job = learned(
+        let job = train_adapter(
             &app,
             "fruit",
             &rows,
@@ -43,15 +43,15 @@ fn what_is_said_is_kept_epoch_by_epoch() {
             (0..=8).map(|epoch| 8 * epoch).collect::<Vec<_>>(),
             "before the first step, and after each epoch"
         );
-        let said = generated(&app, "fruit", inputs.clone(), json!({"max_tokens": 9}));
+        let said = generate(&app, "fruit", inputs.clone(), json!({"max_tokens": 9}));
         assert_eq!(told.last().unwrap().1, texts(&said), "the last are the adapter's own words");
         assert_ne!(told[0].1, told[8].1);
     }
 }
 
 #[test]
-fn samples_that_cannot_be_said_are_refused() {
-    let app = on("llama", &[]);
+fn unsupported_samples_are_rejected() {
+    let app = start_with_decoder("llama", &[]);
     let rows: Vec<Value> = (0..12).map(|index| json!({"prompt": format!("a {index}"), "completion": "b"})).collect();
     let cases = [
         (json!({"inputs": []}), "/samples/inputs"),

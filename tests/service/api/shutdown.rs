@@ -1,9 +1,9 @@
 //! SIGTERM: everything that was begun is finished or handed back, in time.
 
-use crate::api::app::{App, PATIENCE, Setup, small_job};
-use crate::api::moments::checkpoints;
-use crate::api::traces::{Trace, assert_nothing_is_left, is_soak, long_job, undisturbed};
-use crate::api::wire::{Connection, Fate, Wire};
+use crate::api::job_traces::{JobResult, assert_clean_after_delete, is_soak, long_job, uninterrupted_result};
+use crate::api::kill_points::checkpoint_steps;
+use crate::api::raw_http::{Connection, RawHttpClient, RequestOutcome};
+use crate::api::server_process::{ServerConfig, ServerProcess, TIMEOUT, small_job};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,38 +11,39 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 const STREAMS: usize = 20;
-const IN_TIME: Duration = Duration::from_secs(10);
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// The one checkpoint after step 0 is the one of the stop; the log says at which step each attempt begins.
-const RARELY: [&str; 6] = ["--checkpoint-every", "1h", "--heartbeat", "100ms", "--log-level", "debug"];
+const RARE_CHECKPOINTS: [&str; 6] =
+    ["--checkpoint-interval", "1h", "--heartbeat-interval", "100ms", "--log-level", "debug"];
 
 /// What the clients of a server that stops have seen.
 #[derive(Default)]
-struct Seen {
+struct LoadResult {
     statuses: Vec<(&'static str, u16)>,
     /// Ids of requests that got no whole answer.
     lost: Vec<String>,
 }
 
 #[test]
-fn a_stopping_server_loses_no_request_and_its_job_goes_on_from_the_last_step() {
-    let (expected, _) = undisturbed();
-    let mut app = Setup::new().with(&RARELY).start();
-    app.trained(&small_job(30, json!({"name": "asked", "hyperparameters": {"epochs": 1}})));
+fn graceful_shutdown_completes_requests_and_checkpoints_the_job() {
+    let (expected, _) = uninterrupted_result();
+    let mut app = ServerConfig::new().with_arguments(&RARE_CHECKPOINTS).start();
+    app.train_to_success(&small_job(30, json!({"name": "asked", "hyperparameters": {"epochs": 1}})));
     let asked = app.get("/adapters/asked").json()["id"].as_str().unwrap().to_string();
-    let id = app.train(&long_job());
+    let id = app.submit_job(&long_job());
     app.wait_for_progress(&id);
     let (seen, last, stopped) = stop_under_load(&mut app, &id);
-    assert!(stopped < IN_TIME, "stopped after {stopped:?}");
+    assert!(stopped < SHUTDOWN_DEADLINE, "stopped after {stopped:?}");
     assert_nothing_was_lost(&app, &seen);
     assert!(seen.statuses.contains(&("/health/ready", 503)), "nobody saw that it was not ready any more");
     let count = |path| seen.statuses.iter().filter(|(asked, _)| *asked == path).count();
     println!("stopped after {stopped:?}; {} predictions; {} resets", count("/predict?adapter=asked"), seen.lost.len());
-    let saved = *checkpoints(&app.setup.data(), &id).last().unwrap();
+    let saved = *checkpoint_steps(&app.setup.data_dir(), &id).last().unwrap();
     assert!(saved >= last && saved > 0, "the job was at step {last}, its checkpoint is of {saved}");
     let app = app.setup.start();
     let line: Value = serde_json::from_str(&app.wait_for_log_since_start("training resumes")).unwrap();
     assert_eq!(line["step"], saved);
-    assert_eq!(&Trace::of(&app, &id), expected);
+    assert_eq!(&JobResult::wait_for_result(&app, &id), expected);
     assert_eq!(app.get(&format!("/jobs/{id}")).json()["attempt"], 2);
     assert_eq!(app.delete(&format!("/adapters/{asked}")).status, 204);
     assert_eq!(app.get("/adapters").json()["data"].as_array().unwrap().len(), 1);
@@ -50,30 +51,30 @@ fn a_stopping_server_loses_no_request_and_its_job_goes_on_from_the_last_step() {
 
 /// Twenty open streams, clients that keep their connection and clients that do not; then SIGTERM. Answers what the
 /// clients saw, the last step that a stream told of, and how long the stop took.
-fn stop_under_load(app: &mut App, id: &str) -> (Seen, u64, Duration) {
+fn stop_under_load(app: &mut ServerProcess, id: &str) -> (LoadResult, u64, Duration) {
     let (answered, opened) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (url, events, agent, pid) =
         (app.url(""), app.url(&format!("/jobs/{id}/events")), app.agent().clone(), app.pid());
     thread::scope(|scope| {
         let streams: Vec<ScopedJoinHandle<u64>> =
             (0..STREAMS).map(|_| scope.spawn(|| stream(&agent, &events, &opened))).collect();
-        let clients: Vec<ScopedJoinHandle<Seen>> = (0..6)
+        let clients: Vec<ScopedJoinHandle<LoadResult>> = (0..6)
             .map(|client| {
                 let (url, answered) = (&url, &answered);
-                scope.spawn(move || ask_until_refused(url, client, answered))
+                scope.spawn(move || predict_until_refused(url, client, answered))
             })
             .collect();
         let requests = if is_soak() { 2000 } else { 60 };
-        crate::api::moments::until("twenty streams and some answers", || {
+        crate::api::kill_points::wait_until("twenty streams and some answers", || {
             opened.load(Ordering::Relaxed) == STREAMS && answered.load(Ordering::Relaxed) >= requests
         });
         let started = Instant::now();
         assert!(std::process::Command::new("kill").args(["-15", &pid.to_string()]).status().unwrap().success());
-        let status = app.ended();
+        let status = app.wait_for_exit();
         let stopped = started.elapsed();
         assert_eq!(status.code(), Some(0), "{status}");
         let last = streams.into_iter().map(|stream| stream.join().unwrap()).max().unwrap();
-        let mut seen = Seen::default();
+        let mut seen = LoadResult::default();
         for client in clients {
             let one = client.join().unwrap();
             seen.statuses.extend(one.statuses);
@@ -98,11 +99,11 @@ fn stream(agent: &ureq::Agent, url: &str, opened: &AtomicUsize) -> u64 {
 }
 
 /// Even clients keep their connection. The first two ask whether the server is ready.
-fn ask_until_refused(url: &str, client: usize, answered: &AtomicUsize) -> Seen {
-    let (mut wire, mut seen) = (Wire::new(url), Seen::default());
+fn predict_until_refused(url: &str, client: usize, answered: &AtomicUsize) -> LoadResult {
+    let (mut wire, mut seen) = (RawHttpClient::new(url), LoadResult::default());
     let started = Instant::now();
     for count in 0.. {
-        assert!(started.elapsed() < PATIENCE);
+        assert!(started.elapsed() < TIMEOUT);
         let request = format!("client-{client}-request-{count}");
         let (path, fate) = match client {
             0 | 1 => ("/health/ready", wire.get("/health/ready", &request)),
@@ -112,9 +113,9 @@ fn ask_until_refused(url: &str, client: usize, answered: &AtomicUsize) -> Seen {
             }
         };
         match fate {
-            Fate::Refused => break,
-            Fate::Answered { status, .. } => seen.statuses.push((path, status)),
-            Fate::Lost { why, on } => {
+            RequestOutcome::ConnectionRefused => break,
+            RequestOutcome::Response { status, .. } => seen.statuses.push((path, status)),
+            RequestOutcome::Aborted { why, on } => {
                 println!("{request}: {why}");
                 assert_eq!(on, Connection::New, "{request} was sent on a connection that was not said to end: {why}");
                 seen.lost.push(request);
@@ -122,7 +123,7 @@ fn ask_until_refused(url: &str, client: usize, answered: &AtomicUsize) -> Seen {
         }
         answered.fetch_add(1, Ordering::Relaxed);
         if client % 2 == 1 {
-            wire.hang_up();
+            wire.close();
         }
     }
     seen
@@ -130,7 +131,7 @@ fn ask_until_refused(url: &str, client: usize, answered: &AtomicUsize) -> Seen {
 
 /// Every answer is whole and good. The system may reset a connection that the server never had; but no request that the
 /// server has seen is without its answer.
-fn assert_nothing_was_lost(app: &App, seen: &Seen) {
+fn assert_nothing_was_lost(app: &ServerProcess, seen: &LoadResult) {
     for (path, status) in &seen.statuses {
         let may_be = if *path == "/health/ready" { [200, 503] } else { [200, 200] };
         assert!(may_be.contains(status), "{path} was answered {status}");
@@ -143,13 +144,13 @@ fn assert_nothing_was_lost(app: &App, seen: &Seen) {
 }
 
 #[test]
-fn a_second_signal_ends_the_server_at_once() {
-    let (expected, _) = undisturbed();
-    let mut app = Setup::new().with(&RARELY).start();
-    let id = app.train(&long_job());
+fn second_signal_exits_immediately() {
+    let (expected, _) = uninterrupted_result();
+    let mut app = ServerConfig::new().with_arguments(&RARE_CHECKPOINTS).start();
+    let id = app.submit_job(&long_job());
     app.wait_for_progress(&id);
     // A request whose body does not come would hold the server up for its whole grace.
-    let mut wire = Wire::new(&app.url(""));
+    let mut wire = RawHttpClient::new(&app.url(""));
     wire.send("POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{")
         .unwrap();
     app.signal(15);
@@ -157,9 +158,9 @@ fn a_second_signal_ends_the_server_at_once() {
     app.wait_for_log("attempt stopped");
     let started = Instant::now();
     app.signal(15);
-    assert_eq!(app.ended().code(), Some(1));
+    assert_eq!(app.wait_for_exit().code(), Some(1));
     assert!(started.elapsed() < Duration::from_secs(2), "ended after {:?}", started.elapsed());
     let app = app.setup.start();
-    assert_eq!(&Trace::of(&app, &id), expected);
-    assert_nothing_is_left(app, &expected.version);
+    assert_eq!(&JobResult::wait_for_result(&app, &id), expected);
+    assert_clean_after_delete(app, &expected.version);
 }

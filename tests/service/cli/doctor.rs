@@ -1,24 +1,24 @@
 //! `espalier doctor`: what it finds is what a server would meet.
 
-use crate::api::app::Setup;
+use crate::api::server_process::ServerConfig;
 use crate::cli::run::run;
 use espalier_testing::jobs;
 
 #[test]
-fn doctor_finds_a_healthy_machine_and_a_running_server() {
-    let setup = Setup::new();
+fn doctor_passes_on_a_healthy_machine() {
+    let setup = ServerConfig::new();
     let app = setup.start();
-    let (model, data) = (jobs::fixture("tiny-bert"), setup.data());
+    let (model, data) = (jobs::fixture("tiny-bert"), setup.data_dir());
     let flags = ["--model", model.to_str().unwrap(), "--data-dir", data.to_str().unwrap(), "--listen"];
     let address = app.url("").trim_start_matches("http://").to_string();
-    let shown = run(&[&["doctor"], &flags[..], &[&address]].concat()).done();
+    let shown = run(&[&["doctor"], &flags[..], &[&address]].concat()).success_stdout();
     assert!(shown.contains("tiny-bert") && shown.contains("sha256:"), "{shown}");
     assert!(shown.contains(&format!("espalier {} is running", env!("CARGO_PKG_VERSION"))), "{shown}");
     assert!(shown.contains("sqlite answers"), "{shown}");
 }
 
 #[test]
-fn doctor_says_what_is_wrong_and_fails() {
+fn doctor_reports_problems_and_fails() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let flags =

@@ -1,7 +1,7 @@
 //! Following a job: through a restart of the server, and away from it.
 
-use crate::api::app::Setup;
-use crate::cli::run::{Ran, Server, dataset, espalier, free_address, ran, run, signal};
+use crate::api::server_process::ServerConfig;
+use crate::cli::run::{CommandOutput, Server, dataset, espalier, free_address, run, signal, wait_for_output};
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
 
@@ -16,15 +16,15 @@ fn read_until(child: &mut Child, text: &str) -> BufReader<std::process::ChildStd
     reader
 }
 
-fn rest(child: Child, mut reader: impl Read) -> Ran {
+fn read_to_exit(child: Child, mut reader: impl Read) -> CommandOutput {
     let mut out = String::new();
     reader.read_to_string(&mut out).unwrap();
-    Ran { out, ..ran(child) }
+    CommandOutput { out, ..wait_for_output(child) }
 }
 
 #[test]
 fn a_job_is_followed_through_a_restart_of_the_server() {
-    let (setup, address, folder) = (Setup::new(), free_address(), tempfile::tempdir().unwrap());
+    let (setup, address, folder) = (ServerConfig::new(), free_address(), tempfile::tempdir().unwrap());
     let mut server = Server::start(&setup, &address, &[]);
     let file = dataset(folder.path(), 60);
     let flags = ["--label-column", "kind", "--name", "kept", "--epochs", "150", "--server", &server.url];
@@ -33,30 +33,30 @@ fn a_job_is_followed_through_a_restart_of_the_server() {
     let reader = read_until(&mut child, "step ");
     server.kill();
     let server = Server::start(&setup, &address, &[]);
-    let shown = rest(child, reader).done();
+    let shown = read_to_exit(child, reader).success_stdout();
     assert!(shown.contains("succeeded"), "{shown}");
-    run(&["predict", "--adapter", "kept", "--server", &server.url, "when will it arrive"]).done();
+    run(&["predict", "--adapter", "kept", "--server", &server.url, "when will it arrive"]).success_stdout();
 }
 
 #[test]
-fn ctrl_c_leaves_the_job_running_and_says_how_to_come_back() {
-    let (setup, folder) = (Setup::new(), tempfile::tempdir().unwrap());
+fn ctrl_c_detaches_and_prints_the_follow_command() {
+    let (setup, folder) = (ServerConfig::new(), tempfile::tempdir().unwrap());
     let server = Server::start(&setup, &free_address(), &[]);
     let file = dataset(folder.path(), 60);
     let flags = ["--label-column", "kind", "--epochs", "1000", "--server", &server.url];
     let mut child = espalier(&["train", file.to_str().unwrap()]).args(flags).spawn().unwrap();
     let reader = read_until(&mut child, "step ");
     signal(&child, "INT");
-    let shown = rest(child, reader).done();
+    let shown = read_to_exit(child, reader).success_stdout();
     let line = shown.lines().find(|line| line.contains("espalier jobs watch ")).unwrap();
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
     let id = words[2];
-    assert!(run(&["jobs", "show", id, "--server", &server.url]).done().contains("running"));
+    assert!(run(&["jobs", "show", id, "--server", &server.url]).success_stdout().contains("running"));
 
     let mut watching = espalier(&words).spawn().unwrap();
     let reader = read_until(&mut watching, "step ");
-    run(&["jobs", "cancel", id, "--server", &server.url]).done();
-    let ended = rest(watching, reader);
+    run(&["jobs", "cancel", id, "--server", &server.url]).success_stdout();
+    let ended = read_to_exit(watching, reader);
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("cancelled"), "{}", ended.err);
 }

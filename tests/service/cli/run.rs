@@ -1,6 +1,6 @@
 //! Commands run to their end, and servers on an address that outlives them.
 
-use crate::api::app::Setup;
+use crate::api::server_process::ServerConfig;
 use espalier_core::task::Target;
 use espalier_testing::jobs;
 use std::io::{BufRead, BufReader};
@@ -8,15 +8,15 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-pub struct Ran {
+pub struct CommandOutput {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// What was written, where the command did what was asked.
-    pub fn done(self) -> String {
+    pub fn success_stdout(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.out, self.err);
         self.out
     }
@@ -33,14 +33,14 @@ pub fn espalier(arguments: &[&str]) -> Command {
     command
 }
 
-pub fn run(arguments: &[&str]) -> Ran {
-    ran(espalier(arguments).spawn().unwrap())
+pub fn run(arguments: &[&str]) -> CommandOutput {
+    wait_for_output(espalier(arguments).spawn().unwrap())
 }
 
-pub fn ran(child: Child) -> Ran {
+pub fn wait_for_output(child: Child) -> CommandOutput {
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    CommandOutput { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 pub fn signal(child: &Child, name: &str) {
@@ -70,9 +70,9 @@ pub fn free_address() -> String {
 }
 
 impl Server {
-    pub fn start(setup: &Setup, address: &str, arguments: &[&str]) -> Self {
-        let mut command = espalier(&["serve", "--listen", address, "--stream-poll", "50ms", "--model"]);
-        command.arg(jobs::fixture("tiny-bert")).arg("--data-dir").arg(setup.data()).args(arguments);
+    pub fn start(setup: &ServerConfig, address: &str, arguments: &[&str]) -> Self {
+        let mut command = espalier(&["serve", "--listen", address, "--event-poll-interval", "50ms", "--model"]);
+        command.arg(jobs::fixture("tiny-bert")).arg("--data-dir").arg(setup.data_dir()).args(arguments);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains("listening")), "the server did not start");

@@ -1,13 +1,13 @@
 //! The server's start and stop, as its operator sees them.
 
-use crate::api::app::Setup;
-use crate::cli::run::{Server, espalier, free_address, ran, run, signal};
+use crate::api::server_process::ServerConfig;
+use crate::cli::run::{Server, espalier, free_address, run, signal, wait_for_output};
 use espalier_testing::jobs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 /// The one line that says why the server does not start.
-fn refusal(code: i32, arguments: &[&str]) -> String {
+fn startup_error(code: i32, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let model = jobs::fixture("tiny-bert");
     let mut command = espalier(&["serve", "--log-level", "warn"]);
@@ -19,7 +19,7 @@ fn refusal(code: i32, arguments: &[&str]) -> String {
     if !arguments.contains(&"--listen") {
         command.args(["--listen", "127.0.0.1:0"]);
     }
-    let refused = ran(command.args(arguments).spawn().unwrap());
+    let refused = wait_for_output(command.args(arguments).spawn().unwrap());
     assert_eq!(refused.code, code, "{}", refused.err);
     assert_eq!(refused.err.trim_end().lines().count(), 1, "{}", refused.err);
     assert!(refused.err.starts_with("error: "), "{}", refused.err);
@@ -27,22 +27,22 @@ fn refusal(code: i32, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn what_is_wrong_at_the_start_is_one_line_that_says_what_to_do() {
+fn startup_error_is_one_actionable_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    assert!(refusal(1, &["--listen", &taken]).contains("in use"));
-    assert!(refusal(2, &["--listen", "0.0.0.0:0"]).contains("--insecure-no-auth"));
-    assert!(refusal(2, &["--model", "/nowhere"]).contains("/nowhere"));
-    assert!(refusal(2, &["--data-dir", "/dev/null/data"]).contains("data folder"));
+    assert!(startup_error(1, &["--listen", &taken]).contains("in use"));
+    assert!(startup_error(2, &["--listen", "0.0.0.0:0"]).contains("--insecure-no-auth"));
+    assert!(startup_error(2, &["--model", "/nowhere"]).contains("/nowhere"));
+    assert!(startup_error(2, &["--data-dir", "/dev/null/data"]).contains("data folder"));
     let nobody = format!("postgres://user:secret@{}/espalier", free_address());
-    let unreachable = refusal(2, &["--database-url", &nobody]);
+    let unreachable = startup_error(2, &["--database-url", &nobody]);
     assert!(unreachable.contains("Postgres") && !unreachable.contains("secret"), "{unreachable}");
-    assert!(refusal(2, &["--database-url", "mysql://here"]).contains("sqlite://"));
+    assert!(startup_error(2, &["--database-url", "mysql://here"]).contains("sqlite://"));
 }
 
 #[test]
-fn a_worker_answers_health_and_metrics_and_nothing_else() {
-    let app = Setup::new().with(&["--role", "worker"]).start();
+fn worker_serves_only_health_and_metrics() {
+    let app = ServerConfig::new().with_arguments(&["--role", "worker"]).start();
     assert_eq!(app.get("/health/ready").status, 200);
     assert_eq!(app.get("/health/live").status, 200);
     assert_eq!(app.get("/metrics").status, 200);
@@ -52,21 +52,21 @@ fn a_worker_answers_health_and_metrics_and_nothing_else() {
 }
 
 #[test]
-fn a_key_is_asked_for_and_taken_from_the_environment() {
+fn api_key_is_read_from_the_environment() {
     let key = "0123456789abcdef";
-    let app = Setup::new().with(&["--api-keys", key]).start();
+    let app = ServerConfig::new().with_arguments(&["--api-keys", key]).start();
     let server = app.url("");
     let refused = run(&["jobs", "list", "--server", &server]);
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains("ESPALIER_API_KEY"), "{}", refused.err);
     let mut allowed = espalier(&["jobs", "list", "--server", &server]);
-    ran(allowed.env("ESPALIER_API_KEY", key).spawn().unwrap()).done();
-    run(&["health", "--server", &server]).done();
+    wait_for_output(allowed.env("ESPALIER_API_KEY", key).spawn().unwrap()).success_stdout();
+    run(&["health", "--server", &server]).success_stdout();
 }
 
 #[test]
-fn the_first_signal_waits_for_requests_and_the_second_does_not() {
-    let setup = Setup::new();
+fn first_signal_drains_and_second_exits() {
+    let setup = ServerConfig::new();
     let mut server = Server::start(&setup, &free_address(), &[]);
     let address = server.url.trim_start_matches("http://").to_string();
     // A request whose body does not come: it is under way until the grace is over.
@@ -87,7 +87,7 @@ fn the_first_signal_waits_for_requests_and_the_second_does_not() {
 }
 
 #[test]
-fn without_a_server_health_says_so_and_fails() {
+fn health_fails_without_a_server() {
     let unhealthy = run(&["health", "--server", &format!("http://{}", free_address())]);
     assert_eq!(unhealthy.code, 1);
     assert!(unhealthy.err.contains("no server answers"), "{}", unhealthy.err);

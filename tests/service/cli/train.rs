@@ -1,31 +1,32 @@
 //! From a file to an adapter and back, with nothing but the command line.
 
-use crate::api::app::Setup;
+use crate::api::server_process::ServerConfig;
 use crate::cli::run::{dataset, run};
 use serde_json::Value;
 
 #[test]
-fn a_file_becomes_an_adapter_and_the_line_to_paste_predicts_with_it() {
-    let app = Setup::new().start();
+fn train_prints_a_predict_command_that_works() {
+    let app = ServerConfig::new().start();
     let (folder, server) = (tempfile::tempdir().unwrap(), app.url(""));
     let file = dataset(folder.path(), 60);
     let file = file.to_str().unwrap();
-    let shown =
-        run(&["train", file, "--server", &server, "--name", "questions", "--label-column", "kind", "--wait"]).done();
+    let shown = run(&["train", file, "--server", &server, "--name", "questions", "--label-column", "kind", "--wait"])
+        .success_stdout();
     assert!(shown.contains(&format!("{file}: 60 rows, 60 examples\n  3 labels, 20 to 20 examples each")), "{shown}");
     assert!(shown.contains("validation accuracy"), "{shown}");
     let line = shown.lines().find(|line| line.trim_start().starts_with("espalier predict")).unwrap();
     let words: Vec<&str> = line.split_whitespace().skip(1).take_while(|word| !word.starts_with('"')).collect();
     let text = "why was I charged a transfer number 55";
-    let (label, score) = run(&[&words[..], &[text]].concat()).done().split_once('\t').map(owned).unwrap();
+    let (label, score) = run(&[&words[..], &[text]].concat()).success_stdout().split_once('\t').map(owned).unwrap();
     assert_eq!(label, "fee");
     assert!((0.0..=1.0).contains(&score.trim().parse::<f64>().unwrap()));
 
     let columns = ["--text-column", "text", "--label-column", "kind"];
     let asked = ["predict", "--server", &server, "--adapter", "questions", "--file", file];
-    let shown = run(&[&asked[..], &columns].concat()).done();
+    let shown = run(&[&asked[..], &columns].concat()).success_stdout();
     assert!(shown.contains("of 60 labels are right: accuracy "), "{shown}");
-    let answer: Value = serde_json::from_str(&run(&[&asked[..], &columns, &["--json"]].concat()).done()).unwrap();
+    let answer: Value =
+        serde_json::from_str(&run(&[&asked[..], &columns, &["--json"]].concat()).success_stdout()).unwrap();
     assert_eq!(answer["predictions"].as_array().unwrap().len(), 60);
 }
 
@@ -35,7 +36,7 @@ fn owned((first, second): (&str, &str)) -> (String, String) {
 
 #[test]
 fn bad_rows_are_named_by_file_and_line_and_nothing_is_queued() {
-    let app = Setup::new().start();
+    let app = ServerConfig::new().start();
     let (folder, server) = (tempfile::tempdir().unwrap(), app.url(""));
     let file = folder.path().join("rows.csv");
     std::fs::write(&file, "text,label\none,a\n,b\ntwo,b\nthree\n").unwrap();
@@ -57,31 +58,32 @@ fn bad_rows_are_named_by_file_and_line_and_nothing_is_queued() {
 }
 
 #[test]
-fn adapters_are_listed_taken_home_brought_back_and_deleted() {
-    let app = Setup::new().start();
+fn adapters_are_listed_downloaded_imported_and_deleted() {
+    let app = ServerConfig::new().start();
     let (folder, server) = (tempfile::tempdir().unwrap(), app.url(""));
     let file = dataset(folder.path(), 30);
     let trained = ["train", file.to_str().unwrap(), "--name", "first", "--label-column", "kind", "--epochs", "1"];
     let job: Value =
-        serde_json::from_str(&run(&[&trained[..], &["--json", "--server", &server]].concat()).done()).unwrap();
+        serde_json::from_str(&run(&[&trained[..], &["--json", "--server", &server]].concat()).success_stdout())
+            .unwrap();
     let adapters = |arguments: &[&str]| run(&[&["adapters"], arguments, &["--server", &server]].concat());
-    assert!(adapters(&["list"]).done().contains("first"));
+    assert!(adapters(&["list"]).success_stdout().contains("first"));
     let version = job["adapter"]["version"].as_str().or(job["adapter"].as_str()).unwrap();
-    assert!(adapters(&["show", "first"]).done().contains(version));
+    assert!(adapters(&["show", "first"]).success_stdout().contains(version));
 
     let zip = folder.path().join("first.zip");
     let zip = zip.to_str().unwrap();
-    adapters(&["download", "first", "--output", zip]).done();
-    let shown = adapters(&["upload", zip, "--name", "second"]).done();
+    adapters(&["download", "first", "--output", zip]).success_stdout();
+    let shown = adapters(&["upload", zip, "--name", "second"]).success_stdout();
     assert!(shown.contains(version), "the same files are the same version: {shown}");
-    adapters(&["delete", "second"]).done();
+    adapters(&["delete", "second"]).success_stdout();
     let gone = adapters(&["show", "second"]);
     assert_eq!(gone.code, 2);
     assert!(gone.err.starts_with("error: ") && !gone.err.contains('{'), "{}", gone.err);
 
-    let jobs = run(&["jobs", "list", "--server", &server]).done();
+    let jobs = run(&["jobs", "list", "--server", &server]).success_stdout();
     assert!(jobs.contains("first") && jobs.contains("succeeded"), "{jobs}");
     let id = job["id"].as_str().unwrap();
-    assert!(run(&["jobs", "events", id, "--server", &server]).done().contains("succeeded"));
+    assert!(run(&["jobs", "events", id, "--server", &server]).success_stdout().contains("succeeded"));
     assert_eq!(run(&["jobs", "pause", id, "--server", &server]).code, 1, "a job that is over cannot be paused");
 }

@@ -1,28 +1,28 @@
 //! Adapters, their names and versions.
 
-use super::scene::*;
+use super::helpers::*;
 use crate::support::database::Database;
-use crate::support::values::*;
+use crate::support::samples::*;
 use espalier::store::{Adapter, Job, Reference};
 use espalier_core::error::Error;
-use espalier_core::training::warm_start::HeadStart;
+use espalier_core::training::warm_start::HeadReuse;
 use espalier_core::training::{FromAdapter, Spec};
 use uuid::Uuid;
 
 on_both_databases!(
     an_imported_adapter_is_found_by_id_name_and_version,
-    what_is_not_there_is_not_found_and_named,
-    an_adapter_of_somebody_else_is_not_found,
+    missing_adapter_is_not_found_and_named,
+    adapter_of_another_owner_is_not_found,
     an_ambiguous_version_is_refused,
     the_same_version_twice_under_a_name_is_not_ambiguous,
-    a_name_falls_back_when_its_adapter_is_deleted,
-    an_older_adapter_can_go_without_moving_the_name,
+    deleting_repoints_the_name_to_the_previous_adapter,
+    deleting_an_older_adapter_keeps_the_name,
     a_folder_is_not_needed_once_its_last_adapter_is_deleted,
     a_job_outlives_its_adapter,
     an_adapter_is_kept_while_a_job_that_starts_from_it_is_not_over,
-    a_job_from_an_adapter_that_is_gone_is_refused,
-    deleting_at_once_from_all_sides_leaves_nothing,
-    a_name_points_to_the_newest_however_many_come_and_go_at_once,
+    job_from_a_deleted_adapter_is_rejected,
+    concurrent_deletes_leave_nothing,
+    name_points_to_the_newest_under_concurrent_changes,
 );
 
 fn name(name: &str) -> Reference {
@@ -50,7 +50,7 @@ async fn an_imported_adapter_is_found_by_id_name_and_version(db: &Database) {
     assert_eq!(db.adapter(OWNER, &Reference::Id(unnamed.id)).await.unwrap(), unnamed);
 }
 
-async fn what_is_not_there_is_not_found_and_named(db: &Database) {
+async fn missing_adapter_is_not_found_and_named(db: &Database) {
     add(db, Some("intents"), "0123456789").await;
     let id = Uuid::now_v7();
     let words = [
@@ -63,23 +63,23 @@ async fn what_is_not_there_is_not_found_and_named(db: &Database) {
         (version("a\0b", "01234567"), "a\0b".to_string()),
     ];
     for (reference, word) in words {
-        let error = refused(db.adapter(OWNER, &reference).await, "adapter_not_found");
+        let error = expect_error(db.adapter(OWNER, &reference).await, "adapter_not_found");
         assert!(matches!(error, Error::NotFound(_)));
         assert!(error.to_string().contains(&word), "{error}");
     }
 }
 
-async fn an_adapter_of_somebody_else_is_not_found(db: &Database) {
+async fn adapter_of_another_owner_is_not_found(db: &Database) {
     let mine = add(db, Some("intents"), "0123456789").await;
     for reference in [Reference::Id(mine.id), name("intents"), version("intents", "01234567")] {
-        refused(db.adapter(STRANGER, &reference).await, "adapter_not_found");
+        expect_error(db.adapter(OTHER_OWNER, &reference).await, "adapter_not_found");
     }
-    refused(db.delete_adapter(STRANGER, mine.id).await, "adapter_not_found");
-    assert!(db.adapters(STRANGER, ALL).await.unwrap().is_empty());
+    expect_error(db.delete_adapter(OTHER_OWNER, mine.id).await, "adapter_not_found");
+    assert!(db.adapters(OTHER_OWNER, ALL).await.unwrap().is_empty());
     let mut theirs = new_adapter(Some("intents"), "99");
-    theirs.owner = STRANGER.to_string();
+    theirs.owner = OTHER_OWNER.to_string();
     let theirs = db.add_adapter(theirs).await.unwrap();
-    assert_eq!(db.adapter(STRANGER, &name("intents")).await.unwrap(), theirs);
+    assert_eq!(db.adapter(OTHER_OWNER, &name("intents")).await.unwrap(), theirs);
     assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), mine);
 }
 
@@ -87,7 +87,7 @@ async fn an_ambiguous_version_is_refused(db: &Database) {
     add(db, Some("intents"), "0123456789a").await;
     add(db, Some("intents"), "0123456789b").await;
     add(db, Some("other"), "0123456789c").await;
-    let error = refused(db.adapter(OWNER, &version("intents", "0123456789")).await, "ambiguous_version");
+    let error = expect_error(db.adapter(OWNER, &version("intents", "0123456789")).await, "ambiguous_version");
     assert!(matches!(error, Error::Invalid(_)));
     let found = db.adapter(OWNER, &version("intents", "0123456789b")).await.unwrap();
     assert_eq!(found.description.version, sha256("0123456789b"));
@@ -100,7 +100,7 @@ async fn the_same_version_twice_under_a_name_is_not_ambiguous(db: &Database) {
     assert_eq!(db.adapter(OWNER, &version("intents", "01234567")).await.unwrap(), newest);
 }
 
-async fn a_name_falls_back_when_its_adapter_is_deleted(db: &Database) {
+async fn deleting_repoints_the_name_to_the_previous_adapter(db: &Database) {
     let first = add(db, Some("intents"), "01").await;
     let second = add(db, Some("intents"), "02").await;
     let third = add(db, Some("intents"), "03").await;
@@ -110,13 +110,13 @@ async fn a_name_falls_back_when_its_adapter_is_deleted(db: &Database) {
         assert_eq!(&db.adapter(OWNER, &name("intents")).await.unwrap(), left);
     }
     db.delete_adapter(OWNER, first.id).await.unwrap();
-    refused(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
-    refused(db.delete_adapter(OWNER, first.id).await, "adapter_not_found");
+    expect_error(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
+    expect_error(db.delete_adapter(OWNER, first.id).await, "adapter_not_found");
     let again = add(db, Some("intents"), "05").await;
     assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), again);
 }
 
-async fn an_older_adapter_can_go_without_moving_the_name(db: &Database) {
+async fn deleting_an_older_adapter_keeps_the_name(db: &Database) {
     let first = add(db, Some("intents"), "01").await;
     let second = add(db, Some("intents"), "02").await;
     db.delete_adapter(OWNER, first.id).await.unwrap();
@@ -126,14 +126,14 @@ async fn an_older_adapter_can_go_without_moving_the_name(db: &Database) {
 async fn a_folder_is_not_needed_once_its_last_adapter_is_deleted(db: &Database) {
     let first = add(db, Some("intents"), "01").await;
     let second = add(db, None, "01").await;
-    assert_eq!(db.adapter_versions().await.unwrap(), [sha256("01")]);
+    assert_eq!(db.referenced_adapter_versions().await.unwrap(), [sha256("01")]);
     assert_eq!(db.delete_adapter(OWNER, first.id).await.unwrap(), None);
     assert_eq!(db.delete_adapter(OWNER, second.id).await.unwrap(), Some(sha256("01")));
-    assert!(db.adapter_versions().await.unwrap().is_empty());
+    assert!(db.referenced_adapter_versions().await.unwrap().is_empty());
 }
 
 async fn a_job_outlives_its_adapter(db: &Database) {
-    let claim = a_claim(&**db).await;
+    let claim = add_and_claim_job(&**db).await;
     let mut new = new_adapter(Some("intents"), "01");
     new.job_id = Some(claim.job.id);
     let adapter = db.publish(&claim.lease, new, &serde_json::json!({})).await.unwrap();
@@ -143,8 +143,8 @@ async fn a_job_outlives_its_adapter(db: &Database) {
 
 /// A job that starts from the version that begins with these digits.
 async fn job_from(db: &Database, digits: &str) -> Result<Job, Error> {
-    let mut new = new_job(a_dataset(&**db).await.id);
-    let from = FromAdapter { version: sha256(digits), head: HeadStart::Kept, note: None };
+    let mut new = new_job(add_dataset(&**db).await.id);
+    let from = FromAdapter { version: sha256(digits), head: HeadReuse::Kept, note: None };
     new.spec = Spec { from_adapter: Some(from), ..spec() }.into();
     db.add_job(new, MAX_QUEUED).await
 }
@@ -152,26 +152,26 @@ async fn job_from(db: &Database, digits: &str) -> Result<Job, Error> {
 async fn an_adapter_is_kept_while_a_job_that_starts_from_it_is_not_over(db: &Database) {
     let (source, other) = (add(db, Some("intents"), "01").await, add(db, Some("intents"), "02").await);
     let job = job_from(db, "01").await.unwrap();
-    let error = refused(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
+    let error = expect_error(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
     assert!(error.to_string().contains(&job.id.to_string()), "{error}");
     db.delete_adapter(OWNER, other.id).await.unwrap();
     db.pause_job(OWNER, job.id).await.unwrap();
-    refused(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
+    expect_error(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
     db.cancel_job(OWNER, job.id).await.unwrap();
     assert_eq!(db.delete_adapter(OWNER, source.id).await.unwrap(), Some(sha256("01")));
 }
 
-async fn a_job_from_an_adapter_that_is_gone_is_refused(db: &Database) {
+async fn job_from_a_deleted_adapter_is_rejected(db: &Database) {
     let source = add(db, None, "01").await;
     db.delete_adapter(OWNER, source.id).await.unwrap();
-    refused(job_from(db, "01").await, "adapter_gone");
+    expect_error(job_from(db, "01").await, "adapter_gone");
     let mut of_another = new_adapter(None, "01");
-    of_another.owner = STRANGER.to_string();
+    of_another.owner = OTHER_OWNER.to_string();
     db.add_adapter(of_another).await.unwrap();
-    refused(job_from(db, "01").await, "adapter_gone");
+    expect_error(job_from(db, "01").await, "adapter_gone");
 }
 
-async fn deleting_at_once_from_all_sides_leaves_nothing(db: &Database) {
+async fn concurrent_deletes_leave_nothing(db: &Database) {
     let mut ids = Vec::new();
     for _ in 0..16 {
         ids.push(add(db, Some("intents"), "01").await.id);
@@ -194,10 +194,10 @@ async fn deleting_at_once_from_all_sides_leaves_nothing(db: &Database) {
     }
     assert_eq!(deleted, 16);
     assert!(db.adapters(OWNER, ALL).await.unwrap().is_empty());
-    refused(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
+    expect_error(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
 }
 
-async fn a_name_points_to_the_newest_however_many_come_and_go_at_once(db: &Database) {
+async fn name_points_to_the_newest_under_concurrent_changes(db: &Database) {
     let working: Vec<_> = (0..6)
         .map(|_| {
             let store = db.store();

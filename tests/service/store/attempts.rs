@@ -1,109 +1,109 @@
 //! Attempts: a job that never gets anywhere ends, one that gets on does not.
 
-use super::scene::*;
+use super::helpers::*;
 use crate::support::database::Database;
-use crate::support::values::*;
-use espalier::store::{JobError, Status, Store, Wish};
+use crate::support::samples::*;
+use espalier::store::{JobError, RequestedAction, Status, Store};
 
 on_both_databases!(
     three_claims_without_a_new_checkpoint_fail_the_job,
-    a_job_without_attempts_left_does_not_hold_up_the_next,
-    a_new_checkpoint_starts_the_count_again,
-    a_checkpoint_that_an_earlier_attempt_had_is_not_new,
+    exhausted_job_does_not_block_the_queue,
+    new_checkpoint_resets_the_attempt_count,
+    checkpoint_of_an_earlier_attempt_does_not_reset_the_count,
     a_graceful_release_is_not_counted,
-    an_attempt_that_was_given_up_counts_and_tells_why_until_the_next,
+    failed_attempt_is_counted_and_its_error_kept_until_the_next,
     a_pause_is_not_counted,
 );
 
 /// Claims and dies, so many times.
-async fn die(store: &dyn Store, times: u32) {
+async fn expire_attempts(store: &dyn Store, times: u32) {
     for _ in 0..times {
         claim(store).await.expect("the job is claimed");
-        let_leases_run_out(store).await;
+        expire_leases(store).await;
     }
 }
 
 async fn three_claims_without_a_new_checkpoint_fail_the_job(db: &Database) {
-    let job = a_job(&**db).await;
-    die(&**db, 3).await;
+    let job = add_job(&**db).await;
+    expire_attempts(&**db, 3).await;
     assert!(claim(&**db).await.is_none());
-    let failed = super::scene::job(&**db, job.id).await;
+    let failed = super::helpers::job(&**db, job.id).await;
     assert_eq!((failed.status, failed.attempt), (Status::Failed, 3));
     let error = failed.error.unwrap();
     assert_eq!(error.code, "attempts_exhausted");
     assert!(error.detail.starts_with("3 attempts in a row"), "{}", error.detail);
     assert!(failed.finished_at.is_some());
-    assert_eq!(history(&**db, job.id).await, ["queued", "running", "running", "running", "failed"]);
+    assert_eq!(status_history(&**db, job.id).await, ["queued", "running", "running", "running", "failed"]);
 }
 
-async fn a_job_without_attempts_left_does_not_hold_up_the_next(db: &Database) {
-    let hopeless = a_job(&**db).await;
-    die(&**db, 3).await;
-    let next = a_job(&**db).await;
+async fn exhausted_job_does_not_block_the_queue(db: &Database) {
+    let hopeless = add_job(&**db).await;
+    expire_attempts(&**db, 3).await;
+    let next = add_job(&**db).await;
     assert_eq!(claim(&**db).await.unwrap().job.id, next.id);
     assert_eq!(status(&**db, hopeless.id).await, Status::Failed);
 }
 
-async fn a_new_checkpoint_starts_the_count_again(db: &Database) {
-    let job = a_job(&**db).await;
+async fn new_checkpoint_resets_the_attempt_count(db: &Database) {
+    let job = add_job(&**db).await;
     for step in 0..5 {
-        die(&**db, 2).await;
+        expire_attempts(&**db, 2).await;
         let claim = claim(&**db).await.unwrap();
-        db.checkpointed(&claim.lease, step).await.unwrap();
-        let_leases_run_out(&**db).await;
+        db.record_checkpoint(&claim.lease, step).await.unwrap();
+        expire_leases(&**db).await;
     }
-    assert_eq!(super::scene::job(&**db, job.id).await.attempt, 15);
-    die(&**db, 3).await;
+    assert_eq!(super::helpers::job(&**db, job.id).await.attempt, 15);
+    expire_attempts(&**db, 3).await;
     assert!(claim(&**db).await.is_none());
     assert_eq!(status(&**db, job.id).await, Status::Failed);
 }
 
-async fn a_checkpoint_that_an_earlier_attempt_had_is_not_new(db: &Database) {
-    let job = a_job(&**db).await;
+async fn checkpoint_of_an_earlier_attempt_does_not_reset_the_count(db: &Database) {
+    let job = add_job(&**db).await;
     for _ in 0..4 {
         let claim = claim(&**db).await.unwrap();
-        db.checkpointed(&claim.lease, 0).await.unwrap();
-        let_leases_run_out(&**db).await;
+        db.record_checkpoint(&claim.lease, 0).await.unwrap();
+        expire_leases(&**db).await;
     }
     assert!(claim(&**db).await.is_none());
-    let failed = super::scene::job(&**db, job.id).await;
+    let failed = super::helpers::job(&**db, job.id).await;
     assert_eq!((failed.status, failed.attempt), (Status::Failed, 4), "the first of them did save one");
 }
 
 async fn a_graceful_release_is_not_counted(db: &Database) {
-    let job = a_job(&**db).await;
+    let job = add_job(&**db).await;
     for _ in 0..10 {
-        db.release(&claim(&**db).await.unwrap().lease).await.unwrap();
+        db.requeue(&claim(&**db).await.unwrap().lease).await.unwrap();
     }
-    let released = super::scene::job(&**db, job.id).await;
+    let released = super::helpers::job(&**db, job.id).await;
     assert_eq!((released.status, released.attempt), (Status::Queued, 10));
-    die(&**db, 3).await;
+    expire_attempts(&**db, 3).await;
     assert!(claim(&**db).await.is_none());
 }
 
 async fn a_pause_is_not_counted(db: &Database) {
-    let job = a_job(&**db).await;
+    let job = add_job(&**db).await;
     for _ in 0..10 {
         let claim = claim(&**db).await.unwrap();
         db.pause_job(OWNER, job.id).await.unwrap();
-        db.stopped(&claim.lease, Wish::Pause).await.unwrap();
+        db.complete_requested_action(&claim.lease, RequestedAction::Pause).await.unwrap();
         db.resume_job(OWNER, job.id).await.unwrap();
     }
     assert_eq!(status(&**db, job.id).await, Status::Queued);
     assert!(claim(&**db).await.is_some());
 }
 
-async fn an_attempt_that_was_given_up_counts_and_tells_why_until_the_next(db: &Database) {
-    let job = a_job(&**db).await;
+async fn failed_attempt_is_counted_and_its_error_kept_until_the_next(db: &Database) {
+    let job = add_job(&**db).await;
     let error = JobError { code: "internal".to_string(), detail: "the disk is full".to_string() };
     for _ in 0..3 {
         let claimed = claim(&**db).await.unwrap();
         assert_eq!(claimed.job.error, None);
-        db.give_up(&claimed.lease, &error).await.unwrap();
-        let given_up = super::scene::job(&**db, job.id).await;
+        db.record_failed_attempt(&claimed.lease, &error).await.unwrap();
+        let given_up = super::helpers::job(&**db, job.id).await;
         assert_eq!((given_up.status, given_up.error), (Status::Queued, Some(error.clone())));
     }
     assert!(claim(&**db).await.is_none());
-    let over = super::scene::job(&**db, job.id).await;
+    let over = super::helpers::job(&**db, job.id).await;
     assert_eq!((over.status, over.error.unwrap().code.as_str()), (Status::Failed, "attempts_exhausted"));
 }

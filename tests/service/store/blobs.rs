@@ -1,8 +1,8 @@
 //! The data folder: who uses it, what is kept and what is removed.
 
-use super::scene::refused;
-use crate::support::values::sha256;
-use espalier::store::blobs::{DataFolder, Needed, Swept};
+use super::helpers::expect_error;
+use crate::support::samples::sha256;
+use espalier::store::blobs::{DataDir, GcReport, LiveBlobs};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,14 +11,14 @@ use uuid::Uuid;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn opened() -> (TempDir, DataFolder) {
+fn open_data_dir() -> (TempDir, DataDir) {
     let root = tempfile::tempdir().unwrap();
-    let folder = DataFolder::open(&root.path().join("data")).unwrap();
+    let folder = DataDir::open(&root.path().join("data")).unwrap();
     (root, folder)
 }
 
-fn upload(folder: &DataFolder, content: &str) -> PathBuf {
-    let file = folder.temporary().join("upload");
+fn upload(folder: &DataDir, content: &str) -> PathBuf {
+    let file = folder.temp_dir().join("upload");
     fs::write(&file, content).unwrap();
     file
 }
@@ -27,8 +27,8 @@ fn make_old(path: &Path) {
     File::open(path).unwrap().set_modified(SystemTime::now() - 2 * HOUR).unwrap();
 }
 
-fn an_adapter(folder: &DataFolder, digits: &str) -> PathBuf {
-    let path = folder.adapters().join(sha256(digits));
+fn put_adapter(folder: &DataDir, digits: &str) -> PathBuf {
+    let path = folder.adapters_dir().join(sha256(digits));
     fs::create_dir(&path).unwrap();
     fs::write(path.join("espalier.json"), "{}").unwrap();
     path
@@ -36,57 +36,57 @@ fn an_adapter(folder: &DataFolder, digits: &str) -> PathBuf {
 
 #[test]
 fn a_folder_is_made_where_it_is_missing_and_found_again() {
-    let (root, folder) = opened();
-    let instance = folder.instance();
-    assert!(folder.temporary().is_dir() && folder.adapters().is_dir());
+    let (root, folder) = open_data_dir();
+    let instance = folder.instance_id();
+    assert!(folder.temp_dir().is_dir() && folder.adapters_dir().is_dir());
     drop(folder);
-    let again = DataFolder::open(&root.path().join("data")).unwrap();
-    assert_eq!((again.instance(), again.abandoned()), (instance, &[instance][..]));
+    let again = DataDir::open(&root.path().join("data")).unwrap();
+    assert_eq!((again.instance_id(), again.stale_instances()), (instance, &[instance][..]));
 }
 
 #[test]
-fn each_process_has_an_instance_of_its_own() {
-    let (root, first) = opened();
-    let second = DataFolder::open(&root.path().join("data")).unwrap();
-    assert_ne!(first.instance(), second.instance());
-    assert_eq!(second.abandoned(), [second.instance()]);
-    assert_ne!(first.temporary(), second.temporary());
+fn every_process_gets_its_own_instance() {
+    let (root, first) = open_data_dir();
+    let second = DataDir::open(&root.path().join("data")).unwrap();
+    assert_ne!(first.instance_id(), second.instance_id());
+    assert_eq!(second.stale_instances(), [second.instance_id()]);
+    assert_ne!(first.temp_dir(), second.temp_dir());
 }
 
 #[test]
-fn the_instances_of_dead_processes_are_abandoned_and_end() {
-    let (root, first) = opened();
+fn unlocked_instances_are_stale_and_removed() {
+    let (root, first) = open_data_dir();
     let path = root.path().join("data");
-    let second = DataFolder::open(&path).unwrap();
-    let living = DataFolder::open(&path).unwrap();
-    let (dead, left) = ([first.instance(), second.instance()], second.temporary());
-    fs::write(first.temporary().join("half an upload"), "x").unwrap();
+    let second = DataDir::open(&path).unwrap();
+    let living = DataDir::open(&path).unwrap();
+    let (dead, left) = ([first.instance_id(), second.instance_id()], second.temp_dir());
+    fs::write(first.temp_dir().join("half an upload"), "x").unwrap();
     drop((first, second));
-    let next = DataFolder::open(&path).unwrap();
-    assert_eq!(next.abandoned(), dead);
-    assert_eq!(next.instance(), dead[0]);
-    assert_eq!(fs::read_dir(next.temporary()).unwrap().count(), 0, "emptied");
-    assert!(!left.exists() && living.temporary().exists());
-    let another = DataFolder::open(&path).unwrap();
-    assert!(!dead.contains(&another.instance()), "an instance that has ended is not used again");
+    let next = DataDir::open(&path).unwrap();
+    assert_eq!(next.stale_instances(), dead);
+    assert_eq!(next.instance_id(), dead[0]);
+    assert_eq!(fs::read_dir(next.temp_dir()).unwrap().count(), 0, "emptied");
+    assert!(!left.exists() && living.temp_dir().exists());
+    let another = DataDir::open(&path).unwrap();
+    assert!(!dead.contains(&another.instance_id()), "an instance that has ended is not used again");
 }
 
 #[test]
 fn a_folder_of_a_newer_format_is_refused() {
-    let (root, folder) = opened();
+    let (root, folder) = open_data_dir();
     drop(folder);
     fs::write(root.path().join("data/format"), "2\n").unwrap();
-    let error = refused(DataFolder::open(&root.path().join("data")), "data_folder_too_new");
+    let error = expect_error(DataDir::open(&root.path().join("data")), "data_folder_too_new");
     assert!(error.to_string().contains("format 2"), "{error}");
     fs::write(root.path().join("data/format"), "something").unwrap();
-    refused(DataFolder::open(&root.path().join("data")), "data_folder_unknown");
+    expect_error(DataDir::open(&root.path().join("data")), "data_folder_unknown");
 }
 
 #[test]
-fn a_folder_with_datasets_of_somebody_else_is_refused() {
+fn data_directory_with_foreign_files_is_rejected() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("datasets")).unwrap();
-    let error = refused(DataFolder::open(root.path()), "data_folder_unknown");
+    let error = expect_error(DataDir::open(root.path()), "data_folder_unknown");
     assert!(error.to_string().contains("not a data folder"), "{error}");
     assert!(!root.path().join("format").exists());
 }
@@ -96,84 +96,88 @@ fn a_folder_that_cannot_be_written_is_named() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = refused(DataFolder::open(&file.join("data")), "data_folder_unusable");
+    let error = expect_error(DataDir::open(&file.join("data")), "data_folder_unusable");
     assert!(error.to_string().contains("file/data"), "{error}");
 }
 
 #[test]
 fn a_dataset_is_put_and_removed() {
-    let (_root, folder) = opened();
+    let (_root, folder) = open_data_dir();
     let file = upload(&folder, "text,label");
     let place = folder.put_dataset(&file, &sha256("a1")).unwrap();
-    assert_eq!(place, folder.dataset(&sha256("a1")));
+    assert_eq!(place, folder.dataset_path(&sha256("a1")));
     assert_eq!(fs::read_to_string(&place).unwrap(), "text,label");
     assert!(!file.exists());
     folder.remove_dataset(&sha256("a1")).unwrap();
     folder.remove_dataset(&sha256("a1")).unwrap();
     assert!(!place.exists());
-    refused(folder.put_dataset(&file, "../a1"), "internal");
+    expect_error(folder.put_dataset(&file, "../a1"), "internal");
 }
 
 #[test]
-fn a_dataset_that_was_just_put_again_is_not_removed() {
-    let (_root, folder) = opened();
+fn recently_rewritten_dataset_is_not_removed() {
+    let (_root, folder) = open_data_dir();
     for _ in 0..2 {
         folder.put_dataset(&upload(&folder, "text,label"), &sha256("a1")).unwrap();
     }
     folder.remove_dataset(&sha256("a1")).unwrap();
-    assert!(folder.dataset(&sha256("a1")).exists(), "its new row may be on its way");
-    make_old(&folder.dataset(&sha256("a1")));
-    assert_eq!(folder.sweep(&Needed::default(), HOUR).unwrap(), Swept::default());
-    assert_eq!(folder.sweep(&Needed::default(), Duration::ZERO).unwrap().datasets, 1);
+    assert!(folder.dataset_path(&sha256("a1")).exists(), "its new row may be on its way");
+    make_old(&folder.dataset_path(&sha256("a1")));
+    assert_eq!(folder.garbage_collect(&LiveBlobs::default(), HOUR).unwrap(), GcReport::default());
+    assert_eq!(folder.garbage_collect(&LiveBlobs::default(), Duration::ZERO).unwrap().datasets, 1);
 }
 
 #[test]
-fn an_adapter_that_is_held_is_not_removed() {
-    let (_root, folder) = opened();
-    let (held, free) = (an_adapter(&folder, "a1"), an_adapter(&folder, "a2"));
-    assert!(folder.hold_adapter(&sha256("a1")).unwrap());
+fn pinned_adapter_is_not_removed() {
+    let (_root, folder) = open_data_dir();
+    let (held, free) = (put_adapter(&folder, "a1"), put_adapter(&folder, "a2"));
+    assert!(folder.pin_adapter(&sha256("a1")).unwrap());
     folder.remove_adapter(&sha256("a1")).unwrap();
     folder.remove_adapter(&sha256("a2")).unwrap();
     assert!(held.exists() && !free.exists());
-    assert!(!folder.hold_adapter(&sha256("a2")).unwrap(), "it has to be written again");
+    assert!(!folder.pin_adapter(&sha256("a2")).unwrap(), "it has to be written again");
 }
 
 #[test]
 fn checkpoints_are_removed_with_all_they_hold() {
-    let (_root, folder) = opened();
+    let (_root, folder) = open_data_dir();
     let job = Uuid::now_v7();
-    fs::create_dir_all(folder.checkpoints(job).join("step-1")).unwrap();
+    fs::create_dir_all(folder.job_checkpoint_dir(job).join("step-1")).unwrap();
     folder.remove_checkpoints(job).unwrap();
     folder.remove_checkpoints(job).unwrap();
-    assert!(!folder.checkpoints(job).exists());
+    assert!(!folder.job_checkpoint_dir(job).exists());
 }
 
 #[test]
-fn a_sweep_removes_what_no_row_needs_once_it_is_old() {
-    let (_root, folder) = opened();
+fn garbage_collection_removes_old_unreferenced_blobs() {
+    let (_root, folder) = open_data_dir();
     let (open, over, young) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     for digits in ["a1", "a2", "a3"] {
         folder.put_dataset(&upload(&folder, digits), &sha256(digits)).unwrap();
-        an_adapter(&folder, digits);
+        put_adapter(&folder, digits);
     }
     for job in [open, over, young] {
-        fs::create_dir(folder.checkpoints(job)).unwrap();
+        fs::create_dir(folder.job_checkpoint_dir(job)).unwrap();
     }
-    let foreign = folder.adapters().join("notes");
+    let foreign = folder.adapters_dir().join("notes");
     fs::create_dir(&foreign).unwrap();
     for digits in ["a1", "a2"] {
-        make_old(&folder.dataset(&sha256(digits)));
-        make_old(&folder.adapters().join(sha256(digits)));
+        make_old(&folder.dataset_path(&sha256(digits)));
+        make_old(&folder.adapters_dir().join(sha256(digits)));
     }
-    for path in [folder.checkpoints(open), folder.checkpoints(over), foreign.clone()] {
+    for path in [folder.job_checkpoint_dir(open), folder.job_checkpoint_dir(over), foreign.clone()] {
         make_old(&path);
     }
-    let needed = Needed { hashes: [sha256("a1")].into(), versions: [sha256("a1")].into(), open_jobs: [open].into() };
-    assert_eq!(folder.sweep(&needed, HOUR).unwrap(), Swept { datasets: 1, adapters: 1, checkpoints: 1 });
+    let needed = LiveBlobs {
+        dataset_hashes: [sha256("a1")].into(),
+        adapter_versions: [sha256("a1")].into(),
+        unfinished_jobs: [open].into(),
+    };
+    assert_eq!(folder.garbage_collect(&needed, HOUR).unwrap(), GcReport { datasets: 1, adapters: 1, checkpoints: 1 });
     for (digits, kept) in [("a1", true), ("a2", false), ("a3", true)] {
-        assert_eq!(folder.dataset(&sha256(digits)).exists(), kept, "{digits}");
-        assert_eq!(folder.adapters().join(sha256(digits)).exists(), kept, "{digits}");
+        assert_eq!(folder.dataset_path(&sha256(digits)).exists(), kept, "{digits}");
+        assert_eq!(folder.adapters_dir().join(sha256(digits)).exists(), kept, "{digits}");
     }
-    assert!(folder.checkpoints(open).exists() && folder.checkpoints(young).exists());
-    assert!(!folder.checkpoints(over).exists() && foreign.exists());
+    assert!(folder.job_checkpoint_dir(open).exists() && folder.job_checkpoint_dir(young).exists());
+    assert!(!folder.job_checkpoint_dir(over).exists() && foreign.exists());
 }

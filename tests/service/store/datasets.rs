@@ -1,20 +1,20 @@
 //! Datasets: what is remembered, shared and deleted.
 
-use super::scene::*;
+use super::helpers::*;
 use crate::support::database::Database;
-use crate::support::values::*;
+use crate::support::samples::*;
 use espalier_core::data::OnBadRows;
 use espalier_core::error::Error;
 use uuid::Uuid;
 
 on_both_databases!(
     a_dataset_is_read_as_it_was_added,
-    a_dataset_of_somebody_else_is_not_found,
+    dataset_of_another_owner_is_not_found,
     the_same_file_with_the_same_options_is_one_dataset,
     a_dataset_is_kept_while_a_job_needs_it,
     a_dataset_that_validates_a_paused_job_is_kept,
     a_blob_is_not_needed_once_its_last_dataset_is_deleted,
-    a_deleted_dataset_is_gone_and_can_be_added_again,
+    deleted_dataset_can_be_added_again,
     text_that_cannot_be_stored_is_refused,
 );
 
@@ -28,12 +28,12 @@ async fn a_dataset_is_read_as_it_was_added(db: &Database) {
     assert!(before <= added.created_at && added.created_at <= db.now().await.unwrap());
 }
 
-async fn a_dataset_of_somebody_else_is_not_found(db: &Database) {
-    let added = a_dataset(&**db).await;
-    refused(db.dataset(STRANGER, added.id).await, "dataset_not_found");
-    refused(db.delete_dataset(STRANGER, added.id).await, "dataset_not_found");
-    assert!(db.datasets(STRANGER, ALL).await.unwrap().is_empty());
-    let error = refused(db.dataset(OWNER, Uuid::now_v7()).await, "dataset_not_found");
+async fn dataset_of_another_owner_is_not_found(db: &Database) {
+    let added = add_dataset(&**db).await;
+    expect_error(db.dataset(OTHER_OWNER, added.id).await, "dataset_not_found");
+    expect_error(db.delete_dataset(OTHER_OWNER, added.id).await, "dataset_not_found");
+    assert!(db.datasets(OTHER_OWNER, ALL).await.unwrap().is_empty());
+    let error = expect_error(db.dataset(OWNER, Uuid::now_v7()).await, "dataset_not_found");
     assert!(matches!(error, Error::NotFound(_)));
 }
 
@@ -47,30 +47,30 @@ async fn the_same_file_with_the_same_options_is_one_dataset(db: &Database) {
     otherwise_read.options.on_bad_rows = OnBadRows::Refuse;
     let otherwise_read = db.add_dataset(otherwise_read).await.unwrap();
     let mut of_another = new_dataset("a1");
-    of_another.owner = STRANGER.to_string();
+    of_another.owner = OTHER_OWNER.to_string();
     let of_another = db.add_dataset(of_another).await.unwrap();
     assert!(first.id != otherwise_read.id && first.id != of_another.id);
-    assert_eq!(db.dataset_hashes().await.unwrap(), [sha256("a1")]);
+    assert_eq!(db.referenced_dataset_hashes().await.unwrap(), [sha256("a1")]);
 }
 
 async fn a_dataset_is_kept_while_a_job_needs_it(db: &Database) {
-    let job = a_job(&**db).await;
-    let error = refused(db.delete_dataset(OWNER, job.dataset_id).await, "dataset_in_use");
+    let job = add_job(&**db).await;
+    let error = expect_error(db.delete_dataset(OWNER, job.dataset_id).await, "dataset_in_use");
     assert!(error.to_string().contains(&job.id.to_string()), "{error}");
     let claim = claim(&**db).await.unwrap();
-    refused(db.delete_dataset(OWNER, job.dataset_id).await, "dataset_in_use");
-    db.fail(&claim.lease, &job_error()).await.unwrap();
+    expect_error(db.delete_dataset(OWNER, job.dataset_id).await, "dataset_in_use");
+    db.fail_job(&claim.lease, &job_error()).await.unwrap();
     assert_eq!(db.delete_dataset(OWNER, job.dataset_id).await.unwrap(), Some(sha256("da7a")));
-    assert_eq!(super::scene::job(&**db, job.id).await.dataset_id, job.dataset_id);
+    assert_eq!(super::helpers::job(&**db, job.id).await.dataset_id, job.dataset_id);
 }
 
 async fn a_dataset_that_validates_a_paused_job_is_kept(db: &Database) {
     let validation = db.add_dataset(new_dataset("b2")).await.unwrap();
-    let mut new = new_job(a_dataset(&**db).await.id);
+    let mut new = new_job(add_dataset(&**db).await.id);
     new.validation_dataset_id = Some(validation.id);
     let job = db.add_job(new, MAX_QUEUED).await.unwrap();
     db.pause_job(OWNER, job.id).await.unwrap();
-    refused(db.delete_dataset(OWNER, validation.id).await, "dataset_in_use");
+    expect_error(db.delete_dataset(OWNER, validation.id).await, "dataset_in_use");
     db.cancel_job(OWNER, job.id).await.unwrap();
     assert_eq!(db.delete_dataset(OWNER, validation.id).await.unwrap(), Some(sha256("b2")));
 }
@@ -78,30 +78,30 @@ async fn a_dataset_that_validates_a_paused_job_is_kept(db: &Database) {
 async fn a_blob_is_not_needed_once_its_last_dataset_is_deleted(db: &Database) {
     let first = db.add_dataset(new_dataset("a1")).await.unwrap();
     let mut of_another = new_dataset("a1");
-    of_another.owner = STRANGER.to_string();
+    of_another.owner = OTHER_OWNER.to_string();
     let second = db.add_dataset(of_another).await.unwrap();
     assert_eq!(db.delete_dataset(OWNER, first.id).await.unwrap(), None);
-    assert_eq!(db.dataset_hashes().await.unwrap(), [sha256("a1")]);
-    assert_eq!(db.delete_dataset(STRANGER, second.id).await.unwrap(), Some(sha256("a1")));
-    assert!(db.dataset_hashes().await.unwrap().is_empty());
+    assert_eq!(db.referenced_dataset_hashes().await.unwrap(), [sha256("a1")]);
+    assert_eq!(db.delete_dataset(OTHER_OWNER, second.id).await.unwrap(), Some(sha256("a1")));
+    assert!(db.referenced_dataset_hashes().await.unwrap().is_empty());
 }
 
-async fn a_deleted_dataset_is_gone_and_can_be_added_again(db: &Database) {
-    let first = a_dataset(&**db).await;
+async fn deleted_dataset_can_be_added_again(db: &Database) {
+    let first = add_dataset(&**db).await;
     db.delete_dataset(OWNER, first.id).await.unwrap();
-    refused(db.dataset(OWNER, first.id).await, "dataset_not_found");
-    refused(db.delete_dataset(OWNER, first.id).await, "dataset_not_found");
-    refused(db.add_job(new_job(first.id), MAX_QUEUED).await, "dataset_gone");
-    assert_ne!(a_dataset(&**db).await.id, first.id);
+    expect_error(db.dataset(OWNER, first.id).await, "dataset_not_found");
+    expect_error(db.delete_dataset(OWNER, first.id).await, "dataset_not_found");
+    expect_error(db.add_job(new_job(first.id), MAX_QUEUED).await, "dataset_gone");
+    assert_ne!(add_dataset(&**db).await.id, first.id);
 }
 
 async fn text_that_cannot_be_stored_is_refused(db: &Database) {
     let mut named = new_dataset("a1");
     named.file_name = Some("in\0tents.csv".to_string());
-    let error = refused(db.add_dataset(named).await, "nul_character");
+    let error = expect_error(db.add_dataset(named).await, "nul_character");
     assert!(matches!(error, Error::Invalid(_)));
     let mut labelled = new_dataset("a1");
     labelled.report.labels[0].label = "\0".to_string();
-    refused(db.add_dataset(labelled).await, "nul_character");
+    expect_error(db.add_dataset(labelled).await, "nul_character");
     assert!(db.datasets(OWNER, ALL).await.unwrap().is_empty());
 }

@@ -1,24 +1,24 @@
 //! Events: nothing twice, nothing out of order, nothing lost to whoever reads on.
 
-use super::scene::*;
+use super::helpers::*;
 use crate::support::database::Database;
-use crate::support::values::*;
+use crate::support::samples::*;
 use espalier::store::EventKind;
 use serde_json::json;
 use uuid::Uuid;
 
 on_both_databases!(
-    a_job_tells_its_story_in_order,
-    a_metrics_row_is_told_once,
-    a_repeated_row_within_one_call_is_told_once,
-    reading_goes_on_where_it_stopped,
-    two_jobs_have_sequences_of_their_own,
-    a_reader_beside_a_writer_misses_nothing,
+    events_are_recorded_in_order,
+    metrics_row_is_recorded_once,
+    duplicate_rows_within_one_call_are_recorded_once,
+    reading_resumes_after_the_last_sequence,
+    event_sequences_are_per_job,
+    concurrent_reader_sees_every_event,
 );
 
-async fn a_job_tells_its_story_in_order(db: &Database) {
-    let claim = a_claim(&**db).await;
-    db.record_rows(&claim.lease, &[row(10, "train"), row(10, "validation")]).await.unwrap();
+async fn events_are_recorded_in_order(db: &Database) {
+    let claim = add_and_claim_job(&**db).await;
+    db.record_metrics(&claim.lease, &[row(10, "train"), row(10, "validation")]).await.unwrap();
     let adapter = db.publish(&claim.lease, new_adapter(None, "ad"), &json!({})).await.unwrap();
     let events = db.events(claim.job.id, 0, 100).await.unwrap();
     let data: Vec<_> = events.iter().map(|event| (event.kind, event.data.clone())).collect();
@@ -37,33 +37,33 @@ async fn a_job_tells_its_story_in_order(db: &Database) {
     assert!(db.events(Uuid::now_v7(), 0, 100).await.unwrap().is_empty());
 }
 
-async fn a_metrics_row_is_told_once(db: &Database) {
-    let first = a_claim(&**db).await;
-    db.record_rows(&first.lease, &[row(10, "train"), row(20, "train")]).await.unwrap();
-    let told = db.events(first.job.id, 0, 100).await.unwrap();
-    let_leases_run_out(&**db).await;
+async fn metrics_row_is_recorded_once(db: &Database) {
+    let first = add_and_claim_job(&**db).await;
+    db.record_metrics(&first.lease, &[row(10, "train"), row(20, "train")]).await.unwrap();
+    let recorded = db.events(first.job.id, 0, 100).await.unwrap();
+    expire_leases(&**db).await;
     let second = claim(&**db).await.unwrap();
     let mut otherwise = row(20, "train");
     otherwise.metrics = json!({"loss": 77});
-    db.record_rows(&second.lease, &[row(10, "train"), otherwise, row(30, "train")]).await.unwrap();
+    db.record_metrics(&second.lease, &[row(10, "train"), otherwise, row(30, "train")]).await.unwrap();
     let events = db.events(first.job.id, 0, 100).await.unwrap();
-    assert_eq!(events[..told.len()], told, "what was told stays as it is");
+    assert_eq!(events[..recorded.len()], recorded, "what was told stays as it is");
     let steps: Vec<_> = events.iter().filter_map(|event| event.data["step"].as_u64()).collect();
     assert_eq!(steps, [10, 20, 30]);
 }
 
-async fn a_repeated_row_within_one_call_is_told_once(db: &Database) {
-    let claim = a_claim(&**db).await;
-    db.record_rows(&claim.lease, &[row(1, "train"), row(1, "train")]).await.unwrap();
-    db.record_rows(&claim.lease, &[]).await.unwrap();
+async fn duplicate_rows_within_one_call_are_recorded_once(db: &Database) {
+    let claim = add_and_claim_job(&**db).await;
+    db.record_metrics(&claim.lease, &[row(1, "train"), row(1, "train")]).await.unwrap();
+    db.record_metrics(&claim.lease, &[]).await.unwrap();
     let events = db.events(claim.job.id, 0, 100).await.unwrap();
     assert_eq!(events.iter().filter(|event| event.kind == EventKind::Metrics).count(), 1);
 }
 
-async fn reading_goes_on_where_it_stopped(db: &Database) {
-    let claim = a_claim(&**db).await;
+async fn reading_resumes_after_the_last_sequence(db: &Database) {
+    let claim = add_and_claim_job(&**db).await;
     let rows: Vec<_> = (0..50).map(|step| row(step, "train")).collect();
-    db.record_rows(&claim.lease, &rows).await.unwrap();
+    db.record_metrics(&claim.lease, &rows).await.unwrap();
     let all = db.events(claim.job.id, 0, 100).await.unwrap();
     assert_eq!(all.len(), 52);
     let mut read = Vec::new();
@@ -78,20 +78,20 @@ async fn reading_goes_on_where_it_stopped(db: &Database) {
     assert_eq!(read, all);
 }
 
-async fn two_jobs_have_sequences_of_their_own(db: &Database) {
-    let (first, second) = (a_job(&**db).await, a_job(&**db).await);
+async fn event_sequences_are_per_job(db: &Database) {
+    let (first, second) = (add_job(&**db).await, add_job(&**db).await);
     let of = |events: Vec<espalier::store::Event>| events[0].sequence;
     assert_eq!(of(db.events(first.id, 0, 1).await.unwrap()), of(db.events(second.id, 0, 1).await.unwrap()));
 }
 
-async fn a_reader_beside_a_writer_misses_nothing(db: &Database) {
-    let claim = a_claim(&**db).await;
+async fn concurrent_reader_sees_every_event(db: &Database) {
+    let claim = add_and_claim_job(&**db).await;
     let (store, lease) = (db.store(), claim.lease);
     let writer = tokio::spawn(async move {
         for step in 0..60 {
-            store.record_rows(&lease, &[row(step, "train"), row(step, "validation")]).await.unwrap();
+            store.record_metrics(&lease, &[row(step, "train"), row(step, "validation")]).await.unwrap();
         }
-        store.fail(&lease, &job_error()).await.unwrap();
+        store.fail_job(&lease, &job_error()).await.unwrap();
     });
     let mut read: Vec<espalier::store::Event> = Vec::new();
     while read.last().is_none_or(|event| event.data["status"] != "failed") {

@@ -1,92 +1,92 @@
 //! Jobs as their owners see them.
 
-use super::scene::*;
+use super::helpers::*;
 use crate::support::database::Database;
-use crate::support::values::*;
+use crate::support::samples::*;
 use espalier::store::Status;
 use espalier_core::error::Error;
 use uuid::Uuid;
 
 on_both_databases!(
     a_job_is_read_as_it_was_added,
-    a_job_of_somebody_else_is_not_found,
+    job_of_another_owner_is_not_found,
     a_job_needs_datasets_of_its_owner,
     a_job_id_is_used_once,
-    a_full_queue_takes_no_more,
+    full_queue_rejects_jobs,
     one_owner_does_not_fill_the_queue_of_another,
-    many_at_once_do_not_overfill_the_queue,
+    concurrent_adds_do_not_exceed_the_queue_limit,
     every_status_is_counted,
     a_job_name_that_cannot_be_stored_is_refused,
 );
 
 async fn a_job_is_read_as_it_was_added(db: &Database) {
     let validation = db.add_dataset(new_dataset("b2")).await.unwrap();
-    let mut new = new_job(a_dataset(&**db).await.id);
+    let mut new = new_job(add_dataset(&**db).await.id);
     new.validation_dataset_id = Some(validation.id);
     let job = db.add_job(new.clone(), MAX_QUEUED).await.unwrap();
     assert_eq!(job, db.job(OWNER, new.id).await.unwrap());
     assert_eq!((job.id, job.owner, job.name), (new.id, new.owner, new.name));
     assert_eq!((job.dataset_id, job.validation_dataset_id), (new.dataset_id, Some(validation.id)));
     assert_eq!((job.options, job.spec), (options(), spec().into()));
-    assert_eq!((job.status, job.wish, job.attempt), (Status::Queued, None, 0));
+    assert_eq!((job.status, job.requested_action, job.attempt), (Status::Queued, None, 0));
     assert_eq!((job.progress, job.metrics, job.adapter_id, job.error), (None, None, None, None));
     assert_eq!((job.started_at, job.finished_at), (None, None));
 }
 
-async fn a_job_of_somebody_else_is_not_found(db: &Database) {
-    let job = a_job(&**db).await;
-    refused(db.job(STRANGER, job.id).await, "job_not_found");
-    refused(db.cancel_job(STRANGER, job.id).await, "job_not_found");
-    refused(db.pause_job(STRANGER, job.id).await, "job_not_found");
-    refused(db.resume_job(STRANGER, job.id).await, "job_not_found");
-    assert!(db.jobs(STRANGER, None, ALL).await.unwrap().is_empty());
-    assert!(matches!(refused(db.job(OWNER, Uuid::now_v7()).await, "job_not_found"), Error::NotFound(_)));
+async fn job_of_another_owner_is_not_found(db: &Database) {
+    let job = add_job(&**db).await;
+    expect_error(db.job(OTHER_OWNER, job.id).await, "job_not_found");
+    expect_error(db.cancel_job(OTHER_OWNER, job.id).await, "job_not_found");
+    expect_error(db.pause_job(OTHER_OWNER, job.id).await, "job_not_found");
+    expect_error(db.resume_job(OTHER_OWNER, job.id).await, "job_not_found");
+    assert!(db.jobs(OTHER_OWNER, None, ALL).await.unwrap().is_empty());
+    assert!(matches!(expect_error(db.job(OWNER, Uuid::now_v7()).await, "job_not_found"), Error::NotFound(_)));
     assert_eq!(status(&**db, job.id).await, Status::Queued);
 }
 
 async fn a_job_needs_datasets_of_its_owner(db: &Database) {
-    let mine = a_dataset(&**db).await;
+    let mine = add_dataset(&**db).await;
     let mut of_another = new_dataset("b2");
-    of_another.owner = STRANGER.to_string();
+    of_another.owner = OTHER_OWNER.to_string();
     let theirs = db.add_dataset(of_another).await.unwrap();
-    refused(db.add_job(new_job(Uuid::now_v7()), MAX_QUEUED).await, "dataset_gone");
-    refused(db.add_job(new_job(theirs.id), MAX_QUEUED).await, "dataset_gone");
+    expect_error(db.add_job(new_job(Uuid::now_v7()), MAX_QUEUED).await, "dataset_gone");
+    expect_error(db.add_job(new_job(theirs.id), MAX_QUEUED).await, "dataset_gone");
     let mut new = new_job(mine.id);
     new.validation_dataset_id = Some(theirs.id);
-    let error = refused(db.add_job(new, MAX_QUEUED).await, "dataset_gone");
+    let error = expect_error(db.add_job(new, MAX_QUEUED).await, "dataset_gone");
     assert!(matches!(error, Error::Conflict(_)));
     assert!(db.jobs(OWNER, None, ALL).await.unwrap().is_empty());
 }
 
 async fn a_job_id_is_used_once(db: &Database) {
-    let job = a_job(&**db).await;
+    let job = add_job(&**db).await;
     let mut again = new_job(job.dataset_id);
     again.id = job.id;
-    refused(db.add_job(again, MAX_QUEUED).await, "job_exists");
-    assert_eq!(history(&**db, job.id).await, ["queued"]);
+    expect_error(db.add_job(again, MAX_QUEUED).await, "job_exists");
+    assert_eq!(status_history(&**db, job.id).await, ["queued"]);
 }
 
-async fn a_full_queue_takes_no_more(db: &Database) {
-    let dataset = a_dataset(&**db).await;
+async fn full_queue_rejects_jobs(db: &Database) {
+    let dataset = add_dataset(&**db).await;
     let first = db.add_job(new_job(dataset.id), 2).await.unwrap();
     db.add_job(new_job(dataset.id), 2).await.unwrap();
-    let error = refused(db.add_job(new_job(dataset.id), 2).await, "queue_full");
+    let error = expect_error(db.add_job(new_job(dataset.id), 2).await, "queue_full");
     assert!(matches!(error, Error::Busy { retry_after, .. } if !retry_after.is_zero()));
     db.pause_job(OWNER, first.id).await.unwrap();
     db.add_job(new_job(dataset.id), 2).await.unwrap();
 }
 
 async fn one_owner_does_not_fill_the_queue_of_another(db: &Database) {
-    a_job(&**db).await;
+    add_job(&**db).await;
     let mut of_another = new_dataset("b2");
-    of_another.owner = STRANGER.to_string();
+    of_another.owner = OTHER_OWNER.to_string();
     let mut theirs = new_job(db.add_dataset(of_another).await.unwrap().id);
-    theirs.owner = STRANGER.to_string();
+    theirs.owner = OTHER_OWNER.to_string();
     db.add_job(theirs, 1).await.unwrap();
 }
 
-async fn many_at_once_do_not_overfill_the_queue(db: &Database) {
-    let dataset = a_dataset(&**db).await;
+async fn concurrent_adds_do_not_exceed_the_queue_limit(db: &Database) {
+    let dataset = add_dataset(&**db).await;
     let adding: Vec<_> = (0..12)
         .map(|_| {
             let store = db.store();
@@ -102,12 +102,12 @@ async fn many_at_once_do_not_overfill_the_queue(db: &Database) {
 }
 
 async fn every_status_is_counted(db: &Database) {
-    assert_eq!(db.job_counts().await.unwrap(), Status::ALL.map(|status| (status, 0)));
-    a_claim(&**db).await;
-    a_job(&**db).await;
-    let paused = a_job(&**db).await;
+    assert_eq!(db.count_jobs_by_status().await.unwrap(), Status::ALL.map(|status| (status, 0)));
+    add_and_claim_job(&**db).await;
+    add_job(&**db).await;
+    let paused = add_job(&**db).await;
     db.pause_job(OWNER, paused.id).await.unwrap();
-    let counts = db.job_counts().await.unwrap();
+    let counts = db.count_jobs_by_status().await.unwrap();
     for (status, jobs) in counts {
         let expected = u64::from(matches!(status, Status::Queued | Status::Paused | Status::Running));
         assert_eq!(jobs, expected, "{status:?}");
@@ -115,11 +115,11 @@ async fn every_status_is_counted(db: &Database) {
 }
 
 async fn a_job_name_that_cannot_be_stored_is_refused(db: &Database) {
-    let mut new = new_job(a_dataset(&**db).await.id);
+    let mut new = new_job(add_dataset(&**db).await.id);
     new.name = Some("\0".to_string());
-    refused(db.add_job(new.clone(), MAX_QUEUED).await, "nul_character");
+    expect_error(db.add_job(new.clone(), MAX_QUEUED).await, "nul_character");
     new.name = None;
     let labels = vec!["a\0b".to_string()];
     new.spec = espalier_core::training::Spec { labels, ..spec() }.into();
-    refused(db.add_job(new, MAX_QUEUED).await, "nul_character");
+    expect_error(db.add_job(new, MAX_QUEUED).await, "nul_character");
 }

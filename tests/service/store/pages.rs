@@ -1,9 +1,9 @@
 //! Lists: newest first, page by page, whatever happens meanwhile.
 
-use super::scene::*;
+use super::helpers::*;
 use crate::support::database::Database;
-use crate::support::values::*;
-use espalier::store::{Page, Status};
+use crate::support::samples::*;
+use espalier::store::{PageRequest, Status};
 use espalier_core::error::Error;
 use uuid::Uuid;
 
@@ -12,12 +12,12 @@ on_both_databases!(
     jobs_are_listed_newest_first_and_by_status,
     adapters_are_listed_newest_first,
     a_list_can_be_deleted_page_by_page,
-    what_is_added_meanwhile_moves_no_page,
-    a_page_after_nothing_that_ever_was_is_refused,
+    concurrent_inserts_do_not_shift_pages,
+    unknown_cursor_is_rejected,
 );
 
-fn page(limit: u32, after: Option<Uuid>) -> Page {
-    Page { limit, after }
+fn page(limit: u32, after: Option<Uuid>) -> PageRequest {
+    PageRequest { limit, after }
 }
 
 async fn datasets_are_listed_newest_first(db: &Database) {
@@ -39,7 +39,7 @@ async fn datasets_are_listed_newest_first(db: &Database) {
 async fn jobs_are_listed_newest_first_and_by_status(db: &Database) {
     let mut ids = Vec::new();
     for _ in 0..5 {
-        ids.insert(0, a_job(&**db).await.id);
+        ids.insert(0, add_job(&**db).await.id);
     }
     db.pause_job(OWNER, ids[1]).await.unwrap();
     let ids_of = |jobs: Vec<espalier::store::Job>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
@@ -83,18 +83,18 @@ async fn a_list_can_be_deleted_page_by_page(db: &Database) {
     assert!(db.adapters(OWNER, ALL).await.unwrap().is_empty());
 }
 
-async fn what_is_added_meanwhile_moves_no_page(db: &Database) {
-    let (first, second) = (a_job(&**db).await.id, a_job(&**db).await.id);
+async fn concurrent_inserts_do_not_shift_pages(db: &Database) {
+    let (first, second) = (add_job(&**db).await.id, add_job(&**db).await.id);
     let newest = db.jobs(OWNER, None, page(1, None)).await.unwrap();
     assert_eq!(newest[0].id, second);
-    a_job(&**db).await;
+    add_job(&**db).await;
     assert_eq!(db.jobs(OWNER, None, page(1, Some(second))).await.unwrap()[0].id, first);
 }
 
-async fn a_page_after_nothing_that_ever_was_is_refused(db: &Database) {
-    let theirs = a_job(&**db).await.id;
-    for (owner, after) in [(OWNER, Uuid::now_v7()), (STRANGER, theirs)] {
-        let error = refused(db.jobs(owner, None, page(1, Some(after))).await, "unknown_after");
+async fn unknown_cursor_is_rejected(db: &Database) {
+    let theirs = add_job(&**db).await.id;
+    for (owner, after) in [(OWNER, Uuid::now_v7()), (OTHER_OWNER, theirs)] {
+        let error = expect_error(db.jobs(owner, None, page(1, Some(after))).await, "unknown_after");
         assert!(matches!(error, Error::Invalid(_)));
     }
 }

@@ -1,20 +1,20 @@
 //! Publishing: adapter, name and job in one stroke, or nothing.
 
-use super::scene::*;
+use super::helpers::*;
 use crate::support::database::Database;
-use crate::support::values::*;
+use crate::support::samples::*;
 use espalier::store::{Reference, Status};
 use serde_json::json;
 
 on_both_databases!(
     a_published_job_has_succeeded_with_its_adapter,
-    a_second_publication_moves_the_name,
+    second_publication_repoints_the_name,
     a_publication_that_is_refused_leaves_nothing,
-    a_publication_clears_the_wish,
+    publishing_clears_the_requested_action,
 );
 
 async fn a_published_job_has_succeeded_with_its_adapter(db: &Database) {
-    let claim = a_claim(&**db).await;
+    let claim = add_and_claim_job(&**db).await;
     db.heartbeat(&claim.lease, LEASE, Some(&progress(939))).await.unwrap();
     let mut new = new_adapter(Some("intents"), "ad1");
     new.job_id = Some(claim.job.id);
@@ -27,13 +27,13 @@ async fn a_published_job_has_succeeded_with_its_adapter(db: &Database) {
     assert_eq!((job.metrics.as_ref(), job.progress.as_ref()), (Some(&metrics), Some(&progress(939))));
     assert!(job.finished_at >= job.started_at);
     assert_eq!(db.adapter(OWNER, &Reference::Name("intents".to_string())).await.unwrap(), adapter);
-    assert!(db.open_jobs().await.unwrap().is_empty());
+    assert!(db.unfinished_jobs().await.unwrap().is_empty());
 }
 
-async fn a_second_publication_moves_the_name(db: &Database) {
+async fn second_publication_repoints_the_name(db: &Database) {
     let name = Reference::Name("intents".to_string());
     for digits in ["ad1", "ad2"] {
-        let claim = a_claim(&**db).await;
+        let claim = add_and_claim_job(&**db).await;
         let adapter = db.publish(&claim.lease, new_adapter(Some("intents"), digits), &json!({})).await.unwrap();
         assert_eq!(db.adapter(OWNER, &name).await.unwrap(), adapter);
     }
@@ -42,19 +42,19 @@ async fn a_second_publication_moves_the_name(db: &Database) {
 
 async fn a_publication_that_is_refused_leaves_nothing(db: &Database) {
     let taken = db.add_adapter(new_adapter(Some("intents"), "ad1")).await.unwrap();
-    let claim = a_claim(&**db).await;
+    let claim = add_and_claim_job(&**db).await;
     let mut again = new_adapter(Some("intents"), "ad2");
     again.id = taken.id;
-    refused(db.publish(&claim.lease, again, &json!({})).await, "adapter_exists");
+    expect_error(db.publish(&claim.lease, again, &json!({})).await, "adapter_exists");
     assert_eq!(status(&**db, claim.job.id).await, Status::Running);
-    assert_eq!(db.adapter_versions().await.unwrap(), [sha256("ad1")]);
+    assert_eq!(db.referenced_adapter_versions().await.unwrap(), [sha256("ad1")]);
     db.publish(&claim.lease, new_adapter(Some("intents"), "ad2"), &json!({})).await.unwrap();
 }
 
-async fn a_publication_clears_the_wish(db: &Database) {
-    let claim = a_claim(&**db).await;
+async fn publishing_clears_the_requested_action(db: &Database) {
+    let claim = add_and_claim_job(&**db).await;
     db.cancel_job(OWNER, claim.job.id).await.unwrap();
     db.publish(&claim.lease, new_adapter(None, "ad1"), &json!({})).await.unwrap();
     let job = job(&**db, claim.job.id).await;
-    assert_eq!((job.status, job.wish), (Status::Succeeded, None));
+    assert_eq!((job.status, job.requested_action), (Status::Succeeded, None));
 }

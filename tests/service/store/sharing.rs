@@ -1,46 +1,46 @@
 //! Several processes on one database, and one process after another.
 
-use super::scene::*;
+use super::helpers::*;
 use crate::support::database::Database;
-use crate::support::values::*;
-use espalier::store::{Reference, Status, Wish};
+use crate::support::samples::*;
+use espalier::store::{Reference, RequestedAction, Status};
 use serde_json::json;
 use std::time::Duration;
 
 on_both_databases!(
     a_database_answers_and_has_a_clock,
-    a_moved_clock_is_moved_for_all,
+    test_clock_offset_applies_to_all_connections,
     a_restart_keeps_everything,
-    two_processes_see_each_other_at_once,
-    what_rows_need_is_told_for_the_sweep,
+    writes_are_visible_to_other_connections_immediately,
+    live_blobs_are_listed_for_garbage_collection,
     a_dataset_is_never_deleted_under_a_new_job,
 );
 
 async fn a_database_answers_and_has_a_clock(db: &Database) {
     db.ping().await.unwrap();
-    assert!(["sqlite", "postgres"].contains(&db.kind()));
+    assert!(["sqlite", "postgres"].contains(&db.backend_name()));
     let difference = db.now().await.unwrap() - chrono::Utc::now();
     assert!(difference.num_seconds().abs() < 5, "{difference}");
 }
 
-async fn a_moved_clock_is_moved_for_all(db: &Database) {
-    let other = db.connect_again().await;
+async fn test_clock_offset_applies_to_all_connections(db: &Database) {
+    let other = db.reconnect().await;
     let before = other.now().await.unwrap();
     db.advance_clock(Duration::from_millis(3_600_500)).await.unwrap();
     let moved = other.now().await.unwrap() - before;
     assert!((3_600_500..3_660_000).contains(&moved.num_milliseconds()), "{moved}");
-    assert!(a_job(&**db).await.created_at > before + Duration::from_secs(3600));
+    assert!(add_job(&**db).await.created_at > before + Duration::from_secs(3600));
 }
 
 async fn a_restart_keeps_everything(db: &Database) {
-    let claim = a_claim(&**db).await;
-    db.record_rows(&claim.lease, &[row(1, "train")]).await.unwrap();
+    let claim = add_and_claim_job(&**db).await;
+    db.record_metrics(&claim.lease, &[row(1, "train")]).await.unwrap();
     db.heartbeat(&claim.lease, LEASE, Some(&progress(1))).await.unwrap();
     db.publish(&claim.lease, new_adapter(Some("intents"), "ad"), &json!({"a": 1})).await.unwrap();
-    let running = a_claim(&**db).await;
+    let running = add_and_claim_job(&**db).await;
     db.pause_job(OWNER, running.job.id).await.unwrap();
 
-    let again = db.connect_again().await;
+    let again = db.reconnect().await;
     assert_eq!(again.jobs(OWNER, None, ALL).await.unwrap(), db.jobs(OWNER, None, ALL).await.unwrap());
     assert_eq!(again.datasets(OWNER, ALL).await.unwrap(), db.datasets(OWNER, ALL).await.unwrap());
     assert_eq!(again.adapters(OWNER, ALL).await.unwrap(), db.adapters(OWNER, ALL).await.unwrap());
@@ -48,28 +48,28 @@ async fn a_restart_keeps_everything(db: &Database) {
     assert_eq!(events, db.events(claim.job.id, 0, 100).await.unwrap());
     assert_eq!(events.len(), 4);
     again.adapter(OWNER, &Reference::Name("intents".to_string())).await.unwrap();
-    assert_eq!(again.heartbeat(&running.lease, LEASE, None).await.unwrap(), Some(Wish::Pause));
+    assert_eq!(again.heartbeat(&running.lease, LEASE, None).await.unwrap(), Some(RequestedAction::Pause));
 }
 
-async fn two_processes_see_each_other_at_once(db: &Database) {
-    let other = db.connect_again().await;
-    let job = a_job(&**db).await;
+async fn writes_are_visible_to_other_connections_immediately(db: &Database) {
+    let other = db.reconnect().await;
+    let job = add_job(&**db).await;
     let claim = claim(&*other).await.unwrap();
     assert_eq!((claim.job.id, status(&**db, job.id).await), (job.id, Status::Running));
     db.cancel_job(OWNER, job.id).await.unwrap();
-    assert_eq!(other.heartbeat(&claim.lease, LEASE, None).await.unwrap(), Some(Wish::Cancel));
-    other.stopped(&claim.lease, Wish::Cancel).await.unwrap();
+    assert_eq!(other.heartbeat(&claim.lease, LEASE, None).await.unwrap(), Some(RequestedAction::Cancel));
+    other.complete_requested_action(&claim.lease, RequestedAction::Cancel).await.unwrap();
     assert_eq!(status(&**db, job.id).await, Status::Cancelled);
 }
 
-async fn what_rows_need_is_told_for_the_sweep(db: &Database) {
-    let over = a_claim(&**db).await;
+async fn live_blobs_are_listed_for_garbage_collection(db: &Database) {
+    let over = add_and_claim_job(&**db).await;
     db.publish(&over.lease, new_adapter(None, "ad"), &json!({})).await.unwrap();
-    let open = a_job(&**db).await;
-    let needed = espalier::store::needed(&**db).await.unwrap();
-    assert_eq!(needed.hashes.into_iter().collect::<Vec<_>>(), [sha256("da7a")]);
-    assert_eq!(needed.versions.into_iter().collect::<Vec<_>>(), [sha256("ad")]);
-    assert_eq!(needed.open_jobs.into_iter().collect::<Vec<_>>(), [open.id]);
+    let open = add_job(&**db).await;
+    let needed = espalier::store::live_blobs(&**db).await.unwrap();
+    assert_eq!(needed.dataset_hashes.into_iter().collect::<Vec<_>>(), [sha256("da7a")]);
+    assert_eq!(needed.adapter_versions.into_iter().collect::<Vec<_>>(), [sha256("ad")]);
+    assert_eq!(needed.unfinished_jobs.into_iter().collect::<Vec<_>>(), [open.id]);
 }
 
 async fn a_dataset_is_never_deleted_under_a_new_job(db: &Database) {

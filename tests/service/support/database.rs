@@ -11,12 +11,12 @@ use uuid::Uuid;
 pub struct Database {
     store: Arc<dyn Store>,
     url: String,
-    place: Place,
+    backend: Backend,
 }
 
-enum Place {
-    Folder(#[expect(dead_code, reason = "held so that the folder lives as long as the database")] TempDir),
-    Server { url: String, database: String },
+enum Backend {
+    Sqlite(#[expect(dead_code, reason = "held so that the folder lives as long as the database")] TempDir),
+    Postgres { url: String, database: String },
 }
 
 impl Database {
@@ -24,16 +24,16 @@ impl Database {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = store::sqlite_url(&folder.path().join("store.db"));
         let store = store::connect(&url).await.expect("a new SQLite file");
-        Self { store, url, place: Place::Folder(folder) }
+        Self { store, url, backend: Backend::Sqlite(folder) }
     }
 
     pub async fn postgres() -> Self {
-        let server = postgres_server();
+        let server_url = postgres_server_url();
         let database = format!("test_{}", Uuid::now_v7().simple());
-        on_server(&server, format!("create database {database}")).await;
-        let url = with_database(&server, &database);
+        execute_on_server(&server_url, format!("create database {database}")).await;
+        let url = database_url(&server_url, &database);
         let store = store::connect(&url).await.expect("a new Postgres database");
-        Self { store, url, place: Place::Server { url: server, database } }
+        Self { store, url, backend: Backend::Postgres { url: server_url, database } }
     }
 
     pub fn url(&self) -> &str {
@@ -45,15 +45,15 @@ impl Database {
     }
 
     /// Another connection to the same database, as another process would have it.
-    pub async fn connect_again(&self) -> Arc<dyn Store> {
+    pub async fn reconnect(&self) -> Arc<dyn Store> {
         store::connect(&self.url).await.expect("the database is there")
     }
 
     /// Drops a Postgres database. Not called where a test fails, so that one can look at what it left.
-    pub async fn end(self) {
+    pub async fn drop_database(self) {
         drop(self.store);
-        if let Place::Server { url, database } = self.place {
-            on_server(&url, format!("drop database {database} with (force)")).await;
+        if let Backend::Postgres { url, database } = self.backend {
+            execute_on_server(&url, format!("drop database {database} with (force)")).await;
         }
     }
 }
@@ -67,14 +67,14 @@ impl Deref for Database {
 }
 
 /// The URL of a server on which databases may be made.
-fn postgres_server() -> String {
+fn postgres_server_url() -> String {
     std::env::var("ESPALIER_TEST_POSTGRES").expect(
         "these tests need a Postgres server in ESPALIER_TEST_POSTGRES: run `make test`, or `scripts/postgres.sh run \
          cargo test`, which start one",
     )
 }
 
-fn with_database(server: &str, database: &str) -> String {
+fn database_url(server: &str, database: &str) -> String {
     let (address, parameters) = server.split_once('?').unwrap_or((server, ""));
     let (address, _) = address.rsplit_once('/').expect("postgres://user@host:port/database");
     match parameters {
@@ -83,7 +83,7 @@ fn with_database(server: &str, database: &str) -> String {
     }
 }
 
-async fn on_server(url: &str, statement: String) {
+async fn execute_on_server(url: &str, statement: String) {
     let mut connection = PgConnection::connect(url).await.expect("the server of ESPALIER_TEST_POSTGRES answers");
     connection.execute(AssertSqlSafe(statement)).await.expect("databases may be made and dropped");
     connection.close().await.expect("the connection closes");

@@ -2,4 +2,4 @@
 
 pub mod database;
 pub mod house;
-pub mod values;
+pub mod samples;

@@ -2,12 +2,12 @@
 //!
 //! The key projection's bias is left out: it adds the same to all of a query's scores, and softmax takes it away again.
 
-use super::Ground;
-use super::targets::{self, Check, Layers, TargetModules};
-use crate::adapter::Parameters;
+use super::BuildContext;
+use super::targets::{self, Layers, MethodValidator, TargetModules};
+use crate::adapter::ParameterBuilder;
 use crate::error::{Error, Result};
-use crate::model::{Hooks, Lowest, Module, Site, SiteInfo, hooks};
-use espalier_tensor::{Buffer, Packed, Param, Rows, Tape, Tensor};
+use crate::model::{FirstTrainableLayer, Hooks, Module, Site, SiteInfo, hooks};
+use espalier_tensor::{Buffer, ParamId, RaggedLayout, Tape, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,70 +29,76 @@ impl Config {
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
-        let able: Vec<SiteInfo> = able(sites).into_iter().cloned().collect();
-        let mut check = Check::new(sites);
-        check.dropout(self.dropout);
-        let modules = check.all_or_named(self.target_modules.as_ref(), self.layers, &able, sites)?;
+        let trainable_sites: Vec<SiteInfo> = trainable_biases(sites).into_iter().cloned().collect();
+        let mut validator = MethodValidator::new(sites);
+        validator.check_dropout(self.dropout);
+        let modules =
+            validator.resolve_modules_or_all(self.target_modules.as_ref(), self.layers, &trainable_sites, sites)?;
         Ok(Self { target_modules: Some(modules), ..self.clone() })
     }
 
     /// The sites of a resolved configuration.
-    pub fn targets<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
-        let chosen = |modules| targets::chosen(modules, self.layers, sites);
-        self.target_modules.as_ref().map_or_else(Vec::new, chosen)
+    pub fn target_sites<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
+        let select = |modules| targets::selected_sites(modules, self.layers, sites);
+        self.target_modules.as_ref().map_or_else(Vec::new, select)
     }
 }
 
 /// Where there is a bias that can be learned from.
-pub fn able<'a>(sites: impl IntoIterator<Item = &'a SiteInfo>) -> Vec<&'a SiteInfo> {
-    sites.into_iter().filter(|info| info.bias && info.site.module != Module::Key).collect()
+pub fn trainable_biases<'a>(sites: impl IntoIterator<Item = &'a SiteInfo>) -> Vec<&'a SiteInfo> {
+    sites.into_iter().filter(|info| info.has_bias && info.site.module != Module::Key).collect()
 }
 
 /// A vector of the base's that is learned: the tensor is what it has become, as PEFT stores it, and the base is changed by
 /// the difference alone.
-pub struct Moved {
-    vector: Param,
+pub struct DeltaVector {
+    trained: ParamId,
     /// The base's own, with the other sign `(1, width)`.
-    minus: Buffer,
+    negated_base: Buffer,
 }
 
-impl Moved {
-    pub fn build(ground: &Ground, name: String, own: &Tensor, parameters: &mut Parameters) -> Result<Self> {
-        let start = |_: u64, _: &str| Ok::<_, Error>(own.clone());
-        let vector = parameters.tensor_from(name, &own.shape, start)?;
-        let minus = own.values.iter().map(|value| -value).collect();
-        let minus = ground.base.kernels().upload(&Tensor::new([1, own.values.len()], minus))?;
-        Ok(Self { vector, minus })
+impl DeltaVector {
+    pub fn build(
+        context: &BuildContext,
+        name: String,
+        base_value: &Tensor,
+        builder: &mut ParameterBuilder,
+    ) -> Result<Self> {
+        let init = |_: u64, _: &str| Ok::<_, Error>(base_value.clone());
+        let trained = builder.add_with(name, &base_value.shape, init)?;
+        let negated = base_value.values.iter().map(|value| -value).collect();
+        let negated_base = context.base.backend().upload(&Tensor::new([1, base_value.values.len()], negated))?;
+        Ok(Self { trained, negated_base })
     }
 
     /// What has been added to the base's own `(1, width)`: zero at first.
-    pub fn difference(&self, tape: &mut Tape) -> Result<Rows> {
-        let vector = tape.parameter(self.vector)?;
-        let minus = tape.constant(self.minus.clone(), Arc::new(Packed::single_rows(1)));
-        Ok(tape.add_columns(vector, minus)?)
+    pub fn delta(&self, tape: &mut Tape) -> Result<Var> {
+        let trained = tape.parameter(self.trained)?;
+        let negated_base = tape.constant(self.negated_base.clone(), Arc::new(RaggedLayout::one_row_per_sequence(1)));
+        Ok(tape.add_channels(trained, negated_base)?)
     }
 }
 
 /// Learned biases.
 #[derive(Default)]
-pub struct Shifts(BTreeMap<Site, Moved>);
+pub struct BiasDeltas(BTreeMap<Site, DeltaVector>);
 
-impl Shifts {
+impl BiasDeltas {
     pub fn build<'a>(
         sites: impl IntoIterator<Item = &'a SiteInfo>,
-        ground: &Ground,
-        parameters: &mut Parameters,
+        context: &BuildContext,
+        builder: &mut ParameterBuilder,
     ) -> Result<Self> {
-        let mut shifts = BTreeMap::new();
+        let mut deltas = BTreeMap::new();
         for info in sites {
-            let missing = || Error::internal(format!("the base has no bias at {}", info.site));
-            let own = ground.base.bias(info.site)?.ok_or_else(missing)?;
-            shifts.insert(info.site, Moved::build(ground, name(info.site), &own, parameters)?);
+            let missing_bias = || Error::internal(format!("the base has no bias at {}", info.site));
+            let base_value = context.base.bias_at(info.site)?.ok_or_else(missing_bias)?;
+            deltas.insert(info.site, DeltaVector::build(context, tensor_name(info.site), &base_value, builder)?);
         }
-        Ok(Self(shifts))
+        Ok(Self(deltas))
     }
 
-    pub fn touches(&self, site: Site) -> bool {
+    pub fn contains(&self, site: Site) -> bool {
         self.0.contains_key(&site)
     }
 
@@ -101,40 +107,40 @@ impl Shifts {
     }
 
     /// The output with the site's difference, where it has one.
-    pub fn add(&self, tape: &mut Tape, site: Site, output: Rows) -> Result<Rows> {
-        let Some(moved) = self.0.get(&site) else { return Ok(output) };
-        let difference = moved.difference(tape)?;
-        Ok(tape.add_columns(output, difference)?)
+    pub fn add_to(&self, tape: &mut Tape, site: Site, output: Var) -> Result<Var> {
+        let Some(delta_vector) = self.0.get(&site) else { return Ok(output) };
+        let delta = delta_vector.delta(tape)?;
+        Ok(tape.add_channels(output, delta)?)
     }
 }
 
 /// The tensor's name: `layer.0.query.bias`.
-pub fn name(site: Site) -> String {
+pub fn tensor_name(site: Site) -> String {
     format!("{site}.bias")
 }
 
-pub struct Bias(Shifts);
+pub struct Bias(BiasDeltas);
 
 impl Bias {
-    pub fn build(config: &Config, ground: &Ground, parameters: &mut Parameters) -> Result<Self> {
-        Ok(Self(Shifts::build(config.targets(ground.sites), ground, parameters)?))
+    pub fn build(config: &Config, context: &BuildContext, builder: &mut ParameterBuilder) -> Result<Self> {
+        Ok(Self(BiasDeltas::build(config.target_sites(context.sites), context, builder)?))
     }
 }
 
 impl Hooks for Bias {
-    fn lowest(&self) -> Lowest {
-        hooks::lowest(self.0.sites())
+    fn first_trainable_layer(&self) -> FirstTrainableLayer {
+        hooks::first_trainable_layer(self.0.sites())
     }
 
-    fn touches(&self, site: Site) -> bool {
-        self.0.touches(site)
+    fn has_output_hook(&self, site: Site) -> bool {
+        self.0.contains(site)
     }
 
-    fn after(&self, tape: &mut Tape, site: Site, _input: Rows, output: Rows) -> Result<Rows> {
-        self.0.add(tape, site, output)
+    fn on_linear_output(&self, tape: &mut Tape, site: Site, _input: Var, output: Var) -> Result<Var> {
+        self.0.add_to(tape, site, output)
     }
 
-    fn norm(&self, tape: &mut Tape, site: Site, _normalised: Rows, output: Rows) -> Result<Rows> {
-        self.0.add(tape, site, output)
+    fn on_norm_output(&self, tape: &mut Tape, site: Site, _normalised: Var, output: Var) -> Result<Var> {
+        self.0.add_to(tape, site, output)
     }
 }

@@ -4,14 +4,14 @@
 //! 2020) only the second, which reads the normed sum with the residual; `parallel` (He et al. 2021) has one beside the
 //! feed-forward part. What each reads and adds to is what AdapterHub's configurations of these names do.
 
-use super::Ground;
-use super::targets::{self, Check, Layers};
-use crate::adapter::{Init, Parameters};
+use super::BuildContext;
+use super::targets::{self, Layers, MethodValidator};
+use crate::adapter::{ParameterBuilder, TensorInit};
 use crate::error::Result;
-use crate::model::hooks::{Part, Sublayer};
-use crate::model::{Hooks, Lowest, Module, SiteInfo};
-use espalier_tensor::kernels::Activation;
-use espalier_tensor::{Param, Rows, Tape};
+use crate::model::hooks::{Sublayer, SublayerContext};
+use crate::model::{FirstTrainableLayer, Hooks, Module, SiteInfo};
+use espalier_tensor::backend::Activation;
+use espalier_tensor::{ParamId, Tape, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -61,87 +61,94 @@ impl Config {
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
         let is_parallel = self.placement == Placement::Parallel;
-        let factor = self.reduction_factor.unwrap_or(if is_parallel { 2.0 } else { 16.0 });
+        let reduction_factor = self.reduction_factor.unwrap_or(if is_parallel { 2.0 } else { 16.0 });
         let scaling = self.scaling.unwrap_or(if is_parallel { 4.0 } else { 1.0 });
-        let default = if self.placement == Placement::Houlsby { Activation::Silu } else { Activation::Relu };
-        let mut check = Check::new(sites);
-        check.layers(self.layers);
-        check.dropout(self.dropout);
-        let hidden = hidden(sites);
-        let message = format!("reduction_factor must be a number above 0 and at most {hidden}");
-        check.require(factor.is_finite() && factor > 0.0 && factor <= hidden as f64, "reduction_factor", message);
-        check.require(scaling.is_finite() && scaling != 0.0, "scaling", "scaling must be a number, and not 0");
-        let activation = Some(self.activation.unwrap_or(default));
-        let resolved = Self { reduction_factor: Some(factor), scaling: Some(scaling), activation, ..self.clone() };
-        check.finish(|| resolved.chosen(sites).next().is_some())?;
+        let default_activation = if self.placement == Placement::Houlsby { Activation::Silu } else { Activation::Relu };
+        let mut validator = MethodValidator::new(sites);
+        validator.check_layers(self.layers);
+        validator.check_dropout(self.dropout);
+        let hidden_size = hidden_size(sites);
+        let message = format!("reduction_factor must be a number above 0 and at most {hidden_size}");
+        validator.require(
+            reduction_factor.is_finite() && reduction_factor > 0.0 && reduction_factor <= hidden_size as f64,
+            "reduction_factor",
+            message,
+        );
+        validator.require(scaling.is_finite() && scaling != 0.0, "scaling", "scaling must be a number, and not 0");
+        let activation = Some(self.activation.unwrap_or(default_activation));
+        let resolved =
+            Self { reduction_factor: Some(reduction_factor), scaling: Some(scaling), activation, ..self.clone() };
+        validator.finish(|| resolved.layer_indices(sites).next().is_some())?;
         Ok(resolved)
     }
 
     /// Numbers in the bottleneck.
-    pub fn width(&self, hidden: usize) -> usize {
-        ((hidden as f64 / self.reduction_factor.unwrap_or(1.0)) as usize).max(1)
+    pub fn bottleneck_size(&self, hidden_size: usize) -> usize {
+        ((hidden_size as f64 / self.reduction_factor.unwrap_or(1.0)) as usize).max(1)
     }
 
-    pub fn parts(&self) -> &'static [Part] {
+    pub fn sublayers(&self) -> &'static [Sublayer] {
         match self.placement {
-            Placement::Houlsby => &[Part::Attention, Part::FeedForward],
-            Placement::Pfeiffer | Placement::Parallel => &[Part::FeedForward],
+            Placement::Houlsby => &[Sublayer::Attention, Sublayer::FeedForward],
+            Placement::Pfeiffer | Placement::Parallel => &[Sublayer::FeedForward],
         }
     }
 
     /// The layers that it is in.
-    pub fn chosen<'a>(&'a self, sites: &'a [SiteInfo]) -> impl Iterator<Item = usize> + 'a {
-        let layers = targets::layers(sites);
-        (0..layers).filter(move |layer| self.layers.contains(*layer, layers))
+    pub fn layer_indices<'a>(&'a self, sites: &'a [SiteInfo]) -> impl Iterator<Item = usize> + 'a {
+        let num_layers = targets::num_layers(sites);
+        (0..num_layers).filter(move |layer| self.layers.contains(*layer, num_layers))
     }
 }
 
 /// The base's width.
-pub fn hidden(sites: &[SiteInfo]) -> usize {
-    sites.iter().find(|info| info.site.module == Module::AttentionOutput).map_or(0, |info| info.output)
+pub fn hidden_size(sites: &[SiteInfo]) -> usize {
+    sites.iter().find(|info| info.site.module == Module::AttentionOutput).map_or(0, |info| info.out_features)
 }
 
 /// A bottleneck's name, for its tensors.
-pub fn name(layer: usize, part: Part) -> String {
-    let part = match part {
-        Part::Attention => "attention",
-        Part::FeedForward => "feed_forward",
+pub fn tensor_prefix(layer: usize, part: Sublayer) -> String {
+    let sublayer = match part {
+        Sublayer::Attention => "attention",
+        Sublayer::FeedForward => "feed_forward",
     };
-    format!("layer.{layer}.{part}_adapter")
+    format!("layer.{layer}.{sublayer}_adapter")
 }
 
 pub struct Bottleneck {
-    layers: BTreeMap<(usize, Part), Layer>,
+    layers: BTreeMap<(usize, Sublayer), BottleneckLayer>,
     placement: Placement,
     activation: Activation,
     scaling: f64,
     dropout: f64,
 }
 
-struct Layer {
+struct BottleneckLayer {
     /// Weight `(bottleneck, hidden)` and bias.
-    down: (Param, Param),
+    down_projection: (ParamId, ParamId),
     /// Weight `(hidden, bottleneck)` and bias, zero at first: a fresh adapter leaves the base as it is.
-    up: (Param, Param),
+    up_projection: (ParamId, ParamId),
 }
 
 impl Bottleneck {
-    pub fn build(config: &Config, ground: &Ground, parameters: &mut Parameters) -> Self {
-        let hidden = hidden(ground.sites);
-        let width = config.width(hidden);
+    pub fn build(config: &Config, context: &BuildContext, builder: &mut ParameterBuilder) -> Self {
+        let hidden_size = hidden_size(context.sites);
+        let bottleneck_size = config.bottleneck_size(hidden_size);
         let mut layers = BTreeMap::new();
-        for layer in config.chosen(ground.sites) {
-            for part in config.parts() {
-                let name = name(layer, *part);
-                let mut tensor =
-                    |what: &str, shape: &[usize], init| parameters.tensor(format!("{name}.{what}"), shape, init);
-                let down = (
-                    tensor("down.weight", &[width, hidden], Init::KaimingUniform),
-                    tensor("down.bias", &[width], Init::Zeros),
+        for layer in config.layer_indices(context.sites) {
+            for sublayer in config.sublayers() {
+                let prefix = tensor_prefix(layer, *sublayer);
+                let mut add_tensor =
+                    |suffix: &str, shape: &[usize], init| builder.add(format!("{prefix}.{suffix}"), shape, init);
+                let down_projection = (
+                    add_tensor("down.weight", &[bottleneck_size, hidden_size], TensorInit::LinearDefault),
+                    add_tensor("down.bias", &[bottleneck_size], TensorInit::Zeros),
                 );
-                let up =
-                    (tensor("up.weight", &[hidden, width], Init::Zeros), tensor("up.bias", &[hidden], Init::Zeros));
-                layers.insert((layer, *part), Layer { down, up });
+                let up_projection = (
+                    add_tensor("up.weight", &[hidden_size, bottleneck_size], TensorInit::Zeros),
+                    add_tensor("up.bias", &[hidden_size], TensorInit::Zeros),
+                );
+                layers.insert((layer, *sublayer), BottleneckLayer { down_projection, up_projection });
             }
         }
         Self {
@@ -155,30 +162,30 @@ impl Bottleneck {
 }
 
 impl Hooks for Bottleneck {
-    fn lowest(&self) -> Lowest {
-        self.layers.keys().next().map_or(Lowest::Head, |(layer, _)| Lowest::Layer(*layer))
+    fn first_trainable_layer(&self) -> FirstTrainableLayer {
+        self.layers.keys().next().map_or(FirstTrainableLayer::Head, |(layer, _)| FirstTrainableLayer::Layer(*layer))
     }
 
-    fn touches_sublayer(&self, layer: usize, part: Part) -> bool {
+    fn has_sublayer_hook(&self, layer: usize, part: Sublayer) -> bool {
         self.layers.contains_key(&(layer, part))
     }
 
-    fn sublayer(&self, tape: &mut Tape, at: &Sublayer, output: Rows) -> Result<Rows> {
-        let Some(layer) = self.layers.get(&(at.layer, at.part)) else { return Ok(output) };
-        let input = match (self.placement, at.norm) {
+    fn on_sublayer_output(&self, tape: &mut Tape, context: &SublayerContext, output: Var) -> Result<Var> {
+        let Some(layer) = self.layers.get(&(context.layer, context.sublayer)) else { return Ok(output) };
+        let input = match (self.placement, context.norm) {
             (Placement::Houlsby, _) => output,
-            (Placement::Parallel, _) => at.residual,
-            (Placement::Pfeiffer, Some(norm)) => tape.norm(output, Some(at.residual), norm)?,
+            (Placement::Parallel, _) => context.residual,
+            (Placement::Pfeiffer, Some(norm)) => tape.norm(output, Some(context.residual), norm)?,
             (Placement::Pfeiffer, None) => {
                 let copy = tape.copy(output)?;
-                tape.add_rows(copy, at.residual, 1.0)?
+                tape.add_rows_scaled(copy, context.residual, 1.0)?
             }
         };
-        let place = Module::ALL.len() as u64 + 2 * at.layer as u64 + at.part as u64;
-        let input = tape.dropout(input, self.dropout, place << 32)?;
-        let narrow = tape.dense(input, layer.down.0, layer.down.1)?;
-        let narrow = tape.activate(self.activation, narrow)?;
-        let wide = tape.dense(narrow, layer.up.0, layer.up.1)?;
-        Ok(tape.add_rows(output, wide, self.scaling)?)
+        let dropout_stream = Module::ALL.len() as u64 + 2 * context.layer as u64 + context.sublayer as u64;
+        let input = tape.dropout(input, self.dropout, dropout_stream << 32)?;
+        let down_output = tape.dense(input, layer.down_projection.0, layer.down_projection.1)?;
+        let activated = tape.activate(self.activation, down_output)?;
+        let up_output = tape.dense(activated, layer.up_projection.0, layer.up_projection.1)?;
+        Ok(tape.add_rows_scaled(output, up_output, self.scaling)?)
     }
 }

@@ -1,6 +1,6 @@
 //! `head`: nothing but the task's head on the base's frozen features (a linear probe).
 
-use super::targets::Check;
+use super::targets::MethodValidator;
 use crate::error::Result;
 use crate::model::SiteInfo;
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,9 @@ impl Config {
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to the wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
-        let mut check = Check::new(sites);
-        check.dropout(self.dropout);
-        check.finish(|| true)?;
+        let mut validator = MethodValidator::new(sites);
+        validator.check_dropout(self.dropout);
+        validator.finish(|| true)?;
         Ok(self.clone())
     }
 }

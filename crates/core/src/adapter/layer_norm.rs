@@ -1,12 +1,12 @@
 //! LayerNorm tuning: the norms' gains and shifts, learned as differences (Zhao et al. 2023).
 
-use super::Ground;
-use super::bias::{self, Moved};
-use super::targets::{self, Check, Layers, TargetModules};
-use crate::adapter::Parameters;
+use super::BuildContext;
+use super::bias::{self, DeltaVector};
+use super::targets::{self, Layers, MethodValidator, TargetModules};
+use crate::adapter::ParameterBuilder;
 use crate::error::{Error, Result};
-use crate::model::{Hooks, Lowest, Site, SiteInfo, hooks};
-use espalier_tensor::{Rows, Tape};
+use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo, hooks};
+use espalier_tensor::{Tape, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -27,62 +27,63 @@ impl Config {
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
-        let able: Vec<SiteInfo> = sites.iter().filter(|info| !info.site.module.is_linear()).cloned().collect();
-        let mut check = Check::new(sites);
-        check.dropout(self.dropout);
-        let modules = check.all_or_named(self.target_modules.as_ref(), self.layers, &able, sites)?;
+        let norm_sites: Vec<SiteInfo> = sites.iter().filter(|info| !info.site.module.is_linear()).cloned().collect();
+        let mut validator = MethodValidator::new(sites);
+        validator.check_dropout(self.dropout);
+        let modules =
+            validator.resolve_modules_or_all(self.target_modules.as_ref(), self.layers, &norm_sites, sites)?;
         Ok(Self { target_modules: Some(modules), ..self.clone() })
     }
 
     /// The sites of a resolved configuration.
-    pub fn targets<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
-        let chosen = |modules| targets::chosen(modules, self.layers, sites);
-        self.target_modules.as_ref().map_or_else(Vec::new, chosen)
+    pub fn target_sites<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
+        let select = |modules| targets::selected_sites(modules, self.layers, sites);
+        self.target_modules.as_ref().map_or_else(Vec::new, select)
     }
 }
 
 /// Norms with what they have become: y = norm(x) + x̂ ⊙ Δgain + Δshift, the last where the base has a shift.
-pub struct LayerNorm(BTreeMap<Site, (Moved, Option<Moved>)>);
+pub struct LayerNorm(BTreeMap<Site, (DeltaVector, Option<DeltaVector>)>);
 
 impl LayerNorm {
-    pub fn build(config: &Config, ground: &Ground, parameters: &mut Parameters) -> Result<Self> {
-        let mut norms = BTreeMap::new();
-        for info in config.targets(ground.sites) {
-            let missing = || Error::internal(format!("the base has no norm at {}", info.site));
-            let [gain, shift] = ground.base.norm(info.site)?.ok_or_else(missing)?;
-            let gain = Moved::build(ground, gain_name(info.site), &gain, parameters)?;
-            let shift = match info.bias {
-                true => Some(Moved::build(ground, bias::name(info.site), &shift, parameters)?),
+    pub fn build(config: &Config, context: &BuildContext, builder: &mut ParameterBuilder) -> Result<Self> {
+        let mut layer_norms = BTreeMap::new();
+        for info in config.target_sites(context.sites) {
+            let missing_norm = || Error::internal(format!("the base has no norm at {}", info.site));
+            let [weight, bias] = context.base.norm_at(info.site)?.ok_or_else(missing_norm)?;
+            let weight_delta = DeltaVector::build(context, weight_tensor_name(info.site), &weight, builder)?;
+            let bias_delta = match info.has_bias {
+                true => Some(DeltaVector::build(context, bias::tensor_name(info.site), &bias, builder)?),
                 false => None,
             };
-            norms.insert(info.site, (gain, shift));
+            layer_norms.insert(info.site, (weight_delta, bias_delta));
         }
-        Ok(Self(norms))
+        Ok(Self(layer_norms))
     }
 }
 
 /// The tensor's name: `layer.0.attention_norm.gain`.
-pub fn gain_name(site: Site) -> String {
+pub fn weight_tensor_name(site: Site) -> String {
     format!("{site}.gain")
 }
 
 impl Hooks for LayerNorm {
-    fn lowest(&self) -> Lowest {
-        hooks::lowest(self.0.keys().copied())
+    fn first_trainable_layer(&self) -> FirstTrainableLayer {
+        hooks::first_trainable_layer(self.0.keys().copied())
     }
 
-    fn touches(&self, site: Site) -> bool {
+    fn has_output_hook(&self, site: Site) -> bool {
         self.0.contains_key(&site)
     }
 
-    fn norm(&self, tape: &mut Tape, site: Site, normalised: Rows, output: Rows) -> Result<Rows> {
-        let Some((gain, shift)) = self.0.get(&site) else { return Ok(output) };
-        let gain = gain.difference(tape)?;
-        let scaled = tape.copy(normalised)?;
-        let scaled = tape.scale_columns(scaled, gain)?;
-        let output = tape.add_rows(output, scaled, 1.0)?;
-        let Some(shift) = shift else { return Ok(output) };
-        let shift = shift.difference(tape)?;
-        Ok(tape.add_columns(output, shift)?)
+    fn on_norm_output(&self, tape: &mut Tape, site: Site, normalized: Var, output: Var) -> Result<Var> {
+        let Some((weight_delta, bias_delta)) = self.0.get(&site) else { return Ok(output) };
+        let weight_delta = weight_delta.delta(tape)?;
+        let scaled = tape.copy(normalized)?;
+        let scaled = tape.scale_channels(scaled, weight_delta)?;
+        let output = tape.add_rows_scaled(output, scaled, 1.0)?;
+        let Some(bias_delta) = bias_delta else { return Ok(output) };
+        let bias_delta = bias_delta.delta(tape)?;
+        Ok(tape.add_channels(output, bias_delta)?)
     }
 }

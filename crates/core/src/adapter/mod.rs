@@ -10,7 +10,7 @@ pub mod ia3;
 pub mod layer_norm;
 pub mod lora;
 pub mod p_tuning;
-pub mod parameters;
+pub mod parameter_builder;
 pub mod prefix_tuning;
 pub mod prompt_tuning;
 pub mod targets;
@@ -18,9 +18,9 @@ pub mod vera;
 pub mod virtual_tokens;
 
 use crate::error::Result;
-use crate::model::{Base, Hooks, Pooling, SiteInfo};
+use crate::model::{BaseModel, Hooks, Pooling, SiteInfo};
 use espalier_tensor::{Recording, Tape, Tensor};
-pub use parameters::{Init, Parameters};
+pub use parameter_builder::{ParameterBuilder, TensorInit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub enum Config {
 }
 
 /// The words that `type` may be.
-pub const NAMES: [&str; 10] =
+pub const METHOD_NAMES: [&str; 10] =
     ["lora", "ia3", "prompt_tuning", "p_tuning", "prefix_tuning", "bottleneck", "bias", "layer_norm", "vera", "head"];
 
 impl Default for Config {
@@ -55,17 +55,17 @@ impl Default for Config {
 
 /// Which of an adapter's tensors there are: some methods train through a network that is not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum TensorSet {
     Training,
-    Published,
+    Inference,
 }
 
 /// What a method is built on.
-pub struct Ground<'a> {
-    pub base: &'a Base,
+pub struct BuildContext<'a> {
+    pub base: &'a BaseModel,
     /// Those of the task's pooling.
     pub sites: &'a [SiteInfo],
-    pub form: Form,
+    pub tensor_set: TensorSet,
 }
 
 impl Config {
@@ -90,14 +90,14 @@ impl Config {
     ///
     /// # Errors
     /// `Invalid` naming the setting and what would be right.
-    pub fn resolve(&self, base: &Base, pooling: Pooling) -> Result<Self> {
+    pub fn resolve(&self, base: &BaseModel, pooling: Pooling) -> Result<Self> {
         let sites = &base.sites(pooling);
-        let (max_tokens, hidden) = (base.info().max_tokens, base.info().hidden_size);
+        let (max_tokens, hidden_size) = (base.info().max_tokens, base.info().hidden_size);
         Ok(match self {
             Self::Lora(config) => Self::Lora(config.resolve(sites)?),
             Self::Ia3(config) => Self::Ia3(config.resolve(sites)?),
             Self::PromptTuning(config) => Self::PromptTuning(config.resolve(sites, max_tokens)?),
-            Self::PTuning(config) => Self::PTuning(config.resolve(sites, max_tokens, hidden)?),
+            Self::PTuning(config) => Self::PTuning(config.resolve(sites, max_tokens, hidden_size)?),
             Self::PrefixTuning(config) => Self::PrefixTuning(config.resolve(sites, max_tokens)?),
             Self::Bottleneck(config) => Self::Bottleneck(config.resolve(sites)?),
             Self::Bias(config) => Self::Bias(config.resolve(sites)?),
@@ -111,23 +111,23 @@ impl Config {
     ///
     /// # Errors
     /// `Invalid` where what it is to start from cannot be made; else what the device reports.
-    pub fn build(&self, ground: &Ground, parameters: &mut Parameters) -> Result<Box<dyn Hooks>> {
+    pub fn build(&self, context: &BuildContext, builder: &mut ParameterBuilder) -> Result<Box<dyn Hooks>> {
         Ok(match self {
-            Self::Lora(config) => Box::new(lora::Lora::build(config, ground, parameters)?),
-            Self::Ia3(config) => Box::new(ia3::Ia3::build(config, ground, parameters)),
-            Self::PromptTuning(config) => Box::new(config.build(ground, parameters)?),
-            Self::PTuning(config) => Box::new(config.build(ground, parameters)),
-            Self::PrefixTuning(config) => Box::new(config.build(ground, parameters)?),
-            Self::Bottleneck(config) => Box::new(bottleneck::Bottleneck::build(config, ground, parameters)),
-            Self::Bias(config) => Box::new(bias::Bias::build(config, ground, parameters)?),
-            Self::LayerNorm(config) => Box::new(layer_norm::LayerNorm::build(config, ground, parameters)?),
-            Self::Vera(config) => Box::new(vera::Vera::build(config, ground, parameters)?),
+            Self::Lora(config) => Box::new(lora::Lora::build(config, context, builder)?),
+            Self::Ia3(config) => Box::new(ia3::Ia3::build(config, context, builder)),
+            Self::PromptTuning(config) => Box::new(config.build(context, builder)?),
+            Self::PTuning(config) => Box::new(config.build(context, builder)),
+            Self::PrefixTuning(config) => Box::new(config.build(context, builder)?),
+            Self::Bottleneck(config) => Box::new(bottleneck::Bottleneck::build(config, context, builder)),
+            Self::Bias(config) => Box::new(bias::Bias::build(config, context, builder)?),
+            Self::LayerNorm(config) => Box::new(layer_norm::LayerNorm::build(config, context, builder)?),
+            Self::Vera(config) => Box::new(vera::Vera::build(config, context, builder)?),
             Self::Head(_) => Box::new(()),
         })
     }
 
     /// Tokens of a sequence's room that the method takes.
-    pub fn virtual_tokens(&self) -> usize {
+    pub fn num_virtual_tokens(&self) -> usize {
         match self {
             Self::PromptTuning(config) => config.num_virtual_tokens,
             Self::PTuning(config) => config.num_virtual_tokens,
@@ -138,12 +138,12 @@ impl Config {
 
     /// Whether a fresh adapter leaves the base's answers as they are, to the bit. DoRA's rows are only nearly the base's: it
     /// divides by the length that it multiplies by.
-    pub fn starts_neutral(&self) -> bool {
-        self.virtual_tokens() == 0 && !matches!(self, Self::Lora(config) if config.dora)
+    pub fn is_identity_at_init(&self) -> bool {
+        self.num_virtual_tokens() == 0 && !matches!(self, Self::Lora(config) if config.dora)
     }
 
     /// The dropout of the rows that the head reads; none where the method has inputs of its own to drop.
-    pub fn dropout_of_rows(&self) -> f64 {
+    pub fn head_dropout(&self) -> f64 {
         match self {
             Self::Lora(_) | Self::Vera(_) | Self::Bottleneck(_) => 0.0,
             Self::Ia3(config) => config.dropout,
@@ -165,30 +165,30 @@ impl Config {
     }
 
     /// The method's own published tensors, from those that were trained.
-    pub fn published(
+    pub fn inference_weights(
         &self,
-        base: &Base,
+        base: &BaseModel,
         pooling: Pooling,
         mut weights: BTreeMap<String, Tensor>,
     ) -> Result<BTreeMap<String, Tensor>> {
         let sites = base.sites(pooling);
-        let ground = Ground { base, sites: &sites, form: Form::Training };
-        let is_encoder = |name: &String| name.starts_with("encoder.") || name.contains(".prefix_");
+        let context = BuildContext { base, sites: &sites, tensor_set: TensorSet::Training };
+        let is_encoder_tensor = |name: &String| name.starts_with("encoder.") || name.contains(".prefix_");
         match self {
             Self::PTuning(config) => {
-                let own = split_off(&mut weights, is_encoder);
-                let mut parameters = Parameters::restore(own);
-                let prompt = config.build(&ground, &mut parameters);
-                let mut tape = tape(base, parameters)?;
-                let rows = prompt.rows(&mut tape)?;
-                weights.insert(virtual_tokens::NAME.to_string(), tape.read(rows)?);
+                let encoder_weights = extract_matching(&mut weights, is_encoder_tensor);
+                let mut builder = ParameterBuilder::from_weights(encoder_weights);
+                let prompt = config.build(&context, &mut builder);
+                let mut inference_tape = inference_tape(base, builder)?;
+                let rows = prompt.embeddings(&mut inference_tape)?;
+                weights.insert(virtual_tokens::PROMPT_TENSOR_NAME.to_string(), inference_tape.to_host(rows)?);
             }
             Self::PrefixTuning(config) if config.projection_hidden_size.is_some() => {
-                let own = split_off(&mut weights, is_encoder);
-                let mut parameters = Parameters::restore(own);
-                let prefix = config.build(&ground, &mut parameters)?;
-                let mut tape = tape(base, parameters)?;
-                weights.extend(prefix.published(&mut tape)?);
+                let encoder_weights = extract_matching(&mut weights, is_encoder_tensor);
+                let mut builder = ParameterBuilder::from_weights(encoder_weights);
+                let prefix = config.build(&context, &mut builder)?;
+                let mut inference_tape = inference_tape(base, builder)?;
+                weights.extend(prefix.inference_tensors(&mut inference_tape)?);
             }
             _ => {}
         }
@@ -196,15 +196,18 @@ impl Config {
     }
 }
 
-fn split_off(weights: &mut BTreeMap<String, Tensor>, is: impl Fn(&String) -> bool) -> BTreeMap<String, Tensor> {
-    let (own, others) = std::mem::take(weights).into_iter().partition(|(name, _)| is(name));
-    *weights = others;
-    own
+fn extract_matching(
+    weights: &mut BTreeMap<String, Tensor>,
+    predicate: impl Fn(&String) -> bool,
+) -> BTreeMap<String, Tensor> {
+    let (matching, remaining) = std::mem::take(weights).into_iter().partition(|(name, _)| predicate(name));
+    *weights = remaining;
+    matching
 }
 
-fn tape(base: &Base, parameters: Parameters) -> Result<Tape> {
-    let uploaded = base.kernels().parameters(&parameters.finish()?.tensors)?;
-    Ok(Tape::new(Arc::clone(base.kernels()), uploaded, Recording::Off))
+fn inference_tape(base: &BaseModel, builder: ParameterBuilder) -> Result<Tape> {
+    let device_parameters = base.backend().upload_parameters(&builder.build()?.tensors)?;
+    Ok(Tape::new(Arc::clone(base.backend()), device_parameters, Recording::Off))
 }
 
 #[cfg(test)]
@@ -212,12 +215,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_is_known_by_its_name_alone() {
-        for name in NAMES {
+    fn every_method_parses_from_its_name() {
+        for name in METHOD_NAMES {
             let config: Config = serde_json::from_value(serde_json::json!({"type": name})).unwrap();
             assert_eq!(config.name(), name);
         }
-        let refused = serde_json::from_str::<Config>(r#"{"type": "none"}"#).unwrap_err().to_string();
-        assert!(NAMES.iter().all(|name| refused.contains(&format!("`{name}`"))), "{refused}");
+        let message = serde_json::from_str::<Config>(r#"{"type": "none"}"#).unwrap_err().to_string();
+        assert!(METHOD_NAMES.iter().all(|name| message.contains(&format!("`{name}`"))), "{message}");
     }
 }

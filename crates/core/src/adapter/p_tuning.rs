@@ -1,13 +1,13 @@
 //! P-tuning: virtual tokens that a small network makes (Liu et al. 2021), three dense layers as PEFT has them. The network
 //! serves training alone: what is published are the tokens that it makes.
 
-use super::targets::Check;
-use super::virtual_tokens::{self, Encoder, Prompt};
-use super::{Form, Ground};
-use crate::adapter::{Init, Parameters};
+use super::targets::MethodValidator;
+use super::virtual_tokens::{self, PromptEncoder, SoftPrompt};
+use super::{BuildContext, TensorSet};
+use crate::adapter::{ParameterBuilder, TensorInit};
 use crate::error::Result;
 use crate::model::SiteInfo;
-use espalier_tensor::kernels::Activation;
+use espalier_tensor::backend::Activation;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -25,38 +25,42 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { num_virtual_tokens: virtual_tokens::DEFAULT, encoder_hidden_size: None, dropout: 0.0 }
+        Self { num_virtual_tokens: virtual_tokens::DEFAULT_NUM_VIRTUAL_TOKENS, encoder_hidden_size: None, dropout: 0.0 }
     }
 }
 
 /// Beyond this the network would cost more than the base.
-const WIDEST: usize = 8192;
+const MAX_HIDDEN_SIZE: usize = 8192;
 
 impl Config {
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
-    pub fn resolve(&self, sites: &[SiteInfo], max_tokens: usize, hidden: usize) -> Result<Self> {
-        let mut check = Check::new(sites);
-        virtual_tokens::check_number(&mut check, self.num_virtual_tokens, max_tokens);
-        let width = self.encoder_hidden_size.unwrap_or(hidden);
-        let message = format!("encoder_hidden_size must be between 1 and {WIDEST}");
-        check.require((1..=WIDEST).contains(&width), "encoder_hidden_size", message);
-        check.dropout(self.dropout);
-        check.finish(|| true)?;
+    pub fn resolve(&self, sites: &[SiteInfo], max_tokens: usize, hidden_size: usize) -> Result<Self> {
+        let mut validator = MethodValidator::new(sites);
+        virtual_tokens::check_count(&mut validator, self.num_virtual_tokens, max_tokens);
+        let width = self.encoder_hidden_size.unwrap_or(hidden_size);
+        let message = format!("encoder_hidden_size must be between 1 and {MAX_HIDDEN_SIZE}");
+        validator.require((1..=MAX_HIDDEN_SIZE).contains(&width), "encoder_hidden_size", message);
+        validator.check_dropout(self.dropout);
+        validator.finish(|| true)?;
         Ok(Self { encoder_hidden_size: Some(width), ..self.clone() })
     }
 
-    pub fn build(&self, ground: &Ground, parameters: &mut Parameters) -> Prompt {
-        let (count, hidden) = (self.num_virtual_tokens, ground.base.info().hidden_size);
-        match ground.form {
-            Form::Published => {
-                let rows = parameters.tensor(virtual_tokens::NAME.to_string(), &[count, hidden], Init::Zeros);
-                Prompt::plain(rows, count)
+    pub fn build(&self, context: &BuildContext, builder: &mut ParameterBuilder) -> SoftPrompt {
+        let (count, hidden_size) = (self.num_virtual_tokens, context.base.info().hidden_size);
+        match context.tensor_set {
+            TensorSet::Inference => {
+                let prompt_param = builder.add(
+                    virtual_tokens::PROMPT_TENSOR_NAME.to_string(),
+                    &[count, hidden_size],
+                    TensorInit::Zeros,
+                );
+                SoftPrompt::learned(prompt_param, count)
             }
-            Form::Training => {
-                let width = self.encoder_hidden_size.unwrap_or(hidden);
-                let widths = [hidden, width, width, hidden];
-                Prompt::encoded(Encoder::build(count, &widths, Activation::Relu, parameters), count)
+            TensorSet::Training => {
+                let width = self.encoder_hidden_size.unwrap_or(hidden_size);
+                let widths = [hidden_size, width, width, hidden_size];
+                SoftPrompt::encoded(PromptEncoder::build(count, &widths, Activation::Relu, builder), count)
             }
         }
     }

@@ -4,13 +4,13 @@
 //! The matrices are a function of `projection_seed`, so adapters with the same one share them in memory; they travel with
 //! the adapter, as other programs draw other numbers.
 
-use super::Ground;
-use super::targets::{self, Check, Layers, TargetModules};
-use crate::adapter::{Init, Parameters};
+use super::BuildContext;
+use super::targets::{self, Layers, MethodValidator, TargetModules};
+use crate::adapter::{ParameterBuilder, TensorInit};
 use crate::error::Result;
-use crate::model::{Hooks, Lowest, Site, SiteInfo, hooks};
-use espalier_tensor::kernels::FrozenLinear;
-use espalier_tensor::{Param, Rows, Tape, Tensor};
+use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo, hooks};
+use espalier_tensor::backend::FrozenLinear;
+use espalier_tensor::{ParamId, Tape, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,109 +38,115 @@ impl Default for Config {
             d_initial: 0.1,
             dropout: 0.0,
             projection_seed: 0,
-            target_modules: TargetModules::of(&["query", "value"]),
+            target_modules: TargetModules::from_names(&["query", "value"]),
             layers: Layers::default(),
         }
     }
 }
 
 /// The names of the frozen matrices, `(rank, widest input)` and `(widest output, rank)`.
-pub const A: &str = "vera_A";
-pub const B: &str = "vera_B";
-const MOST: usize = 4096;
+pub const PROJECTION_A_NAME: &str = "vera_A";
+pub const PROJECTION_B_NAME: &str = "vera_B";
+const MAX_RANK: usize = 4096;
 
 impl Config {
     /// # Errors
     /// `Invalid` (`invalid_method`) with a pointer to each wrong value.
     pub fn resolve(&self, sites: &[SiteInfo]) -> Result<Self> {
-        let linear = targets::linear(sites);
-        let mut check = Check::new(sites);
-        check.require((1..=MOST).contains(&self.rank), "rank", format!("rank must be between 1 and {MOST}"));
-        let is_number = self.d_initial.is_finite() && self.d_initial != 0.0;
-        check.require(is_number, "d_initial", "d_initial must be a number, and not 0");
-        check.dropout(self.dropout);
-        check.layers(self.layers);
-        let target_modules = check.modules("target_modules", &self.target_modules, &linear);
+        let linear_sites = targets::linear_sites(sites);
+        let mut validator = MethodValidator::new(sites);
+        validator.require(
+            (1..=MAX_RANK).contains(&self.rank),
+            "rank",
+            format!("rank must be between 1 and {MAX_RANK}"),
+        );
+        let is_valid_initial = self.d_initial.is_finite() && self.d_initial != 0.0;
+        validator.require(is_valid_initial, "d_initial", "d_initial must be a number, and not 0");
+        validator.check_dropout(self.dropout);
+        validator.check_layers(self.layers);
+        let target_modules = validator.resolve_modules("target_modules", &self.target_modules, &linear_sites);
         let resolved = Self { target_modules, ..self.clone() };
-        check.finish(|| !resolved.targets(sites).is_empty())?;
+        validator.finish(|| !resolved.target_sites(sites).is_empty())?;
         Ok(resolved)
     }
 
     /// The sites of a resolved configuration.
-    pub fn targets<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
-        targets::chosen(&self.target_modules, self.layers, sites)
+    pub fn target_sites<'a>(&self, sites: &'a [SiteInfo]) -> Vec<&'a SiteInfo> {
+        targets::selected_sites(&self.target_modules, self.layers, sites)
     }
 
     /// The shapes of the frozen matrices.
-    pub fn shapes(&self, sites: &[SiteInfo]) -> [[usize; 2]; 2] {
-        let widest = |width: fn(&SiteInfo) -> usize| self.targets(sites).into_iter().map(width).max().unwrap_or(0);
-        [[self.rank, widest(|info| info.input)], [widest(|info| info.output), self.rank]]
+    pub fn projection_shapes(&self, sites: &[SiteInfo]) -> [[usize; 2]; 2] {
+        let max_width =
+            |width: fn(&SiteInfo) -> usize| self.target_sites(sites).into_iter().map(width).max().unwrap_or(0);
+        [[self.rank, max_width(|info| info.in_features)], [max_width(|info| info.out_features), self.rank]]
     }
 }
 
 pub struct Vera {
-    sites: BTreeMap<Site, Learned>,
+    sites: BTreeMap<Site, VeraSite>,
     dropout: f64,
 }
 
-struct Learned {
-    a: Arc<FrozenLinear>,
-    b: Arc<FrozenLinear>,
+struct VeraSite {
+    projection_a: Arc<FrozenLinear>,
+    projection_b: Arc<FrozenLinear>,
     /// λd `(rank)`
-    d: Param,
+    lambda_d: ParamId,
     /// λb `(output)`, zero at first: a fresh adapter leaves the base as it is.
-    output: Param,
+    lambda_b: ParamId,
 }
 
 impl Vera {
-    pub fn build(config: &Config, ground: &Ground, parameters: &mut Parameters) -> Result<Self> {
-        let [a_shape, b_shape] = config.shapes(ground.sites);
-        let a = parameters.frozen(A, &a_shape, config.projection_seed);
-        let b = parameters.frozen(B, &b_shape, config.projection_seed);
+    pub fn build(config: &Config, context: &BuildContext, builder: &mut ParameterBuilder) -> Result<Self> {
+        let [a_shape, b_shape] = config.projection_shapes(context.sites);
+        let projection_a = builder.add_frozen(PROJECTION_A_NAME, &a_shape, config.projection_seed);
+        let projection_b = builder.add_frozen(PROJECTION_B_NAME, &b_shape, config.projection_seed);
         let mut sites = BTreeMap::new();
-        for info in config.targets(ground.sites) {
-            let mut vector = |what: &str, width: usize, init| {
-                parameters.tensor(format!("{}.vera_lambda_{what}", info.site), &[width], init)
+        for info in config.target_sites(context.sites) {
+            let mut lambda = |suffix: &str, width: usize, init| {
+                builder.add(format!("{}.vera_lambda_{suffix}", info.site), &[width], init)
             };
-            let d = vector("d", config.rank, Init::Constant(config.d_initial as f32));
-            let output = vector("b", info.output, Init::Zeros);
-            let (a, b) = (columns(&a, info.input), rows(&b, info.output));
-            let (a, b) = (ground.base.shared_linear(a)?, ground.base.shared_linear(b)?);
-            sites.insert(info.site, Learned { a, b, d, output });
+            let lambda_d = lambda("d", config.rank, TensorInit::Constant(config.d_initial as f32));
+            let lambda_b = lambda("b", info.out_features, TensorInit::Zeros);
+            let (matrix_a, matrix_b) =
+                (leading_columns(&projection_a, info.in_features), leading_rows(&projection_b, info.out_features));
+            let (linear_a, linear_b) = (context.base.share_linear(matrix_a)?, context.base.share_linear(matrix_b)?);
+            sites.insert(info.site, VeraSite { projection_a: linear_a, projection_b: linear_b, lambda_d, lambda_b });
         }
         Ok(Self { sites, dropout: config.dropout })
     }
 }
 
 /// The first columns.
-fn columns(matrix: &Tensor, count: usize) -> Tensor {
+fn leading_columns(matrix: &Tensor, count: usize) -> Tensor {
     let (rows, width) = (matrix.shape[0], matrix.shape[1]);
     Tensor::new([rows, count], matrix.values.chunks_exact(width).flat_map(|row| &row[..count]).copied().collect())
 }
 
 /// The first rows.
-fn rows(matrix: &Tensor, count: usize) -> Tensor {
+fn leading_rows(matrix: &Tensor, count: usize) -> Tensor {
     let width = matrix.shape[1];
     Tensor::new([count, width], matrix.values[..count * width].to_vec())
 }
 
 impl Hooks for Vera {
-    fn lowest(&self) -> Lowest {
-        hooks::lowest(self.sites.keys().copied())
+    fn first_trainable_layer(&self) -> FirstTrainableLayer {
+        hooks::first_trainable_layer(self.sites.keys().copied())
     }
 
-    fn touches(&self, site: Site) -> bool {
+    fn has_output_hook(&self, site: Site) -> bool {
         self.sites.contains_key(&site)
     }
 
-    fn after(&self, tape: &mut Tape, site: Site, input: Rows, output: Rows) -> Result<Rows> {
-        let Some(learned) = self.sites.get(&site) else { return Ok(output) };
-        let input = tape.dropout(input, self.dropout, site.place())?;
-        let (d, b) = (tape.parameter(learned.d)?, tape.parameter(learned.output)?);
-        let inner = tape.linear(input, &learned.a)?;
-        let inner = tape.scale_columns(inner, d)?;
-        let update = tape.linear(inner, &learned.b)?;
-        let update = tape.scale_columns(update, b)?;
-        Ok(tape.add_rows(output, update, 1.0)?)
+    fn on_linear_output(&self, tape: &mut Tape, site: Site, input: Var, output: Var) -> Result<Var> {
+        let Some(vera_site) = self.sites.get(&site) else { return Ok(output) };
+        let input = tape.dropout(input, self.dropout, site.dropout_site_id())?;
+        let (lambda_d, lambda_b) = (tape.parameter(vera_site.lambda_d)?, tape.parameter(vera_site.lambda_b)?);
+        let low_rank = tape.linear(input, &vera_site.projection_a)?;
+        let scaled_low_rank = tape.scale_channels(low_rank, lambda_d)?;
+        let projected = tape.linear(scaled_low_rank, &vera_site.projection_b)?;
+        let update_rows = tape.scale_channels(projected, lambda_b)?;
+        Ok(tape.add_rows_scaled(output, update_rows, 1.0)?)
     }
 }

@@ -3,20 +3,20 @@
 //! Our own export comes back as it was. A plain folder of PEFT's or AdapterHub's says neither labels nor what it was trained on beyond a
 //! name: names and every shape are checked, and a probe is made here. Knows nothing of HTTP or of names in the store.
 
-use super::adapted::Adapted;
-use super::folder::Files;
-use super::{Artifact, CARD_FILE, Outline, Settings, adapterhub, card, names, probe, zip};
+use super::folder::AdapterFiles;
+use super::loaded_adapter::LoadedAdapter;
+use super::{Artifact, BaseSummary, ImportLimits, MANIFEST_FILE, adapterhub, base_match, manifest, probe, zip};
 use crate::error::{Context, Error, Result};
-use crate::model::{Base, Pooling};
+use crate::model::{BaseModel, Pooling};
 use crate::task::Input;
-use plain::Plain;
+use peft_files::PeftFiles;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::Path;
 use utoipa::ToSchema;
 
-mod hub;
-mod plain;
+mod adapterhub_files;
+mod peft_files;
 
 /// What a plain PEFT folder leaves open. Our own exports say it all themselves.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -34,7 +34,7 @@ pub struct ImportRequest {
 }
 
 /// What an imported adapter is asked, to see that it does something.
-const PROBES: [&str; 2] = ["Where is my card?", "What a terrible film!"];
+const PROBE_TEXTS: [&str; 2] = ["Where is my card?", "What a terrible film!"];
 
 /// Unpacks, checks and proves.
 ///
@@ -44,60 +44,65 @@ const PROBES: [&str; 2] = ["Where is my card?", "What a terrible film!"];
 pub fn import(
     zip: &Path,
     request: &ImportRequest,
-    base: &Base,
-    temporary: &Path,
-    settings: &Settings,
+    base: &BaseModel,
+    scratch_root: &Path,
+    limits: &ImportLimits,
 ) -> Result<Artifact> {
-    let outline = Outline::of(base);
-    match open(zip, request, &outline, temporary, settings)? {
-        Opened::Ours(artifact) => {
-            let recorded = &artifact.card.probe;
-            probe::check(&Adapted::load(&artifact, base)?, base, recorded).map_err(as_invalid)?;
+    let summary = BaseSummary::from_base(base);
+    match parse_upload(zip, request, &summary, scratch_root, limits)? {
+        UnverifiedAdapter::Native(artifact) => {
+            let recorded_probe = &artifact.manifest.probe;
+            probe::verify_probe(&LoadedAdapter::load(&artifact, base)?, base, recorded_probe)
+                .map_err(conflict_to_invalid)?;
             // What it answered is also what nothing but an adapter could answer.
-            probe::make(&artifact, base, recorded.inputs.clone())?;
+            probe::record_probe(&artifact, base, recorded_probe.inputs.clone())?;
             Ok(artifact)
         }
-        Opened::Plain(mut artifact) => {
-            artifact.card.probe = probe::make(&artifact, base, probes())?;
+        UnverifiedAdapter::ThirdParty(mut artifact) => {
+            artifact.manifest.probe = probe::record_probe(&artifact, base, probe_inputs())?;
             Ok(artifact)
         }
     }
 }
 
 /// An adapter whose files fit the base, not yet proven.
-enum Opened {
+enum UnverifiedAdapter {
     /// This software exported it: its card says what it is, and holds a probe.
-    Ours(Artifact),
+    Native(Artifact),
     /// A plain folder of PEFT's or AdapterHub's: the probe is yet to be made.
-    Plain(Artifact),
+    ThirdParty(Artifact),
 }
 
-fn open(
+fn parse_upload(
     zip: &Path,
     request: &ImportRequest,
-    outline: &Outline,
-    temporary: &Path,
-    settings: &Settings,
-) -> Result<Opened> {
-    fs::create_dir_all(temporary).context("making the folder for temporary files")?;
-    let folder = tempfile::tempdir_in(temporary).context("making a temporary folder for an import")?;
+    summary: &BaseSummary,
+    scratch_root: &Path,
+    limits: &ImportLimits,
+) -> Result<UnverifiedAdapter> {
+    fs::create_dir_all(scratch_root).context("making the folder for temporary files")?;
+    let folder = tempfile::tempdir_in(scratch_root).context("making a temporary folder for an import")?;
     let folder = folder.path();
-    zip::unpack(File::open(zip).context("opening the uploaded zip")?, folder, settings)?;
-    if fs::exists(folder.join(adapterhub::TENSOR_FILE)).context("looking for AdapterHub's tensors")? {
-        return Ok(Opened::Plain(hub::open(&hub::load(folder)?, request, outline)?));
+    zip::unpack(File::open(zip).context("opening the uploaded zip")?, folder, limits)?;
+    if fs::exists(folder.join(adapterhub::WEIGHTS_FILE)).context("looking for AdapterHub's tensors")? {
+        return Ok(UnverifiedAdapter::ThirdParty(adapterhub_files::parse(
+            &adapterhub_files::read_files(folder)?,
+            request,
+            summary,
+        )?));
     }
-    if !fs::exists(folder.join(CARD_FILE)).context("looking for espalier.json")? {
-        return Ok(Opened::Plain(Plain::load(folder)?.open(request, outline)?));
+    if !fs::exists(folder.join(MANIFEST_FILE)).context("looking for espalier.json")? {
+        return Ok(UnverifiedAdapter::ThirdParty(PeftFiles::load(folder)?.parse(request, summary)?));
     }
-    refuse_answers_to_settled_questions(request)?;
-    let files = Files::load(folder).context("reading an unpacked adapter")?;
-    if let Some(reason) = names::other_base(&card::read(&files.card)?.base, &outline.info) {
+    reject_redundant_request(request)?;
+    let files = AdapterFiles::load(folder).context("reading an unpacked adapter")?;
+    if let Some(reason) = base_match::base_mismatch(&manifest::read(&files.manifest)?.base, &summary.info) {
         return Err(Error::invalid("other_base", reason));
     }
-    Ok(Opened::Ours(files.open(outline)?))
+    Ok(UnverifiedAdapter::Native(files.parse(summary)?))
 }
 
-fn refuse_answers_to_settled_questions(request: &ImportRequest) -> Result<()> {
+fn reject_redundant_request(request: &ImportRequest) -> Result<()> {
     match *request == ImportRequest::default() {
         true => Ok(()),
         false => Err(Error::invalid(
@@ -108,15 +113,15 @@ fn refuse_answers_to_settled_questions(request: &ImportRequest) -> Result<()> {
 }
 
 /// What is a conflict for an adapter that we keep is a fault of one that is offered.
-fn as_invalid(error: Error) -> Error {
+fn conflict_to_invalid(error: Error) -> Error {
     match error {
         Error::Conflict(problem) => Error::Invalid(problem),
         other => other,
     }
 }
 
-fn probes() -> Vec<Input> {
-    PROBES.map(Input::text).to_vec()
+fn probe_inputs() -> Vec<Input> {
+    PROBE_TEXTS.map(Input::from_text).to_vec()
 }
 
 #[cfg(test)]

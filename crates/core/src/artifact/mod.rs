@@ -4,26 +4,26 @@
 //! cannot say. Nothing in it depends on who made it, when, or how fast: equal base, data, spec and seed give the same
 //! version. Knows nothing of jobs, SQL or HTTP.
 
-pub mod adapted;
 pub mod adapterhub;
-pub mod card;
-pub mod faults;
+pub mod base_match;
+pub mod base_summary;
 pub mod folder;
 pub mod import;
-pub mod names;
-pub mod outline;
+pub mod loaded_adapter;
+pub mod manifest;
 pub mod peft;
 pub mod probe;
 pub mod safetensors;
+pub mod validation_errors;
 pub mod zip;
 
 #[cfg(test)]
 mod testing;
 
-pub use adapted::Adapted;
-pub use folder::{read, write};
+pub use base_summary::BaseSummary;
+pub use folder::{load_published, publish_artifact};
 pub use import::{ImportRequest, import};
-pub use outline::Outline;
+pub use loaded_adapter::LoadedAdapter;
 
 use crate::{adapter, task};
 use espalier_tensor::Tensor;
@@ -33,14 +33,14 @@ use std::collections::BTreeMap;
 /// PEFT's file about the method, and AdapterHub's.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 /// PEFT's file of tensors.
-pub const TENSOR_FILE: &str = "adapter_model.safetensors";
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// Our file: [`Card`].
-pub const CARD_FILE: &str = "espalier.json";
+pub const MANIFEST_FILE: &str = "espalier.json";
 
 /// An adapter in memory, as its folder holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Artifact {
-    pub card: Card,
+    pub manifest: AdapterManifest,
     /// Adapter and head tensors by our names (`layer.3.query.lora_A`, `head.weight`).
     pub weights: BTreeMap<String, Tensor>,
 }
@@ -48,7 +48,7 @@ pub struct Artifact {
 /// `espalier.json`: what PEFT's files cannot hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Card {
+pub struct AdapterManifest {
     /// Version of this file's format: 1.
     pub format: u32,
     pub task: task::Config,
@@ -59,7 +59,7 @@ pub struct Card {
     pub temperature: f32,
     /// Tokens; longer inputs are truncated as in training.
     pub max_length: usize,
-    pub base: BaseCard,
+    pub base: BaseModelId,
     pub probe: Probe,
     /// What the run measured on its validation split; absent for an imported adapter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub struct Card {
 /// The base that the adapter was made for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BaseCard {
+pub struct BaseModelId {
     /// PEFT's `base_model_name_or_path`.
     pub name: String,
     /// `None` for a plain PEFT folder: then only name and shapes could be checked.
@@ -89,24 +89,24 @@ pub struct Probe {
 
 /// A folder on disk under its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
+pub struct PublishedAdapter {
     /// sha256, hexadecimal without prefix: the folder's name.
     pub version: String,
-    pub bytes: u64,
-    pub before: Before,
+    pub total_bytes: u64,
+    pub prior_folder: PriorFolder,
 }
 
 /// What was in a published folder's place before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
-    Nothing,
+pub enum PriorFolder {
+    Absent,
     /// A folder of this version, whole or damaged; somebody may be about to remove it.
-    Folder,
+    Present,
 }
 
 /// Limits on what an uploaded zip may unpack to.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct ImportLimits {
     /// Entries in the zip, folders and ignored files included.
     pub max_entries: usize,
     /// Bytes of `adapter_config.json` and of `espalier.json`, unpacked.
@@ -115,7 +115,7 @@ pub struct Settings {
     pub max_tensor_bytes: u64,
 }
 
-impl Default for Settings {
+impl Default for ImportLimits {
     fn default() -> Self {
         Self { max_entries: 1000, max_json_bytes: 64 << 20, max_tensor_bytes: 512 << 20 }
     }

@@ -1,139 +1,149 @@
 //! Conversations as rows have them: lists of messages, perhaps with the tools that the assistant may call. Knows no template.
 
-use super::columns::Wanted;
-use super::findings::{self, Flaw};
-use super::row::{Fields, Written};
+use super::column_mapping::ColumnMapping;
+use super::diagnostics::{self, Diagnostic};
+use super::row::{RawTarget, RowFields};
 use crate::model::chat::{Json, Message};
 use crate::task::Conversation;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-const ASSISTANT: &str = "assistant";
+const ASSISTANT_ROLE: &str = "assistant";
 
-const EXAMPLE: &str = "{\"role\": \"user\", \"content\": \"…\"}";
+const MESSAGE_EXAMPLE: &str = "{\"role\": \"user\", \"content\": \"…\"}";
 
 /// Messages of a conversation.
-const MOST: usize = 256;
+const MAX_MESSAGES: usize = 256;
 
 /// # Errors
 /// Where they are not messages.
-pub(super) fn read(messages: &RawValue, tools: Option<&RawValue>) -> Result<Conversation, Flaw> {
-    let messages = list(messages, "messages")?;
-    Ok(Conversation { messages, tools: callable(tools)? })
+pub(super) fn parse_conversation(messages: &RawValue, tools: Option<&RawValue>) -> Result<Conversation, Diagnostic> {
+    let messages = parse_messages(messages, "messages")?;
+    Ok(Conversation { messages, tools: parse_tools(tools)? })
 }
 
-fn callable(tools: Option<&RawValue>) -> Result<Option<Json>, Flaw> {
+fn parse_tools(tools: Option<&RawValue>) -> Result<Option<Json>, Diagnostic> {
     let tools = tools.map(|tools| match tools.get().starts_with('[') {
-        true => serde_json::from_str(tools.get()).map_err(|error| wrong(format!("`tools` cannot be read: {error}"))),
-        false => Err(wrong("`tools` has to be a list of tools".to_string())),
+        true => {
+            serde_json::from_str(tools.get()).map_err(|error| wrong_type(format!("`tools` cannot be read: {error}")))
+        }
+        false => Err(wrong_type("`tools` has to be a list of tools".to_string())),
     });
     tools.transpose()
 }
 
-fn list(messages: &RawValue, field: &str) -> Result<Vec<Message>, Flaw> {
-    let all: Vec<&RawValue> = serde_json::from_str(messages.get())
-        .map_err(|_| wrong(format!("`{field}` has to be a list of objects like {EXAMPLE}")))?;
-    if all.len() > MOST {
-        return Err(wrong(format!("there are {} messages, and {MOST} are read at most: shorten it", all.len())));
+fn parse_messages(messages: &RawValue, field: &str) -> Result<Vec<Message>, Diagnostic> {
+    let raw_messages: Vec<&RawValue> = serde_json::from_str(messages.get())
+        .map_err(|_| wrong_type(format!("`{field}` has to be a list of objects like {MESSAGE_EXAMPLE}")))?;
+    if raw_messages.len() > MAX_MESSAGES {
+        return Err(wrong_type(format!(
+            "there are {} messages, and {MAX_MESSAGES} are read at most: shorten it",
+            raw_messages.len()
+        )));
     }
-    all.into_iter().zip(1..).map(|(message, number)| one(message, number)).collect()
+    raw_messages.into_iter().zip(1..).map(|(message, number)| parse_message(message, number)).collect()
 }
 
 /// A preference between conversations, as TRL's datasets have it: a prompt of messages and two answers of text or messages; or two
 /// whole conversations that begin alike, and perhaps their first message as the prompt again.
-pub(super) struct Turns<'a> {
+pub(super) struct PreferenceRow<'a> {
     prompt: Option<&'a RawValue>,
     chosen: &'a RawValue,
     rejected: &'a RawValue,
     tools: Option<&'a RawValue>,
 }
 
-impl<'a> Turns<'a> {
+impl<'a> PreferenceRow<'a> {
     /// `None` where the row has no messages, or not all fields: then it is read, or refused, as texts.
-    pub fn of(field: impl Fn(&str) -> Option<&'a RawValue>, wanted: &Wanted) -> Option<Self> {
-        let there = |name: &str| field(name).filter(|value| value.get() != "null");
+    pub fn from_row(field: impl Fn(&str) -> Option<&'a RawValue>, mapping: &ColumnMapping) -> Option<Self> {
+        let non_null = |name: &str| field(name).filter(|value| value.get() != "null");
         let is_list = |value: &RawValue| value.get().starts_with('[');
-        let (prompt, chosen) = (there(&wanted.text), there(&wanted.target)?);
-        let rejected = there(&wanted.second.as_ref()?.name)?;
-        let has_messages = is_list(chosen) || is_list(rejected) || prompt.is_some_and(is_list);
-        (has_messages && (prompt.is_some() || is_list(chosen))).then(|| Self {
+        let (prompt, chosen) = (non_null(&mapping.text_column), non_null(&mapping.target_column)?);
+        let rejected = non_null(&mapping.second_text.as_ref()?.column)?;
+        let contains_messages = is_list(chosen) || is_list(rejected) || prompt.is_some_and(is_list);
+        (contains_messages && (prompt.is_some() || is_list(chosen))).then(|| Self {
             prompt,
             chosen,
             rejected,
-            tools: there("tools"),
+            tools: non_null("tools"),
         })
     }
 
     /// # Errors
     /// Where they are not messages, or not two conversations that end with different turns of the assistant's.
-    pub fn read(self) -> Result<Fields<'a>, Flaw> {
-        let prompt = self.prompt.map(|prompt| answer(prompt, "prompt", "user")).transpose()?.unwrap_or_default();
-        let [chosen, rejected] = [(self.chosen, "chosen"), (self.rejected, "rejected")]
-            .map(|(field, name)| answer(field, name, ASSISTANT).and_then(|turns| whole(&prompt, turns, name)));
+    pub fn into_fields(self) -> Result<RowFields<'a>, Diagnostic> {
+        let prompt_messages =
+            self.prompt.map(|prompt| messages_or_text(prompt, "prompt", "user")).transpose()?.unwrap_or_default();
+        let [chosen, rejected] = [(self.chosen, "chosen"), (self.rejected, "rejected")].map(|(field, name)| {
+            messages_or_text(field, name, ASSISTANT_ROLE)
+                .and_then(|messages| with_prompt(&prompt_messages, messages, name))
+        });
         let (mut chosen, mut rejected) = (chosen?, rejected?);
-        let alike = chosen.iter().zip(&rejected).take_while(|(one, other)| is_alike(one, other)).count();
-        if alike == chosen.len() || alike == rejected.len() {
-            return Err(wrong(
+        let common_prefix = chosen.iter().zip(&rejected).take_while(|(one, other)| is_same_message(one, other)).count();
+        if common_prefix == chosen.len() || common_prefix == rejected.len() {
+            return Err(wrong_type(
                 "`chosen` and `rejected` are the same, or one is the beginning of the other".to_string(),
             ));
         }
-        for turns in [&mut chosen, &mut rejected] {
-            turns[..alike].iter_mut().for_each(|message| *message = message.with("weight", 0));
+        for messages in [&mut chosen, &mut rejected] {
+            messages[..common_prefix].iter_mut().for_each(|message| *message = message.with_field("weight", 0));
         }
-        let tools = callable(self.tools)?;
+        let tools = parse_tools(self.tools)?;
         let pair = [chosen, rejected].map(|messages| Conversation { messages, tools: tools.clone() });
-        let text = format!("{} {}", self.prompt.map_or("", RawValue::get), self.chosen.get());
+        let dedup_text = format!("{} {}", self.prompt.map_or("", RawValue::get), self.chosen.get());
         let rejected = Cow::Borrowed(self.rejected.get());
-        Ok(Fields::new(text.into(), Some(rejected), Written::ChosenTurns(Box::new(pair))))
+        Ok(RowFields::new(dedup_text.into(), Some(rejected), RawTarget::ChosenConversation(Box::new(pair))))
     }
 }
 
 /// Whether two messages say the same, whatever their weights.
-fn is_alike(one: &Message, other: &Message) -> bool {
-    one.with("weight", 0) == other.with("weight", 0)
+fn is_same_message(left: &Message, right: &Message) -> bool {
+    left.with_field("weight", 0) == right.with_field("weight", 0)
 }
 
 /// Messages, or a text as one message.
-fn answer(value: &RawValue, field: &str, role: &str) -> Result<Vec<Message>, Flaw> {
+fn messages_or_text(value: &RawValue, field: &str, role: &str) -> Result<Vec<Message>, Diagnostic> {
     match serde_json::from_str::<String>(value.get()) {
         Ok(text) => Ok(vec![Message::new(role, text)]),
-        Err(_) => list(value, field),
+        Err(_) => parse_messages(value, field),
     }
 }
 
 /// A prompt with its answer; an answer that does not begin with the assistant is the whole conversation, the prompt in it.
-fn whole(prompt: &[Message], answer: Vec<Message>, field: &str) -> Result<Vec<Message>, Flaw> {
-    if answer.last().is_none_or(|last| last.role() != ASSISTANT) {
-        return Err(wrong(format!("`{field}` has to end with a message of the assistant's")));
+fn with_prompt(prompt: &[Message], answer: Vec<Message>, field: &str) -> Result<Vec<Message>, Diagnostic> {
+    if answer.last().is_none_or(|last| last.role() != ASSISTANT_ROLE) {
+        return Err(wrong_type(format!("`{field}` has to end with a message of the assistant's")));
     }
-    if answer[0].role() == ASSISTANT {
+    if answer[0].role() == ASSISTANT_ROLE {
         return Ok([prompt, &answer].concat());
     }
-    let is_in_it = answer.len() >= prompt.len() && prompt.iter().zip(&answer).all(|(one, other)| is_alike(one, other));
-    match is_in_it {
+    let starts_with_prompt =
+        answer.len() >= prompt.len() && prompt.iter().zip(&answer).all(|(one, other)| is_same_message(one, other));
+    match starts_with_prompt {
         true => Ok(answer),
         false => {
             let advice = "begin it with the assistant's message, or with the whole prompt";
-            Err(wrong(format!("`{field}` begins with neither: {advice}")))
+            Err(wrong_type(format!("`{field}` begins with neither: {advice}")))
         }
     }
 }
 
-fn one(message: &RawValue, number: usize) -> Result<Message, Flaw> {
-    let read: Message = serde_json::from_str(message.get())
-        .map_err(|error| wrong(format!("message {number} has to be an object like {EXAMPLE} ({error})")))?;
-    let read = read
-        .plain()
-        .map_err(|part| wrong(format!("message {number} has a part of the type {part}: only text is read")))?;
-    let is_weight = |weight: f64| weight == 0.0 || weight == 1.0;
-    match read.field("weight") {
-        Some(weight) if !f64::try_from(weight.clone()).is_ok_and(is_weight) => {
-            Err(wrong(format!("the `weight` of message {number} has to be 0 or 1")))
+fn parse_message(message: &RawValue, number: usize) -> Result<Message, Diagnostic> {
+    let parsed: Message = serde_json::from_str(message.get()).map_err(|error| {
+        wrong_type(format!("message {number} has to be an object like {MESSAGE_EXAMPLE} ({error})"))
+    })?;
+    let flattened = parsed
+        .with_flattened_content()
+        .map_err(|part| wrong_type(format!("message {number} has a part of the type {part}: only text is read")))?;
+    let is_valid_weight = |weight: f64| weight == 0.0 || weight == 1.0;
+    match flattened.field("weight") {
+        Some(weight) if !f64::try_from(weight.clone()).is_ok_and(is_valid_weight) => {
+            Err(wrong_type(format!("the `weight` of message {number} has to be 0 or 1")))
         }
-        _ => Ok(read),
+        _ => Ok(flattened),
     }
 }
 
-fn wrong(message: String) -> Flaw {
-    Flaw::new(findings::WRONG_TYPE, message)
+fn wrong_type(message: String) -> Diagnostic {
+    Diagnostic::new(diagnostics::WRONG_TYPE, message)
 }

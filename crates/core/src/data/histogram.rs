@@ -5,25 +5,25 @@ use std::collections::BTreeMap;
 
 /// Counts lengths; there are at most `max_length` different ones.
 #[derive(Debug, Default)]
-pub(super) struct Lengths {
+pub(super) struct LengthCounter {
     counts: BTreeMap<usize, u64>,
     total: u64,
 }
 
-impl Lengths {
-    pub fn add(&mut self, tokens: usize) {
+impl LengthCounter {
+    pub fn record(&mut self, tokens: usize) {
         *self.counts.entry(tokens).or_default() += 1;
         self.total += 1;
     }
 
-    pub fn histogram(&self) -> Histogram {
+    pub fn to_histogram(&self) -> Histogram {
         let (Some(min), Some(max)) = (self.counts.keys().next(), self.counts.keys().next_back()) else {
             return Histogram::default();
         };
         Histogram {
             min: *min,
-            median: self.at_share(1, 2),
-            p95: self.at_share(19, 20),
+            median: self.percentile(1, 2),
+            p95: self.percentile(19, 20),
             max: *max,
             tokens: self.counts.iter().map(|(length, count)| *length as u64 * count).sum(),
             buckets: self.buckets(*min, *max),
@@ -31,12 +31,12 @@ impl Lengths {
     }
 
     /// The nearest rank: the smallest length that at least this share of the examples does not exceed.
-    fn at_share(&self, numerator: u64, denominator: u64) -> usize {
+    fn percentile(&self, numerator: u64, denominator: u64) -> usize {
         let rank = (self.total * numerator).div_ceil(denominator);
-        let mut seen = 0;
+        let mut cumulative = 0;
         for (length, count) in &self.counts {
-            seen += count;
-            if seen >= rank {
+            cumulative += count;
+            if cumulative >= rank {
                 return *length;
             }
         }
@@ -47,14 +47,14 @@ impl Lengths {
     fn buckets(&self, min: usize, max: usize) -> Vec<Bucket> {
         let mut buckets = Vec::new();
         let mut up_to = min.next_power_of_two();
-        let mut below = 0;
+        let mut lower_bound = 0;
         loop {
-            let count = self.counts.range(below..=up_to).map(|(_, count)| count).sum();
+            let count = self.counts.range(lower_bound..=up_to).map(|(_, count)| count).sum();
             buckets.push(Bucket { up_to, count });
             if up_to >= max {
                 return buckets;
             }
-            below = up_to + 1;
+            lower_bound = up_to + 1;
             up_to *= 2;
         }
     }
@@ -65,25 +65,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_and_buckets_are_those_of_the_sorted_lengths() {
-        let mut lengths = Lengths::default();
-        (1..=20).chain([100]).for_each(|length| lengths.add(length));
-        let histogram = lengths.histogram();
+    fn percentiles_and_buckets_match_sorted_lengths() {
+        let mut lengths = LengthCounter::default();
+        (1..=20).chain([100]).for_each(|length| lengths.record(length));
+        let histogram = lengths.to_histogram();
         assert_eq!((histogram.min, histogram.median, histogram.p95, histogram.max), (1, 11, 20, 100));
         let buckets: Vec<_> = histogram.buckets.iter().map(|bucket| (bucket.up_to, bucket.count)).collect();
         assert_eq!(buckets, [(1, 1), (2, 1), (4, 2), (8, 4), (16, 8), (32, 4), (64, 0), (128, 1)]);
     }
 
     #[test]
-    fn no_example_gives_an_empty_histogram() {
-        assert_eq!(Lengths::default().histogram(), Histogram::default());
+    fn empty_counter_gives_default_histogram() {
+        assert_eq!(LengthCounter::default().to_histogram(), Histogram::default());
     }
 
     #[test]
-    fn one_example_is_its_own_median() {
-        let mut lengths = Lengths::default();
-        lengths.add(3);
-        let histogram = lengths.histogram();
+    fn single_length_fills_every_percentile() {
+        let mut lengths = LengthCounter::default();
+        lengths.record(3);
+        let histogram = lengths.to_histogram();
         assert_eq!((histogram.min, histogram.median, histogram.p95, histogram.max), (3, 3, 3, 3));
         assert_eq!(histogram.buckets, [Bucket { up_to: 4, count: 1 }]);
     }

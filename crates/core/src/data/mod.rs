@@ -3,40 +3,40 @@
 //! Knows nothing of HTTP, jobs or training. Lines are the file's: the header is 1, a record that spans several lines
 //! is named by its first.
 
-mod columns;
+mod column_mapping;
 mod conversations;
-mod findings;
+mod csv_reader;
+mod csv_records;
+mod csv_splitter;
+mod diagnostics;
+mod duplicates;
+mod entities;
 mod format;
-mod guess;
 mod histogram;
-mod jsonl;
-mod judge;
-mod quotes;
-mod records;
-mod refusal;
-mod repeats;
+mod infer_schema;
+mod jsonl_reader;
+mod line_source;
+mod normalize;
+mod report;
 mod row;
-mod source;
-mod spans;
-mod table;
-mod trimmed;
-mod truncation;
-mod validation;
+mod token_counter;
+mod validation_set;
+mod validator;
 
-pub use guess::guess;
-pub use truncation::Truncation;
-pub use validation::{check_validation, labels};
+pub use infer_schema::infer_schema;
+pub use token_counter::TokenCounter;
+pub use validation_set::{check_validation_labels, unique_labels};
 
 use crate::error::{Context, Result};
-use crate::task::{self, Example, Shape};
-use findings::Flaw;
-use judge::Judge;
-use row::Rows;
+use crate::task::{self, Example, RowSchema};
+use diagnostics::Diagnostic;
+use line_source::LineSource;
+use row::RowReader;
 use serde::{Deserialize, Serialize};
-use source::Source;
 use std::collections::BTreeMap;
 use std::path::Path;
 use utoipa::ToSchema;
+use validator::RowValidator;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -68,7 +68,7 @@ pub struct Options {
 
 /// Limits on what is accepted; every one is a setting of the server.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Limits {
     pub max_bytes: u64,
     pub max_rows: u64,
     pub max_record_bytes: usize,
@@ -76,23 +76,23 @@ pub struct Settings {
 }
 
 /// What examples are measured with.
-pub trait Measure {
+pub trait CountTokens {
     /// Of each text that is read of it: tokens after truncation, and whether it was truncated.
     ///
     /// # Errors
     /// `Invalid` where the example cannot be used, with the reason.
-    fn measure(&self, example: &Example) -> Result<Vec<Length>>;
+    fn count_tokens(&self, example: &Example) -> Result<Vec<TokenCount>>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Length {
+pub struct TokenCount {
     pub tokens: usize,
     pub truncated: bool,
 }
 
 /// The usable examples in file order and the report. Where `report.error_count > 0` the dataset must be refused.
 #[derive(Debug, Clone)]
-pub struct Checked {
+pub struct ValidatedDataset {
     pub examples: Vec<Example>,
     pub report: Report,
 }
@@ -105,15 +105,15 @@ pub struct Report {
     /// Rows that became examples.
     pub examples: u64,
     /// The first 100 errors, in the order of the file; with any, a job is refused.
-    pub errors: Vec<Finding>,
+    pub errors: Vec<LocatedDiagnostic>,
     pub error_count: u64,
     /// The first 100 warnings.
-    pub warnings: Vec<Finding>,
+    pub warnings: Vec<LocatedDiagnostic>,
     /// How often each kind of warning was given.
     pub warning_counts: BTreeMap<String, u64>,
     /// Which field of a row says what it teaches.
     #[serde(default)]
-    pub target: Shape,
+    pub target: RowSchema,
     /// Labels with the number of their examples, most frequent first.
     pub labels: Vec<LabelCount>,
     /// Lengths in tokens.
@@ -121,7 +121,7 @@ pub struct Report {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Finding {
+pub struct LocatedDiagnostic {
     /// Left out where the finding is about the whole file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
@@ -158,64 +158,64 @@ pub struct Bucket {
 ///
 /// # Errors
 /// Only where the file cannot be read from disk; everything wrong with its content is in the report.
-pub fn check(
+pub fn validate(
     path: &Path,
     options: &Options,
     task: &task::Config,
-    measure: &dyn Measure,
-    settings: &Settings,
-) -> Result<Checked> {
-    let reading = || format!("reading the dataset {}", path.display());
-    let shape = guess(path, options, task.shapes())?;
-    let mut judge = Judge::new(shape, options.on_bad_rows, measure, settings);
-    let source = Source::open(path).with_context(reading)?;
-    if source.bytes() > settings.max_bytes {
-        return Ok(judge.refuse(None, too_large(source.bytes(), settings.max_bytes)));
+    token_counter: &dyn CountTokens,
+    limits: &Limits,
+) -> Result<ValidatedDataset> {
+    let read_context = || format!("reading the dataset {}", path.display());
+    let schema = infer_schema(path, options, task.row_schemas())?;
+    let mut validator = RowValidator::new(schema, options.on_bad_rows, token_counter, limits);
+    let source = LineSource::open(path).with_context(read_context)?;
+    if source.file_bytes() > limits.max_bytes {
+        return Ok(validator.reject_file(None, file_too_large(source.file_bytes(), limits.max_bytes)));
     }
-    let mut rows = match rows(source, options, shape, settings).with_context(reading)? {
+    let mut reader = match open_reader(source, options, schema, limits).with_context(read_context)? {
         Ok(rows) => rows,
-        Err((line, flaw)) => return Ok(judge.refuse(line, flaw)),
+        Err((line, flaw)) => return Ok(validator.reject_file(line, flaw)),
     };
-    while let Some(row) = rows.next().with_context(reading)? {
-        if judge.take(row)?.is_break() {
+    while let Some(row) = reader.next_row().with_context(read_context)? {
+        if validator.push(row)?.is_break() {
             break;
         }
     }
-    Ok(judge.finish())
+    Ok(validator.finish())
 }
 
 /// The reader for the format, or what is wrong with the file as a whole.
-fn rows(
-    mut source: Source,
+fn open_reader(
+    mut source: LineSource,
     options: &Options,
-    shape: Shape,
-    settings: &Settings,
-) -> std::io::Result<Opened<Box<dyn Rows>>> {
-    let columns = match columns::Wanted::new(&options.columns, shape) {
+    schema: RowSchema,
+    limits: &Limits,
+) -> std::io::Result<OpenResult<Box<dyn RowReader>>> {
+    let mapping = match column_mapping::ColumnMapping::new(&options.columns, schema) {
         Ok(columns) => columns,
         Err(flaw) => return Ok(Err((None, flaw))),
     };
     if source.is_utf16()? {
-        let flaw = Flaw::new(findings::BAD_UTF8, "the file is UTF-16: save it as UTF-8");
-        return Ok(Err((Some(1), flaw)));
+        let diagnostic = Diagnostic::new(diagnostics::BAD_UTF8, "the file is UTF-16: save it as UTF-8");
+        return Ok(Err((Some(1), diagnostic)));
     }
     let separator = match options.format {
         Format::Csv => b',',
         Format::Tsv => b'\t',
         Format::Jsonl => {
-            return Ok(Ok(Box::new(jsonl::Lines::new(source, columns, settings.max_record_bytes))));
+            return Ok(Ok(Box::new(jsonl_reader::JsonlReader::new(source, mapping, limits.max_record_bytes))));
         }
     };
-    let table = table::Table::open(source, separator, &columns, settings)?;
-    Ok(table.map(|table| Box::new(table) as Box<dyn Rows>))
+    let table = csv_reader::TableReader::open(source, separator, &mapping, limits)?;
+    Ok(table.map(|table| Box::new(table) as Box<dyn RowReader>))
 }
 
 /// A reader that is ready, or a flaw that concerns the whole file, with its line where it has one.
-type Opened<T> = std::result::Result<T, (Option<u64>, Flaw)>;
+type OpenResult<T> = std::result::Result<T, (Option<u64>, Diagnostic)>;
 
-fn too_large(bytes: u64, limit: u64) -> Flaw {
-    Flaw::new(
-        findings::TOO_MANY_BYTES,
+fn file_too_large(bytes: u64, limit: u64) -> Diagnostic {
+    Diagnostic::new(
+        diagnostics::TOO_MANY_BYTES,
         format!("the file has {bytes} bytes, more than the {limit} that this server takes: send a smaller one"),
     )
 }

@@ -1,82 +1,86 @@
 //! Attention in a layer, with what an adapter puts in front of its keys, and what the architecture makes of positions there.
 
-use super::adapted;
-use super::hooks::{Hooks, Prefix};
+use super::hooked_ops;
+use super::hooks::{Hooks, PrefixKeyValues};
 use crate::error::Result;
-use espalier_tensor::distance::Distance;
-use espalier_tensor::past::Past;
-use espalier_tensor::rotary::Rotation;
-use espalier_tensor::{Packed, Rows, Tape};
+use espalier_tensor::attention_mask::AttentionMask;
+use espalier_tensor::kv_cache::SequenceKvCache;
+use espalier_tensor::rotary::RotaryTable;
+use espalier_tensor::{RaggedLayout, Tape, Var};
 use std::sync::Arc;
 
 /// How a layer attends.
-pub struct Attention {
+pub struct SelfAttention {
     pub heads: usize,
     /// Queries and keys are turned by their positions.
-    pub rotation: Option<Arc<Rotation>>,
-    pub distance: Option<Arc<Distance>>,
+    pub rotary: Option<Arc<RotaryTable>>,
+    pub mask: Option<Arc<AttentionMask>>,
 }
 
-impl Attention {
+impl SelfAttention {
     /// Of a layer's projections, each `(rows, heads · head width)`, which are used up; the queries may be of some rows only, the
     /// keys and values of fewer heads.
-    pub fn run(&self, tape: &mut Tape, hooks: &dyn Hooks, layer: usize, projected: [Rows; 3]) -> Result<Rows> {
-        if tape.pasts().is_some() {
-            return self.continued(tape, hooks, layer, projected);
+    pub fn forward(&self, tape: &mut Tape, hooks: &dyn Hooks, layer: usize, qkv: [Var; 3]) -> Result<Var> {
+        if tape.kv_caches().is_some() {
+            return self.forward_cached(tape, hooks, layer, qkv);
         }
-        let [mut query, mut key, value] = projected;
-        let own = tape.layout(key);
-        let fronts = adapted::fronts(tape, hooks, layer, key)?;
-        if let Some(rotation) = &self.rotation {
-            let counts = fronts.counts(tape, own.sequences());
-            let asking = tape.layout(query);
-            let first = |sequence: usize| {
-                let lengths = (asking.length(sequence), own.length(sequence));
-                self.distance.as_ref().map_or(0, |distance| distance.first_asking(lengths.0, lengths.1))
+        let [mut query, mut key, value] = qkv;
+        let unprefixed_key_layout = tape.layout(key);
+        let prefixes = hooked_ops::kv_prefixes(tape, hooks, layer, key)?;
+        if let Some(rotation) = &self.rotary {
+            let prefix_lengths = prefixes.lengths(tape, unprefixed_key_layout.num_sequences());
+            let query_layout = tape.layout(query);
+            let query_offset = |sequence: usize| {
+                let lengths = (query_layout.length(sequence), unprefixed_key_layout.length(sequence));
+                self.mask.as_ref().map_or(0, |distance| distance.query_offset(lengths.0, lengths.1))
             };
-            let asked_from = counts.iter().enumerate().map(|(sequence, front)| front + first(sequence));
-            let asking = positions(&asking, asked_from);
-            let head_width = tape.width(query) / self.heads;
-            let key_heads = tape.width(key) / head_width;
-            query = tape.rotate(query, self.heads, rotation, asking)?;
-            key = tape.rotate(key, key_heads, rotation, positions(&own, counts))?;
+            let query_starts =
+                prefix_lengths.iter().enumerate().map(|(sequence, front)| front + query_offset(sequence));
+            let asking = row_positions(&query_layout, query_starts);
+            let head_dim = tape.width(query) / self.heads;
+            let kv_heads = tape.width(key) / head_dim;
+            query = tape.apply_rotary(query, self.heads, rotation, asking)?;
+            key = tape.apply_rotary(key, kv_heads, rotation, row_positions(&unprefixed_key_layout, prefix_lengths))?;
         }
-        let [key, value] = fronts.before(tape, [key, value])?;
-        match &self.distance {
+        let [key, value] = prefixes.prepend_to(tape, [key, value])?;
+        match &self.mask {
             None => Ok(tape.attention(query, key, value, self.heads)?),
-            Some(distance) => Ok(tape.attention_within([query, key, value], self.heads, distance, own)?),
+            Some(distance) => {
+                Ok(tape.masked_attention([query, key, value], self.heads, distance, unprefixed_key_layout)?)
+            }
         }
     }
 }
 
-impl Attention {
+impl SelfAttention {
     /// The same of sequences' next rows, which attend to all that is remembered of theirs.
-    fn continued(&self, tape: &mut Tape, hooks: &dyn Hooks, layer: usize, projected: [Rows; 3]) -> Result<Rows> {
-        let [mut query, mut key, value] = projected;
-        let Some(distance) = &self.distance else { unreachable!("only decoders are continued") };
-        let own = tape.layout(key);
-        if tape.pasts().is_some_and(|pasts| pasts.iter().any(Past::is_fresh)) {
-            for Prefix { key, value } in hooks.prefix(tape, layer, 0..own.sequences())? {
-                tape.begin(layer, &key, &value)?;
+    fn forward_cached(&self, tape: &mut Tape, hooks: &dyn Hooks, layer: usize, qkv: [Var; 3]) -> Result<Var> {
+        let [mut query, mut key, value] = qkv;
+        let Some(distance) = &self.mask else { unreachable!("only decoders are continued") };
+        let key_layout = tape.layout(key);
+        if tape.kv_caches().is_some_and(|pasts| pasts.iter().any(SequenceKvCache::is_empty)) {
+            for PrefixKeyValues { key, value } in hooks.prefix_key_values(tape, layer, 0..key_layout.num_sequences())? {
+                tape.write_kv_prefix(layer, &key, &value)?;
             }
         }
-        if let Some(rotation) = &self.rotation {
-            let firsts: Vec<usize> = tape.pasts().unwrap_or_default().iter().map(|past| past.next(layer)).collect();
-            let asking = tape.layout(query);
-            let last = |sequence: usize| own.length(sequence) - asking.length(sequence);
-            let asked_from = firsts.iter().enumerate().map(|(sequence, first)| first + last(sequence));
-            let asking = positions(&asking, asked_from);
-            let head_width = tape.width(query) / self.heads;
-            let key_heads = tape.width(key) / head_width;
-            query = tape.rotate(query, self.heads, rotation, asking)?;
-            key = tape.rotate(key, key_heads, rotation, positions(&own, firsts))?;
+        if let Some(rotation) = &self.rotary {
+            let key_starts: Vec<usize> =
+                tape.kv_caches().unwrap_or_default().iter().map(|kv_cache| kv_cache.next_row(layer)).collect();
+            let query_layout = tape.layout(query);
+            let query_offset = |sequence: usize| key_layout.length(sequence) - query_layout.length(sequence);
+            let query_starts = key_starts.iter().enumerate().map(|(sequence, first)| first + query_offset(sequence));
+            let asking = row_positions(&query_layout, query_starts);
+            let head_dim = tape.width(query) / self.heads;
+            let kv_heads = tape.width(key) / head_dim;
+            query = tape.apply_rotary(query, self.heads, rotation, asking)?;
+            key = tape.apply_rotary(key, kv_heads, rotation, row_positions(&key_layout, key_starts))?;
         }
-        Ok(tape.recall([query, key, value], self.heads, layer, distance)?)
+        Ok(tape.decode_attention([query, key, value], self.heads, layer, distance)?)
     }
 }
 
 /// Of each sequence's rows, counted on from its first. Keys in front are as stored, at no position.
-fn positions(layout: &Packed, firsts: impl IntoIterator<Item = usize>) -> Arc<[u32]> {
+fn row_positions(layout: &RaggedLayout, start_positions: impl IntoIterator<Item = usize>) -> Arc<[u32]> {
     let of = |(rows, first): (std::ops::Range<usize>, usize)| first as u32..(first + rows.len()) as u32;
-    layout.ranges().zip(firsts).flat_map(of).collect()
+    layout.row_ranges().zip(start_positions).flat_map(of).collect()
 }

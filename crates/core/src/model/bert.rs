@@ -4,19 +4,19 @@ mod config;
 
 pub use config::Config;
 
-use super::architecture::{self, Facts, Loaded};
-use super::embeddings::{Embeddings, Types};
-use super::loader::{self, Loader};
-use super::post_norm::{Encoder, Layer, Names, Shape};
-use super::weights::Weights;
+use super::architecture::{self, LoadedArchitecture, ModelDimensions};
+use super::embeddings::{Embeddings, TokenTypes};
+use super::loader::{self, CheckpointLoader};
+use super::post_norm::{Layer, LayerConfig, LayerTensorNames, PostNormEncoder};
+use super::weights::CheckpointTensors;
 use crate::error::Result;
-use espalier_tensor::Kernels;
-use espalier_tensor::kernels::FrozenTable;
+use espalier_tensor::Backend;
+use espalier_tensor::backend::FrozenEmbedding;
 use serde_json::Value;
 
 /// RoBERTa's too.
-pub const NAMES: Names = Names {
-    layers: "encoder.layer",
+pub const LAYER_TENSOR_NAMES: LayerTensorNames = LayerTensorNames {
+    layers_prefix: "encoder.layer",
     query: "attention.self.query",
     key: "attention.self.key",
     value: "attention.self.value",
@@ -28,50 +28,69 @@ pub const NAMES: Names = Names {
 };
 
 /// What the tensors of the encoder begin with.
-pub const STARTS: [&str; 3] = ["embeddings.", "encoder.", "pooler."];
+pub const ENCODER_PREFIXES: [&str; 3] = ["embeddings.", "encoder.", "pooler."];
 
 /// Our name for a checkpoint's tensor: without the `bert.` prefix, `None` for heads and buffers.
-pub fn canonical(name: &str) -> Option<String> {
-    loader::behind(name, "bert.", &STARTS)
+pub fn canonical_name(name: &str) -> Option<String> {
+    loader::strip_model_prefix(name, "bert.", &ENCODER_PREFIXES)
 }
 
-pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Result<Loaded> {
-    let config: Config = architecture::read(config)?;
+pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+    let config: Config = architecture::parse_config(config)?;
     config.check("bert")?;
     let hidden = config.hidden_size;
-    let mut loader = Loader::new(weights, kernels, config.layer_norm_eps);
+    let mut loader = CheckpointLoader::new(weights, backend, config.layer_norm_eps);
     let embeddings = Embeddings {
-        word: loader.table("embeddings.word_embeddings", config.vocab_size, hidden)?,
-        position: loader.table("embeddings.position_embeddings", config.max_position_embeddings, hidden)?,
-        first: 0,
-        types: types(loader.table("embeddings.token_type_embeddings", config.type_vocab_size, hidden)?, &config),
+        word_embeddings: loader.embedding("embeddings.word_embeddings", config.vocab_size, hidden)?,
+        position_embeddings: loader.embedding(
+            "embeddings.position_embeddings",
+            config.max_position_embeddings,
+            hidden,
+        )?,
+        position_offset: 0,
+        token_types: token_types(
+            loader.embedding("embeddings.token_type_embeddings", config.type_vocab_size, hidden)?,
+            &config,
+        ),
         norm: loader.norm("embeddings.LayerNorm", hidden)?,
     };
-    let encoder = assemble(&mut loader, &config, "bert", embeddings)?;
-    Loaded::new(encoder, &config)
+    let encoder = build_encoder(&mut loader, &config, "bert", embeddings)?;
+    LoadedArchitecture::new(encoder, &config)
 }
 
 /// Layers and pooler behind the embeddings: RoBERTa's too.
-pub fn assemble(loader: &mut Loader, config: &Config, head: &'static str, embeddings: Embeddings) -> Result<Encoder> {
-    let shape = Shape {
-        hidden: config.hidden_size,
-        wide: config.intermediate_size,
+pub fn build_encoder(
+    loader: &mut CheckpointLoader,
+    config: &Config,
+    base_model_prefix: &'static str,
+    embeddings: Embeddings,
+) -> Result<PostNormEncoder> {
+    let layer_config = LayerConfig {
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
         heads: config.num_attention_heads,
-        distance: None,
+        mask: None,
     };
-    let layers = (0..config.num_hidden_layers).map(|index| Layer::load(loader, index, (&NAMES, head), &shape));
+    let layers = (0..config.num_hidden_layers)
+        .map(|index| Layer::load(loader, index, (&LAYER_TENSOR_NAMES, base_model_prefix), &layer_config));
     let layers = layers.collect::<Result<_>>()?;
-    let facts = Facts {
+    let dimensions = ModelDimensions {
         hidden_size: config.hidden_size,
         layers: config.num_hidden_layers,
         attention_heads: config.num_attention_heads,
         vocabulary_size: config.vocab_size,
-        max_tokens: config.max_position_embeddings - embeddings.first as usize,
+        max_tokens: config.max_position_embeddings - embeddings.position_offset as usize,
     };
-    Ok(Encoder { facts, head, embeddings, layers, pooler: loader.pooler(config.hidden_size)? })
+    Ok(PostNormEncoder {
+        dimensions,
+        base_model_prefix,
+        embeddings,
+        layers,
+        pooler: loader.pooler(config.hidden_size)?,
+    })
 }
 
 /// With one type there is nothing to tell apart, whatever the tokenizer makes of pairs.
-fn types(table: FrozenTable, config: &Config) -> Types {
-    if config.type_vocab_size == 1 { Types::First(table) } else { Types::Own(table) }
+fn token_types(table: FrozenEmbedding, config: &Config) -> TokenTypes {
+    if config.type_vocab_size == 1 { TokenTypes::AlwaysZero(table) } else { TokenTypes::PerToken(table) }
 }

@@ -3,18 +3,18 @@
 //!
 //! Knows nothing of tokens' ids, and of no model family by name: all of that is the template's own.
 
-mod dialect;
-mod json;
+mod assistant_spans;
+mod generation_tag;
+mod jinja;
+mod json_dumps;
+mod load;
 mod message;
 mod python;
-mod source;
-mod tags;
-mod turns;
 
+pub use assistant_spans::RenderedConversation;
+pub use load::{from_config, from_folder, from_gguf};
 pub use message::Message;
 pub use minijinja::Value as Json;
-pub use source::{from_config, from_folder, from_gguf};
-pub use turns::Conversation;
 
 use crate::error::{Error, Result};
 use chrono::{NaiveDate, NaiveDateTime};
@@ -24,19 +24,19 @@ use std::sync::Arc;
 
 /// A chat template, ready to render. Copies share it.
 #[derive(Debug, Clone)]
-pub struct Template {
+pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
     source: Arc<str>,
     /// By the names that templates know: `bos_token`, `eos_token`, ….
-    tokens: Arc<BTreeMap<String, String>>,
+    special_tokens: Arc<BTreeMap<String, String>>,
     /// Whether it tells by `{% generation %}` what the assistant says.
-    declares_turns: bool,
-    tells_time: bool,
+    has_generation_tags: bool,
+    uses_strftime_now: bool,
 }
 
 /// What a template gets beside the messages. Nothing of it is needed.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Asked {
+pub struct RenderOptions {
     /// The functions that the model may call: a list of JSON schemas.
     pub tools: Option<Json>,
     /// Documents to answer from, each with `title` and `text`.
@@ -48,31 +48,31 @@ pub struct Asked {
     pub now: Option<NaiveDateTime>,
 }
 
-impl Asked {
+impl RenderOptions {
     /// The same conversation is the same text at any time, whatever day a template tells.
-    pub fn steady() -> Self {
+    pub fn with_fixed_time() -> Self {
         Self { now: NaiveDate::from_ymd_opt(2024, 7, 26).map(NaiveDateTime::from), ..Self::default() }
     }
 }
 
 /// What the text ends with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    LastMessage,
+enum RenderMode {
+    Conversation,
     GenerationPrompt,
 }
 
-impl Template {
+impl ChatTemplate {
     /// `tokens` are the tokenizer's special tokens as a text has them, by the names that templates know.
     ///
     /// # Errors
     /// `Invalid` (`bad_chat_template`) where it does not parse.
-    pub fn new(source: &str, tokens: BTreeMap<String, String>) -> Result<Self> {
-        let tells_time = source.contains("strftime_now");
-        let (rewritten, declares_turns) = tags::rewrite(source);
-        let environment = dialect::environment(rewritten).map_err(|error| unreadable(&error))?;
-        let (environment, source, tokens) = (Arc::new(environment), source.into(), Arc::new(tokens));
-        Ok(Self { environment, source, tokens, declares_turns, tells_time })
+    pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
+        let uses_strftime_now = source.contains("strftime_now");
+        let (rewritten_source, has_generation_tags) = generation_tag::rewrite_generation_tags(source);
+        let environment = jinja::build_environment(rewritten_source).map_err(|error| invalid_template(&error))?;
+        let (environment, source, special_tokens) = (Arc::new(environment), source.into(), Arc::new(special_tokens));
+        Ok(Self { environment, source, special_tokens, has_generation_tags, uses_strftime_now })
     }
 
     /// What it was made from, as it was given.
@@ -84,60 +84,64 @@ impl Template {
     ///
     /// # Errors
     /// `Invalid` (`chat_template_refused`) with the template's own words, or minijinja's.
-    pub fn render(&self, messages: &[Message], asked: &Asked) -> Result<String> {
-        self.text(&self.environment, messages, asked, Ending::LastMessage)
+    pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
+        self.render_in(&self.environment, messages, options, RenderMode::Conversation)
     }
 
     /// The conversation with the generation prompt at its end: what a model goes on from.
     ///
     /// # Errors
     /// `Invalid` (`chat_template_refused`) with the template's own words, or minijinja's.
-    pub fn prompt(&self, messages: &[Message], asked: &Asked) -> Result<String> {
-        self.text(&self.environment, messages, asked, Ending::GenerationPrompt)
+    pub fn render_prompt(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
+        self.render_in(&self.environment, messages, options, RenderMode::GenerationPrompt)
     }
 
     /// As [`Template::render`], with [`dialect::MARKS`] around what the assistant says; `None` where the template
     /// does not tell.
-    fn marked(&self, messages: &[Message], asked: &Asked) -> Result<Option<String>> {
-        if !self.declares_turns {
+    fn render_with_markers(&self, messages: &[Message], options: &RenderOptions) -> Result<Option<String>> {
+        if !self.has_generation_tags {
             return Ok(None);
         }
-        let environment = dialect::marking(Environment::clone(&self.environment));
-        self.text(&environment, messages, asked, Ending::LastMessage).map(Some)
+        let environment = jinja::with_assistant_markers(Environment::clone(&self.environment));
+        self.render_in(&environment, messages, options, RenderMode::Conversation).map(Some)
     }
 
-    fn text(
+    fn render_in(
         &self,
         environment: &Environment<'static>,
         messages: &[Message],
-        asked: &Asked,
-        ending: Ending,
+        options: &RenderOptions,
+        mode: RenderMode,
     ) -> Result<String> {
         if messages.is_empty() {
-            return Err(refused("it needs at least one message"));
+            return Err(template_refused("it needs at least one message"));
         }
-        let pinned = asked.now.filter(|_| self.tells_time).map(|now| dialect::at(environment.clone(), now));
-        let environment = pinned.as_ref().unwrap_or(environment);
-        let template = environment.get_template(dialect::NAME).map_err(Error::internal)?;
-        let list = |list: &Option<Json>| list.clone().unwrap_or_else(|| Json::from(()));
-        let own = [
-            ("messages", messages.iter().map(Message::seen).collect()),
-            ("tools", list(&asked.tools)),
-            ("documents", list(&asked.documents)),
-            ("add_generation_prompt", Json::from(ending == Ending::GenerationPrompt)),
+        let fixed_time_environment =
+            options.now.filter(|_| self.uses_strftime_now).map(|now| jinja::with_fixed_time(environment.clone(), now));
+        let environment = fixed_time_environment.as_ref().unwrap_or(environment);
+        let template = environment.get_template(jinja::TEMPLATE_NAME).map_err(Error::internal)?;
+        let value_or_none = |list: &Option<Json>| list.clone().unwrap_or_else(|| Json::from(()));
+        let reserved_variables = [
+            ("messages", messages.iter().map(Message::to_template_value).collect()),
+            ("tools", value_or_none(&options.tools)),
+            ("documents", value_or_none(&options.documents)),
+            ("add_generation_prompt", Json::from(mode == RenderMode::GenerationPrompt)),
         ];
-        let tokens = self.tokens.iter().map(|(name, token)| (name.as_str(), Json::from(token.as_str())));
-        let variables = asked.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let context = Json::from_pairs(tokens.chain(variables).chain(own));
-        template.render(context).map_err(|error| refused(dialect::raised(&error).unwrap_or(&error.to_string())))
+        let special_tokens =
+            self.special_tokens.iter().map(|(name, token)| (name.as_str(), Json::from(token.as_str())));
+        let variables = options.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let context = Json::from_pairs(special_tokens.chain(variables).chain(reserved_variables));
+        template
+            .render(context)
+            .map_err(|error| template_refused(jinja::exception_message(&error).unwrap_or(&error.to_string())))
     }
 }
 
-fn refused(reason: &str) -> Error {
+fn template_refused(reason: &str) -> Error {
     let detail = format!("the base model's chat template does not take this conversation: {reason}");
     Error::invalid("chat_template_refused", detail)
 }
 
-fn unreadable(error: &minijinja::Error) -> Error {
+fn invalid_template(error: &minijinja::Error) -> Error {
     Error::invalid("bad_chat_template", format!("the base model's chat template cannot be read: {error}"))
 }

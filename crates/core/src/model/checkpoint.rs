@@ -1,16 +1,16 @@
 //! Where a base model's parts lie: in a folder as transformers writes it, or all in one GGUF file.
 
-use super::gguf::Gguf;
-use super::speech;
-use super::tokenizer::{Speech, Tokenizer};
-use super::weights::{Weights, read_json};
+use super::generation_config;
+use super::gguf::GgufFile;
+use super::tokenizer::{GenerationConfig, Tokenizer};
+use super::weights::{CheckpointTensors, read_json};
 use crate::error::Result;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 pub enum Checkpoint {
-    Folder(PathBuf),
-    File(Box<Gguf>),
+    Directory(PathBuf),
+    Gguf(Box<GgufFile>),
 }
 
 impl Checkpoint {
@@ -18,40 +18,40 @@ impl Checkpoint {
     /// `Invalid` (`base_model_damaged`) where a GGUF file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         match path.is_file() {
-            true => Ok(Self::File(Box::new(Gguf::open(path)?))),
-            false => Ok(Self::Folder(path.to_path_buf())),
+            true => Ok(Self::Gguf(Box::new(GgufFile::open(path)?))),
+            false => Ok(Self::Directory(path.to_path_buf())),
         }
     }
 
     /// As transformers' `config.json`.
     pub fn config(&self) -> Result<Value> {
         match self {
-            Self::Folder(folder) => read_json(&folder.join("config.json")),
-            Self::File(gguf) => gguf.config(),
+            Self::Directory(folder) => read_json(&folder.join("config.json")),
+            Self::Gguf(gguf) => gguf.hf_config(),
         }
     }
 
     /// The tokenizer and, for the fingerprint, what it is made of.
     pub fn tokenizer(&self) -> Result<(Tokenizer, Value)> {
         match self {
-            Self::Folder(folder) => Tokenizer::load(folder),
-            Self::File(gguf) => gguf.tokenizer(),
+            Self::Directory(folder) => Tokenizer::load(folder),
+            Self::Gguf(gguf) => gguf.tokenizer(),
         }
     }
 
     /// What it says of conversations, and of where texts end.
-    pub fn speech(&self, config: &Value, tokenizer: &Tokenizer) -> Result<Speech> {
+    pub fn generation_config(&self, config: &Value, tokenizer: &Tokenizer) -> Result<GenerationConfig> {
         match self {
-            Self::Folder(folder) => speech::of_folder(folder, config, tokenizer),
-            Self::File(gguf) => Ok(speech::of_gguf(gguf, tokenizer)),
+            Self::Directory(folder) => generation_config::from_folder(folder, config, tokenizer),
+            Self::Gguf(gguf) => Ok(generation_config::from_gguf(gguf, tokenizer)),
         }
     }
 
     /// `canonical` maps the name that a tensor has in transformers to ours, `None` for what is not needed.
-    pub fn weights(&self, canonical: impl Fn(&str) -> Option<String>) -> Result<Weights> {
+    pub fn tensors(&self, canonical_name: impl Fn(&str) -> Option<String>) -> Result<CheckpointTensors> {
         match self {
-            Self::Folder(folder) => Weights::open(folder, canonical),
-            Self::File(gguf) => gguf.weights(canonical),
+            Self::Directory(folder) => CheckpointTensors::open(folder, canonical_name),
+            Self::Gguf(gguf) => gguf.weights(canonical_name),
         }
     }
 }

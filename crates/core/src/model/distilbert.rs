@@ -1,12 +1,12 @@
 //! DistilBERT (Sanh et al. 2019): BERT with fewer layers, other names, no token types and no pooler.
 
-use super::architecture::{self, Facts, Loaded};
-use super::embeddings::{Embeddings, Types};
-use super::loader::{self, Loader};
-use super::post_norm::{Encoder, Layer, Names, Shape};
-use super::weights::Weights;
+use super::architecture::{self, LoadedArchitecture, ModelDimensions};
+use super::embeddings::{Embeddings, TokenTypes};
+use super::loader::{self, CheckpointLoader};
+use super::post_norm::{Layer, LayerConfig, LayerTensorNames, PostNormEncoder};
+use super::weights::CheckpointTensors;
 use crate::error::Result;
-use espalier_tensor::Kernels;
+use espalier_tensor::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,13 +28,13 @@ fn default_activation() -> String {
 }
 
 /// Fixed in its code.
-const EPSILON: f64 = 1e-12;
+const LAYER_NORM_EPS: f64 = 1e-12;
 
 /// What the headed model calls the encoder.
-const HEAD: &str = "distilbert";
+const BASE_MODEL_PREFIX: &str = "distilbert";
 
-const NAMES: Names = Names {
-    layers: "transformer.layer",
+const LAYER_TENSOR_NAMES: LayerTensorNames = LayerTensorNames {
+    layers_prefix: "transformer.layer",
     query: "attention.q_lin",
     key: "attention.k_lin",
     value: "attention.v_lin",
@@ -46,32 +46,45 @@ const NAMES: Names = Names {
 };
 
 /// Our name for a checkpoint's tensor: without the `distilbert.` prefix, `None` for heads and buffers.
-pub fn canonical(name: &str) -> Option<String> {
-    loader::behind(name, "distilbert.", &["embeddings.", "transformer."])
+pub fn canonical_name(name: &str) -> Option<String> {
+    loader::strip_model_prefix(name, "distilbert.", &["embeddings.", "transformer."])
 }
 
 /// The table of positions is read from the checkpoint, whether it was learned or made of sines.
-pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Result<Loaded> {
-    let config: Config = architecture::read(config)?;
-    architecture::only("distilbert", "activation", &config.activation, "gelu")?;
-    architecture::divisible(config.dim, config.n_heads)?;
-    let shape = Shape { hidden: config.dim, wide: config.hidden_dim, heads: config.n_heads, distance: None };
-    let mut loader = Loader::new(weights, kernels, EPSILON);
+pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+    let config: Config = architecture::parse_config(config)?;
+    architecture::require_value("distilbert", "activation", &config.activation, "gelu")?;
+    architecture::require_divisible_by_heads(config.dim, config.n_heads)?;
+    let layer_config = LayerConfig {
+        hidden_size: config.dim,
+        intermediate_size: config.hidden_dim,
+        heads: config.n_heads,
+        mask: None,
+    };
+    let mut loader = CheckpointLoader::new(weights, backend, LAYER_NORM_EPS);
     let embeddings = Embeddings {
-        word: loader.table("embeddings.word_embeddings", config.vocab_size, config.dim)?,
-        position: loader.table("embeddings.position_embeddings", config.max_position_embeddings, config.dim)?,
-        first: 0,
-        types: Types::None,
+        word_embeddings: loader.embedding("embeddings.word_embeddings", config.vocab_size, config.dim)?,
+        position_embeddings: loader.embedding(
+            "embeddings.position_embeddings",
+            config.max_position_embeddings,
+            config.dim,
+        )?,
+        position_offset: 0,
+        token_types: TokenTypes::Absent,
         norm: loader.norm("embeddings.LayerNorm", config.dim)?,
     };
-    let layers = (0..config.n_layers).map(|index| Layer::load(&mut loader, index, (&NAMES, HEAD), &shape));
+    let layers = (0..config.n_layers)
+        .map(|index| Layer::load(&mut loader, index, (&LAYER_TENSOR_NAMES, BASE_MODEL_PREFIX), &layer_config));
     let layers = layers.collect::<Result<_>>()?;
-    let facts = Facts {
+    let dimensions = ModelDimensions {
         hidden_size: config.dim,
         layers: config.n_layers,
         attention_heads: config.n_heads,
         vocabulary_size: config.vocab_size,
         max_tokens: config.max_position_embeddings,
     };
-    Loaded::new(Encoder { facts, head: HEAD, embeddings, layers, pooler: None }, &config)
+    LoadedArchitecture::new(
+        PostNormEncoder { dimensions, base_model_prefix: BASE_MODEL_PREFIX, embeddings, layers, pooler: None },
+        &config,
+    )
 }

@@ -1,102 +1,110 @@
 //! Word embeddings with absolute positions, token types where there are any, and a norm of their sum: BERT's, and those of
 //! its descendants.
 
-use super::adapted::{self, Norm};
+use super::hooked_ops::{self, HookedNorm};
 use super::{Batch, Hooks, Module, Site, SiteInfo};
 use crate::error::Result;
-use espalier_tensor::kernels::FrozenTable;
-use espalier_tensor::{Buffer, Kernels, Rows, Tape};
+use espalier_tensor::backend::FrozenEmbedding;
+use espalier_tensor::{Backend, Buffer, Tape, Var};
 use std::sync::Arc;
 
-pub const NORM: Site = Site { layer: None, module: Module::EmbeddingNorm };
+pub const EMBEDDING_NORM_SITE: Site = Site { layer: None, module: Module::EmbeddingNorm };
 
 /// The words of a batch with the prompts of its adapters in front; a sequence that has begun has its own behind it.
-pub fn prompted(tape: &mut Tape, word: &FrozenTable, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-    let words = tape.embed(&[(word, &batch.ids)], Arc::clone(&batch.layout))?;
-    let mut prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
-    if let Some(pasts) = tape.pasts() {
-        prompts = prompts.into_iter().flat_map(|front| front.some(|sequence| pasts[sequence].is_fresh())).collect();
+pub fn embed_with_prompts(
+    tape: &mut Tape,
+    word_embeddings: &FrozenEmbedding,
+    batch: &Batch,
+    hooks: &dyn Hooks,
+) -> Result<Var> {
+    let embedded = tape.embed(&[(word_embeddings, &batch.ids)], Arc::clone(&batch.layout))?;
+    let mut prompts = hooks.soft_prompts(tape, 0..batch.layout.num_sequences())?;
+    if let Some(pasts) = tape.kv_caches() {
+        prompts =
+            prompts.into_iter().flat_map(|front| front.restrict_to(|sequence| pasts[sequence].is_empty())).collect();
     }
     match prompts.is_empty() {
-        true => Ok(words),
-        false => Ok(tape.prepend(words, &prompts)?),
+        true => Ok(embedded),
+        false => Ok(tape.prepend_rows(embedded, &prompts)?),
     }
 }
 
 pub struct Embeddings {
-    pub word: FrozenTable,
-    pub position: FrozenTable,
+    pub word_embeddings: FrozenEmbedding,
+    pub position_embeddings: FrozenEmbedding,
     /// The row of a sequence's first position: RoBERTa's and MPNet's tables begin with rows for padding.
-    pub first: u32,
-    pub types: Types,
-    pub norm: Norm,
+    pub position_offset: u32,
+    pub token_types: TokenTypes,
+    pub norm: HookedNorm,
 }
 
-pub enum Types {
-    None,
+pub enum TokenTypes {
+    Absent,
     /// Every token is of the first type, as where transformers' tokenizer says nothing of types.
-    First(FrozenTable),
-    Own(FrozenTable),
+    AlwaysZero(FrozenEmbedding),
+    PerToken(FrozenEmbedding),
 }
 
-impl Types {
-    fn table(&self) -> Option<&FrozenTable> {
+impl TokenTypes {
+    fn table(&self) -> Option<&FrozenEmbedding> {
         match self {
-            Self::None => None,
-            Self::First(table) | Self::Own(table) => Some(table),
+            Self::Absent => None,
+            Self::AlwaysZero(table) | Self::PerToken(table) => Some(table),
         }
     }
 }
 
 impl Embeddings {
     /// What goes into the first layer `(tokens, hidden)`.
-    pub fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        let word: (&FrozenTable, &[u32]) = (&self.word, &batch.ids);
-        let shifted: Vec<u32>;
-        let positions = match self.first {
+    pub fn forward(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
+        let word: (&FrozenEmbedding, &[u32]) = (&self.word_embeddings, &batch.ids);
+        let offset_positions: Vec<u32>;
+        let positions = match self.position_offset {
             0 => batch.positions.as_slice(),
             first => {
-                shifted = batch.positions.iter().map(|position| position + first).collect();
-                &shifted
+                offset_positions = batch.positions.iter().map(|position| position + first).collect();
+                &offset_positions
             }
         };
-        let zeros: Vec<u32>;
-        let mut others: Vec<(&FrozenTable, &[u32])> = vec![(&self.position, positions)];
-        match &self.types {
-            Types::None => {}
-            Types::Own(table) => others.push((table, &batch.type_ids)),
-            Types::First(table) => {
-                zeros = vec![0; positions.len()];
-                others.push((table, &zeros));
+        let zero_type_ids: Vec<u32>;
+        let mut embeddings: Vec<(&FrozenEmbedding, &[u32])> = vec![(&self.position_embeddings, positions)];
+        match &self.token_types {
+            TokenTypes::Absent => {}
+            TokenTypes::PerToken(table) => embeddings.push((table, &batch.type_ids)),
+            TokenTypes::AlwaysZero(table) => {
+                zero_type_ids = vec![0; positions.len()];
+                embeddings.push((table, &zero_type_ids));
             }
         }
-        let prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
+        let prompts = hooks.soft_prompts(tape, 0..batch.layout.num_sequences())?;
         let embedded = match prompts.is_empty() {
             true => {
-                others.insert(0, word);
-                tape.embed(&others, Arc::clone(&batch.layout))?
+                embeddings.insert(0, word);
+                tape.embed(&embeddings, Arc::clone(&batch.layout))?
             }
             false => {
-                let words = tape.embed(&[word], Arc::clone(&batch.layout))?;
-                let all = tape.prepend(words, &prompts)?;
-                tape.embed_onto(&others, all)?
+                let embedded_words = tape.embed(&[word], Arc::clone(&batch.layout))?;
+                let prompted = tape.prepend_rows(embedded_words, &prompts)?;
+                tape.add_embeddings(&embeddings, prompted)?
             }
         };
-        adapted::norm(tape, hooks, NORM, &self.norm, embedded, None)
+        hooked_ops::norm(tape, hooks, EMBEDDING_NORM_SITE, &self.norm, embedded, None)
     }
 
     /// Rows of the word embeddings `(ids, hidden)`.
-    pub fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {
-        Ok(kernels.embed(&[(&self.word, ids)], None)?)
+    pub fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
+        Ok(backend.embed(&[(&self.word_embeddings, ids)], None)?)
     }
 
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        let tables = [Some(&self.word), Some(&self.position), self.types.table()].into_iter().flatten();
-        tables.flat_map(FrozenTable::buffers).chain(self.norm.whole.buffers())
+        let tables = [Some(&self.word_embeddings), Some(&self.position_embeddings), self.token_types.table()]
+            .into_iter()
+            .flatten();
+        tables.flat_map(FrozenEmbedding::buffers).chain(self.norm.weighted.buffers())
     }
 
     /// Of the norm.
-    pub fn site(&self, path: String) -> SiteInfo {
-        self.norm.site(NORM, &path)
+    pub fn norm_site_info(&self, path: String) -> SiteInfo {
+        self.norm.site_info(EMBEDDING_NORM_SITE, &path)
     }
 }

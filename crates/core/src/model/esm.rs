@@ -3,15 +3,15 @@
 
 mod layer;
 
-use super::adapted::{self, Norm};
-use super::architecture::{self, Architecture, Facts, Loaded};
-use super::loader::{self, Loader};
-use super::weights::Weights;
-use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, bert, pooler};
+use super::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
+use super::hooked_ops::{self, HookedNorm};
+use super::loader::{self, CheckpointLoader};
+use super::weights::CheckpointTensors;
+use super::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, bert, pooler};
 use crate::error::Result;
-use espalier_tensor::kernels::{FrozenLinear, FrozenTable};
-use espalier_tensor::rotary::{self, Rotation};
-use espalier_tensor::{Buffer, Kernels, Rows, Tape, Tensor};
+use espalier_tensor::backend::{FrozenEmbedding, FrozenLinear};
+use espalier_tensor::rotary::{self, RotaryTable};
+use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var};
 use layer::Layer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,9 +29,9 @@ struct Config {
     max_position_embeddings: usize,
     #[serde(default = "default_epsilon")]
     layer_norm_eps: f64,
-    #[serde(default = "default_theta")]
+    #[serde(default = "default_rope_theta")]
     rope_theta: f64,
-    #[serde(default = "default_positions")]
+    #[serde(default = "default_position_embedding_type")]
     position_embedding_type: String,
     #[serde(default)]
     emb_layer_norm_before: Option<bool>,
@@ -47,89 +47,92 @@ fn default_epsilon() -> f64 {
     1e-12
 }
 
-fn default_theta() -> f64 {
+fn default_rope_theta() -> f64 {
     10_000.0
 }
 
-fn default_positions() -> String {
+fn default_position_embedding_type() -> String {
     "absolute".to_string()
 }
 
 impl Config {
     fn check(&self) -> Result<()> {
-        architecture::only("esm", "position_embedding_type", &self.position_embedding_type, "rotary")?;
+        architecture::require_value("esm", "position_embedding_type", &self.position_embedding_type, "rotary")?;
         if self.is_folding_model == Some(true) {
-            return architecture::unsupported("is_folding_model is not supported for esm".to_string());
+            return architecture::unsupported_model("is_folding_model is not supported for esm".to_string());
         }
-        architecture::even(self.hidden_size, self.num_attention_heads)
+        architecture::require_even_head_dim(self.hidden_size, self.num_attention_heads)
     }
 }
 
 pub struct Esm {
     config: Config,
-    word: FrozenTable,
+    word_embeddings: FrozenEmbedding,
     /// Before the first layer, in some.
-    norm: Option<Norm>,
+    embedding_norm: Option<HookedNorm>,
     layers: Vec<Layer>,
     /// After the last.
-    last: Norm,
+    final_norm: HookedNorm,
     pooler: Option<Arc<FrozenLinear>>,
 }
 
 /// Our name for a checkpoint's tensor: without the `esm.` prefix, `None` for heads and buffers.
-pub fn canonical(name: &str) -> Option<String> {
-    loader::behind(name, "esm.", &bert::STARTS)
+pub fn canonical_name(name: &str) -> Option<String> {
+    loader::strip_model_prefix(name, "esm.", &bert::ENCODER_PREFIXES)
 }
 
-pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Result<Loaded> {
-    let config: Config = architecture::read(config)?;
+pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+    let config: Config = architecture::parse_config(config)?;
     config.check()?;
     let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-    let frequencies = rotary::frequencies(config.rope_theta, hidden / heads);
-    let rotation = Rotation::new(kernels, config.max_position_embeddings, &frequencies, 1.0)?;
+    let frequencies = rotary::inverse_frequencies(config.rope_theta, hidden / heads);
+    let rotation = RotaryTable::new(backend, config.max_position_embeddings, &frequencies, 1.0)?;
     let rotation = Arc::new(rotation);
-    let mut loader = Loader::new(weights, kernels, config.layer_norm_eps);
-    let word = loader.table("embeddings.word_embeddings", config.vocab_size, hidden)?;
-    let norm = match config.emb_layer_norm_before {
+    let mut loader = CheckpointLoader::new(weights, backend, config.layer_norm_eps);
+    let word_embeddings = loader.embedding("embeddings.word_embeddings", config.vocab_size, hidden)?;
+    let embedding_norm = match config.emb_layer_norm_before {
         Some(true) => Some(loader.norm("embeddings.layer_norm", hidden)?),
         _ => None,
     };
-    let wide = config.intermediate_size;
-    let layer = |index| Layer::load(&mut loader, index, [hidden, wide, heads], Arc::clone(&rotation));
+    let intermediate = config.intermediate_size;
+    let layer = |index| Layer::load(&mut loader, index, [hidden, intermediate, heads], Arc::clone(&rotation));
     let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
-    let last = loader.norm("encoder.emb_layer_norm_after", hidden)?;
+    let final_norm = loader.norm("encoder.emb_layer_norm_after", hidden)?;
     let pooler = loader.pooler(hidden)?;
-    Loaded::new(Esm { config: config.clone(), word, norm, layers, last, pooler }, &config)
+    LoadedArchitecture::new(
+        Esm { config: config.clone(), word_embeddings, embedding_norm, layers, final_norm, pooler },
+        &config,
+    )
 }
 
 /// The share of tokens that ESM was trained to see as something else than themselves.
-const MASKED_IN_TRAINING: f32 = 0.15 * 0.8;
-const EMBEDDING_NORM: Site = Site { layer: None, module: Module::EmbeddingNorm };
+const MASK_RATIO_TRAIN: f32 = 0.15 * 0.8;
+const EMBEDDING_NORM_SITE: Site = Site { layer: None, module: Module::EmbeddingNorm };
 
 impl Esm {
     /// What each real token's word embedding is multiplied by: 0 for masked ones, and for the others what makes up for
     /// there being fewer masked ones than in training. Sequences behind virtual tokens are left alone, as in transformers,
     /// where these come as embeddings, of which it is not known what is masked.
-    fn scales(&self, batch: &Batch, alone: &[Range<usize>]) -> Option<Vec<f32>> {
+    fn token_dropout_scales(&self, batch: &Batch, prompted_sequences: &[Range<usize>]) -> Option<Vec<f32>> {
         if self.config.token_dropout != Some(true) {
             return None;
         }
         let is_masked = |id: &u32| Some(*id) == self.config.mask_token_id;
         let of = |(sequence, rows): (usize, Range<usize>)| {
             let ids = &batch.ids[rows];
-            let masked = ids.iter().filter(|id| is_masked(id)).count() as f32 / ids.len() as f32;
-            let scale = (1.0 - MASKED_IN_TRAINING) / (1.0 - masked);
-            let is_alone = alone.iter().any(|range| range.contains(&sequence));
-            ids.iter().map(move |id| match (is_alone, is_masked(id)) {
+            let observed_mask_ratio = ids.iter().filter(|id| is_masked(id)).count() as f32 / ids.len() as f32;
+            let scale = (1.0 - MASK_RATIO_TRAIN) / (1.0 - observed_mask_ratio);
+            let has_prompt = prompted_sequences.iter().any(|range| range.contains(&sequence));
+            ids.iter().map(move |id| match (has_prompt, is_masked(id)) {
                 (true, _) => 1.0,
                 (false, true) => 0.0,
                 (false, false) => scale,
             })
         };
-        Some(batch.layout.ranges().enumerate().flat_map(of).collect())
+        Some(batch.layout.row_ranges().enumerate().flat_map(of).collect())
     }
 
-    fn last_site(&self) -> Site {
+    fn final_norm_site(&self) -> Site {
         Site { layer: Some(self.layers.len() - 1), module: Module::FinalNorm }
     }
 
@@ -139,8 +142,8 @@ impl Esm {
 }
 
 impl Architecture for Esm {
-    fn facts(&self) -> Facts {
-        Facts {
+    fn dimensions(&self) -> ModelDimensions {
+        ModelDimensions {
             hidden_size: self.config.hidden_size,
             layers: self.layers.len(),
             attention_heads: self.config.num_attention_heads,
@@ -149,46 +152,47 @@ impl Architecture for Esm {
         }
     }
 
-    fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        let mut words = tape.embed(&[(&self.word, &batch.ids)], Arc::clone(&batch.layout))?;
-        let prompts = hooks.prompt(tape, 0..batch.layout.sequences())?;
-        let alone: Vec<Range<usize>> = prompts.iter().map(|front| front.sequences.clone()).collect();
-        if let Some(scales) = self.scales(batch, &alone) {
-            let width = self.word.width;
+    fn forward_embeddings(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
+        let mut words = tape.embed(&[(&self.word_embeddings, &batch.ids)], Arc::clone(&batch.layout))?;
+        let prompts = hooks.soft_prompts(tape, 0..batch.layout.num_sequences())?;
+        let prompted_sequences: Vec<Range<usize>> = prompts.iter().map(|front| front.sequences.clone()).collect();
+        if let Some(scales) = self.token_dropout_scales(batch, &prompted_sequences) {
+            let width = self.word_embeddings.width;
             let values = scales.iter().flat_map(|scale| std::iter::repeat_n(*scale, width)).collect();
-            let scales = tape.upload(&Tensor::new([scales.len(), width], values), Arc::clone(&batch.layout))?;
-            words = tape.times(words, scales)?;
+            let scales =
+                tape.constant_from_host(&Tensor::new([scales.len(), width], values), Arc::clone(&batch.layout))?;
+            words = tape.mul_constant(words, scales)?;
         }
         if !prompts.is_empty() {
-            words = tape.prepend(words, &prompts)?;
+            words = tape.prepend_rows(words, &prompts)?;
         }
-        match &self.norm {
-            Some(norm) => adapted::norm(tape, hooks, EMBEDDING_NORM, norm, words, None),
+        match &self.embedding_norm {
+            Some(norm) => hooked_ops::norm(tape, hooks, EMBEDDING_NORM_SITE, norm, words, None),
             None => Ok(words),
         }
     }
 
-    fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {
-        Ok(kernels.embed(&[(&self.word, ids)], None)?)
+    fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
+        Ok(backend.embed(&[(&self.word_embeddings, ids)], None)?)
     }
 
-    fn layers(
+    fn forward_layers(
         &self,
         tape: &mut Tape,
-        mut hidden: Rows,
+        mut hidden: Var,
         range: Range<usize>,
         hooks: &dyn Hooks,
-        wanted: Wanted,
-    ) -> Result<Rows> {
-        let start = tape.mark();
+        required_rows: RequiredRows,
+    ) -> Result<Var> {
+        let layers_start = tape.position();
         for index in range {
             let is_last = index + 1 == self.layers.len();
-            let wanted = if is_last { wanted } else { Wanted::All };
-            hidden = self.layers[index].forward(tape, hidden, hooks, wanted)?;
+            let required_rows = if is_last { required_rows } else { RequiredRows::All };
+            hidden = self.layers[index].forward(tape, hidden, hooks, required_rows)?;
             if is_last {
-                hidden = adapted::norm(tape, hooks, self.last_site(), &self.last, hidden, None)?;
+                hidden = hooked_ops::norm(tape, hooks, self.final_norm_site(), &self.final_norm, hidden, None)?;
             }
-            tape.release(start, hidden);
+            tape.release_since(layers_start, hidden);
         }
         Ok(hidden)
     }
@@ -197,38 +201,38 @@ impl Architecture for Esm {
         self.pooler.is_some()
     }
 
-    fn pooler(&self, tape: &mut Tape, hidden: Rows, hooks: &dyn Hooks) -> Result<Rows> {
-        pooler::pool(self.pooler.as_ref(), tape, hidden, hooks)
+    fn forward_pooler(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
+        pooler::forward(self.pooler.as_ref(), tape, hidden, hooks)
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.parts.sites()).collect();
-        sites.push(self.last.site(self.last_site(), "esm.encoder.emb_layer_norm_after"));
-        let norm = self.norm.iter();
-        sites.extend(norm.map(|norm| norm.site(EMBEDDING_NORM, "esm.embeddings.layer_norm")));
-        sites.extend(self.pooler.iter().map(|map| pooler::site(map, "esm")));
+        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.weights.sites()).collect();
+        sites.push(self.final_norm.site_info(self.final_norm_site(), "esm.encoder.emb_layer_norm_after"));
+        let norm = self.embedding_norm.iter();
+        sites.extend(norm.map(|norm| norm.site_info(EMBEDDING_NORM_SITE, "esm.embeddings.layer_norm")));
+        sites.extend(self.pooler.iter().map(|map| pooler::site_info(map, "esm")));
         sites
     }
 
     fn buffers(&self) -> Vec<&Buffer> {
-        let norms = self.norm.iter().chain([&self.last]).flat_map(|norm| norm.whole.buffers());
-        let layers = self.layers.iter().flat_map(|layer| layer.parts.buffers());
+        let norms = self.embedding_norm.iter().chain([&self.final_norm]).flat_map(|norm| norm.weighted.buffers());
+        let layers = self.layers.iter().flat_map(|layer| layer.weights.buffers());
         let pooler = self.pooler.iter().flat_map(|map| map.buffers());
-        self.word.buffers().chain(norms).chain(layers).chain(pooler).collect()
+        self.word_embeddings.buffers().chain(norms).chain(layers).chain(pooler).collect()
     }
 
-    fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
+    fn linear_at(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
         match site.module {
             Module::Pooler => self.pooler.as_ref(),
-            module => self.layer(site)?.parts.map(module),
+            module => self.layer(site)?.weights.linear_at(module),
         }
     }
 
-    fn norm(&self, site: Site) -> Option<&Norm> {
+    fn norm_at(&self, site: Site) -> Option<&HookedNorm> {
         match site.module {
-            Module::EmbeddingNorm => self.norm.as_ref(),
-            Module::FinalNorm => Some(&self.last),
-            module => self.layer(site)?.parts.norm(module),
+            Module::EmbeddingNorm => self.embedding_norm.as_ref(),
+            Module::FinalNorm => Some(&self.final_norm),
+            module => self.layer(site)?.weights.norm_at(module),
         }
     }
 }

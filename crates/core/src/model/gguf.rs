@@ -1,13 +1,13 @@
 //! A GGUF file: a whole model as llama.cpp reads it, in floats or quantised (k-quants and the older forms), with its tokenizer.
 //! What it holds becomes what transformers' files would: config, tokenizer, and tensors under their names.
 
-mod blocks;
-mod config;
+mod hf_config;
+mod repack;
 mod tensors;
 mod tokenizer;
 
 use super::tokenizer::Tokenizer;
-use super::weights::{Weights, damaged};
+use super::weights::{CheckpointTensors, damaged_file_error};
 use crate::error::{Error, Result};
 use candle_core::quantized::gguf_file::{Content, Value as Field};
 use serde_json::Value;
@@ -16,86 +16,86 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub struct Gguf {
+pub struct GgufFile {
     path: PathBuf,
     content: Arc<Content>,
 }
 
-impl Gguf {
+impl GgufFile {
     /// Reads all but the tensors.
     ///
     /// # Errors
     /// `Invalid` (`base_model_damaged`) where it is no GGUF file, or a damaged one.
     pub fn open(path: &Path) -> Result<Self> {
-        let read = || {
+        let read_content = || {
             let file = File::open(path).map_err(|error| error.to_string())?;
             Content::read(&mut BufReader::new(file)).map_err(|error| error.to_string())
         };
-        let content = read().map_err(|reason| damaged(path, &reason))?;
+        let content = read_content().map_err(|reason| damaged_file_error(path, &reason))?;
         Ok(Self { path: path.to_path_buf(), content: Arc::new(content) })
     }
 
-    pub fn config(&self) -> Result<Value> {
-        config::read(self)
+    pub fn hf_config(&self) -> Result<Value> {
+        hf_config::read_hf_config(self)
     }
 
     pub fn tokenizer(&self) -> Result<(Tokenizer, Value)> {
-        let json = tokenizer::read(self)?;
+        let json = tokenizer::read_tokenizer_json(self)?;
         Tokenizer::from_json(json.to_string().as_bytes(), &self.path)
     }
 
-    pub fn weights(&self, canonical: impl Fn(&str) -> Option<String>) -> Result<Weights> {
-        tensors::read(self, canonical)
+    pub fn weights(&self, to_canonical_name: impl Fn(&str) -> Option<String>) -> Result<CheckpointTensors> {
+        tensors::read_weights(self, to_canonical_name)
     }
 
-    fn field(&self, name: &str) -> Option<&Field> {
-        self.content.metadata.get(name)
+    fn metadata_value(&self, key: &str) -> Option<&Field> {
+        self.content.metadata.get(key)
     }
 
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.field(name).and_then(|field| field.to_string().ok()).map(String::as_str)
+    pub fn str_value(&self, key: &str) -> Option<&str> {
+        self.metadata_value(key).and_then(|field| field.to_string().ok()).map(String::as_str)
     }
 
     /// A whole number of any of the format's types.
-    pub fn whole(&self, name: &str) -> Option<u64> {
-        self.field(name).and_then(whole)
+    pub fn u64_value(&self, key: &str) -> Option<u64> {
+        self.metadata_value(key).and_then(value_as_u64)
     }
 
-    fn number(&self, name: &str) -> Option<f64> {
-        let field = self.field(name)?;
-        field.to_f32().map(f64::from).or_else(|_| field.to_f64()).ok()
+    fn f64_value(&self, key: &str) -> Option<f64> {
+        let value = self.metadata_value(key)?;
+        value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok()
     }
 
     /// A switch, where the file has it.
-    fn switch(&self, name: &str) -> Option<bool> {
-        self.field(name).and_then(|field| field.to_bool().ok())
+    fn bool_value(&self, key: &str) -> Option<bool> {
+        self.metadata_value(key).and_then(|field| field.to_bool().ok())
     }
 
     /// Whether there is such a tensor.
-    fn has(&self, tensor: &str) -> bool {
-        self.content.tensor_infos.contains_key(tensor)
+    fn has_tensor(&self, tensor_name: &str) -> bool {
+        self.content.tensor_infos.contains_key(tensor_name)
     }
 
     /// # Errors
     /// `Invalid` (`base_model_damaged`) where the file does not say it.
-    fn needed<T>(&self, name: &str, value: Option<T>) -> Result<T> {
-        value.ok_or_else(|| damaged(&self.path, &format!("it does not say {name}")))
+    fn require<T>(&self, key: &str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| damaged_file_error(&self.path, &format!("it does not say {key}")))
     }
 
     /// # Errors
     /// `Invalid` (`unsupported_model`), always.
-    fn unsupported<T>(&self, what: &str) -> Result<T> {
-        Err(Error::invalid("unsupported_model", format!("{}: {what} is not supported", self.path.display())))
+    fn unsupported<T>(&self, subject: &str) -> Result<T> {
+        Err(Error::invalid("unsupported_model", format!("{}: {subject} is not supported", self.path.display())))
     }
 
     /// The architecture's word, which fields begin with.
     fn architecture(&self) -> Result<&str> {
-        self.needed("general.architecture", self.text("general.architecture"))
+        self.require("general.architecture", self.str_value("general.architecture"))
     }
 }
 
-fn whole(field: &Field) -> Option<u64> {
-    match field {
+fn value_as_u64(value: &Field) -> Option<u64> {
+    match value {
         Field::U8(value) => Some(u64::from(*value)),
         Field::U16(value) => Some(u64::from(*value)),
         Field::U32(value) => Some(u64::from(*value)),

@@ -3,16 +3,16 @@
 mod config;
 mod layer;
 
-use super::adapted::{self, Norm};
-use super::architecture::{self, Architecture, Facts, Loaded};
-use super::loader::{self, Loader};
-use super::weights::Weights;
-use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, embeddings, pooler};
+use super::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
+use super::hooked_ops::{self, HookedNorm};
+use super::loader::{self, CheckpointLoader};
+use super::weights::CheckpointTensors;
+use super::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, embeddings, pooler};
 use crate::error::Result;
-use config::{Config, Written};
-use espalier_tensor::kernels::{FrozenLinear, FrozenTable};
-use espalier_tensor::past::Past;
-use espalier_tensor::{Buffer, Kernels, Packed, Rows, Tape, Tensor, past};
+use config::{Config, RawConfig};
+use espalier_tensor::backend::{FrozenEmbedding, FrozenLinear};
+use espalier_tensor::kv_cache::SequenceKvCache;
+use espalier_tensor::{Backend, Buffer, RaggedLayout, Tape, Tensor, Var, kv_cache};
 use layer::Layer;
 use serde_json::Value;
 use std::ops::Range;
@@ -20,34 +20,38 @@ use std::sync::Arc;
 
 pub struct Gpt2 {
     config: Config,
-    word: FrozenTable,
-    position: FrozenTable,
+    word_embeddings: FrozenEmbedding,
+    position_embeddings: FrozenEmbedding,
     layers: Vec<Layer>,
     /// After the last.
-    last: Norm,
+    final_norm: HookedNorm,
 }
 
 /// Our name for a checkpoint's tensor: without the `transformer.` prefix, `None` for heads and for the masks of attention
 /// that older checkpoints have.
-pub fn canonical(name: &str) -> Option<String> {
-    let ours = loader::behind(name, "transformer.", &["wte.", "wpe.", "h.", "ln_f."])?;
-    (!ours.ends_with(".attn.bias") && !ours.ends_with(".attn.masked_bias")).then_some(ours)
+pub fn canonical_name(name: &str) -> Option<String> {
+    let canonical = loader::strip_model_prefix(name, "transformer.", &["wte.", "wpe.", "h.", "ln_f."])?;
+    (!canonical.ends_with(".attn.bias") && !canonical.ends_with(".attn.masked_bias")).then_some(canonical)
 }
 
-pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Result<Loaded> {
-    let written = architecture::read::<Written>(config)?;
-    let (order, config) = (written.order(), written.resolve()?);
-    let mut loader = Loader::new(weights, kernels, config.layer_norm_epsilon).keeping(order);
-    let word = loader.table("wte", config.vocab_size, config.hidden_size)?;
-    let position = loader.table("wpe", config.positions, config.hidden_size)?;
+pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+    let raw = architecture::parse_config::<RawConfig>(config)?;
+    let (weight_layout, config) = (raw.weight_layout(), raw.resolve()?);
+    let mut loader =
+        CheckpointLoader::new(weights, backend, config.layer_norm_epsilon).with_weight_layout(weight_layout);
+    let word_embeddings = loader.embedding("wte", config.vocab_size, config.hidden_size)?;
+    let position_embeddings = loader.embedding("wpe", config.max_positions, config.hidden_size)?;
     let layers = (0..config.layers).map(|index| Layer::load(&mut loader, index, &config));
     let layers = layers.collect::<Result<_>>()?;
-    let last = loader.norm("ln_f", config.hidden_size)?;
-    Loaded::new(Gpt2 { config: config.clone(), word, position, layers, last }, &config)
+    let final_norm = loader.norm("ln_f", config.hidden_size)?;
+    LoadedArchitecture::new(
+        Gpt2 { config: config.clone(), word_embeddings, position_embeddings, layers, final_norm },
+        &config,
+    )
 }
 
 impl Gpt2 {
-    fn last_site(&self) -> Site {
+    fn final_norm_site(&self) -> Site {
         Site { layer: Some(self.layers.len() - 1), module: Module::FinalNorm }
     }
 
@@ -57,47 +61,47 @@ impl Gpt2 {
 }
 
 impl Architecture for Gpt2 {
-    fn facts(&self) -> Facts {
-        Facts {
+    fn dimensions(&self) -> ModelDimensions {
+        ModelDimensions {
             hidden_size: self.config.hidden_size,
             layers: self.layers.len(),
             attention_heads: self.config.heads,
             vocabulary_size: self.config.vocab_size,
-            max_tokens: self.config.positions,
+            max_tokens: self.config.max_positions,
         }
     }
 
-    fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        let rows = embeddings::prompted(tape, &self.word, batch, hooks)?;
-        let positions = positions(batch, &tape.layout(rows), tape.pasts());
-        Ok(tape.embed_onto(&[(&self.position, &positions)], rows)?)
+    fn forward_embeddings(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
+        let rows = embeddings::embed_with_prompts(tape, &self.word_embeddings, batch, hooks)?;
+        let positions = token_positions(batch, &tape.layout(rows), tape.kv_caches());
+        Ok(tape.add_embeddings(&[(&self.position_embeddings, &positions)], rows)?)
     }
 
-    fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {
-        Ok(kernels.embed(&[(&self.word, ids)], None)?)
+    fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
+        Ok(backend.embed(&[(&self.word_embeddings, ids)], None)?)
     }
 
-    fn tied(&self, kernels: &dyn Kernels, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
-        Ok(kernels.tie(&self.word, bias)?)
+    fn tied_lm_head(&self, backend: &dyn Backend, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
+        Ok(backend.tie_embeddings(&self.word_embeddings, bias)?)
     }
 
-    fn layers(
+    fn forward_layers(
         &self,
         tape: &mut Tape,
-        mut hidden: Rows,
+        mut hidden: Var,
         range: Range<usize>,
         hooks: &dyn Hooks,
-        wanted: Wanted,
-    ) -> Result<Rows> {
-        let start = tape.mark();
+        required_rows: RequiredRows,
+    ) -> Result<Var> {
+        let layers_start = tape.position();
         for index in range {
             let is_last = index + 1 == self.layers.len();
-            let wanted = if is_last { wanted } else { Wanted::All };
-            hidden = self.layers[index].forward(tape, hidden, hooks, wanted)?;
+            let required_rows = if is_last { required_rows } else { RequiredRows::All };
+            hidden = self.layers[index].forward(tape, hidden, hooks, required_rows)?;
             if is_last {
-                hidden = adapted::norm(tape, hooks, self.last_site(), &self.last, hidden, None)?;
+                hidden = hooked_ops::norm(tape, hooks, self.final_norm_site(), &self.final_norm, hidden, None)?;
             }
-            tape.release(start, hidden);
+            tape.release_since(layers_start, hidden);
         }
         Ok(hidden)
     }
@@ -106,52 +110,52 @@ impl Architecture for Gpt2 {
         true
     }
 
-    fn past(&self) -> Option<past::Form> {
+    fn kv_cache_shape(&self) -> Option<kv_cache::KvCacheShape> {
         let width = self.config.hidden_size / self.config.heads;
-        Some(past::Form { layers: self.layers.len(), heads: self.config.heads, width })
+        Some(kv_cache::KvCacheShape { layers: self.layers.len(), kv_heads: self.config.heads, head_dim: width })
     }
 
     fn has_pooler(&self) -> bool {
         false
     }
 
-    fn pooler(&self, tape: &mut Tape, hidden: Rows, hooks: &dyn Hooks) -> Result<Rows> {
-        pooler::pool(None, tape, hidden, hooks)
+    fn forward_pooler(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
+        pooler::forward(None, tape, hidden, hooks)
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.parts.sites()).collect();
-        sites.push(self.last.site(self.last_site(), "transformer.ln_f"));
+        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.weights.sites()).collect();
+        sites.push(self.final_norm.site_info(self.final_norm_site(), "transformer.ln_f"));
         sites
     }
 
     fn buffers(&self) -> Vec<&Buffer> {
-        let tables = [&self.word, &self.position].into_iter().flat_map(FrozenTable::buffers);
-        let layers = self.layers.iter().flat_map(|layer| layer.parts.buffers());
-        tables.chain(self.last.whole.buffers()).chain(layers).collect()
+        let tables = [&self.word_embeddings, &self.position_embeddings].into_iter().flat_map(FrozenEmbedding::buffers);
+        let layers = self.layers.iter().flat_map(|layer| layer.weights.buffers());
+        tables.chain(self.final_norm.weighted.buffers()).chain(layers).collect()
     }
 
-    fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
-        self.layer(site)?.parts.map(site.module)
+    fn linear_at(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
+        self.layer(site)?.weights.linear_at(site.module)
     }
 
-    fn norm(&self, site: Site) -> Option<&Norm> {
+    fn norm_at(&self, site: Site) -> Option<&HookedNorm> {
         match site.module {
-            Module::FinalNorm => Some(&self.last),
-            module => self.layer(site)?.parts.norm(module),
+            Module::FinalNorm => Some(&self.final_norm),
+            module => self.layer(site)?.weights.norm_at(module),
         }
     }
 }
 
 /// Of all rows, virtual tokens among them: a sequence that has begun goes on where its past ends.
-fn positions(batch: &Batch, layout: &Packed, pasts: Option<&[Past]>) -> Vec<u32> {
-    let Some(pasts) = pasts else { return batch.positions.clone() };
-    let of = |(rows, past): (Range<usize>, &Past)| {
-        let first = match past.is_fresh() {
+fn token_positions(batch: &Batch, layout: &RaggedLayout, kv_caches: Option<&[SequenceKvCache]>) -> Vec<u32> {
+    let Some(pasts) = kv_caches else { return batch.positions.clone() };
+    let of = |(rows, kv_cache): (Range<usize>, &SequenceKvCache)| {
+        let first_position = match kv_cache.is_empty() {
             true => batch.positions[rows.start],
-            false => past.position() as u32,
+            false => kv_cache.next_position() as u32,
         };
-        first..first + rows.len() as u32
+        first_position..first_position + rows.len() as u32
     };
-    layout.ranges().zip(pasts).flat_map(of).collect()
+    layout.row_ranges().zip(pasts).flat_map(of).collect()
 }

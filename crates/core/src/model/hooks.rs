@@ -3,9 +3,9 @@
 //! The base calls hooks at fixed, named places; each hook's default leaves the value alone, and `()` is the bare base.
 
 use crate::error::Result;
-use espalier_tensor::columns::Front;
-use espalier_tensor::kernels::FrozenNorm;
-use espalier_tensor::{Param, Rows, Tape};
+use espalier_tensor::backend::FrozenNorm;
+use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::{ParamId, Tape, Var};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
@@ -89,7 +89,7 @@ impl Module {
 
 impl Site {
     /// A number of its own, for dropout.
-    pub fn place(self) -> u64 {
+    pub fn dropout_site_id(self) -> u64 {
         self.layer.map_or(0, |layer| layer as u64 + 1) * Module::ALL.len() as u64 + self.module as u64
     }
 }
@@ -108,18 +108,18 @@ impl fmt::Display for Site {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteInfo {
     pub site: Site,
-    pub input: usize,
-    pub output: usize,
+    pub in_features: usize,
+    pub out_features: usize,
     /// Whether the checkpoint has a bias there, or the norm's shift.
-    pub bias: bool,
+    pub has_bias: bool,
     /// The module's path in the checkpoint as transformers names it inside the *headed* model, for example
     /// `bert.encoder.layer.0.attention.self.query`: PEFT's suffix and regex rules are matched on it.
-    pub path: String,
+    pub module_path: String,
 }
 
 /// The lowest place that an adapter changes: below it the frozen base computes alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lowest {
+pub enum FirstTrainableLayer {
     /// The embeddings, their norm included, or the positions of the tokens.
     Embeddings,
     /// Something in this layer; the first is 0.
@@ -131,58 +131,58 @@ pub enum Lowest {
 }
 
 /// The lowest of some sites.
-pub fn lowest(sites: impl IntoIterator<Item = Site>) -> Lowest {
-    let place = |site: Site| match (site.layer, site.module) {
-        (Some(layer), _) => Lowest::Layer(layer),
-        (None, Module::EmbeddingNorm) => Lowest::Embeddings,
-        (None, _) => Lowest::Pooler,
+pub fn first_trainable_layer(sites: impl IntoIterator<Item = Site>) -> FirstTrainableLayer {
+    let layer_of = |site: Site| match (site.layer, site.module) {
+        (Some(layer), _) => FirstTrainableLayer::Layer(layer),
+        (None, Module::EmbeddingNorm) => FirstTrainableLayer::Embeddings,
+        (None, _) => FirstTrainableLayer::Pooler,
     };
-    sites.into_iter().map(place).min().unwrap_or(Lowest::Head)
+    sites.into_iter().map(layer_of).min().unwrap_or(FirstTrainableLayer::Head)
 }
 
 /// What an adapter puts in front of every sequence. Real tokens are then counted on from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Virtual {
+pub enum VirtualTokens {
     #[default]
-    Nothing,
+    Disabled,
     /// So many virtual tokens, which are embedded and go through all layers.
-    Tokens(usize),
+    Prompt(usize),
     /// So many keys and values in every layer.
     Prefix(usize),
 }
 
-impl Virtual {
+impl VirtualTokens {
     /// Rows that go through the layers in front of a sequence's own.
-    pub fn rows(self) -> usize {
+    pub fn prompt_rows(self) -> usize {
         match self {
-            Self::Tokens(count) => count,
-            Self::Nothing | Self::Prefix(_) => 0,
+            Self::Prompt(count) => count,
+            Self::Disabled | Self::Prefix(_) => 0,
         }
     }
 }
 
 /// Half of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
+pub enum Sublayer {
     Attention,
     FeedForward,
 }
 
 /// Where a sublayer's output is about to be added to what went into it.
 #[derive(Debug, Clone, Copy)]
-pub struct Sublayer<'a> {
+pub struct SublayerContext<'a> {
     pub layer: usize,
-    pub part: Part,
+    pub sublayer: Sublayer,
     /// What went in, and will be added.
-    pub residual: Rows,
+    pub residual: Var,
     /// The norm of the sum, in architectures that have it there.
     pub norm: Option<&'a Arc<FrozenNorm>>,
 }
 
 /// Keys and values in front of sequences.
-pub struct Prefix {
-    pub key: Front<Rows>,
-    pub value: Front<Rows>,
+pub struct PrefixKeyValues {
+    pub key: PrependedRows<Var>,
+    pub value: PrependedRows<Var>,
 }
 
 /// An adapter as the base sees it. What it is given to change, it may change where it lies.
@@ -191,68 +191,73 @@ pub struct Prefix {
 /// Every function: only what the device reports.
 pub trait Hooks: Send + Sync {
     /// The lowest place that this adapter changes.
-    fn lowest(&self) -> Lowest;
+    fn first_trainable_layer(&self) -> FirstTrainableLayer;
 
     /// Whether the output of this site is changed ([`Self::after`], or [`Self::norm`] for a norm). Everywhere else the
     /// base fuses freely and remembers nothing.
-    fn touches(&self, _site: Site) -> bool {
+    fn has_output_hook(&self, _site: Site) -> bool {
         false
     }
 
     /// Whether what goes into the linear map is changed ([`Self::before`]).
-    fn touches_input(&self, _site: Site) -> bool {
+    fn has_input_hook(&self, _site: Site) -> bool {
         false
     }
 
-    fn touches_sublayer(&self, _layer: usize, _part: Part) -> bool {
+    fn has_sublayer_hook(&self, _layer: usize, _sublayer: Sublayer) -> bool {
         false
     }
 
     /// What goes into the linear map at `site`: a copy for this map alone.
-    fn before(&self, _tape: &mut Tape, _site: Site, input: Rows) -> Result<Rows> {
+    fn on_linear_input(&self, _tape: &mut Tape, _site: Site, input: Var) -> Result<Var> {
         Ok(input)
     }
 
     /// What came out of the linear map at `site`, given what went in. Low-rank updates of a part of a batch are put off: whatever
     /// else changes `output` comes after them, but nothing may read it.
-    fn after(&self, _tape: &mut Tape, _site: Site, _input: Rows, output: Rows) -> Result<Rows> {
+    fn on_linear_output(&self, _tape: &mut Tape, _site: Site, _input: Var, output: Var) -> Result<Var> {
         Ok(output)
     }
 
     /// What came out of a norm, given its rows before gain and shift.
-    fn norm(&self, _tape: &mut Tape, _site: Site, _normalised: Rows, output: Rows) -> Result<Rows> {
+    fn on_norm_output(&self, _tape: &mut Tape, _site: Site, _normalised: Var, output: Var) -> Result<Var> {
         Ok(output)
     }
 
     /// A sublayer's output before residual and norm.
-    fn sublayer(&self, _tape: &mut Tape, _at: &Sublayer, output: Rows) -> Result<Rows> {
+    fn on_sublayer_output(&self, _tape: &mut Tape, _context: &SublayerContext, output: Var) -> Result<Var> {
         Ok(output)
     }
 
     /// The virtual rows of the *word* embeddings, before position, type and norm, for these sequences.
-    fn prompt(&self, _tape: &mut Tape, _sequences: Range<usize>) -> Result<Vec<Front<Rows>>> {
+    fn soft_prompts(&self, _tape: &mut Tape, _sequences: Range<usize>) -> Result<Vec<PrependedRows<Var>>> {
         Ok(Vec::new())
     }
 
     /// Keys and values in front of these sequences' own, as stored: no rotary applied.
-    fn prefix(&self, _tape: &mut Tape, _layer: usize, _sequences: Range<usize>) -> Result<Vec<Prefix>> {
+    fn prefix_key_values(
+        &self,
+        _tape: &mut Tape,
+        _layer: usize,
+        _sequences: Range<usize>,
+    ) -> Result<Vec<PrefixKeyValues>> {
         Ok(Vec::new())
     }
 
     /// A and B of every low-rank update that it makes.
-    fn low_ranks(&self) -> Vec<[Param; 2]> {
+    fn lora_pairs(&self) -> Vec<[ParamId; 2]> {
         Vec::new()
     }
 
     /// What stands in front of each sequence.
-    fn virtual_tokens(&self) -> Virtual {
-        Virtual::Nothing
+    fn virtual_tokens(&self) -> VirtualTokens {
+        VirtualTokens::Disabled
     }
 }
 
 /// The bare base.
 impl Hooks for () {
-    fn lowest(&self) -> Lowest {
-        Lowest::Head
+    fn first_trainable_layer(&self) -> FirstTrainableLayer {
+        FirstTrainableLayer::Head
     }
 }

@@ -3,26 +3,26 @@
 //! Knows which files a model has, not what is in them.
 
 mod cache;
+mod client;
 mod download;
-mod files;
-mod id;
 mod local;
+mod model_files;
+mod model_id;
 mod origin;
-mod remote;
 mod settings;
 
-pub use settings::{Network, Settings};
+pub use settings::{NetworkMode, Settings};
 
 use crate::error::{Error, Result};
-use cache::Cache;
-use id::Id;
-use remote::Remote;
+use cache::RepositoryCache;
+use client::HubClient;
+use model_id::ModelId;
 use std::path::{Path, PathBuf};
 
 /// A folder with the model's files, or one GGUF file, and the name by which PEFT would know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located {
-    pub folder: PathBuf,
+pub struct ModelLocation {
+    pub path: PathBuf,
     pub name: String,
 }
 
@@ -34,59 +34,62 @@ pub struct Located {
 /// # Errors
 /// `Invalid` where the name or a setting has to be changed: there is no such model, it is not in the cache and the hub
 /// must not be asked, or a token is needed. `Internal` for the network and the disk.
-pub fn locate(model: &str, settings: &Settings) -> Result<Located> {
-    if Path::new(model).is_dir() {
-        return local::locate(Path::new(model));
+pub fn locate(source: &str, settings: &Settings) -> Result<ModelLocation> {
+    if Path::new(source).is_dir() {
+        return local::resolve_folder(Path::new(source));
     }
-    if Path::new(model).is_file() {
-        return local::file(Path::new(model));
+    if Path::new(source).is_file() {
+        return local::resolve_gguf_file(Path::new(source));
     }
-    let Some(id) = Id::parse(model) else {
+    let Some(id) = ModelId::parse(source) else {
         return Err(Error::invalid(
             "base_model_not_found",
             format!(
-                "the base model \"{model}\" is neither a folder on this machine nor a hub id: give the path of a \
+                "the base model \"{source}\" is neither a folder on this machine nor a hub id: give the path of a \
                  folder with config.json or of a .gguf file, or an id like org/name or org/name@revision"
             ),
         ));
     };
-    let folder = in_cache_or_hub(&id, settings)?;
-    Ok(Located { folder, name: id.repository })
+    let snapshot = resolve_snapshot(&id, settings)?;
+    Ok(ModelLocation { path: snapshot, name: id.repository })
 }
 
-fn in_cache_or_hub(id: &Id, settings: &Settings) -> Result<PathBuf> {
-    let cache = Cache::new(&settings.cache, &id.repository);
-    let cached = cache.commit(&id.revision).filter(|commit| files::are_whole(&cache.snapshot(commit)));
-    let commit = match (cached, settings.network) {
-        (Some(commit), Network::Offline) => commit,
-        (Some(commit), Network::Allowed) => {
-            complete(id, &commit, &cache, settings);
+fn resolve_snapshot(id: &ModelId, settings: &Settings) -> Result<PathBuf> {
+    let cache = RepositoryCache::new(&settings.cache, &id.repository);
+    let cached_commit = cache
+        .resolve_revision(&id.revision)
+        .filter(|commit| model_files::is_complete_model(&cache.snapshot_path(commit)));
+    let commit = match (cached_commit, settings.network) {
+        (Some(commit), NetworkMode::Offline) => commit,
+        (Some(commit), NetworkMode::Online) => {
+            fetch_missing_optional_files(id, &commit, &cache, settings);
             commit
         }
-        (None, Network::Allowed) => download::download(id, &Remote::new(settings), &cache)?,
-        (None, Network::Offline) => return Err(not_cached(id, settings)),
+        (None, NetworkMode::Online) => download::download_snapshot(id, &HubClient::new(settings), &cache)?,
+        (None, NetworkMode::Offline) => return Err(not_cached(id, settings)),
     };
-    Ok(cache.snapshot(&commit))
+    Ok(cache.snapshot_path(&commit))
 }
 
 /// Another tool may have left the small files out that say how to pool. The model works without them, so a hub that
 /// does not answer is no reason not to start.
-fn complete(id: &Id, commit: &str, cache: &Cache, settings: &Settings) {
-    let unknown: Vec<&str> = files::OPTIONAL.into_iter().filter(|file| !cache.is_known(commit, file)).collect();
-    if unknown.is_empty() {
+fn fetch_missing_optional_files(id: &ModelId, commit: &str, cache: &RepositoryCache, settings: &Settings) {
+    let missing: Vec<&str> =
+        model_files::OPTIONAL_FILES.into_iter().filter(|file| !cache.is_presence_known(commit, file)).collect();
+    if missing.is_empty() {
         return;
     }
-    if let Err(error) = download::optional(id, commit, &unknown, &Remote::new(settings), cache) {
+    if let Err(error) = download::download_optional_files(id, commit, &missing, &HubClient::new(settings), cache) {
         tracing::warn!(
             model = id.repository,
-            files = ?unknown,
+            files = ?missing,
             error = %error,
             "the cached base model is used without files that the hub may have"
         );
     }
 }
 
-fn not_cached(id: &Id, settings: &Settings) -> Error {
+fn not_cached(id: &ModelId, settings: &Settings) -> Error {
     Error::invalid(
         "base_model_not_cached",
         format!(

@@ -5,46 +5,46 @@ mod config;
 mod layer;
 mod rope;
 
-use super::adapted::{self, Norm};
-use super::architecture::{self, Architecture, Facts, Loaded};
-use super::loader::{self, Bias, Loader};
-use super::weights::Weights;
-use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, embeddings, pooler};
+use super::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
+use super::hooked_ops::{self, HookedNorm};
+use super::loader::{self, BiasPresence, CheckpointLoader};
+use super::weights::CheckpointTensors;
+use super::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, embeddings, pooler};
 use crate::error::Result;
-use config::{Config, Written};
-use espalier_tensor::kernels::{FrozenLinear, FrozenTable};
-use espalier_tensor::{Buffer, Kernels, Rows, Tape, Tensor, past};
-use layer::{Layer, Reaches};
+use config::{Config, RawConfig};
+use espalier_tensor::backend::{FrozenEmbedding, FrozenLinear};
+use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var, kv_cache};
+use layer::{AttentionVariants, Layer};
 use serde_json::Value;
 use std::ops::Range;
 use std::sync::Arc;
 
 pub struct Llama {
     config: Config,
-    word: FrozenTable,
+    word_embeddings: FrozenEmbedding,
     layers: Vec<Layer>,
     /// After the last.
-    last: Norm,
+    final_norm: HookedNorm,
 }
 
 /// Our name for a checkpoint's tensor: without the `model.` prefix, `None` for heads.
-pub fn canonical(name: &str) -> Option<String> {
-    loader::behind(name, "model.", &["embed_tokens.", "layers.", "norm."])
+pub fn canonical_name(name: &str) -> Option<String> {
+    loader::strip_model_prefix(name, "model.", &["embed_tokens.", "layers.", "norm."])
 }
 
-pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Result<Loaded> {
-    let config = architecture::read::<Written>(config)?.resolve()?;
-    let reaches = Reaches::new(kernels, &config)?;
-    let mut loader = Loader::root_mean_square(weights, kernels, config.rms_norm_eps);
-    let word = loader.table("embed_tokens", config.vocab_size, config.hidden_size)?;
-    let layers = (0..config.layers.len()).map(|index| Layer::load(&mut loader, index, &config, &reaches));
+pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+    let config = architecture::parse_config::<RawConfig>(config)?.resolve()?;
+    let variants = AttentionVariants::new(backend, &config)?;
+    let mut loader = CheckpointLoader::with_rms_norm(weights, backend, config.rms_norm_eps);
+    let word_embeddings = loader.embedding("embed_tokens", config.vocab_size, config.hidden_size)?;
+    let layers = (0..config.attention_kinds.len()).map(|index| Layer::load(&mut loader, index, &config, &variants));
     let layers = layers.collect::<Result<_>>()?;
-    let last = loader.norm_with("norm", config.hidden_size, Bias::Nothing)?;
-    Loaded::new(Llama { config: config.clone(), word, layers, last }, &config)
+    let final_norm = loader.norm_with_optional_bias("norm", config.hidden_size, BiasPresence::Absent)?;
+    LoadedArchitecture::new(Llama { config: config.clone(), word_embeddings, layers, final_norm }, &config)
 }
 
 impl Llama {
-    fn last_site(&self) -> Site {
+    fn final_norm_site(&self) -> Site {
         Site { layer: Some(self.layers.len() - 1), module: Module::FinalNorm }
     }
 
@@ -54,8 +54,8 @@ impl Llama {
 }
 
 impl Architecture for Llama {
-    fn facts(&self) -> Facts {
-        Facts {
+    fn dimensions(&self) -> ModelDimensions {
+        ModelDimensions {
             hidden_size: self.config.hidden_size,
             layers: self.layers.len(),
             attention_heads: self.config.heads,
@@ -64,35 +64,35 @@ impl Architecture for Llama {
         }
     }
 
-    fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        embeddings::prompted(tape, &self.word, batch, hooks)
+    fn forward_embeddings(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
+        embeddings::embed_with_prompts(tape, &self.word_embeddings, batch, hooks)
     }
 
-    fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {
-        Ok(kernels.embed(&[(&self.word, ids)], None)?)
+    fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
+        Ok(backend.embed(&[(&self.word_embeddings, ids)], None)?)
     }
 
-    fn tied(&self, kernels: &dyn Kernels, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
-        Ok(kernels.tie(&self.word, bias)?)
+    fn tied_lm_head(&self, backend: &dyn Backend, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
+        Ok(backend.tie_embeddings(&self.word_embeddings, bias)?)
     }
 
-    fn layers(
+    fn forward_layers(
         &self,
         tape: &mut Tape,
-        mut hidden: Rows,
+        mut hidden: Var,
         range: Range<usize>,
         hooks: &dyn Hooks,
-        wanted: Wanted,
-    ) -> Result<Rows> {
-        let start = tape.mark();
+        required_rows: RequiredRows,
+    ) -> Result<Var> {
+        let layers_start = tape.position();
         for index in range {
             let is_last = index + 1 == self.layers.len();
-            let wanted = if is_last { wanted } else { Wanted::All };
-            hidden = self.layers[index].forward(tape, hidden, hooks, wanted)?;
+            let required_rows = if is_last { required_rows } else { RequiredRows::All };
+            hidden = self.layers[index].forward(tape, hidden, hooks, required_rows)?;
             if is_last {
-                hidden = adapted::norm(tape, hooks, self.last_site(), &self.last, hidden, None)?;
+                hidden = hooked_ops::norm(tape, hooks, self.final_norm_site(), &self.final_norm, hidden, None)?;
             }
-            tape.release(start, hidden);
+            tape.release_since(layers_start, hidden);
         }
         Ok(hidden)
     }
@@ -101,38 +101,38 @@ impl Architecture for Llama {
         true
     }
 
-    fn past(&self) -> Option<past::Form> {
+    fn kv_cache_shape(&self) -> Option<kv_cache::KvCacheShape> {
         let config = &self.config;
-        Some(past::Form { layers: self.layers.len(), heads: config.key_heads, width: config.head_width })
+        Some(kv_cache::KvCacheShape { layers: self.layers.len(), kv_heads: config.kv_heads, head_dim: config.head_dim })
     }
 
     fn has_pooler(&self) -> bool {
         false
     }
 
-    fn pooler(&self, tape: &mut Tape, hidden: Rows, hooks: &dyn Hooks) -> Result<Rows> {
-        pooler::pool(None, tape, hidden, hooks)
+    fn forward_pooler(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
+        pooler::forward(None, tape, hidden, hooks)
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.parts.sites()).collect();
-        sites.push(self.last.site(self.last_site(), "model.norm"));
+        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.weights.sites()).collect();
+        sites.push(self.final_norm.site_info(self.final_norm_site(), "model.norm"));
         sites
     }
 
     fn buffers(&self) -> Vec<&Buffer> {
         let layers = self.layers.iter().flat_map(Layer::buffers);
-        self.word.buffers().chain(self.last.whole.buffers()).chain(layers).collect()
+        self.word_embeddings.buffers().chain(self.final_norm.weighted.buffers()).chain(layers).collect()
     }
 
-    fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
-        self.layer(site)?.parts.map(site.module)
+    fn linear_at(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
+        self.layer(site)?.weights.linear_at(site.module)
     }
 
-    fn norm(&self, site: Site) -> Option<&Norm> {
+    fn norm_at(&self, site: Site) -> Option<&HookedNorm> {
         match site.module {
-            Module::FinalNorm => Some(&self.last),
-            module => self.layer(site)?.parts.norm(module),
+            Module::FinalNorm => Some(&self.final_norm),
+            module => self.layer(site)?.weights.norm_at(module),
         }
     }
 }

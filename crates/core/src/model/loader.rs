@@ -1,27 +1,27 @@
 //! Frozen operations out of a checkpoint, by the names of their tensors. Knows no architecture.
 
-use super::adapted::Norm;
-use super::weights::Weights;
+use super::hooked_ops::HookedNorm;
+use super::weights::CheckpointTensors;
 use crate::error::Result;
-use espalier_tensor::kernels::{FrozenLinear, FrozenNorm, FrozenTable, NormForm};
-use espalier_tensor::{Kernels, Tensor};
+use espalier_tensor::backend::{FrozenEmbedding, FrozenLinear, FrozenNorm, NormKind};
+use espalier_tensor::{Backend, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
 
-pub struct Loader<'a> {
-    pub weights: &'a mut Weights,
-    pub kernels: &'a dyn Kernels,
-    form: NormForm,
-    epsilon: f64,
-    order: Order,
+pub struct CheckpointLoader<'a> {
+    pub weights: &'a mut CheckpointTensors,
+    pub backend: &'a dyn Backend,
+    norm_kind: NormKind,
+    norm_eps: f64,
+    weight_layout: WeightLayout,
     /// All norms are equally wide.
-    bare: Option<Arc<FrozenNorm>>,
+    unweighted_norm: Option<Arc<FrozenNorm>>,
 }
 
 /// How a checkpoint keeps the weights of linear maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
+pub enum WeightLayout {
     OutputInput,
     /// As transformers' Conv1D does.
     InputOutput,
@@ -29,89 +29,95 @@ pub enum Order {
 
 /// Whether an operation has something to add in the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bias {
-    Own,
-    Nothing,
+pub enum BiasPresence {
+    Present,
+    Absent,
 }
 
-impl Bias {
+impl BiasPresence {
     /// As a config says.
-    pub fn of(is_there: bool) -> Self {
-        if is_there { Self::Own } else { Self::Nothing }
+    pub fn from_flag(has_bias: bool) -> Self {
+        if has_bias { Self::Present } else { Self::Absent }
     }
 }
 
-impl<'a> Loader<'a> {
+impl<'a> CheckpointLoader<'a> {
     /// `epsilon` is that of the norms.
-    pub fn new(weights: &'a mut Weights, kernels: &'a dyn Kernels, epsilon: f64) -> Self {
-        let order = Order::OutputInput;
-        Self { weights, kernels, form: NormForm::Layer, epsilon, order, bare: None }
+    pub fn new(weights: &'a mut CheckpointTensors, backend: &'a dyn Backend, norm_eps: f64) -> Self {
+        let order = WeightLayout::OutputInput;
+        Self { weights, backend, norm_kind: NormKind::LayerNorm, norm_eps, weight_layout: order, unweighted_norm: None }
     }
 
     /// Where norms are by the root of the mean square.
-    pub fn root_mean_square(weights: &'a mut Weights, kernels: &'a dyn Kernels, epsilon: f64) -> Self {
-        Self { form: NormForm::RootMeanSquare, ..Self::new(weights, kernels, epsilon) }
+    pub fn with_rms_norm(weights: &'a mut CheckpointTensors, backend: &'a dyn Backend, norm_eps: f64) -> Self {
+        Self { norm_kind: NormKind::RmsNorm, ..Self::new(weights, backend, norm_eps) }
     }
 
     /// Where linear maps are kept so.
-    pub fn keeping(self, order: Order) -> Self {
-        Self { order, ..self }
+    pub fn with_weight_layout(self, weight_layout: WeightLayout) -> Self {
+        Self { weight_layout, ..self }
     }
 
-    pub fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<FrozenTable> {
-        let table = self.weights.take_raw(&format!("{name}.weight"), [rows, width])?;
-        Ok(self.kernels.hold_table(table)?)
+    pub fn embedding(&mut self, name: &str, rows: usize, width: usize) -> Result<FrozenEmbedding> {
+        let table = self.weights.take_weight(&format!("{name}.weight"), [rows, width])?;
+        Ok(self.backend.load_embedding(table)?)
     }
 
     /// With a bias.
     pub fn linear(&mut self, name: &str, input: usize, output: usize) -> Result<Arc<FrozenLinear>> {
-        self.linear_with(name, input, output, Bias::Own)
+        self.linear_with_optional_bias(name, input, output, BiasPresence::Present)
     }
 
-    pub fn linear_with(&mut self, name: &str, input: usize, output: usize, bias: Bias) -> Result<Arc<FrozenLinear>> {
+    pub fn linear_with_optional_bias(
+        &mut self,
+        name: &str,
+        input: usize,
+        output: usize,
+        bias: BiasPresence,
+    ) -> Result<Arc<FrozenLinear>> {
         let weight = format!("{name}.weight");
-        let weight = match self.order {
-            Order::OutputInput => self.weights.take_raw(&weight, [output, input])?,
-            Order::InputOutput => self.weights.take_raw(&weight, [input, output])?.turned(),
+        let weight = match self.weight_layout {
+            WeightLayout::OutputInput => self.weights.take_weight(&weight, [output, input])?,
+            WeightLayout::InputOutput => self.weights.take_weight(&weight, [input, output])?.transposed(),
         };
         let bias = match bias {
-            Bias::Own => Some(self.weights.take(&format!("{name}.bias"), &[output])?),
-            Bias::Nothing => None,
+            BiasPresence::Present => Some(self.weights.take_tensor(&format!("{name}.bias"), &[output])?),
+            BiasPresence::Absent => None,
         };
-        Ok(self.kernels.hold_linear(weight, bias).map(Arc::new)?)
+        Ok(self.backend.load_linear(weight, bias).map(Arc::new)?)
     }
 
     /// With a shift.
-    pub fn norm(&mut self, name: &str, width: usize) -> Result<Norm> {
-        self.norm_with(name, width, Bias::Own)
+    pub fn norm(&mut self, name: &str, width: usize) -> Result<HookedNorm> {
+        self.norm_with_optional_bias(name, width, BiasPresence::Present)
     }
 
-    pub fn norm_with(&mut self, name: &str, width: usize, bias: Bias) -> Result<Norm> {
-        let whole = self.plain_norm(name, width, bias)?;
-        let bare = match &self.bare {
+    pub fn norm_with_optional_bias(&mut self, name: &str, width: usize, bias: BiasPresence) -> Result<HookedNorm> {
+        let weighted = self.frozen_norm(name, width, bias)?;
+        let unweighted = match &self.unweighted_norm {
             Some(bare) => Arc::clone(bare),
             None => {
                 let ones = Tensor::new([width], vec![1.0; width]);
-                Arc::new(self.kernels.freeze_norm(self.form, ones, Tensor::zeros([width]), self.epsilon)?)
+                Arc::new(self.backend.freeze_norm(self.norm_kind, ones, Tensor::zeros([width]), self.norm_eps)?)
             }
         };
-        self.bare = Some(Arc::clone(&bare));
-        Ok(Norm { whole, bare, has_shift: bias == Bias::Own, width })
+        self.unweighted_norm = Some(Arc::clone(&unweighted));
+        Ok(HookedNorm { weighted, unweighted, has_bias: bias == BiasPresence::Present, width })
     }
 
     /// One that no adapter touches.
-    pub fn plain_norm(&mut self, name: &str, width: usize, bias: Bias) -> Result<Arc<FrozenNorm>> {
-        let gain = self.weights.take(&format!("{name}.weight"), &[width])?;
-        let shift = match bias {
-            Bias::Own => self.weights.take(&format!("{name}.bias"), &[width])?,
-            Bias::Nothing => Tensor::zeros([width]),
+    pub fn frozen_norm(&mut self, name: &str, width: usize, bias: BiasPresence) -> Result<Arc<FrozenNorm>> {
+        let weight = self.weights.take_tensor(&format!("{name}.weight"), &[width])?;
+        let bias_vector = match bias {
+            BiasPresence::Present => self.weights.take_tensor(&format!("{name}.bias"), &[width])?,
+            BiasPresence::Absent => Tensor::zeros([width]),
         };
-        Ok(self.kernels.freeze_norm(self.form, gain, shift, self.epsilon).map(Arc::new)?)
+        Ok(self.backend.freeze_norm(self.norm_kind, weight, bias_vector, self.norm_eps).map(Arc::new)?)
     }
 
     /// The pooler, where the checkpoint has one.
     pub fn pooler(&mut self, hidden: usize) -> Result<Option<Arc<FrozenLinear>>> {
-        match self.weights.has("pooler.dense.weight") {
+        match self.weights.contains("pooler.dense.weight") {
             true => Ok(Some(self.linear("pooler.dense", hidden, hidden)?)),
             false => Ok(None),
         }
@@ -120,10 +126,10 @@ impl<'a> Loader<'a> {
 
 /// The part of a checkpoint's name behind a headed model's prefix, where it begins as one of `starts` does; `None` for
 /// heads and buffers.
-pub fn behind(name: &str, prefix: &str, starts: &[&str]) -> Option<String> {
+pub fn strip_model_prefix(name: &str, prefix: &str, encoder_prefixes: &[&str]) -> Option<String> {
     let name = name.strip_prefix(prefix).unwrap_or(name);
     // Checkpoints converted from TensorFlow, and ESM's, call a norm's gain gamma and its shift beta.
     let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
-    let ours = starts.iter().any(|start| name.starts_with(start));
-    (ours && !name.ends_with("position_ids")).then_some(name)
+    let is_encoder_tensor = encoder_prefixes.iter().any(|start| name.starts_with(start));
+    (is_encoder_tensor && !name.ends_with("position_ids")).then_some(name)
 }

@@ -4,51 +4,54 @@
 mod config;
 mod layer;
 
-use super::adapted::{self, Norm};
-use super::architecture::{self, Architecture, Facts, Loaded};
-use super::loader::{self, Bias, Loader};
-use super::weights::Weights;
-use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, embeddings, pooler};
+use super::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
+use super::hooked_ops::{self, HookedNorm};
+use super::loader::{self, BiasPresence, CheckpointLoader};
+use super::weights::CheckpointTensors;
+use super::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, embeddings, pooler};
 use crate::error::Result;
-use config::{Config, Written};
-use espalier_tensor::kernels::{FrozenLinear, FrozenTable};
-use espalier_tensor::{Buffer, Kernels, Rows, Tape};
-use layer::{Layer, Reaches};
+use config::{Config, RawConfig};
+use espalier_tensor::backend::{FrozenEmbedding, FrozenLinear};
+use espalier_tensor::{Backend, Buffer, Tape, Var};
+use layer::{AttentionVariants, Layer};
 use serde_json::Value;
 use std::ops::Range;
 use std::sync::Arc;
 
 pub struct ModernBert {
     config: Config,
-    word: FrozenTable,
-    norm: Norm,
+    word_embeddings: FrozenEmbedding,
+    embedding_norm: HookedNorm,
     layers: Vec<Layer>,
     /// After the last.
-    last: Norm,
+    final_norm: HookedNorm,
 }
 
 /// Our name for a checkpoint's tensor: without the `model.` prefix, `None` for heads.
-pub fn canonical(name: &str) -> Option<String> {
-    loader::behind(name, "model.", &["embeddings.", "layers.", "final_norm."])
+pub fn canonical_name(name: &str) -> Option<String> {
+    loader::strip_model_prefix(name, "model.", &["embeddings.", "layers.", "final_norm."])
 }
 
-pub fn load(config: Value, weights: &mut Weights, kernels: &dyn Kernels) -> Result<Loaded> {
-    let config = architecture::read::<Written>(config)?.resolve()?;
-    let reaches = Reaches::new(kernels, &config)?;
-    let mut loader = Loader::new(weights, kernels, config.norm_eps);
-    let word = loader.table("embeddings.tok_embeddings", config.vocab_size, config.hidden_size)?;
-    let bias = Bias::of(config.norm_bias);
-    let norm = loader.norm_with("embeddings.norm", config.hidden_size, bias)?;
-    let layers = (0..config.layers.len()).map(|index| Layer::load(&mut loader, index, &config, &reaches));
+pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+    let config = architecture::parse_config::<RawConfig>(config)?.resolve()?;
+    let variants = AttentionVariants::new(backend, &config)?;
+    let mut loader = CheckpointLoader::new(weights, backend, config.norm_eps);
+    let word_embeddings = loader.embedding("embeddings.tok_embeddings", config.vocab_size, config.hidden_size)?;
+    let bias = BiasPresence::from_flag(config.norm_bias);
+    let embedding_norm = loader.norm_with_optional_bias("embeddings.norm", config.hidden_size, bias)?;
+    let layers = (0..config.attention_kinds.len()).map(|index| Layer::load(&mut loader, index, &config, &variants));
     let layers = layers.collect::<Result<_>>()?;
-    let last = loader.norm_with("final_norm", config.hidden_size, bias)?;
-    Loaded::new(ModernBert { config: config.clone(), word, norm, layers, last }, &config)
+    let final_norm = loader.norm_with_optional_bias("final_norm", config.hidden_size, bias)?;
+    LoadedArchitecture::new(
+        ModernBert { config: config.clone(), word_embeddings, embedding_norm, layers, final_norm },
+        &config,
+    )
 }
 
-const EMBEDDING_NORM: Site = Site { layer: None, module: Module::EmbeddingNorm };
+const EMBEDDING_NORM_SITE: Site = Site { layer: None, module: Module::EmbeddingNorm };
 
 impl ModernBert {
-    fn last_site(&self) -> Site {
+    fn final_norm_site(&self) -> Site {
         Site { layer: Some(self.layers.len() - 1), module: Module::FinalNorm }
     }
 
@@ -58,8 +61,8 @@ impl ModernBert {
 }
 
 impl Architecture for ModernBert {
-    fn facts(&self) -> Facts {
-        Facts {
+    fn dimensions(&self) -> ModelDimensions {
+        ModelDimensions {
             hidden_size: self.config.hidden_size,
             layers: self.layers.len(),
             attention_heads: self.config.heads,
@@ -68,32 +71,32 @@ impl Architecture for ModernBert {
         }
     }
 
-    fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        let words = embeddings::prompted(tape, &self.word, batch, hooks)?;
-        adapted::norm(tape, hooks, EMBEDDING_NORM, &self.norm, words, None)
+    fn forward_embeddings(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
+        let words = embeddings::embed_with_prompts(tape, &self.word_embeddings, batch, hooks)?;
+        hooked_ops::norm(tape, hooks, EMBEDDING_NORM_SITE, &self.embedding_norm, words, None)
     }
 
-    fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {
-        Ok(kernels.embed(&[(&self.word, ids)], None)?)
+    fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
+        Ok(backend.embed(&[(&self.word_embeddings, ids)], None)?)
     }
 
-    fn layers(
+    fn forward_layers(
         &self,
         tape: &mut Tape,
-        mut hidden: Rows,
+        mut hidden: Var,
         range: Range<usize>,
         hooks: &dyn Hooks,
-        wanted: Wanted,
-    ) -> Result<Rows> {
-        let start = tape.mark();
+        required_rows: RequiredRows,
+    ) -> Result<Var> {
+        let layers_start = tape.position();
         for index in range {
             let is_last = index + 1 == self.layers.len();
-            let wanted = if is_last { wanted } else { Wanted::All };
-            hidden = self.layers[index].forward(tape, hidden, hooks, wanted)?;
+            let required_rows = if is_last { required_rows } else { RequiredRows::All };
+            hidden = self.layers[index].forward(tape, hidden, hooks, required_rows)?;
             if is_last {
-                hidden = adapted::norm(tape, hooks, self.last_site(), &self.last, hidden, None)?;
+                hidden = hooked_ops::norm(tape, hooks, self.final_norm_site(), &self.final_norm, hidden, None)?;
             }
-            tape.release(start, hidden);
+            tape.release_since(layers_start, hidden);
         }
         Ok(hidden)
     }
@@ -102,32 +105,32 @@ impl Architecture for ModernBert {
         false
     }
 
-    fn pooler(&self, tape: &mut Tape, hidden: Rows, hooks: &dyn Hooks) -> Result<Rows> {
-        pooler::pool(None, tape, hidden, hooks)
+    fn forward_pooler(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
+        pooler::forward(None, tape, hidden, hooks)
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.parts.sites()).collect();
-        sites.push(self.last.site(self.last_site(), "model.final_norm"));
-        sites.push(self.norm.site(EMBEDDING_NORM, "model.embeddings.norm"));
+        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.weights.sites()).collect();
+        sites.push(self.final_norm.site_info(self.final_norm_site(), "model.final_norm"));
+        sites.push(self.embedding_norm.site_info(EMBEDDING_NORM_SITE, "model.embeddings.norm"));
         sites
     }
 
     fn buffers(&self) -> Vec<&Buffer> {
-        let norms = [&self.norm, &self.last].into_iter().flat_map(|norm| norm.whole.buffers());
-        let layers = self.layers.iter().flat_map(|layer| layer.parts.buffers());
-        self.word.buffers().chain(norms).chain(layers).collect()
+        let norms = [&self.embedding_norm, &self.final_norm].into_iter().flat_map(|norm| norm.weighted.buffers());
+        let layers = self.layers.iter().flat_map(|layer| layer.weights.buffers());
+        self.word_embeddings.buffers().chain(norms).chain(layers).collect()
     }
 
-    fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
-        self.layer(site)?.parts.map(site.module)
+    fn linear_at(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
+        self.layer(site)?.weights.linear_at(site.module)
     }
 
-    fn norm(&self, site: Site) -> Option<&Norm> {
+    fn norm_at(&self, site: Site) -> Option<&HookedNorm> {
         match site.module {
-            Module::EmbeddingNorm => Some(&self.norm),
-            Module::FinalNorm => Some(&self.last),
-            module => self.layer(site)?.parts.norm(module),
+            Module::EmbeddingNorm => Some(&self.embedding_norm),
+            Module::FinalNorm => Some(&self.final_norm),
+            module => self.layer(site)?.weights.norm_at(module),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Which rows of the last layer are looked at, and how a sequence becomes one.
 
 use crate::error::Result;
-use espalier_tensor::kernels::Pool;
-use espalier_tensor::{Rows, Tape};
+use espalier_tensor::backend::PoolingKind;
+use espalier_tensor::{Tape, Var};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,7 +23,7 @@ pub enum Pooling {
 
 /// Which rows of the last layer somebody will look at: the others need not be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RequiredRows {
     All,
     /// The first of each sequence.
     First,
@@ -31,24 +31,24 @@ pub enum Wanted {
     Last,
 }
 
-impl Wanted {
+impl RequiredRows {
     /// Those of some rows.
-    pub fn of(self, tape: &mut Tape, rows: Rows) -> Result<Rows> {
+    pub fn select(self, tape: &mut Tape, rows: Var) -> Result<Var> {
         match self {
             Self::All => Ok(rows),
-            Self::First => Ok(tape.pool(rows, Pool::First)?),
-            Self::Last => Ok(tape.pool(rows, Pool::Last)?),
+            Self::First => Ok(tape.kind(rows, PoolingKind::First)?),
+            Self::Last => Ok(tape.kind(rows, PoolingKind::Last)?),
         }
     }
 }
 
 impl Pooling {
     /// The rows that it reads.
-    pub fn wanted(self) -> Wanted {
+    pub fn required_rows(self) -> RequiredRows {
         match self {
-            Self::Mean => Wanted::All,
-            Self::Cls | Self::First => Wanted::First,
-            Self::Last => Wanted::Last,
+            Self::Mean => RequiredRows::All,
+            Self::Cls | Self::First => RequiredRows::First,
+            Self::Last => RequiredRows::Last,
         }
     }
 }

@@ -3,60 +3,60 @@
 
 mod layer;
 
-pub use layer::{Layer, Names, Shape};
+pub use layer::{Layer, LayerConfig, LayerTensorNames};
 
-use super::adapted::Norm;
-use super::architecture::{Architecture, Facts};
+use super::architecture::{Architecture, ModelDimensions};
 use super::embeddings::Embeddings;
-use super::{Batch, Hooks, Module, Site, SiteInfo, Wanted, pooler};
+use super::hooked_ops::HookedNorm;
+use super::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, pooler};
 use crate::error::Result;
-use espalier_tensor::kernels::FrozenLinear;
-use espalier_tensor::{Buffer, Kernels, Rows, Tape};
+use espalier_tensor::backend::FrozenLinear;
+use espalier_tensor::{Backend, Buffer, Tape, Var};
 use std::ops::Range;
 use std::sync::Arc;
 
-pub struct Encoder {
-    pub facts: Facts,
+pub struct PostNormEncoder {
+    pub dimensions: ModelDimensions,
     /// What the headed model calls it: the first segment of every path.
-    pub head: &'static str,
+    pub base_model_prefix: &'static str,
     pub embeddings: Embeddings,
     pub layers: Vec<Layer>,
     pub pooler: Option<Arc<FrozenLinear>>,
 }
 
-impl Encoder {
+impl PostNormEncoder {
     fn layer(&self, site: Site) -> Option<&Layer> {
         site.layer.and_then(|index| self.layers.get(index))
     }
 }
 
-impl Architecture for Encoder {
-    fn facts(&self) -> Facts {
-        self.facts
+impl Architecture for PostNormEncoder {
+    fn dimensions(&self) -> ModelDimensions {
+        self.dimensions
     }
 
-    fn embed(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Rows> {
-        self.embeddings.embed(tape, batch, hooks)
+    fn forward_embeddings(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
+        self.embeddings.forward(tape, batch, hooks)
     }
 
-    fn words(&self, kernels: &dyn Kernels, ids: &[u32]) -> Result<Buffer> {
-        self.embeddings.words(kernels, ids)
+    fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
+        self.embeddings.embedding_rows(backend, ids)
     }
 
-    fn layers(
+    fn forward_layers(
         &self,
         tape: &mut Tape,
-        mut hidden: Rows,
+        mut hidden: Var,
         range: Range<usize>,
         hooks: &dyn Hooks,
-        wanted: Wanted,
-    ) -> Result<Rows> {
-        let start = tape.mark();
+        required_rows: RequiredRows,
+    ) -> Result<Var> {
+        let layers_start = tape.position();
         for index in range {
             let is_last = index + 1 == self.layers.len();
-            let wanted = if is_last { wanted } else { Wanted::All };
-            hidden = self.layers[index].forward(tape, hidden, hooks, wanted)?;
-            tape.release(start, hidden);
+            let required_rows = if is_last { required_rows } else { RequiredRows::All };
+            hidden = self.layers[index].forward(tape, hidden, hooks, required_rows)?;
+            tape.release_since(layers_start, hidden);
         }
         Ok(hidden)
     }
@@ -65,35 +65,35 @@ impl Architecture for Encoder {
         self.pooler.is_some()
     }
 
-    fn pooler(&self, tape: &mut Tape, hidden: Rows, hooks: &dyn Hooks) -> Result<Rows> {
-        pooler::pool(self.pooler.as_ref(), tape, hidden, hooks)
+    fn forward_pooler(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
+        pooler::forward(self.pooler.as_ref(), tape, hidden, hooks)
     }
 
     fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.parts.sites()).collect();
-        sites.push(self.embeddings.site(format!("{}.embeddings.LayerNorm", self.head)));
-        sites.extend(self.pooler.iter().map(|map| pooler::site(map, self.head)));
+        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.weights.sites()).collect();
+        sites.push(self.embeddings.norm_site_info(format!("{}.embeddings.LayerNorm", self.base_model_prefix)));
+        sites.extend(self.pooler.iter().map(|map| pooler::site_info(map, self.base_model_prefix)));
         sites
     }
 
     fn buffers(&self) -> Vec<&Buffer> {
-        let layers = self.layers.iter().flat_map(|layer| layer.parts.buffers());
+        let layers = self.layers.iter().flat_map(|layer| layer.weights.buffers());
         let pooler = self.pooler.iter().flat_map(|map| map.buffers());
-        let bias = self.layers.first().and_then(Layer::bias);
+        let bias = self.layers.first().and_then(Layer::relative_position_bias);
         self.embeddings.buffers().chain(layers).chain(pooler).chain(bias).collect()
     }
 
-    fn map(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
+    fn linear_at(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
         match site.module {
             Module::Pooler => self.pooler.as_ref(),
-            module => self.layer(site)?.parts.map(module),
+            module => self.layer(site)?.weights.linear_at(module),
         }
     }
 
-    fn norm(&self, site: Site) -> Option<&Norm> {
+    fn norm_at(&self, site: Site) -> Option<&HookedNorm> {
         match site.module {
             Module::EmbeddingNorm => Some(&self.embeddings.norm),
-            module => self.layer(site)?.parts.norm(module),
+            module => self.layer(site)?.weights.norm_at(module),
         }
     }
 }

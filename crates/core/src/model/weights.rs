@@ -4,7 +4,7 @@
 
 use crate::error::{Context, Error, Result};
 use espalier_tensor::Tensor;
-use espalier_tensor::raw::{Form, Raw};
+use espalier_tensor::stored_weight::{QuantFormat, StoredWeight};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -16,14 +16,14 @@ use std::sync::Arc;
 
 /// The tensors of a checkpoint. Each is read when it is asked for, so that no more than one is in memory beside what the
 /// model makes of it.
-pub struct Weights {
-    tensors: BTreeMap<String, Box<dyn Stored>>,
-    hash: Sha256,
-    parameters: u64,
+pub struct CheckpointTensors {
+    tensors: BTreeMap<String, Box<dyn StoredTensor>>,
+    fingerprint_hash: Sha256,
+    parameter_count: u64,
 }
 
 /// A tensor in a file.
-pub trait Stored {
+pub trait StoredTensor {
     fn shape(&self) -> &[usize];
 
     /// The tensor, and the sha256 over its shape and its bytes as stored.
@@ -36,58 +36,58 @@ pub trait Stored {
     ///
     /// # Errors
     /// What is wrong with it.
-    fn raw(&self) -> std::result::Result<(Raw, [u8; 32]), String> {
-        self.read().map(|(tensor, digest)| (Raw::Numbers(tensor), digest))
+    fn read_weight(&self) -> std::result::Result<(StoredWeight, [u8; 32]), String> {
+        self.read().map(|(tensor, digest)| (StoredWeight::Dense(tensor), digest))
     }
 
     fn path(&self) -> &Path;
 }
 
 /// One in a safetensors file.
-struct Place {
-    file: Arc<Source>,
+struct SafetensorsEntry {
+    file: Arc<SafetensorsFile>,
     info: TensorInfo,
 }
 
-struct Source {
+struct SafetensorsFile {
     file: File,
     path: PathBuf,
     /// Where the numbers begin.
-    start: u64,
+    data_start: u64,
 }
 
 /// The length of the header, at the beginning of a file.
-const LENGTH_BYTES: u64 = 8;
+const HEADER_LENGTH_BYTES: u64 = 8;
 /// The most that the format allows for a header.
-const MAX_HEADER: u64 = 100_000_000;
+const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-impl Weights {
+impl CheckpointTensors {
     /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     ///
     /// `canonical` maps a checkpoint's name to ours, `None` for what is not needed.
     ///
     /// # Errors
     /// `Invalid` (`base_model_damaged`) where a file is missing or damaged.
-    pub fn open(folder: &Path, canonical: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let mut tensors: BTreeMap<String, Box<dyn Stored>> = BTreeMap::new();
-        for path in files(folder)? {
-            let (file, metadata) = header(&path).map_err(|reason| damaged(&path, &reason))?;
+    pub fn open(folder: &Path, canonical_name: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut tensors: BTreeMap<String, Box<dyn StoredTensor>> = BTreeMap::new();
+        for path in safetensors_paths(folder)? {
+            let (file, metadata) = read_header(&path).map_err(|reason| damaged_file_error(&path, &reason))?;
             let file = Arc::new(file);
             for (name, info) in metadata.tensors() {
-                if let Some(name) = canonical(&name) {
-                    tensors.insert(name, Box::new(Place { file: Arc::clone(&file), info: info.clone() }));
+                if let Some(name) = canonical_name(&name) {
+                    tensors.insert(name, Box::new(SafetensorsEntry { file: Arc::clone(&file), info: info.clone() }));
                 }
             }
         }
-        Ok(Self::of(tensors))
+        Ok(Self::from_tensors(tensors))
     }
 
     /// Of tensors by our names.
-    pub fn of(tensors: BTreeMap<String, Box<dyn Stored>>) -> Self {
-        Self { tensors, hash: Sha256::new(), parameters: 0 }
+    pub fn from_tensors(tensors: BTreeMap<String, Box<dyn StoredTensor>>) -> Self {
+        Self { tensors, fingerprint_hash: Sha256::new(), parameter_count: 0 }
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
@@ -95,9 +95,9 @@ impl Weights {
     ///
     /// # Errors
     /// `Invalid` (`base_model_damaged`) where it is missing, of another shape or of an unknown number type.
-    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let (tensor, digest) = self.read(name, shape, |place| place.read())?;
-        self.count(name, digest, shape);
+    pub fn take_tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let (tensor, digest) = self.read_tensor(name, shape, |place| place.read())?;
+        self.record_taken(name, digest, shape);
         Ok(tensor)
     }
 
@@ -105,58 +105,58 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Self::take`].
-    pub fn take_raw(&mut self, name: &str, shape: [usize; 2]) -> Result<Raw> {
-        let (raw, digest) = self.read(name, &shape, |place| place.raw())?;
-        self.count(name, digest, &shape);
+    pub fn take_weight(&mut self, name: &str, shape: [usize; 2]) -> Result<StoredWeight> {
+        let (raw, digest) = self.read_tensor(name, &shape, |place| place.read_weight())?;
+        self.record_taken(name, digest, &shape);
         Ok(raw)
     }
 
-    fn count(&mut self, name: &str, digest: [u8; 32], shape: &[usize]) {
-        self.hash.update((name.len() as u64).to_le_bytes());
-        self.hash.update(name.as_bytes());
-        self.hash.update(digest);
-        self.parameters += shape.iter().product::<usize>() as u64;
+    fn record_taken(&mut self, name: &str, digest: [u8; 32], shape: &[usize]) {
+        self.fingerprint_hash.update((name.len() as u64).to_le_bytes());
+        self.fingerprint_hash.update(name.as_bytes());
+        self.fingerprint_hash.update(digest);
+        self.parameter_count += shape.iter().product::<usize>() as u64;
     }
 
     /// The same for a tensor that is not the base's own, as a masked language model's head: it does not enter the fingerprint.
-    pub fn take_aside(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        Ok(self.read(name, shape, |place| place.read())?.0)
+    pub fn take_unhashed(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        Ok(self.read_tensor(name, shape, |place| place.read())?.0)
     }
 
-    fn read<T>(
+    fn read_tensor<T>(
         &mut self,
         name: &str,
         shape: &[usize],
-        read: impl FnOnce(&dyn Stored) -> std::result::Result<T, String>,
+        read: impl FnOnce(&dyn StoredTensor) -> std::result::Result<T, String>,
     ) -> Result<T> {
-        let Some(place) = self.tensors.remove(name) else {
+        let Some(entry) = self.tensors.remove(name) else {
             return Err(Error::invalid(
                 "base_model_damaged",
                 format!("the base model's weights lack the tensor {name}"),
             ));
         };
-        if place.shape() != shape {
-            let detail = format!("the tensor {name} is {:?}, but the config asks for {shape:?}", place.shape());
+        if entry.shape() != shape {
+            let detail = format!("the tensor {name} is {:?}, but the config asks for {shape:?}", entry.shape());
             return Err(Error::invalid("base_model_damaged", detail));
         }
-        read(place.as_ref()).map_err(|reason| damaged(place.path(), &format!("{name}: {reason}")))
+        read(entry.as_ref()).map_err(|reason| damaged_file_error(entry.path(), &format!("{name}: {reason}")))
     }
 
     /// The numbers taken so far.
-    pub fn parameters(&self) -> u64 {
-        self.parameters
+    pub fn parameter_count(&self) -> u64 {
+        self.parameter_count
     }
 
     /// `sha256:…` over what was taken, the tokenizer, and the fields of the config that change arithmetic.
     pub fn fingerprint(self, tokenizer: &Value, config: &Value) -> String {
-        let mut hash = self.hash;
+        let mut hash = self.fingerprint_hash;
         hash_json(&mut hash, tokenizer);
         hash_json(&mut hash, config);
         format!("sha256:{}", hex(&hash.finalize()))
     }
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+fn safetensors_paths(folder: &Path) -> Result<Vec<PathBuf>> {
     let single = folder.join("model.safetensors");
     if single.is_file() {
         return Ok(vec![single]);
@@ -166,36 +166,38 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         let detail = format!("{} has no model.safetensors (PyTorch's .bin files are not read)", folder.display());
         return Err(Error::invalid("base_model_damaged", detail));
     };
-    let index_json: Value = serde_json::from_slice(&text).map_err(|error| damaged(&index, &error.to_string()))?;
-    let map = index_json["weight_map"].as_object().ok_or_else(|| damaged(&index, "it has no weight_map"))?;
-    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+    let index_json: Value =
+        serde_json::from_slice(&text).map_err(|error| damaged_file_error(&index, &error.to_string()))?;
+    let weight_map =
+        index_json["weight_map"].as_object().ok_or_else(|| damaged_file_error(&index, "it has no weight_map"))?;
+    let mut names: Vec<&str> = weight_map.values().filter_map(Value::as_str).collect();
     names.sort_unstable();
     names.dedup();
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-fn header(path: &Path) -> std::result::Result<(Source, Metadata), String> {
-    let text = |error: std::io::Error| error.to_string();
-    let file = File::open(path).map_err(text)?;
-    let all = file.metadata().map_err(text)?.len();
-    let mut length = [0; LENGTH_BYTES as usize];
-    file.read_exact_at(&mut length, 0).map_err(text)?;
+fn read_header(path: &Path) -> std::result::Result<(SafetensorsFile, Metadata), String> {
+    let to_message = |error: std::io::Error| error.to_string();
+    let file = File::open(path).map_err(to_message)?;
+    let file_length = file.metadata().map_err(to_message)?.len();
+    let mut length = [0; HEADER_LENGTH_BYTES as usize];
+    file.read_exact_at(&mut length, 0).map_err(to_message)?;
     let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER.min(all) {
+    if length > MAX_HEADER_BYTES.min(file_length) {
         return Err("it is no safetensors file".to_string());
     }
     let mut bytes = vec![0; length as usize];
-    file.read_exact_at(&mut bytes, LENGTH_BYTES).map_err(text)?;
+    file.read_exact_at(&mut bytes, HEADER_LENGTH_BYTES).map_err(to_message)?;
     let metadata: Metadata = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    let start = LENGTH_BYTES + length;
+    let start = HEADER_LENGTH_BYTES + length;
     let numbers = metadata.data_len() as u64;
-    if all.checked_sub(start) != Some(numbers) {
-        return Err(format!("it has {all} bytes, but its header of {length} says that {numbers} follow it"));
+    if file_length.checked_sub(start) != Some(numbers) {
+        return Err(format!("it has {file_length} bytes, but its header of {length} says that {numbers} follow it"));
     }
-    Ok((Source { file, path: path.to_path_buf(), start }, metadata))
+    Ok((SafetensorsFile { file, path: path.to_path_buf(), data_start: start }, metadata))
 }
 
-impl Stored for Place {
+impl StoredTensor for SafetensorsEntry {
     fn shape(&self) -> &[usize] {
         &self.info.shape
     }
@@ -204,19 +206,19 @@ impl Stored for Place {
         &self.file.path
     }
 
-    fn raw(&self) -> std::result::Result<(Raw, [u8; 32]), String> {
-        let form = match self.info.dtype {
-            Dtype::F16 => Form::F16,
-            Dtype::BF16 => Form::Bf16,
-            _ => return self.read().map(|(tensor, digest)| (Raw::Numbers(tensor), digest)),
+    fn read_weight(&self) -> std::result::Result<(StoredWeight, [u8; 32]), String> {
+        let format = match self.info.dtype {
+            Dtype::F16 => QuantFormat::F16,
+            Dtype::BF16 => QuantFormat::Bf16,
+            _ => return self.read().map(|(tensor, digest)| (StoredWeight::Dense(tensor), digest)),
         };
         match self.info.shape.as_slice() {
             [output, input] if input.is_multiple_of(32) => {
                 let bytes = self.bytes()?;
                 let digest = self.digest(&bytes);
-                Ok((Raw::Blocks { form, shape: [*output, *input], bytes }, digest))
+                Ok((StoredWeight::Quantized { format, shape: [*output, *input], bytes }, digest))
             }
-            _ => self.read().map(|(tensor, digest)| (Raw::Numbers(tensor), digest)),
+            _ => self.read().map(|(tensor, digest)| (StoredWeight::Dense(tensor), digest)),
         }
     }
 
@@ -232,11 +234,14 @@ impl Stored for Place {
     }
 }
 
-impl Place {
+impl SafetensorsEntry {
     fn bytes(&self) -> std::result::Result<Vec<u8>, String> {
         let (start, end) = self.info.data_offsets;
         let mut bytes = vec![0; end - start];
-        self.file.file.read_exact_at(&mut bytes, self.file.start + start as u64).map_err(|error| error.to_string())?;
+        self.file
+            .file
+            .read_exact_at(&mut bytes, self.file.data_start + start as u64)
+            .map_err(|error| error.to_string())?;
         Ok(bytes)
     }
 
@@ -275,13 +280,13 @@ fn hash_json(hash: &mut Sha256, value: &Value) {
 /// Reads a JSON file of the base model.
 pub fn read_json(path: &Path) -> Result<Value> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_slice(&bytes).map_err(|error| damaged(path, &error.to_string()))
+    serde_json::from_slice(&bytes).map_err(|error| damaged_file_error(path, &error.to_string()))
 }
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub fn damaged(file: &Path, reason: &str) -> Error {
+pub fn damaged_file_error(file: &Path, reason: &str) -> Error {
     Error::invalid("base_model_damaged", format!("{} cannot be read: {reason}; fetch the model again", file.display()))
 }

@@ -6,72 +6,81 @@ const BINS: usize = 15;
 /// softmax(logits / temperature), in `f64` for the sums.
 pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
     let scaled = logits.iter().map(|logit| f64::from(*logit) / f64::from(temperature));
-    let largest = scaled.clone().fold(f64::NEG_INFINITY, f64::max);
-    let exponentials: Vec<f64> = scaled.map(|logit| (logit - largest).exp()).collect();
+    let max_logit = scaled.clone().fold(f64::NEG_INFINITY, f64::max);
+    let exponentials: Vec<f64> = scaled.map(|logit| (logit - max_logit).exp()).collect();
     let total: f64 = exponentials.iter().sum();
     exponentials.into_iter().map(|value| value / total).collect()
 }
 
 /// The mean negative log likelihood of the classes under `(examples, classes)` logits.
-pub fn loss(logits: &[f32], classes: usize, targets: &[u32], temperature: f32) -> f64 {
-    smoothed_loss(logits, classes, targets, temperature, 0.0)
+pub fn cross_entropy(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> f64 {
+    smoothed_cross_entropy(logits, class_count, targets, temperature, 0.0)
 }
 
 /// As [`loss`], where each target gives up a share of its certainty to all classes alike.
-pub fn smoothed_loss(logits: &[f32], classes: usize, targets: &[u32], temperature: f32, smoothing: f64) -> f64 {
-    let rows = logits.chunks_exact(classes).zip(targets);
-    let total: f64 = rows.map(|(row, target)| surprise(row, *target, f64::from(temperature), smoothing)).sum();
+pub fn smoothed_cross_entropy(
+    logits: &[f32],
+    class_count: usize,
+    targets: &[u32],
+    temperature: f32,
+    label_smoothing: f64,
+) -> f64 {
+    let rows = logits.chunks_exact(class_count).zip(targets);
+    let total: f64 =
+        rows.map(|(row, target)| row_cross_entropy(row, *target, f64::from(temperature), label_smoothing)).sum();
     total / targets.len() as f64
 }
 
-fn surprise(row: &[f32], target: u32, temperature: f64, smoothing: f64) -> f64 {
-    let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let scaled = |logit: &f32| (f64::from(*logit) - largest) / temperature;
-    let sum: f64 = row.iter().map(|logit| scaled(logit).exp()).sum();
-    let mean = match smoothing > 0.0 {
-        true => row.iter().map(scaled).sum::<f64>() / row.len() as f64,
+fn row_cross_entropy(row: &[f32], target: u32, temperature: f64, label_smoothing: f64) -> f64 {
+    let max_logit = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let scaled_logit = |logit: &f32| (f64::from(*logit) - max_logit) / temperature;
+    let sum: f64 = row.iter().map(|logit| scaled_logit(logit).exp()).sum();
+    let mean_logit = match label_smoothing > 0.0 {
+        true => row.iter().map(scaled_logit).sum::<f64>() / row.len() as f64,
         false => 0.0,
     };
-    sum.ln() - (1.0 - smoothing) * scaled(&row[target as usize]) - smoothing * mean
+    sum.ln() - (1.0 - label_smoothing) * scaled_logit(&row[target as usize]) - label_smoothing * mean_logit
 }
 
 /// The temperature between 1/20 and 20 with the least loss: golden-section search over its logarithm, where the loss
 /// has one minimum. At least one mistake in so many examples is allowed for (Laplace's rule of succession), so that a
 /// few right answers do not make for certainty.
-pub fn fit_temperature(logits: &[f32], classes: usize, targets: &[u32], least_smoothing: f64) -> f32 {
-    let ratio = (5f64.sqrt() - 1.0) / 2.0;
-    let smoothing = least_smoothing.max(1.0 / (targets.len() as f64 + 2.0));
-    let at = |logarithm: f64| smoothed_loss(logits, classes, targets, logarithm.exp() as f32, smoothing);
-    let (mut low, mut high) = (-(20f64.ln()), 20f64.ln());
-    let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
-    let (mut at_left, mut at_right) = (at(left), at(right));
-    while high - low > 1e-3 {
-        if at_left < at_right {
-            (high, right, at_right) = (right, left, at_left);
-            left = high - ratio * (high - low);
-            at_left = at(left);
+pub fn fit_temperature(logits: &[f32], class_count: usize, targets: &[u32], min_label_smoothing: f64) -> f32 {
+    let golden_ratio = (5f64.sqrt() - 1.0) / 2.0;
+    let label_smoothing = min_label_smoothing.max(1.0 / (targets.len() as f64 + 2.0));
+    let loss_at =
+        |logarithm: f64| smoothed_cross_entropy(logits, class_count, targets, logarithm.exp() as f32, label_smoothing);
+    let (mut lower, mut upper) = (-(20f64.ln()), 20f64.ln());
+    let (mut left_point, mut right_point) =
+        (upper - golden_ratio * (upper - lower), lower + golden_ratio * (upper - lower));
+    let (mut left_loss, mut right_loss) = (loss_at(left_point), loss_at(right_point));
+    while upper - lower > 1e-3 {
+        if left_loss < right_loss {
+            (upper, right_point, right_loss) = (right_point, left_point, left_loss);
+            left_point = upper - golden_ratio * (upper - lower);
+            left_loss = loss_at(left_point);
         } else {
-            (low, left, at_left) = (left, right, at_right);
-            right = low + ratio * (high - low);
-            at_right = at(right);
+            (lower, left_point, left_loss) = (left_point, right_point, right_loss);
+            right_point = lower + golden_ratio * (upper - lower);
+            right_loss = loss_at(right_point);
         }
     }
-    ((low + high) / 2.0).exp() as f32
+    ((lower + upper) / 2.0).exp() as f32
 }
 
 /// The expected calibration error: over bins of confidence, the gap between confidence and accuracy, weighted by size.
-pub fn expected_error(logits: &[f32], classes: usize, targets: &[u32], temperature: f32) -> f64 {
+pub fn expected_calibration_error(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> f64 {
     let mut bins = [(0usize, 0.0f64, 0usize); BINS];
-    for (row, target) in logits.chunks_exact(classes).zip(targets) {
+    for (row, target) in logits.chunks_exact(class_count).zip(targets) {
         let probabilities = softmax(row, temperature);
-        let best = super::metrics::argmax(row);
-        let confidence = probabilities[best];
+        let predicted = super::metrics::argmax(row);
+        let confidence = probabilities[predicted];
         let bin = &mut bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
         bin.0 += 1;
         bin.1 += confidence;
-        bin.2 += usize::from(best as u32 == *target);
+        bin.2 += usize::from(predicted as u32 == *target);
     }
-    let gaps = bins.iter().map(|(_, confidence, right)| (confidence - *right as f64).abs());
+    let gaps = bins.iter().map(|(_, confidence, correct)| (confidence - *correct as f64).abs());
     gaps.sum::<f64>() / targets.len() as f64
 }
 
@@ -80,25 +89,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_overconfident_classifier_is_cooled_to_its_accuracy() {
+    fn temperature_scaling_matches_confidence_to_accuracy() {
         // Three of four are right, yet the logits claim nearly all.
         let logits: Vec<f32> = (0..400).flat_map(|_| [6.0, 0.0]).collect();
         let targets: Vec<u32> = (0..400).map(|index| u32::from(index % 4 == 0)).collect();
         let temperature = fit_temperature(&logits, 2, &targets, 0.0);
         assert!((f64::from(6.0 / temperature) - 3f64.ln()).abs() < 0.01, "odds of three to one");
-        assert!(expected_error(&logits, 2, &targets, 1.0) > 0.2);
-        assert!(expected_error(&logits, 2, &targets, temperature) < 0.01);
+        assert!(expected_calibration_error(&logits, 2, &targets, 1.0) > 0.2);
+        assert!(expected_calibration_error(&logits, 2, &targets, temperature) < 0.01);
     }
 
     #[test]
-    fn a_few_right_answers_do_not_make_for_certainty() {
+    fn few_correct_examples_do_not_give_full_confidence() {
         let logits: Vec<f32> = (0..4).flat_map(|_| [3.0, 0.0]).collect();
         let temperature = fit_temperature(&logits, 2, &[0; 4], 0.0);
         assert!(softmax(&logits[..2], temperature)[0] < 0.95);
     }
 
     #[test]
-    fn probabilities_sum_to_one_for_large_logits() {
+    fn softmax_sums_to_one_for_large_logits() {
         let probabilities = softmax(&[1000.0, 999.0, -1000.0], 1.0);
         assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
     }

@@ -36,11 +36,11 @@ pub struct Embedding {
 }
 
 /// To length 1; a row of zeros stays what it is.
-pub fn normalize(row: &mut [f32]) {
-    let length = length(row).max(1e-12);
-    row.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+pub fn l2_normalize(row: &mut [f32]) {
+    let norm = l2_norm(row).max(1e-12);
+    row.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
 }
 
-pub fn length(row: &[f32]) -> f64 {
+pub fn l2_norm(row: &[f32]) -> f64 {
     row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
 }

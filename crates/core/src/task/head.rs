@@ -4,17 +4,17 @@
 //! Knows nothing of how the row was made, nor of the labels' names.
 
 use crate::error::Result;
-use espalier_tensor::kernels::Activation;
-use espalier_tensor::{Param, Rows, Tape};
+use espalier_tensor::backend::Activation;
+use espalier_tensor::{ParamId, Tape, Var};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The head's tensors are `head.weight` `(labels, hidden)` and `head.bias` `(labels)`.
-pub const NAME: &str = "head";
-pub const WEIGHT: &str = "head.weight";
-pub const BIAS: &str = "head.bias";
+pub const OUTPUT_LAYER: &str = "head";
+pub const OUTPUT_WEIGHT: &str = "head.weight";
+pub const OUTPUT_BIAS: &str = "head.bias";
 /// Those of the layer before it are `head.dense.weight` `(hidden, hidden)` and `head.dense.bias` `(hidden)`.
-pub const DENSE: &str = "head.dense";
+pub const DENSE_LAYER: &str = "head.dense";
 
 /// The layers of a head, tagged by `type`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -57,16 +57,16 @@ impl Config {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
-    pub dense: Option<Layer>,
-    pub weight: Param,
-    pub bias: Param,
+    pub dense: Option<DenseLayer>,
+    pub weight: ParamId,
+    pub bias: ParamId,
 }
 
 /// The dense layer.
 #[derive(Debug, Clone, Copy)]
-pub struct Layer {
-    pub weight: Param,
-    pub bias: Param,
+pub struct DenseLayer {
+    pub weight: ParamId,
+    pub bias: ParamId,
     pub activation: Activation,
 }
 
@@ -76,20 +76,20 @@ impl Head {
     pub fn build(
         activation: Option<Activation>,
         outputs: usize,
-        width: usize,
-        mut dense: impl FnMut(&str, usize, usize) -> (Param, Param),
+        hidden_size: usize,
+        mut add_linear: impl FnMut(&str, usize, usize) -> (ParamId, ParamId),
     ) -> Self {
-        let layer = |activation| {
-            let (weight, bias) = dense(DENSE, width, width);
-            Layer { weight, bias, activation }
+        let dense_layer = |activation| {
+            let (weight, bias) = add_linear(DENSE_LAYER, hidden_size, hidden_size);
+            DenseLayer { weight, bias, activation }
         };
-        let layer = activation.map(layer);
-        let (weight, bias) = dense(NAME, outputs, width);
+        let layer = activation.map(dense_layer);
+        let (weight, bias) = add_linear(OUTPUT_LAYER, outputs, hidden_size);
         Self { dense: layer, weight, bias }
     }
 
     /// `(sequences, hidden)` → `(sequences, labels)`
-    pub fn logits(&self, tape: &mut Tape, pooled: Rows) -> Result<Rows> {
+    pub fn forward(&self, tape: &mut Tape, pooled: Var) -> Result<Var> {
         let rows = match self.dense {
             None => pooled,
             Some(layer) => {

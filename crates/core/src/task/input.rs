@@ -1,8 +1,8 @@
 //! What a task is asked, and the sequences that the base reads for it.
 
-use super::{Config, Example, Target, causal_language_model, words};
+use super::{Config, Example, Target, causal_language_model, word_spans};
 use crate::error::Result;
-use crate::model::{Span, Tokenizer, Tokens};
+use crate::model::{CharSpan, Tokenizer, Tokens};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use utoipa::ToSchema;
@@ -22,24 +22,24 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn text(text: impl Into<String>) -> Self {
+    pub fn from_text(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 
     /// The text as the base reads it.
-    pub fn whole(&self) -> Cow<'_, str> {
+    pub fn joined_text(&self) -> Cow<'_, str> {
         match &self.tokens {
             None => Cow::Borrowed(&self.text),
-            Some(tokens) => Cow::Owned(words::join(tokens.iter().map(String::as_str)).0),
+            Some(tokens) => Cow::Owned(word_spans::join_words(tokens.iter().map(String::as_str)).0),
         }
     }
 
     /// The text, and where its words are.
-    pub fn words(&self) -> (Cow<'_, str>, Vec<Span>) {
+    pub fn text_and_word_spans(&self) -> (Cow<'_, str>, Vec<CharSpan>) {
         match &self.tokens {
-            None => (Cow::Borrowed(&self.text), words::split(&self.text)),
+            None => (Cow::Borrowed(&self.text), word_spans::split_words(&self.text)),
             Some(tokens) => {
-                let (text, spans) = words::join(tokens.iter().map(String::as_str));
+                let (text, spans) = word_spans::join_words(tokens.iter().map(String::as_str));
                 (Cow::Owned(text), spans)
             }
         }
@@ -50,16 +50,19 @@ impl From<Example> for Input {
     /// What would be asked for the example's own text.
     fn from(example: Example) -> Self {
         let Example { text, text_pair, target, .. } = example;
-        if let Target::Tags { words: spans, .. } = &target {
-            let tokens = spans.iter().map(|span| words::cut(&text, span));
-            let is_given = words::join(tokens.clone()).0 == text && words::split(&text) != *spans;
-            let tokens = is_given.then(|| tokens.map(str::to_string).collect());
+        if let Target::Tags { words: word_spans, .. } = &target {
+            let tokens = word_spans.iter().map(|span| word_spans::slice_chars(&text, span));
+            let is_pretokenized =
+                word_spans::join_words(tokens.clone()).0 == text && word_spans::split_words(&text) != *word_spans;
+            let tokens = is_pretokenized.then(|| tokens.map(str::to_string).collect());
             return Self { text: if tokens.is_some() { String::new() } else { text }, text_pair: None, tokens };
         }
-        if let Target::Conversation(conversation) | Target::ChosenTurns { chosen: conversation, .. } = &target {
-            let said = conversation.said();
+        if let Target::Conversation(conversation) | Target::ConversationPreference { chosen: conversation, .. } =
+            &target
+        {
+            let message_text = conversation.text();
             // A probe is of some text, if only of this.
-            return Self::text(if said.trim().is_empty() { "…".to_string() } else { said });
+            return Self::from_text(if message_text.trim().is_empty() { "…".to_string() } else { message_text });
         }
         // The second text of a scored pair is embedded by itself.
         let text_pair = text_pair.filter(|_| !matches!(target, Target::Score(_)));
@@ -69,36 +72,39 @@ impl From<Example> for Input {
 
 impl Config {
     /// What the base reads of an input: at most `max_length` tokens.
-    pub fn tokens(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+    pub fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
         match self {
             Self::TokenClassification(_) => {
-                let (text, words) = input.words();
+                let (text, words) = input.text_and_word_spans();
                 tokenizer.encode_words(&text, &words, max_length)
             }
             Self::MaskedLanguageModel(_) => {
-                let mut tokens = tokenizer.encode(&input.whole(), None, max_length)?;
-                let mask = tokenizer.mask().map(|(mask, _)| mask);
-                tokens.picked =
-                    (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) == mask).map(|(row, _)| row).collect();
+                let mut tokens = tokenizer.encode(&input.joined_text(), None, max_length)?;
+                let mask_id = tokenizer.mask_token().map(|(mask, _)| mask);
+                tokens.target_positions = (0..)
+                    .zip(&tokens.ids)
+                    .filter(|(_, id)| Some(**id) == mask_id)
+                    .map(|(position, _)| position)
+                    .collect();
                 Ok(tokens)
             }
-            _ => tokenizer.encode(&input.whole(), input.text_pair.as_deref(), max_length),
+            _ => tokenizer.encode(&input.joined_text(), input.text_pair.as_deref(), max_length),
         }
     }
 
     /// What it reads of an example: one sequence, or one for each of the texts that are compared.
-    pub fn sequences(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
-        if self.generates() {
-            return causal_language_model::sequences(tokenizer, example, max_length);
+    pub fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        if self.is_generative() {
+            return causal_language_model::tokenize_example(tokenizer, example, max_length);
         }
-        let one = |text: &str| tokenizer.encode(text, None, max_length);
+        let encode = |text: &str| tokenizer.encode(text, None, max_length);
         let (text, pair) = (example.text.as_str(), example.text_pair.as_deref());
         match &example.target {
             Target::Tags { words, .. } => Ok(vec![tokenizer.encode_words(text, words, max_length)?]),
             Target::Positive { positive, negative } => {
-                [text, positive].into_iter().chain(negative.as_deref()).map(one).collect()
+                [text, positive].into_iter().chain(negative.as_deref()).map(encode).collect()
             }
-            Target::Score(_) => [text].into_iter().chain(pair).map(one).collect(),
+            Target::Score(_) => [text].into_iter().chain(pair).map(encode).collect(),
             _ => Ok(vec![tokenizer.encode(text, pair, max_length)?]),
         }
     }

@@ -4,33 +4,33 @@
 
 pub mod calibration;
 pub mod causal_language_model;
-mod conversation;
+mod conversation_target;
 pub mod embedding;
 pub mod head;
+pub mod head_init;
 mod input;
-pub mod language;
+pub mod lm_loss;
 pub mod masked_language_model;
 pub mod metrics;
+mod output_head;
 pub mod preference;
-mod reader;
 pub mod regression;
+pub mod row_schema;
 pub mod sequence_classification;
-pub mod shape;
-pub mod start;
-pub mod tagging;
+pub mod tag_scheme;
 pub mod targets;
 pub mod token_classification;
-pub mod words;
+pub mod word_spans;
 
-pub use conversation::Conversation;
+pub use conversation_target::Conversation;
 pub use embedding::Embedding;
 pub use input::Input;
-pub use reader::{Reader, Reading, Reads};
-pub use shape::Shape;
+pub use output_head::{HeadKind, OutputHead, RowSelection};
+pub use row_schema::RowSchema;
 
-use crate::error::Fault;
-use crate::model::{HeadForm, Pooling, Span};
-use espalier_tensor::kernels::Activation;
+use crate::error::FieldError;
+use crate::model::{CharSpan, ClassificationHeadSpec, Pooling};
+use espalier_tensor::backend::Activation;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
@@ -50,7 +50,7 @@ pub enum Config {
 }
 
 /// The words that `type` may be.
-pub const NAMES: [&str; 7] = [
+pub const TASK_TYPES: [&str; 7] = [
     "sequence_classification",
     "regression",
     "token_classification",
@@ -62,7 +62,7 @@ pub const NAMES: [&str; 7] = [
 
 impl Config {
     /// The word in `type`.
-    pub fn name(&self) -> &'static str {
+    pub fn type_name(&self) -> &'static str {
         match self {
             Self::SequenceClassification(_) => "sequence_classification",
             Self::Regression(_) => "regression",
@@ -99,31 +99,31 @@ impl Config {
     }
 
     /// The activation of the head's dense layer, where it has one.
-    pub fn dense(&self) -> Option<Activation> {
-        let head = match self {
+    pub fn head_activation(&self) -> Option<Activation> {
+        let head_config = match self {
             Self::SequenceClassification(config) => &config.head,
             Self::Regression(config) => &config.head,
             _ => return None,
         };
-        head.as_ref().and_then(head::Config::activation)
+        head_config.as_ref().and_then(head::Config::activation)
     }
 
     /// With the head that this base's checkpoints have, where the task says none and pools as they do.
-    pub fn with_head_of(mut self, form: HeadForm) -> Self {
-        let pools_alike = self.pooling() == Some(Pooling::Cls);
-        let own = match &mut self {
+    pub fn with_base_head(mut self, base_head: ClassificationHeadSpec) -> Self {
+        let has_cls_pooling = self.pooling() == Some(Pooling::Cls);
+        let head_config = match &mut self {
             Self::SequenceClassification(config) => &mut config.head,
             Self::Regression(config) => &mut config.head,
             _ => return self,
         };
-        if let (None, true, Some(activation)) = (&own, pools_alike, form.activation()) {
-            *own = Some(head::Config::Dense(head::Dense { activation }));
+        if let (None, true, Some(activation)) = (&head_config, has_cls_pooling, base_head.dense_activation()) {
+            *head_config = Some(head::Config::Dense(head::Dense { activation }));
         }
         self
     }
 
     /// Rows of the head for a job or an adapter with these labels; `None` where no head is trained.
-    pub fn outputs(&self, labels: &[String]) -> Option<usize> {
+    pub fn head_outputs(&self, labels: &[String]) -> Option<usize> {
         match self {
             Self::SequenceClassification(_) | Self::TokenClassification(_) => Some(labels.len()),
             Self::Regression(_) => Some(1),
@@ -132,38 +132,40 @@ impl Config {
     }
 
     /// The labels of a job whose rows have these, sorted.
-    pub fn labels(&self, found: &[String]) -> Vec<String> {
+    pub fn head_labels(&self, dataset_labels: &[String]) -> Vec<String> {
         match self {
-            Self::TokenClassification(_) => tagging::completed(found),
-            _ => found.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+            Self::TokenClassification(_) => tag_scheme::with_missing_inside_tags(dataset_labels),
+            _ => dataset_labels.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
         }
     }
 
     /// Whether its adapters say what comes next.
-    pub fn generates(&self) -> bool {
+    pub fn is_generative(&self) -> bool {
         matches!(self, Self::CausalLanguageModel(_) | Self::Preference(_))
     }
 
     /// What a job trains with where it does not say it.
-    pub fn usual(&self) -> Usual {
+    pub fn defaults(&self) -> TaskDefaults {
         match self {
             // Few epochs, even of a small dataset: what is said word by word is soon known by heart.
-            Self::CausalLanguageModel(_) | Self::Preference(_) => Usual { length: 512, batch_size: 8, most_epochs: 3 },
-            _ => Usual { length: 128, batch_size: 32, most_epochs: 30 },
+            Self::CausalLanguageModel(_) | Self::Preference(_) => {
+                TaskDefaults { max_length: 512, batch_size: 8, max_epochs: 3 }
+            }
+            _ => TaskDefaults { max_length: 128, batch_size: 32, max_epochs: 30 },
         }
     }
 
     /// What is wrong with its own settings.
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn validate(&self) -> Vec<FieldError> {
         match self {
-            Self::MaskedLanguageModel(config) => config.faults(),
-            Self::Preference(config) => config.faults(),
+            Self::MaskedLanguageModel(config) => config.validate(),
+            Self::Preference(config) => config.validate(),
             _ => Vec::new(),
         }
     }
 
     /// What early stopping and the choice of the best epoch may go by, the default first.
-    pub fn metrics(&self) -> &'static [&'static str] {
+    pub fn metric_names(&self) -> &'static [&'static str] {
         match self {
             Self::SequenceClassification(config) if config.multi_label => {
                 &["micro_f1", "loss", "macro_f1", "exact_match"]
@@ -181,13 +183,13 @@ impl Config {
 
 /// A task's defaults.
 #[derive(Debug, Clone, Copy)]
-pub struct Usual {
+pub struct TaskDefaults {
     /// Tokens of a sequence.
-    pub length: usize,
+    pub max_length: usize,
     /// Examples of a step.
     pub batch_size: u32,
     /// Epochs that a small dataset gets at most.
-    pub most_epochs: u32,
+    pub max_epochs: u32,
 }
 
 impl Default for Config {
@@ -213,11 +215,11 @@ pub struct Example {
 pub enum Target {
     Label(String),
     /// Each once.
-    Labels(Vec<String>),
+    MultiLabel(Vec<String>),
     Value(f64),
     /// A tag for each word of the text.
     Tags {
-        words: Vec<Span>,
+        words: Vec<CharSpan>,
         tags: Vec<String>,
     },
     /// A text that belongs to this one, and perhaps one that does not.
@@ -232,13 +234,13 @@ pub enum Target {
     /// Turns; there is no text beside them.
     Conversation(Conversation),
     /// Two answers to the text, of which the first is the better one.
-    Chosen {
+    Preference {
         chosen: String,
         rejected: String,
     },
     /// Two conversations that differ in the assistant's last turns, of which the first is the better one; there is no text beside
     /// them, and turns that both have are not learned.
-    ChosenTurns {
+    ConversationPreference {
         chosen: Conversation,
         rejected: Conversation,
     },
@@ -251,7 +253,7 @@ impl Target {
     pub fn labels(&self) -> &[String] {
         match self {
             Self::Label(label) => std::slice::from_ref(label),
-            Self::Labels(labels) => labels,
+            Self::MultiLabel(labels) => labels,
             Self::Tags { tags, .. } => tags,
             _ => &[],
         }
@@ -263,10 +265,10 @@ impl Target {
 #[serde(untagged)]
 pub enum Prediction {
     Classification(sequence_classification::Prediction),
-    Labels(sequence_classification::LabelSet),
-    Value(regression::Prediction),
-    Entities(token_classification::Prediction),
-    Fills(masked_language_model::Prediction),
+    MultiLabel(sequence_classification::MultiLabelPrediction),
+    Regression(regression::Prediction),
+    TokenClassification(token_classification::Prediction),
+    MaskedLanguageModel(masked_language_model::Prediction),
     Embedding(Embedding),
 }
 
@@ -275,14 +277,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_task_is_known_by_its_name_alone_and_goes_by_a_metric() {
-        for name in NAMES {
+    fn every_task_deserializes_from_its_type_alone_and_reports_loss() {
+        for name in TASK_TYPES {
             let config: Config = serde_json::from_value(serde_json::json!({"type": name})).unwrap();
-            assert_eq!(config.name(), name);
+            assert_eq!(config.type_name(), name);
         }
-        for shape in Shape::ALL {
-            assert!(shape.task().shapes().contains(&shape));
-            assert!(shape.task().metrics().contains(&"loss"));
+        for schema in RowSchema::ALL {
+            assert!(schema.default_task().row_schemas().contains(&schema));
+            assert!(schema.default_task().metric_names().contains(&"loss"));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Preferences: of two answers the better one becomes likelier, measured against the policy as it was before the first step: direct
 //! preference optimisation (Rafailov et al. 2023), or its squared form (IPO, Azar et al. 2023).
 
-use crate::error::Fault;
+use crate::error::FieldError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,35 +32,36 @@ impl Default for Config {
 }
 
 /// A pair's log-probabilities, the chosen answer's first.
-pub type Pair = [f64; 2];
+pub type LogProbs = [f64; 2];
 
 /// What a pair comes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Verdict {
+pub struct PairLoss {
     pub loss: f64,
     /// The gradient of the loss by each log-probability.
-    pub gradient: Pair,
+    pub gradient: LogProbs,
     /// β times what each answer has gained.
-    pub rewards: Pair,
+    pub rewards: LogProbs,
 }
 
 impl Config {
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn validate(&self) -> Vec<FieldError> {
         match (1e-4..=10.0).contains(&self.beta) {
             true => Vec::new(),
-            false => vec![Fault::at_pointer("/task/beta", "beta must be between 0.0001 and 10")],
+            false => vec![FieldError::at_pointer("/task/beta", "beta must be between 0.0001 and 10")],
         }
     }
 
     /// `now` and `before` are sums over so many tokens.
-    pub fn judge(&self, now: Pair, before: Pair, tokens: [usize; 2]) -> Verdict {
-        let lengths = match self.loss {
+    pub fn pair_loss(&self, policy: LogProbs, reference: LogProbs, answer_lengths: [usize; 2]) -> PairLoss {
+        let divisors = match self.loss {
             Loss::Dpo => [1.0, 1.0],
-            Loss::Ipo => tokens.map(|count| count.max(1) as f64),
+            Loss::Ipo => answer_lengths.map(|count| count.max(1) as f64),
         };
-        let gained: Pair = std::array::from_fn(|answer| (now[answer] - before[answer]) / lengths[answer]);
-        let h = gained[0] - gained[1];
-        let (loss, by_h) = match self.loss {
+        let log_ratios: LogProbs =
+            std::array::from_fn(|answer| (policy[answer] - reference[answer]) / divisors[answer]);
+        let h = log_ratios[0] - log_ratios[1];
+        let (loss, dloss_dh) = match self.loss {
             Loss::Dpo => {
                 let margin = self.beta * h;
                 // −log σ(m) = max(−m, 0) + log(1 + e^−|m|)
@@ -72,8 +73,8 @@ impl Config {
                 (difference * difference, 2.0 * difference)
             }
         };
-        let gradient = [by_h / lengths[0], -by_h / lengths[1]];
-        Verdict { loss, gradient, rewards: gained.map(|gained| self.beta * gained) }
+        let gradient = [dloss_dh / divisors[0], -dloss_dh / divisors[1]];
+        PairLoss { loss, gradient, rewards: log_ratios.map(|gained| self.beta * gained) }
     }
 }
 
@@ -82,25 +83,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gradients_agree_with_differences_and_a_start_costs_ln_2() {
+    fn gradients_match_finite_differences_and_the_initial_loss_is_ln_2() {
         let (now, before, tokens) = ([-7.0, -9.5], [-8.0, -9.0], [3, 5]);
         for loss in [Loss::Dpo, Loss::Ipo] {
             let config = Config { beta: 0.3, loss };
-            let found = config.judge(now, before, tokens);
+            let pair_loss = config.pair_loss(now, before, tokens);
             for answer in 0..2 {
-                let moved = |by: f64| {
+                let loss_at = |by: f64| {
                     let mut now = now;
                     now[answer] += by;
-                    config.judge(now, before, tokens).loss
+                    config.pair_loss(now, before, tokens).loss
                 };
-                let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                assert!((found.gradient[answer] - expected).abs() < 1e-8, "{loss:?}: {found:?}, not {expected}");
+                let expected = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5;
+                assert!(
+                    (pair_loss.gradient[answer] - expected).abs() < 1e-8,
+                    "{loss:?}: {pair_loss:?}, not {expected}"
+                );
             }
         }
-        let start = Config::default().judge(before, before, tokens);
+        let start = Config::default().pair_loss(before, before, tokens);
         assert!((start.loss - std::f64::consts::LN_2).abs() < 1e-12);
         assert_eq!(start.rewards, [0.0, 0.0]);
         // TRL's sigmoid loss of these: −logsigmoid(0.1·(1.0 + 0.5)).
-        assert!((Config::default().judge(now, before, tokens).loss - 0.620_957_047_79).abs() < 1e-9);
+        assert!((Config::default().pair_loss(now, before, tokens).loss - 0.620_957_047_79).abs() < 1e-9);
     }
 }

@@ -44,20 +44,20 @@ pub struct Scored {
 }
 
 /// Names and calibrates one row of logits.
-pub fn decode(labels: &[String], temperature: f32, logits: &[f32], top_k: usize) -> Prediction {
+pub fn postprocess(labels: &[String], temperature: f32, logits: &[f32], top_k: usize) -> Prediction {
     let probabilities = calibration::softmax(logits, temperature);
     let mut order: Vec<usize> = (0..labels.len()).collect();
     // Ties go to the earlier label, as in `argmax`.
     order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
-    let scored = |index: &usize| Scored { label: labels[*index].clone(), score: probabilities[*index] as f32 };
-    let top: Vec<Scored> = order.iter().take(top_k.max(1)).map(scored).collect();
+    let scored_label = |index: &usize| Scored { label: labels[*index].clone(), score: probabilities[*index] as f32 };
+    let top: Vec<Scored> = order.iter().take(top_k.max(1)).map(scored_label).collect();
     Prediction { label: top[0].label.clone(), score: top[0].score, top, logits: None }
 }
 
 /// The labels that are more likely than not, the most likely first; on demand the raw logits.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Labels)]
-pub struct LabelSet {
+pub struct MultiLabelPrediction {
     pub labels: Vec<Scored>,
     /// In the order of the adapter's labels; only when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,10 +65,11 @@ pub struct LabelSet {
 }
 
 /// Names one row of logits, each label for itself.
-pub fn decode_set(labels: &[String], logits: &[f32]) -> LabelSet {
-    let mut given: Vec<(&String, f32)> =
+pub fn postprocess_multi_label(labels: &[String], logits: &[f32]) -> MultiLabelPrediction {
+    let mut selected: Vec<(&String, f32)> =
         labels.iter().zip(logits.iter().copied()).filter(|(_, logit)| *logit > 0.0).collect();
-    given.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let scored = |(label, logit): (&String, f32)| Scored { label: label.clone(), score: 1.0 / (1.0 + (-logit).exp()) };
-    LabelSet { labels: given.into_iter().map(scored).collect(), logits: None }
+    selected.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let scored_label =
+        |(label, logit): (&String, f32)| Scored { label: label.clone(), score: 1.0 / (1.0 + (-logit).exp()) };
+    MultiLabelPrediction { labels: selected.into_iter().map(scored_label).collect(), logits: None }
 }

@@ -5,7 +5,7 @@
 //! Knows nothing of jobs: a folder is all it needs.
 
 use super::optimizer::Moments;
-use super::progress::Row;
+use super::progress::MetricsRow;
 use crate::error::{Context, Result};
 use crate::model::weights::hex;
 use crate::task::preference;
@@ -20,51 +20,51 @@ use std::path::{Path, PathBuf};
 
 /// Everything that a run is, apart from its data and its specification.
 #[derive(Debug, Clone, PartialEq)]
-pub struct State {
+pub struct TrainingState {
     pub parameters: Vec<Tensor>,
     pub moments: Moments,
     /// The parameters of the best evaluation so far.
     pub best: Option<Vec<Tensor>>,
-    pub counters: Counters,
+    pub trainer_state: TrainerState,
 }
 
-impl State {
+impl TrainingState {
     /// Keeps the parameters where this evaluation is the best so far; the earlier one stays in a tie.
-    pub fn rank(&mut self, score: f64, loss: f64) {
-        let best = self.counters.best.as_ref();
+    pub fn update_best(&mut self, score: f64, loss: f64) {
+        let best = self.trainer_state.best.as_ref();
         let is_better = best.is_none_or(|best| score > best.score || (score == best.score && loss < best.loss));
         match is_better {
             true => {
-                self.counters.best = Some(Best { step: self.counters.step, score, loss });
+                self.trainer_state.best = Some(BestEvaluation { step: self.trainer_state.step, score, loss });
                 self.best = Some(self.parameters.clone());
-                self.counters.stale = 0;
+                self.trainer_state.evaluations_since_best = 0;
             }
-            false => self.counters.stale += 1,
+            false => self.trainer_state.evaluations_since_best += 1,
         }
     }
 }
 
 /// The part of a state that is not tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counters {
+pub struct TrainerState {
     /// Updates done.
     pub step: u64,
     /// The step whose evaluation is done, `None` before the first.
-    pub evaluated: Option<u64>,
-    pub best: Option<Best>,
+    pub last_evaluated_step: Option<u64>,
+    pub best: Option<BestEvaluation>,
     /// Evaluations since the best one.
-    pub stale: u32,
+    pub evaluations_since_best: u32,
     /// Since the last `train` row: summed loss and examples.
-    pub window_loss: f64,
-    pub window_examples: u64,
-    pub rows: Vec<Row>,
+    pub log_window_loss: f64,
+    pub log_window_examples: u64,
+    pub metrics_rows: Vec<MetricsRow>,
     /// Of preferences: what every pair was worth before the first step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reference: Vec<preference::Pair>,
+    pub reference_logprobs: Vec<preference::LogProbs>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Best {
+pub struct BestEvaluation {
     pub step: u64,
     /// Higher is better.
     pub score: f64,
@@ -75,47 +75,49 @@ pub struct Best {
 struct Manifest {
     step: u64,
     /// Of the specification: a checkpoint of another job is none of ours.
-    spec: String,
+    spec_hash: String,
     /// sha256 by file name.
     files: BTreeMap<String, String>,
 }
 
-const KEPT: usize = 2;
+const KEPT_CHECKPOINTS: usize = 2;
 
 /// A job's folder of checkpoints.
-pub struct Folder {
+pub struct CheckpointDir {
     path: PathBuf,
-    spec: String,
+    spec_hash: String,
 }
 
-impl Folder {
+impl CheckpointDir {
     /// `spec` is whatever decides the bytes of the run.
     pub fn new(path: PathBuf, spec: &[u8]) -> Result<Self> {
         std::fs::create_dir_all(&path).with_context(|| format!("making the checkpoint folder {}", path.display()))?;
-        Ok(Self { path, spec: hex(&Sha256::digest(spec)) })
+        Ok(Self { path, spec_hash: hex(&Sha256::digest(spec)) })
     }
 
-    pub fn save(&self, state: &State, names: &[String]) -> Result<()> {
-        let step = state.counters.step;
-        let counters = serde_json::to_vec(&state.counters).context("writing a checkpoint's counters")?;
-        let blobs =
-            [(format!("step-{step}.safetensors"), tensors(state, names)?), (format!("step-{step}.json"), counters)];
+    pub fn save(&self, state: &TrainingState, names: &[String]) -> Result<()> {
+        let step = state.trainer_state.step;
+        let counters = serde_json::to_vec(&state.trainer_state).context("writing a checkpoint's counters")?;
+        let blobs = [
+            (format!("step-{step}.safetensors"), serialize_tensors(state, names)?),
+            (format!("step-{step}.json"), counters),
+        ];
         let mut files = BTreeMap::new();
         for (name, bytes) in blobs {
             files.insert(name.clone(), hex(&Sha256::digest(&bytes)));
-            place(&self.path, &name, &bytes)?;
+            write_atomically(&self.path, &name, &bytes)?;
         }
-        let manifest = Manifest { step, spec: self.spec.clone(), files };
+        let manifest = Manifest { step, spec_hash: self.spec_hash.clone(), files };
         let manifest = serde_json::to_vec(&manifest).context("writing a checkpoint's manifest")?;
-        place(&self.path, &format!("manifest-{step}.json"), &manifest)?;
+        write_atomically(&self.path, &format!("manifest-{step}.json"), &manifest)?;
         tracing::debug!(step, "checkpoint saved");
         self.prune()
     }
 
     /// The newest checkpoint that verifies. A damaged one is passed over with a warning.
-    pub fn load(&self, names: &[String]) -> Result<Option<State>> {
-        for step in self.steps()?.into_iter().rev() {
-            match self.read(step, names) {
+    pub fn load(&self, names: &[String]) -> Result<Option<TrainingState>> {
+        for step in self.manifest_steps()?.into_iter().rev() {
+            match self.load_verified(step, names) {
                 Ok(state) => return Ok(Some(state)),
                 Err(reason) => tracing::warn!(step, reason, "passing over a checkpoint that does not verify"),
             }
@@ -123,28 +125,28 @@ impl Folder {
         Ok(None)
     }
 
-    fn read(&self, step: u64, names: &[String]) -> std::result::Result<State, String> {
+    fn load_verified(&self, step: u64, names: &[String]) -> std::result::Result<TrainingState, String> {
         let read = |name: &str| std::fs::read(self.path.join(name)).map_err(|error| format!("{name}: {error}"));
         let manifest: Manifest =
             serde_json::from_slice(&read(&format!("manifest-{step}.json"))?).map_err(|error| error.to_string())?;
-        if manifest.spec != self.spec {
+        if manifest.spec_hash != self.spec_hash {
             return Err("it belongs to another specification".to_string());
         }
-        let verified = |name: String| {
+        let read_verified = |name: String| {
             let bytes = read(&name)?;
             match manifest.files.get(&name) {
                 Some(hash) if *hash == hex(&Sha256::digest(&bytes)) => Ok(bytes),
                 _ => Err(format!("{name} is not what was written")),
             }
         };
-        let counters = verified(format!("step-{step}.json"))?;
-        let counters: Counters = serde_json::from_slice(&counters).map_err(|error| error.to_string())?;
-        let blob = verified(format!("step-{step}.safetensors"))?;
-        restore(&SafeTensors::deserialize(&blob).map_err(|error| error.to_string())?, counters, names)
+        let counters = read_verified(format!("step-{step}.json"))?;
+        let counters: TrainerState = serde_json::from_slice(&counters).map_err(|error| error.to_string())?;
+        let blob = read_verified(format!("step-{step}.safetensors"))?;
+        deserialize_state(&SafeTensors::deserialize(&blob).map_err(|error| error.to_string())?, counters, names)
     }
 
     /// Steps that have a manifest, rising.
-    fn steps(&self) -> Result<Vec<u64>> {
+    fn manifest_steps(&self) -> Result<Vec<u64>> {
         let entries = std::fs::read_dir(&self.path).context("listing checkpoints")?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let step = |name: String| name.strip_prefix("manifest-")?.strip_suffix(".json")?.parse().ok();
@@ -154,13 +156,13 @@ impl Folder {
     }
 
     fn prune(&self) -> Result<()> {
-        let steps = self.steps()?;
-        for step in &steps[..steps.len().saturating_sub(KEPT)] {
+        let steps = self.manifest_steps()?;
+        for step in &steps[..steps.len().saturating_sub(KEPT_CHECKPOINTS)] {
             // The manifest goes first: without it the blobs are only leftovers.
             for name in
                 [format!("manifest-{step}.json"), format!("step-{step}.json"), format!("step-{step}.safetensors")]
             {
-                remove(&self.path.join(name))?;
+                remove_if_exists(&self.path.join(name))?;
             }
         }
         Ok(())
@@ -168,16 +170,16 @@ impl Folder {
 }
 
 /// Writes beside, syncs, renames: a file under its name is whole.
-pub fn place(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let doing = || format!("writing the checkpoint file {name}");
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(doing)?;
-    temporary.write_all(bytes).with_context(doing)?;
-    temporary.as_file().sync_all().with_context(doing)?;
-    temporary.persist(folder.join(name)).with_context(doing)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).with_context(doing)
+pub fn write_atomically(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let context = || format!("writing the checkpoint file {name}");
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(context)?;
+    temporary.write_all(bytes).with_context(context)?;
+    temporary.as_file().sync_all().with_context(context)?;
+    temporary.persist(folder.join(name)).with_context(context)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(context)
 }
 
-fn remove(path: &Path) -> Result<()> {
+fn remove_if_exists(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", path.display()))
@@ -187,9 +189,9 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// `parameters.NAME`, `first.NAME`, `second.NAME` and, with a best evaluation, `best.NAME`.
-fn tensors(state: &State, names: &[String]) -> Result<Vec<u8>> {
-    let mut groups = vec![("parameters", &state.parameters), ("first", &state.moments.first)];
-    groups.push(("second", &state.moments.second));
+fn serialize_tensors(state: &TrainingState, names: &[String]) -> Result<Vec<u8>> {
+    let mut groups = vec![("parameters", &state.parameters), ("first", &state.moments.exp_avg)];
+    groups.push(("second", &state.moments.exp_avg_sq));
     groups.extend(state.best.as_ref().map(|best| ("best", best)));
     let mut views = BTreeMap::new();
     let bytes: Vec<(String, &Tensor, Vec<u8>)> = groups
@@ -206,18 +208,22 @@ fn tensors(state: &State, names: &[String]) -> Result<Vec<u8>> {
     safetensors::serialize(views, None).context("laying out a checkpoint")
 }
 
-fn restore(blob: &SafeTensors, counters: Counters, names: &[String]) -> std::result::Result<State, String> {
+fn deserialize_state(
+    blob: &SafeTensors,
+    trainer_state: TrainerState,
+    names: &[String],
+) -> std::result::Result<TrainingState, String> {
     let group = |group: &str| -> std::result::Result<Vec<Tensor>, String> {
-        let one = |name: &String| {
+        let read_tensor = |name: &String| {
             let view = blob.tensor(&format!("{group}.{name}")).map_err(|error| error.to_string())?;
             let values = view.data().as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
             Ok(Tensor::new(view.shape(), values))
         };
-        names.iter().map(one).collect()
+        names.iter().map(read_tensor).collect()
     };
-    let best = counters.best.as_ref().map(|_| group("best")).transpose()?;
-    let moments = Moments { first: group("first")?, second: group("second")? };
-    Ok(State { parameters: group("parameters")?, moments, best, counters })
+    let best = trainer_state.best.as_ref().map(|_| group("best")).transpose()?;
+    let moments = Moments { exp_avg: group("first")?, exp_avg_sq: group("second")? };
+    Ok(TrainingState { parameters: group("parameters")?, moments, best, trainer_state })
 }
 
 /// A damaged newest checkpoint costs the steps since the one before it, never the run.
@@ -225,34 +231,34 @@ fn restore(blob: &SafeTensors, counters: Counters, names: &[String]) -> std::res
 mod tests {
     use super::*;
 
-    fn state(step: u64) -> State {
+    fn state(step: u64) -> TrainingState {
         let parameters = vec![Tensor::new([2, 2], vec![1.0, 0.1, -0.0, step as f32])];
-        let best = Some(Best { step, score: 0.1 + 0.2, loss: 1.0 / 3.0 });
-        let counters = Counters { step, best, window_loss: 0.1, ..Counters::default() };
+        let best = Some(BestEvaluation { step, score: 0.1 + 0.2, loss: 1.0 / 3.0 });
+        let counters = TrainerState { step, best, log_window_loss: 0.1, ..TrainerState::default() };
         let moments = Moments::zeros(&parameters);
-        State { best: Some(parameters.clone()), parameters, moments, counters }
+        TrainingState { best: Some(parameters.clone()), parameters, moments, trainer_state: counters }
     }
 
-    fn folder() -> (tempfile::TempDir, Folder, Vec<String>) {
+    fn test_dir() -> (tempfile::TempDir, CheckpointDir, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
-        let folder = Folder::new(directory.path().join("job"), b"spec").unwrap();
+        let folder = CheckpointDir::new(directory.path().join("job"), b"spec").unwrap();
         (directory, folder, vec!["a".to_string()])
     }
 
     #[test]
-    fn a_state_comes_back_bit_for_bit_and_two_are_kept() {
-        let (_directory, folder, names) = folder();
+    fn a_state_is_restored_bit_for_bit_and_two_checkpoints_are_kept() {
+        let (_directory, folder, names) = test_dir();
         for step in [0, 5, 9] {
             folder.save(&state(step), &names).unwrap();
         }
         assert_eq!(folder.load(&names).unwrap(), Some(state(9)));
-        assert_eq!(folder.steps().unwrap(), [5, 9]);
+        assert_eq!(folder.manifest_steps().unwrap(), [5, 9]);
         assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 6, "a manifest and two blobs for each");
     }
 
     #[test]
-    fn a_damaged_checkpoint_is_passed_over() {
-        let (_directory, folder, names) = folder();
+    fn a_damaged_checkpoint_is_skipped() {
+        let (_directory, folder, names) = test_dir();
         folder.save(&state(5), &names).unwrap();
         folder.save(&state(9), &names).unwrap();
         std::fs::write(folder.path.join("step-9.json"), b"{}").unwrap();
@@ -260,10 +266,10 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_another_specification_is_not_taken() {
-        let (directory, folder, names) = folder();
+    fn a_checkpoint_of_another_specification_is_ignored() {
+        let (directory, folder, names) = test_dir();
         folder.save(&state(5), &names).unwrap();
-        let other = Folder::new(directory.path().join("job"), b"other").unwrap();
-        assert_eq!(other.load(&names).unwrap(), None);
+        let other_dir = CheckpointDir::new(directory.path().join("job"), b"other").unwrap();
+        assert_eq!(other_dir.load(&names).unwrap(), None);
     }
 }

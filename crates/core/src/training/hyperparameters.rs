@@ -2,9 +2,9 @@
 //!
 //! Knows nothing of the base beyond its longest sequence.
 
-use crate::error::Fault;
-use crate::model::tokenizer::SHORTEST;
-use crate::task::Usual;
+use crate::error::FieldError;
+use crate::model::tokenizer::MIN_SEQUENCE_LENGTH;
+use crate::task::TaskDefaults;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -61,7 +61,7 @@ pub struct EarlyStopping {
 
 /// Every value written out: what a run goes by, and what is stored with its job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Resolved {
+pub struct ResolvedHyperparameters {
     pub epochs: u32,
     pub batch_size: u32,
     pub learning_rate: f64,
@@ -78,62 +78,62 @@ pub struct Resolved {
     pub early_stopping: Option<EarlyStopping>,
 }
 
-impl Resolved {
+impl ResolvedHyperparameters {
     /// Examples in one update.
-    pub fn step_examples(&self) -> usize {
+    pub fn examples_per_step(&self) -> usize {
         self.batch_size as usize * self.gradient_accumulation as usize
     }
 
     /// Updates in the whole run over this many training examples.
     pub fn total_steps(&self, examples: usize) -> u64 {
-        let all = self.steps_per_epoch(examples) * u64::from(self.epochs);
-        self.max_steps.map_or(all, |most| most.min(all))
+        let steps = self.steps_per_epoch(examples) * u64::from(self.epochs);
+        self.max_steps.map_or(steps, |most| most.min(steps))
     }
 
     pub fn steps_per_epoch(&self, examples: usize) -> u64 {
-        examples.div_ceil(self.step_examples()).max(1) as u64
+        examples.div_ceil(self.examples_per_step()).max(1) as u64
     }
 }
 
 /// What the defaults depend on.
 #[derive(Debug, Clone, Copy)]
-pub struct Circumstances {
+pub struct DefaultsContext {
     /// Rows of the dataset.
     pub examples: usize,
     /// Of the base.
     pub max_tokens: usize,
     /// Of the task.
-    pub usual: Usual,
+    pub task_defaults: TaskDefaults,
     /// The method's own default.
     pub learning_rate: f64,
     /// Updates that a small dataset should at least get.
-    pub least_steps: u64,
+    pub min_steps: u64,
     /// Of the task.
-    pub metrics: &'static [&'static str],
+    pub metric_names: &'static [&'static str],
 }
 
 /// So many epochs that a small dataset gets its least updates.
-pub fn usual_epochs(examples: usize, batch_size: u32, least_steps: u64, usual: Usual) -> u32 {
+pub fn default_epochs(examples: usize, batch_size: u32, min_steps: u64, task_defaults: TaskDefaults) -> u32 {
     let steps_per_epoch = examples.div_ceil(batch_size.max(1) as usize).max(1) as u64;
-    least_steps.div_ceil(steps_per_epoch).clamp(3, u64::from(usual.most_epochs)) as u32
+    min_steps.div_ceil(steps_per_epoch).clamp(3, u64::from(task_defaults.max_epochs)) as u32
 }
 
 impl Hyperparameters {
     /// Tokens after which a text is cut, also by whoever looks at a dataset before its job is resolved; `usual` is the task's.
-    pub fn max_length(&self, usual: usize, max_tokens: usize) -> u32 {
-        self.max_length.unwrap_or(usual.min(max_tokens) as u32)
+    pub fn max_length(&self, default_length: usize, max_tokens: usize) -> u32 {
+        self.max_length.unwrap_or(default_length.min(max_tokens) as u32)
     }
 
     /// Writes the defaults out and collects what is out of range.
-    pub fn resolve(&self, given: Circumstances, faults: &mut Vec<Fault>) -> Resolved {
-        let batch_size = self.batch_size.unwrap_or(given.usual.batch_size);
-        let resolved = Resolved {
-            epochs: self
-                .epochs
-                .unwrap_or_else(|| usual_epochs(given.examples, batch_size, given.least_steps, given.usual)),
+    pub fn resolve(&self, context: DefaultsContext, errors: &mut Vec<FieldError>) -> ResolvedHyperparameters {
+        let batch_size = self.batch_size.unwrap_or(context.task_defaults.batch_size);
+        let resolved = ResolvedHyperparameters {
+            epochs: self.epochs.unwrap_or_else(|| {
+                default_epochs(context.examples, batch_size, context.min_steps, context.task_defaults)
+            }),
             batch_size,
-            learning_rate: self.learning_rate.unwrap_or(given.learning_rate),
-            max_length: self.max_length(given.usual.length, given.max_tokens),
+            learning_rate: self.learning_rate.unwrap_or(context.learning_rate),
+            max_length: self.max_length(context.task_defaults.max_length, context.max_tokens),
             seed: self.seed.unwrap_or(42),
             weight_decay: self.weight_decay.unwrap_or(0.01),
             warmup_ratio: self.warmup_ratio.unwrap_or(0.06),
@@ -143,41 +143,62 @@ impl Hyperparameters {
             max_steps: self.max_steps,
             early_stopping: self.early_stopping.clone(),
         };
-        resolved.check(given.max_tokens, given.metrics, faults);
+        resolved.check(context.max_tokens, context.metric_names, errors);
         resolved
     }
 }
 
-impl Resolved {
-    fn check(&self, max_tokens: usize, metrics: &[&str], faults: &mut Vec<Fault>) {
-        let mut refuse = |right: bool, field: &str, message: String| {
-            if !right {
-                faults.push(Fault::at_pointer(format!("/hyperparameters/{field}"), message));
+impl ResolvedHyperparameters {
+    fn check(&self, max_tokens: usize, metric_names: &[&str], errors: &mut Vec<FieldError>) {
+        let mut require = |is_valid: bool, field: &str, message: String| {
+            if !is_valid {
+                errors.push(FieldError::at_pointer(format!("/hyperparameters/{field}"), message));
             }
         };
-        let whole = |field: &str, most: u64| format!("{field} must be a whole number between 1 and {most}");
-        refuse((1..=100_000).contains(&self.epochs), "epochs", whole("epochs", 100_000));
-        refuse((1..=4096).contains(&self.batch_size), "batch_size", whole("batch_size", 4096));
+        let range_message = |field: &str, max: u64| format!("{field} must be a whole number between 1 and {max}");
+        require((1..=100_000).contains(&self.epochs), "epochs", range_message("epochs", 100_000));
+        require((1..=4096).contains(&self.batch_size), "batch_size", range_message("batch_size", 4096));
         let accumulation = self.gradient_accumulation;
-        refuse((1..=256).contains(&accumulation), "gradient_accumulation", whole("gradient_accumulation", 256));
-        let rate = self.learning_rate;
-        refuse(rate > 0.0 && rate <= 1.0, "learning_rate", "learning_rate must be above 0 and at most 1".to_string());
-        let length =
-            format!("max_length must be between {SHORTEST} and {max_tokens}, the longest that this base reads");
-        refuse((SHORTEST as u32..=max_tokens as u32).contains(&self.max_length), "max_length", length);
-        let decay = self.weight_decay;
-        refuse((0.0..=1.0).contains(&decay), "weight_decay", "weight_decay must be between 0 and 1".to_string());
-        let warmup = self.warmup_ratio;
-        refuse((0.0..=1.0).contains(&warmup), "warmup_ratio", "warmup_ratio must be between 0 and 1".to_string());
-        let norm = self.max_grad_norm;
-        refuse(norm > 0.0 && norm.is_finite(), "max_grad_norm", "max_grad_norm must be above 0".to_string());
-        refuse(self.max_steps != Some(0), "max_steps", "max_steps must be at least 1".to_string());
+        require(
+            (1..=256).contains(&accumulation),
+            "gradient_accumulation",
+            range_message("gradient_accumulation", 256),
+        );
+        let learning_rate = self.learning_rate;
+        require(
+            learning_rate > 0.0 && learning_rate <= 1.0,
+            "learning_rate",
+            "learning_rate must be above 0 and at most 1".to_string(),
+        );
+        let length = format!(
+            "max_length must be between {MIN_SEQUENCE_LENGTH} and {max_tokens}, the longest that this base reads"
+        );
+        require((MIN_SEQUENCE_LENGTH as u32..=max_tokens as u32).contains(&self.max_length), "max_length", length);
+        let weight_decay = self.weight_decay;
+        require(
+            (0.0..=1.0).contains(&weight_decay),
+            "weight_decay",
+            "weight_decay must be between 0 and 1".to_string(),
+        );
+        let warmup_ratio = self.warmup_ratio;
+        require(
+            (0.0..=1.0).contains(&warmup_ratio),
+            "warmup_ratio",
+            "warmup_ratio must be between 0 and 1".to_string(),
+        );
+        let max_grad_norm = self.max_grad_norm;
+        require(
+            max_grad_norm > 0.0 && max_grad_norm.is_finite(),
+            "max_grad_norm",
+            "max_grad_norm must be above 0".to_string(),
+        );
+        require(self.max_steps != Some(0), "max_steps", "max_steps must be at least 1".to_string());
         if let Some(stopping) = &self.early_stopping {
-            let known = stopping.metric.as_deref().is_none_or(|metric| metrics.contains(&metric));
-            let message = format!("metric must be one of {}", metrics.join(", "));
-            refuse(known, "early_stopping/metric", message);
+            let is_known = stopping.metric.as_deref().is_none_or(|metric| metric_names.contains(&metric));
+            let message = format!("metric must be one of {}", metric_names.join(", "));
+            require(is_known, "early_stopping/metric", message);
             let patience = "patience must be at least 1".to_string();
-            refuse(stopping.patience >= 1, "early_stopping/patience", patience);
+            require(stopping.patience >= 1, "early_stopping/patience", patience);
         }
     }
 }

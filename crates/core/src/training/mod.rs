@@ -1,41 +1,41 @@
 //! The loop: dataset order, schedule, optimiser, checkpoint. Plain blocking functions; no async, no SQL, no HTTP.
 
-mod asked;
-pub mod cells;
+pub mod batching;
 pub mod checkpoint;
-pub mod evaluate;
-mod frozen;
+pub mod compatibility;
+mod feature_cache;
+mod feature_store;
+mod gradient_accumulation;
+mod head_init;
 pub mod hyperparameters;
+mod job_context;
+mod lm_labels;
+pub mod metrics_report;
 pub mod network;
 pub mod optimizer;
-pub mod order;
 mod packing;
-mod parts;
-mod pieces;
+mod parallel_forward;
 pub mod plan;
-mod prepare;
 pub mod progress;
-pub mod race;
-mod remembered;
-mod run;
+mod progress_reporter;
 pub mod samples;
-mod shared;
-mod speaker;
 pub mod spec;
-mod start;
+pub mod successive_halving;
+mod tokenized_dataset;
+mod trainer;
 pub mod warm_start;
 
 pub use hyperparameters::{EarlyStopping, Hyperparameters, Schedule};
 pub use plan::Plan;
-pub use progress::{Progress, Row, Stop};
-pub use race::{Method, Race};
+pub use progress::{MetricsRow, Progress, StopReason};
 pub use samples::Samples;
 pub use spec::{Spec, Validation};
+pub use successive_halving::{Method, SuccessiveHalvingSpec};
 pub use warm_start::FromAdapter;
 
-use crate::adapter::Form;
+use crate::adapter::TensorSet;
 use crate::error::{Context, Result};
-use crate::model::Base;
+use crate::model::BaseModel;
 use crate::task::Example;
 use espalier_tensor::Tensor;
 use std::collections::BTreeMap;
@@ -44,12 +44,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use checkpoint::Folder;
-use prepare::Prepared;
-use run::{Halt, Run};
+use checkpoint::CheckpointDir;
+use job_context::JobContext;
+use progress_reporter::ProgressReporter;
 use serde_json::json;
-use shared::Shared;
-use speaker::Speaker;
+use tokenized_dataset::TokenizedDataset;
+use trainer::{Interrupted, Trainer};
 
 /// What a machine decides and what never affects bytes.
 #[derive(Debug, Clone)]
@@ -57,34 +57,34 @@ pub struct Settings {
     /// Micro-batches computed at once.
     pub threads: usize,
     /// Time between checkpoints (one is always written at step 0).
-    pub checkpoint_every: Duration,
+    pub checkpoint_interval: Duration,
     /// Disk for what the frozen base computed of datasets.
-    pub remembered_bytes: u64,
+    pub feature_cache_bytes: u64,
     /// Memory for what all threads remember of their way back, about.
-    pub activation_bytes: u64,
+    pub activation_memory_bytes: u64,
 }
 
 /// Where a run keeps what it writes.
 #[derive(Debug, Clone)]
-pub struct Folders {
+pub struct Dirs {
     /// Of this run alone.
     pub checkpoints: PathBuf,
     /// Of all runs on this machine: what the frozen base computed of datasets.
-    pub remembered: PathBuf,
+    pub feature_cache: PathBuf,
 }
 
 /// The examples of a job. `validation` is `None` where the split is to be drawn from `examples`.
 #[derive(Debug, Clone)]
-pub struct Data {
+pub struct TrainingData {
     pub examples: Vec<Example>,
     pub validation: Option<Vec<Example>>,
     /// What a job with a `from_adapter` starts from.
-    pub source: Option<warm_start::Source>,
+    pub source_weights: Option<warm_start::SourceWeights>,
 }
 
 /// What a finished run leaves.
 #[derive(Debug, Clone)]
-pub struct Trained {
+pub struct TrainingResult {
     /// Adapter and head tensors by our names, of the best checkpoint.
     pub weights: BTreeMap<String, Tensor>,
     /// Divides the logits before the softmax; fitted on the validation split, 1 without one.
@@ -92,18 +92,18 @@ pub struct Trained {
     /// `{"validation": {...}, "best_epoch": ..}`: a function of data, spec and seed alone.
     pub metrics: serde_json::Value,
     /// Every metrics row of the run, in order.
-    pub rows: Vec<Row>,
+    pub metrics_rows: Vec<MetricsRow>,
     /// Inputs for the adapter's probe: a few examples of the dataset.
-    pub probe: Vec<Example>,
+    pub probe_examples: Vec<Example>,
     /// Of a race: who won, and the table.
-    pub race: Option<race::Finish>,
+    pub successive_halving: Option<successive_halving::HalvingResult>,
 }
 
 #[derive(Debug)]
 pub enum Outcome {
-    Finished(Box<Trained>),
+    Finished(Box<TrainingResult>),
     /// The report asked to stop; a checkpoint of the last step is on disk.
-    Stopped(Stop),
+    Stopped(StopReason),
 }
 
 /// Trains to the end, or until `report` says stop. Resumes from the newest checkpoint that verifies.
@@ -111,34 +111,35 @@ pub enum Outcome {
 /// # Errors
 /// `Invalid` where data and spec do not fit each other; `Internal` for the device and the disk.
 pub fn train(
-    base: &Arc<Base>,
+    base: &Arc<BaseModel>,
     spec: &Spec,
-    data: &Data,
-    folders: &Folders,
+    data: &TrainingData,
+    dirs: &Dirs,
     settings: &Settings,
-    report: &mut dyn FnMut(&Progress) -> ControlFlow<Stop>,
+    on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<StopReason>,
 ) -> Result<Outcome> {
-    let identity = serde_json::to_vec(spec).context("writing the specification down")?;
-    let folder = Folder::new(folders.checkpoints.clone(), &identity)?;
-    let mut speaker = Speaker::new(report);
-    let shared = Shared::new(base, settings, &folders.remembered)?;
-    let started = Prepared::new(base, spec, data, &mut speaker)
-        .and_then(|prepared| Run::start(&shared, spec, prepared, data.source.as_ref(), &folder, &mut speaker));
-    let mut run = match started {
+    let spec_json = serde_json::to_vec(spec).context("writing the specification down")?;
+    let checkpoint_dir = CheckpointDir::new(dirs.checkpoints.clone(), &spec_json)?;
+    let mut reporter = ProgressReporter::new(on_progress);
+    let context = JobContext::new(base, settings, &dirs.feature_cache)?;
+    let trainer = TokenizedDataset::new(base, spec, data, &mut reporter).and_then(|prepared| {
+        Trainer::resume_or_start(&context, spec, prepared, data.source_weights.as_ref(), &checkpoint_dir, &mut reporter)
+    });
+    let mut trainer = match trainer {
         Ok(run) => run,
-        Err(Halt::Stop(stop)) => return Ok(Outcome::Stopped(stop)),
-        Err(Halt::Error(error)) => return Err(error),
+        Err(Interrupted::Stop(stop)) => return Ok(Outcome::Stopped(stop)),
+        Err(Interrupted::Error(error)) => return Err(error),
     };
-    let result = match run.go(u64::MAX, &folder, settings, &mut speaker) {
-        Ok(()) => finish(base, &run, &mut speaker),
+    let result = match trainer.train_until(u64::MAX, &checkpoint_dir, settings, &mut reporter) {
+        Ok(()) => build_result(base, &trainer, &mut reporter),
         Err(halt) => Err(halt),
     };
     match result {
         Ok(trained) => Ok(Outcome::Finished(Box::new(trained))),
-        Err(Halt::Error(error)) => Err(error),
-        Err(Halt::Stop(stop)) => {
-            if matches!(stop, Stop::Pause | Stop::Release) {
-                folder.save(&run.state, &run.names)?;
+        Err(Interrupted::Error(error)) => Err(error),
+        Err(Interrupted::Stop(stop)) => {
+            if matches!(stop, StopReason::Pause | StopReason::Requeue) {
+                checkpoint_dir.save(&trainer.state, &trainer.parameter_names)?;
             }
             Ok(Outcome::Stopped(stop))
         }
@@ -146,38 +147,48 @@ pub fn train(
 }
 
 /// The best parameters, calibrated and measured on the validation split.
-fn finish(base: &Base, run: &Run, speaker: &mut Speaker) -> Result<Trained, Halt> {
-    let counters = &run.state.counters;
-    speaker.rows(counters);
-    let best = run.state.best.as_ref().unwrap_or(&run.state.parameters);
-    let per_epoch = run.spec.hyperparameters.steps_per_epoch(run.prepared.training.len());
+fn build_result(
+    base: &BaseModel,
+    trainer: &Trainer,
+    reporter: &mut ProgressReporter,
+) -> Result<TrainingResult, Interrupted> {
+    let counters = &trainer.state.trainer_state;
+    reporter.queue_new_rows(counters);
+    let best_parameters = trainer.state.best.as_ref().unwrap_or(&trainer.state.parameters);
+    let steps_per_epoch = trainer.spec.hyperparameters.steps_per_epoch(trainer.dataset.training.len());
     let best_step = counters.best.as_ref().map_or(counters.step, |best| best.step);
     let mut metrics = json!({
         "steps": counters.step,
         "best_step": best_step,
-        "best_epoch": best_step as f64 / per_epoch as f64,
-        "training_examples": run.prepared.training.len(),
+        "best_epoch": best_step as f64 / steps_per_epoch as f64,
+        "training_examples": trainer.dataset.training.len(),
     });
     let mut temperature = 1.0;
-    if !run.prepared.validation.is_empty() {
-        let evaluated = run.evaluated(best, speaker)?;
-        temperature = evaluated.temperature();
-        metrics["validation"] = evaluated.report(temperature);
+    if !trainer.dataset.validation.is_empty() {
+        let evaluation = trainer.evaluate_parameters(best_parameters, reporter)?;
+        temperature = evaluation.temperature();
+        metrics["validation"] = evaluation.report(temperature);
     }
-    speaker.listen()?;
-    let pooling = run.spec.task.pooling().unwrap_or(base.info().default_pooling);
-    let weights = run.names.iter().cloned().zip(best.iter().cloned()).chain(run.constants.clone()).collect();
-    let weights = match run.spec.form() {
-        Form::Training => run.spec.method.published(base, pooling, weights)?,
-        Form::Published => weights,
+    reporter.check_stop()?;
+    let pooling = trainer.spec.task.pooling().unwrap_or(base.info().default_pooling);
+    let weights = trainer
+        .parameter_names
+        .iter()
+        .cloned()
+        .zip(best_parameters.iter().cloned())
+        .chain(trainer.constants.clone())
+        .collect();
+    let weights = match trainer.spec.tensor_set() {
+        TensorSet::Training => trainer.spec.method.inference_weights(base, pooling, weights)?,
+        TensorSet::Inference => weights,
     };
-    let weights = run.prepared.targets.in_units(weights);
-    Ok(Trained {
+    let weights = trainer.dataset.targets.denormalize_head(weights);
+    Ok(TrainingResult {
         weights,
         temperature,
         metrics,
-        rows: counters.rows.clone(),
-        probe: run.prepared.probe.clone(),
-        race: None,
+        metrics_rows: counters.metrics_rows.clone(),
+        probe_examples: trainer.dataset.probe.clone(),
+        successive_halving: None,
     })
 }

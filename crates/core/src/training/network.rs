@@ -2,44 +2,44 @@
 //!
 //! One micro-batch at a time, on whatever thread calls: the loop knows nothing of tapes, this knows nothing of steps.
 
-use crate::adapter::parameters::Built;
-use crate::adapter::{Ground, Parameters};
+use crate::adapter::parameter_builder::ParameterSet;
+use crate::adapter::{BuildContext, ParameterBuilder};
 use crate::error::{Error, Result};
-use crate::model::{Base, Batch, Hooks, Lowest, Tokens, Wanted};
+use crate::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows, Tokens};
 use crate::task::head::Head;
-use crate::task::metrics::language::JUDGED;
+use crate::task::metrics::language_model::TOKEN_METRICS_WIDTH;
 use crate::task::targets::Targets;
-use crate::task::{Reader, Reads, language};
-use espalier_tensor::{Packed, Parameter, Recording, Rows, Tape, Tensor};
+use crate::task::{HeadKind, OutputHead, lm_loss};
+use espalier_tensor::{Parameter, RaggedLayout, Recording, Tape, Tensor, Var};
 use std::sync::Arc;
 
 mod forward;
-mod segments;
+mod gradient_checkpointing;
 
 pub use forward::Forward;
 
 use super::Spec;
-use segments::Costs;
+use gradient_checkpointing::ActivationCost;
 
 /// The adapter and head of a job on its base.
 pub struct Network {
-    base: Arc<Base>,
+    base: Arc<BaseModel>,
     hooks: Box<dyn Hooks>,
-    reader: Reader,
+    output_head: OutputHead,
     /// Numbers that evaluation keeps of a row.
-    width: usize,
+    output_width: usize,
     /// Of the rows that are read.
-    dropout: f64,
-    costs: Costs,
+    head_dropout: f64,
+    activation_cost: ActivationCost,
     /// Bytes of what one micro-batch remembers.
-    budget: u64,
+    activation_budget: u64,
 }
 
 /// The tensors of one moment, on the device, for all threads.
-pub type Uploaded = Arc<[Parameter]>;
+pub type DeviceParameters = Arc<[Parameter]>;
 
 /// What one micro-batch adds to a step.
-pub struct Part {
+pub struct MicroBatchGradients {
     /// Summed over its examples.
     pub loss: f64,
     /// By parameter; empty for one that took no part.
@@ -47,59 +47,70 @@ pub struct Part {
 }
 
 /// What a forward pass starts from: sequences, and perhaps what is known of them.
-pub struct Source {
+pub struct ForwardInput {
     pub tokens: Vec<Arc<Tokens>>,
-    pub known: Option<Known>,
+    pub cached: Option<CachedRows>,
 }
 
-impl Source {
+impl ForwardInput {
     /// Sequences of which nothing is known.
-    pub fn tokens(tokens: Vec<Arc<Tokens>>) -> Self {
-        Self { tokens, known: None }
+    pub fn from_tokens(tokens: Vec<Arc<Tokens>>) -> Self {
+        Self { tokens, cached: None }
     }
 }
 
 /// What the frozen base computed before: the rows that go into `place`, sequence by sequence.
-pub struct Known {
+pub struct CachedRows {
     pub rows: Tensor,
-    pub layout: Arc<Packed>,
-    pub place: Lowest,
+    pub layout: Arc<RaggedLayout>,
+    pub layer: FirstTrainableLayer,
 }
 
 impl Network {
     /// Builds the adapter and the head on the base; their tensors are drawn or restored by `parameters`.
-    pub fn build(base: &Arc<Base>, spec: &Spec, mut parameters: Parameters) -> Result<(Self, Built)> {
+    pub fn build(base: &Arc<BaseModel>, spec: &Spec, mut parameters: ParameterBuilder) -> Result<(Self, ParameterSet)> {
         let info = base.info();
         let pooling = spec.task.pooling().unwrap_or(info.default_pooling);
-        let ground = Ground { base, sites: &base.sites(pooling), form: spec.form() };
-        let hooks = spec.method.build(&ground, &mut parameters)?;
-        let outputs = spec.task.outputs(&spec.labels);
-        let head = outputs.map(|outputs| {
-            Head::build(spec.task.dense(), outputs, info.hidden_size, |name, output, input| {
-                parameters.dense(name, output, input)
+        let context = BuildContext { base, sites: &base.sites(pooling), tensor_set: spec.tensor_set() };
+        let hooks = spec.method.build(&context, &mut parameters)?;
+        let head_outputs = spec.task.head_outputs(&spec.labels);
+        let head = head_outputs.map(|outputs| {
+            Head::build(spec.task.head_activation(), outputs, info.hidden_size, |name, output, input| {
+                parameters.add_dense(name, output, input)
             })
         });
-        let reader = Reader::new(&spec.task, pooling, head);
-        let width = match reader.reads {
-            Reads::Trained(_) | Reads::Rows => outputs.unwrap_or(info.hidden_size),
-            Reads::Language => JUDGED,
+        let output_head = OutputHead::new(&spec.task, pooling, head);
+        let output_width = match output_head.kind {
+            HeadKind::Trained(_) | HeadKind::Identity => head_outputs.unwrap_or(info.hidden_size),
+            HeadKind::LmHead => TOKEN_METRICS_WIDTH,
         };
-        let dropout = spec.method.dropout_of_rows();
-        let (base, costs) = (Arc::clone(base), Costs::of(base, pooling));
-        Ok((Self { base, hooks, reader, width, dropout, costs, budget: u64::MAX }, parameters.finish()?))
+        let dropout = spec.method.head_dropout();
+        let (base, activation_cost) = (Arc::clone(base), ActivationCost::of(base, pooling));
+        Ok((
+            Self {
+                base,
+                hooks,
+                output_head,
+                output_width,
+                head_dropout: dropout,
+                activation_cost,
+                activation_budget: u64::MAX,
+            },
+            parameters.build()?,
+        ))
     }
 
     /// Remembers at most about so many bytes of a micro-batch, and computes the rest again.
-    pub fn within(self, budget: u64) -> Self {
-        Self { budget, ..self }
+    pub fn with_activation_budget(self, budget: u64) -> Self {
+        Self { activation_budget: budget, ..self }
     }
 
     /// Whether the whole way back of so many rows keeps to what one micro-batch may remember.
-    pub fn keeps(&self, rows: usize) -> bool {
-        self.costs.cut(0..self.base.info().layers, rows, self.budget).len() < 2
+    pub fn fits_budget(&self, rows: usize) -> bool {
+        self.activation_cost.partition(0..self.base.info().layers, rows, self.activation_budget).len() < 2
     }
 
-    pub fn base(&self) -> &Arc<Base> {
+    pub fn base(&self) -> &Arc<BaseModel> {
         &self.base
     }
 
@@ -108,129 +119,155 @@ impl Network {
     }
 
     /// The lowest place that is trained: what lies below it may be remembered.
-    pub fn lowest(&self) -> Lowest {
-        self.hooks.lowest()
+    pub fn first_trainable_layer(&self) -> FirstTrainableLayer {
+        self.hooks.first_trainable_layer()
     }
 
-    pub fn reader(&self) -> Reader {
-        self.reader
+    pub fn output_head(&self) -> OutputHead {
+        self.output_head
     }
 
     /// Numbers that evaluation keeps of a row: those of the head, of the row itself, or how a language model's word was judged.
-    pub fn width(&self) -> usize {
-        self.width
+    pub fn output_width(&self) -> usize {
+        self.output_width
     }
 
-    pub fn upload(&self, tensors: &[Tensor]) -> Result<Uploaded> {
-        Ok(self.base.kernels().parameters(tensors)?)
+    pub fn upload(&self, tensors: &[Tensor]) -> Result<DeviceParameters> {
+        Ok(self.base.backend().upload_parameters(tensors)?)
     }
 
     /// The gradients of `Σ loss / denominator` over one micro-batch.
-    pub fn gradients(&self, forward: Forward, targets: &Targets, denominator: f64) -> Result<Part> {
-        let kernels = self.base.kernels().as_ref();
+    pub fn gradients(&self, forward: Forward, targets: &Targets, denominator: f64) -> Result<MicroBatchGradients> {
+        let kernels = self.base.backend().as_ref();
         let (loss, gradient) = targets.loss(&forward.tape, kernels, forward.outputs, denominator)?;
-        Ok(Part { loss: finite(loss)?, gradients: self.back(forward, gradient)? })
+        Ok(MicroBatchGradients {
+            loss: check_finite_loss(loss)?,
+            gradients: self.backward_on_device(forward, gradient)?,
+        })
     }
 
     /// The same where the rows that are read are to find these words.
-    pub fn language_gradients(&self, forward: Forward, words: &[u32], denominator: f64) -> Result<Part> {
-        let found = language::Found::new(&self.base, &forward.tape, forward.outputs, words)?;
-        let loss = finite(found.losses.iter().sum())?;
-        let gradient = found.weighed(std::iter::repeat(1.0 / denominator));
-        Ok(Part { loss, gradients: self.backward(forward, &gradient)? })
+    pub fn language_gradients(
+        &self,
+        forward: Forward,
+        target_ids: &[u32],
+        denominator: f64,
+    ) -> Result<MicroBatchGradients> {
+        let token_losses = lm_loss::TokenLosses::new(&self.base, &forward.tape, forward.outputs, target_ids)?;
+        let loss = check_finite_loss(token_losses.losses.iter().sum())?;
+        let gradient = token_losses.into_weighted_gradient(std::iter::repeat(1.0 / denominator));
+        Ok(MicroBatchGradients { loss, gradients: self.backward(forward, &gradient)? })
     }
 
     /// The same where of two answers one is preferred, pair by pair.
     pub fn preference_gradients(
         &self,
         forward: Forward,
-        words: &[u32],
+        target_ids: &[u32],
         targets: &Targets,
         denominator: f64,
-    ) -> Result<Part> {
-        let Targets::Preferred { lengths, reference, config } = targets else {
+    ) -> Result<MicroBatchGradients> {
+        let Targets::PreferencePairs { answer_lengths: lengths, reference_logprobs: reference, config } = targets
+        else {
             return Err(Error::internal("only pairs of answers are preferred"));
         };
-        let found = language::Found::new(&self.base, &forward.tape, forward.outputs, words)?;
-        let (mut losses, mut factors, mut loss) = (found.losses.iter(), Vec::with_capacity(words.len()), 0.0);
-        for (lengths, before) in lengths.iter().zip(reference) {
-            let now = lengths.map(|length| -losses.by_ref().take(length).sum::<f64>());
-            let verdict = config.judge(now, *before, *lengths);
-            loss += verdict.loss;
+        let token_losses = lm_loss::TokenLosses::new(&self.base, &forward.tape, forward.outputs, target_ids)?;
+        let (mut losses, mut weights, mut loss) =
+            (token_losses.losses.iter(), Vec::with_capacity(target_ids.len()), 0.0);
+        for (lengths, reference_logprob) in lengths.iter().zip(reference) {
+            let policy = lengths.map(|length| -losses.by_ref().take(length).sum::<f64>());
+            let pair_loss = config.pair_loss(policy, *reference_logprob, *lengths);
+            loss += pair_loss.loss;
             // A word's loss is less what its answer's log-probability is more.
-            let factor = verdict.gradient.map(|gradient| -gradient / denominator);
-            factors.extend(lengths.iter().zip(factor).flat_map(|(length, factor)| vec![factor; *length]));
+            let weight = pair_loss.gradient.map(|gradient| -gradient / denominator);
+            weights.extend(lengths.iter().zip(weight).flat_map(|(length, factor)| vec![factor; *length]));
         }
-        let loss = finite(loss)?;
-        let gradient = found.weighed(factors.into_iter());
-        Ok(Part { loss, gradients: self.backward(forward, &gradient)? })
+        let loss = check_finite_loss(loss)?;
+        let gradient = token_losses.into_weighted_gradient(weights.into_iter());
+        Ok(MicroBatchGradients { loss, gradients: self.backward(forward, &gradient)? })
     }
 
     /// The outputs `(rows, width)`.
-    pub fn outputs(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
+    pub fn outputs(&self, parameters: &DeviceParameters, input: &ForwardInput) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
-        let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
-        let outputs = self.reader.outputs(&self.base, &mut tape, rows)?;
-        Ok(tape.read(outputs)?.values)
+        let rows = self.forward_to(&mut tape, input, FirstTrainableLayer::Head, self.hooks.as_ref())?;
+        let outputs = self.output_head.training_outputs(&self.base, &mut tape, rows)?;
+        Ok(tape.to_host(outputs)?.values)
     }
 
     /// How the base's own head judges these words, `(words, JUDGED)`.
-    pub fn judged(&self, parameters: &Uploaded, source: &Source, words: &[u32]) -> Result<Vec<f32>> {
+    pub fn token_metrics(
+        &self,
+        parameters: &DeviceParameters,
+        input: &ForwardInput,
+        target_ids: &[u32],
+    ) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
-        let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
-        let rows = self.base.before_words(&mut tape, rows)?;
-        language::judge(&self.base, &mut tape, rows, words)
+        let rows = self.forward_to(&mut tape, input, FirstTrainableLayer::Head, self.hooks.as_ref())?;
+        let rows = self.base.lm_head_transform(&mut tape, rows)?;
+        lm_loss::token_metrics(&self.base, &mut tape, rows, target_ids)
     }
 
     /// The rows that a fresh head of this adapter would read: with what the adapter already does.
-    pub fn read(&self, parameters: &Uploaded, source: &Source) -> Result<Vec<f32>> {
+    pub fn head_inputs(&self, parameters: &DeviceParameters, input: &ForwardInput) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
-        let rows = self.climb(&mut tape, source, Lowest::Head, self.hooks.as_ref())?;
-        Ok(tape.read(rows)?.values)
+        let rows = self.forward_to(&mut tape, input, FirstTrainableLayer::Head, self.hooks.as_ref())?;
+        Ok(tape.to_host(rows)?.values)
     }
 
     /// The bare base's rows that go into `place`: those of each sequence, or, from the pooler on, those that are read.
-    pub fn frozen(&self, source: &Source, place: Lowest) -> Result<Vec<f32>> {
-        let mut tape = self.tape(&Uploaded::from([]), Recording::Off);
-        let rows = self.climb(&mut tape, source, place, &())?;
-        Ok(tape.read(rows)?.values)
+    pub fn frozen_features(&self, input: &ForwardInput, layer: FirstTrainableLayer) -> Result<Vec<f32>> {
+        let mut tape = self.tape(&DeviceParameters::from([]), Recording::Off);
+        let rows = self.forward_to(&mut tape, input, layer, &())?;
+        Ok(tape.to_host(rows)?.values)
     }
 
-    fn tape(&self, parameters: &Uploaded, recording: Recording) -> Tape {
-        Tape::new(Arc::clone(self.base.kernels()), Arc::clone(parameters), recording)
+    fn tape(&self, parameters: &DeviceParameters, recording: Recording) -> Tape {
+        Tape::new(Arc::clone(self.base.backend()), Arc::clone(parameters), recording)
     }
 
     /// The rows that a forward pass begins with, and the place that they go into.
-    fn begin(&self, tape: &mut Tape, source: &Source, hooks: &dyn Hooks) -> Result<(Rows, Lowest)> {
-        match &source.known {
+    fn forward_start(
+        &self,
+        tape: &mut Tape,
+        input: &ForwardInput,
+        hooks: &dyn Hooks,
+    ) -> Result<(Var, FirstTrainableLayer)> {
+        match &input.cached {
             None => {
-                let batch = Batch::new(source.tokens.iter().map(Arc::as_ref), hooks.virtual_tokens());
-                Ok((self.base.embed(tape, &batch, hooks)?, Lowest::Layer(0)))
+                let batch = Batch::new(input.tokens.iter().map(Arc::as_ref), hooks.virtual_tokens());
+                Ok((self.base.forward_embeddings(tape, &batch, hooks)?, FirstTrainableLayer::Layer(0)))
             }
-            Some(Known { rows, layout, place }) => {
-                Ok((tape.constant(self.base.kernels().upload(rows)?, Arc::clone(layout)), *place))
+            Some(CachedRows { rows, layout, layer: place }) => {
+                Ok((tape.constant(self.base.backend().upload(rows)?, Arc::clone(layout)), *place))
             }
         }
     }
 
     /// The rows that go into `to`.
-    fn climb(&self, tape: &mut Tape, source: &Source, to: Lowest, hooks: &dyn Hooks) -> Result<Rows> {
-        let sequences = || source.tokens.iter().map(Arc::as_ref);
-        let (rows, from) = self.begin(tape, source, hooks)?;
-        let hidden = match (from, to) {
-            (Lowest::Head, _) => return Ok(rows),
-            (Lowest::Pooler, _) | (_, Lowest::Embeddings) => rows,
-            (Lowest::Layer(first), Lowest::Layer(end)) => {
-                return self.base.layers(tape, rows, first..end, hooks, Wanted::All);
+    fn forward_to(
+        &self,
+        tape: &mut Tape,
+        input: &ForwardInput,
+        target: FirstTrainableLayer,
+        hooks: &dyn Hooks,
+    ) -> Result<Var> {
+        let sequences = || input.tokens.iter().map(Arc::as_ref);
+        let (rows, start) = self.forward_start(tape, input, hooks)?;
+        let hidden = match (start, target) {
+            (FirstTrainableLayer::Head, _) => return Ok(rows),
+            (FirstTrainableLayer::Pooler, _) | (_, FirstTrainableLayer::Embeddings) => rows,
+            (FirstTrainableLayer::Layer(first), FirstTrainableLayer::Layer(end)) => {
+                return self.base.forward_layers(tape, rows, first..end, hooks, RequiredRows::All);
             }
-            (Lowest::Embeddings, _) => unreachable!("nothing is remembered below the embeddings"),
-            (Lowest::Layer(first), _) => {
+            (FirstTrainableLayer::Embeddings, _) => unreachable!("nothing is remembered below the embeddings"),
+            (FirstTrainableLayer::Layer(first), _) => {
                 let range = first..self.base.info().layers;
-                self.base.layers(tape, rows, range, hooks, self.reader.reading.wanted())?
+                self.base.forward_layers(tape, rows, range, hooks, self.output_head.row_selection.required_rows())?
             }
         };
-        match to {
-            Lowest::Head => self.reader.rows(&self.base, tape, hidden, hooks, sequences()),
+        match target {
+            FirstTrainableLayer::Head => self.output_head.select_rows(&self.base, tape, hidden, hooks, sequences()),
             _ => Ok(hidden),
         }
     }
@@ -238,7 +275,7 @@ impl Network {
 
 /// # Errors
 /// `Invalid` (`training_diverged`) where the loss is no number.
-pub fn finite(loss: f64) -> Result<f64> {
+pub fn check_finite_loss(loss: f64) -> Result<f64> {
     match loss.is_finite() {
         true => Ok(loss),
         false => {

@@ -2,7 +2,7 @@
 //!
 //! On the host, in a fixed order, so that a resumed run repeats exactly. Knows nothing of what the numbers mean.
 
-use super::hyperparameters::{Resolved, Schedule};
+use super::hyperparameters::{ResolvedHyperparameters, Schedule};
 use espalier_tensor::Tensor;
 
 const BETA1: f64 = 0.9;
@@ -12,71 +12,83 @@ const EPSILON: f64 = 1e-8;
 /// The two moments of every parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
-    pub first: Vec<Tensor>,
-    pub second: Vec<Tensor>,
+    pub exp_avg: Vec<Tensor>,
+    pub exp_avg_sq: Vec<Tensor>,
 }
 
 impl Moments {
     pub fn zeros(parameters: &[Tensor]) -> Self {
         let zeros = || parameters.iter().map(|tensor| Tensor::zeros(tensor.shape.clone())).collect();
-        Self { first: zeros(), second: zeros() }
+        Self { exp_avg: zeros(), exp_avg_sq: zeros() }
     }
 }
 
 /// How a parameter is updated.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
+pub struct ParamGroup {
     /// Vectors are not decayed: biases, and scales, which are at rest at one.
-    pub decays: bool,
+    pub has_weight_decay: bool,
     /// Its learning rate as a multiple of the run's.
-    pub rate: f64,
+    pub lr_scale: f64,
 }
 
-impl Rule {
-    pub fn of(parameter: &Tensor, rate: f64) -> Self {
-        Self { decays: parameter.shape.len() > 1, rate }
+impl ParamGroup {
+    pub fn new(parameter: &Tensor, lr_scale: f64) -> Self {
+        Self { has_weight_decay: parameter.shape.len() > 1, lr_scale }
     }
 }
 
 /// One update, `step` counted from 1.
-pub struct Update {
+pub struct AdamWStep {
     pub step: u64,
     pub learning_rate: f64,
     pub weight_decay: f64,
 }
 
-impl Update {
-    pub fn apply(&self, parameters: &mut [Tensor], rules: &[Rule], gradients: &[Vec<f32>], moments: &mut Moments) {
+impl AdamWStep {
+    pub fn apply(
+        &self,
+        parameters: &mut [Tensor],
+        param_groups: &[ParamGroup],
+        gradients: &[Vec<f32>],
+        moments: &mut Moments,
+    ) {
         for (index, gradient) in gradients.iter().enumerate() {
-            let (first, second) = (&mut moments.first[index], &mut moments.second[index]);
+            let (first, second) = (&mut moments.exp_avg[index], &mut moments.exp_avg_sq[index]);
             let moments = (first.values.as_mut_slice(), second.values.as_mut_slice());
-            self.one(&mut parameters[index].values, gradient, rules[index], moments);
+            self.update_parameter(&mut parameters[index].values, gradient, param_groups[index], moments);
         }
     }
 
-    fn one(&self, parameter: &mut [f32], gradient: &[f32], rule: Rule, (first, second): (&mut [f32], &mut [f32])) {
-        let learning_rate = self.learning_rate * rule.rate;
-        let decay = if rule.decays { self.weight_decay } else { 0.0 };
+    fn update_parameter(
+        &self,
+        parameter: &mut [f32],
+        gradient: &[f32],
+        param_group: ParamGroup,
+        (first, second): (&mut [f32], &mut [f32]),
+    ) {
+        let learning_rate = self.learning_rate * param_group.lr_scale;
+        let decay = if param_group.has_weight_decay { self.weight_decay } else { 0.0 };
         let exponent = i32::try_from(self.step).unwrap_or(i32::MAX);
-        let rate = (learning_rate / (1.0 - BETA1.powi(exponent))) as f32;
-        let root = (1.0 - BETA2.powi(exponent)).sqrt() as f32;
-        let keep = (1.0 - learning_rate * decay) as f32;
+        let step_size = (learning_rate / (1.0 - BETA1.powi(exponent))) as f32;
+        let bias_correction2_sqrt = (1.0 - BETA2.powi(exponent)).sqrt() as f32;
+        let decay_factor = (1.0 - learning_rate * decay) as f32;
         let (beta1, beta2, epsilon) = (BETA1 as f32, BETA2 as f32, EPSILON as f32);
-        let (rest1, rest2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
+        let (one_minus_beta1, one_minus_beta2) = ((1.0 - BETA1) as f32, (1.0 - BETA2) as f32);
         let moments = first.iter_mut().zip(second);
         for ((value, gradient), (first, second)) in parameter.iter_mut().zip(gradient).zip(moments) {
-            *first = *first * beta1 + gradient * rest1;
-            *second = *second * beta2 + gradient * gradient * rest2;
-            *value = *value * keep - rate * *first / (second.sqrt() / root + epsilon);
+            *first = *first * beta1 + gradient * one_minus_beta1;
+            *second = *second * beta2 + gradient * gradient * one_minus_beta2;
+            *value = *value * decay_factor - step_size * *first / (second.sqrt() / bias_correction2_sqrt + epsilon);
         }
     }
 }
 
 /// Scales the gradients down to `limit` where their joint norm exceeds it, as PyTorch does. Answers the norm before.
-pub fn clip(gradients: &mut [Vec<f32>], limit: f64) -> f64 {
+pub fn clip_grad_norm(gradients: &mut [Vec<f32>], max_norm: f64) -> f64 {
     let squares = gradients.iter().flatten().map(|value| f64::from(*value) * f64::from(*value));
     let norm = squares.sum::<f64>().sqrt();
-    let factor = limit / (norm + 1e-6);
+    let factor = max_norm / (norm + 1e-6);
     if factor < 1.0 {
         gradients.iter_mut().flatten().for_each(|value| *value *= factor as f32);
     }
@@ -84,19 +96,19 @@ pub fn clip(gradients: &mut [Vec<f32>], limit: f64) -> f64 {
 }
 
 /// The learning rate of a step counted from 1: a linear warm-up, then constant, linear or cosine to zero.
-pub fn learning_rate(step: u64, total: u64, settings: &Resolved) -> f64 {
-    let warmup = (settings.warmup_ratio * total as f64).ceil();
+pub fn learning_rate(step: u64, total_steps: u64, hyperparameters: &ResolvedHyperparameters) -> f64 {
+    let warmup_steps = (hyperparameters.warmup_ratio * total_steps as f64).ceil();
     // As in transformers: the first update runs at 1/warmup of the rate, the last one above zero.
-    let done = (step - 1) as f64;
-    if done < warmup {
-        return settings.learning_rate * (done + 1.0) / (warmup + 1.0);
+    let completed_steps = (step - 1) as f64;
+    if completed_steps < warmup_steps {
+        return hyperparameters.learning_rate * (completed_steps + 1.0) / (warmup_steps + 1.0);
     }
-    let left = (total as f64 - done) / (total as f64 - warmup).max(1.0);
-    settings.learning_rate
-        * match settings.schedule {
+    let remaining_fraction = (total_steps as f64 - completed_steps) / (total_steps as f64 - warmup_steps).max(1.0);
+    hyperparameters.learning_rate
+        * match hyperparameters.schedule {
             Schedule::Constant => 1.0,
-            Schedule::Linear => left,
-            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * (1.0 - left)).cos()),
+            Schedule::Linear => remaining_fraction,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * (1.0 - remaining_fraction)).cos()),
         }
 }
 
@@ -110,8 +122,8 @@ mod tests {
         let mut parameters = [Tensor::new([2], vec![1.0, -2.0])];
         let mut moments = Moments::zeros(&parameters);
         for (step, gradient) in [[0.5, -1.0], [1.0, 0.25]].into_iter().enumerate() {
-            let update = Update { step: step as u64 + 1, learning_rate: 0.1, weight_decay: 0.5 };
-            let rule = Rule { decays: true, rate: 1.0 };
+            let update = AdamWStep { step: step as u64 + 1, learning_rate: 0.1, weight_decay: 0.5 };
+            let rule = ParamGroup { has_weight_decay: true, lr_scale: 1.0 };
             update.apply(&mut parameters, &[rule], &[gradient.to_vec()], &mut moments);
         }
         let expected = [0.710_981_8, -1.663_053_2];
@@ -121,9 +133,9 @@ mod tests {
     }
 
     #[test]
-    fn clipping_keeps_the_direction() {
+    fn gradient_clipping_keeps_the_direction() {
         let mut gradients = [vec![3.0], vec![4.0]];
-        assert_eq!(clip(&mut gradients, 1.0), 5.0);
+        assert_eq!(clip_grad_norm(&mut gradients, 1.0), 5.0);
         assert!((gradients[0][0] - 0.6).abs() < 1e-6 && (gradients[1][0] - 0.8).abs() < 1e-6);
     }
 }

@@ -1,9 +1,11 @@
 //! What a job does, stored with it: one run, or a race of several.
 
-use super::race::{self, Race};
-use super::{Data, Folders, FromAdapter, Outcome, Progress, Settings, Spec, Stop, Trained, Validation, train};
+use super::successive_halving::{self, SuccessiveHalvingSpec};
+use super::{
+    Dirs, FromAdapter, Outcome, Progress, Settings, Spec, StopReason, TrainingData, TrainingResult, Validation, train,
+};
 use crate::error::Result;
-use crate::model::Base;
+use crate::model::BaseModel;
 use crate::task;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -14,75 +16,75 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Plan {
-    Race(Box<Race>),
-    Run(Box<Spec>),
+    SuccessiveHalving(Box<SuccessiveHalvingSpec>),
+    Single(Box<Spec>),
 }
 
 impl From<Spec> for Plan {
     fn from(spec: Spec) -> Self {
-        Self::Run(Box::new(spec))
+        Self::Single(Box::new(spec))
     }
 }
 
 impl Plan {
     pub fn task(&self) -> &task::Config {
         match self {
-            Self::Race(race) => &race.task,
-            Self::Run(spec) => &spec.task,
+            Self::SuccessiveHalving(race) => &race.task,
+            Self::Single(spec) => &spec.task,
         }
     }
 
     pub fn labels(&self) -> &[String] {
         match self {
-            Self::Race(race) => &race.labels,
-            Self::Run(spec) => &spec.labels,
+            Self::SuccessiveHalving(race) => &race.labels,
+            Self::Single(spec) => &spec.labels,
         }
     }
 
     pub fn validation(&self) -> &Validation {
         match self {
-            Self::Race(race) => &race.validation,
-            Self::Run(spec) => &spec.validation,
+            Self::SuccessiveHalving(race) => &race.validation,
+            Self::Single(spec) => &spec.validation,
         }
     }
 
     /// Tokens after which a text is cut.
     pub fn max_length(&self) -> u32 {
         match self {
-            Self::Race(race) => race.spec(0).hyperparameters.max_length,
-            Self::Run(spec) => spec.hyperparameters.max_length,
+            Self::SuccessiveHalving(race) => race.candidate_spec(0).hyperparameters.max_length,
+            Self::Single(spec) => spec.hyperparameters.max_length,
         }
     }
 
     /// The base's fingerprint.
     pub fn base(&self) -> &str {
         match self {
-            Self::Race(race) => &race.base,
-            Self::Run(spec) => &spec.base,
+            Self::SuccessiveHalving(race) => &race.base,
+            Self::Single(spec) => &spec.base,
         }
     }
 
     pub fn kernels(&self) -> &str {
         match self {
-            Self::Race(race) => &race.kernels,
-            Self::Run(spec) => &spec.kernels,
+            Self::SuccessiveHalving(race) => &race.kernels,
+            Self::Single(spec) => &spec.kernels,
         }
     }
 
     /// The adapter that the job starts from.
     pub fn from_adapter(&self) -> Option<&FromAdapter> {
         match self {
-            Self::Race(_) => None,
-            Self::Run(spec) => spec.from_adapter.as_ref(),
+            Self::SuccessiveHalving(_) => None,
+            Self::Single(spec) => spec.from_adapter.as_ref(),
         }
     }
 
     /// The specification that an adapter was trained by: in a race, the winner's.
-    pub fn spec(&self, trained: &Trained) -> Spec {
-        match (self, &trained.race) {
-            (Self::Race(race), Some(finish)) => race.spec(finish.winner),
-            (Self::Race(race), None) => race.spec(0),
-            (Self::Run(spec), _) => spec.as_ref().clone(),
+    pub fn resolved_spec(&self, result: &TrainingResult) -> Spec {
+        match (self, &result.successive_halving) {
+            (Self::SuccessiveHalving(race), Some(finish)) => race.candidate_spec(finish.winner),
+            (Self::SuccessiveHalving(race), None) => race.candidate_spec(0),
+            (Self::Single(spec), _) => spec.as_ref().clone(),
         }
     }
 
@@ -90,17 +92,17 @@ impl Plan {
     ///
     /// # Errors
     /// As [`train`] and [`race::run`].
-    pub fn carry_out(
+    pub fn run(
         &self,
-        base: &Arc<Base>,
-        data: &Data,
-        folders: &Folders,
+        base: &Arc<BaseModel>,
+        data: &TrainingData,
+        dirs: &Dirs,
         settings: &Settings,
-        report: &mut dyn FnMut(&Progress) -> ControlFlow<Stop>,
+        on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<StopReason>,
     ) -> Result<Outcome> {
         match self {
-            Self::Race(race) => race::run(base, race, data, folders, settings, report),
-            Self::Run(spec) => train(base, spec, data, folders, settings, report),
+            Self::SuccessiveHalving(race) => successive_halving::run(base, race, data, dirs, settings, on_progress),
+            Self::Single(spec) => train(base, spec, data, dirs, settings, on_progress),
         }
     }
 }

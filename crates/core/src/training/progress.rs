@@ -14,15 +14,15 @@ pub struct Progress {
     pub eta_seconds: f64,
     /// Metrics rows not yet spoken of, in order; after a resume all of the run's so far. Writing one twice must be harmless.
     #[serde(skip)]
-    pub rows: Vec<Row>,
+    pub new_rows: Vec<MetricsRow>,
     /// A checkpoint of this step is safely on disk.
     #[serde(skip)]
-    pub checkpointed: bool,
+    pub has_new_checkpoint: bool,
 }
 
 /// One row of metrics: a function of data, spec and seed, never of time or place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Row {
+pub struct MetricsRow {
     pub step: u64,
     /// `train` (every few steps), `validation` (at the end of an epoch), `start`: what became of the adapter that the job
     /// starts from, `samples`: what it says after an epoch, or `race`: who was dropped at a rung.
@@ -33,11 +33,11 @@ pub struct Row {
 
 /// Why a run is to stop before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     Cancel,
     Pause,
     /// The server is going down: somebody goes on from the checkpoint.
-    Release,
+    Requeue,
     /// The lease was lost: the job is somebody else's, and nothing more may be written.
-    Abandon,
+    LeaseLost,
 }

@@ -2,16 +2,16 @@
 //! is written again number by number. The files are made by `tests/adapterhub/make.py`.
 
 use espalier_core::adapter;
-use espalier_core::artifact::adapterhub::{Files, HEAD_CONFIG_FILE, HEAD_TENSOR_FILE, TENSOR_FILE};
+use espalier_core::artifact::adapterhub::{AdapterHubFiles, HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE, WEIGHTS_FILE};
 use espalier_core::artifact::{
-    self, Adapted, Artifact, CONFIG_FILE, ImportRequest, Outline, Settings, safetensors, zip,
+    self, Artifact, BaseSummary, CONFIG_FILE, ImportLimits, ImportRequest, LoadedAdapter, safetensors, zip,
 };
-use espalier_core::model::Base;
+use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
 use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::Tensor;
-use espalier_tensor::cpu::Cpu;
-use espalier_testing::folders::{input, json_file, largest_difference, unzipped};
+use espalier_tensor::cpu::CpuBackend;
+use espalier_testing::folders::{input_from_json, max_abs_difference, read_json, read_zip};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,59 +30,59 @@ const CASES: [&str; 6] = [
 ];
 
 /// The base that a case was made for.
-fn base(case: &str) -> Arc<Base> {
+fn base(case: &str) -> Arc<BaseModel> {
     let (folder, name) = match case.starts_with("adapterhub-roberta/") {
         true => ("architectures/roberta", "example/tiny-roberta"),
         false => ("tiny-bert", "example/tiny-bert"),
     };
-    Arc::new(Base::load(&espalier_testing::jobs::fixture(folder), name, Arc::new(Cpu::best())).unwrap())
+    Arc::new(BaseModel::load(&espalier_testing::jobs::fixture(folder), name, Arc::new(CpuBackend::detect())).unwrap())
 }
 
 fn folder(case: &str) -> PathBuf {
     espalier_testing::jobs::fixture(case)
 }
 
-fn import(zip: &Path, base: &Base) -> Artifact {
+fn import(zip: &Path, base: &BaseModel) -> Artifact {
     let temporary = tempfile::tempdir().unwrap();
     let request = ImportRequest { max_length: Some(64), ..ImportRequest::default() };
-    artifact::import(zip, &request, base, temporary.path(), &Settings::default()).unwrap()
+    artifact::import(zip, &request, base, temporary.path(), &ImportLimits::default()).unwrap()
 }
 
-fn logits(artifact: &Artifact, base: &Base, inputs: &Value) -> Vec<f32> {
-    let inputs: Vec<Input> = inputs.as_array().unwrap().iter().map(input).collect();
-    Adapted::load(artifact, base).unwrap().outputs(base, &inputs).unwrap().concat()
+fn logits(artifact: &Artifact, base: &BaseModel, inputs: &Value) -> Vec<f32> {
+    let inputs: Vec<Input> = inputs.as_array().unwrap().iter().map(input_from_json).collect();
+    LoadedAdapter::load(artifact, base).unwrap().forward(base, &inputs).unwrap().concat()
 }
 
 #[test]
-fn what_adapters_saved_answers_with_its_logits() {
+fn adapterhub_adapter_reproduces_its_logits() {
     for case in CASES {
         let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
-        let expected = json_file(&folder(case).join("expected.json"));
+        let expected = read_json(&folder(case).join("expected.json"));
         let theirs: Vec<Vec<f32>> = serde_json::from_value(expected["logits"].clone()).unwrap();
-        let difference = largest_difference(&logits(&artifact, &base, &expected["inputs"]), &theirs.concat());
+        let difference = max_abs_difference(&logits(&artifact, &base, &expected["inputs"]), &theirs.concat());
         assert!(difference < TOLERANCE, "{case}: a logit differs by {difference}");
-        assert_eq!(artifact.card.base.fingerprint, None, "{case} is proven, not verified");
+        assert_eq!(artifact.manifest.base.fingerprint, None, "{case} is proven, not verified");
     }
     let labelled = import(&folder("adapterhub/upper").join("adapter.zip"), &base("adapterhub/upper"));
-    assert_eq!(labelled.card.labels, ["card", "refund", "top-up"]);
+    assert_eq!(labelled.manifest.labels, ["card", "refund", "top-up"]);
 }
 
 /// The four files, and the gradients in the tensors' place.
-fn files(case: &str) -> (Files, Files) {
-    let mut files = unzipped(&folder(case).join("adapter.zip"));
+fn files(case: &str) -> (AdapterHubFiles, AdapterHubFiles) {
+    let mut files = read_zip(&folder(case).join("adapter.zip"));
     let mut take = |name: &str| files.remove(name).unwrap();
-    let theirs = Files {
+    let theirs = AdapterHubFiles {
         config: take(CONFIG_FILE),
-        tensors: take(TENSOR_FILE),
+        weights: take(WEIGHTS_FILE),
         head_config: take(HEAD_CONFIG_FILE),
-        head_tensors: take(HEAD_TENSOR_FILE),
+        head_weights: take(HEAD_WEIGHTS_FILE),
     };
     let gradients = safetensors::read(&fs::read(folder(case).join("gradients.safetensors")).unwrap()).unwrap();
     let (head, own): (BTreeMap<String, Tensor>, _) =
         gradients.into_iter().partition(|(name, _)| name.starts_with("heads."));
     let write = |tensors| safetensors::write(&tensors).unwrap();
-    let gradients = Files { tensors: write(own), head_tensors: write(head), ..theirs.clone() };
+    let gradients = AdapterHubFiles { weights: write(own), head_weights: write(head), ..theirs.clone() };
     (theirs, gradients)
 }
 
@@ -91,29 +91,32 @@ fn gradients_are_those_of_pytorch() {
     for case in CASES {
         let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
-        let expected = files(case).1.open(&Outline::of(&base)).unwrap().weights;
-        let (spec, _) = espalier_testing::jobs::job(&base, adapter::Config::default(), Hyperparameters::default(), 12);
-        let spec = Spec { task: artifact.card.task.clone(), method: artifact.card.method.clone(), ..spec };
-        let texts = json_file(&folder(case).join("expected.json"))["texts"].as_array().unwrap().clone();
-        let found = espalier_testing::gradients::of(&base, &spec, artifact.weights, &texts, 64);
+        let expected = files(case).1.parse(&BaseSummary::from_base(&base)).unwrap().weights;
+        let (spec, _) =
+            espalier_testing::jobs::spec_and_data(&base, adapter::Config::default(), Hyperparameters::default(), 12);
+        let spec = Spec { task: artifact.manifest.task.clone(), method: artifact.manifest.method.clone(), ..spec };
+        let texts = read_json(&folder(case).join("expected.json"))["texts"].as_array().unwrap().clone();
+        let found = espalier_testing::gradients::cross_entropy_gradients(&base, &spec, artifact.weights, &texts, 64);
         assert_eq!(found.len(), expected.len(), "{case}");
         for (name, found) in found {
-            let difference = espalier_testing::gradients::difference(&found, &expected[&name].values);
+            let difference = espalier_testing::gradients::relative_error(&found, &expected[&name].values);
             assert!(difference < TOLERANCE, "{case}: the gradient by {name} differs by {difference}");
         }
     }
 }
 
 #[test]
-fn what_is_written_again_is_what_adapters_wrote() {
+fn adapterhub_export_round_trips() {
     for case in CASES {
         let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
-        let ours = Files::of(&artifact, &Outline::of(&base), case.split_once('/').unwrap().1).unwrap();
+        let ours =
+            AdapterHubFiles::from_artifact(&artifact, &BaseSummary::from_base(&base), case.split_once('/').unwrap().1)
+                .unwrap();
         let theirs = files(case).0;
         let read = |bytes: &[u8]| safetensors::read(bytes).unwrap();
-        assert_eq!(read(&ours.tensors), read(&theirs.tensors), "{case}");
-        assert_eq!(read(&ours.head_tensors), read(&theirs.head_tensors), "{case}");
+        assert_eq!(read(&ours.weights), read(&theirs.weights), "{case}");
+        assert_eq!(read(&ours.head_weights), read(&theirs.head_weights), "{case}");
         for (ours, theirs) in [(&ours.config, &theirs.config), (&ours.head_config, &theirs.head_config)] {
             let (ours, theirs): (Value, Value) =
                 (serde_json::from_slice(ours).unwrap(), serde_json::from_slice(theirs).unwrap());
@@ -133,20 +136,27 @@ fn what_is_written_again_is_what_adapters_wrote() {
 }
 
 #[test]
-fn a_download_in_their_form_comes_back_with_the_same_answers() {
+fn adapterhub_download_reimports_with_the_same_outputs() {
     let place = tempfile::tempdir().unwrap();
     for case in CASES {
         let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
-        let version = artifact::write(&artifact, &base, place.path(), &place.path().join("temporary")).unwrap().version;
+        let version = artifact::publish_artifact(&artifact, &base, place.path(), &place.path().join("temporary"))
+            .unwrap()
+            .version;
         let path = place.path().join("export.zip");
         let out = File::create(&path).unwrap();
-        let outline = Outline::of(&base);
-        zip::export_to_hub(place.path(), &version, &outline, "my.adapter 1", &json!({"job_id": 7}), out).unwrap();
+        let outline = BaseSummary::from_base(&base);
+        zip::write_adapterhub_zip(place.path(), &version, &outline, "my.adapter 1", &json!({"job_id": 7}), out)
+            .unwrap();
         let back = import(&path, &base);
         assert_eq!(back.weights, artifact.weights, "{case}");
-        assert_eq!((back.card.task, back.card.method), (artifact.card.task, artifact.card.method), "{case}");
-        let config: Value = serde_json::from_slice(&unzipped(&path)[CONFIG_FILE]).unwrap();
+        assert_eq!(
+            (back.manifest.task, back.manifest.method),
+            (artifact.manifest.task, artifact.manifest.method),
+            "{case}"
+        );
+        let config: Value = serde_json::from_slice(&read_zip(&path)[CONFIG_FILE]).unwrap();
         assert_eq!(config["name"], "my_adapter_1", "no dot, which PyTorch refuses");
     }
 }

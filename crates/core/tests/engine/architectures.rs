@@ -2,11 +2,13 @@
 //! `tests/golden/architectures.py` makes, on both kernel sets, under both names of a checkpoint's tensors.
 
 use espalier_core::error::Result;
-use espalier_core::model::{Base, Batch, Hooks, Lowest, Pooling, SUPPORTED, Tokens, Virtual, Wanted};
-use espalier_tensor::candle::Candle;
-use espalier_tensor::columns::Front;
-use espalier_tensor::cpu::Cpu;
-use espalier_tensor::{Kernels, Packed, Recording, Rows, Tape, Tensor};
+use espalier_core::model::{
+    BaseModel, Batch, FirstTrainableLayer, Hooks, Pooling, RequiredRows, SUPPORTED_MODEL_TYPES, Tokens, VirtualTokens,
+};
+use espalier_tensor::candle::CandleBackend;
+use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::{Backend, RaggedLayout, Recording, Tape, Tensor, Var};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -20,11 +22,11 @@ use std::sync::Arc;
 const TOLERANCE: f32 = 1e-4;
 
 /// Fields of a config, and values that are not computed, as JSON.
-type Refused = [(&'static str, &'static str)];
+type RejectedConfigs = [(&'static str, &'static str)];
 
 /// `model_type`, what headed models put in front of the encoder's names, the path of a linear map, and fields of the
 /// config that are refused.
-const ARCHITECTURES: [(&str, &str, &str, &Refused); 12] = [
+const ARCHITECTURES: [(&str, &str, &str, &RejectedConfigs); 12] = [
     ("roberta", "roberta", "roberta.encoder.layer.0.attention.self.query", &ABSOLUTE),
     ("xlm-roberta", "roberta", "roberta.encoder.layer.1.output.dense", &ABSOLUTE),
     ("camembert", "roberta", "roberta.encoder.layer.0.intermediate.dense", &ABSOLUTE),
@@ -32,14 +34,14 @@ const ARCHITECTURES: [(&str, &str, &str, &Refused); 12] = [
     ("esm", "esm", "esm.encoder.emb_layer_norm_after", &ROTARY),
     ("modernbert", "model", "model.layers.0.attn.Wqkv", &LOCAL),
     ("mpnet", "mpnet", "mpnet.encoder.layer.0.attention.attn.q", &BUCKETS),
-    ("llama", "model", "model.layers.1.self_attn.q_proj", &STRETCHED),
+    ("llama", "model", "model.layers.1.self_attn.q_proj", &REJECTED_ROPE_SCALING),
     ("mistral", "model", "model.layers.0.mlp.gate_proj", &[("hidden_act", "\"gelu\""), ("sliding_window", "0")]),
     ("qwen2", "model", "model.layers.0.mlp.down_proj", &SLIDING),
     ("qwen3", "model", "model.layers.0.post_attention_layernorm", &[("num_key_value_heads", "3"), ("head_dim", "7")]),
-    ("gpt2", "transformer", "transformer.h.1.attn.c_attn", &LEARNED),
+    ("gpt2", "transformer", "transformer.h.1.attn.c_attn", &REJECTED_GPT2),
 ];
 
-const LEARNED: [(&str, &str); 5] = [
+const REJECTED_GPT2: [(&str, &str); 5] = [
     ("activation_function", "\"tanh\""),
     ("scale_attn_weights", "false"),
     ("scale_attn_by_inverse_layer_idx", "true"),
@@ -47,7 +49,7 @@ const LEARNED: [(&str, &str); 5] = [
     ("n_head", "5"),
 ];
 
-const STRETCHED: [(&str, &str); 3] = [
+const REJECTED_ROPE_SCALING: [(&str, &str); 3] = [
     ("rope_type", "{\"rope_type\": \"longrope\"}"),
     ("high_freq_factor", "{\"rope_type\": \"llama3\", \"factor\": 2, \"low_freq_factor\": 1}"),
     ("partial_rotary_factor", "{\"partial_rotary_factor\": 0.5}"),
@@ -77,8 +79,8 @@ fn fixture(model_type: &str) -> PathBuf {
     espalier_testing::workspace().join("tests/fixtures/architectures").join(model_type)
 }
 
-fn load(folder: &Path, kernels: Arc<dyn Kernels>) -> Arc<Base> {
-    Arc::new(Base::load(folder, "golden", kernels).unwrap())
+fn load(folder: &Path, kernels: Arc<dyn Backend>) -> Arc<BaseModel> {
+    Arc::new(BaseModel::load(folder, "golden", kernels).unwrap())
 }
 
 fn numbers(view: &TensorView) -> Vec<f32> {
@@ -99,12 +101,12 @@ fn expected(folder: &Path) -> Vec<(Vec<u32>, Vec<f32>)> {
 }
 
 /// `(tokens, hidden)` of some texts in one batch, or of their first or last tokens alone.
-fn hidden(base: &Base, texts: &[Vec<u32>], wanted: Wanted) -> Vec<f32> {
-    let tokens = |ids: &Vec<u32>| Tokens::whole(ids.clone());
+fn hidden_states(base: &BaseModel, texts: &[Vec<u32>], required_rows: RequiredRows) -> Vec<f32> {
+    let tokens = |ids: &Vec<u32>| Tokens::from_ids(ids.clone());
     let tokens: Vec<Tokens> = texts.iter().map(tokens).collect();
-    let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
-    let rows = base.encode(&mut tape, &Batch::new(&tokens, Virtual::Nothing), &(), wanted).unwrap();
-    tape.read(rows).unwrap().values
+    let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
+    let rows = base.encode(&mut tape, &Batch::new(&tokens, VirtualTokens::Disabled), &(), required_rows).unwrap();
+    tape.to_host(rows).unwrap().values
 }
 
 /// The largest difference, relative to the largest expected value.
@@ -116,60 +118,61 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 /// Behind virtual tokens that are there already.
-struct Prompted(Tensor);
+struct FixedVirtualTokens(Tensor);
 
-impl Hooks for Prompted {
-    fn lowest(&self) -> Lowest {
-        Lowest::Embeddings
+impl Hooks for FixedVirtualTokens {
+    fn first_trainable_layer(&self) -> FirstTrainableLayer {
+        FirstTrainableLayer::Embeddings
     }
 
-    fn prompt(&self, tape: &mut Tape, sequences: Range<usize>) -> Result<Vec<Front<Rows>>> {
-        let rows = tape.upload(&self.0, Arc::new(Packed::from_lengths([self.0.shape[0]])))?;
-        Ok(vec![Front { sequences, rows }])
+    fn soft_prompts(&self, tape: &mut Tape, sequences: Range<usize>) -> Result<Vec<PrependedRows<Var>>> {
+        let rows = tape.constant_from_host(&self.0, Arc::new(RaggedLayout::from_lengths([self.0.shape[0]])))?;
+        Ok(vec![PrependedRows { sequences, rows }])
     }
 }
 
 #[test]
-fn behind_virtual_tokens_they_agree_too() {
+fn hidden_states_agree_behind_virtual_tokens() {
     for (model_type, ..) in ARCHITECTURES {
         let folder = fixture(model_type);
         let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
         let read = SafeTensors::deserialize(&bytes).unwrap();
         let prompt = read.tensor("prompt").unwrap();
         let prompt = Tensor::new(prompt.shape(), numbers(&prompt));
-        let front = Virtual::Tokens(prompt.shape[0]);
+        let front = VirtualTokens::Prompt(prompt.shape[0]);
         for kernels in kernel_sets() {
             let base = load(&folder, kernels);
             for (index, (ids, _)) in expected(&folder).into_iter().enumerate() {
-                let tokens = Tokens::whole(ids);
-                let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
+                let tokens = Tokens::from_ids(ids);
+                let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
                 let batch = Batch::new([&tokens], front);
-                let rows = base.encode(&mut tape, &batch, &Prompted(prompt.clone()), Wanted::All).unwrap();
+                let rows =
+                    base.encode(&mut tape, &batch, &FixedVirtualTokens(prompt.clone()), RequiredRows::All).unwrap();
                 let expected = numbers(&read.tensor(&format!("prompted.{index}")).unwrap());
-                let worst = error(&tape.read(rows).unwrap().values, &expected);
-                assert!(worst <= TOLERANCE, "{model_type} on {} differs by {worst}", base.info().kernels);
+                let worst = error(&tape.to_host(rows).unwrap().values, &expected);
+                assert!(worst <= TOLERANCE, "{model_type} on {} differs by {worst}", base.info().backend);
             }
         }
     }
 }
 
-fn compare(base: &Base, texts: &[(Vec<u32>, Vec<f32>)]) -> f32 {
+fn compare(base: &BaseModel, texts: &[(Vec<u32>, Vec<f32>)]) -> f32 {
     let ids: Vec<Vec<u32>> = texts.iter().map(|(ids, _)| ids.clone()).collect();
     let width = base.info().hidden_size;
-    let one = if base.info().poolings.contains(&Pooling::Last) { Wanted::Last } else { Wanted::First };
-    let (all, ones) = (hidden(base, &ids, Wanted::All), hidden(base, &ids, one));
+    let one = if base.info().poolings.contains(&Pooling::Last) { RequiredRows::Last } else { RequiredRows::First };
+    let (all, ones) = (hidden_states(base, &ids, RequiredRows::All), hidden_states(base, &ids, one));
     let (mut rest, mut worst) = (all.as_slice(), 0f32);
     for ((_, expected), found) in texts.iter().zip(ones.chunks_exact(width)) {
         let (own, after) = rest.split_at(expected.len());
-        let same = if one == Wanted::Last { &expected[expected.len() - width..] } else { &expected[..width] };
+        let same = if one == RequiredRows::Last { &expected[expected.len() - width..] } else { &expected[..width] };
         worst = worst.max(error(own, expected)).max(error(found, same));
         rest = after;
     }
     worst
 }
 
-fn kernel_sets() -> [Arc<dyn Kernels>; 2] {
-    [Arc::new(Cpu::best()), Arc::new(Candle::cpu())]
+fn kernel_sets() -> [Arc<dyn Backend>; 2] {
+    [Arc::new(CpuBackend::detect()), Arc::new(CandleBackend::cpu())]
 }
 
 #[test]
@@ -179,22 +182,22 @@ fn hidden_states_agree_with_transformers() {
         for kernels in kernel_sets() {
             let base = load(&folder, kernels);
             let worst = compare(&base, &expected(&folder));
-            println!("{model_type} on {}: largest relative error {worst:.2e}", base.info().kernels);
-            assert!(worst <= TOLERANCE, "{model_type} on {} differs by {worst}", base.info().kernels);
+            println!("{model_type} on {}: largest relative error {worst:.2e}", base.info().backend);
+            assert!(worst <= TOLERANCE, "{model_type} on {} differs by {worst}", base.info().backend);
             assert_eq!(base.info().model_type, model_type);
         }
     }
 }
 
 #[test]
-fn a_text_has_the_same_bits_alone_and_among_others() {
+fn text_is_bit_identical_alone_and_batched() {
     for (model_type, ..) in ARCHITECTURES {
         let folder = fixture(model_type);
-        let base = load(&folder, Arc::new(Cpu::best()));
+        let base = load(&folder, Arc::new(CpuBackend::detect()));
         let texts: Vec<Vec<u32>> = expected(&folder).into_iter().map(|(ids, _)| ids).collect();
-        let together = hidden(&base, &texts, Wanted::All);
+        let together = hidden_states(&base, &texts, RequiredRows::All);
         let alone: Vec<f32> =
-            texts.iter().flat_map(|text| hidden(&base, std::slice::from_ref(text), Wanted::All)).collect();
+            texts.iter().flat_map(|text| hidden_states(&base, std::slice::from_ref(text), RequiredRows::All)).collect();
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert!(bits(&together) == bits(&alone), "{model_type}");
     }
@@ -217,34 +220,36 @@ fn changed(model_type: &str, rename: impl Fn(&str) -> String, fields: &[(&str, V
 }
 
 #[test]
-fn a_headed_checkpoint_is_the_same_base() {
+fn checkpoint_with_head_loads_the_same_base() {
     for (model_type, prefix, ..) in ARCHITECTURES {
-        let bare = load(&fixture(model_type), Arc::new(Cpu::best()));
+        let bare = load(&fixture(model_type), Arc::new(CpuBackend::detect()));
         let folder = changed(model_type, |name| format!("{prefix}.{name}"), &[]);
-        let headed = load(folder.path(), Arc::new(Cpu::best()));
+        let headed = load(folder.path(), Arc::new(CpuBackend::detect()));
         assert_eq!(headed.info().fingerprint, bare.info().fingerprint, "{model_type}");
-        assert_eq!(headed.digest().unwrap(), bare.digest().unwrap(), "{model_type}");
+        assert_eq!(headed.weights_digest().unwrap(), bare.weights_digest().unwrap(), "{model_type}");
         assert_eq!(headed.info().parameters, bare.info().parameters, "{model_type}");
     }
 }
 
 #[test]
-fn what_is_not_computed_is_refused_by_name() {
+fn unsupported_config_is_rejected_by_name() {
     for (model_type, _, _, fields) in ARCHITECTURES {
         for (field, value) in fields {
             let value: Value = serde_json::from_str(value).unwrap();
             // What is said of rotary positions stands in a field of its own.
             let place = if value.is_object() && model_type == "llama" { "rope_parameters" } else { field };
             let folder = changed(model_type, str::to_string, &[(place, value)]);
-            let refused = Base::load(folder.path(), "refused", Arc::new(Cpu::best()));
+            let refused = BaseModel::load(folder.path(), "refused", Arc::new(CpuBackend::detect()));
             let Err(espalier_core::error::Error::Invalid(problem)) = refused else { panic!("{model_type} {field}") };
             assert_eq!(problem.code, "unsupported_model", "{problem:?}");
             assert!(problem.detail.contains(field), "{model_type}: {problem:?}");
         }
     }
     let folder = changed("roberta", str::to_string, &[("model_type", json!("big_bird"))]);
-    let Err(refused) = Base::load(folder.path(), "refused", Arc::new(Cpu::best())) else { panic!("big_bird") };
-    assert!(SUPPORTED.iter().all(|name| refused.to_string().contains(name)), "{refused}");
+    let Err(refused) = BaseModel::load(folder.path(), "refused", Arc::new(CpuBackend::detect())) else {
+        panic!("big_bird")
+    };
+    assert!(SUPPORTED_MODEL_TYPES.iter().all(|name| refused.to_string().contains(name)), "{refused}");
 }
 
 #[test]
@@ -263,23 +268,27 @@ fn embeddings_that_would_not_be_the_models_own_are_refused() {
         fs::create_dir_all(folder.path().join("1_Pooling")).unwrap();
         fs::write(folder.path().join("1_Pooling/config.json"), json!({"pooling_mode_mean_tokens": true}).to_string())
             .unwrap();
-        load(folder.path(), Arc::new(Cpu::best()));
+        load(folder.path(), Arc::new(CpuBackend::detect()));
         fs::write(folder.path().join(file), settings.to_string()).unwrap();
-        let Err(refused) = Base::load(folder.path(), "refused", Arc::new(Cpu::best())) else { panic!("{settings}") };
+        let Err(refused) = BaseModel::load(folder.path(), "refused", Arc::new(CpuBackend::detect())) else {
+            panic!("{settings}")
+        };
         assert_eq!(refused.code(), "unsupported_model");
         assert!(refused.to_string().contains(words) && refused.to_string().contains(file), "{refused}");
     }
 }
 
 #[test]
-fn a_tokenizer_with_more_words_than_the_checkpoint_is_refused() {
+fn tokenizer_larger_than_the_embedding_is_rejected() {
     let folder = changed("roberta", str::to_string, &[]);
     let path = folder.path().join("tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let id = tokenizer["model"]["vocab"].as_object().unwrap().len();
     tokenizer["model"]["vocab"]["unheard"] = json!(id);
     fs::write(&path, tokenizer.to_string()).unwrap();
-    let Err(refused) = Base::load(folder.path(), "refused", Arc::new(Cpu::best())) else { panic!("{id}") };
+    let Err(refused) = BaseModel::load(folder.path(), "refused", Arc::new(CpuBackend::detect())) else {
+        panic!("{id}")
+    };
     assert_eq!(refused.code(), "base_model_damaged");
     assert!(refused.to_string().contains("\"unheard\""), "{refused}");
 }
@@ -287,17 +296,21 @@ fn a_tokenizer_with_more_words_than_the_checkpoint_is_refused() {
 #[test]
 fn sites_have_the_paths_of_the_headed_model() {
     for (model_type, prefix, path, _) in ARCHITECTURES {
-        let base = load(&fixture(model_type), Arc::new(Cpu::best()));
+        let base = load(&fixture(model_type), Arc::new(CpuBackend::detect()));
         let pooling = if base.info().poolings.contains(&Pooling::Cls) { Pooling::Cls } else { Pooling::Mean };
         let sites = base.sites(pooling);
-        assert!(sites.iter().any(|info| info.path == path), "{model_type}: {sites:?}");
+        assert!(sites.iter().any(|info| info.module_path == path), "{model_type}: {sites:?}");
         for info in &sites {
-            assert!(info.path.starts_with(&format!("{prefix}.")), "{info:?}");
-            match base.map(info.site) {
-                Some(map) => assert_eq!((map.input, map.output), (info.input, info.output), "{info:?}"),
-                None => assert_eq!(base.norm(info.site).unwrap().unwrap()[0].values.len(), info.output, "{info:?}"),
+            assert!(info.module_path.starts_with(&format!("{prefix}.")), "{info:?}");
+            match base.linear_at(info.site) {
+                Some(map) => {
+                    assert_eq!((map.in_features, map.out_features), (info.in_features, info.out_features), "{info:?}")
+                }
+                None => {
+                    assert_eq!(base.norm_at(info.site).unwrap().unwrap()[0].values.len(), info.out_features, "{info:?}")
+                }
             }
-            assert!(!info.bias || base.bias(info.site).unwrap().is_some(), "{info:?}");
+            assert!(!info.has_bias || base.bias_at(info.site).unwrap().is_some(), "{info:?}");
         }
     }
 }

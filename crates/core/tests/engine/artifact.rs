@@ -2,11 +2,13 @@
 //! damaged, foreign or without effect gets in. The files are PEFT's own (`tests/peft/make_theirs.py`, `damage.py`);
 //! `ESPALIER_PEFT_MODEL` and `ESPALIER_PEFT_CASES` point to others, made for another base.
 
-use espalier_core::artifact::{self, Adapted, Artifact, ImportRequest, Published, Settings, probe, zip};
+use espalier_core::artifact::{
+    self, Artifact, ImportLimits, ImportRequest, LoadedAdapter, PublishedAdapter, probe, zip,
+};
 use espalier_core::error::{Error, Result};
-use espalier_core::model::Base;
+use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
-use espalier_tensor::candle::Candle;
+use espalier_tensor::candle::CandleBackend;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -31,17 +33,17 @@ fn json_file(path: PathBuf) -> Value {
 }
 
 /// The base under the name that the adapters' configs give.
-fn base() -> Base {
+fn base() -> BaseModel {
     load(&model())
 }
 
-fn load(folder: &Path) -> Base {
+fn load(folder: &Path) -> BaseModel {
     let named = json_file(cases().join("adapter/adapter_config.json"));
-    Base::load(folder, named["base_model_name_or_path"].as_str().unwrap(), Arc::new(Candle::cpu())).unwrap()
+    BaseModel::load(folder, named["base_model_name_or_path"].as_str().unwrap(), Arc::new(CandleBackend::cpu())).unwrap()
 }
 
 /// A base like ours whose weights differ a little.
-fn retrained() -> (TempDir, Base) {
+fn base_with_other_weights() -> (TempDir, BaseModel) {
     let folder = tempfile::tempdir().unwrap();
     for name in ["config.json", "tokenizer.json"] {
         fs::copy(model().join(name), folder.path().join(name)).unwrap();
@@ -55,14 +57,14 @@ fn retrained() -> (TempDir, Base) {
     (folder, base)
 }
 
-fn import(zip: &Path, request: &ImportRequest, base: &Base) -> Result<Artifact> {
+fn import(zip: &Path, request: &ImportRequest, base: &BaseModel) -> Result<Artifact> {
     let temporary = tempfile::tempdir().unwrap();
-    let imported = artifact::import(zip, request, base, temporary.path(), &Settings::default());
+    let imported = artifact::import(zip, request, base, temporary.path(), &ImportLimits::default());
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "nothing is left behind");
     imported
 }
 
-fn theirs(base: &Base) -> Artifact {
+fn peft_artifact(base: &BaseModel) -> Artifact {
     let max_length = json_file(cases().join("expected.json"))["max_length"].as_u64().unwrap() as usize;
     let request = ImportRequest { max_length: Some(max_length), ..ImportRequest::default() };
     import(&cases().join("adapter.zip"), &request, base).unwrap()
@@ -72,39 +74,40 @@ fn inputs() -> Vec<Input> {
     serde_json::from_value(json_file(cases().join("inputs.json"))).unwrap()
 }
 
-fn logits(artifact: &Artifact, base: &Base) -> Vec<Vec<f32>> {
-    Adapted::load(artifact, base).unwrap().outputs(base, &inputs()).unwrap()
+fn logits(artifact: &Artifact, base: &BaseModel) -> Vec<Vec<f32>> {
+    LoadedAdapter::load(artifact, base).unwrap().forward(base, &inputs()).unwrap()
 }
 
-fn publish(artifact: &Artifact, base: &Base, folder: &Path) -> Published {
-    artifact::write(artifact, base, folder, &folder.join("temporary")).unwrap()
+fn publish(artifact: &Artifact, base: &BaseModel, folder: &Path) -> PublishedAdapter {
+    artifact::publish_artifact(artifact, base, folder, &folder.join("temporary")).unwrap()
 }
 
-fn export(artifact: &Artifact, base: &Base, folder: &Path) -> (String, PathBuf) {
+fn export(artifact: &Artifact, base: &BaseModel, folder: &Path) -> (String, PathBuf) {
     let version = publish(artifact, base, folder).version;
     let path = folder.join("export.zip");
     let provenance = json!({"job_id": "a", "created_at": "b"});
-    zip::export(&folder.join(&version), &version, &provenance, File::create(&path).unwrap()).unwrap();
+    zip::write_peft_zip(&folder.join(&version), &version, &provenance, File::create(&path).unwrap()).unwrap();
     (version, path)
 }
 
 #[test]
-fn an_adapter_trained_by_peft_answers_the_same_here() {
+fn peft_adapter_reproduces_pefts_logits() {
     let base = base();
-    compare(&logits(&theirs(&base), &base), &cases());
+    compare(&logits(&peft_artifact(&base), &base), &cases());
 }
 
 #[test]
-fn single_layers_the_pooler_and_rslora_answer_the_same_here() {
+fn layer_subset_pooler_and_rslora_agree_with_peft() {
     let committed = espalier_testing::workspace().join("tests/fixtures");
-    let base = Base::load(&committed.join("tiny-bert"), "example/tiny-bert", Arc::new(Candle::cpu())).unwrap();
+    let base =
+        BaseModel::load(&committed.join("tiny-bert"), "example/tiny-bert", Arc::new(CandleBackend::cpu())).unwrap();
     let cases = committed.join("peft-layers");
     let request = ImportRequest { max_length: Some(64), ..ImportRequest::default() };
     let artifact = import(&cases.join("adapter.zip"), &request, &base).unwrap();
     compare(&logits(&artifact, &base), &cases);
     let place = tempfile::tempdir().unwrap();
     let version = publish(&artifact, &base, place.path()).version;
-    assert_eq!(artifact::read(place.path(), &version, &base).unwrap(), artifact);
+    assert_eq!(artifact::load_published(place.path(), &version, &base).unwrap(), artifact);
 }
 
 fn compare(found: &[Vec<f32>], cases: &Path) {
@@ -117,11 +120,11 @@ fn compare(found: &[Vec<f32>], cases: &Path) {
 }
 
 #[test]
-fn an_imported_adapter_is_proven_and_not_verified() {
-    let artifact = theirs(&base());
-    assert_eq!(artifact.card.base.fingerprint, None);
-    assert!(!artifact.card.probe.inputs.is_empty());
-    assert_eq!(artifact.card.labels, ["LABEL_0", "LABEL_1", "LABEL_2"]);
+fn imported_adapter_has_a_probe_and_unverified_base() {
+    let artifact = peft_artifact(&base());
+    assert_eq!(artifact.manifest.base.fingerprint, None);
+    assert!(!artifact.manifest.probe.inputs.is_empty());
+    assert_eq!(artifact.manifest.labels, ["LABEL_0", "LABEL_1", "LABEL_2"]);
 }
 
 #[test]
@@ -137,22 +140,22 @@ fn every_damaged_adapter_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_published_adapter_answers_bit_for_bit_as_before() {
+fn published_adapter_is_bit_identical() {
     let base = base();
     let place = tempfile::tempdir().unwrap();
-    let artifact = theirs(&base);
+    let artifact = peft_artifact(&base);
     let version = publish(&artifact, &base, place.path()).version;
-    let back = artifact::read(place.path(), &version, &base).unwrap();
+    let back = artifact::load_published(place.path(), &version, &base).unwrap();
     assert_eq!(back, artifact);
     assert_eq!(logits(&back, &base), logits(&artifact, &base));
-    probe::check(&Adapted::load(&back, &base).unwrap(), &base, &back.card.probe).unwrap();
+    probe::verify_probe(&LoadedAdapter::load(&back, &base).unwrap(), &base, &back.manifest.probe).unwrap();
 }
 
 #[test]
-fn our_export_comes_back_with_the_same_version() {
+fn export_reimports_with_the_same_version() {
     let base = base();
-    let mut artifact = theirs(&base);
-    artifact.card.base.fingerprint = Some(base.info().fingerprint.clone());
+    let mut artifact = peft_artifact(&base);
+    artifact.manifest.base.fingerprint = Some(base.info().fingerprint.clone());
     let place = tempfile::tempdir().unwrap();
     let (version, path) = export(&artifact, &base, place.path());
     let back = import(&path, &ImportRequest::default(), &base).unwrap();
@@ -163,27 +166,27 @@ fn our_export_comes_back_with_the_same_version() {
 #[test]
 fn another_base_is_refused_by_its_fingerprint_and_without_one_by_the_probe() {
     let base = base();
-    let (_folder, retrained) = retrained();
+    let (_folder, retrained) = base_with_other_weights();
     let place = tempfile::tempdir().unwrap();
-    let mut artifact = theirs(&base);
+    let mut artifact = peft_artifact(&base);
 
     let (_, unverified) = export(&artifact, &base, place.path());
     assert_eq!(import(&unverified, &ImportRequest::default(), &retrained).unwrap_err().code(), "probe_failed");
 
-    artifact.card.base.fingerprint = Some(base.info().fingerprint.clone());
+    artifact.manifest.base.fingerprint = Some(base.info().fingerprint.clone());
     let (version, verified) = export(&artifact, &base, place.path());
     assert_eq!(import(&verified, &ImportRequest::default(), &retrained).unwrap_err().code(), "other_base");
-    let error = artifact::read(place.path(), &version, &retrained).unwrap_err();
+    let error = artifact::load_published(place.path(), &version, &retrained).unwrap_err();
     assert!(matches!(&error, Error::Conflict(problem) if problem.code == "other_base"), "{error}");
 }
 
 #[test]
-fn an_export_that_records_no_effect_is_refused_although_its_probe_agrees() {
+fn export_without_effect_is_rejected() {
     let base = base();
-    let mut artifact = theirs(&base);
+    let mut artifact = peft_artifact(&base);
     artifact.weights.iter_mut().filter(|(name, _)| name.ends_with("lora_B")).for_each(|(_, b)| b.values.fill(0.0));
-    artifact.card.probe.outputs =
-        Adapted::load(&artifact, &base).unwrap().outputs(&base, &artifact.card.probe.inputs).unwrap();
+    artifact.manifest.probe.outputs =
+        LoadedAdapter::load(&artifact, &base).unwrap().forward(&base, &artifact.manifest.probe.inputs).unwrap();
     let place = tempfile::tempdir().unwrap();
     let (_, path) = export(&artifact, &base, place.path());
     assert_eq!(import(&path, &ImportRequest::default(), &base).unwrap_err().code(), "adapter_without_effect");

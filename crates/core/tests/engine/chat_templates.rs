@@ -3,7 +3,9 @@
 //! assistant speaks in it.
 
 use espalier_core::error::Error;
-use espalier_core::model::chat::{Asked, Conversation, Json, Message, Template, from_config, from_folder, from_gguf};
+use espalier_core::model::chat::{
+    ChatTemplate, Json, Message, RenderOptions, RenderedConversation, from_config, from_folder, from_gguf,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -11,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Deserialize)]
-struct Asking {
+struct ConversationCase {
     name: String,
     messages: Vec<Message>,
     tools: Option<Json>,
@@ -65,18 +67,18 @@ fn read<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(folder().join(name)).unwrap()).unwrap()
 }
 
-fn template(family: &str, expected: &Expected) -> Template {
+fn template(family: &str, expected: &Expected) -> ChatTemplate {
     let source = std::fs::read_to_string(folder().join(format!("templates/{family}.jinja"))).unwrap();
-    Template::new(&source, expected.families[family].tokens.clone()).unwrap()
+    ChatTemplate::new(&source, expected.families[family].tokens.clone()).unwrap()
 }
 
-fn asked(asking: &Asking, expected: &Expected) -> Asked {
+fn template_options(asking: &ConversationCase, expected: &Expected) -> RenderOptions {
     let (tools, documents) = (asking.tools.clone(), asking.documents.clone());
-    Asked { tools, documents, variables: asking.variables.clone(), now: Some(expected.now) }
+    RenderOptions { tools, documents, variables: asking.variables.clone(), now: Some(expected.now) }
 }
 
 /// What differs, for a reader; nothing where `rendered` is what was expected.
-fn fault(rendered: Result<String, Error>, text: Option<&String>, error: Option<&String>) -> Option<String> {
+fn mismatch(rendered: Result<String, Error>, text: Option<&String>, error: Option<&String>) -> Option<String> {
     match (rendered, text) {
         (Ok(text), Some(expected)) if text == *expected => None,
         (Ok(text), Some(expected)) => Some(format!("\n expected {expected:?}\n but got  {text:?}")),
@@ -97,34 +99,34 @@ fn assert_none(faults: &[String], of: usize) {
 #[test]
 fn every_family_renders_every_conversation_as_transformers_does() {
     let expected: Expected = read("expected.json");
-    let conversations: Vec<Asking> = read("conversations.json");
+    let conversations: Vec<ConversationCase> = read("conversations.json");
     assert_eq!(expected.cases.len(), expected.families.len() * conversations.len());
     let mut faults = Vec::new();
     for case in &expected.cases {
         let asking = conversations.iter().find(|one| one.name == case.conversation).unwrap();
-        let (template, asked) = (template(&case.family, &expected), asked(asking, &expected));
+        let (template, asked) = (template(&case.family, &expected), template_options(asking, &expected));
         let rendered = match asking.generation_prompt {
-            true => template.prompt(&asking.messages, &asked),
+            true => template.render_prompt(&asking.messages, &asked),
             false => template.render(&asking.messages, &asked),
         };
-        let found = fault(rendered, case.text.as_ref(), case.error.as_ref());
+        let found = mismatch(rendered, case.text.as_ref(), case.error.as_ref());
         faults.extend(found.map(|found| format!("{} × {}: {found}", case.family, case.conversation)));
     }
     assert_none(&faults, expected.cases.len());
 }
 
 #[test]
-fn the_assistants_turns_are_found_in_every_finished_conversation() {
+fn assistant_turns_are_located_in_every_conversation() {
     let expected: Expected = read("expected.json");
-    let conversations: Vec<Asking> = read("conversations.json");
+    let conversations: Vec<ConversationCase> = read("conversations.json");
     let mut faults = Vec::new();
     let cases: Vec<&Case> = expected.cases.iter().filter(|case| case.turns.is_some()).collect();
     assert!(cases.len() > 20, "{} cases", cases.len());
     for case in &cases {
         let asking = conversations.iter().find(|one| one.name == case.conversation).unwrap();
-        let (template, asked) = (template(&case.family, &expected), asked(asking, &expected));
-        let Conversation { text, turns } =
-            template.conversation(&asking.messages, &asked, &expected.families[&case.family].ends).unwrap();
+        let (template, asked) = (template(&case.family, &expected), template_options(asking, &expected));
+        let RenderedConversation { text, assistant_spans: turns } =
+            template.render_conversation(&asking.messages, &asked, &expected.families[&case.family].ends).unwrap();
         assert_eq!(Some(&text), case.text.as_ref());
         let wanted: Vec<&str> = case.turns.iter().flatten().map(|(start, end)| &text[*start..*end]).collect();
         let found: Vec<&str> = turns.iter().map(|turn| &text[turn.clone()]).collect();
@@ -138,15 +140,16 @@ fn the_assistants_turns_are_found_in_every_finished_conversation() {
 }
 
 #[test]
-fn what_templates_are_made_of_means_what_it_means_in_python() {
+fn jinja_expressions_have_python_semantics() {
     let expected: Expected = read("expected.json");
     let Snippets { messages, variables } = read("snippets.json");
-    let asked = Asked { variables, now: Some(expected.now), ..Asked::default() };
+    let asked = RenderOptions { variables, now: Some(expected.now), ..RenderOptions::default() };
     let mut faults = Vec::new();
     for snippet in &expected.snippets {
         let tokens = BTreeMap::from([("bos_token".to_string(), "<s>".to_string())]);
-        let rendered = Template::new(&snippet.template, tokens).and_then(|template| template.render(&messages, &asked));
-        let found = fault(rendered, snippet.text.as_ref(), snippet.error.as_ref());
+        let rendered =
+            ChatTemplate::new(&snippet.template, tokens).and_then(|template| template.render(&messages, &asked));
+        let found = mismatch(rendered, snippet.text.as_ref(), snippet.error.as_ref());
         faults.extend(found.map(|found| format!("{}{found}", snippet.template)));
     }
     assert_none(&faults, expected.snippets.len());
@@ -155,76 +158,96 @@ fn what_templates_are_made_of_means_what_it_means_in_python() {
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
                       {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-fn made(source: &str) -> Template {
-    Template::new(source, BTreeMap::new()).unwrap()
+fn compile_template(source: &str) -> ChatTemplate {
+    ChatTemplate::new(source, BTreeMap::new()).unwrap()
 }
 
-fn said(template: &Template, messages: &[Message]) -> Vec<String> {
+fn assistant_turns(template: &ChatTemplate, messages: &[Message]) -> Vec<String> {
     let ends = ["<|im_start|>", "<|im_end|>", "<|end|>"].map(str::to_string);
-    let Conversation { text, turns } = template.conversation(messages, &Asked::default(), &ends).unwrap();
+    let RenderedConversation { text, assistant_spans: turns } =
+        template.render_conversation(messages, &RenderOptions::default(), &ends).unwrap();
     turns.into_iter().map(|turn| text[turn].to_string()).collect()
 }
 
-fn talk(words: &[&str]) -> Vec<Message> {
+fn conversation(words: &[&str]) -> Vec<Message> {
     words.iter().zip(["user", "assistant"].iter().cycle()).map(|(words, role)| Message::new(role, *words)).collect()
 }
 
 #[test]
-fn an_assistant_may_speak_first_last_and_twice() {
+fn assistant_turn_may_be_first_last_or_repeated() {
     let messages = [("assistant", "Hello."), ("assistant", "Well?"), ("user", "Hm."), ("assistant", "")];
     let messages = messages.map(|(role, words)| Message::new(role, words));
-    assert_eq!(said(&made(CHATML), &messages), ["Hello.<|im_end|>", "Well?<|im_end|>", "<|im_end|>"]);
+    assert_eq!(
+        assistant_turns(&compile_template(CHATML), &messages),
+        ["Hello.<|im_end|>", "Well?<|im_end|>", "<|im_end|>"]
+    );
 }
 
 #[test]
 fn a_control_token_that_a_message_has_itself_does_not_end_its_turn() {
-    let found = said(&made(CHATML), &talk(&["a", "b<|im_end|>\n", "c", "<|im_start|>d<|im_start|>"]));
+    let found = assistant_turns(
+        &compile_template(CHATML),
+        &conversation(&["a", "b<|im_end|>\n", "c", "<|im_start|>d<|im_start|>"]),
+    );
     assert_eq!(found, ["b<|im_end|>\n<|im_end|>", "<|im_start|>d<|im_start|><|im_end|>"]);
 }
 
 #[test]
-fn a_template_that_writes_earlier_turns_in_another_way_than_the_last_is_understood() {
+fn templates_that_render_earlier_turns_differently_are_supported() {
     let source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}<now>\
                   {% endif %}{{ m.content | trim | upper }}<|im_end|>\n{% endfor %}\
                   {% if add_generation_prompt %}<|im_start|>assistant\n<now>{% else %}<|end|>{% endif %}";
-    let found = said(&made(source), &talk(&["a", " b ", "c", "d"]));
+    let found = assistant_turns(&compile_template(source), &conversation(&["a", " b ", "c", "d"]));
     assert_eq!(found, ["B<|im_end|>", "D<|im_end|>"]);
 }
 
 #[test]
-fn a_template_that_leaves_out_the_assistant_is_no_ground_for_training() {
-    let template = made("{% for m in messages if m.role == 'user' %}{{ m.content }}<|im_end|>{% endfor %}");
-    let fault = template.conversation(&talk(&["a", "b"]), &Asked::default(), &["<|im_end|>".into()]).unwrap_err();
+fn template_without_assistant_text_is_rejected_for_training() {
+    let template = compile_template("{% for m in messages if m.role == 'user' %}{{ m.content }}<|im_end|>{% endfor %}");
+    let fault = template
+        .render_conversation(&conversation(&["a", "b"]), &RenderOptions::default(), &["<|im_end|>".into()])
+        .unwrap_err();
     assert_eq!(fault.code(), "chat_template_refused");
     assert!(fault.to_string().contains("message 2"), "{fault}");
 }
 
 #[test]
-fn a_templates_own_tags_tell_the_turns_and_leave_no_mark() {
+fn generation_tags_mark_assistant_turns() {
     let source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}\n\
                   {%- generation -%}\n{{ m.content }}<|im_end|>\n{%- endgeneration -%}\n\
                   {% else %}\n{{ m.content }}<|im_end|>\n{% endif %}\n{% endfor %}";
-    assert_eq!(said(&made(source), &talk(&["a", "b", "c", "d"])), ["b<|im_end|>", "d<|im_end|>"]);
-    let text = made(source).conversation(&talk(&["a", "b"]), &Asked::default(), &[]).unwrap().text;
+    assert_eq!(
+        assistant_turns(&compile_template(source), &conversation(&["a", "b", "c", "d"])),
+        ["b<|im_end|>", "d<|im_end|>"]
+    );
+    let text = compile_template(source)
+        .render_conversation(&conversation(&["a", "b"]), &RenderOptions::default(), &[])
+        .unwrap()
+        .text;
     assert_eq!(text, "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>");
 }
 
 #[test]
-fn tags_that_do_not_enclose_every_turn_are_not_relied_on() {
+fn incomplete_generation_tags_are_ignored() {
     let source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if loop.last %}{% generation %}{{ m.content }}\
                   {% endgeneration %}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}";
     let source = format!("{source}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}");
-    assert_eq!(said(&made(&source), &talk(&["a", "b", "c", "d"])), ["b<|im_end|>", "d<|im_end|>"]);
+    assert_eq!(
+        assistant_turns(&compile_template(&source), &conversation(&["a", "b", "c", "d"])),
+        ["b<|im_end|>", "d<|im_end|>"]
+    );
 }
 
 #[test]
-fn faults_are_told_apart() {
-    let fault = Template::new("{% if %}", BTreeMap::new()).unwrap_err();
+fn template_errors_are_distinguished() {
+    let fault = ChatTemplate::new("{% if %}", BTreeMap::new()).unwrap_err();
     assert_eq!(fault.code(), "bad_chat_template");
-    let fault = made("{{ raise_exception('Only users!') }}").render(&talk(&["a"]), &Asked::default()).unwrap_err();
+    let fault = compile_template("{{ raise_exception('Only users!') }}")
+        .render(&conversation(&["a"]), &RenderOptions::default())
+        .unwrap_err();
     assert_eq!(fault.code(), "chat_template_refused");
     assert!(fault.to_string().ends_with(": Only users!"), "{fault}");
-    let fault = made(CHATML).render(&[], &Asked::default()).unwrap_err();
+    let fault = compile_template(CHATML).render(&[], &RenderOptions::default()).unwrap_err();
     assert_eq!(fault.code(), "chat_template_refused");
 }
 
@@ -233,7 +256,8 @@ fn a_message_keeps_its_fields_in_order_and_needs_a_role() {
     let text = r#"{"zeta":1,"role":"user","content":[{"type":"text","text":"a"}],"alpha":{"y":null,"x":2.0}}"#;
     let message: Message = serde_json::from_str(text).unwrap();
     assert_eq!(serde_json::to_string(&message).unwrap(), text);
-    let written = made("{{ messages[0] | tojson(separators=(',', ':')) }}").render(&[message], &Asked::default());
+    let written = compile_template("{{ messages[0] | tojson(separators=(',', ':')) }}")
+        .render(&[message], &RenderOptions::default());
     assert_eq!(written.unwrap(), text);
     for wrong in [r#"{"content": "a"}"#, r#"{"role": 1}"#, r#""user""#, "[]"] {
         let fault = serde_json::from_str::<Message>(wrong).unwrap_err().to_string();
@@ -243,7 +267,9 @@ fn a_message_keeps_its_fields_in_order_and_needs_a_role() {
 
 #[test]
 fn templates_and_tokens_are_found_where_checkpoints_have_them() {
-    let show = |template: Option<Template>| template.unwrap().render(&talk(&["a"]), &Asked::default()).unwrap();
+    let show = |template: Option<ChatTemplate>| {
+        template.unwrap().render(&conversation(&["a"]), &RenderOptions::default()).unwrap()
+    };
     let source = "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}|{{ messages[0].content }}";
     let bos = json!({"content": "<s>", "lstrip": false});
     let one = json!({"chat_template": source, "bos_token": bos, "eos_token": "</s>", "pad_token": null});

@@ -1,19 +1,19 @@
 //! Language models of decoders against transformers and PEFT, on the small models that `tests/golden/decoders.py` makes: logits, the
 //! loss and its gradients; and sequences that are continued against those that are read at once.
 
-use espalier_core::adapter::{self, Parameters};
+use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::safetensors;
-use espalier_core::model::{Base, Batch, Pooling, Tokens, Virtual, Wanted};
+use espalier_core::model::{BaseModel, Batch, Pooling, RequiredRows, Tokens, VirtualTokens};
 use espalier_core::task::targets::Targets;
 use espalier_core::task::{self, Config, Example, Target, causal_language_model};
-use espalier_core::training::network::{Network, Source};
+use espalier_core::training::network::{ForwardInput, Network};
 use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
-use espalier_tensor::candle::Candle;
-use espalier_tensor::cpu::{Cpu, Level};
-use espalier_tensor::past::Past;
-use espalier_tensor::random::Random;
-use espalier_tensor::{Dropout, Kernels, Recording, Rows, Tape, Tensor};
+use espalier_tensor::candle::CandleBackend;
+use espalier_tensor::cpu::{CpuBackend, Isa};
+use espalier_tensor::kv_cache::SequenceKvCache;
+use espalier_tensor::seeded_rng::SeededRng;
+use espalier_tensor::{Backend, Dropout, Recording, Tape, Tensor, Var};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,12 +23,18 @@ const DECODERS: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
 /// Relative to the largest number of a tensor.
 const TOLERANCE: f32 = 1e-4;
 
-fn base(model_type: &str, kernels: Arc<dyn Kernels>) -> Arc<Base> {
-    Arc::new(Base::load(&espalier_testing::jobs::fixture("decoders").join(model_type), model_type, kernels).unwrap())
+fn base(model_type: &str, kernels: Arc<dyn Backend>) -> Arc<BaseModel> {
+    Arc::new(
+        BaseModel::load(&espalier_testing::jobs::fixture("decoders").join(model_type), model_type, kernels).unwrap(),
+    )
 }
 
-fn kernel_sets() -> [Arc<dyn Kernels>; 3] {
-    [Arc::new(Cpu::best()), Arc::new(Cpu::with(Level::all()[0])), Arc::new(Candle::cpu())]
+fn kernel_sets() -> [Arc<dyn Backend>; 3] {
+    [
+        Arc::new(CpuBackend::detect()),
+        Arc::new(CpuBackend::with_isa(Isa::available()[0])),
+        Arc::new(CandleBackend::cpu()),
+    ]
 }
 
 fn expected(model_type: &str) -> BTreeMap<String, Tensor> {
@@ -36,7 +42,7 @@ fn expected(model_type: &str) -> BTreeMap<String, Tensor> {
     safetensors::read(&std::fs::read(path).unwrap()).unwrap()
 }
 
-fn spec(base: &Base, method: &adapter::Config) -> Spec {
+fn spec(base: &BaseModel, method: &adapter::Config) -> Spec {
     let request = Request {
         method: Some(method.clone()),
         task: Some(Config::CausalLanguageModel(causal_language_model::Config::default())),
@@ -52,17 +58,17 @@ fn logits_are_those_of_transformers() {
         let golden = expected(model_type);
         for kernels in kernel_sets() {
             let base = base(model_type, kernels);
-            assert!(base.info().generates);
+            assert!(base.info().is_causal_lm);
             for index in 0..3 {
                 let ids = golden[&format!("ids.{index}")].values.iter().map(|id| *id as u32).collect();
-                let tokens = Tokens::whole(ids);
-                let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
-                let batch = Batch::new([&tokens], Virtual::Nothing);
-                let rows = base.encode(&mut tape, &batch, &(), Wanted::All).unwrap();
-                let logits = base.language(&mut tape, rows).unwrap();
-                let found = tape.read(logits).unwrap().values;
+                let tokens = Tokens::from_ids(ids);
+                let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
+                let batch = Batch::new([&tokens], VirtualTokens::Disabled);
+                let rows = base.encode(&mut tape, &batch, &(), RequiredRows::All).unwrap();
+                let logits = base.lm_logits(&mut tape, rows).unwrap();
+                let found = tape.to_host(logits).unwrap().values;
                 let difference =
-                    espalier_testing::gradients::difference(&found, &golden[&format!("logits.{index}")].values);
+                    espalier_testing::gradients::relative_error(&found, &golden[&format!("logits.{index}")].values);
                 assert!(difference < TOLERANCE, "{model_type}: {difference}");
             }
         }
@@ -83,7 +89,7 @@ fn examples() -> Vec<Example> {
 }
 
 #[test]
-fn the_loss_of_what_follows_and_its_gradients_are_those_of_peft() {
+fn causal_lm_loss_and_gradients_agree_with_peft() {
     let lora = json!({"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear"});
     let targets = json!(["key", "value", "feed_forward_out"]);
     let ia3 = json!({"type": "ia3", "target_modules": targets, "feed_forward_modules": ["feed_forward_out"]});
@@ -97,13 +103,15 @@ fn the_loss_of_what_follows_and_its_gradients_are_those_of_peft() {
             for (name, method, tensors) in [("lora", &lora, 2 * 2 * maps), ("ia3", &ia3, 2 * scaled)] {
                 let spec = spec(&base, &serde_json::from_value(method.clone()).unwrap());
                 let values = espalier_testing::gradients::with_prefix(&golden, &format!("{name}.value."));
-                let (network, built) = Network::build(&base, &spec, Parameters::restore(values)).unwrap();
-                let read = |example: &Example| spec.task.sequences(base.tokenizer(), example, 64).unwrap().remove(0);
+                let (network, built) = Network::build(&base, &spec, ParameterBuilder::from_weights(values)).unwrap();
+                let read =
+                    |example: &Example| spec.task.tokenize_example(base.tokenizer(), example, 64).unwrap().remove(0);
                 let tokens: Vec<Arc<Tokens>> = examples().iter().map(read).map(Arc::new).collect();
-                let words: Vec<u32> = tokens.iter().flat_map(|tokens| causal_language_model::next(tokens)).collect();
+                let words: Vec<u32> =
+                    tokens.iter().flat_map(|tokens| causal_language_model::next_token_ids(tokens)).collect();
                 let parameters = network.upload(&built.tensors).unwrap();
-                let dropout = Dropout { seed: 1, step: 0, examples: (0..tokens.len() as u64).collect() };
-                let forward = network.forward(&parameters, Source::tokens(tokens), dropout).unwrap();
+                let dropout = Dropout { seed: 1, step: 0, example_ids: (0..tokens.len() as u64).collect() };
+                let forward = network.forward(&parameters, ForwardInput::from_tokens(tokens), dropout).unwrap();
                 let part = network.language_gradients(forward, &words, words.len() as f64).unwrap();
                 let loss = (part.loss / words.len() as f64) as f32;
                 let difference = (loss / golden[&format!("{name}.loss")].values[0] - 1.0).abs();
@@ -111,7 +119,7 @@ fn the_loss_of_what_follows_and_its_gradients_are_those_of_peft() {
                 let gradients = espalier_testing::gradients::with_prefix(&golden, &format!("{name}.gradient."));
                 assert_eq!((built.names.len(), gradients.len()), (tensors, tensors));
                 for (tensor, found) in built.names.iter().zip(&part.gradients) {
-                    let difference = espalier_testing::gradients::difference(found, &gradients[tensor].values);
+                    let difference = espalier_testing::gradients::relative_error(found, &gradients[tensor].values);
                     assert!(difference < TOLERANCE, "{model_type} {name}: {tensor} differs by {difference}");
                     worst = worst.max(difference);
                 }
@@ -127,7 +135,7 @@ fn preferences_have_the_gradients_of_pytorch() {
     let lora = json!({"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear"});
     for model_type in DECODERS {
         let golden = expected(model_type);
-        let base = base(model_type, Arc::new(Cpu::best()));
+        let base = base(model_type, Arc::new(CpuBackend::detect()));
         let spec = spec(&base, &serde_json::from_value(lora.clone()).unwrap());
         let task = Config::Preference(task::preference::Config::default());
         let examples: Vec<Example> = triples
@@ -136,34 +144,39 @@ fn preferences_have_the_gradients_of_pytorch() {
                 line: 1,
                 text: prompt.to_string(),
                 text_pair: None,
-                target: Target::Chosen { chosen: chosen.to_string(), rejected: rejected.to_string() },
+                target: Target::Preference { chosen: chosen.to_string(), rejected: rejected.to_string() },
             })
             .collect();
-        let read = |example: &Example| task.sequences(base.tokenizer(), example, 64).unwrap();
+        let read = |example: &Example| task.tokenize_example(base.tokenizer(), example, 64).unwrap();
         let sequences: Vec<Arc<Tokens>> = examples.iter().flat_map(read).map(Arc::new).collect();
-        let words: Vec<u32> = sequences.iter().flat_map(|tokens| causal_language_model::next(tokens)).collect();
+        let words: Vec<u32> =
+            sequences.iter().flat_map(|tokens| causal_language_model::next_token_ids(tokens)).collect();
         let lengths: Vec<[usize; 2]> =
-            sequences.chunks(2).map(|pair| [pair[0].picked.len(), pair[1].picked.len()]).collect();
-        let network = |values| Network::build(&base, &spec, Parameters::restore(values)).unwrap();
+            sequences.chunks(2).map(|pair| [pair[0].target_positions.len(), pair[1].target_positions.len()]).collect();
+        let network = |values| Network::build(&base, &spec, ParameterBuilder::from_weights(values)).unwrap();
         let values = espalier_testing::gradients::with_prefix(&golden, "lora.value.");
         // A LoRA whose B is nothing is the bare base.
         let mut bare = values.clone();
         let updates = bare.iter_mut().filter(|(name, _)| name.ends_with("lora_B"));
         updates.for_each(|(_, tensor)| tensor.values.fill(0.0));
-        let source = || Source::tokens(sequences.clone());
+        let source = || ForwardInput::from_tokens(sequences.clone());
         let (reference, built) = network(bare);
-        let judged = reference.judged(&reference.upload(&built.tensors).unwrap(), &source(), &words).unwrap();
-        let reference = task::metrics::preference::sums(&judged, &lengths);
-        let targets = Targets::Preferred { lengths, reference, config: task::preference::Config::default() };
+        let judged = reference.token_metrics(&reference.upload(&built.tensors).unwrap(), &source(), &words).unwrap();
+        let reference = task::metrics::preference::answer_logprobs(&judged, &lengths);
+        let targets = Targets::PreferencePairs {
+            answer_lengths: lengths,
+            reference_logprobs: reference,
+            config: task::preference::Config::default(),
+        };
         let (network, built) = network(values);
-        let dropout = Dropout { seed: 1, step: 0, examples: (0..4).collect() };
+        let dropout = Dropout { seed: 1, step: 0, example_ids: (0..4).collect() };
         let forward = network.forward(&network.upload(&built.tensors).unwrap(), source(), dropout).unwrap();
         let part = network.preference_gradients(forward, &words, &targets, 2.0).unwrap();
         let difference = (part.loss as f32 / 2.0 / golden["dpo.loss"].values[0] - 1.0).abs();
         assert!(difference < TOLERANCE, "{model_type}: the loss differs by {difference}");
         let gradients = espalier_testing::gradients::with_prefix(&golden, "dpo.gradient.");
         for (tensor, found) in built.names.iter().zip(&part.gradients) {
-            let difference = espalier_testing::gradients::difference(found, &gradients[tensor].values);
+            let difference = espalier_testing::gradients::relative_error(found, &gradients[tensor].values);
             assert!(difference < TOLERANCE, "{model_type}: {tensor} differs by {difference}");
         }
     }
@@ -186,45 +199,48 @@ fn methods() -> Vec<adapter::Config> {
 }
 
 #[test]
-fn a_sequence_that_is_continued_has_the_same_rows_to_the_bit() {
-    let mut random = Random::new(5, &["ids"]);
+fn cached_decoding_is_bit_identical_to_full_forward() {
+    let mut random = SeededRng::new(5, &["ids"]);
     let sequences: Vec<Vec<u32>> =
-        [7, 41, 90].map(|length| (0..length).map(|_| random.below(300) as u32).collect()).into();
+        [7, 41, 90].map(|length| (0..length).map(|_| random.uniform_below(300) as u32).collect()).into();
     for model_type in DECODERS {
-        let base = base(model_type, Arc::new(Cpu::best()));
+        let base = base(model_type, Arc::new(CpuBackend::detect()));
         for method in methods() {
             let spec = spec(&base, &method);
-            let (_, built) = Network::build(&base, &spec, Parameters::fresh(3)).unwrap();
+            let (_, built) = Network::build(&base, &spec, ParameterBuilder::from_seed(3)).unwrap();
             let mut weights = built.into_weights();
             weights
                 .values_mut()
                 .flat_map(|tensor| &mut tensor.values)
-                .for_each(|value| *value += random.normal() * 0.1);
-            let mut parameters = Parameters::restore(weights);
-            let ground =
-                adapter::Ground { base: &base, sites: &base.sites(Pooling::Mean), form: adapter::Form::Training };
+                .for_each(|value| *value += random.standard_normal() * 0.1);
+            let mut parameters = ParameterBuilder::from_weights(weights);
+            let ground = adapter::BuildContext {
+                base: &base,
+                sites: &base.sites(Pooling::Mean),
+                tensor_set: adapter::TensorSet::Training,
+            };
             let hooks = spec.method.build(&ground, &mut parameters).unwrap();
-            let parameters = base.kernels().parameters(&parameters.finish().unwrap().tensors).unwrap();
-            let whole: Vec<Tokens> = sequences.iter().map(|ids| Tokens::whole(ids.clone())).collect();
-            let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::clone(&parameters), Recording::Off);
+            let parameters = base.backend().upload_parameters(&parameters.build().unwrap().tensors).unwrap();
+            let whole: Vec<Tokens> = sequences.iter().map(|ids| Tokens::from_ids(ids.clone())).collect();
+            let mut tape = Tape::new(Arc::clone(base.backend()), Arc::clone(&parameters), Recording::Off);
             let batch = Batch::new(&whole, hooks.virtual_tokens());
-            let rows = base.encode(&mut tape, &batch, hooks.as_ref(), Wanted::All).unwrap();
+            let rows = base.encode(&mut tape, &batch, hooks.as_ref(), RequiredRows::All).unwrap();
             let at_once = by_sequence(&tape, rows);
-            let step = |sizes: [usize; 3], pasts: Vec<Past>, at: [usize; 3]| {
+            let step = |sizes: [usize; 3], pasts: Vec<SequenceKvCache>, at: [usize; 3]| {
                 let pieces: Vec<Tokens> = sequences
                     .iter()
                     .zip(at.iter().zip(sizes))
-                    .map(|(ids, (at, size))| Tokens::whole(ids[*at..at + size].to_vec()))
+                    .map(|(ids, (at, size))| Tokens::from_ids(ids[*at..at + size].to_vec()))
                     .collect();
                 // Before its first row a sequence has what is in front of it.
-                let front = if pasts[0].is_fresh() { hooks.virtual_tokens() } else { Virtual::Nothing };
-                let mut tape = Tape::continuing(Arc::clone(base.kernels()), Arc::clone(&parameters), pasts);
-                let rows = base.encode(&mut tape, &Batch::new(&pieces, front), hooks.as_ref(), Wanted::All);
+                let front = if pasts[0].is_empty() { hooks.virtual_tokens() } else { VirtualTokens::Disabled };
+                let mut tape = Tape::with_kv_cache(Arc::clone(base.backend()), Arc::clone(&parameters), pasts);
+                let rows = base.encode(&mut tape, &Batch::new(&pieces, front), hooks.as_ref(), RequiredRows::All);
                 let rows = by_sequence(&tape, rows.unwrap());
                 let lengths: Vec<usize> = rows.iter().map(|rows| rows.len() / base.info().hidden_size).collect();
-                (rows, tape.into_pasts(lengths))
+                (rows, tape.into_kv_caches(lengths))
             };
-            let mut pasts = vec![Past::new(base.past().unwrap()); 3];
+            let mut pasts = vec![SequenceKvCache::new(base.kv_cache_shape().unwrap()); 3];
             let mut found = vec![Vec::new(); 3];
             let mut at = [0; 3];
             for sizes in [[3, 1, 40], [1, 1, 1], [1, 33, 5], [1, 1, 1], [1, 5, 43]] {
@@ -242,7 +258,7 @@ fn a_sequence_that_is_continued_has_the_same_rows_to_the_bit() {
     }
 }
 
-fn by_sequence(tape: &Tape, rows: Rows) -> Vec<Vec<f32>> {
-    let (values, width, layout) = (tape.read(rows).unwrap().values, tape.width(rows), tape.layout(rows));
-    layout.ranges().map(|range| values[range.start * width..range.end * width].to_vec()).collect()
+fn by_sequence(tape: &Tape, rows: Var) -> Vec<Vec<f32>> {
+    let (values, width, layout) = (tape.to_host(rows).unwrap().values, tape.width(rows), tape.layout(rows));
+    layout.row_ranges().map(|range| values[range.start * width..range.end * width].to_vec()).collect()
 }

@@ -1,8 +1,8 @@
 //! A GGUF file is a base as transformers' files are: `tests/golden/gguf_file.py` made one with every form of numbers that is read.
 
-use espalier_core::model::hub::{self, Network};
-use espalier_core::model::{Base, Batch, Tokens, Virtual, Wanted};
-use espalier_tensor::cpu::{Cpu, Form, Held};
+use espalier_core::model::hub::{self, NetworkMode};
+use espalier_core::model::{BaseModel, Batch, RequiredRows, Tokens, VirtualTokens};
+use espalier_tensor::cpu::{CpuBackend, QuantFormat, WeightStorage};
 use espalier_tensor::{Recording, Tape};
 use safetensors::SafeTensors;
 use std::fs;
@@ -23,12 +23,12 @@ fn fixture(file: &str) -> PathBuf {
     espalier_testing::workspace().join("tests/fixtures/gguf").join(file)
 }
 
-fn load(path: &Path) -> espalier_core::error::Result<Base> {
-    Base::load(path, "small", Arc::new(Cpu::best()))
+fn load(path: &Path) -> espalier_core::error::Result<BaseModel> {
+    BaseModel::load(path, "small", Arc::new(CpuBackend::detect()))
 }
 
 /// The base's ids of some texts, and what its last layer makes of them, beside transformers' numbers.
-fn agrees(base: &Base, texts: [&str; 4], expected: &str) {
+fn agrees(base: &BaseModel, texts: [&str; 4], expected: &str) {
     let bytes = fs::read(fixture(expected)).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
     let numbers = |name: String| -> Vec<f32> {
@@ -40,10 +40,10 @@ fn agrees(base: &Base, texts: [&str; 4], expected: &str) {
         let ids: Vec<u32> = numbers(format!("ids.{index}")).into_iter().map(|id| id as u32).collect();
         let tokens = base.tokenizer().encode(text, None, 128).unwrap();
         assert_eq!(tokens.ids, ids, "{text:?}");
-        let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
-        let batch = Batch::new([&Tokens::whole(ids)], Virtual::Nothing);
-        let rows = base.encode(&mut tape, &batch, &(), Wanted::All).unwrap();
-        let (found, expected) = (tape.read(rows).unwrap().values, numbers(format!("hidden.{index}")));
+        let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
+        let batch = Batch::new([&Tokens::from_ids(ids)], VirtualTokens::Disabled);
+        let rows = base.encode(&mut tape, &batch, &(), RequiredRows::All).unwrap();
+        let (found, expected) = (tape.to_host(rows).unwrap().values, numbers(format!("hidden.{index}")));
         assert_eq!(found.len(), expected.len());
         let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
         let differences = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs() / largest);
@@ -69,14 +69,14 @@ const OTHER_TEXTS: [&str; 4] = [
 ];
 
 #[test]
-fn gpt2_is_read_with_its_maps_as_they_lie_there() {
+fn gpt2_weight_layout_is_preserved() {
     let base = load(&fixture("gpt2.gguf")).unwrap();
     agrees(&base, OTHER_TEXTS, "gpt2-expected.safetensors");
-    assert_eq!((base.info().model_type.as_str(), base.info().generates), ("gpt2", true));
+    assert_eq!((base.info().model_type.as_str(), base.info().is_causal_lm), ("gpt2", true));
 }
 
 #[test]
-fn sentencepiece_and_angles_that_a_tensor_divides_are_read() {
+fn sentencepiece_and_rope_factors_are_read() {
     let base = load(&fixture("sentencepiece.gguf")).unwrap();
     agrees(&base, OTHER_TEXTS, "sentencepiece-expected.safetensors");
     for text in OTHER_TEXTS {
@@ -91,11 +91,11 @@ fn sentencepiece_and_angles_that_a_tensor_divides_are_read() {
 #[test]
 fn a_file_is_found_by_its_path_and_named_by_it() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = hub::Settings { network: Network::Offline, ..hub::Settings::from_environment(|_| None) };
+    let settings = hub::Settings { network: NetworkMode::Offline, ..hub::Settings::from_env(|_| None) };
     let path = folder.path().join("Small-Q4.gguf");
     fs::copy(fixture("model.gguf"), &path).unwrap();
     let located = hub::locate(path.to_str().unwrap(), &settings).unwrap();
-    assert_eq!((located.folder.as_path(), located.name.as_str()), (path.as_path(), "Small-Q4"));
+    assert_eq!((located.path.as_path(), located.name.as_str()), (path.as_path(), "Small-Q4"));
     let text = folder.path().join("notes.txt");
     fs::write(&text, "notes").unwrap();
     let refused = hub::locate(text.to_str().unwrap(), &settings).unwrap_err();
@@ -104,7 +104,7 @@ fn a_file_is_found_by_its_path_and_named_by_it() {
 }
 
 #[test]
-fn damaged_files_are_refused_and_what_is_not_computed_is_named() {
+fn damaged_and_unsupported_files_are_rejected() {
     let whole = fs::read(fixture("model.gguf")).unwrap();
     let replaced_in = |file: &str, from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
@@ -138,18 +138,27 @@ fn damaged_files_are_refused_and_what_is_not_computed_is_named() {
 
 /// What the file has in few bits is read with the same numbers, however it is held.
 #[test]
-fn held_as_it_is_a_base_answers_with_the_same_bits() {
-    let held = |held: Held| Base::load(&fixture("model.gguf"), "small", Arc::new(Cpu::best().holding(held))).unwrap();
-    let [whole, as_is, rounded] = [Held::Whole, Held::AsIs, Held::Rounded(Form::Q8_0)].map(held);
-    let logits = |base: &Base| {
+fn native_weight_format_is_bit_identical() {
+    let held = |held: WeightStorage| {
+        BaseModel::load(&fixture("model.gguf"), "small", Arc::new(CpuBackend::detect().with_weight_storage(held)))
+            .unwrap()
+    };
+    let [whole, as_is, rounded] =
+        [WeightStorage::F32, WeightStorage::Native, WeightStorage::Quantized(QuantFormat::Q8_0)].map(held);
+    let logits = |base: &BaseModel| {
         let ids = base.tokenizer().encode(TEXTS[0], None, 128).unwrap().ids;
-        let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
-        let rows = base.encode(&mut tape, &Batch::new([&Tokens::whole(ids)], Virtual::Nothing), &(), Wanted::All);
-        let logits = base.language(&mut tape, rows.unwrap()).unwrap();
-        tape.read(logits).unwrap().values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+        let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
+        let rows = base.encode(
+            &mut tape,
+            &Batch::new([&Tokens::from_ids(ids)], VirtualTokens::Disabled),
+            &(),
+            RequiredRows::All,
+        );
+        let logits = base.lm_logits(&mut tape, rows.unwrap()).unwrap();
+        tape.to_host(logits).unwrap().values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
     };
     assert_eq!(logits(&as_is), logits(&whole));
-    assert_eq!((&as_is.info().fingerprint, &as_is.info().kernels), (&whole.info().fingerprint, &whole.info().kernels));
+    assert_eq!((&as_is.info().fingerprint, &as_is.info().backend), (&whole.info().fingerprint, &whole.info().backend));
     assert_ne!(logits(&rounded), logits(&whole));
-    assert_eq!(rounded.info().kernels, "cpu-q8_0");
+    assert_eq!(rounded.info().backend, "cpu-q8_0");
 }

@@ -1,15 +1,15 @@
 //! Numbers of PyTorch, transformers and PEFT (made by `tests/golden/make.py`), on a small model that is committed, and
 //! on any other with `ESPALIER_GOLDEN_MODEL` and `ESPALIER_GOLDEN_CASES` (`make golden` does the real one).
 
-use espalier_core::adapter::{self, Parameters, lora};
-use espalier_core::model::{Base, Pooling};
+use espalier_core::adapter::{self, ParameterBuilder, lora};
+use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task;
 use espalier_core::task::targets::Targets;
-use espalier_core::training::network::{Network, Source};
-use espalier_core::training::{Hyperparameters, Spec, hyperparameters::Circumstances};
-use espalier_tensor::Kernels;
-use espalier_tensor::candle::Candle;
-use espalier_tensor::cpu::Cpu;
+use espalier_core::training::network::{ForwardInput, Network};
+use espalier_core::training::{Hyperparameters, Spec, hyperparameters::DefaultsContext};
+use espalier_tensor::Backend;
+use espalier_tensor::candle::CandleBackend;
+use espalier_tensor::cpu::CpuBackend;
 use espalier_tensor::{Dropout, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -35,20 +35,20 @@ fn tensors(path: PathBuf) -> BTreeMap<String, Tensor> {
     read.iter().map(one).collect()
 }
 
-fn spec(base: &Base, pooling: Pooling) -> Spec {
+fn spec(base: &BaseModel, pooling: Pooling) -> Spec {
     let method = lora::Config {
         rank: 4,
         alpha: Some(6.0),
-        target_modules: adapter::targets::TargetModules::Word("all-linear".to_string()),
+        target_modules: adapter::targets::TargetModules::Single("all-linear".to_string()),
         ..lora::Config::default()
     };
-    let given = Circumstances {
+    let given = DefaultsContext {
         examples: 6,
         max_tokens: 64,
         learning_rate: 1e-3,
-        least_steps: 1,
-        metrics: &["accuracy"],
-        usual: task::Config::default().usual(),
+        min_steps: 1,
+        metric_names: &["accuracy"],
+        task_defaults: task::Config::default().defaults(),
     };
     Spec {
         task: task::Config::default().with_pooling(pooling),
@@ -59,7 +59,7 @@ fn spec(base: &Base, pooling: Pooling) -> Spec {
         samples: None,
         labels: ["a", "b", "c"].map(String::from).to_vec(),
         micro_batch_tokens: 256,
-        kernels: base.info().kernels.clone(),
+        kernels: base.info().backend.clone(),
         base: base.info().fingerprint.clone(),
     }
 }
@@ -73,12 +73,12 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 fn compare(pooling: Pooling, name: &str) {
-    compare_on(Arc::new(Candle::cpu()), pooling, name);
-    compare_on(Arc::new(Cpu::best()), pooling, name);
+    compare_on(Arc::new(CandleBackend::cpu()), pooling, name);
+    compare_on(Arc::new(CpuBackend::detect()), pooling, name);
 }
 
-fn compare_on(kernels: Arc<dyn Kernels>, pooling: Pooling, name: &str) {
-    let base = Base::load(&folder("ESPALIER_GOLDEN_MODEL", "tiny-bert"), "golden", kernels).unwrap();
+fn compare_on(kernels: Arc<dyn Backend>, pooling: Pooling, name: &str) {
+    let base = BaseModel::load(&folder("ESPALIER_GOLDEN_MODEL", "tiny-bert"), "golden", kernels).unwrap();
     let base = Arc::new(base);
     let cases = folder("ESPALIER_GOLDEN_CASES", "golden");
     let said: Value = serde_json::from_slice(&std::fs::read(cases.join("cases.json")).unwrap()).unwrap();
@@ -95,16 +95,17 @@ fn compare_on(kernels: Arc<dyn Kernels>, pooling: Pooling, name: &str) {
     for (tokens, expected) in tokens.iter().zip(case["ids"].as_array().unwrap()) {
         assert_eq!(serde_json::json!(tokens.ids), *expected);
     }
-    let (network, built) = Network::build(&base, &spec(&base, pooling), Parameters::restore(part("value."))).unwrap();
+    let (network, built) =
+        Network::build(&base, &spec(&base, pooling), ParameterBuilder::from_weights(part("value."))).unwrap();
     let parameters = network.upload(&built.tensors).unwrap();
-    let source = Source::tokens(tokens);
+    let source = ForwardInput::from_tokens(tokens);
     let found = network.outputs(&parameters, &source).unwrap();
     let mut worst = error(&found, &logits.values);
     assert!(worst <= TOLERANCE, "logits differ by {worst}");
 
     let labels: Vec<u32> = serde_json::from_value(said["labels"].clone()).unwrap();
-    let targets = Targets::Classes { classes: labels, count: 3 };
-    let dropout = Dropout { seed: 1, step: 0, examples: (0..6).collect() };
+    let targets = Targets::Classes { classes: labels, class_count: 3 };
+    let dropout = Dropout { seed: 1, step: 0, example_ids: (0..6).collect() };
     let forward = network.forward(&parameters, source, dropout).unwrap();
     let step = network.gradients(forward, &targets, 6.0).unwrap();
     assert!((step.loss / 6.0 - case["loss"].as_f64().unwrap()).abs() < 1e-5);
@@ -117,7 +118,7 @@ fn compare_on(kernels: Arc<dyn Kernels>, pooling: Pooling, name: &str) {
     }
     println!(
         "{name} on {}: largest relative error {worst:.2e} over logits and {} gradients",
-        base.info().kernels,
+        base.info().backend,
         expected.len()
     );
 }

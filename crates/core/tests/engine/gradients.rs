@@ -4,10 +4,10 @@
 
 use espalier_core::adapter;
 use espalier_core::artifact::safetensors;
-use espalier_core::model::{Base, Pooling};
+use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task;
 use espalier_core::training::{Hyperparameters, Spec};
-use espalier_tensor::cpu::Cpu;
+use espalier_tensor::cpu::CpuBackend;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const TOLERANCE: f32 = 1e-4;
 
 #[test]
-fn of_networks_that_are_not_saved_and_of_biases_are_those_of_pytorch() {
+fn unsaved_network_and_bias_gradients_agree_with_pytorch() {
     let folder = espalier_testing::jobs::fixture("gradients");
     let texts: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("texts.json")).unwrap()).unwrap();
     let cases = [
@@ -33,17 +33,18 @@ fn of_networks_that_are_not_saved_and_of_biases_are_those_of_pytorch() {
     for (name, method, tensors) in cases {
         let method: adapter::Config = serde_json::from_value(method).unwrap();
         let method = method.resolve(&base, Pooling::Cls).unwrap();
-        let (spec, _) = espalier_testing::jobs::job(&base, adapter::Config::default(), Hyperparameters::default(), 12);
+        let (spec, _) =
+            espalier_testing::jobs::spec_and_data(&base, adapter::Config::default(), Hyperparameters::default(), 12);
         let spec = Spec { task: task::Config::default().with_pooling(Pooling::Cls), method, ..spec };
         compare(&base, &spec, &folder.join(format!("{name}.safetensors")), &texts, tensors);
     }
 }
 
 /// The values and gradients of a file with those that are found here.
-fn compare(base: &Arc<Base>, spec: &Spec, file: &Path, texts: &[Value], tensors: usize) {
+fn compare(base: &Arc<BaseModel>, spec: &Spec, file: &Path, texts: &[Value], tensors: usize) {
     let all = safetensors::read(&fs::read(file).unwrap()).unwrap();
     let expected = espalier_testing::gradients::with_prefix(&all, "gradient.");
-    let found = espalier_testing::gradients::of(
+    let found = espalier_testing::gradients::cross_entropy_gradients(
         base,
         spec,
         espalier_testing::gradients::with_prefix(&all, "value."),
@@ -54,7 +55,7 @@ fn compare(base: &Arc<Base>, spec: &Spec, file: &Path, texts: &[Value], tensors:
     assert_eq!(found.len(), tensors, "{}", file.display());
     let mut worst = 0f32;
     for (tensor, found) in &found {
-        let difference = espalier_testing::gradients::difference(found, &expected[tensor].values);
+        let difference = espalier_testing::gradients::relative_error(found, &expected[tensor].values);
         assert!(difference < TOLERANCE, "{}: the gradient by {tensor} differs by {difference}", file.display());
         worst = worst.max(difference);
     }
@@ -62,7 +63,7 @@ fn compare(base: &Arc<Base>, spec: &Spec, file: &Path, texts: &[Value], tensors:
 }
 
 #[test]
-fn on_decoders_whose_heads_share_keys_and_values_they_are_those_of_peft() {
+fn grouped_query_decoder_gradients_agree_with_peft() {
     let folder = espalier_testing::jobs::fixture("gradients");
     let texts: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("texts.json")).unwrap()).unwrap();
     let lora = json!({"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear"});
@@ -70,13 +71,17 @@ fn on_decoders_whose_heads_share_keys_and_values_they_are_those_of_peft() {
     let ia3 = json!({"type": "ia3", "target_modules": targets, "feed_forward_modules": ["feed_forward_out"]});
     for model_type in ["llama", "qwen2", "qwen3"] {
         let architecture = espalier_testing::jobs::fixture("architectures").join(model_type);
-        let base = Arc::new(Base::load(&architecture, model_type, Arc::new(Cpu::best())).unwrap());
+        let base = Arc::new(BaseModel::load(&architecture, model_type, Arc::new(CpuBackend::detect())).unwrap());
         // Two layers; of LoRA both matrices on seven maps; and the head's two.
         for (name, method, tensors) in [("lora", &lora, 2 * 2 * 7 + 2), ("ia3", &ia3, 2 * 3 + 2)] {
             let method: adapter::Config = serde_json::from_value(method.clone()).unwrap();
             let method = method.resolve(&base, Pooling::Last).unwrap();
-            let (spec, _) =
-                espalier_testing::jobs::job(&base, adapter::Config::default(), Hyperparameters::default(), 12);
+            let (spec, _) = espalier_testing::jobs::spec_and_data(
+                &base,
+                adapter::Config::default(),
+                Hyperparameters::default(),
+                12,
+            );
             let spec = Spec { task: task::Config::default().with_pooling(Pooling::Last), method, ..spec };
             let file = folder.join("decoders").join(format!("{model_type}-{name}.safetensors"));
             compare(&base, &spec, &file, &texts, tensors);

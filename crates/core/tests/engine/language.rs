@@ -1,10 +1,10 @@
 //! Masked language models against transformers: the logits of the small models that `tests/golden/language.py` makes, on both
 //! kernel sets; and what hiding words needs of a base.
 
-use espalier_core::model::{Base, Batch, SUPPORTED, Tokens, Virtual, Wanted};
-use espalier_tensor::candle::Candle;
-use espalier_tensor::cpu::Cpu;
-use espalier_tensor::{Kernels, Recording, Tape};
+use espalier_core::model::{BaseModel, Batch, RequiredRows, SUPPORTED_MODEL_TYPES, Tokens, VirtualTokens};
+use espalier_tensor::candle::CandleBackend;
+use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::{Backend, Recording, Tape};
 use safetensors::SafeTensors;
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use std::sync::Arc;
 const TOLERANCE: f32 = 1e-4;
 
 #[test]
-fn logits_of_all_words_agree_with_transformers() {
+fn mlm_logits_agree_with_transformers() {
     let folder = |model_type: &str| espalier_testing::jobs::fixture("language").join(model_type);
-    let encoders: Vec<&str> = SUPPORTED.into_iter().filter(|model_type| folder(model_type).is_dir()).collect();
+    let encoders: Vec<&str> =
+        SUPPORTED_MODEL_TYPES.into_iter().filter(|model_type| folder(model_type).is_dir()).collect();
     assert_eq!(encoders.len(), 8, "every encoder is there: {encoders:?}");
     for model_type in encoders {
         let folder = folder(model_type);
@@ -24,38 +25,38 @@ fn logits_of_all_words_agree_with_transformers() {
             let tensor = read.tensor(name).unwrap();
             tensor.data().as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
         };
-        let kernel_sets: [Arc<dyn Kernels>; 2] = [Arc::new(Cpu::best()), Arc::new(Candle::cpu())];
+        let kernel_sets: [Arc<dyn Backend>; 2] = [Arc::new(CpuBackend::detect()), Arc::new(CandleBackend::cpu())];
         for kernels in kernel_sets {
-            let base = Base::load(&folder, model_type, kernels).unwrap();
+            let base = BaseModel::load(&folder, model_type, kernels).unwrap();
             let mut worst = 0f32;
             for index in 0..3 {
                 let ids = numbers(&format!("ids.{index}")).into_iter().map(|id| id as u32).collect();
-                let tokens = Tokens::whole(ids);
-                let mut tape = Tape::new(Arc::clone(base.kernels()), Arc::from([]), Recording::Off);
-                let batch = Batch::new([&tokens], Virtual::Nothing);
-                let rows = base.encode(&mut tape, &batch, &(), Wanted::All).unwrap();
-                let logits = base.language(&mut tape, rows).unwrap();
-                let (found, expected) = (tape.read(logits).unwrap().values, numbers(&format!("logits.{index}")));
+                let tokens = Tokens::from_ids(ids);
+                let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
+                let batch = Batch::new([&tokens], VirtualTokens::Disabled);
+                let rows = base.encode(&mut tape, &batch, &(), RequiredRows::All).unwrap();
+                let logits = base.lm_logits(&mut tape, rows).unwrap();
+                let (found, expected) = (tape.to_host(logits).unwrap().values, numbers(&format!("logits.{index}")));
                 assert_eq!(found.len(), expected.len());
                 let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
                 let differences = found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs());
                 worst = differences.fold(worst, |worst, difference| worst.max(difference / largest));
             }
-            assert!(worst <= TOLERANCE, "{model_type} on {} differs by {worst}", base.info().kernels);
-            println!("{model_type} on {}: {worst:.1e}", base.info().kernels);
+            assert!(worst <= TOLERANCE, "{model_type} on {} differs by {worst}", base.info().backend);
+            println!("{model_type} on {}: {worst:.1e}", base.info().backend);
         }
     }
 }
 
 #[test]
-fn a_base_says_whether_it_can_tell_hidden_words() {
-    assert_eq!(espalier_testing::tasks::base().info().mask_token.as_deref(), Some("[MASK]"));
-    assert_eq!(espalier_testing::tasks::language_base("roberta").info().mask_token.as_deref(), Some("<mask>"));
+fn mask_token_is_reported_only_with_an_mlm_head() {
+    assert_eq!(espalier_testing::tasks::bert_base().info().mask_token.as_deref(), Some("[MASK]"));
+    assert_eq!(espalier_testing::tasks::base_of_architecture("roberta").info().mask_token.as_deref(), Some("<mask>"));
     let without = espalier_testing::jobs::tiny_base();
     assert_eq!(without.info().mask_token, None);
-    let tokens = Tokens::whole(vec![2, 7, 3]);
-    let mut tape = Tape::new(Arc::clone(without.kernels()), Arc::from([]), Recording::Off);
-    let batch = Batch::new([&tokens], Virtual::Nothing);
-    let rows = without.encode(&mut tape, &batch, &(), Wanted::All).unwrap();
-    assert_eq!(without.language(&mut tape, rows).unwrap_err().code(), "no_language_head");
+    let tokens = Tokens::from_ids(vec![2, 7, 3]);
+    let mut tape = Tape::new(Arc::clone(without.backend()), Arc::from([]), Recording::Off);
+    let batch = Batch::new([&tokens], VirtualTokens::Disabled);
+    let rows = without.encode(&mut tape, &batch, &(), RequiredRows::All).unwrap();
+    assert_eq!(without.lm_logits(&mut tape, rows).unwrap_err().code(), "no_language_head");
 }

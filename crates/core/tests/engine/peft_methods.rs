@@ -2,17 +2,17 @@
 //! is written again number by number under its keys. The files are made by `tests/peft/make_methods.py`;
 //! `ESPALIER_PEFT_METHODS` and `ESPALIER_PEFT_MODEL` name others, made for another base.
 
-use espalier_core::artifact::folder::Files;
-use espalier_core::artifact::peft::head::Head;
-use espalier_core::artifact::peft::keys::Form;
+use espalier_core::artifact::folder::AdapterFiles;
+use espalier_core::artifact::peft::head::HeadLayout;
+use espalier_core::artifact::peft::module_naming::ModuleNaming;
 use espalier_core::artifact::peft::weights;
-use espalier_core::artifact::{self, Adapted, Artifact, ImportRequest, Outline, Settings, safetensors};
-use espalier_core::model::{Base, Pooling};
+use espalier_core::artifact::{self, Artifact, BaseSummary, ImportLimits, ImportRequest, LoadedAdapter, safetensors};
+use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::Input;
 use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::Tensor;
-use espalier_tensor::cpu::Cpu;
-use espalier_testing::folders::{input, json_file, largest_difference, unzipped};
+use espalier_tensor::cpu::CpuBackend;
+use espalier_testing::folders::{input_from_json, max_abs_difference, read_json, read_zip};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,8 +58,8 @@ fn cases() -> Vec<Case> {
 }
 
 fn case(path: PathBuf, model: PathBuf) -> Case {
-    let expected = json_file(&path.join("expected.json"));
-    Case { files: unzipped(&path.join("adapter.zip")), path, model, expected }
+    let expected = read_json(&path.join("expected.json"));
+    Case { files: read_zip(&path.join("adapter.zip")), path, model, expected }
 }
 
 impl Case {
@@ -67,16 +67,16 @@ impl Case {
         serde_json::from_slice(&self.files["adapter_config.json"]).unwrap()
     }
 
-    fn base(&self) -> Arc<Base> {
+    fn base(&self) -> Arc<BaseModel> {
         let name = self.config()["base_model_name_or_path"].as_str().unwrap().to_string();
-        Arc::new(Base::load(&self.model, &name, Arc::new(Cpu::best())).unwrap())
+        Arc::new(BaseModel::load(&self.model, &name, Arc::new(CpuBackend::detect())).unwrap())
     }
 
-    fn import(&self, base: &Base) -> Artifact {
+    fn import(&self, base: &BaseModel) -> Artifact {
         let temporary = tempfile::tempdir().unwrap();
         let max_length = Some(self.expected["max_length"].as_u64().unwrap() as usize);
         let request = ImportRequest { max_length, ..ImportRequest::default() };
-        artifact::import(&self.path.join("adapter.zip"), &request, base, temporary.path(), &Settings::default())
+        artifact::import(&self.path.join("adapter.zip"), &request, base, temporary.path(), &ImportLimits::default())
             .unwrap()
     }
 
@@ -88,14 +88,14 @@ impl Case {
 }
 
 #[test]
-fn what_peft_saved_answers_with_its_logits() {
+fn peft_adapter_reproduces_its_logits() {
     for case in cases() {
         let base = case.base();
-        let adapted = Adapted::load(&case.import(&base), &base).unwrap();
-        let inputs: Vec<Input> = case.expected["inputs"].as_array().unwrap().iter().map(input).collect();
-        let found = adapted.outputs(&base, &inputs).unwrap().concat();
+        let adapted = LoadedAdapter::load(&case.import(&base), &base).unwrap();
+        let inputs: Vec<Input> = case.expected["inputs"].as_array().unwrap().iter().map(input_from_json).collect();
+        let found = adapted.forward(&base, &inputs).unwrap().concat();
         let expected: Vec<Vec<f32>> = serde_json::from_value(case.expected["logits"].clone()).unwrap();
-        let difference = largest_difference(&found, &expected.concat());
+        let difference = max_abs_difference(&found, &expected.concat());
         assert!(difference < TOLERANCE, "{}: a logit differs by {difference}", case.name());
     }
 }
@@ -108,13 +108,14 @@ fn gradients_are_those_of_pytorch() {
         let artifact = case.import(&base);
         let sites = base.sites(Pooling::Cls);
         let theirs = safetensors::read(&fs::read(case.path.join("gradients.safetensors")).unwrap()).unwrap();
-        let head = Head::of(&artifact.card.task, Form::Headed, base.info().head());
+        let head =
+            HeadLayout::for_writing(&artifact.manifest.task, ModuleNaming::WithHead, base.info().classification_head());
         let theirs =
-            weights::from_peft(theirs, &artifact.card.method, &sites, Some(head), base.info().hidden_size).unwrap();
+            weights::from_peft(theirs, &artifact.manifest.method, &sites, Some(head), base.info().hidden_size).unwrap();
         // The heads of transformers' decoders have no bias.
-        let is_theirs = |name: &String| name != "head.bias" || base.info().head().has_bias;
+        let is_theirs = |name: &String| name != "head.bias" || base.info().classification_head().output_has_bias;
         for (name, ours) in gradients(case, &base, &artifact).into_iter().filter(|(name, _)| is_theirs(name)) {
-            let difference = espalier_testing::gradients::difference(&ours, &theirs[&name].values);
+            let difference = espalier_testing::gradients::relative_error(&ours, &theirs[&name].values);
             assert!(difference < TOLERANCE, "{}: the gradient by {name} differs by {difference}", case.name());
             compared += 1;
         }
@@ -123,21 +124,28 @@ fn gradients_are_those_of_pytorch() {
 }
 
 /// Of the summed cross entropy over the case's texts, by name.
-fn gradients(case: &Case, base: &Arc<Base>, artifact: &Artifact) -> BTreeMap<String, Vec<f32>> {
-    let (spec, _) = espalier_testing::jobs::job(base, artifact.card.method.clone(), Hyperparameters::default(), 12);
-    let spec = Spec { task: artifact.card.task.clone(), method: artifact.card.method.clone(), ..spec };
+fn gradients(case: &Case, base: &Arc<BaseModel>, artifact: &Artifact) -> BTreeMap<String, Vec<f32>> {
+    let (spec, _) =
+        espalier_testing::jobs::spec_and_data(base, artifact.manifest.method.clone(), Hyperparameters::default(), 12);
+    let spec = Spec { task: artifact.manifest.task.clone(), method: artifact.manifest.method.clone(), ..spec };
     let texts = case.expected["texts"].as_array().unwrap();
-    espalier_testing::gradients::of(base, &spec, artifact.weights.clone(), texts, artifact.card.max_length)
+    espalier_testing::gradients::cross_entropy_gradients(
+        base,
+        &spec,
+        artifact.weights.clone(),
+        texts,
+        artifact.manifest.max_length,
+    )
 }
 
 #[test]
-fn what_is_written_again_is_what_peft_wrote() {
+fn peft_export_round_trips() {
     for case in cases() {
         let base = case.base();
-        let files = Files::of(&case.import(&base), &Outline::of(&base)).unwrap();
+        let files = AdapterFiles::from_artifact(&case.import(&base), &BaseSummary::from_base(&base)).unwrap();
         let read = |bytes: &[u8]| safetensors::read(bytes).unwrap();
         let theirs: BTreeMap<String, Tensor> = read(&case.files["adapter_model.safetensors"]);
-        assert_eq!(read(&files.tensors), theirs, "{}", case.name());
+        assert_eq!(read(&files.weights), theirs, "{}", case.name());
         let (ours, theirs): (Value, Value) = (serde_json::from_slice(&files.config).unwrap(), case.config());
         // What decides how PEFT builds the adapter. Rules of modules may be worded otherwise; the tensors show what they mean.
         for field in [

@@ -1,21 +1,21 @@
 //! A race ends with the adapter that the winner's own job would have made, to the bit, whatever happens on the way.
 
 use espalier_core::error::Error;
-use espalier_core::model::Base;
+use espalier_core::model::BaseModel;
 use espalier_core::task::Example;
-use espalier_core::training::race::Auto;
+use espalier_core::training::successive_halving::Auto;
 use espalier_core::training::{
-    self, Data, Folders, Hyperparameters, Method, Outcome, Plan, Progress, Race, Settings, Spec, Stop, Trained,
-    spec::Request,
+    self, Dirs, Hyperparameters, Method, Outcome, Plan, Progress, Settings, Spec, StopReason, SuccessiveHalvingSpec,
+    TrainingData, TrainingResult, spec::Request,
 };
-use espalier_tensor::random::Random;
+use espalier_tensor::seeded_rng::SeededRng;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-const MOST: usize = 16;
+const MAX_CANDIDATES: usize = 16;
 
 fn auto(candidates: Value) -> Auto {
     let Method::Auto(auto) = serde_json::from_value(json!({"type": "auto", "candidates": candidates})).unwrap() else {
@@ -29,8 +29,20 @@ fn request() -> Request {
     Request { hyperparameters: serde_json::from_value(given).unwrap(), ..Request::default() }
 }
 
-fn resolved(base: &Base, auto: &Auto, request: &Request, examples: &[Example]) -> Result<Race, Error> {
-    Race::resolve(auto, request, &espalier_testing::jobs::labels(examples), examples.len(), base, MOST)
+fn resolved(
+    base: &BaseModel,
+    auto: &Auto,
+    request: &Request,
+    examples: &[Example],
+) -> Result<SuccessiveHalvingSpec, Error> {
+    SuccessiveHalvingSpec::resolve(
+        auto,
+        request,
+        &espalier_testing::jobs::labels(examples),
+        examples.len(),
+        base,
+        MAX_CANDIDATES,
+    )
 }
 
 /// Of every family, some with settings of their own; one that cannot win.
@@ -44,56 +56,64 @@ fn candidates() -> Value {
     ])
 }
 
-fn race(base: &Base, count: usize) -> (Race, Data) {
+fn race_and_data(base: &BaseModel, count: usize) -> (SuccessiveHalvingSpec, TrainingData) {
     let examples = espalier_testing::jobs::examples(count);
     let race = resolved(base, &auto(candidates()), &request(), &examples).unwrap();
-    (race, Data { examples, validation: None, source: None })
+    (race, TrainingData { examples, validation: None, source_weights: None })
 }
 
 fn attempt(
-    base: &Arc<Base>,
+    base: &Arc<BaseModel>,
     plan: &Plan,
-    data: &Data,
+    data: &TrainingData,
     folder: &Path,
     (threads, every): (usize, Duration),
-    report: &mut dyn FnMut(&Progress) -> ControlFlow<Stop>,
-) -> Option<Trained> {
-    let folders = Folders { checkpoints: folder.join("job"), remembered: folder.join("remembered") };
-    let settings = Settings { threads, checkpoint_every: every, remembered_bytes: 1 << 20, activation_bytes: u64::MAX };
-    match plan.carry_out(base, data, &folders, &settings, report).unwrap() {
+    report: &mut dyn FnMut(&Progress) -> ControlFlow<StopReason>,
+) -> Option<TrainingResult> {
+    let folders = Dirs { checkpoints: folder.join("job"), feature_cache: folder.join("remembered") };
+    let settings = Settings {
+        threads,
+        checkpoint_interval: every,
+        feature_cache_bytes: 1 << 20,
+        activation_memory_bytes: u64::MAX,
+    };
+    match plan.run(base, data, &folders, &settings, report).unwrap() {
         Outcome::Finished(trained) => Some(*trained),
         Outcome::Stopped(_) => None,
     }
 }
 
-fn whole(base: &Arc<Base>, plan: &Plan, data: &Data) -> Trained {
+fn run_uninterrupted(base: &Arc<BaseModel>, plan: &Plan, data: &TrainingData) -> TrainingResult {
     let folder = tempfile::tempdir().unwrap();
     let mut go_on = |_: &Progress| ControlFlow::Continue(());
     attempt(base, plan, data, folder.path(), (2, Duration::from_secs(3600)), &mut go_on).expect("nobody asked to stop")
 }
 
-fn plan(race: &Race) -> Plan {
-    Plan::Race(Box::new(race.clone()))
+fn plan(race: &SuccessiveHalvingSpec) -> Plan {
+    Plan::SuccessiveHalving(Box::new(race.clone()))
 }
 
 #[test]
-fn the_winner_is_to_the_bit_what_its_own_job_makes() {
+fn winner_is_bit_identical_to_its_single_job() {
     let base = espalier_testing::jobs::tiny_base();
-    let (race, data) = race(&base, 60);
-    let found = whole(&base, &plan(&race), &data);
-    let finish = found.race.clone().unwrap();
-    let spec = plan(&race).spec(&found);
+    let (race, data) = race_and_data(&base, 60);
+    let found = run_uninterrupted(&base, &plan(&race), &data);
+    let finish = found.successive_halving.clone().unwrap();
+    let spec = plan(&race).resolved_spec(&found);
     // as a user would ask for it: the method, and the hyperparameters that the race shows
     let hyperparameters: Hyperparameters = serde_json::from_value(json!(spec.hyperparameters)).unwrap();
     let alone = Request { method: Some(spec.method.clone()), hyperparameters, ..Request::default() };
     let alone =
         Spec::resolve(&alone, &espalier_testing::jobs::labels(&data.examples), data.examples.len(), &base).unwrap();
     assert_eq!(alone, spec);
-    let own = whole(&base, &alone.into(), &data);
+    let own = run_uninterrupted(&base, &alone.into(), &data);
     assert_eq!(found.weights, own.weights);
-    assert_eq!((found.temperature, &found.metrics, &found.probe), (own.temperature, &own.metrics, &own.probe));
-    let (rungs, rows): (Vec<_>, Vec<_>) = found.rows.iter().cloned().partition(|row| row.split == "race");
-    assert_eq!((rows, rungs.len()), (own.rows, 3));
+    assert_eq!(
+        (found.temperature, &found.metrics, &found.probe_examples),
+        (own.temperature, &own.metrics, &own.probe_examples)
+    );
+    let (rungs, rows): (Vec<_>, Vec<_>) = found.metrics_rows.iter().cloned().partition(|row| row.split == "race");
+    assert_eq!((rows, rungs.len()), (own.metrics_rows, 3));
 
     let table = finish.table["table"].as_array().unwrap();
     assert_eq!((&finish.table["winner"], table.len()), (&json!(finish.winner), 5 + 3 + 2));
@@ -117,7 +137,7 @@ fn the_winner_is_to_the_bit_what_its_own_job_makes() {
 }
 
 #[test]
-fn a_candidate_that_diverges_is_out_and_the_winner_is_still_its_own_jobs() {
+fn diverging_candidate_is_eliminated() {
     let base = espalier_testing::jobs::tiny_base();
     for (index, method) in
         [json!({"type": "ia3"}), json!({"type": "prefix_tuning", "num_virtual_tokens": 3})].into_iter().enumerate()
@@ -131,28 +151,28 @@ fn a_candidate_that_diverges_is_out_and_the_winner_is_still_its_own_jobs() {
             ..request()
         };
         let race = resolved(&base, &auto(json!(all)), &asked, &examples).unwrap();
-        let data = Data { examples, validation: None, source: None };
-        let found = whole(&base, &plan(&race), &data);
-        let table = &found.race.as_ref().unwrap().table["table"];
+        let data = TrainingData { examples, validation: None, source_weights: None };
+        let found = run_uninterrupted(&base, &plan(&race), &data);
+        let table = &found.successive_halving.as_ref().unwrap().table["table"];
         let wild = table.as_array().unwrap().iter().find(|row| row["candidate"] == 1 - index).unwrap();
         assert_eq!((&wild["accuracy"], &wild["loss"], &wild["dropped"]), (&Value::Null, &Value::Null, &json!(true)));
-        let spec = plan(&race).spec(&found);
-        assert_eq!(found.weights, whole(&base, &spec.into(), &data).weights);
+        let spec = plan(&race).resolved_spec(&found);
+        assert_eq!(found.weights, run_uninterrupted(&base, &spec.into(), &data).weights);
     }
 }
 
 #[test]
-fn a_race_interrupted_anywhere_ends_as_an_undisturbed_one_and_its_progress_never_turns() {
+fn interrupted_race_is_bit_identical_and_progress_is_monotonic() {
     let base = espalier_testing::jobs::tiny_base();
-    let (race, data) = race(&base, 60);
-    let expected = whole(&base, &plan(&race), &data);
-    for stop in [Stop::Abandon, Stop::Release] {
+    let (race, data) = race_and_data(&base, 60);
+    let expected = run_uninterrupted(&base, &plan(&race), &data);
+    for stop in [StopReason::LeaseLost, StopReason::Requeue] {
         let folder = tempfile::tempdir().unwrap();
-        let mut random = Random::new(13, &["interruptions"]);
+        let mut random = SeededRng::new(13, &["interruptions"]);
         let (mut attempts, mut furthest) = (0, 0);
         let found = loop {
             attempts += 1;
-            let mut left = 9 + random.below(8);
+            let mut left = 9 + random.uniform_below(8);
             let mut last = 0;
             let mut count_down = |said: &Progress| {
                 if said.total_steps > 0 {
@@ -172,8 +192,8 @@ fn a_race_interrupted_anywhere_ends_as_an_undisturbed_one_and_its_progress_never
         };
         assert!(attempts > 4, "the race was really interrupted");
         assert_eq!(
-            (found.weights, found.rows, found.race),
-            (expected.weights.clone(), expected.rows.clone(), expected.race.clone())
+            (found.weights, found.metrics_rows, found.successive_halving),
+            (expected.weights.clone(), expected.metrics_rows.clone(), expected.successive_halving.clone())
         );
     }
 }
@@ -181,7 +201,7 @@ fn a_race_interrupted_anywhere_ends_as_an_undisturbed_one_and_its_progress_never
 #[test]
 fn steps_are_counted_to_the_last_one_of_the_race() {
     let base = espalier_testing::jobs::tiny_base();
-    let (race, data) = race(&base, 60);
+    let (race, data) = race_and_data(&base, 60);
     let (folder, mut steps, mut totals) = (tempfile::tempdir().unwrap(), Vec::new(), Vec::new());
     let mut listen = |said: &Progress| {
         if said.total_steps > 0 {
@@ -199,12 +219,12 @@ fn steps_are_counted_to_the_last_one_of_the_race() {
 }
 
 #[test]
-fn candidates_with_the_same_lowest_layer_share_what_the_base_computed() {
+fn candidates_with_the_same_first_trainable_layer_share_cached_features() {
     let base = espalier_testing::jobs::tiny_base();
     let examples = espalier_testing::jobs::examples(60);
     let upper = |rank: u32| json!({"type": "lora", "rank": rank, "layers": {"top": 1}});
     let race = resolved(&base, &auto(json!([upper(1), upper(2), {"type": "head"}, upper(4)])), &request(), &examples);
-    let data = Data { examples, validation: None, source: None };
+    let data = TrainingData { examples, validation: None, source_weights: None };
     let folder = tempfile::tempdir().unwrap();
     let mut go_on = |_: &Progress| ControlFlow::Continue(());
     attempt(&base, &plan(&race.unwrap()), &data, folder.path(), (2, Duration::ZERO), &mut go_on).unwrap();
@@ -213,13 +233,13 @@ fn candidates_with_the_same_lowest_layer_share_what_the_base_computed() {
 }
 
 #[test]
-fn a_damaged_ledger_begins_the_race_again_and_ends_it_the_same_way() {
+fn damaged_leaderboard_restarts_the_race() {
     let base = espalier_testing::jobs::tiny_base();
-    let (race, data) = race(&base, 60);
-    let expected = whole(&base, &plan(&race), &data);
+    let (race, data) = race_and_data(&base, 60);
+    let expected = run_uninterrupted(&base, &plan(&race), &data);
     let folder = tempfile::tempdir().unwrap();
     let mut decided = |said: &Progress| {
-        if said.step > 40 { ControlFlow::Break(Stop::Abandon) } else { ControlFlow::Continue(()) }
+        if said.step > 40 { ControlFlow::Break(StopReason::LeaseLost) } else { ControlFlow::Continue(()) }
     };
     let limits = (2, Duration::ZERO);
     assert!(attempt(&base, &plan(&race), &data, folder.path(), limits, &mut decided).is_none());
@@ -229,11 +249,14 @@ fn a_damaged_ledger_begins_the_race_again_and_ends_it_the_same_way() {
     std::fs::write(&ledger, &text[..text.len() - 3]).unwrap();
     let mut go_on = |_: &Progress| ControlFlow::Continue(());
     let found = attempt(&base, &plan(&race), &data, folder.path(), limits, &mut go_on).unwrap();
-    assert_eq!((found.weights, found.rows, found.race), (expected.weights, expected.rows, expected.race));
+    assert_eq!(
+        (found.weights, found.metrics_rows, found.successive_halving),
+        (expected.weights, expected.metrics_rows, expected.successive_halving)
+    );
 }
 
 #[test]
-fn what_is_left_out_is_filled_and_stored_and_read_back() {
+fn defaults_are_resolved_and_stored() {
     let base = espalier_testing::jobs::tiny_base();
     let examples = espalier_testing::jobs::examples(60);
     let race = resolved(&base, &Auto::default(), &Request::default(), &examples).unwrap();
@@ -242,18 +265,18 @@ fn what_is_left_out_is_filled_and_stored_and_read_back() {
     let rates: Vec<f64> = race.method.candidates.iter().map(|one| one.hyperparameters.learning_rate).collect();
     assert_eq!(rates, [1e-3, 1e-3, 5e-4, 3e-3, 3e-3, 3e-3, 3e-3, 3e-3]);
     // 30 epochs of 54 examples, a quarter of them before the first rung
-    assert_eq!((race.shared().epochs, race.method.budget.first_rung), (Some(30), 30 * 54 / 4));
-    let length = race.shared().max_length;
+    assert_eq!((race.shared_hyperparameters().epochs, race.method.budget.first_rung), (Some(30), 30 * 54 / 4));
+    let length = race.shared_hyperparameters().max_length;
     assert!(race.method.candidates.iter().all(|one| Some(one.hyperparameters.max_length) == length));
     let stored = json!(plan(&race));
     assert_eq!(stored["method"]["type"], "auto");
     assert_eq!(serde_json::from_value::<Plan>(stored).unwrap(), plan(&race));
-    let alone: Plan = race.spec(1).into();
+    let alone: Plan = race.candidate_spec(1).into();
     assert_eq!(serde_json::from_value::<Plan>(json!(alone)).unwrap(), alone);
 }
 
 #[test]
-fn what_a_race_cannot_do_is_refused_where_it_was_said() {
+fn invalid_race_is_rejected_at_its_field() {
     let base = espalier_testing::jobs::tiny_base();
     let examples = espalier_testing::jobs::examples(60);
     let two = || vec![json!({"type": "head"}), json!({"type": "lora"})];
@@ -284,7 +307,7 @@ fn what_a_race_cannot_do_is_refused_where_it_was_said() {
     ] {
         let Err(Error::Invalid(problem)) = resolved(&base, &auto, &request, &examples) else { panic!("{places}") };
         let found: Vec<String> =
-            problem.faults.iter().map(|fault| json!(fault)["pointer"].as_str().unwrap().to_string()).collect();
+            problem.errors.iter().map(|fault| json!(fault)["pointer"].as_str().unwrap().to_string()).collect();
         assert_eq!((problem.code, found.join(" ").as_str()), ("invalid_job", places), "{}", problem.detail);
         assert!(problem.detail.contains(word), "{}", problem.detail);
     }
@@ -294,16 +317,17 @@ fn what_a_race_cannot_do_is_refused_where_it_was_said() {
 #[test]
 fn a_race_of_the_usual_candidates_is_run_for_every_task() {
     let usual: Auto = serde_json::from_value(json!({"type": "auto"})).unwrap();
-    for task in espalier_testing::tasks::all() {
-        let base = espalier_testing::tasks::base_for(&task);
+    for task in espalier_testing::tasks::all_tasks() {
+        let base = espalier_testing::tasks::base_for_task(&task);
         let examples = espalier_testing::tasks::examples(&task, 60);
         let labels: Vec<String> = examples.iter().flat_map(|example| example.target.labels().to_vec()).collect();
         let request = Request { task: Some(task.clone()), ..request() };
-        let race = Race::resolve(&usual, &request, &labels, examples.len(), &base, MOST).unwrap();
+        let race =
+            SuccessiveHalvingSpec::resolve(&usual, &request, &labels, examples.len(), &base, MAX_CANDIDATES).unwrap();
         assert_eq!(race.method.candidates.len(), 8, "{task:?}");
-        let data = Data { examples, validation: None, source: None };
-        let found = whole(&base, &plan(&race), &data);
-        let own = whole(&base, &Plan::from(plan(&race).spec(&found)), &data);
+        let data = TrainingData { examples, validation: None, source_weights: None };
+        let found = run_uninterrupted(&base, &plan(&race), &data);
+        let own = run_uninterrupted(&base, &Plan::from(plan(&race).resolved_spec(&found)), &data);
         assert_eq!((&found.weights, &found.temperature), (&own.weights, &own.temperature), "{task:?}");
     }
 }

@@ -1,16 +1,16 @@
 //! Layers that are computed again on the way back give the same bits: on bases of five layers, from their embeddings and from rows
 //! that are known, for methods at every place.
 
-use espalier_core::adapter::{self, Parameters};
+use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::safetensors;
-use espalier_core::model::{Base, Lowest, Tokens};
+use espalier_core::model::{BaseModel, FirstTrainableLayer, Tokens};
 use espalier_core::task::targets::Targets;
-use espalier_core::training::network::{Known, Network, Part, Source};
+use espalier_core::training::network::{CachedRows, ForwardInput, MicroBatchGradients, Network};
 use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
-use espalier_tensor::cpu::Cpu;
-use espalier_tensor::random::Random;
-use espalier_tensor::{Dropout, Packed, Tensor};
+use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::seeded_rng::SeededRng;
+use espalier_tensor::{Dropout, RaggedLayout, Tensor};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 const LAYERS: usize = 5;
 
 /// A small base with its second layer over and over.
-fn deep(model_type: &str, prefix: &str, count: &str) -> Arc<Base> {
+fn base_with_layers(model_type: &str, prefix: &str, count: &str) -> Arc<BaseModel> {
     let from = espalier_testing::jobs::fixture("architectures").join(model_type);
     let to = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(&from).unwrap().map(|entry| entry.unwrap().path()) {
@@ -37,11 +37,11 @@ fn deep(model_type: &str, prefix: &str, count: &str) -> Arc<Base> {
         tensors.extend(copied.iter().map(named));
     }
     std::fs::write(&path, safetensors::write(&tensors).unwrap()).unwrap();
-    set(&to.path().join("config.json"), count);
-    Arc::new(Base::load(to.path(), model_type, Arc::new(Cpu::best())).unwrap())
+    set_layer_count(&to.path().join("config.json"), count);
+    Arc::new(BaseModel::load(to.path(), model_type, Arc::new(CpuBackend::detect())).unwrap())
 }
 
-fn set(config: &Path, count: &str) {
+fn set_layer_count(config: &Path, count: &str) {
     let mut written: Value = serde_json::from_slice(&std::fs::read(config).unwrap()).unwrap();
     written[count] = json!(LAYERS);
     // Told layer by layer.
@@ -49,11 +49,11 @@ fn set(config: &Path, count: &str) {
     std::fs::write(config, written.to_string()).unwrap();
 }
 
-fn bases() -> Vec<Arc<Base>> {
+fn bases() -> Vec<Arc<BaseModel>> {
     vec![
-        deep("roberta", "encoder.layer.", "num_hidden_layers"),
-        deep("llama", "layers.", "num_hidden_layers"),
-        deep("gpt2", "h.", "n_layer"),
+        base_with_layers("roberta", "encoder.layer.", "num_hidden_layers"),
+        base_with_layers("llama", "layers.", "num_hidden_layers"),
+        base_with_layers("gpt2", "h.", "n_layer"),
     ]
 }
 
@@ -69,68 +69,74 @@ const METHODS: [&str; 9] = [
     r#"{"type": "vera", "rank": 12, "target_modules": "all-linear"}"#,
 ];
 
-fn spec(base: &Base, method: &str) -> Spec {
+fn spec(base: &BaseModel, method: &str) -> Spec {
     let method: adapter::Config = serde_json::from_str(method).unwrap();
     let request = Request { method: Some(method), hyperparameters: Hyperparameters::default(), ..Request::default() };
     Spec::resolve(&request, &["a".to_string(), "b".to_string()], 8, base).unwrap()
 }
 
-fn tokens(base: &Base) -> Vec<Arc<Tokens>> {
+fn tokens(base: &BaseModel) -> Vec<Arc<Tokens>> {
     let texts = ["where is my card", "a", "please when will it arrive at home", "why"];
     texts.map(|text| Arc::new(base.tokenizer().encode(text, None, 32).unwrap())).to_vec()
 }
 
 /// Weights that are not 0, so that everything is learned from.
-fn network(base: &Arc<Base>, spec: &Spec) -> (Network, Vec<Tensor>) {
-    let (_, built) = Network::build(base, spec, Parameters::fresh(5)).unwrap();
+fn network(base: &Arc<BaseModel>, spec: &Spec) -> (Network, Vec<Tensor>) {
+    let (_, built) = Network::build(base, spec, ParameterBuilder::from_seed(5)).unwrap();
     let mut weights = built.into_weights();
-    let mut random = Random::new(5, &["weights"]);
-    weights.values_mut().flat_map(|tensor| &mut tensor.values).for_each(|value| *value = random.normal() * 0.1);
-    let (network, built) = Network::build(base, spec, Parameters::restore(weights)).unwrap();
+    let mut random = SeededRng::new(5, &["weights"]);
+    weights
+        .values_mut()
+        .flat_map(|tensor| &mut tensor.values)
+        .for_each(|value| *value = random.standard_normal() * 0.1);
+    let (network, built) = Network::build(base, spec, ParameterBuilder::from_weights(weights)).unwrap();
     (network, built.tensors)
 }
 
-fn part(network: &Network, weights: &[Tensor], source: Source) -> Part {
-    let dropout = Dropout { seed: 3, step: 7, examples: vec![10, 11, 12, 13] };
+fn part(network: &Network, weights: &[Tensor], source: ForwardInput) -> MicroBatchGradients {
+    let dropout = Dropout { seed: 3, step: 7, example_ids: vec![10, 11, 12, 13] };
     let forward = network.forward(&network.upload(weights).unwrap(), source, dropout).unwrap();
-    network.gradients(forward, &Targets::Classes { classes: vec![0, 1, 1, 0], count: 2 }, 4.0).unwrap()
+    network.gradients(forward, &Targets::Classes { classes: vec![0, 1, 1, 0], class_count: 2 }, 4.0).unwrap()
 }
 
 /// The loss and the gradients with memory for all layers, for about two, and for not even one.
-fn compare(base: &Arc<Base>, method: &str, source: impl Fn(&Network) -> Source) {
+fn compare(base: &Arc<BaseModel>, method: &str, source: impl Fn(&Network) -> ForwardInput) {
     let spec = spec(base, method);
     let (whole, weights) = network(base, &spec);
     let expected = part(&whole, &weights, source(&whole));
     assert!(expected.gradients.iter().flatten().any(|value| *value != 0.0));
     for budget in [1, 40_000, 400_000] {
         let (network, weights) = network(base, &spec);
-        let network = network.within(budget);
+        let network = network.with_activation_budget(budget);
         let found = part(&network, &weights, source(&network));
         assert_eq!(found.loss, expected.loss, "{method} on {}", base.info().model_type);
         assert_eq!(found.gradients, expected.gradients, "{method} on {}, {budget} bytes", base.info().model_type);
     }
-    assert!(!network(base, &spec).0.within(40_000).keeps(30), "not all layers are kept within it");
+    assert!(
+        !network(base, &spec).0.with_activation_budget(40_000).fits_budget(30),
+        "not all layers are kept within it"
+    );
 }
 
 #[test]
-fn from_the_embeddings_it_is_the_same() {
+fn checkpointed_gradients_equal_from_the_embeddings() {
     for base in bases() {
-        METHODS.iter().for_each(|method| compare(&base, method, |_| Source::tokens(tokens(&base))));
+        METHODS.iter().for_each(|method| compare(&base, method, |_| ForwardInput::from_tokens(tokens(&base))));
     }
 }
 
 #[test]
-fn from_rows_that_are_known_it_is_the_same() {
+fn checkpointed_gradients_equal_from_cached_features() {
     for base in bases() {
-        let place = Lowest::Layer(2);
+        let place = FirstTrainableLayer::Layer(2);
         for method in &METHODS[1..3] {
             compare(&base, method, |network| {
-                assert!(network.lowest() >= place);
+                assert!(network.first_trainable_layer() >= place);
                 let tokens = tokens(&base);
-                let rows = network.frozen(&Source::tokens(tokens.clone()), place).unwrap();
-                let layout = Arc::new(Packed::from_lengths(tokens.iter().map(|tokens| tokens.ids.len())));
-                let rows = Tensor::new([layout.rows(), base.info().hidden_size], rows);
-                Source { tokens, known: Some(Known { rows, layout, place }) }
+                let rows = network.frozen_features(&ForwardInput::from_tokens(tokens.clone()), place).unwrap();
+                let layout = Arc::new(RaggedLayout::from_lengths(tokens.iter().map(|tokens| tokens.ids.len())));
+                let rows = Tensor::new([layout.num_rows(), base.info().hidden_size], rows);
+                ForwardInput { tokens, cached: Some(CachedRows { rows, layout, layer: place }) }
             });
         }
     }

@@ -1,12 +1,13 @@
 //! A run's bytes depend on data, specification and seed alone: not on threads, interruptions or the base's other users.
 
 use espalier_core::adapter::{self, lora};
-use espalier_core::model::{Base, Pooling};
+use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task;
 use espalier_core::training::{
-    self, Data, Folders, Hyperparameters, Outcome, Progress, Row, Settings, Spec, Stop, Trained,
+    self, Dirs, Hyperparameters, MetricsRow, Outcome, Progress, Settings, Spec, StopReason, TrainingData,
+    TrainingResult,
 };
-use espalier_tensor::random::Random;
+use espalier_tensor::seeded_rng::SeededRng;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,19 +23,30 @@ fn lora(dropout: f64) -> adapter::Config {
 }
 
 fn settings(threads: usize, checkpoint_every: Duration) -> Settings {
-    Settings { threads, checkpoint_every, remembered_bytes: 1 << 20, activation_bytes: u64::MAX }
+    Settings {
+        threads,
+        checkpoint_interval: checkpoint_every,
+        feature_cache_bytes: 1 << 20,
+        activation_memory_bytes: u64::MAX,
+    }
 }
 
-fn folders(folder: &Path) -> Folders {
-    Folders { checkpoints: folder.join("job"), remembered: folder.join("remembered") }
+fn folders(folder: &Path) -> Dirs {
+    Dirs { checkpoints: folder.join("job"), feature_cache: folder.join("remembered") }
 }
 
-fn whole(base: &Arc<Base>, spec: &Spec, data: &Data, threads: usize) -> Trained {
+fn train_uninterrupted(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData, threads: usize) -> TrainingResult {
     let folder = tempfile::tempdir().unwrap();
-    in_folder(base, spec, data, &settings(threads, Duration::from_secs(3600)), &folders(folder.path()))
+    train_in(base, spec, data, &settings(threads, Duration::from_secs(3600)), &folders(folder.path()))
 }
 
-fn in_folder(base: &Arc<Base>, spec: &Spec, data: &Data, settings: &Settings, folders: &Folders) -> Trained {
+fn train_in(
+    base: &Arc<BaseModel>,
+    spec: &Spec,
+    data: &TrainingData,
+    settings: &Settings,
+    folders: &Dirs,
+) -> TrainingResult {
     let mut go_on = |_: &Progress| ControlFlow::Continue(());
     match training::train(base, spec, data, folders, settings, &mut go_on).unwrap() {
         Outcome::Finished(trained) => *trained,
@@ -42,30 +54,30 @@ fn in_folder(base: &Arc<Base>, spec: &Spec, data: &Data, settings: &Settings, fo
     }
 }
 
-fn assert_equal(found: &Trained, expected: &Trained) {
-    assert_eq!(found.rows, expected.rows);
+fn assert_equal(found: &TrainingResult, expected: &TrainingResult) {
+    assert_eq!(found.metrics_rows, expected.metrics_rows);
     assert_eq!(found.metrics, expected.metrics);
     assert_eq!(found.weights, expected.weights);
     assert_eq!(found.temperature, expected.temperature);
 }
 
 #[test]
-fn threads_change_no_bit() {
+fn thread_count_does_not_change_the_bits() {
     let head = adapter::Config::Head(adapter::head::Config { dropout: 0.1 });
-    let all = espalier_testing::tasks::all().into_iter().map(|task| (task, lora(0.1)));
+    let all = espalier_testing::tasks::all_tasks().into_iter().map(|task| (task, lora(0.1)));
     for (task, method) in all.chain([(task::Config::default(), head)]) {
-        let base = espalier_testing::tasks::base_for(&task);
-        let (spec, data) = espalier_testing::tasks::job(&base, &task, method, hyperparameters(), 60);
+        let base = espalier_testing::tasks::base_for_task(&task);
+        let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, method, hyperparameters(), 60);
         let spec = Spec { micro_batch_tokens: 32, ..spec };
-        let one = whole(&base, &spec, &data, 1);
+        let one = train_uninterrupted(&base, &spec, &data, 1);
         for threads in [2, 3, 4] {
-            assert_equal(&whole(&base, &spec, &data, threads), &one);
+            assert_equal(&train_uninterrupted(&base, &spec, &data, threads), &one);
         }
     }
 }
 
 /// The largest difference of two runs' tensors, relative to the largest of their values.
-fn difference(one: &Trained, other: &Trained) -> f32 {
+fn difference(one: &TrainingResult, other: &TrainingResult) -> f32 {
     let pairs = one.weights.iter().zip(&other.weights).flat_map(|((_, one), (_, other))| {
         let largest = one.values.iter().fold(1e-3f32, |largest, value| largest.max(value.abs()));
         one.values.iter().zip(&other.values).map(move |(one, other)| (one - other).abs() / largest)
@@ -74,34 +86,41 @@ fn difference(one: &Trained, other: &Trained) -> f32 {
 }
 
 #[test]
-fn micro_batches_of_any_size_teach_the_same() {
-    for task in espalier_testing::tasks::all() {
-        let base = espalier_testing::tasks::base_for(&task);
-        let (spec, data) = espalier_testing::tasks::job(&base, &task, lora(0.1), hyperparameters(), 60);
+fn micro_batch_size_does_not_change_the_result() {
+    for task in espalier_testing::tasks::all_tasks() {
+        let base = espalier_testing::tasks::base_for_task(&task);
+        let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.1), hyperparameters(), 60);
         let spec = Spec { micro_batch_tokens: 1 << 20, ..spec };
-        let whole_batches = whole(&base, &spec, &data, 1);
-        let cut = whole(&base, &Spec { micro_batch_tokens: 64, ..spec }, &data, 2);
+        let whole_batches = train_uninterrupted(&base, &spec, &data, 1);
+        let cut = train_uninterrupted(&base, &Spec { micro_batch_tokens: 64, ..spec }, &data, 2);
         let found = difference(&cut, &whole_batches);
         assert!(found < 1e-3, "{task:?}: the weights differ by {found}");
     }
 }
 
 #[test]
-fn a_coupled_batch_too_large_to_be_remembered_is_computed_twice_and_teaches_the_same() {
-    let base = espalier_testing::tasks::base();
+fn contrastive_batch_over_the_activation_budget_is_recomputed() {
+    let base = espalier_testing::tasks::bert_base();
     let ranking = serde_json::json!({"type": "embedding", "loss": "multiple_negatives_ranking"});
     let given = serde_json::json!({"epochs": 1, "batch_size": 1000, "seed": 5, "learning_rate": 0.01});
     let (task, given) = (serde_json::from_value(ranking).unwrap(), serde_json::from_value(given).unwrap());
-    let (spec, data) = espalier_testing::tasks::job(&base, &task, lora(0.1), given, 1000);
-    let one = whole(&base, &Spec { micro_batch_tokens: 1 << 20, ..spec.clone() }, &data, 1);
-    let twice = whole(&base, &Spec { micro_batch_tokens: 2048, ..spec }, &data, 2);
+    let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.1), given, 1000);
+    let one = train_uninterrupted(&base, &Spec { micro_batch_tokens: 1 << 20, ..spec.clone() }, &data, 1);
+    let twice = train_uninterrupted(&base, &Spec { micro_batch_tokens: 2048, ..spec }, &data, 2);
     let found = difference(&twice, &one);
     assert!(found < 1e-3, "the weights differ by {found}");
 }
 
 /// Stops the run after a number of reports, in the way of a killed process (nothing is saved but what already was) or
 /// of a shutdown (the last step is saved).
-fn interrupted(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path, after: usize, stop: Stop) -> Option<Trained> {
+fn interrupted(
+    base: &Arc<BaseModel>,
+    spec: &Spec,
+    data: &TrainingData,
+    folder: &Path,
+    after: usize,
+    stop: StopReason,
+) -> Option<TrainingResult> {
     let mut left = after;
     let mut count_down = |_: &Progress| match left {
         0 => ControlFlow::Break(stop),
@@ -118,19 +137,20 @@ fn interrupted(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path, after:
 }
 
 #[test]
-fn a_run_interrupted_anywhere_ends_as_an_undisturbed_one() {
-    let of_all_tasks =
-        espalier_testing::tasks::all().into_iter().zip([Stop::Abandon, Stop::Release].into_iter().cycle());
+fn interrupted_run_is_bit_identical() {
+    let of_all_tasks = espalier_testing::tasks::all_tasks()
+        .into_iter()
+        .zip([StopReason::LeaseLost, StopReason::Requeue].into_iter().cycle());
     for (task, stop) in of_all_tasks {
-        let base = espalier_testing::tasks::base_for(&task);
-        let (spec, data) = espalier_testing::tasks::job(&base, &task, lora(0.1), hyperparameters(), 60);
-        let expected = whole(&base, &spec, &data, 2);
+        let base = espalier_testing::tasks::base_for_task(&task);
+        let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.1), hyperparameters(), 60);
+        let expected = train_uninterrupted(&base, &spec, &data, 2);
         let folder = tempfile::tempdir().unwrap();
-        let mut random = Random::new(11, &["interruptions"]);
+        let mut random = SeededRng::new(11, &["interruptions"]);
         let mut attempts = 0;
         let found = loop {
             attempts += 1;
-            let after = 1 + random.below(6);
+            let after = 1 + random.uniform_below(6);
             if let Some(trained) = interrupted(&base, &spec, &data, folder.path(), after, stop) {
                 break trained;
             }
@@ -152,48 +172,52 @@ fn upper_methods() -> [adapter::Config; 3] {
 }
 
 #[test]
-fn what_the_frozen_base_computed_gives_the_same_bits_read_or_computed() {
+fn cached_features_are_bit_identical() {
     let base = espalier_testing::jobs::tiny_base();
     for method in upper_methods() {
-        let (mut spec, data) = espalier_testing::jobs::job(&base, adapter::Config::default(), hyperparameters(), 60);
+        let (mut spec, data) =
+            espalier_testing::jobs::spec_and_data(&base, adapter::Config::default(), hyperparameters(), 60);
         spec.task = task::Config::default().with_pooling(Pooling::Cls);
         spec.method = method.resolve(&base, Pooling::Cls).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(2, Duration::from_secs(3600));
-        let forgetful = Settings { remembered_bytes: 1, ..settings.clone() };
-        let computed = in_folder(&base, &spec, &data, &forgetful, &folders(&folder.path().join("forgetful")));
-        let written = in_folder(&base, &spec, &data, &settings, &folders(folder.path()));
+        let forgetful = Settings { feature_cache_bytes: 1, ..settings.clone() };
+        let computed = train_in(&base, &spec, &data, &forgetful, &folders(&folder.path().join("forgetful")));
+        let written = train_in(&base, &spec, &data, &settings, &folders(folder.path()));
         let places = std::fs::read_dir(folder.path().join("remembered")).unwrap().count();
         assert!(places > 0, "something is remembered under {method:?}");
         std::fs::remove_dir_all(folder.path().join("job")).unwrap();
-        let read = in_folder(&base, &spec, &data, &settings, &folders(folder.path()));
+        let read = train_in(&base, &spec, &data, &settings, &folders(folder.path()));
         assert_eq!(std::fs::read_dir(folder.path().join("remembered")).unwrap().count(), places, "and found again");
         assert_equal(&written, &computed);
         assert_equal(&read, &computed);
         let fresh = rows(&written, "validation").next().unwrap().metrics.clone();
-        assert!(written.rows.iter().any(|row| row.split == "validation" && row.metrics != fresh), "it was trained");
+        assert!(
+            written.metrics_rows.iter().any(|row| row.split == "validation" && row.metrics != fresh),
+            "it was trained"
+        );
     }
 }
 
 #[test]
-fn training_leaves_the_base_as_it_was() {
+fn training_does_not_change_the_base() {
     let base = espalier_testing::jobs::tiny_base();
-    let before = base.digest().unwrap();
-    let (spec, data) = espalier_testing::jobs::job(&base, lora(0.0), hyperparameters(), 30);
-    whole(&base, &spec, &data, 2);
-    assert_eq!(base.digest().unwrap(), before);
+    let before = base.weights_digest().unwrap();
+    let (spec, data) = espalier_testing::jobs::spec_and_data(&base, lora(0.0), hyperparameters(), 30);
+    train_uninterrupted(&base, &spec, &data, 2);
+    assert_eq!(base.weights_digest().unwrap(), before);
 }
 
 #[test]
 fn the_loss_falls_on_separable_data_and_a_seed_decides_the_bytes() {
     let base = espalier_testing::jobs::tiny_base();
-    let (spec, data) = espalier_testing::jobs::job(&base, lora(0.0), hyperparameters(), 90);
-    let trained = whole(&base, &spec, &data, 2);
+    let (spec, data) = espalier_testing::jobs::spec_and_data(&base, lora(0.0), hyperparameters(), 90);
+    let trained = train_uninterrupted(&base, &spec, &data, 2);
     let losses: Vec<f64> = rows(&trained, "train").map(|row| row.metrics["loss"].as_f64().unwrap()).collect();
     assert!(losses[losses.len() - 1] < losses[0] * 0.8, "{losses:?}");
     let mut other = spec.clone();
     other.hyperparameters.seed += 1;
-    assert_ne!(whole(&base, &other, &data, 2).weights, trained.weights);
+    assert_ne!(train_uninterrupted(&base, &other, &data, 2).weights, trained.weights);
 }
 
 #[test]
@@ -202,15 +226,15 @@ fn early_stopping_ends_a_run_that_no_longer_improves_and_keeps_the_best() {
     let given = serde_json::json!({"epochs": 200, "batch_size": 16, "learning_rate": 0.05,
         "early_stopping": {"patience": 2, "metric": "accuracy"}});
     let hyperparameters = serde_json::from_value(given).unwrap();
-    let (spec, data) = espalier_testing::jobs::job(&base, lora(0.0), hyperparameters, 90);
-    let trained = whole(&base, &spec, &data, 2);
-    let evaluations: Vec<&Row> = rows(&trained, "validation").collect();
+    let (spec, data) = espalier_testing::jobs::spec_and_data(&base, lora(0.0), hyperparameters, 90);
+    let trained = train_uninterrupted(&base, &spec, &data, 2);
+    let evaluations: Vec<&MetricsRow> = rows(&trained, "validation").collect();
     assert!(evaluations.len() < 100, "it stopped long before the end");
-    let accuracy = |row: &&Row| row.metrics["accuracy"].as_f64().unwrap();
+    let accuracy = |row: &&MetricsRow| row.metrics["accuracy"].as_f64().unwrap();
     let best = evaluations.iter().map(accuracy).fold(0.0, f64::max);
     assert_eq!(trained.metrics["validation"]["accuracy"].as_f64().unwrap(), best);
 }
 
-fn rows<'a>(trained: &'a Trained, split: &'a str) -> impl Iterator<Item = &'a Row> {
-    trained.rows.iter().filter(move |row| row.split == split)
+fn rows<'a>(trained: &'a TrainingResult, split: &'a str) -> impl Iterator<Item = &'a MetricsRow> {
+    trained.metrics_rows.iter().filter(move |row| row.split == split)
 }

@@ -3,10 +3,10 @@
 //! prints, and says so in CHANGELOG.md.
 
 use espalier_core::adapter::{self, lora};
-use espalier_core::artifact::{self, Artifact, BaseCard, Card, Probe, probe};
-use espalier_core::model::Base;
+use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, Probe, probe};
+use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
-use espalier_core::training::{self, Data, Folders, Hyperparameters, Outcome, Settings, Spec, Trained};
+use espalier_core::training::{self, Dirs, Hyperparameters, Outcome, Settings, Spec, TrainingData, TrainingResult};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -29,14 +29,14 @@ fn hyperparameters() -> Hyperparameters {
     serde_json::from_value(given).unwrap()
 }
 
-fn train(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path) -> Trained {
+fn train(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData, folder: &Path) -> TrainingResult {
     let settings = Settings {
         threads: 1,
-        checkpoint_every: Duration::from_secs(3600),
-        remembered_bytes: 1 << 20,
-        activation_bytes: u64::MAX,
+        checkpoint_interval: Duration::from_secs(3600),
+        feature_cache_bytes: 1 << 20,
+        activation_memory_bytes: u64::MAX,
     };
-    let folders = Folders { checkpoints: folder.join("checkpoints"), remembered: folder.join("remembered") };
+    let folders = Dirs { checkpoints: folder.join("checkpoints"), feature_cache: folder.join("remembered") };
     match training::train(base, spec, data, &folders, &settings, &mut |_| ControlFlow::Continue(())).unwrap() {
         Outcome::Finished(trained) => *trained,
         Outcome::Stopped(stop) => panic!("nobody asked to stop, but {stop:?}"),
@@ -44,25 +44,27 @@ fn train(base: &Arc<Base>, spec: &Spec, data: &Data, folder: &Path) -> Trained {
 }
 
 /// Trains, records the probe, publishes, and returns the version.
-fn version(base: &Arc<Base>, spec: &Spec, data: &Data) -> String {
+fn version(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData) -> String {
     let folder = tempfile::tempdir().unwrap();
     let trained = train(base, spec, data, folder.path());
     let info = base.info();
-    let card = Card {
+    let card = AdapterManifest {
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
         labels: spec.labels.clone(),
         temperature: trained.temperature,
         max_length: spec.hyperparameters.max_length as usize,
-        base: BaseCard { name: info.name.clone(), fingerprint: Some(info.fingerprint.clone()) },
-        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: info.kernels.clone() },
+        base: BaseModelId { name: info.name.clone(), fingerprint: Some(info.fingerprint.clone()) },
+        probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: info.backend.clone() },
         metrics: Some(trained.metrics),
     };
-    let mut artifact = Artifact { card, weights: trained.weights };
-    let inputs = trained.probe.into_iter().map(Input::from).collect();
-    artifact.card.probe = probe::make(&artifact, base, inputs).unwrap();
-    artifact::write(&artifact, base, &folder.path().join("adapters"), &folder.path().join("temporary")).unwrap().version
+    let mut artifact = Artifact { manifest: card, weights: trained.weights };
+    let inputs = trained.probe_examples.into_iter().map(Input::from).collect();
+    artifact.manifest.probe = probe::record_probe(&artifact, base, inputs).unwrap();
+    artifact::publish_artifact(&artifact, base, &folder.path().join("adapters"), &folder.path().join("temporary"))
+        .unwrap()
+        .version
 }
 
 #[test]
@@ -84,11 +86,11 @@ fn one_adapter_per_method_has_the_pinned_version() {
     ]);
     let methods: Vec<adapter::Config> = serde_json::from_value(settings.clone()).unwrap();
     let is_there = |name: &&str| methods.iter().any(|method| method.name() == *name);
-    assert!(adapter::NAMES.iter().all(|name| is_there(&name)), "every method is pinned");
+    assert!(adapter::METHOD_NAMES.iter().all(|name| is_there(&name)), "every method is pinned");
     let base = espalier_testing::jobs::tiny_base();
     let names = settings.as_array().unwrap().iter().map(|method| format!("method {method}"));
     let found = names.zip(&methods).map(|(name, method)| {
-        let (spec, data) = espalier_testing::jobs::job(&base, method.clone(), hyperparameters(), 24);
+        let (spec, data) = espalier_testing::jobs::spec_and_data(&base, method.clone(), hyperparameters(), 24);
         (name, version(&base, &spec, &data))
     });
     assert_pinned("method ", &found.collect());
@@ -96,10 +98,10 @@ fn one_adapter_per_method_has_the_pinned_version() {
 
 #[test]
 fn one_adapter_per_task_has_the_pinned_version() {
-    let found = espalier_testing::tasks::all().into_iter().map(|task| {
-        let base = espalier_testing::tasks::base_for(&task);
+    let found = espalier_testing::tasks::all_tasks().into_iter().map(|task| {
+        let base = espalier_testing::tasks::base_for_task(&task);
         let method = adapter::Config::Lora(lora::Config::default());
-        let (spec, data) = espalier_testing::tasks::job(&base, &task, method, hyperparameters(), 24);
+        let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, method, hyperparameters(), 24);
         (format!("task {}", serde_json::to_string(&task).unwrap()), version(&base, &spec, &data))
     });
     assert_pinned("task ", &found.collect());

@@ -3,10 +3,12 @@
 
 use espalier_core::adapter;
 use espalier_core::artifact::{self, ImportRequest};
-use espalier_core::model::{Base, Pooling};
-use espalier_core::task::{self, Example, Shape, Target};
-use espalier_core::training::warm_start::{HeadStart, Origin, Source};
-use espalier_core::training::{self, Data, Folders, Outcome, Progress, Settings, Spec, Stop, Trained, spec::Request};
+use espalier_core::model::{BaseModel, Pooling};
+use espalier_core::task::{self, Example, RowSchema, Target};
+use espalier_core::training::warm_start::{HeadReuse, SourceAdapter, SourceWeights};
+use espalier_core::training::{
+    self, Dirs, Outcome, Progress, Settings, Spec, StopReason, TrainingData, TrainingResult, spec::Request,
+};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A learning rate that moves no bit of any parameter.
-const NONE: f64 = 1e-30;
+const ZERO_LEARNING_RATE: f64 = 1e-30;
 
 fn hyperparameters(learning_rate: f64, steps: u64) -> training::Hyperparameters {
     let given = json!({"batch_size": 8, "learning_rate": learning_rate, "max_steps": steps, "seed": 3});
@@ -25,34 +27,34 @@ fn request(learning_rate: f64, steps: u64) -> Request {
     Request { hyperparameters: hyperparameters(learning_rate, steps), ..Request::default() }
 }
 
-fn resolved(base: &Base, request: &Request, examples: &[Example]) -> Spec {
+fn resolved(base: &BaseModel, request: &Request, examples: &[Example]) -> Spec {
     let labels: Vec<String> = examples.iter().flat_map(|example| example.target.labels().to_vec()).collect();
     Spec::resolve(request, &labels, examples.len(), base).unwrap()
 }
 
-fn data(examples: Vec<Example>, source: Option<Source>) -> Data {
-    Data { examples, validation: None, source }
+fn data(examples: Vec<Example>, source: Option<SourceWeights>) -> TrainingData {
+    TrainingData { examples, validation: None, source_weights: source }
 }
 
-fn train(base: &Arc<Base>, spec: &Spec, data: &Data) -> Trained {
+fn train(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData) -> TrainingResult {
     let folder = tempfile::tempdir().unwrap();
     let mut go_on = |_: &Progress| ControlFlow::Continue(());
     attempt(base, spec, data, folder.path(), &mut go_on).expect("nobody asked to stop")
 }
 
 fn attempt(
-    base: &Arc<Base>,
+    base: &Arc<BaseModel>,
     spec: &Spec,
-    data: &Data,
+    data: &TrainingData,
     folder: &Path,
-    report: &mut dyn FnMut(&Progress) -> ControlFlow<Stop>,
-) -> Option<Trained> {
-    let folders = Folders { checkpoints: folder.join("job"), remembered: folder.join("remembered") };
+    report: &mut dyn FnMut(&Progress) -> ControlFlow<StopReason>,
+) -> Option<TrainingResult> {
+    let folders = Dirs { checkpoints: folder.join("job"), feature_cache: folder.join("remembered") };
     let settings = Settings {
         threads: 2,
-        checkpoint_every: Duration::ZERO,
-        remembered_bytes: 1 << 20,
-        activation_bytes: u64::MAX,
+        checkpoint_interval: Duration::ZERO,
+        feature_cache_bytes: 1 << 20,
+        activation_memory_bytes: u64::MAX,
     };
     match training::train(base, spec, data, &folders, &settings, report).unwrap() {
         Outcome::Finished(trained) => Some(*trained),
@@ -60,8 +62,8 @@ fn attempt(
     }
 }
 
-fn origin(spec: &Spec) -> Origin {
-    Origin {
+fn origin(spec: &Spec) -> SourceAdapter {
+    SourceAdapter {
         version: "0a".repeat(32),
         task: spec.task.clone(),
         method: spec.method.clone(),
@@ -70,20 +72,20 @@ fn origin(spec: &Spec) -> Origin {
     }
 }
 
-fn source(origin: &Origin, trained: &Trained) -> Source {
-    Source { labels: origin.labels.clone(), weights: trained.weights.clone() }
+fn source(origin: &SourceAdapter, trained: &TrainingResult) -> SourceWeights {
+    SourceWeights { labels: origin.labels.clone(), weights: trained.weights.clone() }
 }
 
 /// An adapter that was trained a little.
-fn adapter(base: &Arc<Base>, method: Value, examples: &[Example]) -> (Origin, Trained) {
+fn adapter(base: &Arc<BaseModel>, method: Value, examples: &[Example]) -> (SourceAdapter, TrainingResult) {
     let method = Some(serde_json::from_value(method).unwrap());
     let spec = resolved(base, &Request { method, ..request(0.01, 6) }, examples);
     let trained = train(base, &spec, &data(examples.to_vec(), None));
     (origin(&spec), trained)
 }
 
-fn further(base: &Base, origin: &Origin, request: Request, examples: &[Example]) -> Spec {
-    let task = Some(training::warm_start::task(origin, Shape::Label));
+fn spec_from_adapter(base: &BaseModel, origin: &SourceAdapter, request: Request, examples: &[Example]) -> Spec {
+    let task = Some(training::warm_start::resolve_task(origin, RowSchema::Label));
     resolved(base, &Request { from_adapter: Some(origin.clone()), task, ..request }, examples)
 }
 
@@ -106,37 +108,37 @@ const METHODS: [&str; 15] = [
 ];
 
 #[test]
-fn every_method_starts_to_the_bit_where_its_adapter_ended_and_goes_on_from_there() {
+fn every_method_resumes_bit_identically_from_its_adapter() {
     let base = espalier_testing::jobs::tiny_base();
     let examples = espalier_testing::jobs::examples(40);
     for method in METHODS {
         let (origin, first) = adapter(&base, serde_json::from_str(method).unwrap(), &examples);
-        let spec = further(&base, &origin, request(NONE, 1), &examples);
+        let spec = spec_from_adapter(&base, &origin, request(ZERO_LEARNING_RATE, 1), &examples);
         let from = spec.from_adapter.as_ref().unwrap();
-        assert_eq!((from.head, &from.note, &spec.method), (HeadStart::Kept, &None, &origin.method), "{method}");
+        assert_eq!((from.head, &from.note, &spec.method), (HeadReuse::Kept, &None, &origin.method), "{method}");
         let data = data(examples.clone(), Some(source(&origin, &first)));
         let started = train(&base, &spec, &data);
         assert_eq!(started.weights, first.weights, "{method}");
-        let row = &started.rows[0];
+        let row = &started.metrics_rows[0];
         assert_eq!((row.step, row.split.as_str()), (0, "start"), "{method}");
         assert_eq!(row.metrics["from_adapter"]["head"], "kept");
 
-        let spec = further(&base, &origin, request(0.01, 12), &examples);
+        let spec = spec_from_adapter(&base, &origin, request(0.01, 12), &examples);
         let trained = train(&base, &spec, &data);
-        let before = trained.rows.iter().find(|row| row.split == "validation" && row.step == 0).unwrap();
+        let before = trained.metrics_rows.iter().find(|row| row.split == "validation" && row.step == 0).unwrap();
         assert_eq!(before.metrics["loss"], started.metrics["validation"]["loss"], "{method}");
-        let losses: Vec<f64> = trained.rows.iter().filter_map(|row| row.metrics["loss"].as_f64()).collect();
+        let losses: Vec<f64> = trained.metrics_rows.iter().filter_map(|row| row.metrics["loss"].as_f64()).collect();
         assert!(losses.iter().any(|loss| *loss != losses[0]), "{method} was trained");
     }
 }
 
 #[test]
-fn a_run_from_an_adapter_that_is_interrupted_ends_as_an_undisturbed_one() {
+fn interrupted_warm_start_is_bit_identical() {
     let base = espalier_testing::jobs::tiny_base();
     let examples = espalier_testing::jobs::examples(40);
     for method in [METHODS[0], METHODS[5], METHODS[12]] {
         let (origin, first) = adapter(&base, serde_json::from_str(method).unwrap(), &examples);
-        let spec = further(&base, &origin, request(0.01, 16), &examples);
+        let spec = spec_from_adapter(&base, &origin, request(0.01, 16), &examples);
         let data = data(examples.clone(), Some(source(&origin, &first)));
         let expected = train(&base, &spec, &data);
         let folder = tempfile::tempdir().unwrap();
@@ -146,7 +148,7 @@ fn a_run_from_an_adapter_that_is_interrupted_ends_as_an_undisturbed_one() {
             let mut left = 4;
             let mut count_down = |_: &Progress| {
                 left -= 1;
-                if left < 0 { ControlFlow::Break(Stop::Release) } else { ControlFlow::Continue(()) }
+                if left < 0 { ControlFlow::Break(StopReason::Requeue) } else { ControlFlow::Continue(()) }
             };
             if let Some(trained) = attempt(&base, &spec, &data, folder.path(), &mut count_down) {
                 break trained;
@@ -154,12 +156,15 @@ fn a_run_from_an_adapter_that_is_interrupted_ends_as_an_undisturbed_one() {
             assert!(attempts < 100, "every attempt gets further");
         };
         assert!(attempts > 3, "the run was really interrupted");
-        assert_eq!((found.weights, found.rows, found.metrics), (expected.weights, expected.rows, expected.metrics));
+        assert_eq!(
+            (found.weights, found.metrics_rows, found.metrics),
+            (expected.weights, expected.metrics_rows, expected.metrics)
+        );
     }
 }
 
 #[test]
-fn new_labels_come_behind_the_old_ones_whose_rows_are_kept() {
+fn new_labels_are_appended_and_old_head_rows_kept() {
     let base = espalier_testing::jobs::tiny_base();
     let all = espalier_testing::jobs::examples(60);
     let known: Vec<Example> =
@@ -167,11 +172,11 @@ fn new_labels_come_behind_the_old_ones_whose_rows_are_kept() {
     for method in [json!({"type": "lora"}), json!({"type": "head"})] {
         let (origin, first) = adapter(&base, method, &known);
         assert_eq!(origin.labels, ["fee", "help"]);
-        let spec = further(&base, &origin, request(NONE, 1), &all);
+        let spec = spec_from_adapter(&base, &origin, request(ZERO_LEARNING_RATE, 1), &all);
         assert_eq!(spec.labels, ["fee", "help", "arrival"]);
-        assert_eq!(spec.from_adapter.as_ref().unwrap().head, HeadStart::Extended);
+        assert_eq!(spec.from_adapter.as_ref().unwrap().head, HeadReuse::Extended);
         let trained = train(&base, &spec, &data(all.clone(), Some(source(&origin, &first))));
-        let head = |trained: &Trained, name: &str| trained.weights[name].values.clone();
+        let head = |trained: &TrainingResult, name: &str| trained.weights[name].values.clone();
         for (name, width) in [("head.weight", 32), ("head.bias", 1)] {
             let (old, new) = (head(&first, name), head(&trained, name));
             assert_eq!((new.len(), &new[..old.len()]), (3 * width, old.as_slice()), "{name}");
@@ -183,37 +188,41 @@ fn new_labels_come_behind_the_old_ones_whose_rows_are_kept() {
 }
 
 #[test]
-fn a_head_that_does_not_fit_starts_afresh_and_says_why() {
+fn incompatible_head_is_reinitialized_with_a_note() {
     let base = espalier_testing::jobs::tiny_base();
     let all = espalier_testing::jobs::examples(60);
     let (origin, first) = adapter(&base, json!({"type": "lora"}), &all);
     let rest: Vec<Example> =
         all.iter().filter(|example| example.target.labels() != ["fee".to_string()]).cloned().collect();
-    let spec = further(&base, &origin, request(NONE, 1), &rest);
+    let spec = spec_from_adapter(&base, &origin, request(ZERO_LEARNING_RATE, 1), &rest);
     let from = spec.from_adapter.clone().unwrap();
-    assert_eq!((from.head, spec.labels.len()), (HeadStart::Fresh, 2));
+    assert_eq!((from.head, spec.labels.len()), (HeadReuse::Fresh, 2));
     assert!(from.note.unwrap().contains("no example of 1 of the adapter's labels, such as \"fee\""));
     let trained = train(&base, &spec, &data(rest, Some(source(&origin, &first))));
     for (name, tensor) in first.weights.iter().filter(|(name, _)| !name.starts_with("head.")) {
         assert_eq!(&trained.weights[name], tensor, "the adapter itself is taken over");
     }
     assert_eq!(trained.weights["head.bias"].shape, [2]);
-    assert_eq!(trained.rows[0].metrics["from_adapter"]["head"], "fresh");
+    assert_eq!(trained.metrics_rows[0].metrics["from_adapter"]["head"], "fresh");
 
     let values: Vec<Example> = (0..40u32)
         .map(|index| Example { target: Target::Value(f64::from(index % 5)), ..all[index as usize].clone() })
         .collect();
-    let request = Request { from_adapter: Some(origin.clone()), task: Some(Shape::Value.task()), ..request(NONE, 1) };
+    let request = Request {
+        from_adapter: Some(origin.clone()),
+        task: Some(RowSchema::Value.default_task()),
+        ..request(ZERO_LEARNING_RATE, 1)
+    };
     let spec = Spec::resolve(&request, &[], values.len(), &base).unwrap();
     assert!(spec.from_adapter.as_ref().unwrap().note.as_ref().unwrap().contains("regression"));
     let regression = train(&base, &spec, &data(values.clone(), Some(source(&origin, &first))));
     assert_eq!(regression.weights["head.bias"].shape, [1]);
 
     // a regression's head answers in the unit of its data, and is learned without one
-    let own = Origin { task: spec.task.clone(), labels: Vec::new(), ..origin };
+    let own = SourceAdapter { task: spec.task.clone(), labels: Vec::new(), ..origin };
     let request = Request { from_adapter: Some(own.clone()), ..request };
     let spec = Spec::resolve(&request, &[], values.len(), &base).unwrap();
-    assert_eq!(spec.from_adapter.as_ref().unwrap().head, HeadStart::Kept);
+    assert_eq!(spec.from_adapter.as_ref().unwrap().head, HeadReuse::Kept);
     let again = train(&base, &spec, &data(values, Some(source(&own, &regression))));
     for (found, expected) in again.weights["head.weight"].values.iter().zip(&regression.weights["head.weight"].values) {
         assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0), "{found}, not {expected}");
@@ -243,7 +252,7 @@ fn another_method_is_refused_by_its_field_and_training_settings_are_free() {
             panic!("{method}")
         };
         let places: Vec<String> =
-            problem.faults.iter().map(|fault| json!(fault)["pointer"].as_str().unwrap().to_string()).collect();
+            problem.errors.iter().map(|fault| json!(fault)["pointer"].as_str().unwrap().to_string()).collect();
         assert_eq!((problem.code, places.join(" ").as_str()), ("invalid_job", pointer), "{}", problem.detail);
         assert!(problem.detail.contains("leave \"method\" out"), "{}", problem.detail);
     }
@@ -256,8 +265,8 @@ fn another_method_is_refused_by_its_field_and_training_settings_are_free() {
 fn an_imported_adapter_is_trained_further_from_its_own_tensors() {
     let root = espalier_testing::jobs::fixture("peft-methods");
     let base_named = |name: &str| {
-        let kernels = Arc::new(espalier_tensor::cpu::Cpu::best());
-        Arc::new(Base::load(&espalier_testing::jobs::fixture("tiny-bert"), name, kernels).unwrap())
+        let kernels = Arc::new(espalier_tensor::cpu::CpuBackend::detect());
+        Arc::new(BaseModel::load(&espalier_testing::jobs::fixture("tiny-bert"), name, kernels).unwrap())
     };
     let mut count = 0;
     for folder in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
@@ -272,11 +281,11 @@ fn an_imported_adapter_is_trained_further_from_its_own_tensors() {
         };
         let zip = folder.join("adapter.zip");
         let imported =
-            artifact::import(&zip, &request_of_import, &base, temporary.path(), &artifact::Settings::default())
+            artifact::import(&zip, &request_of_import, &base, temporary.path(), &artifact::ImportLimits::default())
                 .unwrap();
-        let card = &imported.card;
+        let card = &imported.manifest;
         assert_eq!(card.task, task::Config::default().with_pooling(Pooling::Cls));
-        let origin = Origin {
+        let origin = SourceAdapter {
             version: "0b".repeat(32),
             task: card.task.clone(),
             method: card.method.clone(),
@@ -284,8 +293,8 @@ fn an_imported_adapter_is_trained_further_from_its_own_tensors() {
             max_length: card.max_length,
         };
         let examples = espalier_testing::jobs::examples(40);
-        let spec = further(&base, &origin, request(NONE, 1), &examples);
-        let source = Source { labels: card.labels.clone(), weights: imported.weights.clone() };
+        let spec = spec_from_adapter(&base, &origin, request(ZERO_LEARNING_RATE, 1), &examples);
+        let source = SourceWeights { labels: card.labels.clone(), weights: imported.weights.clone() };
         let trained = train(&base, &spec, &data(examples, Some(source)));
         assert_eq!(trained.weights, imported.weights, "{}", folder.display());
         count += 1;
@@ -294,7 +303,7 @@ fn an_imported_adapter_is_trained_further_from_its_own_tensors() {
 }
 
 /// A task's request for LoRA, its examples and their labels.
-fn of_task(task: &task::Config) -> (Request, Vec<Example>) {
+fn request_and_examples(task: &task::Config) -> (Request, Vec<Example>) {
     let method = Some(serde_json::from_value(json!({"type": "lora"})).unwrap());
     let request = Request { method, task: Some(task.clone()), ..request(0.01, 6) };
     (request, espalier_testing::tasks::examples(task, 40))
@@ -302,21 +311,28 @@ fn of_task(task: &task::Config) -> (Request, Vec<Example>) {
 
 #[test]
 fn every_task_starts_where_its_adapter_ended_and_from_that_of_any_other() {
-    for task in espalier_testing::tasks::all() {
-        let base = espalier_testing::tasks::base_for(&task);
-        let (asked, examples) = of_task(&task);
+    for task in espalier_testing::tasks::all_tasks() {
+        let base = espalier_testing::tasks::base_for_task(&task);
+        let (asked, examples) = request_and_examples(&task);
         let spec = resolved(&base, &asked, &examples);
         let trained = train(&base, &spec, &data(examples.clone(), None));
         let origin = origin(&spec);
-        for other in espalier_testing::tasks::all().into_iter().filter(|other| other.generates() == task.generates()) {
-            let (_, examples) = of_task(&other);
-            let again = Request { from_adapter: Some(origin.clone()), task: Some(other.clone()), ..request(NONE, 1) };
+        for other in espalier_testing::tasks::all_tasks()
+            .into_iter()
+            .filter(|other| other.is_generative() == task.is_generative())
+        {
+            let (_, examples) = request_and_examples(&other);
+            let again = Request {
+                from_adapter: Some(origin.clone()),
+                task: Some(other.clone()),
+                ..request(ZERO_LEARNING_RATE, 1)
+            };
             let spec = resolved(&base, &again, &examples);
             let started = train(&base, &spec, &data(examples, Some(source(&origin, &trained))));
             let from = spec.from_adapter.as_ref().unwrap();
             // Where neither task has a head there is none that could start afresh.
-            let is_kept = task == other || [&task, &other].iter().all(|task| task.outputs(&[]).is_none());
-            assert_eq!((from.head == HeadStart::Kept, from.note.is_none()), (is_kept, is_kept), "{from:?}");
+            let is_kept = task == other || [&task, &other].iter().all(|task| task.head_outputs(&[]).is_none());
+            assert_eq!((from.head == HeadReuse::Kept, from.note.is_none()), (is_kept, is_kept), "{from:?}");
             let is_head = |name: &str| name.starts_with("head.");
             for (name, tensor) in started.weights.iter().filter(|(name, _)| task == other || !is_head(name)) {
                 let close = |(one, other): (&f32, &f32)| (one - other).abs() <= 1e-5 * other.abs().max(1.0);
@@ -325,7 +341,10 @@ fn every_task_starts_where_its_adapter_ended_and_from_that_of_any_other() {
                     "{name}, {task:?} to {other:?}"
                 );
             }
-            assert_eq!(started.weights.keys().any(|name| is_head(name)), spec.task.outputs(&spec.labels).is_some());
+            assert_eq!(
+                started.weights.keys().any(|name| is_head(name)),
+                spec.task.head_outputs(&spec.labels).is_some()
+            );
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Derivatives of activations, which candle has none of for its fused ones.
 
-use super::kernels::Computed;
-use crate::kernels::Activation;
+use super::ops::CandleResult;
+use crate::backend::Activation;
 use candle_core::{DType, Tensor};
 
 /// Element by element.
-pub fn derivative(activation: Activation, x: &Tensor) -> Computed {
+pub fn derivative(activation: Activation, x: &Tensor) -> CandleResult {
     let sigmoid = || (x.neg()?.exp()? + 1.0)?.recip();
     match activation {
         // Φ(x) + x·φ(x)
@@ -18,10 +18,10 @@ pub fn derivative(activation: Activation, x: &Tensor) -> Computed {
         Activation::GeluTanh => {
             let scale = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
             let square = x.sqr()?;
-            let twice = (x * square.affine(scale * 0.044715, scale)?)?;
-            let sigmoid = (((twice * 0.5)?.tanh()? + 1.0)? * 0.5)?;
-            let bend = ((&sigmoid * sigmoid.affine(-1.0, 1.0)?)? * x)?;
-            (bend * square.affine(3.0 * scale * 0.044715, scale)?)? + sigmoid
+            let doubled_argument = (x * square.affine(scale * 0.044715, scale)?)?;
+            let sigmoid = (((doubled_argument * 0.5)?.tanh()? + 1.0)? * 0.5)?;
+            let tanh_term = ((&sigmoid * sigmoid.affine(-1.0, 1.0)?)? * x)?;
+            (tanh_term * square.affine(3.0 * scale * 0.044715, scale)?)? + sigmoid
         }
         Activation::Tanh => x.tanh()?.sqr()?.affine(-1.0, 1.0),
         Activation::Relu => x.gt(0.0)?.to_dtype(DType::F32),

@@ -3,99 +3,106 @@
 //! One sequence and one head at a time, on scratch that stays in the cache; nothing is padded or masked but the lanes
 //! beyond a sequence's end. Where distances hide keys, rows are taken some at a time, each with the keys that they see.
 
-mod places;
+mod head_tasks;
 
-pub use places::Inputs;
+pub use head_tasks::AttentionInputs;
 
-use super::lanes::{Lanes, Level, Work};
-use super::memory::{Draft, Matrix};
-use super::panels;
-use super::product::{Left, Product, Right, Start};
-use super::shade::Shade;
-use super::softmax::{softmax, stride, through_softmax};
-use places::{Block, Place};
+use super::gemm::{AccumulatorInit, Gemm, Lhs, Rhs};
+use super::matrix::{Matrix, MatrixBuf};
+use super::packing;
+use super::score_mask::ScoreMask;
+use super::simd::{Isa, Simd, SimdKernel};
+use super::softmax::{padded_len, softmax, softmax_backward};
+use head_tasks::{HeadTask, QueryBlock};
 use std::ops::Range;
 
 /// What one head of one sequence is computed with.
-struct Bench<'a> {
-    level: Level,
-    inputs: Inputs<'a>,
-    width: usize,
+struct AttentionKernel<'a> {
+    isa: Isa,
+    inputs: AttentionInputs<'a>,
+    head_width: usize,
 }
 
 /// A head's keys, or values, sixteen rows side by side.
-struct Turned(Draft);
+struct PackedHead(MatrixBuf);
 
 /// A head's columns of some rows.
-struct Own<'a> {
-    along: Range<usize>,
+struct HeadView<'a> {
+    rows: Range<usize>,
     matrix: &'a Matrix,
     column: usize,
-    width: usize,
+    head_width: usize,
 }
 
 /// Where a head's rows go.
-struct To {
+struct HeadOutput {
     rows: Range<usize>,
     column: usize,
     /// Whether they are added to what is there.
-    onto: bool,
+    accumulate: bool,
 }
 
-impl Turned {
-    fn new(inputs: &Inputs) -> Self {
-        Self(Draft::new(stride(inputs.longest()), inputs.head_width()))
+impl PackedHead {
+    fn new(inputs: &AttentionInputs) -> Self {
+        Self(MatrixBuf::new(padded_len(inputs.max_key_len()), inputs.head_width()))
     }
 
     /// Where heads share them, the first has turned them for all.
-    fn turn(&mut self, matrix: &Matrix, place: &Place, width: usize) {
-        if place.leads {
-            let rows = place.asked.clone().map(|row| &matrix.row(row)[place.shared..place.shared + width]);
-            panels::fill(&mut self.0.spacious()[..stride(place.asked.len()) * width], width, rows);
+    fn pack(&mut self, matrix: &Matrix, task: &HeadTask, head_width: usize) {
+        if task.is_first_of_group {
+            let rows = task.key_rows.clone().map(|row| &matrix.row(row)[task.kv_column..task.kv_column + head_width]);
+            packing::pack_rows_into(
+                &mut self.0.as_mut_padded_slice()[..padded_len(task.key_rows.len()) * head_width],
+                head_width,
+                rows,
+            );
         }
     }
 }
 
-impl<'a> Bench<'a> {
-    fn new(level: Level, inputs: Inputs<'a>) -> Self {
-        Self { level, inputs, width: inputs.head_width() }
+impl<'a> AttentionKernel<'a> {
+    fn new(isa: Isa, inputs: AttentionInputs<'a>) -> Self {
+        Self { isa, inputs, head_width: inputs.head_width() }
     }
 
     /// `out = left·rightᵀ` of a block's rows and keys; `out` begins with the first.
-    fn scores(&self, left: &Matrix, right: &Turned, place: &Place, block: &Block, out: &mut [f32]) {
-        let (width, rows) = (self.width, block.rows(&place.asking));
-        self.level.run(Product {
-            rows: rows.len(),
-            depth: width,
-            columns: stride(block.keys.len()),
-            left: Left::rows(&left.spacious()[rows.start * left.width() + place.column..], left.width()),
-            right: Right::panels(&right.0.all()[block.keys.start * width..], width),
-            start: Start::Zero,
+    fn scores(&self, lhs: &Matrix, rhs: &PackedHead, task: &HeadTask, block: &QueryBlock, out: &mut [f32]) {
+        let (head_width, rows) = (self.head_width, block.query_rows(&task.query_rows));
+        self.isa.run(Gemm {
+            m: rows.len(),
+            k: head_width,
+            n: padded_len(block.keys.len()),
+            lhs: Lhs::row_major(&lhs.as_padded_slice()[rows.start * lhs.width() + task.query_column..], lhs.width()),
+            rhs: Rhs::packed(&rhs.0.as_padded_slice()[block.keys.start * head_width..], head_width),
+            init: AccumulatorInit::Zero,
             out,
-            out_step: stride(place.asked.len()),
+            out_stride: padded_len(task.key_rows.len()),
         });
     }
 
     /// The probabilities of a block's rows, from its first key on.
-    fn probabilities(&self, keys: &Turned, place: &Place, block: &Block, out: &mut [f32]) {
-        self.scores(self.inputs.query, keys, place, block, out);
-        let (step, length, scale) = (stride(place.asked.len()), block.keys.len(), self.inputs.scale());
-        let shade = self.inputs.shade(place, block);
-        self.level.run(Softmax { scores: out, step, length, scale, shade });
+    fn probabilities(&self, keys: &PackedHead, task: &HeadTask, block: &QueryBlock, out: &mut [f32]) {
+        self.scores(self.inputs.query, keys, task, block, out);
+        let (row_stride, length, scale) = (padded_len(task.key_rows.len()), block.keys.len(), self.inputs.scale());
+        let mask = self.inputs.score_mask(task, block);
+        self.isa.run(Softmax { scores: out, row_stride, length, scale, mask });
     }
 
     /// `out = left·right` of one head, or added to it.
-    fn weigh(&self, left: Left, right: Own, to: To, out: &mut Draft) {
-        let (hidden, step) = (right.matrix.width(), out.width());
-        self.level.run(Product {
-            rows: to.rows.len(),
-            depth: right.along.len(),
-            columns: right.width,
-            left,
-            right: Right::rows(&right.matrix.spacious()[right.along.start * hidden + right.column..], hidden),
-            start: if to.onto { Start::Output } else { Start::Zero },
-            out: &mut out.spacious()[to.rows.start * step + to.column..],
-            out_step: step,
+    fn weighted_sum(&self, lhs: Lhs, values: HeadView, destination: HeadOutput, out: &mut MatrixBuf) {
+        let (hidden_size, out_stride) = (values.matrix.width(), out.width());
+        self.isa.run(Gemm {
+            m: destination.rows.len(),
+            k: values.rows.len(),
+            n: values.head_width,
+            lhs,
+            rhs: Rhs::row_major(
+                &values.matrix.as_padded_slice()[values.rows.start * hidden_size + values.column..],
+                hidden_size,
+            ),
+            init: if destination.accumulate { AccumulatorInit::Output } else { AccumulatorInit::Zero },
+            out: &mut out.as_mut_padded_slice()[destination.rows.start * out_stride + destination.column..],
+            out_stride,
         });
     }
 }
@@ -104,106 +111,125 @@ impl<'a> Bench<'a> {
 pub struct Softmax<'a> {
     pub scores: &'a mut [f32],
     /// From one row to the next.
-    pub step: usize,
+    pub row_stride: usize,
     pub length: usize,
     pub scale: f32,
-    pub shade: Option<Shade<'a>>,
+    pub mask: Option<ScoreMask<'a>>,
 }
 
-impl Work for Softmax<'_> {
+impl SimdKernel for Softmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
+    unsafe fn run<L: Simd>(self) {
         // SAFETY: the caller's.
-        unsafe { softmax::<L>(self.scores, self.step, self.length, self.scale, self.shade) }
+        unsafe { softmax::<L>(self.scores, self.row_stride, self.length, self.scale, self.mask) }
     }
 }
 
 /// From gradients by probabilities to those by scores, in place.
-struct ThroughSoftmax<'a> {
+struct SoftmaxBackward<'a> {
     gradients: &'a mut [f32],
     probabilities: &'a [f32],
-    step: usize,
+    row_stride: usize,
     length: usize,
     scale: f32,
 }
 
-impl Work for ThroughSoftmax<'_> {
+impl SimdKernel for SoftmaxBackward<'_> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
+    unsafe fn run<L: Simd>(self) {
         // SAFETY: the caller's.
-        unsafe { through_softmax::<L>(self.gradients, self.probabilities, self.step, self.length, self.scale) }
+        unsafe { softmax_backward::<L>(self.gradients, self.probabilities, self.row_stride, self.length, self.scale) }
     }
 }
 
 /// With room for [`Inputs::kept`] probabilities, where they are to be kept.
-pub fn forward(level: Level, inputs: Inputs, mut keep: Option<&mut Draft>) -> Matrix {
-    let (bench, mut keys) = (Bench::new(level, inputs), Turned::new(&inputs));
-    let width = bench.width;
-    let mut out = Draft::new(inputs.query.rows(), inputs.query.width());
-    let mut own = Draft::new(inputs.longest(), stride(inputs.longest()));
-    for place in inputs.places() {
-        let (rows, step) = (place.asking.len(), stride(place.asked.len()));
-        let room = match (&mut keep, place.kept) {
-            (Some(keep), Some(start)) => &mut keep.spacious()[start..],
-            _ => own.spacious(),
+pub fn forward(isa: Isa, inputs: AttentionInputs, mut saved: Option<&mut MatrixBuf>) -> Matrix {
+    let (kernel, mut keys) = (AttentionKernel::new(isa, inputs), PackedHead::new(&inputs));
+    let head_width = kernel.head_width;
+    let mut out = MatrixBuf::new(inputs.query.rows(), inputs.query.width());
+    let mut scratch = MatrixBuf::new(inputs.max_key_len(), padded_len(inputs.max_key_len()));
+    for task in inputs.head_tasks() {
+        let (rows, row_stride) = (task.query_rows.len(), padded_len(task.key_rows.len()));
+        let score_buffer = match (&mut saved, task.saved_offset) {
+            (Some(saved), Some(saved_offset)) => &mut saved.as_mut_padded_slice()[saved_offset..],
+            _ => scratch.as_mut_padded_slice(),
         };
-        let room = &mut room[..rows * step];
-        keys.turn(inputs.key, &place, width);
-        for block in inputs.blocks(&place) {
-            let probabilities = &mut room[block.part(step)];
-            bench.probabilities(&keys, &place, &block, probabilities);
-            let along = block.keys(&place.asked);
-            let values = Own { along, matrix: inputs.value, column: place.shared, width };
-            let to = To { rows: block.rows(&place.asking), column: place.column, onto: false };
-            bench.weigh(Left::rows(probabilities, step), values, to, &mut out);
+        let score_buffer = &mut score_buffer[..rows * row_stride];
+        keys.pack(inputs.key, &task, head_width);
+        for block in inputs.query_blocks(&task) {
+            let probabilities = &mut score_buffer[block.score_range(row_stride)];
+            kernel.probabilities(&keys, &task, &block, probabilities);
+            let key_rows = block.key_rows(&task.key_rows);
+            let values = HeadView { rows: key_rows, matrix: inputs.value, column: task.kv_column, head_width };
+            let destination =
+                HeadOutput { rows: block.query_rows(&task.query_rows), column: task.query_column, accumulate: false };
+            kernel.weighted_sum(Lhs::row_major(probabilities, row_stride), values, destination, &mut out);
         }
     }
-    out.done()
+    out.freeze()
 }
 
 /// dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P·(dP − Σ dP·P), dQ = dS·K·s, dK = dSᵀ·Q·s: by query, key and value, given the gradient
 /// `(tokens, hidden)` and what was kept.
-pub fn backward(level: Level, inputs: Inputs, gradient: &Matrix, kept: &Matrix) -> [Matrix; 3] {
-    let bench = Bench::new(level, inputs);
-    let [mut keys, mut values] = std::array::from_fn(|_| Turned::new(&inputs));
-    let (width, scale) = (bench.width, inputs.scale());
-    let zeros = |like: &Matrix| Draft::zeros(like.rows(), like.width());
-    let mut by_query = Draft::new(inputs.query.rows(), inputs.query.width());
-    let (mut by_key, mut by_value) = (zeros(inputs.key), zeros(inputs.value));
-    let longest = inputs.longest();
-    let [mut own, mut by_scores] = std::array::from_fn(|_| Draft::new(longest, stride(longest)));
-    for place in inputs.places() {
-        let (rows, step) = (place.asking.len(), stride(place.asked.len()));
-        values.turn(inputs.value, &place, width);
-        if place.kept.is_none() {
-            keys.turn(inputs.key, &place, width);
+pub fn backward(isa: Isa, inputs: AttentionInputs, gradient: &Matrix, saved_probabilities: &Matrix) -> [Matrix; 3] {
+    let kernel = AttentionKernel::new(isa, inputs);
+    let [mut keys, mut values] = std::array::from_fn(|_| PackedHead::new(&inputs));
+    let (head_width, scale) = (kernel.head_width, inputs.scale());
+    let zeros = |shape_of: &Matrix| MatrixBuf::zeros(shape_of.rows(), shape_of.width());
+    let mut grad_query = MatrixBuf::new(inputs.query.rows(), inputs.query.width());
+    let (mut grad_key, mut grad_value) = (zeros(inputs.key), zeros(inputs.value));
+    let max_key_len = inputs.max_key_len();
+    let [mut scratch, mut grad_scores_buf] =
+        std::array::from_fn(|_| MatrixBuf::new(max_key_len, padded_len(max_key_len)));
+    for task in inputs.head_tasks() {
+        let (rows, row_stride) = (task.query_rows.len(), padded_len(task.key_rows.len()));
+        values.pack(inputs.value, &task, head_width);
+        if task.saved_offset.is_none() {
+            keys.pack(inputs.key, &task, head_width);
         }
-        for block in inputs.blocks(&place) {
-            let (part, length) = (block.part(step), block.keys.len());
-            let probabilities = match place.kept {
-                Some(start) => &kept.spacious()[start..start + rows * step][part.clone()],
+        for block in inputs.query_blocks(&task) {
+            let (score_range, length) = (block.score_range(row_stride), block.keys.len());
+            let probabilities = match task.saved_offset {
+                Some(saved_offset) => &saved_probabilities.as_padded_slice()
+                    [saved_offset..saved_offset + rows * row_stride][score_range.clone()],
                 None => {
-                    let own = &mut own.spacious()[part.clone()];
-                    bench.probabilities(&keys, &place, &block, own);
-                    own
+                    let recomputed = &mut scratch.as_mut_padded_slice()[score_range.clone()];
+                    kernel.probabilities(&keys, &task, &block, recomputed);
+                    recomputed
                 }
             };
-            let by_scores = &mut by_scores.spacious()[part];
-            bench.scores(gradient, &values, &place, &block, by_scores);
-            let (asking, asked) = (|| block.rows(&place.asking), || block.keys(&place.asked));
-            let of_rows = |matrix| Own { along: asking(), matrix, column: place.column, width };
-            let onto_keys = || To { rows: asked(), column: place.shared, onto: true };
-            bench.weigh(Left::columns(probabilities, step), of_rows(gradient), onto_keys(), &mut by_value);
-            level.run(ThroughSoftmax { gradients: by_scores, probabilities, step, length, scale });
-            let of_keys = Own { along: asked(), matrix: inputs.key, column: place.shared, width };
-            let to_rows = To { rows: asking(), column: place.column, onto: false };
-            bench.weigh(Left::rows(by_scores, step), of_keys, to_rows, &mut by_query);
-            bench.weigh(Left::columns(by_scores, step), of_rows(inputs.query), onto_keys(), &mut by_key);
+            let grad_scores = &mut grad_scores_buf.as_mut_padded_slice()[score_range];
+            kernel.scores(gradient, &values, &task, &block, grad_scores);
+            let (query_rows, key_rows) = (|| block.query_rows(&task.query_rows), || block.key_rows(&task.key_rows));
+            let query_head_view =
+                |matrix| HeadView { rows: query_rows(), matrix, column: task.query_column, head_width };
+            let add_to_key_rows = || HeadOutput { rows: key_rows(), column: task.kv_column, accumulate: true };
+            kernel.weighted_sum(
+                Lhs::row_major_transposed(probabilities, row_stride),
+                query_head_view(gradient),
+                add_to_key_rows(),
+                &mut grad_value,
+            );
+            isa.run(SoftmaxBackward { gradients: grad_scores, probabilities, row_stride, length, scale });
+            let key_head_view = HeadView { rows: key_rows(), matrix: inputs.key, column: task.kv_column, head_width };
+            let query_destination = HeadOutput { rows: query_rows(), column: task.query_column, accumulate: false };
+            kernel.weighted_sum(
+                Lhs::row_major(grad_scores, row_stride),
+                key_head_view,
+                query_destination,
+                &mut grad_query,
+            );
+            kernel.weighted_sum(
+                Lhs::row_major_transposed(grad_scores, row_stride),
+                query_head_view(inputs.query),
+                add_to_key_rows(),
+                &mut grad_key,
+            );
         }
     }
-    [by_query.done(), by_key.done(), by_value.done()]
+    [grad_query.freeze(), grad_key.freeze(), grad_value.freeze()]
 }

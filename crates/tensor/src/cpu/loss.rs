@@ -1,7 +1,7 @@
 //! Cross entropy and its gradient.
 
-use super::lanes::{LANES, Lanes, Work, exp};
-use super::memory::{Draft, Matrix};
+use super::matrix::{Matrix, MatrixBuf};
+use super::simd::{LANES, Simd, SimdKernel, exp};
 
 /// −log softmax(logits)[label] of each row, and softmax − one-hot.
 pub struct CrossEntropy<'a> {
@@ -11,26 +11,26 @@ pub struct CrossEntropy<'a> {
 }
 
 /// Registers whose lanes are summed before the sum goes on in more digits.
-const SUMMED: usize = 64;
+const VECTORS_PER_PARTIAL_SUM: usize = 64;
 
-impl Work for CrossEntropy<'_> {
+impl SimdKernel for CrossEntropy<'_> {
     type Output = (Vec<f64>, Matrix);
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) -> (Vec<f64>, Matrix) {
+    unsafe fn run<L: Simd>(self) -> (Vec<f64>, Matrix) {
         let (rows, width) = (self.logits.rows(), self.logits.width());
-        let mut draft = Draft::new(rows, width);
+        let mut buf = MatrixBuf::new(rows, width);
         let mut losses = Vec::with_capacity(rows);
         for (row, label) in self.labels.iter().enumerate() {
-            let (logits, out) = (self.logits.row(row), &mut draft.values()[row * width..(row + 1) * width]);
+            let (logits, out) = (self.logits.row(row), &mut buf.as_mut_slice()[row * width..(row + 1) * width]);
             // SAFETY: the caller's.
-            let (largest, total) = unsafe { exponentials::<L>(logits, out) };
-            losses.push(total.ln() - f64::from(logits[*label as usize] - largest));
-            let factor = (1.0 / total) as f32;
+            let (max_logit, exp_sum) = unsafe { exp_and_sum::<L>(logits, out) };
+            losses.push(exp_sum.ln() - f64::from(logits[*label as usize] - max_logit));
+            let factor = (1.0 / exp_sum) as f32;
             out.iter_mut().for_each(|value| *value *= factor);
             out[*label as usize] -= 1.0;
         }
-        (losses, draft.done())
+        (losses, buf.freeze())
     }
 }
 
@@ -39,29 +39,31 @@ impl Work for CrossEntropy<'_> {
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn exponentials<L: Lanes>(logits: &[f32], out: &mut [f32]) -> (f32, f64) {
-    let (whole, rest) = logits.split_at(logits.len() / LANES * LANES);
+unsafe fn exp_and_sum<L: Simd>(logits: &[f32], out: &mut [f32]) -> (f32, f64) {
+    let (full_vectors, tail) = logits.split_at(logits.len() / LANES * LANES);
     // SAFETY: every register lies within its slice; the caller's for the rest.
     unsafe {
-        let mut largest = L::splat(f32::NEG_INFINITY);
-        for registers in whole.chunks_exact(LANES) {
-            largest = largest.max(L::load(registers.as_ptr()));
+        let mut max_vector = L::splat(f32::NEG_INFINITY);
+        for vector in full_vectors.chunks_exact(LANES) {
+            max_vector = max_vector.max(L::load(vector.as_ptr()));
         }
-        let largest = rest.iter().copied().fold(largest.largest(), f32::max);
-        let mut total = 0.0;
-        for (logits, out) in logits.chunks(SUMMED * LANES).zip(out.chunks_mut(SUMMED * LANES)) {
-            let mut sum = L::splat(0.0);
+        let max_logit = tail.iter().copied().fold(max_vector.reduce_max(), f32::max);
+        let mut exp_sum = 0.0;
+        for (logits, out) in
+            logits.chunks(VECTORS_PER_PARTIAL_SUM * LANES).zip(out.chunks_mut(VECTORS_PER_PARTIAL_SUM * LANES))
+        {
+            let mut partial_sum = L::splat(0.0);
             for (logits, out) in logits.chunks(LANES).zip(out.chunks_mut(LANES)) {
-                let value = exp(L::load_some(logits.as_ptr(), logits.len()).minus(L::splat(largest)));
-                value.store_some(out.as_mut_ptr(), out.len());
+                let value = exp(L::load_partial(logits.as_ptr(), logits.len()).sub(L::splat(max_logit)));
+                value.store_partial(out.as_mut_ptr(), out.len());
                 if out.len() == LANES {
-                    sum = sum.plus(value);
+                    partial_sum = partial_sum.add(value);
                 } else {
-                    total += out.iter().map(|value| f64::from(*value)).sum::<f64>();
+                    exp_sum += out.iter().map(|value| f64::from(*value)).sum::<f64>();
                 }
             }
-            total += f64::from(sum.sum());
+            exp_sum += f64::from(partial_sum.reduce_sum());
         }
-        (largest, total)
+        (max_logit, exp_sum)
     }
 }

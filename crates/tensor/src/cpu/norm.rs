@@ -1,65 +1,65 @@
 //! Norms of rows, or of the sum of two rows: a sublayer's output and its residual.
 
-use super::lanes::{LANES, Lanes, Work, pieces};
-use super::memory::{Draft, Matrix};
-use crate::kernels::NormForm;
+use super::matrix::{Matrix, MatrixBuf};
+use super::simd::{LANES, Simd, SimdKernel, for_each_vector};
+use crate::backend::NormKind;
 
 /// What a backward pass needs.
-pub struct Kept {
+pub struct NormStatistics {
     /// `(rows, width)`
-    pub normalised: Draft,
+    pub normalized: MatrixBuf,
     /// `(rows, 1)`: one over the standard deviation
-    pub inverse: Draft,
+    pub inv_std: MatrixBuf,
 }
 
 pub struct Norm<'a> {
-    pub form: NormForm,
+    pub kind: NormKind,
     pub input: &'a Matrix,
     pub residual: Option<&'a Matrix>,
-    pub gain: &'a Matrix,
-    pub shift: &'a Matrix,
+    pub weight: &'a Matrix,
+    pub bias: &'a Matrix,
     pub epsilon: f32,
-    pub keep: Option<&'a mut Kept>,
+    pub saved: Option<&'a mut NormStatistics>,
 }
 
-impl Work for Norm<'_> {
+impl SimdKernel for Norm<'_> {
     type Output = Matrix;
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(mut self) -> Matrix {
+    unsafe fn run<L: Simd>(mut self) -> Matrix {
         let (rows, width) = (self.input.rows(), self.input.width());
-        let fits = |residual: &Matrix| (residual.rows(), residual.width()) == (rows, width);
-        assert!(self.residual.is_none_or(fits), "a residual has the input's shape");
-        let (gain, shift) = (self.gain.values()[..width].as_ptr(), self.shift.values()[..width].as_ptr());
-        let mut draft = Draft::new(rows, width);
-        let mut sum = Draft::new(1, width);
+        let has_input_shape = |residual: &Matrix| (residual.rows(), residual.width()) == (rows, width);
+        assert!(self.residual.is_none_or(has_input_shape), "a residual has the input's shape");
+        let (weight, bias) = (self.weight.as_slice()[..width].as_ptr(), self.bias.as_slice()[..width].as_ptr());
+        let mut buf = MatrixBuf::new(rows, width);
+        let mut sum = MatrixBuf::new(1, width);
         for row in 0..rows {
-            let out = draft.values()[row * width..(row + 1) * width].as_mut_ptr();
+            let out = buf.as_mut_slice()[row * width..(row + 1) * width].as_mut_ptr();
             let input = self.input.row(row).as_ptr();
             // SAFETY: each pointer has `width` numbers, and `count` of them are left; the caller's for the rest.
             unsafe {
                 let input = match self.residual {
                     None => input,
-                    Some(residual) => add::<L>(input, residual.row(row).as_ptr(), sum.values()),
+                    Some(residual) => add_rows::<L>(input, residual.row(row).as_ptr(), sum.as_mut_slice()),
                 };
-                let (mean, inverse) = moments::<L>(self.form, input, width, self.epsilon);
-                let (mean, factor) = (L::splat(mean), L::splat(inverse));
-                let normalised = self.keep.as_mut().map(|kept| {
-                    kept.inverse.values()[row] = inverse;
-                    kept.normalised.values()[row * width..(row + 1) * width].as_mut_ptr()
+                let (mean, inv_std) = mean_and_inv_std::<L>(self.kind, input, width, self.epsilon);
+                let (mean, inv_std_vector) = (L::splat(mean), L::splat(inv_std));
+                let normalized = self.saved.as_mut().map(|saved| {
+                    saved.inv_std.as_mut_slice()[row] = inv_std;
+                    saved.normalized.as_mut_slice()[row * width..(row + 1) * width].as_mut_ptr()
                 });
-                pieces!(width, start, count, {
-                    let value = L::load_some(input.wrapping_add(start), count).minus(mean).times(factor);
-                    if let Some(normalised) = normalised {
-                        value.store_some(normalised.wrapping_add(start), count);
+                for_each_vector!(width, start, remaining, {
+                    let value = L::load_partial(input.wrapping_add(start), remaining).sub(mean).mul(inv_std_vector);
+                    if let Some(normalized) = normalized {
+                        value.store_partial(normalized.wrapping_add(start), remaining);
                     }
-                    let gain = L::load_some(gain.wrapping_add(start), count);
-                    let shift = L::load_some(shift.wrapping_add(start), count);
-                    value.fused(gain, shift).store_some(out.wrapping_add(start), count);
+                    let weight_vector = L::load_partial(weight.wrapping_add(start), remaining);
+                    let bias_vector = L::load_partial(bias.wrapping_add(start), remaining);
+                    value.mul_add(weight_vector, bias_vector).store_partial(out.wrapping_add(start), remaining);
                 });
             }
         }
-        draft.done()
+        buf.freeze()
     }
 }
 
@@ -68,13 +68,15 @@ impl Work for Norm<'_> {
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn add<L: Lanes>(left: *const f32, right: *const f32, sum: &mut [f32]) -> *const f32 {
+unsafe fn add_rows<L: Simd>(lhs: *const f32, rhs: *const f32, sum: &mut [f32]) -> *const f32 {
     let (width, out) = (sum.len(), sum.as_mut_ptr());
     // SAFETY: `count` numbers are left in each; the caller's for the rest.
     unsafe {
-        pieces!(width, start, count, {
-            let right = L::load_some(right.wrapping_add(start), count);
-            L::load_some(left.wrapping_add(start), count).plus(right).store_some(out.wrapping_add(start), count);
+        for_each_vector!(width, start, remaining, {
+            let rhs = L::load_partial(rhs.wrapping_add(start), remaining);
+            L::load_partial(lhs.wrapping_add(start), remaining)
+                .add(rhs)
+                .store_partial(out.wrapping_add(start), remaining);
         });
     }
     out
@@ -85,73 +87,78 @@ unsafe fn add<L: Lanes>(left: *const f32, right: *const f32, sum: &mut [f32]) ->
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-unsafe fn moments<L: Lanes>(form: NormForm, row: *const f32, width: usize, epsilon: f32) -> (f32, f32) {
+unsafe fn mean_and_inv_std<L: Simd>(kind: NormKind, row: *const f32, width: usize, epsilon: f32) -> (f32, f32) {
     // SAFETY: `count` numbers are left in the row; the caller's for the rest.
     unsafe {
         let mut total = L::splat(0.0);
-        if form == NormForm::Layer {
-            pieces!(width, start, count, { total = total.plus(L::load_some(row.wrapping_add(start), count)) });
+        if kind == NormKind::LayerNorm {
+            for_each_vector!(width, start, remaining, {
+                total = total.add(L::load_partial(row.wrapping_add(start), remaining));
+            });
         }
-        let mean = match form {
-            NormForm::Layer => total.sum() / width as f32,
-            NormForm::RootMeanSquare => 0.0,
+        let mean = match kind {
+            NormKind::LayerNorm => total.reduce_sum() / width as f32,
+            NormKind::RmsNorm => 0.0,
         };
         let means = [mean; LANES];
         let mut squares = L::splat(0.0);
-        pieces!(width, start, count, {
+        for_each_vector!(width, start, remaining, {
             // 0 in the lanes beyond the row's end, on both sides
-            let mean = L::load_some(means.as_ptr(), count);
-            let centred = L::load_some(row.wrapping_add(start), count).minus(mean);
-            squares = centred.fused(centred, squares);
+            let mean = L::load_partial(means.as_ptr(), remaining);
+            let centered = L::load_partial(row.wrapping_add(start), remaining).sub(mean);
+            squares = centered.mul_add(centered, squares);
         });
-        (mean, 1.0 / (squares.sum() / width as f32 + epsilon).sqrt())
+        (mean, 1.0 / (squares.reduce_sum() / width as f32 + epsilon).sqrt())
     }
 }
 
 /// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·gain; without mean(g) where no mean was taken away.
 pub struct NormBackward<'a> {
-    pub form: NormForm,
+    pub kind: NormKind,
     pub gradient: &'a Matrix,
-    pub normalised: &'a Matrix,
-    pub inverse: &'a Matrix,
-    pub gain: &'a Matrix,
+    pub normalized: &'a Matrix,
+    pub inv_std: &'a Matrix,
+    pub weight: &'a Matrix,
 }
 
-impl Work for NormBackward<'_> {
+impl SimdKernel for NormBackward<'_> {
     type Output = Matrix;
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) -> Matrix {
+    unsafe fn run<L: Simd>(self) -> Matrix {
         let (rows, width) = (self.gradient.rows(), self.gradient.width());
-        assert_eq!((self.normalised.rows(), self.normalised.width()), (rows, width), "both have one shape");
-        let gain = self.gain.values()[..width].as_ptr();
-        let mut draft = Draft::new(rows, width);
+        assert_eq!((self.normalized.rows(), self.normalized.width()), (rows, width), "both have one shape");
+        let weight = self.weight.as_slice()[..width].as_ptr();
+        let mut buf = MatrixBuf::new(rows, width);
         for row in 0..rows {
-            let (gradient, normalised) = (self.gradient.row(row).as_ptr(), self.normalised.row(row).as_ptr());
-            let out = draft.values()[row * width..(row + 1) * width].as_mut_ptr();
+            let (gradient, normalized) = (self.gradient.row(row).as_ptr(), self.normalized.row(row).as_ptr());
+            let out = buf.as_mut_slice()[row * width..(row + 1) * width].as_mut_ptr();
             // SAFETY: each pointer has `width` numbers, and `count` of them are left; the caller's for the rest.
             unsafe {
-                let (mut total, mut along) = (L::splat(0.0), L::splat(0.0));
-                pieces!(width, start, count, {
-                    let gain = L::load_some(gain.wrapping_add(start), count);
-                    let scaled = L::load_some(gradient.wrapping_add(start), count).times(gain);
-                    total = total.plus(scaled);
-                    along = scaled.fused(L::load_some(normalised.wrapping_add(start), count), along);
+                let (mut gradient_sum, mut dot_vector) = (L::splat(0.0), L::splat(0.0));
+                for_each_vector!(width, start, remaining, {
+                    let weight_vector = L::load_partial(weight.wrapping_add(start), remaining);
+                    let weighted_gradient = L::load_partial(gradient.wrapping_add(start), remaining).mul(weight_vector);
+                    gradient_sum = gradient_sum.add(weighted_gradient);
+                    dot_vector = weighted_gradient
+                        .mul_add(L::load_partial(normalized.wrapping_add(start), remaining), dot_vector);
                 });
-                let mean = match self.form {
-                    NormForm::Layer => L::splat(total.sum() / width as f32),
-                    NormForm::RootMeanSquare => L::splat(0.0),
+                let mean = match self.kind {
+                    NormKind::LayerNorm => L::splat(gradient_sum.reduce_sum() / width as f32),
+                    NormKind::RmsNorm => L::splat(0.0),
                 };
-                let along = L::splat(-along.sum() / width as f32);
-                let inverse = L::splat(self.inverse.values()[row]);
-                pieces!(width, start, count, {
-                    let gain = L::load_some(gain.wrapping_add(start), count);
-                    let scaled = L::load_some(gradient.wrapping_add(start), count).times(gain).minus(mean);
-                    let value = L::load_some(normalised.wrapping_add(start), count).fused(along, scaled);
-                    value.times(inverse).store_some(out.wrapping_add(start), count);
+                let mean_dot = L::splat(-dot_vector.reduce_sum() / width as f32);
+                let inv_std = L::splat(self.inv_std.as_slice()[row]);
+                for_each_vector!(width, start, remaining, {
+                    let weight_vector = L::load_partial(weight.wrapping_add(start), remaining);
+                    let weighted_gradient =
+                        L::load_partial(gradient.wrapping_add(start), remaining).mul(weight_vector).sub(mean);
+                    let value =
+                        L::load_partial(normalized.wrapping_add(start), remaining).mul_add(mean_dot, weighted_gradient);
+                    value.mul(inv_std).store_partial(out.wrapping_add(start), remaining);
                 });
             }
         }
-        draft.done()
+        buf.freeze()
     }
 }

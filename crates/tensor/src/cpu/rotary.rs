@@ -1,87 +1,99 @@
 //! Rotary positions, parts of rows, and gated activations. Passes over rows that lie in a cache: plain loops, which the
 //! compiler puts into registers.
 
-use super::machine::{Cpu, draft, host};
-use super::memory::Draft;
+use super::backend::{CpuBackend, buffer_from_matrix_buf, matrix_buf_from_buffer};
+use super::matrix::MatrixBuf;
+use crate::backend::{Activation, Backend, Buffer, SaveForBackward};
 use crate::error::Result;
-use crate::gated::Gated;
-use crate::kernels::{Activation, Buffer, Keep, Kernels};
-use crate::rotary::{Rotary, Rotation, Way};
+use crate::glu::GluOps;
+use crate::rotary::{Direction, RotaryOps, RotaryTable};
 use std::ops::Range;
 
-impl Rotary for Cpu {
-    fn rotate(&self, rows: Buffer, heads: usize, by: &Rotation, positions: &[u32], way: Way) -> Result<Buffer> {
-        let (count, width) = (rows.rows(), rows.width());
-        assert_eq!(count, positions.len(), "every row has its position");
-        let (head, half) = (width / heads, width / heads / 2);
-        let sign = if way == Way::Back { -1.0 } else { 1.0 };
-        let mut draft = draft(rows);
-        for (row, position) in draft.values().chunks_exact_mut(width).zip(positions) {
-            let [cosines, sines] = [&by.cosines, &by.sines].map(|table| table.host().row(*position as usize));
-            for head in row.chunks_exact_mut(head) {
-                let (first, second) = head.split_at_mut(half);
-                let angles = cosines.iter().zip(sines);
-                for ((x, y), (cosine, sine)) in first.iter_mut().zip(second).zip(angles) {
+impl RotaryOps for CpuBackend {
+    fn apply_rotary(
+        &self,
+        rows: Buffer,
+        heads: usize,
+        rotation: &RotaryTable,
+        positions: &[u32],
+        direction: Direction,
+    ) -> Result<Buffer> {
+        let (row_count, width) = (rows.rows(), rows.width());
+        assert_eq!(row_count, positions.len(), "every row has its position");
+        let (head_width, half_width) = (width / heads, width / heads / 2);
+        let sign = if direction == Direction::Inverse { -1.0 } else { 1.0 };
+        let mut buf = matrix_buf_from_buffer(rows);
+        for (row, position) in buf.as_mut_slice().chunks_exact_mut(width).zip(positions) {
+            let [cos_row, sin_row] =
+                [&rotation.cosines, &rotation.sines].map(|table| table.as_matrix().row(*position as usize));
+            for head_values in row.chunks_exact_mut(head_width) {
+                let (first_half, second_half) = head_values.split_at_mut(half_width);
+                let angles = cos_row.iter().zip(sin_row);
+                for ((x, y), (cosine, sine)) in first_half.iter_mut().zip(second_half).zip(angles) {
                     let sine = sine * sign;
                     (*x, *y) = (*x * cosine - *y * sine, *y * cosine + *x * sine);
                 }
             }
         }
-        Ok(host(draft))
+        Ok(buffer_from_matrix_buf(buf))
     }
 }
 
-impl Gated for Cpu {
-    fn gated(&self, activation: Activation, input: &Buffer, keep: Keep) -> Result<(Buffer, Option<Buffer>)> {
+impl GluOps for CpuBackend {
+    fn glu(&self, activation: Activation, input: &Buffer, save: SaveForBackward) -> Result<(Buffer, Option<Buffer>)> {
         let width = input.width() / 2;
-        let [a, gate] = [0..width, width..2 * width].map(|columns| self.take_columns(input, columns));
+        let [activated_input, gate] = [0..width, width..2 * width].map(|columns| self.slice_channels(input, columns));
         let gate = gate?;
-        let (value, derivative) = self.activate(activation, &a?, keep)?;
-        let output = self.multiply(&value, &gate)?;
+        let (value, derivative) = self.activate(activation, &activated_input?, save)?;
+        let output = self.mul(&value, &gate)?;
         let factors = derivative.map(|derivative| {
-            let by_a = self.multiply(&derivative, &gate)?;
-            let mut draft = Draft::new(input.rows(), 2 * width);
-            let halves = by_a.host().values().chunks_exact(width).zip(value.host().values().chunks_exact(width));
-            for (to, (by_a, by_gate)) in draft.values().chunks_exact_mut(2 * width).zip(halves) {
-                to[..width].copy_from_slice(by_a);
-                to[width..].copy_from_slice(by_gate);
+            let grad_activated = self.mul(&derivative, &gate)?;
+            let mut buf = MatrixBuf::new(input.rows(), 2 * width);
+            let halves = grad_activated
+                .as_matrix()
+                .as_slice()
+                .chunks_exact(width)
+                .zip(value.as_matrix().as_slice().chunks_exact(width));
+            for (dst, (by_a, grad_gate)) in buf.as_mut_slice().chunks_exact_mut(2 * width).zip(halves) {
+                dst[..width].copy_from_slice(by_a);
+                dst[width..].copy_from_slice(grad_gate);
             }
-            Ok::<_, crate::error::Error>(host(draft))
+            Ok::<_, crate::error::Error>(buffer_from_matrix_buf(buf))
         });
         Ok((output, factors.transpose()?))
     }
 
-    fn gated_backward(&self, gradient: &Buffer, factors: &Buffer) -> Result<Buffer> {
-        let (gradient, factors) = (gradient.host(), factors.host());
+    fn glu_backward(&self, gradient: &Buffer, factors: &Buffer) -> Result<Buffer> {
+        let (gradient, factors) = (gradient.as_matrix(), factors.as_matrix());
         let width = gradient.width();
-        let mut draft = Draft::new(factors.rows(), factors.width());
-        let rows = factors.values().chunks_exact(2 * width).zip(gradient.values().chunks_exact(width));
-        for (to, (factors, gradient)) in draft.values().chunks_exact_mut(2 * width).zip(rows) {
-            for (to, factors) in to.chunks_exact_mut(width).zip(factors.chunks_exact(width)) {
+        let mut buf = MatrixBuf::new(factors.rows(), factors.width());
+        let rows = factors.as_slice().chunks_exact(2 * width).zip(gradient.as_slice().chunks_exact(width));
+        for (dst, (factors, gradient)) in buf.as_mut_slice().chunks_exact_mut(2 * width).zip(rows) {
+            for (dst, factors) in dst.chunks_exact_mut(width).zip(factors.chunks_exact(width)) {
                 let products = factors.iter().zip(gradient).map(|(factor, gradient)| factor * gradient);
-                to.iter_mut().zip(products).for_each(|(to, product)| *to = product);
+                dst.iter_mut().zip(products).for_each(|(to, product)| *to = product);
             }
         }
-        Ok(host(draft))
+        Ok(buffer_from_matrix_buf(buf))
     }
 
-    fn take_columns(&self, rows: &Buffer, columns: Range<usize>) -> Result<Buffer> {
-        let rows = rows.host();
-        let mut draft = Draft::new(rows.rows(), columns.len());
-        let from = rows.values().chunks_exact(rows.width());
-        for (to, from) in draft.values().chunks_exact_mut(columns.len()).zip(from) {
-            to.copy_from_slice(&from[columns.clone()]);
+    fn slice_channels(&self, rows: &Buffer, columns: Range<usize>) -> Result<Buffer> {
+        let rows = rows.as_matrix();
+        let mut buf = MatrixBuf::new(rows.rows(), columns.len());
+        let src = rows.as_slice().chunks_exact(rows.width());
+        for (dst, src) in buf.as_mut_slice().chunks_exact_mut(columns.len()).zip(src) {
+            dst.copy_from_slice(&src[columns.clone()]);
         }
-        Ok(host(draft))
+        Ok(buffer_from_matrix_buf(buf))
     }
 
-    fn spread_columns(&self, rows: &Buffer, columns: Range<usize>, width: usize) -> Result<Buffer> {
-        let rows = rows.host();
-        let mut draft = Draft::zeros(rows.rows(), width);
-        let from = rows.values().chunks_exact(columns.len());
-        for (to, from) in draft.values().chunks_exact_mut(width).zip(from) {
-            to[columns.clone()].copy_from_slice(from);
+    fn scatter_channels(&self, rows: &Buffer, columns: Range<usize>, width: usize) -> Result<Buffer> {
+        let rows = rows.as_matrix();
+        let mut buf = MatrixBuf::zeros(rows.rows(), width);
+        let src = rows.as_slice().chunks_exact(columns.len());
+        for (dst, src) in buf.as_mut_slice().chunks_exact_mut(width).zip(src) {
+            dst[columns.clone()].copy_from_slice(src);
         }
-        Ok(host(draft))
+        Ok(buffer_from_matrix_buf(buf))
     }
 }

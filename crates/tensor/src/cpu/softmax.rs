@@ -1,10 +1,10 @@
 //! The softmax of rows of scores, and its backward pass. Knows nothing of where scores come from.
 
-use super::lanes::{LANES, Lanes, exp, pieces};
-use super::shade::Shade;
+use super::score_mask::ScoreMask;
+use super::simd::{LANES, Simd, exp, for_each_vector};
 
 /// From one row of a sequence's scores to the next: whole registers.
-pub fn stride(length: usize) -> usize {
+pub fn padded_len(length: usize) -> usize {
     length.next_multiple_of(LANES)
 }
 
@@ -14,38 +14,44 @@ pub fn stride(length: usize) -> usize {
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-pub unsafe fn softmax<L: Lanes>(scores: &mut [f32], step: usize, length: usize, scale: f32, shade: Option<Shade>) {
-    let stride = stride(length);
-    for (index, numbers) in scores.chunks_mut(step).enumerate() {
-        let numbers = &mut numbers[..stride];
-        numbers[length..].fill(f32::NEG_INFINITY);
-        if let Some(shade) = &shade {
-            shade.before(index, &mut numbers[..length]);
+pub unsafe fn softmax<L: Simd>(
+    scores: &mut [f32],
+    row_stride: usize,
+    length: usize,
+    scale: f32,
+    mask: Option<ScoreMask>,
+) {
+    let padded = padded_len(length);
+    for (index, row_scores) in scores.chunks_mut(row_stride).enumerate() {
+        let row_scores = &mut row_scores[..padded];
+        row_scores[length..].fill(f32::NEG_INFINITY);
+        if let Some(mask) = &mask {
+            mask.apply_bias_and_mask(index, &mut row_scores[..length]);
         }
-        let row = numbers.as_mut_ptr();
+        let row = row_scores.as_mut_ptr();
         // SAFETY: a row is whole registers; the caller's for the rest.
         unsafe {
-            let mut largest = L::splat(f32::NEG_INFINITY);
-            pieces!(stride, at, { largest = largest.max(L::load(row.wrapping_add(at))) });
-            let shift = L::splat(-largest.largest() * scale);
-            pieces!(stride, at, {
-                let value = exp(L::load(row.wrapping_add(at)).fused(L::splat(scale), shift));
+            let mut max_score = L::splat(f32::NEG_INFINITY);
+            for_each_vector!(padded, at, { max_score = max_score.max(L::load(row.wrapping_add(at))) });
+            let shift = L::splat(-max_score.reduce_max() * scale);
+            for_each_vector!(padded, at, {
+                let value = exp(L::load(row.wrapping_add(at)).mul_add(L::splat(scale), shift));
                 value.store(row.wrapping_add(at));
                 if length - at < LANES {
                     // what lies beyond the end is tiny, and must be nothing
                     L::splat(0.0).store(row.wrapping_add(at));
-                    value.store_some(row.wrapping_add(at), length - at);
+                    value.store_partial(row.wrapping_add(at), length - at);
                 }
             });
             // What is hidden is tiny, too, and counts for nothing.
-            if let Some(shade) = &shade {
-                shade.after(index, &mut numbers[..length]);
+            if let Some(mask) = &mask {
+                mask.mask_probabilities(index, &mut row_scores[..length]);
             }
-            let row = numbers.as_mut_ptr();
+            let row = row_scores.as_mut_ptr();
             let mut total = L::splat(0.0);
-            pieces!(stride, at, { total = total.plus(L::load(row.wrapping_add(at))) });
-            let factor = L::splat(1.0 / total.sum());
-            pieces!(stride, at, { L::load(row.wrapping_add(at)).times(factor).store(row.wrapping_add(at)) });
+            for_each_vector!(padded, at, { total = total.add(L::load(row.wrapping_add(at))) });
+            let factor = L::splat(1.0 / total.reduce_sum());
+            for_each_vector!(padded, at, { L::load(row.wrapping_add(at)).mul(factor).store(row.wrapping_add(at)) });
         }
     }
 }
@@ -56,26 +62,27 @@ pub unsafe fn softmax<L: Lanes>(scores: &mut [f32], step: usize, length: usize, 
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
-pub unsafe fn through_softmax<L: Lanes>(
+pub unsafe fn softmax_backward<L: Simd>(
     gradients: &mut [f32],
     probabilities: &[f32],
-    step: usize,
+    row_stride: usize,
     length: usize,
     scale: f32,
 ) {
-    let stride = stride(length);
-    for (gradient, probabilities) in gradients.chunks_mut(step).zip(probabilities.chunks(step)) {
-        let (gradient, probabilities) = (gradient[..stride].as_mut_ptr(), probabilities[..stride].as_ptr());
+    let padded = padded_len(length);
+    for (gradient, probabilities) in gradients.chunks_mut(row_stride).zip(probabilities.chunks(row_stride)) {
+        let (gradient, probabilities) = (gradient[..padded].as_mut_ptr(), probabilities[..padded].as_ptr());
         // SAFETY: rows are whole registers, 0 beyond their end; the caller's for the rest.
         unsafe {
-            let mut along = L::splat(0.0);
-            pieces!(stride, at, {
-                along = L::load(gradient.wrapping_add(at)).fused(L::load(probabilities.wrapping_add(at)), along);
+            let mut dot_vector = L::splat(0.0);
+            for_each_vector!(padded, at, {
+                dot_vector =
+                    L::load(gradient.wrapping_add(at)).mul_add(L::load(probabilities.wrapping_add(at)), dot_vector);
             });
-            let along = L::splat(along.sum());
-            pieces!(stride, at, {
-                let value = L::load(gradient.wrapping_add(at)).minus(along);
-                let value = value.times(L::load(probabilities.wrapping_add(at))).times(L::splat(scale));
+            let dot = L::splat(dot_vector.reduce_sum());
+            for_each_vector!(padded, at, {
+                let value = L::load(gradient.wrapping_add(at)).sub(dot);
+                let value = value.mul(L::load(probabilities.wrapping_add(at))).mul(L::splat(scale));
                 value.store(gradient.wrapping_add(at));
             });
         }

@@ -1,151 +1,165 @@
 //! The way back: from the loss's gradient to the parameters'.
 
-use super::node::{Attended, Node, Updated, Within};
-use super::{Param, Rows, Tape};
+use super::op::{AttentionOp, LoraOp, MaskArgs, Op};
+use super::{ParamId, Tape, Var};
+use crate::backend::{AttentionInput, Buffer};
 use crate::error::Result;
-use crate::kernels::{Attention, Buffer};
-use crate::rotary::Way;
+use crate::rotary::Direction;
 
 /// The gradients by parameter; `None` for one that did not take part.
 pub type Gradients = Vec<Option<Buffer>>;
 
 impl Tape {
     /// The parameters' gradients, given the loss's gradient by `output`.
-    pub fn backward(self, output: Rows, gradient: Buffer) -> Result<Gradients> {
-        Ok(self.backward_to(None, output, gradient, Vec::new())?.0)
+    pub fn backward(self, output: Var, gradient: Buffer) -> Result<Gradients> {
+        Ok(self.backward_to_leaf(None, output, gradient, Vec::new())?.0)
     }
 
     /// The same, added to what tapes above this one have given (nothing, where they are none), and the gradient by a leaf.
-    pub fn backward_to(
+    pub fn backward_to_leaf(
         mut self,
-        leaf: Option<Rows>,
-        output: Rows,
+        leaf: Option<Var>,
+        output: Var,
         gradient: Buffer,
         mut parameters: Gradients,
     ) -> Result<(Gradients, Option<Buffer>)> {
         parameters.resize_with(self.parameters.len(), || None);
-        let mut walk = Walk { rows: vec![None; self.values.len()], parameters };
-        walk.rows[output.0] = Some(gradient);
-        while let Some(node) = self.nodes.pop() {
-            if let Some(gradient) = walk.rows[node.output().0].take() {
-                self.step_back(node, gradient, &mut walk)?;
+        let mut store = GradientStore { by_var: vec![None; self.values.len()], by_param: parameters };
+        store.by_var[output.0] = Some(gradient);
+        while let Some(op) = self.ops.pop() {
+            if let Some(gradient) = store.by_var[op.output().0].take() {
+                self.backward_op(op, gradient, &mut store)?;
             }
         }
-        let by_leaf = leaf.and_then(|leaf| walk.rows[leaf.0].take());
-        Ok((walk.parameters, by_leaf))
+        let leaf_gradient = leaf.and_then(|leaf| store.by_var[leaf.0].take());
+        Ok((store.by_param, leaf_gradient))
     }
 
-    fn step_back(&self, node: Node, gradient: Buffer, walk: &mut Walk) -> Result<()> {
-        let kernels = &self.kernels;
-        match node {
-            Node::Linear { input, map, .. } => {
-                self.give_onto(walk, input, |onto| kernels.linear_backward(&gradient, &map, onto))
+    fn backward_op(&self, op: Op, gradient: Buffer, store: &mut GradientStore) -> Result<()> {
+        let backend = &self.backend;
+        match op {
+            Op::Linear { input, linear: map, .. } => {
+                self.accumulate_var_into(store, input, |onto| backend.linear_backward(&gradient, &map, onto))
             }
-            Node::Dense { input, x, weight, bias, .. } => {
-                let by = kernels.dense_backward_parameters(&gradient, &x)?;
-                self.learn_from(walk, weight, by.weight)?;
-                self.learn_from(walk, bias, by.bias)?;
-                self.give(walk, input, || kernels.dense_backward_input(&gradient, &self.parameters[weight.0]))
+            Op::Dense { input, x, weight, bias, .. } => {
+                let parameter_gradients = backend.dense_backward_parameters(&gradient, &x)?;
+                self.accumulate_param(store, weight, parameter_gradients.weight)?;
+                self.accumulate_param(store, bias, parameter_gradients.bias)?;
+                self.accumulate_var(store, input, || {
+                    backend.dense_backward_input(&gradient, &self.parameters[weight.0])
+                })
             }
-            Node::LowRank(updated) => self.low_rank_back(updated, gradient, walk),
-            Node::Norm { input, residual, saved, norm, .. } => {
-                let by = kernels.norm_backward(&gradient, &saved, &norm)?;
-                residual.map_or(Ok(()), |residual| self.give(walk, residual, || Ok(by.clone())))?;
-                self.give(walk, input, || Ok(by))
+            Op::Lora(updated) => self.backward_lora(updated, gradient, store),
+            Op::Norm { input, residual, saved, norm, .. } => {
+                let input_gradient = backend.norm_backward(&gradient, &saved, &norm)?;
+                residual
+                    .map_or(Ok(()), |residual| self.accumulate_var(store, residual, || Ok(input_gradient.clone())))?;
+                self.accumulate_var(store, input, || Ok(input_gradient))
             }
-            Node::Pass { input, .. } => self.give(walk, input, || Ok(gradient)),
-            Node::Parameter { parameter, .. } => self.learn_from(walk, parameter, gradient),
-            Node::ScaleColumns { onto, factors, x, l, .. } => {
-                self.give(walk, factors, || kernels.sum_products(&gradient, &x))?;
+            Op::Identity { input, .. } => self.accumulate_var(store, input, || Ok(gradient)),
+            Op::Parameter { parameter, .. } => self.accumulate_param(store, parameter, gradient),
+            Op::ScaleChannels { target: onto, factors, x, factor_rows: l, .. } => {
+                self.accumulate_var(store, factors, || backend.sum_row_products(&gradient, &x))?;
                 let rows = 0..gradient.rows();
-                self.give(walk, onto, || kernels.scale_columns(gradient, rows, &l))
+                self.accumulate_var(store, onto, || backend.scale_channels(gradient, rows, &l))
             }
-            Node::AddColumns { onto, shifts, .. } => {
-                self.give(walk, shifts, || kernels.sum_rows(&gradient))?;
-                self.give(walk, onto, || Ok(gradient))
+            Op::AddChannels { target: onto, bias: shifts, .. } => {
+                self.accumulate_var(store, shifts, || backend.sum_rows(&gradient))?;
+                self.accumulate_var(store, onto, || Ok(gradient))
             }
-            Node::AddRows { onto, added, scale, .. } => {
-                self.give(walk, added, || kernels.scale(&gradient, scale))?;
-                self.give(walk, onto, || Ok(gradient))
+            Op::AddRowsScaled { target: onto, added, scale, .. } => {
+                self.accumulate_var(store, added, || backend.scale(&gradient, scale))?;
+                self.accumulate_var(store, onto, || Ok(gradient))
             }
-            Node::Prepend { input, front, layout, count, .. } => {
-                let [own, before] = kernels.prepend_backward(&gradient, &layout, count)?;
-                self.give(walk, front, || Ok(before))?;
-                self.give(walk, input, || Ok(own))
+            Op::PrependRows { input, prefix: front, layout, prefix_rows: count, .. } => {
+                let [input_gradient, prefix_gradient] = backend.prepend_rows_backward(&gradient, &layout, count)?;
+                self.accumulate_var(store, front, || Ok(prefix_gradient))?;
+                self.accumulate_var(store, input, || Ok(input_gradient))
             }
-            Node::Attention(attended) => self.attention_back(attended, &gradient, walk),
-            Node::Pool { input, layout, pool, .. } => {
-                self.give(walk, input, || kernels.pool_backward(&gradient, &layout, pool))
+            Op::Attention(attended) => self.backward_attention(attended, &gradient, store),
+            Op::Pool { input, layout, kind: pool, .. } => {
+                self.accumulate_var(store, input, || backend.pool_backward(&gradient, &layout, pool))
             }
-            Node::Pick { input, which, count, .. } => {
-                self.give(walk, input, || kernels.pick_backward(&gradient, &which, count))
+            Op::GatherRows { input, indices: which, row_count: count, .. } => {
+                self.accumulate_var(store, input, || backend.gather_rows_backward(&gradient, &which, count))
             }
-            Node::Rotate { input, heads, rotation, positions, .. } => {
-                self.give(walk, input, || kernels.rotate(gradient, heads, &rotation, &positions, Way::Back))
+            Op::ApplyRotary { input, heads, rotary: rotation, positions, .. } => {
+                self.accumulate_var(store, input, || {
+                    backend.apply_rotary(gradient, heads, &rotation, &positions, Direction::Inverse)
+                })
             }
-            Node::Columns { input, columns, width, .. } => {
-                self.give(walk, input, || kernels.spread_columns(&gradient, columns, width))
+            Op::SliceChannels { input, channels: columns, width, .. } => {
+                self.accumulate_var(store, input, || backend.scatter_channels(&gradient, columns, width))
             }
-            Node::Gated { input, factors, .. } => {
-                self.give(walk, input, || kernels.gated_backward(&gradient, &factors))
+            Op::Glu { input, factors, .. } => {
+                self.accumulate_var(store, input, || backend.glu_backward(&gradient, &factors))
             }
-            Node::Product { factors: [left, right], values: [l, r], .. } => {
-                self.give(walk, left, || kernels.multiply(&gradient, &r))?;
-                self.give(walk, right, || kernels.multiply(&gradient, &l))
+            Op::Mul { factors: [left, right], values: [l, r], .. } => {
+                self.accumulate_var(store, left, || backend.mul(&gradient, &r))?;
+                self.accumulate_var(store, right, || backend.mul(&gradient, &l))
             }
-            Node::Fold { input, width, .. } => self.give(walk, input, || kernels.fold(&gradient, width)),
-            Node::Times { input, factor, .. } => self.give(walk, input, || kernels.multiply(&gradient, &factor)),
+            Op::Reshape { input, width, .. } => self.accumulate_var(store, input, || backend.reshape(&gradient, width)),
+            Op::MulConstant { input, factor, .. } => {
+                self.accumulate_var(store, input, || backend.mul(&gradient, &factor))
+            }
         }
     }
 
-    fn low_rank_back(&self, updated: Updated, gradient: Buffer, walk: &mut Walk) -> Result<()> {
-        let Updated { onto, input, x, projected, a, b, scale, .. } = updated;
+    fn backward_lora(&self, op: LoraOp, gradient: Buffer, store: &mut GradientStore) -> Result<()> {
+        let LoraOp { target: onto, input, x, projected, a, b, scale, .. } = op;
         let [a_rows, b_rows] = [a, b].map(|param| &self.parameters[param.0]);
-        let inner = self.kernels.low_rank_backward(&gradient, b_rows, scale)?;
-        let by = self.kernels.low_rank_backward_parameters(&gradient, &inner, &x, &projected)?;
-        self.learn_from(walk, a, by.a)?;
-        self.learn_from(walk, b, by.b)?;
-        self.give_onto(walk, input, |sum| self.kernels.low_rank_backward_input(&inner, a_rows, sum))?;
-        self.give(walk, onto, || Ok(gradient))
+        let projected_gradient = self.backend.lora_backward_projected(&gradient, b_rows, scale)?;
+        let lora_gradients = self.backend.lora_backward_parameters(&gradient, &projected_gradient, &x, &projected)?;
+        self.accumulate_param(store, a, lora_gradients.a)?;
+        self.accumulate_param(store, b, lora_gradients.b)?;
+        self.accumulate_var_into(store, input, |sum| {
+            self.backend.lora_backward_input(&projected_gradient, a_rows, sum)
+        })?;
+        self.accumulate_var(store, onto, || Ok(gradient))
     }
 
-    fn attention_back(&self, attended: Attended, gradient: &Buffer, walk: &mut Walk) -> Result<()> {
-        let ([query, key, value], [asking, layout]) = (&attended.qkv, &attended.layouts);
-        let (heads, near) = (attended.heads, attended.within.as_ref().map(Within::near));
-        let arguments = Attention { query, key, value, asking, layout, heads, near };
-        let gradients = self.kernels.attention_backward(gradient, arguments, &attended.saved)?;
-        attended.inputs.into_iter().zip(gradients).try_for_each(|(input, by)| self.give(walk, input, || Ok(by)))
+    fn backward_attention(&self, op: AttentionOp, gradient: &Buffer, store: &mut GradientStore) -> Result<()> {
+        let ([query, key, value], [query_layout, key_layout]) = (&op.qkv, &op.layouts);
+        let (heads, mask_context) = (op.heads, op.mask.as_ref().map(MaskArgs::context));
+        let arguments = AttentionInput { query, key, value, query_layout, key_layout, heads, mask: mask_context };
+        let gradients = self.backend.attention_backward(gradient, arguments, &op.saved)?;
+        op.inputs.into_iter().zip(gradients).try_for_each(|(input, by)| self.accumulate_var(store, input, || Ok(by)))
     }
 
     /// Adds to the gradient of a value, where anything below it is trained.
-    fn give(&self, walk: &mut Walk, to: Rows, gradient: impl FnOnce() -> Result<Buffer>) -> Result<()> {
-        if !self.values[to.0].tracked {
+    fn accumulate_var(
+        &self,
+        store: &mut GradientStore,
+        var: Var,
+        gradient: impl FnOnce() -> Result<Buffer>,
+    ) -> Result<()> {
+        if !self.values[var.0].requires_grad {
             return Ok(());
         }
         let gradient = gradient()?;
-        self.accumulate(&mut walk.rows[to.0], gradient)
+        self.accumulate(&mut store.by_var[var.0], gradient)
     }
 
     /// The same for a gradient that can be computed on top of what is there.
-    fn give_onto(
+    fn accumulate_var_into(
         &self,
-        walk: &mut Walk,
-        to: Rows,
+        store: &mut GradientStore,
+        var: Var,
         gradient: impl FnOnce(Option<Buffer>) -> Result<Buffer>,
     ) -> Result<()> {
-        if self.values[to.0].tracked {
-            walk.rows[to.0] = Some(gradient(walk.rows[to.0].take())?);
+        if self.values[var.0].requires_grad {
+            store.by_var[var.0] = Some(gradient(store.by_var[var.0].take())?);
         }
         Ok(())
     }
 
-    fn learn_from(&self, walk: &mut Walk, param: Param, gradient: Buffer) -> Result<()> {
-        self.accumulate(&mut walk.parameters[param.0], gradient)
+    fn accumulate_param(&self, store: &mut GradientStore, param: ParamId, gradient: Buffer) -> Result<()> {
+        self.accumulate(&mut store.by_param[param.0], gradient)
     }
 
     fn accumulate(&self, sum: &mut Option<Buffer>, gradient: Buffer) -> Result<()> {
         *sum = Some(match sum.take() {
-            Some(before) => self.kernels.add(&before, &gradient)?,
+            Some(before) => self.backend.add(&before, &gradient)?,
             None => gradient,
         });
         Ok(())
@@ -153,7 +167,7 @@ impl Tape {
 }
 
 /// Gradients that are still on their way.
-struct Walk {
-    rows: Vec<Option<Buffer>>,
-    parameters: Gradients,
+struct GradientStore {
+    by_var: Vec<Option<Buffer>>,
+    by_param: Gradients,
 }

@@ -1,66 +1,70 @@
 //! Operations of later transformers: rotary positions, attention by distance, fused rows.
 
-use super::node::{Node, Within};
-use super::{Rows, Tape};
-use crate::Packed;
-use crate::distance::Distance;
+use super::op::{MaskArgs, Op};
+use super::{Tape, Var};
+use crate::RaggedLayout;
+use crate::attention_mask::AttentionMask;
+use crate::backend::Activation;
 use crate::error::Result;
-use crate::kernels::Activation;
-use crate::rotary::{Rotation, Way};
+use crate::rotary::{Direction, RotaryTable};
 use std::ops::Range;
 use std::sync::Arc;
 
 impl Tape {
     /// Every head turned by its row's position. Uses the input up.
-    pub fn rotate(
+    pub fn apply_rotary(
         &mut self,
-        input: Rows,
+        input: Var,
         heads: usize,
-        rotation: &Arc<Rotation>,
+        rotary: &Arc<RotaryTable>,
         positions: Arc<[u32]>,
-    ) -> Result<Rows> {
-        let base = self.take(input);
-        let rows = self.kernels.rotate(base, heads, rotation, &positions, Way::Forward)?;
-        let rotation = Arc::clone(rotation);
-        Ok(self.derive(rows, &[input], |output| Node::Rotate { input, output, heads, rotation, positions }))
+    ) -> Result<Var> {
+        let base = self.consume(input);
+        let rows = self.backend.apply_rotary(base, heads, rotary, &positions, Direction::Forward)?;
+        let rotation = Arc::clone(rotary);
+        Ok(self.push_op(rows, &[input], |output| Op::ApplyRotary { input, output, heads, rotary: rotation, positions }))
     }
 
     /// Attention that knows of distances; `own` is the layout of the sequences without keys in front.
-    pub fn attention_within(
+    pub fn masked_attention(
         &mut self,
-        [query, key, value]: [Rows; 3],
+        [query, key, value]: [Var; 3],
         heads: usize,
-        distance: &Arc<Distance>,
-        own: Arc<Packed>,
-    ) -> Result<Rows> {
-        self.attend([query, key, value], heads, Some(Within { distance: Arc::clone(distance), own }))
+        mask: &Arc<AttentionMask>,
+        unprefixed_key_layout: Arc<RaggedLayout>,
+    ) -> Result<Var> {
+        self.push_attention(
+            [query, key, value],
+            heads,
+            Some(MaskArgs { mask: Arc::clone(mask), unprefixed_key_layout }),
+        )
     }
 
     /// Element by element.
-    pub fn multiply(&mut self, left: Rows, right: Rows) -> Result<Rows> {
+    pub fn mul(&mut self, left: Var, right: Var) -> Result<Var> {
         let [l, r] = [self.buffer(left)?, self.buffer(right)?];
-        let rows = self.kernels.multiply(&l, &r)?;
-        Ok(self.derive(rows, &[left, right], |output| Node::Product { factors: [left, right], output, values: [l, r] }))
+        let rows = self.backend.mul(&l, &r)?;
+        Ok(self.push_op(rows, &[left, right], |output| Op::Mul { factors: [left, right], output, values: [l, r] }))
     }
 
     /// The same numbers in rows of another width: the heads of a row by themselves, or rows of heads again. The layout stays
     /// that of the sequences' rows.
-    pub fn fold(&mut self, input: Rows, width: usize) -> Result<Rows> {
+    pub fn reshape(&mut self, input: Var, width: usize) -> Result<Var> {
         let all = self.buffer(input)?;
-        let (rows, width) = (self.kernels.fold(&all, width)?, all.width());
-        Ok(self.derive(rows, &[input], |output| Node::Fold { input, output, width }))
+        let (rows, width) = (self.backend.reshape(&all, width)?, all.width());
+        Ok(self.push_op(rows, &[input], |output| Op::Reshape { input, output, width }))
     }
 
     /// Some columns of every row.
-    pub fn columns(&mut self, input: Rows, columns: Range<usize>) -> Result<Rows> {
+    pub fn slice_channels(&mut self, input: Var, channels: Range<usize>) -> Result<Var> {
         let all = self.buffer(input)?;
-        let (rows, width) = (self.kernels.take_columns(&all, columns.clone())?, all.width());
-        Ok(self.derive(rows, &[input], |output| Node::Columns { input, output, columns, width }))
+        let (rows, width) = (self.backend.slice_channels(&all, channels.clone())?, all.width());
+        Ok(self.push_op(rows, &[input], |output| Op::SliceChannels { input, output, channels, width }))
     }
 
     /// f(a)·g of rows that hold a, then g.
-    pub fn gated(&mut self, activation: Activation, input: Rows) -> Result<Rows> {
-        let (rows, factors) = self.kernels.gated(activation, &self.buffer(input)?, self.keep(&[input]))?;
-        Ok(self.derive_kept(rows, &[input], factors, |factors, output| Node::Gated { input, output, factors }))
+    pub fn glu(&mut self, activation: Activation, input: Var) -> Result<Var> {
+        let (rows, factors) = self.backend.glu(activation, &self.buffer(input)?, self.save_mode(&[input]))?;
+        Ok(self.push_saved_op(rows, &[input], factors, |factors, output| Op::Glu { input, output, factors }))
     }
 }

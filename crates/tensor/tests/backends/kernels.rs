@@ -4,13 +4,13 @@
 //! so that the layer's gradients are right only if the operation's are.
 mod rotary;
 
-use espalier_tensor::candle::Candle;
-use espalier_tensor::columns::Front;
-use espalier_tensor::cpu::{Cpu, Level};
+use espalier_tensor::backend::{Activation, FrozenLinear, FrozenNorm, NormKind, PoolingKind};
+use espalier_tensor::candle::CandleBackend;
+use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::cpu::{CpuBackend, Isa};
 use espalier_tensor::error::Result;
-use espalier_tensor::kernels::{Activation, FrozenLinear, FrozenNorm, NormForm, Pool};
-use espalier_tensor::random::Random;
-use espalier_tensor::{Dropout, Kernels, Packed, Param, Recording, Rows, Tape, Tensor, dora};
+use espalier_tensor::seeded_rng::SeededRng;
+use espalier_tensor::{Backend, Dropout, ParamId, RaggedLayout, Recording, Tape, Tensor, Var, dora};
 use std::sync::Arc;
 
 const WIDTH: usize = 8;
@@ -19,26 +19,26 @@ const ROUNDING: f32 = 3e-4;
 /// One long sequence, two of one token, and neighbours of equal length.
 const LENGTHS: [usize; 6] = [5, 1, 1, 3, 3, 7];
 
-struct Bench {
-    kernels: Arc<dyn Kernels>,
-    layout: Arc<Packed>,
+struct GradientCheck {
+    kernels: Arc<dyn Backend>,
+    layout: Arc<RaggedLayout>,
     input: Tensor,
-    random: Random,
+    random: SeededRng,
 }
 
 /// Three dense layers: query, key and value, or whatever an operation takes.
 const LAYERS: usize = 3;
 
-impl Bench {
-    fn new(name: &str, kernels: Arc<dyn Kernels>) -> Self {
-        let layout = Arc::new(Packed::from_lengths(LENGTHS));
-        let mut random = Random::new(3, &[name]);
-        let input = tensor(&mut random, [layout.rows(), WIDTH], 1.0);
+impl GradientCheck {
+    fn new(name: &str, kernels: Arc<dyn Backend>) -> Self {
+        let layout = Arc::new(RaggedLayout::from_lengths(LENGTHS));
+        let mut random = SeededRng::new(3, &[name]);
+        let input = tensor(&mut random, [layout.num_rows(), WIDTH], 1.0);
         Self { kernels, layout, input, random }
     }
 
     fn parameters(&mut self) -> Vec<Tensor> {
-        let layer = |random: &mut Random| [tensor(random, [WIDTH, WIDTH], 0.5), tensor(random, [WIDTH], 0.5)];
+        let layer = |random: &mut SeededRng| [tensor(random, [WIDTH, WIDTH], 0.5), tensor(random, [WIDTH], 0.5)];
         let mut parameters: Vec<Tensor> = (0..LAYERS).flat_map(|_| layer(&mut self.random)).collect();
         parameters.push(tensor(&mut self.random, [2, WIDTH], 0.5));
         parameters.push(tensor(&mut self.random, [WIDTH, 2], 0.5));
@@ -46,16 +46,20 @@ impl Bench {
     }
 
     fn tape(&self, parameters: &[Tensor]) -> Tape {
-        let uploaded = self.kernels.parameters(parameters).unwrap();
+        let uploaded = self.kernels.upload_parameters(parameters).unwrap();
         let examples = (0..LENGTHS.len() as u64).collect();
-        Tape::new(Arc::clone(&self.kernels), uploaded, Recording::On(Dropout { seed: 1, step: 2, examples }))
+        Tape::new(
+            Arc::clone(&self.kernels),
+            uploaded,
+            Recording::On(Dropout { seed: 1, step: 2, example_ids: examples }),
+        )
     }
 
-    fn run(&self, tape: &mut Tape, operation: &Operation) -> Rows {
+    fn run(&self, tape: &mut Tape, operation: &Operation) -> Var {
         let input = self.kernels.upload(&self.input).unwrap();
         let input = tape.constant(input, Arc::clone(&self.layout));
         let dense = |layer: usize, tape: &mut Tape| {
-            tape.dense(input, Param::new(2 * layer), Param::new(2 * layer + 1)).unwrap()
+            tape.dense(input, ParamId::new(2 * layer), ParamId::new(2 * layer + 1)).unwrap()
         };
         let inputs = [dense(0, tape), dense(1, tape), dense(2, tape)];
         operation(tape, inputs).unwrap()
@@ -64,43 +68,43 @@ impl Bench {
     fn loss(&self, parameters: &[Tensor], operation: &Operation, projection: &[f32]) -> f64 {
         let mut tape = self.tape(parameters);
         let output = self.run(&mut tape, operation);
-        let output = tape.read(output).unwrap();
+        let output = tape.to_host(output).unwrap();
         output.values.iter().zip(projection).map(|(value, weight)| f64::from(*value) * f64::from(*weight)).sum()
     }
 }
 
-type Operation = dyn Fn(&mut Tape, [Rows; 3]) -> Result<Rows>;
+type Operation = dyn Fn(&mut Tape, [Var; 3]) -> Result<Var>;
 
 /// candle, and ours with every instruction set of this machine.
-fn kernel_sets() -> Vec<Arc<dyn Kernels>> {
-    let ours = Level::all().into_iter().map(|level| Arc::new(Cpu::with(level)) as Arc<dyn Kernels>);
-    std::iter::once(Arc::new(Candle::cpu()) as Arc<dyn Kernels>).chain(ours).collect()
+fn kernel_sets() -> Vec<Arc<dyn Backend>> {
+    let ours = Isa::available().into_iter().map(|level| Arc::new(CpuBackend::with_isa(level)) as Arc<dyn Backend>);
+    std::iter::once(Arc::new(CandleBackend::cpu()) as Arc<dyn Backend>).chain(ours).collect()
 }
 
-fn tensor(random: &mut Random, shape: impl Into<Vec<usize>>, deviation: f32) -> Tensor {
+fn tensor(random: &mut SeededRng, shape: impl Into<Vec<usize>>, deviation: f32) -> Tensor {
     let shape = shape.into();
-    let values = (0..shape.iter().product()).map(|_| random.normal() * deviation).collect();
+    let values = (0..shape.iter().product()).map(|_| random.standard_normal() * deviation).collect();
     Tensor::new(shape, values)
 }
 
-fn check(name: &str, operation: impl Fn(&mut Tape, [Rows; 3]) -> Result<Rows> + Copy + 'static) {
+fn check(name: &str, operation: impl Fn(&mut Tape, [Var; 3]) -> Result<Var> + Copy + 'static) {
     check_with(name, |_| Box::new(operation));
 }
 
 /// For operations with something frozen, which belongs to the kernels that froze it.
-fn check_with(name: &str, operation: impl Fn(&dyn Kernels) -> Box<Operation>) {
+fn check_with(name: &str, operation: impl Fn(&dyn Backend) -> Box<Operation>) {
     for kernels in kernel_sets() {
         let operation = operation(kernels.as_ref());
         check_on(name, kernels, operation.as_ref());
     }
 }
 
-fn check_on(name: &str, kernels: Arc<dyn Kernels>, operation: &Operation) {
-    let mut bench = Bench::new(name, kernels);
+fn check_on(name: &str, kernels: Arc<dyn Backend>, operation: &Operation) {
+    let mut bench = GradientCheck::new(name, kernels);
     let parameters = bench.parameters();
     let mut tape = bench.tape(&parameters);
     let output = bench.run(&mut tape, operation);
-    let shape = tape.read(output).unwrap().shape;
+    let shape = tape.to_host(output).unwrap().shape;
     let projection = tensor(&mut bench.random, shape, 1.0);
     let gradients = tape.backward(output, bench.kernels.upload(&projection).unwrap()).unwrap();
     let mut compared = 0;
@@ -135,15 +139,15 @@ const ACTIVATIONS: [(&str, Activation); 5] = [
     ("silu", Activation::Silu),
 ];
 
-fn linear(kernels: &dyn Kernels) -> Arc<FrozenLinear> {
-    let mut random = Random::new(9, &["linear"]);
+fn linear(kernels: &dyn Backend) -> Arc<FrozenLinear> {
+    let mut random = SeededRng::new(9, &["linear"]);
     let weight = tensor(&mut random, [WIDTH, WIDTH], 0.5);
     let bias = tensor(&mut random, [WIDTH], 0.5);
     Arc::new(kernels.freeze_linear(weight, Some(bias)).unwrap())
 }
 
-fn norm(kernels: &dyn Kernels, form: NormForm) -> Arc<FrozenNorm> {
-    let mut random = Random::new(9, &["norm"]);
+fn norm(kernels: &dyn Backend, form: NormKind) -> Arc<FrozenNorm> {
+    let mut random = SeededRng::new(9, &["norm"]);
     let (gain, shift) = (tensor(&mut random, [WIDTH], 1.0), tensor(&mut random, [WIDTH], 1.0));
     Arc::new(kernels.freeze_norm(form, gain, shift, 1e-12).unwrap())
 }
@@ -158,18 +162,18 @@ fn a_frozen_linear_map() {
 
 #[test]
 fn a_low_rank_map() {
-    let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(Param::new);
-    check("low rank", move |tape, [x, y, _]| tape.add_low_rank(y, x, a, b, 1.5));
+    let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(ParamId::new);
+    check("low rank", move |tape, [x, y, _]| tape.lora_add(y, x, a, b, 1.5));
 }
 
 #[test]
 fn a_value_used_by_several() {
-    let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(Param::new);
+    let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(ParamId::new);
     check_with("several", |kernels| {
-        let (map, norm) = (linear(kernels), norm(kernels, NormForm::Layer));
+        let (map, norm) = (linear(kernels), norm(kernels, NormKind::LayerNorm));
         Box::new(move |tape, [x, y, _]| {
             let mapped = tape.linear(x, &map)?;
-            let adapted = tape.add_low_rank(mapped, x, a, b, 0.5)?;
+            let adapted = tape.lora_add(mapped, x, a, b, 0.5)?;
             let normed = tape.norm(adapted, Some(x), &norm)?;
             tape.norm(normed, Some(y), &norm)
         })
@@ -178,7 +182,7 @@ fn a_value_used_by_several() {
 
 #[test]
 fn norms() {
-    for form in [NormForm::Layer, NormForm::RootMeanSquare] {
+    for form in [NormKind::LayerNorm, NormKind::RmsNorm] {
         check_with("norm", |kernels| {
             let norm = norm(kernels, form);
             Box::new(move |tape, [x, ..]| tape.norm(x, None, &norm))
@@ -207,47 +211,47 @@ const VECTOR: usize = 1;
 const MATRIX: usize = 2 * LAYERS;
 
 #[test]
-fn columns_that_are_scaled_and_shifted() {
+fn per_channel_scale_and_shift() {
     check("scale columns", move |tape, [x, ..]| {
-        let factors = tape.parameter(Param::new(VECTOR))?;
-        tape.scale_columns(x, factors)
+        let factors = tape.parameter(ParamId::new(VECTOR))?;
+        tape.scale_channels(x, factors)
     });
     check("add columns", move |tape, [x, ..]| {
-        let shifts = tape.parameter(Param::new(VECTOR))?;
-        tape.add_columns(x, shifts)
+        let shifts = tape.parameter(ParamId::new(VECTOR))?;
+        tape.add_channels(x, shifts)
     });
     check("add rows", move |tape, [x, y, _]| {
         let copy = tape.copy(x)?;
-        let sum = tape.add_rows(copy, y, 0.7)?;
-        tape.add_rows(sum, x, 1.0)
+        let sum = tape.add_rows_scaled(copy, y, 0.7)?;
+        tape.add_rows_scaled(sum, x, 1.0)
     });
 }
 
 #[test]
-fn rows_in_front_of_sequences() {
+fn prepended_rows() {
     check("prepend", move |tape, [x, y, _]| {
-        let rows = tape.parameter(Param::new(MATRIX))?;
+        let rows = tape.parameter(ParamId::new(MATRIX))?;
         let sequences = 0..LENGTHS.len();
-        let key = tape.prepend(x, &[Front { sequences, rows }])?;
+        let key = tape.prepend_rows(x, &[PrependedRows { sequences, rows }])?;
         tape.attention(y, key, key, 2)
     });
     check("the mean of real tokens", move |tape, [x, ..]| {
-        let rows = tape.parameter(Param::new(MATRIX))?;
-        let all = tape.prepend(x, &[Front { sequences: 0..LENGTHS.len(), rows }])?;
+        let rows = tape.parameter(ParamId::new(MATRIX))?;
+        let all = tape.prepend_rows(x, &[PrependedRows { sequences: 0..LENGTHS.len(), rows }])?;
         let attended = tape.attention(all, all, all, 2)?;
-        tape.pool(attended, Pool::Mean)
+        tape.kind(attended, PoolingKind::Mean)
     });
 }
 
 #[test]
-fn the_lengths_of_an_updated_weights_rows() {
+fn dora_weight_norms() {
     for kernels in kernel_sets() {
-        let mut random = Random::new(9, &["lengths"]);
+        let mut random = SeededRng::new(9, &["lengths"]);
         let [weight, bias, a, b] =
             [vec![20, 24], vec![20], vec![3, 24], vec![20, 3]].map(|shape| tensor(&mut random, shape, 0.5));
         let map = kernels.freeze_linear(weight.clone(), Some(bias)).unwrap();
-        let parameters = kernels.parameters(&[a.clone(), b.clone()]).unwrap();
-        let found = dora::row_lengths(kernels.as_ref(), &map, &parameters[0], &parameters[1], 0.7).unwrap();
+        let parameters = kernels.upload_parameters(&[a.clone(), b.clone()]).unwrap();
+        let found = dora::row_norms(kernels.as_ref(), &map, &parameters[0], &parameters[1], 0.7).unwrap();
         for (row, found) in found.values.iter().enumerate() {
             let update = |column: usize| (0..3).map(|r| b.values[row * 3 + r] * a.values[r * 24 + column]).sum::<f32>();
             let square: f32 =
@@ -258,18 +262,18 @@ fn the_lengths_of_an_updated_weights_rows() {
 }
 
 #[test]
-fn single_rows() {
+fn row_gather() {
     check("pick", move |tape, [x, ..]| {
         // The last row of each sequence, and its first twice.
         let which = LENGTHS.map(|length| [length as u32 - 1, 0, 0]);
-        tape.pick(x, which.iter().map(<[u32; 3]>::as_slice))
+        tape.gather_rows(x, which.iter().map(<[u32; 3]>::as_slice))
     });
 }
 
 #[test]
 fn pooling() {
-    check("mean", move |tape, [x, ..]| tape.pool(x, Pool::Mean));
-    check("first", move |tape, [x, ..]| tape.pool(x, Pool::First));
+    check("mean", move |tape, [x, ..]| tape.kind(x, PoolingKind::Mean));
+    check("first", move |tape, [x, ..]| tape.kind(x, PoolingKind::First));
 }
 
 #[test]
@@ -279,8 +283,8 @@ fn dropout_with_its_mask_fixed() {
 
 #[test]
 fn cross_entropy_and_its_gradient() {
-    let mut random = Random::new(4, &["logits"]);
-    let kernels = Candle::cpu();
+    let mut random = SeededRng::new(4, &["logits"]);
+    let kernels = CandleBackend::cpu();
     let logits = tensor(&mut random, [6, 5], 2.0);
     let labels = [0, 4, 2, 2, 1, 3];
     let loss = |logits: &Tensor| kernels.cross_entropy(&kernels.upload(logits).unwrap(), &labels).unwrap();
@@ -297,16 +301,16 @@ fn cross_entropy_and_its_gradient() {
 }
 
 #[test]
-fn a_mask_is_a_function_of_the_example_and_not_of_its_neighbours() {
-    let kernels: Arc<dyn Kernels> = Arc::new(Candle::cpu());
+fn dropout_mask_depends_only_on_the_example() {
+    let kernels: Arc<dyn Backend> = Arc::new(CandleBackend::cpu());
     let masked = |examples: Vec<u64>, lengths: &[usize]| {
-        let layout = Arc::new(Packed::from_lengths(lengths.iter().copied()));
-        let ones = Tensor::new([layout.rows(), WIDTH], vec![1.0; layout.rows() * WIDTH]);
-        let dropout = Dropout { seed: 1, step: 2, examples };
+        let layout = Arc::new(RaggedLayout::from_lengths(lengths.iter().copied()));
+        let ones = Tensor::new([layout.num_rows(), WIDTH], vec![1.0; layout.num_rows() * WIDTH]);
+        let dropout = Dropout { seed: 1, step: 2, example_ids: examples };
         let mut tape = Tape::new(Arc::clone(&kernels), Arc::from([]), Recording::On(dropout));
         let rows = tape.constant(kernels.upload(&ones).unwrap(), layout);
         let rows = tape.dropout(rows, 0.5, 3).unwrap();
-        tape.read(rows).unwrap().values
+        tape.to_host(rows).unwrap().values
     };
     let together = masked(vec![10, 20], &[3, 4]);
     assert_eq!(together[3 * WIDTH..], masked(vec![20], &[4]));
@@ -315,22 +319,22 @@ fn a_mask_is_a_function_of_the_example_and_not_of_its_neighbours() {
 }
 
 #[test]
-fn a_row_depends_on_its_own_sequence_only() {
-    let kernels: Arc<dyn Kernels> = Arc::new(Candle::cpu());
-    let mut random = Random::new(5, &["rows"]);
-    let layout = Arc::new(Packed::from_lengths([2, 4, 4, 1]));
-    let all = tensor(&mut random, [layout.rows(), WIDTH], 1.0);
-    let attended = |rows: Tensor, layout: Arc<Packed>| {
+fn row_depends_only_on_its_own_sequence() {
+    let kernels: Arc<dyn Backend> = Arc::new(CandleBackend::cpu());
+    let mut random = SeededRng::new(5, &["rows"]);
+    let layout = Arc::new(RaggedLayout::from_lengths([2, 4, 4, 1]));
+    let all = tensor(&mut random, [layout.num_rows(), WIDTH], 1.0);
+    let attended = |rows: Tensor, layout: Arc<RaggedLayout>| {
         let mut tape = Tape::new(Arc::clone(&kernels), Arc::from([]), Recording::Off);
         let rows = tape.constant(kernels.upload(&rows).unwrap(), layout);
         let rows = tape.attention(rows, rows, rows, 2).unwrap();
-        tape.read(rows).unwrap().values
+        tape.to_host(rows).unwrap().values
     };
     let together = attended(all.clone(), Arc::clone(&layout));
-    for (sequence, range) in layout.ranges().enumerate() {
+    for (sequence, range) in layout.row_ranges().enumerate() {
         let own = range.start * WIDTH..range.end * WIDTH;
         let rows = Tensor::new([range.len(), WIDTH], all.values[own.clone()].to_vec());
-        let alone = attended(rows, Arc::new(Packed::from_lengths([range.len()])));
+        let alone = attended(rows, Arc::new(RaggedLayout::from_lengths([range.len()])));
         let difference = alone.iter().zip(&together[own]).map(|(alone, mixed)| (alone - mixed).abs());
         assert!(difference.fold(0.0, f32::max) < 1e-5, "sequence {sequence}");
     }

@@ -2,14 +2,14 @@
 //!
 //! Its settings are finer than our three placements; what lies between them is refused by name, as are its other methods.
 
-use super::{inner, unreadable};
+use super::{config_object, invalid_file};
 use crate::adapter::bottleneck::{Config as Method, Placement};
 use crate::adapter::targets::{self, Layers};
-use crate::artifact::faults::Faults;
-use crate::artifact::outline::Outline;
+use crate::artifact::base_summary::BaseSummary;
+use crate::artifact::validation_errors::ValidationErrors;
 use crate::error::{Error, Result};
 use crate::model::SiteInfo;
-use espalier_tensor::kernels::Activation;
+use espalier_tensor::backend::Activation;
 use serde_json::{Map, Value, json};
 
 const FILE: &str = "adapter_config.json";
@@ -25,7 +25,7 @@ pub struct Config {
 }
 
 /// Settings with the one value that is computed, whatever the placement.
-fn fixed() -> [(&'static str, Value); 10] {
+fn required_settings() -> [(&'static str, Value); 10] {
     [
         ("original_ln_after", json!(true)),
         ("ln_before", json!(false)),
@@ -41,7 +41,7 @@ fn fixed() -> [(&'static str, Value); 10] {
 }
 
 /// Settings that are read, and those that say how a training began or that `phm_layer` would have to switch on.
-const KNOWN: [&str; 24] = [
+const KNOWN_SETTINGS: [&str; 24] = [
     "mh_adapter",
     "original_ln_before",
     "residual_before_ln",
@@ -72,102 +72,103 @@ impl Config {
     /// # Errors
     /// `Invalid`: `unreadable_adapter`, `unsupported_adapter` naming every setting that is not computed here, `other_base` for one of
     /// another size or kind.
-    pub fn read(fields: &Map<String, Value>, outline: &Outline) -> Result<Self> {
-        let text = |field: &str| fields.get(field).and_then(Value::as_str).map(str::to_string);
-        let name = text("name").ok_or_else(|| unreadable(FILE, "name must be a text"))?;
-        check_base(fields, outline)?;
-        let settings = inner(FILE, fields)?;
+    pub fn parse(fields: &Map<String, Value>, summary: &BaseSummary) -> Result<Self> {
+        let string_field = |field: &str| fields.get(field).and_then(Value::as_str).map(str::to_string);
+        let name = string_field("name").ok_or_else(|| invalid_file(FILE, "name must be a text"))?;
+        check_base(fields, summary)?;
+        let settings = config_object(FILE, fields)?;
         if settings.get("architecture").is_some_and(|architecture| !architecture.is_null()) {
             let found = &settings["architecture"];
-            return Err(unsupported(&format!(
+            return Err(unsupported_adapter(&format!(
                 "config.architecture is {found}: of AdapterHub's methods only bottlenecks are read"
             )));
         }
-        check(settings)?;
-        let layers = layers(settings, outline.info.layers)?;
+        check_settings(settings)?;
+        let layers = parse_layers(settings, summary.info.layers)?;
         let reduction_factor = settings.get("reduction_factor").and_then(Value::as_f64);
         let reduction_factor = reduction_factor
             .filter(|factor| *factor > 0.0)
-            .ok_or_else(|| unsupported("config.reduction_factor must be one number above 0 for all layers"))?;
+            .ok_or_else(|| unsupported_adapter("config.reduction_factor must be one number above 0 for all layers"))?;
         let method = Method {
-            placement: placement(settings)?,
+            placement: parse_placement(settings)?,
             reduction_factor: Some(reduction_factor),
-            activation: Some(activation(FILE, "config.non_linearity", settings.get("non_linearity"))?),
-            scaling: Some(scaling(settings)?),
+            activation: Some(parse_activation(FILE, "config.non_linearity", settings.get("non_linearity"))?),
+            scaling: Some(parse_scaling(settings)?),
             // Of theirs it is the output's, and nothing is trained any more.
             dropout: 0.0,
             layers,
         };
-        Ok(Self { name, model_name: text("model_name"), method })
+        Ok(Self { name, model_name: string_field("model_name"), method })
     }
 
     /// # Errors
     /// `Invalid` (`unreadable_adapter`) naming the setting that does not fit these layers.
-    pub fn fits(&self, sites: &[SiteInfo]) -> Result<()> {
+    pub fn check_sites(&self, sites: &[SiteInfo]) -> Result<()> {
         let resolved = self.method.resolve(sites);
-        resolved.map(drop).map_err(|error| unreadable(FILE, &error.to_string()))
+        resolved.map(drop).map_err(|error| invalid_file(FILE, &error.to_string()))
     }
 }
 
-fn check_base(fields: &Map<String, Value>, outline: &Outline) -> Result<()> {
-    let info = &outline.info;
-    let ours = [("hidden_size", json!(info.hidden_size)), ("model_type", json!(info.model_type))];
-    for (field, ours) in ours {
-        if let Some(theirs) = fields.get(field).filter(|theirs| **theirs != ours) {
-            let detail = format!("{FILE}: {field} is {theirs}, this server's base has {ours}");
+fn check_base(fields: &Map<String, Value>, summary: &BaseSummary) -> Result<()> {
+    let info = &summary.info;
+    let expected = [("hidden_size", json!(info.hidden_size)), ("model_type", json!(info.model_type))];
+    for (field, expected_value) in expected {
+        if let Some(found) = fields.get(field).filter(|theirs| **theirs != expected_value) {
+            let detail = format!("{FILE}: {field} is {found}, this server's base has {expected_value}");
             return Err(Error::invalid("other_base", detail));
         }
     }
     super::keys::model_class(info).map(drop).map_err(|_| {
-        unsupported(&format!("a base of the type {} takes none in AdapterHub's form here", info.model_type))
+        unsupported_adapter(&format!("a base of the type {} takes none in AdapterHub's form here", info.model_type))
     })
 }
 
-fn check(settings: &Map<String, Value>) -> Result<()> {
-    let mut faults = Faults::default();
+fn check_settings(settings: &Map<String, Value>) -> Result<()> {
+    let mut errors = ValidationErrors::default();
     for (field, value) in settings {
-        match fixed().iter().find(|(name, _)| name == field) {
-            Some((_, only)) if value == only || (value.as_f64().is_some() && value.as_f64() == only.as_f64()) => {}
-            Some((_, only)) => faults.add(format!("config.{field} is {value}, expected {only}")),
-            None if KNOWN.contains(&field.as_str()) => {}
-            None => faults.add(format!("config.{field} is not known here")),
+        match required_settings().iter().find(|(name, _)| name == field) {
+            Some((_, required))
+                if value == required || (value.as_f64().is_some() && value.as_f64() == required.as_f64()) => {}
+            Some((_, required)) => errors.push(format!("config.{field} is {value}, expected {required}")),
+            None if KNOWN_SETTINGS.contains(&field.as_str()) => {}
+            None => errors.push(format!("config.{field} is not known here")),
         }
     }
-    faults.finish("unsupported_adapter", "adapter_config.json asks for what this server does not support")
+    errors.into_result("unsupported_adapter", "adapter_config.json asks for what this server does not support")
 }
 
-fn flag(settings: &Map<String, Value>, field: &str, default: bool) -> Result<bool> {
+fn bool_setting(settings: &Map<String, Value>, field: &str, default: bool) -> Result<bool> {
     match settings.get(field) {
         None => Ok(default),
         Some(Value::Bool(flag)) => Ok(*flag),
-        Some(other) => Err(unsupported(&format!("config.{field} is {other}, expected true or false"))),
+        Some(other) => Err(unsupported_adapter(&format!("config.{field} is {other}, expected true or false"))),
     }
 }
 
-fn placement(settings: &Map<String, Value>) -> Result<Placement> {
-    let attention = flag(settings, "mh_adapter", false)?;
-    let normed = flag(settings, "original_ln_before", false)?;
-    let placement = match (flag(settings, "is_parallel", false)?, attention, normed) {
+fn parse_placement(settings: &Map<String, Value>) -> Result<Placement> {
+    let has_attention_adapter = bool_setting(settings, "mh_adapter", false)?;
+    let has_norm_before = bool_setting(settings, "original_ln_before", false)?;
+    let placement = match (bool_setting(settings, "is_parallel", false)?, has_attention_adapter, has_norm_before) {
         (true, false, _) => return Ok(Placement::Parallel),
         (false, true, false) => Placement::Houlsby,
         (false, false, true) => Placement::Pfeiffer,
         (is_parallel, ..) => {
-            return Err(unsupported(&format!(
-                "config.is_parallel {is_parallel}, config.mh_adapter {attention} and config.original_ln_before {normed} \
+            return Err(unsupported_adapter(&format!(
+                "config.is_parallel {is_parallel}, config.mh_adapter {has_attention_adapter} and config.original_ln_before {has_norm_before} \
                  together are none of double_seq_bn (houlsby), seq_bn (pfeiffer) and par_bn"
             )));
         }
     };
-    match flag(settings, "residual_before_ln", true)? {
+    match bool_setting(settings, "residual_before_ln", true)? {
         true => Ok(placement),
-        false => Err(unsupported("config.residual_before_ln is false, expected true")),
+        false => Err(unsupported_adapter("config.residual_before_ln is false, expected true")),
     }
 }
 
 /// By transformers' names.
-pub fn activation(file: &str, field: &str, value: Option<&Value>) -> Result<Activation> {
-    let word = value.and_then(Value::as_str).map(str::to_lowercase);
-    match word.as_deref() {
+pub fn parse_activation(file: &str, field: &str, value: Option<&Value>) -> Result<Activation> {
+    let name = value.and_then(Value::as_str).map(str::to_lowercase);
+    match name.as_deref() {
         Some("relu") => Ok(Activation::Relu),
         Some("gelu") => Ok(Activation::Gelu),
         Some("gelu_new") => Ok(Activation::GeluTanh),
@@ -183,7 +184,7 @@ pub fn activation(file: &str, field: &str, value: Option<&Value>) -> Result<Acti
     }
 }
 
-pub fn word(activation: Activation) -> &'static str {
+pub fn activation_name(activation: Activation) -> &'static str {
     match activation {
         Activation::Relu => "relu",
         Activation::Gelu => "gelu",
@@ -193,50 +194,51 @@ pub fn word(activation: Activation) -> &'static str {
     }
 }
 
-fn scaling(settings: &Map<String, Value>) -> Result<f64> {
+fn parse_scaling(settings: &Map<String, Value>) -> Result<f64> {
     match settings.get("scaling") {
         None => Ok(1.0),
-        Some(value) => value
-            .as_f64()
-            .ok_or_else(|| unsupported(&format!("config.scaling is {value}, expected a number, not a learned one"))),
+        Some(value) => value.as_f64().ok_or_else(|| {
+            unsupported_adapter(&format!("config.scaling is {value}, expected a number, not a learned one"))
+        }),
     }
 }
 
 /// `leave_out` names the layers without an adapter.
-fn layers(settings: &Map<String, Value>, count: usize) -> Result<Layers> {
-    let left: Option<Vec<usize>> = match settings.get("leave_out") {
+fn parse_layers(settings: &Map<String, Value>, num_layers: usize) -> Result<Layers> {
+    let left_out: Option<Vec<usize>> = match settings.get("leave_out") {
         None | Some(Value::Null) => Some(Vec::new()),
         Some(Value::Array(items)) => items.iter().map(|item| item.as_u64()?.try_into().ok()).collect(),
         Some(_) => None,
     };
-    let left = left.ok_or_else(|| unsupported("config.leave_out must be a list of layers' numbers"))?;
-    let kept: Vec<usize> = (0..count).filter(|layer| !left.contains(layer)).collect();
-    match kept.as_slice() {
-        [] => Err(unsupported("config.leave_out leaves no layer")),
-        _ if kept.len() == count => Ok(Layers::default()),
-        [first, .., last] if last - first + 1 == kept.len() => Ok(Layers::Range { from: *first, to: *last }),
+    let left_out_layers =
+        left_out.ok_or_else(|| unsupported_adapter("config.leave_out must be a list of layers' numbers"))?;
+    let adapted_layers: Vec<usize> = (0..num_layers).filter(|layer| !left_out_layers.contains(layer)).collect();
+    match adapted_layers.as_slice() {
+        [] => Err(unsupported_adapter("config.leave_out leaves no layer")),
+        _ if adapted_layers.len() == num_layers => Ok(Layers::default()),
+        [first, .., last] if last - first + 1 == adapted_layers.len() => Ok(Layers::Range { from: *first, to: *last }),
         [one] => Ok(Layers::Range { from: *one, to: *one }),
-        _ => Err(unsupported("config.leave_out leaves a gap between layers, expected neighbouring layers")),
+        _ => Err(unsupported_adapter("config.leave_out leaves a gap between layers, expected neighbouring layers")),
     }
 }
 
 /// The settings, every one that `adapters` would fill in otherwise.
-pub fn written(method: &Method, sites: &[SiteInfo]) -> Value {
-    let count = targets::layers(sites);
-    let left: Vec<usize> = (0..count).filter(|layer| !method.layers.contains(*layer, count)).collect();
+pub fn settings_json(method: &Method, sites: &[SiteInfo]) -> Value {
+    let num_layers = targets::num_layers(sites);
+    let left_out: Vec<usize> = (0..num_layers).filter(|layer| !method.layers.contains(*layer, num_layers)).collect();
     let mut settings: Map<String, Value> =
-        fixed().into_iter().map(|(field, value)| (field.to_string(), value)).collect();
+        required_settings().into_iter().map(|(field, value)| (field.to_string(), value)).collect();
     settings.extend(
         [
             ("mh_adapter", json!(method.placement == Placement::Houlsby)),
             ("original_ln_before", json!(method.placement == Placement::Pfeiffer)),
             ("is_parallel", json!(method.placement == Placement::Parallel)),
             ("residual_before_ln", json!(true)),
-            ("non_linearity", json!(word(method.activation.unwrap_or(Activation::Relu)))),
+            ("non_linearity", json!(activation_name(method.activation.unwrap_or(Activation::Relu)))),
             ("reduction_factor", json!(method.reduction_factor.unwrap_or(1.0))),
             // `adapters` tells a number from a learned one by its type.
             ("scaling", json!(method.scaling.unwrap_or(1.0))),
-            ("leave_out", json!(left)),
+            ("leave_out", json!(left_out)),
             ("dropout", json!(0.0)),
             ("init_weights", json!("mam_adapter")),
         ]
@@ -245,6 +247,6 @@ pub fn written(method: &Method, sites: &[SiteInfo]) -> Value {
     Value::Object(settings)
 }
 
-fn unsupported(what: &str) -> Error {
+fn unsupported_adapter(what: &str) -> Error {
     Error::invalid("unsupported_adapter", format!("{FILE}: {what}"))
 }

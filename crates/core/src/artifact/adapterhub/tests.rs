@@ -8,68 +8,75 @@ use crate::model::Pooling;
 use crate::task::{self, regression, sequence_classification};
 
 /// A bottleneck of four numbers with its head.
-fn bottleneck(pooling: Pooling) -> Artifact {
-    let outline = testing::outline();
+fn bottleneck_artifact(pooling: Pooling) -> Artifact {
+    let summary = testing::base_summary();
     let method = bottleneck::Config { reduction_factor: Some(8.0), ..bottleneck::Config::default() };
-    let method = method.resolve(outline.sites(pooling)).unwrap();
-    let mut artifact = testing::head(pooling);
-    for entry in keys::of(&method, outline.sites(pooling), "one") {
+    let method = method.resolve(summary.sites_for(pooling)).unwrap();
+    let mut artifact = testing::head_artifact(pooling);
+    for entry in keys::bottleneck_specs(&method, summary.sites_for(pooling), "one") {
         let count = entry.shape.iter().product();
         artifact.weights.insert(entry.name, Tensor::new(entry.shape, vec![0.5; count]));
     }
-    artifact.card.method = adapter::Config::Bottleneck(method);
+    artifact.manifest.method = adapter::Config::Bottleneck(method);
     artifact
 }
 
-fn written() -> Files {
-    Files::of(&bottleneck(Pooling::First), &testing::outline(), "one").unwrap()
+fn adapterhub_files() -> AdapterHubFiles {
+    AdapterHubFiles::from_artifact(&bottleneck_artifact(Pooling::First), &testing::base_summary(), "one").unwrap()
 }
 
-fn refusal(files: &Files) -> (&'static str, String) {
-    let Err(error) = files.open(&testing::outline()) else { panic!("it should be refused") };
+fn parse_error(files: &AdapterHubFiles) -> (&'static str, String) {
+    let Err(error) = files.parse(&testing::base_summary()) else { panic!("it should be refused") };
     (error.code(), error.to_string())
 }
 
 /// With another value under `config`.
-fn with(bytes: &[u8], field: &str, value: Value) -> Vec<u8> {
+fn config_with(bytes: &[u8], field: &str, value: Value) -> Vec<u8> {
     let mut file: Value = serde_json::from_slice(bytes).unwrap();
     file["config"][field] = value;
     file.to_string().into_bytes()
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn files_round_trip() {
     for pooling in [Pooling::First, Pooling::Cls] {
-        let artifact = bottleneck(pooling);
-        let opened = Files::of(&artifact, &testing::outline(), "one").unwrap().open(&testing::outline()).unwrap();
-        assert_eq!(opened.weights, artifact.weights);
-        assert_eq!((opened.head.task(), opened.head.labels), (artifact.card.task, Some(artifact.card.labels)));
-        assert_eq!(adapter::Config::Bottleneck(opened.config.method), artifact.card.method);
+        let artifact = bottleneck_artifact(pooling);
+        let parsed = AdapterHubFiles::from_artifact(&artifact, &testing::base_summary(), "one")
+            .unwrap()
+            .parse(&testing::base_summary())
+            .unwrap();
+        assert_eq!(parsed.weights, artifact.weights);
+        assert_eq!(
+            (parsed.head.to_task(), parsed.head.labels),
+            (artifact.manifest.task, Some(artifact.manifest.labels))
+        );
+        assert_eq!(adapter::Config::Bottleneck(parsed.config.method), artifact.manifest.method);
     }
 }
 
 #[test]
-fn what_adapterhub_has_no_word_for_is_not_written() {
-    let outline = testing::outline();
-    let mut regression = bottleneck(Pooling::First);
-    regression.card.task = task::Config::Regression(regression::Config { pooling: Some(Pooling::First), head: None });
-    let mut distilbert = outline.clone();
+fn unsupported_adapters_are_not_exported() {
+    let summary = testing::base_summary();
+    let mut regression = bottleneck_artifact(Pooling::First);
+    regression.manifest.task =
+        task::Config::Regression(regression::Config { pooling: Some(Pooling::First), head: None });
+    let mut distilbert = summary.clone();
     distilbert.info.model_type = "distilbert".to_string();
     let cases = [
-        (bottleneck(Pooling::Mean), &outline, "the mean of a sequence"),
-        (testing::lora(Pooling::First), &outline, "the method lora"),
-        (regression, &outline, "the task regression"),
-        (bottleneck(Pooling::First), &distilbert, "distilbert"),
+        (bottleneck_artifact(Pooling::Mean), &summary, "the mean of a sequence"),
+        (testing::lora_artifact(Pooling::First), &summary, "the method lora"),
+        (regression, &summary, "the task regression"),
+        (bottleneck_artifact(Pooling::First), &distilbert, "distilbert"),
     ];
     for (artifact, outline, words) in cases {
-        let error = Files::of(&artifact, outline, "one").unwrap_err();
+        let error = AdapterHubFiles::from_artifact(&artifact, outline, "one").unwrap_err();
         assert_eq!(error.code(), "unsupported_format");
         assert!(error.to_string().contains(words), "{error} should say {words}");
     }
 }
 
 #[test]
-fn every_setting_that_is_not_computed_is_named() {
+fn unsupported_settings_are_reported() {
     let cases = [
         ("ln_before", json!(true), "config.ln_before is true, expected false"),
         ("ln_after", json!(true), "config.ln_after is true, expected false"),
@@ -93,15 +100,16 @@ fn every_setting_that_is_not_computed_is_named() {
         ("x_new", json!(1), "config.x_new is not known here"),
     ];
     for (field, value, words) in cases {
-        let files = Files { config: with(&written().config, field, value), ..written() };
-        let (code, detail) = refusal(&files);
+        let files =
+            AdapterHubFiles { config: config_with(&adapterhub_files().config, field, value), ..adapterhub_files() };
+        let (code, detail) = parse_error(&files);
         assert_eq!(code, "unsupported_adapter", "{field}");
         assert!(detail.contains(words), "{detail} should say {words}");
     }
 }
 
 #[test]
-fn heads_that_are_not_computed_are_named() {
+fn unsupported_heads_are_reported() {
     let cases = [
         ("head_type", json!("tagging"), "unsupported_adapter", "config.head_type is \"tagging\""),
         ("layers", json!(3), "unsupported_adapter", "config.layers must be 1 or 2"),
@@ -116,21 +124,39 @@ fn heads_that_are_not_computed_are_named() {
         ("x_new", json!(1), "unsupported_adapter", "config.x_new is not known here"),
     ];
     for (field, value, code, words) in cases {
-        let files = Files { head_config: with(&written().head_config, field, value), ..written() };
-        let (found, detail) = refusal(&files);
+        let files = AdapterHubFiles {
+            head_config: config_with(&adapterhub_files().head_config, field, value),
+            ..adapterhub_files()
+        };
+        let (found, detail) = parse_error(&files);
         assert_eq!(found, code, "{field}");
         assert!(detail.contains(words), "{detail} should say {words}");
     }
-    let mut roberta = testing::outline();
+    let mut roberta = testing::base_summary();
     roberta.info.model_type = "roberta".to_string();
-    let theirs = Files::of(&bottleneck(Pooling::First), &roberta, "one").unwrap();
-    let pooled = Files { head_config: with(&theirs.head_config, "use_pooler", json!(true)), ..theirs };
-    assert!(pooled.open(&roberta).err().unwrap().to_string().contains("config.use_pooler is true"));
-    let two = with(&with(&written().head_config, "layers", json!(2)), "activation_function", json!("mish"));
-    assert!(refusal(&Files { head_config: two, ..written() }).1.contains("config.activation_function is \"mish\""));
-    let sets = with(&written().head_config, "head_type", json!("multilabel_classification"));
-    let opened = Files { head_config: sets, ..written() }.open(&testing::outline()).unwrap();
-    let task::Config::SequenceClassification(sequence_classification::Config { multi_label, .. }) = opened.head.task()
+    let roberta_files = AdapterHubFiles::from_artifact(&bottleneck_artifact(Pooling::First), &roberta, "one").unwrap();
+    let with_pooler = AdapterHubFiles {
+        head_config: config_with(&roberta_files.head_config, "use_pooler", json!(true)),
+        ..roberta_files
+    };
+    assert!(with_pooler.parse(&roberta).err().unwrap().to_string().contains("config.use_pooler is true"));
+    let two_layers = config_with(
+        &config_with(&adapterhub_files().head_config, "layers", json!(2)),
+        "activation_function",
+        json!("mish"),
+    );
+    assert!(
+        parse_error(&AdapterHubFiles { head_config: two_layers, ..adapterhub_files() })
+            .1
+            .contains("config.activation_function is \"mish\"")
+    );
+    let multi_label_config =
+        config_with(&adapterhub_files().head_config, "head_type", json!("multilabel_classification"));
+    let parsed = AdapterHubFiles { head_config: multi_label_config, ..adapterhub_files() }
+        .parse(&testing::base_summary())
+        .unwrap();
+    let task::Config::SequenceClassification(sequence_classification::Config { multi_label, .. }) =
+        parsed.head.to_task()
     else {
         panic!("a classification was expected")
     };

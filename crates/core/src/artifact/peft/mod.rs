@@ -4,15 +4,15 @@
 //! left out in silence.
 
 pub mod config;
-pub mod entries;
-pub mod export;
+pub mod config_writer;
+pub mod field_support;
 pub mod head;
-pub mod keys;
-pub mod methods;
-pub mod suffixes;
-pub mod supported;
-pub mod targets;
+pub mod method;
+pub mod module_naming;
+pub mod target_selector;
+pub mod target_suffixes;
+pub mod tensor_specs;
 pub mod weights;
 
 pub use config::Config;
-pub use methods::Method;
+pub use method::Method;

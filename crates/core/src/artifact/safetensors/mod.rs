@@ -3,13 +3,13 @@
 //! Reads with a parser of its own, because a file from outside must be refused with the tensor's name and must never
 //! panic, whatever its header claims. Knows nothing of what the tensors mean.
 
-mod element;
 mod header;
+mod stored_dtype;
 
-use super::faults::Faults;
+use super::validation_errors::ValidationErrors;
 use crate::error::{Context, Error, Result};
 use espalier_tensor::Tensor;
-use header::Entry;
+use header::TensorInfo;
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -19,11 +19,14 @@ use std::collections::{BTreeMap, HashMap};
 /// # Errors
 /// `Invalid` (`adapter_tensors`) naming every tensor that holds a value which is not finite.
 pub fn write(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
-    let mut faults = Faults::default();
-    tensors.iter().filter(|(_, tensor)| !is_finite(tensor)).for_each(|(name, _)| faults.add(not_finite(name)));
-    faults.finish("adapter_tensors", "the adapter cannot be saved")?;
+    let mut errors = ValidationErrors::default();
+    tensors
+        .iter()
+        .filter(|(_, tensor)| !all_finite(tensor))
+        .for_each(|(name, _)| errors.push(not_finite_message(name)));
+    errors.into_result("adapter_tensors", "the adapter cannot be saved")?;
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, Stored(tensor))), Some(metadata))
+    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, F32View(tensor))), Some(metadata))
         .context("writing the adapter's tensors")
 }
 
@@ -33,45 +36,45 @@ pub fn write(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
 /// `Invalid`: `unreadable_adapter` where the file is damaged, `adapter_tensors` naming every tensor of a type that is
 /// not F32, F16 or BF16, or with values that are not finite.
 pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    let (entries, data) = header::parse(bytes).map_err(|reason| {
+    let (entries, data) = header::parse_header(bytes).map_err(|reason| {
         Error::invalid(
             "unreadable_adapter",
             format!("adapter_model.safetensors is damaged: {reason}; save or upload it again"),
         )
     })?;
-    let mut faults = Faults::default();
+    let mut errors = ValidationErrors::default();
     let mut tensors = BTreeMap::new();
     for (name, entry) in entries {
-        match widen(&entry, data) {
-            Some(tensor) if is_finite(&tensor) => {
+        match decode_tensor(&entry, data) {
+            Some(tensor) if all_finite(&tensor) => {
                 tensors.insert(name, tensor);
             }
-            Some(_) => faults.add(not_finite(&name)),
-            None => faults.add(format!("{name} is stored as {}, expected F32, F16 or BF16", entry.dtype)),
+            Some(_) => errors.push(not_finite_message(&name)),
+            None => errors.push(format!("{name} is stored as {}, expected F32, F16 or BF16", entry.dtype)),
         }
     }
-    faults.finish("adapter_tensors", "the adapter's tensors cannot be used")?;
+    errors.into_result("adapter_tensors", "the adapter's tensors cannot be used")?;
     Ok(tensors)
 }
 
-fn is_finite(tensor: &Tensor) -> bool {
+fn all_finite(tensor: &Tensor) -> bool {
     tensor.values.iter().all(|value| value.is_finite())
 }
 
-fn not_finite(name: &str) -> String {
+fn not_finite_message(name: &str) -> String {
     format!("{name} holds values that are not finite (NaN or infinite)")
 }
 
 /// `None` where the type is none of ours.
-fn widen(entry: &Entry, data: &[u8]) -> Option<Tensor> {
-    let element = element::Element::named(&entry.dtype)?;
-    Some(Tensor::new(entry.shape.clone(), element.widen(&data[entry.range.clone()])))
+fn decode_tensor(entry: &TensorInfo, data: &[u8]) -> Option<Tensor> {
+    let stored_dtype = stored_dtype::StoredDtype::from_name(&entry.dtype)?;
+    Some(Tensor::new(entry.shape.clone(), stored_dtype.to_f32(&data[entry.byte_range.clone()])))
 }
 
 /// A tensor as the safetensors crate wants to see it.
-struct Stored<'a>(&'a Tensor);
+struct F32View<'a>(&'a Tensor);
 
-impl View for Stored<'_> {
+impl View for F32View<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }

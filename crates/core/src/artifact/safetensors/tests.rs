@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn sample() -> BTreeMap<String, Tensor> {
+fn sample_tensors() -> BTreeMap<String, Tensor> {
     BTreeMap::from([
         ("head.weight".to_string(), Tensor::new([2, 3], vec![0.5, -1.5, 2.25, 1e-30, -0.0, 3.0])),
         ("head.bias".to_string(), Tensor::new([2], vec![0.25, f32::MIN_POSITIVE])),
@@ -11,94 +11,100 @@ fn sample() -> BTreeMap<String, Tensor> {
 }
 
 /// A file with one tensor and any header, for claims that our writer never makes.
-fn file(header: &str, data: &[u8]) -> Vec<u8> {
+fn safetensors_file(header: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(header.as_bytes());
     bytes.extend_from_slice(data);
     bytes
 }
 
-fn refusal(bytes: &[u8]) -> (&'static str, String) {
+fn read_error(bytes: &[u8]) -> (&'static str, String) {
     let error = read(bytes).unwrap_err();
     (error.code(), error.to_string())
 }
 
 #[test]
-fn what_is_written_is_read_back_bit_for_bit() {
-    let bytes = write(&sample()).unwrap();
-    let back = read(&bytes).unwrap();
-    assert_eq!(back.keys().collect::<Vec<_>>(), ["head.bias", "head.weight"]);
-    for (name, tensor) in &sample() {
-        assert_eq!(back[name].shape, tensor.shape);
-        assert_eq!(back[name].to_le_bytes(), tensor.to_le_bytes());
+fn tensors_round_trip_bit_exactly() {
+    let bytes = write(&sample_tensors()).unwrap();
+    let read_tensors = read(&bytes).unwrap();
+    assert_eq!(read_tensors.keys().collect::<Vec<_>>(), ["head.bias", "head.weight"]);
+    for (name, tensor) in &sample_tensors() {
+        assert_eq!(read_tensors[name].shape, tensor.shape);
+        assert_eq!(read_tensors[name].to_le_bytes(), tensor.to_le_bytes());
     }
 }
 
 #[test]
-fn equal_tensors_give_equal_bytes_with_the_format_that_peft_expects() {
-    let bytes = write(&sample()).unwrap();
-    assert_eq!(bytes, write(&sample()).unwrap());
+fn writing_is_deterministic_with_pt_metadata() {
+    let bytes = write(&sample_tensors()).unwrap();
+    assert_eq!(bytes, write(&sample_tensors()).unwrap());
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.contains(r#"{"__metadata__":{"format":"pt"},"head.bias":{"dtype":"F32","shape":[2]"#), "{text}");
 }
 
 #[test]
-fn the_reference_reader_reads_ours() {
-    let bytes = write(&sample()).unwrap();
+fn safetensors_crate_reads_our_files() {
+    let bytes = write(&sample_tensors()).unwrap();
     let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(reference.tensor("head.weight").unwrap().data(), sample()["head.weight"].to_le_bytes());
+    assert_eq!(reference.tensor("head.weight").unwrap().data(), sample_tensors()["head.weight"].to_le_bytes());
 }
 
 #[test]
-fn half_precision_files_are_read() {
+fn f16_and_bf16_files_are_read() {
     let header = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]},"b":{"dtype":"BF16","shape":[1,1],"data_offsets":[2,4]}}"#;
-    let tensors = read(&file(header, &[0x00, 0x3c, 0x80, 0xbf])).unwrap();
+    let tensors = read(&safetensors_file(header, &[0x00, 0x3c, 0x80, 0xbf])).unwrap();
     assert_eq!(tensors["a"], Tensor::new([1], vec![1.0]));
     assert_eq!(tensors["b"], Tensor::new([1, 1], vec![-1.0]));
 }
 
 #[test]
-fn values_that_are_not_finite_are_refused_by_name() {
-    let mut tensors = sample();
+fn non_finite_values_are_rejected_by_name() {
+    let mut tensors = sample_tensors();
     tensors.insert("layer.0.query.lora_A".to_string(), Tensor::new([1], vec![f32::NAN]));
     let error = write(&tensors).unwrap_err();
     assert_eq!(error.code(), "adapter_tensors");
     assert!(error.to_string().contains("layer.0.query.lora_A holds values that are not finite"), "{error}");
 
     let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
-    let (code, detail) = refusal(&file(header, &f32::INFINITY.to_le_bytes()));
+    let (code, detail) = read_error(&safetensors_file(header, &f32::INFINITY.to_le_bytes()));
     assert_eq!(code, "adapter_tensors");
     assert!(detail.contains("a holds values that are not finite"), "{detail}");
 }
 
 #[test]
-fn other_number_formats_are_refused_by_name() {
+fn unsupported_dtypes_are_rejected_by_name() {
     let header = r#"{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#;
-    let (code, detail) = refusal(&file(header, &[0; 8]));
+    let (code, detail) = read_error(&safetensors_file(header, &[0; 8]));
     assert_eq!(code, "adapter_tensors");
     assert!(detail.contains("a is stored as I64, expected F32, F16 or BF16"), "{detail}");
 }
 
 #[test]
-fn a_damaged_file_is_refused_with_the_reason() {
-    let whole = write(&sample()).unwrap();
+fn damaged_files_are_rejected_with_reason() {
+    let valid_file = write(&sample_tensors()).unwrap();
     let cases = [
         (Vec::new(), "shorter than eight bytes"),
         (u64::MAX.to_le_bytes().to_vec(), "its header claims"),
-        (whole[..60].to_vec(), "ends inside its header"),
-        (whole[..whole.len() - 1].to_vec(), "was the upload cut off?"),
-        ([whole.as_slice(), &[0]].concat(), "1 bytes at its end belong to no tensor"),
-        (file("[]", &[]), "its header is not valid"),
-        (file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]), "but 4 bytes"),
-        (file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &[0; 8]), "starts at byte 4, expected 0"),
+        (valid_file[..60].to_vec(), "ends inside its header"),
+        (valid_file[..valid_file.len() - 1].to_vec(), "was the upload cut off?"),
+        ([valid_file.as_slice(), &[0]].concat(), "1 bytes at its end belong to no tensor"),
+        (safetensors_file("[]", &[]), "its header is not valid"),
+        (safetensors_file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]), "but 4 bytes"),
         (
-            file(r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}"#, &[0; 4]),
+            safetensors_file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &[0; 8]),
+            "starts at byte 4, expected 0",
+        ),
+        (
+            safetensors_file(r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}}"#, &[0; 4]),
             "has the shape",
         ),
-        (file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}}"#, &[0; 8]), "claims the bytes 8 to 4"),
+        (
+            safetensors_file(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}}"#, &[0; 8]),
+            "claims the bytes 8 to 4",
+        ),
     ];
     for (bytes, reason) in cases {
-        let (code, detail) = refusal(&bytes);
+        let (code, detail) = read_error(&bytes);
         assert_eq!(code, "unreadable_adapter");
         assert!(detail.contains(reason), "{detail} should say {reason}");
     }
@@ -106,26 +112,26 @@ fn a_damaged_file_is_refused_with_the_reason() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = read(&bytes);
     }
 
     #[test]
-    fn no_header_makes_reading_panic(header in "\\PC{0,120}", data in proptest::collection::vec(any::<u8>(), 0..16)) {
-        let _ = read(&file(&header, &data));
+    fn arbitrary_headers_never_panic(header in "\\PC{0,120}", data in proptest::collection::vec(any::<u8>(), 0..16)) {
+        let _ = read(&safetensors_file(&header, &data));
     }
 
     #[test]
-    fn a_flipped_byte_is_refused_or_read_never_a_panic(place in any::<prop::sample::Index>(), value in any::<u8>()) {
-        let mut bytes = write(&sample()).unwrap();
+    fn flipped_bytes_never_panic(place in any::<prop::sample::Index>(), value in any::<u8>()) {
+        let mut bytes = write(&sample_tensors()).unwrap();
         let index = place.index(bytes.len());
         bytes[index] = value;
         let _ = read(&bytes);
     }
 
     #[test]
-    fn a_cut_file_is_refused(end in any::<prop::sample::Index>()) {
-        let bytes = write(&sample()).unwrap();
+    fn truncated_files_are_rejected(end in any::<prop::sample::Index>()) {
+        let bytes = write(&sample_tensors()).unwrap();
         prop_assert!(read(&bytes[..end.index(bytes.len())]).is_err());
     }
 }

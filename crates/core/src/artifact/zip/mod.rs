@@ -2,11 +2,11 @@
 //!
 //! Knows which files matter, not what is in them.
 
-mod export;
 mod unpack;
+mod writer;
 
-pub use export::{export, export_to_hub};
 pub use unpack::unpack;
+pub use writer::{write_adapterhub_zip, write_peft_zip};
 
 #[cfg(test)]
 mod tests;

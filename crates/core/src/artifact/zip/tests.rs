@@ -1,8 +1,8 @@
 //! What goes out comes in; what is malicious or broken is refused and leaves nothing.
 
 use super::*;
-use crate::artifact::folder::{Files, publish};
-use crate::artifact::{CARD_FILE, CONFIG_FILE, Settings, TENSOR_FILE, testing};
+use crate::artifact::folder::{AdapterFiles, publish_files};
+use crate::artifact::{CONFIG_FILE, ImportLimits, MANIFEST_FILE, WEIGHTS_FILE, testing};
 use crate::error::Result;
 use crate::model::Pooling;
 use ::zip::write::SimpleFileOptions;
@@ -13,9 +13,9 @@ use std::fs::{self, File};
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
 
-const LIMITS: Settings = Settings { max_entries: 10, max_json_bytes: 5_000, max_tensor_bytes: 20_000 };
+const TEST_LIMITS: ImportLimits = ImportLimits { max_entries: 10, max_json_bytes: 5_000, max_tensor_bytes: 20_000 };
 
-fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+fn build_zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in entries {
         writer.start_file(*name, SimpleFileOptions::default().compression_method(CompressionMethod::Deflated)).unwrap();
@@ -25,13 +25,13 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// Unpacks into a fresh folder and answers what lies in it.
-fn unpacked(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
+fn unpack_bytes(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("upload.zip");
     fs::write(&file, bytes).unwrap();
     let into = folder.path().join("into");
     fs::create_dir(&into).unwrap();
-    unpack(File::open(file).unwrap(), &into, &LIMITS)?;
+    unpack(File::open(file).unwrap(), &into, &TEST_LIMITS)?;
     let paths: Vec<PathBuf> = fs::read_dir(&into).unwrap().map(|entry| entry.unwrap().path()).collect();
     let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
     let mut files: Vec<_> = paths.iter().map(|path| (name(path), fs::read(path).unwrap())).collect();
@@ -39,118 +39,127 @@ fn unpacked(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-fn refusal(bytes: &[u8]) -> (&'static str, String) {
-    let error = unpacked(bytes).unwrap_err();
+fn unpack_error(bytes: &[u8]) -> (&'static str, String) {
+    let error = unpack_bytes(bytes).unwrap_err();
     (error.code(), error.to_string())
 }
 
-fn exported() -> (Files, String, Vec<u8>) {
+fn exported_zip() -> (AdapterFiles, String, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
-    let files = Files::of(&testing::lora(Pooling::Cls), &testing::outline()).unwrap();
-    let version = publish(&files, folder.path(), &folder.path().join("temporary")).unwrap().version;
+    let files = AdapterFiles::from_artifact(&testing::lora_artifact(Pooling::Cls), &testing::base_summary()).unwrap();
+    let version = publish_files(&files, folder.path(), &folder.path().join("temporary")).unwrap().version;
     let mut out = Cursor::new(Vec::new());
-    export(&folder.path().join(&version), &version, &json!({"job_id": 7}), &mut out).unwrap();
+    write_peft_zip(&folder.path().join(&version), &version, &json!({"job_id": 7}), &mut out).unwrap();
     (files, version, out.into_inner())
 }
 
 #[test]
-fn an_export_comes_back_byte_for_byte() {
-    let (files, version, bytes) = exported();
-    let back = unpacked(&bytes).unwrap();
-    let names: Vec<&str> = back.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, [CONFIG_FILE, TENSOR_FILE, CARD_FILE]);
-    let mut back = back.into_iter().map(|(_, bytes)| bytes);
-    let mut next = || back.next().unwrap();
-    let back = Files { config: next(), tensors: next(), card: next() };
-    assert_eq!(back, files);
-    assert_eq!(back.version(), version);
+fn exported_zip_round_trips() {
+    let (files, version, bytes) = exported_zip();
+    let extracted = unpack_bytes(&bytes).unwrap();
+    let names: Vec<&str> = extracted.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, [CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE]);
+    let mut contents = extracted.into_iter().map(|(_, bytes)| bytes);
+    let mut next = || contents.next().unwrap();
+    let files_from_zip = AdapterFiles { config: next(), weights: next(), manifest: next() };
+    assert_eq!(files_from_zip, files);
+    assert_eq!(files_from_zip.version(), version);
 }
 
 #[test]
-fn equal_adapters_export_to_equal_bytes() {
-    assert_eq!(exported().2, exported().2);
+fn export_is_deterministic() {
+    assert_eq!(exported_zip().2, exported_zip().2);
 }
 
 #[test]
-fn a_damaged_folder_is_not_exported() {
+fn damaged_folder_is_not_exported() {
     let folder = tempfile::tempdir().unwrap();
-    let files = Files::of(&testing::lora(Pooling::Cls), &testing::outline()).unwrap();
-    let version = publish(&files, folder.path(), &folder.path().join("temporary")).unwrap().version;
-    fs::write(folder.path().join(&version).join(CARD_FILE), "{}").unwrap();
-    let error = export(&folder.path().join(&version), &version, &json!({}), Cursor::new(Vec::new())).unwrap_err();
+    let files = AdapterFiles::from_artifact(&testing::lora_artifact(Pooling::Cls), &testing::base_summary()).unwrap();
+    let version = publish_files(&files, folder.path(), &folder.path().join("temporary")).unwrap().version;
+    fs::write(folder.path().join(&version).join(MANIFEST_FILE), "{}").unwrap();
+    let error =
+        write_peft_zip(&folder.path().join(&version), &version, &json!({}), Cursor::new(Vec::new())).unwrap_err();
     assert_eq!(error.code(), "adapter_damaged");
 }
 
 #[test]
-fn a_folder_inside_the_zip_and_other_files_are_fine() {
-    let bytes = zip(&[
+fn nested_folder_and_extra_files_are_accepted() {
+    let bytes = build_zip(&[
         ("my-adapter/README.md", b"read me"),
         ("my-adapter/adapter_config.json", b"{}"),
         ("my-adapter/adapter_model.safetensors", b"tensors"),
         ("my-adapter/training_args.bin", b"pickle"),
         ("__MACOSX/my-adapter/adapter_config.json", b"junk"),
     ]);
-    let names: Vec<String> = unpacked(&bytes).unwrap().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, [CONFIG_FILE, TENSOR_FILE]);
+    let names: Vec<String> = unpack_bytes(&bytes).unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [CONFIG_FILE, WEIGHTS_FILE]);
 }
 
 #[test]
-fn entries_that_leave_the_folder_are_refused() {
+fn path_traversal_is_rejected() {
     for name in ["../adapter_config.json", "/etc/passwd", "a/../../b", "C:/x", "a\\..\\b"] {
-        let (code, detail) = refusal(&zip(&[(CONFIG_FILE, b"{}"), (TENSOR_FILE, b""), (name, b"x")]));
+        let (code, detail) = unpack_error(&build_zip(&[(CONFIG_FILE, b"{}"), (WEIGHTS_FILE, b""), (name, b"x")]));
         assert_eq!(code, "unreadable_adapter");
         assert!(detail.contains("points outside of the zip"), "{name}: {detail}");
     }
 }
 
 #[test]
-fn links_are_refused() {
+fn symlinks_are_rejected() {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     writer.add_symlink(CONFIG_FILE, "/etc/passwd", SimpleFileOptions::default()).unwrap();
-    let (code, detail) = refusal(&writer.finish().unwrap().into_inner());
+    let (code, detail) = unpack_error(&writer.finish().unwrap().into_inner());
     assert_eq!(code, "unreadable_adapter");
     assert!(detail.contains("is a link"), "{detail}");
 }
 
 #[test]
-fn a_bomb_is_refused_before_it_unfolds() {
+fn zip_bomb_is_rejected() {
     let big = vec![0; 1_000_000];
-    let (code, detail) = refusal(&zip(&[(CONFIG_FILE, b"{}"), (TENSOR_FILE, &big)]));
+    let (code, detail) = unpack_error(&build_zip(&[(CONFIG_FILE, b"{}"), (WEIGHTS_FILE, &big)]));
     assert_eq!(code, "unreadable_adapter");
     assert!(detail.contains("unpacks to more than 20000 bytes"), "{detail}");
-    assert!(refusal(&zip(&[(CONFIG_FILE, &big), (TENSOR_FILE, b"")])).1.contains("unpacks to more than 5000 bytes"));
+    assert!(
+        unpack_error(&build_zip(&[(CONFIG_FILE, &big), (WEIGHTS_FILE, b"")]))
+            .1
+            .contains("unpacks to more than 5000 bytes")
+    );
 }
 
 #[test]
-fn too_many_entries_are_refused() {
+fn too_many_entries_are_rejected() {
     let names: Vec<String> = (0..11).map(|index| format!("f{index}")).collect();
     let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
-    assert!(refusal(&zip(&entries)).1.contains("it holds 11 entries, at most 10"));
+    assert!(unpack_error(&build_zip(&entries)).1.contains("it holds 11 entries, at most 10"));
 }
 
 #[test]
-fn a_pickle_is_refused_with_advice() {
-    let (code, detail) = refusal(&zip(&[(CONFIG_FILE, b"{}"), ("adapter_model.bin", b"\x80\x02")]));
+fn pickle_is_rejected_with_advice() {
+    let (code, detail) = unpack_error(&build_zip(&[(CONFIG_FILE, b"{}"), ("adapter_model.bin", b"\x80\x02")]));
     assert_eq!(code, "unsupported_adapter");
     assert!(detail.contains("safe_serialization=True"), "{detail}");
 }
 
 #[test]
-fn what_holds_no_adapter_or_several_is_refused() {
-    assert!(refusal(&zip(&[("README.md", b"")])).1.contains("it holds no adapter_config.json"));
-    assert!(refusal(&zip(&[(CONFIG_FILE, b"{}")])).1.contains("it holds no adapter_model.safetensors"));
-    assert!(refusal(&zip(&[("a/adapter_config.json", b"{}"), ("b/adapter_config.json", b"{}")])).1.contains("several"));
-    assert!(refusal(b"PK but not a zip").1.contains("it is not a zip"));
-    assert!(refusal(b"").1.contains("it is not a zip"));
+fn zip_must_contain_exactly_one_adapter() {
+    assert!(unpack_error(&build_zip(&[("README.md", b"")])).1.contains("it holds no adapter_config.json"));
+    assert!(unpack_error(&build_zip(&[(CONFIG_FILE, b"{}")])).1.contains("it holds no adapter_model.safetensors"));
+    assert!(
+        unpack_error(&build_zip(&[("a/adapter_config.json", b"{}"), ("b/adapter_config.json", b"{}")]))
+            .1
+            .contains("several")
+    );
+    assert!(unpack_error(b"PK but not a zip").1.contains("it is not a zip"));
+    assert!(unpack_error(b"").1.contains("it is not a zip"));
 }
 
 proptest! {
     #[test]
-    fn a_flipped_or_cut_zip_never_panics(place in any::<prop::sample::Index>(), value in any::<u8>(), keep in any::<prop::sample::Index>()) {
-        let mut bytes = zip(&[("a/adapter_config.json", b"{}"), ("a/adapter_model.safetensors", b"tensors")]);
+    fn corrupt_zip_never_panics(place in any::<prop::sample::Index>(), value in any::<u8>(), keep in any::<prop::sample::Index>()) {
+        let mut bytes = build_zip(&[("a/adapter_config.json", b"{}"), ("a/adapter_model.safetensors", b"tensors")]);
         let index = place.index(bytes.len());
         bytes[index] = value;
-        let _ = unpacked(&bytes);
-        let _ = unpacked(&bytes[..keep.index(bytes.len())]);
+        let _ = unpack_bytes(&bytes);
+        let _ = unpack_bytes(&bytes[..keep.index(bytes.len())]);
     }
 }

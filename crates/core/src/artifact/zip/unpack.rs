@@ -4,7 +4,7 @@
 //! absolute paths, links) are refused all the same, because no tool writes them by accident. Sizes are counted while
 //! unpacking, never believed.
 
-use crate::artifact::{CARD_FILE, CONFIG_FILE, Settings, TENSOR_FILE, adapterhub};
+use crate::artifact::{CONFIG_FILE, ImportLimits, MANIFEST_FILE, WEIGHTS_FILE, adapterhub};
 use crate::error::{Context, Error, Result};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use zip::ZipArchive;
 use zip::read::ZipFileEntry;
 
 /// The place of every file in the zip, by its path.
-type Entries = BTreeMap<String, usize>;
+type EntryIndex = BTreeMap<String, usize>;
 
 /// Writes `adapter_config.json`, `adapter_model.safetensors` and, where there is one, `espalier.json` into the folder
 /// `into`; where AdapterHub's `adapter.safetensors` stands in their place, its files. They may lie in a folder of the zip;
@@ -22,50 +22,51 @@ type Entries = BTreeMap<String, usize>;
 ///
 /// # Errors
 /// `Invalid` (`unreadable_adapter`) with the reason; `unsupported_adapter` where the tensors are pickled.
-pub fn unpack(file: File, into: &Path, settings: &Settings) -> Result<()> {
-    let mut archive = ZipArchive::new(file).map_err(|error| unreadable(format!("it is not a zip ({error})")))?;
-    if archive.len() > settings.max_entries {
-        let most = settings.max_entries;
-        return Err(unreadable(format!("it holds {} entries, at most {most} are accepted", archive.len())));
+pub fn unpack(file: File, target_dir: &Path, limits: &ImportLimits) -> Result<()> {
+    let mut archive = ZipArchive::new(file).map_err(|error| invalid_zip(format!("it is not a zip ({error})")))?;
+    if archive.len() > limits.max_entries {
+        let max_entries = limits.max_entries;
+        return Err(invalid_zip(format!("it holds {} entries, at most {max_entries} are accepted", archive.len())));
     }
     if archive.has_duplicate_names() {
-        return Err(unreadable("it holds the same name twice".to_string()));
+        return Err(invalid_zip("it holds the same name twice".to_string()));
     }
-    let entries = entries(&mut archive)?;
-    let folder = folder(&entries)?;
-    let has = |name: &str| entries.contains_key(&format!("{folder}{name}"));
-    let is_hubs = !has(TENSOR_FILE) && !has(CARD_FILE) && has(adapterhub::TENSOR_FILE);
-    if let Some(pickle) = adapterhub::PICKLES.iter().find(|name| has(name) && !has(TENSOR_FILE)) {
-        return Err(pickled(pickle, "save_adapter(…, use_safetensors=True)"));
+    let entry_index = index_entries(&mut archive)?;
+    let adapter_dir = find_adapter_dir(&entry_index)?;
+    let contains = |name: &str| entry_index.contains_key(&format!("{adapter_dir}{name}"));
+    let is_adapterhub = !contains(WEIGHTS_FILE) && !contains(MANIFEST_FILE) && contains(adapterhub::WEIGHTS_FILE);
+    if let Some(pickle) = adapterhub::PICKLE_FILES.iter().find(|name| contains(name) && !contains(WEIGHTS_FILE)) {
+        return Err(pickle_error(pickle, "save_adapter(…, use_safetensors=True)"));
     }
-    if !is_hubs && !has(TENSOR_FILE) {
-        return Err(match has("adapter_model.bin") {
-            true => pickled("adapter_model.bin", "save_pretrained(…, safe_serialization=True)"),
-            false => unreadable(format!("it holds no {folder}{TENSOR_FILE}")),
+    if !is_adapterhub && !contains(WEIGHTS_FILE) {
+        return Err(match contains("adapter_model.bin") {
+            true => pickle_error("adapter_model.bin", "save_pretrained(…, safe_serialization=True)"),
+            false => invalid_zip(format!("it holds no {adapter_dir}{WEIGHTS_FILE}")),
         });
     }
-    let (json, tensors) = (settings.max_json_bytes, settings.max_tensor_bytes);
-    let of_peft = [(CONFIG_FILE, json), (TENSOR_FILE, tensors), (CARD_FILE, json)];
-    let of_hub = [
-        (CONFIG_FILE, json),
-        (adapterhub::TENSOR_FILE, tensors),
-        (adapterhub::HEAD_CONFIG_FILE, json),
-        (adapterhub::HEAD_TENSOR_FILE, tensors),
+    let (max_json_bytes, max_weights_bytes) = (limits.max_json_bytes, limits.max_tensor_bytes);
+    let peft_files =
+        [(CONFIG_FILE, max_json_bytes), (WEIGHTS_FILE, max_weights_bytes), (MANIFEST_FILE, max_json_bytes)];
+    let adapterhub_files = [
+        (CONFIG_FILE, max_json_bytes),
+        (adapterhub::WEIGHTS_FILE, max_weights_bytes),
+        (adapterhub::HEAD_CONFIG_FILE, max_json_bytes),
+        (adapterhub::HEAD_WEIGHTS_FILE, max_weights_bytes),
     ];
-    let wanted = if is_hubs { of_hub.as_slice() } else { of_peft.as_slice() };
-    for (name, most) in wanted {
-        if let Some(index) = entries.get(&format!("{folder}{name}")) {
-            extract(&mut archive, *index, &into.join(name), *most)?;
+    let expected_files = if is_adapterhub { adapterhub_files.as_slice() } else { peft_files.as_slice() };
+    for (name, max_bytes) in expected_files {
+        if let Some(index) = entry_index.get(&format!("{adapter_dir}{name}")) {
+            extract_entry(&mut archive, *index, &target_dir.join(name), *max_bytes)?;
         }
     }
     Ok(())
 }
 
-fn entries(archive: &mut ZipArchive<File>) -> Result<Entries> {
-    let mut entries = Entries::new();
+fn index_entries(archive: &mut ZipArchive<File>) -> Result<EntryIndex> {
+    let mut entries = EntryIndex::new();
     for index in 0..archive.len() {
-        let entry = archive.by_index_data(index).map_err(damaged)?;
-        let name = safe_name(&entry)?;
+        let entry = archive.by_index_data(index).map_err(damaged_zip)?;
+        let name = validated_name(&entry)?;
         if !entry.is_dir() {
             entries.insert(name, index);
         }
@@ -73,64 +74,65 @@ fn entries(archive: &mut ZipArchive<File>) -> Result<Entries> {
     Ok(entries)
 }
 
-fn safe_name(entry: &ZipFileEntry) -> Result<String> {
-    let name = entry.name().map_err(damaged)?.into_owned();
-    let leaves = name.starts_with('/') || name.contains(['\\', '\0', ':']) || name.split('/').any(|part| part == "..");
-    if leaves {
-        return Err(unreadable(format!("the entry {name:?} points outside of the zip")));
+fn validated_name(entry: &ZipFileEntry) -> Result<String> {
+    let name = entry.name().map_err(damaged_zip)?.into_owned();
+    let escapes_root =
+        name.starts_with('/') || name.contains(['\\', '\0', ':']) || name.split('/').any(|part| part == "..");
+    if escapes_root {
+        return Err(invalid_zip(format!("the entry {name:?} points outside of the zip")));
     }
     if entry.is_symlink() {
-        return Err(unreadable(format!("the entry {name:?} is a link; put the file itself into the zip")));
+        return Err(invalid_zip(format!("the entry {name:?} is a link; put the file itself into the zip")));
     }
     if entry.encrypted() {
-        return Err(unreadable(format!("the entry {name:?} is encrypted; zip the folder without a password")));
+        return Err(invalid_zip(format!("the entry {name:?} is encrypted; zip the folder without a password")));
     }
     Ok(name)
 }
 
 /// The one folder that holds an adapter, with a slash at its end, or nothing for the top.
-fn folder(entries: &Entries) -> Result<String> {
+fn find_adapter_dir(entries: &EntryIndex) -> Result<String> {
     // What macOS adds to a zip looks like the files it belongs to.
-    let configs = entries.keys().filter(|name| !name.starts_with("__MACOSX/"));
-    let mut folders = configs
+    let candidate_paths = entries.keys().filter(|name| !name.starts_with("__MACOSX/"));
+    let mut folders = candidate_paths
         .filter_map(|name| name.strip_suffix(CONFIG_FILE))
-        .filter(|before| before.is_empty() || before.ends_with('/'));
+        .filter(|prefix| prefix.is_empty() || prefix.ends_with('/'));
     match (folders.next(), folders.next()) {
         (Some(folder), None) => Ok(folder.to_string()),
         (None, _) => {
-            Err(unreadable(format!("it holds no {CONFIG_FILE}; zip the folder that PEFT's save_pretrained wrote")))
+            Err(invalid_zip(format!("it holds no {CONFIG_FILE}; zip the folder that PEFT's save_pretrained wrote")))
         }
-        (Some(one), Some(other)) => Err(unreadable(format!(
-            "it holds several adapters ({one}{CONFIG_FILE} and {other}{CONFIG_FILE}); upload them one by one"
+        (Some(first), Some(second)) => Err(invalid_zip(format!(
+            "it holds several adapters ({first}{CONFIG_FILE} and {second}{CONFIG_FILE}); upload them one by one"
         ))),
     }
 }
 
-fn pickled(name: &str, advice: &str) -> Error {
+fn pickle_error(name: &str, advice: &str) -> Error {
     let detail = format!(
         "{name} is a pickle, which can run code when it is read, and is not opened here: save the adapter with {advice}"
     );
     Error::invalid("unsupported_adapter", detail)
 }
 
-fn extract(archive: &mut ZipArchive<File>, index: usize, to: &Path, most: u64) -> Result<()> {
-    let entry = archive.by_index(index).map_err(damaged)?;
-    let name = entry.name().map_err(damaged)?.into_owned();
+fn extract_entry(archive: &mut ZipArchive<File>, index: usize, target_path: &Path, max_bytes: u64) -> Result<()> {
+    let entry = archive.by_index(index).map_err(damaged_zip)?;
+    let name = entry.name().map_err(damaged_zip)?.into_owned();
     let mut bytes = Vec::new();
     entry
-        .take(most.saturating_add(1))
+        .take(max_bytes.saturating_add(1))
         .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(format!("{name} cannot be unpacked ({error}); was the upload cut off?")))?;
-    if bytes.len() as u64 > most {
-        return Err(unreadable(format!("{name} unpacks to more than {most} bytes, the most that is accepted")));
+        .map_err(|error| invalid_zip(format!("{name} cannot be unpacked ({error}); was the upload cut off?")))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(invalid_zip(format!("{name} unpacks to more than {max_bytes} bytes, the most that is accepted")));
     }
-    fs::write(to, bytes).context("writing an unpacked file")
+    fs::write(target_path, bytes).context("writing an unpacked file")
 }
 
-fn damaged(error: zip::result::ZipError) -> Error {
-    unreadable(format!("it is damaged ({error})"))
+fn damaged_zip(error: zip::result::ZipError) -> Error {
+    invalid_zip(format!("it is damaged ({error})"))
 }
 
-fn unreadable(what: String) -> Error {
+fn invalid_zip(what: String) -> Error {
     Error::invalid("unreadable_adapter", format!("the zip cannot be used: {what}"))
 }

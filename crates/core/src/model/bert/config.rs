@@ -18,7 +18,7 @@ pub struct Config {
     pub layer_norm_eps: f64,
     #[serde(default = "default_activation")]
     pub hidden_act: String,
-    #[serde(default = "default_positions")]
+    #[serde(default = "default_position_embedding_type")]
     pub position_embedding_type: String,
 }
 
@@ -30,7 +30,7 @@ fn default_activation() -> String {
     "gelu".to_string()
 }
 
-fn default_positions() -> String {
+fn default_position_embedding_type() -> String {
     "absolute".to_string()
 }
 
@@ -38,8 +38,8 @@ impl Config {
     /// # Errors
     /// `Invalid` (`unsupported_model`) for what this architecture does not compute.
     pub fn check(&self, model_type: &str) -> Result<()> {
-        architecture::only(model_type, "hidden_act", &self.hidden_act, "gelu")?;
-        architecture::only(model_type, "position_embedding_type", &self.position_embedding_type, "absolute")?;
-        architecture::divisible(self.hidden_size, self.num_attention_heads)
+        architecture::require_value(model_type, "hidden_act", &self.hidden_act, "gelu")?;
+        architecture::require_value(model_type, "position_embedding_type", &self.position_embedding_type, "absolute")?;
+        architecture::require_divisible_by_heads(self.hidden_size, self.num_attention_heads)
     }
 }

@@ -32,41 +32,41 @@ impl Message {
     ///
     /// # Errors
     /// The type of a part that is no text.
-    pub fn plain(self) -> Result<Self, String> {
+    pub fn with_flattened_content(self) -> Result<Self, String> {
         let Some(content) = self.content().filter(|content| content.kind() == ValueKind::Seq) else { return Ok(self) };
         let mut text = String::new();
         for part in content.try_iter().into_iter().flatten() {
             let field = |name: &str| part.get_attr(name).unwrap_or_default();
             match (field("type").as_str(), field("text").as_str()) {
-                (Some("text"), Some(words)) => text.push_str(words),
+                (Some("text"), Some(text_part)) => text.push_str(text_part),
                 (kind, _) => return Err(format!("\"{}\"", kind.unwrap_or("unknown"))),
             }
         }
-        Ok(self.saying(&text))
+        Ok(self.with_content(&text))
     }
 
     /// With a field of this value, everything else as it is.
-    pub fn with(&self, name: &str, value: impl Into<Json>) -> Self {
-        let others = self.fields().filter(|(other, _)| other.as_str() != Some(name));
-        Self(Json::from_pairs(others.chain([(Json::from(name), value.into())])))
+    pub fn with_field(&self, name: &str, value: impl Into<Json>) -> Self {
+        let other_fields = self.fields().filter(|(other, _)| other.as_str() != Some(name));
+        Self(Json::from_pairs(other_fields.chain([(Json::from(name), value.into())])))
     }
 
     /// With another content, everything else as it is.
-    pub(super) fn saying(&self, content: &str) -> Self {
-        self.with("content", content)
+    pub(super) fn with_content(&self, content: &str) -> Self {
+        self.with_field("content", content)
     }
 
     /// As transformers hands it to a template: without fields that are null, and with what the model thought under
     /// each name that templates know.
-    pub(super) fn seen(&self) -> Json {
-        let thought = ["reasoning_content", "thinking", "reasoning"].into_iter().find_map(|name| self.field(name));
+    pub(super) fn to_template_value(&self) -> Json {
+        let reasoning = ["reasoning_content", "thinking", "reasoning"].into_iter().find_map(|name| self.field(name));
         let fields = self.fields().filter(|(_, value)| !value.is_none());
-        match thought {
+        match reasoning {
             None => Json::from_pairs(fields),
             Some(thought) => {
-                let first = (Json::from("thinking"), thought.clone());
-                let last = (Json::from("reasoning_content"), thought);
-                Json::from_pairs(std::iter::once(first).chain(fields).chain([last]))
+                let thinking_field = (Json::from("thinking"), thought.clone());
+                let reasoning_field = (Json::from("reasoning_content"), thought);
+                Json::from_pairs(std::iter::once(thinking_field).chain(fields).chain([reasoning_field]))
             }
         }
     }

@@ -12,53 +12,53 @@ fn is_space(character: char) -> bool {
 }
 
 /// Called with a method that minijinja does not know.
-pub fn call(state: &mut State, value: &Value, method: &str, given: &[Value]) -> Result<Value, Error> {
-    let found = match (value.as_str(), value.kind()) {
-        (Some(text), _) => text_method(text, method, given)?,
-        (None, ValueKind::Seq | ValueKind::Iterable) => list_method(value, method, given)?,
+pub fn call_method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    let result = match (value.as_str(), value.kind()) {
+        (Some(text), _) => str_method(text, method, arguments)?,
+        (None, ValueKind::Seq | ValueKind::Iterable) => list_method(value, method, arguments)?,
         (None, ValueKind::Map) if method == "copy" => Some(value.clone()),
         _ => None,
     };
-    match found {
+    match result {
         Some(answer) => Ok(answer),
-        None => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, given),
+        None => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
     }
 }
 
-fn text_method(text: &str, method: &str, given: &[Value]) -> Result<Option<Value>, Error> {
-    let stripped = |ends: for<'a> fn(&'a str, Option<&str>) -> &'a str| {
-        let (characters,): (Option<&str>,) = from_args(given)?;
+fn str_method(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
+    let strip_with = |ends: for<'a> fn(&'a str, Option<&str>) -> &'a str| {
+        let (characters,): (Option<&str>,) = from_args(arguments)?;
         Ok(Some(Value::from(ends(text, characters))))
     };
     match method {
-        "strip" => stripped(strip),
-        "lstrip" => stripped(lstrip),
-        "rstrip" => stripped(rstrip),
+        "strip" => strip_with(strip),
+        "lstrip" => strip_with(lstrip),
+        "rstrip" => strip_with(rstrip),
         "removeprefix" => {
-            let (prefix,): (&str,) = from_args(given)?;
+            let (prefix,): (&str,) = from_args(arguments)?;
             Ok(Some(Value::from(text.strip_prefix(prefix).unwrap_or(text))))
         }
         "removesuffix" => {
-            let (suffix,): (&str,) = from_args(given)?;
+            let (suffix,): (&str,) = from_args(arguments)?;
             Ok(Some(Value::from(text.strip_suffix(suffix).unwrap_or(text))))
         }
         "partition" => {
-            let (separator,): (&str,) = from_args(given)?;
+            let (separator,): (&str,) = from_args(arguments)?;
             let (before, after) = text.split_once(separator).unwrap_or((text, ""));
             let separator = if text.contains(separator) { separator } else { "" };
             Ok(Some(Value::from(Tuple::from([before, separator, after].map(Value::from)))))
         }
         "rpartition" => {
-            let (separator,): (&str,) = from_args(given)?;
+            let (separator,): (&str,) = from_args(arguments)?;
             let (before, after) = text.rsplit_once(separator).unwrap_or(("", text));
             let separator = if text.contains(separator) { separator } else { "" };
             Ok(Some(Value::from(Tuple::from([before, separator, after].map(Value::from)))))
         }
         "rsplit" => {
-            let (separator, most): (Option<&str>, Option<i64>) = from_args(given)?;
-            rsplit(text, separator, most).map(Some)
+            let (separator, max_splits): (Option<&str>, Option<i64>) = from_args(arguments)?;
+            rsplit(text, separator, max_splits).map(Some)
         }
-        "split" if given.first().is_none_or(Value::is_none) && given.len() < 2 => {
+        "split" if arguments.first().is_none_or(Value::is_none) && arguments.len() < 2 => {
             Ok(Some(text.split(is_space).filter(|word| !word.is_empty()).collect()))
         }
         _ => Ok(None),
@@ -78,11 +78,11 @@ fn rstrip<'a>(text: &'a str, characters: Option<&str>) -> &'a str {
     text.trim_end_matches(|one: char| characters.map_or(is_space(one), |characters| characters.contains(one)))
 }
 
-fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Result<Value, Error> {
+fn rsplit(text: &str, separator: Option<&str>, max_splits: Option<i64>) -> Result<Value, Error> {
     let Some(separator) = separator.filter(|separator| !separator.is_empty()) else {
         return Err(Error::new(ErrorKind::InvalidOperation, "rsplit needs a separator"));
     };
-    let mut parts: Vec<&str> = match most.and_then(|most| usize::try_from(most).ok()) {
+    let mut parts: Vec<&str> = match max_splits.and_then(|most| usize::try_from(most).ok()) {
         Some(most) => text.rsplitn(most.saturating_add(1), separator).collect(),
         None => text.rsplit(separator).collect(),
     };
@@ -90,13 +90,13 @@ fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Result<Valu
     Ok(parts.into_iter().collect())
 }
 
-fn list_method(list: &Value, method: &str, given: &[Value]) -> Result<Option<Value>, Error> {
+fn list_method(list: &Value, method: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
     match method {
         "index" => {
-            let (wanted,): (&Value,) = from_args(given)?;
-            let place = list.try_iter()?.position(|one| one == *wanted);
-            let missing = || Error::new(ErrorKind::InvalidOperation, format!("{wanted} is not in the list"));
-            place.map(|place| Some(Value::from(place))).ok_or_else(missing)
+            let (item,): (&Value,) = from_args(arguments)?;
+            let index = list.try_iter()?.position(|one| one == *item);
+            let missing = || Error::new(ErrorKind::InvalidOperation, format!("{item} is not in the list"));
+            index.map(|place| Some(Value::from(place))).ok_or_else(missing)
         }
         "copy" => Ok(Some(list.clone())),
         _ => Ok(None),
@@ -105,37 +105,38 @@ fn list_method(list: &Value, method: &str, given: &[Value]) -> Result<Option<Val
 
 /// As python's `str`: minijinja writes floats in another way, and it is the parts of lists and dicts that may be
 /// floats.
-pub fn text(value: &Value) -> String {
+pub fn to_str(value: &Value) -> String {
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => repr(value),
-        ValueKind::Number => number(value, "nan", "inf"),
+        ValueKind::Number => number_repr(value, "nan", "inf"),
         _ => value.to_string(),
     }
 }
 
 fn repr(value: &Value) -> String {
-    let all = || value.try_iter().into_iter().flatten();
-    let joined = |parts: Vec<String>| parts.join(", ");
+    let items = || value.try_iter().into_iter().flatten();
+    let join_parts = |parts: Vec<String>| parts.join(", ");
     match value.kind() {
         ValueKind::Map => {
-            let entry = |key: Value| format!("{}: {}", repr(&key), repr(&value.get_item(&key).unwrap_or_default()));
-            format!("{{{}}}", joined(all().map(entry).collect()))
+            let repr_entry =
+                |key: Value| format!("{}: {}", repr(&key), repr(&value.get_item(&key).unwrap_or_default()));
+            format!("{{{}}}", join_parts(items().map(repr_entry).collect()))
         }
         ValueKind::Seq | ValueKind::Iterable => {
-            let parts: Vec<String> = all().map(|one| repr(&one)).collect();
+            let parts: Vec<String> = items().map(|one| repr(&one)).collect();
             match (value.is_tuple(), parts.len()) {
-                (false, _) => format!("[{}]", joined(parts)),
-                (true, 1) => format!("({},)", joined(parts)),
-                (true, _) => format!("({})", joined(parts)),
+                (false, _) => format!("[{}]", join_parts(parts)),
+                (true, 1) => format!("({},)", join_parts(parts)),
+                (true, _) => format!("({})", join_parts(parts)),
             }
         }
-        ValueKind::Number => number(value, "nan", "inf"),
+        ValueKind::Number => number_repr(value, "nan", "inf"),
         _ => format!("{value:?}"),
     }
 }
 
 /// A number as python's `repr`; what it calls not-a-number and infinity differs from place to place.
-pub fn number(value: &Value, nan: &str, infinity: &str) -> String {
+pub fn number_repr(value: &Value, nan: &str, infinity: &str) -> String {
     if value.is_integer() {
         return value.to_string();
     }

@@ -1,57 +1,72 @@
 //! One pre-norm layer: what goes into attention and into the gelu network is normed, their outputs are added.
 
 use crate::error::Result;
-use crate::model::adapted;
-use crate::model::attention::Attention;
-use crate::model::hooks::Part;
-use crate::model::loader::{Bias, Loader};
-use crate::model::parts::Parts;
-use crate::model::{Hooks, Module, Wanted};
-use espalier_tensor::kernels::Activation;
-use espalier_tensor::rotary::Rotation;
-use espalier_tensor::{Rows, Tape};
+use crate::model::attention::SelfAttention;
+use crate::model::hooked_ops;
+use crate::model::hooks::Sublayer;
+use crate::model::layer_weights::LayerWeights;
+use crate::model::loader::{BiasPresence, CheckpointLoader};
+use crate::model::{Hooks, Module, RequiredRows};
+use espalier_tensor::backend::Activation;
+use espalier_tensor::rotary::RotaryTable;
+use espalier_tensor::{Tape, Var};
 use std::sync::Arc;
 
 pub struct Layer {
-    pub parts: Parts,
-    attention: Attention,
+    pub weights: LayerWeights,
+    attention: SelfAttention,
 }
 
 impl Layer {
     /// `sizes` are the hidden width, that of the gelu network, and the number of heads.
-    pub fn load(loader: &mut Loader, index: usize, sizes: [usize; 3], rotation: Arc<Rotation>) -> Result<Self> {
-        let [hidden, wide, heads] = sizes;
-        let mut parts = Parts::new(index, "encoder.layer", "esm");
-        parts.load_norm(loader, (Module::AttentionNorm, "attention.LayerNorm"), hidden, Bias::Own)?;
+    pub fn load(
+        loader: &mut CheckpointLoader,
+        index: usize,
+        sizes: [usize; 3],
+        rotary: Arc<RotaryTable>,
+    ) -> Result<Self> {
+        let [hidden, intermediate, heads] = sizes;
+        let mut weights = LayerWeights::new(index, "encoder.layer", "esm");
+        weights.load_norm(loader, (Module::AttentionNorm, "attention.LayerNorm"), hidden, BiasPresence::Present)?;
         for map in [
             (Module::Query, "attention.self.query"),
             (Module::Key, "attention.self.key"),
             (Module::Value, "attention.self.value"),
             (Module::AttentionOutput, "attention.output.dense"),
         ] {
-            parts.load_map(loader, map, [hidden, hidden], Bias::Own)?;
+            weights.load_linear(loader, map, [hidden, hidden], BiasPresence::Present)?;
         }
-        parts.load_norm(loader, (Module::FeedForwardNorm, "LayerNorm"), hidden, Bias::Own)?;
-        parts.load_map(loader, (Module::FeedForwardIn, "intermediate.dense"), [hidden, wide], Bias::Own)?;
-        parts.load_map(loader, (Module::FeedForwardOut, "output.dense"), [wide, hidden], Bias::Own)?;
-        Ok(Self { parts, attention: Attention { heads, rotation: Some(rotation), distance: None } })
+        weights.load_norm(loader, (Module::FeedForwardNorm, "LayerNorm"), hidden, BiasPresence::Present)?;
+        weights.load_linear(
+            loader,
+            (Module::FeedForwardIn, "intermediate.dense"),
+            [hidden, intermediate],
+            BiasPresence::Present,
+        )?;
+        weights.load_linear(
+            loader,
+            (Module::FeedForwardOut, "output.dense"),
+            [intermediate, hidden],
+            BiasPresence::Present,
+        )?;
+        Ok(Self { weights, attention: SelfAttention { heads, rotary: Some(rotary), mask: None } })
     }
 
     /// (tokens, hidden) → (tokens, hidden), or (sequences, hidden): all rows are asked, but only those wanted ask.
-    pub fn forward(&self, tape: &mut Tape, input: Rows, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
-        let (parts, index) = (&self.parts, self.parts.layer());
-        let normed = parts.normed(tape, hooks, Module::AttentionNorm, input, None)?;
-        let [asking, input] = [wanted.of(tape, normed)?, wanted.of(tape, input)?];
-        let query = parts.linear(tape, hooks, Module::Query, asking)?;
-        let key = parts.linear(tape, hooks, Module::Key, normed)?;
-        let value = parts.linear(tape, hooks, Module::Value, normed)?;
-        let attended = self.attention.run(tape, hooks, index, [query, key, value])?;
-        let attended = parts.linear(tape, hooks, Module::AttentionOutput, attended)?;
-        let middle = adapted::added(tape, hooks, (index, Part::Attention), input, attended)?;
-        let normed = parts.normed(tape, hooks, Module::FeedForwardNorm, middle, None)?;
-        let wide = parts.linear(tape, hooks, Module::FeedForwardIn, normed)?;
-        let wide = tape.activate(Activation::Gelu, wide)?;
-        let narrow = parts.linear(tape, hooks, Module::FeedForwardOut, wide)?;
-        adapted::added(tape, hooks, (index, Part::FeedForward), middle, narrow)
+    pub fn forward(&self, tape: &mut Tape, input: Var, hooks: &dyn Hooks, required_rows: RequiredRows) -> Result<Var> {
+        let (weights, index) = (&self.weights, self.weights.layer_index());
+        let normalized = weights.forward_norm(tape, hooks, Module::AttentionNorm, input, None)?;
+        let [query_rows, input] = [required_rows.select(tape, normalized)?, required_rows.select(tape, input)?];
+        let query = weights.forward_linear(tape, hooks, Module::Query, query_rows)?;
+        let key = weights.forward_linear(tape, hooks, Module::Key, normalized)?;
+        let value = weights.forward_linear(tape, hooks, Module::Value, normalized)?;
+        let attention_output = self.attention.forward(tape, hooks, index, [query, key, value])?;
+        let attention_output = weights.forward_linear(tape, hooks, Module::AttentionOutput, attention_output)?;
+        let residual = hooked_ops::add_residual(tape, hooks, (index, Sublayer::Attention), input, attention_output)?;
+        let normalized = weights.forward_norm(tape, hooks, Module::FeedForwardNorm, residual, None)?;
+        let intermediate = weights.forward_linear(tape, hooks, Module::FeedForwardIn, normalized)?;
+        let intermediate = tape.activate(Activation::Gelu, intermediate)?;
+        let feed_forward_output = weights.forward_linear(tape, hooks, Module::FeedForwardOut, intermediate)?;
+        hooked_ops::add_residual(tape, hooks, (index, Sublayer::FeedForward), residual, feed_forward_output)
     }
 }

@@ -3,19 +3,19 @@
 
 mod sentencepiece;
 
-use super::{Gguf, whole};
+use super::{GgufFile, value_as_u64};
 use crate::error::Result;
-use crate::model::weights::damaged;
+use crate::model::weights::damaged_file_error;
 use candle_core::quantized::gguf_file::Value as Field;
 use serde_json::{Value, json};
 
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str =
+const LLAMA3_SPLIT_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2_SPLIT_PATTERN: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// What a token is, by `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum TokenType {
     Normal,
     Unknown,
     Control,
@@ -25,120 +25,131 @@ enum Kind {
 }
 
 /// All tokens, by their ids.
-struct Vocabulary<'a> {
+struct GgufVocabulary<'a> {
     tokens: Vec<&'a str>,
     /// Of some or all of them.
-    kinds: Vec<Kind>,
+    token_types: Vec<TokenType>,
 }
 
 /// # Errors
 /// `Invalid` naming what is missing, or not known.
-pub fn read(gguf: &Gguf) -> Result<Value> {
-    let vocabulary = Vocabulary::read(gguf)?;
-    let (mut parts, usual) = match gguf.needed("tokenizer.ggml.model", gguf.text("tokenizer.ggml.model"))? {
-        "gpt2" => (byte_level(gguf, &vocabulary)?, &[][..]),
-        "llama" => (sentencepiece::read(gguf, &vocabulary)?, &["add_bos_token"][..]),
-        other => {
-            let known = "known are gpt2, byte-level BPE, and llama, SentencePiece's";
-            return gguf.unsupported(&format!("tokenizer.ggml.model \"{other}\" ({known})"));
-        }
-    };
-    parts["version"] = json!("1.0");
-    parts["added_tokens"] = json!(vocabulary.added());
-    parts["post_processor"] = special(gguf, &vocabulary.tokens, usual)?;
-    Ok(parts)
+pub fn read_tokenizer_json(gguf: &GgufFile) -> Result<Value> {
+    let vocabulary = GgufVocabulary::read(gguf)?;
+    let (mut tokenizer_json, default_on) =
+        match gguf.require("tokenizer.ggml.model", gguf.str_value("tokenizer.ggml.model"))? {
+            "gpt2" => (byte_level_bpe(gguf, &vocabulary)?, &[][..]),
+            "llama" => (sentencepiece::sentencepiece_bpe(gguf, &vocabulary)?, &["add_bos_token"][..]),
+            other => {
+                let supported = "known are gpt2, byte-level BPE, and llama, SentencePiece's";
+                return gguf.unsupported(&format!("tokenizer.ggml.model \"{other}\" ({supported})"));
+            }
+        };
+    tokenizer_json["version"] = json!("1.0");
+    tokenizer_json["added_tokens"] = json!(vocabulary.added_tokens());
+    tokenizer_json["post_processor"] = post_processor(gguf, &vocabulary.tokens, default_on)?;
+    Ok(tokenizer_json)
 }
 
 /// The parts of a `tokenizer.json` that are byte-level BPE's own.
-fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Value> {
-    let merges = texts(gguf, "tokenizer.ggml.merges")?;
-    let splitting = splitting(gguf)?;
+fn byte_level_bpe(gguf: &GgufFile, vocabulary: &GgufVocabulary) -> Result<Value> {
+    let merges = str_array(gguf, "tokenizer.ggml.merges")?;
+    let pre_tokenization = pre_tokenization(gguf)?;
     Ok(json!({
-        "normalizer": splitting.normalizer,
-        "pre_tokenizer": splitting.pre_tokenizer,
+        "normalizer": pre_tokenization.normalizer,
+        "pre_tokenizer": pre_tokenization.pre_tokenizer,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {
             "type": "BPE",
-            "vocab": vocabulary.ids(),
+            "vocab": vocabulary.to_vocab_map(),
             "merges": merges,
-            "ignore_merges": splitting.ignores_merges,
+            "ignore_merges": pre_tokenization.ignore_merges,
         },
     }))
 }
 
-impl<'a> Vocabulary<'a> {
-    fn read(gguf: &'a Gguf) -> Result<Self> {
-        let kinds = gguf.field("tokenizer.ggml.token_type").and_then(|field| field.to_vec().ok());
-        let kind = |field: &Field| match whole(field) {
-            Some(1) => Kind::Normal,
-            Some(2) => Kind::Unknown,
-            Some(3) => Kind::Control,
-            Some(4) => Kind::UserDefined,
-            _ => Kind::Other,
+impl<'a> GgufVocabulary<'a> {
+    fn read(gguf: &'a GgufFile) -> Result<Self> {
+        let type_values = gguf.metadata_value("tokenizer.ggml.token_type").and_then(|field| field.to_vec().ok());
+        let to_token_type = |field: &Field| match value_as_u64(field) {
+            Some(1) => TokenType::Normal,
+            Some(2) => TokenType::Unknown,
+            Some(3) => TokenType::Control,
+            Some(4) => TokenType::UserDefined,
+            _ => TokenType::Other,
         };
-        let kinds = kinds.into_iter().flatten().map(kind).collect();
-        Ok(Self { tokens: texts(gguf, "tokenizer.ggml.tokens")?, kinds })
+        let token_types = type_values.into_iter().flatten().map(to_token_type).collect();
+        Ok(Self { tokens: str_array(gguf, "tokenizer.ggml.tokens")?, token_types })
     }
 
     /// Of a token that the file says nothing of: normal.
-    fn kind(&self, id: usize) -> Kind {
-        self.kinds.get(id).copied().unwrap_or(Kind::Normal)
+    fn token_type(&self, id: usize) -> TokenType {
+        self.token_types.get(id).copied().unwrap_or(TokenType::Normal)
     }
 
     /// Those of a kind, with their ids.
-    fn of(&self, kind: Kind) -> impl Iterator<Item = (usize, &'a str)> {
-        let all = self.tokens.iter().copied().enumerate();
-        all.filter(move |(id, _)| self.kind(*id) == kind)
+    fn tokens_of_type(&self, token_type: TokenType) -> impl Iterator<Item = (usize, &'a str)> {
+        let tokens = self.tokens.iter().copied().enumerate();
+        tokens.filter(move |(id, _)| self.token_type(*id) == token_type)
     }
 
-    fn ids(&self) -> serde_json::Map<String, Value> {
+    fn to_vocab_map(&self) -> serde_json::Map<String, Value> {
         self.tokens.iter().enumerate().map(|(id, token)| ((*token).to_string(), json!(id))).collect()
     }
 
     /// Tokens that a text has whole.
-    fn added(&self) -> Vec<Value> {
-        let one = |(id, token): (usize, &&str)| {
-            let kind = self.kind(id);
-            matches!(kind, Kind::Unknown | Kind::Control | Kind::UserDefined).then(|| {
+    fn added_tokens(&self) -> Vec<Value> {
+        let to_added_token = |(id, token): (usize, &&str)| {
+            let token_type = self.token_type(id);
+            matches!(token_type, TokenType::Unknown | TokenType::Control | TokenType::UserDefined).then(|| {
                 json!({
-                    "id": id, "content": token, "special": kind != Kind::UserDefined,
+                    "id": id, "content": token, "special": token_type != TokenType::UserDefined,
                     "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
                 })
             })
         };
-        self.tokens.iter().enumerate().filter_map(one).collect()
+        self.tokens.iter().enumerate().filter_map(to_added_token).collect()
     }
 }
 
-fn texts<'a>(gguf: &'a Gguf, name: &str) -> Result<Vec<&'a str>> {
-    let all = gguf.needed(name, gguf.field(name).and_then(|field| field.to_vec().ok()))?;
-    let text = |field: &'a Field| match field {
+fn str_array<'a>(gguf: &'a GgufFile, key: &str) -> Result<Vec<&'a str>> {
+    let values = gguf.require(key, gguf.metadata_value(key).and_then(|field| field.to_vec().ok()))?;
+    let as_text = |field: &'a Field| match field {
         Field::String(text) => Ok(text.as_str()),
-        _ => Err(damaged(&gguf.path, &format!("{name} has something that is no text"))),
+        _ => Err(damaged_file_error(&gguf.path, &format!("{key} has something that is no text"))),
     };
-    all.iter().map(text).collect()
+    values.iter().map(as_text).collect()
 }
 
 /// How a text is cut before its bytes are merged.
-struct Splitting {
+struct PreTokenization {
     normalizer: Value,
     pre_tokenizer: Value,
     /// Whether a word of the vocabulary is taken whole, whatever its merges.
-    ignores_merges: bool,
+    ignore_merges: bool,
 }
 
-fn splitting(gguf: &Gguf) -> Result<Splitting> {
-    let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-    let after = |first: Value, use_regex: bool| json!({"type": "Sequence", "pretokenizers": [first, bytes(use_regex)]});
-    let by = |regex: &str| {
-        after(json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false}), false)
+fn pre_tokenization(gguf: &GgufFile) -> Result<PreTokenization> {
+    let byte_level_step = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
+    let followed_by_byte_level = |first: Value, use_regex: bool| json!({"type": "Sequence", "pretokenizers": [first, byte_level_step(use_regex)]});
+    let split_on = |regex: &str| {
+        followed_by_byte_level(
+            json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false}),
+            false,
+        )
     };
-    let plain = |pre_tokenizer: Value| Splitting { normalizer: Value::Null, pre_tokenizer, ignores_merges: false };
-    Ok(match gguf.text("tokenizer.ggml.pre").unwrap_or("default") {
-        "gpt-2" | "default" => plain(bytes(true)),
-        "smollm" => plain(after(json!({"type": "Digits", "individual_digits": true}), true)),
-        "llama-bpe" | "llama3" | "llama-v3" => Splitting { ignores_merges: true, ..plain(by(LLAMA3)) },
-        "qwen2" => Splitting { normalizer: json!({"type": "NFC"}), ..plain(by(QWEN2)) },
+    let without_normalizer =
+        |pre_tokenizer: Value| PreTokenization { normalizer: Value::Null, pre_tokenizer, ignore_merges: false };
+    Ok(match gguf.str_value("tokenizer.ggml.pre").unwrap_or("default") {
+        "gpt-2" | "default" => without_normalizer(byte_level_step(true)),
+        "smollm" => {
+            without_normalizer(followed_by_byte_level(json!({"type": "Digits", "individual_digits": true}), true))
+        }
+        "llama-bpe" | "llama3" | "llama-v3" => {
+            PreTokenization { ignore_merges: true, ..without_normalizer(split_on(LLAMA3_SPLIT_PATTERN)) }
+        }
+        "qwen2" => {
+            PreTokenization { normalizer: json!({"type": "NFC"}), ..without_normalizer(split_on(QWEN2_SPLIT_PATTERN)) }
+        }
         other => {
             return gguf
                 .unsupported(&format!("tokenizer.ggml.pre \"{other}\" (known are smollm, llama-bpe, qwen2, gpt-2)"));
@@ -147,34 +158,34 @@ fn splitting(gguf: &Gguf) -> Result<Splitting> {
 }
 
 /// What is put before and behind a text; `usual` are switches that are on where the file does not say it.
-fn special(gguf: &Gguf, tokens: &[&str], usual: &[&str]) -> Result<Value> {
-    let one = |name: &str, id: &str| {
-        let (switch, id) = (format!("tokenizer.ggml.{name}"), format!("tokenizer.ggml.{id}"));
-        if !gguf.switch(&switch).unwrap_or(usual.contains(&name)) {
+fn post_processor(gguf: &GgufFile, tokens: &[&str], default_on: &[&str]) -> Result<Value> {
+    let special_token = |name: &str, id: &str| {
+        let (flag_key, id_key) = (format!("tokenizer.ggml.{name}"), format!("tokenizer.ggml.{id}"));
+        if !gguf.bool_value(&flag_key).unwrap_or(default_on.contains(&name)) {
             return Ok(None);
         }
-        let found = gguf.needed(&id, gguf.whole(&id))? as usize;
-        let token = gguf.needed(&format!("the token that {id} names"), tokens.get(found))?;
-        Ok::<_, crate::error::Error>(Some((*token, found)))
+        let token_id = gguf.require(&id_key, gguf.u64_value(&id_key))? as usize;
+        let token = gguf.require(&format!("the token that {id_key} names"), tokens.get(token_id))?;
+        Ok::<_, crate::error::Error>(Some((*token, token_id)))
     };
-    let (first, last) = (one("add_bos_token", "bos_token_id")?, one("add_eos_token", "eos_token_id")?);
-    if first.is_none() && last.is_none() {
+    let (bos, eos) = (special_token("add_bos_token", "bos_token_id")?, special_token("add_eos_token", "eos_token_id")?);
+    if bos.is_none() && eos.is_none() {
         return Ok(Value::Null);
     }
-    let named =
+    let special_token_step =
         |token: &Option<(&str, usize)>| token.map(|(token, _)| json!({"SpecialToken": {"id": token, "type_id": 0}}));
-    let text = |part: &str| Some(json!({"Sequence": {"id": part, "type_id": 0}}));
-    let all = |parts: Vec<Option<Value>>| parts.into_iter().flatten().collect::<Vec<Value>>();
-    let whole = |part: &str| [named(&first), text(part), named(&last)];
-    let tokens: serde_json::Map<String, Value> = [&first, &last]
+    let sequence_step = |part: &str| Some(json!({"Sequence": {"id": part, "type_id": 0}}));
+    let flatten_steps = |parts: Vec<Option<Value>>| parts.into_iter().flatten().collect::<Vec<Value>>();
+    let template_for = |part: &str| [special_token_step(&bos), sequence_step(part), special_token_step(&eos)];
+    let special_tokens: serde_json::Map<String, Value> = [&bos, &eos]
         .into_iter()
         .flatten()
         .map(|(token, id)| ((*token).to_string(), json!({"id": token, "ids": [id], "tokens": [token]})))
         .collect();
     Ok(json!({
         "type": "TemplateProcessing",
-        "single": all(whole("A").to_vec()),
-        "pair": all([whole("A"), whole("B")].concat()),
-        "special_tokens": tokens,
+        "single": flatten_steps(template_for("A").to_vec()),
+        "pair": flatten_steps([template_for("A"), template_for("B")].concat()),
+        "special_tokens": special_tokens,
     }))
 }

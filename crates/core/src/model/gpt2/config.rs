@@ -2,13 +2,13 @@
 
 use crate::error::Result;
 use crate::model::architecture;
-use crate::model::loader::Order;
-use espalier_tensor::kernels::Activation;
+use crate::model::loader::WeightLayout;
+use espalier_tensor::backend::Activation;
 use serde::{Deserialize, Serialize};
 
 /// As it is written. What is left out has transformers' default.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Written {
+pub struct RawConfig {
     vocab_size: usize,
     n_positions: usize,
     n_embd: usize,
@@ -21,7 +21,8 @@ pub struct Written {
     scale_attn_by_inverse_layer_idx: Option<bool>,
     add_cross_attention: Option<bool>,
     /// No field of transformers': a GGUF file has turned its maps already.
-    map_order: Option<Order>,
+    #[serde(rename = "map_order")]
+    weight_layout: Option<WeightLayout>,
 }
 
 /// What changes arithmetic, in one form. Whether scores are computed in another order (`reorder_and_upcast_attn`) is none of
@@ -29,7 +30,8 @@ pub struct Written {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     pub vocab_size: usize,
-    pub positions: usize,
+    #[serde(rename = "positions")]
+    pub max_positions: usize,
     pub hidden_size: usize,
     pub layers: usize,
     pub heads: usize,
@@ -38,10 +40,10 @@ pub struct Config {
     pub activation: Activation,
 }
 
-impl Written {
+impl RawConfig {
     /// How the checkpoint keeps linear maps.
-    pub fn order(&self) -> Order {
-        self.map_order.unwrap_or(Order::InputOutput)
+    pub fn weight_layout(&self) -> WeightLayout {
+        self.weight_layout.unwrap_or(WeightLayout::InputOutput)
     }
 
     /// # Errors
@@ -53,40 +55,40 @@ impl Written {
             ("add_cross_attention", self.add_cross_attention, false),
         ] {
             if given.is_some_and(|given| given != computed) {
-                let only = format!("{field} {} is not supported for gpt2: only {computed} is", !computed);
-                return architecture::unsupported(only);
+                let detail = format!("{field} {} is not supported for gpt2: only {computed} is", !computed);
+                return architecture::unsupported_model(detail);
             }
         }
         if self.n_head == 0 || !self.n_embd.is_multiple_of(self.n_head) {
-            return architecture::unsupported("n_embd must be a multiple of n_head".to_string());
+            return architecture::unsupported_model("n_embd must be a multiple of n_head".to_string());
         }
         if self.n_layer == 0 {
-            return architecture::unsupported("n_layer must be at least 1".to_string());
+            return architecture::unsupported_model("n_layer must be at least 1".to_string());
         }
         Ok(Config {
             vocab_size: self.vocab_size,
-            positions: self.n_positions,
+            max_positions: self.n_positions,
             hidden_size: self.n_embd,
             layers: self.n_layer,
             heads: self.n_head,
             intermediate_size: self.n_inner.unwrap_or(4 * self.n_embd),
             layer_norm_epsilon: self.layer_norm_epsilon.unwrap_or(1e-5),
-            activation: activation(self.activation_function.as_deref().unwrap_or("gelu_new"))?,
+            activation: parse_activation(self.activation_function.as_deref().unwrap_or("gelu_new"))?,
         })
     }
 }
 
 /// By transformers' names, three of which mean the same.
-fn activation(name: &str) -> Result<Activation> {
+fn parse_activation(name: &str) -> Result<Activation> {
     Ok(match name {
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
         "gelu" => Activation::Gelu,
         "relu" => Activation::Relu,
         "silu" | "swish" => Activation::Silu,
         other => {
-            let known = "gelu_new, gelu, relu and silu are";
-            let detail = format!("activation_function \"{other}\" is not supported for gpt2: {known}");
-            return architecture::unsupported(detail);
+            let supported = "gelu_new, gelu, relu and silu are";
+            let detail = format!("activation_function \"{other}\" is not supported for gpt2: {supported}");
+            return architecture::unsupported_model(detail);
         }
     })
 }

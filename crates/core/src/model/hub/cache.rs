@@ -13,108 +13,108 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub(super) struct Cache {
-    folder: PathBuf,
-    locks: PathBuf,
+pub(super) struct RepositoryCache {
+    repository_folder: PathBuf,
+    locks_folder: PathBuf,
 }
 
 /// The hub id that a cache folder's name stands for.
-pub(super) fn repository_of(folder_name: &str) -> Option<String> {
+pub(super) fn repository_from_folder_name(folder_name: &str) -> Option<String> {
     folder_name.strip_prefix("models--").filter(|rest| !rest.is_empty()).map(|rest| rest.replace("--", "/"))
 }
 
-impl Cache {
-    pub fn new(cache: &Path, repository: &str) -> Self {
-        Self::at(&cache.join(format!("models--{}", repository.replace('/', "--"))))
+impl RepositoryCache {
+    pub fn new(cache_root: &Path, repository: &str) -> Self {
+        Self::from_folder(&cache_root.join(format!("models--{}", repository.replace('/', "--"))))
     }
 
     /// `folder` is the model's own.
-    pub fn at(folder: &Path) -> Self {
+    pub fn from_folder(folder: &Path) -> Self {
         let name = folder.file_name().unwrap_or_default();
         let locks = folder.parent().unwrap_or(Path::new("")).join(".locks").join(name);
-        Self { folder: folder.to_path_buf(), locks }
+        Self { repository_folder: folder.to_path_buf(), locks_folder: locks }
     }
 
     /// The commit that a revision stands for, as far as the cache knows.
-    pub fn commit(&self, revision: &str) -> Option<String> {
-        let commit = match fs::read_to_string(self.folder.join("refs").join(revision)) {
+    pub fn resolve_revision(&self, revision: &str) -> Option<String> {
+        let commit = match fs::read_to_string(self.repository_folder.join("refs").join(revision)) {
             Ok(commit) => commit.trim().to_string(),
             Err(_) => revision.to_string(),
         };
-        (is_plain(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
+        (is_safe_file_name(&commit) && self.snapshot_path(&commit).is_dir()).then_some(commit)
     }
 
     /// The commit of the only snapshot, where there is but one.
-    pub fn only_snapshot(&self) -> Option<String> {
-        let mut entries = fs::read_dir(self.folder.join("snapshots")).ok()?.flatten();
-        let only = entries.next()?.file_name().into_string().ok()?;
-        entries.next().is_none().then_some(only)
+    pub fn single_snapshot(&self) -> Option<String> {
+        let mut entries = fs::read_dir(self.repository_folder.join("snapshots")).ok()?.flatten();
+        let snapshot_name = entries.next()?.file_name().into_string().ok()?;
+        entries.next().is_none().then_some(snapshot_name)
     }
 
-    pub fn snapshot(&self, commit: &str) -> PathBuf {
-        self.folder.join("snapshots").join(commit)
+    pub fn snapshot_path(&self, commit: &str) -> PathBuf {
+        self.repository_folder.join("snapshots").join(commit)
     }
 
     /// Whether it is known that the commit has this file, or that it has not.
-    pub fn is_known(&self, commit: &str, file: &str) -> bool {
-        self.has(commit, file) || self.absence(commit, file).is_file()
+    pub fn is_presence_known(&self, commit: &str, file: &str) -> bool {
+        self.has_file(commit, file) || self.no_exist_path(commit, file).is_file()
     }
 
-    pub fn has(&self, commit: &str, file: &str) -> bool {
-        self.snapshot(commit).join(file).is_file()
+    pub fn has_file(&self, commit: &str, file: &str) -> bool {
+        self.snapshot_path(commit).join(file).is_file()
     }
 
-    pub fn remember_absence(&self, commit: &str, file: &str) -> Result<()> {
-        let path = self.absence(commit, file);
+    pub fn mark_absent(&self, commit: &str, file: &str) -> Result<()> {
+        let path = self.no_exist_path(commit, file);
         create_parent(&path)?;
-        fs::write(&path, "").with_context(|| writing(&path))
+        fs::write(&path, "").with_context(|| write_context(&path))
     }
 
     /// Lets nobody else write this blob until the lock is dropped.
-    pub fn lock(&self, etag: &str) -> Result<File> {
-        let path = self.locks.join(format!("{etag}.lock"));
+    pub fn lock_blob(&self, etag: &str) -> Result<File> {
+        let path = self.locks_folder.join(format!("{etag}.lock"));
         create_parent(&path)?;
-        let file = File::create(&path).with_context(|| writing(&path))?;
+        let file = File::create(&path).with_context(|| write_context(&path))?;
         file.lock().with_context(|| format!("locking {}", path.display()))?;
         Ok(file)
     }
 
     /// The place of a blob, and the place where it is written until it is whole.
-    pub fn blob(&self, etag: &str) -> Result<(PathBuf, PathBuf)> {
-        let blob = self.folder.join("blobs").join(etag);
+    pub fn blob_paths(&self, etag: &str) -> Result<(PathBuf, PathBuf)> {
+        let blob = self.repository_folder.join("blobs").join(etag);
         create_parent(&blob)?;
-        let unfinished = blob.with_file_name(format!("{etag}.incomplete"));
-        Ok((blob, unfinished))
+        let incomplete = blob.with_file_name(format!("{etag}.incomplete"));
+        Ok((blob, incomplete))
     }
 
     /// Makes a file of the snapshot point to its blob.
-    pub fn link(&self, commit: &str, file: &str, etag: &str) -> Result<()> {
-        let path = self.snapshot(commit).join(file);
+    pub fn link_snapshot_file(&self, commit: &str, file: &str, etag: &str) -> Result<()> {
+        let path = self.snapshot_path(commit).join(file);
         create_parent(&path)?;
-        let up = "../".repeat(2 + file.matches('/').count());
-        let target = format!("{up}blobs/{etag}");
-        put(&path, |temporary| std::os::unix::fs::symlink(&target, temporary))
+        let parent_prefix = "../".repeat(2 + file.matches('/').count());
+        let link_target = format!("{parent_prefix}blobs/{etag}");
+        write_atomically(&path, |temporary| std::os::unix::fs::symlink(&link_target, temporary))
     }
 
     /// The last thing to be written: from here on the revision is in the cache.
-    pub fn point(&self, revision: &str, commit: &str) -> Result<()> {
+    pub fn write_ref(&self, revision: &str, commit: &str) -> Result<()> {
         if revision == commit {
             return Ok(());
         }
-        let path = self.folder.join("refs").join(revision);
+        let path = self.repository_folder.join("refs").join(revision);
         create_parent(&path)?;
-        put(&path, |temporary| File::create_new(temporary)?.write_all(commit.as_bytes()))
+        write_atomically(&path, |temporary| File::create_new(temporary)?.write_all(commit.as_bytes()))
     }
 
-    fn absence(&self, commit: &str, file: &str) -> PathBuf {
-        self.folder.join(".no_exist").join(commit).join(file)
+    fn no_exist_path(&self, commit: &str, file: &str) -> PathBuf {
+        self.repository_folder.join(".no_exist").join(commit).join(file)
     }
 }
 
 /// Whether a word that the hub sent may become a file's name.
-pub(super) fn is_plain(word: &str) -> bool {
-    let allowed = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    allowed && (1..=128).contains(&word.len()) && !word.starts_with('.')
+pub(super) fn is_safe_file_name(name: &str) -> bool {
+    let has_allowed_characters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    has_allowed_characters && (1..=128).contains(&name.len()) && !name.starts_with('.')
 }
 
 fn create_parent(path: &Path) -> Result<()> {
@@ -125,12 +125,13 @@ fn create_parent(path: &Path) -> Result<()> {
 }
 
 /// Makes a file under a name that nobody else has, and renames it into place.
-fn put(path: &Path, make: impl FnMut(&Path) -> std::io::Result<()>) -> Result<()> {
+fn write_atomically(path: &Path, create: impl FnMut(&Path) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
-    let made = tempfile::Builder::new().suffix(".tmp").make_in(folder, make).with_context(|| writing(path))?;
-    made.persist(path).map_err(|fault| fault.error).with_context(|| writing(path))
+    let temporary_file =
+        tempfile::Builder::new().suffix(".tmp").make_in(folder, create).with_context(|| write_context(path))?;
+    temporary_file.persist(path).map_err(|persist_error| persist_error.error).with_context(|| write_context(path))
 }
 
-fn writing(path: &Path) -> String {
+fn write_context(path: &Path) -> String {
     format!("writing {}", path.display())
 }

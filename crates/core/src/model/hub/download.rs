@@ -1,93 +1,106 @@
 //! From the hub into the cache: which files, in which order, and that each is whole.
 
-use super::cache::Cache;
-use super::files::{self, CONFIG, INDEX, OPTIONAL, TOKENIZER, WEIGHTS};
-use super::id::Id;
-use super::remote::{Answer, Opened, Remote};
+use super::cache::RepositoryCache;
+use super::client::{FileLookup, FileResponse, HubClient};
+use super::model_files::{self, CONFIG_FILE, OPTIONAL_FILES, TOKENIZER_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE};
+use super::model_id::ModelId;
 use crate::error::{Context, Error, Result};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
 
-const PIECE_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Downloads what the cache does not have of a model, and answers the commit. The revision points to the commit only
 /// once everything is there.
 ///
 /// # Errors
 /// `Invalid` where the hub has no such model, or not as safetensors with a `tokenizer.json`.
-pub(super) fn download(id: &Id, remote: &Remote, cache: &Cache) -> Result<String> {
+pub(super) fn download_snapshot(id: &ModelId, client: &HubClient, cache: &RepositoryCache) -> Result<String> {
     // The first answer says which commit the revision is; all other files are asked for by it, so that they fit.
-    let Answer::Opened(config) = remote.open(id, &id.revision, CONFIG)? else {
-        return Err(remote.incomplete(id, "has no config.json for it"));
+    let FileLookup::Found(config) = client.request_file(id, &id.revision, CONFIG_FILE)? else {
+        return Err(client.incomplete_model(id, "has no config.json for it"));
     };
     let commit = config.commit.clone();
-    keep(CONFIG, config, &commit, cache)?;
-    let here = Place { id, commit: &commit, remote, cache };
-    if here.fetch(TOKENIZER)? == Presence::Absent {
-        return Err(remote.incomplete(id, "has no tokenizer.json for it, and a fast tokenizer is needed"));
+    store_file(CONFIG_FILE, config, &commit, cache)?;
+    let snapshot = SnapshotDownload { id, commit: &commit, client, cache };
+    if snapshot.fetch_file(TOKENIZER_FILE)? == Presence::Absent {
+        return Err(client.incomplete_model(id, "has no tokenizer.json for it, and a fast tokenizer is needed"));
     }
-    here.fetch_optional(&OPTIONAL)?;
-    here.fetch_weights()?;
-    cache.point(&id.revision, &commit)?;
+    snapshot.fetch_optional(&OPTIONAL_FILES)?;
+    snapshot.fetch_weights()?;
+    cache.write_ref(&id.revision, &commit)?;
     tracing::info!(model = id.repository, commit, "base model downloaded");
     Ok(commit)
 }
 
 /// Asks for files of which it is not known whether the model has them.
-pub(super) fn optional(id: &Id, commit: &str, names: &[&str], remote: &Remote, cache: &Cache) -> Result<()> {
-    Place { id, commit, remote, cache }.fetch_optional(names)
+pub(super) fn download_optional_files(
+    id: &ModelId,
+    commit: &str,
+    names: &[&str],
+    client: &HubClient,
+    cache: &RepositoryCache,
+) -> Result<()> {
+    SnapshotDownload { id, commit, client, cache }.fetch_optional(names)
 }
 
 /// One commit of one model, there and here.
-struct Place<'a> {
-    id: &'a Id,
+struct SnapshotDownload<'a> {
+    id: &'a ModelId,
     commit: &'a str,
-    remote: &'a Remote,
-    cache: &'a Cache,
+    client: &'a HubClient,
+    cache: &'a RepositoryCache,
 }
 
 #[derive(PartialEq, Eq)]
 enum Presence {
-    Here,
+    Present,
     Absent,
 }
 
-impl Place<'_> {
-    fn fetch(&self, file: &str) -> Result<Presence> {
-        if self.cache.has(self.commit, file) {
-            return Ok(Presence::Here);
+impl SnapshotDownload<'_> {
+    fn fetch_file(&self, file: &str) -> Result<Presence> {
+        if self.cache.has_file(self.commit, file) {
+            return Ok(Presence::Present);
         }
-        match self.remote.open(self.id, self.commit, file)? {
-            Answer::Absent => Ok(Presence::Absent),
-            Answer::Opened(opened) => keep(file, opened, self.commit, self.cache).map(|()| Presence::Here),
+        match self.client.request_file(self.id, self.commit, file)? {
+            FileLookup::NotFound => Ok(Presence::Absent),
+            FileLookup::Found(response) => {
+                store_file(file, response, self.commit, self.cache).map(|()| Presence::Present)
+            }
         }
     }
 
     fn fetch_optional(&self, names: &[&str]) -> Result<()> {
-        for name in names.iter().filter(|name| !self.cache.is_known(self.commit, name)) {
-            if self.fetch(name)? == Presence::Absent {
-                self.cache.remember_absence(self.commit, name)?;
+        for name in names.iter().filter(|name| !self.cache.is_presence_known(self.commit, name)) {
+            if self.fetch_file(name)? == Presence::Absent {
+                self.cache.mark_absent(self.commit, name)?;
             }
         }
         Ok(())
     }
 
     fn fetch_weights(&self) -> Result<()> {
-        if self.fetch(WEIGHTS)? == Presence::Here {
+        if self.fetch_file(WEIGHTS_FILE)? == Presence::Present {
             return Ok(());
         }
-        if self.fetch(INDEX)? == Presence::Absent {
-            return Err(self.remote.incomplete(self.id, "has no model.safetensors for it: choose a model that has"));
+        if self.fetch_file(WEIGHTS_INDEX_FILE)? == Presence::Absent {
+            return Err(self
+                .client
+                .incomplete_model(self.id, "has no model.safetensors for it: choose a model that has"));
         }
-        let index = self.cache.snapshot(self.commit).join(INDEX);
+        let index = self.cache.snapshot_path(self.commit).join(WEIGHTS_INDEX_FILE);
         let bytes = fs::read(&index).with_context(|| format!("reading {}", index.display()))?;
-        let shards = files::shards(&bytes)
-            .map_err(|reason| self.remote.incomplete(self.id, &format!("has a damaged {INDEX} for it: {reason}")))?;
+        let shards = model_files::shard_files(&bytes).map_err(|reason| {
+            self.client.incomplete_model(self.id, &format!("has a damaged {WEIGHTS_INDEX_FILE} for it: {reason}"))
+        })?;
         for shard in shards {
-            if self.fetch(&shard)? == Presence::Absent {
-                return Err(self.remote.incomplete(self.id, &format!("lacks {shard}, which {INDEX} names")));
+            if self.fetch_file(&shard)? == Presence::Absent {
+                return Err(self
+                    .client
+                    .incomplete_model(self.id, &format!("lacks {shard}, which {WEIGHTS_INDEX_FILE} names")));
             }
         }
         Ok(())
@@ -95,67 +108,73 @@ impl Place<'_> {
 }
 
 /// Writes a file into the cache, unless its blob is there, and makes the snapshot point to it.
-fn keep(file: &str, opened: Opened, commit: &str, cache: &Cache) -> Result<()> {
-    if opened.commit != commit {
-        let message = format!("the hub answered for {file} with the commit {}, not {commit}: try again", opened.commit);
+fn store_file(file: &str, response: FileResponse, commit: &str, cache: &RepositoryCache) -> Result<()> {
+    if response.commit != commit {
+        let message =
+            format!("the hub answered for {file} with the commit {}, not {commit}: try again", response.commit);
         return Err(Error::internal(message));
     }
-    let etag = opened.etag.clone();
-    let lock = cache.lock(&etag)?;
-    let (blob, unfinished) = cache.blob(&etag)?;
-    if !is_whole(&blob, &opened.bytes) {
-        tracing::info!(file, bytes = opened.bytes.first(), "downloading");
-        if let Err(error) = write(file, opened, &unfinished) {
+    let etag = response.etag.clone();
+    let lock = cache.lock_blob(&etag)?;
+    let (blob, incomplete) = cache.blob_paths(&etag)?;
+    if !is_complete_blob(&blob, &response.expected_sizes) {
+        tracing::info!(file, bytes = response.expected_sizes.first(), "downloading");
+        if let Err(error) = stream_to_file(file, response, &incomplete) {
             // The fault to report is the download's; what is left over would be written anew anyway.
-            let _ = fs::remove_file(&unfinished);
+            let _ = fs::remove_file(&incomplete);
             return Err(error);
         }
-        fs::rename(&unfinished, &blob).with_context(|| format!("writing {}", blob.display()))?;
+        fs::rename(&incomplete, &blob).with_context(|| format!("writing {}", blob.display()))?;
     }
     drop(lock);
-    cache.link(commit, file, &etag)
+    cache.link_snapshot_file(commit, file, &etag)
 }
 
 /// A blob has its name only once it was verified; the size guards against what happened to the disk since.
-fn is_whole(blob: &Path, announced: &[u64]) -> bool {
-    fs::metadata(blob).is_ok_and(|found| found.is_file() && announced.iter().all(|bytes| *bytes == found.len()))
+fn is_complete_blob(blob: &Path, expected_sizes: &[u64]) -> bool {
+    fs::metadata(blob)
+        .is_ok_and(|metadata| metadata.is_file() && expected_sizes.iter().all(|bytes| *bytes == metadata.len()))
 }
 
 /// Reads the body into a file on disk, and checks its size and, where the hub names files by it, its sha256.
-fn write(file: &str, mut opened: Opened, path: &Path) -> Result<()> {
+fn stream_to_file(file: &str, mut response: FileResponse, path: &Path) -> Result<()> {
     let mut out = File::create(path).with_context(|| format!("writing {}", path.display()))?;
     let mut hasher = Sha256::new();
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut bytes = 0;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut received = 0;
     loop {
-        let count = opened.body.read(&mut piece).map_err(|error| broken_off(file, bytes, &opened.bytes, &error))?;
-        if count == 0 {
+        let chunk_bytes = response
+            .body
+            .read(&mut chunk)
+            .map_err(|error| interrupted_download(file, received, &response.expected_sizes, &error))?;
+        if chunk_bytes == 0 {
             break;
         }
-        bytes += count as u64;
-        hasher.update(&piece[..count]);
-        out.write_all(&piece[..count]).with_context(|| format!("writing {}", path.display()))?;
+        received += chunk_bytes as u64;
+        hasher.update(&chunk[..chunk_bytes]);
+        out.write_all(&chunk[..chunk_bytes]).with_context(|| format!("writing {}", path.display()))?;
     }
-    if let Some(announced) = opened.bytes.iter().find(|announced| **announced != bytes) {
-        let message = format!("{file} came with {bytes} bytes instead of {announced}, and was not kept: try again");
+    if let Some(expected_size) = response.expected_sizes.iter().find(|announced| **announced != received) {
+        let message =
+            format!("{file} came with {received} bytes instead of {expected_size}, and was not kept: try again");
         return Err(Error::internal(message));
     }
-    let is_sha256 = opened.etag.len() == 64 && opened.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_sha256 && hexadecimal(&hasher.finalize()) != opened.etag.to_ascii_lowercase() {
+    let is_sha256 = response.etag.len() == 64 && response.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_sha256 && hex_encode(&hasher.finalize()) != response.etag.to_ascii_lowercase() {
         let message = format!("{file} came damaged (its sha256 is not the hub's), and was not kept: try again");
         return Err(Error::internal(message));
     }
     out.sync_all().with_context(|| format!("writing {}", path.display()))
 }
 
-fn broken_off(file: &str, bytes: u64, announced: &[u64], error: &std::io::Error) -> Error {
-    let of = announced.iter().max().map_or(String::new(), |whole| format!(" of {whole}"));
+fn interrupted_download(file: &str, received: u64, expected_sizes: &[u64], error: &std::io::Error) -> Error {
+    let of_total = expected_sizes.iter().max().map_or(String::new(), |total| format!(" of {total}"));
     Error::internal(format!(
-        "the download of {file} broke off after {bytes}{of} bytes ({error}), and was not kept: check the network and try \
+        "the download of {file} broke off after {received}{of_total} bytes ({error}), and was not kept: check the network and try \
          again"
     ))
 }
 
-fn hexadecimal(digest: &[u8]) -> String {
+fn hex_encode(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-const PUBLIC_HUB: &str = "https://huggingface.co";
+const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// Where the hub is and what may be asked of it; read from the environment by `config`.
 #[derive(Clone)]
@@ -13,37 +13,39 @@ pub struct Settings {
     /// `HF_TOKEN`.
     pub token: Option<String>,
     /// `HF_HUB_OFFLINE`.
-    pub network: Network,
+    pub network: NetworkMode,
     /// `HF_HUB_CACHE`, or `HF_HOME`/hub, or `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    Allowed,
+pub enum NetworkMode {
+    Online,
     Offline,
 }
 
 impl Settings {
     /// Reads the variables through `get`; an empty one counts as not set.
-    pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Self {
-        let get = |name: &str| get(name).map(|value| value.trim().to_string()).filter(|value| !value.is_empty());
-        let home = get("HOME").map_or_else(PathBuf::new, PathBuf::from);
-        let folder = |name: &str| {
-            get(name).map(|path| match path.strip_prefix("~/") {
-                Some(rest) => home.join(rest),
+    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let non_empty =
+            |name: &str| variable(name).map(|value| value.trim().to_string()).filter(|value| !value.is_empty());
+        let home = non_empty("HOME").map_or_else(PathBuf::new, PathBuf::from);
+        let path_variable = |name: &str| {
+            non_empty(name).map(|path| match path.strip_prefix("~/") {
+                Some(relative) => home.join(relative),
                 None => PathBuf::from(path),
             })
         };
-        let user_cache = || folder("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
-        let hub_home = || folder("HF_HOME").unwrap_or_else(|| user_cache().join("huggingface"));
-        let offline = get("HF_HUB_OFFLINE")
+        let cache_home = || path_variable("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
+        let hf_home = || path_variable("HF_HOME").unwrap_or_else(|| cache_home().join("huggingface"));
+        let offline = non_empty("HF_HUB_OFFLINE")
             .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "on" | "yes" | "true"));
         Self {
-            endpoint: get("HF_ENDPOINT").map_or(PUBLIC_HUB.into(), |url| url.trim_end_matches('/').to_string()),
-            token: get("HF_TOKEN"),
-            network: if offline { Network::Offline } else { Network::Allowed },
-            cache: folder("HF_HUB_CACHE").unwrap_or_else(|| hub_home().join("hub")),
+            endpoint: non_empty("HF_ENDPOINT")
+                .map_or(DEFAULT_ENDPOINT.into(), |url| url.trim_end_matches('/').to_string()),
+            token: non_empty("HF_TOKEN"),
+            network: if offline { NetworkMode::Offline } else { NetworkMode::Online },
+            cache: path_variable("HF_HUB_CACHE").unwrap_or_else(|| hf_home().join("hub")),
         }
     }
 }
@@ -64,14 +66,14 @@ impl fmt::Debug for Settings {
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Settings {
+    fn settings_from(variables: &[(&str, &str)]) -> Settings {
         let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
-        Settings::from_environment(get)
+        Settings::from_env(get)
     }
 
     #[test]
-    fn the_cache_is_where_hugging_faces_tools_have_it() {
-        let cache = |variables: &[(&str, &str)]| read(variables).cache.display().to_string();
+    fn cache_folder_follows_hugging_face_variables() {
+        let cache = |variables: &[(&str, &str)]| settings_from(variables).cache.display().to_string();
         assert_eq!(cache(&[("HOME", "/home/a")]), "/home/a/.cache/huggingface/hub");
         assert_eq!(cache(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/c")]), "/c/huggingface/hub");
         assert_eq!(cache(&[("HOME", "/home/a"), ("HF_HOME", "~/hf")]), "/home/a/hf/hub");
@@ -79,20 +81,21 @@ mod tests {
     }
 
     #[test]
-    fn the_public_hub_is_asked_unless_something_else_is_said() {
-        let settings = read(&[("HF_TOKEN", ""), ("HF_HUB_OFFLINE", "0")]);
+    fn defaults_to_public_hub() {
+        let settings = settings_from(&[("HF_TOKEN", ""), ("HF_HUB_OFFLINE", "0")]);
         assert_eq!(
             (settings.endpoint.as_str(), settings.token, settings.network),
-            (PUBLIC_HUB, None, Network::Allowed)
+            (DEFAULT_ENDPOINT, None, NetworkMode::Online)
         );
-        let settings = read(&[("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", "hf_a\n"), ("HF_HUB_OFFLINE", "True")]);
+        let settings =
+            settings_from(&[("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", "hf_a\n"), ("HF_HUB_OFFLINE", "True")]);
         assert_eq!((settings.endpoint.as_str(), settings.token.as_deref()), ("http://mirror", Some("hf_a")));
-        assert_eq!(settings.network, Network::Offline);
+        assert_eq!(settings.network, NetworkMode::Offline);
     }
 
     #[test]
-    fn the_token_is_not_shown() {
-        let shown = format!("{:?}", read(&[("HF_TOKEN", "hf_secret")]));
+    fn debug_output_hides_token() {
+        let shown = format!("{:?}", settings_from(&[("HF_TOKEN", "hf_secret")]));
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// As it is written. What is left out has transformers' default.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Written {
+pub struct RawConfig {
     hidden_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
@@ -25,12 +25,12 @@ pub struct Written {
     layer_types: Option<Vec<String>>,
     global_rope_theta: Option<f64>,
     local_rope_theta: Option<f64>,
-    rope_parameters: Option<BTreeMap<String, Rope>>,
+    rope_parameters: Option<BTreeMap<String, RawRopeConfig>>,
     rope_scaling: Option<Value>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Rope {
+struct RawRopeConfig {
     rope_theta: Option<f64>,
     rope_type: Option<String>,
 }
@@ -47,9 +47,11 @@ pub struct Config {
     pub norm_bias: bool,
     pub attention_bias: bool,
     pub mlp_bias: bool,
-    pub layers: Vec<Reach>,
+    #[serde(rename = "layers")]
+    pub attention_kinds: Vec<AttentionKind>,
     /// How far a local layer looks to either side.
-    pub window: usize,
+    #[serde(rename = "window")]
+    pub sliding_window_radius: usize,
     pub global_theta: f64,
     pub local_theta: f64,
 }
@@ -57,23 +59,24 @@ pub struct Config {
 /// Which rows a layer looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reach {
+pub enum AttentionKind {
     Global,
-    Local,
+    #[serde(rename = "local")]
+    Sliding,
 }
 
-const GLOBAL: &str = "full_attention";
-const LOCAL: &str = "sliding_attention";
+const GLOBAL_LAYER_TYPE: &str = "full_attention";
+const SLIDING_LAYER_TYPE: &str = "sliding_attention";
 
-impl Written {
+impl RawConfig {
     /// # Errors
     /// `Invalid` (`unsupported_model`) for what is not computed.
     pub fn resolve(self) -> Result<Config> {
         let activation = self.hidden_activation.as_deref().unwrap_or("gelu");
-        architecture::only("modernbert", "hidden_activation", activation, "gelu")?;
-        architecture::even(self.hidden_size, self.num_attention_heads)?;
+        architecture::require_value("modernbert", "hidden_activation", activation, "gelu")?;
+        architecture::require_even_head_dim(self.hidden_size, self.num_attention_heads)?;
         if self.rope_scaling.as_ref().is_some_and(|scaling| !scaling.is_null()) {
-            return architecture::unsupported("rope_scaling is not supported for modernbert".to_string());
+            return architecture::unsupported_model("rope_scaling is not supported for modernbert".to_string());
         }
         Ok(Config {
             hidden_size: self.hidden_size,
@@ -85,34 +88,39 @@ impl Written {
             norm_bias: self.norm_bias.unwrap_or(false),
             attention_bias: self.attention_bias.unwrap_or(false),
             mlp_bias: self.mlp_bias.unwrap_or(false),
-            layers: self.layers()?,
-            window: self.local_attention.unwrap_or(128) / 2,
-            global_theta: self.theta(GLOBAL, self.global_rope_theta, 160_000.0)?,
-            local_theta: self.theta(LOCAL, self.local_rope_theta, 10_000.0)?,
+            attention_kinds: self.attention_kinds()?,
+            sliding_window_radius: self.local_attention.unwrap_or(128) / 2,
+            global_theta: self.rope_theta(GLOBAL_LAYER_TYPE, self.global_rope_theta, 160_000.0)?,
+            local_theta: self.rope_theta(SLIDING_LAYER_TYPE, self.local_rope_theta, 10_000.0)?,
         })
     }
 
-    fn layers(&self) -> Result<Vec<Reach>> {
+    fn attention_kinds(&self) -> Result<Vec<AttentionKind>> {
         let every = self.global_attn_every_n_layers.unwrap_or(3).max(1);
-        let by_number = |index: usize| if index.is_multiple_of(every) { Reach::Global } else { Reach::Local };
+        let default_kind =
+            |index: usize| if index.is_multiple_of(every) { AttentionKind::Global } else { AttentionKind::Sliding };
         let Some(types) = &self.layer_types else {
-            return Ok((0..self.num_hidden_layers).map(by_number).collect());
+            return Ok((0..self.num_hidden_layers).map(default_kind).collect());
         };
         if types.len() != self.num_hidden_layers {
-            return architecture::unsupported("layer_types must name every layer of num_hidden_layers".to_string());
+            return architecture::unsupported_model(
+                "layer_types must name every layer of num_hidden_layers".to_string(),
+            );
         }
-        let one = |name: &String| match name.as_str() {
-            GLOBAL => Ok(Reach::Global),
-            LOCAL => Ok(Reach::Local),
-            other => architecture::unsupported(format!("layer_types \"{other}\" is not supported for modernbert")),
+        let parse_kind = |name: &String| match name.as_str() {
+            GLOBAL_LAYER_TYPE => Ok(AttentionKind::Global),
+            SLIDING_LAYER_TYPE => Ok(AttentionKind::Sliding),
+            other => {
+                architecture::unsupported_model(format!("layer_types \"{other}\" is not supported for modernbert"))
+            }
         };
-        types.iter().map(one).collect()
+        types.iter().map(parse_kind).collect()
     }
 
-    fn theta(&self, kind: &str, older: Option<f64>, default: f64) -> Result<f64> {
-        let rope = self.rope_parameters.as_ref().and_then(|all| all.get(kind));
+    fn rope_theta(&self, layer_type: &str, legacy_theta: Option<f64>, default: f64) -> Result<f64> {
+        let rope = self.rope_parameters.as_ref().and_then(|all| all.get(layer_type));
         let rope_type = rope.and_then(|rope| rope.rope_type.as_deref()).unwrap_or("default");
-        architecture::only("modernbert", "rope_parameters: rope_type", rope_type, "default")?;
-        Ok(rope.and_then(|rope| rope.rope_theta).or(older).unwrap_or(default))
+        architecture::require_value("modernbert", "rope_parameters: rope_type", rope_type, "default")?;
+        Ok(rope.and_then(|rope| rope.rope_theta).or(legacy_theta).unwrap_or(default))
     }
 }

@@ -1,87 +1,98 @@
 //! One pre-norm layer: queries, keys and values from one map, and a gated network whose two halves come from one.
 
-use super::config::{Config, Reach};
+use super::config::{AttentionKind, Config};
 use crate::error::Result;
-use crate::model::adapted;
-use crate::model::attention::Attention;
-use crate::model::hooks::Part;
-use crate::model::loader::{Bias, Loader};
-use crate::model::parts::Parts;
-use crate::model::{Hooks, Module, Wanted};
-use espalier_tensor::distance::Distance;
-use espalier_tensor::kernels::Activation;
-use espalier_tensor::rotary::{self, Rotation};
-use espalier_tensor::{Kernels, Rows, Tape};
+use crate::model::attention::SelfAttention;
+use crate::model::hooked_ops;
+use crate::model::hooks::Sublayer;
+use crate::model::layer_weights::LayerWeights;
+use crate::model::loader::{BiasPresence, CheckpointLoader};
+use crate::model::{Hooks, Module, RequiredRows};
+use espalier_tensor::attention_mask::AttentionMask;
+use espalier_tensor::backend::Activation;
+use espalier_tensor::rotary::{self, RotaryTable};
+use espalier_tensor::{Backend, Tape, Var};
 use std::sync::Arc;
 
 pub struct Layer {
-    pub parts: Parts,
+    pub weights: LayerWeights,
     hidden: usize,
-    attention: Attention,
+    attention: SelfAttention,
 }
 
 /// What layers of either kind share.
-pub struct Reaches {
-    global: Arc<Rotation>,
-    local: Arc<Rotation>,
-    window: Arc<Distance>,
+pub struct AttentionVariants {
+    global_rotary: Arc<RotaryTable>,
+    sliding_rotary: Arc<RotaryTable>,
+    sliding_mask: Arc<AttentionMask>,
 }
 
-impl Reaches {
-    pub fn new(kernels: &dyn Kernels, config: &Config) -> Result<Self> {
-        let head_width = config.hidden_size / config.heads;
-        let turned = |theta| {
-            let frequencies = rotary::frequencies(theta, head_width);
-            Rotation::new(kernels, config.max_position_embeddings, &frequencies, 1.0).map(Arc::new)
+impl AttentionVariants {
+    pub fn new(backend: &dyn Backend, config: &Config) -> Result<Self> {
+        let head_dim = config.hidden_size / config.heads;
+        let rotary_table = |theta| {
+            let frequencies = rotary::inverse_frequencies(theta, head_dim);
+            RotaryTable::new(backend, config.max_position_embeddings, &frequencies, 1.0).map(Arc::new)
         };
-        let window = Arc::new(Distance::window(config.window));
-        Ok(Self { global: turned(config.global_theta)?, local: turned(config.local_theta)?, window })
+        let window = Arc::new(AttentionMask::symmetric_window(config.sliding_window_radius));
+        Ok(Self {
+            global_rotary: rotary_table(config.global_theta)?,
+            sliding_rotary: rotary_table(config.local_theta)?,
+            sliding_mask: window,
+        })
     }
 
-    fn attention(&self, heads: usize, reach: Reach) -> Attention {
-        let (rotation, distance) = match reach {
-            Reach::Global => (&self.global, None),
-            Reach::Local => (&self.local, Some(Arc::clone(&self.window))),
+    fn attention(&self, heads: usize, kind: AttentionKind) -> SelfAttention {
+        let (rotation, distance) = match kind {
+            AttentionKind::Global => (&self.global_rotary, None),
+            AttentionKind::Sliding => (&self.sliding_rotary, Some(Arc::clone(&self.sliding_mask))),
         };
-        Attention { heads, rotation: Some(Arc::clone(rotation)), distance }
+        SelfAttention { heads, rotary: Some(Arc::clone(rotation)), mask: distance }
     }
 }
 
 impl Layer {
-    pub fn load(loader: &mut Loader, index: usize, config: &Config, reaches: &Reaches) -> Result<Self> {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let [norm, attention, network] = [config.norm_bias, config.attention_bias, config.mlp_bias].map(Bias::of);
-        let mut parts = Parts::new(index, "layers", "model");
+    pub fn load(
+        loader: &mut CheckpointLoader,
+        index: usize,
+        config: &Config,
+        variants: &AttentionVariants,
+    ) -> Result<Self> {
+        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        let [norm_bias, attention_bias, mlp_bias] =
+            [config.norm_bias, config.attention_bias, config.mlp_bias].map(BiasPresence::from_flag);
+        let mut weights = LayerWeights::new(index, "layers", "model");
         // Not in the first layer: the embeddings are normed already.
         if index > 0 {
-            parts.load_norm(loader, (Module::AttentionNorm, "attn_norm"), hidden, norm)?;
+            weights.load_norm(loader, (Module::AttentionNorm, "attn_norm"), hidden, norm_bias)?;
         }
-        parts.load_map(loader, (Module::QueryKeyValue, "attn.Wqkv"), [hidden, 3 * hidden], attention)?;
-        parts.load_map(loader, (Module::AttentionOutput, "attn.Wo"), [hidden, hidden], attention)?;
-        parts.load_norm(loader, (Module::FeedForwardNorm, "mlp_norm"), hidden, norm)?;
-        parts.load_map(loader, (Module::FeedForwardGateIn, "mlp.Wi"), [hidden, 2 * wide], network)?;
-        parts.load_map(loader, (Module::FeedForwardOut, "mlp.Wo"), [wide, hidden], network)?;
-        Ok(Self { parts, hidden, attention: reaches.attention(config.heads, config.layers[index]) })
+        weights.load_linear(loader, (Module::QueryKeyValue, "attn.Wqkv"), [hidden, 3 * hidden], attention_bias)?;
+        weights.load_linear(loader, (Module::AttentionOutput, "attn.Wo"), [hidden, hidden], attention_bias)?;
+        weights.load_norm(loader, (Module::FeedForwardNorm, "mlp_norm"), hidden, norm_bias)?;
+        weights.load_linear(loader, (Module::FeedForwardGateIn, "mlp.Wi"), [hidden, 2 * intermediate], mlp_bias)?;
+        weights.load_linear(loader, (Module::FeedForwardOut, "mlp.Wo"), [intermediate, hidden], mlp_bias)?;
+        Ok(Self { weights, hidden, attention: variants.attention(config.heads, config.attention_kinds[index]) })
     }
 
     /// (tokens, hidden) → (tokens, hidden), or (sequences, hidden): all rows are asked, but only those wanted ask.
-    pub fn forward(&self, tape: &mut Tape, input: Rows, hooks: &dyn Hooks, wanted: Wanted) -> Result<Rows> {
-        let (parts, index) = (&self.parts, self.parts.layer());
-        let normed = match parts.norm(Module::AttentionNorm) {
-            Some(_) => parts.normed(tape, hooks, Module::AttentionNorm, input, None)?,
+    pub fn forward(&self, tape: &mut Tape, input: Var, hooks: &dyn Hooks, required_rows: RequiredRows) -> Result<Var> {
+        let (weights, index) = (&self.weights, self.weights.layer_index());
+        let normalized = match weights.norm_at(Module::AttentionNorm) {
+            Some(_) => weights.forward_norm(tape, hooks, Module::AttentionNorm, input, None)?,
             None => input,
         };
-        let fused = parts.linear(tape, hooks, Module::QueryKeyValue, normed)?;
-        let part = |tape: &mut Tape, index: usize| tape.columns(fused, index * self.hidden..(index + 1) * self.hidden);
-        let (query, key, value) = (part(tape, 0)?, part(tape, 1)?, part(tape, 2)?);
-        let [query, input] = [wanted.of(tape, query)?, wanted.of(tape, input)?];
-        let attended = self.attention.run(tape, hooks, index, [query, key, value])?;
-        let attended = parts.linear(tape, hooks, Module::AttentionOutput, attended)?;
-        let middle = adapted::added(tape, hooks, (index, Part::Attention), input, attended)?;
-        let normed = parts.normed(tape, hooks, Module::FeedForwardNorm, middle, None)?;
-        let both = parts.linear(tape, hooks, Module::FeedForwardGateIn, normed)?;
-        let wide = tape.gated(Activation::Gelu, both)?;
-        let narrow = parts.linear(tape, hooks, Module::FeedForwardOut, wide)?;
-        adapted::added(tape, hooks, (index, Part::FeedForward), middle, narrow)
+        let qkv = weights.forward_linear(tape, hooks, Module::QueryKeyValue, normalized)?;
+        let slice_part =
+            |tape: &mut Tape, index: usize| tape.slice_channels(qkv, index * self.hidden..(index + 1) * self.hidden);
+        let (query, key, value) = (slice_part(tape, 0)?, slice_part(tape, 1)?, slice_part(tape, 2)?);
+        let [query, input] = [required_rows.select(tape, query)?, required_rows.select(tape, input)?];
+        let attention_output = self.attention.forward(tape, hooks, index, [query, key, value])?;
+        let attention_output = weights.forward_linear(tape, hooks, Module::AttentionOutput, attention_output)?;
+        let residual = hooked_ops::add_residual(tape, hooks, (index, Sublayer::Attention), input, attention_output)?;
+        let normalized = weights.forward_norm(tape, hooks, Module::FeedForwardNorm, residual, None)?;
+        let gate_and_up = weights.forward_linear(tape, hooks, Module::FeedForwardGateIn, normalized)?;
+        let intermediate = tape.glu(Activation::Gelu, gate_and_up)?;
+        let feed_forward_output = weights.forward_linear(tape, hooks, Module::FeedForwardOut, intermediate)?;
+        hooked_ops::add_residual(tape, hooks, (index, Sublayer::FeedForward), residual, feed_forward_output)
     }
 }

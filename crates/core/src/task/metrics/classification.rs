@@ -34,22 +34,22 @@ pub struct PerClass {
 /// Which class examples of each were taken for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
-    classes: usize,
+    class_count: usize,
     /// By true and predicted class, where there are any.
     counts: BTreeMap<(u32, u32), usize>,
 }
 
 /// Examples of one class that were taken for another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Confused {
+pub struct ConfusedPair {
     pub label: String,
     pub predicted: String,
     pub examples: usize,
 }
 
 /// With more classes there is no matrix, but the pairs that were confused most.
-const WIDEST: usize = 256;
-const PAIRS: usize = 1000;
+const MAX_MATRIX_CLASSES: usize = 256;
+const MAX_CONFUSED_PAIRS: usize = 1000;
 
 impl Confusion {
     /// From `(examples, classes)` logits.
@@ -58,36 +58,37 @@ impl Confusion {
         for (row, target) in logits.chunks_exact(classes).zip(targets) {
             *counts.entry((*target, argmax(row) as u32)).or_insert(0) += 1;
         }
-        Self { classes, counts }
+        Self { class_count: classes, counts }
     }
 
     pub fn accuracy(&self) -> f64 {
-        let right = self.counts.iter().filter(|((target, predicted), _)| target == predicted);
-        ratio(right.map(|(_, count)| count).sum(), self.counts.values().sum())
+        let correct = self.counts.iter().filter(|((target, predicted), _)| target == predicted);
+        ratio_or_zero(correct.map(|(_, count)| count).sum(), self.counts.values().sum())
     }
 
     /// In the order of the labels.
     pub fn per_class(&self, labels: &[String]) -> Vec<PerClass> {
-        let [mut right, mut support, mut predicted] = [(); 3].map(|()| vec![0; self.classes]);
+        let [mut correct, mut support, mut predicted] = [(); 3].map(|()| vec![0; self.class_count]);
         for ((target, answer), count) in &self.counts {
             support[*target as usize] += count;
             predicted[*answer as usize] += count;
             if target == answer {
-                right[*target as usize] += count;
+                correct[*target as usize] += count;
             }
         }
-        let one = |(class, label): (usize, &String)| {
-            let (right, support, predicted) = (right[class], support[class], predicted[class]);
-            let (precision, recall) = (ratio(right, predicted), ratio(right, support));
-            let f1 = ratio(2 * right, predicted + support);
+        let class_metrics = |(class, label): (usize, &String)| {
+            let (right, support, predicted) = (correct[class], support[class], predicted[class]);
+            let (precision, recall) = (ratio_or_zero(right, predicted), ratio_or_zero(right, support));
+            let f1 = ratio_or_zero(2 * right, predicted + support);
             PerClass { label: label.clone(), precision, recall, f1, support }
         };
-        labels.iter().enumerate().map(one).collect()
+        labels.iter().enumerate().map(class_metrics).collect()
     }
 
     /// `matrix[true class][predicted class]`, where there are not too many classes for one.
     pub fn matrix(&self) -> Option<Vec<Vec<usize>>> {
-        let mut matrix = (self.classes <= WIDEST).then(|| vec![vec![0; self.classes]; self.classes])?;
+        let mut matrix =
+            (self.class_count <= MAX_MATRIX_CLASSES).then(|| vec![vec![0; self.class_count]; self.class_count])?;
         for ((target, predicted), count) in &self.counts {
             matrix[*target as usize][*predicted as usize] = *count;
         }
@@ -95,16 +96,16 @@ impl Confusion {
     }
 
     /// The pairs of different classes with the most examples.
-    pub fn most_confused(&self, labels: &[String]) -> Vec<Confused> {
+    pub fn most_confused(&self, labels: &[String]) -> Vec<ConfusedPair> {
         let mut pairs: Vec<_> = self.counts.iter().filter(|((target, predicted), _)| target != predicted).collect();
         pairs.sort_by_key(|(pair, count)| (std::cmp::Reverse(**count), **pair));
         let name = |class: u32| labels.get(class as usize).cloned().unwrap_or_default();
-        let one = |((target, predicted), count): (&(u32, u32), &usize)| Confused {
+        let confused_pair = |((target, predicted), count): (&(u32, u32), &usize)| ConfusedPair {
             label: name(*target),
             predicted: name(*predicted),
             examples: *count,
         };
-        pairs.into_iter().take(PAIRS).map(one).collect()
+        pairs.into_iter().take(MAX_CONFUSED_PAIRS).map(confused_pair).collect()
     }
 
     pub fn macro_f1(&self, labels: &[String]) -> f64 {
@@ -114,10 +115,10 @@ impl Confusion {
 }
 
 /// 0 of 0 is 0, as scikit-learn has it.
-pub(super) fn ratio(part: usize, whole: usize) -> f64 {
-    match whole {
+pub(super) fn ratio_or_zero(numerator: usize, denominator: usize) -> f64 {
+    match denominator {
         0 => 0.0,
-        whole => part as f64 / whole as f64,
+        whole => numerator as f64 / whole as f64,
     }
 }
 
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_agree_with_a_worked_example() {
+    fn metrics_match_a_worked_example() {
         // True classes 0 0 1 1 2, predicted 0 1 1 1 0; worked out by hand as scikit-learn defines them.
         let logits = [1., 0., 0., 0., 1., 0., 0., 1., 0., 0., 1., 0., 1., 0., 0.];
         let confusion = Confusion::new(&logits, 3, &[0, 0, 1, 1, 2]);
@@ -138,7 +139,7 @@ mod tests {
         assert_eq!((per_class[2].precision, per_class[2].recall, per_class[2].f1), (0.0, 0.0, 0.0));
         assert!((confusion.macro_f1(&labels) - 1.3 / 3.0).abs() < 1e-12);
         assert_eq!(confusion.matrix().unwrap(), [[1, 1, 0], [0, 2, 0], [1, 0, 0]]);
-        let pair = |label: &str, predicted: &str| Confused {
+        let pair = |label: &str, predicted: &str| ConfusedPair {
             label: label.to_string(),
             predicted: predicted.to_string(),
             examples: 1,
@@ -147,15 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_classes_have_no_matrix() {
+    fn more_classes_than_the_limit_have_no_confusion_matrix() {
         let classes = 5000;
         let mut logits = vec![0.0; 2 * classes];
         (logits[7], logits[classes + 4000]) = (1.0, 1.0);
         let confusion = Confusion::new(&logits, classes, &[7, 8]);
         assert!(confusion.matrix().is_none());
         let labels: Vec<String> = (0..classes).map(|class| format!("l{class}")).collect();
-        let (told, per_class) = (confusion.most_confused(&labels), confusion.per_class(&labels));
-        assert_eq!((told.len(), told[0].label.as_str(), told[0].predicted.as_str()), (1, "l8", "l4000"));
+        let (confused, per_class) = (confusion.most_confused(&labels), confusion.per_class(&labels));
+        assert_eq!((confused.len(), confused[0].label.as_str(), confused[0].predicted.as_str()), (1, "l8", "l4000"));
         assert_eq!((per_class.len(), per_class[7].f1, confusion.accuracy()), (classes, 1.0, 0.5));
     }
 }

@@ -39,17 +39,17 @@ pub fn similarity(cosines: &[f64], scores: &[f64], loss: f64) -> Similarity {
 }
 
 /// `places` are the ranks of the first hits, from 1 on.
-pub fn retrieval(places: &[usize], loss: f64) -> Retrieval {
-    let count = places.len().max(1) as f64;
-    let recall = |most: usize| places.iter().filter(|place| **place <= most).count() as f64 / count;
-    let reciprocal = places.iter().filter(|place| **place <= 10).map(|place| 1.0 / *place as f64);
+pub fn retrieval(ranks: &[usize], loss: f64) -> Retrieval {
+    let count = ranks.len().max(1) as f64;
+    let recall_at = |k: usize| ranks.iter().filter(|place| **place <= k).count() as f64 / count;
+    let reciprocal_ranks = ranks.iter().filter(|place| **place <= 10).map(|place| 1.0 / *place as f64);
     Retrieval {
-        examples: places.len(),
+        examples: ranks.len(),
         loss,
-        mrr_at_10: reciprocal.sum::<f64>() / count,
-        recall_at_1: recall(1),
-        recall_at_5: recall(5),
-        recall_at_10: recall(10),
+        mrr_at_10: reciprocal_ranks.sum::<f64>() / count,
+        recall_at_1: recall_at(1),
+        recall_at_5: recall_at(5),
+        recall_at_10: recall_at(10),
     }
 }
 
@@ -58,10 +58,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_are_counted_from_one() {
-        let found = retrieval(&[1, 2, 11, 5], 0.5);
-        assert_eq!([found.recall_at_1, found.recall_at_5, found.recall_at_10], [0.25, 0.75, 0.75]);
-        assert!((found.mrr_at_10 - (1.0 + 0.5 + 0.2) / 4.0).abs() < 1e-12);
+    fn ranks_start_at_one() {
+        let metrics = retrieval(&[1, 2, 11, 5], 0.5);
+        assert_eq!([metrics.recall_at_1, metrics.recall_at_5, metrics.recall_at_10], [0.25, 0.75, 0.75]);
+        assert!((metrics.mrr_at_10 - (1.0 + 0.5 + 0.2) / 4.0).abs() < 1e-12);
         assert_eq!(retrieval(&[], 0.0).recall_at_1, 0.0);
     }
 }

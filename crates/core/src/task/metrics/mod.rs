@@ -2,12 +2,12 @@
 
 pub mod classification;
 pub mod embedding;
-mod figures;
-pub mod language;
+pub mod language_model;
 pub mod multi_label;
 pub mod preference;
 pub mod regression;
+mod task_metrics;
 pub mod token_classification;
 
 pub use classification::{Classification, Confusion, PerClass, argmax};
-pub use figures::{Figures, is_error};
+pub use task_metrics::{TaskMetrics, is_lower_better};

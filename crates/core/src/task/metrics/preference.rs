@@ -1,13 +1,13 @@
 //! Figures of preferences, from how each word of both answers was judged.
 
-use super::language::JUDGED;
-use crate::task::preference::{Config, Pair};
+use super::language_model::TOKEN_METRICS_WIDTH;
+use crate::task::preference::{Config, LogProbs};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = PreferenceFigures)]
-pub struct Preference {
+pub struct PreferenceMetrics {
     pub examples: usize,
     pub loss: f64,
     /// The share of pairs in which the chosen answer has gained more than the rejected one.
@@ -20,23 +20,28 @@ pub struct Preference {
 }
 
 /// The log-probabilities of pairs with so many words, judged one after another.
-pub fn sums(judged: &[f32], lengths: &[[usize; 2]]) -> Vec<Pair> {
-    let mut words = judged.chunks_exact(JUDGED).map(|word| -f64::from(word[0]));
-    lengths.iter().map(|lengths| lengths.map(|length| words.by_ref().take(length).sum())).collect()
+pub fn answer_logprobs(token_metrics: &[f32], answer_lengths: &[[usize; 2]]) -> Vec<LogProbs> {
+    let mut words = token_metrics.chunks_exact(TOKEN_METRICS_WIDTH).map(|word| -f64::from(word[0]));
+    answer_lengths.iter().map(|lengths| lengths.map(|length| words.by_ref().take(length).sum())).collect()
 }
 
-pub fn figures(judged: &[f32], lengths: &[[usize; 2]], reference: &[Pair], config: &Config) -> Preference {
-    let now = sums(judged, lengths);
-    let pairs = now.iter().zip(reference).zip(lengths);
-    let verdicts: Vec<_> = pairs.map(|((now, before), lengths)| config.judge(*now, *before, *lengths)).collect();
-    let count = verdicts.len().max(1) as f64;
-    let mean = |of: &dyn Fn(&crate::task::preference::Verdict) -> f64| verdicts.iter().map(of).sum::<f64>() / count;
-    Preference {
-        examples: verdicts.len(),
-        loss: mean(&|one| one.loss),
-        accuracy: mean(&|one| f64::from(u8::from(one.rewards[0] > one.rewards[1]))),
-        margin: mean(&|one| one.rewards[0] - one.rewards[1]),
-        chosen_reward: mean(&|one| one.rewards[0]),
-        rejected_reward: mean(&|one| one.rewards[1]),
+pub fn compute(
+    token_metrics: &[f32],
+    answer_lengths: &[[usize; 2]],
+    reference_logprobs: &[LogProbs],
+    config: &Config,
+) -> PreferenceMetrics {
+    let policy_logprobs = answer_logprobs(token_metrics, answer_lengths);
+    let pairs = policy_logprobs.iter().zip(reference_logprobs).zip(answer_lengths);
+    let losses: Vec<_> = pairs.map(|((now, before), lengths)| config.pair_loss(*now, *before, *lengths)).collect();
+    let count = losses.len().max(1) as f64;
+    let mean_of = |of: &dyn Fn(&crate::task::preference::PairLoss) -> f64| losses.iter().map(of).sum::<f64>() / count;
+    PreferenceMetrics {
+        examples: losses.len(),
+        loss: mean_of(&|one| one.loss),
+        accuracy: mean_of(&|one| f64::from(u8::from(one.rewards[0] > one.rewards[1]))),
+        margin: mean_of(&|one| one.rewards[0] - one.rewards[1]),
+        chosen_reward: mean_of(&|one| one.rewards[0]),
+        rejected_reward: mean_of(&|one| one.rewards[1]),
     }
 }

@@ -9,10 +9,10 @@ pub struct Scale {
 
 impl Scale {
     /// That of values as they are.
-    pub const PLAIN: Self = Self { mean: 0.0, deviation: 1.0 };
+    pub const IDENTITY: Self = Self { mean: 0.0, deviation: 1.0 };
 
     /// That of some values.
-    pub fn of(values: impl Iterator<Item = f32> + Clone) -> Self {
+    pub fn standardize(values: impl Iterator<Item = f32> + Clone) -> Self {
         let count = values.clone().count().max(1) as f64;
         let mean = values.clone().map(f64::from).sum::<f64>() / count;
         let variance = values.map(|value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
@@ -21,20 +21,20 @@ impl Scale {
     }
 
     /// What cosines are to be, given scores: themselves where they could be cosines, else from 0 to 1.
-    pub fn of_scores(scores: impl Iterator<Item = f32> + Clone) -> Self {
-        let (least, greatest) =
+    pub fn cosine_range(scores: impl Iterator<Item = f32> + Clone) -> Self {
+        let (min, max) =
             scores.fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), score| (least.min(score), most.max(score)));
-        match least >= -1.0 && greatest <= 1.0 || least >= greatest {
-            true => Self::PLAIN,
-            false => Self { mean: least, deviation: greatest - least },
+        match min >= -1.0 && max <= 1.0 || min >= max {
+            true => Self::IDENTITY,
+            false => Self { mean: min, deviation: max - min },
         }
     }
 
-    pub fn apply(self, value: f32) -> f64 {
+    pub fn normalize(self, value: f32) -> f64 {
         f64::from((value - self.mean) / self.deviation)
     }
 
-    pub fn undo(self, output: f32) -> f32 {
+    pub fn denormalize(self, output: f32) -> f32 {
         output * self.deviation + self.mean
     }
 }

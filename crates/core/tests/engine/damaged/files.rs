@@ -1,6 +1,6 @@
 //! The bytes of the files, whoever wrote them.
 
-use crate::damaged::bench::{Files, Row, Source, row};
+use crate::damaged::fixtures::{Case, Files, Source, case};
 use serde_json::{Value, json};
 
 const LORA: Source = Source::Peft("lora-patterns");
@@ -45,31 +45,31 @@ fn text(files: &mut Files, name: &str, text: &str) {
 }
 
 #[rustfmt::skip]
-pub fn rows() -> Vec<Row> {
+pub fn rows() -> Vec<Case> {
     vec![
-        row("no tensors at all", LORA, |f| bytes(f, |_| Vec::new()), UNREADABLE, "adapter_model.safetensors is damaged: it is shorter than eight bytes"),
-        row("tensors cut off in their header", LORA, |f| bytes(f, |b| b[..100].to_vec()), UNREADABLE, "it ends inside its header"),
-        row("tensors cut off in their numbers", LORA, |f| bytes(f, |b| b[..b.len() - 9].to_vec()), UNREADABLE, "was the upload cut off?"),
-        row("a header too long", LORA, |f| bytes(f, |b| [&u64::MAX.to_le_bytes()[..], &b[8..]].concat()), UNREADABLE, "its header claims"),
-        row("a header that is no JSON", LORA, |f| bytes(f, |b| [&b[..8], b"[", &b[9..]].concat()), UNREADABLE, "its header is not valid"),
-        row("bytes that belong to no tensor", LORA, |f| bytes(f, |b| [b, b"four"].concat()), UNREADABLE, "4 bytes at its end belong to no tensor"),
-        row("a tensor beyond the end", LORA, |f| claim(f, "data_offsets", |_| json!([0, 99_999_999])), UNREADABLE, "tensor base_model.model.classifier.bias claims the bytes 0 to 99999999"),
-        row("a tensor that ends before it begins", LORA, |f| claim(f, "data_offsets", |o| json!([o[1], o[0]])), UNREADABLE, "tensor base_model.model.classifier.bias claims the bytes"),
-        row("a shape that its bytes do not fill", LORA, |f| claim(f, "shape", |_| json!([4])), UNREADABLE, "tensor base_model.model.classifier.bias has the shape [4] of F32 but 12 bytes"),
-        row("a shape beyond all numbers", LORA, |f| claim(f, "shape", |_| json!([u64::MAX, 2])), UNREADABLE, "tensor base_model.model.classifier.bias has the shape"),
-        row("a tensor over another", LORA, |f| header(f, |h| h[BIAS]["data_offsets"] = json!([4, 16])), UNREADABLE, "starts at byte"),
-        row("an unknown word in the header", LORA, |f| header(f, |h| h[BIAS]["strides"] = json!([1])), UNREADABLE, "strides"),
-        row("whole numbers", LORA, |f| claim(f, "dtype", |_| json!("I32")), TENSORS, "base_model.model.classifier.bias is stored as I32, expected F32, F16 or BF16"),
-        row("eight-bit numbers", LORA, |f| claim(f, "dtype", |_| json!("F8_E4M3")), TENSORS, "base_model.model.classifier.bias is stored as F8_E4M3"),
-        row("a number that is none", LORA, |f| number(f, f32::NAN), TENSORS, "base_model.model.classifier.bias holds values that are not finite"),
-        row("an infinite number", LORA, |f| number(f, f32::NEG_INFINITY), TENSORS, "base_model.model.classifier.bias holds values that are not finite"),
-        row("a config that is no JSON", LORA, |f| text(f, "adapter_config.json", "r: 4"), UNREADABLE, "adapter_config.json: it is not a JSON object"),
-        row("a config that is a list", LORA, |f| text(f, "adapter_config.json", "[]"), UNREADABLE, "adapter_config.json: it is not a JSON object"),
-        row("a config without a method", LORA, |f| text(f, "adapter_config.json", "{}"), UNREADABLE, "adapter_config.json: peft_type is missing"),
-        row("no config", LORA, |f| drop(f.remove("adapter_config.json")), UNREADABLE, "it holds no adapter_config.json"),
-        row("no tensors' file", LORA, |f| drop(f.remove(FILE)), UNREADABLE, "it holds no adapter_model.safetensors"),
-        row("a pickle in the tensors' place", LORA, |f| { let b = f.remove(FILE).unwrap(); f.insert("adapter_model.bin".to_string(), b); }, "unsupported_adapter", "adapter_model.bin is a pickle"),
-        row("a file outside of the zip", LORA, |f| text(f, "../adapter_config.json", "{}"), UNREADABLE, "\"../adapter_config.json\" points outside of the zip"),
-        row("two adapters", LORA, |f| text(f, "other/adapter_config.json", "{}"), UNREADABLE, "it holds several adapters"),
+        case("no tensors at all", LORA, |f| bytes(f, |_| Vec::new()), UNREADABLE, "adapter_model.safetensors is damaged: it is shorter than eight bytes"),
+        case("tensors cut off in their header", LORA, |f| bytes(f, |b| b[..100].to_vec()), UNREADABLE, "it ends inside its header"),
+        case("tensors cut off in their numbers", LORA, |f| bytes(f, |b| b[..b.len() - 9].to_vec()), UNREADABLE, "was the upload cut off?"),
+        case("a header too long", LORA, |f| bytes(f, |b| [&u64::MAX.to_le_bytes()[..], &b[8..]].concat()), UNREADABLE, "its header claims"),
+        case("a header that is no JSON", LORA, |f| bytes(f, |b| [&b[..8], b"[", &b[9..]].concat()), UNREADABLE, "its header is not valid"),
+        case("bytes that belong to no tensor", LORA, |f| bytes(f, |b| [b, b"four"].concat()), UNREADABLE, "4 bytes at its end belong to no tensor"),
+        case("a tensor beyond the end", LORA, |f| claim(f, "data_offsets", |_| json!([0, 99_999_999])), UNREADABLE, "tensor base_model.model.classifier.bias claims the bytes 0 to 99999999"),
+        case("a tensor that ends before it begins", LORA, |f| claim(f, "data_offsets", |o| json!([o[1], o[0]])), UNREADABLE, "tensor base_model.model.classifier.bias claims the bytes"),
+        case("a shape that its bytes do not fill", LORA, |f| claim(f, "shape", |_| json!([4])), UNREADABLE, "tensor base_model.model.classifier.bias has the shape [4] of F32 but 12 bytes"),
+        case("a shape beyond all numbers", LORA, |f| claim(f, "shape", |_| json!([u64::MAX, 2])), UNREADABLE, "tensor base_model.model.classifier.bias has the shape"),
+        case("a tensor over another", LORA, |f| header(f, |h| h[BIAS]["data_offsets"] = json!([4, 16])), UNREADABLE, "starts at byte"),
+        case("an unknown word in the header", LORA, |f| header(f, |h| h[BIAS]["strides"] = json!([1])), UNREADABLE, "strides"),
+        case("whole numbers", LORA, |f| claim(f, "dtype", |_| json!("I32")), TENSORS, "base_model.model.classifier.bias is stored as I32, expected F32, F16 or BF16"),
+        case("eight-bit numbers", LORA, |f| claim(f, "dtype", |_| json!("F8_E4M3")), TENSORS, "base_model.model.classifier.bias is stored as F8_E4M3"),
+        case("a number that is none", LORA, |f| number(f, f32::NAN), TENSORS, "base_model.model.classifier.bias holds values that are not finite"),
+        case("an infinite number", LORA, |f| number(f, f32::NEG_INFINITY), TENSORS, "base_model.model.classifier.bias holds values that are not finite"),
+        case("a config that is no JSON", LORA, |f| text(f, "adapter_config.json", "r: 4"), UNREADABLE, "adapter_config.json: it is not a JSON object"),
+        case("a config that is a list", LORA, |f| text(f, "adapter_config.json", "[]"), UNREADABLE, "adapter_config.json: it is not a JSON object"),
+        case("a config without a method", LORA, |f| text(f, "adapter_config.json", "{}"), UNREADABLE, "adapter_config.json: peft_type is missing"),
+        case("no config", LORA, |f| drop(f.remove("adapter_config.json")), UNREADABLE, "it holds no adapter_config.json"),
+        case("no tensors' file", LORA, |f| drop(f.remove(FILE)), UNREADABLE, "it holds no adapter_model.safetensors"),
+        case("a pickle in the tensors' place", LORA, |f| { let b = f.remove(FILE).unwrap(); f.insert("adapter_model.bin".to_string(), b); }, "unsupported_adapter", "adapter_model.bin is a pickle"),
+        case("a file outside of the zip", LORA, |f| text(f, "../adapter_config.json", "{}"), UNREADABLE, "\"../adapter_config.json\" points outside of the zip"),
+        case("two adapters", LORA, |f| text(f, "other/adapter_config.json", "{}"), UNREADABLE, "it holds several adapters"),
     ]
 }

@@ -1,22 +1,23 @@
 //! The files in `examples/` are what their README says.
 
-use crate::data::support::{csv, found};
+use crate::data::support::{csv, expected_findings};
 
 #[test]
 fn the_banking_examples_have_as_many_rows_of_each_intent_as_they_say() {
-    let sample = csv(include_str!("../../../../../examples/banking77-sample.csv")).map("label", "category").check();
-    let test = csv(include_str!("../../../../../examples/banking77-test.csv")).map("label", "category").check();
+    let sample =
+        csv(include_str!("../../../../../examples/banking77-sample.csv")).map_column("label", "category").check();
+    let test = csv(include_str!("../../../../../examples/banking77-test.csv")).map_column("label", "category").check();
     for (checked, each) in [(&sample, 50), (&test, 20)] {
         assert_eq!(checked.report.error_count, 0, "{:?}", checked.report.errors);
         assert_eq!(checked.report.labels.len(), 20);
         assert!(checked.report.labels.iter().all(|label| label.count == each));
     }
-    let known = espalier_core::data::labels(&sample.examples);
-    assert_eq!(espalier_core::data::labels(&test.examples), known);
+    let known = espalier_core::data::unique_labels(&sample.examples);
+    assert_eq!(espalier_core::data::unique_labels(&test.examples), known);
 }
 
 #[test]
-fn the_broken_example_shows_many_faults_and_can_be_skipped() {
+fn broken_example_reports_many_errors_and_can_be_skipped() {
     let file = csv(include_bytes!("../../../../../examples/broken.csv"));
     let errors = [
         (4, "empty_text"),
@@ -26,8 +27,8 @@ fn the_broken_example_shows_many_faults_and_can_be_skipped() {
         (10, "empty_label"),
         (11, "field_count"),
     ];
-    assert_eq!(file.errors(), found(&errors));
-    let report = file.skip().check().report;
+    assert_eq!(file.errors(), expected_findings(&errors));
+    let report = file.skip_bad_rows().check().report;
     assert_eq!((report.error_count, report.rows, report.examples), (0, 13, 7));
     for code in ["white_space", "duplicate", "conflicting_labels", "label_seen_once", "bad_utf8"] {
         assert!(report.warning_counts.contains_key(code), "{code}");

@@ -1,17 +1,17 @@
 //! What holds for a file as a whole: limits, refusal, skipping, validation datasets.
 
-use crate::data::support::{Words, csv, found, jsonl, rows};
+use crate::data::support::{WordMeasure, csv, expected_examples, expected_findings, jsonl};
 use espalier_core::data::{self, Format, Options};
-use espalier_core::error::{Error, Place};
+use espalier_core::error::{Error, Location};
 use espalier_core::task;
 
 #[test]
 fn a_file_without_rows_is_refused() {
-    assert_eq!(csv("").errors(), found(&[(0, "no_usable_row")]));
-    assert_eq!(csv("\u{feff}\n\n").errors(), found(&[(0, "no_usable_row")]));
-    assert_eq!(csv("text,label\n").errors(), found(&[(0, "no_usable_row")]));
-    assert_eq!(jsonl("").errors(), found(&[(0, "no_usable_row")]));
-    assert_eq!(jsonl("\n{}\n").skip().errors(), found(&[(0, "no_usable_row")]));
+    assert_eq!(csv("").errors(), expected_findings(&[(0, "no_usable_row")]));
+    assert_eq!(csv("\u{feff}\n\n").errors(), expected_findings(&[(0, "no_usable_row")]));
+    assert_eq!(csv("text,label\n").errors(), expected_findings(&[(0, "no_usable_row")]));
+    assert_eq!(jsonl("").errors(), expected_findings(&[(0, "no_usable_row")]));
+    assert_eq!(jsonl("\n{}\n").skip_bad_rows().errors(), expected_findings(&[(0, "no_usable_row")]));
 }
 
 #[test]
@@ -26,19 +26,25 @@ fn a_file_in_utf16_is_refused_as_such() {
 
 #[test]
 fn fewer_than_two_labels_are_refused_also_under_skip() {
-    let file = csv("text,label\na,x\nb,x\n,y\n").skip();
-    assert_eq!(file.errors(), found(&[(0, "too_few_labels")]));
+    let file = csv("text,label\na,x\nb,x\n,y\n").skip_bad_rows();
+    assert_eq!(file.errors(), expected_findings(&[(0, "too_few_labels")]));
 }
 
 #[test]
 fn the_limits_of_the_server_hold() {
     let file = || csv("text,label\na,x\nb,y\nc,z\n");
-    assert_eq!(file().limit(|s| s.max_bytes = 23).errors(), []);
-    assert_eq!(file().limit(|s| s.max_bytes = 22).errors(), found(&[(0, "too_many_bytes")]));
-    assert_eq!(file().limit(|s| s.max_rows = 3).errors(), []);
-    assert_eq!(file().limit(|s| s.max_rows = 2).skip().errors(), found(&[(0, "too_many_rows")]));
-    assert_eq!(file().limit(|s| s.max_labels = 3).errors(), []);
-    assert_eq!(file().limit(|s| s.max_labels = 2).skip().errors(), found(&[(0, "too_many_labels")]));
+    assert_eq!(file().with_limits(|s| s.max_bytes = 23).errors(), []);
+    assert_eq!(file().with_limits(|s| s.max_bytes = 22).errors(), expected_findings(&[(0, "too_many_bytes")]));
+    assert_eq!(file().with_limits(|s| s.max_rows = 3).errors(), []);
+    assert_eq!(
+        file().with_limits(|s| s.max_rows = 2).skip_bad_rows().errors(),
+        expected_findings(&[(0, "too_many_rows")])
+    );
+    assert_eq!(file().with_limits(|s| s.max_labels = 3).errors(), []);
+    assert_eq!(
+        file().with_limits(|s| s.max_labels = 2).skip_bad_rows().errors(),
+        expected_findings(&[(0, "too_many_labels")])
+    );
 }
 
 #[test]
@@ -46,56 +52,56 @@ fn skipping_turns_the_errors_of_rows_into_counted_warnings() {
     let text = "text,label\na,x\n,x\nb\n,y\n\"c\" d,y\ne,y\nf,x\ng,y\n";
     let refused = csv(text);
     assert_eq!(refused.check().report.error_count, 4);
-    let skipped = csv(text).skip();
+    let skipped = csv(text).skip_bad_rows();
     assert_eq!(skipped.errors(), []);
     assert_eq!(
         skipped.warnings(),
-        found(&[(3, "empty_text"), (4, "field_count"), (5, "empty_text"), (6, "broken_quote")])
+        expected_findings(&[(3, "empty_text"), (4, "field_count"), (5, "empty_text"), (6, "broken_quote")])
     );
     let report = skipped.check().report;
     assert_eq!((report.rows, report.examples, report.warning_counts["empty_text"]), (8, 4, 2));
-    assert_eq!(skipped.examples(), rows(&[(2, "a", "x"), (7, "e", "y"), (8, "f", "x"), (9, "g", "y")]));
+    assert_eq!(skipped.examples(), expected_examples(&[(2, "a", "x"), (7, "e", "y"), (8, "f", "x"), (9, "g", "y")]));
 }
 
 #[test]
-fn a_refusal_lists_the_errors_by_line_and_says_what_would_help() {
+fn rejection_lists_errors_by_line_with_advice() {
     let rows: String = (0..120).map(|_| ",x\n").collect();
-    let refusal = csv(format!("text,label\na,x\nb,y\n{rows}")).check().report.refusal().unwrap();
+    let refusal = csv(format!("text,label\na,x\nb,y\n{rows}")).check().report.to_error().unwrap();
     let Error::Invalid(problem) = refusal else { panic!("{refusal}") };
-    assert_eq!((problem.code, problem.faults.len()), ("invalid_dataset", 100));
-    assert_eq!(problem.faults[0].place, Place::Line(4));
+    assert_eq!((problem.code, problem.errors.len()), ("invalid_dataset", 100));
+    assert_eq!(problem.errors[0].location, Location::Line(4));
     assert!(problem.detail.contains("120 errors; the first 100 are listed"), "{}", problem.detail);
     assert!(problem.detail.contains("\"on_bad_rows\": \"skip\""), "{}", problem.detail);
 
-    let refusal = csv("text,label\na,x\n,y\n").check().report.refusal().unwrap();
+    let refusal = csv("text,label\na,x\n,y\n").check().report.to_error().unwrap();
     assert!(refusal.to_string().contains("at least two labels"), "{refusal}");
     assert!(refusal.to_string().contains("1 error"), "{refusal}");
     assert!(!refusal.to_string().contains("skip"), "{refusal}");
-    assert!(csv("text,label\na,x\nb,y\n").check().report.refusal().is_none());
+    assert!(csv("text,label\na,x\nb,y\n").check().report.to_error().is_none());
 }
 
 #[test]
 fn a_validation_row_with_a_label_unknown_to_training_is_an_error() {
     let training = csv("text,label\na,y\nb,x\nc,y\n").check();
-    let labels = data::labels(&training.examples);
+    let labels = data::unique_labels(&training.examples);
     assert_eq!(labels, ["x", "y"]);
     let mut validation = csv("text,label\na,x\nb,z\nc,y\nd,z\n").check();
-    data::check_validation(&mut validation, &labels);
+    data::check_validation_labels(&mut validation, &labels);
     let lines: Vec<_> = validation.report.errors.iter().map(|error| (error.line, error.code.as_str())).collect();
     assert_eq!(lines, [(Some(3), "unknown_label"), (Some(5), "unknown_label")]);
     assert_eq!(validation.report.error_count, 2);
-    assert!(!validation.report.refusal().unwrap().to_string().contains("skip"));
+    assert!(!validation.report.to_error().unwrap().to_string().contains("skip"));
     let mut validation = csv("text,label\na,x\nc,y\n").check();
-    data::check_validation(&mut validation, &labels);
-    assert!(validation.report.refusal().is_none());
+    data::check_validation_labels(&mut validation, &labels);
+    assert!(validation.report.to_error().is_none());
 }
 
 #[test]
-fn a_file_that_is_not_there_is_no_fault_of_the_dataset() {
+fn missing_file_is_an_internal_error() {
     let options = Options { format: Format::Csv, columns: Default::default(), on_bad_rows: Default::default() };
     let file = csv("");
     let path = std::path::Path::new("/nowhere/at all.csv");
-    let error = data::check(path, &options, &task::Config::default(), &Words, &file.settings).unwrap_err();
+    let error = data::validate(path, &options, &task::Config::default(), &WordMeasure, &file.settings).unwrap_err();
     assert_eq!(error.code(), "internal");
     assert!(error.to_string().contains("/nowhere/at all.csv"), "{error}");
 }

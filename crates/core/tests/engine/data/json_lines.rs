@@ -1,6 +1,6 @@
 //! JSON lines, and inline examples, which arrive as such.
 
-use crate::data::support::{found, jsonl, rows};
+use crate::data::support::{expected_examples, expected_findings, jsonl};
 
 #[test]
 fn an_object_per_line_is_an_example() {
@@ -9,7 +9,7 @@ fn an_object_per_line_is_an_example() {
          {\"label\": \"y\", \"text\": \"c\", \"text_pair\": \"d\"}\n{\"text\":\"e\",\"label\":\"x\",\"text_pair\":null}",
     );
     assert_eq!(file.errors(), []);
-    assert_eq!(file.examples(), rows(&[(1, "a é \"b\"", "x"), (3, "c", "y"), (4, "e", "x")]));
+    assert_eq!(file.examples(), expected_examples(&[(1, "a é \"b\"", "x"), (3, "c", "y"), (4, "e", "x")]));
     let pairs: Vec<_> = file.check().examples.into_iter().map(|example| example.text_pair).collect();
     assert_eq!(pairs, [None, Some("d".to_string()), None]);
 }
@@ -42,7 +42,7 @@ fn a_field_must_be_there_and_of_its_type() {
         (6, "missing_field"),
         (6, "missing_field"),
     ];
-    assert_eq!(file.errors(), found(&expected));
+    assert_eq!(file.errors(), expected_findings(&expected));
 }
 
 #[test]
@@ -52,29 +52,29 @@ fn a_line_must_be_an_object() {
     let good = "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"y\"}";
     let file = jsonl(format!("{}\n{good}", bad.join("\n")));
     let expected: Vec<_> = (1..=bad.len() as u64).map(|line| (line, "unreadable_record")).collect();
-    assert_eq!(file.errors(), found(&expected));
+    assert_eq!(file.errors(), expected_findings(&expected));
     let deep = format!("{{\"text\": \"a\", \"label\": \"x\", \"deep\": {}", "[".repeat(10_000));
-    assert_eq!(jsonl(format!("{deep}\n{good}")).errors(), found(&[(1, "unreadable_record")]));
+    assert_eq!(jsonl(format!("{deep}\n{good}")).errors(), expected_findings(&[(1, "unreadable_record")]));
 }
 
 #[test]
 fn a_mapped_field_is_read_under_its_own_name() {
-    let file =
-        jsonl("{\"q\": \"a\", \"text\": \"b\", \"label\": \"x\"}\n{\"q\": \"c\", \"label\": \"y\"}\n").map("text", "q");
-    assert_eq!(file.examples(), rows(&[(1, "a", "x"), (2, "c", "y")]));
-    let file = file.map("text_pair", "text");
-    assert_eq!(file.errors(), found(&[(0, "too_few_labels"), (2, "missing_field")]));
+    let file = jsonl("{\"q\": \"a\", \"text\": \"b\", \"label\": \"x\"}\n{\"q\": \"c\", \"label\": \"y\"}\n")
+        .map_column("text", "q");
+    assert_eq!(file.examples(), expected_examples(&[(1, "a", "x"), (2, "c", "y")]));
+    let file = file.map_column("text_pair", "text");
+    assert_eq!(file.errors(), expected_findings(&[(0, "too_few_labels"), (2, "missing_field")]));
     let message = &file.check().report.errors[1].message;
     assert!(message.contains("no \"text\"; its fields are \"label\", \"q\""), "{message}");
 }
 
 #[test]
-fn bad_utf8_and_over_long_lines_are_passed_over() {
+fn invalid_utf8_and_oversized_lines_are_skipped() {
     let mut bytes = b"\xef\xbb\xbf{\"text\": \"\xff\", \"label\": \"x\"}\n".to_vec();
     bytes.extend(format!("{{\"text\": \"{}\", \"label\": \"x\"}}\n", "a ".repeat(100_000)).into_bytes());
     bytes.extend(b"{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"y\"}\n");
     let file = jsonl(bytes);
-    assert_eq!(file.errors(), found(&[(1, "bad_utf8"), (2, "record_too_long")]));
+    assert_eq!(file.errors(), expected_findings(&[(1, "bad_utf8"), (2, "record_too_long")]));
     assert!(file.check().report.errors[0].message.starts_with("byte 14 of line 1"));
-    assert_eq!(file.examples(), rows(&[(3, "a", "x"), (4, "b", "y")]));
+    assert_eq!(file.examples(), expected_examples(&[(3, "a", "x"), (4, "b", "y")]));
 }

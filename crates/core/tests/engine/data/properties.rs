@@ -51,8 +51,8 @@ proptest! {
         limit in prop::sample::select(&[1usize, 12, 40, 1 << 16]),
         skip in any::<bool>(),
     ) {
-        let file = File::new(format, &bytes).limit(|settings| settings.max_record_bytes = limit);
-        let file = if skip { file.skip() } else { file };
+        let file = File::new(format, &bytes).with_limits(|settings| settings.max_record_bytes = limit);
+        let file = if skip { file.skip_bad_rows() } else { file };
         let checked = file.check();
         let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         for finding in checked.report.errors.iter().chain(&checked.report.warnings) {
@@ -63,7 +63,7 @@ proptest! {
         prop_assert!(checked.examples.is_sorted_by_key(|example| example.line));
         prop_assert_eq!(checked.report.examples, checked.examples.len() as u64);
         prop_assert!(checked.report.rows >= checked.report.examples);
-        prop_assert_eq!(checked.report.refusal().is_some(), checked.report.error_count > 0);
+        prop_assert_eq!(checked.report.to_error().is_some(), checked.report.error_count > 0);
     }
 
     #[test]
@@ -72,7 +72,7 @@ proptest! {
         tabs in any::<bool>(),
         windows in any::<bool>(),
     ) {
-        let (bytes, lines) = written(&cells, if tabs { b'\t' } else { b',' }, windows);
+        let (bytes, lines) = write_table(&cells, if tabs { b'\t' } else { b',' }, windows);
         let file = if tabs { tsv(&bytes) } else { csv(&bytes) };
         let expected: Vec<_> = cells.iter().zip(lines)
             .map(|((text, label), line)| (line, text.trim().to_string(), label.trim().to_string())).collect();
@@ -82,7 +82,7 @@ proptest! {
 }
 
 /// The table as the `csv` crate writes it, and the line where each record begins.
-fn written(cells: &[(String, String)], separator: u8, windows: bool) -> (Vec<u8>, Vec<u64>) {
+fn write_table(cells: &[(String, String)], separator: u8, windows: bool) -> (Vec<u8>, Vec<u64>) {
     let terminator = if windows { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
     let mut writer = csv::WriterBuilder::new().delimiter(separator).terminator(terminator).from_writer(Vec::new());
     writer.write_record(["text", "label"]).unwrap();

@@ -1,18 +1,20 @@
 //! Writes a file, checks it, and says what was found in a few words.
 
-use espalier_core::data::{self, Checked, Finding, Format, Length, Measure, OnBadRows, Options, Settings};
+use espalier_core::data::{
+    self, CountTokens, Format, Limits, LocatedDiagnostic, OnBadRows, Options, TokenCount, ValidatedDataset,
+};
 use espalier_core::error::Result;
 use espalier_core::task::{self, Example, Target};
 use std::io::Write;
 
 /// One token per word, and room for four.
-pub struct Words;
+pub struct WordMeasure;
 
-impl Measure for Words {
-    fn measure(&self, example: &Example) -> Result<Vec<Length>> {
+impl CountTokens for WordMeasure {
+    fn count_tokens(&self, example: &Example) -> Result<Vec<TokenCount>> {
         let words = |text: &str| text.split_whitespace().count();
         let words = words(&example.text) + example.text_pair.as_deref().map_or(0, words);
-        Ok(vec![Length { tokens: words.min(4), truncated: words > 4 }])
+        Ok(vec![TokenCount { tokens: words.min(4), truncated: words > 4 }])
     }
 }
 
@@ -20,7 +22,7 @@ impl Measure for Words {
 pub struct File {
     pub bytes: Vec<u8>,
     pub options: Options,
-    pub settings: Settings,
+    pub settings: Limits,
 }
 
 pub fn csv(text: impl AsRef<[u8]>) -> File {
@@ -40,42 +42,42 @@ impl File {
         Self {
             bytes: bytes.as_ref().to_vec(),
             options: Options { format, columns: Default::default(), on_bad_rows: OnBadRows::Refuse },
-            settings: Settings { max_bytes: 1 << 24, max_rows: 1 << 20, max_record_bytes: 1 << 16, max_labels: 1000 },
+            settings: Limits { max_bytes: 1 << 24, max_rows: 1 << 20, max_record_bytes: 1 << 16, max_labels: 1000 },
         }
     }
 
-    pub fn map(mut self, field: &str, column: &str) -> Self {
+    pub fn map_column(mut self, field: &str, column: &str) -> Self {
         self.options.columns.insert(field.into(), column.into());
         self
     }
 
-    pub fn skip(mut self) -> Self {
+    pub fn skip_bad_rows(mut self) -> Self {
         self.options.on_bad_rows = OnBadRows::Skip;
         self
     }
 
-    pub fn limit(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn with_limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    pub fn check(&self) -> Checked {
+    pub fn check(&self) -> ValidatedDataset {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&self.bytes).unwrap();
-        data::check(file.path(), &self.options, &task::Config::default(), &Words, &self.settings).unwrap()
+        data::validate(file.path(), &self.options, &task::Config::default(), &WordMeasure, &self.settings).unwrap()
     }
 
     /// Line (0 for the whole file) and code of every error.
     pub fn errors(&self) -> Vec<(u64, String)> {
         let report = self.check().report;
         assert_eq!(report.error_count as usize, report.errors.len());
-        places(&report.errors)
+        lines_and_codes(&report.errors)
     }
 
     pub fn warnings(&self) -> Vec<(u64, String)> {
         let report = self.check().report;
         assert_eq!(report.error_count, 0, "{:?}", report.errors);
-        places(&report.warnings)
+        lines_and_codes(&report.warnings)
     }
 
     /// Line, text and label of every example.
@@ -92,16 +94,16 @@ impl File {
     }
 }
 
-fn places(findings: &[Finding]) -> Vec<(u64, String)> {
+fn lines_and_codes(findings: &[LocatedDiagnostic]) -> Vec<(u64, String)> {
     findings.iter().map(|finding| (finding.line.unwrap_or(0), finding.code.clone())).collect()
 }
 
 /// For comparing with `errors`, `warnings`.
-pub fn found(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
+pub fn expected_findings(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
     expected.iter().map(|(line, code)| (*line, code.to_string())).collect()
 }
 
 /// For comparing with `examples`.
-pub fn rows(expected: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
+pub fn expected_examples(expected: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
     expected.iter().map(|(line, text, label)| (*line, text.to_string(), label.to_string())).collect()
 }

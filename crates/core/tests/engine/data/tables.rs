@@ -1,21 +1,21 @@
 //! CSV and TSV: records, headers, quotes.
 
-use crate::data::support::{csv, found, rows, tsv};
+use crate::data::support::{csv, expected_examples, expected_findings, tsv};
 
 #[test]
-fn lines_are_the_files_own() {
+fn line_numbers_are_those_of_the_file() {
     let file = csv("\u{feff}text,label\r\n\r\n\"one\r\ntwo\",a\r\n\r\nthree,b\r\nfour,\"a\"");
     assert_eq!(file.errors(), []);
-    assert_eq!(file.examples(), rows(&[(3, "one\r\ntwo", "a"), (6, "three", "b"), (7, "four", "a")]));
+    assert_eq!(file.examples(), expected_examples(&[(3, "one\r\ntwo", "a"), (6, "three", "b"), (7, "four", "a")]));
     assert_eq!(file.check().report.rows, 3);
 }
 
 #[test]
 fn columns_are_found_by_name_and_others_are_ignored() {
-    let file = csv("id,category, utterance ,,\n1,a,hello,,\n2,b,\"good, bye\",,\n").map("text", "utterance");
-    assert_eq!(file.errors(), found(&[(1, "missing_column")]));
-    let file = file.map("label", "category");
-    assert_eq!(file.examples(), rows(&[(2, "hello", "a"), (3, "good, bye", "b")]));
+    let file = csv("id,category, utterance ,,\n1,a,hello,,\n2,b,\"good, bye\",,\n").map_column("text", "utterance");
+    assert_eq!(file.errors(), expected_findings(&[(1, "missing_column")]));
+    let file = file.map_column("label", "category");
+    assert_eq!(file.examples(), expected_examples(&[(2, "hello", "a"), (3, "good, bye", "b")]));
 }
 
 #[test]
@@ -26,18 +26,21 @@ fn a_text_pair_is_read_where_there_is_one() {
     let table = "text,text_pair,label\na,b,x\nc, ,y\n";
     assert_eq!(pairs(csv(table)), [Some("b".to_string()), None]);
     assert_eq!(pairs(csv("text,other,label\na,b,x\nc,d,y\n")), [None, None]);
-    let mapped = csv("text,other,label\na,b,x\nc,d,y\n").map("text_pair", "other");
+    let mapped = csv("text,other,label\na,b,x\nc,d,y\n").map_column("text_pair", "other");
     assert_eq!(pairs(mapped), [Some("b".to_string()), Some("d".to_string())]);
-    assert_eq!(csv("text,label\na,x\nb,y\n").map("text_pair", "other").errors(), found(&[(1, "missing_column")]));
+    assert_eq!(
+        csv("text,label\na,x\nb,y\n").map_column("text_pair", "other").errors(),
+        expected_findings(&[(1, "missing_column")])
+    );
     // The usual name of the pair may be given to another field.
-    assert_eq!(pairs(csv("text_pair,label\na,x\nc,y\n").map("text", "text_pair")), [None, None]);
+    assert_eq!(pairs(csv("text_pair,label\na,x\nc,y\n").map_column("text", "text_pair")), [None, None]);
 }
 
 #[test]
 fn a_tab_separated_table_has_the_same_quotes() {
     let file = tsv("text\tlabel\n\"a\tb\"\tx\nc, d\ty\n\"broken\n");
-    assert_eq!(file.examples(), rows(&[(2, "a\tb", "x"), (3, "c, d", "y")]));
-    assert_eq!(file.errors(), found(&[(4, "broken_quote")]));
+    assert_eq!(file.examples(), expected_examples(&[(2, "a\tb", "x"), (3, "c, d", "y")]));
+    assert_eq!(file.errors(), expected_findings(&[(4, "broken_quote")]));
 }
 
 #[test]
@@ -53,40 +56,43 @@ fn a_header_without_the_column_says_what_it_has_and_what_to_do() {
 
 #[test]
 fn a_header_must_be_sound() {
-    assert_eq!(csv("text,label,text\na,x,b\n").errors(), found(&[(1, "duplicate_column")]));
-    assert_eq!(csv("\n\ntext,lab\n").errors(), found(&[(3, "missing_column")]));
-    assert_eq!(csv("text,\"label\n").errors(), found(&[(1, "broken_quote")]));
-    assert_eq!(csv(b"text,l\xe4bel\n").errors(), found(&[(1, "bad_utf8")]));
-    assert_eq!(csv("text,label\na,b\n").limit(|s| s.max_record_bytes = 5).errors(), found(&[(1, "invalid_header")]));
-    assert_eq!(csv("text,label\n").map("txt", "a").errors(), found(&[(0, "invalid_columns")]));
-    assert_eq!(csv("text,label\n").map("label", "text").errors(), found(&[(0, "invalid_columns")]));
+    assert_eq!(csv("text,label,text\na,x,b\n").errors(), expected_findings(&[(1, "duplicate_column")]));
+    assert_eq!(csv("\n\ntext,lab\n").errors(), expected_findings(&[(3, "missing_column")]));
+    assert_eq!(csv("text,\"label\n").errors(), expected_findings(&[(1, "broken_quote")]));
+    assert_eq!(csv(b"text,l\xe4bel\n").errors(), expected_findings(&[(1, "bad_utf8")]));
+    assert_eq!(
+        csv("text,label\na,b\n").with_limits(|s| s.max_record_bytes = 5).errors(),
+        expected_findings(&[(1, "invalid_header")])
+    );
+    assert_eq!(csv("text,label\n").map_column("txt", "a").errors(), expected_findings(&[(0, "invalid_columns")]));
+    assert_eq!(csv("text,label\n").map_column("label", "text").errors(), expected_findings(&[(0, "invalid_columns")]));
 }
 
 #[test]
 fn a_row_must_have_as_many_fields_as_the_header() {
     let file = csv("text,label\na,x\nb\nc,y,z\nd,y\n");
-    assert_eq!(file.errors(), found(&[(3, "field_count"), (4, "field_count")]));
+    assert_eq!(file.errors(), expected_findings(&[(3, "field_count"), (4, "field_count")]));
     assert_eq!(file.check().report.rows, 4);
 }
 
 #[test]
 fn an_unclosed_quote_is_one_error_at_the_line_where_it_opens() {
     let file = csv("text,label\na,x\n\"b,y\nc,y\nd,x\n");
-    assert_eq!(file.errors(), found(&[(3, "broken_quote")]));
-    assert_eq!(file.examples(), rows(&[(2, "a", "x"), (4, "c", "y"), (5, "d", "x")]));
+    assert_eq!(file.errors(), expected_findings(&[(3, "broken_quote")]));
+    assert_eq!(file.examples(), expected_examples(&[(2, "a", "x"), (4, "c", "y"), (5, "d", "x")]));
 }
 
 #[test]
 fn an_unclosed_quote_does_not_swallow_the_rows_before_the_next_quote() {
     let file = csv("text,label\n\"a,x\nb,y\nc,x\n\"d, e\",y\nf,x\n");
-    assert_eq!(file.errors(), found(&[(2, "broken_quote")]));
-    assert_eq!(file.examples(), rows(&[(3, "b", "y"), (4, "c", "x"), (5, "d, e", "y"), (6, "f", "x")]));
+    assert_eq!(file.errors(), expected_findings(&[(2, "broken_quote")]));
+    assert_eq!(file.examples(), expected_examples(&[(3, "b", "y"), (4, "c", "x"), (5, "d, e", "y"), (6, "f", "x")]));
 }
 
 #[test]
 fn a_quote_that_is_not_doubled_does_not_turn_the_rest_of_its_text_into_rows() {
     let file = csv("text,label\n\"he said\nto \"John\"\nthat it was\",x\nb,y\nc,x\n");
-    assert_eq!(file.errors(), found(&[(2, "broken_quote")]));
+    assert_eq!(file.errors(), expected_findings(&[(2, "broken_quote")]));
     let message = &file.check().report.errors[0].message;
     assert!(message.contains("closes on line 3"), "{message}");
 }
@@ -94,32 +100,32 @@ fn a_quote_that_is_not_doubled_does_not_turn_the_rest_of_its_text_into_rows() {
 #[test]
 fn text_behind_a_closing_quote_is_broken() {
     let file = csv("text,label\n\"a\" b,x\nc,y\n5\" pipe,x\n");
-    assert_eq!(file.errors(), found(&[(2, "broken_quote")]));
-    assert_eq!(file.examples(), rows(&[(3, "c", "y"), (4, "5\" pipe", "x")]));
+    assert_eq!(file.errors(), expected_findings(&[(2, "broken_quote")]));
+    assert_eq!(file.examples(), expected_examples(&[(3, "c", "y"), (4, "5\" pipe", "x")]));
 }
 
 #[test]
 fn bad_utf8_is_named_by_line_and_byte() {
     let file = csv(b"text,label\n\"one\ntw\xf6\",x\nb,y\nc\xff,x\nd,x\n");
-    assert_eq!(file.errors(), found(&[(2, "bad_utf8"), (5, "bad_utf8")]));
+    assert_eq!(file.errors(), expected_findings(&[(2, "bad_utf8"), (5, "bad_utf8")]));
     let messages: Vec<String> = file.check().report.errors.into_iter().map(|error| error.message).collect();
     assert!(messages[0].starts_with("byte 3 of line 3 (0xF6)"), "{messages:?}");
     assert!(messages[1].starts_with("byte 2 of line 5 (0xFF)"), "{messages:?}");
 }
 
 #[test]
-fn a_record_that_is_too_long_is_passed_over() {
+fn oversized_record_is_skipped() {
     let long = "x".repeat(300_000);
     let file = csv(format!("text,label\na,x\n{long},y\n\"{long}\n{long}\",y\nb,y\n"));
-    assert_eq!(file.errors(), found(&[(3, "record_too_long"), (4, "record_too_long")]));
-    assert_eq!(file.examples(), rows(&[(2, "a", "x"), (6, "b", "y")]));
+    assert_eq!(file.errors(), expected_findings(&[(3, "record_too_long"), (4, "record_too_long")]));
+    assert_eq!(file.examples(), expected_examples(&[(2, "a", "x"), (6, "b", "y")]));
 }
 
 #[test]
 fn a_record_may_be_as_long_as_the_limit() {
-    let file = csv("text,label\nabcd,x\nabcde,y\r\nabcdefgh,x\n\"a\nb\",y").limit(|s| s.max_record_bytes = 10);
+    let file = csv("text,label\nabcd,x\nabcde,y\r\nabcdefgh,x\n\"a\nb\",y").with_limits(|s| s.max_record_bytes = 10);
     assert_eq!(file.errors(), []);
-    assert_eq!(file.limit(|s| s.max_record_bytes = 9).errors(), found(&[(1, "invalid_header")]));
+    assert_eq!(file.with_limits(|s| s.max_record_bytes = 9).errors(), expected_findings(&[(1, "invalid_header")]));
 }
 
 #[test]

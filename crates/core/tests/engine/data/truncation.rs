@@ -1,21 +1,21 @@
 //! Lengths as the base's own tokenizer counts them.
 
-use espalier_core::data::{Measure, Truncation};
-use espalier_core::model::Base;
+use espalier_core::data::{CountTokens, TokenCounter};
+use espalier_core::model::BaseModel;
 use espalier_core::task::{Config, Example, Target};
-use espalier_tensor::candle::Candle;
+use espalier_tensor::candle::CandleBackend;
 use std::sync::Arc;
 
 #[test]
-fn a_text_is_measured_in_tokens_as_training_will_cut_it() {
+fn token_counts_use_the_training_truncation() {
     let folder = espalier_testing::workspace().join("tests/fixtures/tiny-bert");
-    let base = Base::load(&folder, "tiny-bert", Arc::new(Candle::cpu())).unwrap();
+    let base = BaseModel::load(&folder, "tiny-bert", Arc::new(CandleBackend::cpu())).unwrap();
     let measure = |max_length, text: &str, pair: Option<&str>| {
         let (text, text_pair) = (text.to_string(), pair.map(str::to_string));
         let example = Example { line: 1, text, text_pair, target: Target::Label("a".to_string()) };
         let task = Config::default();
-        let truncation = Truncation { tokenizer: base.tokenizer(), task: &task, max_length };
-        truncation.measure(&example).unwrap().remove(0)
+        let truncation = TokenCounter { tokenizer: base.tokenizer(), task: &task, max_length };
+        truncation.count_tokens(&example).unwrap().remove(0)
     };
     let whole = measure(64, "where is my card", None);
     assert!(!whole.truncated && whole.tokens > 3, "{whole:?}");

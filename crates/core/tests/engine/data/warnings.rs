@@ -1,12 +1,12 @@
 //! What is noteworthy and kept, and what the report counts.
 
-use crate::data::support::{csv, found, jsonl};
+use crate::data::support::{csv, expected_findings, jsonl};
 
 #[test]
 fn rows_that_repeat_each_other_are_kept_and_named() {
     let file = csv("text,label\na,x\na,x\na,y\n a,y\nb,x\nc,y\n");
     let expected = [(3, "duplicate"), (4, "conflicting_labels"), (5, "white_space"), (5, "duplicate")];
-    assert_eq!(file.warnings(), found(&expected));
+    assert_eq!(file.warnings(), expected_findings(&expected));
     let report = file.check().report;
     assert_eq!((report.examples, report.warning_counts["duplicate"]), (6, 2));
     assert!(report.warnings[1].message.contains("\"x\" on line 2 and \"y\" here"), "{}", report.warnings[1].message);
@@ -16,11 +16,14 @@ fn rows_that_repeat_each_other_are_kept_and_named() {
 #[test]
 fn a_label_seen_once_is_named_at_its_line() {
     let file = csv("text,label\na,x\nb,only\n c,x\nd,other\n");
-    assert_eq!(file.warnings(), found(&[(3, "label_seen_once"), (4, "white_space"), (5, "label_seen_once")]));
+    assert_eq!(
+        file.warnings(),
+        expected_findings(&[(3, "label_seen_once"), (4, "white_space"), (5, "label_seen_once")])
+    );
 }
 
 #[test]
-fn surrounding_white_space_is_taken_off() {
+fn surrounding_whitespace_is_trimmed() {
     let file = jsonl("{\"text\": \"\\n a\", \"label\": \"x \"}\n{\"text\": \"b\", \"label\": \"y\"}\n");
     let checked = file.check();
     assert_eq!(checked.report.warning_counts["white_space"], 1);
@@ -31,7 +34,7 @@ fn surrounding_white_space_is_taken_off() {
 #[test]
 fn a_text_longer_than_max_length_is_named_and_counted_at_its_cut() {
     let file = csv("text,label\none two three four five,x\none,y\nsix,x\ntwo words,y\n");
-    assert_eq!(file.warnings(), found(&[(2, "truncated")]));
+    assert_eq!(file.warnings(), expected_findings(&[(2, "truncated")]));
     let lengths = file.check().report.lengths;
     assert_eq!((lengths.min, lengths.median, lengths.p95, lengths.max), (1, 1, 4, 4));
     let buckets: Vec<_> = lengths.buckets.iter().map(|bucket| (bucket.up_to, bucket.count)).collect();

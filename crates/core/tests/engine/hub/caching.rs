@@ -1,7 +1,7 @@
 //! A cache that other tools have filled.
 
 use crate::hub::server::{COMMIT, Model, Server, answer};
-use espalier_core::model::hub::{Network, locate};
+use espalier_core::model::hub::{NetworkMode, locate};
 use std::fs;
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn small_files_that_another_tool_left_out_are_fetched() {
     fill(cache.path(), &NEEDED);
     let hub = Model::small().serve();
     let located = locate("org/name", &hub.settings(cache.path())).unwrap();
-    assert!(located.folder.join("1_Pooling/config.json").is_file());
+    assert!(located.path.join("1_Pooling/config.json").is_file());
     assert!(hub.requests().iter().all(|request| !request.path.ends_with("model.safetensors")), "the weights are here");
 }
 
@@ -34,7 +34,7 @@ fn a_whole_snapshot_is_used_when_the_hub_does_not_answer() {
     assert!(locate("org/name", &hub.settings(cache.path())).is_ok());
     let asked = hub.requests().len();
     let mut settings = hub.settings(cache.path());
-    settings.network = Network::Offline;
+    settings.network = NetworkMode::Offline;
     assert!(locate("org/name", &settings).is_ok());
     assert_eq!(hub.requests().len(), asked);
 }
@@ -47,8 +47,8 @@ fn a_snapshot_that_lacks_weights_is_not_whole() {
     std::os::unix::fs::symlink("../../blobs/gone", &link).unwrap();
     let hub = Model::small().serve();
     let mut settings = hub.settings(cache.path());
-    settings.network = Network::Offline;
+    settings.network = NetworkMode::Offline;
     assert_eq!(locate("org/name", &settings).unwrap_err().code(), "base_model_not_cached");
     let located = locate("org/name", &hub.settings(cache.path())).unwrap();
-    assert_eq!(fs::read(located.folder.join("model.safetensors")).unwrap(), b"weights");
+    assert_eq!(fs::read(located.path.join("model.safetensors")).unwrap(), b"weights");
 }

@@ -1,29 +1,29 @@
 //! A model that is not here yet comes from the hub, whole and in the hub's own layout.
 
 use crate::hub::server::{COMMIT, Model, Server, answer, files, sha256};
-use espalier_core::model::hub::{Network, locate};
+use espalier_core::model::hub::{NetworkMode, locate};
 use std::fs;
 
 #[test]
-fn a_downloaded_model_lies_in_the_hubs_own_layout() {
+fn download_uses_the_hub_cache_layout() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Model::small().serve();
     let located = locate("org/name", &hub.settings(cache.path())).unwrap();
     let folder = cache.path().join("models--org--name");
     assert_eq!(located.name, "org/name");
-    assert_eq!(located.folder, folder.join("snapshots").join(COMMIT));
+    assert_eq!(located.path, folder.join("snapshots").join(COMMIT));
     assert_eq!(fs::read_to_string(folder.join("refs/main")).unwrap(), COMMIT);
     let blob = sha256(b"weights");
-    let link = |file: &str| fs::read_link(located.folder.join(file)).unwrap().display().to_string();
+    let link = |file: &str| fs::read_link(located.path.join(file)).unwrap().display().to_string();
     assert_eq!(link("model.safetensors"), format!("../../blobs/{blob}"));
     assert!(link("1_Pooling/config.json").starts_with("../../../blobs/"));
-    assert_eq!(fs::read(located.folder.join("model.safetensors")).unwrap(), b"weights");
+    assert_eq!(fs::read(located.path.join("model.safetensors")).unwrap(), b"weights");
     assert_eq!(files(&folder.join("blobs")).len(), 4, "nothing unfinished is left");
     assert!(folder.join(".no_exist").join(COMMIT).join("modules.json").is_file());
 }
 
 #[test]
-fn a_model_is_downloaded_once_and_then_needs_no_network() {
+fn cached_model_needs_no_network() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Model::small().serve();
     let first = locate("org/name", &hub.settings(cache.path())).unwrap();
@@ -31,7 +31,7 @@ fn a_model_is_downloaded_once_and_then_needs_no_network() {
     assert_eq!(locate("org/name", &hub.settings(cache.path())).unwrap(), first);
     assert_eq!(hub.requests().len(), asked, "what the model has, and what it has not, is known");
     let mut settings = hub.settings(cache.path());
-    settings.network = Network::Offline;
+    settings.network = NetworkMode::Offline;
     settings.endpoint = "http://127.0.0.1:1".to_string();
     assert_eq!(locate("org/name", &settings).unwrap(), first);
 }
@@ -47,13 +47,13 @@ fn a_revision_is_kept_under_its_own_name() {
     let folder = cache.path().join("models--org--name");
     assert_eq!(fs::read_to_string(folder.join("refs/refs/pr/7")).unwrap(), COMMIT);
     let mut offline = hub.settings(cache.path());
-    offline.network = Network::Offline;
-    assert_eq!(locate(&format!("org/name@{COMMIT}"), &offline).unwrap().folder, located.folder);
+    offline.network = NetworkMode::Offline;
+    assert_eq!(locate(&format!("org/name@{COMMIT}"), &offline).unwrap().path, located.path);
     assert_eq!(locate("org/name", &offline).unwrap_err().code(), "base_model_not_cached");
 }
 
 #[test]
-fn the_token_goes_to_the_hub_and_to_nobody_else() {
+fn token_is_not_sent_to_other_hosts() {
     let cache = tempfile::tempdir().unwrap();
     let elsewhere = Server::start(|_| answer("200 OK", &[("ETag", "\"other\"")], b"weights"));
     let (target, model) = (elsewhere.address.clone(), Model::small());
@@ -77,7 +77,7 @@ fn the_token_goes_to_the_hub_and_to_nobody_else() {
     let mut settings = hub.settings(cache.path());
     settings.token = Some("hf_secret".to_string());
     let located = locate("org/name", &settings).unwrap();
-    assert_eq!(fs::read(located.folder.join("model.safetensors")).unwrap(), b"weights");
+    assert_eq!(fs::read(located.path.join("model.safetensors")).unwrap(), b"weights");
     assert!(hub.requests().iter().all(|request| request.authorization.as_deref() == Some("Bearer hf_secret")));
     assert!(hub.requests().iter().any(|request| request.path.starts_with("/moved/")));
     let seen = elsewhere.requests();
@@ -99,19 +99,19 @@ fn sharded_weights_come_with_every_shard() {
     model.0.insert("model-2.safetensors".into(), b"two".to_vec());
     let whole = model.serve();
     let located = locate("org/name", &whole.settings(cache.path())).unwrap();
-    assert_eq!(fs::read(located.folder.join("model-2.safetensors")).unwrap(), b"two");
+    assert_eq!(fs::read(located.path.join("model-2.safetensors")).unwrap(), b"two");
     let fetched = whole.requests().iter().filter(|request| request.path.ends_with("model-1.safetensors")).count();
     assert_eq!(fetched, 0, "the shard that came the first time is kept");
 }
 
 #[test]
-fn two_that_want_a_model_at_once_both_get_it() {
+fn concurrent_downloads_both_succeed() {
     let cache = tempfile::tempdir().unwrap();
     let mut model = Model::small();
     model.0.insert("model.safetensors".into(), vec![7; 5_000_000]);
     let hub = model.serve();
     let folders: Vec<_> = std::thread::scope(|scope| {
-        let both = [0, 1].map(|_| scope.spawn(|| locate("org/name", &hub.settings(cache.path())).unwrap().folder));
+        let both = [0, 1].map(|_| scope.spawn(|| locate("org/name", &hub.settings(cache.path())).unwrap().path));
         both.map(|thread| thread.join().unwrap()).to_vec()
     });
     assert_eq!(folders[0], folders[1]);

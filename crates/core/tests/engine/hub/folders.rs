@@ -1,12 +1,12 @@
 //! A model in a folder, and the name it goes by.
 
-use espalier_core::model::hub::{Network, Settings, locate};
+use espalier_core::model::hub::{NetworkMode, Settings, locate};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 fn offline() -> Settings {
     let endpoint = "http://127.0.0.1:1".to_string();
-    Settings { endpoint, token: None, network: Network::Offline, cache: PathBuf::from("/nowhere") }
+    Settings { endpoint, token: None, network: NetworkMode::Offline, cache: PathBuf::from("/nowhere") }
 }
 
 fn name(folder: &Path) -> String {
@@ -14,18 +14,18 @@ fn name(folder: &Path) -> String {
 }
 
 #[test]
-fn a_folder_goes_by_its_own_name() {
+fn folder_name_is_the_model_name() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("all-MiniLM-L6-v2");
     fs::create_dir_all(folder.join("1_Pooling")).unwrap();
     fs::write(folder.join("config.json"), "{\"_name_or_path\": \"/somebody/else\"}").unwrap();
     let located = locate(folder.to_str().unwrap(), &offline()).unwrap();
-    assert_eq!((located.folder, located.name.as_str()), (folder.clone(), "all-MiniLM-L6-v2"));
+    assert_eq!((located.path, located.name.as_str()), (folder.clone(), "all-MiniLM-L6-v2"));
     assert_eq!(name(&folder.join("1_Pooling/..")), "all-MiniLM-L6-v2");
 }
 
 #[test]
-fn a_folder_in_a_hub_cache_goes_by_its_hub_id() {
+fn hub_cache_folder_uses_its_hub_id() {
     let root = tempfile::tempdir().unwrap();
     let model = root.path().join("models--org--my-model");
     let snapshot = model.join("snapshots/abc");
@@ -33,7 +33,7 @@ fn a_folder_in_a_hub_cache_goes_by_its_hub_id() {
     fs::write(snapshot.join("config.json"), "{}").unwrap();
     assert_eq!(name(&snapshot), "org/my-model");
     let located = locate(model.to_str().unwrap(), &offline()).unwrap();
-    assert_eq!((located.folder, located.name.as_str()), (snapshot.clone(), "org/my-model"));
+    assert_eq!((located.path, located.name.as_str()), (snapshot.clone(), "org/my-model"));
     let link = root.path().join("base");
     std::os::unix::fs::symlink(&snapshot, &link).unwrap();
     assert_eq!(name(&link), "org/my-model");
@@ -45,7 +45,7 @@ fn a_folder_in_a_hub_cache_goes_by_its_hub_id() {
     assert!(error.to_string().contains("give one of the folders in its snapshots/"), "{error}");
     fs::create_dir_all(model.join("refs")).unwrap();
     fs::write(model.join("refs/main"), "def\n").unwrap();
-    assert_eq!(locate(model.to_str().unwrap(), &offline()).unwrap().folder, other);
+    assert_eq!(locate(model.to_str().unwrap(), &offline()).unwrap().path, other);
 }
 
 #[test]

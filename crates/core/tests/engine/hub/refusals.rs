@@ -2,13 +2,13 @@
 
 use crate::hub::server::{COMMIT, Model, Server, answer, files, sha256};
 use espalier_core::error::Error;
-use espalier_core::model::hub::{Network, locate};
+use espalier_core::model::hub::{NetworkMode, locate};
 use std::path::Path;
 
 /// Whether the cache would serve the model without the network.
 fn is_cached(hub: &Server, cache: &Path) -> bool {
     let mut settings = hub.settings(cache);
-    settings.network = Network::Offline;
+    settings.network = NetworkMode::Offline;
     locate("org/name", &settings).is_ok()
 }
 
@@ -31,7 +31,7 @@ fn refusal(hub: &Server, token: Option<&str>) -> Error {
 }
 
 #[test]
-fn a_model_that_needs_a_token_says_so() {
+fn gated_model_reports_the_missing_token() {
     for status in ["401 Unauthorized", "403 Forbidden"] {
         let hub = Server::start(move |_| answer(status, &[("X-Error-Code", "GatedRepo")], b""));
         let error = refusal(&hub, None);
@@ -67,7 +67,7 @@ fn a_model_without_safetensors_or_tokenizer_is_refused_by_name() {
 }
 
 #[test]
-fn a_download_that_breaks_off_leaves_nothing_that_passes_for_whole() {
+fn interrupted_download_is_not_cached() {
     let cache = tempfile::tempdir().unwrap();
     let broken = with_weights(|| {
         answer("200 OK", &[("X-Repo-Commit", COMMIT), ("ETag", "\"abc\""), ("Content-Length", "1000")], b"weig")
@@ -142,11 +142,11 @@ fn without_a_network_the_error_says_what_to_check() {
 }
 
 #[test]
-fn offline_a_model_that_is_not_cached_is_refused_without_asking() {
+fn offline_uncached_model_is_rejected_without_request() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Model::small().serve();
     let mut settings = hub.settings(cache.path());
-    settings.network = Network::Offline;
+    settings.network = NetworkMode::Offline;
     let error = locate("org/name", &settings).unwrap_err();
     assert_eq!((error.code(), hub.requests().len()), ("base_model_not_cached", 0));
     assert!(error.to_string().contains("HF_HUB_OFFLINE"), "{error}");

@@ -1,6 +1,6 @@
 //! A small hub: one model, served over HTTP/1.1 as the real one does, with faults on demand.
 
-use espalier_core::model::hub::{Network, Settings};
+use espalier_core::model::hub::{NetworkMode, Settings};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -46,7 +46,12 @@ impl Server {
     }
 
     pub fn settings(&self, cache: &Path) -> Settings {
-        Settings { endpoint: self.address.clone(), token: None, network: Network::Allowed, cache: cache.to_path_buf() }
+        Settings {
+            endpoint: self.address.clone(),
+            token: None,
+            network: NetworkMode::Online,
+            cache: cache.to_path_buf(),
+        }
     }
 }
 

@@ -1,35 +1,48 @@
 //! Attention that does not see everything.
 
-use super::{Desk, compare, tensor};
-use espalier_tensor::Packed;
-use espalier_tensor::distance::{Distance, Near};
-use espalier_tensor::kernels::{Attention, Keep};
-use espalier_tensor::random::Random;
+use super::{KernelsUnderTest, compare, tensor};
+use espalier_tensor::RaggedLayout;
+use espalier_tensor::attention_mask::{AttentionMask, MaskContext};
+use espalier_tensor::backend::{AttentionInput, SaveForBackward};
+use espalier_tensor::seeded_rng::SeededRng;
 
 /// Causal or in a window, by themselves and behind keys in front, with a bias, and for heads that share keys.
 #[test]
-fn attention_that_does_not_see_everything() {
+fn masked_attention() {
     let lengths = [[3, 70, 1].as_slice(), &[131], &[49, 48], &[300, 20]];
-    let distances = [Distance::causal(None), Distance::causal(Some(40)), Distance::window(20), Distance::window(3)];
+    let distances = [
+        AttentionMask::causal(None),
+        AttentionMask::causal(Some(40)),
+        AttentionMask::symmetric_window(20),
+        AttentionMask::symmetric_window(3),
+    ];
     let cases = lengths.iter().flat_map(|lengths| distances.iter().map(move |distance| (*lengths, distance)));
     for ((lengths, distance), (front, biased)) in cases.zip([(0, false), (5, true), (17, false)].iter().cycle()) {
         let (heads, shared, width) = (4, 2, 16);
-        let own = Packed::from_lengths(lengths.iter().copied());
-        let layout = Packed::from_lengths(lengths.iter().map(|length| length + front));
-        let mut random = Random::new(6, &["distances"]);
-        let [q, gradient] = std::array::from_fn(|_| tensor(&mut random, [own.rows(), heads * width]));
-        let [k, v] = std::array::from_fn(|_| tensor(&mut random, [layout.rows(), shared * width]));
+        let own = RaggedLayout::from_lengths(lengths.iter().copied());
+        let layout = RaggedLayout::from_lengths(lengths.iter().map(|length| length + front));
+        let mut random = SeededRng::new(6, &["distances"]);
+        let [q, gradient] = std::array::from_fn(|_| tensor(&mut random, [own.num_rows(), heads * width]));
+        let [k, v] = std::array::from_fn(|_| tensor(&mut random, [layout.num_rows(), shared * width]));
         let bias = tensor(&mut random, [heads, 2 * 30 + 1]);
         compare(&format!("{distance:?}, {lengths:?} behind {front}"), &|kernels| {
-            let desk = Desk { kernels };
-            let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.up(tensor));
-            let distance = Distance { bias: biased.then(|| desk.up(&bias)), ..distance.clone() };
-            let near = Some(Near { distance: &distance, own: &own });
-            let inputs =
-                Attention { query: &query, key: &key, value: &value, asking: &own, layout: &layout, heads, near };
-            let (output, saved) = kernels.attention(inputs, Keep::ForBackward).unwrap();
+            let desk = KernelsUnderTest { kernels };
+            let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.upload(tensor));
+            let distance =
+                AttentionMask { relative_position_bias: biased.then(|| desk.upload(&bias)), ..distance.clone() };
+            let near = Some(MaskContext { mask: &distance, unprefixed_key_layout: &own });
+            let inputs = AttentionInput {
+                query: &query,
+                key: &key,
+                value: &value,
+                query_layout: &own,
+                key_layout: &layout,
+                heads,
+                mask: near,
+            };
+            let (output, saved) = kernels.attention(inputs, SaveForBackward::Yes).unwrap();
             let back = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
-            std::iter::once(output).chain(back).map(|rows| desk.down(&rows)).collect()
+            std::iter::once(output).chain(back).map(|rows| desk.download(&rows)).collect()
         });
     }
 }

@@ -1,12 +1,12 @@
 //! Rotary positions, attention by distance, and fused rows.
 
 use super::{LAYERS, LENGTHS, MATRIX, check, check_with, tensor};
-use espalier_tensor::columns::Front;
-use espalier_tensor::distance::Distance;
-use espalier_tensor::kernels::{Activation, NormForm};
-use espalier_tensor::random::Random;
-use espalier_tensor::rotary::{self, Rotation};
-use espalier_tensor::{Kernels, Packed, Param, Tensor};
+use espalier_tensor::attention_mask::AttentionMask;
+use espalier_tensor::backend::{Activation, NormKind};
+use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::rotary::{self, RotaryTable};
+use espalier_tensor::seeded_rng::SeededRng;
+use espalier_tensor::{Backend, ParamId, RaggedLayout, Tensor};
 use std::sync::Arc;
 
 const HEADS: usize = 2;
@@ -17,31 +17,33 @@ fn positions() -> Arc<[u32]> {
     LENGTHS.iter().flat_map(|length| 2..2 + *length as u32).collect()
 }
 
-fn distance(kernels: &dyn Kernels, within: [Option<usize>; 2], reach: Option<usize>) -> Arc<Distance> {
-    let mut random = Random::new(9, &["distance"]);
+fn attention_mask(kernels: &dyn Backend, within: [Option<usize>; 2], window: Option<usize>) -> Arc<AttentionMask> {
+    let mut random = SeededRng::new(9, &["distance"]);
     let mut bias = |reach: usize| kernels.upload(&tensor(&mut random, [HEADS, 2 * reach + 1], 1.0)).unwrap();
     let [behind, ahead] = within;
-    Arc::new(Distance { behind, ahead, bias: reach.map(&mut bias) })
+    Arc::new(AttentionMask { left_window: behind, right_window: ahead, relative_position_bias: window.map(&mut bias) })
 }
 
 #[test]
-fn rows_that_are_turned_by_their_positions() {
+fn rotary_embedding() {
     check_with("rotary", |kernels| {
-        let rotation = Arc::new(Rotation::new(kernels, 16, &rotary::frequencies(100.0, HEAD_WIDTH), 1.0).unwrap());
-        Box::new(move |tape, [x, ..]| tape.rotate(x, HEADS, &rotation, positions()))
+        let rotation =
+            Arc::new(RotaryTable::new(kernels, 16, &rotary::inverse_frequencies(100.0, HEAD_WIDTH), 1.0).unwrap());
+        Box::new(move |tape, [x, ..]| tape.apply_rotary(x, HEADS, &rotation, positions()))
     });
     check_with("rotary attention", |kernels| {
-        let rotation = Arc::new(Rotation::new(kernels, 16, &rotary::frequencies(100.0, HEAD_WIDTH), 1.0).unwrap());
+        let rotation =
+            Arc::new(RotaryTable::new(kernels, 16, &rotary::inverse_frequencies(100.0, HEAD_WIDTH), 1.0).unwrap());
         Box::new(move |tape, [q, k, v]| {
-            let q = tape.rotate(q, HEADS, &rotation, positions())?;
-            let k = tape.rotate(k, HEADS, &rotation, positions())?;
+            let q = tape.apply_rotary(q, HEADS, &rotation, positions())?;
+            let k = tape.apply_rotary(k, HEADS, &rotation, positions())?;
             tape.attention(q, k, v, HEADS)
         })
     });
 }
 
 #[test]
-fn attention_that_knows_of_distances() {
+fn causal_and_sliding_window_attention() {
     for (name, window, reach) in [
         ("window", [Some(1); 2], None),
         ("bias", [None; 2], Some(2)),
@@ -50,59 +52,63 @@ fn attention_that_knows_of_distances() {
         ("sliding", [Some(1), Some(0)], None),
     ] {
         check_with(name, |kernels| {
-            let (distance, own) = (distance(kernels, window, reach), Arc::new(Packed::from_lengths(LENGTHS)));
-            Box::new(move |tape, qkv| tape.attention_within(qkv, HEADS, &distance, Arc::clone(&own)))
+            let (distance, own) =
+                (attention_mask(kernels, window, reach), Arc::new(RaggedLayout::from_lengths(LENGTHS)));
+            Box::new(move |tape, qkv| tape.masked_attention(qkv, HEADS, &distance, Arc::clone(&own)))
         });
         check_with(&format!("{name} with keys in front"), |kernels| {
-            let (distance, own) = (distance(kernels, window, reach), Arc::new(Packed::from_lengths(LENGTHS)));
+            let (distance, own) =
+                (attention_mask(kernels, window, reach), Arc::new(RaggedLayout::from_lengths(LENGTHS)));
             Box::new(move |tape, [q, k, _]| {
-                let rows = tape.parameter(Param::new(MATRIX))?;
-                let key = tape.prepend(k, &[Front { sequences: 0..LENGTHS.len(), rows }])?;
-                tape.attention_within([q, key, key], HEADS, &distance, Arc::clone(&own))
+                let rows = tape.parameter(ParamId::new(MATRIX))?;
+                let key = tape.prepend_rows(k, &[PrependedRows { sequences: 0..LENGTHS.len(), rows }])?;
+                tape.masked_attention([q, key, key], HEADS, &distance, Arc::clone(&own))
             })
         });
     }
 }
 
 #[test]
-fn parts_of_fused_rows() {
+fn slices_of_fused_rows() {
     const { assert!(LAYERS == 3) };
     check("columns", move |tape, [x, ..]| {
-        let [a, b, c] = [0..3, 2..7, 7..8].map(|columns| tape.columns(x, columns));
-        let (joined, narrow) = (tape.columns(b?, 1..4)?, a?);
-        let sum = tape.add_rows(narrow, joined, 0.5)?;
-        let last = tape.columns(sum, 2..3)?;
-        tape.add_rows(last, c?, 1.0)
+        let [a, b, c] = [0..3, 2..7, 7..8].map(|columns| tape.slice_channels(x, columns));
+        let (joined, narrow) = (tape.slice_channels(b?, 1..4)?, a?);
+        let sum = tape.add_rows_scaled(narrow, joined, 0.5)?;
+        let last = tape.slice_channels(sum, 2..3)?;
+        tape.add_rows_scaled(last, c?, 1.0)
     });
-    check("gated", move |tape, [x, ..]| tape.gated(Activation::Gelu, x));
-    check("gated silu", move |tape, [x, ..]| tape.gated(Activation::Silu, x));
+    check("gated", move |tape, [x, ..]| tape.glu(Activation::Gelu, x));
+    check("gated silu", move |tape, [x, ..]| tape.glu(Activation::Silu, x));
 }
 
 #[test]
-fn attention_whose_heads_share_keys_and_values() {
+fn grouped_query_attention() {
     for behind in [None, Some(1)] {
         check_with("grouped attention", |_| {
-            let (distance, own) = (Arc::new(Distance::causal(behind)), Arc::new(Packed::from_lengths(LENGTHS)));
+            let (distance, own) =
+                (Arc::new(AttentionMask::causal(behind)), Arc::new(RaggedLayout::from_lengths(LENGTHS)));
             Box::new(move |tape, [q, k, v]| {
-                let [key, value] = [tape.columns(k, 0..HEAD_WIDTH)?, tape.columns(v, HEAD_WIDTH..2 * HEAD_WIDTH)?];
-                tape.attention_within([q, key, value], HEADS, &distance, Arc::clone(&own))
+                let [key, value] =
+                    [tape.slice_channels(k, 0..HEAD_WIDTH)?, tape.slice_channels(v, HEAD_WIDTH..2 * HEAD_WIDTH)?];
+                tape.masked_attention([q, key, value], HEADS, &distance, Arc::clone(&own))
             })
         });
     }
 }
 
 #[test]
-fn products_and_rows_of_heads() {
-    check("product", move |tape, [x, y, _]| tape.multiply(x, y));
+fn elementwise_product_and_per_head_norm() {
+    check("product", move |tape, [x, y, _]| tape.mul(x, y));
     check_with("norm by head", |kernels| {
         let ones = [0.5, -1.0, 2.0, 1.5];
         let gain = Tensor::new([HEAD_WIDTH], ones.to_vec());
-        let norm = kernels.freeze_norm(NormForm::RootMeanSquare, gain, Tensor::zeros([HEAD_WIDTH]), 1e-6).unwrap();
+        let norm = kernels.freeze_norm(NormKind::RmsNorm, gain, Tensor::zeros([HEAD_WIDTH]), 1e-6).unwrap();
         let norm = Arc::new(norm);
         Box::new(move |tape, [x, ..]| {
-            let heads = tape.fold(x, HEAD_WIDTH)?;
+            let heads = tape.reshape(x, HEAD_WIDTH)?;
             let normed = tape.norm(heads, None, &norm)?;
-            tape.fold(normed, HEADS * HEAD_WIDTH)
+            tape.reshape(normed, HEADS * HEAD_WIDTH)
         })
     });
 }

@@ -7,101 +7,116 @@ use crate::error::Error;
 use crate::model::Pooling;
 use serde_json::json;
 
-const QUERY: &str = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight";
+const QUERY_LORA_A_KEY: &str = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight";
 
-fn config(fields: serde_json::Value) -> Config {
+fn lora_config(fields: serde_json::Value) -> Config {
     let mut config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["query", "value"]});
     for (field, value) in fields.as_object().unwrap() {
         config[field] = value.clone();
     }
-    Config::read(config.to_string().as_bytes()).unwrap()
+    Config::parse(config.to_string().as_bytes()).unwrap()
 }
 
-fn file(form: Form) -> Tensors {
-    let artifact = testing::lora(Pooling::Cls);
-    to_peft(&artifact.weights, &artifact.card.method, &testing::outline().sites, form, Head::LINEAR)
+fn peft_tensors(naming: ModuleNaming) -> TensorMap {
+    let artifact = testing::lora_artifact(Pooling::Cls);
+    to_peft(&artifact.weights, &artifact.manifest.method, &testing::base_summary().sites, naming, HeadLayout::LINEAR)
 }
 
-fn read(tensors: Tensors, fields: serde_json::Value) -> Result<Tensors> {
-    let sites = testing::outline().sites;
-    let method = config(fields).method.unwrap().on(&sites, form(&tensors, &sites)).unwrap();
-    from_peft(tensors, &method, &sites, Some(Head::LINEAR), 32)
+fn from_peft_config(tensors: TensorMap, fields: serde_json::Value) -> Result<TensorMap> {
+    let sites = testing::base_summary().sites;
+    let method = lora_config(fields).method.unwrap().to_config(&sites, detect_naming(&tensors, &sites)).unwrap();
+    from_peft(tensors, &method, &sites, Some(HeadLayout::LINEAR), 32)
 }
 
-fn refusal(result: Result<Tensors, Error>) -> String {
+fn error_text(result: Result<TensorMap, Error>) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.code(), "adapter_tensors");
     error.to_string()
 }
 
 #[test]
-fn both_forms_come_back_under_our_names() {
-    for form in [Form::Headed, Form::Bare] {
-        assert_eq!(read(file(form), json!({})).unwrap(), testing::lora(Pooling::Cls).weights);
+fn both_namings_are_read() {
+    for naming in [ModuleNaming::WithHead, ModuleNaming::Bare] {
+        assert_eq!(
+            from_peft_config(peft_tensors(naming), json!({})).unwrap(),
+            testing::lora_artifact(Pooling::Cls).weights
+        );
     }
 }
 
 #[test]
-fn the_head_of_a_prompt_learning_file_is_found() {
-    let mut tensors = file(Form::Headed);
+fn reads_head_with_prompt_learning_prefix() {
+    let mut tensors = peft_tensors(ModuleNaming::WithHead);
     for part in ["weight", "bias"] {
         let tensor = tensors.remove(&format!("base_model.model.classifier.{part}")).unwrap();
         tensors.insert(format!("base_model.classifier.{part}"), tensor);
     }
-    assert_eq!(read(tensors, json!({})).unwrap(), testing::lora(Pooling::Cls).weights);
+    assert_eq!(from_peft_config(tensors, json!({})).unwrap(), testing::lora_artifact(Pooling::Cls).weights);
 }
 
 #[test]
-fn a_missing_tensor_is_named() {
-    let mut tensors = file(Form::Headed);
-    tensors.remove(QUERY);
+fn missing_tensors_are_reported() {
+    let mut tensors = peft_tensors(ModuleNaming::WithHead);
+    tensors.remove(QUERY_LORA_A_KEY);
     tensors.remove("base_model.model.classifier.bias");
-    let detail = refusal(read(tensors, json!({})));
-    assert!(detail.contains(&format!("{QUERY} is missing")), "{detail}");
+    let detail = error_text(from_peft_config(tensors, json!({})));
+    assert!(detail.contains(&format!("{QUERY_LORA_A_KEY} is missing")), "{detail}");
     assert!(detail.contains("base_model.model.classifier.bias is missing"), "{detail}");
 }
 
 #[test]
-fn an_extra_tensor_is_named_with_what_it_belongs_to() {
-    let mut tensors = file(Form::Headed);
-    let key = "base_model.model.bert.encoder.layer.0.attention.self.key.lora_A.weight";
-    let gone = "base_model.model.bert.encoder.layer.7.attention.self.query.lora_A.weight";
+fn extra_tensors_are_reported_with_reason() {
+    let mut tensors = peft_tensors(ModuleNaming::WithHead);
+    let untargeted_key = "base_model.model.bert.encoder.layer.0.attention.self.key.lora_A.weight";
+    let unknown_layer_key = "base_model.model.bert.encoder.layer.7.attention.self.query.lora_A.weight";
     let magnitude = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_magnitude_vector";
-    for name in [key, gone, magnitude] {
-        tensors.insert(name.to_string(), testing::tensor(name, [2, 32]));
+    for name in [untargeted_key, unknown_layer_key, magnitude] {
+        tensors.insert(name.to_string(), testing::random_tensor(name, [2, 32]));
     }
-    let detail = refusal(read(tensors, json!({})));
-    assert!(detail.contains(&format!("{key} belongs to a module that target_modules does not name")), "{detail}");
-    assert!(detail.contains(&format!("{gone} belongs to a module that this base does not have")), "{detail}");
+    let detail = error_text(from_peft_config(tensors, json!({})));
+    assert!(
+        detail.contains(&format!("{untargeted_key} belongs to a module that target_modules does not name")),
+        "{detail}"
+    );
+    assert!(
+        detail.contains(&format!("{unknown_layer_key} belongs to a module that this base does not have")),
+        "{detail}"
+    );
     assert!(detail.contains(&format!("{magnitude} is not a tensor of the method lora")), "{detail}");
 }
 
 #[test]
-fn a_misshapen_tensor_is_named_with_both_shapes() {
-    let mut tensors = file(Form::Headed);
-    tensors.insert(QUERY.to_string(), testing::tensor("narrow", [2, 31]));
-    let detail = refusal(read(tensors, json!({})));
-    assert!(detail.contains(&format!("{QUERY} has the shape [2, 31], expected [2, 32]")), "{detail}");
+fn shape_mismatch_reports_both_shapes() {
+    let mut tensors = peft_tensors(ModuleNaming::WithHead);
+    tensors.insert(QUERY_LORA_A_KEY.to_string(), testing::random_tensor("narrow", [2, 31]));
+    let detail = error_text(from_peft_config(tensors, json!({})));
+    assert!(detail.contains(&format!("{QUERY_LORA_A_KEY} has the shape [2, 31], expected [2, 32]")), "{detail}");
     // A rank that is not the config's is a wrong shape of every tensor.
-    assert!(refusal(read(file(Form::Headed), json!({"r": 3}))).contains("expected [3, 32]"));
+    assert!(
+        error_text(from_peft_config(peft_tensors(ModuleNaming::WithHead), json!({"r": 3})))
+            .contains("expected [3, 32]")
+    );
 }
 
 #[test]
-fn a_head_whose_bias_disagrees_with_its_weight_is_refused() {
-    let mut tensors = file(Form::Headed);
+fn head_bias_must_match_head_weight() {
+    let mut tensors = peft_tensors(ModuleNaming::WithHead);
     tensors.insert("base_model.model.classifier.bias".to_string(), Tensor::zeros([4]));
-    assert!(refusal(read(tensors, json!({}))).contains("has the shape [4], expected [3]"));
+    assert!(error_text(from_peft_config(tensors, json!({}))).contains("has the shape [4], expected [3]"));
 }
 
 #[test]
-fn a_module_that_the_config_names_but_the_file_lacks_is_missing() {
-    let detail = refusal(read(file(Form::Headed), json!({"target_modules": ["query", "value", "key"]})));
+fn targeted_module_without_tensors_is_missing() {
+    let detail = error_text(from_peft_config(
+        peft_tensors(ModuleNaming::WithHead),
+        json!({"target_modules": ["query", "value", "key"]}),
+    ));
     assert!(detail.contains("layer.1.attention.self.key.lora_B.weight is missing"), "{detail}");
 }
 
 #[test]
-fn a_tensor_that_is_there_under_both_forms_is_refused() {
-    let mut tensors = file(Form::Headed);
+fn duplicate_tensor_under_both_prefixes_is_rejected() {
+    let mut tensors = peft_tensors(ModuleNaming::WithHead);
     tensors.insert("base_model.classifier.bias".to_string(), Tensor::zeros([3]));
-    assert!(refusal(read(tensors, json!({}))).contains("is there twice"));
+    assert!(error_text(from_peft_config(tensors, json!({}))).contains("is there twice"));
 }

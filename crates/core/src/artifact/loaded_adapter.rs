@@ -1,0 +1,88 @@
+//! An adapter ready to compute: its hooks, its head and its tensors on the device.
+//!
+//! Knows nothing of other adapters: a batch with several is serving's matter.
+
+use super::{AdapterManifest, Artifact};
+use crate::adapter::{BuildContext, ParameterBuilder, TensorSet};
+use crate::error::Result;
+use crate::model::{BaseModel, Batch, Hooks, Pooling, Tokens};
+use crate::task::head::Head;
+use crate::task::{HeadKind, Input, OutputHead, RowSelection};
+use espalier_tensor::{Parameter, Recording, Tape};
+use std::sync::Arc;
+
+pub struct LoadedAdapter {
+    /// Without metrics and probe.
+    pub manifest: AdapterManifest,
+    pub hooks: Box<dyn Hooks>,
+    pub output_head: OutputHead,
+    pub parameters: Arc<[Parameter]>,
+    tensor_bytes: u64,
+}
+
+impl LoadedAdapter {
+    /// Puts an adapter's tensors on the base's device.
+    ///
+    /// # Errors
+    /// `Invalid` (`adapter_tensors`) that names every unknown, missing and misshapen tensor.
+    pub fn load(artifact: &Artifact, base: &BaseModel) -> Result<Self> {
+        let mut manifest = artifact.manifest.clone();
+        // What was measured and the probe may take more room than the tensors, and answer no request.
+        (manifest.metrics, manifest.probe.inputs, manifest.probe.outputs) = (None, Vec::new(), Vec::new());
+        let pooling = manifest.task.pooling().unwrap_or(base.info().default_pooling);
+        let mut builder = ParameterBuilder::from_weights(artifact.weights.clone());
+        let context = BuildContext { base, sites: &base.sites(pooling), tensor_set: TensorSet::Inference };
+        let hooks = manifest.method.build(&context, &mut builder)?;
+        let head = manifest.task.head_outputs(&manifest.labels).map(|outputs| {
+            Head::build(manifest.task.head_activation(), outputs, base.info().hidden_size, |name, output, input| {
+                builder.add_dense(name, output, input)
+            })
+        });
+        let output_head = OutputHead::new(&manifest.task, pooling, head);
+        let built = builder.build()?;
+        let tensors = built.tensors;
+        let bytes = tensors.iter().chain(built.frozen_tensors.values()).map(|tensor| tensor.bytes() as u64).sum();
+        let parameters = base.backend().upload_parameters(&tensors)?;
+        Ok(Self { manifest, hooks, output_head, parameters, tensor_bytes: bytes })
+    }
+
+    /// Bytes of its tensors in memory.
+    pub fn tensor_bytes(&self) -> u64 {
+        self.tensor_bytes
+    }
+
+    /// The longest input in tokens: as in training, and never more than the base reads behind the adapter's own.
+    pub fn max_input_tokens(&self, base: &BaseModel) -> usize {
+        self.manifest.max_length.min(base.info().max_tokens.saturating_sub(self.manifest.method.num_virtual_tokens()))
+    }
+
+    /// An input's tokens, truncated to [`Self::longest`].
+    pub fn tokenize(&self, base: &BaseModel, input: &Input) -> Result<Tokens> {
+        self.manifest.task.tokenize_input(base.tokenizer(), input, self.max_input_tokens(base))
+    }
+
+    /// What shows how each input is answered, in their order: logits, or a row of length 1.
+    pub fn forward(&self, base: &BaseModel, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
+        self.forward_with_hooks(base, inputs, self.hooks.as_ref())
+    }
+
+    /// The same head on the bare base: what the answers would be if the adapter had no effect.
+    pub fn forward_base(&self, base: &BaseModel, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
+        self.forward_with_hooks(base, inputs, &())
+    }
+
+    fn forward_with_hooks(&self, base: &BaseModel, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
+        let tokens: Vec<Tokens> = inputs.iter().map(|input| self.tokenize(base, input)).collect::<Result<_>>()?;
+        // A text without masks has nothing to be filled, but its rows say what the adapter does.
+        let output_head = match self.output_head.kind {
+            HeadKind::LmHead => {
+                OutputHead { row_selection: RowSelection::Pooled(Pooling::Mean), kind: HeadKind::Identity }
+            }
+            _ => self.output_head,
+        };
+        let mut tape = Tape::new(Arc::clone(base.backend()), Arc::clone(&self.parameters), Recording::Off);
+        let batch = Batch::new(&tokens, hooks.virtual_tokens());
+        let hidden = base.encode(&mut tape, &batch, hooks, output_head.row_selection.required_rows())?;
+        output_head.serving_outputs(base, &mut tape, hidden, hooks, &tokens)
+    }
+}

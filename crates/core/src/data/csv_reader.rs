@@ -1,0 +1,192 @@
+//! A table, comma or tab separated: its header and its rows. What makes a text or a label good is not known here.
+
+use super::column_mapping::{ColumnMapping, mapping_hint};
+use super::csv_records::{QuoteError, RecordEvent, RecordOutcome, RecordReader};
+use super::diagnostics::{self, Diagnostic, quote, quote_list};
+use super::line_source::{LineSource, Position};
+use super::row::{ParsedRow, RowFields, RowReader, decode_utf8, record_too_long};
+use super::{Limits, OpenResult};
+use crate::task::RowSchema;
+use std::io;
+
+pub(super) struct TableReader {
+    records: RecordReader,
+    column_indices: ColumnIndices,
+    max_record_bytes: usize,
+    /// After a broken record whose end was guessed: the place to go on from if the guess proves wrong.
+    resume_position: Option<Position>,
+}
+
+/// Where in a record the fields are.
+struct ColumnIndices {
+    text: usize,
+    second_text: Option<usize>,
+    target: usize,
+    schema: RowSchema,
+    column_count: usize,
+}
+
+impl TableReader {
+    /// Reads the header.
+    pub fn open(
+        source: LineSource,
+        separator: u8,
+        mapping: &ColumnMapping,
+        limits: &Limits,
+    ) -> io::Result<OpenResult<Self>> {
+        let max_record_bytes = limits.max_record_bytes;
+        let mut records = RecordReader::new(source, separator, max_record_bytes, limits.max_bytes);
+        let record = records.next_record()?;
+        let header = match read_header(&records, record, max_record_bytes) {
+            Ok(header) => header,
+            Err(flaw) if record.outcome == RecordOutcome::Eof => return Ok(Err((None, flaw))),
+            Err(flaw) => return Ok(Err((Some(record.line), flaw))),
+        };
+        Ok(match ColumnIndices::resolve(&header, mapping, separator) {
+            Ok(columns) => Ok(Self { records, column_indices: columns, max_record_bytes, resume_position: None }),
+            Err(flaw) => Err((Some(record.line), flaw)),
+        })
+    }
+
+    /// The next record, after a wrong guess behind a broken quote was put right.
+    fn read_record(&mut self) -> io::Result<RecordEvent> {
+        let record = self.records.next_record()?;
+        match self.resume_position.take() {
+            Some(resume_position) if matches!(record.outcome, RecordOutcome::Record(fields) if fields != self.column_indices.column_count) =>
+            {
+                self.records.source.seek(resume_position)?;
+                self.records.next_record()
+            }
+            _ => Ok(record),
+        }
+    }
+
+    fn to_row(&self, line: u64) -> ParsedRow<'_> {
+        let (splitter, indices) = (&self.records.splitter, &self.column_indices);
+        let to_fields = |record| {
+            let second_text = indices.second_text.map(|index| splitter.field_value(record, index));
+            let (text, target) =
+                (splitter.field_value(record, indices.text), splitter.field_value(record, indices.target));
+            RowFields::from_columns(indices.schema, text, second_text, target)
+        };
+        let fields = decode_utf8(self.records.record_bytes(), line, &self.records.source).and_then(to_fields);
+        ParsedRow { line, fields: fields.map_err(|flaw| vec![flaw]) }
+    }
+}
+
+impl RowReader for TableReader {
+    fn next_row(&mut self) -> io::Result<Option<ParsedRow<'_>>> {
+        let record = self.read_record()?;
+        let line = record.line;
+        Ok(Some(match record.outcome {
+            RecordOutcome::Eof => return Ok(None),
+            RecordOutcome::Record(fields) if fields == self.column_indices.column_count => self.to_row(line),
+            RecordOutcome::Record(fields) => {
+                ParsedRow::invalid(line, field_count_mismatch(fields, self.column_indices.column_count))
+            }
+            RecordOutcome::TooLong => ParsedRow::invalid(line, record_too_long(self.max_record_bytes)),
+            RecordOutcome::Malformed(quote_error) => {
+                self.resume_position = self.records.rewind_to_second_line(record, quote_error)?;
+                ParsedRow::invalid(line, malformed_quote(line, quote_error))
+            }
+        }))
+    }
+}
+
+/// The names of the columns.
+fn read_header(
+    records: &RecordReader,
+    record: RecordEvent,
+    max_record_bytes: usize,
+) -> Result<Vec<String>, Diagnostic> {
+    match record.outcome {
+        RecordOutcome::Record(_) => {
+            let text = decode_utf8(records.record_bytes(), record.line, &records.source)?;
+            Ok(records.splitter.field_values(text).map(|name| name.trim().to_string()).collect())
+        }
+        RecordOutcome::TooLong => Err(Diagnostic::new(
+            diagnostics::INVALID_HEADER,
+            format!("the header: {}", record_too_long(max_record_bytes).message),
+        )),
+        RecordOutcome::Malformed(quote_error) => Err(malformed_quote(record.line, quote_error)),
+        RecordOutcome::Eof => {
+            let message = "the file is empty: it needs a header that names its columns, and a row for each example";
+            Err(Diagnostic::new(diagnostics::NO_USABLE_ROW, message))
+        }
+    }
+}
+
+impl ColumnIndices {
+    fn resolve(header: &[String], mapping: &ColumnMapping, separator: u8) -> Result<Self, Diagnostic> {
+        let index_of = |name: &str| header.iter().position(|column| column == name);
+        let require_index =
+            |field: &str, name: &str| index_of(name).ok_or_else(|| missing_column(header, field, name, separator));
+        let indices = Self {
+            text: require_index(mapping.schema.text_field(), &mapping.text_column)?,
+            second_text: match &mapping.second_text {
+                None => None,
+                Some(second) if second.is_required => Some(require_index(second.field, &second.column)?),
+                Some(second) => index_of(&second.column),
+            },
+            target: require_index(mapping.schema.target_field(), &mapping.target_column)?,
+            schema: mapping.schema,
+            column_count: header.len(),
+        };
+        match duplicate_name(header) {
+            None => Ok(indices),
+            Some(name) => {
+                let message = format!("two columns are called {}: give each its own name", quote(name));
+                Err(Diagnostic::new(diagnostics::DUPLICATE_COLUMN, message))
+            }
+        }
+    }
+}
+
+/// A name that stands twice in the header. Spreadsheets leave empty columns behind, so nameless ones may be many.
+fn duplicate_name(header: &[String]) -> Option<&str> {
+    let mut names: Vec<&str> = header.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    names.sort_unstable();
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+fn missing_column(header: &[String], field: &str, column: &str, separator: u8) -> Diagnostic {
+    let mut message = format!(
+        "the header has no column {}; its columns are {}. {}; where the file has no header, put one in front",
+        quote(column),
+        quote_list(header.iter().map(String::as_str)),
+        mapping_hint(field)
+    );
+    if let [single_column] = header
+        && let Some(likely_separator) = [',', ';', '\t', '|'].into_iter().find(|other| single_column.contains(*other))
+    {
+        let (other, expected_separator) = (likely_separator.escape_debug(), char::from(separator).escape_debug());
+        message.push_str(&format!(
+            ". The columns seem to be separated by '{other}', and '{expected_separator}' is expected"
+        ));
+    }
+    Diagnostic::new(diagnostics::MISSING_COLUMN, message)
+}
+
+fn field_count_mismatch(field_count: usize, column_count: usize) -> Diagnostic {
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let advice =
+        if field_count > column_count { "; a text that holds the separator must stand in double quotes" } else { "" };
+    let message = format!(
+        "the row has {field_count} field{}, the header {column_count} column{}{advice}",
+        plural(field_count),
+        plural(column_count)
+    );
+    Diagnostic::new(diagnostics::FIELD_COUNT, message)
+}
+
+fn malformed_quote(line: u64, quote_error: QuoteError) -> Diagnostic {
+    let reason = match quote_error {
+        QuoteError::TextAfterClosingQuote(at) if at == line => "text follows a closing quote".to_string(),
+        QuoteError::TextAfterClosingQuote(at) => {
+            format!("a quote that opens here closes on line {at}, where text follows it")
+        }
+        QuoteError::Unterminated => "a quote that opens here never closes".to_string(),
+    };
+    let message = format!("{reason}: close the field with a quote, and double every quote inside it");
+    Diagnostic::new(diagnostics::BROKEN_QUOTE, message)
+}

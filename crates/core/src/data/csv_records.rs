@@ -1,0 +1,147 @@
+//! The records of a delimited file: where each begins, and going on behind one that is broken or too long.
+//!
+//! Does not know what the fields are for.
+
+use super::csv_splitter::{EofState, FeedResult, RecordSplitter};
+use super::line_source::{LineSource, Position};
+use std::io;
+
+/// Reads one record after another into the same buffer.
+pub(super) struct RecordReader {
+    pub source: LineSource,
+    pub splitter: RecordSplitter,
+    buffer: Vec<u8>,
+    max_record_bytes: usize,
+    /// How many bytes may still be read a second time, so that no file, however broken, takes long.
+    reread_budget: u64,
+}
+
+/// What the file holds next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordOutcome {
+    /// A record with this many fields; [`Records::raw`] and `splitter` hold it.
+    Record(usize),
+    TooLong,
+    Malformed(QuoteError),
+    Eof,
+}
+
+/// A broken quote, and how it was noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QuoteError {
+    /// Text follows a closing quote on this line.
+    TextAfterClosingQuote(u64),
+    Unterminated,
+}
+
+/// A record, or what stands in its place, and the line where it begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecordEvent {
+    pub line: u64,
+    pub outcome: RecordOutcome,
+    /// The start of the record's second line.
+    second_line: Position,
+}
+
+impl RecordReader {
+    pub fn new(source: LineSource, separator: u8, max_record_bytes: usize, reread_budget: u64) -> Self {
+        Self { source, splitter: RecordSplitter::new(separator), buffer: Vec::new(), max_record_bytes, reread_budget }
+    }
+
+    /// The bytes of the record just read, with its line's end.
+    pub fn record_bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Reads up to the end of the next record that is not a blank line.
+    pub fn next_record(&mut self) -> io::Result<RecordEvent> {
+        loop {
+            let record = self.read_raw_record()?;
+            if !matches!(record.outcome, RecordOutcome::Record(_)) || !self.splitter.is_blank(&self.buffer) {
+                return Ok(record);
+            }
+        }
+    }
+
+    /// After a broken record: goes back to its second line, where the next record begins if a closing quote was
+    /// forgotten on the first. Answers the place behind the broken part if that was a guess. Stays where it is when the
+    /// fault was seen on the first line, or too much was read twice already.
+    pub fn rewind_to_second_line(
+        &mut self,
+        record: RecordEvent,
+        quote_error: QuoteError,
+    ) -> io::Result<Option<Position>> {
+        let end_position = self.source.position();
+        let reread_bytes = end_position.offset.saturating_sub(record.second_line.offset);
+        if reread_bytes == 0 || reread_bytes > self.reread_budget {
+            return Ok(None);
+        }
+        self.reread_budget -= reread_bytes;
+        self.source.seek(record.second_line)?;
+        Ok(match quote_error {
+            QuoteError::TextAfterClosingQuote(_) => Some(end_position),
+            QuoteError::Unterminated => None,
+        })
+    }
+
+    fn read_raw_record(&mut self) -> io::Result<RecordEvent> {
+        self.buffer.clear();
+        self.splitter.reset();
+        let line = self.source.position().line;
+        let mut second_line = None;
+        let mut is_oversized = false;
+        let outcome = loop {
+            let chunk_start = self.buffer.len();
+            if self.source.read_chunk(&mut self.buffer)? == 0 {
+                break match self.splitter.finish_at_eof(&self.buffer) {
+                    EofState::UnterminatedQuote => RecordOutcome::Malformed(QuoteError::Unterminated),
+                    EofState::Complete if second_line.is_none() && self.buffer.is_empty() && !is_oversized => {
+                        RecordOutcome::Eof
+                    }
+                    EofState::Complete => self.completed_record(is_oversized),
+                };
+            }
+            let position = self.source.position();
+            if position.line > line {
+                second_line.get_or_insert(position);
+            }
+            match self.splitter.feed(&self.buffer, chunk_start) {
+                FeedResult::RecordEnd => break self.completed_record(is_oversized),
+                FeedResult::TextAfterQuote(_) => {
+                    break RecordOutcome::Malformed(self.skip_malformed_line(chunk_start)?);
+                }
+                FeedResult::NeedMore => {}
+            }
+            if self.is_too_long() {
+                is_oversized = true;
+                self.buffer.clear();
+                self.splitter.discard_fields();
+            }
+        };
+        let second_line = second_line.unwrap_or_else(|| self.source.position());
+        Ok(RecordEvent { line, outcome, second_line })
+    }
+
+    fn completed_record(&self, is_oversized: bool) -> RecordOutcome {
+        if is_oversized || self.is_too_long() {
+            RecordOutcome::TooLong
+        } else {
+            RecordOutcome::Record(self.splitter.field_count())
+        }
+    }
+
+    fn is_too_long(&self) -> bool {
+        super::line_source::trim_line_ending(&self.buffer).len() > self.max_record_bytes
+    }
+
+    /// Reads to the end of the line on which text follows a closing quote.
+    fn skip_malformed_line(&mut self, chunk_start: usize) -> io::Result<QuoteError> {
+        let has_whole_line = self.buffer[chunk_start..].ends_with(b"\n");
+        if !has_whole_line {
+            let quote_line = self.source.position().line;
+            self.source.skip_line()?;
+            return Ok(QuoteError::TextAfterClosingQuote(quote_line));
+        }
+        Ok(QuoteError::TextAfterClosingQuote(self.source.position().line - 1))
+    }
+}

@@ -1,0 +1,246 @@
+//! Where the fields of a delimited record are, and where the record ends (RFC 4180).
+//!
+//! Stricter than most readers about quotes: one that never closes, or text after a closing one, is a fault and not a
+//! guess. A quote inside a field that does not begin with one is taken as it is. Does not know files or lines.
+
+use std::borrow::Cow;
+
+/// Fields found so far and the state between two pieces of a record.
+#[derive(Debug)]
+pub(super) struct RecordSplitter {
+    separator: u8,
+    state: State,
+    field_start: usize,
+    has_escaped_quotes: bool,
+    fields: Vec<FieldSpan>,
+    retention: Retention,
+}
+
+/// The bytes of a field's content within the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FieldSpan {
+    start: usize,
+    end: usize,
+    quoting: Quoting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    Plain,
+    Quoted,
+    /// With doubled quotes inside, which stand for single ones.
+    Escaped,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    FieldStart,
+    Plain,
+    Quoted,
+    /// After a quote inside a quoted field: it was the closing one, or the first of two.
+    AfterQuote,
+    /// After `\r` behind a closing quote.
+    AfterQuoteCr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retention {
+    Fields,
+    /// The record's bytes are gone; only its end is of interest.
+    RecordEndOnly,
+}
+
+/// What a piece of a record came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FeedResult {
+    NeedMore,
+    /// The record ended with the piece's last byte.
+    RecordEnd,
+    /// Text at this index follows a closing quote.
+    TextAfterQuote(usize),
+}
+
+impl RecordSplitter {
+    pub fn new(separator: u8) -> Self {
+        let (state, retention) = (State::FieldStart, Retention::Fields);
+        Self { separator, state, field_start: 0, has_escaped_quotes: false, fields: Vec::new(), retention }
+    }
+
+    pub fn reset(&mut self) {
+        self.state = State::FieldStart;
+        self.field_start = 0;
+        self.has_escaped_quotes = false;
+        self.fields.clear();
+        self.retention = Retention::Fields;
+    }
+
+    /// The record is too long to be kept: from here on only its end is looked for.
+    pub fn discard_fields(&mut self) {
+        self.fields.clear();
+        self.retention = Retention::RecordEndOnly;
+    }
+
+    /// Reads on in `record` at `from`. A piece never goes beyond a line's end.
+    pub fn feed(&mut self, record: &[u8], start: usize) -> FeedResult {
+        for (index, byte) in record.iter().copied().enumerate().skip(start) {
+            let is_separator = byte == self.separator;
+            self.state = match (self.state, byte) {
+                (State::Quoted, b'"') => State::AfterQuote,
+                (State::Quoted, _) => State::Quoted,
+                (State::AfterQuote, b'"') => {
+                    self.has_escaped_quotes = true;
+                    State::Quoted
+                }
+                (State::AfterQuote, _) if is_separator => self.end_field(index, 1),
+                (State::AfterQuote, b'\r') => State::AfterQuoteCr,
+                (State::AfterQuote, b'\n') => return self.end_record(index, 1),
+                (State::AfterQuoteCr, b'\n') => return self.end_record(index, 2),
+                (State::AfterQuote | State::AfterQuoteCr, _) => return FeedResult::TextAfterQuote(index),
+                (State::FieldStart, b'"') => {
+                    self.field_start = index + 1;
+                    State::Quoted
+                }
+                (State::FieldStart | State::Plain, _) if is_separator => self.end_field(index, 0),
+                (State::FieldStart | State::Plain, b'\n') => {
+                    let cr_bytes = usize::from(index > self.field_start && record[index - 1] == b'\r');
+                    return self.end_record(index, cr_bytes);
+                }
+                (State::FieldStart | State::Plain, _) => State::Plain,
+            };
+        }
+        FeedResult::NeedMore
+    }
+
+    /// The file ended. Answers whether the record ended well, or within quotes.
+    pub fn finish_at_eof(&mut self, record: &[u8]) -> EofState {
+        let delimiter_bytes = match self.state {
+            State::Quoted => return EofState::UnterminatedQuote,
+            State::AfterQuote => 1,
+            State::AfterQuoteCr => 2,
+            State::FieldStart | State::Plain => usize::from(record.ends_with(b"\r") && record.len() > self.field_start),
+        };
+        self.end_record(record.len(), delimiter_bytes);
+        EofState::Complete
+    }
+
+    pub fn field_count(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// The content of every field, as it was meant; `record` is what was fed.
+    pub fn field_values<'a>(&self, record: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+        self.fields.iter().map(move |field| field.unescaped(record))
+    }
+
+    /// The content of one field; empty where there is none.
+    pub fn field_value<'a>(&self, record: &'a str, index: usize) -> Cow<'a, str> {
+        self.fields.get(index).map_or(Cow::Borrowed(""), |field| field.unescaped(record))
+    }
+
+    /// Whether the record is a line of white space and no more.
+    pub fn is_blank(&self, record: &[u8]) -> bool {
+        match self.fields.as_slice() {
+            [field] => field.quoting == Quoting::Plain && record[field.start..field.end].trim_ascii().is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Ends a field `behind` bytes before `index`, where a separator stands, and begins the next.
+    fn end_field(&mut self, index: usize, delimiter_bytes: usize) -> State {
+        self.push_field(index, delimiter_bytes);
+        self.field_start = index + 1;
+        State::FieldStart
+    }
+
+    fn end_record(&mut self, index: usize, delimiter_bytes: usize) -> FeedResult {
+        self.push_field(index, delimiter_bytes);
+        FeedResult::RecordEnd
+    }
+
+    fn push_field(&mut self, index: usize, delimiter_bytes: usize) {
+        if self.retention == Retention::RecordEndOnly {
+            return;
+        }
+        let quoting = match (self.state, self.has_escaped_quotes) {
+            (State::AfterQuote | State::AfterQuoteCr, true) => Quoting::Escaped,
+            (State::AfterQuote | State::AfterQuoteCr, false) => Quoting::Quoted,
+            _ => Quoting::Plain,
+        };
+        self.fields.push(FieldSpan { start: self.field_start, end: index - delimiter_bytes, quoting });
+        self.has_escaped_quotes = false;
+    }
+}
+
+/// How a record stands at the end of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EofState {
+    Complete,
+    UnterminatedQuote,
+}
+
+impl FieldSpan {
+    fn unescaped(self, record: &str) -> Cow<'_, str> {
+        let raw_content = &record[self.start..self.end];
+        match self.quoting {
+            Quoting::Escaped => Cow::Owned(raw_content.replace("\"\"", "\"")),
+            Quoting::Plain | Quoting::Quoted => Cow::Borrowed(raw_content),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(record: &str) -> Vec<String> {
+        let mut splitter = RecordSplitter::new(b',');
+        if splitter.feed(record.as_bytes(), 0) == FeedResult::NeedMore {
+            assert_eq!(splitter.finish_at_eof(record.as_bytes()), EofState::Complete);
+        }
+        splitter.field_values(record).map(Cow::into_owned).collect()
+    }
+
+    #[test]
+    fn splits_and_unescapes_fields() {
+        assert_eq!(split("a,b\r\n"), ["a", "b"]);
+        assert_eq!(split("a,\r\n"), ["a", ""]);
+        assert_eq!(split(",\n"), ["", ""]);
+        assert_eq!(split("\"a \"\"b\"\"\",c"), ["a \"b\"", "c"]);
+        assert_eq!(split("\"a,b\",\"\"\r\n"), ["a,b", ""]);
+        assert_eq!(split("\"\"\"\"\r"), ["\""]);
+        assert_eq!(split("5\" pipe,x\r"), ["5\" pipe", "x"]);
+        assert_eq!(split("a\rb,c"), ["a\rb", "c"]);
+        assert_eq!(split("\r\n"), [""]);
+    }
+
+    #[test]
+    fn quoted_field_may_span_lines() {
+        let mut splitter = RecordSplitter::new(b'\t');
+        assert_eq!(splitter.feed(b"\"a\n", 0), FeedResult::NeedMore);
+        assert_eq!(splitter.feed(b"\"a\nb\"\tc\n", 3), FeedResult::RecordEnd);
+        assert_eq!(splitter.field_value("\"a\nb\"\tc\n", 0), "a\nb");
+        assert_eq!(splitter.field_value("\"a\nb\"\tc\n", 1), "c");
+    }
+
+    #[test]
+    fn text_after_closing_quote_is_an_error() {
+        assert_eq!(RecordSplitter::new(b',').feed(b"\"a\" b,c\n", 0), FeedResult::TextAfterQuote(3));
+        assert_eq!(RecordSplitter::new(b',').feed(b"\"a\"\rb\n", 0), FeedResult::TextAfterQuote(4));
+    }
+
+    #[test]
+    fn unterminated_quote_is_reported_at_eof() {
+        let mut splitter = RecordSplitter::new(b',');
+        assert_eq!(splitter.feed(b"\"a,b\n", 0), FeedResult::NeedMore);
+        assert_eq!(splitter.finish_at_eof(b"\"a,b\n"), EofState::UnterminatedQuote);
+    }
+
+    #[test]
+    fn finds_record_end_after_discarding_fields() {
+        let mut splitter = RecordSplitter::new(b',');
+        assert_eq!(splitter.feed(b"\"a,b", 0), FeedResult::NeedMore);
+        splitter.discard_fields();
+        assert_eq!(splitter.feed(b"\",c\n", 0), FeedResult::RecordEnd);
+        assert_eq!(splitter.field_count(), 0);
+    }
+}

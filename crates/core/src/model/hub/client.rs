@@ -1,0 +1,190 @@
+//! Asking the hub for a file. Knows HTTP, and nothing of the cache.
+
+use super::Settings;
+use super::cache::is_safe_file_name;
+use super::model_id::ModelId;
+use super::origin::{Origin, resolve_redirect};
+use crate::error::{Context, Error, Result};
+use std::time::Duration;
+use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::{Agent, Body, BodyReader};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that says nothing for so long is not going to.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_REDIRECTS: usize = 10;
+
+pub(super) struct HubClient {
+    agent: Agent,
+    endpoint: String,
+    token: Option<String>,
+}
+
+/// A file of the hub, its body not read yet.
+pub(super) struct FileResponse {
+    pub commit: String,
+    pub etag: String,
+    /// As announced, by every header that announces it.
+    pub expected_sizes: Vec<u64>,
+    pub body: BodyReader<'static>,
+}
+
+/// What the hub says to a request for a file.
+pub(super) enum FileLookup {
+    Found(FileResponse),
+    /// The model has no such file.
+    NotFound,
+}
+
+/// The headers that describe the file, gathered on the way through the redirects.
+#[derive(Default)]
+struct FileHeaders {
+    commit: Option<String>,
+    etag: Option<String>,
+    linked_etag: Option<String>,
+    linked_size: Option<u64>,
+}
+
+impl HubClient {
+    pub fn new(settings: &Settings) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // Followed by hand, so that the token stays with the hub.
+            .max_redirects(0)
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(READ_TIMEOUT))
+            .timeout_per_read(Some(READ_TIMEOUT))
+            .user_agent(concat!("espalier/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .build();
+        Self { agent: config.new_agent(), endpoint: settings.endpoint.clone(), token: settings.token.clone() }
+    }
+
+    /// # Errors
+    /// `Invalid` where the hub does not have the model or does not give it; `Internal` for the network.
+    pub fn request_file(&self, id: &ModelId, revision: &str, file: &str) -> Result<FileLookup> {
+        let url = format!("{}/{}/resolve/{}/{file}", self.endpoint, id.repository, revision.replace('/', "%2F"));
+        let (response, file_headers) = self.get_following_redirects(&url)?;
+        match response.status() {
+            StatusCode::OK => Ok(FileLookup::Found(parse_file_response(response, file_headers, &url)?)),
+            StatusCode::NOT_FOUND if is_entry_not_found(&response) => Ok(FileLookup::NotFound),
+            status => Err(self.status_error(status, id, &url)),
+        }
+    }
+
+    /// Follows redirects. Only the hub itself sees the token, and only it describes the file.
+    fn get_following_redirects(&self, url: &str) -> Result<(Response<Body>, FileHeaders)> {
+        let Some(hub_origin) = Origin::parse(url) else {
+            let message = format!("HF_ENDPOINT is {:?}: give an address that begins with https://", self.endpoint);
+            return Err(Error::invalid("invalid_hub_endpoint", message));
+        };
+        let mut file_headers = FileHeaders::default();
+        let mut url = url.to_string();
+        for _ in 0..=MAX_REDIRECTS {
+            let is_hub_request = Origin::parse(&url).is_some_and(|origin| origin == hub_origin);
+            let response = self.send(&url, self.token.as_deref().filter(|_| is_hub_request))?;
+            if is_hub_request {
+                file_headers.merge(response.headers());
+            }
+            if !response.status().is_redirection() {
+                return Ok((response, file_headers));
+            }
+            let location = header_value(response.headers(), "location").unwrap_or_default();
+            url = resolve_redirect(&url, location).ok_or_else(|| {
+                Error::internal(format!("{url} redirects to {location:?}, which is not followed: check HF_ENDPOINT"))
+            })?;
+        }
+        Err(Error::internal(format!("{url}: more than {MAX_REDIRECTS} redirects: check HF_ENDPOINT")))
+    }
+
+    fn send(&self, url: &str, token: Option<&str>) -> Result<Response<Body>> {
+        let mut request = self.agent.get(url);
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        if Origin::parse(url).is_some_and(|origin| origin.is_loopback()) {
+            request = request.config().proxy(None).build();
+        }
+        request.call().with_context(|| {
+            format!(
+                "asking {url}: check the network, HF_ENDPOINT and the proxy settings; HF_HUB_OFFLINE=1 uses the cache \
+                 alone, and the path of a folder needs no hub"
+            )
+        })
+    }
+
+    fn status_error(&self, status: StatusCode, id: &ModelId, url: &str) -> Error {
+        let endpoint = &self.endpoint;
+        match status.as_u16() {
+            401 | 403 => {
+                let hint = match self.token {
+                    None => "set HF_TOKEN to the token of an account that may read it",
+                    Some(_) => {
+                        "the token in HF_TOKEN may not read it: ask for access on the model's page, or use another"
+                    }
+                };
+                let message = format!(
+                    "there is no folder \"{id}\" here, and {endpoint} does not give the model \"{id}\" (status {status}): \
+                     check the spelling; if it is private or gated, {hint}"
+                );
+                Error::invalid("base_model_forbidden", message)
+            }
+            404 => model_not_found(id, endpoint, "has no such model or revision"),
+            _ => Error::internal(format!("{url} answered with status {status}: try again later, or check HF_ENDPOINT")),
+        }
+    }
+
+    /// The model is there, but not a file that it cannot do without.
+    pub fn incomplete_model(&self, id: &ModelId, missing: &str) -> Error {
+        model_not_found(id, &self.endpoint, missing)
+    }
+}
+
+fn model_not_found(id: &ModelId, endpoint: &str, reason: &str) -> Error {
+    let message = format!(
+        "there is no folder \"{id}\" here, and at {endpoint} the model \"{id}\" cannot be had: the hub {reason}; check the \
+         spelling, or give the path of a model's folder"
+    );
+    Error::invalid("base_model_not_found", message)
+}
+
+/// Whether "not found" speaks of the file, and not of the model or the revision.
+fn is_entry_not_found(response: &Response<Body>) -> bool {
+    header_value(response.headers(), "x-error-code").is_none_or(|code| code == "EntryNotFound")
+}
+
+fn parse_file_response(response: Response<Body>, file_headers: FileHeaders, url: &str) -> Result<FileResponse> {
+    let unexpected_answer =
+        |what: &str| Error::internal(format!("{url}: the answer {what}; is HF_ENDPOINT a Hugging Face hub?"));
+    let safe_name = |word: Option<String>| word.filter(|word| is_safe_file_name(word));
+    let commit = safe_name(file_headers.commit).ok_or_else(|| unexpected_answer("names no commit (X-Repo-Commit)"))?;
+    let etag = safe_name(file_headers.linked_etag.or(file_headers.etag))
+        .ok_or_else(|| unexpected_answer("has no usable ETag"))?;
+    let content_length = response.body().content_length();
+    let expected_sizes: Vec<u64> = [file_headers.linked_size, content_length].into_iter().flatten().collect();
+    let is_chunked =
+        header_value(response.headers(), "transfer-encoding").is_some_and(|coding| coding.contains("chunked"));
+    if expected_sizes.is_empty() && !is_chunked {
+        return Err(unexpected_answer("does not say how long the file is"));
+    }
+    let body = response.into_body().into_with_config().reader();
+    Ok(FileResponse { commit, etag, expected_sizes, body })
+}
+
+impl FileHeaders {
+    fn merge(&mut self, headers: &HeaderMap) {
+        let header_text = |name| header_value(headers, name).map(str::to_string);
+        let etag_value =
+            |name| header_value(headers, name).map(|tag| tag.trim_start_matches("W/").trim_matches('"').to_string());
+        self.commit = header_text("x-repo-commit").or(self.commit.take());
+        self.linked_etag = etag_value("x-linked-etag").or(self.linked_etag.take());
+        self.etag = etag_value("etag").or(self.etag.take());
+        self.linked_size =
+            header_value(headers, "x-linked-size").and_then(|size| size.parse().ok()).or(self.linked_size);
+    }
+}
+
+fn header_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

@@ -1,0 +1,152 @@
+//! Which example comes when: the validation split, an epoch's shuffle, batches and micro-batches.
+//!
+//! All of it is a function of the seed and the data, so that a resumed run meets the same examples.
+
+use espalier_tensor::seeded_rng::SeededRng;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Indices of the training and of the validation examples, both in the order of the dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    pub training: Vec<usize>,
+    pub validation: Vec<usize>,
+}
+
+/// A stratified split: every class gives its share, the largest remainders fill up to the fraction of the whole, and
+/// every class keeps at least one example in training (so a label seen once is never held out).
+pub fn stratified_split(strata: &[u32], stratum_count: usize, fraction: f64, seed: u64) -> Split {
+    let mut strata_members: Vec<Vec<usize>> = vec![Vec::new(); stratum_count];
+    for (index, class) in strata.iter().enumerate() {
+        strata_members[*class as usize].push(index);
+    }
+    let mut random = SeededRng::new(seed, &["split"]);
+    let mut validation = Vec::new();
+    for (quota, members) in
+        validation_quotas(&strata_members, fraction, strata.len()).into_iter().zip(&mut strata_members)
+    {
+        random.shuffle(members);
+        validation.extend(members.drain(..quota));
+    }
+    let mut training: Vec<usize> = strata_members.into_iter().flatten().collect();
+    training.sort_unstable();
+    validation.sort_unstable();
+    Split { training, validation }
+}
+
+fn validation_quotas(members: &[Vec<usize>], fraction: f64, example_count: usize) -> Vec<usize> {
+    let shares: Vec<f64> = members.iter().map(|members| members.len() as f64 * fraction).collect();
+    let max_quota = |class: usize| members[class].len().saturating_sub(1);
+    let mut quotas: Vec<usize> =
+        shares.iter().enumerate().map(|(class, share)| (*share as usize).min(max_quota(class))).collect();
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by(|a, b| shares[*b].fract().total_cmp(&shares[*a].fract()).then(a.cmp(b)));
+    let mut remaining = ((example_count as f64 * fraction).round() as usize).saturating_sub(quotas.iter().sum());
+    for class in order {
+        if remaining > 0 && quotas[class] < max_quota(class) {
+            quotas[class] += 1;
+            remaining -= 1;
+        }
+    }
+    quotas
+}
+
+/// The order of an epoch's examples, counted from 0.
+pub fn shuffled_epoch(examples: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order = examples.to_vec();
+    SeededRng::new(seed, &["epoch", &epoch.to_string()]).shuffle(&mut order);
+    order
+}
+
+/// Cuts a batch into micro-batches of about `tokens` tokens each. Nothing is padded, so texts of any length keep company:
+/// the longest first, each goes where there is most room (Graham 1969), and the pieces come out as large as they should.
+/// The order of the result is the order in which gradients are summed.
+pub fn micro_batches(batch: &[usize], lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
+    let mut sorted = batch.to_vec();
+    sorted.sort_by_key(|index| (Reverse(lengths[*index]), *index));
+    let total: usize = sorted.iter().map(|index| lengths[*index]).sum();
+    let shares = micro_batch_shares(total.div_ceil(tokens));
+    let mut micro_batches: Vec<Vec<usize>> = vec![Vec::new(); shares.len()];
+    let mut least_filled: BinaryHeap<Reverse<(usize, usize)>> =
+        (0..shares.len()).map(|piece| Reverse((0, piece))).collect();
+    for index in sorted {
+        if let Some(mut slot) = least_filled.peek_mut() {
+            let Reverse((filled, micro_batch)) = &mut *slot;
+            micro_batches[*micro_batch].push(index);
+            *filled += lengths[index] * FULL_SHARE / shares[*micro_batch];
+        }
+    }
+    micro_batches.retain(|piece| !piece.is_empty());
+    micro_batches
+}
+
+/// The share of a piece that is not halved.
+const FULL_SHARE: usize = 2;
+
+/// What each of about so many pieces gets: their number is 1, 2 or a multiple of 4, so that the threads of a machine end
+/// together, and the last two are halved: a thread that other work held up leaves a small piece to the others.
+fn micro_batch_shares(count: usize) -> Vec<usize> {
+    let full_count = match count {
+        few @ 0..3 => few.max(1),
+        many => many.next_multiple_of(4),
+    };
+    let halved_count = full_count.min(2);
+    [vec![FULL_SHARE; full_count - halved_count], vec![FULL_SHARE / 2; 2 * halved_count]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_split_is_stratified_and_a_single_example_is_kept_in_training() {
+        let mut classes: Vec<u32> = (0..100).map(|index| u32::from(index >= 70)).collect();
+        classes.push(2);
+        let split = stratified_split(&classes, 3, 0.1, 7);
+        let validation_count = |class: u32| split.validation.iter().filter(|index| classes[**index] == class).count();
+        assert_eq!((validation_count(0), validation_count(1), validation_count(2)), (7, 3, 0));
+        assert_eq!(split.training.len() + split.validation.len(), classes.len());
+        assert_eq!(split, stratified_split(&classes, 3, 0.1, 7));
+        assert_ne!(split, stratified_split(&classes, 3, 0.1, 8));
+    }
+
+    #[test]
+    fn few_examples_of_many_classes_still_yield_a_validation_split() {
+        let classes: Vec<u32> = (0..60).map(|index| index / 3).collect();
+        assert_eq!(stratified_split(&classes, 20, 0.1, 1).validation.len(), 6);
+        assert!(stratified_split(&classes, 20, 0.0, 1).validation.is_empty());
+    }
+
+    #[test]
+    fn micro_batches_hold_every_example_once_and_meet_their_target_size() {
+        let lengths: Vec<usize> = (0..32).map(|index| 8 + index % 13).collect();
+        let batch: Vec<usize> = (0..32).rev().collect();
+        let found = micro_batches(&batch, &lengths, 112);
+        let mut all: Vec<usize> = found.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..32).collect::<Vec<_>>());
+        let tokens: Vec<usize> = found.iter().map(|piece| piece.iter().map(|index| lengths[*index]).sum()).collect();
+        let even = lengths.iter().sum::<usize>() / 8;
+        for (filled, share) in tokens.iter().zip([2, 2, 1, 1, 1, 1]) {
+            assert!(filled.abs_diff(even * share) <= 8, "{tokens:?}");
+        }
+    }
+
+    #[test]
+    fn micro_batch_counts_divide_evenly_among_threads() {
+        let lengths = vec![10; 100];
+        let micro_batch_count = |texts: usize| micro_batches(&(0..texts).collect::<Vec<_>>(), &lengths, 100).len();
+        assert_eq!([1, 10, 11, 20, 21, 40, 41].map(micro_batch_count), [1, 2, 4, 4, 6, 6, 10]);
+        assert_eq!(micro_batches(&[0, 1, 2], &[500, 500, 500], 100).len(), 3, "a text stays whole");
+    }
+
+    #[test]
+    fn an_epoch_is_a_permutation_that_the_seed_decides() {
+        let examples: Vec<usize> = (10..50).collect();
+        let mut order = shuffled_epoch(&examples, 1, 0);
+        assert_ne!(order, shuffled_epoch(&examples, 1, 1));
+        assert_eq!(order, shuffled_epoch(&examples, 1, 0));
+        order.sort_unstable();
+        assert_eq!(order, examples);
+    }
+}

@@ -1,0 +1,286 @@
+//! A race with every default written out: what is stored with its job, and each candidate's own specification in it.
+
+use super::auto::{Auto, AutoType, Budget, Candidate, CandidateHyperparameters};
+use super::rungs;
+use crate::error::{Error, FieldError, Location, Result};
+use crate::model::BaseModel;
+use crate::task;
+use crate::training::compatibility::{self, Combination};
+use crate::training::hyperparameters::{ResolvedHyperparameters, default_epochs};
+use crate::training::spec::{MIN_STEPS, Request, invalid_spec};
+use crate::training::{Hyperparameters, Spec, Validation};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RaceSpec)]
+pub struct SuccessiveHalvingSpec {
+    pub task: task::Config,
+    pub method: ResolvedAuto,
+    pub validation: Validation,
+    /// In the order of the head's rows.
+    pub labels: Vec<String>,
+    /// Tokens per micro-batch: the cut decides the order in which gradients are summed.
+    pub micro_batch_tokens: usize,
+    /// The kernel set, for example `candle-cpu`.
+    pub kernels: String,
+    /// The base's fingerprint.
+    pub base: String,
+}
+
+/// Who is in the race, with all settings, and its budget.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Race)]
+pub struct ResolvedAuto {
+    #[serde(rename = "type")]
+    pub kind: AutoType,
+    #[schema(value_type = Vec<super::auto::CandidateSchema>)]
+    pub candidates: Vec<Candidate<ResolvedHyperparameters>>,
+    pub budget: Budget,
+}
+
+/// Where the candidates are left out, the first eight of these that a base can do: one of each family, LoRA in two sizes.
+fn default_candidates() -> Vec<Candidate<CandidateHyperparameters>> {
+    let methods = json!([
+        {"type": "head"},
+        {"type": "lora"},
+        {"type": "lora", "rank": 16, "target_modules": "all-linear", "hyperparameters": {"learning_rate": 5e-4}},
+        {"type": "ia3"},
+        {"type": "bottleneck"},
+        {"type": "bias"},
+        {"type": "vera"},
+        {"type": "prefix_tuning"},
+        {"type": "layer_norm"},
+        {"type": "lora", "layers": {"top": 2}},
+    ]);
+    serde_json::from_value(methods).expect("every method above is written as a request writes it")
+}
+
+/// Candidates where none are named.
+pub const DEFAULT_CANDIDATE_COUNT: usize = 8;
+
+impl SuccessiveHalvingSpec {
+    /// Checks every candidate as a job of its own, and writes every default out.
+    ///
+    /// # Errors
+    /// `Invalid` with a pointer for every value that is out of range or unknown to this base.
+    pub fn resolve(
+        auto: &Auto,
+        request: &Request,
+        labels: &[String],
+        examples: usize,
+        base: &BaseModel,
+        max_candidates: usize,
+    ) -> Result<Self> {
+        let mut errors = Vec::new();
+        let candidates = match &auto.candidates {
+            Some(candidates) => candidates.clone(),
+            None => supported_candidates(base, request),
+        };
+        if !(2..=max_candidates).contains(&candidates.len()) {
+            let message = format!("a race needs 2 to {max_candidates} candidates, not {}", candidates.len());
+            return Err(invalid_spec(vec![FieldError::at_pointer("/method/candidates", message)]));
+        }
+        if request.from_adapter.is_some() {
+            let message = "the candidates of a race start afresh: leave \"from_adapter\" out, or name one method";
+            errors.push(FieldError::at_pointer("/from_adapter", message));
+        }
+        if request.samples.is_some() {
+            let message = "the candidates of a race are not sampled: leave \"samples\" out, or name one method";
+            errors.push(FieldError::at_pointer("/samples", message));
+        }
+        let shared_hyperparameters = shared_hyperparameters(&candidates, request, examples, base);
+        let mut specs: Vec<Spec> = Vec::new();
+        for (index, candidate) in candidates.iter().enumerate() {
+            match Spec::resolve(&candidate.request(request, &shared_hyperparameters), labels, examples, base) {
+                Ok(spec) => specs.push(spec),
+                Err(Error::Invalid(problem)) => add_candidate_errors(&mut errors, problem.errors, index, candidate),
+                Err(other) => return Err(other),
+            }
+        }
+        if errors.is_empty() {
+            check_candidates(&specs, examples, &mut errors);
+        }
+        let first_rung = match specs.first() {
+            Some(spec) if errors.is_empty() => {
+                resolve_first_rung(auto.budget, spec, examples, specs.len(), &mut errors)
+            }
+            _ => 0,
+        };
+        match errors.is_empty() {
+            true => Ok(Self::from_candidate_specs(specs, Budget { first_rung })),
+            false => Err(invalid_spec(errors)),
+        }
+    }
+
+    /// All specifications are the same but for what a candidate has of its own.
+    fn from_candidate_specs(mut specs: Vec<Spec>, budget: Budget) -> Self {
+        let candidate =
+            |spec: &Spec| Candidate { method: spec.method.clone(), hyperparameters: spec.hyperparameters.clone() };
+        let candidates = specs.iter().map(candidate).collect();
+        let Spec { task, validation, labels, micro_batch_tokens, kernels, base, .. } = specs.swap_remove(0);
+        let method = ResolvedAuto { kind: AutoType::Auto, candidates, budget };
+        Self { task, method, validation, labels, micro_batch_tokens, kernels, base }
+    }
+
+    /// The specification of a candidate: that of a job with it alone.
+    pub fn candidate_spec(&self, candidate: usize) -> Spec {
+        let Candidate { method, hyperparameters } = self.method.candidates[candidate].clone();
+        Spec {
+            task: self.task.clone(),
+            method,
+            from_adapter: None,
+            hyperparameters,
+            validation: self.validation.clone(),
+            samples: None,
+            labels: self.labels.clone(),
+            micro_batch_tokens: self.micro_batch_tokens,
+            kernels: self.kernels.clone(),
+            base: self.base.clone(),
+        }
+    }
+
+    /// What all candidates train by.
+    pub fn shared_hyperparameters(&self) -> Hyperparameters {
+        let ResolvedHyperparameters { epochs, batch_size, max_length, seed, gradient_accumulation, max_steps, .. } =
+            self.method.candidates[0].hyperparameters;
+        Hyperparameters {
+            epochs: Some(epochs),
+            batch_size: Some(batch_size),
+            max_length: Some(max_length),
+            seed: Some(seed),
+            gradient_accumulation: Some(gradient_accumulation),
+            max_steps,
+            early_stopping: self.method.candidates[0].hyperparameters.early_stopping.clone(),
+            ..Hyperparameters::default()
+        }
+    }
+}
+
+impl Candidate<CandidateHyperparameters> {
+    /// A job with this candidate alone.
+    fn request(&self, request: &Request, shared_hyperparameters: &Hyperparameters) -> Request {
+        let CandidateHyperparameters { learning_rate, weight_decay, warmup_ratio, schedule, max_grad_norm } =
+            self.hyperparameters.clone();
+        let hyperparameters = Hyperparameters {
+            learning_rate: learning_rate.or(shared_hyperparameters.learning_rate),
+            weight_decay: weight_decay.or(shared_hyperparameters.weight_decay),
+            warmup_ratio: warmup_ratio.or(shared_hyperparameters.warmup_ratio),
+            schedule: schedule.or(shared_hyperparameters.schedule),
+            max_grad_norm: max_grad_norm.or(shared_hyperparameters.max_grad_norm),
+            ..shared_hyperparameters.clone()
+        };
+        Request {
+            method: Some(self.method.clone()),
+            hyperparameters,
+            from_adapter: None,
+            samples: None,
+            ..request.clone()
+        }
+    }
+}
+
+/// The usual candidates that this base can do for this task.
+fn supported_candidates(base: &BaseModel, request: &Request) -> Vec<Candidate<CandidateHyperparameters>> {
+    let task = request.task.clone().unwrap_or_default();
+    let pooling = task.pooling().unwrap_or(base.info().default_pooling);
+    let sites = base.sites(pooling);
+    let is_supported = |candidate: &Candidate<CandidateHyperparameters>| {
+        let combination = Combination { method: &candidate.method, task: &task, base: base.info(), sites: &sites };
+        !compatibility::is_unsupported_method(&combination) && candidate.method.resolve(base, pooling).is_ok()
+    };
+    default_candidates().into_iter().filter(is_supported).take(DEFAULT_CANDIDATE_COUNT).collect()
+}
+
+/// The hyperparameters with those defaults that depend on the method, so that they are the same for all: as many epochs as
+/// a method with an adapter gets, and the longest text that every candidate can read.
+fn shared_hyperparameters(
+    candidates: &[Candidate<CandidateHyperparameters>],
+    request: &Request,
+    examples: usize,
+    base: &BaseModel,
+) -> Hyperparameters {
+    let mut hyperparameters = request.hyperparameters.clone();
+    let task_defaults = request.task.clone().unwrap_or_default().defaults();
+    let batch_size = hyperparameters.batch_size.unwrap_or(task_defaults.batch_size);
+    hyperparameters.epochs.get_or_insert_with(|| default_epochs(examples, batch_size, MIN_STEPS, task_defaults));
+    let virtual_tokens = |candidate: &Candidate<CandidateHyperparameters>| candidate.method.num_virtual_tokens();
+    let max_tokens = base.info().max_tokens.saturating_sub(candidates.iter().map(virtual_tokens).max().unwrap_or(0));
+    hyperparameters.max_length = Some(hyperparameters.max_length(task_defaults.max_length, max_tokens));
+    hyperparameters
+}
+
+/// A candidate's faults where the request says them; what is wrong for all is said once.
+fn add_candidate_errors(
+    errors: &mut Vec<FieldError>,
+    candidate_errors: Vec<FieldError>,
+    index: usize,
+    candidate: &Candidate<CandidateHyperparameters>,
+) {
+    let overridden = json!(candidate.hyperparameters);
+    for mut fault in candidate_errors {
+        if let Location::Pointer(pointer) = &mut fault.location {
+            if let Some(setting) = pointer.strip_prefix("/method") {
+                *pointer = format!("/method/candidates/{index}{setting}");
+            } else if let Some(field) = pointer.strip_prefix("/hyperparameters/")
+                && overridden.get(field).is_some()
+            {
+                *pointer = format!("/method/candidates/{index}/hyperparameters/{field}");
+            }
+        }
+        if !errors.contains(&fault) {
+            errors.push(fault);
+        }
+    }
+}
+
+/// What a race asks beyond what its candidates ask.
+fn check_candidates(specs: &[Spec], examples: usize, errors: &mut Vec<FieldError>) {
+    if let Validation::Fraction(fraction) = specs[0].validation
+        && (examples as f64 * fraction).round() < 1.0
+    {
+        let message = "a race is decided on validation examples, and this fraction leaves none: make it larger, or give a \
+                       dataset_id";
+        errors.push(FieldError::at_pointer("/validation/fraction", message));
+    }
+    for (index, spec) in specs.iter().enumerate() {
+        if let Some(duplicate) = specs[..index].iter().position(|other| other == spec) {
+            let message =
+                format!("this candidate is the same as candidate {duplicate}: change a setting, or leave it out");
+            errors.push(FieldError::at_pointer(format!("/method/candidates/{index}"), message));
+        }
+    }
+}
+
+/// What was asked for, where a run can do it, or the full run's examples halved once less than half the candidates are dropped:
+/// the last two run to the end. Where the last one ran alone, a race on banking77 dropped the best too early.
+fn resolve_first_rung(
+    budget: Option<Budget>,
+    spec: &Spec,
+    examples: usize,
+    candidates: usize,
+    errors: &mut Vec<FieldError>,
+) -> u64 {
+    let hyperparameters = &spec.hyperparameters;
+    let training_examples = match spec.validation {
+        Validation::Fraction(fraction) => examples - (examples as f64 * fraction).round() as usize,
+        Validation::DatasetId(_) => examples,
+    };
+    let examples_per_step = hyperparameters.examples_per_step() as u64;
+    let full_run_examples = (hyperparameters.total_steps(training_examples) * examples_per_step)
+        .min(u64::from(hyperparameters.epochs) * training_examples as u64);
+    let Some(budget) = budget else {
+        let halvings = rungs::halving_count(candidates).saturating_sub(1).max(1);
+        return (full_run_examples >> halvings).max(examples_per_step.min(full_run_examples));
+    };
+    let range = examples_per_step.min(full_run_examples)..=full_run_examples;
+    if !range.contains(&budget.first_rung) {
+        let message = format!(
+            "first_rung must be between {}, the examples of one update, and {full_run_examples}, those of a full run",
+            range.start()
+        );
+        errors.push(FieldError::at_pointer("/method/budget/first_rung", message));
+    }
+    budget.first_rung
+}

@@ -1,0 +1,219 @@
+//! The sums of a tile, in registers: some rows by some panels.
+//!
+//! A tile is put together as a type, [`Twice`] a panel and [`Stack`]s of rows, and not as an array: what has no index
+//! ends in registers, however little the compiler optimises. Knows nothing of where the rows come from.
+
+use super::simd::{LANES, Simd, SimdElement};
+
+/// Neighbouring panels of one row.
+///
+/// # Safety
+/// As [`Lanes`]; steps are from one panel, or row, to the next.
+#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+pub trait PanelVec<L: Simd>: Copy {
+    const COUNT: usize;
+
+    unsafe fn zero() -> Self;
+    unsafe fn load<N: SimdElement>(src: *const N, stride: usize) -> Self;
+    /// Asks for what [`Panels::load`] will read there.
+    unsafe fn prefetch<N: SimdElement>(src: *const N, stride: usize);
+    /// `count` numbers of neighbouring panels of a row; 0 beyond them.
+    unsafe fn load_partial(src: *const f32, count: usize) -> Self;
+    unsafe fn store_partial(self, dst: *mut f32, count: usize);
+    /// `self + value · panels`
+    unsafe fn mul_acc(self, value: L, panels: Self) -> Self;
+}
+
+#[derive(Clone, Copy)]
+pub struct SinglePanel<L>(pub L);
+
+impl<L: Simd> PanelVec<L> for SinglePanel<L> {
+    const COUNT: usize = 1;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { L::splat(0.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn load<N: SimdElement>(src: *const N, _: usize) -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { N::load(src) })
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch<N: SimdElement>(src: *const N, _: usize) {
+        // SAFETY: the caller's.
+        unsafe { L::prefetch_l2(src.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_partial(src: *const f32, count: usize) -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { L::load_partial(src, count) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_partial(self, dst: *mut f32, count: usize) {
+        // SAFETY: the caller's.
+        unsafe { self.0.store_partial(dst, count) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_acc(self, value: L, panels: Self) -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { value.mul_add(panels.0, self.0) })
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct PanelPair<P>(pub P, pub P);
+
+impl<L: Simd, P: PanelVec<L>> PanelVec<L> for PanelPair<P> {
+    const COUNT: usize = 2 * P::COUNT;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self(P::zero(), P::zero()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load<N: SimdElement>(src: *const N, stride: usize) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self(P::load(src, stride), P::load(src.wrapping_add(P::COUNT.wrapping_mul(stride)), stride)) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch<N: SimdElement>(src: *const N, stride: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            P::prefetch(src, stride);
+            P::prefetch(src.wrapping_add(P::COUNT.wrapping_mul(stride)), stride);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_partial(src: *const f32, count: usize) -> Self {
+        let half_len = P::COUNT * LANES;
+        // SAFETY: the caller's.
+        unsafe {
+            Self(
+                P::load_partial(src, count),
+                P::load_partial(src.wrapping_add(half_len), count.saturating_sub(half_len)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_partial(self, dst: *mut f32, count: usize) {
+        let half_len = P::COUNT * LANES;
+        // SAFETY: the caller's.
+        unsafe {
+            self.0.store_partial(dst, count);
+            self.1.store_partial(dst.wrapping_add(half_len), count.saturating_sub(half_len));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_acc(self, value: L, panels: Self) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self(self.0.mul_acc(value, panels.0), self.1.mul_acc(value, panels.1)) }
+    }
+}
+
+/// Some rows of panels.
+///
+/// # Safety
+/// As [`Panels`].
+#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+pub trait MicroTile<L: Simd, P: PanelVec<L>>: Copy {
+    const ROWS: usize;
+
+    unsafe fn splat_row(panels: P) -> Self;
+    unsafe fn load_partial(src: *const f32, stride: usize, count: usize) -> Self;
+    unsafe fn store_partial(self, dst: *mut f32, stride: usize, count: usize);
+    /// Each row plus its number on the left times the panels.
+    unsafe fn mul_acc(self, lhs: *const f32, stride: usize, panels: P) -> Self;
+}
+
+#[derive(Clone, Copy)]
+pub struct RowTile<P>(P);
+
+impl<L: Simd, P: PanelVec<L>> MicroTile<L, P> for RowTile<P> {
+    const ROWS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn splat_row(panels: P) -> Self {
+        Self(panels)
+    }
+
+    #[inline(always)]
+    unsafe fn load_partial(src: *const f32, _: usize, count: usize) -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { P::load_partial(src, count) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_partial(self, dst: *mut f32, _: usize, count: usize) {
+        // SAFETY: the caller's.
+        unsafe { self.0.store_partial(dst, count) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_acc(self, lhs: *const f32, _: usize, panels: P) -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { self.0.mul_acc(L::load_splat(lhs), panels) })
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct StackedTile<A, B>(A, B);
+
+impl<L: Simd, P: PanelVec<L>, A: MicroTile<L, P>, B: MicroTile<L, P>> MicroTile<L, P> for StackedTile<A, B> {
+    const ROWS: usize = A::ROWS + B::ROWS;
+
+    #[inline(always)]
+    unsafe fn splat_row(panels: P) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self(A::splat_row(panels), B::splat_row(panels)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_partial(src: *const f32, stride: usize, count: usize) -> Self {
+        let below = src.wrapping_add(A::ROWS.wrapping_mul(stride));
+        // SAFETY: the caller's.
+        unsafe { Self(A::load_partial(src, stride, count), B::load_partial(below, stride, count)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_partial(self, dst: *mut f32, stride: usize, count: usize) {
+        let below = dst.wrapping_add(A::ROWS.wrapping_mul(stride));
+        // SAFETY: the caller's.
+        unsafe {
+            self.0.store_partial(dst, stride, count);
+            self.1.store_partial(below, stride, count);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_acc(self, lhs: *const f32, stride: usize, panels: P) -> Self {
+        let below = lhs.wrapping_add(A::ROWS.wrapping_mul(stride));
+        // SAFETY: the caller's.
+        unsafe { Self(self.0.mul_acc(lhs, stride, panels), self.1.mul_acc(below, stride, panels)) }
+    }
+}
+
+pub type Rows1<P> = RowTile<P>;
+pub type Rows2<P> = StackedTile<Rows1<P>, Rows1<P>>;
+pub type Rows3<P> = StackedTile<Rows2<P>, Rows1<P>>;
+pub type Rows4<P> = StackedTile<Rows2<P>, Rows2<P>>;
+pub type Rows5<P> = StackedTile<Rows4<P>, Rows1<P>>;
+pub type Rows6<P> = StackedTile<Rows4<P>, Rows2<P>>;
+pub type Rows7<P> = StackedTile<Rows4<P>, Rows3<P>>;
+pub type Rows8<P> = StackedTile<Rows4<P>, Rows4<P>>;
+pub type Rows9<P> = StackedTile<Rows8<P>, Rows1<P>>;
+pub type Rows10<P> = StackedTile<Rows8<P>, Rows2<P>>;
+pub type Rows11<P> = StackedTile<Rows8<P>, Rows3<P>>;
+pub type Rows12<P> = StackedTile<Rows8<P>, Rows4<P>>;

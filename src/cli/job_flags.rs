@@ -1,0 +1,219 @@
+//! From the flags of `train` to the JSON of a job. What is not given is left out: the server knows the defaults.
+
+use super::error::{CliError, CliResult};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[group(skip)]
+#[command(next_help_heading = "Job")]
+pub struct JobFlags {
+    /// Name that will point to the newest adapter
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// Method: lora, ia3, prompt_tuning, p_tuning, prefix_tuning, bottleneck, bias, layer_norm, vera, head for nothing
+    /// but a head on the frozen features, or auto for a race of several
+    #[arg(long, value_name = "TYPE")]
+    pub method: Option<String>,
+
+    /// Adapter to start from: an id, a name, or name@version; the method is its own then
+    #[arg(long, value_name = "ADAPTER")]
+    pub from_adapter: Option<String>,
+
+    /// Rank of the method
+    #[arg(long)]
+    pub rank: Option<u64>,
+
+    /// Times that the whole dataset is gone through
+    #[arg(long)]
+    pub epochs: Option<u64>,
+
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+
+    /// Examples per step
+    #[arg(long)]
+    pub batch_size: Option<u64>,
+
+    /// Equal data, settings and seed give the same adapter, byte for byte
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// Task: sequence_classification, regression, token_classification, embedding, masked_language_model,
+    /// causal_language_model or preference; where it is left out, the file's fields say it
+    #[arg(long, value_name = "TYPE")]
+    pub task: Option<String>,
+
+    /// Column of any field of the task, for example positive=duplicate; may be given more than once
+    #[arg(long = "column", value_name = "FIELD=COLUMN", value_parser = parse_column)]
+    pub column_mappings: Vec<(String, String)>,
+
+    /// Column of the texts, where it is not "text"
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<String>,
+
+    /// Column of the labels, where it is not "label"
+    #[arg(long, value_name = "COLUMN")]
+    pub label_column: Option<String>,
+
+    /// Column of sets of labels, separated by semicolons; the job is a multi-label classification then
+    #[arg(long, value_name = "COLUMN", conflicts_with = "label_column")]
+    pub labels_column: Option<String>,
+
+    /// Column of numbers; the job is a regression then
+    #[arg(long, value_name = "COLUMN", conflicts_with_all = ["label_column", "labels_column"])]
+    pub value_column: Option<String>,
+
+    /// Prompt behind which the adapter speaks after every epoch, where it generates text; may be given more than once
+    #[arg(long = "sample", value_name = "PROMPT")]
+    pub sample_prompts: Vec<String>,
+
+    /// What to do with rows that cannot be used
+    #[arg(long, value_enum)]
+    pub on_bad_rows: Option<OnBadRows>,
+
+    /// File with the whole job as JSON, as for POST /jobs; other flags come on top
+    #[arg(long = "job", value_name = "FILE")]
+    pub job_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum OnBadRows {
+    /// Refuse the file and name every one of them
+    Refuse,
+    /// Leave them out and count them
+    Skip,
+}
+
+fn parse_column(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(field, column)| !field.is_empty() && !column.is_empty());
+    let (field, column) = parts.ok_or("give the task's field and the file's column, as in positive=duplicate")?;
+    Ok((field.to_string(), column.to_string()))
+}
+
+impl JobFlags {
+    /// # Errors
+    /// `BadInput` where the job's file is no JSON object.
+    pub fn to_job_json(&self) -> CliResult<Map<String, Value>> {
+        let mut job = self.read_job_file()?;
+        set_path(&mut job, &["name"], self.name.as_ref().map(|name| json!(name)))?;
+        if let Some(method) = &self.method {
+            // Settings of another method would be unknown fields of this one.
+            let is_same_method = job.get("method").is_some_and(|given| given["type"] == json!(method));
+            if !is_same_method {
+                job.insert("method".to_string(), json!({"type": method}));
+            }
+        }
+        set_path(&mut job, &["task", "type"], self.task.as_ref().map(|task| json!(task)))?;
+        for (field, column) in &self.column_mappings {
+            set_path(&mut job, &["columns", field], Some(json!(column)))?;
+        }
+        set_path(&mut job, &["from_adapter"], self.from_adapter.as_ref().map(|adapter| json!(adapter)))?;
+        if let Some(rank) = self.rank {
+            job.entry("method").or_insert_with(|| json!({"type": "lora"}));
+            set_path(&mut job, &["method", "rank"], Some(json!(rank)))?;
+        }
+        let integer = |value: Option<u64>| value.map(|value| json!(value));
+        set_path(&mut job, &["hyperparameters", "epochs"], integer(self.epochs))?;
+        set_path(&mut job, &["hyperparameters", "batch_size"], integer(self.batch_size))?;
+        set_path(&mut job, &["hyperparameters", "seed"], integer(self.seed))?;
+        set_path(&mut job, &["hyperparameters", "learning_rate"], self.learning_rate.map(|rate| json!(rate)))?;
+        set_path(&mut job, &["columns", "text"], self.text_column.as_ref().map(|column| json!(column)))?;
+        for (field, column) in
+            [("label", &self.label_column), ("labels", &self.labels_column), ("value", &self.value_column)]
+        {
+            set_path(&mut job, &["columns", field], column.as_ref().map(|column| json!(column)))?;
+        }
+        let samples = Some(&self.sample_prompts).filter(|samples| !samples.is_empty());
+        set_path(&mut job, &["samples", "inputs"], samples.map(|samples| json!(samples)))?;
+        let on_bad_rows = self.on_bad_rows.map(|choice| match choice {
+            OnBadRows::Refuse => json!("refuse"),
+            OnBadRows::Skip => json!("skip"),
+        });
+        set_path(&mut job, &["on_bad_rows"], on_bad_rows)?;
+        Ok(job)
+    }
+
+    fn read_job_file(&self) -> CliResult<Map<String, Value>> {
+        let Some(path) = &self.job_file else { return Ok(Map::new()) };
+        let file_error = |why: String| CliError::invalid_input(format!("{}: {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
+        match serde_json::from_str(&text) {
+            Ok(Value::Object(job)) => Ok(job),
+            Ok(_) => Err(file_error("this is not a JSON object, as POST /jobs takes it".to_string())),
+            Err(error) => Err(file_error(format!("this is not JSON: {error}"))),
+        }
+    }
+}
+
+/// Puts a value at a path of objects, which are made where they are missing.
+fn set_path(job: &mut Map<String, Value>, path: &[&str], value: Option<Value>) -> CliResult {
+    let (Some(value), [name, rest @ ..]) = (value, path) else { return Ok(()) };
+    if rest.is_empty() {
+        job.insert(name.to_string(), value);
+        return Ok(());
+    }
+    match job.entry(name.to_string()).or_insert_with(|| json!({})) {
+        Value::Object(inner) => set_path(inner, rest, Some(value)),
+        _ => Err(CliError::invalid_input(format!("\"{name}\" in the job's file is not an object"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct TestCli {
+        #[command(flatten)]
+        flags: JobFlags,
+    }
+
+    fn parse_job(flags: &[&str]) -> CliResult<Value> {
+        TestCli::parse_from(["train"].iter().chain(flags)).flags.to_job_json().map(Value::Object)
+    }
+
+    fn temp_file_with(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn omitted_flags_are_left_to_the_server() {
+        assert_eq!(parse_job(&[]).unwrap(), json!({}));
+        let flags = ["--rank", "4", "--epochs", "2", "--label-column", "category", "--on-bad-rows", "skip"];
+        let expected = json!({"method": {"type": "lora", "rank": 4}, "hyperparameters": {"epochs": 2},
+            "columns": {"label": "category"}, "on_bad_rows": "skip"});
+        assert_eq!(parse_job(&flags).unwrap(), expected);
+        let flags = ["--task", "embedding", "--column", "positive=twin", "--column", "text=a=b"];
+        let expected = json!({"task": {"type": "embedding"}, "columns": {"positive": "twin", "text": "a=b"}});
+        assert_eq!(parse_job(&flags).unwrap(), expected);
+        let expected = json!({"samples": {"inputs": ["a", "b c"]}});
+        assert_eq!(parse_job(&["--sample", "a", "--sample", "b c"]).unwrap(), expected);
+        assert_eq!(parse_job(&["--from-adapter", "a@01234567"]).unwrap(), json!({"from_adapter": "a@01234567"}));
+    }
+
+    #[test]
+    fn flags_override_the_job_file() {
+        let file =
+            temp_file_with(r#"{"name": "a", "method": {"type": "lora", "alpha": 32}, "hyperparameters": {"seed": 1}}"#);
+        let path = file.path().to_str().unwrap();
+        let expected = json!({"name": "b", "method": {"type": "lora", "alpha": 32, "rank": 2},
+            "hyperparameters": {"seed": 1, "epochs": 3}});
+        assert_eq!(parse_job(&["--job", path, "--name", "b", "--rank", "2", "--epochs", "3"]).unwrap(), expected);
+        assert_eq!(parse_job(&["--job", path, "--method", "head"]).unwrap()["method"], json!({"type": "head"}));
+    }
+
+    #[test]
+    fn job_file_must_be_a_json_object() {
+        for text in ["[]", "{", r#"{"hyperparameters": 3}"#] {
+            let file = temp_file_with(text);
+            let failure = parse_job(&["--job", file.path().to_str().unwrap(), "--epochs", "1"]).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{text}");
+        }
+    }
+}

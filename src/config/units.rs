@@ -1,0 +1,97 @@
+//! Values with a unit: `64MiB`, `500ms`.
+
+use std::time::Duration;
+
+/// A number of bytes: `4096`, `64KiB`, `256MiB`, `1GiB`; powers of ten without the `i`.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let units = [
+        ("", 1),
+        ("B", 1),
+        ("kB", 1000),
+        ("KB", 1000),
+        ("MB", 1000 * 1000),
+        ("GB", 1000 * 1000 * 1000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    let (number, unit) = split_unit(text);
+    let number: u64 = number.parse().map_err(|_| "give a number of bytes, for example 64MiB".to_string())?;
+    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    let factor = factor.ok_or_else(|| format!("\"{unit}\" is not a unit: use B, KiB, MiB, GiB, kB, MB or GB"))?;
+    match number.checked_mul(factor) {
+        Some(0) | None => Err("it must be between 1 byte and 16 EiB".to_string()),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
+/// A length of time above zero: `500ms`, `30s`, `5m`, `1h`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let number: u64 = number.parse().map_err(|_| "give a length of time, for example 30s or 500ms".to_string())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60 * 1000),
+        "h" => number.checked_mul(3600 * 1000),
+        _ => return Err(format!("\"{unit}\" is not a unit of time: use ms, s, m or h")),
+    };
+    match milliseconds {
+        Some(milliseconds) if milliseconds > 0 && milliseconds <= MAX_DURATION_MILLIS => {
+            Ok(Duration::from_millis(milliseconds))
+        }
+        _ => Err("it must be between 1ms and one year".to_string()),
+    }
+}
+
+/// A share that leaves something: 0 to 0.9.
+pub fn parse_fraction(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse().ok().filter(|share| (0.0..=0.9).contains(share));
+    share.ok_or_else(|| "give a share between 0 and 0.9".to_string())
+}
+
+/// In milliseconds; longer times overflow clocks further on.
+const MAX_DURATION_MILLIS: u64 = 366 * 24 * 3600 * 1000;
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parse_bytes_accepts_binary_and_decimal_units() {
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        assert_eq!(parse_bytes("64KiB"), Ok(65_536));
+        assert_eq!(parse_bytes("2 MB"), Ok(2_000_000));
+        assert_eq!(parse_bytes("1GiB"), Ok(1 << 30));
+    }
+
+    #[test]
+    fn errors_name_the_valid_units() {
+        assert!(parse_bytes("64 miles").unwrap_err().contains("KiB"));
+        assert!(parse_bytes("many").unwrap_err().contains("64MiB"));
+        assert!(parse_bytes("99999999999GiB").unwrap_err().contains("between"));
+        assert!(parse_bytes("0").is_err());
+        assert!(parse_duration("5").unwrap_err().contains("ms, s, m or h"));
+        assert!(parse_duration("0s").unwrap_err().contains("between"));
+        assert!(parse_duration("99999999999999999h").unwrap_err().contains("between"));
+    }
+
+    #[test]
+    fn parse_fraction_accepts_0_to_0_9() {
+        assert_eq!([parse_fraction("0"), parse_fraction("0.25"), parse_fraction(" 0.9")], [Ok(0.0), Ok(0.25), Ok(0.9)]);
+        assert!(["1", "-0.1", "NaN", "ten"].iter().all(|text| parse_fraction(text).is_err()));
+    }
+
+    #[test]
+    fn parse_duration_requires_a_unit() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
+    }
+}

@@ -1,0 +1,94 @@
+//! What a client still sends after it was refused.
+//!
+//! A connection that is closed with unread bytes is reset, and the reset can overtake the answer on its way: the client
+//! would learn of a broken pipe, and not what was wrong. So the rest is read and thrown away, within limits.
+
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
+use axum::extract::Request;
+use futures_util::{Stream, StreamExt};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// A client that has not finished by then is cut off.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// As with [`TIME`].
+const MAX_DRAIN_BYTES: usize = 256 * 1024 * 1024;
+
+/// A request whose body is read to its end after whoever reads it has had enough.
+pub async fn drain_request_body(request: Request) -> Request {
+    if request.body().is_end_stream() {
+        return request;
+    }
+    request.map(|body| Body::from_stream(DrainOnDrop { body: Some(body.into_data_stream()) }))
+}
+
+struct DrainOnDrop {
+    /// `None` after its end.
+    body: Option<BodyDataStream>,
+}
+
+impl Stream for DrainOnDrop {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = body.poll_next_unpin(context);
+        if let Poll::Ready(None | Some(Err(_))) = &polled {
+            self.body = None;
+        }
+        polled
+    }
+}
+
+impl Drop for DrainOnDrop {
+    fn drop(&mut self) {
+        if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
+            runtime.spawn(tokio::time::timeout(DRAIN_TIMEOUT, drain(body)));
+        }
+    }
+}
+
+async fn drain(mut body: BodyDataStream) {
+    let mut bytes = 0;
+    while let Some(Ok(chunk)) = body.next().await {
+        bytes += chunk.len();
+        if bytes > MAX_DRAIN_BYTES {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::middleware::map_request;
+    use axum::routing::post;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn client_rejected_while_sending_reads_the_response() {
+        let reject = || async { (StatusCode::FORBIDDEN, "no") };
+        let router = Router::new().route("/", post(reject)).layer(map_request(drain_request_body));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let (chunk, chunks) = (vec![b'x'; 64 * 1024], 512);
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            chunk.len() * chunks
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..chunks {
+            stream.write_all(&chunk).await.unwrap();
+        }
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 403") && response.ends_with("no"), "{response}");
+    }
+}

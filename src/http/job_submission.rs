@@ -1,0 +1,271 @@
+//! The steps from a request to a queued job: check, refuse or resolve, keep the file, add the rows.
+//!
+//! Until the last step everything is temporary: whatever is refused, and whoever goes away, leaves nothing behind. The
+//! last step runs to its end even if the client is gone. Knows nothing of handlers.
+
+use super::dataset_check;
+use super::datasets;
+use super::error::ApiResult;
+use super::initial_adapter;
+use super::jobs::{JobRequest, ValidatedJob};
+use super::spawn::spawn_detached;
+use super::state::AppState;
+use super::upload::Upload;
+use crate::store::{Dataset, Job, NewJob};
+use espalier_core::data::{Format, Options, Report};
+use espalier_core::error::{Error, FieldError, Location, Result};
+use espalier_core::task::RowSchema;
+use espalier_core::training::spec::{self, Spec};
+use espalier_core::training::successive_halving::Auto;
+use espalier_core::training::warm_start::{self, SourceAdapter};
+use espalier_core::training::{Method, Plan, SuccessiveHalvingSpec, Validation};
+use uuid::Uuid;
+
+/// What came in: the request and where its examples are.
+pub struct JobSubmission {
+    pub request: JobRequest,
+    pub source: ExamplesSource,
+}
+
+pub enum ExamplesSource {
+    /// A file that came with the request.
+    File(Upload),
+    /// Inline examples, written to a file.
+    Inline(Upload),
+    /// A dataset that is here already.
+    Stored(Uuid),
+}
+
+/// A submission that nothing speaks against.
+struct ValidatedSubmission {
+    name: Option<String>,
+    dataset: DatasetSource,
+    options: Options,
+    report: Report,
+    plan: Plan,
+    validation_dataset_id: Option<Uuid>,
+}
+
+enum DatasetSource {
+    New(Upload),
+    Stored(Box<Dataset>),
+}
+
+/// Queues the job.
+///
+/// # Errors
+/// `Invalid` for the request or its rows, `NotFound` for a dataset, `Busy` where too many jobs are queued.
+pub async fn submit(state: &AppState, owner: &str, submission: JobSubmission) -> ApiResult<Job> {
+    let validated = validate_submission(state, owner, submission).await?;
+    let (state, owner) = (state.clone(), owner.to_string());
+    Ok(spawn_detached("queueing a job", async move { persist(&state, &owner, validated).await }).await?)
+}
+
+/// Says what would happen, and keeps nothing.
+///
+/// # Errors
+/// As [`submit`].
+pub async fn validate_only(state: &AppState, owner: &str, submission: JobSubmission) -> ApiResult<ValidatedJob> {
+    let ValidatedSubmission { options, report, plan, .. } = validate_submission(state, owner, submission).await?;
+    Ok(ValidatedJob { options, report, spec: plan })
+}
+
+async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmission) -> Result<ValidatedSubmission> {
+    let JobSubmission { request, source } = submission;
+    let name = request.name.clone().map(super::resource_name::Name::into_string);
+    let origin = match &request.from_adapter {
+        Some(adapter) => Some(initial_adapter::resolve_initial_adapter(state, owner, adapter).await?),
+        None => None,
+    };
+    let mut request = request;
+    if let (None, Some(origin)) = (request.hyperparameters.max_length, &origin) {
+        request.hyperparameters.max_length = u32::try_from(origin.max_length).ok();
+    }
+    let (dataset, options, report) = check_dataset(state, owner, &request, source).await?;
+    let dataset_labels: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
+    let labels = request.task.clone().unwrap_or_else(|| report.target.default_task()).head_labels(&dataset_labels);
+    let validation_dataset_id = match request.validation {
+        Some(Validation::DatasetId(id)) => {
+            Some(check_validation(state, owner, id, &request, report.target, labels.clone()).await?)
+        }
+        Some(Validation::Fraction(_)) | None => None,
+    };
+    let example_count = count_examples(&report, &request, state);
+    let (auto, spec_request) = build_spec_request(request, report.target, origin);
+    let plan = match auto {
+        Some(auto) => {
+            let race = SuccessiveHalvingSpec::resolve(
+                &auto,
+                &spec_request,
+                &labels,
+                example_count,
+                &state.base,
+                state.settings.max_candidates,
+            )?;
+            Plan::SuccessiveHalving(Box::new(race))
+        }
+        None => Spec::resolve(&spec_request, &labels, example_count, &state.base)?.into(),
+    };
+    Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
+}
+
+/// Examples that training will have: plain texts that go on share them, or have several.
+fn count_examples(report: &Report, request: &JobRequest, state: &AppState) -> usize {
+    let task = request.task.clone().unwrap_or_else(|| report.target.default_task());
+    let rows = usize::try_from(report.examples).unwrap_or(usize::MAX);
+    match task.is_generative() && report.target == RowSchema::Text {
+        false => rows,
+        true => {
+            let model_max_tokens = state.base.info().max_tokens;
+            let max_length = request.hyperparameters.max_length(task.defaults().max_length, model_max_tokens).max(1);
+            usize::try_from(report.lengths.tokens.div_ceil(u64::from(max_length))).unwrap_or(usize::MAX)
+        }
+    }
+}
+
+/// Whether it is a race, and the rest: the data's own task where the request names none, as the adapter has it where that is
+/// the same.
+fn build_spec_request(
+    request: JobRequest,
+    target: RowSchema,
+    from_adapter: Option<SourceAdapter>,
+) -> (Option<Auto>, spec::Request) {
+    let JobRequest { task, method, hyperparameters, validation, samples, .. } = request;
+    let default_task = || {
+        from_adapter.as_ref().map_or_else(|| target.default_task(), |origin| warm_start::resolve_task(origin, target))
+    };
+    let task = Some(task.map_or_else(default_task, |task| task.with_row_schema(target)));
+    let (auto, method) = match method {
+        Some(Method::Auto(auto)) => (Some(auto), None),
+        Some(Method::Single(method)) => (None, Some(method)),
+        None => (None, None),
+    };
+    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples })
+}
+
+/// Finds the examples and checks them; a stored dataset only where it is to be read otherwise than before.
+async fn check_dataset(
+    state: &AppState,
+    owner: &str,
+    request: &JobRequest,
+    source: ExamplesSource,
+) -> Result<(DatasetSource, Options, Report)> {
+    let task = request.task.clone();
+    let hyperparameters = request.hyperparameters.clone();
+    let run_check = |path, options| {
+        let task = task.clone();
+        dataset_check::check(
+            state,
+            dataset_check::DatasetFile { path, options, task, hyperparameters: Some(hyperparameters) },
+        )
+    };
+    match source {
+        ExamplesSource::File(upload) => {
+            let metadata = &upload.metadata;
+            let format = dataset_check::resolve_format(
+                request.format,
+                metadata.file_name.as_deref(),
+                metadata.content_type.as_deref(),
+            )?;
+            let options = dataset_options(request, format);
+            let report = run_check(upload.path().to_path_buf(), options.clone()).await?;
+            Ok((DatasetSource::New(upload), options, report))
+        }
+        ExamplesSource::Inline(upload) => {
+            let options = dataset_options(request, Format::Jsonl);
+            let report = run_check(upload.path().to_path_buf(), options.clone()).await.map_err(lines_to_pointers)?;
+            Ok((DatasetSource::New(upload), options, report))
+        }
+        ExamplesSource::Stored(id) => {
+            let dataset = state.store.dataset(owner, id).await?;
+            let read_options = merge_options(request, &dataset.options);
+            let is_same_task = task.as_ref().is_none_or(|task| task.row_schemas().contains(&dataset.report.target));
+            // What can be learned of a text that goes on depends on where this job cuts it.
+            let effective_task = task.clone().unwrap_or_else(|| dataset.report.target.default_task());
+            let is_same_task = is_same_task && !effective_task.is_generative();
+            let report = match read_options == dataset.options && is_same_task {
+                true => dataset.report.clone(),
+                false => run_check(state.data_dir.dataset_path(&dataset.hash), read_options.clone()).await?,
+            };
+            Ok((DatasetSource::Stored(Box::new(dataset)), read_options, report))
+        }
+    }
+}
+
+fn dataset_options(request: &JobRequest, format: Format) -> Options {
+    let columns = request.columns.clone().unwrap_or_default();
+    Options { format, columns, on_bad_rows: request.on_bad_rows.unwrap_or_default() }
+}
+
+/// What the request leaves out stays as it was when the dataset was uploaded.
+fn merge_options(request: &JobRequest, stored: &Options) -> Options {
+    Options {
+        format: request.format.unwrap_or(stored.format),
+        columns: request.columns.clone().unwrap_or_else(|| stored.columns.clone()),
+        on_bad_rows: request.on_bad_rows.unwrap_or(stored.on_bad_rows),
+    }
+}
+
+/// A validation set is read as it was when it was uploaded; it may not have labels that nothing teaches.
+async fn check_validation(
+    state: &AppState,
+    owner: &str,
+    id: Uuid,
+    request: &JobRequest,
+    target: RowSchema,
+    labels: Vec<String>,
+) -> Result<Uuid> {
+    let dataset = state.store.dataset(owner, id).await?;
+    let file = dataset_check::DatasetFile {
+        path: state.data_dir.dataset_path(&dataset.hash),
+        options: dataset.options,
+        task: Some(request.task.clone().unwrap_or_else(|| target.default_task())),
+        hyperparameters: Some(request.hyperparameters.clone()),
+    };
+    dataset_check::check_validation(state, file, labels).await.map(|_| id)
+}
+
+/// Inline examples have no lines, but places in the request.
+fn lines_to_pointers(error: Error) -> Error {
+    let Error::Invalid(mut problem) = error else { return error };
+    for field_error in &mut problem.errors {
+        if let Location::Line(line) = field_error.location {
+            *field_error = FieldError::at_pointer(
+                format!("/examples/{}", line.saturating_sub(1)),
+                std::mem::take(&mut field_error.message),
+            );
+        }
+    }
+    Error::Invalid(problem)
+}
+
+/// File first, rows after it.
+async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) -> Result<Job> {
+    let ValidatedSubmission { name, dataset: dataset_source, options, report, plan, validation_dataset_id } = validated;
+    let (dataset, outcome) = match dataset_source {
+        DatasetSource::Stored(dataset) => (*dataset, datasets::InsertOutcome::Existing),
+        DatasetSource::New(upload) => datasets::insert_or_get(state, owner, upload, options.clone(), report).await?,
+    };
+    let dataset_id = dataset.id;
+    let job = NewJob {
+        id: Uuid::now_v7(),
+        owner: owner.to_string(),
+        name,
+        dataset_id,
+        validation_dataset_id,
+        options,
+        spec: plan,
+    };
+    match state.store.add_job(job, state.settings.max_queued_jobs).await {
+        Ok(job) => {
+            (state.notify_workers)();
+            Ok(job)
+        }
+        Err(error) => {
+            if outcome == datasets::InsertOutcome::Created {
+                datasets::rollback(state, owner, dataset_id).await;
+            }
+            Err(error)
+        }
+    }
+}

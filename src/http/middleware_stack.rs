@@ -1,0 +1,129 @@
+//! What every request passes through: its id, its log line and metrics, its deadline, and a net below panics.
+//!
+//! Knows nothing of single routes.
+
+use super::auth::ApiKeys;
+use super::drain_body::drain_request_body;
+use super::error::{ApiError, ApiResult};
+use super::metrics::Metrics;
+use super::settings::Settings;
+use super::{openai, problem};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::{AUTHORIZATION, COOKIE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state, map_request};
+use axum::response::{IntoResponse, Response};
+use espalier_core::error::Error;
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tracing::Instrument;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Long enough for any tracing system's ids.
+const MAX_REQUEST_ID_LEN: usize = 128;
+/// What a form's boundaries and headers may add to its parts.
+const MULTIPART_OVERHEAD: u64 = 64 * 1024;
+
+/// Only callers with a key pass.
+pub fn require_auth<S: Clone + Send + Sync + 'static>(
+    routes: OpenApiRouter<S>,
+    api_keys: Arc<ApiKeys>,
+) -> OpenApiRouter<S> {
+    routes.route_layer(from_fn_with_state(api_keys, super::auth::authenticate))
+}
+
+/// Answers before the deadline, or says that it could not.
+pub fn with_deadline<S: Clone + Send + Sync + 'static>(
+    routes: OpenApiRouter<S>,
+    deadline: Duration,
+) -> OpenApiRouter<S> {
+    routes.route_layer(from_fn_with_state(deadline, enforce_deadline))
+}
+
+/// The outer layers of the whole router.
+pub fn apply_middleware(router: Router, settings: &Settings, metrics: Arc<Metrics>) -> Router {
+    let max_upload_bytes = settings.max_dataset_bytes.max(settings.max_adapter_bytes);
+    let max_body_bytes =
+        max_upload_bytes.saturating_add(settings.max_json_bytes as u64).saturating_add(MULTIPART_OVERHEAD);
+    router
+        .layer(DefaultBodyLimit::max(usize::try_from(max_body_bytes).unwrap_or(usize::MAX)))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(map_request(drain_request_body))
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE]))
+        .layer(from_fn_with_state(metrics, trace_request))
+}
+
+async fn enforce_deadline(State(deadline): State<Duration>, request: Request, next: Next) -> ApiResult<Response> {
+    tokio::time::timeout(deadline, next.run(request)).await.map_err(|_| {
+        let detail = format!("no answer within {} seconds: try again later", deadline.as_secs_f64());
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "deadline_exceeded", detail)
+            .with_retry_after(Duration::from_secs(1))
+    })
+}
+
+fn panic_response(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    ApiError::from(Error::internal(format!("panic: {}", message.unwrap_or("without a message")))).into_response()
+}
+
+async fn trace_request(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let request_id = request_id(request.headers());
+    let method = request.method().clone();
+    let path = request.uri().path().to_string();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_string();
+    let span = tracing::info_span!("request", request_id = request_id, %method, route);
+    let started_at = Instant::now();
+    let handle_request = async {
+        let _in_flight = metrics.start_request();
+        let response = render_problem(next.run(request).await, method.as_str(), &path, &request_id);
+        metrics.observe(method.as_str(), &route, response.status(), started_at.elapsed());
+        log_request(&route, response.status(), started_at.elapsed());
+        response
+    };
+    let mut response = handle_request.instrument(span).await;
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// Every answer of 400 and more leaves as a problem, also where the router or a library gave it.
+fn render_problem(mut response: Response, method: &str, path: &str, request_id: &str) -> Response {
+    let error = match response.extensions_mut().remove::<ApiError>() {
+        Some(error) => error,
+        None if response.status().as_u16() >= 400 => ApiError::from_status(response.status(), method, path),
+        None => return response,
+    };
+    if let Some(cause) = &error.cause {
+        tracing::error!(request_id = request_id, error = format!("{cause:#}"), "request failed");
+    }
+    match openai::error::uses_openai_errors(path) {
+        true => openai::error::render(response, error, request_id),
+        false => problem::render(response, error, request_id),
+    }
+}
+
+/// Probes and scrapes come every few seconds: they are not worth a line each.
+fn log_request(route: &str, status: StatusCode, latency: Duration) {
+    let (status, latency_ms) = (status.as_u16(), latency.as_secs_f64() * 1e3);
+    match route.starts_with("/health") || route == "/metrics" {
+        true => tracing::debug!(status, latency_ms, "answered"),
+        false => tracing::info!(status, latency_ms, "answered"),
+    }
+}
+
+/// The client's own id where it is harmless in logs, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let is_valid = |id: &&str| {
+        (1..=MAX_REQUEST_ID_LEN).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    let client_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(is_valid);
+    client_id.map_or_else(|| Uuid::now_v7().to_string(), str::to_string)
+}

@@ -1,0 +1,93 @@
+//! `multipart/form-data` with one JSON part and one file part, in any order.
+//!
+//! Knows the parts only by the names it is given.
+
+use super::error::{ApiError, ApiResult};
+use super::extract::{self, BodyTimeouts};
+use super::json;
+use super::upload::{self, FileMetadata, Upload};
+use axum::extract::multipart::{Field, Multipart, MultipartError};
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use espalier_core::error::Error;
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+/// What a form is to hold, and how much of it.
+pub struct FormSpec<'a> {
+    pub json_part: &'static str,
+    pub file_part: &'static str,
+    pub max_json_bytes: usize,
+    pub max_file_bytes: u64,
+    pub timeouts: BodyTimeouts,
+    pub temp_dir: &'a Path,
+}
+
+/// What came.
+pub struct MultipartForm<T> {
+    pub json: Option<T>,
+    pub file: Option<Upload>,
+}
+
+pub async fn read_form<T: DeserializeOwned>(request: Request, spec: &FormSpec<'_>) -> ApiResult<MultipartForm<T>> {
+    let max_form_bytes = spec.max_file_bytes.saturating_add(spec.max_json_bytes as u64).saturating_add(1 << 16);
+    extract::check_content_length(request.headers(), "the form", max_form_bytes)?;
+    let mut parts = Multipart::from_request(request, &()).await.map_err(|rejection| {
+        ApiError::bad_request("malformed_form", format!("{}: send it again", rejection.body_text()))
+    })?;
+    let mut form = MultipartForm { json: None, file: None };
+    loop {
+        let field = spec
+            .timeouts
+            .next_chunk(parts.next_field())
+            .await?
+            .map_err(|error| multipart_error(&error, max_form_bytes))?;
+        let Some(field) = field else { return Ok(form) };
+        match field.name() {
+            Some(name) if name == spec.json_part && form.json.is_none() => {
+                form.json = Some(read_json_part(field, spec).await?);
+            }
+            Some(name) if name == spec.file_part && form.file.is_none() => {
+                form.file = Some(read_file_part(field, spec).await?);
+            }
+            name => return Err(unexpected_part(name.unwrap_or_default(), spec)),
+        }
+    }
+}
+
+async fn read_json_part<T: DeserializeOwned>(field: Field<'_>, spec: &FormSpec<'_>) -> ApiResult<T> {
+    let limit = spec.max_json_bytes;
+    let chunks = std::pin::pin!(field.map(|piece| piece.map_err(|error| multipart_error(&error, limit as u64))));
+    let body =
+        extract::collect_chunks(chunks, &format!("the part \"{}\"", spec.json_part), limit, spec.timeouts).await?;
+    json::parse(&body)
+}
+
+async fn read_file_part(field: Field<'_>, spec: &FormSpec<'_>) -> ApiResult<Upload> {
+    let metadata = FileMetadata::new(field.file_name(), field.content_type());
+    let limit = spec.max_file_bytes;
+    let chunks = std::pin::pin!(field.map(|piece| piece.map_err(|error| multipart_error(&error, limit))));
+    upload::stream_to_disk(chunks, metadata, limit, spec.timeouts, spec.temp_dir).await
+}
+
+fn multipart_error(error: &MultipartError, limit: u64) -> ApiError {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::payload_too_large("the form", limit),
+        _ => ApiError::bad_request(
+            "malformed_form",
+            format!("the form cannot be read: {}; send it again", error.body_text()),
+        ),
+    }
+}
+
+fn unexpected_part(name: &str, spec: &FormSpec<'_>) -> ApiError {
+    let (json, file) = (spec.json_part, spec.file_part);
+    let detail = format!(
+        "the part \"{name}\" is unknown or repeated: send \"{file}\" (a file) and \"{json}\" (JSON), each once"
+    );
+    Error::invalid("unexpected_part", detail).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! What a text has to look like: JSON, JSON that fits a schema, or a regular expression. Of the tokens, those that would leave
+//! the grammar are never chosen (Willard and Louf 2023).
+//!
+//! llguidance keeps the parser and says which tokens may come next (Koo et al. 2024); here they become masks. Knows nothing of
+//! HTTP, nor of how a token is chosen.
+
+use super::detokenizer::TokenByteEncoding;
+use super::sampling::TokenMask;
+use espalier_core::error::{Context, Error, FieldError, Problem, Result};
+use espalier_core::model::BaseModel;
+use llguidance::api::{StopReason, TopLevelGrammar};
+use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{Value, json};
+use std::sync::{Arc, OnceLock};
+
+/// White space between two parts of a JSON text: a space, or a new line with its indentation. It has an end, for a model that
+/// is not sure what comes next would go on with it for ever.
+const JSON_WHITESPACE: &str = r"\x20|\x0A[\x20\x09]{0,16}";
+
+/// Longer tokens, in bytes, are not used within a grammar.
+const MAX_TOKEN_BYTES: usize = 255;
+
+/// What a schema may have: values of any kind, and references among them. The compiler goes as deep as they lead.
+const MAX_SCHEMA_VALUES: usize = 20_000;
+const MAX_SCHEMA_REFERENCES: usize = 500;
+/// Bytes of the stack that it has for that; what is not used costs nothing.
+const COMPILER_STACK_BYTES: usize = 256 << 20;
+
+/// What a text has to be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConstraintSpec {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that fits this schema.
+    JsonSchema(Value),
+    /// What this regular expression matches from end to end.
+    Regex(String),
+}
+
+/// Makes grammars for one base model; its vocabulary is read when the first is asked for.
+pub struct ConstraintFactory {
+    base: Arc<BaseModel>,
+    token_encoding: TokenByteEncoding,
+    parser_factory: OnceLock<std::result::Result<ParserFactory, String>>,
+}
+
+impl ConstraintFactory {
+    pub fn new(base: Arc<BaseModel>, token_encoding: TokenByteEncoding) -> Self {
+        Self { base, token_encoding, parser_factory: OnceLock::new() }
+    }
+
+    /// # Errors
+    /// `Invalid` with what is wrong with the schema or the expression, or not known here.
+    pub fn compile(&self, format: &ConstraintSpec) -> Result<TokenConstraint> {
+        if let ConstraintSpec::JsonSchema(schema) = format
+            && let Some(reason) = schema_size_error(schema)
+        {
+            return Err(invalid_format(format, &reason));
+        }
+        std::thread::scope(|scope| {
+            let compile = || self.compile_on_this_thread(format);
+            let thread = std::thread::Builder::new().name("grammar".to_string()).stack_size(COMPILER_STACK_BYTES);
+            let compiled = thread.spawn_scoped(scope, compile).context("starting a thread for a grammar")?.join();
+            compiled.unwrap_or_else(|_| Err(invalid_format(format, PANIC_PREFIX)))
+        })
+    }
+
+    fn compile_on_this_thread(&self, format: &ConstraintSpec) -> Result<TokenConstraint> {
+        let parser_factory =
+            self.parser_factory.get_or_init(|| self.build_parser_factory().map_err(|error| format!("{error:#}")));
+        let parser_factory = parser_factory.as_ref().map_err(Error::internal)?;
+        let grammar = match format {
+            ConstraintSpec::JsonObject => {
+                TopLevelGrammar::from_json_schema(with_json_whitespace(json!({"type": "object"})))
+            }
+            ConstraintSpec::JsonSchema(schema) => {
+                TopLevelGrammar::from_json_schema(with_json_whitespace(schema.clone()))
+            }
+            ConstraintSpec::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
+        };
+        let mut matcher = Matcher::new(parser_factory.create_parser(grammar));
+        if let Some(reason) = matcher.get_error() {
+            return Err(invalid_format(format, &reason));
+        }
+        // Nothing at all may be said where no text fits.
+        matcher.compute_mask_or_eos().map_err(|error| invalid_format(format, &error.to_string()))?;
+        Ok(TokenConstraint { matcher, vocabulary_size: self.base.info().vocabulary_size })
+    }
+
+    fn build_parser_factory(&self) -> Result<ParserFactory> {
+        let tokenizer = self.base.tokenizer();
+        let (special_ids, vocabulary_size) = (tokenizer.special_ids(), self.base.info().vocabulary_size as u32);
+        let mut eos_ids = tokenizer.eos_ids().to_vec();
+        eos_ids.retain(|id| *id < vocabulary_size);
+        let token_bytes = |id: u32| {
+            let token = tokenizer.id_to_token(id).unwrap_or_default();
+            // What ends a text is none of it, whatever the vocabulary says.
+            match special_ids.contains(&id) || eos_ids.contains(&id) {
+                true => [&[TokTrie::SPECIAL_TOKEN_MARKER], token.as_bytes()].concat(),
+                false => self.token_encoding.decode_token(&token),
+            }
+        };
+        let mut vocabulary_bytes: Vec<Vec<u8>> = (0..vocabulary_size).map(token_bytes).collect();
+        vocabulary_bytes.iter_mut().filter(|bytes| bytes.len() > MAX_TOKEN_BYTES).for_each(Vec::clear);
+        // A base that names no end gets one that it can never say.
+        if eos_ids.is_empty() {
+            eos_ids.push(vocabulary_size);
+            vocabulary_bytes.push([&[TokTrie::SPECIAL_TOKEN_MARKER], "<end>".as_bytes()].concat());
+        }
+        let info = TokRxInfo::new(vocabulary_bytes.len() as u32, eos_ids[0]);
+        let trie = TokTrie::from(&info, &vocabulary_bytes).with_eos_tokens(&eos_ids);
+        let token_env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let factory = ParserFactory::new_simple(&token_env).map_err(Error::internal);
+        let mut factory = factory.context("reading the vocabulary for grammars")?;
+        let limits = factory.quiet().limits_mut();
+        limits.verbose_errors = false;
+        // A few milliseconds at a step, for which the neighbours wait, and some tens of MB.
+        (limits.step_lexer_fuel, limits.step_max_items, limits.max_lexer_states) = (50_000, 20_000, 20_000);
+        Ok(factory)
+    }
+}
+
+/// A schema may say otherwise under `x-guidance`.
+fn with_json_whitespace(mut schema: Value) -> Value {
+    if let Some(object) = schema.as_object_mut() {
+        object.entry("x-guidance").or_insert_with(|| json!({"whitespace_pattern": JSON_WHITESPACE}));
+    }
+    schema
+}
+
+fn invalid_format(format: &ConstraintSpec, reason: &str) -> Error {
+    let (pointer, message) = match format {
+        ConstraintSpec::JsonObject => ("/response_format", "a JSON object cannot be asked for"),
+        ConstraintSpec::JsonSchema(_) => ("/response_format/json_schema/schema", "the schema cannot be kept to"),
+        ConstraintSpec::Regex(_) => ("/response_format/pattern", "the pattern cannot be kept to"),
+    };
+    let detail = format!("response_format: {message}: {}", user_message(reason));
+    let fault = FieldError::at_pointer(pointer, message);
+    Error::Invalid(Problem::new("invalid_format", detail).with_errors(vec![fault]))
+}
+
+/// What is said where the compiler fails on something that it does not expect.
+const PANIC_PREFIX: &str = "panic: ";
+
+/// The compiler's words, without what is meant for its own developers.
+fn user_message(reason: &str) -> String {
+    if reason.starts_with(PANIC_PREFIX) {
+        return "something in it is not understood".to_string();
+    }
+    let reason = reason.split("\n<").next().unwrap_or_default();
+    reason.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Why a schema is too large to be compiled, if it is.
+fn schema_size_error(schema: &Value) -> Option<String> {
+    let (mut pending, mut values, mut references) = (vec![schema], 0, 0);
+    while let Some(value) = pending.pop() {
+        values += 1;
+        match value {
+            Value::Array(items) => pending.extend(items),
+            Value::Object(fields) => {
+                references += usize::from(fields.contains_key("$ref"));
+                pending.extend(fields.values());
+            }
+            _ => {}
+        }
+    }
+    (values > MAX_SCHEMA_VALUES || references > MAX_SCHEMA_REFERENCES).then(|| {
+        format!(
+            "it has {values} values and {references} references; {MAX_SCHEMA_VALUES} and {MAX_SCHEMA_REFERENCES} are read at most"
+        )
+    })
+}
+
+/// Where a text stands in its grammar.
+pub struct TokenConstraint {
+    matcher: Matcher,
+    vocabulary_size: usize,
+}
+
+impl TokenConstraint {
+    /// The same place for another text, which shares nothing with this one.
+    pub fn fork(&self) -> Self {
+        Self { matcher: self.matcher.deep_clone(), vocabulary_size: self.vocabulary_size }
+    }
+
+    /// The tokens that may come next, the ends among them where the text may end here.
+    ///
+    /// # Errors
+    /// `Invalid` where the grammar takes more work than is allowed.
+    pub fn allowed_tokens(&mut self) -> Result<TokenMask> {
+        let mask = self.matcher.compute_mask_or_eos().map_err(|error| too_complex_error(&error.to_string()))?;
+        Ok(TokenMask::from_u32_words(self.vocabulary_size, mask.as_slice()))
+    }
+
+    /// Goes on by a token that was allowed; whether the text is complete, and nothing can follow.
+    ///
+    /// # Errors
+    /// As [`Self::allowed`].
+    pub fn accept_token(&mut self, id: u32) -> Result<bool> {
+        self.matcher.consume_token(id).map_err(|error| too_complex_error(&error.to_string()))?;
+        match self.matcher.stop_reason() {
+            StopReason::NotStopped => Ok(false),
+            reason if reason.is_ok() => Ok(true),
+            reason => Err(too_complex_error(&reason.to_string())),
+        }
+    }
+}
+
+fn too_complex_error(reason: &str) -> Error {
+    let detail = format!(
+        "response_format: the grammar takes too much work in the middle of the text ({}): simplify it",
+        user_message(reason)
+    );
+    Error::invalid("format_too_complex", detail)
+}

@@ -1,0 +1,105 @@
+//! The tokens that are left for a draw are those that transformers leaves.
+
+use super::probabilities::{Probabilities, SoftmaxParams};
+use super::*;
+
+/// 24 bits of `mix`, from −8 to 8: the same numbers can be had in Python.
+pub fn logits(seed: u64, count: u64) -> Vec<f32> {
+    (0..count).map(|id| (mix64(seed * 1_000_003 + id) >> 40) as f32 / (1 << 20) as f32 - 8.0).collect()
+}
+
+/// A request, without what it leaves as it is.
+type FilterParams = (f32, f32, u32, f32);
+
+fn remaining_tokens((temperature, top_p, top_k, min_p): FilterParams, logits: &mut [f32]) -> Vec<u32> {
+    let mut sampler =
+        Sampler::new(SamplingParams { temperature, top_p, top_k, min_p, ..SamplingParams::default() }, &[], 0);
+    let (_, max_logit) = top_k::argmax(logits).unwrap();
+    sampler.sample_from(logits, max_logit, 0);
+    (0..).zip(logits.iter()).filter(|(_, weight)| **weight > 0.0).map(|(id, _)| id).collect()
+}
+
+/// transformers 5: of `logits(seed, 40)`, where TemperatureLogitsWarper, MinPLogitsWarper, TopKLogitsWarper and
+/// TopPLogitsWarper in this order leave numbers that are finite.
+#[test]
+fn remaining_tokens_match_transformers() {
+    let cases: [(u64, FilterParams, &[u32]); 12] = [
+        (1, (1.0, 0.9, 0, 0.0), &[1, 6, 7, 9, 13, 30]),
+        (2, (0.7, 0.5, 0, 0.0), &[14, 20, 28, 30]),
+        (3, (1.5, 0.95, 0, 0.0), &[4, 5, 7, 8, 9, 10, 12, 15, 16, 18, 21, 27, 38]),
+        (4, (1.0, 1.0, 5, 0.0), &[1, 20, 30, 33, 36]),
+        (5, (1.0, 1.0, 1, 0.0), &[7]),
+        (6, (1.0, 1.0, 0, 0.1), &[1, 7, 16, 25, 34]),
+        (7, (2.0, 1.0, 0, 0.3), &[9, 18, 19, 20, 22, 28, 31, 34, 35]),
+        (8, (1.0, 0.8, 10, 0.0), &[10, 23, 29, 31]),
+        (9, (1.3, 0.9, 12, 0.05), &[4, 15, 16, 18, 28, 32, 38]),
+        (10, (2.0, 0.7, 20, 0.02), &[2, 5, 25, 30, 31, 33]),
+        (11, (1.0, 0.1, 0, 0.0), &[36]),
+        (12, (0.3, 0.99, 0, 0.0), &[0, 1, 12, 18, 19]),
+    ];
+    for (seed, params, ids) in cases {
+        assert_eq!(remaining_tokens(params, &mut logits(seed, 40)), ids, "{seed}: {params:?}");
+    }
+}
+
+/// The same of `logits(seed, 20_000)`, so flat that the search for the nucleus has to narrow: how many, and their sum.
+#[test]
+fn remaining_tokens_of_a_flat_distribution_match_transformers() {
+    let cases: [(u64, FilterParams, usize, u64); 5] = [
+        (21, (2.0, 0.9, 0, 0.0), 5751, 57_867_758),
+        (22, (2.0, 0.99, 0, 0.0), 11_399, 114_189_975),
+        (23, (1.0, 1.0, 700, 0.0), 700, 7_247_064),
+        (24, (2.0, 1.0, 0, 0.05), 7472, 75_037_834),
+        (25, (2.0, 0.6, 3000, 0.01), 1364, 13_293_700),
+    ];
+    for (seed, params, count, sum) in cases {
+        let ids = remaining_tokens(params, &mut logits(seed, 20_000));
+        assert_eq!((ids.len(), ids.into_iter().map(u64::from).sum()), (count, sum), "{seed}: {params:?}");
+    }
+}
+
+/// `tensor(logits(13, 6)).log_softmax(-1)`
+#[test]
+fn logprobs_match_torch() {
+    let expected = [-4.661_107_5, -0.888_647_4, -5.911_512, -6.740_508_6, -5.860_06, -0.557_583_2];
+    let mut sampler = Sampler::new(SamplingParams { logprobs: Some(6), ..SamplingParams::default() }, &[], 0);
+    let top = sampler.sample(&mut logits(13, 6), 0, None).unwrap().logprobs.unwrap().top;
+    assert_eq!(top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 1, 0, 4, 2, 3]);
+    for (id, logprob) in top {
+        assert!((logprob - expected[id as usize]).abs() < 2e-6, "{id}: {logprob}");
+    }
+}
+
+#[test]
+fn top_p_matches_a_sort() {
+    for (seed, count, distinct, top_p) in
+        [(1, 10, 3, 0.5), (2, 5000, 1, 0.3), (3, 30_000, 1_000_000, 0.999), (4, 30_000, 40, 0.62), (5, 9000, 9, 0.01)]
+    {
+        let mut random = SeededRng::new(seed, &["nucleus"]);
+        // from one to e⁻²⁰
+        let logits: Vec<f32> =
+            (0..count).map(|_| random.uniform_below(distinct) as f32 / distinct as f32 * -20.0).collect();
+        let (mut buffer, mut block_sums) = (logits, Vec::new());
+        let softmax = SoftmaxParams { max_logit: 0.0, min_logit: f32::MIN, temperature: 1.0 };
+        let mut probabilities = Probabilities::from_logits(&mut buffer, softmax, &mut block_sums);
+        let mut sorted: Vec<(usize, f32)> = probabilities.values().iter().copied().enumerate().collect();
+        sorted.sort_by(|one, other| other.1.total_cmp(&one.1));
+        let target_mass = probabilities.total() * f64::from(top_p);
+        let mut cumulative = 0.0;
+        let in_nucleus = sorted.iter().take_while(|(_, weight)| {
+            let is_included = cumulative < target_mass;
+            cumulative += f64::from(*weight);
+            is_included
+        });
+        let mut expected: Vec<usize> = in_nucleus.map(|(index, _)| *index).collect();
+        expected.sort_unstable();
+        probabilities.apply_top_p(top_p::top_p_threshold(
+            probabilities.values(),
+            probabilities.total(),
+            top_p,
+            &mut Vec::new(),
+        ));
+        let kept: Vec<usize> = (0..count).filter(|index| probabilities.values()[*index] > 0.0).collect();
+        assert!(kept == expected, "{seed}: {} and {}", kept.len(), expected.len());
+    }
+}

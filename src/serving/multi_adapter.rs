@@ -1,0 +1,236 @@
+//! One packed forward over inputs of several adapters, and of the bare base.
+//!
+//! Sequences are grouped by adapter: each owns a contiguous range of them and answers for it alone, while the base's
+//! large matrix products run once over all. Knows nothing of requests or queues.
+
+use espalier_core::artifact::LoadedAdapter;
+use espalier_core::error::Result;
+use espalier_core::model::hooks::{self, PrefixKeyValues, SublayerContext};
+use espalier_core::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows, Site, Tokens, VirtualTokens};
+use espalier_core::task::RowSelection;
+use espalier_core::task::embedding::l2_normalize;
+use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::{Recording, Tape, Var};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The inputs of one adapter in a batch, at least one; `None` is the bare base.
+pub struct AdapterGroup {
+    pub adapter: Option<Arc<LoadedAdapter>>,
+    pub inputs: Vec<Tokens>,
+}
+
+/// What each input is answered from, group by group in their order: logits, or a row of length 1.
+pub fn forward(base: &BaseModel, groups: &[AdapterGroup]) -> Result<Vec<Vec<f32>>> {
+    let length_orders: Vec<Vec<usize>> = groups.iter().map(length_order).collect();
+    let tokens = groups.iter().zip(&length_orders).flat_map(|(group, length_order)| {
+        let virtual_tokens =
+            group.adapter.as_ref().map_or(VirtualTokens::Disabled, |adapted| adapted.hooks.virtual_tokens());
+        length_order.iter().map(move |index| (&group.inputs[*index], virtual_tokens))
+    });
+    let adapters =
+        MultiAdapterBatch::from_groups(groups.iter().map(|group| (group.adapter.as_deref(), group.inputs.len())));
+    let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
+    let hidden = base.encode(&mut tape, &Batch::with_virtual_tokens(tokens), &adapters, required_rows(base, groups))?;
+    let mut outputs = Vec::new();
+    for ((segment, group), length_order) in adapters.segments.iter().zip(groups).zip(&length_orders) {
+        let rows = tape.slice_sequences(hidden, segment.sequences.clone())?;
+        let rows =
+            segment.head_outputs(base, &mut tape, rows, length_order.iter().map(|index| &group.inputs[*index]))?;
+        let mut indexed_rows: Vec<(usize, Vec<f32>)> = length_order.iter().copied().zip(rows).collect();
+        indexed_rows.sort_unstable_by_key(|(index, _)| *index);
+        outputs.extend(indexed_rows.into_iter().map(|(_, row)| row));
+    }
+    Ok(outputs)
+}
+
+/// The first or the last rows are enough where every group reads nothing else.
+fn required_rows(base: &BaseModel, groups: &[AdapterGroup]) -> RequiredRows {
+    let base_selection = RowSelection::Pooled(base.info().default_pooling);
+    let row_selection = |group: &AdapterGroup| {
+        group.adapter.as_ref().map_or(base_selection, |adapted| adapted.output_head.row_selection)
+    };
+    let mut per_group = groups.iter().map(|group| row_selection(group).required_rows());
+    let first = per_group.next().unwrap_or(RequiredRows::All);
+    if per_group.all(|other| other == first) { first } else { RequiredRows::All }
+}
+
+/// Neighbours of like length compute together.
+fn length_order(group: &AdapterGroup) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..group.inputs.len()).collect();
+    order.sort_by_key(|index| group.inputs[*index].ids.len());
+    order
+}
+
+/// All adapters of a batch as one.
+pub struct MultiAdapterBatch<'a> {
+    segments: Vec<AdapterSegment<'a>>,
+}
+
+struct AdapterSegment<'a> {
+    adapter: Option<&'a LoadedAdapter>,
+    sequences: Range<usize>,
+}
+
+impl<'a> MultiAdapterBatch<'a> {
+    /// Each with the number of its sequences, in their order; `None` is the bare base.
+    pub fn from_groups(groups: impl IntoIterator<Item = (Option<&'a LoadedAdapter>, usize)>) -> Self {
+        let mut end = 0;
+        let segment = |(adapter, count): (Option<&'a LoadedAdapter>, usize)| {
+            let start = end;
+            end += count;
+            AdapterSegment { adapter, sequences: start..end }
+        };
+        Self { segments: groups.into_iter().map(segment).collect() }
+    }
+}
+
+impl AdapterSegment<'_> {
+    /// From the hidden states of its own sequences to its own answers.
+    fn head_outputs<'a>(
+        &self,
+        base: &BaseModel,
+        tape: &mut Tape,
+        hidden: Var,
+        sequences: impl Iterator<Item = &'a Tokens>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let Some(adapter) = self.adapter else {
+            let pooled = base.pool(tape, hidden, base.info().default_pooling, &())?;
+            let rows = tape.to_host(pooled)?.values;
+            let mut rows: Vec<Vec<f32>> = rows.chunks_exact(base.info().hidden_size).map(<[f32]>::to_vec).collect();
+            if base.info().normalized_embedding {
+                rows.iter_mut().for_each(|row| l2_normalize(row));
+            }
+            return Ok(rows);
+        };
+        let previous_parameters = tape.swap_parameters(Arc::clone(&adapter.parameters));
+        let outputs = adapter.output_head.serving_outputs(base, tape, hidden, adapter.hooks.as_ref(), sequences)?;
+        tape.swap_parameters(previous_parameters);
+        Ok(outputs)
+    }
+}
+
+impl MultiAdapterBatch<'_> {
+    fn any_adapter(&self, has_hook: impl Fn(&dyn Hooks) -> bool) -> bool {
+        self.segments.iter().filter_map(|segment| segment.adapter).any(|adapted| has_hook(adapted.hooks.as_ref()))
+    }
+
+    /// Every adapter that `is` chooses, with its own parameters on the tape.
+    fn for_each_adapter(
+        &self,
+        tape: &mut Tape,
+        has_hook: impl Fn(&dyn Hooks) -> bool,
+        mut apply: impl FnMut(&mut Tape, &dyn Hooks, Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        for segment in &self.segments {
+            let Some(adapter) = segment.adapter.filter(|adapted| has_hook(adapted.hooks.as_ref())) else { continue };
+            let previous_parameters = tape.swap_parameters(Arc::clone(&adapter.parameters));
+            apply(tape, adapter.hooks.as_ref(), segment.sequences.clone())?;
+            tape.swap_parameters(previous_parameters);
+        }
+        Ok(())
+    }
+
+    /// Lets every chosen adapter change its own rows of `output`.
+    fn apply_in_place(
+        &self,
+        tape: &mut Tape,
+        output: Var,
+        has_hook: impl Fn(&dyn Hooks) -> bool,
+        mut apply: impl FnMut(&mut Tape, &dyn Hooks, &Range<usize>, Var) -> Result<Var>,
+    ) -> Result<Var> {
+        self.for_each_adapter(tape, has_hook, |tape, hooks, sequences| {
+            let own_rows = tape.view_sequences(output, sequences.clone());
+            let returned = apply(tape, hooks, &sequences, own_rows)?;
+            assert_eq!(returned, own_rows, "an adapter changes its rows where they are");
+            Ok(())
+        })?;
+        tape.flush_lora()?;
+        Ok(output)
+    }
+}
+
+impl Hooks for MultiAdapterBatch<'_> {
+    fn first_trainable_layer(&self) -> FirstTrainableLayer {
+        let first_trainable = self
+            .segments
+            .iter()
+            .filter_map(|segment| segment.adapter)
+            .map(|adapted| adapted.hooks.first_trainable_layer());
+        first_trainable.min().unwrap_or(FirstTrainableLayer::Head)
+    }
+
+    fn has_output_hook(&self, site: Site) -> bool {
+        self.any_adapter(|hooks| hooks.has_output_hook(site))
+    }
+
+    fn has_input_hook(&self, site: Site) -> bool {
+        self.any_adapter(|hooks| hooks.has_input_hook(site))
+    }
+
+    fn has_sublayer_hook(&self, layer: usize, part: hooks::Sublayer) -> bool {
+        self.any_adapter(|hooks| hooks.has_sublayer_hook(layer, part))
+    }
+
+    fn on_linear_input(&self, tape: &mut Tape, site: Site, input: Var) -> Result<Var> {
+        let has_hook = |hooks: &dyn Hooks| hooks.has_input_hook(site);
+        self.apply_in_place(tape, input, has_hook, |tape, hooks, _, own_rows| {
+            hooks.on_linear_input(tape, site, own_rows)
+        })
+    }
+
+    fn on_linear_output(&self, tape: &mut Tape, site: Site, input: Var, output: Var) -> Result<Var> {
+        let has_hook = |hooks: &dyn Hooks| hooks.has_output_hook(site);
+        self.apply_in_place(tape, output, has_hook, |tape, hooks, sequences, own_rows| {
+            let input = tape.slice_sequences(input, sequences.clone())?;
+            hooks.on_linear_output(tape, site, input, own_rows)
+        })
+    }
+
+    fn on_norm_output(&self, tape: &mut Tape, site: Site, normalised: Var, output: Var) -> Result<Var> {
+        let has_hook = |hooks: &dyn Hooks| hooks.has_output_hook(site);
+        self.apply_in_place(tape, output, has_hook, |tape, hooks, sequences, own_rows| {
+            let normalised = tape.slice_sequences(normalised, sequences.clone())?;
+            hooks.on_norm_output(tape, site, normalised, own_rows)
+        })
+    }
+
+    fn on_sublayer_output(&self, tape: &mut Tape, at: &SublayerContext, output: Var) -> Result<Var> {
+        let has_hook = |hooks: &dyn Hooks| hooks.has_sublayer_hook(at.layer, at.sublayer);
+        self.apply_in_place(tape, output, has_hook, |tape, hooks, sequences, own_rows| {
+            let residual = tape.slice_sequences(at.residual, sequences.clone())?;
+            hooks.on_sublayer_output(tape, &SublayerContext { residual, ..*at }, own_rows)
+        })
+    }
+
+    fn soft_prompts(&self, tape: &mut Tape, _sequences: Range<usize>) -> Result<Vec<PrependedRows<Var>>> {
+        let mut prompts = Vec::new();
+        self.for_each_adapter(
+            tape,
+            |_| true,
+            |tape, hooks, sequences| {
+                prompts.extend(hooks.soft_prompts(tape, sequences)?);
+                Ok(())
+            },
+        )?;
+        Ok(prompts)
+    }
+
+    fn prefix_key_values(
+        &self,
+        tape: &mut Tape,
+        layer: usize,
+        _sequences: Range<usize>,
+    ) -> Result<Vec<PrefixKeyValues>> {
+        let mut prefixes = Vec::new();
+        self.for_each_adapter(
+            tape,
+            |_| true,
+            |tape, hooks, sequences| {
+                prefixes.extend(hooks.prefix_key_values(tape, layer, sequences)?);
+                Ok(())
+            },
+        )?;
+        Ok(prefixes)
+    }
+}

@@ -1,0 +1,109 @@
+//! What a request sends: checked, then made tokens. Knows nothing of queues or batches.
+
+use super::adapter_handle::AdapterHandle;
+use espalier_core::error::{Error, FieldError, Problem, Result};
+use espalier_core::model::{BaseModel, Tokens};
+use espalier_core::task::{self, Input};
+
+/// # Errors
+/// `Invalid`: `no_inputs`, `too_many_inputs`, or `empty_input` and `two_texts` with a pointer to each.
+pub fn validate(inputs: &[Input], max_inputs: usize) -> Result<()> {
+    if inputs.is_empty() {
+        return Err(Error::invalid("no_inputs", "\"inputs\" is empty: give at least one text"));
+    }
+    if inputs.len() > max_inputs {
+        let detail = format!("{} inputs are too many for one request: send at most {max_inputs}", inputs.len());
+        return Err(Error::invalid("too_many_inputs", detail));
+    }
+    let has_text_and_tokens =
+        |input: &Input| input.tokens.is_some() && !(input.text.is_empty() && input.text_pair.is_none());
+    reject_inputs(
+        inputs,
+        has_text_and_tokens,
+        "two_texts",
+        "give either \"text\" or \"tokens\", and no pair with tokens",
+    )?;
+    let is_blank = |text: &String| text.trim().is_empty();
+    let blank = |input: &Input| match &input.tokens {
+        None => is_blank(&input.text),
+        Some(tokens) => tokens.is_empty() || tokens.iter().any(is_blank),
+    };
+    reject_inputs(inputs, blank, "empty_input", "there is no text in it, or in one of its tokens")
+}
+
+fn reject_inputs(
+    inputs: &[Input],
+    mut is_wrong: impl FnMut(&Input) -> bool,
+    code: &'static str,
+    message: &str,
+) -> Result<()> {
+    let invalid_inputs = inputs.iter().enumerate().filter(|(_, input)| is_wrong(input));
+    let field_errors: Vec<FieldError> =
+        invalid_inputs.map(|(index, _)| FieldError::at_pointer(format!("/inputs/{index}"), message)).collect();
+    match field_errors.len() {
+        0 => Ok(()),
+        count => {
+            let detail = format!("{count} of the inputs cannot be answered: {message}");
+            Err(Error::Invalid(Problem::new(code, detail).with_errors(field_errors)))
+        }
+    }
+}
+
+/// At most as many tokens as the adapter was trained on, or as the bare base can read.
+///
+/// # Errors
+/// `Invalid` (`no_pairs`, `no_mask`) where a pair of texts is given to a task that reads one, or nothing is hidden in a text
+/// whose hidden words are asked for.
+pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input]) -> Result<Vec<Tokens>> {
+    let Some(adapter) = &handle.0 else {
+        let max_tokens = base.info().max_tokens;
+        let encode =
+            |input: &Input| base.tokenizer().encode(&input.joined_text(), input.text_pair.as_deref(), max_tokens);
+        return inputs.iter().map(encode).collect();
+    };
+    if adapter.manifest.task.is_generative() {
+        let name = adapter.manifest.task.type_name();
+        let detail = format!("an adapter for {name} says what comes next: ask for it by POST /generate");
+        return Err(Error::invalid("no_predictions", detail));
+    }
+    if !adapter.manifest.task.accepts_text_pairs() {
+        let name = adapter.manifest.task.type_name();
+        let message = format!("an adapter for {name} reads one text: leave \"text_pair\" out, or ask for it by itself");
+        reject_inputs(inputs, |input| input.text_pair.is_some(), "no_pairs", &message)?;
+    }
+    let tokens: Vec<Tokens> = inputs.iter().map(|input| adapter.tokenize(base, input)).collect::<Result<_>>()?;
+    if let (task::Config::MaskedLanguageModel(_), Some(mask)) = (&adapter.manifest.task, &base.info().mask_token) {
+        let lacks_mask: Vec<bool> = tokens.iter().map(|tokens| tokens.target_positions.is_empty()).collect();
+        let message = format!("put {mask} where a word is to be found, early enough to be read");
+        let mut lacks_mask_iter = lacks_mask.into_iter();
+        reject_inputs(inputs, |_| lacks_mask_iter.next().unwrap_or_default(), "no_mask", &message)?;
+    }
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use espalier_core::error::Location;
+
+    fn inputs(texts: &[&str]) -> Vec<Input> {
+        texts.iter().map(|text| Input::from_text(*text)).collect()
+    }
+
+    #[test]
+    fn each_input_without_text_is_reported() {
+        let Error::Invalid(problem) = validate(&inputs(&["a", "", "b", " \n"]), 10).unwrap_err() else {
+            panic!("must be invalid")
+        };
+        let locations: Vec<_> = problem.errors.into_iter().map(|fault| fault.location).collect();
+        assert_eq!(locations, ["/inputs/1", "/inputs/3"].map(|pointer| Location::Pointer(pointer.to_string())));
+        assert_eq!(problem.code, "empty_input");
+    }
+
+    #[test]
+    fn no_inputs_and_too_many_inputs_are_rejected() {
+        assert_eq!(validate(&[], 2).unwrap_err().code(), "no_inputs");
+        assert_eq!(validate(&inputs(&["a", "b", "c"]), 2).unwrap_err().code(), "too_many_inputs");
+        assert!(validate(&inputs(&["a", "b"]), 2).is_ok());
+    }
+}

@@ -1,0 +1,126 @@
+//! What the store refuses, in words: the same on both databases. Knows nothing of how it was found out.
+
+use super::model::{JobError, Reference, RequestedAction, Status};
+use espalier_core::error::Error;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a full queue asks to wait: a job takes minutes, not seconds.
+const QUEUE_FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+pub fn dataset_not_found(id: Uuid) -> Error {
+    Error::not_found("dataset_not_found", format!("there is no dataset {id}; GET /datasets lists what there is"))
+}
+
+pub fn job_not_found(id: Uuid) -> Error {
+    Error::not_found("job_not_found", format!("there is no job {id}; GET /jobs lists what there is"))
+}
+
+pub fn adapter_not_found(reference: &Reference) -> Error {
+    let reason = match reference {
+        Reference::Id(id) => format!("there is no adapter with the id {id}"),
+        Reference::Name(name) => format!("there is no adapter with the name \"{name}\""),
+        Reference::Version(name, version_prefix) => {
+            format!("no version of \"{name}\" begins with {version_prefix}")
+        }
+    };
+    Error::not_found("adapter_not_found", format!("{reason}; GET /adapters lists what there is"))
+}
+
+pub fn ambiguous_version(name: &str, version_prefix: &str) -> Error {
+    let detail = format!("more than one version of \"{name}\" begins with {version_prefix}: give more digits");
+    Error::invalid("ambiguous_version", detail)
+}
+
+pub fn dataset_gone(id: Uuid) -> Error {
+    Error::conflict("dataset_gone", format!("the dataset {id} does not exist (any more): send it again"))
+}
+
+pub fn dataset_in_use(id: Uuid, job: Uuid) -> Error {
+    let detail = format!("the job {job} still needs the dataset {id}: cancel the job, or wait until it is over");
+    Error::conflict("dataset_in_use", detail)
+}
+
+pub fn adapter_gone(version: &str) -> Error {
+    let detail = format!("the adapter of the version {version}, which the job starts from, does not exist any more");
+    Error::conflict("adapter_gone", detail)
+}
+
+pub fn adapter_in_use(id: Uuid, job: Uuid) -> Error {
+    let detail = format!("the job {job} starts from the adapter {id}: cancel the job, or wait until it is over");
+    Error::conflict("adapter_in_use", detail)
+}
+
+pub fn queue_full(max_queued: u64) -> Error {
+    let detail = format!("{max_queued} jobs are queued already, which is the limit: try again when one has started");
+    Error::busy("queue_full", detail, QUEUE_FULL_RETRY_AFTER)
+}
+
+pub fn job_exists(id: Uuid) -> Error {
+    Error::conflict("job_exists", format!("there is a job {id} already: every job needs an id of its own"))
+}
+
+pub fn adapter_exists(id: Uuid) -> Error {
+    Error::conflict("adapter_exists", format!("there is an adapter {id} already: every adapter needs an id of its own"))
+}
+
+pub fn job_over(id: Uuid, status: Status) -> Error {
+    let detail = format!("the job {id} is over ({}): there is nothing left to cancel", status.as_str());
+    Error::conflict("job_over", detail)
+}
+
+pub fn job_not_active(id: Uuid, status: Status, requested_action: Option<RequestedAction>) -> Error {
+    let detail = format!(
+        "the job {id} {}: only a queued or running one can be paused",
+        describe_status(status, requested_action)
+    );
+    Error::conflict("job_not_active", detail)
+}
+
+pub fn job_not_paused(id: Uuid, status: Status, requested_action: Option<RequestedAction>) -> Error {
+    let detail =
+        format!("the job {id} {}: only a paused one can be resumed", describe_status(status, requested_action));
+    Error::conflict("job_not_paused", detail)
+}
+
+pub fn lease_lost(job: Uuid) -> Error {
+    Error::conflict(
+        "lease_lost",
+        format!("the lease on the job {job} is lost: somebody else has it now, or it is over"),
+    )
+}
+
+pub fn attempts_exhausted(attempts: u32) -> JobError {
+    JobError {
+        code: "attempts_exhausted".to_string(),
+        detail: format!(
+            "{attempts} attempts in a row ended without a new checkpoint: each time the server met an internal error or \
+             was killed, perhaps for want of memory. Look into its log, then submit the job again, with a smaller \
+             batch_size or max_length if memory was short"
+        ),
+    }
+}
+
+pub fn dataset_gone_for_job(id: Uuid) -> JobError {
+    JobError {
+        code: "dataset_gone".to_string(),
+        detail: format!("the dataset {id} of this job does not exist any more: send it again with a new job"),
+    }
+}
+
+pub fn nul_character(field: &str) -> Error {
+    let detail = format!("{field} holds the character U+0000, which cannot be stored: remove it");
+    Error::invalid("nul_character", detail)
+}
+
+pub fn unknown_cursor(after: Uuid) -> Error {
+    let detail = format!("after={after} is not the id of a row of this list: start again without it");
+    Error::invalid("unknown_after", detail)
+}
+
+fn describe_status(status: Status, requested_action: Option<RequestedAction>) -> String {
+    match (status, requested_action) {
+        (Status::Running, Some(RequestedAction::Cancel)) => "is being cancelled".to_string(),
+        _ => format!("is {}", status.as_str()),
+    }
+}

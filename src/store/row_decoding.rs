@@ -1,0 +1,147 @@
+//! Rows of either database become values of the house.
+//!
+//! Each database implements [`Columns`] once; the mapping is the same for both. Knows no SQL.
+
+use super::job_state_machine::JobState;
+use super::model::{Adapter, Dataset, Event, EventKind, Job, RequestedAction, Status};
+use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Error, Result};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The kinds of column that the tables have, each of which may be null.
+pub trait DecodeRow {
+    fn opt_uuid(&self, column: &str) -> Result<Option<Uuid>>;
+    fn opt_text(&self, column: &str) -> Result<Option<String>>;
+    fn opt_integer(&self, column: &str) -> Result<Option<i64>>;
+    fn opt_timestamp(&self, column: &str) -> Result<Option<DateTime<Utc>>>;
+    fn opt_json(&self, column: &str) -> Result<Option<Value>>;
+
+    fn uuid(&self, column: &str) -> Result<Uuid> {
+        require_not_null(self.opt_uuid(column)?, column)
+    }
+
+    fn text(&self, column: &str) -> Result<String> {
+        require_not_null(self.opt_text(column)?, column)
+    }
+
+    fn integer(&self, column: &str) -> Result<i64> {
+        require_not_null(self.opt_integer(column)?, column)
+    }
+
+    fn timestamp(&self, column: &str) -> Result<DateTime<Utc>> {
+        require_not_null(self.opt_timestamp(column)?, column)
+    }
+}
+
+pub fn decode_dataset(row: &impl DecodeRow) -> Result<Dataset> {
+    Ok(Dataset {
+        id: row.uuid("id")?,
+        owner: row.text("owner")?,
+        file_name: row.opt_text("file_name")?,
+        hash: row.text("hash")?,
+        bytes: decode_u64(row, "bytes")?,
+        options: decode_json(row, "options")?,
+        report: decode_json(row, "report")?,
+        created_at: row.timestamp("created_at")?,
+    })
+}
+
+pub fn decode_job(row: &impl DecodeRow) -> Result<Job> {
+    Ok(Job {
+        id: row.uuid("id")?,
+        owner: row.text("owner")?,
+        name: row.opt_text("name")?,
+        status: decode_status(row)?,
+        requested_action: decode_requested_action(row)?,
+        dataset_id: row.uuid("dataset_id")?,
+        validation_dataset_id: row.opt_uuid("validation_dataset_id")?,
+        options: decode_json(row, "options")?,
+        spec: decode_json(row, "spec")?,
+        progress: decode_opt_json(row, "progress")?,
+        metrics: row.opt_json("metrics")?,
+        adapter_id: row.opt_uuid("adapter_id")?,
+        error: decode_opt_json(row, "error")?,
+        attempt: decode_u32(row, "attempt")?,
+        created_at: row.timestamp("created_at")?,
+        started_at: row.opt_timestamp("started_at")?,
+        finished_at: row.opt_timestamp("finished_at")?,
+    })
+}
+
+pub fn decode_job_state(row: &impl DecodeRow) -> Result<JobState> {
+    Ok(JobState {
+        id: row.uuid("id")?,
+        lease_epoch: row.integer("lease_epoch")?,
+        status: decode_status(row)?,
+        requested_action: decode_requested_action(row)?,
+        attempt: decode_u32(row, "attempt")?,
+        attempts_without_progress: decode_u32(row, "attempts_without_progress")?,
+    })
+}
+
+pub fn decode_event(row: &impl DecodeRow) -> Result<Event> {
+    let kind = row.text("kind")?;
+    Ok(Event {
+        sequence: row.integer("sequence")?,
+        kind: EventKind::parse(&kind).ok_or_else(|| unknown_value("kind", &kind))?,
+        data: require_not_null(row.opt_json("data")?, "data")?,
+        created_at: row.timestamp("created_at")?,
+    })
+}
+
+pub fn decode_adapter(row: &impl DecodeRow) -> Result<Adapter> {
+    Ok(Adapter {
+        id: row.uuid("id")?,
+        owner: row.text("owner")?,
+        name: row.opt_text("name")?,
+        job_id: row.opt_uuid("job_id")?,
+        description: decode_json(row, "description")?,
+        created_at: row.timestamp("created_at")?,
+    })
+}
+
+pub fn decode_status(row: &impl DecodeRow) -> Result<Status> {
+    let name = row.text("status")?;
+    Status::parse(&name).ok_or_else(|| unknown_value("status", &name))
+}
+
+/// Every status with its number of jobs, from rows that have none for a status without jobs.
+pub fn decode_job_counts(rows: &[impl DecodeRow]) -> Result<Vec<(Status, u64)>> {
+    let counts: Vec<(Status, u64)> =
+        rows.iter().map(|row| Ok((decode_status(row)?, decode_u64(row, "jobs")?))).collect::<Result<_>>()?;
+    let count_of = |status| counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, jobs)| *jobs);
+    Ok(Status::ALL.into_iter().map(|status| (status, count_of(status))).collect())
+}
+
+pub fn decode_requested_action(row: &impl DecodeRow) -> Result<Option<RequestedAction>> {
+    let name = row.opt_text("requested_action")?;
+    name.map(|name| RequestedAction::parse(&name).ok_or_else(|| unknown_value("requested_action", &name))).transpose()
+}
+
+/// A number that cannot be negative.
+pub fn decode_u64(row: &impl DecodeRow, column: &str) -> Result<u64> {
+    u64::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
+}
+
+fn decode_u32(row: &impl DecodeRow, column: &str) -> Result<u32> {
+    u32::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
+}
+
+fn decode_json<T: DeserializeOwned>(row: &impl DecodeRow, column: &str) -> Result<T> {
+    require_not_null(decode_opt_json(row, column)?, column)
+}
+
+fn decode_opt_json<T: DeserializeOwned>(row: &impl DecodeRow, column: &str) -> Result<Option<T>> {
+    let value = row.opt_json(column)?;
+    value.map(serde_json::from_value).transpose().with_context(|| format!("reading the JSON in the column {column}"))
+}
+
+fn require_not_null<T>(value: Option<T>, column: &str) -> Result<T> {
+    value.ok_or_else(|| Error::internal(format!("the column {column} is null, which it must never be")))
+}
+
+fn unknown_value(column: &str, value: &str) -> Error {
+    Error::internal(format!("the column {column} holds \"{value}\", which this version does not know"))
+}
