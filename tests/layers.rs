@@ -14,7 +14,7 @@ const CORE: [Layer; 7] = [
     ("model", &[]),
     ("adapter", &["model"]),
     ("task", &["model"]),
-    ("data", &["model", "adapter", "task"]),
+    ("dataset", &["model", "adapter", "task"]),
     ("training", &["model", "adapter", "task"]),
     ("artifact", &["model", "adapter", "task"]),
 ];
@@ -39,7 +39,7 @@ const CRATES: [Layer; 20] = [
     ("libc", &["tensor"]),
     ("tokenizers", &["model"]),
     ("minijinja", &["model"]),
-    ("csv", &["data", "cli"]),
+    ("csv", &["dataset", "cli"]),
     ("zip", &["artifact"]),
     ("ureq", &["model", "cli"]),
     ("llguidance", &["serving"]),
@@ -75,7 +75,7 @@ fn a_wrong_import_is_found_in_every_spelling() {
     assert!(found("service", "store", "use espalier_core::model::Site;"));
     assert!(found("core", "training", "let pool = sqlx::query(\"select 1\");"));
     assert!(found("service", "http", "use sqlx::Row;"));
-    assert!(found("core", "data", "use tokio as runtime;"));
+    assert!(found("core", "dataset", "use tokio as runtime;"));
     assert!(found("tensor", "tensor", "use tokenizers::Tokenizer;"));
     assert!(!found("service", "store", "use espalier_core::error::Result;\n// crate::http is above\nuse sqlx::Row;"));
     assert!(!found("service", "http", "use crate::{serving, worker::{self, Workers}};\nuse axum::Json;"));

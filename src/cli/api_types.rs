@@ -2,7 +2,7 @@
 //! older command line goes on working with a newer server.
 
 use crate::store::JobError;
-use espalier_core::data::Report;
+use espalier_core::dataset::Report;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use super::error::CliResult;
 use super::output::Output;
-use espalier_core::data::Report;
+use espalier_core::dataset::Report;
 
 /// More of them would hide the rest.
 const MAX_WARNINGS: usize = 5;
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
     use crate::cli::output::OutputFormat;
     use crate::cli::output::tests::captured_output;
-    use espalier_core::data::{Histogram, LabelCount, LocatedDiagnostic};
+    use espalier_core::dataset::{Histogram, LabelCount, LocatedDiagnostic};
 
     #[test]
     fn long_reports_are_summarized() {

@@ -4,7 +4,7 @@ use super::units;
 use crate::http;
 use clap::Args;
 use espalier_core::error::{Error, Result};
-use espalier_core::{artifact, data};
+use espalier_core::{artifact, dataset};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Args)]
@@ -138,8 +138,8 @@ impl Flags {
         }
     }
 
-    pub fn data_settings(&self) -> data::Limits {
-        data::Limits {
+    pub fn data_settings(&self) -> dataset::Limits {
+        dataset::Limits {
             max_bytes: self.max_dataset_bytes,
             max_rows: self.max_dataset_rows,
             max_record_bytes: self.max_record_bytes,

@@ -21,7 +21,7 @@ pub use training::Role;
 use crate::{http, worker};
 use clap::Args;
 use espalier_core::error::Result;
-use espalier_core::{artifact, data, model};
+use espalier_core::{artifact, dataset, model};
 use espalier_tensor::device::{Device, WeightFormat};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ pub struct Settings {
     pub role: Role,
     pub worker: worker::Settings,
     pub serving: crate::serving::Settings,
-    pub data: data::Limits,
+    pub data: dataset::Limits,
     pub http: http::Settings,
     pub artifact: artifact::ImportLimits,
     /// For requests under way when the server stops.

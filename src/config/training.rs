@@ -4,7 +4,7 @@ use super::{available_cores, units};
 use crate::worker;
 use clap::{Args, ValueEnum};
 use espalier_core::error::{Error, Result};
-use espalier_core::{data, training};
+use espalier_core::{dataset, training};
 use std::time::Duration;
 
 /// Which part of the work a process does.
@@ -77,7 +77,7 @@ pub struct Flags {
 impl Flags {
     /// # Errors
     /// `Invalid` where the heartbeat would come too late for the lease.
-    pub fn worker_settings(&self, data: data::Limits) -> Result<worker::Settings> {
+    pub fn worker_settings(&self, data: dataset::Limits) -> Result<worker::Settings> {
         if self.heartbeat_interval * 2 > self.lease_duration {
             return Err(Error::invalid(
                 "conflicting_settings",

@@ -4,7 +4,7 @@
 
 use super::spawn::run_blocking;
 use super::state::AppState;
-use espalier_core::data::{self, Format, Options, Report, TokenCounter, ValidatedDataset};
+use espalier_core::dataset::{self, Format, Options, Report, TokenCounter, ValidatedDataset};
 use espalier_core::error::{Context, Error, Problem, Result};
 use espalier_core::task::{self, RowSchema};
 use espalier_core::training::Hyperparameters;
@@ -34,7 +34,7 @@ pub async fn check(state: &AppState, file: DatasetFile) -> Result<Report> {
 /// # Errors
 /// `Invalid` with the bad rows.
 pub async fn check_validation(state: &AppState, file: DatasetFile, labels: Vec<String>) -> Result<Report> {
-    let report = run_check(state, file, move |checked| data::check_validation_labels(checked, &labels)).await?;
+    let report = run_check(state, file, move |checked| dataset::check_validation_labels(checked, &labels)).await?;
     reject_errors(report).map_err(|error| match error {
         Error::Invalid(problem) => {
             let detail = format!("the validation dataset: {}", problem.detail);
@@ -56,7 +56,7 @@ async fn run_check(
         let _permit = permit;
         let task = match file.task {
             Some(task) => task,
-            None => data::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE)?.default_task(),
+            None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE)?.default_task(),
         };
         // a length that the base does not allow is refused later, with the job's other settings
         let max_tokens = base.info().max_tokens;
@@ -68,7 +68,7 @@ async fn run_check(
             None => default_length.min(max_tokens),
         };
         let truncation = TokenCounter { tokenizer: base.tokenizer(), task: &task, max_length };
-        let mut checked = data::validate(&file.path, &file.options, &task, &truncation, &settings)?;
+        let mut checked = dataset::validate(&file.path, &file.options, &task, &truncation, &settings)?;
         extra_check(&mut checked);
         Ok(checked.report)
     });

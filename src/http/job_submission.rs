@@ -12,7 +12,7 @@ use super::spawn::spawn_detached;
 use super::state::AppState;
 use super::upload::Upload;
 use crate::store::{Dataset, Job, NewJob};
-use espalier_core::data::{Format, Options, Report};
+use espalier_core::dataset::{Format, Options, Report};
 use espalier_core::error::{Error, FieldError, Location, Result};
 use espalier_core::task::RowSchema;
 use espalier_core::training::spec::{self, Spec};

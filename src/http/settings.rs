@@ -1,6 +1,6 @@
 //! Every limit of the public API, with its default.
 //!
-//! Knows nothing of flags or environment variables: `config` fills it. What a dataset may hold is `data::Settings`,
+//! Knows nothing of flags or environment variables: `config` fills it. What a dataset may hold is `dataset::Settings`,
 //! what a batch of predictions may hold is `serving::Settings`.
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use crate::store::blobs::DataDir;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use espalier_core::model::BaseModel;
-use espalier_core::{artifact, data};
+use espalier_core::{artifact, dataset};
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -27,7 +27,7 @@ pub struct AppState {
     /// Says that a job was queued: `Workers::wake`, or nothing where no worker runs in this process.
     pub notify_workers: Arc<dyn Fn() + Send + Sync>,
     pub settings: Arc<Settings>,
-    pub dataset_settings: Arc<data::Limits>,
+    pub dataset_settings: Arc<dataset::Limits>,
     pub artifact_settings: artifact::ImportLimits,
     pub api_keys: Arc<ApiKeys>,
     /// Cancelled when the server is to stop: it is not ready any more, and streams end.

@@ -1,7 +1,7 @@
 //! The rows, as the rest of the house sees them.
 
 use chrono::{DateTime, Utc};
-use espalier_core::data::{Options, Report};
+use espalier_core::dataset::{Options, Report};
 use espalier_core::error::{Error, Result};
 use espalier_core::training::{Plan, Progress};
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use super::errors;
 use super::model::{JobError, NewAdapter, NewDataset, NewJob, PageRequest};
 use chrono::{DateTime, Utc};
-use espalier_core::data::Options;
+use espalier_core::dataset::Options;
 use espalier_core::error::{Context, Result};
 use espalier_core::training::{MetricsRow, Progress};
 use serde::Serialize;

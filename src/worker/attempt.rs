@@ -3,7 +3,7 @@
 //! Killed at any point, nothing is lost and nothing is half done. The comments at each step say why.
 
 use super::attempt_error::{AttemptError, retryable_job_error};
-use super::dataset;
+use super::inputs;
 use super::lease_guard::{LEASE_EXPIRED, LeaseGuard, LeaseLost};
 use super::progress_channel::ProgressChannel;
 use super::stop_signal::StopSignal;
@@ -158,7 +158,7 @@ impl<'a> Attempt<'a> {
         let base = Arc::clone(&self.context.base);
         let load = background::run("read-dataset", move || {
             let source = warm_start::load_source(&folder.adapters_dir(), &claim.job.spec, &base)?;
-            Ok(TrainingData { source_weights: source, ..dataset::load(&folder, &claim, &base, &settings)? })
+            Ok(TrainingData { source_weights: source, ..inputs::load(&folder, &claim, &base, &settings)? })
         });
         tokio::select! {
             data = load => Ok(data?),

@@ -8,7 +8,7 @@
 mod attempt;
 mod attempt_error;
 mod background;
-mod dataset;
+mod inputs;
 mod lease_guard;
 mod progress_channel;
 mod publish;
@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::store::blobs::DataDir;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
-use espalier_core::{data, training};
+use espalier_core::{dataset, training};
 use slot::Slot;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub struct Settings {
     pub poll_interval: Duration,
     pub max_attempts: u32,
     pub training: training::Settings,
-    pub data: data::Limits,
+    pub data: dataset::Limits,
 }
 
 /// What a worker needs of the house.

@@ -6,7 +6,7 @@
 //! - [`model`]: the frozen base model and the hooks through which an adapter changes its forward pass
 //! - [`adapter`]: adapter methods, their parameters and hooks
 //! - [`task`]: tasks: heads, targets, losses, metrics
-//! - [`data`]: dataset files become validated examples and a report
+//! - [`dataset`]: dataset files become validated examples and a report
 //! - [`artifact`]: the published adapter folder: versions, strict loading, import and export
 //! - [`training`]: the training loop: batching, schedule, optimizer, checkpoints
 
@@ -17,7 +17,7 @@
 
 pub mod adapter;
 pub mod artifact;
-pub mod data;
+pub mod dataset;
 pub mod error;
 pub mod model;
 pub mod task;

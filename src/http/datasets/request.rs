@@ -11,7 +11,7 @@ use crate::http::state::AppState;
 use crate::http::upload::{self, Binary, FileMetadata, Upload};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
-use espalier_core::data::{Format, OnBadRows, Options};
+use espalier_core::dataset::{Format, OnBadRows, Options};
 use espalier_core::error::{Error, Result};
 use espalier_core::task;
 use serde::Deserialize;

@@ -6,7 +6,7 @@ use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::http::upload::Upload;
 use crate::store::{Dataset, NewDataset};
-use espalier_core::data::{Options, Report};
+use espalier_core::dataset::{Options, Report};
 use espalier_core::error::Result;
 use std::sync::Arc;
 use uuid::Uuid;

@@ -12,7 +12,7 @@ use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::http::upload::{self, Binary};
 use axum::extract::{FromRequest, Request};
-use espalier_core::data::{Format, OnBadRows, Options, Report};
+use espalier_core::dataset::{Format, OnBadRows, Options, Report};
 use espalier_core::error::{Error, Result};
 use espalier_core::task;
 use espalier_core::training::{Hyperparameters, Method, Plan, Samples, Validation};

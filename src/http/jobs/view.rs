@@ -6,7 +6,7 @@ use crate::http::adapters::AdapterVersion;
 use crate::http::state::AppState;
 use crate::store::{Dataset, Job, JobError, Reference, RequestedAction, Status};
 use chrono::{DateTime, Utc};
-use espalier_core::data::Options;
+use espalier_core::dataset::Options;
 use espalier_core::error::{Error, Result};
 use espalier_core::training::hyperparameters::ResolvedHyperparameters;
 use espalier_core::training::successive_halving::ResolvedAuto;

@@ -3,7 +3,7 @@
 use super::helpers::*;
 use crate::support::database::Database;
 use crate::support::samples::*;
-use espalier_core::data::OnBadRows;
+use espalier_core::dataset::OnBadRows;
 use espalier_core::error::Error;
 use uuid::Uuid;
 

@@ -5,11 +5,11 @@ use espalier::store::blobs::DataDir;
 use espalier::store::{self, DEFAULT_OWNER, Job, NewDataset, NewJob, PageRequest, Reference, Status, Store};
 use espalier::worker::{Settings, WorkerContext, run_next};
 use espalier_core::adapter::{self, lora};
-use espalier_core::data::{Format, OnBadRows, Options, Report};
+use espalier_core::dataset::{Format, OnBadRows, Options, Report};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{Example, Target};
 use espalier_core::training::{self, Hyperparameters, Spec, Validation, spec::Request};
-use espalier_core::{artifact, data};
+use espalier_core::{artifact, dataset};
 use espalier_testing::jobs::{examples, labels, tiny_base};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl WorkerFixture {
             feature_cache_bytes: 1 << 20,
             activation_memory_bytes: u64::MAX,
         };
-        let data = data::Limits { max_bytes: 1 << 20, max_rows: 1000, max_record_bytes: 1 << 16, max_labels: 100 };
+        let data = dataset::Limits { max_bytes: 1 << 20, max_rows: 1000, max_record_bytes: 1 << 16, max_labels: 100 };
         let settings = Settings {
             slots: 1,
             lease_duration: LEASE,

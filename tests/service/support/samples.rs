@@ -1,7 +1,7 @@
 //! Values of the house as tests need them: complete, plausible, and told apart by little.
 
 use espalier::store::{AdapterDescription, DEFAULT_OWNER, JobError, NewAdapter, NewDataset, NewJob, WorkerId};
-use espalier_core::data::{Format, LabelCount, OnBadRows, Options, Report};
+use espalier_core::dataset::{Format, LabelCount, OnBadRows, Options, Report};
 use espalier_core::training::hyperparameters::{DefaultsContext, ResolvedHyperparameters};
 use espalier_core::training::{Hyperparameters, MetricsRow, Progress, Spec, Validation};
 use espalier_core::{adapter, task};

@@ -5,7 +5,7 @@ mod architectures;
 mod artifact;
 mod chat_templates;
 mod damaged;
-mod data;
+mod dataset;
 mod decoders;
 mod dropout;
 mod gguf;

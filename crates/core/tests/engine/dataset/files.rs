@@ -1,7 +1,7 @@
 //! What holds for a file as a whole: limits, refusal, skipping, validation datasets.
 
-use crate::data::support::{WordMeasure, csv, expected_examples, expected_findings, jsonl};
-use espalier_core::data::{self, Format, Options};
+use crate::dataset::support::{WordMeasure, csv, expected_examples, expected_findings, jsonl};
+use espalier_core::dataset::{self, Format, Options};
 use espalier_core::error::{Error, Location};
 use espalier_core::task;
 
@@ -83,16 +83,16 @@ fn rejection_lists_errors_by_line_with_advice() {
 #[test]
 fn a_validation_row_with_a_label_unknown_to_training_is_an_error() {
     let training = csv("text,label\na,y\nb,x\nc,y\n").check();
-    let labels = data::unique_labels(&training.examples);
+    let labels = dataset::unique_labels(&training.examples);
     assert_eq!(labels, ["x", "y"]);
     let mut validation = csv("text,label\na,x\nb,z\nc,y\nd,z\n").check();
-    data::check_validation_labels(&mut validation, &labels);
+    dataset::check_validation_labels(&mut validation, &labels);
     let lines: Vec<_> = validation.report.errors.iter().map(|error| (error.line, error.code.as_str())).collect();
     assert_eq!(lines, [(Some(3), "unknown_label"), (Some(5), "unknown_label")]);
     assert_eq!(validation.report.error_count, 2);
     assert!(!validation.report.to_error().unwrap().to_string().contains("skip"));
     let mut validation = csv("text,label\na,x\nc,y\n").check();
-    data::check_validation_labels(&mut validation, &labels);
+    dataset::check_validation_labels(&mut validation, &labels);
     assert!(validation.report.to_error().is_none());
 }
 
@@ -101,7 +101,7 @@ fn missing_file_is_an_internal_error() {
     let options = Options { format: Format::Csv, columns: Default::default(), on_bad_rows: Default::default() };
     let file = csv("");
     let path = std::path::Path::new("/nowhere/at all.csv");
-    let error = data::validate(path, &options, &task::Config::default(), &WordMeasure, &file.settings).unwrap_err();
+    let error = dataset::validate(path, &options, &task::Config::default(), &WordMeasure, &file.settings).unwrap_err();
     assert_eq!(error.code(), "internal");
     assert!(error.to_string().contains("/nowhere/at all.csv"), "{error}");
 }

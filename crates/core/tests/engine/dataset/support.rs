@@ -1,6 +1,6 @@
 //! Writes a file, checks it, and says what was found in a few words.
 
-use espalier_core::data::{
+use espalier_core::dataset::{
     self, CountTokens, Format, Limits, LocatedDiagnostic, OnBadRows, Options, TokenCount, ValidatedDataset,
 };
 use espalier_core::error::Result;
@@ -64,7 +64,7 @@ impl File {
     pub fn check(&self) -> ValidatedDataset {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&self.bytes).unwrap();
-        data::validate(file.path(), &self.options, &task::Config::default(), &WordMeasure, &self.settings).unwrap()
+        dataset::validate(file.path(), &self.options, &task::Config::default(), &WordMeasure, &self.settings).unwrap()
     }
 
     /// Line (0 for the whole file) and code of every error.

@@ -2,7 +2,7 @@
 
 use crate::store::blobs::DataDir;
 use crate::store::{Claim, Dataset};
-use espalier_core::data::{self, CountTokens, Options, TokenCount, TokenCounter};
+use espalier_core::dataset::{self, CountTokens, Options, TokenCount, TokenCounter};
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::model::weights::hex;
@@ -16,7 +16,7 @@ use std::path::Path;
 /// # Errors
 /// `Conflict`: `dataset_missing` or `dataset_damaged` where the file is not what was sent; `Invalid`
 /// (`dataset_refused`) where it is not accepted any more.
-pub fn load(folder: &DataDir, claim: &Claim, base: &BaseModel, settings: &data::Limits) -> Result<TrainingData> {
+pub fn load(folder: &DataDir, claim: &Claim, base: &BaseModel, settings: &dataset::Limits) -> Result<TrainingData> {
     let task = claim.job.spec.task();
     let max_length = claim.job.spec.max_length() as usize;
     let truncation = TokenCounter { tokenizer: base.tokenizer(), task, max_length };
@@ -39,7 +39,7 @@ fn load_examples(
 ) -> Result<Vec<Example>> {
     let path = folder.dataset_path(&dataset.hash);
     verify_hash(&path, dataset)?;
-    let checked = data::validate(&path, options, read_options.task, read_options.measure, read_options.settings)?;
+    let checked = dataset::validate(&path, options, read_options.task, read_options.measure, read_options.settings)?;
     match checked.report.error_count {
         0 => Ok(checked.examples),
         count => {
@@ -58,7 +58,7 @@ fn load_examples(
 struct ReadOptions<'a> {
     task: &'a task::Config,
     measure: &'a dyn CountTokens,
-    settings: &'a data::Limits,
+    settings: &'a dataset::Limits,
 }
 
 fn verify_hash(path: &Path, dataset: &Dataset) -> Result<()> {

@@ -1,6 +1,6 @@
 //! CSV and TSV: records, headers, quotes.
 
-use crate::data::support::{csv, expected_examples, expected_findings, tsv};
+use crate::dataset::support::{csv, expected_examples, expected_findings, tsv};
 
 #[test]
 fn line_numbers_are_those_of_the_file() {
@@ -20,7 +20,7 @@ fn columns_are_found_by_name_and_others_are_ignored() {
 
 #[test]
 fn a_text_pair_is_read_where_there_is_one() {
-    let pairs = |file: crate::data::support::File| -> Vec<Option<String>> {
+    let pairs = |file: crate::dataset::support::File| -> Vec<Option<String>> {
         file.check().examples.into_iter().map(|example| example.text_pair).collect()
     };
     let table = "text,text_pair,label\na,b,x\nc, ,y\n";

@@ -63,7 +63,7 @@ fn parse_field_names(line: &str, format: Format) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::OnBadRows;
+    use crate::dataset::OnBadRows;
     use std::io::Write;
 
     fn infer_from_text(format: Format, text: &str, columns: &[(&str, &str)]) -> RowSchema {

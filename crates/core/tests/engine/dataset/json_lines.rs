@@ -1,6 +1,6 @@
 //! JSON lines, and inline examples, which arrive as such.
 
-use crate::data::support::{expected_examples, expected_findings, jsonl};
+use crate::dataset::support::{expected_examples, expected_findings, jsonl};
 
 #[test]
 fn an_object_per_line_is_an_example() {

@@ -1,6 +1,6 @@
 //! The files in `examples/` are what their README says.
 
-use crate::data::support::{csv, expected_findings};
+use crate::dataset::support::{csv, expected_findings};
 
 #[test]
 fn the_banking_examples_have_as_many_rows_of_each_intent_as_they_say() {
@@ -12,8 +12,8 @@ fn the_banking_examples_have_as_many_rows_of_each_intent_as_they_say() {
         assert_eq!(checked.report.labels.len(), 20);
         assert!(checked.report.labels.iter().all(|label| label.count == each));
     }
-    let known = espalier_core::data::unique_labels(&sample.examples);
-    assert_eq!(espalier_core::data::unique_labels(&test.examples), known);
+    let known = espalier_core::dataset::unique_labels(&sample.examples);
+    assert_eq!(espalier_core::dataset::unique_labels(&test.examples), known);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is noteworthy and kept, and what the report counts.
 
-use crate::data::support::{csv, expected_findings, jsonl};
+use crate::dataset::support::{csv, expected_findings, jsonl};
 
 #[test]
 fn rows_that_repeat_each_other_are_kept_and_named() {

@@ -1,7 +1,7 @@
 //! What holds for every file.
 
-use crate::data::support::{File, csv, tsv};
-use espalier_core::data::Format;
+use crate::dataset::support::{File, csv, tsv};
+use espalier_core::dataset::Format;
 use proptest::prelude::*;
 use std::io::Write;
 

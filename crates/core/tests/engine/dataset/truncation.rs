@@ -1,6 +1,6 @@
 //! Lengths as the base's own tokenizer counts them.
 
-use espalier_core::data::{CountTokens, TokenCounter};
+use espalier_core::dataset::{CountTokens, TokenCounter};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{Config, Example, Target};
 use espalier_tensor::candle::CandleBackend;
