@@ -4,7 +4,7 @@ mod concurrency;
 mod errors;
 mod predictions;
 
-use crate::support::house::{JobParams, WorkerFixture};
+use crate::support::worker_fixture::{JobParams, WorkerFixture};
 use espalier::serving::{InferenceService, LogitsOutput, PredictOptions, PredictResponse, Settings, generation};
 use espalier::store::{DEFAULT_OWNER, Reference};
 use espalier_core::task::{Example, Input, Prediction, Target};

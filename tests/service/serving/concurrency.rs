@@ -9,28 +9,28 @@ const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const TEXTS: [&str; 4] = ["where is my card", "why was I charged for this transfer twice", "help", "cash cash cash"];
 
 /// What every adapter answers alone.
-async fn expected_outputs(house: &WorkerFixture) -> BTreeMap<&'static str, Vec<Vec<f32>>> {
+async fn expected_outputs(fixture: &WorkerFixture) -> BTreeMap<&'static str, Vec<Vec<f32>>> {
     let mut answers = BTreeMap::new();
     for name in NAMES {
         let adapted =
-            LoadedAdapter::load(&house.load_artifact(&house.adapter_version(name).await), house.base()).unwrap();
-        answers.insert(name, adapted.forward(house.base(), &inputs(&TEXTS)).unwrap());
+            LoadedAdapter::load(&fixture.load_artifact(&fixture.adapter_version(name).await), fixture.base()).unwrap();
+        answers.insert(name, adapted.forward(fixture.base(), &inputs(&TEXTS)).unwrap());
     }
     answers
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_outputs_equal_single_request_outputs() {
-    let house = WorkerFixture::new().await;
+    let fixture = WorkerFixture::new().await;
     for (number, name) in NAMES.into_iter().enumerate() {
-        train(&house, name, 2 + number % 4, number as u64 + 1).await;
+        train(&fixture, name, 2 + number % 4, number as u64 + 1).await;
     }
-    let expected = Arc::new(expected_outputs(&house).await);
+    let expected = Arc::new(expected_outputs(&fixture).await);
     // Room for about three of them, so that adapters are put out and loaded again all the time.
-    let one = LoadedAdapter::load(&house.load_artifact(&house.adapter_version("a").await), house.base())
+    let one = LoadedAdapter::load(&fixture.load_artifact(&fixture.adapter_version("a").await), fixture.base())
         .unwrap()
         .tensor_bytes();
-    let serving = start(&house, Settings { adapter_cache_bytes: one * 7 / 2, ..settings() });
+    let serving = start(&fixture, Settings { adapter_cache_bytes: one * 7 / 2, ..settings() });
     let client = |number: u64| {
         let (serving, expected) = (serving.clone(), Arc::clone(&expected));
         async move {
@@ -45,11 +45,11 @@ async fn concurrent_outputs_equal_single_request_outputs() {
     let clients: Vec<_> = (0..16).map(|number| tokio::spawn(client(number))).collect();
     // Meanwhile others are published and deleted.
     for seed in 10..13 {
-        train(&house, "passing", 3, seed).await;
+        train(&fixture, "passing", 3, seed).await;
         let adapter = predict(&serving, "passing", &["text"]).await.unwrap().adapter.unwrap();
-        let gone = house.store().delete_adapter(DEFAULT_OWNER, adapter.id).await.unwrap().unwrap();
+        let gone = fixture.store().delete_adapter(DEFAULT_OWNER, adapter.id).await.unwrap().unwrap();
         serving.invalidate_adapter(&gone);
-        house.context.data_folder.remove_adapter(&gone).unwrap();
+        fixture.context.data_folder.remove_adapter(&gone).unwrap();
     }
     for client in clients {
         client.await.unwrap();

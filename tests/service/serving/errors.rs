@@ -6,8 +6,8 @@ use std::fs;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_adapter_is_not_found_and_never_the_base() {
-    let house = WorkerFixture::new().await;
-    let serving = start(&house, settings());
+    let fixture = WorkerFixture::new().await;
+    let serving = start(&fixture, settings());
     let Err(Error::NotFound(problem)) = predict(&serving, "nobody", &["text"]).await else {
         panic!("must not be found")
     };
@@ -17,19 +17,19 @@ async fn an_unknown_adapter_is_not_found_and_never_the_base() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_adapter_fails_without_affecting_others() {
-    let house = WorkerFixture::new().await;
-    train(&house, "good", 3, 1).await;
-    train(&house, "bad", 3, 2).await;
-    let tensors = house
+    let fixture = WorkerFixture::new().await;
+    train(&fixture, "good", 3, 1).await;
+    train(&fixture, "bad", 3, 2).await;
+    let tensors = fixture
         .context
         .data_folder
         .adapters_dir()
-        .join(house.adapter_version("bad").await)
+        .join(fixture.adapter_version("bad").await)
         .join("adapter_model.safetensors");
     let mut bytes = fs::read(&tensors).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&tensors, bytes).unwrap();
-    let serving = start(&house, settings());
+    let serving = start(&fixture, settings());
     let (bad, good) = tokio::join!(predict(&serving, "bad", &["text"]), predict(&serving, "good", &["text"]));
     assert_eq!(bad.unwrap_err().code(), "adapter_damaged");
     assert!(good.is_ok());
@@ -38,12 +38,12 @@ async fn damaged_adapter_fails_without_affecting_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_adapter_is_not_found_even_while_it_is_resident() {
-    let house = WorkerFixture::new().await;
-    train(&house, "short-lived", 3, 1).await;
-    let serving = start(&house, settings());
+    let fixture = WorkerFixture::new().await;
+    train(&fixture, "short-lived", 3, 1).await;
+    let serving = start(&fixture, settings());
     let answer = predict(&serving, "short-lived", &["text"]).await.unwrap();
     let adapter = answer.adapter.unwrap();
-    let gone = house.store().delete_adapter(DEFAULT_OWNER, adapter.id).await.unwrap();
+    let gone = fixture.store().delete_adapter(DEFAULT_OWNER, adapter.id).await.unwrap();
     assert_eq!(gone.as_ref(), Some(&adapter.description.version));
     serving.invalidate_adapter(&adapter.description.version);
     assert_eq!(predict(&serving, "short-lived", &["text"]).await.unwrap_err().code(), "adapter_not_found");
@@ -52,9 +52,9 @@ async fn a_deleted_adapter_is_not_found_even_while_it_is_resident() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_finishes_in_flight_requests_and_rejects_new_ones() {
-    let house = WorkerFixture::new().await;
-    train(&house, "intents", 3, 1).await;
-    let serving = start(&house, settings());
+    let fixture = WorkerFixture::new().await;
+    train(&fixture, "intents", 3, 1).await;
+    let serving = start(&fixture, settings());
     let texts = vec!["where is my card"; 100];
     let mut request = Box::pin(predict(&serving, "intents", &texts));
     assert!(futures_util::poll!(&mut request).is_pending());
@@ -68,9 +68,9 @@ async fn draining_finishes_in_flight_requests_and_rejects_new_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_queue_is_busy_and_queued_requests_complete() {
-    let house = WorkerFixture::new().await;
-    train(&house, "intents", 3, 1).await;
-    let serving = start(&house, Settings { max_queued_inputs: 40, ..settings() });
+    let fixture = WorkerFixture::new().await;
+    train(&fixture, "intents", 3, 1).await;
+    let serving = start(&fixture, Settings { max_queued_inputs: 40, ..settings() });
     let texts = vec!["where is my card"; 30];
     let answers = futures_util::future::join_all((0..8).map(|_| predict(&serving, "intents", &texts))).await;
     let (answered, busy): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);

@@ -5,25 +5,25 @@ use espalier_core::artifact::LoadedAdapter;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn response_names_the_version_and_keeps_input_order() {
-    let house = WorkerFixture::new().await;
-    train(&house, "intents", 3, 1).await;
-    let serving = start(&house, settings());
+    let fixture = WorkerFixture::new().await;
+    train(&fixture, "intents", 3, 1).await;
+    let serving = start(&fixture, settings());
     let texts: Vec<String> = (0..60).map(|index| format!("{} card number {index}", "my ".repeat(index % 7))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let answer = predict(&serving, "intents", &texts).await.unwrap();
-    let version = house.adapter_version("intents").await;
+    let version = fixture.adapter_version("intents").await;
     assert_eq!(answer.adapter.as_ref().unwrap().description.version, version);
-    let alone = LoadedAdapter::load(&house.load_artifact(&version), house.base()).unwrap();
-    assert_close(&logits(&answer), &alone.forward(house.base(), &inputs(&texts)).unwrap());
+    let alone = LoadedAdapter::load(&fixture.load_artifact(&version), fixture.base()).unwrap();
+    assert_close(&logits(&answer), &alone.forward(fixture.base(), &inputs(&texts)).unwrap());
     assert!(serving.stats().batches > 1, "the request is larger than a batch");
     assert_eq!(serving.stats().batched_inputs, 60);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn top_k_labels_are_sorted_by_score() {
-    let house = WorkerFixture::new().await;
-    train(&house, "intents", 3, 1).await;
-    let serving = start(&house, settings());
+    let fixture = WorkerFixture::new().await;
+    train(&fixture, "intents", 3, 1).await;
+    let serving = start(&fixture, settings());
     let ask = PredictOptions { top_k: 2, logits: LogitsOutput::Omit };
     let answer =
         serving.predict(DEFAULT_OWNER, Some(&by_name("intents")), inputs(&["where is it"]), ask).await.unwrap();
@@ -36,24 +36,24 @@ async fn top_k_labels_are_sorted_by_score() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn base_model_returns_embeddings() {
-    let house = WorkerFixture::new().await;
-    let serving = start(&house, settings());
+    let fixture = WorkerFixture::new().await;
+    let serving = start(&fixture, settings());
     let answer = serving.predict(DEFAULT_OWNER, None, inputs(&["a", "b", "a"]), PREDICT_OPTIONS).await.unwrap();
     assert!(answer.adapter.is_none());
     let rows = logits(&answer);
-    assert_eq!(rows[0].len(), house.base().info().hidden_size);
+    assert_eq!(rows[0].len(), fixture.base().info().hidden_size);
     assert_close(&rows[..1], &rows[2..]);
     assert_ne!(rows[0], rows[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn name_resolves_to_the_newest_version() {
-    let house = WorkerFixture::new().await;
-    train(&house, "moving", 3, 1).await;
-    let old = house.adapter_version("moving").await;
-    let serving = start(&house, settings());
+    let fixture = WorkerFixture::new().await;
+    train(&fixture, "moving", 3, 1).await;
+    let old = fixture.adapter_version("moving").await;
+    let serving = start(&fixture, settings());
     let before = predict(&serving, "moving", &["where is it"]).await.unwrap();
-    train(&house, "moving", 4, 2).await;
+    train(&fixture, "moving", 4, 2).await;
     let after = predict(&serving, "moving", &["where is it"]).await.unwrap();
     assert_eq!(logits(&after)[0].len(), 4);
     let pinned = Reference::parse(&format!("moving@{}", &old[..8])).unwrap();

@@ -1,5 +1,5 @@
-//! Drivers shared by the tests of the service.
+//! Fixtures shared by the tests of the service.
 
 pub mod database;
-pub mod house;
 pub mod samples;
+pub mod worker_fixture;

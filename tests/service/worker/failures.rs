@@ -1,6 +1,6 @@
 //! What fails a job, and what is tried again.
 
-use crate::support::house::{JobParams, WorkerFixture};
+use crate::support::worker_fixture::{JobParams, WorkerFixture};
 use espalier::store::Status;
 use espalier::worker::run_next;
 use std::fs;
@@ -13,33 +13,33 @@ async fn missing_or_damaged_dataset_fails_the_job() {
         ("dataset_missing", (|path| fs::remove_file(path).unwrap()) as fn(&std::path::Path)),
         ("dataset_damaged", |path| fs::write(path, "text\tlabel\na\tb\n").unwrap()),
     ] {
-        let house = WorkerFixture::new().await;
-        let id = house.queue_job(SHORT_JOB).await;
-        let dataset = house.store().dataset("default", house.job(id).await.dataset_id).await.unwrap();
-        harm(&house.context.data_folder.dataset_path(&dataset.hash));
-        run_next(&house.context).await.unwrap();
-        let job = house.job(id).await;
+        let fixture = WorkerFixture::new().await;
+        let id = fixture.queue_job(SHORT_JOB).await;
+        let dataset = fixture.store().dataset("default", fixture.job(id).await.dataset_id).await.unwrap();
+        harm(&fixture.context.data_folder.dataset_path(&dataset.hash));
+        run_next(&fixture.context).await.unwrap();
+        let job = fixture.job(id).await;
         assert_eq!(job.status, Status::Failed);
         assert_eq!(job.error.expect("it says why").code, code);
-        assert!(!house.has_checkpoints(id));
+        assert!(!fixture.has_checkpoints(id));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dataset_over_the_current_limits_fails_the_job() {
-    let mut house = WorkerFixture::new().await;
-    let id = house.queue_job(SHORT_JOB).await;
-    house.context.settings.data.max_rows = 3;
-    house.run_queued_jobs().await;
-    let error = house.job(id).await.error.expect("it says why");
+    let mut fixture = WorkerFixture::new().await;
+    let id = fixture.queue_job(SHORT_JOB).await;
+    fixture.context.settings.data.max_rows = 3;
+    fixture.run_queued_jobs().await;
+    let error = fixture.job(id).await.error.expect("it says why");
     assert_eq!(error.code, "dataset_refused");
     assert!(error.detail.contains("more than the 3 rows"), "{}", error.detail);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn job_for_another_base_fails() {
-    let house = WorkerFixture::new().await;
-    let mut job = house.job(house.queue_job(SHORT_JOB).await).await;
+    let fixture = WorkerFixture::new().await;
+    let mut job = fixture.job(fixture.queue_job(SHORT_JOB).await).await;
     let espalier_core::training::Plan::Single(mut spec) = job.spec else { panic!("it is no race") };
     spec.base = "sha256:other".to_string();
     job.spec = (*spec).into();
@@ -52,9 +52,9 @@ async fn job_for_another_base_fails() {
         options: job.options,
         spec: job.spec,
     };
-    let id = house.store().add_job(new, 1000).await.unwrap().id;
-    house.run_queued_jobs().await;
-    let error = house.job(id).await.error.expect("it says why");
+    let id = fixture.store().add_job(new, 1000).await.unwrap().id;
+    fixture.run_queued_jobs().await;
+    let error = fixture.job(id).await.error.expect("it says why");
     assert_eq!(error.code, "other_base");
     assert!(error.detail.contains("sha256:other"), "{}", error.detail);
 }
@@ -62,30 +62,30 @@ async fn job_for_another_base_fails() {
 /// Something of ours is in the way: a file where the checkpoints' folder has to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_error_is_retried_up_to_max_attempts() {
-    let house = WorkerFixture::new().await;
-    let id = house.queue_job(SHORT_JOB).await;
-    fs::write(house.context.data_folder.job_checkpoint_dir(id), "in the way").unwrap();
+    let fixture = WorkerFixture::new().await;
+    let id = fixture.queue_job(SHORT_JOB).await;
+    fs::write(fixture.context.data_folder.job_checkpoint_dir(id), "in the way").unwrap();
     for attempt in 1..=3 {
-        assert_eq!(run_next(&house.context).await.unwrap(), Some(id));
-        let job = house.job(id).await;
+        assert_eq!(run_next(&fixture.context).await.unwrap(), Some(id));
+        let job = fixture.job(id).await;
         assert_eq!((job.status, job.attempt), (Status::Queued, attempt));
     }
-    assert_eq!(run_next(&house.context).await.unwrap(), None);
-    let job = house.job(id).await;
+    assert_eq!(run_next(&fixture.context).await.unwrap(), None);
+    let job = fixture.job(id).await;
     assert_eq!(job.status, Status::Failed);
     assert_eq!(job.error.expect("it says why").code, "attempts_exhausted");
-    assert_eq!(house.adapter_count().await, 0);
+    assert_eq!(fixture.adapter_count().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn job_succeeds_once_the_internal_error_is_fixed() {
-    let house = WorkerFixture::new().await;
-    let id = house.queue_job(SHORT_JOB).await;
-    fs::write(house.context.data_folder.job_checkpoint_dir(id), "in the way").unwrap();
-    run_next(&house.context).await.unwrap();
-    fs::remove_file(house.context.data_folder.job_checkpoint_dir(id)).unwrap();
-    run_next(&house.context).await.unwrap();
-    let job = house.job(id).await;
+    let fixture = WorkerFixture::new().await;
+    let id = fixture.queue_job(SHORT_JOB).await;
+    fs::write(fixture.context.data_folder.job_checkpoint_dir(id), "in the way").unwrap();
+    run_next(&fixture.context).await.unwrap();
+    fs::remove_file(fixture.context.data_folder.job_checkpoint_dir(id)).unwrap();
+    run_next(&fixture.context).await.unwrap();
+    let job = fixture.job(id).await;
     assert_eq!((job.status, job.attempt), (Status::Succeeded, 2));
-    assert_eq!(house.adapter_version("short").await, WorkerFixture::uninterrupted_version(SHORT_JOB).await);
+    assert_eq!(fixture.adapter_version("short").await, WorkerFixture::uninterrupted_version(SHORT_JOB).await);
 }

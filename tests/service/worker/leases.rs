@@ -1,6 +1,6 @@
 //! Two workers and one job; workers that vanish.
 
-use crate::support::house::{JobParams, LEASE, WorkerFixture};
+use crate::support::worker_fixture::{JobParams, LEASE, WorkerFixture};
 use espalier::store::{EventKind, Status};
 use espalier::worker::run_next;
 use espalier_tensor::seeded_rng::SeededRng;
@@ -9,44 +9,44 @@ use std::time::Duration;
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_with_lost_lease_publishes_nothing() {
     let wanted = JobParams { name: "contended", epochs: 200, seed: 5, validation: 0.1 };
-    let house = WorkerFixture::new().await;
-    let id = house.queue_job(wanted).await;
+    let fixture = WorkerFixture::new().await;
+    let id = fixture.queue_job(wanted).await;
     let stalled_worker = tokio::spawn({
-        let mut workshop = house.context.clone();
+        let mut workshop = fixture.context.clone();
         // It does not say that it is alive.
         workshop.settings.heartbeat_interval = Duration::from_secs(3600);
         async move { run_next(&workshop).await.unwrap() }
     });
-    house.wait_until(id, |job| job.status == Status::Running).await;
-    house.store().advance_clock(LEASE * 2).await.unwrap();
-    assert_eq!(run_next(&house.context).await.unwrap(), Some(id), "the lease has run out");
+    fixture.wait_until(id, |job| job.status == Status::Running).await;
+    fixture.store().advance_clock(LEASE * 2).await.unwrap();
+    assert_eq!(run_next(&fixture.context).await.unwrap(), Some(id), "the lease has run out");
     assert_eq!(stalled_worker.await.unwrap(), Some(id));
-    let job = house.job(id).await;
+    let job = fixture.job(id).await;
     assert_eq!((job.status, job.attempt), (Status::Succeeded, 2));
-    assert_eq!((house.adapter_count().await, house.adapter_directory_count()), (1, 1));
-    assert_eq!(house.adapter_version("contended").await, WorkerFixture::uninterrupted_version(wanted).await);
+    assert_eq!((fixture.adapter_count().await, fixture.adapter_directory_count()), (1, 1));
+    assert_eq!(fixture.adapter_version("contended").await, WorkerFixture::uninterrupted_version(wanted).await);
 }
 
 /// Dropping the task is as near as one process comes to being killed: nothing is said to anybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn repeatedly_abandoned_job_is_bit_identical_to_an_uninterrupted_one() {
     let wanted = JobParams { name: "haunted", epochs: 400, seed: 6, validation: 0.1 };
-    let house = WorkerFixture::new().await;
-    let id = house.queue_job(wanted).await;
+    let fixture = WorkerFixture::new().await;
+    let id = fixture.queue_job(wanted).await;
     let mut random = SeededRng::new(7, &["vanishing workers"]);
     let mut abandoned = 0;
-    while !house.job(id).await.status.is_terminal() {
+    while !fixture.job(id).await.status.is_terminal() {
         let patience = Duration::from_millis(20 + random.uniform_below(400) as u64);
-        if tokio::time::timeout(patience, run_next(&house.context)).await.is_err() {
+        if tokio::time::timeout(patience, run_next(&fixture.context)).await.is_err() {
             abandoned += 1;
-            house.store().expire_leases_of_instance(house.context.data_folder.instance_id()).await.unwrap();
+            fixture.store().expire_leases_of_instance(fixture.context.data_folder.instance_id()).await.unwrap();
         }
     }
-    let job = house.job(id).await;
+    let job = fixture.job(id).await;
     assert_eq!((job.status, job.error), (Status::Succeeded, None));
     assert!(abandoned > 0, "at least one attempt was cut short");
-    assert_eq!(house.adapter_version("haunted").await, WorkerFixture::uninterrupted_version(wanted).await);
-    let events = house.store().events(id, 0, 10_000).await.unwrap();
+    assert_eq!(fixture.adapter_version("haunted").await, WorkerFixture::uninterrupted_version(wanted).await);
+    let events = fixture.store().events(id, 0, 10_000).await.unwrap();
     let rows = events.iter().filter(|event| event.kind == EventKind::Metrics);
     let mut places: Vec<_> = rows.map(|row| (row.data["step"].as_u64(), row.data["split"].to_string())).collect();
     let count = places.len();

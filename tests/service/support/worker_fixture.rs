@@ -1,5 +1,4 @@
-//! A workshop on a data folder and an SQLite database of its own.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+//! A worker context with its own data folder and SQLite database.
 
 use espalier::store::blobs::DataDir;
 use espalier::store::{self, DEFAULT_OWNER, Job, NewDataset, NewJob, PageRequest, Reference, Status, Store};
@@ -19,18 +18,19 @@ use uuid::Uuid;
 pub const LEASE: Duration = Duration::from_secs(30);
 pub const ALL_ROWS: PageRequest = PageRequest { limit: 1000, after: None };
 
+/// A worker context whose data folder and database are deleted on drop.
 pub struct WorkerFixture {
     pub context: WorkerContext,
     _temp_dir: tempfile::TempDir,
 }
 
-/// What a test asks of a job.
+/// Parameters of a training job in a test.
 #[derive(Clone, Copy)]
 pub struct JobParams {
     pub name: &'static str,
     pub epochs: u32,
     pub seed: u64,
-    /// The share of the examples that is put aside.
+    /// Fraction of the examples in the validation split.
     pub validation: f64,
 }
 
@@ -55,8 +55,8 @@ impl WorkerFixture {
             training,
             data,
         };
-        let workshop = WorkerContext { base: tiny_base(), store, data_folder: Arc::new(data_dir), settings };
-        Self { context: workshop, _temp_dir: temp_dir }
+        let context = WorkerContext { base: tiny_base(), store, data_folder: Arc::new(data_dir), settings };
+        Self { context, _temp_dir: temp_dir }
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -67,7 +67,7 @@ impl WorkerFixture {
         &self.context.base
     }
 
-    /// Queues a LoRA job of three labels on 24 examples.
+    /// Queues a LoRA job with three labels and 24 examples.
     pub async fn queue_job(&self, params: JobParams) -> Uuid {
         self.queue_job_with_examples(params, &examples(24)).await
     }
@@ -89,10 +89,10 @@ impl WorkerFixture {
         self.store().add_job(job, 1000).await.unwrap().id
     }
 
-    /// Puts the examples into the data folder as a file, and answers its hash.
+    /// Writes the examples to the data folder as a TSV file and returns its sha256.
     fn write_dataset(&self, examples: &[Example]) -> String {
         let format_row = |example: &Example| {
-            let Target::Label(label) = &example.target else { panic!("a label was expected") };
+            let Target::Label(label) = &example.target else { panic!("expected a label") };
             format!("{}\t{label}\n", example.text)
         };
         let text: String =
@@ -108,19 +108,19 @@ impl WorkerFixture {
         self.store().job(DEFAULT_OWNER, id).await.unwrap()
     }
 
-    /// Runs every queued job to its end.
+    /// Runs queued jobs until the queue is empty.
     pub async fn run_queued_jobs(&self) {
         while run_next(&self.context).await.unwrap().is_some() {}
     }
 
-    /// Returns when the job is as the condition wants it.
+    /// Polls the job until `condition` holds, for at most 60 seconds.
     pub async fn wait_until(&self, id: Uuid, condition: impl Fn(&Job) -> bool) {
         let polling = async {
             while !condition(&self.job(id).await) {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), polling).await.expect("the job never got there");
+        tokio::time::timeout(Duration::from_secs(60), polling).await.expect("the condition holds within 60 seconds");
     }
 
     pub async fn adapter_version(&self, name: &str) -> String {
@@ -132,7 +132,7 @@ impl WorkerFixture {
         self.store().adapters(DEFAULT_OWNER, ALL_ROWS).await.unwrap().len()
     }
 
-    /// Folders of adapters on disk.
+    /// Number of adapter folders on disk.
     pub fn adapter_directory_count(&self) -> usize {
         std::fs::read_dir(self.context.data_folder.adapters_dir()).unwrap().count()
     }
@@ -145,7 +145,7 @@ impl WorkerFixture {
         artifact::load_published(&self.context.data_folder.adapters_dir(), version, self.base()).unwrap()
     }
 
-    /// The version that an undisturbed run of this job publishes, worked out in a house of its own.
+    /// Version that an uninterrupted run of the same job publishes, computed in a separate fixture.
     pub async fn uninterrupted_version(params: JobParams) -> String {
         let fixture = Self::new().await;
         let id = fixture.queue_job(params).await;
