@@ -5,20 +5,14 @@
 //! the rows that come back ([`ticket`]) are put into words ([`decode`]). [`service`] is that order. Texts that go on have a loop
 //! of their own ([`generate`]).
 
-mod adapter_handle;
-mod batch;
-mod cache;
+mod adapters;
 pub mod generation;
-mod generation_request;
 pub mod multi_adapter;
-mod pending_response;
-mod postprocess;
-mod preprocess;
-mod queue;
+mod predict;
 mod service;
 
-pub use adapter_handle::AdapterHandle;
-pub use generation_request::{GenerationRequest, RunningGeneration};
+pub use adapters::AdapterHandle;
+pub use generation::generation_request::{GenerationRequest, RunningGeneration};
 pub use service::InferenceService;
 
 use crate::store::Adapter;

@@ -3,18 +3,17 @@
 //! Nothing here computes on an async thread: tokenising and, unless it is a few microseconds' work, decoding run on
 //! blocking threads, everything else on computing threads of our own.
 
-use super::adapter_handle::{AdapterHandle, AdapterLoader};
-use super::batch::{self, AdapterGroup, ForwardFn};
-use super::cache::AdapterCache;
+use super::adapters::cache::AdapterCache;
+use super::adapters::{AdapterHandle, AdapterLoader};
 use super::generation::GenerationEngine;
 use super::generation::constraint::ConstraintFactory;
-use super::generation::detokenizer::TokenByteEncoding;
-use super::generation_request::GenerationLimits;
+use super::generation::generation_request::GenerationLimits;
+use super::generation::token_encoding::TokenByteEncoding;
 use super::multi_adapter;
-use super::queue::{Limits, PredictionQueue};
-use super::{
-    GenerationRequest, PredictOptions, PredictResponse, RunningGeneration, Settings, Stats, postprocess, preprocess,
-};
+use super::predict::batch::{self, AdapterGroup, ForwardFn};
+use super::predict::queue::{Limits, PredictionQueue};
+use super::predict::{postprocess, preprocess};
+use super::{GenerationRequest, PredictOptions, PredictResponse, RunningGeneration, Settings, Stats};
 use crate::store::{Adapter, Reference, Store};
 use espalier_core::artifact::LoadedAdapter;
 use espalier_core::error::{Context, Error, Result};

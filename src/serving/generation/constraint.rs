@@ -4,8 +4,8 @@
 //! llguidance keeps the parser and says which tokens may come next (Koo et al. 2024); here they become masks. Knows nothing of
 //! HTTP, nor of how a token is chosen.
 
-use super::detokenizer::TokenByteEncoding;
 use super::sampling::TokenMask;
+use super::token_encoding::TokenByteEncoding;
 use espalier_core::error::{Context, Error, FieldError, Problem, Result};
 use espalier_core::model::BaseModel;
 use llguidance::api::{StopReason, TopLevelGrammar};

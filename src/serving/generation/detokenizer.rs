@@ -6,17 +6,13 @@
 //! Knows nothing of models, and of tokenizers only that they decode.
 
 mod incremental_decoder;
-mod stop_sequences;
 #[cfg(test)]
 mod test_tokenizers;
 #[cfg(test)]
 mod tests;
-mod token_encoding;
 
-pub use token_encoding::TokenByteEncoding;
-
+use super::stop_sequences::{Match, StopSequenceMatcher};
 use incremental_decoder::IncrementalDecoder;
-use stop_sequences::{Match, StopSequenceMatcher};
 
 /// When to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

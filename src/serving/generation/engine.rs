@@ -1,10 +1,10 @@
 //! The loop: who joins, what is computed, who leaves. One thread leads, and a crew computes the parts of a step.
 
 use super::batch_planner::{self, Parallelism, SequenceDemand};
+use super::model_runner::{self, ScheduledBatch, StepOutput};
 use super::request::{GenerationStream, SequenceRequest};
 use super::scheduler::Scheduler;
 use super::sequence::{SequenceState, check_context_length};
-use super::step::{self, ScheduledBatch, StepOutput};
 use super::{Settings, Stats};
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
@@ -156,7 +156,7 @@ fn select_kernels(base: &BaseModel, activations: ActivationQuantization) -> Resu
 
 /// A part's step; a panic is its own sequences' affair alone.
 fn run_batch(base: &BaseModel, kernels: &Arc<dyn Backend>, batch: ScheduledBatch) -> StepOutput {
-    catch_unwind(AssertUnwindSafe(|| step::run_step(base, kernels, batch))).unwrap_or_else(|payload| {
+    catch_unwind(AssertUnwindSafe(|| model_runner::run_step(base, kernels, batch))).unwrap_or_else(|payload| {
         let error = Error::from_panic("a step of generation", payload.as_ref());
         tracing::error!(error = format!("{error:#}"), "a step of generation was lost");
         StepOutput::default()

@@ -3,7 +3,7 @@
 use super::constraint::TokenConstraint;
 use super::detokenizer::{FinishReason, StopConditions};
 use super::sampling::{self, Logprobs};
-use crate::serving::adapter_handle::AdapterHandle;
+use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::Error;
 use espalier_core::model::chat::{Message, RenderOptions};
 use tokio::sync::mpsc::UnboundedReceiver;

@@ -5,7 +5,7 @@ use super::constraint::TokenConstraint;
 use super::detokenizer::{Detokenizer, FinishReason};
 use super::request::{SequenceEvent, SequenceRequest, TokenOutput};
 use super::sampling::Sampler;
-use crate::serving::adapter_handle::AdapterHandle;
+use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::{BaseModel, VirtualTokens};
 use espalier_tensor::kv_cache::{KvCacheShape, SequenceKvCache};

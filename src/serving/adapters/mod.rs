@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of the cache that keeps it.
 
+pub mod cache;
+
 use super::Settings;
 use espalier_core::artifact::{LoadedAdapter, probe};
 use espalier_core::error::{Error, Result};

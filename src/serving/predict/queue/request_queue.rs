@@ -3,7 +3,7 @@
 //! A large request gives up its turn after each batch, so that small ones do not wait behind all of it. Knows nothing of
 //! threads or time limits.
 
-use crate::serving::pending_response::PendingResponse;
+use crate::serving::predict::pending_response::PendingResponse;
 use espalier_core::model::Tokens;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl<A> QueuedRequest<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::pending_response::OutputRows;
+    use crate::serving::predict::pending_response::OutputRows;
     use tokio::sync::oneshot::Receiver;
 
     fn push(

@@ -72,7 +72,7 @@ fn group_by_adapter<A: Clone + PartialEq>(slices: &[BatchSlice<A>]) -> (Vec<Adap
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::pending_response::PendingResponse;
+    use crate::serving::predict::pending_response::PendingResponse;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::oneshot::Receiver;
 

@@ -9,12 +9,15 @@ mod batch_planner;
 pub mod constraint;
 pub mod detokenizer;
 mod engine;
+pub mod generation_request;
+mod model_runner;
 mod prefix_cache;
 mod request;
 pub mod sampling;
 mod scheduler;
 mod sequence;
-mod step;
+mod stop_sequences;
+pub mod token_encoding;
 
 pub use engine::GenerationEngine;
 pub use request::{Completion, GenerationStream, Prompt, SequenceRequest, TokenOutput};

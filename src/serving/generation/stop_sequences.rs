@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of tokens.
 
-use super::StopOutput;
+use super::detokenizer::StopOutput;
 
 /// Text that may be handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::PredictionQueue;
 use super::request_queue::QueuedRequest;
-use crate::serving::pending_response::{OutputRows, PendingResponse};
+use crate::serving::predict::pending_response::{OutputRows, PendingResponse};
 use espalier_core::error::Result;
 use espalier_core::model::Tokens;
 use std::sync::Arc;

@@ -93,7 +93,7 @@ fn forward(base: &BaseModel, kernels: &Arc<dyn Backend>, batch: &mut ScheduledBa
 }
 
 /// Runs of sequences with the same adapter.
-fn adapter_runs(handles: &[crate::serving::adapter_handle::AdapterHandle]) -> Vec<(Option<&LoadedAdapter>, usize)> {
+fn adapter_runs(handles: &[crate::serving::adapters::AdapterHandle]) -> Vec<(Option<&LoadedAdapter>, usize)> {
     let runs = handles.chunk_by(|one, other| one == other);
     runs.map(|run| (run[0].0.as_deref(), run.len())).collect()
 }

@@ -1,8 +1,8 @@
 //! Rows of numbers into predictions.
 
-use super::adapter_handle::AdapterHandle;
 use super::pending_response::OutputRows;
-use super::{LogitsOutput, PredictOptions};
+use crate::serving::adapters::AdapterHandle;
+use crate::serving::{LogitsOutput, PredictOptions};
 use espalier_core::artifact::AdapterManifest;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;

@@ -1,7 +1,7 @@
 //! No base is needed: an adapter is a word here.
 
 use super::*;
-use crate::serving::pending_response::OutputRows;
+use crate::serving::predict::pending_response::OutputRows;
 use espalier_core::model::Tokens;
 use std::thread;
 use std::time::Instant;

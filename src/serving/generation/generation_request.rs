@@ -1,10 +1,10 @@
 //! What a request for generated text asks, and how it becomes sequences.
 
-use super::adapter_handle::AdapterHandle;
-use super::generation::constraint::{ConstraintFactory, ConstraintSpec, TokenConstraint};
-use super::generation::detokenizer::{StopConditions, StopOutput};
-use super::generation::sampling;
-use super::generation::{GenerationStream, Prompt, SequenceRequest, check_context_length};
+use super::constraint::{ConstraintFactory, ConstraintSpec, TokenConstraint};
+use super::detokenizer::{StopConditions, StopOutput};
+use super::sampling;
+use super::{GenerationStream, Prompt, SequenceRequest, check_context_length};
+use crate::serving::adapters::AdapterHandle;
 use crate::store::Adapter;
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::model::BaseModel;
@@ -30,7 +30,7 @@ pub struct RunningGeneration {
     pub adapter: Option<Arc<Adapter>>,
     pub streams: Vec<GenerationStream>,
     /// The server does not go down before it is dropped.
-    pub(super) _request_guard: TaskTrackerToken,
+    pub(in crate::serving) _request_guard: TaskTrackerToken,
 }
 
 /// Stop strings of a request, and bytes of one.

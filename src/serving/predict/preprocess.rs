@@ -1,6 +1,6 @@
 //! What a request sends: checked, then made tokens. Knows nothing of queues or batches.
 
-use super::adapter_handle::AdapterHandle;
+use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::model::{BaseModel, Tokens};
 use espalier_core::task::{self, Input};
