@@ -4,8 +4,8 @@
 
 use super::{AdapterManifest, BaseSummary};
 use crate::error::{Context, Error, Result};
+use crate::model::MIN_SEQUENCE_LENGTH;
 use crate::model::Pooling;
-use crate::model::tokenizer::MIN_SEQUENCE_LENGTH;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 

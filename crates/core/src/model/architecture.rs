@@ -2,13 +2,12 @@
 //!
 //! Knows nothing of tokenizers, pooling or adapters' insides.
 
+use super::architectures::{bert, distilbert, esm, gpt2, llama, modernbert, mpnet, roberta};
 use super::classification_head::ClassificationHeadSpec;
 use super::hooked_ops::HookedNorm;
 use super::loader::WeightLayout;
 use super::weights::CheckpointTensors;
-use super::{
-    Batch, Hooks, RequiredRows, Site, SiteInfo, bert, distilbert, esm, gpt2, llama, modernbert, mpnet, roberta,
-};
+use super::{Batch, Hooks, RequiredRows, Site, SiteInfo};
 use crate::error::{Context, Error, Result};
 use espalier_tensor::backend::FrozenLinear;
 use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var, kv_cache};

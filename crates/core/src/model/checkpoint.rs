@@ -1,8 +1,8 @@
 //! Where a base model's parts lie: in a folder as transformers writes it, or all in one GGUF file.
 
-use super::generation_config;
-use super::gguf::GgufFile;
-use super::tokenizer::{GenerationConfig, Tokenizer};
+use super::generation_config::{self, GenerationConfig};
+use super::gguf::{self, GgufFile};
+use super::tokenizer::Tokenizer;
 use super::weights::{CheckpointTensors, read_json};
 use crate::error::Result;
 use serde_json::Value;
@@ -27,7 +27,7 @@ impl Checkpoint {
     pub fn config(&self) -> Result<Value> {
         match self {
             Self::Directory(folder) => read_json(&folder.join("config.json")),
-            Self::Gguf(gguf) => gguf.hf_config(),
+            Self::Gguf(file) => gguf::read_hf_config(file),
         }
     }
 
@@ -35,15 +35,17 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<(Tokenizer, Value)> {
         match self {
             Self::Directory(folder) => Tokenizer::load(folder),
-            Self::Gguf(gguf) => gguf.tokenizer(),
+            Self::Gguf(file) => {
+                Tokenizer::from_json(gguf::read_tokenizer_json(file)?.to_string().as_bytes(), &file.path)
+            }
         }
     }
 
     /// What it says of conversations, and of where texts end.
     pub fn generation_config(&self, config: &Value, tokenizer: &Tokenizer) -> Result<GenerationConfig> {
         match self {
-            Self::Directory(folder) => generation_config::from_folder(folder, config, tokenizer),
-            Self::Gguf(gguf) => Ok(generation_config::from_gguf(gguf, tokenizer)),
+            Self::Directory(folder) => generation_config::from_folder(folder, config, tokenizer.vocabulary()),
+            Self::Gguf(gguf) => Ok(generation_config::from_gguf(gguf, tokenizer.vocabulary())),
         }
     }
 
@@ -51,7 +53,7 @@ impl Checkpoint {
     pub fn tensors(&self, canonical_name: impl Fn(&str) -> Option<String>) -> Result<CheckpointTensors> {
         match self {
             Self::Directory(folder) => CheckpointTensors::open(folder, canonical_name),
-            Self::Gguf(gguf) => gguf.weights(canonical_name),
+            Self::Gguf(file) => gguf::read_weights(file, canonical_name),
         }
     }
 }

@@ -2,11 +2,22 @@
 
 use super::chat::{self, ChatTemplate};
 use super::gguf::GgufFile;
-use super::tokenizer::{GenerationConfig, Tokenizer};
 use super::weights::read_json;
 use crate::error::Result;
 use serde_json::Value;
 use std::path::Path;
+use tokenizers::Tokenizer;
+
+/// What a checkpoint says of conversations, and of where a text ends.
+#[derive(Default)]
+pub struct GenerationConfig {
+    /// The chat template, or why it cannot be used.
+    pub chat_template: Option<std::result::Result<ChatTemplate, String>>,
+    /// What ends a text that is learned.
+    pub eos: Option<u32>,
+    /// Tokens behind which nothing is generated.
+    pub eos_ids: Vec<u32>,
+}
 
 /// Of a folder as transformers writes it: the tokenizer's own end comes first, and what `generation_config.json` and the
 /// config name ends a text too.

@@ -3,7 +3,7 @@
 //! Knows nothing of the base beyond its longest sequence.
 
 use crate::error::FieldError;
-use crate::model::tokenizer::MIN_SEQUENCE_LENGTH;
+use crate::model::MIN_SEQUENCE_LENGTH;
 use crate::task::TaskDefaults;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

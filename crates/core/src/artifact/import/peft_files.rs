@@ -7,8 +7,8 @@ use crate::artifact::{
     safetensors,
 };
 use crate::error::{Context, Error, Result};
+use crate::model::MIN_SEQUENCE_LENGTH;
 use crate::model::Pooling;
-use crate::model::tokenizer::MIN_SEQUENCE_LENGTH;
 use crate::task;
 use std::fs;
 use std::path::Path;

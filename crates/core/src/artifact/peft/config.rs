@@ -7,7 +7,7 @@ use super::method::{Method, PEFT_TYPES};
 use crate::artifact::BaseSummary;
 use crate::artifact::validation_errors::ValidationErrors;
 use crate::error::{Error, Result};
-use crate::model::tokenizer::MIN_SEQUENCE_LENGTH;
+use crate::model::MIN_SEQUENCE_LENGTH;
 use serde_json::{Map, Value};
 
 /// What a config says.

@@ -3,7 +3,8 @@
 //! Asks the template itself, by rendering parts of the conversation; knows no family's marks.
 
 use super::jinja::{ASSISTANT_MARKERS, local_now};
-use super::{ChatTemplate, Message, RenderOptions};
+use super::message::Message;
+use super::template::{ChatTemplate, RenderOptions};
 use crate::error::{Error, Result};
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! Where a base model's chat template comes from: beside its tokenizer as transformers writes it, or in a GGUF file.
 
-use super::ChatTemplate;
+use super::template::ChatTemplate;
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::io::ErrorKind;

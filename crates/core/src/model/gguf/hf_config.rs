@@ -1,6 +1,7 @@
 //! A GGUF file's facts as transformers' `config.json` would say them.
 
-use super::{GgufFile, tensors};
+use super::file::GgufFile;
+use super::tensors;
 use crate::error::Result;
 use serde_json::{Value, json};
 

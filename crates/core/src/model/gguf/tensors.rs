@@ -1,6 +1,7 @@
 //! A GGUF file's tensors under transformers' names, and with its order of rows.
 
-use super::{GgufFile, repack};
+use super::file::GgufFile;
+use super::repack;
 use crate::error::Result;
 use crate::model::weights::{CheckpointTensors, StoredTensor, damaged_file_error};
 use candle_core::Device;

@@ -1,13 +1,12 @@
 //! A GGUF file's tokenizer as a `tokenizer.json`: byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), with the splitting
 //! that the file names, or SentencePiece's.
 
-mod sentencepiece;
-
-use super::{GgufFile, value_as_u64};
+use super::file::{GgufFile, value_as_u64};
 use crate::error::Result;
 use crate::model::weights::damaged_file_error;
 use candle_core::quantized::gguf_file::Value as Field;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 const LLAMA3_SPLIT_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2_SPLIT_PATTERN: &str =
@@ -38,7 +37,7 @@ pub fn read_tokenizer_json(gguf: &GgufFile) -> Result<Value> {
     let (mut tokenizer_json, default_on) =
         match gguf.require("tokenizer.ggml.model", gguf.str_value("tokenizer.ggml.model"))? {
             "gpt2" => (byte_level_bpe(gguf, &vocabulary)?, &[][..]),
-            "llama" => (sentencepiece::sentencepiece_bpe(gguf, &vocabulary)?, &["add_bos_token"][..]),
+            "llama" => (sentencepiece_bpe(gguf, &vocabulary)?, &["add_bos_token"][..]),
             other => {
                 let supported = "known are gpt2, byte-level BPE, and llama, SentencePiece's";
                 return gguf.unsupported(&format!("tokenizer.ggml.model \"{other}\" ({supported})"));
@@ -188,4 +187,60 @@ fn post_processor(gguf: &GgufFile, tokens: &[&str], default_on: &[&str]) -> Resu
         "pair": flatten_steps([template_for("A"), template_for("B")].concat()),
         "special_tokens": special_tokens,
     }))
+}
+
+/// What stands for a space.
+const METASPACE: &str = "\u{2581}";
+
+/// The parts of a `tokenizer.json` that are SentencePiece's own.
+///
+/// # Errors
+/// `Invalid` where the scores are missing.
+fn sentencepiece_bpe(gguf: &GgufFile, vocabulary: &GgufVocabulary) -> Result<Value> {
+    const SCORES_KEY: &str = "tokenizer.ggml.scores";
+    let raw_scores = gguf.metadata_value(SCORES_KEY).and_then(|field| field.to_vec().ok());
+    let scores: Option<Vec<f32>> =
+        raw_scores.map(|all| all.iter().map(|score| score.to_f32().unwrap_or(f32::NAN)).collect());
+    let scores = gguf.require(SCORES_KEY, scores.filter(|scores| scores.len() == vocabulary.tokens.len()))?;
+    let adds_space_prefix = gguf.bool_value("tokenizer.ggml.add_space_prefix").unwrap_or(true);
+    let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
+    let mut normalizers = vec![replace(" ", METASPACE)];
+    let mut decoders = vec![replace(METASPACE, " "), json!({"type": "ByteFallback"}), json!({"type": "Fuse"})];
+    if adds_space_prefix {
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": METASPACE}));
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    let unk_token = vocabulary.tokens_of_type(TokenType::Unknown).next().map(|(_, token)| token);
+    Ok(json!({
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": null,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {
+            "type": "BPE",
+            "vocab": vocabulary.to_vocab_map(),
+            "merges": merges_by_score(vocabulary, &scores),
+            "unk_token": unk_token,
+            "fuse_unk": true,
+            "byte_fallback": true,
+        },
+    }))
+}
+
+/// Best first; of ways to the same piece those with longer halves, as transformers sorts them.
+fn merges_by_score(vocabulary: &GgufVocabulary, scores: &[f32]) -> Vec<[String; 2]> {
+    let id_by_token: HashMap<&str, usize> =
+        vocabulary.tokens_of_type(TokenType::Normal).map(|(id, token)| (token, id)).collect();
+    let mut pairs = Vec::new();
+    for (id, token) in vocabulary.tokens_of_type(TokenType::Normal) {
+        let splits = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
+        let to_token_ids = |(left, right)| Some(([*id_by_token.get(left)?, *id_by_token.get(right)?], (left, right)));
+        let mut valid_splits: Vec<([usize; 2], (&str, &str))> = splits.filter_map(to_token_ids).collect();
+        valid_splits.sort_unstable();
+        pairs.extend(valid_splits.into_iter().map(|(_, halves)| (scores[id], halves)));
+    }
+    let char_lengths = |(left, right): &(&str, &str)| [left.chars().count(), right.chars().count()];
+    pairs.sort_by(|(score, halves), (other, others)| {
+        other.total_cmp(score).then_with(|| char_lengths(others).cmp(&char_lengths(halves)))
+    });
+    pairs.into_iter().map(|(_, (left, right))| [left.to_string(), right.to_string()]).collect()
 }

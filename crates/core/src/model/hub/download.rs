@@ -2,8 +2,7 @@
 
 use super::cache::RepositoryCache;
 use super::client::{FileLookup, FileResponse, HubClient};
-use super::model_files::{self, CONFIG_FILE, OPTIONAL_FILES, TOKENIZER_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE};
-use super::model_id::ModelId;
+use super::repository::{self, CONFIG_FILE, ModelId, OPTIONAL_FILES, TOKENIZER_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE};
 use crate::error::{Context, Error, Result};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -93,7 +92,7 @@ impl SnapshotDownload<'_> {
         }
         let index = self.cache.snapshot_path(self.commit).join(WEIGHTS_INDEX_FILE);
         let bytes = fs::read(&index).with_context(|| format!("reading {}", index.display()))?;
-        let shards = model_files::shard_files(&bytes).map_err(|reason| {
+        let shards = repository::shard_files(&bytes).map_err(|reason| {
             self.client.incomplete_model(self.id, &format!("has a damaged {WEIGHTS_INDEX_FILE} for it: {reason}"))
         })?;
         for shard in shards {

@@ -1,19 +1,9 @@
 //! What a tokenizer does for a model that says what comes next: prompts, conversations, and where they end.
 
-use super::{Tokenizer, invalid_chat_template};
+use super::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::chat::{ChatTemplate, Json, Message, RenderOptions};
-
-/// What a checkpoint says of conversations, and of where a text ends.
-#[derive(Default)]
-pub struct GenerationConfig {
-    /// The chat template, or why it cannot be used.
-    pub chat_template: Option<std::result::Result<ChatTemplate, String>>,
-    /// What ends a text that is learned.
-    pub eos: Option<u32>,
-    /// Tokens behind which nothing is generated.
-    pub eos_ids: Vec<u32>,
-}
+use crate::model::generation_config::GenerationConfig;
 
 impl Tokenizer {
     pub fn with_generation_config(self, generation_config: GenerationConfig) -> Self {
@@ -119,3 +109,7 @@ impl Tokenizer {
 }
 
 const ASSISTANT_ROLE: &str = "assistant";
+
+fn invalid_chat_template(reason: &str) -> Error {
+    Error::invalid("bad_chat_template", format!("the base model's chat template cannot be used: {reason}"))
+}

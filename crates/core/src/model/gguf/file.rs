@@ -1,24 +1,17 @@
 //! A GGUF file: a whole model as llama.cpp reads it, in floats or quantised (k-quants and the older forms), with its tokenizer.
 //! What it holds becomes what transformers' files would: config, tokenizer, and tensors under their names.
 
-mod hf_config;
-mod repack;
-mod tensors;
-mod tokenizer;
-
-use super::tokenizer::Tokenizer;
-use super::weights::{CheckpointTensors, damaged_file_error};
 use crate::error::{Error, Result};
+use crate::model::weights::damaged_file_error;
 use candle_core::quantized::gguf_file::{Content, Value as Field};
-use serde_json::Value;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub struct GgufFile {
-    path: PathBuf,
-    content: Arc<Content>,
+    pub path: PathBuf,
+    pub content: Arc<Content>,
 }
 
 impl GgufFile {
@@ -35,20 +28,7 @@ impl GgufFile {
         Ok(Self { path: path.to_path_buf(), content: Arc::new(content) })
     }
 
-    pub fn hf_config(&self) -> Result<Value> {
-        hf_config::read_hf_config(self)
-    }
-
-    pub fn tokenizer(&self) -> Result<(Tokenizer, Value)> {
-        let json = tokenizer::read_tokenizer_json(self)?;
-        Tokenizer::from_json(json.to_string().as_bytes(), &self.path)
-    }
-
-    pub fn weights(&self, to_canonical_name: impl Fn(&str) -> Option<String>) -> Result<CheckpointTensors> {
-        tensors::read_weights(self, to_canonical_name)
-    }
-
-    fn metadata_value(&self, key: &str) -> Option<&Field> {
+    pub fn metadata_value(&self, key: &str) -> Option<&Field> {
         self.content.metadata.get(key)
     }
 
@@ -61,40 +41,40 @@ impl GgufFile {
         self.metadata_value(key).and_then(value_as_u64)
     }
 
-    fn f64_value(&self, key: &str) -> Option<f64> {
+    pub fn f64_value(&self, key: &str) -> Option<f64> {
         let value = self.metadata_value(key)?;
         value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok()
     }
 
     /// A switch, where the file has it.
-    fn bool_value(&self, key: &str) -> Option<bool> {
+    pub fn bool_value(&self, key: &str) -> Option<bool> {
         self.metadata_value(key).and_then(|field| field.to_bool().ok())
     }
 
     /// Whether there is such a tensor.
-    fn has_tensor(&self, tensor_name: &str) -> bool {
+    pub fn has_tensor(&self, tensor_name: &str) -> bool {
         self.content.tensor_infos.contains_key(tensor_name)
     }
 
     /// # Errors
     /// `Invalid` (`base_model_damaged`) where the file does not say it.
-    fn require<T>(&self, key: &str, value: Option<T>) -> Result<T> {
+    pub fn require<T>(&self, key: &str, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| damaged_file_error(&self.path, &format!("it does not say {key}")))
     }
 
     /// # Errors
     /// `Invalid` (`unsupported_model`), always.
-    fn unsupported<T>(&self, subject: &str) -> Result<T> {
+    pub fn unsupported<T>(&self, subject: &str) -> Result<T> {
         Err(Error::invalid("unsupported_model", format!("{}: {subject} is not supported", self.path.display())))
     }
 
     /// The architecture's word, which fields begin with.
-    fn architecture(&self) -> Result<&str> {
+    pub fn architecture(&self) -> Result<&str> {
         self.require("general.architecture", self.str_value("general.architecture"))
     }
 }
 
-fn value_as_u64(value: &Field) -> Option<u64> {
+pub fn value_as_u64(value: &Field) -> Option<u64> {
     match value {
         Field::U8(value) => Some(u64::from(*value)),
         Field::U16(value) => Some(u64::from(*value)),

@@ -1,11 +1,12 @@
 //! RoBERTa (Liu et al. 2019), and XLM-RoBERTa and CamemBERT, which differ from it by their vocabulary: BERT whose table of
 //! positions begins with rows for padding, and whose tokens are all of one type.
 
-use super::architecture::{self, LoadedArchitecture};
-use super::embeddings::{Embeddings, TokenTypes};
-use super::loader::{self, CheckpointLoader};
-use super::{bert, weights::CheckpointTensors};
+use super::bert;
 use crate::error::Result;
+use crate::model::architecture::{self, LoadedArchitecture};
+use crate::model::embeddings::{Embeddings, TokenTypes};
+use crate::model::loader::{self, CheckpointLoader};
+use crate::model::weights::CheckpointTensors;
 use espalier_tensor::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -4,12 +4,12 @@
 mod config;
 mod layer;
 
-use super::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
-use super::hooked_ops::{self, HookedNorm};
-use super::loader::{self, BiasPresence, CheckpointLoader};
-use super::weights::CheckpointTensors;
-use super::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, embeddings, pooler};
 use crate::error::Result;
+use crate::model::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
+use crate::model::hooked_ops::{self, HookedNorm};
+use crate::model::loader::{self, BiasPresence, CheckpointLoader};
+use crate::model::weights::CheckpointTensors;
+use crate::model::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, embeddings, pooler};
 use config::{Config, RawConfig};
 use espalier_tensor::backend::{FrozenEmbedding, FrozenLinear};
 use espalier_tensor::{Backend, Buffer, Tape, Var};

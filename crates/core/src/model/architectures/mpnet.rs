@@ -1,13 +1,13 @@
 //! MPNet (Song et al. 2020): BERT without token types, with positions counted on from those of padding, and with something
 //! added to every score that depends on the distance alone, the same in all layers.
 
-use super::architecture::{self, LoadedArchitecture, ModelDimensions};
 use super::bert;
-use super::embeddings::{Embeddings, TokenTypes};
-use super::loader::{self, CheckpointLoader};
 use super::post_norm::{Layer, LayerConfig, LayerTensorNames, PostNormEncoder};
-use super::weights::CheckpointTensors;
 use crate::error::Result;
+use crate::model::architecture::{self, LoadedArchitecture, ModelDimensions};
+use crate::model::embeddings::{Embeddings, TokenTypes};
+use crate::model::loader::{self, CheckpointLoader};
+use crate::model::weights::CheckpointTensors;
 use espalier_tensor::attention_mask::AttentionMask;
 use espalier_tensor::{Backend, Tensor};
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,11 @@
 //! DistilBERT (Sanh et al. 2019): BERT with fewer layers, other names, no token types and no pooler.
 
-use super::architecture::{self, LoadedArchitecture, ModelDimensions};
-use super::embeddings::{Embeddings, TokenTypes};
-use super::loader::{self, CheckpointLoader};
 use super::post_norm::{Layer, LayerConfig, LayerTensorNames, PostNormEncoder};
-use super::weights::CheckpointTensors;
 use crate::error::Result;
+use crate::model::architecture::{self, LoadedArchitecture, ModelDimensions};
+use crate::model::embeddings::{Embeddings, TokenTypes};
+use crate::model::loader::{self, CheckpointLoader};
+use crate::model::weights::CheckpointTensors;
 use espalier_tensor::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

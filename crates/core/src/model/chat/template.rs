@@ -3,22 +3,11 @@
 //!
 //! Knows nothing of tokens' ids, and of no model family by name: all of that is the template's own.
 
-mod assistant_spans;
-mod generation_tag;
-mod jinja;
-mod json_dumps;
-mod load;
-mod message;
-mod python;
-
-pub use assistant_spans::RenderedConversation;
-pub use load::{from_config, from_folder, from_gguf};
-pub use message::Message;
-pub use minijinja::Value as Json;
-
+use super::message::Message;
+use super::{generation_tag, jinja};
 use crate::error::{Error, Result};
 use chrono::{NaiveDate, NaiveDateTime};
-use minijinja::Environment;
+use minijinja::{Environment, Value as Json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -98,7 +87,7 @@ impl ChatTemplate {
 
     /// As [`Template::render`], with [`dialect::MARKS`] around what the assistant says; `None` where the template
     /// does not tell.
-    fn render_with_markers(&self, messages: &[Message], options: &RenderOptions) -> Result<Option<String>> {
+    pub(super) fn render_with_markers(&self, messages: &[Message], options: &RenderOptions) -> Result<Option<String>> {
         if !self.has_generation_tags {
             return Ok(None);
         }

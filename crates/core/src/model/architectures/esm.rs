@@ -3,12 +3,13 @@
 
 mod layer;
 
-use super::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
-use super::hooked_ops::{self, HookedNorm};
-use super::loader::{self, CheckpointLoader};
-use super::weights::CheckpointTensors;
-use super::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, bert, pooler};
+use super::bert;
 use crate::error::Result;
+use crate::model::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
+use crate::model::hooked_ops::{self, HookedNorm};
+use crate::model::loader::{self, CheckpointLoader};
+use crate::model::weights::CheckpointTensors;
+use crate::model::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, pooler};
 use espalier_tensor::backend::{FrozenEmbedding, FrozenLinear};
 use espalier_tensor::rotary::{self, RotaryTable};
 use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var};

@@ -4,12 +4,12 @@ mod config;
 
 pub use config::Config;
 
-use super::architecture::{self, LoadedArchitecture, ModelDimensions};
-use super::embeddings::{Embeddings, TokenTypes};
-use super::loader::{self, CheckpointLoader};
 use super::post_norm::{Layer, LayerConfig, LayerTensorNames, PostNormEncoder};
-use super::weights::CheckpointTensors;
 use crate::error::Result;
+use crate::model::architecture::{self, LoadedArchitecture, ModelDimensions};
+use crate::model::embeddings::{Embeddings, TokenTypes};
+use crate::model::loader::{self, CheckpointLoader};
+use crate::model::weights::CheckpointTensors;
 use espalier_tensor::Backend;
 use espalier_tensor::backend::FrozenEmbedding;
 use serde_json::Value;

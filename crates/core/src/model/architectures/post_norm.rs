@@ -5,11 +5,11 @@ mod layer;
 
 pub use layer::{Layer, LayerConfig, LayerTensorNames};
 
-use super::architecture::{Architecture, ModelDimensions};
-use super::embeddings::Embeddings;
-use super::hooked_ops::HookedNorm;
-use super::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, pooler};
 use crate::error::Result;
+use crate::model::architecture::{Architecture, ModelDimensions};
+use crate::model::embeddings::Embeddings;
+use crate::model::hooked_ops::HookedNorm;
+use crate::model::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, pooler};
 use espalier_tensor::backend::FrozenLinear;
 use espalier_tensor::{Backend, Buffer, Tape, Var};
 use std::ops::Range;

@@ -1,0 +1,174 @@
+//! Finding the base model's folder: a local folder, a Hugging Face cache, or the hub.
+//!
+//! Knows which files a model has, not what is in them.
+
+mod cache;
+mod client;
+mod download;
+mod repository;
+mod settings;
+
+pub use settings::{NetworkMode, Settings};
+
+use crate::error::{Context, Error, Result};
+use cache::{RepositoryCache, repository_from_folder_name};
+use client::HubClient;
+use repository::ModelId;
+use std::path::{Path, PathBuf};
+
+/// A folder with the model's files, or one GGUF file, and the name by which PEFT would know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelLocation {
+    pub path: PathBuf,
+    pub name: String,
+}
+
+/// Finds `model`: a folder or a GGUF file on disk, else a hub id (`org/name` or `org/name@revision`) in the cache, else downloads it
+/// into the cache (in the hub's own layout: `models--org--name/{blobs,refs,snapshots}`).
+///
+/// A snapshot that is in the cache is used as it is; that its branch has moved on the hub is not looked up.
+///
+/// # Errors
+/// `Invalid` where the name or a setting has to be changed: there is no such model, it is not in the cache and the hub
+/// must not be asked, or a token is needed. `Internal` for the network and the disk.
+pub fn locate(source: &str, settings: &Settings) -> Result<ModelLocation> {
+    if Path::new(source).is_dir() {
+        return resolve_folder(Path::new(source));
+    }
+    if Path::new(source).is_file() {
+        return resolve_gguf_file(Path::new(source));
+    }
+    let Some(id) = ModelId::parse(source) else {
+        return Err(Error::invalid(
+            "base_model_not_found",
+            format!(
+                "the base model \"{source}\" is neither a folder on this machine nor a hub id: give the path of a \
+                 folder with config.json or of a .gguf file, or an id like org/name or org/name@revision"
+            ),
+        ));
+    };
+    let snapshot = resolve_snapshot(&id, settings)?;
+    Ok(ModelLocation { path: snapshot, name: id.repository })
+}
+
+fn resolve_snapshot(id: &ModelId, settings: &Settings) -> Result<PathBuf> {
+    let cache = RepositoryCache::new(&settings.cache, &id.repository);
+    let cached_commit = cache
+        .resolve_revision(&id.revision)
+        .filter(|commit| repository::is_complete_model(&cache.snapshot_path(commit)));
+    let commit = match (cached_commit, settings.network) {
+        (Some(commit), NetworkMode::Offline) => commit,
+        (Some(commit), NetworkMode::Online) => {
+            fetch_missing_optional_files(id, &commit, &cache, settings);
+            commit
+        }
+        (None, NetworkMode::Online) => download::download_snapshot(id, &HubClient::new(settings), &cache)?,
+        (None, NetworkMode::Offline) => return Err(not_cached(id, settings)),
+    };
+    Ok(cache.snapshot_path(&commit))
+}
+
+/// Another tool may have left the small files out that say how to pool. The model works without them, so a hub that
+/// does not answer is no reason not to start.
+fn fetch_missing_optional_files(id: &ModelId, commit: &str, cache: &RepositoryCache, settings: &Settings) {
+    let missing: Vec<&str> =
+        repository::OPTIONAL_FILES.into_iter().filter(|file| !cache.is_presence_known(commit, file)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    if let Err(error) = download::download_optional_files(id, commit, &missing, &HubClient::new(settings), cache) {
+        tracing::warn!(
+            model = id.repository,
+            files = ?missing,
+            error = %error,
+            "the cached base model is used without files that the hub may have"
+        );
+    }
+}
+
+fn not_cached(id: &ModelId, settings: &Settings) -> Error {
+    Error::invalid(
+        "base_model_not_cached",
+        format!(
+            "there is no folder \"{id}\" here and no whole copy of it in the cache {}, and HF_HUB_OFFLINE forbids asking \
+             the hub: unset it once to download the model, point HF_HUB_CACHE to a cache that holds it, or give the \
+             model's folder",
+            settings.cache.display()
+        ),
+    )
+}
+
+fn resolve_folder(folder: &Path) -> Result<ModelLocation> {
+    let absolute = std::path::absolute(folder).with_context(|| format!("finding the folder {}", folder.display()))?;
+    if let Some(cached_model) = resolve_cache_folder(&absolute)? {
+        return Ok(cached_model);
+    }
+    if !absolute.join(repository::CONFIG_FILE).is_file() {
+        return Err(Error::invalid(
+            "base_model_not_found",
+            format!(
+                "the folder {} holds no config.json, so it is no model: give the folder that holds the model's \
+                 config.json, tokenizer.json and safetensors",
+                absolute.display()
+            ),
+        ));
+    }
+    let name = model_name(&absolute)?;
+    Ok(ModelLocation { path: absolute, name })
+}
+
+/// A GGUF file, which is a whole model.
+fn resolve_gguf_file(path: &Path) -> Result<ModelLocation> {
+    let absolute_path = std::path::absolute(path).with_context(|| format!("finding the file {}", path.display()))?;
+    if absolute_path.extension().is_none_or(|extension| extension != "gguf") {
+        let detail = format!("the file {} is no .gguf file: give one, or the model's folder", absolute_path.display());
+        return Err(Error::invalid("base_model_not_found", detail));
+    }
+    let name = absolute_path.file_stem().map_or_else(|| "base".to_string(), |stem| stem.to_string_lossy().into_owned());
+    Ok(ModelLocation { path: absolute_path, name })
+}
+
+/// `models--org--name` itself: the snapshot that `main` points to, or the only one.
+fn resolve_cache_folder(folder: &Path) -> Result<Option<ModelLocation>> {
+    let Some(repository) = folder.file_name().and_then(|name| repository_from_folder_name(name.to_str()?)) else {
+        return Ok(None);
+    };
+    if !folder.join("snapshots").is_dir() {
+        return Ok(None);
+    }
+    let cache = RepositoryCache::from_folder(folder);
+    match cache.resolve_revision("main").or_else(|| cache.single_snapshot()) {
+        Some(commit) if cache.snapshot_path(&commit).join(repository::CONFIG_FILE).is_file() => {
+            Ok(Some(ModelLocation { path: cache.snapshot_path(&commit), name: repository }))
+        }
+        _ => Err(Error::invalid(
+            "base_model_not_found",
+            format!(
+                "the cache folder {} holds no snapshot for \"main\": give one of the folders in its snapshots/, or \
+                 download the model again",
+                folder.display()
+            ),
+        )),
+    }
+}
+
+/// What PEFT would call the model: its hub id where it lies in a hub cache, else the folder's own name.
+fn model_name(folder: &Path) -> Result<String> {
+    let canonical = folder.canonicalize().with_context(|| format!("finding the folder {}", folder.display()))?;
+    let cached_repository = [folder, canonical.as_path()].into_iter().find_map(repository_of_snapshot);
+    let file_name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    // A path that ends in `..` has no name of its own.
+    Ok(cached_repository
+        .or_else(|| file_name(&folder.to_path_buf()))
+        .or_else(|| file_name(&canonical))
+        .unwrap_or_else(|| "base".to_string()))
+}
+
+/// The repository of `…/models--org--name/snapshots/commit`.
+fn repository_of_snapshot(snapshot: &Path) -> Option<String> {
+    let snapshots = snapshot.parent()?;
+    if snapshots.file_name()? != "snapshots" {
+        return None;
+    }
+    repository_from_folder_name(snapshots.parent()?.file_name()?.to_str()?)
+}
