@@ -2,8 +2,7 @@
 
 use super::state::AppState;
 use crate::serving::RunningGeneration;
-use crate::serving::generation::detokenizer::FinishReason;
-use crate::serving::generation::{GenerationStream, TokenOutput};
+use crate::serving::generation::{FinishReason, GenerationStream, TokenOutput};
 use axum::http::HeaderName;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};

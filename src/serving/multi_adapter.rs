@@ -1,12 +1,13 @@
-//! One packed forward over inputs of several adapters, and of the bare base.
+//! One forward pass over inputs of several adapters and of the base model.
 //!
-//! Sequences are grouped by adapter: each owns a contiguous range of them and answers for it alone, while the base's
-//! large matrix products run once over all. Knows nothing of requests or queues.
+//! Sequences are grouped by adapter. Each adapter owns a contiguous range of sequences and changes only their rows,
+//! while the matrix products of the base model run once over all rows.
 
+use super::adapters::AdapterHandle;
 use espalier_core::artifact::LoadedAdapter;
 use espalier_core::error::Result;
 use espalier_core::model::hooks::{self, PrefixKeyValues, SublayerContext};
-use espalier_core::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows, Site, Tokens, VirtualTokens};
+use espalier_core::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows, Site, Tokens};
 use espalier_core::task::RowSelection;
 use espalier_core::task::embedding::l2_normalize;
 use espalier_tensor::channel_ops::PrependedRows;
@@ -14,22 +15,21 @@ use espalier_tensor::{Recording, Tape, Var};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The inputs of one adapter in a batch, at least one; `None` is the bare base.
+/// The inputs of one adapter in a batch, at least one.
 pub struct AdapterGroup {
-    pub adapter: Option<Arc<LoadedAdapter>>,
+    pub adapter: AdapterHandle,
     pub inputs: Vec<Tokens>,
 }
 
-/// What each input is answered from, group by group in their order: logits, or a row of length 1.
+/// Returns one row per input, group by group in input order: the logits of its task's head, or an L2-normalized
+/// embedding.
 pub fn forward(base: &BaseModel, groups: &[AdapterGroup]) -> Result<Vec<Vec<f32>>> {
     let length_orders: Vec<Vec<usize>> = groups.iter().map(length_order).collect();
     let tokens = groups.iter().zip(&length_orders).flat_map(|(group, length_order)| {
-        let virtual_tokens =
-            group.adapter.as_ref().map_or(VirtualTokens::Disabled, |adapted| adapted.hooks.virtual_tokens());
+        let virtual_tokens = group.adapter.virtual_tokens();
         length_order.iter().map(move |index| (&group.inputs[*index], virtual_tokens))
     });
-    let adapters =
-        MultiAdapterBatch::from_groups(groups.iter().map(|group| (group.adapter.as_deref(), group.inputs.len())));
+    let adapters = MultiAdapterBatch::from_groups(groups.iter().map(|group| (&group.adapter, group.inputs.len())));
     let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
     let hidden = base.encode(&mut tape, &Batch::with_virtual_tokens(tokens), &adapters, required_rows(base, groups))?;
     let mut outputs = Vec::new();
@@ -44,49 +44,50 @@ pub fn forward(base: &BaseModel, groups: &[AdapterGroup]) -> Result<Vec<Vec<f32>
     Ok(outputs)
 }
 
-/// The first or the last rows are enough where every group reads nothing else.
+/// The rows that the heads of all groups read: all rows, unless they agree on the first or the last.
 fn required_rows(base: &BaseModel, groups: &[AdapterGroup]) -> RequiredRows {
     let base_selection = RowSelection::Pooled(base.info().default_pooling);
     let row_selection = |group: &AdapterGroup| {
-        group.adapter.as_ref().map_or(base_selection, |adapted| adapted.output_head.row_selection)
+        group.adapter.loaded().map_or(base_selection, |adapter| adapter.output_head.row_selection)
     };
     let mut per_group = groups.iter().map(|group| row_selection(group).required_rows());
     let first = per_group.next().unwrap_or(RequiredRows::All);
     if per_group.all(|other| other == first) { first } else { RequiredRows::All }
 }
 
-/// Neighbours of like length compute together.
+/// Order of the inputs by length: neighbours of similar length are computed faster.
 fn length_order(group: &AdapterGroup) -> Vec<usize> {
     let mut order: Vec<usize> = (0..group.inputs.len()).collect();
     order.sort_by_key(|index| group.inputs[*index].ids.len());
     order
 }
 
-/// All adapters of a batch as one.
+/// All adapters of a batch as one [`Hooks`] value.
 pub struct MultiAdapterBatch<'a> {
     segments: Vec<AdapterSegment<'a>>,
 }
 
+/// The sequences of one adapter; `None` is the base model.
 struct AdapterSegment<'a> {
     adapter: Option<&'a LoadedAdapter>,
     sequences: Range<usize>,
 }
 
 impl<'a> MultiAdapterBatch<'a> {
-    /// Each with the number of its sequences, in their order; `None` is the bare base.
-    pub fn from_groups(groups: impl IntoIterator<Item = (Option<&'a LoadedAdapter>, usize)>) -> Self {
+    /// Takes the adapters in the order of their sequences, each with the number of its sequences.
+    pub fn from_groups(groups: impl IntoIterator<Item = (&'a AdapterHandle, usize)>) -> Self {
         let mut end = 0;
-        let segment = |(adapter, count): (Option<&'a LoadedAdapter>, usize)| {
+        let segment = |(adapter, count): (&'a AdapterHandle, usize)| {
             let start = end;
             end += count;
-            AdapterSegment { adapter, sequences: start..end }
+            AdapterSegment { adapter: adapter.loaded(), sequences: start..end }
         };
         Self { segments: groups.into_iter().map(segment).collect() }
     }
 }
 
 impl AdapterSegment<'_> {
-    /// From the hidden states of its own sequences to its own answers.
+    /// Computes the output rows of this segment from the hidden states of its sequences.
     fn head_outputs<'a>(
         &self,
         base: &BaseModel,
@@ -112,10 +113,10 @@ impl AdapterSegment<'_> {
 
 impl MultiAdapterBatch<'_> {
     fn any_adapter(&self, has_hook: impl Fn(&dyn Hooks) -> bool) -> bool {
-        self.segments.iter().filter_map(|segment| segment.adapter).any(|adapted| has_hook(adapted.hooks.as_ref()))
+        self.segments.iter().filter_map(|segment| segment.adapter).any(|adapter| has_hook(adapter.hooks.as_ref()))
     }
 
-    /// Every adapter that `is` chooses, with its own parameters on the tape.
+    /// Calls `apply` for every adapter that has the hook, with the adapter's parameters on the tape.
     fn for_each_adapter(
         &self,
         tape: &mut Tape,
@@ -123,7 +124,7 @@ impl MultiAdapterBatch<'_> {
         mut apply: impl FnMut(&mut Tape, &dyn Hooks, Range<usize>) -> Result<()>,
     ) -> Result<()> {
         for segment in &self.segments {
-            let Some(adapter) = segment.adapter.filter(|adapted| has_hook(adapted.hooks.as_ref())) else { continue };
+            let Some(adapter) = segment.adapter.filter(|adapter| has_hook(adapter.hooks.as_ref())) else { continue };
             let previous_parameters = tape.swap_parameters(Arc::clone(&adapter.parameters));
             apply(tape, adapter.hooks.as_ref(), segment.sequences.clone())?;
             tape.swap_parameters(previous_parameters);
@@ -131,7 +132,7 @@ impl MultiAdapterBatch<'_> {
         Ok(())
     }
 
-    /// Lets every chosen adapter change its own rows of `output`.
+    /// Lets every adapter that has the hook change its own rows of `output`.
     fn apply_in_place(
         &self,
         tape: &mut Tape,
@@ -142,7 +143,7 @@ impl MultiAdapterBatch<'_> {
         self.for_each_adapter(tape, has_hook, |tape, hooks, sequences| {
             let own_rows = tape.view_sequences(output, sequences.clone());
             let returned = apply(tape, hooks, &sequences, own_rows)?;
-            assert_eq!(returned, own_rows, "an adapter changes its rows where they are");
+            assert_eq!(returned, own_rows, "a hook changes its rows in place");
             Ok(())
         })?;
         tape.flush_lora()?;
@@ -156,7 +157,7 @@ impl Hooks for MultiAdapterBatch<'_> {
             .segments
             .iter()
             .filter_map(|segment| segment.adapter)
-            .map(|adapted| adapted.hooks.first_trainable_layer());
+            .map(|adapter| adapter.hooks.first_trainable_layer());
         first_trainable.min().unwrap_or(FirstTrainableLayer::Head)
     }
 

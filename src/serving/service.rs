@@ -1,19 +1,18 @@
-//! The order of a request: admit, resolve, load, tokenise, wait, compute, decode.
+//! Entry point of inference: admits a request, resolves its adapter, tokenizes, computes and postprocesses.
 //!
-//! Nothing here computes on an async thread: tokenising and, unless it is a few microseconds' work, decoding run on
-//! blocking threads, everything else on computing threads of our own.
+//! Async threads only wait. Tokenizing and the postprocessing of large outputs run on blocking threads; forward passes
+//! run on worker threads.
 
+use super::adapters::AdapterHandle;
 use super::adapters::cache::AdapterCache;
-use super::adapters::{AdapterHandle, AdapterLoader};
-use super::generation::GenerationEngine;
-use super::generation::constraint::ConstraintFactory;
-use super::generation::generation_request::GenerationLimits;
-use super::generation::token_encoding::TokenByteEncoding;
-use super::multi_adapter;
-use super::predict::batch::{self, AdapterGroup, ForwardFn};
-use super::predict::queue::{Limits, PredictionQueue};
+use super::adapters::loader::AdapterLoader;
+use super::errors;
+use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
+use super::multi_adapter::{self, AdapterGroup};
+use super::predict::batch::{self, BatchCounters};
+use super::predict::queue::{Limits, PredictionQueue, collect_rows};
 use super::predict::{postprocess, preprocess};
-use super::{GenerationRequest, PredictOptions, PredictResponse, RunningGeneration, Settings, Stats};
+use super::settings::{PredictOptions, PredictResponse, Settings, Stats};
 use crate::store::{Adapter, Reference, Store};
 use espalier_core::artifact::LoadedAdapter;
 use espalier_core::error::{Context, Error, Result};
@@ -21,17 +20,17 @@ use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
 use espalier_tensor::worker_pool::{self, Priority};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// So many logits are labels sooner than a thread is awake for it.
+/// Up to this many output values are postprocessed inline: handing them to a blocking thread would take longer.
 const INLINE_POSTPROCESS_MAX: usize = 4096;
 
-/// The handle that requests use; cloned freely.
+/// Handle of the inference service; clones share it.
 #[derive(Clone)]
 pub struct InferenceService {
     inner: Arc<Inner>,
@@ -42,79 +41,66 @@ struct Inner {
     store: Arc<dyn Store>,
     loader: Arc<AdapterLoader>,
     cache: Arc<AdapterCache<LoadedAdapter>>,
-    queue: Arc<PredictionQueue<AdapterHandle>>,
+    queue: Arc<PredictionQueue>,
     counters: Arc<BatchCounters>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Set once: no new requests.
+    worker_threads: Mutex<Vec<JoinHandle<()>>>,
     is_draining: AtomicBool,
     active_requests: TaskTracker,
     max_inputs_per_request: usize,
-    /// Where the base says what comes next.
-    generation_engine: Option<GenerationEngine>,
-    default_max_tokens: u32,
-    token_encoding: TokenByteEncoding,
-    constraint_factory: Arc<ConstraintFactory>,
+    /// `None` if the base model is not a causal language model.
+    generation_engine: Option<Arc<GenerationEngine>>,
 }
 
-#[derive(Default)]
-struct BatchCounters {
-    batches: AtomicU64,
-    inputs: AtomicU64,
+/// Generation in progress: one stream per choice, prompt by prompt, and the adapter version that generates.
+pub struct RunningGeneration {
+    pub adapter: Option<Arc<Adapter>>,
+    pub streams: Vec<GenerationStream>,
+    /// Keeps [`InferenceService::drain`] waiting.
+    _request_guard: TaskTrackerToken,
 }
 
 impl InferenceService {
-    /// Starts the computing threads. `adapters` is the folder whose sub-folders are versions.
+    /// Starts the worker threads. `adapters_dir` contains one folder per adapter version.
     pub fn start(
         base: Arc<BaseModel>,
         store: Arc<dyn Store>,
         adapters_dir: PathBuf,
         settings: Settings,
     ) -> Result<Self> {
-        let Settings {
-            max_queued_inputs: max_waiting,
-            max_batch_tokens: batch_tokens,
-            max_batch_delay: batch_window,
-            ..
-        } = settings;
+        let Settings { max_queued_inputs, max_batch_tokens, max_batch_delay, max_inputs_per_request, .. } = settings;
         let thread_count = settings.threads.max(1);
-        let queue = PredictionQueue::new(Limits {
-            max_queued_inputs: max_waiting,
-            max_batch_tokens: batch_tokens,
-            max_batch_delay: batch_window,
-        });
-        let counters = Arc::new(BatchCounters::default());
-        let token_encoding = TokenByteEncoding::detect(|token| base.tokenizer().token_to_id(token).is_some());
+        let quantization = settings.generation.activation_quantization;
         let inner = Inner {
-            loader: AdapterLoader::new(Arc::clone(&base), adapters_dir, &settings),
+            loader: AdapterLoader::new(Arc::clone(&base), adapters_dir, quantization, thread_count),
             cache: AdapterCache::new(settings.adapter_cache_bytes),
-            threads: Mutex::new(Vec::new()),
+            queue: PredictionQueue::new(Limits { max_queued_inputs, max_batch_tokens, max_batch_delay }),
+            counters: Arc::default(),
+            worker_threads: Mutex::default(),
             is_draining: AtomicBool::new(false),
             active_requests: TaskTracker::new(),
-            max_inputs_per_request: settings.max_inputs_per_request,
-            default_max_tokens: settings.generation.default_max_tokens,
-            token_encoding,
-            constraint_factory: Arc::new(ConstraintFactory::new(Arc::clone(&base), token_encoding)),
-            generation_engine: GenerationEngine::start(&base, settings.generation)?,
-            queue: Arc::clone(&queue),
-            counters: Arc::clone(&counters),
-            base: Arc::clone(&base),
+            max_inputs_per_request,
+            generation_engine: GenerationEngine::start(&base, settings.generation)?.map(Arc::new),
+            base,
             store,
         };
         for index in 0..thread_count {
-            let (queue, base, counters) = (Arc::clone(&queue), Arc::clone(&base), Arc::clone(&counters));
-            let work = move || worker_loop(&queue, &forward_fn(base), &counters);
-            inner.lock_threads().push(worker_pool::spawn_compute_thread(
-                &format!("serve-{index}"),
-                Priority::Normal,
-                work,
-            )?);
+            let (queue, counters) = (Arc::clone(&inner.queue), Arc::clone(&inner.counters));
+            let base = Arc::clone(&inner.base);
+            let forward = move |groups: &[AdapterGroup]| multi_adapter::forward(&base, groups);
+            let work = move || batch::worker_loop(&queue, &forward, &counters);
+            let name = format!("serve-{index}");
+            let thread = worker_pool::spawn_compute_thread(&name, Priority::Normal, work)?;
+            inner.lock_worker_threads().push(thread);
         }
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Predicts every input with an adapter, or embeds it with the base model.
+    ///
     /// # Errors
-    /// `NotFound` for the adapter; `Invalid` for inputs that are empty or too many; `Busy` when the queue is full or the
-    /// server goes down; `Conflict` (`adapter_damaged`, `other_base`, `probe_failed`) where the adapter fails its checks.
+    /// `Invalid` for inputs that are empty or too many; `Busy` when the queue is full or the server shuts down;
+    /// `NotFound` for the adapter; `Conflict` (`adapter_damaged`, `other_base`, `probe_failed`) when the adapter fails
+    /// verification.
     pub async fn predict(
         &self,
         owner: &str,
@@ -122,185 +108,146 @@ impl InferenceService {
         inputs: Vec<Input>,
         options: PredictOptions,
     ) -> Result<PredictResponse> {
-        // Counted first, so that `drain` either sees this request or is seen by it.
-        let _request_guard = self.inner.active_requests.token();
-        self.inner.validate_inputs(&inputs)?;
-        let permit = self.inner.queue.admit(inputs.len())?;
-        let (adapter, handle) = match reference {
-            None => (None, AdapterHandle(None)),
-            Some(reference) => self.inner.resolve_adapter(owner, reference).await?,
-        };
-        let tokenizing_permit = permit.start_tokenizing();
-        let (base, handle_for_tokenizer) = (Arc::clone(&self.inner.base), handle.clone());
+        let inner = &self.inner;
+        // Taken before the check of `is_draining`: either `drain` waits for this request, or the request is rejected.
+        let _request_guard = inner.active_requests.token();
+        inner.ensure_accepting()?;
+        preprocess::validate(&inputs, inner.max_inputs_per_request)?;
+        let mut permit = inner.queue.admit(inputs.len())?;
+        let (adapter, handle) = inner.resolve_adapter(owner, reference).await?;
+        permit.start_tokenizing();
+        let (base, tokenizing_handle) = (Arc::clone(&inner.base), handle.clone());
         let tokenized = spawn_blocking(move || -> Result<_> {
-            Ok((preprocess::tokenize(&base, &handle_for_tokenizer, &inputs)?, inputs))
-        })
-        .await;
-        let (tokens, inputs) = tokenized.context("making tokens of the inputs")??;
-        // The request holds the adapter until it is answered: a hot swap or a deletion cannot touch it.
-        let response = tokenizing_permit.push(handle.clone(), tokens).await;
-        let rows = response.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))?;
+            Ok((preprocess::tokenize(&base, &tokenizing_handle, &inputs)?, inputs))
+        });
+        let (tokens, inputs) = tokenized.await.context("tokenizing the inputs")??;
+        // `handle` pins the adapter until the response is complete.
+        let rows = collect_rows(permit.push(&handle, tokens)).await?;
         let predictions = match rows.iter().map(Vec::len).sum::<usize>() <= INLINE_POSTPROCESS_MAX {
-            true => postprocess::postprocess_rows(&self.inner.base, &handle, rows, &inputs, options)?,
+            true => postprocess::postprocess_rows(&inner.base, &handle, rows, &inputs, options)?,
             false => {
-                let base = Arc::clone(&self.inner.base);
+                let base = Arc::clone(&inner.base);
                 let postprocess = move || postprocess::postprocess_rows(&base, &handle, rows, &inputs, options);
-                let postprocessed = spawn_blocking(postprocess).await;
-                postprocessed.context("decoding predictions")??
+                spawn_blocking(postprocess).await.context("postprocessing predictions")??
             }
         };
         Ok(PredictResponse { adapter, predictions })
     }
 
-    /// Starts to go on from a prompt.
+    /// Starts to generate text from prompts.
     ///
     /// # Errors
-    /// `Invalid` where the base or the adapter does not say what comes next, or for the prompt; `NotFound`, `Conflict` and
-    /// `Busy` as [`Self::predict`].
+    /// `Invalid` (`no_generation`) if the base model or the adapter is not a causal language model, and for invalid
+    /// parameters or prompts; `NotFound`, `Conflict` and `Busy` as for [`Self::predict`].
     pub async fn generate(
         &self,
         owner: &str,
         reference: Option<&Reference>,
         request: GenerationRequest,
     ) -> Result<RunningGeneration> {
-        let request_guard = self.inner.active_requests.token();
-        self.inner.ensure_accepting()?;
-        let Some(generation_engine) = &self.inner.generation_engine else {
+        let inner = &self.inner;
+        let request_guard = inner.active_requests.token();
+        inner.ensure_accepting()?;
+        let Some(engine) = inner.generation_engine.clone() else {
             let detail = "this base model does not say what comes next: it is an encoder, or its checkpoint has no language model's head";
             return Err(Error::invalid("no_generation", detail));
         };
-        let (adapter, handle) = match reference {
-            None => (None, AdapterHandle(None)),
-            Some(reference) => self.inner.resolve_adapter(owner, reference).await?,
-        };
-        let (base, constraint_factory) = (Arc::clone(&self.inner.base), Arc::clone(&self.inner.constraint_factory));
-        let limits = GenerationLimits {
-            default_max_tokens: self.inner.default_max_tokens,
-            max_sequence_length: generation_engine.max_sequence_length(),
-            max_sequences: self.inner.max_inputs_per_request,
-        };
-        let version = adapter.as_ref().map(|adapter| adapter.description.version.clone()).unwrap_or_default();
-        let sequence_requests = spawn_blocking(move || {
-            request.into_sequence_requests(&base, &constraint_factory, &handle, &version, limits)
-        })
-        .await;
-        let streams = generation_engine.submit(sequence_requests.context("making tokens of a prompt")??)?;
+        let (adapter, handle) = inner.resolve_adapter(owner, reference).await?;
+        request.validate(&inner.base, &handle, inner.max_inputs_per_request)?;
+        let permit = engine.admit(request.sequence_count())?;
+        let streams = spawn_blocking(move || engine.submit(permit, &handle, &request));
+        let streams = streams.await.context("tokenizing a prompt")??;
         Ok(RunningGeneration { adapter, streams, _request_guard: request_guard })
     }
 
-    /// How a token is written, in bytes: perhaps only a part of a character.
+    /// Bytes of a token's text, which may be only a part of a character.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
-        let token = self.inner.base.tokenizer().id_to_token(id).unwrap_or_default();
-        self.inner.token_encoding.decode_token(&token)
+        self.inner.generation_engine.as_ref().map(|engine| engine.token_bytes(id)).unwrap_or_default()
     }
 
-    /// Forgets a deleted adapter; requests that are under way keep it.
+    /// Removes a deleted adapter from the cache; requests in flight keep it.
     pub fn invalidate_adapter(&self, version: &str) {
         self.inner.cache.invalidate(version);
     }
 
-    /// Takes no new requests, answers those that are under way, and ends the computing threads.
+    /// Rejects new requests, waits for those in flight, and ends the worker threads.
     pub async fn drain(&self) {
-        self.inner.is_draining.store(true, Ordering::SeqCst);
-        self.inner.active_requests.close();
-        self.inner.active_requests.wait().await;
-        self.inner.queue.close();
-        let threads = std::mem::take(&mut *self.inner.lock_threads());
-        let inner = Arc::clone(&self.inner);
+        let inner = &self.inner;
+        inner.is_draining.store(true, Ordering::SeqCst);
+        inner.active_requests.close();
+        inner.active_requests.wait().await;
+        inner.queue.close();
+        let threads = std::mem::take(&mut *inner.lock_worker_threads());
+        let engine = inner.generation_engine.clone();
         let joined = spawn_blocking(move || {
-            if let Some(generation_engine) = &inner.generation_engine {
-                generation_engine.close();
-                generation_engine.join();
+            if let Some(engine) = engine {
+                engine.close();
+                engine.join();
             }
             threads.into_iter().try_for_each(JoinHandle::join)
         });
-        let joined = joined.await;
-        if !matches!(joined, Ok(Ok(()))) {
-            tracing::error!("a computing thread had panicked");
+        if !matches!(joined.await, Ok(Ok(()))) {
+            tracing::error!("a worker thread had panicked");
         }
     }
 
     pub fn stats(&self) -> Stats {
-        let cache = self.inner.cache.stats();
+        let inner = &self.inner;
+        let cache = inner.cache.stats();
         Stats {
             resident_adapters: cache.entries,
             resident_bytes: cache.bytes,
             cache_hits: cache.hits,
             cache_misses: cache.misses,
             evictions: cache.evictions,
-            queued_inputs: self.inner.queue.input_count() as u64,
-            batches: self.inner.counters.batches.load(Ordering::Relaxed),
-            batched_inputs: self.inner.counters.inputs.load(Ordering::Relaxed),
-            generation: self.inner.generation_engine.as_ref().map(GenerationEngine::stats).unwrap_or_default(),
+            queued_inputs: inner.queue.input_count() as u64,
+            batches: inner.counters.batches(),
+            batched_inputs: inner.counters.inputs(),
+            generation: inner.generation_engine.as_ref().map(|engine| engine.stats()).unwrap_or_default(),
         }
     }
 }
 
 impl Inner {
-    fn validate_inputs(&self, inputs: &[Input]) -> Result<()> {
-        self.ensure_accepting()?;
-        preprocess::validate(inputs, self.max_inputs_per_request)
-    }
-
     fn ensure_accepting(&self) -> Result<()> {
-        if self.is_draining.load(Ordering::SeqCst) {
-            let detail = "the server is going down: send the request again in a moment";
-            return Err(Error::busy("shutting_down", detail, Duration::from_secs(1)));
+        match self.is_draining.load(Ordering::SeqCst) {
+            true => Err(errors::shutting_down()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    /// The row that the reference names now, and its adapter in memory. The request keeps both to its end.
+    /// Returns the adapter that the reference names at this moment, loaded; the base model for `None`.
     async fn resolve_adapter(
         &self,
         owner: &str,
-        reference: &Reference,
+        reference: Option<&Reference>,
     ) -> Result<(Option<Arc<Adapter>>, AdapterHandle)> {
+        let Some(reference) = reference else { return Ok((None, AdapterHandle::base())) };
         loop {
             let adapter = self.store.adapter(owner, reference).await?;
             let version = adapter.description.version.clone();
             let load = Arc::clone(&self.loader).load(version.clone());
             let error = match self.cache.get_or_load(&version, load).await {
-                Ok(loaded) => return Ok((Some(Arc::new(adapter)), AdapterHandle(Some(loaded)))),
+                Ok(loaded) => return Ok((Some(Arc::new(adapter)), AdapterHandle::new(version, loaded))),
                 Err(error) => error,
             };
             match self.store.adapter(owner, &Reference::Id(adapter.id)).await {
                 Ok(_) => return Err(error),
-                // Deleted between the look-up and the load: a name may point to another one by now.
+                // The adapter was deleted between lookup and load; a name may refer to another version now.
                 Err(Error::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_worker_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.worker_threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The threads know only the queue, so the last handle can send them home.
+/// Ends the worker threads with the last handle: they hold a reference to the queue only.
 impl Drop for Inner {
     fn drop(&mut self) {
         self.queue.close();
     }
-}
-
-/// Takes batches until the queue is closed and empty.
-fn worker_loop(queue: &PredictionQueue<AdapterHandle>, forward: &ForwardFn<AdapterHandle>, counters: &BatchCounters) {
-    while let Some(slices) = queue.next_batch() {
-        let inputs: usize = slices.iter().map(|slice| slice.inputs.len()).sum();
-        counters.batches.fetch_add(1, Ordering::Relaxed);
-        counters.inputs.fetch_add(inputs as u64, Ordering::Relaxed);
-        batch::run_batch(&slices, forward);
-    }
-}
-
-fn forward_fn(base: Arc<BaseModel>) -> Box<ForwardFn<AdapterHandle>> {
-    Box::new(move |groups| {
-        let group = |group: AdapterGroup<AdapterHandle>| multi_adapter::AdapterGroup {
-            adapter: group.adapter.0,
-            inputs: group.inputs,
-        };
-        multi_adapter::forward(&base, &groups.into_iter().map(group).collect::<Vec<_>>())
-    })
 }

@@ -1,10 +1,11 @@
-//! Many texts at once, for long: joins, cancels, disconnects and changes of adapters at random moments, always with the words that each
-//! says alone, and nothing left behind. `make soak` runs it at full length, and so many rounds as ESPALIER_SOAK_ROUNDS says.
+//! Continuous batching under load: sequences of several adapters start, finish and are cancelled at random, every output equals
+//! that of the sequence alone, and no memory leaks. `make soak` runs 10,000 rounds; ESPALIER_SOAK_ROUNDS sets another number.
 
 use espalier::serving::AdapterHandle;
-use espalier::serving::generation::detokenizer::{StopConditions, StopOutput};
-use espalier::serving::generation::sampling;
-use espalier::serving::generation::{GenerationEngine, GenerationStream, SequenceRequest, Settings};
+use espalier::serving::generation::sampling::SamplingParams;
+use espalier::serving::generation::{
+    GenerationEngine, GenerationRequest, GenerationStream, Prompt, Settings, StopOutput,
+};
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
 use espalier_core::model::BaseModel;
@@ -55,36 +56,34 @@ fn random_adapter(base: &Arc<BaseModel>, method: &str, seed: u64) -> Arc<LoadedA
     Arc::new(LoadedAdapter::load(&Artifact { manifest: card, weights }, base).unwrap())
 }
 
-/// What is asked: an adapter, a prompt that others begin like, and how long the answer may be.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct RequestSpec {
+    /// Index in [`GeneratorFixture::adapters`].
     adapter: usize,
     prompt: Vec<u32>,
     max_tokens: u32,
 }
 
 struct GeneratorFixture {
-    generator: GenerationEngine,
-    adapters: Vec<Option<Arc<LoadedAdapter>>>,
+    engine: GenerationEngine,
+    loaded: Vec<Arc<LoadedAdapter>>,
+    /// The base model, followed by the loaded adapters.
+    adapters: Vec<AdapterHandle>,
 }
 
 impl GeneratorFixture {
     fn submit(&self, spec: &RequestSpec) -> espalier_core::error::Result<GenerationStream> {
-        let request = SequenceRequest {
-            adapter: AdapterHandle(self.adapters[spec.adapter].clone()),
-            version: format!("version {}", spec.adapter),
-            prompt_ids: spec.prompt.clone(),
-            sampling: sampling::SamplingParams { temperature: 0.0, ..sampling::SamplingParams::default() },
+        let request = GenerationRequest {
+            prompts: vec![Prompt::Tokens(spec.prompt.clone())],
+            sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+            stop_sequences: vec!["zz".to_string()],
+            stop_output: StopOutput::Exclude,
             constraint: None,
-            stop_conditions: StopConditions {
-                stop_sequences: vec!["zz".to_string()],
-                stop_output: StopOutput::Exclude,
-                stop_token_ids: Vec::new(),
-                max_tokens: spec.max_tokens,
-            },
-            choice_index: 0,
+            max_tokens: Some(spec.max_tokens),
+            choices_per_prompt: 1,
         };
-        self.generator.submit(vec![request]).map(|mut all| all.remove(0))
+        let permit = self.engine.admit(request.sequence_count())?;
+        self.engine.submit(permit, &self.adapters[spec.adapter], &request).map(|mut streams| streams.remove(0))
     }
 
     async fn generate_text(&self, spec: &RequestSpec) -> String {
@@ -92,7 +91,7 @@ impl GeneratorFixture {
     }
 }
 
-fn generator(base: &Arc<BaseModel>, settings: Settings) -> GenerationEngine {
+fn start_engine(base: &Arc<BaseModel>, settings: Settings) -> GenerationEngine {
     GenerationEngine::start(base, settings).unwrap().unwrap()
 }
 
@@ -103,8 +102,21 @@ fn generator_fixture(base: &Arc<BaseModel>, settings: Settings) -> GeneratorFixt
         r#"{"type": "prompt_tuning", "num_virtual_tokens": 5}"#,
         r#"{"type": "ia3"}"#,
     ];
-    let adapters = methods.iter().zip(1..).map(|(method, seed)| Some(random_adapter(base, method, seed)));
-    GeneratorFixture { generator: generator(base, settings), adapters: std::iter::once(None).chain(adapters).collect() }
+    let loaded: Vec<Arc<LoadedAdapter>> =
+        methods.iter().zip(1..).map(|(method, seed)| random_adapter(base, method, seed)).collect();
+    fixture_with_adapters(base, settings, loaded)
+}
+
+fn fixture_with_adapters(
+    base: &Arc<BaseModel>,
+    settings: Settings,
+    loaded: Vec<Arc<LoadedAdapter>>,
+) -> GeneratorFixture {
+    let handle = |(index, adapter): (usize, &Arc<LoadedAdapter>)| {
+        AdapterHandle::new(format!("version {index}"), Arc::clone(adapter))
+    };
+    let adapters = std::iter::once(AdapterHandle::base()).chain(loaded.iter().enumerate().map(handle)).collect();
+    GeneratorFixture { engine: start_engine(base, settings), loaded, adapters }
 }
 
 fn settings() -> Settings {
@@ -121,37 +133,36 @@ fn settings() -> Settings {
 }
 
 fn random_spec(random: &mut SeededRng) -> RequestSpec {
-    // Prompts share their beginnings, so that pages are shared too.
+    // Prompts have common prefixes, so that KV blocks are shared.
     let length = 1 + random.uniform_below(80);
     let variant = random.uniform_below(3) as u32;
     let prompt = (0..length as u32).map(|at| 4 + (at * 7 + if at > 40 { variant } else { 0 }) % 280).collect();
     RequestSpec { adapter: random.uniform_below(5), prompt, max_tokens: 1 + random.uniform_below(24) as u32 }
 }
 
-/// How many come.
 fn soak_rounds() -> usize {
     let number = std::env::var("ESPALIER_SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     number.unwrap_or(if std::env::var_os("ESPALIER_SOAK").is_some() { 10_000 } else { 1_000 })
 }
 
-/// Bytes of this process in memory; 0 where the system does not tell.
+/// Resident memory of this process in bytes; 0 on systems without `/proc`.
 fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|pages| pages.split(' ').nth(1)?.parse::<u64>().ok());
     pages.unwrap_or(0) * 4096
 }
 
-/// What a process may grow by after its first rounds: what the allocator holds back.
+/// Memory growth that the allocator may cause after the first rounds, in bytes.
 const ALLOWED_GROWTH: u64 = 8 << 20;
 
-/// Tests of this file run one after another: one of them looks at the memory of the whole process.
+/// Serializes the tests of this file: one of them measures the memory of the whole process.
 static MEMORY_TEST_LOCK: Mutex<()> = Mutex::new(());
 
 fn serialize_tests() -> MutexGuard<'static, ()> {
     MEMORY_TEST_LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hears a text to its end, or leaves after so many words.
+/// Reads a sequence to its end, or drops its stream after `cancel_after` tokens.
 async fn read_until_cancelled(
     fixture: &GeneratorFixture,
     spec: &RequestSpec,
@@ -163,7 +174,7 @@ async fn read_until_cancelled(
     while let Some(token) = generation.next().await.unwrap() {
         text.push_str(&token.text_delta);
         token_count += 1;
-        if cancel_after.is_some_and(|patience| token_count > patience) {
+        if cancel_after.is_some_and(|limit| token_count > limit) {
             return;
         }
     }
@@ -185,121 +196,152 @@ fn run_soak(model_type: &str, rounds: usize) {
     let fixture = Arc::new(generator_fixture(&base, settings()));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut random = SeededRng::new(11, &["soak"]);
-    let all: Vec<RequestSpec> = (0..60).map(|_| random_spec(&mut random)).collect();
-    // What each says alone, each in a house of its own: nothing is shared there.
-    let expected_text = |wanted: &RequestSpec| {
-        let isolated = GeneratorFixture { generator: generator(&base, settings()), adapters: fixture.adapters.clone() };
-        let text = runtime.block_on(isolated.generate_text(wanted));
-        assert_eq!(isolated.generator.stats().prefix_cache_hit_tokens, 0);
-        isolated.generator.close();
-        isolated.generator.join();
-        text
-    };
-    let expected: HashMap<RequestSpec, String> =
-        all.iter().map(|wanted| (wanted.clone(), expected_text(wanted))).collect();
-    let expected = Arc::new(expected);
-    let work = async {
-        let mut tasks = tokio::task::JoinSet::new();
-        let mut warm = 0;
-        for round in 0..rounds {
-            if round == rounds / 5 {
-                warm = resident_bytes();
-            }
-            let (wanted, patience) = (all[random.uniform_below(all.len())].clone(), random.uniform_below(40));
-            let is_cancelled = random.uniform_below(3) == 0;
-            let own = Arc::clone(&fixture);
-            let (house, expected) = (Arc::clone(&fixture), Arc::clone(&expected));
-            let patience = is_cancelled.then_some(patience);
-            tasks.spawn(async move { read_until_cancelled(&house, &wanted, &expected, patience).await });
-            if tasks.len() > 48 {
-                tasks.join_next().await.unwrap().unwrap();
-            }
-            // Some never listen at all.
-            if random.uniform_below(9) == 0 {
-                drop(own.submit(&pick_spec(&all, &mut random)).unwrap());
-            }
-        }
-        while let Some(done) = tasks.join_next().await {
-            done.unwrap();
-        }
-        warm
-    };
-    let warm = runtime.block_on(work);
-    let now = resident_bytes();
-    println!("resident after a fifth of {rounds} rounds: {} KiB, after all: {} KiB", warm >> 10, now >> 10);
-    assert!(now < warm + ALLOWED_GROWTH, "{warm} bytes became {now}");
+    let specs: Vec<RequestSpec> = (0..60).map(|_| random_spec(&mut random)).collect();
+    let expected = Arc::new(runtime.block_on(isolated_outputs(&base, &fixture, &specs)));
+    let warm_bytes = runtime.block_on(run_rounds(&fixture, &specs, &expected, &mut random, rounds));
+    let final_bytes = resident_bytes();
+    println!(
+        "resident after a fifth of {rounds} rounds: {} KiB, after all: {} KiB",
+        warm_bytes >> 10,
+        final_bytes >> 10
+    );
+    assert!(final_bytes < warm_bytes + ALLOWED_GROWTH, "{warm_bytes} bytes became {final_bytes}");
     runtime.block_on(async {
-        while fixture.generator.stats().running_sequences + fixture.generator.stats().queued_sequences > 0 {
+        while fixture.engine.stats().running_sequences + fixture.engine.stats().queued_sequences > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    let stats = fixture.generator.stats();
+    let stats = fixture.engine.stats();
     assert_eq!(stats.reserved_blocks, 0, "{stats:?}");
-    assert!(stats.prefix_cache_hit_tokens > 0, "prompts that begin alike are computed once: {stats:?}");
+    assert!(stats.prefix_cache_hit_tokens > 0, "common prefixes are computed once: {stats:?}");
     assert!(stats.kv_cache_reserved_bytes <= 4 << 20, "{stats:?}");
-    // Nobody but this test has the adapters any more.
-    for adapted in fixture.adapters.iter().flatten() {
-        assert_eq!(Arc::strong_count(adapted), 1);
+    for adapter in &fixture.loaded {
+        assert_eq!(Arc::strong_count(adapter), 2, "only the fixture and its handle refer to the adapter");
     }
 }
 
-fn pick_spec(all: &[RequestSpec], random: &mut SeededRng) -> RequestSpec {
-    all[random.uniform_below(all.len())].clone()
+/// The output of each request, generated alone by an engine of its own, where no prefix is cached.
+async fn isolated_outputs(
+    base: &Arc<BaseModel>,
+    fixture: &GeneratorFixture,
+    specs: &[RequestSpec],
+) -> HashMap<RequestSpec, String> {
+    let mut outputs = HashMap::new();
+    for spec in specs {
+        let isolated = fixture_with_adapters(base, settings(), fixture.loaded.clone());
+        outputs.insert(spec.clone(), isolated.generate_text(spec).await);
+        assert_eq!(isolated.engine.stats().prefix_cache_hit_tokens, 0);
+        isolated.engine.close();
+        isolated.engine.join();
+    }
+    outputs
+}
+
+/// Runs requests, up to 48 at once, and cancels some. Returns the resident bytes after a fifth of the rounds.
+async fn run_rounds(
+    fixture: &Arc<GeneratorFixture>,
+    specs: &[RequestSpec],
+    expected: &Arc<HashMap<RequestSpec, String>>,
+    random: &mut SeededRng,
+    rounds: usize,
+) -> u64 {
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut warm_bytes = 0;
+    for round in 0..rounds {
+        if round == rounds / 5 {
+            warm_bytes = resident_bytes();
+        }
+        let (spec, token_count) = (pick_spec(specs, random), random.uniform_below(40));
+        let cancel_after = (random.uniform_below(3) == 0).then_some(token_count);
+        let (task_fixture, expected) = (Arc::clone(fixture), Arc::clone(expected));
+        tasks.spawn(async move { read_until_cancelled(&task_fixture, &spec, &expected, cancel_after).await });
+        if tasks.len() > 48 {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        // Some requests are cancelled before their first token.
+        if random.uniform_below(9) == 0 {
+            drop(fixture.submit(&pick_spec(specs, random)).unwrap());
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    warm_bytes
+}
+
+fn pick_spec(specs: &[RequestSpec], random: &mut SeededRng) -> RequestSpec {
+    specs[random.uniform_below(specs.len())].clone()
+}
+
+fn current_thread_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
 #[test]
 fn concurrent_identical_prompts_are_prefilled_once() {
-    let (_turn, base) = (serialize_tests(), base("qwen2"));
-    let house = generator_fixture(&base, settings());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    // Two whole pages, and more; what a prefix or a soft prompt puts in front is in them.
-    for (adapter, front) in [(0, 0), (1, 0), (2, 6), (3, 5)] {
-        let before = house.generator.stats();
-        let wanted = RequestSpec { adapter, prompt: (4..84).collect(), max_tokens: 5 };
-        let asked: Vec<GenerationStream> = (0..4).map(|_| house.submit(&wanted).unwrap()).collect();
-        let texts: Vec<String> = asked.into_iter().map(|one| runtime.block_on(one.collect()).unwrap().text).collect();
+    let (_lock, base) = (serialize_tests(), base("qwen2"));
+    let fixture = generator_fixture(&base, settings());
+    let runtime = current_thread_runtime();
+    // The prompt fills more than two KV blocks, which begin with the rows of a prefix or a soft prompt.
+    for (adapter, virtual_rows) in [(0, 0), (1, 0), (2, 6), (3, 5)] {
+        let before = fixture.engine.stats();
+        let spec = RequestSpec { adapter, prompt: (4..84).collect(), max_tokens: 5 };
+        let streams: Vec<GenerationStream> = (0..4).map(|_| fixture.submit(&spec).unwrap()).collect();
+        let texts: Vec<String> =
+            streams.into_iter().map(|stream| runtime.block_on(stream.collect()).unwrap().text).collect();
         assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "{texts:?}");
-        let shared = house.generator.stats().prefix_cache_hit_tokens - before.prefix_cache_hit_tokens;
-        assert_eq!(shared, 3 * (2 * 32 - front), "of adapter {adapter}");
+        let hit_tokens = fixture.engine.stats().prefix_cache_hit_tokens - before.prefix_cache_hit_tokens;
+        assert_eq!(hit_tokens, 3 * (2 * 32 - virtual_rows), "adapter {adapter}");
     }
 }
 
 #[test]
 fn cached_prefixes_are_prefilled_in_one_batch() {
-    let (_turn, base) = (serialize_tests(), base("qwen2"));
-    let house = generator_fixture(&base, settings());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let wanted = |last: u32| RequestSpec { adapter: 0, prompt: (4..84).chain([last]).collect(), max_tokens: 1 };
-    runtime.block_on(house.generate_text(&wanted(4)));
-    let before = house.generator.stats();
-    let asked: Vec<GenerationStream> = (0..12).map(|last| house.submit(&wanted(5 + last)).unwrap()).collect();
-    asked.into_iter().for_each(|one| drop(runtime.block_on(one.collect()).unwrap()));
-    let after = house.generator.stats();
+    let (_lock, base) = (serialize_tests(), base("qwen2"));
+    let fixture = generator_fixture(&base, settings());
+    let runtime = current_thread_runtime();
+    let spec = |last: u32| RequestSpec { adapter: 0, prompt: (4..84).chain([last]).collect(), max_tokens: 1 };
+    runtime.block_on(fixture.generate_text(&spec(4)));
+    let before = fixture.engine.stats();
+    let streams: Vec<GenerationStream> = (0..12).map(|last| fixture.submit(&spec(5 + last)).unwrap()).collect();
+    streams.into_iter().for_each(|stream| drop(runtime.block_on(stream.collect()).unwrap()));
+    let after = fixture.engine.stats();
     assert_eq!(after.prefix_cache_hit_tokens - before.prefix_cache_hit_tokens, 12 * 64);
-    // Read in pieces, all of them together; one after another would take twelve times as many steps.
+    // Prefilled in chunks of all sequences; one sequence after another would take twelve times as many steps.
     let steps = after.steps - before.steps;
     assert!(steps <= 12 * 17 / 9 + 12, "{steps} steps");
 }
 
 #[test]
 fn full_queue_is_busy_and_closed_scheduler_drains() {
-    let (_turn, base) = (serialize_tests(), base("qwen2"));
-    let house = generator_fixture(&base, Settings { max_queued_sequences: 2, max_running_sequences: 1, ..settings() });
-    let wanted = RequestSpec { adapter: 0, prompt: vec![5, 6, 7], max_tokens: 90 };
-    let mut waiting = Vec::new();
+    let (_lock, base) = (serialize_tests(), base("qwen2"));
+    let fixture =
+        generator_fixture(&base, Settings { max_queued_sequences: 2, max_running_sequences: 1, ..settings() });
+    let spec = RequestSpec { adapter: 0, prompt: vec![5, 6, 7], max_tokens: 90 };
+    let mut streams = Vec::new();
     let busy = loop {
-        match house.submit(&wanted) {
-            Ok(generation) => waiting.push(generation),
+        match fixture.submit(&spec) {
+            Ok(stream) => streams.push(stream),
             Err(error) => break error,
         }
-        assert!(waiting.len() < 100);
+        assert!(streams.len() < 100);
     };
     assert_eq!(busy.code(), "generation_queue_full");
-    house.generator.close();
-    assert_eq!(house.submit(&wanted).err().map(|error| error.code()), Some("shutting_down"));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    for generation in waiting {
-        assert!(!runtime.block_on(generation.collect()).unwrap().tokens.is_empty());
+    fixture.engine.close();
+    assert_eq!(fixture.submit(&spec).err().map(|error| error.code()), Some("shutting_down"));
+    let runtime = current_thread_runtime();
+    for stream in streams {
+        assert!(!runtime.block_on(stream.collect()).unwrap().tokens.is_empty());
     }
-    house.generator.join();
+    fixture.engine.join();
+}
+
+#[test]
+fn admitted_requests_count_against_the_queue_limit() {
+    let (_lock, base) = (serialize_tests(), base("qwen2"));
+    let fixture = generator_fixture(&base, Settings { max_queued_sequences: 2, ..settings() });
+    let permit = fixture.engine.admit(2).unwrap();
+    assert_eq!(fixture.engine.admit(1).err().map(|error| error.code()), Some("generation_queue_full"));
+    drop(permit);
+    assert!(fixture.engine.admit(100).is_ok(), "a request larger than the queue is admitted when nothing waits");
 }

@@ -1,6 +1,7 @@
 //! Heads with a dense layer: those that RoBERTa's and DistilBERT's checkpoints have, and one that a request asks for. They start
 //! near the linear probe of the frozen rows, learn, come back bit for bit, and are written as transformers' own.
 
+use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::artifact::{
     self, AdapterManifest, Artifact, BaseModelId, BaseSummary, LoadedAdapter, Probe, folder::AdapterFiles, probe,
@@ -178,8 +179,10 @@ fn row_is_bit_identical_alone_and_in_a_mixed_batch() {
     let texts = ["why was I charged", "when will my new card arrive, please?", "help"];
     let inputs = texts.map(Input::from_text);
     let tokens = |adapted: &LoadedAdapter| inputs.iter().map(|input| adapted.tokenize(&base, input).unwrap()).collect();
-    let group =
-        |adapted: &Arc<LoadedAdapter>| AdapterGroup { inputs: tokens(adapted), adapter: Some(Arc::clone(adapted)) };
+    let group = |adapted: &Arc<LoadedAdapter>| AdapterGroup {
+        inputs: tokens(adapted),
+        adapter: AdapterHandle::new("", Arc::clone(adapted)),
+    };
     let together = multi_adapter::forward(&base, &adapted.iter().map(group).collect::<Vec<_>>()).unwrap();
     let alone = adapted.iter().flat_map(|adapted| {
         inputs.iter().map(|input| adapted.forward(&base, std::slice::from_ref(input)).unwrap().concat())

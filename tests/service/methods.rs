@@ -1,5 +1,6 @@
 //! The contract of a method, on every method and architecture there is.
 
+use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::adapter::{self, ParameterBuilder, lora};
 use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
@@ -210,7 +211,7 @@ fn published_adapter_reproduces_the_trained_outputs() {
             }
             HeadKind::Trained(_) => {}
         }
-        let adapted = Some(Arc::new(loaded_adapter(base, spec, weights)));
+        let adapted = AdapterHandle::new("", Arc::new(loaded_adapter(base, spec, weights)));
         let published = multi_adapter::forward(base, &[AdapterGroup { adapter: adapted, inputs: tokens(base, spec) }])
             .unwrap()
             .concat();
@@ -343,18 +344,20 @@ fn assert_mixed_equals_single(base: &Arc<BaseModel>) {
     let plain = || -> Vec<Tokens> {
         inputs().iter().map(|input| base.tokenizer().encode(&input.text, None, 64).unwrap()).collect()
     };
-    let mut groups = vec![AdapterGroup { adapter: None, inputs: plain() }];
-    let one = |tokens| multi_adapter::forward(base, &[AdapterGroup { adapter: None, inputs: vec![tokens] }]).unwrap();
+    let mut groups = vec![AdapterGroup { adapter: AdapterHandle::base(), inputs: plain() }];
+    let one = |tokens| {
+        multi_adapter::forward(base, &[AdapterGroup { adapter: AdapterHandle::base(), inputs: vec![tokens] }]).unwrap()
+    };
     let mut alone: Vec<Vec<f32>> = plain().into_iter().flat_map(one).collect();
     for (seed, method) in (10..).zip(methods(base)) {
         for task in tasks(base) {
             let Some(spec) = spec(base, &method, &task) else { continue };
-            let adapted = Arc::new(loaded_adapter(base, &spec, random_weights(base, &spec, seed)));
+            let adapted = loaded_adapter(base, &spec, random_weights(base, &spec, seed));
+            let adapted = AdapterHandle::new("", Arc::new(adapted));
             alone.extend(tokens(base, &spec).into_iter().flat_map(|one| {
-                multi_adapter::forward(base, &[AdapterGroup { adapter: Some(Arc::clone(&adapted)), inputs: vec![one] }])
-                    .unwrap()
+                multi_adapter::forward(base, &[AdapterGroup { adapter: adapted.clone(), inputs: vec![one] }]).unwrap()
             }));
-            groups.push(AdapterGroup { adapter: Some(adapted), inputs: tokens(base, &spec) });
+            groups.push(AdapterGroup { adapter: adapted, inputs: tokens(base, &spec) });
         }
     }
     let together = multi_adapter::forward(base, &groups).unwrap();

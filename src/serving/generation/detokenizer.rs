@@ -1,9 +1,8 @@
-//! The tokens that a model says become text, piece by piece, until something says stop.
+//! Turns the tokens of one sequence into text, token by token, and decides when the sequence ends.
 //!
-//! Text is handed out as soon as it is sure: not while a character is incomplete ([`words`]), nor while it may be the
-//! beginning of a stop string ([`stops`]). All pieces together are what decoding all tokens at once gives.
-//!
-//! Knows nothing of models, and of tokenizers only that they decode.
+//! Text is returned as soon as it is final: not while a character is incomplete ([`IncrementalDecoder`]), and not while
+//! it may be the beginning of a stop sequence ([`StopSequenceMatcher`]). All deltas together are the text that decoding
+//! all tokens at once gives.
 
 mod incremental_decoder;
 #[cfg(test)]
@@ -11,47 +10,28 @@ mod test_tokenizers;
 #[cfg(test)]
 mod tests;
 
-use super::stop_sequences::{Match, StopSequenceMatcher};
+use super::stop_sequences::{Match, StopConditions, StopOutput, StopSequenceMatcher};
 use incremental_decoder::IncrementalDecoder;
-
-/// When to stop.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StopConditions {
-    /// None of them empty.
-    pub stop_sequences: Vec<String>,
-    pub stop_output: StopOutput,
-    /// Those that end a sequence, and others that are asked for.
-    pub stop_token_ids: Vec<u32>,
-    /// At least 1.
-    pub max_tokens: u32,
-}
-
-/// What becomes of the stop string, and of the stop token's text where it has any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StopOutput {
-    #[default]
-    Exclude,
-    Include,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// A stop string or a stop token.
+    /// A stop sequence or a stop token.
     Stop,
-    /// So many tokens as were allowed.
+    /// The token limit.
     Length,
 }
 
-/// What one more token adds.
+/// Text that one token adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextDelta {
     pub text: String,
-    /// Where the token begins, in characters of the whole text; one that continues a character, where that begins.
+    /// Start of the token in characters of the generated text; for a token inside a character, the start of that
+    /// character.
     pub offset: usize,
     pub finish_reason: Option<FinishReason>,
 }
 
-/// Writes one sequence. `decode` gives the text of tokens, special ones skipped.
+/// Detokenizer of one sequence. `decode` returns the text of tokens without special tokens.
 pub struct Detokenizer<D> {
     decoder: IncrementalDecoder<D>,
     stop_matcher: StopSequenceMatcher,
@@ -62,8 +42,8 @@ pub struct Detokenizer<D> {
 }
 
 impl<D: Fn(&[u32]) -> String> Detokenizer<D> {
-    /// `prompt` is what the text goes on from: many tokenizers drop the space before the first word of a text, and here
-    /// that is not the first. Empty where the text stands alone.
+    /// `prompt` is the context of the first token: many tokenizers drop the space before the first word of a text, and
+    /// the first generated word is not the first of the text. Empty for a text without a prompt.
     pub fn new(decode: D, prompt: &[u32], stop_conditions: StopConditions) -> Self {
         Self {
             decoder: IncrementalDecoder::with_prompt(prompt, decode),
@@ -75,7 +55,7 @@ impl<D: Fn(&[u32]) -> String> Detokenizer<D> {
         }
     }
 
-    /// After the finish nothing is added any more.
+    /// Returns the text that this token completes. Adds nothing after the finish.
     pub fn push(&mut self, id: u32) -> TextDelta {
         let offset = self.decoder.emitted_characters();
         if self.finish_reason.is_some() {
@@ -88,7 +68,7 @@ impl<D: Fn(&[u32]) -> String> Detokenizer<D> {
             _ => self.decoder.push(id),
         };
         let text = match self.stop_matcher.push(&decoded) {
-            Match::Stop(matched) => self.finish_reason(matched, FinishReason::Stop),
+            Match::Stop(matched) => self.finish(matched, FinishReason::Stop),
             Match::Continue(text) if is_stop => self.flush_with(text, FinishReason::Stop),
             Match::Continue(text) if self.tokens_left == 0 => self.flush_with(text, FinishReason::Length),
             Match::Continue(text) => text,
@@ -96,7 +76,7 @@ impl<D: Fn(&[u32]) -> String> Detokenizer<D> {
         TextDelta { text, offset, finish_reason: self.finish_reason }
     }
 
-    /// What was held back, where the sequence ends for a reason of others; nothing after a finish.
+    /// Ends the text and returns what was withheld; nothing after a finish.
     pub fn flush(&mut self) -> String {
         match self.finish_reason {
             Some(_) => String::new(),
@@ -104,20 +84,20 @@ impl<D: Fn(&[u32]) -> String> Detokenizer<D> {
         }
     }
 
-    /// `text` and all that was held back, unless a stop string turns up in it.
+    /// Returns `text` and everything withheld, up to the first stop sequence in it.
     fn flush_with(&mut self, text: String, finish_reason: FinishReason) -> String {
         let decoded = self.decoder.flush();
         match self.stop_matcher.push(&decoded) {
-            Match::Stop(remaining) => self.finish_reason(text + &remaining, FinishReason::Stop),
+            Match::Stop(remaining) => self.finish(text + &remaining, FinishReason::Stop),
             Match::Continue(remaining) => {
                 let text = text + &remaining + &self.stop_matcher.flush();
-                self.finish_reason(text, finish_reason)
+                self.finish(text, finish_reason)
             }
         }
     }
 
-    fn finish_reason(&mut self, text: String, finish: FinishReason) -> String {
-        self.finish_reason = Some(finish);
+    fn finish(&mut self, text: String, finish_reason: FinishReason) -> String {
+        self.finish_reason = Some(finish_reason);
         text
     }
 }

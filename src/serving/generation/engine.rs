@@ -1,11 +1,16 @@
-//! The loop: who joins, what is computed, who leaves. One thread leads, and a crew computes the parts of a step.
+//! The generation loop: one scheduler thread forms the batches of each step, and a worker pool computes them.
 
 use super::batch_planner::{self, Parallelism, SequenceDemand};
-use super::model_runner::{self, ScheduledBatch, StepOutput};
-use super::request::{GenerationStream, SequenceRequest};
+use super::constraint::ConstraintFactory;
+use super::model_runner::{self, ScheduledBatch};
+use super::output::GenerationStream;
+use super::request::{GenerationRequest, SequenceContext};
 use super::scheduler::Scheduler;
-use super::sequence::{SequenceState, check_context_length};
-use super::{Settings, Stats};
+use super::sequence::SequenceState;
+use super::settings::{Settings, Stats};
+use super::token_encoding::TokenByteEncoding;
+use crate::serving::adapters::AdapterHandle;
+use crate::serving::errors::{RETRY_AFTER, shutting_down};
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_tensor::Backend;
@@ -17,20 +22,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::unbounded_channel;
 
-/// What a client is told to wait before it asks again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// The handle that requests use.
+/// Accepts generation requests. Dropping it closes the queue.
 pub struct GenerationEngine {
     inner: Arc<Inner>,
+    constraint_factory: ConstraintFactory,
+    token_encoding: TokenByteEncoding,
     scheduler_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Inner {
     base: Arc<BaseModel>,
-    kernels: Arc<dyn Backend>,
+    backend: Arc<dyn Backend>,
     parallelism: Parallelism,
     kv_cache_shape: KvCacheShape,
     settings: Settings,
@@ -38,57 +41,87 @@ struct Inner {
     scheduler_changed: Condvar,
 }
 
+/// Admission of a request: the right to queue `sequence_count` sequences. Dropping it gives the capacity back.
+pub struct AdmissionPermit {
+    inner: Arc<Inner>,
+    sequence_count: usize,
+}
+
 impl GenerationEngine {
-    /// Starts the threads; `None` where the base does not say what comes next.
+    /// Starts the threads; `None` if the base model is not a causal language model.
     pub fn start(base: &Arc<BaseModel>, settings: Settings) -> Result<Option<Self>> {
         let Some(kv_cache_shape) = base.kv_cache_shape().filter(|_| base.info().is_causal_lm) else { return Ok(None) };
-        let kernels = select_kernels(base, settings.activation_quantization)?;
+        let backend = select_backend(base, settings.activation_quantization)?;
         let parallelism = if base.is_quantized() { Parallelism::IntraOp } else { Parallelism::InterOp };
         let scheduler = Mutex::new(Scheduler::new(&settings, kv_cache_shape.block_bytes()));
         let worker_pool = WorkerPool::new("generate", Priority::Normal, settings.threads)?;
         let inner = Arc::new(Inner {
             base: Arc::clone(base),
-            kernels,
+            backend,
             parallelism,
             kv_cache_shape,
             settings,
             scheduler,
             scheduler_changed: Condvar::new(),
         });
-        let engine = Arc::clone(&inner);
+        let scheduler = Arc::clone(&inner);
         let scheduler_thread = worker_pool::spawn_compute_thread("generate", Priority::Normal, move || {
-            engine.scheduler_loop(&worker_pool);
+            scheduler.scheduler_loop(&worker_pool);
         })?;
-        Ok(Some(Self { inner, scheduler_thread: Mutex::new(Some(scheduler_thread)) }))
+        let token_encoding = TokenByteEncoding::detect(|token| base.tokenizer().token_to_id(token).is_some());
+        Ok(Some(Self {
+            inner,
+            constraint_factory: ConstraintFactory::new(Arc::clone(base), token_encoding),
+            token_encoding,
+            scheduler_thread: Mutex::new(Some(scheduler_thread)),
+        }))
     }
 
-    /// Queues sequences that belong to one request: all of them, or none.
+    /// Admits a request before its prompts are tokenized. A request larger than the whole queue is admitted when no
+    /// other sequence waits.
     ///
     /// # Errors
-    /// `Invalid` where one is too long, `Busy` where too many wait or the server goes down.
-    pub fn submit(&self, requests: Vec<SequenceRequest>) -> Result<Vec<GenerationStream>> {
-        let inner = &self.inner;
-        for request in &requests {
-            check_context_length(
-                &inner.base,
-                &request.adapter,
-                &request.prompt_ids,
-                request.stop_conditions.max_tokens as usize,
-            )?;
+    /// `Busy`: `generation_queue_full`, or `shutting_down`.
+    pub fn admit(&self, sequence_count: usize) -> Result<AdmissionPermit> {
+        let mut scheduler = self.inner.lock();
+        if scheduler.is_closed {
+            return Err(shutting_down());
         }
-        let new_sequence = |request: SequenceRequest| {
-            let (sender, events) = unbounded_channel();
-            let stream = GenerationStream { events, prompt_tokens: request.prompt_ids.len(), finish_reason: None };
-            (SequenceState::new(&inner.base, inner.kv_cache_shape, request, sender), stream)
+        let waiting = scheduler.waiting_sequences();
+        if waiting > 0 && waiting + sequence_count > self.inner.settings.max_queued_sequences {
+            let detail = format!("{waiting} sequences are waiting to be generated: try again in a moment");
+            return Err(Error::busy("generation_queue_full", detail, RETRY_AFTER));
+        }
+        scheduler.admitted += sequence_count;
+        Ok(AdmissionPermit { inner: Arc::clone(&self.inner), sequence_count })
+    }
+
+    /// Tokenizes the prompts and queues the sequences of a request: all of them, or none. Blocks while it computes.
+    ///
+    /// # Errors
+    /// `Invalid` for a prompt or constraint that is refused, or a sequence that exceeds the context length or the KV
+    /// cache; `Busy` (`shutting_down`).
+    pub fn submit(
+        &self,
+        permit: AdmissionPermit,
+        adapter: &AdapterHandle,
+        request: &GenerationRequest,
+    ) -> Result<Vec<GenerationStream>> {
+        let inner = &self.inner;
+        let context = SequenceContext {
+            base: &inner.base,
+            constraint_factory: &self.constraint_factory,
+            kv_cache_shape: inner.kv_cache_shape,
+            default_max_tokens: inner.settings.default_max_tokens,
+            max_sequence_length: inner.lock().max_blocks() * BLOCK_SIZE,
         };
-        let (sequences, streams): (Vec<SequenceState>, Vec<GenerationStream>) =
-            requests.into_iter().map(new_sequence).unzip();
+        let (sequences, streams): (Vec<_>, Vec<_>) = request.to_sequences(&context, adapter)?.into_iter().unzip();
         let mut scheduler = inner.lock();
         if scheduler.is_closed {
-            let detail = "the server is going down: send the request again in a moment";
-            return Err(Error::busy("shutting_down", detail, RETRY_AFTER));
+            return Err(shutting_down());
         }
-        if let Some(sequence) = sequences.iter().find(|sequence| sequence.reserved_blocks > scheduler.max_blocks()) {
+        let is_too_long = |sequence: &&SequenceState| sequence.reserved_blocks > scheduler.max_blocks();
+        if let Some(sequence) = sequences.iter().find(is_too_long) {
             let max_tokens = sequence.reserved_blocks * BLOCK_SIZE;
             let detail = format!(
                 "prompt and answer may take {max_tokens} tokens, more than this server has memory for: lower max_tokens, \
@@ -96,42 +129,33 @@ impl GenerationEngine {
             );
             return Err(Error::invalid("too_long", detail));
         }
-        if !scheduler.queued.is_empty()
-            && scheduler.queued.len() + sequences.len() > inner.settings.max_queued_sequences
-        {
-            let detail =
-                format!("{} sequences are waiting to be generated: try again in a moment", scheduler.queued.len());
-            return Err(Error::busy("generation_queue_full", detail, RETRY_AFTER));
-        }
-        for mut sequence in sequences {
-            scheduler.next_arrival += 1;
-            sequence.arrival_order = scheduler.next_arrival;
-            scheduler.queued.push_back(sequence);
-        }
+        sequences.into_iter().for_each(|sequence| scheduler.push(sequence));
+        drop(scheduler);
+        drop(permit);
         inner.scheduler_changed.notify_all();
         Ok(streams)
     }
 
-    /// Rows that a sequence may have at most.
-    pub fn max_sequence_length(&self) -> usize {
-        self.inner.lock().max_blocks() * BLOCK_SIZE
+    /// Bytes of a token's text, which may be only a part of a character.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        self.token_encoding.decode_token(&self.inner.base.tokenizer().id_to_token(id).unwrap_or_default())
     }
 
     pub fn stats(&self) -> Stats {
         self.inner.lock().stats()
     }
 
-    /// Takes no more requests; those that wait or run are finished.
+    /// Accepts no more requests; queued and running sequences are finished.
     pub fn close(&self) {
         self.inner.lock().is_closed = true;
         self.inner.scheduler_changed.notify_all();
     }
 
-    /// Waits for the end of the threads, after [`Self::close`].
+    /// Waits for the scheduler thread to end, after [`Self::close`].
     pub fn join(&self) {
         let scheduler_thread = self.scheduler_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if scheduler_thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that generates had panicked");
+            tracing::error!("the scheduler thread had panicked");
         }
     }
 }
@@ -142,64 +166,74 @@ impl Drop for GenerationEngine {
     }
 }
 
-/// What multiplies.
-fn select_kernels(base: &BaseModel, activations: ActivationQuantization) -> Result<Arc<dyn Backend>> {
-    let int8_kernels = match activations {
+impl Drop for AdmissionPermit {
+    fn drop(&mut self) {
+        self.inner.lock().admitted -= self.sequence_count;
+    }
+}
+
+fn select_backend(base: &BaseModel, activations: ActivationQuantization) -> Result<Arc<dyn Backend>> {
+    let int8_backend = match activations {
         ActivationQuantization::F32 => return Ok(Arc::clone(base.backend())),
         ActivationQuantization::Int8 => base.backend().with_int8_activations(),
     };
-    int8_kernels.ok_or_else(|| {
+    int8_backend.ok_or_else(|| {
         let detail = "on a GPU activations are not rounded: leave --activation-quantization int8 out";
         Error::invalid("conflicting_settings", detail)
     })
 }
 
-/// A part's step; a panic is its own sequences' affair alone.
-fn run_batch(base: &BaseModel, kernels: &Arc<dyn Backend>, batch: ScheduledBatch) -> StepOutput {
-    catch_unwind(AssertUnwindSafe(|| model_runner::run_step(base, kernels, batch))).unwrap_or_else(|payload| {
+/// A batch after its step, and the number of tokens it generated.
+type FinishedBatch = (ScheduledBatch, usize);
+
+/// Computes the step of one batch. A panic removes the sequences of this batch, which closes their streams.
+fn run_batch(base: &BaseModel, backend: &Arc<dyn Backend>, mut batch: ScheduledBatch) -> FinishedBatch {
+    let run_step = || model_runner::run_step(base, backend, &mut batch);
+    let generated_tokens = catch_unwind(AssertUnwindSafe(run_step)).unwrap_or_else(|payload| {
         let error = Error::from_panic("a step of generation", payload.as_ref());
-        tracing::error!(error = format!("{error:#}"), "a step of generation was lost");
-        StepOutput::default()
-    })
+        tracing::error!(error = format!("{error:#}"), "generation step panicked");
+        batch.sequences.clear();
+        0
+    });
+    (batch, generated_tokens)
 }
 
-/// Whoever waits learns that nothing will come, however the leader ends.
-struct FailPendingOnDrop<'a>(&'a Inner);
+/// Closes the streams of all sequences when the scheduler thread ends, also by a panic.
+struct ClearOnDrop<'a>(&'a Inner);
 
-impl Drop for FailPendingOnDrop<'_> {
+impl Drop for ClearOnDrop<'_> {
     fn drop(&mut self) {
         let mut scheduler = self.0.lock();
         scheduler.is_closed = true;
-        scheduler.queued.clear();
-        scheduler.running.clear();
+        scheduler.clear();
     }
 }
 
 impl Inner {
     fn scheduler_loop(self: Arc<Self>, worker_pool: &WorkerPool) {
-        let (base, kernels) = (Arc::clone(&self.base), Arc::clone(&self.kernels));
-        let compute = Arc::new(move |batch: ScheduledBatch| -> Result<_> { Ok(run_batch(&base, &kernels, batch)) });
-        let _fail_pending = FailPendingOnDrop(&self);
+        let (base, backend) = (Arc::clone(&self.base), Arc::clone(&self.backend));
+        let compute = Arc::new(move |batch: ScheduledBatch| -> Result<_> { Ok(run_batch(&base, &backend, batch)) });
+        let _clear_on_drop = ClearOnDrop(&self);
         while let Some(mut batches) = self.next_step() {
             let started_at = Instant::now();
             let reserved_blocks: usize =
                 batches.iter().flat_map(|batch| &batch.sequences).map(|sequence| sequence.reserved_blocks).sum();
             let single_batch = if batches.len() == 1 { batches.pop() } else { None };
-            let done = match single_batch {
-                // Always on this thread, which has helpers.
-                Some(batch) => with_intra_op_threads(batch.threads, || compute(batch)).map(|output| vec![output]),
+            let finished = match single_batch {
+                // On this thread, which owns the intra-op thread pool.
+                Some(batch) => with_intra_op_threads(batch.threads, || compute(batch)).map(|finished| vec![finished]),
                 None => worker_pool.map(batches, &compute),
             };
-            let outputs = done.unwrap_or_else(|error| {
-                tracing::error!(error = format!("{error:#}"), "a step of generation was lost");
+            let finished = finished.unwrap_or_else(|error| {
+                tracing::error!(error = format!("{error:#}"), "generation step was lost");
                 Vec::new()
             });
-            self.finish_step(outputs, reserved_blocks);
+            self.finish_step(finished, reserved_blocks);
             self.yield_to_training(started_at.elapsed());
         }
     }
 
-    /// Leaves the cores alone for a moment after so much work, where a job would use them.
+    /// Pauses after `busy` time of computation, so that training jobs get their share of CPU time.
     fn yield_to_training(&self, busy: Duration) {
         let training_share = self.settings.training_cpu_share;
         if training_share > 0.0 && worker_pool::background_work_pending() {
@@ -207,29 +241,28 @@ impl Inner {
         }
     }
 
-    /// Waits for sequences and takes all that run, in at most as many parts as there are threads; `None` once nothing is left and
-    /// the line is closed.
+    /// Waits for sequences and returns the batches of the next step, at most one per thread; `None` once the engine is
+    /// closed and no sequence is left.
     fn next_step(&self) -> Option<Vec<ScheduledBatch>> {
         let mut scheduler = self.lock();
         loop {
-            scheduler.admit();
+            scheduler.start_queued();
             if !scheduler.running.is_empty() {
                 let running = std::mem::take(&mut scheduler.running);
                 scheduler.counters.steps += 1;
                 let (batches, unscheduled) = self.plan_batches(running);
-                // Their turn comes with the next step.
                 scheduler.running = unscheduled;
                 scheduler.in_step = batches.iter().map(|batch| batch.sequences.len()).sum();
                 return Some(batches);
             }
-            if scheduler.is_closed && scheduler.queued.is_empty() {
+            if scheduler.is_closed && scheduler.is_empty() {
                 return None;
             }
             scheduler = self.scheduler_changed.wait(scheduler).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// What is computed now, and what is not.
+    /// Splits the running sequences into the batches of this step and those that wait for the next.
     fn plan_batches(&self, running: Vec<SequenceState>) -> (Vec<ScheduledBatch>, Vec<SequenceState>) {
         let Settings { threads, prefill_chunk_tokens, .. } = self.settings;
         let demands: Vec<SequenceDemand> = running.iter().map(SequenceState::demand).collect();
@@ -237,33 +270,31 @@ impl Inner {
         let partitions = batch_planner::partition_batch(&demands, &chunk_lengths, threads, self.parallelism);
         let threads = if partitions.len() == 1 { threads } else { 1 };
         let mut running: Vec<Option<SequenceState>> = running.into_iter().map(Some).collect();
-        let scheduled_batch = |indices: Vec<usize>| {
-            let sequences = indices.iter().filter_map(|index| running[*index].take()).collect();
-            ScheduledBatch {
-                sequences,
-                max_tokens_per_sequence: indices.iter().map(|index| chunk_lengths[*index]).collect(),
-                threads,
-            }
+        let scheduled_batch = |indices: Vec<usize>| ScheduledBatch {
+            sequences: indices.iter().filter_map(|index| running[*index].take()).collect(),
+            chunk_lengths: indices.iter().map(|index| chunk_lengths[*index]).collect(),
+            threads,
         };
         let batches = partitions.into_iter().map(scheduled_batch).collect();
         (batches, running.into_iter().flatten().collect())
     }
 
-    fn finish_step(&self, outputs: Vec<StepOutput>, reserved_blocks: usize) {
+    /// Returns unfinished sequences to the scheduler and releases the blocks of the others. `reserved_blocks` is the
+    /// reservation of all sequences of the step.
+    fn finish_step(&self, finished: Vec<FinishedBatch>, reserved_blocks: usize) {
         let mut scheduler = self.lock();
+        let sequences = finished.iter().flat_map(|(batch, _)| &batch.sequences);
         let still_reserved: usize =
-            outputs.iter().flat_map(|done| &done.running).map(|sequence| sequence.reserved_blocks).sum();
+            sequences.filter(|sequence| !sequence.is_finished()).map(|sequence| sequence.reserved_blocks).sum();
         scheduler.release_blocks(reserved_blocks - still_reserved);
         scheduler.in_step = 0;
-        for output in outputs {
-            scheduler.counters.generated_tokens += output.generated_tokens as u64;
-            for mut sequence in output.finished {
+        for (batch, generated_tokens) in finished {
+            scheduler.counters.generated_tokens += generated_tokens as u64;
+            for mut sequence in batch.sequences {
                 scheduler.cache_prefix(&mut sequence);
-            }
-            for mut sequence in output.running {
-                scheduler.cache_prefix(&mut sequence);
-                let position = scheduler.running.partition_point(|other| other.version <= sequence.version);
-                scheduler.running.insert(position, sequence);
+                if !sequence.is_finished() {
+                    scheduler.insert_running(sequence);
+                }
             }
         }
     }

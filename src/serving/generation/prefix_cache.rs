@@ -1,7 +1,7 @@
-//! Pages that prompts may begin with: computed once, as long as there is room for them.
+//! LRU cache of full KV blocks, which lets a prompt reuse the prefix of an earlier one.
 //!
-//! A page is known by all the tokens up to its end and by whoever computed them: the version of an adapter, or the bare base.
-//! What one version has computed is never another's.
+//! A block is keyed by the hash of all tokens up to its end and of the adapter version that computed it, so adapters
+//! never share blocks.
 
 use espalier_core::model::VirtualTokens;
 use espalier_tensor::kv_cache::{BLOCK_SIZE, KvBlock, KvCacheShape, SequenceKvCache};
@@ -9,12 +9,41 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-type BlockHash = [u8; 32];
+pub type BlockHash = [u8; 32];
+
+/// Hashes of the full blocks of one sequence. The hasher is kept, so that every token is hashed once.
+pub struct BlockHashes {
+    hasher: Sha256,
+    virtual_rows: usize,
+    hashed_tokens: usize,
+    hashes: Vec<BlockHash>,
+}
+
+impl BlockHashes {
+    pub fn new(version: &str, virtual_tokens: VirtualTokens) -> Self {
+        let virtual_rows = virtual_row_count(virtual_tokens);
+        Self { hasher: Sha256::new_with_prefix(version), virtual_rows, hashed_tokens: 0, hashes: Vec::new() }
+    }
+
+    /// Returns the hashes of the full blocks of `ids`, which extend or shorten the tokens of earlier calls.
+    pub fn extend(&mut self, ids: &[u32]) -> &[BlockHash] {
+        let block_count = (ids.len() + self.virtual_rows) / BLOCK_SIZE;
+        for block in self.hashes.len()..block_count {
+            // Virtual rows precede the first token.
+            let end = ((block + 1) * BLOCK_SIZE).saturating_sub(self.virtual_rows);
+            ids[self.hashed_tokens..end].iter().for_each(|id| self.hasher.update(id.to_le_bytes()));
+            self.hasher.update([0]);
+            self.hashed_tokens = end;
+            self.hashes.push(self.hasher.clone().finalize().into());
+        }
+        &self.hashes[..block_count]
+    }
+}
 
 #[derive(Default)]
 pub struct PrefixCache {
     blocks: HashMap<BlockHash, CachedBlock>,
-    /// By the time of their last use.
+    /// Blocks by the clock value of their last use.
     lru_order: BTreeMap<u64, BlockHash>,
     clock: u64,
 }
@@ -25,95 +54,64 @@ struct CachedBlock {
     last_used: u64,
 }
 
-/// The keys of the full pages of these tokens, one after another.
-fn block_hashes<'a>(version: &str, virtual_rows: usize, ids: &'a [u32]) -> impl Iterator<Item = BlockHash> + 'a {
-    let mut hash = Sha256::new();
-    hash.update(version);
-    let mut hashed_tokens = 0;
-    (1..).map_while(move |block_count: usize| {
-        // Virtual rows are before the first token.
-        let end = (block_count * BLOCK_SIZE).saturating_sub(virtual_rows);
-        (end <= ids.len()).then(|| {
-            ids[hashed_tokens..end].iter().for_each(|id| hash.update(id.to_le_bytes()));
-            hash.update([0]);
-            hashed_tokens = end;
-            hash.clone().finalize().into()
-        })
-    })
-}
-
 impl PrefixCache {
-    /// How many pages are kept.
+    /// Number of cached blocks.
     pub fn len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// What is known of the beginning of a prompt, and how many of its tokens that is; at least one is left to be computed.
+    /// Returns a KV cache of the longest cached prefix, and the number of its tokens. `hashes` are those of the blocks
+    /// of the prompt without its last token, which is always computed.
     pub fn lookup(
         &mut self,
-        version: &str,
+        hashes: &[BlockHash],
         virtual_tokens: VirtualTokens,
         kv_cache_shape: KvCacheShape,
-        prompt_ids: &[u32],
     ) -> Option<(SequenceKvCache, usize)> {
-        let (mut blocks, mut prefix_lengths) = (Vec::new(), None);
-        let mut used_keys = Vec::new();
-        for key in block_hashes(version, virtual_row_count(virtual_tokens), &prompt_ids[..prompt_ids.len() - 1]) {
-            let Some(cached) = self.blocks.get(&key) else { break };
-            blocks.push(Arc::clone(&cached.block));
-            prefix_lengths = Some(Arc::clone(&cached.prefix_lengths));
-            used_keys.push(key);
-        }
-        self.touch(&used_keys);
+        let cached: Vec<&CachedBlock> = hashes.iter().map_while(|hash| self.blocks.get(hash)).collect();
+        let blocks: Vec<Arc<KvBlock>> = cached.iter().map(|cached| Arc::clone(&cached.block)).collect();
+        let prefix_lengths = cached.last().map(|cached| Arc::clone(&cached.prefix_lengths));
+        self.touch(&hashes[..blocks.len()]);
         let cached_tokens = (blocks.len() * BLOCK_SIZE).saturating_sub(virtual_row_count(virtual_tokens));
-        let prompt_virtual_tokens = if let VirtualTokens::Prompt(count) = virtual_tokens { count } else { 0 };
         let prefix_lengths = prefix_lengths.filter(|_| cached_tokens > 0)?;
-        Some((
-            SequenceKvCache::from_shared_blocks(
-                kv_cache_shape,
-                blocks,
-                prompt_virtual_tokens + cached_tokens,
-                prefix_lengths,
-            ),
-            cached_tokens,
-        ))
+        let rows = virtual_tokens.prompt_rows() + cached_tokens;
+        Some((SequenceKvCache::from_shared_blocks(kv_cache_shape, blocks, rows, prefix_lengths), cached_tokens))
     }
 
-    /// Keeps the full pages of what has been computed.
-    pub fn insert(&mut self, version: &str, virtual_tokens: VirtualTokens, kv_cache: &SequenceKvCache, ids: &[u32]) {
-        let mut used_keys = Vec::new();
-        for (key, block) in block_hashes(version, virtual_row_count(virtual_tokens), ids).zip(kv_cache.full_blocks()) {
+    /// Inserts the full blocks of a KV cache.
+    pub fn insert(&mut self, hashes: &[BlockHash], kv_cache: &SequenceKvCache) {
+        let blocks = kv_cache.full_blocks();
+        for (hash, block) in hashes.iter().zip(blocks) {
             let new_entry = || CachedBlock {
                 block: Arc::clone(block),
                 prefix_lengths: Arc::clone(kv_cache.prefix_lengths()),
                 last_used: 0,
             };
-            self.blocks.entry(key).or_insert_with(new_entry);
-            used_keys.push(key);
+            self.blocks.entry(*hash).or_insert_with(new_entry);
         }
-        self.touch(&used_keys);
+        self.touch(&hashes[..hashes.len().min(blocks.len())]);
     }
 
-    /// These were used last, the first of them the very last: without it the others are of no use.
-    fn touch(&mut self, keys: &[BlockHash]) {
-        for key in keys.iter().rev() {
-            let Some(cached) = self.blocks.get_mut(key) else { continue };
+    /// Marks the blocks of one prefix as used, its first block most recently: the others are useless without it.
+    fn touch(&mut self, hashes: &[BlockHash]) {
+        for hash in hashes.iter().rev() {
+            let Some(cached) = self.blocks.get_mut(hash) else { continue };
             self.clock += 1;
             self.lru_order.remove(&cached.last_used);
             cached.last_used = self.clock;
-            self.lru_order.insert(self.clock, *key);
+            self.lru_order.insert(self.clock, *hash);
         }
     }
 
-    /// Forgets the page that was not used for the longest time; whether there was one.
+    /// Evicts the least recently used block. Returns false if the cache is empty.
     pub fn evict_lru(&mut self) -> bool {
-        let Some((_, key)) = self.lru_order.pop_first() else { return false };
-        self.blocks.remove(&key);
+        let Some((_, hash)) = self.lru_order.pop_first() else { return false };
+        self.blocks.remove(&hash);
         true
     }
 }
 
-/// Rows that are remembered before a sequence's first token, at most.
+/// KV cache rows before the first token of a sequence, at most.
 pub fn virtual_row_count(virtual_tokens: VirtualTokens) -> usize {
     match virtual_tokens {
         VirtualTokens::Disabled => 0,

@@ -1,98 +1,189 @@
-//! What a sequence is asked for, and what it answers.
+//! A request for generated text: validation, and its conversion into sequences.
 
-use super::constraint::TokenConstraint;
-use super::detokenizer::{FinishReason, StopConditions};
-use super::sampling::{self, Logprobs};
+use super::constraint::{ConstraintFactory, ConstraintSpec, TokenConstraint};
+use super::detokenizer::Detokenizer;
+use super::output::GenerationStream;
+use super::sampling::{Sampler, SamplingParams};
+use super::sequence::{DecodeFn, SequenceState};
+use super::stop_sequences::{StopConditions, StopOutput};
 use crate::serving::adapters::AdapterHandle;
-use espalier_core::error::Error;
+use espalier_core::error::{Error, FieldError, Problem, Result};
+use espalier_core::model::BaseModel;
 use espalier_core::model::chat::{Message, RenderOptions};
-use tokio::sync::mpsc::UnboundedReceiver;
+use espalier_tensor::kv_cache::KvCacheShape;
+use std::sync::Arc;
 
-/// What is to be gone on from.
+/// Limits of `stop`: number of sequences, and bytes of one.
+const MAX_STOP_SEQUENCES: usize = 16;
+const MAX_STOP_SEQUENCE_BYTES: usize = 1000;
+
 pub enum Prompt {
     Text(String),
     Tokens(Vec<u32>),
-    Messages { messages: Vec<Message>, template_options: RenderOptions },
+    /// A conversation, rendered with the chat template of the base model.
+    Messages {
+        messages: Vec<Message>,
+        template_options: RenderOptions,
+    },
 }
 
-/// One sequence to be.
-pub struct SequenceRequest {
-    pub adapter: AdapterHandle,
-    /// The adapter's version; empty for the bare base.
-    pub version: String,
-    /// The prompt's tokens, at least one.
-    pub prompt_ids: Vec<u32>,
-    pub sampling: sampling::SamplingParams,
-    pub stop_conditions: StopConditions,
-    /// What the answer has to be.
-    pub constraint: Option<TokenConstraint>,
-    /// Its number among those with the same prompt.
-    pub choice_index: u32,
+pub struct GenerationRequest {
+    pub prompts: Vec<Prompt>,
+    pub sampling: SamplingParams,
+    pub stop_sequences: Vec<String>,
+    pub stop_output: StopOutput,
+    pub constraint: Option<ConstraintSpec>,
+    /// Defaults to the server's setting, limited to what the context length leaves.
+    pub max_tokens: Option<u32>,
+    pub choices_per_prompt: u32,
 }
 
-/// A token that was said.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenOutput {
-    pub token_id: u32,
-    /// What it adds to the text: nothing while a character is incomplete, or may be the beginning of a stop string.
-    pub text_delta: String,
-    /// Where it begins, in characters of the whole text.
-    pub text_offset: usize,
-    pub logprobs: Option<Logprobs>,
+/// Properties of the engine that sequences depend on.
+pub struct SequenceContext<'a> {
+    pub base: &'a Arc<BaseModel>,
+    pub constraint_factory: &'a ConstraintFactory,
+    pub kv_cache_shape: KvCacheShape,
+    pub default_max_tokens: u32,
+    /// Rows of one sequence that the KV cache has room for.
+    pub max_sequence_length: usize,
 }
 
-/// What happens to a sequence.
-#[derive(Debug)]
-pub enum SequenceEvent {
-    Token(TokenOutput),
-    /// The last one.
-    Finished(FinishReason),
-    /// The last one: nothing more comes.
-    Failed(Error),
-}
+impl GenerationRequest {
+    /// Number of sequences to generate.
+    pub fn sequence_count(&self) -> usize {
+        self.prompts.len().saturating_mul(self.choices_per_prompt as usize)
+    }
 
-/// A sequence that is under way. When it is dropped, its room is free at the next step.
-pub struct GenerationStream {
-    pub(super) events: UnboundedReceiver<SequenceEvent>,
-    pub prompt_tokens: usize,
-    /// Once nothing more comes.
-    pub finish_reason: Option<FinishReason>,
-}
-
-/// All that a sequence has said.
-pub struct Completion {
-    pub text: String,
-    pub tokens: Vec<TokenOutput>,
-    pub finish_reason: FinishReason,
-}
-
-impl GenerationStream {
-    /// What comes next; `None` after the finish.
+    /// Checks everything that needs no tokenization.
     ///
     /// # Errors
-    /// Where the sequence failed.
-    pub async fn next(&mut self) -> Result<Option<TokenOutput>, Error> {
-        match self.events.recv().await {
-            Some(SequenceEvent::Token(output)) => Ok(Some(output)),
-            Some(SequenceEvent::Finished(finish_reason)) => {
-                self.finish_reason = Some(finish_reason);
-                Ok(None)
+    /// `Invalid`: `no_generation` for an adapter of another task, else `invalid_generation` with a pointer to each
+    /// invalid field.
+    pub fn validate(&self, base: &BaseModel, adapter: &AdapterHandle, max_sequences: usize) -> Result<()> {
+        if let Some(loaded) = adapter.loaded()
+            && !loaded.manifest.task.is_generative()
+        {
+            let name = loaded.manifest.task.type_name();
+            let detail = format!("an adapter for {name} does not say what comes next: ask it by POST /predict");
+            return Err(Error::invalid("no_generation", detail));
+        }
+        let field_errors = self.field_errors(base.info().vocabulary_size, max_sequences);
+        match field_errors.as_slice() {
+            [] => Ok(()),
+            [first, ..] => {
+                let detail = format!("the request cannot be answered: {}", first.message);
+                Err(Error::Invalid(Problem::new("invalid_generation", detail).with_errors(field_errors)))
             }
-            Some(SequenceEvent::Failed(error)) => Err(error),
-            None => Err(Error::internal("a step of generation was lost")),
         }
     }
 
-    /// Waits for the finish.
+    fn field_errors(&self, vocabulary_size: usize, max_sequences: usize) -> Vec<FieldError> {
+        let sampling_errors = self.sampling.validate(vocabulary_size).into_iter();
+        let mut field_errors: Vec<FieldError> = sampling_errors
+            .map(|(field, message)| FieldError::at_pointer(format!("/{field}"), format!("{field} {message}")))
+            .collect();
+        let mut reject_if = |is_invalid: bool, field: &str, message: &str| {
+            if is_invalid {
+                field_errors.push(FieldError::at_pointer(format!("/{field}"), message));
+            }
+        };
+        reject_if(self.max_tokens == Some(0), "max_tokens", "max_tokens must be at least 1");
+        reject_if(self.stop_sequences.iter().any(String::is_empty), "stop", "a stop must not be empty");
+        reject_if(self.stop_sequences.len() > MAX_STOP_SEQUENCES, "stop", "there may be 16 stops at most");
+        let is_too_long = |stop: &String| stop.len() > MAX_STOP_SEQUENCE_BYTES;
+        reject_if(self.stop_sequences.iter().any(is_too_long), "stop", "a stop may have 1000 bytes at most");
+        let sequence_count = self.sequence_count();
+        let too_many = format!("{sequence_count} texts are too many for one request: ask for at most {max_sequences}");
+        reject_if(sequence_count > max_sequences, "inputs", &too_many);
+        reject_if(!(1..=128).contains(&self.choices_per_prompt), "n", "n must be between 1 and 128");
+        reject_if(self.prompts.is_empty(), "inputs", "give at least one prompt");
+        field_errors
+    }
+
+    /// Tokenizes the prompts and compiles the constraint. Returns each sequence with its stream, prompt by prompt.
     ///
     /// # Errors
-    /// As [`Self::next`].
-    pub async fn collect(mut self) -> Result<Completion, Error> {
-        let (mut text, mut tokens) = (String::new(), Vec::new());
-        while let Some(output) = self.next().await? {
-            text.push_str(&output.text_delta);
-            tokens.push(output);
+    /// `Invalid` for a prompt that is empty or too long, a conversation that the chat template rejects, or a
+    /// constraint that does not compile.
+    pub fn to_sequences(
+        &self,
+        context: &SequenceContext<'_>,
+        adapter: &AdapterHandle,
+    ) -> Result<Vec<(SequenceState, GenerationStream)>> {
+        let constraint = self.constraint.as_ref().map(|spec| context.constraint_factory.compile(spec)).transpose()?;
+        let mut sequences = Vec::new();
+        for prompt in &self.prompts {
+            let prompt_ids = tokenize_prompt(context.base, prompt)?;
+            let max_tokens = self.max_tokens_for(context, adapter, prompt_ids.len());
+            check_context_length(context.base, adapter, &prompt_ids, max_tokens as usize)?;
+            for choice_index in 0..self.choices_per_prompt {
+                let constraint = constraint.as_ref().map(TokenConstraint::fork);
+                sequences.push(SequenceState::new(
+                    adapter.clone(),
+                    context.kv_cache_shape,
+                    prompt_ids.clone(),
+                    max_tokens,
+                    Sampler::new(self.sampling.clone(), &prompt_ids, choice_index),
+                    self.detokenizer(context.base, &prompt_ids, max_tokens),
+                    constraint,
+                ));
+            }
         }
-        Ok(Completion { text, tokens, finish_reason: self.finish_reason.unwrap_or(FinishReason::Stop) })
+        Ok(sequences)
     }
+
+    fn max_tokens_for(&self, context: &SequenceContext<'_>, adapter: &AdapterHandle, prompt_length: usize) -> u32 {
+        let max_rows = context.base.info().max_tokens.min(context.max_sequence_length);
+        let available = max_rows.saturating_sub(prompt_length + adapter.virtual_token_count());
+        self.max_tokens.unwrap_or(context.default_max_tokens.min(available.max(1) as u32))
+    }
+
+    fn detokenizer(&self, base: &Arc<BaseModel>, prompt_ids: &[u32], max_tokens: u32) -> Detokenizer<DecodeFn> {
+        let stop_conditions = StopConditions {
+            stop_sequences: self.stop_sequences.clone(),
+            stop_output: self.stop_output,
+            stop_token_ids: base.tokenizer().eos_ids().to_vec(),
+            max_tokens,
+        };
+        let base = Arc::clone(base);
+        let decode: DecodeFn = Box::new(move |ids| base.tokenizer().decode(ids));
+        Detokenizer::new(decode, prompt_ids, stop_conditions)
+    }
+}
+
+fn tokenize_prompt(base: &BaseModel, prompt: &Prompt) -> Result<Vec<u32>> {
+    match prompt {
+        Prompt::Text(text) => base.tokenizer().encode_prompt(text),
+        Prompt::Tokens(ids) => match ids.iter().find(|id| **id as usize >= base.info().vocabulary_size) {
+            None => Ok(ids.clone()),
+            Some(id) => {
+                Err(Error::invalid("invalid_generation", format!("the prompt's token {id} is not in the vocabulary")))
+            }
+        },
+        Prompt::Messages { messages, template_options } => base.tokenizer().encode_chat(messages, template_options),
+    }
+}
+
+/// # Errors
+/// `Invalid`: `empty_input`, or `too_long` if prompt and answer exceed the context length.
+fn check_context_length(base: &BaseModel, adapter: &AdapterHandle, prompt: &[u32], max_tokens: usize) -> Result<()> {
+    if prompt.is_empty() {
+        return Err(Error::invalid("empty_input", "the prompt is empty: give it at least one word"));
+    }
+    let max_context_tokens = base.info().max_tokens.saturating_sub(adapter.virtual_token_count());
+    let prompt_length = prompt.len();
+    if prompt_length >= max_context_tokens {
+        let detail = format!(
+            "the prompt has {prompt_length} tokens, and this base model reads {max_context_tokens} with its answer: shorten it"
+        );
+        return Err(Error::invalid("too_long", detail));
+    }
+    if prompt_length.saturating_add(max_tokens) > max_context_tokens {
+        let detail = format!(
+            "the prompt has {prompt_length} tokens and {max_tokens} may be generated, but this base model reads {max_context_tokens} in all: \
+             shorten the prompt, or lower max_tokens"
+        );
+        return Err(Error::invalid("too_long", detail));
+    }
+    Ok(())
 }

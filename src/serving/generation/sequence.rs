@@ -1,95 +1,114 @@
-//! One sequence on its way: what it has read and said, and who listens.
+//! State of one sequence: its tokens, KV cache, sampler and output stream.
 
 use super::batch_planner::SequenceDemand;
 use super::constraint::TokenConstraint;
 use super::detokenizer::{Detokenizer, FinishReason};
-use super::request::{SequenceEvent, SequenceRequest, TokenOutput};
+use super::output::{GenerationStream, TokenOutput};
+use super::prefix_cache::{BlockHashes, PrefixCache};
 use super::sampling::Sampler;
 use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::{Error, Result};
-use espalier_core::model::{BaseModel, VirtualTokens};
+use espalier_core::model::VirtualTokens;
 use espalier_tensor::kv_cache::{KvCacheShape, SequenceKvCache};
-use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
-type DecodeFn = Box<dyn Fn(&[u32]) -> String + Send>;
+pub type DecodeFn = Box<dyn Fn(&[u32]) -> String + Send>;
 
 pub struct SequenceState {
     pub adapter: AdapterHandle,
-    pub version: String,
-    /// The prompt, and what has been said.
+    /// Prompt tokens, followed by generated tokens.
     token_ids: Vec<u32>,
     prompt_length: usize,
-    /// Of `ids`, those whose rows are remembered.
+    /// Number of leading tokens whose keys and values are in the KV cache.
     computed_tokens: usize,
     pub kv_cache: SequenceKvCache,
     sampler: Sampler,
     detokenizer: Detokenizer<DecodeFn>,
     constraint: Option<TokenConstraint>,
-    events: UnboundedSender<SequenceEvent>,
-    /// Its number among all that came.
+    output_tx: UnboundedSender<Result<TokenOutput>>,
+    is_finished: bool,
+    /// Position in the order of arrival of all sequences.
     pub arrival_order: u64,
-    /// Pages that it may need.
+    /// KV blocks for the longest possible sequence.
     pub reserved_blocks: usize,
-    /// Of its full pages, those that are kept for others.
+    /// Number of full KV blocks that are in the prefix cache.
     pub cached_blocks: usize,
+    block_hashes: BlockHashes,
 }
 
 impl SequenceState {
+    /// `prompt_ids` are not empty.
     pub fn new(
-        base: &Arc<BaseModel>,
+        adapter: AdapterHandle,
         kv_cache_shape: KvCacheShape,
-        request: SequenceRequest,
-        events: UnboundedSender<SequenceEvent>,
-    ) -> Self {
-        let tokenizer_base = Arc::clone(base);
-        let decode: DecodeFn = Box::new(move |ids| tokenizer_base.tokenizer().decode(ids));
-        let max_rows = request.adapter.virtual_token_count()
-            + request.prompt_ids.len()
-            + request.stop_conditions.max_tokens as usize;
-        Self {
-            sampler: Sampler::new(request.sampling, &request.prompt_ids, request.choice_index),
-            detokenizer: Detokenizer::new(decode, &request.prompt_ids, request.stop_conditions),
-            constraint: request.constraint,
-            prompt_length: request.prompt_ids.len(),
-            token_ids: request.prompt_ids,
+        prompt_ids: Vec<u32>,
+        max_tokens: u32,
+        sampler: Sampler,
+        detokenizer: Detokenizer<DecodeFn>,
+        constraint: Option<TokenConstraint>,
+    ) -> (Self, GenerationStream) {
+        let (output_tx, stream) = GenerationStream::new(prompt_ids.len());
+        let max_rows = adapter.virtual_token_count() + prompt_ids.len() + max_tokens as usize;
+        let sequence = Self {
+            block_hashes: BlockHashes::new(adapter.version(), adapter.virtual_tokens()),
+            adapter,
+            prompt_length: prompt_ids.len(),
+            token_ids: prompt_ids,
             computed_tokens: 0,
             kv_cache: SequenceKvCache::new(kv_cache_shape),
-            adapter: request.adapter,
-            version: request.version,
-            events,
+            sampler,
+            detokenizer,
+            constraint,
+            output_tx,
+            is_finished: false,
             arrival_order: 0,
             reserved_blocks: KvCacheShape::blocks_for_rows(max_rows),
             cached_blocks: 0,
-        }
+        };
+        (sequence, stream)
     }
 
-    /// Whether somebody listens.
+    /// Whether the stream still exists; otherwise the sequence is cancelled.
     pub fn has_receiver(&self) -> bool {
-        !self.events.is_closed()
+        !self.output_tx.is_closed()
+    }
+
+    /// Whether the last token was generated or the sequence failed.
+    pub fn is_finished(&self) -> bool {
+        self.is_finished
     }
 
     pub fn prompt_ids(&self) -> &[u32] {
         &self.token_ids[..self.prompt_length]
     }
 
-    /// All that was read and said.
-    pub fn token_ids(&self) -> &[u32] {
-        &self.token_ids
+    /// Prompt tokens that may come from the prefix cache: the last is computed, because its logits are needed.
+    pub fn cacheable_prompt_ids(&self) -> &[u32] {
+        &self.token_ids[..self.prompt_length - 1]
     }
 
-    /// Goes on from rows that are remembered of others, so many tokens of the prompt.
+    /// Looks the prompt up in the prefix cache and returns a KV cache of its longest cached prefix.
+    pub fn find_prefix(&mut self, prefix_cache: &mut PrefixCache) -> Option<(SequenceKvCache, usize)> {
+        let hashes = self.block_hashes.extend(&self.token_ids[..self.prompt_length - 1]);
+        prefix_cache.lookup(hashes, self.adapter.virtual_tokens(), self.kv_cache.shape())
+    }
+
+    /// Inserts the full KV blocks into the prefix cache.
+    pub fn cache_prefix(&mut self, prefix_cache: &mut PrefixCache) {
+        self.cached_blocks = self.kv_cache.full_blocks().len();
+        prefix_cache.insert(self.block_hashes.extend(&self.token_ids), &self.kv_cache);
+    }
+
+    /// Starts from a KV cache with the first `token_count` tokens.
     pub fn resume_from_prefix(&mut self, kv_cache: SequenceKvCache, token_count: usize) {
         self.cached_blocks = kv_cache.full_blocks().len();
         (self.kv_cache, self.computed_tokens) = (kv_cache, token_count);
     }
 
-    /// Tokens whose rows are still to be computed.
     pub fn uncomputed_tokens(&self) -> usize {
         self.token_ids.len() - self.computed_tokens
     }
 
-    /// Whether it still reads its prompt.
     pub fn is_prefilling(&self) -> bool {
         self.computed_tokens < self.prompt_length
     }
@@ -102,105 +121,61 @@ impl SequenceState {
         }
     }
 
-    /// The next tokens to be computed.
+    /// The next tokens to compute, at most `max_tokens`.
     pub fn next_chunk(&self, max_tokens: usize) -> &[u32] {
         &self.token_ids[self.computed_tokens..self.token_ids.len().min(self.computed_tokens + max_tokens)]
     }
 
-    /// What its adapter puts in front of a sequence.
-    pub fn virtual_tokens(&self) -> VirtualTokens {
-        self.adapter.0.as_ref().map_or(VirtualTokens::Disabled, |adapter| adapter.hooks.virtual_tokens())
-    }
-
-    /// The same before its first row, and nothing behind it.
+    /// Virtual tokens that the next chunk starts with: those of the adapter for the first chunk, none after it.
     pub fn pending_virtual_tokens(&self) -> VirtualTokens {
-        if self.kv_cache.is_empty() { self.virtual_tokens() } else { VirtualTokens::Disabled }
+        if self.kv_cache.is_empty() { self.adapter.virtual_tokens() } else { VirtualTokens::Disabled }
     }
 
-    /// So many more of its tokens are remembered.
+    /// Records that the next `token_count` tokens are in `kv_cache`.
     pub fn advance(&mut self, kv_cache: SequenceKvCache, token_count: usize) {
         self.kv_cache = kv_cache;
         self.computed_tokens += token_count;
     }
 
-    /// Says the next token, given its logits; whether that was the last.
-    pub fn sample_next(&mut self, logits: &mut [f32]) -> bool {
-        let finish_reason = self.sample_token(logits);
-        match finish_reason {
-            Ok(None) => return false,
-            Ok(Some(finish_reason)) => self.finish_reason(finish_reason),
+    /// Samples the next token from its logits and sends it to the stream.
+    pub fn sample_next(&mut self, logits: &mut [f32]) {
+        match self.sample_token(logits) {
+            Ok(output) => {
+                self.is_finished = output.finish_reason.is_some();
+                // Fails when the stream was dropped; the scheduler removes the sequence at the next step.
+                let _ = self.output_tx.send(Ok(output));
+            }
             Err(error) => self.fail(error),
         }
-        true
     }
 
-    fn sample_token(&mut self, logits: &mut [f32]) -> Result<Option<FinishReason>> {
+    fn sample_token(&mut self, logits: &mut [f32]) -> Result<TokenOutput> {
         let step = (self.token_ids.len() - self.prompt_length) as u64;
         let allowed = self.constraint.as_mut().map(TokenConstraint::allowed_tokens).transpose()?;
         let Some(sampled) = self.sampler.sample(logits, step, allowed.as_ref()) else {
             return Err(Error::internal("the model answered with numbers that are not finite"));
         };
         self.token_ids.push(sampled.token_id);
-        let is_complete =
-            self.constraint.as_mut().map(|grammar| grammar.accept_token(sampled.token_id)).transpose()? == Some(true);
+        let accept = |constraint: &mut TokenConstraint| constraint.accept_token(sampled.token_id);
+        let is_complete = self.constraint.as_mut().map(accept).transpose()? == Some(true);
         let mut delta = self.detokenizer.push(sampled.token_id);
         if is_complete {
             delta.text += &self.detokenizer.flush();
             delta.finish_reason = Some(FinishReason::Stop);
         }
-        let output = TokenOutput {
+        Ok(TokenOutput {
             token_id: sampled.token_id,
             text_delta: delta.text,
             text_offset: delta.offset,
             logprobs: sampled.logprobs,
-        };
-        self.emit(SequenceEvent::Token(output));
-        Ok(delta.finish_reason)
+            finish_reason: delta.finish_reason,
+        })
     }
 
-    pub fn finish_reason(&self, finish: FinishReason) {
-        self.emit(SequenceEvent::Finished(finish));
+    /// Ends the sequence with an error.
+    pub fn fail(&mut self, error: Error) {
+        self.is_finished = true;
+        // Fails when the stream was dropped, which cancels the sequence anyway.
+        let _ = self.output_tx.send(Err(error));
     }
-
-    pub fn fail(&self, error: Error) {
-        self.emit(SequenceEvent::Failed(error));
-    }
-
-    fn emit(&self, event: SequenceEvent) {
-        // Who has gone away hears nothing; the next step takes the sequence out.
-        let _ = self.events.send(event);
-    }
-}
-
-/// The same failure for several sequences.
-pub fn fail_all(sequences: &[SequenceState], error: &Error) {
-    for sequence in sequences {
-        sequence.fail(Error::internal(format!("{error:#}")));
-    }
-}
-
-/// The prompt's tokens where they can be gone on from.
-///
-/// # Errors
-/// `Invalid`: `empty_input`, or `too_long` where prompt and answer do not fit into what the base reads.
-pub fn check_context_length(base: &BaseModel, handle: &AdapterHandle, prompt: &[u32], max_tokens: usize) -> Result<()> {
-    if prompt.is_empty() {
-        return Err(Error::invalid("empty_input", "the prompt is empty: give it at least one word"));
-    }
-    let max_context_tokens = base.info().max_tokens.saturating_sub(handle.virtual_token_count());
-    let prompt_length = prompt.len();
-    if prompt_length >= max_context_tokens {
-        let detail = format!(
-            "the prompt has {prompt_length} tokens, and this base model reads {max_context_tokens} with its answer: shorten it"
-        );
-        return Err(Error::invalid("too_long", detail));
-    }
-    if prompt_length.saturating_add(max_tokens) > max_context_tokens {
-        let detail = format!(
-            "the prompt has {prompt_length} tokens and {max_tokens} may be generated, but this base model reads {max_context_tokens} in all: \
-             shorten the prompt, or lower max_tokens"
-        );
-        return Err(Error::invalid("too_long", detail));
-    }
-    Ok(())
 }

@@ -1,33 +1,50 @@
-//! Stop strings in a stream of text, however it is cut into pieces: the first to be complete stops it, of those that
-//! are complete at the same place the longest.
-//!
-//! Knows nothing of tokens.
+//! Stop conditions, and the search for stop sequences in a stream of text chunks.
 
-use super::detokenizer::StopOutput;
+/// When a sequence ends.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StopConditions {
+    /// Not empty strings.
+    pub stop_sequences: Vec<String>,
+    pub stop_output: StopOutput,
+    pub stop_token_ids: Vec<u32>,
+    /// At least 1.
+    pub max_tokens: u32,
+}
 
-/// Text that may be handed out.
+/// Whether the output contains the stop sequence, or the text of the stop token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StopOutput {
+    #[default]
+    Exclude,
+    Include,
+}
+
+/// Text that is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
     Continue(String),
-    /// The last text: a stop string came.
+    /// The last text: a stop sequence was found.
     Stop(String),
 }
+
+/// Finds the stop sequence that is complete first; of those that are complete at the same position, the longest.
 
 #[derive(Debug, Clone)]
 pub struct StopSequenceMatcher {
     stop_sequences: Vec<String>,
     stop_output: StopOutput,
-    /// What may be the beginning of a stop string.
+    /// Text that may be the beginning of a stop sequence.
     pending: String,
 }
 
 impl StopSequenceMatcher {
-    /// Empty stop strings are refused where requests are read; here they stop nothing.
+    /// Ignores empty stop sequences; requests with them are refused earlier.
     pub fn new(stop_sequences: Vec<String>, stop_output: StopOutput) -> Self {
         let stop_sequences = stop_sequences.into_iter().filter(|stop_sequence| !stop_sequence.is_empty()).collect();
         Self { stop_sequences, stop_output, pending: String::new() }
     }
 
+    /// Appends a chunk and returns the text that is final with it.
     pub fn push(&mut self, text: &str) -> Match {
         if self.stop_sequences.is_empty() {
             return Match::Continue(text.to_string());
@@ -45,18 +62,18 @@ impl StopSequenceMatcher {
         Match::Continue(std::mem::replace(&mut self.pending, withheld))
     }
 
-    /// What was held back: no stop string came of it.
+    /// Returns the withheld text, which did not become a stop sequence.
     pub fn flush(&mut self) -> String {
         std::mem::take(&mut self.pending)
     }
 
-    /// Where the first stop string begins and ends.
+    /// Start and end of the first stop sequence.
     fn find_first(&self) -> Option<(usize, usize)> {
         let find = |stop: &String| self.pending.find(stop).map(|start| (start, start + stop.len()));
         self.stop_sequences.iter().filter_map(find).min_by_key(|(start, end)| (*end, *start))
     }
 
-    /// Bytes before anything that may become a stop string.
+    /// Number of bytes before the first position at which a stop sequence may begin.
     fn unambiguous_length(&self) -> usize {
         let longest = self.stop_sequences.iter().map(String::len).max().unwrap_or_default();
         let start = (self.pending.len() + 1).saturating_sub(longest);
@@ -76,7 +93,7 @@ mod tests {
         StopSequenceMatcher::new(stop_sequences.iter().map(ToString::to_string).collect(), stop_output)
     }
 
-    /// All that is handed out, and whether it was stopped.
+    /// All output, and whether a stop sequence ended it.
     fn run(mut matcher: StopSequenceMatcher, chunks: &[&str]) -> (String, &'static str) {
         let mut all = String::new();
         for chunk in chunks {
@@ -94,9 +111,9 @@ mod tests {
             (&["aab"], "aaab!", "a", "aaab", "stopped"),
             (&["abab"], "ababab", "", "abab", "stopped"),
             (&["\n\n", "END"], "one\ntwo EN\n\nEND", "one\ntwo EN", "one\ntwo EN\n\n", "stopped"),
-            // the one that is complete first, though the other began before
+            // complete first, though the other begins earlier
             (&["abcd", "bc"], "xabcd", "xa", "xabc", "stopped"),
-            // complete at the same place: the longest
+            // complete at the same position: the longest
             (&["bc", "abc"], "xabc", "x", "xabc", "stopped"),
             (&["é€"], "aé é€b", "aé ", "aé é€", "stopped"),
             (&["stop"], "sto stopp", "sto ", "sto stop", "stopped"),

@@ -1,20 +1,18 @@
-//! The bytes of one token, which decoding it alone does not tell where it is a part of a character.
-//!
-//! Knows the two ways in which vocabularies write bytes that are no letters, and nothing else of tokenizers.
+//! The bytes of one token. Decoding the token alone does not give them if it is a part of a character.
 
-/// How a vocabulary writes its tokens.
+/// How a vocabulary encodes the bytes of its tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenByteEncoding {
-    /// Every byte as a visible character, `Ġ` for a space (GPT-2 and those after it).
+    /// Every byte as a visible character, `Ġ` for a space (GPT-2 and its successors).
     ByteLevel,
-    /// `▁` for a space, `<0xE2>` for a byte that has no token of its own (SentencePiece).
+    /// `▁` for a space, `<0xE2>` for a byte without a token of its own (SentencePiece).
     SentencePiece,
-    /// As it is.
+    /// Plain text.
     Raw,
 }
 
 impl TokenByteEncoding {
-    /// Told by the token for a space.
+    /// Detects the encoding from the token for a space.
     pub fn detect(has_token: impl Fn(&str) -> bool) -> Self {
         if has_token("Ġ") {
             Self::ByteLevel
@@ -25,10 +23,10 @@ impl TokenByteEncoding {
         }
     }
 
-    /// The bytes of a token as the vocabulary writes it.
+    /// Decodes a token, as the vocabulary writes it, into its bytes.
     pub fn decode_token(self, token: &str) -> Vec<u8> {
         match self {
-            // Special tokens are written as they are, and may have characters that stand for no byte.
+            // Special tokens are plain text, which may have characters that encode no byte.
             Self::ByteLevel => {
                 token.chars().map(byte_level_byte).collect::<Option<_>>().unwrap_or_else(|| token.into())
             }
@@ -41,7 +39,7 @@ impl TokenByteEncoding {
     }
 }
 
-/// Visible characters of Latin-1 stand for themselves, those from U+0100 on for the other bytes in their order.
+/// Visible Latin-1 characters encode their own byte; characters from U+0100 on encode the other bytes in order.
 fn byte_level_byte(character: char) -> Option<u8> {
     let is_visible = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..);
     match u32::from(character).checked_sub(0x100) {
@@ -68,8 +66,8 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_of_the_text() {
-        // pairs of tokenizers' ByteLevel: "é€" is written "Ã©âĤ¬", "\n" "Ċ", NUL "Ā", DEL "ġ", soft hyphen "Ń"
+    fn a_token_decodes_to_the_bytes_of_its_text() {
+        // from the ByteLevel pre-tokenizer of `tokenizers`: "é€" is written "Ã©âĤ¬", "\n" "Ċ", NUL "Ā", DEL "ġ", soft hyphen "Ń"
         let cases: [(&str, &[u8]); 7] = [
             ("Ġthe", b" the"),
             ("Ã©âĤ¬", "é€".as_bytes()),

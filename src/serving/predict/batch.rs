@@ -1,114 +1,154 @@
-//! One batch: grouped by adapter, computed in one forward, its rows given back to their requests.
-//!
-//! Knows an adapter only as a value of type `A`; what `forward` does is not its business.
+//! Computes batches: groups inputs by adapter, runs one forward pass, and returns each output to its request.
 
-use super::pending_response::OutputRows;
-use super::queue::BatchSlice;
+use super::queue::{OutputRow, PredictionQueue, QueueEntry};
+use crate::serving::errors::clone_error;
+use crate::serving::multi_adapter::AdapterGroup;
 use espalier_core::error::{Error, Result};
-use espalier_core::model::Tokens;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The sequences that one adapter answers for.
-pub struct AdapterGroup<A> {
-    pub adapter: A,
-    pub inputs: Vec<Tokens>,
+/// Returns one row per input, in the order of the groups.
+pub type ForwardFn = dyn Fn(&[AdapterGroup]) -> Result<Vec<OutputRow>> + Send + Sync;
+
+#[derive(Default)]
+pub struct BatchCounters {
+    batches: AtomicU64,
+    inputs: AtomicU64,
 }
 
-/// One row per input, in the order of the groups.
-pub type ForwardFn<A> = dyn Fn(Vec<AdapterGroup<A>>) -> Result<OutputRows> + Send + Sync;
+impl BatchCounters {
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
 
-/// Where a row belongs: which part, and which of its inputs.
-type RowDestination = (usize, usize);
+    pub fn inputs(&self) -> u64 {
+        self.inputs.load(Ordering::Relaxed)
+    }
+}
 
-/// Answers every part, with rows or with an error. A forward that fails or panics is repeated for each request by
-/// itself, so that one bad adapter or input cannot fail the others.
-pub fn run_batch<A: Clone + PartialEq>(slices: &[BatchSlice<A>], forward: &ForwardFn<A>) {
-    let attempt = || forward_rows(slices, forward);
-    let outcome = catch_unwind(AssertUnwindSafe(attempt))
+/// Computes batches until the queue is closed and empty.
+pub fn worker_loop(queue: &PredictionQueue, forward: &ForwardFn, counters: &BatchCounters) {
+    while let Some(batch) = queue.next_batch() {
+        counters.batches.fetch_add(1, Ordering::Relaxed);
+        counters.inputs.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        run_batch(batch, forward);
+    }
+}
+
+/// Responds to every entry with its output or an error. If the forward pass fails or panics, each request is computed
+/// by itself, so that a bad adapter or input fails only its own request.
+pub fn run_batch(batch: Vec<QueueEntry>, forward: &ForwardFn) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| compute_rows(&batch, forward)))
         .unwrap_or_else(|payload| Err(Error::from_panic("computing a batch", payload.as_ref())));
-    match (outcome, slices) {
-        (Ok(rows), _) => slices.iter().zip(rows).for_each(|(slice, rows)| slice.response.set_rows(slice.start, rows)),
-        (Err(error), [slice]) => slice.response.fail(error),
-        (Err(error), _) => {
-            tracing::warn!(%error, requests = slices.len(), "a batch failed; each request is computed by itself");
-            slices.iter().for_each(|slice| run_batch(slice::from_ref(slice), forward));
+    match outcome {
+        Ok(rows) => batch.into_iter().zip(rows).for_each(|(entry, row)| respond(entry, Ok(row))),
+        Err(error) => {
+            let mut requests = split_by_request(batch);
+            match requests.len() {
+                1 => requests.remove(0).into_iter().for_each(|entry| respond(entry, Err(clone_error(&error)))),
+                request_count => {
+                    tracing::warn!(%error, requests = request_count, "batch failed; computing each request by itself");
+                    requests.into_iter().for_each(|request| run_batch(request, forward));
+                }
+            }
         }
     }
 }
 
-/// The rows of every part.
-fn forward_rows<A: Clone + PartialEq>(slices: &[BatchSlice<A>], forward: &ForwardFn<A>) -> Result<Vec<OutputRows>> {
-    let (groups, destinations) = group_by_adapter(slices);
-    let outputs = forward(groups)?;
-    if outputs.len() != destinations.len() {
-        return Err(Error::internal(format!("{} rows came back for {} inputs", outputs.len(), destinations.len())));
+fn respond(entry: QueueEntry, row: Result<OutputRow>) {
+    // Fails when the request was cancelled during the forward pass.
+    let _ = entry.response.send(row);
+}
+
+/// The inputs of one request are neighbours in a batch.
+fn split_by_request(batch: Vec<QueueEntry>) -> Vec<Vec<QueueEntry>> {
+    let mut requests: Vec<Vec<QueueEntry>> = Vec::new();
+    for entry in batch {
+        match requests.last_mut() {
+            Some(request) if request[0].request == entry.request => request.push(entry),
+            _ => requests.push(vec![entry]),
+        }
     }
-    let mut rows: Vec<OutputRows> = slices.iter().map(|slice| vec![Vec::new(); slice.inputs.len()]).collect();
-    for ((slice_index, input_index), row) in destinations.into_iter().zip(outputs) {
-        rows[slice_index][input_index] = row;
+    requests
+}
+
+/// Returns the output of each entry, in the order of the entries.
+fn compute_rows(batch: &[QueueEntry], forward: &ForwardFn) -> Result<Vec<OutputRow>> {
+    let (groups, entry_indices) = group_by_adapter(batch);
+    let outputs = forward(&groups)?;
+    if outputs.len() != batch.len() {
+        return Err(Error::internal(format!("{} rows came back for {} inputs", outputs.len(), batch.len())));
+    }
+    let mut rows = vec![OutputRow::new(); batch.len()];
+    for (index, output) in entry_indices.into_iter().zip(outputs) {
+        rows[index] = output;
     }
     Ok(rows)
 }
 
-/// Several requests for one adapter share a group.
-fn group_by_adapter<A: Clone + PartialEq>(slices: &[BatchSlice<A>]) -> (Vec<AdapterGroup<A>>, Vec<RowDestination>) {
-    let mut groups: Vec<(AdapterGroup<A>, Vec<RowDestination>)> = Vec::new();
-    for (index, slice) in slices.iter().enumerate() {
-        let existing = groups.iter().position(|(group, _)| group.adapter == slice.adapter);
+/// Groups the inputs of a batch, also those of different requests, and returns the entry index of every grouped input.
+fn group_by_adapter(batch: &[QueueEntry]) -> (Vec<AdapterGroup>, Vec<usize>) {
+    let mut groups: Vec<(AdapterGroup, Vec<usize>)> = Vec::new();
+    for (index, entry) in batch.iter().enumerate() {
+        let existing = groups.iter().position(|(group, _)| group.adapter == entry.adapter);
         let position = existing.unwrap_or_else(|| {
-            groups.push((AdapterGroup { adapter: slice.adapter.clone(), inputs: Vec::new() }, Vec::new()));
+            groups.push((AdapterGroup { adapter: entry.adapter.clone(), inputs: Vec::new() }, Vec::new()));
             groups.len() - 1
         });
-        let (group, destinations) = &mut groups[position];
-        // Copied, because a batch that fails is computed once more; it is little beside the forward.
-        group.inputs.extend(slice.inputs.iter().cloned());
-        destinations.extend((0..slice.inputs.len()).map(|input_index| (index, input_index)));
+        let (group, entry_indices) = &mut groups[position];
+        // Copied, because a batch that fails is computed again; the cost is small beside the forward pass.
+        group.inputs.push(entry.tokens.clone());
+        entry_indices.push(index);
     }
-    let (groups, destinations): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
-    (groups, destinations.concat())
+    let (groups, entry_indices): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
+    (groups, entry_indices.concat())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::predict::pending_response::PendingResponse;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::sync::oneshot::Receiver;
+    use crate::serving::adapters::AdapterHandle;
+    use espalier_core::model::Tokens;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
+    use tokio::sync::oneshot;
 
-    type ResponseReceivers = Vec<Receiver<Result<OutputRows>>>;
+    /// Receivers of each request's inputs.
+    type Receivers = Vec<Vec<oneshot::Receiver<Result<OutputRow>>>>;
 
-    fn batch_slices(requests: &[(&'static str, &[usize])]) -> (Vec<BatchSlice<&'static str>>, ResponseReceivers) {
-        let batch_slice = |(adapter, lengths): &(&'static str, &[usize])| {
-            let (response, response_rx) = PendingResponse::new(lengths.len());
-            let tokens = |length: &usize| Tokens::from_ids(vec![1; *length]);
-            (
-                BatchSlice {
-                    adapter: *adapter,
-                    inputs: lengths.iter().map(tokens).collect(),
-                    start: 0,
-                    response: response,
-                },
-                response_rx,
-            )
+    /// A batch of requests, each with its adapter and the lengths of its inputs.
+    fn batch(requests: &[(&str, &[usize])]) -> (Vec<QueueEntry>, Receivers) {
+        let mut entries = Vec::new();
+        let receivers = requests.iter().zip(0..).map(|((adapter, lengths), request)| {
+            let entry = |length: &usize| {
+                let (response, response_rx) = oneshot::channel();
+                let (adapter, tokens) = (AdapterHandle::named(adapter), Tokens::from_ids(vec![1; *length]));
+                entries.push(QueueEntry { adapter, tokens, request, enqueued_at: Instant::now(), response });
+                response_rx
+            };
+            lengths.iter().map(entry).collect()
+        });
+        let receivers = receivers.collect();
+        (entries, receivers)
+    }
+
+    /// Each row is the length of its input and the first letter of its adapter.
+    fn fake_forward(groups: &[AdapterGroup]) -> Result<Vec<OutputRow>> {
+        let row = |adapter: &AdapterHandle, tokens: &Tokens| {
+            vec![tokens.ids.len() as f32, f32::from(adapter.version().as_bytes()[0])]
         };
-        requests.iter().map(batch_slice).unzip()
+        Ok(groups.iter().flat_map(|group| group.inputs.iter().map(|input| row(&group.adapter, input))).collect())
     }
 
-    /// A row tells its input's length and its adapter's first letter.
-    fn fake_forward(groups: Vec<AdapterGroup<&'static str>>) -> Result<OutputRows> {
-        let row = |adapter: &str, tokens: &Tokens| vec![tokens.ids.len() as f32, f32::from(adapter.as_bytes()[0])];
-        Ok(groups.iter().flat_map(|group| group.inputs.iter().map(|input| row(group.adapter, input))).collect())
-    }
-
-    fn received(receiver: &mut Receiver<Result<OutputRows>>) -> Result<OutputRows> {
-        receiver.try_recv().expect("every request is answered")
+    /// The outputs of a request, or the error of its first input.
+    fn received(receivers: &mut [oneshot::Receiver<Result<OutputRow>>]) -> Result<Vec<OutputRow>> {
+        receivers.iter_mut().map(|receiver| receiver.try_recv().expect("every input gets a response")).collect()
     }
 
     #[test]
     fn every_request_gets_its_own_rows_in_its_own_order() {
-        let (slices, mut receivers) = batch_slices(&[("a", &[5, 2]), ("b", &[3]), ("a", &[4, 1])]);
-        run_batch(&slices, &fake_forward);
+        let (entries, mut receivers) = batch(&[("a", &[5, 2]), ("b", &[3]), ("a", &[4, 1])]);
+        run_batch(entries, &fake_forward);
         let (a, b) = (f32::from(b'a'), f32::from(b'b'));
         assert_eq!(received(&mut receivers[0]).unwrap(), [[5.0, a], [2.0, a]]);
         assert_eq!(received(&mut receivers[1]).unwrap(), [[3.0, b]]);
@@ -117,28 +157,27 @@ mod tests {
 
     #[test]
     fn requests_for_one_adapter_share_one_group() {
-        let (slices, _receivers) = batch_slices(&[("a", &[5, 2]), ("b", &[3]), ("a", &[4, 1])]);
-        let (groups, _) = group_by_adapter(&slices);
-        let lengths =
-            |group: &AdapterGroup<&'static str>| group.inputs.iter().map(|input| input.ids.len()).collect::<Vec<_>>();
-        let shape: Vec<_> = groups.iter().map(|group| (group.adapter, lengths(group))).collect();
+        let (entries, _receivers) = batch(&[("a", &[5, 2]), ("b", &[3]), ("a", &[4, 1])]);
+        let (groups, _) = group_by_adapter(&entries);
+        let lengths = |group: &AdapterGroup| group.inputs.iter().map(|input| input.ids.len()).collect::<Vec<_>>();
+        let shape: Vec<_> = groups.iter().map(|group| (group.adapter.version(), lengths(group))).collect();
         assert_eq!(shape, [("a", vec![5, 2, 4, 1]), ("b", vec![3])]);
     }
 
     #[test]
     fn one_bad_adapter_does_not_fail_the_others() {
         for bad in [|| Err(Error::internal("bad")), || panic!("bad")] {
-            let (slices, mut receivers) = batch_slices(&[("a", &[1]), ("bad", &[2]), ("c", &[3])]);
-            let forward = move |groups: Vec<AdapterGroup<&'static str>>| match groups
-                .iter()
-                .any(|group| group.adapter == "bad")
-            {
-                true => bad(),
-                false => fake_forward(groups),
-            };
-            run_batch(&slices, &forward);
+            let (entries, mut receivers) = batch(&[("a", &[1]), ("bad", &[2, 2]), ("c", &[3])]);
+            let forward =
+                move |groups: &[AdapterGroup]| match groups.iter().any(|group| group.adapter.version() == "bad") {
+                    true => bad(),
+                    false => fake_forward(groups),
+                };
+            run_batch(entries, &forward);
             assert_eq!(received(&mut receivers[0]).unwrap(), [[1.0, f32::from(b'a')]]);
-            assert!(received(&mut receivers[1]).unwrap_err().to_string().contains("bad"));
+            for receiver in receivers[1].chunks_mut(1) {
+                assert!(received(receiver).unwrap_err().to_string().contains("bad"));
+            }
             assert_eq!(received(&mut receivers[2]).unwrap(), [[3.0, f32::from(b'c')]]);
         }
     }
@@ -146,19 +185,19 @@ mod tests {
     #[test]
     fn one_forward_serves_all_requests_without_errors() {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
-        let (slices, _receivers) = batch_slices(&[("a", &[1]), ("b", &[2])]);
-        let counting_forward = |groups| {
+        let (entries, _receivers) = batch(&[("a", &[1]), ("b", &[2])]);
+        let counting_forward = |groups: &[AdapterGroup]| {
             CALLS.fetch_add(1, Ordering::Relaxed);
             fake_forward(groups)
         };
-        run_batch(&slices, &counting_forward);
+        run_batch(entries, &counting_forward);
         assert_eq!(CALLS.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn a_forward_that_loses_a_row_is_an_internal_error() {
-        let (slices, mut receivers) = batch_slices(&[("a", &[1, 2])]);
-        run_batch(&slices, &|_| Ok(vec![vec![0.0]]));
+        let (entries, mut receivers) = batch(&[("a", &[1, 2])]);
+        run_batch(entries, &|_: &[AdapterGroup]| Ok(vec![vec![0.0]]));
         assert_eq!(received(&mut receivers[0]).unwrap_err().code(), "internal");
     }
 }

@@ -1,7 +1,7 @@
-//! `POST /predict`: preprocessing, the request queue, dynamic batches and postprocessing.
+//! `POST /predict`: preprocessing, queue, dynamic batches and postprocessing.
 
 pub mod batch;
-mod pending_response;
 pub mod postprocess;
 pub mod preprocess;
 pub mod queue;
+mod request_queue;

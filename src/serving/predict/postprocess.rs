@@ -1,6 +1,6 @@
-//! Rows of numbers into predictions.
+//! Converts output rows into predictions.
 
-use super::pending_response::OutputRows;
+use super::queue::OutputRow;
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::{LogitsOutput, PredictOptions};
 use espalier_core::artifact::AdapterManifest;
@@ -11,14 +11,14 @@ use espalier_core::task::{
     token_classification,
 };
 
-/// `rows` are those of the inputs.
+/// Converts the row of each input.
 ///
 /// # Errors
-/// `Internal` where a row is not finite: that is never an answer.
+/// `Internal` for a row that is not finite.
 pub fn postprocess_rows(
     base: &BaseModel,
     handle: &AdapterHandle,
-    rows: OutputRows,
+    rows: Vec<OutputRow>,
     inputs: &[Input],
     options: PredictOptions,
 ) -> Result<Vec<Prediction>> {
@@ -35,7 +35,7 @@ fn postprocess_row(
     if !row.iter().all(|value| value.is_finite()) {
         return Err(Error::internal("the model answered with a number that is not finite"));
     }
-    Ok(match &handle.0 {
+    Ok(match handle.loaded() {
         None => Prediction::Embedding(Embedding { embedding: row }),
         Some(adapter) => task_prediction(base, &adapter.manifest, row, input, options),
     })

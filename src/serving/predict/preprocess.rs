@@ -1,12 +1,14 @@
-//! What a request sends: checked, then made tokens. Knows nothing of queues or batches.
+//! Validates and tokenizes the inputs of a predict request.
 
 use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::model::{BaseModel, Tokens};
 use espalier_core::task::{self, Input};
 
+/// Checks everything that needs no adapter.
+///
 /// # Errors
-/// `Invalid`: `no_inputs`, `too_many_inputs`, or `empty_input` and `two_texts` with a pointer to each.
+/// `Invalid`: `no_inputs`, `too_many_inputs`, or `empty_input` and `two_texts` with a pointer to each input.
 pub fn validate(inputs: &[Input], max_inputs: usize) -> Result<()> {
     if inputs.is_empty() {
         return Err(Error::invalid("no_inputs", "\"inputs\" is empty: give at least one text"));
@@ -49,13 +51,13 @@ fn reject_inputs(
     }
 }
 
-/// At most as many tokens as the adapter was trained on, or as the bare base can read.
+/// Tokenizes the inputs and truncates them to the adapter's maximum length, or to the context length of the base model.
 ///
 /// # Errors
-/// `Invalid` (`no_pairs`, `no_mask`) where a pair of texts is given to a task that reads one, or nothing is hidden in a text
-/// whose hidden words are asked for.
+/// `Invalid`: `no_predictions` for a generative task, `no_pairs` for a text pair given to a task that reads one text,
+/// `no_mask` for a masked-language-model input without a mask token.
 pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input]) -> Result<Vec<Tokens>> {
-    let Some(adapter) = &handle.0 else {
+    let Some(adapter) = handle.loaded() else {
         let max_tokens = base.info().max_tokens;
         let encode =
             |input: &Input| base.tokenizer().encode(&input.joined_text(), input.text_pair.as_deref(), max_tokens);

@@ -1,71 +1,68 @@
-//! What waits to be computed: a bounded queue from which threads take batches.
+//! Bounded queue between predict requests and the worker threads.
 //!
-//! A request is counted from the moment it is admitted, before its adapter is loaded or its texts are tokens, so that
-//! `max_waiting` bounds everything that a burst can pile up. Knows an adapter only as a value of type `A`, and nothing
-//! of what is computed.
-
-mod permit;
-mod request_queue;
+//! A request is counted from its admission on, before its adapter is loaded and its texts are tokenized, so that
+//! `max_queued_inputs` bounds all the work that a burst of requests can pile up.
 
 #[cfg(test)]
 mod tests;
 
-pub use permit::QueuePermit;
-pub use request_queue::BatchSlice;
+pub use super::request_queue::{OutputRow, QueueEntry};
 
+use super::request_queue::RequestQueue;
+use crate::serving::adapters::AdapterHandle;
+use crate::serving::errors::RETRY_AFTER;
 use espalier_core::error::{Error, Result};
-use request_queue::RequestQueue;
+use espalier_core::model::Tokens;
+use futures_util::future::try_join_all;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// A request that finds the queue full is asked to come back: a batch takes less than this.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Inputs.
     pub max_queued_inputs: usize,
     pub max_batch_tokens: usize,
     pub max_batch_delay: Duration,
 }
 
-pub struct PredictionQueue<A> {
-    state: Mutex<State<A>>,
+pub struct PredictionQueue {
+    state: Mutex<State>,
     changed: Condvar,
     limits: Limits,
 }
 
-struct State<A> {
-    requests: RequestQueue<A>,
-    /// Inputs of requests that are admitted and not in the line yet.
+#[derive(Default)]
+struct State {
+    requests: RequestQueue,
+    /// Inputs of requests that are admitted and not queued yet.
     admitted_inputs: usize,
-    /// Requests that will be in the line in a moment: their texts are being made tokens.
+    /// Requests whose texts are being tokenized: they are queued in a moment.
     tokenizing: usize,
-    /// Threads with nothing to do.
     idle_workers: usize,
+    next_request: u64,
     is_closed: bool,
 }
 
-impl<A: Clone> PredictionQueue<A> {
+/// Admission of a request: the right to queue `input_count` inputs. Dropping it gives the capacity back.
+pub struct QueuePermit {
+    queue: Arc<PredictionQueue>,
+    input_count: usize,
+    is_tokenizing: bool,
+}
+
+impl PredictionQueue {
     pub fn new(limits: Limits) -> Arc<Self> {
-        let state = State {
-            requests: RequestQueue::default(),
-            admitted_inputs: 0,
-            tokenizing: 0,
-            idle_workers: 0,
-            is_closed: false,
-        };
-        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), limits })
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), limits })
     }
 
-    /// A request larger than the whole queue is admitted when nothing else waits; otherwise it never would be.
+    /// Admits a request. A request larger than the whole queue is admitted when nothing else waits; otherwise it never
+    /// would be.
     ///
     /// # Errors
     /// `Busy` (`predictions_queue_full`).
-    pub fn admit(self: &Arc<Self>, input_count: usize) -> Result<QueuePermit<A>> {
+    pub fn admit(self: &Arc<Self>, input_count: usize) -> Result<QueuePermit> {
         let mut state = self.lock();
         if state.is_full(input_count, &self.limits) {
-            // Those who went away need no room.
             state.requests.drop_cancelled();
         }
         if state.is_full(input_count, &self.limits) {
@@ -74,15 +71,14 @@ impl<A: Clone> PredictionQueue<A> {
             return Err(Error::busy("predictions_queue_full", detail, RETRY_AFTER));
         }
         state.admitted_inputs += input_count;
-        Ok(QueuePermit::new(Arc::clone(self), input_count))
+        drop(state);
+        Ok(QueuePermit { queue: Arc::clone(self), input_count, is_tokenizing: false })
     }
 
-    /// Waits for work and takes a batch of it; `None` once the queue is closed and empty.
-    pub fn next_batch(&self) -> Option<Vec<BatchSlice<A>>> {
+    /// Waits for inputs and takes a batch of them; `None` once the queue is closed and empty.
+    pub fn next_batch(&self) -> Option<Vec<QueueEntry>> {
         let mut state = self.lock();
         loop {
-            // Callers that went away are not computed for.
-            state.requests.drop_cancelled();
             let Some(oldest_enqueued_at) = state.requests.oldest_enqueued_at() else {
                 if state.is_closed {
                     return None;
@@ -91,31 +87,34 @@ impl<A: Clone> PredictionQueue<A> {
                 continue;
             };
             let remaining_delay = self.limits.max_batch_delay.saturating_sub(oldest_enqueued_at.elapsed());
-            if remaining_delay.is_zero() || !state.should_wait_for_batch(&self.limits) {
-                // Threads with nothing to do get their share of what waits.
-                let workers = state.idle_workers + 1;
-                let slices = state.requests.next_batch(self.limits.max_batch_tokens, workers);
-                if !state.requests.is_empty() {
-                    self.changed.notify_one();
-                }
-                return Some(slices);
+            if !remaining_delay.is_zero() && state.should_wait_for_batch(&self.limits) {
+                state = self.wait(state, Some(remaining_delay));
+                continue;
             }
-            state = self.wait(state, Some(remaining_delay));
+            // Each idle worker gets an equal share of the queue.
+            let workers = state.idle_workers + 1;
+            let batch = state.requests.next_batch(self.limits.max_batch_tokens, workers);
+            if !state.requests.is_empty() {
+                self.changed.notify_one();
+            }
+            if !batch.is_empty() {
+                return Some(batch);
+            }
         }
     }
 
-    /// What is in the line is still computed; then the threads are sent home.
+    /// Accepts no more requests. Workers compute what is queued and then end.
     pub fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();
     }
 
-    /// Inputs admitted or in the line.
+    /// Number of inputs admitted or queued.
     pub fn input_count(&self) -> usize {
         self.lock().input_count()
     }
 
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State<A>>, timeout: Option<Duration>) -> MutexGuard<'a, State<A>> {
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, timeout: Option<Duration>) -> MutexGuard<'a, State> {
         state.idle_workers += 1;
         let mut state = match timeout {
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -124,15 +123,13 @@ impl<A: Clone> PredictionQueue<A> {
         state.idle_workers -= 1;
         state
     }
-}
 
-impl<A> PredictionQueue<A> {
-    fn lock(&self) -> MutexGuard<'_, State<A>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<A> State<A> {
+impl State {
     fn input_count(&self) -> usize {
         self.admitted_inputs + self.requests.input_count()
     }
@@ -142,8 +139,67 @@ impl<A> State<A> {
         queued > 0 && queued + input_count > limits.max_queued_inputs
     }
 
-    /// A batch waits only when it has room and somebody is on the way: a lone request is never held up.
+    /// A batch waits only if it has room and another request is about to be queued: a lone request is never delayed.
     fn should_wait_for_batch(&self, limits: &Limits) -> bool {
         self.tokenizing > 0 && !self.is_closed && self.requests.token_count() < limits.max_batch_tokens
     }
+}
+
+impl QueuePermit {
+    /// Announces that the request is queued soon, so that a batch with room waits for it.
+    pub fn start_tokenizing(&mut self) {
+        if !self.is_tokenizing {
+            self.is_tokenizing = true;
+            self.queue.lock().tokenizing += 1;
+        }
+    }
+
+    /// Queues the inputs of the request and returns a receiver for each. The channels close when the queue is closed.
+    pub fn push(mut self, adapter: &AdapterHandle, inputs: Vec<Tokens>) -> Vec<oneshot::Receiver<Result<OutputRow>>> {
+        let queue = Arc::clone(&self.queue);
+        let mut state = queue.lock();
+        let (request, enqueued_at) = (state.next_request, Instant::now());
+        state.next_request += 1;
+        let entry = |tokens| {
+            let (response, response_rx) = oneshot::channel();
+            (QueueEntry { adapter: adapter.clone(), tokens, request, enqueued_at, response }, response_rx)
+        };
+        let (entries, receivers) = inputs.into_iter().map(entry).unzip();
+        if !state.is_closed {
+            state.requests.push(entries);
+        }
+        // The queue counts the inputs from here on.
+        state.admitted_inputs -= std::mem::take(&mut self.input_count);
+        receivers
+    }
+}
+
+impl Drop for QueuePermit {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.admitted_inputs -= self.input_count;
+        if !self.is_tokenizing {
+            return;
+        }
+        state.tokenizing -= 1;
+        let is_last = state.tokenizing == 0;
+        drop(state);
+        match is_last {
+            // No batch has a request to wait for any more.
+            true => self.queue.changed.notify_all(),
+            false => self.queue.changed.notify_one(),
+        }
+    }
+}
+
+/// Waits for the outputs of a request and returns them in input order. The first failure drops the other receivers,
+/// which cancels the inputs that are still queued.
+///
+/// # Errors
+/// The error of an input, or `Internal` if its channel closed without a response.
+pub async fn collect_rows(receivers: Vec<oneshot::Receiver<Result<OutputRow>>>) -> Result<Vec<OutputRow>> {
+    let receive = |receiver: oneshot::Receiver<Result<OutputRow>>| async {
+        receiver.await.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))
+    };
+    try_join_all(receivers.into_iter().map(receive)).await
 }

@@ -1,4 +1,4 @@
-//! No base is needed: a value is a word here.
+//! Values are strings, so that no base model is needed.
 
 use super::*;
 use futures_util::future::join_all;
@@ -90,7 +90,7 @@ async fn an_adapter_in_use_is_not_evicted() {
     drop(get(&cache, "new", 40).await);
     assert!(Arc::ptr_eq(&used, &cache.get_or_load("used", must_not_load()).await.unwrap()));
     let stats = cache.stats();
-    assert_eq!((stats.bytes, stats.evictions), (100, 1), "the idle one went, though it was used later");
+    assert_eq!((stats.bytes, stats.evictions), (100, 1), "the idle one was evicted, though it was used later");
 }
 
 #[tokio::test]
@@ -139,4 +139,53 @@ async fn a_load_invalidated_in_flight_is_returned_and_not_cached() {
     assert_eq!(*lookup.await.unwrap(), "old");
     assert_eq!(*new, "new");
     assert_eq!(*cache.get_or_load("a", must_not_load()).await.unwrap(), "new");
+}
+
+fn insert(lru: &mut LruMap<u8>, version: &str, bytes: u64) -> Arc<u8> {
+    let value = Arc::new(0);
+    lru.insert(version, &value, bytes);
+    value
+}
+
+#[test]
+fn the_least_recently_used_is_evicted_first() {
+    let mut lru = LruMap::new(100);
+    for version in ["a", "b"] {
+        drop(insert(&mut lru, version, 40));
+    }
+    drop(lru.get("a"));
+    drop(insert(&mut lru, "c", 40));
+    assert!(lru.get("b").is_none(), "a was used since");
+    assert!(lru.get("a").is_some() && lru.get("c").is_some());
+    assert_eq!((lru.bytes, lru.entries.len(), lru.evictions), (80, 2, 1));
+}
+
+#[test]
+fn a_pinned_value_is_not_evicted_until_it_is_released() {
+    let mut lru = LruMap::new(100);
+    let pinned = insert(&mut lru, "pinned", 60);
+    let other = insert(&mut lru, "other", 60);
+    assert_eq!(lru.bytes, 120, "both are in use");
+    drop(pinned);
+    assert!(lru.get("other").is_some(), "every use evicts");
+    assert!(lru.get("pinned").is_none());
+    assert_eq!(lru.bytes, 60);
+    drop(other);
+}
+
+#[test]
+fn a_value_larger_than_the_capacity_is_not_cached_and_evicts_nothing() {
+    let mut lru = LruMap::new(100);
+    drop(insert(&mut lru, "small", 100));
+    drop(insert(&mut lru, "large", 101));
+    assert!(lru.get("small").is_some());
+    assert!(lru.get("large").is_none());
+}
+
+#[test]
+fn inserting_a_version_again_does_not_count_its_bytes_twice() {
+    let mut lru = LruMap::new(100);
+    drop(insert(&mut lru, "a", 40));
+    drop(insert(&mut lru, "a", 50));
+    assert_eq!((lru.bytes, lru.entries.len()), (50, 1));
 }

@@ -1,16 +1,16 @@
-//! Tokenizers small enough to read, for tests: one of bytes and merges, one of pieces with bytes to fall back on.
+//! Small tokenizers for tests: byte-level with merges, and SentencePiece with byte fallback.
 
 use espalier_tensor::seeded_rng::SeededRng;
 
 /// Ids below 256 are bytes.
 const MERGES: [&[u8]; 10] =
     [b"the", b" the", b" a", b"ab", b"aab", b"\n\n", b"st", b"op", "é".as_bytes(), "😀".as_bytes()];
-/// Parts of characters with what stands before or behind them: "é" and the beginning of "€", the end of "€" and "x",
-/// the middle of "😀", and an end with a beginning.
+/// Tokens that begin or end inside a character: "é" with the beginning of "€", the end of "€" with "x", the middle of
+/// "😀", and the end of "€" with the beginning of "😀".
 const SPLIT_CHARACTERS: [&[u8]; 4] = [&[0xc3, 0xa9, 0xe2], &[0x82, 0xac, b'x'], &[0x9f, 0x98], &[0xac, 0xf0, 0x9f]];
 pub const SPECIAL: u32 = 999;
 
-/// Of the bytes of a byte-level vocabulary, those that are no character replaced.
+/// Decodes as a byte-level tokenizer does, with invalid bytes replaced.
 pub fn decode_byte_level(ids: &[u32]) -> String {
     let mut bytes = Vec::new();
     for id in ids.iter().filter(|id| **id != SPECIAL) {
@@ -22,7 +22,7 @@ pub fn decode_byte_level(ids: &[u32]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// `text` in tokens, at random by which of those that fit, with special ones in between.
+/// Encodes `text` with tokens chosen at random from those that fit, and special tokens in between.
 pub fn encode_randomly(text: &str, random: &mut SeededRng) -> Vec<u32> {
     let mut remaining = text.as_bytes();
     let mut ids = Vec::new();
@@ -40,11 +40,11 @@ pub fn encode_randomly(text: &str, random: &mut SeededRng) -> Vec<u32> {
     ids
 }
 
-/// From 256 on; before them the bytes that have no piece.
+/// Tokens from id 256 on; smaller ids are byte tokens.
 pub const SENTENCEPIECE_VOCABULARY: [&str; 8] = ["▁Hello", "▁world", "world", "▁", "!", "é", "▁a", "b"];
 
-/// As SentencePiece's decoders: a run of bytes that is no text is one replacement for each, and the text's first space
-/// is dropped.
+/// Decodes as SentencePiece does: every byte of a run that is not UTF-8 is replaced, and the first space of the text is
+/// dropped.
 pub fn decode_sentencepiece(ids: &[u32]) -> String {
     let ids: Vec<u32> = ids.iter().copied().filter(|id| *id != SPECIAL).collect();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Whatever the tokens, the pieces together are the text of all of them.
+//! The deltas together are the text of all tokens, whatever the tokens are.
 
 use super::test_tokenizers::{self, SPECIAL};
 use super::*;
@@ -22,7 +22,7 @@ fn stop_at(stop_sequences: &[&str]) -> StopConditions {
     StopConditions { stop_sequences: stop_sequences.iter().map(ToString::to_string).collect(), ..no_stop_conditions() }
 }
 
-/// The whole text, and why it ended.
+/// All text, and the finish reason.
 fn detokenize(
     decode: impl Fn(&[u32]) -> String,
     stop_conditions: StopConditions,

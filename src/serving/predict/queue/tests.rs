@@ -1,47 +1,45 @@
-//! No base is needed: an adapter is a word here.
+//! Handles without an adapter stand for adapters, so that no base model is needed.
 
 use super::*;
-use crate::serving::predict::pending_response::OutputRows;
-use espalier_core::model::Tokens;
+use futures_util::FutureExt;
 use std::thread;
-use std::time::Instant;
-use tokio::sync::oneshot::Receiver;
 
 const ONE_HOUR: Duration = Duration::from_secs(3600);
 
-fn queue(max_queued_inputs: usize, max_batch_delay: Duration) -> Arc<PredictionQueue<&'static str>> {
-    PredictionQueue::new(Limits {
-        max_queued_inputs: max_queued_inputs,
-        max_batch_tokens: 1000,
-        max_batch_delay: max_batch_delay,
-    })
+fn queue(max_queued_inputs: usize, max_batch_delay: Duration) -> Arc<PredictionQueue> {
+    PredictionQueue::new(Limits { max_queued_inputs, max_batch_tokens: 1000, max_batch_delay })
 }
 
 fn tokens(count: usize) -> Vec<Tokens> {
     vec![Tokens::from_ids(vec![1; 10]); count]
 }
 
-fn push(
-    queue: &Arc<PredictionQueue<&'static str>>,
-    adapter: &'static str,
-    count: usize,
-) -> Receiver<Result<OutputRows>> {
-    queue.admit(count).unwrap().start_tokenizing().push(adapter, tokens(count))
+fn admit_tokenizing(queue: &Arc<PredictionQueue>, count: usize) -> QueuePermit {
+    let mut permit = queue.admit(count).unwrap();
+    permit.start_tokenizing();
+    permit
 }
 
-fn slice_adapters(slices: &[BatchSlice<&'static str>]) -> Vec<&'static str> {
-    slices.iter().map(|slice| slice.adapter).collect()
+fn push(queue: &Arc<PredictionQueue>, adapter: &str, count: usize) -> Vec<oneshot::Receiver<Result<OutputRow>>> {
+    admit_tokenizing(queue, count).push(&AdapterHandle::named(adapter), tokens(count))
+}
+
+/// The adapter of each run of inputs in the next batch.
+fn next_batch_adapters(queue: &PredictionQueue) -> Vec<String> {
+    let batch = queue.next_batch().unwrap();
+    let runs = batch.chunk_by(|one, other| one.request == other.request);
+    runs.map(|run| run[0].adapter.version().to_string()).collect()
 }
 
 #[test]
 fn a_full_queue_is_busy_with_a_retry_after() {
     let queue = queue(10, Duration::ZERO);
-    let _receiver = push(&queue, "a", 6);
+    let _receivers = push(&queue, "a", 6);
     let permit = queue.admit(4).unwrap();
     let Err(Error::Busy { problem, retry_after }) = queue.admit(1) else { panic!("must be busy") };
     assert_eq!((problem.code, retry_after), ("predictions_queue_full", RETRY_AFTER));
     drop(permit);
-    assert!(queue.admit(4).is_ok(), "a request that failed on its way gives its place back");
+    assert!(queue.admit(4).is_ok(), "a request that fails before it is queued frees its capacity");
 }
 
 #[test]
@@ -56,42 +54,42 @@ fn a_request_larger_than_the_queue_is_admitted_when_nothing_waits() {
 #[test]
 fn cancelled_requests_free_their_queue_space() {
     let queue = queue(10, Duration::ZERO);
-    drop(push(&queue, "gone", 10));
-    let _receiver = push(&queue, "here", 10);
-    assert_eq!(slice_adapters(&queue.next_batch().unwrap()), ["here"]);
+    drop(push(&queue, "cancelled", 10));
+    let _receivers = push(&queue, "active", 10);
+    assert_eq!(next_batch_adapters(&queue), ["active"]);
     assert_eq!(queue.input_count(), 0);
 }
 
 #[test]
 fn a_lone_request_is_not_delayed() {
     let queue = queue(10, ONE_HOUR);
-    let _receiver = push(&queue, "a", 1);
-    assert_eq!(slice_adapters(&queue.next_batch().unwrap()), ["a"], "the window is an hour, and nobody is on the way");
+    let _receivers = push(&queue, "a", 1);
+    assert_eq!(next_batch_adapters(&queue), ["a"], "the delay is an hour, but no other request is being tokenized");
 }
 
 #[test]
 fn a_batch_waits_for_a_request_that_is_tokenizing() {
     let queue = queue(10, ONE_HOUR);
-    let _first_receiver = push(&queue, "a", 1);
-    let tokenizing_permit = queue.admit(1).unwrap().start_tokenizing();
+    let _first_receivers = push(&queue, "a", 1);
+    let permit = admit_tokenizing(&queue, 1);
     let worker = thread::spawn({
         let queue = Arc::clone(&queue);
-        move || slice_adapters(&queue.next_batch().unwrap())
+        move || next_batch_adapters(&queue)
     });
-    let _second_receiver = tokenizing_permit.push("b", tokens(1));
+    let _second_receivers = permit.push(&AdapterHandle::named("b"), tokens(1));
     assert_eq!(worker.join().unwrap(), ["a", "b"]);
 }
 
 #[test]
 fn a_batch_is_released_when_tokenizing_fails() {
     let queue = queue(10, ONE_HOUR);
-    let _first_receiver = push(&queue, "a", 1);
-    let tokenizing_permit = queue.admit(1).unwrap().start_tokenizing();
+    let _receivers = push(&queue, "a", 1);
+    let permit = admit_tokenizing(&queue, 1);
     let worker = thread::spawn({
         let queue = Arc::clone(&queue);
-        move || slice_adapters(&queue.next_batch().unwrap())
+        move || next_batch_adapters(&queue)
     });
-    drop(tokenizing_permit);
+    drop(permit);
     assert_eq!(worker.join().unwrap(), ["a"]);
 }
 
@@ -100,20 +98,54 @@ fn a_batch_waits_at_most_its_max_delay() {
     let max_delay = Duration::from_millis(20);
     let queue = queue(10, max_delay);
     let started = Instant::now();
-    let _first_receiver = push(&queue, "a", 1);
-    let _tokenizing_permit = queue.admit(1).unwrap().start_tokenizing();
-    assert_eq!(slice_adapters(&queue.next_batch().unwrap()), ["a"]);
-    assert!(started.elapsed() >= max_delay, "somebody was on the way");
+    let _receivers = push(&queue, "a", 1);
+    let _permit = admit_tokenizing(&queue, 1);
+    assert_eq!(next_batch_adapters(&queue), ["a"]);
+    assert!(started.elapsed() >= max_delay, "another request is being tokenized");
 }
 
 #[test]
 fn a_closed_queue_is_drained_and_then_ends_its_workers() {
     let queue = queue(10, ONE_HOUR);
-    let _receiver = push(&queue, "a", 1);
-    let late_permit = queue.admit(1).unwrap().start_tokenizing();
+    let _receivers = push(&queue, "a", 1);
+    let late_permit = admit_tokenizing(&queue, 1);
     queue.close();
-    assert_eq!(slice_adapters(&queue.next_batch().unwrap()), ["a"], "nobody is waited for any more");
-    assert!(late_permit.push("b", tokens(1)).blocking_recv().is_err(), "there is nobody left to compute it");
+    assert_eq!(next_batch_adapters(&queue), ["a"], "a closed queue waits for no other request");
+    let late_receivers = late_permit.push(&AdapterHandle::named("b"), tokens(1));
+    assert!(late_receivers.into_iter().all(|receiver| receiver.blocking_recv().is_err()), "no worker is left");
     assert!(queue.next_batch().is_none());
     assert_eq!(queue.input_count(), 0);
+}
+
+#[test]
+fn rows_are_returned_in_input_order_whatever_finished_first() {
+    let queue = queue(10, Duration::ZERO);
+    let mut rows = Box::pin(collect_rows(push(&queue, "a", 3)));
+    for (index, entry) in queue.next_batch().unwrap().into_iter().enumerate().rev() {
+        assert!(rows.as_mut().now_or_never().is_none(), "rows are missing");
+        entry.response.send(Ok(vec![index as f32])).unwrap();
+    }
+    assert_eq!(rows.now_or_never().unwrap().unwrap(), [[0.0], [1.0], [2.0]]);
+}
+
+#[test]
+fn a_failed_input_fails_and_cancels_its_request() {
+    let queue = queue(10, Duration::ZERO);
+    let mut rows = Box::pin(collect_rows(push(&queue, "a", 3)));
+    let mut batch = queue.next_batch().unwrap();
+    batch.remove(1).response.send(Err(Error::internal("first"))).unwrap();
+    let Some(Err(error)) = rows.as_mut().now_or_never() else { panic!("must fail") };
+    assert_eq!(error.to_string(), "first");
+    drop(rows);
+    assert!(batch.iter().all(QueueEntry::is_cancelled));
+}
+
+#[test]
+fn an_input_whose_receiver_was_dropped_is_cancelled() {
+    let queue = queue(10, Duration::ZERO);
+    let receivers = push(&queue, "a", 1);
+    let batch = queue.next_batch().unwrap();
+    assert!(!batch[0].is_cancelled());
+    drop(receivers);
+    assert!(batch[0].is_cancelled());
 }

@@ -1,0 +1,79 @@
+//! Loads an adapter: reads its files, builds it on the base model and replays its probe.
+
+use espalier_core::artifact::{LoadedAdapter, probe};
+use espalier_core::error::{Error, Result};
+use espalier_core::model::BaseModel;
+use espalier_core::task::HeadKind;
+use espalier_tensor::weight_ops::ActivationQuantization;
+use espalier_tensor::worker_pool::{self, Priority};
+use espalier_tensor::{Backend, ParamId};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Loads the adapters of one folder.
+pub struct AdapterLoader {
+    base: Arc<BaseModel>,
+    /// Contains one folder per version.
+    adapters_dir: PathBuf,
+    /// Backend of generation, if it is not the base model's own.
+    int8_backend: Option<Arc<dyn Backend>>,
+    /// Bounds concurrent loads: replaying a probe is a forward pass.
+    load_permits: Semaphore,
+}
+
+impl AdapterLoader {
+    /// `threads` is the number of concurrent loads.
+    pub fn new(
+        base: Arc<BaseModel>,
+        adapters_dir: PathBuf,
+        activation_quantization: ActivationQuantization,
+        threads: usize,
+    ) -> Arc<Self> {
+        let int8_backend = match activation_quantization {
+            ActivationQuantization::F32 => None,
+            ActivationQuantization::Int8 => base.backend().with_int8_activations(),
+        };
+        Arc::new(Self { base, adapters_dir, int8_backend, load_permits: Semaphore::new(threads.max(1)) })
+    }
+
+    /// Loads and verifies a version on a thread of its own. Returns the adapter and its size in memory in bytes.
+    pub async fn load(self: Arc<Self>, version: String) -> Result<(LoadedAdapter, u64)> {
+        let _permit = self.load_permits.acquire().await.expect("the semaphore is never closed");
+        let (result_tx, result_rx) = oneshot::channel();
+        let (base, folder, int8_backend) =
+            (Arc::clone(&self.base), self.adapters_dir.clone(), self.int8_backend.clone());
+        let load = move || {
+            let load = || load_verified(&base, &folder, &version, int8_backend.as_deref());
+            let loaded = catch_unwind(AssertUnwindSafe(load))
+                .unwrap_or_else(|payload| Err(Error::from_panic("loading an adapter", payload.as_ref())));
+            // The receiver is gone when the runtime shuts down.
+            let _ = result_tx.send(loaded);
+        };
+        worker_pool::spawn_compute_thread("load-adapter", Priority::Normal, load)?;
+        result_rx.await.unwrap_or_else(|_| Err(Error::internal("the thread that loads an adapter is gone")))
+    }
+}
+
+fn load_verified(
+    base: &BaseModel,
+    folder: &Path,
+    version: &str,
+    int8_backend: Option<&dyn Backend>,
+) -> Result<(LoadedAdapter, u64)> {
+    let (_, adapter) = probe::load_verified(folder, version, base)?;
+    let is_language_model = matches!(adapter.output_head.kind, HeadKind::LmHead);
+    let prepacked_bytes =
+        int8_backend.filter(|_| is_language_model).map_or(0, |backend| prepack_lora(backend, &adapter));
+    let bytes = adapter.tensor_bytes() + prepacked_bytes;
+    tracing::info!(version, bytes, "adapter loaded");
+    Ok((adapter, bytes))
+}
+
+/// Packs the LoRA matrices for this backend now, so that no generation step has to. Returns their size in bytes.
+fn prepack_lora(backend: &dyn Backend, adapter: &LoadedAdapter) -> u64 {
+    let tensors = |params: [ParamId; 2]| params.map(|param| &adapter.parameters[param.index()]);
+    let lora_pairs = adapter.hooks.lora_pairs().into_iter().map(tensors);
+    lora_pairs.map(|[a, b]| backend.prepack_lora(a, b)).sum()
+}

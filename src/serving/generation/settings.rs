@@ -1,0 +1,39 @@
+//! Settings and counters of text generation.
+
+use espalier_tensor::weight_ops::ActivationQuantization;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Threads that compute.
+    pub threads: usize,
+    /// Memory budget of the KV cache in bytes.
+    pub kv_cache_bytes: u64,
+    /// Capacity of the queue in sequences; a request beyond it is `Busy`.
+    pub max_queued_sequences: usize,
+    /// Sequences in one step.
+    pub max_running_sequences: usize,
+    /// Fraction of CPU time reserved for training while jobs run, in `[0, 1)`.
+    pub training_cpu_share: f64,
+    /// Whether activations are quantized before they are multiplied with 8- or 4-bit weights.
+    pub activation_quantization: ActivationQuantization,
+    /// `max_tokens` of requests that leave it out.
+    pub default_max_tokens: u32,
+    /// Prompt tokens computed between two decode steps; multiplied when more sequences are prefilling than decoding.
+    pub prefill_chunk_tokens: usize,
+}
+
+/// Counters and gauges for `/metrics`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub running_sequences: u64,
+    pub queued_sequences: u64,
+    /// KV blocks reserved for running sequences.
+    pub reserved_blocks: u64,
+    /// Bytes of KV blocks reserved for running sequences or held by the prefix cache.
+    pub kv_cache_reserved_bytes: u64,
+    pub prompt_tokens: u64,
+    /// Prompt tokens that were found in the prefix cache.
+    pub prefix_cache_hit_tokens: u64,
+    pub generated_tokens: u64,
+    pub steps: u64,
+}

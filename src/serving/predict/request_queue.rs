@@ -1,0 +1,211 @@
+//! Queued inputs of all requests, and how a batch is taken from them.
+//!
+//! Requests are served first come, first served, but a request larger than a batch moves to the back after each batch,
+//! so that small requests do not wait for all of it.
+
+use crate::serving::adapters::AdapterHandle;
+use espalier_core::error::Result;
+use espalier_core::model::Tokens;
+use std::collections::VecDeque;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// Least token budget of a batch when idle workers share the queue: smaller batches cost more overhead than they save.
+const MIN_WORKER_SHARE_TOKENS: usize = 256;
+
+/// Output of one input: logits or an embedding.
+pub type OutputRow = Vec<f32>;
+
+/// One input waiting for its forward pass.
+pub struct QueueEntry {
+    pub adapter: AdapterHandle,
+    pub tokens: Tokens,
+    /// Number of the request that the input belongs to.
+    pub request: u64,
+    pub enqueued_at: Instant,
+    pub response: oneshot::Sender<Result<OutputRow>>,
+}
+
+impl QueueEntry {
+    /// Whether nobody waits for the output: the request was cancelled, or another of its inputs failed.
+    pub fn is_cancelled(&self) -> bool {
+        self.response.is_closed()
+    }
+}
+
+#[derive(Default)]
+pub struct RequestQueue {
+    /// The entries of one request in each inner queue, none of them empty.
+    requests: VecDeque<VecDeque<QueueEntry>>,
+    input_count: usize,
+    token_count: usize,
+}
+
+impl RequestQueue {
+    /// Appends the inputs of one request.
+    pub fn push(&mut self, entries: Vec<QueueEntry>) {
+        if entries.is_empty() {
+            return;
+        }
+        self.input_count += entries.len();
+        self.token_count += entries.iter().map(|entry| entry.tokens.ids.len()).sum::<usize>();
+        self.requests.push_back(entries.into());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    pub fn input_count(&self) -> usize {
+        self.input_count
+    }
+
+    pub fn token_count(&self) -> usize {
+        self.token_count
+    }
+
+    pub fn oldest_enqueued_at(&self) -> Option<Instant> {
+        self.requests.iter().filter_map(VecDeque::front).map(|entry| entry.enqueued_at).min()
+    }
+
+    pub fn drop_cancelled(&mut self) {
+        for entries in &mut self.requests {
+            entries.retain(|entry| {
+                let is_cancelled = entry.is_cancelled();
+                if is_cancelled {
+                    self.input_count -= 1;
+                    self.token_count -= entry.tokens.ids.len();
+                }
+                !is_cancelled
+            });
+        }
+        self.requests.retain(|entries| !entries.is_empty());
+    }
+
+    /// Takes a batch from the front: at least one input, and beyond it at most `max_tokens` tokens and at most one of
+    /// `workers` equal shares of the queue. Cancelled inputs are dropped on the way, so the batch is empty if all are
+    /// cancelled.
+    pub fn next_batch(&mut self, max_tokens: usize, workers: usize) -> Vec<QueueEntry> {
+        let mut token_budget = max_tokens.min((self.token_count / workers).max(MIN_WORKER_SHARE_TOKENS));
+        let mut batch = Vec::new();
+        while let Some(mut entries) = self.requests.pop_front() {
+            let length_before = batch.len();
+            self.take_entries(&mut entries, &mut token_budget, &mut batch);
+            if entries.is_empty() {
+                continue;
+            }
+            match batch.len() > length_before {
+                true => self.requests.push_back(entries),
+                false => self.requests.push_front(entries),
+            }
+            break;
+        }
+        batch
+    }
+
+    /// Moves the entries that fit into the budget to `batch`; the first entry of a batch always fits.
+    fn take_entries(
+        &mut self,
+        entries: &mut VecDeque<QueueEntry>,
+        token_budget: &mut usize,
+        batch: &mut Vec<QueueEntry>,
+    ) {
+        while let Some(next) = entries.front() {
+            let (tokens, is_cancelled) = (next.tokens.ids.len(), next.is_cancelled());
+            if !is_cancelled && tokens > *token_budget && !batch.is_empty() {
+                return;
+            }
+            self.input_count -= 1;
+            self.token_count -= tokens;
+            let entry = entries.pop_front().filter(|_| !is_cancelled);
+            if entry.is_some() {
+                *token_budget = token_budget.saturating_sub(tokens);
+            }
+            batch.extend(entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot::Receiver;
+
+    fn push(queue: &mut RequestQueue, adapter: &str, lengths: &[usize]) -> Vec<Receiver<Result<OutputRow>>> {
+        let (adapter, enqueued_at) = (AdapterHandle::named(adapter), Instant::now());
+        let entry = |length: &usize| {
+            let (response, response_rx) = oneshot::channel();
+            let tokens = Tokens::from_ids(vec![1; *length]);
+            (QueueEntry { adapter: adapter.clone(), tokens, request: 0, enqueued_at, response }, response_rx)
+        };
+        let (entries, receivers) = lengths.iter().map(entry).unzip();
+        queue.push(entries);
+        receivers
+    }
+
+    /// Adapter and lengths of each run of inputs.
+    fn batch_summary(batch: &[QueueEntry]) -> Vec<(&str, Vec<usize>)> {
+        let runs = batch.chunk_by(|one, other| one.adapter == other.adapter);
+        let lengths = |run: &[QueueEntry]| run.iter().map(|entry| entry.tokens.ids.len()).collect();
+        runs.map(|run| (run[0].adapter.version(), lengths(run))).collect()
+    }
+
+    #[test]
+    fn a_batch_takes_several_requests_up_to_its_token_budget() {
+        let mut queue = RequestQueue::default();
+        let _receivers =
+            [push(&mut queue, "a", &[400, 100]), push(&mut queue, "b", &[300]), push(&mut queue, "c", &[300])];
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("a", vec![400, 100]), ("b", vec![300])]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("c", vec![300])]);
+        assert!(queue.is_empty());
+        assert_eq!((queue.input_count(), queue.token_count()), (0, 0));
+    }
+
+    #[test]
+    fn a_large_request_is_requeued_at_the_back_after_each_batch() {
+        let mut queue = RequestQueue::default();
+        let _receivers = [push(&mut queue, "large", &[500, 499, 498, 497, 496]), push(&mut queue, "small", &[10])];
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![500, 499])]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("small", vec![10]), ("large", vec![498])]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![497, 496])]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn an_input_larger_than_a_batch_is_computed_alone() {
+        let mut queue = RequestQueue::default();
+        let _receivers = push(&mut queue, "a", &[5000, 10]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("a", vec![5000])]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("a", vec![10])]);
+    }
+
+    #[test]
+    fn idle_workers_share_the_queue_down_to_a_minimum_share() {
+        let mut queue = RequestQueue::default();
+        let _receivers = push(&mut queue, "a", &[100; 10]);
+        assert_eq!(batch_summary(&queue.next_batch(8000, 2)), [("a", vec![100; 5])]);
+        let batch = queue.next_batch(8000, 5);
+        assert_eq!(batch_summary(&batch), [("a", vec![100; 2])], "a fifth is less than the smallest share");
+    }
+
+    #[test]
+    fn cancelled_requests_are_dropped() {
+        let mut queue = RequestQueue::default();
+        drop(push(&mut queue, "cancelled", &[10]));
+        let _receivers = push(&mut queue, "active", &[10]);
+        queue.drop_cancelled();
+        assert_eq!((queue.input_count(), queue.token_count()), (1, 10));
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("active", vec![10])]);
+    }
+
+    #[test]
+    fn cancelled_inputs_are_not_taken_into_a_batch() {
+        let mut queue = RequestQueue::default();
+        let mut receivers = push(&mut queue, "a", &[900, 10, 900]);
+        receivers.remove(0);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("a", vec![10, 900])]);
+        drop(push(&mut queue, "a", &[10]));
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), []);
+        assert!(queue.is_empty());
+    }
+}

@@ -1,0 +1,60 @@
+//! Settings, request options, responses and counters of serving.
+
+use super::generation;
+use crate::store::Adapter;
+use espalier_core::task::Prediction;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Threads that compute predictions.
+    pub threads: usize,
+    /// Memory budget of the adapter cache in bytes.
+    pub adapter_cache_bytes: u64,
+    /// Capacity of the prediction queue in inputs; a request beyond it is `Busy`.
+    pub max_queued_inputs: usize,
+    /// Longest time that a batch waits for requests that are being tokenized.
+    pub max_batch_delay: Duration,
+    /// Tokens in one forward pass.
+    pub max_batch_tokens: usize,
+    /// Inputs in one request.
+    pub max_inputs_per_request: usize,
+    pub generation: generation::Settings,
+}
+
+/// Options of a predict request.
+#[derive(Debug, Clone, Copy)]
+pub struct PredictOptions {
+    /// Number of labels in `top`.
+    pub top_k: usize,
+    pub logits: LogitsOutput,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogitsOutput {
+    Omit,
+    Include,
+}
+
+/// One prediction per input, in input order, and the adapter version that computed them (`None`: the base model).
+#[derive(Debug, Clone)]
+pub struct PredictResponse {
+    pub adapter: Option<Arc<Adapter>>,
+    pub predictions: Vec<Prediction>,
+}
+
+/// Counters and gauges for `/metrics`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    pub resident_adapters: u64,
+    pub resident_bytes: u64,
+    pub cache_hits: u64,
+    pub cache_misses: u64,
+    pub evictions: u64,
+    pub queued_inputs: u64,
+    pub batches: u64,
+    pub batched_inputs: u64,
+    /// All zero for a base model that is not a causal language model.
+    pub generation: generation::Stats,
+}
