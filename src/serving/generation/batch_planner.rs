@@ -1,38 +1,39 @@
-//! Who computes how many rows in a step, and on which thread.
+//! Decides how many tokens of each sequence a step computes, and on which thread.
 //!
-//! A step is as long as its longest part, and whoever speaks waits for it with every token. So prompts are read in pieces that
-//! the threads share (Agrawal et al. 2024): the more wait to speak, the more is read between two tokens of those who do. Knows
-//! nothing of models.
+//! A step takes as long as its largest batch, and every decoding sequence waits for it. So prompts are prefilled in chunks
+//! that the threads share (chunked prefill, Agrawal et al. 2024); chunks grow with the number of prefilling sequences per
+//! decoding sequence.
 
-/// Tokens of prompts that are read at once where nobody waits for the next token.
+/// Prompt tokens in one step when no sequence is decoding.
 const IDLE_PREFILL_CHUNK: usize = 256;
 
-/// Rows that are rather shared by products than by parts.
+/// Smallest batch for a thread of its own, in rows.
 const MIN_BATCH_ROWS: usize = 4;
 
-/// Tokens of prompts that are read in a step at most, however many wait.
+/// Most prompt tokens in one step while sequences are decoding.
 const MAX_PREFILL_TOKENS: usize = 2 * IDLE_PREFILL_CHUNK;
 
-/// Whether threads can multiply together: they do where weights are held in fewer bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parallelism {
+    /// Threads can share the matrix products of one batch, which quantized weights allow.
     IntraOp,
+    /// Each thread computes a batch of its own.
     InterOp,
 }
 
-/// A sequence before its step.
+/// What a sequence needs from the next step.
 #[derive(Debug, Clone, Copy)]
 pub struct SequenceDemand {
-    /// Tokens whose rows are not computed yet, at least one.
+    /// Tokens that are not in the KV cache yet, at least one.
     pub uncomputed_tokens: usize,
-    /// Whether it still reads its prompt, and says nothing yet.
+    /// Whether these are prompt tokens.
     pub is_prefilling: bool,
-    /// Its number among all that came.
+    /// Position in the order of arrival of all sequences.
     pub arrival_order: u64,
 }
 
-/// The rows of each: of those that speak all, of those that read as far as `prompt_tokens` for each one that waits beside one
-/// that speaks. Who came first reads first.
+/// Returns the number of tokens to compute per sequence. Decoding sequences get all of theirs; prefilling sequences share a
+/// budget of `prefill_chunk_tokens` × (prefilling / decoding), first come, first served.
 pub fn prefill_chunks(demands: &[SequenceDemand], threads: usize, prefill_chunk_tokens: usize) -> Vec<usize> {
     let mut prefilling: Vec<usize> = (0..demands.len()).filter(|index| demands[*index].is_prefilling).collect();
     prefilling.sort_by_key(|index| demands[*index].arrival_order);
@@ -44,7 +45,7 @@ pub fn prefill_chunks(demands: &[SequenceDemand], threads: usize, prefill_chunk_
             (chunk_tokens * prefilling.len().div_ceil(decoding).max(1)).min(chunk_tokens.max(MAX_PREFILL_TOKENS))
         }
     };
-    // A piece is computed by one thread, unless nothing else is.
+    // A chunk is computed by one thread, unless it is the only one.
     let max_chunk = if demands.len() == 1 { budget } else { budget.div_ceil(threads.max(1)) };
     let mut chunk_lengths: Vec<usize> = demands.iter().map(|demand| demand.uncomputed_tokens).collect();
     for index in prefilling {
@@ -54,9 +55,9 @@ pub fn prefill_chunks(demands: &[SequenceDemand], threads: usize, prefill_chunk_
     chunk_lengths
 }
 
-/// The sequences of each part, in their order: pieces of prompts where there is most room, and those that speak beside their
-/// neighbours. One part stands for all threads together, where they share products: there are few rows then, or most of them are
-/// one piece.
+/// Returns the sequences of each batch, in their order. Prefill chunks go to the least loaded batch; decoding sequences stay
+/// beside their neighbours, which have the same adapter. Returns a single batch, whose products the threads share
+/// ([`Parallelism::IntraOp`]), if there are few rows or if one chunk has most of them.
 pub fn partition_batch(
     demands: &[SequenceDemand],
     chunk_lengths: &[usize],
@@ -72,7 +73,7 @@ pub fn partition_batch(
     for index in prefilling.into_iter().chain(decoding) {
         let batch_with_room =
             batches.iter().position(|(filled, _)| !demands[index].is_prefilling && *filled < rows_per_batch);
-        let least_loaded = || (0..batches.len()).min_by_key(|part| batches[*part].0);
+        let least_loaded = || (0..batches.len()).min_by_key(|batch| batches[*batch].0);
         if let Some(batch) = batch_with_room.or_else(least_loaded) {
             batches[batch].0 += chunk_lengths[index];
             batches[batch].1.push(index);
@@ -86,7 +87,7 @@ pub fn partition_batch(
         batch.sort_unstable();
         batch
     };
-    batches.into_iter().map(sort_indices).filter(|part| !part.is_empty()).collect()
+    batches.into_iter().map(sort_indices).filter(|batch| !batch.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -97,7 +98,7 @@ mod tests {
         let prefill = prefilling.iter().zip(0..).map(|(uncomputed_tokens, arrival_order)| SequenceDemand {
             uncomputed_tokens: *uncomputed_tokens,
             is_prefilling: true,
-            arrival_order: arrival_order,
+            arrival_order,
         });
         let decode = (0..decoding).map(|arrival_order| SequenceDemand {
             uncomputed_tokens: 1,
@@ -107,14 +108,14 @@ mod tests {
         prefill.chain(decode).collect()
     }
 
-    /// The rows of each part.
+    /// Number of rows of each batch.
     fn rows_per_batch(demands: &[SequenceDemand], threads: usize, prefill_chunk_tokens: usize) -> Vec<usize> {
         let chunk_lengths = prefill_chunks(demands, threads, prefill_chunk_tokens);
         let batches = partition_batch(demands, &chunk_lengths, threads, Parallelism::IntraOp);
         let mut all: Vec<usize> = batches.iter().flatten().copied().collect();
         all.sort_unstable();
         let expected: Vec<usize> = (0..demands.len()).filter(|index| chunk_lengths[*index] > 0).collect();
-        assert_eq!(all, expected, "each is computed once");
+        assert_eq!(all, expected, "each sequence is in one batch");
         batches.iter().map(|batch| batch.iter().map(|index| chunk_lengths[*index]).sum()).collect()
     }
 
@@ -124,15 +125,19 @@ mod tests {
         assert_eq!(prefill_chunks(&demands(&[500], 4), 2, 64)[0], 32);
         assert_eq!(prefill_chunks(&demands(&[500, 500, 500], 4), 2, 64)[..3], [32, 32, 0]);
         assert_eq!(prefill_chunks(&demands(&[10, 500, 500], 4), 2, 64)[..3], [10, 32, 22]);
-        // five that wait beside one that speaks
+        // five prefilling sequences and one decoding
         assert_eq!(prefill_chunks(&demands(&[100; 5], 1), 2, 64)[..5], [100, 100, 100, 20, 0]);
         assert_eq!(
             prefill_chunks(&demands(&[400; 40], 1), 2, 64).iter().sum::<usize>(),
             512 + 1,
-            "there is an end to it"
+            "the budget has a maximum"
         );
         assert_eq!(prefill_chunks(&demands(&[500, 500], 0), 2, 64), [128, 128]);
-        assert_eq!(prefill_chunks(&demands(&[7], 9), 4, 0)[0], 1, "whatever the setting, it goes on");
+        assert_eq!(
+            prefill_chunks(&demands(&[7], 9), 4, 0)[0],
+            1,
+            "at least one token is computed, whatever the setting"
+        );
         let mut late = demands(&[50, 50], 3);
         late[0].arrival_order = 9;
         assert_eq!(prefill_chunks(&late, 1, 60)[..2], [10, 50]);
@@ -144,8 +149,8 @@ mod tests {
         assert_eq!(rows_per_batch(&demands(&[62, 62], 14), 2, 64), [39, 39]);
         assert_eq!(rows_per_batch(&demands(&[500], 30), 2, 64), [32, 30]);
         assert_eq!(rows_per_batch(&demands(&[60; 8], 0), 4, 64), [76, 60, 60, 60]);
-        assert_eq!(rows_per_batch(&demands(&[], 3), 8, 64), [3], "few rows are shared by products");
-        assert_eq!(rows_per_batch(&demands(&[500], 1), 2, 64), [33], "so is a piece beside next to nothing");
+        assert_eq!(rows_per_batch(&demands(&[], 3), 8, 64), [3], "threads share the products of few rows");
+        assert_eq!(rows_per_batch(&demands(&[500], 1), 2, 64), [33], "and those of a chunk that has most of the rows");
         assert_eq!(rows_per_batch(&demands(&[512], 0), 2, 64), [256]);
         assert!(partition_batch(&[], &[], 2, Parallelism::IntraOp).is_empty());
         let (one, chunk_lengths) = (demands(&[500], 1), [32, 1]);

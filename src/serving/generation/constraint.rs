@@ -1,8 +1,6 @@
-//! What a text has to look like: JSON, JSON that fits a schema, or a regular expression. Of the tokens, those that would leave
-//! the grammar are never chosen (Willard and Louf 2023).
+//! Constrained decoding: JSON, JSON that fits a schema, or a regular expression (Willard and Louf 2023).
 //!
-//! llguidance keeps the parser and says which tokens may come next (Koo et al. 2024); here they become masks. Knows nothing of
-//! HTTP, nor of how a token is chosen.
+//! llguidance parses the text and computes the tokens that may follow (Koo et al. 2024); they become a mask of the sampler.
 
 use super::sampling::TokenMask;
 use super::token_encoding::TokenByteEncoding;
@@ -14,31 +12,31 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
 
-/// White space between two parts of a JSON text: a space, or a new line with its indentation. It has an end, for a model that
-/// is not sure what comes next would go on with it for ever.
+/// White space between two JSON tokens: a space, or a line break with indentation. It is bounded, because an uncertain model
+/// would generate white space without end.
 const JSON_WHITESPACE: &str = r"\x20|\x0A[\x20\x09]{0,16}";
 
-/// Longer tokens, in bytes, are not used within a grammar.
+/// Longer tokens, in bytes, are never allowed by a constraint.
 const MAX_TOKEN_BYTES: usize = 255;
 
-/// What a schema may have: values of any kind, and references among them. The compiler goes as deep as they lead.
+/// Limits of a schema: its values of any kind, and the references among them. The compiler recurses through both.
 const MAX_SCHEMA_VALUES: usize = 20_000;
 const MAX_SCHEMA_REFERENCES: usize = 500;
-/// Bytes of the stack that it has for that; what is not used costs nothing.
+/// Stack size of the compiler thread in bytes; unused pages cost nothing.
 const COMPILER_STACK_BYTES: usize = 256 << 20;
 
-/// What a text has to be.
+/// Format of the generated text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConstraintSpec {
     /// Any JSON object.
     JsonObject,
     /// JSON that fits this schema.
     JsonSchema(Value),
-    /// What this regular expression matches from end to end.
+    /// Text that this regular expression matches as a whole.
     Regex(String),
 }
 
-/// Makes grammars for one base model; its vocabulary is read when the first is asked for.
+/// Compiles constraints for one base model. Its vocabulary is read at the first use.
 pub struct ConstraintFactory {
     base: Arc<BaseModel>,
     token_encoding: TokenByteEncoding,
@@ -51,26 +49,26 @@ impl ConstraintFactory {
     }
 
     /// # Errors
-    /// `Invalid` with what is wrong with the schema or the expression, or not known here.
-    pub fn compile(&self, format: &ConstraintSpec) -> Result<TokenConstraint> {
-        if let ConstraintSpec::JsonSchema(schema) = format
+    /// `Invalid` (`invalid_format`) if the schema or expression is wrong, unsupported or too large.
+    pub fn compile(&self, spec: &ConstraintSpec) -> Result<TokenConstraint> {
+        if let ConstraintSpec::JsonSchema(schema) = spec
             && let Some(reason) = schema_size_error(schema)
         {
-            return Err(invalid_format(format, &reason));
+            return Err(invalid_format(spec, &reason));
         }
         std::thread::scope(|scope| {
-            let compile = || self.compile_on_this_thread(format);
-            let thread = std::thread::Builder::new().name("grammar".to_string()).stack_size(COMPILER_STACK_BYTES);
-            let compiled = thread.spawn_scoped(scope, compile).context("starting a thread for a grammar")?.join();
-            compiled.unwrap_or_else(|_| Err(invalid_format(format, PANIC_PREFIX)))
+            let compile = || self.compile_on_this_thread(spec);
+            let thread = std::thread::Builder::new().name("constraint".to_string()).stack_size(COMPILER_STACK_BYTES);
+            let compiled = thread.spawn_scoped(scope, compile).context("starting the constraint compiler")?.join();
+            compiled.unwrap_or_else(|_| Err(invalid_format(spec, PANIC_PREFIX)))
         })
     }
 
-    fn compile_on_this_thread(&self, format: &ConstraintSpec) -> Result<TokenConstraint> {
+    fn compile_on_this_thread(&self, spec: &ConstraintSpec) -> Result<TokenConstraint> {
         let parser_factory =
             self.parser_factory.get_or_init(|| self.build_parser_factory().map_err(|error| format!("{error:#}")));
         let parser_factory = parser_factory.as_ref().map_err(Error::internal)?;
-        let grammar = match format {
+        let grammar = match spec {
             ConstraintSpec::JsonObject => {
                 TopLevelGrammar::from_json_schema(with_json_whitespace(json!({"type": "object"})))
             }
@@ -81,10 +79,10 @@ impl ConstraintFactory {
         };
         let mut matcher = Matcher::new(parser_factory.create_parser(grammar));
         if let Some(reason) = matcher.get_error() {
-            return Err(invalid_format(format, &reason));
+            return Err(invalid_format(spec, &reason));
         }
-        // Nothing at all may be said where no text fits.
-        matcher.compute_mask_or_eos().map_err(|error| invalid_format(format, &error.to_string()))?;
+        // Fails if no text matches.
+        matcher.compute_mask_or_eos().map_err(|error| invalid_format(spec, &error.to_string()))?;
         Ok(TokenConstraint { matcher, vocabulary_size: self.base.info().vocabulary_size })
     }
 
@@ -95,7 +93,7 @@ impl ConstraintFactory {
         eos_ids.retain(|id| *id < vocabulary_size);
         let token_bytes = |id: u32| {
             let token = tokenizer.id_to_token(id).unwrap_or_default();
-            // What ends a text is none of it, whatever the vocabulary says.
+            // An end token is not text, whatever the vocabulary says.
             match special_ids.contains(&id) || eos_ids.contains(&id) {
                 true => [&[TokTrie::SPECIAL_TOKEN_MARKER], token.as_bytes()].concat(),
                 false => self.token_encoding.decode_token(&token),
@@ -103,7 +101,7 @@ impl ConstraintFactory {
         };
         let mut vocabulary_bytes: Vec<Vec<u8>> = (0..vocabulary_size).map(token_bytes).collect();
         vocabulary_bytes.iter_mut().filter(|bytes| bytes.len() > MAX_TOKEN_BYTES).for_each(Vec::clear);
-        // A base that names no end gets one that it can never say.
+        // A base model without an end token gets one that the sampler can never select.
         if eos_ids.is_empty() {
             eos_ids.push(vocabulary_size);
             vocabulary_bytes.push([&[TokTrie::SPECIAL_TOKEN_MARKER], "<end>".as_bytes()].concat());
@@ -112,16 +110,16 @@ impl ConstraintFactory {
         let trie = TokTrie::from(&info, &vocabulary_bytes).with_eos_tokens(&eos_ids);
         let token_env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let factory = ParserFactory::new_simple(&token_env).map_err(Error::internal);
-        let mut factory = factory.context("reading the vocabulary for grammars")?;
+        let mut factory = factory.context("reading the vocabulary for constraints")?;
         let limits = factory.quiet().limits_mut();
         limits.verbose_errors = false;
-        // A few milliseconds at a step, for which the neighbours wait, and some tens of MB.
+        // Bounds a step to a few milliseconds, which delay the whole batch, and the memory to some tens of MB.
         (limits.step_lexer_fuel, limits.step_max_items, limits.max_lexer_states) = (50_000, 20_000, 20_000);
         Ok(factory)
     }
 }
 
-/// A schema may say otherwise under `x-guidance`.
+/// Adds the white space rule, unless the schema sets another one under `x-guidance`.
 fn with_json_whitespace(mut schema: Value) -> Value {
     if let Some(object) = schema.as_object_mut() {
         object.entry("x-guidance").or_insert_with(|| json!({"whitespace_pattern": JSON_WHITESPACE}));
@@ -129,21 +127,21 @@ fn with_json_whitespace(mut schema: Value) -> Value {
     schema
 }
 
-fn invalid_format(format: &ConstraintSpec, reason: &str) -> Error {
-    let (pointer, message) = match format {
+fn invalid_format(spec: &ConstraintSpec, reason: &str) -> Error {
+    let (pointer, message) = match spec {
         ConstraintSpec::JsonObject => ("/response_format", "a JSON object cannot be asked for"),
         ConstraintSpec::JsonSchema(_) => ("/response_format/json_schema/schema", "the schema cannot be kept to"),
         ConstraintSpec::Regex(_) => ("/response_format/pattern", "the pattern cannot be kept to"),
     };
     let detail = format!("response_format: {message}: {}", user_message(reason));
-    let fault = FieldError::at_pointer(pointer, message);
-    Error::Invalid(Problem::new("invalid_format", detail).with_errors(vec![fault]))
+    let field_error = FieldError::at_pointer(pointer, message);
+    Error::Invalid(Problem::new("invalid_format", detail).with_errors(vec![field_error]))
 }
 
-/// What is said where the compiler fails on something that it does not expect.
+/// Start of the reason when the compiler panicked.
 const PANIC_PREFIX: &str = "panic: ";
 
-/// The compiler's words, without what is meant for its own developers.
+/// The compiler's message without debugging output.
 fn user_message(reason: &str) -> String {
     if reason.starts_with(PANIC_PREFIX) {
         return "something in it is not understood".to_string();
@@ -152,7 +150,7 @@ fn user_message(reason: &str) -> String {
     reason.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Why a schema is too large to be compiled, if it is.
+/// Why a schema is too large to compile; `None` if it is not.
 fn schema_size_error(schema: &Value) -> Option<String> {
     let (mut pending, mut values, mut references) = (vec![schema], 0, 0);
     while let Some(value) = pending.pop() {
@@ -173,31 +171,31 @@ fn schema_size_error(schema: &Value) -> Option<String> {
     })
 }
 
-/// Where a text stands in its grammar.
+/// Parser state of one sequence.
 pub struct TokenConstraint {
     matcher: Matcher,
     vocabulary_size: usize,
 }
 
 impl TokenConstraint {
-    /// The same place for another text, which shares nothing with this one.
+    /// Copies the state for another sequence.
     pub fn fork(&self) -> Self {
         Self { matcher: self.matcher.deep_clone(), vocabulary_size: self.vocabulary_size }
     }
 
-    /// The tokens that may come next, the ends among them where the text may end here.
+    /// Returns the tokens that may follow; end tokens are allowed if the text may end here.
     ///
     /// # Errors
-    /// `Invalid` where the grammar takes more work than is allowed.
+    /// `Invalid` (`format_too_complex`) if the parser exceeds its limits.
     pub fn allowed_tokens(&mut self) -> Result<TokenMask> {
         let mask = self.matcher.compute_mask_or_eos().map_err(|error| too_complex_error(&error.to_string()))?;
         Ok(TokenMask::from_u32_words(self.vocabulary_size, mask.as_slice()))
     }
 
-    /// Goes on by a token that was allowed; whether the text is complete, and nothing can follow.
+    /// Advances by an allowed token. Returns whether the text is complete and nothing can follow.
     ///
     /// # Errors
-    /// As [`Self::allowed`].
+    /// `Invalid` (`format_too_complex`) if the parser exceeds its limits.
     pub fn accept_token(&mut self, id: u32) -> Result<bool> {
         self.matcher.consume_token(id).map_err(|error| too_complex_error(&error.to_string()))?;
         match self.matcher.stop_reason() {

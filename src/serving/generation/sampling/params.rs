@@ -1,29 +1,29 @@
-//! What may be asked of sampling, and what is wrong with it. Knows nothing of requests: fields have their own names.
+//! Sampling parameters and their validation.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-/// The defaults are OpenAI's and vLLM's: the model's own distribution.
+/// Defaults are OpenAI's and vLLM's: the model's own distribution.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
-    /// Logits are divided by it; at 0 the likeliest token is taken.
+    /// Divides the logits; 0 selects the argmax.
     pub temperature: f32,
-    /// The likeliest tokens that have this share of the probability together (Holtzman et al. 2019).
+    /// Keeps the most probable tokens with this total probability (Holtzman et al. 2019).
     pub top_p: f32,
-    /// So many of the likeliest tokens, with all that equal the last of them; 0: all.
+    /// Keeps this number of most probable tokens, and all ties of the last; 0 keeps all.
     pub top_k: u32,
-    /// Tokens at least so likely, as a share of the likeliest (Nguyen et al. 2024).
+    /// Keeps tokens with at least this fraction of the largest probability (Nguyen et al. 2024).
     pub min_p: f32,
-    /// What is in the prompt or the output: logits above 0 are divided by it, others multiplied (Keskar et al. 2019).
+    /// Divides positive logits of tokens in the prompt or output, and multiplies their other logits (Keskar et al. 2019).
     pub repetition_penalty: f32,
-    /// Taken from the logit of what is in the output.
+    /// Subtracted from the logits of tokens in the output.
     pub presence_penalty: f32,
-    /// Taken from the logit once for each time that the token is in the output.
+    /// Subtracted from the logit of a token once per occurrence in the output.
     pub frequency_penalty: f32,
-    /// Added to the logits of these ids.
+    /// Added to the logits of these token ids.
     pub logit_bias: BTreeMap<u32, f32>,
     pub seed: u64,
-    /// How many of the likeliest tokens to tell beside the chosen one; None: not even that one.
+    /// Number of most probable tokens to report beside the sampled one; `None` reports no logprobs.
     pub logprobs: Option<u32>,
 }
 
@@ -52,7 +52,7 @@ const REPETITION_PENALTY_RANGE: RangeInclusive<f32> = 0.01..=10.0;
 const MAX_LOGPROBS: u32 = 20;
 
 impl SamplingParams {
-    /// The fields that are out of range, each with a sentence. A number that is none is out of every range.
+    /// Returns the fields that are out of range, each with a message. NaN is out of every range.
     pub fn validate(&self, vocabulary_size: usize) -> Vec<(&'static str, String)> {
         let check_range = |field, value: f32, range: RangeInclusive<f32>| {
             let message = || format!("must be from {} to {}, not {value}", range.start(), range.end());
@@ -78,7 +78,7 @@ impl SamplingParams {
         .collect()
     }
 
-    /// Only the first: a map may be long.
+    /// Reports the first invalid id only: the map may be long.
     fn check_bias_ids(&self, vocabulary_size: usize) -> Option<(&'static str, String)> {
         let id = self.logit_bias.keys().find(|id| **id as usize >= vocabulary_size)?;
         Some(("logit_bias", format!("{id} is not a token: the vocabulary's ids are below {vocabulary_size}")))

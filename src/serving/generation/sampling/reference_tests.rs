@@ -1,26 +1,26 @@
-//! The tokens that are left for a draw are those that transformers leaves.
+//! Comparison with transformers and torch.
 
-use super::probabilities::{Probabilities, SoftmaxParams};
 use super::*;
 
-/// 24 bits of `mix`, from −8 to 8: the same numbers can be had in Python.
+/// Logits from −8 to 8 with 24 bits of `mix64`, reproducible in Python.
 pub fn logits(seed: u64, count: u64) -> Vec<f32> {
     (0..count).map(|id| (mix64(seed * 1_000_003 + id) >> 40) as f32 / (1 << 20) as f32 - 8.0).collect()
 }
 
-/// A request, without what it leaves as it is.
+/// Temperature, top-p, top-k and min-p.
 type FilterParams = (f32, f32, u32, f32);
 
+/// The tokens with a probability above 0.
 fn remaining_tokens((temperature, top_p, top_k, min_p): FilterParams, logits: &mut [f32]) -> Vec<u32> {
     let mut sampler =
         Sampler::new(SamplingParams { temperature, top_p, top_k, min_p, ..SamplingParams::default() }, &[], 0);
-    let (_, max_logit) = top_k::argmax(logits).unwrap();
+    let (_, max_logit) = filters::argmax(logits).unwrap();
     sampler.sample_from(logits, max_logit, 0);
-    (0..).zip(logits.iter()).filter(|(_, weight)| **weight > 0.0).map(|(id, _)| id).collect()
+    (0..).zip(logits.iter()).filter(|(_, probability)| **probability > 0.0).map(|(id, _)| id).collect()
 }
 
-/// transformers 5: of `logits(seed, 40)`, where TemperatureLogitsWarper, MinPLogitsWarper, TopKLogitsWarper and
-/// TopPLogitsWarper in this order leave numbers that are finite.
+/// From transformers 5: the ids of `logits(seed, 40)` that TemperatureLogitsWarper, MinPLogitsWarper, TopKLogitsWarper and
+/// TopPLogitsWarper, in this order, leave finite.
 #[test]
 fn remaining_tokens_match_transformers() {
     let cases: [(u64, FilterParams, &[u32]); 12] = [
@@ -42,7 +42,8 @@ fn remaining_tokens_match_transformers() {
     }
 }
 
-/// The same of `logits(seed, 20_000)`, so flat that the search for the nucleus has to narrow: how many, and their sum.
+/// From transformers 5: number and sum of the ids left of `logits(seed, 20_000)`. The distribution is so flat that the top-p
+/// search bisects.
 #[test]
 fn remaining_tokens_of_a_flat_distribution_match_transformers() {
     let cases: [(u64, FilterParams, usize, u64); 5] = [
@@ -58,7 +59,7 @@ fn remaining_tokens_of_a_flat_distribution_match_transformers() {
     }
 }
 
-/// `tensor(logits(13, 6)).log_softmax(-1)`
+/// From torch: `tensor(logits(13, 6)).log_softmax(-1)`.
 #[test]
 fn logprobs_match_torch() {
     let expected = [-4.661_107_5, -0.888_647_4, -5.911_512, -6.740_508_6, -5.860_06, -0.557_583_2];
@@ -67,39 +68,5 @@ fn logprobs_match_torch() {
     assert_eq!(top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 1, 0, 4, 2, 3]);
     for (id, logprob) in top {
         assert!((logprob - expected[id as usize]).abs() < 2e-6, "{id}: {logprob}");
-    }
-}
-
-#[test]
-fn top_p_matches_a_sort() {
-    for (seed, count, distinct, top_p) in
-        [(1, 10, 3, 0.5), (2, 5000, 1, 0.3), (3, 30_000, 1_000_000, 0.999), (4, 30_000, 40, 0.62), (5, 9000, 9, 0.01)]
-    {
-        let mut random = SeededRng::new(seed, &["nucleus"]);
-        // from one to e⁻²⁰
-        let logits: Vec<f32> =
-            (0..count).map(|_| random.uniform_below(distinct) as f32 / distinct as f32 * -20.0).collect();
-        let (mut buffer, mut block_sums) = (logits, Vec::new());
-        let softmax = SoftmaxParams { max_logit: 0.0, min_logit: f32::MIN, temperature: 1.0 };
-        let mut probabilities = Probabilities::from_logits(&mut buffer, softmax, &mut block_sums);
-        let mut sorted: Vec<(usize, f32)> = probabilities.values().iter().copied().enumerate().collect();
-        sorted.sort_by(|one, other| other.1.total_cmp(&one.1));
-        let target_mass = probabilities.total() * f64::from(top_p);
-        let mut cumulative = 0.0;
-        let in_nucleus = sorted.iter().take_while(|(_, weight)| {
-            let is_included = cumulative < target_mass;
-            cumulative += f64::from(*weight);
-            is_included
-        });
-        let mut expected: Vec<usize> = in_nucleus.map(|(index, _)| *index).collect();
-        expected.sort_unstable();
-        probabilities.apply_top_p(top_p::top_p_threshold(
-            probabilities.values(),
-            probabilities.total(),
-            top_p,
-            &mut Vec::new(),
-        ));
-        let kept: Vec<usize> = (0..count).filter(|index| probabilities.values()[*index] > 0.0).collect();
-        assert!(kept == expected, "{seed}: {} and {}", kept.len(), expected.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Choices as a caller sees them.
+//! Tests of the whole sampler, and of bias and penalties.
 
 use super::reference_tests::logits;
 use super::*;
@@ -13,7 +13,7 @@ fn sample_once(params: &SamplingParams, logits: &[f32]) -> u32 {
     Sampler::new(params.clone(), &[], 0).sample(&mut logits.to_vec(), 0, None).unwrap().token_id
 }
 
-/// How often each of `logits` is drawn.
+/// Relative frequency of each token.
 fn sampled_frequencies(params: SamplingParams, logits: &[f32], draws: u64) -> Vec<f64> {
     let mut counts = vec![0.0; logits.len()];
     let mut sampler = Sampler::new(params, &[], 0);
@@ -32,7 +32,7 @@ fn temperature_0_selects_the_argmax_and_the_lowest_id_on_ties() {
     assert_eq!(sample_once(&greedy_params(), &many), 40_001);
     let filtered = SamplingParams { top_p: 0.1, top_k: 1, min_p: 0.5, ..greedy_params() };
     assert_eq!(sample_once(&filtered, &many), 40_001);
-    // So little as to overflow a division.
+    // A division by this temperature overflows.
     assert_eq!(sample_once(&SamplingParams { temperature: 1e-40, ..SamplingParams::default() }, &[1.0, 3.0, 2.0]), 1);
 }
 
@@ -52,7 +52,7 @@ fn generated_tokens_are_counted() {
 fn masked_tokens_are_never_sampled() {
     let raw_logits = logits(1, 300);
     let mask = TokenMask::from_fn(300, |id| id % 7 == 3);
-    // A bias does not make allowed what is not.
+    // A bias does not unmask a token.
     let biased = SamplingParams { logit_bias: [(5, 100.0)].into(), ..SamplingParams::default() };
     for settings in
         [greedy_params(), SamplingParams::default(), biased, SamplingParams { top_p: 0.5, ..SamplingParams::default() }]
@@ -99,7 +99,7 @@ fn samples_follow_the_model_distribution() {
         SamplingParams { top_k: 3, ..SamplingParams::default() },
         SamplingParams { min_p: 0.2, ..SamplingParams::default() },
         SamplingParams { top_p: 0.8, ..SamplingParams::default() },
-        // the shares after min-p: 0.5, 0.25, 0.15 of 0.9
+        // after min-p: 0.5, 0.25 and 0.15 of 0.9
         SamplingParams { top_p: 0.85, min_p: 0.29, ..SamplingParams::default() },
     ] {
         assert_close(sampled_frequencies(settings, &raw_logits, 20_000), remaining);
@@ -143,7 +143,7 @@ fn a_sample_depends_on_seed_step_and_choice_index_only() {
     assert_eq!(sampled_ids(1, 0), sampled_ids(1, 0));
     assert_ne!(sampled_ids(1, 0), sampled_ids(2, 0));
     assert_ne!(sampled_ids(1, 0), sampled_ids(1, 1));
-    // in company, backwards, and by a sampler that has chosen for other logits before
+    // beside another sampler, in reverse order, and after samples from other logits
     let settings = SamplingParams { seed: 1, temperature: 2.0, top_p: 0.95, ..SamplingParams::default() };
     let mut sampler = Sampler::new(settings.clone(), &[1, 2, 3], 0);
     let mut other = Sampler::new(settings, &[], 1);
@@ -181,7 +181,7 @@ fn logprobs_are_computed_before_sampling_params_apply() {
     };
     let mask = TokenMask::from_fn(5, |id| id != 1);
     let sampled = Sampler::new(settings, &[0], 0).sample(&mut raw_logits.clone(), 0, Some(&mask)).unwrap();
-    assert_eq!(sampled.token_id, 3, "the only one that is neither forbidden nor pushed away");
+    assert_eq!(sampled.token_id, 3, "the only token that is neither masked nor biased");
     let logprobs = sampled.logprobs.unwrap();
     assert!((logprobs.sampled - (1.0 - log_sum_exp)).abs() < 1e-6);
     assert_eq!(logprobs.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 2, 1]);
@@ -193,5 +193,62 @@ fn logprobs_are_computed_before_sampling_params_apply() {
     assert_eq!((logprobs.top.len(), (logprobs.sampled - (3.0 - log_sum_exp)).abs() < 1e-6), (0, true));
     let all = SamplingParams { logprobs: Some(20), ..greedy_params() };
     let logprobs = Sampler::new(all, &[], 0).sample(&mut raw_logits.clone(), 0, None).unwrap().logprobs.unwrap();
-    assert_eq!(logprobs.top.len(), 4, "what is impossible has no logarithm");
+    assert_eq!(logprobs.top.len(), 4, "a logit of −∞ has no logprob");
+}
+
+const LOGITS: [f32; 6] = [3.0, -1.0, 0.0, 2.0, -4.0, 1.0];
+
+fn penalized(params: &SamplingParams, prompt: &[u32], output: &[u32]) -> Vec<f32> {
+    let mut token_counts = TokenCounts::new(params, prompt);
+    output.iter().for_each(|id| token_counts.record(*id));
+    let mut logits = LOGITS;
+    token_counts.apply(params, &mut logits);
+    logits.to_vec()
+}
+
+#[test]
+fn repetition_penalty_divides_positive_logits_and_multiplies_others_once() {
+    let settings = SamplingParams { repetition_penalty: 2.0, ..SamplingParams::default() };
+    // 0 and 1 are in the prompt, 3 in the output, 4 in both several times; 99 has no logit
+    assert_eq!(penalized(&settings, &[0, 1, 1, 4, 99], &[3, 4, 4]), [1.5, -2.0, 0.0, 1.0, -8.0, 1.0]);
+}
+
+#[test]
+fn repetition_penalty_matches_transformers() {
+    // RepetitionPenaltyLogitsProcessor(1.3)(tensor([[0, 1, 3, 4]]), tensor([[3., -1, 0, 2, -4, 1]]))
+    let expected = [2.307_692_3, -1.3, 0.0, 1.538_461_6, -5.2, 1.0];
+    let settings = SamplingParams { repetition_penalty: 1.3, ..SamplingParams::default() };
+    assert_eq!(penalized(&settings, &[0, 1], &[3, 4]), expected);
+}
+
+#[test]
+fn presence_applies_once_frequency_per_occurrence_and_neither_to_the_prompt() {
+    let presence = SamplingParams { presence_penalty: 0.5, ..SamplingParams::default() };
+    assert_eq!(penalized(&presence, &[0, 1, 2], &[3, 5, 5, 5]), [3.0, -1.0, 0.0, 1.5, -4.0, 0.5]);
+    let frequency = SamplingParams { frequency_penalty: 0.5, ..SamplingParams::default() };
+    assert_eq!(penalized(&frequency, &[0, 1, 2], &[3, 5, 5, 5]), [3.0, -1.0, 0.0, 1.5, -4.0, -0.5]);
+    let reward = SamplingParams { frequency_penalty: -1.0, presence_penalty: -0.25, ..SamplingParams::default() };
+    assert_eq!(penalized(&reward, &[], &[3, 5, 5, 5]), [3.0, -1.0, 0.0, 3.25, -4.0, 4.25]);
+}
+
+#[test]
+fn bias_is_applied_first_then_repetition_then_presence_and_frequency() {
+    let settings = SamplingParams {
+        repetition_penalty: 2.0,
+        presence_penalty: 0.25,
+        frequency_penalty: 0.5,
+        logit_bias: [(1, 3.0), (5, -3.0), (77, 1.0)].into(),
+        ..SamplingParams::default()
+    };
+    // 1: (−1 + 3) / 2 − 2·0.5 − 0.25; 5: (1 − 3) · 2
+    assert_eq!(penalized(&settings, &[5], &[1, 1]), [3.0, -0.25, 0.0, 2.0, -4.0, -4.0]);
+}
+
+#[test]
+fn masked_tokens_stay_masked() {
+    let settings =
+        SamplingParams { repetition_penalty: 0.5, logit_bias: [(0, 100.0)].into(), ..SamplingParams::default() };
+    let mut logits = [f32::NEG_INFINITY, 1.0];
+    TokenCounts::new(&settings, &[0]).apply(&settings, &mut logits);
+    assert_eq!(logits, [f32::NEG_INFINITY, 1.0]);
 }
