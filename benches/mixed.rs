@@ -5,6 +5,7 @@
 
 mod support;
 
+use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::adapter::{self, BuildContext, ParameterBuilder, TensorSet};
 use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
@@ -57,7 +58,8 @@ fn group(base: &BaseModel, adapted: Option<&Arc<LoadedAdapter>>, inputs: &[Input
     let plain = task::Config::default();
     let task = adapted.map_or(&plain, |adapted| &adapted.manifest.task);
     let tokens = |input| task.tokenize_input(base.tokenizer(), input, 128).expect("texts of the dataset can be read");
-    AdapterGroup { adapter: adapted.cloned(), inputs: inputs.iter().map(tokens).collect() }
+    let adapter = adapted.map_or_else(AdapterHandle::base, |adapted| AdapterHandle::new("", Arc::clone(adapted)));
+    AdapterGroup { adapter, inputs: inputs.iter().map(tokens).collect() }
 }
 
 /// Medians of alternating runs, and of their ratios.

@@ -5,6 +5,7 @@
 
 mod support;
 
+use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::adapter;
 use espalier_core::model::{BaseModel, Pooling, Tokens};
@@ -110,8 +111,10 @@ fn main() -> Outcomes<()> {
     let needed: Vec<Needed> = tokens.iter().map(|tokens| Needed::of(&base, tokens.ids.len())).collect();
     let mean = |of: fn(&Needed) -> f64| needed.iter().map(of).sum::<f64>() / needed.len() as f64;
     let (forward, both) = (mean(|needed| needed.forward), mean(|needed| needed.training));
-    let batches: Vec<AdapterGroup> =
-        tokens.chunks_exact(32).map(|some| AdapterGroup { adapter: None, inputs: some.to_vec() }).collect();
+    let batches: Vec<AdapterGroup> = tokens
+        .chunks_exact(32)
+        .map(|some| AdapterGroup { adapter: AdapterHandle::base(), inputs: some.to_vec() })
+        .collect();
     let operations = (batches.len() * 32) as f64 * forward;
     let (mut alone, mut trained, mut served) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
