@@ -1,4 +1,4 @@
-//! A model's name on the hub.
+//! Id and files of a model repository on the hub.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 const DEFAULT_REVISION: &str = "main";
 
-/// `org/name`, or `name` for the oldest models, and the branch, tag or commit that is meant.
+/// Repository `org/name` (or `name` for the oldest models), and a branch, tag or commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ModelId {
     pub repository: String,
@@ -14,7 +14,7 @@ pub(super) struct ModelId {
 }
 
 impl ModelId {
-    /// `None` where the hub could not have a model of this name: the text may also be a path that does not exist.
+    /// Parses `repository` or `repository@revision`; `None` if it is not a valid id on the hub.
     pub fn parse(text: &str) -> Option<Self> {
         let (repository, revision) = text.split_once('@').unwrap_or((text, DEFAULT_REVISION));
         let parts: Vec<&str> = repository.split('/').collect();
@@ -32,7 +32,7 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// The hub's rule: letters, digits, `-`, `_`, `.`; not `--` or `..`; neither `-` nor `.` at the ends.
+/// Rule of the hub: letters, digits, `-`, `_`, `.`; not `--` or `..`; neither `-` nor `.` at the ends.
 fn is_valid_name(name: &str) -> bool {
     let has_allowed_characters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let has_bad_edge = name.starts_with(['-', '.']) || name.ends_with(['-', '.']);
@@ -43,7 +43,7 @@ fn is_valid_name(name: &str) -> bool {
         && !name.contains("..")
 }
 
-/// A revision becomes part of an address and of a path, so nothing may climb out of either.
+/// A revision becomes part of a URL and of a path, so it must not contain `..`.
 fn is_valid_revision(revision: &str) -> bool {
     let has_allowed_characters = revision.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
     let has_safe_parts = revision.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
@@ -55,13 +55,15 @@ pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(super) const WEIGHTS_FILE: &str = "model.safetensors";
 pub(super) const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// Files that a model may do without; the first of them say how sentence-transformers pools.
-pub(super) const OPTIONAL_FILES: [&str; 5] = [
+/// Optional files: those of sentence-transformers, then those of the tokenizer and of generation.
+pub(super) const OPTIONAL_FILES: [&str; 7] = [
     "1_Pooling/config.json",
     "modules.json",
     "sentence_bert_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
 ];
 
 #[derive(serde::Deserialize)]
@@ -69,7 +71,7 @@ struct WeightsIndex {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Whether everything that a model needs is in the folder.
+/// Whether the folder has all required files.
 pub(super) fn is_complete_model(folder: &Path) -> bool {
     let has_file = |file: &str| folder.join(file).is_file();
     has_file(CONFIG_FILE) && has_file(TOKENIZER_FILE) && (has_file(WEIGHTS_FILE) || has_all_shards(folder))
@@ -80,10 +82,10 @@ fn has_all_shards(folder: &Path) -> bool {
     index.is_some_and(|shards| shards.iter().all(|shard| folder.join(shard).is_file()))
 }
 
-/// The files among which the weights are divided.
+/// Shard files of a `model.safetensors.index.json`.
 ///
 /// # Errors
-/// What is wrong with the index, where it is no index or would lead out of the model's folder.
+/// A description, if the index is damaged or names a file outside of the folder.
 pub(super) fn shard_files(index_json: &[u8]) -> Result<BTreeSet<String>, String> {
     let index: WeightsIndex = serde_json::from_slice(index_json).map_err(|error| error.to_string())?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
@@ -96,7 +98,7 @@ pub(super) fn shard_files(index_json: &[u8]) -> Result<BTreeSet<String>, String>
     }
 }
 
-/// Plain names and sub-folders only: the text becomes part of a path and of an address.
+/// Whether a shard is a relative path without `..`, because it becomes part of a URL and of a path.
 fn is_safe_shard_path(file: &str) -> bool {
     let has_safe_characters = file.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
     has_safe_characters

@@ -1,4 +1,4 @@
-//! A model that is not here yet comes from the hub, whole and in the hub's own layout.
+//! Downloads from the hub to the cache.
 
 use crate::hub::server::{COMMIT, Model, Server, answer, files, sha256};
 use espalier_core::model::hub::{NetworkMode, locate};
@@ -18,7 +18,7 @@ fn download_uses_the_hub_cache_layout() {
     assert_eq!(link("model.safetensors"), format!("../../blobs/{blob}"));
     assert!(link("1_Pooling/config.json").starts_with("../../../blobs/"));
     assert_eq!(fs::read(located.path.join("model.safetensors")).unwrap(), b"weights");
-    assert_eq!(files(&folder.join("blobs")).len(), 4, "nothing unfinished is left");
+    assert_eq!(files(&folder.join("blobs")).len(), 4, "no incomplete file is left");
     assert!(folder.join(".no_exist").join(COMMIT).join("modules.json").is_file());
 }
 
@@ -27,9 +27,9 @@ fn cached_model_needs_no_network() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Model::small().serve();
     let first = locate("org/name", &hub.settings(cache.path())).unwrap();
-    let asked = hub.requests().len();
+    let request_count = hub.requests().len();
     assert_eq!(locate("org/name", &hub.settings(cache.path())).unwrap(), first);
-    assert_eq!(hub.requests().len(), asked, "what the model has, and what it has not, is known");
+    assert_eq!(hub.requests().len(), request_count, "present and absent files are known");
     let mut settings = hub.settings(cache.path());
     settings.network = NetworkMode::Offline;
     settings.endpoint = "http://127.0.0.1:1".to_string();
@@ -37,7 +37,7 @@ fn cached_model_needs_no_network() {
 }
 
 #[test]
-fn a_revision_is_kept_under_its_own_name() {
+fn revisions_are_cached_separately() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Model::small().serve();
     let located = locate("org/name@refs/pr/7", &hub.settings(cache.path())).unwrap();
@@ -55,10 +55,10 @@ fn a_revision_is_kept_under_its_own_name() {
 #[test]
 fn token_is_not_sent_to_other_hosts() {
     let cache = tempfile::tempdir().unwrap();
-    let elsewhere = Server::start(|_| answer("200 OK", &[("ETag", "\"other\"")], b"weights"));
-    let (target, model) = (elsewhere.address.clone(), Model::small());
+    let other_host = Server::start(|_| answer("200 OK", &[("ETag", "\"other\"")], b"weights"));
+    let (target, model) = (other_host.address.clone(), Model::small());
     let hub = Server::start(move |request| match request.path.as_str() {
-        // Large files lie on another host, small ones behind a redirect on the same one.
+        // Large files are on another host, small ones behind a redirect on the same host.
         path if path.ends_with("model.safetensors") => {
             let (location, tag) = (format!("{target}/signed?x=1"), format!("\"{}\"", sha256(b"weights")));
             let headers = [
@@ -80,7 +80,7 @@ fn token_is_not_sent_to_other_hosts() {
     assert_eq!(fs::read(located.path.join("model.safetensors")).unwrap(), b"weights");
     assert!(hub.requests().iter().all(|request| request.authorization.as_deref() == Some("Bearer hf_secret")));
     assert!(hub.requests().iter().any(|request| request.path.starts_with("/moved/")));
-    let seen = elsewhere.requests();
+    let seen = other_host.requests();
     assert_eq!((seen.len(), seen[0].path.as_str(), &seen[0].authorization), (1, "/signed?x=1", &None));
 }
 
@@ -101,7 +101,21 @@ fn sharded_weights_come_with_every_shard() {
     let located = locate("org/name", &whole.settings(cache.path())).unwrap();
     assert_eq!(fs::read(located.path.join("model-2.safetensors")).unwrap(), b"two");
     let fetched = whole.requests().iter().filter(|request| request.path.ends_with("model-1.safetensors")).count();
-    assert_eq!(fetched, 0, "the shard that came the first time is kept");
+    assert_eq!(fetched, 0, "a cached shard is not downloaded again");
+}
+
+#[test]
+fn chat_template_and_generation_config_are_downloaded() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut model = Model::small();
+    for file in ["chat_template.jinja", "generation_config.json"] {
+        model.0.insert(file.to_string(), file.as_bytes().to_vec());
+    }
+    let hub = model.serve();
+    let located = locate("org/name", &hub.settings(cache.path())).unwrap();
+    for file in ["chat_template.jinja", "generation_config.json"] {
+        assert_eq!(fs::read(located.path.join(file)).unwrap(), file.as_bytes());
+    }
 }
 
 #[test]
