@@ -1,5 +1,5 @@
-//! Every architecture against transformers: the last layer's hidden states of the small models that
-//! `tests/golden/architectures.py` makes, on both kernel sets, under both names of a checkpoint's tensors.
+//! Every architecture against transformers: hidden states of the last layer of the small models of
+//! `tests/golden/architectures.py`, on both backends, from checkpoints with and without a head.
 
 use espalier_core::error::Result;
 use espalier_core::model::{
@@ -18,14 +18,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Relative to the largest value of a text's hidden states.
+/// Relative to the largest hidden state of a text.
 const TOLERANCE: f32 = 1e-4;
 
-/// Fields of a config, and values that are not computed, as JSON.
+/// Config fields with unsupported values, as JSON.
 type RejectedConfigs = [(&'static str, &'static str)];
 
-/// `model_type`, what headed models put in front of the encoder's names, the path of a linear map, and fields of the
-/// config that are refused.
+/// `model_type`, prefix of the base model in a model with a head, path of one site, and unsupported config fields.
 const ARCHITECTURES: [(&str, &str, &str, &RejectedConfigs); 12] = [
     ("roberta", "roberta", "roberta.encoder.layer.0.attention.self.query", &ABSOLUTE),
     ("xlm-roberta", "roberta", "roberta.encoder.layer.1.output.dense", &ABSOLUTE),
@@ -79,15 +78,15 @@ fn fixture(model_type: &str) -> PathBuf {
     espalier_testing::workspace().join("tests/fixtures/architectures").join(model_type)
 }
 
-fn load(folder: &Path, kernels: Arc<dyn Backend>) -> Arc<BaseModel> {
-    Arc::new(BaseModel::load(folder, "golden", kernels).unwrap())
+fn load(folder: &Path, backend: Arc<dyn Backend>) -> Arc<BaseModel> {
+    Arc::new(BaseModel::load(folder, "golden", backend).unwrap())
 }
 
 fn numbers(view: &TensorView) -> Vec<f32> {
     view.data().as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
-/// The ids and the expected hidden states of each text.
+/// Ids and expected hidden states of each text.
 fn expected(folder: &Path) -> Vec<(Vec<u32>, Vec<f32>)> {
     let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
@@ -100,7 +99,7 @@ fn expected(folder: &Path) -> Vec<(Vec<u32>, Vec<f32>)> {
     (0..count).map(one).collect()
 }
 
-/// `(tokens, hidden)` of some texts in one batch, or of their first or last tokens alone.
+/// Hidden states of some texts in one batch: `(tokens, hidden)`, or `(texts, hidden)` of the first or last tokens.
 fn hidden_states(base: &BaseModel, texts: &[Vec<u32>], required_rows: RequiredRows) -> Vec<f32> {
     let tokens = |ids: &Vec<u32>| Tokens::from_ids(ids.clone());
     let tokens: Vec<Tokens> = texts.iter().map(tokens).collect();
@@ -117,7 +116,7 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
     differences.fold(0f32, f32::max) / largest
 }
 
-/// Behind virtual tokens that are there already.
+/// Hooks with a constant soft prompt.
 struct FixedVirtualTokens(Tensor);
 
 impl Hooks for FixedVirtualTokens {
@@ -139,13 +138,13 @@ fn hidden_states_agree_behind_virtual_tokens() {
         let read = SafeTensors::deserialize(&bytes).unwrap();
         let prompt = read.tensor("prompt").unwrap();
         let prompt = Tensor::new(prompt.shape(), numbers(&prompt));
-        let front = VirtualTokens::Prompt(prompt.shape[0]);
-        for kernels in kernel_sets() {
-            let base = load(&folder, kernels);
+        let virtual_tokens = VirtualTokens::Prompt(prompt.shape[0]);
+        for backend in backends() {
+            let base = load(&folder, backend);
             for (index, (ids, _)) in expected(&folder).into_iter().enumerate() {
                 let tokens = Tokens::from_ids(ids);
                 let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
-                let batch = Batch::new([&tokens], front);
+                let batch = Batch::new([&tokens], virtual_tokens);
                 let rows =
                     base.encode(&mut tape, &batch, &FixedVirtualTokens(prompt.clone()), RequiredRows::All).unwrap();
                 let expected = numbers(&read.tensor(&format!("prompted.{index}")).unwrap());
@@ -171,7 +170,7 @@ fn compare(base: &BaseModel, texts: &[(Vec<u32>, Vec<f32>)]) -> f32 {
     worst
 }
 
-fn kernel_sets() -> [Arc<dyn Backend>; 2] {
+fn backends() -> [Arc<dyn Backend>; 2] {
     [Arc::new(CpuBackend::detect()), Arc::new(CandleBackend::cpu())]
 }
 
@@ -179,8 +178,8 @@ fn kernel_sets() -> [Arc<dyn Backend>; 2] {
 fn hidden_states_agree_with_transformers() {
     for (model_type, ..) in ARCHITECTURES {
         let folder = fixture(model_type);
-        for kernels in kernel_sets() {
-            let base = load(&folder, kernels);
+        for backend in backends() {
+            let base = load(&folder, backend);
             let worst = compare(&base, &expected(&folder));
             println!("{model_type} on {}: largest relative error {worst:.2e}", base.info().backend);
             assert!(worst <= TOLERANCE, "{model_type} on {} differs by {worst}", base.info().backend);
@@ -203,8 +202,8 @@ fn text_is_bit_identical_alone_and_batched() {
     }
 }
 
-/// The model's folder with other tensors' names and some other fields in its config.
-fn changed(model_type: &str, rename: impl Fn(&str) -> String, fields: &[(&str, Value)]) -> tempfile::TempDir {
+/// A copy of the model's folder with renamed tensors and changed config fields.
+fn modified_model(model_type: &str, rename: impl Fn(&str) -> String, fields: &[(&str, Value)]) -> tempfile::TempDir {
     let (from, to) = (fixture(model_type), tempfile::tempdir().unwrap());
     let bytes = fs::read(from.join("model.safetensors")).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
@@ -223,7 +222,7 @@ fn changed(model_type: &str, rename: impl Fn(&str) -> String, fields: &[(&str, V
 fn checkpoint_with_head_loads_the_same_base() {
     for (model_type, prefix, ..) in ARCHITECTURES {
         let bare = load(&fixture(model_type), Arc::new(CpuBackend::detect()));
-        let folder = changed(model_type, |name| format!("{prefix}.{name}"), &[]);
+        let folder = modified_model(model_type, |name| format!("{prefix}.{name}"), &[]);
         let headed = load(folder.path(), Arc::new(CpuBackend::detect()));
         assert_eq!(headed.info().fingerprint, bare.info().fingerprint, "{model_type}");
         assert_eq!(headed.weights_digest().unwrap(), bare.weights_digest().unwrap(), "{model_type}");
@@ -236,16 +235,16 @@ fn unsupported_config_is_rejected_by_name() {
     for (model_type, _, _, fields) in ARCHITECTURES {
         for (field, value) in fields {
             let value: Value = serde_json::from_str(value).unwrap();
-            // What is said of rotary positions stands in a field of its own.
-            let place = if value.is_object() && model_type == "llama" { "rope_parameters" } else { field };
-            let folder = changed(model_type, str::to_string, &[(place, value)]);
+            // Settings of rotary embeddings are in a field of their own.
+            let config_field = if value.is_object() && model_type == "llama" { "rope_parameters" } else { field };
+            let folder = modified_model(model_type, str::to_string, &[(config_field, value)]);
             let refused = BaseModel::load(folder.path(), "refused", Arc::new(CpuBackend::detect()));
             let Err(espalier_core::error::Error::Invalid(problem)) = refused else { panic!("{model_type} {field}") };
             assert_eq!(problem.code, "unsupported_model", "{problem:?}");
             assert!(problem.detail.contains(field), "{model_type}: {problem:?}");
         }
     }
-    let folder = changed("roberta", str::to_string, &[("model_type", json!("big_bird"))]);
+    let folder = modified_model("roberta", str::to_string, &[("model_type", json!("big_bird"))]);
     let Err(refused) = BaseModel::load(folder.path(), "refused", Arc::new(CpuBackend::detect())) else {
         panic!("big_bird")
     };
@@ -253,7 +252,7 @@ fn unsupported_config_is_rejected_by_name() {
 }
 
 #[test]
-fn embeddings_that_would_not_be_the_models_own_are_refused() {
+fn unsupported_sentence_transformers_settings_are_rejected() {
     for (file, settings, words) in [
         ("1_Pooling/config.json", json!({"pooling_mode_max_tokens": true}), "pooling_mode_max_tokens is not supported"),
         (
@@ -264,7 +263,7 @@ fn embeddings_that_would_not_be_the_models_own_are_refused() {
         ("1_Pooling/config.json", json!({"pooling_mode_lasttoken": true}), "its pooling on this architecture"),
         ("modules.json", json!([{"type": "sentence_transformers.models.Dense"}]), "the module Dense"),
     ] {
-        let folder = changed("roberta", str::to_string, &[]);
+        let folder = modified_model("roberta", str::to_string, &[]);
         fs::create_dir_all(folder.path().join("1_Pooling")).unwrap();
         fs::write(folder.path().join("1_Pooling/config.json"), json!({"pooling_mode_mean_tokens": true}).to_string())
             .unwrap();
@@ -280,7 +279,7 @@ fn embeddings_that_would_not_be_the_models_own_are_refused() {
 
 #[test]
 fn tokenizer_larger_than_the_embedding_is_rejected() {
-    let folder = changed("roberta", str::to_string, &[]);
+    let folder = modified_model("roberta", str::to_string, &[]);
     let path = folder.path().join("tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let id = tokenizer["model"]["vocab"].as_object().unwrap().len();
@@ -303,8 +302,12 @@ fn sites_have_the_paths_of_the_headed_model() {
         for info in &sites {
             assert!(info.module_path.starts_with(&format!("{prefix}.")), "{info:?}");
             match base.linear_at(info.site) {
-                Some(map) => {
-                    assert_eq!((map.in_features, map.out_features), (info.in_features, info.out_features), "{info:?}")
+                Some(linear) => {
+                    assert_eq!(
+                        (linear.in_features, linear.out_features),
+                        (info.in_features, info.out_features),
+                        "{info:?}"
+                    )
                 }
                 None => {
                     assert_eq!(base.norm_at(info.site).unwrap().unwrap()[0].values.len(), info.out_features, "{info:?}")

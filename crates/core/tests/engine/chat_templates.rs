@@ -1,6 +1,5 @@
-//! Chat templates of public models, rendered as transformers renders them: `tests/chat/expected.json`, which
-//! `tests/chat/render.py` makes with the real one. Every family with every conversation, byte for byte, and where the
-//! assistant speaks in it.
+//! Chat templates of public models against transformers: `tests/chat/expected.json`, made by `tests/chat/render.py`. The text of every
+//! conversation with every template, byte for byte, and the spans of the assistant messages.
 
 use espalier_core::error::Error;
 use espalier_core::model::chat::{
@@ -72,12 +71,12 @@ fn template(family: &str, expected: &Expected) -> ChatTemplate {
     ChatTemplate::new(&source, expected.families[family].tokens.clone()).unwrap()
 }
 
-fn template_options(asking: &ConversationCase, expected: &Expected) -> RenderOptions {
-    let (tools, documents) = (asking.tools.clone(), asking.documents.clone());
-    RenderOptions { tools, documents, variables: asking.variables.clone(), now: Some(expected.now) }
+fn template_options(conversation: &ConversationCase, expected: &Expected) -> RenderOptions {
+    let (tools, documents) = (conversation.tools.clone(), conversation.documents.clone());
+    RenderOptions { tools, documents, variables: conversation.variables.clone(), now: Some(expected.now) }
 }
 
-/// What differs, for a reader; nothing where `rendered` is what was expected.
+/// Description of the difference; `None` if `rendered` is as expected.
 fn mismatch(rendered: Result<String, Error>, text: Option<&String>, error: Option<&String>) -> Option<String> {
     match (rendered, text) {
         (Ok(text), Some(expected)) if text == *expected => None,
@@ -85,8 +84,8 @@ fn mismatch(rendered: Result<String, Error>, text: Option<&String>, error: Optio
         (Ok(text), None) => Some(format!("\n expected the error {error:?}\n but got  {text:?}")),
         (Err(fault), Some(expected)) => Some(format!("\n expected {expected:?}\n but got  the error {fault}")),
         (Err(fault), None) => {
-            let says = error.is_none_or(|error| fault.to_string().ends_with(error));
-            let is_refused = fault.code() == "chat_template_refused" && says;
+            let has_message = error.is_none_or(|error| fault.to_string().ends_with(error));
+            let is_refused = fault.code() == "chat_template_refused" && has_message;
             (!is_refused).then(|| format!("\n expected the error {error:?}\n but got  {fault}"))
         }
     }
@@ -97,17 +96,17 @@ fn assert_none(faults: &[String], of: usize) {
 }
 
 #[test]
-fn every_family_renders_every_conversation_as_transformers_does() {
+fn rendered_conversations_agree_with_transformers() {
     let expected: Expected = read("expected.json");
     let conversations: Vec<ConversationCase> = read("conversations.json");
     assert_eq!(expected.cases.len(), expected.families.len() * conversations.len());
     let mut faults = Vec::new();
     for case in &expected.cases {
-        let asking = conversations.iter().find(|one| one.name == case.conversation).unwrap();
-        let (template, asked) = (template(&case.family, &expected), template_options(asking, &expected));
-        let rendered = match asking.generation_prompt {
-            true => template.render_prompt(&asking.messages, &asked),
-            false => template.render(&asking.messages, &asked),
+        let conversation = conversations.iter().find(|one| one.name == case.conversation).unwrap();
+        let (template, options) = (template(&case.family, &expected), template_options(conversation, &expected));
+        let rendered = match conversation.generation_prompt {
+            true => template.render_prompt(&conversation.messages, &options),
+            false => template.render(&conversation.messages, &options),
         };
         let found = mismatch(rendered, case.text.as_ref(), case.error.as_ref());
         faults.extend(found.map(|found| format!("{} × {}: {found}", case.family, case.conversation)));
@@ -123,15 +122,16 @@ fn assistant_turns_are_located_in_every_conversation() {
     let cases: Vec<&Case> = expected.cases.iter().filter(|case| case.turns.is_some()).collect();
     assert!(cases.len() > 20, "{} cases", cases.len());
     for case in &cases {
-        let asking = conversations.iter().find(|one| one.name == case.conversation).unwrap();
-        let (template, asked) = (template(&case.family, &expected), template_options(asking, &expected));
-        let RenderedConversation { text, assistant_spans: turns } =
-            template.render_conversation(&asking.messages, &asked, &expected.families[&case.family].ends).unwrap();
+        let conversation = conversations.iter().find(|one| one.name == case.conversation).unwrap();
+        let (template, options) = (template(&case.family, &expected), template_options(conversation, &expected));
+        let RenderedConversation { text, assistant_spans: turns } = template
+            .render_conversation(&conversation.messages, &options, &expected.families[&case.family].ends)
+            .unwrap();
         assert_eq!(Some(&text), case.text.as_ref());
         let wanted: Vec<&str> = case.turns.iter().flatten().map(|(start, end)| &text[*start..*end]).collect();
         let found: Vec<&str> = turns.iter().map(|turn| &text[turn.clone()]).collect();
-        let places: Vec<(usize, usize)> = turns.iter().map(|turn| (turn.start, turn.end)).collect();
-        if case.turns.as_ref() != Some(&places) {
+        let spans: Vec<(usize, usize)> = turns.iter().map(|turn| (turn.start, turn.end)).collect();
+        if case.turns.as_ref() != Some(&spans) {
             let label = format!("{} × {}", case.family, case.conversation);
             faults.push(format!("{label}:\n expected {wanted:#?}\n but got  {found:#?} in {text:?}"));
         }
@@ -143,12 +143,12 @@ fn assistant_turns_are_located_in_every_conversation() {
 fn jinja_expressions_have_python_semantics() {
     let expected: Expected = read("expected.json");
     let Snippets { messages, variables } = read("snippets.json");
-    let asked = RenderOptions { variables, now: Some(expected.now), ..RenderOptions::default() };
+    let options = RenderOptions { variables, now: Some(expected.now), ..RenderOptions::default() };
     let mut faults = Vec::new();
     for snippet in &expected.snippets {
         let tokens = BTreeMap::from([("bos_token".to_string(), "<s>".to_string())]);
         let rendered =
-            ChatTemplate::new(&snippet.template, tokens).and_then(|template| template.render(&messages, &asked));
+            ChatTemplate::new(&snippet.template, tokens).and_then(|template| template.render(&messages, &options));
         let found = mismatch(rendered, snippet.text.as_ref(), snippet.error.as_ref());
         faults.extend(found.map(|found| format!("{}{found}", snippet.template)));
     }
@@ -169,14 +169,18 @@ fn assistant_turns(template: &ChatTemplate, messages: &[Message]) -> Vec<String>
     turns.into_iter().map(|turn| text[turn].to_string()).collect()
 }
 
-fn conversation(words: &[&str]) -> Vec<Message> {
-    words.iter().zip(["user", "assistant"].iter().cycle()).map(|(words, role)| Message::new(role, *words)).collect()
+fn conversation(contents: &[&str]) -> Vec<Message> {
+    contents
+        .iter()
+        .zip(["user", "assistant"].iter().cycle())
+        .map(|(content, role)| Message::new(role, *content))
+        .collect()
 }
 
 #[test]
 fn assistant_turn_may_be_first_last_or_repeated() {
     let messages = [("assistant", "Hello."), ("assistant", "Well?"), ("user", "Hm."), ("assistant", "")];
-    let messages = messages.map(|(role, words)| Message::new(role, words));
+    let messages = messages.map(|(role, content)| Message::new(role, content));
     assert_eq!(
         assistant_turns(&compile_template(CHATML), &messages),
         ["Hello.<|im_end|>", "Well?<|im_end|>", "<|im_end|>"]
@@ -184,7 +188,7 @@ fn assistant_turn_may_be_first_last_or_repeated() {
 }
 
 #[test]
-fn a_control_token_that_a_message_has_itself_does_not_end_its_turn() {
+fn end_tokens_in_a_message_do_not_end_its_turn() {
     let found = assistant_turns(
         &compile_template(CHATML),
         &conversation(&["a", "b<|im_end|>\n", "c", "<|im_start|>d<|im_start|>"]),
@@ -252,7 +256,7 @@ fn template_errors_are_distinguished() {
 }
 
 #[test]
-fn a_message_keeps_its_fields_in_order_and_needs_a_role() {
+fn message_keeps_field_order_and_requires_a_role() {
     let text = r#"{"zeta":1,"role":"user","content":[{"type":"text","text":"a"}],"alpha":{"y":null,"x":2.0}}"#;
     let message: Message = serde_json::from_str(text).unwrap();
     assert_eq!(serde_json::to_string(&message).unwrap(), text);
@@ -266,7 +270,7 @@ fn a_message_keeps_its_fields_in_order_and_needs_a_role() {
 }
 
 #[test]
-fn templates_and_tokens_are_found_where_checkpoints_have_them() {
+fn templates_and_special_tokens_are_loaded_from_checkpoints() {
     let show = |template: Option<ChatTemplate>| {
         template.unwrap().render(&conversation(&["a"]), &RenderOptions::default()).unwrap()
     };

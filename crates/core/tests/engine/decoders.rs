@@ -1,5 +1,5 @@
-//! Language models of decoders against transformers and PEFT, on the small models that `tests/golden/decoders.py` makes: logits, the
-//! loss and its gradients; and sequences that are continued against those that are read at once.
+//! Decoders against transformers and PEFT, on the small models of `tests/golden/decoders.py`: logits, loss and gradients; and decoding
+//! with a KV cache against a full forward pass.
 
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::safetensors;
@@ -20,16 +20,16 @@ use std::sync::Arc;
 
 const DECODERS: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
 
-/// Relative to the largest number of a tensor.
+/// Relative to the largest value of a tensor.
 const TOLERANCE: f32 = 1e-4;
 
-fn base(model_type: &str, kernels: Arc<dyn Backend>) -> Arc<BaseModel> {
+fn base(model_type: &str, backend: Arc<dyn Backend>) -> Arc<BaseModel> {
     Arc::new(
-        BaseModel::load(&espalier_testing::jobs::fixture("decoders").join(model_type), model_type, kernels).unwrap(),
+        BaseModel::load(&espalier_testing::jobs::fixture("decoders").join(model_type), model_type, backend).unwrap(),
     )
 }
 
-fn kernel_sets() -> [Arc<dyn Backend>; 3] {
+fn backends() -> [Arc<dyn Backend>; 3] {
     [
         Arc::new(CpuBackend::detect()),
         Arc::new(CpuBackend::with_isa(Isa::available()[0])),
@@ -53,11 +53,11 @@ fn spec(base: &BaseModel, method: &adapter::Config) -> Spec {
 }
 
 #[test]
-fn logits_are_those_of_transformers() {
+fn logits_agree_with_transformers() {
     for model_type in DECODERS {
         let golden = expected(model_type);
-        for kernels in kernel_sets() {
-            let base = base(model_type, kernels);
+        for backend in backends() {
+            let base = base(model_type, backend);
             assert!(base.info().is_causal_lm);
             for index in 0..3 {
                 let ids = golden[&format!("ids.{index}")].values.iter().map(|id| *id as u32).collect();
@@ -75,7 +75,7 @@ fn logits_are_those_of_transformers() {
     }
 }
 
-/// As `tests/golden/decoders.py` has them.
+/// Prompts and completions of `tests/golden/decoders.py`.
 const PAIRS: [(&str, &str); 3] = [("What is 2 + 3?", " 5"), ("Say hello", ": hello, how are you today?"), ("x", "y")];
 
 fn examples() -> Vec<Example> {
@@ -91,29 +91,29 @@ fn examples() -> Vec<Example> {
 #[test]
 fn causal_lm_loss_and_gradients_agree_with_peft() {
     let lora = json!({"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear"});
-    let targets = json!(["key", "value", "feed_forward_out"]);
-    let ia3 = json!({"type": "ia3", "target_modules": targets, "feed_forward_modules": ["feed_forward_out"]});
+    let modules = json!(["key", "value", "feed_forward_out"]);
+    let ia3 = json!({"type": "ia3", "target_modules": modules, "feed_forward_modules": ["feed_forward_out"]});
     let mut worst = 0f32;
     for model_type in DECODERS {
         let golden = expected(model_type);
-        for kernels in kernel_sets() {
-            let base = base(model_type, kernels);
-            // Two layers; of LoRA both matrices on every map. GPT-2's keys and values are of one map.
-            let [maps, scaled] = if model_type == "gpt2" { [4, 2] } else { [7, 3] };
-            for (name, method, tensors) in [("lora", &lora, 2 * 2 * maps), ("ia3", &ia3, 2 * scaled)] {
+        for backend in backends() {
+            let base = base(model_type, backend);
+            // There are two layers, and two LoRA matrices per linear map. GPT-2 has one linear map for keys and values.
+            let [linears, scaled] = if model_type == "gpt2" { [4, 2] } else { [7, 3] };
+            for (name, method, tensors) in [("lora", &lora, 2 * 2 * linears), ("ia3", &ia3, 2 * scaled)] {
                 let spec = spec(&base, &serde_json::from_value(method.clone()).unwrap());
                 let values = espalier_testing::gradients::with_prefix(&golden, &format!("{name}.value."));
                 let (network, built) = Network::build(&base, &spec, ParameterBuilder::from_weights(values)).unwrap();
                 let read =
                     |example: &Example| spec.task.tokenize_example(base.tokenizer(), example, 64).unwrap().remove(0);
                 let tokens: Vec<Arc<Tokens>> = examples().iter().map(read).map(Arc::new).collect();
-                let words: Vec<u32> =
+                let targets: Vec<u32> =
                     tokens.iter().flat_map(|tokens| causal_language_model::next_token_ids(tokens)).collect();
                 let parameters = network.upload(&built.tensors).unwrap();
                 let dropout = Dropout { seed: 1, step: 0, example_ids: (0..tokens.len() as u64).collect() };
                 let forward = network.forward(&parameters, ForwardInput::from_tokens(tokens), dropout).unwrap();
-                let part = network.language_gradients(forward, &words, words.len() as f64).unwrap();
-                let loss = (part.loss / words.len() as f64) as f32;
+                let part = network.language_gradients(forward, &targets, targets.len() as f64).unwrap();
+                let loss = (part.loss / targets.len() as f64) as f32;
                 let difference = (loss / golden[&format!("{name}.loss")].values[0] - 1.0).abs();
                 assert!(difference < TOLERANCE, "{model_type} {name}: the loss differs by {difference}");
                 let gradients = espalier_testing::gradients::with_prefix(&golden, &format!("{name}.gradient."));
@@ -130,7 +130,7 @@ fn causal_lm_loss_and_gradients_agree_with_peft() {
 }
 
 #[test]
-fn preferences_have_the_gradients_of_pytorch() {
+fn preference_gradients_agree_with_pytorch() {
     let triples = [("What is 2 + 3?", " 5", " I do not know"), ("Say hello", ": hello, how are you today?", ": no")];
     let lora = json!({"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear"});
     for model_type in DECODERS {
@@ -149,19 +149,20 @@ fn preferences_have_the_gradients_of_pytorch() {
             .collect();
         let read = |example: &Example| task.tokenize_example(base.tokenizer(), example, 64).unwrap();
         let sequences: Vec<Arc<Tokens>> = examples.iter().flat_map(read).map(Arc::new).collect();
-        let words: Vec<u32> =
+        let next_tokens: Vec<u32> =
             sequences.iter().flat_map(|tokens| causal_language_model::next_token_ids(tokens)).collect();
         let lengths: Vec<[usize; 2]> =
             sequences.chunks(2).map(|pair| [pair[0].target_positions.len(), pair[1].target_positions.len()]).collect();
         let network = |values| Network::build(&base, &spec, ParameterBuilder::from_weights(values)).unwrap();
         let values = espalier_testing::gradients::with_prefix(&golden, "lora.value.");
-        // A LoRA whose B is nothing is the bare base.
+        // LoRA with B = 0 equals the bare base model.
         let mut bare = values.clone();
         let updates = bare.iter_mut().filter(|(name, _)| name.ends_with("lora_B"));
         updates.for_each(|(_, tensor)| tensor.values.fill(0.0));
         let source = || ForwardInput::from_tokens(sequences.clone());
         let (reference, built) = network(bare);
-        let judged = reference.token_metrics(&reference.upload(&built.tensors).unwrap(), &source(), &words).unwrap();
+        let judged =
+            reference.token_metrics(&reference.upload(&built.tensors).unwrap(), &source(), &next_tokens).unwrap();
         let reference = task::metrics::preference::answer_logprobs(&judged, &lengths);
         let targets = Targets::PreferencePairs {
             answer_lengths: lengths,
@@ -171,7 +172,7 @@ fn preferences_have_the_gradients_of_pytorch() {
         let (network, built) = network(values);
         let dropout = Dropout { seed: 1, step: 0, example_ids: (0..4).collect() };
         let forward = network.forward(&network.upload(&built.tensors).unwrap(), source(), dropout).unwrap();
-        let part = network.preference_gradients(forward, &words, &targets, 2.0).unwrap();
+        let part = network.preference_gradients(forward, &next_tokens, &targets, 2.0).unwrap();
         let difference = (part.loss as f32 / 2.0 / golden["dpo.loss"].values[0] - 1.0).abs();
         assert!(difference < TOLERANCE, "{model_type}: the loss differs by {difference}");
         let gradients = espalier_testing::gradients::with_prefix(&golden, "dpo.gradient.");
@@ -182,7 +183,7 @@ fn preferences_have_the_gradients_of_pytorch() {
     }
 }
 
-/// Methods that touch a decoder in every way there is.
+/// Methods that cover all hooks of a decoder.
 fn methods() -> Vec<adapter::Config> {
     let methods = json!([
         {"type": "lora", "target_modules": "all-linear", "rank": 3},
@@ -214,44 +215,46 @@ fn cached_decoding_is_bit_identical_to_full_forward() {
                 .flat_map(|tensor| &mut tensor.values)
                 .for_each(|value| *value += random.standard_normal() * 0.1);
             let mut parameters = ParameterBuilder::from_weights(weights);
-            let ground = adapter::BuildContext {
+            let context = adapter::BuildContext {
                 base: &base,
                 sites: &base.sites(Pooling::Mean),
                 tensor_set: adapter::TensorSet::Training,
             };
-            let hooks = spec.method.build(&ground, &mut parameters).unwrap();
+            let hooks = spec.method.build(&context, &mut parameters).unwrap();
             let parameters = base.backend().upload_parameters(&parameters.build().unwrap().tensors).unwrap();
             let whole: Vec<Tokens> = sequences.iter().map(|ids| Tokens::from_ids(ids.clone())).collect();
             let mut tape = Tape::new(Arc::clone(base.backend()), Arc::clone(&parameters), Recording::Off);
             let batch = Batch::new(&whole, hooks.virtual_tokens());
             let rows = base.encode(&mut tape, &batch, hooks.as_ref(), RequiredRows::All).unwrap();
-            let at_once = by_sequence(&tape, rows);
-            let step = |sizes: [usize; 3], pasts: Vec<SequenceKvCache>, at: [usize; 3]| {
-                let pieces: Vec<Tokens> = sequences
+            let full_forward = by_sequence(&tape, rows);
+            let step = |sizes: [usize; 3], caches: Vec<SequenceKvCache>, offsets: [usize; 3]| {
+                let chunks: Vec<Tokens> = sequences
                     .iter()
-                    .zip(at.iter().zip(sizes))
-                    .map(|(ids, (at, size))| Tokens::from_ids(ids[*at..at + size].to_vec()))
+                    .zip(offsets.iter().zip(sizes))
+                    .map(|(ids, (offset, size))| Tokens::from_ids(ids[*offset..offset + size].to_vec()))
                     .collect();
-                // Before its first row a sequence has what is in front of it.
-                let front = if pasts[0].is_empty() { hooks.virtual_tokens() } else { VirtualTokens::Disabled };
-                let mut tape = Tape::with_kv_cache(Arc::clone(base.backend()), Arc::clone(&parameters), pasts);
-                let rows = base.encode(&mut tape, &Batch::new(&pieces, front), hooks.as_ref(), RequiredRows::All);
+                // Virtual tokens precede the first chunk only.
+                let virtual_tokens =
+                    if caches[0].is_empty() { hooks.virtual_tokens() } else { VirtualTokens::Disabled };
+                let mut tape = Tape::with_kv_cache(Arc::clone(base.backend()), Arc::clone(&parameters), caches);
+                let rows =
+                    base.encode(&mut tape, &Batch::new(&chunks, virtual_tokens), hooks.as_ref(), RequiredRows::All);
                 let rows = by_sequence(&tape, rows.unwrap());
                 let lengths: Vec<usize> = rows.iter().map(|rows| rows.len() / base.info().hidden_size).collect();
                 (rows, tape.into_kv_caches(lengths))
             };
-            let mut pasts = vec![SequenceKvCache::new(base.kv_cache_shape().unwrap()); 3];
+            let mut caches = vec![SequenceKvCache::new(base.kv_cache_shape().unwrap()); 3];
             let mut found = vec![Vec::new(); 3];
-            let mut at = [0; 3];
+            let mut offsets = [0; 3];
             for sizes in [[3, 1, 40], [1, 1, 1], [1, 33, 5], [1, 1, 1], [1, 5, 43]] {
-                let (rows, after) = step(sizes, pasts, at);
-                pasts = after;
+                let (rows, next_caches) = step(sizes, caches, offsets);
+                caches = next_caches;
                 found.iter_mut().zip(rows).for_each(|(found, rows)| found.extend(rows));
-                at.iter_mut().zip(sizes).for_each(|(at, size)| *at += size);
+                offsets.iter_mut().zip(sizes).for_each(|(offset, size)| *offset += size);
             }
-            assert_eq!(at, [7, 41, 90]);
+            assert_eq!(offsets, [7, 41, 90]);
             let bits = |rows: &[f32]| rows.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            for (found, expected) in found.iter().zip(&at_once) {
+            for (found, expected) in found.iter().zip(&full_forward) {
                 assert_eq!(bits(found), bits(expected), "{model_type} {method:?}");
             }
         }

@@ -1,4 +1,4 @@
-//! A GGUF file is a base as transformers' files are: `tests/golden/gguf_file.py` made one with every form of numbers that is read.
+//! GGUF files as base models against transformers. `tests/golden/gguf_file.py` makes one with every supported number format.
 
 use espalier_core::model::hub::{self, NetworkMode};
 use espalier_core::model::{BaseModel, Batch, RequiredRows, Tokens, VirtualTokens};
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Relative to the largest value of a text's hidden states.
+/// Relative to the largest hidden state of a text.
 const TOLERANCE: f32 = 1e-4;
 
 const TEXTS: [&str; 4] = [
@@ -27,8 +27,8 @@ fn load(path: &Path) -> espalier_core::error::Result<BaseModel> {
     BaseModel::load(path, "small", Arc::new(CpuBackend::detect()))
 }
 
-/// The base's ids of some texts, and what its last layer makes of them, beside transformers' numbers.
-fn agrees(base: &BaseModel, texts: [&str; 4], expected: &str) {
+/// Compares token ids and hidden states of some texts with those of transformers.
+fn assert_agrees(base: &BaseModel, texts: [&str; 4], expected: &str) {
     let bytes = fs::read(fixture(expected)).unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
     let numbers = |name: String| -> Vec<f32> {
@@ -56,11 +56,11 @@ fn agrees(base: &BaseModel, texts: [&str; 4], expected: &str) {
 #[test]
 fn hidden_states_and_tokens_agree_with_transformers() {
     let base = load(&fixture("model.gguf")).unwrap();
-    agrees(&base, TEXTS, "expected.safetensors");
+    assert_agrees(&base, TEXTS, "expected.safetensors");
     assert_eq!((base.info().model_type.as_str(), base.info().layers, base.info().max_tokens), ("llama", 5, 128));
 }
 
-/// As `tests/golden/gguf_kinds.py` has them.
+/// Texts of `tests/golden/gguf_kinds.py`.
 const OTHER_TEXTS: [&str; 4] = [
     "Where is my card?",
     "hi",
@@ -71,25 +71,25 @@ const OTHER_TEXTS: [&str; 4] = [
 #[test]
 fn gpt2_weight_layout_is_preserved() {
     let base = load(&fixture("gpt2.gguf")).unwrap();
-    agrees(&base, OTHER_TEXTS, "gpt2-expected.safetensors");
+    assert_agrees(&base, OTHER_TEXTS, "gpt2-expected.safetensors");
     assert_eq!((base.info().model_type.as_str(), base.info().is_causal_lm), ("gpt2", true));
 }
 
 #[test]
 fn sentencepiece_and_rope_factors_are_read() {
     let base = load(&fixture("sentencepiece.gguf")).unwrap();
-    agrees(&base, OTHER_TEXTS, "sentencepiece-expected.safetensors");
+    assert_agrees(&base, OTHER_TEXTS, "sentencepiece-expected.safetensors");
     for text in OTHER_TEXTS {
         let ids = base.tokenizer().encode(text, None, 128).unwrap().ids;
         assert_eq!(base.tokenizer().decode(&ids), text);
     }
     let tokens = |text: &str| base.tokenizer().encode(text, None, 128).unwrap().ids;
-    // A control token in a text is one, and what follows it begins as a text does.
+    // A special token in a text is one token, and the text after it is encoded like the start of a text.
     assert_eq!(tokens("hi</s>hi"), [tokens("hi"), vec![2], tokens("hi")[1..].to_vec()].concat());
 }
 
 #[test]
-fn a_file_is_found_by_its_path_and_named_by_it() {
+fn file_name_is_the_model_name() {
     let folder = tempfile::tempdir().unwrap();
     let settings = hub::Settings { network: NetworkMode::Offline, ..hub::Settings::from_env(|_| None) };
     let path = folder.path().join("Small-Q4.gguf");
@@ -136,15 +136,15 @@ fn damaged_and_unsupported_files_are_rejected() {
     }
 }
 
-/// What the file has in few bits is read with the same numbers, however it is held.
+/// Quantized weights have the same values in their own format and dequantized.
 #[test]
 fn native_weight_format_is_bit_identical() {
-    let held = |held: WeightStorage| {
-        BaseModel::load(&fixture("model.gguf"), "small", Arc::new(CpuBackend::detect().with_weight_storage(held)))
-            .unwrap()
+    let load = |storage: WeightStorage| {
+        let backend = CpuBackend::detect().with_weight_storage(storage);
+        BaseModel::load(&fixture("model.gguf"), "small", Arc::new(backend)).unwrap()
     };
-    let [whole, as_is, rounded] =
-        [WeightStorage::F32, WeightStorage::Native, WeightStorage::Quantized(QuantFormat::Q8_0)].map(held);
+    let [dequantized, native, requantized] =
+        [WeightStorage::F32, WeightStorage::Native, WeightStorage::Quantized(QuantFormat::Q8_0)].map(load);
     let logits = |base: &BaseModel| {
         let ids = base.tokenizer().encode(TEXTS[0], None, 128).unwrap().ids;
         let mut tape = Tape::new(Arc::clone(base.backend()), Arc::from([]), Recording::Off);
@@ -157,8 +157,9 @@ fn native_weight_format_is_bit_identical() {
         let logits = base.lm_logits(&mut tape, rows.unwrap()).unwrap();
         tape.to_host(logits).unwrap().values.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
     };
-    assert_eq!(logits(&as_is), logits(&whole));
-    assert_eq!((&as_is.info().fingerprint, &as_is.info().backend), (&whole.info().fingerprint, &whole.info().backend));
-    assert_ne!(logits(&rounded), logits(&whole));
-    assert_eq!(rounded.info().backend, "cpu-q8_0");
+    assert_eq!(logits(&native), logits(&dequantized));
+    assert_eq!(native.info().fingerprint, dequantized.info().fingerprint);
+    assert_eq!(native.info().backend, dequantized.info().backend);
+    assert_ne!(logits(&requantized), logits(&dequantized));
+    assert_eq!(requantized.info().backend, "cpu-q8_0");
 }

@@ -1,5 +1,5 @@
-//! Numbers of PyTorch, transformers and PEFT (made by `tests/golden/make.py`), on a small model that is committed, and
-//! on any other with `ESPALIER_GOLDEN_MODEL` and `ESPALIER_GOLDEN_CASES` (`make golden` does the real one).
+//! Logits, loss and gradients against PyTorch, transformers and PEFT (`tests/golden/make.py`), on a small committed model, or on another
+//! one with `ESPALIER_GOLDEN_MODEL` and `ESPALIER_GOLDEN_CASES` (`make golden` uses a real one).
 
 use espalier_core::adapter::{self, ParameterBuilder, lora};
 use espalier_core::model::{BaseModel, Pooling};
@@ -77,8 +77,8 @@ fn compare(pooling: Pooling, name: &str) {
     compare_on(Arc::new(CpuBackend::detect()), pooling, name);
 }
 
-fn compare_on(kernels: Arc<dyn Backend>, pooling: Pooling, name: &str) {
-    let base = BaseModel::load(&folder("ESPALIER_GOLDEN_MODEL", "tiny-bert"), "golden", kernels).unwrap();
+fn compare_on(backend: Arc<dyn Backend>, pooling: Pooling, name: &str) {
+    let base = BaseModel::load(&folder("ESPALIER_GOLDEN_MODEL", "tiny-bert"), "golden", backend).unwrap();
     let base = Arc::new(base);
     let cases = folder("ESPALIER_GOLDEN_CASES", "golden");
     let said: Value = serde_json::from_slice(&std::fs::read(cases.join("cases.json")).unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! Finding the base model, against a real HTTP server on the loopback interface.
+//! Location and download of base models, against an HTTP server on the loopback interface.
+
 mod caching;
 mod downloading;
 mod folders;

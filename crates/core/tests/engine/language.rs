@@ -1,5 +1,5 @@
-//! Masked language models against transformers: the logits of the small models that `tests/golden/language.py` makes, on both
-//! kernel sets; and what hiding words needs of a base.
+//! Masked language models against transformers: logits of the small models of `tests/golden/language.py`, on both backends; and the
+//! conditions under which a base model has a mask token.
 
 use espalier_core::model::{BaseModel, Batch, RequiredRows, SUPPORTED_MODEL_TYPES, Tokens, VirtualTokens};
 use espalier_tensor::candle::CandleBackend;
@@ -16,7 +16,7 @@ fn mlm_logits_agree_with_transformers() {
     let folder = |model_type: &str| espalier_testing::jobs::fixture("language").join(model_type);
     let encoders: Vec<&str> =
         SUPPORTED_MODEL_TYPES.into_iter().filter(|model_type| folder(model_type).is_dir()).collect();
-    assert_eq!(encoders.len(), 8, "every encoder is there: {encoders:?}");
+    assert_eq!(encoders.len(), 8, "every encoder has a fixture: {encoders:?}");
     for model_type in encoders {
         let folder = folder(model_type);
         let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
@@ -25,9 +25,9 @@ fn mlm_logits_agree_with_transformers() {
             let tensor = read.tensor(name).unwrap();
             tensor.data().as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
         };
-        let kernel_sets: [Arc<dyn Backend>; 2] = [Arc::new(CpuBackend::detect()), Arc::new(CandleBackend::cpu())];
-        for kernels in kernel_sets {
-            let base = BaseModel::load(&folder, model_type, kernels).unwrap();
+        let backends: [Arc<dyn Backend>; 2] = [Arc::new(CpuBackend::detect()), Arc::new(CandleBackend::cpu())];
+        for backend in backends {
+            let base = BaseModel::load(&folder, model_type, backend).unwrap();
             let mut worst = 0f32;
             for index in 0..3 {
                 let ids = numbers(&format!("ids.{index}")).into_iter().map(|id| id as u32).collect();

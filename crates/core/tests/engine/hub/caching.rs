@@ -1,11 +1,11 @@
-//! A cache that other tools have filled.
+//! Caches filled by other tools.
 
 use crate::hub::server::{COMMIT, Model, Server, answer};
 use espalier_core::model::hub::{NetworkMode, locate};
 use std::fs;
 use std::path::Path;
 
-/// What `transformers` leaves behind: the files it needs, and not how sentence-transformers pools.
+/// Fills the cache as `transformers` does: without the pooling settings of sentence-transformers.
 fn fill(cache: &Path, files: &[&str]) {
     let folder = cache.join("models--org--name");
     fs::create_dir_all(folder.join("snapshots").join(COMMIT)).unwrap();
@@ -17,30 +17,33 @@ fn fill(cache: &Path, files: &[&str]) {
 const NEEDED: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
 
 #[test]
-fn small_files_that_another_tool_left_out_are_fetched() {
+fn missing_optional_files_are_downloaded() {
     let cache = tempfile::tempdir().unwrap();
     fill(cache.path(), &NEEDED);
     let hub = Model::small().serve();
     let located = locate("org/name", &hub.settings(cache.path())).unwrap();
     assert!(located.path.join("1_Pooling/config.json").is_file());
-    assert!(hub.requests().iter().all(|request| !request.path.ends_with("model.safetensors")), "the weights are here");
+    assert!(
+        hub.requests().iter().all(|request| !request.path.ends_with("model.safetensors")),
+        "the weights are cached"
+    );
 }
 
 #[test]
-fn a_whole_snapshot_is_used_when_the_hub_does_not_answer() {
+fn complete_snapshot_is_used_when_the_hub_fails() {
     let cache = tempfile::tempdir().unwrap();
     fill(cache.path(), &NEEDED);
     let hub = Server::start(|_| answer("503 Service Unavailable", &[], b""));
     assert!(locate("org/name", &hub.settings(cache.path())).is_ok());
-    let asked = hub.requests().len();
+    let request_count = hub.requests().len();
     let mut settings = hub.settings(cache.path());
     settings.network = NetworkMode::Offline;
     assert!(locate("org/name", &settings).is_ok());
-    assert_eq!(hub.requests().len(), asked);
+    assert_eq!(hub.requests().len(), request_count);
 }
 
 #[test]
-fn a_snapshot_that_lacks_weights_is_not_whole() {
+fn snapshot_without_weights_is_incomplete() {
     let cache = tempfile::tempdir().unwrap();
     fill(cache.path(), &NEEDED[..2]);
     let link = cache.path().join("models--org--name/snapshots").join(COMMIT).join("model.safetensors");

@@ -1,4 +1,4 @@
-//! A model in a folder, and the name it goes by.
+//! Models in local folders, and their names.
 
 use espalier_core::model::hub::{NetworkMode, Settings, locate};
 use std::fs;
@@ -49,7 +49,7 @@ fn hub_cache_folder_uses_its_hub_id() {
 }
 
 #[test]
-fn a_folder_without_a_config_is_no_model() {
+fn folder_without_config_is_rejected() {
     let root = tempfile::tempdir().unwrap();
     let error = locate(root.path().to_str().unwrap(), &offline()).unwrap_err();
     assert_eq!(error.code(), "base_model_not_found");

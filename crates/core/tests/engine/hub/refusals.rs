@@ -1,18 +1,18 @@
-//! What cannot be had is said with what to do, and nothing half done passes for whole.
+//! Errors of the hub: every message says what to do, and incomplete downloads are not cached.
 
 use crate::hub::server::{COMMIT, Model, Server, answer, files, sha256};
 use espalier_core::error::Error;
 use espalier_core::model::hub::{NetworkMode, locate};
 use std::path::Path;
 
-/// Whether the cache would serve the model without the network.
+/// Whether the model is found in offline mode.
 fn is_cached(hub: &Server, cache: &Path) -> bool {
     let mut settings = hub.settings(cache);
     settings.network = NetworkMode::Offline;
     locate("org/name", &settings).is_ok()
 }
 
-/// A hub whose weights are answered by `weights`.
+/// A hub that responds to requests for the weights with `weights`.
 fn with_weights(weights: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Server {
     let model = Model::small();
     Server::start(move |request| match request.path.ends_with("model.safetensors") {
@@ -44,7 +44,7 @@ fn gated_model_reports_the_missing_token() {
 }
 
 #[test]
-fn a_model_that_is_not_on_the_hub_is_not_found() {
+fn unknown_model_is_not_found() {
     for code in ["RepoNotFound", "RevisionNotFound", "EntryNotFound"] {
         let hub = Server::start(move |_| answer("404 Not Found", &[("X-Error-Code", code)], b""));
         let error = refusal(&hub, None);
@@ -54,7 +54,7 @@ fn a_model_that_is_not_on_the_hub_is_not_found() {
 }
 
 #[test]
-fn a_model_without_safetensors_or_tokenizer_is_refused_by_name() {
+fn model_without_safetensors_or_tokenizer_is_rejected_by_name() {
     for (file, lack) in [("model.safetensors", "no model.safetensors"), ("tokenizer.json", "no tokenizer.json")] {
         let cache = tempfile::tempdir().unwrap();
         let mut model = Model::small();
@@ -81,11 +81,11 @@ fn interrupted_download_is_not_cached() {
         "{left:?}"
     );
     let hub = Model::small().serve();
-    assert!(locate("org/name", &hub.settings(cache.path())).is_ok(), "a second try goes on from what is whole");
+    assert!(locate("org/name", &hub.settings(cache.path())).is_ok(), "a second attempt succeeds");
 }
 
 #[test]
-fn a_download_of_another_size_or_content_is_not_kept() {
+fn download_of_wrong_size_or_content_is_not_cached() {
     let shorter = || {
         let headers = [("X-Repo-Commit", COMMIT), ("X-Linked-Etag", "\"abc\""), ("X-Linked-Size", "8")];
         answer("200 OK", &headers, b"weights")
@@ -111,7 +111,7 @@ fn a_download_of_another_size_or_content_is_not_kept() {
 }
 
 #[test]
-fn an_answer_of_something_else_than_a_hub_is_refused() {
+fn response_of_another_server_is_rejected() {
     const TAG: &str = "\"../../evil\"";
     let answers: [fn() -> Vec<u8>; 4] = [
         || answer("200 OK", &[], b"<html>"),
@@ -130,7 +130,7 @@ fn an_answer_of_something_else_than_a_hub_is_refused() {
 }
 
 #[test]
-fn without_a_network_the_error_says_what_to_check() {
+fn network_error_says_what_to_check() {
     let cache = tempfile::tempdir().unwrap();
     let mut settings = Model::small().serve().settings(cache.path());
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -153,7 +153,7 @@ fn offline_uncached_model_is_rejected_without_request() {
 }
 
 #[test]
-fn a_name_that_is_neither_folder_nor_id_is_refused() {
+fn name_that_is_neither_folder_nor_id_is_rejected() {
     let hub = Model::small().serve();
     let cache = tempfile::tempdir().unwrap();
     for name in ["", "./nothing", "/nowhere/at/all", "a b", "org/name@../x"] {

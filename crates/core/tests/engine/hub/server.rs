@@ -1,4 +1,4 @@
-//! A small hub: one model, served over HTTP/1.1 as the real one does, with faults on demand.
+//! Test server with the HTTP interface of the hub, for one model.
 
 use espalier_core::model::hub::{NetworkMode, Settings};
 use sha2::{Digest, Sha256};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What a server was asked.
+/// A request that the server received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub path: String,
@@ -22,11 +22,11 @@ pub struct Server {
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
-/// The bytes of an answer, header and body.
+/// Bytes of a response, header and body.
 pub type Answer = Vec<u8>;
 
 impl Server {
-    /// Answers every request by `handler` until the process ends.
+    /// Responds to every request with `handler` until the process ends.
     pub fn start(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -65,7 +65,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, handler: &dyn Fn(&Re
     });
     let request = Request { path, authorization };
     seen.lock().unwrap().push(request.clone());
-    // A client that has seen enough may hang up first.
+    // The client may close the connection first.
     let _ = stream.write_all(&handler(&request));
 }
 
@@ -82,7 +82,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A model's files by name.
+/// Files of a model by name.
 #[derive(Clone)]
 pub struct Model(pub BTreeMap<String, Vec<u8>>);
 
@@ -91,7 +91,7 @@ impl Model {
         Self(files.iter().map(|(name, content)| (name.to_string(), content.as_bytes().to_vec())).collect())
     }
 
-    /// The least that makes a model, and how it pools.
+    /// A model with the required files and the pooling settings.
     pub fn small() -> Self {
         Self::new(&[
             ("config.json", "{\"model_type\": \"bert\"}"),
@@ -101,7 +101,7 @@ impl Model {
         ])
     }
 
-    /// A file as the hub answers with it, or that there is none. `path` is `/org/name/resolve/revision/file`.
+    /// Response of the hub to a request for a file; 404 if there is none. `path` is `/org/name/resolve/revision/file`.
     pub fn answer(&self, path: &str) -> Answer {
         let file = path.splitn(6, '/').nth(5).unwrap_or_default();
         match self.0.get(file) {
@@ -118,7 +118,7 @@ impl Model {
     }
 }
 
-/// All files below a folder, by their paths relative to it.
+/// Paths of all files below a folder, relative to it.
 pub fn files(folder: &Path) -> Vec<String> {
     fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
