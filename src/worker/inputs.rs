@@ -5,7 +5,6 @@ use crate::store::{Claim, Dataset};
 use espalier_core::dataset::{self, CountTokens, Options, TokenCount, TokenCounter};
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
-use espalier_core::model::weights::hex;
 use espalier_core::task::{self, Example};
 use espalier_core::training::TrainingData;
 use sha2::{Digest, Sha256};
@@ -86,7 +85,7 @@ fn sha256(mut file: File) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(hex::encode(hash.finalize())),
             count => hash.update(&buffer[..count]),
         }
     }

@@ -6,7 +6,7 @@ use super::BuildContext;
 use super::targets::{self, Layers, MethodValidator, TargetModules};
 use crate::adapter::ParameterBuilder;
 use crate::error::{Error, Result};
-use crate::model::{FirstTrainableLayer, Hooks, Module, Site, SiteInfo, hooks};
+use crate::model::{FirstTrainableLayer, Hooks, Module, Site, SiteInfo};
 use espalier_tensor::{Buffer, ParamId, RaggedLayout, Tape, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -129,7 +129,7 @@ impl Bias {
 
 impl Hooks for Bias {
     fn first_trainable_layer(&self) -> FirstTrainableLayer {
-        hooks::first_trainable_layer(self.0.sites())
+        FirstTrainableLayer::of_sites(self.0.sites())
     }
 
     fn has_output_hook(&self, site: Site) -> bool {

@@ -5,7 +5,7 @@ use super::BuildContext;
 use super::targets::{self, Layers, MethodValidator, TargetModules};
 use crate::adapter::{ParameterBuilder, TensorInit};
 use crate::error::Result;
-use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo, hooks};
+use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo};
 use espalier_tensor::{ParamId, Tape, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ fn apply_scale(tape: &mut Tape, scales: &BTreeMap<Site, ParamId>, site: Site, ro
 
 impl Hooks for Ia3 {
     fn first_trainable_layer(&self) -> FirstTrainableLayer {
-        hooks::first_trainable_layer(self.input_scales.keys().chain(self.output_scales.keys()).copied())
+        FirstTrainableLayer::of_sites(self.input_scales.keys().chain(self.output_scales.keys()).copied())
     }
 
     fn has_output_hook(&self, site: Site) -> bool {

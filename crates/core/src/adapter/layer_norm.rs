@@ -5,7 +5,7 @@ use super::bias::{self, DeltaVector};
 use super::targets::{self, Layers, MethodValidator, TargetModules};
 use crate::adapter::ParameterBuilder;
 use crate::error::{Error, Result};
-use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo, hooks};
+use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo};
 use espalier_tensor::{Tape, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ pub fn weight_tensor_name(site: Site) -> String {
 
 impl Hooks for LayerNorm {
     fn first_trainable_layer(&self) -> FirstTrainableLayer {
-        hooks::first_trainable_layer(self.0.keys().copied())
+        FirstTrainableLayer::of_sites(self.0.keys().copied())
     }
 
     fn has_output_hook(&self, site: Site) -> bool {

@@ -7,7 +7,7 @@ use super::bias::BiasDeltas;
 use super::targets::{self, Layers, MethodValidator, TargetModules};
 use crate::adapter::{ParameterBuilder, TensorInit};
 use crate::error::{Error, Result};
-use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo, hooks};
+use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo};
 use espalier_tensor::backend::FrozenLinear;
 use espalier_tensor::{ParamId, Tape, Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,6 @@ impl Hooks for Lora {
     }
 
     fn first_trainable_layer(&self) -> FirstTrainableLayer {
-        hooks::first_trainable_layer(self.sites.keys().copied())
+        FirstTrainableLayer::of_sites(self.sites.keys().copied())
     }
 }

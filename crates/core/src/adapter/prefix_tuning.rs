@@ -7,8 +7,10 @@ use super::virtual_tokens::{self, PromptEncoder, add_linear};
 use super::{BuildContext, TensorSet, prompt_tuning};
 use crate::adapter::ParameterBuilder;
 use crate::error::{Error, Result};
-use crate::model::hooks::{FirstTrainableLayer, PrefixKeyValues, VirtualTokens};
-use crate::model::{BaseModel, Batch, Hooks, Module, RequiredRows, Site, SiteInfo, Tokens};
+use crate::model::hooks::PrefixKeyValues;
+use crate::model::{
+    BaseModel, Batch, FirstTrainableLayer, Hooks, Module, RequiredRows, Site, SiteInfo, Tokens, VirtualTokens,
+};
 use espalier_tensor::backend::Activation;
 use espalier_tensor::channel_ops::PrependedRows;
 use espalier_tensor::{ParamId, Recording, Tape, Tensor, Var};

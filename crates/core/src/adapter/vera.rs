@@ -8,7 +8,7 @@ use super::BuildContext;
 use super::targets::{self, Layers, MethodValidator, TargetModules};
 use crate::adapter::{ParameterBuilder, TensorInit};
 use crate::error::Result;
-use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo, hooks};
+use crate::model::{FirstTrainableLayer, Hooks, Site, SiteInfo};
 use espalier_tensor::backend::FrozenLinear;
 use espalier_tensor::{ParamId, Tape, Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,7 @@ fn leading_rows(matrix: &Tensor, count: usize) -> Tensor {
 
 impl Hooks for Vera {
     fn first_trainable_layer(&self) -> FirstTrainableLayer {
-        hooks::first_trainable_layer(self.sites.keys().copied())
+        FirstTrainableLayer::of_sites(self.sites.keys().copied())
     }
 
     fn has_output_hook(&self, site: Site) -> bool {

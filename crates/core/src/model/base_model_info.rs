@@ -1,94 +1,93 @@
-//! What a base model is and can do, as its folder and its architecture say.
+//! Description of the loaded base model, including the pooling settings of sentence-transformers.
 
-use super::architecture::{self, Architecture, ArchitectureEntry};
+use super::architecture::ArchitectureEntry;
+use super::architectures;
+use super::checkpoint_files::read_json;
+use super::classification_head::ClassificationHeadSpec;
 use super::loader::WeightLayout;
-use super::weights::read_json;
-use super::{ClassificationHeadSpec, Module, Pooling};
+use super::pooling::Pooling;
+use super::site::Module;
+use super::stack::Stack;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use utoipa::ToSchema;
 
-/// What the loaded base is and can do: the body of `GET /base`.
+/// The loaded base model: the body of `GET /base`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BaseModelInfo {
-    /// PEFT's `base_model_name_or_path`, for example `sentence-transformers/all-MiniLM-L6-v2`.
+    /// `base_model_name_or_path` in PEFT, for example `sentence-transformers/all-MiniLM-L6-v2`.
     pub name: String,
     pub model_type: String,
-    /// `sha256:…` over tensors, tokenizer and the fields of the config that change arithmetic.
+    /// `sha256:…` of the tensors, the tokenizer and the fields of the config that change the results.
     pub fingerprint: String,
     pub parameters: u64,
     pub hidden_size: usize,
     pub layers: usize,
     pub attention_heads: usize,
     pub vocabulary_size: usize,
-    /// Tokens in the longest sequence that it can read.
+    /// Maximum sequence length in tokens.
     pub max_tokens: usize,
     pub default_pooling: Pooling,
     pub poolings: Vec<Pooling>,
-    /// Whether its pooled rows were made to be compared, as sentence-transformers' are: it has a `1_Pooling`.
+    /// Whether it is a sentence-transformers model: it has a `1_Pooling` folder.
     pub sentence_encoder: bool,
-    /// Whether the bare base's embeddings are scaled to length 1, as the model's `modules.json` asks.
+    /// Whether embeddings of the base model are normalized to length 1, according to its `modules.json`.
     pub normalized_embedding: bool,
-    /// What stands for a hidden word in a text, where the base can tell what was there: its checkpoint has a masked language
-    /// model's head, and its tokenizer a mask.
+    /// The mask token, if the checkpoint has a masked language model's head and the tokenizer has a mask token.
     pub mask_token: Option<String>,
-    /// Whether it says what comes next: a decoder whose checkpoint has a language model's head.
+    /// Whether it is a causal language model: a decoder whose checkpoint has a language model's head.
     #[serde(default)]
     pub is_causal_lm: bool,
-    /// Whether it takes conversations: its checkpoint has a chat template.
+    /// Whether the checkpoint has a chat template.
     #[serde(default)]
     pub chat: bool,
-    /// Our names of the modules that LoRA may target.
+    /// Modules that LoRA can target.
     pub target_modules: Vec<String>,
-    /// `candle-cpu`, …
+    /// Name of the backend, for example `candle-cpu`.
     #[serde(rename = "kernels")]
     pub backend: String,
 }
 
 impl BaseModelInfo {
-    /// The head of its checkpoints for classification.
+    /// The classification head of the architecture's checkpoints.
     pub fn classification_head(&self) -> ClassificationHeadSpec {
-        ClassificationHeadSpec::for_model_type(&self.model_type)
+        let entry = architectures::find_entry(&self.model_type);
+        entry.map_or(ClassificationHeadSpec::BERT, |entry| entry.classification_head)
     }
 
-    /// What the classification model in transformers reads: the first token, or a decoder's last.
+    /// Pooling of the classification model in transformers: the first token, or the last token of a decoder.
     pub fn classification_pooling(&self) -> Pooling {
         if self.poolings.contains(&Pooling::Last) { Pooling::Last } else { Pooling::Cls }
     }
 
-    /// Whether transformers' model keeps linear maps as (input, output), which PEFT has to be told.
+    /// `fan_in_fan_out` of PEFT: whether transformers stores linear weights as `(input, output)`.
     pub fn fan_in_fan_out(&self) -> bool {
-        architecture::find_entry(&self.model_type)
-            .is_some_and(|family| family.weight_layout == WeightLayout::InputOutput)
+        architectures::find_entry(&self.model_type)
+            .is_some_and(|entry| entry.weight_layout == WeightLayout::InputOutput)
     }
 }
 
-/// All but what the weights and the kernels say.
-pub(super) fn describe(
-    folder: &Path,
-    name: &str,
-    family: &ArchitectureEntry,
-    architecture: &dyn Architecture,
-) -> Result<BaseModelInfo> {
-    let (dimensions, has_dense) = (architecture.dimensions(), family.classification_head.dense.is_some());
-    let reads_pooler = architecture.has_pooler() && !has_dense;
-    let poolings = match (architecture.is_causal(), reads_pooler || has_dense) {
-        // The first row of a decoder has seen nothing but itself.
+/// Describes the folder and the architecture. The caller fills in the fields that depend on weights and backend.
+pub(super) fn describe(folder: &Path, name: &str, entry: &ArchitectureEntry, stack: &Stack) -> Result<BaseModelInfo> {
+    let (dimensions, has_dense) = (stack.dimensions, entry.classification_head.dense.is_some());
+    let reads_pooler = stack.pooler.is_some() && !has_dense;
+    let poolings = match (stack.is_causal(), reads_pooler || has_dense) {
+        // The first row of a decoder attends to nothing but itself.
         (true, _) => vec![Pooling::Last, Pooling::Mean],
         (false, true) => vec![Pooling::Mean, Pooling::Cls, Pooling::First],
         (false, false) => vec![Pooling::Mean, Pooling::First],
     };
-    let sites = architecture.sites();
+    let sites = stack.sites();
     let has_module = |module: &Module| module.is_linear() && sites.iter().any(|info| info.site.module == *module);
     let modules = Module::ALL.into_iter().filter(has_module);
     Ok(BaseModelInfo {
         name: name.to_string(),
-        model_type: family.model_type.to_string(),
+        model_type: entry.model_type.to_string(),
         fingerprint: String::new(),
         parameters: 0,
         hidden_size: dimensions.hidden_size,
-        layers: dimensions.layers,
+        layers: stack.layers.len(),
         attention_heads: dimensions.attention_heads,
         vocabulary_size: dimensions.vocabulary_size,
         max_tokens: dimensions.max_tokens,
@@ -104,11 +103,11 @@ pub(super) fn describe(
     })
 }
 
-/// Where sentence-transformers says how it pools.
+/// Pooling settings of sentence-transformers.
 const POOLING_CONFIG_FILE: &str = "1_Pooling/config.json";
 
-/// sentence-transformers' `1_Pooling/config.json` decides; without one, the pooler where there is one that is read, and in a
-/// decoder the last token.
+/// Pooling of `1_Pooling/config.json`. Without the file: the pooler if the head reads it, the last token of a decoder, else the
+/// mean.
 fn default_pooling(folder: &Path, poolings: &[Pooling], reads_pooler: bool) -> Result<Pooling> {
     let path = folder.join(POOLING_CONFIG_FILE);
     if !path.is_file() {
@@ -119,7 +118,7 @@ fn default_pooling(folder: &Path, poolings: &[Pooling], reads_pooler: bool) -> R
     let mut modes =
         fields.filter(|(field, value)| field.starts_with(POOLING_MODE_PREFIX) && value.as_bool() == Some(true));
     let pooling = match modes.next().map(|(mode, _)| &mode[POOLING_MODE_PREFIX.len()..]) {
-        // Its own default.
+        // The default of sentence-transformers.
         None | Some("mean_tokens") => Pooling::Mean,
         Some("cls_token") => Pooling::First,
         Some("lasttoken") => Pooling::Last,
@@ -132,19 +131,20 @@ fn default_pooling(folder: &Path, poolings: &[Pooling], reads_pooler: bool) -> R
     }
 }
 
-/// What its settings of pooling begin with.
+/// Prefix of the settings in `1_Pooling/config.json`.
 const POOLING_MODE_PREFIX: &str = "pooling_mode_";
 
-/// Refuses what would make other embeddings of the bare base than its own.
+/// # Errors
+/// `Invalid` (`unsupported_model`), always: without the setting the embeddings would differ from those of the model.
 fn unsupported_setting<T>(file: &str, setting: &str) -> Result<T> {
     let advice = format!("take {file} out of the folder to use the base without it");
     Err(Error::invalid("unsupported_model", format!("{file}: {setting} is not supported; {advice}")))
 }
 
-/// The modules of sentence-transformers that are computed.
+/// Supported modules of sentence-transformers.
 const SUPPORTED_MODULES: [&str; 3] = ["Transformer", "Pooling", "Normalize"];
 
-/// Whether sentence-transformers' `modules.json` ends in a `Normalize`: then the bare base's embeddings have length 1.
+/// Whether `modules.json` of sentence-transformers has a `Normalize` module.
 fn has_normalize_module(folder: &Path) -> Result<bool> {
     let path = folder.join("modules.json");
     if !path.is_file() {

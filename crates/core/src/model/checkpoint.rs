@@ -1,9 +1,11 @@
-//! Where a base model's parts lie: in a folder as transformers writes it, or all in one GGUF file.
+//! The parts of a checkpoint: a folder of transformers, or one GGUF file.
 
+use super::checkpoint_files::read_json;
 use super::generation_config::{self, GenerationConfig};
 use super::gguf::{self, GgufFile};
+use super::safetensors_file;
 use super::tokenizer::Tokenizer;
-use super::weights::{CheckpointTensors, read_json};
+use super::weights::CheckpointTensors;
 use crate::error::Result;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ pub enum Checkpoint {
 
 impl Checkpoint {
     /// # Errors
-    /// `Invalid` (`base_model_damaged`) where a GGUF file cannot be read.
+    /// `Invalid` (`base_model_damaged`) if a GGUF file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         match path.is_file() {
             true => Ok(Self::Gguf(Box::new(GgufFile::open(path)?))),
@@ -23,7 +25,7 @@ impl Checkpoint {
         }
     }
 
-    /// As transformers' `config.json`.
+    /// `config.json` of transformers.
     pub fn config(&self) -> Result<Value> {
         match self {
             Self::Directory(folder) => read_json(&folder.join("config.json")),
@@ -31,7 +33,7 @@ impl Checkpoint {
         }
     }
 
-    /// The tokenizer and, for the fingerprint, what it is made of.
+    /// The tokenizer, and the JSON that enters the fingerprint.
     pub fn tokenizer(&self) -> Result<(Tokenizer, Value)> {
         match self {
             Self::Directory(folder) => Tokenizer::load(folder),
@@ -41,18 +43,18 @@ impl Checkpoint {
         }
     }
 
-    /// What it says of conversations, and of where texts end.
+    /// Chat template and end-of-text tokens.
     pub fn generation_config(&self, config: &Value, tokenizer: &Tokenizer) -> Result<GenerationConfig> {
         match self {
             Self::Directory(folder) => generation_config::from_folder(folder, config, tokenizer.vocabulary()),
-            Self::Gguf(gguf) => Ok(generation_config::from_gguf(gguf, tokenizer.vocabulary())),
+            Self::Gguf(file) => Ok(generation_config::from_gguf(file, tokenizer.vocabulary())),
         }
     }
 
-    /// `canonical` maps the name that a tensor has in transformers to ours, `None` for what is not needed.
+    /// `canonical_name` maps transformers' name of a tensor to the canonical name; `None` for tensors that are not needed.
     pub fn tensors(&self, canonical_name: impl Fn(&str) -> Option<String>) -> Result<CheckpointTensors> {
         match self {
-            Self::Directory(folder) => CheckpointTensors::open(folder, canonical_name),
+            Self::Directory(folder) => safetensors_file::open(folder, canonical_name),
             Self::Gguf(file) => gguf::read_weights(file, canonical_name),
         }
     }

@@ -1,23 +1,19 @@
-//! The classification head that an architecture's checkpoints have in transformers.
-//!
-//! Knows its layers and what they are called, and builds nothing: a task does.
+//! Classification heads of transformers' checkpoints.
 
-use super::architecture;
 use espalier_tensor::backend::Activation;
 
-/// Inside the classification model: what stands between the encoder and the outputs.
+/// Modules of a classification model between the encoder and the outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClassificationHeadSpec {
-    /// Where the first token as it leaves the last layer goes through a dense layer that is trained with the head;
-    /// `None` where it goes through the frozen pooler.
+    /// Trained dense layer that reads the first token of the last layer; `None` if the head reads the frozen pooler.
     pub dense: Option<DenseLayerSpec>,
-    /// The path of the outputs' linear map.
+    /// Path of the output layer.
     pub output_path: &'static str,
-    /// Whether that map has a bias.
+    /// Whether the output layer has a bias.
     pub output_has_bias: bool,
 }
 
-/// A dense layer as wide as the base, and its activation.
+/// A dense layer `(hidden, hidden)` and its activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DenseLayerSpec {
     pub path: &'static str,
@@ -25,25 +21,20 @@ pub struct DenseLayerSpec {
 }
 
 impl ClassificationHeadSpec {
-    /// That of a `model_type`.
-    pub fn for_model_type(model_type: &str) -> Self {
-        architecture::find_entry(model_type).map_or(Self::BERT, |family| family.classification_head)
-    }
-
-    /// BERT's: one linear map of what the pooler gives.
+    /// BERT's head: an output layer on the pooler.
     pub const BERT: Self = Self { dense: None, output_path: "classifier", output_has_bias: true };
 
-    /// A decoder's: one linear map of the last token's row, without a bias.
+    /// A decoder's head: an output layer without bias on the last token.
     pub const DECODER: Self = Self { dense: None, output_path: "score", output_has_bias: false };
 
-    /// RoBERTa's, which most have taken over.
+    /// RoBERTa's head, which most other encoders share: a dense layer with tanh and an output layer.
     pub const ROBERTA: Self = Self {
         dense: Some(DenseLayerSpec { path: "classifier.dense", activation: Activation::Tanh }),
         output_path: "classifier.out_proj",
         output_has_bias: true,
     };
 
-    /// DistilBERT's.
+    /// DistilBERT's head: a dense layer with ReLU and an output layer.
     pub const DISTILBERT: Self = Self {
         dense: Some(DenseLayerSpec { path: "pre_classifier", activation: Activation::Relu }),
         output_path: "classifier",

@@ -1,48 +1,170 @@
-//! Word embeddings with absolute positions, token types where there are any, and a norm of their sum: BERT's, and those of
-//! its descendants.
+//! Input embeddings: words, positions and token types, and a norm of their sum.
 
-use super::hooked_ops::{self, HookedNorm};
-use super::{Batch, Hooks, Module, Site, SiteInfo};
+use super::batch::Batch;
+use super::hooked_ops::HookedNorm;
+use super::hooks::Hooks;
+use super::loader::{BiasPresence, CheckpointLoader};
+use super::site::{Site, SiteInfo};
 use crate::error::Result;
 use espalier_tensor::backend::FrozenEmbedding;
-use espalier_tensor::{Backend, Buffer, Tape, Var};
+use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::{Backend, Buffer, RaggedLayout, Tape, Tensor, Var};
+use std::ops::Range;
 use std::sync::Arc;
 
-pub const EMBEDDING_NORM_SITE: Site = Site { layer: None, module: Module::EmbeddingNorm };
-
-/// The words of a batch with the prompts of its adapters in front; a sequence that has begun has its own behind it.
-pub fn embed_with_prompts(
-    tape: &mut Tape,
-    word_embeddings: &FrozenEmbedding,
-    batch: &Batch,
-    hooks: &dyn Hooks,
-) -> Result<Var> {
-    let embedded = tape.embed(&[(word_embeddings, &batch.ids)], Arc::clone(&batch.layout))?;
-    let mut prompts = hooks.soft_prompts(tape, 0..batch.layout.num_sequences())?;
-    if let Some(pasts) = tape.kv_caches() {
-        prompts =
-            prompts.into_iter().flat_map(|front| front.restrict_to(|sequence| pasts[sequence].is_empty())).collect();
-    }
-    match prompts.is_empty() {
-        true => Ok(embedded),
-        false => Ok(tape.prepend_rows(embedded, &prompts)?),
-    }
+/// Embeddings before the first layer. An architecture has words and any of the other parts.
+pub struct Embeddings {
+    pub words: FrozenEmbedding,
+    pub positions: Option<PositionEmbeddings>,
+    pub token_types: TokenTypes,
+    pub token_dropout: Option<TokenDropout>,
+    pub norm: Option<EmbeddingNorm>,
 }
 
-pub struct Embeddings {
-    pub word_embeddings: FrozenEmbedding,
-    pub position_embeddings: FrozenEmbedding,
-    /// The row of a sequence's first position: RoBERTa's and MPNet's tables begin with rows for padding.
-    pub position_offset: u32,
-    pub token_types: TokenTypes,
-    pub norm: HookedNorm,
+/// Learned absolute positions.
+pub struct PositionEmbeddings {
+    pub table: FrozenEmbedding,
+    /// Row of the first position. The tables of RoBERTa and MPNet begin with rows for padding.
+    pub offset: u32,
 }
 
 pub enum TokenTypes {
     Absent,
-    /// Every token is of the first type, as where transformers' tokenizer says nothing of types.
+    /// Every token has type 0, whatever the tokenizer returns.
     AlwaysZero(FrozenEmbedding),
     PerToken(FrozenEmbedding),
+}
+
+/// Scaling of word embeddings in ESM-2: masked tokens are zeroed, and the others are scaled by the ratio of unmasked tokens in
+/// training to those in the sequence.
+pub struct TokenDropout {
+    pub mask_token_id: Option<u32>,
+}
+
+pub struct EmbeddingNorm {
+    norm: HookedNorm,
+    /// Path in the model with a head.
+    module_path: String,
+}
+
+impl EmbeddingNorm {
+    /// Loads the norm `name` of the base model `base_model_prefix`.
+    pub fn load(
+        loader: &mut CheckpointLoader,
+        base_model_prefix: &str,
+        name: &str,
+        width: usize,
+        bias: BiasPresence,
+    ) -> Result<Self> {
+        Ok(Self { norm: loader.norm(name, width, bias)?, module_path: format!("{base_model_prefix}.{name}") })
+    }
+}
+
+/// Share of tokens that are masked and zeroed in the training of ESM-2.
+const TRAINING_MASK_RATIO: f32 = 0.15 * 0.8;
+
+impl Embeddings {
+    /// Word embeddings alone.
+    pub fn words(words: FrozenEmbedding) -> Self {
+        Self { words, positions: None, token_types: TokenTypes::Absent, token_dropout: None, norm: None }
+    }
+
+    /// Embeds a batch, with the soft prompts of its adapters: `(rows, hidden)`.
+    pub fn forward(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
+        let prompts = soft_prompts(tape, batch, hooks)?;
+        let embedded = match prompts.is_empty() && self.token_dropout.is_none() {
+            true => {
+                let (positions, type_ids) = (self.position_ids(tape, batch, &batch.layout), self.type_ids(batch));
+                let mut tables = vec![(&self.words, batch.ids.as_slice())];
+                tables.extend(self.position_and_type_tables(&positions, &type_ids));
+                tape.embed(&tables, Arc::clone(&batch.layout))?
+            }
+            false => {
+                let words = tape.embed(&[(&self.words, &batch.ids)], Arc::clone(&batch.layout))?;
+                let words = self.apply_token_dropout(tape, batch, &prompts, words)?;
+                let rows = if prompts.is_empty() { words } else { tape.prepend_rows(words, &prompts)? };
+                let layout = tape.layout(rows);
+                let (positions, type_ids) = (self.position_ids(tape, batch, &layout), self.type_ids(batch));
+                let tables: Vec<_> = self.position_and_type_tables(&positions, &type_ids).collect();
+                if tables.is_empty() { rows } else { tape.add_embeddings(&tables, rows)? }
+            }
+        };
+        match &self.norm {
+            Some(EmbeddingNorm { norm, .. }) => norm.forward(tape, hooks, Site::EMBEDDING_NORM, embedded, None),
+            None => Ok(embedded),
+        }
+    }
+
+    fn position_and_type_tables<'a>(
+        &'a self,
+        positions: &'a [u32],
+        type_ids: &'a [u32],
+    ) -> impl Iterator<Item = (&'a FrozenEmbedding, &'a [u32])> {
+        let positions = self.positions.iter().map(move |embeddings| (&embeddings.table, positions));
+        positions.chain(self.token_types.table().map(|table| (table, type_ids)))
+    }
+
+    /// Rows of the position table, for all rows of `layout`. A sequence with a KV cache continues at the end of the cache.
+    fn position_ids(&self, tape: &Tape, batch: &Batch, layout: &RaggedLayout) -> Vec<u32> {
+        let Some(PositionEmbeddings { offset, .. }) = &self.positions else { return Vec::new() };
+        let Some(caches) = tape.kv_caches() else {
+            return batch.positions.iter().map(|position| position + offset).collect();
+        };
+        let positions = |(rows, cache): (Range<usize>, &espalier_tensor::kv_cache::SequenceKvCache)| {
+            let start = if cache.is_empty() { batch.positions[rows.start] } else { cache.next_position() as u32 };
+            start + offset..start + offset + rows.len() as u32
+        };
+        layout.row_ranges().zip(caches).flat_map(positions).collect()
+    }
+
+    /// Token types of all rows, including soft prompts.
+    fn type_ids(&self, batch: &Batch) -> Vec<u32> {
+        match &self.token_types {
+            TokenTypes::Absent => Vec::new(),
+            TokenTypes::AlwaysZero(_) => vec![0; batch.type_ids.len()],
+            TokenTypes::PerToken(_) => batch.type_ids.clone(),
+        }
+    }
+
+    fn apply_token_dropout(
+        &self,
+        tape: &mut Tape,
+        batch: &Batch,
+        prompts: &[PrependedRows<Var>],
+        words: Var,
+    ) -> Result<Var> {
+        let Some(token_dropout) = &self.token_dropout else { return Ok(words) };
+        let scales = token_dropout.scales(batch, prompts);
+        let width = self.words.width;
+        let values = scales.iter().flat_map(|scale| std::iter::repeat_n(*scale, width)).collect();
+        let scales = tape.constant_from_host(&Tensor::new([scales.len(), width], values), Arc::clone(&batch.layout))?;
+        Ok(tape.mul_constant(words, scales)?)
+    }
+
+    /// Rows of the word embeddings `(ids, hidden)`.
+    pub fn word_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
+        Ok(backend.embed(&[(&self.words, ids)], None)?)
+    }
+
+    pub fn norm(&self) -> Option<&HookedNorm> {
+        self.norm.as_ref().map(|embedding_norm| &embedding_norm.norm)
+    }
+
+    /// Site of the norm.
+    pub fn site(&self) -> Option<SiteInfo> {
+        let site = |EmbeddingNorm { norm, module_path }: &EmbeddingNorm| {
+            norm.site_info(Site::EMBEDDING_NORM, module_path.clone())
+        };
+        self.norm.as_ref().map(site)
+    }
+
+    pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        let positions = self.positions.iter().map(|embeddings| &embeddings.table);
+        let tables = std::iter::once(&self.words).chain(positions).chain(self.token_types.table());
+        tables
+            .flat_map(FrozenEmbedding::buffers)
+            .chain(self.norm().into_iter().flat_map(|norm| norm.weighted.buffers()))
+    }
 }
 
 impl TokenTypes {
@@ -54,57 +176,33 @@ impl TokenTypes {
     }
 }
 
-impl Embeddings {
-    /// What goes into the first layer `(tokens, hidden)`.
-    pub fn forward(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
-        let word: (&FrozenEmbedding, &[u32]) = (&self.word_embeddings, &batch.ids);
-        let offset_positions: Vec<u32>;
-        let positions = match self.position_offset {
-            0 => batch.positions.as_slice(),
-            first => {
-                offset_positions = batch.positions.iter().map(|position| position + first).collect();
-                &offset_positions
-            }
+impl TokenDropout {
+    /// Factor of the word embedding of each real token. Sequences with a soft prompt are not scaled: transformers gets their
+    /// input as embeddings, so it does not know which tokens are masked.
+    fn scales(&self, batch: &Batch, prompts: &[PrependedRows<Var>]) -> Vec<f32> {
+        let is_masked = |id: &u32| Some(*id) == self.mask_token_id;
+        let sequence_scales = |(sequence, rows): (usize, Range<usize>)| {
+            let ids = &batch.ids[rows];
+            let mask_ratio = ids.iter().filter(|id| is_masked(id)).count() as f32 / ids.len() as f32;
+            let scale = (1.0 - TRAINING_MASK_RATIO) / (1.0 - mask_ratio);
+            let has_prompt = prompts.iter().any(|prompt| prompt.sequences.contains(&sequence));
+            ids.iter().map(move |id| match (has_prompt, is_masked(id)) {
+                (true, _) => 1.0,
+                (false, true) => 0.0,
+                (false, false) => scale,
+            })
         };
-        let zero_type_ids: Vec<u32>;
-        let mut embeddings: Vec<(&FrozenEmbedding, &[u32])> = vec![(&self.position_embeddings, positions)];
-        match &self.token_types {
-            TokenTypes::Absent => {}
-            TokenTypes::PerToken(table) => embeddings.push((table, &batch.type_ids)),
-            TokenTypes::AlwaysZero(table) => {
-                zero_type_ids = vec![0; positions.len()];
-                embeddings.push((table, &zero_type_ids));
-            }
+        batch.layout.row_ranges().enumerate().flat_map(sequence_scales).collect()
+    }
+}
+
+/// Soft prompts of the sequences that have no KV cache entries yet.
+fn soft_prompts(tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Vec<PrependedRows<Var>>> {
+    let prompts = hooks.soft_prompts(tape, 0..batch.layout.num_sequences())?;
+    Ok(match tape.kv_caches() {
+        Some(caches) => {
+            prompts.into_iter().flat_map(|prompt| prompt.restrict_to(|sequence| caches[sequence].is_empty())).collect()
         }
-        let prompts = hooks.soft_prompts(tape, 0..batch.layout.num_sequences())?;
-        let embedded = match prompts.is_empty() {
-            true => {
-                embeddings.insert(0, word);
-                tape.embed(&embeddings, Arc::clone(&batch.layout))?
-            }
-            false => {
-                let embedded_words = tape.embed(&[word], Arc::clone(&batch.layout))?;
-                let prompted = tape.prepend_rows(embedded_words, &prompts)?;
-                tape.add_embeddings(&embeddings, prompted)?
-            }
-        };
-        hooked_ops::norm(tape, hooks, EMBEDDING_NORM_SITE, &self.norm, embedded, None)
-    }
-
-    /// Rows of the word embeddings `(ids, hidden)`.
-    pub fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
-        Ok(backend.embed(&[(&self.word_embeddings, ids)], None)?)
-    }
-
-    pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        let tables = [Some(&self.word_embeddings), Some(&self.position_embeddings), self.token_types.table()]
-            .into_iter()
-            .flatten();
-        tables.flat_map(FrozenEmbedding::buffers).chain(self.norm.weighted.buffers())
-    }
-
-    /// Of the norm.
-    pub fn norm_site_info(&self, path: String) -> SiteInfo {
-        self.norm.site_info(EMBEDDING_NORM_SITE, &path)
-    }
+        None => prompts,
+    })
 }

@@ -1,51 +1,48 @@
-//! What a checkpoint says of conversations and of where texts end. Knows nothing of what is generated.
+//! Generation settings of a checkpoint: chat template and end-of-text tokens.
 
 use super::chat::{self, ChatTemplate};
+use super::checkpoint_files::read_optional_json;
 use super::gguf::GgufFile;
-use super::weights::read_json;
 use crate::error::Result;
 use serde_json::Value;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// What a checkpoint says of conversations, and of where a text ends.
 #[derive(Default)]
 pub struct GenerationConfig {
-    /// The chat template, or why it cannot be used.
+    /// The chat template, or the reason why it cannot be used.
     pub chat_template: Option<std::result::Result<ChatTemplate, String>>,
-    /// What ends a text that is learned.
+    /// End-of-text token that is appended to training examples.
     pub eos: Option<u32>,
-    /// Tokens behind which nothing is generated.
+    /// Tokens that end generation.
     pub eos_ids: Vec<u32>,
 }
 
-/// Of a folder as transformers writes it: the tokenizer's own end comes first, and what `generation_config.json` and the
-/// config name ends a text too.
-pub fn from_folder(folder: &Path, config: &Value, tokenizer: &Tokenizer) -> Result<GenerationConfig> {
-    let read_optional_json = |name: &str| {
-        let path = folder.join(name);
-        if path.is_file() { read_json(&path) } else { Ok(Value::Null) }
-    };
-    let tokenizer_config = read_optional_json("tokenizer_config.json")?;
-    let eos_token = &tokenizer_config["eos_token"];
-    let eos_token_id =
-        eos_token.as_str().or_else(|| eos_token["content"].as_str()).and_then(|token| tokenizer.token_to_id(token));
-    let eos_token_ids =
-        [&read_optional_json("generation_config.json")?["eos_token_id"], &config["eos_token_id"]].map(token_id_list);
-    let eos_ids = eos_token_id.into_iter().chain(eos_token_ids.into_iter().flatten());
-    Ok(build_generation_config(chat::from_folder(folder), eos_ids, tokenizer))
+/// Reads a folder of transformers. The first end-of-text token is that of the tokenizer, then come those of
+/// `generation_config.json` and `config.json`.
+///
+/// # Errors
+/// `Invalid` (`base_model_damaged`) if a JSON file cannot be read.
+pub fn from_folder(folder: &Path, config: &Value, vocabulary: &Tokenizer) -> Result<GenerationConfig> {
+    let tokenizer_config = read_optional_json(&folder.join("tokenizer_config.json"))?;
+    let generation_config = read_optional_json(&folder.join("generation_config.json"))?;
+    let tokenizer_eos =
+        chat::token_text(&tokenizer_config["eos_token"]).and_then(|token| vocabulary.token_to_id(token));
+    let other_eos = [&generation_config["eos_token_id"], &config["eos_token_id"]].map(token_id_list);
+    let eos_ids = tokenizer_eos.into_iter().chain(other_eos.into_iter().flatten());
+    Ok(build_generation_config(chat::from_folder(folder), eos_ids, vocabulary))
 }
 
-/// Of a GGUF file's metadata.
-pub fn from_gguf(gguf: &GgufFile, tokenizer: &Tokenizer) -> GenerationConfig {
+/// Reads the metadata of a GGUF file.
+pub fn from_gguf(gguf: &GgufFile, vocabulary: &Tokenizer) -> GenerationConfig {
     let token_id = |key: &str| gguf.u64_value(key).and_then(|id| u32::try_from(id).ok());
-    let token_text = |key: &str| token_id(key).and_then(|id| tokenizer.id_to_token(id));
+    let token_text = |key: &str| token_id(key).and_then(|id| vocabulary.id_to_token(id));
     let template = chat::from_gguf(gguf.str_value("tokenizer.chat_template"), token_text);
     let eos_ids = ["eos", "eot", "eom"].iter().filter_map(|name| token_id(&format!("tokenizer.ggml.{name}_token_id")));
-    build_generation_config(template, eos_ids, tokenizer)
+    build_generation_config(template, eos_ids, vocabulary)
 }
 
-/// One id, or several.
+/// Parses a token id or a list of them.
 fn token_id_list(value: &Value) -> Vec<u32> {
     let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     items.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
@@ -54,20 +51,17 @@ fn token_id_list(value: &Value) -> Vec<u32> {
 fn build_generation_config(
     template: Result<Option<ChatTemplate>>,
     eos_candidates: impl Iterator<Item = u32>,
-    tokenizer: &Tokenizer,
+    vocabulary: &Tokenizer,
 ) -> GenerationConfig {
     let mut eos_ids: Vec<u32> = Vec::new();
-    for id in eos_candidates.filter(|id| tokenizer.id_to_token(*id).is_some()) {
+    for id in eos_candidates.filter(|id| vocabulary.id_to_token(*id).is_some()) {
         if !eos_ids.contains(&id) {
             eos_ids.push(id);
         }
     }
-    let template = match template {
-        Ok(template) => template.map(Ok),
-        Err(error) => {
-            tracing::warn!(%error, "the base model's chat template cannot be used");
-            Some(Err(error.to_string()))
-        }
-    };
-    GenerationConfig { chat_template: template, eos: eos_ids.first().copied(), eos_ids }
+    let chat_template = template.map_err(|error| error.to_string()).transpose();
+    if let Some(Err(error)) = &chat_template {
+        tracing::warn!(%error, "the base model's chat template cannot be used");
+    }
+    GenerationConfig { chat_template, eos: eos_ids.first().copied(), eos_ids }
 }

@@ -1,10 +1,9 @@
-//! The frozen linear maps and norms of one layer, by our names for them: what layers are put together from.
-//!
-//! Knows the names of a checkpoint's tensors from whoever loads a layer, and not what the layer computes with them.
+//! Frozen linear maps and norms of one layer, by canonical module name.
 
 use super::hooked_ops::{self, HookedNorm};
+use super::hooks::Hooks;
 use super::loader::{BiasPresence, CheckpointLoader};
-use super::{Hooks, Module, Site, SiteInfo};
+use super::site::{Module, Site, SiteInfo};
 use crate::error::Result;
 use espalier_tensor::backend::FrozenLinear;
 use espalier_tensor::{Buffer, Tape, Var};
@@ -13,43 +12,64 @@ use std::sync::Arc;
 
 pub struct LayerWeights {
     layer: usize,
-    /// What stands before a part's name: in the base's own checkpoint, and in the headed model.
-    tensor_prefixes: [String; 2],
+    /// Path of the layer in the model with a head.
+    module_path: String,
     linears: BTreeMap<Module, (Arc<FrozenLinear>, &'static str)>,
     norms: BTreeMap<Module, (HookedNorm, &'static str)>,
 }
 
+/// Names of a layer in the checkpoint of an architecture.
+#[derive(Clone, Copy)]
+pub struct LayerPrefix {
+    /// Name of the base model in the model with a head, for example `bert`.
+    pub base_model: &'static str,
+    /// Name of the list of layers, for example `encoder.layer`.
+    pub layers: &'static str,
+}
+
+impl LayerPrefix {
+    /// Name of a tensor of layer `index` in the checkpoint of the base model.
+    pub fn tensor_name(self, index: usize, name: &str) -> String {
+        format!("{}.{index}.{name}", self.layers)
+    }
+}
+
+/// A linear map or norm to load, with its name below the layer.
+pub enum LayerPart {
+    Linear(Module, &'static str, [usize; 2], BiasPresence),
+    Norm(Module, &'static str, usize, BiasPresence),
+}
+
+impl LayerPart {
+    /// A linear map `[in_features, out_features]` with a bias.
+    pub fn linear(module: Module, name: &'static str, features: [usize; 2]) -> Self {
+        Self::Linear(module, name, features, BiasPresence::Present)
+    }
+
+    /// A norm with a bias.
+    pub fn norm(module: Module, name: &'static str, width: usize) -> Self {
+        Self::Norm(module, name, width, BiasPresence::Present)
+    }
+}
+
 impl LayerWeights {
-    /// `layers` is what stands before the numbers of all layers, and `head` before that in the headed model.
-    pub fn new(layer: usize, layers_prefix: &str, base_model_prefix: &str) -> Self {
-        let prefixes = [format!("{layers_prefix}.{layer}"), format!("{base_model_prefix}.{layers_prefix}.{layer}")];
-        Self { layer, tensor_prefixes: prefixes, linears: BTreeMap::new(), norms: BTreeMap::new() }
-    }
-
-    /// Takes a linear map's tensors from the checkpoint, which calls it by this name.
-    pub fn load_linear(
-        &mut self,
-        loader: &mut CheckpointLoader,
-        (module, name): (Module, &'static str),
-        [input, output]: [usize; 2],
-        bias: BiasPresence,
-    ) -> Result<()> {
-        let map =
-            loader.linear_with_optional_bias(&format!("{}.{name}", self.tensor_prefixes[0]), input, output, bias)?;
-        self.linears.insert(module, (map, name));
-        Ok(())
-    }
-
-    pub fn load_norm(
-        &mut self,
-        loader: &mut CheckpointLoader,
-        (module, name): (Module, &'static str),
-        width: usize,
-        bias: BiasPresence,
-    ) -> Result<()> {
-        let norm = loader.norm_with_optional_bias(&format!("{}.{name}", self.tensor_prefixes[0]), width, bias)?;
-        self.norms.insert(module, (norm, name));
-        Ok(())
+    /// Loads `parts` in this order.
+    pub fn load(loader: &mut CheckpointLoader, prefix: LayerPrefix, layer: usize, parts: &[LayerPart]) -> Result<Self> {
+        let module_path = format!("{}.{}.{layer}", prefix.base_model, prefix.layers);
+        let mut weights = Self { layer, module_path, linears: BTreeMap::new(), norms: BTreeMap::new() };
+        for part in parts {
+            match *part {
+                LayerPart::Linear(module, name, features, bias) => {
+                    let linear = loader.linear(&prefix.tensor_name(layer, name), features, bias)?;
+                    weights.linears.insert(module, (linear, name));
+                }
+                LayerPart::Norm(module, name, width, bias) => {
+                    let norm = loader.norm(&prefix.tensor_name(layer, name), width, bias)?;
+                    weights.norms.insert(module, (norm, name));
+                }
+            }
+        }
+        Ok(weights)
     }
 
     pub fn layer_index(&self) -> usize {
@@ -60,12 +80,12 @@ impl LayerWeights {
         Site { layer: Some(self.layer), module }
     }
 
-    /// A map that was loaded, with what an adapter makes of it.
+    /// Applies a linear map of the layer, with its hooks.
     pub fn forward_linear(&self, tape: &mut Tape, hooks: &dyn Hooks, module: Module, input: Var) -> Result<Var> {
         hooked_ops::linear(tape, hooks, self.site(module), &self.linears[&module].0, input)
     }
 
-    /// A norm that was loaded, with what an adapter makes of it; of the sum with a residual, where there is one.
+    /// Applies a norm of the layer, with its hook, to `input` or to its sum with `residual`.
     pub fn forward_norm(
         &self,
         tape: &mut Tape,
@@ -74,31 +94,30 @@ impl LayerWeights {
         input: Var,
         residual: Option<Var>,
     ) -> Result<Var> {
-        hooked_ops::norm(tape, hooks, self.site(module), &self.norms[&module].0, input, residual)
+        self.norms[&module].0.forward(tape, hooks, self.site(module), input, residual)
     }
 
     pub fn linear_at(&self, module: Module) -> Option<&Arc<FrozenLinear>> {
-        self.linears.get(&module).map(|(map, _)| map)
+        self.linears.get(&module).map(|(linear, _)| linear)
     }
 
     pub fn norm_at(&self, module: Module) -> Option<&HookedNorm> {
         self.norms.get(&module).map(|(norm, _)| norm)
     }
 
-    /// Maps, then norms, in our order.
+    /// Sites of the linear maps, then of the norms, each in the order of [`Module`].
     pub fn sites(&self) -> impl Iterator<Item = SiteInfo> {
-        let path = |name: &str| format!("{}.{name}", self.tensor_prefixes[1]);
-        let maps = self
+        let path = |name: &str| format!("{}.{name}", self.module_path);
+        let linears = self
             .linears
             .iter()
-            .map(move |(module, (map, name))| hooked_ops::linear_site_info(map, self.site(*module), path(name)));
-        let norms =
-            self.norms.iter().map(move |(module, (norm, name))| norm.site_info(self.site(*module), &path(name)));
-        maps.chain(norms)
+            .map(move |(module, (linear, name))| hooked_ops::linear_site_info(linear, self.site(*module), path(name)));
+        let norms = self.norms.iter().map(move |(module, (norm, name))| norm.site_info(self.site(*module), path(name)));
+        linears.chain(norms)
     }
 
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
         let norms = self.norms.values().flat_map(|(norm, _)| norm.weighted.buffers());
-        self.linears.values().flat_map(|(map, _)| map.buffers()).chain(norms)
+        self.linears.values().flat_map(|(linear, _)| linear.buffers()).chain(norms)
     }
 }

@@ -1,7 +1,4 @@
-//! The language model's head that a checkpoint may bring: from a token's row to a number for each word of the vocabulary, for
-//! hidden words (Devlin et al. 2019) or for the next one. Frozen, as everything of the base.
-//!
-//! Knows no architecture but by the names of its tensors.
+//! Frozen head of a masked (Devlin et al. 2019) or causal language model: from hidden states to logits of the vocabulary.
 
 use super::weights::CheckpointTensors;
 use crate::error::Result;
@@ -11,87 +8,51 @@ use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// What a checkpoint calls the head's parts.
-struct LmHeadTensorNames {
-    dense: &'static str,
-    norm: &'static str,
-    /// Of the words, under one name or the other.
-    bias: [&'static str; 2],
-    /// The words' own rows, where they are not those of the embeddings.
-    decoder: &'static str,
+/// Tensor names of the head in a checkpoint.
+pub struct LmHeadTensorNames {
+    /// Dense layer of the transform.
+    pub dense: &'static str,
+    /// Norm of the transform.
+    pub norm: &'static str,
+    /// Bias of the output projection, under either name.
+    pub bias: [&'static str; 2],
+    /// Weight of the output projection, if it is not tied to the word embeddings.
+    pub decoder: &'static str,
 }
 
-const ROBERTA: LmHeadTensorNames = LmHeadTensorNames {
-    dense: "lm_head.dense",
-    norm: "lm_head.layer_norm",
-    bias: ["lm_head.bias", "lm_head.decoder.bias"],
-    decoder: "lm_head.decoder.weight",
-};
-
-const BERT: LmHeadTensorNames = LmHeadTensorNames {
-    dense: "cls.predictions.transform.dense",
-    norm: "cls.predictions.transform.LayerNorm",
-    bias: ["cls.predictions.bias", "cls.predictions.decoder.bias"],
-    decoder: "cls.predictions.decoder.weight",
-};
-
-const DISTILBERT: LmHeadTensorNames = LmHeadTensorNames {
-    dense: "vocab_transform",
-    norm: "vocab_layer_norm",
-    bias: ["vocab_projector.bias"; 2],
-    decoder: "vocab_projector.weight",
-};
-
-/// A decoder's words alone.
-const CAUSAL: LmHeadTensorNames =
-    LmHeadTensorNames { dense: "-", norm: "-", bias: ["-"; 2], decoder: "lm_head.weight" };
-
-const MODERNBERT: LmHeadTensorNames =
-    LmHeadTensorNames { dense: "head.dense", norm: "head.norm", bias: ["decoder.bias"; 2], decoder: "decoder.weight" };
-
-fn tensor_names(model_type: &str) -> &'static LmHeadTensorNames {
-    match model_type {
-        "bert" => &BERT,
-        "distilbert" => &DISTILBERT,
-        "modernbert" => &MODERNBERT,
-        "llama" | "mistral" | "qwen2" | "qwen3" | "gpt2" => &CAUSAL,
-        _ => &ROBERTA,
-    }
-}
-
-/// Whether a decoder's words are those of its embeddings. Where the config leaves it out they are GPT-2's alone.
+/// Whether the output projection of a decoder is tied to the word embeddings. By default only that of GPT-2 is.
 pub fn ties_word_embeddings(config: &Value) -> bool {
     config["tie_word_embeddings"].as_bool().unwrap_or(config["model_type"] == "gpt2")
 }
 
-/// Our name for a tensor of the head.
-pub fn canonical_name(model_type: &str, name: &str) -> Option<String> {
-    let names = tensor_names(model_type);
+/// Canonical name of a tensor of the head; `None` for other tensors.
+pub fn canonical_name(names: &LmHeadTensorNames, name: &str) -> Option<String> {
     let renamed = |path: &str, canonical_prefix: &str| {
         name.strip_prefix(path)?.strip_prefix('.').map(|end| format!("{canonical_prefix}.{end}"))
     };
-    let name = || {
+    let decoder = || {
         if names.bias.contains(&name) {
             return Some(DECODER_BIAS.to_string());
         }
         (name == names.decoder).then(|| DECODER_WEIGHT.to_string())
     };
-    let norm = |ours: String| ours.replace(".gamma", ".weight").replace(".beta", ".bias");
-    renamed(names.dense, TRANSFORM_DENSE).or_else(|| renamed(names.norm, TRANSFORM_NORM).map(norm)).or_else(name)
+    let norm = |canonical: String| canonical.replace(".gamma", ".weight").replace(".beta", ".bias");
+    renamed(names.dense, TRANSFORM_DENSE).or_else(|| renamed(names.norm, TRANSFORM_NORM).map(norm)).or_else(decoder)
 }
 
+// Canonical names. They enter the fingerprint of the base model.
 const TRANSFORM_DENSE: &str = "language.dense";
 const TRANSFORM_NORM: &str = "language.norm";
 const DECODER_WEIGHT: &str = "language.words.weight";
 const DECODER_BIAS: &str = "language.words.bias";
 
 pub struct LmHead {
-    /// What rows go through first, where hidden words are found.
+    /// Dense layer, GELU and norm before the output projection of a masked language model.
     transform: Option<Transform>,
     bias: Option<Tensor>,
-    /// Where they are not those of the embeddings.
+    /// Weight of the output projection, if it is not tied to the word embeddings. Taken on first use.
     untied_weight: Mutex<Option<StoredWeight>>,
-    /// Made when they are first asked for: they take as much memory as the embeddings.
+    /// Output projection, built on first use because it takes as much memory as the word embeddings.
     linear: OnceLock<Arc<FrozenLinear>>,
 }
 
@@ -101,7 +62,7 @@ struct Transform {
 }
 
 impl LmHead {
-    /// A masked language model's, where the checkpoint has one.
+    /// Head of a masked language model, if the checkpoint has one. `shape` is `[vocabulary, hidden]`.
     pub fn masked(
         weights: &mut CheckpointTensors,
         backend: &dyn Backend,
@@ -129,7 +90,8 @@ impl LmHead {
         Ok(Some(Self { transform, bias: Some(bias), untied_weight, linear: OnceLock::new() }))
     }
 
-    /// A decoder's: words of its own, or those of the embeddings where the config ties them; `None` where there are neither.
+    /// Head of a causal language model: `None` if the checkpoint has no output projection and the config does not tie it to the
+    /// word embeddings.
     pub fn causal(weights: &mut CheckpointTensors, is_tied: bool, shape: [usize; 2]) -> Result<Option<Self>> {
         let untied_weight = match weights.contains(DECODER_WEIGHT) && !is_tied {
             true => Some(weights.take_weight(DECODER_WEIGHT, shape)?),
@@ -144,7 +106,7 @@ impl LmHead {
         }))
     }
 
-    /// What the words are compared with: `(rows, hidden)` → `(rows, hidden)`.
+    /// Input of the output projection: `(rows, hidden)` → `(rows, hidden)`.
     pub fn transform(&self, tape: &mut Tape, rows: Var) -> Result<Var> {
         let Some(Transform { dense, norm }) = &self.transform else { return Ok(rows) };
         let dense = tape.linear(rows, dense)?;
@@ -152,21 +114,21 @@ impl LmHead {
         Ok(tape.norm(activated, None, norm)?)
     }
 
-    /// `(hidden)` → `(vocabulary)`; `embedded` makes it of the base's word embeddings, with a bias.
+    /// Output projection `(hidden)` → `(vocabulary)`. `tied_linear` builds it from the word embeddings and a bias.
     pub fn linear(
         &self,
         backend: &dyn Backend,
         tied_linear: impl FnOnce(Option<Tensor>) -> Result<FrozenLinear>,
     ) -> Result<&Arc<FrozenLinear>> {
-        if let Some(words) = self.linear.get() {
-            return Ok(words);
+        if let Some(linear) = self.linear.get() {
+            return Ok(linear);
         }
         let mut untied_weight = self.untied_weight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(words) = self.linear.get() {
-            return Ok(words);
+        if let Some(linear) = self.linear.get() {
+            return Ok(linear);
         }
         let linear = match untied_weight.clone() {
-            Some(own) => backend.load_linear(own, self.bias.clone())?,
+            Some(weight) => backend.load_linear(weight, self.bias.clone())?,
             None => tied_linear(self.bias.clone())?,
         };
         *untied_weight = None;

@@ -1,7 +1,8 @@
-//! Text to token ids.
+//! Tokenizer: from text to token ids, with truncation and special tokens.
 
 mod prompts;
 
+use super::checkpoint_files::damaged_file_error;
 use super::generation_config::GenerationConfig;
 use super::tokens::{CharSpan, MlmVocabulary, Tokens};
 use crate::error::{Context, Error, Result};
@@ -11,25 +12,26 @@ use std::path::Path;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, PostProcessor, Tokenizer as Inner};
 
-/// A `tokenizer.json`, without the truncation and padding that it may ask for: the layout is packed, the length ours.
+/// A `tokenizer.json`. Its settings of truncation and padding are ignored, because callers set the maximum length and batches
+/// are not padded.
 pub struct Tokenizer {
     inner: Inner,
     generation_config: GenerationConfig,
 }
 
 impl Tokenizer {
-    /// Answers the tokenizer and, for the fingerprint, what it is made of.
+    /// Loads `tokenizer.json` of a folder. Returns the tokenizer, and the JSON that enters the fingerprint.
     pub(super) fn load(folder: &Path) -> Result<(Self, Value)> {
         let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|error| damaged_tokenizer(&path, &error.to_string()))?;
+        let bytes = std::fs::read(&path).map_err(|error| damaged_file_error(&path, &error.to_string()))?;
         Self::from_json(&bytes, &path)
     }
 
-    /// The same of a `tokenizer.json`'s content; `path` is where it came from.
+    /// Parses the content of a `tokenizer.json`; `path` is for error messages.
     pub(super) fn from_json(bytes: &[u8], path: &Path) -> Result<(Self, Value)> {
-        let mut inner = Inner::from_bytes(bytes).map_err(|error| damaged_tokenizer(path, &error.to_string()))?;
+        let mut inner = Inner::from_bytes(bytes).map_err(|error| damaged_file_error(path, &error.to_string()))?;
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| damaged_tokenizer(path, &error.to_string()))?;
+        inner.with_truncation(None).map_err(|error| damaged_file_error(path, &error.to_string()))?;
         let mut tokenizer_json: Value = serde_json::from_slice(bytes).context("reading a tokenizer")?;
         if let Some(map) = tokenizer_json.as_object_mut() {
             map.remove("truncation");
@@ -42,13 +44,12 @@ impl Tokenizer {
         &self.inner
     }
 
-    /// A text's ids without special tokens.
+    /// Encodes a text without special tokens.
     pub fn encode_without_special_tokens(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.inner.encode_fast(text, false).map_err(Error::internal)?.get_ids().to_vec())
     }
 
-    /// Tokens of a text or a pair, special tokens included, at most `max_length` of them (the longer text gives way
-    /// first).
+    /// Encodes a text or a pair with special tokens. Longer input is truncated to `max_length` tokens, the longer text first.
     pub fn encode(&self, text: &str, text_pair: Option<&str>, max_length: usize) -> Result<Tokens> {
         let encode_raw = |text: &str| self.inner.encode_fast(text, false).map_err(Error::internal);
         let (encoding, truncated) =
@@ -57,8 +58,8 @@ impl Tokenizer {
         Ok(Tokens { ids, type_ids, truncated, target_positions: Vec::new() })
     }
 
-    /// The same for a text whose words are read one by one: a word's first token stands for it, or, where it has none of
-    /// its own, the next one. Words are in the order of the text; those behind its cut end have no token.
+    /// Encodes a text for token classification. `target_positions` has the first token of each of `words`, or the next token
+    /// if a word has none of its own; `words` are in text order. Truncated words have no position.
     pub fn encode_words(&self, text: &str, words: &[CharSpan], max_length: usize) -> Result<Tokens> {
         let raw_encoding = self.inner.encode_char_offsets(text, false).map_err(Error::internal)?;
         let (encoding, truncated) = self.truncate_and_post_process(raw_encoding, None, max_length)?;
@@ -69,14 +70,14 @@ impl Tokenizer {
             .zip(special_tokens_mask)
             .enumerate()
             .filter(|(_, (_, special))| **special == 0);
-        let mut text_tokens = text_tokens.map(|(row, ((_, end), _))| (row as u32, *end as u32)).peekable();
+        let mut text_tokens = text_tokens.map(|(position, ((_, end), _))| (position as u32, *end as u32)).peekable();
         let mut target_positions = Vec::with_capacity(words.len());
         for word in words {
             while text_tokens.peek().is_some_and(|(_, end)| *end <= word.start) {
                 text_tokens.next();
             }
             match text_tokens.peek() {
-                Some((row, _)) => target_positions.push(*row),
+                Some((position, _)) => target_positions.push(*position),
                 None => break,
             }
         }
@@ -88,7 +89,7 @@ impl Tokenizer {
         })
     }
 
-    /// Cut, and with special tokens.
+    /// Truncates the encodings and adds special tokens.
     fn truncate_and_post_process(
         &self,
         first: Encoding,
@@ -111,30 +112,30 @@ impl Tokenizer {
         Ok((self.inner.post_process(first, second, true).map_err(Error::internal)?, truncated))
     }
 
-    /// Whether tokens can be hidden, and how.
+    /// The vocabulary of masked language modelling, if there is a mask token.
     pub fn mlm_vocabulary(&self) -> Option<MlmVocabulary> {
         let (mask_id, _) = self.mask_token()?;
         Some(MlmVocabulary::new(mask_id, self.special_ids(), self.vocabulary_size() as u32))
     }
 
-    /// The tokens that are no text.
+    /// Ids of the special tokens.
     pub fn special_ids(&self) -> BTreeSet<u32> {
         let added_tokens = self.inner.get_added_tokens_decoder();
         added_tokens.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect()
     }
 
-    /// The mask's id, and how it is written in a text.
+    /// Id and text of the mask token.
     pub fn mask_token(&self) -> Option<(u32, &'static str)> {
         ["[MASK]", "<mask>"].into_iter().find_map(|token| Some((self.inner.token_to_id(token)?, token)))
     }
 
-    /// A token as a text has it.
+    /// Text of a single token.
     pub fn decode_token(&self, id: u32) -> String {
-        let text = self.inner.decode(&[id], false).ok().map(|word| word.trim().to_string());
-        text.filter(|word| !word.is_empty()).or_else(|| self.inner.id_to_token(id)).unwrap_or_default()
+        let text = self.inner.decode(&[id], false).ok().map(|text| text.trim().to_string());
+        text.filter(|text| !text.is_empty()).or_else(|| self.inner.id_to_token(id)).unwrap_or_default()
     }
 
-    /// A token whose id is not below `vocabulary`, if there is one: the largest.
+    /// The token with the largest id, if the id is not below `vocabulary_size`.
     pub fn largest_id_from(&self, vocabulary_size: usize) -> Option<(String, u32)> {
         let largest_entry = self.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
         largest_entry.filter(|(_, id)| *id as usize >= vocabulary_size)
@@ -143,8 +144,4 @@ impl Tokenizer {
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
-}
-
-fn damaged_tokenizer(path: &Path, reason: &str) -> Error {
-    Error::invalid("base_model_damaged", format!("{} cannot be read: {reason}; fetch the model again", path.display()))
 }

@@ -3,27 +3,26 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// A tokenized input with its special tokens.
+/// Token ids of one sequence, special tokens included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
     pub ids: Vec<u32>,
     pub type_ids: Vec<u32>,
     pub truncated: bool,
-    /// For tasks that read single tokens: those that stand for words, one for each word that was not cut off.
+    /// Positions of the tokens that a token-level task reads: the first token of each word that was not truncated.
     pub target_positions: Vec<u32>,
 }
 
 impl Tokens {
-    /// One text's, whole.
+    /// A sequence of type 0 that was not truncated.
     pub fn from_ids(ids: Vec<u32>) -> Self {
         Self { type_ids: vec![0; ids.len()], ids, truncated: false, target_positions: Vec::new() }
     }
 }
 
-/// What it takes to hide tokens: a mask for them, and what may be hidden.
+/// Vocabulary of masked language modelling: the mask token, and the tokens that can replace a masked one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MlmVocabulary {
-    /// The mask's id.
     pub mask_id: u32,
     special_ids: BTreeSet<u32>,
     /// Ids that are not special.
@@ -36,27 +35,27 @@ impl MlmVocabulary {
         Self { mask_id, special_ids, replacement_ids }
     }
 
-    /// The rows of the tokens that may be hidden: all, where a text is made of nothing but special ones.
+    /// Positions that can be masked: those of tokens that are not special, or all if there are none.
     pub fn maskable_positions(&self, tokens: &Tokens) -> Vec<u32> {
         let ids_with_positions = tokens.ids.iter().zip(0..);
         let positions: Vec<u32> =
-            ids_with_positions.filter(|(id, _)| !self.special_ids.contains(id)).map(|(_, row)| row).collect();
+            ids_with_positions.filter(|(id, _)| !self.special_ids.contains(id)).map(|(_, position)| position).collect();
         if positions.is_empty() { (0..tokens.ids.len() as u32).collect() } else { positions }
     }
 
-    /// How many words there are.
+    /// Number of tokens that are not special.
     pub fn replacement_count(&self) -> usize {
         self.replacement_ids.len()
     }
 
-    /// One of them.
+    /// Id of the token at `index` among those that are not special.
     pub fn replacement_id(&self, index: usize) -> u32 {
         self.replacement_ids[index]
     }
 }
 
-/// What a sequence may be cut to at the least: the special tokens of a pair take so many.
+/// Smallest maximum sequence length: the number of special tokens of a pair.
 pub const MIN_SEQUENCE_LENGTH: usize = 4;
 
-/// Some characters of a text: Unicode code points, the end exclusive.
+/// Range of Unicode code points of a text.
 pub type CharSpan = Range<u32>;

@@ -7,7 +7,6 @@
 use super::optimizer::Moments;
 use super::progress::MetricsRow;
 use crate::error::{Context, Result};
-use crate::model::weights::hex;
 use crate::task::preference;
 use espalier_tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -92,7 +91,7 @@ impl CheckpointDir {
     /// `spec` is whatever decides the bytes of the run.
     pub fn new(path: PathBuf, spec: &[u8]) -> Result<Self> {
         std::fs::create_dir_all(&path).with_context(|| format!("making the checkpoint folder {}", path.display()))?;
-        Ok(Self { path, spec_hash: hex(&Sha256::digest(spec)) })
+        Ok(Self { path, spec_hash: hex::encode(Sha256::digest(spec)) })
     }
 
     pub fn save(&self, state: &TrainingState, names: &[String]) -> Result<()> {
@@ -104,7 +103,7 @@ impl CheckpointDir {
         ];
         let mut files = BTreeMap::new();
         for (name, bytes) in blobs {
-            files.insert(name.clone(), hex(&Sha256::digest(&bytes)));
+            files.insert(name.clone(), hex::encode(Sha256::digest(&bytes)));
             write_atomically(&self.path, &name, &bytes)?;
         }
         let manifest = Manifest { step, spec_hash: self.spec_hash.clone(), files };
@@ -135,7 +134,7 @@ impl CheckpointDir {
         let read_verified = |name: String| {
             let bytes = read(&name)?;
             match manifest.files.get(&name) {
-                Some(hash) if *hash == hex(&Sha256::digest(&bytes)) => Ok(bytes),
+                Some(hash) if *hash == hex::encode(Sha256::digest(&bytes)) => Ok(bytes),
                 _ => Err(format!("{name} is not what was written")),
             }
         };

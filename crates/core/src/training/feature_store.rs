@@ -6,7 +6,6 @@
 
 use super::Settings;
 use crate::error::{Context, Result};
-use crate::model::weights::hex;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Read;
@@ -157,7 +156,7 @@ pub fn cache_key(key_parts: impl Iterator<Item = Vec<u8>>) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 fn verify(file: &mut File, bytes: u64) -> std::io::Result<bool> {

@@ -1,16 +1,35 @@
-//! DistilBERT (Sanh et al. 2019): BERT with fewer layers, other names, no token types and no pooler.
+//! DistilBERT (Sanh et al. 2019): BERT with fewer layers, without token types and pooler.
 
-use super::post_norm::{Layer, LayerConfig, LayerTensorNames, PostNormEncoder};
+use super::post_norm::{self, LayerConfig, LayerTensorNames};
 use crate::error::Result;
-use crate::model::architecture::{self, LoadedArchitecture, ModelDimensions};
-use crate::model::embeddings::{Embeddings, TokenTypes};
-use crate::model::loader::{self, CheckpointLoader};
+use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::classification_head::ClassificationHeadSpec;
+use crate::model::config_checks;
+use crate::model::embeddings::{EmbeddingNorm, Embeddings, PositionEmbeddings, TokenTypes};
+use crate::model::layer_weights::LayerPrefix;
+use crate::model::lm_head::LmHeadTensorNames;
+use crate::model::loader::{self, BiasPresence, CheckpointLoader, WeightLayout};
+use crate::model::stack::{ModelDimensions, Stack};
 use crate::model::weights::CheckpointTensors;
 use espalier_tensor::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The fields of `config.json` that change arithmetic.
+pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
+    model_type: "distilbert",
+    classification_head: ClassificationHeadSpec::DISTILBERT,
+    lm_head: LmHeadTensorNames {
+        dense: "vocab_transform",
+        norm: "vocab_layer_norm",
+        bias: ["vocab_projector.bias"; 2],
+        decoder: "vocab_projector.weight",
+    },
+    weight_layout: WeightLayout::OutputInput,
+    canonical_name: |name| loader::strip_model_prefix(name, "distilbert.", &["embeddings.", "transformer."]),
+    load,
+};
+
+/// Fields of `config.json` that change the results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Config {
     dim: usize,
@@ -19,22 +38,16 @@ struct Config {
     n_heads: usize,
     vocab_size: usize,
     max_position_embeddings: usize,
-    #[serde(default = "default_activation")]
+    #[serde(default = "config_checks::default_activation")]
     activation: String,
 }
 
-fn default_activation() -> String {
-    "gelu".to_string()
-}
-
-/// Fixed in its code.
+/// A constant of transformers' code.
 const LAYER_NORM_EPS: f64 = 1e-12;
 
-/// What the headed model calls the encoder.
 const BASE_MODEL_PREFIX: &str = "distilbert";
 
 const LAYER_TENSOR_NAMES: LayerTensorNames = LayerTensorNames {
-    layers_prefix: "transformer.layer",
     query: "attention.q_lin",
     key: "attention.k_lin",
     value: "attention.v_lin",
@@ -45,46 +58,39 @@ const LAYER_TENSOR_NAMES: LayerTensorNames = LayerTensorNames {
     feed_forward_norm: "output_layer_norm",
 };
 
-/// Our name for a checkpoint's tensor: without the `distilbert.` prefix, `None` for heads and buffers.
-pub fn canonical_name(name: &str) -> Option<String> {
-    loader::strip_model_prefix(name, "distilbert.", &["embeddings.", "transformer."])
-}
-
-/// The table of positions is read from the checkpoint, whether it was learned or made of sines.
-pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
-    let config: Config = architecture::parse_config(config)?;
-    architecture::require_value("distilbert", "activation", &config.activation, "gelu")?;
-    architecture::require_divisible_by_heads(config.dim, config.n_heads)?;
-    let layer_config = LayerConfig {
-        hidden_size: config.dim,
-        intermediate_size: config.hidden_dim,
-        heads: config.n_heads,
-        mask: None,
-    };
+/// Positions are read from the checkpoint, whether they are learned or sinusoidal.
+fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+    let config: Config = config_checks::parse_config(config)?;
+    config_checks::require_value("distilbert", "activation", &config.activation, "gelu")?;
+    config_checks::require_divisible_by_heads(["dim", "n_heads"], config.dim, config.n_heads)?;
+    let (hidden, max_positions) = (config.dim, config.max_position_embeddings);
     let mut loader = CheckpointLoader::new(weights, backend, LAYER_NORM_EPS);
     let embeddings = Embeddings {
-        word_embeddings: loader.embedding("embeddings.word_embeddings", config.vocab_size, config.dim)?,
-        position_embeddings: loader.embedding(
-            "embeddings.position_embeddings",
-            config.max_position_embeddings,
-            config.dim,
-        )?,
-        position_offset: 0,
+        words: loader.embedding("embeddings.word_embeddings", config.vocab_size, hidden)?,
+        positions: Some(PositionEmbeddings {
+            table: loader.embedding("embeddings.position_embeddings", max_positions, hidden)?,
+            offset: 0,
+        }),
         token_types: TokenTypes::Absent,
-        norm: loader.norm("embeddings.LayerNorm", config.dim)?,
+        token_dropout: None,
+        norm: Some(EmbeddingNorm::load(
+            &mut loader,
+            BASE_MODEL_PREFIX,
+            "embeddings.LayerNorm",
+            hidden,
+            BiasPresence::Present,
+        )?),
     };
-    let layers = (0..config.n_layers)
-        .map(|index| Layer::load(&mut loader, index, (&LAYER_TENSOR_NAMES, BASE_MODEL_PREFIX), &layer_config));
-    let layers = layers.collect::<Result<_>>()?;
+    let prefix = LayerPrefix { base_model: BASE_MODEL_PREFIX, layers: "transformer.layer" };
+    let layer_config =
+        LayerConfig { hidden_size: hidden, intermediate_size: config.hidden_dim, heads: config.n_heads, mask: None };
+    let layers = post_norm::load_layers(&mut loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, config.n_layers)?;
     let dimensions = ModelDimensions {
-        hidden_size: config.dim,
-        layers: config.n_layers,
+        hidden_size: hidden,
         attention_heads: config.n_heads,
         vocabulary_size: config.vocab_size,
-        max_tokens: config.max_position_embeddings,
+        max_tokens: max_positions,
     };
-    LoadedArchitecture::new(
-        PostNormEncoder { dimensions, base_model_prefix: BASE_MODEL_PREFIX, embeddings, layers, pooler: None },
-        &config,
-    )
+    let stack = Stack { dimensions, embeddings, layers, final_norm: None, pooler: None, decoder: None };
+    LoadedArchitecture::new(stack, &config)
 }

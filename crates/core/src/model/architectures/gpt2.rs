@@ -1,161 +1,164 @@
-//! GPT-2 (Radford et al. 2019): a pre-norm decoder with learned positions. Its checkpoints keep linear maps as (input, output).
+//! GPT-2 (Radford et al. 2019): a pre-norm decoder with learned positions. Its checkpoints store linear weights as `(input, output)`.
 
-mod config;
-mod layer;
-
+use super::llama;
+use super::pre_norm::PreNormLayer;
 use crate::error::Result;
-use crate::model::architecture::{self, Architecture, LoadedArchitecture, ModelDimensions};
-use crate::model::hooked_ops::{self, HookedNorm};
-use crate::model::loader::{self, CheckpointLoader};
+use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::attention::SelfAttention;
+use crate::model::classification_head::ClassificationHeadSpec;
+use crate::model::config_checks;
+use crate::model::embeddings::{Embeddings, PositionEmbeddings};
+use crate::model::layer_weights::{LayerPart, LayerPrefix, LayerWeights};
+use crate::model::loader::{self, BiasPresence, CheckpointLoader, WeightLayout};
+use crate::model::site::Module;
+use crate::model::stack::{FinalNorm, KvHeads, Layer, ModelDimensions, Stack};
 use crate::model::weights::CheckpointTensors;
-use crate::model::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, embeddings, pooler};
-use config::{Config, RawConfig};
-use espalier_tensor::backend::{FrozenEmbedding, FrozenLinear};
-use espalier_tensor::kv_cache::SequenceKvCache;
-use espalier_tensor::{Backend, Buffer, RaggedLayout, Tape, Tensor, Var, kv_cache};
-use layer::Layer;
+use espalier_tensor::Backend;
+use espalier_tensor::attention_mask::AttentionMask;
+use espalier_tensor::backend::Activation;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::ops::Range;
 use std::sync::Arc;
 
-pub struct Gpt2 {
-    config: Config,
-    word_embeddings: FrozenEmbedding,
-    position_embeddings: FrozenEmbedding,
-    layers: Vec<Layer>,
-    /// After the last.
-    final_norm: HookedNorm,
-}
+pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
+    model_type: "gpt2",
+    classification_head: ClassificationHeadSpec::DECODER,
+    lm_head: llama::LM_HEAD,
+    weight_layout: WeightLayout::InputOutput,
+    canonical_name,
+    load,
+};
 
-/// Our name for a checkpoint's tensor: without the `transformer.` prefix, `None` for heads and for the masks of attention
-/// that older checkpoints have.
-pub fn canonical_name(name: &str) -> Option<String> {
+/// Older checkpoints store the attention masks, too; they are skipped.
+fn canonical_name(name: &str) -> Option<String> {
     let canonical = loader::strip_model_prefix(name, "transformer.", &["wte.", "wpe.", "h.", "ln_f."])?;
     (!canonical.ends_with(".attn.bias") && !canonical.ends_with(".attn.masked_bias")).then_some(canonical)
 }
 
-pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
-    let raw = architecture::parse_config::<RawConfig>(config)?;
+/// `config.json`. Missing fields have transformers' defaults.
+#[derive(Debug, Clone, Deserialize)]
+struct RawConfig {
+    vocab_size: usize,
+    n_positions: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    n_inner: Option<usize>,
+    layer_norm_epsilon: Option<f64>,
+    activation_function: Option<String>,
+    scale_attn_weights: Option<bool>,
+    scale_attn_by_inverse_layer_idx: Option<bool>,
+    add_cross_attention: Option<bool>,
+    /// Set for GGUF files only, whose linear weights are `(output, input)`. Not a field of transformers.
+    #[serde(rename = "map_order")]
+    weight_layout: Option<WeightLayout>,
+}
+
+/// Fields that change the results. They enter the fingerprint of the base model. `reorder_and_upcast_attn` is not among them,
+/// because attention scores are always f32.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Config {
+    vocab_size: usize,
+    #[serde(rename = "positions")]
+    max_positions: usize,
+    hidden_size: usize,
+    layers: usize,
+    heads: usize,
+    intermediate_size: usize,
+    layer_norm_epsilon: f64,
+    activation: Activation,
+}
+
+impl RawConfig {
+    fn weight_layout(&self) -> WeightLayout {
+        self.weight_layout.unwrap_or(WeightLayout::InputOutput)
+    }
+
+    /// # Errors
+    /// `Invalid` (`unsupported_model`) for a field with an unsupported value.
+    fn resolve(self) -> Result<Config> {
+        for (field, value, supported) in [
+            ("scale_attn_weights", self.scale_attn_weights, true),
+            ("scale_attn_by_inverse_layer_idx", self.scale_attn_by_inverse_layer_idx, false),
+            ("add_cross_attention", self.add_cross_attention, false),
+        ] {
+            if value.is_some_and(|value| value != supported) {
+                let detail = format!("{field} {} is not supported for gpt2: only {supported} is", !supported);
+                return config_checks::unsupported_model(detail);
+            }
+        }
+        config_checks::require_divisible_by_heads(["n_embd", "n_head"], self.n_embd, self.n_head)?;
+        if self.n_layer == 0 {
+            return config_checks::unsupported_model("n_layer must be at least 1");
+        }
+        Ok(Config {
+            vocab_size: self.vocab_size,
+            max_positions: self.n_positions,
+            hidden_size: self.n_embd,
+            layers: self.n_layer,
+            heads: self.n_head,
+            intermediate_size: self.n_inner.unwrap_or(4 * self.n_embd),
+            layer_norm_epsilon: self.layer_norm_epsilon.unwrap_or(1e-5),
+            activation: parse_activation(self.activation_function.as_deref().unwrap_or("gelu_new"))?,
+        })
+    }
+}
+
+/// Parses transformers' name of an activation. Three of the names mean the tanh approximation of GELU.
+fn parse_activation(name: &str) -> Result<Activation> {
+    Ok(match name {
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
+        "gelu" => Activation::Gelu,
+        "relu" => Activation::Relu,
+        "silu" | "swish" => Activation::Silu,
+        other => {
+            let supported = "gelu_new, gelu, relu and silu are";
+            let detail = format!("activation_function \"{other}\" is not supported for gpt2: {supported}");
+            return config_checks::unsupported_model(detail);
+        }
+    })
+}
+
+const BASE_MODEL_PREFIX: &str = "transformer";
+
+fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+    let raw = config_checks::parse_config::<RawConfig>(config)?;
     let (weight_layout, config) = (raw.weight_layout(), raw.resolve()?);
     let mut loader =
         CheckpointLoader::new(weights, backend, config.layer_norm_epsilon).with_weight_layout(weight_layout);
-    let word_embeddings = loader.embedding("wte", config.vocab_size, config.hidden_size)?;
-    let position_embeddings = loader.embedding("wpe", config.max_positions, config.hidden_size)?;
-    let layers = (0..config.layers).map(|index| Layer::load(&mut loader, index, &config));
-    let layers = layers.collect::<Result<_>>()?;
-    let final_norm = loader.norm("ln_f", config.hidden_size)?;
-    LoadedArchitecture::new(
-        Gpt2 { config: config.clone(), word_embeddings, position_embeddings, layers, final_norm },
-        &config,
-    )
-}
-
-impl Gpt2 {
-    fn final_norm_site(&self) -> Site {
-        Site { layer: Some(self.layers.len() - 1), module: Module::FinalNorm }
-    }
-
-    fn layer(&self, site: Site) -> Option<&Layer> {
-        site.layer.and_then(|index| self.layers.get(index))
-    }
-}
-
-impl Architecture for Gpt2 {
-    fn dimensions(&self) -> ModelDimensions {
-        ModelDimensions {
-            hidden_size: self.config.hidden_size,
-            layers: self.layers.len(),
-            attention_heads: self.config.heads,
-            vocabulary_size: self.config.vocab_size,
-            max_tokens: self.config.max_positions,
-        }
-    }
-
-    fn forward_embeddings(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
-        let rows = embeddings::embed_with_prompts(tape, &self.word_embeddings, batch, hooks)?;
-        let positions = token_positions(batch, &tape.layout(rows), tape.kv_caches());
-        Ok(tape.add_embeddings(&[(&self.position_embeddings, &positions)], rows)?)
-    }
-
-    fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
-        Ok(backend.embed(&[(&self.word_embeddings, ids)], None)?)
-    }
-
-    fn tied_lm_head(&self, backend: &dyn Backend, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
-        Ok(backend.tie_embeddings(&self.word_embeddings, bias)?)
-    }
-
-    fn forward_layers(
-        &self,
-        tape: &mut Tape,
-        mut hidden: Var,
-        range: Range<usize>,
-        hooks: &dyn Hooks,
-        required_rows: RequiredRows,
-    ) -> Result<Var> {
-        let layers_start = tape.position();
-        for index in range {
-            let is_last = index + 1 == self.layers.len();
-            let required_rows = if is_last { required_rows } else { RequiredRows::All };
-            hidden = self.layers[index].forward(tape, hidden, hooks, required_rows)?;
-            if is_last {
-                hidden = hooked_ops::norm(tape, hooks, self.final_norm_site(), &self.final_norm, hidden, None)?;
-            }
-            tape.release_since(layers_start, hidden);
-        }
-        Ok(hidden)
-    }
-
-    fn is_causal(&self) -> bool {
-        true
-    }
-
-    fn kv_cache_shape(&self) -> Option<kv_cache::KvCacheShape> {
-        let width = self.config.hidden_size / self.config.heads;
-        Some(kv_cache::KvCacheShape { layers: self.layers.len(), kv_heads: self.config.heads, head_dim: width })
-    }
-
-    fn has_pooler(&self) -> bool {
-        false
-    }
-
-    fn forward_pooler(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
-        pooler::forward(None, tape, hidden, hooks)
-    }
-
-    fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.weights.sites()).collect();
-        sites.push(self.final_norm.site_info(self.final_norm_site(), "transformer.ln_f"));
-        sites
-    }
-
-    fn buffers(&self) -> Vec<&Buffer> {
-        let tables = [&self.word_embeddings, &self.position_embeddings].into_iter().flat_map(FrozenEmbedding::buffers);
-        let layers = self.layers.iter().flat_map(|layer| layer.weights.buffers());
-        tables.chain(self.final_norm.weighted.buffers()).chain(layers).collect()
-    }
-
-    fn linear_at(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
-        self.layer(site)?.weights.linear_at(site.module)
-    }
-
-    fn norm_at(&self, site: Site) -> Option<&HookedNorm> {
-        match site.module {
-            Module::FinalNorm => Some(&self.final_norm),
-            module => self.layer(site)?.weights.norm_at(module),
-        }
-    }
-}
-
-/// Of all rows, virtual tokens among them: a sequence that has begun goes on where its past ends.
-fn token_positions(batch: &Batch, layout: &RaggedLayout, kv_caches: Option<&[SequenceKvCache]>) -> Vec<u32> {
-    let Some(pasts) = kv_caches else { return batch.positions.clone() };
-    let of = |(rows, kv_cache): (Range<usize>, &SequenceKvCache)| {
-        let first_position = match kv_cache.is_empty() {
-            true => batch.positions[rows.start],
-            false => kv_cache.next_position() as u32,
-        };
-        first_position..first_position + rows.len() as u32
+    let (hidden, max_positions) = (config.hidden_size, config.max_positions);
+    let words = loader.embedding("wte", config.vocab_size, hidden)?;
+    let positions = PositionEmbeddings { table: loader.embedding("wpe", max_positions, hidden)?, offset: 0 };
+    let embeddings = Embeddings { positions: Some(positions), ..Embeddings::words(words) };
+    let layers = (0..config.layers).map(|index| load_layer(&mut loader, index, &config)).collect::<Result<_>>()?;
+    let final_norm = FinalNorm {
+        norm: loader.norm("ln_f", hidden, BiasPresence::Present)?,
+        module_path: "transformer.ln_f".to_string(),
     };
-    layout.row_ranges().zip(pasts).flat_map(of).collect()
+    let dimensions = ModelDimensions {
+        hidden_size: hidden,
+        attention_heads: config.heads,
+        vocabulary_size: config.vocab_size,
+        max_tokens: max_positions,
+    };
+    let decoder = Some(KvHeads { kv_heads: config.heads, head_dim: hidden / config.heads });
+    let stack = Stack { dimensions, embeddings, layers, final_norm: Some(final_norm), pooler: None, decoder };
+    LoadedArchitecture::new(stack, &config)
+}
+
+fn load_layer(loader: &mut CheckpointLoader, index: usize, config: &Config) -> Result<Box<dyn Layer>> {
+    let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+    let parts = [
+        LayerPart::norm(Module::AttentionNorm, "ln_1", hidden),
+        LayerPart::norm(Module::FeedForwardNorm, "ln_2", hidden),
+        LayerPart::linear(Module::QueryKeyValue, "attn.c_attn", [hidden, 3 * hidden]),
+        LayerPart::linear(Module::AttentionOutput, "attn.c_proj", [hidden, hidden]),
+        LayerPart::linear(Module::FeedForwardIn, "mlp.c_fc", [hidden, intermediate]),
+        LayerPart::linear(Module::FeedForwardOut, "mlp.c_proj", [intermediate, hidden]),
+    ];
+    let prefix = LayerPrefix { base_model: BASE_MODEL_PREFIX, layers: "h" };
+    let weights = LayerWeights::load(loader, prefix, index, &parts)?;
+    let mask = Some(Arc::new(AttentionMask::causal(None)));
+    let attention = SelfAttention { heads: config.heads, rotary: None, mask };
+    Ok(Box::new(PreNormLayer { weights, attention, activation: config.activation, qk_norms: None }))
 }

@@ -1,99 +1,112 @@
-//! Encoders whose layers norm the sum of a sublayer and its residual: BERT and its descendants. They differ in their
-//! config, their names and their embeddings alone.
-
-mod layer;
-
-pub use layer::{Layer, LayerConfig, LayerTensorNames};
+//! Post-norm encoder layer (Vaswani et al. 2017): attention and feed-forward network, each followed by a norm of the sum with its
+//! residual. BERT, RoBERTa, DistilBERT and MPNet differ in tensor names and embeddings only.
 
 use crate::error::Result;
-use crate::model::architecture::{Architecture, ModelDimensions};
-use crate::model::embeddings::Embeddings;
-use crate::model::hooked_ops::HookedNorm;
-use crate::model::{Batch, Hooks, Module, RequiredRows, Site, SiteInfo, pooler};
-use espalier_tensor::backend::FrozenLinear;
-use espalier_tensor::{Backend, Buffer, Tape, Var};
-use std::ops::Range;
+use crate::model::attention::SelfAttention;
+use crate::model::hooked_ops;
+use crate::model::hooks::{Hooks, Sublayer, SublayerContext};
+use crate::model::layer_weights::{LayerPart, LayerPrefix, LayerWeights};
+use crate::model::loader::CheckpointLoader;
+use crate::model::pooling::RequiredRows;
+use crate::model::site::Module;
+use crate::model::stack::Layer;
+use espalier_tensor::attention_mask::AttentionMask;
+use espalier_tensor::backend::Activation;
+use espalier_tensor::{Buffer, Tape, Var};
 use std::sync::Arc;
 
-pub struct PostNormEncoder {
-    pub dimensions: ModelDimensions,
-    /// What the headed model calls it: the first segment of every path.
-    pub base_model_prefix: &'static str,
-    pub embeddings: Embeddings,
-    pub layers: Vec<Layer>,
-    pub pooler: Option<Arc<FrozenLinear>>,
+/// Tensor names of a layer.
+pub struct LayerTensorNames {
+    pub query: &'static str,
+    pub key: &'static str,
+    pub value: &'static str,
+    pub attention_output: &'static str,
+    pub attention_norm: &'static str,
+    pub feed_forward_in: &'static str,
+    pub feed_forward_out: &'static str,
+    pub feed_forward_norm: &'static str,
 }
 
-impl PostNormEncoder {
-    fn layer(&self, site: Site) -> Option<&Layer> {
-        site.layer.and_then(|index| self.layers.get(index))
+pub struct LayerConfig {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub heads: usize,
+    pub mask: Option<Arc<AttentionMask>>,
+}
+
+struct PostNormLayer {
+    weights: LayerWeights,
+    attention: SelfAttention,
+}
+
+/// Loads layers `0..layers`.
+pub fn load_layers(
+    loader: &mut CheckpointLoader,
+    prefix: LayerPrefix,
+    names: &LayerTensorNames,
+    config: &LayerConfig,
+    layers: usize,
+) -> Result<Vec<Box<dyn Layer>>> {
+    let LayerConfig { hidden_size: hidden, intermediate_size: intermediate, heads, .. } = *config;
+    let mut load = |index: usize| {
+        let parts = [
+            LayerPart::linear(Module::Query, names.query, [hidden, hidden]),
+            LayerPart::linear(Module::Key, names.key, [hidden, hidden]),
+            LayerPart::linear(Module::Value, names.value, [hidden, hidden]),
+            LayerPart::linear(Module::AttentionOutput, names.attention_output, [hidden, hidden]),
+            LayerPart::norm(Module::AttentionNorm, names.attention_norm, hidden),
+            LayerPart::linear(Module::FeedForwardIn, names.feed_forward_in, [hidden, intermediate]),
+            LayerPart::linear(Module::FeedForwardOut, names.feed_forward_out, [intermediate, hidden]),
+            LayerPart::norm(Module::FeedForwardNorm, names.feed_forward_norm, hidden),
+        ];
+        let weights = LayerWeights::load(loader, prefix, index, &parts)?;
+        let attention = SelfAttention { heads, rotary: None, mask: config.mask.clone() };
+        Ok(Box::new(PostNormLayer { weights, attention }) as Box<dyn Layer>)
+    };
+    (0..layers).map(&mut load).collect()
+}
+
+impl Layer for PostNormLayer {
+    fn forward(&self, tape: &mut Tape, input: Var, hooks: &dyn Hooks, required_rows: RequiredRows) -> Result<Var> {
+        let weights = &self.weights;
+        let query_rows = required_rows.select(tape, input)?;
+        let query = weights.forward_linear(tape, hooks, Module::Query, query_rows)?;
+        let key = weights.forward_linear(tape, hooks, Module::Key, input)?;
+        let value = weights.forward_linear(tape, hooks, Module::Value, input)?;
+        let attended = self.attention.forward(tape, hooks, weights.layer_index(), [query, key, value])?;
+        let output = weights.forward_linear(tape, hooks, Module::AttentionOutput, attended)?;
+        let attention = (Sublayer::Attention, Module::AttentionNorm);
+        let hidden = self.add_and_norm(tape, hooks, attention, query_rows, output)?;
+        let intermediate = weights.forward_linear(tape, hooks, Module::FeedForwardIn, hidden)?;
+        let intermediate = tape.activate(Activation::Gelu, intermediate)?;
+        let output = weights.forward_linear(tape, hooks, Module::FeedForwardOut, intermediate)?;
+        self.add_and_norm(tape, hooks, (Sublayer::FeedForward, Module::FeedForwardNorm), hidden, output)
+    }
+
+    fn weights(&self) -> &LayerWeights {
+        &self.weights
+    }
+
+    /// The relative position bias, which all layers share.
+    fn other_buffers(&self) -> Vec<&Buffer> {
+        let mask = self.attention.mask.as_ref();
+        mask.and_then(|mask| mask.relative_position_bias.as_ref()).into_iter().collect()
     }
 }
 
-impl Architecture for PostNormEncoder {
-    fn dimensions(&self) -> ModelDimensions {
-        self.dimensions
-    }
-
-    fn forward_embeddings(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
-        self.embeddings.forward(tape, batch, hooks)
-    }
-
-    fn embedding_rows(&self, backend: &dyn Backend, ids: &[u32]) -> Result<Buffer> {
-        self.embeddings.embedding_rows(backend, ids)
-    }
-
-    fn forward_layers(
+impl PostNormLayer {
+    /// Applies the sublayer hook, adds the residual and norms the sum.
+    fn add_and_norm(
         &self,
         tape: &mut Tape,
-        mut hidden: Var,
-        range: Range<usize>,
         hooks: &dyn Hooks,
-        required_rows: RequiredRows,
+        (sublayer, module): (Sublayer, Module),
+        residual: Var,
+        output: Var,
     ) -> Result<Var> {
-        let layers_start = tape.position();
-        for index in range {
-            let is_last = index + 1 == self.layers.len();
-            let required_rows = if is_last { required_rows } else { RequiredRows::All };
-            hidden = self.layers[index].forward(tape, hidden, hooks, required_rows)?;
-            tape.release_since(layers_start, hidden);
-        }
-        Ok(hidden)
-    }
-
-    fn has_pooler(&self) -> bool {
-        self.pooler.is_some()
-    }
-
-    fn forward_pooler(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
-        pooler::forward(self.pooler.as_ref(), tape, hidden, hooks)
-    }
-
-    fn sites(&self) -> Vec<SiteInfo> {
-        let mut sites: Vec<SiteInfo> = self.layers.iter().flat_map(|layer| layer.weights.sites()).collect();
-        sites.push(self.embeddings.norm_site_info(format!("{}.embeddings.LayerNorm", self.base_model_prefix)));
-        sites.extend(self.pooler.iter().map(|map| pooler::site_info(map, self.base_model_prefix)));
-        sites
-    }
-
-    fn buffers(&self) -> Vec<&Buffer> {
-        let layers = self.layers.iter().flat_map(|layer| layer.weights.buffers());
-        let pooler = self.pooler.iter().flat_map(|map| map.buffers());
-        let bias = self.layers.first().and_then(Layer::relative_position_bias);
-        self.embeddings.buffers().chain(layers).chain(pooler).chain(bias).collect()
-    }
-
-    fn linear_at(&self, site: Site) -> Option<&Arc<FrozenLinear>> {
-        match site.module {
-            Module::Pooler => self.pooler.as_ref(),
-            module => self.layer(site)?.weights.linear_at(module),
-        }
-    }
-
-    fn norm_at(&self, site: Site) -> Option<&HookedNorm> {
-        match site.module {
-            Module::EmbeddingNorm => Some(&self.embeddings.norm),
-            module => self.layer(site)?.weights.norm_at(module),
-        }
+        let norm = self.weights.norm_at(module).map(|norm| &norm.weighted);
+        let context = SublayerContext { layer: self.weights.layer_index(), sublayer, residual, norm };
+        let output = hooked_ops::sublayer(tape, hooks, &context, output)?;
+        self.weights.forward_norm(tape, hooks, module, output, Some(residual))
     }
 }

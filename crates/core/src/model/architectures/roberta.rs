@@ -1,22 +1,46 @@
-//! RoBERTa (Liu et al. 2019), and XLM-RoBERTa and CamemBERT, which differ from it by their vocabulary: BERT whose table of
-//! positions begins with rows for padding, and whose tokens are all of one type.
+//! RoBERTa (Liu et al. 2019), XLM-RoBERTa and CamemBERT: BERT with padding rows at the start of the position table and one token
+//! type.
 
 use super::bert;
 use crate::error::Result;
-use crate::model::architecture::{self, LoadedArchitecture};
-use crate::model::embeddings::{Embeddings, TokenTypes};
-use crate::model::loader::{self, CheckpointLoader};
+use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::classification_head::ClassificationHeadSpec;
+use crate::model::config_checks;
+use crate::model::embeddings::TokenTypes;
+use crate::model::lm_head::LmHeadTensorNames;
+use crate::model::loader::{self, CheckpointLoader, WeightLayout};
 use crate::model::weights::CheckpointTensors;
 use espalier_tensor::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The fields of `config.json` that change arithmetic.
+pub const ROBERTA: ArchitectureEntry = ArchitectureEntry {
+    model_type: "roberta",
+    classification_head: ClassificationHeadSpec::ROBERTA,
+    lm_head: LM_HEAD,
+    weight_layout: WeightLayout::OutputInput,
+    canonical_name: |name| loader::strip_model_prefix(name, "roberta.", &bert::ENCODER_PREFIXES),
+    load,
+};
+
+pub const XLM_ROBERTA: ArchitectureEntry = ArchitectureEntry { model_type: "xlm-roberta", ..ROBERTA };
+
+pub const CAMEMBERT: ArchitectureEntry = ArchitectureEntry { model_type: "camembert", ..ROBERTA };
+
+/// Tensor names of the masked language model's head, also of ESM-2 and MPNet.
+pub const LM_HEAD: LmHeadTensorNames = LmHeadTensorNames {
+    dense: "lm_head.dense",
+    norm: "lm_head.layer_norm",
+    bias: ["lm_head.bias", "lm_head.decoder.bias"],
+    decoder: "lm_head.decoder.weight",
+};
+
+/// Fields of `config.json` that change the results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Config {
     #[serde(flatten)]
     bert: bert::Config,
-    /// The first token of a sequence is at the position after this.
+    /// The first token has the position after this one.
     #[serde(default = "default_pad_token_id")]
     pad_token_id: u32,
 }
@@ -25,36 +49,15 @@ fn default_pad_token_id() -> u32 {
     1
 }
 
-/// Our name for a checkpoint's tensor: without the `roberta.` prefix, `None` for heads and buffers.
-pub fn canonical_name(name: &str) -> Option<String> {
-    loader::strip_model_prefix(name, "roberta.", &bert::ENCODER_PREFIXES)
-}
-
-pub fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
+fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -> Result<LoadedArchitecture> {
     let model_type = config["model_type"].as_str().unwrap_or_default().to_string();
-    let config: Config = architecture::parse_config(config)?;
-    let (bert_config, position_offset) = (&config.bert, config.pad_token_id + 1);
-    bert_config.check(&model_type)?;
-    if position_offset as usize >= bert_config.max_position_embeddings {
-        return architecture::unsupported_model("pad_token_id must be below max_position_embeddings".to_string());
+    let config: Config = config_checks::parse_config(config)?;
+    let position_offset = config.pad_token_id + 1;
+    config.bert.check(&model_type)?;
+    if position_offset as usize >= config.bert.max_position_embeddings {
+        return config_checks::unsupported_model("pad_token_id must be below max_position_embeddings");
     }
-    let hidden = bert_config.hidden_size;
-    let mut loader = CheckpointLoader::new(weights, backend, bert_config.layer_norm_eps);
-    let embeddings = Embeddings {
-        word_embeddings: loader.embedding("embeddings.word_embeddings", bert_config.vocab_size, hidden)?,
-        position_embeddings: loader.embedding(
-            "embeddings.position_embeddings",
-            bert_config.max_position_embeddings,
-            hidden,
-        )?,
-        position_offset,
-        token_types: TokenTypes::AlwaysZero(loader.embedding(
-            "embeddings.token_type_embeddings",
-            bert_config.type_vocab_size,
-            hidden,
-        )?),
-        norm: loader.norm("embeddings.LayerNorm", hidden)?,
-    };
-    let encoder = bert::build_encoder(&mut loader, bert_config, "roberta", embeddings)?;
-    LoadedArchitecture::new(encoder, &config)
+    let mut loader = CheckpointLoader::new(weights, backend, config.bert.layer_norm_eps);
+    let stack = config.bert.load_stack(&mut loader, "roberta", position_offset, TokenTypes::AlwaysZero)?;
+    LoadedArchitecture::new(stack, &config)
 }

@@ -1,39 +1,36 @@
-//! Which bytes of a rendered conversation the model would have to say itself.
-//!
-//! Asks the template itself, by rendering parts of the conversation; knows no family's marks.
+//! Locates the assistant messages in a rendered conversation, for the loss mask. Works for any template, because it compares
+//! renderings of parts of the conversation.
 
 use super::jinja::{ASSISTANT_MARKERS, local_now};
-use super::message::Message;
+use super::message::{ASSISTANT_ROLE, Message};
 use super::template::{ChatTemplate, RenderOptions};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
-/// A conversation as the model reads it.
+/// Text of a conversation, with the spans of its assistant messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderedConversation {
     pub text: String,
-    /// In the text's bytes and in order, without overlap, one for each message of the assistant: from behind the
-    /// generation prompt through the token that ends it.
+    /// Byte ranges, ordered and without overlap, one for each assistant message: from the end of the generation prompt to the end
+    /// of the token that ends the turn.
     pub assistant_spans: Vec<Range<usize>>,
 }
 
-/// Where the content of an assistant's message stands.
+/// Span of the content of an assistant message.
 struct ContentSpan {
     content: Range<usize>,
-    /// Behind the token that ends the turn, if it is among what the template puts behind the content.
+    /// End of the token that ends the turn, if the template writes one after the content.
     turn_end: Option<usize>,
 }
 
 impl ChatTemplate {
-    /// A whole conversation and what of it the assistant says. `ends` are the tokenizer's control tokens: one of
-    /// them, where the template puts it behind a message, ends the turn and belongs to it.
+    /// Renders a complete conversation and locates the assistant messages. `end_tokens` are the special tokens of the tokenizer:
+    /// one that the template writes after a message ends the turn and belongs to its span.
     ///
-    /// Where the template marks each of them by `{% generation %}` (transformers' `assistant_masks`), those are the
-    /// turns.
+    /// If `{% generation %}` tags enclose every assistant message (transformers' `assistant_masks`), they define the spans.
     ///
     /// # Errors
-    /// `Invalid` (`chat_template_refused`) as [`Template::render`], and where an assistant's message cannot be found in
-    /// the text.
+    /// `Invalid` (`chat_template_refused`) as [`Self::render`], and if an assistant message is not found in the text.
     pub fn render_conversation(
         &self,
         messages: &[Message],
@@ -44,20 +41,16 @@ impl ChatTemplate {
         let text = self.render(messages, options)?;
         let end_tokens = EndTokens::new(end_tokens);
         let assistant_indices: Vec<usize> =
-            (0..messages.len()).filter(|index| messages[*index].role() == "assistant").collect();
+            (0..messages.len()).filter(|index| messages[*index].role() == ASSISTANT_ROLE).collect();
         let tagged_spans = self.tagged_spans(messages, options, &text)?;
-        if let Some(tagged_spans) = tagged_spans.filter(|declared| declared.len() == assistant_indices.len()) {
-            let span_end = |turn: &Range<usize>| {
-                end_tokens
-                    .trailing_token_end(&text, turn)
-                    .unwrap_or_else(|| end_tokens.following_token_end(&text, turn.end))
-            };
-            let assistant_spans = tagged_spans.into_iter().map(|turn| turn.start..span_end(&turn)).collect();
+        if let Some(tagged_spans) = tagged_spans.filter(|spans| spans.len() == assistant_indices.len()) {
+            let with_end = |span: Range<usize>| span.start..end_tokens.turn_end(&text, &span);
+            let assistant_spans = tagged_spans.into_iter().map(with_end).collect();
             return Ok(RenderedConversation { text, assistant_spans });
         }
         let mut assistant_spans: Vec<Range<usize>> = Vec::new();
         for index in assistant_indices {
-            let previous_end = assistant_spans.last().map_or(0, |turn| turn.end);
+            let previous_end = assistant_spans.last().map_or(0, |span| span.end);
             let span = self
                 .assistant_span(messages, index, options, &text, &end_tokens)
                 .ok_or_else(|| message_not_rendered(index))?;
@@ -70,7 +63,7 @@ impl ChatTemplate {
         Ok(RenderedConversation { text, assistant_spans })
     }
 
-    /// What the template's own tags enclose, where it has any and the text without their marks is the same.
+    /// Bodies of the template's `{% generation %}` tags. `None` without tags, or if the markers change the text.
     fn tagged_spans(
         &self,
         messages: &[Message],
@@ -87,13 +80,13 @@ impl ChatTemplate {
                 _ => unmarked_text.push(character),
             }
         }
-        spans.retain(|turn| !turn.is_empty());
+        spans.retain(|span| !span.is_empty());
         Ok((unmarked_text == text).then_some(spans))
     }
 
-    /// From where the prompt for this message ends to where the conversation up to it does. A template that writes
-    /// earlier messages in another way than the last does not have these as beginnings of the text: the content
-    /// tells, then.
+    /// Span of one assistant message: from the end of the prompt for it to the end of the conversation up to it. If these are not
+    /// prefixes of the text, because the template renders earlier messages differently from the last one, the span is derived
+    /// from the position of the content.
     fn assistant_span(
         &self,
         messages: &[Message],
@@ -111,12 +104,7 @@ impl ChatTemplate {
         if let (Some(start), Some(end)) = (start, end_offset)
             && start <= end
         {
-            return Some(
-                start
-                    ..end_tokens
-                        .trailing_token_end(text, &(start..end))
-                        .unwrap_or_else(|| end_tokens.following_token_end(text, end)),
-            );
+            return Some(start..end_tokens.turn_end(text, &(start..end)));
         }
         let ContentSpan { content, turn_end: end } = self.locate_content(messages, index, options, text, end_tokens)?;
         let start = match start.filter(|start| *start <= content.start) {
@@ -126,8 +114,8 @@ impl ChatTemplate {
         Some(start..end.unwrap_or_else(|| end_tokens.following_token_end(text, content.end)).min(limit))
     }
 
-    /// A template may end a conversation with a token that it would not put between two turns: only what stays when a
-    /// prompt follows belongs to the last message.
+    /// End of the last turn. A template may end a conversation with tokens that it does not write between turns; only tokens that
+    /// remain when a generation prompt follows belong to the last message.
     fn last_turn_limit(
         &self,
         messages: &[Message],
@@ -142,8 +130,9 @@ impl ChatTemplate {
         last_token_end.filter(|last| end_tokens.contains_only_end_tokens(&text[*last..])).unwrap_or(text.len())
     }
 
-    /// Where the message's content is: what changes when it says something else, while what follows it stays. First
-    /// without its other fields, which leaves the place of all it says; a template may insist on them.
+    /// Locates the content of a message by rendering the conversation with a placeholder in its place. The first attempt drops the
+    /// other fields of the message, so that the span covers all that they render to; a template may require them, so the second
+    /// keeps them.
     fn locate_content(
         &self,
         messages: &[Message],
@@ -174,14 +163,14 @@ impl ChatTemplate {
     }
 }
 
-/// The part of `text` that `other` has in another way.
+/// Part of `text` that differs from `other`.
 fn differing_range(text: &str, other: &str) -> Range<usize> {
     let prefix_length = common_length(text.chars(), other.chars());
     let suffix_length = common_length(text[prefix_length..].chars().rev(), other[prefix_length..].chars().rev());
     prefix_length..text.len() - suffix_length
 }
 
-/// How many bytes two texts have in common at their beginnings.
+/// Length in bytes of the common prefix of two texts.
 fn common_length(first: impl Iterator<Item = char>, second: impl Iterator<Item = char>) -> usize {
     first.zip(second).take_while(|(one, other)| one == other).map(|(one, _)| one.len_utf8()).sum()
 }
@@ -195,21 +184,20 @@ fn message_not_rendered(index: usize) -> Error {
     Error::invalid("chat_template_refused", detail)
 }
 
-/// Where in `head`, the text before a message's content, the prompt for it ends: white space that the prompt has not
-/// is the assistant's.
+/// End of the prompt in `text_before_content`. Whitespace that the prompt does not have belongs to the assistant message.
 fn prompt_end_in(prompt: &str, text_before_content: &str) -> usize {
-    let (trimmed_prompt, trimmed_head) = (prompt.trim_end(), text_before_content.trim_end());
+    let (trimmed_prompt, trimmed_text) = (prompt.trim_end(), text_before_content.trim_end());
     let last_word = |text: &str| text.rsplit(char::is_whitespace).next().map(str::to_string);
     let trailing_space = &prompt[trimmed_prompt.len()..];
-    match text_before_content[trimmed_head.len()..].starts_with(trailing_space)
-        && last_word(trimmed_prompt) == last_word(trimmed_head)
+    match text_before_content[trimmed_text.len()..].starts_with(trailing_space)
+        && last_word(trimmed_prompt) == last_word(trimmed_text)
     {
-        true => trimmed_head.len() + trailing_space.len(),
+        true => trimmed_text.len() + trailing_space.len(),
         false => text_before_content.len(),
     }
 }
 
-/// Tokens that may end a turn, longest first.
+/// Tokens that can end a turn, longest first.
 struct EndTokens<'a>(Vec<&'a str>);
 
 impl<'a> EndTokens<'a> {
@@ -219,29 +207,34 @@ impl<'a> EndTokens<'a> {
         Self(tokens)
     }
 
-    /// Behind the token at the turn's end, which white space may follow.
+    /// End of the token that ends the turn at `span`, inside of the span or right after it; the end of the span if there is none.
+    fn turn_end(&self, text: &str, span: &Range<usize>) -> usize {
+        self.trailing_token_end(text, span).unwrap_or_else(|| self.following_token_end(text, span.end))
+    }
+
+    /// End of the token at the end of the span, before trailing whitespace.
     fn trailing_token_end(&self, text: &str, span: &Range<usize>) -> Option<usize> {
         let trimmed = text[span.clone()].trim_end();
         self.0.iter().any(|token| trimmed.ends_with(*token)).then_some(span.start + trimmed.len())
     }
 
-    /// Behind the last token in the turn.
+    /// End of the last token in the span.
     fn last_token_end(&self, text: &str, span: &Range<usize>) -> Option<usize> {
         let spanned = &text[span.clone()];
         let token_end = |token: &&str| spanned.rfind(*token).map(|at| span.start + at + token.len());
         self.0.iter().filter_map(token_end).max()
     }
 
-    /// Whether there is nothing but tokens and white space.
+    /// Whether the text consists of these tokens and whitespace.
     fn contains_only_end_tokens(&self, text: &str) -> bool {
         let mut remainder = text.trim_start();
-        while let Some(behind) = self.0.iter().find_map(|token| remainder.strip_prefix(*token)) {
-            remainder = behind.trim_start();
+        while let Some(rest) = self.0.iter().find_map(|token| remainder.strip_prefix(*token)) {
+            remainder = rest.trim_start();
         }
         remainder.is_empty()
     }
 
-    /// Behind the token that comes next, or `end` where something else does.
+    /// End of the token that follows `end` after optional whitespace, or `end` if none does.
     fn following_token_end(&self, text: &str, end: usize) -> usize {
         let remainder = text[end..].trim_start();
         let following_token = self.0.iter().find(|token| remainder.starts_with(**token));

@@ -1,15 +1,13 @@
-//! transformers' own `{% generation %}` … `{% endgeneration %}`, written as a filter block, which minijinja knows.
-//!
-//! Knows where expressions, statements, comments and raw blocks begin and end, and nothing of what they mean.
+//! Rewrites transformers' `{% generation %}` … `{% endgeneration %}` to a filter block, which minijinja supports.
 
 use std::borrow::Cow;
 
-/// The filter that stands for the tag.
+/// Name of the filter.
 pub const GENERATION_FILTER: &str = "generation";
 
-/// A template's source with newlines as Jinja2 reads them and without the tag, and whether it had any.
+/// Rewrites the tags and normalizes newlines as Jinja2 does. Returns the source, and whether it had any tag.
 ///
-/// The tag's body is a scope of its own, as in transformers; white space control stays with the outer edges.
+/// The body of the tag is a scope of its own, as in transformers. Whitespace control stays on the outer edges.
 pub fn rewrite_generation_tags(source: &str) -> (String, bool) {
     let source = normalize_newlines(source);
     let mut rest: &str = &source;
@@ -41,12 +39,12 @@ fn normalize_newlines(source: &str) -> Cow<'_, str> {
     }
 }
 
-/// Where the next expression, statement or comment begins.
+/// Offset of the next expression, statement or comment.
 fn find_tag_start(text: &str) -> Option<usize> {
     ["{{", "{%", "{#"].iter().filter_map(|open| text.find(open)).min()
 }
 
-/// How long it is: through its closing mark, which does not count inside of a string.
+/// Length of an expression, statement or comment with its delimiters. Delimiters in strings do not count.
 fn tag_length(tag: &str) -> usize {
     let closing_delimiter = match tag.as_bytes().get(1) {
         Some(b'#') => return tag.find("#}").map_or(tag.len(), |at| at + 2),
@@ -69,7 +67,7 @@ fn tag_length(tag: &str) -> usize {
     tag.len()
 }
 
-/// How far a raw block's body reaches.
+/// Length of the body of a raw block.
 fn raw_block_length(text: &str) -> usize {
     let mut offset = 0;
     while let Some(relative_start) = text[offset..].find("{%") {
@@ -83,7 +81,7 @@ fn raw_block_length(text: &str) -> usize {
     text.len()
 }
 
-/// `{%- name -%}`.
+/// A statement `{%- name -%}`.
 struct StatementTag<'a> {
     left_control: &'a str,
     name: &'a str,
@@ -104,10 +102,10 @@ fn parse_statement(tag: &str) -> Option<StatementTag<'_>> {
 
 impl StatementTag<'_> {
     fn to_filter_block(&self) -> Option<String> {
-        let Self { left_control: before, name, right_control: after } = self;
+        let Self { left_control: left, name, right_control: right } = self;
         match *name {
-            "generation" => Some(format!("{{%{before} filter {GENERATION_FILTER} %}}{{% with {after}%}}")),
-            "endgeneration" => Some(format!("{{%{before} endwith %}}{{% endfilter {after}%}}")),
+            "generation" => Some(format!("{{%{left} filter {GENERATION_FILTER} %}}{{% with {right}%}}")),
+            "endgeneration" => Some(format!("{{%{left} endwith %}}{{% endfilter {right}%}}")),
             _ => None,
         }
     }

@@ -1,6 +1,4 @@
-//! Jinja as transformers' `apply_chat_template` has it, in minijinja: white space, filters, tests and functions.
-//!
-//! Knows nothing of messages or turns.
+//! minijinja environment with the whitespace rules, filters, tests and functions of transformers' `apply_chat_template`.
 
 use super::{generation_tag, json_dumps, python};
 use chrono::NaiveDateTime;
@@ -9,17 +7,16 @@ use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, Value, escape_formatter};
 use std::fmt::Write;
 
-/// The template's name in its environment; no ending that would ask for escapes.
+/// Name of the template in its environment. It has no extension, so that minijinja does not escape the output.
 pub const TEMPLATE_NAME: &str = "chat";
 
-/// Put around what a `{% generation %}` tag encloses where its place is asked for. No text that people write has
-/// them: they are for private use.
+/// Markers around the body of a `{% generation %}` tag: private use characters, which do not occur in ordinary text.
 pub const ASSISTANT_MARKERS: [char; 2] = ['\u{f8f0}', '\u{f8f1}'];
 
-/// With the template in it, under [`NAME`].
+/// Builds an environment with the template [`TEMPLATE_NAME`].
 ///
 /// # Errors
-/// minijinja's, where the source does not parse.
+/// minijinja's, if the source does not parse.
 pub fn build_environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
@@ -46,25 +43,25 @@ pub fn build_environment(source: String) -> Result<Environment<'static>, Error> 
     Ok(environment)
 }
 
-/// The machine's local time.
+/// Local time of the machine.
 pub fn local_now() -> NaiveDateTime {
     chrono::Local::now().naive_local()
 }
 
-/// The same with the clock at `now`.
+/// Replaces the clock by a fixed time.
 pub fn with_fixed_time(mut environment: Environment<'static>, now: NaiveDateTime) -> Environment<'static> {
     environment.add_function("strftime_now", move |format: &str| strftime(now, format));
     environment
 }
 
-/// The same with [`MARKS`] around the bodies of `{% generation %}` tags.
+/// Writes [`ASSISTANT_MARKERS`] around the bodies of `{% generation %}` tags.
 pub fn with_assistant_markers(mut environment: Environment<'static>) -> Environment<'static> {
     let [open, close] = ASSISTANT_MARKERS;
     environment.add_filter(generation_tag::GENERATION_FILTER, move |body: &str| format!("{open}{body}{close}"));
     environment
 }
 
-/// What a template says by `raise_exception`.
+/// Source of the errors that `raise_exception` of a template returns.
 #[derive(Debug)]
 struct TemplateException;
 
@@ -80,7 +77,7 @@ fn raise_exception(message: &Value) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_string()).with_source(TemplateException))
 }
 
-/// The template's own words, where `raise_exception` is what went wrong.
+/// Message of the template, if `raise_exception` caused the error.
 pub fn exception_message(error: &Error) -> Option<&str> {
     let source = std::error::Error::source(error)?;
     source.is::<TemplateException>().then(|| error.detail()).flatten()
@@ -98,21 +95,21 @@ fn string_filter(value: &Value) -> Value {
     if value.kind() == ValueKind::String { value.clone() } else { Value::from(python::to_str(value)) }
 }
 
-/// Of anything's text, as Jinja2's; minijinja's knows other white space than python.
+/// Jinja2's `trim`. minijinja's differs from Python in what it takes for whitespace and in types other than strings.
 fn trim_filter(value: &Value, characters: Option<&str>) -> String {
     python::strip(&python::to_str(value), characters).to_string()
 }
 
-/// Jinja2's `default(value, default_value="", boolean=False)`, whose arguments may be named.
+/// Jinja2's `default(value, default_value="", boolean=False)` with keyword arguments.
 fn default_filter(value: &Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let arguments = arguments.into_values();
     let (positional, keyword): (&[Value], Kwargs) = from_args(&arguments)?;
     let default_value = match positional.first() {
-        Some(otherwise) => Some(otherwise.clone()),
+        Some(default_value) => Some(default_value.clone()),
         None => keyword.get("default_value")?,
     };
     let replaces_falsy = match positional.get(1) {
-        Some(also_false) => also_false.is_true(),
+        Some(boolean) => boolean.is_true(),
         None => keyword.get::<Option<bool>>("boolean")?.unwrap_or_default(),
     };
     keyword.assert_all_used()?;
@@ -122,7 +119,7 @@ fn default_filter(value: &Value, arguments: Rest<ValueOrKwargs>) -> Result<Value
     }
 }
 
-/// To python, texts and mappings are sequences too, and so is a slice.
+/// Jinja2's `sequence` test: strings, mappings and slices are sequences in Python.
 fn is_sequence(value: &Value) -> bool {
     let kind = value.kind();
     value.is_undefined()

@@ -1,12 +1,10 @@
-//! Values as python's `json.dumps` writes them.
-//!
-//! Knows nothing of chats.
+//! `tojson` filter with the output of Python's `json.dumps`.
 
 use super::python;
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, ErrorKind, Value};
 
-/// The arguments of transformers' `tojson`.
+/// Arguments of transformers' `tojson`.
 struct JsonFormatter {
     ensure_ascii: bool,
     indent: Option<String>,
@@ -15,25 +13,28 @@ struct JsonFormatter {
     sort_keys: bool,
 }
 
-/// transformers' `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: unlike Jinja2's
-/// own it escapes no HTML.
+/// transformers' `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`. Unlike Jinja2's filter it
+/// does not escape HTML.
 pub fn tojson(value: &Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let rest = arguments.into_values();
     let (positional, keyword): (&[Value], Kwargs) = from_args(&rest)?;
-    let argument = |place: usize, name: &str| match positional.get(place) {
-        Some(value) => Ok(Some(value.clone())),
-        None => keyword.get::<Option<Value>>(name),
+    let argument = |index: usize, name: &str| {
+        let value = match positional.get(index) {
+            Some(value) => Some(value.clone()),
+            None => keyword.get::<Option<Value>>(name)?,
+        };
+        Ok::<_, Error>(value.filter(|value| !value.is_none()))
     };
     let ensure_ascii = argument(0, "ensure_ascii")?.is_some_and(|value| value.is_true());
-    let indent = argument(1, "indent")?.filter(|value| !value.is_none()).map(|value| match value.as_usize() {
+    let indent = argument(1, "indent")?.map(|value| match value.as_usize() {
         Some(width) => " ".repeat(width),
         None => value.as_str().unwrap_or_default().to_string(),
     });
-    let separators = argument(2, "separators")?.filter(|value| !value.is_none());
+    let separators = argument(2, "separators")?;
     let sort_keys = argument(3, "sort_keys")?.is_some_and(|value| value.is_true());
     keyword.assert_all_used()?;
-    let separator_at = |place: usize, default_value: &str| match &separators {
-        Some(pair) => pair.get_item_by_index(place).map(|one| one.to_string()),
+    let separator_at = |index: usize, default_value: &str| match &separators {
+        Some(pair) => pair.get_item_by_index(index).map(|one| one.to_string()),
         None => Ok(default_value.to_string()),
     };
     let item_separator = separator_at(0, if indent.is_some() { "," } else { ", " })?;

@@ -1,14 +1,17 @@
-//! One message of a conversation, as chat templates see it.
+//! Messages of a conversation.
 
 use minijinja::Value as Json;
 use minijinja::value::ValueKind;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// A JSON object with its fields in the order they were given: `role`, `content` (a text, or what else the template
-/// understands), and further ones such as `tool_calls`.
+/// A message: a JSON object with `role`, `content` (a text, or another form that the template supports) and further fields such
+/// as `tool_calls`. The order of the fields is kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Message(Json);
+
+/// `role` of the messages that the model generates.
+pub const ASSISTANT_ROLE: &str = "assistant";
 
 impl Message {
     pub fn new(role: &str, content: impl Into<Json>) -> Self {
@@ -19,19 +22,20 @@ impl Message {
         self.field("role").as_ref().and_then(Json::as_str).unwrap_or_default().to_string()
     }
 
-    /// `None` where there is none, or null.
+    /// `None` if it is missing or null.
     pub fn content(&self) -> Option<Json> {
         self.field("content")
     }
 
+    /// `None` if the field is missing or null.
     pub fn field(&self, name: &str) -> Option<Json> {
         self.0.get_attr(name).ok().filter(|value| !value.is_undefined() && !value.is_none())
     }
 
-    /// With a content in parts as one text.
+    /// Joins the text parts of a content that is a list.
     ///
     /// # Errors
-    /// The type of a part that is no text.
+    /// The type of a part that is not text.
     pub fn with_flattened_content(self) -> Result<Self, String> {
         let Some(content) = self.content().filter(|content| content.kind() == ValueKind::Seq) else { return Ok(self) };
         let mut text = String::new();
@@ -45,27 +49,27 @@ impl Message {
         Ok(self.with_content(&text))
     }
 
-    /// With a field of this value, everything else as it is.
+    /// A copy with this field set.
     pub fn with_field(&self, name: &str, value: impl Into<Json>) -> Self {
         let other_fields = self.fields().filter(|(other, _)| other.as_str() != Some(name));
         Self(Json::from_pairs(other_fields.chain([(Json::from(name), value.into())])))
     }
 
-    /// With another content, everything else as it is.
+    /// A copy with this content.
     pub(super) fn with_content(&self, content: &str) -> Self {
         self.with_field("content", content)
     }
 
-    /// As transformers hands it to a template: without fields that are null, and with what the model thought under
-    /// each name that templates know.
+    /// The value that transformers passes to a template: without null fields, and with the reasoning under each name that
+    /// templates use.
     pub(super) fn to_template_value(&self) -> Json {
         let reasoning = ["reasoning_content", "thinking", "reasoning"].into_iter().find_map(|name| self.field(name));
         let fields = self.fields().filter(|(_, value)| !value.is_none());
         match reasoning {
             None => Json::from_pairs(fields),
-            Some(thought) => {
-                let thinking_field = (Json::from("thinking"), thought.clone());
-                let reasoning_field = (Json::from("reasoning_content"), thought);
+            Some(reasoning) => {
+                let thinking_field = (Json::from("thinking"), reasoning.clone());
+                let reasoning_field = (Json::from("reasoning_content"), reasoning);
                 Json::from_pairs(std::iter::once(thinking_field).chain(fields).chain([reasoning_field]))
             }
         }

@@ -10,7 +10,8 @@ mod python;
 mod template;
 
 pub use assistant_spans::RenderedConversation;
+pub(super) use load::token_text;
 pub use load::{from_config, from_folder, from_gguf};
-pub use message::Message;
+pub use message::{ASSISTANT_ROLE, Message};
 pub use minijinja::Value as Json;
 pub use template::{ChatTemplate, RenderOptions};

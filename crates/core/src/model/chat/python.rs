@@ -1,17 +1,14 @@
-//! What python's values say of themselves, and methods of its strings, lists and dicts that chat templates call,
-//! where minijinja lacks or bends them.
-//!
-//! Knows nothing of chats.
+//! Python semantics in templates where minijinja differs: `str` and `repr` of values, and methods of strings, lists and dicts.
 
 use minijinja::value::{Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// What python's `str.isspace` is true for.
+/// Python's `str.isspace`.
 fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }
 
-/// Called with a method that minijinja does not know.
+/// Calls a method that minijinja does not have.
 pub fn call_method(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
     let result = match (value.as_str(), value.kind()) {
         (Some(text), _) => str_method(text, method, arguments)?,
@@ -20,11 +17,12 @@ pub fn call_method(state: &mut State, value: &Value, method: &str, arguments: &[
         _ => None,
     };
     match result {
-        Some(answer) => Ok(answer),
+        Some(value) => Ok(value),
         None => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
     }
 }
 
+/// `None` if `method` is not implemented here.
 fn str_method(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
     let strip_with = |ends: for<'a> fn(&'a str, Option<&str>) -> &'a str| {
         let (characters,): (Option<&str>,) = from_args(arguments)?;
@@ -42,17 +40,15 @@ fn str_method(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Va
             let (suffix,): (&str,) = from_args(arguments)?;
             Ok(Some(Value::from(text.strip_suffix(suffix).unwrap_or(text))))
         }
-        "partition" => {
+        "partition" | "rpartition" => {
             let (separator,): (&str,) = from_args(arguments)?;
-            let (before, after) = text.split_once(separator).unwrap_or((text, ""));
-            let separator = if text.contains(separator) { separator } else { "" };
-            Ok(Some(Value::from(Tuple::from([before, separator, after].map(Value::from)))))
-        }
-        "rpartition" => {
-            let (separator,): (&str,) = from_args(arguments)?;
-            let (before, after) = text.rsplit_once(separator).unwrap_or(("", text));
-            let separator = if text.contains(separator) { separator } else { "" };
-            Ok(Some(Value::from(Tuple::from([before, separator, after].map(Value::from)))))
+            let parts = match method {
+                "partition" => {
+                    text.split_once(separator).map_or([text, "", ""], |(left, right)| [left, separator, right])
+                }
+                _ => text.rsplit_once(separator).map_or(["", "", text], |(left, right)| [left, separator, right]),
+            };
+            Ok(Some(Value::from(Tuple::from(parts.map(Value::from)))))
         }
         "rsplit" => {
             let (separator, max_splits): (Option<&str>, Option<i64>) = from_args(arguments)?;
@@ -65,7 +61,7 @@ fn str_method(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Va
     }
 }
 
-/// Without the characters, white space where none are given, at its ends.
+/// Python's `str.strip`: removes characters, by default whitespace, at both ends.
 pub fn strip<'a>(text: &'a str, characters: Option<&str>) -> &'a str {
     rstrip(lstrip(text, characters), characters)
 }
@@ -96,15 +92,14 @@ fn list_method(list: &Value, method: &str, arguments: &[Value]) -> Result<Option
             let (item,): (&Value,) = from_args(arguments)?;
             let index = list.try_iter()?.position(|one| one == *item);
             let missing = || Error::new(ErrorKind::InvalidOperation, format!("{item} is not in the list"));
-            index.map(|place| Some(Value::from(place))).ok_or_else(missing)
+            index.map(|index| Some(Value::from(index))).ok_or_else(missing)
         }
         "copy" => Ok(Some(list.clone())),
         _ => Ok(None),
     }
 }
 
-/// As python's `str`: minijinja writes floats in another way, and it is the parts of lists and dicts that may be
-/// floats.
+/// Python's `str`. minijinja formats floats differently, also in lists and dicts.
 pub fn to_str(value: &Value) -> String {
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => repr(value),
@@ -135,7 +130,7 @@ fn repr(value: &Value) -> String {
     }
 }
 
-/// A number as python's `repr`; what it calls not-a-number and infinity differs from place to place.
+/// Python's `repr` of a number, with the given names of NaN and infinity: `repr` and `json.dumps` use different ones.
 pub fn number_repr(value: &Value, nan: &str, infinity: &str) -> String {
     if value.is_integer() {
         return value.to_string();
@@ -151,7 +146,7 @@ pub fn number_repr(value: &Value, nan: &str, infinity: &str) -> String {
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
     match exponent {
-        // Python's own bounds of plain notation.
+        // Python uses scientific notation outside of these bounds.
         -4..16 => {
             let plain = float.to_string();
             if plain.contains('.') { plain } else { plain + ".0" }

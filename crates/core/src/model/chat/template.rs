@@ -1,7 +1,4 @@
-//! Conversations as one text: a base model's chat template, rendered as transformers' `apply_chat_template` renders
-//! it.
-//!
-//! Knows nothing of tokens' ids, and of no model family by name: all of that is the template's own.
+//! Chat template: from messages to the text of a conversation or of a generation prompt.
 
 use super::message::Message;
 use super::{generation_tag, jinja};
@@ -11,40 +8,39 @@ use minijinja::{Environment, Value as Json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A chat template, ready to render. Copies share it.
+/// A parsed chat template. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
     source: Arc<str>,
-    /// By the names that templates know: `bos_token`, `eos_token`, ….
+    /// Texts of special tokens by variable name: `bos_token`, `eos_token`, ….
     special_tokens: Arc<BTreeMap<String, String>>,
-    /// Whether it tells by `{% generation %}` what the assistant says.
+    /// Whether `{% generation %}` tags enclose the assistant messages.
     has_generation_tags: bool,
     uses_strftime_now: bool,
 }
 
-/// What a template gets beside the messages. Nothing of it is needed.
+/// Optional variables of a template.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RenderOptions {
-    /// The functions that the model may call: a list of JSON schemas.
+    /// Tools of the model: a list of JSON schemas.
     pub tools: Option<Json>,
-    /// Documents to answer from, each with `title` and `text`.
+    /// Documents for retrieval-augmented generation, each with `title` and `text`.
     pub documents: Option<Json>,
-    /// Further variables that the template knows, such as `enable_thinking`. They win over tokens of the same name.
+    /// Further variables, such as `enable_thinking`. They override special tokens of the same name.
     pub variables: BTreeMap<String, Json>,
-    /// What the template's `strftime_now` tells; the machine's local time where it is not given. With a fixed time,
-    /// the same messages give the same text at any time.
+    /// Time of the template's `strftime_now`; by default the local time.
     pub now: Option<NaiveDateTime>,
 }
 
 impl RenderOptions {
-    /// The same conversation is the same text at any time, whatever day a template tells.
+    /// Options under which the same conversation always renders to the same text.
     pub fn with_fixed_time() -> Self {
         Self { now: NaiveDate::from_ymd_opt(2024, 7, 26).map(NaiveDateTime::from), ..Self::default() }
     }
 }
 
-/// What the text ends with.
+/// Whether the text ends with a generation prompt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RenderMode {
     Conversation,
@@ -52,10 +48,10 @@ enum RenderMode {
 }
 
 impl ChatTemplate {
-    /// `tokens` are the tokenizer's special tokens as a text has them, by the names that templates know.
+    /// Parses a template. `special_tokens` has the texts of special tokens by variable name.
     ///
     /// # Errors
-    /// `Invalid` (`bad_chat_template`) where it does not parse.
+    /// `Invalid` (`bad_chat_template`) if it does not parse.
     pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
         let uses_strftime_now = source.contains("strftime_now");
         let (rewritten_source, has_generation_tags) = generation_tag::rewrite_generation_tags(source);
@@ -64,29 +60,29 @@ impl ChatTemplate {
         Ok(Self { environment, source, special_tokens, has_generation_tags, uses_strftime_now })
     }
 
-    /// What it was made from, as it was given.
+    /// Source of the template.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The conversation so far, finished: what a model is trained on.
+    /// Renders a complete conversation, for training.
     ///
     /// # Errors
-    /// `Invalid` (`chat_template_refused`) with the template's own words, or minijinja's.
+    /// `Invalid` (`chat_template_refused`) with the message of the template's exception or of minijinja.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
         self.render_in(&self.environment, messages, options, RenderMode::Conversation)
     }
 
-    /// The conversation with the generation prompt at its end: what a model goes on from.
+    /// Renders a conversation and the generation prompt.
     ///
     /// # Errors
-    /// `Invalid` (`chat_template_refused`) with the template's own words, or minijinja's.
+    /// `Invalid` (`chat_template_refused`) with the message of the template's exception or of minijinja.
     pub fn render_prompt(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
         self.render_in(&self.environment, messages, options, RenderMode::GenerationPrompt)
     }
 
-    /// As [`Template::render`], with [`dialect::MARKS`] around what the assistant says; `None` where the template
-    /// does not tell.
+    /// Renders like [`Self::render`], with [`jinja::ASSISTANT_MARKERS`] around the bodies of `{% generation %}` tags; `None`
+    /// if the template has none.
     pub(super) fn render_with_markers(&self, messages: &[Message], options: &RenderOptions) -> Result<Option<String>> {
         if !self.has_generation_tags {
             return Ok(None);

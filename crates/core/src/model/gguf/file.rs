@@ -1,8 +1,7 @@
-//! A GGUF file: a whole model as llama.cpp reads it, in floats or quantised (k-quants and the older forms), with its tokenizer.
-//! What it holds becomes what transformers' files would: config, tokenizer, and tensors under their names.
+//! GGUF file of llama.cpp, with typed access to its metadata.
 
 use crate::error::{Error, Result};
-use crate::model::weights::damaged_file_error;
+use crate::model::checkpoint_files::damaged_file_error;
 use candle_core::quantized::gguf_file::{Content, Value as Field};
 use std::fs::File;
 use std::io::BufReader;
@@ -15,10 +14,10 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Reads all but the tensors.
+    /// Reads the metadata, not the tensors.
     ///
     /// # Errors
-    /// `Invalid` (`base_model_damaged`) where it is no GGUF file, or a damaged one.
+    /// `Invalid` (`base_model_damaged`) if it is not a valid GGUF file.
     pub fn open(path: &Path) -> Result<Self> {
         let read_content = || {
             let file = File::open(path).map_err(|error| error.to_string())?;
@@ -36,7 +35,7 @@ impl GgufFile {
         self.metadata_value(key).and_then(|field| field.to_string().ok()).map(String::as_str)
     }
 
-    /// A whole number of any of the format's types.
+    /// A non-negative integer of any of the format's integer types.
     pub fn u64_value(&self, key: &str) -> Option<u64> {
         self.metadata_value(key).and_then(value_as_u64)
     }
@@ -46,18 +45,18 @@ impl GgufFile {
         value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok()
     }
 
-    /// A switch, where the file has it.
     pub fn bool_value(&self, key: &str) -> Option<bool> {
         self.metadata_value(key).and_then(|field| field.to_bool().ok())
     }
 
-    /// Whether there is such a tensor.
     pub fn has_tensor(&self, tensor_name: &str) -> bool {
         self.content.tensor_infos.contains_key(tensor_name)
     }
 
+    /// Requires a metadata value.
+    ///
     /// # Errors
-    /// `Invalid` (`base_model_damaged`) where the file does not say it.
+    /// `Invalid` (`base_model_damaged`) with the key if there is none.
     pub fn require<T>(&self, key: &str, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| damaged_file_error(&self.path, &format!("it does not say {key}")))
     }
@@ -68,7 +67,7 @@ impl GgufFile {
         Err(Error::invalid("unsupported_model", format!("{}: {subject} is not supported", self.path.display())))
     }
 
-    /// The architecture's word, which fields begin with.
+    /// `general.architecture`, the prefix of the model's metadata keys.
     pub fn architecture(&self) -> Result<&str> {
         self.require("general.architecture", self.str_value("general.architecture"))
     }

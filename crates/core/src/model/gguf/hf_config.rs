@@ -1,18 +1,20 @@
-//! A GGUF file's facts as transformers' `config.json` would say them.
+//! `config.json` of transformers from the metadata of a GGUF file.
 
 use super::file::GgufFile;
 use super::tensors;
 use crate::error::Result;
 use serde_json::{Value, json};
 
-/// Architectures whose names are transformers' `model_type`s. Mistral's files call themselves llama.
+/// Supported architectures, each named like its `model_type`. Files of Mistral models have the architecture `llama`.
 const SUPPORTED_ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gpt2"];
 
-/// What the angles of Llama 3.1 and later are divided by, one number for each pair that turns.
+/// Divisors of the rotary frequencies of Llama 3.1 and later, one for each rotated pair.
 const ROPE_FREQS_TENSOR: &str = "rope_freqs.weight";
 
+/// Builds a `config.json`.
+///
 /// # Errors
-/// `Invalid` naming the field that is missing, or not computed.
+/// `Invalid` with the key that is missing or has an unsupported value.
 pub fn read_hf_config(gguf: &GgufFile) -> Result<Value> {
     match gguf.architecture()? {
         "gpt2" => gpt2_config(gguf),
@@ -24,7 +26,6 @@ pub fn read_hf_config(gguf: &GgufFile) -> Result<Value> {
     }
 }
 
-/// Of the Llama family.
 fn llama_config(gguf: &GgufFile, architecture: &str) -> Result<Value> {
     let key = |field: &str| format!("{architecture}.{field}");
     let require_u64 = |field: &str| gguf.require(&key(field), gguf.u64_value(&key(field)));
@@ -77,7 +78,7 @@ fn norm_epsilon(gguf: &GgufFile, key: &str) -> Result<f64> {
     gguf.require(key, gguf.f64_value(key))
 }
 
-/// How positions are stretched.
+/// `rope_scaling` of transformers.
 fn rope_scaling(gguf: &GgufFile, key_prefix: &str) -> Result<Value> {
     let rope_type = gguf.str_value(&format!("{key_prefix}.type")).unwrap_or("none");
     let factor = gguf.f64_value(&format!("{key_prefix}.factor"));

@@ -1,18 +1,16 @@
-//! GGUF's forms that products do not read as they are, taken apart into those that they do: every weight stays the number that
-//! it is.
+//! Lossless repacking of GGUF's k-quants, Q5_0 and Q5_1 into the formats that the GEMM kernels read.
 //!
-//! A file's block has 256 weights of a row (32 in Q5_0 and Q5_1), with scales of few bits that are themselves scaled. What comes
-//! out are blocks of 32: scales and minima as `f32`, then codes. The layouts are ggml's (`ggml-common.h`).
+//! A source block has 256 weights of a row (32 in Q5_0 and Q5_1), with quantized scales. The target blocks have 32 weights: scales and
+//! minima as `f32`, then codes. The source layouts are those of ggml (`ggml-common.h`).
 
 use candle_core::quantized::GgmlDType;
 use espalier_tensor::stored_weight::QuantFormat;
 use half::f16;
 
-/// Reads a block.
+/// Unpacks one source block.
 type UnpackBlock = fn(&[u8], &mut UnpackedKQuant);
 
-/// What holds a form without loss, and how a block of it is taken apart; `None` for those that are held as they are, or not
-/// known.
+/// Target format of a GGML type, and how to unpack its blocks. `None` for types that need no repacking or are not supported.
 fn repack_plan(dtype: GgmlDType) -> Option<(QuantFormat, UnpackBlock)> {
     match dtype {
         GgmlDType::Q2K => Some((QuantFormat::AffineQ8, unpack_q2_k)),
@@ -26,12 +24,12 @@ fn repack_plan(dtype: GgmlDType) -> Option<(QuantFormat, UnpackBlock)> {
     }
 }
 
-/// What holds this form without loss, where it is another.
+/// Target format of a GGML type; `None` if [`repack_blocks`] does not repack it.
 pub fn repacked_format(dtype: GgmlDType) -> Option<QuantFormat> {
     repack_plan(dtype).map(|(format, _)| format)
 }
 
-/// All blocks of a tensor, in their order; `None` where [`wide`] has none.
+/// Repacks all blocks of a tensor, in order; `None` if [`repacked_format`] is `None`.
 pub fn repack_blocks(dtype: GgmlDType, bytes: &[u8]) -> Option<Vec<u8>> {
     let (format, unpack) = repack_plan(dtype)?;
     let mut unpacked = UnpackedKQuant { codes: [0; 256], scales_and_mins: [(0.0, 0.0); 16] };
@@ -42,9 +40,9 @@ pub fn repack_blocks(dtype: GgmlDType, bytes: &[u8]) -> Option<Vec<u8>> {
         unpack(block, &mut unpacked);
         let groups =
             unpacked.codes.chunks_exact(32).zip(unpacked.scales_and_mins.chunks_exact(2)).take(dtype.block_size() / 32);
-        for (codes, [first_scale, second_scale]) in groups.map(|(codes, heads)| (codes, [heads[0], heads[1]])) {
+        for (codes, [first_scale, second_scale]) in groups.map(|(codes, halves)| (codes, [halves[0], halves[1]])) {
             if format == QuantFormat::AffineQ4 {
-                // Both halves have the same.
+                // Both halves have the same scale and minimum.
                 push_f32s(&mut out, &[first_scale.0, first_scale.1]);
                 out.extend((0..16).map(|at| codes[at] | codes[at + 16] << 4));
             } else {
@@ -60,10 +58,10 @@ fn push_f32s(out: &mut Vec<u8>, values: &[f32]) {
     out.extend(values.iter().flat_map(|number| number.to_le_bytes()));
 }
 
-/// A block's weights: scale · code + minimum.
+/// Weights of one source block: scale · code + minimum.
 struct UnpackedKQuant {
     codes: [u8; 256],
-    /// Scale and minimum of each sixteen.
+    /// Scale and minimum of each group of 16 weights.
     scales_and_mins: [(f32, f32); 16],
 }
 
@@ -71,7 +69,7 @@ fn read_f16(bytes: &[u8], offset: usize) -> f32 {
     f16::from_le_bytes([bytes[offset], bytes[offset + 1]]).to_f32()
 }
 
-/// Scales and minima of 32 weights each, both of six bits, in twelve bytes.
+/// Scale and minimum of a group of 32 weights, both 6-bit values in 12 packed bytes.
 fn scale_min_k4(packed: &[u8], group: usize) -> (f32, f32) {
     let (scale, minimum) = match group {
         0..4 => (packed[group] & 63, packed[group + 4] & 63),
@@ -80,7 +78,7 @@ fn scale_min_k4(packed: &[u8], group: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(minimum))
 }
 
-/// Halves d and m, then the packed scales and minima.
+/// Unpacks d and m as f16, then the packed scales and minima.
 fn unpack_scales_k4(block: &[u8], unpacked: &mut UnpackedKQuant) {
     let (scale, minimum) = (read_f16(block, 0), read_f16(block, 2));
     for (group, scale_and_min) in unpacked.scales_and_mins.iter_mut().enumerate() {
@@ -89,7 +87,7 @@ fn unpack_scales_k4(block: &[u8], unpacked: &mut UnpackedKQuant) {
     }
 }
 
-/// d, m, 12 bytes of scales, 128 of nibbles: of 64 weights the lower ones, then the upper ones of 32 bytes.
+/// Layout: d, m, 12 bytes of scales, 128 bytes of nibbles. Each 32 bytes hold 64 weights: first the low, then the high nibbles.
 fn unpack_q4_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     unpack_scales_k4(block, unpacked);
     for (index, code) in unpacked.codes.iter_mut().enumerate() {
@@ -98,7 +96,7 @@ fn unpack_q4_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     }
 }
 
-/// The same, between scales and nibbles 32 bytes of fifth bits: one bit for each 32 weights.
+/// Layout: as Q4_K, with 32 bytes of fifth bits between scales and nibbles; bit i of each byte belongs to the i-th 32 weights.
 fn unpack_q5_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     unpack_scales_k4(block, unpacked);
     for (index, code) in unpacked.codes.iter_mut().enumerate() {
@@ -108,7 +106,7 @@ fn unpack_q5_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     }
 }
 
-/// 128 bytes of lower nibbles, 64 of upper pairs of bits, 16 signed scales, d; weights are 32 below their codes.
+/// Layout: 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 signed scales, d. The codes have an offset of 32.
 fn unpack_q6_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     let scale = read_f16(block, 208);
     for (scale_and_min, group_scale) in unpacked.scales_and_mins.iter_mut().zip(&block[192..208]) {
@@ -123,7 +121,7 @@ fn unpack_q6_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     }
 }
 
-/// 32 bytes of third bits, 64 of pairs of bits, 12 of scales in six bits, d; weights are 4 below their codes.
+/// Layout: 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of 6-bit scales, d. The codes have an offset of 4.
 fn unpack_q3_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     let (scale, packed) = (read_f16(block, 108), &block[96..108]);
     for (group, scale_and_min) in unpacked.scales_and_mins.iter_mut().enumerate() {
@@ -139,7 +137,7 @@ fn unpack_q3_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     }
 }
 
-/// 16 bytes of a scale and a minimum in four bits each, 64 of pairs of bits, d, m.
+/// Layout: 16 bytes of a 4-bit scale and a 4-bit minimum each, 64 bytes of bit pairs, d, m.
 fn unpack_q2_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     let (scale, minimum) = (read_f16(block, 80), read_f16(block, 82));
     for (scale_and_min, packed_scale_min) in unpacked.scales_and_mins.iter_mut().zip(&block[..16]) {
@@ -150,7 +148,7 @@ fn unpack_q2_k(block: &[u8], unpacked: &mut UnpackedKQuant) {
     }
 }
 
-/// The fifth bits of 32 weights, 16 bytes of nibbles: first the lower ones, then the upper.
+/// Codes of 32 weights from their fifth bits and 16 bytes of nibbles: first the low, then the high nibbles.
 fn unpack_5bit_codes(high_bits: &[u8], low_nibbles: &[u8], unpacked: &mut UnpackedKQuant) {
     for (index, code) in unpacked.codes[..32].iter_mut().enumerate() {
         let nibble = if index < 16 { low_nibbles[index] & 15 } else { low_nibbles[index - 16] >> 4 };
@@ -158,14 +156,14 @@ fn unpack_5bit_codes(high_bits: &[u8], low_nibbles: &[u8], unpacked: &mut Unpack
     }
 }
 
-/// d; weights are 16 below their codes.
+/// Layout: d, fifth bits, nibbles. The codes have an offset of 16.
 fn unpack_q5_0(block: &[u8], unpacked: &mut UnpackedKQuant) {
     let scale = read_f16(block, 0);
     unpacked.scales_and_mins[..2].fill((scale, -16.0 * scale));
     unpack_5bit_codes(&block[2..6], &block[6..22], unpacked);
 }
 
-/// d, m.
+/// Layout: d, m, fifth bits, nibbles.
 fn unpack_q5_1(block: &[u8], unpacked: &mut UnpackedKQuant) {
     unpacked.scales_and_mins[..2].fill((read_f16(block, 0), read_f16(block, 2)));
     unpack_5bit_codes(&block[4..8], &block[8..24], unpacked);
@@ -177,7 +175,7 @@ mod tests {
     use candle_core::quantized::QTensor;
     use candle_core::{Device, Tensor};
     use espalier_tensor::Backend;
-    use espalier_tensor::Tensor as Numbers;
+    use espalier_tensor::Tensor as HostTensor;
     use espalier_tensor::cpu::{CpuBackend, WeightStorage};
     use espalier_tensor::seeded_rng::SeededRng;
     use espalier_tensor::stored_weight::StoredWeight;
@@ -201,12 +199,12 @@ mod tests {
                 expected,
                 "{dtype:?}"
             );
-            // In a product, too: with the rows of the identity.
+            // The product with the identity matrix returns the weights.
             let mut identity = vec![0.0; input * input];
             identity.iter_mut().step_by(input + 1).for_each(|one| *one = 1.0);
             let cpu = CpuBackend::detect().with_weight_storage(WeightStorage::Native);
             let linear = cpu.load_linear(blocks.clone(), None).unwrap();
-            let rows = cpu.upload(&Numbers::new([input, input], identity)).unwrap();
+            let rows = cpu.upload(&HostTensor::new([input, input], identity)).unwrap();
             let products = cpu.download(&cpu.linear(&rows, &linear).unwrap()).unwrap().values;
             let transposed_product = |at: usize| products[at % input * output + at / input];
             assert!((0..output * input).all(|at| transposed_product(at) == expected[at]), "{dtype:?}");

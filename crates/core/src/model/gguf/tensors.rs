@@ -1,9 +1,10 @@
-//! A GGUF file's tensors under transformers' names, and with its order of rows.
+//! Tensors of a GGUF file, with the names and the row order of transformers.
 
 use super::file::GgufFile;
 use super::repack;
 use crate::error::Result;
-use crate::model::weights::{CheckpointTensors, StoredTensor, damaged_file_error};
+use crate::model::checkpoint_files::damaged_file_error;
+use crate::model::weights::{CheckpointTensors, StoredTensor};
 use candle_core::Device;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -16,8 +17,10 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Opens the tensors of a file. `to_canonical_name` maps transformers' name of a tensor to the canonical name.
+///
 /// # Errors
-/// `Invalid` where the file does not say how many heads there are.
+/// `Invalid` if the file lacks the number of heads.
 pub fn read_weights(gguf: &GgufFile, to_canonical_name: impl Fn(&str) -> Option<String>) -> Result<CheckpointTensors> {
     let architecture = gguf.architecture()?;
     let head_count = |field: &str| gguf.u64_value(&format!("{architecture}.attention.{field}"));
@@ -38,10 +41,10 @@ pub fn read_weights(gguf: &GgufFile, to_canonical_name: impl Fn(&str) -> Option<
     Ok(CheckpointTensors::from_tensors(tensors))
 }
 
-/// A tensor that is none of transformers'.
+/// Reads a tensor that has no counterpart in transformers.
 ///
 /// # Errors
-/// `Invalid` (`base_model_damaged`) where it is missing or damaged.
+/// `Invalid` (`base_model_damaged`) if it is missing or damaged.
 pub fn read_f32_tensor(gguf: &GgufFile, name: &str) -> Result<Vec<f32>> {
     let info = gguf.require(&format!("the tensor {name}"), gguf.content.tensor_infos.get(name))?;
     let tensor_ref = GgufTensor::new(gguf, name, info.shape.dims(), None);
@@ -50,7 +53,7 @@ pub fn read_f32_tensor(gguf: &GgufFile, name: &str) -> Result<Vec<f32>> {
     Ok(tensor.values)
 }
 
-/// What transformers calls a tensor, and the file's word for its part of a layer.
+/// Transformers' name of a tensor of the Llama family, and its module in the GGUF name.
 fn llama_tensor_name(gguf_name: &str) -> Option<(String, &str)> {
     match gguf_name {
         "token_embd.weight" => return Some(("embed_tokens.weight".to_string(), gguf_name)),
@@ -77,10 +80,10 @@ fn llama_tensor_name(gguf_name: &str) -> Option<(String, &str)> {
     Some((format!("layers.{layer}.{module}.{suffix}"), part_name))
 }
 
-/// The same of GPT-2.
+/// Transformers' name of a tensor of GPT-2, and its module in the GGUF name.
 fn gpt2_tensor_name(gguf_name: &str) -> Option<(String, &str)> {
     let (path, suffix) = gguf_name.rsplit_once('.')?;
-    let top_level = |theirs: &str| Some((format!("{theirs}.{suffix}"), gguf_name));
+    let top_level = |module: &str| Some((format!("{module}.{suffix}"), gguf_name));
     match path {
         "token_embd" => return top_level("wte"),
         "position_embd" => return top_level("wpe"),
@@ -106,7 +109,8 @@ struct GgufTensor {
     content: Arc<Content>,
     name: String,
     shape: Vec<usize>,
-    /// Heads whose rows llama.cpp keeps in pairs that are turned together; transformers has all first ones, then all second.
+    /// Number of heads whose rows are permuted: llama.cpp stores the two rows of each rotated pair next to each other, transformers
+    /// first all first rows, then all second rows.
     rope_heads: Option<usize>,
 }
 
@@ -128,7 +132,7 @@ impl StoredTensor for GgufTensor {
             GgmlDType::Q4_0 => QuantFormat::Q4_0,
             GgmlDType::Q4_1 => QuantFormat::Q4_1,
             other => match repack::repacked_format(other) {
-                Some(form) => form,
+                Some(format) => format,
                 None => return self.dequantize(&qtensor).map(|tensor| (StoredWeight::Dense(tensor), digest)),
             },
         };
@@ -183,7 +187,10 @@ impl GgufTensor {
     }
 }
 
-/// The rows of every head with the first ones of the pairs first.
+/// Reverses llama.cpp's permutation of the rows of each head.
+///
+/// # Errors
+/// A description, if the rows are not pairs of `heads` heads.
 fn unpermute_rope_rows<T: Copy>(values: &[T], heads: usize, rows: usize) -> std::result::Result<Vec<T>, String> {
     if heads == 0 || !rows.is_multiple_of(2 * heads) {
         return Err(format!("{rows} rows are not pairs of {heads} heads"));
@@ -203,7 +210,7 @@ mod tests {
 
     #[test]
     fn rope_rows_are_unpermuted() {
-        // Two heads of four rows, of one number each.
+        // Two heads of four rows with one value each.
         let unpermuted = unpermute_rope_rows(&[0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0], 2, 8).unwrap();
         assert_eq!(unpermuted, [0.0, 2.0, 1.0, 3.0, 10.0, 12.0, 11.0, 13.0]);
         assert!(unpermute_rope_rows(&[0.0; 6], 2, 6).is_err());

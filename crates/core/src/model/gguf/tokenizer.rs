@@ -1,9 +1,9 @@
-//! A GGUF file's tokenizer as a `tokenizer.json`: byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), with the splitting
-//! that the file names, or SentencePiece's.
+//! `tokenizer.json` from the metadata of a GGUF file: byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), or SentencePiece's
+//! BPE (Kudo & Richardson 2018) of Llama 2 and Mistral.
 
 use super::file::{GgufFile, value_as_u64};
 use crate::error::Result;
-use crate::model::weights::damaged_file_error;
+use crate::model::checkpoint_files::damaged_file_error;
 use candle_core::quantized::gguf_file::Value as Field;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -12,26 +12,28 @@ const LLAMA3_SPLIT_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{
 const QWEN2_SPLIT_PATTERN: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// What a token is, by `tokenizer.ggml.token_type`.
+/// Type of a token, `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TokenType {
     Normal,
     Unknown,
     Control,
     UserDefined,
-    /// Unused ones, and the bytes of SentencePiece.
+    /// Unused tokens, and the byte tokens of SentencePiece.
     Other,
 }
 
-/// All tokens, by their ids.
+/// Tokens in the order of their ids.
 struct GgufVocabulary<'a> {
     tokens: Vec<&'a str>,
-    /// Of some or all of them.
+    /// Shorter than `tokens` if the file lacks types.
     token_types: Vec<TokenType>,
 }
 
+/// Builds a `tokenizer.json`.
+///
 /// # Errors
-/// `Invalid` naming what is missing, or not known.
+/// `Invalid` with the key that is missing or has an unsupported value.
 pub fn read_tokenizer_json(gguf: &GgufFile) -> Result<Value> {
     let vocabulary = GgufVocabulary::read(gguf)?;
     let (mut tokenizer_json, default_on) =
@@ -49,7 +51,7 @@ pub fn read_tokenizer_json(gguf: &GgufFile) -> Result<Value> {
     Ok(tokenizer_json)
 }
 
-/// The parts of a `tokenizer.json` that are byte-level BPE's own.
+/// Fields of a `tokenizer.json` that are specific to byte-level BPE.
 fn byte_level_bpe(gguf: &GgufFile, vocabulary: &GgufVocabulary) -> Result<Value> {
     let merges = str_array(gguf, "tokenizer.ggml.merges")?;
     let pre_tokenization = pre_tokenization(gguf)?;
@@ -80,12 +82,12 @@ impl<'a> GgufVocabulary<'a> {
         Ok(Self { tokens: str_array(gguf, "tokenizer.ggml.tokens")?, token_types })
     }
 
-    /// Of a token that the file says nothing of: normal.
+    /// Type of a token; normal if the file has none for it.
     fn token_type(&self, id: usize) -> TokenType {
         self.token_types.get(id).copied().unwrap_or(TokenType::Normal)
     }
 
-    /// Those of a kind, with their ids.
+    /// Ids and texts of the tokens of a type.
     fn tokens_of_type(&self, token_type: TokenType) -> impl Iterator<Item = (usize, &'a str)> {
         let tokens = self.tokens.iter().copied().enumerate();
         tokens.filter(move |(id, _)| self.token_type(*id) == token_type)
@@ -95,7 +97,7 @@ impl<'a> GgufVocabulary<'a> {
         self.tokens.iter().enumerate().map(|(id, token)| ((*token).to_string(), json!(id))).collect()
     }
 
-    /// Tokens that a text has whole.
+    /// `added_tokens`: tokens that are matched in the text before BPE.
     fn added_tokens(&self) -> Vec<Value> {
         let to_added_token = |(id, token): (usize, &&str)| {
             let token_type = self.token_type(id);
@@ -119,11 +121,11 @@ fn str_array<'a>(gguf: &'a GgufFile, key: &str) -> Result<Vec<&'a str>> {
     values.iter().map(as_text).collect()
 }
 
-/// How a text is cut before its bytes are merged.
+/// Normalization and splitting before BPE.
 struct PreTokenization {
     normalizer: Value,
     pre_tokenizer: Value,
-    /// Whether a word of the vocabulary is taken whole, whatever its merges.
+    /// Whether words of the vocabulary become one token without merges.
     ignore_merges: bool,
 }
 
@@ -156,7 +158,7 @@ fn pre_tokenization(gguf: &GgufFile) -> Result<PreTokenization> {
     })
 }
 
-/// What is put before and behind a text; `usual` are switches that are on where the file does not say it.
+/// Post-processor that adds begin- and end-of-text tokens. `default_on` are the flags that are on if the file lacks them.
 fn post_processor(gguf: &GgufFile, tokens: &[&str], default_on: &[&str]) -> Result<Value> {
     let special_token = |name: &str, id: &str| {
         let (flag_key, id_key) = (format!("tokenizer.ggml.{name}"), format!("tokenizer.ggml.{id}"));
@@ -189,13 +191,14 @@ fn post_processor(gguf: &GgufFile, tokens: &[&str], default_on: &[&str]) -> Resu
     }))
 }
 
-/// What stands for a space.
+/// SentencePiece's replacement of a space.
 const METASPACE: &str = "\u{2581}";
 
-/// The parts of a `tokenizer.json` that are SentencePiece's own.
+/// Fields of a `tokenizer.json` that are specific to SentencePiece: pieces with scores, of which the best pair is merged first.
+/// Text without pieces is encoded as bytes.
 ///
 /// # Errors
-/// `Invalid` where the scores are missing.
+/// `Invalid` if the scores are missing.
 fn sentencepiece_bpe(gguf: &GgufFile, vocabulary: &GgufVocabulary) -> Result<Value> {
     const SCORES_KEY: &str = "tokenizer.ggml.scores";
     let raw_scores = gguf.metadata_value(SCORES_KEY).and_then(|field| field.to_vec().ok());
@@ -226,7 +229,8 @@ fn sentencepiece_bpe(gguf: &GgufFile, vocabulary: &GgufVocabulary) -> Result<Val
     }))
 }
 
-/// Best first; of ways to the same piece those with longer halves, as transformers sorts them.
+/// All pairs of pieces that form a third one, in the order of transformers' conversion: by score of the result, then longer halves
+/// first.
 fn merges_by_score(vocabulary: &GgufVocabulary, scores: &[f32]) -> Vec<[String; 2]> {
     let id_by_token: HashMap<&str, usize> =
         vocabulary.tokens_of_type(TokenType::Normal).map(|(id, token)| (token, id)).collect();

@@ -1,11 +1,11 @@
-//! One model's folder in a Hugging Face cache, in the layout that its other users share.
+//! Folder of one model in the Hugging Face cache, in the layout of `huggingface_hub`.
 //!
 //! ```text
-//! models--org--name/blobs/<etag>                     the bytes, renamed into place when they are whole
+//! models--org--name/blobs/<etag>                     content, renamed into place when complete
 //! models--org--name/snapshots/<commit>/config.json   -> ../../blobs/<etag>
 //! models--org--name/refs/main                        the commit, written last
-//! models--org--name/.no_exist/<commit>/modules.json  known not to be on the hub
-//! .locks/models--org--name/<etag>.lock               held while a blob is written
+//! models--org--name/.no_exist/<commit>/modules.json  marker of a file that the hub does not have
+//! .locks/models--org--name/<etag>.lock               lock of a blob that is being written
 //! ```
 
 use crate::error::{Context, Result};
@@ -18,7 +18,7 @@ pub(super) struct RepositoryCache {
     locks_folder: PathBuf,
 }
 
-/// The hub id that a cache folder's name stands for.
+/// Hub id of a cache folder name.
 pub(super) fn repository_from_folder_name(folder_name: &str) -> Option<String> {
     folder_name.strip_prefix("models--").filter(|rest| !rest.is_empty()).map(|rest| rest.replace("--", "/"))
 }
@@ -28,14 +28,14 @@ impl RepositoryCache {
         Self::from_folder(&cache_root.join(format!("models--{}", repository.replace('/', "--"))))
     }
 
-    /// `folder` is the model's own.
+    /// Opens the folder of a model.
     pub fn from_folder(folder: &Path) -> Self {
         let name = folder.file_name().unwrap_or_default();
         let locks = folder.parent().unwrap_or(Path::new("")).join(".locks").join(name);
         Self { repository_folder: folder.to_path_buf(), locks_folder: locks }
     }
 
-    /// The commit that a revision stands for, as far as the cache knows.
+    /// Commit of a revision, if the cache has a snapshot of it.
     pub fn resolve_revision(&self, revision: &str) -> Option<String> {
         let commit = match fs::read_to_string(self.repository_folder.join("refs").join(revision)) {
             Ok(commit) => commit.trim().to_string(),
@@ -44,7 +44,7 @@ impl RepositoryCache {
         (is_safe_file_name(&commit) && self.snapshot_path(&commit).is_dir()).then_some(commit)
     }
 
-    /// The commit of the only snapshot, where there is but one.
+    /// Commit of the only snapshot; `None` if there are several.
     pub fn single_snapshot(&self) -> Option<String> {
         let mut entries = fs::read_dir(self.repository_folder.join("snapshots")).ok()?.flatten();
         let snapshot_name = entries.next()?.file_name().into_string().ok()?;
@@ -55,7 +55,7 @@ impl RepositoryCache {
         self.repository_folder.join("snapshots").join(commit)
     }
 
-    /// Whether it is known that the commit has this file, or that it has not.
+    /// Whether the cache has the file or a marker that the hub does not have it.
     pub fn is_presence_known(&self, commit: &str, file: &str) -> bool {
         self.has_file(commit, file) || self.no_exist_path(commit, file).is_file()
     }
@@ -70,7 +70,7 @@ impl RepositoryCache {
         fs::write(&path, "").with_context(|| write_context(&path))
     }
 
-    /// Lets nobody else write this blob until the lock is dropped.
+    /// Locks a blob against other writers until the file is dropped.
     pub fn lock_blob(&self, etag: &str) -> Result<File> {
         let path = self.locks_folder.join(format!("{etag}.lock"));
         create_parent(&path)?;
@@ -79,7 +79,7 @@ impl RepositoryCache {
         Ok(file)
     }
 
-    /// The place of a blob, and the place where it is written until it is whole.
+    /// Final path of a blob, and the path to which it is downloaded.
     pub fn blob_paths(&self, etag: &str) -> Result<(PathBuf, PathBuf)> {
         let blob = self.repository_folder.join("blobs").join(etag);
         create_parent(&blob)?;
@@ -87,7 +87,7 @@ impl RepositoryCache {
         Ok((blob, incomplete))
     }
 
-    /// Makes a file of the snapshot point to its blob.
+    /// Links a file of a snapshot to its blob.
     pub fn link_snapshot_file(&self, commit: &str, file: &str, etag: &str) -> Result<()> {
         let path = self.snapshot_path(commit).join(file);
         create_parent(&path)?;
@@ -96,7 +96,7 @@ impl RepositoryCache {
         write_atomically(&path, |temporary| std::os::unix::fs::symlink(&link_target, temporary))
     }
 
-    /// The last thing to be written: from here on the revision is in the cache.
+    /// Points a revision to a commit. Written last, after all files of the snapshot.
     pub fn write_ref(&self, revision: &str, commit: &str) -> Result<()> {
         if revision == commit {
             return Ok(());
@@ -111,7 +111,7 @@ impl RepositoryCache {
     }
 }
 
-/// Whether a word that the hub sent may become a file's name.
+/// Whether a name from a hub response is safe as a file name.
 pub(super) fn is_safe_file_name(name: &str) -> bool {
     let has_allowed_characters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     has_allowed_characters && (1..=128).contains(&name.len()) && !name.starts_with('.')
@@ -124,7 +124,7 @@ fn create_parent(path: &Path) -> Result<()> {
     })
 }
 
-/// Makes a file under a name that nobody else has, and renames it into place.
+/// Creates a temporary file and renames it into place.
 fn write_atomically(path: &Path, create: impl FnMut(&Path) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     let temporary_file =

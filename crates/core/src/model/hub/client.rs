@@ -1,4 +1,4 @@
-//! Asking the hub for a file. Knows HTTP, and nothing of the cache.
+//! HTTP client of the hub. It follows redirects itself, so that the token is sent to the hub only.
 
 use super::cache::is_safe_file_name;
 use super::repository::ModelId;
@@ -9,7 +9,7 @@ use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body, BodyReader};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A server that says nothing for so long is not going to.
+/// Maximum time without any data.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
 
@@ -19,23 +19,23 @@ pub(super) struct HubClient {
     token: Option<String>,
 }
 
-/// A file of the hub, its body not read yet.
+/// Response with a file, before the body is read.
 pub(super) struct FileResponse {
     pub commit: String,
     pub etag: String,
-    /// As announced, by every header that announces it.
+    /// Sizes in the response headers; the body must match all of them.
     pub expected_sizes: Vec<u64>,
     pub body: BodyReader<'static>,
 }
 
-/// What the hub says to a request for a file.
+/// Result of a request for a file.
 pub(super) enum FileLookup {
     Found(FileResponse),
-    /// The model has no such file.
+    /// The repository does not have the file.
     NotFound,
 }
 
-/// The headers that describe the file, gathered on the way through the redirects.
+/// Headers that describe the file, collected over all redirects.
 #[derive(Default)]
 struct FileHeaders {
     commit: Option<String>,
@@ -48,7 +48,7 @@ impl HubClient {
     pub fn new(settings: &Settings) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // Followed by hand, so that the token stays with the hub.
+            // `get_following_redirects` follows them.
             .max_redirects(0)
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
@@ -60,8 +60,10 @@ impl HubClient {
         Self { agent: config.new_agent(), endpoint: settings.endpoint.clone(), token: settings.token.clone() }
     }
 
+    /// Requests a file of a revision.
+    ///
     /// # Errors
-    /// `Invalid` where the hub does not have the model or does not give it; `Internal` for the network.
+    /// `Invalid` if the model does not exist or access is denied; `Internal` for errors of the network.
     pub fn request_file(&self, id: &ModelId, revision: &str, file: &str) -> Result<FileLookup> {
         let url = format!("{}/{}/resolve/{}/{file}", self.endpoint, id.repository, revision.replace('/', "%2F"));
         let (response, file_headers) = self.get_following_redirects(&url)?;
@@ -72,7 +74,7 @@ impl HubClient {
         }
     }
 
-    /// Follows redirects. Only the hub itself sees the token, and only it describes the file.
+    /// Follows redirects. Only requests to the hub itself carry the token, and only its responses describe the file.
     fn get_following_redirects(&self, url: &str) -> Result<(Response<Body>, FileHeaders)> {
         let Some(hub_origin) = Origin::parse(url) else {
             let message = format!("HF_ENDPOINT is {:?}: give an address that begins with https://", self.endpoint);
@@ -134,7 +136,7 @@ impl HubClient {
         }
     }
 
-    /// The model is there, but not a file that it cannot do without.
+    /// Error for a repository that lacks a required file.
     pub fn incomplete_model(&self, id: &ModelId, missing: &str) -> Error {
         model_not_found(id, &self.endpoint, missing)
     }
@@ -148,24 +150,25 @@ fn model_not_found(id: &ModelId, endpoint: &str, reason: &str) -> Error {
     Error::invalid("base_model_not_found", message)
 }
 
-/// Whether "not found" speaks of the file, and not of the model or the revision.
+/// Whether a 404 response refers to the file rather than to the repository or the revision.
 fn is_entry_not_found(response: &Response<Body>) -> bool {
     header_value(response.headers(), "x-error-code").is_none_or(|code| code == "EntryNotFound")
 }
 
 fn parse_file_response(response: Response<Body>, file_headers: FileHeaders, url: &str) -> Result<FileResponse> {
-    let unexpected_answer =
-        |what: &str| Error::internal(format!("{url}: the answer {what}; is HF_ENDPOINT a Hugging Face hub?"));
-    let safe_name = |word: Option<String>| word.filter(|word| is_safe_file_name(word));
-    let commit = safe_name(file_headers.commit).ok_or_else(|| unexpected_answer("names no commit (X-Repo-Commit)"))?;
+    let unexpected_response =
+        |reason: &str| Error::internal(format!("{url}: the answer {reason}; is HF_ENDPOINT a Hugging Face hub?"));
+    let safe_name = |name: Option<String>| name.filter(|name| is_safe_file_name(name));
+    let commit =
+        safe_name(file_headers.commit).ok_or_else(|| unexpected_response("names no commit (X-Repo-Commit)"))?;
     let etag = safe_name(file_headers.linked_etag.or(file_headers.etag))
-        .ok_or_else(|| unexpected_answer("has no usable ETag"))?;
+        .ok_or_else(|| unexpected_response("has no usable ETag"))?;
     let content_length = response.body().content_length();
     let expected_sizes: Vec<u64> = [file_headers.linked_size, content_length].into_iter().flatten().collect();
     let is_chunked =
         header_value(response.headers(), "transfer-encoding").is_some_and(|coding| coding.contains("chunked"));
     if expected_sizes.is_empty() && !is_chunked {
-        return Err(unexpected_answer("does not say how long the file is"));
+        return Err(unexpected_response("does not say how long the file is"));
     }
     let body = response.into_body().into_with_config().reader();
     Ok(FileResponse { commit, etag, expected_sizes, body })
@@ -188,7 +191,7 @@ fn header_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Scheme, host and port: two addresses with the same one are the same server.
+/// Scheme, host and port of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
     scheme: String,
@@ -197,7 +200,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// `None` where the address is not one of HTTP.
+    /// `None` if the URL is not HTTP or HTTPS.
     pub fn parse(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let scheme = uri.scheme_str()?.to_ascii_lowercase();
@@ -214,13 +217,13 @@ impl Origin {
         self.scheme == "https"
     }
 
-    /// A server on this machine, which no proxy stands in front of.
+    /// Whether the server is on this machine, so that no proxy applies.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.host == "[::1]" || self.host.starts_with("127.")
     }
 }
 
-/// The address that a redirect from `from` leads to; `None` where it leaves HTTP, or gives encryption up.
+/// Target URL of a redirect; `None` if it leaves HTTP or downgrades from HTTPS to HTTP.
 fn resolve_redirect(from: &str, location: &str) -> Option<String> {
     let from_origin = Origin::parse(from)?;
     let target_url = match location {

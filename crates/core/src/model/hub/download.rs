@@ -1,4 +1,4 @@
-//! From the hub into the cache: which files, in which order, and that each is whole.
+//! Downloads a model from the hub to the cache and verifies size and sha256 of each file.
 
 use super::cache::RepositoryCache;
 use super::client::{FileLookup, FileResponse, HubClient};
@@ -11,13 +11,13 @@ use std::path::Path;
 
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Downloads what the cache does not have of a model, and answers the commit. The revision points to the commit only
-/// once everything is there.
+/// Downloads the files that the cache lacks and returns the commit. The revision points to the commit only after all files are
+/// complete.
 ///
 /// # Errors
-/// `Invalid` where the hub has no such model, or not as safetensors with a `tokenizer.json`.
+/// `Invalid` if the hub does not have the model, or not as safetensors with a `tokenizer.json`.
 pub(super) fn download_snapshot(id: &ModelId, client: &HubClient, cache: &RepositoryCache) -> Result<String> {
-    // The first answer says which commit the revision is; all other files are asked for by it, so that they fit.
+    // The first response resolves the revision to a commit. All other files are requested by commit, so that they match.
     let FileLookup::Found(config) = client.request_file(id, &id.revision, CONFIG_FILE)? else {
         return Err(client.incomplete_model(id, "has no config.json for it"));
     };
@@ -34,7 +34,7 @@ pub(super) fn download_snapshot(id: &ModelId, client: &HubClient, cache: &Reposi
     Ok(commit)
 }
 
-/// Asks for files of which it is not known whether the model has them.
+/// Downloads those of `names` that the repository has.
 pub(super) fn download_optional_files(
     id: &ModelId,
     commit: &str,
@@ -45,7 +45,7 @@ pub(super) fn download_optional_files(
     SnapshotDownload { id, commit, client, cache }.fetch_optional(names)
 }
 
-/// One commit of one model, there and here.
+/// One commit of a repository, on the hub and in the cache.
 struct SnapshotDownload<'a> {
     id: &'a ModelId,
     commit: &'a str,
@@ -106,7 +106,7 @@ impl SnapshotDownload<'_> {
     }
 }
 
-/// Writes a file into the cache, unless its blob is there, and makes the snapshot point to it.
+/// Writes a file to the cache, unless its blob exists, and links the snapshot to it.
 fn store_file(file: &str, response: FileResponse, commit: &str, cache: &RepositoryCache) -> Result<()> {
     if response.commit != commit {
         let message =
@@ -119,7 +119,7 @@ fn store_file(file: &str, response: FileResponse, commit: &str, cache: &Reposito
     if !is_complete_blob(&blob, &response.expected_sizes) {
         tracing::info!(file, bytes = response.expected_sizes.first(), "downloading");
         if let Err(error) = stream_to_file(file, response, &incomplete) {
-            // The fault to report is the download's; what is left over would be written anew anyway.
+            // The error of the download is reported. A remaining file would be overwritten.
             let _ = fs::remove_file(&incomplete);
             return Err(error);
         }
@@ -129,13 +129,13 @@ fn store_file(file: &str, response: FileResponse, commit: &str, cache: &Reposito
     cache.link_snapshot_file(commit, file, &etag)
 }
 
-/// A blob has its name only once it was verified; the size guards against what happened to the disk since.
+/// Whether the blob exists with these sizes. A blob was verified before it got its name; the size detects later truncation.
 fn is_complete_blob(blob: &Path, expected_sizes: &[u64]) -> bool {
     fs::metadata(blob)
         .is_ok_and(|metadata| metadata.is_file() && expected_sizes.iter().all(|bytes| *bytes == metadata.len()))
 }
 
-/// Reads the body into a file on disk, and checks its size and, where the hub names files by it, its sha256.
+/// Writes the body to a file and verifies its size and, if the ETag is one, its sha256.
 fn stream_to_file(file: &str, mut response: FileResponse, path: &Path) -> Result<()> {
     let mut out = File::create(path).with_context(|| format!("writing {}", path.display()))?;
     let mut hasher = Sha256::new();
@@ -159,7 +159,7 @@ fn stream_to_file(file: &str, mut response: FileResponse, path: &Path) -> Result
         return Err(Error::internal(message));
     }
     let is_sha256 = response.etag.len() == 64 && response.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_sha256 && hex_encode(&hasher.finalize()) != response.etag.to_ascii_lowercase() {
+    if is_sha256 && hex::encode(hasher.finalize()) != response.etag.to_ascii_lowercase() {
         let message = format!("{file} came damaged (its sha256 is not the hub's), and was not kept: try again");
         return Err(Error::internal(message));
     }
@@ -172,8 +172,4 @@ fn interrupted_download(file: &str, received: u64, expected_sizes: &[u64], error
         "the download of {file} broke off after {received}{of_total} bytes ({error}), and was not kept: check the network and try \
          again"
     ))
-}
-
-fn hex_encode(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

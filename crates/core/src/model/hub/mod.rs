@@ -1,6 +1,4 @@
-//! Finding the base model's folder: a local folder, a Hugging Face cache, or the hub.
-//!
-//! Knows which files a model has, not what is in them.
+//! Finds the files of the base model: a local folder or GGUF file, the Hugging Face cache, or the Hugging Face hub.
 
 mod cache;
 mod client;
@@ -16,21 +14,21 @@ use client::HubClient;
 use repository::ModelId;
 use std::path::{Path, PathBuf};
 
-/// A folder with the model's files, or one GGUF file, and the name by which PEFT would know it.
+/// Folder or GGUF file of a model, and its name for PEFT's `base_model_name_or_path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelLocation {
     pub path: PathBuf,
     pub name: String,
 }
 
-/// Finds `model`: a folder or a GGUF file on disk, else a hub id (`org/name` or `org/name@revision`) in the cache, else downloads it
-/// into the cache (in the hub's own layout: `models--org--name/{blobs,refs,snapshots}`).
+/// Finds `source`: a folder or GGUF file on disk, or a hub id (`org/name` or `org/name@revision`), which is downloaded unless it is
+/// in the cache. The cache has the hub's layout (`models--org--name/{blobs,refs,snapshots}`).
 ///
-/// A snapshot that is in the cache is used as it is; that its branch has moved on the hub is not looked up.
+/// A cached snapshot is used even if its branch has a newer commit on the hub.
 ///
 /// # Errors
-/// `Invalid` where the name or a setting has to be changed: there is no such model, it is not in the cache and the hub
-/// must not be asked, or a token is needed. `Internal` for the network and the disk.
+/// `Invalid` if the model does not exist, is not cached in offline mode, or needs a token. `Internal` for errors of the network and
+/// the disk.
 pub fn locate(source: &str, settings: &Settings) -> Result<ModelLocation> {
     if Path::new(source).is_dir() {
         return resolve_folder(Path::new(source));
@@ -68,8 +66,8 @@ fn resolve_snapshot(id: &ModelId, settings: &Settings) -> Result<PathBuf> {
     Ok(cache.snapshot_path(&commit))
 }
 
-/// Another tool may have left the small files out that say how to pool. The model works without them, so a hub that
-/// does not answer is no reason not to start.
+/// Downloads optional files that another tool left out of the cache, for example the pooling settings. The model works without them,
+/// so errors are only logged.
 fn fetch_missing_optional_files(id: &ModelId, commit: &str, cache: &RepositoryCache, settings: &Settings) {
     let missing: Vec<&str> =
         repository::OPTIONAL_FILES.into_iter().filter(|file| !cache.is_presence_known(commit, file)).collect();
@@ -81,7 +79,7 @@ fn fetch_missing_optional_files(id: &ModelId, commit: &str, cache: &RepositoryCa
             model = id.repository,
             files = ?missing,
             error = %error,
-            "the cached base model is used without files that the hub may have"
+            "cannot download optional files of the cached base model"
         );
     }
 }
@@ -117,7 +115,6 @@ fn resolve_folder(folder: &Path) -> Result<ModelLocation> {
     Ok(ModelLocation { path: absolute, name })
 }
 
-/// A GGUF file, which is a whole model.
 fn resolve_gguf_file(path: &Path) -> Result<ModelLocation> {
     let absolute_path = std::path::absolute(path).with_context(|| format!("finding the file {}", path.display()))?;
     if absolute_path.extension().is_none_or(|extension| extension != "gguf") {
@@ -128,7 +125,7 @@ fn resolve_gguf_file(path: &Path) -> Result<ModelLocation> {
     Ok(ModelLocation { path: absolute_path, name })
 }
 
-/// `models--org--name` itself: the snapshot that `main` points to, or the only one.
+/// Resolves a cache folder `models--org--name`: to the snapshot of `main`, or to the only snapshot.
 fn resolve_cache_folder(folder: &Path) -> Result<Option<ModelLocation>> {
     let Some(repository) = folder.file_name().and_then(|name| repository_from_folder_name(name.to_str()?)) else {
         return Ok(None);
@@ -152,19 +149,19 @@ fn resolve_cache_folder(folder: &Path) -> Result<Option<ModelLocation>> {
     }
 }
 
-/// What PEFT would call the model: its hub id where it lies in a hub cache, else the folder's own name.
+/// Name of the model in a folder: the hub id if the folder is in a hub cache, else the name of the folder.
 fn model_name(folder: &Path) -> Result<String> {
     let canonical = folder.canonicalize().with_context(|| format!("finding the folder {}", folder.display()))?;
     let cached_repository = [folder, canonical.as_path()].into_iter().find_map(repository_of_snapshot);
     let file_name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    // A path that ends in `..` has no name of its own.
+    // A path that ends in `..` has no file name.
     Ok(cached_repository
         .or_else(|| file_name(&folder.to_path_buf()))
         .or_else(|| file_name(&canonical))
         .unwrap_or_else(|| "base".to_string()))
 }
 
-/// The repository of `…/models--org--name/snapshots/commit`.
+/// Repository of a snapshot folder `…/models--org--name/snapshots/commit`.
 fn repository_of_snapshot(snapshot: &Path) -> Option<String> {
     let snapshots = snapshot.parent()?;
     if snapshots.file_name()? != "snapshots" {

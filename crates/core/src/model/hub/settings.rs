@@ -1,14 +1,14 @@
-//! The settings that Hugging Face's own tools share.
+//! Settings of the hub, from the environment variables of Hugging Face's tools.
 
 use std::fmt;
 use std::path::PathBuf;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// Where the hub is and what may be asked of it; read from the environment by `config`.
+/// Address, credentials and cache of the hub.
 #[derive(Clone)]
 pub struct Settings {
-    /// `HF_ENDPOINT`, by default the public hub.
+    /// `HF_ENDPOINT`; by default the public hub.
     pub endpoint: String,
     /// `HF_TOKEN`.
     pub token: Option<String>,
@@ -25,7 +25,7 @@ pub enum NetworkMode {
 }
 
 impl Settings {
-    /// Reads the variables through `get`; an empty one counts as not set.
+    /// Reads the environment through `variable`. Empty variables count as unset.
     pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Self {
         let non_empty =
             |name: &str| variable(name).map(|value| value.trim().to_string()).filter(|value| !value.is_empty());
@@ -50,7 +50,7 @@ impl Settings {
     }
 }
 
-/// Never shows the token.
+/// Hides the token.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")

@@ -1,8 +1,8 @@
-//! What a tokenizer does for a model that says what comes next: prompts, conversations, and where they end.
+//! Encodes prompts, completions and conversations for causal language models.
 
 use super::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::chat::{ChatTemplate, Json, Message, RenderOptions};
+use crate::model::chat::{ASSISTANT_ROLE, ChatTemplate, Json, Message, RenderOptions};
 use crate::model::generation_config::GenerationConfig;
 
 impl Tokenizer {
@@ -10,12 +10,12 @@ impl Tokenizer {
         Self { generation_config, ..self }
     }
 
-    /// What ends a text that is learned, where there is such a token.
+    /// End-of-text token that is appended to training examples.
     pub fn eos(&self) -> Option<u32> {
         self.generation_config.eos
     }
 
-    /// Tokens behind which nothing is generated.
+    /// Tokens that end generation.
     pub fn eos_ids(&self) -> &[u32] {
         &self.generation_config.eos_ids
     }
@@ -24,36 +24,36 @@ impl Tokenizer {
         matches!(self.generation_config.chat_template, Some(Ok(_)))
     }
 
-    /// A token's id, as the vocabulary writes it.
+    /// Id of a token of the vocabulary.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// The same the other way.
+    /// Token of the vocabulary with this id.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The text of tokens, without special ones.
+    /// Decodes token ids and skips special tokens.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.inner.decode(ids, true).unwrap_or_default()
     }
 
-    /// A text to be continued: with the special tokens in front that the tokenizer puts there, and none behind.
+    /// Encodes a prompt with the special tokens that the tokenizer adds at its start, without those at its end.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, true).map_err(Error::internal)?;
         let mut ids = encoding.get_ids().to_vec();
         let trailing_special_tokens =
             encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
-        // A text of nothing but special tokens is left as it is.
+        // A prompt of special tokens alone is kept.
         if trailing_special_tokens < ids.len() {
             ids.truncate(ids.len() - trailing_special_tokens);
         }
         Ok(ids)
     }
 
-    /// A prompt, whose tokens are `asked`, and what follows it. Where a token would reach over the border, the two are kept
-    /// apart, as they are when the prompt is asked.
+    /// Encodes a prompt, whose own encoding is `prompt_ids`, with its completion. If a token would span the boundary, the two are
+    /// encoded separately, as in generation.
     pub fn encode_completion(&self, prompt_ids: &[u32], prompt: &str, completion: &str) -> Result<Vec<u32>> {
         let joint_ids = self.encode_prompt(&format!("{prompt}{completion}"))?;
         match joint_ids.starts_with(prompt_ids) {
@@ -62,19 +62,20 @@ impl Tokenizer {
         }
     }
 
-    /// A conversation that the assistant is to go on with.
+    /// Encodes a conversation with the generation prompt of the assistant.
     ///
     /// # Errors
-    /// `Invalid`: `no_chat_template`, or what the template says against it.
+    /// `Invalid`: `no_chat_template`, `bad_chat_template`, or `chat_template_refused` if the template raises an exception.
     pub fn encode_chat(&self, messages: &[Message], options: &RenderOptions) -> Result<Vec<u32>> {
         self.encode_without_special_tokens(&self.chat_template()?.render_prompt(messages, options)?)
     }
 
-    /// A whole conversation, and which of its tokens the assistant has to say; a message with the `weight` 0 is not to be
-    /// learned.
+    /// Encodes a conversation for training. The second vector is the loss mask: true for tokens of assistant messages whose
+    /// `weight` is not 0.
     ///
     /// # Errors
-    /// As [`Self::chat`].
+    /// `Invalid`: `no_chat_template`, `bad_chat_template`, or `chat_template_refused` if the template raises an exception or
+    /// an assistant message cannot be located in the text.
     pub fn encode_conversation(&self, messages: &[Message], tools: Option<&Json>) -> Result<(Vec<u32>, Vec<bool>)> {
         let options = RenderOptions { tools: tools.cloned(), ..RenderOptions::with_fixed_time() };
         let rendered = self.chat_template()?.render_conversation(messages, &options, &self.special_tokens())?;
@@ -85,13 +86,13 @@ impl Tokenizer {
             rendered.assistant_spans.iter().zip(has_loss).filter(|(_, is_learned)| *is_learned).collect();
         let encoding = self.inner.encode(rendered.text.as_str(), false).map_err(Error::internal)?;
         let is_in_learned_span = |(start, end): &(usize, usize)| {
-            learned_spans.iter().any(|(turn, _)| turn.start <= *start && *end <= turn.end)
+            learned_spans.iter().any(|(span, _)| span.start <= *start && *end <= span.end)
         };
         let loss_mask = encoding.get_offsets().iter().map(is_in_learned_span).collect();
         Ok((encoding.get_ids().to_vec(), loss_mask))
     }
 
-    /// How the tokens are written that are no text.
+    /// Texts of the special tokens.
     fn special_tokens(&self) -> Vec<String> {
         self.special_ids().into_iter().filter_map(|id| self.id_to_token(id)).collect()
     }
@@ -107,8 +108,6 @@ impl Tokenizer {
         }
     }
 }
-
-const ASSISTANT_ROLE: &str = "assistant";
 
 fn invalid_chat_template(reason: &str) -> Error {
     Error::invalid("bad_chat_template", format!("the base model's chat template cannot be used: {reason}"))

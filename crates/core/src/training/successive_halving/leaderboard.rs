@@ -5,7 +5,6 @@
 
 use super::rungs::Rung;
 use crate::error::{Context, Result};
-use crate::model::weights::hex;
 use crate::task::metrics::is_lower_better;
 use crate::training::checkpoint;
 use crate::training::progress::MetricsRow;
@@ -45,7 +44,7 @@ pub struct Leaderboard {
 
 impl Leaderboard {
     pub fn new(spec: &[u8]) -> Self {
-        Self { spec_hash: hex(&Sha256::digest(spec)), rung_results: Vec::new() }
+        Self { spec_hash: hex::encode(Sha256::digest(spec)), rung_results: Vec::new() }
     }
 
     /// What an earlier attempt at this race has decided; `None` where nothing is there that verifies.
@@ -53,8 +52,8 @@ impl Leaderboard {
         let text = std::fs::read_to_string(folder.join(FILE_NAME)).ok()?;
         let (hash, body) = text.split_once('\n')?;
         let leaderboard: Option<Self> = serde_json::from_str(body).ok();
-        let is_intact = hash == hex(&Sha256::digest(body.as_bytes()));
-        let verified = leaderboard.filter(|ledger| is_intact && ledger.spec_hash == hex(&Sha256::digest(spec)));
+        let is_intact = hash == hex::encode(Sha256::digest(body.as_bytes()));
+        let verified = leaderboard.filter(|ledger| is_intact && ledger.spec_hash == hex::encode(Sha256::digest(spec)));
         if verified.is_none() {
             tracing::warn!("what was decided in the race does not verify: it begins again");
         }
@@ -63,7 +62,7 @@ impl Leaderboard {
 
     pub fn save(&self, folder: &Path) -> Result<()> {
         let body = serde_json::to_string(self).context("writing down what was decided in a race")?;
-        let text = format!("{}\n{body}", hex(&Sha256::digest(body.as_bytes())));
+        let text = format!("{}\n{body}", hex::encode(Sha256::digest(body.as_bytes())));
         checkpoint::write_atomically(folder, FILE_NAME, text.as_bytes())
     }
 

@@ -1,11 +1,11 @@
-//! The `config.json` of the Llama family, in its older forms and in transformers 5's.
+//! `config.json` of the Llama family, in its older forms and in the form of transformers 5.
 
 use super::rope::{self, RopeConfig};
 use crate::error::Result;
-use crate::model::architecture;
-use serde::{Deserialize, Serialize};
+use crate::model::config_checks::{self, AttentionKind};
+use serde::{Deserialize, Serialize, Serializer};
 
-/// As it is written. What is left out has transformers' default.
+/// `config.json`. Missing fields have transformers' defaults.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RawConfig {
     model_type: String,
@@ -30,7 +30,7 @@ pub struct RawConfig {
     rope_parameters: Option<rope::RawRopeConfig>,
 }
 
-/// What changes arithmetic, in one form.
+/// Fields that change the results, in one form. They enter the fingerprint of the base model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     pub hidden_size: usize,
@@ -47,63 +47,64 @@ pub struct Config {
     pub qkv_bias: bool,
     pub output_bias: bool,
     pub mlp_bias: bool,
-    /// Whether queries and keys are normed by head.
+    /// Whether the queries and keys of each head are normed.
     #[serde(rename = "head_norms")]
     pub has_qk_norm: bool,
-    #[serde(rename = "layers")]
+    #[serde(rename = "layers", serialize_with = "serialize_attention_kinds")]
     pub attention_kinds: Vec<AttentionKind>,
-    /// Rows that a sliding layer looks at, the row itself among them.
+    /// Number of rows to which a row of a sliding layer attends, itself included.
     #[serde(rename = "window")]
     pub sliding_window: Option<usize>,
     pub rope: RopeConfig,
 }
 
-/// The most tokens of a sequence that are read, whatever a checkpoint could: attention holds all scores of a head at once.
+/// Upper limit of the sequence length, because attention holds all scores of a head in memory at once.
 const MAX_SUPPORTED_TOKENS: usize = 8192;
 
 impl Config {
-    /// Tokens in the longest sequence that is read.
+    /// Maximum sequence length in tokens.
     pub fn max_tokens(&self) -> usize {
         self.max_position_embeddings.min(MAX_SUPPORTED_TOKENS)
     }
 }
 
-/// Which rows a layer looks at, of those that came before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AttentionKind {
-    #[serde(rename = "all")]
-    Global,
-    Sliding,
+fn serialize_attention_kinds<S: Serializer>(kinds: &[AttentionKind], serializer: S) -> Result<S::Ok, S::Error> {
+    let name = |kind: &AttentionKind| match kind {
+        AttentionKind::Global => "all",
+        AttentionKind::Sliding => "sliding",
+    };
+    serializer.collect_seq(kinds.iter().map(name))
 }
 
 impl RawConfig {
     /// # Errors
-    /// `Invalid` (`unsupported_model`) for what is not computed.
+    /// `Invalid` (`unsupported_model`) for a field with an unsupported value.
     pub fn resolve(self) -> Result<Config> {
         let model_type = self.model_type.as_str();
-        architecture::require_value(model_type, "hidden_act", self.hidden_act.as_deref().unwrap_or("silu"), "silu")?;
+        config_checks::require_value(model_type, "hidden_act", self.hidden_act.as_deref().unwrap_or("silu"), "silu")?;
         let heads = self.num_attention_heads;
         let kv_heads = self.num_key_value_heads.unwrap_or(heads);
         if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return architecture::unsupported_model(
-                "num_attention_heads must be a multiple of num_key_value_heads".to_string(),
-            );
+            return config_checks::unsupported_model("num_attention_heads must be a multiple of num_key_value_heads");
         }
         let head_dim = match self.head_dim {
             Some(width) => width,
             None => {
-                architecture::require_divisible_by_heads(self.hidden_size, heads)?;
+                config_checks::require_divisible_by_heads(
+                    ["hidden_size", "num_attention_heads"],
+                    self.hidden_size,
+                    heads,
+                )?;
                 self.hidden_size / heads
             }
         };
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
-            return architecture::unsupported_model(format!(
+            return config_checks::unsupported_model(format!(
                 "head_dim {head_dim} is not supported: only even ones are"
             ));
         }
         if self.num_hidden_layers == 0 {
-            return architecture::unsupported_model("num_hidden_layers must be at least 1".to_string());
+            return config_checks::unsupported_model("num_hidden_layers must be at least 1");
         }
         let is_qwen2 = model_type == "qwen2";
         let attention_bias = self.attention_bias.unwrap_or(false);
@@ -128,53 +129,35 @@ impl RawConfig {
         })
     }
 
-    /// Of every layer, and the window of those that slide.
+    /// Attention kind of every layer, and the window of the sliding layers.
     fn attention_kinds(&self) -> Result<(Vec<AttentionKind>, Option<usize>)> {
         let count = self.num_hidden_layers;
         let window = match self.model_type.as_str() {
             "mistral" => self.sliding_window,
-            // Only where it is asked for.
             "qwen2" | "qwen3" => self.sliding_window.filter(|_| self.use_sliding_window == Some(true)),
             _ => None,
         };
         if window == Some(0) {
-            return architecture::unsupported_model("sliding_window must be at least 1".to_string());
+            return config_checks::unsupported_model("sliding_window must be at least 1");
         }
         let layers = match (&self.layer_types, self.model_type.as_str(), window) {
             (Some(types), "qwen2" | "qwen3", _) => self.attention_kinds_from_types(types, window)?,
             (_, _, None) => vec![AttentionKind::Global; count],
             (_, "mistral", Some(_)) => vec![AttentionKind::Sliding; count],
             (_, _, Some(_)) => {
-                let first_sliding_layer = self.max_window_layers.unwrap_or(28);
-                (0..count)
-                    .map(
-                        |index| {
-                            if index < first_sliding_layer { AttentionKind::Global } else { AttentionKind::Sliding }
-                        },
-                    )
-                    .collect()
+                let global_layers = self.max_window_layers.unwrap_or(28).min(count);
+                let sliding = std::iter::repeat_n(AttentionKind::Sliding, count - global_layers);
+                std::iter::repeat_n(AttentionKind::Global, global_layers).chain(sliding).collect()
             }
         };
         Ok((layers, window))
     }
 
     fn attention_kinds_from_types(&self, types: &[String], window: Option<usize>) -> Result<Vec<AttentionKind>> {
-        if types.len() != self.num_hidden_layers {
-            return architecture::unsupported_model(
-                "layer_types must name every layer of num_hidden_layers".to_string(),
-            );
+        let kinds = config_checks::parse_layer_types(&self.model_type, types, self.num_hidden_layers)?;
+        match window.is_none() && kinds.contains(&AttentionKind::Sliding) {
+            true => config_checks::unsupported_model("layer_types names sliding layers, but use_sliding_window is off"),
+            false => Ok(kinds),
         }
-        let parse_kind = |name: &String| match (name.as_str(), window) {
-            ("full_attention", _) => Ok(AttentionKind::Global),
-            ("sliding_attention", Some(_)) => Ok(AttentionKind::Sliding),
-            ("sliding_attention", None) => architecture::unsupported_model(
-                "layer_types names sliding layers, but use_sliding_window is off".to_string(),
-            ),
-            (other, _) => {
-                let model_type = &self.model_type;
-                architecture::unsupported_model(format!("layer_types \"{other}\" is not supported for {model_type}"))
-            }
-        };
-        types.iter().map(parse_kind).collect()
     }
 }

@@ -1,18 +1,18 @@
-//! Rotary positions beyond the length that a model was first trained on: how its config stretches them.
+//! Scaling of rotary embeddings beyond the training length: linear, Llama 3, YaRN, and one factor per pair.
 
 use crate::error::Result;
-use crate::model::architecture;
+use crate::model::config_checks;
 use espalier_tensor::Backend;
 use espalier_tensor::rotary::{self, RotaryTable};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
-/// `rope_parameters` of transformers 5, `rope_scaling` of older ones.
+/// `rope_parameters` of transformers 5, `rope_scaling` of older versions.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct RawRopeConfig {
     rope_theta: Option<f64>,
     rope_type: Option<String>,
-    /// The older name of `rope_type`.
+    /// Older name of `rope_type`.
     #[serde(rename = "type")]
     legacy_rope_type: Option<String>,
     factor: Option<f64>,
@@ -26,7 +26,7 @@ pub struct RawRopeConfig {
     mscale: Option<f64>,
     mscale_all_dim: Option<f64>,
     truncate: Option<bool>,
-    /// No field of transformers': a GGUF file may say what angles are divided by.
+    /// Divisors of the frequencies. Set for GGUF files only; not a field of transformers.
     factors: Option<Vec<f64>>,
 }
 
@@ -41,9 +41,9 @@ pub struct RopeConfig {
 enum RopeScaling {
     #[serde(rename = "none")]
     Unscaled,
-    /// All angles are divided (Chen et al. 2023).
+    /// Divides all frequencies (Chen et al. 2023).
     Linear { factor: f64 },
-    /// Slow angles are divided, fast ones are not (Llama 3.1).
+    /// Divides low frequencies and keeps high ones (Llama 3.1).
     Llama3 {
         factor: f64,
         #[serde(rename = "low")]
@@ -53,10 +53,10 @@ enum RopeScaling {
         #[serde(rename = "original")]
         original_max_positions: f64,
     },
-    /// Every angle is divided by its own number, as llama.cpp has it.
+    /// Divides each frequency by its own factor, as llama.cpp does.
     #[serde(rename = "factors")]
     PerPair { factors: Vec<f64> },
-    /// The same by how often an angle turns, and scores are scaled (Peng et al. 2023).
+    /// YaRN (Peng et al. 2023): divides frequencies by their number of rotations, and scales attention scores.
     Yarn {
         factor: f64,
         #[serde(rename = "attention")]
@@ -72,18 +72,20 @@ enum RopeScaling {
 }
 
 impl RawRopeConfig {
-    /// `theta` is the config's own, which older ones have beside it; `longest` the tokens that it says it reads.
+    /// `theta` is `rope_theta` of the config itself, where older configs have it.
     ///
     /// # Errors
-    /// `Invalid` (`unsupported_model`) for what is not computed.
+    /// `Invalid` (`unsupported_model`) for an unsupported or incomplete scaling.
     pub fn resolve(&self, model_type: &str, theta: Option<f64>, max_position_embeddings: usize) -> Result<RopeConfig> {
         if self.partial_rotary_factor.is_some_and(|factor| factor != 1.0) {
-            return architecture::unsupported_model(format!("partial_rotary_factor is not supported for {model_type}"));
+            return config_checks::unsupported_model(format!(
+                "partial_rotary_factor is not supported for {model_type}"
+            ));
         }
         let rope_type = self.rope_type.as_deref().or(self.legacy_rope_type.as_deref()).unwrap_or("default");
         let require_positive = |field: &str, value: Option<f64>| match value {
             Some(value) if value.is_finite() && value > 0.0 => Ok(value),
-            _ => architecture::unsupported_model(format!("rope_type \"{rope_type}\" needs a {field} above 0")),
+            _ => config_checks::unsupported_model(format!("rope_type \"{rope_type}\" needs a {field} above 0")),
         };
         let original = self.original_max_position_embeddings.or(Some(max_position_embeddings as f64));
         let scaling = match rope_type {
@@ -117,7 +119,7 @@ impl RawRopeConfig {
                 }
             }
             other => {
-                return architecture::unsupported_model(format!(
+                return config_checks::unsupported_model(format!(
                     "rope_type \"{other}\" is not supported for {model_type}"
                 ));
             }
@@ -126,7 +128,7 @@ impl RawRopeConfig {
         Ok(RopeConfig { theta, scaling })
     }
 
-    /// What cosines and sines are multiplied by where the config does not say it.
+    /// Default factor of cosines and sines in YaRN.
     fn default_attention_factor(&self, factor: f64) -> f64 {
         let scale = |weight: f64| if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 };
         match (self.mscale, self.mscale_all_dim) {
@@ -147,49 +149,41 @@ impl RopeConfig {
             }
             RopeScaling::PerPair { factors } => {
                 let (given, pairs) = (factors.len(), unscaled.len());
-                return architecture::unsupported_model(format!(
-                    "rope factors: there are {given}, but {pairs} pairs turn"
+                return config_checks::unsupported_model(format!(
+                    "rope factors: there are {given}, but {pairs} pairs are rotated"
                 ));
             }
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original_max_positions: original,
-            } => {
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
                 let scaled = |frequency: &f64| {
-                    // How often it turns within the original length.
-                    let turns = original * frequency / TAU;
-                    let smooth_factor = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                    let rotations = original_max_positions * frequency / TAU;
+                    let smooth_factor =
+                        ((rotations - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
                     (1.0 - smooth_factor) * frequency / factor + smooth_factor * frequency
                 };
                 (unscaled.iter().map(scaled).collect(), 1.0)
             }
-            RopeScaling::Yarn {
-                factor,
-                attention_factor: attention,
-                beta_fast: fast,
-                beta_slow: slow,
-                original_max_positions: original,
-                truncate,
-            } => {
-                let width = head_dim as f64;
-                // The pair that turns so often within the original length.
-                let pair_with_rotations =
-                    |turns: f64| width * (original / (turns * TAU)).ln() / (2.0 * self.theta.ln());
-                let (mut low_pair, mut high_pair) = (pair_with_rotations(*fast), pair_with_rotations(*slow));
-                if *truncate {
-                    (low_pair, high_pair) = (low_pair.floor(), high_pair.ceil());
-                }
-                let (first, end) = (low_pair.max(0.0), high_pair.min(width - 1.0));
-                let end = if end == first { end + 0.001 } else { end };
-                let scaled = |(index, frequency): (usize, &f64)| {
-                    let ramp = ((index as f64 - first) / (end - first)).clamp(0.0, 1.0);
-                    ramp * frequency / factor + (1.0 - ramp) * frequency
+            RopeScaling::Yarn { factor, attention_factor, beta_fast, beta_slow, original_max_positions, truncate } => {
+                // Index of the pair with this number of rotations within the original length.
+                let pair_with_rotations = |rotations: f64| {
+                    head_dim as f64 * (original_max_positions / (rotations * TAU)).ln() / (2.0 * self.theta.ln())
                 };
-                (unscaled.iter().enumerate().map(scaled).collect(), *attention)
+                let bounds = [pair_with_rotations(*beta_fast), pair_with_rotations(*beta_slow)];
+                let bounds = if *truncate { [bounds[0].floor(), bounds[1].ceil()] } else { bounds };
+                (yarn_frequencies(&unscaled, *factor, bounds), *attention_factor)
             }
         };
         Ok(RotaryTable::new(backend, max_positions, &frequencies, scale)?)
     }
+}
+
+/// Divides the frequencies of pairs from `high_pair` on by `factor`, keeps those below `low_pair`, and interpolates in between.
+fn yarn_frequencies(unscaled: &[f64], factor: f64, [low_pair, high_pair]: [f64; 2]) -> Vec<f64> {
+    let head_dim = 2.0 * unscaled.len() as f64;
+    let (start, end) = (low_pair.max(0.0), high_pair.min(head_dim - 1.0));
+    let end = if end == start { end + 0.001 } else { end };
+    let scaled = |(index, frequency): (usize, &f64)| {
+        let ramp = ((index as f64 - start) / (end - start)).clamp(0.0, 1.0);
+        ramp * frequency / factor + (1.0 - ramp) * frequency
+    };
+    unscaled.iter().enumerate().map(scaled).collect()
 }

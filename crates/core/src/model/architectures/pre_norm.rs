@@ -1,0 +1,109 @@
+//! Pre-norm layer (Xiong et al. 2020): norm, attention, residual; norm, feed-forward network, residual. ESM-2, GPT-2, ModernBERT and
+//! the Llama family differ in which linear maps they fuse and gate.
+
+use crate::error::Result;
+use crate::model::attention::SelfAttention;
+use crate::model::hooked_ops;
+use crate::model::hooks::{Hooks, Sublayer};
+use crate::model::layer_weights::LayerWeights;
+use crate::model::pooling::RequiredRows;
+use crate::model::site::Module;
+use crate::model::stack::Layer;
+use espalier_tensor::backend::{Activation, FrozenNorm};
+use espalier_tensor::{Buffer, Tape, Var};
+use std::sync::Arc;
+
+/// The modules of `weights` decide the form of the layer: separate query, key and value projections or a fused one; a plain
+/// feed-forward network, a gated one (Shazeer 2020), or a gated one with a fused input. Without an attention norm the input of
+/// attention is not normed.
+pub struct PreNormLayer {
+    pub weights: LayerWeights,
+    pub attention: SelfAttention,
+    pub activation: Activation,
+    /// Norms of each query head and each key head (Henry et al. 2020). Adapters cannot target them.
+    pub qk_norms: Option<[Arc<FrozenNorm>; 2]>,
+}
+
+impl Layer for PreNormLayer {
+    fn forward(&self, tape: &mut Tape, input: Var, hooks: &dyn Hooks, required_rows: RequiredRows) -> Result<Var> {
+        let layer = self.weights.layer_index();
+        let normalized = match self.weights.norm_at(Module::AttentionNorm) {
+            Some(_) => self.weights.forward_norm(tape, hooks, Module::AttentionNorm, input, None)?,
+            None => input,
+        };
+        let [query, key, value] = self.project(tape, hooks, normalized, required_rows)?;
+        let residual = required_rows.select(tape, input)?;
+        let [query, key] = self.norm_heads(tape, [query, key])?;
+        let attended = self.attention.forward(tape, hooks, layer, [query, key, value])?;
+        let output = self.weights.forward_linear(tape, hooks, Module::AttentionOutput, attended)?;
+        let hidden = hooked_ops::add_residual(tape, hooks, (layer, Sublayer::Attention), residual, output)?;
+        let normalized = self.weights.forward_norm(tape, hooks, Module::FeedForwardNorm, hidden, None)?;
+        let intermediate = self.forward_intermediate(tape, hooks, normalized)?;
+        let output = self.weights.forward_linear(tape, hooks, Module::FeedForwardOut, intermediate)?;
+        hooked_ops::add_residual(tape, hooks, (layer, Sublayer::FeedForward), hidden, output)
+    }
+
+    fn weights(&self) -> &LayerWeights {
+        &self.weights
+    }
+
+    fn other_buffers(&self) -> Vec<&Buffer> {
+        self.qk_norms.iter().flatten().flat_map(|norm| norm.buffers()).collect()
+    }
+}
+
+impl PreNormLayer {
+    /// Queries of the required rows, keys and values of all rows.
+    fn project(
+        &self,
+        tape: &mut Tape,
+        hooks: &dyn Hooks,
+        normalized: Var,
+        required_rows: RequiredRows,
+    ) -> Result<[Var; 3]> {
+        let weights = &self.weights;
+        if weights.linear_at(Module::QueryKeyValue).is_none() {
+            let query_rows = required_rows.select(tape, normalized)?;
+            return Ok([
+                weights.forward_linear(tape, hooks, Module::Query, query_rows)?,
+                weights.forward_linear(tape, hooks, Module::Key, normalized)?,
+                weights.forward_linear(tape, hooks, Module::Value, normalized)?,
+            ]);
+        }
+        let qkv = weights.forward_linear(tape, hooks, Module::QueryKeyValue, normalized)?;
+        let width = tape.width(qkv) / 3;
+        let query = tape.slice_channels(qkv, 0..width)?;
+        let key = tape.slice_channels(qkv, width..2 * width)?;
+        let value = tape.slice_channels(qkv, 2 * width..3 * width)?;
+        Ok([required_rows.select(tape, query)?, key, value])
+    }
+
+    fn norm_heads(&self, tape: &mut Tape, [query, key]: [Var; 2]) -> Result<[Var; 2]> {
+        let Some([query_norm, key_norm]) = &self.qk_norms else { return Ok([query, key]) };
+        let head_dim = tape.width(query) / self.attention.heads;
+        let mut norm_heads = |rows: Var, norm: &Arc<FrozenNorm>| {
+            let width = tape.width(rows);
+            let heads = tape.reshape(rows, head_dim)?;
+            let normalized = tape.norm(heads, None, norm)?;
+            tape.reshape(normalized, width)
+        };
+        Ok([norm_heads(query, query_norm)?, norm_heads(key, key_norm)?])
+    }
+
+    /// Input of the down projection.
+    fn forward_intermediate(&self, tape: &mut Tape, hooks: &dyn Hooks, normalized: Var) -> Result<Var> {
+        let weights = &self.weights;
+        if weights.linear_at(Module::FeedForwardGateIn).is_some() {
+            let gate_and_up = weights.forward_linear(tape, hooks, Module::FeedForwardGateIn, normalized)?;
+            return Ok(tape.glu(self.activation, gate_and_up)?);
+        }
+        if weights.linear_at(Module::FeedForwardGate).is_none() {
+            let up = weights.forward_linear(tape, hooks, Module::FeedForwardIn, normalized)?;
+            return Ok(tape.activate(self.activation, up)?);
+        }
+        let gate = weights.forward_linear(tape, hooks, Module::FeedForwardGate, normalized)?;
+        let up = weights.forward_linear(tape, hooks, Module::FeedForwardIn, normalized)?;
+        let gate = tape.activate(self.activation, gate)?;
+        Ok(tape.mul(gate, up)?)
+    }
+}
