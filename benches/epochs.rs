@@ -7,7 +7,7 @@ mod support;
 
 use espalier_core::model::Pooling;
 use espalier_core::training::{Hyperparameters, Progress};
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;

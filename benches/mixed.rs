@@ -12,7 +12,7 @@ use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdap
 use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::{self, Input, head};
 use espalier_tensor::Tensor;
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::seeded_rng::SeededRng;
 use std::hint::black_box;
 use std::sync::Arc;

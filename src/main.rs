@@ -7,12 +7,13 @@ fn main() -> ExitCode {
     espalier::cli::main()
 }
 
-/// candle would share its operations out over a spinning pool of the whole process, where training holds up serving.
-/// Our threads are our own (`compute::pool`), each computing alone. candle reads these on its first operation.
+/// Limits candle to one thread per operation. By default it splits operations over a spinning pool of the whole process,
+/// where training would delay serving; compute threads are the service's own. candle reads the variables on its first
+/// operation.
 fn keep_candle_single_threaded() {
     for name in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
-        // SAFETY: nothing else runs yet: this is the first thing that main does.
-        #[allow(unsafe_code, reason = "candle has no other way to be told")]
+        // SAFETY: `set_var` races only with other threads that read the environment, and main has started none yet.
+        #[allow(unsafe_code, reason = "candle has no other setting")]
         unsafe {
             std::env::set_var(name, "1");
         }

@@ -35,7 +35,7 @@ const NOT_FROM_CORE: [Layer; 1] = [("store", &["model"])];
 /// Outside crates that belong to some modules alone; the others may be used everywhere.
 const CRATES: [Layer; 20] = [
     ("candle_core", &["tensor", "model"]),
-    ("rayon", &["tensor"]),
+    ("candle_nn", &["tensor"]),
     ("libc", &["tensor"]),
     ("tokenizers", &["model"]),
     ("minijinja", &["model"]),

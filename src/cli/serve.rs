@@ -12,7 +12,6 @@ use crate::store::{self, Store};
 use crate::worker::{WorkerContext, Workers};
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::{BaseModel, hub};
-use espalier_tensor::device;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,7 +73,7 @@ pub fn load_base_model(settings: &Settings) -> Result<Arc<BaseModel>> {
     let base = BaseModel::load(
         &located.path,
         &located.name,
-        device::create_backend(settings.device, settings.weight_format)?,
+        espalier_tensor::create_backend(settings.device, settings.weight_format)?,
     )?;
     let info = base.info();
     tracing::info!(

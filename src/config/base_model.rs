@@ -2,7 +2,7 @@
 
 use clap::Args;
 use espalier_core::model::hub::Settings;
-use espalier_tensor::device::{Device, WeightFormat};
+use espalier_tensor::{Device, WeightFormat};
 use std::path::Path;
 
 /// Where `make model` puts the default base model.

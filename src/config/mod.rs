@@ -22,7 +22,7 @@ use crate::{http, worker};
 use clap::Args;
 use espalier_core::error::Result;
 use espalier_core::{artifact, dataset, model};
-use espalier_tensor::device::{Device, WeightFormat};
+use espalier_tensor::{Device, WeightFormat};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use super::{available_cores, units};
 use crate::serving::{Settings, generation};
 use clap::Args;
-use espalier_tensor::weight_ops::ActivationQuantization;
+use espalier_tensor::ActivationQuantization;
 use std::time::Duration;
 
 #[derive(Debug, Clone, Args)]

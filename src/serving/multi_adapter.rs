@@ -10,7 +10,7 @@ use espalier_core::model::hooks::{self, PrefixKeyValues, SublayerContext};
 use espalier_core::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows, Site, Tokens};
 use espalier_core::task::RowSelection;
 use espalier_core::task::embedding::l2_normalize;
-use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::backend::PrependedRows;
 use espalier_tensor::{Recording, Tape, Var};
 use std::ops::Range;
 use std::sync::Arc;

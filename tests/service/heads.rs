@@ -13,7 +13,7 @@ use espalier_core::training::{
     self, Dirs, Hyperparameters, Outcome, Settings, Spec, TrainingData, TrainingResult, Validation, spec::Request,
 };
 use espalier_tensor::backend::Activation;
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::Dropout;
 use espalier_tensor::Tensor;
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::seeded_rng::SeededRng;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::support::worker_fixture::{JobParams, WorkerFixture};
 use espalier::serving::{InferenceService, LogitsOutput, PredictOptions, PredictResponse, Settings, generation};
 use espalier::store::{DEFAULT_OWNER, Reference};
 use espalier_core::task::{Example, Input, Prediction, Target};
-use espalier_tensor::weight_ops::ActivationQuantization;
+use espalier_tensor::ActivationQuantization;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,9 +1,7 @@
-//! Arithmetic on packed rows: a dozen fused operations, each with its backward pass, on two kernel sets: by hand for CPUs
-//! ([`cpu`]), and as candle tensors ([`candle`]) for GPUs, the oracle of the tests.
+//! Ragged batches, reverse-mode autograd, a paged KV cache and quantization formats for transformers.
 //!
-//! Knows nothing of models, adapters or text. A value is a matrix of `f32` rows; a row belongs to a sequence of a
-//! [`Packed`] layout. [`Tape`] runs operations through the [`Kernels`] of a device and, when asked to, remembers what
-//! the backward pass needs.
+//! A value is a matrix of `f32` rows, and every row belongs to a sequence of a [`RaggedLayout`]. [`Tape`] runs the
+//! operations of a [`Backend`] and, while training, records them for the backward pass.
 
 #![cfg_attr(
     not(test),
@@ -12,27 +10,21 @@
 
 pub mod attention_mask;
 pub mod backend;
-pub mod candle;
-pub mod channel_ops;
-pub mod cpu;
-pub mod decode_attention;
-pub mod device;
-pub mod dora;
+mod create_backend;
 pub mod error;
-mod frozen;
-pub mod glu;
 pub mod kv_cache;
-pub mod lora;
-pub mod ragged_layout;
+pub mod quant;
+mod ragged_layout;
 pub mod rotary;
 pub mod seeded_rng;
-pub mod stored_weight;
-pub mod tape;
+mod tape;
 mod tensor;
-pub mod weight_ops;
+mod weight_format;
 pub mod worker_pool;
 
 pub use backend::{Backend, Buffer, Parameter};
+pub use create_backend::{Device, create_backend};
 pub use ragged_layout::RaggedLayout;
-pub use tape::{Dropout, ParamId, Recording, Tape, Var};
+pub use tape::{Dropout, Gradients, ParamId, Recording, Tape, TapePosition, Var};
 pub use tensor::Tensor;
+pub use weight_format::{ActivationQuantization, WeightFormat};

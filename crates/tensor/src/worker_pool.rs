@@ -1,7 +1,7 @@
-//! Threads that compute: our own, each at its scheduling priority, never the async runtime's.
+//! Compute threads with a scheduling priority, separate from the async runtime's.
 //!
-//! candle threads its matrix products through the rayon pool of the calling thread. Every thread here is a pool of
-//! one, so a product stays on the thread that asked for it, at that thread's priority.
+//! Each thread computes its products alone. The service sets `RAYON_NUM_THREADS=1`, so candle starts no threads of its own
+//! for them.
 
 use crate::error::{Context, Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,67 +11,57 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How the operating system is to schedule a thread.
+/// Scheduling priority of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// As any other: serving.
+    /// The process's own priority, for serving.
     Normal,
-    /// Runs when nobody else wants the core (`nice 19`): training.
+    /// `nice 19`, for training: runs when the core would be idle.
     Background,
 }
 
-/// Starts a thread that computes.
+/// Starts a compute thread.
 ///
 /// # Errors
-/// `Internal` where the operating system refuses another thread.
+/// `Internal` if the operating system refuses another thread.
 pub fn spawn_compute_thread(
     name: &str,
     priority: Priority,
     task: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>> {
-    let thread_name = name.to_string();
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(1)
-        .thread_name(move |_| thread_name.clone())
-        .start_handler(move |_| apply_priority(priority))
-        .build()
-        .context("starting a computing thread")?;
-    // The outer thread only waits: what runs inside the pool is single-threaded wherever candle calls rayon.
-    std::thread::Builder::new()
-        .name(format!("{name}-wait"))
-        .spawn(move || pool.install(task))
-        .context("starting a computing thread")
+    let run = move || {
+        apply_priority(priority);
+        task();
+    };
+    std::thread::Builder::new().name(name.to_string()).spawn(run).context("starting a compute thread")
 }
 
 #[cfg(target_os = "linux")]
 fn apply_priority(priority: Priority) {
     if priority == Priority::Background {
-        // On Linux niceness belongs to the thread; 0 means the calling one. Raising it needs no privilege.
-        // SAFETY: the call takes plain numbers and touches no memory of ours.
-        #[allow(unsafe_code, reason = "no safe wrapper sets one thread's niceness")]
-        let status = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
-        if status != 0 {
-            tracing::warn!(error = %std::io::Error::last_os_error(), "could not lower a training thread's priority");
+        // On Linux the nice value belongs to the thread, and `None` is the calling thread. Raising it needs no privilege.
+        if let Err(error) = rustix::process::setpriority_process(None, 19) {
+            tracing::warn!(%error, "could not lower the priority of a training thread");
         }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn lower(priority: Priority) {
+fn apply_priority(priority: Priority) {
     if priority == Priority::Background {
         tracing::debug!("thread priorities are only set on linux");
     }
 }
 
-/// Crews of the lowest priority that have work now.
+/// Number of background pools that have work.
 static BUSY_BACKGROUND_POOLS: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether threads of the lowest priority would use a core that is left to them.
+/// Whether background threads have work.
 pub fn background_work_pending() -> bool {
     BUSY_BACKGROUND_POOLS.load(Relaxed) > 0
 }
 
-/// Counted as long as it lives.
+/// Counts a background pool as busy until it is dropped.
 struct BusyGuard(Priority);
 
 impl BusyGuard {
@@ -89,21 +79,21 @@ impl Drop for BusyGuard {
 
 type WorkItem = Box<dyn FnOnce() + Send>;
 
-/// Threads that take pieces of work and give the results back in order, whoever computed them.
+/// Threads that map a function over items; results are in the order of the items.
 pub struct WorkerPool {
-    /// `None` only while it is dropped.
+    /// `None` while the pool is being dropped.
     sender: Option<Sender<WorkItem>>,
     threads: Vec<JoinHandle<()>>,
     priority: Priority,
 }
 
-/// The threads end, and what they kept for the next piece of work goes back to the operating system: a server trains many
-/// jobs, each with threads of its own.
+/// Joins the threads and returns their free memory to the operating system: a server trains many jobs, each with a pool of
+/// its own.
 impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.sender = None;
         for thread in self.threads.drain(..) {
-            // What a thread panicked of was an error of the work, and was told.
+            // A panic of a work item was already returned by `map`.
             let _ = thread.join();
         }
         trim_allocator();
@@ -112,8 +102,8 @@ impl Drop for WorkerPool {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn trim_allocator() {
-    // glibc keeps the freed memory of ended threads in arenas that nobody uses again.
-    // SAFETY: the call takes a plain number and may come from any thread.
+    // glibc keeps the freed memory of exited threads in arenas that no thread uses again.
+    // SAFETY: `malloc_trim` takes a plain number, is thread-safe, and frees only memory that no allocation uses.
     #[allow(unsafe_code, reason = "no safe wrapper trims the allocator's arenas")]
     unsafe {
         libc::malloc_trim(0);
@@ -121,7 +111,7 @@ fn trim_allocator() {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn give_memory_back() {}
+fn trim_allocator() {}
 
 impl WorkerPool {
     pub fn new(name: &str, priority: Priority, threads: usize) -> Result<Self> {
@@ -139,10 +129,10 @@ impl WorkerPool {
         self.threads.len().max(1)
     }
 
-    /// `f` of every item, in the order of the items.
+    /// Returns `f` of every item, in the order of the items.
     ///
     /// # Errors
-    /// The first error in that order; a panic is `Internal`.
+    /// The first error in that order; a panic becomes `Internal`.
     pub fn map<I, O, E, F>(&self, items: Vec<I>, f: &Arc<F>) -> Result<Vec<O>, E>
     where
         I: Send + 'static,

@@ -5,7 +5,7 @@ use espalier_core::adapter;
 use espalier_core::model::BaseModel;
 use espalier_core::task::{Example, Target};
 use espalier_core::training::{Hyperparameters, Spec, TrainingData, spec::Request};
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use espalier_core::adapter;
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, Config, Example, Target, embedding, word_spans};
 use espalier_core::training::{Hyperparameters, Spec, TrainingData, spec::Request};
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use std::sync::Arc;
 
 /// Each in all its ways.

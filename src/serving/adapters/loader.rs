@@ -4,7 +4,7 @@ use espalier_core::artifact::{LoadedAdapter, probe};
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::HeadKind;
-use espalier_tensor::weight_ops::ActivationQuantization;
+use espalier_tensor::ActivationQuantization;
 use espalier_tensor::worker_pool::{self, Priority};
 use espalier_tensor::{Backend, ParamId};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -13,10 +13,9 @@ use crate::serving::adapters::AdapterHandle;
 use crate::serving::errors::{RETRY_AFTER, shutting_down};
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
+use espalier_tensor::ActivationQuantization;
 use espalier_tensor::Backend;
-use espalier_tensor::cpu::with_intra_op_threads;
 use espalier_tensor::kv_cache::{BLOCK_SIZE, KvCacheShape};
-use espalier_tensor::weight_ops::ActivationQuantization;
 use espalier_tensor::worker_pool::{self, Priority, WorkerPool};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -221,7 +220,9 @@ impl Inner {
             let single_batch = if batches.len() == 1 { batches.pop() } else { None };
             let finished = match single_batch {
                 // On this thread, which owns the intra-op thread pool.
-                Some(batch) => with_intra_op_threads(batch.threads, || compute(batch)).map(|finished| vec![finished]),
+                Some(batch) => {
+                    self.backend.with_intra_op_threads(batch.threads, || compute(batch)).map(|finished| vec![finished])
+                }
                 None => worker_pool.map(batches, &compute),
             };
             let finished = finished.unwrap_or_else(|error| {

@@ -49,7 +49,7 @@ pub struct PrefixCache {
 }
 
 struct CachedBlock {
-    block: Arc<KvBlock>,
+    block: KvBlock,
     prefix_lengths: Arc<[usize]>,
     last_used: u64,
 }
@@ -69,7 +69,7 @@ impl PrefixCache {
         kv_cache_shape: KvCacheShape,
     ) -> Option<(SequenceKvCache, usize)> {
         let cached: Vec<&CachedBlock> = hashes.iter().map_while(|hash| self.blocks.get(hash)).collect();
-        let blocks: Vec<Arc<KvBlock>> = cached.iter().map(|cached| Arc::clone(&cached.block)).collect();
+        let blocks: Vec<KvBlock> = cached.iter().map(|cached| cached.block.clone()).collect();
         let prefix_lengths = cached.last().map(|cached| Arc::clone(&cached.prefix_lengths));
         self.touch(&hashes[..blocks.len()]);
         let cached_tokens = (blocks.len() * BLOCK_SIZE).saturating_sub(virtual_row_count(virtual_tokens));
@@ -83,7 +83,7 @@ impl PrefixCache {
         let blocks = kv_cache.full_blocks();
         for (hash, block) in hashes.iter().zip(blocks) {
             let new_entry = || CachedBlock {
-                block: Arc::clone(block),
+                block: block.clone(),
                 prefix_lengths: Arc::clone(kv_cache.prefix_lengths()),
                 last_used: 0,
             };

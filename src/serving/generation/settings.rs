@@ -1,6 +1,6 @@
 //! Settings and counters of text generation.
 
-use espalier_tensor::weight_ops::ActivationQuantization;
+use espalier_tensor::ActivationQuantization;
 
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -12,7 +12,7 @@ use crate::model::{
     BaseModel, Batch, FirstTrainableLayer, Hooks, Module, RequiredRows, Site, SiteInfo, Tokens, VirtualTokens,
 };
 use espalier_tensor::backend::Activation;
-use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::backend::PrependedRows;
 use espalier_tensor::{ParamId, Recording, Tape, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use crate::adapter::{ParameterBuilder, TensorInit};
 use crate::error::{Error, FieldError, Problem, Result};
 use crate::model::{BaseModel, FirstTrainableLayer, Hooks, VirtualTokens};
 use espalier_tensor::backend::Activation;
-use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::backend::PrependedRows;
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{ParamId, Tape, Var};
 use std::ops::Range;

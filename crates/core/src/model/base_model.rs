@@ -193,10 +193,10 @@ impl BaseModel {
     /// Pools each sequence to one row `(sequences, hidden)`.
     pub fn pool(&self, tape: &mut Tape, hidden: Var, pooling: Pooling, hooks: &dyn Hooks) -> Result<Var> {
         match pooling {
-            Pooling::Mean => Ok(tape.kind(hidden, PoolingKind::Mean)?),
+            Pooling::Mean => Ok(tape.pool(hidden, PoolingKind::Mean)?),
             Pooling::Cls if self.classification_head.dense.is_none() => self.stack.forward_pooler(tape, hidden, hooks),
-            Pooling::Cls | Pooling::First => Ok(tape.kind(hidden, PoolingKind::First)?),
-            Pooling::Last => Ok(tape.kind(hidden, PoolingKind::Last)?),
+            Pooling::Cls | Pooling::First => Ok(tape.pool(hidden, PoolingKind::First)?),
+            Pooling::Last => Ok(tape.pool(hidden, PoolingKind::Last)?),
         }
     }
 

@@ -7,7 +7,7 @@ use super::loader::{BiasPresence, CheckpointLoader};
 use super::site::{Site, SiteInfo};
 use crate::error::Result;
 use espalier_tensor::backend::FrozenEmbedding;
-use espalier_tensor::channel_ops::PrependedRows;
+use espalier_tensor::backend::PrependedRows;
 use espalier_tensor::{Backend, Buffer, RaggedLayout, Tape, Tensor, Var};
 use std::ops::Range;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use super::weights::CheckpointTensors;
 use crate::error::Result;
 use espalier_tensor::backend::{Activation, FrozenLinear, FrozenNorm, NormKind};
-use espalier_tensor::stored_weight::StoredWeight;
+use espalier_tensor::quant::StoredWeight;
 use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

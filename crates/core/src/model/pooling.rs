@@ -40,8 +40,8 @@ impl RequiredRows {
     pub fn select(self, tape: &mut Tape, rows: Var) -> Result<Var> {
         match self {
             Self::All => Ok(rows),
-            Self::First => Ok(tape.kind(rows, PoolingKind::First)?),
-            Self::Last => Ok(tape.kind(rows, PoolingKind::Last)?),
+            Self::First => Ok(tape.pool(rows, PoolingKind::First)?),
+            Self::Last => Ok(tape.pool(rows, PoolingKind::Last)?),
         }
     }
 }
@@ -67,7 +67,7 @@ pub struct Pooler {
 impl Pooler {
     /// Pools the first token of each sequence: `(rows, hidden)` → `(sequences, hidden)`.
     pub fn forward(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
-        let first_token = tape.kind(hidden, PoolingKind::First)?;
+        let first_token = tape.pool(hidden, PoolingKind::First)?;
         let dense = hooked_ops::linear(tape, hooks, Site::POOLER, &self.dense, first_token)?;
         Ok(tape.activate(Activation::Tanh, dense)?)
     }

@@ -4,7 +4,7 @@ use super::checkpoint_files::damaged_file_error;
 use super::weights::{CheckpointTensors, StoredTensor};
 use crate::error::{Error, Result};
 use espalier_tensor::Tensor;
-use espalier_tensor::stored_weight::{QuantFormat, StoredWeight};
+use espalier_tensor::quant::{QuantFormat, StoredWeight};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -3,7 +3,7 @@
 use super::checkpoint_files::damaged_file_error;
 use crate::error::{Error, Result};
 use espalier_tensor::Tensor;
-use espalier_tensor::stored_weight::StoredWeight;
+use espalier_tensor::quant::StoredWeight;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -197,7 +197,7 @@ fn center_classes(rows: &mut [f32], width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use espalier_tensor::cpu::CpuBackend;
+    use espalier_tensor::backend::cpu::CpuBackend;
     use espalier_tensor::seeded_rng::SeededRng;
 
     /// Three classes around three corners; the second half of the width may be louder, and says nothing.

@@ -5,9 +5,9 @@ use espalier_core::error::Result;
 use espalier_core::model::{
     BaseModel, Batch, FirstTrainableLayer, Hooks, Pooling, RequiredRows, SUPPORTED_MODEL_TYPES, Tokens, VirtualTokens,
 };
-use espalier_tensor::candle::CandleBackend;
-use espalier_tensor::channel_ops::PrependedRows;
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::PrependedRows;
+use espalier_tensor::backend::candle::CandleBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::{Backend, RaggedLayout, Recording, Tape, Tensor, Var};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;

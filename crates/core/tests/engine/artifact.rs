@@ -8,7 +8,7 @@ use espalier_core::artifact::{
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
-use espalier_tensor::candle::CandleBackend;
+use espalier_tensor::backend::candle::CandleBackend;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

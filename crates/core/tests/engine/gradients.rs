@@ -7,7 +7,7 @@ use espalier_core::artifact::safetensors;
 use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task;
 use espalier_core::training::{Hyperparameters, Spec};
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;

@@ -2,8 +2,8 @@
 //! conditions under which a base model has a mask token.
 
 use espalier_core::model::{BaseModel, Batch, RequiredRows, SUPPORTED_MODEL_TYPES, Tokens, VirtualTokens};
-use espalier_tensor::candle::CandleBackend;
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::candle::CandleBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::{Backend, Recording, Tape};
 use safetensors::SafeTensors;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::Input;
 use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::Tensor;
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_testing::folders::{input_from_json, max_abs_difference, read_json, read_zip};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use espalier_core::task::targets::Targets;
 use espalier_core::training::network::{CachedRows, ForwardInput, MicroBatchGradients, Network};
 use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{Dropout, RaggedLayout, Tensor};
 use serde_json::{Value, json};

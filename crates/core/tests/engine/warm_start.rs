@@ -265,7 +265,7 @@ fn another_method_is_refused_by_its_field_and_training_settings_are_free() {
 fn an_imported_adapter_is_trained_further_from_its_own_tensors() {
     let root = espalier_testing::jobs::fixture("peft-methods");
     let base_named = |name: &str| {
-        let kernels = Arc::new(espalier_tensor::cpu::CpuBackend::detect());
+        let kernels = Arc::new(espalier_tensor::backend::cpu::CpuBackend::detect());
         Arc::new(BaseModel::load(&espalier_testing::jobs::fixture("tiny-bert"), name, kernels).unwrap())
     };
     let mut count = 0;

@@ -2,9 +2,8 @@
 
 use super::op::{AttentionOp, LoraOp, MaskArgs, Op};
 use super::{ParamId, Tape, Var};
-use crate::backend::{AttentionInput, Buffer};
+use crate::backend::{AttentionInput, Buffer, Direction};
 use crate::error::Result;
-use crate::rotary::Direction;
 
 /// The gradients by parameter; `None` for one that did not take part.
 pub type Gradients = Vec<Option<Buffer>>;

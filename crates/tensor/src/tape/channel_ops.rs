@@ -4,10 +4,9 @@
 
 use super::op::Op;
 use super::{ParamId, Recording, Tape, Var};
-use crate::backend::{Buffer, FrozenLinear};
-use crate::channel_ops::PrependedRows;
+use crate::backend::{Buffer, FrozenLinear, PrependedRows, weight_row_norms};
 use crate::error::Result;
-use crate::{RaggedLayout, Tensor, dora};
+use crate::{RaggedLayout, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -132,7 +131,7 @@ impl Tape {
     /// What DoRA multiplies by: one over the lengths of the rows of W + s·B·A `(1, output)`, not differentiated.
     pub fn inverse_row_norms(&mut self, linear: &FrozenLinear, a: ParamId, b: ParamId, scale: f64) -> Result<Var> {
         let [a, b] = [a, b].map(|parameter| &self.parameters[parameter.0]);
-        let lengths = dora::row_norms(self.backend.as_ref(), linear, a, b, scale)?.values;
+        let lengths = weight_row_norms(self.backend.as_ref(), linear, a, b, scale)?.values;
         self.constant_row(lengths.into_iter().map(|length| 1.0 / length.max(f32::MIN_POSITIVE)).collect())
     }
 

@@ -3,8 +3,7 @@
 use super::{ParamId, Var};
 use crate::RaggedLayout;
 use crate::attention_mask::{AttentionMask, MaskContext};
-use crate::backend::{AttentionSaved, Buffer, FrozenLinear, FrozenNorm, NormSaved, PoolingKind};
-use crate::rotary::RotaryTable;
+use crate::backend::{AttentionSaved, Buffer, FrozenLinear, FrozenNorm, NormSaved, PoolingKind, RotaryTable};
 use std::ops::Range;
 use std::sync::Arc;
 

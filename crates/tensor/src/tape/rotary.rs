@@ -4,9 +4,8 @@ use super::op::{MaskArgs, Op};
 use super::{Tape, Var};
 use crate::RaggedLayout;
 use crate::attention_mask::AttentionMask;
-use crate::backend::Activation;
+use crate::backend::{Activation, Direction, RotaryTable};
 use crate::error::Result;
-use crate::rotary::{Direction, RotaryTable};
 use std::ops::Range;
 use std::sync::Arc;
 

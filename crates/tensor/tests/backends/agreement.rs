@@ -2,11 +2,13 @@
 mod attention;
 mod rotary;
 
-use espalier_tensor::backend::{Activation, AttentionInput, LoraArgs, NormKind, PoolingKind, SaveForBackward};
-use espalier_tensor::candle::CandleBackend;
-use espalier_tensor::channel_ops::PrependedRows;
-use espalier_tensor::cpu::{CpuBackend, Isa};
-use espalier_tensor::device::WeightFormat;
+use espalier_tensor::WeightFormat;
+use espalier_tensor::backend::PrependedRows;
+use espalier_tensor::backend::candle::CandleBackend;
+use espalier_tensor::backend::cpu::{CpuBackend, Isa};
+use espalier_tensor::backend::{
+    Activation, AttentionInput, LoraArgs, NormKind, PoolingKind, SaveForBackward, WeightOps,
+};
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{Backend, Buffer, RaggedLayout, Tensor};
 
@@ -252,11 +254,11 @@ fn attention_and_pooling_over_ragged_sequences() {
             assert!(nothing.is_none() && desk.download(&again) == desk.download(&output));
             let [dq, dk, dv] = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
             let firsts = RaggedLayout::one_row_per_sequence(layout.num_sequences());
-            let one = kernels.kind(&query, layout, PoolingKind::First).unwrap();
+            let one = kernels.pool(&query, layout, PoolingKind::First).unwrap();
             let few = AttentionInput { query: &one, query_layout: &firsts, ..inputs };
             let (of_first, saved) = kernels.attention(few, SaveForBackward::Yes).unwrap();
             let by_first = kernels.attention_backward(&desk.upload(&pooled), few, &saved.unwrap()).unwrap();
-            let pools = [PoolingKind::Mean, PoolingKind::First].map(|pool| kernels.kind(&query, layout, pool).unwrap());
+            let pools = [PoolingKind::Mean, PoolingKind::First].map(|pool| kernels.pool(&query, layout, pool).unwrap());
             let back = [PoolingKind::Mean, PoolingKind::First]
                 .map(|pool| kernels.pool_backward(&desk.upload(&pooled), layout, pool).unwrap());
             let mut all = vec![output, dq, dk, dv];

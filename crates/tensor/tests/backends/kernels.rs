@@ -4,13 +4,13 @@
 //! so that the layer's gradients are right only if the operation's are.
 mod rotary;
 
+use espalier_tensor::backend::PrependedRows;
+use espalier_tensor::backend::candle::CandleBackend;
+use espalier_tensor::backend::cpu::{CpuBackend, Isa};
 use espalier_tensor::backend::{Activation, FrozenLinear, FrozenNorm, NormKind, PoolingKind};
-use espalier_tensor::candle::CandleBackend;
-use espalier_tensor::channel_ops::PrependedRows;
-use espalier_tensor::cpu::{CpuBackend, Isa};
 use espalier_tensor::error::Result;
 use espalier_tensor::seeded_rng::SeededRng;
-use espalier_tensor::{Backend, Dropout, ParamId, RaggedLayout, Recording, Tape, Tensor, Var, dora};
+use espalier_tensor::{Backend, Dropout, ParamId, RaggedLayout, Recording, Tape, Tensor, Var, backend};
 use std::sync::Arc;
 
 const WIDTH: usize = 8;
@@ -239,7 +239,7 @@ fn prepended_rows() {
         let rows = tape.parameter(ParamId::new(MATRIX))?;
         let all = tape.prepend_rows(x, &[PrependedRows { sequences: 0..LENGTHS.len(), rows }])?;
         let attended = tape.attention(all, all, all, 2)?;
-        tape.kind(attended, PoolingKind::Mean)
+        tape.pool(attended, PoolingKind::Mean)
     });
 }
 
@@ -251,7 +251,7 @@ fn dora_weight_norms() {
             [vec![20, 24], vec![20], vec![3, 24], vec![20, 3]].map(|shape| tensor(&mut random, shape, 0.5));
         let map = kernels.freeze_linear(weight.clone(), Some(bias)).unwrap();
         let parameters = kernels.upload_parameters(&[a.clone(), b.clone()]).unwrap();
-        let found = dora::row_norms(kernels.as_ref(), &map, &parameters[0], &parameters[1], 0.7).unwrap();
+        let found = backend::weight_row_norms(kernels.as_ref(), &map, &parameters[0], &parameters[1], 0.7).unwrap();
         for (row, found) in found.values.iter().enumerate() {
             let update = |column: usize| (0..3).map(|r| b.values[row * 3 + r] * a.values[r * 24 + column]).sum::<f32>();
             let square: f32 =
@@ -272,8 +272,8 @@ fn row_gather() {
 
 #[test]
 fn pooling() {
-    check("mean", move |tape, [x, ..]| tape.kind(x, PoolingKind::Mean));
-    check("first", move |tape, [x, ..]| tape.kind(x, PoolingKind::First));
+    check("mean", move |tape, [x, ..]| tape.pool(x, PoolingKind::Mean));
+    check("first", move |tape, [x, ..]| tape.pool(x, PoolingKind::First));
 }
 
 #[test]

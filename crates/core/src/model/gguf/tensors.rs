@@ -9,7 +9,7 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::Content;
 use candle_core::quantized::{GgmlDType, QTensor};
 use espalier_tensor::Tensor;
-use espalier_tensor::stored_weight::{QuantFormat, StoredWeight};
+use espalier_tensor::quant::{QuantFormat, StoredWeight};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;

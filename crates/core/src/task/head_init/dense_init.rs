@@ -84,7 +84,7 @@ fn mean_and_deviation<'a>(column: impl Iterator<Item = &'a f32> + Clone) -> (f64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use espalier_tensor::cpu::CpuBackend;
+    use espalier_tensor::backend::cpu::CpuBackend;
     use espalier_tensor::seeded_rng::SeededRng;
 
     #[test]

@@ -4,7 +4,7 @@ use espalier_core::artifact::{self, Artifact, ImportLimits, ImportRequest, safet
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_tensor::Tensor;
-use espalier_tensor::cpu::CpuBackend;
+use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_testing::folders::{read_zip, write_zip};
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use espalier_core::dataset::{CountTokens, TokenCounter};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{Config, Example, Target};
-use espalier_tensor::candle::CandleBackend;
+use espalier_tensor::backend::candle::CandleBackend;
 use std::sync::Arc;
 
 #[test]

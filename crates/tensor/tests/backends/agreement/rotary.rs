@@ -2,9 +2,9 @@
 
 use super::{KernelsUnderTest, LENGTHS, compare, tensor};
 use espalier_tensor::attention_mask::{AttentionMask, MaskContext};
+use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::backend::{Activation, AttentionInput, PoolingKind, SaveForBackward};
-use espalier_tensor::cpu::CpuBackend;
-use espalier_tensor::rotary::{self, Direction, RotaryTable};
+use espalier_tensor::rotary::{self, RotaryTable};
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{Backend, RaggedLayout, Tensor};
 
@@ -90,11 +90,11 @@ fn causal_and_sliding_window_attention() {
                 let (output, saved) = kernels.attention(inputs, SaveForBackward::Yes).unwrap();
                 let [dq, dk, dv] = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
                 let which = if ahead == Some(0) { PoolingKind::Last } else { PoolingKind::First };
-                let one = kernels.kind(&query, &own, which).unwrap();
+                let one = kernels.pool(&query, &own, which).unwrap();
                 let ones = RaggedLayout::one_row_per_sequence(own.num_sequences());
                 let few = AttentionInput { query: &one, query_layout: &ones, ..inputs };
                 let (of_one, _) = kernels.attention(few, SaveForBackward::No).unwrap();
-                let same = kernels.kind(&output, &own, which).unwrap();
+                let same = kernels.pool(&output, &own, which).unwrap();
                 let pairs = desk.download(&of_one).into_iter().zip(desk.download(&same));
                 assert!(pairs.into_iter().all(|(one, same)| (one - same).abs() < 1e-5), "asked alone or with all");
                 [output, dq, dk, dv, of_one].iter().map(|rows| desk.download(rows)).collect()

@@ -1,0 +1,114 @@
+//! The base's own weights, in fewer bits where they are to be held so.
+
+use super::backend::{CpuBackend, WeightStorage, buffer_from_matrix, buffer_from_matrix_buf};
+use super::gemm::AccumulatorInit;
+use super::matrix::{Matrix, MatrixBuf};
+use super::packing;
+use super::quant::{ColumnSlice, QuantizedActivations, QuantizedWeight};
+use super::threads::with_current_pool;
+use crate::backend::{Backend, Buffer, FrozenEmbedding, FrozenLinear, FrozenNorm, NormKind, WeightOps};
+use crate::error::Result;
+use crate::quant::StoredWeight;
+use crate::{ActivationQuantization, Tensor};
+use std::sync::Arc;
+
+impl WeightOps for CpuBackend {
+    fn freeze_linear(&self, weight: Tensor, bias: Option<Tensor>) -> Result<FrozenLinear> {
+        let [output, input] = [weight.shape[0], weight.shape[1]];
+        let panels = packing::pack_rows(&weight.values, output, input);
+        let bias = bias.map(|bias| self.upload(&bias)).transpose()?;
+        Ok(FrozenLinear::new(buffer_from_matrix(panels), bias, [output, input]))
+    }
+
+    fn freeze_norm(&self, kind: NormKind, weight: Tensor, bias: Tensor, epsilon: f64) -> Result<FrozenNorm> {
+        Ok(FrozenNorm { kind, weight: self.upload(&weight)?, bias: self.upload(&bias)?, epsilon })
+    }
+
+    fn freeze_embedding(&self, rows: Tensor) -> Result<FrozenEmbedding> {
+        let [count, width] = [rows.shape[0], rows.shape[1]];
+        let mut buf = MatrixBuf::zeros_in_arena(count, width);
+        buf.as_mut_slice().copy_from_slice(&rows.values);
+        Ok(FrozenEmbedding { width, weight: buffer_from_matrix_buf(buf) })
+    }
+
+    fn load_linear(&self, weight: StoredWeight, bias: Option<Tensor>) -> Result<FrozenLinear> {
+        let [output, input] = weight.shape();
+        match self.try_quantize(weight) {
+            Err(weight) => self.freeze_linear(weight, bias),
+            Ok(weight) => {
+                let bias = bias.map(|bias| self.upload(&bias)).transpose()?;
+                Ok(FrozenLinear::new(weight, bias, [output, input]))
+            }
+        }
+    }
+
+    fn load_embedding(&self, rows: StoredWeight) -> Result<FrozenEmbedding> {
+        let width = rows.shape()[1];
+        match self.try_quantize(rows) {
+            Ok(rows) => Ok(FrozenEmbedding { weight: rows, width }),
+            Err(rows) => self.freeze_embedding(rows),
+        }
+    }
+
+    fn with_int8_activations(&self) -> Option<Arc<dyn Backend>> {
+        Some(Arc::new(Self { activations: ActivationQuantization::Int8, ..*self }))
+    }
+
+    fn tie_embeddings(&self, table: &FrozenEmbedding, bias: Option<Tensor>) -> Result<Option<FrozenLinear>> {
+        let Some(weight) = table.weight.as_quantized() else { return Ok(None) };
+        let shape = [weight.out_features(), weight.in_features()];
+        let bias = bias.map(|bias| self.upload(&bias)).transpose()?;
+        Ok(Some(FrozenLinear::new(table.weight.clone(), bias, shape)))
+    }
+}
+
+impl CpuBackend {
+    /// On all threads of the team that helps, if one does.
+    pub(super) fn quantized_linear(&self, input: &Matrix, weight: &QuantizedWeight, init: AccumulatorInit) -> Buffer {
+        let (rows, isa) = (input.rows(), self.isa);
+        let mut buf = MatrixBuf::new(rows, weight.out_features());
+        let mut out = ColumnSlice::new(buf.as_mut_slice(), rows, weight.out_features());
+        let quantized_input = (self.activations == ActivationQuantization::Int8
+            && weight.format().supports_integer_dot())
+        .then(|| QuantizedActivations::new(isa, input.as_slice(), weight.in_features()));
+        let multiply = |out: &mut ColumnSlice| match &quantized_input {
+            Some(rounded) => weight.multiply_int8(isa, rounded, init, out),
+            None => weight.multiply(isa, input.as_slice(), init, out),
+        };
+        with_current_pool(|team| match team {
+            Some(team) => weight.parallel_columns(team, out, multiply),
+            None => multiply(&mut out),
+        });
+        buffer_from_matrix_buf(buf)
+    }
+}
+
+/// A table's row.
+pub fn embedding_row(table: &FrozenEmbedding, id: u32, out: &mut [f32]) {
+    match table.weight.as_quantized() {
+        Some(rows) => rows.dequantize_row(id as usize, out),
+        None => out.copy_from_slice(table.weight.as_matrix().row(id as usize)),
+    }
+}
+
+impl CpuBackend {
+    /// Quantizes the weight if this backend's storage says so; else returns its dense values as the error.
+    fn try_quantize(&self, weight: StoredWeight) -> std::result::Result<Buffer, Tensor> {
+        let quantized = match (self.weight_storage, weight) {
+            (WeightStorage::Native, StoredWeight::Quantized { format, shape, bytes }) => {
+                QuantizedWeight::from_rows(format, shape, &bytes)
+            }
+            (WeightStorage::Quantized(target), StoredWeight::Quantized { format, shape, bytes })
+                if target == format =>
+            {
+                QuantizedWeight::from_rows(format, shape, &bytes)
+            }
+            (WeightStorage::Quantized(target), weight) => {
+                let [output, input] = weight.shape();
+                QuantizedWeight::quantize(target, &weight.into_dequantized().values, output, input)
+            }
+            (WeightStorage::F32 | WeightStorage::Native, weight) => return Err(weight.into_dequantized()),
+        };
+        Ok(Buffer::new(quantized))
+    }
+}

@@ -1,0 +1,195 @@
+//! Matrices `(rows, width)` in host memory.
+//!
+//! Every allocation starts on a cache line and has at least sixteen spare values at its end, so that kernels may read and
+//! write whole SIMD vectors past a row's end.
+
+use super::memory::buffer_pool;
+use super::memory::cache_line::CacheLine;
+use super::memory::huge_page_arena::ArenaSlice;
+use super::simd::LANES;
+use std::sync::Arc;
+
+/// `(rows, width)`, being written by one thread.
+#[derive(Debug)]
+pub struct MatrixBuf {
+    allocation: Allocation,
+    rows: usize,
+    width: usize,
+}
+
+/// `(rows, width)`, row after row, shared and never changed again. A view of some rows costs nothing.
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    allocation: Arc<Allocation>,
+    /// First number of the first row.
+    offset: usize,
+    rows: usize,
+    width: usize,
+}
+
+#[derive(Debug)]
+enum Allocation {
+    /// Goes to the shelf when nobody uses it any more.
+    Pooled(Vec<CacheLine>),
+    /// Of exactly its size, and freed: for what is there for a while.
+    Owned(Box<[CacheLine]>),
+    Arena(ArenaSlice),
+}
+
+impl Allocation {
+    fn new(len: usize) -> Self {
+        Self::Pooled(buffer_pool::acquire(len.div_ceil(LANES) + 1))
+    }
+
+    fn lines(&self) -> &[CacheLine] {
+        match self {
+            Self::Pooled(lines) => lines,
+            Self::Owned(lines) => lines,
+            Self::Arena(lasting) => lasting.lines(),
+        }
+    }
+
+    fn lines_mut(&mut self) -> &mut [CacheLine] {
+        match self {
+            Self::Pooled(lines) => lines,
+            Self::Owned(lines) => lines,
+            Self::Arena(lasting) => lasting.lines_mut(),
+        }
+    }
+
+    fn as_slice(&self) -> &[f32] {
+        let lines = self.lines();
+        // SAFETY: a line is sixteen numbers without gaps, all initialised.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [f32] {
+        let lines = self.lines_mut();
+        // SAFETY: as above, and nobody else has the block.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LANES) }
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        let Self::Pooled(lines) = self else { return };
+        buffer_pool::release(std::mem::take(lines));
+    }
+}
+
+impl MatrixBuf {
+    /// Whatever it was used for before is still in it.
+    pub fn new(rows: usize, width: usize) -> Self {
+        Self { allocation: Allocation::new(rows * width), rows, width }
+    }
+
+    /// Zeros in a block of its own, no larger than it must be: for what stays a while.
+    pub fn zeros_exact_size(rows: usize, width: usize) -> Self {
+        let lines = vec![CacheLine::ZERO; (rows * width).div_ceil(LANES) + 1];
+        Self { allocation: Allocation::Owned(lines.into()), rows, width }
+    }
+
+    /// Zeros among the frozen weights: for what stays as long as the base.
+    pub fn zeros_in_arena(rows: usize, width: usize) -> Self {
+        let lines = (rows * width).div_ceil(LANES) + 1;
+        Self { allocation: Allocation::Arena(ArenaSlice::zeros(lines)), rows, width }
+    }
+
+    pub fn zeros(rows: usize, width: usize) -> Self {
+        let mut buf = Self::new(rows, width);
+        buf.as_mut_slice().fill(0.0);
+        buf
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        let len = self.rows * self.width;
+        &mut self.allocation.as_mut_slice()[..len]
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// All that has been written, and the numbers to spare.
+    pub fn as_padded_slice(&self) -> &[f32] {
+        self.allocation.as_slice()
+    }
+
+    /// With the numbers to spare at its end.
+    pub fn as_mut_padded_slice(&mut self) -> &mut [f32] {
+        self.allocation.as_mut_slice()
+    }
+
+    pub fn freeze(self) -> Matrix {
+        Matrix { allocation: Arc::new(self.allocation), offset: 0, rows: self.rows, width: self.width }
+    }
+}
+
+impl Matrix {
+    pub fn from_slice(rows: usize, width: usize, values: &[f32]) -> Self {
+        let mut buf = MatrixBuf::new(rows, width);
+        buf.as_mut_slice().copy_from_slice(values);
+        buf.freeze()
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn as_slice(&self) -> &[f32] {
+        &self.allocation.as_slice()[self.offset..self.offset + self.rows * self.width]
+    }
+
+    /// From the first row on, with what follows it in the block: at least sixteen numbers beyond the last row.
+    pub fn as_padded_slice(&self) -> &[f32] {
+        &self.allocation.as_slice()[self.offset..]
+    }
+
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.as_slice()[row * self.width..(row + 1) * self.width]
+    }
+
+    /// To be written on: in place where nobody else has the block, else a copy.
+    pub fn into_buf(self) -> MatrixBuf {
+        let (rows, width, offset) = (self.rows, self.width, self.offset);
+        match Arc::try_unwrap(self.allocation) {
+            Ok(block) if offset == 0 => MatrixBuf { allocation: block, rows, width },
+            Ok(block) => Self { allocation: Arc::new(block), offset, rows, width }.to_buf(),
+            Err(block) => Self { allocation: block, offset, rows, width }.to_buf(),
+        }
+    }
+
+    /// `(rows, width)` from the number `first` of a single row on.
+    pub fn slice_flat(&self, offset: usize, rows: usize, width: usize) -> Self {
+        assert!(offset + rows * width <= self.width, "a part lies within its row");
+        Self { allocation: Arc::clone(&self.allocation), offset: self.offset + offset, rows, width }
+    }
+
+    fn to_buf(&self) -> MatrixBuf {
+        let mut buf = MatrixBuf::new(self.rows, self.width);
+        buf.as_mut_slice().copy_from_slice(self.as_slice());
+        buf
+    }
+
+    /// The same numbers in rows of another width.
+    pub fn reshaped(&self, width: usize) -> Self {
+        let len = self.rows * self.width;
+        assert!(len.is_multiple_of(width), "rows fold into whole rows");
+        Self { allocation: Arc::clone(&self.allocation), offset: self.offset, rows: len / width, width }
+    }
+
+    /// `count` rows from `first` on.
+    pub fn slice_rows(&self, first_row: usize, row_count: usize) -> Self {
+        assert!(first_row + row_count <= self.rows, "a view lies within its matrix");
+        Self {
+            allocation: Arc::clone(&self.allocation),
+            offset: self.offset + first_row * self.width,
+            rows: row_count,
+            width: self.width,
+        }
+    }
+}

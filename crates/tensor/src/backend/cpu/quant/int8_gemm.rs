@@ -1,0 +1,260 @@
+//! Products of rows that are rounded to bytes: of a block's 32 steps in whole numbers, which are exact, and of blocks in `f32`.
+//!
+//! So each element is a chain of its own here, too, and has the same bits however rows and columns are shared out.
+
+#[cfg(test)]
+mod tests;
+
+use super::activations::QuantizedActivations;
+use super::codec::IntegerDot;
+use super::column_slice::ColumnSlice;
+use super::weight::QuantizedWeight;
+use crate::backend::cpu::gemm::AccumulatorInit;
+use crate::backend::cpu::simd::{LANES, Simd, SimdKernel};
+use crate::quant::{BLOCK_SIZE, STRIP_COLUMNS};
+use std::marker::PhantomData;
+
+/// How far ahead of its use memory is asked for, in bytes.
+const PREFETCH_DISTANCE: usize = 1024;
+/// Bytes that come to the cache together.
+const CACHE_LINE_BYTES: usize = 64;
+
+/// `out[row, column] = start + Σ left[row, k] · weight[column, k]`
+pub struct Int8Gemm<'a, 'b, F> {
+    pub weights: &'a QuantizedWeight,
+    pub activations: &'a QuantizedActivations,
+    pub init: AccumulatorInit<'a>,
+    pub output: &'a mut ColumnSlice<'b>,
+    pub codec: PhantomData<F>,
+}
+
+impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Simd>(mut self) {
+        let (rows, columns) = (self.output.rows(), self.output.columns());
+        let blocks = self.weights.in_features().div_ceil(BLOCK_SIZE);
+        assert!(
+            rows <= self.activations.rows() && blocks == self.activations.blocks_per_row(),
+            "the left side holds every row"
+        );
+        assert!(
+            self.weights.format() == F::FORMAT && columns.end <= self.weights.out_features(),
+            "a weight has these columns"
+        );
+        assert!(columns.start.is_multiple_of(STRIP_COLUMNS), "products are cut between strips");
+        if let AccumulatorInit::Bias(bias) = self.init {
+            assert!(columns.end <= bias.len(), "the bias holds every column");
+        }
+        let (mut strip, end) = (columns.start / STRIP_COLUMNS, columns.end.div_ceil(STRIP_COLUMNS));
+        // As many as the registers hold.
+        let max_rows = if L::TILE_PANELS > 1 { 6 } else { 2 };
+        while strip < end {
+            let mut row = 0;
+            while row < rows {
+                // tiles of nearly the same size
+                let tile_rows = (rows - row).div_ceil((rows - row).div_ceil(max_rows));
+                macro_rules! dispatch_rows {
+                    ($($rows:literal $tile:ty),+) => {
+                        match tile_rows {
+                            // SAFETY: the strip has columns of ours, and the rows are ours; the caller is in `Level::run_bytes`.
+                            $($rows if $rows <= max_rows => unsafe { self.run_tile::<L, $tile>(strip, row) },)+
+                            _ => {}
+                        }
+                    };
+                }
+                dispatch_rows!(
+                    1 Int8RowTile<L>, 2 Int8TwoRowTile<L>, 3 Int8StackedTile<Int8TwoRowTile<L>, Int8RowTile<L>>, 4 Int8StackedTile<Int8TwoRowTile<L>, Int8TwoRowTile<L>>,
+                    5 Int8StackedTile<Int8StackedTile<Int8TwoRowTile<L>, Int8TwoRowTile<L>>, Int8RowTile<L>>, 6 Int8StackedTile<Int8StackedTile<Int8TwoRowTile<L>, Int8TwoRowTile<L>>, Int8TwoRowTile<L>>
+                );
+                row += tile_rows;
+            }
+            strip += 1;
+        }
+    }
+}
+
+impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
+    /// # Safety
+    /// The strip, and the tile's rows from `row` on, are in the output.
+    #[inline(always)]
+    unsafe fn run_tile<L: Simd, T: Int8Tile<L>>(&mut self, strip: usize, row: usize) {
+        let (column, blocks) = (strip * STRIP_COLUMNS, self.activations.blocks_per_row());
+        let columns = self.output.columns().end - column;
+        let (out, out_stride) = (self.output.ptr_at(row, column), self.output.row_stride());
+        let (mut codes, mut scales_and_sums) =
+            (self.activations.codes_ptr(row), self.activations.scales_and_sums_ptr(row));
+        // SAFETY: all columns have a bias, all rows their codes and all strips their blocks; the rest is the caller's.
+        unsafe {
+            let mut tile = match self.init {
+                AccumulatorInit::Zero => T::splat_row((L::splat(0.0), L::splat(0.0))),
+                AccumulatorInit::Output => T::load_partial(out, out_stride, columns),
+                AccumulatorInit::Bias(bias) => T::splat_row(load_strip(bias.as_ptr().add(column), columns)),
+            };
+            let mut block = self.weights.as_bytes().as_ptr().add(strip * self.weights.strip_bytes());
+            let mut index = 0;
+            while index < blocks {
+                let weight_scales = (
+                    F::scale_and_offset(F::load_scales::<L>(block, 0)),
+                    F::scale_and_offset(F::load_scales::<L>(block, 1)),
+                );
+                let mut prefetch_address = block.wrapping_add(PREFETCH_DISTANCE);
+                let mut scale_line = 0;
+                while scale_line < F::SCALE_LINES {
+                    L::prefetch_l1(prefetch_address);
+                    prefetch_address = prefetch_address.wrapping_add(CACHE_LINE_BYTES);
+                    scale_line = scale_line.wrapping_add(1);
+                }
+                let mut group = 0;
+                while group < BLOCK_SIZE / F::VALUES_PER_LOAD {
+                    L::prefetch_l1(prefetch_address);
+                    L::prefetch_l1(prefetch_address.wrapping_add(CACHE_LINE_BYTES));
+                    prefetch_address = prefetch_address.wrapping_add(2 * CACHE_LINE_BYTES);
+                    let packed = (F::load_packed::<L>(block, 0, group), F::load_packed::<L>(block, 1, group));
+                    tile = tile.dot_acc::<F>(codes, blocks.wrapping_mul(BLOCK_SIZE), packed);
+                    codes = codes.wrapping_add(F::VALUES_PER_LOAD);
+                    group = group.wrapping_add(1);
+                }
+                tile = tile.finish_block(scales_and_sums, blocks, weight_scales);
+                scales_and_sums = scales_and_sums.wrapping_add(1);
+                block = block.wrapping_add(F::FORMAT.strip_block_bytes());
+                index = index.wrapping_add(1);
+            }
+            tile.store_partial(out, out_stride, columns);
+        }
+    }
+}
+
+/// The sums of some rows and a strip's two panels, in registers, as a type for the reason that [`crate::backend::cpu::tile`] gives.
+///
+/// # Safety
+/// As [`Whole`]; steps are from one row to the next.
+trait Int8Tile<L: Simd>: Copy {
+    const ROWS: usize;
+
+    unsafe fn splat_row(sums: (L, L)) -> Self;
+    unsafe fn load_partial(src: *const f32, stride: usize, count: usize) -> Self;
+    /// The block's own sums grow.
+    unsafe fn dot_acc<F: IntegerDot>(self, lhs: *const i8, stride: usize, packed: (F::Packed<L>, F::Packed<L>))
+    -> Self;
+    /// The block's own sums are added to those of all blocks, and begin anew.
+    unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], stride: usize, scales: ((L, L), (L, L))) -> Self;
+    unsafe fn store_partial(self, dst: *mut f32, stride: usize, count: usize);
+}
+
+#[derive(Clone, Copy)]
+struct Int8RowTile<L: Simd> {
+    sums: (L, L),
+    block_sums: (L::U32x16, L::U32x16),
+}
+
+impl<L: Simd> Int8Tile<L> for Int8RowTile<L> {
+    const ROWS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn splat_row(sums: (L, L)) -> Self {
+        // SAFETY: the caller's.
+        Self { sums, block_sums: unsafe { (L::splat_i32(0), L::splat_i32(0)) } }
+    }
+
+    #[inline(always)]
+    unsafe fn load_partial(src: *const f32, _: usize, count: usize) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self::splat_row(load_strip(src, count)) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_acc<F: IntegerDot>(self, lhs: *const i8, _: usize, packed: (F::Packed<L>, F::Packed<L>)) -> Self {
+        // SAFETY: the caller's.
+        let block_sums = unsafe {
+            (F::dot_packed::<L>(self.block_sums.0, packed.0, lhs), F::dot_packed::<L>(self.block_sums.1, packed.1, lhs))
+        };
+        Self { block_sums, ..self }
+    }
+
+    #[inline(always)]
+    unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], _: usize, scales: ((L, L), (L, L))) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            let (scale, sum) =
+                (L::load_splat(scales_and_sums.cast()), L::load_splat(scales_and_sums.cast::<f32>().add(1)));
+            let first = L::i32_to_f32(self.block_sums.0).mul_add(scales.0.0.mul(scale), self.sums.0);
+            let second = L::i32_to_f32(self.block_sums.1).mul_add(scales.1.0.mul(scale), self.sums.1);
+            Self::splat_row((scales.0.1.mul_add(sum, first), scales.1.1.mul_add(sum, second)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_partial(self, dst: *mut f32, _: usize, count: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.sums.0.store_partial(dst, count);
+            self.sums.1.store_partial(dst.wrapping_add(LANES), count.saturating_sub(LANES));
+        }
+    }
+}
+
+/// A strip's numbers of one row; 0 beyond `count`.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn load_strip<L: Simd>(src: *const f32, count: usize) -> (L, L) {
+    // SAFETY: the caller's.
+    unsafe { (L::load_partial(src, count), L::load_partial(src.wrapping_add(LANES), count.saturating_sub(LANES))) }
+}
+
+/// One tile above another.
+#[derive(Clone, Copy)]
+struct Int8StackedTile<A, B>(A, B);
+
+type Int8TwoRowTile<L> = Int8StackedTile<Int8RowTile<L>, Int8RowTile<L>>;
+
+impl<L: Simd, A: Int8Tile<L>, B: Int8Tile<L>> Int8Tile<L> for Int8StackedTile<A, B> {
+    const ROWS: usize = A::ROWS + B::ROWS;
+
+    #[inline(always)]
+    unsafe fn splat_row(sums: (L, L)) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self(A::splat_row(sums), B::splat_row(sums)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_partial(src: *const f32, stride: usize, count: usize) -> Self {
+        let below = src.wrapping_add(A::ROWS.wrapping_mul(stride));
+        // SAFETY: the caller's.
+        unsafe { Self(A::load_partial(src, stride, count), B::load_partial(below, stride, count)) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_acc<F: IntegerDot>(
+        self,
+        lhs: *const i8,
+        stride: usize,
+        packed: (F::Packed<L>, F::Packed<L>),
+    ) -> Self {
+        let below = lhs.wrapping_add(A::ROWS.wrapping_mul(stride));
+        // SAFETY: the caller's.
+        unsafe { Self(self.0.dot_acc::<F>(lhs, stride, packed), self.1.dot_acc::<F>(below, stride, packed)) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], stride: usize, scales: ((L, L), (L, L))) -> Self {
+        let below = scales_and_sums.wrapping_add(A::ROWS.wrapping_mul(stride));
+        // SAFETY: the caller's.
+        unsafe {
+            Self(self.0.finish_block(scales_and_sums, stride, scales), self.1.finish_block(below, stride, scales))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_partial(self, dst: *mut f32, stride: usize, count: usize) {
+        let below = dst.wrapping_add(A::ROWS.wrapping_mul(stride));
+        // SAFETY: the caller's.
+        unsafe {
+            self.0.store_partial(dst, stride, count);
+            self.1.store_partial(below, stride, count);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A frozen weight `(output, input)` in memory, in strips of columns, written and read row by row.
+//!
+//! Knows nothing of products: only where each number lies.
+
+use crate::Tensor;
+use crate::backend::cpu::memory::cache_line::CacheLine;
+use crate::backend::cpu::memory::huge_page_arena::ArenaSlice;
+use crate::quant::QuantBlock;
+use crate::quant::{BLOCK_SIZE, QuantFormat, STRIP_COLUMNS};
+use half::f16;
+
+/// `(output, input)`, never changed once it is filled. Columns that no row fills are 0.
+#[derive(Debug)]
+pub struct QuantizedWeight {
+    format: QuantFormat,
+    out_features: usize,
+    in_features: usize,
+    storage: ArenaSlice,
+}
+
+impl QuantizedWeight {
+    /// Zeros, to be filled row by row.
+    pub fn new(format: QuantFormat, output: usize, input: usize) -> Self {
+        let bytes = output.div_ceil(STRIP_COLUMNS) * strip_bytes(format, input);
+        Self {
+            format,
+            out_features: output,
+            in_features: input,
+            storage: ArenaSlice::zeros(bytes.div_ceil(size_of::<CacheLine>())),
+        }
+    }
+
+    /// Rounded, from the rows of a matrix.
+    pub fn quantize(format: QuantFormat, weight: &[f32], output: usize, input: usize) -> Self {
+        assert_eq!(weight.len(), output * input, "a weight has all its rows");
+        let mut quantized = Self::new(format, output, input);
+        weight.chunks_exact(input).enumerate().for_each(|(row, values)| quantized.quantize_row(row, values));
+        quantized
+    }
+
+    /// Copies all rows, each in whole blocks of the format's file layout, without loss.
+    pub fn from_rows(format: QuantFormat, [output, input]: [usize; 2], bytes: &[u8]) -> Self {
+        let mut quantized = Self::new(format, output, input);
+        let row_bytes = (bytes.len() / output.max(1)).max(1);
+        bytes.chunks_exact(row_bytes).enumerate().for_each(|(row, bytes)| quantized.copy_row_blocks(row, bytes));
+        quantized
+    }
+
+    /// Dequantizes all rows `(output, input)`.
+    pub fn dequantize(&self) -> Tensor {
+        let mut values = vec![0.0; self.out_features * self.in_features];
+        values.chunks_exact_mut(self.in_features).enumerate().for_each(|(row, out)| self.dequantize_row(row, out));
+        Tensor::new([self.out_features, self.in_features], values)
+    }
+
+    /// Rounded to this form.
+    pub fn quantize_row(&mut self, row: usize, values: &[f32]) {
+        assert_eq!(values.len(), self.in_features, "a row has its input's width");
+        for (index, values) in values.chunks(BLOCK_SIZE).enumerate() {
+            self.write_block(row, index, &QuantBlock::quantize(self.format, values));
+        }
+    }
+
+    /// As a file has it, without loss: the row's blocks of 32 (GGUF's, or numbers of 16 bits), little-endian.
+    pub fn copy_row_blocks(&mut self, row: usize, bytes: &[u8]) {
+        let block_bytes = self.format.row_block_bytes();
+        assert!(self.in_features.is_multiple_of(BLOCK_SIZE), "rows of a file are whole blocks");
+        assert_eq!(bytes.len(), self.in_features / BLOCK_SIZE * block_bytes, "a row has all its blocks");
+        for (index, bytes) in bytes.chunks_exact(block_bytes).enumerate() {
+            self.write_block(row, index, &QuantBlock::parse(self.format, bytes));
+        }
+    }
+
+    /// A row of the weight, as products see it: a table's entry.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.in_features, "a row has its input's width");
+        for (index, out) in out.chunks_mut(BLOCK_SIZE).enumerate() {
+            out.copy_from_slice(&self.read_block(row, index).dequantize(self.format)[..out.len()]);
+        }
+    }
+
+    pub fn format(&self) -> QuantFormat {
+        self.format
+    }
+
+    pub fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    pub fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// Strips of 32 columns of a product.
+    pub fn strip_count(&self) -> usize {
+        self.out_features.div_ceil(STRIP_COLUMNS)
+    }
+
+    /// From one strip to the next.
+    pub(super) fn strip_bytes(&self) -> usize {
+        strip_bytes(self.format, self.in_features)
+    }
+
+    /// All strips, whole blocks each; for hashing, too.
+    pub fn as_bytes(&self) -> &[u8] {
+        let lines = self.storage.lines();
+        // SAFETY: lines are plain memory without gaps, all of it initialised.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+    }
+
+    fn as_bytes_mut(&mut self) -> &mut [u8] {
+        let lines = self.storage.lines_mut();
+        // SAFETY: as above; any bits are a number, and nobody else has the lines.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+    }
+
+    /// Where the block lies that has these 32 weights of a row.
+    fn block_offset(&self, row: usize, block_index: usize) -> usize {
+        assert!(row < self.out_features, "a row lies within its weight");
+        row / STRIP_COLUMNS * self.strip_bytes() + block_index * self.format.strip_block_bytes()
+    }
+
+    fn write_block(&mut self, row: usize, block_index: usize, block: &QuantBlock) {
+        let (format, block_start, column) = (self.format, self.block_offset(row, block_index), row % STRIP_COLUMNS);
+        let bytes = &mut self.as_bytes_mut()[block_start..block_start + format.strip_block_bytes()];
+        let [scales, minima] = format.scale_counts();
+        let scales_and_minima = block.scales[..scales].iter().chain(&block.minima[..minima]);
+        for (index, scale) in scales_and_minima.enumerate() {
+            let offset = format.scale_offset(column, index);
+            match format.scale_bytes() {
+                2 => bytes[offset..offset + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes()),
+                _ => bytes[offset..offset + 4].copy_from_slice(&scale.to_le_bytes()),
+            }
+        }
+        for (k, code) in block.codes.into_iter().enumerate() {
+            let (offset, bit) = (format.code_bit_offset(column, k) / 8, format.code_bit_offset(column, k) % 8);
+            match format.code_bits() {
+                16 => bytes[offset..offset + 2].copy_from_slice(&code.to_le_bytes()),
+                8 => bytes[offset] = code as u8,
+                _ => bytes[offset] = bytes[offset] & (0xf0 >> bit) | (code as u8) << bit,
+            }
+        }
+    }
+
+    fn read_block(&self, row: usize, block_index: usize) -> QuantBlock {
+        let (format, block_start, column) = (self.format, self.block_offset(row, block_index), row % STRIP_COLUMNS);
+        let bytes = &self.as_bytes()[block_start..block_start + format.strip_block_bytes()];
+        let read_u16 = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let [scales, minima] = format.scale_counts();
+        let read_scale = |index: usize| {
+            let offset = format.scale_offset(column, index);
+            match format.scale_bytes() {
+                2 => f16::from_bits(read_u16(offset)).to_f32(),
+                _ => f32::from_le_bytes(std::array::from_fn(|byte| bytes[offset + byte])),
+            }
+        };
+        let read_scales = |start_index: usize, count: usize| {
+            std::array::from_fn(|index| if index < count { read_scale(start_index + index) } else { 0.0 })
+        };
+        let codes = std::array::from_fn(|k| {
+            let (offset, bit) = (format.code_bit_offset(column, k) / 8, format.code_bit_offset(column, k) % 8);
+            match format.code_bits() {
+                16 => read_u16(offset),
+                8 => u16::from(bytes[offset]),
+                _ => u16::from(bytes[offset] >> bit & 15),
+            }
+        });
+        QuantBlock { scales: read_scales(0, scales), minima: read_scales(scales, minima), codes }
+    }
+}
+
+fn strip_bytes(format: QuantFormat, input: usize) -> usize {
+    input.div_ceil(BLOCK_SIZE) * format.strip_block_bytes()
+}

@@ -1,0 +1,210 @@
+//! Thirty-two neighbouring weights of a row as they are stored: rounded from `f32`, read as GGUF writes them, and taken
+//! back to `f32`.
+//!
+//! The roundings are those of llama.cpp's reference (`quantize_row_*_ref`). Knows nothing of where a block lies.
+
+use super::format::{BLOCK_SIZE, QuantFormat};
+use half::{bf16, f16};
+
+/// One row's block, whatever its form.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QuantBlock {
+    /// Of each span of weights, as many as the form has; exact as IEEE halves where it has these.
+    pub scales: [f32; 2],
+    pub minima: [f32; 2],
+    /// Bytes, nibbles or the bits of 16-bit numbers.
+    pub codes: [u16; BLOCK_SIZE],
+}
+
+impl QuantBlock {
+    /// Rounded, from at most 32 numbers; what is missing is 0. To the wide forms only tests round: they hold what is rounded already.
+    pub fn quantize(format: QuantFormat, input_values: &[f32]) -> Self {
+        let mut values = [0.0; BLOCK_SIZE];
+        values[..input_values.len()].copy_from_slice(input_values);
+        match format {
+            QuantFormat::F16 => Self::unscaled(values.map(|value| f16::from_f32(value).to_bits())),
+            QuantFormat::Bf16 => Self::unscaled(values.map(|value| bf16::from_f32(value).to_bits())),
+            QuantFormat::Q8_0 => {
+                let scale = values.iter().fold(0f32, |max_abs, value| max_abs.max(value.abs())) / 127.0;
+                let code = |value: f32| ((value * reciprocal_or_zero(scale)).round() + 128.0) as u16;
+                Self::with_scale(round_to_f16(scale), 0.0, values.map(code))
+            }
+            QuantFormat::Q4_0 => {
+                // the number furthest from 0 becomes −8 exactly
+                let signed_max_abs = |most: f32, value: &f32| if value.abs() > most.abs() { *value } else { most };
+                let scale = values.iter().fold(0.0, signed_max_abs) / -8.0;
+                let code = |value: f32| ((value * reciprocal_or_zero(scale) + 8.5) as u16).min(15);
+                Self::with_scale(round_to_f16(scale), 0.0, values.map(code))
+            }
+            QuantFormat::Q4_1 | QuantFormat::AffineQ4 | QuantFormat::AffineQ8 => {
+                let (values_per_scale, max_code) =
+                    (format.values_per_scale(), if format == QuantFormat::AffineQ8 { 255 } else { 15 });
+                let mut block = Self::with_scale(0.0, 0.0, [0; BLOCK_SIZE]);
+                for (index, values) in values.chunks_exact(values_per_scale).enumerate() {
+                    let min_value = values.iter().copied().fold(f32::INFINITY, f32::min);
+                    let max_value = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let scale = (max_value - min_value) / f32::from(max_code);
+                    let code =
+                        |value: &f32| (((value - min_value) * reciprocal_or_zero(scale) + 0.5) as u16).min(max_code);
+                    let codes = &mut block.codes[index * values_per_scale..][..values_per_scale];
+                    codes.iter_mut().zip(values).for_each(|(to, value)| *to = code(value));
+                    let round_scale = |number| {
+                        if format == QuantFormat::Q4_1 { round_to_f16(number) } else { truncate_mantissa(number) }
+                    };
+                    (block.scales[index], block.minima[index]) = (round_scale(scale), round_scale(min_value));
+                }
+                block
+            }
+        }
+    }
+
+    /// From [`Form::file_bytes`] bytes: GGUF's blocks, or 32 numbers of 16 bits, all little-endian; of the forms that GGUF does not
+    /// have the scales, the minima and the codes.
+    pub fn parse(format: QuantFormat, bytes: &[u8]) -> Self {
+        let read_u16 = |at: usize| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]);
+        // The first half of a block is in the lower four bits, the second in the upper.
+        let unpack_nibbles = |bytes: &[u8]| {
+            std::array::from_fn(|at| match at < BLOCK_SIZE / 2 {
+                true => u16::from(bytes[at] & 15),
+                false => u16::from(bytes[at - BLOCK_SIZE / 2] >> 4),
+            })
+        };
+        let read_f16 = |at: usize| f16::from_bits(read_u16(at)).to_f32();
+        let read_f32 = |at: usize| f32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * at + byte]));
+        match format {
+            QuantFormat::F16 | QuantFormat::Bf16 => Self::unscaled(std::array::from_fn(read_u16)),
+            // the sign's bit turned around adds 128
+            QuantFormat::Q8_0 => {
+                Self::with_scale(read_f16(0), 0.0, std::array::from_fn(|at| u16::from(bytes[2 + at] ^ 0x80)))
+            }
+            QuantFormat::Q4_0 => Self::with_scale(read_f16(0), 0.0, unpack_nibbles(&bytes[2..])),
+            QuantFormat::Q4_1 => Self::with_scale(read_f16(0), read_f16(1), unpack_nibbles(&bytes[4..])),
+            QuantFormat::AffineQ4 => Self::with_scale(read_f32(0), read_f32(1), unpack_nibbles(&bytes[8..])),
+            QuantFormat::AffineQ8 => {
+                let codes = std::array::from_fn(|at| u16::from(bytes[16 + at]));
+                Self { scales: [read_f32(0), read_f32(1)], minima: [read_f32(2), read_f32(3)], codes }
+            }
+        }
+    }
+
+    /// The weights, with the same bits that a product sees.
+    pub fn dequantize(&self, format: QuantFormat) -> [f32; BLOCK_SIZE] {
+        let (scale, minimum) = (self.scales[0], self.minima[0]);
+        match format {
+            QuantFormat::F16 => self.codes.map(|bits| f16::from_bits(bits).to_f32()),
+            QuantFormat::Bf16 => self.codes.map(|bits| bf16::from_bits(bits).to_f32()),
+            QuantFormat::Q8_0 => self.codes.map(|code| (f32::from(code) - 128.0) * scale),
+            QuantFormat::Q4_0 => self.codes.map(|code| (f32::from(code) - 8.0) * scale),
+            // The product has 24 bits at most and is exact (a scale of GGUF's has 18 with codes of six bits, and fewer with
+            // fewer): fused or not, the sum is rounded once.
+            QuantFormat::Q4_1 | QuantFormat::AffineQ4 => self.codes.map(|code| f32::from(code) * scale + minimum),
+            QuantFormat::AffineQ8 => std::array::from_fn(|at| {
+                let scale_index = at / format.values_per_scale();
+                f32::from(self.codes[at]) * self.scales[scale_index] + self.minima[scale_index]
+            }),
+        }
+    }
+
+    fn unscaled(codes: [u16; BLOCK_SIZE]) -> Self {
+        Self::with_scale(0.0, 0.0, codes)
+    }
+
+    /// With one scale and one minimum.
+    fn with_scale(scale: f32, minimum: f32, codes: [u16; BLOCK_SIZE]) -> Self {
+        Self { scales: [scale, 0.0], minima: [minimum, 0.0], codes }
+    }
+}
+
+impl QuantFormat {
+    /// Dequantizes a row from its blocks in file layout.
+    pub fn dequantize_row(self, bytes: &[u8], out: &mut [f32]) {
+        for (out, bytes) in out.chunks_mut(BLOCK_SIZE).zip(bytes.chunks_exact(self.row_block_bytes())) {
+            out.copy_from_slice(&QuantBlock::parse(self, bytes).dequantize(self)[..out.len()]);
+        }
+    }
+}
+
+/// The nearest IEEE half.
+fn round_to_f16(value: f32) -> f32 {
+    f16::from_f32(value).to_f32()
+}
+
+/// Cut to sixteen bits, so that its product with a code of eight is exact.
+fn truncate_mantissa(value: f32) -> f32 {
+    f32::from_bits(value.to_bits() & !0xff)
+}
+
+/// 0 of 0, for a block of nothing but zeros.
+fn reciprocal_or_zero(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test_values(seed: usize) -> Vec<f32> {
+        (0..BLOCK_SIZE).map(|at| ((at * 7919 + seed * 104_729) % 2001) as f32 / 1000.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn blocks_are_parsed_in_gguf_layout() {
+        let half = |number: f32| f16::from_f32(number).to_le_bytes().to_vec();
+        let codes: Vec<u8> = (0..BLOCK_SIZE).map(|at| (at * 37 % 256) as u8).collect();
+        let q8 = [half(0.25), codes.clone()].concat();
+        let expected: Vec<f32> = codes.iter().map(|code| f32::from(*code as i8) * 0.25).collect();
+        assert_eq!(QuantBlock::parse(QuantFormat::Q8_0, &q8).dequantize(QuantFormat::Q8_0).to_vec(), expected);
+
+        let low = codes[..16].iter().map(|code| f32::from(code & 15));
+        let nibbles: Vec<f32> = low.chain(codes[..16].iter().map(|code| f32::from(code >> 4))).collect();
+        let q4_0 = [half(-0.5), codes[..16].to_vec()].concat();
+        let expected: Vec<f32> = nibbles.iter().map(|code| (code - 8.0) * -0.5).collect();
+        assert_eq!(QuantBlock::parse(QuantFormat::Q4_0, &q4_0).dequantize(QuantFormat::Q4_0).to_vec(), expected);
+
+        let q4_1 = [half(0.5), half(-3.0), codes[..16].to_vec()].concat();
+        let expected: Vec<f32> = nibbles.iter().map(|code| code * 0.5 - 3.0).collect();
+        assert_eq!(QuantBlock::parse(QuantFormat::Q4_1, &q4_1).dequantize(QuantFormat::Q4_1).to_vec(), expected);
+        assert_eq!(
+            [q8.len(), q4_0.len(), q4_1.len()],
+            [QuantFormat::Q8_0, QuantFormat::Q4_0, QuantFormat::Q4_1].map(QuantFormat::row_block_bytes)
+        );
+    }
+
+    #[test]
+    fn quantization_error_is_within_the_format_bound() {
+        // the largest error in units of the largest number: half a step, a whole one where Q4_0 has no +8, and what scales and
+        // minima lose as halves
+        let bounds = [
+            (QuantFormat::F16, 0.0005),
+            (QuantFormat::Bf16, 0.004),
+            (QuantFormat::Q8_0, 0.0045),
+            (QuantFormat::Q4_0, 0.126),
+        ];
+        let with_minima = [(QuantFormat::Q4_1, 0.068), (QuantFormat::AffineQ4, 0.068), (QuantFormat::AffineQ8, 0.0045)];
+        for (format, bound) in bounds.into_iter().chain(with_minima) {
+            for seed in 0..50 {
+                let values = test_values(seed);
+                let max_abs = values.iter().fold(0f32, |most, number| most.max(number.abs()));
+                let dequantized = QuantBlock::quantize(format, &values).dequantize(format);
+                let errors = values.iter().zip(dequantized).map(|(number, wide)| (number - wide).abs());
+                let error = errors.fold(0f32, f32::max);
+                assert!(error <= bound * max_abs, "{format:?}: {error} of {max_abs}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_one_value_and_of_zeros_are_exact() {
+        for format in QuantFormat::ALL {
+            assert_eq!(QuantBlock::quantize(format, &[]).dequantize(format), [0.0; BLOCK_SIZE]);
+            assert_eq!(QuantBlock::quantize(format, &[0.0; BLOCK_SIZE]).dequantize(format), [0.0; BLOCK_SIZE]);
+            let mut expected = [0.0; BLOCK_SIZE];
+            expected[0] = -2.0;
+            let dequantized = QuantBlock::quantize(format, &[-2.0]).dequantize(format);
+            assert!(
+                dequantized.iter().zip(expected).all(|(near, number)| (near - number).abs() < 1e-3),
+                "{dequantized:?}"
+            );
+        }
+    }
+}
