@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "a chain of multiply-adds in the kernels' own registers")]
 
+use espalier_tensor::backend::WeightOps;
 use espalier_tensor::backend::cpu::{CpuBackend, Isa, Simd, SimdKernel};
 use espalier_tensor::{Backend, Tensor};
 use std::error::Error;

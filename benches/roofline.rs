@@ -11,6 +11,7 @@ use espalier_core::adapter;
 use espalier_core::model::{BaseModel, Pooling, Tokens};
 use espalier_core::task::Example;
 use espalier_core::training::{Hyperparameters, Progress};
+use espalier_tensor::backend::WeightOps;
 use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::{Backend, Tensor};
 use std::hint::black_box;
