@@ -1,11 +1,11 @@
-//! What the store refuses, in words: the same on both databases. Knows nothing of how it was found out.
+//! Errors of the store and their texts, equal on both databases.
 
 use super::model::{JobError, Reference, RequestedAction, Status};
 use espalier_core::error::Error;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long a full queue asks to wait: a job takes minutes, not seconds.
+/// `Retry-After` of a full queue. A job takes minutes.
 const QUEUE_FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 pub fn dataset_not_found(id: Uuid) -> Error {

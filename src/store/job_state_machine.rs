@@ -1,6 +1,4 @@
-//! What may become of a job: the decisions that both databases share.
-//!
-//! Pure functions of the row that a transaction holds. Knows no SQL and no time.
+//! State machine of a job: pure functions from the locked row of a job to the change that the store writes.
 
 use super::errors;
 use super::model::{JobError, RequestedAction, Status};
@@ -8,7 +6,7 @@ use espalier_core::error::Result;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// What of a job's row decides, while a transaction holds it.
+/// Columns of a job's row that decide its next state, read while a transaction locks the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobState {
     pub id: Uuid,
@@ -16,30 +14,30 @@ pub struct JobState {
     pub status: Status,
     pub requested_action: Option<RequestedAction>,
     pub attempt: u32,
-    /// Claims since the last new checkpoint.
+    /// Consecutive claims without a new checkpoint.
     pub attempts_without_progress: u32,
 }
 
-/// What is to be done with the row of a job that its owner spoke about.
+/// Result of an owner's call on a job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     Transition(Transition),
-    /// The status stays; this is what the worker will be told.
+    /// Keeps the status and stores the action that the worker is to perform, or withdraws it.
     Request(Option<RequestedAction>),
 }
 
-/// A change of status away from the worker: it ends lease and requested_action.
+/// A change of status. It ends the lease and clears the requested action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transition {
     pub status: Status,
     pub error: Option<JobError>,
     pub metrics: Option<Value>,
     pub adapter_id: Option<Uuid>,
-    /// What the count of claims without a new checkpoint becomes.
+    /// New value of [`JobState::attempts_without_progress`].
     pub attempts_without_progress: u32,
 }
 
-/// What to do with the oldest job that can be claimed.
+/// What a claim does with the oldest claimable job.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClaimDecision {
     Claim,
@@ -66,7 +64,7 @@ impl JobState {
         Transition { adapter_id: Some(adapter), metrics: Some(metrics), ..self.transition_to(Status::Succeeded) }
     }
 
-    /// The worker let go of its own accord, so this claim is not held against the job.
+    /// Ends the lease without counting this attempt, because the worker stopped on request.
     fn release_to(&self, status: Status) -> Transition {
         Transition {
             attempts_without_progress: self.attempts_without_progress.saturating_sub(1),
@@ -83,7 +81,7 @@ pub fn cancel(job: &JobState) -> Result<Action> {
     }
 }
 
-/// A requested_action to cancel stands: it is not weakened to a pause.
+/// A pause does not replace a requested cancellation.
 pub fn pause(job: &JobState) -> Result<Action> {
     match (job.status, job.requested_action) {
         (Status::Queued, _) => Ok(Action::Transition(job.transition_to(Status::Paused))),
@@ -100,7 +98,7 @@ pub fn resume(job: &JobState) -> Result<Action> {
     }
 }
 
-/// The job is queued, or its lease has run out.
+/// `job` is queued, or its lease has expired.
 pub fn decide_claim(job: &JobState, max_attempts: u32) -> ClaimDecision {
     match job.requested_action {
         Some(action) => ClaimDecision::Transition(job.transition_to(status_after(action))),
@@ -111,12 +109,13 @@ pub fn decide_claim(job: &JobState, max_attempts: u32) -> ClaimDecision {
     }
 }
 
-/// A worker hands its job back: to the queue, or to where the owner wishes it meanwhile.
+/// Returns a job to the queue, or performs the requested action.
 pub fn requeue(job: &JobState) -> Transition {
     job.release_to(job.requested_action.map_or(Status::Queued, status_after))
 }
 
-/// An attempt broke by a fault of ours: the job goes back, the claim counts, the error is told until the next one.
+/// Returns a job to the queue after an internal error, or performs the requested action. The attempt counts, and the job
+/// keeps the error until the next claim.
 pub fn record_failed_attempt(job: &JobState, error: &JobError) -> Transition {
     Transition {
         error: Some(strip_nul(error)),
@@ -124,14 +123,14 @@ pub fn record_failed_attempt(job: &JobState, error: &JobError) -> Transition {
     }
 }
 
-/// An error may quote anything; it is told without what cannot be stored rather than lost.
+/// Replaces U+0000, which the databases cannot store. An error text may quote user input.
 fn strip_nul(error: &JobError) -> JobError {
     let replace_nul = |text: &str| text.replace('\0', "\u{fffd}");
     JobError { code: replace_nul(&error.code), detail: replace_nul(&error.detail) }
 }
 
-/// A worker has stopped as it was told. The owner may have changed their mind since: a later cancel wins over a pause,
-/// and a pause that was taken back queues the job again.
+/// Records that the worker has performed `action`. The newest request holds: a later cancellation wins over a pause, and a
+/// withdrawn pause queues the job again.
 pub fn complete_requested_action(job: &JobState, action: RequestedAction) -> Transition {
     match action {
         RequestedAction::Cancel => job.release_to(Status::Cancelled),
@@ -154,7 +153,7 @@ pub fn running_event(attempt: u32) -> Value {
     json!({"status": Status::Running.as_str(), "attempt": attempt})
 }
 
-/// The data of the event that tells of a move.
+/// Data of the status event of a transition.
 pub fn status_event(attempt: u32, transition: &Transition) -> Value {
     let mut data = json!({"status": transition.status.as_str()});
     if attempt > 0 {
@@ -178,7 +177,7 @@ mod tests {
             id: Uuid::nil(),
             lease_epoch: 3,
             status: Status::Running,
-            requested_action: requested_action,
+            requested_action,
             attempt: 3,
             attempts_without_progress: 2,
         }
@@ -215,11 +214,13 @@ mod tests {
     #[test]
     fn requested_action_is_applied_before_attempts_are_exhausted() {
         let ClaimDecision::Transition(transition) = decide_claim(&running(Some(RequestedAction::Pause)), 2) else {
-            panic!("must not be taken")
+            panic!("the job must not be claimed")
         };
         assert_eq!(transition.status, Status::Paused);
-        let ClaimDecision::Transition(to) = decide_claim(&running(None), 2) else { panic!("must not be taken") };
-        assert_eq!(to.error.expect("says why").code, "attempts_exhausted");
+        let ClaimDecision::Transition(transition) = decide_claim(&running(None), 2) else {
+            panic!("the job must not be claimed")
+        };
+        assert_eq!(transition.error.expect("the job has failed").code, "attempts_exhausted");
         assert_eq!(decide_claim(&running(None), 3), ClaimDecision::Claim);
     }
 }

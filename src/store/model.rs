@@ -1,4 +1,4 @@
-//! The rows, as the rest of the house sees them.
+//! Rows of the database as Rust types.
 
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::{Options, Report};
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// The owner of everything while there is only one.
+/// Owner of all rows while the service has one user.
 pub const DEFAULT_OWNER: &str = "default";
 
 #[derive(Debug, Clone)]
 pub struct NewDataset {
     pub owner: String,
     pub file_name: Option<String>,
-    /// sha256 of the file as it was sent, hexadecimal: also the blob's name.
+    /// sha256 of the uploaded file, hexadecimal. It is also the blob's name.
     pub hash: String,
     pub bytes: u64,
     pub options: Options,
@@ -71,7 +71,7 @@ impl Status {
     }
 }
 
-/// What a user wants of a running job.
+/// Action that an owner has requested for a running job. The worker performs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestedAction {
@@ -125,21 +125,21 @@ pub struct Job {
     pub metrics: Option<serde_json::Value>,
     pub adapter_id: Option<Uuid>,
     pub error: Option<JobError>,
-    /// Claims so far.
+    /// Number of claims.
     pub attempt: u32,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// Who claims: `instance` is the data folder's, `process` this run of the server.
+/// Identity of a worker: the data folder's instance and the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerId {
     pub instance_id: Uuid,
     pub process_id: Uuid,
 }
 
-/// The right to write to a job, as long as `epoch` is the row's.
+/// Right to write to a job while `epoch` is the lease epoch of its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
     pub job_id: Uuid,
@@ -154,7 +154,7 @@ pub struct Claim {
     pub validation_dataset: Option<Dataset>,
 }
 
-/// One line of a job's history. `sequence` rises by job and is the SSE id.
+/// Event of a job. `sequence` increases within the job and is the SSE id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     pub sequence: i64,
@@ -192,29 +192,29 @@ pub struct NewAdapter {
     pub id: Uuid,
     pub owner: String,
     pub name: Option<String>,
-    /// `None` for an imported one.
+    /// `None` for an imported adapter.
     pub job_id: Option<Uuid>,
     pub description: AdapterDescription,
 }
 
-/// What the row repeats of the adapter's folder, for lists.
+/// Description of an adapter, copied from its folder into the row for lists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AdapterDescription {
-    /// sha256 over its files, hexadecimal without prefix: also the folder's name.
+    /// sha256 of its files, hexadecimal without prefix. It is also the folder's name.
     pub version: String,
     pub task: espalier_core::task::Config,
     pub method: espalier_core::adapter::Config,
     pub labels: Vec<String>,
     /// Bytes of the folder.
     pub bytes: u64,
-    /// The fingerprint of the base it was made for.
+    /// Fingerprint of the base model that it was trained on.
     #[serde(rename = "base")]
     pub base_fingerprint: Option<String>,
     /// False for a plain PEFT folder, which carries no fingerprint.
     pub base_verified: bool,
     #[schema(value_type = Option<Object>)]
     pub metrics: Option<serde_json::Value>,
-    /// Who, when and how fast: kept out of the folder, so that equal work has an equal version.
+    /// Origin of the adapter: job, host, times. It is not in the folder, so that equal adapters have equal versions.
     #[schema(value_type = Object)]
     pub provenance: serde_json::Value,
 }
@@ -229,17 +229,17 @@ pub struct Adapter {
     pub created_at: DateTime<Utc>,
 }
 
-/// How a user names an adapter.
+/// Reference of a user to an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
     Id(Uuid),
     Name(String),
-    /// A name and a unique prefix of a version, at least 8 hexadecimal digits.
+    /// Name and unique prefix of a version, 8 to 64 hexadecimal digits.
     Version(String, String),
 }
 
 impl Reference {
-    /// Text with U+0000, which no stored name has and Postgres cannot even be asked for.
+    /// Whether the text contains U+0000. No stored name does, and Postgres rejects such a parameter.
     pub fn contains_nul(&self) -> bool {
         match self {
             Self::Id(_) => false,
@@ -248,10 +248,10 @@ impl Reference {
         }
     }
 
-    /// `id`, `name` or `name@version` (with or without `sha256:`).
+    /// Parses `id`, `name` or `name@version`; the version may begin with `sha256:`.
     ///
     /// # Errors
-    /// `Invalid` where the version is not 8 to 64 hexadecimal digits.
+    /// `Invalid` if the version is not 8 to 64 hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self> {
         if let Ok(id) = Uuid::parse_str(text) {
             return Ok(Self::Id(id));
@@ -270,7 +270,7 @@ impl Reference {
     }
 }
 
-/// A page of a list, newest first: `limit` rows older than `after`.
+/// Page of a list, newest first: at most `limit` rows, all older than the row `after`.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest {
     pub limit: u32,

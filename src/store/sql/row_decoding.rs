@@ -1,16 +1,15 @@
-//! Rows of either database become values of the house.
-//!
-//! Each database implements [`Columns`] once; the mapping is the same for both. Knows no SQL.
+//! Decodes rows of both databases into the types of `model`.
 
-use super::job_state_machine::JobState;
-use super::model::{Adapter, Dataset, Event, EventKind, Job, RequestedAction, Status};
+use crate::store::job_state_machine::JobState;
+use crate::store::model::{Adapter, Dataset, Event, EventKind, Job, RequestedAction, Status};
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Context, Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sqlx::{ColumnIndex, Decode, Type};
 use uuid::Uuid;
 
-/// The kinds of column that the tables have, each of which may be null.
+/// Reads the columns of a row. The `opt_` methods return `None` for a null; the others return an error.
 pub trait DecodeRow {
     fn opt_uuid(&self, column: &str) -> Result<Option<Uuid>>;
     fn opt_text(&self, column: &str) -> Result<Option<String>>;
@@ -33,6 +32,21 @@ pub trait DecodeRow {
     fn timestamp(&self, column: &str) -> Result<DateTime<Utc>> {
         require_not_null(self.opt_timestamp(column)?, column)
     }
+}
+
+/// Reads a column whose type sqlx decodes.
+pub fn get<'r, R, T>(row: &'r R, column: &str) -> Result<T>
+where
+    R: sqlx::Row,
+    T: Decode<'r, R::Database> + Type<R::Database>,
+    for<'c> &'c str: ColumnIndex<R>,
+{
+    row.try_get(column).with_context(|| format!("reading the column {column}"))
+}
+
+/// Reads the column `id` of a row that may be missing.
+pub fn decode_id(row: Option<&impl DecodeRow>) -> Result<Option<Uuid>> {
+    row.map(|row| row.uuid("id")).transpose()
 }
 
 pub fn decode_dataset(row: &impl DecodeRow) -> Result<Dataset> {
@@ -107,7 +121,7 @@ pub fn decode_status(row: &impl DecodeRow) -> Result<Status> {
     Status::parse(&name).ok_or_else(|| unknown_value("status", &name))
 }
 
-/// Every status with its number of jobs, from rows that have none for a status without jobs.
+/// Returns the number of jobs of every status. `rows` has no row for a status without jobs.
 pub fn decode_job_counts(rows: &[impl DecodeRow]) -> Result<Vec<(Status, u64)>> {
     let counts: Vec<(Status, u64)> =
         rows.iter().map(|row| Ok((decode_status(row)?, decode_u64(row, "jobs")?))).collect::<Result<_>>()?;
@@ -120,7 +134,8 @@ pub fn decode_requested_action(row: &impl DecodeRow) -> Result<Option<RequestedA
     name.map(|name| RequestedAction::parse(&name).ok_or_else(|| unknown_value("requested_action", &name))).transpose()
 }
 
-/// A number that cannot be negative.
+/// # Errors
+/// If the number is negative.
 pub fn decode_u64(row: &impl DecodeRow, column: &str) -> Result<u64> {
     u64::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
 }
@@ -139,9 +154,9 @@ fn decode_opt_json<T: DeserializeOwned>(row: &impl DecodeRow, column: &str) -> R
 }
 
 fn require_not_null<T>(value: Option<T>, column: &str) -> Result<T> {
-    value.ok_or_else(|| Error::internal(format!("the column {column} is null, which it must never be")))
+    value.ok_or_else(|| Error::internal(format!("the column {column} is null, but it must not be")))
 }
 
 fn unknown_value(column: &str, value: &str) -> Error {
-    Error::internal(format!("the column {column} holds \"{value}\", which this version does not know"))
+    Error::internal(format!("the column {column} holds \"{value}\", which this version does not support"))
 }

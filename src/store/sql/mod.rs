@@ -1,25 +1,33 @@
-//! The store in an SQLite file: the embedded default.
+//! SQL implementation of [`Store`]: one set of statements for Postgres and SQLite.
 //!
-//! A statement is a function; each file holds those about its subject, and the transactions made of them. What can be
-//! decided without SQL is in `store::moves`.
+//! Each statement is a function. Each file contains the statements on one subject and the transactions made of them.
+//! [`dialect::Dialect`] covers the differences between the databases; [`super::job_state_machine`] makes the decisions
+//! that need no SQL.
+
+pub mod connection;
+pub mod postgres;
+pub mod sqlite;
 
 mod adapter_names;
 mod adapters;
-mod clock;
-mod connection;
 mod datasets;
+mod dialect;
 mod events;
 mod jobs;
 mod lease;
+mod migrations;
 mod pagination;
 mod queue;
+mod row_decoding;
+mod row_encoding;
 
-pub use connection::SqliteStore;
-
+use super::interface::Store;
+use super::job_state_machine;
 use super::model::*;
-use super::{Store, job_state_machine};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use connection::SqlStore;
+use dialect::Dialect;
 use espalier_core::error::Result;
 use espalier_core::training::{MetricsRow, Progress};
 use serde_json::Value;
@@ -27,21 +35,21 @@ use std::time::Duration;
 use uuid::Uuid;
 
 #[async_trait]
-impl Store for SqliteStore {
+impl<D: Dialect> Store for SqlStore<D> {
     fn backend_name(&self) -> &'static str {
-        "sqlite"
+        D::NAME
     }
 
     async fn ping(&self) -> Result<()> {
-        clock::now(self).await.map(|_| ())
+        SqlStore::now(self).await.map(|_| ())
     }
 
     async fn now(&self) -> Result<DateTime<Utc>> {
-        clock::now(self).await
+        SqlStore::now(self).await
     }
 
     async fn advance_clock(&self, offset: Duration) -> Result<()> {
-        clock::advance(self, offset).await
+        SqlStore::advance_clock(self, offset).await
     }
 
     async fn add_dataset(&self, dataset: NewDataset) -> Result<Dataset> {
@@ -118,7 +126,7 @@ impl Store for SqliteStore {
     }
 
     async fn record_failed_attempt(&self, lease: &Lease, error: &JobError) -> Result<()> {
-        lease::end_lease(self, lease, |held| job_state_machine::record_failed_attempt(held, error)).await
+        lease::end_lease(self, lease, |job| job_state_machine::record_failed_attempt(job, error)).await
     }
 
     async fn complete_requested_action(&self, lease: &Lease, action: RequestedAction) -> Result<()> {

@@ -1,41 +1,18 @@
-//! Values of the house on their way into a row: the same for both databases. Knows no SQL.
+//! Encodes values as the JSON and the integers that both databases can store.
 
-use super::errors;
-use super::model::{JobError, NewAdapter, NewDataset, NewJob, PageRequest};
-use chrono::{DateTime, Utc};
+use crate::store::errors;
+use crate::store::model::{JobError, NewAdapter, NewDataset, NewJob};
 use espalier_core::dataset::Options;
 use espalier_core::error::{Context, Result};
 use espalier_core::training::{MetricsRow, Progress};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
-/// The last row of the page before: a page begins with what is older. Rows are ordered by time, then by id.
-#[derive(Debug, Clone, Copy)]
-pub struct Cursor {
-    pub created_at: DateTime<Utc>,
-    pub id: Uuid,
-}
-
-impl Cursor {
-    /// `found` is when the row that `page.after` names was made.
-    pub fn new(page: PageRequest, row_created_at: Option<DateTime<Utc>>) -> Result<Self> {
-        let Some(id) = page.after else { return Ok(Self::START) };
-        let created_at = row_created_at.ok_or_else(|| errors::unknown_cursor(id))?;
-        Ok(Self { created_at, id })
-    }
-
-    /// Everything is older than this: the year 9999, which both databases can hold.
-    const START: Self = Self {
-        created_at: DateTime::from_timestamp_millis(253_402_300_799_000).expect("is in range"),
-        id: Uuid::max(),
-    };
-}
-
-/// The JSON columns of a dataset.
+/// JSON columns of a dataset.
 pub struct DatasetJsonColumns {
     pub options: Value,
+    /// sha256 of the options, hexadecimal.
     pub options_hash: String,
     pub report: Value,
 }
@@ -49,7 +26,7 @@ impl DatasetJsonColumns {
     }
 }
 
-/// The JSON columns of a job.
+/// JSON columns of a job.
 pub struct JobJsonColumns {
     pub options: Value,
     pub spec: Value,
@@ -70,7 +47,7 @@ pub fn encode_description(adapter: &NewAdapter) -> Result<Value> {
     to_storable_json("the adapter's description", &adapter.description)
 }
 
-/// A progress with a number that JSON does not have (a loss that is not finite) is not stored: it could not be read back.
+/// Returns `None` if a number is not finite (a diverged loss): JSON has no such number, so it could not be read back.
 pub fn encode_progress(progress: Option<&Progress>) -> Result<Option<Value>> {
     let finite = progress.filter(|progress| {
         [progress.epoch, progress.train_loss, progress.examples_per_second, progress.eta_seconds]
@@ -84,12 +61,13 @@ pub fn encode_error(error: Option<&JobError>) -> Result<Option<Value>> {
     error.map(|error| to_storable_json("the job's error", error)).transpose()
 }
 
-/// The data of a `metrics` event.
+/// Data of a `metrics` event.
 pub fn encode_metrics_event(row: &MetricsRow) -> Result<Value> {
     to_storable_json("a metrics row", &json!({"step": row.step, "split": row.split, "metrics": row.metrics}))
 }
 
-/// JSON that both databases can hold.
+/// # Errors
+/// `Invalid` (`nul_character`) if a string or a key contains U+0000.
 pub fn to_storable_json<T: Serialize>(field: &str, value: &T) -> Result<Value> {
     let value = serde_json::to_value(value).with_context(|| format!("writing {field} as JSON"))?;
     match contains_nul(&value) {
@@ -98,7 +76,7 @@ pub fn to_storable_json<T: Serialize>(field: &str, value: &T) -> Result<Value> {
     }
 }
 
-/// Postgres has no U+0000 in text; what one database refuses the other must not take.
+/// Rejects U+0000 in text. Postgres cannot store it, and both databases accept the same values.
 pub fn reject_nul(field: &str, text: Option<&str>) -> Result<()> {
     match text.is_some_and(|text| text.contains('\0')) {
         true => Err(errors::nul_character(field)),
@@ -115,12 +93,12 @@ fn contains_nul(value: &Value) -> bool {
     }
 }
 
-/// Numbers of the house are unsigned, those of SQL are not.
+/// SQL integers are signed.
 pub fn to_sql_integer(value: u64) -> Result<i64> {
-    i64::try_from(value).with_context(|| format!("{value} is beyond what SQL can count"))
+    i64::try_from(value).with_context(|| format!("{value} is too large for an SQL integer"))
 }
 
-/// Equal options have equal hashes: their JSON has one form (fields in their order, columns sorted).
+/// Equal options have equal hashes, because their JSON is canonical: fields in declaration order, columns sorted.
 fn options_hash(options: &Options) -> Result<String> {
     let json = serde_json::to_vec(options).context("writing the dataset's options as JSON")?;
     Ok(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())

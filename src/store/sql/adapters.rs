@@ -1,0 +1,198 @@
+//! Statements and transactions on adapters.
+
+use super::connection::{SqlStore, Transaction};
+use super::dialect::{Dialect, Row, RowLock, params};
+use super::row_decoding::{self, DecodeRow};
+use super::{adapter_names, pagination, row_encoding};
+use crate::store::errors;
+use crate::store::model::{Adapter, NewAdapter, PageRequest, Reference};
+use espalier_core::error::{Context, Result};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Selects the columns of an [`Adapter`].
+macro_rules! select_adapters {
+    ($rest:literal) => {
+        concat!("select id, owner, name, job_id, description, created_at from adapters ", $rest)
+    };
+}
+
+pub async fn add<D: Dialect>(store: &SqlStore<D>, adapter: &NewAdapter) -> Result<Adapter> {
+    let mut transaction = store.begin().await?;
+    let added = insert_with_name(&mut transaction, adapter).await?;
+    transaction.commit().await?;
+    Ok(added)
+}
+
+pub async fn insert_with_name<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapter) -> Result<Adapter> {
+    let description = row_encoding::encode_description(adapter)?;
+    adapter_names::lock_name(transaction, &adapter.owner, adapter.name.as_deref()).await?;
+    insert(transaction, adapter, &description).await?;
+    adapter_names::point_to(transaction, adapter).await?;
+    find_by_id(transaction, &adapter.owner, adapter.id).await
+}
+
+pub async fn resolve<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &Reference) -> Result<Adapter> {
+    if reference.contains_nul() {
+        return Err(errors::adapter_not_found(reference));
+    }
+    let row = match reference {
+        Reference::Id(id) => read_by_id(store, owner, *id).await?,
+        Reference::Name(name) => read_by_name(store, owner, name).await?,
+        Reference::Version(name, version_prefix) => {
+            let versions = versions_with_prefix(store, owner, name, version_prefix).await?;
+            if versions.len() > 1 {
+                return Err(errors::ambiguous_version(name, version_prefix));
+            }
+            newest_with_version_prefix(store, owner, name, version_prefix).await?
+        }
+    };
+    row_decoding::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(reference))?)
+}
+
+pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
+    let mut transaction = store.begin().await?;
+    let adapter = find_by_id(&mut transaction, owner, id).await?;
+    adapter_names::lock_name(&mut transaction, owner, adapter.name.as_deref()).await?;
+    lock_for_update(&mut transaction, id).await?.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?;
+    if let Some(job) = unfinished_job_starting_from(&mut transaction, owner, &adapter.description.version).await? {
+        return Err(errors::adapter_in_use(id, job));
+    }
+    adapter_names::repoint_to_previous(&mut transaction, &adapter).await?;
+    delete_row(&mut transaction, id).await?;
+    pagination::insert_tombstone(&mut transaction, owner, id, adapter.created_at).await?;
+    let version = adapter.description.version;
+    let remaining = find_any_with_version(&mut transaction, &version).await?;
+    transaction.commit().await?;
+    Ok(remaining.is_none().then_some(version))
+}
+
+/// Creation times under one name strictly increase, even if the clock does not advance or steps back.
+async fn insert<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapter, description: &Value) -> Result<()> {
+    let sql = "insert into adapters (id, owner, name, job_id, version, description, created_at)
+               values ($1, $2, $3, $4, $5, $6, (
+                   select max(created_at) from (
+                       select now as created_at from db_now
+                       union all select max(created_at) + $7 from adapters where owner = $2 and name = $3
+                   ) as candidates
+               ))";
+    let params = params![
+        adapter.id,
+        &adapter.owner,
+        &adapter.name,
+        adapter.job_id,
+        &adapter.description.version,
+        description,
+        D::CLOCK_RESOLUTION,
+    ];
+    match transaction.execute(sql, params).await {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(errors::adapter_exists(adapter.id)),
+        other => other.map(|_| ()).context("adding an adapter"),
+    }
+}
+
+async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, id: Uuid) -> Result<Adapter> {
+    let sql = select_adapters!("where id = $1 and owner = $2");
+    let row = transaction.fetch_optional(sql, params![id, owner]).await.context("reading an adapter")?;
+    row_decoding::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?)
+}
+
+async fn lock_for_update<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<Option<Uuid>> {
+    let sql = "select id from adapters where id = $1";
+    let row = transaction.fetch_locked(sql, RowLock::Update, params![id]).await.context("locking an adapter")?;
+    row_decoding::decode_id(row.as_ref())
+}
+
+async fn read_by_id<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<Row<D>>> {
+    let sql = select_adapters!("where id = $1 and owner = $2");
+    store.fetch_optional(sql, params![id, owner]).await.context("reading an adapter")
+}
+
+async fn read_by_name<D: Dialect>(store: &SqlStore<D>, owner: &str, name: &str) -> Result<Option<Row<D>>> {
+    let sql = select_adapters!("where id = (select adapter_id from adapter_names where owner = $1 and name = $2)");
+    store.fetch_optional(sql, params![owner, name]).await.context("reading an adapter by its name")
+}
+
+/// Returns at most two versions: two are enough to know that the prefix is ambiguous.
+async fn versions_with_prefix<D: Dialect>(
+    store: &SqlStore<D>,
+    owner: &str,
+    name: &str,
+    version_prefix: &str,
+) -> Result<Vec<Row<D>>> {
+    let sql = "select distinct version from adapters
+               where owner = $1 and name = $2 and substr(version, 1, length($3)) = $3 limit 2";
+    store.fetch_all(sql, params![owner, name, version_prefix]).await.context("looking for a version")
+}
+
+async fn newest_with_version_prefix<D: Dialect>(
+    store: &SqlStore<D>,
+    owner: &str,
+    name: &str,
+    version_prefix: &str,
+) -> Result<Option<Row<D>>> {
+    let sql = select_adapters!(
+        "where owner = $1 and name = $2 and substr(version, 1, length($3)) = $3
+         order by created_at desc, id desc limit 1"
+    );
+    let params = params![owner, name, version_prefix];
+    store.fetch_optional(sql, params).await.context("reading an adapter by its version")
+}
+
+pub async fn list<D: Dialect>(store: &SqlStore<D>, owner: &str, page: PageRequest) -> Result<Vec<Adapter>> {
+    let cursor = pagination::resolve_cursor(store, owner, page).await?;
+    let sql =
+        select_adapters!("where owner = $1 and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4");
+    let params = params![owner, cursor.created_at, cursor.id, page.limit];
+    let rows = store.fetch_all(sql, params).await.context("listing adapters")?;
+    rows.iter().map(row_decoding::decode_adapter).collect()
+}
+
+async fn delete_row<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<()> {
+    let sql = "delete from adapters where id = $1";
+    transaction.execute(sql, params![id]).await.context("deleting an adapter")?;
+    Ok(())
+}
+
+async fn find_any_with_version<D: Dialect>(transaction: &mut Transaction<D>, version: &str) -> Result<Option<Uuid>> {
+    let sql = "select id from adapters where version = $1 limit 1";
+    let row =
+        transaction.fetch_optional(sql, params![version]).await.context("looking for adapters of the same version")?;
+    row_decoding::decode_id(row.as_ref())
+}
+
+/// Prevents the deletion of one adapter of this version until the transaction ends, and returns its id.
+pub async fn lock_version_for_share<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    version: &str,
+) -> Result<Option<Uuid>> {
+    let sql = "select id from adapters where owner = $1 and version = $2 limit 1";
+    let row = transaction
+        .fetch_locked(sql, RowLock::Share, params![owner, version])
+        .await
+        .context("looking for the adapter that a job starts from")?;
+    row_decoding::decode_id(row.as_ref())
+}
+
+async fn unfinished_job_starting_from<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    version: &str,
+) -> Result<Option<Uuid>> {
+    let sql = "select id from jobs
+               where owner = $1 and status in ('queued', 'paused', 'running')
+                   and spec -> 'from_adapter' ->> 'version' = $2
+               limit 1";
+    let row = transaction
+        .fetch_optional(sql, params![owner, version])
+        .await
+        .context("looking for unfinished jobs that start from an adapter")?;
+    row_decoding::decode_id(row.as_ref())
+}
+
+pub async fn versions<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<String>> {
+    let sql = "select distinct version from adapters order by version";
+    let rows = store.fetch_all(sql, params![]).await.context("listing the versions of adapters")?;
+    rows.iter().map(|row| row.text("version")).collect()
+}

@@ -1,0 +1,91 @@
+//! Store of one database: runs statements on its pools and inside its transactions.
+
+use super::dialect::{Dialect, Param, Row, RowLock, params};
+use super::row_decoding::DecodeRow;
+use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Result};
+use sqlx::{SqlSafeStr, SqlStr};
+use std::time::Duration;
+
+/// Store in a database of one dialect.
+pub struct SqlStore<D: Dialect> {
+    dialect: D,
+}
+
+/// A transaction that may write. Dropping it without a commit rolls it back.
+pub struct Transaction<D: Dialect>(sqlx::Transaction<'static, D::Database>);
+
+impl<D: Dialect> SqlStore<D> {
+    pub fn new(dialect: D) -> Self {
+        Self { dialect }
+    }
+
+    pub async fn begin(&self) -> Result<Transaction<D>> {
+        Ok(Transaction(self.dialect.begin().await.context("beginning to write to the database")?))
+    }
+
+    pub async fn fetch_optional(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Option<Row<D>>> {
+        let mut connection = self.dialect.reader_pool().acquire().await?;
+        D::fetch_optional(&mut connection, sql.into_sql_str(), params).await
+    }
+
+    /// # Errors
+    /// `RowNotFound` without a row.
+    pub async fn fetch_one(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Row<D>> {
+        self.fetch_optional(sql, params).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    pub async fn fetch_all(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Vec<Row<D>>> {
+        let mut connection = self.dialect.reader_pool().acquire().await?;
+        D::fetch_all(&mut connection, sql.into_sql_str(), params).await
+    }
+
+    /// Time of the database server plus the offset that tests have set.
+    pub async fn now(&self) -> Result<DateTime<Utc>> {
+        self.fetch_one("select now from db_now", params![]).await.context("reading the clock")?.timestamp("now")
+    }
+
+    pub async fn advance_clock(&self, offset: Duration) -> Result<()> {
+        let mut transaction = self.begin().await?;
+        let sql = "update test_clock set clock_offset = clock_offset + $1";
+        transaction.execute(sql, params![offset]).await.context("moving the clock")?;
+        transaction.commit().await
+    }
+}
+
+impl<D: Dialect> Transaction<D> {
+    /// Executes a statement and returns the number of affected rows.
+    pub async fn execute(&mut self, sql: impl SqlSafeStr + Send, params: &[Param<'_>]) -> sqlx::Result<u64> {
+        D::execute(&mut self.0, sql.into_sql_str(), params).await
+    }
+
+    pub async fn fetch_optional(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Option<Row<D>>> {
+        D::fetch_optional(&mut self.0, sql.into_sql_str(), params).await
+    }
+
+    /// # Errors
+    /// `RowNotFound` without a row.
+    pub async fn fetch_one(&mut self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Row<D>> {
+        self.fetch_optional(sql, params).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// Fetches a row and locks it until the transaction ends.
+    pub async fn fetch_locked(
+        &mut self,
+        sql: &'static str,
+        lock: RowLock,
+        params: &[Param<'_>],
+    ) -> sqlx::Result<Option<Row<D>>> {
+        let sql: SqlStr = D::with_row_lock(sql, lock);
+        D::fetch_optional(&mut self.0, sql, params).await
+    }
+
+    /// Serializes the transactions that use the same keys, from here to their end.
+    pub async fn acquire_advisory_lock(&mut self, keys: &[&str]) -> sqlx::Result<()> {
+        D::acquire_advisory_lock(&mut self.0, keys).await
+    }
+
+    pub async fn commit(self) -> Result<()> {
+        self.0.commit().await.context("committing to the database")
+    }
+}

@@ -1,0 +1,133 @@
+//! Statements and transactions on datasets.
+
+use super::connection::{SqlStore, Transaction};
+use super::dialect::{Dialect, RowLock, params};
+use super::pagination;
+use super::row_decoding::{self, DecodeRow};
+use super::row_encoding::{DatasetJsonColumns, to_sql_integer};
+use crate::store::errors;
+use crate::store::model::{Dataset, NewDataset, PageRequest};
+use espalier_core::error::{Context, Result};
+use uuid::Uuid;
+
+/// Selects the columns of a [`Dataset`].
+macro_rules! select_datasets {
+    ($rest:literal) => {
+        concat!("select id, owner, file_name, hash, bytes, options, report, created_at from datasets ", $rest)
+    };
+}
+
+pub async fn add<D: Dialect>(store: &SqlStore<D>, dataset: &NewDataset) -> Result<Dataset> {
+    let json = DatasetJsonColumns::new(dataset)?;
+    let mut transaction = store.begin().await?;
+    let id = insert(&mut transaction, dataset, &json).await?;
+    let added = find_by_id(&mut transaction, id).await?.ok_or_else(|| errors::dataset_not_found(id))?;
+    transaction.commit().await?;
+    Ok(added)
+}
+
+pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
+    let mut transaction = store.begin().await?;
+    let dataset = lock_for_update(&mut transaction, owner, id).await?.ok_or_else(|| errors::dataset_not_found(id))?;
+    if let Some(job) = unfinished_job_using(&mut transaction, id).await? {
+        return Err(errors::dataset_in_use(id, job));
+    }
+    delete_row(&mut transaction, id).await?;
+    pagination::insert_tombstone(&mut transaction, owner, id, dataset.created_at).await?;
+    let remaining = find_any_with_hash(&mut transaction, &dataset.hash).await?;
+    transaction.commit().await?;
+    Ok(remaining.is_none().then_some(dataset.hash))
+}
+
+/// Returns the id of the new row, or of the existing row with the same content.
+async fn insert<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    dataset: &NewDataset,
+    json: &DatasetJsonColumns,
+) -> Result<Uuid> {
+    let sql = "insert into datasets (id, owner, file_name, hash, bytes, options, options_hash, report, created_at)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, (select now from db_now))
+               on conflict (owner, hash, options_hash) do update set owner = excluded.owner
+               returning id";
+    let params = params![
+        Uuid::now_v7(),
+        &dataset.owner,
+        &dataset.file_name,
+        &dataset.hash,
+        to_sql_integer(dataset.bytes)?,
+        &json.options,
+        &json.options_hash,
+        &json.report,
+    ];
+    transaction.fetch_one(sql, params).await.context("adding a dataset")?.uuid("id")
+}
+
+pub async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<Option<Dataset>> {
+    let sql = select_datasets!("where id = $1");
+    let row = transaction.fetch_optional(sql, params![id]).await.context("reading a dataset")?;
+    row.as_ref().map(row_decoding::decode_dataset).transpose()
+}
+
+/// Prevents the deletion of a dataset until the transaction ends.
+pub async fn lock_for_share<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    id: Uuid,
+) -> Result<Option<Uuid>> {
+    let sql = "select id from datasets where id = $1 and owner = $2";
+    let row = transaction.fetch_locked(sql, RowLock::Share, params![id, owner]).await.context("locking a dataset")?;
+    row_decoding::decode_id(row.as_ref())
+}
+
+async fn lock_for_update<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    id: Uuid,
+) -> Result<Option<Dataset>> {
+    let sql = select_datasets!("where id = $1 and owner = $2");
+    let row = transaction.fetch_locked(sql, RowLock::Update, params![id, owner]).await.context("locking a dataset")?;
+    row.as_ref().map(row_decoding::decode_dataset).transpose()
+}
+
+pub async fn read<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Dataset> {
+    let sql = select_datasets!("where id = $1 and owner = $2");
+    let row = store.fetch_optional(sql, params![id, owner]).await.context("reading a dataset")?;
+    row_decoding::decode_dataset(&row.ok_or_else(|| errors::dataset_not_found(id))?)
+}
+
+pub async fn list<D: Dialect>(store: &SqlStore<D>, owner: &str, page: PageRequest) -> Result<Vec<Dataset>> {
+    let cursor = pagination::resolve_cursor(store, owner, page).await?;
+    let sql =
+        select_datasets!("where owner = $1 and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4");
+    let params = params![owner, cursor.created_at, cursor.id, page.limit];
+    let rows = store.fetch_all(sql, params).await.context("listing datasets")?;
+    rows.iter().map(row_decoding::decode_dataset).collect()
+}
+
+async fn unfinished_job_using<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<Option<Uuid>> {
+    let sql = "select id from jobs
+               where status in ('queued', 'paused', 'running') and (dataset_id = $1 or validation_dataset_id = $1)
+               limit 1";
+    let row =
+        transaction.fetch_optional(sql, params![id]).await.context("looking for unfinished jobs that use a dataset")?;
+    row_decoding::decode_id(row.as_ref())
+}
+
+async fn delete_row<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<()> {
+    let sql = "delete from datasets where id = $1";
+    transaction.execute(sql, params![id]).await.context("deleting a dataset")?;
+    Ok(())
+}
+
+async fn find_any_with_hash<D: Dialect>(transaction: &mut Transaction<D>, hash: &str) -> Result<Option<Uuid>> {
+    let sql = "select id from datasets where hash = $1 limit 1";
+    let row =
+        transaction.fetch_optional(sql, params![hash]).await.context("looking for datasets with the same content")?;
+    row_decoding::decode_id(row.as_ref())
+}
+
+pub async fn hashes<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<String>> {
+    let sql = "select distinct hash from datasets order by hash";
+    let rows = store.fetch_all(sql, params![]).await.context("listing the hashes of datasets")?;
+    rows.iter().map(|row| row.text("hash")).collect()
+}

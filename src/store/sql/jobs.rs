@@ -1,0 +1,197 @@
+//! Statements on jobs, and the transactions of their owners.
+
+use super::connection::{SqlStore, Transaction};
+use super::dialect::{Dialect, RowLock, params};
+use super::row_decoding::{self, DecodeRow};
+use super::row_encoding::{self, JobJsonColumns};
+use super::{adapters, datasets, events, pagination};
+use crate::store::errors;
+use crate::store::job_state_machine::{self, Action, JobState, Transition};
+use crate::store::model::{Job, NewJob, PageRequest, RequestedAction, Status};
+use espalier_core::error::{Context, Result};
+use uuid::Uuid;
+
+/// Selects the columns of a [`Job`].
+macro_rules! select_jobs {
+    ($rest:literal) => {
+        concat!(
+            "select id, owner, name, status, requested_action, dataset_id, validation_dataset_id, options, spec,
+                 progress, metrics, adapter_id, error, attempt, created_at, started_at, finished_at
+             from jobs ",
+            $rest
+        )
+    };
+}
+
+/// Selects the columns of a [`JobState`].
+macro_rules! select_job_states {
+    ($rest:literal) => {
+        concat!(
+            "select id, lease_epoch, status, requested_action, attempt, attempts_without_progress from jobs ",
+            $rest
+        )
+    };
+}
+
+pub(super) use select_job_states;
+
+pub async fn add<D: Dialect>(store: &SqlStore<D>, job: &NewJob, max_queued: u64) -> Result<Job> {
+    let json = JobJsonColumns::new(job)?;
+    let mut transaction = store.begin().await?;
+    for id in std::iter::once(job.dataset_id).chain(job.validation_dataset_id) {
+        datasets::lock_for_share(&mut transaction, &job.owner, id).await?.ok_or_else(|| errors::dataset_gone(id))?;
+    }
+    if let Some(from) = job.spec.from_adapter() {
+        let locked = adapters::lock_version_for_share(&mut transaction, &job.owner, &from.version).await?;
+        locked.ok_or_else(|| errors::adapter_gone(&from.version))?;
+    }
+    lock_owner_queue(&mut transaction, &job.owner).await?;
+    if count_queued(&mut transaction, &job.owner).await? >= max_queued {
+        return Err(errors::queue_full(max_queued));
+    }
+    insert(&mut transaction, job, &json).await?;
+    events::insert_status(&mut transaction, job.id, 1, &job_state_machine::queued_event()).await?;
+    let added = find_by_id(&mut transaction, job.id).await?;
+    transaction.commit().await?;
+    Ok(added)
+}
+
+/// Cancels, pauses or resumes a job for its owner, as `decide` says.
+pub async fn apply_owner_action<D: Dialect>(
+    store: &SqlStore<D>,
+    owner: &str,
+    id: Uuid,
+    decide: fn(&JobState) -> Result<Action>,
+) -> Result<Job> {
+    let mut transaction = store.begin().await?;
+    let state = lock_state(&mut transaction, owner, id).await?.ok_or_else(|| errors::job_not_found(id))?;
+    match decide(&state)? {
+        Action::Transition(transition) => apply_transition(&mut transaction, &state, &transition).await?,
+        Action::Request(action) => set_requested_action(&mut transaction, &state, action).await?,
+    }
+    let job = find_by_id(&mut transaction, id).await?;
+    transaction.commit().await?;
+    Ok(job)
+}
+
+/// Changes the status of a job whose row this transaction has locked, and adds the status event.
+pub async fn apply_transition<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    state: &JobState,
+    transition: &Transition,
+) -> Result<()> {
+    let sequence = update_status(transaction, state, transition).await?.ok_or_else(|| errors::lease_lost(state.id))?;
+    let event = job_state_machine::status_event(state.attempt, transition);
+    events::insert_status(transaction, state.id, sequence, &event).await
+}
+
+async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json: &JobJsonColumns) -> Result<()> {
+    let sql = "insert into jobs (id, owner, name, status, dataset_id, validation_dataset_id, options, spec,
+                   last_sequence, created_at)
+               values ($1, $2, $3, 'queued', $4, $5, $6, $7, 1, (select now from db_now))";
+    let params =
+        params![job.id, &job.owner, &job.name, job.dataset_id, job.validation_dataset_id, &json.options, &json.spec,];
+    match transaction.execute(sql, params).await {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(errors::job_exists(job.id)),
+        other => other.map(|_| ()).context("adding a job"),
+    }
+}
+
+/// Serializes the additions of one owner, so that two of them cannot both take the last free slot of the queue.
+async fn lock_owner_queue<D: Dialect>(transaction: &mut Transaction<D>, owner: &str) -> Result<()> {
+    transaction.acquire_advisory_lock(&[owner]).await.context("waiting for another job of the same owner to be added")
+}
+
+async fn count_queued<D: Dialect>(transaction: &mut Transaction<D>, owner: &str) -> Result<u64> {
+    let sql = "select count(*) as jobs from jobs where status = 'queued' and owner = $1";
+    let row = transaction.fetch_one(sql, params![owner]).await.context("counting queued jobs")?;
+    row_decoding::decode_u64(&row, "jobs")
+}
+
+pub async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<Job> {
+    let sql = select_jobs!("where id = $1");
+    let row = transaction.fetch_optional(sql, params![id]).await.context("reading a job")?;
+    row_decoding::decode_job(&row.ok_or_else(|| errors::job_not_found(id))?)
+}
+
+pub async fn read<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Job> {
+    let sql = select_jobs!("where id = $1 and owner = $2");
+    let row = store.fetch_optional(sql, params![id, owner]).await.context("reading a job")?;
+    row_decoding::decode_job(&row.ok_or_else(|| errors::job_not_found(id))?)
+}
+
+pub async fn list<D: Dialect>(
+    store: &SqlStore<D>,
+    owner: &str,
+    status: Option<Status>,
+    page: PageRequest,
+) -> Result<Vec<Job>> {
+    let cursor = pagination::resolve_cursor(store, owner, page).await?;
+    let sql = select_jobs!(
+        "where owner = $1 and (cast($2 as text) is null or status = $2) and (created_at, id) < ($3, $4)
+         order by created_at desc, id desc limit $5"
+    );
+    let params = params![owner, status.map(Status::as_str), cursor.created_at, cursor.id, page.limit];
+    let rows = store.fetch_all(sql, params).await.context("listing jobs")?;
+    rows.iter().map(row_decoding::decode_job).collect()
+}
+
+pub async fn count_by_status<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<(Status, u64)>> {
+    let sql = "select status, count(*) as jobs from jobs group by status";
+    let rows = store.fetch_all(sql, params![]).await.context("counting jobs")?;
+    row_decoding::decode_job_counts(&rows)
+}
+
+pub async fn unfinished_ids<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<Uuid>> {
+    let sql = "select id from jobs where status in ('queued', 'paused', 'running')";
+    let rows = store.fetch_all(sql, params![]).await.context("listing the unfinished jobs")?;
+    rows.iter().map(|row| row.uuid("id")).collect()
+}
+
+async fn lock_state<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, id: Uuid) -> Result<Option<JobState>> {
+    let sql = select_job_states!("where id = $1 and owner = $2");
+    let row = transaction
+        .fetch_locked(sql, RowLock::Update, params![id, owner])
+        .await
+        .context("reading the state of a job")?;
+    row.as_ref().map(row_decoding::decode_job_state).transpose()
+}
+
+async fn set_requested_action<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    state: &JobState,
+    action: Option<RequestedAction>,
+) -> Result<()> {
+    let sql = "update jobs set requested_action = $3 where id = $1 and lease_epoch = $2 and status = 'running'";
+    let params = params![state.id, state.lease_epoch, action.map(RequestedAction::as_str)];
+    transaction.execute(sql, params).await.context("writing the requested action of a job")?;
+    Ok(())
+}
+
+/// Returns the sequence number of the status event, or `None` if the row is no longer in the state `state`.
+async fn update_status<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    state: &JobState,
+    transition: &Transition,
+) -> Result<Option<i64>> {
+    let sql = "update jobs set status = $4, requested_action = null, error = $5, metrics = $6, adapter_id = $7,
+                   attempts_without_progress = $8, finished_at = case when $9 then (select now from db_now) end,
+                   lease_expires_at = null, worker_instance = null, worker_process = null,
+                   last_sequence = last_sequence + 1
+               where id = $1 and lease_epoch = $2 and status = $3
+               returning last_sequence";
+    let error = row_encoding::encode_error(transition.error.as_ref())?;
+    let params = params![
+        state.id,
+        state.lease_epoch,
+        state.status.as_str(),
+        transition.status.as_str(),
+        &error,
+        &transition.metrics,
+        transition.adapter_id,
+        transition.attempts_without_progress,
+        transition.status.is_terminal(),
+    ];
+    let row = transaction.fetch_optional(sql, params).await.context("changing the status of a job")?;
+    row.map(|row| row.integer("last_sequence")).transpose()
+}

@@ -1,0 +1,182 @@
+//! Postgres: a pool of connections, row locks and advisory locks.
+
+use super::dialect::{Connection, Dialect, Param, Row, RowLock};
+use super::migrations;
+use super::row_decoding::{DecodeRow, get};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Error, Result};
+use serde_json::Value;
+use sqlx::postgres::types::PgInterval;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection, SqlSafeStr, SqlStr};
+use std::str::FromStr;
+use std::time::Duration;
+use uuid::Uuid;
+
+const MAX_CONNECTIONS: u32 = 16;
+
+/// Time limit for connecting to the server, and for getting a connection while all are in use.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub struct Postgres {
+    pool: PgPool,
+}
+
+impl Postgres {
+    /// Connects and migrates the database. The URL is `postgres://user:password@host:port/database`, with sqlx's
+    /// parameters (`sslmode`, …).
+    ///
+    /// # Errors
+    /// `Invalid`; the detail never contains the password.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let options =
+            PgConnectOptions::from_str(url).map_err(|error| invalid_url_error(&error))?.application_name("espalier");
+        // The migrations use a connection of their own: the pool would hide why connecting fails, and a pooled
+        // connection would keep the migration lock after a failed migration.
+        let mut migration_connection = connect_single(&options).await?;
+        migrations::map_migrate_error(
+            migrations::postgres_migrator().run_direct(None, &mut migration_connection, false).await,
+        )?;
+        migration_connection.close().await.context("closing the connection that prepared the database")?;
+        let pool = PgPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .after_connect(|connection, _| Box::pin(set_idle_transaction_timeout(connection)))
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+}
+
+#[async_trait]
+impl Dialect for Postgres {
+    type Database = sqlx::Postgres;
+
+    const NAME: &'static str = "postgres";
+
+    const CLOCK_RESOLUTION: Duration = Duration::from_micros(1);
+
+    fn reader_pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Postgres>> {
+        self.pool.begin().await
+    }
+
+    fn with_row_lock(sql: &'static str, lock: RowLock) -> SqlStr {
+        let clause = match lock {
+            RowLock::Share => "for share",
+            RowLock::Update => "for update",
+            RowLock::UpdateSkipLocked => "for update skip locked",
+        };
+        AssertSqlSafe(format!("{sql} {clause}")).into_sql_str()
+    }
+
+    async fn acquire_advisory_lock(connection: &mut Connection<Self>, keys: &[&str]) -> sqlx::Result<()> {
+        // The hash of each key seeds the hash of the key before it.
+        let hash =
+            (1..=keys.len()).rev().fold("0".to_string(), |seed, number| format!("hashtextextended(${number}, {seed})"));
+        let sql = AssertSqlSafe(format!("select pg_advisory_xact_lock({hash})"));
+        let params: Vec<Param<'_>> = keys.iter().map(|key| Param::from(*key)).collect();
+        Self::execute(connection, sql.into_sql_str(), &params).await.map(|_| ())
+    }
+
+    async fn execute(connection: &mut Connection<Self>, sql: SqlStr, params: &[Param<'_>]) -> sqlx::Result<u64> {
+        Ok(sqlx::query_with(sql, encode(params)?).execute(connection).await?.rows_affected())
+    }
+
+    async fn fetch_optional(
+        connection: &mut Connection<Self>,
+        sql: SqlStr,
+        params: &[Param<'_>],
+    ) -> sqlx::Result<Option<Row<Self>>> {
+        sqlx::query_with(sql, encode(params)?).fetch_optional(connection).await
+    }
+
+    async fn fetch_all(
+        connection: &mut Connection<Self>,
+        sql: SqlStr,
+        params: &[Param<'_>],
+    ) -> sqlx::Result<Vec<Row<Self>>> {
+        sqlx::query_with(sql, encode(params)?).fetch_all(connection).await
+    }
+}
+
+/// Encodes ids as `uuid`, JSON as `jsonb`, timestamps as `timestamptz` and durations as `interval`.
+fn encode(params: &[Param<'_>]) -> sqlx::Result<PgArguments> {
+    let mut arguments = PgArguments::default();
+    for param in params {
+        match *param {
+            Param::Uuid(value) => arguments.add(value),
+            Param::Text(value) => arguments.add(value),
+            Param::Integer(value) => arguments.add(value),
+            Param::Boolean(value) => arguments.add(value),
+            Param::Json(value) => arguments.add(value),
+            Param::Timestamp(value) => arguments.add(value),
+            Param::Duration(value) => i64::try_from(value.as_micros())
+                .map_err(Into::into)
+                .and_then(|microseconds| arguments.add(PgInterval { months: 0, days: 0, microseconds })),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+/// Limits how long a frozen process can keep its row locks: the server ends its transaction, so that another worker can
+/// claim the job.
+async fn set_idle_transaction_timeout(connection: &mut PgConnection) -> sqlx::Result<()> {
+    connection.execute("set idle_in_transaction_session_timeout = '10s'").await?;
+    Ok(())
+}
+
+async fn connect_single(options: &PgConnectOptions) -> Result<PgConnection> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(connection) => connection.map_err(|error| connect_error(options, &error.to_string())),
+        Err(_) => Err(connect_error(options, &format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs()))),
+    }
+}
+
+fn invalid_url_error(error: &sqlx::Error) -> Error {
+    let detail = format!(
+        "the database URL cannot be read ({error}): it has to look like postgres://user:password@host:5432/database, \
+         with characters such as @ : / # in the password written as %40 %3A %2F %23"
+    );
+    Error::invalid("invalid_database_url", detail)
+}
+
+fn connect_error(options: &PgConnectOptions, reason: &str) -> Error {
+    let address = match options.get_socket() {
+        Some(socket) => format!("the socket {}", socket.display()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    let detail = format!(
+        "cannot connect to Postgres at {address} as \"{}\", database \"{}\": {reason}; check that the server runs there, \
+         and that user, password and database are right",
+        options.get_username(),
+        options.get_database().unwrap_or(options.get_username()),
+    );
+    Error::invalid("database_unreachable", detail)
+}
+
+impl DecodeRow for PgRow {
+    fn opt_uuid(&self, column: &str) -> Result<Option<Uuid>> {
+        get(self, column)
+    }
+
+    fn opt_text(&self, column: &str) -> Result<Option<String>> {
+        get(self, column)
+    }
+
+    fn opt_integer(&self, column: &str) -> Result<Option<i64>> {
+        get(self, column)
+    }
+
+    fn opt_timestamp(&self, column: &str) -> Result<Option<DateTime<Utc>>> {
+        get(self, column)
+    }
+
+    fn opt_json(&self, column: &str) -> Result<Option<Value>> {
+        get(self, column)
+    }
+}

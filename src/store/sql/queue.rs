@@ -1,0 +1,120 @@
+//! The job queue: claims and queue positions.
+
+use super::connection::{SqlStore, Transaction};
+use super::dialect::{Dialect, RowLock, params};
+use super::jobs::{self, select_job_states};
+use super::row_decoding::{self, DecodeRow};
+use super::{datasets, events};
+use crate::store::errors;
+use crate::store::job_state_machine::{self, ClaimDecision, JobState};
+use crate::store::model::{Claim, Dataset, Lease, WorkerId};
+use espalier_core::error::{Context, Result};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Claims the next job. Jobs ahead of it that cannot run get their final or requested status in the same transaction.
+pub async fn claim<D: Dialect>(
+    store: &SqlStore<D>,
+    worker: &WorkerId,
+    lease_duration: Duration,
+    max_attempts: u32,
+) -> Result<Option<Claim>> {
+    let mut transaction = store.begin().await?;
+    let mut claimed = None;
+    while claimed.is_none() {
+        let Some(state) = next_claimable(&mut transaction).await? else { break };
+        match job_state_machine::decide_claim(&state, max_attempts) {
+            ClaimDecision::Claim => claimed = try_claim(&mut transaction, &state, worker, lease_duration).await?,
+            ClaimDecision::Transition(transition) => {
+                jobs::apply_transition(&mut transaction, &state, &transition).await?;
+            }
+        }
+    }
+    transaction.commit().await?;
+    Ok(claimed)
+}
+
+/// Claims a job whose row this transaction has locked. A job whose dataset is lost fails instead and returns `None`, so
+/// that it does not block the queue.
+async fn try_claim<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    state: &JobState,
+    worker: &WorkerId,
+    lease_duration: Duration,
+) -> Result<Option<Claim>> {
+    let job = jobs::find_by_id(transaction, state.id).await?;
+    let dataset = datasets::find_by_id(transaction, job.dataset_id).await?;
+    let validation: Option<Option<Dataset>> = match job.validation_dataset_id {
+        Some(id) => datasets::find_by_id(transaction, id).await?.map(Some),
+        None => Some(None),
+    };
+    let (Some(dataset), Some(validation_dataset)) = (dataset, validation) else {
+        let failed = state.fail(&errors::dataset_gone_for_job(job.dataset_id));
+        jobs::apply_transition(transaction, state, &failed).await?;
+        return Ok(None);
+    };
+    let (epoch, sequence) = start_attempt(transaction, state, worker, lease_duration).await?;
+    let event = job_state_machine::running_event(state.attempt + 1);
+    events::insert_status(transaction, state.id, sequence, &event).await?;
+    let job = jobs::find_by_id(transaction, state.id).await?;
+    Ok(Some(Claim { lease: Lease { job_id: job.id, epoch }, job, dataset, validation_dataset }))
+}
+
+/// Locks the oldest job that is queued, or whose lease has expired. Jobs that another transaction has locked are skipped.
+async fn next_claimable<D: Dialect>(transaction: &mut Transaction<D>) -> Result<Option<JobState>> {
+    let sql = select_job_states!(
+        "where status = 'queued' or (status = 'running' and lease_expires_at <= (select now from db_now))
+         order by created_at, id limit 1"
+    );
+    let row = transaction
+        .fetch_locked(sql, RowLock::UpdateSkipLocked, params![])
+        .await
+        .context("looking for the next job")?;
+    row.as_ref().map(row_decoding::decode_job_state).transpose()
+}
+
+/// Returns the new lease epoch and the sequence number of the status event.
+async fn start_attempt<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    state: &JobState,
+    worker: &WorkerId,
+    lease_duration: Duration,
+) -> Result<(i64, i64)> {
+    let sql = "update jobs set status = 'running', lease_epoch = lease_epoch + 1,
+                   lease_expires_at = (select now from db_now) + $4, worker_instance = $5, worker_process = $6,
+                   attempt = attempt + 1, attempts_without_progress = attempts_without_progress + 1, error = null,
+                   started_at = coalesce(started_at, (select now from db_now)), last_sequence = last_sequence + 1
+               where id = $1 and lease_epoch = $2 and status = $3
+               returning lease_epoch, last_sequence";
+    let params = params![
+        state.id,
+        state.lease_epoch,
+        state.status.as_str(),
+        lease_duration,
+        worker.instance_id,
+        worker.process_id,
+    ];
+    let row = transaction.fetch_one(sql, params).await.context("claiming the next job")?;
+    Ok((row.integer("lease_epoch")?, row.integer("last_sequence")?))
+}
+
+pub async fn position<D: Dialect>(store: &SqlStore<D>, id: Uuid) -> Result<u64> {
+    let sql = "select count(*) as jobs from jobs as mine
+               join jobs as other on (other.created_at, other.id) < (mine.created_at, mine.id)
+               where mine.id = $1 and mine.status = 'queued' and other.status = 'queued'";
+    let row = store.fetch_one(sql, params![id]).await.context("counting the jobs ahead in the queue")?;
+    row_decoding::decode_u64(&row, "jobs")
+}
+
+pub async fn expire_leases_of_instance<D: Dialect>(store: &SqlStore<D>, instance: Uuid) -> Result<u64> {
+    let mut transaction = store.begin().await?;
+    let expired = expire_leases(&mut transaction, instance).await?;
+    transaction.commit().await?;
+    Ok(expired)
+}
+
+async fn expire_leases<D: Dialect>(transaction: &mut Transaction<D>, instance: Uuid) -> Result<u64> {
+    let sql = "update jobs set lease_expires_at = (select now from db_now)
+               where status = 'running' and worker_instance = $1 and lease_expires_at > (select now from db_now)";
+    transaction.execute(sql, params![instance]).await.context("expiring the leases of an instance")
+}

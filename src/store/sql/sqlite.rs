@@ -1,0 +1,178 @@
+//! SQLite: one connection that writes, several that read (WAL).
+
+use super::dialect::{Connection, Dialect, Param, Row, RowLock};
+use super::migrations;
+use super::row_decoding::{DecodeRow, get};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use espalier_core::error::{Context, Error, Result};
+use serde_json::Value;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{Arguments, SqlSafeStr, SqlStr};
+use std::str::FromStr;
+use std::time::Duration;
+use uuid::Uuid;
+
+const READER_CONNECTIONS: u32 = 4;
+
+/// Time limit for waiting while another process writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub struct Sqlite {
+    reader_pool: SqlitePool,
+    writer_pool: SqlitePool,
+}
+
+impl Sqlite {
+    /// Opens the file, creates it if it is missing, and migrates it. The URL is `sqlite://` and the file's path,
+    /// absolute or relative to the working directory.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let options = connect_options(url)?;
+        let writer_pool =
+            pool_options(1).connect_with(options.clone()).await.map_err(|error| open_error(&options, &error))?;
+        migrate(&writer_pool).await?;
+        // All writes go through the one writer connection; `query_only` makes a write on a reader an error.
+        let read_only = options.clone().pragma("query_only", "on");
+        let reader_pool = pool_options(READER_CONNECTIONS)
+            .connect_with(read_only)
+            .await
+            .map_err(|error| open_error(&options, &error))?;
+        Ok(Self { reader_pool, writer_pool })
+    }
+}
+
+#[async_trait]
+impl Dialect for Sqlite {
+    type Database = sqlx::Sqlite;
+
+    const NAME: &'static str = "sqlite";
+
+    const CLOCK_RESOLUTION: Duration = Duration::from_millis(1);
+
+    fn reader_pool(&self) -> &SqlitePool {
+        &self.reader_pool
+    }
+
+    /// Takes the file's write lock at once, so that what the transaction has read is unchanged when it writes.
+    async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Sqlite>> {
+        self.writer_pool.begin_with("begin immediate").await
+    }
+
+    fn with_row_lock(sql: &'static str, _lock: RowLock) -> SqlStr {
+        sql.into_sql_str()
+    }
+
+    async fn acquire_advisory_lock(_connection: &mut Connection<Self>, _keys: &[&str]) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn execute(connection: &mut Connection<Self>, sql: SqlStr, params: &[Param<'_>]) -> sqlx::Result<u64> {
+        Ok(sqlx::query_with(sql, encode(params)?).execute(connection).await?.rows_affected())
+    }
+
+    async fn fetch_optional(
+        connection: &mut Connection<Self>,
+        sql: SqlStr,
+        params: &[Param<'_>],
+    ) -> sqlx::Result<Option<Row<Self>>> {
+        sqlx::query_with(sql, encode(params)?).fetch_optional(connection).await
+    }
+
+    async fn fetch_all(
+        connection: &mut Connection<Self>,
+        sql: SqlStr,
+        params: &[Param<'_>],
+    ) -> sqlx::Result<Vec<Row<Self>>> {
+        sqlx::query_with(sql, encode(params)?).fetch_all(connection).await
+    }
+}
+
+/// Encodes ids as blobs of 16 bytes, JSON as text, timestamps and durations as milliseconds.
+fn encode(params: &[Param<'_>]) -> sqlx::Result<SqliteArguments> {
+    let mut arguments = SqliteArguments::default();
+    for param in params {
+        match *param {
+            Param::Uuid(value) => arguments.add(value),
+            Param::Text(value) => arguments.add(value),
+            Param::Integer(value) => arguments.add(value),
+            Param::Boolean(value) => arguments.add(value),
+            Param::Json(value) => arguments.add(value),
+            Param::Timestamp(value) => arguments.add(value.timestamp_millis()),
+            Param::Duration(value) => i64::try_from(value.as_millis())
+                .map_err(Into::into)
+                .and_then(|milliseconds| arguments.add(milliseconds)),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+fn connect_options(url: &str) -> Result<SqliteConnectOptions> {
+    let file = url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default();
+    if file.is_empty() || file == ":memory:" || url.contains("mode=memory") {
+        let detail =
+            "a SQLite database must be a file, because jobs have to outlive the server: sqlite://path/to/file.db";
+        return Err(Error::invalid("invalid_database_url", detail));
+    }
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|error| Error::invalid("invalid_database_url", format!("\"{url}\" is not a SQLite URL: {error}")))?;
+    Ok(options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A committed lease or publication must survive a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT))
+}
+
+fn pool_options(max_connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(max_connections).idle_timeout(None).max_lifetime(None)
+}
+
+/// Runs all migrations in one writing transaction, so that two processes that start on a new file do it one after the
+/// other.
+async fn migrate(writer_pool: &SqlitePool) -> Result<()> {
+    let mut transaction =
+        writer_pool.begin_with("begin immediate").await.context("beginning to prepare the database")?;
+    migrations::map_migrate_error(migrations::sqlite_migrator().run_direct(None, &mut *transaction, false).await)?;
+    transaction.commit().await.context("committing to the database")
+}
+
+fn open_error(options: &SqliteConnectOptions, error: &sqlx::Error) -> Error {
+    let file = options.get_filename().display();
+    let detail = format!(
+        "cannot open the database {file}: {error}; check that it is a SQLite file, and that its folder exists and may be \
+         written to"
+    );
+    Error::invalid("database_unreachable", detail)
+}
+
+impl DecodeRow for SqliteRow {
+    fn opt_uuid(&self, column: &str) -> Result<Option<Uuid>> {
+        get(self, column)
+    }
+
+    fn opt_text(&self, column: &str) -> Result<Option<String>> {
+        get(self, column)
+    }
+
+    fn opt_integer(&self, column: &str) -> Result<Option<i64>> {
+        get(self, column)
+    }
+
+    fn opt_timestamp(&self, column: &str) -> Result<Option<DateTime<Utc>>> {
+        let Some(milliseconds) = self.opt_integer(column)? else { return Ok(None) };
+        let time = DateTime::from_timestamp_millis(milliseconds);
+        time.map(Some).ok_or_else(|| Error::internal(format!("the column {column} holds no time: {milliseconds}")))
+    }
+
+    fn opt_json(&self, column: &str) -> Result<Option<Value>> {
+        get(self, column)
+    }
+}
