@@ -1,9 +1,9 @@
-//! How near the machine's limit the matrix kernel comes, on one thread: GFLOP/s of products with a frozen weight, beside
-//! the most that multiply-adds in registers reach. Prints a Markdown table.
+//! GFLOP/s of products with a frozen weight on one thread, and their share of the peak that multiply-adds in registers
+//! reach. Prints a Markdown table.
 //!
 //!     cargo bench --bench kernels
 
-#![allow(unsafe_code, reason = "a chain of multiply-adds in the kernels' own registers")]
+#![allow(unsafe_code, reason = "chains of multiply-adds in the kernels' SIMD vectors")]
 
 use espalier_tensor::backend::WeightOps;
 use espalier_tensor::backend::cpu::{CpuBackend, Isa, Simd, SimdKernel};
@@ -12,15 +12,15 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// How long one figure is measured; the best of several rounds counts, because neighbours only ever slow us down.
+/// Measuring time of one figure. The best of several rounds counts, because other processes can only slow it down.
 const TIME: Duration = Duration::from_millis(150);
 const ROUNDS: usize = 5;
 const ROWS: [usize; 8] = [1, 2, 4, 14, 16, 64, 240, 512];
 
-/// Independent chains of multiply-adds, as many as are asked for: two units with a latency of four cycles want eight
-/// registers of them, and no more fit than the machine has.
+/// `COUNT` independent chains of multiply-adds. Two units with a latency of four cycles need eight vectors to be busy, and
+/// the registers limit their number.
 struct Chains<const COUNT: usize> {
-    turns: usize,
+    iterations: usize,
 }
 
 impl<const COUNT: usize> SimdKernel for Chains<COUNT> {
@@ -28,18 +28,18 @@ impl<const COUNT: usize> SimdKernel for Chains<COUNT> {
 
     #[inline(always)]
     unsafe fn run<L: Simd>(self) -> f32 {
-        // SAFETY: called by `Level::run`.
+        // SAFETY: only arithmetic on vectors, and `Isa::run` calls this only on CPUs that support `L`.
         unsafe {
             let (by, plus) = (L::splat(black_box(0.999)), L::splat(black_box(1e-3)));
             let mut chains = [L::splat(1.0); COUNT];
-            let mut turn = 0;
-            while turn < self.turns {
+            let mut iteration = 0;
+            while iteration < self.iterations {
                 let mut chain = 0;
                 while chain < COUNT {
                     chains[chain] = chains[chain].mul_add(by, plus);
                     chain += 1;
                 }
-                turn += 1;
+                iteration += 1;
             }
             let mut sum = chains[0];
             let mut chain = 1;
@@ -52,7 +52,7 @@ impl<const COUNT: usize> SimdKernel for Chains<COUNT> {
     }
 }
 
-/// Operations per second, in units of 10⁹.
+/// 10⁹ operations per second.
 fn rate(operations: f64, mut work: impl FnMut()) -> f64 {
     let mut best = 0f64;
     for _ in 0..ROUNDS {
@@ -66,41 +66,41 @@ fn rate(operations: f64, mut work: impl FnMut()) -> f64 {
     best
 }
 
-/// Weights that no cache holds, one after the other, as a forward pass of a short text meets them.
-fn through_many(kernels: CpuBackend, rows: usize) -> Result<f64, Box<dyn Error>> {
-    let maps = (0..24).map(|_| kernels.freeze_linear(Tensor::zeros([1536, 384]), None));
+/// Products with many weights in turn, more than any cache holds, as in a forward pass of a short text.
+fn rate_of_many_weights(backend: CpuBackend, rows: usize) -> Result<f64, Box<dyn Error>> {
+    let maps = (0..24).map(|_| backend.freeze_linear(Tensor::zeros([1536, 384]), None));
     let maps = maps.collect::<Result<Vec<_>, _>>()?;
-    let x = kernels.upload(&Tensor::zeros([rows, 384]))?;
+    let x = backend.upload(&Tensor::zeros([rows, 384]))?;
     let operations = (2 * rows * 384 * 1536 * maps.len()) as f64;
     Ok(rate(operations, || {
         for map in &maps {
-            black_box(kernels.linear(&x, map).ok());
+            black_box(backend.linear(&x, map).ok());
         }
     }))
 }
 
-#[allow(clippy::disallowed_macros, reason = "a benchmark speaks to whoever runs it")]
+#[allow(clippy::disallowed_macros, reason = "a benchmark prints its results")]
 fn main() -> Result<(), Box<dyn Error>> {
-    let turns = 100_000;
+    let iterations = 100_000;
     println!("| instruction set | peak | shape | 1 row | 2 | 4 | 14 | 16 | 64 | 240 | 512 rows |");
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for level in Isa::available().into_iter().skip(1) {
-        let operations = |chains: usize| (turns * chains * 16 * 2) as f64;
+        let operations = |chains: usize| (iterations * chains * 16 * 2) as f64;
         let few = rate(operations(5), || {
-            black_box(level.run(Chains::<5> { turns }));
+            black_box(level.run(Chains::<5> { iterations }));
         });
         let many = rate(operations(10), || {
-            black_box(level.run(Chains::<10> { turns }));
+            black_box(level.run(Chains::<10> { iterations }));
         });
         let peak = few.max(many);
         for [input, output] in [[384, 384], [384, 1536], [1536, 384]] {
-            let kernels = CpuBackend::with_isa(level);
-            let map = kernels.freeze_linear(Tensor::zeros([output, input]), None)?;
+            let backend = CpuBackend::with_isa(level);
+            let map = backend.freeze_linear(Tensor::zeros([output, input]), None)?;
             let mut cells = String::new();
             for rows in ROWS {
-                let x = kernels.upload(&Tensor::zeros([rows, input]))?;
+                let x = backend.upload(&Tensor::zeros([rows, input]))?;
                 let reached = rate((2 * rows * input * output) as f64, || {
-                    black_box(kernels.linear(&x, &map).ok());
+                    black_box(backend.linear(&x, &map).ok());
                 });
                 cells += &format!(" {reached:.0} ({:.0} %) |", 100.0 * reached / peak);
             }
@@ -108,7 +108,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let mut cells = String::new();
         for rows in ROWS {
-            let reached = through_many(CpuBackend::with_isa(level), rows)?;
+            let reached = rate_of_many_weights(CpuBackend::with_isa(level), rows)?;
             cells += &format!(" {reached:.0} ({:.0} %) |", 100.0 * reached / peak);
         }
         println!("| {level:?} | {peak:.0} | 384 to 1536, 24 in turn |{cells}");

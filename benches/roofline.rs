@@ -1,5 +1,5 @@
-//! How much of the machine a training step and a serving forward use: the arithmetic that they need, per second, over what
-//! the matrix kernel alone reaches on as many threads in the same run. Prints a Markdown table.
+//! Share of the GEMM kernel's throughput that a training step and a serving forward pass reach: their arithmetic per second
+//! over the kernel's alone, on as many threads and in the same run. Prints a Markdown table.
 //!
 //!     cargo bench --bench roofline -- MODEL CSV [THREADS] [ROUNDS]
 
@@ -25,13 +25,13 @@ const WARM: u64 = 3;
 const STEPS: u64 = 60;
 const RANK: usize = 8;
 
-/// Operations of one text of `tokens`: forward, and both ways with LoRA on query and value.
-struct Needed {
+/// Operations of one text of `tokens`: the forward pass, and a training step with LoRA on query and value.
+struct OperationCount {
     forward: f64,
     training: f64,
 }
 
-impl Needed {
+impl OperationCount {
     fn of(base: &BaseModel, tokens: usize) -> Self {
         let (layers, hidden, n) = (base.info().layers as f64, base.info().hidden_size as f64, tokens as f64);
         let wide = 4.0 * hidden;
@@ -39,33 +39,33 @@ impl Needed {
         let attention = 4.0 * n * n * hidden;
         let low_rank = 2.0 * (2.0 * n * RANK as f64 * 2.0 * hidden);
         let forward = layers * (linear + attention);
-        // Back: by the inputs of every map and by the four factors of attention, and three products for a low-rank map's
-        // two. In the lowest layer nothing is asked below query and value, nor for the keys.
-        let back = layers * (linear + 2.0 * attention + 2.0 * low_rank);
+        // Backward pass: gradients of the inputs of every linear map and of the four operands of attention, and three products
+        // for the two of a low-rank update. The lowest layer needs no gradients below query and value, nor for the keys.
+        let backward = layers * (linear + 2.0 * attention + 2.0 * low_rank);
         let lowest = 2.0 * n * 3.0 * hidden * hidden + 2.0 * n * n * hidden + low_rank / 2.0;
-        Self { forward, training: forward + layers * low_rank + back - lowest }
+        Self { forward, training: forward + layers * low_rank + backward - lowest }
     }
 }
 
-/// The matrix kernel on every thread at once, operations per second.
-fn kernel(threads: usize) -> Outcomes<f64> {
-    let kernels = CpuBackend::detect();
+/// Operations per second of the GEMM kernel on all threads at once.
+fn gemm_rate(threads: usize) -> Outcomes<f64> {
+    let backend = CpuBackend::detect();
     let mut best = 0f64;
     for [input, output] in [[384, 384], [384, 1536], [1536, 384]] {
-        let map = kernels.freeze_linear(Tensor::zeros([output, input]), None)?;
+        let linear = backend.freeze_linear(Tensor::zeros([output, input]), None)?;
         let rows = 240;
-        let x = kernels.upload(&Tensor::zeros([rows, input]))?;
+        let x = backend.upload(&Tensor::zeros([rows, input]))?;
         let operations = (2 * rows * input * output) as f64;
-        best = best.max(together(threads, || {
-            black_box(kernels.linear(&x, &map).ok());
+        best = best.max(rate_on_threads(threads, || {
+            black_box(backend.linear(&x, &linear).ok());
             operations
         }));
     }
     Ok(best)
 }
 
-/// What `work` says that it did, per second, on several threads.
-fn together(threads: usize, work: impl Fn() -> f64 + Sync) -> f64 {
+/// Runs `work` on several threads at once; returns the operations per second, of which each call returns its count.
+fn rate_on_threads(threads: usize, work: impl Fn() -> f64 + Sync) -> f64 {
     let start = Instant::now();
     let one = || {
         let mut done = 0.0;
@@ -109,8 +109,8 @@ fn main() -> Outcomes<()> {
     let examples = read(csv, 1)?;
     let encode = |example: &Example| base.tokenizer().encode(&example.text, None, 128);
     let tokens: Vec<Tokens> = examples.iter().map(encode).collect::<Result<_, _>>()?;
-    let needed: Vec<Needed> = tokens.iter().map(|tokens| Needed::of(&base, tokens.ids.len())).collect();
-    let mean = |of: fn(&Needed) -> f64| needed.iter().map(of).sum::<f64>() / needed.len() as f64;
+    let needed: Vec<OperationCount> = tokens.iter().map(|tokens| OperationCount::of(&base, tokens.ids.len())).collect();
+    let mean = |of: fn(&OperationCount) -> f64| needed.iter().map(of).sum::<f64>() / needed.len() as f64;
     let (forward, both) = (mean(|needed| needed.forward), mean(|needed| needed.training));
     let batches: Vec<AdapterGroup> = tokens
         .chunks_exact(32)
@@ -119,7 +119,7 @@ fn main() -> Outcomes<()> {
     let operations = (batches.len() * 32) as f64 * forward;
     let (mut alone, mut trained, mut served) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let limit = kernel(threads)?;
+        let limit = gemm_rate(threads)?;
         alone.push(limit / 1e9);
         trained.push(training(&base, &examples, threads)? * both / limit);
         let serve = || {
@@ -128,7 +128,7 @@ fn main() -> Outcomes<()> {
             }
             operations
         };
-        served.push(together(threads, serve) / limit);
+        served.push(rate_on_threads(threads, serve) / limit);
     }
     say("| threads | kernel alone, GFLOP/s | training step | serving forward |\n|---|---|---|---|");
     let share = |values| 100.0 * median(values);

@@ -22,7 +22,7 @@ impl Error {
         Self::Internal(anyhow::anyhow!("{message}"))
     }
 
-    /// The fixed word, `internal` for failures of the machine.
+    /// Fixed error code; `internal` for failures of the machine.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unsupported { code, .. } => code,
@@ -42,7 +42,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Attaches what was being done to an error of another crate.
+/// Adds the name of the failed operation to an error of another crate.
 pub(crate) trait Context<T> {
     fn context(self, doing: &'static str) -> Result<T>;
 }

@@ -1,27 +1,27 @@
-//! The packed layout: the tokens of all sequences end to end, no padding.
+//! Layout of a ragged batch: the rows of all sequences end to end, without padding (`cu_seqlens`).
 
 use std::ops::Range;
 
-/// Which rows belong to which sequence: sequence `i` owns the rows `starts[i]..starts[i + 1]`.
+/// Sequence `i` owns the rows `offsets[i]..offsets[i + 1]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaggedLayout {
     offsets: Vec<usize>,
-    /// How many of a sequence's first rows are virtual tokens; empty where none are.
+    /// Number of virtual tokens at the start of each sequence; empty if there are none.
     prefix_lengths: Vec<usize>,
 }
 
 impl RaggedLayout {
     pub fn from_lengths(lengths: impl IntoIterator<Item = usize>) -> Self {
-        let mut starts = vec![0];
+        let mut offsets = vec![0];
         let mut end = 0;
         for length in lengths {
             end += length;
-            starts.push(end);
+            offsets.push(end);
         }
-        Self { offsets: starts, prefix_lengths: Vec::new() }
+        Self { offsets, prefix_lengths: Vec::new() }
     }
 
-    /// One row per sequence: what pooling leaves.
+    /// One row per sequence, as after pooling.
     pub fn one_row_per_sequence(num_sequences: usize) -> Self {
         Self { offsets: (0..=num_sequences).collect(), prefix_lengths: Vec::new() }
     }
@@ -46,26 +46,26 @@ impl RaggedLayout {
         self.offsets.windows(2).map(|pair| pair[0]..pair[1])
     }
 
-    /// With so many more rows in front of each sequence.
+    /// Layout with `prefix_lengths` more rows at the start of each sequence.
     pub fn with_prefix(&self, prefix_lengths: impl IntoIterator<Item = usize>) -> Self {
         let prefix_lengths: Vec<usize> = prefix_lengths.into_iter().collect();
-        assert_eq!(prefix_lengths.len(), self.num_sequences(), "every sequence has its front, if only of 0 rows");
-        let lengths = self.row_ranges().zip(&prefix_lengths).map(|(range, front)| range.len() + front);
+        assert_eq!(prefix_lengths.len(), self.num_sequences(), "there is one prefix length for every sequence");
+        let lengths = self.row_ranges().zip(&prefix_lengths).map(|(range, prefix)| range.len() + prefix);
         Self { prefix_lengths: prefix_lengths.clone(), ..Self::from_lengths(lengths) }
     }
 
-    /// A sequence's rows without the virtual ones in front.
+    /// Rows of a sequence without its virtual tokens.
     pub fn real_rows(&self, sequence: usize) -> Range<usize> {
         let range = self.row_range(sequence);
         range.start + self.prefix_lengths.get(sequence).copied().unwrap_or(0)..range.end
     }
 
-    /// The rows of a range of sequences.
+    /// Rows of a range of sequences.
     pub fn rows_of_sequences(&self, sequences: &Range<usize>) -> Range<usize> {
         self.offsets[sequences.start]..self.offsets[sequences.end]
     }
 
-    /// The layout of a range of sequences by themselves.
+    /// Layout of a range of sequences alone.
     pub fn slice_sequences(&self, sequences: &Range<usize>) -> Self {
         let base = self.offsets[sequences.start];
         let starts = self.offsets[sequences.start..=sequences.end].iter().map(|start| start - base).collect();

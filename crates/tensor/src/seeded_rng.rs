@@ -1,9 +1,9 @@
-//! Our own random numbers, so that a resumed run repeats exactly: a stream is a function of the seed and the place it
-//! is drawn for, never of what was drawn before or by which thread.
+//! Seeded random numbers. A stream is a function of the seed and its name only, never of earlier draws or threads, so a
+//! resumed run repeats exactly.
 
 use sha2::{Digest, Sha256};
 
-/// SplitMix64 (Steele, Lea, Flood 2014), its state hashed from the seed and the names of the place.
+/// SplitMix64 (Steele, Lea, Flood 2014) whose state is a hash of the seed and the stream's name.
 #[derive(Debug, Clone)]
 pub struct SeededRng {
     state: u64,
@@ -28,19 +28,19 @@ impl SeededRng {
         mix64(self.state)
     }
 
-    /// In `[0, 1)`, 24 bits.
+    /// Uniform in `[0, 1)`, with 24 bits.
     pub fn uniform(&mut self) -> f32 {
         (self.next_u64() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// Mean 0, standard deviation 1 (Box and Muller 1958).
+    /// Normal with mean 0 and standard deviation 1 (Box and Muller 1958).
     pub fn standard_normal(&mut self) -> f32 {
         let radius = (-2.0 * f64::from(1.0 - self.uniform()).ln()).sqrt();
         let angle = std::f64::consts::TAU * f64::from(self.uniform());
         (radius * angle.cos()) as f32
     }
 
-    /// In `0..bound`, by rejection, so that every value is equally likely.
+    /// Uniform in `0..bound`, by rejection sampling.
     pub fn uniform_below(&mut self, bound: usize) -> usize {
         let bound = bound as u64;
         let zone = u64::MAX - u64::MAX % bound;
@@ -52,7 +52,7 @@ impl SeededRng {
         }
     }
 
-    /// Fisher and Yates's shuffle.
+    /// Fisher-Yates shuffle.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.uniform_below(last + 1));
@@ -60,7 +60,7 @@ impl SeededRng {
     }
 }
 
-/// A well mixed function of its argument: one mask bit is `hash(place) < threshold`, whoever computes it and when.
+/// SplitMix64's finaliser, a hash of 64 bits.
 pub fn mix64(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

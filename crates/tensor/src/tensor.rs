@@ -1,4 +1,4 @@
-//! A tensor in host memory: what weights files hold, and what travels to and from a device.
+//! Tensor in host memory.
 
 /// Row-major `f32` values with their shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,7 +9,7 @@ pub struct Tensor {
 
 impl Tensor {
     /// # Panics
-    /// Where the shape does not hold exactly the values: that is a mistake in the calling code.
+    /// If the number of values does not match the shape.
     pub fn new(shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Self {
         let shape = shape.into();
         assert_eq!(shape.iter().product::<usize>(), values.len(), "shape {shape:?} must hold the values");
@@ -22,12 +22,12 @@ impl Tensor {
         Self { shape, values }
     }
 
-    /// The bytes as a safetensors file holds them.
+    /// Little-endian bytes, as in a safetensors file.
     pub fn to_le_bytes(&self) -> Vec<u8> {
         self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
 
-    /// The number of bytes in memory and, as `F32`, in a file.
+    /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.values.len() * size_of::<f32>()
     }

@@ -147,13 +147,13 @@ impl WorkerPool {
             let (done, f) = (result_sender.clone(), Arc::clone(f));
             let task = move || {
                 let result = catch_unwind(AssertUnwindSafe(|| f(item)));
-                let result = result.unwrap_or_else(|_| Err(Error::internal("a computing thread panicked").into()));
-                // The receiver is gone only when an earlier error has ended the whole map.
+                let result = result.unwrap_or_else(|_| Err(Error::internal("a compute thread panicked").into()));
+                // The receiver is dropped only if an earlier error has ended the map.
                 let _ = done.send((index, result));
             };
             let sent = self.sender.as_ref().is_some_and(|work| work.send(Box::new(task)).is_ok());
             if !sent {
-                return Err(Error::internal("the computing threads are gone").into());
+                return Err(Error::internal("the compute threads have ended").into());
             }
         }
         drop(result_sender);
@@ -161,7 +161,7 @@ impl WorkerPool {
         for (index, result) in results {
             ordered[index] = Some(result);
         }
-        let missing = || Err(Error::internal("a computing thread ended early").into());
+        let missing = || Err(Error::internal("a compute thread ended early").into());
         ordered.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
     }
 }

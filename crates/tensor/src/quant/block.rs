@@ -1,23 +1,24 @@
-//! Thirty-two neighbouring weights of a row as they are stored: rounded from `f32`, read as GGUF writes them, and taken
-//! back to `f32`.
+//! Block of 32 weights of one row: quantization from `f32`, parsing of GGUF's layout, and dequantization.
 //!
-//! The roundings are those of llama.cpp's reference (`quantize_row_*_ref`). Knows nothing of where a block lies.
+//! Rounds as llama.cpp's reference does (`quantize_row_*_ref`).
 
 use super::format::{BLOCK_SIZE, QuantFormat};
 use half::{bf16, f16};
 
-/// One row's block, whatever its form.
+/// Block of one row in any format.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuantBlock {
-    /// Of each span of weights, as many as the form has; exact as IEEE halves where it has these.
+    /// Scale of each span of weights, as many as the format has; exactly representable as IEEE halves in formats that
+    /// store halves.
     pub scales: [f32; 2],
     pub minima: [f32; 2],
-    /// Bytes, nibbles or the bits of 16-bit numbers.
+    /// Codes: bytes, nibbles, or the bits of 16-bit values.
     pub codes: [u16; BLOCK_SIZE],
 }
 
 impl QuantBlock {
-    /// Rounded, from at most 32 numbers; what is missing is 0. To the wide forms only tests round: they hold what is rounded already.
+    /// Quantizes up to 32 values; missing ones are 0. The affine formats are quantized in tests only: otherwise they
+    /// hold repacked k-quants.
     pub fn quantize(format: QuantFormat, input_values: &[f32]) -> Self {
         let mut values = [0.0; BLOCK_SIZE];
         values[..input_values.len()].copy_from_slice(input_values);
@@ -30,7 +31,7 @@ impl QuantBlock {
                 Self::with_scale(round_to_f16(scale), 0.0, values.map(code))
             }
             QuantFormat::Q4_0 => {
-                // the number furthest from 0 becomes −8 exactly
+                // The value of the largest magnitude becomes −8 exactly.
                 let signed_max_abs = |most: f32, value: &f32| if value.abs() > most.abs() { *value } else { most };
                 let scale = values.iter().fold(0.0, signed_max_abs) / -8.0;
                 let code = |value: f32| ((value * reciprocal_or_zero(scale) + 8.5) as u16).min(15);
@@ -58,11 +59,11 @@ impl QuantBlock {
         }
     }
 
-    /// From [`Form::file_bytes`] bytes: GGUF's blocks, or 32 numbers of 16 bits, all little-endian; of the forms that GGUF does not
-    /// have the scales, the minima and the codes.
+    /// Parses [`QuantFormat::row_block_bytes`] bytes: GGUF's block, or 32 16-bit values, little-endian. Formats that
+    /// GGUF does not have store scales, minima and codes in this order.
     pub fn parse(format: QuantFormat, bytes: &[u8]) -> Self {
         let read_u16 = |at: usize| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]);
-        // The first half of a block is in the lower four bits, the second in the upper.
+        // The lower nibbles hold the first half of the block, the upper ones the second.
         let unpack_nibbles = |bytes: &[u8]| {
             std::array::from_fn(|at| match at < BLOCK_SIZE / 2 {
                 true => u16::from(bytes[at] & 15),
@@ -73,7 +74,7 @@ impl QuantBlock {
         let read_f32 = |at: usize| f32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * at + byte]));
         match format {
             QuantFormat::F16 | QuantFormat::Bf16 => Self::unscaled(std::array::from_fn(read_u16)),
-            // the sign's bit turned around adds 128
+            // Flipping the sign bit adds 128.
             QuantFormat::Q8_0 => {
                 Self::with_scale(read_f16(0), 0.0, std::array::from_fn(|at| u16::from(bytes[2 + at] ^ 0x80)))
             }
@@ -87,7 +88,7 @@ impl QuantBlock {
         }
     }
 
-    /// The weights, with the same bits that a product sees.
+    /// Dequantizes to the values that products use, bit for bit.
     pub fn dequantize(&self, format: QuantFormat) -> [f32; BLOCK_SIZE] {
         let (scale, minimum) = (self.scales[0], self.minima[0]);
         match format {
@@ -95,8 +96,8 @@ impl QuantBlock {
             QuantFormat::Bf16 => self.codes.map(|bits| bf16::from_bits(bits).to_f32()),
             QuantFormat::Q8_0 => self.codes.map(|code| (f32::from(code) - 128.0) * scale),
             QuantFormat::Q4_0 => self.codes.map(|code| (f32::from(code) - 8.0) * scale),
-            // The product has 24 bits at most and is exact (a scale of GGUF's has 18 with codes of six bits, and fewer with
-            // fewer): fused or not, the sum is rounded once.
+            // The product is exact: it has at most 24 bits (18 with GGUF's scales and codes of six bits). So the sum is
+            // rounded once, fused or not.
             QuantFormat::Q4_1 | QuantFormat::AffineQ4 => self.codes.map(|code| f32::from(code) * scale + minimum),
             QuantFormat::AffineQ8 => std::array::from_fn(|at| {
                 let scale_index = at / format.values_per_scale();
@@ -109,7 +110,7 @@ impl QuantBlock {
         Self::with_scale(0.0, 0.0, codes)
     }
 
-    /// With one scale and one minimum.
+    /// Block with one scale and one minimum.
     fn with_scale(scale: f32, minimum: f32, codes: [u16; BLOCK_SIZE]) -> Self {
         Self { scales: [scale, 0.0], minima: [minimum, 0.0], codes }
     }
@@ -124,17 +125,17 @@ impl QuantFormat {
     }
 }
 
-/// The nearest IEEE half.
+/// Rounds to the nearest IEEE half.
 fn round_to_f16(value: f32) -> f32 {
     f16::from_f32(value).to_f32()
 }
 
-/// Cut to sixteen bits, so that its product with a code of eight is exact.
+/// Truncates to sixteen significant bits, so that products with 8-bit codes are exact.
 fn truncate_mantissa(value: f32) -> f32 {
     f32::from_bits(value.to_bits() & !0xff)
 }
 
-/// 0 of 0, for a block of nothing but zeros.
+/// Returns 1 / scale, or 0 for a block of zeros.
 fn reciprocal_or_zero(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
@@ -172,8 +173,8 @@ mod tests {
 
     #[test]
     fn quantization_error_is_within_the_format_bound() {
-        // the largest error in units of the largest number: half a step, a whole one where Q4_0 has no +8, and what scales and
-        // minima lose as halves
+        // Largest error relative to the largest value: half a step, a whole one where Q4_0 has no +8, plus the rounding
+        // of scales and minima to halves.
         let bounds = [
             (QuantFormat::F16, 0.0005),
             (QuantFormat::Bf16, 0.004),
@@ -186,7 +187,7 @@ mod tests {
                 let values = test_values(seed);
                 let max_abs = values.iter().fold(0f32, |most, number| most.max(number.abs()));
                 let dequantized = QuantBlock::quantize(format, &values).dequantize(format);
-                let errors = values.iter().zip(dequantized).map(|(number, wide)| (number - wide).abs());
+                let errors = values.iter().zip(dequantized).map(|(number, dequantized)| (number - dequantized).abs());
                 let error = errors.fold(0f32, f32::max);
                 assert!(error <= bound * max_abs, "{format:?}: {error} of {max_abs}");
             }
@@ -202,7 +203,7 @@ mod tests {
             expected[0] = -2.0;
             let dequantized = QuantBlock::quantize(format, &[-2.0]).dequantize(format);
             assert!(
-                dequantized.iter().zip(expected).all(|(near, number)| (near - number).abs() < 1e-3),
+                dequantized.iter().zip(expected).all(|(dequantized, number)| (dequantized - number).abs() < 1e-3),
                 "{dequantized:?}"
             );
         }

@@ -66,9 +66,9 @@ mod tests {
     #[test]
     fn transpose_swaps_rows_and_columns_in_every_format() {
         let values: Vec<f32> = (0..32 * 3).map(|number| number as f32).collect();
-        let turned = StoredWeight::Dense(Tensor::new([32, 3], values.clone())).transposed();
-        assert_eq!(turned.shape(), [3, 32]);
-        let expected = turned.clone().into_dequantized();
+        let transposed = StoredWeight::Dense(Tensor::new([32, 3], values.clone())).transposed();
+        assert_eq!(transposed.shape(), [3, 32]);
+        let expected = transposed.clone().into_dequantized();
         assert_eq!(expected.values[..3], [0.0, 3.0, 6.0]);
         let bytes = values.iter().flat_map(|number| half::f16::from_f32(*number).to_le_bytes()).collect();
         let halves = StoredWeight::Quantized { format: QuantFormat::F16, shape: [32, 3], bytes }.transposed();

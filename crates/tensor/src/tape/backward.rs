@@ -1,20 +1,20 @@
-//! The way back: from the loss's gradient to the parameters'.
+//! Backward pass: from the gradient of the output to the gradients of the parameters.
 
 use super::op::{AttentionOp, LoraOp, MaskArgs, Op};
 use super::{ParamId, Tape, Var};
 use crate::backend::{AttentionInput, Buffer, Direction};
 use crate::error::Result;
 
-/// The gradients by parameter; `None` for one that did not take part.
+/// Gradients by parameter; `None` for a parameter that no operation used.
 pub type Gradients = Vec<Option<Buffer>>;
 
 impl Tape {
-    /// The parameters' gradients, given the loss's gradient by `output`.
+    /// Returns the gradients of the parameters, given the gradient of `output`.
     pub fn backward(self, output: Var, gradient: Buffer) -> Result<Gradients> {
         Ok(self.backward_to_leaf(None, output, gradient, Vec::new())?.0)
     }
 
-    /// The same, added to what tapes above this one have given (nothing, where they are none), and the gradient by a leaf.
+    /// Adds to the gradients of the tapes above this one (none at first), and returns the gradient of a leaf, too.
     pub fn backward_to_leaf(
         mut self,
         leaf: Option<Var>,
@@ -37,8 +37,8 @@ impl Tape {
     fn backward_op(&self, op: Op, gradient: Buffer, store: &mut GradientStore) -> Result<()> {
         let backend = &self.backend;
         match op {
-            Op::Linear { input, linear: map, .. } => {
-                self.accumulate_var_into(store, input, |onto| backend.linear_backward(&gradient, &map, onto))
+            Op::Linear { input, linear, .. } => {
+                self.accumulate_var_into(store, input, |sum| backend.linear_backward(&gradient, &linear, sum))
             }
             Op::Dense { input, x, weight, bias, .. } => {
                 let parameter_gradients = backend.dense_backward_parameters(&gradient, &x)?;
@@ -48,7 +48,7 @@ impl Tape {
                     backend.dense_backward_input(&gradient, &self.parameters[weight.0])
                 })
             }
-            Op::Lora(updated) => self.backward_lora(updated, gradient, store),
+            Op::Lora(op) => self.backward_lora(op, gradient, store),
             Op::Norm { input, residual, saved, norm, .. } => {
                 let input_gradient = backend.norm_backward(&gradient, &saved, &norm)?;
                 residual
@@ -57,38 +57,37 @@ impl Tape {
             }
             Op::Identity { input, .. } => self.accumulate_var(store, input, || Ok(gradient)),
             Op::Parameter { parameter, .. } => self.accumulate_param(store, parameter, gradient),
-            Op::ScaleChannels { target: onto, factors, x, factor_rows: l, .. } => {
+            Op::ScaleChannels { target, factors, x, factor_rows: l, .. } => {
                 self.accumulate_var(store, factors, || backend.sum_row_products(&gradient, &x))?;
                 let rows = 0..gradient.rows();
-                self.accumulate_var(store, onto, || backend.scale_channels(gradient, rows, &l))
+                self.accumulate_var(store, target, || backend.scale_channels(gradient, rows, &l))
             }
-            Op::AddChannels { target: onto, bias: shifts, .. } => {
-                self.accumulate_var(store, shifts, || backend.sum_rows(&gradient))?;
-                self.accumulate_var(store, onto, || Ok(gradient))
+            Op::AddChannels { target, bias, .. } => {
+                self.accumulate_var(store, bias, || backend.sum_rows(&gradient))?;
+                self.accumulate_var(store, target, || Ok(gradient))
             }
-            Op::AddRowsScaled { target: onto, added, scale, .. } => {
+            Op::AddRowsScaled { target, added, scale, .. } => {
                 self.accumulate_var(store, added, || backend.scale(&gradient, scale))?;
-                self.accumulate_var(store, onto, || Ok(gradient))
+                self.accumulate_var(store, target, || Ok(gradient))
             }
-            Op::PrependRows { input, prefix: front, layout, prefix_rows: count, .. } => {
-                let [input_gradient, prefix_gradient] = backend.prepend_rows_backward(&gradient, &layout, count)?;
-                self.accumulate_var(store, front, || Ok(prefix_gradient))?;
+            Op::PrependRows { input, prefix, layout, prefix_rows, .. } => {
+                let [input_gradient, prefix_gradient] =
+                    backend.prepend_rows_backward(&gradient, &layout, prefix_rows)?;
+                self.accumulate_var(store, prefix, || Ok(prefix_gradient))?;
                 self.accumulate_var(store, input, || Ok(input_gradient))
             }
-            Op::Attention(attended) => self.backward_attention(attended, &gradient, store),
-            Op::Pool { input, layout, kind: pool, .. } => {
-                self.accumulate_var(store, input, || backend.pool_backward(&gradient, &layout, pool))
+            Op::Attention(op) => self.backward_attention(op, &gradient, store),
+            Op::Pool { input, layout, kind, .. } => {
+                self.accumulate_var(store, input, || backend.pool_backward(&gradient, &layout, kind))
             }
-            Op::GatherRows { input, indices: which, row_count: count, .. } => {
-                self.accumulate_var(store, input, || backend.gather_rows_backward(&gradient, &which, count))
+            Op::GatherRows { input, indices, row_count, .. } => {
+                self.accumulate_var(store, input, || backend.gather_rows_backward(&gradient, &indices, row_count))
             }
-            Op::ApplyRotary { input, heads, rotary: rotation, positions, .. } => {
-                self.accumulate_var(store, input, || {
-                    backend.apply_rotary(gradient, heads, &rotation, &positions, Direction::Inverse)
-                })
-            }
-            Op::SliceChannels { input, channels: columns, width, .. } => {
-                self.accumulate_var(store, input, || backend.scatter_channels(&gradient, columns, width))
+            Op::ApplyRotary { input, heads, rotary, positions, .. } => self.accumulate_var(store, input, || {
+                backend.apply_rotary(gradient, heads, &rotary, &positions, Direction::Inverse)
+            }),
+            Op::SliceChannels { input, channels, width, .. } => {
+                self.accumulate_var(store, input, || backend.scatter_channels(&gradient, channels, width))
             }
             Op::Glu { input, factors, .. } => {
                 self.accumulate_var(store, input, || backend.glu_backward(&gradient, &factors))
@@ -105,7 +104,7 @@ impl Tape {
     }
 
     fn backward_lora(&self, op: LoraOp, gradient: Buffer, store: &mut GradientStore) -> Result<()> {
-        let LoraOp { target: onto, input, x, projected, a, b, scale, .. } = op;
+        let LoraOp { target, input, x, projected, a, b, scale, .. } = op;
         let [a_rows, b_rows] = [a, b].map(|param| &self.parameters[param.0]);
         let projected_gradient = self.backend.lora_backward_projected(&gradient, b_rows, scale)?;
         let lora_gradients = self.backend.lora_backward_parameters(&gradient, &projected_gradient, &x, &projected)?;
@@ -114,7 +113,7 @@ impl Tape {
         self.accumulate_var_into(store, input, |sum| {
             self.backend.lora_backward_input(&projected_gradient, a_rows, sum)
         })?;
-        self.accumulate_var(store, onto, || Ok(gradient))
+        self.accumulate_var(store, target, || Ok(gradient))
     }
 
     fn backward_attention(&self, op: AttentionOp, gradient: &Buffer, store: &mut GradientStore) -> Result<()> {
@@ -125,7 +124,7 @@ impl Tape {
         op.inputs.into_iter().zip(gradients).try_for_each(|(input, by)| self.accumulate_var(store, input, || Ok(by)))
     }
 
-    /// Adds to the gradient of a value, where anything below it is trained.
+    /// Adds to the gradient of a value, if it requires one.
     fn accumulate_var(
         &self,
         store: &mut GradientStore,
@@ -139,7 +138,7 @@ impl Tape {
         self.accumulate(&mut store.by_var[var.0], gradient)
     }
 
-    /// The same for a gradient that can be computed on top of what is there.
+    /// Adds to the gradient of a value with an operation that takes an accumulator.
     fn accumulate_var_into(
         &self,
         store: &mut GradientStore,
@@ -165,7 +164,7 @@ impl Tape {
     }
 }
 
-/// Gradients that are still on their way.
+/// Gradients accumulated so far.
 struct GradientStore {
     by_var: Vec<Option<Buffer>>,
     by_param: Gradients,

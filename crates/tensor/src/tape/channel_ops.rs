@@ -1,6 +1,6 @@
-//! Operations with vectors and rows that are learned: scales, shifts, and rows in front of sequences.
+//! Per-channel scale and shift, row insertion and row selection.
 //!
-//! Those that say so use their first argument up; the rows of a window change where they are.
+//! Operations that consume their target change it in place; the rows of a view change in the base value.
 
 use super::op::Op;
 use super::{ParamId, Recording, Tape, Var};
@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 impl Tape {
-    /// A trainable matrix as rows, or a trainable vector as one `(1, width)`.
+    /// A trainable matrix as rows, or a trainable vector as one row `(1, width)`.
     pub fn parameter(&mut self, parameter: ParamId) -> Result<Var> {
         let rows = self.backend.parameter_as_rows(&self.parameters[parameter.0])?;
         let count = rows.rows();
@@ -29,20 +29,20 @@ impl Tape {
         Ok(self.constant(rows, Arc::new(RaggedLayout::one_row_per_sequence(1))))
     }
 
-    /// Element by element.
+    /// Elementwise product with a constant.
     pub fn mul_constant(&mut self, input: Var, constant: Var) -> Result<Var> {
         let factor = self.buffer(constant)?;
         let rows = self.backend.mul(&self.buffer(input)?, &factor)?;
         Ok(self.push_op(rows, &[input], |output| Op::MulConstant { input, output, factor }))
     }
 
-    /// Rows of their own, to be changed where they are.
+    /// Copy that can be changed in place.
     pub fn copy(&mut self, input: Var) -> Result<Var> {
         let rows = self.backend.scale(&self.buffer(input)?, 1.0)?;
         Ok(self.push_op(rows, &[input], |output| Op::Identity { input, output }))
     }
 
-    /// Each column times its factor `(1, width)`. Uses `onto` up.
+    /// Multiplies each channel by its factor `(1, width)`. Consumes the target.
     pub fn scale_channels(&mut self, target: Var, factors: Var) -> Result<Var> {
         let factor_rows = self.buffer(factors)?;
         let inputs = [target, factors];
@@ -50,51 +50,51 @@ impl Tape {
         self.update_in_place(
             target,
             &inputs,
-            |kernels, rows, range| kernels.scale_channels(rows, range, &factor_rows),
+            |backend, rows, range| backend.scale_channels(rows, range, &factor_rows),
             |output| x.map(|x| Op::ScaleChannels { target, factors, output, x, factor_rows: factor_rows.clone() }),
         )
     }
 
-    /// Each column plus its shift `(1, width)`. Uses `onto` up.
+    /// Adds the bias `(1, width)` to each row. Consumes the target.
     pub fn add_channels(&mut self, target: Var, bias: Var) -> Result<Var> {
         let bias_row = self.buffer(bias)?;
         self.update_in_place(
             target,
             &[target, bias],
-            |kernels, rows, range| kernels.add_channels(rows, range, &bias_row),
+            |backend, rows, range| backend.add_channels(rows, range, &bias_row),
             |output| Some(Op::AddChannels { target, bias, output }),
         )
     }
 
-    /// onto + s·added. Uses `onto` up.
+    /// target + s·added. Consumes the target.
     pub fn add_rows_scaled(&mut self, target: Var, added: Var, scale: f64) -> Result<Var> {
         let rows = self.buffer(added)?;
         self.update_in_place(
             target,
             &[target, added],
-            |kernels, onto, range| kernels.add_rows_scaled(onto, range, &rows, scale),
+            |backend, target, range| backend.add_rows_scaled(target, range, &rows, scale),
             |output| Some(Op::AddRowsScaled { target, added, output, scale }),
         )
     }
 
-    /// onto + s·b with a frozen map's bias, where it has one. Uses `onto` up.
+    /// target + s·b with the bias of a frozen linear map, if it has one. Consumes the target.
     pub fn add_bias(&mut self, target: Var, linear: &FrozenLinear, scale: f64) -> Result<Var> {
         let Some(bias) = &linear.bias else { return Ok(target) };
         let bias = self.backend.scale(bias, scale)?;
-        let shifts = self.constant(bias, Arc::new(RaggedLayout::one_row_per_sequence(1)));
-        self.add_channels(target, shifts)
+        let bias = self.constant(bias, Arc::new(RaggedLayout::one_row_per_sequence(1)));
+        self.add_channels(target, bias)
     }
 
-    /// Virtual tokens in front of some sequences: each front's rows before every one of its sequences.
+    /// Inserts each prefix's rows before every one of its sequences.
     pub fn prepend_rows(&mut self, input: Var, prefixes: &[PrependedRows<Var>]) -> Result<Var> {
         let layout = self.layout(input);
-        let inputs: Vec<Var> = std::iter::once(input).chain(prefixes.iter().map(|front| front.rows)).collect();
-        let buffers: Vec<Buffer> = prefixes.iter().map(|front| self.buffer(front.rows)).collect::<Result<_>>()?;
+        let inputs: Vec<Var> = std::iter::once(input).chain(prefixes.iter().map(|prefix| prefix.rows)).collect();
+        let buffers: Vec<Buffer> = prefixes.iter().map(|prefix| self.buffer(prefix.rows)).collect::<Result<_>>()?;
         let mut prefix_lengths = vec![0; layout.num_sequences()];
         let mut prefix_buffers = Vec::new();
-        for (front, rows) in prefixes.iter().zip(&buffers) {
-            prefix_lengths[front.sequences.clone()].fill(rows.rows());
-            prefix_buffers.push(PrependedRows { sequences: front.sequences.clone(), rows });
+        for (prefix, rows) in prefixes.iter().zip(&buffers) {
+            prefix_lengths[prefix.sequences.clone()].fill(rows.rows());
+            prefix_buffers.push(PrependedRows { sequences: prefix.sequences.clone(), rows });
         }
         let rows = self.backend.prepend_rows(&self.buffer(input)?, &layout, &prefix_buffers)?;
         let requires_grad = self.any_requires_grad(&inputs);
@@ -108,34 +108,34 @@ impl Tape {
         Ok(output)
     }
 
-    /// Single rows: `which` of each sequence, counted from its first real one.
+    /// Selects rows: `indices` of each sequence, counted from its first real row.
     pub fn gather_rows<'a>(&mut self, input: Var, indices: impl IntoIterator<Item = &'a [u32]>) -> Result<Var> {
         let layout = self.layout(input);
         let (mut rows, mut lengths) = (Vec::new(), Vec::new());
-        for (sequence, which) in indices.into_iter().enumerate() {
+        for (sequence, selected) in indices.into_iter().enumerate() {
             let real_rows = layout.real_rows(sequence);
-            rows.extend(which.iter().map(|row| real_rows.start as u32 + row));
-            lengths.push(which.len());
+            rows.extend(selected.iter().map(|row| real_rows.start as u32 + row));
+            lengths.push(selected.len());
         }
-        assert_eq!(lengths.len(), layout.num_sequences(), "every sequence says its rows, if only none");
+        assert_eq!(lengths.len(), layout.num_sequences(), "there is one list of rows for every sequence");
         let all = self.buffer(input)?;
-        let picked = self.backend.gather_rows(&all, &rows)?;
+        let gathered = self.backend.gather_rows(&all, &rows)?;
         let requires_grad = self.any_requires_grad(&[input]);
-        let output = self.push_var(picked, Arc::new(RaggedLayout::from_lengths(lengths)), requires_grad);
+        let output = self.push_var(gathered, Arc::new(RaggedLayout::from_lengths(lengths)), requires_grad);
         if requires_grad {
             self.ops.push(Op::GatherRows { input, output, indices: rows.into(), row_count: all.rows() });
         }
         Ok(output)
     }
 
-    /// What DoRA multiplies by: one over the lengths of the rows of W + s·B·A `(1, output)`, not differentiated.
+    /// DoRA's inverse row norms of W + s·B·A `(1, output)`, not differentiated.
     pub fn inverse_row_norms(&mut self, linear: &FrozenLinear, a: ParamId, b: ParamId, scale: f64) -> Result<Var> {
         let [a, b] = [a, b].map(|parameter| &self.parameters[parameter.0]);
-        let lengths = weight_row_norms(self.backend.as_ref(), linear, a, b, scale)?.values;
-        self.constant_row(lengths.into_iter().map(|length| 1.0 / length.max(f32::MIN_POSITIVE)).collect())
+        let norms = weight_row_norms(self.backend.as_ref(), linear, a, b, scale)?.values;
+        self.constant_row(norms.into_iter().map(|norm| 1.0 / norm.max(f32::MIN_POSITIVE)).collect())
     }
 
-    /// Changes rows that are used up: in place for a window.
+    /// Consumes and updates the target, in place for a view.
     fn update_in_place(
         &mut self,
         target: Var,

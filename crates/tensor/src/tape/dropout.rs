@@ -1,4 +1,4 @@
-//! Which elements dropout takes away.
+//! Dropout.
 
 use super::op::Op;
 use super::{Recording, Tape, Var};
@@ -6,17 +6,18 @@ use crate::error::Result;
 use crate::seeded_rng::mix64;
 use crate::{RaggedLayout, Tensor};
 
-/// A dropout mask is a function of seed, step, example, place, row and column, never of the cut into micro-batches.
+/// Parameters of the dropout masks. A mask is a function of seed, step, example, site, row and column, never of the
+/// split into micro-batches.
 #[derive(Debug, Clone)]
 pub struct Dropout {
     pub seed: u64,
     pub step: u64,
-    /// The example of each sequence, counted over the dataset.
+    /// Index of each sequence's example in the dataset.
     pub example_ids: Vec<u64>,
 }
 
 impl Dropout {
-    /// `(rows, width)` of 0 or `1/(1 − rate)`.
+    /// Mask `(rows, width)` of 0 and `1/(1 − rate)`.
     pub fn mask(&self, layout: &RaggedLayout, width: usize, rate: f64, site_id: u64) -> Tensor {
         let keep_scale = (1.0 / (1.0 - rate)) as f32;
         let threshold = (rate * (1u64 << 32) as f64) as u64;
@@ -33,7 +34,8 @@ impl Dropout {
 }
 
 impl Tape {
-    /// Inverted dropout (Srivastava et al. 2014); `place` tells the sites apart. Nothing while serving.
+    /// Inverted dropout (Srivastava et al. 2014); every site has its own `site_id`. Does nothing while the tape does
+    /// not record.
     pub fn dropout(&mut self, input: Var, rate: f64, site_id: u64) -> Result<Var> {
         let Recording::On(dropout) = &self.recording else { return Ok(input) };
         if rate == 0.0 {

@@ -1,8 +1,7 @@
-//! Runs operations forward, remembers what the backward pass needs, and walks back.
+//! Tape of reverse-mode automatic differentiation.
 //!
-//! A value is a [`Rows`] handle. An operation is remembered only where a trainable parameter lies below it, so nothing
-//! is differentiated beneath the lowest place that an adapter touches; while serving, nothing is remembered at all.
-//! Knows the operations of [`Kernels`], and nothing of models or adapters.
+//! A value is a [`Var`]. An operation is recorded only if one of its inputs requires a gradient, so nothing below the
+//! first trainable layer is differentiated; while serving, nothing is recorded.
 
 mod backward;
 mod channel_ops;
@@ -25,11 +24,11 @@ use row_views::{LayoutSlice, LoraUpdate, PendingLoraUpdates};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A matrix of rows on the tape.
+/// Handle of a matrix of rows on the tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Var(usize);
 
-/// A trainable tensor: its place among the parameters that the tape was given.
+/// Index of a trainable tensor among the tape's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ParamId(usize);
 
@@ -43,55 +42,54 @@ impl ParamId {
     }
 }
 
-/// Whether the tape remembers what a backward pass needs, and what dropout is a function of.
+/// Whether the tape records for a backward pass, and the parameters of dropout.
 #[derive(Debug, Clone)]
 pub enum Recording {
-    /// Serving and evaluation: nothing is remembered, dropout does nothing.
+    /// Serving and evaluation: records nothing, dropout is the identity.
     Off,
     On(Dropout),
 }
 
 struct VarState {
-    /// `None` once it is released or used up, and for a window, whose rows are another's.
+    /// `None` once the value is released or consumed, and for a view.
     buffer: Option<Buffer>,
     layout: Arc<RaggedLayout>,
     requires_grad: bool,
     view: Option<RowView>,
 }
 
-/// Some rows of another value.
+/// Rows of another value.
 struct RowView {
     base: Var,
     range: Range<usize>,
 }
 
-/// One forward pass, and the way back.
+/// One forward pass and its backward pass.
 pub struct Tape {
     backend: Arc<dyn Backend>,
     parameters: Arc<[Parameter]>,
     recording: Recording,
     values: Vec<VarState>,
     ops: Vec<Op>,
-    /// Of sequences that are being continued.
+    /// One KV cache per sequence, if sequences are continued.
     kv_caches: Option<Vec<SequenceKvCache>>,
-    /// What is still to be added to windows of a value.
+    /// Deferred LoRA updates of views.
     pending_lora: PendingLoraUpdates,
-    /// Of layouts.
+    /// Cached layouts of sequence ranges.
     layout_slices: Vec<LayoutSlice>,
 }
 
 impl Tape {
     pub fn new(backend: Arc<dyn Backend>, parameters: Arc<[Parameter]>, recording: Recording) -> Self {
-        let (values, nodes, slices) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             backend,
             parameters,
             recording,
-            values,
-            ops: nodes,
+            values: Vec::new(),
+            ops: Vec::new(),
             kv_caches: None,
             pending_lora: PendingLoraUpdates::default(),
-            layout_slices: slices,
+            layout_slices: Vec::new(),
         }
     }
 
@@ -99,40 +97,40 @@ impl Tape {
         Arc::clone(&self.values[var.0].layout)
     }
 
-    /// Numbers in a row.
+    /// Width of a row.
     pub fn width(&self, var: Var) -> usize {
         let (base_var, _) = self.resolve_view(var);
         self.values[base_var.0].buffer.as_ref().map_or(0, Buffer::width)
     }
 
-    /// The values, copied to the host.
+    /// Copies the values to the host.
     pub fn to_host(&self, var: Var) -> Result<Tensor> {
         self.backend.download(&self.buffer(var)?)
     }
 
-    /// Rows computed elsewhere (cached features), not differentiated.
+    /// Value computed elsewhere (cached features), not differentiated.
     pub fn constant(&mut self, rows: Buffer, layout: Arc<RaggedLayout>) -> Var {
         self.push_var(rows, layout, false)
     }
 
-    /// Rows computed on another tape, whose gradient is asked for: [`Tape::backward_to`].
+    /// Value computed on another tape, whose gradient [`Tape::backward_to_leaf`] returns.
     pub fn leaf_requires_grad(&mut self, rows: Buffer, layout: Arc<RaggedLayout>) -> Var {
         self.push_var(rows, layout, true)
     }
 
-    /// The same from the host.
+    /// Uploads a constant.
     pub fn constant_from_host(&mut self, rows: &Tensor, layout: Arc<RaggedLayout>) -> Result<Var> {
         let rows = self.backend.upload(rows)?;
         Ok(self.constant(rows, layout))
     }
 
-    /// Sums one row of each table per token.
+    /// Sum of one row of each table per token.
     pub fn embed(&mut self, embeddings: &[(&FrozenEmbedding, &[u32])], layout: Arc<RaggedLayout>) -> Result<Var> {
         let rows = self.backend.embed(embeddings, None)?;
         Ok(self.push_var(rows, layout, false))
     }
 
-    /// The same, onto rows that are used up.
+    /// Adds one row of each table per token. Consumes the target.
     pub fn add_embeddings(&mut self, embeddings: &[(&FrozenEmbedding, &[u32])], target: Var) -> Result<Var> {
         let base = self.consume(target);
         let rows = self.backend.embed(embeddings, Some(base))?;
@@ -153,8 +151,8 @@ impl Tape {
         Ok(self.push_param_op(rows, input, |output| Op::Dense { input, output, x, weight, bias }))
     }
 
-    /// onto + s·B·A·x with trainable A `(rank, input)` and B `(output, rank)`. The rows of `onto` are used up; those of a
-    /// window change where they are.
+    /// target + s·B·A·x with trainable A `(rank, input)` and B `(output, rank)`. Consumes the target; the rows of a
+    /// view change in its base value.
     pub fn lora_add(&mut self, target: Var, input: Var, a: ParamId, b: ParamId, scale: f64) -> Result<Var> {
         let x = self.buffer(input)?;
         let (base_var, range) = self.resolve_view(target);
@@ -170,7 +168,7 @@ impl Tape {
         Ok(self.push_param_op(rows, input, op))
     }
 
-    /// The layer norm of the input, or of its sum with a residual.
+    /// Norm of the input, or of its sum with a residual.
     pub fn norm(&mut self, input: Var, residual: Option<Var>, norm: &Arc<FrozenNorm>) -> Result<Var> {
         let inputs = [input, residual.unwrap_or(input)];
         let residual_rows = residual.map(|residual| self.buffer(residual)).transpose()?;
@@ -186,12 +184,12 @@ impl Tape {
         Ok(self.push_saved_op(rows, &[input], derivative, op))
     }
 
-    /// The values, where they are.
+    /// The value's buffer on the device.
     pub fn device_buffer(&self, var: Var) -> Result<Buffer> {
         self.buffer(var)
     }
 
-    /// Attention within each sequence; the queries may be of some of its rows only.
+    /// Attention within each sequence. The queries may be fewer than the keys.
     pub fn attention(&mut self, query: Var, key: Var, value: Var, heads: usize) -> Result<Var> {
         self.push_attention([query, key, value], heads, None)
     }
@@ -211,7 +209,7 @@ impl Tape {
         Ok(self.push_saved_op(rows, &qkv_vars, saved, op))
     }
 
-    /// One row per sequence.
+    /// Pools every sequence to one row.
     pub fn pool(&mut self, input: Var, kind: PoolingKind) -> Result<Var> {
         let layout = self.layout(input);
         let rows = self.backend.pool(&self.buffer(input)?, &layout, kind)?;
@@ -224,7 +222,8 @@ impl Tape {
         Ok(output)
     }
 
-    /// Forgets every value made since `mark` but `keep`: what a backward pass needs is held by the nodes.
+    /// Releases the buffers of all values made since `position` except one. Recorded operations keep what their
+    /// backward pass needs.
     pub fn release_since(&mut self, position: TapePosition, except: Var) {
         for (index, value) in self.values.iter_mut().enumerate().skip(position.0) {
             if index != except.0 {
@@ -237,10 +236,10 @@ impl Tape {
         TapePosition(self.values.len())
     }
 
-    /// A window's rows are read where they lie.
+    /// The buffer of a value, or the rows of a view.
     fn buffer(&self, var: Var) -> Result<Buffer> {
         let (base_var, range) = self.resolve_view(var);
-        assert!(self.pending_lora.base != Some(base_var), "what was put off is computed before a value is read");
+        assert!(self.pending_lora.base != Some(base_var), "deferred updates are applied before a value is read");
         let all = self.values[base_var.0].buffer.as_ref().expect("a released value is not used again");
         match base_var == var {
             true => Ok(all.clone()),
@@ -248,9 +247,9 @@ impl Tape {
         }
     }
 
-    /// For a value that nothing will use again.
+    /// Takes the buffer of a value that is not used again.
     fn consume(&mut self, var: Var) -> Buffer {
-        assert!(self.pending_lora.base != Some(var), "what was put off is computed before a value is used up");
+        assert!(self.pending_lora.base != Some(var), "deferred updates are applied before a value is consumed");
         self.values[var.0].buffer.take().expect("a released value is not used again")
     }
 
@@ -267,7 +266,7 @@ impl Tape {
         Var(self.values.len() - 1)
     }
 
-    /// A value to be differentiated only where one of its inputs is.
+    /// Pushes the output of an operation, recorded if one of its inputs requires a gradient.
     fn push_op(&mut self, rows: Buffer, inputs: &[Var], make_op: impl FnOnce(Var) -> Op) -> Var {
         let tracked = self.any_requires_grad(inputs);
         let output = self.push_var(rows, self.layout(inputs[0]), tracked);
@@ -277,7 +276,7 @@ impl Tape {
         output
     }
 
-    /// The same for an operation that keeps something, which it does where it is differentiated.
+    /// Pushes the output of an operation that saved something, which it does only if it is to be differentiated.
     fn push_saved_op<K>(
         &mut self,
         rows: Buffer,
@@ -286,12 +285,12 @@ impl Tape {
         make_op: impl FnOnce(K, Var) -> Op,
     ) -> Var {
         match saved {
-            Some(kept) => self.push_op(rows, inputs, |output| make_op(kept, output)),
+            Some(saved) => self.push_op(rows, inputs, |output| make_op(saved, output)),
             None => self.push_var(rows, self.layout(inputs[0]), false),
         }
     }
 
-    /// The output of an operation with parameters: differentiated whenever the tape records.
+    /// Pushes the output of an operation with parameters: recorded whenever the tape records.
     fn push_param_op(&mut self, rows: Buffer, input: Var, make_op: impl FnOnce(Var) -> Op) -> Var {
         let tracked = matches!(self.recording, Recording::On(_));
         let output = self.push_var(rows, self.layout(input), tracked);
@@ -302,6 +301,6 @@ impl Tape {
     }
 }
 
-/// A point in a tape's life.
+/// Position on a tape, for [`Tape::release_since`].
 #[derive(Debug, Clone, Copy)]
 pub struct TapePosition(usize);

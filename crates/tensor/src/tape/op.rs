@@ -1,4 +1,4 @@
-//! One remembered operation: where its gradient goes, and what its backward pass needs.
+//! Recorded operations, with their inputs and saved activations.
 
 use super::{ParamId, Var};
 use crate::RaggedLayout;
@@ -7,10 +7,10 @@ use crate::backend::{AttentionSaved, Buffer, FrozenLinear, FrozenNorm, NormSaved
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Distances within sequences.
+/// Mask of an attention operation.
 pub struct MaskArgs {
     pub mask: Arc<AttentionMask>,
-    /// The sequences without keys in front.
+    /// Key layout without prefixes.
     pub unprefixed_key_layout: Arc<RaggedLayout>,
 }
 
@@ -20,19 +20,19 @@ impl MaskArgs {
     }
 }
 
-/// Attention that has been computed.
+/// Recorded attention.
 pub struct AttentionOp {
     pub inputs: [Var; 3],
     pub output: Var,
     pub qkv: [Buffer; 3],
     pub saved: AttentionSaved,
     pub heads: usize,
-    /// Of the queries, and of keys and values.
+    /// Layouts of the queries, and of keys and values.
     pub layouts: [Arc<RaggedLayout>; 2],
     pub mask: Option<MaskArgs>,
 }
 
-/// A low-rank update that has been added.
+/// Recorded low-rank update.
 pub struct LoraOp {
     pub target: Var,
     pub input: Var,
@@ -65,13 +65,13 @@ pub enum Op {
         saved: NormSaved,
         norm: Arc<FrozenNorm>,
     },
-    /// Element by element: an activation's derivative, a dropout mask.
+    /// Product with a constant: the derivative of an activation, or a dropout mask.
     MulConstant {
         input: Var,
         output: Var,
         factor: Buffer,
     },
-    /// A copy, or something constant added.
+    /// Copy, or addition of a constant.
     Identity {
         input: Var,
         output: Var,
@@ -102,9 +102,9 @@ pub enum Op {
         input: Var,
         prefix: Var,
         output: Var,
-        /// Of the input.
+        /// Layout of the input.
         layout: Arc<RaggedLayout>,
-        /// Rows in the front.
+        /// Rows of the prefix.
         prefix_rows: usize,
     },
     Attention(AttentionOp),
@@ -119,7 +119,7 @@ pub enum Op {
         input: Var,
         output: Var,
         channels: Range<usize>,
-        /// Of the input.
+        /// Width of the input.
         width: usize,
     },
     Glu {
@@ -135,14 +135,14 @@ pub enum Op {
     Reshape {
         input: Var,
         output: Var,
-        /// Of the input.
+        /// Width of the input.
         width: usize,
     },
     GatherRows {
         input: Var,
         output: Var,
         indices: Arc<[u32]>,
-        /// Rows of the input.
+        /// Number of rows of the input.
         row_count: usize,
     },
     Pool {
@@ -173,8 +173,8 @@ impl Op {
             | Self::Reshape { output, .. }
             | Self::GatherRows { output, .. }
             | Self::Pool { output, .. } => *output,
-            Self::Lora(updated) => updated.output,
-            Self::Attention(attended) => attended.output,
+            Self::Lora(op) => op.output,
+            Self::Attention(op) => op.output,
         }
     }
 }

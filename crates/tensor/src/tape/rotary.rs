@@ -1,4 +1,4 @@
-//! Operations of later transformers: rotary positions, attention by distance, fused rows.
+//! Rotary embeddings, masked attention, channel slices and gated linear units.
 
 use super::op::{MaskArgs, Op};
 use super::{Tape, Var};
@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 impl Tape {
-    /// Every head turned by its row's position. Uses the input up.
+    /// Rotates every head by its row's position. Consumes the input.
     pub fn apply_rotary(
         &mut self,
         input: Var,
@@ -24,7 +24,7 @@ impl Tape {
         Ok(self.push_op(rows, &[input], |output| Op::ApplyRotary { input, output, heads, rotary: rotation, positions }))
     }
 
-    /// Attention that knows of distances; `own` is the layout of the sequences without keys in front.
+    /// Attention under a mask; `unprefixed_key_layout` is the key layout without prefixes.
     pub fn masked_attention(
         &mut self,
         [query, key, value]: [Var; 3],
@@ -39,29 +39,29 @@ impl Tape {
         )
     }
 
-    /// Element by element.
+    /// Elementwise product.
     pub fn mul(&mut self, left: Var, right: Var) -> Result<Var> {
         let [l, r] = [self.buffer(left)?, self.buffer(right)?];
         let rows = self.backend.mul(&l, &r)?;
         Ok(self.push_op(rows, &[left, right], |output| Op::Mul { factors: [left, right], output, values: [l, r] }))
     }
 
-    /// The same numbers in rows of another width: the heads of a row by themselves, or rows of heads again. The layout stays
-    /// that of the sequences' rows.
+    /// The same values in rows of another width, for example one head per row. The layout stays that of the sequences'
+    /// rows.
     pub fn reshape(&mut self, input: Var, width: usize) -> Result<Var> {
         let all = self.buffer(input)?;
         let (rows, width) = (self.backend.reshape(&all, width)?, all.width());
         Ok(self.push_op(rows, &[input], |output| Op::Reshape { input, output, width }))
     }
 
-    /// Some columns of every row.
+    /// The given channels of every row.
     pub fn slice_channels(&mut self, input: Var, channels: Range<usize>) -> Result<Var> {
         let all = self.buffer(input)?;
         let (rows, width) = (self.backend.slice_channels(&all, channels.clone())?, all.width());
         Ok(self.push_op(rows, &[input], |output| Op::SliceChannels { input, output, channels, width }))
     }
 
-    /// f(a)·g of rows that hold a, then g.
+    /// f(a)·g from rows that hold a, then g.
     pub fn glu(&mut self, activation: Activation, input: Var) -> Result<Var> {
         let (rows, factors) = self.backend.glu(activation, &self.buffer(input)?, self.save_mode(&[input]))?;
         Ok(self.push_saved_op(rows, &[input], factors, |factors, output| Op::Glu { input, output, factors }))

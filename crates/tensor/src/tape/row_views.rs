@@ -1,4 +1,4 @@
-//! Parts of a batch: what serving needs to let several adapters answer, each for its own sequences.
+//! Views of sequence ranges, through which serving applies several adapters to one batch.
 
 use super::{ParamId, RowView, Tape, Var, VarState};
 use crate::backend::LoraArgs;
@@ -7,9 +7,9 @@ use crate::{Buffer, Parameter, RaggedLayout};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A low-rank update of a window that waits for those of others, to be computed with them.
+/// Deferred low-rank update of a view.
 pub struct LoraUpdate {
-    /// Of the owner's rows.
+    /// Rows of the base value.
     pub range: Range<usize>,
     pub input: Buffer,
     pub parameters: Arc<[Parameter]>,
@@ -18,14 +18,14 @@ pub struct LoraUpdate {
     pub scale: f64,
 }
 
-/// Those of one value.
+/// Deferred updates of one base value, which one batched operation applies.
 #[derive(Default)]
 pub struct PendingLoraUpdates {
     pub base: Option<Var>,
     updates: Vec<LoraUpdate>,
 }
 
-/// The layout of some sequences of another by themselves: the same ones are asked for at every site.
+/// Layout of a range of sequences, cached because every site asks for the same ones.
 pub struct LayoutSlice {
     full_layout: Arc<RaggedLayout>,
     sequences: Range<usize>,
@@ -40,23 +40,23 @@ impl LoraUpdate {
 }
 
 impl Tape {
-    /// Puts another adapter's parameters in the place of the present ones; answers the old.
+    /// Replaces the parameters, to apply another adapter. Returns the previous ones.
     pub fn swap_parameters(&mut self, parameters: Arc<[Parameter]>) -> Arc<[Parameter]> {
         std::mem::replace(&mut self.parameters, parameters)
     }
 
-    /// The rows of a range of sequences, to be read. Only while serving: nobody trains on a part of a batch.
+    /// Copies the rows of a range of sequences. Serving only.
     pub fn slice_sequences(&mut self, input: Var, sequences: Range<usize>) -> Result<Var> {
-        assert!(!self.any_requires_grad(&[input]), "a part of a batch is only taken while serving");
+        assert!(!self.any_requires_grad(&[input]), "views are used while serving only");
         let layout = self.layout(input);
         let rows = self.backend.slice_rows(&self.buffer(input)?, layout.rows_of_sequences(&sequences))?;
         let layout = self.sliced_layout(layout, sequences);
         Ok(self.push_var(rows, layout, false))
     }
 
-    /// The same, to be added to: what is added to a window is added to the rows of `of`.
+    /// View of a range of sequences: additions to it change the rows of `base`. Serving only.
     pub fn view_sequences(&mut self, base: Var, sequences: Range<usize>) -> Var {
-        assert!(!self.any_requires_grad(&[base]), "a part of a batch is only changed while serving");
+        assert!(!self.any_requires_grad(&[base]), "views are used while serving only");
         let layout = self.layout(base);
         let view = RowView { base, range: layout.rows_of_sequences(&sequences) };
         let layout = self.sliced_layout(layout, sequences);
@@ -65,9 +65,9 @@ impl Tape {
     }
 
     fn sliced_layout(&mut self, full_layout: Arc<RaggedLayout>, sequences: Range<usize>) -> Arc<RaggedLayout> {
-        let is_it =
+        let is_same =
             |slice: &&LayoutSlice| Arc::ptr_eq(&slice.full_layout, &full_layout) && slice.sequences == sequences;
-        if let Some(cached) = self.layout_slices.iter().find(is_it) {
+        if let Some(cached) = self.layout_slices.iter().find(is_same) {
             return Arc::clone(&cached.layout);
         }
         let layout = Arc::new(full_layout.slice_sequences(&sequences));
@@ -75,7 +75,7 @@ impl Tape {
         layout
     }
 
-    /// Puts off an update of a window until the last of the value's is known: [`Tape::settle`].
+    /// Defers an update of a view until [`Tape::flush_lora`].
     pub(super) fn defer_lora(&mut self, base_var: Var, update: LoraUpdate) -> Result<()> {
         if self.pending_lora.base != Some(base_var) {
             self.flush_lora()?;
@@ -85,7 +85,7 @@ impl Tape {
         Ok(())
     }
 
-    /// Computes the updates of windows that were put off. Whoever changes the value calls it first; it may not be read before.
+    /// Applies the deferred updates. Every operation that reads or changes the base value calls it first.
     pub fn flush_lora(&mut self) -> Result<()> {
         let PendingLoraUpdates { base: Some(base_var), mut updates } = std::mem::take(&mut self.pending_lora) else {
             return Ok(());
@@ -93,18 +93,18 @@ impl Tape {
         let rows = self.consume(base_var);
         let lora_args: Vec<_> = updates.iter().map(LoraUpdate::lora_args).collect();
         let rows = self.backend.lora_add_batched(rows, &lora_args)?;
-        // The room is for the next site's.
+        // Keep the allocation for the next site.
         updates.clear();
         self.pending_lora.updates = updates;
         self.values[base_var.0].buffer = Some(rows);
         Ok(())
     }
 
-    /// Whose rows these are, and which.
+    /// Base value and rows of a view; a value itself is its own base.
     pub(super) fn resolve_view(&self, var: Var) -> (Var, Range<usize>) {
         let value = &self.values[var.0];
         match &value.view {
-            Some(window) => (window.base, window.range.clone()),
+            Some(view) => (view.base, view.range.clone()),
             None => (var, 0..value.layout.num_rows()),
         }
     }

@@ -1,4 +1,5 @@
-//! The kernel sets agree: ours with candle's to rounding, ours with themselves to the bit, whatever the shapes.
+//! The backends agree: the CPU backend with candle up to rounding, and its instruction sets with each other bit for
+//! bit, for all shapes.
 mod attention;
 mod rotary;
 
@@ -12,7 +13,7 @@ use espalier_tensor::backend::{
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{Backend, Buffer, RaggedLayout, Tensor};
 
-/// Relative to the largest value.
+/// Tolerance relative to the largest value.
 const TOLERANCE: f32 = 2e-5;
 
 fn tensor(random: &mut SeededRng, shape: impl Into<Vec<usize>>) -> Tensor {
@@ -21,7 +22,7 @@ fn tensor(random: &mut SeededRng, shape: impl Into<Vec<usize>>) -> Tensor {
     Tensor::new(shape, values)
 }
 
-/// `operation` answers as many tensors as it likes.
+/// `operation` returns any number of tensors.
 fn compare(what: &str, operation: &dyn Fn(&dyn Backend) -> Vec<Vec<f32>>) {
     let expected = operation(&CandleBackend::cpu());
     let mut fused: Option<Vec<Vec<f32>>> = None;
@@ -50,21 +51,21 @@ fn bits(values: &[Vec<f32>]) -> Vec<Vec<u32>> {
     values.iter().map(|values| values.iter().map(|value| value.to_bits()).collect()).collect()
 }
 
-struct KernelsUnderTest<'a> {
-    kernels: &'a dyn Backend,
+struct BackendUnderTest<'a> {
+    backend: &'a dyn Backend,
 }
 
-impl KernelsUnderTest<'_> {
+impl BackendUnderTest<'_> {
     fn upload(&self, tensor: &Tensor) -> Buffer {
-        self.kernels.upload(tensor).unwrap()
+        self.backend.upload(tensor).unwrap()
     }
 
     fn download(&self, rows: &Buffer) -> Vec<f32> {
-        self.kernels.download(rows).unwrap().values
+        self.backend.download(rows).unwrap().values
     }
 }
 
-/// Rows, input and output widths: below, at and beyond a register, a tile, a block.
+/// Rows, input and output widths: below, at and beyond a vector, a tile and a block.
 const SHAPES: [[usize; 3]; 12] = [
     [1, 1, 1],
     [1, 384, 384],
@@ -86,18 +87,18 @@ fn frozen_linear_maps() {
         let mut random = SeededRng::new(1, &["linear"]);
         let [weight, bias] = [tensor(&mut random, [output, input]), tensor(&mut random, [output])];
         let [x, dy, onto] = [[rows, input], [rows, output], [rows, input]].map(|shape| tensor(&mut random, shape));
-        compare(&format!("linear {rows} {input} {output}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let map = kernels.freeze_linear(weight.clone(), Some(bias.clone())).unwrap();
-            let plain = kernels.freeze_linear(weight.clone(), None).unwrap();
-            let (x, dy, onto) = (desk.upload(&x), desk.upload(&dy), desk.upload(&onto));
+        compare(&format!("linear {rows} {input} {output}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let map = backend.freeze_linear(weight.clone(), Some(bias.clone())).unwrap();
+            let plain = backend.freeze_linear(weight.clone(), None).unwrap();
+            let (x, dy, onto) = (under_test.upload(&x), under_test.upload(&dy), under_test.upload(&onto));
             let results = [
-                kernels.linear(&x, &map),
-                kernels.linear(&x, &plain),
-                kernels.linear_backward(&dy, &map, None),
-                kernels.linear_backward(&dy, &map, Some(onto)),
+                backend.linear(&x, &map),
+                backend.linear(&x, &plain),
+                backend.linear_backward(&dy, &map, None),
+                backend.linear_backward(&dy, &map, Some(onto)),
             ];
-            results.map(|result| desk.download(&result.unwrap())).to_vec()
+            results.map(|result| under_test.download(&result.unwrap())).to_vec()
         });
     }
 }
@@ -108,15 +109,15 @@ fn dense_layers() {
         let mut random = SeededRng::new(2, &["dense"]);
         let [weight, bias] = [tensor(&mut random, [output, input]), tensor(&mut random, [output])];
         let [x, dy] = [[rows, input], [rows, output]].map(|shape| tensor(&mut random, shape));
-        compare(&format!("dense {rows} {input} {output}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let [x, dy] = [&x, &dy].map(|tensor| desk.upload(tensor));
-            let layer = kernels.upload_parameters(&[weight.clone(), bias.clone()]).unwrap();
+        compare(&format!("dense {rows} {input} {output}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let [x, dy] = [&x, &dy].map(|tensor| under_test.upload(tensor));
+            let layer = backend.upload_parameters(&[weight.clone(), bias.clone()]).unwrap();
             let [weight, bias] = [&layer[0], &layer[1]];
-            let by = kernels.dense_backward_parameters(&dy, &x).unwrap();
-            let y = kernels.dense(&x, weight, bias).unwrap();
-            let dx = kernels.dense_backward_input(&dy, weight).unwrap();
-            [y, dx, by.weight, by.bias].map(|rows| desk.download(&rows)).to_vec()
+            let by = backend.dense_backward_parameters(&dy, &x).unwrap();
+            let y = backend.dense(&x, weight, bias).unwrap();
+            let dx = backend.dense_backward_input(&dy, weight).unwrap();
+            [y, dx, by.weight, by.bias].map(|rows| under_test.download(&rows)).to_vec()
         });
     }
 }
@@ -128,24 +129,26 @@ fn low_rank_maps() {
         let [a, b] = [[rank, input], [output, rank]].map(|shape| tensor(&mut random, shape));
         let [x, dy, onto, dx] =
             [[rows, input], [rows, output], [rows, output], [rows, input]].map(|shape| tensor(&mut random, shape));
-        compare(&format!("low rank {rows} {input} {output} {rank}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let [x, dy] = [&x, &dy].map(|tensor| desk.upload(tensor));
-            let pair = kernels.upload_parameters(&[a.clone(), b.clone()]).unwrap();
+        compare(&format!("low rank {rows} {input} {output} {rank}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let [x, dy] = [&x, &dy].map(|tensor| under_test.upload(tensor));
+            let pair = backend.upload_parameters(&[a.clone(), b.clone()]).unwrap();
             let [a, b] = [&pair[0], &pair[1]];
-            let (update, shared) = (LoraArgs { input: &x, a, b, scale: 0.7 }, desk.upload(&onto));
-            let (y, projected) = kernels.lora_add(shared.clone(), 0..rows, update).unwrap();
-            assert_eq!(desk.download(&shared), onto.values, "rows that somebody else has are not written on");
-            let last = kernels.slice_rows(&x, rows - 1..rows).unwrap();
+            let (update, shared) = (LoraArgs { input: &x, a, b, scale: 0.7 }, under_test.upload(&onto));
+            let (y, projected) = backend.lora_add(shared.clone(), 0..rows, update).unwrap();
+            assert_eq!(under_test.download(&shared), onto.values, "rows that somebody else has are not written on");
+            let last = backend.slice_rows(&x, rows - 1..rows).unwrap();
             let update = LoraArgs { input: &last, ..update };
-            let (of_last, _) = kernels.lora_add(desk.upload(&onto), rows - 1..rows, update).unwrap();
+            let (of_last, _) = backend.lora_add(under_test.upload(&onto), rows - 1..rows, update).unwrap();
             let both = [(rows - 1..rows, update), (0..rows, LoraArgs { input: &x, ..update })];
-            let both = kernels.lora_add_batched(desk.upload(&onto), &both).unwrap();
-            let inner = kernels.lora_backward_projected(&dy, b, 0.7).unwrap();
-            let by = kernels.lora_backward_parameters(&dy, &inner, &x, &projected).unwrap();
-            let alone = kernels.lora_backward_input(&inner, a, None).unwrap();
-            let added = kernels.lora_backward_input(&inner, a, Some(desk.upload(&dx))).unwrap();
-            [y, projected, of_last, both, inner, by.a, by.b, alone, added].map(|rows| desk.download(&rows)).to_vec()
+            let both = backend.lora_add_batched(under_test.upload(&onto), &both).unwrap();
+            let inner = backend.lora_backward_projected(&dy, b, 0.7).unwrap();
+            let by = backend.lora_backward_parameters(&dy, &inner, &x, &projected).unwrap();
+            let alone = backend.lora_backward_input(&inner, a, None).unwrap();
+            let added = backend.lora_backward_input(&inner, a, Some(under_test.upload(&dx))).unwrap();
+            [y, projected, of_last, both, inner, by.a, by.b, alone, added]
+                .map(|rows| under_test.download(&rows))
+                .to_vec()
         });
     }
 }
@@ -154,33 +157,33 @@ fn low_rank_maps() {
 fn elementwise_and_norm_ops() {
     for [rows, width, _] in SHAPES {
         if width < 2 {
-            continue; // the norm of one number is 0 whatever the number, divided by its own rounding
+            continue; // the norm of a single value is 0 divided by its rounding error
         }
         let mut random = SeededRng::new(4, &["rows"]);
         let [x, y, gain, shift] =
             [[rows, width], [rows, width], [1, width], [1, width]].map(|shape| tensor(&mut random, shape));
         let [gain, shift] = [gain, shift].map(|one| Tensor::new([width], one.values));
-        compare(&format!("rows {rows} {width}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let [x, y] = [&x, &y].map(|tensor| desk.upload(tensor));
-            let simple = [kernels.add(&x, &y), kernels.mul(&x, &y), kernels.scale(&x, -1.5)].map(Result::unwrap);
+        compare(&format!("rows {rows} {width}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let [x, y] = [&x, &y].map(|tensor| under_test.upload(tensor));
+            let simple = [backend.add(&x, &y), backend.mul(&x, &y), backend.scale(&x, -1.5)].map(Result::unwrap);
             let mut all = simple.to_vec();
             for form in [NormKind::LayerNorm, NormKind::RmsNorm] {
-                let norm = kernels.freeze_norm(form, gain.clone(), shift.clone(), 1e-5).unwrap();
-                let (normed, saved) = kernels.norm(&x, None, &norm, SaveForBackward::Yes).unwrap();
-                let (summed, nothing) = kernels.norm(&x, Some(&y), &norm, SaveForBackward::No).unwrap();
+                let norm = backend.freeze_norm(form, gain.clone(), shift.clone(), 1e-5).unwrap();
+                let (normed, saved) = backend.norm(&x, None, &norm, SaveForBackward::Yes).unwrap();
+                let (summed, nothing) = backend.norm(&x, Some(&y), &norm, SaveForBackward::No).unwrap();
                 assert!(nothing.is_none());
-                all.extend([normed, summed, kernels.norm_backward(&y, &saved.unwrap(), &norm).unwrap()]);
+                all.extend([normed, summed, backend.norm_backward(&y, &saved.unwrap(), &norm).unwrap()]);
             }
             for activation in
                 [Activation::Gelu, Activation::GeluTanh, Activation::Tanh, Activation::Relu, Activation::Silu]
             {
-                let (activated, derivative) = kernels.activate(activation, &x, SaveForBackward::Yes).unwrap();
-                let (again, nothing) = kernels.activate(activation, &x, SaveForBackward::No).unwrap();
-                assert!(nothing.is_none() && desk.download(&again) == desk.download(&activated));
+                let (activated, derivative) = backend.activate(activation, &x, SaveForBackward::Yes).unwrap();
+                let (again, nothing) = backend.activate(activation, &x, SaveForBackward::No).unwrap();
+                assert!(nothing.is_none() && under_test.download(&again) == under_test.download(&activated));
                 all.extend([activated, derivative.unwrap()]);
             }
-            all.iter().map(|rows| desk.download(rows)).collect()
+            all.iter().map(|rows| under_test.download(rows)).collect()
         });
     }
 }
@@ -193,39 +196,39 @@ fn per_channel_ops_and_prepended_rows() {
         let [x, vector, front] =
             [vec![11, width], vec![1, width], vec![2, width]].map(|shape| tensor(&mut random, shape));
         let tables = [vec![9, width], vec![4, width]].map(|shape| tensor(&mut random, shape));
-        compare(&format!("columns {width}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let vector = desk.upload(&vector);
-            let some = kernels.slice_rows(&desk.upload(&x), 2..6).unwrap();
+        compare(&format!("columns {width}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let vector = under_test.upload(&vector);
+            let some = backend.slice_rows(&under_test.upload(&x), 2..6).unwrap();
             let sequences = [1..2, 3..4];
-            let rows = desk.upload(&front);
+            let rows = under_test.upload(&front);
             let fronts = sequences.map(|sequences| PrependedRows { sequences, rows: &rows });
-            let behind = kernels.prepend_rows(&desk.upload(&x), &layout, &fronts).unwrap();
-            let all = kernels
-                .prepend_rows(&desk.upload(&x), &layout, &[PrependedRows { sequences: 0..4, rows: &rows }])
+            let behind = backend.prepend_rows(&under_test.upload(&x), &layout, &fronts).unwrap();
+            let all = backend
+                .prepend_rows(&under_test.upload(&x), &layout, &[PrependedRows { sequences: 0..4, rows: &rows }])
                 .unwrap();
-            let [own, before] = kernels.prepend_rows_backward(&all, &layout, 2).unwrap();
-            let [first, second] = tables.clone().map(|table| kernels.freeze_embedding(table).unwrap());
+            let [own, before] = backend.prepend_rows_backward(&all, &layout, 2).unwrap();
+            let [first, second] = tables.clone().map(|table| backend.freeze_embedding(table).unwrap());
             let ids: [&[u32]; 2] = [&[8, 0, 3], &[1, 1, 0]];
-            let whole = kernels.embed(&[(&first, ids[0]), (&second, ids[1])], None).unwrap();
-            let begun = kernels.embed(&[(&first, ids[0])], None).unwrap();
-            let onto = kernels.embed(&[(&second, ids[1])], Some(begun)).unwrap();
-            assert_eq!(desk.download(&whole), desk.download(&onto), "tables are added in their order");
+            let whole = backend.embed(&[(&first, ids[0]), (&second, ids[1])], None).unwrap();
+            let begun = backend.embed(&[(&first, ids[0])], None).unwrap();
+            let onto = backend.embed(&[(&second, ids[1])], Some(begun)).unwrap();
+            assert_eq!(under_test.download(&whole), under_test.download(&onto), "tables are added in their order");
             let changed = [
-                kernels.scale_channels(desk.upload(&x), 3..7, &vector),
-                kernels.add_channels(desk.upload(&x), 0..11, &vector),
-                kernels.add_rows_scaled(desk.upload(&x), 4..8, &some, -0.5),
-                kernels.sum_rows(&desk.upload(&x)),
-                kernels.sum_row_products(&some, &some),
+                backend.scale_channels(under_test.upload(&x), 3..7, &vector),
+                backend.add_channels(under_test.upload(&x), 0..11, &vector),
+                backend.add_rows_scaled(under_test.upload(&x), 4..8, &some, -0.5),
+                backend.sum_rows(&under_test.upload(&x)),
+                backend.sum_row_products(&some, &some),
             ];
             let mut all = vec![behind, own, before, whole];
             all.extend(changed.map(Result::unwrap));
-            all.iter().map(|rows| desk.download(rows)).collect()
+            all.iter().map(|rows| under_test.download(rows)).collect()
         });
     }
 }
 
-/// Ragged sequences: of one token, at and around a register's width, and beyond what is kept for the backward pass.
+/// Lengths of sequences: one token, around a vector's width, and beyond the length whose probabilities are saved.
 const LENGTHS: [&[usize]; 6] = [&[1], &[5, 1, 1, 3], &[16, 17, 15], &[33, 2, 64], &[300], &[260, 9]];
 
 #[test]
@@ -236,9 +239,9 @@ fn attention_and_pooling_over_ragged_sequences() {
         let shape = [layout.num_rows(), heads * width];
         let [q, k, v, gradient] = std::array::from_fn(|_| tensor(&mut random, shape));
         let pooled = tensor(&mut random, [layout.num_sequences(), heads * width]);
-        compare(&format!("attention {lengths:?} {heads} {width}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.upload(tensor));
+        compare(&format!("attention {lengths:?} {heads} {width}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| under_test.upload(tensor));
             let (asking, layout) = (&layout, &layout);
             let inputs = AttentionInput {
                 query: &query,
@@ -249,21 +252,21 @@ fn attention_and_pooling_over_ragged_sequences() {
                 heads,
                 mask: None,
             };
-            let (output, saved) = kernels.attention(inputs, SaveForBackward::Yes).unwrap();
-            let (again, nothing) = kernels.attention(inputs, SaveForBackward::No).unwrap();
-            assert!(nothing.is_none() && desk.download(&again) == desk.download(&output));
-            let [dq, dk, dv] = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
+            let (output, saved) = backend.attention(inputs, SaveForBackward::Yes).unwrap();
+            let (again, nothing) = backend.attention(inputs, SaveForBackward::No).unwrap();
+            assert!(nothing.is_none() && under_test.download(&again) == under_test.download(&output));
+            let [dq, dk, dv] = backend.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
             let firsts = RaggedLayout::one_row_per_sequence(layout.num_sequences());
-            let one = kernels.pool(&query, layout, PoolingKind::First).unwrap();
+            let one = backend.pool(&query, layout, PoolingKind::First).unwrap();
             let few = AttentionInput { query: &one, query_layout: &firsts, ..inputs };
-            let (of_first, saved) = kernels.attention(few, SaveForBackward::Yes).unwrap();
-            let by_first = kernels.attention_backward(&desk.upload(&pooled), few, &saved.unwrap()).unwrap();
-            let pools = [PoolingKind::Mean, PoolingKind::First].map(|pool| kernels.pool(&query, layout, pool).unwrap());
+            let (of_first, saved) = backend.attention(few, SaveForBackward::Yes).unwrap();
+            let by_first = backend.attention_backward(&under_test.upload(&pooled), few, &saved.unwrap()).unwrap();
+            let pools = [PoolingKind::Mean, PoolingKind::First].map(|pool| backend.pool(&query, layout, pool).unwrap());
             let back = [PoolingKind::Mean, PoolingKind::First]
-                .map(|pool| kernels.pool_backward(&desk.upload(&pooled), layout, pool).unwrap());
+                .map(|pool| backend.pool_backward(&under_test.upload(&pooled), layout, pool).unwrap());
             let mut all = vec![output, dq, dk, dv];
             all.extend(pools.into_iter().chain(back).chain([of_first]).chain(by_first));
-            all.iter().map(|rows| desk.download(rows)).collect()
+            all.iter().map(|rows| under_test.download(rows)).collect()
         });
     }
 }
@@ -274,16 +277,18 @@ fn embedding_slicing_and_loss_ops() {
     let [words, places] = [[9, 20], [4, 20]].map(|shape| tensor(&mut random, shape));
     let (ids, positions) = ([8, 0, 3, 3, 7], [0, 1, 2, 3, 0]);
     let logits = tensor(&mut random, [5, 37]);
-    compare("tables", &|kernels| {
-        let desk = KernelsUnderTest { kernels };
-        let [words, places] = [&words, &places].map(|table| kernels.freeze_embedding(table.clone()).unwrap());
-        let embedded = kernels.embed(&[(&words, &ids), (&places, &positions)], None).unwrap();
-        let [middle, end] = [1..4, 4..5].map(|range| kernels.slice_rows(&embedded, range).unwrap());
-        let found = kernels.cross_entropy(&desk.upload(&logits), &[36, 0, 5, 5, 12]).unwrap();
-        let picked = kernels.gather_rows(&embedded, &[4, 0, 0]).unwrap();
-        let back = kernels.gather_rows_backward(&picked, &[4, 0, 0], 5).unwrap();
-        let mut all: Vec<Vec<f32>> =
-            [embedded, middle, end, found.gradient, picked, back].iter().map(|rows| desk.download(rows)).collect();
+    compare("tables", &|backend| {
+        let under_test = BackendUnderTest { backend };
+        let [words, places] = [&words, &places].map(|table| backend.freeze_embedding(table.clone()).unwrap());
+        let embedded = backend.embed(&[(&words, &ids), (&places, &positions)], None).unwrap();
+        let [middle, end] = [1..4, 4..5].map(|range| backend.slice_rows(&embedded, range).unwrap());
+        let found = backend.cross_entropy(&under_test.upload(&logits), &[36, 0, 5, 5, 12]).unwrap();
+        let picked = backend.gather_rows(&embedded, &[4, 0, 0]).unwrap();
+        let back = backend.gather_rows_backward(&picked, &[4, 0, 0], 5).unwrap();
+        let mut all: Vec<Vec<f32>> = [embedded, middle, end, found.gradient, picked, back]
+            .iter()
+            .map(|rows| under_test.download(rows))
+            .collect();
         all.push(found.losses.iter().map(|loss| *loss as f32).collect());
         all
     });
@@ -296,13 +301,13 @@ fn row_is_bit_identical_alone_and_batched() {
     let (weight, bias) = (tensor(&mut random, [output, input]), tensor(&mut random, [output]));
     let x = tensor(&mut random, [500, input]);
     for level in Isa::available() {
-        let kernels = CpuBackend::with_isa(level);
-        let map = kernels.freeze_linear(weight.clone(), Some(bias.clone())).unwrap();
-        let rows = kernels.upload(&x).unwrap();
-        let all = kernels.download(&kernels.linear(&rows, &map).unwrap()).unwrap().values;
+        let backend = CpuBackend::with_isa(level);
+        let map = backend.freeze_linear(weight.clone(), Some(bias.clone())).unwrap();
+        let rows = backend.upload(&x).unwrap();
+        let all = backend.download(&backend.linear(&rows, &map).unwrap()).unwrap().values;
         for (start, count) in [(0, 1), (239, 1), (240, 2), (3, 3), (100, 4), (7, 13), (250, 250)] {
-            let part = kernels.slice_rows(&rows, start..start + count).unwrap();
-            let part = kernels.download(&kernels.linear(&part, &map).unwrap()).unwrap().values;
+            let part = backend.slice_rows(&rows, start..start + count).unwrap();
+            let part = backend.download(&backend.linear(&part, &map).unwrap()).unwrap().values;
             let expected = &all[start * output..(start + count) * output];
             assert!(part.iter().zip(expected).all(|(one, other)| one.to_bits() == other.to_bits()), "{level:?}");
         }
@@ -315,12 +320,12 @@ fn bf16_weights_agree_with_f32_to_rounding() {
     let [weight, bias, input] = [vec![48, 64], vec![48], vec![9, 64]].map(|shape| tensor(&mut random, shape));
     let answers = [WeightFormat::F32, WeightFormat::Bf16].map(|weights| {
         let candle = CandleBackend::cpu_with_weight_format(weights);
-        let desk = KernelsUnderTest { kernels: &candle };
+        let under_test = BackendUnderTest { backend: &candle };
         let map = candle.freeze_linear(weight.clone(), Some(bias.clone())).unwrap();
-        let rows = candle.linear(&desk.upload(&input), &map).unwrap();
-        let back = candle.linear_backward(&rows, &map, Some(desk.upload(&input))).unwrap();
+        let rows = candle.linear(&under_test.upload(&input), &map).unwrap();
+        let back = candle.linear_backward(&rows, &map, Some(under_test.upload(&input))).unwrap();
         let table = candle.freeze_embedding(weight.clone()).unwrap();
-        [rows, back, candle.embed(&[(&table, &[3, 0, 47])], None).unwrap()].map(|rows| desk.download(&rows))
+        [rows, back, candle.embed(&[(&table, &[3, 0, 47])], None).unwrap()].map(|rows| under_test.download(&rows))
     });
     for (exact, rounded) in answers[0].iter().zip(&answers[1]) {
         let largest = exact.iter().fold(0f32, |largest, value| largest.max(value.abs()));

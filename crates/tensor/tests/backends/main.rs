@@ -1,4 +1,4 @@
 //! Tests of the backends: agreement with each other, and gradients against finite differences.
 
 mod agreement;
-mod kernels;
+mod gradients;

@@ -1,16 +1,16 @@
-//! Functions of single numbers with their derivatives, in registers of sixteen.
+//! Activation functions and their derivatives.
 
 use super::matrix::{Matrix, MatrixBuf};
 use super::simd::{LANES, Simd, SimdKernel, exp, for_each_vector};
 use std::marker::PhantomData;
 
-/// A function of single numbers.
+/// Activation function of one SIMD vector.
 ///
 /// # Safety
-/// As [`Lanes`].
-#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+/// The CPU supports the instructions of `L`.
+#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait ActivationFn {
-    /// Value and derivative.
+    /// Returns f(x) and f′(x).
     unsafe fn value_and_derivative<L: Simd>(x: L) -> (L, L);
 }
 
@@ -22,7 +22,7 @@ pub struct Silu;
 impl ActivationFn for Relu {
     #[inline(always)]
     unsafe fn value_and_derivative<L: Simd>(x: L) -> (L, L) {
-        // SAFETY: the caller's. 0 has the derivative 0: −x is not below zero there.
+        // SAFETY: only arithmetic on vectors; the CPU supports `L`. The derivative at 0 is 0: −x is not negative there.
         unsafe {
             let (zero, one) = (L::splat(0.0), L::splat(1.0));
             (x.max(zero), zero.sub(x).select_negative(one, zero))
@@ -33,10 +33,10 @@ impl ActivationFn for Relu {
 impl ActivationFn for Silu {
     #[inline(always)]
     unsafe fn value_and_derivative<L: Simd>(x: L) -> (L, L) {
-        // SAFETY: the caller's.
+        // SAFETY: only arithmetic on vectors; the CPU supports the instructions of `L`.
         unsafe {
             let one = L::splat(1.0);
-            // σ(|x|), and σ(−|x|) = 1 − σ(|x|) from it
+            // σ(|x|), from which σ(−|x|) = 1 − σ(|x|).
             let magnitude = x.max(L::splat(0.0).sub(x));
             let exp_neg_abs = exp(L::splat(0.0).sub(magnitude));
             let sigmoid_abs = one.div(one.add(exp_neg_abs));
@@ -51,7 +51,7 @@ impl ActivationFn for Silu {
 impl ActivationFn for GeluTanh {
     #[inline(always)]
     unsafe fn value_and_derivative<L: Simd>(x: L) -> (L, L) {
-        // SAFETY: the caller's.
+        // SAFETY: only arithmetic on vectors; the CPU supports the instructions of `L`.
         unsafe {
             // ½·(1 + tanh(u)) = σ(2u), with 2u = x·(s + s·0.044715·x²), s = 2·√(2/π)
             let one = L::splat(1.0);
@@ -72,14 +72,14 @@ impl ActivationFn for GeluTanh {
 impl ActivationFn for Gelu {
     #[inline(always)]
     unsafe fn value_and_derivative<L: Simd>(x: L) -> (L, L) {
-        // SAFETY: the caller's.
+        // SAFETY: only arithmetic on vectors; the CPU supports the instructions of `L`.
         unsafe { gelu(x) }
     }
 }
 
 pub struct MapActivation<'a, C> {
     pub input: &'a Matrix,
-    /// As large as the input; where a backward pass will need it.
+    /// Receives f′(x), shaped like the input, if the backward pass needs it.
     pub derivative: Option<&'a mut MatrixBuf>,
     pub function: PhantomData<C>,
 }
@@ -95,7 +95,8 @@ impl<C: ActivationFn> SimdKernel for MapActivation<'_, C> {
         let out = buf.as_mut_padded_slice()[..padded_len].as_mut_ptr();
         let derivatives = self.derivative.map(|draft| draft.as_mut_padded_slice()[..padded_len].as_mut_ptr());
         for_each_vector!(padded_len, at, {
-            // SAFETY: whole registers up to `count`, which all hold; the caller's for the rest.
+            // SAFETY: `count` is rounded up to whole vectors, and every allocation has room for the last one; the CPU
+            // supports `L`.
             unsafe {
                 let (value, derivative) = C::value_and_derivative::<L>(L::load(input.wrapping_add(at)));
                 value.store(out.wrapping_add(at));
@@ -108,7 +109,7 @@ impl<C: ActivationFn> SimdKernel for MapActivation<'_, C> {
     }
 }
 
-/// Number by number, as the standard library computes it: for what few rows pass through.
+/// Computes tanh with the standard library, value by value: only few rows (poolers, heads) use it.
 pub fn tanh(input: &Matrix, derivative: Option<&mut MatrixBuf>) -> Matrix {
     let mut buf = MatrixBuf::new(input.rows(), input.width());
     buf.as_mut_slice().iter_mut().zip(input.as_slice()).for_each(|(dst, src)| *dst = src.tanh());
@@ -122,14 +123,15 @@ pub fn tanh(input: &Matrix, derivative: Option<&mut MatrixBuf>) -> Matrix {
     buf.freeze()
 }
 
-/// Value and derivative. With z = |x|/√2 and t = 1/(1 + 0.4·z), Φ(−|x|) = ½·erfc(z) = ½·exp(−z²)·p(t), as in Hastings
-/// (1955); the coefficients of p were fitted for an error of erfc below 3e-8 (least squares, reweighted to minimax).
+/// Returns GELU and its derivative. With z = |x|/√2 and t = 1/(1 + 0.4·z), Φ(−|x|) = ½·erfc(z) = ½·exp(−z²)·p(t), as in
+/// Hastings (1955); the coefficients of p are fitted to an erfc error below 3e-8 (least squares, reweighted to
+/// minimax).
 ///
 /// # Safety
-/// As [`Lanes`].
+/// The CPU supports the instructions of `L`.
 #[inline(always)]
 unsafe fn gelu<L: Simd>(x: L) -> (L, L) {
-    // SAFETY: the caller's.
+    // SAFETY: only arithmetic on vectors; the CPU supports the instructions of `L`.
     unsafe {
         let magnitude = x.max(L::splat(0.0).sub(x));
         let t = L::splat(1.0).div(magnitude.mul_add(L::splat(0.4 * std::f32::consts::FRAC_1_SQRT_2), L::splat(1.0)));

@@ -1,4 +1,4 @@
-//! A CPU with an instruction set, and the few things that most of its operations are put together from.
+//! [`CpuBackend`] and the helpers that most operations share.
 
 use super::activation::{ActivationFn, MapActivation};
 use super::elementwise::{BinaryOp, ZipMap};
@@ -14,7 +14,7 @@ use crate::quant::QuantFormat;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The CPU with one instruction set.
+/// CPU backend with one instruction set.
 #[derive(Debug, Clone, Copy)]
 pub struct CpuBackend {
     pub(super) isa: Isa,
@@ -22,20 +22,20 @@ pub struct CpuBackend {
     pub(super) activations: ActivationQuantization,
 }
 
-/// How the base's weights are held.
+/// Storage of the base model's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightStorage {
-    /// As numbers of 32 bits.
+    /// `f32`.
     #[default]
     F32,
-    /// As the checkpoint has them, where products can read that; else as numbers of 32 bits.
+    /// The checkpoint's format where the kernels can read it, else `f32`.
     Native,
-    /// Rounded.
+    /// Quantized to this format at load.
     Quantized(QuantFormat),
 }
 
 impl CpuBackend {
-    /// With the best instruction set that this machine has.
+    /// Backend with the best instruction set of this machine.
     pub fn detect() -> Self {
         Self::with_isa(Isa::detect())
     }
@@ -48,7 +48,7 @@ impl CpuBackend {
         Self { weight_storage, ..self }
     }
 
-    /// left·right, onto a start.
+    /// init + lhs·rhs, for shapes `[m, k, n]`.
     pub(super) fn gemm(&self, shape: [usize; 3], lhs: Lhs, rhs: Rhs, init: AccumulatorInit) -> Buffer {
         let [rows, k, columns] = shape;
         let mut buf = MatrixBuf::new(rows, columns);
@@ -57,15 +57,15 @@ impl CpuBackend {
         buffer_from_matrix_buf(buf)
     }
 
-    /// left·right, added to what is there.
+    /// accumulator + lhs·rhs.
     pub(super) fn gemm_accumulate(&self, shape: [usize; 3], lhs: Lhs, rhs: Rhs, accumulator: Option<Buffer>) -> Buffer {
         match accumulator {
-            Some(onto) => self.gemm_accumulate_rows(shape, lhs, rhs, onto, 0..shape[0]),
+            Some(accumulator) => self.gemm_accumulate_rows(shape, lhs, rhs, accumulator, 0..shape[0]),
             None => self.gemm(shape, lhs, rhs, AccumulatorInit::Zero),
         }
     }
 
-    /// left·right, added to a range of rows: in place where nobody else has them.
+    /// Adds lhs·rhs to a range of rows, in place if nothing else shares them.
     pub(super) fn gemm_accumulate_rows(
         &self,
         shape: [usize; 3],
@@ -75,7 +75,7 @@ impl CpuBackend {
         row_range: Range<usize>,
     ) -> Buffer {
         let [rows, k, columns] = shape;
-        assert_eq!(rows, row_range.len(), "what is added has the rows of the range");
+        assert_eq!(rows, row_range.len(), "the addend has the rows of the range");
         let mut buf = matrix_buf_from_buffer(accumulator);
         let out = &mut buf.as_mut_slice()[row_range.start * columns..row_range.end * columns];
         self.isa.run(Gemm {
@@ -95,7 +95,7 @@ impl CpuBackend {
         self.isa.run(MapActivation::<C> { input, derivative, function: PhantomData })
     }
 
-    /// Element by element.
+    /// Applies a binary operation elementwise.
     pub(super) fn zip_map<O: BinaryOp>(&self, lhs: &Buffer, rhs: &Buffer) -> Result<Buffer> {
         let kernel = ZipMap::<O>::new(lhs.as_matrix(), rhs.as_matrix());
         Ok(buffer_from_matrix(self.isa.run(kernel)))

@@ -1,16 +1,16 @@
-//! Cross entropy and its gradient.
+//! Cross entropy loss and its gradient.
 
 use super::matrix::{Matrix, MatrixBuf};
 use super::simd::{LANES, Simd, SimdKernel, exp};
 
-/// −log softmax(logits)[label] of each row, and softmax − one-hot.
+/// Computes −log softmax(logits)\[label\] of each row, and the gradient softmax − one-hot.
 pub struct CrossEntropy<'a> {
     /// `(rows, labels)`
     pub logits: &'a Matrix,
     pub labels: &'a [u32],
 }
 
-/// Registers whose lanes are summed before the sum goes on in more digits.
+/// Number of vectors summed in `f32` before the sum continues in `f64`.
 const VECTORS_PER_PARTIAL_SUM: usize = 64;
 
 impl SimdKernel for CrossEntropy<'_> {
@@ -23,7 +23,7 @@ impl SimdKernel for CrossEntropy<'_> {
         let mut losses = Vec::with_capacity(rows);
         for (row, label) in self.labels.iter().enumerate() {
             let (logits, out) = (self.logits.row(row), &mut buf.as_mut_slice()[row * width..(row + 1) * width]);
-            // SAFETY: the caller's.
+            // SAFETY: both slices have the row's width, and the CPU supports the instructions of `L`.
             let (max_logit, exp_sum) = unsafe { exp_and_sum::<L>(logits, out) };
             losses.push(exp_sum.ln() - f64::from(logits[*label as usize] - max_logit));
             let factor = (1.0 / exp_sum) as f32;
@@ -34,14 +34,15 @@ impl SimdKernel for CrossEntropy<'_> {
     }
 }
 
-/// The largest number, and e to the power of each less it, with their sum.
+/// Writes exp(logit − max) to `out`; returns the maximum and the sum of the exponentials.
 ///
 /// # Safety
-/// As [`Lanes`].
+/// The CPU supports the instructions of `L`.
 #[inline(always)]
 unsafe fn exp_and_sum<L: Simd>(logits: &[f32], out: &mut [f32]) -> (f32, f64) {
     let (full_vectors, tail) = logits.split_at(logits.len() / LANES * LANES);
-    // SAFETY: every register lies within its slice; the caller's for the rest.
+    // SAFETY: full vectors lie within `full_vectors`, partial loads and stores are limited by the chunk lengths; the
+    // CPU supports `L`.
     unsafe {
         let mut max_vector = L::splat(f32::NEG_INFINITY);
         for vector in full_vectors.chunks_exact(LANES) {

@@ -1,15 +1,15 @@
-//! Element by element: sums and products. In registers of sixteen, over whole blocks, the numbers to spare
-//! at a block's end included.
+//! Elementwise sums, products and scaling, over whole SIMD vectors: the spare values at the end of an allocation take
+//! part.
 
 use super::matrix::{Matrix, MatrixBuf};
 use super::simd::{LANES, Simd, SimdKernel, for_each_vector};
 use std::marker::PhantomData;
 
-/// An operation on pairs of numbers.
+/// Elementwise binary operation.
 ///
 /// # Safety
-/// As [`Lanes`].
-#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+/// The CPU supports the instructions of `L`.
+#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait BinaryOp {
     unsafe fn apply<L: Simd>(lhs: L, rhs: L) -> L;
 }
@@ -20,7 +20,7 @@ pub struct Multiply;
 impl BinaryOp for Add {
     #[inline(always)]
     unsafe fn apply<L: Simd>(lhs: L, rhs: L) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: only arithmetic on vectors; the CPU supports the instructions of `L`.
         unsafe { lhs.add(rhs) }
     }
 }
@@ -28,12 +28,12 @@ impl BinaryOp for Add {
 impl BinaryOp for Multiply {
     #[inline(always)]
     unsafe fn apply<L: Simd>(lhs: L, rhs: L) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: only arithmetic on vectors; the CPU supports the instructions of `L`.
         unsafe { lhs.mul(rhs) }
     }
 }
 
-/// The operation on every pair.
+/// Applies the operation to every pair of elements.
 pub struct ZipMap<'a, O> {
     lhs: &'a Matrix,
     rhs: &'a Matrix,
@@ -58,7 +58,8 @@ impl<O: BinaryOp> SimdKernel for ZipMap<'_, O> {
         let rhs = self.rhs.as_padded_slice()[..padded_len].as_ptr();
         let out = buf.as_mut_padded_slice()[..padded_len].as_mut_ptr();
         for_each_vector!(padded_len, at, {
-            // SAFETY: whole registers up to `count`, which all three hold; the caller's for the rest.
+            // SAFETY: `count` is rounded up to whole vectors, which all three allocations have room for; the CPU
+            // supports `L`.
             unsafe {
                 let value = O::apply(L::load(lhs.wrapping_add(at)), L::load(rhs.wrapping_add(at)));
                 value.store(out.wrapping_add(at));
@@ -83,7 +84,8 @@ impl SimdKernel for Scale<'_> {
         let rows = self.rows.as_padded_slice()[..padded_len].as_ptr();
         let out = buf.as_mut_padded_slice()[..padded_len].as_mut_ptr();
         for_each_vector!(padded_len, at, {
-            // SAFETY: whole registers up to `count`, which both hold; the caller's for the rest.
+            // SAFETY: `count` is rounded up to whole vectors, which both allocations have room for; the CPU supports
+            // `L`.
             unsafe { L::load(rows.wrapping_add(at)).mul(L::splat(self.factor)).store(out.wrapping_add(at)) };
         });
         buf.freeze()

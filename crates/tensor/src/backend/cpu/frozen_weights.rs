@@ -1,4 +1,4 @@
-//! The base's own weights, in fewer bits where they are to be held so.
+//! Loading of the base model's weights, quantized if the backend's weight storage says so.
 
 use super::backend::{CpuBackend, WeightStorage, buffer_from_matrix, buffer_from_matrix_buf};
 use super::gemm::AccumulatorInit;
@@ -63,7 +63,7 @@ impl WeightOps for CpuBackend {
 }
 
 impl CpuBackend {
-    /// On all threads of the team that helps, if one does.
+    /// Product with a quantized weight, split over the active intra-op threads if there are any.
     pub(super) fn quantized_linear(&self, input: &Matrix, weight: &QuantizedWeight, init: AccumulatorInit) -> Buffer {
         let (rows, isa) = (input.rows(), self.isa);
         let mut buf = MatrixBuf::new(rows, weight.out_features());
@@ -72,18 +72,18 @@ impl CpuBackend {
             && weight.format().supports_integer_dot())
         .then(|| QuantizedActivations::new(isa, input.as_slice(), weight.in_features()));
         let multiply = |out: &mut ColumnSlice| match &quantized_input {
-            Some(rounded) => weight.multiply_int8(isa, rounded, init, out),
+            Some(quantized) => weight.multiply_int8(isa, quantized, init, out),
             None => weight.multiply(isa, input.as_slice(), init, out),
         };
-        with_current_pool(|team| match team {
-            Some(team) => weight.parallel_columns(team, out, multiply),
+        with_current_pool(|pool| match pool {
+            Some(pool) => weight.parallel_columns(pool, out, multiply),
             None => multiply(&mut out),
         });
         buffer_from_matrix_buf(buf)
     }
 }
 
-/// A table's row.
+/// Copies one row of an embedding table, dequantized.
 pub fn embedding_row(table: &FrozenEmbedding, id: u32, out: &mut [f32]) {
     match table.weight.as_quantized() {
         Some(rows) => rows.dequantize_row(id as usize, out),

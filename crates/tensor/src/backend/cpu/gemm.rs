@@ -1,27 +1,25 @@
-//! Matrix products on tiles of registers: the one kernel below linear maps, low-rank updates, attention and the
-//! gradients of all of them.
+//! GEMM on register tiles: the kernel of linear maps, low-rank updates, attention and all their gradients.
 //!
-//! The right side lies in panels of sixteen columns. A packed weight's panels follow one another, each with its rows
-//! end to end; any row-major matrix has panels too, side by side. The left side may be read along rows or columns, so
-//! nothing is ever transposed for a product `Xᵀ·Y`. Every element is one chain of multiply-adds along the depth, in its
-//! order, whatever the tile, the neighbours or the number of rows: alone or in a batch, a row has the same bits.
+//! The right-hand side is read in panels of sixteen columns: a packed weight stores its panels one after another; in a
+//! row-major matrix they are adjacent. The left-hand side may be read along rows or columns, so no operand is
+//! transposed for `Xᵀ·Y`. Every element is one chain of fused multiply-adds in the order of k, whatever the tile, the
+//! neighbours or the number of rows: a row has the same bits alone and in a batch.
 
 use super::matrix::Matrix;
 use super::micro_tile::{
     MicroTile, PanelPair, PanelVec, Rows1, Rows2, Rows3, Rows4, Rows5, Rows6, Rows7, Rows8, Rows9, Rows10, Rows11,
-    Rows12, SinglePanel,
+    Rows12, SinglePanel, dispatch_panels, dispatch_tile_rows,
 };
 use super::simd::{LANES, Simd, SimdKernel};
 
-/// The depth that is worked on at once, for each of a tile's panels: with the rows beside them they stay in the
-/// first-level cache.
+/// Steps of k per pass, divided by the panels of a tile: panels and rows stay in the first-level cache.
 const KC: usize = 384;
-/// A tile of fewer rows is waiting for memory all the time: there is no moment in which to ask ahead.
+/// Tiles with fewer rows do not prefetch: they are bound by memory all the time.
 const PREFETCH_MIN_ROWS: usize = 4;
-/// The rows that are worked on at once: they stay in the second-level cache while the panels go by.
+/// Rows per pass: they stay in the second-level cache while the panels stream by.
 const MC: usize = 240;
 
-/// Numbers at `row · row_step + depth · depth_step`.
+/// Left-hand side: element `(row, k)` is at `row · row_stride + k · k_stride`.
 #[derive(Clone, Copy)]
 pub struct Lhs<'a> {
     pub values: &'a [f32],
@@ -29,7 +27,7 @@ pub struct Lhs<'a> {
     pub k_stride: usize,
 }
 
-/// Sixteen numbers at `panel · panel_step + depth · depth_step`.
+/// Right-hand side: sixteen columns of step `k` are at `panel · panel_stride + k · k_stride`.
 #[derive(Clone, Copy)]
 pub struct Rhs<'a, N = f32> {
     pub values: &'a [N],
@@ -37,17 +35,17 @@ pub struct Rhs<'a, N = f32> {
     pub k_stride: usize,
 }
 
-/// What the products are added to.
+/// Initial value of the accumulators.
 #[derive(Clone, Copy)]
 pub enum AccumulatorInit<'a> {
     Zero,
-    /// One number per column, and fifteen more to read.
+    /// One value per column, readable up to the next multiple of sixteen.
     Bias(&'a [f32]),
-    /// What stands in the output.
+    /// The current output.
     Output,
 }
 
-/// `out[row, column] = start + Σ left[row, k] · right[k, column]`
+/// `out[row, column] = init + Σ lhs[row, k] · rhs[k, column]`
 pub struct Gemm<'a> {
     pub m: usize,
     pub k: usize,
@@ -56,7 +54,7 @@ pub struct Gemm<'a> {
     pub rhs: Rhs<'a>,
     pub init: AccumulatorInit<'a>,
     pub out: &'a mut [f32],
-    /// From one row of the output to the next.
+    /// Distance between rows of the output.
     pub out_stride: usize,
 }
 
@@ -74,7 +72,7 @@ impl<'a> Lhs<'a> {
         Self { values, row_stride: width, k_stride: 1 }
     }
 
-    /// The columns of a row-major matrix: its transpose.
+    /// The transpose of a row-major matrix.
     pub fn row_major_transposed(values: &'a [f32], width: usize) -> Self {
         Self { values, row_stride: 1, k_stride: width }
     }
@@ -85,40 +83,45 @@ impl<'a> Rhs<'a> {
         Self::row_major(matrix.as_padded_slice(), matrix.width())
     }
 
-    /// A row-major matrix `(depth, columns)`; the last row's last lanes are read past its end.
+    /// A row-major matrix `(k, n)`. The vectors of the last panel are read past the last row's end.
     pub fn row_major(values: &'a [f32], width: usize) -> Self {
         Self { values, panel_stride: LANES, k_stride: width }
     }
 }
 
 impl<'a, N> Rhs<'a, N> {
-    /// Panels end to end, each `(depth, 16)`.
+    /// Consecutive panels, each `(k, 16)`.
     pub fn packed(values: &'a [N], k: usize) -> Self {
         Self { values, panel_stride: k * LANES, k_stride: LANES }
     }
 
-    /// That every address lies within it.
+    /// Asserts that every vector of a `(k, n)` product lies within the slice.
     pub fn assert_bounds(&self, k: usize, n: usize) {
-        let last_offset = |count: usize, step: usize| (count - 1) * step;
-        let required_len = last_offset(n.div_ceil(LANES), self.panel_stride) + last_offset(k, self.k_stride) + LANES;
-        assert!(required_len <= self.values.len(), "the right side holds every panel");
+        let required_len = last_offset([(n.div_ceil(LANES), self.panel_stride), (k, self.k_stride)])
+            .and_then(|offset| offset.checked_add(LANES));
+        assert!(required_len.is_some_and(|len| len <= self.values.len()), "the right-hand side holds every panel");
     }
 }
 
+/// Offset of the last element over two axes with a count and a stride each; `None` on overflow or if an axis is empty.
+fn last_offset(axes: [(usize, usize); 2]) -> Option<usize> {
+    let [first, second] = axes.map(|(count, stride)| count.checked_sub(1)?.checked_mul(stride));
+    first?.checked_add(second?)
+}
+
 impl Gemm<'_> {
-    /// That every address lies within its slice.
+    /// Asserts that every address lies within its slice.
     fn assert_bounds(&self) {
         let (m, k, panels) = (self.m, self.k, self.n.div_ceil(LANES));
-        let last_offset = |count: usize, step: usize| (count - 1) * step;
         if m == 0 || panels == 0 {
             return;
         }
-        assert!(k > 0, "a product has a depth");
-        let lhs_last = last_offset(m, self.lhs.row_stride) + last_offset(k, self.lhs.k_stride);
-        let out_len = last_offset(m, self.out_stride) + self.n;
-        assert!(lhs_last < self.lhs.values.len(), "the left side holds every row");
+        assert!(k > 0, "a product has at least one step of k");
+        let lhs_last = last_offset([(m, self.lhs.row_stride), (k, self.lhs.k_stride)]);
+        let out_len = last_offset([(m, self.out_stride), (1, 0)]).and_then(|offset| offset.checked_add(self.n));
+        assert!(lhs_last.is_some_and(|offset| offset < self.lhs.values.len()), "the left-hand side holds every row");
         self.rhs.assert_bounds(k, self.n);
-        assert!(out_len <= self.out.len(), "the output holds every row");
+        assert!(out_len.is_some_and(|len| len <= self.out.len()), "the output holds every row");
         if let AccumulatorInit::Bias(bias) = self.init {
             assert!(panels * LANES <= bias.len(), "the bias holds every lane");
         }
@@ -142,15 +145,10 @@ impl SimdKernel for Gemm<'_> {
                 while panel < panels {
                     let panel_count = floor_power_of_two(max_panels.min(panels - panel));
                     let row_panel = RowPanel { first_row, rows: block_rows, first_k, k_len, panel };
-                    // SAFETY: `check` has shown that every row, panel and depth lies within its slice, and the caller
-                    // is inside `Level::run`.
+                    // SAFETY: `assert_bounds` has checked every row, panel and step of k against its slice, and
+                    // `Isa::run` calls this only on CPUs that support `L`.
                     unsafe {
-                        match panel_count {
-                            8 => self.run_row_panel::<L, PanelPair<PanelPair<PanelPair<SinglePanel<L>>>>>(row_panel),
-                            4 => self.run_row_panel::<L, PanelPair<PanelPair<SinglePanel<L>>>>(row_panel),
-                            2 => self.run_row_panel::<L, PanelPair<SinglePanel<L>>>(row_panel),
-                            _ => self.run_row_panel::<L, SinglePanel<L>>(row_panel),
-                        }
+                        dispatch_panels!(panel_count, L, (self.run_row_panel)[L](row_panel));
                     }
                     panel += panel_count;
                 }
@@ -159,7 +157,7 @@ impl SimdKernel for Gemm<'_> {
     }
 }
 
-/// The rows of a block, along a piece of the depth, by some neighbouring panels.
+/// Rows of one pass, a range of k, and the first of some adjacent panels.
 #[derive(Clone, Copy)]
 struct RowPanel {
     first_row: usize,
@@ -169,7 +167,8 @@ struct RowPanel {
     panel: usize,
 }
 
-/// Panels at once, a power of two. Few rows leave registers free: then more panels keep the arithmetic busy.
+/// Panels per tile, a power of two. Tiles of few rows leave registers free: more panels then hide the latency of the
+/// multiply-adds.
 #[inline(always)]
 fn panels_per_tile<L: Simd>(rows: usize) -> usize {
     let registers = L::TILE_ROWS * L::TILE_PANELS;
@@ -186,24 +185,22 @@ pub fn floor_power_of_two(number: usize) -> usize {
 }
 
 impl Gemm<'_> {
-    /// Tile after tile down the rows.
+    /// Computes the row panel tile by tile.
     #[inline(always)]
-    unsafe fn run_row_panel<L: Simd, P: PanelVec<L>>(&mut self, strip: RowPanel) {
+    unsafe fn run_row_panel<L: Simd, P: PanelVec<L>>(&mut self, row_panel: RowPanel) {
         let max_rows = (L::TILE_ROWS * L::TILE_PANELS / P::COUNT).min(L::TILE_ROWS);
-        let (mut row, end) = (strip.first_row, strip.first_row + strip.rows);
+        let (mut row, end) = (row_panel.first_row, row_panel.first_row + row_panel.rows);
         while row < end {
             let rows = max_rows.min(end - row);
-            // A tile that has more registers than the machine is never asked for, nor compiled.
-            macro_rules! dispatch_rows {
-                ($($count:literal $sums:ident)+) => {
-                    match rows {
-                        // SAFETY: the caller's.
-                        $($count if $count <= max_rows => unsafe { self.run_micro_tile::<L, P, $sums<P>>(strip, row) },)+
-                        _ => {}
-                    }
-                };
+            // SAFETY: the rows and panels lie within the output and the operands, which `run` has asserted; the CPU
+            // supports `L`.
+            unsafe {
+                dispatch_tile_rows!(
+                    rows, max_rows, (self.run_micro_tile)[L, P](row_panel, row),
+                    1 => Rows1<P>, 2 => Rows2<P>, 3 => Rows3<P>, 4 => Rows4<P>, 5 => Rows5<P>, 6 => Rows6<P>,
+                    7 => Rows7<P>, 8 => Rows8<P>, 9 => Rows9<P>, 10 => Rows10<P>, 11 => Rows11<P>, 12 => Rows12<P>,
+                );
             }
-            dispatch_rows!(1 Rows1 2 Rows2 3 Rows3 4 Rows4 5 Rows5 6 Rows6 7 Rows7 8 Rows8 9 Rows9 10 Rows10 11 Rows11 12 Rows12);
             row += rows;
         }
     }
@@ -212,7 +209,8 @@ impl Gemm<'_> {
     unsafe fn run_micro_tile<L: Simd, P: PanelVec<L>, S: MicroTile<L, P>>(&mut self, row_panel: RowPanel, row: usize) {
         let column = row_panel.panel * LANES;
         let columns = self.n - column;
-        // SAFETY: the caller's: the rows, and at least one column of each panel, are in the output.
+        // SAFETY: `run` has asserted that the rows, at least one column of each panel, and all steps of k lie within
+        // the slices; partial loads and stores stop at the last column. The CPU supports `L`.
         unsafe {
             let out = self.out.as_mut_ptr().add(row * self.out_stride + column);
             let mut sums = match self.init {
@@ -227,8 +225,8 @@ impl Gemm<'_> {
             let (row_stride, panel_stride) = (self.lhs.row_stride, self.rhs.panel_stride);
             let (lhs_k_stride, rhs_k_stride) = (self.lhs.k_stride, self.rhs.k_stride);
             let (mut lhs, mut rhs, mut remaining_k) = (lhs, rhs, row_panel.k_len);
-            // The panels to the right come next. With few rows a weight comes from memory, not from a cache, and is awaited
-            // longer than it is used.
+            // Prefetches the panels to the right, which are next. With few rows a weight comes from memory, and loading
+            // it takes longer than the arithmetic.
             let prefetch_offset = P::COUNT.wrapping_mul(panel_stride);
             while remaining_k > 0 {
                 sums = sums.mul_acc(lhs, row_stride, P::load(rhs, panel_stride));

@@ -9,7 +9,7 @@ use super::memory::huge_page_arena::ArenaSlice;
 use super::simd::LANES;
 use std::sync::Arc;
 
-/// `(rows, width)`, being written by one thread.
+/// Mutable matrix `(rows, width)`.
 #[derive(Debug)]
 pub struct MatrixBuf {
     allocation: Allocation,
@@ -17,11 +17,11 @@ pub struct MatrixBuf {
     width: usize,
 }
 
-/// `(rows, width)`, row after row, shared and never changed again. A view of some rows costs nothing.
+/// Immutable shared matrix `(rows, width)`, row-major. Views of rows share the allocation.
 #[derive(Debug, Clone)]
 pub struct Matrix {
     allocation: Arc<Allocation>,
-    /// First number of the first row.
+    /// Index of the first value in the allocation.
     offset: usize,
     rows: usize,
     width: usize,
@@ -29,9 +29,9 @@ pub struct Matrix {
 
 #[derive(Debug)]
 enum Allocation {
-    /// Goes to the shelf when nobody uses it any more.
+    /// Returned to the thread's buffer pool on drop.
     Pooled(Vec<CacheLine>),
-    /// Of exactly its size, and freed: for what is there for a while.
+    /// Of exactly the required size, freed on drop: for long-lived data.
     Owned(Box<[CacheLine]>),
     Arena(ArenaSlice),
 }
@@ -59,13 +59,15 @@ impl Allocation {
 
     fn as_slice(&self) -> &[f32] {
         let lines = self.lines();
-        // SAFETY: a line is sixteen numbers without gaps, all initialised.
+        // SAFETY: a `CacheLine` is an array of sixteen initialised `f32` without padding, so the lines are that many
+        // values.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * LANES) }
     }
 
     fn as_mut_slice(&mut self) -> &mut [f32] {
         let lines = self.lines_mut();
-        // SAFETY: as above, and nobody else has the block.
+        // SAFETY: a `CacheLine` is an array of sixteen initialised `f32` without padding, and `&mut self` makes the
+        // borrow exclusive.
         unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * LANES) }
     }
 }
@@ -78,18 +80,18 @@ impl Drop for Allocation {
 }
 
 impl MatrixBuf {
-    /// Whatever it was used for before is still in it.
+    /// Uninitialised in the logical sense: a reused buffer still holds its previous values.
     pub fn new(rows: usize, width: usize) -> Self {
         Self { allocation: Allocation::new(rows * width), rows, width }
     }
 
-    /// Zeros in a block of its own, no larger than it must be: for what stays a while.
+    /// Zeros in an allocation of exactly this size, for long-lived data.
     pub fn zeros_exact_size(rows: usize, width: usize) -> Self {
         let lines = vec![CacheLine::ZERO; (rows * width).div_ceil(LANES) + 1];
         Self { allocation: Allocation::Owned(lines.into()), rows, width }
     }
 
-    /// Zeros among the frozen weights: for what stays as long as the base.
+    /// Zeros in the huge-page arena, for frozen weights.
     pub fn zeros_in_arena(rows: usize, width: usize) -> Self {
         let lines = (rows * width).div_ceil(LANES) + 1;
         Self { allocation: Allocation::Arena(ArenaSlice::zeros(lines)), rows, width }
@@ -110,12 +112,12 @@ impl MatrixBuf {
         self.width
     }
 
-    /// All that has been written, and the numbers to spare.
+    /// All values, followed by the spare ones.
     pub fn as_padded_slice(&self) -> &[f32] {
         self.allocation.as_slice()
     }
 
-    /// With the numbers to spare at its end.
+    /// All values, followed by the spare ones.
     pub fn as_mut_padded_slice(&mut self) -> &mut [f32] {
         self.allocation.as_mut_slice()
     }
@@ -144,7 +146,7 @@ impl Matrix {
         &self.allocation.as_slice()[self.offset..self.offset + self.rows * self.width]
     }
 
-    /// From the first row on, with what follows it in the block: at least sixteen numbers beyond the last row.
+    /// The values from the first row on, followed by at least sixteen more of the allocation.
     pub fn as_padded_slice(&self) -> &[f32] {
         &self.allocation.as_slice()[self.offset..]
     }
@@ -153,7 +155,7 @@ impl Matrix {
         &self.as_slice()[row * self.width..(row + 1) * self.width]
     }
 
-    /// To be written on: in place where nobody else has the block, else a copy.
+    /// Converts to a mutable matrix: in place if this is the only view of the allocation, else a copy.
     pub fn into_buf(self) -> MatrixBuf {
         let (rows, width, offset) = (self.rows, self.width, self.offset);
         match Arc::try_unwrap(self.allocation) {
@@ -163,9 +165,9 @@ impl Matrix {
         }
     }
 
-    /// `(rows, width)` from the number `first` of a single row on.
+    /// View `(rows, width)` of a single row's values from `offset` on.
     pub fn slice_flat(&self, offset: usize, rows: usize, width: usize) -> Self {
-        assert!(offset + rows * width <= self.width, "a part lies within its row");
+        assert!(offset + rows * width <= self.width, "the view lies within the row");
         Self { allocation: Arc::clone(&self.allocation), offset: self.offset + offset, rows, width }
     }
 
@@ -175,16 +177,16 @@ impl Matrix {
         buf
     }
 
-    /// The same numbers in rows of another width.
+    /// The same values in rows of another width.
     pub fn reshaped(&self, width: usize) -> Self {
         let len = self.rows * self.width;
-        assert!(len.is_multiple_of(width), "rows fold into whole rows");
+        assert!(len.is_multiple_of(width), "the values fill whole rows");
         Self { allocation: Arc::clone(&self.allocation), offset: self.offset, rows: len / width, width }
     }
 
-    /// `count` rows from `first` on.
+    /// View of `row_count` rows from `first_row` on.
     pub fn slice_rows(&self, first_row: usize, row_count: usize) -> Self {
-        assert!(first_row + row_count <= self.rows, "a view lies within its matrix");
+        assert!(first_row + row_count <= self.rows, "the view lies within the matrix");
         Self {
             allocation: Arc::clone(&self.allocation),
             offset: self.offset + first_row * self.width,

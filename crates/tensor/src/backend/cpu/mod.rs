@@ -1,8 +1,9 @@
-//! [`Kernels`] by hand, for CPUs: frozen weights packed once, registers of sixteen, blocks of memory used again.
+//! CPU backend: hand-written SIMD kernels for AVX2, AVX-512 and a portable fallback.
 //!
-//! Everything runs on the thread that asks: one micro-batch per thread needs no others, and no thread waits for one.
+//! Every operation runs on the calling thread: training runs one micro-batch per thread. Only products of decode steps
+//! may be split, over the threads of [`threads`].
 
-#![allow(unsafe_code, reason = "registers and unchecked reads inside products, each with the reason why it is sound")]
+#![allow(unsafe_code, reason = "SIMD intrinsics and unchecked accesses in kernels, each with a SAFETY comment")]
 
 mod activation;
 mod attention;

@@ -1,14 +1,14 @@
-//! Norms of rows, or of the sum of two rows: a sublayer's output and its residual.
+//! Layer norm and RMS norm of rows, optionally of the sum with a residual.
 
 use super::matrix::{Matrix, MatrixBuf};
 use super::simd::{LANES, Simd, SimdKernel, for_each_vector};
 use crate::backend::NormKind;
 
-/// What a backward pass needs.
+/// Saved activations for the backward pass.
 pub struct NormStatistics {
     /// `(rows, width)`
     pub normalized: MatrixBuf,
-    /// `(rows, 1)`: one over the standard deviation
+    /// One over the standard deviation `(rows, 1)`.
     pub inv_std: MatrixBuf,
 }
 
@@ -36,7 +36,7 @@ impl SimdKernel for Norm<'_> {
         for row in 0..rows {
             let out = buf.as_mut_slice()[row * width..(row + 1) * width].as_mut_ptr();
             let input = self.input.row(row).as_ptr();
-            // SAFETY: each pointer has `width` numbers, and `count` of them are left; the caller's for the rest.
+            // SAFETY: each pointer is to `width` values, of which `remaining` follow `start`; the CPU supports `L`.
             unsafe {
                 let input = match self.residual {
                     None => input,
@@ -63,14 +63,14 @@ impl SimdKernel for Norm<'_> {
     }
 }
 
-/// The sum of two rows, as long as `sum`.
+/// Writes the sum of two rows to `sum` and returns a pointer to it.
 ///
 /// # Safety
-/// As [`Lanes`].
+/// Pointers are to as many values as the row has, and the CPU supports the instructions of `L`.
 #[inline(always)]
 unsafe fn add_rows<L: Simd>(lhs: *const f32, rhs: *const f32, sum: &mut [f32]) -> *const f32 {
     let (width, out) = (sum.len(), sum.as_mut_ptr());
-    // SAFETY: `count` numbers are left in each; the caller's for the rest.
+    // SAFETY: `remaining` values follow `start` in each of the three rows; the CPU supports `L`.
     unsafe {
         for_each_vector!(width, start, remaining, {
             let rhs = L::load_partial(rhs.wrapping_add(start), remaining);
@@ -82,13 +82,13 @@ unsafe fn add_rows<L: Simd>(lhs: *const f32, rhs: *const f32, sum: &mut [f32]) -
     out
 }
 
-/// A row's mean and one over its standard deviation; 0 and one over the root of its mean square.
+/// Mean and inverse standard deviation of a row. For RMS norm: 0 and one over the root mean square.
 ///
 /// # Safety
-/// As [`Lanes`].
+/// Pointers are to as many values as the row has, and the CPU supports the instructions of `L`.
 #[inline(always)]
 unsafe fn mean_and_inv_std<L: Simd>(kind: NormKind, row: *const f32, width: usize, epsilon: f32) -> (f32, f32) {
-    // SAFETY: `count` numbers are left in the row; the caller's for the rest.
+    // SAFETY: `remaining` values of the row follow `start`, and `means` has sixteen; the CPU supports `L`.
     unsafe {
         let mut total = L::splat(0.0);
         if kind == NormKind::LayerNorm {
@@ -103,7 +103,7 @@ unsafe fn mean_and_inv_std<L: Simd>(kind: NormKind, row: *const f32, width: usiz
         let means = [mean; LANES];
         let mut squares = L::splat(0.0);
         for_each_vector!(width, start, remaining, {
-            // 0 in the lanes beyond the row's end, on both sides
+            // Lanes beyond the row's end are 0 in both, and add nothing to the sum.
             let mean = L::load_partial(means.as_ptr(), remaining);
             let centered = L::load_partial(row.wrapping_add(start), remaining).sub(mean);
             squares = centered.mul_add(centered, squares);
@@ -112,7 +112,7 @@ unsafe fn mean_and_inv_std<L: Simd>(kind: NormKind, row: *const f32, width: usiz
     }
 }
 
-/// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·gain; without mean(g) where no mean was taken away.
+/// dX = (g − mean(g) − x̂·mean(g·x̂))/σ with g = dY·weight; RMS norm has no mean(g).
 pub struct NormBackward<'a> {
     pub kind: NormKind,
     pub gradient: &'a Matrix,
@@ -127,13 +127,13 @@ impl SimdKernel for NormBackward<'_> {
     #[inline(always)]
     unsafe fn run<L: Simd>(self) -> Matrix {
         let (rows, width) = (self.gradient.rows(), self.gradient.width());
-        assert_eq!((self.normalized.rows(), self.normalized.width()), (rows, width), "both have one shape");
+        assert_eq!((self.normalized.rows(), self.normalized.width()), (rows, width), "both operands have one shape");
         let weight = self.weight.as_slice()[..width].as_ptr();
         let mut buf = MatrixBuf::new(rows, width);
         for row in 0..rows {
             let (gradient, normalized) = (self.gradient.row(row).as_ptr(), self.normalized.row(row).as_ptr());
             let out = buf.as_mut_slice()[row * width..(row + 1) * width].as_mut_ptr();
-            // SAFETY: each pointer has `width` numbers, and `count` of them are left; the caller's for the rest.
+            // SAFETY: each pointer is to `width` values, of which `remaining` follow `start`; the CPU supports `L`.
             unsafe {
                 let (mut gradient_sum, mut dot_vector) = (L::splat(0.0), L::splat(0.0));
                 for_each_vector!(width, start, remaining, {

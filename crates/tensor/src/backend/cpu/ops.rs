@@ -1,4 +1,4 @@
-//! The operations, put together from products on tiles and passes over rows.
+//! Operations of [`Backend`] that have no file of their own.
 
 use super::activation::{self, Gelu, GeluTanh, Relu, Silu};
 use super::attention::{self, AttentionInputs};
@@ -25,7 +25,7 @@ impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
         match (self.isa.is_portable(), self.weight_storage) {
             (true, _) => "cpu-portable",
-            // What is held as it is has the same numbers.
+            // Native storage is lossless, so it shares its name with f32.
             (false, WeightStorage::F32 | WeightStorage::Native) => "cpu",
             (false, WeightStorage::Quantized(QuantFormat::F16)) => "cpu-f16",
             (false, WeightStorage::Quantized(QuantFormat::Bf16)) => "cpu-bf16",
@@ -37,7 +37,7 @@ impl Backend for CpuBackend {
         }
     }
 
-    /// Few enough that a batch of short texts still occupies several threads.
+    /// Small enough that a batch of short texts still occupies several threads.
     fn preferred_micro_batch_tokens(&self) -> usize {
         128
     }
@@ -175,9 +175,9 @@ impl Backend for CpuBackend {
             epsilon: norm.epsilon as f32,
             saved: saved_bufs.as_mut(),
         });
-        let saved = saved_bufs.map(|kept| NormSaved {
-            normalised: buffer_from_matrix_buf(kept.normalized),
-            inverse_std: buffer_from_matrix_buf(kept.inv_std),
+        let saved = saved_bufs.map(|buf| NormSaved {
+            normalised: buffer_from_matrix_buf(buf.normalized),
+            inverse_std: buffer_from_matrix_buf(buf.inv_std),
         });
         Ok((buffer_from_matrix(output), saved))
     }
@@ -212,7 +212,7 @@ impl Backend for CpuBackend {
         let inputs = attention_inputs(&inputs);
         let mut probabilities = (save == SaveForBackward::Yes).then(|| MatrixBuf::new(1, inputs.saved_len()));
         let output = attention::forward(self.isa, inputs, probabilities.as_mut());
-        let saved = probabilities.map(|kept| AttentionSaved { probabilities: vec![buffer_from_matrix_buf(kept)] });
+        let saved = probabilities.map(|buf| AttentionSaved { probabilities: vec![buffer_from_matrix_buf(buf)] });
         Ok((buffer_from_matrix(output), saved))
     }
 

@@ -1,18 +1,18 @@
-//! Weights in panels of sixteen columns, as products read them.
+//! Packing of weights into panels of sixteen columns, the layout that GEMM reads.
 
 use super::matrix::{Matrix, MatrixBuf};
 use super::simd::LANES;
 
-/// For `x·Wᵀ`: W's rows `(rows, depth)` become columns, sixteen to a panel; 0 in the lanes that are left over.
+/// Packs W `(rows, k)` for `x·Wᵀ`: its rows become columns, sixteen to a panel; unused lanes are 0.
 pub fn pack_rows(weight: &[f32], rows: usize, k: usize) -> Matrix {
     let mut buf = MatrixBuf::zeros_in_arena(rows.div_ceil(LANES), k * LANES);
     pack_rows_into(buf.as_mut_slice(), k, weight.chunks_exact(k));
     buf.freeze()
 }
 
-/// The same for any rows of `depth` numbers, into as many panels as they need.
+/// Packs rows of `k` values into as many panels as they need.
 pub fn pack_rows_into<'a>(panels: &mut [f32], k: usize, rows: impl Iterator<Item = &'a [f32]>) {
-    // The lanes that no row will fill are in the last panel.
+    // Only the last panel has unused lanes.
     if let Some(last_panel) = panels.rchunks_exact_mut(k * LANES).next() {
         last_panel.fill(0.0);
     }
@@ -22,7 +22,7 @@ pub fn pack_rows_into<'a>(panels: &mut [f32], k: usize, rows: impl Iterator<Item
     }
 }
 
-/// For `dY·W`, from the panels for `x·Wᵀ` with W `(output, input)`.
+/// Packs W for `dY·W`, from its panels for `x·Wᵀ`, W `(output, input)`.
 pub fn transpose_packed(panels: &Matrix, out_features: usize, in_features: usize) -> Matrix {
     let mut buf = MatrixBuf::zeros_in_arena(in_features.div_ceil(LANES), out_features * LANES);
     let packed = panels.as_slice();
@@ -37,7 +37,7 @@ pub fn transpose_packed(panels: &Matrix, out_features: usize, in_features: usize
     buf.freeze()
 }
 
-/// The transpose of a row-major matrix of `width` columns.
+/// Transposes a row-major matrix of `cols` columns.
 pub fn transpose(values: &[f32], cols: usize, out: &mut [f32]) {
     let rows = values.len() / cols.max(1);
     for (row, values) in values.chunks_exact(cols).enumerate() {

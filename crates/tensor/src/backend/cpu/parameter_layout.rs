@@ -1,7 +1,7 @@
-//! Trainable tensors, as products read them: matrices lie turned, so that a forward pass needs no panels of its own.
+//! Layout of trainable parameters: matrices are stored transposed, so that GEMM reads them without packing.
 //!
-//! All tensors of an adapter share one block of exactly their size: a thousand resident adapters take what their files
-//! do.
+//! All tensors of an adapter share one allocation of exactly their size, so a thousand resident adapters take little
+//! more than their files.
 
 use super::lora::int8_matrix::{Int8Matrix, RankAxis};
 use super::matrix::{Matrix, MatrixBuf};
@@ -19,7 +19,7 @@ pub struct CpuParameter {
     int8: OnceLock<Int8Matrix>,
 }
 
-/// `(output, input)` becomes `(input, output)`; vectors stay what they are.
+/// Copies the tensors into one allocation: `(output, input)` becomes `(input, output)`, vectors stay.
 pub fn pack_parameters(tensors: &[Tensor]) -> Arc<[Parameter]> {
     let padded_len = |tensor: &Tensor| tensor.values.len().next_multiple_of(LANES);
     let mut buf = MatrixBuf::zeros_exact_size(1, tensors.iter().map(padded_len).sum());

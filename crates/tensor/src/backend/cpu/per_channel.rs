@@ -1,5 +1,5 @@
-//! Scales, shifts, and rows in front of sequences. Passes over rows that lie in a cache: plain loops, which the compiler
-//! puts into registers.
+//! Per-channel scale and shift, row insertion and row selection: simple loops over cached rows, which the compiler
+//! vectorises.
 
 use super::backend::{CpuBackend, buffer_from_matrix, buffer_from_matrix_buf, matrix_buf_from_buffer};
 use super::matrix::{Matrix, MatrixBuf};
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::{RaggedLayout, Tensor};
 use std::ops::Range;
 
-/// Changes the rows of a range with another row's numbers, in place where nobody else has them.
+/// Updates the rows of a range with another matrix's values, in place if nothing else shares them.
 fn zip_rows(
     accumulator: Buffer,
     row_range: Range<usize>,
@@ -18,7 +18,7 @@ fn zip_rows(
     update: impl Fn(&mut f32, f32),
 ) -> Buffer {
     let width = accumulator.width();
-    assert_eq!(from.width(), width, "both have one width");
+    assert_eq!(from.width(), width, "both operands have one width");
     let mut buf = matrix_buf_from_buffer(accumulator);
     let rows_to_update = buf.as_mut_slice()[row_range.start * width..row_range.end * width].chunks_exact_mut(width);
     for (row, out) in rows_to_update.enumerate() {
@@ -55,7 +55,7 @@ impl ChannelOps for CpuBackend {
         scale: f64,
     ) -> Result<Buffer> {
         let (addend, scale) = (addend.as_matrix(), scale as f32);
-        assert_eq!(addend.rows(), row_range.len(), "what is added has the rows of the range");
+        assert_eq!(addend.rows(), row_range.len(), "the addend has the rows of the range");
         let addend_row = |row: usize| row * addend.width()..(row + 1) * addend.width();
         Ok(zip_rows(accumulator, row_range, addend_row, addend, |to, value| *to += value * scale))
     }
@@ -71,7 +71,7 @@ impl ChannelOps for CpuBackend {
 
     fn sum_row_products(&self, lhs: &Buffer, rhs: &Buffer) -> Result<Buffer> {
         let (lhs, rhs) = (lhs.as_matrix(), rhs.as_matrix());
-        assert_eq!((lhs.rows(), lhs.width()), (rhs.rows(), rhs.width()), "both sides have one shape");
+        assert_eq!((lhs.rows(), lhs.width()), (rhs.rows(), rhs.width()), "both operands have one shape");
         let mut sum = MatrixBuf::zeros(1, lhs.width());
         for (lhs, rhs) in lhs.as_slice().chunks_exact(lhs.width()).zip(rhs.as_slice().chunks_exact(lhs.width())) {
             let pairs = lhs.iter().zip(rhs);
@@ -88,9 +88,9 @@ impl ChannelOps for CpuBackend {
     ) -> Result<Buffer> {
         let input = input.as_matrix();
         let width = input.width();
-        let prefix_of = |sequence: usize| prefixes.iter().find(|front| front.sequences.contains(&sequence));
+        let prefix_of = |sequence: usize| prefixes.iter().find(|prefix| prefix.sequences.contains(&sequence));
         let prefix_rows: usize =
-            prefixes.iter().map(|front| front.sequences.len() * front.rows.as_matrix().rows()).sum();
+            prefixes.iter().map(|prefix| prefix.sequences.len() * prefix.rows.as_matrix().rows()).sum();
         let mut buf = MatrixBuf::new(input.rows() + prefix_rows, width);
         let mut remaining = buf.as_mut_slice();
         let mut append = |values: &[f32]| {
@@ -148,7 +148,7 @@ impl ChannelOps for CpuBackend {
         Ok(buffer_from_matrix_buf(buf))
     }
 
-    /// A weight's row is a lane of its panel.
+    /// A row of a packed weight is one lane of its panel.
     fn weight_row_squared_norms(&self, linear: &FrozenLinear) -> Result<Tensor> {
         if let Some(weight) = linear.weight.as_quantized() {
             let mut row_values = vec![0.0; linear.in_features];

@@ -1,4 +1,4 @@
-//! One row per sequence, and back.
+//! Pooling of every sequence to one row, and its backward pass.
 
 use super::matrix::{Matrix, MatrixBuf};
 use crate::RaggedLayout;
@@ -37,7 +37,7 @@ pub fn backward(gradient: &Matrix, layout: &RaggedLayout, kind: PoolingKind) -> 
     buf
 }
 
-/// The rows that become one.
+/// Rows that are averaged.
 fn pooled_rows(layout: &RaggedLayout, sequence: usize, kind: PoolingKind) -> Range<usize> {
     match kind {
         PoolingKind::Mean => layout.real_rows(sequence),

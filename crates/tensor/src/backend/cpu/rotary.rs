@@ -1,5 +1,5 @@
-//! Rotary positions, parts of rows, and gated activations. Passes over rows that lie in a cache: plain loops, which the
-//! compiler puts into registers.
+//! Rotary embeddings, channel slices and gated linear units: simple loops over cached rows, which the compiler
+//! vectorises.
 
 use super::backend::{CpuBackend, buffer_from_matrix_buf, matrix_buf_from_buffer};
 use super::matrix::MatrixBuf;
@@ -17,7 +17,7 @@ impl RotaryOps for CpuBackend {
         direction: Direction,
     ) -> Result<Buffer> {
         let (row_count, width) = (rows.rows(), rows.width());
-        assert_eq!(row_count, positions.len(), "every row has its position");
+        assert_eq!(row_count, positions.len(), "there is one position per row");
         let (head_width, half_width) = (width / heads, width / heads / 2);
         let sign = if direction == Direction::Inverse { -1.0 } else { 1.0 };
         let mut buf = matrix_buf_from_buffer(rows);

@@ -1,12 +1,12 @@
-//! Attention that does not see everything.
+//! Agreement of the backends: masked attention.
 
-use super::{KernelsUnderTest, compare, tensor};
+use super::{BackendUnderTest, compare, tensor};
 use espalier_tensor::RaggedLayout;
 use espalier_tensor::attention_mask::{AttentionMask, MaskContext};
 use espalier_tensor::backend::{AttentionInput, SaveForBackward};
 use espalier_tensor::seeded_rng::SeededRng;
 
-/// Causal or in a window, by themselves and behind keys in front, with a bias, and for heads that share keys.
+/// Causal and sliding windows, with and without prefix keys and bias, and with grouped queries.
 #[test]
 fn masked_attention() {
     let lengths = [[3, 70, 1].as_slice(), &[131], &[49, 48], &[300, 20]];
@@ -25,11 +25,11 @@ fn masked_attention() {
         let [q, gradient] = std::array::from_fn(|_| tensor(&mut random, [own.num_rows(), heads * width]));
         let [k, v] = std::array::from_fn(|_| tensor(&mut random, [layout.num_rows(), shared * width]));
         let bias = tensor(&mut random, [heads, 2 * 30 + 1]);
-        compare(&format!("{distance:?}, {lengths:?} behind {front}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.upload(tensor));
+        compare(&format!("{distance:?}, {lengths:?} behind {front}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| under_test.upload(tensor));
             let distance =
-                AttentionMask { relative_position_bias: biased.then(|| desk.upload(&bias)), ..distance.clone() };
+                AttentionMask { relative_position_bias: biased.then(|| under_test.upload(&bias)), ..distance.clone() };
             let near = Some(MaskContext { mask: &distance, unprefixed_key_layout: &own });
             let inputs = AttentionInput {
                 query: &query,
@@ -40,9 +40,9 @@ fn masked_attention() {
                 heads,
                 mask: near,
             };
-            let (output, saved) = kernels.attention(inputs, SaveForBackward::Yes).unwrap();
-            let back = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
-            std::iter::once(output).chain(back).map(|rows| desk.download(&rows)).collect()
+            let (output, saved) = backend.attention(inputs, SaveForBackward::Yes).unwrap();
+            let back = backend.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
+            std::iter::once(output).chain(back).map(|rows| under_test.download(&rows)).collect()
         });
     }
 }

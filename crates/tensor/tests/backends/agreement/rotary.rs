@@ -1,6 +1,6 @@
-//! Rotary positions, attention by distance, and fused rows.
+//! Agreement of the backends: rotary embeddings, masked attention, channel slices and gated linear units.
 
-use super::{KernelsUnderTest, LENGTHS, compare, tensor};
+use super::{BackendUnderTest, LENGTHS, compare, tensor};
 use espalier_tensor::attention_mask::{AttentionMask, MaskContext};
 use espalier_tensor::backend::Direction;
 use espalier_tensor::backend::cpu::CpuBackend;
@@ -15,16 +15,16 @@ fn rotary_positions() {
         let mut random = SeededRng::new(8, &["rotary"]);
         let positions = [0, 1, 2, 511, 7, 0, 100];
         let rows = tensor(&mut random, [positions.len(), heads * width]);
-        compare(&format!("rotary {heads} {width}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let rotation = RotaryTable::new(kernels, 512, &rotary::inverse_frequencies(10_000.0, width), 1.0).unwrap();
-            let turn = |way| kernels.apply_rotary(desk.upload(&rows), heads, &rotation, &positions, way).unwrap();
+        compare(&format!("rotary {heads} {width}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let rotation = RotaryTable::new(backend, 512, &rotary::inverse_frequencies(10_000.0, width), 1.0).unwrap();
+            let turn = |way| backend.apply_rotary(under_test.upload(&rows), heads, &rotation, &positions, way).unwrap();
             let there = turn(Direction::Forward);
-            let again = kernels.apply_rotary(there.clone(), heads, &rotation, &positions, Direction::Inverse).unwrap();
+            let again = backend.apply_rotary(there.clone(), heads, &rotation, &positions, Direction::Inverse).unwrap();
             let difference =
-                desk.download(&again).into_iter().zip(&rows.values).map(|(one, other)| (one - other).abs());
+                under_test.download(&again).into_iter().zip(&rows.values).map(|(one, other)| (one - other).abs());
             assert!(difference.fold(0f32, f32::max) < 1e-5, "there and back again");
-            [there, turn(Direction::Inverse)].map(|rows| desk.download(&rows)).to_vec()
+            [there, turn(Direction::Inverse)].map(|rows| under_test.download(&rows)).to_vec()
         });
     }
 }
@@ -34,21 +34,21 @@ fn slices_of_fused_rows() {
     for [rows, width] in [[1, 1], [3, 16], [5, 20], [33, 40]] {
         let mut random = SeededRng::new(8, &["fused"]);
         let [input, gradient] = [2 * width, width].map(|width| tensor(&mut random, [rows, width]));
-        compare(&format!("fused {rows} {width}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
-            let (input, gradient) = (desk.upload(&input), desk.upload(&gradient));
-            let (output, factors) = kernels.glu(Activation::Gelu, &input, SaveForBackward::Yes).unwrap();
-            let (again, nothing) = kernels.glu(Activation::Gelu, &input, SaveForBackward::No).unwrap();
-            assert!(nothing.is_none() && desk.download(&again) == desk.download(&output));
-            let back = kernels.glu_backward(&gradient, &factors.unwrap()).unwrap();
-            let part = kernels.slice_channels(&input, width / 2..2 * width).unwrap();
-            let spread = kernels.scatter_channels(&gradient, 1..width + 1, width + 2).unwrap();
-            [output, back, part, spread].map(|rows| desk.download(&rows)).to_vec()
+        compare(&format!("fused {rows} {width}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
+            let (input, gradient) = (under_test.upload(&input), under_test.upload(&gradient));
+            let (output, factors) = backend.glu(Activation::Gelu, &input, SaveForBackward::Yes).unwrap();
+            let (again, nothing) = backend.glu(Activation::Gelu, &input, SaveForBackward::No).unwrap();
+            assert!(nothing.is_none() && under_test.download(&again) == under_test.download(&output));
+            let back = backend.glu_backward(&gradient, &factors.unwrap()).unwrap();
+            let part = backend.slice_channels(&input, width / 2..2 * width).unwrap();
+            let spread = backend.scatter_channels(&gradient, 1..width + 1, width + 2).unwrap();
+            [output, back, part, spread].map(|rows| under_test.download(&rows)).to_vec()
         });
     }
 }
 
-/// How far is looked back and ahead, and how far what is added to the scores reaches.
+/// Left window, right window, and maximum distance of the bias.
 const MASKS: [([Option<usize>; 2], Option<usize>); 6] = [
     ([Some(4); 2], None),
     ([Some(0); 2], None),
@@ -69,14 +69,14 @@ fn causal_and_sliding_window_attention() {
             let [q, gradient] = std::array::from_fn(|_| tensor(&mut random, [own.num_rows(), heads * width]));
             let [k, v] = std::array::from_fn(|_| tensor(&mut random, [keys.num_rows(), heads * width]));
             let bias = reach.map(|reach| tensor(&mut random, [heads, 2 * reach + 1]));
-            compare(&format!("distance {lengths:?} {heads} {width} {behind:?} {ahead:?} {reach:?}"), &|kernels| {
-                let desk = KernelsUnderTest { kernels };
+            compare(&format!("distance {lengths:?} {heads} {width} {behind:?} {ahead:?} {reach:?}"), &|backend| {
+                let under_test = BackendUnderTest { backend };
                 let distance = AttentionMask {
                     left_window: behind,
                     right_window: ahead,
-                    relative_position_bias: bias.as_ref().map(|bias| desk.upload(bias)),
+                    relative_position_bias: bias.as_ref().map(|bias| under_test.upload(bias)),
                 };
-                let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| desk.upload(tensor));
+                let [query, key, value, gradient] = [&q, &k, &v, &gradient].map(|tensor| under_test.upload(tensor));
                 let near = Some(MaskContext { mask: &distance, unprefixed_key_layout: &own });
                 let (asking, layout) = (&own, &keys);
                 let inputs = AttentionInput {
@@ -88,17 +88,17 @@ fn causal_and_sliding_window_attention() {
                     heads,
                     mask: near,
                 };
-                let (output, saved) = kernels.attention(inputs, SaveForBackward::Yes).unwrap();
-                let [dq, dk, dv] = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
+                let (output, saved) = backend.attention(inputs, SaveForBackward::Yes).unwrap();
+                let [dq, dk, dv] = backend.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
                 let which = if ahead == Some(0) { PoolingKind::Last } else { PoolingKind::First };
-                let one = kernels.pool(&query, &own, which).unwrap();
+                let one = backend.pool(&query, &own, which).unwrap();
                 let ones = RaggedLayout::one_row_per_sequence(own.num_sequences());
                 let few = AttentionInput { query: &one, query_layout: &ones, ..inputs };
-                let (of_one, _) = kernels.attention(few, SaveForBackward::No).unwrap();
-                let same = kernels.pool(&output, &own, which).unwrap();
-                let pairs = desk.download(&of_one).into_iter().zip(desk.download(&same));
+                let (of_one, _) = backend.attention(few, SaveForBackward::No).unwrap();
+                let same = backend.pool(&output, &own, which).unwrap();
+                let pairs = under_test.download(&of_one).into_iter().zip(under_test.download(&same));
                 assert!(pairs.into_iter().all(|(one, same)| (one - same).abs() < 1e-5), "asked alone or with all");
-                [output, dq, dk, dv, of_one].iter().map(|rows| desk.download(rows)).collect()
+                [output, dq, dk, dv, of_one].iter().map(|rows| under_test.download(rows)).collect()
             });
         }
     }
@@ -106,9 +106,9 @@ fn causal_and_sliding_window_attention() {
 
 #[test]
 fn window_as_wide_as_the_sequence_equals_full_attention() {
-    let kernels = CpuBackend::detect();
+    let backend = CpuBackend::detect();
     let (own, mut random) = (RaggedLayout::from_lengths([5, 40, 1]), SeededRng::new(5, &["wide"]));
-    let rows = kernels.upload(&tensor(&mut random, [own.num_rows(), 32])).unwrap();
+    let rows = backend.upload(&tensor(&mut random, [own.num_rows(), 32])).unwrap();
     let attended = |distance: Option<&AttentionMask>| {
         let near = distance.map(|distance| MaskContext { mask: distance, unprefixed_key_layout: &own });
         let (query, asking) = (&rows, &own);
@@ -121,7 +121,7 @@ fn window_as_wide_as_the_sequence_equals_full_attention() {
             heads: 2,
             mask: near,
         };
-        kernels.download(&kernels.attention(inputs, SaveForBackward::No).unwrap().0).unwrap().values
+        backend.download(&backend.attention(inputs, SaveForBackward::No).unwrap().0).unwrap().values
     };
     let wide = AttentionMask::symmetric_window(39);
     assert_eq!(attended(None), attended(Some(&wide)));
@@ -135,17 +135,17 @@ fn grouped_query_attention() {
         let mut random = SeededRng::new(6, &["groups"]);
         let [q, gradient] = std::array::from_fn(|_| tensor(&mut random, [own.num_rows(), heads * width]));
         let [k, v] = std::array::from_fn(|_| tensor(&mut random, [own.num_rows(), shared * width]));
-        // Each head of queries with keys and values of its own, the same as its neighbours'.
+        // Repeats keys and values for every query head.
         let each = |rows: &Tensor| {
             let one = |head: usize| head / (heads / shared) * width;
             let row = |row: &[f32]| (0..heads).flat_map(|head| row[one(head)..one(head) + width].to_vec()).collect();
             let values: Vec<Vec<f32>> = rows.values.chunks_exact(shared * width).map(row).collect();
             Tensor::new([own.num_rows(), heads * width], values.concat())
         };
-        compare(&format!("groups {lengths:?} {heads} {shared} {width}"), &|kernels| {
-            let desk = KernelsUnderTest { kernels };
+        compare(&format!("groups {lengths:?} {heads} {shared} {width}"), &|backend| {
+            let under_test = BackendUnderTest { backend };
             let attended = |tensors: [&Tensor; 4]| {
-                let [query, key, value, gradient] = tensors.map(|tensor| desk.upload(tensor));
+                let [query, key, value, gradient] = tensors.map(|tensor| under_test.upload(tensor));
                 let (asking, layout, distance) = (&own, &own, AttentionMask::causal(None));
                 let near = Some(MaskContext { mask: &distance, unprefixed_key_layout: &own });
                 let inputs = AttentionInput {
@@ -157,9 +157,9 @@ fn grouped_query_attention() {
                     heads,
                     mask: near,
                 };
-                let (output, saved) = kernels.attention(inputs, SaveForBackward::Yes).unwrap();
-                let by = kernels.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
-                [vec![output], by.to_vec()].concat().iter().map(|rows| desk.download(rows)).collect::<Vec<_>>()
+                let (output, saved) = backend.attention(inputs, SaveForBackward::Yes).unwrap();
+                let by = backend.attention_backward(&gradient, inputs, &saved.unwrap()).unwrap();
+                [vec![output], by.to_vec()].concat().iter().map(|rows| under_test.download(rows)).collect::<Vec<_>>()
             };
             let grouped = attended([&q, &k, &v, &gradient]);
             let apart = attended([&q, &each(&k), &each(&v), &gradient]);

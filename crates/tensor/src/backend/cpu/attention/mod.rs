@@ -1,7 +1,7 @@
 //! softmax(Q·Kᵀ/√d)·V within each sequence and head (Vaswani et al. 2017), and its backward pass.
 //!
-//! One sequence and one head at a time, on scratch that stays in the cache; nothing is padded or masked but the lanes
-//! beyond a sequence's end. Where distances hide keys, rows are taken some at a time, each with the keys that they see.
+//! Computes one sequence and head at a time, with scores that stay in the cache. Nothing is padded but the last vector
+//! of a row. Under a mask the query rows are taken in blocks, each with the keys that it attends to.
 
 mod decode;
 mod head_tasks;
@@ -19,17 +19,17 @@ use head_tasks::{HeadTask, QueryBlock};
 use softmax::{Softmax, SoftmaxBackward, padded_len};
 use std::ops::Range;
 
-/// What one head of one sequence is computed with.
+/// Operands of the products of each head.
 struct AttentionKernel<'a> {
     isa: Isa,
     inputs: AttentionInputs<'a>,
     head_width: usize,
 }
 
-/// A head's keys, or values, sixteen rows side by side.
+/// Keys or values of one head, packed in panels of sixteen rows.
 struct PackedHead(MatrixBuf);
 
-/// A head's columns of some rows.
+/// Columns of one head in a range of rows.
 struct HeadView<'a> {
     rows: Range<usize>,
     matrix: &'a Matrix,
@@ -37,11 +37,11 @@ struct HeadView<'a> {
     head_width: usize,
 }
 
-/// Where a head's rows go.
+/// Destination of a head's product.
 struct HeadOutput {
     rows: Range<usize>,
     column: usize,
-    /// Whether they are added to what is there.
+    /// Whether the product is added to the output.
     accumulate: bool,
 }
 
@@ -50,7 +50,7 @@ impl PackedHead {
         Self(MatrixBuf::new(padded_len(inputs.max_key_len()), inputs.head_width()))
     }
 
-    /// Where heads share them, the first has turned them for all.
+    /// Packs the rows of the task. Query heads that share a key head reuse the panels of the first.
     fn pack(&mut self, matrix: &Matrix, task: &HeadTask, head_width: usize) {
         if task.is_first_of_group {
             let rows = task.key_rows.clone().map(|row| &matrix.row(row)[task.kv_column..task.kv_column + head_width]);
@@ -68,7 +68,7 @@ impl<'a> AttentionKernel<'a> {
         Self { isa, inputs, head_width: inputs.head_width() }
     }
 
-    /// `out = left·rightᵀ` of a block's rows and keys; `out` begins with the first.
+    /// `out = lhs·rhsᵀ` for a block's query rows and keys.
     fn scores(&self, lhs: &Matrix, rhs: &PackedHead, task: &HeadTask, block: &QueryBlock, out: &mut [f32]) {
         let (head_width, rows) = (self.head_width, block.query_rows(&task.query_rows));
         self.isa.run(Gemm {
@@ -83,7 +83,7 @@ impl<'a> AttentionKernel<'a> {
         });
     }
 
-    /// The probabilities of a block's rows, from its first key on.
+    /// Probabilities of a block's rows, from its first key on.
     fn probabilities(&self, keys: &PackedHead, task: &HeadTask, block: &QueryBlock, out: &mut [f32]) {
         self.scores(self.inputs.query, keys, task, block, out);
         let (row_stride, length, scale) = (padded_len(task.key_rows.len()), block.keys.len(), self.inputs.scale());
@@ -91,7 +91,7 @@ impl<'a> AttentionKernel<'a> {
         self.isa.run(Softmax { scores: out, row_stride, length, scale, mask });
     }
 
-    /// `out = left·right` of one head, or added to it.
+    /// `out = lhs·values` for one head, or added to the output.
     fn weighted_sum(&self, lhs: Lhs, values: HeadView, destination: HeadOutput, out: &mut MatrixBuf) {
         let (hidden_size, out_stride) = (values.matrix.width(), out.width());
         self.isa.run(Gemm {
@@ -110,7 +110,7 @@ impl<'a> AttentionKernel<'a> {
     }
 }
 
-/// With room for [`Inputs::kept`] probabilities, where they are to be kept.
+/// Forward pass. `saved` has room for [`AttentionInputs::saved_len`] probabilities, if they are to be saved.
 pub fn forward(isa: Isa, inputs: AttentionInputs, mut saved: Option<&mut MatrixBuf>) -> Matrix {
     let (kernel, mut keys) = (AttentionKernel::new(isa, inputs), PackedHead::new(&inputs));
     let head_width = kernel.head_width;
@@ -137,8 +137,8 @@ pub fn forward(isa: Isa, inputs: AttentionInputs, mut saved: Option<&mut MatrixB
     out.freeze()
 }
 
-/// dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P·(dP − Σ dP·P), dQ = dS·K·s, dK = dSᵀ·Q·s: by query, key and value, given the gradient
-/// `(tokens, hidden)` and what was kept.
+/// Backward pass: dV = Pᵀ·dO, dP = dO·Vᵀ, dS = P·(dP − Σ dP·P), dQ = dS·K·s, dK = dSᵀ·Q·s. Returns the gradients of
+/// query, key and value, from the gradient `(tokens, hidden)` and the saved probabilities.
 pub fn backward(isa: Isa, inputs: AttentionInputs, gradient: &Matrix, saved_probabilities: &Matrix) -> [Matrix; 3] {
     let kernel = AttentionKernel::new(isa, inputs);
     let [mut keys, mut values] = std::array::from_fn(|_| PackedHead::new(&inputs));

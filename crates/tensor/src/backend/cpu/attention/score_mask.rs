@@ -1,21 +1,21 @@
-//! What distances do to a row's scores: something is added to them, or they are hidden outside a window.
+//! Mask and relative position bias applied to rows of scores.
 //!
-//! Plain loops over a row, which lies in the cache; without distances nothing here runs.
+//! Simple loops over rows that are in the cache; unmasked attention skips them.
 
 use crate::attention_mask::AttentionMask;
 
-/// For one head of one sequence.
+/// Mask of one head of one sequence.
 pub struct ScoreMask<'a> {
     mask: &'a AttentionMask,
-    /// By distance, from −reach to reach.
+    /// Bias by distance, from −max distance to max distance.
     bias: Option<&'a [f32]>,
-    /// Keys in front of the sequence's own.
+    /// Key rows before the sequence's own.
     prefix_len: usize,
-    /// Of the first row that asks, among the sequence's own.
+    /// Position of the first query row among the sequence's own rows.
     first_query_position: usize,
-    /// Of the first score, among the keys.
+    /// Index of the key that the first score belongs to.
     first_key: usize,
-    /// What scores will be multiplied by.
+    /// Factor that the softmax applies to the scores later.
     scale: f32,
 }
 
@@ -30,12 +30,12 @@ impl<'a> ScoreMask<'a> {
         Self { mask, bias, prefix_len, first_query_position, first_key: 0, scale }
     }
 
-    /// The same for scores of keys from one of them on.
+    /// Returns the mask for scores that start at this key.
     pub fn starting_at_key(self, from: usize) -> Self {
         Self { first_key: from, ..self }
     }
 
-    /// The scores of a row before they are scaled.
+    /// Adds the bias to a row of unscaled scores and sets masked ones to −∞.
     pub fn apply_bias_and_mask(&self, row: usize, scores: &mut [f32]) {
         if let Some(bias) = self.bias {
             let max_distance = (bias.len() / 2) as isize;
@@ -47,7 +47,7 @@ impl<'a> ScoreMask<'a> {
         self.fill_masked(row, scores, f32::NEG_INFINITY);
     }
 
-    /// What has become of them before they are divided by their sum.
+    /// Sets the exponentials of masked scores to 0.
     pub fn mask_probabilities(&self, row: usize, exponentials: &mut [f32]) {
         self.fill_masked(row, exponentials, 0.0);
     }

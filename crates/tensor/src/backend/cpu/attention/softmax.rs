@@ -1,18 +1,18 @@
-//! The softmax of rows of scores, and its backward pass. Knows nothing of where scores come from.
+//! Softmax over rows of scores, and its backward pass.
 
 use super::score_mask::ScoreMask;
 use crate::backend::cpu::simd::{LANES, Simd, SimdKernel, exp, for_each_vector};
 
-/// From one row of a sequence's scores to the next: whole registers.
+/// Stride of the score rows: the length rounded up to whole vectors.
 pub fn padded_len(length: usize) -> usize {
     length.next_multiple_of(LANES)
 }
 
-/// The softmax of each row of `scores`, in place; 0 beyond the row's end, and where a shade lies. A row has `length` numbers
-/// and is a `step` from the next.
+/// Computes the softmax of each row in place; masked positions and those beyond `length` become 0. Rows are
+/// `row_stride` apart.
 ///
 /// # Safety
-/// As [`Lanes`].
+/// The CPU supports the instructions of `L`.
 #[inline(always)]
 unsafe fn softmax<L: Simd>(scores: &mut [f32], row_stride: usize, length: usize, scale: f32, mask: Option<ScoreMask>) {
     let padded = padded_len(length);
@@ -23,7 +23,7 @@ unsafe fn softmax<L: Simd>(scores: &mut [f32], row_stride: usize, length: usize,
             mask.apply_bias_and_mask(index, &mut row_scores[..length]);
         }
         let row = row_scores.as_mut_ptr();
-        // SAFETY: a row is whole registers; the caller's for the rest.
+        // SAFETY: `row` points to `padded` values, a whole number of vectors; the CPU supports `L`.
         unsafe {
             let mut max_score = L::splat(f32::NEG_INFINITY);
             for_each_vector!(padded, at, { max_score = max_score.max(L::load(row.wrapping_add(at))) });
@@ -32,12 +32,12 @@ unsafe fn softmax<L: Simd>(scores: &mut [f32], row_stride: usize, length: usize,
                 let value = exp(L::load(row.wrapping_add(at)).mul_add(L::splat(scale), shift));
                 value.store(row.wrapping_add(at));
                 if length - at < LANES {
-                    // what lies beyond the end is tiny, and must be nothing
+                    // Lanes beyond the end hold tiny values, which must be 0.
                     L::splat(0.0).store(row.wrapping_add(at));
                     value.store_partial(row.wrapping_add(at), length - at);
                 }
             });
-            // What is hidden is tiny, too, and counts for nothing.
+            // Masked positions hold tiny values, too.
             if let Some(mask) = &mask {
                 mask.mask_probabilities(index, &mut row_scores[..length]);
             }
@@ -50,11 +50,11 @@ unsafe fn softmax<L: Simd>(scores: &mut [f32], row_stride: usize, length: usize,
     }
 }
 
-/// In place: from the gradient by the probabilities to that by the scores before they were scaled. Rows are `length` numbers,
-/// and a `step` from the next, on both sides.
+/// Turns the gradient with respect to the probabilities into the one with respect to the unscaled scores, in place.
+/// Rows have `length` values and are `row_stride` apart on both sides.
 ///
 /// # Safety
-/// As [`Lanes`].
+/// The CPU supports the instructions of `L`.
 #[inline(always)]
 unsafe fn softmax_backward<L: Simd>(
     gradients: &mut [f32],
@@ -66,7 +66,8 @@ unsafe fn softmax_backward<L: Simd>(
     let padded = padded_len(length);
     for (gradient, probabilities) in gradients.chunks_mut(row_stride).zip(probabilities.chunks(row_stride)) {
         let (gradient, probabilities) = (gradient[..padded].as_mut_ptr(), probabilities[..padded].as_ptr());
-        // SAFETY: rows are whole registers, 0 beyond their end; the caller's for the rest.
+        // SAFETY: both pointers are to `padded` values, a whole number of vectors that is 0 beyond `length`; the CPU
+        // supports `L`.
         unsafe {
             let mut dot_vector = L::splat(0.0);
             for_each_vector!(padded, at, {
@@ -83,10 +84,10 @@ unsafe fn softmax_backward<L: Simd>(
     }
 }
 
-/// In place.
+/// Kernel of the softmax, in place.
 pub struct Softmax<'a> {
     pub scores: &'a mut [f32],
-    /// From one row to the next.
+    /// Distance between rows.
     pub row_stride: usize,
     pub length: usize,
     pub scale: f32,
@@ -98,12 +99,12 @@ impl SimdKernel for Softmax<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Simd>(self) {
-        // SAFETY: the caller's.
+        // SAFETY: `Isa::run` calls this only on CPUs that support the instructions of `L`.
         unsafe { softmax::<L>(self.scores, self.row_stride, self.length, self.scale, self.mask) }
     }
 }
 
-/// From gradients by probabilities to those by scores, in place.
+/// Kernel of the softmax's backward pass, in place.
 pub struct SoftmaxBackward<'a> {
     pub gradients: &'a mut [f32],
     pub probabilities: &'a [f32],
@@ -117,7 +118,7 @@ impl SimdKernel for SoftmaxBackward<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Simd>(self) {
-        // SAFETY: the caller's.
+        // SAFETY: `Isa::run` calls this only on CPUs that support the instructions of `L`.
         unsafe { softmax_backward::<L>(self.gradients, self.probabilities, self.row_stride, self.length, self.scale) }
     }
 }

@@ -1,14 +1,14 @@
-//! Low-rank updates of single rows, each with an A and a B of its own: a step of texts of many adapters.
+//! Batched GEMV of low-rank updates (BGMV, Chen et al. 2023): single rows, each with its own A and B.
 //!
-//! Every matrix is read once, so memory is what a step waits for. Updates go side by side: one's chain of multiply-adds does not
-//! wait for its own last sum, and memory is asked for many of them at once. Each element is the one chain along the depth
-//! that it is in [`super::product`].
+//! Every matrix is read once, so the kernel is bound by memory bandwidth. Updates are computed side by side, which
+//! hides the latency of the multiply-adds and keeps several loads in flight. Each element is one chain of multiply-adds
+//! in the order of k, as in GEMM.
 
 use crate::backend::cpu::gemm::{Rhs, floor_power_of_two};
-use crate::backend::cpu::micro_tile::{MicroTile, PanelPair, PanelVec, Rows1, SinglePanel};
+use crate::backend::cpu::micro_tile::{MicroTile, PanelPair, PanelVec, Rows1, SinglePanel, dispatch_panels};
 use crate::backend::cpu::simd::{LANES, Simd, SimdElement, SimdKernel};
 
-/// How far ahead of its use memory is asked for, in numbers.
+/// Prefetch distance in elements.
 const PREFETCH_DISTANCE: usize = 512;
 
 /// `out[row] += scale · (input · A) · B`
@@ -21,35 +21,36 @@ pub struct LoraGemv<'a, N> {
     /// `(rank, width)`
     pub b: Rhs<'a, N>,
     pub scale: f32,
-    /// What the numbers of each rank are multiplied by in A and in B, where they are whole ones.
+    /// Scales of each rank in A and in B, if they are int8.
     pub rank_scales: Option<[&'a [f32]; 2]>,
 }
 
-/// What a rank's number between A and B is multiplied by.
+/// Factor of a rank's projected value.
 #[inline(always)]
 pub fn rank_scale(scale: f32, rank_scales: Option<[&[f32]; 2]>, rank: usize) -> f32 {
     rank_scales.map_or(scale, |[a, b]| scale * a[rank] * b[rank])
 }
 
-/// Onto rows of `width` numbers. Neighbours of one rank go side by side.
+/// Adds updates to rows of `width` values. Adjacent updates of equal rank are computed side by side.
 pub struct BatchedLoraGemv<'a, N> {
     pub updates: &'a [LoraGemv<'a, N>],
     pub width: usize,
     pub out: &'a mut [f32],
 }
 
-/// Sums of several updates, in registers.
+/// Accumulators of several updates.
 ///
 /// # Safety
-/// As [`Lanes`]; there are as many lefts and rights as sums, each with `depth` numbers and sixteen numbers a `step`.
-#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+/// The CPU supports the instructions of `L`. `lhs` and `rhs` point to one pointer per accumulator, to `k` values and to
+/// `k` vectors `stride` elements apart.
+#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 trait Accumulators<L: Simd, N: SimdElement>: Copy {
     const COUNT: usize;
 
     unsafe fn zero() -> Self;
-    /// Each plus its number on the left times its lanes on the right.
+    /// Each plus its left-hand value times its right-hand vector.
     unsafe fn mul_acc(self, lhs: *const *const f32, rhs: *const *const N, k_index: usize, stride: usize) -> Self;
-    /// Times the numbers there, each sum's a `step` further, and in their place.
+    /// Multiplies each by the vector at `dst`, `stride` elements apart, and stores the product there.
     unsafe fn scale(self, dst: *mut f32, stride: usize);
 }
 
@@ -61,13 +62,13 @@ impl<L: Simd, N: SimdElement> Accumulators<L, N> for SingleAccumulator<L> {
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
         Self(unsafe { L::splat(0.0) })
     }
 
     #[inline(always)]
     unsafe fn mul_acc(self, lhs: *const *const f32, rhs: *const *const N, k_index: usize, stride: usize) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
         unsafe {
             let rhs_vector = (*rhs).wrapping_add(k_index.wrapping_mul(stride));
             L::prefetch_l2(rhs_vector.wrapping_add(PREFETCH_DISTANCE).cast());
@@ -77,7 +78,7 @@ impl<L: Simd, N: SimdElement> Accumulators<L, N> for SingleAccumulator<L> {
 
     #[inline(always)]
     unsafe fn scale(self, dst: *mut f32, _: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
         unsafe { self.0.mul(L::load(dst)).store(dst) }
     }
 }
@@ -90,14 +91,14 @@ impl<L: Simd, N: SimdElement, A: Accumulators<L, N>> Accumulators<L, N> for Accu
 
     #[inline(always)]
     unsafe fn zero() -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
         unsafe { Self(A::zero(), A::zero()) }
     }
 
     #[inline(always)]
     unsafe fn mul_acc(self, lhs: *const *const f32, rhs: *const *const N, k_index: usize, stride: usize) -> Self {
         let (other_lhs, other_rhs) = (lhs.wrapping_add(A::COUNT), rhs.wrapping_add(A::COUNT));
-        // SAFETY: the caller's.
+        // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
         unsafe {
             Self(self.0.mul_acc(lhs, rhs, k_index, stride), self.1.mul_acc(other_lhs, other_rhs, k_index, stride))
         }
@@ -106,7 +107,7 @@ impl<L: Simd, N: SimdElement, A: Accumulators<L, N>> Accumulators<L, N> for Accu
     #[inline(always)]
     unsafe fn scale(self, dst: *mut f32, stride: usize) {
         let other_dst = dst.wrapping_add(A::COUNT.wrapping_mul(stride));
-        // SAFETY: the caller's.
+        // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
         unsafe {
             self.0.scale(dst, stride);
             self.1.scale(other_dst, stride);
@@ -114,16 +115,16 @@ impl<L: Simd, N: SimdElement, A: Accumulators<L, N>> Accumulators<L, N> for Accu
     }
 }
 
-/// Updates side by side at most.
+/// Maximum number of updates side by side.
 const MAX_BATCH: usize = 8;
 
 impl<N: SimdElement> LoraGemv<'_, N> {
-    /// Numbers of its row between A and B, in whole registers.
+    /// The rank, rounded up to whole vectors.
     fn padded_rank(&self) -> usize {
         self.rank.next_multiple_of(LANES)
     }
 
-    /// That every address lies within its slice.
+    /// Asserts that every address lies within its slice.
     fn assert_bounds(&self, width: usize, out: &[f32]) {
         self.a.assert_bounds(self.input.len(), self.rank);
         self.b.assert_bounds(self.rank, width);
@@ -149,7 +150,8 @@ impl<N: SimdElement> SimdKernel for BatchedLoraGemv<'_, N> {
                 updates.iter().take(MAX_BATCH).take_while(|update| update.can_batch_with(first_update)).count();
             let (batch, remaining) = updates.split_at(floor_power_of_two(batchable));
             batch.iter().for_each(|update| update.assert_bounds(width, out));
-            // SAFETY: every address was checked; the caller's for the rest.
+            // SAFETY: `assert_bounds` has checked the operands of every update in the batch against their slices,
+            // `projected` has a row per update, and the CPU supports `L`.
             unsafe {
                 match batch.len() {
                     8 => bgmv_shrink::<L, N, AccumulatorPair<AccumulatorPair<AccumulatorPair<SingleAccumulator<L>>>>>(
@@ -176,10 +178,11 @@ impl<N: SimdElement> SimdKernel for BatchedLoraGemv<'_, N> {
     }
 }
 
-/// `inner = scale · input · A` of each, in rows of whole registers.
+/// Computes `projected = scale · input · A` of each update, in rows of whole vectors.
 ///
 /// # Safety
-/// As [`Lanes`]; the updates are checked, of one rank and depth, and as many as the sums.
+/// The CPU supports the instructions of `L`. The updates passed `assert_bounds`, have one rank and one k, and are as
+/// many as the accumulators.
 #[inline(always)]
 unsafe fn bgmv_shrink<L: Simd, N: SimdElement, C: Accumulators<L, N>>(updates: &[LoraGemv<N>], projected: &mut [f32]) {
     let (mut lhs, mut rhs) = ([std::ptr::null(); MAX_BATCH], [std::ptr::null(); MAX_BATCH]);
@@ -199,7 +202,7 @@ unsafe fn bgmv_shrink<L: Simd, N: SimdElement, C: Accumulators<L, N>>(updates: &
     }
     let mut panel = 0;
     while panel < padded_rank {
-        // SAFETY: the caller's.
+        // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
         unsafe {
             let mut sums = C::zero();
             let mut k_index = 0;
@@ -218,10 +221,11 @@ unsafe fn bgmv_shrink<L: Simd, N: SimdElement, C: Accumulators<L, N>>(updates: &
     }
 }
 
-/// `out += inner · B`
+/// out += projected · B
 ///
 /// # Safety
-/// As [`Lanes`]; the update is checked, `inner` has its rank's numbers and `out` so many columns.
+/// The CPU supports the instructions of `L`. The update passed `assert_bounds`, `projected` points to `rank` values and
+/// `out` to `width`.
 #[inline(always)]
 unsafe fn bgmv_expand<L: Simd, N: SimdElement>(
     update: &LoraGemv<N>,
@@ -236,33 +240,17 @@ unsafe fn bgmv_expand<L: Simd, N: SimdElement>(
         let column = panel * LANES;
         let (rhs, out) =
             (update.b.values.as_ptr().wrapping_add(panel * update.b.panel_stride), out.wrapping_add(column));
-        // SAFETY: the caller's.
+        // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
         unsafe {
-            match panel_count {
-                8 => expand_tile::<L, N, PanelPair<PanelPair<PanelPair<SinglePanel<L>>>>>(
-                    update,
-                    projected,
-                    rhs,
-                    width - column,
-                    out,
-                ),
-                4 => expand_tile::<L, N, PanelPair<PanelPair<SinglePanel<L>>>>(
-                    update,
-                    projected,
-                    rhs,
-                    width - column,
-                    out,
-                ),
-                2 => expand_tile::<L, N, PanelPair<SinglePanel<L>>>(update, projected, rhs, width - column, out),
-                _ => expand_tile::<L, N, SinglePanel<L>>(update, projected, rhs, width - column, out),
-            }
+            dispatch_panels!(panel_count, L, (expand_tile)[L, N](update, projected, rhs, width - column, out));
         }
         panel += panel_count;
     }
 }
 
 /// # Safety
-/// As [`add`].
+/// The CPU supports the instructions of `L`. `rhs` points to the panels of `P` in B, `projected` to `rank` values and
+/// `out` to `columns`.
 #[inline(always)]
 unsafe fn expand_tile<L: Simd, N: SimdElement, P: PanelVec<L>>(
     update: &LoraGemv<N>,
@@ -273,7 +261,7 @@ unsafe fn expand_tile<L: Simd, N: SimdElement, P: PanelVec<L>>(
 ) {
     let (panel_stride, k_stride) = (update.b.panel_stride, update.b.k_stride);
     let prefetch_offset = P::COUNT.wrapping_mul(panel_stride);
-    // SAFETY: the caller's.
+    // SAFETY: the arguments keep this function's contract, and so do the parts of them that are passed on.
     unsafe {
         let mut sums = <Rows1<P> as MicroTile<L, P>>::load_partial(out, 0, columns);
         let (mut rank_index, mut rhs) = (0, rhs);

@@ -1,33 +1,33 @@
-//! A trained matrix in signed bytes, for steps that wait for the memory that it comes from.
+//! LoRA matrix in int8, for decode steps, which are bound by memory bandwidth.
 //!
-//! Each of an update's ranks has one scale for A and one for B, which are multiplied into the few numbers between them: so both
-//! matrices are whole numbers to their products, in whatever order these read them.
+//! Each rank has one scale for A and one for B; both are applied to the projected values between the two products. So
+//! the products read A and B as plain integers.
 
 use crate::backend::cpu::gemm::Rhs;
 use crate::backend::cpu::matrix::{Matrix, MatrixBuf};
 use crate::backend::cpu::simd::{Isa, LANES, Simd, SimdKernel};
 
-/// A cache line: some rows of a panel.
+/// One cache line of values.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 struct Int8CacheLine([i8; 64]);
 
-/// `(depth, columns)` as whole numbers from −127 to 127, in panels of sixteen columns; 0 in the lanes that are left over.
+/// `(k, n)` as integers from −127 to 127, in panels of sixteen columns; unused lanes are 0.
 #[derive(Debug)]
 pub struct Int8Matrix {
     lines: Box<[Int8CacheLine]>,
-    /// What the numbers of a rank are multiplied by, in whole registers.
+    /// Scale of each rank, padded to whole vectors.
     rank_scales: Box<[f32]>,
     k: usize,
     n: usize,
 }
 
-/// Where a matrix `(depth, columns)` has its ranks.
+/// Axis of a matrix `(k, n)` along which the ranks lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RankAxis {
-    /// A's, as a forward pass reads it.
+    /// A, `(input, rank)`.
     Columns,
-    /// B's.
+    /// B, `(rank, output)`.
     Rows,
 }
 
@@ -57,12 +57,12 @@ impl Int8Matrix {
         Self { lines, rank_scales: scales, k, n }
     }
 
-    /// As a product's right side, without scales.
+    /// The integers as a right-hand side; scales are not applied.
     pub fn as_rhs(&self) -> Rhs<'_, i8> {
         Rhs::packed(self.as_i8_slice(), self.k)
     }
 
-    /// In memory.
+    /// Size in memory.
     pub fn size_bytes(&self) -> u64 {
         (size_of_val(&*self.lines) + size_of_val(&*self.rank_scales)) as u64
     }
@@ -72,11 +72,11 @@ impl Int8Matrix {
     }
 
     fn as_i8_slice(&self) -> &[i8] {
-        // SAFETY: lines are arrays of bytes without gaps.
+        // SAFETY: an `Int8CacheLine` is 64 initialised bytes without padding, and `i8` needs no alignment.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }
     }
 
-    /// The same whole numbers as `f32`, in the same panels.
+    /// Converts the integers to `f32` in the same panels; scales are not applied.
     pub fn dequantize_unscaled(&self, isa: Isa) -> Matrix {
         let mut buf = MatrixBuf::new(self.n.div_ceil(LANES), self.k * LANES);
         isa.run(Int8ToF32 { src: self.as_i8_slice(), dst: buf.as_mut_slice() });
@@ -94,10 +94,11 @@ impl SimdKernel for Int8ToF32<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Simd>(self) {
-        assert!(self.dst.len() <= self.src.len() && self.dst.len().is_multiple_of(LANES), "both have whole panels");
+        assert!(self.dst.len() <= self.src.len() && self.dst.len().is_multiple_of(LANES), "both hold whole panels");
         let mut offset = 0;
         while offset < self.dst.len() {
-            // SAFETY: both have sixteen numbers there; the caller's for the rest.
+            // SAFETY: `dst` is a multiple of sixteen values long and `src` at least as long, as asserted; the CPU
+            // supports `L`.
             unsafe { L::load_i8(self.src.as_ptr().add(offset)).store(self.dst.as_mut_ptr().add(offset)) };
             offset += LANES;
         }

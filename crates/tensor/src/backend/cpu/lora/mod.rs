@@ -1,7 +1,7 @@
-//! Low-rank updates beside linear maps, forward and backward.
+//! Low-rank updates, forward and backward.
 //!
-//! Kernels that round what goes into a product of the base's round A and B, too ([`super::octets`]). What a row is given is
-//! the same, whether it comes alone or among many.
+//! With int8 activations A and B are int8, too ([`int8_matrix`]). A row's result does not depend on the other rows of
+//! the batch.
 
 mod gemv;
 pub mod int8_matrix;
@@ -117,7 +117,7 @@ impl LoraOps for CpuBackend {
             Rhs::from_matrix(input),
             AccumulatorInit::Zero,
         );
-        // Bᵀ is computed, whose rows fill the lanes, and then turned.
+        // Computes Bᵀ, whose long rows fill whole vectors, and transposes it.
         let shape = [rank, row_count, gradient.width()];
         let b_transposed =
             self.gemm(shape, Lhs::from_matrix_transposed(projected), Rhs::from_matrix(gradient), AccumulatorInit::Zero);
@@ -127,7 +127,7 @@ impl LoraOps for CpuBackend {
     }
 }
 
-/// A parameter's numbers, as a forward pass reads them.
+/// A parameter as the right-hand side of a forward product.
 fn forward_rhs(parameter: &Parameter) -> Rhs<'_> {
     Rhs::from_matrix(&parameter.as_cpu().value)
 }
@@ -137,12 +137,12 @@ fn int8_pair<'a>(a: &'a Parameter, b: &'a Parameter) -> [&'a Int8Matrix; 2] {
 }
 
 impl CpuBackend {
-    /// Whether A and B are read in bytes.
+    /// Whether A and B are read in int8.
     fn quantizes_activations(&self) -> bool {
         self.activations == ActivationQuantization::Int8
     }
 
-    /// Those updates that are of one row, with A and B as `sides` gives them, and the scales of their ranks.
+    /// Adds the updates that have a single row. `load_pair` returns A, B and their rank scales.
     fn lora_add_single_rows<'a, N: SimdElement + 'a>(
         &self,
         accumulator: Buffer,
@@ -178,7 +178,7 @@ mod tests {
         Tensor::new(shape, (0..shape[0] * shape[1]).map(|_| random.standard_normal()).collect())
     }
 
-    /// Rows of zeros with one update each, or with each of several rows: those of one update must not depend on that.
+    /// Compares a row's update alone, batched with other adapters' rows, and with several rows of one adapter.
     #[test]
     fn a_row_has_the_same_bits_alone_batched_and_among_rows() {
         let (input, output) = (37, 150);

@@ -1,31 +1,31 @@
-//! Memory for what stays as long as the base: frozen weights, side by side in large pages.
+//! Arena of huge pages for frozen weights, which live as long as the base model.
 //!
-//! A forward pass of a short text reads every weight once. In pages of 4 KiB it would wait for each of them: the
-//! processor does not read ahead across a page's end, and the table of pages does not fit where it is looked up.
+//! A forward pass of a short text reads every weight once. With 4 KiB pages each page would stall: hardware prefetching
+//! stops at page boundaries, and the page table exceeds the TLB.
 
 use super::cache_line::CacheLine;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A large page of x86-64 and of most ARM machines.
+/// Size of a huge page on x86-64 and most ARM machines.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// What is taken from the operating system at once.
+/// Bytes allocated from the operating system at once.
 const CHUNK_BYTES: usize = 16 << 20;
 
-/// Neighbouring large pages, freed when the last part of them is.
+/// Contiguous huge pages, freed with the last slice of them.
 #[derive(Debug)]
 struct ArenaChunk {
     base: NonNull<CacheLine>,
     layout: Layout,
 }
 
-// SAFETY: a chunk is plain memory; its parts do not overlap, and each is its owner's alone.
+// SAFETY: a chunk is plain memory without thread affinity; its slices never overlap, and each has one owner.
 unsafe impl Send for ArenaChunk {}
-// SAFETY: as above.
+// SAFETY: shared access only reads through slices that do not overlap; writing needs `&mut ArenaSlice`.
 unsafe impl Sync for ArenaChunk {}
 
-/// Some lines of a chunk.
+/// Lines of a chunk, owned exclusively.
 #[derive(Debug)]
 pub struct ArenaSlice {
     chunk: Arc<ArenaChunk>,
@@ -33,14 +33,15 @@ pub struct ArenaSlice {
     line_count: usize,
 }
 
-/// The chunk that has room, and how many of its lines are taken.
+/// Chunk with free lines, and the number of its lines that are taken.
 static CURRENT_CHUNK: Mutex<Option<(Arc<ArenaChunk>, usize)>> = Mutex::new(None);
 
 impl ArenaChunk {
     fn new(bytes: usize) -> Arc<Self> {
         let bytes = bytes.max(CHUNK_BYTES).next_multiple_of(HUGE_PAGE_BYTES);
-        let layout = Layout::from_size_align(bytes, HUGE_PAGE_BYTES).expect("a size in memory, and a power of two");
-        // SAFETY: the layout is not empty.
+        let layout = Layout::from_size_align(bytes, HUGE_PAGE_BYTES)
+            .expect("the size fits into memory and the alignment is a power of two");
+        // SAFETY: the layout's size is at least `CHUNK_BYTES`, so it is not zero.
         let base = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(base.cast::<CacheLine>()) else { handle_alloc_error(layout) };
         advise_huge_pages(start.as_ptr(), bytes);
@@ -54,14 +55,15 @@ impl ArenaChunk {
 
 impl Drop for ArenaChunk {
     fn drop(&mut self) {
-        // SAFETY: it was allocated with this layout, and no part is left.
+        // SAFETY: `base` was allocated with this layout, and dropping the last `Arc` means that no slice is left.
         unsafe { dealloc(self.base.as_ptr().cast(), self.layout) }
     }
 }
 
 #[cfg(target_os = "linux")]
 fn advise_huge_pages(base: *mut CacheLine, bytes: usize) {
-    // SAFETY: the range is ours, and the advice changes no content. Where it is not taken, pages are small.
+    // SAFETY: the range was just allocated and is owned here, and the advice does not change its contents. If it fails,
+    // pages stay small.
     unsafe { libc::madvise(base.cast(), bytes, libc::MADV_HUGEPAGE) };
 }
 
@@ -69,7 +71,7 @@ fn advise_huge_pages(base: *mut CacheLine, bytes: usize) {
 fn ask_for_large_pages(_: *mut CacheLine, _: usize) {}
 
 impl ArenaSlice {
-    /// All zero.
+    /// Allocates zeroed lines.
     pub fn zeros(lines: usize) -> Self {
         let mut current = CURRENT_CHUNK.lock().unwrap_or_else(PoisonError::into_inner);
         let (chunk, first_line) = match current.take() {
@@ -77,18 +79,21 @@ impl ArenaSlice {
             _ => (ArenaChunk::new(lines * size_of::<CacheLine>()), 0),
         };
         *current = Some((Arc::clone(&chunk), first_line + lines));
-        // SAFETY: these lines lie within the chunk and were never given to anybody else; zeros are numbers.
+        // SAFETY: the lines lie within the chunk, and the lock on `CURRENT_CHUNK` ensures that no other slice has them;
+        // all-zero bits are valid `f32`.
         unsafe { chunk.base.as_ptr().add(first_line).write_bytes(0, lines) };
         Self { chunk, first_line, line_count: lines }
     }
 
     pub fn lines(&self) -> &[CacheLine] {
-        // SAFETY: they lie within the chunk, are initialised, and are changed only through `lines_mut`.
+        // SAFETY: the lines lie within the chunk, were zeroed at allocation, and are written only through `lines_mut`,
+        // which borrows this slice exclusively.
         unsafe { std::slice::from_raw_parts(self.chunk.base.as_ptr().add(self.first_line), self.line_count) }
     }
 
     pub fn lines_mut(&mut self) -> &mut [CacheLine] {
-        // SAFETY: as above, and nobody else has this part.
+        // SAFETY: the lines lie within the chunk and were zeroed at allocation; `&mut self` is the only access to them,
+        // because slices do not overlap.
         unsafe { std::slice::from_raw_parts_mut(self.chunk.base.as_ptr().add(self.first_line), self.line_count) }
     }
 }

@@ -1,20 +1,18 @@
-//! Rows of `f32` rounded to bytes, for products in whole numbers: 32 numbers along the depth share a scale (llama.cpp's Q8_1).
-//!
-//! Knows nothing of weights.
+//! Activations quantized to int8 in blocks of 32 with one scale each (llama.cpp's Q8_1).
 
 use crate::backend::cpu::simd::{Isa, LANES, Simd, SimdKernel};
 use crate::quant::BLOCK_SIZE;
 
-/// `(rows, depth)`, the depth filled up with zeros to whole blocks.
+/// Quantized rows `(rows, k)`, k padded with zeros to whole blocks.
 pub struct QuantizedActivations {
     codes: Vec<i8>,
-    /// Of each block its scale, and the sum of what it has become.
+    /// Scale of each block, and the sum of its dequantized values.
     scales_and_sums: Vec<[f32; 2]>,
     blocks_per_row: usize,
 }
 
 impl QuantizedActivations {
-    /// Each number to the nearest multiple of the largest one's 127th part.
+    /// Quantizes rows of `k` values: each block to multiples of its largest magnitude / 127.
     pub fn new(isa: Isa, rows: &[f32], k: usize) -> Self {
         let (row_count, blocks_per_row) = (rows.len() / k.max(1), k.div_ceil(BLOCK_SIZE));
         let mut quantized = Self {
@@ -30,17 +28,17 @@ impl QuantizedActivations {
         self.scales_and_sums.len() / self.blocks_per_row.max(1)
     }
 
-    /// Of a row.
+    /// Blocks per row.
     pub fn blocks_per_row(&self) -> usize {
         self.blocks_per_row
     }
 
-    /// A row's codes; from one to the next it is [`Rounded::blocks`] times 32.
+    /// Codes of a row; rows are [`QuantizedActivations::blocks_per_row`] · 32 bytes apart.
     pub fn codes_ptr(&self, row: usize) -> *const i8 {
         self.codes[row * self.blocks_per_row * BLOCK_SIZE..].as_ptr()
     }
 
-    /// A row's scales and sums, a pair for each block.
+    /// Scale and sum of each block of a row.
     pub fn scales_and_sums_ptr(&self, row: usize) -> *const [f32; 2] {
         self.scales_and_sums[row * self.blocks_per_row..].as_ptr()
     }
@@ -57,42 +55,43 @@ impl SimdKernel for QuantizeRows<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Simd>(self) {
-        let Self { rows, k: depth, output: rounded } = self;
-        let (row_count, blocks) = (rounded.rows(), rounded.blocks_per_row);
-        assert!(row_count * depth <= rows.len(), "every row is there");
+        let Self { rows, k, output } = self;
+        let (row_count, blocks) = (output.rows(), output.blocks_per_row);
+        assert!(row_count * k <= rows.len(), "the input holds every row");
         let mut block_index = 0;
         while block_index < row_count * blocks {
             let first_k = block_index % blocks * BLOCK_SIZE;
-            let remaining = depth - first_k;
-            // SAFETY: a block's numbers lie within its row, its codes within all; the caller is inside `Level::run`.
+            let remaining = k - first_k;
+            // SAFETY: the block's values lie within `rows` and its 32 codes within `codes`, as asserted; loads are
+            // limited to `remaining` values. The CPU supports `L`.
             unsafe {
-                let src = rows.as_ptr().add(block_index / blocks * depth + first_k);
+                let src = rows.as_ptr().add(block_index / blocks * k + first_k);
                 let (low, high) =
                     (L::load_partial(src, remaining), load_second_half::<L>(src.wrapping_add(LANES), remaining));
                 let zero = L::splat(0.0);
                 let max_abs = low.max(zero.sub(low)).max(high.max(zero.sub(high))).reduce_max();
-                // Numbers so small that they have no scale are 0.
+                // Blocks too small to have a finite inverse scale become 0.
                 let inverse_scale = 127.0 / max_abs;
                 let inverse_scale = L::splat(if inverse_scale.is_finite() { inverse_scale } else { 0.0 });
                 let (low, high) = (low.mul(inverse_scale).round_ties_even(), high.mul(inverse_scale).round_ties_even());
-                let to = rounded.codes.as_mut_ptr().add(block_index * BLOCK_SIZE);
-                low.store_i8(to);
-                high.store_i8(to.add(LANES));
+                let dst = output.codes.as_mut_ptr().add(block_index * BLOCK_SIZE);
+                low.store_i8(dst);
+                high.store_i8(dst.add(LANES));
                 let scale = max_abs / 127.0;
-                *rounded.scales_and_sums.as_mut_ptr().add(block_index) = [scale, scale * low.add(high).reduce_sum()];
+                *output.scales_and_sums.as_mut_ptr().add(block_index) = [scale, scale * low.add(high).reduce_sum()];
             }
             block_index += 1;
         }
     }
 }
 
-/// The second half of a block of which `left` numbers are left.
+/// Loads the second half of a block that has `remaining` values.
 ///
 /// # Safety
-/// As [`Lanes`].
+/// The CPU supports the instructions of `L`, and `src` is readable for `remaining` − 16 values.
 #[inline(always)]
 unsafe fn load_second_half<L: Simd>(src: *const f32, remaining: usize) -> L {
-    // SAFETY: the caller's; nothing is read where nothing is left.
+    // SAFETY: `src` is readable for `remaining` − 16 values, and is not read if there are none.
     unsafe { if remaining > LANES { L::load_partial(src, remaining - LANES) } else { L::splat(0.0) } }
 }
 

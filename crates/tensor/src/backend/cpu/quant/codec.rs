@@ -3,25 +3,25 @@
 use crate::backend::cpu::simd::{LANES, Simd};
 use crate::quant::{BLOCK_SIZE, QuantFormat};
 
-/// A [`Form`] as a type, for kernels that are compiled for it.
+/// [`QuantFormat`] as a type, for kernels that are compiled per format.
 ///
 /// # Safety
-/// As [`Lanes`]; `block` points to a whole block of a strip.
-#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+/// The CPU supports the instructions of `L`, and `block` points to a whole block of a strip.
+#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait QuantCodec: Copy {
     const FORMAT: QuantFormat;
-    /// Steps of the depth in what is loaded at once.
+    /// Steps of k in one load.
     const VALUES_PER_LOAD: usize;
-    /// Cache lines of scales and minima at the beginning of a block.
+    /// Cache lines of scales and minima at the start of a panel's block.
     const SCALE_LINES: usize;
-    /// What a panel's block has in common.
+    /// Scales of a panel's block.
     type Scales<L: Simd>: Copy;
-    /// What is loaded at once.
+    /// Packed codes of one load.
     type Packed<L: Simd>: Copy;
 
     unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> Self::Scales<L>;
     unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> Self::Packed<L>;
-    /// The panel's weights at one step of the words.
+    /// Dequantizes the panel's weights at one step of the load.
     unsafe fn dequantize<L: Simd, const STEP: u32>(packed: Self::Packed<L>, scales: Self::Scales<L>) -> L;
 }
 
@@ -40,7 +40,7 @@ pub struct AffineQ4;
 #[derive(Clone, Copy)]
 pub struct AffineQ8;
 
-/// Bytes of a panel's sixteen halves and words, and of a strip's.
+/// Bytes of sixteen 16-bit and 32-bit values.
 const F16_VECTOR_BYTES: usize = 2 * LANES;
 const U32_VECTOR_BYTES: usize = 4 * LANES;
 
@@ -56,7 +56,8 @@ impl QuantCodec for F16 {
 
     #[inline(always)]
     unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe {
             L::load_f16(block.wrapping_add(group.wrapping_mul(2).wrapping_add(panel).wrapping_mul(F16_VECTOR_BYTES)))
         }
@@ -68,7 +69,7 @@ impl QuantCodec for F16 {
     }
 }
 
-/// Where a panel's words lie, behind so many heads of the strip.
+/// Offset of a panel's packed words, after `SCALE_LINES` lines of scales per panel.
 #[inline(always)]
 fn packed_offset<const SCALE_LINES: usize>(panel: usize, group: usize) -> usize {
     group
@@ -87,7 +88,8 @@ impl QuantCodec for Bf16 {
 
     #[inline(always)]
     unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> L::U32x16 {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe { L::load_u32x16(block.wrapping_add(packed_offset::<0>(panel, group))) }
     }
 
@@ -96,7 +98,8 @@ impl QuantCodec for Bf16 {
 
     #[inline(always)]
     unsafe fn dequantize<L: Simd, const STEP: u32>(packed: L::U32x16, (): ()) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe { L::bf16_to_f32::<STEP>(packed) }
     }
 }
@@ -105,19 +108,21 @@ impl QuantCodec for Q8_0 {
     const FORMAT: QuantFormat = QuantFormat::Q8_0;
     const SCALE_LINES: usize = 1;
     const VALUES_PER_LOAD: usize = 4;
-    /// s and −128·s: the weight is s·(q + 128) − 128·s, of so few bits that it is exact.
+    /// s and −128·s: the weight is s·(q + 128) − 128·s, which is exact in so few bits.
     type Scales<L: Simd> = (L, L);
     type Packed<L: Simd> = L::U32x16;
 
     #[inline(always)]
     unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> L::U32x16 {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe { L::load_u32x16(block.wrapping_add(packed_offset::<1>(panel, group))) }
     }
 
     #[inline(always)]
     unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> (L, L) {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe {
             let scale = L::load_f16(block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
             (scale, scale.mul(L::splat(-128.0)))
@@ -126,17 +131,19 @@ impl QuantCodec for Q8_0 {
 
     #[inline(always)]
     unsafe fn dequantize<L: Simd, const STEP: u32>(packed: L::U32x16, (scale, offset): (L, L)) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe { L::u8_to_f32::<STEP>(packed).mul_add(scale, offset) }
     }
 }
 
-/// The words and weights of the forms of four bits, at the places that [`Form::place`] tells.
+/// Loading and dequantization of the 4-bit formats, in the layout of [`QuantFormat::code_bit_offset`].
 macro_rules! impl_nibble_codec {
     ($scale_lines:expr) => {
         #[inline(always)]
         unsafe fn load_packed<L: Simd>(block: *const u8, panel: usize, group: usize) -> (L::U32x16, L::U32x16) {
-            // SAFETY: the caller's.
+            // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+            // supports the instructions of `L`.
             unsafe {
                 let packed = L::load_u32x16(block.wrapping_add(packed_offset::<$scale_lines>(panel, group)));
                 (L::unpack_nibbles::<0>(packed), L::unpack_nibbles::<1>(packed))
@@ -145,7 +152,8 @@ macro_rules! impl_nibble_codec {
 
         #[inline(always)]
         unsafe fn dequantize<L: Simd, const STEP: u32>(packed: (L::U32x16, L::U32x16), (scale, offset): (L, L)) -> L {
-            // SAFETY: the caller's.
+            // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+            // supports the instructions of `L`.
             let value = unsafe {
                 match STEP {
                     0 => L::u8_to_f32::<0>(packed.0),
@@ -158,7 +166,7 @@ macro_rules! impl_nibble_codec {
                     _ => L::u8_to_f32::<3>(packed.1),
                 }
             };
-            // SAFETY: as above.
+            // SAFETY: only arithmetic on vectors; the CPU supports the instructions of `L`.
             unsafe { value.mul_add(scale, offset) }
         }
     };
@@ -176,7 +184,8 @@ impl QuantCodec for Q4_0 {
 
     #[inline(always)]
     unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> (L, L) {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe {
             let scale = L::load_f16(block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES)));
             (scale, scale.mul(L::splat(-8.0)))
@@ -188,7 +197,7 @@ impl QuantCodec for Q4_1 {
     const FORMAT: QuantFormat = QuantFormat::Q4_1;
     const SCALE_LINES: usize = 2;
     const VALUES_PER_LOAD: usize = 8;
-    /// s and m.
+    /// Scale s and minimum m.
     type Scales<L: Simd> = (L, L);
     type Packed<L: Simd> = (L::U32x16, L::U32x16);
 
@@ -197,7 +206,8 @@ impl QuantCodec for Q4_1 {
     #[inline(always)]
     unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> (L, L) {
         let address = block.wrapping_add(panel.wrapping_mul(F16_VECTOR_BYTES));
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe { (L::load_f16(address), L::load_f16(address.wrapping_add(2 * F16_VECTOR_BYTES))) }
     }
 }
@@ -206,7 +216,7 @@ impl QuantCodec for AffineQ4 {
     const FORMAT: QuantFormat = QuantFormat::AffineQ4;
     const SCALE_LINES: usize = 4;
     const VALUES_PER_LOAD: usize = 8;
-    /// s and m.
+    /// Scale s and minimum m.
     type Scales<L: Simd> = (L, L);
     type Packed<L: Simd> = (L::U32x16, L::U32x16);
 
@@ -215,7 +225,8 @@ impl QuantCodec for AffineQ4 {
     #[inline(always)]
     unsafe fn load_scales<L: Simd>(block: *const u8, panel: usize) -> (L, L) {
         let address = block.wrapping_add(panel.wrapping_mul(U32_VECTOR_BYTES));
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe { (L::load(address.cast()), L::load(address.wrapping_add(2 * U32_VECTOR_BYTES).cast())) }
     }
 }
@@ -225,7 +236,7 @@ impl QuantCodec for AffineQ8 {
     const SCALE_LINES: usize = 8;
     const VALUES_PER_LOAD: usize = 4;
     type Scales<L: Simd> = ();
-    /// Codes, s and m: each half of a block has its own.
+    /// Codes, s and m: each half of a block has its own scale and minimum.
     type Packed<L: Simd> = (L::U32x16, L, L);
 
     #[inline(always)]
@@ -236,7 +247,8 @@ impl QuantCodec for AffineQ8 {
         let half_index = group / (BLOCK_SIZE / 2 / Self::VALUES_PER_LOAD);
         let scale_address =
             block.wrapping_add(half_index.wrapping_mul(2).wrapping_add(panel).wrapping_mul(U32_VECTOR_BYTES));
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe {
             let codes = L::load_u32x16(block.wrapping_add(packed_offset::<8>(panel, group)));
             (codes, L::load(scale_address.cast()), L::load(scale_address.wrapping_add(4 * U32_VECTOR_BYTES).cast()))
@@ -245,27 +257,29 @@ impl QuantCodec for AffineQ8 {
 
     #[inline(always)]
     unsafe fn dequantize<L: Simd, const STEP: u32>((codes, scale, offset): (L::U32x16, L, L), (): ()) -> L {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe { L::u8_to_f32::<STEP>(codes).mul_add(scale, offset) }
     }
 }
 
-/// A form whose codes are bytes or halves of them, and multiply as whole numbers.
+/// Format whose codes are bytes or nibbles that multiply as integers.
 ///
 /// # Safety
-/// As [`Coded`], but inside `Level::run_bytes`.
-#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+/// As for [`QuantCodec`], but called from `Isa::run_int8_dot`.
+#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait IntegerDot: QuantCodec {
-    /// To each lane of `sums` the products of its codes with the numbers on the left, one for each step of the words.
+    /// Adds to each lane of `sums` the products of its codes with the bytes at `lhs`, one per step of the load.
     unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: Self::Packed<L>, lhs: *const i8) -> L::U32x16;
-    /// What a code is multiplied by, and what is added to it then.
+    /// Factor of a code, and the offset added to it.
     unsafe fn scale_and_offset<L: Simd>(scales: Self::Scales<L>) -> (L, L);
 }
 
 impl IntegerDot for Q8_0 {
     #[inline(always)]
     unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: L::U32x16, lhs: *const i8) -> L::U32x16 {
-        // SAFETY: the caller's.
+        // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the CPU
+        // supports the instructions of `L`.
         unsafe { L::dot_u8_i8::<8>(sums, packed, lhs) }
     }
 
@@ -280,7 +294,8 @@ macro_rules! impl_integer_dot_for_nibbles {
         impl IntegerDot for $format {
             #[inline(always)]
             unsafe fn dot_packed<L: Simd>(sums: L::U32x16, packed: (L::U32x16, L::U32x16), lhs: *const i8) -> L::U32x16 {
-                // SAFETY: the caller's.
+                // SAFETY: `block` points to a whole block, which holds the scales and codes at these offsets, and the
+                // CPU supports the instructions of `L`.
                 unsafe { L::dot_u8_i8::<4>(L::dot_u8_i8::<4>(sums, packed.0, lhs), packed.1, lhs.wrapping_add(4)) }
             }
 

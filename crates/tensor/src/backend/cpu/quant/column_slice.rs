@@ -1,7 +1,6 @@
-//! Where a product writes: some columns of rows, beside which other threads may be writing others.
+//! Mutable view of some columns of a matrix, so that threads can write disjoint columns of one output.
 //!
-//! It is to a matrix what a mutable slice is to numbers: parts do not overlap, so they may go to different threads. Knows
-//! nothing of what is written.
+//! Like `split_at_mut` for columns: slices never overlap.
 
 use super::weight::QuantizedWeight;
 use crate::backend::cpu::threads::{SpinThreadPool, split_evenly};
@@ -10,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Columns of `(rows, width)`, written by whoever has this, and nobody else.
+/// Exclusive view of some columns of `(rows, width)`.
 #[derive(Debug)]
 pub struct ColumnSlice<'a> {
     base: *mut f32,
@@ -20,20 +19,20 @@ pub struct ColumnSlice<'a> {
     matrix: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: it stands for numbers that nobody else reads or writes while it lives, as `&mut [f32]` does.
+// SAFETY: the slice has exclusive access to its columns while it lives, like `&mut [f32]`, which is `Send`.
 unsafe impl Send for ColumnSlice<'_> {}
 
 impl<'a> ColumnSlice<'a> {
-    /// All columns of `(rows, width)`.
+    /// View of all columns of `(rows, cols)`.
     pub fn new(matrix: &'a mut [f32], rows: usize, cols: usize) -> Self {
         assert!(rows * cols <= matrix.len(), "the output holds every row");
         Self { base: matrix.as_mut_ptr(), rows, row_stride: cols, columns: 0..cols, matrix: PhantomData }
     }
 
-    /// Those before a column, and those from it on.
+    /// Splits the view before a column.
     pub fn split_at(self, column: usize) -> (Self, Self) {
         let Range { start, end } = self.columns;
-        assert!((start..=end).contains(&column), "a part lies within the whole");
+        assert!((start..=end).contains(&column), "the split is within the columns");
         let with_columns = |columns| Self { columns, ..self };
         (with_columns(start..column), with_columns(column..end))
     }
@@ -42,41 +41,41 @@ impl<'a> ColumnSlice<'a> {
         self.rows
     }
 
-    /// Which they are.
+    /// Range of the columns.
     pub fn columns(&self) -> Range<usize> {
         self.columns.clone()
     }
 
-    /// From one row to the next.
+    /// Distance between rows.
     pub fn row_stride(&self) -> usize {
         self.row_stride
     }
 
-    /// A number of ours. What may be read and written from there on are our columns to its right, in its row and, a
-    /// [`Output::step`] further each, in those below.
+    /// Pointer to an element of this view. It may be used for the view's columns to the right of it, in its row and, at
+    /// multiples of [`ColumnSlice::row_stride`], in the rows below.
     pub fn ptr_at(&mut self, row: usize, column: usize) -> *mut f32 {
-        assert!(row < self.rows && self.columns.contains(&column), "a number lies within its part");
-        // SAFETY: it lies within the matrix that this was made of.
+        assert!(row < self.rows && self.columns.contains(&column), "the element lies within the slice");
+        // SAFETY: row and column were checked, and `new` has asserted that the matrix holds all rows and columns.
         unsafe { self.base.add(row * self.row_stride + column) }
     }
 }
 
 impl QuantizedWeight {
-    /// A product of all columns, on all threads of the team: each multiplies for some of them.
+    /// Computes a product of all columns, split over the threads of the pool.
     pub fn parallel_columns(
         &self,
         pool: &mut SpinThreadPool,
         output: ColumnSlice,
         multiply: impl Fn(&mut ColumnSlice) + Sync,
     ) {
-        assert_eq!(output.columns(), 0..self.out_features(), "all columns are shared");
+        assert_eq!(output.columns(), 0..self.out_features(), "the output has all columns");
         let threads = pool.thread_count();
         let mut remaining = Some(output);
         let split_for = |index| {
             let end = split_evenly(self.strip_count(), index, threads).end * STRIP_COLUMNS;
             let (slice, tail) = remaining.take()?.split_at(end.min(self.out_features()));
             remaining = Some(tail);
-            // Each is taken once, by the thread with its index: nobody ever waits here.
+            // Each slice is locked once, by the thread with its index, so the lock is never contended.
             Some(Mutex::new(slice))
         };
         let slices: Vec<_> = (0..threads).filter_map(split_for).collect();
@@ -102,7 +101,7 @@ mod tests {
                 scope.spawn(move || {
                     for row in 0..slice.rows() {
                         for column in slice.columns() {
-                            // SAFETY: a number of our own.
+                            // SAFETY: row and column are within this slice, which no other thread has.
                             unsafe { slice.ptr_at(row, column).write((100 * number + 10 * row + column) as f32) };
                         }
                     }

@@ -11,17 +11,17 @@ use crate::backend::cpu::simd::{Isa, LANES, Simd, SimdKernel};
 use crate::quant::{BLOCK_SIZE, STRIP_COLUMNS};
 use std::marker::PhantomData;
 
-/// Blocks that are widened at once: 24 KiB, which leave the first-level cache room for the rows.
+/// Blocks dequantized at once: 24 KiB, which leaves room for the rows in the first-level cache.
 const BLOCKS_PER_PASS: usize = 6;
-/// Of the rows that are worked on at once, in numbers: they stay in the second-level cache while the weights go by.
+/// Values of the left-hand side per pass: they stay in the second-level cache while the weight streams by.
 const LHS_CACHE_VALUES: usize = 128 << 10;
 
-/// Rows that are worked on at once, of so many numbers: whole tiles, and enough to be worth the widening.
+/// Rows per pass for rows of `width` values: whole tiles, and enough to amortise the dequantization.
 fn row_block_size(width: usize) -> usize {
     (LHS_CACHE_VALUES / width.max(1)).clamp(48, 240).next_multiple_of(12)
 }
 
-/// `out[row, column] = start + Σ left[row, k] · weight[column, k]`
+/// `out[row, column] = init + Σ lhs[row, k] · weight[column, k]`
 pub fn multiply<F: QuantCodec>(
     isa: Isa,
     weights: &QuantizedWeight,
@@ -30,7 +30,7 @@ pub fn multiply<F: QuantCodec>(
     output: &mut ColumnSlice,
 ) {
     let (row_count, columns, input) = (output.rows(), output.columns(), weights.in_features());
-    assert!(columns.start.is_multiple_of(STRIP_COLUMNS), "products are cut between strips");
+    assert!(columns.start.is_multiple_of(STRIP_COLUMNS), "the columns start at a strip");
     let max_rows = row_block_size(input).min(row_count);
     let (mut dequantized, mut sums) =
         (MatrixBuf::new(BLOCKS_PER_PASS, DEQUANTIZED_BLOCK_LEN), MatrixBuf::new(max_rows, STRIP_COLUMNS));
@@ -79,28 +79,31 @@ pub fn multiply<F: QuantCodec>(
     }
 }
 
-/// Columns of ours, from rows of 32.
+/// Copies a strip's sums to the output columns.
 fn store_columns(sums: &[f32], output: &mut ColumnSlice, row: usize, column: usize) {
     let column_count = STRIP_COLUMNS.min(output.columns().end - column);
     for (index, sums) in sums.chunks_exact(STRIP_COLUMNS).enumerate() {
         let out = output.ptr_at(row + index, column);
-        // SAFETY: so many columns are ours from there on, and nobody else's.
+        // SAFETY: `ptr_at` points into this slice, which owns `column_count` columns from there on; `sums` is a
+        // separate buffer.
         unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), out, column_count) };
     }
 }
 
-/// Columns of ours, into rows of 32.
+/// Copies output columns to a strip's sums.
 fn load_columns(output: &mut ColumnSlice, row: usize, column: usize, sums: &mut [f32]) {
     let column_count = STRIP_COLUMNS.min(output.columns().end - column);
     for (index, sums) in sums.chunks_exact_mut(STRIP_COLUMNS).enumerate() {
         let out = output.ptr_at(row + index, column);
-        // SAFETY: as above.
+        // SAFETY: `ptr_at` points into this slice, which owns `column_count` columns from there on, and `sums` has 32
+        // values per row.
         unsafe { std::ptr::copy_nonoverlapping(out, sums.as_mut_ptr(), column_count) };
     }
 }
 
-/// `out[row, k] = start + Σ gradient[row, column] · weight[column, k]`, with `gradient` `(rows, output)` and `out`
-/// `(rows, input)`.
+/// Gradient with respect to the input, dX = dY·W: `out[row, k] = init + Σ gradient[row, column] · weight[column, k]`,
+/// with `gradient` `(rows, output)` and `out` `(rows, input)`. No second copy of the weight is kept: blocks are
+/// transposed as they are dequantized. Every element is one chain in the order of the outputs.
 pub fn backward<F: QuantCodec>(
     isa: Isa,
     weights: &QuantizedWeight,
@@ -112,7 +115,7 @@ pub fn backward<F: QuantCodec>(
     assert!(!matches!(init, AccumulatorInit::Bias(_)), "a gradient has no bias");
     let row_count = out.len() / in_features.max(1);
     assert!(row_count * out_features <= gradient.len(), "the gradient has every row");
-    // The sums stay in the second-level cache, beside as many of the gradients as meet a few blocks.
+    // The sums stay in the second-level cache, beside the gradients of the current blocks.
     let max_rows = row_block_size(in_features + BLOCKS_PER_PASS * STRIP_COLUMNS).min(row_count);
     let mut dequantized = MatrixBuf::new(BLOCKS_PER_PASS, DEQUANTIZED_BLOCK_LEN);
     for row in (0..row_count).step_by(max_rows.max(1)) {
@@ -147,25 +150,25 @@ pub fn backward<F: QuantCodec>(
     }
 }
 
-/// Numbers of a strip's block when it is widened.
+/// Number of values in a strip's block.
 const DEQUANTIZED_BLOCK_LEN: usize = BLOCK_SIZE * STRIP_COLUMNS;
 
-/// Which way a block's numbers lie in the buffer.
+/// Layout of dequantized blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BlockLayout {
-    /// `(depth, 32 columns)`, as `x·Wᵀ` reads them.
+    /// `(k, 32 columns)`, for `x·Wᵀ`.
     InputByOutput,
-    /// `(32 columns, depth)`, as `dY·W` does.
+    /// `(32 columns, k)`, for `dY·W`.
     OutputByInput,
 }
 
-/// Some neighbouring blocks, the first from `block` on, each [`WIDE`] numbers further in the buffer.
+/// Dequantizes blocks to consecutive [`DEQUANTIZED_BLOCK_LEN`] values each.
 struct DequantizeBlocks<'a, F> {
     weights: &'a QuantizedWeight,
-    /// The first block's place in the weights, and how far it is from one to the next, in bytes.
+    /// Byte offset of the first block, and distance between blocks.
     first_offset: usize,
     block_stride: usize,
-    /// How far it is from a block to the one that will be widened at its place the next time, in bytes.
+    /// Distance in bytes to the block that will be dequantized next into the same place.
     prefetch_distance: usize,
     layout: BlockLayout,
     out: &'a mut [f32],
@@ -180,12 +183,12 @@ impl<F: QuantCodec> SimdKernel for DequantizeBlocks<'_, F> {
         let blocks = self.out.len() / DEQUANTIZED_BLOCK_LEN;
         let bytes = self.weights.as_bytes();
         let end = self.first_offset + (blocks.max(1) - 1) * self.block_stride + F::FORMAT.strip_block_bytes();
-        assert!(self.weights.format() == F::FORMAT && end <= bytes.len(), "a weight has these blocks");
+        assert!(self.weights.format() == F::FORMAT && end <= bytes.len(), "the weight has the format and the blocks");
         let mut scratch = [0.0; DEQUANTIZED_BLOCK_LEN];
         let mut index = 0;
         while index < blocks {
-            // SAFETY: the block lies within the weights and its numbers within the buffer, as was just shown; the caller is
-            // inside `Level::run`.
+            // SAFETY: the assertion above bounds the last block by the weight's bytes, and the output holds `blocks`
+            // dequantized blocks; the CPU supports `L`.
             unsafe {
                 let block = bytes.as_ptr().add(self.first_offset + index * self.block_stride);
                 let out = self.out.as_mut_ptr().add(index * DEQUANTIZED_BLOCK_LEN);
@@ -203,17 +206,18 @@ impl<F: QuantCodec> SimdKernel for DequantizeBlocks<'_, F> {
 }
 
 /// # Safety
-/// As [`Coded`]; `out` is good for [`WIDE`] numbers.
+/// As for [`QuantCodec`]; `out` is writable for [`DEQUANTIZED_BLOCK_LEN`] values.
 #[inline(always)]
 unsafe fn dequantize_block<L: Simd, F: QuantCodec>(block: *const u8, prefetch_distance: usize, out: *mut f32) {
-    // SAFETY: the caller's.
+    // SAFETY: `block` points to a whole block, `out` to room for all its values; prefetched addresses need not be
+    // valid. The CPU supports `L`.
     unsafe {
         let scales = <SingleStrip as WeightLoad<L, F>>::load_scales(block, 0);
         let group_bytes = F::FORMAT.strip_block_bytes() / (BLOCK_SIZE / F::VALUES_PER_LOAD);
         let (mut group, mut out) = (0, out);
         while group < BLOCK_SIZE / F::VALUES_PER_LOAD {
             let packed = <SingleStrip as WeightLoad<L, F>>::load_packed(block, 0, group);
-            // What is asked for now comes while this is multiplied.
+            // The prefetched line arrives while this block is multiplied.
             let line = block.wrapping_add(prefetch_distance).wrapping_add(group.wrapping_mul(group_bytes));
             L::prefetch_l2(line.cast());
             if group_bytes > 64 {
@@ -237,13 +241,14 @@ unsafe fn dequantize_block<L: Simd, F: QuantCodec>(block: *const u8, prefetch_di
     }
 }
 
-/// Rows of a square block become columns.
+/// Transposes a 32×32 block.
 ///
 /// # Safety
-/// Both are good for [`WIDE`] numbers.
+/// Both pointers are valid for [`DEQUANTIZED_BLOCK_LEN`] values, and the CPU supports the instructions of `L`.
 #[inline(always)]
 unsafe fn transpose_block<L: Simd>(src: *const f32, dst: *mut f32) {
-    // SAFETY: the caller's.
+    // SAFETY: each of the four 16×16 quarters lies within the block of 32 rows of 32 values on both sides; the CPU
+    // supports `L`.
     unsafe {
         L::transpose_16x16(src, STRIP_COLUMNS, dst, STRIP_COLUMNS);
         L::transpose_16x16(src.add(LANES), STRIP_COLUMNS, dst.add(LANES * STRIP_COLUMNS), STRIP_COLUMNS);
@@ -257,4 +262,4 @@ unsafe fn transpose_block<L: Simd>(src: *const f32, dst: *mut f32) {
     }
 }
 
-const _: () = assert!(BLOCK_SIZE == STRIP_COLUMNS, "a block is a square");
+const _: () = assert!(BLOCK_SIZE == STRIP_COLUMNS, "blocks are square");

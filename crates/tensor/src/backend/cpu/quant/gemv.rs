@@ -1,23 +1,25 @@
-//! Products with few rows: weights are widened in registers, on their way from memory to the multiply-adds.
+//! Products with few rows (GEMV): weights are dequantized in registers between memory and the multiply-adds.
 //!
-//! Bound by memory with one row and by arithmetic with many, for every tile of rows widens all weights anew.
+//! Bound by memory with one row and by arithmetic with many, because every tile of rows dequantizes all weights again.
 
 use super::codec::QuantCodec;
 use super::column_slice::ColumnSlice;
 use super::weight::QuantizedWeight;
+use super::{CACHE_LINE_BYTES, PREFETCH_DISTANCE};
 use crate::backend::cpu::gemm::AccumulatorInit;
 use crate::backend::cpu::micro_tile::{
     MicroTile, PanelPair, PanelVec, Rows1, Rows2, Rows3, Rows4, Rows5, Rows6, Rows7, Rows8, SinglePanel,
+    dispatch_tile_rows,
 };
 use crate::backend::cpu::simd::{Simd, SimdKernel};
 use crate::quant::{BLOCK_SIZE, STRIP_COLUMNS};
 use std::marker::PhantomData;
 
-/// Neighbouring strips' panels at one step of the depth.
+/// Panels of adjacent strips at one step of k.
 ///
 /// # Safety
-/// As [`Coded`]; `step` is from one strip to the next, in bytes.
-#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+/// As for [`QuantCodec`]; `stride` is the distance between strips in bytes.
+#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait WeightLoad<L: Simd, F: QuantCodec> {
     const STRIPS: usize;
     type Dequantized: PanelVec<L>;
@@ -27,13 +29,13 @@ pub trait WeightLoad<L: Simd, F: QuantCodec> {
     unsafe fn load_scales(block: *const u8, stride: usize) -> Self::Scales;
     unsafe fn load_packed(block: *const u8, stride: usize, group: usize) -> Self::Packed;
     unsafe fn dequantize<const STEP: u32>(packed: Self::Packed, scales: Self::Scales) -> Self::Dequantized;
-    /// Asks for the cache line there.
+    /// Prefetches a cache line of each strip.
     unsafe fn prefetch(address: *const u8, stride: usize);
 }
 
 pub struct SingleStrip;
 
-/// The two panels of a strip.
+/// The two panels of one strip.
 impl<L: Simd, F: QuantCodec> WeightLoad<L, F> for SingleStrip {
     const STRIPS: usize = 1;
     type Dequantized = PanelPair<SinglePanel<L>>;
@@ -42,19 +44,22 @@ impl<L: Simd, F: QuantCodec> WeightLoad<L, F> for SingleStrip {
 
     #[inline(always)]
     unsafe fn load_scales(block: *const u8, _: usize) -> Self::Scales {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
+        // are passed to; the CPU supports `L`.
         unsafe { (F::load_scales::<L>(block, 0), F::load_scales::<L>(block, 1)) }
     }
 
     #[inline(always)]
     unsafe fn load_packed(block: *const u8, _: usize, group: usize) -> Self::Packed {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
+        // are passed to; the CPU supports `L`.
         unsafe { (F::load_packed::<L>(block, 0, group), F::load_packed::<L>(block, 1, group)) }
     }
 
     #[inline(always)]
     unsafe fn dequantize<const STEP: u32>(packed: Self::Packed, scales: Self::Scales) -> Self::Dequantized {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
+        // are passed to; the CPU supports `L`.
         unsafe {
             let first = F::dequantize::<L, STEP>(packed.0, scales.0);
             PanelPair(SinglePanel(first), SinglePanel(F::dequantize::<L, STEP>(packed.1, scales.1)))
@@ -63,7 +68,8 @@ impl<L: Simd, F: QuantCodec> WeightLoad<L, F> for SingleStrip {
 
     #[inline(always)]
     unsafe fn prefetch(address: *const u8, _: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
+        // are passed to; the CPU supports `L`.
         unsafe { L::prefetch_l1(address) }
     }
 }
@@ -79,26 +85,30 @@ impl<L: Simd, F: QuantCodec, R: WeightLoad<L, F>> WeightLoad<L, F> for StripPair
     #[inline(always)]
     unsafe fn load_scales(block: *const u8, stride: usize) -> Self::Scales {
         let next_block = block.wrapping_add(R::STRIPS.wrapping_mul(stride));
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
+        // are passed to; the CPU supports `L`.
         unsafe { (R::load_scales(block, stride), R::load_scales(next_block, stride)) }
     }
 
     #[inline(always)]
     unsafe fn load_packed(block: *const u8, stride: usize, group: usize) -> Self::Packed {
         let next_block = block.wrapping_add(R::STRIPS.wrapping_mul(stride));
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
+        // are passed to; the CPU supports `L`.
         unsafe { (R::load_packed(block, stride, group), R::load_packed(next_block, stride, group)) }
     }
 
     #[inline(always)]
     unsafe fn dequantize<const STEP: u32>(packed: Self::Packed, scales: Self::Scales) -> Self::Dequantized {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
+        // are passed to; the CPU supports `L`.
         unsafe { PanelPair(R::dequantize::<STEP>(packed.0, scales.0), R::dequantize::<STEP>(packed.1, scales.1)) }
     }
 
     #[inline(always)]
     unsafe fn prefetch(address: *const u8, stride: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part that they
+        // are passed to; the CPU supports `L`.
         unsafe {
             R::prefetch(address, stride);
             R::prefetch(address.wrapping_add(R::STRIPS.wrapping_mul(stride)), stride);
@@ -106,14 +116,10 @@ impl<L: Simd, F: QuantCodec, R: WeightLoad<L, F>> WeightLoad<L, F> for StripPair
     }
 }
 
-/// How far ahead of its use memory is asked for, in bytes. For weights of 16 bits the processor does it as well by itself.
-const PREFETCH_DISTANCE: usize = 1024;
-/// Rows of a tile at most: more would win little, and cost much to compile.
+/// Maximum rows per tile: more gain little and take long to compile.
 const MAX_TILE_ROWS: usize = 8;
-/// Bytes that come to the cache together.
-const CACHE_LINE_BYTES: usize = 64;
 
-/// `out[row, column] = start + Σ left[row, k] · weight[column, k]`
+/// `out[row, column] = init + Σ lhs[row, k] · weight[column, k]`
 pub struct QuantGemv<'a, 'b, F> {
     pub weights: &'a QuantizedWeight,
     /// `(rows, input)`
@@ -130,39 +136,37 @@ impl<F: QuantCodec> SimdKernel for QuantGemv<'_, '_, F> {
     unsafe fn run<L: Simd>(mut self) {
         let rows = self.output.rows();
         let columns = self.output.columns();
-        assert!(rows * self.weights.in_features() <= self.lhs.len(), "the left side holds every row");
+        assert!(rows * self.weights.in_features() <= self.lhs.len(), "the left-hand side holds every row");
         assert!(
             self.weights.format() == F::FORMAT && columns.end <= self.weights.out_features(),
-            "a weight has these columns"
+            "the weight has the format and the columns"
         );
-        assert!(columns.start.is_multiple_of(STRIP_COLUMNS), "products are cut between strips");
+        assert!(columns.start.is_multiple_of(STRIP_COLUMNS), "the columns start at a strip");
         if let AccumulatorInit::Bias(bias) = self.init {
             assert!(columns.end <= bias.len(), "the bias holds every column");
         }
         let (mut strip, end) = (columns.start / STRIP_COLUMNS, columns.end.div_ceil(STRIP_COLUMNS));
         let max_rows = (L::TILE_ROWS * L::TILE_PANELS / 2).min(MAX_TILE_ROWS);
         while strip < end {
-            // One row's chains are too few to keep the arithmetic busy, with the panels of one strip.
+            // The panels of one strip are too few to hide the latency of one row's multiply-adds.
             let uses_strip_pair = L::TILE_PANELS > 1 && rows <= 2 && strip + 2 <= end;
             let mut row = 0;
             while row < rows {
-                // tiles of nearly the same size
+                // Tiles of nearly equal size.
                 let tile_rows = (rows - row).div_ceil((rows - row).div_ceil(max_rows));
-                // A tile that has more registers than the machine is never asked for, nor compiled.
-                macro_rules! dispatch_rows {
-                    ($($rows:literal $sums:ident)+) => {
-                        match tile_rows {
-                            // SAFETY: the strip has columns of ours, and the rows are ours; the caller is in `Level::run`.
-                            1 if uses_strip_pair => unsafe { self.run_tile::<L, StripPair<SingleStrip>, Rows1<_>>(strip, row) },
-                            // SAFETY: as above.
-                            2 if uses_strip_pair => unsafe { self.run_tile::<L, StripPair<SingleStrip>, Rows2<_>>(strip, row) },
-                            // SAFETY: as above.
-                            $($rows if $rows <= max_rows => unsafe { self.run_tile::<L, SingleStrip, $sums<_>>(strip, row) },)+
-                            _ => {}
-                        }
-                    };
+                // SAFETY: the strips start within this slice's columns, the tile's rows exist, and the operands were checked
+                // above; the CPU supports `L`.
+                unsafe {
+                    match tile_rows {
+                        1 if uses_strip_pair => self.run_tile::<L, StripPair<SingleStrip>, Rows1<_>>(strip, row),
+                        2 if uses_strip_pair => self.run_tile::<L, StripPair<SingleStrip>, Rows2<_>>(strip, row),
+                        _ => dispatch_tile_rows!(
+                            tile_rows, max_rows, (self.run_tile)[L, SingleStrip](strip, row),
+                            1 => Rows1<_>, 2 => Rows2<_>, 3 => Rows3<_>, 4 => Rows4<_>,
+                            5 => Rows5<_>, 6 => Rows6<_>, 7 => Rows7<_>, 8 => Rows8<_>,
+                        ),
+                    }
                 }
-                dispatch_rows!(1 Rows1 2 Rows2 3 Rows3 4 Rows4 5 Rows5 6 Rows6 7 Rows7 8 Rows8);
                 row += tile_rows;
             }
             strip += if uses_strip_pair { 2 } else { 1 };
@@ -172,7 +176,8 @@ impl<F: QuantCodec> SimdKernel for QuantGemv<'_, '_, F> {
 
 impl<F: QuantCodec> QuantGemv<'_, '_, F> {
     /// # Safety
-    /// The reading's strips from `strip` on, and the tile's rows from `row` on, are in the output.
+    /// The strips of `R` from `strip` on start within the output's columns, rows `row..row + S::ROWS` exist, and the
+    /// CPU supports the instructions of `L`.
     #[inline(always)]
     unsafe fn run_tile<L: Simd, R: WeightLoad<L, F>, S: MicroTile<L, R::Dequantized>>(
         &mut self,
@@ -182,7 +187,8 @@ impl<F: QuantCodec> QuantGemv<'_, '_, F> {
         let (column, k, strip_stride) = (strip * STRIP_COLUMNS, self.weights.in_features(), self.weights.strip_bytes());
         let columns = self.output.columns().end - column;
         let (out, out_stride) = (self.output.ptr_at(row, column), self.output.row_stride());
-        // SAFETY: all columns have a bias, all rows a left side and all strips their blocks; the rest is the caller's.
+        // SAFETY: `run` has checked that the bias has every column, `lhs` every row and the weight every strip; partial
+        // accesses stop at the last column. The CPU supports `L`.
         unsafe {
             let mut sums = match self.init {
                 AccumulatorInit::Zero => S::splat_row(R::Dequantized::zero()),
@@ -205,7 +211,7 @@ impl<F: QuantCodec> QuantGemv<'_, '_, F> {
                 }
                 let mut group = 0;
                 while group < BLOCK_SIZE / F::VALUES_PER_LOAD {
-                    // One after the other: more at once than the cache can wait for would hold everything up.
+                    // Prefetches are spread out: too many at once exceed the line fill buffers and stall.
                     if F::SCALE_LINES > 0 {
                         R::prefetch(prefetch_address, strip_stride);
                         R::prefetch(prefetch_address.wrapping_add(CACHE_LINE_BYTES), strip_stride);
@@ -246,10 +252,10 @@ impl<F: QuantCodec> QuantGemv<'_, '_, F> {
     }
 }
 
-/// The sums plus the first `steps` steps of some words.
+/// Adds the first `value_count` steps of a load to the sums.
 ///
 /// # Safety
-/// As [`Sums`]: all rows have so many numbers.
+/// As for [`MicroTile`]: every row has `value_count` values at `lhs`.
 #[inline(always)]
 unsafe fn mul_acc_packed<L: Simd, F: QuantCodec, R: WeightLoad<L, F>, S: MicroTile<L, R::Dequantized>>(
     mut sums: S,
@@ -262,7 +268,8 @@ unsafe fn mul_acc_packed<L: Simd, F: QuantCodec, R: WeightLoad<L, F>, S: MicroTi
     macro_rules! mul_acc_values {
         ($($step:literal)+) => {
             $(if $step < F::VALUES_PER_LOAD && $step < value_count {
-                // SAFETY: the caller's.
+                // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each part
+                // that they are passed to; the CPU supports `L`.
                 sums = unsafe { sums.mul_acc(lhs.wrapping_add($step), row_stride, R::dequantize::<$step>(packed, scales)) };
             })+
         };

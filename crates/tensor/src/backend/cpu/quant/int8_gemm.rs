@@ -1,6 +1,6 @@
-//! Products of rows that are rounded to bytes: of a block's 32 steps in whole numbers, which are exact, and of blocks in `f32`.
+//! GEMM with int8 activations: each block's 32 products are summed exactly as integers, and blocks in `f32`.
 //!
-//! So each element is a chain of its own here, too, and has the same bits however rows and columns are shared out.
+//! So each element is one chain of blocks, and has the same bits for every split of rows and columns.
 
 #[cfg(test)]
 mod tests;
@@ -9,17 +9,14 @@ use super::activations::QuantizedActivations;
 use super::codec::IntegerDot;
 use super::column_slice::ColumnSlice;
 use super::weight::QuantizedWeight;
+use super::{CACHE_LINE_BYTES, PREFETCH_DISTANCE};
 use crate::backend::cpu::gemm::AccumulatorInit;
+use crate::backend::cpu::micro_tile::dispatch_tile_rows;
 use crate::backend::cpu::simd::{LANES, Simd, SimdKernel};
 use crate::quant::{BLOCK_SIZE, STRIP_COLUMNS};
 use std::marker::PhantomData;
 
-/// How far ahead of its use memory is asked for, in bytes.
-const PREFETCH_DISTANCE: usize = 1024;
-/// Bytes that come to the cache together.
-const CACHE_LINE_BYTES: usize = 64;
-
-/// `out[row, column] = start + Σ left[row, k] · weight[column, k]`
+/// `out[row, column] = init + Σ activations[row, k] · weight[column, k]`
 pub struct Int8Gemm<'a, 'b, F> {
     pub weights: &'a QuantizedWeight,
     pub activations: &'a QuantizedActivations,
@@ -37,37 +34,33 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
         let blocks = self.weights.in_features().div_ceil(BLOCK_SIZE);
         assert!(
             rows <= self.activations.rows() && blocks == self.activations.blocks_per_row(),
-            "the left side holds every row"
+            "the left-hand side holds every row"
         );
         assert!(
             self.weights.format() == F::FORMAT && columns.end <= self.weights.out_features(),
-            "a weight has these columns"
+            "the weight has the format and the columns"
         );
-        assert!(columns.start.is_multiple_of(STRIP_COLUMNS), "products are cut between strips");
+        assert!(columns.start.is_multiple_of(STRIP_COLUMNS), "the columns start at a strip");
         if let AccumulatorInit::Bias(bias) = self.init {
             assert!(columns.end <= bias.len(), "the bias holds every column");
         }
         let (mut strip, end) = (columns.start / STRIP_COLUMNS, columns.end.div_ceil(STRIP_COLUMNS));
-        // As many as the registers hold.
+        // As many rows as fit into the registers.
         let max_rows = if L::TILE_PANELS > 1 { 6 } else { 2 };
         while strip < end {
             let mut row = 0;
             while row < rows {
-                // tiles of nearly the same size
+                // Tiles of nearly equal size.
                 let tile_rows = (rows - row).div_ceil((rows - row).div_ceil(max_rows));
-                macro_rules! dispatch_rows {
-                    ($($rows:literal $tile:ty),+) => {
-                        match tile_rows {
-                            // SAFETY: the strip has columns of ours, and the rows are ours; the caller is in `Level::run_bytes`.
-                            $($rows if $rows <= max_rows => unsafe { self.run_tile::<L, $tile>(strip, row) },)+
-                            _ => {}
-                        }
-                    };
+                // SAFETY: the strip starts within this slice's columns, the tile's rows exist, and the operands were checked
+                // above; `run_int8_dot` runs this on CPUs that support `L`.
+                unsafe {
+                    dispatch_tile_rows!(
+                        tile_rows, max_rows, (self.run_tile)[L](strip, row),
+                        1 => Int8Rows1<L>, 2 => Int8Rows2<L>, 3 => Int8Rows3<L>,
+                        4 => Int8Rows4<L>, 5 => Int8Rows5<L>, 6 => Int8Rows6<L>,
+                    );
                 }
-                dispatch_rows!(
-                    1 Int8RowTile<L>, 2 Int8TwoRowTile<L>, 3 Int8StackedTile<Int8TwoRowTile<L>, Int8RowTile<L>>, 4 Int8StackedTile<Int8TwoRowTile<L>, Int8TwoRowTile<L>>,
-                    5 Int8StackedTile<Int8StackedTile<Int8TwoRowTile<L>, Int8TwoRowTile<L>>, Int8RowTile<L>>, 6 Int8StackedTile<Int8StackedTile<Int8TwoRowTile<L>, Int8TwoRowTile<L>>, Int8TwoRowTile<L>>
-                );
                 row += tile_rows;
             }
             strip += 1;
@@ -77,7 +70,8 @@ impl<F: IntegerDot> SimdKernel for Int8Gemm<'_, '_, F> {
 
 impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
     /// # Safety
-    /// The strip, and the tile's rows from `row` on, are in the output.
+    /// The strip starts within the output's columns, rows `row..row + T::ROWS` exist, and the CPU supports the
+    /// instructions of `L`.
     #[inline(always)]
     unsafe fn run_tile<L: Simd, T: Int8Tile<L>>(&mut self, strip: usize, row: usize) {
         let (column, blocks) = (strip * STRIP_COLUMNS, self.activations.blocks_per_row());
@@ -85,7 +79,8 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
         let (out, out_stride) = (self.output.ptr_at(row, column), self.output.row_stride());
         let (mut codes, mut scales_and_sums) =
             (self.activations.codes_ptr(row), self.activations.scales_and_sums_ptr(row));
-        // SAFETY: all columns have a bias, all rows their codes and all strips their blocks; the rest is the caller's.
+        // SAFETY: `run` has checked that the bias has every column, the activations every row and the weight every
+        // strip; partial accesses stop at the last column. The CPU supports `L`.
         unsafe {
             let mut tile = match self.init {
                 AccumulatorInit::Zero => T::splat_row((L::splat(0.0), L::splat(0.0))),
@@ -126,19 +121,20 @@ impl<F: IntegerDot> Int8Gemm<'_, '_, F> {
     }
 }
 
-/// The sums of some rows and a strip's two panels, in registers, as a type for the reason that [`crate::backend::cpu::tile`] gives.
+/// Accumulators of some rows and the two panels of a strip. A nested type, as in
+/// [`micro_tile`](crate::backend::cpu::micro_tile).
 ///
 /// # Safety
-/// As [`Whole`]; steps are from one row to the next.
+/// As for [`IntegerDot`]; strides are distances between rows.
 trait Int8Tile<L: Simd>: Copy {
     const ROWS: usize;
 
     unsafe fn splat_row(sums: (L, L)) -> Self;
     unsafe fn load_partial(src: *const f32, stride: usize, count: usize) -> Self;
-    /// The block's own sums grow.
+    /// Adds to the integer sums of the current block.
     unsafe fn dot_acc<F: IntegerDot>(self, lhs: *const i8, stride: usize, packed: (F::Packed<L>, F::Packed<L>))
     -> Self;
-    /// The block's own sums are added to those of all blocks, and begin anew.
+    /// Adds the scaled integer sums of the block to the total and resets them.
     unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], stride: usize, scales: ((L, L), (L, L))) -> Self;
     unsafe fn store_partial(self, dst: *mut f32, stride: usize, count: usize);
 }
@@ -154,19 +150,22 @@ impl<L: Simd> Int8Tile<L> for Int8RowTile<L> {
 
     #[inline(always)]
     unsafe fn splat_row(sums: (L, L)) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         Self { sums, block_sums: unsafe { (L::splat_i32(0), L::splat_i32(0)) } }
     }
 
     #[inline(always)]
     unsafe fn load_partial(src: *const f32, _: usize, count: usize) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         unsafe { Self::splat_row(load_strip(src, count)) }
     }
 
     #[inline(always)]
     unsafe fn dot_acc<F: IntegerDot>(self, lhs: *const i8, _: usize, packed: (F::Packed<L>, F::Packed<L>)) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         let block_sums = unsafe {
             (F::dot_packed::<L>(self.block_sums.0, packed.0, lhs), F::dot_packed::<L>(self.block_sums.1, packed.1, lhs))
         };
@@ -175,7 +174,8 @@ impl<L: Simd> Int8Tile<L> for Int8RowTile<L> {
 
     #[inline(always)]
     unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], _: usize, scales: ((L, L), (L, L))) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         unsafe {
             let (scale, sum) =
                 (L::load_splat(scales_and_sums.cast()), L::load_splat(scales_and_sums.cast::<f32>().add(1)));
@@ -187,7 +187,8 @@ impl<L: Simd> Int8Tile<L> for Int8RowTile<L> {
 
     #[inline(always)]
     unsafe fn store_partial(self, dst: *mut f32, _: usize, count: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         unsafe {
             self.sums.0.store_partial(dst, count);
             self.sums.1.store_partial(dst.wrapping_add(LANES), count.saturating_sub(LANES));
@@ -195,35 +196,43 @@ impl<L: Simd> Int8Tile<L> for Int8RowTile<L> {
     }
 }
 
-/// A strip's numbers of one row; 0 beyond `count`.
+/// Loads `count` values of a strip's row; the rest is 0.
 ///
 /// # Safety
-/// As [`Lanes`].
+/// `src` is readable for `count` values, and the CPU supports the instructions of `L`.
 #[inline(always)]
 unsafe fn load_strip<L: Simd>(src: *const f32, count: usize) -> (L, L) {
-    // SAFETY: the caller's.
+    // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they are
+    // passed to; the CPU supports `L`.
     unsafe { (L::load_partial(src, count), L::load_partial(src.wrapping_add(LANES), count.saturating_sub(LANES))) }
 }
 
-/// One tile above another.
+/// Two tiles, one above the other.
 #[derive(Clone, Copy)]
 struct Int8StackedTile<A, B>(A, B);
 
-type Int8TwoRowTile<L> = Int8StackedTile<Int8RowTile<L>, Int8RowTile<L>>;
+type Int8Rows1<L> = Int8RowTile<L>;
+type Int8Rows2<L> = Int8StackedTile<Int8Rows1<L>, Int8Rows1<L>>;
+type Int8Rows3<L> = Int8StackedTile<Int8Rows2<L>, Int8Rows1<L>>;
+type Int8Rows4<L> = Int8StackedTile<Int8Rows2<L>, Int8Rows2<L>>;
+type Int8Rows5<L> = Int8StackedTile<Int8Rows4<L>, Int8Rows1<L>>;
+type Int8Rows6<L> = Int8StackedTile<Int8Rows4<L>, Int8Rows2<L>>;
 
 impl<L: Simd, A: Int8Tile<L>, B: Int8Tile<L>> Int8Tile<L> for Int8StackedTile<A, B> {
     const ROWS: usize = A::ROWS + B::ROWS;
 
     #[inline(always)]
     unsafe fn splat_row(sums: (L, L)) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         unsafe { Self(A::splat_row(sums), B::splat_row(sums)) }
     }
 
     #[inline(always)]
     unsafe fn load_partial(src: *const f32, stride: usize, count: usize) -> Self {
         let below = src.wrapping_add(A::ROWS.wrapping_mul(stride));
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         unsafe { Self(A::load_partial(src, stride, count), B::load_partial(below, stride, count)) }
     }
 
@@ -235,14 +244,16 @@ impl<L: Simd, A: Int8Tile<L>, B: Int8Tile<L>> Int8Tile<L> for Int8StackedTile<A,
         packed: (F::Packed<L>, F::Packed<L>),
     ) -> Self {
         let below = lhs.wrapping_add(A::ROWS.wrapping_mul(stride));
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         unsafe { Self(self.0.dot_acc::<F>(lhs, stride, packed), self.1.dot_acc::<F>(below, stride, packed)) }
     }
 
     #[inline(always)]
     unsafe fn finish_block(self, scales_and_sums: *const [f32; 2], stride: usize, scales: ((L, L), (L, L))) -> Self {
         let below = scales_and_sums.wrapping_add(A::ROWS.wrapping_mul(stride));
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         unsafe {
             Self(self.0.finish_block(scales_and_sums, stride, scales), self.1.finish_block(below, stride, scales))
         }
@@ -251,7 +262,8 @@ impl<L: Simd, A: Int8Tile<L>, B: Int8Tile<L>> Int8Tile<L> for Int8StackedTile<A,
     #[inline(always)]
     unsafe fn store_partial(self, dst: *mut f32, stride: usize, count: usize) {
         let below = dst.wrapping_add(A::ROWS.wrapping_mul(stride));
-        // SAFETY: the caller's.
+        // SAFETY: the pointers keep the contract of the trait or function that this belongs to, for each row that they
+        // are passed to; the CPU supports `L`.
         unsafe {
             self.0.store_partial(dst, stride, count);
             self.1.store_partial(below, stride, count);

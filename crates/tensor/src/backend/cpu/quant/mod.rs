@@ -1,10 +1,10 @@
-//! Frozen weights in fewer bits than `f32`, and their products with rows of `f32`.
+//! Products with quantized frozen weights.
 //!
-//! A weight is one number, whatever reads it: a product's, a gradient's and a lookup's are the same to the last bit. It is
-//! widened on the way, in registers for few rows and in a first-level cache for many, and multiplied as an `f32`. So every
-//! element of a product is one chain of multiply-adds along the depth, as it is in [`super::product`], and a row has the
-//! same bits alone, in a batch, and however columns are shared among threads. That holds for rows that are rounded to bytes, too
-//! ([`bytes`]), whose blocks are summed as whole numbers.
+//! A weight has one value, the same in forward products, gradients and lookups. It is dequantized on the fly, in
+//! registers for few rows ([`gemv`]) and to a first-level cache for many ([`dequant_gemm`]), and multiplied as `f32`.
+//! So every element is one chain of multiply-adds in the order of k, as in GEMM, and a row has the same bits alone, in
+//! a batch, and for every split of the columns over threads. That also holds for int8 activations ([`int8_gemm`]),
+//! whose blocks are summed as integers.
 
 mod activations;
 mod codec;
@@ -27,10 +27,15 @@ use crate::quant::{QuantFormat, STRIP_COLUMNS};
 use codec::{AffineQ4, AffineQ8, Bf16, F16, Q4_0, Q4_1, Q8_0};
 use std::marker::PhantomData;
 
-/// Up to so many rows, widening the weights for every tile of them costs less than a buffer does. Both have the same bits.
+/// Up to this many rows, dequantizing in registers for every tile costs less than going through a buffer. Both give the
+/// same bits.
 const MAX_GEMV_ROWS: usize = 36;
 
-/// The body, with a form's type for its name.
+/// Prefetch distance in bytes. For 16-bit formats the hardware prefetcher suffices.
+const PREFETCH_DISTANCE: usize = 1024;
+const CACHE_LINE_BYTES: usize = 64;
+
+/// Expands the body with `$type` bound to the format's codec.
 macro_rules! dispatch_format {
     ($format:expr, $type:ident, $body:expr) => {
         match $format {
@@ -67,8 +72,8 @@ macro_rules! dispatch_format {
 }
 
 impl QuantizedWeight {
-    /// `out = start + x·Wᵀ` for the output's columns, which begin at a multiple of 32 (between two strips). `x` is
-    /// `(rows, input)`; a bias has a number for every column.
+    /// `out = init + x·Wᵀ` for the output's columns, which start at a strip. `x` is `(rows, input)`; a bias has one
+    /// value per column.
     pub fn multiply(&self, isa: Isa, x: &[f32], init: AccumulatorInit, output: &mut ColumnSlice) {
         if output.rows() <= MAX_GEMV_ROWS {
             dispatch_format!(self.format(), F, {
@@ -79,10 +84,10 @@ impl QuantizedWeight {
         }
     }
 
-    /// The same of rows that are rounded to bytes.
+    /// `out = init + x·Wᵀ` with int8 activations.
     ///
     /// # Panics
-    /// For the others: [`Form::is_whole`].
+    /// If the format has no integer kernel: [`QuantFormat::supports_integer_dot`].
     pub fn multiply_int8(&self, isa: Isa, x: &QuantizedActivations, init: AccumulatorInit, output: &mut ColumnSlice) {
         macro_rules! run_int8_gemm {
             ($format:ty) => {
@@ -101,12 +106,12 @@ impl QuantizedWeight {
             QuantFormat::Q4_1 => run_int8_gemm!(Q4_1),
             QuantFormat::AffineQ4 => run_int8_gemm!(AffineQ4),
             QuantFormat::F16 | QuantFormat::Bf16 | QuantFormat::AffineQ8 => {
-                unreachable!("these forms do not multiply as whole numbers")
+                unreachable!("the format has no integer kernel")
             }
         }
     }
 
-    /// `out = start + dY·W`: `gradient` is `(rows, output)`, `out` `(rows, input)`. There is no bias.
+    /// `out = init + dY·W` with `gradient` `(rows, output)` and `out` `(rows, input)`. A bias is not allowed.
     pub fn backward_input(&self, isa: Isa, gradient: &[f32], init: AccumulatorInit, out: &mut [f32]) {
         dispatch_format!(self.format(), F, dequant_gemm::backward::<F>(isa, self, gradient, init, out));
     }

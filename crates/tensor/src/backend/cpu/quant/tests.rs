@@ -1,4 +1,4 @@
-//! Every form, shape and instruction set against plain loops in `f64` on the widened weights.
+//! Products of every format, shape and instruction set against `f64` loops on the dequantized weights.
 
 use super::{ColumnSlice, QuantFormat, QuantizedWeight};
 use crate::backend::cpu::Isa;
@@ -23,7 +23,7 @@ fn dequantized(weights: &QuantizedWeight) -> Vec<f32> {
     values
 }
 
-/// Every level, form and shape.
+/// Calls `check` for every instruction set, format and shape.
 fn for_every_case(mut check: impl FnMut(Isa, &QuantizedWeight)) {
     for format in QuantFormat::ALL {
         for shape in SHAPES {
@@ -156,12 +156,12 @@ fn instruction_sets_with_fma_agree() {
     }
 }
 
-/// A file's bytes of a row, and what they mean.
+/// Bytes of a row in file layout.
 fn gguf_row(format: QuantFormat, input: usize, seed: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> =
         (0..input / 32 * format.row_block_bytes()).map(|index| ((index + seed) * 7919 % 251) as u8).collect();
     for block in bytes.chunks_exact_mut(format.row_block_bytes()) {
-        // scales and minima that are ordinary numbers, or whole 16-bit numbers
+        // Scales and minima, or 16-bit values, are kept finite and of ordinary size.
         let scale_end_offsets: &[usize] = match format {
             QuantFormat::F16 | QuantFormat::Bf16 => &std::array::from_fn::<usize, 32, _>(|at| 2 * at + 1),
             QuantFormat::Q8_0 | QuantFormat::Q4_0 => &[1],
@@ -179,7 +179,7 @@ fn gguf_rows_are_stored_without_loss() {
     for format in QuantFormat::ALL {
         let (output, input) = (70, 160);
         let mut weights = QuantizedWeight::new(format, output, input);
-        // in any order, and twice
+        // In any order, and one row twice.
         for row in (0..output).rev().chain([3]) {
             weights.copy_row_blocks(row, &gguf_row(format, input, row));
         }

@@ -1,6 +1,4 @@
-//! A frozen weight `(output, input)` in memory, in strips of columns, written and read row by row.
-//!
-//! Knows nothing of products: only where each number lies.
+//! Quantized weight `(output, input)` in strips of 32 columns, written and read row by row.
 
 use crate::Tensor;
 use crate::backend::cpu::memory::cache_line::CacheLine;
@@ -9,7 +7,7 @@ use crate::quant::QuantBlock;
 use crate::quant::{BLOCK_SIZE, QuantFormat, STRIP_COLUMNS};
 use half::f16;
 
-/// `(output, input)`, never changed once it is filled. Columns that no row fills are 0.
+/// Quantized weight `(output, input)`. Columns beyond the last row are 0.
 #[derive(Debug)]
 pub struct QuantizedWeight {
     format: QuantFormat,
@@ -30,9 +28,9 @@ impl QuantizedWeight {
         }
     }
 
-    /// Rounded, from the rows of a matrix.
+    /// Quantizes the rows of a matrix.
     pub fn quantize(format: QuantFormat, weight: &[f32], output: usize, input: usize) -> Self {
-        assert_eq!(weight.len(), output * input, "a weight has all its rows");
+        assert_eq!(weight.len(), output * input, "the weight has all its rows");
         let mut quantized = Self::new(format, output, input);
         weight.chunks_exact(input).enumerate().for_each(|(row, values)| quantized.quantize_row(row, values));
         quantized
@@ -53,27 +51,27 @@ impl QuantizedWeight {
         Tensor::new([self.out_features, self.in_features], values)
     }
 
-    /// Rounded to this form.
+    /// Quantizes one row.
     pub fn quantize_row(&mut self, row: usize, values: &[f32]) {
-        assert_eq!(values.len(), self.in_features, "a row has its input's width");
+        assert_eq!(values.len(), self.in_features, "the row has the weight's input width");
         for (index, values) in values.chunks(BLOCK_SIZE).enumerate() {
             self.write_block(row, index, &QuantBlock::quantize(self.format, values));
         }
     }
 
-    /// As a file has it, without loss: the row's blocks of 32 (GGUF's, or numbers of 16 bits), little-endian.
+    /// Copies a row from its blocks in file layout, without loss: GGUF's blocks of 32, or 16-bit values, little-endian.
     pub fn copy_row_blocks(&mut self, row: usize, bytes: &[u8]) {
         let block_bytes = self.format.row_block_bytes();
-        assert!(self.in_features.is_multiple_of(BLOCK_SIZE), "rows of a file are whole blocks");
-        assert_eq!(bytes.len(), self.in_features / BLOCK_SIZE * block_bytes, "a row has all its blocks");
+        assert!(self.in_features.is_multiple_of(BLOCK_SIZE), "rows in file layout are whole blocks");
+        assert_eq!(bytes.len(), self.in_features / BLOCK_SIZE * block_bytes, "the row has all its blocks");
         for (index, bytes) in bytes.chunks_exact(block_bytes).enumerate() {
             self.write_block(row, index, &QuantBlock::parse(self.format, bytes));
         }
     }
 
-    /// A row of the weight, as products see it: a table's entry.
+    /// Dequantizes one row.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
-        assert_eq!(out.len(), self.in_features, "a row has its input's width");
+        assert_eq!(out.len(), self.in_features, "the row has the weight's input width");
         for (index, out) in out.chunks_mut(BLOCK_SIZE).enumerate() {
             out.copy_from_slice(&self.read_block(row, index).dequantize(self.format)[..out.len()]);
         }
@@ -91,32 +89,33 @@ impl QuantizedWeight {
         self.in_features
     }
 
-    /// Strips of 32 columns of a product.
+    /// Number of strips.
     pub fn strip_count(&self) -> usize {
         self.out_features.div_ceil(STRIP_COLUMNS)
     }
 
-    /// From one strip to the next.
+    /// Bytes per strip.
     pub(super) fn strip_bytes(&self) -> usize {
         strip_bytes(self.format, self.in_features)
     }
 
-    /// All strips, whole blocks each; for hashing, too.
+    /// The bytes of all strips.
     pub fn as_bytes(&self) -> &[u8] {
         let lines = self.storage.lines();
-        // SAFETY: lines are plain memory without gaps, all of it initialised.
+        // SAFETY: a `CacheLine` is plain initialised memory without padding, and bytes need no alignment.
         unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
     }
 
     fn as_bytes_mut(&mut self) -> &mut [u8] {
         let lines = self.storage.lines_mut();
-        // SAFETY: as above; any bits are a number, and nobody else has the lines.
+        // SAFETY: a `CacheLine` is plain memory without padding, every bit pattern is a valid `f32`, and `&mut self`
+        // makes the borrow exclusive.
         unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
     }
 
-    /// Where the block lies that has these 32 weights of a row.
+    /// Byte offset of the strip's block that holds these 32 weights of a row.
     fn block_offset(&self, row: usize, block_index: usize) -> usize {
-        assert!(row < self.out_features, "a row lies within its weight");
+        assert!(row < self.out_features, "the row lies within the weight");
         row / STRIP_COLUMNS * self.strip_bytes() + block_index * self.format.strip_block_bytes()
     }
 

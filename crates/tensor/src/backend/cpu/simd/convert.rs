@@ -1,49 +1,44 @@
-//! Numbers of 16, 8 and 4 bits, widened to `f32` sixteen at a time.
+//! Conversion of 16-, 8- and 4-bit values to `f32`, sixteen at a time.
 //!
-//! Codes lie in words of 32 bits, one word to a lane. What comes out is exact, so it is the same on every machine. Knows
-//! neither scales nor the order in which weights lie.
+//! Codes are packed in 32-bit words, one word per lane. Conversions are exact, so they are the same on every
+//! instruction set.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-mod portable;
-
-/// What lanes can be made of.
+/// Conversions to and from a vector.
 ///
 /// # Safety
-/// As [`super::Lanes`]: every function may only run inside `Level::run`, and pointers must be good for what is read or
-/// written there. They need no alignment.
-#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+/// As for [`super::Simd`]: the CPU supports the instruction set of the implementation, and pointers are valid for what
+/// is read or written there. They need no alignment.
+#[allow(clippy::missing_safety_doc, reason = "stated at the trait")]
 pub trait SimdConvert: Copy {
-    /// Sixteen words, not yet taken apart.
+    /// Sixteen packed 32-bit words.
     type U32x16: Copy;
 
-    /// Asks for the cache line there, which need not exist, just ahead of its use.
+    /// Prefetches the cache line into the first-level cache; any address is allowed.
     unsafe fn prefetch_l1(src: *const u8);
-    /// Sixteen words of 32 bits.
+    /// Loads sixteen words.
     unsafe fn load_u32x16(src: *const u8) -> Self::U32x16;
-    /// The lower (0) or upper (1) four bits of every byte, as bytes.
+    /// Extracts the lower (0) or upper (1) nibble of every byte.
     unsafe fn unpack_nibbles<const INDEX: u32>(words: Self::U32x16) -> Self::U32x16;
-    /// The byte from bit 8·`INDEX` on, from 0 to 255.
+    /// Converts the byte that starts at bit 8·`INDEX`.
     unsafe fn u8_to_f32<const INDEX: u32>(words: Self::U32x16) -> Self;
-    /// The lower (0) or upper (1) half of each word as a bfloat16.
+    /// Converts the lower (0) or upper (1) half of each word from bfloat16.
     unsafe fn bf16_to_f32<const INDEX: u32>(words: Self::U32x16) -> Self;
-    /// Sixteen signed bytes.
+    /// Loads sixteen signed bytes.
     unsafe fn load_i8(src: *const i8) -> Self;
-    /// Sixteen IEEE halves.
+    /// Loads sixteen IEEE halves.
     unsafe fn load_f16(src: *const u8) -> Self;
 
-    /// The same whole number in all words.
+    /// Broadcasts an integer.
     unsafe fn splat_i32(value: i32) -> Self::U32x16;
-    /// To each word of `sums` the products of the four bytes of its own, from 0 to 255, with the four signed ones there, from −127
-    /// on: exact. Of words that came out of [`Narrow::nibbles`], `BITS` is 4, else 8. Only inside `Level::run_bytes`.
+    /// Adds to each word of `sums` the products of its four unsigned bytes with the four signed bytes at `lhs` (−127 to
+    /// 127), exactly. `BITS` is 4 for words from [`SimdConvert::unpack_nibbles`], else 8. Requires a call from
+    /// `Isa::run_int8_dot`.
     unsafe fn dot_u8_i8<const BITS: u32>(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16;
-    /// Whole numbers below 2²⁴ as they are.
+    /// Converts integers below 2²⁴.
     unsafe fn i32_to_f32(words: Self::U32x16) -> Self;
-    /// Whole numbers from −127 to 127, as bytes.
+    /// Stores integers from −127 to 127 as bytes.
     unsafe fn store_i8(self, dst: *mut i8);
 
-    /// Sixteen rows of sixteen numbers become columns; steps are from one row to the next.
+    /// Transposes 16×16 values; strides are distances between rows.
     unsafe fn transpose_16x16(src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize);
 }

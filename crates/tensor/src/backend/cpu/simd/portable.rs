@@ -1,9 +1,10 @@
-//! Lanes as an array: what every machine can do, and the twin that the others are compared with. On ARM it compiles to
-//! NEON, which is part of every 64-bit ARM machine.
+//! Portable implementation: an array of lanes. It is the reference that the other instruction sets are tested against.
+//! On 64-bit ARM it compiles to NEON.
 
-use super::{LANES, Simd};
+use super::{LANES, Simd, SimdConvert};
+use half::f16;
 
-/// Elsewhere a fused multiply-add without the instruction is a slow function call.
+/// Without the instruction a fused multiply-add is a slow library call.
 const HAS_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 #[derive(Clone, Copy)]
@@ -35,27 +36,27 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load(src: *const f32) -> Self {
-        // SAFETY: the caller's pointer is good for sixteen numbers.
+        // SAFETY: the trait requires `src` to be readable for sixteen values; `read_unaligned` needs no alignment.
         Self(unsafe { src.cast::<[f32; LANES]>().read_unaligned() })
     }
 
     #[inline(always)]
     unsafe fn store(self, dst: *mut f32) {
-        // SAFETY: as above.
+        // SAFETY: the trait requires `dst` to be writable for sixteen values; `write_unaligned` needs no alignment.
         unsafe { dst.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
 
     #[inline(always)]
     unsafe fn load_partial(src: *const f32, count: usize) -> Self {
         let mut lanes = [0.0; LANES];
-        // SAFETY: the caller's pointer is good for `count` numbers, and `count` is at most sixteen.
+        // SAFETY: the trait requires `src` to be readable for `count` values, and at most sixteen are read.
         unsafe { std::ptr::copy_nonoverlapping(src, lanes.as_mut_ptr(), count.min(LANES)) };
         Self(lanes)
     }
 
     #[inline(always)]
     unsafe fn store_partial(self, dst: *mut f32, count: usize) {
-        // SAFETY: as above.
+        // SAFETY: the trait requires `dst` to be writable for `count` values, and at most sixteen are written.
         unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), dst, count.min(LANES)) };
     }
 
@@ -69,7 +70,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load_splat(src: *const f32) -> Self {
-        // SAFETY: the caller's pointer is good for a number.
+        // SAFETY: the trait requires `src` to be readable for one value.
         Self([unsafe { src.read_unaligned() }; LANES])
     }
 
@@ -103,7 +104,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        // as x86 does: the second where either is no number
+        // The second operand if either is NaN, as on x86.
         self.zip_map(other, |one, other| if one > other { one } else { other })
     }
 
@@ -130,5 +131,86 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn reduce_max(self) -> f32 {
         self.reduce(|one, other| if one > other { one } else { other })
+    }
+}
+
+impl SimdConvert for Portable {
+    type U32x16 = [u32; LANES];
+
+    #[inline(always)]
+    unsafe fn prefetch_l1(_: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn load_u32x16(src: *const u8) -> Self::U32x16 {
+        // SAFETY: the trait requires `src` to be readable for sixteen 32-bit words.
+        unsafe { src.cast::<[u32; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn u8_to_f32<const INDEX: u32>(words: Self::U32x16) -> Self {
+        Self(words.map(|word| ((word >> (8 * INDEX)) & 255) as f32))
+    }
+
+    #[inline(always)]
+    unsafe fn unpack_nibbles<const INDEX: u32>(words: Self::U32x16) -> Self::U32x16 {
+        words.map(|word| (word >> (4 * INDEX)) & 0x0f0f_0f0f)
+    }
+
+    #[inline(always)]
+    unsafe fn bf16_to_f32<const INDEX: u32>(words: Self::U32x16) -> Self {
+        Self(words.map(|word| f32::from_bits((word >> (16 * INDEX)) << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(src: *const i8) -> Self {
+        // SAFETY: the trait requires `src` to be readable for sixteen bytes.
+        Self(unsafe { src.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(src: *const u8) -> Self {
+        // SAFETY: the trait requires `src` to be readable for sixteen 16-bit values.
+        let bits = unsafe { src.cast::<[u16; LANES]>().read_unaligned() };
+        Self(bits.map(|bits| f16::from_bits(bits).to_f32()))
+    }
+
+    #[inline(always)]
+    unsafe fn splat_i32(value: i32) -> Self::U32x16 {
+        [value.cast_unsigned(); LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn dot_u8_i8<const BITS: u32>(sums: Self::U32x16, packed: Self::U32x16, lhs: *const i8) -> Self::U32x16 {
+        // SAFETY: the trait requires `lhs` to be readable for four bytes.
+        let lhs = unsafe { lhs.cast::<[i8; 4]>().read_unaligned() };
+        let mut sums = sums;
+        for (sum, bytes) in sums.iter_mut().zip(packed) {
+            for (byte, left) in bytes.to_le_bytes().into_iter().zip(lhs) {
+                *sum = sum.wrapping_add((i32::from(byte) * i32::from(left)).cast_unsigned());
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn i32_to_f32(words: Self::U32x16) -> Self {
+        Self(words.map(|word| word.cast_signed() as f32))
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, dst: *mut i8) {
+        // SAFETY: the trait requires `dst` to be writable for sixteen bytes.
+        unsafe { dst.cast::<[i8; LANES]>().write_unaligned(self.0.map(|number| number as i8)) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose_16x16(src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize) {
+        for row in 0..LANES {
+            for column in 0..LANES {
+                // SAFETY: the trait requires both pointers to be valid for sixteen rows of sixteen values at their
+                // strides.
+                unsafe { dst.add(column * dst_stride + row).write(src.add(row * src_stride + column).read()) };
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Threads that share the products of one calling thread.
+//! Intra-op parallelism: threads that share the products of one calling thread.
 
 mod intra_op;
 mod pool;

@@ -1,9 +1,9 @@
-//! Threads that do one piece of work together, thousands of times a second: a product's columns are shared among them.
+//! Thread pool for short parallel tasks, thousands per second: the columns of a product are split over it.
 //!
-//! The caller is one of them. Between rounds the others watch for the next for a moment, which costs a round about a
-//! microsecond, and then sleep, so that a team without work costs nothing. A part whose thread has not come by the time
-//! the caller has done its own, because it sleeps or others have its core, is the caller's too: nobody waits for a thread
-//! that has not begun. Knows nothing of what is computed.
+//! The calling thread takes part. Between epochs the workers spin for a moment, which makes an epoch cost about a
+//! microsecond, then park, so an idle pool costs nothing. If a worker has not started by the time the caller has
+//! finished its own index, because it is parked or preempted, the caller runs that index too: it never waits for a
+//! thread that has not started.
 
 use super::spin_park_event::SpinParkEvent;
 use std::any::Any;
@@ -14,60 +14,61 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// The same for all threads, each told its index.
+/// Task that every thread runs with its index.
 type ParallelTask = dyn Fn(usize) + Sync;
 
-/// A fixed number of threads, the caller's among them.
+/// Fixed number of threads, the calling one included.
 pub struct SpinThreadPool {
     state: Arc<PoolState>,
     handles: Vec<JoinHandle<()>>,
 }
 
 struct PoolState {
-    /// Counts up with every round.
+    /// Incremented at the start of every epoch.
     epoch: AtomicU32,
-    /// What the current round is to do. It lives as long as the round does.
+    /// Task of the current epoch, valid until its end.
     task: UnsafeCell<Option<*const ParallelTask>>,
     workers: Box<[WorkerSlot]>,
-    /// Rung by a member that is done, for the caller.
+    /// Notified by a worker that has finished, for the caller.
     worker_done: SpinParkEvent,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     is_shutting_down: AtomicBool,
 }
 
-/// A thread other than the caller's, on cache lines of its own.
+/// State of one worker, on cache lines of its own.
 #[repr(align(128))]
 #[derive(Default)]
 struct WorkerSlot {
-    /// The last round whose part of the work somebody took: this thread, or the caller instead.
+    /// Last epoch whose index was claimed, by the worker or by the caller.
     claimed_epoch: AtomicU32,
-    /// The last round of which this thread needs nothing any more.
+    /// Last epoch that no longer uses the task for this index.
     finished_epoch: AtomicU32,
     wake: SpinParkEvent,
 }
 
 impl WorkerSlot {
-    /// Whether this round's part is now the one's who asks, and nobody else's.
+    /// Claims the index of this epoch; succeeds for one thread only.
     fn try_claim(&self, epoch: u32) -> bool {
         self.claimed_epoch.compare_exchange(epoch.wrapping_sub(1), epoch, SeqCst, SeqCst).is_ok()
     }
 }
 
-// SAFETY: `work` is written only by the one thread that has the team, and only between rounds: when every part of the last
-// is taken, and done where a member took it. A member reads it only after it has taken its part of the round, so the next
-// cannot begin before it is done. What it points to may be shared, for it is `Sync`.
+// SAFETY: `task` is written only by the thread that owns the pool, and only between epochs: when every index of the
+// last epoch is claimed, and finished if a worker claimed it. A worker reads it only after claiming its index of the
+// epoch, so the next epoch cannot begin before the worker has finished. The task itself is `Sync`.
 unsafe impl Sync for PoolState {}
-// SAFETY: as above.
+// SAFETY: the raw task pointer is only dereferenced during its epoch, for which the caller keeps the task borrowed, so
+// moving the state to another thread is safe.
 unsafe impl Send for PoolState {}
 
-/// Ends when no member needs what the caller has borrowed, even when a part of the caller's panics.
+/// Waits on drop until no worker uses the borrowed task, also if the caller's own index panics.
 struct EpochGuard<'a> {
     state: &'a PoolState,
     epoch: u32,
 }
 
 impl EpochGuard<'_> {
-    /// The parts of those that have not come.
+    /// Runs the indices that no worker has claimed.
     fn steal_unstarted(&self, task: &ParallelTask) {
         for (index, worker) in self.state.workers.iter().enumerate() {
             if worker.try_claim(self.epoch) {
@@ -82,7 +83,7 @@ impl Drop for EpochGuard<'_> {
     fn drop(&mut self) {
         for worker in &self.state.workers {
             if worker.try_claim(self.epoch) {
-                // Only after a panic: nobody does it any more.
+                // Only after a panic of the caller: the index is not run.
                 worker.finished_epoch.store(self.epoch, SeqCst);
             }
             self.state.worker_done.wait(|| worker.finished_epoch.load(SeqCst) == self.epoch);
@@ -91,7 +92,8 @@ impl Drop for EpochGuard<'_> {
 }
 
 impl SpinThreadPool {
-    /// Of so many threads with the caller's, the others started by `spawn`, each with its index and what it is to run.
+    /// Creates a pool of this many threads, the calling one included. `spawn` starts a worker, given its index and its
+    /// main function.
     ///
     /// # Errors
     /// Those of `spawn`.
@@ -108,7 +110,7 @@ impl SpinThreadPool {
             panic: Mutex::new(None),
             is_shutting_down: AtomicBool::new(false),
         });
-        // Those that were started end with the team, should one not start.
+        // If one worker fails to start, dropping the pool ends the others.
         let mut pool = Self { state, handles: Vec::new() };
         for index in 1..threads {
             let state = Arc::clone(&pool.state);
@@ -117,21 +119,22 @@ impl SpinThreadPool {
         Ok(pool)
     }
 
-    /// With the caller's.
+    /// Number of threads, the calling one included.
     pub fn thread_count(&self) -> usize {
         self.state.workers.len() + 1
     }
 
-    /// Runs the work once for every index below the number of threads, 0 on the caller's; returns when all is done. A panic
-    /// of any is the caller's.
+    /// Runs the task once for every index below the number of threads, index 0 on the calling thread, and returns when
+    /// all are done. A panic of any index resumes on the calling thread.
     pub fn run(&mut self, task: impl Fn(usize) + Sync) {
         let task: &(dyn Fn(usize) + Sync + '_) = &task;
-        // SAFETY: only the lifetime changes, and members read it only within this round, whose end `Round` waits for.
+        // SAFETY: only the lifetime changes. Workers read the pointer only within this epoch, whose end `EpochGuard`
+        // waits for.
         let erased_task =
             unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const ParallelTask>(task) };
         let epoch_guard = self.start_epoch(erased_task);
         task(0);
-        // SAFETY: as above; it is the same work.
+        // SAFETY: the pointer was made from `task`, which is borrowed until the end of this function.
         epoch_guard.steal_unstarted(unsafe { &*erased_task });
         drop(epoch_guard);
         let panic = self.state.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -141,9 +144,9 @@ impl SpinThreadPool {
     }
 
     fn start_epoch(&mut self, task: *const ParallelTask) -> EpochGuard<'_> {
-        // Of a round that ended by a panic of the caller's own.
+        // Clears the panic of an earlier epoch in which the caller panicked, too.
         self.state.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // SAFETY: we have the team for us, and the last round is over.
+        // SAFETY: `&mut self` excludes other callers, and the last epoch has ended, so no worker reads the task.
         unsafe { *self.state.task.get() = Some(task) };
         let epoch = self.state.advance_epoch();
         EpochGuard { state: &self.state, epoch }
@@ -153,18 +156,18 @@ impl SpinThreadPool {
 impl Drop for SpinThreadPool {
     fn drop(&mut self) {
         self.state.is_shutting_down.store(true, SeqCst);
-        // SAFETY: we have the team for us, and the last round is over.
+        // SAFETY: `&mut self` excludes other callers, and the last epoch has ended, so no worker reads the task.
         unsafe { *self.state.task.get() = None };
         self.state.advance_epoch();
         for thread in self.handles.drain(..) {
-            // What it panicked of was the caller's.
+            // Panics of tasks were already resumed on the calling thread.
             let _ = thread.join();
         }
     }
 }
 
 impl PoolState {
-    /// The next round begins.
+    /// Starts the next epoch.
     fn advance_epoch(&self) -> u32 {
         let epoch = self.epoch.fetch_add(1, SeqCst).wrapping_add(1);
         self.workers.iter().for_each(|worker| worker.wake.notify());
@@ -177,7 +180,7 @@ fn worker_loop(state: &PoolState, index: usize) {
     let mut last_epoch = 0;
     loop {
         worker.wake.wait(|| state.epoch.load(SeqCst) != last_epoch);
-        // The round first: who sees the last one, which has no work, sees that it is over, too.
+        // The epoch is read before the flag: a worker that sees the last epoch, which has no task, also sees the flag.
         last_epoch = state.epoch.load(SeqCst);
         if state.is_shutting_down.load(SeqCst) {
             return;
@@ -185,11 +188,11 @@ fn worker_loop(state: &PoolState, index: usize) {
         if !worker.try_claim(last_epoch) {
             continue;
         }
-        // SAFETY: our part of the round is ours, so it goes on until we are done: what it is to do is there, and is not
-        // written before.
+        // SAFETY: this worker has claimed its index, so the epoch cannot end, and the task is not written, before it
+        // has finished.
         let task = unsafe { *state.task.get() };
         if let Some(task) = task {
-            // SAFETY: the caller waits for us before what it points to goes.
+            // SAFETY: the caller keeps the task borrowed until this worker has finished.
             let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*task)(index) }));
             if let Err(panic) = result {
                 *state.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
@@ -200,7 +203,7 @@ fn worker_loop(state: &PoolState, index: usize) {
     }
 }
 
-/// The part of `0..count` that is a thread's, of so many threads: as even as whole numbers allow.
+/// The range of `0..count` that belongs to a thread, as even as integers allow.
 pub fn split_evenly(count: usize, index: usize, threads: usize) -> Range<usize> {
     count * index / threads..count * (index + 1) / threads
 }

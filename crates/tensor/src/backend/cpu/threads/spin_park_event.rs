@@ -1,4 +1,4 @@
-//! Waiting for another thread: first awake, as that takes no more than a microsecond, then asleep.
+//! Event that a thread waits for: it spins for a moment, then parks.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// How long one watches before it sleeps: longer than what a single thread does between two products of a forward pass.
+/// Spin time before parking: longer than a single thread takes between two products of a forward pass.
 const SPIN_DURATION: Duration = Duration::from_micros(100);
-/// Looks between two at the clock.
+/// Checks of the condition between two reads of the clock.
 const SPINS_PER_CLOCK_CHECK: u32 = 32;
 
-/// What one thread at a time waits at.
+/// Event with one waiting thread at a time.
 #[derive(Default)]
 pub struct SpinParkEvent {
     is_parked: AtomicBool,
@@ -19,8 +19,8 @@ pub struct SpinParkEvent {
 }
 
 impl SpinParkEvent {
-    /// Until the condition holds, which others make true before they ring. Both sides' steps have one order (`SeqCst`):
-    /// whoever rings sees the sleeper, or the sleeper has seen the condition.
+    /// Waits until the condition holds, which other threads make true before they notify. All operations are `SeqCst`:
+    /// either the notifier sees the parked thread, or the waiting thread sees the condition.
     pub fn wait(&self, is_met: impl Fn() -> bool) {
         while !spin_until(&is_met) {
             *self.parked_thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
@@ -28,7 +28,7 @@ impl SpinParkEvent {
             if !is_met() {
                 std::thread::park();
             }
-            // It may have been woken by something else, and a late ring wakes it from a later sleep: it looks again.
+            // Wake-ups may be spurious, and a late notification may end a later wait: the loop checks again.
             self.is_parked.store(false, SeqCst);
         }
     }
@@ -43,7 +43,7 @@ impl SpinParkEvent {
     }
 }
 
-/// Whether the condition held within a while.
+/// Whether the condition became true while spinning.
 fn spin_until(is_met: &impl Fn() -> bool) -> bool {
     if is_met() {
         return true;

@@ -1,4 +1,4 @@
-//! Rounds of every kind of team: that each thread works once in each, and that none outlives what it borrows.
+//! Each thread runs its index once per epoch, and no thread uses borrowed data after the epoch.
 
 use super::{SpinThreadPool, split_evenly};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 fn thread_pool(threads: usize) -> SpinThreadPool {
-    SpinThreadPool::new(threads, |index, work| std::thread::Builder::new().name(format!("team-{index}")).spawn(work))
+    SpinThreadPool::new(threads, |index, work| std::thread::Builder::new().name(format!("worker-{index}")).spawn(work))
         .unwrap()
 }
 
@@ -15,12 +15,12 @@ fn every_index_runs_once_in_every_epoch() {
     for threads in [1, 2, 3] {
         let mut pool = thread_pool(threads);
         assert_eq!(pool.thread_count(), threads);
-        for round in 0..5000 {
+        for epoch in 0..5000 {
             let counts: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
             pool.run(|index| {
-                counts[index].fetch_add(round, Ordering::Relaxed);
+                counts[index].fetch_add(epoch, Ordering::Relaxed);
             });
-            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == round));
+            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == epoch));
         }
     }
 }
@@ -45,7 +45,7 @@ fn a_parked_pool_works_again() {
 
 #[test]
 fn the_caller_runs_indices_of_threads_that_never_start() {
-    // Threads that never look: all parts are the caller's.
+    // Threads that exit at once: the caller runs all indices.
     let mut pool = SpinThreadPool::new(3, |_, _| Ok::<_, ()>(std::thread::spawn(|| {}))).unwrap();
     for _ in 0..1000 {
         let count = AtomicUsize::new(0);

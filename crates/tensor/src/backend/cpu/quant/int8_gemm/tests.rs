@@ -1,4 +1,4 @@
-//! Products in whole numbers, for every form, shape and instruction set, against plain loops in `f64` on the same rounded rows.
+//! Int8 products of every format, shape and instruction set against `f64` loops on the same quantized rows.
 
 use crate::backend::cpu::Isa;
 use crate::backend::cpu::gemm::AccumulatorInit;
@@ -14,7 +14,7 @@ fn normal(count: usize, seed: u64) -> Vec<f32> {
 }
 
 fn for_every_case(mut check: impl FnMut(Isa, &QuantizedWeight)) {
-    for format in QuantFormat::ALL.into_iter().filter(|form| form.supports_integer_dot()) {
+    for format in QuantFormat::ALL.into_iter().filter(|format| format.supports_integer_dot()) {
         for [output, input] in SHAPES {
             let weights = QuantizedWeight::quantize(format, &normal(output * input, 1), output, input);
             Isa::available().into_iter().for_each(|isa| check(isa, &weights));
@@ -34,10 +34,10 @@ fn multiply(isa: Isa, weights: &QuantizedWeight, x: &[f32], init: AccumulatorIni
     out
 }
 
-/// A row's numbers as its codes say them.
+/// Dequantizes a row of activations.
 fn dequantized_row(quantized: &QuantizedActivations, row: usize, input: usize) -> Vec<f64> {
     let dequantized_value = |k: usize| {
-        // SAFETY: a row has so many codes, and a head for each block.
+        // SAFETY: `k` is below the row's padded length, so its code and its block's scale lie within the row.
         let (code, [scale, _]) =
             unsafe { (*quantized.codes_ptr(row).add(k), *quantized.scales_and_sums_ptr(row).add(k / 32)) };
         f64::from(code) * f64::from(scale)
@@ -102,7 +102,7 @@ fn a_row_has_the_same_bits_in_every_batch_and_thread_pool() {
 #[test]
 fn instruction_sets_with_fma_agree() {
     let isas: Vec<Isa> = Isa::available().into_iter().filter(|isa| !isa.is_portable()).collect();
-    for format in QuantFormat::ALL.into_iter().filter(|form| form.supports_integer_dot()) {
+    for format in QuantFormat::ALL.into_iter().filter(|format| format.supports_integer_dot()) {
         let weights = QuantizedWeight::quantize(format, &normal(192 * 576, 1), 192, 576);
         let x = normal(3 * 576, 2);
         let outs: Vec<Vec<f32>> = isas.iter().map(|isa| multiply(*isa, &weights, &x, AccumulatorInit::Zero)).collect();
@@ -118,7 +118,7 @@ fn int8_activations_lose_little_accuracy() {
     weights.multiply(Isa::detect(), &x, AccumulatorInit::Zero, &mut ColumnSlice::new(&mut exact, 8, 576));
     let approximate = multiply(Isa::detect(), &weights, &x, AccumulatorInit::Zero);
     let square = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>();
-    let error = square(&mut exact.iter().zip(&approximate).map(|(exact, near)| exact - near))
+    let error = square(&mut exact.iter().zip(&approximate).map(|(exact, approximate)| exact - approximate))
         / square(&mut exact.iter().copied());
     assert!(error.sqrt() < 0.01, "{}", error.sqrt());
 }

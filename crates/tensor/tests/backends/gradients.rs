@@ -1,7 +1,7 @@
-//! Each operation's backward pass agrees with finite differences, on every kernel set.
+//! The backward pass of each operation agrees with finite differences, on every backend.
 //!
-//! The operation's input is made by a trainable dense layer, and the loss is a fixed random projection of its output,
-//! so that the layer's gradients are right only if the operation's are.
+//! A trainable dense layer computes the operation's input, and the loss is a fixed random projection of its output, so
+//! the layer's gradients are right only if the operation's are.
 mod rotary;
 
 use espalier_tensor::backend::PrependedRows;
@@ -14,27 +14,27 @@ use espalier_tensor::{Backend, Dropout, ParamId, RaggedLayout, Recording, Tape, 
 use std::sync::Arc;
 
 const WIDTH: usize = 8;
-/// What differences of `f32` losses are uncertain by (a key's bias has a gradient of zero by nature).
+/// Uncertainty of differences of `f32` losses (the gradient of a key's bias is zero by nature).
 const ROUNDING: f32 = 3e-4;
-/// One long sequence, two of one token, and neighbours of equal length.
+/// One long sequence, two of one token, and neighbouring sequences of equal length.
 const LENGTHS: [usize; 6] = [5, 1, 1, 3, 3, 7];
 
 struct GradientCheck {
-    kernels: Arc<dyn Backend>,
+    backend: Arc<dyn Backend>,
     layout: Arc<RaggedLayout>,
     input: Tensor,
     random: SeededRng,
 }
 
-/// Three dense layers: query, key and value, or whatever an operation takes.
+/// Dense layers: query, key and value, or whatever an operation takes.
 const LAYERS: usize = 3;
 
 impl GradientCheck {
-    fn new(name: &str, kernels: Arc<dyn Backend>) -> Self {
+    fn new(name: &str, backend: Arc<dyn Backend>) -> Self {
         let layout = Arc::new(RaggedLayout::from_lengths(LENGTHS));
         let mut random = SeededRng::new(3, &[name]);
         let input = tensor(&mut random, [layout.num_rows(), WIDTH], 1.0);
-        Self { kernels, layout, input, random }
+        Self { backend, layout, input, random }
     }
 
     fn parameters(&mut self) -> Vec<Tensor> {
@@ -46,17 +46,17 @@ impl GradientCheck {
     }
 
     fn tape(&self, parameters: &[Tensor]) -> Tape {
-        let uploaded = self.kernels.upload_parameters(parameters).unwrap();
+        let uploaded = self.backend.upload_parameters(parameters).unwrap();
         let examples = (0..LENGTHS.len() as u64).collect();
         Tape::new(
-            Arc::clone(&self.kernels),
+            Arc::clone(&self.backend),
             uploaded,
             Recording::On(Dropout { seed: 1, step: 2, example_ids: examples }),
         )
     }
 
     fn run(&self, tape: &mut Tape, operation: &Operation) -> Var {
-        let input = self.kernels.upload(&self.input).unwrap();
+        let input = self.backend.upload(&self.input).unwrap();
         let input = tape.constant(input, Arc::clone(&self.layout));
         let dense = |layer: usize, tape: &mut Tape| {
             tape.dense(input, ParamId::new(2 * layer), ParamId::new(2 * layer + 1)).unwrap()
@@ -75,10 +75,10 @@ impl GradientCheck {
 
 type Operation = dyn Fn(&mut Tape, [Var; 3]) -> Result<Var>;
 
-/// candle, and ours with every instruction set of this machine.
-fn kernel_sets() -> Vec<Arc<dyn Backend>> {
-    let ours = Isa::available().into_iter().map(|level| Arc::new(CpuBackend::with_isa(level)) as Arc<dyn Backend>);
-    std::iter::once(Arc::new(CandleBackend::cpu()) as Arc<dyn Backend>).chain(ours).collect()
+/// The candle backend, and the CPU backend with every instruction set of this machine.
+fn backends() -> Vec<Arc<dyn Backend>> {
+    let cpu = Isa::available().into_iter().map(|level| Arc::new(CpuBackend::with_isa(level)) as Arc<dyn Backend>);
+    std::iter::once(Arc::new(CandleBackend::cpu()) as Arc<dyn Backend>).chain(cpu).collect()
 }
 
 fn tensor(random: &mut SeededRng, shape: impl Into<Vec<usize>>, deviation: f32) -> Tensor {
@@ -91,34 +91,34 @@ fn check(name: &str, operation: impl Fn(&mut Tape, [Var; 3]) -> Result<Var> + Co
     check_with(name, |_| Box::new(operation));
 }
 
-/// For operations with something frozen, which belongs to the kernels that froze it.
+/// For operations with frozen weights, which belong to the backend that uploaded them.
 fn check_with(name: &str, operation: impl Fn(&dyn Backend) -> Box<Operation>) {
-    for kernels in kernel_sets() {
-        let operation = operation(kernels.as_ref());
-        check_on(name, kernels, operation.as_ref());
+    for backend in backends() {
+        let operation = operation(backend.as_ref());
+        check_on(name, backend, operation.as_ref());
     }
 }
 
-fn check_on(name: &str, kernels: Arc<dyn Backend>, operation: &Operation) {
-    let mut bench = GradientCheck::new(name, kernels);
-    let parameters = bench.parameters();
-    let mut tape = bench.tape(&parameters);
-    let output = bench.run(&mut tape, operation);
+fn check_on(name: &str, backend: Arc<dyn Backend>, operation: &Operation) {
+    let mut check = GradientCheck::new(name, backend);
+    let parameters = check.parameters();
+    let mut tape = check.tape(&parameters);
+    let output = check.run(&mut tape, operation);
     let shape = tape.to_host(output).unwrap().shape;
-    let projection = tensor(&mut bench.random, shape, 1.0);
-    let gradients = tape.backward(output, bench.kernels.upload(&projection).unwrap()).unwrap();
+    let projection = tensor(&mut check.random, shape, 1.0);
+    let gradients = tape.backward(output, check.backend.upload(&projection).unwrap()).unwrap();
     let mut compared = 0;
     for (index, gradient) in gradients.iter().enumerate() {
         let Some(gradient) = gradient else { continue };
-        let gradient = bench.kernels.download(gradient).unwrap();
+        let gradient = check.backend.download(gradient).unwrap();
         let largest = gradient.values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
         for element in [0, 3, gradient.values.len() - 1] {
             let step = 3e-3f32;
             let mut moved = parameters.clone();
             moved[index].values[element] += step;
-            let above = bench.loss(&moved, operation, &projection.values);
+            let above = check.loss(&moved, operation, &projection.values);
             moved[index].values[element] -= 2.0 * step;
-            let below = bench.loss(&moved, operation, &projection.values);
+            let below = check.loss(&moved, operation, &projection.values);
             let expected = ((above - below) / (2.0 * f64::from(step))) as f32;
             let found = gradient.values[element];
             assert!(
@@ -139,23 +139,23 @@ const ACTIVATIONS: [(&str, Activation); 5] = [
     ("silu", Activation::Silu),
 ];
 
-fn linear(kernels: &dyn Backend) -> Arc<FrozenLinear> {
+fn linear(backend: &dyn Backend) -> Arc<FrozenLinear> {
     let mut random = SeededRng::new(9, &["linear"]);
     let weight = tensor(&mut random, [WIDTH, WIDTH], 0.5);
     let bias = tensor(&mut random, [WIDTH], 0.5);
-    Arc::new(kernels.freeze_linear(weight, Some(bias)).unwrap())
+    Arc::new(backend.freeze_linear(weight, Some(bias)).unwrap())
 }
 
-fn norm(kernels: &dyn Backend, form: NormKind) -> Arc<FrozenNorm> {
+fn norm(backend: &dyn Backend, form: NormKind) -> Arc<FrozenNorm> {
     let mut random = SeededRng::new(9, &["norm"]);
     let (gain, shift) = (tensor(&mut random, [WIDTH], 1.0), tensor(&mut random, [WIDTH], 1.0));
-    Arc::new(kernels.freeze_norm(form, gain, shift, 1e-12).unwrap())
+    Arc::new(backend.freeze_norm(form, gain, shift, 1e-12).unwrap())
 }
 
 #[test]
 fn a_frozen_linear_map() {
-    check_with("linear", |kernels| {
-        let map = linear(kernels);
+    check_with("linear", |backend| {
+        let map = linear(backend);
         Box::new(move |tape, [x, ..]| tape.linear(x, &map))
     });
 }
@@ -169,8 +169,8 @@ fn a_low_rank_map() {
 #[test]
 fn a_value_used_by_several() {
     let [a, b] = [2 * LAYERS, 2 * LAYERS + 1].map(ParamId::new);
-    check_with("several", |kernels| {
-        let (map, norm) = (linear(kernels), norm(kernels, NormKind::LayerNorm));
+    check_with("several", |backend| {
+        let (map, norm) = (linear(backend), norm(backend, NormKind::LayerNorm));
         Box::new(move |tape, [x, y, _]| {
             let mapped = tape.linear(x, &map)?;
             let adapted = tape.lora_add(mapped, x, a, b, 0.5)?;
@@ -183,12 +183,12 @@ fn a_value_used_by_several() {
 #[test]
 fn norms() {
     for form in [NormKind::LayerNorm, NormKind::RmsNorm] {
-        check_with("norm", |kernels| {
-            let norm = norm(kernels, form);
+        check_with("norm", |backend| {
+            let norm = norm(backend, form);
             Box::new(move |tape, [x, ..]| tape.norm(x, None, &norm))
         });
-        check_with("norm of a sum", |kernels| {
-            let norm = norm(kernels, form);
+        check_with("norm of a sum", |backend| {
+            let norm = norm(backend, form);
             Box::new(move |tape, [x, y, _]| tape.norm(x, Some(y), &norm))
         });
     }
@@ -206,7 +206,7 @@ fn attention_over_ragged_sequences() {
     check("attention", move |tape, [q, k, v]| tape.attention(q, k, v, 2));
 }
 
-/// A vector and a matrix of rows that are learned: a bias, and the matrix (2, WIDTH).
+/// Parameters that operations read as rows: a bias, and the matrix (2, WIDTH).
 const VECTOR: usize = 1;
 const MATRIX: usize = 2 * LAYERS;
 
@@ -245,18 +245,18 @@ fn prepended_rows() {
 
 #[test]
 fn dora_weight_norms() {
-    for kernels in kernel_sets() {
+    for backend in backends() {
         let mut random = SeededRng::new(9, &["lengths"]);
         let [weight, bias, a, b] =
             [vec![20, 24], vec![20], vec![3, 24], vec![20, 3]].map(|shape| tensor(&mut random, shape, 0.5));
-        let map = kernels.freeze_linear(weight.clone(), Some(bias)).unwrap();
-        let parameters = kernels.upload_parameters(&[a.clone(), b.clone()]).unwrap();
-        let found = backend::weight_row_norms(kernels.as_ref(), &map, &parameters[0], &parameters[1], 0.7).unwrap();
+        let map = backend.freeze_linear(weight.clone(), Some(bias)).unwrap();
+        let parameters = backend.upload_parameters(&[a.clone(), b.clone()]).unwrap();
+        let found = backend::weight_row_norms(backend.as_ref(), &map, &parameters[0], &parameters[1], 0.7).unwrap();
         for (row, found) in found.values.iter().enumerate() {
             let update = |column: usize| (0..3).map(|r| b.values[row * 3 + r] * a.values[r * 24 + column]).sum::<f32>();
             let square: f32 =
                 (0..24).map(|column| (weight.values[row * 24 + column] + 0.7 * update(column)).powi(2)).sum();
-            assert!((found - square.sqrt()).abs() < 1e-5, "{}: {found}, not {}", kernels.name(), square.sqrt());
+            assert!((found - square.sqrt()).abs() < 1e-5, "{}: {found}, not {}", backend.name(), square.sqrt());
         }
     }
 }
@@ -284,11 +284,11 @@ fn dropout_with_its_mask_fixed() {
 #[test]
 fn cross_entropy_and_its_gradient() {
     let mut random = SeededRng::new(4, &["logits"]);
-    let kernels = CandleBackend::cpu();
+    let backend = CandleBackend::cpu();
     let logits = tensor(&mut random, [6, 5], 2.0);
     let labels = [0, 4, 2, 2, 1, 3];
-    let loss = |logits: &Tensor| kernels.cross_entropy(&kernels.upload(logits).unwrap(), &labels).unwrap();
-    let gradient = kernels.download(&loss(&logits).gradient).unwrap();
+    let loss = |logits: &Tensor| backend.cross_entropy(&backend.upload(logits).unwrap(), &labels).unwrap();
+    let gradient = backend.download(&loss(&logits).gradient).unwrap();
     for element in 0..logits.values.len() {
         let mut moved = logits.clone();
         moved.values[element] += 1e-2;
@@ -302,13 +302,13 @@ fn cross_entropy_and_its_gradient() {
 
 #[test]
 fn dropout_mask_depends_only_on_the_example() {
-    let kernels: Arc<dyn Backend> = Arc::new(CandleBackend::cpu());
+    let backend: Arc<dyn Backend> = Arc::new(CandleBackend::cpu());
     let masked = |examples: Vec<u64>, lengths: &[usize]| {
         let layout = Arc::new(RaggedLayout::from_lengths(lengths.iter().copied()));
         let ones = Tensor::new([layout.num_rows(), WIDTH], vec![1.0; layout.num_rows() * WIDTH]);
         let dropout = Dropout { seed: 1, step: 2, example_ids: examples };
-        let mut tape = Tape::new(Arc::clone(&kernels), Arc::from([]), Recording::On(dropout));
-        let rows = tape.constant(kernels.upload(&ones).unwrap(), layout);
+        let mut tape = Tape::new(Arc::clone(&backend), Arc::from([]), Recording::On(dropout));
+        let rows = tape.constant(backend.upload(&ones).unwrap(), layout);
         let rows = tape.dropout(rows, 0.5, 3).unwrap();
         tape.to_host(rows).unwrap().values
     };
@@ -320,13 +320,13 @@ fn dropout_mask_depends_only_on_the_example() {
 
 #[test]
 fn row_depends_only_on_its_own_sequence() {
-    let kernels: Arc<dyn Backend> = Arc::new(CandleBackend::cpu());
+    let backend: Arc<dyn Backend> = Arc::new(CandleBackend::cpu());
     let mut random = SeededRng::new(5, &["rows"]);
     let layout = Arc::new(RaggedLayout::from_lengths([2, 4, 4, 1]));
     let all = tensor(&mut random, [layout.num_rows(), WIDTH], 1.0);
     let attended = |rows: Tensor, layout: Arc<RaggedLayout>| {
-        let mut tape = Tape::new(Arc::clone(&kernels), Arc::from([]), Recording::Off);
-        let rows = tape.constant(kernels.upload(&rows).unwrap(), layout);
+        let mut tape = Tape::new(Arc::clone(&backend), Arc::from([]), Recording::Off);
+        let rows = tape.constant(backend.upload(&rows).unwrap(), layout);
         let rows = tape.attention(rows, rows, rows, 2).unwrap();
         tape.to_host(rows).unwrap().values
     };

@@ -1,4 +1,4 @@
-//! Rotary positions, attention by distance, and fused rows.
+//! Gradients of rotary embeddings, masked attention, channel slices and gated linear units.
 
 use super::{LAYERS, LENGTHS, MATRIX, check, check_with, tensor};
 use espalier_tensor::attention_mask::AttentionMask;
@@ -12,28 +12,28 @@ use std::sync::Arc;
 const HEADS: usize = 2;
 const HEAD_WIDTH: usize = super::WIDTH / HEADS;
 
-/// Positions counted on from 2 in every sequence.
+/// Positions that start at 2 in every sequence.
 fn positions() -> Arc<[u32]> {
     LENGTHS.iter().flat_map(|length| 2..2 + *length as u32).collect()
 }
 
-fn attention_mask(kernels: &dyn Backend, within: [Option<usize>; 2], window: Option<usize>) -> Arc<AttentionMask> {
+fn attention_mask(backend: &dyn Backend, within: [Option<usize>; 2], window: Option<usize>) -> Arc<AttentionMask> {
     let mut random = SeededRng::new(9, &["distance"]);
-    let mut bias = |reach: usize| kernels.upload(&tensor(&mut random, [HEADS, 2 * reach + 1], 1.0)).unwrap();
+    let mut bias = |reach: usize| backend.upload(&tensor(&mut random, [HEADS, 2 * reach + 1], 1.0)).unwrap();
     let [behind, ahead] = within;
     Arc::new(AttentionMask { left_window: behind, right_window: ahead, relative_position_bias: window.map(&mut bias) })
 }
 
 #[test]
 fn rotary_embedding() {
-    check_with("rotary", |kernels| {
+    check_with("rotary", |backend| {
         let rotation =
-            Arc::new(RotaryTable::new(kernels, 16, &rotary::inverse_frequencies(100.0, HEAD_WIDTH), 1.0).unwrap());
+            Arc::new(RotaryTable::new(backend, 16, &rotary::inverse_frequencies(100.0, HEAD_WIDTH), 1.0).unwrap());
         Box::new(move |tape, [x, ..]| tape.apply_rotary(x, HEADS, &rotation, positions()))
     });
-    check_with("rotary attention", |kernels| {
+    check_with("rotary attention", |backend| {
         let rotation =
-            Arc::new(RotaryTable::new(kernels, 16, &rotary::inverse_frequencies(100.0, HEAD_WIDTH), 1.0).unwrap());
+            Arc::new(RotaryTable::new(backend, 16, &rotary::inverse_frequencies(100.0, HEAD_WIDTH), 1.0).unwrap());
         Box::new(move |tape, [q, k, v]| {
             let q = tape.apply_rotary(q, HEADS, &rotation, positions())?;
             let k = tape.apply_rotary(k, HEADS, &rotation, positions())?;
@@ -51,14 +51,14 @@ fn causal_and_sliding_window_attention() {
         ("causal", [None, Some(0)], None),
         ("sliding", [Some(1), Some(0)], None),
     ] {
-        check_with(name, |kernels| {
+        check_with(name, |backend| {
             let (distance, own) =
-                (attention_mask(kernels, window, reach), Arc::new(RaggedLayout::from_lengths(LENGTHS)));
+                (attention_mask(backend, window, reach), Arc::new(RaggedLayout::from_lengths(LENGTHS)));
             Box::new(move |tape, qkv| tape.masked_attention(qkv, HEADS, &distance, Arc::clone(&own)))
         });
-        check_with(&format!("{name} with keys in front"), |kernels| {
+        check_with(&format!("{name} with keys in front"), |backend| {
             let (distance, own) =
-                (attention_mask(kernels, window, reach), Arc::new(RaggedLayout::from_lengths(LENGTHS)));
+                (attention_mask(backend, window, reach), Arc::new(RaggedLayout::from_lengths(LENGTHS)));
             Box::new(move |tape, [q, k, _]| {
                 let rows = tape.parameter(ParamId::new(MATRIX))?;
                 let key = tape.prepend_rows(k, &[PrependedRows { sequences: 0..LENGTHS.len(), rows }])?;
@@ -100,10 +100,10 @@ fn grouped_query_attention() {
 #[test]
 fn elementwise_product_and_per_head_norm() {
     check("product", move |tape, [x, y, _]| tape.mul(x, y));
-    check_with("norm by head", |kernels| {
+    check_with("norm by head", |backend| {
         let ones = [0.5, -1.0, 2.0, 1.5];
         let gain = Tensor::new([HEAD_WIDTH], ones.to_vec());
-        let norm = kernels.freeze_norm(NormKind::RmsNorm, gain, Tensor::zeros([HEAD_WIDTH]), 1e-6).unwrap();
+        let norm = backend.freeze_norm(NormKind::RmsNorm, gain, Tensor::zeros([HEAD_WIDTH]), 1e-6).unwrap();
         let norm = Arc::new(norm);
         Box::new(move |tape, [x, ..]| {
             let heads = tape.reshape(x, HEAD_WIDTH)?;
