@@ -14,7 +14,8 @@ use super::stack::Stack;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use espalier_tensor::backend::{FrozenLinear, PoolingKind};
-use espalier_tensor::{Backend, Tape, Tensor, Var, kv_cache};
+use espalier_tensor::kv_cache::KvCacheShape;
+use espalier_tensor::{Backend, Buffer, Tape, Tensor, Var};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -132,7 +133,7 @@ impl BaseModel {
         bias.map(|bias| self.download_vector(bias)).transpose()
     }
 
-    fn download_vector(&self, buffer: &espalier_tensor::Buffer) -> Result<Tensor> {
+    fn download_vector(&self, buffer: &Buffer) -> Result<Tensor> {
         let vector = self.backend.download(buffer)?;
         Ok(Tensor::new([vector.values.len()], vector.values))
     }
@@ -242,7 +243,7 @@ impl BaseModel {
     }
 
     /// Shape of the KV cache of one sequence; `None` for encoders.
-    pub fn kv_cache_shape(&self) -> Option<kv_cache::KvCacheShape> {
+    pub fn kv_cache_shape(&self) -> Option<KvCacheShape> {
         self.stack.kv_cache_shape()
     }
 }

@@ -6,8 +6,8 @@ use super::hooks::Hooks;
 use super::loader::{BiasPresence, CheckpointLoader};
 use super::site::{Site, SiteInfo};
 use crate::error::Result;
-use espalier_tensor::backend::FrozenEmbedding;
-use espalier_tensor::backend::PrependedRows;
+use espalier_tensor::backend::{FrozenEmbedding, PrependedRows};
+use espalier_tensor::kv_cache::SequenceKvCache;
 use espalier_tensor::{Backend, Buffer, RaggedLayout, Tape, Tensor, Var};
 use std::ops::Range;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl Embeddings {
         let Some(caches) = tape.kv_caches() else {
             return batch.positions.iter().map(|position| position + offset).collect();
         };
-        let positions = |(rows, cache): (Range<usize>, &espalier_tensor::kv_cache::SequenceKvCache)| {
+        let positions = |(rows, cache): (Range<usize>, &SequenceKvCache)| {
             let start = if cache.is_empty() { batch.positions[rows.start] } else { cache.next_position() as u32 };
             start + offset..start + offset + rows.len() as u32
         };

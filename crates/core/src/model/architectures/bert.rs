@@ -12,6 +12,7 @@ use crate::model::loader::{self, BiasPresence, CheckpointLoader, WeightLayout};
 use crate::model::stack::{ModelDimensions, Stack};
 use crate::model::weights::CheckpointTensors;
 use espalier_tensor::Backend;
+use espalier_tensor::backend::FrozenEmbedding;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -88,7 +89,7 @@ impl Config {
         loader: &mut CheckpointLoader,
         base_model: &'static str,
         position_offset: u32,
-        token_types: impl FnOnce(espalier_tensor::backend::FrozenEmbedding) -> TokenTypes,
+        token_types: impl FnOnce(FrozenEmbedding) -> TokenTypes,
     ) -> Result<Stack> {
         let (hidden, max_positions) = (self.hidden_size, self.max_position_embeddings);
         let embeddings = Embeddings {
