@@ -4,8 +4,7 @@
 
 use super::site::{FirstTrainableLayer, Site};
 use crate::error::Result;
-use espalier_tensor::backend::FrozenNorm;
-use espalier_tensor::backend::PrependedRows;
+use espalier_tensor::backend::{FrozenNorm, PrependedRows};
 use espalier_tensor::{ParamId, Tape, Var};
 use std::ops::Range;
 use std::sync::Arc;
