@@ -1,13 +1,14 @@
-//! One attempt at one job, from its claim to its end.
+//! One attempt at a job, from its claim to its end: read the inputs, train, write the adapter, publish it.
 //!
-//! Killed at any point, nothing is lost and nothing is half done. The comments at each step say why.
+//! A kill at any point loses at most the steps since the last checkpoint and leaves nothing half done. The comments at the steps
+//! of [`Attempt::execute`] give the reason for each.
 
-use super::attempt_error::{AttemptError, retryable_job_error};
-use super::inputs;
+use super::context::WorkerContext;
 use super::lease_guard::{LEASE_EXPIRED, LeaseGuard, LeaseLost};
+use super::outcome::{AttemptError, AttemptOutcome, retryable_job_error};
 use super::progress_channel::ProgressChannel;
 use super::stop_signal::StopSignal;
-use super::{WorkerContext, background, publish, warm_start};
+use super::{background, inputs, publish};
 use crate::store::{Claim, RequestedAction};
 use espalier_core::artifact::{AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
@@ -19,15 +20,6 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Whether the machine is fit for the next job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// As it should, be it with an adapter, with a failed job, or as told.
-    Finished,
-    /// By a fault of ours: better to rest a moment.
-    InternalError,
-}
-
 pub struct Attempt<'a> {
     context: &'a WorkerContext,
     claim: Claim,
@@ -37,17 +29,16 @@ pub struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// `claimed`: before the claim was sent.
+    /// `claim_sent_at` is a time before the claim was sent: the local deadline is then never later than the one in the database.
     pub fn new(context: &'a WorkerContext, claim: Claim, claim_sent_at: Instant, shutdown: CancellationToken) -> Self {
         let lease = context.settings.lease_duration;
-        // Counted from before the claim was sent: never longer here than in the database.
         let stop_signal = Arc::new(StopSignal::new(shutdown, claim_sent_at + lease));
         let lease_guard = LeaseGuard::new(lease, Arc::clone(&stop_signal));
         let progress_channel = Arc::new(ProgressChannel::new(Arc::clone(&stop_signal)));
         Self { context, claim, stop_signal, lease_guard, progress_channel }
     }
 
-    /// Whatever becomes of the job is in its row.
+    /// Runs the attempt, and heartbeats meanwhile. The job's result is in its row.
     pub async fn run(self) -> AttemptOutcome {
         tokio::select! {
             outcome = self.run_to_completion() => outcome,
@@ -66,17 +57,16 @@ impl<'a> Attempt<'a> {
                     .await
                     .is_ok()
                 {
-                    // After the row: a kill in between leaves files that the sweep finds.
+                    // After the row is written: a kill in between leaves files that the sweep removes.
                     self.remove_checkpoints().await;
                 }
             }
             AttemptError::Internal(error) => {
-                tracing::error!(%error, "attempt broke");
-                // The checkpoint stays: the next attempt goes on from it. Where the row cannot be written either, the
-                // lease runs out.
+                tracing::error!(%error, "attempt ended in an internal error");
+                // The next attempt resumes from the checkpoint. If the row cannot be written either, the lease expires.
                 let job_error = retryable_job_error();
                 let _ = self
-                    .write_under_lease("giving up", || {
+                    .write_under_lease("recording a failed attempt", || {
                         self.context.store.record_failed_attempt(&self.claim.lease, &job_error)
                     })
                     .await;
@@ -89,17 +79,17 @@ impl<'a> Attempt<'a> {
     async fn record_stop(&self, stop_reason: StopReason) {
         let (store, lease) = (&self.context.store, &self.claim.lease);
         tracing::info!(?stop_reason, "attempt stopped");
-        // A write that fails has lost the lease: then the next claim settles the job, as its owner wishes.
+        // A failed write means that the lease is lost. The next claim then carries out the owner's request.
         let _ = match stop_reason {
             StopReason::LeaseLost => Err(self.lease_guard.mark_lost("training", LEASE_EXPIRED)),
-            StopReason::Requeue => self.write_under_lease("releasing", || store.requeue(lease)).await,
+            StopReason::Requeue => self.write_under_lease("requeuing", || store.requeue(lease)).await,
             StopReason::Pause => {
                 self.write_under_lease("pausing", || store.complete_requested_action(lease, RequestedAction::Pause))
                     .await
             }
             StopReason::Cancel => {
-                // Before the row, so that whoever reads `cancelled` finds nothing left. A cancel is never taken back: a
-                // kill in between costs only what the next claim throws away.
+                // Before the row is written, so that a cancelled job has no checkpoints. A cancel cannot be withdrawn, so after
+                // a kill in between the next claim cancels the job.
                 self.remove_checkpoints().await;
                 self.write_under_lease("cancelling", || store.complete_requested_action(lease, RequestedAction::Cancel))
                     .await
@@ -107,33 +97,34 @@ impl<'a> Attempt<'a> {
         };
     }
 
+    /// The steps of an attempt.
     async fn execute(&self) -> Result<(), AttemptError> {
-        tracing::info!("attempt begins");
+        tracing::info!("attempt started");
         self.check_base()?;
-        // Up to here and through the reading a kill costs nothing: there is only the claim, and it runs out.
+        // A kill before training loses nothing: the claim expires.
         let data = self.load_data().await?;
         self.check_stop()?;
-        // A kill while training costs the steps since the last checkpoint, which the next attempt repeats exactly.
+        // A kill during training loses the steps since the last checkpoint. The next attempt repeats them bit for bit.
         let (metric_rows, trained) = self.train(data).await?;
-        // The last word before publishing: the lease is fresh, the progress complete, and a late cancel still heard.
+        // The last heartbeat renews the lease for publishing, writes the final progress and receives a late cancel.
         self.heartbeat().await?;
         self.check_stop()?;
-        // A kill from here on repeats the last evaluation, from the checkpoint of the last step. It gives the same bytes,
-        // so the same version: the folder is written once, and found by the attempt that finds it there.
-        let race = trained.successive_halving.clone();
+        // After a kill from here on, the next attempt resumes from the checkpoint of the last step and repeats the last
+        // evaluation. Its adapter has the same bytes and version, so it finds the folder in place.
+        let halving = trained.successive_halving.clone();
         let (manifest, published) = self.write_artifact(trained).await?;
-        // Rows that are there already are left alone; with all of them written here, none can be missing.
+        // Rows that exist are not written again. Writing all rows here makes them complete before the final status.
         self.write_under_lease("recording metrics", || {
             self.context.store.record_metrics(&self.claim.lease, &metric_rows)
         })
         .await?;
-        self.publish(&manifest, race.as_ref(), published).await?;
-        // After the row: a kill in between leaves files that the sweep finds.
+        self.publish(&manifest, halving.as_ref(), published).await?;
+        // After the row is written: a kill in between leaves files that the sweep removes.
         self.remove_checkpoints().await;
         Ok(())
     }
 
-    /// The base and the kernels decide bytes, so a job is only for those that it was submitted to.
+    /// Checks that base and kernels are those that the job was submitted for, because both decide the adapter's bytes.
     fn check_base(&self) -> Result<()> {
         let (spec, info) = (&self.claim.job.spec, self.context.base.info());
         let mismatch = |kind: &str, expected: &str, actual: &str| {
@@ -154,19 +145,17 @@ impl<'a> Attempt<'a> {
 
     async fn load_data(&self) -> Result<TrainingData, AttemptError> {
         let (folder, claim) = (Arc::clone(&self.context.data_folder), self.claim.clone());
-        let settings = self.context.settings.data.clone();
+        let limits = self.context.settings.data.clone();
         let base = Arc::clone(&self.context.base);
-        let load = background::run("read-dataset", move || {
-            let source = warm_start::load_source(&folder.adapters_dir(), &claim.job.spec, &base)?;
-            Ok(TrainingData { source_weights: source, ..inputs::load(&folder, &claim, &base, &settings)? })
-        });
+        let load = background::run("read-dataset", move || inputs::load(&folder, &claim, &base, &limits));
         tokio::select! {
             data = load => Ok(data?),
-            // Reading writes nothing, so it need not be waited for.
+            // Reading has no side effects, so its thread is not awaited.
             () = self.stop_signal.shutdown().cancelled() => Err(AttemptError::Stopped(StopReason::Requeue)),
         }
     }
 
+    /// Trains on a background thread, and writes its checkpoints and metrics to the store meanwhile.
     async fn train(&self, data: TrainingData) -> Result<(Vec<MetricsRow>, TrainingResult), AttemptError> {
         let (base, spec) = (Arc::clone(&self.context.base), self.claim.job.spec.clone());
         let settings = self.context.settings.training.clone();
@@ -182,7 +171,7 @@ impl<'a> Attempt<'a> {
         let outcome = loop {
             tokio::select! {
                 outcome = &mut training => break outcome,
-                // Where the lease is lost the thread hears of it, and there is nothing to do but to await its end.
+                // If the lease is lost, the thread sees the stop signal and its end is awaited.
                 () = self.progress_channel.changed() => { let _ = self.flush_updates().await; }
             }
         };
@@ -204,24 +193,25 @@ impl<'a> Attempt<'a> {
         background::run("write-adapter", publish_artifact).await
     }
 
+    /// Inserts the adapter's row and finishes the job, in one transaction.
     async fn publish(
         &self,
         manifest: &AdapterManifest,
-        race: Option<&HalvingResult>,
+        halving: Option<&HalvingResult>,
         published: PublishedAdapter,
     ) -> Result<(), LeaseLost> {
         let (store, job) = (&self.context.store, &self.claim.job);
-        let finished_at = self.write_under_lease("asking the time", || store.now()).await?;
+        let finished_at = self.write_under_lease("reading the clock", || store.now()).await?;
         let provenance = publish::provenance(self.context, job, self.progress_channel.progress().as_ref(), finished_at);
         let adapter = publish::adapter_row(job, manifest, published, provenance);
-        let metrics = publish::job_metrics(manifest, race);
+        let metrics = publish::job_metrics(manifest, halving);
         let publish_row = || store.publish(&self.claim.lease, adapter.clone(), &metrics);
         let adapter = self.write_under_lease("publishing", publish_row).await?;
         tracing::info!(adapter = %adapter.id, version = adapter.description.version, "adapter published");
         Ok(())
     }
 
-    /// Keeps the lease alive for as long as it is polled.
+    /// Sends heartbeats until the lease is lost.
     async fn renew_lease_loop(&self) -> Infallible {
         loop {
             sleep(self.context.settings.heartbeat_interval).await;
@@ -231,6 +221,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Extends the lease, writes the progress and receives the owner's requested action.
     async fn heartbeat(&self) -> Result<(), LeaseLost> {
         let settings = &self.context.settings;
         let send_heartbeat = || async {
@@ -239,18 +230,19 @@ impl<'a> Attempt<'a> {
                 self.context.store.heartbeat(&self.claim.lease, settings.lease_duration, progress.as_ref()).await?;
             Ok((sent_at, requested_action))
         };
-        let (sent_at, requested_action) = self.write_under_lease("keeping the lease", send_heartbeat).await?;
+        let (sent_at, requested_action) = self.write_under_lease("heartbeat", send_heartbeat).await?;
         self.lease_guard.extend(sent_at);
         self.stop_signal.set_requested_action(requested_action);
         Ok(())
     }
 
-    /// What the training thread has said since the last time goes to the database.
+    /// Writes the updates of the training thread to the store.
     async fn flush_updates(&self) -> Result<(), LeaseLost> {
         let (store, lease, updates) = (&self.context.store, &self.claim.lease, self.progress_channel.take_updates());
-        // First: an attempt that saved something must not count as one that did not. Rows are said again on resuming.
+        // The checkpoint first: an attempt with progress must not count towards the limit of attempts without. Metrics rows
+        // are reported again after a resume.
         if let Some(step) = updates.checkpoint {
-            self.write_under_lease("noting a checkpoint", || store.record_checkpoint(lease, step)).await?;
+            self.write_under_lease("recording a checkpoint", || store.record_checkpoint(lease, step)).await?;
         }
         if !updates.rows.is_empty() {
             self.write_under_lease("recording metrics", || store.record_metrics(lease, &updates.rows)).await?;
@@ -273,12 +265,12 @@ impl<'a> Attempt<'a> {
         let (folder, job) = (Arc::clone(&self.context.data_folder), self.claim.job.id);
         let removed = background::run("remove-checkpoints", move || folder.remove_checkpoints(job)).await;
         if let Err(error) = removed {
-            tracing::warn!(%error, "checkpoints were not removed; the sweep will");
+            tracing::warn!(%error, "checkpoints not removed; the sweep removes them");
         }
     }
 }
 
-/// A thread that still works for an attempt that nobody follows any more is to stop, and to write nothing.
+/// Stops the training thread of a dropped attempt, and blocks its writes.
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.stop_signal.abandon();

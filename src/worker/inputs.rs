@@ -1,33 +1,40 @@
-//! A job's dataset, read again from the data folder: the same bytes, read the same way, give the same examples.
+//! Inputs of a job: its datasets and the adapter that it starts from, read from the data folder and verified.
 
 use crate::store::blobs::DataDir;
 use crate::store::{Claim, Dataset};
+use espalier_core::artifact::probe;
 use espalier_core::dataset::{self, CountTokens, Options, TokenCount, TokenCounter};
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, Example};
-use espalier_core::training::TrainingData;
+use espalier_core::training::warm_start::SourceWeights;
+use espalier_core::training::{Plan, TrainingData};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+/// Reads everything that training needs. Equal files and options give equal examples, so a repeated attempt trains on the
+/// same data.
+///
 /// # Errors
-/// `Conflict`: `dataset_missing` or `dataset_damaged` where the file is not what was sent; `Invalid`
-/// (`dataset_refused`) where it is not accepted any more.
-pub fn load(folder: &DataDir, claim: &Claim, base: &BaseModel, settings: &dataset::Limits) -> Result<TrainingData> {
+/// `Conflict` (`dataset_missing`, `dataset_damaged`) if a dataset's file is not the one that was sent, or if the source adapter
+/// is damaged; `Invalid` (`dataset_refused`) if a dataset is no longer accepted.
+pub fn load(folder: &DataDir, claim: &Claim, base: &BaseModel, limits: &dataset::Limits) -> Result<TrainingData> {
+    // First, because it is faster than reading the datasets.
+    let source_weights = load_source(&folder.adapters_dir(), &claim.job.spec, base)?;
     let task = claim.job.spec.task();
     let max_length = claim.job.spec.max_length() as usize;
-    let truncation = TokenCounter { tokenizer: base.tokenizer(), task, max_length };
-    // What can be learned of a text that goes on depends on where it is cut; lengths of others are for the report that the owner
-    // got when the dataset was sent.
-    let measure: &dyn CountTokens = if task.is_generative() { &truncation } else { &NoLengths };
-    let read_options = ReadOptions { task, measure, settings };
+    let tokenized = TokenCounter { tokenizer: base.tokenizer(), task, max_length };
+    // Truncation can leave a generative example without anything to learn. For the other tasks lengths only matter for the
+    // report, which the owner got at the upload.
+    let token_counter: &dyn CountTokens = if task.is_generative() { &tokenized } else { &NoLengths };
+    let read_options = ReadOptions { task, token_counter, limits };
     let examples = load_examples(folder, &claim.dataset, &claim.job.options, &read_options)?;
     let validation = claim.validation_dataset.as_ref();
-    // The other dataset may be a file of another format, so it is read by its own options.
-    let validation = validation.map(|dataset| self::load_examples(folder, dataset, &dataset.options, &read_options));
-    Ok(TrainingData { examples, validation: validation.transpose()?, source_weights: None })
+    // The validation dataset may have another format, so it has its own options.
+    let validation = validation.map(|dataset| load_examples(folder, dataset, &dataset.options, &read_options));
+    Ok(TrainingData { examples, validation: validation.transpose()?, source_weights })
 }
 
 fn load_examples(
@@ -38,11 +45,12 @@ fn load_examples(
 ) -> Result<Vec<Example>> {
     let path = folder.dataset_path(&dataset.hash);
     verify_hash(&path, dataset)?;
-    let checked = dataset::validate(&path, options, read_options.task, read_options.measure, read_options.settings)?;
+    let checked =
+        dataset::validate(&path, options, read_options.task, read_options.token_counter, read_options.limits)?;
     match checked.report.error_count {
         0 => Ok(checked.examples),
         count => {
-            let first_error = checked.report.errors.first().map_or("", |finding| &finding.message);
+            let first_error = checked.report.errors.first().map_or("", |error| &error.message);
             let detail = format!(
                 "the dataset {} is not accepted any more, with {count} errors (the first: {first_error}): the server's limits, or where texts are cut, \
                  have changed since; send it again and submit the job anew",
@@ -53,11 +61,11 @@ fn load_examples(
     }
 }
 
-/// How a dataset is read.
+/// How both datasets are read.
 struct ReadOptions<'a> {
     task: &'a task::Config,
-    measure: &'a dyn CountTokens,
-    settings: &'a dataset::Limits,
+    token_counter: &'a dyn CountTokens,
+    limits: &'a dataset::Limits,
 }
 
 fn verify_hash(path: &Path, dataset: &Dataset) -> Result<()> {
@@ -79,7 +87,7 @@ fn verify_hash(path: &Path, dataset: &Dataset) -> Result<()> {
     }
 }
 
-/// Hexadecimal; the file need not fit into memory.
+/// SHA-256 of a file of any size, in hexadecimal.
 fn sha256(mut file: File) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
@@ -91,11 +99,21 @@ fn sha256(mut file: File) -> io::Result<String> {
     }
 }
 
-/// Where lengths decide nothing.
+/// Counts no tokens.
 struct NoLengths;
 
 impl CountTokens for NoLengths {
     fn count_tokens(&self, _example: &Example) -> Result<Vec<TokenCount>> {
         Ok(Vec::new())
     }
+}
+
+/// Weights of the adapter that the job starts from; `None` for a job that starts from the base.
+///
+/// # Errors
+/// `Conflict` if the adapter's files are damaged, belong to another base, or do not reproduce the probe's outputs.
+fn load_source(adapters: &Path, plan: &Plan, base: &BaseModel) -> Result<Option<SourceWeights>> {
+    let Some(source) = plan.from_adapter() else { return Ok(None) };
+    let (artifact, _) = probe::load_verified(adapters, &source.version, base)?;
+    Ok(Some(SourceWeights { labels: artifact.manifest.labels, weights: artifact.weights }))
 }

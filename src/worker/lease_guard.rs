@@ -1,8 +1,7 @@
-//! The hold on a job: the lease as this process sees it, and writes that are made only while it lasts.
+//! Lease of a job, and writes to the store that are only made while it lasts.
 //!
-//! The store checks the lease's epoch on every write; that alone keeps two workers apart. The clock here makes a worker
-//! that was stopped, or cut off from the database, notice by itself and stop computing for nothing. Knows no SQL and
-//! nothing of training.
+//! The store checks the lease epoch on every write, which alone prevents two workers from writing for one job. The local deadline
+//! makes a worker that was suspended, or that lost its connection to the database, stop computing.
 
 use super::stop_signal::StopSignal;
 use espalier_core::error::{Error, Result};
@@ -10,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Between two tries of a write: doubled each time, up to the longest.
+/// Delay between two tries of a write: doubled each time, up to `MAX_BACKOFF`.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// A server that goes down tries a write no longer than this.
+/// Longest time for which a write is retried during shutdown.
 const SHUTDOWN_RETRY_LIMIT: Duration = Duration::from_secs(3);
 
-pub const LEASE_EXPIRED: &str = "its time has run out";
+pub const LEASE_EXPIRED: &str = "the lease has expired";
 
-/// The lease is gone, or nothing certain is known of it: whatever is to become of the job, another claim decides it.
+/// The lease is lost or its state is unknown. The next claim decides about the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseLost;
 
@@ -28,22 +27,22 @@ pub struct LeaseGuard {
 }
 
 impl LeaseGuard {
-    /// The orders know how long the lease lasts now.
+    /// `stop_signal` holds the current deadline of the lease.
     pub fn new(lease_duration: Duration, stop_signal: Arc<StopSignal>) -> Self {
         Self { lease_duration, stop_signal }
     }
 
-    /// A heartbeat that was sent at `asked` was answered.
+    /// Extends the lease after a successful heartbeat that was sent at `sent_at`.
     pub fn extend(&self, sent_at: Instant) {
         self.stop_signal.extend_lease(sent_at + self.lease_duration);
     }
 
-    /// Writes under the lease. A database that is away for a while is no reason to give a job up: the write is tried
-    /// again until the lease has run out. Every write must be harmless when made twice, because the answer to the first
-    /// may have been lost on the way; those that end the lease are, since the second finds it gone.
+    /// Writes under the lease. While the database is unavailable the write is retried until the lease expires. Writes must be
+    /// idempotent, because the response to a successful one can get lost. Writes that end the lease are: the second one finds
+    /// no lease.
     ///
     /// # Errors
-    /// `Lost`, which also abandons the attempt.
+    /// [`LeaseLost`]; the attempt is then abandoned.
     pub async fn write<T, F>(&self, operation: &str, write: impl Fn() -> F) -> Result<T, LeaseLost>
     where
         F: Future<Output = Result<T>>,
@@ -54,22 +53,22 @@ impl LeaseGuard {
             let Some(remaining) = self.time_left(started_at) else {
                 return Err(self.mark_lost(operation, LEASE_EXPIRED));
             };
-            // A connection that hangs is given up in time for another try.
+            // The timeout leaves time for a second try after a hanging connection.
             match timeout(remaining.min(self.lease_duration / 2), write()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error @ (Error::Internal(_) | Error::Busy { .. }))) => {
-                    tracing::warn!(%error, operation, "the store did not answer; trying again");
+                    tracing::warn!(%error, operation, "write to the store failed; retrying");
                 }
-                // `lease_lost`, or something that must not be: either way this attempt has no more say.
+                // `lease_lost`, or an error that must not occur: the attempt ends in both cases.
                 Ok(Err(error)) => return Err(self.mark_lost(operation, &error.to_string())),
-                Err(_) => tracing::warn!(operation, "the store did not answer in time; trying again"),
+                Err(_) => tracing::warn!(operation, "write to the store timed out; retrying"),
             }
             sleep(backoff.min(remaining)).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
-    /// The time left for a write that was begun at `started`; `None` when there is none.
+    /// Time left for a write that started at `started_at`; `None` if there is none.
     fn time_left(&self, started_at: Instant) -> Option<Duration> {
         if self.stop_signal.is_abandoned() {
             return None;
@@ -82,10 +81,10 @@ impl LeaseGuard {
         (!remaining.is_zero()).then_some(remaining)
     }
 
-    /// Says once that the lease is lost.
+    /// Abandons the attempt, and logs the loss of the lease the first time.
     pub fn mark_lost(&self, operation: &str, reason: &str) -> LeaseLost {
         if !self.stop_signal.is_abandoned() {
-            tracing::warn!(operation, reason, "the lease is lost; this attempt writes nothing more");
+            tracing::warn!(operation, reason, "lease lost; the attempt writes nothing more");
             self.stop_signal.abandon();
         }
         LeaseLost

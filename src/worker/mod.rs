@@ -1,57 +1,32 @@
-//! Claim, train, publish, under a lease. Knows nothing of HTTP or serving.
+//! Workers: claim queued jobs, train them under a lease, and publish their adapters.
 //!
-//! A slot ([`slot`]) claims a job and makes an [`attempt`] at it: reads its [`dataset`], trains on a thread of our own
-//! ([`thread`]) that speaks and hears through [`speech`] and [`orders`], and publishes ([`publish`]). Meanwhile the lease
-//! is kept alive ([`hold`]). A worker may be killed at any moment: what is on disk is named by content or verified when
-//! it is read, every row is written under the lease, and blobs come before the row that needs them.
+//! A [`slot`] claims a job and makes an [`attempt`] at it: it reads the [`inputs`], trains on a [`background`] thread that reports
+//! through a [`progress_channel`], and writes the adapter ([`publish`]), while heartbeats keep the lease ([`lease_guard`]). A worker may be
+//! killed at any moment: files are named by their content or verified when they are read, blobs are written before the row
+//! that refers to them, and every row is written under the lease.
 
 mod attempt;
-mod attempt_error;
 mod background;
+mod context;
 mod inputs;
 mod lease_guard;
+mod outcome;
 mod progress_channel;
 mod publish;
 mod slot;
 mod stop_signal;
-mod warm_start;
 
-use crate::store::Store;
-use crate::store::blobs::DataDir;
+pub use context::{Settings, WorkerContext};
+
 use espalier_core::error::{Error, Result};
-use espalier_core::model::BaseModel;
-use espalier_core::{dataset, training};
 use slot::Slot;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Jobs trained at once.
-    pub slots: usize,
-    pub lease_duration: Duration,
-    pub heartbeat_interval: Duration,
-    /// How often an idle worker looks for a job that nobody told it of.
-    pub poll_interval: Duration,
-    pub max_attempts: u32,
-    pub training: training::Settings,
-    pub data: dataset::Limits,
-}
-
-/// What a worker needs of the house.
-#[derive(Clone)]
-pub struct WorkerContext {
-    pub base: Arc<BaseModel>,
-    pub store: Arc<dyn Store>,
-    pub data_folder: Arc<DataDir>,
-    pub settings: Settings,
-}
-
-/// The running slots.
+/// Running worker slots.
 pub struct Workers {
     wake: Arc<Notify>,
     shutdown: CancellationToken,
@@ -71,21 +46,21 @@ impl Workers {
         Self { wake, shutdown, slots }
     }
 
-    /// Says that a job was queued, so that a free slot looks at once.
+    /// Wakes an idle slot after a job was queued.
     pub fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// What [`Self::wake`] does, for those who must not hold the workers themselves.
+    /// Function with the effect of [`Self::wake`] that does not borrow the workers.
     pub fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         let wake = Arc::clone(&self.wake);
         Arc::new(move || wake.notify_one())
     }
 
-    /// Stops claiming, lets running jobs write a checkpoint, hands their leases back.
+    /// Stops claiming, and waits until running jobs have written a checkpoint and are requeued.
     ///
     /// # Errors
-    /// `Internal` where a slot has panicked.
+    /// `Internal` if a slot panicked.
     pub async fn stop(mut self) -> Result<()> {
         self.shutdown.cancel();
         let mut outcome = Ok(());
@@ -96,10 +71,11 @@ impl Workers {
     }
 }
 
-/// Claims one job and runs it to its end in the caller's task; `None` where there is nothing to claim.
+/// Claims one job and runs it to its end in the current task; `None` if there is nothing to claim. The job's result is in its
+/// row.
 ///
 /// # Errors
-/// What the store says to the claim. Whatever becomes of the job is in its row.
+/// Errors of the claim.
 pub async fn run_next(context: &WorkerContext) -> Result<Option<Uuid>> {
     Slot::new(context.clone(), Uuid::now_v7(), CancellationToken::new()).run_next().await
 }

@@ -1,6 +1,6 @@
-//! Between the training thread, which must not wait, and the attempt, which talks to the database.
+//! Channel from the training thread to the attempt, which writes to the database.
 //!
-//! The thread leaves what it has to say and hears at once whether to stop; the attempt fetches it when it can.
+//! Reporting does not block: the thread stores its progress and gets the stop reason in return.
 
 use super::stop_signal::StopSignal;
 use espalier_core::training::{MetricsRow, Progress, StopReason};
@@ -20,12 +20,12 @@ struct State {
     updates: Updates,
 }
 
-/// What the database is to learn soon.
+/// Updates that are not yet in the database.
 #[derive(Debug, Default, PartialEq)]
 pub struct Updates {
-    /// Rows not yet fetched, in order.
+    /// Metrics rows in order.
     pub rows: Vec<MetricsRow>,
-    /// The step of the newest checkpoint, where there is a new one.
+    /// Step of the newest checkpoint, if there is a new one.
     pub checkpoint: Option<u64>,
 }
 
@@ -34,7 +34,7 @@ impl ProgressChannel {
         Self { stop_signal, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// The training thread's side.
+    /// Stores a report of the training thread. Breaks with the reason if the run must stop.
     pub fn report(&self, progress: &Progress) -> ControlFlow<StopReason> {
         let has_updates = progress.has_new_checkpoint || !progress.new_rows.is_empty();
         let mut state = self.lock();
@@ -42,7 +42,7 @@ impl ProgressChannel {
         if progress.has_new_checkpoint {
             state.updates.checkpoint = Some(progress.step);
         }
-        // Before the first step there is nothing to tell, and an earlier attempt's word may stand.
+        // A run that has not started must not overwrite the progress of an earlier attempt.
         if progress.total_steps > 0 {
             state.progress = Some(Progress { new_rows: Vec::new(), has_new_checkpoint: false, ..progress.clone() });
         }
@@ -56,17 +56,17 @@ impl ProgressChannel {
         }
     }
 
-    /// Where the run is.
+    /// Latest progress.
     pub fn progress(&self) -> Option<Progress> {
         self.lock().progress.clone()
     }
 
-    /// Returns when there is news.
+    /// Waits for an update.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// What was said since the last time.
+    /// Returns the updates since the last call.
     pub fn take_updates(&self) -> Updates {
         std::mem::take(&mut self.lock().updates)
     }

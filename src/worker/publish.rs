@@ -1,6 +1,6 @@
-//! From a finished run to a published adapter. Knows nothing of how it was trained.
+//! Builds the adapter of a finished run: its files, its row and the job's metrics.
 
-use super::WorkerContext;
+use super::context::WorkerContext;
 use crate::store::blobs::DataDir;
 use crate::store::{AdapterDescription, Job, NewAdapter};
 use chrono::{DateTime, Utc};
@@ -13,13 +13,13 @@ use espalier_core::training::{Progress, Spec, TrainingResult};
 use serde_json::json;
 use uuid::Uuid;
 
-/// The version of `espalier.json` that is written.
+/// Format version of `espalier.json`.
 const MANIFEST_FORMAT: u32 = 1;
 
-/// The adapter with its proof of effect.
+/// Builds the adapter with its probe: inputs and the outputs that the trained adapter gives for them.
 ///
 /// # Errors
-/// `Invalid` (`adapter_without_effect`) where the run changed nothing.
+/// `Invalid` (`adapter_without_effect`) if the adapter does not change the base's outputs.
 pub fn build_artifact(base: &BaseModel, spec: &Spec, trained: TrainingResult) -> Result<Artifact> {
     let info = base.info();
     let manifest = AdapterManifest {
@@ -39,12 +39,12 @@ pub fn build_artifact(base: &BaseModel, spec: &Spec, trained: TrainingResult) ->
     Ok(artifact)
 }
 
-/// Writes the folder, which stays until its row is there.
+/// Writes the adapter's folder. It is kept until the row that refers to it exists.
 pub fn write_artifact(artifact: &Artifact, base: &BaseModel, folder: &DataDir) -> Result<PublishedAdapter> {
     folder.put_adapter(|adapters, temporary| artifact::publish_artifact(artifact, base, adapters, temporary))
 }
 
-/// The row.
+/// Row of the adapter.
 pub fn adapter_row(
     job: &Job,
     manifest: &AdapterManifest,
@@ -52,7 +52,7 @@ pub fn adapter_row(
     provenance: serde_json::Value,
 ) -> NewAdapter {
     NewAdapter {
-        // Drawn once: a publication that is tried again is the same one.
+        // The id is drawn once, so that a retried write inserts the same row.
         id: Uuid::now_v7(),
         owner: job.owner.clone(),
         name: job.name.clone(),
@@ -71,17 +71,17 @@ pub fn adapter_row(
     }
 }
 
-/// What the job shows: the adapter's figures, and in a race the table. That is no part of the adapter, which is the one that
-/// its own job would have made.
-pub fn job_metrics(manifest: &AdapterManifest, race: Option<&HalvingResult>) -> serde_json::Value {
+/// Metrics of the job: those of the adapter, and the table of a successive halving. The table is not part of the adapter,
+/// so the adapter equals that of a job with the winning hyperparameters.
+pub fn job_metrics(manifest: &AdapterManifest, halving: Option<&HalvingResult>) -> serde_json::Value {
     let mut metrics = manifest.metrics.clone().unwrap_or_default();
-    if let Some(race) = race {
-        metrics["race"] = race.table.clone();
+    if let Some(halving) = halving {
+        metrics["race"] = halving.table.clone();
     }
     metrics
 }
 
-/// Who, when and how fast: in the row only, so that equal work has an equal version.
+/// Origin and speed of the run. They are in the row only, so that equal runs have equal versions.
 pub fn provenance(
     context: &WorkerContext,
     job: &Job,

@@ -1,9 +1,8 @@
-//! A slot: claims one job after another, and rests when there is none.
-//!
-//! Knows nothing of what is done with a job.
+//! Worker slot: claims jobs one by one, and waits while the queue is empty.
 
-use super::WorkerContext;
-use super::attempt::{Attempt, AttemptOutcome};
+use super::attempt::Attempt;
+use super::context::WorkerContext;
+use super::outcome::AttemptOutcome;
 use crate::store;
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
-/// After trouble (the database is away, a job met an internal error) a slot rests, so that it does not spin.
+/// Delay after an internal error or a failed claim, so that the slot does not spin.
 const ERROR_BACKOFF: Duration = Duration::from_secs(1);
 
 pub struct Slot {
@@ -31,36 +30,36 @@ impl Slot {
         Self { context, worker, shutdown }
     }
 
-    /// Until shutdown. A panic ends what the slot was doing, not the slot.
+    /// Runs jobs until shutdown. A panic ends the current attempt, not the slot.
     pub async fn run(self, job_queued: Arc<Notify>) {
         while !self.shutdown.is_cancelled() {
             let outcome = AssertUnwindSafe(self.run_one(&job_queued)).catch_unwind().await;
             let panicked = |payload: Box<_>| Err(Error::from_panic("a worker's slot", &*payload));
             match outcome.unwrap_or_else(panicked) {
-                // There may be more: look again at once.
+                // The queue may have more jobs.
                 Ok(Some((_, AttemptOutcome::Finished))) => {}
                 Ok(Some((_, AttemptOutcome::InternalError))) => self.wait(ERROR_BACKOFF, std::future::pending()).await,
                 Ok(None) => self.wait(self.context.settings.poll_interval, job_queued.notified()).await,
                 Err(error) => {
-                    tracing::warn!(%error, "a worker could not go on and rests");
+                    tracing::warn!(%error, "claiming or running a job failed; the slot waits");
                     self.wait(ERROR_BACKOFF, std::future::pending()).await;
                 }
             }
         }
     }
 
-    /// Claims one job and runs it to its end.
+    /// Claims one job and runs it to its end; `None` if there is nothing to claim.
     pub async fn run_next(&self) -> Result<Option<Uuid>> {
         Ok(self.run_one(&Notify::new()).await?.map(|(job, _)| job))
     }
 
     async fn run_one(&self, job_queued: &Notify) -> Result<Option<(Uuid, AttemptOutcome)>> {
         let settings = &self.context.settings;
-        // The lease is counted from before the question: never longer here than in the database.
+        // The local deadline counts from before the claim is sent, so it is never later than the one in the database.
         let claim_sent_at = Instant::now();
         let claim = self.context.store.claim(&self.worker, settings.lease_duration, settings.max_attempts).await?;
         let Some(claim) = claim else { return Ok(None) };
-        // Several jobs may have been queued while one word was waiting: another free slot is to look too.
+        // One notification can stand for several queued jobs: wake another free slot.
         job_queued.notify_one();
         let (job, attempt) = (claim.job.id, claim.job.attempt);
         let span = tracing::info_span!("job", %job, attempt);

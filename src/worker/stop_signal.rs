@@ -1,4 +1,4 @@
-//! What a running attempt is told: by its owner, by the server, and by the loss of its lease.
+//! Stop signal of a running attempt: the owner's requested action, shutdown of the server, and loss of the lease.
 
 use crate::store::RequestedAction;
 use espalier_core::training::StopReason;
@@ -7,41 +7,38 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub struct StopSignal {
-    /// The server goes down.
+    /// Cancelled when the server shuts down.
     shutdown: CancellationToken,
     state: Mutex<State>,
 }
 
 struct State {
     requested_action: Option<RequestedAction>,
-    /// The end of the lease, by the monotonic clock, which goes on while the process is stopped.
+    /// End of the lease on the monotonic clock, which also advances while the process is suspended.
     lease_deadline: Instant,
-    /// Once lost, a lease never comes back: somebody else may have it.
+    /// Set once and never cleared: another worker may have the lease.
     is_abandoned: bool,
 }
 
 impl StopSignal {
-    /// `until`: the end of the lease, unless it is extended.
     pub fn new(shutdown: CancellationToken, lease_deadline: Instant) -> Self {
         Self { shutdown, state: Mutex::new(State { requested_action: None, lease_deadline, is_abandoned: false }) }
     }
 
-    /// The lease lasts until then.
     pub fn extend_lease(&self, lease_deadline: Instant) {
         self.lock().lease_deadline = lease_deadline;
     }
 
-    /// The end of the lease.
     pub fn lease_deadline(&self) -> Instant {
         self.lock().lease_deadline
     }
 
-    /// What the owner wishes now; a pause may be taken back.
+    /// Sets the owner's requested action; `None` withdraws a pause.
     pub fn set_requested_action(&self, requested_action: Option<RequestedAction>) {
         self.lock().requested_action = requested_action;
     }
 
-    /// The lease is lost, or nobody follows this attempt any more.
+    /// Marks the lease as lost, or the attempt as dropped.
     pub fn abandon(&self) {
         self.lock().is_abandoned = true;
     }
@@ -54,12 +51,12 @@ impl StopSignal {
         &self.shutdown
     }
 
-    /// Whether, and why, to stop. A lost lease comes first, since nothing may be written then; the owner's wish comes
-    /// before the server's going down, since it settles the job.
+    /// Reason to stop, if there is one. A lost lease comes first, because nothing may be written without it. The owner's request
+    /// comes before shutdown, because it decides the job's status.
     pub fn stop_reason(&self) -> Option<StopReason> {
         let state = self.lock();
         match state.requested_action {
-            // A process that was stopped may train on before its clocks ring.
+            // After a suspended process resumes, the training thread may report before the timers fire.
             _ if state.is_abandoned || state.lease_deadline <= Instant::now() => Some(StopReason::LeaseLost),
             Some(RequestedAction::Cancel) => Some(StopReason::Cancel),
             Some(RequestedAction::Pause) => Some(StopReason::Pause),
@@ -102,7 +99,7 @@ mod tests {
         let stop_signal = stop_signal(CancellationToken::new());
         stop_signal.extend_lease(Instant::now());
         assert_eq!(stop_signal.stop_reason(), Some(StopReason::LeaseLost));
-        assert!(!stop_signal.is_abandoned(), "who keeps the lease is yet to find out, and to log it");
+        assert!(!stop_signal.is_abandoned(), "the lease guard marks and logs the loss");
     }
 
     #[test]

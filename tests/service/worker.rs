@@ -1,4 +1,4 @@
-//! The worker on a real base, a real database and a real disk: whatever happens to an attempt, a job ends as it should.
+//! Worker tests on a tiny base, a real database and a real disk.
 mod failures;
 mod leases;
 mod outcomes;

@@ -1,4 +1,4 @@
-//! What fails a job, and what is tried again.
+//! Errors that fail a job, and errors that are retried.
 
 use crate::support::worker_fixture::{JobParams, WorkerFixture};
 use espalier::store::Status;
@@ -9,18 +9,18 @@ const SHORT_JOB: JobParams = JobParams { name: "short", epochs: 2, seed: 1, vali
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_or_damaged_dataset_fails_the_job() {
-    for (code, harm) in [
+    for (code, damage) in [
         ("dataset_missing", (|path| fs::remove_file(path).unwrap()) as fn(&std::path::Path)),
         ("dataset_damaged", |path| fs::write(path, "text\tlabel\na\tb\n").unwrap()),
     ] {
         let fixture = WorkerFixture::new().await;
         let id = fixture.queue_job(SHORT_JOB).await;
         let dataset = fixture.store().dataset("default", fixture.job(id).await.dataset_id).await.unwrap();
-        harm(&fixture.context.data_folder.dataset_path(&dataset.hash));
+        damage(&fixture.context.data_folder.dataset_path(&dataset.hash));
         run_next(&fixture.context).await.unwrap();
         let job = fixture.job(id).await;
         assert_eq!(job.status, Status::Failed);
-        assert_eq!(job.error.expect("it says why").code, code);
+        assert_eq!(job.error.expect("a failed job has an error").code, code);
         assert!(!fixture.has_checkpoints(id));
     }
 }
@@ -31,7 +31,7 @@ async fn dataset_over_the_current_limits_fails_the_job() {
     let id = fixture.queue_job(SHORT_JOB).await;
     fixture.context.settings.data.max_rows = 3;
     fixture.run_queued_jobs().await;
-    let error = fixture.job(id).await.error.expect("it says why");
+    let error = fixture.job(id).await.error.expect("a failed job has an error");
     assert_eq!(error.code, "dataset_refused");
     assert!(error.detail.contains("more than the 3 rows"), "{}", error.detail);
 }
@@ -40,10 +40,10 @@ async fn dataset_over_the_current_limits_fails_the_job() {
 async fn job_for_another_base_fails() {
     let fixture = WorkerFixture::new().await;
     let mut job = fixture.job(fixture.queue_job(SHORT_JOB).await).await;
-    let espalier_core::training::Plan::Single(mut spec) = job.spec else { panic!("it is no race") };
+    let espalier_core::training::Plan::Single(mut spec) = job.spec else { panic!("the plan is a single run") };
     spec.base = "sha256:other".to_string();
     job.spec = (*spec).into();
-    let new = espalier::store::NewJob {
+    let new_job = espalier::store::NewJob {
         id: uuid::Uuid::now_v7(),
         owner: job.owner,
         name: None,
@@ -52,19 +52,19 @@ async fn job_for_another_base_fails() {
         options: job.options,
         spec: job.spec,
     };
-    let id = fixture.store().add_job(new, 1000).await.unwrap().id;
+    let id = fixture.store().add_job(new_job, 1000).await.unwrap().id;
     fixture.run_queued_jobs().await;
-    let error = fixture.job(id).await.error.expect("it says why");
+    let error = fixture.job(id).await.error.expect("a failed job has an error");
     assert_eq!(error.code, "other_base");
     assert!(error.detail.contains("sha256:other"), "{}", error.detail);
 }
 
-/// Something of ours is in the way: a file where the checkpoints' folder has to be.
+/// The internal error is a file in place of the checkpoint folder.
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_error_is_retried_up_to_max_attempts() {
     let fixture = WorkerFixture::new().await;
     let id = fixture.queue_job(SHORT_JOB).await;
-    fs::write(fixture.context.data_folder.job_checkpoint_dir(id), "in the way").unwrap();
+    fs::write(fixture.context.data_folder.job_checkpoint_dir(id), "not a folder").unwrap();
     for attempt in 1..=3 {
         assert_eq!(run_next(&fixture.context).await.unwrap(), Some(id));
         let job = fixture.job(id).await;
@@ -73,7 +73,7 @@ async fn internal_error_is_retried_up_to_max_attempts() {
     assert_eq!(run_next(&fixture.context).await.unwrap(), None);
     let job = fixture.job(id).await;
     assert_eq!(job.status, Status::Failed);
-    assert_eq!(job.error.expect("it says why").code, "attempts_exhausted");
+    assert_eq!(job.error.expect("a failed job has an error").code, "attempts_exhausted");
     assert_eq!(fixture.adapter_count().await, 0);
 }
 
@@ -81,7 +81,7 @@ async fn internal_error_is_retried_up_to_max_attempts() {
 async fn job_succeeds_once_the_internal_error_is_fixed() {
     let fixture = WorkerFixture::new().await;
     let id = fixture.queue_job(SHORT_JOB).await;
-    fs::write(fixture.context.data_folder.job_checkpoint_dir(id), "in the way").unwrap();
+    fs::write(fixture.context.data_folder.job_checkpoint_dir(id), "not a folder").unwrap();
     run_next(&fixture.context).await.unwrap();
     fs::remove_file(fixture.context.data_folder.job_checkpoint_dir(id)).unwrap();
     run_next(&fixture.context).await.unwrap();

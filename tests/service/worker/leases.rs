@@ -1,4 +1,4 @@
-//! Two workers and one job; workers that vanish.
+//! Leases: two workers with one job, and workers that disappear.
 
 use crate::support::worker_fixture::{JobParams, LEASE, WorkerFixture};
 use espalier::store::{EventKind, Status};
@@ -8,49 +8,49 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_with_lost_lease_publishes_nothing() {
-    let wanted = JobParams { name: "contended", epochs: 200, seed: 5, validation: 0.1 };
+    let params = JobParams { name: "contended", epochs: 200, seed: 5, validation: 0.1 };
     let fixture = WorkerFixture::new().await;
-    let id = fixture.queue_job(wanted).await;
+    let id = fixture.queue_job(params).await;
     let stalled_worker = tokio::spawn({
-        let mut workshop = fixture.context.clone();
-        // It does not say that it is alive.
-        workshop.settings.heartbeat_interval = Duration::from_secs(3600);
-        async move { run_next(&workshop).await.unwrap() }
+        let mut context = fixture.context.clone();
+        // This worker sends no heartbeat.
+        context.settings.heartbeat_interval = Duration::from_secs(3600);
+        async move { run_next(&context).await.unwrap() }
     });
     fixture.wait_until(id, |job| job.status == Status::Running).await;
     fixture.store().advance_clock(LEASE * 2).await.unwrap();
-    assert_eq!(run_next(&fixture.context).await.unwrap(), Some(id), "the lease has run out");
+    assert_eq!(run_next(&fixture.context).await.unwrap(), Some(id), "the lease has expired");
     assert_eq!(stalled_worker.await.unwrap(), Some(id));
     let job = fixture.job(id).await;
     assert_eq!((job.status, job.attempt), (Status::Succeeded, 2));
     assert_eq!((fixture.adapter_count().await, fixture.adapter_directory_count()), (1, 1));
-    assert_eq!(fixture.adapter_version("contended").await, WorkerFixture::uninterrupted_version(wanted).await);
+    assert_eq!(fixture.adapter_version("contended").await, WorkerFixture::uninterrupted_version(params).await);
 }
 
-/// Dropping the task is as near as one process comes to being killed: nothing is said to anybody.
+/// A dropped task stands for a killed process: it writes nothing to the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn repeatedly_abandoned_job_is_bit_identical_to_an_uninterrupted_one() {
-    let wanted = JobParams { name: "haunted", epochs: 400, seed: 6, validation: 0.1 };
+    let params = JobParams { name: "abandoned", epochs: 400, seed: 6, validation: 0.1 };
     let fixture = WorkerFixture::new().await;
-    let id = fixture.queue_job(wanted).await;
-    let mut random = SeededRng::new(7, &["vanishing workers"]);
+    let id = fixture.queue_job(params).await;
+    let mut random = SeededRng::new(7, &["abandoned workers"]);
     let mut abandoned = 0;
     while !fixture.job(id).await.status.is_terminal() {
-        let patience = Duration::from_millis(20 + random.uniform_below(400) as u64);
-        if tokio::time::timeout(patience, run_next(&fixture.context)).await.is_err() {
+        let time_limit = Duration::from_millis(20 + random.uniform_below(400) as u64);
+        if tokio::time::timeout(time_limit, run_next(&fixture.context)).await.is_err() {
             abandoned += 1;
             fixture.store().expire_leases_of_instance(fixture.context.data_folder.instance_id()).await.unwrap();
         }
     }
     let job = fixture.job(id).await;
     assert_eq!((job.status, job.error), (Status::Succeeded, None));
-    assert!(abandoned > 0, "at least one attempt was cut short");
-    assert_eq!(fixture.adapter_version("haunted").await, WorkerFixture::uninterrupted_version(wanted).await);
+    assert!(abandoned > 0, "at least one attempt was abandoned");
+    assert_eq!(fixture.adapter_version("abandoned").await, WorkerFixture::uninterrupted_version(params).await);
     let events = fixture.store().events(id, 0, 10_000).await.unwrap();
     let rows = events.iter().filter(|event| event.kind == EventKind::Metrics);
-    let mut places: Vec<_> = rows.map(|row| (row.data["step"].as_u64(), row.data["split"].to_string())).collect();
-    let count = places.len();
-    places.sort();
-    places.dedup();
-    assert_eq!(places.len(), count, "no metrics row is there twice");
+    let mut row_keys: Vec<_> = rows.map(|row| (row.data["step"].as_u64(), row.data["split"].to_string())).collect();
+    let count = row_keys.len();
+    row_keys.sort();
+    row_keys.dedup();
+    assert_eq!(row_keys.len(), count, "no metrics row is written twice");
 }

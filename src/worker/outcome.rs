@@ -1,17 +1,27 @@
-//! Why an attempt ends without an adapter.
+//! Outcomes of an attempt, and the classification of its errors.
 
 use super::lease_guard::LeaseLost;
 use crate::store::JobError;
 use espalier_core::error::{Error, Problem};
 use espalier_core::training::StopReason;
 
+/// How an attempt ended. The job's own result is in its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The job succeeded, failed or was stopped.
+    Finished,
+    /// An internal error ended the attempt; the slot waits before its next claim.
+    InternalError,
+}
+
+/// Why an attempt publishes no adapter.
 #[derive(Debug)]
 pub enum AttemptError {
-    /// As told; the lease may be lost.
+    /// Cancelled, paused, requeued, or without a lease.
     Stopped(StopReason),
-    /// The job cannot succeed, however often it is tried.
+    /// The job cannot succeed, in any number of attempts.
     Failed(JobError),
-    /// Our fault, or the machine's: another attempt may succeed.
+    /// Error of the server or the machine: another attempt may succeed.
     Internal(Error),
 }
 
@@ -21,7 +31,8 @@ impl From<LeaseLost> for AttemptError {
     }
 }
 
-/// Of the work itself, not of the store: there `Conflict` means that a file or the base is not what the job was made for.
+/// Classifies errors of reading, training and publishing. `Conflict` means that a file or the base differs from the one that
+/// the job was submitted for. Errors of the store never get here: the lease guard turns them into [`LeaseLost`].
 impl From<Error> for AttemptError {
     fn from(error: Error) -> Self {
         match error {
@@ -37,7 +48,7 @@ fn to_job_error(problem: Problem) -> JobError {
     JobError { code: problem.code.to_string(), detail: problem.detail }
 }
 
-/// What the owner is told while a job that broke is tried again; the reason itself is in the log.
+/// Error in the row of a job that is tried again after an internal error; the error itself is in the log.
 pub fn retryable_job_error() -> JobError {
     JobError {
         code: "internal".to_string(),
