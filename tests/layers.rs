@@ -39,7 +39,7 @@ const CRATES: [Layer; 20] = [
     ("libc", &["tensor"]),
     ("tokenizers", &["model"]),
     ("minijinja", &["model"]),
-    ("csv", &["dataset", "cli"]),
+    ("csv", &["cli"]),
     ("zip", &["artifact"]),
     ("ureq", &["model", "cli"]),
     ("llguidance", &["serving"]),

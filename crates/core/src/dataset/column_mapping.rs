@@ -1,33 +1,31 @@
-//! Which of the file's columns (or JSON fields) hold what the task asks for. Does not know the file.
+//! Mapping of a row schema's fields to the columns (or JSON fields) of a file.
 
 use super::diagnostics::{self, Diagnostic, quote, quote_list};
 use crate::task::RowSchema;
 use crate::task::row_schema::SecondText;
 use std::collections::BTreeMap;
 
-/// The file's name for each field of the task.
+/// Column of each field of a row schema.
 #[derive(Debug)]
 pub(super) struct ColumnMapping {
     pub schema: RowSchema,
-    /// That of the row's own text.
     pub text_column: String,
     pub second_text: Option<SecondTextColumn>,
-    /// That of the shape's field.
     pub target_column: String,
 }
 
-/// A row's second text. Where the task needs it or the request maps it, a file without it is refused; otherwise it may be
-/// there.
+/// Column of a row's second text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SecondTextColumn {
     pub field: &'static str,
     pub column: String,
+    /// Whether a file without the column is refused: the schema needs it, or the request maps it.
     pub is_required: bool,
 }
 
 impl ColumnMapping {
     /// # Errors
-    /// Where `columns` maps a field that the task does not have, or two fields to one column.
+    /// `invalid_columns` if `columns` maps a field that the schema does not have, or two fields to one column.
     pub fn new(columns: &BTreeMap<String, String>, schema: RowSchema) -> Result<Self, Diagnostic> {
         let fields = schema.fields();
         if let Some(unknown_field) = columns.keys().find(|field| !fields.contains(&field.as_str())) {
@@ -57,7 +55,7 @@ impl ColumnMapping {
             },
             target_column: column_for(schema.target_field()),
         };
-        // A column that serves as text or label is no second text, whatever its name.
+        // An optional second text is not read from a column that is mapped to another field.
         mapping.second_text = mapping.second_text.take().filter(|second| {
             second.is_required || (second.column != mapping.text_column && second.column != mapping.target_column)
         });
@@ -85,7 +83,7 @@ impl ColumnMapping {
     }
 }
 
-/// How to say which column is meant, for the messages that miss one.
+/// Advice on mapping a field, for errors about missing columns.
 pub(super) fn mapping_hint(field: &str) -> String {
     format!("`\"columns\": {{\"{field}\": \"…\"}}` in the job says which one holds the {}", field.replace('_', " "))
 }
@@ -119,7 +117,7 @@ mod tests {
     fn rejects_two_fields_on_one_column() {
         assert!(mapping_of(&[("label", "text")]).is_err());
         assert!(mapping_of(&[("text_pair", "label")]).is_err());
-        // An unmapped pair whose usual name serves another field is simply not there.
+        // The default column of an unmapped `text_pair` may be mapped to another field.
         assert!(mapping_of(&[("text", "text_pair")]).is_ok());
     }
 }

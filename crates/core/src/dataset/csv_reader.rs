@@ -1,33 +1,33 @@
-//! A table, comma or tab separated: its header and its rows. What makes a text or a label good is not known here.
+//! Reader of CSV and TSV files: header, rows, and errors of quotes and field counts.
 
 use super::column_mapping::{ColumnMapping, mapping_hint};
 use super::csv_records::{QuoteError, RecordEvent, RecordOutcome, RecordReader};
 use super::diagnostics::{self, Diagnostic, quote, quote_list};
 use super::line_source::{LineSource, Position};
-use super::row::{ParsedRow, RowFields, RowReader, decode_utf8, record_too_long};
-use super::{Limits, OpenResult};
-use crate::task::RowSchema;
+use super::options::Limits;
+use super::row::{OpenResult, ParsedRow, RowReader, decode_utf8, record_too_long};
+use super::row_format::{Cells, RowFormat, row_format};
 use std::io;
 
 pub(super) struct TableReader {
     records: RecordReader,
     column_indices: ColumnIndices,
+    format: &'static dyn RowFormat,
     max_record_bytes: usize,
-    /// After a broken record whose end was guessed: the place to go on from if the guess proves wrong.
+    /// After a malformed record whose end was guessed: where to continue if the guess proves wrong.
     resume_position: Option<Position>,
 }
 
-/// Where in a record the fields are.
+/// Indices of the mapped columns.
 struct ColumnIndices {
     text: usize,
     second_text: Option<usize>,
     target: usize,
-    schema: RowSchema,
     column_count: usize,
 }
 
 impl TableReader {
-    /// Reads the header.
+    /// Reads the header and resolves the columns.
     pub fn open(
         source: LineSource,
         separator: u8,
@@ -39,16 +39,20 @@ impl TableReader {
         let record = records.next_record()?;
         let header = match read_header(&records, record, max_record_bytes) {
             Ok(header) => header,
-            Err(flaw) if record.outcome == RecordOutcome::Eof => return Ok(Err((None, flaw))),
-            Err(flaw) => return Ok(Err((Some(record.line), flaw))),
+            Err(diagnostic) if record.outcome == RecordOutcome::Eof => return Ok(Err((None, diagnostic))),
+            Err(diagnostic) => return Ok(Err((Some(record.line), diagnostic))),
         };
         Ok(match ColumnIndices::resolve(&header, mapping, separator) {
-            Ok(columns) => Ok(Self { records, column_indices: columns, max_record_bytes, resume_position: None }),
-            Err(flaw) => Err((Some(record.line), flaw)),
+            Ok(column_indices) => {
+                let format = row_format(mapping.schema);
+                Ok(Self { records, column_indices, format, max_record_bytes, resume_position: None })
+            }
+            Err(diagnostic) => Err((Some(record.line), diagnostic)),
         })
     }
 
-    /// The next record, after a wrong guess behind a broken quote was put right.
+    /// Reads the next record. If it follows a guess and does not have the header's number of fields, the guess was wrong and
+    /// reading continues at `resume_position`.
     fn read_record(&mut self) -> io::Result<RecordEvent> {
         let record = self.records.next_record()?;
         match self.resume_position.take() {
@@ -61,21 +65,22 @@ impl TableReader {
         }
     }
 
-    fn to_row(&self, line: u64) -> ParsedRow<'_> {
+    fn to_row(&self, line: u64) -> ParsedRow {
         let (splitter, indices) = (&self.records.splitter, &self.column_indices);
-        let to_fields = |record| {
-            let second_text = indices.second_text.map(|index| splitter.field_value(record, index));
-            let (text, target) =
-                (splitter.field_value(record, indices.text), splitter.field_value(record, indices.target));
-            RowFields::from_columns(indices.schema, text, second_text, target)
+        let content = match decode_utf8(self.records.record_bytes(), line, &self.records.source) {
+            Ok(record) => self.format.read_cells(Cells {
+                text: splitter.field_value(record, indices.text),
+                second_text: indices.second_text.map(|index| splitter.field_value(record, index)),
+                target: splitter.field_value(record, indices.target),
+            }),
+            Err(diagnostic) => Err(diagnostic.into()),
         };
-        let fields = decode_utf8(self.records.record_bytes(), line, &self.records.source).and_then(to_fields);
-        ParsedRow { line, fields: fields.map_err(|flaw| vec![flaw]) }
+        ParsedRow { line, content }
     }
 }
 
 impl RowReader for TableReader {
-    fn next_row(&mut self) -> io::Result<Option<ParsedRow<'_>>> {
+    fn next_row(&mut self) -> io::Result<Option<ParsedRow>> {
         let record = self.read_record()?;
         let line = record.line;
         Ok(Some(match record.outcome {
@@ -93,7 +98,14 @@ impl RowReader for TableReader {
     }
 }
 
-/// The names of the columns.
+/// Names of a file's columns; none if the header is malformed or longer than `max_bytes`.
+pub(super) fn read_column_names(source: LineSource, separator: u8, max_bytes: usize) -> io::Result<Vec<String>> {
+    let mut records = RecordReader::new(source, separator, max_bytes, 0);
+    let record = records.next_record()?;
+    Ok(read_header(&records, record, max_bytes).unwrap_or_default())
+}
+
+/// Names of the columns, from the first record of the file.
 fn read_header(
     records: &RecordReader,
     record: RecordEvent,
@@ -129,7 +141,6 @@ impl ColumnIndices {
                 Some(second) => index_of(&second.column),
             },
             target: require_index(mapping.schema.target_field(), &mapping.target_column)?,
-            schema: mapping.schema,
             column_count: header.len(),
         };
         match duplicate_name(header) {
@@ -142,7 +153,7 @@ impl ColumnIndices {
     }
 }
 
-/// A name that stands twice in the header. Spreadsheets leave empty columns behind, so nameless ones may be many.
+/// First name that occurs twice in the header. Empty names may repeat, because spreadsheets export empty columns.
 fn duplicate_name(header: &[String]) -> Option<&str> {
     let mut names: Vec<&str> = header.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
     names.sort_unstable();
@@ -181,9 +192,11 @@ fn field_count_mismatch(field_count: usize, column_count: usize) -> Diagnostic {
 
 fn malformed_quote(line: u64, quote_error: QuoteError) -> Diagnostic {
     let reason = match quote_error {
-        QuoteError::TextAfterClosingQuote(at) if at == line => "text follows a closing quote".to_string(),
-        QuoteError::TextAfterClosingQuote(at) => {
-            format!("a quote that opens here closes on line {at}, where text follows it")
+        QuoteError::TextAfterClosingQuote(closing_line) if closing_line == line => {
+            "text follows a closing quote".to_string()
+        }
+        QuoteError::TextAfterClosingQuote(closing_line) => {
+            format!("a quote that opens here closes on line {closing_line}, where text follows it")
         }
         QuoteError::Unterminated => "a quote that opens here never closes".to_string(),
     };

@@ -1,45 +1,44 @@
-//! The records of a delimited file: where each begins, and going on behind one that is broken or too long.
-//!
-//! Does not know what the fields are for.
+//! Records of a delimited file, and recovery after a record that is malformed or too long.
 
 use super::csv_splitter::{EofState, FeedResult, RecordSplitter};
 use super::line_source::{LineSource, Position};
 use std::io;
 
-/// Reads one record after another into the same buffer.
+/// Reads records one by one into one buffer.
 pub(super) struct RecordReader {
     pub source: LineSource,
     pub splitter: RecordSplitter,
     buffer: Vec<u8>,
     max_record_bytes: usize,
-    /// How many bytes may still be read a second time, so that no file, however broken, takes long.
+    /// Bytes that may still be read again after malformed records. It keeps the time linear in the file's size.
     reread_budget: u64,
 }
 
-/// What the file holds next.
+/// Kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordOutcome {
-    /// A record with this many fields; [`Records::raw`] and `splitter` hold it.
+    /// Record with this many fields, in [`RecordReader::record_bytes`] and `splitter`.
     Record(usize),
     TooLong,
     Malformed(QuoteError),
     Eof,
 }
 
-/// A broken quote, and how it was noticed.
+/// Error in the quotes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QuoteError {
-    /// Text follows a closing quote on this line.
+    /// Text follows a closing quote in this line.
     TextAfterClosingQuote(u64),
     Unterminated,
 }
 
-/// A record, or what stands in its place, and the line where it begins.
+/// Result of reading one record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordEvent {
+    /// Line where the record begins.
     pub line: u64,
     pub outcome: RecordOutcome,
-    /// The start of the record's second line.
+    /// Start of the record's second line, or its end if it has only one.
     second_line: Position,
 }
 
@@ -48,12 +47,12 @@ impl RecordReader {
         Self { source, splitter: RecordSplitter::new(separator), buffer: Vec::new(), max_record_bytes, reread_budget }
     }
 
-    /// The bytes of the record just read, with its line's end.
+    /// Bytes of the last record, with its line ending.
     pub fn record_bytes(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// Reads up to the end of the next record that is not a blank line.
+    /// Reads the next record that is not a blank line.
     pub fn next_record(&mut self) -> io::Result<RecordEvent> {
         loop {
             let record = self.read_raw_record()?;
@@ -63,9 +62,9 @@ impl RecordReader {
         }
     }
 
-    /// After a broken record: goes back to its second line, where the next record begins if a closing quote was
-    /// forgotten on the first. Answers the place behind the broken part if that was a guess. Stays where it is when the
-    /// fault was seen on the first line, or too much was read twice already.
+    /// Seeks back to the second line of a malformed record, where the next record begins if the first line lacks a closing
+    /// quote. Returns the end of the malformed part if that is a guess: reading continues there if the guess proves wrong.
+    /// Does not seek if the error is in the first line or the budget for repeated reading is exhausted.
     pub fn rewind_to_second_line(
         &mut self,
         record: RecordEvent,
@@ -134,7 +133,7 @@ impl RecordReader {
         super::line_source::trim_line_ending(&self.buffer).len() > self.max_record_bytes
     }
 
-    /// Reads to the end of the line on which text follows a closing quote.
+    /// Reads to the end of the line in which text follows a closing quote.
     fn skip_malformed_line(&mut self, chunk_start: usize) -> io::Result<QuoteError> {
         let has_whole_line = self.buffer[chunk_start..].ends_with(b"\n");
         if !has_whole_line {

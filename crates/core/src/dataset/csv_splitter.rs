@@ -1,11 +1,11 @@
-//! Where the fields of a delimited record are, and where the record ends (RFC 4180).
+//! State machine that splits a delimited record into fields (RFC 4180).
 //!
-//! Stricter than most readers about quotes: one that never closes, or text after a closing one, is a fault and not a
-//! guess. A quote inside a field that does not begin with one is taken as it is. Does not know files or lines.
+//! It is stricter about quotes than the `csv` crate: an unterminated quote and text after a closing quote are errors with a
+//! position, which `csv-core` accepts silently. A quote inside an unquoted field is ordinary text.
 
 use std::borrow::Cow;
 
-/// Fields found so far and the state between two pieces of a record.
+/// Fields of the current record so far, and the state between two chunks of it.
 #[derive(Debug)]
 pub(super) struct RecordSplitter {
     separator: u8,
@@ -16,7 +16,7 @@ pub(super) struct RecordSplitter {
     retention: Retention,
 }
 
-/// The bytes of a field's content within the record.
+/// Byte range of a field's content in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FieldSpan {
     start: usize,
@@ -28,7 +28,7 @@ struct FieldSpan {
 enum Quoting {
     Plain,
     Quoted,
-    /// With doubled quotes inside, which stand for single ones.
+    /// Quoted, with doubled quotes inside.
     Escaped,
 }
 
@@ -37,26 +37,26 @@ enum State {
     FieldStart,
     Plain,
     Quoted,
-    /// After a quote inside a quoted field: it was the closing one, or the first of two.
+    /// After a quote in a quoted field: the closing quote, or the first of a doubled one.
     AfterQuote,
-    /// After `\r` behind a closing quote.
+    /// After a closing quote and `\r`.
     AfterQuoteCr,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retention {
     Fields,
-    /// The record's bytes are gone; only its end is of interest.
+    /// Fields are not kept, because the record is too long; only its end is searched.
     RecordEndOnly,
 }
 
-/// What a piece of a record came to.
+/// Result of feeding one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FeedResult {
     NeedMore,
-    /// The record ended with the piece's last byte.
+    /// The record ends with the last byte of the chunk.
     RecordEnd,
-    /// Text at this index follows a closing quote.
+    /// Text follows a closing quote, at this index of the record.
     TextAfterQuote(usize),
 }
 
@@ -74,13 +74,13 @@ impl RecordSplitter {
         self.retention = Retention::Fields;
     }
 
-    /// The record is too long to be kept: from here on only its end is looked for.
+    /// Drops the fields of a record that is too long. After that only its end is searched.
     pub fn discard_fields(&mut self) {
         self.fields.clear();
         self.retention = Retention::RecordEndOnly;
     }
 
-    /// Reads on in `record` at `from`. A piece never goes beyond a line's end.
+    /// Processes the bytes of `record` from `start` on. A chunk ends at a line ending at the latest.
     pub fn feed(&mut self, record: &[u8], start: usize) -> FeedResult {
         for (index, byte) in record.iter().copied().enumerate().skip(start) {
             let is_separator = byte == self.separator;
@@ -111,7 +111,7 @@ impl RecordSplitter {
         FeedResult::NeedMore
     }
 
-    /// The file ended. Answers whether the record ended well, or within quotes.
+    /// Ends the record at the end of the file.
     pub fn finish_at_eof(&mut self, record: &[u8]) -> EofState {
         let delimiter_bytes = match self.state {
             State::Quoted => return EofState::UnterminatedQuote,
@@ -127,17 +127,17 @@ impl RecordSplitter {
         self.fields.len()
     }
 
-    /// The content of every field, as it was meant; `record` is what was fed.
+    /// Unescaped content of every field; `record` must be the bytes that were fed.
     pub fn field_values<'a>(&self, record: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
         self.fields.iter().map(move |field| field.unescaped(record))
     }
 
-    /// The content of one field; empty where there is none.
+    /// Unescaped content of one field; empty if the record has no such field.
     pub fn field_value<'a>(&self, record: &'a str, index: usize) -> Cow<'a, str> {
         self.fields.get(index).map_or(Cow::Borrowed(""), |field| field.unescaped(record))
     }
 
-    /// Whether the record is a line of white space and no more.
+    /// Whether the record is a blank line.
     pub fn is_blank(&self, record: &[u8]) -> bool {
         match self.fields.as_slice() {
             [field] => field.quoting == Quoting::Plain && record[field.start..field.end].trim_ascii().is_empty(),
@@ -145,7 +145,7 @@ impl RecordSplitter {
         }
     }
 
-    /// Ends a field `behind` bytes before `index`, where a separator stands, and begins the next.
+    /// Ends a field `delimiter_bytes` before the separator at `index`, and begins the next.
     fn end_field(&mut self, index: usize, delimiter_bytes: usize) -> State {
         self.push_field(index, delimiter_bytes);
         self.field_start = index + 1;
@@ -171,7 +171,7 @@ impl RecordSplitter {
     }
 }
 
-/// How a record stands at the end of the file.
+/// Whether the last record is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EofState {
     Complete,

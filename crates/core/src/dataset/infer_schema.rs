@@ -1,69 +1,52 @@
-//! Which task a file is for, where nobody says it: its fields decide. Looks at the header, or at the first object.
+//! Detection of a file's row schema from the names of its fields.
 
-use super::{Format, Options};
+use super::csv_reader::read_column_names;
+use super::jsonl_reader::first_field_names;
+use super::line_source::LineSource;
+use super::options::Options;
 use crate::error::{Context, Result};
 use crate::task::RowSchema;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-/// What is read of the file at most.
-const MAX_SNIFFED_BYTES: u64 = 1 << 20;
+/// Longest header or first object that is used for the detection.
+const MAX_RECORD_BYTES: usize = 1 << 20;
 
-/// Of these shapes the one whose field is mapped, or else is there; the first where none is, so that the check says what is
-/// missing.
+/// Chooses one of `candidates`: the first whose target field is mapped in the options, else the first whose fields are in
+/// the file. Without either it is the first candidate, and validation reports the missing fields.
 ///
 /// # Errors
-/// Only where the file cannot be read from disk.
+/// Only if the file cannot be read from disk.
 pub fn infer_schema(path: &Path, options: &Options, candidates: &[RowSchema]) -> Result<RowSchema> {
     let default_schema = candidates.first().copied().unwrap_or_default();
-    let candidate_with = |is: &dyn Fn(&str) -> bool| candidates.iter().copied().find(|shape| is(shape.target_field()));
-    match candidate_with(&|field| options.columns.contains_key(field)) {
+    let find = |matches: &dyn Fn(RowSchema) -> bool| candidates.iter().copied().find(|schema| matches(*schema));
+    match find(&|schema| options.columns.contains_key(schema.target_field())) {
         Some(mapped) => return Ok(mapped),
         None if candidates.len() < 2 => return Ok(default_schema),
         None => {}
     }
-    let read_context = || format!("reading the dataset {}", path.display());
-    let file = File::open(path).with_context(read_context)?;
-    let mut lines = BufReader::new(file.take(MAX_SNIFFED_BYTES)).split(b'\n');
-    let first_line = loop {
-        match lines.next() {
-            None => return Ok(default_schema),
-            Some(line) => {
-                let line = line.with_context(read_context)?;
-                if !line.trim_ascii().is_empty() {
-                    break line;
-                }
-            }
-        }
-    };
-    let field_names = parse_field_names(&String::from_utf8_lossy(&first_line), options.format);
+    let field_names =
+        read_field_names(path, options).with_context(|| format!("reading the dataset {}", path.display()))?;
     let has_field = |field: &str| field_names.iter().any(|name| name == field);
-    // Beside what a row teaches there may be other fields, such as a conversation's tags: its text has to be there, too.
-    let complete_match =
-        candidates.iter().copied().find(|shape| has_field(shape.target_field()) && has_field(shape.text_field()));
-    Ok(complete_match.or_else(|| candidate_with(&has_field)).unwrap_or(default_schema))
+    // Rows may have further fields, such as the tags of a conversation, so a schema whose text field exists comes first.
+    let complete_match = find(&|schema| has_field(schema.target_field()) && has_field(schema.text_field()));
+    let target_match = || find(&|schema| has_field(schema.target_field()));
+    Ok(complete_match.or_else(target_match).unwrap_or(default_schema))
 }
 
-fn parse_field_names(line: &str, format: Format) -> Vec<String> {
-    let line = line.trim_start_matches('\u{feff}').trim();
-    let split_columns =
-        |separator: char| line.split(separator).map(|name| name.trim().trim_matches('"').to_string()).collect();
-    match format {
-        Format::Csv => split_columns(','),
-        Format::Tsv => split_columns('\t'),
-        Format::Jsonl => {
-            let object: Option<BTreeMap<String, serde::de::IgnoredAny>> = serde_json::from_str(line).ok();
-            object.unwrap_or_default().into_keys().collect()
-        }
+/// Columns of the header, or fields of the first object; none if they cannot be parsed.
+fn read_field_names(path: &Path, options: &Options) -> std::io::Result<Vec<String>> {
+    let source = LineSource::open(path)?;
+    match options.format.separator() {
+        Some(separator) => read_column_names(source, separator, MAX_RECORD_BYTES),
+        None => first_field_names(source, MAX_RECORD_BYTES),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::OnBadRows;
+    use crate::dataset::options::Format;
+    use crate::dataset::options::OnBadRows;
     use std::io::Write;
 
     fn infer_from_text(format: Format, text: &str, columns: &[(&str, &str)]) -> RowSchema {
@@ -81,8 +64,10 @@ mod tests {
         assert_eq!(infer_from_text(Format::Tsv, "text\tvalue\n", &[]), RowSchema::Value);
         assert_eq!(infer_from_text(Format::Jsonl, "\n{\"text\": \"a\", \"value\": 1}\n", &[]), RowSchema::Value);
         assert_eq!(infer_from_text(Format::Csv, "text,score\n", &[("value", "score")]), RowSchema::Value);
-        // A label is a class even where a value stands beside it.
+        // `label` comes before `value` in the order of detection.
         assert_eq!(infer_from_text(Format::Csv, "text,value,label\n", &[]), RowSchema::Label);
+        // A quoted name may contain the separator.
+        assert_eq!(infer_from_text(Format::Csv, "text,\"id, value\",value\n", &[]), RowSchema::Value);
         for unparsable in ["", "no json", "{\"text\": 1}"] {
             assert_eq!(infer_from_text(Format::Jsonl, unparsable, &[]), RowSchema::Label);
         }

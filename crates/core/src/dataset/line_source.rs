@@ -1,26 +1,26 @@
-//! The file's bytes, line by line, with their places. Knows nothing of what a line means.
+//! Reading of a file line by line, with byte offsets and line numbers.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// A long line comes in pieces of this size.
+/// Largest chunk that is read at once; longer lines take several.
 const CHUNK_BYTES: u64 = 64 * 1024;
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 
-/// A place to read on from: the start of a line, or inside a long one.
+/// Position in a file: the start of a line, or a chunk boundary inside a long one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub offset: u64,
     pub line: u64,
 }
 
-/// A file with UTF-8's byte order mark taken off.
+/// File without its UTF-8 byte order mark.
 pub(super) struct LineSource {
     reader: BufReader<File>,
     position: Position,
     file_bytes: u64,
-    /// Bytes of the mark: columns of the first line are counted with it.
+    /// Length of the byte order mark, which counts in the columns of the first line.
     bom_bytes: usize,
 }
 
@@ -38,7 +38,7 @@ impl LineSource {
         Ok(source)
     }
 
-    /// The size of the file.
+    /// Size of the file.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
@@ -47,7 +47,7 @@ impl LineSource {
         self.position
     }
 
-    /// Whether the file begins with the byte order mark of UTF-16.
+    /// Whether the file begins with a UTF-16 byte order mark.
     pub fn is_utf16(&mut self) -> io::Result<bool> {
         let position = self.position;
         let prefix = self.read_prefix()?;
@@ -55,8 +55,8 @@ impl LineSource {
         Ok(prefix.starts_with(&[0xFF, 0xFE]) || prefix.starts_with(&[0xFE, 0xFF]))
     }
 
-    /// Appends the rest of the line with its end, or a piece of it where it is long. Answers how many bytes came: none
-    /// at the end of the file.
+    /// Appends the rest of the line with its line ending, or the next chunk of a long line. Returns the number of bytes, which is
+    /// 0 at the end of the file.
     pub fn read_chunk(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let read_bytes = self.reader.by_ref().take(CHUNK_BYTES).read_until(b'\n', buffer)?;
         self.position.offset += read_bytes as u64;
@@ -66,7 +66,7 @@ impl LineSource {
         Ok(read_bytes)
     }
 
-    /// Leaves the rest of the line unread.
+    /// Skips the rest of the line.
     pub fn skip_line(&mut self) -> io::Result<()> {
         let skipped_bytes = self.reader.skip_until(b'\n')?;
         self.position.offset += skipped_bytes as u64;
@@ -82,12 +82,12 @@ impl LineSource {
         Ok(())
     }
 
-    /// The number, from 1, of the byte at `index` of a line whose content was read from its beginning.
+    /// Column of the byte at `index` of a line, from 1.
     pub fn column(&self, line: u64, index: usize) -> usize {
         index + 1 + if line == 1 { self.bom_bytes } else { 0 }
     }
 
-    /// The file's first three bytes; the place is the file's start afterwards.
+    /// Returns the first three bytes of the file and seeks to its start.
     fn read_prefix(&mut self) -> io::Result<Vec<u8>> {
         let start_of_file = Position { offset: 0, line: 1 };
         self.seek(start_of_file)?;
@@ -98,7 +98,7 @@ impl LineSource {
     }
 }
 
-/// Cuts the line's end off: `\n` or `\r\n`, or a last `\r` at the end of the file.
+/// Removes the line ending: `\n`, `\r\n`, or a `\r` at the end of the file.
 pub(super) fn trim_line_ending(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

@@ -1,4 +1,4 @@
-//! The data room from outside: files on disk in, examples and reports out.
+//! Validation of dataset files: examples and reports.
 mod examples;
 mod files;
 mod json_lines;

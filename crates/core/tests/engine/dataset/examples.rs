@@ -1,9 +1,9 @@
-//! The files in `examples/` are what their README says.
+//! The files in `examples/` match their README.
 
-use crate::dataset::support::{csv, expected_findings};
+use crate::dataset::support::{csv, expected_diagnostics};
 
 #[test]
-fn the_banking_examples_have_as_many_rows_of_each_intent_as_they_say() {
+fn banking_examples_have_equally_many_rows_per_intent() {
     let sample =
         csv(include_str!("../../../../../examples/banking77-sample.csv")).map_column("label", "category").check();
     let test = csv(include_str!("../../../../../examples/banking77-test.csv")).map_column("label", "category").check();
@@ -27,7 +27,7 @@ fn broken_example_reports_many_errors_and_can_be_skipped() {
         (10, "empty_label"),
         (11, "field_count"),
     ];
-    assert_eq!(file.errors(), expected_findings(&errors));
+    assert_eq!(file.errors(), expected_diagnostics(&errors));
     let report = file.skip_bad_rows().check().report;
     assert_eq!((report.error_count, report.rows, report.examples), (0, 13, 7));
     for code in ["white_space", "duplicate", "conflicting_labels", "label_seen_once", "bad_utf8"] {

@@ -1,21 +1,21 @@
-//! What holds for a file as a whole: limits, refusal, skipping, validation datasets.
+//! Files as a whole: limits, error, skipped rows, validation datasets.
 
-use crate::dataset::support::{WordMeasure, csv, expected_examples, expected_findings, jsonl};
+use crate::dataset::support::{WordCounter, csv, expected_diagnostics, expected_examples, jsonl};
 use espalier_core::dataset::{self, Format, Options};
 use espalier_core::error::{Error, Location};
 use espalier_core::task;
 
 #[test]
-fn a_file_without_rows_is_refused() {
-    assert_eq!(csv("").errors(), expected_findings(&[(0, "no_usable_row")]));
-    assert_eq!(csv("\u{feff}\n\n").errors(), expected_findings(&[(0, "no_usable_row")]));
-    assert_eq!(csv("text,label\n").errors(), expected_findings(&[(0, "no_usable_row")]));
-    assert_eq!(jsonl("").errors(), expected_findings(&[(0, "no_usable_row")]));
-    assert_eq!(jsonl("\n{}\n").skip_bad_rows().errors(), expected_findings(&[(0, "no_usable_row")]));
+fn file_without_rows_is_refused() {
+    assert_eq!(csv("").errors(), expected_diagnostics(&[(0, "no_usable_row")]));
+    assert_eq!(csv("\u{feff}\n\n").errors(), expected_diagnostics(&[(0, "no_usable_row")]));
+    assert_eq!(csv("text,label\n").errors(), expected_diagnostics(&[(0, "no_usable_row")]));
+    assert_eq!(jsonl("").errors(), expected_diagnostics(&[(0, "no_usable_row")]));
+    assert_eq!(jsonl("\n{}\n").skip_bad_rows().errors(), expected_diagnostics(&[(0, "no_usable_row")]));
 }
 
 #[test]
-fn a_file_in_utf16_is_refused_as_such() {
+fn utf16_file_is_refused() {
     let bytes: Vec<u8> = "\u{feff}text,label\na,x\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     for file in [csv(&bytes), jsonl(&bytes)] {
         let report = file.check().report;
@@ -25,38 +25,38 @@ fn a_file_in_utf16_is_refused_as_such() {
 }
 
 #[test]
-fn fewer_than_two_labels_are_refused_also_under_skip() {
+fn fewer_than_two_labels_are_refused_under_skip() {
     let file = csv("text,label\na,x\nb,x\n,y\n").skip_bad_rows();
-    assert_eq!(file.errors(), expected_findings(&[(0, "too_few_labels")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(0, "too_few_labels")]));
 }
 
 #[test]
-fn the_limits_of_the_server_hold() {
+fn limits_are_inclusive() {
     let file = || csv("text,label\na,x\nb,y\nc,z\n");
     assert_eq!(file().with_limits(|s| s.max_bytes = 23).errors(), []);
-    assert_eq!(file().with_limits(|s| s.max_bytes = 22).errors(), expected_findings(&[(0, "too_many_bytes")]));
+    assert_eq!(file().with_limits(|s| s.max_bytes = 22).errors(), expected_diagnostics(&[(0, "too_many_bytes")]));
     assert_eq!(file().with_limits(|s| s.max_rows = 3).errors(), []);
     assert_eq!(
         file().with_limits(|s| s.max_rows = 2).skip_bad_rows().errors(),
-        expected_findings(&[(0, "too_many_rows")])
+        expected_diagnostics(&[(0, "too_many_rows")])
     );
     assert_eq!(file().with_limits(|s| s.max_labels = 3).errors(), []);
     assert_eq!(
         file().with_limits(|s| s.max_labels = 2).skip_bad_rows().errors(),
-        expected_findings(&[(0, "too_many_labels")])
+        expected_diagnostics(&[(0, "too_many_labels")])
     );
 }
 
 #[test]
-fn skipping_turns_the_errors_of_rows_into_counted_warnings() {
+fn skip_turns_row_errors_into_warnings() {
     let text = "text,label\na,x\n,x\nb\n,y\n\"c\" d,y\ne,y\nf,x\ng,y\n";
-    let refused = csv(text);
-    assert_eq!(refused.check().report.error_count, 4);
+    let strict = csv(text);
+    assert_eq!(strict.check().report.error_count, 4);
     let skipped = csv(text).skip_bad_rows();
     assert_eq!(skipped.errors(), []);
     assert_eq!(
         skipped.warnings(),
-        expected_findings(&[(3, "empty_text"), (4, "field_count"), (5, "empty_text"), (6, "broken_quote")])
+        expected_diagnostics(&[(3, "empty_text"), (4, "field_count"), (5, "empty_text"), (6, "broken_quote")])
     );
     let report = skipped.check().report;
     assert_eq!((report.rows, report.examples, report.warning_counts["empty_text"]), (8, 4, 2));
@@ -66,22 +66,22 @@ fn skipping_turns_the_errors_of_rows_into_counted_warnings() {
 #[test]
 fn rejection_lists_errors_by_line_with_advice() {
     let rows: String = (0..120).map(|_| ",x\n").collect();
-    let refusal = csv(format!("text,label\na,x\nb,y\n{rows}")).check().report.to_error().unwrap();
-    let Error::Invalid(problem) = refusal else { panic!("{refusal}") };
+    let error = csv(format!("text,label\na,x\nb,y\n{rows}")).check().report.to_error().unwrap();
+    let Error::Invalid(problem) = error else { panic!("{error}") };
     assert_eq!((problem.code, problem.errors.len()), ("invalid_dataset", 100));
     assert_eq!(problem.errors[0].location, Location::Line(4));
     assert!(problem.detail.contains("120 errors; the first 100 are listed"), "{}", problem.detail);
     assert!(problem.detail.contains("\"on_bad_rows\": \"skip\""), "{}", problem.detail);
 
-    let refusal = csv("text,label\na,x\n,y\n").check().report.to_error().unwrap();
-    assert!(refusal.to_string().contains("at least two labels"), "{refusal}");
-    assert!(refusal.to_string().contains("1 error"), "{refusal}");
-    assert!(!refusal.to_string().contains("skip"), "{refusal}");
+    let error = csv("text,label\na,x\n,y\n").check().report.to_error().unwrap();
+    assert!(error.to_string().contains("at least two labels"), "{error}");
+    assert!(error.to_string().contains("1 error"), "{error}");
+    assert!(!error.to_string().contains("skip"), "{error}");
     assert!(csv("text,label\na,x\nb,y\n").check().report.to_error().is_none());
 }
 
 #[test]
-fn a_validation_row_with_a_label_unknown_to_training_is_an_error() {
+fn validation_label_without_training_rows_is_an_error() {
     let training = csv("text,label\na,y\nb,x\nc,y\n").check();
     let labels = dataset::unique_labels(&training.examples);
     assert_eq!(labels, ["x", "y"]);
@@ -101,13 +101,13 @@ fn missing_file_is_an_internal_error() {
     let options = Options { format: Format::Csv, columns: Default::default(), on_bad_rows: Default::default() };
     let file = csv("");
     let path = std::path::Path::new("/nowhere/at all.csv");
-    let error = dataset::validate(path, &options, &task::Config::default(), &WordMeasure, &file.settings).unwrap_err();
+    let error = dataset::validate(path, &options, &task::Config::default(), &WordCounter, &file.limits).unwrap_err();
     assert_eq!(error.code(), "internal");
     assert!(error.to_string().contains("/nowhere/at all.csv"), "{error}");
 }
 
 #[test]
-fn ten_thousand_rows_are_read_in_well_under_a_second() {
+fn ten_thousand_rows_are_validated_within_a_second() {
     let rows: String =
         (0..10_000).map(|row| format!("\"how do I find, or get, my card {row}?\",label {}\n", row % 77)).collect();
     let file = csv(format!("text,label\n{rows}"));

@@ -1,4 +1,4 @@
-//! What holds for every file.
+//! Properties of the validation of arbitrary files.
 
 use crate::dataset::support::{File, csv, tsv};
 use espalier_core::dataset::Format;
@@ -29,7 +29,7 @@ const STRUCTURE: &[&[u8]] = &[
 ];
 const HEADERS: &[&[u8]] = &[b"", b"text,label\n", b"\xef\xbb\xbftext\tlabel\r\n", b"text,text_pair,label\n"];
 
-/// Bytes that are likely to be structure, so that random files get past the header.
+/// Random files with many structural bytes and often a valid header.
 fn awkward_bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         3 => prop::sample::select(STRUCTURE).prop_map(<[u8]>::to_vec),
@@ -45,21 +45,21 @@ fn any_format() -> impl Strategy<Value = Format> {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_never_panic_and_every_error_is_on_a_line_of_the_file(
+    fn arbitrary_bytes_give_diagnostics_on_lines_of_the_file(
         bytes in awkward_bytes(),
         format in any_format(),
         limit in prop::sample::select(&[1usize, 12, 40, 1 << 16]),
         skip in any::<bool>(),
     ) {
-        let file = File::new(format, &bytes).with_limits(|settings| settings.max_record_bytes = limit);
+        let file = File::new(format, &bytes).with_limits(|limits| limits.max_record_bytes = limit);
         let file = if skip { file.skip_bad_rows() } else { file };
         let checked = file.check();
         let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-        for finding in checked.report.errors.iter().chain(&checked.report.warnings) {
-            prop_assert!(finding.line.is_none_or(|line| (1..=lines).contains(&line)), "{finding:?}");
+        for diagnostic in checked.report.errors.iter().chain(&checked.report.warnings) {
+            prop_assert!(diagnostic.line.is_none_or(|line| (1..=lines).contains(&line)), "{diagnostic:?}");
         }
-        prop_assert!(checked.report.errors.is_sorted_by_key(|finding| finding.line));
-        prop_assert!(checked.report.warnings.is_sorted_by_key(|finding| finding.line));
+        prop_assert!(checked.report.errors.is_sorted_by_key(|diagnostic| diagnostic.line));
+        prop_assert!(checked.report.warnings.is_sorted_by_key(|diagnostic| diagnostic.line));
         prop_assert!(checked.examples.is_sorted_by_key(|example| example.line));
         prop_assert_eq!(checked.report.examples, checked.examples.len() as u64);
         prop_assert!(checked.report.rows >= checked.report.examples);
@@ -67,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn a_well_formed_table_comes_back_exactly(
+    fn table_written_by_the_csv_crate_is_read_exactly(
         cells in prop::collection::vec(("[a-z\",\t\r\n é]{0,12}[a-z\"]", "[a-c\",\n]{0,3}[a-c]"), 2..30),
         tabs in any::<bool>(),
         windows in any::<bool>(),
@@ -81,7 +81,7 @@ proptest! {
     }
 }
 
-/// The table as the `csv` crate writes it, and the line where each record begins.
+/// Writes the table with the `csv` crate. Returns its bytes and the first line of each record.
 fn write_table(cells: &[(String, String)], separator: u8, windows: bool) -> (Vec<u8>, Vec<u64>) {
     let terminator = if windows { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
     let mut writer = csv::WriterBuilder::new().delimiter(separator).terminator(terminator).from_writer(Vec::new());

@@ -1,4 +1,4 @@
-//! Writes a file, checks it, and says what was found in a few words.
+//! Test files: writing, validation, and short forms of the results.
 
 use espalier_core::dataset::{
     self, CountTokens, Format, Limits, LocatedDiagnostic, OnBadRows, Options, TokenCount, ValidatedDataset,
@@ -7,10 +7,10 @@ use espalier_core::error::Result;
 use espalier_core::task::{self, Example, Target};
 use std::io::Write;
 
-/// One token per word, and room for four.
-pub struct WordMeasure;
+/// Counts words as tokens, with a `max_length` of 4.
+pub struct WordCounter;
 
-impl CountTokens for WordMeasure {
+impl CountTokens for WordCounter {
     fn count_tokens(&self, example: &Example) -> Result<Vec<TokenCount>> {
         let words = |text: &str| text.split_whitespace().count();
         let words = words(&example.text) + example.text_pair.as_deref().map_or(0, words);
@@ -18,11 +18,11 @@ impl CountTokens for WordMeasure {
     }
 }
 
-/// A file to be checked, and how.
+/// File content and the options of its validation.
 pub struct File {
     pub bytes: Vec<u8>,
     pub options: Options,
-    pub settings: Limits,
+    pub limits: Limits,
 }
 
 pub fn csv(text: impl AsRef<[u8]>) -> File {
@@ -42,7 +42,7 @@ impl File {
         Self {
             bytes: bytes.as_ref().to_vec(),
             options: Options { format, columns: Default::default(), on_bad_rows: OnBadRows::Refuse },
-            settings: Limits { max_bytes: 1 << 24, max_rows: 1 << 20, max_record_bytes: 1 << 16, max_labels: 1000 },
+            limits: Limits { max_bytes: 1 << 24, max_rows: 1 << 20, max_record_bytes: 1 << 16, max_labels: 1000 },
         }
     }
 
@@ -57,17 +57,17 @@ impl File {
     }
 
     pub fn with_limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
-        change(&mut self.settings);
+        change(&mut self.limits);
         self
     }
 
     pub fn check(&self) -> ValidatedDataset {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&self.bytes).unwrap();
-        dataset::validate(file.path(), &self.options, &task::Config::default(), &WordMeasure, &self.settings).unwrap()
+        dataset::validate(file.path(), &self.options, &task::Config::default(), &WordCounter, &self.limits).unwrap()
     }
 
-    /// Line (0 for the whole file) and code of every error.
+    /// Line (0 for the whole file) and code of each error.
     pub fn errors(&self) -> Vec<(u64, String)> {
         let report = self.check().report;
         assert_eq!(report.error_count as usize, report.errors.len());
@@ -80,13 +80,13 @@ impl File {
         lines_and_codes(&report.warnings)
     }
 
-    /// Line, text and label of every example.
+    /// Line, text and label of each example.
     pub fn examples(&self) -> Vec<(u64, String, String)> {
         let examples = self.check().examples.into_iter();
         examples
             .map(|example| {
                 (example.line, example.text, {
-                    let Target::Label(label) = example.target else { panic!("a label was expected") };
+                    let Target::Label(label) = example.target else { panic!("the target is not a label") };
                     label
                 })
             })
@@ -94,16 +94,16 @@ impl File {
     }
 }
 
-fn lines_and_codes(findings: &[LocatedDiagnostic]) -> Vec<(u64, String)> {
-    findings.iter().map(|finding| (finding.line.unwrap_or(0), finding.code.clone())).collect()
+fn lines_and_codes(diagnostics: &[LocatedDiagnostic]) -> Vec<(u64, String)> {
+    diagnostics.iter().map(|diagnostic| (diagnostic.line.unwrap_or(0), diagnostic.code.clone())).collect()
 }
 
-/// For comparing with `errors`, `warnings`.
-pub fn expected_findings(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
+/// Expected value of `errors` or `warnings`.
+pub fn expected_diagnostics(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
     expected.iter().map(|(line, code)| (*line, code.to_string())).collect()
 }
 
-/// For comparing with `examples`.
+/// Expected value of `examples`.
 pub fn expected_examples(expected: &[(u64, &str, &str)]) -> Vec<(u64, String, String)> {
     expected.iter().map(|(line, text, label)| (*line, text.to_string(), label.to_string())).collect()
 }

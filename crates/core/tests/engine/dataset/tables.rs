@@ -1,9 +1,9 @@
 //! CSV and TSV: records, headers, quotes.
 
-use crate::dataset::support::{csv, expected_examples, expected_findings, tsv};
+use crate::dataset::support::{csv, expected_diagnostics, expected_examples, tsv};
 
 #[test]
-fn line_numbers_are_those_of_the_file() {
+fn line_numbers_count_lines_of_the_file() {
     let file = csv("\u{feff}text,label\r\n\r\n\"one\r\ntwo\",a\r\n\r\nthree,b\r\nfour,\"a\"");
     assert_eq!(file.errors(), []);
     assert_eq!(file.examples(), expected_examples(&[(3, "one\r\ntwo", "a"), (6, "three", "b"), (7, "four", "a")]));
@@ -11,15 +11,15 @@ fn line_numbers_are_those_of_the_file() {
 }
 
 #[test]
-fn columns_are_found_by_name_and_others_are_ignored() {
+fn columns_are_found_by_name() {
     let file = csv("id,category, utterance ,,\n1,a,hello,,\n2,b,\"good, bye\",,\n").map_column("text", "utterance");
-    assert_eq!(file.errors(), expected_findings(&[(1, "missing_column")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(1, "missing_column")]));
     let file = file.map_column("label", "category");
     assert_eq!(file.examples(), expected_examples(&[(2, "hello", "a"), (3, "good, bye", "b")]));
 }
 
 #[test]
-fn a_text_pair_is_read_where_there_is_one() {
+fn text_pair_is_optional() {
     let pairs = |file: crate::dataset::support::File| -> Vec<Option<String>> {
         file.check().examples.into_iter().map(|example| example.text_pair).collect()
     };
@@ -30,21 +30,21 @@ fn a_text_pair_is_read_where_there_is_one() {
     assert_eq!(pairs(mapped), [Some("b".to_string()), Some("d".to_string())]);
     assert_eq!(
         csv("text,label\na,x\nb,y\n").map_column("text_pair", "other").errors(),
-        expected_findings(&[(1, "missing_column")])
+        expected_diagnostics(&[(1, "missing_column")])
     );
-    // The usual name of the pair may be given to another field.
+    // The default column of the pair may be mapped to another field.
     assert_eq!(pairs(csv("text_pair,label\na,x\nc,y\n").map_column("text", "text_pair")), [None, None]);
 }
 
 #[test]
-fn a_tab_separated_table_has_the_same_quotes() {
+fn tsv_uses_the_quotes_of_csv() {
     let file = tsv("text\tlabel\n\"a\tb\"\tx\nc, d\ty\n\"broken\n");
     assert_eq!(file.examples(), expected_examples(&[(2, "a\tb", "x"), (3, "c, d", "y")]));
-    assert_eq!(file.errors(), expected_findings(&[(4, "broken_quote")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(4, "broken_quote")]));
 }
 
 #[test]
-fn a_header_without_the_column_says_what_it_has_and_what_to_do() {
+fn missing_column_error_lists_the_columns_with_advice() {
     let report = csv("utterance,intent\na,x\nb,y\n").check().report;
     assert_eq!((report.error_count, report.rows, report.errors[0].line), (1, 0, Some(1)));
     let message = &report.errors[0].message;
@@ -55,59 +55,62 @@ fn a_header_without_the_column_says_what_it_has_and_what_to_do() {
 }
 
 #[test]
-fn a_header_must_be_sound() {
-    assert_eq!(csv("text,label,text\na,x,b\n").errors(), expected_findings(&[(1, "duplicate_column")]));
-    assert_eq!(csv("\n\ntext,lab\n").errors(), expected_findings(&[(3, "missing_column")]));
-    assert_eq!(csv("text,\"label\n").errors(), expected_findings(&[(1, "broken_quote")]));
-    assert_eq!(csv(b"text,l\xe4bel\n").errors(), expected_findings(&[(1, "bad_utf8")]));
+fn invalid_header_is_refused() {
+    assert_eq!(csv("text,label,text\na,x,b\n").errors(), expected_diagnostics(&[(1, "duplicate_column")]));
+    assert_eq!(csv("\n\ntext,lab\n").errors(), expected_diagnostics(&[(3, "missing_column")]));
+    assert_eq!(csv("text,\"label\n").errors(), expected_diagnostics(&[(1, "broken_quote")]));
+    assert_eq!(csv(b"text,l\xe4bel\n").errors(), expected_diagnostics(&[(1, "bad_utf8")]));
     assert_eq!(
         csv("text,label\na,b\n").with_limits(|s| s.max_record_bytes = 5).errors(),
-        expected_findings(&[(1, "invalid_header")])
+        expected_diagnostics(&[(1, "invalid_header")])
     );
-    assert_eq!(csv("text,label\n").map_column("txt", "a").errors(), expected_findings(&[(0, "invalid_columns")]));
-    assert_eq!(csv("text,label\n").map_column("label", "text").errors(), expected_findings(&[(0, "invalid_columns")]));
+    assert_eq!(csv("text,label\n").map_column("txt", "a").errors(), expected_diagnostics(&[(0, "invalid_columns")]));
+    assert_eq!(
+        csv("text,label\n").map_column("label", "text").errors(),
+        expected_diagnostics(&[(0, "invalid_columns")])
+    );
 }
 
 #[test]
-fn a_row_must_have_as_many_fields_as_the_header() {
+fn row_with_another_field_count_than_the_header_is_an_error() {
     let file = csv("text,label\na,x\nb\nc,y,z\nd,y\n");
-    assert_eq!(file.errors(), expected_findings(&[(3, "field_count"), (4, "field_count")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(3, "field_count"), (4, "field_count")]));
     assert_eq!(file.check().report.rows, 4);
 }
 
 #[test]
-fn an_unclosed_quote_is_one_error_at_the_line_where_it_opens() {
+fn unterminated_quote_is_one_error_at_its_opening_line() {
     let file = csv("text,label\na,x\n\"b,y\nc,y\nd,x\n");
-    assert_eq!(file.errors(), expected_findings(&[(3, "broken_quote")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(3, "broken_quote")]));
     assert_eq!(file.examples(), expected_examples(&[(2, "a", "x"), (4, "c", "y"), (5, "d", "x")]));
 }
 
 #[test]
-fn an_unclosed_quote_does_not_swallow_the_rows_before_the_next_quote() {
+fn rows_between_an_unterminated_quote_and_the_next_quote_are_read() {
     let file = csv("text,label\n\"a,x\nb,y\nc,x\n\"d, e\",y\nf,x\n");
-    assert_eq!(file.errors(), expected_findings(&[(2, "broken_quote")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(2, "broken_quote")]));
     assert_eq!(file.examples(), expected_examples(&[(3, "b", "y"), (4, "c", "x"), (5, "d, e", "y"), (6, "f", "x")]));
 }
 
 #[test]
-fn a_quote_that_is_not_doubled_does_not_turn_the_rest_of_its_text_into_rows() {
+fn rest_of_a_text_after_an_undoubled_quote_is_not_read_as_rows() {
     let file = csv("text,label\n\"he said\nto \"John\"\nthat it was\",x\nb,y\nc,x\n");
-    assert_eq!(file.errors(), expected_findings(&[(2, "broken_quote")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(2, "broken_quote")]));
     let message = &file.check().report.errors[0].message;
     assert!(message.contains("closes on line 3"), "{message}");
 }
 
 #[test]
-fn text_behind_a_closing_quote_is_broken() {
+fn text_after_a_closing_quote_is_an_error() {
     let file = csv("text,label\n\"a\" b,x\nc,y\n5\" pipe,x\n");
-    assert_eq!(file.errors(), expected_findings(&[(2, "broken_quote")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(2, "broken_quote")]));
     assert_eq!(file.examples(), expected_examples(&[(3, "c", "y"), (4, "5\" pipe", "x")]));
 }
 
 #[test]
-fn bad_utf8_is_named_by_line_and_byte() {
+fn bad_utf8_error_names_line_and_byte() {
     let file = csv(b"text,label\n\"one\ntw\xf6\",x\nb,y\nc\xff,x\nd,x\n");
-    assert_eq!(file.errors(), expected_findings(&[(2, "bad_utf8"), (5, "bad_utf8")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(2, "bad_utf8"), (5, "bad_utf8")]));
     let messages: Vec<String> = file.check().report.errors.into_iter().map(|error| error.message).collect();
     assert!(messages[0].starts_with("byte 3 of line 3 (0xF6)"), "{messages:?}");
     assert!(messages[1].starts_with("byte 2 of line 5 (0xFF)"), "{messages:?}");
@@ -117,20 +120,20 @@ fn bad_utf8_is_named_by_line_and_byte() {
 fn oversized_record_is_skipped() {
     let long = "x".repeat(300_000);
     let file = csv(format!("text,label\na,x\n{long},y\n\"{long}\n{long}\",y\nb,y\n"));
-    assert_eq!(file.errors(), expected_findings(&[(3, "record_too_long"), (4, "record_too_long")]));
+    assert_eq!(file.errors(), expected_diagnostics(&[(3, "record_too_long"), (4, "record_too_long")]));
     assert_eq!(file.examples(), expected_examples(&[(2, "a", "x"), (6, "b", "y")]));
 }
 
 #[test]
-fn a_record_may_be_as_long_as_the_limit() {
+fn record_limit_is_inclusive() {
     let file = csv("text,label\nabcd,x\nabcde,y\r\nabcdefgh,x\n\"a\nb\",y").with_limits(|s| s.max_record_bytes = 10);
     assert_eq!(file.errors(), []);
-    assert_eq!(file.with_limits(|s| s.max_record_bytes = 9).errors(), expected_findings(&[(1, "invalid_header")]));
+    assert_eq!(file.with_limits(|s| s.max_record_bytes = 9).errors(), expected_diagnostics(&[(1, "invalid_header")]));
 }
 
 #[test]
-fn a_file_of_broken_quotes_is_read_in_linear_time() {
-    // Every line ends inside quotes, whether it begins inside them or not.
+fn file_of_malformed_quotes_is_read_in_linear_time() {
+    // Each line ends inside quotes, whether it begins inside or outside of them.
     let file = csv(format!("text,label\n{}", "a\",\"\n".repeat(400_000)));
     let started = std::time::Instant::now();
     let report = file.check().report;

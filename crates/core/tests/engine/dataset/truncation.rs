@@ -1,4 +1,4 @@
-//! Lengths as the base's own tokenizer counts them.
+//! Token counts with the base's tokenizer.
 
 use espalier_core::dataset::{CountTokens, TokenCounter};
 use espalier_core::model::BaseModel;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 fn token_counts_use_the_training_truncation() {
     let folder = espalier_testing::workspace().join("tests/fixtures/tiny-bert");
     let base = BaseModel::load(&folder, "tiny-bert", Arc::new(CandleBackend::cpu())).unwrap();
-    let measure = |max_length, text: &str, pair: Option<&str>| {
+    let count_tokens = |max_length, text: &str, pair: Option<&str>| {
         let (text, text_pair) = (text.to_string(), pair.map(str::to_string));
         let example = Example { line: 1, text, text_pair, target: Target::Label("a".to_string()) };
         let task = Config::default();
-        let truncation = TokenCounter { tokenizer: base.tokenizer(), task: &task, max_length };
-        truncation.count_tokens(&example).unwrap().remove(0)
+        let counter = TokenCounter { tokenizer: base.tokenizer(), task: &task, max_length };
+        counter.count_tokens(&example).unwrap().remove(0)
     };
-    let whole = measure(64, "where is my card", None);
+    let whole = count_tokens(64, "where is my card", None);
     assert!(!whole.truncated && whole.tokens > 3, "{whole:?}");
-    let cut = measure(whole.tokens - 1, "where is my card", None);
-    assert!(cut.truncated);
-    assert_eq!(cut.tokens, whole.tokens - 1);
-    assert!(measure(64, "where is my card", Some("my card")).tokens > whole.tokens);
+    let truncated = count_tokens(whole.tokens - 1, "where is my card", None);
+    assert!(truncated.truncated);
+    assert_eq!(truncated.tokens, whole.tokens - 1);
+    assert!(count_tokens(64, "where is my card", Some("my card")).tokens > whole.tokens);
 }

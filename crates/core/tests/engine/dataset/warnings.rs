@@ -1,12 +1,12 @@
-//! What is noteworthy and kept, and what the report counts.
+//! Warnings and counts of the report.
 
-use crate::dataset::support::{csv, expected_findings, jsonl};
+use crate::dataset::support::{csv, expected_diagnostics, jsonl};
 
 #[test]
-fn rows_that_repeat_each_other_are_kept_and_named() {
+fn duplicate_and_conflicting_rows_get_warnings() {
     let file = csv("text,label\na,x\na,x\na,y\n a,y\nb,x\nc,y\n");
     let expected = [(3, "duplicate"), (4, "conflicting_labels"), (5, "white_space"), (5, "duplicate")];
-    assert_eq!(file.warnings(), expected_findings(&expected));
+    assert_eq!(file.warnings(), expected_diagnostics(&expected));
     let report = file.check().report;
     assert_eq!((report.examples, report.warning_counts["duplicate"]), (6, 2));
     assert!(report.warnings[1].message.contains("\"x\" on line 2 and \"y\" here"), "{}", report.warnings[1].message);
@@ -14,11 +14,11 @@ fn rows_that_repeat_each_other_are_kept_and_named() {
 }
 
 #[test]
-fn a_label_seen_once_is_named_at_its_line() {
+fn label_with_one_example_gets_a_warning_at_its_line() {
     let file = csv("text,label\na,x\nb,only\n c,x\nd,other\n");
     assert_eq!(
         file.warnings(),
-        expected_findings(&[(3, "label_seen_once"), (4, "white_space"), (5, "label_seen_once")])
+        expected_diagnostics(&[(3, "label_seen_once"), (4, "white_space"), (5, "label_seen_once")])
     );
 }
 
@@ -32,9 +32,9 @@ fn surrounding_whitespace_is_trimmed() {
 }
 
 #[test]
-fn a_text_longer_than_max_length_is_named_and_counted_at_its_cut() {
+fn truncated_text_gets_a_warning_and_counts_with_its_truncated_length() {
     let file = csv("text,label\none two three four five,x\none,y\nsix,x\ntwo words,y\n");
-    assert_eq!(file.warnings(), expected_findings(&[(2, "truncated")]));
+    assert_eq!(file.warnings(), expected_diagnostics(&[(2, "truncated")]));
     let lengths = file.check().report.lengths;
     assert_eq!((lengths.min, lengths.median, lengths.p95, lengths.max), (1, 1, 4, 4));
     let buckets: Vec<_> = lengths.buckets.iter().map(|bucket| (bucket.up_to, bucket.count)).collect();
@@ -49,7 +49,7 @@ fn labels_are_counted_most_frequent_first() {
 }
 
 #[test]
-fn the_first_hundred_warnings_are_listed_and_all_are_counted() {
+fn first_100_warnings_are_listed_and_all_are_counted() {
     let rows: String = (0..250).map(|_| "a,x\n").collect();
     let report = csv(format!("text,label\nb,y\nc,y\n{rows}")).check().report;
     assert_eq!((report.warnings.len(), report.warning_counts["duplicate"]), (100, 249));

@@ -1,9 +1,49 @@
-//! Which format a file has, by its name or the content type it came with. Never looks into the file.
+//! How a dataset file is read: format, mapping of columns, treatment of bad rows, and the server's limits.
 
-use super::Format;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// How a file is read. Stored with the job, because it decides the bytes of the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Options {
+    pub format: Format,
+    /// From the task's field (`text`, `text_pair`, `label` …) to the file's column.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+    #[serde(default)]
+    pub on_bad_rows: OnBadRows,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    Csv,
+    Tsv,
+    Jsonl,
+}
+
+/// What to do with rows that cannot be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRows {
+    #[default]
+    Refuse,
+    Skip,
+}
+
+/// Largest dataset that the server accepts; every limit is a setting of the server.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub max_bytes: u64,
+    pub max_rows: u64,
+    pub max_record_bytes: usize,
+    pub max_labels: usize,
+}
 
 impl Format {
-    /// The name's ending decides; browsers send odd content types for tables. `None` where neither says it.
+    /// Detects the format from the file name's extension, else from the content type. The extension comes first, because
+    /// browsers send wrong content types for CSV files. The content of the file is not used.
     pub fn detect(file_name: Option<&str>, content_type: Option<&str>) -> Option<Self> {
         file_name.and_then(Self::from_file_name).or_else(|| content_type.and_then(Self::from_content_type))
     }
@@ -29,6 +69,15 @@ impl Format {
             | "application/x-ndjson"
             | "application/ndjson" => Some(Self::Jsonl),
             _ => None,
+        }
+    }
+
+    /// Separator of the columns; `None` for JSON lines.
+    pub(super) fn separator(self) -> Option<u8> {
+        match self {
+            Self::Csv => Some(b','),
+            Self::Tsv => Some(b'\t'),
+            Self::Jsonl => None,
         }
     }
 }

@@ -1,9 +1,66 @@
-//! How long the examples are. Knows only numbers.
+//! Lengths of examples in tokens: counting with the base's tokenizer, and the histogram of a report.
 
-use super::{Bucket, Histogram};
+use crate::error::Result;
+use crate::model::{Tokenizer, Tokens};
+use crate::task::{Config, Example, causal_language_model};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
-/// Counts lengths; there are at most `max_length` different ones.
+/// Counts the tokens of an example.
+pub trait CountTokens {
+    /// Length of each of the example's sequences after truncation.
+    ///
+    /// # Errors
+    /// `Invalid`, with the reason, for an example that cannot be trained on.
+    fn count_tokens(&self, example: &Example) -> Result<Vec<TokenCount>>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenCount {
+    pub tokens: usize,
+    pub truncated: bool,
+}
+
+/// Counts tokens as training will see them: special tokens included, at most `max_length` per sequence.
+pub struct TokenCounter<'a> {
+    pub tokenizer: &'a Tokenizer,
+    pub task: &'a Config,
+    pub max_length: usize,
+}
+
+impl CountTokens for TokenCounter<'_> {
+    fn count_tokens(&self, example: &Example) -> Result<Vec<TokenCount>> {
+        let sequences = self.task.tokenize_example(self.tokenizer, example, self.max_length)?;
+        if self.task.is_generative() {
+            causal_language_model::check_trainable(&example.target, &sequences)?;
+        }
+        let to_token_count = |tokens: &Tokens| TokenCount { tokens: tokens.ids.len(), truncated: tokens.truncated };
+        Ok(sequences.iter().map(to_token_count).collect())
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Histogram {
+    pub min: usize,
+    pub median: usize,
+    pub p95: usize,
+    pub max: usize,
+    /// Total number of tokens of all texts.
+    #[serde(default)]
+    pub tokens: u64,
+    /// Number of examples by length; the upper bounds are powers of two.
+    pub buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Bucket {
+    /// Largest length in the bucket, in tokens.
+    pub up_to: usize,
+    pub count: u64,
+}
+
+/// Counts how often each length occurs. The number of distinct lengths is at most `max_length`.
 #[derive(Debug, Default)]
 pub(super) struct LengthCounter {
     counts: BTreeMap<usize, u64>,
@@ -30,7 +87,7 @@ impl LengthCounter {
         }
     }
 
-    /// The nearest rank: the smallest length that at least this share of the examples does not exceed.
+    /// Percentile by the nearest-rank method: the smallest length that at least this fraction of the examples does not exceed.
     fn percentile(&self, numerator: u64, denominator: u64) -> usize {
         let rank = (self.total * numerator).div_ceil(denominator);
         let mut cumulative = 0;
@@ -43,7 +100,7 @@ impl LengthCounter {
         0
     }
 
-    /// Powers of two from the shortest example's bucket to the longest's, those between them also where they are empty.
+    /// Buckets from the one of the shortest example to the one of the longest, empty ones included.
     fn buckets(&self, min: usize, max: usize) -> Vec<Bucket> {
         let mut buckets = Vec::new();
         let mut up_to = min.next_power_of_two();
