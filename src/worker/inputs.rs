@@ -21,7 +21,6 @@ use std::path::Path;
 /// `Conflict` (`dataset_missing`, `dataset_damaged`) if a dataset's file is not the one that was sent, or if the source adapter
 /// is damaged; `Invalid` (`dataset_refused`) if a dataset is no longer accepted.
 pub fn load(folder: &DataDir, claim: &Claim, base: &BaseModel, limits: &dataset::Limits) -> Result<TrainingData> {
-    // First, because it is faster than reading the datasets.
     let source_weights = load_source(&folder.adapters_dir(), &claim.job.spec, base)?;
     let task = claim.job.spec.task();
     let max_length = claim.job.spec.max_length() as usize;

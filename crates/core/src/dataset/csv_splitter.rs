@@ -164,7 +164,7 @@ impl RecordSplitter {
         let quoting = match (self.state, self.has_escaped_quotes) {
             (State::AfterQuote | State::AfterQuoteCr, true) => Quoting::Escaped,
             (State::AfterQuote | State::AfterQuoteCr, false) => Quoting::Quoted,
-            _ => Quoting::Plain,
+            (State::FieldStart | State::Plain | State::Quoted, _) => Quoting::Plain,
         };
         self.fields.push(FieldSpan { start: self.field_start, end: index - delimiter_bytes, quoting });
         self.has_escaped_quotes = false;

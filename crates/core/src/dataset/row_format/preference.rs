@@ -8,12 +8,10 @@ use crate::dataset::diagnostics::{self, Diagnostic};
 use crate::dataset::duplicates::DuplicateKey;
 use crate::dataset::json_fields::{JsonObject, string_value, wrong_type};
 use crate::dataset::row::{RowErrors, ValidRow};
-use crate::model::chat::Message;
+use crate::model::chat::{ASSISTANT_ROLE, Message};
 use crate::task::{Conversation, Target};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-
-const ASSISTANT_ROLE: &str = "assistant";
 
 pub(super) struct Preference;
 
