@@ -2,7 +2,8 @@
 
 use espalier_core::model::hub::{self, NetworkMode};
 use espalier_core::model::{BaseModel, Batch, RequiredRows, Tokens, VirtualTokens};
-use espalier_tensor::backend::cpu::{CpuBackend, QuantFormat, WeightStorage};
+use espalier_tensor::backend::cpu::{CpuBackend, WeightStorage};
+use espalier_tensor::quant::QuantFormat;
 use espalier_tensor::{Recording, Tape};
 use safetensors::SafeTensors;
 use std::fs;
