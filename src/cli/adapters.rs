@@ -1,12 +1,12 @@
-//! `espalier adapters …`: what jobs have made, and what was trained elsewhere.
+//! `espalier adapters …`: lists, shows, downloads, imports and deletes adapters.
 
-use super::api_types::{ListResponse, format_settings, format_timestamp, type_name};
+use super::api_types::{format_settings, format_timestamp, type_name};
 use super::client::{Client, ClientArgs, encode_path_segment, read_problem};
 use super::error::{CliError, CliResult};
-use super::jobs::{ListArgs, after_query, print_next_page_hint};
 use super::output::{Output, format_bytes};
+use super::pagination::{ListResponse, PageArgs, print_next_page_hint};
 use super::upload::{FileUpload, MultipartForm};
-use super::{metrics, usage_hints};
+use super::{job_metrics, usage_hints};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,11 +24,11 @@ pub struct AdaptersArgs {
     remote: ClientArgs,
 }
 
-/// What a zip of PEFT's files cannot say, or says otherwise.
+/// Information that PEFT's files do not contain, or that overrides them.
 #[derive(Args, Serialize)]
 #[group(skip)]
 struct ImportOptions {
-    /// Name that will point to it
+    /// Name that refers to the adapter
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -38,17 +38,17 @@ struct ImportOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Vec<String>>,
 
-    /// Base model that it was trained on
+    /// Base model that the adapter was trained on; overrides the adapter's configuration
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     base: Option<String>,
 
-    /// How its head reads a sequence: mean, or cls as classification models of transformers do
+    /// Pooling of the head's input, such as mean or cls; transformers' classification models use cls, the default for them
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pooling: Option<String>,
 
-    /// Tokens; longer inputs are truncated
+    /// Maximum number of tokens per input; longer inputs are truncated
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_length: Option<u64>,
@@ -56,24 +56,24 @@ struct ImportOptions {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The newest adapters
-    List(ListArgs),
-    /// One adapter: what it was made of and how good it is
+    /// List adapters, newest first
+    List(PageArgs),
+    /// Show an adapter: method, labels and metrics
     Show { adapter: String },
-    /// Take an adapter home as a zip of PEFT's files
+    /// Download an adapter as a zip of PEFT files
     Download {
         adapter: String,
-        /// File to write [default: the adapter's name and .zip]
+        /// File to write [default: ADAPTER.zip]
         #[arg(long, short)]
         output: Option<PathBuf>,
     },
-    /// Bring an adapter: a zip of PEFT's files, from here or from elsewhere
+    /// Import an adapter from a zip of PEFT or AdapterHub files
     Upload {
         file: PathBuf,
         #[command(flatten)]
         options: ImportOptions,
     },
-    /// Delete an adapter for good
+    /// Delete an adapter
     Delete { adapter: String },
 }
 
@@ -92,9 +92,8 @@ pub fn run(args: &AdaptersArgs) -> CliResult {
     }
 }
 
-fn list(client: &Client, page: &ListArgs, output: &mut Output) -> CliResult {
-    let response: Value =
-        client.get(&format!("/adapters?limit={}{}", page.limit, after_query(page.after.as_deref())))?;
+fn list(client: &Client, page: &PageArgs, output: &mut Output) -> CliResult {
+    let response: Value = client.get(&format!("/adapters?{}", page.to_query()))?;
     output.write_json(&response)?;
     let adapters: ListResponse<Value> = client.decode(response)?;
     let mut rows = vec![["id", "name", "version", "method", "labels", "size", "created"].map(String::from).to_vec()];
@@ -134,7 +133,7 @@ fn show(client: &Client, adapter: &str, output: &mut Output) -> CliResult {
     }
     if response["metrics"].is_object() {
         output.write_line("")?;
-        output.write_table(&metrics::metrics_table(&response["metrics"]))?;
+        output.write_table(&job_metrics::metrics_table(&response["metrics"]))?;
     }
     Ok(())
 }
@@ -150,7 +149,7 @@ fn download(client: &Client, adapter: &str, file: Option<&Path>, output: &mut Ou
         return Err(read_problem(response).to_error(None));
     }
     let write_error = |error: io::Error| CliError::failed(format!("{} cannot be written: {error}", file.display()));
-    // Written beside its place first, so that a broken download does not look like an adapter.
+    // Writes to a temporary file and renames it, so that an interrupted download leaves no incomplete zip.
     let dir = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -192,12 +191,12 @@ fn string_field(value: &Value, field: &str) -> String {
 
 fn describe_base(adapter: &Value) -> String {
     match adapter["base_verified"].as_bool() {
-        Some(false) => "by its name and shapes: the files carry no fingerprint".to_string(),
+        Some(false) => "checked by names and shapes: the files have no fingerprint".to_string(),
         _ => string_field(adapter, "base"),
     }
 }
 
-/// The first digits of a version: enough to ask for it.
+/// First digits of a version, which identify it.
 fn short_version(version: &str) -> String {
     version.trim_start_matches("sha256:").chars().take(12).collect()
 }

@@ -1,5 +1,5 @@
-//! The answers of the API as far as the commands show them. A field that is not known here is passed over, so that an
-//! older command line goes on working with a newer server.
+//! Response types of the API, with the fields that commands show. Unknown fields are ignored, so that an older client works with
+//! a newer server.
 
 use crate::store::JobError;
 use espalier_core::dataset::Report;
@@ -17,7 +17,7 @@ pub struct Job {
     pub queue_position: Option<u64>,
     #[serde(default)]
     pub dataset_id: Option<String>,
-    /// Only where one job is asked for.
+    /// Only in responses with a single job.
     #[serde(default)]
     pub dataset: Option<Dataset>,
     #[serde(default)]
@@ -44,13 +44,13 @@ impl Job {
         matches!(self.status.as_str(), "succeeded" | "failed" | "cancelled")
     }
 
-    /// The name by which its adapter is asked for.
+    /// Name or id of the trained adapter.
     pub fn adapter_reference(&self) -> Option<&str> {
         self.name.as_deref().or(self.adapter_id.as_deref())
     }
 }
 
-/// How far a run is.
+/// Training progress.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Progress {
     pub step: u64,
@@ -61,7 +61,7 @@ pub struct Progress {
     pub eta_seconds: f64,
 }
 
-/// One line of a job's history.
+/// Event of a job.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Event {
     pub sequence: i64,
@@ -77,13 +77,7 @@ pub struct Dataset {
     pub report: Report,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub struct ListResponse<T> {
-    pub data: Vec<T>,
-    pub next: Option<String>,
-}
-
-/// `{"type": "lora", "rank": 8}` as `lora, rank 8`.
+/// Formats `{"type": "lora", "rank": 8}` as `lora, rank 8`.
 pub fn format_settings(value: &Value) -> String {
     let fields = value.as_object().into_iter().flatten().filter(|(name, _)| *name != "type");
     let fields = fields.map(|(name, value)| format!("{name} {}", format_value(value)));
@@ -91,7 +85,7 @@ pub fn format_settings(value: &Value) -> String {
     kind.into_iter().chain(fields).collect::<Vec<_>>().join(", ")
 }
 
-/// Without quotes and brackets.
+/// Formats a value without quotes and brackets.
 fn format_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -101,12 +95,12 @@ fn format_value(value: &Value) -> String {
     }
 }
 
-/// A moment to the second: `2026-01-05T09:30:00.123Z` as `2026-01-05 09:30:00`, in UTC as the server tells it.
+/// Formats `2026-01-05T09:30:00.123Z` as `2026-01-05 09:30:00`, in UTC.
 pub fn format_timestamp(text: &str) -> String {
     text.split(['.', 'Z', '+']).next().unwrap_or(text).replace('T', " ")
 }
 
-/// `{"type": "lora", …}` as `lora`.
+/// Returns the `type` of an object, or an empty string.
 pub fn type_name(value: &Value) -> &str {
     value.get("type").and_then(Value::as_str).unwrap_or("")
 }

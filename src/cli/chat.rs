@@ -1,4 +1,4 @@
-//! `espalier chat`: a conversation, line by line, or one text to go on from; words are shown as they come.
+//! `espalier chat`: an interactive conversation, or a single message; prints tokens as they are generated.
 
 use super::client::{Client, ClientArgs, encode_path_segment, read_problem};
 use super::error::{CliError, CliResult};
@@ -10,35 +10,35 @@ use std::time::Duration;
 use ureq::http::Method;
 use ureq::http::header::CONTENT_TYPE;
 
-/// A server that says nothing for so long has gone.
+/// Maximum time without data from the server.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Args)]
 pub struct ChatArgs {
-    /// What to say first; without it, lines are read from standard input
+    /// Message to answer; without it, messages are read from standard input, one per line
     message: Option<String>,
 
-    /// Adapter: an id, a name or name@version; without one the base answers
+    /// Adapter: an id, a name or name@version; by default the base model answers
     #[arg(long)]
     adapter: Option<String>,
 
-    /// Goes on from the text as it is, without the base's chat template
+    /// Continue the text as it is, without the base model's chat template
     #[arg(long)]
     raw: bool,
 
-    /// What the assistant is told before all else
+    /// System message
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
 
-    /// Tokens of an answer at most
+    /// Maximum number of tokens per answer
     #[arg(long, value_name = "N", default_value = "256")]
     max_tokens: u32,
 
-    /// 0 takes the likeliest word always
+    /// Sampling temperature; 0 is greedy decoding
     #[arg(long, value_name = "NUMBER", default_value = "0.7")]
     temperature: f64,
 
-    /// The same seed gives the same words
+    /// Seed of the sampler; equal seeds give equal answers [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -70,7 +70,7 @@ pub fn run(args: &ChatArgs) -> CliResult {
     }
 }
 
-/// One message and its answer, which stays in the conversation.
+/// Sends a message and adds it and its answer to the conversation.
 fn send_message(client: &Client, args: &ChatArgs, messages: &mut Vec<Value>, text: &str) -> CliResult {
     messages.push(json!({"role": "user", "content": text}));
     let input = if args.raw { json!(text) } else { json!({"messages": messages}) };
@@ -85,7 +85,7 @@ fn send_message(client: &Client, args: &ChatArgs, messages: &mut Vec<Value>, tex
     Ok(())
 }
 
-/// The answer's text, shown as it comes.
+/// Prints the answer as it is generated and returns its text.
 fn stream_answer(client: &Client, args: &ChatArgs, request: &Value) -> CliResult<String> {
     let path = match &args.adapter {
         None => "/generate".to_string(),
@@ -98,7 +98,7 @@ fn stream_answer(client: &Client, args: &ChatArgs, request: &Value) -> CliResult
     }
     let mut text = String::new();
     for event in EventStream::new(response.into_body().into_reader()) {
-        let event = event.map_err(|error| CliError::failed(format!("the answer broke off: {error}")))?;
+        let event = event.map_err(|error| CliError::failed(format!("the answer was interrupted: {error}")))?;
         if event.data == "[DONE]" {
             break;
         }

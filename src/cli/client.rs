@@ -1,10 +1,7 @@
-//! The client's side of the API: one blocking call per request, problems turned into sentences.
-//!
-//! Knows nothing of what the answers mean.
+//! Blocking HTTP client of the API. Error responses become [`CliError`]s.
 
-use super::error::{CliError, CliResult};
+use super::error::{CliError, CliResult, Problem};
 use super::output::{self, Output};
-use super::problem::Problem;
 use super::upload::MultipartForm;
 use clap::Args;
 use serde::Serialize;
@@ -16,11 +13,11 @@ use ureq::http::request::Builder;
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, AsSendBody, Body, Error, SendBody};
 
-/// Which server a client command speaks to, and in which form it answers.
+/// Server address, API key and output format of client commands.
 #[derive(Clone, Default, Args)]
 #[command(next_help_heading = "Server")]
 pub struct ClientArgs {
-    /// Address of the server [default: http://127.0.0.1:8080]
+    /// URL of the server [default: http://127.0.0.1:8080]
     #[arg(long, env = "ESPALIER_SERVER", value_name = "URL", global = true)]
     pub server: Option<String>,
 
@@ -28,7 +25,7 @@ pub struct ClientArgs {
     #[arg(long, env = "ESPALIER_API_KEY", value_name = "KEY", hide_env_values = true, global = true)]
     pub api_key: Option<String>,
 
-    /// Write the result as JSON on standard output, and what is for people on standard error
+    /// Write the result as JSON to standard output, and messages to standard error
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -41,10 +38,10 @@ pub struct Client {
 }
 
 pub const DEFAULT_SERVER_URL: &str = "http://127.0.0.1:8080";
-/// Longer than the server's own deadline, so that its words are heard. Not for uploads and streams.
+/// Timeout of requests except uploads and streams. Longer than the server's request timeout, whose error is more precise.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of an answer that is read into memory.
+/// Maximum size of a response that is read into memory.
 const MAX_RESPONSE_BYTES: u64 = 256 << 20;
 
 impl ClientArgs {
@@ -59,13 +56,13 @@ impl ClientArgs {
 
 impl Client {
     /// # Errors
-    /// `BadInput` where the address is none.
+    /// `InvalidInput` if the server's URL is invalid.
     pub fn new(args: &ClientArgs) -> CliResult<Self> {
         let server = args.server.as_deref().map(str::trim).filter(|address| !address.is_empty());
         let address = server.unwrap_or(DEFAULT_SERVER_URL).trim_end_matches('/').to_string();
         if !address.starts_with("http://") && !address.starts_with("https://") {
             return Err(CliError::invalid_input(format!(
-                "\"{address}\" is not the address of a server: it begins with http:// or https:// (--server, ESPALIER_SERVER)"
+                "\"{address}\" is not the URL of a server: it must begin with http:// or https:// (--server, ESPALIER_SERVER)"
             )));
         }
         let agent = Agent::config_builder()
@@ -90,7 +87,7 @@ impl Client {
         self.read_json(self.send_checked(self.request(Method::GET, path), ())?)
     }
 
-    /// The version of the server, if it is one of ours: its description says it, and needs no key.
+    /// Returns the version of the server from its OpenAPI document, which needs no key; `None` if it is not espalier.
     pub fn server_version(&self) -> Option<String> {
         let response = self.send(self.request(Method::GET, "/openapi.yaml"), (), Some(CONNECT_TIMEOUT)).ok()?;
         let description = response.into_body().read_to_string().ok()?;
@@ -101,7 +98,7 @@ impl Client {
         Some(line.trim_matches(['"', '\'']).to_string())
     }
 
-    /// A call without a body, whose answer may be empty.
+    /// Sends a request without a body; the response may be empty.
     pub fn request_json(&self, method: Method, path: &str) -> CliResult<Value> {
         let response = self.send_checked(self.request(method, path), ())?;
         match response.status().as_u16() {
@@ -117,15 +114,15 @@ impl Client {
         self.read_json(self.send_checked(request, text.as_slice())?)
     }
 
-    /// Sends a form with a file; how long that takes is the network's and the file's affair.
+    /// Uploads a form without a timeout.
     pub fn upload(&self, path: &str, form: MultipartForm, output: &Output) -> CliResult<Response<Body>> {
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, &form.content_type);
-        // With `Expect` a server can refuse (a wrong key, a file too large) before the file is sent.
+        // With `Expect` the server can reject the request (wrong key, file too large) before the file is sent.
         let request = request.header(CONTENT_LENGTH, form.length).header(EXPECT, "100-continue");
         self.send(request, SendBody::from_owned_reader(form.into_reader(output)), None)
     }
 
-    /// Sends a request as it is and answers what came back, refusals included.
+    /// Sends a request and returns the response whatever its status.
     pub fn send(
         &self,
         request: Builder,
@@ -143,7 +140,7 @@ impl Client {
         request.body(body).map_err(build_error)
     }
 
-    /// An answer that is read as long as it goes on, unless the server is silent for `silence`.
+    /// Opens a response that is read as a stream; fails if no data arrives for `read_timeout`.
     pub fn open_stream(
         &self,
         request: Builder,
@@ -175,7 +172,7 @@ impl Client {
         }
     }
 
-    /// The JSON of an answer.
+    /// Parses the JSON body of a response.
     pub fn read_json<T: DeserializeOwned>(&self, response: Response<Body>) -> CliResult<T> {
         response
             .into_body()
@@ -185,14 +182,14 @@ impl Client {
             .map_err(|error| self.unexpected_response(&error))
     }
 
-    /// A value of an answer in the shape that a command needs.
+    /// Converts a JSON value of a response into a type.
     pub fn decode<T: DeserializeOwned>(&self, value: Value) -> CliResult<T> {
         serde_json::from_value(value).map_err(|error| self.unexpected_response(&error))
     }
 
     fn unexpected_response(&self, error: &dyn std::fmt::Display) -> CliError {
         CliError::failed(format!(
-            "the answer of {} is not what espalier answers ({error}): is it one?",
+            "the response of {} is not one of espalier ({error}): is --server right?",
             self.server_url
         ))
     }
@@ -206,19 +203,19 @@ impl Client {
             Error::HostNotFound => format!("there is no host of that name: {server}; check --server"),
             Error::Timeout(_) => format!("{server} did not answer in time: try again, or look at its log"),
             Error::Io(error) => format!("the connection to {server} broke: {error}; try again"),
-            error => format!("{server} cannot be asked: {error}"),
+            error => format!("the request to {server} failed: {error}"),
         })
     }
 }
 
-/// The refusal in an answer.
+/// Reads the problem document of an error response.
 pub fn read_problem(response: Response<Body>) -> Problem {
     let status = response.status().as_u16();
     let body = response.into_body().into_with_config().limit(MAX_RESPONSE_BYTES).read_to_vec().unwrap_or_default();
     Problem::from_response(status, &body)
 }
 
-/// A path segment: an id, a name or `name@version` as it may stand between slashes.
+/// Percent-encodes an id, a name or `name@version` as a path segment.
 pub fn encode_path_segment(text: &str) -> String {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte);
     text.bytes()
@@ -239,15 +236,15 @@ mod tests {
     #[test]
     fn address_without_scheme_is_rejected() {
         let remote = ClientArgs { server: Some("localhost:8080".to_string()), ..ClientArgs::default() };
-        assert_eq!(Client::new(&remote).err().map(|failure| failure.exit_code()), Some(2));
+        assert_eq!(Client::new(&remote).err().map(|error| error.exit_code()), Some(2));
     }
 
     #[test]
     fn connection_refused_names_the_server() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let remote = ClientArgs { server: Some(format!("http://{free}")), ..ClientArgs::default() };
-        let failure = Client::new(&remote).unwrap().get::<Value>("/base").unwrap_err();
-        assert!(failure.message().unwrap().contains(&format!("no server answers at http://{free}")));
-        assert_eq!(failure.exit_code(), 1);
+        let error = Client::new(&remote).unwrap().get::<Value>("/base").unwrap_err();
+        assert!(error.message().unwrap().contains(&format!("no server answers at http://{free}")));
+        assert_eq!(error.exit_code(), 1);
     }
 }

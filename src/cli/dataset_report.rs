@@ -1,11 +1,12 @@
-//! The report on a dataset in a few lines. Knows nothing of how it was sent.
+//! Prints the validation report of a dataset in a few lines.
 
 use super::error::CliResult;
 use super::output::Output;
 use espalier_core::dataset::Report;
 
-/// More of them would hide the rest.
+/// Number of warnings shown.
 const MAX_WARNINGS: usize = 5;
+/// Number of labels shown.
 const MAX_LABELS: usize = 3;
 
 pub fn print_report(report: &Report, file_name: &str, output: &mut Output) -> CliResult {

@@ -1,4 +1,4 @@
-//! `espalier health`: whether the server on this machine should get requests, for a container's health check.
+//! `espalier health`: readiness or liveness check, for container health checks.
 
 use super::client::{Client, ClientArgs};
 use super::error::CliResult;
@@ -8,11 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 #[derive(Args)]
 pub struct HealthArgs {
-    /// Address that the server on this machine listens on, where --server does not say where it is
+    /// Address that the server on this machine listens on, if --server is not set
     #[arg(long, env = "ESPALIER_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// Ask only whether the process lives, not whether it is ready
+    /// Check liveness instead of readiness
     #[arg(long)]
     live: bool,
 
@@ -31,7 +31,7 @@ pub fn run(args: &HealthArgs) -> CliResult {
     output.write_line(response["status"].as_str().unwrap_or("ok"))
 }
 
-/// Who listens on all addresses is reached on the machine's own.
+/// Replaces an unspecified address (all interfaces) by the loopback address.
 pub fn loopback_if_unspecified(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -47,9 +47,9 @@ mod tests {
 
     #[test]
     fn unspecified_address_maps_to_loopback() {
-        let of = |listen: &str| loopback_if_unspecified(listen.parse().unwrap()).to_string();
+        let map = |listen: &str| loopback_if_unspecified(listen.parse().unwrap()).to_string();
         assert_eq!(
-            [of("0.0.0.0:9000"), of("[::]:80"), of("10.0.0.7:80")],
+            [map("0.0.0.0:9000"), map("[::]:80"), map("10.0.0.7:80")],
             ["127.0.0.1:9000", "[::1]:80", "10.0.0.7:80"]
         );
     }

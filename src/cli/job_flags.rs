@@ -1,4 +1,4 @@
-//! From the flags of `train` to the JSON of a job. What is not given is left out: the server knows the defaults.
+//! Converts the flags of `train` into a job request. Flags that are not given are left out, so that the server's defaults apply.
 
 use super::error::{CliError, CliResult};
 use clap::{Args, ValueEnum};
@@ -9,81 +9,82 @@ use std::path::PathBuf;
 #[group(skip)]
 #[command(next_help_heading = "Job")]
 pub struct JobFlags {
-    /// Name that will point to the newest adapter
+    /// Name that refers to the newest adapter trained with it
     #[arg(long)]
     pub name: Option<String>,
 
-    /// Method: lora, ia3, prompt_tuning, p_tuning, prefix_tuning, bottleneck, bias, layer_norm, vera, head for nothing
-    /// but a head on the frozen features, or auto for a race of several
+    /// Adapter method: lora, ia3, prompt_tuning, p_tuning, prefix_tuning, bottleneck, bias, layer_norm, vera, head (only a head on
+    /// the frozen features) or auto (successive halving over several methods) [default: chosen by the server]
     #[arg(long, value_name = "TYPE")]
     pub method: Option<String>,
 
-    /// Adapter to start from: an id, a name, or name@version; the method is its own then
+    /// Adapter to initialize from: an id, a name or name@version; the job uses its method
     #[arg(long, value_name = "ADAPTER")]
     pub from_adapter: Option<String>,
 
-    /// Rank of the method
+    /// Rank of the adapter method
     #[arg(long)]
     pub rank: Option<u64>,
 
-    /// Times that the whole dataset is gone through
+    /// Number of passes over the training examples
     #[arg(long)]
     pub epochs: Option<u64>,
 
+    /// Learning rate of the optimizer
     #[arg(long)]
     pub learning_rate: Option<f64>,
 
-    /// Examples per step
+    /// Number of examples per optimizer step
     #[arg(long)]
     pub batch_size: Option<u64>,
 
-    /// Equal data, settings and seed give the same adapter, byte for byte
+    /// Random seed; equal data, settings and seed give the same adapter, byte for byte
     #[arg(long)]
     pub seed: Option<u64>,
 
     /// Task: sequence_classification, regression, token_classification, embedding, masked_language_model,
-    /// causal_language_model or preference; where it is left out, the file's fields say it
+    /// causal_language_model or preference [default: derived from the file's fields]
     #[arg(long, value_name = "TYPE")]
     pub task: Option<String>,
 
-    /// Column of any field of the task, for example positive=duplicate; may be given more than once
+    /// Column of a field of the task, such as positive=duplicate; can be repeated
     #[arg(long = "column", value_name = "FIELD=COLUMN", value_parser = parse_column)]
     pub column_mappings: Vec<(String, String)>,
 
-    /// Column of the texts, where it is not "text"
+    /// Text column [default: text]
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<String>,
 
-    /// Column of the labels, where it is not "label"
+    /// Label column [default: label]
     #[arg(long, value_name = "COLUMN")]
     pub label_column: Option<String>,
 
-    /// Column of sets of labels, separated by semicolons; the job is a multi-label classification then
+    /// Column of label sets, separated by semicolons; makes the task a multi-label classification
     #[arg(long, value_name = "COLUMN", conflicts_with = "label_column")]
     pub labels_column: Option<String>,
 
-    /// Column of numbers; the job is a regression then
+    /// Column of numbers; makes the task a regression
     #[arg(long, value_name = "COLUMN", conflicts_with_all = ["label_column", "labels_column"])]
     pub value_column: Option<String>,
 
-    /// Prompt behind which the adapter speaks after every epoch, where it generates text; may be given more than once
+    /// Prompt that the adapter continues after every epoch, for generative tasks; can be repeated
     #[arg(long = "sample", value_name = "PROMPT")]
     pub sample_prompts: Vec<String>,
 
-    /// What to do with rows that cannot be used
+    /// Handling of invalid rows [default: refuse]
     #[arg(long, value_enum)]
     pub on_bad_rows: Option<OnBadRows>,
 
-    /// File with the whole job as JSON, as for POST /jobs; other flags come on top
+    /// File with a job as JSON, as for POST /jobs; other flags override it
     #[arg(long = "job", value_name = "FILE")]
     pub job_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum OnBadRows {
-    /// Refuse the file and name every one of them
+    /// Reject the file and name every invalid row
     Refuse,
-    /// Leave them out and count them
+    /// Leave invalid rows out and count them
     Skip,
 }
 
@@ -95,12 +96,12 @@ fn parse_column(text: &str) -> Result<(String, String), String> {
 
 impl JobFlags {
     /// # Errors
-    /// `BadInput` where the job's file is no JSON object.
+    /// `InvalidInput` if the job file is not a JSON object.
     pub fn to_job_json(&self) -> CliResult<Map<String, Value>> {
         let mut job = self.read_job_file()?;
         set_path(&mut job, &["name"], self.name.as_ref().map(|name| json!(name)))?;
         if let Some(method) = &self.method {
-            // Settings of another method would be unknown fields of this one.
+            // Settings of another method would be unknown fields of this method.
             let is_same_method = job.get("method").is_some_and(|given| given["type"] == json!(method));
             if !is_same_method {
                 job.insert("method".to_string(), json!({"type": method}));
@@ -138,7 +139,7 @@ impl JobFlags {
 
     fn read_job_file(&self) -> CliResult<Map<String, Value>> {
         let Some(path) = &self.job_file else { return Ok(Map::new()) };
-        let file_error = |why: String| CliError::invalid_input(format!("{}: {why}", path.display()));
+        let file_error = |reason: String| CliError::invalid_input(format!("{}: {reason}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
         match serde_json::from_str(&text) {
             Ok(Value::Object(job)) => Ok(job),
@@ -148,7 +149,7 @@ impl JobFlags {
     }
 }
 
-/// Puts a value at a path of objects, which are made where they are missing.
+/// Sets a value at a path and creates missing objects on the way.
 fn set_path(job: &mut Map<String, Value>, path: &[&str], value: Option<Value>) -> CliResult {
     let (Some(value), [name, rest @ ..]) = (value, path) else { return Ok(()) };
     if rest.is_empty() {
@@ -212,8 +213,8 @@ mod tests {
     fn job_file_must_be_a_json_object() {
         for text in ["[]", "{", r#"{"hyperparameters": 3}"#] {
             let file = temp_file_with(text);
-            let failure = parse_job(&["--job", file.path().to_str().unwrap(), "--epochs", "1"]).unwrap_err();
-            assert_eq!(failure.exit_code(), 2, "{text}");
+            let error = parse_job(&["--job", file.path().to_str().unwrap(), "--epochs", "1"]).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{text}");
         }
     }
 }

@@ -1,10 +1,11 @@
-//! `espalier jobs …`: what was asked to be trained.
+//! `espalier jobs …`: lists, shows, watches and controls jobs.
 
-use super::api_types::{Event, Job, ListResponse, format_settings, format_timestamp, type_name};
+use super::api_types::{Event, Job, format_settings, format_timestamp, type_name};
 use super::client::{Client, ClientArgs, encode_path_segment};
 use super::error::CliResult;
 use super::output::Output;
-use super::{job_watch, metrics, train};
+use super::pagination::{ListResponse, PageArgs, print_next_page_hint};
+use super::{job_metrics, job_watch};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use ureq::http::Method;
@@ -20,43 +21,38 @@ pub struct JobsArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The newest jobs
+    /// List jobs, newest first
     List(ListArgs),
-    /// One job: what was asked, how far it is, what came of it
+    /// Show a job: settings, progress and metrics
     Show { id: String },
-    /// Follow a job to its end; Ctrl-C leaves it running
+    /// Watch a job until it finishes; Ctrl-C leaves it running
     Watch { id: String },
-    /// What happened to a job, in order
+    /// Show the events of a job, oldest first
     Events { id: String },
-    /// End a job; nothing is published
+    /// Cancel a job; no adapter is published
     Cancel { id: String },
-    /// Stop a job where it is, to be resumed later
+    /// Pause a job; a running job writes a checkpoint first
     Pause { id: String },
-    /// Go on with a paused job
+    /// Resume a paused job from its checkpoint
     Resume { id: String },
 }
 
 #[derive(Args)]
-pub struct ListArgs {
-    /// How many
-    #[arg(long, default_value = "20")]
-    pub limit: u32,
+struct ListArgs {
+    #[command(flatten)]
+    page: PageArgs,
 
-    /// Only what is older than this one: the next page
-    #[arg(long, value_name = "ID")]
-    pub after: Option<String>,
-
-    /// Only jobs of this status
+    /// Show only jobs with this status
     #[arg(long)]
-    pub status: Option<String>,
+    status: Option<String>,
 }
 
 pub fn run(args: &JobsArgs) -> CliResult {
     let (client, mut output) = (args.remote.client()?, args.remote.output());
     match &args.command {
-        Command::List(page) => list(&client, page, &mut output),
+        Command::List(args) => list(&client, args, &mut output),
         Command::Show { id } => show(&client, id, &mut output),
-        Command::Watch { id } => train::watch_to_end(&client, id, &mut output),
+        Command::Watch { id } => job_watch::watch_to_end(&client, id, &mut output),
         Command::Events { id } => events(&client, id, &mut output),
         Command::Cancel { id } => request_action(&client, id, "cancel", &mut output),
         Command::Pause { id } => request_action(&client, id, "pause", &mut output),
@@ -67,8 +63,7 @@ pub fn run(args: &JobsArgs) -> CliResult {
 fn list(client: &Client, args: &ListArgs, output: &mut Output) -> CliResult {
     let status =
         args.status.as_deref().map(|status| format!("&status={}", encode_path_segment(status))).unwrap_or_default();
-    let path = format!("/jobs?limit={}{}{status}", args.limit, after_query(args.after.as_deref()));
-    let response: Value = client.get(&path)?;
+    let response: Value = client.get(&format!("/jobs?{}{status}", args.page.to_query()))?;
     output.write_json(&response)?;
     let jobs: ListResponse<Job> = client.decode(response)?;
     let mut rows = vec![["id", "name", "status", "step", "created"].map(String::from).to_vec()];
@@ -83,19 +78,6 @@ fn list(client: &Client, args: &ListArgs, output: &mut Output) -> CliResult {
     }
     output.write_table(&rows)?;
     print_next_page_hint("jobs", jobs.next.as_deref(), output)
-}
-
-/// The query that asks for what comes after.
-pub fn after_query(id: Option<&str>) -> String {
-    id.map(|id| format!("&after={}", encode_path_segment(id))).unwrap_or_default()
-}
-
-/// How to see what did not fit on the page.
-pub fn print_next_page_hint(list: &str, next: Option<&str>, output: &mut Output) -> CliResult {
-    match next {
-        Some(next) => output.write_line(format!("there are more: espalier {list} list --after {next}")),
-        None => Ok(()),
-    }
 }
 
 fn show(client: &Client, id: &str, output: &mut Output) -> CliResult {
@@ -128,9 +110,7 @@ fn show(client: &Client, id: &str, output: &mut Output) -> CliResult {
         output.write_line(format!("{name:<16}{value}"))?;
     }
     match &job.metrics {
-        Some(job_metrics) => {
-            output.write_line("").and_then(|()| output.write_table(&metrics::metrics_table(job_metrics)))
-        }
+        Some(metrics) => output.write_line("").and_then(|()| output.write_table(&job_metrics::metrics_table(metrics))),
         None => Ok(()),
     }
 }
@@ -143,7 +123,7 @@ fn events(client: &Client, id: &str, output: &mut Output) -> CliResult {
         let events: Vec<Event> = client.decode(Value::Array(page.data.clone()))?;
         let new_events = events.iter().filter(|event| event.sequence > last).count();
         for event in &events {
-            let text = metrics::format_row(&event.data).unwrap_or_else(|| event.data.to_string());
+            let text = job_metrics::format_row(&event.data).unwrap_or_else(|| event.data.to_string());
             output.write_line(format!("{}  {:<8}  {text}", format_timestamp(&event.created_at), event.kind))?;
             last = last.max(event.sequence);
         }

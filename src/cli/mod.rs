@@ -1,7 +1,6 @@
-//! The command line: one file per command.
+//! Command line, one file per command.
 //!
-//! The client commands are plain blocking calls to a server's public API (`client`), and know nothing of the rooms
-//! below; `serve` and `doctor` put the rooms together.
+//! `serve` and `doctor` run the server's modules; the other commands are blocking clients of the public API.
 
 mod adapters;
 mod api_types;
@@ -10,35 +9,31 @@ mod client;
 mod dataset_report;
 mod doctor;
 mod error;
-mod event_subscription;
 mod health;
 mod job_flags;
+mod job_metrics;
 mod job_watch;
 mod jobs;
-mod logging;
-mod metrics;
-mod openapi;
 mod output;
+mod pagination;
 mod predict;
-mod prediction_inputs;
-mod problem;
-mod progress_display;
 mod serve;
-mod signals;
 mod sse;
 mod train;
 mod upload;
 mod usage_hints;
 
 use crate::config::Config;
+use crate::http;
 use clap::{Parser, Subcommand};
 use error::CliResult;
+use output::{Output, OutputFormat};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Trains small adapters on one frozen transformer and serves them all from it
+/// Train small adapters on one frozen transformer and serve them all from one copy of its weights
 ///
-/// Exit codes: 0 done, 1 failed, 2 what was given is wrong.
+/// Exit codes: 0 success, 1 failure, 2 invalid input.
 #[derive(Parser)]
 #[command(name = "espalier", version, arg_required_else_help = true)]
 struct Cli {
@@ -48,27 +43,27 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the server: the API, the worker, or both
+    /// Run the server: the API, a training worker, or both
     ///
-    /// Every flag is also an environment variable; a flag comes before its variable.
+    /// Every flag is also an environment variable; the flag takes precedence.
     Serve(Box<Config>),
-    /// Train an adapter on a file and follow it to its end
+    /// Train an adapter on a dataset file and watch the job
     Train(Box<train::TrainArgs>),
-    /// Ask an adapter, or the base model
+    /// Predict with an adapter or the base model
     Predict(predict::PredictArgs),
-    /// Talk to an adapter, or to the base model
+    /// Chat with an adapter or the base model
     Chat(chat::ChatArgs),
-    /// See and steer jobs
+    /// List, watch and control training jobs
     Jobs(jobs::JobsArgs),
-    /// See, take and bring adapters
+    /// List, download, import and delete adapters
     Adapters(adapters::AdaptersArgs),
-    /// Say whether a server would work here, and what to do where not
+    /// Check whether a server would start and work on this machine
     ///
-    /// Takes the flags and variables of serve.
+    /// Takes the flags and environment variables of `serve`.
     Doctor(Box<doctor::DoctorArgs>),
-    /// Print the API's description (OpenAPI), from the code
+    /// Print the OpenAPI document of the API
     Openapi,
-    /// Ask whether the server is ready
+    /// Check whether the server is ready
     Health(health::HealthArgs),
 }
 
@@ -78,7 +73,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(message) = error.message() {
-                // Where standard error is closed there is nobody left to tell.
+                // A closed standard error leaves nowhere to report the failure.
                 let _ = writeln!(std::io::stderr(), "{message}");
             }
             ExitCode::from(error.exit_code())
@@ -95,7 +90,7 @@ fn run(command: Command) -> CliResult {
         Command::Jobs(jobs) => jobs::run(&jobs),
         Command::Adapters(adapters) => adapters::run(&adapters),
         Command::Doctor(doctor) => doctor::run(&doctor),
-        Command::Openapi => openapi::run(),
+        Command::Openapi => Output::new(OutputFormat::Human).write_line(http::openapi_yaml()?.trim_end()),
         Command::Health(health) => health::run(&health),
     }
 }

@@ -1,19 +1,20 @@
-//! What commands write: lines and tables for people, or one JSON value for programs.
+//! Output of commands: text for people, or JSON for programs.
 //!
-//! With `--json` standard output carries the JSON alone, and everything for people goes to standard error.
+//! With `--json` standard output has only the JSON, and text for people goes to standard error.
 
 use super::error::{CliError, CliResult};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
+/// Audience of a command's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFormat {
     Human,
     Json,
 }
 
-/// Where a command's output goes.
+/// Output streams of a command.
 pub struct Output {
     format: OutputFormat,
     human: Box<dyn Write + Send>,
@@ -21,7 +22,7 @@ pub struct Output {
     display_mode: DisplayMode,
 }
 
-/// Whether what is written for people can be overwritten in place.
+/// Whether text for people goes to a terminal, which allows progress bars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisplayMode {
     Interactive,
@@ -46,12 +47,12 @@ impl Output {
         self.display_mode
     }
 
-    /// A line for people.
+    /// Writes a line for people.
     pub fn write_line(&mut self, text: impl Display) -> CliResult {
         map_write_error(writeln!(self.human, "{text}").and_then(|()| self.human.flush()))
     }
 
-    /// The command's result for programs, on one line; nothing unless `--json` was given.
+    /// Writes the result as one line of JSON; does nothing without `--json`.
     pub fn write_json(&mut self, value: &impl Serialize) -> CliResult {
         if self.format == OutputFormat::Human {
             return Ok(());
@@ -61,7 +62,7 @@ impl Output {
         map_write_error(writeln!(self.json, "{text}").and_then(|()| self.json.flush()))
     }
 
-    /// Rows in columns as wide as they need to be; the first row is the heading.
+    /// Writes rows as aligned columns; the first row is the heading.
     pub fn write_table(&mut self, rows: &[Vec<String>]) -> CliResult {
         for line in align_columns(rows) {
             self.write_line(line)?;
@@ -74,7 +75,7 @@ fn map_write_error(result: io::Result<()>) -> CliResult {
     result.map_err(|error| CliError::from_write_error(&error))
 }
 
-/// Columns of numbers lean to the right.
+/// Pads cells to the column width; columns of numbers are right-aligned.
 fn align_columns(rows: &[Vec<String>]) -> Vec<String> {
     let column_count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column));
@@ -93,13 +94,13 @@ fn align_columns(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(format_row).collect()
 }
 
-/// `7`, `0.5`, `12/145`, `1.5 KiB`, or nothing.
+/// Returns whether a cell is a number such as `7`, `0.5`, `12/145` or `1.5 KiB`, or empty.
 fn is_number(cell: &str) -> bool {
     let number = cell.split_once(' ').map_or(cell, |(number, _unit)| number);
     number.is_empty() || number.split('/').all(|part| part.parse::<f64>().is_ok())
 }
 
-/// `1536` as `1.5 KiB`.
+/// Formats `1536` as `1.5 KiB`.
 pub fn format_bytes(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -111,7 +112,7 @@ pub fn format_bytes(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
 }
 
-/// `3725` seconds as `1h02m`.
+/// Formats `3725` seconds as `1h02m`.
 pub fn format_duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -126,7 +127,7 @@ pub mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    /// What a command wrote, kept for a test.
+    /// Captured output of a command.
     #[derive(Clone, Default)]
     pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
@@ -147,7 +148,7 @@ pub mod tests {
         }
     }
 
-    /// An output and what is written for people and for programs.
+    /// Output with its captured text for people and JSON.
     pub fn captured_output(form: OutputFormat) -> (Output, CapturedOutput, CapturedOutput) {
         let (people, json) = (CapturedOutput::default(), CapturedOutput::default());
         let output = Output {

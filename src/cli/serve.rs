@@ -1,10 +1,7 @@
-//! `espalier serve`: puts the rooms together, and takes them apart again without losing anything.
-//!
-//! Everything that can be wrong at the start is one line on standard error. Knows nothing of what the rooms do.
+//! `espalier serve`: starts the components of the server and shuts them down gracefully.
 
 use super::error::{CliError, CliResult};
-use super::{logging, signals};
-use crate::config::{Config, Role, Secret, Settings};
+use crate::config::{Config, LogFlags, LogFormat, Role, Secret, Settings};
 use crate::http::{self, ApiKeys, AppState, ConcurrencyLimits, Metrics};
 use crate::serving::InferenceService;
 use crate::store::blobs::{DataDir, GcReport};
@@ -12,22 +9,25 @@ use crate::store::{self, Store};
 use crate::worker::{WorkerContext, Workers};
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::{BaseModel, hub};
+use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
-/// Blobs that no row needs are swept once they are this old: younger ones may be waiting for their row.
+/// Minimum age of unreferenced blobs that garbage collection deletes; the row of a younger blob may not be inserted yet.
 const GC_MIN_AGE: Duration = Duration::from_secs(3600);
-/// Within this the running jobs write a checkpoint and are handed back; a job that does not is taken back at the next
-/// start.
+/// Time for running jobs to write a checkpoint and return to the queue. The lease of a job that takes longer is released at the
+/// next start.
 const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(9);
-/// For what still runs on the threads that block: it is not waited for.
+/// Time to wait for blocking tasks when the runtime shuts down.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What runs.
+/// Opened resources of the server.
 struct Components {
     store: Arc<dyn Store>,
     base: Arc<BaseModel>,
@@ -36,7 +36,7 @@ struct Components {
 }
 
 pub fn run(config: &Config) -> CliResult {
-    logging::init_logging(&config.logs)?;
+    init_logging(&config.logs)?;
     let settings = config.resolve()?;
     let listener = bind(settings.listen)?;
     let runtime = Runtime::new().map_err(|error| CliError::failed(format!("threads cannot be started: {error}")))?;
@@ -50,10 +50,10 @@ pub fn run(config: &Config) -> CliResult {
     Ok(result?)
 }
 
-/// Taken first: a port that is in use should be known before a model is loaded.
+/// Binds the address; called before the model is loaded, so that a port in use is reported at once.
 fn bind(address: SocketAddr) -> CliResult<TcpListener> {
-    let bind_error = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => CliError::failed(format!(
+    let bind_error = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => CliError::failed(format!(
             "{address} is in use: stop what listens there (another espalier?), or listen elsewhere with --listen"
         )),
         _ => CliError::failed(format!("cannot listen on {address}: {error}; choose another address with --listen")),
@@ -66,7 +66,7 @@ fn bind(address: SocketAddr) -> CliResult<TcpListener> {
 /// Finds and loads the base model.
 ///
 /// # Errors
-/// `Invalid` where there is none of that name, or it is not one that can be loaded.
+/// `Invalid` if the model does not exist or cannot be loaded.
 pub fn load_base_model(settings: &Settings) -> Result<Arc<BaseModel>> {
     let started = Instant::now();
     let located = hub::locate(&settings.model, &settings.hub)?;
@@ -81,14 +81,14 @@ pub fn load_base_model(settings: &Settings) -> Result<Arc<BaseModel>> {
         folder = %located.path.display(),
         fingerprint = info.fingerprint,
         parameters = info.parameters,
-        kernels = info.backend,
+        backend = info.backend,
         seconds = started.elapsed().as_secs_f64(),
         "base model loaded"
     );
     Ok(Arc::new(base))
 }
 
-/// Connects, takes the jobs of dead processes back, and removes what a crash left in the data folder.
+/// Connects to the database, expires the leases of processes that no longer run, and deletes unreferenced blobs.
 async fn open_store(database_url: &Secret, data_dir: &Arc<DataDir>) -> Result<Arc<dyn Store>> {
     let store = store::connect(database_url.expose()).await?;
     let mut expired_leases = 0;
@@ -102,17 +102,17 @@ async fn open_store(database_url: &Secret, data_dir: &Arc<DataDir>) -> Result<Ar
         let finished: Vec<Uuid> =
             jobs_with_checkpoints.into_iter().filter(|job| !live.unfinished_jobs.contains(job)).collect();
         finished.iter().try_for_each(|job| gc_dir.remove_checkpoints(*job))?;
-        let swept = gc_dir.garbage_collect(&live, GC_MIN_AGE)?;
-        Ok::<_, Error>(GcReport { checkpoints: swept.checkpoints + finished.len(), ..swept })
+        let removed = gc_dir.garbage_collect(&live, GC_MIN_AGE)?;
+        Ok::<_, Error>(GcReport { checkpoints: removed.checkpoints + finished.len(), ..removed })
     };
-    let report = tokio::task::spawn_blocking(collect).await.context("sweeping the data folder")??;
+    let report = tokio::task::spawn_blocking(collect).await.context("collecting garbage in the data folder")??;
     tracing::info!(
         database = store.backend_name(),
         instance = %data_dir.instance_id(),
         expired_leases,
-        swept_datasets = report.datasets,
-        swept_adapters = report.adapters,
-        swept_checkpoints = report.checkpoints,
+        removed_datasets = report.datasets,
+        removed_adapters = report.adapters,
+        removed_checkpoints = report.checkpoints,
         "store opened"
     );
     Ok(store)
@@ -122,9 +122,9 @@ async fn serve(components: Components, listener: TcpListener) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("listening")?;
     let address = listener.local_addr().context("listening")?;
     let shutdown = CancellationToken::new();
-    let mut signals = signals::install_handlers().context("waiting for signals")?;
+    let mut signals = Signals::install().context("installing signal handlers")?;
     let workers = start_workers(&components);
-    let grace = components.settings.shutdown_timeout;
+    let shutdown_timeout = components.settings.shutdown_timeout;
     let role = components.settings.role;
     let wake_workers = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
     let state = build_state(components, wake_workers, shutdown.clone())?;
@@ -133,10 +133,10 @@ async fn serve(components: Components, listener: TcpListener) -> Result<()> {
         Role::Worker => http::worker_router(state),
     };
     tracing::info!(%address, role = role.as_str(), version = env!("CARGO_PKG_VERSION"), "listening");
-    let mut server = tokio::spawn(http::serve(listener, router, shutdown.clone(), grace));
+    let mut server = tokio::spawn(http::serve(listener, router, shutdown.clone(), shutdown_timeout));
     tokio::select! {
         served = &mut server => return served.context("serving")?,
-        signal = signals.recv() => tracing::info!(signal, "stopping: a second signal ends at once"),
+        signal = signals.recv() => tracing::info!(signal, "shutting down; a second signal exits at once"),
     }
     signals.exit_on_next();
     shutdown.cancel();
@@ -169,7 +169,7 @@ fn build_state(
     let serving = InferenceService::start(Arc::clone(&base), Arc::clone(&store), adapters, settings.serving)?;
     let keys = ApiKeys::new(settings.api_keys.iter().map(Secret::expose))?;
     if keys.allows_all() && !settings.listen.ip().is_loopback() {
-        tracing::warn!(address = %settings.listen, "no api key is set: whoever reaches this address is let in");
+        tracing::warn!(address = %settings.listen, "no api key is set: every client that reaches this address is accepted");
     }
     Ok(AppState {
         store,
@@ -183,6 +183,7 @@ fn build_state(
         artifact_settings: settings.artifact,
         api_keys: Arc::new(keys),
         shutdown,
+        openapi_yaml: http::openapi_yaml()?.into(),
         metrics: Arc::new(Metrics::default()),
     })
 }
@@ -191,7 +192,62 @@ async fn stop_workers(workers: Option<Workers>) {
     let Some(workers) = workers else { return };
     match tokio::time::timeout(WORKER_STOP_TIMEOUT, workers.stop()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(error = %error, "jobs were not handed back: the next start takes them"),
-        Err(_) => tracing::warn!("jobs did not stop in time: the next start takes them back"),
+        Ok(Err(error)) => tracing::warn!(error = %error, "requeueing jobs failed; the next start requeues them"),
+        Err(_) => tracing::warn!("jobs did not stop in time; the next start requeues them"),
     }
+}
+
+/// SIGTERM and SIGINT: the first requests shutdown, the second exits at once.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Replaces the default handlers, which end the process.
+    fn install() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next signal and returns its name.
+    async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Exits at the next signal. Jobs in progress resume from their checkpoints at the next start.
+    fn exit_on_next(mut self) {
+        tokio::spawn(async move {
+            let signal = self.recv().await;
+            tracing::warn!(signal, "exiting at the second signal");
+            #[allow(clippy::exit, clippy::disallowed_methods, reason = "the user requested an immediate exit")]
+            std::process::exit(1);
+        });
+    }
+}
+
+/// Logs to standard error as text or JSON, panics included.
+///
+/// # Errors
+/// `InvalidInput` if the log level is invalid.
+fn init_logging(logs: &LogFlags) -> CliResult {
+    let filter = EnvFilter::try_new(&logs.log_level).map_err(|error| {
+        let level = &logs.log_level;
+        CliError::invalid_input(format!(
+            "\"{level}\" is not a log level ({error}): use error, warn, info, debug or trace"
+        ))
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match logs.log_format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let reason = panic.payload_as_str().unwrap_or("unknown");
+        tracing::error!(reason, location, "thread panicked");
+    }));
+    Ok(())
 }

@@ -1,20 +1,21 @@
-//! Server-sent events (WHATWG HTML, section 9.2) from any reader. Knows nothing of jobs or of the network.
+//! Parser of server-sent events (WHATWG HTML, section 9.2).
 
 use std::io::{self, BufRead, BufReader, Read};
 
-/// A longer line is not one of ours, and would fill the memory.
+/// Maximum length of a line, which bounds memory.
 const MAX_LINE_BYTES: u64 = 16 << 20;
 
+/// Server-sent event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
-    /// The last id that the stream named so far: what `Last-Event-ID` goes on from.
+    /// Last id that the stream sent; the value of `Last-Event-ID` when reconnecting.
     pub id: Option<String>,
-    /// `message` where the stream does not say.
+    /// Event type; `message` by default.
     pub event_type: String,
     pub data: String,
 }
 
-/// The events of a stream, until it ends or breaks. An event that is cut off by the end is dropped, as the standard says.
+/// Iterator over the events of a stream. An incomplete event at the end is dropped, as the standard requires.
 pub struct EventStream<R> {
     reader: BufReader<R>,
     last_event_id: Option<String>,
@@ -57,7 +58,7 @@ impl<R: Read> EventStream<R> {
                 "event" => kind = value.to_string(),
                 "data" => data.push(value.to_string()),
                 "id" if !value.contains('\0') => self.last_event_id = Some(value.to_string()),
-                _ => {} // comments (an empty field), `retry`, and whatever a later server adds
+                _ => {} // comments (an empty field), `retry` and unknown fields
             }
         }
         Ok(None)
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn events_have_an_id_a_kind_and_data() {
+    fn events_have_an_id_a_type_and_data() {
         let text = "id: 1\nevent: status\ndata: {\"status\": \"queued\"}\n\ndata: a\r\ndata:b\r\n\r\n";
         let expected =
             [new_event(Some("1"), "status", "{\"status\": \"queued\"}"), new_event(Some("1"), "message", "a\nb")];

@@ -1,6 +1,4 @@
-//! Sending a file as `multipart/form-data` (RFC 7578) with a known length, and saying how far it is.
-//!
-//! Knows nothing of what is in the file.
+//! Uploads a file as `multipart/form-data` (RFC 7578) with a known content length and a progress bar.
 
 use super::error::{CliError, CliResult};
 use super::output::{DisplayMode, Output, format_bytes};
@@ -10,7 +8,7 @@ use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// A file to be sent.
+/// Open file to upload.
 pub struct FileUpload {
     pub path: PathBuf,
     pub name: String,
@@ -18,8 +16,8 @@ pub struct FileUpload {
     size: u64,
 }
 
-/// A form of a file and some JSON. The file goes first: a server that refused the JSON before it has read the file would
-/// close the connection, and its answer could be lost on the way.
+/// Form with a file part and a JSON part. The file comes first: if the server rejected the JSON before reading the file, closing
+/// the connection could discard its response.
 pub struct MultipartForm {
     pub content_type: String,
     pub length: u64,
@@ -30,9 +28,10 @@ pub struct MultipartForm {
 
 impl FileUpload {
     /// # Errors
-    /// `BadInput` where there is no such file, or nothing in it.
+    /// `InvalidInput` if the file does not exist or is empty.
     pub fn open(path: &Path) -> CliResult<Self> {
-        let file_error = |why: &dyn std::fmt::Display| CliError::invalid_input(format!("{}: {why}", path.display()));
+        let file_error =
+            |reason: &dyn std::fmt::Display| CliError::invalid_input(format!("{}: {reason}", path.display()));
         let file = File::open(path).map_err(|error| file_error(&error))?;
         let metadata = file.metadata().map_err(|error| file_error(&error))?;
         if !metadata.is_file() {
@@ -45,7 +44,7 @@ impl FileUpload {
         Ok(Self { path: path.to_path_buf(), name, file, size: metadata.len() })
     }
 
-    /// By the name's ending; the server reads the ending too.
+    /// Returns the media type of the file's extension.
     fn content_type(&self) -> &'static str {
         match self.path.extension().and_then(|ending| ending.to_str()).unwrap_or_default() {
             "csv" => "text/csv",
@@ -58,7 +57,7 @@ impl FileUpload {
 }
 
 impl MultipartForm {
-    /// `json` is the name and the text of the field that goes with the file.
+    /// Creates a form; `json_field` is the name and the text of the JSON part.
     pub fn new(field: &str, upload: FileUpload, json_field: (&str, &str)) -> Self {
         let boundary = format!("espalier-{}", Uuid::now_v7().simple());
         let head = format!(
@@ -80,7 +79,7 @@ impl MultipartForm {
         }
     }
 
-    /// The form's bytes; on a terminal a bar runs along with them.
+    /// Returns a reader of the form's body, which shows a progress bar on a terminal.
     pub fn into_reader(self, output: &Output) -> impl Read + use<> {
         let target = match output.display_mode() {
             DisplayMode::Interactive => ProgressDrawTarget::stderr(),
@@ -93,7 +92,7 @@ impl MultipartForm {
         );
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(self.upload.size), target).with_style(style);
-        // A file that grows meanwhile must not grow the form, whose length was announced.
+        // The content length is already sent, so data appended to the file meanwhile must not be read.
         let file = self.upload.file.take(self.upload.size);
         Cursor::new(self.prefix).chain(ProgressReader { file, bar }).chain(Cursor::new(self.suffix))
     }
@@ -115,7 +114,7 @@ impl<R: Read> Read for ProgressReader<R> {
     }
 }
 
-/// As browsers write a file's name into the header.
+/// Escapes a file name for the header as browsers do (WHATWG HTML).
 fn escape_file_name(name: &str) -> String {
     name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
 }
@@ -153,9 +152,9 @@ mod tests {
         let empty = folder.path().join("empty.csv");
         File::create(&empty).unwrap();
         for path in [folder.path(), &empty, Path::new("/nowhere.csv")] {
-            let failure = FileUpload::open(path).err().unwrap();
-            assert_eq!(failure.exit_code(), 2);
-            assert!(failure.message().unwrap().contains(&path.display().to_string()));
+            let error = FileUpload::open(path).err().unwrap();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.message().unwrap().contains(&path.display().to_string()));
         }
     }
 }

@@ -1,37 +1,36 @@
-//! Where the server listens and who is let in.
+//! Settings of the listen address and the API keys.
 
-use super::Secret;
-use super::secret::read_secret_file;
+use super::secret::{Secret, read_secret_file};
 use clap::Args;
 use espalier_core::error::{Error, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Shorter keys can be guessed.
+/// Minimum length of an API key, which makes guessing infeasible.
 const MIN_API_KEY_LENGTH: usize = 16;
 
 #[derive(Clone, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Access")]
 pub struct Flags {
-    /// Address to listen on; one that other machines can reach needs an API key
+    /// Address to listen on; an address other than loopback requires an API key
     #[arg(long, env = "ESPALIER_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// API keys that are let in, separated by commas, at least 16 characters each
+    /// Accepted API keys, separated by commas, at least 16 characters each
     #[arg(long, env = "ESPALIER_API_KEYS", value_name = "KEYS", hide_env_values = true)]
     pub api_keys: Option<String>,
 
-    /// File of API keys, one a line; empty lines and what follows a # are left out
+    /// File of accepted API keys, one per line; empty lines and text after a # are ignored
     #[arg(long, env = "ESPALIER_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
 
-    /// Let everybody in who can reach the address, without any key
+    /// Accept requests without an API key on any address
     #[arg(long, env = "ESPALIER_INSECURE_NO_AUTH", value_parser = clap::builder::FalseyValueParser::new())]
     pub insecure_no_auth: bool,
 }
 
-/// Where the server listens and the keys it knows.
+/// Resolved listen address and API keys.
 #[derive(Debug, Clone)]
 pub struct AccessSettings {
     pub listen: SocketAddr,
@@ -40,7 +39,7 @@ pub struct AccessSettings {
 
 impl Flags {
     /// # Errors
-    /// `Invalid` for a key that is too short, a file of keys without any, and an open address without a key.
+    /// `Invalid` for a key that is too short, a key file without keys, and a reachable address without keys.
     pub fn resolve(&self) -> Result<AccessSettings> {
         let mut keys: Vec<&str> = self.api_keys.iter().flat_map(|keys| keys.split(',')).map(str::trim).collect();
         let text = match &self.api_keys_file {
@@ -52,7 +51,7 @@ impl Flags {
         if self.api_keys_file.is_some() && keys[inline_count..].iter().all(|key| key.is_empty()) {
             return Err(Error::invalid(
                 "no_api_key",
-                "the file of API keys (--api-keys-file) holds no key: write one a line",
+                "the file of API keys (--api-keys-file) holds no key: write one per line",
             ));
         }
         keys.retain(|key| !key.is_empty());
@@ -62,7 +61,7 @@ impl Flags {
                 "no_api_key",
                 format!(
                     "{} can be reached from other machines and no API key is set: set --api-keys (ESPALIER_API_KEYS) or \
-                     --api-keys-file, listen on 127.0.0.1, or let everybody in with --insecure-no-auth",
+                     --api-keys-file, listen on 127.0.0.1, or accept every client with --insecure-no-auth",
                     self.listen
                 ),
             ));

@@ -1,4 +1,4 @@
-//! What is accepted: sizes of requests and datasets, and times.
+//! Settings of limits and timeouts: sizes of requests, datasets and adapters, and times.
 
 use super::units;
 use crate::http;
@@ -11,98 +11,98 @@ use std::time::Duration;
 #[group(skip)]
 #[command(next_help_heading = "Limits")]
 pub struct Flags {
-    /// Size of a dataset
+    /// Maximum size of a dataset file
     #[arg(long = "max-dataset", env = "ESPALIER_MAX_DATASET", value_name = "BYTES", default_value = "256MiB", value_parser = units::parse_bytes)]
     pub max_dataset_bytes: u64,
 
-    /// Rows of a dataset
+    /// Maximum number of rows of a dataset
     #[arg(long = "max-rows", env = "ESPALIER_MAX_ROWS", value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_dataset_rows: u64,
 
-    /// Size of one record of a dataset
-    #[arg(long = "max-record", env = "ESPALIER_MAX_RECORD", value_name = "BYTES", default_value = "1MiB", value_parser = parse_bytes_in_memory)]
+    /// Maximum size of one record of a dataset
+    #[arg(long = "max-record", env = "ESPALIER_MAX_RECORD", value_name = "BYTES", default_value = "1MiB", value_parser = units::parse_bytes_in_memory)]
     pub max_record_bytes: usize,
 
-    /// Labels of a dataset
-    #[arg(long, env = "ESPALIER_MAX_LABELS", value_name = "N", default_value = "10000", value_parser = parse_count)]
+    /// Maximum number of distinct labels of a dataset
+    #[arg(long, env = "ESPALIER_MAX_LABELS", value_name = "N", default_value = "10000", value_parser = units::parse_count)]
     pub max_labels: usize,
 
-    /// Size of a JSON request, inline examples included
-    #[arg(long = "max-json", env = "ESPALIER_MAX_JSON", value_name = "BYTES", default_value = "16MiB", value_parser = parse_bytes_in_memory)]
+    /// Maximum size of a JSON request body, inline examples included
+    #[arg(long = "max-json", env = "ESPALIER_MAX_JSON", value_name = "BYTES", default_value = "16MiB", value_parser = units::parse_bytes_in_memory)]
     pub max_json_bytes: usize,
 
-    /// Size of an uploaded adapter
+    /// Maximum size of an uploaded adapter zip
     #[arg(long = "max-adapter", env = "ESPALIER_MAX_ADAPTER", value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
     pub max_adapter_bytes: u64,
 
-    /// Files in an uploaded adapter
-    #[arg(long, env = "ESPALIER_MAX_ADAPTER_FILES", value_name = "N", default_value = "1000", value_parser = parse_count)]
+    /// Maximum number of files in an uploaded adapter zip
+    #[arg(long, env = "ESPALIER_MAX_ADAPTER_FILES", value_name = "N", default_value = "1000", value_parser = units::parse_count)]
     pub max_adapter_files: usize,
 
-    /// Size of each of an uploaded adapter's JSON files, unpacked
+    /// Maximum unpacked size of each JSON file of an uploaded adapter
     #[arg(long = "max-adapter-json", env = "ESPALIER_MAX_ADAPTER_JSON", value_name = "BYTES", default_value = "64MiB", value_parser = units::parse_bytes)]
     pub max_adapter_json_bytes: u64,
 
-    /// Size of an uploaded adapter's tensors, unpacked
+    /// Maximum unpacked size of the tensors of an uploaded adapter
     #[arg(long = "max-adapter-tensors", env = "ESPALIER_MAX_ADAPTER_TENSORS", value_name = "BYTES", default_value = "512MiB", value_parser = units::parse_bytes)]
     pub max_adapter_tensor_bytes: u64,
 
-    /// How long a client may send nothing while its request is read
+    /// Maximum time without data while a request body is received
     #[arg(long, env = "ESPALIER_READ_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub read_timeout: Duration,
 
-    /// How long a whole request may take to arrive
+    /// Maximum time to receive a whole request body
     #[arg(long = "max-upload-time", env = "ESPALIER_MAX_UPLOAD_TIME", value_name = "TIME", default_value = "1h", value_parser = units::parse_duration)]
     pub body_timeout: Duration,
 
-    /// How long an answer may take; uploads, downloads and event streams are not counted
+    /// Maximum time until a response starts, except for uploads and generation (503 after it)
     #[arg(long, env = "ESPALIER_REQUEST_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub request_timeout: Duration,
 
-    /// How long an answer of generated text may take; one that is streamed begins at once
+    /// Maximum time until a response with generated text starts; streamed responses start at once
     #[arg(long, env = "ESPALIER_GENERATION_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::parse_duration)]
     pub generation_timeout: Duration,
 
-    /// How long requests may take to finish when the server stops
+    /// Maximum time for requests in flight to finish at shutdown; connections are closed after it
     #[arg(long, env = "ESPALIER_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "8s", value_parser = units::parse_duration)]
     pub shutdown_timeout: Duration,
 
-    /// Jobs that may be queued
+    /// Maximum number of queued jobs (503 beyond it)
     #[arg(long, env = "ESPALIER_MAX_QUEUED_JOBS", value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_queued_jobs: u64,
 
-    /// Candidates of a race
+    /// Maximum number of candidates of successive halving (method auto)
     #[arg(long, env = "ESPALIER_MAX_CANDIDATES", value_name = "N", default_value = "16", value_parser = clap::value_parser!(u64).range(2..=1000))]
     pub max_candidates: u64,
 
-    /// Uploads checked at once; each is held in memory meanwhile
-    #[arg(long, env = "ESPALIER_MAX_CONCURRENT_CHECKS", value_name = "N", default_value = "2", value_parser = parse_count)]
+    /// Number of datasets and adapters validated at once, each held in memory; others wait
+    #[arg(long, env = "ESPALIER_MAX_CONCURRENT_CHECKS", value_name = "N", default_value = "2", value_parser = units::parse_count)]
     pub max_concurrent_checks: usize,
 
-    /// Event streams open at once
-    #[arg(long, env = "ESPALIER_MAX_EVENT_STREAMS", value_name = "N", default_value = "1000", value_parser = parse_count)]
+    /// Maximum number of open event streams (503 beyond it)
+    #[arg(long, env = "ESPALIER_MAX_EVENT_STREAMS", value_name = "N", default_value = "1000", value_parser = units::parse_count)]
     pub max_event_streams: usize,
 
-    /// How often an event stream looks for news
+    /// Interval at which event streams poll the database
     #[arg(long, env = "ESPALIER_EVENT_POLL_INTERVAL", value_name = "TIME", default_value = "1s", value_parser = units::parse_duration)]
     pub event_poll_interval: Duration,
 
-    /// How often a silent event stream says that it is alive
+    /// Interval of keep-alive comments in idle event streams (SSE)
     #[arg(long, env = "ESPALIER_SSE_KEEP_ALIVE", value_name = "TIME", default_value = "15s", value_parser = units::parse_duration)]
     pub sse_keep_alive: Duration,
 
-    /// Rows of a list where a request does not say how many
+    /// Page size of lists if a request has no limit
     #[arg(long, env = "ESPALIER_DEFAULT_PAGE_SIZE", value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
     pub default_page_size: u32,
 
-    /// Rows of a list at most
+    /// Maximum page size of lists
     #[arg(long, env = "ESPALIER_MAX_PAGE_SIZE", value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_page_size: u32,
 }
 
 impl Flags {
     /// # Errors
-    /// `Invalid` where the usual page would be larger than the largest.
+    /// `Invalid` if the default page size exceeds the maximum.
     pub fn http_settings(&self) -> Result<http::Settings> {
         if self.default_page_size > self.max_page_size {
             let detail = format!(
@@ -146,17 +146,4 @@ impl Flags {
             max_labels: self.max_labels,
         }
     }
-}
-
-/// A number of things of which there must be one.
-pub fn parse_count(text: &str) -> std::result::Result<usize, String> {
-    match text.trim().parse() {
-        Ok(0) | Err(_) => Err("give a whole number from 1".to_string()),
-        Ok(count) => Ok(count),
-    }
-}
-
-/// Bytes of something that is held in memory at once.
-pub fn parse_bytes_in_memory(text: &str) -> std::result::Result<usize, String> {
-    usize::try_from(units::parse_bytes(text)?).map_err(|_| "that is more than this machine can address".to_string())
 }

@@ -1,12 +1,10 @@
-//! Every setting, read once from flags and environment; `espalier serve --help` is their reference.
+//! Settings of the server from flags and environment variables; `espalier serve --help` lists them.
 //!
-//! A room's `Settings` is filled here and nowhere else. Nothing else in the house reads the environment (`clippy.toml`).
-//! Knows nothing of how a setting is used.
+//! This module fills the `Settings` of every other module. No other module reads the environment (`clippy.toml` enforces it).
 
 mod access;
 mod base_model;
 mod limits;
-mod logging;
 mod secret;
 mod serving;
 mod storage;
@@ -14,12 +12,11 @@ mod training;
 mod units;
 
 pub use access::AccessSettings;
-pub use logging::{LogFlags, LogFormat};
 pub use secret::Secret;
 pub use training::Role;
 
 use crate::{http, worker};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use espalier_core::error::Result;
 use espalier_core::{artifact, dataset, model};
 use espalier_tensor::{Device, WeightFormat};
@@ -27,7 +24,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The flags of `serve` and `doctor`.
+/// Flags of `serve` and `doctor`.
 #[derive(Clone, Args)]
 pub struct Config {
     #[command(flatten)]
@@ -46,10 +43,32 @@ pub struct Config {
     pub logs: LogFlags,
 }
 
-/// What the rooms are started with.
+/// Format of the server's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text per event
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Log")]
+pub struct LogFlags {
+    /// Format of the log
+    #[arg(long, env = "ESPALIER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// Log level: error, warn, info, debug or trace, or a filter per module (`info,espalier::worker=debug`)
+    #[arg(long, env = "ESPALIER_LOG", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Resolved settings of the server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A folder, a GGUF file or a hub id.
+    /// Folder, GGUF file or Hugging Face Hub id.
     pub model: String,
     pub hub: model::hub::Settings,
     pub device: Device,
@@ -57,7 +76,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     pub database_url: Secret,
     pub listen: SocketAddr,
-    /// The bearer keys that are let in; with none, everybody is.
+    /// Accepted bearer keys; without keys every request is accepted.
     pub api_keys: Vec<Secret>,
     pub role: Role,
     pub worker: worker::Settings,
@@ -65,15 +84,15 @@ pub struct Settings {
     pub data: dataset::Limits,
     pub http: http::Settings,
     pub artifact: artifact::ImportLimits,
-    /// For requests under way when the server stops.
+    /// Maximum time for requests in flight to finish at shutdown.
     pub shutdown_timeout: Duration,
 }
 
 impl Config {
-    /// Fills in what depends on the machine or on other settings, and reads the secrets' files.
+    /// Resolves defaults that depend on the machine or other settings, and reads secret files.
     ///
     /// # Errors
-    /// `Invalid` for settings that contradict each other and for a secret's file that cannot be read.
+    /// `Invalid` for contradictory settings and for a secret file that cannot be read.
     pub fn resolve(&self) -> Result<Settings> {
         let access = self.access.resolve()?;
         let data = self.limits.data_settings();
@@ -97,7 +116,7 @@ impl Config {
     }
 }
 
-/// The number of cores that this process may use.
+/// Returns the number of cores available to this process.
 pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,10 +1,10 @@
-//! Values that must not be shown, and reading them from files (Docker and Kubernetes mount secrets as files).
+//! Secret values, and reading them from files, as Docker and Kubernetes mount them.
 
 use espalier_core::error::{Error, Result};
 use std::fmt;
 use std::path::Path;
 
-/// A value that neither logs nor debug output show.
+/// Value that `Debug` does not print, so that it does not appear in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -30,7 +30,10 @@ impl From<&str> for Secret {
     }
 }
 
-/// The text of a secret's file. `setting` is the flag that named it.
+/// Reads a secret file; `flag` is the setting that names it.
+///
+/// # Errors
+/// `Invalid` (`unreadable_secret`) if the file cannot be read.
 pub fn read_secret_file(path: &Path, flag: &str) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| {
         Error::invalid(

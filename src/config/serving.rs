@@ -1,4 +1,4 @@
-//! How predictions are computed.
+//! Settings of prediction and generation.
 
 use super::{available_cores, units};
 use crate::serving::{Settings, generation};
@@ -10,58 +10,58 @@ use std::time::Duration;
 #[group(skip)]
 #[command(next_help_heading = "Serving")]
 pub struct Flags {
-    /// Threads that compute predictions [default: one per core]
-    #[arg(long, env = "ESPALIER_SERVING_THREADS", value_name = "N", value_parser = super::limits::parse_count)]
+    /// Number of threads for prediction and generation [default: one per core]
+    #[arg(long, env = "ESPALIER_SERVING_THREADS", value_name = "N", value_parser = units::parse_count)]
     pub serving_threads: Option<usize>,
 
-    /// Memory for adapters that are kept ready
+    /// Memory for the cache of loaded adapters, evicted by LRU
     #[arg(long, env = "ESPALIER_ADAPTER_CACHE_SIZE", value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
     pub adapter_cache_size: u64,
 
-    /// How long a request waits for others to share its batch
+    /// Maximum time that a request waits for others to join its batch
     #[arg(long, env = "ESPALIER_MAX_BATCH_DELAY", value_name = "TIME", default_value = "2ms", value_parser = units::parse_duration)]
     pub max_batch_delay: Duration,
 
-    /// Tokens computed in one batch
-    #[arg(long, env = "ESPALIER_MAX_BATCH_TOKENS", value_name = "N", default_value = "4096", value_parser = super::limits::parse_count)]
+    /// Maximum number of tokens in one batch of predictions
+    #[arg(long, env = "ESPALIER_MAX_BATCH_TOKENS", value_name = "N", default_value = "4096", value_parser = units::parse_count)]
     pub max_batch_tokens: usize,
 
-    /// Inputs that may wait; beyond them a request is told to come again (503)
-    #[arg(long, env = "ESPALIER_MAX_QUEUED_INPUTS", value_name = "N", default_value = "4096", value_parser = super::limits::parse_count)]
+    /// Maximum number of queued inputs of predictions; requests beyond it get 503 with Retry-After
+    #[arg(long, env = "ESPALIER_MAX_QUEUED_INPUTS", value_name = "N", default_value = "4096", value_parser = units::parse_count)]
     pub max_queued_inputs: usize,
 
-    /// Inputs in one request, or texts that one request has generated
-    #[arg(long, env = "ESPALIER_MAX_INPUTS", value_name = "N", default_value = "1024", value_parser = super::limits::parse_count)]
+    /// Maximum number of inputs or generated texts per request
+    #[arg(long, env = "ESPALIER_MAX_INPUTS", value_name = "N", default_value = "1024", value_parser = units::parse_count)]
     pub max_inputs: usize,
 
-    /// Memory for keys and values of texts that are generated, and of prompts that others may begin with
+    /// Memory for the KV cache of generation, prefix cache included
     #[arg(long, env = "ESPALIER_KV_CACHE_MEMORY", value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
     pub kv_cache_memory: u64,
 
-    /// Texts generated at once
-    #[arg(long, env = "ESPALIER_MAX_RUNNING_SEQUENCES", value_name = "N", default_value = "64", value_parser = super::limits::parse_count)]
+    /// Maximum number of sequences generated at once (continuous batching)
+    #[arg(long, env = "ESPALIER_MAX_RUNNING_SEQUENCES", value_name = "N", default_value = "64", value_parser = units::parse_count)]
     pub max_running_sequences: usize,
 
-    /// Texts that may wait to be generated; beyond them a request is told to come again (503)
-    #[arg(long, env = "ESPALIER_MAX_QUEUED_SEQUENCES", value_name = "N", default_value = "256", value_parser = super::limits::parse_count)]
+    /// Maximum number of sequences queued for generation; requests beyond it get 503 with Retry-After
+    #[arg(long, env = "ESPALIER_MAX_QUEUED_SEQUENCES", value_name = "N", default_value = "256", value_parser = units::parse_count)]
     pub max_queued_sequences: usize,
 
-    /// Tokens of prompts read between two tokens of other texts; more where more texts wait to begin than go on
-    #[arg(long, env = "ESPALIER_PREFILL_CHUNK_TOKENS", value_name = "N", default_value = "64", value_parser = super::limits::parse_count)]
+    /// Prefill chunk: number of prompt tokens computed per step while other sequences decode; grows with the ratio of prefilling to
+    /// decoding sequences
+    #[arg(long, env = "ESPALIER_PREFILL_CHUNK_TOKENS", value_name = "N", default_value = "64", value_parser = units::parse_count)]
     pub prefill_chunk_tokens: usize,
 
-    /// Share of the time that generation leaves to training jobs, however much is asked for: 0 to 0.9
-    #[arg(long, env = "ESPALIER_TRAINING_CPU_SHARE", value_name = "SHARE", default_value = "0.1", value_parser = units::parse_fraction)]
+    /// Fraction of CPU time that generation leaves to training while jobs run, from 0 to 0.9
+    #[arg(long, env = "ESPALIER_TRAINING_CPU_SHARE", value_name = "FRACTION", default_value = "0.1", value_parser = units::parse_fraction)]
     pub training_cpu_share: f64,
 
-    /// How generation multiplies base weights that are held in 8 or 4 bits: with numbers of 32 bits (f32), as training does, or with
-    /// numbers rounded to 8 bits (int8), as llama.cpp does, which is faster and changes them by about half a percent; LoRA's
-    /// matrices are then read in 8 bits, too
+    /// Activation format of generation with 8- and 4-bit weights: f32, as in training, or int8 (blocks of 32 values as in llama.cpp's
+    /// Q8_1, and int8 LoRA matrices), which is about twice as fast and changes each product by about 0.5 %
     #[arg(long, env = "ESPALIER_ACTIVATION_QUANTIZATION", value_name = "TYPE", default_value_t = ActivationQuantization::F32)]
     pub activation_quantization: ActivationQuantization,
 
-    /// Tokens generated where a request does not say how many
-    #[arg(long, env = "ESPALIER_DEFAULT_MAX_TOKENS", value_name = "N", default_value = "512", value_parser = super::limits::parse_count)]
+    /// Maximum number of generated tokens of requests without max_tokens
+    #[arg(long, env = "ESPALIER_DEFAULT_MAX_TOKENS", value_name = "N", default_value = "512", value_parser = units::parse_count)]
     pub default_max_tokens: usize,
 }
 

@@ -1,7 +1,6 @@
-//! Where things are kept: the data folder and the database.
+//! Settings of the data folder and the database.
 
-use super::Secret;
-use super::secret::read_secret_file;
+use super::secret::{Secret, read_secret_file};
 use crate::store;
 use clap::Args;
 use espalier_core::error::{Error, Result};
@@ -11,9 +10,9 @@ use std::path::PathBuf;
 #[group(skip)]
 #[command(next_help_heading = "Storage")]
 pub struct Flags {
-    /// Folder of datasets, adapters, checkpoints and, without a database URL, of the SQLite database
+    /// Folder of datasets, adapters, checkpoints and, without a database URL, the SQLite database
     ///
-    /// Made where it is missing. Servers that share a database must share its datasets and adapters too.
+    /// Created if missing. Servers that share a database must share the folder's datasets and adapters too.
     #[arg(long, env = "ESPALIER_DATA_DIR", value_name = "FOLDER", default_value = "data")]
     pub data_dir: PathBuf,
 
@@ -21,14 +20,14 @@ pub struct Flags {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// File whose first line is the database URL: for secrets
+    /// File with the database URL on its first line, for mounted secrets
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 }
 
 impl Flags {
     /// # Errors
-    /// `Invalid` where both the URL and its file are given, or the file cannot be read.
+    /// `Invalid` if both the URL and the file are given, or the file cannot be read.
     pub fn resolve_database_url(&self) -> Result<Secret> {
         let inline_url = self.database_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
         let url = match (inline_url, &self.database_url_file) {

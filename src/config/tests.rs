@@ -1,4 +1,4 @@
-//! Rules of the settings that guard against mistakes.
+//! Tests of resolving the settings.
 
 use super::*;
 use clap::Parser;
@@ -15,7 +15,7 @@ fn resolve(flags: &[&str]) -> Result<Settings> {
 }
 
 fn resolve_error(flags: &[&str]) -> String {
-    resolve(flags).expect_err("these settings must be refused").to_string()
+    resolve(flags).expect_err("the settings are invalid").to_string()
 }
 
 fn temp_file_with(text: &str) -> tempfile::NamedTempFile {
@@ -52,8 +52,8 @@ fn keys_are_read_from_flag_and_file() {
 
 #[test]
 fn short_key_is_rejected_without_printing_it() {
-    let refusal = resolve_error(&["--api-keys", "0123456789abcdef,hunter2"]);
-    assert!(refusal.contains("number 2") && !refusal.contains("hunter2"), "{refusal}");
+    let error = resolve_error(&["--api-keys", "0123456789abcdef,hunter2"]);
+    assert!(error.contains("number 2") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Which part of the work this process does, and how it trains.
+//! Settings of the process's role and of training.
 
 use super::{available_cores, units};
 use crate::worker;
@@ -7,14 +7,14 @@ use espalier_core::error::{Error, Result};
 use espalier_core::{dataset, training};
 use std::time::Duration;
 
-/// Which part of the work a process does.
+/// Role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Answers requests and trains
+    /// Serve the API and train
     All,
-    /// Answers requests; jobs wait for a worker on the same database
+    /// Serve the API; jobs are trained by workers on the same database
     Api,
-    /// Trains; answers health and metrics only
+    /// Train; serve only health checks and metrics
     Worker,
 }
 
@@ -32,51 +32,51 @@ impl Role {
 #[group(skip)]
 #[command(next_help_heading = "Training")]
 pub struct Flags {
-    /// Part of the work that this process does
+    /// Role of this process
     #[arg(long, env = "ESPALIER_ROLE", value_enum, default_value_t = Role::All)]
     pub role: Role,
 
-    /// Jobs trained at once
-    #[arg(long = "slots", env = "ESPALIER_SLOTS", value_name = "N", default_value = "1", value_parser = super::limits::parse_count)]
+    /// Number of jobs trained at once
+    #[arg(long = "slots", env = "ESPALIER_SLOTS", value_name = "N", default_value = "1", value_parser = units::parse_count)]
     pub worker_slots: usize,
 
-    /// Threads that one job trains on, at the lowest priority [default: one per core]
-    #[arg(long, env = "ESPALIER_TRAINING_THREADS", value_name = "N", value_parser = super::limits::parse_count)]
+    /// Number of training threads per job, at the lowest scheduling priority [default: one per core]
+    #[arg(long, env = "ESPALIER_TRAINING_THREADS", value_name = "N", value_parser = units::parse_count)]
     pub training_threads: Option<usize>,
 
-    /// Time between checkpoints: what a killed server has to repeat at most
+    /// Time between checkpoints; a crash loses at most this much training
     #[arg(long, env = "ESPALIER_CHECKPOINT_INTERVAL", value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
     pub checkpoint_interval: Duration,
 
-    /// Disk for what the frozen base computed of datasets, to be read in later epochs and jobs
+    /// Disk space for the cache of frozen features, reused by later epochs and jobs
     #[arg(long, env = "ESPALIER_FEATURE_CACHE_SIZE", value_name = "SIZE", default_value = "4GiB", value_parser = units::parse_bytes)]
     pub feature_cache_size: u64,
 
-    /// Memory for what a job remembers of its way back, about; layers beyond it are computed again, with the same result, in a
-    /// quarter more time
+    /// Approximate memory for saved activations per job; layers beyond it use gradient checkpointing, which gives the same result in
+    /// about 25 % more time
     #[arg(long, env = "ESPALIER_ACTIVATION_MEMORY", value_name = "SIZE", default_value = "4GiB", value_parser = units::parse_bytes)]
     pub activation_memory: u64,
 
-    /// How long a job stays with a worker that is not heard of
+    /// Lease of a job: time after the last heartbeat until another worker may claim it
     #[arg(long, env = "ESPALIER_LEASE_DURATION", value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub lease_duration: Duration,
 
-    /// How often a worker says that it is alive and learns of cancel and pause
+    /// Interval at which a worker renews the lease and checks for cancel and pause requests
     #[arg(long, env = "ESPALIER_HEARTBEAT_INTERVAL", value_name = "TIME", default_value = "5s", value_parser = units::parse_duration)]
     pub heartbeat_interval: Duration,
 
-    /// How often an idle worker looks for jobs that another process queued
+    /// Interval at which an idle worker polls the queue for jobs of other processes
     #[arg(long, env = "ESPALIER_POLL_INTERVAL", value_name = "TIME", default_value = "2s", value_parser = units::parse_duration)]
     pub poll_interval: Duration,
 
-    /// Attempts in a row without a new checkpoint after which a job fails
+    /// Number of consecutive attempts without a new checkpoint after which a job fails
     #[arg(long, env = "ESPALIER_MAX_ATTEMPTS", value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_attempts: u32,
 }
 
 impl Flags {
     /// # Errors
-    /// `Invalid` where the heartbeat would come too late for the lease.
+    /// `Invalid` if the lease is shorter than two heartbeats.
     pub fn worker_settings(&self, data: dataset::Limits) -> Result<worker::Settings> {
         if self.heartbeat_interval * 2 > self.lease_duration {
             return Err(Error::invalid(

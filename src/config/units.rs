@@ -1,8 +1,8 @@
-//! Values with a unit: `64MiB`, `500ms`.
+//! Parsers of sizes (`64MiB`), durations (`500ms`), fractions and counts.
 
 use std::time::Duration;
 
-/// A number of bytes: `4096`, `64KiB`, `256MiB`, `1GiB`; powers of ten without the `i`.
+/// Parses a size in bytes: `4096`, `64KiB`, `256MiB`, `1GiB`; units without the `i` are powers of ten.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let units = [
         ("", 1),
@@ -25,10 +25,10 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A length of time above zero: `500ms`, `30s`, `5m`, `1h`.
+/// Parses a duration above zero: `500ms`, `30s`, `5m`, `1h`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text);
-    let number: u64 = number.parse().map_err(|_| "give a length of time, for example 30s or 500ms".to_string())?;
+    let number: u64 = number.parse().map_err(|_| "give a duration, for example 30s or 500ms".to_string())?;
     let milliseconds = match unit {
         "ms" => Some(number),
         "s" => number.checked_mul(1000),
@@ -44,15 +44,29 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A share that leaves something: 0 to 0.9.
+/// Parses a fraction from 0 to 0.9.
 pub fn parse_fraction(text: &str) -> Result<f64, String> {
-    let share = text.trim().parse().ok().filter(|share| (0.0..=0.9).contains(share));
-    share.ok_or_else(|| "give a share between 0 and 0.9".to_string())
+    let fraction = text.trim().parse().ok().filter(|fraction| (0.0..=0.9).contains(fraction));
+    fraction.ok_or_else(|| "give a fraction between 0 and 0.9".to_string())
 }
 
-/// In milliseconds; longer times overflow clocks further on.
+/// Parses a count of at least 1.
+pub fn parse_count(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(0) | Err(_) => Err("give a whole number from 1".to_string()),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// Parses a size that must fit into the address space.
+pub fn parse_bytes_in_memory(text: &str) -> Result<usize, String> {
+    usize::try_from(parse_bytes(text)?).map_err(|_| "that is more than this machine can address".to_string())
+}
+
+/// Longer durations could overflow later computations with `Instant`.
 const MAX_DURATION_MILLIS: u64 = 366 * 24 * 3600 * 1000;
 
+/// Splits a number from its unit.
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());

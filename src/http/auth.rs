@@ -1,9 +1,8 @@
-//! Who is calling: bearer keys, of which only digests are kept.
+//! Authentication with bearer API keys, stored as SHA-256 digests.
 //!
-//! Knows nothing of where keys come from (`config`), nor of what a caller may do. With no key configured the API is
-//! open. `/health/*` is always open, because probes carry no keys; `/docs` and `/openapi.yaml` are, because a browser
-//! cannot send a key before it has shown the page, and both say nothing of this server. `/metrics` needs a key: it tells
-//! how much the server is used, and Prometheus can send one.
+//! Without configured keys every request is accepted. Health checks never need a key, because probes send none; neither do
+//! `/docs` and `/openapi.yaml`, because a browser cannot send a key when it loads the page and both reveal nothing about this
+//! server. `/metrics` needs a key because it reveals usage; Prometheus can send one.
 
 use super::error::{ApiError, ApiResult};
 use crate::store::DEFAULT_OWNER;
@@ -19,20 +18,20 @@ use std::fmt;
 use std::sync::Arc;
 use subtle::{Choice, ConstantTimeEq};
 
-/// The digests (sha256) of the keys that are accepted.
+/// SHA-256 digests of the accepted keys.
 #[derive(Clone, Default)]
 pub struct ApiKeys {
     digests: Vec<[u8; 32]>,
 }
 
 impl ApiKeys {
-    /// No key: everybody may call.
+    /// Accepts every request.
     pub fn allow_all() -> Self {
         Self::default()
     }
 
     /// # Errors
-    /// `Invalid` for a key that no client could send: empty, or with anything but visible ASCII.
+    /// `Invalid` for a key that is empty or not visible ASCII; no client could send it.
     pub fn new<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Result<Self> {
         let digests = keys.into_iter().map(|key| hash_key(key.as_ref())).collect::<Result<_>>()?;
         Ok(Self { digests })
@@ -42,7 +41,7 @@ impl ApiKeys {
         self.digests.is_empty()
     }
 
-    /// Compares with every key, so that the time it takes does not tell which of them was near.
+    /// Compares with every key in constant time.
     fn accepts(&self, key: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         let found = self.digests.iter().fold(Choice::from(0), |found, expected| found | expected.ct_eq(&digest));
@@ -66,7 +65,7 @@ impl fmt::Debug for ApiKeys {
     }
 }
 
-/// On whose behalf a request is done. There is one owner now; every row carries it already.
+/// Owner on whose behalf a request is handled. All keys share one owner for now; every row stores its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub owner: String,
@@ -77,11 +76,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> ApiResult<Self> {
         let caller = parts.extensions.get::<Self>().cloned();
-        caller.ok_or_else(|| Error::internal("a route that asks who is calling is not behind the key check").into())
+        caller.ok_or_else(|| {
+            Error::internal("a route with the Caller extractor is missing the authentication middleware").into()
+        })
     }
 }
 
-/// The middleware before every route that needs a key.
+/// Middleware that checks the API key and adds the [`Caller`] to the request.
 pub async fn authenticate(
     State(api_keys): State<Arc<ApiKeys>>,
     mut request: Request,
@@ -135,7 +136,7 @@ mod tests {
         let keys = ApiKeys::new(["first", "second"]).unwrap();
         for (header, code) in [("Bearer first", None), ("bearer second", None), ("Bearer third", Some("key_wrong"))] {
             assert_eq!(
-                caller_from_headers(&keys, &headers_with_authorization(header)).err().map(|refusal| refusal.code),
+                caller_from_headers(&keys, &headers_with_authorization(header)).err().map(|error| error.code),
                 code,
                 "{header}"
             );

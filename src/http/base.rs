@@ -1,4 +1,4 @@
-//! `GET /base`: what the frozen base model is and can do.
+//! `GET /base`: description of the frozen base model.
 
 use super::state::AppState;
 use axum::Json;
@@ -13,20 +13,20 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_base))
 }
 
-/// The base model, and what this server does with it.
+/// The base model, and the methods and tasks that this server supports.
 #[derive(Serialize, ToSchema)]
 pub struct BaseModelView {
     #[serde(flatten)]
     pub info: BaseModelInfo,
-    /// The `type`s of methods that adapters may be trained by.
+    /// Values of `type` of the supported adapter methods.
     pub methods: Vec<&'static str>,
-    /// The `type`s of tasks.
+    /// Values of `type` of the supported tasks.
     pub tasks: Vec<&'static str>,
 }
 
-/// The base model
+/// Get the base model
 ///
-/// Its architecture, size and fingerprint, and what adapters may do with it.
+/// Architecture, size and fingerprint of the base model, and the methods and tasks that adapters can use.
 #[utoipa::path(
     get, path = "/base", operation_id = "get_base", tag = "base",
     responses((status = 200, description = "The base model.", body = BaseModelView, example = json!({

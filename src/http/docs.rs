@@ -1,6 +1,4 @@
-//! `GET /openapi.yaml` and `/docs`: the API's description, and a page to try it with. Both come from the binary itself.
-//!
-//! Knows nothing of single calls: the document is collected from their routes.
+//! `GET /openapi.yaml` and `/docs`: the OpenAPI document, and Swagger UI served from the binary.
 
 use super::error::{ApiError, ApiResult};
 use super::extract::PathParam;
@@ -14,9 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
-/// The document's place relative to the page, so that both may stand behind a proxy's path.
+/// The document's URL is relative to the page, so that both work behind a proxy with a path prefix.
 static SWAGGER_CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
-    // without a word, the page would ask a validator on the internet about the document
+    // By default the page sends the document to a validator on the internet.
     Arc::new(Config::from("../openapi.yaml").validator_url("none").display_request_duration(true))
 });
 
@@ -31,41 +29,39 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// This document
 #[utoipa::path(
     get, path = "/openapi.yaml", operation_id = "get_openapi", tag = "operations", security(()),
-    responses((status = 200, description = "The API's description.", body = String, content_type = "application/yaml",
+    responses((status = 200, description = "OpenAPI document of this server.", body = String, content_type = "application/yaml",
         example = "openapi: 3.1.0\n")),
 )]
-async fn get_openapi() -> ApiResult<Response> {
-    static YAML: LazyLock<Option<String>> = LazyLock::new(|| super::openapi::openapi_yaml().ok());
-    let yaml = YAML.as_deref().ok_or_else(|| Error::internal("the API's description has no YAML form"))?;
-    Ok(([(CONTENT_TYPE, "application/yaml")], yaml).into_response())
+async fn get_openapi(state: AppState) -> Response {
+    ([(CONTENT_TYPE, "application/yaml")], state.openapi_yaml.to_string()).into_response()
 }
 
-/// To the page about this API
+/// Redirect to the API documentation
 #[utoipa::path(
     get, path = "/docs", operation_id = "get_docs", tag = "operations", security(()),
-    responses((status = 308, description = "To `/docs/`, so that the page finds its files.")),
+    responses((status = 308, description = "Redirect to `/docs/`, where relative links to assets work.")),
 )]
 async fn get_docs() -> Redirect {
     Redirect::permanent("docs/")
 }
 
-/// A page about this API
+/// API documentation
 ///
-/// Shows this document and tries its calls. It needs no network.
+/// Swagger UI with this document. It loads nothing from other servers.
 #[utoipa::path(
     get, path = "/docs/", operation_id = "get_docs_page", tag = "operations", security(()),
-    responses((status = 200, description = "The page.", body = String, content_type = "text/html",
+    responses((status = 200, description = "HTML page.", body = String, content_type = "text/html",
         example = "<!DOCTYPE html>")),
 )]
 async fn get_docs_page() -> ApiResult<Response> {
     swagger_asset("index.html")
 }
 
-/// A file of the page
+/// Asset of the API documentation
 #[utoipa::path(
     get, path = "/docs/{file}", operation_id = "get_docs_file", tag = "operations", security(()),
-    params(("file" = String, Path, description = "The file's name.", example = "swagger-ui.css")),
-    responses((status = 200, description = "The file.", body = String, content_type = "text/css"), NotFound),
+    params(("file" = String, Path, description = "File name.", example = "swagger-ui.css")),
+    responses((status = 200, description = "File content.", body = String, content_type = "text/css"), NotFound),
 )]
 async fn get_docs_file(PathParam(name): PathParam) -> ApiResult<Response> {
     swagger_asset(&name)

@@ -1,7 +1,7 @@
-//! What a client still sends after it was refused.
+//! Drains request bodies that a handler did not read to the end.
 //!
-//! A connection that is closed with unread bytes is reset, and the reset can overtake the answer on its way: the client
-//! would learn of a broken pipe, and not what was wrong. So the rest is read and thrown away, within limits.
+//! Closing a TCP connection with unread data sends a reset, which can discard a response that is still in flight: the client
+//! sees a broken pipe instead of the error. The rest of the body is therefore read and discarded, within limits.
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::Request;
@@ -11,12 +11,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// A client that has not finished by then is cut off.
+/// Maximum time to drain a body; the connection is closed after it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// As with [`TIME`].
+/// Maximum number of bytes to drain; the connection is closed after it.
 const MAX_DRAIN_BYTES: usize = 256 * 1024 * 1024;
 
-/// A request whose body is read to its end after whoever reads it has had enough.
+/// Wraps the request's body so that dropping it drains the rest.
 pub async fn drain_request_body(request: Request) -> Request {
     if request.body().is_end_stream() {
         return request;
@@ -25,7 +25,7 @@ pub async fn drain_request_body(request: Request) -> Request {
 }
 
 struct DrainOnDrop {
-    /// `None` after its end.
+    /// `None` after the end of the body.
     body: Option<BodyDataStream>,
 }
 

@@ -1,20 +1,24 @@
-//! From what went wrong to what the client is told: an RFC 9457 problem.
+//! API errors: status code, headers and the body of every error response (RFC 9457 problem details).
 //!
-//! A [`Refusal`] travels as an extension of an empty response; [`super::problem::render`] writes the body, because only
-//! the middleware knows the request's id. Knows nothing of single routes.
+//! An [`ApiError`] travels as an extension of a response without a body. The middleware writes the body with [`render`],
+//! because it knows the request id.
 
 use axum::body::Body;
-use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use espalier_core::error::{Error, FieldError, Problem};
+use espalier_core::error::{self, Error, FieldError, Location};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::ToSchema;
 
-/// What a handler answers.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Result of a handler.
 pub type ApiResult<T> = Result<T, ApiError>;
 
-/// A request that was not done: the problem's status, words and headers.
+/// Error response: status, problem and additional headers.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     pub status: StatusCode,
@@ -22,7 +26,7 @@ pub struct ApiError {
     pub detail: String,
     pub field_errors: Vec<FieldError>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Logged with the request's id, never shown.
+    /// Cause of an internal error; logged with the request id and never sent.
     pub cause: Option<Arc<anyhow::Error>>,
 }
 
@@ -45,7 +49,7 @@ impl ApiError {
         Self { status, code, detail: detail.into(), field_errors: Vec::new(), headers: Vec::new(), cause: None }
     }
 
-    fn from_problem(status: StatusCode, problem: Problem) -> Self {
+    fn from_problem(status: StatusCode, problem: error::Problem) -> Self {
         Self { field_errors: problem.errors, ..Self::new(status, problem.code, problem.detail) }
     }
 
@@ -55,7 +59,7 @@ impl ApiError {
         Self { cause: Some(Arc::new(cause)), ..error }
     }
 
-    /// Not readable at all, as JSON, a form or a query.
+    /// Malformed JSON, form, path or body.
     pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
@@ -74,7 +78,7 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     }
 
-    /// The client was too slow in sending its body.
+    /// The request body arrived too slowly.
     pub fn request_timeout(limit: Duration) -> Self {
         let detail = format!("the body did not arrive within {} seconds: send it again", limit.as_secs_f64());
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
@@ -84,7 +88,7 @@ impl ApiError {
         Self { field_errors, ..self }
     }
 
-    /// Whole seconds, at least one: the header knows no fractions.
+    /// Adds `Retry-After`, rounded up to whole seconds and at least 1.
     pub fn with_retry_after(self, delay: Duration) -> Self {
         let seconds = delay.as_millis().div_ceil(1000).max(1);
         let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
@@ -96,20 +100,20 @@ impl ApiError {
         self
     }
 
-    /// The words for an error answer that came without any: the router's own, or a library's.
+    /// Error for a response of the router or a library that has an error status and no [`ApiError`].
     pub fn from_status(status: StatusCode, method: &str, path: &str) -> Self {
         match status {
             StatusCode::NOT_FOUND => {
                 Self::new(status, "route_not_found", format!("there is nothing at {path}: GET /docs lists every call"))
             }
             StatusCode::METHOD_NOT_ALLOWED => {
-                // the router adds that header after everything else
+                // The router adds the Allow header after all middleware has run.
                 let detail = format!("{method} cannot be used on {path}: the header Allow names the methods that can");
                 Self::new(status, "method_not_allowed", detail)
             }
             StatusCode::PAYLOAD_TOO_LARGE => Self::new(status, "too_large", "the body is too large: send less"),
             status if status.is_server_error() => {
-                Self::internal(anyhow::anyhow!("answered {status} without saying why"))
+                Self::internal(anyhow::anyhow!("response with status {status} and no error"))
             }
             status => Self::new(status, "bad_request", "the request could not be understood: GET /docs shows its form"),
         }
@@ -123,4 +127,75 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Why a request failed, and what to do about it (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "type": "urn:espalier:problem:invalid_body",
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "code": "invalid_body",
+    "detail": "method.rnk: unknown field `rnk`, expected one of `rank`, `alpha`, `dropout`",
+    "errors": [{"pointer": "/method/rnk", "message": "unknown field `rnk`, expected one of `rank`, `alpha`, `dropout`"}],
+    "request_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"
+}))]
+pub struct Problem {
+    /// `urn:espalier:problem:` followed by the code.
+    #[serde(rename = "type")]
+    pub type_uri: String,
+    /// Reason phrase of the status code.
+    pub title: String,
+    /// HTTP status code.
+    pub status: u16,
+    /// Stable identifier for programs.
+    pub code: String,
+    /// Sentence for people that says what to do.
+    pub detail: String,
+    /// Errors of single fields or lines; may be empty.
+    pub errors: Vec<ProblemError>,
+    /// Value of the response header `x-request-id`; the server's log has it too.
+    pub request_id: String,
+}
+
+/// Error of one field of the body, or of one line of an uploaded file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemError {
+    /// JSON pointer (RFC 6901) into the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// Line number in the file, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    pub message: String,
+}
+
+impl From<FieldError> for ProblemError {
+    fn from(error: FieldError) -> Self {
+        let (pointer, line) = match error.location {
+            Location::Pointer(pointer) => (Some(pointer), None),
+            Location::Line(line) => (None, Some(line)),
+        };
+        Self { pointer, line, message: error.message }
+    }
+}
+
+/// Replaces the response's body with the error as a problem document.
+pub fn render(response: Response, error: ApiError, request_id: &str) -> Response {
+    let problem = Problem {
+        type_uri: format!("urn:espalier:problem:{}", error.code),
+        title: error.status.canonical_reason().unwrap_or("Error").to_string(),
+        status: error.status.as_u16(),
+        code: error.code.to_string(),
+        detail: error.detail,
+        errors: error.field_errors.into_iter().map(ProblemError::from).collect(),
+        request_id: request_id.to_string(),
+    };
+    let body = serde_json::to_vec(&problem).expect("strings and integers always serialize to JSON");
+    let (mut parts, _) = response.into_parts();
+    parts.status = error.status;
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    parts.headers.extend(error.headers);
+    Response::from_parts(parts, Body::from(body))
 }

@@ -1,36 +1,44 @@
-//! What handlers take from a request: a JSON body, a query, an id, each refused with an exact problem.
-//!
-//! Knows nothing of single routes, nor of files (`upload`).
+//! Extractors for JSON bodies, query strings and path parameters, with exact error responses.
 
 use super::error::{ApiError, ApiResult};
 use super::json;
+use super::settings::Settings;
 use super::state::AppState;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
+use espalier_core::error::Error;
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How much of a body is read, and how long that may take.
+/// Time limits for receiving a request body.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyTimeouts {
+    /// Maximum time without data.
     pub idle_timeout: Duration,
+    /// Maximum time for the whole body.
     pub total_timeout: Duration,
+    /// End of the total timeout.
     pub deadline: Instant,
 }
 
 impl BodyTimeouts {
-    /// From now on.
+    /// Starts the timeouts of the server's settings now.
+    pub fn start(settings: &Settings) -> Self {
+        Self::new(settings.body_idle_timeout, settings.body_total_timeout)
+    }
+
+    /// Starts the timeouts now.
     pub fn new(idle_timeout: Duration, total_timeout: Duration) -> Self {
         Self { idle_timeout, total_timeout, deadline: Instant::now() + total_timeout }
     }
 
-    /// The next piece of a body, if it comes in time.
+    /// Waits for the next chunk of a body; 408 if it does not arrive in time.
     pub async fn next_chunk<T>(&self, chunk: impl Future<Output = T>) -> ApiResult<T> {
         let idle_deadline = Instant::now() + self.idle_timeout;
         let (limit, deadline) = if idle_deadline < self.deadline {
@@ -42,19 +50,18 @@ impl BodyTimeouts {
     }
 }
 
-/// A JSON body. Unknown fields, wrong types and missing fields are named by their pointer.
+/// Extracts a JSON body. Errors name unknown, missing and mistyped fields by pointer.
 pub struct Json<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
-        let timeouts = BodyTimeouts::new(state.settings.body_idle_timeout, state.settings.body_total_timeout);
-        read_json_body(request, state.settings.max_json_bytes, timeouts).await.map(Self)
+        read_json_body(request, state.settings.max_json_bytes, BodyTimeouts::start(&state.settings)).await.map(Self)
     }
 }
 
-/// Reads a request's JSON body up to `limit` bytes.
+/// Reads and parses a JSON body of at most `limit` bytes.
 pub async fn read_json_body<T: DeserializeOwned>(
     request: Request,
     limit: usize,
@@ -71,14 +78,14 @@ pub async fn read_json_body<T: DeserializeOwned>(
     json::parse(&collect_chunks(body_chunks(request.into_body()), "the JSON body", limit, timeouts).await?)
 }
 
-/// A body as a stream of pieces.
+/// Converts a body into a stream of chunks.
 pub fn body_chunks(body: Body) -> impl Stream<Item = ApiResult<Bytes>> + Unpin {
     let broken_body =
         |error| ApiError::bad_request("broken_body", format!("the body broke off ({error}): send it again"));
     body.into_data_stream().map(move |chunk| chunk.map_err(broken_body))
 }
 
-/// All pieces in memory, up to `limit` bytes.
+/// Collects all chunks in memory, up to `limit` bytes.
 pub async fn collect_chunks(
     mut chunks: impl Stream<Item = ApiResult<Bytes>> + Unpin,
     subject: &str,
@@ -96,7 +103,7 @@ pub async fn collect_chunks(
     Ok(body)
 }
 
-/// Refuses a body that says itself that it is too large, before it is read.
+/// Rejects a body whose content length exceeds `limit`, before it is read.
 pub fn check_content_length(headers: &HeaderMap, subject: &str, limit: u64) -> ApiResult<()> {
     let content_length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match content_length {
@@ -105,7 +112,7 @@ pub fn check_content_length(headers: &HeaderMap, subject: &str, limit: u64) -> A
     }
 }
 
-/// The content type in lower case and without its parameters.
+/// Returns the media type in lower case, without parameters.
 pub fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -116,7 +123,7 @@ pub fn is_json(media_type: &str) -> bool {
     media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
-/// The parameters of a query string. Unknown ones and wrong values are named.
+/// Extracts query parameters. Errors name unknown parameters and invalid values.
 pub struct QueryParams<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
@@ -127,15 +134,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T>
         query.map(|query| Self(query.0)).map_err(|rejection| {
             let reason =
                 std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
-            ApiError::from(espalier_core::error::Error::invalid(
-                "invalid_query",
-                format!("the query is wrong: {reason}"),
-            ))
+            ApiError::from(Error::invalid("invalid_query", format!("the query is wrong: {reason}")))
         })
     }
 }
 
-/// An id in the path. What is no id names nothing, so it is not found.
+/// Extracts an id from the path; 404 if it is not a UUID.
 pub struct PathId(pub Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathId {
@@ -145,12 +149,12 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
         let PathParam(text) = PathParam::from_request_parts(parts, state).await?;
         Uuid::parse_str(&text).map(Self).map_err(|_| {
             let detail = format!("\"{text}\" is not an id: give the UUID that the list shows");
-            espalier_core::error::Error::not_found("not_found", detail).into()
+            Error::not_found("not_found", detail).into()
         })
     }
 }
 
-/// The one parameter of the path, decoded.
+/// Extracts the percent-decoded path parameter of a route with exactly one.
 pub struct PathParam(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathParam {

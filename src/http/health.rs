@@ -1,8 +1,6 @@
-//! `GET /health/*`: whether the process lives, and whether it should get requests.
-//!
-//! Both are open, because probes carry no keys; neither says anything of what the server holds.
+//! `GET /health/*`: liveness and readiness checks.
 
-use super::error::ApiResult;
+use super::error::{ApiError, ApiResult};
 use super::problem_responses::ServiceUnavailable;
 use super::state::AppState;
 use axum::Json;
@@ -13,7 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// A database that takes longer to say hello is not one to send users to.
+/// Maximum time for the database to answer before the server counts as not ready.
 const DATABASE_PING_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -28,23 +26,23 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_health_live)).routes(routes!(get_health_ready))
 }
 
-/// Whether the process lives
+/// Liveness check
 ///
-/// For liveness probes: restart the process when this does not answer.
+/// Answers 200 while the process runs. If it does not answer, restart the process.
 #[utoipa::path(
     get, path = "/health/live", operation_id = "get_health_live", tag = "operations", security(()),
-    responses((status = 200, description = "It lives.", body = Health, example = json!({"status": "live"}))),
+    responses((status = 200, description = "The process is running.", body = Health, example = json!({"status": "live"}))),
 )]
 async fn get_health_live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
-/// Whether it should get requests
+/// Readiness check
 ///
-/// For readiness probes and load balancers: the database answers, and the server is not shutting down.
+/// Answers 200 if the database answers and the server is not shutting down.
 #[utoipa::path(
     get, path = "/health/ready", operation_id = "get_health_ready", tag = "operations", security(()),
-    responses((status = 200, description = "It is ready.", body = Health, example = json!({"status": "ready"})), ServiceUnavailable),
+    responses((status = 200, description = "The server accepts requests.", body = Health, example = json!({"status": "ready"})), ServiceUnavailable),
 )]
 async fn get_health_ready(state: AppState) -> ApiResult<Json<Health>> {
     if state.shutdown.is_cancelled() {
@@ -53,11 +51,11 @@ async fn get_health_ready(state: AppState) -> ApiResult<Json<Health>> {
     match tokio::time::timeout(DATABASE_PING_TIMEOUT, state.store.ping()).await {
         Ok(Ok(())) => Ok(Json(Health { status: "ready" })),
         Ok(Err(error)) => Err(unreachable_database(&error.to_string())),
-        Err(_) => Err(unreachable_database("no answer in time")),
+        Err(_) => Err(unreachable_database("timeout")),
     }
 }
 
-fn unreachable_database(reason: &str) -> super::error::ApiError {
-    tracing::warn!(reason, "database does not answer");
+fn unreachable_database(reason: &str) -> ApiError {
+    tracing::warn!(reason, "database ping failed");
     Error::busy("database_unreachable", "the database does not answer: try again later", RETRY_AFTER).into()
 }

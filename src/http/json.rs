@@ -1,26 +1,27 @@
-//! JSON to a request, and from what is wrong with it to a position or a pointer (RFC 6901).
+//! Parses JSON bodies and reports errors with a position or a JSON pointer (RFC 6901).
 //!
-//! serde reads a tagged choice (`{"type": "lora", …}`) in one piece and reports an error inside it at the choice itself.
-//! [`find`] then leaves out one field after the other: the one without which the error goes away is the culprit.
-//! Knows nothing of HTTP beyond the refusal.
+//! serde buffers internally tagged enums (`{"type": "lora", …}`), so an error inside one is reported at the enum itself.
+//! [`locate_error`] finds the field by removing one field at a time: the error is in the field whose removal changes it.
 
 use super::error::{ApiError, ApiResult};
-use espalier_core::error::{Error, FieldError, Problem};
+use espalier_core::error::Error;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-/// A larger value is not searched: the search reads it once per field.
+/// Larger values are not searched, because each step of the search deserializes the value once per field.
 const MAX_SEARCHED_BYTES: usize = 64 * 1024;
 const MAX_SEARCHED_FIELDS: usize = 32;
 
+/// Parses a JSON object.
+///
 /// # Errors
-/// 400 with line and column for what is no JSON; 422 with the pointer for what is not a `T`.
+/// 400 with line and column if the body is not JSON; 422 with a pointer if it is not a `T`.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize(&mut reader) {
-        // serde also takes a list for an object, its fields in their order; nobody means that
+        // serde also accepts a list of a struct's fields in their order, which is never intended.
         Ok(_) if !body.trim_ascii_start().starts_with(b"{") => Err(invalid_body(&[], "must be an object")),
         Ok(value) => reader.end().map(|()| value).map_err(|error| malformed_json(body, &error)),
         Err(error) if error.inner().is_data() => Err(type_mismatch::<T>(body, BodyError::from(error))),
@@ -38,7 +39,7 @@ fn malformed_json(body: &[u8], error: &serde_json::Error) -> ApiError {
 
 fn type_mismatch<T: DeserializeOwned>(body: &[u8], original: BodyError) -> ApiError {
     let BodyError { path, message } = match serde_json::from_slice::<Value>(body) {
-        // a document that is only wrong as text, as with a field given twice, has the first error
+        // A duplicate field is an error in the text only; the parsed document has none.
         Ok(document) => locate_error::<T>(document).unwrap_or(original),
         Err(error) => return malformed_json(body, &error),
     };
@@ -46,16 +47,10 @@ fn type_mismatch<T: DeserializeOwned>(body: &[u8], original: BodyError) -> ApiEr
 }
 
 fn invalid_body(path: &[String], message: &str) -> ApiError {
-    let detail = match path.is_empty() {
-        true => format!("the body: {message}"),
-        false => format!("{}: {message}", path.join(".")),
-    };
-    let problem =
-        Problem::new("invalid_body", detail).with_errors(vec![FieldError::at_pointer(pointer(path), message)]);
-    Error::Invalid(problem).into()
+    Error::invalid_field(pointer(path), message).into()
 }
 
-/// For fields that hold an object: refuses the list that serde would take for one.
+/// Deserializes a field that holds an object; rejects the list that serde would accept.
 pub fn deserialize_object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Array(_) => Err(D::Error::custom("must be an object, not a list")),
@@ -80,12 +75,12 @@ impl From<serde_path_to_error::Error<serde_json::Error>> for BodyError {
     }
 }
 
-/// What serde says against this document, if anything.
+/// Deserializes the document and returns the error, if any.
 fn body_error<T: DeserializeOwned>(document: &Value) -> Option<BodyError> {
     serde_path_to_error::deserialize::<_, T>(document).err().map(BodyError::from)
 }
 
-/// serde's words name our types; a client does not know them.
+/// Replaces Rust type names in serde's messages, which clients do not know.
 fn client_message(message: &str) -> String {
     if message.starts_with("data did not match any variant") {
         return "this value has none of the forms that are accepted here".to_string();
@@ -103,68 +98,42 @@ fn client_message(message: &str) -> String {
     }
 }
 
-/// The same, with the path taken into tagged choices.
+/// Deserializes the document and locates the error inside tagged enums.
 fn locate_error<T: DeserializeOwned>(document: Value) -> Option<BodyError> {
-    let mut error = body_error::<T>(&document)?;
-    let Some(isolated) = isolate_field(document, &error) else { return Some(error) };
-    if body_error::<T>(&isolated).as_ref() != Some(&error) {
-        return Some(error);
+    let original = body_error::<T>(&document)?;
+    let Some(isolated) = isolate_field(document, &original) else { return Some(original) };
+    if body_error::<T>(&isolated).as_ref() != Some(&original) {
+        return Some(original);
     }
-    let original = body_error::<T>(&isolated);
-    loop {
-        let fields = match isolated.pointer(&pointer(&error.path)) {
-            Some(Value::Object(fields)) => fields,
-            Some(Value::Array(items)) => {
-                match find_array_item(&isolated, items.len(), &error.path, |remaining| {
-                    body_error::<T>(remaining) != original
-                }) {
-                    Some(index) => {
-                        error.path.push(index.to_string());
-                        continue;
-                    }
-                    None => break,
-                }
-            }
-            _ => break,
-        };
-        if fields.len() > MAX_SEARCHED_FIELDS {
-            break;
-        }
-        let removes_error = |field: &&String| {
-            let mut remaining = isolated.clone();
-            if let Some(Value::Object(fields)) = remaining.pointer_mut(&pointer(&error.path)) {
-                fields.remove(*field);
-            }
-            *field != "type" && body_error::<T>(&remaining) != original
-        };
-        let faulty_field = fields.keys().find(removes_error).cloned();
-        let tag =
-            || (fields.contains_key("type") && error.message.starts_with("unknown variant")).then(|| "type".into());
-        match faulty_field.or_else(tag) {
-            Some(field) => error.path.push(field),
-            None => break,
-        }
+    let mut path = original.path.clone();
+    while let Some(key) = faulty_child::<T>(&isolated, &path, &original) {
+        path.push(key);
     }
-    Some(error)
+    Some(BodyError { path, ..original })
 }
 
-/// The first item of the list at this path without which the error goes away.
-fn find_array_item(
-    document: &Value,
-    count: usize,
-    path: &[String],
-    removes_error: impl Fn(&Value) -> bool,
-) -> Option<usize> {
-    (0..count.min(MAX_SEARCHED_FIELDS)).find(|index| {
+/// Returns the first field or item at `path` whose removal changes the error.
+fn faulty_child<T: DeserializeOwned>(document: &Value, path: &[String], original: &BodyError) -> Option<String> {
+    let parent = document.pointer(&pointer(path))?;
+    let children: Vec<String> = match parent {
+        Value::Object(fields) if fields.len() <= MAX_SEARCHED_FIELDS => fields.keys().cloned().collect(),
+        Value::Array(items) => (0..items.len().min(MAX_SEARCHED_FIELDS)).map(|index| index.to_string()).collect(),
+        _ => return None,
+    };
+    let changes_error = |child: &String| {
         let mut remaining = document.clone();
-        if let Some(Value::Array(items)) = remaining.pointer_mut(&pointer(path)) {
-            items.remove(*index);
+        match remaining.pointer_mut(&pointer(path)) {
+            Some(Value::Object(fields)) => drop(fields.remove(child)),
+            Some(Value::Array(items)) => drop(child.parse().map(|index: usize| items.remove(index))),
+            _ => {}
         }
-        removes_error(&remaining)
-    })
+        child != "type" && body_error::<T>(&remaining).as_ref() != Some(original)
+    };
+    let has_unknown_tag = || parent.get("type").is_some() && original.message.starts_with("unknown variant");
+    children.into_iter().find(changes_error).or_else(|| has_unknown_tag().then(|| "type".to_string()))
 }
 
-/// The document with nothing but the wrong field, where that is small enough to be searched.
+/// Document with only the top-level field of the error; `None` if the field is too large to search.
 fn isolate_field(document: Value, error: &BodyError) -> Option<Value> {
     let field = error.path.first()?;
     let Value::Object(mut fields) = document else { return None };
@@ -173,8 +142,8 @@ fn isolate_field(document: Value, error: &BodyError) -> Option<Value> {
     is_searchable.then(|| Value::Object([(field.clone(), value)].into_iter().collect()))
 }
 
-/// A JSON pointer to this path.
-pub fn pointer(path: &[String]) -> String {
+/// JSON pointer of a path.
+fn pointer(path: &[String]) -> String {
     path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
 }
 

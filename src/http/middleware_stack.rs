@@ -1,13 +1,11 @@
-//! What every request passes through: its id, its log line and metrics, its deadline, and a net below panics.
-//!
-//! Knows nothing of single routes.
+//! Middleware: authentication, deadline, body limit, panic handling, request id, log line, metrics and error bodies.
 
 use super::auth::ApiKeys;
 use super::drain_body::drain_request_body;
-use super::error::{ApiError, ApiResult};
+use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
+use super::openai;
 use super::settings::Settings;
-use super::{openai, problem};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE};
@@ -25,12 +23,12 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Long enough for any tracing system's ids.
+/// Longer ids are replaced; ids of the usual tracing systems are shorter.
 const MAX_REQUEST_ID_LEN: usize = 128;
-/// What a form's boundaries and headers may add to its parts.
+/// Allowance for the boundaries and part headers of a form, in bytes.
 const MULTIPART_OVERHEAD: u64 = 64 * 1024;
 
-/// Only callers with a key pass.
+/// Rejects requests without a valid API key.
 pub fn require_auth<S: Clone + Send + Sync + 'static>(
     routes: OpenApiRouter<S>,
     api_keys: Arc<ApiKeys>,
@@ -38,7 +36,7 @@ pub fn require_auth<S: Clone + Send + Sync + 'static>(
     routes.route_layer(from_fn_with_state(api_keys, super::auth::authenticate))
 }
 
-/// Answers before the deadline, or says that it could not.
+/// Answers 503 if the handler takes longer than the deadline.
 pub fn with_deadline<S: Clone + Send + Sync + 'static>(
     routes: OpenApiRouter<S>,
     deadline: Duration,
@@ -46,7 +44,7 @@ pub fn with_deadline<S: Clone + Send + Sync + 'static>(
     routes.route_layer(from_fn_with_state(deadline, enforce_deadline))
 }
 
-/// The outer layers of the whole router.
+/// Adds the middleware that applies to every route and to unmatched paths.
 pub fn apply_middleware(router: Router, settings: &Settings, metrics: Arc<Metrics>) -> Router {
     let max_upload_bytes = settings.max_dataset_bytes.max(settings.max_adapter_bytes);
     let max_body_bytes =
@@ -93,7 +91,7 @@ async fn trace_request(State(metrics): State<Arc<Metrics>>, request: Request, ne
     response
 }
 
-/// Every answer of 400 and more leaves as a problem, also where the router or a library gave it.
+/// Writes the error body of every response with status 400 or above, also of those made by the router or a library.
 fn render_problem(mut response: Response, method: &str, path: &str, request_id: &str) -> Response {
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
@@ -105,20 +103,20 @@ fn render_problem(mut response: Response, method: &str, path: &str, request_id: 
     }
     match openai::error::uses_openai_errors(path) {
         true => openai::error::render(response, error, request_id),
-        false => problem::render(response, error, request_id),
+        false => error::render(response, error, request_id),
     }
 }
 
-/// Probes and scrapes come every few seconds: they are not worth a line each.
+/// Logs a response; those to health probes and metrics scrapes at debug level, because they arrive every few seconds.
 fn log_request(route: &str, status: StatusCode, latency: Duration) {
     let (status, latency_ms) = (status.as_u16(), latency.as_secs_f64() * 1e3);
     match route.starts_with("/health") || route == "/metrics" {
-        true => tracing::debug!(status, latency_ms, "answered"),
-        false => tracing::info!(status, latency_ms, "answered"),
+        true => tracing::debug!(status, latency_ms, "request finished"),
+        false => tracing::info!(status, latency_ms, "request finished"),
     }
 }
 
-/// The client's own id where it is harmless in logs, else a new one.
+/// Returns the client's request id if it is short and has only safe characters, or a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let is_valid = |id: &&str| {
         (1..=MAX_REQUEST_ID_LEN).contains(&id.len())

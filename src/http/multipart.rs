@@ -1,10 +1,9 @@
-//! `multipart/form-data` with one JSON part and one file part, in any order.
-//!
-//! Knows the parts only by the names it is given.
+//! Parses `multipart/form-data` with one JSON part and one file part, in any order.
 
 use super::error::{ApiError, ApiResult};
 use super::extract::{self, BodyTimeouts};
 use super::json;
+use super::state::AppState;
 use super::upload::{self, FileMetadata, Upload};
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{FromRequest, Request};
@@ -12,25 +11,40 @@ use axum::http::StatusCode;
 use espalier_core::error::Error;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::PathBuf;
 
-/// What a form is to hold, and how much of it.
-pub struct FormSpec<'a> {
+/// Part names, limits and temporary folder of a form.
+pub struct FormSpec {
     pub json_part: &'static str,
     pub file_part: &'static str,
     pub max_json_bytes: usize,
     pub max_file_bytes: u64,
     pub timeouts: BodyTimeouts,
-    pub temp_dir: &'a Path,
+    pub temp_dir: PathBuf,
 }
 
-/// What came.
+impl FormSpec {
+    /// Form with the limits of the server's settings; starts the timeouts.
+    pub fn new(state: &AppState, json_part: &'static str, file_part: &'static str, max_file_bytes: u64) -> Self {
+        Self {
+            json_part,
+            file_part,
+            max_json_bytes: state.settings.max_json_bytes,
+            max_file_bytes,
+            timeouts: BodyTimeouts::start(&state.settings),
+            temp_dir: state.data_dir.temp_dir(),
+        }
+    }
+}
+
+/// Parts of a received form.
 pub struct MultipartForm<T> {
     pub json: Option<T>,
     pub file: Option<Upload>,
 }
 
-pub async fn read_form<T: DeserializeOwned>(request: Request, spec: &FormSpec<'_>) -> ApiResult<MultipartForm<T>> {
+/// Reads a form; the file is written to the temporary folder.
+pub async fn read_form<T: DeserializeOwned>(request: Request, spec: &FormSpec) -> ApiResult<MultipartForm<T>> {
     let max_form_bytes = spec.max_file_bytes.saturating_add(spec.max_json_bytes as u64).saturating_add(1 << 16);
     extract::check_content_length(request.headers(), "the form", max_form_bytes)?;
     let mut parts = Multipart::from_request(request, &()).await.map_err(|rejection| {
@@ -56,19 +70,19 @@ pub async fn read_form<T: DeserializeOwned>(request: Request, spec: &FormSpec<'_
     }
 }
 
-async fn read_json_part<T: DeserializeOwned>(field: Field<'_>, spec: &FormSpec<'_>) -> ApiResult<T> {
+async fn read_json_part<T: DeserializeOwned>(field: Field<'_>, spec: &FormSpec) -> ApiResult<T> {
     let limit = spec.max_json_bytes;
-    let chunks = std::pin::pin!(field.map(|piece| piece.map_err(|error| multipart_error(&error, limit as u64))));
+    let chunks = std::pin::pin!(field.map(|chunk| chunk.map_err(|error| multipart_error(&error, limit as u64))));
     let body =
         extract::collect_chunks(chunks, &format!("the part \"{}\"", spec.json_part), limit, spec.timeouts).await?;
     json::parse(&body)
 }
 
-async fn read_file_part(field: Field<'_>, spec: &FormSpec<'_>) -> ApiResult<Upload> {
+async fn read_file_part(field: Field<'_>, spec: &FormSpec) -> ApiResult<Upload> {
     let metadata = FileMetadata::new(field.file_name(), field.content_type());
     let limit = spec.max_file_bytes;
-    let chunks = std::pin::pin!(field.map(|piece| piece.map_err(|error| multipart_error(&error, limit))));
-    upload::stream_to_disk(chunks, metadata, limit, spec.timeouts, spec.temp_dir).await
+    let chunks = std::pin::pin!(field.map(|chunk| chunk.map_err(|error| multipart_error(&error, limit))));
+    upload::stream_to_disk(chunks, metadata, limit, spec.timeouts, &spec.temp_dir).await
 }
 
 fn multipart_error(error: &MultipartError, limit: u64) -> ApiError {
@@ -81,7 +95,7 @@ fn multipart_error(error: &MultipartError, limit: u64) -> ApiError {
     }
 }
 
-fn unexpected_part(name: &str, spec: &FormSpec<'_>) -> ApiError {
+fn unexpected_part(name: &str, spec: &FormSpec) -> ApiError {
     let (json, file) = (spec.json_part, spec.file_part);
     let detail = format!(
         "the part \"{name}\" is unknown or repeated: send \"{file}\" (a file) and \"{json}\" (JSON), each once"

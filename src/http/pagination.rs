@@ -1,6 +1,4 @@
-//! Lists: a page of rows, newest first, and where the next one begins.
-//!
-//! Knows nothing of what is listed.
+//! Keyset pagination of lists, newest rows first.
 
 use super::settings::Settings;
 use crate::store::PageRequest;
@@ -9,27 +7,27 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// A page of rows, newest first.
+/// Page of a list, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct List<T> {
     pub data: Vec<T>,
-    /// Give it as `after` for the rows that follow; `null` at the end.
+    /// Value of `after` for the next page; `null` on the last page.
     pub next: Option<String>,
 }
 
-/// Which page of a list.
+/// Page of a list to return.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Rows on the page, at most the server's limit.
+    /// Page size; the maximum is a setting of the server.
     #[param(minimum = 1, default = 20)]
     pub limit: Option<u32>,
-    /// The row before the page: `next` of the page before.
+    /// `next` of the previous page.
     pub after: Option<Uuid>,
 }
 
-/// A checked page size, and after which row the page begins.
+/// Validated page size and cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageParams {
     limit: u32,
@@ -38,7 +36,7 @@ pub struct PageParams {
 
 impl PageParams {
     /// # Errors
-    /// `Invalid` where the limit is 0 or beyond the server's.
+    /// `Invalid` if the limit is 0 or greater than the server's maximum.
     pub fn new(limit: Option<u32>, after: Option<Uuid>, settings: &Settings) -> Result<Self> {
         let limit = limit.unwrap_or(settings.default_page_size);
         match (1..=settings.max_page_size).contains(&limit) {
@@ -47,12 +45,12 @@ impl PageParams {
         }
     }
 
-    /// One row more than wanted, to know whether there are more.
+    /// Store query for one row more than the page, which shows whether another page follows.
     pub fn to_store_page(self) -> PageRequest {
         PageRequest { limit: self.limit + 1, after: self.after }
     }
 
-    /// The rows of [`Self::to_store_page`] as a list.
+    /// Converts the rows of [`Self::to_store_page`] into a page.
     pub fn into_list<R, T>(self, mut rows: Vec<R>, id: impl Fn(&R) -> Uuid, to_view: impl Fn(R) -> T) -> List<T> {
         let limit = self.limit as usize;
         let has_more = rows.len() > limit;

@@ -1,6 +1,4 @@
-//! `POST /predict`: ask an adapter, or the base model.
-//!
-//! Knows nothing of batches, nor of what an answer means.
+//! `POST /predict`: predictions of an adapter or the base model.
 
 use super::adapters::AdapterVersion;
 use super::auth::Caller;
@@ -13,7 +11,7 @@ use super::problem_responses::{
 use super::state::AppState;
 use crate::serving::{LogitsOutput, PredictOptions};
 use crate::store::Reference;
-use espalier_core::error::{Error, FieldError, Problem, Result};
+use espalier_core::error::{Error, Result};
 use espalier_core::task::{Input, Prediction};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -27,7 +25,7 @@ use utoipa_axum::routes;
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct PredictQuery {
-    /// An id, a name, or `name@version`. Without it, the base model answers with embeddings.
+    /// Adapter: an id, a name or `name@version`. The base model computes embeddings by default.
     #[param(example = "support-intents")]
     pub adapter: Option<String>,
 }
@@ -36,13 +34,13 @@ pub struct PredictQuery {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"inputs": ["where is my card?", {"text": "first", "text_pair": "second"}], "top_k": 3}))]
 pub struct PredictRequest {
-    /// One prediction is answered per input, in order.
+    /// Inputs; the response has one prediction per input, in order.
     pub inputs: Vec<PredictInput>,
-    /// How many labels `top` lists, and how many words are told of a mask: 100 at most.
+    /// Number of labels in `top`, or of tokens per mask; at most 100.
     #[serde(default = "default_top_k")]
     #[schema(minimum = 1, default = 1)]
     pub top_k: usize,
-    /// Whether the raw logits are answered too.
+    /// Returns the raw logits in addition.
     #[serde(default)]
     pub logits: bool,
 }
@@ -51,9 +49,9 @@ fn default_top_k() -> usize {
     1
 }
 
-/// A text, a text with its pair, or words that are given one by one.
-// Read by hand, because serde's choice without a tag would not say which field of an input is wrong; `Serialize` is there
-// for the schema, which reads its attribute.
+/// Text, or an object with a text, a pair of texts or pre-split tokens.
+// `Deserialize` is implemented by hand because serde's untagged enums do not report which field is wrong. The derived
+// `Serialize` gives utoipa the `untagged` attribute.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum PredictInput {
@@ -68,8 +66,9 @@ pub enum PredictInput {
     "predictions": [{"label": "card_arrival", "score": 0.97, "top": [{"label": "card_arrival", "score": 0.97}]}]
 }))]
 pub struct PredictResponse {
-    /// Which version answered; `null` for the base model.
+    /// Adapter version that predicted; `null` for the base model.
     pub adapter: Option<AdapterVersion>,
+    /// One prediction per input, in order.
     pub predictions: Vec<Prediction>,
 }
 
@@ -110,12 +109,13 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// Predict
 ///
-/// One prediction per input, in order: labels with calibrated probabilities from an adapter, embeddings from the base.
+/// Returns one prediction per input, in order: an adapter's prediction depends on its task, such as labels with calibrated
+/// probabilities; the base model returns embeddings.
 #[utoipa::path(
     post, path = "/predict", operation_id = "predict", tag = "predictions", params(PredictQuery),
     request_body = PredictRequest,
     responses(
-        (status = 200, description = "The predictions, and the version that made them.", body = PredictResponse),
+        (status = 200, description = "Predictions and the adapter version that made them.", body = PredictResponse),
         BadRequest, NotFound, RequestTimeout, Conflict, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
@@ -136,10 +136,7 @@ async fn predict(
 fn predict_options(request: &PredictRequest) -> Result<PredictOptions> {
     let logits = if request.logits { LogitsOutput::Include } else { LogitsOutput::Omit };
     match request.top_k {
-        0 => {
-            let field_error = FieldError::at_pointer("/top_k", "must be 1 or more");
-            Err(Error::Invalid(Problem::new("invalid_body", "top_k must be 1 or more").with_errors(vec![field_error])))
-        }
+        0 => Err(Error::invalid_field("/top_k", "must be 1 or more")),
         top_k => Ok(PredictOptions { top_k, logits }),
     }
 }

@@ -1,15 +1,13 @@
-//! The problems that calls may answer with, for the document: each is described once and referred to by its name.
-//!
-//! Knows nothing of when they are answered.
+//! Error responses of the OpenAPI document: one reusable component per status code.
 
-use super::problem::PROBLEM_JSON;
+use super::error::PROBLEM_JSON;
 use std::collections::BTreeMap;
 use utoipa::IntoResponses;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-/// The problem of one status.
+/// Reference to the error response of one status code.
 pub struct ProblemResponse<const STATUS: u16>;
 
 pub type BadRequest = ProblemResponse<400>;
@@ -21,21 +19,21 @@ pub type UnsupportedMediaType = ProblemResponse<415>;
 pub type UnprocessableEntity = ProblemResponse<422>;
 pub type ServiceUnavailable = ProblemResponse<503>;
 
-/// Every call that needs a key may answer with these.
+/// Error statuses of every operation that needs a key.
 pub const COMMON_STATUSES: [u16; 2] = [401, 500];
 
-/// Status, name and description.
+/// Status, component name and description.
 const PROBLEM_STATUSES: [(u16, &str, &str); 10] = [
-    (400, "Unreadable", "Unreadable: malformed JSON, form or path."),
-    (401, "Unauthorized", "The key is missing or wrong."),
-    (404, "NotFound", "There is no such thing, or it is somebody else's."),
-    (408, "Slow", "The body arrived too slowly."),
-    (409, "Conflict", "Right in itself, but not in the present state."),
-    (413, "TooLarge", "The body is too large."),
-    (415, "Unsupported", "The content type is not one that this call reads."),
-    (422, "Invalid", "Understood but wrong: `errors` names the fields or lines."),
-    (500, "Internal", "Our fault: the log has the reason under the request's id."),
-    (503, "Busy", "Too much at once, or shutting down: try again after `Retry-After` seconds."),
+    (400, "BadRequest", "Malformed JSON, form, path or body."),
+    (401, "Unauthorized", "The API key is missing or wrong."),
+    (404, "NotFound", "The resource does not exist, or belongs to another owner."),
+    (408, "RequestTimeout", "The request body arrived too slowly."),
+    (409, "Conflict", "The operation is not possible in the resource's current state."),
+    (413, "PayloadTooLarge", "The request body exceeds the server's limit."),
+    (415, "UnsupportedMediaType", "The operation does not accept this content type."),
+    (422, "UnprocessableEntity", "The request was understood but is invalid; `errors` names the fields or lines."),
+    (500, "InternalServerError", "Internal error; the server's log has the cause under the request id."),
+    (503, "ServiceUnavailable", "The server is overloaded or shutting down; retry after `Retry-After` seconds."),
 ];
 
 impl<const STATUS: u16> IntoResponses for ProblemResponse<STATUS> {
@@ -44,14 +42,14 @@ impl<const STATUS: u16> IntoResponses for ProblemResponse<STATUS> {
     }
 }
 
-/// The reference to a status's problem; a status without one has no place in the document.
+/// Returns the reference to a status's component; a status without a component gives a reference that does not resolve.
 pub fn response_ref(status: u16) -> RefOr<Response> {
     let name =
         PROBLEM_STATUSES.iter().find(|(candidate, ..)| *candidate == status).map_or("Unknown", |(_, name, _)| name);
     RefOr::Ref(Ref::from_response_name(name))
 }
 
-/// What the references refer to.
+/// Components that [`response_ref`] refers to.
 pub fn response_components() -> impl Iterator<Item = (String, RefOr<Response>)> {
     PROBLEM_STATUSES
         .into_iter()
@@ -63,8 +61,8 @@ fn problem_response(status: u16, description: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(schema)).build();
     let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, content);
     let (name, header_type, description) = match status {
-        401 => ("www-authenticate", Type::String, "How to authenticate."),
-        503 => ("retry-after", Type::Integer, "Seconds to wait before trying again."),
+        401 => ("www-authenticate", Type::String, "Authentication scheme to use."),
+        503 => ("retry-after", Type::Integer, "Seconds to wait before retrying."),
         _ => return response.build(),
     };
     let schema = ObjectBuilder::new().schema_type(header_type).build();

@@ -1,6 +1,4 @@
 //! Names of jobs and adapters.
-//!
-//! Knows nothing of what they point to.
 
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use serde::{Deserialize, Serialize};
@@ -10,7 +8,7 @@ use uuid::Uuid;
 const NAME_RULE: &str =
     "use 1 to 64 characters of a-z, 0-9, \".\", \"_\" and \"-\", the first a letter or a digit, and no UUID";
 
-/// 1 to 64 of `[a-z0-9._-]`, the first a letter or digit, and not to be mistaken for an id.
+/// 1 to 64 characters of `[a-z0-9._-]`, the first a letter or digit. A UUID is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[a-z0-9][a-z0-9._-]*$", example = "support-intents")]
@@ -18,7 +16,7 @@ pub struct Name(String);
 
 impl Name {
     /// # Errors
-    /// `Invalid` that says what a name is.
+    /// `Invalid` (`invalid_name`) with the rule.
     pub fn parse(text: String) -> Result<Self> {
         Self::try_from(text).map_err(|message| {
             Error::Invalid(

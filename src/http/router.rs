@@ -1,29 +1,27 @@
-//! Puts the resources' routes together, by what they need: nothing, a key, a deadline.
-//!
-//! Knows nothing of what a route does.
+//! Router: groups the routes by authentication and deadline, and collects the OpenAPI document from them.
 
-use super::openapi::ApiDoc;
+use super::middleware_stack::{apply_middleware, require_auth, with_deadline};
+use super::openapi::{self, ApiDoc};
 use super::state::AppState;
-use super::{
-    adapters, base, datasets, docs, events, generate, health, jobs, metrics, middleware_stack, openai, predict,
-};
+use super::{adapters, base, datasets, docs, events, generation, health, jobs, metrics, openai, predict};
 use axum::Router;
+use espalier_core::error::{Context, Result};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-/// The routes in three groups.
-pub struct RouteGroups {
-    /// For everybody.
+/// Routes by the middleware that they need.
+struct RouteGroups {
+    /// Without authentication.
     public: OpenApiRouter<AppState>,
-    /// With a key, and a deadline for the answer.
+    /// With authentication and the standard deadline.
     standard: OpenApiRouter<AppState>,
-    /// With a key, and a longer deadline: texts take their time.
+    /// With authentication and the longer deadline of generation.
     generation: OpenApiRouter<AppState>,
-    /// With a key; how long the body may take is limited while it is read (`extract::Pace`).
+    /// With authentication and no deadline; the time to receive the body is limited by `extract::BodyTimeouts`.
     uploads: OpenApiRouter<AppState>,
 }
 
-pub fn route_groups() -> RouteGroups {
+fn route_groups() -> RouteGroups {
     RouteGroups {
         public: OpenApiRouter::new().merge(health::routes()).merge(docs::routes()),
         standard: OpenApiRouter::new()
@@ -33,8 +31,8 @@ pub fn route_groups() -> RouteGroups {
             .merge(adapters::routes())
             .merge(predict::routes())
             .merge(base::routes())
-            .merge(metrics::routes()),
-        generation: OpenApiRouter::new().merge(generate::routes()).merge(openai::routes()),
+            .merge(metrics::endpoint::routes()),
+        generation: OpenApiRouter::new().merge(generation::routes()).merge(openai::routes()),
         uploads: OpenApiRouter::new()
             .merge(jobs::upload_routes())
             .merge(datasets::upload_routes())
@@ -43,7 +41,7 @@ pub fn route_groups() -> RouteGroups {
 }
 
 impl RouteGroups {
-    pub fn merged(self) -> OpenApiRouter<AppState> {
+    fn merged(self) -> OpenApiRouter<AppState> {
         OpenApiRouter::with_openapi(ApiDoc::openapi())
             .merge(self.uploads)
             .merge(self.generation)
@@ -52,39 +50,45 @@ impl RouteGroups {
     }
 }
 
-/// The public API.
+/// Router of the whole public API.
 pub fn router(state: AppState) -> Router {
     let request_timeout = state.settings.request_timeout;
     let generation_timeout = state.settings.generation_timeout;
+    let keys = || state.api_keys.clone();
     let RouteGroups { public, standard, generation, uploads } = route_groups();
     let groups = RouteGroups {
-        public: middleware_stack::with_deadline(public, request_timeout),
-        standard: middleware_stack::require_auth(
-            middleware_stack::with_deadline(standard, request_timeout),
-            state.api_keys.clone(),
-        ),
-        generation: middleware_stack::require_auth(
-            middleware_stack::with_deadline(generation, generation_timeout),
-            state.api_keys.clone(),
-        ),
-        uploads: middleware_stack::require_auth(uploads, state.api_keys.clone()),
+        public: with_deadline(public, request_timeout),
+        standard: require_auth(with_deadline(standard, request_timeout), keys()),
+        generation: require_auth(with_deadline(generation, generation_timeout), keys()),
+        uploads: require_auth(uploads, keys()),
     };
     build_router(groups.merged(), state)
 }
 
-/// What a process answers that only trains: health, and with a key metrics.
+/// Router of a process that only trains: health checks, and metrics behind authentication.
 pub fn worker_router(state: AppState) -> Router {
     let request_timeout = state.settings.request_timeout;
-    let public = middleware_stack::with_deadline(health::routes(), request_timeout);
-    let authenticated = middleware_stack::require_auth(
-        middleware_stack::with_deadline(metrics::routes(), request_timeout),
-        state.api_keys.clone(),
-    );
+    let public = with_deadline(health::routes(), request_timeout);
+    let authenticated =
+        require_auth(with_deadline(metrics::endpoint::routes(), request_timeout), state.api_keys.clone());
     build_router(public.merge(authenticated), state)
 }
 
 fn build_router(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
     let (settings, metrics) = (state.settings.clone(), state.metrics.clone());
     let (router, _) = routes.with_state(state).split_for_parts();
-    middleware_stack::apply_middleware(router, &settings, metrics)
+    apply_middleware(router, &settings, metrics)
+}
+
+/// OpenAPI document of all routes.
+pub fn openapi_document() -> utoipa::openapi::OpenApi {
+    openapi::complete_document(route_groups().merged().into_openapi())
+}
+
+/// OpenAPI document as YAML, the content of `openapi.yaml`.
+///
+/// # Errors
+/// `Internal` if the document cannot be serialized.
+pub fn openapi_yaml() -> Result<String> {
+    openapi_document().to_yaml().context("serializing the OpenAPI document")
 }

@@ -1,7 +1,8 @@
-//! Listens, and stops without losing a request.
+//! Accept loop and graceful shutdown.
 //!
-//! A loop of its own rather than axum's, for two things that axum does not offer: a client that never finishes its
-//! headers is not waited for, and connections that outlive the grace are closed. Knows nothing of what is answered.
+//! `axum::serve` has no timeout for request headers and does not close connections that exceed the shutdown timeout.
+//! `hyper_util::server::graceful` polls the shutdown signal before the connection, so a request that has arrived but is not read
+//! yet would be dropped; this loop polls the connection first.
 
 use axum::Router;
 use axum::extract::State;
@@ -21,31 +22,34 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// For a request's headers, and for the next request on a connection that is kept open.
+/// Maximum time to receive the request headers, and to wait for the next request of a kept-alive connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// After the system has refused a connection, usually because no file descriptor is free.
+/// Delay after a failed accept; usually the process has no free file descriptor.
 const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How long connections are still accepted after the stop was asked for: whoever looks learns that this server is not
-/// ready any more, and clients that keep a connection are told to open another.
+/// Time to accept connections after shutdown was requested, so that load balancers see a failed readiness check and clients
+/// with kept-alive connections receive `connection: close`.
 const SHUTDOWN_ACCEPT_WINDOW: Duration = Duration::from_millis(400);
-/// For the request of a connection that came in just before the listener closed.
+/// Time to receive the request of a connection accepted just before the listener closed.
 const BACKLOG_READ_WINDOW: Duration = Duration::from_millis(100);
 
-/// When a connection has to end.
+/// Shutdown signals of connections.
 #[derive(Clone)]
 struct ConnectionShutdown {
-    /// After the request that is under way.
+    /// Closes the connection after the request in flight.
     graceful: CancellationToken,
+    /// Closes the connection at once.
     immediate: CancellationToken,
 }
 
-/// Serves until `shutdown` is cancelled. Then, within `grace`: streams end by themselves (they see the same token);
-/// every answer says that its connection ends with it, and new connections are still answered, for a moment; after that
-/// none is accepted any more, idle ones are closed, and requests under way are finished. What is left is cut off.
+/// Serves until `shutdown` is cancelled, then shuts down within `shutdown_timeout`.
+///
+/// After the cancellation every response has `connection: close`, and connections are accepted for
+/// [`SHUTDOWN_ACCEPT_WINDOW`]. Then the listener is closed, idle connections are closed, and requests in flight are finished.
+/// Connections that are still open after `shutdown_timeout` are aborted. Event streams observe the same token and end.
 ///
 /// # Errors
-/// `Internal` where the listener breaks. A failing connection is that client's matter alone.
+/// `Internal` if the listener fails. An error of a single connection is logged.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -68,7 +72,7 @@ pub async fn serve(
             AcceptEvent::Connection(stream) => {
                 connections.spawn(serve_connection(stream, router.clone(), connection_shutdown.clone()))
             }
-            AcceptEvent::ShutdownRequested(asked) => break asked,
+            AcceptEvent::ShutdownRequested(requested_at) => break requested_at,
         };
     };
     for stream in drain_backlog(listener).context("accepting the last connections")? {
@@ -78,14 +82,14 @@ pub async fn serve(
     sleep(BACKLOG_READ_WINDOW.min(shutdown_timeout)).await;
     connection_shutdown.graceful.cancel();
     if timeout_at(requested_at + shutdown_timeout, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests were cut off: they took longer than the grace");
+        tracing::warn!(connections = connections.len(), "requests aborted after the shutdown timeout");
         connection_shutdown.immediate.cancel();
         connections.wait().await;
     }
     Ok(())
 }
 
-/// A request that is sent on a connection just as it is closed would be lost, so the client hears of it before.
+/// Adds `connection: close` during shutdown: a request sent just as the server closes the connection would be lost.
 async fn close_connections_on_shutdown(State(shutdown): State<CancellationToken>, mut response: Response) -> Response {
     if shutdown.is_cancelled() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -95,7 +99,7 @@ async fn close_connections_on_shutdown(State(shutdown): State<CancellationToken>
 
 enum AcceptEvent {
     Connection(TcpStream),
-    /// The server has to stop, and was asked to at this time.
+    /// The accept window has ended; shutdown was requested at this time.
     ShutdownRequested(Instant),
 }
 
@@ -110,14 +114,14 @@ async fn accept(listener: &TcpListener, mut accept_window: Pin<&mut impl Future<
             Ok((stream, _)) => return AcceptEvent::Connection(stream),
             Err(error) if is_client_error(error.kind()) => {}
             Err(error) => {
-                tracing::error!(error = %error, "no connection can be accepted");
+                tracing::error!(error = %error, "accepting a connection failed");
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
 }
 
-/// The connections that the system has accepted for us already: closing the listener would reset them.
+/// Accepts the connections in the listener's backlog; closing the listener would reset them.
 fn drain_backlog(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
     let listener = listener.into_std()?;
     let mut streams = Vec::new();
@@ -128,15 +132,15 @@ fn drain_backlog(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
     Ok(streams)
 }
 
-/// Whether this went wrong on the other side, before we had the connection.
+/// Returns whether the client closed the connection before it was accepted.
 fn is_client_error(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset)
 }
 
 async fn serve_connection(stream: TcpStream, router: Router, connection_shutdown: ConnectionShutdown) {
-    // answers are small and written at once: waiting for more to send would only delay them
+    // Disables Nagle's algorithm: responses are written at once and gain nothing from coalescing.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(error = %error, "connection keeps its delay");
+        tracing::debug!(error = %error, "setting TCP_NODELAY failed");
     }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -144,7 +148,7 @@ async fn serve_connection(stream: TcpStream, router: Router, connection_shutdown
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
     let result = tokio::select! {
-        // A request that has arrived is read before the connection may count as idle.
+        // Reads a request that has arrived before the connection can count as idle.
         biased;
         ended = connection.as_mut() => ended,
         () = connection_shutdown.graceful.cancelled() => {
@@ -156,7 +160,7 @@ async fn serve_connection(stream: TcpStream, router: Router, connection_shutdown
         }
     };
     if let Err(error) = result {
-        tracing::debug!(error = %error, "connection broke off");
+        tracing::debug!(error = %error, "connection failed");
     }
 }
 
@@ -172,8 +176,9 @@ mod tests {
         address: std::net::SocketAddr,
         shutdown: CancellationToken,
         done: tokio::task::JoinHandle<Result<()>>,
-        /// A request has begun; it may go on.
+        /// Notified when the handler starts.
         request_started: Arc<Notify>,
+        /// Lets the handler finish.
         finish_request: Arc<Notify>,
     }
 
@@ -190,7 +195,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         let router = Router::new().route("/", get(slow));
         let done = tokio::spawn(serve(listener, router, shutdown.clone(), shutdown_timeout));
-        Server { address, shutdown, done, request_started: request_started, finish_request: finish_request }
+        Server { address, shutdown, done, request_started, finish_request }
     }
 
     async fn send_request(server: &Server) -> TcpStream {

@@ -1,44 +1,41 @@
-//! Every limit of the public API, with its default.
-//!
-//! Knows nothing of flags or environment variables: `config` fills it. What a dataset may hold is `dataset::Settings`,
-//! what a batch of predictions may hold is `serving::Settings`.
+//! Limits and timeouts of the public API, filled by `config`.
 
 use std::time::Duration;
 
 const MIB: u64 = 1024 * 1024;
 
+/// Limits and timeouts of the API.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Bytes of a JSON body, inline examples included. Default 16 MiB.
+    /// Maximum size of a JSON body in bytes, inline examples included. Default 16 MiB.
     pub max_json_bytes: usize,
-    /// Bytes of an uploaded dataset file. Default 256 MiB.
+    /// Maximum size of an uploaded dataset in bytes. Default 256 MiB.
     pub max_dataset_bytes: u64,
-    /// Bytes of an uploaded adapter's zip. Default 1 GiB.
+    /// Maximum size of an uploaded adapter zip in bytes. Default 1 GiB.
     pub max_adapter_bytes: u64,
-    /// How long a client may send nothing while its body is read. Default 30 s.
+    /// Maximum time without data while a request body is received. Default 30 s.
     pub body_idle_timeout: Duration,
-    /// How long a whole body may take to arrive. Default 1 h.
+    /// Maximum time to receive a whole request body. Default 1 h.
     pub body_total_timeout: Duration,
-    /// How long an answer may take; uploads, and the bodies of downloads and event streams, are not counted.
-    /// Default 30 s.
+    /// Maximum time until a response starts, except for uploads and generation. Default 30 s.
     pub request_timeout: Duration,
-    /// The same of an answer that is generated text; one that is streamed begins at once. Default 10 min.
+    /// Maximum time until a response with generated text starts. Default 10 min.
     pub generation_timeout: Duration,
-    /// Queued jobs of one owner. Default 1000.
+    /// Maximum number of queued jobs per owner. Default 1000.
     pub max_queued_jobs: u64,
-    /// Candidates of a race. Default 16.
+    /// Maximum number of candidates of successive halving. Default 16.
     pub max_candidates: usize,
-    /// Datasets and adapters checked at once, because each is held in memory meanwhile; others wait. Default 2.
+    /// Datasets and adapters validated at once, each held in memory; others wait. Default 2.
     pub max_concurrent_validations: usize,
-    /// Event streams open at once. Default 1000.
+    /// Maximum number of open event streams. Default 1000.
     pub max_event_streams: usize,
-    /// How often an event stream looks for news. Default 1 s.
+    /// Interval at which an event stream polls the store. Default 1 s.
     pub event_poll_interval: Duration,
-    /// How often a silent event stream says that it is alive. Default 15 s.
+    /// Interval of keep-alive comments in idle event streams. Default 15 s.
     pub sse_keep_alive_interval: Duration,
-    /// Rows of a list where `limit` is left out. Default 20.
+    /// Page size of lists without `limit`. Default 20.
     pub default_page_size: u32,
-    /// Rows of a list at most. Default 100.
+    /// Maximum page size of lists. Default 100.
     pub max_page_size: u32,
 }
 

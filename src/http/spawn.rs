@@ -1,14 +1,12 @@
-//! Work that a handler must not do itself: what blocks, and what may not stop half way.
-//!
-//! Both keep the request's span, so that what they log carries its id. Knows nothing of what is done.
+//! Blocking work and detached tasks of handlers, run in the request's tracing span.
 
 use espalier_core::error::{Context, Result};
 use tracing::{Instrument, Span};
 
-/// Does what computes or waits for the disk on a thread where nobody else waits behind it.
+/// Runs computation or file access on the blocking thread pool.
 ///
 /// # Errors
-/// The work's own; `Internal` where it panicked.
+/// The error of the work; `Internal` if it panics.
 pub async fn run_blocking<T: Send + 'static>(
     action: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -17,10 +15,10 @@ pub async fn run_blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || span.in_scope(work)).await.context(action)?
 }
 
-/// Goes on to the end even if the client is gone: a file and its row belong together.
+/// Runs to completion even if the client disconnects, so that a file and its row are written together.
 ///
 /// # Errors
-/// The work's own; `Internal` where it panicked.
+/// The error of the work; `Internal` if it panics.
 pub async fn spawn_detached<T: Send + 'static>(
     action: &str,
     work: impl Future<Output = Result<T>> + Send + 'static,

@@ -1,6 +1,4 @@
-//! What the handlers share.
-//!
-//! Knows nothing of how its parts were made: `cli` puts them together.
+//! Shared state of the handlers.
 
 use super::auth::ApiKeys;
 use super::metrics::Metrics;
@@ -17,28 +15,30 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// The parts of the house that the API speaks for; cloned freely.
+/// State shared by all handlers; cloning is cheap.
 #[derive(Clone)]
 pub struct AppState {
     pub store: Arc<dyn Store>,
     pub base: Arc<BaseModel>,
     pub data_dir: Arc<DataDir>,
     pub serving: InferenceService,
-    /// Says that a job was queued: `Workers::wake`, or nothing where no worker runs in this process.
+    /// Wakes idle workers of this process after a job is queued; does nothing in a process without workers.
     pub notify_workers: Arc<dyn Fn() + Send + Sync>,
     pub settings: Arc<Settings>,
     pub dataset_settings: Arc<dataset::Limits>,
     pub artifact_settings: artifact::ImportLimits,
     pub api_keys: Arc<ApiKeys>,
-    /// Cancelled when the server is to stop: it is not ready any more, and streams end.
+    /// Cancelled when the server shuts down: the readiness check fails and event streams end.
     pub shutdown: CancellationToken,
+    /// Content of `GET /openapi.yaml`.
+    pub openapi_yaml: Arc<str>,
     pub metrics: Arc<Metrics>,
     pub concurrency: Arc<ConcurrencyLimits>,
 }
 
-/// Who may do what at the same time.
+/// Limits on concurrent work of the API.
 pub struct ConcurrencyLimits {
-    /// Checks of datasets and adapters.
+    /// Validations of datasets and uploaded adapters.
     pub validations: Arc<Semaphore>,
     /// Open event streams.
     pub event_streams: Arc<Semaphore>,
@@ -53,7 +53,7 @@ impl ConcurrencyLimits {
     }
 }
 
-/// Handlers name the state itself as an argument.
+/// Lets handlers take the state as a plain argument.
 impl FromRequestParts<Self> for AppState {
     type Rejection = Infallible;
 

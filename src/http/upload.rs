@@ -1,11 +1,10 @@
-//! A file on its way in: streamed into the data folder's temporary corner while it is hashed, and gone again unless
-//! somebody keeps it.
-//!
-//! Knows nothing of what the file is.
+//! Uploaded files: written to the data folder's temporary directory, hashed on the way, and deleted on drop.
 
 use super::error::{ApiError, ApiResult};
-use super::extract::BodyTimeouts;
+use super::extract::{self, BodyTimeouts};
+use super::state::AppState;
 use axum::body::Bytes;
+use axum::extract::Request;
 use espalier_core::error::{Context, Result};
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
@@ -16,26 +15,25 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use utoipa::ToSchema;
 
-/// Longest file name that is remembered, in characters.
+/// Maximum length of a stored file name, in characters.
 const MAX_FILE_NAME_CHARS: usize = 200;
 
-/// A whole file under a temporary name. Dropping it deletes the file: a client that goes away in the middle of an
-/// upload, or a refusal at any later step, leaves nothing behind.
+/// Complete temporary file. Dropping it deletes the file, so that a cancelled or rejected upload leaves nothing behind.
 #[derive(Debug)]
 pub struct Upload {
     path: TempPath,
-    /// sha256, hexadecimal.
+    /// Hexadecimal SHA-256 of the content.
     pub hash: String,
     pub bytes: u64,
     pub metadata: FileMetadata,
 }
 
-/// A file's bytes, for the document.
+/// File content in the OpenAPI document.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub struct Binary(pub Vec<u8>);
 
-/// What the client said of the file.
+/// File name and content type sent by the client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileMetadata {
     pub file_name: Option<String>,
@@ -54,7 +52,7 @@ impl Upload {
     }
 }
 
-/// The last part of a path, without control characters.
+/// Returns the last component of a path, without control characters.
 fn sanitize_file_name(name: &str) -> Option<String> {
     let base_name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let cleaned: String =
@@ -63,7 +61,20 @@ fn sanitize_file_name(name: &str) -> Option<String> {
     (!trimmed.is_empty()).then(|| trimmed.to_string())
 }
 
-/// Writes the pieces to disk as they come, up to `limit` bytes.
+/// Writes a request's whole body to a temporary file of at most `limit` bytes.
+pub async fn receive_body(
+    state: &AppState,
+    request: Request,
+    subject: &str,
+    metadata: FileMetadata,
+    limit: u64,
+) -> ApiResult<Upload> {
+    extract::check_content_length(request.headers(), subject, limit)?;
+    let (chunks, timeouts) = (extract::body_chunks(request.into_body()), BodyTimeouts::start(&state.settings));
+    stream_to_disk(chunks, metadata, limit, timeouts, &state.data_dir.temp_dir()).await
+}
+
+/// Writes the chunks to a temporary file of at most `limit` bytes.
 pub async fn stream_to_disk(
     mut chunks: impl Stream<Item = ApiResult<Bytes>> + Unpin,
     metadata: FileMetadata,
@@ -87,10 +98,10 @@ pub async fn stream_to_disk(
     Ok(Upload { path, hash: to_hex(&hasher.finalize()), bytes, metadata })
 }
 
-/// The same for records that are in memory already, one per line.
+/// Writes records in memory to a temporary file, one per line.
 ///
 /// # Errors
-/// `Internal` for the disk.
+/// `Internal` if the file cannot be written.
 pub fn write_jsonl(records: &[serde_json::Value], temp_dir: &Path) -> Result<Upload> {
     let (file, path) = create_temp_file(temp_dir)?.into_parts();
     let mut file = std::io::BufWriter::new(file);
@@ -106,7 +117,7 @@ pub fn write_jsonl(records: &[serde_json::Value], temp_dir: &Path) -> Result<Upl
 }
 
 fn create_temp_file(temp_dir: &Path) -> Result<NamedTempFile> {
-    NamedTempFile::new_in(temp_dir).context("making a temporary file for an upload")
+    NamedTempFile::new_in(temp_dir).context("creating a temporary file for an upload")
 }
 
 fn to_hex(digest: &[u8]) -> String {
@@ -128,9 +139,9 @@ mod tests {
         std::fs::read_dir(folder).unwrap().count()
     }
 
-    async fn upload(pieces: &[&'static str], limit: u64, folder: &Path) -> ApiResult<Upload> {
-        let pieces = stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))));
-        stream_to_disk(pieces, FileMetadata::default(), limit, timeouts(1000), folder).await
+    async fn upload(parts: &[&'static str], limit: u64, folder: &Path) -> ApiResult<Upload> {
+        let chunks = stream::iter(parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()))));
+        stream_to_disk(chunks, FileMetadata::default(), limit, timeouts(1000), folder).await
     }
 
     #[tokio::test]
@@ -150,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_beyond_the_limit_is_refused_and_deleted() {
+    async fn file_beyond_the_limit_is_rejected_and_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let error = upload(&["ab", "cd"], 3, folder.path()).await.unwrap_err();
         assert_eq!(error.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -160,8 +171,8 @@ mod tests {
     #[tokio::test]
     async fn stalled_upload_times_out_and_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
-        let pieces = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
-        let error = stream_to_disk(pieces, FileMetadata::default(), 3, timeouts(1), folder.path()).await.unwrap_err();
+        let chunks = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
+        let error = stream_to_disk(chunks, FileMetadata::default(), 3, timeouts(1), folder.path()).await.unwrap_err();
         assert_eq!(error.status, StatusCode::REQUEST_TIMEOUT);
         assert_eq!(file_count(folder.path()), 0);
     }
@@ -169,9 +180,9 @@ mod tests {
     #[tokio::test]
     async fn cancelled_upload_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
-        let pieces = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
+        let chunks = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
         let mut transfer =
-            Box::pin(stream_to_disk(pieces, FileMetadata::default(), 3, timeouts(60_000), folder.path()));
+            Box::pin(stream_to_disk(chunks, FileMetadata::default(), 3, timeouts(60_000), folder.path()));
         assert!(futures_util::poll!(&mut transfer).is_pending());
         assert_eq!(file_count(folder.path()), 1);
         drop(transfer);
@@ -186,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_name_is_its_last_part() {
-        for (sent, kept) in
+    fn file_name_is_the_last_path_component() {
+        for (sent, stored) in
             [("a.csv", Some("a.csv")), ("../x/b.csv", Some("b.csv")), ("C:\\c.csv", Some("c.csv")), ("\n", None)]
         {
-            assert_eq!(FileMetadata::new(Some(sent), None).file_name.as_deref(), kept);
+            assert_eq!(FileMetadata::new(Some(sent), None).file_name.as_deref(), stored);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What can go wrong, named by what the caller can do about it.
+//! The error type, one variant per reaction that the caller has.
 //!
-//! This room knows nothing of HTTP: `http/error.rs` maps these to status codes in one match. There is no
-//! `From<sqlx::Error>` and the like: a foreign error enters through [`Context::context`], which asks for the sentence.
+//! Errors of other crates have no `From` conversion: they enter through [`Context::context`], which adds the failed operation.
+//! `http/error.rs` maps the variants to status codes.
 
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -12,27 +12,30 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Debug)]
 pub enum Error {
-    /// Understood, but wrong: the caller has to change the request, the file or the setting.
+    /// The request, file or setting was understood but is wrong; the caller has to change it.
     Invalid(Problem),
-    /// There is no such thing, or not for this caller.
+    /// The resource does not exist, or belongs to another owner.
     NotFound(Problem),
-    /// Right in itself, but not in the present state.
+    /// The operation is not possible in the resource's current state.
     Conflict(Problem),
-    /// Too much at once: the same call may succeed after `retry_after`.
+    /// A limit on concurrent work is reached; the same call may succeed after `retry_after`.
     Busy { problem: Problem, retry_after: Duration },
-    /// Our fault, or the machine's.
+    /// A bug, or a failure of the disk, the network or the database.
     Internal(anyhow::Error),
 }
 
-/// A fixed word for machines, a sentence for people that says what to do, and where it applies, the single faults.
+/// Description of an error for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// Stable identifier for programs, such as `invalid_body`.
     pub code: &'static str,
+    /// Sentence for people that says what to do.
     pub detail: String,
+    /// Errors of single fields or lines; may be empty.
     pub errors: Vec<FieldError>,
 }
 
-/// One fault inside a request or a file.
+/// Error of one field of a request, or of one line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     #[serde(flatten)]
@@ -40,19 +43,24 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// Where a fault is.
+/// Position of a [`FieldError`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Location {
-    /// A JSON pointer (RFC 6901) into the request's body.
+    /// JSON pointer (RFC 6901) into the request body.
     Pointer(String),
-    /// A line of the file, the first being 1.
+    /// Line number in the file, counted from 1.
     Line(u64),
 }
 
 impl Error {
     pub fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
         Self::Invalid(Problem::new(code, detail))
+    }
+
+    /// Error `invalid_body` of the request field at `pointer`; the detail names the field.
+    pub fn invalid_field(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(Problem::at_field("invalid_body", pointer, message))
     }
 
     pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
@@ -71,14 +79,14 @@ impl Error {
         Self::Internal(anyhow::anyhow!("{message}"))
     }
 
-    /// A panic that was caught: `payload` is what `catch_unwind` gave.
+    /// Converts the payload of `catch_unwind` or of a joined thread.
     pub fn from_panic(operation: &str, payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         Self::internal(format!("{operation} panicked: {}", text.unwrap_or("without a message")))
     }
 
-    /// The fixed word, `internal` where it is our fault.
+    /// Returns the problem's code; `internal` for [`Error::Internal`].
     pub fn code(&self) -> &'static str {
         match self {
             Self::Invalid(problem) | Self::NotFound(problem) | Self::Conflict(problem) => problem.code,
@@ -91,6 +99,14 @@ impl Error {
 impl Problem {
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// Problem of the request field at `pointer`, with the detail `field.subfield: message`.
+    pub fn at_field(code: &'static str, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        let (pointer, message) = (pointer.into(), message.into());
+        let field = pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
+        let field = if field.is_empty() { "the body" } else { &field };
+        Self::new(code, format!("{field}: {message}")).with_errors(vec![FieldError::at_pointer(pointer, message)])
     }
 
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
@@ -132,7 +148,7 @@ impl From<espalier_tensor::error::Error> for Error {
     }
 }
 
-/// The door for foreign errors: says what was being done when it failed.
+/// Converts errors of other crates into [`Error::Internal`], with the operation that failed.
 pub trait Context<T> {
     fn context(self, operation: &str) -> Result<T>;
     fn with_context<D: fmt::Display>(self, operation: impl FnOnce() -> D) -> Result<T>;

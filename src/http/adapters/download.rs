@@ -1,6 +1,4 @@
-//! An adapter's folder as a zip on its way out.
-//!
-//! Knows nothing of what is in it.
+//! Download of an adapter as a zip in PEFT's or AdapterHub's format.
 
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
@@ -16,18 +14,18 @@ use std::sync::Arc;
 use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
-/// Digits of the version in the file's name.
+/// Number of version digits in the file name.
 const VERSION_DIGITS: usize = 12;
 
-/// Whose files.
+/// File format of a download.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = AdapterFormat)]
 pub enum ExportFormat {
-    /// PEFT's, with what it cannot say beside them.
+    /// PEFT's files and `espalier.json`.
     #[default]
     Peft,
-    /// AdapterHub's, for bottleneck adapters with a head on the first token.
+    /// AdapterHub's files; for bottleneck adapters with a head on the first token.
     Adapterhub,
 }
 
@@ -35,16 +33,16 @@ pub enum ExportFormat {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct DownloadQuery {
-    /// Whose files the zip holds: `peft` where it is left out.
+    /// File format of the zip. Default `peft`.
     #[param(inline, value_type = Option<ExportFormat>)]
     pub format: ExportFormat,
 }
 
-/// Writes the zip into a file without a name, so that nothing can be left behind, and streams it.
+/// Writes the zip to an unlinked temporary file and streams it.
 ///
 /// # Errors
-/// `Conflict` (`adapter_damaged`) where the folder is not what its version says; `Invalid` (`unsupported_format`) where the form
-/// has no word for the adapter.
+/// `Conflict` (`adapter_damaged`) if the folder's content does not match its version; `Invalid` (`unsupported_format`) if the
+/// format cannot express the adapter.
 pub async fn download(state: &AppState, adapter: Adapter, format: ExportFormat) -> Result<Response> {
     let name = adapter.name.unwrap_or_else(|| adapter.id.to_string());
     let short_version: String = adapter.description.version.chars().take(VERSION_DIGITS).collect();
@@ -53,7 +51,7 @@ pub async fn download(state: &AppState, adapter: Adapter, format: ExportFormat) 
         (state.data_dir.adapters_dir(), state.data_dir.temp_dir(), Arc::clone(&state.base));
     let description = adapter.description;
     let archive = run_blocking("writing a zip", move || {
-        let mut zip = tempfile::tempfile_in(temporary).context("making a temporary file for a download")?;
+        let mut zip = tempfile::tempfile_in(temporary).context("creating a temporary file for a download")?;
         let (version, provenance) = (&description.version, &description.provenance);
         match format {
             ExportFormat::Peft => {

@@ -1,8 +1,7 @@
-//! `/adapters`: list, look at, delete, download, bring.
-//!
-//! Knows the steps of an import only by their names (`publish`).
+//! `/adapters`: list, get, delete, download and import adapters.
 
 mod download;
+mod import;
 mod request;
 mod view;
 
@@ -10,7 +9,6 @@ pub use download::DownloadQuery;
 pub use request::{AdapterForm, AdapterQuery, AdapterRequest, AdapterUpload};
 pub use view::{AdapterVersion, AdapterView};
 
-use super::adapter_import;
 use super::auth::Caller;
 use super::error::ApiResult;
 use super::extract::{PathParam, QueryParams};
@@ -41,31 +39,32 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create_adapter))
 }
 
-/// Bring an adapter
+/// Import an adapter
 ///
-/// A zip with a folder of PEFT's, or of AdapterHub's (bottlenecks saved with `use_safetensors=True`), or one that was downloaded here. It is checked strictly, and asked whether it has an effect;
-/// a damaged or partial one, or one of another base, is refused with the reason.
+/// A zip with the files of PEFT, of AdapterHub (bottleneck adapters saved with `use_safetensors=True`) or of an adapter downloaded
+/// from this server. An adapter is rejected if tensors are missing, unexpected or misshapen, if it was trained on another base
+/// model, or if it has no effect on the base model's output.
 #[utoipa::path(
     post, path = "/adapters", operation_id = "create_adapter", tag = "adapters", params(AdapterQuery),
     request_body(content((Binary = "application/zip"), (AdapterForm = "multipart/form-data"))),
     responses(
-        (status = 201, description = "The adapter.", body = AdapterView,
-            headers(("location" = String, description = "Where it is: `/adapters/{id}`."))),
+        (status = 201, description = "The imported adapter.", body = AdapterView,
+            headers(("location" = String, description = "Path of the adapter: `/adapters/{id}`."))),
         BadRequest, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
 async fn create_adapter(state: AppState, caller: Caller, upload: AdapterUpload) -> ApiResult<Response> {
-    let adapter = adapter_import::import_adapter(&state, &caller.owner, upload).await?;
+    let adapter = import::import_adapter(&state, &caller.owner, upload).await?;
     let location = [(LOCATION, format!("/adapters/{}", adapter.id))];
     Ok((StatusCode::CREATED, location, Json(AdapterView::from(adapter))).into_response())
 }
 
 /// List adapters
 ///
-/// The newest first.
+/// Newest first.
 #[utoipa::path(
     get, path = "/adapters", operation_id = "list_adapters", tag = "adapters", params(ListQuery),
-    responses((status = 200, description = "A page of adapters.", body = List<AdapterView>,
+    responses((status = 200, description = "Page of adapters.", body = List<AdapterView>,
         example = json!({"data": [], "next": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f"})), UnprocessableEntity, ServiceUnavailable),
 )]
 async fn list_adapters(
@@ -78,10 +77,10 @@ async fn list_adapters(
     Ok(Json(page_request.into_list(adapters, |adapter| adapter.id, AdapterView::from)))
 }
 
-/// An adapter
+/// Get an adapter
 #[utoipa::path(
     get, path = "/adapters/{id}", operation_id = "get_adapter", tag = "adapters",
-    params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
+    params(("id" = String, Path, description = "Adapter: an id, a name or `name@version`.", example = "support-intents")),
     responses((status = 200, description = "The adapter.", body = AdapterView), NotFound, UnprocessableEntity, ServiceUnavailable),
 )]
 async fn get_adapter(state: AppState, caller: Caller, PathParam(key): PathParam) -> ApiResult<Json<AdapterView>> {
@@ -91,29 +90,29 @@ async fn get_adapter(state: AppState, caller: Caller, PathParam(key): PathParam)
 
 /// Delete an adapter
 ///
-/// Its name falls back to the newest adapter left of that name. Requests that are under way still get their answers. While a
-/// job that starts from it is not over, it is kept (409).
+/// The name then refers to the newest remaining adapter with that name. Requests in flight are answered. An adapter that an
+/// unfinished job starts from cannot be deleted (409).
 #[utoipa::path(
     delete, path = "/adapters/{id}", operation_id = "delete_adapter", tag = "adapters",
-    params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents")),
-    responses((status = 204, description = "It is deleted."), NotFound, Conflict, UnprocessableEntity, ServiceUnavailable),
+    params(("id" = String, Path, description = "Adapter: an id, a name or `name@version`.", example = "support-intents")),
+    responses((status = 204, description = "The adapter is deleted."), NotFound, Conflict, UnprocessableEntity, ServiceUnavailable),
 )]
 async fn delete_adapter(state: AppState, caller: Caller, PathParam(key): PathParam) -> ApiResult<StatusCode> {
     let reference = Reference::parse(&key)?;
-    let deletion = async move { adapter_import::delete_adapter(&state, &caller.owner, &reference).await };
+    let deletion = async move { import::delete_adapter(&state, &caller.owner, &reference).await };
     spawn_detached("deleting an adapter", deletion).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Download an adapter
 ///
-/// A zip that `peft` can load: `adapter_config.json`, `adapter_model.safetensors`, and what PEFT cannot say beside them. With
-/// `format=adapterhub`, one that `adapters` can load: bottleneck adapters, with their head.
+/// A zip that `peft` can load: `adapter_config.json`, `adapter_model.safetensors`, and `espalier.json` with what PEFT's files
+/// cannot express. With `format=adapterhub`, a zip that AdapterHub's `adapters` can load (bottleneck adapters and their head).
 #[utoipa::path(
     get, path = "/adapters/{id}/download", operation_id = "download_adapter", tag = "adapters",
-    params(("id" = String, Path, description = "An id, a name, or `name@version`.", example = "support-intents"), DownloadQuery),
+    params(("id" = String, Path, description = "Adapter: an id, a name or `name@version`.", example = "support-intents"), DownloadQuery),
     responses(
-        (status = 200, description = "The zip.", body = Binary, content_type = "application/zip"),
+        (status = 200, description = "Zip of the adapter's files.", body = Binary, content_type = "application/zip"),
         NotFound, Conflict, UnprocessableEntity, ServiceUnavailable,
     ),
 )]

@@ -1,57 +1,56 @@
-//! What a client sends to bring an adapter of its own: a form, or the zip itself as the body.
-//!
-//! Knows nothing of what a zip holds.
+//! Request of an adapter import: a form, or the zip as the request body.
 
 use crate::http::error::{ApiError, ApiResult};
-use crate::http::extract::{self, BodyTimeouts, QueryParams};
+use crate::http::extract::{self, QueryParams};
 use crate::http::multipart::{self, FormSpec};
 use crate::http::resource_name::Name;
 use crate::http::state::AppState;
 use crate::http::upload::{self, Binary, FileMetadata, Upload};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::RequestExt;
+use axum::extract::{FromRequest, Request};
 use espalier_core::artifact::ImportRequest;
 use espalier_core::error::Error;
 use espalier_core::model::Pooling;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-/// What a plain PEFT folder leaves open. Our own exports say it all but the name.
+/// Information that PEFT's files do not contain. Zips downloaded from a server of this kind contain all of it but the name.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schema(example = json!({"name": "sentiment", "labels": ["negative", "positive"], "base": "sentence-transformers/all-MiniLM-L6-v2"}))]
 pub struct AdapterRequest {
-    /// Will point to the adapter.
+    /// Name that refers to the adapter.
     pub name: Option<Name>,
-    /// In the order of the head's rows.
+    /// Labels in the order of the head's rows.
     pub labels: Option<Vec<String>>,
-    /// The base model it was trained on, where its configuration does not say it or says it otherwise.
+    /// Base model that the adapter was trained on; overrides the adapter's configuration.
     pub base: Option<String>,
-    /// How its head reads a sequence; `cls` for classification models of transformers, and the default for them.
+    /// Pooling of the head's input; the default for classification models of `transformers` is `cls`.
     pub pooling: Option<Pooling>,
-    /// Tokens; longer inputs are truncated. By default as many as the base can read.
+    /// Maximum number of tokens per input; longer inputs are truncated. Default: the base model's maximum.
     pub max_length: Option<usize>,
 }
 
-/// A zip and what it does not say itself.
+/// Zip of an adapter's files, and options.
 #[derive(ToSchema)]
 pub struct AdapterForm {
-    /// The zip.
+    /// Zip of the adapter's files.
     pub adapter: Binary,
-    /// Everything may be left out.
+    /// Options; every field is optional.
     pub options: Option<AdapterRequest>,
 }
 
-/// For a zip that is sent as the body itself.
+/// Options of a zip sent as the request body.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct AdapterQuery {
-    /// Will point to the adapter, where the zip is the body itself.
+    /// Name that refers to the adapter, if the zip is the request body.
     #[param(value_type = Option<String>, example = "sentiment")]
     pub name: Option<Name>,
 }
 
-/// An uploaded zip and what was said with it.
+/// Uploaded zip with its options.
 pub struct AdapterUpload {
     pub upload: Upload,
     pub name: Option<String>,
@@ -61,15 +60,12 @@ pub struct AdapterUpload {
 impl FromRequest<AppState> for AdapterUpload {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
-        let (mut parts, body) = request.into_parts();
-        let QueryParams(query) = QueryParams::<AdapterQuery>::from_request_parts(&mut parts, state).await?;
-        let request = Request::from_parts(parts, body);
-        let timeouts = BodyTimeouts::new(state.settings.body_idle_timeout, state.settings.body_total_timeout);
+    async fn from_request(mut request: Request, state: &AppState) -> ApiResult<Self> {
+        let QueryParams(query) = request.extract_parts_with_state::<QueryParams<AdapterQuery>, _>(state).await?;
         match extract::media_type(request.headers()).as_deref() {
-            Some("multipart/form-data") => from_form(request, query, state, timeouts).await,
+            Some("multipart/form-data") => from_form(request, query, state).await,
             Some("application/zip" | "application/x-zip-compressed" | "application/octet-stream") => {
-                from_body(request, query, state, timeouts).await
+                from_body(request, query, state).await
             }
             _ => Err(ApiError::unsupported_media_type(
                 "send application/zip, or multipart/form-data with the parts adapter and options",
@@ -78,20 +74,8 @@ impl FromRequest<AppState> for AdapterUpload {
     }
 }
 
-async fn from_form(
-    request: Request,
-    query: AdapterQuery,
-    state: &AppState,
-    timeouts: BodyTimeouts,
-) -> ApiResult<AdapterUpload> {
-    let spec = FormSpec {
-        json_part: "options",
-        file_part: "adapter",
-        max_json_bytes: state.settings.max_json_bytes,
-        max_file_bytes: state.settings.max_adapter_bytes,
-        timeouts,
-        temp_dir: &state.data_dir.temp_dir(),
-    };
+async fn from_form(request: Request, query: AdapterQuery, state: &AppState) -> ApiResult<AdapterUpload> {
+    let spec = FormSpec::new(state, "options", "adapter", state.settings.max_adapter_bytes);
     let form = multipart::read_form::<AdapterRequest>(request, &spec).await?;
     let upload =
         form.file.ok_or_else(|| Error::invalid("adapter_missing", "the form has no part \"adapter\": add the zip"))?;
@@ -100,16 +84,8 @@ async fn from_form(
     Ok(AdapterUpload { upload, name, import: ImportRequest { labels, base, pooling, max_length } })
 }
 
-async fn from_body(
-    request: Request,
-    query: AdapterQuery,
-    state: &AppState,
-    timeouts: BodyTimeouts,
-) -> ApiResult<AdapterUpload> {
+async fn from_body(request: Request, query: AdapterQuery, state: &AppState) -> ApiResult<AdapterUpload> {
     let limit = state.settings.max_adapter_bytes;
-    extract::check_content_length(request.headers(), "the zip", limit)?;
-    let chunks = extract::body_chunks(request.into_body());
-    let upload =
-        upload::stream_to_disk(chunks, FileMetadata::default(), limit, timeouts, &state.data_dir.temp_dir()).await?;
+    let upload = upload::receive_body(state, request, "the zip", FileMetadata::default(), limit).await?;
     Ok(AdapterUpload { upload, name: query.name.map(Name::into_string), import: ImportRequest::default() })
 }

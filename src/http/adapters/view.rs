@@ -1,6 +1,4 @@
-//! How an adapter is shown.
-//!
-//! Knows nothing of requests.
+//! Response types of adapters.
 
 use crate::store::{Adapter, AdapterDescription};
 use chrono::{DateTime, Utc};
@@ -9,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// An adapter: what a job has made, or what came from elsewhere. It never changes.
+/// Trained or imported adapter. It is immutable.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Adapter, example = json!({
     "id": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f", "name": "support-intents",
@@ -24,25 +22,26 @@ use uuid::Uuid;
 }))]
 pub struct AdapterView {
     pub id: Uuid,
-    /// The name under which it was made; the name itself points to the newest adapter of that name.
+    /// Name given at creation. A name refers to the newest adapter with that name.
     pub name: Option<String>,
-    /// `sha256:…` over its files.
+    /// `sha256:…` of the adapter's files.
     pub version: String,
-    /// `null` for an imported one.
+    /// Job that trained it; `null` for an imported adapter.
     pub job_id: Option<Uuid>,
     pub task: task::Config,
     pub method: adapter::Config,
-    /// In the order of the head's rows.
+    /// Labels in the order of the head's rows.
     pub labels: Vec<String>,
+    /// Size of the adapter's files.
     pub bytes: u64,
-    /// The fingerprint of the base it was made for.
+    /// Fingerprint of the base model it was trained on.
     pub base: Option<String>,
-    /// Whether that fingerprint is known: a plain PEFT folder carries none, so names and shapes were checked instead.
+    /// `false` for an imported adapter without a fingerprint, for which only names and shapes were checked.
     pub base_verified: bool,
-    /// What was measured on the validation examples.
+    /// Metrics on the validation examples.
     #[schema(value_type = Option<Object>)]
     pub metrics: Option<serde_json::Value>,
-    /// Who made it, when and how fast.
+    /// Origin of the adapter, such as the training time.
     #[schema(value_type = Object)]
     pub provenance: serde_json::Value,
     pub created_at: DateTime<Utc>,
@@ -81,13 +80,12 @@ impl From<Adapter> for AdapterView {
     }
 }
 
-/// Which adapter it was that answered, or that a job has made.
+/// Id, name and version of an adapter.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AdapterVersion)]
 pub struct AdapterVersion {
     pub id: Uuid,
     pub name: Option<String>,
-    /// `sha256:…` over its files.
+    /// `sha256:…` of the adapter's files.
     pub version: String,
 }
 

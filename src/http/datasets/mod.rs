@@ -1,7 +1,6 @@
-//! `/datasets`: files to train on, checked when they come and kept by their content.
-//!
-//! Knows nothing of jobs but that one may need a dataset.
+//! `/datasets`: upload, list, get and delete datasets. Files are validated at upload and stored by content hash.
 
+pub mod check;
 mod request;
 mod storage;
 
@@ -9,7 +8,6 @@ pub use request::{DatasetForm, DatasetQuery, DatasetRequest};
 pub use storage::{InsertOutcome, insert_or_get, rollback};
 
 use super::auth::Caller;
-use super::dataset_check;
 use super::error::ApiResult;
 use super::extract::{PathId, QueryParams};
 use super::pagination::{List, ListQuery, PageParams};
@@ -37,8 +35,8 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
 
 /// Upload a dataset
 ///
-/// CSV, TSV or JSONL, in a form or as the body itself. It is checked at once; with errors in it, it is refused and every
-/// bad row is named. The same file with the same options is kept once.
+/// CSV, TSV or JSONL, in a form or as the request body. The file is validated at once; if it has errors, it is rejected and every
+/// invalid row is named. The same file with the same options is stored once.
 #[utoipa::path(
     post, path = "/datasets", operation_id = "create_dataset", tag = "datasets", params(DatasetQuery),
     request_body(content(
@@ -49,7 +47,7 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
     )),
     responses(
         (status = 201, description = "The dataset and what was found in it.", body = Dataset,
-            headers(("location" = String, description = "Where it is: `/datasets/{id}`.")),
+            headers(("location" = String, description = "Path of the dataset: `/datasets/{id}`.")),
             example = json!({
                 "id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f", "file_name": "intents.csv",
                 "hash": "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab", "bytes": 812345,
@@ -60,23 +58,19 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
                     "lengths": {"min": 5, "median": 14, "p95": 36, "max": 98, "buckets": [{"up_to": 16, "count": 6020}]}},
                 "created_at": "2026-01-05T09:29:58Z"
             })),
-        (status = 200, description = "The same dataset, which was here already.", body = Dataset,
-            headers(("location" = String, description = "Where it is: `/datasets/{id}`.")),
+        (status = 200, description = "The existing dataset with the same content and options.", body = Dataset,
+            headers(("location" = String, description = "Path of the dataset: `/datasets/{id}`.")),
             example = json!({"id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f", "file_name": "intents.csv"})),
         BadRequest, RequestTimeout, PayloadTooLarge, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
 async fn create_dataset(state: AppState, caller: Caller, upload: DatasetUpload) -> ApiResult<Response> {
     let DatasetUpload { upload, options, task } = upload;
-    let file = dataset_check::DatasetFile {
-        path: upload.path().to_path_buf(),
-        options: options.clone(),
-        task,
-        hyperparameters: None,
-    };
-    let report = dataset_check::check(&state, file).await?;
+    let file =
+        check::DatasetFile { path: upload.path().to_path_buf(), options: options.clone(), task, hyperparameters: None };
+    let report = check::check(&state, file).await?;
     let insertion = async move { insert_or_get(&state, &caller.owner, upload, options, report).await };
-    let (dataset, outcome) = spawn_detached("keeping a dataset", insertion).await?;
+    let (dataset, outcome) = spawn_detached("storing a dataset", insertion).await?;
     let status = match outcome {
         InsertOutcome::Created => StatusCode::CREATED,
         InsertOutcome::Existing => StatusCode::OK,
@@ -87,10 +81,10 @@ async fn create_dataset(state: AppState, caller: Caller, upload: DatasetUpload) 
 
 /// List datasets
 ///
-/// The newest first.
+/// Newest first.
 #[utoipa::path(
     get, path = "/datasets", operation_id = "list_datasets", tag = "datasets", params(ListQuery),
-    responses((status = 200, description = "A page of datasets.", body = List<Dataset>,
+    responses((status = 200, description = "Page of datasets.", body = List<Dataset>,
         example = json!({"data": [], "next": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f"})), UnprocessableEntity, ServiceUnavailable),
 )]
 async fn list_datasets(
@@ -103,11 +97,11 @@ async fn list_datasets(
     Ok(Json(page_request.into_list(datasets, |dataset| dataset.id, |dataset| dataset)))
 }
 
-/// A dataset
+/// Get a dataset
 #[utoipa::path(
     get, path = "/datasets/{id}", operation_id = "get_dataset", tag = "datasets",
-    params(("id" = Uuid, Path, description = "The dataset's id.")),
-    responses((status = 200, description = "The dataset and what was found in it, as when it was uploaded.", body = Dataset,
+    params(("id" = Uuid, Path, description = "Dataset id.")),
+    responses((status = 200, description = "The dataset and its validation report.", body = Dataset,
         example = json!({"id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f", "file_name": "intents.csv"})), NotFound, ServiceUnavailable),
 )]
 async fn get_dataset(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<Dataset>> {
@@ -116,11 +110,11 @@ async fn get_dataset(state: AppState, caller: Caller, PathId(id): PathId) -> Api
 
 /// Delete a dataset
 ///
-/// Not while a job that is not over needs it. Its file goes with the last dataset of the same content.
+/// A dataset that an unfinished job uses cannot be deleted (409). The file is deleted with the last dataset that has its content.
 #[utoipa::path(
     delete, path = "/datasets/{id}", operation_id = "delete_dataset", tag = "datasets",
-    params(("id" = Uuid, Path, description = "The dataset's id.")),
-    responses((status = 204, description = "It is deleted."), NotFound, Conflict, ServiceUnavailable),
+    params(("id" = Uuid, Path, description = "Dataset id.")),
+    responses((status = 204, description = "The dataset is deleted."), NotFound, Conflict, ServiceUnavailable),
 )]
 async fn delete_dataset(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<StatusCode> {
     spawn_detached("deleting a dataset", async move { storage::delete(&state, &caller.owner, id).await }).await?;

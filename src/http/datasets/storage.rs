@@ -1,6 +1,4 @@
-//! A checked file stays, or goes: the blob and its row.
-//!
-//! Knows nothing of requests.
+//! Inserts and deletes datasets: the file and its row.
 
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
@@ -11,17 +9,17 @@ use espalier_core::error::Result;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Whether a dataset's row is of this request.
+/// Whether this request created the dataset's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InsertOutcome {
     Created,
     Existing,
 }
 
-/// The file under its hash first, then the row. A dataset that this owner has already is answered instead.
+/// Writes the file under its hash, then inserts the row, or returns the owner's existing dataset with equal content and options.
 ///
 /// # Errors
-/// Those of the disk and the store.
+/// `Internal` if the disk or the store fails.
 pub async fn insert_or_get(
     state: &AppState,
     owner: &str,
@@ -31,29 +29,29 @@ pub async fn insert_or_get(
 ) -> Result<(Dataset, InsertOutcome)> {
     let (hash, bytes, file_name) = (upload.hash.clone(), upload.bytes, upload.metadata.file_name.clone());
     let (folder, blob_hash) = (Arc::clone(&state.data_dir), hash.clone());
-    run_blocking("keeping a dataset", move || folder.put_dataset(upload.path(), &blob_hash)).await?;
+    run_blocking("storing a dataset", move || folder.put_dataset(upload.path(), &blob_hash)).await?;
     let started_at = state.store.now().await?;
     let new_dataset = NewDataset { owner: owner.to_string(), file_name, hash, bytes, options, report };
     let dataset = state.store.add_dataset(new_dataset).await?;
-    // a row that is older than this request is one that it only found
+    // A row that is older than this request existed before.
     let outcome = if dataset.created_at >= started_at { InsertOutcome::Created } else { InsertOutcome::Existing };
     Ok((dataset, outcome))
 }
 
-/// Deletes the row, and its file if no other row needs it.
+/// Deletes the row, and the file if no other row refers to it.
 ///
 /// # Errors
-/// `NotFound`; `Conflict` while a job needs it.
+/// `NotFound`; `Conflict` if an unfinished job uses it.
 pub async fn delete(state: &AppState, owner: &str, id: Uuid) -> Result<()> {
     let Some(hash) = state.store.delete_dataset(owner, id).await? else { return Ok(()) };
     let folder = Arc::clone(&state.data_dir);
     run_blocking("deleting a dataset's file", move || folder.remove_dataset(&hash)).await
 }
 
-/// Takes back what [`keep`] has just stored for a job that could not be queued. Where that fails, the dataset stays and
-/// can be seen and deleted as any other.
+/// Deletes a dataset that was inserted for a job that could not be queued. If that fails, the dataset remains and can be listed
+/// and deleted like any other.
 pub async fn rollback(state: &AppState, owner: &str, id: Uuid) {
     if let Err(error) = delete(state, owner, id).await {
-        tracing::warn!(dataset = %id, error = %error, "dataset of a refused job is kept");
+        tracing::warn!(dataset = %id, error = %error, "dataset of a rejected job was not deleted");
     }
 }

@@ -1,6 +1,4 @@
-//! One open stream: what is new since the last look, until the job is over, the server stops or the client goes.
-//!
-//! Knows nothing of requests.
+//! Event stream of one client: polls the store until the job is finished, the server shuts down or the client disconnects.
 
 use crate::http::state::AppState;
 use axum::response::sse::Event;
@@ -8,22 +6,24 @@ use espalier_core::error::{Context, Result};
 use espalier_core::training::Progress;
 use futures_util::{Stream, stream};
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use uuid::Uuid;
+
+/// Events read from the store at once.
+pub const PAGE_SIZE: u32 = 500;
 
 pub struct EventStream {
     state: AppState,
     owner: String,
     job_id: Uuid,
-    /// The newest sequence number that was read.
+    /// Sequence number of the last event read.
     last_sequence: i64,
     last_progress: Option<Progress>,
     pending: VecDeque<Event>,
     is_finished: bool,
     poll_interval: Interval,
-    /// One of the server's places for streams.
+    /// Permit of `ConcurrencyLimits::event_streams`.
     _permit: OwnedSemaphorePermit,
 }
 
@@ -45,9 +45,9 @@ impl EventStream {
         }
     }
 
-    pub fn into_stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
+    pub fn into_stream(self) -> impl Stream<Item = Event> + Send + 'static {
         stream::unfold(self, |mut event_stream| async {
-            event_stream.next_event().await.map(|event| (Ok(event), event_stream))
+            event_stream.next_event().await.map(|event| (event, event_stream))
         })
     }
 
@@ -65,22 +65,23 @@ impl EventStream {
                 _ = self.poll_interval.tick() => {}
             }
             if let Err(error) = self.poll_store().await {
-                // the client comes back with the last id it has seen, and loses nothing
-                tracing::warn!(job = %self.job_id, error = %error, "event stream broke off");
+                // The client reconnects with the last id it received, so no event is lost.
+                tracing::warn!(job = %self.job_id, error = %error, "event stream failed");
                 return None;
             }
         }
     }
 
+    /// Queues new events, and the progress if it changed.
     async fn poll_store(&mut self) -> Result<()> {
-        // the job first: what is over when it is read has all its events
+        // Reads the job before its events: a job that is finished now has no events after this page.
         let job = self.state.store.job(&self.owner, self.job_id).await?;
-        let events = self.state.store.events(self.job_id, self.last_sequence, super::PAGE_SIZE).await?;
-        let is_complete = events.len() < super::PAGE_SIZE as usize;
+        let events = self.state.store.events(self.job_id, self.last_sequence, PAGE_SIZE).await?;
+        let is_complete = events.len() < PAGE_SIZE as usize;
         for event in events {
             self.last_sequence = event.sequence;
             let frame = Event::default().id(event.sequence.to_string()).event(event.kind.as_str());
-            self.pending.push_back(frame.json_data(&event.data).context("writing an event")?);
+            self.pending.push_back(frame.json_data(&event.data).context("serializing an event")?);
         }
         match is_complete {
             true => self.is_finished = job.status.is_terminal(),
@@ -89,7 +90,7 @@ impl EventStream {
         if let Some(progress) = job.progress.filter(|_| !job.status.is_terminal())
             && self.last_progress.as_ref() != Some(&progress)
         {
-            let frame = Event::default().event("progress").json_data(&progress).context("writing an event")?;
+            let frame = Event::default().event("progress").json_data(&progress).context("serializing an event")?;
             self.pending.push_back(frame);
             self.last_progress = Some(progress);
         }

@@ -1,4 +1,4 @@
-//! What of a request is refused before a handler sees it. Knows only the extractors.
+//! Tests of the extractors.
 
 use super::*;
 use crate::http::pagination::ListQuery;
@@ -18,7 +18,7 @@ async fn read_body(content_type: Option<&str>, body: impl Into<Body>) -> (u16, S
     }
     match read_json_body::<Object>(request, 10, timeouts()).await {
         Ok(_) => (200, String::new()),
-        Err(refusal) => (refusal.status.as_u16(), refusal.detail),
+        Err(error) => (error.status.as_u16(), error.detail),
     }
 }
 
@@ -59,9 +59,9 @@ async fn stalled_body_times_out() {
 async fn read_query(query: &str) -> Result<ListQuery, String> {
     let (mut parts, ()) = Request::builder().uri(format!("/jobs?{query}")).body(()).unwrap().into_parts();
     let parsed = QueryParams::<ListQuery>::from_request_parts(&mut parts, &()).await;
-    parsed.map(|query| query.0).map_err(|refusal| {
-        assert_eq!((refusal.status.as_u16(), refusal.code), (422, "invalid_query"));
-        refusal.detail
+    parsed.map(|query| query.0).map_err(|error| {
+        assert_eq!((error.status.as_u16(), error.code), (422, "invalid_query"));
+        error.detail
     })
 }
 

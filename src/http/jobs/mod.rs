@@ -1,20 +1,19 @@
-//! `/jobs`: start, list, poll, cancel, pause, resume.
-//!
-//! Knows the steps of a submission only by their names (`submit`).
+//! `/jobs`: create, list, get, cancel, pause and resume training jobs.
 
+mod initial_adapter;
 mod request;
+mod submission;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
-pub use request::{JobForm, JobRequest, SubmitQuery, ValidatedJob};
+pub use request::{JobForm, JobRequest, JobSubmission, SubmitQuery, ValidatedJob};
 pub use view::{JobDetail, JobView};
 
 use super::auth::Caller;
 use super::error::ApiResult;
 use super::extract::{PathId, QueryParams};
-use super::job_submission::{self, JobSubmission};
 use super::pagination::{List, PageParams};
 use super::problem_responses::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
@@ -37,12 +36,12 @@ use uuid::Uuid;
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct JobsQuery {
-    /// Rows on the page, at most the server's limit.
+    /// Page size; the maximum is a setting of the server.
     #[param(minimum = 1, default = 20)]
     pub limit: Option<u32>,
-    /// The row before the page: `next` of the page before.
+    /// `next` of the previous page.
     pub after: Option<Uuid>,
-    /// Only jobs of this status.
+    /// Returns only jobs with this status.
     pub status: Option<Status>,
 }
 
@@ -59,18 +58,18 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create_job))
 }
 
-/// Start a job
+/// Create a job
 ///
-/// Trains an adapter on a dataset: inline `examples`, a `dataset_id`, or a file in a form. The dataset is checked before
-/// the job is queued; with errors in it the job is refused, and every bad row is named.
+/// Trains an adapter on a dataset: inline `examples`, a `dataset_id`, or a file in a form. The dataset is validated before the job
+/// is queued; if it has errors, the job is rejected and every invalid row is named.
 #[utoipa::path(
     post, path = "/jobs", operation_id = "create_job", tag = "jobs",
     params(SubmitQuery),
     request_body(content((JobRequest = "application/json"), (JobForm = "multipart/form-data"))),
     responses(
         (status = 202, description = "The job is queued.", body = JobDetail,
-            headers(("location" = String, description = "Where the job can be polled: `/jobs/{id}`."))),
-        (status = 200, description = "With `validate_only`: nothing speaks against it.", body = ValidatedJob),
+            headers(("location" = String, description = "Path of the job: `/jobs/{id}`."))),
+        (status = 200, description = "With `validate_only`: the request is valid.", body = ValidatedJob),
         BadRequest, NotFound, RequestTimeout, Conflict, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
@@ -81,19 +80,19 @@ async fn create_job(
     submission: JobSubmission,
 ) -> ApiResult<Response> {
     if query.validate_only {
-        return Ok(Json(job_submission::validate_only(&state, &caller.owner, submission).await?).into_response());
+        return Ok(Json(submission::validate_only(&state, &caller.owner, submission).await?).into_response());
     }
-    let job = job_submission::submit(&state, &caller.owner, submission).await?;
+    let job = submission::submit(&state, &caller.owner, submission).await?;
     let location = [(LOCATION, format!("/jobs/{}", job.id))];
     Ok((StatusCode::ACCEPTED, location, Json(view::load_detail(&state, job).await?)).into_response())
 }
 
 /// List jobs
 ///
-/// The newest first.
+/// Newest first.
 #[utoipa::path(
     get, path = "/jobs", operation_id = "list_jobs", tag = "jobs", params(JobsQuery),
-    responses((status = 200, description = "A page of jobs.", body = List<JobView>,
+    responses((status = 200, description = "Page of jobs.", body = List<JobView>,
         example = json!({"data": [], "next": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"})), UnprocessableEntity, ServiceUnavailable),
 )]
 async fn list_jobs(
@@ -106,10 +105,10 @@ async fn list_jobs(
     Ok(Json(page_request.into_list(jobs, |job| job.id, JobView::from)))
 }
 
-/// Poll a job
+/// Get a job
 #[utoipa::path(
     get, path = "/jobs/{id}", operation_id = "get_job", tag = "jobs",
-    params(("id" = Uuid, Path, description = "The job's id.")),
+    params(("id" = Uuid, Path, description = "Job id.")),
     responses((status = 200, description = "The job.", body = JobDetail), NotFound, ServiceUnavailable),
 )]
 async fn get_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
@@ -119,16 +118,16 @@ async fn get_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResu
 
 /// Cancel a job
 ///
-/// A queued or paused one at once; a running one as soon as its step is done. It leaves no adapter.
+/// A queued or paused job is cancelled at once, a running job after its current step. No adapter is published.
 #[utoipa::path(
     post, path = "/jobs/{id}/cancel", operation_id = "cancel_job", tag = "jobs",
-    params(("id" = Uuid, Path, description = "The job's id.")),
-    responses((status = 200, description = "The job, cancelled or with the requested action.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
+    params(("id" = Uuid, Path, description = "Job id.")),
+    responses((status = 200, description = "The job, cancelled or with `requested_action`.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
 async fn cancel_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
     let job = state.store.cancel_job(&caller.owner, id).await?;
     if job.status.is_terminal() {
-        // It was paused or waiting, so there is no worker to do it.
+        // The job was not running, so no worker removes its checkpoints.
         let folder = Arc::clone(&state.data_dir);
         run_blocking("removing a job's checkpoints", move || folder.remove_checkpoints(id)).await?;
     }
@@ -137,11 +136,12 @@ async fn cancel_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiR
 
 /// Pause a job
 ///
-/// A queued one at once; a running one writes a checkpoint and stops, and goes on from there when it is resumed.
+/// A queued job is paused at once. A running job writes a checkpoint and stops after its current step; resuming continues from
+/// the checkpoint.
 #[utoipa::path(
     post, path = "/jobs/{id}/pause", operation_id = "pause_job", tag = "jobs",
-    params(("id" = Uuid, Path, description = "The job's id.")),
-    responses((status = 200, description = "The job, paused or with the requested action.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
+    params(("id" = Uuid, Path, description = "Job id.")),
+    responses((status = 200, description = "The job, paused or with `requested_action`.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
 async fn pause_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
     let job = state.store.pause_job(&caller.owner, id).await?;
@@ -150,10 +150,10 @@ async fn pause_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiRe
 
 /// Resume a job
 ///
-/// A paused job is queued again.
+/// Queues a paused job again, or withdraws a requested pause.
 #[utoipa::path(
     post, path = "/jobs/{id}/resume", operation_id = "resume_job", tag = "jobs",
-    params(("id" = Uuid, Path, description = "The job's id.")),
+    params(("id" = Uuid, Path, description = "Job id.")),
     responses((status = 200, description = "The job, queued or running.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
 async fn resume_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {

@@ -1,16 +1,13 @@
-//! What a client sends to start a job: JSON with its examples inline or a dataset's id, or a form with a file.
-//!
-//! Knows nothing of what is then done with it.
+//! Request of a job: JSON with inline examples or a dataset id, or a form with a file.
 
 use crate::http::error::{ApiError, ApiResult};
-use crate::http::extract::{self, BodyTimeouts};
-use crate::http::job_submission::{ExamplesSource, JobSubmission};
+use crate::http::extract::{self, Json};
 use crate::http::json;
 use crate::http::multipart::{self, FormSpec};
 use crate::http::resource_name::Name;
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
-use crate::http::upload::{self, Binary};
+use crate::http::upload::{self, Binary, Upload};
 use axum::extract::{FromRequest, Request};
 use espalier_core::dataset::{Format, OnBadRows, Options, Report};
 use espalier_core::error::{Error, Result};
@@ -21,7 +18,7 @@ use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// A job to be. Everything but the examples may be left out.
+/// Training job to create. Every field except the examples is optional.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schema(example = json!({
@@ -34,46 +31,47 @@ use uuid::Uuid;
     "dataset_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"
 }))]
 pub struct JobRequest {
-    /// Will point to the adapter; without one, the adapter is asked for by its id.
+    /// Name that refers to the trained adapter. An adapter without a name is used by its id.
     pub name: Option<Name>,
-    /// Read off the data where it is left out.
+    /// Task; derived from the fields of the dataset by default.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub task: Option<task::Config>,
-    /// Where it is left out: a `head` on a sentence encoder with its own pooling, else LoRA with its defaults. With the type
-    /// `auto`, a race of several methods.
+    /// Adapter method. Default: `head` if the base model is a sentence encoder with its own pooling, otherwise `lora`. The type
+    /// `auto` selects among several candidates by successive halving.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub method: Option<Method>,
-    /// An adapter to start from, by id, name or `name@version`: it is trained further, and stays what it is. Its method is
-    /// the job's; its head is taken over where task and labels fit, else the head starts afresh, and the job says so.
+    /// Adapter to initialize from: an id, a name or `name@version`. The job uses its method. Its head is reused if the task and the
+    /// labels are compatible, otherwise a new head is initialized; the job's `from_adapter` reports which.
     pub from_adapter: Option<String>,
+    /// Hyperparameters; those left out get defaults.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub hyperparameters: Hyperparameters,
-    /// From the task's fields (`text`, `text_pair`, `label`) to the file's columns.
+    /// Maps the task's fields (such as `text`, `text_pair`, `label`) to columns of the file.
     pub columns: Option<BTreeMap<String, String>>,
-    /// The file's format, where neither its name nor its content type says it.
+    /// File format; derived from the file name or the content type by default.
     pub format: Option<Format>,
-    /// `skip` turns rows that cannot be used into warnings.
+    /// `refuse` rejects a dataset with invalid rows, `skip` leaves them out with a warning.
     pub on_bad_rows: Option<OnBadRows>,
-    /// Where validation examples come from: `{"fraction": 0.1}` or `{"dataset_id": "…"}`.
+    /// Source of the validation examples: `{"fraction": 0.1}` or `{"dataset_id": "…"}`.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub validation: Option<Validation>,
-    /// Prompts behind which the adapter's likeliest words are kept with the job after every epoch, as metrics rows with the split
-    /// `samples`: for tasks that generate.
+    /// Prompts that the adapter continues after every epoch with greedy decoding; the texts become metrics events with the split
+    /// `samples`. Only for generative tasks.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub samples: Option<Samples>,
-    /// The examples themselves, for example `{"text": "…", "label": "…"}`.
+    /// Inline examples, such as `{"text": "…", "label": "…"}`.
     #[schema(value_type = Option<Vec<Object>>)]
     pub examples: Option<Vec<serde_json::Value>>,
-    /// A dataset that was uploaded before.
+    /// Uploaded dataset.
     pub dataset_id: Option<Uuid>,
 }
 
-/// A job with its dataset's file.
+/// Job and dataset file.
 #[derive(ToSchema)]
 pub struct JobForm {
-    /// Everything may be left out.
+    /// The job; every field is optional.
     pub job: Option<JobRequest>,
-    /// The file, with its name.
+    /// The file, with a file name.
     pub dataset: Binary,
 }
 
@@ -81,11 +79,11 @@ pub struct JobForm {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct SubmitQuery {
-    /// Only check: answer 200 with the dataset's report, and keep nothing.
+    /// Validates the request and answers 200 with the dataset's report, without storing anything.
     pub validate_only: bool,
 }
 
-/// What a job would be made of.
+/// Result of validating a job request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "options": {"format": "csv", "columns": {"label": "category"}, "on_bad_rows": "refuse"},
@@ -99,24 +97,38 @@ pub struct SubmitQuery {
         "kernels": "candle-cpu", "base": "sha256:0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9"}
 }))]
 pub struct ValidatedJob {
-    /// How the file was read.
+    /// How the dataset is read.
     pub options: Options,
-    /// What was found in it.
+    /// Validation report of the dataset.
     pub report: Report,
-    /// The job with every default written out.
+    /// Resolved job, with all defaults.
     pub spec: Plan,
+}
+
+/// Received job request with the source of its examples.
+pub struct JobSubmission {
+    pub request: JobRequest,
+    pub source: ExamplesSource,
+}
+
+/// Source of a job's training examples.
+pub enum ExamplesSource {
+    /// File of the request's form.
+    File(Upload),
+    /// Inline examples, written to a file.
+    Inline(Upload),
+    /// Stored dataset.
+    Stored(Uuid),
 }
 
 impl FromRequest<AppState> for JobSubmission {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
-        let settings = &state.settings;
-        let timeouts = BodyTimeouts::new(settings.body_idle_timeout, settings.body_total_timeout);
         match extract::media_type(request.headers()) {
-            Some(media_type) if media_type == "multipart/form-data" => from_form(request, state, timeouts).await,
+            Some(media_type) if media_type == "multipart/form-data" => from_form(request, state).await,
             Some(media_type) if extract::is_json(&media_type) => {
-                let request: JobRequest = extract::read_json_body(request, settings.max_json_bytes, timeouts).await?;
+                let Json(request) = Json::<JobRequest>::from_request(request, state).await?;
                 Ok(from_json(request, state).await?)
             }
             _ => Err(ApiError::unsupported_media_type(
@@ -126,16 +138,9 @@ impl FromRequest<AppState> for JobSubmission {
     }
 }
 
-async fn from_form(request: Request, state: &AppState, timeouts: BodyTimeouts) -> ApiResult<JobSubmission> {
-    let form_spec = FormSpec {
-        json_part: "job",
-        file_part: "dataset",
-        max_json_bytes: state.settings.max_json_bytes,
-        max_file_bytes: state.settings.max_dataset_bytes,
-        timeouts,
-        temp_dir: &state.data_dir.temp_dir(),
-    };
-    let form = multipart::read_form::<JobRequest>(request, &form_spec).await?;
+async fn from_form(request: Request, state: &AppState) -> ApiResult<JobSubmission> {
+    let spec = FormSpec::new(state, "job", "dataset", state.settings.max_dataset_bytes);
+    let form = multipart::read_form::<JobRequest>(request, &spec).await?;
     let mut request = form.json.unwrap_or_default();
     match (form.file, request.examples.take(), request.dataset_id) {
         (Some(file), None, None) => Ok(JobSubmission { request, source: ExamplesSource::File(file) }),

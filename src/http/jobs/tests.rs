@@ -1,4 +1,4 @@
-//! What a job's request may hold. Knows only how it is read.
+//! Tests of parsing job requests.
 
 use super::JobRequest;
 use crate::http::error::ApiError;
@@ -6,8 +6,8 @@ use crate::http::json;
 use espalier_core::training::Method;
 
 fn parse_error(body: &str) -> (u16, String, String) {
-    let ApiError { status, field_errors: faults, detail, .. } = json::parse::<JobRequest>(body.as_bytes()).unwrap_err();
-    let pointer = serde_json::to_value(&faults[0]).unwrap()["pointer"].as_str().unwrap().to_string();
+    let ApiError { status, field_errors, detail, .. } = json::parse::<JobRequest>(body.as_bytes()).unwrap_err();
+    let pointer = serde_json::to_value(&field_errors[0]).unwrap()["pointer"].as_str().unwrap().to_string();
     (status.as_u16(), pointer, detail)
 }
 
@@ -27,7 +27,7 @@ fn every_field_of_a_full_request_is_read() {
         "format": "csv", "on_bad_rows": "skip", "validation": {"fraction": 0.1},
         "dataset_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"}"#;
     let request: JobRequest = json::parse(body).unwrap();
-    let Method::Single(method) = request.method.unwrap() else { panic!("it is no race") };
+    let Method::Single(method) = request.method.unwrap() else { panic!("the method is not auto") };
     assert_eq!(method.name(), "lora");
     assert_eq!(request.columns.unwrap()["label"], "category");
 }

@@ -1,6 +1,4 @@
-//! How a job is shown.
-//!
-//! Knows nothing of requests.
+//! Response types of jobs.
 
 use crate::http::adapters::AdapterVersion;
 use crate::http::state::AppState;
@@ -16,64 +14,64 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A job as lists show it.
+/// Training job.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
 pub struct JobView {
     pub id: Uuid,
     pub name: Option<String>,
     pub status: Status,
-    /// `cancel` or `pause` where a running job was asked to and has not done it yet.
+    /// `cancel` or `pause` if requested of a running job that has not stopped yet.
     #[schema(value_type = Option<String>)]
     pub requested_action: Option<RequestedAction>,
     pub task: task::Config,
-    /// As it was asked for, with every default written out; in a race, with every candidate's.
+    /// Resolved method with all defaults; for `auto`, with all candidates.
     pub method: JobMethod,
-    /// The adapter that it starts from, and what becomes of its head.
+    /// Adapter that the job is initialized from, and whether its head is reused.
     pub from_adapter: Option<FromAdapter>,
-    /// With every default written out; in a race, what the candidates share.
+    /// Resolved hyperparameters with all defaults; for `auto`, those that the candidates share.
     pub hyperparameters: JobHyperparameters,
     pub validation: Validation,
     pub dataset_id: Uuid,
     /// How the dataset is read.
     pub options: Options,
-    /// In the order of the head's rows.
+    /// Labels in the order of the head's rows.
     pub labels: Vec<String>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// Training progress of the current or last attempt.
     pub progress: Option<Progress>,
-    /// On success, what was measured on the validation examples.
+    /// Metrics on the validation examples, if the job succeeded.
     #[schema(value_type = Option<Object>)]
     pub metrics: Option<serde_json::Value>,
+    /// Trained adapter, if the job succeeded.
     pub adapter_id: Option<Uuid>,
-    /// Why it failed.
+    /// Reason of the failure, if the job failed.
     pub error: Option<JobError>,
-    /// How often it was begun.
+    /// Number of attempts started.
     pub attempt: u32,
 }
 
-/// One method, or those of a race.
+/// Method of a single run, or the candidates of `auto`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[schema(as = JobMethod)]
 pub enum JobMethod {
-    Race(ResolvedAuto),
+    Auto(ResolvedAuto),
     Single(adapter::Config),
 }
 
-/// Those of a run, or what the candidates of a race share.
+/// Hyperparameters of a single run, or those that the candidates of `auto` share.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[schema(as = JobHyperparameters)]
 pub enum JobHyperparameters {
     Resolved(ResolvedHyperparameters),
     Shared(Hyperparameters),
 }
 
-/// A job with all that is known of it.
+/// Training job with its queue position, adapter and dataset.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = JobDetail, example = json!({
+#[schema(example = json!({
     "id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f", "name": "support-intents", "status": "running", "requested_action": null,
     "task": {"type": "sequence_classification", "pooling": "mean"},
     "method": {"type": "lora", "rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": ["query", "value"], "rslora": false},
@@ -91,11 +89,11 @@ pub enum JobHyperparameters {
 pub struct JobDetail {
     #[serde(flatten)]
     pub job: JobView,
-    /// While it is queued: how many jobs come before it.
+    /// Number of jobs before it in the queue; `null` unless queued.
     pub queue_position: Option<u64>,
-    /// On success, its adapter, as long as that is kept.
+    /// Trained adapter, if the job succeeded and the adapter is not deleted.
     pub adapter: Option<AdapterVersion>,
-    /// Its dataset with what was found in it, as long as that is kept.
+    /// Dataset with its validation report, if it is not deleted.
     pub dataset: Option<Dataset>,
 }
 
@@ -118,8 +116,8 @@ impl From<Job> for JobView {
         let (task, validation, labels) = (plan.task().clone(), plan.validation().clone(), plan.labels().to_vec());
         let from_adapter = plan.from_adapter().cloned();
         let (method, hyperparameters) = match plan {
-            Plan::SuccessiveHalving(race) => {
-                (JobMethod::Race(race.method.clone()), JobHyperparameters::Shared(race.shared_hyperparameters()))
+            Plan::SuccessiveHalving(plan) => {
+                (JobMethod::Auto(plan.method.clone()), JobHyperparameters::Shared(plan.shared_hyperparameters()))
             }
             Plan::Single(spec) => (JobMethod::Single(spec.method), JobHyperparameters::Resolved(spec.hyperparameters)),
         };
@@ -148,10 +146,10 @@ impl From<Job> for JobView {
     }
 }
 
-/// Adds what other rows know.
+/// Loads the queue position, adapter and dataset of a job.
 ///
 /// # Errors
-/// Those of the store.
+/// `Internal` or `Busy` if the store fails.
 pub async fn load_detail(state: &AppState, job: Job) -> Result<JobDetail> {
     let queue_position = match job.status {
         Status::Queued => Some(state.store.queue_position(job.id).await?),
@@ -166,7 +164,7 @@ pub async fn load_detail(state: &AppState, job: Job) -> Result<JobDetail> {
     Ok(JobDetail { job: job.into(), queue_position, adapter, dataset })
 }
 
-/// What was deleted since is left out.
+/// Converts `NotFound` of a deleted row into `None`.
 fn none_if_not_found<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(row) => Ok(Some(row)),

@@ -1,4 +1,4 @@
-//! What a client is told of wrong JSON. Knows only [`parse`].
+//! Tests of the error positions and messages of [`parse`].
 
 use super::*;
 use axum::http::StatusCode;
@@ -21,13 +21,13 @@ struct Request {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Location {
-    Line(#[expect(dead_code, reason = "only whether it can be read matters")] u32),
+    Line(#[expect(dead_code, reason = "only deserialization is tested")] u32),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Method {
-    Lora(#[expect(dead_code, reason = "only whether it can be read matters")] Lora),
+    Lora(#[expect(dead_code, reason = "only deserialization is tested")] Lora),
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,10 +64,10 @@ fn error_pointer(body: &str) -> String {
 
 #[test]
 fn malformed_json_is_rejected_with_its_position() {
-    for (body, place) in [("{\"name\": }", "line 1 column 10"), ("{\n", "line 2"), ("{} x", "line 1 column 4")] {
+    for (body, position) in [("{\"name\": }", "line 1 column 10"), ("{\n", "line 2"), ("{} x", "line 1 column 4")] {
         let error = parse_error(body);
         assert_eq!(error.status, StatusCode::BAD_REQUEST);
-        assert!(error.detail.contains(place), "{}", error.detail);
+        assert!(error.detail.contains(position), "{}", error.detail);
     }
     assert!(parse_error("").detail.contains("empty"));
 }
@@ -78,7 +78,7 @@ fn truncated_json_is_malformed_even_after_an_unknown_field() {
 }
 
 #[test]
-fn a_wrong_field_is_named_by_its_pointer() {
+fn invalid_field_is_located_by_its_pointer() {
     for (body, pointer) in [
         (r#"{"nam": "x"}"#, "/nam"),
         (r#"{"a/b~c": 1}"#, "/a~1b~0c"),
@@ -110,7 +110,7 @@ fn wrong_field_inside_a_tagged_union_is_located() {
 }
 
 #[test]
-fn a_field_given_twice_is_refused() {
+fn duplicate_field_is_rejected() {
     assert!(parse_error(r#"{"name": "a", "name": "b"}"#).detail.contains("duplicate field `name`"));
 }
 
@@ -127,6 +127,6 @@ fn detail_does_not_leak_rust_type_names() {
 }
 
 #[test]
-fn the_detail_says_what_is_expected() {
+fn detail_lists_the_expected_fields() {
     assert!(parse_error(r#"{"nam": "x"}"#).detail.contains("expected one of `name`, `method`, `inputs`, `place`"));
 }

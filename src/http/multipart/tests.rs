@@ -1,8 +1,9 @@
-//! What a form may look like. Knows only how it is read.
+//! Tests of [`read_form`].
 
 use super::*;
 use axum::body::Body;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 type Options = BTreeMap<String, u32>;
@@ -18,15 +19,15 @@ async fn send_form(parts: &[(&str, &str)], closing: &str, folder: &Path) -> ApiR
     read_form(request, &form_spec(folder)).await
 }
 
-fn form_spec(folder: &Path) -> FormSpec<'_> {
+fn form_spec(folder: &Path) -> FormSpec {
     let timeouts = BodyTimeouts::new(Duration::from_secs(60), Duration::from_secs(60));
     FormSpec {
         json_part: "options",
         file_part: "dataset",
         max_json_bytes: 20,
         max_file_bytes: 10,
-        timeouts: timeouts,
-        temp_dir: folder,
+        timeouts,
+        temp_dir: folder.to_path_buf(),
     }
 }
 

@@ -1,26 +1,20 @@
-//! `POST /v1/chat/completions`.
+//! `POST /v1/chat/completions`: request and response types, and their mapping to generation.
 
-use super::CompletionMeta;
+use super::completion::{ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
 use super::logprobs::ChatLogprobs;
-use super::request::{StopSequences, StreamOptions, reject_if, start_generation};
-use super::streaming::ChunkWriter;
+use super::request::{IgnoredFields, StopSequences, reject_if};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::extract::Json;
-use crate::http::generate::{Usage, finish_reason};
+use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
 use crate::http::problem_responses::{BadRequest, NotFound, ServiceUnavailable};
-use crate::http::response_format::ResponseFormatParam;
-use crate::http::sampling_options::SamplingOptions;
-use crate::http::sse::{self, TokenStream};
 use crate::http::state::AppState;
+use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
-use crate::serving::generation::{Completion, Prompt, StopOutput};
-use crate::serving::{GenerationRequest, RunningGeneration};
-use axum::response::sse::Event;
-use axum::response::{IntoResponse, Response};
-use espalier_core::error::{Error, FieldError, Problem, Result};
+use crate::serving::generation::{Prompt, StopOutput, TokenOutput};
+use axum::response::Response;
+use espalier_core::error::{Error, Result};
 use espalier_core::model::chat::{Json as Variable, Message, RenderOptions};
-use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -33,81 +27,56 @@ use utoipa_axum::routes;
 #[schema(example = json!({"model": "support-answers", "messages": [{"role": "user", "content": "Where is my card?"}],
     "max_tokens": 64, "temperature": 0.0}))]
 pub struct ChatRequest {
+    /// Base model's name, or an adapter's name, id or `name@version`.
     pub model: String,
-    /// Objects with `role` and `content`, and what else the base's chat template knows.
+    /// Objects with `role` and `content`, and any other fields that the chat template reads.
     #[schema(value_type = Vec<Object>)]
     pub messages: Vec<Message>,
-    /// Functions that the template is told of. What the model says is answered as text.
+    /// Function definitions, passed to the chat template. Tool calls in the output are returned as text.
     #[schema(value_type = Option<Vec<Object>>)]
     pub tools: Option<Variable>,
     /// `auto` or `none`.
     pub tool_choice: Option<Value>,
+    /// Maximum number of generated tokens per choice.
     pub max_tokens: Option<u32>,
-    /// The newer name of `max_tokens`.
+    /// Alias of `max_tokens`, which it overrides.
     pub max_completion_tokens: Option<u32>,
+    /// Number of choices. Default 1.
     pub n: Option<u32>,
+    /// Generation ends before the first of these texts.
     pub stop: Option<StopSequences>,
-    #[serde(default)]
+    /// Sends chunks as server-sent events.
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
+    /// Returns the log probability of each token.
     pub logprobs: Option<bool>,
-    /// Needs `logprobs`.
+    /// Number of most likely tokens returned per token; requires `logprobs`.
     pub top_logprobs: Option<u32>,
+    /// Format that the generated text must have.
     pub response_format: Option<ResponseFormatParam>,
-    /// Further variables of the chat template, such as `enable_thinking`.
+    /// Additional variables of the chat template, such as `enable_thinking`.
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<BTreeMap<String, Variable>>,
     #[serde(flatten)]
-    #[allow(dead_code, reason = "they have no effect")]
+    #[allow(dead_code, reason = "accepted and ignored")]
     pub ignored: IgnoredFields,
     #[serde(flatten)]
     pub sampling: SamplingOptions,
 }
 
-/// What OpenAI keeps with a request, and what has no effect on its answer: read, and not used.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
-#[schema(as = UnusedFields)]
-#[allow(dead_code, reason = "clients send them, so they are no unknown fields")]
-pub struct IgnoredFields {
-    pub user: Option<String>,
-    #[schema(value_type = Option<Object>)]
-    pub metadata: Option<Value>,
-    pub store: Option<bool>,
-    pub parallel_tool_calls: Option<bool>,
-    pub prompt_cache_key: Option<String>,
-    pub safety_identifier: Option<String>,
-    pub service_tier: Option<String>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "id": "chatcmpl-0193", "object": "chat.completion", "created": 1767605400, "model": "support-answers",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Cards take up to seven working days."},
-        "logprobs": null, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}
-}))]
-pub struct ChatCompletion {
-    pub id: String,
-    /// `chat.completion`
-    pub object: &'static str,
-    pub created: u64,
-    pub model: String,
-    pub choices: Vec<Choice>,
-    pub usage: Usage,
-}
-
+/// Choice of a chat completion.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ChatChoice)]
 pub struct Choice {
     pub index: usize,
     pub message: AssistantMessage,
     pub logprobs: Option<ChatLogprobs>,
+    /// `stop` at the end of the text or a stop sequence, `length` if `max_tokens` was reached.
     pub finish_reason: &'static str,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ChatAnswer)]
+#[schema(as = ChatMessage)]
 pub struct AssistantMessage {
     /// `assistant`
     pub role: &'static str,
@@ -118,15 +87,21 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create_chat_completion))
 }
 
-/// Chat
+/// Create a chat completion
 ///
-/// As OpenAI's call of the same name; `top_k`, `min_p`, `repetition_penalty` and `chat_template_kwargs` beside it. What is not
-/// done here (a forced `tool_choice`) is refused.
+/// Compatible with OpenAI's endpoint; accepts `top_k`, `min_p`, `repetition_penalty` and `chat_template_kwargs` in addition. A
+/// `tool_choice` other than `auto` or `none` is rejected.
 #[utoipa::path(
     post, path = "/v1/chat/completions", operation_id = "create_chat_completion", tag = "openai", request_body = ChatRequest,
     responses(
-        (status = 200, description = "The answer, or a stream of `chat.completion.chunk`s.", content(
-            (ChatCompletion = "application/json"), (String = "text/event-stream"),
+        (status = 200, description = "Chat completion, or a stream of `chat.completion.chunk` objects.", content(
+            (CompletionBody<Choice> = "application/json", example = json!({
+                "id": "chatcmpl-0193", "object": "chat.completion", "created": 1767605400, "model": "support-answers",
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": "Cards take up to seven working days."},
+                    "logprobs": null, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}
+            })),
+            (String = "text/event-stream"),
         )),
         BadRequest, NotFound, ServiceUnavailable,
     ),
@@ -136,30 +111,15 @@ async fn create_chat_completion(
     caller: Caller,
     Json(request): Json<ChatRequest>,
 ) -> ApiResult<Response> {
-    let (meta, choices) = (CompletionMeta::new("chatcmpl", request.model.clone()), request.n.unwrap_or(1));
-    let is_streamed = request.stream == Some(true);
-    let options = request.stream_options.unwrap_or_default();
-    let model = request.model.clone();
-    let running = start_generation(&state, &caller, &model, generation_request(request, choices)?).await?;
-    match is_streamed {
-        true => {
-            let choices_per_prompt = choices as usize;
-            Ok(stream_completion(
-                &state,
-                running,
-                ChunkWriter { meta, object: "chat.completion.chunk", options, choices_per_prompt },
-            ))
-        }
-        false => Ok(axum::Json(collect_completion(&state, meta, running).await?).into_response()),
-    }
+    respond::<ChatFormat>(&state, &caller, to_completion_run(request)?).await
 }
 
-fn generation_request(request: ChatRequest, choices: u32) -> Result<GenerationRequest> {
+fn to_completion_run(request: ChatRequest) -> Result<CompletionRun> {
     let is_supported = |choice: &Value| choice.is_null() || choice == "auto" || choice == "none";
     reject_if(
         !request.tool_choice.as_ref().is_none_or(is_supported),
         "tool_choice",
-        "only \"auto\" and \"none\" are known here",
+        "only \"auto\" and \"none\" are supported",
     )?;
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0));
     reject_if(request.top_logprobs.is_some() && logprobs.is_none(), "top_logprobs", "needs \"logprobs\": true")?;
@@ -168,62 +128,57 @@ fn generation_request(request: ChatRequest, choices: u32) -> Result<GenerationRe
         variables: request.chat_template_kwargs.unwrap_or_default(),
         ..RenderOptions::default()
     };
-    Ok(GenerationRequest {
+    let generation = GenerationRequest {
         prompts: vec![Prompt::Messages { messages: join_text_parts(request.messages)?, template_options }],
-        sampling: SamplingParams { logprobs, ..request.sampling.settings()? },
+        sampling: SamplingParams { logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
         stop_output: StopOutput::Exclude,
         constraint: ResponseFormatParam::into_constraint(request.response_format),
         max_tokens: request.max_completion_tokens.or(request.max_tokens),
-        choices_per_prompt: choices,
-    })
+        choices_per_prompt: request.n.unwrap_or(1),
+    };
+    let stream = (request.stream == Some(true)).then(|| request.stream_options.unwrap_or_default());
+    Ok(CompletionRun { model: request.model, stream, generation })
 }
 
-/// Contents in parts are put together where all of them are text.
+/// Joins the parts of each message's content; a part that is not text is an error.
 fn join_text_parts(messages: Vec<Message>) -> Result<Vec<Message>> {
     let join_parts = |(index, message): (usize, Message)| {
         message.with_flattened_content().map_err(|part| {
-            let field_error = FieldError::at_pointer(
-                format!("/messages/{index}/content"),
-                "only parts of the type \"text\" are read",
-            );
-            let detail = format!("messages.{index}.content: a part of the type {part} is not read here: send text");
-            Error::Invalid(Problem::new("invalid_body", detail).with_errors(vec![field_error]))
+            let message = format!("a part of the type {part} is not supported: send text");
+            Error::invalid_field(format!("/messages/{index}/content"), message)
         })
     };
     messages.into_iter().enumerate().map(join_parts).collect()
 }
 
-async fn collect_completion(
-    state: &AppState,
-    meta: CompletionMeta,
-    running: RunningGeneration,
-) -> Result<ChatCompletion> {
-    let (mut choices, mut prompt_tokens, mut completion_tokens) = (Vec::new(), 0, 0);
-    for (index, generation) in running.streams.into_iter().enumerate() {
-        prompt_tokens = generation.prompt_tokens;
-        let Completion { text, tokens, finish_reason: finish } = generation.collect().await?;
-        completion_tokens += tokens.len();
-        let message = AssistantMessage { role: "assistant", content: text };
-        let logprobs = ChatLogprobs::from_tokens(state, &tokens).filter(|_| !tokens.is_empty());
-        choices.push(Choice { index, message, logprobs, finish_reason: finish_reason(finish) });
-    }
-    let CompletionMeta { id, created, model } = meta;
-    let usage = Usage::new(prompt_tokens, completion_tokens);
-    Ok(ChatCompletion { id, object: "chat.completion", created, model, choices, usage })
-}
+struct ChatFormat;
 
-fn stream_completion(state: &AppState, running: RunningGeneration, chunks: ChunkWriter) -> Response {
-    let role_events = (0..running.streams.len()).map(|index| {
-        chunks.choices_event(json!([{"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": null,
-            "finish_reason": null}]))
-    });
-    let role_events: Vec<Event> = role_events.collect();
-    let app_state = state.clone();
-    let events = chunks.into_events(TokenStream::new(running), move |index, token, finish| {
-        let delta = token.map_or_else(|| json!({}), |chosen| json!({"content": chosen.text_delta}));
-        let logprobs = token.and_then(|chosen| ChatLogprobs::from_tokens(&app_state, std::slice::from_ref(chosen)));
+impl CompletionFormat for ChatFormat {
+    const ID_PREFIX: &'static str = "chatcmpl";
+    const OBJECT: &'static str = "chat.completion";
+    const CHUNK_OBJECT: &'static str = "chat.completion.chunk";
+    type Choice = Choice;
+
+    fn choice(state: &AppState, index: usize, output: ChoiceOutput) -> Choice {
+        let ChoiceOutput { text, tokens, finish_reason } = output;
+        let logprobs = ChatLogprobs::from_tokens(state, &tokens).filter(|_| !tokens.is_empty());
+        Choice { index, message: AssistantMessage { role: "assistant", content: text }, logprobs, finish_reason }
+    }
+
+    fn opening_chunk(index: usize) -> Option<Value> {
+        let delta = json!({"role": "assistant", "content": ""});
+        Some(json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null}))
+    }
+
+    fn chunk_choice(
+        state: &AppState,
+        index: usize,
+        token: Option<&TokenOutput>,
+        finish: Option<&'static str>,
+    ) -> Value {
+        let delta = token.map_or_else(|| json!({}), |token| json!({"content": token.text_delta}));
+        let logprobs = token.and_then(|token| ChatLogprobs::from_tokens(state, std::slice::from_ref(token)));
         json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish})
-    });
-    sse::sse_response(state, stream::iter(role_events).chain(events))
+    }
 }

@@ -1,62 +1,63 @@
-//! `POST /v1/completions`.
+//! `POST /v1/completions`: request and response types, and their mapping to generation.
 
-use super::CompletionMeta;
-use super::chat::IgnoredFields;
+use super::completion::{ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
 use super::logprobs::CompletionLogprobs;
-use super::request::{StopSequences, StreamOptions, reject_if, start_generation};
-use super::streaming::ChunkWriter;
+use super::request::{IgnoredFields, StopSequences, reject_if};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::extract::Json;
-use crate::http::generate::{Usage, finish_reason};
+use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
 use crate::http::problem_responses::{BadRequest, NotFound, ServiceUnavailable};
-use crate::http::response_format::ResponseFormatParam;
-use crate::http::sampling_options::SamplingOptions;
-use crate::http::sse::{self, TokenStream};
 use crate::http::state::AppState;
+use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
-use crate::serving::generation::{Completion, Prompt, StopOutput};
-use crate::serving::{GenerationRequest, RunningGeneration};
-use axum::response::{IntoResponse, Response};
+use crate::serving::generation::{Prompt, StopOutput, TokenOutput};
+use axum::response::Response;
 use espalier_core::error::Result;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Tokens of a completion where a request does not say how many, as OpenAI has it.
+/// Default of `max_tokens`, as in OpenAI's API.
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"model": "stories", "prompt": "Once upon a time", "max_tokens": 32}))]
 pub struct CompletionRequest {
+    /// Base model's name, or an adapter's name, id or `name@version`.
     pub model: String,
+    /// Text or token ids, or a list of either.
     pub prompt: PromptInput,
-    /// Default 16.
+    /// Maximum number of generated tokens per choice. Default 16.
     pub max_tokens: Option<u32>,
+    /// Number of choices per prompt. Default 1.
     pub n: Option<u32>,
+    /// Generation ends before the first of these texts.
     pub stop: Option<StopSequences>,
+    /// Sends chunks as server-sent events.
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
-    /// So many of the likeliest tokens are told beside each.
+    /// Returns log probabilities, with this many most likely tokens per token.
     pub logprobs: Option<u32>,
-    /// Whether the prompt is put in front of the text: only `false`.
+    /// Only `false` is supported.
     pub echo: Option<bool>,
+    /// Format that the generated text must have.
     pub response_format: Option<ResponseFormatParam>,
-    /// Not done here.
+    /// Not supported.
     pub suffix: Option<String>,
-    /// Only as many as `n`.
+    /// Only the value of `n` is supported.
     pub best_of: Option<u32>,
     #[serde(flatten)]
-    #[allow(dead_code, reason = "they have no effect")]
+    #[allow(dead_code, reason = "accepted and ignored")]
     pub ignored: IgnoredFields,
     #[serde(flatten)]
     pub sampling: SamplingOptions,
 }
 
-/// A text, tokens, or several of either.
+/// Text or token ids, or a list of either.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum PromptInput {
@@ -77,29 +78,14 @@ impl PromptInput {
     }
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "id": "cmpl-0193", "object": "text_completion", "created": 1767605400, "model": "stories",
-    "choices": [{"index": 0, "text": " there was a city by the river", "logprobs": null, "finish_reason": "length"}],
-    "usage": {"prompt_tokens": 4, "completion_tokens": 7, "total_tokens": 11}
-}))]
-pub struct CompletionResponse {
-    pub id: String,
-    /// `text_completion`
-    pub object: &'static str,
-    pub created: u64,
-    pub model: String,
-    /// Prompt by prompt.
-    pub choices: Vec<Choice>,
-    pub usage: Usage,
-}
-
+/// Choice of a text completion.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CompletionChoice)]
 pub struct Choice {
     pub index: usize,
     pub text: String,
     pub logprobs: Option<CompletionLogprobs>,
+    /// `stop` at the end of the text or a stop sequence, `length` if `max_tokens` was reached.
     pub finish_reason: &'static str,
 }
 
@@ -107,15 +93,20 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create_completion))
 }
 
-/// Completions
+/// Create a text completion
 ///
-/// As OpenAI's older call of the same name; `top_k`, `min_p`, `repetition_penalty` and `response_format` beside it. `echo`, `suffix` and `best_of`
-/// are refused.
+/// Compatible with OpenAI's legacy endpoint; accepts `top_k`, `min_p`, `repetition_penalty` and `response_format` in addition.
+/// `echo`, `suffix` and a `best_of` other than `n` are rejected.
 #[utoipa::path(
     post, path = "/v1/completions", operation_id = "create_completion", tag = "openai", request_body = CompletionRequest,
     responses(
-        (status = 200, description = "The texts, or a stream of them.", content(
-            (CompletionResponse = "application/json"), (String = "text/event-stream"),
+        (status = 200, description = "Text completion, or a stream of `text_completion` objects.", content(
+            (CompletionBody<Choice> = "application/json", example = json!({
+                "id": "cmpl-0193", "object": "text_completion", "created": 1767605400, "model": "stories",
+                "choices": [{"index": 0, "text": " there was a city by the river", "logprobs": null, "finish_reason": "length"}],
+                "usage": {"prompt_tokens": 4, "completion_tokens": 7, "total_tokens": 11}
+            })),
+            (String = "text/event-stream"),
         )),
         BadRequest, NotFound, ServiceUnavailable,
     ),
@@ -125,63 +116,53 @@ async fn create_completion(
     caller: Caller,
     Json(request): Json<CompletionRequest>,
 ) -> ApiResult<Response> {
-    let meta = CompletionMeta::new("cmpl", request.model.clone());
-    let (is_streamed, options) = (request.stream == Some(true), request.stream_options.unwrap_or_default());
-    let (model, choices) = (request.model.clone(), request.n.unwrap_or(1));
-    let choices_per_prompt = choices as usize;
-    let running = start_generation(&state, &caller, &model, generation_request(request, choices)?).await?;
-    match is_streamed {
-        true => Ok(stream_completion(
-            &state,
-            running,
-            ChunkWriter { meta, object: "text_completion", options, choices_per_prompt },
-        )),
-        false => Ok(axum::Json(collect_completion(&state, meta, running, choices_per_prompt).await?).into_response()),
-    }
+    respond::<TextFormat>(&state, &caller, to_completion_run(request)?).await
 }
 
-fn generation_request(request: CompletionRequest, choices: u32) -> Result<GenerationRequest> {
-    reject_if(request.echo == Some(true), "echo", "the prompt is not answered here")?;
-    reject_if(request.suffix.is_some_and(|suffix| !suffix.is_empty()), "suffix", "is not known here")?;
-    reject_if(request.best_of.is_some_and(|best| best != choices), "best_of", "is only known where it is n")?;
-    Ok(GenerationRequest {
+fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {
+    let choices_per_prompt = request.n.unwrap_or(1);
+    reject_if(request.echo == Some(true), "echo", "is not supported")?;
+    reject_if(request.suffix.is_some_and(|suffix| !suffix.is_empty()), "suffix", "is not supported")?;
+    reject_if(request.best_of.is_some_and(|best| best != choices_per_prompt), "best_of", "must be equal to n")?;
+    let generation = GenerationRequest {
         prompts: request.prompt.into_prompts(),
-        sampling: SamplingParams { logprobs: request.logprobs, ..request.sampling.settings()? },
+        sampling: SamplingParams { logprobs: request.logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
         stop_output: StopOutput::Exclude,
         constraint: ResponseFormatParam::into_constraint(request.response_format),
         max_tokens: Some(request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
-        choices_per_prompt: choices,
-    })
+        choices_per_prompt,
+    };
+    let stream = (request.stream == Some(true)).then(|| request.stream_options.unwrap_or_default());
+    Ok(CompletionRun { model: request.model, stream, generation })
 }
 
-async fn collect_completion(
-    state: &AppState,
-    meta: CompletionMeta,
-    running: RunningGeneration,
-    choices_per_prompt: usize,
-) -> Result<CompletionResponse> {
-    let (mut choices, mut prompt_tokens, mut completion_tokens) = (Vec::new(), 0, 0);
-    for (index, generation) in running.streams.into_iter().enumerate() {
-        // Of each prompt once, however many choices it has.
-        prompt_tokens += if index % choices_per_prompt == 0 { generation.prompt_tokens } else { 0 };
-        let Completion { text, tokens, finish_reason: finish } = generation.collect().await?;
-        completion_tokens += tokens.len();
+struct TextFormat;
+
+impl CompletionFormat for TextFormat {
+    const ID_PREFIX: &'static str = "cmpl";
+    const OBJECT: &'static str = "text_completion";
+    const CHUNK_OBJECT: &'static str = "text_completion";
+    type Choice = Choice;
+
+    fn choice(state: &AppState, index: usize, output: ChoiceOutput) -> Choice {
+        let ChoiceOutput { text, tokens, finish_reason } = output;
         let logprobs = CompletionLogprobs::from_tokens(state, &tokens).filter(|_| !tokens.is_empty());
-        choices.push(Choice { index, text, logprobs, finish_reason: finish_reason(finish) });
+        Choice { index, text, logprobs, finish_reason }
     }
-    let CompletionMeta { id, created, model } = meta;
-    let usage = Usage::new(prompt_tokens, completion_tokens);
-    Ok(CompletionResponse { id, object: "text_completion", created, model, choices, usage })
-}
 
-fn stream_completion(state: &AppState, running: RunningGeneration, chunks: ChunkWriter) -> Response {
-    let app_state = state.clone();
-    let events = chunks.into_events(TokenStream::new(running), move |index, token, finish| {
-        let text = token.map_or("", |chosen| chosen.text_delta.as_str());
-        let logprobs =
-            token.and_then(|chosen| CompletionLogprobs::from_tokens(&app_state, std::slice::from_ref(chosen)));
+    fn opening_chunk(_index: usize) -> Option<Value> {
+        None
+    }
+
+    fn chunk_choice(
+        state: &AppState,
+        index: usize,
+        token: Option<&TokenOutput>,
+        finish: Option<&'static str>,
+    ) -> Value {
+        let text = token.map_or("", |token| token.text_delta.as_str());
+        let logprobs = token.and_then(|token| CompletionLogprobs::from_tokens(state, std::slice::from_ref(token)));
         json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})
-    });
-    sse::sse_response(state, events)
+    }
 }

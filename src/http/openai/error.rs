@@ -1,6 +1,4 @@
-//! Refusals in the form that OpenAI's clients read: `{"error": {"message", "type", "param", "code"}}`.
-//!
-//! Knows nothing of where a refusal came from.
+//! Error responses in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`.
 
 use crate::http::error::ApiError;
 use axum::body::Body;
@@ -10,12 +8,12 @@ use axum::response::Response;
 use espalier_core::error::Location;
 use serde_json::{Value, json};
 
-/// Whether a path's errors have this form.
+/// Returns whether errors of this path have OpenAI's format.
 pub fn uses_openai_errors(path: &str) -> bool {
     ["/v1/chat/completions", "/v1/completions", "/v1/models"].iter().any(|prefix| path.starts_with(prefix))
 }
 
-/// What is wrong with a request is a 400 there.
+/// OpenAI answers 400 to invalid requests, and never 422.
 fn openai_status(error: &ApiError) -> StatusCode {
     match error.status {
         StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
@@ -23,6 +21,7 @@ fn openai_status(error: &ApiError) -> StatusCode {
     }
 }
 
+/// Body of an error response, also sent as the last event of a failed stream.
 pub fn error_body(error: &ApiError, request_id: &str) -> Value {
     let error_type = match error.status {
         StatusCode::UNAUTHORIZED => "authentication_error",
@@ -38,7 +37,7 @@ pub fn error_body(error: &ApiError, request_id: &str) -> Value {
     }})
 }
 
-/// Gives an answer the body of its refusal.
+/// Replaces the response's body with the error in OpenAI's format.
 pub fn render(response: Response, error: ApiError, request_id: &str) -> Response {
     let (mut parts, _) = response.into_parts();
     parts.status = openai_status(&error);

@@ -1,4 +1,4 @@
-//! How likely tokens were, in OpenAI's two forms.
+//! Log probabilities of tokens in the formats of OpenAI's chat and text completions.
 
 use crate::http::state::AppState;
 use crate::serving::generation::TokenOutput;
@@ -6,23 +6,24 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// Of a chat's message.
+/// Log probabilities of a chat message.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = ChatLogprobs)]
 pub struct ChatLogprobs {
     pub content: Vec<TokenLogprob>,
 }
 
+/// Log probability of a generated token.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ChatLogprobToken)]
 pub struct TokenLogprob {
     pub token: String,
     pub logprob: f32,
-    /// The token may be a part of a character.
+    /// UTF-8 bytes of the token, which may end inside a character.
     pub bytes: Vec<u8>,
     pub top_logprobs: Vec<TopLogprob>,
 }
 
+/// One of the most likely tokens at a position.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ChatTopLogprob)]
 pub struct TopLogprob {
@@ -32,7 +33,7 @@ pub struct TopLogprob {
 }
 
 impl ChatLogprobs {
-    /// `None` where they were not asked for.
+    /// `None` if the request did not ask for log probabilities.
     pub fn from_tokens(state: &AppState, tokens: &[TokenOutput]) -> Option<Self> {
         let token_logprob = |token: &TokenOutput| {
             let logprobs = token.logprobs.as_ref()?;
@@ -48,22 +49,20 @@ impl ChatLogprobs {
     }
 }
 
-/// Of a completion.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = CompletionLogprobs)]
+/// Log probabilities of a text completion.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct CompletionLogprobs {
     pub tokens: Vec<String>,
     pub token_logprobs: Vec<f32>,
     pub top_logprobs: Vec<BTreeMap<String, f32>>,
-    /// In characters of the completion.
+    /// Offset of each token in the text, in characters.
     pub text_offset: Vec<usize>,
 }
 
 impl CompletionLogprobs {
-    /// `None` where they were not asked for.
+    /// `None` if the request did not ask for log probabilities.
     pub fn from_tokens(state: &AppState, tokens: &[TokenOutput]) -> Option<Self> {
-        let mut result =
-            Self { tokens: Vec::new(), token_logprobs: Vec::new(), top_logprobs: Vec::new(), text_offset: Vec::new() };
+        let mut result = Self::default();
         for token in tokens {
             let logprobs = token.logprobs.as_ref()?;
             result.tokens.push(lossy_text(&state.serving.token_bytes(token.token_id)));

@@ -1,4 +1,4 @@
-//! `GET /v1/models`: the base model, and every adapter that goes on with text.
+//! `GET /v1/models`: the base model and the adapters that generate text.
 
 use super::request::{model_not_found, resolve_model};
 use crate::http::auth::Caller;
@@ -28,11 +28,13 @@ pub struct ModelList {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"id": "support-answers", "object": "model", "created": 1767605400, "owned_by": "adapter"}))]
 pub struct Model {
+    /// Value of `model` in requests.
     pub id: String,
     /// `model`
     pub object: &'static str,
     /// Seconds since 1970; 0 for the base model.
     pub created: i64,
+    /// `base` or `adapter`.
     pub owned_by: String,
 }
 
@@ -51,12 +53,12 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list_models)).routes(routes!(get_model))
 }
 
-/// Models
+/// List models
 ///
-/// The base model, and by their names the adapters that say what comes next.
+/// The base model, and the adapters that generate text by their names.
 #[utoipa::path(
     get, path = "/v1/models", operation_id = "list_models", tag = "openai",
-    responses((status = 200, description = "The models.", body = ModelList)),
+    responses((status = 200, description = "Models that generate text.", body = ModelList)),
 )]
 async fn list_models(state: AppState, caller: Caller) -> ApiResult<Json<ModelList>> {
     let mut data = if state.base.info().is_causal_lm { vec![Model::base(&state)] } else { Vec::new() };
@@ -67,7 +69,7 @@ async fn list_models(state: AppState, caller: Caller) -> ApiResult<Json<ModelLis
         after = page.last().map(|adapter| adapter.id);
         let is_last = page.len() < limit as usize;
         let causal_lm_adapters = page.iter().filter(|adapter| adapter.description.task.is_generative());
-        // A name's newest adapter comes first, and is the one that it points to.
+        // Adapters come newest first, and a name refers to its newest adapter.
         data.extend(causal_lm_adapters.map(Model::from_adapter).filter(|model| seen_ids.insert(model.id.clone())));
         if is_last {
             return Ok(Json(ModelList { object: "list", data }));
@@ -75,12 +77,12 @@ async fn list_models(state: AppState, caller: Caller) -> ApiResult<Json<ModelLis
     }
 }
 
-/// A model
+/// Get a model
 ///
-/// By the base's name, or an adapter's name, id or `name@version`.
+/// By the base model's name, or an adapter's name, id or `name@version`.
 #[utoipa::path(
     get, path = "/v1/models/{model}", operation_id = "get_model", tag = "openai",
-    params(("model" = String, Path, description = "As in the list; a slash in it is written %2F.")),
+    params(("model" = String, Path, description = "Model as in the list; a slash is written `%2F`.")),
     responses((status = 200, description = "The model.", body = Model), NotFound),
 )]
 async fn get_model(state: AppState, caller: Caller, Path(model): Path<String>) -> ApiResult<Json<Model>> {

@@ -1,16 +1,15 @@
-//! What OpenAI's requests for chat and for completions have in common.
+//! Request fields and model lookup of the OpenAI-compatible endpoints.
 
-use crate::http::auth::Caller;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::state::AppState;
-use crate::serving::{GenerationRequest, RunningGeneration};
 use crate::store::Reference;
 use axum::http::StatusCode;
-use espalier_core::error::{Error, FieldError, Problem, Result};
+use espalier_core::error::{Error, Problem, Result};
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
-/// One text, or several.
+/// One stop sequence, or a list.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum StopSequences {
@@ -28,37 +27,36 @@ impl StopSequences {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-pub struct StreamOptions {
-    /// Whether a last frame tells the tokens.
-    #[serde(default)]
-    pub include_usage: bool,
+/// OpenAI fields that are accepted and ignored.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default)]
+#[allow(dead_code, reason = "accepted because clients send them")]
+pub struct IgnoredFields {
+    pub user: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Value>,
+    pub store: Option<bool>,
+    pub parallel_tool_calls: Option<bool>,
+    pub prompt_cache_key: Option<String>,
+    pub safety_identifier: Option<String>,
+    pub service_tier: Option<String>,
 }
 
-/// Refuses a field of OpenAI's that is not done here.
+/// Rejects a field, or a value of it, that is not supported.
+///
+/// # Errors
+/// `Invalid` (`unsupported_field`) if `is_present`.
 pub fn reject_if(is_present: bool, field: &str, message: &str) -> Result<()> {
-    if !is_present {
-        return Ok(());
+    match is_present {
+        true => Err(Error::Invalid(Problem::at_field("unsupported_field", format!("/{field}"), message))),
+        false => Ok(()),
     }
-    let field_error = FieldError::at_pointer(format!("/{field}"), message);
-    Err(Error::Invalid(Problem::new("unsupported_field", format!("{field}: {message}")).with_errors(vec![field_error])))
 }
 
-/// Starts what a request asks of a model by name.
-pub async fn start_generation(
-    state: &AppState,
-    caller: &Caller,
-    model: &str,
-    generation_request: GenerationRequest,
-) -> ApiResult<RunningGeneration> {
-    let reference = resolve_model(state, model)?;
-    state.serving.generate(&caller.owner, reference.as_ref(), generation_request).await.map_err(|error| match error {
-        Error::NotFound(_) => model_not_found(model),
-        other => other.into(),
-    })
-}
-
-/// `None` is the base model.
+/// Resolves the field `model`; `None` is the base model.
+///
+/// # Errors
+/// `model_not_found` if it is neither the base model's name nor a valid adapter reference.
 pub fn resolve_model(state: &AppState, model: &str) -> ApiResult<Option<Reference>> {
     match model == state.base.info().name {
         true => Ok(None),

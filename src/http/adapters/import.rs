@@ -1,10 +1,8 @@
-//! The steps from an uploaded zip to an adapter, and from an adapter to nothing.
-//!
-//! Knows nothing of handlers, nor of what makes an adapter good (`artifact`).
+//! Import of an uploaded adapter, and deletion of an adapter.
 
-use super::adapters::AdapterUpload;
-use super::spawn::{run_blocking, spawn_detached};
-use super::state::AppState;
+use super::request::AdapterUpload;
+use crate::http::spawn::{run_blocking, spawn_detached};
+use crate::http::state::AppState;
 use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
 use espalier_core::artifact::{self, Artifact, PublishedAdapter};
 use espalier_core::error::{Context, Result};
@@ -12,14 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Folder first, row after it.
+/// Validates the zip, writes the adapter's folder, then inserts its row.
 ///
 /// # Errors
-/// `Invalid` for what is wrong with the zip.
+/// `Invalid` if the zip or the adapter in it is invalid.
 pub async fn import_adapter(state: &AppState, owner: &str, upload: AdapterUpload) -> Result<Adapter> {
     let AdapterUpload { upload, name, import } = upload;
     let permit =
-        Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to check an adapter")?;
+        Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to validate an adapter")?;
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.data_dir));
     let settings = state.artifact_settings;
     let artifact = run_blocking("importing an adapter", move || {
@@ -41,7 +39,7 @@ async fn persist_adapter(state: &AppState, owner: String, name: Option<String>, 
     });
     let description = description.await?;
     let new_adapter = NewAdapter { id: Uuid::now_v7(), owner, name, job_id: None, description };
-    // where this fails, the folder without a row is swept at a later start
+    // If this fails, garbage collection at a later start removes the folder.
     state.store.add_adapter(new_adapter).await
 }
 
@@ -60,10 +58,10 @@ fn to_description(artifact: Artifact, written: PublishedAdapter) -> AdapterDescr
     }
 }
 
-/// Row first, then memory, then the folder if no other row needs it.
+/// Deletes the row, removes the adapter from the cache, and deletes the folder if no other row refers to it.
 ///
 /// # Errors
-/// `NotFound`; `Conflict` while a job needs it.
+/// `NotFound`; `Conflict` if an unfinished job starts from it.
 pub async fn delete_adapter(state: &AppState, owner: &str, reference: &Reference) -> Result<()> {
     let adapter = state.store.adapter(owner, reference).await?;
     let Some(version) = state.store.delete_adapter(owner, adapter.id).await? else { return Ok(()) };

@@ -1,6 +1,7 @@
-//! `POST /generate`: what comes next, from an adapter or from the base model, at once or word by word.
-//!
-//! Knows nothing of how it is computed. OpenAI's calls for the same are in [`super::openai`].
+//! `POST /generate`: text generation by an adapter or the base model, complete or streamed.
+
+pub mod params;
+pub mod stream;
 
 use super::adapters::AdapterVersion;
 use super::auth::Caller;
@@ -10,19 +11,19 @@ use super::problem_responses::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
 };
-use super::response_format::ResponseFormatParam;
-use super::sampling_options::SamplingOptions;
 use super::sse;
 use super::state::AppState;
-use crate::serving::generation::{Completion, FinishReason, Prompt, StopOutput};
+use crate::serving::generation::{Completion, Prompt, StopOutput};
 use crate::serving::{GenerationRequest, RunningGeneration};
-use crate::store::Reference;
+use crate::store::{Adapter, Reference};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use espalier_core::error::Error;
+use espalier_core::error::{Error, Result};
 use espalier_core::model::chat::{Message, RenderOptions};
-use futures_util::stream;
+use futures_util::StreamExt;
+use params::{ResponseFormatParam, SamplingOptions};
 use serde::{Deserialize, Serialize};
+use stream::{StreamEvent, Usage, event_stream, finish_reason_name};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,7 +32,7 @@ use utoipa_axum::routes;
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct GenerateQuery {
-    /// An id, a name, or `name@version` of an adapter that says what comes next. Without it, the base model goes on.
+    /// Adapter: an id, a name or `name@version`. The base model generates by default.
     #[param(example = "support-answers")]
     pub adapter: Option<String>,
 }
@@ -41,22 +42,24 @@ pub struct GenerateQuery {
 #[schema(example = json!({"inputs": ["Once upon a time", {"messages": [{"role": "user", "content": "Where is my card?"}]}],
     "max_tokens": 32, "temperature": 0.0}))]
 pub struct GenerateRequest {
-    /// Texts to go on from, or conversations that the assistant answers.
+    /// Prompts: texts to continue, or conversations to answer.
     pub inputs: Vec<GenerateInput>,
-    /// Tokens of each answer at most; the server's usual number where it is left out.
+    /// Maximum number of generated tokens per input. The default is a setting of the server.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u32>,
-    /// Texts that end an answer, and are not part of it.
+    /// Stop sequences: generation ends before the first of these texts.
     #[serde(default)]
     pub stop: Vec<String>,
+    /// Format that the generated text must have.
     pub response_format: Option<ResponseFormatParam>,
-    /// Whether words are sent as they come, as server-sent events.
+    /// Sends tokens as server-sent events as they are generated.
     #[serde(default)]
     pub stream: bool,
     #[serde(flatten)]
     pub sampling: SamplingOptions,
 }
 
+/// Prompt of one generated text.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum GenerateInput {
@@ -64,10 +67,11 @@ pub enum GenerateInput {
     Conversation(Conversation),
 }
 
+/// Conversation, rendered with the base model's chat template.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Conversation {
-    /// Objects with `role` and `content`, and what else the base's chat template knows.
+    /// Objects with `role` and `content`, and any other fields that the chat template reads.
     #[schema(value_type = Vec<Object>)]
     pub messages: Vec<Message>,
 }
@@ -80,55 +84,34 @@ pub struct Conversation {
         "usage": {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}}]
 }))]
 pub struct GenerateResponse {
-    /// Which version answered; `null` for the base model.
+    /// Adapter version that generated the texts; `null` for the base model.
     pub adapter: Option<AdapterVersion>,
-    /// One per input, in order.
+    /// One text per input, in order.
     pub generations: Vec<GeneratedText>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GeneratedText {
     pub text: String,
-    /// `stop`, or `length` where `max_tokens` ended it.
+    /// `stop` at the end of the text or a stop sequence, `length` if `max_tokens` was reached.
     pub finish_reason: &'static str,
     pub usage: Usage,
-}
-
-#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
-pub struct Usage {
-    pub prompt_tokens: usize,
-    pub completion_tokens: usize,
-    pub total_tokens: usize,
-}
-
-impl Usage {
-    pub fn new(prompt_tokens: usize, completion_tokens: usize) -> Self {
-        Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
-    }
-}
-
-/// OpenAI's word.
-pub fn finish_reason(finish: FinishReason) -> &'static str {
-    match finish {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
-    }
 }
 
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(generate))
 }
 
-/// Generate
+/// Generate text
 ///
-/// Goes on from each input. With `"stream": true` the answer is a stream of server-sent events: `{"index", "text"}` for every
-/// piece of text, `{"index", "finish_reason", "usage"}` at an input's end, and `[DONE]`. An input that nobody waits for any more
-/// is given up at the next token.
+/// Generates one text per input. With `"stream": true` the response is a stream of server-sent events: `{"index", "text"}` for
+/// each piece of text, `{"index", "finish_reason", "usage"}` at the end of an input, and `[DONE]` at the end of the stream. When
+/// the client disconnects, generation stops at the next token.
 #[utoipa::path(
     post, path = "/generate", operation_id = "generate", tag = "generation", params(GenerateQuery),
     request_body = GenerateRequest,
     responses(
-        (status = 200, description = "The texts, and the version that said them.", content(
+        (status = 200, description = "Generated texts and the adapter version that generated them.", content(
             (GenerateResponse = "application/json"), (String = "text/event-stream"),
         )),
         BadRequest, NotFound, RequestTimeout, Conflict, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
@@ -141,26 +124,30 @@ async fn generate(
     Json(request): Json<GenerateRequest>,
 ) -> ApiResult<Response> {
     let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
-    let to_prompt = |item: GenerateInput| match item {
+    let is_streamed = request.stream;
+    let running = state.serving.generate(&caller.owner, reference.as_ref(), to_generation_request(request)?).await?;
+    match is_streamed {
+        true => Ok(stream_response(&state, running)),
+        false => Ok(axum::Json(collect_response(running).await?).into_response()),
+    }
+}
+
+fn to_generation_request(request: GenerateRequest) -> Result<GenerationRequest> {
+    let to_prompt = |input: GenerateInput| match input {
         GenerateInput::Text(text) => Prompt::Text(text),
         GenerateInput::Conversation(Conversation { messages }) => {
             Prompt::Messages { messages, template_options: RenderOptions::default() }
         }
     };
-    let generation_request = GenerationRequest {
+    Ok(GenerationRequest {
+        sampling: request.sampling.to_sampling_params()?,
         prompts: request.inputs.into_iter().map(to_prompt).collect(),
-        sampling: request.sampling.settings()?,
         stop_sequences: request.stop,
         stop_output: StopOutput::Exclude,
         constraint: ResponseFormatParam::into_constraint(request.response_format),
         max_tokens: request.max_tokens,
         choices_per_prompt: 1,
-    };
-    let running = state.serving.generate(&caller.owner, reference.as_ref(), generation_request).await?;
-    match request.stream {
-        true => Ok(stream_response(&state, running)),
-        false => Ok(axum::Json(collect_response(running).await?).into_response()),
-    }
+    })
 }
 
 async fn collect_response(running: RunningGeneration) -> Result<GenerateResponse, Error> {
@@ -170,12 +157,13 @@ async fn collect_response(running: RunningGeneration) -> Result<GenerateResponse
         let prompt_tokens = generation.prompt_tokens;
         let Completion { text, tokens, finish_reason: finish } = generation.collect().await?;
         let usage = Usage::new(prompt_tokens, tokens.len());
-        generations.push(GeneratedText { text, finish_reason: finish_reason(finish), usage });
+        generations.push(GeneratedText { text, finish_reason: finish_reason_name(finish), usage });
     }
     Ok(GenerateResponse { adapter, generations })
 }
 
-#[derive(Serialize)]
+/// Data of one server-sent event.
+#[derive(Default, Serialize)]
 struct StreamChunk {
     index: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,34 +178,26 @@ struct StreamChunk {
 
 fn stream_response(state: &AppState, running: RunningGeneration) -> Response {
     let adapter = running.adapter.clone();
-    let tokens = stream::unfold(sse::TokenStream::new(running), move |mut words| {
-        let adapter = adapter.clone();
-        async move {
-            let event = match words.next_event().await? {
-                sse::StreamEvent::Token { index, token } => {
-                    let chunk = StreamChunk {
-                        index,
-                        adapter: None,
-                        text: Some(token.text_delta),
-                        finish_reason: None,
-                        usage: None,
-                    };
-                    sse::json_event(&chunk)
-                }
-                sse::StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens } => {
-                    let adapter = adapter.as_deref().map(AdapterVersion::from);
-                    let (reason, usage) =
-                        (Some(finish_reason(finish)), Some(Usage::new(prompt_tokens, completion_tokens)));
-                    sse::json_event(&StreamChunk { index, adapter, text: None, finish_reason: reason, usage })
-                }
-                sse::StreamEvent::Failed(error) => {
-                    let ApiError { code, detail, .. } = ApiError::from(error);
-                    sse::json_event(&serde_json::json!({"error": detail, "code": code}))
-                }
-                sse::StreamEvent::Done => Event::default().data("[DONE]"),
-            };
-            Some((event, words))
+    let events = event_stream(running).map(move |event| to_sse_event(event, adapter.as_deref()));
+    sse::sse_response(state, events)
+}
+
+fn to_sse_event(event: StreamEvent, adapter: Option<&Adapter>) -> Event {
+    match event {
+        StreamEvent::Token { index, token } => {
+            sse::json_event(&StreamChunk { index, text: Some(token.text_delta), ..StreamChunk::default() })
         }
-    });
-    sse::sse_response(state, tokens)
+        StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens } => sse::json_event(&StreamChunk {
+            index,
+            adapter: adapter.map(AdapterVersion::from),
+            text: None,
+            finish_reason: Some(finish_reason_name(finish)),
+            usage: Some(Usage::new(prompt_tokens, completion_tokens)),
+        }),
+        StreamEvent::Failed(error) => {
+            let ApiError { code, detail, .. } = ApiError::from(error);
+            sse::json_event(&serde_json::json!({"error": detail, "code": code}))
+        }
+        StreamEvent::Done => Event::default().data("[DONE]"),
+    }
 }

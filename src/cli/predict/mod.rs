@@ -1,17 +1,19 @@
-//! `espalier predict`: texts in, labels or features out; with the right labels at hand, how many were met.
+//! `espalier predict`: predictions for texts, and their accuracy if the true labels are given.
 
-use super::client::{Client, ClientArgs};
+mod inputs;
+
+use super::client::{Client, ClientArgs, encode_path_segment};
 use super::error::{CliError, CliResult};
 use super::output::Output;
-use super::prediction_inputs::{self, ColumnNames, Input};
 use clap::Args;
+use inputs::{ColumnNames, Input};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use ureq::http::Uri;
 
-/// Inputs of one request: fewer than any server's limit by default.
+/// Inputs per request, below the default limit of the server.
 const BATCH_SIZE: usize = 128;
-/// Features of an embedding that are shown.
+/// Number of embedding values shown.
 const SHOWN_FEATURES: usize = 4;
 
 #[derive(Args)]
@@ -20,23 +22,23 @@ pub struct PredictArgs {
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     texts: Vec<String>,
 
-    /// Adapter: an id, a name or name@version; without one the base answers with features
+    /// Adapter: an id, a name or name@version; by default the base model computes embeddings
     #[arg(long)]
     adapter: Option<String>,
 
-    /// File of texts: a column of .csv or .tsv, a field of .jsonl, else one a line; - is standard input
+    /// File of texts: .csv, .tsv or .jsonl with a text column, otherwise one text per line; - reads standard input
     #[arg(long)]
     file: Option<PathBuf>,
 
-    /// Column of the texts in the file
+    /// Text column of the file
     #[arg(long, value_name = "COLUMN", default_value = "text")]
     text_column: String,
 
-    /// Column of the right labels in the file: shows how many predictions agree
+    /// Column of the true labels; prints the accuracy instead of the predictions
     #[arg(long, value_name = "COLUMN", requires = "file")]
     label_column: Option<String>,
 
-    /// Labels per text, the most probable first
+    /// Number of labels per text, most probable first
     #[arg(long, value_name = "N", default_value = "1")]
     top_k: u32,
 
@@ -48,7 +50,7 @@ pub fn run(args: &PredictArgs) -> CliResult {
     let (client, mut output) = (args.remote.client()?, args.remote.output());
     let columns = ColumnNames { text: args.text_column.clone(), label: args.label_column.clone() };
     let inputs = match &args.file {
-        Some(file) => prediction_inputs::read_inputs(file, &columns)?,
+        Some(file) => inputs::read_inputs(file, &columns)?,
         None => args.texts.iter().map(Input::from_text).collect(),
     };
     let response = request_predictions(&client, args, &inputs)?;
@@ -60,7 +62,7 @@ pub fn run(args: &PredictArgs) -> CliResult {
     }
 }
 
-/// All answers as one, in the order of the inputs.
+/// Predicts in batches and merges the responses, in the order of the inputs.
 fn request_predictions(client: &Client, args: &PredictArgs, inputs: &[Input]) -> CliResult<Value> {
     let path = predict_path(args.adapter.as_deref())?;
     let (mut adapter, mut predictions) = (Value::Null, Vec::with_capacity(inputs.len()));
@@ -74,7 +76,7 @@ fn request_predictions(client: &Client, args: &PredictArgs, inputs: &[Input]) ->
             }
             _ => return Err(CliError::failed("the server did not answer with one prediction per text")),
         }
-        // Later batches ask for the version that answered the first, though the name may point elsewhere by then.
+        // Later batches use the version that answered the first, because the name may refer to another version by then.
         if let Some(id) = response["adapter"]["id"].as_str() {
             batch_path = format!("/predict?adapter={id}");
         }
@@ -85,14 +87,14 @@ fn request_predictions(client: &Client, args: &PredictArgs, inputs: &[Input]) ->
 
 fn predict_path(adapter: Option<&str>) -> CliResult<String> {
     let Some(adapter) = adapter else { return Ok("/predict".to_string()) };
-    let path = format!("/predict?adapter={}", super::client::encode_path_segment(adapter));
+    let path = format!("/predict?adapter={}", encode_path_segment(adapter));
     let is_valid = path.parse::<Uri>().is_ok() && !adapter.is_empty();
     is_valid
         .then_some(path)
         .ok_or_else(|| CliError::invalid_input(format!("\"{adapter}\" is not an adapter: give an id or a name")))
 }
 
-/// A prediction as `label <tab> score` lines, entities, a value, or the first features of an embedding.
+/// Formats a prediction as lines: `label <tab> score`, entities, a value, or the first values of an embedding.
 fn format_prediction(prediction: &Value) -> Vec<String> {
     if let Some(features) = prediction["embedding"].as_array() {
         let leading: Vec<String> = features
@@ -112,8 +114,8 @@ fn format_prediction(prediction: &Value) -> Vec<String> {
     if let Some(fills) = prediction["fills"].as_array() {
         return fills.iter().map(format_mask_fill).collect();
     }
-    let format_scored_label = |one: &Value| {
-        let (label, score) = (one["label"].as_str()?, one["score"].as_f64()?);
+    let format_scored_label = |scored: &Value| {
+        let (label, score) = (scored["label"].as_str()?, scored["score"].as_f64()?);
         Some(format!("{label}\t{score:.4}"))
     };
     if let Some(labels) = prediction["labels"].as_array() {
@@ -128,24 +130,25 @@ fn format_prediction(prediction: &Value) -> Vec<String> {
     }
 }
 
-fn format_entity(one: &Value) -> Option<String> {
-    let (label, text, score) = (one["label"].as_str()?, one["text"].as_str()?, one["score"].as_f64()?);
-    Some(format!("{label}\t{text}\t{}-{}\t{score:.4}", one["start"], one["end"]))
+fn format_entity(entity: &Value) -> Option<String> {
+    let (label, text, score) = (entity["label"].as_str()?, entity["text"].as_str()?, entity["score"].as_f64()?);
+    Some(format!("{label}\t{text}\t{}-{}\t{score:.4}", entity["start"], entity["end"]))
 }
 
-/// The words for one mask.
-fn format_mask_fill(words: &Value) -> String {
-    let format_token = |one: &Value| Some(format!("{}\t{:.4}", one["token"].as_str()?, one["score"].as_f64()?));
-    words.as_array().into_iter().flatten().filter_map(format_token).collect::<Vec<_>>().join("\t")
+/// Formats the tokens for one mask.
+fn format_mask_fill(tokens: &Value) -> String {
+    let format_token =
+        |scored: &Value| Some(format!("{}\t{:.4}", scored["token"].as_str()?, scored["score"].as_f64()?));
+    tokens.as_array().into_iter().flatten().filter_map(format_token).collect::<Vec<_>>().join("\t")
 }
 
 fn print_accuracy(inputs: &[Input], predictions: &[Value], output: &mut Output) -> CliResult {
     let is_correct = |(input, prediction): &(&Input, &Value)| prediction["label"].as_str() == input.label.as_deref();
-    let met = inputs.iter().zip(predictions).filter(is_correct).count();
+    let correct = inputs.iter().zip(predictions).filter(is_correct).count();
     output.write_line(format!(
-        "{met} of {} labels are right: accuracy {:.4}",
+        "{correct} of {} labels are right: accuracy {:.4}",
         inputs.len(),
-        met as f64 / inputs.len() as f64
+        correct as f64 / inputs.len() as f64
     ))
 }
 
@@ -156,7 +159,7 @@ mod tests {
     use crate::cli::output::tests::captured_output;
 
     #[test]
-    fn a_prediction_is_a_label_and_a_score_per_line() {
+    fn labels_are_formatted_with_scores() {
         let one = |label: &str, score: f64| json!({"label": label, "score": score});
         let mut prediction = one("card_arrival", 0.97125);
         assert_eq!(format_prediction(&prediction), ["card_arrival\t0.9712"]);

@@ -1,32 +1,31 @@
-//! What happens to a job, as it happens: its event stream, taken up again where it broke, and Ctrl-C.
-//!
-//! Both arrive on one channel. Knows nothing of how they are shown.
+//! Subscription to a job's event stream, with reconnection, and to Ctrl-C, on one channel.
 
-use super::client::{Client, encode_path_segment};
-use super::error::{CliError, CliResult};
-use super::sse::{Event, EventStream};
+use crate::cli::client::{Client, encode_path_segment};
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::sse::{Event, EventStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 use ureq::http::Method;
 use ureq::http::header::ACCEPT;
 
+/// Update for the watcher.
 #[derive(Debug)]
 pub enum JobUpdate {
     Event(Event),
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C.
     Interrupted,
 }
 
-/// A server says that it is alive more often than this.
+/// Maximum time without data; the server sends keep-alive comments more often.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Between two tries to reach a server that is restarting.
+/// Delay before reconnecting to the stream.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// Follows a job from its first event on.
+/// Subscribes to all events of a job, from the first.
 ///
 /// # Errors
-/// `Failed` where the machine has no thread left.
+/// `Failed` if a thread cannot be started.
 pub fn subscribe(client: &Client, job_id: &str) -> CliResult<Receiver<JobUpdate>> {
     let (sender, receiver) = channel();
     let (client, path, events) =
@@ -41,7 +40,8 @@ fn spawn_named(name: &str, body: impl FnOnce() + Send + 'static) -> CliResult {
     thread.map(drop).map_err(|error| CliError::failed(format!("no thread can be started: {error}")))
 }
 
-/// Until nobody listens any more, or the server refuses: then whoever asks for the job itself learns why.
+/// Sends events until the receiver is dropped, the stream is complete, or the server rejects the request; polling the job then
+/// reports the error.
 fn read_events_loop(client: &Client, path: &str, updates: &Sender<JobUpdate>) {
     let mut last_event_id = None;
     loop {
@@ -53,7 +53,7 @@ fn read_events_loop(client: &Client, path: &str, updates: &Sender<JobUpdate>) {
             request = request.header("last-event-id", id);
         }
         match client.open_stream(request, (), READ_TIMEOUT) {
-            // 204: the job is over, and everything was told.
+            // 204: the job is finished and all events were received.
             Ok(response) if response.status().as_u16() == 204 => return,
             Ok(response) if response.status().is_success() => {
                 for event in EventStream::new(response.into_body().into_reader()).map_while(Result::ok) {
@@ -72,7 +72,7 @@ fn read_events_loop(client: &Client, path: &str, updates: &Sender<JobUpdate>) {
 
 fn wait_for_ctrl_c(updates: &Sender<JobUpdate>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    // Without a handler Ctrl-C still ends the command, which leaves the job alone just the same.
+    // Without a handler Ctrl-C ends the command; the job continues in that case too.
     if let Ok(runtime) = runtime
         && runtime.block_on(tokio::signal::ctrl_c()).is_ok()
     {

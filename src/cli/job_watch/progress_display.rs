@@ -1,16 +1,15 @@
-//! How a job's progress is shown: a bar that is drawn anew in place, or a plain line every few seconds.
-//!
-//! Knows nothing of where the progress comes from.
+//! Progress of a job: a bar on a terminal, otherwise a line every few seconds.
 
-use super::api_types::Progress;
-use super::error::CliResult;
-use super::output::{DisplayMode, Output, OutputFormat, format_duration};
+use crate::cli::api_types::Progress;
+use crate::cli::error::CliResult;
+use crate::cli::output::{DisplayMode, Output, OutputFormat, format_duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 
-/// Between two plain lines.
+/// Minimum interval of progress lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Display of a job's progress.
 pub enum ProgressDisplay {
     Bar(ProgressBar),
     Lines { last_line: Option<(Instant, String)> },
@@ -30,7 +29,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// The job waits, for the reason given.
+    /// Shows why the job makes no progress.
     pub fn show_waiting(&mut self, reason: &str, output: &mut Output) -> CliResult {
         match self {
             Self::Bar(bar) => {
@@ -64,7 +63,7 @@ impl ProgressDisplay {
                 let is_due = last
                     .as_ref()
                     .is_none_or(|(printed_at, previous)| printed_at.elapsed() >= LINE_INTERVAL && *previous != text);
-                let was_waiting = last.as_ref().is_some_and(|(_, said)| !said.starts_with("step "));
+                let was_waiting = last.as_ref().is_some_and(|(_, previous)| !previous.starts_with("step "));
                 if !is_due && !was_waiting {
                     return Ok(());
                 }
@@ -74,7 +73,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// A line that stays, above the bar where there is one.
+    /// Prints a line, above the bar if there is one.
     pub fn print_line(&mut self, text: &str, output: &mut Output) -> CliResult {
         match self {
             Self::Bar(bar) => bar.suspend(|| output.write_line(text)),
@@ -82,7 +81,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Leaves the terminal as it was found.
+    /// Removes the bar.
     pub fn clear(&mut self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
@@ -94,7 +93,7 @@ const WAITING_TEMPLATE: &str = "{spinner} {msg}";
 const RUNNING_TEMPLATE: &str = "{bar:28} {pos}/{len}  {msg}";
 
 fn progress_style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("both templates above are well formed")
+    ProgressStyle::with_template(template).expect("WAITING_TEMPLATE and RUNNING_TEMPLATE are valid templates")
 }
 
 fn format_progress(progress: &Progress) -> String {
@@ -109,8 +108,8 @@ fn format_progress(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::cli::output::tests::captured_output;
+    use crate::cli::*;
 
     fn progress_at(step: u64) -> Progress {
         Progress {

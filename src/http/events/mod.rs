@@ -1,20 +1,18 @@
-//! `GET /jobs/{id}/events`: a job's history as it happens, as server-sent events or as JSON.
-//!
-//! Knows nothing of who writes events: it reads the store, once per stream and poll.
+//! `GET /jobs/{id}/events`: status changes and metrics of a job, as server-sent events or pages of JSON.
 
 use super::auth::Caller;
 use super::error::ApiResult;
 use super::extract::{PathId, QueryParams};
 use super::problem_responses::{NotFound, ServiceUnavailable, UnprocessableEntity};
+use super::sse::sse_response;
 use super::state::AppState;
 use crate::store::Event;
 use axum::Json;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::Error;
-use event_stream::EventStream;
+use event_stream::{EventStream, PAGE_SIZE};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,22 +24,20 @@ use uuid::Uuid;
 mod event_stream;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Rows read at once.
-const PAGE_SIZE: u32 = 500;
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct EventsQuery {
-    /// Only events after this sequence number; the header `Last-Event-ID` says the same.
+    /// Returns events after this sequence number; the header `Last-Event-ID` has the same effect.
     pub after: Option<i64>,
 }
 
-/// A part of a job's history, oldest first.
+/// Page of a job's events, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventPage {
     pub data: Vec<Event>,
-    /// Give it as `after` for what follows; `null` where the job is over and nothing will.
+    /// Value of `after` for the next page; `null` after the last event of a finished job.
     pub next: Option<String>,
 }
 
@@ -49,25 +45,25 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_job_events))
 }
 
-/// Follow a job
+/// Stream a job's events
 ///
-/// Server-sent events, from the first one or from after `Last-Event-ID`, until the job is over. `status` and `metrics`
-/// carry their sequence number as id and are replayed; `progress` has none and tells how far the job is at the moment. A
-/// job that is over and has nothing to add answers 204, which ends a browser's reconnecting. With `Accept:
-/// application/json`, a page of the same events as JSON.
+/// Server-sent events, from the first event or after `Last-Event-ID`, until the job is finished. `status` and `metrics` events
+/// have a sequence number as their id and are replayed; `progress` events have no id and carry the current progress. If the job
+/// is finished and all events were received, the response is 204, which stops browsers from reconnecting. With `Accept:
+/// application/json`, the response is a page of the same events as JSON.
 #[utoipa::path(
     get, path = "/jobs/{id}/events", operation_id = "get_job_events", tag = "jobs",
     params(
-        ("id" = Uuid, Path, description = "The job's id."), EventsQuery,
-        ("last-event-id" = Option<i64>, Header, description = "The last sequence number that was received."),
+        ("id" = Uuid, Path, description = "Job id."), EventsQuery,
+        ("last-event-id" = Option<i64>, Header, description = "Sequence number of the last event received."),
     ),
     responses(
-        (status = 200, description = "The events.", content(
+        (status = 200, description = "Events of the job.", content(
             (String = "text/event-stream", example = "id: 1\nevent: status\ndata: {\"status\":\"queued\"}\n\n"),
             (EventPage = "application/json", example = json!({"data": [{"sequence": 1, "kind": "status",
                 "data": {"status": "queued"}, "created_at": "2026-01-05T09:30:00Z"}], "next": "1"})),
         )),
-        (status = 204, description = "The job is over and all its events were received."),
+        (status = 204, description = "The job is finished and all events were received."),
         NotFound, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
@@ -85,7 +81,7 @@ async fn get_job_events(
     }
 }
 
-/// The later of the two: a browser that reconnects sends its first query again.
+/// Returns the later position of query and header: a reconnecting browser repeats its first query.
 fn resume_position(query: EventsQuery, headers: &HeaderMap) -> ApiResult<i64> {
     let Some(last_event_id) = headers.get(LAST_EVENT_ID) else { return Ok(query.after.unwrap_or(0)) };
     let last_event_id = last_event_id.to_str().ok().and_then(|last| last.trim().parse().ok());
@@ -100,7 +96,7 @@ fn wants_json(headers: &HeaderMap) -> bool {
 }
 
 async fn event_page(state: &AppState, owner: &str, id: Uuid, after: i64) -> ApiResult<EventPage> {
-    // the job first: what is over when it is read has all its events
+    // Reads the job before its events: a job that is finished now has no events after this page.
     let is_finished = state.store.job(owner, id).await?.status.is_terminal();
     let data = state.store.events(id, after, PAGE_SIZE).await?;
     let is_complete = is_finished && data.len() < PAGE_SIZE as usize;
@@ -117,11 +113,7 @@ async fn open_stream(state: AppState, owner: String, id: Uuid, after: i64) -> Ap
         let detail = "too many event streams are open: close some, or poll GET /jobs/{id}";
         Error::busy("too_many_streams", detail, Duration::from_secs(5))
     })?;
-    let keep_alive = KeepAlive::new().interval(state.settings.sse_keep_alive_interval).text("alive");
-    let events = EventStream::new(state, owner, id, after, permit).into_stream();
-    // proxies that collect answers would hold the events back
-    let no_buffering = [(HeaderName::from_static("x-accel-buffering"), "no")];
-    Ok((no_buffering, Sse::new(events).keep_alive(keep_alive)).into_response())
+    Ok(sse_response(&state, EventStream::new(state.clone(), owner, id, after, permit).into_stream()))
 }
 
 #[cfg(test)]

@@ -1,20 +1,18 @@
-//! What is to be predicted for: words of the command line, lines of a text, a column of a table.
-//!
-//! Knows nothing of predictions.
+//! Inputs of `espalier predict`: reads texts and true labels from CSV, TSV, JSONL and text files.
 
-use super::error::{CliError, CliResult};
+use crate::cli::error::{CliError, CliResult};
 use serde_json::Value;
 use std::io::Read;
 use std::path::Path;
 
-/// A text, and the label that it should get where the file knows it.
+/// Text with its true label, if known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     pub text: String,
     pub label: Option<String>,
 }
 
-/// Which columns (CSV, TSV) or fields (JSONL) are read.
+/// Columns (CSV, TSV) or fields (JSONL) to read.
 #[derive(Debug, Clone)]
 pub struct ColumnNames {
     pub text: String,
@@ -27,13 +25,13 @@ impl Input {
     }
 }
 
-/// Reads a file by its ending: `.csv`, `.tsv`, `.jsonl`, anything else one text a line. `-` is standard input.
+/// Reads a file in the format of its extension: `.csv`, `.tsv`, `.jsonl`, otherwise one text per line. `-` is standard input.
 ///
 /// # Errors
-/// `BadInput` naming the file, and the line where there is one.
+/// `InvalidInput` with the file, and the line if known.
 pub fn read_inputs(path: &Path, columns: &ColumnNames) -> CliResult<Vec<Input>> {
     let name = path.display().to_string();
-    let file_error = |why: String| CliError::invalid_input(format!("{name}: {why}"));
+    let file_error = |reason: String| CliError::invalid_input(format!("{name}: {reason}"));
     let bytes = if name == "-" {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
@@ -52,11 +50,11 @@ pub fn read_inputs(path: &Path, columns: &ColumnNames) -> CliResult<Vec<Input>> 
     match inputs {
         Ok(inputs) if inputs.is_empty() => Err(file_error("there is no text in it".to_string())),
         Ok(inputs) => Ok(inputs),
-        Err((line, why)) => Err(CliError::invalid_input(format!("{name}:{line}: {why}"))),
+        Err((line, reason)) => Err(CliError::invalid_input(format!("{name}:{line}: {reason}"))),
     }
 }
 
-/// What was read, or the line that could not be, and why.
+/// Parsed value, or the line number and the reason of the error.
 type ParseResult<T> = Result<T, (u64, String)>;
 
 fn parse_csv(text: &str, delimiter: u8, columns: &ColumnNames) -> ParseResult<Vec<Input>> {
@@ -128,10 +126,10 @@ mod tests {
 
     #[test]
     fn errors_name_file_and_line() {
-        let said = |name, text| read_temp_file(name, text, None).unwrap_err().message().unwrap();
-        assert!(said("x.csv", "body\none\n").contains("x.csv:1: there is no column \"text\"; there are body"));
-        assert!(said("x.csv", "text,n\none,1\ntwo\n").contains("x.csv:3: "));
-        assert!(said("x.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n").contains("x.jsonl:2: the field \"text\""));
-        assert!(said("x.txt", "\n").contains("no text in it"));
+        let error = |name, text| read_temp_file(name, text, None).unwrap_err().message().unwrap();
+        assert!(error("x.csv", "body\none\n").contains("x.csv:1: there is no column \"text\"; there are body"));
+        assert!(error("x.csv", "text,n\none,1\ntwo\n").contains("x.csv:3: "));
+        assert!(error("x.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n").contains("x.jsonl:2: the field \"text\""));
+        assert!(error("x.txt", "\n").contains("no text in it"));
     }
 }

@@ -1,12 +1,12 @@
-//! A run's figures as lines and tables. The figures are the task's own: what is a number is shown under its name, and
-//! what is a list of classes as a table.
+//! Formats metrics of a job as lines and tables. Metrics depend on the task: numbers are shown by name, per-class metrics as a
+//! table.
 
 use serde_json::{Map, Value};
 
-/// Of a per-class table, the worst are shown: they are what one wants to know.
+/// Number of classes shown.
 const MAX_CLASSES: usize = 10;
 
-/// A row as one line; those of the training split are shown by the progress already.
+/// Formats a metrics event as one line; `None` for training metrics, which the progress display shows.
 pub fn format_row(data: &Value) -> Option<String> {
     match data.get("split")?.as_str()? {
         "validation" => format_validation(data),
@@ -17,19 +17,19 @@ pub fn format_row(data: &Value) -> Option<String> {
     }
 }
 
-/// Whether the head of the adapter that a job starts from was taken over.
+/// Formats the initial adapter of a job and whether its head is reused.
 fn format_warm_start(data: &Value) -> Option<String> {
     let from = data.pointer("/metrics/from_adapter")?;
     let version: String = from.get("version")?.as_str()?.chars().take(8).collect();
     let head = match (from.get("head")?.as_str()?, from.get("note").and_then(Value::as_str)) {
         ("kept", _) => "with its head".to_string(),
         ("extended", _) => "with its head, extended by new labels".to_string(),
-        (_, note) => format!("but its head starts afresh: {}", note.unwrap_or("it does not fit")),
+        (_, note) => format!("but with a new head: {}", note.unwrap_or("it does not fit")),
     };
     Some(format!("starts from the adapter of version {version}, {head}"))
 }
 
-/// Who is left after a rung of a race, and who is not.
+/// Formats the result of a rung of successive halving.
 fn format_rung(data: &Value) -> Option<String> {
     let metrics = data.get("metrics")?;
     let metric = metrics.get("metric")?.as_str()?;
@@ -50,7 +50,7 @@ fn format_rung(data: &Value) -> Option<String> {
     Some(format!("rung {rung} by {}: left {}{dropped}", humanize(metric), format_candidates(false)))
 }
 
-/// What the adapter says now, a line each.
+/// Formats sampled texts, one per line.
 fn format_samples(data: &Value) -> Option<String> {
     let texts = data.pointer("/metrics/texts")?.as_array()?.iter().filter_map(Value::as_str);
     let step = data.get("step").and_then(Value::as_u64).unwrap_or(0);
@@ -69,7 +69,7 @@ fn format_validation(data: &Value) -> Option<String> {
     Some(format!("step {step}: validation {}", formatted.join(", ")))
 }
 
-/// The final figures, first row the heading: by name, those of nested groups under `group.name`.
+/// Returns the final metrics as a table with a heading; metrics of nested groups have the group as a prefix.
 pub fn metrics_table(metrics: &Value) -> Vec<Vec<String>> {
     let mut rows = vec![vec!["metric".to_string(), "value".to_string()]];
     if let Some(metrics) = metrics.as_object() {
@@ -78,7 +78,7 @@ pub fn metrics_table(metrics: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-/// The worst classes by F1, first row the heading; empty where the task has no classes.
+/// Returns the classes with the lowest F1 as a table with a heading; empty if the task has no classes.
 pub fn worst_classes(metrics: &Value) -> Vec<Vec<String>> {
     let Some(classes) = metrics.pointer("/validation/per_class").and_then(Value::as_array) else { return Vec::new() };
     let metric_of = |class: &Value, name: &str| class.get(name).and_then(Value::as_f64).unwrap_or(0.0);
@@ -106,7 +106,7 @@ fn collect_rows(metrics: &Map<String, Value>, group: &str, rows: &mut Vec<Vec<St
     }
 }
 
-/// Whether the group's name says nothing that the names in it do not say: `calibration` of calibration errors.
+/// Returns whether a metric in the group repeats the group's name, such as `calibration_error` in `calibration`.
 fn is_redundant_group(group: &str, inner: &Map<String, Value>) -> bool {
     inner.keys().any(|name| name.contains(group))
 }
@@ -115,7 +115,7 @@ fn humanize(name: &str) -> String {
     name.replace('_', " ")
 }
 
-/// Whole numbers as they are, others with four digits behind the point.
+/// Formats integers as they are, and other numbers with four decimals.
 fn format_number(value: &Value) -> String {
     match (value.as_u64(), value.as_f64()) {
         (Some(whole), _) => whole.to_string(),
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(line.as_deref(), Some(expected));
         let from = json!({"version": "0123456789", "head": "fresh", "note": "no example of \"a\""});
         let line = format_row(&json!({"step": 0, "split": "start", "metrics": {"from_adapter": from}}));
-        let expected = "starts from the adapter of version 01234567, but its head starts afresh: no example of \"a\"";
+        let expected = "starts from the adapter of version 01234567, but with a new head: no example of \"a\"";
         assert_eq!(line.as_deref(), Some(expected));
     }
 

@@ -1,28 +1,32 @@
-//! Watching a job to its end: its event stream for what happened, the job itself for how far it is.
+//! Watches a job until it finishes, with its event stream and by polling the job.
 //!
-//! The stream may break and the server restart: the job is asked for every second in any case.
+//! Polling continues while the stream is interrupted or the server restarts.
 
-use super::api_types::{Event, Job, ListResponse};
+mod event_subscription;
+mod progress_display;
+
+use super::api_types::{Event, Job};
 use super::client::{Client, encode_path_segment};
 use super::error::{CliError, CliResult};
-use super::event_subscription::{JobUpdate, subscribe};
-use super::metrics;
 use super::output::Output;
-use super::progress_display::ProgressDisplay;
-use super::sse;
+use super::pagination::ListResponse;
+use super::{job_metrics, sse, usage_hints};
+use event_subscription::{JobUpdate, subscribe};
+use progress_display::ProgressDisplay;
+use serde_json::Value;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// How watching ended.
-pub enum WatchOutcome {
+enum WatchOutcome {
     Finished(Box<Job>),
-    /// Ctrl-C: the job goes on.
+    /// The user pressed Ctrl-C; the job continues.
     Detached,
 }
 
-/// Between two looks at the job.
+/// Interval of polling the job.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// A server that is silent for longer is not just restarting.
+/// Time after which an unreachable server is an error; restarts are shorter.
 const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 struct Watcher<'a> {
@@ -30,16 +34,31 @@ struct Watcher<'a> {
     id: &'a str,
     output: &'a mut Output,
     display: ProgressDisplay,
-    /// The newest event that was shown.
+    /// Sequence number of the last event shown.
     last_shown_sequence: i64,
     unreachable_since: Option<Instant>,
 }
 
-/// Shows a job until it is over or Ctrl-C is pressed.
+/// Watches a job until it finishes and shows its result.
 ///
 /// # Errors
-/// What the server refuses, and a server that does not answer for five minutes.
-pub fn watch(client: &Client, id: &str, output: &mut Output) -> CliResult<WatchOutcome> {
+/// `Failed` if the job does not succeed, and the errors of the client.
+pub fn watch_to_end(client: &Client, id: &str, output: &mut Output) -> CliResult {
+    match watch(client, id, output)? {
+        WatchOutcome::Finished(job) => report_result(client, &job, output),
+        WatchOutcome::Detached => {
+            output.write_line("")?;
+            output.write_line("the job continues; watch it again with:")?;
+            output.write_line(format!("  espalier jobs watch {id}{}", usage_hints::server_flag(client)))
+        }
+    }
+}
+
+/// Shows progress and events of a job until it finishes or the user presses Ctrl-C.
+///
+/// # Errors
+/// `InvalidInput` or `Failed` if the server rejects the request; `Failed` if it is unreachable for [`UNREACHABLE_TIMEOUT`].
+fn watch(client: &Client, id: &str, output: &mut Output) -> CliResult<WatchOutcome> {
     let display = ProgressDisplay::new(output);
     let mut watch = Watcher { client, id, output, display, last_shown_sequence: 0, unreachable_since: None };
     let outcome = watch.run();
@@ -68,7 +87,7 @@ impl Watcher<'_> {
         }
     }
 
-    /// `progress` has no number of its own and tells of the moment; all other events are history.
+    /// Shows an event. `progress` events have no sequence number.
     fn handle_event(&mut self, event: &sse::Event) -> CliResult {
         if event.event_type == "progress" {
             return match serde_json::from_str(&event.data) {
@@ -82,7 +101,7 @@ impl Watcher<'_> {
         }
     }
 
-    /// The job, once it is over and all its events were shown.
+    /// Polls the job and shows its progress. Returns the job when it is finished and all its events were shown.
     fn poll_job(&mut self) -> CliResult<Option<Job>> {
         let job: Job = match self.client.get(&format!("/jobs/{}", encode_path_segment(self.id))) {
             Ok(job) => job,
@@ -101,17 +120,17 @@ impl Watcher<'_> {
         Ok(None)
     }
 
-    /// A server that restarts is waited for.
+    /// Waits for a server that restarts, up to [`UNREACHABLE_TIMEOUT`].
     fn tolerate_unreachable(&mut self, reason: &str) -> CliResult {
         let unreachable_since = *self.unreachable_since.get_or_insert_with(Instant::now);
         if unreachable_since.elapsed() > UNREACHABLE_TIMEOUT {
-            let resume_hint = format!("the job may still be there: espalier jobs watch {}", self.id);
+            let resume_hint = format!("the job may still exist: espalier jobs watch {}", self.id);
             return Err(CliError::failed(format!("{reason}\n{resume_hint}")));
         }
-        self.display.show_waiting("the server does not answer: waiting for it", self.output)
+        self.display.show_waiting("the server does not answer: retrying", self.output)
     }
 
-    /// The events that the stream did not bring.
+    /// Shows the events that the stream did not deliver.
     fn show_missed_events(&mut self) -> CliResult {
         loop {
             let path = format!("/jobs/{}/events?after={}", encode_path_segment(self.id), self.last_shown_sequence);
@@ -131,7 +150,7 @@ impl Watcher<'_> {
         }
         self.last_shown_sequence = event.sequence;
         match event.kind.as_str() {
-            "metrics" => match metrics::format_row(&event.data) {
+            "metrics" => match job_metrics::format_row(&event.data) {
                 Some(line) => self.display.print_line(&line, self.output),
                 None => Ok(()),
             },
@@ -140,10 +159,10 @@ impl Watcher<'_> {
     }
 }
 
-/// What waits for what.
+/// Describes the status of a job that shows no progress.
 pub fn describe_status(job: &Job) -> String {
     match (job.status.as_str(), job.queue_position) {
-        ("queued", Some(0)) => "queued: next in line".to_string(),
+        ("queued", Some(0)) => "queued: next to run".to_string(),
         ("queued", Some(1)) => "queued: 1 job before it".to_string(),
         ("queued", Some(position)) => format!("queued: {position} jobs before it"),
         ("paused", _) => format!("paused: espalier jobs resume {}", job.id),
@@ -152,7 +171,34 @@ pub fn describe_status(job: &Job) -> String {
     }
 }
 
-/// The stream names the sequence as its id and the kind as its event; the data is the event's.
+fn report_result(client: &Client, job: &Job, output: &mut Output) -> CliResult {
+    let job_json: Value = client.get(&format!("/jobs/{}", job.id))?;
+    output.write_json(&job_json)?;
+    match (job.status.as_str(), &job.error) {
+        ("succeeded", _) => show_adapter(client, job, &job_json, output),
+        (_, Some(error)) => Err(CliError::failed(format!("job {} {}: {}", job.id, job.status, error.detail))),
+        (status, None) => Err(CliError::failed(format!("job {} was {status}", job.id))),
+    }
+}
+
+fn show_adapter(client: &Client, job: &Job, job_json: &Value, output: &mut Output) -> CliResult {
+    output.write_line(format!("job {} succeeded", job.id))?;
+    if let Some(metrics) = &job.metrics {
+        output.write_line("")?;
+        output.write_table(&job_metrics::metrics_table(metrics))?;
+        let classes = job_metrics::worst_classes(metrics);
+        if !classes.is_empty() {
+            output.write_line("")?;
+            output.write_line("labels with the lowest F1:")?;
+            output.write_table(&classes)?;
+        }
+    }
+    let Some(adapter) = job.adapter_reference() else { return Ok(()) };
+    output.write_line("")?;
+    usage_hints::print_usage_hints(client, adapter, job_json, output)
+}
+
+/// Parses an event of the stream: the id is the sequence number, the event type the kind.
 fn parse_event(event: &sse::Event) -> Option<Event> {
     Some(Event {
         sequence: event.id.as_deref()?.parse().ok()?,

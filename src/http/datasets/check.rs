@@ -1,9 +1,7 @@
-//! Looking into a dataset: the only place where this room calls the data room.
-//!
-//! Knows nothing of jobs or of where the file came from.
+//! Validation of dataset files on the blocking thread pool, with limited concurrency.
 
-use super::spawn::run_blocking;
-use super::state::AppState;
+use crate::http::spawn::run_blocking;
+use crate::http::state::AppState;
 use espalier_core::dataset::{self, Format, Options, Report, TokenCounter, ValidatedDataset};
 use espalier_core::error::{Context, Error, Problem, Result};
 use espalier_core::task::{self, RowSchema};
@@ -11,28 +9,28 @@ use espalier_core::training::Hyperparameters;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A file and how it is to be read.
+/// Dataset file and how to read it.
 pub struct DatasetFile {
     pub path: PathBuf,
     pub options: Options,
-    /// Read off the file where it is left out.
+    /// Task of the rows; derived from the file if `None`.
     pub task: Option<task::Config>,
-    /// Where training will cut a text; `None` where no job says it yet.
+    /// Hyperparameters that determine the maximum length; `None` outside a job.
     pub hyperparameters: Option<Hyperparameters>,
 }
 
-/// Checks a file as a dataset, away from the async threads. One with errors is refused.
+/// Validates a training dataset.
 ///
 /// # Errors
-/// `Invalid` with the bad rows.
+/// `Invalid` with the invalid rows.
 pub async fn check(state: &AppState, file: DatasetFile) -> Result<Report> {
     reject_errors(run_check(state, file, |_| {}).await?)
 }
 
-/// The same for a validation dataset of a training dataset with these labels.
+/// Validates a validation dataset, whose labels must be among `labels`.
 ///
 /// # Errors
-/// `Invalid` with the bad rows.
+/// `Invalid` with the invalid rows.
 pub async fn check_validation(state: &AppState, file: DatasetFile, labels: Vec<String>) -> Result<Report> {
     let report = run_check(state, file, move |checked| dataset::check_validation_labels(checked, &labels)).await?;
     reject_errors(report).map_err(|error| match error {
@@ -50,20 +48,20 @@ async fn run_check(
     extra_check: impl FnOnce(&mut ValidatedDataset) + Send + 'static,
 ) -> Result<Report> {
     let permit =
-        Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to check a dataset")?;
+        Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to validate a dataset")?;
     let (settings, base) = (Arc::clone(&state.dataset_settings), Arc::clone(&state.base));
-    let report = run_blocking("checking a dataset", move || {
+    let report = run_blocking("validating a dataset", move || {
         let _permit = permit;
         let task = match file.task {
             Some(task) => task,
             None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE)?.default_task(),
         };
-        // a length that the base does not allow is refused later, with the job's other settings
+        // `Spec::resolve` rejects a length above the base model's maximum later.
         let max_tokens = base.info().max_tokens;
         let default_length = task.defaults().max_length;
         let max_length = match &file.hyperparameters {
             Some(hyperparameters) => (hyperparameters.max_length(default_length, max_tokens) as usize).min(max_tokens),
-            // The job that will use it may say any.
+            // The job that uses the dataset chooses the length, up to the base model's maximum.
             None if task.is_generative() => max_tokens,
             None => default_length.min(max_tokens),
         };
@@ -82,10 +80,10 @@ fn reject_errors(report: Report) -> Result<Report> {
     }
 }
 
-/// The format that was given, or else what the file's name or content type says.
+/// Returns the requested format, or derives it from the file name or the content type.
 ///
 /// # Errors
-/// `Invalid` where nothing says it.
+/// `Invalid` (`unknown_format`) if neither gives a format.
 pub fn resolve_format(
     requested: Option<Format>,
     file_name: Option<&str>,

@@ -1,16 +1,16 @@
-//! The steps from a request to a queued job: check, refuse or resolve, keep the file, add the rows.
+//! Submission of a job: validate the request and its dataset, resolve the plan, store the dataset, queue the job.
 //!
-//! Until the last step everything is temporary: whatever is refused, and whoever goes away, leaves nothing behind. The
-//! last step runs to its end even if the client is gone. Knows nothing of handlers.
+//! Everything before [`persist`] is temporary, so that a rejected or cancelled request leaves nothing behind. `persist` runs to
+//! completion even if the client disconnects.
 
-use super::dataset_check;
-use super::datasets;
-use super::error::ApiResult;
 use super::initial_adapter;
-use super::jobs::{JobRequest, ValidatedJob};
-use super::spawn::spawn_detached;
-use super::state::AppState;
-use super::upload::Upload;
+use super::request::{ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
+use crate::http::datasets::{self, check};
+use crate::http::error::ApiResult;
+use crate::http::resource_name::Name;
+use crate::http::spawn::spawn_detached;
+use crate::http::state::AppState;
+use crate::http::upload::Upload;
 use crate::store::{Dataset, Job, NewJob};
 use espalier_core::dataset::{Format, Options, Report};
 use espalier_core::error::{Error, FieldError, Location, Result};
@@ -21,22 +21,7 @@ use espalier_core::training::warm_start::{self, SourceAdapter};
 use espalier_core::training::{Method, Plan, SuccessiveHalvingSpec, Validation};
 use uuid::Uuid;
 
-/// What came in: the request and where its examples are.
-pub struct JobSubmission {
-    pub request: JobRequest,
-    pub source: ExamplesSource,
-}
-
-pub enum ExamplesSource {
-    /// A file that came with the request.
-    File(Upload),
-    /// Inline examples, written to a file.
-    Inline(Upload),
-    /// A dataset that is here already.
-    Stored(Uuid),
-}
-
-/// A submission that nothing speaks against.
+/// Valid submission with its resolved plan.
 struct ValidatedSubmission {
     name: Option<String>,
     dataset: DatasetSource,
@@ -51,35 +36,34 @@ enum DatasetSource {
     Stored(Box<Dataset>),
 }
 
-/// Queues the job.
+/// Validates the request and queues the job.
 ///
 /// # Errors
-/// `Invalid` for the request or its rows, `NotFound` for a dataset, `Busy` where too many jobs are queued.
+/// `Invalid` if the request or a row is invalid, `NotFound` for an unknown dataset, `Busy` if too many jobs are queued.
 pub async fn submit(state: &AppState, owner: &str, submission: JobSubmission) -> ApiResult<Job> {
     let validated = validate_submission(state, owner, submission).await?;
     let (state, owner) = (state.clone(), owner.to_string());
     Ok(spawn_detached("queueing a job", async move { persist(&state, &owner, validated).await }).await?)
 }
 
-/// Says what would happen, and keeps nothing.
+/// Validates the request without storing anything.
 ///
 /// # Errors
-/// As [`submit`].
+/// The errors of [`submit`], except `Busy`.
 pub async fn validate_only(state: &AppState, owner: &str, submission: JobSubmission) -> ApiResult<ValidatedJob> {
     let ValidatedSubmission { options, report, plan, .. } = validate_submission(state, owner, submission).await?;
     Ok(ValidatedJob { options, report, spec: plan })
 }
 
 async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmission) -> Result<ValidatedSubmission> {
-    let JobSubmission { request, source } = submission;
-    let name = request.name.clone().map(super::resource_name::Name::into_string);
-    let origin = match &request.from_adapter {
+    let JobSubmission { mut request, source } = submission;
+    let name = request.name.clone().map(Name::into_string);
+    let initial_adapter = match &request.from_adapter {
         Some(adapter) => Some(initial_adapter::resolve_initial_adapter(state, owner, adapter).await?),
         None => None,
     };
-    let mut request = request;
-    if let (None, Some(origin)) = (request.hyperparameters.max_length, &origin) {
-        request.hyperparameters.max_length = u32::try_from(origin.max_length).ok();
+    if let (None, Some(adapter)) = (request.hyperparameters.max_length, &initial_adapter) {
+        request.hyperparameters.max_length = u32::try_from(adapter.max_length).ok();
     }
     let (dataset, options, report) = check_dataset(state, owner, &request, source).await?;
     let dataset_labels: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
@@ -91,7 +75,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
         Some(Validation::Fraction(_)) | None => None,
     };
     let example_count = count_examples(&report, &request, state);
-    let (auto, spec_request) = build_spec_request(request, report.target, origin);
+    let (auto, spec_request) = build_spec_request(request, report.target, initial_adapter);
     let plan = match auto {
         Some(auto) => {
             let race = SuccessiveHalvingSpec::resolve(
@@ -109,7 +93,8 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
 }
 
-/// Examples that training will have: plain texts that go on share them, or have several.
+/// Number of training examples. For causal language modelling on plain text, texts are packed into sequences of the maximum
+/// length.
 fn count_examples(report: &Report, request: &JobRequest, state: &AppState) -> usize {
     let task = request.task.clone().unwrap_or_else(|| report.target.default_task());
     let rows = usize::try_from(report.examples).unwrap_or(usize::MAX);
@@ -123,8 +108,8 @@ fn count_examples(report: &Report, request: &JobRequest, state: &AppState) -> us
     }
 }
 
-/// Whether it is a race, and the rest: the data's own task where the request names none, as the adapter has it where that is
-/// the same.
+/// Converts the request for [`Spec::resolve`], and separates the method `auto`. Without a task in the request, the task is that of
+/// the initial adapter if it fits the dataset, otherwise the dataset's default task.
 fn build_spec_request(
     request: JobRequest,
     target: RowSchema,
@@ -132,7 +117,7 @@ fn build_spec_request(
 ) -> (Option<Auto>, spec::Request) {
     let JobRequest { task, method, hyperparameters, validation, samples, .. } = request;
     let default_task = || {
-        from_adapter.as_ref().map_or_else(|| target.default_task(), |origin| warm_start::resolve_task(origin, target))
+        from_adapter.as_ref().map_or_else(|| target.default_task(), |adapter| warm_start::resolve_task(adapter, target))
     };
     let task = Some(task.map_or_else(default_task, |task| task.with_row_schema(target)));
     let (auto, method) = match method {
@@ -143,7 +128,7 @@ fn build_spec_request(
     (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples })
 }
 
-/// Finds the examples and checks them; a stored dataset only where it is to be read otherwise than before.
+/// Finds the dataset and validates it; a stored dataset is validated again only if this job reads it differently.
 async fn check_dataset(
     state: &AppState,
     owner: &str,
@@ -154,19 +139,13 @@ async fn check_dataset(
     let hyperparameters = request.hyperparameters.clone();
     let run_check = |path, options| {
         let task = task.clone();
-        dataset_check::check(
-            state,
-            dataset_check::DatasetFile { path, options, task, hyperparameters: Some(hyperparameters) },
-        )
+        check::check(state, check::DatasetFile { path, options, task, hyperparameters: Some(hyperparameters) })
     };
     match source {
         ExamplesSource::File(upload) => {
             let metadata = &upload.metadata;
-            let format = dataset_check::resolve_format(
-                request.format,
-                metadata.file_name.as_deref(),
-                metadata.content_type.as_deref(),
-            )?;
+            let format =
+                check::resolve_format(request.format, metadata.file_name.as_deref(), metadata.content_type.as_deref())?;
             let options = dataset_options(request, format);
             let report = run_check(upload.path().to_path_buf(), options.clone()).await?;
             Ok((DatasetSource::New(upload), options, report))
@@ -180,7 +159,7 @@ async fn check_dataset(
             let dataset = state.store.dataset(owner, id).await?;
             let read_options = merge_options(request, &dataset.options);
             let is_same_task = task.as_ref().is_none_or(|task| task.row_schemas().contains(&dataset.report.target));
-            // What can be learned of a text that goes on depends on where this job cuts it.
+            // For generative tasks the number of trained tokens depends on this job's maximum length.
             let effective_task = task.clone().unwrap_or_else(|| dataset.report.target.default_task());
             let is_same_task = is_same_task && !effective_task.is_generative();
             let report = match read_options == dataset.options && is_same_task {
@@ -197,7 +176,7 @@ fn dataset_options(request: &JobRequest, format: Format) -> Options {
     Options { format, columns, on_bad_rows: request.on_bad_rows.unwrap_or_default() }
 }
 
-/// What the request leaves out stays as it was when the dataset was uploaded.
+/// Options of the request, completed with those stored with the dataset.
 fn merge_options(request: &JobRequest, stored: &Options) -> Options {
     Options {
         format: request.format.unwrap_or(stored.format),
@@ -206,7 +185,7 @@ fn merge_options(request: &JobRequest, stored: &Options) -> Options {
     }
 }
 
-/// A validation set is read as it was when it was uploaded; it may not have labels that nothing teaches.
+/// Validates the validation dataset with its stored options; its labels must occur in the training dataset.
 async fn check_validation(
     state: &AppState,
     owner: &str,
@@ -216,16 +195,16 @@ async fn check_validation(
     labels: Vec<String>,
 ) -> Result<Uuid> {
     let dataset = state.store.dataset(owner, id).await?;
-    let file = dataset_check::DatasetFile {
+    let file = check::DatasetFile {
         path: state.data_dir.dataset_path(&dataset.hash),
         options: dataset.options,
         task: Some(request.task.clone().unwrap_or_else(|| target.default_task())),
         hyperparameters: Some(request.hyperparameters.clone()),
     };
-    dataset_check::check_validation(state, file, labels).await.map(|_| id)
+    check::check_validation(state, file, labels).await.map(|_| id)
 }
 
-/// Inline examples have no lines, but places in the request.
+/// Replaces line numbers by JSON pointers: each inline example is one line of the written file.
 fn lines_to_pointers(error: Error) -> Error {
     let Error::Invalid(mut problem) = error else { return error };
     for field_error in &mut problem.errors {
@@ -239,7 +218,7 @@ fn lines_to_pointers(error: Error) -> Error {
     Error::Invalid(problem)
 }
 
-/// File first, rows after it.
+/// Stores the dataset, then inserts the job's row.
 async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) -> Result<Job> {
     let ValidatedSubmission { name, dataset: dataset_source, options, report, plan, validation_dataset_id } = validated;
     let (dataset, outcome) = match dataset_source {

@@ -1,0 +1,209 @@
+//! Runs a chat or text completion and answers with one body or with a stream of chunks.
+
+use super::error;
+use super::request::{model_not_found, resolve_model};
+use crate::http::auth::Caller;
+use crate::http::error::{ApiError, ApiResult};
+use crate::http::generation::stream::{StreamEvent, Usage, event_stream, finish_reason_name};
+use crate::http::sse;
+use crate::http::state::AppState;
+use crate::serving::generation::TokenOutput;
+use crate::serving::{GenerationRequest, RunningGeneration};
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
+use espalier_core::error::{Error, Result};
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Format of a completion: what chat and text completions do differently.
+pub trait CompletionFormat: 'static {
+    const ID_PREFIX: &'static str;
+    /// Value of `object` of a complete response.
+    const OBJECT: &'static str;
+    /// Value of `object` of a chunk.
+    const CHUNK_OBJECT: &'static str;
+    type Choice: Serialize;
+
+    /// Choice of a complete response.
+    fn choice(state: &AppState, index: usize, output: ChoiceOutput) -> Self::Choice;
+
+    /// Chunk sent before the first token of a choice, if any.
+    fn opening_chunk(index: usize) -> Option<Value>;
+
+    /// Choice of a chunk: one token, or the end of the choice.
+    fn chunk_choice(state: &AppState, index: usize, token: Option<&TokenOutput>, finish: Option<&'static str>)
+    -> Value;
+}
+
+/// Generated text of one choice.
+pub struct ChoiceOutput {
+    pub text: String,
+    pub tokens: Vec<TokenOutput>,
+    pub finish_reason: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+pub struct StreamOptions {
+    /// Sends a last chunk with the token counts.
+    #[serde(default)]
+    pub include_usage: bool,
+}
+
+/// Converted request of either endpoint.
+pub struct CompletionRun {
+    pub model: String,
+    /// `None` for a complete response.
+    pub stream: Option<StreamOptions>,
+    pub generation: GenerationRequest,
+}
+
+/// Complete response.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CompletionBody<C> {
+    pub id: String,
+    /// `chat.completion` or `text_completion`.
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: u64,
+    pub model: String,
+    /// Choices in the order of the prompts.
+    pub choices: Vec<C>,
+    pub usage: Usage,
+}
+
+/// Generates and answers in the format `F`.
+///
+/// # Errors
+/// `model_not_found` for an unknown model; the errors of [`crate::serving::InferenceService::generate`].
+pub async fn respond<F: CompletionFormat>(
+    state: &AppState,
+    caller: &Caller,
+    run: CompletionRun,
+) -> ApiResult<Response> {
+    let CompletionRun { model, stream, generation } = run;
+    let choices_per_prompt = generation.choices_per_prompt as usize;
+    let reference = resolve_model(state, &model)?;
+    let running = state.serving.generate(&caller.owner, reference.as_ref(), generation).await;
+    let running = running.map_err(|error| match error {
+        Error::NotFound(_) => model_not_found(&model),
+        other => other.into(),
+    })?;
+    let meta = CompletionMeta::new(F::ID_PREFIX, model);
+    match stream {
+        Some(options) => Ok(stream_chunks::<F>(
+            state,
+            running,
+            ChunkWriter {
+                meta,
+                object: F::CHUNK_OBJECT,
+                options,
+                choices_per_prompt,
+                prompt_tokens: 0,
+                completion_tokens: 0,
+            },
+        )),
+        None => Ok(axum::Json(collect::<F>(state, meta, running, choices_per_prompt).await?).into_response()),
+    }
+}
+
+async fn collect<F: CompletionFormat>(
+    state: &AppState,
+    meta: CompletionMeta,
+    running: RunningGeneration,
+    choices_per_prompt: usize,
+) -> Result<CompletionBody<F::Choice>> {
+    let (mut choices, mut prompt_tokens, mut completion_tokens) = (Vec::new(), 0, 0);
+    for (index, generation) in running.streams.into_iter().enumerate() {
+        // The tokens of a prompt count once, however many choices it has.
+        prompt_tokens += if index.is_multiple_of(choices_per_prompt) { generation.prompt_tokens } else { 0 };
+        let completion = generation.collect().await?;
+        completion_tokens += completion.tokens.len();
+        let finish_reason = finish_reason_name(completion.finish_reason);
+        let output = ChoiceOutput { text: completion.text, tokens: completion.tokens, finish_reason };
+        choices.push(F::choice(state, index, output));
+    }
+    let CompletionMeta { id, created, model } = meta;
+    let usage = Usage::new(prompt_tokens, completion_tokens);
+    Ok(CompletionBody { id, object: F::OBJECT, created, model, choices, usage })
+}
+
+fn stream_chunks<F: CompletionFormat>(
+    state: &AppState,
+    running: RunningGeneration,
+    mut chunks: ChunkWriter,
+) -> Response {
+    let opening: Vec<Event> =
+        (0..running.streams.len()).filter_map(|index| Some(chunks.choice_event(F::opening_chunk(index)?))).collect();
+    let app_state = state.clone();
+    let events = event_stream(running).flat_map(move |event| {
+        stream::iter(match event {
+            StreamEvent::Token { index, token } => {
+                vec![chunks.choice_event(F::chunk_choice(&app_state, index, Some(&token), None))]
+            }
+            StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens } => {
+                chunks.count_tokens(index, prompt_tokens, completion_tokens);
+                let finish = Some(finish_reason_name(finish));
+                vec![chunks.choice_event(F::chunk_choice(&app_state, index, None, finish))]
+            }
+            StreamEvent::Failed(failure) => {
+                vec![sse::json_event(&error::error_body(&ApiError::from(failure), &chunks.meta.id))]
+            }
+            StreamEvent::Done => chunks.final_events(),
+        })
+    });
+    sse::sse_response(state, stream::iter(opening).chain(events))
+}
+
+/// Fields that the response and all chunks of a completion share.
+struct CompletionMeta {
+    id: String,
+    created: u64,
+    /// Model as the request named it.
+    model: String,
+}
+
+impl CompletionMeta {
+    fn new(prefix: &str, model: String) -> Self {
+        let id = Uuid::now_v7();
+        let created = id.get_timestamp().map_or(0, |time| time.to_unix().0);
+        Self { id: format!("{prefix}-{}", id.simple()), created, model }
+    }
+}
+
+/// Writes the chunks of a streamed completion and counts its tokens.
+struct ChunkWriter {
+    meta: CompletionMeta,
+    object: &'static str,
+    options: StreamOptions,
+    choices_per_prompt: usize,
+    prompt_tokens: usize,
+    completion_tokens: usize,
+}
+
+impl ChunkWriter {
+    fn choice_event(&self, choice: Value) -> Event {
+        sse::json_event(&self.chunk(json!([choice])))
+    }
+
+    fn count_tokens(&mut self, index: usize, prompt_tokens: usize, completion_tokens: usize) {
+        self.prompt_tokens += if index.is_multiple_of(self.choices_per_prompt) { prompt_tokens } else { 0 };
+        self.completion_tokens += completion_tokens;
+    }
+
+    fn final_events(&self) -> Vec<Event> {
+        let usage = self.options.include_usage.then(|| {
+            let mut chunk = self.chunk(json!([]));
+            chunk["usage"] = json!(Usage::new(self.prompt_tokens, self.completion_tokens));
+            sse::json_event(&chunk)
+        });
+        usage.into_iter().chain([Event::default().data("[DONE]")]).collect()
+    }
+
+    fn chunk(&self, choices: Value) -> Value {
+        let CompletionMeta { id, created, model } = &self.meta;
+        json!({"id": id, "object": self.object, "created": created, "model": model, "choices": choices})
+    }
+}
