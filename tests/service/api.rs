@@ -1,4 +1,5 @@
-//! The running binary over HTTP, on the tiny base.
+//! Black-box tests of the HTTP API: the binary serves the tiny base model.
+
 mod adapterhub;
 mod adapters;
 mod bad_adapters;

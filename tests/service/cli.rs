@@ -1,4 +1,4 @@
-//! The command line as its users see it: the real binary, what it writes, and how it ends.
+//! Tests of the command line: runs the binary and checks its output and exit code.
 
 mod doctor;
 mod follow;

@@ -1,4 +1,4 @@
-//! The API's document and its routes agree, and the committed `openapi.yaml` is the document.
+//! Tests that the OpenAPI document covers all routes and equals the committed `openapi.yaml`.
 
 use espalier::http::{openapi_document, openapi_yaml};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// Path, method and description of every operation.
+/// Path, method and operation object of every operation.
 fn operations() -> Vec<(String, String, Value)> {
     let document = serde_json::to_value(openapi_document()).unwrap();
     let paths = document["paths"].as_object().unwrap().clone();
@@ -30,12 +30,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_committed_document_is_the_one_of_the_code() {
+fn committed_document_equals_the_generated_one() {
     let committed = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.yaml")).unwrap_or_default();
-    assert!(
-        committed == openapi_yaml().unwrap(),
-        "openapi.yaml is not what the code says: run `make openapi` and commit it"
-    );
+    assert!(committed == openapi_yaml().unwrap(), "openapi.yaml is out of date: run `make openapi` and commit it");
 }
 
 #[test]
@@ -77,15 +74,15 @@ fn every_designed_endpoint_is_documented() {
     assert_eq!(documented, expected.map(str::to_string).into());
 }
 
-/// A route that `routes!` did not make would be missing in the document.
+/// A route added without `routes!` would be missing from the document.
 #[test]
 fn every_route_is_in_the_document() {
     for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http")) {
         let text = fs::read_to_string(&path).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         let tests = path.file_name().is_some_and(|name| name == "tests.rs");
-        for way in [".route(", ".route_service(", ".nest(", ".nest_service(", ".fallback("] {
-            assert!(tests || !code.contains(way), "{}: {way} makes a route that no document knows", path.display());
+        for call in [".route(", ".route_service(", ".nest(", ".nest_service(", ".fallback("] {
+            assert!(tests || !code.contains(call), "{}: {call} adds a route without documentation", path.display());
         }
     }
 }
@@ -94,23 +91,26 @@ fn every_route_is_in_the_document() {
 fn every_operation_has_a_summary_and_error_responses() {
     let mut ids = BTreeSet::new();
     for (path, method, operation) in operations() {
-        let place = format!("{method} {path}");
-        let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{place} has no operation id"));
+        let operation_name = format!("{method} {path}");
+        let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{operation_name} has no operation id"));
         assert!(ids.insert(id.to_string()), "the operation id {id} is used twice");
-        assert!(operation["summary"].is_string(), "{place} has no summary");
-        assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{place} needs one tag");
+        assert!(operation["summary"].is_string(), "{operation_name} has no summary");
+        assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{operation_name} needs one tag");
         let answers = operation["responses"].as_object().unwrap();
         assert!(
             answers.keys().any(|status| status.starts_with('2') || status.starts_with('3')),
-            "{place} never succeeds"
+            "{operation_name} has no success response"
         );
         if operation.get("security").is_none() {
-            assert!(answers.contains_key("401") && answers.contains_key("500"), "{place} hides a problem");
+            assert!(
+                answers.contains_key("401") && answers.contains_key("500"),
+                "{operation_name} lacks the common error responses"
+            );
         }
         for (status, answer) in answers.iter().filter(|(status, _)| status.as_str() >= "400") {
             let problem = resolve(answer);
             let schema = &problem["content"]["application/problem+json"]["schema"]["$ref"];
-            assert_eq!(schema, "#/components/schemas/Problem", "{place}, {status}");
+            assert_eq!(schema, "#/components/schemas/Problem", "{operation_name}, {status}");
         }
     }
 }
@@ -118,46 +118,49 @@ fn every_operation_has_a_summary_and_error_responses() {
 #[test]
 fn every_parameter_and_body_is_described() {
     for (path, method, operation) in operations() {
-        let place = format!("{method} {path}");
+        let operation_name = format!("{method} {path}");
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
-            assert!(parameter["description"].is_string(), "{place}: {} is not described", parameter["name"]);
+            assert!(parameter["description"].is_string(), "{operation_name}: {} is not described", parameter["name"]);
         }
         for name in path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
             let parameters = operation["parameters"].as_array().unwrap();
-            assert!(parameters.iter().any(|parameter| parameter["name"] == name), "{place}: {name} is not documented");
+            assert!(
+                parameters.iter().any(|parameter| parameter["name"] == name),
+                "{operation_name}: {name} is not documented"
+            );
         }
         let body = operation["requestBody"]["content"].as_object();
-        assert!(body.is_none_or(|content| !content.is_empty()), "{place} has an empty body");
+        assert!(body.is_none_or(|content| !content.is_empty()), "{operation_name} has an empty body");
     }
 }
 
 #[test]
-fn every_body_of_json_has_an_example() {
+fn every_json_body_has_an_example() {
     for (path, method, operation) in operations() {
         let answers = operation["responses"].as_object().unwrap().values();
         for body in answers.chain(operation.get("requestBody")).map(resolve) {
             let Some(content) = body["content"].get("application/json") else { continue };
             let example = content.get("example").or(content["schema"].get("example")).cloned();
             let example = example.or_else(|| resolve(&content["schema"]).get("example").cloned());
-            assert!(example.is_some(), "{method} {path} shows no example of its JSON");
+            assert!(example.is_some(), "{method} {path} has a JSON body without an example");
         }
     }
 }
 
-/// Settings that allow no other field beside a tag they do not know would accept nothing.
+/// A variant whose settings forbid additional properties must list the tag, or no value is valid.
 #[test]
 fn tagged_union_accepts_its_tag() {
     let document = serde_json::to_value(openapi_document()).unwrap();
     for (schema, tag) in [("Method", "lora"), ("Method", "head"), ("Task", "sequence_classification")] {
-        let choices = document["components"]["schemas"][schema]["oneOf"].as_array().unwrap();
-        let of_tag = |choice: &&Value| choice["properties"]["type"]["enum"] == serde_json::json!([tag]);
-        let choice = choices.iter().find(of_tag).unwrap_or_else(|| panic!("{schema} has no {tag}"));
-        assert_eq!(choice["additionalProperties"], false);
-        assert_eq!(choice["required"], serde_json::json!(["type"]));
+        let variants = document["components"]["schemas"][schema]["oneOf"].as_array().unwrap();
+        let has_tag = |variant: &&Value| variant["properties"]["type"]["enum"] == serde_json::json!([tag]);
+        let variant = variants.iter().find(has_tag).unwrap_or_else(|| panic!("{schema} has no {tag}"));
+        assert_eq!(variant["additionalProperties"], false);
+        assert_eq!(variant["required"], serde_json::json!(["type"]));
     }
 }
 
-/// What a reference refers to, or the value itself.
+/// Returns the target of a reference, or the value itself.
 fn resolve(value: &Value) -> Value {
     match value.get("$ref").and_then(Value::as_str) {
         Some(reference) => {
@@ -176,7 +179,7 @@ fn every_reference_resolves() {
     assert!(!references.is_empty());
     for reference in references {
         let pointer = reference.trim_start_matches('#');
-        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+        assert!(document.pointer(pointer).is_some(), "{reference} does not resolve");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bottlenecks over HTTP in AdapterHub's form.
+//! Tests of importing and exporting bottleneck adapters in AdapterHub's format.
 
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use espalier_testing::jobs::fixture;

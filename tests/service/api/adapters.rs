@@ -1,4 +1,4 @@
-//! Adapters on their way in and out, on disk, and on another base.
+//! Tests of importing, downloading and deleting adapters, damaged files, and adapters of another base model.
 
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use espalier_testing::jobs::fixture;
@@ -49,7 +49,7 @@ fn download(app: &ServerProcess, adapter: &str) -> Vec<u8> {
     answer.body
 }
 
-/// The folder of an adapter's version.
+/// Folder of an adapter's version.
 fn folder(app: &ServerProcess, adapter: &str) -> PathBuf {
     let version = app.get(&format!("/adapters/{adapter}")).json()["version"].clone();
     app.setup.data_dir().join("adapters").join(version.as_str().unwrap().trim_start_matches("sha256:"))
@@ -68,7 +68,7 @@ fn peft_adapter_reproduces_pefts_logits() {
 
     let inputs = read_json(&peft.join("inputs.json"));
     let expected: Vec<Vec<f64>> = serde_json::from_value(expected["logits"].clone()).unwrap();
-    // PEFT reads an empty text; we refuse it.
+    // PEFT accepts an empty text; this server rejects it.
     let (inputs, expected): (Vec<Value>, Vec<Vec<f64>>) =
         inputs.as_array().unwrap().iter().cloned().zip(expected).filter(|(input, _)| input["text"] != "").unzip();
     let difference = max_abs_difference(&logits(&app, "theirs", &json!(inputs)), &expected);
@@ -97,7 +97,7 @@ fn downloaded_adapter_reimports_with_the_same_version() {
         let again = logits(&app, back["id"].as_str().unwrap(), &inputs);
         assert_eq!(again, logits(&app, adapter, &inputs));
 
-        // The one is deleted, and the other, of the same version, stays.
+        // Deleting one adapter leaves the other with the same version.
         assert_eq!(app.delete(&format!("/adapters/{}", before["id"].as_str().unwrap())).status, 204);
         assert_eq!(logits(&app, back["id"].as_str().unwrap(), &inputs), again);
     }
@@ -118,7 +118,7 @@ fn damaged_upload_is_rejected_and_stores_nothing() {
     assert_eq!(file_count(&app.setup.data_dir().join("temporary")), 0);
 }
 
-/// Files at any depth.
+/// All files below a folder.
 fn file_count(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { file_count(&path) } else { 1 }).sum()
@@ -145,7 +145,7 @@ fn damaged_adapter_on_disk_fails_without_affecting_others() {
     }
     assert_rejected(&app.get("/adapters/flipped/download"), 409, "adapter_damaged", "their hash is");
 
-    // An error is not remembered, and what is damaged can be deleted.
+    // Errors are not cached, and a damaged adapter can be deleted.
     fs::write(&tensors, &sound).unwrap();
     assert_eq!(predict(&app, "flipped", &inputs).status, 200);
     assert_eq!(app.delete("/adapters/partial").status, 204);
@@ -165,7 +165,7 @@ fn republishing_repairs_a_damaged_folder() {
 }
 
 #[test]
-fn an_adapter_of_another_base_is_refused() {
+fn adapter_of_another_base_is_rejected() {
     let mut app = ServerConfig::new().start();
     app.train_to_success(&short_job("ours", 1));
     let zip = download(&app, "ours");
@@ -181,7 +181,7 @@ fn an_adapter_of_another_base_is_refused() {
     let app = app.setup.clone().with_base_model(other_base(home.path())).start();
     let inputs = json!(["where is my card"]);
     assert_rejected(&predict(&app, "ours", &inputs), 409, "other_base", "was made for the base");
-    // A plain PEFT folder has no fingerprint: its name fits, and its proof of effect does not.
+    // A plain PEFT folder has no fingerprint: names and shapes match, but the probe fails.
     assert_rejected(&predict(&app, "theirs", &inputs), 409, "probe_failed", "does not answer its probe");
     assert_rejected(&upload(&app, &zip), 422, "other_base", "was made for the base");
     assert_eq!(app.post("/predict", &json!({"inputs": inputs})).status, 200);
@@ -189,7 +189,7 @@ fn an_adapter_of_another_base_is_refused() {
     assert_eq!(predict(&app, "ours", &inputs).status, 200, "the name points to the one of this base");
 }
 
-/// The tiny base, its name included, with one weight changed.
+/// Copy of the tiny base model with the same name and one changed weight.
 fn other_base(home: &Path) -> PathBuf {
     let (from, to) = (fixture("tiny-bert"), home.join("tiny-bert"));
     fs::create_dir_all(to.join("1_Pooling")).unwrap();

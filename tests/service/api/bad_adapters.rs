@@ -1,4 +1,4 @@
-//! Zips that are no adapter of this base.
+//! Tests of rejected adapter imports.
 
 use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{Request, bytes, form};
@@ -27,7 +27,7 @@ fn upload(zip: Vec<u8>) -> Request {
 }
 
 #[test]
-fn every_damaged_adapter_is_refused_with_its_reason() {
+fn every_damaged_adapter_is_rejected_with_its_reason() {
     let app = ServerConfig::new().start();
     let folder = fixture("peft-damaged");
     let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Files that are no dataset: every fault by its line, whichever door the file comes through.
+//! Tests of invalid dataset files: errors name their line on every endpoint.
 
 use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{bytes, form};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const GOOD: &str = "text,label\nwhere is it,arrival\nwhy a fee,fee\nhow do I,help\nwhen will it,arrival\n";
 
-/// Name, file name, content, line of the first fault, word of its message (of the detail where there is no line).
+/// Name, file name, content, line of the first error, and text in its message (in the detail if there is no line).
 type File = (&'static str, &'static str, Vec<u8>, Option<u64>, &'static str);
 
 fn utf16(text: &str) -> Vec<u8> {
@@ -84,7 +84,7 @@ fn lines() -> Vec<File> {
     ]
 }
 
-/// Through a job's form, a dataset's form, and as the body itself.
+/// Sends the file in a job form, in a dataset form, and as the request body.
 fn upload_through_every_endpoint(app: &ServerProcess, files: Vec<File>) -> usize {
     let mut cases: Vec<ErrorCase> = Vec::new();
     for (name, file, content, line, word) in files {
@@ -109,7 +109,7 @@ fn file_errors_name_their_line_on_every_endpoint() {
 }
 
 #[test]
-fn a_file_must_be_read_as_what_it_is_and_be_small_enough() {
+fn file_with_wrong_format_or_size_is_rejected() {
     let app = ServerConfig::new().with_arguments(&["--max-dataset", "300"]).start();
     let job = |name: &str, options: Value, file: &str| {
         (name.to_string(), form("/jobs", ("job", &options), ("dataset", file, GOOD.as_bytes())))

@@ -1,4 +1,4 @@
-//! Predictions that are asked for wrongly.
+//! Tests of invalid prediction requests.
 
 use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{bytes, post};
@@ -6,7 +6,7 @@ use crate::api::server_process::{ServerConfig, small_job};
 use serde_json::{Value, json};
 
 #[test]
-fn a_prediction_that_cannot_be_made_is_refused_with_the_input_and_the_reason() {
+fn invalid_prediction_is_rejected_with_the_input_and_the_reason() {
     let app = ServerConfig::new().with_arguments(&["--max-inputs", "3", "--max-json", "10KB"]).start();
     app.train_to_success(&small_job(30, json!({"name": "questions", "hyperparameters": {"max_steps": 2}})));
     let one = json!(["why?"]);

@@ -1,4 +1,4 @@
-//! Jobs that are asked for wrongly: every one is refused with the place and what would be right.
+//! Tests of invalid job requests: errors name the field and the valid values.
 
 use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{bytes, post};
@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 const UNKNOWN_ID: &str = "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f";
 
-/// A good job but for these fields.
+/// Valid job with these fields overridden.
 fn valid_job_with(fields: Value) -> Value {
     small_job(12, fields)
 }
 
-/// The name is the fields themselves: a row of a table.
+/// Case of a table, named by its fields.
 fn invalid_job(fields: Value, code: &'static str, pointer: &str, word: &str) -> ErrorCase {
     error_case(fields.to_string(), post("/jobs", &valid_job_with(fields)), 422, code, word).with_pointer(pointer)
 }
 
 #[test]
-fn a_body_that_is_no_json_object_is_refused_with_its_place() {
+fn body_that_is_not_a_json_object_is_rejected_with_its_position() {
     let app = ServerConfig::new().start();
     let deep = format!("{{\"examples\": {}", "[".repeat(1000));
     let bodies: [(&str, &[u8], u16, &str, &str); 9] = [
@@ -51,7 +51,7 @@ fn a_body_that_is_no_json_object_is_refused_with_its_place() {
 }
 
 #[test]
-fn unknown_fields_and_words_and_wrong_types_are_named_by_their_pointer() {
+fn unknown_fields_values_and_wrong_types_are_located_by_pointer() {
     let app = ServerConfig::new().start();
     let unfit = |fields, pointer, word| invalid_job(fields, "invalid_body", pointer, word);
     check_cases(
@@ -107,7 +107,7 @@ fn unknown_fields_and_words_and_wrong_types_are_named_by_their_pointer() {
 }
 
 #[test]
-fn a_value_out_of_range_or_unknown_to_this_base_is_refused_with_the_range() {
+fn value_out_of_range_is_rejected_with_the_valid_range() {
     let app = ServerConfig::new().start();
     let job = |fields, pointer, word| invalid_job(fields, "invalid_job", pointer, word);
     let lora = |field: &str, value: Value| json!({"method": {"type": "lora", field: value}});
@@ -148,7 +148,7 @@ fn a_value_out_of_range_or_unknown_to_this_base_is_refused_with_the_range() {
 }
 
 #[test]
-fn examples_come_from_one_place_that_exists_and_are_sound() {
+fn examples_need_exactly_one_valid_source() {
     let app = ServerConfig::new().start();
     let send =
         |name: &str, body: Value, status, code, word: &str| error_case(name, post("/jobs", &body), status, code, word);

@@ -1,4 +1,4 @@
-//! Paths, methods, ids, pages and verbs that are wrong, and keys that are missing.
+//! Tests of invalid paths, methods, ids, pages and actions, and of missing keys.
 
 use crate::api::error_cases::{ErrorCase, check_cases, error_case};
 use crate::api::request::{bytes, delete, get, post, request_without_body};
@@ -43,7 +43,7 @@ fn unknown_path_or_method_lists_the_alternatives() {
 }
 
 #[test]
-fn a_wrong_page_is_refused_with_what_a_page_is() {
+fn invalid_page_is_rejected_with_the_valid_range() {
     let app = ServerConfig::new().start();
     let mut cases = Vec::new();
     let mut wrong = |path: String, code, word: &str| cases.push(error_case(path.clone(), get(path), 422, code, word));
@@ -137,7 +137,7 @@ fn missing_or_finished_resource_is_rejected_with_its_state() {
     check_cases(&app, cases);
 }
 
-/// Two adapters of one name whose versions begin alike, as no training would make them in a lifetime.
+/// Inserts two adapters with one name whose versions share a prefix.
 fn create_ambiguous_adapters(app: &ServerProcess) {
     let url = espalier::store::sqlite_url(&app.setup.data_dir().join("espalier.db"));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -173,7 +173,7 @@ fn unknown_or_ambiguous_adapter_reference_is_rejected() {
         add("delete", delete(format!("/adapters/{reference}")));
         add("predict with", post(format!("/predict?adapter={reference}"), &json!({"inputs": ["a"]})));
     }
-    // their folders were never there, as after a bad disk
+    // The adapters have no folders, as after a disk failure.
     let lost = "twins@abcdef0123";
     let predict = post(format!("/predict?adapter={lost}"), &json!({"inputs": ["a"]}));
     cases.push(error_case("predict with a damaged one", predict, 409, "adapter_damaged", "train or import it again"));

@@ -1,4 +1,4 @@
-//! Forms that are broken, bodies that are too large, and clients that stop in the middle.
+//! Tests of malformed forms, oversized bodies and interrupted uploads.
 
 use crate::api::error_cases::{assert_no_errors_logged, check_cases, error_case, server_state};
 use crate::api::request::{bytes, form, parts};
@@ -13,7 +13,7 @@ const DATASET: &str = "content-disposition: form-data; name=\"dataset\"; filenam
 const JOB: &str = "content-disposition: form-data; name=\"job\"";
 
 #[test]
-fn a_broken_form_is_refused_with_the_parts_that_it_needs() {
+fn malformed_form_is_rejected_with_the_expected_parts() {
     let app = ServerConfig::new().start();
     let whole = "multipart/form-data; boundary=cut";
     let cut = format!("--cut\r\n{DATASET}\r\n\r\ntext,label\na,x\nb,");
@@ -123,7 +123,7 @@ fn a_broken_form_is_refused_with_the_parts_that_it_needs() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_refused_with_the_limit() {
+fn oversized_body_is_rejected_with_the_limit() {
     let app = ServerConfig::new()
         .with_arguments(&["--max-json", "1000", "--max-dataset", "2000", "--max-adapter", "3000"])
         .start();
@@ -162,7 +162,7 @@ fn a_body_that_is_too_large_is_refused_with_the_limit() {
     );
 }
 
-/// The beginning of an upload, and the connection it came over.
+/// Sends the beginning of an upload and returns its connection.
 fn start_upload(app: &ServerProcess, head: &str, body: &[u8]) -> TcpStream {
     let address = app.url("").trim_start_matches("http://").to_string();
     let mut stream = TcpStream::connect(&address).unwrap();
@@ -171,7 +171,7 @@ fn start_upload(app: &ServerProcess, head: &str, body: &[u8]) -> TcpStream {
     stream
 }
 
-/// Asks until the temporary files are as many as they should be.
+/// Polls until the number of temporary files is as expected.
 fn wait_for_temporary_files(app: &ServerProcess, count: usize) {
     let started = Instant::now();
     let temporary = || {

@@ -1,4 +1,4 @@
-//! `espalier train FILE`, while it waits: it bears a server that restarts, and Ctrl-C leaves the job alone.
+//! Tests of `espalier train FILE` while it watches the job: server restart and Ctrl-C.
 
 use crate::api::job_traces::{JobResult, uninterrupted_result};
 use crate::api::kill_points::checkpoint_steps;
@@ -8,11 +8,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
-/// A running client.
+/// Running `espalier train` command.
 struct CliFollow {
     child: Child,
     lines: BufReader<ChildStdout>,
-    said: String,
+    output: String,
 }
 
 impl CliFollow {
@@ -21,15 +21,20 @@ impl CliFollow {
         command.arg("train").arg(file).args(arguments).args(["--server", &app.url("")]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines, said: String::new() }
+        Self { child, lines, output: String::new() }
     }
 
-    /// Until it has said it.
+    /// Reads the output up to a line with the text.
     fn wait_for(&mut self, text: &str) {
         loop {
             let mut line = String::new();
-            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended without \"{text}\":\n{}", self.said);
-            self.said.push_str(&line);
+            assert_ne!(
+                self.lines.read_line(&mut line).unwrap(),
+                0,
+                "the command ended without \"{text}\":\n{}",
+                self.output
+            );
+            self.output.push_str(&line);
             if line.contains(text) {
                 return;
             }
@@ -37,12 +42,12 @@ impl CliFollow {
     }
 
     fn finish(mut self) -> (ExitStatus, String) {
-        self.lines.read_to_string(&mut self.said).unwrap();
-        (self.child.wait().unwrap(), self.said)
+        self.lines.read_to_string(&mut self.output).unwrap();
+        (self.child.wait().unwrap(), self.output)
     }
 }
 
-/// The examples of the undisturbed job, as a file.
+/// Writes the examples of the uninterrupted job to a file.
 fn dataset(folder: &Path) -> std::path::PathBuf {
     let lines = espalier_testing::jobs::examples(60).into_iter().map(|example| {
         let Target::Label(label) = example.target else { panic!("a label was expected") };
@@ -54,7 +59,7 @@ fn dataset(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn follow_reconnects_after_a_server_restart() {
+fn watch_reconnects_after_a_server_restart() {
     let (expected, _) = uninterrupted_result();
     let mut app =
         ServerConfig::new().with_arguments(&["--checkpoint-interval", "50ms", "--log-level", "debug"]).start();
@@ -67,27 +72,27 @@ fn follow_reconnects_after_a_server_restart() {
     let address = app.url("").trim_start_matches("http://").to_string();
     let id = app.get("/jobs").json()["data"][0]["id"].as_str().unwrap().to_string();
     let (mut setup, _) = app.kill();
-    watcher.wait_for("waiting for it");
+    watcher.wait_for("does not answer: retrying");
     setup.listen = address;
     app = setup.start();
-    let (status, said) = watcher.finish();
-    assert_eq!(status.code(), Some(0), "{said}");
-    assert!(said.contains(&format!("job {id} succeeded")) && said.contains("predict with it:"), "{said}");
+    let (status, output) = watcher.finish();
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(output.contains(&format!("job {id} succeeded")) && output.contains("predict with it:"), "{output}");
     assert_eq!(&JobResult::wait_for_result(&app, &id), expected);
 }
 
 #[test]
-fn ctrl_c_detaches_and_prints_the_follow_command() {
+fn ctrl_c_detaches_and_prints_the_watch_command() {
     let app = ServerConfig::new().with_arguments(&["--checkpoint-interval", "50ms"]).start();
     let mut watcher =
         CliFollow::start(&app, &dataset(app.setup.folder.path()), &["--epochs", "500", "--method", "lora"]);
     watcher.wait_for("step");
     assert!(Command::new("kill").args(["-2", &watcher.child.id().to_string()]).status().unwrap().success());
-    let (status, said) = watcher.finish();
+    let (status, output) = watcher.finish();
     let id = app.get("/jobs").json()["data"][0]["id"].as_str().unwrap().to_string();
-    assert_eq!(status.code(), Some(0), "{said}");
-    let back = format!("espalier jobs watch {id} --server {}", app.url(""));
-    assert!(said.contains("the job goes on without you") && said.contains(&back), "{said}");
+    assert_eq!(status.code(), Some(0), "{output}");
+    let watch_command = format!("espalier jobs watch {id} --server {}", app.url(""));
+    assert!(output.contains("the job continues") && output.contains(&watch_command), "{output}");
     assert_eq!(app.wait_for_job(&id)["status"], "succeeded");
     assert!(checkpoint_steps(&app.setup.data_dir(), &id).is_empty());
 }

@@ -1,4 +1,4 @@
-//! The answers of the API as its users rely on them: every field of a job, adapters by name and version, predictions.
+//! Tests of the API's contract: fields of jobs, references to adapters, predictions, documentation.
 
 use crate::api::request::{bytes, get};
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
@@ -82,7 +82,7 @@ fn job_has_every_documented_field() {
 }
 
 #[test]
-fn a_job_of_two_examples_trains_as_well_as_it_can() {
+fn job_with_two_examples_succeeds() {
     let app = ServerConfig::new().start();
     let examples = json!([{"text": "when", "label": "a"}, {"text": "why", "label": "b"}]);
     let job = app.train_to_success(&json!({"examples": examples, "hyperparameters": {"max_steps": 2}}));
@@ -155,7 +155,7 @@ fn exported_adapter_reimports_with_the_same_version() {
     assert_eq!((&back["job_id"], &back["metrics"]), (&Value::Null, &before["metrics"]));
     let again = app.post_file("/adapters", ("options", &json!({})), ("adapter", "a.zip", &zip.body));
     assert_eq!((again.status, &again.json()["name"]), (201, &Value::Null));
-    // three rows share one folder, which goes with the last of them
+    // Three rows share one folder, which is deleted with the last row.
     let folders = || fs::read_dir(app.setup.data_dir().join("adapters")).unwrap().count();
     assert_eq!((list(&app, "/adapters").len(), folders()), (3, 1));
     assert_eq!(app.delete("/adapters/questions").status, 204);
@@ -214,7 +214,7 @@ fn base_model_returns_normalized_embeddings() {
 }
 
 #[test]
-fn health_metrics_and_the_document_are_there_without_any_network() {
+fn health_metrics_and_docs_need_no_network() {
     let app = ServerConfig::new().start();
     assert_eq!(app.get("/health/live").json(), json!({"status": "live"}));
     assert_eq!(app.get("/health/ready").json(), json!({"status": "ready"}));
@@ -242,7 +242,7 @@ fn health_metrics_and_the_document_are_there_without_any_network() {
     let document = app.get("/openapi.yaml");
     assert_eq!(document.header("content-type"), Some("application/yaml"));
     assert!(document.text().starts_with("openapi: 3.1"), "{}", &document.text()[..80]);
-    // the page and all it loads come from here
+    // The page loads only assets of this server.
     let page = get("/docs").send(&app).text();
     assert!(!page.contains("://") && !page.contains("src=\"//"), "{page}");
     let files: Vec<&str> =

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment: the job finishes, and nobody can tell its adapter from an undisturbed run's.
+//! Tests of SIGKILL at any time: the job finishes and its adapter is byte-identical to that of an uninterrupted run.
 
 use crate::api::job_traces::{
     self, JobResult, assert_clean_after_delete, attempts, events, is_soak, long_job, uninterrupted_result,
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-/// A killed server must not cost the lease, which is 30 s.
+/// Maximum time to resume a job after a kill; less than the lease of 30 s.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Checkpoints come often, so that kills meet them; and any number of kills is borne.
+/// Frequent checkpoints, so that kills hit them, and no limit on attempts.
 const FREQUENT_CHECKPOINTS: [&str; 6] =
     ["--checkpoint-interval", "50ms", "--max-attempts", "1000", "--log-level", "debug"];
 
@@ -42,11 +42,11 @@ fn seeds(first: u64) -> std::ops::Range<u64> {
     first..first + if is_soak() { 5 } else { 1 }
 }
 
-/// Some kills while it trains, one of them in a checkpoint, and the last ones around publishing.
+/// Kill points during training, during a checkpoint and around publishing.
 fn kill_points(seed: u64, whole: Duration) -> Vec<KillPoint> {
     let mut random = SeededRng::new(seed, &["kills"]);
     let count = if is_soak() { 9 } else { 2 };
-    // Together at most half of the run, so that all of them meet it.
+    // The random delays add up to at most half of the run, so that every kill hits it.
     let longest = whole.as_millis() as usize / 2 / count;
     let mut moments: Vec<KillPoint> =
         (0..count).map(|_| KillPoint::After(Duration::from_millis(random.uniform_below(longest) as u64))).collect();
@@ -72,13 +72,13 @@ fn kill_until_done(setup: &ServerConfig, seed: u64) {
     assert!(kills >= if is_soak() { 14 } else { 4 }, "only {kills} kills met the job");
     assert_eq!(&JobResult::wait_for_result(&app, &id), expected);
     let events = events(&app, &id);
-    // The last kill may have come after the end.
+    // The last kill may occur after the job's end.
     assert!((kills..=kills + 1).contains(&attempts(&events)), "{events:#?}");
     assert_clean_after_delete(app, &expected.version);
 }
 
-/// Lets an attempt begin, which has this checkpoint to go on from, and kills it; answers the restarted server, and the
-/// checkpoint that it has.
+/// Waits for an attempt that resumes from the given checkpoint, kills the server, restarts it, and returns it with its newest
+/// checkpoint.
 fn kill_at(app: ServerProcess, id: &str, moment: KillPoint, newest: Option<u64>) -> (ServerProcess, Option<u64>) {
     let started = Instant::now();
     app.wait_for_log_since_start("attempt begins");
@@ -90,7 +90,7 @@ fn kill_at(app: ServerProcess, id: &str, moment: KillPoint, newest: Option<u64>)
     (setup.start(), newest)
 }
 
-/// The attempt went on from the newest checkpoint, if it came to begin training.
+/// Checks that the attempt resumed from the newest checkpoint, if it started training.
 fn assert_resumed(log: &[String], newest: Option<u64>) {
     let lines = log.iter().filter(|line| line.contains("\"training ")).map(|line| serde_json::from_str(line).unwrap());
     for line in lines.collect::<Vec<Value>>() {
@@ -128,7 +128,7 @@ fn job_without_progress_fails_after_max_attempts() {
     let rarely = ["--checkpoint-interval", "1h", "--max-attempts", "2", "--log-level", "debug"];
     let mut app = ServerConfig::new().with_arguments(&rarely).start();
     let id = app.submit_job(&small_job(60, json!({"hyperparameters": {"epochs": 100_000}})));
-    // The first attempt saves step 0, and the store knows it once two later rows are there.
+    // The first attempt saves step 0; the store has recorded it when two later events exist.
     wait_for_rows(&app, &id, 2);
     app = app.kill_and_restart();
     for _ in 0..2 {
@@ -159,7 +159,7 @@ fn accepted_jobs_survive_sigkill_with_their_blobs() {
         let patience = Duration::from_millis(random.uniform_below(300) as u64);
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| submit_until_killed(&app, round));
-            // not to wait for anything: the time itself is what was drawn
+            // The delay is the random input of this test, not a wait for a condition.
             std::thread::sleep(patience);
             send_sigkill(pid);
             accepted.extend(sending.join().unwrap());
@@ -181,7 +181,7 @@ fn accepted_jobs_survive_sigkill_with_their_blobs() {
     job_traces::assert_no_temporary_files(&app.setup.data_dir());
 }
 
-/// All rows of a list.
+/// Returns all rows of a list.
 fn list_all(app: &ServerProcess, path: &str) -> Vec<Value> {
     let mut page = app.get(&format!("{path}?limit=100")).json();
     let mut rows = page["data"].as_array().unwrap().clone();
@@ -196,11 +196,11 @@ fn send_sigkill(pid: i32) {
     assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
-/// The ids of the jobs that were answered 202.
+/// Submits jobs until the server is killed and returns the ids of those answered with 202.
 fn submit_until_killed(app: &ServerProcess, round: usize) -> Vec<String> {
     let mut accepted = Vec::new();
     for count in 0..100 {
-        // A dataset of its own for each.
+        // Every job has its own dataset.
         let job = small_job(30 + 1000 * round + count, json!({"hyperparameters": {"epochs": 1}})).to_string();
         let sent = app.agent().post(app.url("/jobs")).header("content-type", "application/json").send(job.as_bytes());
         let Ok(mut answer) = sent else { break };

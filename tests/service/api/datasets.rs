@@ -1,4 +1,4 @@
-//! Datasets that are good, or good enough: what is kept of them, and what is said of their rows.
+//! Tests of dataset uploads: validation reports, skipped rows, formats and storage.
 
 use crate::api::error_cases::{assert_no_errors_logged, server_state};
 use crate::api::request::{bytes, form};
@@ -6,7 +6,7 @@ use crate::api::server_process::{ServerConfig, ServerProcess};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// Sixty good rows, and between them five that cannot be used.
+/// Sixty valid rows with five invalid rows between them.
 fn csv_with_bad_rows() -> String {
     let kinds = [("arrival", "when will it arrive"), ("fee", "why was I charged"), ("help", "how can I change it")];
     let mut rows = "utterance,intent\n".to_string();
@@ -22,7 +22,7 @@ fn upload(app: &ServerProcess, options: &Value) -> crate::api::server_process::H
 }
 
 #[test]
-fn rows_that_cannot_be_used_are_skipped_and_counted_and_the_rest_trains() {
+fn invalid_rows_are_skipped_and_counted() {
     let app = ServerConfig::new().start();
     let columns = json!({"text": "utterance", "label": "intent"});
     let refused = upload(&app, &json!({"columns": columns}));
@@ -57,7 +57,7 @@ fn rows_that_cannot_be_used_are_skipped_and_counted_and_the_rest_trains() {
 }
 
 #[test]
-fn inline_examples_are_skipped_too() {
+fn invalid_inline_examples_are_skipped() {
     let app = ServerConfig::new().start();
     let examples =
         json!([{"text": "when", "label": "a"}, {"text": "", "label": "a"}, {"text": "why", "label": "b"}, 7]);
@@ -85,7 +85,7 @@ fn validate_only_reports_all_errors_and_stores_nothing() {
 }
 
 #[test]
-fn the_same_rows_are_read_from_every_format() {
+fn every_format_gives_the_same_rows() {
     let app = ServerConfig::new().start();
     let bodies = [
         ("text/csv", "\u{feff}text,label\r\n\"a, \"\"b\"\"\",x\r\nc,y\r\n"),

@@ -1,4 +1,4 @@
-//! Decoders as bases: every task of the encoders' on the last token, or on the mean, over HTTP.
+//! Tests of decoder base models with the tasks of encoders, with last-token and mean pooling.
 
 use crate::api::server_process::{ServerConfig, ServerProcess};
 use espalier_testing::jobs::fixture;
@@ -10,7 +10,7 @@ fn start_with_decoder(model_type: &str) -> ServerProcess {
     ServerConfig::new().with_base_model(fixture("architectures").join(model_type)).start()
 }
 
-/// Texts that end in the same words, and what was said before them.
+/// Texts with equal last words, whose label depends on earlier words.
 fn text(index: usize) -> (String, &'static str) {
     let (label, word) = [("lost", "lost"), ("fee", "fee"), ("refund", "refund")][index % 3];
     let filler = ["please", "my account", "why", "how is it", "to pay"][index / 3 % 5];
@@ -39,7 +39,7 @@ fn decoder_classifies_from_the_last_token() {
             let right = found.iter().zip(&labels).filter(|(found, label)| found["label"] == **label).count();
             assert!(right >= 27, "{right} of 30 on {model_type}: {:#}", job["metrics"]["validation"]);
         }
-        // What was written is read, and answers as it did.
+        // The adapter loaded from disk gives the same predictions.
         let (told, zip) = (predictions(&app, "told", &asked), app.get("/adapters/told/download").body);
         let options = json!({"name": "again"});
         let kept = app.post_file("/adapters", ("options", &options), ("adapter", "adapter.zip", &zip));

@@ -1,5 +1,5 @@
-//! What holds for every refusal: it is a problem that says what to do, it is no error of ours in the log, and it leaves
-//! nothing behind. Knows no single case.
+//! Properties of every error response: it is a problem document, it is not logged as an internal error, and the request stores
+//! nothing.
 
 use crate::api::request::{Request, get};
 use crate::api::server_process::{HttpResponse, ServerProcess};
@@ -8,17 +8,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// A request, and how it must be refused.
+/// Request with its expected error response.
 pub struct ErrorCase {
     name: String,
     request: Request,
     status: u16,
     code: &'static str,
-    /// Held by `detail`.
+    /// Text that `detail` contains.
     expected_text: String,
-    /// The place of the first fault, and a word that its message holds.
+    /// Location of the first field error, and text that its message contains.
     expected_error: Option<(Value, String)>,
-    /// A header, and a word that it holds.
+    /// Response header, and text that it contains.
     header: Option<(&'static str, &'static str)>,
 }
 
@@ -35,13 +35,13 @@ pub fn error_case(name: impl Into<String>, request: Request, status: u16, code: 
 }
 
 impl ErrorCase {
-    /// The first fault is at this JSON pointer, and its message holds the detail's word too.
+    /// Expects the first field error at this JSON pointer, with the detail's text in its message.
     pub fn with_pointer(self, pointer: &str) -> Self {
         let word = self.expected_text.clone();
         Self { expected_error: Some((serde_json::json!({"pointer": pointer}), word)), ..self }
     }
 
-    /// The first fault is at this JSON pointer, and its message holds the word.
+    /// Expects the first field error at this JSON pointer, with the text in its message.
     pub fn with_pointer_and_message(self, pointer: &str, word: &str) -> Self {
         Self { expected_error: Some((serde_json::json!({"pointer": pointer}), word.to_string())), ..self }
     }
@@ -50,7 +50,7 @@ impl ErrorCase {
         Self { header: Some((name, word)), ..self }
     }
 
-    /// The first fault is at this line of the file, or about the whole of it.
+    /// Expects the first field error at this line of the file, or of the file as a whole.
     pub fn with_line(self, line: Option<u64>, word: &str) -> Self {
         match line {
             Some(line) => Self { expected_error: Some((serde_json::json!({"line": line}), word.to_string())), ..self },
@@ -59,7 +59,7 @@ impl ErrorCase {
     }
 }
 
-/// Sends every case and tells of all that were answered otherwise. Answers how many there were.
+/// Sends every case, panics with all unexpected responses, and returns the number of cases.
 pub fn check_cases(app: &ServerProcess, cases: Vec<ErrorCase>) -> usize {
     let count = cases.len();
     let names: BTreeSet<String> = cases.iter().map(|case| case.name.clone()).collect();
@@ -71,7 +71,7 @@ pub fn check_cases(app: &ServerProcess, cases: Vec<ErrorCase>) -> usize {
         let answer = request.send(app);
         let mut mismatches_found = mismatches(&answer, &case);
         let state_after = server_state(app);
-        // The files of a job that has ended may be on their way out.
+        // The files of a finished job may still be in deletion.
         let is_being_removed = |entry: &String| !state_after.contains(entry) && entry.contains("/temporary/");
         if state_before.symmetric_difference(&state_after).any(|entry| !is_being_removed(entry)) {
             mismatches_found.push(format!("something is left behind: {}", state_diff(&state_before, &state_after)));
@@ -87,7 +87,7 @@ pub fn check_cases(app: &ServerProcess, cases: Vec<ErrorCase>) -> usize {
     count
 }
 
-/// What is wrong with this answer, as a refusal.
+/// Returns how the response differs from the expected error.
 fn mismatches(answer: &HttpResponse, case: &ErrorCase) -> Vec<String> {
     let ErrorCase { status, code, expected_text: word, .. } = case;
     let mut mismatches = Vec::new();
@@ -127,7 +127,7 @@ fn mismatches(answer: &HttpResponse, case: &ErrorCase) -> Vec<String> {
     mismatches
 }
 
-/// Every file of the data folder but the database and the locks, and the lists as clients see them.
+/// All files of the data folder except the database and locks, and the lists of the API.
 pub fn server_state(app: &ServerProcess) -> BTreeSet<String> {
     let mut state = BTreeSet::new();
     collect_files(&app.setup.data_dir(), &mut state);
@@ -162,7 +162,7 @@ fn state_diff(before: &BTreeSet<String>, after: &BTreeSet<String>) -> String {
     new.chain(gone).collect::<Vec<_>>().join(", ")
 }
 
-/// Nothing was logged as an error or a panic so far.
+/// Checks that the log has no error and no panic.
 pub fn assert_no_errors_logged(app: &ServerProcess) {
     let marker = "everything-before-this-was-logged";
     get("/base").with_header("x-request-id", marker).send(app);

@@ -1,4 +1,4 @@
-//! Answers that have to look like something: JSON, a schema, a pattern, from a base that was never taught any of them.
+//! Tests of response formats (JSON, JSON schema, regular expression) with an untrained base model.
 
 use crate::api::server_process::{ServerConfig, ServerProcess};
 use espalier_testing::jobs::fixture;
@@ -12,7 +12,7 @@ fn schema(schema: Value) -> Value {
     json!({"type": "json_schema", "json_schema": {"name": "asked", "strict": true, "schema": schema}})
 }
 
-/// The texts and how they ended.
+/// Generated texts with their finish reasons.
 fn generated_texts(app: &ServerProcess, format: &Value, fields: Value) -> Vec<(String, String)> {
     let mut request = json!({"inputs": ["a card", "The sum of 12", ""], "max_tokens": 100, "response_format": format});
     request["inputs"][2] = json!({"messages": [{"role": "user", "content": "hi"}]});
@@ -24,14 +24,14 @@ fn generated_texts(app: &ServerProcess, format: &Value, fields: Value) -> Vec<(S
     generations.iter().map(|one| (text(one, "text"), text(one, "finish_reason"))).collect()
 }
 
-/// An object with these fields, all of them needed.
+/// JSON schema of an object with these required fields.
 fn object(properties: Value) -> Value {
     let names: Vec<&String> = properties.as_object().unwrap().keys().collect();
     json!({"type": "object", "properties": properties, "required": names, "additionalProperties": false,
         "$defs": {"size": {"const": "big"}}})
 }
 
-/// What is said under many seeds, as JSON.
+/// Texts generated with many seeds, parsed as JSON.
 fn sampled_json(app: &ServerProcess, asked: &Value) -> Vec<Value> {
     let fields = |seed: u64| json!({"seed": seed, "temperature": if seed == 0 { 0.0 } else { 2.0 }});
     let texts = (0..6).flat_map(|seed| generated_texts(app, &schema(asked.clone()), fields(seed)));
@@ -79,7 +79,7 @@ fn regex_constrains_the_whole_text() {
         assert_eq!((reason.as_str(), year.len(), month.len()), ("stop", 4, 2), "{text}");
         assert!((1900..2100).contains(&year.parse().unwrap()) && (1..=12).contains(&month.parse().unwrap()), "{text}");
     }
-    // What could go on for ever ends where its tokens do, and says so.
+    // An unbounded pattern ends at `max_tokens` with the finish reason `length`.
     let endless = json!({"type": "regex", "pattern": "[ab]{40,}"});
     for (text, reason) in generated_texts(&app, &endless, json!({"max_tokens": 20})) {
         assert_eq!(reason, "length", "{text}");
@@ -124,7 +124,7 @@ fn unsupported_response_formats_are_rejected() {
         (schema(json!({"type": "string", "pattern": "("})), "invalid_format"),
         (json!({"type": "regex", "pattern": "(["}), "invalid_format"),
         (json!({"type": "regex", "pattern": "(".repeat(20_000)}), "invalid_format"),
-        // What the compiler itself stumbles over.
+        // Schemas that the grammar compiler rejects.
         (schema(json!({"type": "string", "minLength": format!("a{}", "é".repeat(200))})), "invalid_format"),
         (json!({"type": "xml"}), "invalid_body"),
         (json!({"type": "json_schema"}), "invalid_body"),
@@ -138,7 +138,7 @@ fn unsupported_response_formats_are_rejected() {
         let detail = refused.json()["detail"].as_str().unwrap().to_string();
         assert!(!detail.contains("panic") && !detail.contains("verbose"), "{shown}: {detail}");
     }
-    // References that lead from one to the next, further than a thread's stack would reach.
+    // A chain of references longer than a thread's stack allows.
     let chained = |length: usize| {
         let link = |index: usize| (index.to_string(), json!({"$ref": format!("#/$defs/{}", index + 1)}));
         let last = (length.to_string(), nested(90));

@@ -1,4 +1,4 @@
-//! Jobs that start from an adapter: found by every way of naming it, kept while it is needed, and never silently another.
+//! Tests of jobs initialized from an adapter: references, deletion during the job, and rejected adapters.
 
 use crate::api::error_cases::{check_cases, error_case};
 use crate::api::job_traces::events;
@@ -7,10 +7,10 @@ use crate::api::request::post;
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use serde_json::{Value, json};
 
-/// Moves no bit of any parameter.
+/// Hyperparameters that change no parameter.
 const ZERO_LEARNING_RATE: f64 = 1e-30;
 
-/// Of three labels, and a little better with every step.
+/// Job with three labels that improves with every step.
 fn job_from_adapter(adapter: &str, fields: Value) -> Value {
     let mut job = small_job(60, fields);
     job["from_adapter"] = json!(adapter);
@@ -49,7 +49,7 @@ fn job_from_adapter_starts_with_its_logits() {
         job_from_adapter("source", json!({"name": "better", "hyperparameters": {"learning_rate": 0.01, "seed": 9}}));
     let better = app.train_to_success(&job);
     assert_eq!(app.get("/adapters/better").json()["provenance"]["from_adapter"], json!(version));
-    // the name may point elsewhere by now: a job keeps the version that it found, and equal work is equal
+    // The job keeps the version that the name referred to at submission, and equal jobs give equal adapters.
     let again = app
         .train_to_success(&job_from_adapter(&digits, json!({"hyperparameters": {"learning_rate": 0.01, "seed": 9}})));
     assert_eq!(again["adapter"]["version"], better["adapter"]["version"]);

@@ -1,5 +1,5 @@
-//! Text that goes on, over HTTP: learned from prompts, conversations and plain texts, asked for at once, word by word, by many at
-//! the same time, and by OpenAI's calls.
+//! Tests of text generation: training on prompts, conversations and plain texts, streaming, batching and the OpenAI-compatible
+//! endpoints.
 
 use crate::api::server_process::{ServerConfig, ServerProcess};
 use espalier_testing::jobs::fixture;
@@ -16,7 +16,7 @@ pub fn lora() -> Value {
     serde_json::from_str(LORA).unwrap()
 }
 
-/// Prompts of which each has one answer.
+/// Prompts with one completion each.
 fn pairs(count: usize) -> Vec<Value> {
     let one = |index: usize| {
         let (asked, answer) = [("red", " apple"), ("green", " pear"), ("blue", " plum")][index % 3];
@@ -62,7 +62,7 @@ fn completions_are_learned_and_generated() {
         assert_eq!(texts(&found), [" apple", " pear", " plum"]);
         assert!(found.iter().all(|one| one["finish_reason"] == "stop"), "{found:#?}");
         assert!(found[0]["usage"]["prompt_tokens"].as_u64().unwrap() > 3);
-        // What was written is read, and says the same; and a text is told as it is cut.
+        // The adapter loaded from disk generates the same texts, and `max_tokens` gives the finish reason `length`.
         let zip = app.get("/adapters/fruit/download").body;
         let kept = app.post_file("/adapters", ("options", &json!({"name": "again"})), ("adapter", "adapter.zip", &zip));
         assert_eq!(kept.status, 201, "{}", kept.text());
@@ -92,7 +92,7 @@ fn conversations_are_learned_turn_by_turn() {
     let asked = |content: &str| json!({"messages": [{"role": "user", "content": content}]});
     let found = generate(&app, "game", json!([asked("ping"), asked("tick")]), json!({}));
     assert_eq!(texts(&found), ["pong", "tock"]);
-    // What has no weight teaches nothing: of such rows nothing is left.
+    // Rows in which every message has weight 0 leave no training example.
     let weightless: Vec<Value> = (0..12)
         .map(|_| json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]}))
         .collect();
@@ -133,7 +133,7 @@ fn prompts_over_max_length_are_reported_per_row() {
     assert_eq!((answer.status, &answer.json()["report"]["examples"]), (200, &json!(1)), "{}", answer.text());
 }
 
-/// The events of a stream, each as JSON, but for the last.
+/// Events of a stream as JSON, without the last.
 fn read_stream(app: &ServerProcess, path: &str, request: &Value) -> Vec<Value> {
     let answer = app.agent().post(app.url(path)).header("content-type", "application/json").send(request.to_string());
     let answer = answer.unwrap();
@@ -188,7 +188,7 @@ fn assert_batched_equals_single(flags: &[&str]) {
             }
         });
     }
-    // Word by word it is the same, and a seed gives the same again.
+    // Streaming gives the same text, and equal seeds give equal texts.
     let frames = read_stream(
         &app,
         "/generate?adapter=a1",
@@ -208,7 +208,7 @@ fn assert_batched_equals_single(flags: &[&str]) {
 }
 
 #[test]
-fn what_cannot_be_generated_is_refused() {
+fn invalid_generation_request_is_rejected() {
     let app = start_with_decoder("llama", &["--kv-cache-memory", "3MiB"]);
     let refusals = [
         (json!({"inputs": [], "max_tokens": 4}), "invalid_generation"),

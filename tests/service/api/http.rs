@@ -1,4 +1,4 @@
-//! What the API promises beside its answers: nothing kept of what was refused, events that lose nothing, keys, the page.
+//! Tests of validation without storage, interrupted uploads, event streams, pagination, keys and shutdown.
 
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ const GOOD: &[u8] =
     b"text,label\nwhere is my card,card\nmy card is late,card\ni lost my pin,pin\nthe pin is wrong,pin\n";
 const BAD: &[u8] = b"text,label\n,card\nno label\n";
 
-/// Files in the data folder that hold datasets or parts of them.
+/// Dataset files and temporary files in the data folder.
 fn stored_rows(app: &ServerProcess) -> Vec<String> {
     let data = app.setup.data_dir();
     let own = std::fs::read_dir(data.join("temporary")).unwrap().map(|entry| entry.unwrap().path());
@@ -55,7 +55,7 @@ fn rejected_job_or_dataset_stores_nothing() {
     assert_nothing_stored(&app);
 }
 
-/// Sends the head of an upload and the first half of its body.
+/// Sends the headers of an upload and the first half of its body.
 fn start_partial_upload(app: &ServerProcess) -> TcpStream {
     let address = app.url("").strip_prefix("http://").unwrap().to_string();
     let mut stream = TcpStream::connect(&address).unwrap();
@@ -89,7 +89,7 @@ fn stalled_upload_gets_408() {
 }
 
 #[test]
-fn a_dataset_is_kept_once_and_used_by_its_id() {
+fn dataset_is_stored_once_and_used_by_id() {
     let app = ServerConfig::new().start();
     let examples = small_job(60, json!({}))["examples"].as_array().unwrap().clone();
     let lines: String = examples.iter().map(|example| format!("{example}\n")).collect();
@@ -104,7 +104,7 @@ fn a_dataset_is_kept_once_and_used_by_its_id() {
     let job =
         app.train_to_success(&json!({"dataset_id": id, "hyperparameters": few, "validation": {"dataset_id": id}}));
     assert_eq!(job["dataset"]["id"], id.as_str());
-    // read otherwise than it was when it was uploaded, it is checked again
+    // A job that reads the dataset with other options validates it again.
     let reread = app.post("/jobs", &json!({"dataset_id": id, "columns": {"label": "category"}}));
     assert_eq!((reread.status, &reread.json()["errors"][0]["line"]), (422, &json!(1)));
 
@@ -138,7 +138,7 @@ fn event_stream_resumes_after_last_event_id() {
 }
 
 #[test]
-fn a_list_is_read_page_by_page() {
+fn list_is_paginated() {
     let app = ServerConfig::new().with_arguments(&["--role", "api"]).start();
     let mut ids: Vec<String> = (0..5).map(|_| app.submit_job(&small_job(20, json!({})))).collect();
     ids.reverse();
@@ -189,7 +189,7 @@ fn shutdown_ends_event_streams_and_finishes_requests() {
     let open = |_| {
         let body = agent.get(&url).header("accept", "text/event-stream").call().unwrap().into_body();
         let (mut stream, mut begun) = (BufReader::new(body.into_reader()), String::new());
-        // Before the stop, which may come before the first event otherwise.
+        // Signals before the shutdown, which could otherwise precede the first event.
         while !begun.contains("event: status") {
             assert!(stream.read_line(&mut begun).unwrap() > 0, "{begun}");
         }

@@ -1,4 +1,4 @@
-//! What a finished job leaves: its result, to be compared with another run's, and its files.
+//! Results of finished jobs, compared between runs, and checks of their files.
 
 use crate::api::kill_points::{file_names, instance_dirs};
 use crate::api::server_process::{HttpResponse, ServerProcess, small_job};
@@ -7,27 +7,27 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// What two runs of one job have to agree in.
+/// Result of a job that must be equal between runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobResult {
     pub version: String,
     pub metrics: Value,
-    /// Step, split and figures, in order.
+    /// Step, split and metrics, in order.
     pub rows: Vec<Value>,
 }
 
-/// Whether the reliability tests are to run at full length (`make soak`).
+/// Returns whether reliability tests run at full length (`make soak`).
 pub fn is_soak() -> bool {
     std::env::var("ESPALIER_SOAK").is_ok_and(|value| value == "1")
 }
 
-/// Some seconds on the tiny base.
+/// Job that takes a few seconds on the tiny base model.
 pub fn long_job() -> Value {
     let epochs = if is_soak() { 3000 } else { 1000 };
     small_job(60, json!({"name": "questions", "hyperparameters": {"epochs": epochs, "seed": 7}}))
 }
 
-/// The result of [`long_job`] where nothing disturbs it, and how long that takes.
+/// Result and duration of [`long_job`] without interruption.
 pub fn uninterrupted_result() -> &'static (JobResult, Duration) {
     static TRACE: OnceLock<(JobResult, Duration)> = OnceLock::new();
     TRACE.get_or_init(|| {
@@ -39,7 +39,7 @@ pub fn uninterrupted_result() -> &'static (JobResult, Duration) {
 }
 
 impl JobResult {
-    /// Waits for the job.
+    /// Waits for the job and returns its result.
     pub fn wait_for_result(app: &ServerProcess, id: &str) -> Self {
         let job = app.wait_for_job(id);
         assert_eq!(job["status"], "succeeded", "{job:#}");
@@ -53,7 +53,7 @@ impl JobResult {
     }
 }
 
-/// All events of a job, and that their numbers rise.
+/// Returns all events of a job and checks that their sequence numbers increase.
 pub fn events(app: &ServerProcess, id: &str) -> Vec<Value> {
     let mut events: Vec<Value> = Vec::new();
     let mut after = "0".to_string();
@@ -72,7 +72,7 @@ pub fn events(app: &ServerProcess, id: &str) -> Vec<Value> {
     events
 }
 
-/// The attempts that the job's events tell of, and that its end is told once.
+/// Returns the attempts in the job's events and checks that exactly one event reports the end.
 pub fn attempts(events: &[Value]) -> u64 {
     let statuses: Vec<&Value> =
         events.iter().filter(|event| event["kind"] == "status").map(|event| &event["data"]).collect();
@@ -81,7 +81,7 @@ pub fn attempts(events: &[Value]) -> u64 {
     count("running") as u64
 }
 
-/// Stops the server and looks at its data folder: one dataset, one adapter, nothing else.
+/// Stops the server and checks that its data folder has one dataset, one adapter and nothing else.
 pub fn assert_clean_after_delete(mut app: ServerProcess, version: &str) {
     let adapters = app.get("/adapters").json()["data"].clone();
     assert_eq!(adapters.as_array().unwrap().len(), 1, "{adapters:#}");

@@ -1,10 +1,10 @@
-//! The main job: a dataset in, an adapter out, predictions from it.
+//! Tests of a job's life cycle: train, predict, cancel, pause and resume.
 
 use crate::api::server_process::{ServerConfig, small_job};
 use serde_json::json;
 
 #[test]
-fn a_dataset_becomes_an_adapter_that_predicts() {
+fn job_trains_an_adapter_that_predicts() {
     let app = ServerConfig::new().start();
     let job = app.train_to_success(&small_job(60, json!({"name": "questions"})));
     let answer = app
@@ -18,7 +18,7 @@ fn a_dataset_becomes_an_adapter_that_predicts() {
 }
 
 #[test]
-fn a_cancelled_job_leaves_no_adapter() {
+fn cancelled_job_leaves_no_adapter() {
     let app = ServerConfig::new().start();
     let id = app.submit_job(&small_job(60, json!({"name": "gone", "hyperparameters": {"epochs": 50_000}})));
     assert_eq!(app.post(&format!("/jobs/{id}/cancel"), &json!({})).status, 200);

@@ -1,4 +1,4 @@
-//! Moments of a job at which its server is killed.
+//! Points of a job at which tests kill the server.
 
 use crate::api::server_process::{ServerProcess, TIMEOUT};
 use std::fs;
@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy)]
 pub enum KillPoint {
-    /// That long after the attempt began, wherever the job is by then.
+    /// This long after the start of the attempt.
     After(Duration),
-    /// A checkpoint is being written.
+    /// While a checkpoint is written.
     Checkpoint,
-    /// The adapter's files are being written.
+    /// While the adapter's files are written.
     Adapter,
-    /// The adapter's folder is in its place; its row is about to be written.
+    /// After the adapter's folder is renamed into place, before its row is inserted.
     Folder,
-    /// The row is written; the checkpoints are about to be removed.
+    /// After the row is inserted, before the checkpoints are deleted.
     Row,
 }
 
 impl KillPoint {
-    /// Returns when it has come; the attempt must have begun.
+    /// Waits for the point; the attempt must have started.
     pub fn wait_until_reached(self, app: &ServerProcess, job: &str) {
         let data = app.setup.data_dir();
         match self {
-            // not to wait for anything: the time itself is what was drawn
+            // The delay is the random input of this test, not a wait for a condition.
             Self::After(time) => std::thread::sleep(time),
             Self::Checkpoint => wait_until("a checkpoint", || is_being_written(&data.join("checkpoints").join(job))),
             Self::Adapter => {
@@ -36,7 +36,7 @@ impl KillPoint {
     }
 }
 
-/// Looks for something in the data folder, which nothing tells of, until it is there.
+/// Polls until a condition on the data folder holds.
 pub fn wait_until(what: &str, is_there: impl Fn() -> bool) {
     let started = Instant::now();
     while !is_there() {
@@ -49,19 +49,19 @@ fn is_being_written(folder: &Path) -> bool {
     file_names(folder).iter().any(|name| name.starts_with(".tmp"))
 }
 
-/// The folders for temporary files, one for each instance.
+/// Folders of temporary files, one per instance.
 pub fn instance_dirs(data: &Path) -> Vec<PathBuf> {
     let temporary = data.join("temporary");
     file_names(&temporary).iter().map(|name| temporary.join(name)).collect()
 }
 
-/// What is in a folder; nothing where it is missing.
+/// Entries of a folder; empty if it does not exist.
 pub fn file_names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
-/// Waits until what was done with is removed, which comes after a job's row.
+/// Waits until the job's checkpoints are deleted, which happens after its row is updated.
 pub fn wait_for_cleanup(app: &ServerProcess) {
     let data = app.setup.data_dir();
     wait_until("the end of the cleaning up", || {
@@ -70,7 +70,7 @@ pub fn wait_for_cleanup(app: &ServerProcess) {
     });
 }
 
-/// The steps of a job's whole checkpoints, rising.
+/// Steps of a job's complete checkpoints in increasing order.
 pub fn checkpoint_steps(data: &Path, job: &str) -> Vec<u64> {
     let names = file_names(&data.join("checkpoints").join(job));
     let step = |name: &String| name.strip_prefix("manifest-")?.strip_suffix(".json")?.parse().ok();

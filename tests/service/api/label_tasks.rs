@@ -1,12 +1,11 @@
-//! Every task, from a file over HTTP to its own kind of answer. What is to be learned is there in the words, so a trained
-//! adapter must have found it.
+//! Tests of regression and multi-label classification. Targets depend on single words, so a trained adapter must predict them.
 
 use crate::api::server_process::{ServerConfig, ServerProcess};
 use serde_json::{Value, json};
 
 const WORDS: [&str; 3] = ["card", "fee", "refund"];
 
-/// Texts with any of the three words, and which they have.
+/// Texts with any subset of three words, and the subset.
 fn texts(count: usize) -> Vec<(String, [bool; 3])> {
     let fillers = ["please", "my account", "the bank", "why", "on order", "a transfer"];
     let text = |index: usize| {
@@ -46,7 +45,7 @@ fn regression_returns_values_in_the_label_unit() {
 }
 
 #[test]
-fn a_multi_label_classifier_answers_with_any_number_of_labels() {
+fn multi_label_classifier_predicts_any_number_of_labels() {
     let app = ServerConfig::new().start();
     let labels = |has: &[bool; 3]| -> Vec<&str> {
         WORDS.iter().zip(has).filter(|(_, has)| **has).map(|(word, _)| *word).collect()
@@ -106,12 +105,12 @@ fn rows_of_the_wrong_schema_are_reported() {
 }
 
 #[test]
-fn the_smallest_datasets_are_trained_whatever_is_left_to_validate_on() {
+fn smallest_datasets_train_with_any_validation_split() {
     let app = ServerConfig::new().start();
     let value = |text: &str, value: f64| json!({"text": text, "value": value});
     let set = |text: &str, labels: Value| json!({"text": text, "labels": labels});
     let few = [("card", 1.0), ("fee", 2.0), ("refund", 4.0), ("account", 3.0), ("bank", 5.0), ("cash", 2.5)];
-    // One text to validate on, and one label that is there or not.
+    // The validation split has one text, and the task has one label.
     let one: Vec<Value> = few.iter().map(|(text, number)| value(text, *number)).collect();
     let labels: Vec<Value> = few
         .iter()

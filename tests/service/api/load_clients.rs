@@ -1,15 +1,15 @@
-//! Clients that ask at random, and what each answer must be.
+//! Clients that send random requests, and the expected responses.
 
 use crate::api::server_process::{ServerProcess, TIMEOUT};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Numbers of texts.
+/// Indices of texts.
 pub type Inputs = Vec<usize>;
 
-/// How many texts there are to draw from; any number has its text.
+/// Number of distinct texts.
 const TEXT_COUNT: usize = 12;
-/// Most inputs in a drawn request.
+/// Maximum number of inputs of a random request.
 const MAX_INPUTS: usize = 4;
 
 fn input(number: usize) -> Value {
@@ -21,14 +21,14 @@ fn input(number: usize) -> Value {
     }
 }
 
-/// A client on a connection of its own, with random numbers of its own.
+/// Client with its own connection and random number generator.
 pub struct LoadClient {
     agent: ureq::Agent,
     address: String,
     random: u64,
 }
 
-/// The version that answered (`base`: none), and a row of numbers for each input.
+/// Version that answered (`base` for the base model), and a vector per input.
 pub struct PredictResult {
     pub version: String,
     pub rows: Vec<Vec<f64>>,
@@ -40,7 +40,7 @@ impl LoadClient {
         Self { agent: config.into(), address: app.url(""), random: seed + 1 }
     }
 
-    /// Below `count`; SplitMix64.
+    /// Random number below `count` (SplitMix64).
     pub fn random_below(&mut self, count: usize) -> usize {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;
@@ -53,7 +53,7 @@ impl LoadClient {
         (0..=self.random_below(MAX_INPUTS)).map(|_| self.random_below(TEXT_COUNT)).collect()
     }
 
-    /// `None` where there is no such adapter; anything else but an answer is a failure.
+    /// Predicts; `None` if the adapter does not exist. Any other error panics.
     pub fn predict(&self, adapter: Option<&str>, inputs: &Inputs) -> Option<PredictResult> {
         let path = adapter.map_or("/predict".to_string(), |adapter| format!("/predict?adapter={adapter}"));
         let inputs: Vec<Value> = inputs.iter().map(|number| input(*number)).collect();
@@ -77,13 +77,13 @@ impl LoadClient {
         self.agent.delete(format!("{}{path}", self.address)).call().unwrap().status().as_u16()
     }
 
-    /// The job once it has succeeded.
+    /// Waits for the job, which must succeed.
     pub fn train_to_success(&self, job: &Value) -> Value {
         let (status, job) = self.post("/jobs", "application/json", job.to_string().as_bytes());
         assert_eq!(status, 202, "{job:#}");
         let url = format!("{}/jobs/{}", self.address, job["id"].as_str().unwrap());
         let events = self.agent.get(format!("{url}/events")).header("accept", "text/event-stream").call().unwrap();
-        // Ends with the job.
+        // The stream ends with the job.
         events.into_body().read_to_string().unwrap();
         let job = self.agent.get(url).call().unwrap().into_body().into_reader();
         let job: Value = serde_json::from_reader(job).unwrap();
@@ -99,7 +99,7 @@ fn parse_result(answer: &Value) -> PredictResult {
     PredictResult { version, rows: answer["predictions"].as_array().unwrap().iter().map(row).collect() }
 }
 
-/// What every version answers to every text, asked alone and one by one.
+/// Expected response of every version to every text, computed with single requests.
 pub struct ExpectedOutputs {
     alone: LoadClient,
     rows: BTreeMap<String, Vec<Vec<f64>>>,
@@ -121,14 +121,14 @@ impl ExpectedOutputs {
         self.rows.insert(version.to_string(), rows);
     }
 
-    /// The answer came from this version, and is what it answers alone.
+    /// Checks that the response equals the one of a single request to its version.
     pub fn assert_matches(&self, answered: &PredictResult, inputs: &Inputs, version: &str) {
         assert_eq!(answered.version, version);
         assert_eq!(answered.rows.len(), inputs.len());
         for (row, number) in answered.rows.iter().zip(inputs) {
             let alone = &self.rows[version][*number];
             assert_eq!(row.len(), alone.len());
-            // relative above 1: a logit of hundreds has fewer digits behind the point
+            // Relative above 1, because large logits have less absolute precision.
             let apart = |(one, other): (&f64, &f64)| (one - other).abs() / other.abs().max(1.0);
             let difference = row.iter().zip(alone).map(apart).fold(0.0, f64::max);
             assert!(difference <= 1e-5, "{version} answers {row:?} in company and {alone:?} alone");

@@ -1,4 +1,4 @@
-//! Many adapters asked at once by many clients, while one job trains and others come and go.
+//! Load test: many clients predict with many adapters while a job trains and adapters are published and deleted.
 
 use crate::api::load_clients::{ExpectedOutputs, Inputs, LoadClient, PredictResult};
 use crate::api::server_process::{ServerConfig, ServerProcess};
@@ -10,14 +10,14 @@ use std::sync::{Mutex, RwLock};
 
 const ADAPTERS: usize = 16;
 const CLIENTS: usize = 32;
-/// Answers between two changes that the publisher makes.
+/// Responses between two changes of the publisher.
 const RESPONSES_PER_CHANGE: usize = 25;
 
 fn requests_per_client() -> usize {
     if std::env::var_os("ESPALIER_SOAK").is_some() { 400 } else { 40 }
 }
 
-/// A short job with labels of its own; methods, poolings and numbers of labels differ from one to the next.
+/// Short job whose method, pooling and number of labels depend on its index.
 fn job(name: Option<&str>, number: usize) -> Value {
     let labels = 2 + number % 5;
     let example = |index: usize| {
@@ -38,7 +38,7 @@ fn job(name: Option<&str>, number: usize) -> Value {
     })
 }
 
-/// An adapter that is there all the time: how to ask it, and its version.
+/// Adapter that exists during the whole test: its reference and version.
 struct PermanentAdapter {
     references: [String; 3],
     version: String,
@@ -52,13 +52,13 @@ fn train_permanent_adapter(app: &ServerProcess, number: usize) -> PermanentAdapt
     PermanentAdapter { references: [id, name.clone(), format!("{name}@{digits}")], version }
 }
 
-/// An adapter as a zip, which is nowhere on the server yet.
+/// Zip of an adapter that is not on the server.
 struct ExportedAdapter {
     zip: Vec<u8>,
     version: String,
 }
 
-/// Trains an adapter, asks it alone, and takes it away.
+/// Trains an adapter, records its responses, downloads it and deletes it.
 fn train_and_export(app: &ServerProcess, oracle: &mut ExpectedOutputs, number: usize) -> ExportedAdapter {
     let job = app.train_to_success(&job(None, number));
     let (id, version) = (text(&job["adapter_id"]), text(&job["adapter"]["version"]));
@@ -72,20 +72,20 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_string()
 }
 
-/// What clients and the publisher share.
+/// State shared by clients and the publisher.
 struct SharedState {
     fixed: Vec<PermanentAdapter>,
     expected: ExpectedOutputs,
-    /// The versions that the name `moving` has pointed to, the last one perhaps not yet.
+    /// Versions that the name `moving` refers to over time; the last one may not be published yet.
     repoint_history: Mutex<Vec<String>>,
-    /// How many moves are done.
+    /// Number of completed moves.
     repoint_count: AtomicUsize,
-    /// An adapter that may be deleted at any time: its id and its version.
+    /// Id and version of an adapter that may be deleted at any time.
     temporary_adapter: RwLock<(String, String)>,
 }
 
 impl SharedState {
-    /// One request after another, each for an adapter drawn at random.
+    /// Sends requests to randomly chosen adapters until the end of the test.
     fn run_client(&self, client: &mut LoadClient, answered: &SyncSender<()>) {
         for _ in 0..requests_per_client() {
             let inputs = client.random_inputs();
@@ -99,12 +99,12 @@ impl SharedState {
                 number if number == ADAPTERS + 1 => self.predict_by_repointed_name(client, &inputs),
                 _ => self.predict_by_temporary_adapter(client, &inputs),
             }
-            // The publisher may be done.
+            // Fails after the publisher has finished.
             let _ = answered.try_send(());
         }
     }
 
-    /// The name always points to an adapter: to the one of the last move, or of one that is being made.
+    /// Checks that the name refers to the version of the last move, or of the move in progress.
     fn predict_by_repointed_name(&self, client: &LoadClient, inputs: &Inputs) {
         let first = self.repoint_count.load(Ordering::SeqCst) - 1;
         let answered = client.predict(Some("moving"), inputs).expect("the name always points to an adapter");
@@ -115,13 +115,13 @@ impl SharedState {
 
     fn predict_by_temporary_adapter(&self, client: &LoadClient, inputs: &Inputs) {
         let (id, version) = self.temporary_adapter.read().unwrap().clone();
-        // `None` where it is deleted already.
+        // `None` if it is already deleted.
         if let Some(answered) = client.predict(Some(&id), inputs) {
             self.expected.assert_matches(&answered, inputs, &version);
         }
     }
 
-    /// Publishes and deletes for as long as clients ask: by upload and by training.
+    /// Publishes adapters by upload and training, and deletes them, until the clients finish.
     fn run_publisher(&self, app: &Publisher, packed: &[ExportedAdapter; 4], answers: &Receiver<()>) -> usize {
         let [one, other, passing, next] = packed;
         let mut before = app.upload("/adapters?name=moving", other);
@@ -148,20 +148,20 @@ impl SharedState {
     }
 }
 
-/// The server as the publisher sees it; clients have their own.
+/// Publisher's connection to the server.
 struct Publisher<'a> {
     client: &'a LoadClient,
 }
 
 impl Publisher<'_> {
-    /// Answers the new adapter's id.
+    /// Uploads an adapter and returns its id.
     fn upload(&self, path: &str, packed: &ExportedAdapter) -> String {
         let (status, adapter) = self.client.post(path, "application/zip", &packed.zip);
         assert_eq!((status, &adapter["version"]), (201, &json!(packed.version)), "{adapter:#}");
         text(&adapter["id"])
     }
 
-    /// Whoever asks after this finds nothing.
+    /// Deletes an adapter; later requests get 404.
     fn delete(&self, id: &str) {
         assert_eq!(self.client.delete(&format!("/adapters/{id}")), 204);
         assert!(self.client.predict(Some(id), &vec![0]).is_none());
@@ -240,7 +240,7 @@ fn job_step(app: &ServerProcess, job: &str) -> u64 {
     app.get(&format!("/jobs/{job}")).json()["progress"]["step"].as_u64().unwrap_or(0)
 }
 
-/// The metrics without labels.
+/// Metrics without labels.
 fn counters(app: &ServerProcess) -> BTreeMap<String, f64> {
     let text = app.get("/metrics").text();
     let line =
@@ -262,7 +262,7 @@ fn in_flight_request_keeps_its_deleted_adapter() {
     let answered: Option<PredictResult> = std::thread::scope(|scope| {
         let client = LoadClient::new(&app, 0);
         let asking = scope.spawn(move || client.predict(Some("questions"), &inputs));
-        // Some of its inputs are computed, so it has its adapter, and others still wait.
+        // Some inputs of the request are computed, so its adapter is loaded, and others are still queued.
         while counters(&app)["espalier_serving_batched_inputs_total"] - before < 1.0 {}
         assert_eq!(app.delete("/adapters/questions").status, 204);
         let done = counters(&app)["espalier_serving_batched_inputs_total"] - before;

@@ -1,10 +1,10 @@
-//! Of two answers the better one becomes likelier: from texts and from conversations, over HTTP.
+//! Tests of preference training on texts and conversations.
 
 use crate::api::generation::{lora, start_with_decoder, train_adapter};
 use crate::api::server_process::ServerProcess;
 use serde_json::{Value, json};
 
-/// The loss of a job's first step.
+/// Loss of a job's first step.
 fn first_loss(app: &ServerProcess, job: &str) -> f64 {
     let answer = app.agent().get(app.url(&format!("/jobs/{job}/events"))).header("accept", "application/json").call();
     let events: Value = answer.unwrap().body_mut().read_json().unwrap();
@@ -38,20 +38,20 @@ fn preference_training_raises_the_chosen_answers_likelihood() {
     assert_eq!(job["task"]["type"], "preference");
     let figures = &job["metrics"]["validation"];
     assert!(figures["margin"].as_f64().unwrap() > 0.5 && figures["accuracy"] == 1.0, "{figures:#}");
-    // What starts from an adapter is measured against that adapter.
+    // The reference model of a job initialized from an adapter is that adapter.
     let further = json!({"examples": rows, "from_adapter": "liked", "task": {"type": "preference", "beta": 0.5},
         "hyperparameters": {"max_steps": 1}});
     let job = app.train_to_success(&further);
     let loss = first_loss(&app, job["id"].as_str().unwrap());
     assert!((loss - std::f64::consts::LN_2).abs() < 1e-5, "{loss}");
-    // Two answers that are the same, and one that is missing.
+    // Equal completions, and a missing completion.
     let wrong = json!([{"prompt": "a", "chosen": "b", "rejected": "b"}, {"prompt": "a", "chosen": "b"},
         {"prompt": "a", "chosen": "", "rejected": "c"}]);
     let refused = app.post("/jobs", &json!({"examples": wrong}));
     assert_eq!((refused.status, refused.json()["errors"].as_array().unwrap().len()), (422, 3), "{}", refused.text());
 }
 
-/// As TRL's datasets have them: a prompt of messages and answers of messages or text, or two whole conversations.
+/// Formats of TRL's datasets: a prompt of messages with completions of messages or text, or two whole conversations.
 fn conversation(index: usize) -> Value {
     let (asked, better, worse) = [("red", "apple", "stone"), ("green", "pear", "brick")][index % 2];
     let user = json!({"role": "user", "content": format!("fruit {asked}")});

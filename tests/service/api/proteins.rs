@@ -1,10 +1,10 @@
-//! Proteins on ESM-2: their classes, learned over HTTP, and an adapter that PEFT trained on transformers' own model.
+//! Tests of ESM-2: classification of proteins, and an adapter trained with PEFT on transformers' model.
 
 use crate::api::server_process::ServerConfig;
 use espalier_testing::jobs::fixture;
 use serde_json::{Value, json};
 
-/// Sequences of three families that differ in what they are made of.
+/// Sequences of three families with different amino acid composition.
 fn protein(index: usize) -> (String, &'static str) {
     let (family, letters) = [("charged", "KRDE"), ("greasy", "AVLI"), ("aromatic", "FWYH")][index % 3];
     let letters: Vec<char> = letters.chars().collect();

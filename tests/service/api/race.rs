@@ -1,4 +1,4 @@
-//! A race over HTTP: asked for, followed, paused and killed, and its winner beside its own job.
+//! Tests of the method `auto` (successive halving): leaderboard, pause, kill, cancel, and the winner against its own job.
 
 use crate::api::error_cases::{check_cases, error_case};
 use crate::api::job_traces::events;
@@ -7,7 +7,7 @@ use crate::api::request::post;
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use serde_json::{Value, json};
 
-/// A candidate that learns, and three that hardly do.
+/// One candidate that learns and three that hardly learn.
 fn job(epochs: u32, fields: Value) -> Value {
     let candidates = json!([
         {"type": "head", "hyperparameters": {"learning_rate": 1e-9}},
@@ -21,7 +21,7 @@ fn job(epochs: u32, fields: Value) -> Value {
     job
 }
 
-/// The job with the winner alone.
+/// Job that trains only the winner.
 fn run_winner_as_single_job(race: &Value, epochs: u32) -> Value {
     let winner = race["metrics"]["race"]["winner"].as_u64().unwrap() as usize;
     let mut candidate = race["method"]["candidates"][winner].clone();

@@ -1,23 +1,23 @@
-//! A client that sees its connections: which request went out on which, and how it ended.
+//! HTTP client on raw connections, which reports how each request ended on which connection.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Debug)]
 pub enum RequestOutcome {
-    /// A whole answer.
+    /// Complete response.
     Response { status: u16, body: String },
     /// The listener is closed.
     ConnectionRefused,
-    /// Sent, and no whole answer came.
-    Aborted { why: String, on: Connection },
+    /// The request was sent, but no complete response arrived.
+    Aborted { reason: String, on: Connection },
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Connection {
     New,
-    /// It had carried a request before.
+    /// The connection had carried a request before.
     Reused,
 }
 
@@ -27,12 +27,12 @@ pub struct RawHttpClient {
 }
 
 impl RawHttpClient {
-    /// `url` of the server.
+    /// Client of the server at `url`.
     pub fn new(url: &str) -> Self {
         Self { address: url.trim_start_matches("http://").trim_end_matches('/').to_string(), connection: None }
     }
 
-    /// The head of a request goes out, on the connection that is open or on a new one.
+    /// Sends text on the open connection, or on a new one.
     pub fn send(&mut self, request: &str) -> io::Result<()> {
         if self.connection.is_none() {
             self.connection = Some(BufReader::new(TcpStream::connect(&self.address)?));
@@ -60,12 +60,12 @@ impl RawHttpClient {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => RequestOutcome::ConnectionRefused,
             Err(error) => {
                 self.connection = None;
-                RequestOutcome::Aborted { why: error.to_string(), on }
+                RequestOutcome::Aborted { reason: error.to_string(), on }
             }
         }
     }
 
-    /// The next request goes out on a new connection.
+    /// Closes the connection; the next request opens a new one.
     pub fn close(&mut self) {
         self.connection = None;
     }

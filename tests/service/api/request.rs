@@ -1,9 +1,9 @@
-//! Requests of every shape, as values that a table can hold. Knows nothing of what is answered.
+//! HTTP requests as values, for tables of test cases.
 
 use crate::api::server_process::{HttpResponse, ServerProcess, multipart};
 use serde_json::Value;
 
-/// What is sent.
+/// Request to send.
 #[derive(Clone)]
 pub struct Request {
     method: &'static str,
@@ -33,13 +33,13 @@ pub fn bytes(path: impl Into<String>, content_type: &str, body: impl Into<Vec<u8
     request.with_header("content-type", content_type)
 }
 
-/// A form of a JSON part and a file.
+/// Form with a JSON part and a file.
 pub fn form(path: impl Into<String>, json: (&str, &Value), file: (&str, &str, &[u8])) -> Request {
     let (content_type, body) = multipart(json, file);
     bytes(path, &content_type, body)
 }
 
-/// A form of these parts, each given as its headers and its body.
+/// Form with these parts, each given by its headers and its body.
 pub fn parts(path: impl Into<String>, parts: &[(&str, &[u8])]) -> Request {
     let mut body = Vec::new();
     for (headers, content) in parts {

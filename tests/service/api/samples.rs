@@ -1,10 +1,10 @@
-//! What an adapter says after each epoch is kept with its job.
+//! Tests of sampling texts after each epoch.
 
 use crate::api::generation::{generate, lora, start_with_decoder, texts, train_adapter};
 use crate::api::server_process::ServerProcess;
 use serde_json::{Value, json};
 
-/// The rows of the split `samples`: steps and texts.
+/// Events of the split `samples`: steps and texts.
 fn samples(app: &ServerProcess, job: &Value) -> Vec<(u64, Vec<String>)> {
     let path = format!("/jobs/{}/events", job["id"].as_str().unwrap());
     let answer = app.agent().get(app.url(&path)).header("accept", "application/json").call();
@@ -23,8 +23,8 @@ fn samples_are_recorded_every_epoch() {
     let app = start_with_decoder("llama", &[]);
     let rows: Vec<Value> = (0..48)
         .map(|index| {
-            let (asked, answer) = [("red", " apple"), ("green", " pear")][index % 2];
-            json!({"prompt": format!("fruit {asked}"), "completion": answer})
+            let (prompt, answer) = [("red", " apple"), ("green", " pear")][index % 2];
+            json!({"prompt": format!("fruit {prompt}"), "completion": answer})
         })
         .collect();
     let inputs = json!(["fruit red", "fruit green", {"messages": [{"role": "user", "content": "hi"}]}]);
@@ -36,16 +36,16 @@ fn samples_are_recorded_every_epoch() {
             json!({"method": method, "samples": {"inputs": inputs, "max_tokens": 9},
             "validation": {"fraction": 0}, "hyperparameters": {"epochs": 8, "learning_rate": 0.01, "batch_size": 6}}),
         );
-        let told = samples(&app, &job);
-        let steps: Vec<u64> = told.iter().map(|(step, _)| *step).collect();
+        let sampled = samples(&app, &job);
+        let steps: Vec<u64> = sampled.iter().map(|(step, _)| *step).collect();
         assert_eq!(
             steps,
             (0..=8).map(|epoch| 8 * epoch).collect::<Vec<_>>(),
             "before the first step, and after each epoch"
         );
-        let said = generate(&app, "fruit", inputs.clone(), json!({"max_tokens": 9}));
-        assert_eq!(told.last().unwrap().1, texts(&said), "the last are the adapter's own words");
-        assert_ne!(told[0].1, told[8].1);
+        let generated = generate(&app, "fruit", inputs.clone(), json!({"max_tokens": 9}));
+        assert_eq!(sampled.last().unwrap().1, texts(&generated), "the last samples equal the adapter's output");
+        assert_ne!(sampled[0].1, sampled[8].1);
     }
 }
 
@@ -62,25 +62,25 @@ fn unsupported_samples_are_rejected() {
         (json!({"inputs": ["a"], "words": 3}), "/samples"),
     ];
     for (samples, pointer) in cases {
-        let refused = app.post("/jobs", &json!({"examples": rows, "samples": samples}));
-        assert_eq!(refused.status, 422, "{samples}: {}", refused.text());
-        let found = refused.json()["errors"][0]["pointer"].as_str().unwrap().to_string();
-        assert!(found.starts_with(pointer), "{samples}: {}", refused.text());
+        let response = app.post("/jobs", &json!({"examples": rows, "samples": samples}));
+        assert_eq!(response.status, 422, "{samples}: {}", response.text());
+        let found = response.json()["errors"][0]["pointer"].as_str().unwrap().to_string();
+        assert!(found.starts_with(pointer), "{samples}: {}", response.text());
     }
     let classes: Vec<Value> = (0..12).map(|index| json!({"text": format!("a {index}"), "label": index % 2})).collect();
-    let refused = app.post("/jobs", &json!({"examples": classes, "samples": {"inputs": ["a"]}}));
+    let response = app.post("/jobs", &json!({"examples": classes, "samples": {"inputs": ["a"]}}));
     assert_eq!(
-        (refused.status, &refused.json()["errors"][0]["pointer"]),
+        (response.status, &response.json()["errors"][0]["pointer"]),
         (422, &json!("/samples")),
         "{}",
-        refused.text()
+        response.text()
     );
-    let race = json!({"examples": rows, "method": {"type": "auto"}, "samples": {"inputs": ["a"]}});
-    let refused = app.post("/jobs", &race);
+    let auto = json!({"examples": rows, "method": {"type": "auto"}, "samples": {"inputs": ["a"]}});
+    let response = app.post("/jobs", &auto);
     assert_eq!(
-        (refused.status, &refused.json()["errors"][0]["pointer"]),
+        (response.status, &response.json()["errors"][0]["pointer"]),
         (422, &json!("/samples")),
         "{}",
-        refused.text()
+        response.text()
     );
 }

@@ -1,4 +1,4 @@
-//! A running espalier: the real binary in a process of its own, on the tiny base, spoken to over HTTP alone.
+//! Runs the binary as a server process on the tiny base model, and an HTTP client for it.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -9,18 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Long enough for a loaded machine; a test that needs it has failed.
+/// Maximum time to wait for anything; a test that reaches it fails.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How a server is to be started; kept for a restart on the same data.
+/// Configuration of a server process; allows a restart with the same data.
 #[derive(Clone)]
 pub struct ServerConfig {
     pub folder: Arc<TempDir>,
-    /// SQLite inside the folder where it is left out.
+    /// Database URL; SQLite in the folder by default.
     pub database: Option<String>,
-    /// Any free port where it is not said.
+    /// Listen address; a free port by default.
     pub listen: String,
-    /// The folder of the base model.
+    /// Folder of the base model.
     pub model: PathBuf,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
@@ -53,7 +53,6 @@ impl ServerConfig {
         self
     }
 
-    /// Another base model.
     pub fn with_base_model(mut self, model: PathBuf) -> Self {
         self.model = model;
         self
@@ -99,7 +98,7 @@ impl ServerProcess {
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
                     log.lock().unwrap().push(line.clone());
-                    // Nobody may be listening any more.
+                    // Fails after the test has dropped the receiver.
                     let _ = line_sender.send(line);
                 }
             });
@@ -142,25 +141,25 @@ impl ServerProcess {
         HttpResponse::from_result(self.agent.post(self.url(path)).header("content-type", content_type).send(body))
     }
 
-    /// A multipart form of a JSON part and a file.
+    /// Posts a multipart form with a JSON part and a file.
     pub fn post_file(&self, path: &str, json: (&str, &Value), file: (&str, &str, &[u8])) -> HttpResponse {
         let (content_type, body) = multipart(json, file);
         self.post_bytes(path, &content_type, &body)
     }
 
-    /// The id of a job that was accepted.
+    /// Creates a job and returns its id.
     pub fn submit_job(&self, job: &Value) -> String {
         let answer = self.post("/jobs", job);
         assert_eq!(answer.status, 202, "{}", answer.text());
         answer.json()["id"].as_str().unwrap().to_string()
     }
 
-    /// The job when it is over: reads its events to their end.
+    /// Reads the job's events to their end and returns the job.
     pub fn wait_for_job(&self, job: &str) -> Value {
         let path = format!("/jobs/{job}/events");
         let events = self.agent.get(self.url(&path)).header("accept", "text/event-stream").call().unwrap();
         let mut text = String::new();
-        // The stream ends with the job, or breaks with the server.
+        // The stream ends with the job, or fails if the server is killed.
         let _ = events.into_body().into_reader().read_to_string(&mut text);
         self.get(&format!("/jobs/{job}")).json()
     }
@@ -171,15 +170,15 @@ impl ServerProcess {
         job
     }
 
-    /// Reads the job's event stream until a line of it satisfies the test.
+    /// Reads the job's event stream up to a line that satisfies the predicate.
     pub fn read_events_until(&self, job: &str, mut predicate: impl FnMut(&str) -> bool) {
         let path = format!("/jobs/{job}/events");
         let events = self.agent.get(self.url(&path)).header("accept", "text/event-stream").call().unwrap();
         let mut lines = BufReader::new(events.into_body().into_reader()).lines().map_while(Result::ok);
-        assert!(lines.any(|line| predicate(&line)), "the job's events ended without what was waited for");
+        assert!(lines.any(|line| predicate(&line)), "the job's events ended without a matching line");
     }
 
-    /// Until the running job has done a step.
+    /// Waits until the running job has completed a step.
     pub fn wait_for_progress(&self, job: &str) {
         self.read_events_until(job, |line| line.starts_with("event: progress") || line.starts_with("event:progress"));
     }
@@ -189,7 +188,7 @@ impl ServerProcess {
         self.read_events_until(job, |line| line.replace(' ', "").contains(&wanted));
     }
 
-    /// The next log line that holds the text.
+    /// Waits for the next log line with the text.
     pub fn wait_for_log(&self, text: &str) -> String {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -197,45 +196,45 @@ impl ServerProcess {
             match self.lines.lock().unwrap().recv_timeout(remaining) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
-                Err(_) => panic!("nothing was logged with {text}; the log:\n{}", self.log().join("\n")),
+                Err(_) => panic!("no log line contains {text}; the log:\n{}", self.log().join("\n")),
             }
         }
     }
 
-    /// As [`Self::wait_for_log`], where the line may have come before the server listened.
+    /// Waits for a log line with the text, which may have been logged before the server listened.
     pub fn wait_for_log_since_start(&self, text: &str) -> String {
-        let before = self.log().into_iter().find(|line| line.contains(text));
-        before.unwrap_or_else(|| self.wait_for_log(text))
+        let logged = self.log().into_iter().find(|line| line.contains(text));
+        logged.unwrap_or_else(|| self.wait_for_log(text))
     }
 
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// Sends a signal, by number.
+    /// Sends a signal by its number.
     pub fn signal(&self, signal: i32) {
         let status = Command::new("kill").args([format!("-{signal}"), self.pid().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
-    /// `kill -9`; what was logged, and how to start it again.
+    /// Sends SIGKILL; returns the configuration for a restart and the log.
     pub fn kill(mut self) -> (ServerConfig, Vec<String>) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         (self.setup.clone(), self.log())
     }
 
-    /// `kill -9`, and the same data served again.
+    /// Sends SIGKILL and starts a server with the same data.
     pub fn kill_and_restart(self) -> Self {
         self.kill().0.start()
     }
 
-    /// How the process ended.
+    /// Waits for the process to exit.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 
-    /// SIGTERM; how the process ended and how long that took.
+    /// Sends SIGTERM; returns the exit status and the duration of the shutdown.
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let started = Instant::now();
         self.signal(15);
@@ -245,7 +244,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Already gone where a test ended it.
+        // Fails if the test has already ended the process.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let panicked = self.log().into_iter().find(|line| line.contains("panicked"));
@@ -298,7 +297,7 @@ pub fn multipart((part, json): (&str, &Value), (field, name, bytes): (&str, &str
     (format!("multipart/form-data; boundary={boundary}"), body)
 }
 
-/// A small job with inline examples; `fields` are laid over it.
+/// Small job with inline examples; `fields` override its fields.
 pub fn small_job(count: usize, fields: Value) -> Value {
     let examples: Vec<Value> = espalier_testing::jobs::examples(count)
         .into_iter()

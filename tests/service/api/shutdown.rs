@@ -1,4 +1,4 @@
-//! SIGTERM: everything that was begun is finished or handed back, in time.
+//! Tests of SIGTERM: requests in flight complete and running jobs are requeued within the shutdown deadline.
 
 use crate::api::job_traces::{JobResult, assert_clean_after_delete, is_soak, long_job, uninterrupted_result};
 use crate::api::kill_points::checkpoint_steps;
@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 
 const STREAMS: usize = 20;
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
-/// The one checkpoint after step 0 is the one of the stop; the log says at which step each attempt begins.
+/// Makes the shutdown's checkpoint the only one after step 0; the debug log has the first step of each attempt.
 const RARE_CHECKPOINTS: [&str; 6] =
     ["--checkpoint-interval", "1h", "--heartbeat-interval", "100ms", "--log-level", "debug"];
 
-/// What the clients of a server that stops have seen.
+/// Responses that the clients received during shutdown.
 #[derive(Default)]
 struct LoadResult {
     statuses: Vec<(&'static str, u16)>,
-    /// Ids of requests that got no whole answer.
+    /// Ids of requests without a complete response.
     lost: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ fn graceful_shutdown_completes_requests_and_checkpoints_the_job() {
     let (seen, last, stopped) = stop_under_load(&mut app, &id);
     assert!(stopped < SHUTDOWN_DEADLINE, "stopped after {stopped:?}");
     assert_nothing_was_lost(&app, &seen);
-    assert!(seen.statuses.contains(&("/health/ready", 503)), "nobody saw that it was not ready any more");
+    assert!(seen.statuses.contains(&("/health/ready", 503)), "no client saw a failed readiness check");
     let count = |path| seen.statuses.iter().filter(|(asked, _)| *asked == path).count();
     println!("stopped after {stopped:?}; {} predictions; {} resets", count("/predict?adapter=asked"), seen.lost.len());
     let saved = *checkpoint_steps(&app.setup.data_dir(), &id).last().unwrap();
@@ -49,8 +49,8 @@ fn graceful_shutdown_completes_requests_and_checkpoints_the_job() {
     assert_eq!(app.get("/adapters").json()["data"].as_array().unwrap().len(), 1);
 }
 
-/// Twenty open streams, clients that keep their connection and clients that do not; then SIGTERM. Answers what the
-/// clients saw, the last step that a stream told of, and how long the stop took.
+/// Sends SIGTERM while twenty event streams are open and clients with and without kept-alive connections send requests. Returns
+/// the clients' results, the last step reported by a stream, and the duration of the shutdown.
 fn stop_under_load(app: &mut ServerProcess, id: &str) -> (LoadResult, u64, Duration) {
     let (answered, opened) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (url, events, agent, pid) =
@@ -84,21 +84,21 @@ fn stop_under_load(app: &mut ServerProcess, id: &str) -> (LoadResult, u64, Durat
     })
 }
 
-/// Reads to the end, which must be a proper one; answers the last step that was told.
+/// Reads a stream to its end, which must not be inside an event, and returns the last reported step.
 fn stream(agent: &ureq::Agent, url: &str, opened: &AtomicUsize) -> u64 {
     let answer = agent.get(url).header("accept", "text/event-stream").call().unwrap();
     assert_eq!(answer.status().as_u16(), 200);
     opened.fetch_add(1, Ordering::Relaxed);
     let mut text = String::new();
-    answer.into_body().into_reader().read_to_string(&mut text).expect("the stream ends, it does not break");
-    assert!(text.ends_with("\n\n"), "an event was cut in the middle: {text}");
+    answer.into_body().into_reader().read_to_string(&mut text).expect("the stream ends without an error");
+    assert!(text.ends_with("\n\n"), "the stream ended inside an event: {text}");
     let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
     let steps = data.filter_map(|data| serde_json::from_str::<Value>(data).ok()?["total_steps"].as_u64().map(|_| data));
     let steps = steps.filter_map(|data| serde_json::from_str::<Value>(data).ok()?["step"].as_u64());
     steps.max().unwrap_or(0)
 }
 
-/// Even clients keep their connection. The first two ask whether the server is ready.
+/// Clients with an even number keep their connection. The first two poll the readiness check.
 fn predict_until_refused(url: &str, client: usize, answered: &AtomicUsize) -> LoadResult {
     let (mut wire, mut seen) = (RawHttpClient::new(url), LoadResult::default());
     let started = Instant::now();
@@ -115,9 +115,13 @@ fn predict_until_refused(url: &str, client: usize, answered: &AtomicUsize) -> Lo
         match fate {
             RequestOutcome::ConnectionRefused => break,
             RequestOutcome::Response { status, .. } => seen.statuses.push((path, status)),
-            RequestOutcome::Aborted { why, on } => {
-                println!("{request}: {why}");
-                assert_eq!(on, Connection::New, "{request} was sent on a connection that was not said to end: {why}");
+            RequestOutcome::Aborted { reason, on } => {
+                println!("{request}: {reason}");
+                assert_eq!(
+                    on,
+                    Connection::New,
+                    "{request} was sent on a kept-alive connection that the server closed: {reason}"
+                );
                 seen.lost.push(request);
             }
         }
@@ -129,8 +133,8 @@ fn predict_until_refused(url: &str, client: usize, answered: &AtomicUsize) -> Lo
     seen
 }
 
-/// Every answer is whole and good. The system may reset a connection that the server never had; but no request that the
-/// server has seen is without its answer.
+/// Checks that every response is complete and successful. The operating system may reset a connection that the server never
+/// accepted, but every request that the server logged must have its response.
 fn assert_nothing_was_lost(app: &ServerProcess, seen: &LoadResult) {
     for (path, status) in &seen.statuses {
         let may_be = if *path == "/health/ready" { [200, 503] } else { [200, 200] };
@@ -138,9 +142,12 @@ fn assert_nothing_was_lost(app: &ServerProcess, seen: &LoadResult) {
     }
     let log = app.log();
     for id in &seen.lost {
-        assert!(!log.iter().any(|line| line.contains(&format!("\"{id}\""))), "{id} was taken and not answered");
+        assert!(
+            !log.iter().any(|line| line.contains(&format!("\"{id}\""))),
+            "request {id} was received and not answered"
+        );
     }
-    assert!(!log.iter().any(|line| line.contains("cut off")), "requests were cut off");
+    assert!(!log.iter().any(|line| line.contains("requests aborted")), "requests were aborted");
 }
 
 #[test]
@@ -149,7 +156,7 @@ fn second_signal_exits_immediately() {
     let mut app = ServerConfig::new().with_arguments(&RARE_CHECKPOINTS).start();
     let id = app.submit_job(&long_job());
     app.wait_for_progress(&id);
-    // A request whose body does not come would hold the server up for its whole grace.
+    // A request without its body would delay the shutdown until the shutdown timeout.
     let mut wire = RawHttpClient::new(&app.url(""));
     wire.send("POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{")
         .unwrap();

@@ -1,4 +1,4 @@
-//! Tasks that read single words or compare whole texts, over HTTP: taggers and embeddings.
+//! Tests of token classification, embeddings and masked language models.
 
 use crate::api::server_process::{ServerConfig, ServerProcess};
 use espalier_testing::jobs::fixture;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const CITIES: [&str; 4] = ["Berlin", "New York", "Łódź", "Rome"];
 const DAYS: [&str; 3] = ["today", "on Friday", "tomorrow"];
 
-/// A sentence with a city and a day, and their places in code points.
+/// Sentence with a city and a day, and their offsets in code points.
 fn tagged_sentence(index: usize) -> (String, Vec<Value>) {
     let (city, day) = (CITIES[index % 4], DAYS[index % 3]);
     let (before, between) = [("please book ", " for "), ("a flight to ", " "), ("é, ", ": arriving ")][(index / 4) % 3];
@@ -26,7 +26,7 @@ fn predict(app: &ServerProcess, adapter: &str, inputs: &Value) -> Vec<Value> {
     answer.json()["predictions"].as_array().unwrap().clone()
 }
 
-/// Label and place of every entity.
+/// Label and offsets of every entity.
 fn entity_spans(found: &Value) -> Vec<(String, u64, u64)> {
     let place = |one: &Value| {
         (one["label"].as_str().unwrap().to_string(), one["start"].as_u64().unwrap(), one["end"].as_u64().unwrap())
@@ -57,7 +57,7 @@ fn entity_spans_are_learned_and_predicted() {
     assert!(right.count() >= 18, "of 20: {answers:#?}");
     let text = answers[1]["entities"][0]["text"].as_str().unwrap();
     assert_eq!(text, CITIES[201 % 4], "the words are quoted as they stand there");
-    // A pair has no words of its own.
+    // Token classification does not accept pairs.
     let refused = app.post("/predict?adapter=journeys", &json!({"inputs": [{"text": "a", "text_pair": "b"}]}));
     assert_eq!((refused.status, refused.json()["code"].as_str()), (422, Some("no_pairs")));
 }
@@ -85,7 +85,7 @@ fn token_tags_are_learned_and_predicted() {
     assert_eq!((&third["label"], &third["text"], &third["start"]), (&json!("CITY"), &json!("Rome"), &json!(7)));
 }
 
-/// Of rows of length 1.
+/// Cosine similarity of normalized vectors.
 fn cosine(one: &Value, other: &Value) -> f64 {
     let numbers = |row: &Value| -> Vec<f64> {
         row["embedding"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
@@ -116,7 +116,7 @@ fn embeddings_learn_from_positive_pairs() {
     assert!(near[0] > near[1] + 0.1 && near[0] > near[2] + 0.1, "{near:?}");
     let logits = app.post("/predict?adapter=near", &json!({"inputs": ["a"], "logits": true}));
     assert_eq!(logits.status, 200, "there is nothing behind an embedding: {}", logits.text());
-    // Nothing but a head makes no sense where there is none.
+    // The method `head` needs a task with a head.
     let rows: Vec<Value> = (0..6).map(row).collect();
     let refused = app.post("/jobs", &json!({"examples": rows, "method": {"type": "head"}}));
     assert_eq!((refused.status, &refused.json()["errors"][0]["pointer"]), (422, &json!("/method/type")));
@@ -185,7 +185,7 @@ fn invalid_token_and_pair_rows_are_reported() {
     }
 }
 
-/// A small BERT with a masked language model's head, whose vocabulary has these words.
+/// Starts a server with a small BERT that has a masked language modelling head and a vocabulary of these words.
 fn start_with_lm_head() -> ServerProcess {
     ServerConfig::new().with_base_model(fixture("language").join("bert")).start()
 }
@@ -218,7 +218,7 @@ fn masked_lm_adapts_to_a_domain_and_warm_starts_other_tasks() {
     assert_eq!(fills(0)[0][0]["token"], "lost", "{:#}", fills(0));
     let refused = app.post("/predict?adapter=domain", &json!({"inputs": ["why my card is lost"]}));
     assert_eq!((refused.status, refused.json()["code"].as_str()), (422, Some("no_mask")), "{}", refused.text());
-    // What was learned of the domain is where a classifier begins.
+    // A classifier can be initialized from the domain-adapted adapter.
     let rows: Vec<Value> = (0..40)
         .map(|index| json!({"text": format!("my {} {index}", facts[index % 4].0), "label": facts[index % 4].1}))
         .collect();

@@ -1,4 +1,4 @@
-//! Workers that share a database and a data folder with an api: who has the lease, and who did what.
+//! Tests of several worker processes on one database and data folder: leases and exactly-once publication.
 
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use crate::support::database::Database;
@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
 
-/// Long enough for a loaded machine to keep, short enough to wait for.
+/// Lease settings: long enough to renew on a loaded machine, short enough to wait for.
 const SHORT_LEASE: [&str; 8] = [
     "--lease-duration",
     "3s",
@@ -21,7 +21,7 @@ const SHORT_LEASE: [&str; 8] = [
     "100ms",
 ];
 
-/// A Postgres database and a data folder that several processes share.
+/// Postgres database and data folder shared by several processes.
 struct WorkerCluster {
     runtime: Runtime,
     database: Database,
@@ -40,18 +40,18 @@ impl WorkerCluster {
         self.setup.clone().with_arguments(&["--role", role]).with_arguments(arguments).start()
     }
 
-    /// After everything that was started here.
+    /// Dropped last, after all processes.
     fn drop_database(self) {
         self.runtime.block_on(self.database.drop_database());
     }
 }
 
-/// Some seconds of training.
+/// Job that trains for a few seconds.
 fn long_job(name: &str) -> Value {
     small_job(60, json!({"name": name, "hyperparameters": {"epochs": 1000}}))
 }
 
-/// Until this attempt has done a step.
+/// Waits until this attempt has completed a step.
 fn wait_for_attempt(api: &ServerProcess, job: &str, attempt: u32) {
     let (begun, mut it_runs) = (format!("\"attempt\":{attempt}"), false);
     api.read_events_until(job, |line| {
@@ -60,7 +60,7 @@ fn wait_for_attempt(api: &ServerProcess, job: &str, attempt: u32) {
     });
 }
 
-/// The jobs whose adapters a process says it has published.
+/// Jobs whose adapters a process has logged as published.
 fn published_jobs(worker: &ServerProcess) -> Vec<String> {
     let log = worker.log();
     let lines = log.iter().filter(|line| line.contains("\"adapter published\""));
@@ -68,7 +68,7 @@ fn published_jobs(worker: &ServerProcess) -> Vec<String> {
     lines.map(job).collect()
 }
 
-/// Every row of a list, page by page.
+/// Returns all rows of a list, page by page.
 fn list_all(app: &ServerProcess, list: &str) -> Vec<Value> {
     let (mut rows, mut after) = (Vec::new(), String::new());
     loop {
@@ -81,7 +81,7 @@ fn list_all(app: &ServerProcess, list: &str) -> Vec<Value> {
     }
 }
 
-/// The rows of metrics in a job's history; none may be there twice.
+/// Returns the metrics events of a job and checks that none is duplicated.
 fn metrics_rows(api: &ServerProcess, job: &str) -> Vec<Value> {
     let (mut rows, mut after) = (Vec::new(), "0".to_string());
     loop {
@@ -97,7 +97,7 @@ fn metrics_rows(api: &ServerProcess, job: &str) -> Vec<Value> {
     }
 }
 
-/// A worker is stopped in the middle of a job and another one takes the job over; `wake` says when the first is woken.
+/// Stops a worker process (SIGSTOP) during a job, lets another take the job over, and continues the first at `wake`.
 fn run_with_stopped_worker(wake: ResumeAt) {
     let cluster = WorkerCluster::new();
     let api = cluster.start("api", &[]);
@@ -119,7 +119,7 @@ fn run_with_stopped_worker(wake: ResumeAt) {
         stopped_worker.wait_for_log("the lease is lost");
     }
 
-    // Only the woken one is left for this, and does it undisturbed.
+    // The continued worker is the only one left and runs this job.
     let again = api.train_to_success(&long_job("again"));
     assert_eq!(again["attempt"], 1);
     assert_eq!((published_jobs(&stopped_worker), published_jobs(&other)), (vec![text(&again["id"])], vec![id.clone()]));

@@ -1,4 +1,4 @@
-//! `espalier doctor`: what it finds is what a server would meet.
+//! Tests of `espalier doctor`.
 
 use crate::api::server_process::ServerConfig;
 use crate::cli::run::run;
@@ -23,10 +23,10 @@ fn doctor_reports_problems_and_fails() {
     let data = folder.path().join("data");
     let flags =
         ["doctor", "--model", "/nowhere", "--listen", "127.0.0.1:0", "--json", "--data-dir", data.to_str().unwrap()];
-    let found = run(&flags);
-    assert_eq!(found.code, 1);
-    let findings: serde_json::Value = serde_json::from_str(&found.out).unwrap();
-    assert_eq!(findings[0]["verdict"], "bad");
-    assert!(findings[0]["detail"].as_str().unwrap().contains("/nowhere"));
-    assert!(!data.exists(), "doctor makes nothing");
+    let output = run(&flags);
+    assert_eq!(output.code, 1);
+    let results: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+    assert_eq!(results[0]["status"], "fail");
+    assert!(results[0]["detail"].as_str().unwrap().contains("/nowhere"));
+    assert!(!data.exists(), "doctor creates nothing");
 }

@@ -1,17 +1,17 @@
-//! Following a job: through a restart of the server, and away from it.
+//! Tests of watching a job: reconnection after a server restart, and Ctrl-C.
 
 use crate::api::server_process::ServerConfig;
 use crate::cli::run::{CommandOutput, Server, dataset, espalier, free_address, run, signal, wait_for_output};
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
 
-/// The command's lines up to one that holds the text.
+/// Reads the command's output up to a line with the text.
 fn read_until(child: &mut Child, text: &str) -> BufReader<std::process::ChildStdout> {
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains(text) {
         line.clear();
-        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "the command ended before it said: {text}");
+        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "the command ended without: {text}");
     }
     reader
 }
@@ -23,7 +23,7 @@ fn read_to_exit(child: Child, mut reader: impl Read) -> CommandOutput {
 }
 
 #[test]
-fn a_job_is_followed_through_a_restart_of_the_server() {
+fn watch_continues_after_a_server_restart() {
     let (setup, address, folder) = (ServerConfig::new(), free_address(), tempfile::tempdir().unwrap());
     let mut server = Server::start(&setup, &address, &[]);
     let file = dataset(folder.path(), 60);
@@ -39,7 +39,7 @@ fn a_job_is_followed_through_a_restart_of_the_server() {
 }
 
 #[test]
-fn ctrl_c_detaches_and_prints_the_follow_command() {
+fn ctrl_c_detaches_and_prints_the_watch_command() {
     let (setup, folder) = (ServerConfig::new(), tempfile::tempdir().unwrap());
     let server = Server::start(&setup, &free_address(), &[]);
     let file = dataset(folder.path(), 60);

@@ -1,4 +1,4 @@
-//! Commands run to their end, and servers on an address that outlives them.
+//! Runs commands to completion, and servers on a fixed address.
 
 use crate::api::server_process::ServerConfig;
 use espalier_core::task::Target;
@@ -15,14 +15,14 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// What was written, where the command did what was asked.
+    /// Standard output of a command that must succeed.
     pub fn success_stdout(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.out, self.err);
         self.out
     }
 }
 
-/// The binary without the settings of whoever runs the tests.
+/// The binary, without the settings of the test's environment.
 pub fn espalier(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ESPALIER_") || name.starts_with("DATABASE_"))
@@ -48,7 +48,7 @@ pub fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
-/// A dataset of three labels as a file, in columns that need a name.
+/// Writes a dataset with three labels; the label column is `kind`.
 pub fn dataset(folder: &Path, rows: usize) -> PathBuf {
     let path = folder.join("questions.csv");
     let rows = jobs::examples(rows).into_iter().map(|example| {
@@ -59,7 +59,7 @@ pub fn dataset(folder: &Path, rows: usize) -> PathBuf {
     path
 }
 
-/// A server on an address of its own, which a later one can take over.
+/// Server on a given address, which another server can use afterwards.
 pub struct Server {
     pub url: String,
     pub child: Child,
@@ -76,7 +76,7 @@ impl Server {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains("listening")), "the server did not start");
-        // Read on, or the server would wait for its log to be read.
+        // Keeps reading, because a full pipe would block the server.
         std::thread::spawn(move || lines.for_each(drop));
         Self { url: format!("http://{address}"), child }
     }
@@ -89,7 +89,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Already gone where a test ended it.
+        // Fails if the test has already ended the process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

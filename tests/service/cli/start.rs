@@ -1,4 +1,4 @@
-//! The server's start and stop, as its operator sees them.
+//! Tests of starting and stopping the server.
 
 use crate::api::server_process::ServerConfig;
 use crate::cli::run::{Server, espalier, free_address, run, signal, wait_for_output};
@@ -6,7 +6,7 @@ use espalier_testing::jobs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-/// The one line that says why the server does not start.
+/// Starts a server that must fail and returns its error, a single line.
 fn startup_error(code: i32, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let model = jobs::fixture("tiny-bert");
@@ -19,23 +19,23 @@ fn startup_error(code: i32, arguments: &[&str]) -> String {
     if !arguments.contains(&"--listen") {
         command.args(["--listen", "127.0.0.1:0"]);
     }
-    let refused = wait_for_output(command.args(arguments).spawn().unwrap());
-    assert_eq!(refused.code, code, "{}", refused.err);
-    assert_eq!(refused.err.trim_end().lines().count(), 1, "{}", refused.err);
-    assert!(refused.err.starts_with("error: "), "{}", refused.err);
-    refused.err
+    let output = wait_for_output(command.args(arguments).spawn().unwrap());
+    assert_eq!(output.code, code, "{}", output.err);
+    assert_eq!(output.err.trim_end().lines().count(), 1, "{}", output.err);
+    assert!(output.err.starts_with("error: "), "{}", output.err);
+    output.err
 }
 
 #[test]
 fn startup_error_is_one_actionable_line() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
     assert!(startup_error(1, &["--listen", &taken]).contains("in use"));
     assert!(startup_error(2, &["--listen", "0.0.0.0:0"]).contains("--insecure-no-auth"));
     assert!(startup_error(2, &["--model", "/nowhere"]).contains("/nowhere"));
     assert!(startup_error(2, &["--data-dir", "/dev/null/data"]).contains("data folder"));
-    let nobody = format!("postgres://user:secret@{}/espalier", free_address());
-    let unreachable = startup_error(2, &["--database-url", &nobody]);
+    let unused = format!("postgres://user:secret@{}/espalier", free_address());
+    let unreachable = startup_error(2, &["--database-url", &unused]);
     assert!(unreachable.contains("Postgres") && !unreachable.contains("secret"), "{unreachable}");
     assert!(startup_error(2, &["--database-url", "mysql://here"]).contains("sqlite://"));
 }
@@ -56,9 +56,9 @@ fn api_key_is_read_from_the_environment() {
     let key = "0123456789abcdef";
     let app = ServerConfig::new().with_arguments(&["--api-keys", key]).start();
     let server = app.url("");
-    let refused = run(&["jobs", "list", "--server", &server]);
-    assert_eq!(refused.code, 1);
-    assert!(refused.err.contains("ESPALIER_API_KEY"), "{}", refused.err);
+    let output = run(&["jobs", "list", "--server", &server]);
+    assert_eq!(output.code, 1);
+    assert!(output.err.contains("ESPALIER_API_KEY"), "{}", output.err);
     let mut allowed = espalier(&["jobs", "list", "--server", &server]);
     wait_for_output(allowed.env("ESPALIER_API_KEY", key).spawn().unwrap()).success_stdout();
     run(&["health", "--server", &server]).success_stdout();
@@ -69,7 +69,7 @@ fn first_signal_drains_and_second_exits() {
     let setup = ServerConfig::new();
     let mut server = Server::start(&setup, &free_address(), &[]);
     let address = server.url.trim_start_matches("http://").to_string();
-    // A request whose body does not come: it is under way until the grace is over.
+    // A request without its body stays in flight until the shutdown timeout.
     let mut open = TcpStream::connect(&address).unwrap();
     let head = "POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: 9\r\n";
     open.write_all(format!("{head}expect: 100-continue\r\n\r\n").as_bytes()).unwrap();
@@ -77,11 +77,11 @@ fn first_signal_drains_and_second_exits() {
     open.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100", "the server reads the body");
     signal(&server.child, "TERM");
-    // The listener is closed once the signal was heard.
+    // The server closes the listener after the signal.
     while TcpStream::connect(&address).is_ok() {
         std::thread::yield_now();
     }
-    assert_eq!(server.child.try_wait().unwrap(), None, "the request is waited for");
+    assert_eq!(server.child.try_wait().unwrap(), None, "the server waits for the request");
     signal(&server.child, "TERM");
     assert_eq!(server.child.wait().unwrap().code(), Some(1));
 }

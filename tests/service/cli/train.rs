@@ -1,4 +1,4 @@
-//! From a file to an adapter and back, with nothing but the command line.
+//! Tests of training and managing adapters with the command line.
 
 use crate::api::server_process::ServerConfig;
 use crate::cli::run::{dataset, run};
@@ -22,11 +22,11 @@ fn train_prints_a_predict_command_that_works() {
     assert!((0.0..=1.0).contains(&score.trim().parse::<f64>().unwrap()));
 
     let columns = ["--text-column", "text", "--label-column", "kind"];
-    let asked = ["predict", "--server", &server, "--adapter", "questions", "--file", file];
-    let shown = run(&[&asked[..], &columns].concat()).success_stdout();
+    let predict = ["predict", "--server", &server, "--adapter", "questions", "--file", file];
+    let shown = run(&[&predict[..], &columns].concat()).success_stdout();
     assert!(shown.contains("of 60 labels are right: accuracy "), "{shown}");
     let answer: Value =
-        serde_json::from_str(&run(&[&asked[..], &columns, &["--json"]].concat()).success_stdout()).unwrap();
+        serde_json::from_str(&run(&[&predict[..], &columns, &["--json"]].concat()).success_stdout()).unwrap();
     assert_eq!(answer["predictions"].as_array().unwrap().len(), 60);
 }
 
@@ -35,18 +35,18 @@ fn owned((first, second): (&str, &str)) -> (String, String) {
 }
 
 #[test]
-fn bad_rows_are_named_by_file_and_line_and_nothing_is_queued() {
+fn invalid_rows_are_reported_by_file_and_line_and_no_job_is_queued() {
     let app = ServerConfig::new().start();
     let (folder, server) = (tempfile::tempdir().unwrap(), app.url(""));
     let file = folder.path().join("rows.csv");
     std::fs::write(&file, "text,label\none,a\n,b\ntwo,b\nthree\n").unwrap();
     let file = file.to_str().unwrap();
-    let refused = run(&["train", file, "--server", &server]);
-    assert_eq!(refused.code, 2);
+    let output = run(&["train", file, "--server", &server]);
+    assert_eq!(output.code, 2);
     for line in [3, 5] {
-        assert!(refused.err.contains(&format!("\n{file}:{line}: ")), "{}", refused.err);
+        assert!(output.err.contains(&format!("\n{file}:{line}: ")), "{}", output.err);
     }
-    assert!(refused.err.contains("--on-bad-rows skip") && !refused.err.contains('{'), "{}", refused.err);
+    assert!(output.err.contains("--on-bad-rows skip") && !output.err.contains('{'), "{}", output.err);
     assert_eq!(app.get("/jobs").json()["data"].as_array().unwrap().len(), 0);
 
     let missing = run(&["train", "/nowhere/rows.csv", "--server", &server]);
@@ -54,7 +54,7 @@ fn bad_rows_are_named_by_file_and_line_and_nothing_is_queued() {
     assert!(missing.err.contains("/nowhere/rows.csv: "), "{}", missing.err);
     let unknown = run(&["train", file, "--server", &server, "--on-bad-rows", "skip", "--method", "magic"]);
     assert_eq!(unknown.code, 2);
-    assert!(unknown.err.contains("lora"), "the methods that there are are named: {}", unknown.err);
+    assert!(unknown.err.contains("lora"), "the error lists the methods: {}", unknown.err);
 }
 
 #[test]
@@ -75,15 +75,15 @@ fn adapters_are_listed_downloaded_imported_and_deleted() {
     let zip = zip.to_str().unwrap();
     adapters(&["download", "first", "--output", zip]).success_stdout();
     let shown = adapters(&["upload", zip, "--name", "second"]).success_stdout();
-    assert!(shown.contains(version), "the same files are the same version: {shown}");
+    assert!(shown.contains(version), "equal files have equal versions: {shown}");
     adapters(&["delete", "second"]).success_stdout();
-    let gone = adapters(&["show", "second"]);
-    assert_eq!(gone.code, 2);
-    assert!(gone.err.starts_with("error: ") && !gone.err.contains('{'), "{}", gone.err);
+    let deleted = adapters(&["show", "second"]);
+    assert_eq!(deleted.code, 2);
+    assert!(deleted.err.starts_with("error: ") && !deleted.err.contains('{'), "{}", deleted.err);
 
     let jobs = run(&["jobs", "list", "--server", &server]).success_stdout();
     assert!(jobs.contains("first") && jobs.contains("succeeded"), "{jobs}");
     let id = job["id"].as_str().unwrap();
     assert!(run(&["jobs", "events", id, "--server", &server]).success_stdout().contains("succeeded"));
-    assert_eq!(run(&["jobs", "pause", id, "--server", &server]).code, 1, "a job that is over cannot be paused");
+    assert_eq!(run(&["jobs", "pause", id, "--server", &server]).code, 1, "a finished job cannot be paused");
 }
