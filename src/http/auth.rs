@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn any_of_the_keys_is_accepted_and_no_other() {
+    fn only_configured_keys_are_accepted() {
         let keys = ApiKeys::new(["first", "second"]).unwrap();
         for (header, code) in [("Bearer first", None), ("bearer second", None), ("Bearer third", Some("key_wrong"))] {
             assert_eq!(

@@ -1,4 +1,4 @@
-//! What every request goes through, on routes of its own: the real ones need a base model and a store.
+//! Tests of the middleware with routes of their own, which need neither a base model nor a store.
 
 use super::auth::{ApiKeys, Caller, authenticate};
 use super::error::{ApiError, ApiResult};
@@ -92,7 +92,7 @@ async fn missing_key_gets_401_with_www_authenticate() {
 }
 
 #[tokio::test]
-async fn an_unknown_route_is_a_problem() {
+async fn unknown_route_is_a_problem() {
     let got = send(request(Method::GET, "/nothing")).await;
     assert_eq!((got.status, got.problem().code.as_str()), (StatusCode::NOT_FOUND, "route_not_found"));
     assert!(got.problem().detail.contains("/nothing"));
@@ -128,7 +128,7 @@ async fn busy_response_has_retry_after() {
 }
 
 #[tokio::test]
-async fn a_panic_is_an_internal_problem() {
+async fn panic_is_an_internal_error() {
     let got = send(request(Method::GET, "/panic")).await;
     assert_eq!((got.status, got.problem().code.as_str()), (StatusCode::INTERNAL_SERVER_ERROR, "internal"));
     assert!(!String::from_utf8(got.body).unwrap().contains("anybody"));

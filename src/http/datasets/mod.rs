@@ -46,7 +46,7 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
         (String = "application/jsonl", example = "{\"text\": \"where is my card?\", \"label\": \"card_arrival\"}\n"),
     )),
     responses(
-        (status = 201, description = "The dataset and what was found in it.", body = Dataset,
+        (status = 201, description = "The dataset and its validation report.", body = Dataset,
             headers(("location" = String, description = "Path of the dataset: `/datasets/{id}`.")),
             example = json!({
                 "id": "01938f3e-4b2d-7a10-8c11-0a9b8c7d6e5f", "file_name": "intents.csv",

@@ -78,7 +78,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     let (auto, spec_request) = build_spec_request(request, report.target, initial_adapter);
     let plan = match auto {
         Some(auto) => {
-            let race = SuccessiveHalvingSpec::resolve(
+            let plan = SuccessiveHalvingSpec::resolve(
                 &auto,
                 &spec_request,
                 &labels,
@@ -86,7 +86,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
                 &state.base,
                 state.settings.max_candidates,
             )?;
-            Plan::SuccessiveHalving(Box::new(race))
+            Plan::SuccessiveHalving(Box::new(plan))
         }
         None => Spec::resolve(&spec_request, &labels, example_count, &state.base)?.into(),
     };

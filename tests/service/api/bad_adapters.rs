@@ -50,7 +50,8 @@ fn invalid_or_malicious_zip_is_rejected() {
     let big = vec![b' '; 10_000];
     let names: Vec<String> = (0..9).map(|index| format!("file-{index}")).collect();
     let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
-    let bad = |name: &str, zip: Vec<u8>, word: &str| error_case(name, upload(zip), 422, "unreadable_adapter", word);
+    let bad =
+        |name: &str, zip: Vec<u8>, fragment: &str| error_case(name, upload(zip), 422, "unreadable_adapter", fragment);
     let mut cases = vec![
         bad("nothing", Vec::new(), "is not a zip"),
         bad("a text", b"my adapter".to_vec(), "is not a zip"),
@@ -86,8 +87,9 @@ fn adapter_options_must_match_the_adapter() {
     let ours = app.get("/adapters/ours/download").body;
     let theirs = fs::read(fixture("peft-tiny").join("adapter.zip")).unwrap();
     let said = |zip: &[u8], options: &Value| form("/adapters", ("options", options), ("adapter", "a.zip", zip));
-    let wrong =
-        |options: Value, code, word: &str| error_case(options.to_string(), said(&theirs, &options), 422, code, word);
+    let wrong = |options: Value, code, fragment: &str| {
+        error_case(options.to_string(), said(&theirs, &options), 422, code, fragment)
+    };
     check_cases(
         &app,
         vec![

@@ -15,9 +15,9 @@ fn utf16(text: &str) -> Vec<u8> {
 }
 
 fn tables() -> Vec<File> {
-    let csv = |name, text: &str, line, word| (name, "rows.csv", text.as_bytes().to_vec(), Some(line), word);
-    let whole = |name, text: &str, word| (name, "rows.csv", text.as_bytes().to_vec(), None, word);
-    let raw = |name, bytes: &[u8], line, word| (name, "rows.csv", bytes.to_vec(), Some(line), word);
+    let csv = |name, text: &str, line, expected| (name, "rows.csv", text.as_bytes().to_vec(), Some(line), expected);
+    let whole = |name, text: &str, expected| (name, "rows.csv", text.as_bytes().to_vec(), None, expected);
+    let raw = |name, bytes: &[u8], line, expected| (name, "rows.csv", bytes.to_vec(), Some(line), expected);
     let long = format!("text,label\na,x\n{},y\nb,y\n", "long ".repeat(500));
     let labels: String = (0..9).map(|label| format!("text {label},label {label}\n")).collect();
     vec![
@@ -35,7 +35,7 @@ fn tables() -> Vec<File> {
         csv("a broken header", "text,\"label\na,x\nb,y\n", 1, "never closes"),
         csv("a quote that never closes", "text,label\na,x\n\"b,y\nc,y\n", 3, "never closes"),
         csv("text behind a quote", "text,label\na,x\n\"b\" c,y\nd,y\n", 3, "follows a closing quote"),
-        csv("a record of two lines before the fault", "text,label\n\"a\nb\",x\nc\nd,y\n", 4, "1 field,"),
+        csv("a record of two lines before the error", "text,label\n\"a\nb\",x\nc\nd,y\n", 4, "1 field,"),
         csv("too many fields", "text,label\na,x\nb, c,y\nd,y\n", 3, "double quotes"),
         csv("an empty text", "text,label\na,x\n,y\nb,y\n", 3, "text is empty"),
         csv("an empty label", "text,label\na,x\nb,\nc,y\n", 3, "label is empty"),
@@ -55,9 +55,9 @@ fn tables() -> Vec<File> {
 
 fn lines() -> Vec<File> {
     let good = "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"y\"}\n";
-    let second = |name, line: &[u8], word| {
+    let second = |name, line: &[u8], expected| {
         let content = [good.as_bytes(), line, b"\n"].concat();
-        (name, "rows.jsonl", content, Some(3), word)
+        (name, "rows.jsonl", content, Some(3), expected)
     };
     let long = format!("{{\"text\": \"{}\", \"label\": \"x\"}}", "long ".repeat(500));
     vec![
@@ -87,15 +87,15 @@ fn lines() -> Vec<File> {
 /// Sends the file in a job form, in a dataset form, and as the request body.
 fn upload_through_every_endpoint(app: &ServerProcess, files: Vec<File>) -> usize {
     let mut cases: Vec<ErrorCase> = Vec::new();
-    for (name, file, content, line, word) in files {
-        let doors = [
+    for (name, file, content, line, expected) in files {
+        let endpoints = [
             form("/jobs", ("job", &json!({"name": "never"})), ("dataset", file, &content)),
             form("/datasets", ("options", &json!({})), ("dataset", file, &content)),
             bytes(format!("/datasets?file_name={file}"), "application/octet-stream", content.clone()),
         ];
-        for (door, request) in doors.into_iter().enumerate() {
-            let refused = error_case(format!("{name} ({door})"), request, 422, "invalid_dataset", "");
-            cases.push(refused.with_line(line, word));
+        for (endpoint, request) in endpoints.into_iter().enumerate() {
+            let refused = error_case(format!("{name} ({endpoint})"), request, 422, "invalid_dataset", "");
+            cases.push(refused.with_line(line, expected));
         }
     }
     check_cases(app, cases)
@@ -116,7 +116,7 @@ fn file_with_wrong_format_or_size_is_rejected() {
     };
     let mapped = |columns: Value| json!({"columns": columns});
     let large = format!("{GOOD}{}", &GOOD[11..].repeat(5));
-    let refused = |(name, request), code, word: &str| error_case(name, request, 422, code, word);
+    let refused = |(name, request), code, expected: &str| error_case(name, request, 422, code, expected);
     check_cases(
         &app,
         vec![

@@ -43,14 +43,14 @@ fn invalid_prediction_is_rejected_with_the_input_and_the_reason() {
         ("a pair that is a list", pair(json!("a"), json!(["b"])), "invalid_body", "/inputs/1/text_pair", "string"),
         ("top_k 0", but("top_k", json!(0)), "invalid_body", "/top_k", "1 or more"),
         ("top_k below 0", but("top_k", json!(-1)), "invalid_body", "/top_k", "-1"),
-        ("top_k a word", but("top_k", json!("all")), "invalid_body", "/top_k", "all"),
-        ("logits a word", but("logits", json!("yes")), "invalid_body", "/logits", "boolean"),
+        ("top_k a expected", but("top_k", json!("all")), "invalid_body", "/top_k", "all"),
+        ("logits a expected", but("logits", json!("yes")), "invalid_body", "/logits", "boolean"),
         ("a misspelt field", but("topk", json!(3)), "invalid_body", "/topk", "`top_k`"),
     ];
     let mut cases: Vec<ErrorCase> = Vec::new();
     for path in ["/predict", "/predict?adapter=questions"] {
-        for (name, body, code, pointer, word) in &bodies {
-            let case = error_case(format!("{name} at {path}"), post(path, body), 422, code, word);
+        for (name, body, code, pointer, expected) in &bodies {
+            let case = error_case(format!("{name} at {path}"), post(path, body), 422, code, expected);
             cases.push(if pointer.is_empty() { case } else { case.with_pointer(pointer) });
         }
     }

@@ -13,8 +13,8 @@ fn valid_job_with(fields: Value) -> Value {
 }
 
 /// Case of a table, named by its fields.
-fn invalid_job(fields: Value, code: &'static str, pointer: &str, word: &str) -> ErrorCase {
-    error_case(fields.to_string(), post("/jobs", &valid_job_with(fields)), 422, code, word).with_pointer(pointer)
+fn invalid_job(fields: Value, code: &'static str, pointer: &str, expected: &str) -> ErrorCase {
+    error_case(fields.to_string(), post("/jobs", &valid_job_with(fields)), 422, code, expected).with_pointer(pointer)
 }
 
 #[test]
@@ -32,8 +32,8 @@ fn body_that_is_not_a_json_object_is_rejected_with_its_position() {
         ("a list", b"[]", 422, "invalid_body", "must be an object"),
         ("a field given twice", b"{\"name\": \"a\", \"name\": \"b\"}", 422, "invalid_body", "duplicate field"),
     ];
-    let json = |(name, body, status, code, word): (&str, &[u8], u16, &'static str, &str)| {
-        error_case(name, bytes("/jobs", "application/json", body), status, code, word)
+    let json = |(name, body, status, code, expected): (&str, &[u8], u16, &'static str, &str)| {
+        error_case(name, bytes("/jobs", "application/json", body), status, code, expected)
     };
     let mut cases: Vec<ErrorCase> = bodies.into_iter().map(json).collect();
     let body = valid_job_with(json!({})).to_string();
@@ -53,7 +53,7 @@ fn body_that_is_not_a_json_object_is_rejected_with_its_position() {
 #[test]
 fn unknown_fields_values_and_wrong_types_are_located_by_pointer() {
     let app = ServerConfig::new().start();
-    let unfit = |fields, pointer, word| invalid_job(fields, "invalid_body", pointer, word);
+    let unfit = |fields, pointer, expected| invalid_job(fields, "invalid_body", pointer, expected);
     check_cases(
         &app,
         vec![
@@ -109,7 +109,7 @@ fn unknown_fields_values_and_wrong_types_are_located_by_pointer() {
 #[test]
 fn value_out_of_range_is_rejected_with_the_valid_range() {
     let app = ServerConfig::new().start();
-    let job = |fields, pointer, word| invalid_job(fields, "invalid_job", pointer, word);
+    let job = |fields, pointer, expected| invalid_job(fields, "invalid_job", pointer, expected);
     let lora = |field: &str, value: Value| json!({"method": {"type": "lora", field: value}});
     let parameter = |field: &str, value: Value| json!({"hyperparameters": {field: value}});
     let stopping = |patience: u32, metric: &str| json!({"hyperparameters": {"early_stopping": {"patience": patience, "metric": metric}}});
@@ -150,8 +150,9 @@ fn value_out_of_range_is_rejected_with_the_valid_range() {
 #[test]
 fn examples_need_exactly_one_valid_source() {
     let app = ServerConfig::new().start();
-    let send =
-        |name: &str, body: Value, status, code, word: &str| error_case(name, post("/jobs", &body), status, code, word);
+    let send = |name: &str, body: Value, status, code, expected: &str| {
+        error_case(name, post("/jobs", &body), status, code, expected)
+    };
     let examples = |examples: Value| json!({"examples": examples});
     let two = json!([{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]);
     let validated_by = |id: Value| valid_job_with(json!({"validation": {"dataset_id": id}}));

@@ -46,7 +46,8 @@ fn unknown_path_or_method_lists_the_alternatives() {
 fn invalid_page_is_rejected_with_the_valid_range() {
     let app = ServerConfig::new().start();
     let mut cases = Vec::new();
-    let mut wrong = |path: String, code, word: &str| cases.push(error_case(path.clone(), get(path), 422, code, word));
+    let mut wrong =
+        |path: String, code, expected: &str| cases.push(error_case(path.clone(), get(path), 422, code, expected));
     for list in ["jobs", "datasets", "adapters"] {
         wrong(format!("/{list}?limit=0"), "invalid_query", "1 to 100");
         wrong(format!("/{list}?limit=101"), "invalid_query", "1 to 100");
@@ -90,7 +91,7 @@ fn missing_or_finished_resource_is_rejected_with_its_state() {
             "job_not_found",
             UNKNOWN_ID,
         ),
-        error_case("events after a word", get(format!("{events}?after=start")), 422, "invalid_query", "after"),
+        error_case("events after text", get(format!("{events}?after=start")), 422, "invalid_query", "after"),
         error_case(
             "a wrong last event",
             get(&events).with_header("last-event-id", "x"),
@@ -165,9 +166,10 @@ fn unknown_or_ambiguous_adapter_reference_is_rejected() {
         ("%2e%2e%2fadapters", 404, "adapter_not_found", "GET /adapters"),
     ];
     let mut cases: Vec<ErrorCase> = Vec::new();
-    for (reference, status, code, word) in references {
-        let mut add =
-            |name: &str, request| cases.push(error_case(format!("{name} {reference}"), request, status, code, word));
+    for (reference, status, code, expected) in references {
+        let mut add = |name: &str, request| {
+            cases.push(error_case(format!("{name} {reference}"), request, status, code, expected))
+        };
         add("get", get(format!("/adapters/{reference}")));
         add("download", get(format!("/adapters/{reference}/download")));
         add("delete", delete(format!("/adapters/{reference}")));

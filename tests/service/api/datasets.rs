@@ -28,7 +28,7 @@ fn invalid_rows_are_skipped_and_counted() {
     let refused = upload(&app, &json!({"columns": columns}));
     assert_eq!((refused.status, refused.json()["code"].as_str()), (422, Some("invalid_dataset")));
     let lines: Vec<u64> =
-        refused.json()["errors"].as_array().unwrap().iter().map(|fault| fault["line"].as_u64().unwrap()).collect();
+        refused.json()["errors"].as_array().unwrap().iter().map(|error| error["line"].as_u64().unwrap()).collect();
     assert_eq!(lines, [62, 63, 64, 65, 66], "lines are the file's, the header being 1");
     assert!(refused.json()["detail"].as_str().unwrap().contains("5 errors"), "{}", refused.text());
     assert!(refused.json()["detail"].as_str().unwrap().contains("\"on_bad_rows\": \"skip\""), "{}", refused.text());

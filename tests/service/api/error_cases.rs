@@ -22,13 +22,19 @@ pub struct ErrorCase {
     header: Option<(&'static str, &'static str)>,
 }
 
-pub fn error_case(name: impl Into<String>, request: Request, status: u16, code: &'static str, word: &str) -> ErrorCase {
+pub fn error_case(
+    name: impl Into<String>,
+    request: Request,
+    status: u16,
+    code: &'static str,
+    expected: &str,
+) -> ErrorCase {
     ErrorCase {
         name: name.into(),
         request,
         status,
         code,
-        expected_text: word.to_string(),
+        expected_text: expected.to_string(),
         expected_error: None,
         header: None,
     }
@@ -37,24 +43,26 @@ pub fn error_case(name: impl Into<String>, request: Request, status: u16, code: 
 impl ErrorCase {
     /// Expects the first field error at this JSON pointer, with the detail's text in its message.
     pub fn with_pointer(self, pointer: &str) -> Self {
-        let word = self.expected_text.clone();
-        Self { expected_error: Some((serde_json::json!({"pointer": pointer}), word)), ..self }
+        let expected = self.expected_text.clone();
+        Self { expected_error: Some((serde_json::json!({"pointer": pointer}), expected)), ..self }
     }
 
     /// Expects the first field error at this JSON pointer, with the text in its message.
-    pub fn with_pointer_and_message(self, pointer: &str, word: &str) -> Self {
-        Self { expected_error: Some((serde_json::json!({"pointer": pointer}), word.to_string())), ..self }
+    pub fn with_pointer_and_message(self, pointer: &str, expected: &str) -> Self {
+        Self { expected_error: Some((serde_json::json!({"pointer": pointer}), expected.to_string())), ..self }
     }
 
-    pub fn with_response_header(self, name: &'static str, word: &'static str) -> Self {
-        Self { header: Some((name, word)), ..self }
+    pub fn with_response_header(self, name: &'static str, expected: &'static str) -> Self {
+        Self { header: Some((name, expected)), ..self }
     }
 
     /// Expects the first field error at this line of the file, or of the file as a whole.
-    pub fn with_line(self, line: Option<u64>, word: &str) -> Self {
+    pub fn with_line(self, line: Option<u64>, expected: &str) -> Self {
         match line {
-            Some(line) => Self { expected_error: Some((serde_json::json!({"line": line}), word.to_string())), ..self },
-            None => Self { expected_text: word.to_string(), ..self },
+            Some(line) => {
+                Self { expected_error: Some((serde_json::json!({"line": line}), expected.to_string())), ..self }
+            }
+            None => Self { expected_text: expected.to_string(), ..self },
         }
     }
 }
@@ -74,7 +82,7 @@ pub fn check_cases(app: &ServerProcess, cases: Vec<ErrorCase>) -> usize {
         // The files of a finished job may still be in deletion.
         let is_being_removed = |entry: &String| !state_after.contains(entry) && entry.contains("/temporary/");
         if state_before.symmetric_difference(&state_after).any(|entry| !is_being_removed(entry)) {
-            mismatches_found.push(format!("something is left behind: {}", state_diff(&state_before, &state_after)));
+            mismatches_found.push(format!("stored data changed: {}", state_diff(&state_before, &state_after)));
         }
         state_before = state_after;
         failures.extend(
@@ -89,7 +97,7 @@ pub fn check_cases(app: &ServerProcess, cases: Vec<ErrorCase>) -> usize {
 
 /// Returns how the response differs from the expected error.
 fn mismatches(answer: &HttpResponse, case: &ErrorCase) -> Vec<String> {
-    let ErrorCase { status, code, expected_text: word, .. } = case;
+    let ErrorCase { status, code, expected_text: expected, .. } = case;
     let mut mismatches = Vec::new();
     let mut expect = |holds: bool, mismatch: String| {
         if !holds {
@@ -107,22 +115,22 @@ fn mismatches(answer: &HttpResponse, case: &ErrorCase) -> Vec<String> {
     expect(!text("title").is_empty(), "no title".to_string());
     expect(problem["status"] == answer.status, format!("status {} in the body", problem["status"]));
     expect(Some(text("request_id").as_str()) == answer.header("x-request-id"), "no request id".to_string());
-    expect(text("detail").contains(word.as_str()), format!("no \"{word}\" in the detail"));
+    expect(text("detail").contains(expected.as_str()), format!("no \"{expected}\" in the detail"));
     expect(text("detail").len() >= 20, "a detail that says too little".to_string());
     if let Some((place, expected_message)) = &case.expected_error {
         let first = &problem["errors"][0];
         let is_at_location =
             place.as_object().is_some_and(|place| place.iter().all(|(key, value)| first[key] == *value));
-        expect(is_at_location, format!("the first fault is not at {place}"));
+        expect(is_at_location, format!("the first error is not at {place}"));
         let message = first["message"].as_str().unwrap_or_default();
         expect(
             message.contains(expected_message.as_str()),
-            format!("no \"{expected_message}\" in the first fault's message"),
+            format!("no \"{expected_message}\" in the first error's message"),
         );
     }
-    if let Some((name, word)) = case.header {
+    if let Some((name, expected)) = case.header {
         let value = answer.header(name);
-        expect(value.is_some_and(|value| value.contains(word)), format!("the header {name} is {value:?}"));
+        expect(value.is_some_and(|value| value.contains(expected)), format!("the header {name} is {value:?}"));
     }
     mismatches
 }
@@ -169,5 +177,5 @@ pub fn assert_no_errors_logged(app: &ServerProcess) {
     app.wait_for_log(marker);
     let is_error = |line: &String| line.contains("\"ERROR\"") || line.contains("panicked");
     let errors: Vec<String> = app.log().into_iter().filter(is_error).collect();
-    assert!(errors.is_empty(), "logged as our fault:\n{}", errors.join("\n"));
+    assert!(errors.is_empty(), "logged errors:\n{}", errors.join("\n"));
 }
