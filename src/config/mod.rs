@@ -14,6 +14,7 @@ mod units;
 pub use access::AccessSettings;
 pub use secret::Secret;
 pub use training::Role;
+pub use units::available_cores;
 
 use crate::{http, worker};
 use clap::{Args, ValueEnum};
@@ -114,11 +115,6 @@ impl Config {
             shutdown_timeout: self.limits.shutdown_timeout,
         })
     }
-}
-
-/// Returns the number of cores available to this process.
-pub fn available_cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]

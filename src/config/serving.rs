@@ -1,6 +1,6 @@
 //! Settings of prediction and generation.
 
-use super::{available_cores, units};
+use super::units::{self, available_cores};
 use crate::serving::{Settings, generation};
 use clap::Args;
 use espalier_tensor::ActivationQuantization;

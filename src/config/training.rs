@@ -1,6 +1,6 @@
 //! Settings of the process's role and of training.
 
-use super::{available_cores, units};
+use super::units::{self, available_cores};
 use crate::worker;
 use clap::{Args, ValueEnum};
 use espalier_core::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Parsers of sizes (`64MiB`), durations (`500ms`), fractions and counts.
+//! Values of settings: parsers of sizes (`64MiB`), durations (`500ms`), fractions and counts, and the default number of threads.
 
 use std::time::Duration;
 
@@ -61,6 +61,11 @@ pub fn parse_count(text: &str) -> Result<usize, String> {
 /// Parses a size that must fit into the address space.
 pub fn parse_bytes_in_memory(text: &str) -> Result<usize, String> {
     usize::try_from(parse_bytes(text)?).map_err(|_| "that is more than this machine can address".to_string())
+}
+
+/// Returns the number of cores available to this process.
+pub fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Longer durations could overflow later computations with `Instant`.
