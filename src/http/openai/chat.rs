@@ -2,7 +2,7 @@
 
 use super::completion::{ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
 use super::logprobs::ChatLogprobs;
-use super::request::{IgnoredFields, StopSequences, reject_if};
+use super::request::{IgnoredFields, StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::extract::Json;
@@ -116,13 +116,13 @@ async fn create_chat_completion(
 
 fn to_completion_run(request: ChatRequest) -> Result<CompletionRun> {
     let is_supported = |choice: &Value| choice.is_null() || choice == "auto" || choice == "none";
-    reject_if(
-        !request.tool_choice.as_ref().is_none_or(is_supported),
-        "tool_choice",
-        "only \"auto\" and \"none\" are supported",
-    )?;
+    if !request.tool_choice.as_ref().is_none_or(is_supported) {
+        return Err(unsupported_field("tool_choice", "only \"auto\" and \"none\" are supported"));
+    }
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0));
-    reject_if(request.top_logprobs.is_some() && logprobs.is_none(), "top_logprobs", "needs \"logprobs\": true")?;
+    if request.top_logprobs.is_some() && logprobs.is_none() {
+        return Err(unsupported_field("top_logprobs", "needs \"logprobs\": true"));
+    }
     let template_options = RenderOptions {
         tools: request.tools.filter(|_| request.tool_choice != Some(json!("none"))),
         variables: request.chat_template_kwargs.unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use super::completion::{ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
 use super::logprobs::CompletionLogprobs;
-use super::request::{IgnoredFields, StopSequences, reject_if};
+use super::request::{IgnoredFields, StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::extract::Json;
@@ -121,9 +121,15 @@ async fn create_completion(
 
 fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {
     let choices_per_prompt = request.n.unwrap_or(1);
-    reject_if(request.echo == Some(true), "echo", "is not supported")?;
-    reject_if(request.suffix.is_some_and(|suffix| !suffix.is_empty()), "suffix", "is not supported")?;
-    reject_if(request.best_of.is_some_and(|best| best != choices_per_prompt), "best_of", "must be equal to n")?;
+    if request.echo == Some(true) {
+        return Err(unsupported_field("echo", "is not supported"));
+    }
+    if request.suffix.is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(unsupported_field("suffix", "is not supported"));
+    }
+    if request.best_of.is_some_and(|best| best != choices_per_prompt) {
+        return Err(unsupported_field("best_of", "must be equal to n"));
+    }
     let generation = GenerationRequest {
         prompts: request.prompt.into_prompts(),
         sampling: SamplingParams { logprobs: request.logprobs, ..request.sampling.to_sampling_params()? },

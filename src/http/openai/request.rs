@@ -4,7 +4,7 @@ use crate::http::error::{ApiError, ApiResult};
 use crate::http::state::AppState;
 use crate::store::Reference;
 use axum::http::StatusCode;
-use espalier_core::error::{Error, Problem, Result};
+use espalier_core::error::{Error, Problem};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -42,15 +42,9 @@ pub struct IgnoredFields {
     pub service_tier: Option<String>,
 }
 
-/// Rejects a field, or a value of it, that is not supported.
-///
-/// # Errors
-/// `Invalid` (`unsupported_field`) if `is_present`.
-pub fn reject_if(is_present: bool, field: &str, message: &str) -> Result<()> {
-    match is_present {
-        true => Err(Error::Invalid(Problem::at_field("unsupported_field", format!("/{field}"), message))),
-        false => Ok(()),
-    }
+/// Error `unsupported_field` of a field, or of a value of it, that OpenAI supports and this server does not.
+pub fn unsupported_field(field: &str, message: &str) -> Error {
+    Error::Invalid(Problem::at_field("unsupported_field", format!("/{field}"), message))
 }
 
 /// Resolves the field `model`; `None` is the base model.
