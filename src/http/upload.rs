@@ -95,7 +95,7 @@ pub async fn stream_to_disk(
         file.write_all(&chunk).await.context("writing an uploaded file")?;
     }
     file.flush().await.context("writing an uploaded file")?;
-    Ok(Upload { path, hash: to_hex(&hasher.finalize()), bytes, metadata })
+    Ok(Upload { path, hash: hex::encode(hasher.finalize()), bytes, metadata })
 }
 
 /// Writes records in memory to a temporary file, one per line.
@@ -113,15 +113,11 @@ pub fn write_jsonl(records: &[serde_json::Value], temp_dir: &Path) -> Result<Upl
         file.write_all(line.as_bytes()).context("writing inline examples")?;
     }
     file.flush().context("writing inline examples")?;
-    Ok(Upload { path, hash: to_hex(&hasher.finalize()), bytes, metadata: FileMetadata::default() })
+    Ok(Upload { path, hash: hex::encode(hasher.finalize()), bytes, metadata: FileMetadata::default() })
 }
 
 fn create_temp_file(temp_dir: &Path) -> Result<NamedTempFile> {
     NamedTempFile::new_in(temp_dir).context("creating a temporary file for an upload")
-}
-
-fn to_hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
