@@ -161,7 +161,7 @@ fn second_signal_exits_immediately() {
     wire.send("POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{")
         .unwrap();
     app.signal(15);
-    app.wait_for_log("a second signal ends at once");
+    app.wait_for_log("a second signal exits at once");
     app.wait_for_log("attempt stopped");
     let started = Instant::now();
     app.signal(15);
