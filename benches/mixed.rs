@@ -98,7 +98,7 @@ fn adapted(base: &Arc<BaseModel>, name: &str, task: &str) -> Outcomes<Arc<Loaded
     method.build(&ground, &mut parameters)?;
     let labels: Vec<String> = (0..LABELS).map(|label| format!("label {label}")).collect();
     if let Some(outputs) = task.head_outputs(&labels) {
-        parameters.add_dense(head::OUTPUT_LAYER, outputs, base.info().hidden_size);
+        parameters.add_head_layer(head::OUTPUT_LAYER, outputs, base.info().hidden_size);
     }
     let mut weights = parameters.build()?.into_weights();
     let mut random = SeededRng::new(1, &[name]);

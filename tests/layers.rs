@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 type Layer = (&'static str, &'static [&'static str]);
 
 /// Modules of `espalier-core` (`crates/core/src`), from the bottom layer to the top.
-const CORE: [Layer; 7] = [
+const CORE: [Layer; 8] = [
     ("error", &[]),
+    ("durable_fs", &[]),
     ("model", &[]),
     ("adapter", &["model"]),
     ("task", &["model"]),
     ("dataset", &["model", "adapter", "task"]),
-    ("training", &["model", "adapter", "task"]),
-    ("artifact", &["model", "adapter", "task"]),
+    ("training", &["model", "adapter", "task", "durable_fs"]),
+    ("artifact", &["model", "adapter", "task", "durable_fs"]),
 ];
 
 /// Modules of the service (`src`), from the bottom layer to the top. `worker` and `serving` are independent of each other.

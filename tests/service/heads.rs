@@ -1,5 +1,5 @@
-//! Heads with a dense layer: those that RoBERTa's and DistilBERT's checkpoints have, and one that a request asks for. They start
-//! near the linear probe of the frozen rows, learn, come back bit for bit, and are written as transformers' own.
+//! Heads with a dense layer: those of RoBERTa and DistilBERT, and one that a request sets. They start near the linear probe of the
+//! frozen features, learn, round-trip bit for bit, and are written under transformers' keys.
 
 use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
@@ -26,7 +26,7 @@ fn base(model: &str) -> Arc<BaseModel> {
     )
 }
 
-/// On so large a part of the examples as validation.
+/// A job on 90 examples, of which `validation` is the fraction of the validation split.
 fn job(base: &BaseModel, task: Value, method: Value, steps: usize, validation: f64) -> (Spec, TrainingData) {
     let examples = espalier_testing::jobs::examples(90);
     let hyperparameters = json!({"max_steps": steps, "batch_size": 16, "seed": 3, "learning_rate": 0.003});
@@ -52,13 +52,13 @@ fn train(base: &Arc<BaseModel>, (spec, data): &(Spec, TrainingData)) -> Training
     };
     match training::train(base, spec, data, &folders, &settings, &mut |_| ControlFlow::Continue(())).unwrap() {
         Outcome::Finished(trained) => *trained,
-        Outcome::Stopped(stop) => panic!("nobody asked to stop, but {stop:?}"),
+        Outcome::Stopped(stop) => panic!("the training was stopped: {stop:?}"),
     }
 }
 
 fn artifact(base: &BaseModel, spec: &Spec, trained: &TrainingResult) -> Artifact {
     let empty = Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().backend.clone() };
-    let card = AdapterManifest {
+    let manifest = AdapterManifest {
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
@@ -69,7 +69,7 @@ fn artifact(base: &BaseModel, spec: &Spec, trained: &TrainingResult) -> Artifact
         probe: empty,
         metrics: None,
     };
-    let mut artifact = Artifact { manifest: card, weights: trained.weights.clone() };
+    let mut artifact = Artifact { manifest, weights: trained.weights.clone() };
     let inputs = trained.probe_examples.iter().map(|example| Input::from_text(&example.text)).collect();
     artifact.manifest.probe = probe::record_probe(&artifact, base, inputs).unwrap();
     artifact
@@ -82,7 +82,7 @@ fn initial_accuracy(trained: &TrainingResult) -> f64 {
 }
 
 #[test]
-fn the_first_token_of_roberta_and_distilbert_goes_through_their_own_heads() {
+fn cls_pooling_of_roberta_and_distilbert_uses_their_own_heads() {
     let cases = [
         ("architectures/roberta", Activation::Tanh, "classifier.dense", "classifier.out_proj", json!(["classifier"])),
         (
@@ -97,24 +97,24 @@ fn the_first_token_of_roberta_and_distilbert_goes_through_their_own_heads() {
         let base = base(model);
         let task = json!({"type": "sequence_classification", "pooling": "cls"});
         let job = job(&base, task, json!({"type": "lora", "target_modules": "all-linear"}), 20, 0.1);
-        assert_eq!(job.0.task.head_activation(), Some(activation), "the head is written out");
+        assert_eq!(job.0.task.head_activation(), Some(activation), "the head is resolved");
         let trained = train(&base, &job);
         let artifact = artifact(&base, &job.0, &trained);
         let files = AdapterFiles::from_artifact(&artifact, &BaseSummary::from_base(&base)).unwrap();
         let config: Value = serde_json::from_slice(&files.config).unwrap();
         assert_eq!((&config["task_type"], &config["modules_to_save"]), (&json!("SEQ_CLS"), &saved), "{model}");
         let targets = config["target_modules"].as_array().unwrap();
-        assert!(!targets.contains(&json!("dense")), "{model}: {targets:?} would catch the head");
+        assert!(!targets.contains(&json!("dense")), "{model}: {targets:?} would match the head");
         let tensors = safetensors::read(&files.weights).unwrap();
         for (path, rows) in [(dense, 32), (output, 3)] {
             let weight = &tensors[&format!("base_model.model.{path}.weight")];
             assert_eq!(weight.shape, [rows, 32], "{model}: {path}");
         }
-        let place = tempfile::tempdir().unwrap();
-        let version = artifact::publish_artifact(&artifact, &base, place.path(), &place.path().join("temporary"))
+        let folder = tempfile::tempdir().unwrap();
+        let version = artifact::publish_artifact(&artifact, &base, folder.path(), &folder.path().join("temporary"))
             .unwrap()
             .version;
-        let back = artifact::load_published(place.path(), &version, &base).unwrap();
+        let back = artifact::load_published(folder.path(), &version, &base).unwrap();
         assert_eq!(back, artifact);
         let logits = |artifact: &Artifact| {
             LoadedAdapter::load(artifact, &base).unwrap().forward(&base, &artifact.manifest.probe.inputs).unwrap()
@@ -136,20 +136,20 @@ fn dense_head_starts_near_the_linear_probe() {
             println!("{pooling:?} {activation}: it starts at {dense:.3}, the probe at {linear:.3}");
             assert!(dense > linear - 0.06, "{pooling:?} {activation}: it starts at {dense}, the probe at {linear}");
 
-            // Without a validation split the last step is what is kept.
+            // Without a validation split the weights of the last step are kept.
             let trained = train(&base, &job(&base, task.clone(), head.clone(), 60, 0.0));
             let losses: Vec<f64> =
                 trained.metrics_rows.iter().map(|row| row.metrics["loss"].as_f64().unwrap()).collect();
             assert!(losses[losses.len() - 1] < losses[0] * 0.8, "{pooling:?} {activation}: {losses:?}");
             let dense = &trained.weights["head.dense.weight"].values;
             let beside = (0..32 * 32).filter(|index| index / 32 != index % 32 && dense[*index] != 0.0).count();
-            assert!(beside > 900, "the whole layer has learned, not its diagonal alone: {beside}");
+            assert!(beside > 900, "the layer learns outside its diagonal: {beside}");
         }
     }
 }
 
 #[test]
-fn a_linear_head_on_the_first_token_stays_one_where_it_is_asked_for() {
+fn requested_linear_head_on_the_first_token_is_kept() {
     let base = base("architectures/roberta");
     let task = json!({"type": "regression", "pooling": "cls", "head": {"type": "linear"}});
     let request = Request { task: Some(serde_json::from_value(task).unwrap()), ..Request::default() };

@@ -1,4 +1,4 @@
-//! The contract of a method, on every method and architecture there is.
+//! The contract of an adapter method, for every method, task and architecture.
 
 use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
@@ -19,7 +19,7 @@ use espalier_tensor::seeded_rng::SeededRng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Every method in every way of its own, on a base.
+/// Every method with several settings, for a base.
 fn methods(base: &BaseModel) -> Vec<adapter::Config> {
     let settings = serde_json::json!([
         {"type": "lora"},
@@ -59,20 +59,25 @@ fn methods(base: &BaseModel) -> Vec<adapter::Config> {
     serde_json::from_str(&text).unwrap()
 }
 
-/// What a base calls a layer's key projection, the query projection of the second layer, and a layer's last norm.
+/// The base's paths of a layer's key projection, of the second layer's query projection, and of a layer's last norm.
 fn paths(base: &BaseModel) -> [String; 3] {
     let sites = base.sites(Pooling::Mean);
     let path = |modules: &[Module]| {
-        let is_meant = |info: &&SiteInfo| info.site.layer == Some(1) && modules.contains(&info.site.module);
-        let path = &sites.iter().find(is_meant).unwrap().module_path;
+        let is_match = |info: &&SiteInfo| info.site.layer == Some(1) && modules.contains(&info.site.module);
+        let path = &sites.iter().find(is_match).unwrap().module_path;
         path[["layer", "h."].iter().find_map(|start| path.find(start)).unwrap()..].to_string()
     };
-    let behind = |path: String| path.split_once(".1.").unwrap().1.to_string();
+    let after_layer = |path: String| path.split_once(".1.").unwrap().1.to_string();
     let fused = Module::QueryKeyValue;
-    [behind(path(&[Module::Key, fused])), path(&[Module::Query, fused]), behind(path(&[Module::FeedForwardNorm]))]
+    [
+        after_layer(path(&[Module::Key, fused])),
+        path(&[Module::Query, fused]),
+        after_layer(path(&[Module::FeedForwardNorm])),
+    ]
 }
 
-/// Every task, and classification by the first or the last row too; where hidden words can be told, that and tagging.
+/// The tasks for a base: with an embedding head, every task and a second pooling; with a masked language model's head, that task and
+/// tagging; with a causal one, the generative tasks.
 fn tasks(base: &BaseModel) -> Vec<task::Config> {
     if base.info().is_causal_lm {
         return serde_json::from_value(serde_json::json!([{"type": "causal_language_model"}, {"type": "preference"}]))
@@ -88,12 +93,12 @@ fn tasks(base: &BaseModel) -> Vec<task::Config> {
     by_mean.chain([task::Config::default().with_pooling(one)]).collect()
 }
 
-/// `None` where the table of senseless cells says so.
+/// `None` for an unsupported combination.
 fn spec(base: &BaseModel, method: &adapter::Config, task: &task::Config) -> Option<Spec> {
     let pooling = task.pooling().unwrap();
     let asked = Combination { method, task, base: base.info(), sites: &base.sites(pooling) };
-    let makes_sense = compatibility::check(&asked).is_empty();
-    makes_sense
+    let is_supported = compatibility::check(&asked).is_empty();
+    is_supported
         .then(|| espalier_testing::tasks::spec_and_data(base, task, method.clone(), Hyperparameters::default(), 12).0)
 }
 
@@ -109,10 +114,10 @@ fn for_each_combination(check: impl Fn(&Arc<BaseModel>, &Spec)) {
     }
 }
 
-/// Which have no masked language model's head.
+/// Architectures without a masked language model's head.
 const DECODERS: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gpt2"];
 
-/// BERT, and every other architecture; then those with a language model's head.
+/// Every architecture, then the encoders and decoders with a language model's head.
 fn bases() -> Vec<Arc<BaseModel>> {
     let load = |model_type: &&str| match *model_type {
         "bert" => espalier_testing::jobs::tiny_base(),
@@ -130,7 +135,7 @@ fn bases() -> Vec<Arc<BaseModel>> {
     SUPPORTED_MODEL_TYPES.iter().map(load).chain(with_heads).chain(DECODERS.iter().map(decoder)).collect()
 }
 
-/// Every tensor drawn, none zero.
+/// Random weights without zeros.
 fn random_weights(base: &Arc<BaseModel>, spec: &Spec, seed: u64) -> BTreeMap<String, Tensor> {
     let (_, built) = Network::build(base, spec, ParameterBuilder::from_seed(seed)).unwrap();
     let mut random = SeededRng::new(seed, &["weights"]);
@@ -142,7 +147,7 @@ fn random_weights(base: &Arc<BaseModel>, spec: &Spec, seed: u64) -> BTreeMap<Str
     weights
 }
 
-/// `weights` are those that are trained.
+/// Loads an adapter with these trained weights.
 fn loaded_adapter(base: &Arc<BaseModel>, spec: &Spec, weights: BTreeMap<String, Tensor>) -> LoadedAdapter {
     LoadedAdapter::load(&artifact(base, spec, weights), base).unwrap()
 }
@@ -154,7 +159,7 @@ fn artifact(base: &Arc<BaseModel>, spec: &Spec, weights: BTreeMap<String, Tensor
         outputs: vec![vec![0.0; spec.task.head_outputs(&spec.labels).unwrap_or(base.info().hidden_size)]],
         kernels: base.info().backend.clone(),
     };
-    let card = AdapterManifest {
+    let manifest = AdapterManifest {
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
@@ -165,7 +170,7 @@ fn artifact(base: &Arc<BaseModel>, spec: &Spec, weights: BTreeMap<String, Tensor
         probe,
         metrics: None,
     };
-    Artifact { manifest: card, weights }
+    Artifact { manifest, weights }
 }
 
 fn inputs() -> Vec<Input> {
@@ -182,10 +187,10 @@ fn fresh_adapter_leaves_the_base_output_unchanged() {
         let without = adapted.forward_base(base, &inputs()).unwrap().concat();
         let difference = with.iter().zip(&without).map(|(with, without)| (with - without).abs()).fold(0.0, f32::max);
         match &spec.method {
-            // It divides by the length that it multiplies by.
+            // DoRA divides by the norm that it multiplies by.
             adapter::Config::Lora(config) if config.dora => assert!(difference < 1e-5, "{difference}"),
             method if method.is_identity_at_init() => assert_eq!(with, without, "{method:?}"),
-            // Virtual tokens say something from the start.
+            // Virtual tokens change the output from the start.
             method => assert!(difference > 1e-4, "{method:?}"),
         }
     });
@@ -224,23 +229,23 @@ fn every_parameter_gets_a_gradient() {
     for_each_combination(|base, spec| {
         let (network, built) =
             Network::build(base, spec, ParameterBuilder::from_weights(random_weights(base, spec, 2))).unwrap();
-        let part = gradients(&network, &built.tensors, base, spec);
+        let batch = gradients(&network, &built.tensors, base, spec);
         let norm = |gradient: &Vec<f32>| gradient.iter().map(|value| value * value).sum::<f32>().sqrt();
-        let largest = part.gradients.iter().map(norm).fold(0.0, f32::max);
-        for (name, gradient) in built.names.iter().zip(&part.gradients) {
+        let largest = batch.gradients.iter().map(norm).fold(0.0, f32::max);
+        for (name, gradient) in built.names.iter().zip(&batch.gradients) {
             let (own, on) = (norm(gradient), &base.info().model_type);
-            assert!(own > 1e-6 * largest, "{name}: {own} beside {largest} on {on}, {:?} {:?}", spec.method, spec.task);
+            assert!(own > 1e-6 * largest, "{name}: {own} of {largest} on {on}, {:?} {:?}", spec.method, spec.task);
         }
     });
 }
 
 fn gradients(network: &Network, weights: &[Tensor], base: &BaseModel, spec: &Spec) -> MicroBatchGradients {
-    let (tokens, taught) = training_inputs(base, spec);
+    let (tokens, targets) = training_inputs(base, spec);
     let dropout = Dropout { seed: 1, step: 0, example_ids: (0..tokens.len() as u64).collect() };
     let parameters = network.upload(weights).unwrap();
     let forward = network.forward(&parameters, ForwardInput::from_tokens(tokens), dropout).unwrap();
-    match taught {
-        LossTargets::Words(words) => network.language_gradients(forward, &words, 4.0).unwrap(),
+    match targets {
+        LossTargets::Tokens(ids) => network.language_gradients(forward, &ids, 4.0).unwrap(),
         LossTargets::Targets(targets) => network.gradients(forward, &targets, 4.0).unwrap(),
     }
 }
@@ -251,7 +256,7 @@ fn gradient_checkpointing_is_bit_identical() {
         let weights = random_weights(base, spec, 2);
         let (network, built) = Network::build(base, spec, ParameterBuilder::from_weights(weights)).unwrap();
         let whole = gradients(&network, &built.tensors, base, spec);
-        // Not even one layer would keep to it.
+        // No layer's activations fit this budget.
         let again = gradients(&network.with_activation_budget(1), &built.tensors, base, spec);
         assert_eq!(whole.loss, again.loss);
         for (name, (one, other)) in built.names.iter().zip(whole.gradients.iter().zip(&again.gradients)) {
@@ -261,20 +266,20 @@ fn gradient_checkpointing_is_bit_identical() {
 }
 
 enum LossTargets {
-    Words(Vec<u32>),
+    Tokens(Vec<u32>),
     Targets(Targets),
 }
 
-/// Four examples' sequences, and what they teach.
+/// The sequences of four examples, and their targets.
 fn training_inputs(base: &BaseModel, spec: &Spec) -> (Vec<Arc<Tokens>>, LossTargets) {
     if matches!(spec.task, task::Config::MaskedLanguageModel(_)) || spec.task.is_generative() {
         let tokens: Vec<Arc<Tokens>> = tokens(base, spec).into_iter().map(Arc::new).collect();
-        let words = tokens.iter().flat_map(|tokens| &tokens.target_positions).map(|row| row % 20 + 6).collect();
-        return (tokens, LossTargets::Words(words));
+        let ids = tokens.iter().flat_map(|tokens| &tokens.target_positions).map(|row| row % 20 + 6).collect();
+        return (tokens, LossTargets::Tokens(ids));
     }
     let examples = espalier_testing::tasks::examples(&spec.task, 4);
-    let read = |example| spec.task.tokenize_example(base.tokenizer(), example, 64).unwrap();
-    let sequences: Vec<Vec<Tokens>> = examples.iter().map(read).collect();
+    let tokenize = |example| spec.task.tokenize_example(base.tokenizer(), example, 64).unwrap();
+    let sequences: Vec<Vec<Tokens>> = examples.iter().map(tokenize).collect();
     let targets = Targets::new(&spec.task, &spec.labels, &examples.iter().collect::<Vec<_>>()).unwrap();
     let targets =
         targets.truncate(sequences.iter().map(|one| one[0].target_positions.len())).with_fitted_scale(&[0, 1, 2, 3]);
@@ -282,23 +287,22 @@ fn training_inputs(base: &BaseModel, spec: &Spec) -> (Vec<Arc<Tokens>>, LossTarg
 }
 
 #[test]
-fn missing_extra_and_misshapen_tensors_are_refused_by_name() {
+fn missing_extra_and_misshapen_tensors_are_rejected_by_name() {
     for_each_combination(|base, spec| {
         let mut weights = random_weights(base, spec, 3);
         let names: Vec<String> = weights.keys().cloned().collect();
         let (missing, misshapen) = (&names[0], &names[names.len() - 1]);
         weights.remove(missing);
-        weights.insert("stranger".to_string(), Tensor::zeros([1]));
+        weights.insert("unexpected".to_string(), Tensor::zeros([1]));
         weights.insert(misshapen.clone(), Tensor::zeros([1, 1, 1]));
         let Err(error) = Network::build(base, spec, ParameterBuilder::from_weights(weights)) else {
-            panic!("it must be refused")
+            panic!("it should be rejected")
         };
-        let said = error.to_string();
-        assert!([missing, "stranger", misshapen].iter().all(|name| said.contains(*name)), "{said}");
+        let message = error.to_string();
+        assert!([missing, "unexpected", misshapen].iter().all(|name| message.contains(*name)), "{message}");
     });
 }
 
-/// In memory an adapter is what its folder holds.
 #[test]
 fn saved_and_loaded_adapter_is_bit_identical() {
     for_each_combination(|base, spec| {
@@ -368,13 +372,13 @@ fn assert_mixed_equals_single(base: &Arc<BaseModel>) {
     }
 }
 
-/// What the task reads of the inputs; where words are hidden, with one that is.
+/// The inputs as the task tokenizes them; with a mask token for masked language modelling.
 fn tokens(base: &BaseModel, spec: &Spec) -> Vec<Tokens> {
     let mask = match &spec.task {
         task::Config::MaskedLanguageModel(_) => base.info().mask_token.clone().unwrap(),
         _ => String::new(),
     };
-    let read = |input: Input| {
+    let tokenize = |input: Input| {
         let input = Input::from_text(format!("{} {mask}", input.text));
         let mut tokens = spec.task.tokenize_input(base.tokenizer(), &input, 64).unwrap();
         if spec.task.is_generative() {
@@ -382,47 +386,47 @@ fn tokens(base: &BaseModel, spec: &Spec) -> Vec<Tokens> {
         }
         tokens
     };
-    inputs().into_iter().map(read).collect()
+    inputs().into_iter().map(tokenize).collect()
 }
 
 #[test]
 fn unsupported_combinations_are_rejected_with_their_reason() {
-    let (mut sensible, mut senseless) = (0, 0);
+    let (mut supported, mut unsupported) = (0, 0);
     for base in bases() {
         for method in methods(&base) {
             for task in tasks(&base) {
                 let asked =
                     Combination { method: &method, task: &task, base: base.info(), sites: &base.sites(Pooling::Mean) };
-                let faults = compatibility::check(&asked);
+                let errors = compatibility::check(&asked);
                 let request = Request { method: Some(method.clone()), task: Some(task.clone()), ..Request::default() };
                 let labels = ["a", "b"].map(str::to_string);
                 match Spec::resolve(&request, &labels, 12, &base) {
                     Ok(_) => {
-                        assert!(faults.is_empty(), "{method:?} for {task:?}");
-                        sensible += 1;
+                        assert!(errors.is_empty(), "{method:?} for {task:?}");
+                        supported += 1;
                     }
                     Err(Error::Invalid(problem)) => {
-                        assert_eq!(problem.errors, faults, "{method:?} for {task:?}");
-                        senseless += 1;
+                        assert_eq!(problem.errors, errors, "{method:?} for {task:?}");
+                        unsupported += 1;
                     }
                     Err(other) => panic!("{other}"),
                 }
             }
         }
     }
-    println!("{sensible} combinations of method, task and architecture make sense, {senseless} do not");
-    // Of the seven ways of the tasks that do not ask for the base's own head: a head alone to embed in two ways on thirteen
-    // bases, biases on three. Hidden words: on no base without that head; on those with it no head alone, no biases on one.
-    // What comes next, and which of two is preferred: on no base without that head; on the five with it no head alone, no
-    // biases on two.
-    let (of_seven, of_hidden, of_tags) = (2 * 13 + 3 * 2 * 7, 22 * 13 + 8 + 2, 2);
+    println!("{supported} combinations of method, task and architecture are supported, {unsupported} are not");
+    // Tasks that do not need the base's head, in seven variants: `head` with two variants of embedding on thirteen bases, and `bias`
+    // on three. Masked language modelling: every method on the thirteen bases without that head; `head` and, on one, `bias` on the
+    // others. The two generative tasks: every method on the thirteen bases without that head; `head` on the five with it, `bias` on
+    // two.
+    let (of_seven, of_masked, of_tags) = (2 * 13 + 3 * 2 * 7, 22 * 13 + 8 + 2, 2);
     let of_next = 2 * (22 * 13 + 5 + 2 * 2);
-    assert_eq!(senseless, of_seven + of_hidden + of_tags + of_next);
-    assert_eq!(sensible + senseless, 22 * 13 * (9 + 1) + 22 * 8 * 2 + 22 * 5 * 2);
+    assert_eq!(unsupported, of_seven + of_masked + of_tags + of_next);
+    assert_eq!(supported + unsupported, 22 * 13 * (9 + 1) + 22 * 8 * 2 + 22 * 5 * 2);
 }
 
 #[test]
-fn settings_that_do_not_fit_the_base_are_named() {
+fn settings_that_do_not_fit_the_base_are_reported_by_pointer() {
     let base = espalier_testing::jobs::tiny_base();
     let config = |json: serde_json::Value| -> lora::Config { serde_json::from_value(json).unwrap() };
     for (json, pointer) in [
@@ -436,9 +440,9 @@ fn settings_that_do_not_fit_the_base_are_named() {
         (serde_json::json!({"layers": {"top": 3}}), "/method/layers"),
         (serde_json::json!({"layers": {"from": 1, "to": 0}}), "/method/layers"),
     ] {
-        let refused = config(json.clone()).resolve(&base.sites(Pooling::Mean));
-        let Err(espalier_core::error::Error::Invalid(problem)) = refused else { panic!("{json} must be refused") };
-        let place = espalier_core::error::Location::Pointer(pointer.to_string());
-        assert!(problem.errors.iter().any(|fault| fault.location == place), "{json}: {:?}", problem.errors);
+        let result = adapter::Config::Lora(config(json.clone())).resolve(&base, Pooling::Mean);
+        let Err(Error::Invalid(problem)) = result else { panic!("{json} should be rejected") };
+        let location = espalier_core::error::Location::Pointer(pointer.to_string());
+        assert!(problem.errors.iter().any(|error| error.location == location), "{json}: {:?}", problem.errors);
     }
 }

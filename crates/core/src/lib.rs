@@ -3,6 +3,7 @@
 //! Modules from the bottom layer to the top; imports only go down (`tests/layers.rs` of the workspace):
 //!
 //! - [`error`]: error kinds by what the caller can do about them
+//! - [`durable_fs`]: file writes that survive a crash
 //! - [`model`]: the frozen base model and the hooks through which an adapter changes its forward pass
 //! - [`adapter`]: adapter methods, their parameters and hooks
 //! - [`task`]: tasks: heads, targets, losses, metrics
@@ -18,6 +19,7 @@
 pub mod adapter;
 pub mod artifact;
 pub mod dataset;
+pub mod durable_fs;
 pub mod error;
 pub mod model;
 pub mod task;

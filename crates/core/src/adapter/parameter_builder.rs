@@ -1,32 +1,36 @@
-//! Named trainable tensors: drawn from a seed, or read back strictly.
+//! Named trainable tensors: drawn from a seed, or restored from a file.
 //!
-//! The same `build` asks for every tensor by name, shape and initialisation, whether the adapter is fresh or restored;
-//! [`Parameters::finish`] then fails naming every unknown, missing and misshapen tensor at once.
+//! A method requests each tensor by name, shape and initialisation, for a fresh adapter and for a restored one alike;
+//! [`ParameterBuilder::build`] then reports every unknown, missing and misshapen tensor at once.
 
+use super::tensor_spec::shape_mismatch;
 use crate::error::{Error, Result};
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{ParamId, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-/// How a fresh tensor is drawn.
+/// Tensors by name.
+pub type TensorMap = BTreeMap<String, Tensor>;
+
+/// Initialisation of a fresh tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TensorInit {
     Zeros,
     Ones,
-    /// Everywhere the same.
+    /// The same value everywhere.
     Constant(f32),
-    /// Uniform in `±1/√(columns)`: `kaiming_uniform_(a=√5)`, as PEFT draws LoRA's A and PyTorch a linear layer.
+    /// Uniform in `±1/√(columns)`: `kaiming_uniform_(a=√5)`, PEFT's initialisation of LoRA's A and PyTorch's of a linear layer.
     LinearDefault,
     /// Uniform in `±√(6/columns)`.
     HeUniform,
-    /// Normal with this standard deviation, as transformers draws a classification head.
+    /// Normal with this standard deviation.
     Normal(f32),
 }
 
 enum TensorSource {
     Seed(u64),
-    Weights(BTreeMap<String, Tensor>),
+    Weights(TensorMap),
 }
 
 /// Collects the tensors of one adapter and its head while they are built.
@@ -34,26 +38,26 @@ pub struct ParameterBuilder {
     source: TensorSource,
     names: Vec<String>,
     tensors: Vec<Tensor>,
-    frozen: BTreeMap<String, Tensor>,
+    frozen: TensorMap,
     errors: Vec<String>,
 }
 
 impl ParameterBuilder {
-    /// Draws every tensor: a function of the seed and the tensor's name alone.
+    /// Draws every tensor from the seed and the tensor's name alone.
     pub fn from_seed(seed: u64) -> Self {
         Self::from_source(TensorSource::Seed(seed))
     }
 
-    /// Takes every tensor from `weights`; nothing may be missing, misshapen or left over.
-    pub fn from_weights(weights: BTreeMap<String, Tensor>) -> Self {
+    /// Takes every tensor from `weights`; [`Self::build`] fails if one is missing, misshapen or left over.
+    pub fn from_weights(weights: TensorMap) -> Self {
         Self::from_source(TensorSource::Weights(weights))
     }
 
     fn from_source(source: TensorSource) -> Self {
-        Self { source, names: Vec::new(), tensors: Vec::new(), frozen: BTreeMap::new(), errors: Vec::new() }
+        Self { source, names: Vec::new(), tensors: Vec::new(), frozen: TensorMap::new(), errors: Vec::new() }
     }
 
-    /// One tensor. The returned handle is its place in [`Built::tensors`].
+    /// Adds a trainable tensor and returns its index in [`ParameterSet::tensors`].
     pub fn add(&mut self, name: String, shape: &[usize], init: TensorInit) -> ParamId {
         let initialize = |seed: u64, name: &str| Ok::<_, Infallible>(initialize(seed, name, shape, init));
         match self.add_with(name, shape, initialize) {
@@ -62,7 +66,7 @@ impl ParameterBuilder {
         }
     }
 
-    /// One tensor that starts from something of the base's: `start` makes it for a fresh adapter, from seed and name.
+    /// Adds a trainable tensor that `init` computes for a fresh adapter, from the seed and the name.
     pub fn add_with<E>(
         &mut self,
         name: String,
@@ -73,15 +77,15 @@ impl ParameterBuilder {
             TensorSource::Seed(seed) => init(seed, &name)?,
             TensorSource::Weights(_) => self.take_weight(&name, shape),
         };
-        assert_eq!(tensor.shape, shape, "{name} starts in its shape");
+        assert_eq!(tensor.shape, shape, "{name} is initialised in its shape");
         let param = ParamId::new(self.tensors.len());
         self.names.push(name);
         self.tensors.push(tensor);
         Ok(param)
     }
 
-    /// A tensor that travels with the adapter but is not trained: a function of `seed`, uniform as PEFT draws VeRA's
-    /// projections.
+    /// Adds a tensor that is published with the adapter but not trained, drawn from `seed` uniformly
+    /// ([`TensorInit::HeUniform`], as PEFT draws VeRA's projections).
     pub fn add_frozen(&mut self, name: &str, shape: &[usize; 2], seed: u64) -> Tensor {
         let tensor = match self.source {
             TensorSource::Seed(_) => initialize(seed, name, shape, TensorInit::HeUniform),
@@ -91,33 +95,44 @@ impl ParameterBuilder {
         tensor
     }
 
-    /// A tensor that is read back; zeros, and a fault, where it is missing or misshapen.
+    /// Takes a tensor out of the weights. If it is missing or misshapen, records the error and returns zeros.
     fn take_weight(&mut self, name: &str, shape: &[usize]) -> Tensor {
         let TensorSource::Weights(weights) = &mut self.source else { return Tensor::zeros(shape) };
         match weights.remove(name) {
             Some(tensor) if tensor.shape == shape => return tensor,
-            Some(tensor) => self.errors.push(format!("{name} has the shape {:?}, expected {shape:?}", tensor.shape)),
+            Some(tensor) => self.errors.push(shape_mismatch(name, &tensor.shape, shape)),
             None => self.errors.push(format!("{name} {shape:?} is missing")),
         }
         Tensor::zeros(shape)
     }
 
-    /// Weight `(output, input)` and bias `(output)` of a trainable dense layer, `{name}.weight` and `{name}.bias`.
-    pub fn add_dense(&mut self, name: &str, out_features: usize, in_features: usize) -> (ParamId, ParamId) {
-        let weight = self.add(format!("{name}.weight"), &[out_features, in_features], TensorInit::Normal(0.02));
+    /// Adds the weight `(output, input)` and the zero bias `(output)` of a linear layer: `{name}.weight`, `{name}.bias`.
+    pub fn add_linear(
+        &mut self,
+        name: &str,
+        out_features: usize,
+        in_features: usize,
+        weight_init: TensorInit,
+    ) -> (ParamId, ParamId) {
+        let weight = self.add(format!("{name}.weight"), &[out_features, in_features], weight_init);
         (weight, self.add(format!("{name}.bias"), &[out_features], TensorInit::Zeros))
     }
 
-    /// The names and tensors in the order in which they were asked for.
+    /// Adds a linear layer of a classification head, initialised as transformers initialises it.
+    pub fn add_head_layer(&mut self, name: &str, out_features: usize, in_features: usize) -> (ParamId, ParamId) {
+        self.add_linear(name, out_features, in_features, TensorInit::Normal(0.02))
+    }
+
+    /// Returns names and tensors in the order of the requests.
     ///
     /// # Errors
-    /// `Invalid` (`adapter_tensors`) that names every unknown, missing and misshapen tensor.
+    /// `Invalid` (`adapter_tensors`) naming every unknown, missing and misshapen tensor.
     pub fn build(mut self) -> Result<ParameterSet> {
         if let TensorSource::Weights(unused) = &self.source {
             self.errors.extend(unused.keys().map(|name| format!("{name} is not a tensor of this adapter")));
         }
         let unique: BTreeSet<&String> = self.names.iter().collect();
-        assert_eq!(unique.len(), self.names.len(), "every tensor is asked for once");
+        assert_eq!(unique.len(), self.names.len(), "every tensor is requested once");
         match self.errors.is_empty() {
             true => Ok(ParameterSet { names: self.names, tensors: self.tensors, frozen_tensors: self.frozen }),
             false => Err(Error::invalid(
@@ -128,17 +143,18 @@ impl ParameterBuilder {
     }
 }
 
-/// The tensors of one adapter and its head, by their [`Param`].
+/// The tensors of one adapter and its head, indexed by [`ParamId`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterSet {
     pub names: Vec<String>,
     pub tensors: Vec<Tensor>,
-    /// What is not trained.
-    pub frozen_tensors: BTreeMap<String, Tensor>,
+    /// Published tensors that are not trained.
+    pub frozen_tensors: TensorMap,
 }
 
 impl ParameterSet {
-    pub fn into_weights(self) -> BTreeMap<String, Tensor> {
+    /// Trainable and frozen tensors by name.
+    pub fn into_weights(self) -> TensorMap {
         self.names.into_iter().zip(self.tensors).chain(self.frozen_tensors).collect()
     }
 }

@@ -1,21 +1,41 @@
-//! The published folder: three files under the name of their hash.
+//! The published folder: three files in a folder named by their hash.
 //!
-//! The version is the sha256 of the lines that `sha256sum adapter_config.json adapter_model.safetensors espalier.json`
-//! prints, so that anybody can check it. Knows nothing of zips, nor of who asks.
+//! The version is the sha256 of the output of `sha256sum adapter_config.json adapter_model.safetensors espalier.json`, so that it can
+//! be verified with standard tools.
 
-use super::peft::{self, head::HeadLayout, module_naming::ModuleNaming, tensor_specs, weights};
-use super::validation_errors::ValidationErrors;
-use super::{
-    Artifact, BaseSummary, CONFIG_FILE, MANIFEST_FILE, PriorFolder, PublishedAdapter, WEIGHTS_FILE, base_match,
-    manifest, safetensors,
-};
-use crate::adapter;
+use super::base::{BaseSummary, base_mismatch};
+use super::manifest::{self, Artifact, MANIFEST_FILE};
+use super::peft::{self, head, weights};
+use super::safetensors;
+use crate::adapter::file_errors::{CONFIG_FILE, ValidationErrors};
+use crate::adapter::{self, PeftMethod};
+use crate::durable_fs::{sync_dir, write_file_synced};
 use crate::error::{Context, Error, Result};
 use crate::model::{BaseModel, SiteInfo};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
+
+/// The tensors of an adapter, in PEFT's format.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+
+/// A published version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedAdapter {
+    /// Hexadecimal sha256, the name of the folder.
+    pub version: String,
+    pub total_bytes: u64,
+    pub prior_folder: PriorFolder,
+}
+
+/// Whether the folder of the version existed before it was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PriorFolder {
+    Absent,
+    /// Intact or damaged. Another process may be about to remove it.
+    Present,
+}
 
 /// The bytes of the three files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,15 +47,15 @@ pub struct AdapterFiles {
 
 impl AdapterFiles {
     /// # Errors
-    /// `Invalid` (`adapter_tensors`) where a tensor holds values that are not finite.
+    /// `Invalid` (`adapter_tensors`) if a tensor has values that are not finite.
     pub fn from_artifact(artifact: &Artifact, summary: &BaseSummary) -> Result<Self> {
         let pooling = summary.pooling(&artifact.manifest.task);
-        let naming = ModuleNaming::for_adapter(&artifact.manifest.task, &artifact.weights, summary);
-        let head = HeadLayout::for_writing(&artifact.manifest.task, naming, summary.info.classification_head());
+        let naming = head::naming_for(&artifact.manifest.task, &artifact.weights, summary);
+        let head = head::HeadLayout::for_writing(&artifact.manifest.task, naming, summary.info.classification_head());
         let (sites, method) = (summary.sites_for(pooling), &artifact.manifest.method);
         let peft_tensors = weights::to_peft(&artifact.weights, method, sites, naming, head);
         Ok(Self {
-            config: peft::config_writer::write_config(artifact, summary)?,
+            config: peft::write_config(artifact, summary)?,
             weights: safetensors::write(&peft_tensors)?,
             manifest: manifest::write(&artifact.manifest)?,
         })
@@ -50,12 +70,12 @@ impl AdapterFiles {
         })
     }
 
-    /// Sorted by name, as the version wants them.
+    /// The files sorted by name, the order of the version's hash.
     pub fn named_files(&self) -> [(&'static str, &[u8]); 3] {
         [(CONFIG_FILE, &self.config), (WEIGHTS_FILE, &self.weights), (MANIFEST_FILE, &self.manifest)]
     }
 
-    /// sha256 over the sorted names and sha256 of the files, hexadecimal.
+    /// Hexadecimal sha256 over the names and hashes of the files.
     pub fn version(&self) -> String {
         let lines = self.named_files().map(|(name, bytes)| format!("{}  {name}\n", sha256_hex(bytes)));
         sha256_hex(lines.concat().as_bytes())
@@ -66,7 +86,7 @@ impl AdapterFiles {
     }
 
     /// # Errors
-    /// `Invalid` with the reason where the files are damaged or do not fit each other or the base.
+    /// `Invalid` with the reason if the files are damaged, contradict each other or do not fit the base.
     pub fn parse(&self, summary: &BaseSummary) -> Result<Artifact> {
         let manifest = manifest::read(&self.manifest)?;
         let config = peft::Config::parse(&self.config)?;
@@ -77,7 +97,7 @@ impl AdapterFiles {
         let head = manifest
             .task
             .head_outputs(&manifest.labels)
-            .map(|_| HeadLayout::for_reading(&tensors, &manifest.task, summary));
+            .map(|_| head::HeadLayout::for_reading(&tensors, &manifest.task, summary));
         let weights = weights::from_peft(tensors, &manifest.method, sites, head, summary.info.hidden_size)?;
         let head_rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         manifest::validate(&manifest, head_rows, summary)?;
@@ -85,41 +105,19 @@ impl AdapterFiles {
     }
 }
 
-/// The method is said twice, for PEFT and for us; a folder that contradicts itself was edited by hand.
+/// Checks that both files describe the same method; they differ only if one was edited.
 fn check_consistency(method: &adapter::Config, config: &peft::Config, sites: &[SiteInfo]) -> Result<()> {
     let mut errors = ValidationErrors::default();
-    let mut require_equal = |field: &str, same: bool| {
-        if !same {
-            errors.push(format!("{field} differs"));
-        }
-    };
-    match (method, &config.method) {
-        (adapter::Config::Lora(native_lora), Some(peft::Method::Lora(peft_lora))) => {
-            require_equal("r", native_lora.rank == peft_lora.rank);
-            require_equal("lora_alpha", native_lora.alpha() == peft_lora.alpha);
-            require_equal("use_rslora", native_lora.rslora == peft_lora.use_rslora);
-            require_equal("use_dora", native_lora.dora == peft_lora.use_dora);
-            require_equal("bias", native_lora.bias == peft_lora.bias);
-        }
-        (adapter::Config::Vera(native_vera), Some(peft::Method::Vera(peft_vera))) => {
-            require_equal("r", native_vera.rank == peft_vera.rank);
-        }
-        (
-            native,
-            Some(peft::Method::PromptTuning(count) | peft::Method::PTuning(count) | peft::Method::PrefixTuning(count)),
-        ) => {
-            require_equal("num_virtual_tokens", native.num_virtual_tokens() == *count);
-        }
-        _ => {}
+    let fields = config.method.as_ref().map_or_else(Vec::new, |found| found.differing_fields(method));
+    let has_other_type = method.peft_type(sites) != config.method.as_ref().map(PeftMethod::peft_type);
+    for field in fields.into_iter().chain(has_other_type.then_some("peft_type")) {
+        errors.push(format!("{field} differs"));
     }
-    let peft_type = config.method.as_ref().map(peft::Method::peft_type);
-    require_equal("peft_type", tensor_specs::peft_type(method, sites) == peft_type);
     errors.into_result("unreadable_adapter", "adapter_config.json and espalier.json contradict each other")
 }
 
-/// Writes the adapter as a folder under `root`, named by its version; one that is there already is left as it is, unless
-/// it is damaged: then it is replaced. Files are written beside it in `temporary` (on the same file system), fsynced,
-/// and renamed into place.
+/// Writes the adapter to a folder under `root`, named by its version. An intact folder of that version is kept, a damaged one is
+/// replaced. The files are written under `scratch_root`, which is on the same file system, synced and renamed into place.
 pub fn publish_artifact(
     artifact: &Artifact,
     base: &BaseModel,
@@ -128,13 +126,13 @@ pub fn publish_artifact(
 ) -> Result<PublishedAdapter> {
     let summary = BaseSummary::from_base(base);
     let files = AdapterFiles::from_artifact(artifact, &summary)?;
-    // What is published must open again.
+    // Fails before publishing an adapter that would not load.
     files.parse(&summary)?;
     publish_files(&files, root, scratch_root)
 }
 
-/// Reads a published folder strictly: its version must be its name, every tensor known, present and of its shape, the
-/// base the one it was made for.
+/// Reads a published folder. Its hash must be its name, every tensor expected, present and of its shape, and the base the one it was
+/// made for.
 ///
 /// # Errors
 /// `Conflict` with `adapter_damaged` or `other_base` and the reason.
@@ -154,21 +152,21 @@ pub(super) fn publish_files(files: &AdapterFiles, root: &Path, scratch_root: &Pa
     let staging = scratch.path().join("fresh");
     fs::create_dir(&staging).context("making an adapter's folder")?;
     for (name, bytes) in files.named_files() {
-        write_and_fsync(&staging.join(name), bytes)?;
+        write_file_synced(&staging.join(name), bytes).context("writing an adapter's file")?;
     }
-    fsync_dir(&staging)?;
+    sync_dir(&staging).context("syncing an adapter's folder")?;
     let prior_folder = rename_into_place(&staging, &version_dir, &version, scratch.path())?;
-    fsync_dir(root)?;
+    sync_dir(root).context("syncing the adapters' folder")?;
     Ok(PublishedAdapter { version, total_bytes: bytes, prior_folder })
 }
 
 fn rename_into_place(staging: &Path, version_dir: &Path, version: &str, scratch: &Path) -> Result<PriorFolder> {
     match fs::rename(staging, version_dir) {
         Ok(()) => Ok(PriorFolder::Absent),
-        // Somebody else published the same version meanwhile.
+        // Another process published the same version in the meantime.
         Err(error) if is_target_occupied(&error) && is_intact(version_dir, version) => Ok(PriorFolder::Present),
         Err(error) if is_target_occupied(&error) => {
-            tracing::warn!(version, "a damaged adapter folder is replaced");
+            tracing::warn!(version, "replacing a damaged adapter folder");
             fs::rename(version_dir, scratch.join("damaged")).context("moving a damaged adapter's folder away")?;
             fs::rename(staging, version_dir).context("moving an adapter's folder into place")?;
             Ok(PriorFolder::Present)
@@ -188,16 +186,16 @@ fn is_intact(version_dir: &Path, version: &str) -> bool {
 pub(super) fn load_with_summary(root: &Path, version: &str, summary: &BaseSummary) -> Result<Artifact> {
     let files = load_intact_files(&root.join(version), version)?;
     let manifest = manifest::read(&files.manifest).map_err(|error| damaged_error(version, &error.to_string()))?;
-    if let Some(reason) = base_match::base_mismatch(&manifest.base, &summary.info) {
+    if let Some(reason) = base_mismatch(&manifest.base, &summary.info) {
         return Err(Error::conflict("other_base", reason));
     }
     files.parse(summary).map_err(|error| damaged_error(version, &error.to_string()))
 }
 
-/// The files of a version as they were published.
+/// Reads the files of a version and verifies their hash.
 ///
 /// # Errors
-/// `Conflict` (`adapter_damaged`) where one is missing or they are not those of the version.
+/// `Conflict` (`adapter_damaged`) if a file is missing or the hash is not the version.
 pub(super) fn load_intact_files(version_dir: &Path, version: &str) -> Result<AdapterFiles> {
     let files = match AdapterFiles::load(version_dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged_error(version, &error.to_string())),
@@ -212,17 +210,6 @@ pub(super) fn load_intact_files(version_dir: &Path, version: &str) -> Result<Ada
 fn damaged_error(version: &str, reason: &str) -> Error {
     let detail = format!("the files of adapter version {version} are damaged: {reason}; train or import it again");
     Error::conflict("adapter_damaged", detail)
-}
-
-fn write_and_fsync(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create_new(path).context("making an adapter's file")?;
-    file.write_all(bytes).context("writing an adapter's file")?;
-    file.sync_all().context("syncing an adapter's file")
-}
-
-/// A rename is durable only when the folder is.
-fn fsync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|folder| folder.sync_all()).context("syncing an adapter's folder")
 }
 
 fn sha256_hex(bytes: &[u8]) -> String {

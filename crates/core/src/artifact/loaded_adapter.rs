@@ -1,8 +1,6 @@
-//! An adapter ready to compute: its hooks, its head and its tensors on the device.
-//!
-//! Knows nothing of other adapters: a batch with several is serving's matter.
+//! An adapter on the device: its hooks, its head and its tensors.
 
-use super::{AdapterManifest, Artifact};
+use super::manifest::{AdapterManifest, Artifact};
 use crate::adapter::{BuildContext, ParameterBuilder, TensorSet};
 use crate::error::Result;
 use crate::model::{BaseModel, Batch, Hooks, Pooling, Tokens};
@@ -11,6 +9,7 @@ use crate::task::{HeadKind, Input, OutputHead, RowSelection};
 use espalier_tensor::{Parameter, Recording, Tape};
 use std::sync::Arc;
 
+/// An adapter that is ready for inference.
 pub struct LoadedAdapter {
     /// Without metrics and probe.
     pub manifest: AdapterManifest,
@@ -21,13 +20,13 @@ pub struct LoadedAdapter {
 }
 
 impl LoadedAdapter {
-    /// Puts an adapter's tensors on the base's device.
+    /// Uploads an adapter's tensors to the base's device.
     ///
     /// # Errors
-    /// `Invalid` (`adapter_tensors`) that names every unknown, missing and misshapen tensor.
+    /// `Invalid` (`adapter_tensors`) naming every unknown, missing and misshapen tensor.
     pub fn load(artifact: &Artifact, base: &BaseModel) -> Result<Self> {
         let mut manifest = artifact.manifest.clone();
-        // What was measured and the probe may take more room than the tensors, and answer no request.
+        // Metrics and probe may be larger than the tensors, and inference needs neither.
         (manifest.metrics, manifest.probe.inputs, manifest.probe.outputs) = (None, Vec::new(), Vec::new());
         let pooling = manifest.task.pooling().unwrap_or(base.info().default_pooling);
         let mut builder = ParameterBuilder::from_weights(artifact.weights.clone());
@@ -35,7 +34,7 @@ impl LoadedAdapter {
         let hooks = manifest.method.build(&context, &mut builder)?;
         let head = manifest.task.head_outputs(&manifest.labels).map(|outputs| {
             Head::build(manifest.task.head_activation(), outputs, base.info().hidden_size, |name, output, input| {
-                builder.add_dense(name, output, input)
+                builder.add_head_layer(name, output, input)
             })
         });
         let output_head = OutputHead::new(&manifest.task, pooling, head);
@@ -46,34 +45,34 @@ impl LoadedAdapter {
         Ok(Self { manifest, hooks, output_head, parameters, tensor_bytes: bytes })
     }
 
-    /// Bytes of its tensors in memory.
+    /// Size of the tensors in memory, in bytes.
     pub fn tensor_bytes(&self) -> u64 {
         self.tensor_bytes
     }
 
-    /// The longest input in tokens: as in training, and never more than the base reads behind the adapter's own.
+    /// The longest input in tokens: that of training, limited by the context window after the virtual tokens.
     pub fn max_input_tokens(&self, base: &BaseModel) -> usize {
         self.manifest.max_length.min(base.info().max_tokens.saturating_sub(self.manifest.method.num_virtual_tokens()))
     }
 
-    /// An input's tokens, truncated to [`Self::longest`].
+    /// Tokenizes an input and truncates it to [`Self::max_input_tokens`].
     pub fn tokenize(&self, base: &BaseModel, input: &Input) -> Result<Tokens> {
         self.manifest.task.tokenize_input(base.tokenizer(), input, self.max_input_tokens(base))
     }
 
-    /// What shows how each input is answered, in their order: logits, or a row of length 1.
+    /// The output of each input: logits, or an embedding of norm 1.
     pub fn forward(&self, base: &BaseModel, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
         self.forward_with_hooks(base, inputs, self.hooks.as_ref())
     }
 
-    /// The same head on the bare base: what the answers would be if the adapter had no effect.
+    /// The output of the same head on the bare base, that is of an adapter without an effect.
     pub fn forward_base(&self, base: &BaseModel, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
         self.forward_with_hooks(base, inputs, &())
     }
 
     fn forward_with_hooks(&self, base: &BaseModel, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
         let tokens: Vec<Tokens> = inputs.iter().map(|input| self.tokenize(base, input)).collect::<Result<_>>()?;
-        // A text without masks has nothing to be filled, but its rows say what the adapter does.
+        // A text may have no masked position; its pooled hidden states show the adapter's effect.
         let output_head = match self.output_head.kind {
             HeadKind::LmHead => {
                 OutputHead { row_selection: RowSelection::Pooled(Pooling::Mean), kind: HeadKind::Identity }

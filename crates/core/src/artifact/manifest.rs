@@ -1,15 +1,81 @@
-//! `espalier.json`: writing it always in the same bytes, reading it strictly.
-//!
-//! Knows nothing of tensors beyond the number of the head's rows.
+//! An adapter in memory, and `espalier.json`: the part of it that PEFT's files cannot hold.
 
-use super::{AdapterManifest, BaseSummary};
+use super::base::{BaseModelId, BaseSummary};
+use crate::adapter::file_errors::invalid_file;
+use crate::adapter::{self, TensorMap};
 use crate::error::{Context, Error, Result};
 use crate::model::MIN_SEQUENCE_LENGTH;
 use crate::model::Pooling;
-use serde::Deserialize;
+use crate::task;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// The format that this code writes.
+pub const MANIFEST_FILE: &str = "espalier.json";
+
+/// An adapter in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Artifact {
+    pub manifest: AdapterManifest,
+    /// Tensors of adapter and head by native names (`layer.3.query.lora_A`, `head.weight`).
+    pub weights: TensorMap,
+}
+
+/// The content of `espalier.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterManifest {
+    /// Version of the file's format: 1.
+    pub format: u32,
+    pub task: task::Config,
+    pub method: adapter::Config,
+    /// In the order of the head's rows.
+    pub labels: Vec<String>,
+    /// Divides the logits before the softmax.
+    pub temperature: f32,
+    /// Tokens of an input; longer inputs are truncated, as in training.
+    pub max_length: usize,
+    pub base: BaseModelId,
+    pub probe: Probe,
+    /// Metrics on the validation split of the run; absent for an imported adapter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<serde_json::Value>,
+}
+
+impl AdapterManifest {
+    /// The manifest of an imported adapter: no fingerprint, no metrics, and an empty probe, which is recorded later.
+    pub fn imported(
+        task: task::Config,
+        method: adapter::Config,
+        labels: Vec<String>,
+        max_length: usize,
+        summary: &BaseSummary,
+    ) -> Self {
+        Self {
+            format: FORMAT_VERSION,
+            task,
+            method,
+            labels,
+            temperature: 1.0,
+            max_length,
+            base: BaseModelId { name: summary.info.name.clone(), fingerprint: None },
+            probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: summary.info.backend.clone() },
+            metrics: None,
+        }
+    }
+}
+
+/// Inputs and the outputs that the adapter gave for them when it was made, replayed at each load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    pub inputs: Vec<task::Input>,
+    /// One row of logits per input.
+    pub outputs: Vec<Vec<f32>>,
+    /// The backend that computed them, which decides the tolerance of a replay.
+    pub kernels: String,
+}
+
+/// The format version that is written and read.
 pub const FORMAT_VERSION: u32 = 1;
 
 #[derive(Deserialize)]
@@ -17,7 +83,7 @@ struct FormatHeader {
     format: u32,
 }
 
-/// The fields in the order of the struct, the metrics with sorted keys: equal cards give equal bytes.
+/// Writes the fields in the order of the struct and the metrics with sorted keys: equal manifests give equal bytes.
 pub fn write(manifest: &AdapterManifest) -> Result<Vec<u8>> {
     let mut sorted = manifest.clone();
     if let Some(metrics) = &mut sorted.metrics {
@@ -29,7 +95,7 @@ pub fn write(manifest: &AdapterManifest) -> Result<Vec<u8>> {
 }
 
 /// # Errors
-/// `Invalid` (`unreadable_adapter`) where it is no such file, or one of a later format.
+/// `Invalid` (`unreadable_adapter`) if the file is malformed or has a newer format.
 pub fn read(bytes: &[u8]) -> Result<AdapterManifest> {
     let parse_error = |error| invalid_manifest(format!("it cannot be read ({error}); export the adapter again"));
     let header: FormatHeader = serde_json::from_slice(bytes).map_err(parse_error)?;
@@ -42,43 +108,25 @@ pub fn read(bytes: &[u8]) -> Result<AdapterManifest> {
     serde_json::from_slice(bytes).map_err(parse_error)
 }
 
-/// Whether what the card says holds together and can be done on this base. `rows` are the head's.
+/// Checks that the manifest is consistent and possible on this base. `head_rows` is the number of rows of the head's output layer.
 ///
 /// # Errors
 /// `Invalid` (`unreadable_adapter`).
 pub fn validate(manifest: &AdapterManifest, head_rows: usize, summary: &BaseSummary) -> Result<()> {
-    match (manifest.task.head_outputs(&[]), manifest.task.head_outputs(&manifest.labels)) {
-        // As many as there are labels.
-        (Some(0), _) => validate_labels(&manifest.labels, head_rows).map_err(invalid_manifest)?,
-        (_, outputs) if outputs.unwrap_or(0) != head_rows || !manifest.labels.is_empty() => {
-            let (name, outputs) =
-                (manifest.task.type_name(), outputs.map_or("no".to_string(), |outputs| outputs.to_string()));
-            return Err(invalid_manifest(format!(
-                "an adapter for {name} has {outputs} output and no labels, not {head_rows} and {}",
-                manifest.labels.len()
-            )));
-        }
-        _ => {}
-    }
+    validate_outputs(manifest, head_rows)?;
     let pooling = summary.pooling(&manifest.task);
-    let max_length = summary.info.max_tokens.saturating_sub(manifest.method.num_virtual_tokens());
     if !summary.info.poolings.contains(&pooling) {
-        return Err(invalid_manifest(format!(
-            "its pooling is {}, which this base does not offer",
-            pooling_name(pooling)
-        )));
+        let name = pooling_name(pooling);
+        return Err(invalid_manifest(format!("its pooling is {name}, which this base does not offer")));
     }
-    if !(manifest.temperature.is_finite() && manifest.temperature > 0.0) {
-        return Err(invalid_manifest(format!(
-            "its temperature is {}, expected a number above 0",
-            manifest.temperature
-        )));
+    let temperature = manifest.temperature;
+    if !(temperature.is_finite() && temperature > 0.0) {
+        return Err(invalid_manifest(format!("its temperature is {temperature}, expected a number above 0")));
     }
-    if !(MIN_SEQUENCE_LENGTH..=max_length).contains(&manifest.max_length) {
-        return Err(invalid_manifest(format!(
-            "its max_length is {}, expected {MIN_SEQUENCE_LENGTH} to {max_length}",
-            manifest.max_length
-        )));
+    let (max_length, limit) = (manifest.max_length, summary.max_input_tokens(manifest.method.num_virtual_tokens()));
+    if !(MIN_SEQUENCE_LENGTH..=limit).contains(&max_length) {
+        let reason = format!("its max_length is {max_length}, expected {MIN_SEQUENCE_LENGTH} to {limit}");
+        return Err(invalid_manifest(reason));
     }
     let probe = &manifest.probe;
     let is_complete = !probe.inputs.is_empty() && probe.inputs.len() == probe.outputs.len();
@@ -89,7 +137,26 @@ pub fn validate(manifest: &AdapterManifest, head_rows: usize, summary: &BaseSumm
     Ok(())
 }
 
-/// One label per row of the head, none empty, none twice; the error says which.
+fn validate_outputs(manifest: &AdapterManifest, head_rows: usize) -> Result<()> {
+    // The number of outputs of a task with one output per label is 0 without labels.
+    if manifest.task.head_outputs(&[]) == Some(0) {
+        return validate_labels(&manifest.labels, head_rows).map_err(invalid_manifest);
+    }
+    let outputs = manifest.task.head_outputs(&manifest.labels);
+    if outputs.unwrap_or(0) == head_rows && manifest.labels.is_empty() {
+        return Ok(());
+    }
+    let (name, outputs) = (manifest.task.type_name(), outputs.map_or("no".to_string(), |outputs| outputs.to_string()));
+    Err(invalid_manifest(format!(
+        "an adapter for {name} has {outputs} output and no labels, not {head_rows} and {}",
+        manifest.labels.len()
+    )))
+}
+
+/// Checks that there is one label per row of the head, none empty and none twice.
+///
+/// # Errors
+/// The reason, with the label.
 pub fn validate_labels(labels: &[String], head_rows: usize) -> Result<(), String> {
     if labels.len() != head_rows {
         return Err(format!("there are {} labels, but the head has {head_rows} rows", labels.len()));
@@ -115,8 +182,8 @@ fn pooling_name(pooling: Pooling) -> &'static str {
     }
 }
 
-fn invalid_manifest(what: String) -> Error {
-    Error::invalid("unreadable_adapter", format!("espalier.json: {what}"))
+fn invalid_manifest(reason: String) -> Error {
+    invalid_file(MANIFEST_FILE, reason)
 }
 
 #[cfg(test)]
@@ -145,13 +212,13 @@ mod tests {
     fn inconsistent_manifest_is_rejected() {
         type Mutation = fn(&mut AdapterManifest);
         let cases: [(Mutation, &str); 7] = [
-            (|card| card.labels[0] = "refund".to_string(), "\"refund\" is there twice"),
-            (|card| card.labels[0] = " ".to_string(), "a label is empty"),
-            (|card| card.labels.truncate(2), "there are 2 labels, but the head has 3 rows"),
-            (|card| card.temperature = 0.0, "its temperature is 0"),
-            (|card| card.max_length = 129, "its max_length is 129, expected 4 to 128"),
-            (|card| card.probe.outputs[0].truncate(2), "its probe needs"),
-            (|card| card.probe.inputs.clear(), "its probe needs"),
+            (|manifest| manifest.labels[0] = "refund".to_string(), "\"refund\" is there twice"),
+            (|manifest| manifest.labels[0] = " ".to_string(), "a label is empty"),
+            (|manifest| manifest.labels.truncate(2), "there are 2 labels, but the head has 3 rows"),
+            (|manifest| manifest.temperature = 0.0, "its temperature is 0"),
+            (|manifest| manifest.max_length = 129, "its max_length is 129, expected 4 to 128"),
+            (|manifest| manifest.probe.outputs[0].truncate(2), "its probe needs"),
+            (|manifest| manifest.probe.inputs.clear(), "its probe needs"),
         ];
         let summary = testing::base_summary();
         validate(&testing::lora_artifact(Pooling::Cls).manifest, 3, &summary).unwrap();

@@ -1,41 +1,41 @@
-//! Proof of effect: what an adapter answered when it was made, replayed when it is loaded.
+//! Load-time verification: the outputs of an adapter are recorded when it is made and compared at each load.
 //!
-//! A LoRA whose B is zero, a file that lost its tensors on the way, a base that is not the one it was trained on: each
-//! would answer something, and nobody would notice. Knows nothing of files.
+//! Without it, a LoRA whose B is zero, a file that lost tensors or a wrong base would produce plausible outputs without an error.
 
+use super::folder;
 use super::loaded_adapter::LoadedAdapter;
-use super::{Artifact, Probe, folder};
+use super::manifest::{Artifact, Probe};
 use crate::adapter;
 use crate::error::{Error, Result};
 use crate::model::BaseModel;
 use crate::task::Input;
+use crate::task::head::OUTPUT_BIAS;
 use std::path::Path;
 
-/// How far answers may differ on the same kernel set, by `max(1, |x|)`.
+/// Tolerance on the same backend, relative to `max(1, |x|)`.
 const SAME_KERNELS_TOLERANCE: f32 = 1e-4;
-/// The same across kernel sets and devices.
+/// Tolerance on another backend or device.
 const CROSS_KERNELS_TOLERANCE: f32 = 2e-2;
 
-/// Asks the adapter, and keeps what it answers. Its card's own probe is not looked at.
+/// Runs the adapter on `inputs` and records its outputs. The probe in its manifest is ignored.
 ///
 /// # Errors
-/// `Invalid` (`adapter_without_effect`) where the answers are not finite, are all equal, or are those that the same
-/// head would give without the adapter (for a bare head: those that its bias would give alone).
+/// `Invalid` (`adapter_without_effect`) if the outputs are not finite, are all equal, or equal those of the same head without the
+/// adapter (for `head`: those of the bias alone).
 pub fn record_probe(artifact: &Artifact, base: &BaseModel, inputs: Vec<Input>) -> Result<Probe> {
     let adapter = LoadedAdapter::load(artifact, base)?;
     let outputs = adapter.forward(base, &inputs)?;
-    let base_outputs = match (&artifact.manifest.method, artifact.weights.get("head.bias")) {
-        (adapter::Config::Head(_), Some(bias)) => {
-            outputs.iter().map(|row| bias.values.iter().copied().cycle().take(row.len()).collect()).collect()
-        }
-        _ => adapter.forward_base(base, &inputs)?,
+    let bias = artifact.weights.get(OUTPUT_BIAS);
+    let base_outputs = if let (adapter::Config::Head(_), Some(bias)) = (&artifact.manifest.method, bias) {
+        outputs.iter().map(|row| bias.values.iter().copied().cycle().take(row.len()).collect()).collect()
+    } else {
+        adapter.forward_base(base, &inputs)?
     };
     check_effect(&outputs, &base_outputs)?;
     Ok(Probe { inputs, outputs, kernels: base.info().backend.clone() })
 }
 
-/// Reads a published folder strictly and replays its probe: an adapter that does not answer as when it was made is never
-/// used.
+/// Reads a published folder and verifies its probe.
 ///
 /// # Errors
 /// `Conflict` with the reason.
@@ -46,7 +46,7 @@ pub fn load_verified(root: &Path, version: &str, base: &BaseModel) -> Result<(Ar
     Ok((artifact, adapter))
 }
 
-/// Replays the probe.
+/// Runs the adapter on the inputs of a probe and compares the outputs.
 ///
 /// # Errors
 /// `Conflict` (`probe_failed`) with the largest difference.
@@ -64,11 +64,11 @@ fn check_effect(outputs: &[Vec<f32>], base_outputs: &[Vec<f32>]) -> Result<()> {
     }
     let mut values = outputs.iter().flatten();
     let first_value = values.next();
-    // A single number, of one text, is equal to itself.
+    // One output of one input is trivially equal.
     if outputs.iter().map(Vec::len).sum::<usize>() > 1 && values.all(|value| Some(value) == first_value) {
         return rejection("gives every number the same value, whatever the input");
     }
-    // To the last bit: both were computed just now, in the same way, and a short training may change little.
+    // Exactly: both come from the same backend, and a short training may change little.
     if outputs == base_outputs {
         return rejection("changes nothing: the base answers the same without it");
     }
@@ -94,10 +94,10 @@ fn compare_outputs(probe: &Probe, actual: &[Vec<f32>], kernels: &str) -> Result<
     }
 }
 
-/// The pair that differs most beyond the tolerance, if any does. NaN is beyond every tolerance.
+/// The expected and actual value with the largest difference above the tolerance; NaN is above every tolerance.
 fn worst_mismatch(expected: &[Vec<f32>], actual: &[Vec<f32>], tolerance: f32) -> Option<(f32, f32)> {
     let value_pairs = expected.iter().flatten().copied().zip(actual.iter().flatten().copied());
-    let relative_error = |(expected, answer): (f32, f32)| (answer - expected).abs() / expected.abs().max(1.0);
+    let relative_error = |(expected, actual): (f32, f32)| (actual - expected).abs() / expected.abs().max(1.0);
     let above_tolerance =
         value_pairs.filter(|pair| relative_error(*pair).partial_cmp(&tolerance).is_none_or(std::cmp::Ordering::is_gt));
     above_tolerance.max_by(|one, other| relative_error(*one).total_cmp(&relative_error(*other)))
@@ -113,9 +113,9 @@ mod tests {
         testing::lora_artifact(Pooling::Cls).manifest.probe
     }
 
-    fn effect_error_code(outputs: &[[f32; 3]], without: &[[f32; 3]]) -> Option<&'static str> {
+    fn effect_error_code(outputs: &[[f32; 3]], base_outputs: &[[f32; 3]]) -> Option<&'static str> {
         let rows = |rows: &[[f32; 3]]| rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>();
-        check_effect(&rows(outputs), &rows(without)).err().map(|error| error.code())
+        check_effect(&rows(outputs), &rows(base_outputs)).err().map(|error| error.code())
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
     fn unchanged_outputs_are_rejected() {
         let same = [[0.1, 0.2, 0.3]];
         assert_eq!(effect_error_code(&same, &same), Some("adapter_without_effect"));
-        assert_eq!(effect_error_code(&[[0.1, 0.2, 0.300_000_1]], &same), None, "a little is not nothing");
+        assert_eq!(effect_error_code(&[[0.1, 0.2, 0.300_000_1]], &same), None, "a small difference is an effect");
     }
 
     #[test]

@@ -1,19 +1,17 @@
-//! For this room's tests: the tiny BERT of `tests/fixtures/tiny-bert` as plain data, and adapters made for it.
+//! Test data: the tiny BERT of `tests/fixtures/tiny-bert` as plain data, and adapters for it.
 
-use super::base_summary::BaseSummary;
-use super::{AdapterManifest, Artifact, BaseModelId, Probe};
-use crate::adapter::{self, lora};
-use crate::model::{BaseModelInfo, Module, Pooling, Site, SiteInfo};
+use super::base::{BaseModelId, BaseSummary};
+use super::manifest::{AdapterManifest, Artifact, Probe};
+use crate::adapter::target_modules::TargetModules;
+use crate::adapter::testing::{HIDDEN_SIZE, tiny_bert_sites};
+use crate::adapter::{self, TensorMap, lora};
+use crate::model::{BaseModelInfo, Module, Pooling};
 use crate::task;
 use espalier_tensor::Tensor;
 use espalier_tensor::seeded_rng::SeededRng;
-use std::collections::BTreeMap;
-
-const HIDDEN_SIZE: usize = 32;
-const INTERMEDIATE_SIZE: usize = 64;
 
 pub fn base_summary() -> BaseSummary {
-    let all_sites: Vec<SiteInfo> = (0..2).flat_map(layer_sites).chain([pooler_site()]).collect();
+    let all_sites = tiny_bert_sites();
     let bare_sites = all_sites.iter().filter(|info| info.site.module != Module::Pooler).cloned().collect();
     BaseSummary { info: base_info(), sites: all_sites, sites_without_pooler: bare_sites }
 }
@@ -41,42 +39,12 @@ fn base_info() -> BaseModelInfo {
     }
 }
 
-fn layer_sites(layer: usize) -> Vec<SiteInfo> {
-    let linear_layers = [
-        (Module::Query, "attention.self.query", HIDDEN_SIZE, HIDDEN_SIZE),
-        (Module::Key, "attention.self.key", HIDDEN_SIZE, HIDDEN_SIZE),
-        (Module::Value, "attention.self.value", HIDDEN_SIZE, HIDDEN_SIZE),
-        (Module::AttentionOutput, "attention.output.dense", HIDDEN_SIZE, HIDDEN_SIZE),
-        (Module::FeedForwardIn, "intermediate.dense", HIDDEN_SIZE, INTERMEDIATE_SIZE),
-        (Module::FeedForwardOut, "output.dense", INTERMEDIATE_SIZE, HIDDEN_SIZE),
-    ];
-    let site = |(module, path, input, output)| SiteInfo {
-        site: Site { layer: Some(layer), module },
-        in_features: input,
-        out_features: output,
-        has_bias: true,
-        module_path: format!("bert.encoder.layer.{layer}.{path}"),
-    };
-    linear_layers.map(site).to_vec()
-}
-
-fn pooler_site() -> SiteInfo {
-    SiteInfo {
-        site: Site { layer: None, module: Module::Pooler },
-        in_features: HIDDEN_SIZE,
-        out_features: HIDDEN_SIZE,
-        has_bias: true,
-        module_path: "bert.pooler.dense".to_string(),
-    }
-}
-
 /// A LoRA of rank 2 on query and value of every layer, with a head of three labels.
 pub fn lora_artifact(pooling: Pooling) -> Artifact {
-    let names = vec!["query".to_string(), "value".to_string()];
     let config = lora::Config {
         rank: 2,
         alpha: Some(4.0),
-        target_modules: crate::adapter::targets::TargetModules::Names(names),
+        target_modules: TargetModules::from_names(&["query", "value"]),
         ..lora::Config::default()
     };
     let mut weights = random_head();
@@ -87,7 +55,7 @@ pub fn lora_artifact(pooling: Pooling) -> Artifact {
     Artifact { manifest: manifest(adapter::Config::Lora(config), pooling), weights }
 }
 
-/// Nothing but a head of three labels.
+/// A head of three labels without an adapter.
 pub fn head_artifact(pooling: Pooling) -> Artifact {
     Artifact {
         manifest: manifest(adapter::Config::Head(adapter::head::Config::default()), pooling),
@@ -113,8 +81,8 @@ fn manifest(method: adapter::Config, pooling: Pooling) -> AdapterManifest {
     }
 }
 
-fn random_head() -> BTreeMap<String, Tensor> {
-    BTreeMap::from([
+fn random_head() -> TensorMap {
+    TensorMap::from([
         ("head.weight".to_string(), random_tensor("head.weight", [3, HIDDEN_SIZE])),
         ("head.bias".to_string(), Tensor::new([3], vec![0.5, 0.0, -0.5])),
     ])

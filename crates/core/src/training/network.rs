@@ -76,7 +76,7 @@ impl Network {
         let head_outputs = spec.task.head_outputs(&spec.labels);
         let head = head_outputs.map(|outputs| {
             Head::build(spec.task.head_activation(), outputs, info.hidden_size, |name, output, input| {
-                parameters.add_dense(name, output, input)
+                parameters.add_head_layer(name, output, input)
             })
         });
         let output_head = OutputHead::new(&spec.task, pooling, head);

@@ -4,7 +4,7 @@ use super::compatibility::{self, Combination};
 use super::hyperparameters::{DefaultsContext, ResolvedHyperparameters};
 use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
 use super::{Hyperparameters, Samples};
-use crate::adapter::targets::TargetModules;
+use crate::adapter::target_modules::TargetModules;
 use crate::adapter::{TensorSet, lora};
 use crate::error::{Error, FieldError, Problem, Result};
 use crate::model::{BaseModel, BaseModelInfo, Pooling};

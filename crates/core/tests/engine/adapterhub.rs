@@ -1,5 +1,5 @@
-//! AdapterHub's files against the real `adapters` package: what it saved is read, answers with its logits, has its gradients, and
-//! is written again number by number. The files are made by `tests/adapterhub/make.py`.
+//! AdapterHub's files compared with the `adapters` package: its adapters reproduce its logits and gradients, and exports hold the same
+//! tensors. `tests/adapterhub/make.py` writes the files.
 
 use espalier_core::adapter;
 use espalier_core::artifact::adapterhub::{AdapterHubFiles, HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE, WEIGHTS_FILE};
@@ -18,7 +18,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Of a logit, and of a gradient relative to the largest of its tensor.
+/// Tolerance of a logit, and of a gradient relative to the largest value of its tensor.
 const TOLERANCE: f32 = 1e-4;
 const CASES: [&str; 6] = [
     "adapterhub/houlsby",
@@ -29,7 +29,7 @@ const CASES: [&str; 6] = [
     "adapterhub-roberta/pfeiffer",
 ];
 
-/// The base that a case was made for.
+/// The base of a case.
 fn base(case: &str) -> Arc<BaseModel> {
     let (folder, name) = match case.starts_with("adapterhub-roberta/") {
         true => ("architectures/roberta", "example/tiny-roberta"),
@@ -62,13 +62,13 @@ fn adapterhub_adapter_reproduces_its_logits() {
         let theirs: Vec<Vec<f32>> = serde_json::from_value(expected["logits"].clone()).unwrap();
         let difference = max_abs_difference(&logits(&artifact, &base, &expected["inputs"]), &theirs.concat());
         assert!(difference < TOLERANCE, "{case}: a logit differs by {difference}");
-        assert_eq!(artifact.manifest.base.fingerprint, None, "{case} is proven, not verified");
+        assert_eq!(artifact.manifest.base.fingerprint, None, "{case}: only the probe verifies the base");
     }
     let labelled = import(&folder("adapterhub/upper").join("adapter.zip"), &base("adapterhub/upper"));
     assert_eq!(labelled.manifest.labels, ["card", "refund", "top-up"]);
 }
 
-/// The four files, and the gradients in the tensors' place.
+/// The four files, and the same files with gradients instead of tensors.
 fn files(case: &str) -> (AdapterHubFiles, AdapterHubFiles) {
     let mut files = read_zip(&folder(case).join("adapter.zip"));
     let mut take = |name: &str| files.remove(name).unwrap();
@@ -87,7 +87,7 @@ fn files(case: &str) -> (AdapterHubFiles, AdapterHubFiles) {
 }
 
 #[test]
-fn gradients_are_those_of_pytorch() {
+fn gradients_agree_with_pytorch() {
     for case in CASES {
         let base = base(case);
         let artifact = import(&folder(case).join("adapter.zip"), &base);
@@ -124,7 +124,7 @@ fn adapterhub_export_round_trips() {
                 assert_eq!(*value, theirs[field], "{case}: {field}");
             }
             for (field, value) in ours["config"].as_object().unwrap() {
-                // How it began, and a function that a head without a layer before it does not use.
+                // The initialisation has no effect, nor has the activation of a head with one layer.
                 let is_indifferent =
                     field == "init_weights" || (field == "activation_function" && theirs["config"]["layers"] == 1);
                 let theirs = &theirs["config"][field];
@@ -146,8 +146,8 @@ fn adapterhub_download_reimports_with_the_same_outputs() {
             .version;
         let path = place.path().join("export.zip");
         let out = File::create(&path).unwrap();
-        let outline = BaseSummary::from_base(&base);
-        zip::write_adapterhub_zip(place.path(), &version, &outline, "my.adapter 1", &json!({"job_id": 7}), out)
+        let summary = BaseSummary::from_base(&base);
+        zip::write_adapterhub_zip(place.path(), &version, &summary, "my.adapter 1", &json!({"job_id": 7}), out)
             .unwrap();
         let back = import(&path, &base);
         assert_eq!(back.weights, artifact.weights, "{case}");
@@ -157,6 +157,6 @@ fn adapterhub_download_reimports_with_the_same_outputs() {
             "{case}"
         );
         let config: Value = serde_json::from_slice(&read_zip(&path)[CONFIG_FILE]).unwrap();
-        assert_eq!(config["name"], "my_adapter_1", "no dot, which PyTorch refuses");
+        assert_eq!(config["name"], "my_adapter_1", "PyTorch rejects a dot");
     }
 }

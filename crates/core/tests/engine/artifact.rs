@@ -1,6 +1,6 @@
-//! Adapters in and out on a real base: what PEFT trained answers the same here, what we export comes back, and nothing
-//! damaged, foreign or without effect gets in. The files are PEFT's own (`tests/peft/make_theirs.py`, `damage.py`);
-//! `ESPALIER_PEFT_MODEL` and `ESPALIER_PEFT_CASES` point to others, made for another base.
+//! Import and export on a base: adapters of PEFT reproduce PEFT's logits, exports round-trip, and adapters that are damaged, for
+//! another base or without effect are rejected. PEFT wrote the files (`tests/peft/make_theirs.py`, `damage.py`);
+//! `ESPALIER_PEFT_MODEL` and `ESPALIER_PEFT_CASES` point to files for another base.
 
 use espalier_core::artifact::{
     self, Artifact, ImportLimits, ImportRequest, LoadedAdapter, PublishedAdapter, probe, zip,
@@ -32,7 +32,7 @@ fn json_file(path: PathBuf) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// The base under the name that the adapters' configs give.
+/// The base, under the name in the adapters' configurations.
 fn base() -> BaseModel {
     load(&model())
 }
@@ -42,14 +42,14 @@ fn load(folder: &Path) -> BaseModel {
     BaseModel::load(folder, named["base_model_name_or_path"].as_str().unwrap(), Arc::new(CandleBackend::cpu())).unwrap()
 }
 
-/// A base like ours whose weights differ a little.
+/// The base with slightly different weights.
 fn base_with_other_weights() -> (TempDir, BaseModel) {
     let folder = tempfile::tempdir().unwrap();
     for name in ["config.json", "tokenizer.json"] {
         fs::copy(model().join(name), folder.path().join(name)).unwrap();
     }
     let mut weights = fs::read(model().join("model.safetensors")).unwrap();
-    // Doubles some exponents' lowest bit in the last tensors: the pooler's.
+    // Flips the lowest bit of the exponents in the last tensors, which are the pooler's.
     let end = weights.len();
     weights[end - 4000..].chunks_exact_mut(4).for_each(|value| value[2] ^= 0x80);
     fs::write(folder.path().join("model.safetensors"), weights).unwrap();
@@ -60,7 +60,7 @@ fn base_with_other_weights() -> (TempDir, BaseModel) {
 fn import(zip: &Path, request: &ImportRequest, base: &BaseModel) -> Result<Artifact> {
     let temporary = tempfile::tempdir().unwrap();
     let imported = artifact::import(zip, request, base, temporary.path(), &ImportLimits::default());
-    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "nothing is left behind");
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "no temporary file remains");
     imported
 }
 
@@ -128,14 +128,14 @@ fn imported_adapter_has_a_probe_and_unverified_base() {
 }
 
 #[test]
-fn every_damaged_adapter_is_refused_with_its_reason() {
+fn every_damaged_adapter_is_rejected_with_its_reason() {
     let base = base();
     let damaged = folder("ESPALIER_PEFT_DAMAGED", "peft-damaged");
     for (name, refusal) in json_file(damaged.join("expected.json")).as_object().unwrap() {
         let error = import(&damaged.join(format!("{name}.zip")), &ImportRequest::default(), &base).unwrap_err();
         assert_eq!(error.code(), refusal["code"], "{name}: {error}");
         assert!(error.to_string().contains(refusal["words"].as_str().unwrap()), "{name}: {error}");
-        assert!(matches!(error, Error::Invalid(_)), "{name} is the caller's fault");
+        assert!(matches!(error, Error::Invalid(_)), "{name}: {error}");
     }
 }
 
@@ -164,7 +164,7 @@ fn export_reimports_with_the_same_version() {
 }
 
 #[test]
-fn another_base_is_refused_by_its_fingerprint_and_without_one_by_the_probe() {
+fn another_base_is_rejected_by_fingerprint_or_by_probe() {
     let base = base();
     let (_folder, retrained) = base_with_other_weights();
     let place = tempfile::tempdir().unwrap();

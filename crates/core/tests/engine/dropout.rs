@@ -1,4 +1,4 @@
-//! Dropout, which every method has: of inputs of its own, or of the rows that the head reads.
+//! Dropout of every method: of the adapter's input, or of the head's.
 
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::error::{Error, Location};
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Those that drop what goes into layers of their own.
+/// Methods that drop the adapter's input.
 const METHODS_WITH_INPUT_DROPOUT: [&str; 3] = ["lora", "vera", "bottleneck"];
 
 fn method(name: &str, dropout: f64) -> adapter::Config {
@@ -23,16 +23,16 @@ fn spec(base: &Arc<BaseModel>, name: &str, dropout: f64) -> Spec {
     espalier_testing::jobs::spec_and_data(base, method(name, dropout), Hyperparameters::default(), 8).0
 }
 
-/// The gradients of one text at a step of training, by tensor, from tensors drawn by the same seed.
+/// Gradients of one text at a training step, by tensor. The weights are the same at every call.
 fn gradients(base: &Arc<BaseModel>, spec: &Spec, step: u64) -> BTreeMap<String, Vec<f32>> {
     gradients_within(u64::MAX, base, spec, step)
 }
 
-/// The same with so many bytes for what is remembered.
+/// Gradients with this budget, in bytes, for saved activations.
 fn gradients_within(budget: u64, base: &Arc<BaseModel>, spec: &Spec, step: u64) -> BTreeMap<String, Vec<f32>> {
     let mut weights = Network::build(base, spec, ParameterBuilder::from_seed(3)).unwrap().1.into_weights();
     for tensor in weights.values_mut() {
-        // What starts at zero would hide what lies before it.
+        // A tensor of zeros would make the gradients of the tensors before it zero.
         tensor.values.iter_mut().enumerate().for_each(|(index, value)| *value += 0.01 * (index % 7) as f32);
     }
     let (network, built) = Network::build(base, spec, ParameterBuilder::from_weights(weights)).unwrap();
@@ -54,7 +54,7 @@ fn dropout_changes_gradients_and_depends_on_the_step() {
         let (none, some) = (spec(&base, name, 0.0), spec(&base, name, 0.5));
         assert_eq!(gradients(&base, &none, 7), gradients(&base, &none, 8), "{name}");
         assert_eq!(gradients(&base, &some, 7), gradients(&base, &some, 7), "{name}");
-        assert_eq!(gradients(&base, &some, 7), gradients_within(1, &base, &some, 7), "{name}: computed again");
+        assert_eq!(gradients(&base, &some, 7), gradients_within(1, &base, &some, 7), "{name}: gradient checkpointing");
         assert_ne!(gradients(&base, &some, 7), gradients(&base, &some, 8), "{name}");
         assert_ne!(gradients(&base, &some, 7), gradients(&base, &none, 7), "{name}");
     }
@@ -66,7 +66,7 @@ fn other_methods_apply_dropout_to_the_head_input() {
     let hidden = base.info().hidden_size;
     for name in adapter::METHOD_NAMES {
         let gradients = gradients(&base, &spec(&base, name, 0.5), 7);
-        // Of one text: what the head read, times what it should have said.
+        // The gradient of one row of the head's weight is a multiple of the head's input.
         let row = &gradients["head.weight"][..hidden];
         let dropped = row.iter().filter(|value| **value == 0.0).count();
         match METHODS_WITH_INPUT_DROPOUT.contains(&name) {

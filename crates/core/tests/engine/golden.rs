@@ -39,7 +39,7 @@ fn spec(base: &BaseModel, pooling: Pooling) -> Spec {
     let method = lora::Config {
         rank: 4,
         alpha: Some(6.0),
-        target_modules: adapter::targets::TargetModules::Single("all-linear".to_string()),
+        target_modules: adapter::target_modules::TargetModules::Single("all-linear".to_string()),
         ..lora::Config::default()
     };
     let given = DefaultsContext {

@@ -1,6 +1,6 @@
-//! Gradients against PyTorch, of what is trained but never saved under PEFT's keys: P-tuning's network, a prefix's projection, and
-//! every bias of the base, by `tests/golden/gradients.py`; and of LoRA and IA3 on decoders, by `tests/golden/decoder_gradients.py`.
-//! The methods' other tensors are compared in `tests/peft_methods.rs`, bottlenecks in `tests/adapterhub.rs`.
+//! Gradients compared with PyTorch's, for tensors that PEFT's files do not hold: P-tuning's encoder, the projection of a prefix, and
+//! biases of the base (`tests/golden/gradients.py`); and for LoRA and IA3 on decoders (`tests/golden/decoder_gradients.py`).
+//! `peft_methods.rs` compares the other tensors, `adapterhub.rs` bottlenecks.
 
 use espalier_core::adapter;
 use espalier_core::artifact::safetensors;
@@ -13,11 +13,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Relative to the largest number of a tensor.
+/// Tolerance relative to the largest value of a tensor.
 const TOLERANCE: f32 = 1e-4;
 
 #[test]
-fn unsaved_network_and_bias_gradients_agree_with_pytorch() {
+fn encoder_and_bias_gradients_agree_with_pytorch() {
     let folder = espalier_testing::jobs::fixture("gradients");
     let texts: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("texts.json")).unwrap()).unwrap();
     let cases = [
@@ -40,7 +40,7 @@ fn unsaved_network_and_bias_gradients_agree_with_pytorch() {
     }
 }
 
-/// The values and gradients of a file with those that are found here.
+/// Computes the gradients at the values of a file and compares them with the file's gradients.
 fn compare(base: &Arc<BaseModel>, spec: &Spec, file: &Path, texts: &[Value], tensors: usize) {
     let all = safetensors::read(&fs::read(file).unwrap()).unwrap();
     let expected = espalier_testing::gradients::with_prefix(&all, "gradient.");
@@ -72,7 +72,7 @@ fn grouped_query_decoder_gradients_agree_with_peft() {
     for model_type in ["llama", "qwen2", "qwen3"] {
         let architecture = espalier_testing::jobs::fixture("architectures").join(model_type);
         let base = Arc::new(BaseModel::load(&architecture, model_type, Arc::new(CpuBackend::detect())).unwrap());
-        // Two layers; of LoRA both matrices on seven maps; and the head's two.
+        // Two layers: LoRA has two matrices on each of seven linear maps, IA3 three vectors; the head has two tensors.
         for (name, method, tensors) in [("lora", &lora, 2 * 2 * 7 + 2), ("ia3", &ia3, 2 * 3 + 2)] {
             let method: adapter::Config = serde_json::from_value(method.clone()).unwrap();
             let method = method.resolve(&base, Pooling::Last).unwrap();

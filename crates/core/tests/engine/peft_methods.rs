@@ -1,10 +1,10 @@
-//! Every method that PEFT has, against the real PEFT: what it saved is read, answers with its logits, has its gradients, and
-//! is written again number by number under its keys. The files are made by `tests/peft/make_methods.py`;
-//! `ESPALIER_PEFT_METHODS` and `ESPALIER_PEFT_MODEL` name others, made for another base.
+//! Every method of PEFT compared with PEFT: its adapters reproduce its logits and gradients, and exports hold the same tensors under
+//! the same keys. `tests/peft/make_methods.py` writes the files; `ESPALIER_PEFT_METHODS` and `ESPALIER_PEFT_MODEL` point to files for
+//! another base.
 
+use espalier_core::adapter::peft::ModuleNaming;
 use espalier_core::artifact::folder::AdapterFiles;
 use espalier_core::artifact::peft::head::HeadLayout;
-use espalier_core::artifact::peft::module_naming::ModuleNaming;
 use espalier_core::artifact::peft::weights;
 use espalier_core::artifact::{self, Artifact, BaseSummary, ImportLimits, ImportRequest, LoadedAdapter, safetensors};
 use espalier_core::model::{BaseModel, Pooling};
@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Of a logit, and of a gradient relative to the largest of its tensor.
+/// Tolerance of a logit, and of a gradient relative to the largest value of its tensor.
 const TOLERANCE: f32 = 1e-4;
 
 fn folder(variable: &str, committed: &str) -> PathBuf {
@@ -27,7 +27,7 @@ fn folder(variable: &str, committed: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(committed, PathBuf::from)
 }
 
-/// Folders of cases, and the base that they were made for.
+/// Folders of cases, and their bases.
 const BASES: [(&str, &str); 6] = [
     ("peft-methods", "tiny-bert"),
     ("peft-methods-roberta", "architectures/roberta"),
@@ -41,7 +41,7 @@ struct Case {
     path: PathBuf,
     model: PathBuf,
     expected: Value,
-    /// By name: the two files of PEFT's folder.
+    /// The two files of PEFT's folder, by name.
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -80,7 +80,7 @@ impl Case {
             .unwrap()
     }
 
-    /// The base's and the method's.
+    /// The names of base and method.
     fn name(&self) -> String {
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_string();
         format!("{} {}", name(&self.model), name(&self.path))
@@ -101,7 +101,7 @@ fn peft_adapter_reproduces_its_logits() {
 }
 
 #[test]
-fn gradients_are_those_of_pytorch() {
+fn gradients_agree_with_pytorch() {
     let mut compared = 0;
     for case in cases().iter().filter(|case| case.path.join("gradients.safetensors").exists()) {
         let base = case.base();
@@ -112,7 +112,7 @@ fn gradients_are_those_of_pytorch() {
             HeadLayout::for_writing(&artifact.manifest.task, ModuleNaming::WithHead, base.info().classification_head());
         let theirs =
             weights::from_peft(theirs, &artifact.manifest.method, &sites, Some(head), base.info().hidden_size).unwrap();
-        // The heads of transformers' decoders have no bias.
+        // In transformers the heads of decoders have no bias.
         let is_theirs = |name: &String| name != "head.bias" || base.info().classification_head().output_has_bias;
         for (name, ours) in gradients(case, &base, &artifact).into_iter().filter(|(name, _)| is_theirs(name)) {
             let difference = espalier_testing::gradients::relative_error(&ours, &theirs[&name].values);
@@ -123,7 +123,7 @@ fn gradients_are_those_of_pytorch() {
     assert!(compared > 180, "{compared} tensors were compared");
 }
 
-/// Of the summed cross entropy over the case's texts, by name.
+/// Gradients of the summed cross entropy over the case's texts, by name.
 fn gradients(case: &Case, base: &Arc<BaseModel>, artifact: &Artifact) -> BTreeMap<String, Vec<f32>> {
     let (spec, _) =
         espalier_testing::jobs::spec_and_data(base, artifact.manifest.method.clone(), Hyperparameters::default(), 12);
@@ -147,7 +147,7 @@ fn peft_export_round_trips() {
         let theirs: BTreeMap<String, Tensor> = read(&case.files["adapter_model.safetensors"]);
         assert_eq!(read(&files.weights), theirs, "{}", case.name());
         let (ours, theirs): (Value, Value) = (serde_json::from_slice(&files.config).unwrap(), case.config());
-        // What decides how PEFT builds the adapter. Rules of modules may be worded otherwise; the tensors show what they mean.
+        // The fields from which PEFT builds the adapter. Equivalent rules for target modules may differ.
         for field in [
             "peft_type",
             "task_type",

@@ -39,7 +39,7 @@ fn train(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData, folder: &Path)
     let folders = Dirs { checkpoints: folder.join("checkpoints"), feature_cache: folder.join("remembered") };
     match training::train(base, spec, data, &folders, &settings, &mut |_| ControlFlow::Continue(())).unwrap() {
         Outcome::Finished(trained) => *trained,
-        Outcome::Stopped(stop) => panic!("nobody asked to stop, but {stop:?}"),
+        Outcome::Stopped(stop) => panic!("the training was stopped: {stop:?}"),
     }
 }
 
@@ -48,7 +48,7 @@ fn version(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData) -> String {
     let folder = tempfile::tempdir().unwrap();
     let trained = train(base, spec, data, folder.path());
     let info = base.info();
-    let card = AdapterManifest {
+    let manifest = AdapterManifest {
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
@@ -59,7 +59,7 @@ fn version(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData) -> String {
         probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: info.backend.clone() },
         metrics: Some(trained.metrics),
     };
-    let mut artifact = Artifact { manifest: card, weights: trained.weights };
+    let mut artifact = Artifact { manifest, weights: trained.weights };
     let inputs = trained.probe_examples.into_iter().map(Input::from).collect();
     artifact.manifest.probe = probe::record_probe(&artifact, base, inputs).unwrap();
     artifact::publish_artifact(&artifact, base, &folder.path().join("adapters"), &folder.path().join("temporary"))
@@ -85,8 +85,8 @@ fn one_adapter_per_method_has_the_pinned_version() {
         {"type": "head", "dropout": 0.1},
     ]);
     let methods: Vec<adapter::Config> = serde_json::from_value(settings.clone()).unwrap();
-    let is_there = |name: &&str| methods.iter().any(|method| method.name() == *name);
-    assert!(adapter::METHOD_NAMES.iter().all(|name| is_there(&name)), "every method is pinned");
+    let is_pinned = |name: &&str| methods.iter().any(|method| method.name() == *name);
+    assert!(adapter::METHOD_NAMES.iter().all(|name| is_pinned(&name)), "every method is pinned");
     let base = espalier_testing::jobs::tiny_base();
     let names = settings.as_array().unwrap().iter().map(|method| format!("method {method}"));
     let found = names.zip(&methods).map(|(name, method)| {

@@ -1,22 +1,29 @@
-//! AdapterHub's head of a classification: `head_config.json` and the keys of `model_head.safetensors`.
+//! AdapterHub's classification head: `head_config.json`, and the keys of `model_head.safetensors`.
 //!
-//! It reads the first token, as it is or through the pooler, through one or two linear maps.
+//! The head reads the first token, directly or through the pooler, and has one or two linear layers.
 
-use super::config::{activation_name, parse_activation};
-use super::{HEAD_CONFIG_FILE, TensorSpec, config_object, invalid_file, unsupported_format};
-use crate::artifact::{AdapterManifest, BaseSummary};
+use super::json::{config_object, unsupported_format};
+use crate::adapter::bottleneck::adapterhub::{activation_name, bool_setting, parse_activation};
+use crate::adapter::file_errors::{invalid_file, unsupported_file};
+use crate::adapter::tensor_spec::TensorSpec;
+use crate::artifact::base::BaseSummary;
+use crate::artifact::manifest::AdapterManifest;
 use crate::error::{Error, Result};
 use crate::model::Pooling;
 use crate::task::{self, head, sequence_classification};
 use espalier_tensor::backend::Activation;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
-/// What it says.
+/// Name of the file that describes the head.
+pub const HEAD_CONFIG_FILE: &str = "head_config.json";
+
+/// A parsed `head_config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassificationHead {
     pooling: Pooling,
-    /// Of the layer before the outputs.
+    /// Activation of the layer before the output layer; `None` without such a layer.
     dense_activation: Option<Activation>,
     multi_label: bool,
     num_labels: usize,
@@ -32,13 +39,13 @@ const KNOWN_SETTINGS: [&str; 8] = [
     "label2id",
     "use_pooler",
     "bias",
-    // In training alone.
+    // Affects training only.
     "dropout_prob",
 ];
 
 impl ClassificationHead {
     /// # Errors
-    /// `Invalid` (`unsupported_format`) where AdapterHub has no such head.
+    /// `Invalid` (`unsupported_format`) if AdapterHub has no such head.
     pub fn from_manifest(manifest: &AdapterManifest, summary: &BaseSummary) -> Result<Self> {
         let task::Config::SequenceClassification(config) = &manifest.task else {
             return Err(unsupported_format(&format!("a head for the task {}", manifest.task.type_name())));
@@ -49,7 +56,7 @@ impl ClassificationHead {
                 "a head on the mean of a sequence: its heads read the first token (pooling \"first\" or \"cls\")",
             ));
         }
-        // Where the base's own head has a dense layer, `cls` reads the first token as it is.
+        // If transformers' head of this base has a dense layer, `cls` reads the first token directly.
         let uses_pooler = pooling == Pooling::Cls && summary.info.classification_head().dense.is_none();
         Ok(Self {
             pooling: if uses_pooler { Pooling::Cls } else { Pooling::First },
@@ -65,25 +72,21 @@ impl ClassificationHead {
     pub fn parse(fields: &Map<String, Value>) -> Result<Self> {
         let settings = config_object(HEAD_CONFIG_FILE, fields)?;
         if let Some(unknown) = settings.keys().find(|field| !KNOWN_SETTINGS.contains(&field.as_str())) {
-            return Err(unsupported_adapter(&format!("config.{unknown} is not known here")));
+            return Err(unsupported_setting(format!("config.{unknown} is not known here")));
         }
         let multi_label = match settings.get("head_type").and_then(Value::as_str) {
             Some("classification") => false,
             Some("multilabel_classification") => true,
             _ => {
                 let found = settings.get("head_type").unwrap_or(&Value::Null);
-                return Err(unsupported_adapter(&format!(
+                return Err(unsupported_setting(format!(
                     "config.head_type is {found}, expected classification or multilabel_classification"
                 )));
             }
         };
-        let bool_setting = |field: &str, default: bool| match settings.get(field) {
-            None => Ok(default),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(unsupported_adapter(&format!("config.{field} is {other}, expected true or false"))),
-        };
+        let bool_setting = |field: &str, default| bool_setting(HEAD_CONFIG_FILE, settings, field, default);
         if !bool_setting("bias", true)? {
-            return Err(unsupported_adapter("config.bias is false, expected true"));
+            return Err(unsupported_setting("config.bias is false, expected true"));
         }
         let dense = match settings.get("layers").and_then(Value::as_u64) {
             Some(1) => None,
@@ -92,13 +95,13 @@ impl ClassificationHead {
                 "config.activation_function",
                 settings.get("activation_function"),
             )?),
-            _ => return Err(unsupported_adapter("config.layers must be 1 or 2")),
+            _ => return Err(unsupported_setting("config.layers must be 1 or 2")),
         };
         let num_labels =
             settings.get("num_labels").and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
         let checked_num_labels = num_labels
             .filter(|count| *count > 1)
-            .ok_or_else(|| unsupported_adapter("config.num_labels must be at least 2"))?;
+            .ok_or_else(|| unsupported_setting("config.num_labels must be at least 2"))?;
         let pooling = if bool_setting("use_pooler", false)? { Pooling::Cls } else { Pooling::First };
         Ok(Self {
             pooling,
@@ -110,13 +113,13 @@ impl ClassificationHead {
     }
 
     /// # Errors
-    /// `Invalid` (`unsupported_adapter`) where it reads a pooler that is not read here.
+    /// `Invalid` (`unsupported_adapter`) if the head reads a pooler that this base does not have.
     pub fn check_base(&self, summary: &BaseSummary) -> Result<()> {
         let has_pooler =
             summary.info.poolings.contains(&Pooling::Cls) && summary.info.classification_head().dense.is_none();
         match self.pooling == Pooling::Cls && !has_pooler {
             true => {
-                Err(unsupported_adapter("config.use_pooler is true, and this base has no pooler that is read here"))
+                Err(unsupported_setting("config.use_pooler is true, and this base has no pooler that is read here"))
             }
             false => Ok(()),
         }
@@ -134,7 +137,7 @@ impl ClassificationHead {
         })
     }
 
-    /// Its tensors in the file, where the layers are counted with the dropouts and activations between them.
+    /// The head's tensors. AdapterHub numbers the layers together with the dropouts and activations between them.
     pub fn tensor_specs(&self, adapter_name: &str, hidden_size: usize) -> Vec<TensorSpec> {
         let (dense_layer, output_index) = match self.dense_activation {
             Some(_) => (Some((head::DENSE_LAYER, 1, hidden_size)), 4),
@@ -142,10 +145,9 @@ impl ClassificationHead {
         };
         let layers = dense_layer.into_iter().chain([(head::OUTPUT_LAYER, output_index, self.num_labels)]);
         let layer_specs = |(native_name, layer_index, rows): (&str, usize, usize)| {
-            let spec = |suffix: &str, shape| TensorSpec {
-                key: format!("heads.{adapter_name}.{layer_index}.{suffix}"),
-                name: format!("{native_name}.{suffix}"),
-                shape,
+            let spec = |suffix: &str, shape| {
+                let key = format!("heads.{adapter_name}.{layer_index}.{suffix}");
+                TensorSpec::with_key(key, format!("{native_name}.{suffix}"), shape)
             };
             [spec("weight", vec![rows, hidden_size]), spec("bias", vec![rows])]
         };
@@ -167,7 +169,7 @@ impl ClassificationHead {
     }
 }
 
-/// In the order of their numbers.
+/// Parses `label2id`; the labels in the order of their numbers.
 fn parse_labels(settings: &Map<String, Value>, num_labels: usize) -> Result<Option<Vec<String>>> {
     let ids = match settings.get("label2id") {
         None | Some(Value::Null) => return Ok(None),
@@ -181,11 +183,11 @@ fn parse_labels(settings: &Map<String, Value>, num_labels: usize) -> Result<Opti
         true => Ok(Some(by_number.into_values().cloned().collect())),
         false => Err(invalid_file(
             HEAD_CONFIG_FILE,
-            &format!("config.label2id must name the numbers 0 to {}", num_labels - 1),
+            format!("config.label2id must name the numbers 0 to {}", num_labels - 1),
         )),
     }
 }
 
-fn unsupported_adapter(what: &str) -> Error {
-    Error::invalid("unsupported_adapter", format!("{HEAD_CONFIG_FILE}: {what}"))
+fn unsupported_setting(reason: impl Display) -> Error {
+    unsupported_file(HEAD_CONFIG_FILE, reason)
 }

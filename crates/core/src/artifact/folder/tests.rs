@@ -1,11 +1,11 @@
-//! A folder is its hash: written whole, read strictly.
+//! Publishing is atomic, loading verifies the hash and everything else.
 
 use super::*;
 use crate::artifact::testing;
 use crate::model::Pooling;
 use std::path::PathBuf;
 
-/// A data folder of its own, gone at the end of the test.
+/// A temporary data folder.
 struct TestFolders {
     _folder: tempfile::TempDir,
     root: PathBuf,

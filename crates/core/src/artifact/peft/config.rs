@@ -1,62 +1,52 @@
-//! Reading `adapter_config.json`: a method of PEFT's with a linear classifier, or one that PEFT has no type for.
-//!
-//! Knows nothing of the base: whether names and shapes fit it is asked elsewhere.
+//! Parses `adapter_config.json`: a method of PEFT, or a `peft_type` of null for a method that PEFT does not have.
 
 use super::field_support;
-use super::method::{Method, PEFT_TYPES};
-use crate::artifact::BaseSummary;
-use crate::artifact::validation_errors::ValidationErrors;
-use crate::error::{Error, Result};
+use crate::adapter::PeftMethod;
+use crate::adapter::file_errors::{CONFIG_FILE, ValidationErrors, unsupported_file};
+use crate::adapter::peft::fields::{FAN_IN_FAN_OUT, bool_field, invalid_config, positive_integer, string_field};
+use crate::adapter::peft_methods::{PeftMethodEntry, peft_types};
+use crate::artifact::base::BaseSummary;
+use crate::error::Result;
 use crate::model::MIN_SEQUENCE_LENGTH;
 use serde_json::{Map, Value};
 
-/// What a config says.
+/// A parsed `adapter_config.json`, not yet compared with a base.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `None`: one of our own methods, for which PEFT has no type.
-    pub method: Option<Method>,
+    /// `None` for a method that PEFT does not have.
+    pub method: Option<PeftMethod>,
     pub task_type: Option<String>,
     /// PEFT's `base_model_name_or_path`.
     pub base_model_name: Option<String>,
-    /// From an extra key, `id2label` or `labels`.
+    /// From the additional field `labels` or `id2label`.
     pub labels: Option<Vec<String>>,
-    /// Whether it was trained on maps that are kept as (input, output).
+    /// Whether the adapter was trained on linear maps stored as `(input, output)`.
     fan_in_fan_out: bool,
-    /// What prompt methods say of the base's size, by field.
+    /// The base's dimensions in the configurations of prompt-learning methods, by field.
     model_dimensions: Vec<(&'static str, usize)>,
 }
 
 impl Config {
     /// # Errors
-    /// `Invalid`: `unreadable_adapter` where it is not such a file, `unsupported_adapter` where it asks for something
-    /// that this server does not do.
+    /// `Invalid`: `unreadable_adapter` for a malformed file, `unsupported_adapter` for one that requires something that is not
+    /// implemented.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let fields: Map<String, Value> = serde_json::from_slice(bytes)
             .map_err(|error| invalid_config(format!("it is not a JSON object ({error})")))?;
-        let peft_type = match fields.get("peft_type") {
-            None => {
-                return Err(invalid_config(format!("peft_type is missing, expected one of {}", PEFT_TYPES.join(", "))));
-            }
-            Some(Value::Null) => None,
-            Some(Value::String(word)) => Some(word.as_str()),
-            Some(_) => return Err(invalid_config("peft_type must be a text".to_string())),
-        };
-        if let Some(unknown) = peft_type.filter(|word| !PEFT_TYPES.contains(word)) {
-            return Err(unsupported_method(unknown));
-        }
-        field_support::check_fields(peft_type, &fields)?;
+        let entry = method_entry(&fields)?;
+        field_support::check_fields(entry, &fields)?;
         Ok(Self {
-            method: peft_type.map(|word| Method::parse(word, &fields)).transpose()?,
+            method: entry.map(|entry| (entry.parse)(&fields)).transpose()?,
             task_type: string_field(&fields, "task_type")?,
             base_model_name: string_field(&fields, "base_model_name_or_path")?,
             labels: label_names(&fields)?,
-            fan_in_fan_out: bool_field(&fields, field_support::FAN_IN_FAN_OUT)?,
+            fan_in_fan_out: bool_field(&fields, FAN_IN_FAN_OUT)?,
             model_dimensions: model_dimensions(&fields)?,
         })
     }
 
-    /// Whether the base is as large as the config says, reads its virtual tokens, and keeps its maps as it says; PEFT itself
-    /// sets right what was left out for a base of the other kind.
+    /// Checks that the base has the declared dimensions, a context window for the virtual tokens, and linear maps in the declared
+    /// layout. PEFT corrects a missing `fan_in_fan_out` itself, so false fits every base.
     ///
     /// # Errors
     /// `Invalid`: `other_base` naming every field that differs, or `unsupported_adapter`.
@@ -64,25 +54,23 @@ impl Config {
         let info = &summary.info;
         if self.fan_in_fan_out && !info.fan_in_fan_out() {
             let advice = "this base has linear layers only: train with fan_in_fan_out=False";
-            let detail = format!("adapter_config.json: fan_in_fan_out is set: {advice}");
-            return Err(Error::invalid("unsupported_adapter", detail));
+            return Err(unsupported_file(CONFIG_FILE, format!("fan_in_fan_out is set: {advice}")));
         }
         let mut errors = ValidationErrors::default();
+        let accepts_kv_size = self.method.as_ref().is_some_and(PeftMethod::accepts_kv_size);
         for (field, declared) in &self.model_dimensions {
             let (expected, expected_kv) = match *field {
                 "token_dim" => (info.hidden_size, summary.key_width()),
                 "num_layers" => (info.layers, info.layers),
                 _ => (info.attention_heads, summary.num_kv_heads()),
             };
-            let matches_kv = matches!(self.method, Some(Method::PrefixTuning(_))) && *declared == expected_kv;
-            if *declared != expected && !matches_kv {
+            if *declared != expected && !(accepts_kv_size && *declared == expected_kv) {
                 errors.push(format!("{field} is {declared}, this base has {expected}"));
             }
         }
-        if let Some(Method::PromptTuning(count) | Method::PTuning(count) | Method::PrefixTuning(count)) = self.method
-            && count > info.max_tokens.saturating_sub(MIN_SEQUENCE_LENGTH)
-        {
-            let max_virtual_tokens = info.max_tokens.saturating_sub(MIN_SEQUENCE_LENGTH);
+        let max_virtual_tokens = info.max_tokens.saturating_sub(MIN_SEQUENCE_LENGTH);
+        let count = self.method.as_ref().and_then(PeftMethod::num_virtual_tokens);
+        if let Some(count) = count.filter(|count| *count > max_virtual_tokens) {
             errors
                 .push(format!("num_virtual_tokens is {count}, this base has room for {max_virtual_tokens} and a text"));
         }
@@ -90,7 +78,19 @@ impl Config {
     }
 }
 
-/// The base's size is written by prompt methods alone, and by them not always.
+/// The entry of the file's `peft_type`; `None` if that is null.
+fn method_entry(fields: &Map<String, Value>) -> Result<Option<&'static PeftMethodEntry>> {
+    match fields.get("peft_type") {
+        None => Err(invalid_config(format!("peft_type is missing, expected one of {}", peft_types()))),
+        Some(Value::Null) => Ok(None),
+        Some(Value::String(found)) => PeftMethodEntry::find(found).map(Some).ok_or_else(|| {
+            unsupported_file(CONFIG_FILE, format!("peft_type is {found:?}; this server takes {}", peft_types()))
+        }),
+        Some(_) => Err(invalid_config("peft_type must be a text")),
+    }
+}
+
+/// The base's dimensions that the file declares.
 fn model_dimensions(fields: &Map<String, Value>) -> Result<Vec<(&'static str, usize)>> {
     let present_fields =
         DIMENSION_FIELDS.iter().filter(|field| fields.get(**field).is_some_and(|value| !value.is_null()));
@@ -99,36 +99,7 @@ fn model_dimensions(fields: &Map<String, Value>) -> Result<Vec<(&'static str, us
 
 const DIMENSION_FIELDS: [&str; 3] = ["token_dim", "num_layers", "num_attention_heads"];
 
-/// A whole number above 0.
-pub fn positive_integer(fields: &Map<String, Value>, field: &str) -> Result<usize> {
-    let number = fields.get(field).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
-    number.filter(|number| *number > 0).ok_or_else(|| invalid_config(format!("{field} must be a positive integer")))
-}
-
-pub fn bool_field(fields: &Map<String, Value>, field: &str) -> Result<bool> {
-    match fields.get(field) {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(flag)) => Ok(*flag),
-        Some(_) => Err(invalid_config(format!("{field} must be true or false"))),
-    }
-}
-
-pub fn f64_field(fields: &Map<String, Value>, field: &str) -> Result<Option<f64>> {
-    match fields.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or_else(|| invalid_config(format!("{field} must be a number"))),
-    }
-}
-
-fn string_field(fields: &Map<String, Value>, field: &str) -> Result<Option<String>> {
-    match fields.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(invalid_config(format!("{field} must be a text"))),
-    }
-}
-
-/// `labels` as a list, or `id2label` as transformers' configs have it: an object from the numbers 0, 1, … to names.
+/// Parses `labels`, a list, or `id2label`, an object from "0", "1", … to names as in transformers' configs.
 fn label_names(fields: &Map<String, Value>) -> Result<Option<Vec<String>>> {
     let names: Option<Vec<&str>> = match (fields.get("labels"), fields.get("id2label")) {
         (Some(Value::Array(items)), _) => items.iter().map(Value::as_str).collect(),
@@ -139,25 +110,16 @@ fn label_names(fields: &Map<String, Value>) -> Result<Option<Vec<String>>> {
         _ => None,
     };
     let names = names.ok_or_else(|| {
-        invalid_config(
-            "labels must be a list of names, or id2label an object {\"0\": name, \"1\": name, …}".to_string(),
-        )
+        invalid_config("labels must be a list of names, or id2label an object {\"0\": name, \"1\": name, …}")
     })?;
     Ok(Some(names.into_iter().map(str::to_string).collect()))
-}
-
-fn unsupported_method(found: &str) -> Error {
-    let detail = format!("adapter_config.json: peft_type is {found:?}; this server takes {}", PEFT_TYPES.join(", "));
-    Error::invalid("unsupported_adapter", detail)
-}
-
-pub fn invalid_config(what: String) -> Error {
-    Error::invalid("unreadable_adapter", format!("adapter_config.json: {what}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::{self, peft::ModuleNaming};
+    use crate::artifact::testing;
     use serde_json::json;
 
     fn parse_json(config: Value) -> Result<Config> {
@@ -170,8 +132,10 @@ mod tests {
             "peft_type": "LORA", "task_type": "SEQ_CLS", "r": 4, "lora_alpha": 8, "target_modules": ["query", "value"]
         }));
         let config = config.unwrap();
-        let Some(Method::Lora(lora)) = config.method else { panic!("a LoRA was expected") };
-        assert_eq!((lora.rank, lora.alpha, lora.dropout, lora.use_rslora), (4, 8.0, 0.0, false));
+        let sites = testing::base_summary().sites;
+        let method = config.method.unwrap().to_config(&sites, ModuleNaming::WithHead).unwrap();
+        let adapter::Config::Lora(lora) = method else { panic!("a LoRA was expected") };
+        assert_eq!((lora.rank, lora.alpha, lora.dropout, lora.rslora), (4, Some(8.0), 0.0, false));
         assert_eq!((config.task_type.as_deref(), config.base_model_name, config.labels), (Some("SEQ_CLS"), None, None));
     }
 

@@ -1,34 +1,34 @@
-//! The head's tensors in a PEFT file.
+//! The head's tensors in a PEFT file, and whether transformers' classification model can hold the head.
 //!
-//! Prompt-learning methods save them with one `model` fewer than the others; both are read. Knows nothing of the method's
-//! own tensors.
+//! Prompt-learning methods save the head's keys without the second `model`; both forms are read.
 
-use super::module_naming::{KEY_PREFIX, ModuleNaming};
-use super::weights::{TensorMap, shape_mismatch};
-use crate::adapter;
-use crate::artifact::BaseSummary;
-use crate::artifact::validation_errors::ValidationErrors;
+use crate::adapter::file_errors::ValidationErrors;
+use crate::adapter::peft::{KEY_PREFIX, ModuleNaming};
+use crate::adapter::tensor_spec::TensorSpec;
+use crate::adapter::{self, TensorMap};
+use crate::artifact::base::BaseSummary;
+use crate::artifact::tensor_map::take_tensor;
 use crate::model::ClassificationHeadSpec;
 use crate::task;
 use espalier_tensor::Tensor;
 
-/// What stands before the head's keys in the files of prompt-learning methods.
+/// Prefix of the head's keys in files of prompt-learning methods.
 const PROMPT_LEARNING_KEY_PREFIX: &str = "base_model.";
 
-/// What a file calls the head's layers.
+/// Paths of the head's linear layers in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLayout {
     dense_path: Option<&'static str>,
     output_path: &'static str,
-    /// Of the outputs: without one it is nothing.
+    /// Whether the output layer has a bias; a missing one is read as zero.
     has_bias: bool,
 }
 
 impl HeadLayout {
-    /// One linear map.
+    /// One linear layer.
     pub const LINEAR: Self = Self { dense_path: None, output_path: "classifier", has_bias: true };
 
-    /// Of an adapter's file as it is written.
+    /// The layout in which an adapter is written.
     pub fn for_writing(task: &task::Config, naming: ModuleNaming, transformers_head: ClassificationHeadSpec) -> Self {
         match (naming, task.head_activation()) {
             (ModuleNaming::WithHead, _) => {
@@ -43,26 +43,23 @@ impl HeadLayout {
         }
     }
 
-    /// Of a file as it is read. A decoder's may have a bias that transformers' head has not.
+    /// The layout of a file to read. The head of a decoder may have a bias, although transformers' has none.
     pub fn for_reading(tensors: &TensorMap, task: &task::Config, summary: &BaseSummary) -> Self {
-        let expected = Self::for_writing(
-            task,
-            ModuleNaming::for_adapter(task, &TensorMap::new(), summary),
-            summary.info.classification_head(),
-        );
+        let expected =
+            Self::for_writing(task, naming_for(task, &TensorMap::new(), summary), summary.info.classification_head());
         let uses_linear_with_bias =
             !expected.has_bias && expected.is_missing_from(tensors) && !Self::LINEAR.is_missing_from(tensors);
         if uses_linear_with_bias { Self::LINEAR } else { expected }
     }
 
-    /// Our name and the file's path of each tensor: weights, then biases, the outputs' first.
+    /// Native name and path of each tensor: weights, then biases, of the output layer first.
     fn tensor_paths(self) -> Vec<(String, String)> {
         let layers = [
             Some((task::head::OUTPUT_LAYER, self.output_path)),
             self.dense_path.map(|path| (task::head::DENSE_LAYER, path)),
         ];
         let named_paths = |suffix: &str| {
-            let named_path = |(ours, path): (&str, &str)| (format!("{ours}.{suffix}"), format!("{path}.{suffix}"));
+            let named_path = |(name, path): (&str, &str)| (format!("{name}.{suffix}"), format!("{path}.{suffix}"));
             layers.into_iter().flatten().map(named_path).collect::<Vec<_>>()
         };
         if self.has_bias { [named_paths("weight"), named_paths("bias")].concat() } else { named_paths("weight") }
@@ -77,8 +74,8 @@ impl HeadLayout {
         !keys.into_iter().any(|key| tensors.contains_key(&key))
     }
 
-    /// The head's tensors under our names; what is missing, misshapen or twice there becomes a fault. `width` is that of the
-    /// pooled row.
+    /// Moves the head's tensors out of `tensors` and returns them by native names. Records an error for every tensor that is
+    /// missing, misshapen or there under both prefixes.
     pub fn extract(
         self,
         tensors: &mut TensorMap,
@@ -92,16 +89,17 @@ impl HeadLayout {
             let rows = if name.starts_with(task::head::DENSE_LAYER) { hidden_size } else { outputs };
             let shape = if name.ends_with("weight") { vec![rows, hidden_size] } else { vec![rows] };
             let keys = [KEY_PREFIX, PROMPT_LEARNING_KEY_PREFIX].map(|prefix| format!("{prefix}{path}"));
-            match keys.each_ref().map(|key| tensors.remove(key)) {
-                [None, None] => errors.push(format!("{} is missing", head_key(method, &path))),
-                [Some(_), Some(_)] => errors.push(format!("{} is there twice", keys[0])),
-                [Some(tensor), None] => {
-                    insert_if_shape_matches(&keys[0], name, tensor, shape, &mut native_tensors, errors);
+            let key = match keys.each_ref().map(|key| tensors.contains_key(key)) {
+                [true, true] => {
+                    errors.push(format!("{} is there twice", keys[0]));
+                    keys.iter().for_each(|key| drop(tensors.remove(key)));
+                    continue;
                 }
-                [None, Some(tensor)] => {
-                    insert_if_shape_matches(&keys[1], name, tensor, shape, &mut native_tensors, errors);
-                }
-            }
+                [true, false] => keys[0].clone(),
+                [false, true] => keys[1].clone(),
+                [false, false] => head_key(method, &path),
+            };
+            take_tensor(&TensorSpec::with_key(key, name, shape), tensors, &mut native_tensors, errors);
         }
         if !self.has_bias {
             native_tensors.insert(task::head::OUTPUT_BIAS.to_string(), Tensor::zeros([outputs]));
@@ -109,7 +107,7 @@ impl HeadLayout {
         native_tensors
     }
 
-    /// The rows of the outputs' map, as its weight or else its bias says.
+    /// Number of outputs: the rows of the output layer's weight, or of its bias if the weight is missing.
     fn num_outputs(self, tensors: &TensorMap) -> usize {
         let first_dimension = |suffix: &str| {
             let find_tensor = |prefix: &str| tensors.get(&format!("{prefix}{}.{suffix}", self.output_path));
@@ -121,11 +119,11 @@ impl HeadLayout {
         first_dimension("weight").or_else(|| first_dimension("bias")).copied().unwrap_or(0)
     }
 
-    /// Moves the head's tensors from our names in `weights` to the file's keys in `keyed`.
+    /// Copies the head's tensors to the file's keys. `take_weight` returns a tensor by its native name.
     pub fn write_to<'a>(
         self,
         method: &adapter::Config,
-        mut take_weight: impl FnMut(&String) -> Option<&'a Tensor>,
+        mut take_weight: impl FnMut(&str) -> Option<&'a Tensor>,
         peft_tensors: &mut TensorMap,
     ) {
         for (name, path) in self.tensor_paths() {
@@ -134,41 +132,57 @@ impl HeadLayout {
             }
         }
         if !self.has_bias {
-            take_weight(&task::head::OUTPUT_BIAS.to_string());
+            take_weight(task::head::OUTPUT_BIAS);
         }
     }
 
-    /// The modules that PEFT saves as a whole.
+    /// The modules that PEFT saves whole.
     pub fn modules_to_save(self) -> Vec<&'static str> {
-        // RoBERTa's two are parts of one.
+        // RoBERTa's two layers are children of one module.
         let top_level_module = |path: &'static str| path.split('.').next().unwrap_or(path);
         let mut modules: Vec<&str> = self.layer_paths().map(top_level_module).collect();
         modules.dedup();
         modules
     }
 
-    /// Where its linear maps stand in the classification model, none of which an adapter touches.
+    /// Paths of its linear layers in the classification model; no adapter adapts them.
     pub fn layer_paths(self) -> impl Iterator<Item = &'static str> {
         self.dense_path.into_iter().chain([self.output_path])
     }
 }
 
-fn insert_if_shape_matches(
-    key: &str,
-    name: String,
-    tensor: Tensor,
-    shape: Vec<usize>,
-    native_tensors: &mut TensorMap,
-    errors: &mut ValidationErrors,
-) {
-    match tensor.shape == shape {
-        true => drop(native_tensors.insert(name, tensor)),
-        false => errors.push(shape_mismatch(key, &tensor, &shape)),
-    }
-}
-
-/// The key as PEFT writes it for this method.
+/// PEFT's key of a head's tensor for this method.
 fn head_key(method: &adapter::Config, path: &str) -> String {
     let prefix = if method.num_virtual_tokens() == 0 { KEY_PREFIX } else { PROMPT_LEARNING_KEY_PREFIX };
     format!("{prefix}{path}")
+}
+
+/// The naming in which an adapter is written.
+///
+/// An adapter whose head is that of transformers' classification model opens in that model; the head of a decoder has no bias
+/// there. Any other opens in the bare encoder, where the user pools: the classification models have no mean pooling and no other
+/// heads.
+pub fn naming_for(task: &task::Config, weights: &TensorMap, summary: &BaseSummary) -> ModuleNaming {
+    // The language model of a decoder names its modules as its classification model does.
+    if task.is_generative() {
+        return ModuleNaming::WithHead;
+    }
+    let transformers_head = summary.info.classification_head();
+    let is_classifier = match task {
+        task::Config::SequenceClassification(_) | task::Config::Regression(_) => true,
+        task::Config::TokenClassification(_)
+        | task::Config::Embedding(_)
+        | task::Config::MaskedLanguageModel(_)
+        | task::Config::CausalLanguageModel(_)
+        | task::Config::Preference(_) => false,
+    };
+    let has_same_pooling = summary.pooling(task) == summary.info.classification_pooling();
+    let has_same_layers = task.head_activation() == transformers_head.dense_activation();
+    let has_bias =
+        || weights.get(task::head::OUTPUT_BIAS).is_some_and(|bias| bias.values.iter().any(|value| *value != 0.0));
+    let fits = is_classifier && has_same_pooling && has_same_layers;
+    match fits && (transformers_head.output_has_bias || !has_bias()) {
+        true => ModuleNaming::WithHead,
+        false => ModuleNaming::Bare,
+    }
 }

@@ -1,18 +1,13 @@
-//! PEFT's two files: `adapter_config.json` and the keys of `adapter_model.safetensors`, in and out.
+//! PEFT's two files: `adapter_config.json`, and the keys of `adapter_model.safetensors`.
 //!
-//! Knows nothing of folders, versions or probes. What PEFT means but this server cannot do is refused by name, never
-//! left out in silence.
+//! Holds what depends on the task and the head; the methods map themselves (`adapter::peft`). Settings that are not implemented are
+//! rejected by name.
 
 pub mod config;
-pub mod config_writer;
-pub mod field_support;
+mod config_writer;
+mod field_support;
 pub mod head;
-pub mod method;
-pub mod module_naming;
-pub mod target_selector;
-pub mod target_suffixes;
-pub mod tensor_specs;
 pub mod weights;
 
 pub use config::Config;
-pub use method::Method;
+pub use config_writer::write_config;

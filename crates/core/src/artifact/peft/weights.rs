@@ -1,21 +1,19 @@
-//! The tensors of a PEFT file under our names, strictly: nothing missing, nothing extra, every shape as the base has it.
+//! The tensors of a PEFT file under native names. Reading is strict: no tensor may be missing, extra or misshapen.
 //!
-//! PEFT itself only warns of a missing tensor and ignores an extra one in silence; the adapter would then answer as
-//! something that nobody trained.
+//! PEFT warns of a missing tensor and ignores an extra one, so a damaged adapter would load there.
 
 use super::head::HeadLayout;
-use super::module_naming::{KEY_PREFIX, ModuleNaming};
-use super::tensor_specs::{self, TensorSpec};
-use crate::adapter;
-use crate::artifact::validation_errors::ValidationErrors;
+use crate::adapter::file_errors::ValidationErrors;
+use crate::adapter::peft::{KEY_PREFIX, ModuleNaming};
+use crate::adapter::{self, TensorMap};
+use crate::artifact::tensor_map::{build_tensor, take_tensor};
 use crate::error::Result;
 use crate::model::SiteInfo;
 use espalier_tensor::Tensor;
 use std::collections::BTreeMap;
 
-pub type TensorMap = BTreeMap<String, Tensor>;
-
-/// From PEFT's keys to our names. `sites` are those that this adapter may touch, `width` is that of the pooled features.
+/// Converts PEFT's keys to native names. `sites` are those that the adapter may adapt; `hidden_size` is the width of the head's
+/// input.
 ///
 /// # Errors
 /// `Invalid` (`adapter_tensors`) naming every missing, extra and misshapen tensor.
@@ -24,38 +22,22 @@ pub fn from_peft(
     method: &adapter::Config,
     sites: &[SiteInfo],
     head: Option<HeadLayout>,
-    width: usize,
+    hidden_size: usize,
 ) -> Result<TensorMap> {
     let naming = detect_naming(&tensors, sites);
     let (mut errors, mut native_tensors) = (ValidationErrors::default(), TensorMap::new());
-    for entry in tensor_specs::for_method(method, sites, naming) {
-        match tensors.remove(&entry.key) {
-            None => errors.push(format!("{} is missing", entry.key)),
-            Some(tensor) => read_slices(&entry, tensor, &mut native_tensors, &mut errors),
-        }
+    for spec in method.tensor_specs(sites, naming) {
+        take_tensor(&spec, &mut tensors, &mut native_tensors, &mut errors);
     }
     if let Some(head) = head {
-        native_tensors.extend(head.extract(&mut tensors, method, width, &mut errors));
+        native_tensors.extend(head.extract(&mut tensors, method, hidden_size, &mut errors));
     }
     tensors.keys().for_each(|key| errors.push(unexpected_key(key, method, sites, naming)));
     errors.into_result("adapter_tensors", "the adapter's tensors do not fit its config and this base")?;
     Ok(native_tensors)
 }
 
-/// A file's tensor becomes ours.
-fn read_slices(spec: &TensorSpec, tensor: Tensor, native_tensors: &mut TensorMap, errors: &mut ValidationErrors) {
-    if tensor.shape != spec.shape {
-        return errors.push(shape_mismatch(&spec.key, &tensor, &spec.shape));
-    }
-    let width = spec.shape.last().copied().unwrap_or(1).max(1);
-    for slice in &spec.slices {
-        let rows = tensor.values.chunks_exact(width);
-        let values = rows.flat_map(|row| &row[slice.column_range.clone()]).copied().collect();
-        native_tensors.insert(slice.name.clone(), Tensor::new(slice.shape.clone(), values));
-    }
-}
-
-/// From our names to PEFT's keys. Tensors that belong to no entry are left under their names; reading would refuse them.
+/// Converts native names to PEFT's keys. A tensor without a key keeps its name, and reading the file will reject it.
 pub fn to_peft(
     weights: &TensorMap,
     method: &adapter::Config,
@@ -63,29 +45,22 @@ pub fn to_peft(
     naming: ModuleNaming,
     head: HeadLayout,
 ) -> TensorMap {
-    let mut remaining: BTreeMap<&String, &Tensor> = weights.iter().collect();
+    let mut remaining: BTreeMap<&str, &Tensor> = weights.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut peft_tensors = TensorMap::new();
-    for spec in tensor_specs::for_method(method, sites, naming) {
-        let slice_tensors: Option<Vec<&Tensor>> = spec.slices.iter().map(|part| remaining.remove(&part.name)).collect();
-        let Some(parts) = slice_tensors else { continue };
-        let width = spec.shape.last().copied().unwrap_or(1);
-        let mut values = vec![0.0; spec.shape.iter().product()];
-        for (part, tensor) in spec.slices.iter().zip(parts) {
-            let rows = tensor.values.chunks_exact(part.column_range.len().max(1));
-            for (row, slice_row) in values.chunks_exact_mut(width.max(1)).zip(rows) {
-                row[part.column_range.clone()].copy_from_slice(slice_row);
-            }
+    for spec in method.tensor_specs(sites, naming) {
+        if let Some(tensor) = build_tensor(&spec, |name| remaining.remove(name)) {
+            peft_tensors.insert(spec.key, tensor);
         }
-        peft_tensors.insert(spec.key, Tensor::new(spec.shape, values));
     }
     head.write_to(method, |name| remaining.remove(name), &mut peft_tensors);
-    peft_tensors.extend(remaining.into_iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
+    peft_tensors.extend(remaining.into_iter().map(|(name, tensor)| (name.to_string(), tensor.clone())));
     peft_tensors
 }
 
-/// The form in which most keys of modules are written.
+/// The naming of most keys of modules.
 pub fn detect_naming(tensors: &TensorMap, sites: &[SiteInfo]) -> ModuleNaming {
-    let matching_keys = |form: ModuleNaming| tensors.keys().filter(|key| find_site(key, sites, form).is_some()).count();
+    let matching_keys =
+        |naming: ModuleNaming| tensors.keys().filter(|key| find_site(key, sites, naming).is_some()).count();
     if matching_keys(ModuleNaming::Bare) > matching_keys(ModuleNaming::WithHead) {
         ModuleNaming::Bare
     } else {
@@ -93,33 +68,24 @@ pub fn detect_naming(tensors: &TensorMap, sites: &[SiteInfo]) -> ModuleNaming {
     }
 }
 
-/// The site that a key speaks of.
+/// The site of a key.
 fn find_site<'a>(key: &str, sites: &'a [SiteInfo], naming: ModuleNaming) -> Option<&'a SiteInfo> {
-    let module_path = key.strip_prefix(KEY_PREFIX)?;
-    let is_site_of_key = |info: &&SiteInfo| {
-        module_path.strip_prefix(naming.strip_prefix(&info.module_path)).is_some_and(|rest| rest.starts_with('.'))
-    };
-    sites.iter().find(is_site_of_key)
+    sites.iter().find(|info| tensor_suffix(key, info, naming).is_some())
 }
 
-pub fn shape_mismatch(key: &str, tensor: &Tensor, expected: &[usize]) -> String {
-    format!("{key} has the shape {:?}, expected {expected:?}", tensor.shape)
+/// The part of a key after the site's module, with its dot; `None` for a key of another module.
+fn tensor_suffix<'a>(key: &'a str, info: &SiteInfo, naming: ModuleNaming) -> Option<&'a str> {
+    let suffix = key.strip_prefix(KEY_PREFIX)?.strip_prefix(naming.module_path(info))?;
+    suffix.starts_with('.').then_some(suffix)
 }
 
 fn unexpected_key(key: &str, method: &adapter::Config, sites: &[SiteInfo], naming: ModuleNaming) -> String {
-    // Which of a module's tensors the method has is known from a module that it touches.
-    let method_suffixes: Vec<String> = tensor_specs::for_method(method, sites, naming)
-        .into_iter()
-        .filter_map(|entry| {
-            let info = find_site(&entry.key, sites, naming)?;
-            entry
-                .key
-                .strip_prefix(&format!("{KEY_PREFIX}{}", naming.strip_prefix(&info.module_path)))
-                .map(str::to_string)
-        })
-        .collect();
-    let has_method_suffix = method_suffixes.iter().any(|end| key.ends_with(end.as_str()));
-    match (has_method_suffix, find_site(key, sites, naming)) {
+    // The method's tensors of a module, from the modules that it adapts.
+    let is_of_method = method.tensor_specs(sites, naming).iter().any(|spec| {
+        let info = find_site(&spec.key, sites, naming);
+        info.and_then(|info| tensor_suffix(&spec.key, info, naming)).is_some_and(|suffix| key.ends_with(suffix))
+    });
+    match (is_of_method, find_site(key, sites, naming)) {
         (true, Some(_)) => format!("{key} belongs to a module that target_modules does not name"),
         (true, None) => format!("{key} belongs to a module that this base does not have"),
         (false, _) => format!("{key} is not a tensor of the method {} and its head", method.name()),

@@ -1,16 +1,16 @@
-//! Writing is deterministic, reading is strict, and no bytes make it panic.
+//! Writing is deterministic, reading is strict, and no input panics.
 
 use super::*;
 use proptest::prelude::*;
 
-fn sample_tensors() -> BTreeMap<String, Tensor> {
-    BTreeMap::from([
+fn sample_tensors() -> TensorMap {
+    TensorMap::from([
         ("head.weight".to_string(), Tensor::new([2, 3], vec![0.5, -1.5, 2.25, 1e-30, -0.0, 3.0])),
         ("head.bias".to_string(), Tensor::new([2], vec![0.25, f32::MIN_POSITIVE])),
     ])
 }
 
-/// A file with one tensor and any header, for claims that our writer never makes.
+/// A file with any header, for entries that the writer never makes.
 fn safetensors_file(header: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(header.as_bytes());
@@ -55,6 +55,29 @@ fn f16_and_bf16_files_are_read() {
     let tensors = read(&safetensors_file(header, &[0x00, 0x3c, 0x80, 0xbf])).unwrap();
     assert_eq!(tensors["a"], Tensor::new([1], vec![1.0]));
     assert_eq!(tensors["b"], Tensor::new([1, 1], vec![-1.0]));
+}
+
+#[test]
+fn f16_conversion_is_exact() {
+    let cases: [(u16, f32); 8] = [
+        (0x0000, 0.0),
+        (0x3c00, 1.0),
+        (0xc000, -2.0),
+        (0x3555, 0.333_251_95),
+        (0x7bff, 65504.0),
+        (0x0400, 0.000_061_035_156),
+        (0x0001, 5.960_464_5e-8),
+        (0x7c00, f32::INFINITY),
+    ];
+    for (bits, value) in cases {
+        assert_eq!(to_f32("F16", &bits.to_le_bytes()).unwrap(), [value], "{bits:#06x}");
+    }
+    assert!(to_f32("F16", &0x7e00u16.to_le_bytes()).unwrap()[0].is_nan());
+}
+
+#[test]
+fn bf16_conversion_is_exact() {
+    assert_eq!(to_f32("BF16", &[0x80, 0x3f, 0x20, 0xc1]).unwrap(), [1.0, -10.0]);
 }
 
 #[test]

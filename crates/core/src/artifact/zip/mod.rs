@@ -1,11 +1,9 @@
-//! An adapter's folder as a zip, out and in.
-//!
-//! Knows which files matter, not what is in them.
+//! An adapter as a zip: import and export.
 
 mod unpack;
 mod writer;
 
-pub use unpack::unpack;
+pub use unpack::{ImportLimits, unpack};
 pub use writer::{write_adapterhub_zip, write_peft_zip};
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What goes out comes in; what is malicious or broken is refused and leaves nothing.
+//! Exported zips round-trip; malicious and damaged ones are rejected.
 
 use super::*;
 use crate::artifact::folder::{AdapterFiles, publish_files};
-use crate::artifact::{CONFIG_FILE, ImportLimits, MANIFEST_FILE, WEIGHTS_FILE, testing};
+use crate::artifact::{CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, testing};
 use crate::error::Result;
 use crate::model::Pooling;
 use ::zip::write::SimpleFileOptions;
@@ -24,7 +24,7 @@ fn build_zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// Unpacks into a fresh folder and answers what lies in it.
+/// Unpacks into a temporary folder and returns its files.
 fn unpack_bytes(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("upload.zip");

@@ -1,10 +1,12 @@
-//! In: the files that matter out of a zip from outside, whatever else is in it.
+//! Extracts the files of an adapter from an uploaded zip.
 //!
-//! Nothing is written under a name that the zip chose, so no entry can leave the folder; entries that try (`..`,
-//! absolute paths, links) are refused all the same, because no tool writes them by accident. Sizes are counted while
-//! unpacking, never believed.
+//! Files are written under fixed names, so no entry can leave the folder. Entries that would (`..`, absolute paths, links) are
+//! rejected nevertheless, because no tool writes them by accident. Sizes are measured while unpacking; the declared ones are not used.
 
-use crate::artifact::{CONFIG_FILE, ImportLimits, MANIFEST_FILE, WEIGHTS_FILE, adapterhub};
+use crate::adapter::file_errors::CONFIG_FILE;
+use crate::artifact::adapterhub;
+use crate::artifact::folder::WEIGHTS_FILE;
+use crate::artifact::manifest::MANIFEST_FILE;
 use crate::error::{Context, Error, Result};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,15 +15,31 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::read::ZipFileEntry;
 
-/// The place of every file in the zip, by its path.
+/// Limits on the content of an uploaded zip.
+#[derive(Debug, Clone, Copy)]
+pub struct ImportLimits {
+    /// Entries, folders and ignored files included.
+    pub max_entries: usize,
+    /// Unpacked bytes of one JSON file.
+    pub max_json_bytes: u64,
+    /// Unpacked bytes of one file of tensors.
+    pub max_tensor_bytes: u64,
+}
+
+impl Default for ImportLimits {
+    fn default() -> Self {
+        Self { max_entries: 1000, max_json_bytes: 64 << 20, max_tensor_bytes: 512 << 20 }
+    }
+}
+
+/// Index of every file in the zip, by its path.
 type EntryIndex = BTreeMap<String, usize>;
 
-/// Writes `adapter_config.json`, `adapter_model.safetensors` and, where there is one, `espalier.json` into the folder
-/// `into`; where AdapterHub's `adapter.safetensors` stands in their place, its files. They may lie in a folder of the zip;
-/// other files are left alone.
+/// Extracts `adapter_config.json`, `adapter_model.safetensors` and, if present, `espalier.json` to `target_dir`; or AdapterHub's four
+/// files. They may be in a folder of the zip. Other files are ignored.
 ///
 /// # Errors
-/// `Invalid` (`unreadable_adapter`) with the reason; `unsupported_adapter` where the tensors are pickled.
+/// `Invalid` (`unreadable_adapter`) with the reason; `unsupported_adapter` if the tensors are pickled.
 pub fn unpack(file: File, target_dir: &Path, limits: &ImportLimits) -> Result<()> {
     let mut archive = ZipArchive::new(file).map_err(|error| invalid_zip(format!("it is not a zip ({error})")))?;
     if archive.len() > limits.max_entries {
@@ -90,9 +108,9 @@ fn validated_name(entry: &ZipFileEntry) -> Result<String> {
     Ok(name)
 }
 
-/// The one folder that holds an adapter, with a slash at its end, or nothing for the top.
+/// The folder of the zip that holds the adapter, with a trailing slash; empty for the top level.
 fn find_adapter_dir(entries: &EntryIndex) -> Result<String> {
-    // What macOS adds to a zip looks like the files it belongs to.
+    // macOS adds metadata files with the same names.
     let candidate_paths = entries.keys().filter(|name| !name.starts_with("__MACOSX/"));
     let mut folders = candidate_paths
         .filter_map(|name| name.strip_suffix(CONFIG_FILE))

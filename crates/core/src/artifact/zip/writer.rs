@@ -1,6 +1,7 @@
-//! Out: the three files as they are, or AdapterHub's four, and who made them, when and how fast beside them.
+//! Writes an adapter as a zip: its three files, or AdapterHub's four, and `provenance.json`.
 
-use crate::artifact::{BaseSummary, adapterhub, folder};
+use crate::artifact::base::BaseSummary;
+use crate::artifact::{adapterhub, folder};
 use crate::error::{Context, Result};
 use serde_json::{Value, json};
 use std::io::{Seek, Write};
@@ -8,21 +9,21 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-/// What SQL knows of the adapter and its folder must not hold.
+/// Facts about the training run, which are not part of the version.
 pub const PROVENANCE_FILE: &str = "provenance.json";
 
-/// Writes the zip: equal files and provenance give equal bytes.
+/// Writes a PEFT folder as a zip. Equal files and provenance give equal bytes.
 ///
 /// # Errors
-/// `Conflict` (`adapter_damaged`) where a file of the folder is missing or they are not those of its version.
+/// `Conflict` (`adapter_damaged`) if a file is missing or the hash is not the version.
 pub fn write_peft_zip(version_dir: &Path, version: &str, provenance: &Value, out: impl Write + Seek) -> Result<()> {
     write_zip(&folder::load_intact_files(version_dir, version)?.named_files(), version, provenance, out)
 }
 
-/// The same in AdapterHub's form, where the adapter is called `name`.
+/// Writes an adapter called `name` in AdapterHub's format.
 ///
 /// # Errors
-/// `Conflict` as for [`folder::read`], `Invalid` (`unsupported_format`) where AdapterHub has no word for it.
+/// `Conflict` (`adapter_damaged`, `other_base`), `Invalid` (`unsupported_format`) if AdapterHub's format cannot express the adapter.
 pub fn write_adapterhub_zip(
     root: &Path,
     version: &str,
@@ -49,7 +50,7 @@ fn write_zip(files: &[(&str, &[u8])], version: &str, provenance: &Value, out: im
     out.flush().context("writing an adapter's zip")
 }
 
-/// Trained numbers hardly compress.
+/// Tensors are stored uncompressed, because trained weights hardly compress.
 fn entry_options(name: &str) -> SimpleFileOptions {
     let method = match name.ends_with(".json") {
         true => CompressionMethod::Deflated,

@@ -1,4 +1,4 @@
-//! Strictness of the tensors: what fits comes through, everything else is named.
+//! Tensors that fit are converted; every other one is reported by name.
 
 use super::*;
 use crate::artifact::peft::Config;
