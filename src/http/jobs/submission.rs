@@ -98,7 +98,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
 fn count_examples(report: &Report, request: &JobRequest, state: &AppState) -> usize {
     let task = request.task.clone().unwrap_or_else(|| report.target.default_task());
     let rows = usize::try_from(report.examples).unwrap_or(usize::MAX);
-    match task.is_generative() && report.target == RowSchema::Text {
+    match task.packs_raw_text() && report.target == RowSchema::Text {
         false => rows,
         true => {
             let model_max_tokens = state.base.info().max_tokens;

@@ -3,7 +3,7 @@
 use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::model::{BaseModel, Tokens};
-use espalier_core::task::{self, Input};
+use espalier_core::task::{Input, InputProblem};
 
 /// Checks everything that needs no adapter.
 ///
@@ -74,11 +74,11 @@ pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input]) -> R
         reject_inputs(inputs, |input| input.text_pair.is_some(), "no_pairs", &message)?;
     }
     let tokens: Vec<Tokens> = inputs.iter().map(|input| adapter.tokenize(base, input)).collect::<Result<_>>()?;
-    if let (task::Config::MaskedLanguageModel(_), Some(mask)) = (&adapter.manifest.task, &base.info().mask_token) {
-        let lacks_mask: Vec<bool> = tokens.iter().map(|tokens| tokens.target_positions.is_empty()).collect();
-        let message = format!("put {mask} where a word is to be found, early enough to be read");
-        let mut lacks_mask_iter = lacks_mask.into_iter();
-        reject_inputs(inputs, |_| lacks_mask_iter.next().unwrap_or_default(), "no_mask", &message)?;
+    let problems: Vec<Option<InputProblem>> =
+        tokens.iter().map(|tokens| adapter.manifest.task.input_problem(base.info(), tokens)).collect();
+    if let Some(first) = problems.iter().flatten().next() {
+        let mut has_problem = problems.iter().map(Option::is_some);
+        reject_inputs(inputs, |_| has_problem.next().unwrap_or_default(), first.code, &first.message)?;
     }
     Ok(tokens)
 }

@@ -3,9 +3,8 @@
 use super::manifest::{AdapterManifest, Artifact};
 use crate::adapter::{BuildContext, ParameterBuilder, TensorSet};
 use crate::error::Result;
-use crate::model::{BaseModel, Batch, Hooks, Pooling, Tokens};
-use crate::task::head::Head;
-use crate::task::{HeadKind, Input, OutputHead, RowSelection};
+use crate::model::{BaseModel, Batch, Hooks, Tokens};
+use crate::task::{Input, OutputHead};
 use espalier_tensor::{Parameter, Recording, Tape};
 use std::sync::Arc;
 
@@ -32,12 +31,11 @@ impl LoadedAdapter {
         let mut builder = ParameterBuilder::from_weights(artifact.weights.clone());
         let context = BuildContext { base, sites: &base.sites(pooling), tensor_set: TensorSet::Inference };
         let hooks = manifest.method.build(&context, &mut builder)?;
-        let head = manifest.task.head_outputs(&manifest.labels).map(|outputs| {
-            Head::build(manifest.task.head_activation(), outputs, base.info().hidden_size, |name, output, input| {
-                builder.add_head_layer(name, output, input)
-            })
-        });
-        let output_head = OutputHead::new(&manifest.task, pooling, head);
+        let hidden_size = base.info().hidden_size;
+        let output_head =
+            OutputHead::build(&manifest.task, &manifest.labels, pooling, hidden_size, |name, outputs, inputs| {
+                builder.add_head_layer(name, outputs, inputs)
+            });
         let built = builder.build()?;
         let tensors = built.tensors;
         let bytes = tensors.iter().chain(built.frozen_tensors.values()).map(|tensor| tensor.bytes() as u64).sum();
@@ -72,13 +70,7 @@ impl LoadedAdapter {
 
     fn forward_with_hooks(&self, base: &BaseModel, inputs: &[Input], hooks: &dyn Hooks) -> Result<Vec<Vec<f32>>> {
         let tokens: Vec<Tokens> = inputs.iter().map(|input| self.tokenize(base, input)).collect::<Result<_>>()?;
-        // A text may have no masked position; its pooled hidden states show the adapter's effect.
-        let output_head = match self.output_head.kind {
-            HeadKind::LmHead => {
-                OutputHead { row_selection: RowSelection::Pooled(Pooling::Mean), kind: HeadKind::Identity }
-            }
-            _ => self.output_head,
-        };
+        let output_head = self.output_head.probe_head();
         let mut tape = Tape::new(Arc::clone(base.backend()), Arc::clone(&self.parameters), Recording::Off);
         let batch = Batch::new(&tokens, hooks.virtual_tokens());
         let hidden = base.encode(&mut tape, &batch, hooks, output_head.row_selection.required_rows())?;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::{Tokenizer, Tokens};
-use crate::task::{Config, Example, causal_language_model};
+use crate::task::{Config, Example};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -32,9 +32,7 @@ pub struct TokenCounter<'a> {
 impl CountTokens for TokenCounter<'_> {
     fn count_tokens(&self, example: &Example) -> Result<Vec<TokenCount>> {
         let sequences = self.task.tokenize_example(self.tokenizer, example, self.max_length)?;
-        if self.task.is_generative() {
-            causal_language_model::check_trainable(&example.target, &sequences)?;
-        }
+        self.task.check_trainable(&sequences)?;
         let to_token_count = |tokens: &Tokens| TokenCount { tokens: tokens.ids.len(), truncated: tokens.truncated };
         Ok(sequences.iter().map(to_token_count).collect())
     }

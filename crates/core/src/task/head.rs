@@ -1,22 +1,21 @@
-//! The head: from a pooled row `(hidden)` to outputs: a logit for each label, or a value. One linear map, or a dense layer and
-//! an activation before it, as RoBERTa's and DistilBERT's heads have it.
-//!
-//! Knows nothing of how the row was made, nor of the labels' names.
+//! Trained head: from rows `(rows, hidden)` to `(rows, outputs)`, one output per label or a single value. One linear map, or a
+//! dense layer with an activation before it, as in the heads of RoBERTa and DistilBERT.
 
 use crate::error::Result;
+use crate::model::{ClassificationHeadSpec, Pooling};
 use espalier_tensor::backend::Activation;
 use espalier_tensor::{ParamId, Tape, Var};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The head's tensors are `head.weight` `(labels, hidden)` and `head.bias` `(labels)`.
+/// Prefix of the head's tensors `head.weight` `(outputs, hidden)` and `head.bias` `(outputs)`.
 pub const OUTPUT_LAYER: &str = "head";
 pub const OUTPUT_WEIGHT: &str = "head.weight";
 pub const OUTPUT_BIAS: &str = "head.bias";
-/// Those of the layer before it are `head.dense.weight` `(hidden, hidden)` and `head.dense.bias` `(hidden)`.
+/// Prefix of the dense layer's tensors `head.dense.weight` `(hidden, hidden)` and `head.dense.bias` `(hidden)`.
 pub const DENSE_LAYER: &str = "head.dense";
 
-/// The layers of a head, tagged by `type`.
+/// Layers of a head, tagged by `type`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[schema(as = HeadConfig)]
@@ -31,7 +30,7 @@ pub enum Config {
 #[schema(as = LinearHead)]
 pub struct Linear {}
 
-/// A dense layer as wide as the base and its activation, then a linear map; all of it trained.
+/// Dense layer of the base's hidden size, an activation, then a linear map; all trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schema(as = DenseHead)]
@@ -46,7 +45,14 @@ impl Default for Dense {
 }
 
 impl Config {
-    /// Of the dense layer, where there is one.
+    /// Sets the layers of the base's own head where none are chosen and the pooling is `cls`, as in the base's checkpoints.
+    pub fn set_default(layers: &mut Option<Self>, pooling: Option<Pooling>, base_head: ClassificationHeadSpec) {
+        if let (None, Some(Pooling::Cls), Some(activation)) = (layers.as_ref(), pooling, base_head.dense_activation()) {
+            *layers = Some(Self::Dense(Dense { activation }));
+        }
+    }
+
+    /// Activation of the dense layer, where there is one.
     pub fn activation(&self) -> Option<Activation> {
         match self {
             Self::Linear(_) => None,
@@ -55,6 +61,7 @@ impl Config {
     }
 }
 
+/// Parameters of a head.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub dense: Option<DenseLayer>,
@@ -62,7 +69,7 @@ pub struct Head {
     pub bias: ParamId,
 }
 
-/// The dense layer.
+/// Dense layer before the outputs.
 #[derive(Debug, Clone, Copy)]
 pub struct DenseLayer {
     pub weight: ParamId,
@@ -71,8 +78,8 @@ pub struct DenseLayer {
 }
 
 impl Head {
-    /// For rows of this width. `dense` draws or restores weight and bias by name, outputs and inputs; `activation` is that of
-    /// the layer before the outputs, where there is one.
+    /// Head on rows of width `hidden_size`, with a dense layer where there is an `activation`. `add_linear` adds the weight and
+    /// the bias of a linear map by name, outputs and inputs.
     pub fn build(
         activation: Option<Activation>,
         outputs: usize,
@@ -88,7 +95,7 @@ impl Head {
         Self { dense: layer, weight, bias }
     }
 
-    /// `(sequences, hidden)` → `(sequences, labels)`
+    /// `(rows, hidden)` → `(rows, outputs)`
     pub fn forward(&self, tape: &mut Tape, pooled: Var) -> Result<Var> {
         let rows = match self.dense {
             None => pooled,

@@ -1,275 +1,243 @@
-//! What is asked of an adapted base: one file per task.
+//! Tasks: what an adapter is trained for, and how its outputs become predictions.
 //!
-//! A task sees hidden states or pooled rows, never the architecture, and no method. It knows nothing of files or jobs.
+//! A task is a folder with its `Config` and an `impl Task for Config`, and one line of `tasks!`. A task imports the shared files
+//! of this folder and no other task. The enum [`Config`] is matched by `tasks!` alone; all other code calls [`Task`].
 
 pub mod calibration;
 pub mod causal_language_model;
-mod conversation_target;
 pub mod embedding;
+mod example;
 pub mod head;
 pub mod head_init;
-mod input;
 pub mod lm_loss;
+pub mod lm_tokenize;
 pub mod masked_language_model;
 pub mod metrics;
 mod output_head;
+mod prediction;
 pub mod preference;
 pub mod regression;
 pub mod row_schema;
 pub mod sequence_classification;
-pub mod tag_scheme;
 pub mod targets;
 pub mod token_classification;
 pub mod word_spans;
 
-pub use conversation_target::Conversation;
 pub use embedding::Embedding;
-pub use input::Input;
-pub use output_head::{HeadKind, OutputHead, RowSelection};
+pub use example::{Conversation, Example, Input, Target};
+pub use output_head::{HeadKind, HeadRows, HeadSpec, HeadType, OutputHead, RowSelection};
+pub use prediction::{PostprocessContext, Prediction};
 pub use row_schema::RowSchema;
+pub use token_classification::tag_scheme;
 
-use crate::error::FieldError;
-use crate::model::{CharSpan, ClassificationHeadSpec, Pooling};
+use crate::error::{FieldError, Result};
+use crate::model::{BaseModelInfo, ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
 use espalier_tensor::backend::Activation;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 use utoipa::ToSchema;
 
-/// The task of a job, tagged by `type`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-#[schema(as = Task)]
-pub enum Config {
-    SequenceClassification(sequence_classification::Config),
-    Regression(regression::Config),
-    TokenClassification(token_classification::Config),
-    Embedding(embedding::Config),
-    MaskedLanguageModel(masked_language_model::Config),
-    CausalLanguageModel(causal_language_model::Config),
-    Preference(preference::Config),
-}
+/// Everything that differs between tasks. Methods without a default body must be decided for every new task.
+pub trait Task {
+    /// Value of the field `type`.
+    fn type_name(&self) -> &'static str;
 
-/// The words that `type` may be.
-pub const TASK_TYPES: [&str; 7] = [
-    "sequence_classification",
-    "regression",
-    "token_classification",
-    "embedding",
-    "masked_language_model",
-    "causal_language_model",
-    "preference",
-];
+    fn defaults(&self) -> TaskDefaults;
 
-impl Config {
-    /// The word in `type`.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Self::SequenceClassification(_) => "sequence_classification",
-            Self::Regression(_) => "regression",
-            Self::TokenClassification(_) => "token_classification",
-            Self::Embedding(_) => "embedding",
-            Self::MaskedLanguageModel(_) => "masked_language_model",
-            Self::CausalLanguageModel(_) => "causal_language_model",
-            Self::Preference(_) => "preference",
+    /// Metrics that early stopping and the choice of the best epoch may use, the default first.
+    fn metric_names(&self) -> &'static [&'static str];
+
+    /// Row schemas that the task can be trained on.
+    fn row_schemas(&self) -> &'static [RowSchema];
+
+    /// Rows that the head reads and what it computes from them, for an adapter with these labels.
+    fn head(&self, labels: &[String]) -> HeadSpec;
+
+    /// Tokens of one input of a request: at most `max_length`.
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens>;
+
+    /// Sequences of a training example, each of at most `max_length` tokens: one, or one per text that is compared.
+    fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>>;
+
+    /// What training does with an example that [`Self::check_trainable`] refuses or that cannot be tokenized.
+    fn untrainable_rows(&self) -> UntrainableRows;
+
+    /// Prediction from the output row of one input.
+    fn postprocess(&self, context: &PostprocessContext, outputs: Vec<f32>, input: &Input) -> Result<Prediction>;
+
+    /// Errors in the task's own settings.
+    fn validate(&self) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Completes settings that follow from the schema of the dataset's rows.
+    fn set_row_schema(&mut self, _schema: RowSchema) {}
+
+    /// Whether an input may be a pair of texts.
+    fn accepts_text_pairs(&self) -> bool {
+        false
+    }
+
+    /// Pooling of a sequence to one row; `None` where the base's default applies. Tasks that read token positions use the rows
+    /// of the last layer, as mean pooling does.
+    fn pooling(&self) -> Option<Pooling> {
+        Some(Pooling::Mean)
+    }
+
+    /// Sets the pooling of a task that has the setting.
+    fn set_pooling(&mut self, _pooling: Pooling) {}
+
+    /// Sets the head of this base's own classification checkpoints, where the task has a head of its own, names no layers, and
+    /// pools like them.
+    fn set_base_head(&mut self, _base_head: ClassificationHeadSpec) {}
+
+    /// Labels in the order of the head's rows, from those of the dataset in any order.
+    fn head_labels(&self, dataset_labels: &[String]) -> Vec<String> {
+        dataset_labels.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Why an input with these tokens has no answer, if it has none.
+    fn input_problem(&self, _base: &BaseModelInfo, _tokens: &Tokens) -> Option<InputProblem> {
+        None
+    }
+
+    /// Checks that an example with these sequences has anything to learn.
+    ///
+    /// # Errors
+    /// `Invalid` (`nothing_to_learn`) with advice.
+    fn check_trainable(&self, _sequences: &[Tokens]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether raw texts are packed into examples of about `max_length` tokens.
+    fn packs_raw_text(&self) -> bool {
+        false
+    }
+
+    /// Number of outputs of the trained head; `None` where no head is trained.
+    fn head_outputs(&self, labels: &[String]) -> Option<usize> {
+        match self.head(labels).kind {
+            HeadType::Trained { outputs, .. } => Some(outputs),
+            HeadType::MaskedLm | HeadType::CausalLm | HeadType::Identity => None,
         }
     }
 
-    /// What the base's rows are read by, where the task leaves it to its default: the tokens of a tagger leave the last
-    /// layer as those that a mean is taken of.
-    pub fn pooling(&self) -> Option<Pooling> {
-        match self {
-            Self::SequenceClassification(config) => config.pooling,
-            Self::Regression(config) => config.pooling,
-            Self::Embedding(config) => config.pooling,
-            Self::TokenClassification(_)
-            | Self::MaskedLanguageModel(_)
-            | Self::CausalLanguageModel(_)
-            | Self::Preference(_) => Some(Pooling::Mean),
+    /// Activation of the head's dense layer, where it has one.
+    fn head_activation(&self) -> Option<Activation> {
+        match self.head(&[]).kind {
+            HeadType::Trained { activation, .. } => activation,
+            HeadType::MaskedLm | HeadType::CausalLm | HeadType::Identity => None,
         }
     }
 
-    pub fn with_pooling(mut self, pooling: Pooling) -> Self {
-        match &mut self {
-            Self::SequenceClassification(config) => config.pooling = Some(pooling),
-            Self::Regression(config) => config.pooling = Some(pooling),
-            Self::Embedding(config) => config.pooling = Some(pooling),
-            _ => {}
-        }
-        self
-    }
-
-    /// The activation of the head's dense layer, where it has one.
-    pub fn head_activation(&self) -> Option<Activation> {
-        let head_config = match self {
-            Self::SequenceClassification(config) => &config.head,
-            Self::Regression(config) => &config.head,
-            _ => return None,
-        };
-        head_config.as_ref().and_then(head::Config::activation)
-    }
-
-    /// With the head that this base's checkpoints have, where the task says none and pools as they do.
-    pub fn with_base_head(mut self, base_head: ClassificationHeadSpec) -> Self {
-        let has_cls_pooling = self.pooling() == Some(Pooling::Cls);
-        let head_config = match &mut self {
-            Self::SequenceClassification(config) => &mut config.head,
-            Self::Regression(config) => &mut config.head,
-            _ => return self,
-        };
-        if let (None, true, Some(activation)) = (&head_config, has_cls_pooling, base_head.dense_activation()) {
-            *head_config = Some(head::Config::Dense(head::Dense { activation }));
-        }
-        self
-    }
-
-    /// Rows of the head for a job or an adapter with these labels; `None` where no head is trained.
-    pub fn head_outputs(&self, labels: &[String]) -> Option<usize> {
-        match self {
-            Self::SequenceClassification(_) | Self::TokenClassification(_) => Some(labels.len()),
-            Self::Regression(_) => Some(1),
-            _ => None,
-        }
-    }
-
-    /// The labels of a job whose rows have these, sorted.
-    pub fn head_labels(&self, dataset_labels: &[String]) -> Vec<String> {
-        match self {
-            Self::TokenClassification(_) => tag_scheme::with_missing_inside_tags(dataset_labels),
-            _ => dataset_labels.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
-        }
-    }
-
-    /// Whether its adapters say what comes next.
-    pub fn is_generative(&self) -> bool {
-        matches!(self, Self::CausalLanguageModel(_) | Self::Preference(_))
-    }
-
-    /// What a job trains with where it does not say it.
-    pub fn defaults(&self) -> TaskDefaults {
-        match self {
-            // Few epochs, even of a small dataset: what is said word by word is soon known by heart.
-            Self::CausalLanguageModel(_) | Self::Preference(_) => {
-                TaskDefaults { max_length: 512, batch_size: 8, max_epochs: 3 }
-            }
-            _ => TaskDefaults { max_length: 128, batch_size: 32, max_epochs: 30 },
-        }
-    }
-
-    /// What is wrong with its own settings.
-    pub fn validate(&self) -> Vec<FieldError> {
-        match self {
-            Self::MaskedLanguageModel(config) => config.validate(),
-            Self::Preference(config) => config.validate(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// What early stopping and the choice of the best epoch may go by, the default first.
-    pub fn metric_names(&self) -> &'static [&'static str] {
-        match self {
-            Self::SequenceClassification(config) if config.multi_label => {
-                &["micro_f1", "loss", "macro_f1", "exact_match"]
-            }
-            Self::SequenceClassification(_) => &["accuracy", "loss", "macro_f1"],
-            Self::Regression(_) => &["loss", "mean_absolute_error", "pearson", "spearman", "r2"],
-            Self::TokenClassification(_) => &["f1", "loss", "precision", "recall", "macro_f1", "accuracy"],
-            Self::Embedding(config) if config.loss == Some(embedding::Loss::Cosine) => &["spearman", "loss", "pearson"],
-            Self::Preference(_) => &["loss", "accuracy", "margin"],
-            Self::MaskedLanguageModel(_) | Self::CausalLanguageModel(_) => &["loss", "accuracy", "perplexity"],
-            Self::Embedding(_) => &["mrr_at_10", "loss", "recall_at_1", "recall_at_5", "recall_at_10"],
-        }
+    /// Whether its adapters generate text (`POST /generate`) rather than predict (`POST /predict`).
+    fn is_generative(&self) -> bool {
+        self.head(&[]).kind == HeadType::CausalLm
     }
 }
 
-/// A task's defaults.
+/// Defaults of a task's training settings.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskDefaults {
-    /// Tokens of a sequence.
+    /// Tokens per sequence.
     pub max_length: usize,
-    /// Examples of a step.
+    /// Examples per step.
     pub batch_size: u32,
-    /// Epochs that a small dataset gets at most.
+    /// Largest default number of epochs, for a small dataset.
     pub max_epochs: u32,
+}
+
+impl TaskDefaults {
+    /// For tasks that learn from whole texts.
+    pub const TEXT: Self = Self { max_length: 128, batch_size: 32, max_epochs: 30 };
+
+    /// For tasks that learn to generate: a model memorizes completions in a few epochs, even those of a small dataset.
+    pub const GENERATION: Self = Self { max_length: 512, batch_size: 8, max_epochs: 3 };
+}
+
+/// Treatment of examples without anything to learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UntrainableRows {
+    /// The job fails.
+    Refuse,
+    /// The example is left out: the dataset's report has warned about it.
+    Skip,
+}
+
+/// Reason why an input of a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputProblem {
+    pub code: &'static str,
+    pub message: String,
+}
+
+/// Makes the enum [`Config`], the list of task types, and the dispatch to [`Task`]. The module's name is the value of `type`.
+macro_rules! tasks {
+    ($($variant:ident => $module:ident),+ $(,)?) => {
+        /// Task of a job, tagged by `type`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        #[schema(as = Task)]
+        pub enum Config {
+            $($variant($module::Config)),+
+        }
+
+        /// Values of the field `type`.
+        pub const TASK_TYPES: &[&str] = &[$(stringify!($module)),+];
+
+        impl Deref for Config {
+            type Target = dyn Task;
+
+            fn deref(&self) -> &Self::Target {
+                match self {
+                    $(Self::$variant(config) => config),+
+                }
+            }
+        }
+
+        impl DerefMut for Config {
+            fn deref_mut(&mut self) -> &mut Self::Target {
+                match self {
+                    $(Self::$variant(config) => config),+
+                }
+            }
+        }
+    };
+}
+
+tasks! {
+    SequenceClassification => sequence_classification,
+    Regression => regression,
+    TokenClassification => token_classification,
+    Embedding => embedding,
+    MaskedLanguageModel => masked_language_model,
+    CausalLanguageModel => causal_language_model,
+    Preference => preference,
+}
+
+impl Config {
+    pub fn with_pooling(mut self, pooling: Pooling) -> Self {
+        self.set_pooling(pooling);
+        self
+    }
+
+    pub fn with_base_head(mut self, base_head: ClassificationHeadSpec) -> Self {
+        self.set_base_head(base_head);
+        self
+    }
+
+    /// The task on rows of one of its schemas.
+    pub fn with_row_schema(mut self, schema: RowSchema) -> Self {
+        self.set_row_schema(schema);
+        self
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self::SequenceClassification(sequence_classification::Config::default())
     }
-}
-
-/// One row of a dataset, as a task understands it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Example {
-    /// The line of the file where the row begins, the header being 1; for inline examples their index.
-    pub line: u64,
-    pub text: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text_pair: Option<String>,
-    pub target: Target,
-}
-
-/// What an example teaches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    Label(String),
-    /// Each once.
-    MultiLabel(Vec<String>),
-    Value(f64),
-    /// A tag for each word of the text.
-    Tags {
-        words: Vec<CharSpan>,
-        tags: Vec<String>,
-    },
-    /// A text that belongs to this one, and perhaps one that does not.
-    Positive {
-        positive: String,
-        negative: Option<String>,
-    },
-    /// How near the text and its pair are.
-    Score(f64),
-    /// What follows the text, which is its prompt.
-    Completion(String),
-    /// Turns; there is no text beside them.
-    Conversation(Conversation),
-    /// Two answers to the text, of which the first is the better one.
-    Preference {
-        chosen: String,
-        rejected: String,
-    },
-    /// Two conversations that differ in the assistant's last turns, of which the first is the better one; there is no text beside
-    /// them, and turns that both have are not learned.
-    ConversationPreference {
-        chosen: Conversation,
-        rejected: Conversation,
-    },
-    /// Nothing but the text itself.
-    Text,
-}
-
-impl Target {
-    /// The labels that it names, perhaps more than once.
-    pub fn labels(&self) -> &[String] {
-        match self {
-            Self::Label(label) => std::slice::from_ref(label),
-            Self::MultiLabel(labels) => labels,
-            Self::Tags { tags, .. } => tags,
-            _ => &[],
-        }
-    }
-}
-
-/// One answer of a task.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[serde(untagged)]
-pub enum Prediction {
-    Classification(sequence_classification::Prediction),
-    MultiLabel(sequence_classification::MultiLabelPrediction),
-    Regression(regression::Prediction),
-    TokenClassification(token_classification::Prediction),
-    MaskedLanguageModel(masked_language_model::Prediction),
-    Embedding(Embedding),
 }
 
 #[cfg(test)]
@@ -280,7 +248,7 @@ mod tests {
     fn every_task_deserializes_from_its_type_alone_and_reports_loss() {
         for name in TASK_TYPES {
             let config: Config = serde_json::from_value(serde_json::json!({"type": name})).unwrap();
-            assert_eq!(config.type_name(), name);
+            assert_eq!(config.type_name(), *name);
         }
         for schema in RowSchema::ALL {
             assert!(schema.default_task().row_schemas().contains(&schema));

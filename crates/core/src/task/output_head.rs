@@ -1,29 +1,73 @@
-//! From the last layer's rows to a task's outputs: the rows that it reads, and what is made of them.
-//!
-//! Knows nothing of how the head's tensors came about.
+//! Output head: selects rows of the last layer and computes a task's outputs from them.
 
 use super::embedding::l2_normalize;
-use super::head::Head;
+use super::head::{self, Head};
 use super::{Config, lm_loss, masked_language_model};
 use crate::error::Result;
 use crate::model::{BaseModel, Hooks, Pooling, RequiredRows, Tokens};
-use espalier_tensor::{Tape, Var};
+use espalier_tensor::backend::Activation;
+use espalier_tensor::{ParamId, Tape, Var};
 
-/// Which rows.
+/// Head that a task needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadSpec {
+    pub rows: HeadRows,
+    pub kind: HeadType,
+}
+
+/// Rows that a task's head reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadRows {
+    /// One pooled row per sequence.
+    Pooled,
+    /// The rows at the target positions of each sequence.
+    TargetPositions,
+}
+
+/// Outputs that a task's head computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadType {
+    /// Outputs of a head that is trained with the adapter.
+    Trained { outputs: usize, activation: Option<Activation> },
+    /// Logits of the base's masked language model head, which is frozen.
+    MaskedLm,
+    /// Logits of the base's causal language model head, which is frozen.
+    CausalLm,
+    /// The rows themselves.
+    Identity,
+}
+
+impl HeadSpec {
+    pub const MASKED_LM: Self = Self { rows: HeadRows::TargetPositions, kind: HeadType::MaskedLm };
+    pub const CAUSAL_LM: Self = Self { rows: HeadRows::TargetPositions, kind: HeadType::CausalLm };
+    pub const POOLED_ROW: Self = Self { rows: HeadRows::Pooled, kind: HeadType::Identity };
+
+    /// Trained head on the pooled row of each sequence.
+    pub fn pooled(outputs: usize, layers: Option<&head::Config>) -> Self {
+        let activation = layers.and_then(head::Config::activation);
+        Self { rows: HeadRows::Pooled, kind: HeadType::Trained { outputs, activation } }
+    }
+
+    /// Trained linear head on the row of each word.
+    pub fn per_word(outputs: usize) -> Self {
+        Self { rows: HeadRows::TargetPositions, kind: HeadType::Trained { outputs, activation: None } }
+    }
+}
+
+/// Rows of the last layer that a head reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowSelection {
-    /// One for each sequence.
+    /// One pooled row per sequence.
     Pooled(Pooling),
-    /// One for each word: those that its tokens name as picked.
+    /// The rows at the target positions of each sequence.
     TargetPositions,
 }
 
 impl RowSelection {
     pub fn for_task(task: &Config, default_pooling: Pooling) -> Self {
-        match task {
-            Config::TokenClassification(_) | Config::MaskedLanguageModel(_) => Self::TargetPositions,
-            task if task.is_generative() => Self::TargetPositions,
-            _ => Self::Pooled(task.pooling().unwrap_or(default_pooling)),
+        match task.head(&[]).rows {
+            HeadRows::Pooled => Self::Pooled(task.pooling().unwrap_or(default_pooling)),
+            HeadRows::TargetPositions => Self::TargetPositions,
         }
     }
 
@@ -34,7 +78,7 @@ impl RowSelection {
         }
     }
 
-    /// How many of a sequence.
+    /// Number of rows of a sequence.
     pub fn row_count(self, tokens: &Tokens) -> usize {
         match self {
             Self::Pooled(_) => 1,
@@ -43,18 +87,18 @@ impl RowSelection {
     }
 }
 
-/// What is made of the rows.
+/// Outputs that a head computes.
 #[derive(Debug, Clone, Copy)]
 pub enum HeadKind {
-    /// The outputs of a head that is trained.
+    /// Outputs of a trained head.
     Trained(Head),
-    /// A number for each word of the vocabulary, by the base's own head.
+    /// Logits over the vocabulary, by the base's own language model head.
     LmHead,
-    /// Nothing: they are compared with each other.
+    /// The rows themselves.
     Identity,
 }
 
-/// Reads rows and makes outputs of them.
+/// Output head of an adapter: row selection and head.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputHead {
     pub row_selection: RowSelection,
@@ -62,7 +106,7 @@ pub struct OutputHead {
 }
 
 impl OutputHead {
-    /// The rows that are read: `(sequences or words, hidden)`.
+    /// Selected rows of the last layer, `(rows, hidden)`.
     pub fn select_rows<'a>(
         &self,
         base: &BaseModel,
@@ -79,15 +123,30 @@ impl OutputHead {
         }
     }
 
-    /// `head` is the trained one, where the task has one.
-    pub fn new(task: &Config, pooling: Pooling, head: Option<Head>) -> Self {
-        let kind = match (task, head) {
-            (_, Some(head)) => HeadKind::Trained(head),
-            (Config::MaskedLanguageModel(_), None) => HeadKind::LmHead,
-            (task, None) if task.is_generative() => HeadKind::LmHead,
-            (_, None) => HeadKind::Identity,
+    /// Head of an adapter with these labels. `add_linear` adds the parameters of a linear map by name, outputs and inputs.
+    pub fn build(
+        task: &Config,
+        labels: &[String],
+        pooling: Pooling,
+        hidden_size: usize,
+        add_linear: impl FnMut(&str, usize, usize) -> (ParamId, ParamId),
+    ) -> Self {
+        let kind = match task.head(labels).kind {
+            HeadType::Trained { outputs, activation } => {
+                HeadKind::Trained(Head::build(activation, outputs, hidden_size, add_linear))
+            }
+            HeadType::MaskedLm | HeadType::CausalLm => HeadKind::LmHead,
+            HeadType::Identity => HeadKind::Identity,
         };
         Self { row_selection: RowSelection::for_task(task, pooling), kind }
+    }
+
+    /// Head whose outputs a probe compares: without masks or targets a language model has no outputs, so its mean row is used.
+    pub fn probe_head(self) -> Self {
+        match self.kind {
+            HeadKind::LmHead => Self { row_selection: RowSelection::Pooled(Pooling::Mean), kind: HeadKind::Identity },
+            HeadKind::Trained(_) | HeadKind::Identity => self,
+        }
     }
 
     pub fn trained_head(&self) -> Option<Head> {
@@ -97,7 +156,7 @@ impl OutputHead {
         }
     }
 
-    /// What training looks at: `(rows, outputs)`; of a language model the rows that its words are compared with.
+    /// Outputs that the training loss reads, `(rows, outputs)`; for a language model the rows before the vocabulary projection.
     pub fn training_outputs(&self, base: &BaseModel, tape: &mut Tape, rows: Var) -> Result<Var> {
         match self.kind {
             HeadKind::Trained(head) => head.forward(tape, rows),
@@ -106,8 +165,8 @@ impl OutputHead {
         }
     }
 
-    /// What a request is answered from: the outputs of each sequence's rows, end to end; rows themselves of length 1; of a
-    /// vocabulary only its likeliest words.
+    /// Outputs that a prediction is made from, per sequence: those of the head, rows scaled to norm 1, or the most probable
+    /// tokens of the vocabulary.
     pub fn serving_outputs<'a>(
         &self,
         base: &BaseModel,
@@ -120,7 +179,7 @@ impl OutputHead {
         let layout = tape.layout(rows);
         let (values, width) = match self.kind {
             HeadKind::LmHead => top_tokens(base, tape, rows)?,
-            _ => {
+            HeadKind::Trained(_) | HeadKind::Identity => {
                 let outputs = self.training_outputs(base, tape, rows)?;
                 (tape.to_host(outputs)?.values, tape.width(outputs))
             }
@@ -134,7 +193,7 @@ impl OutputHead {
     }
 }
 
-/// The likeliest words of each row, end to end, and the numbers of one.
+/// Most probable tokens of each row, flattened, and the number of values per row.
 fn top_tokens(base: &BaseModel, tape: &mut Tape, rows: Var) -> Result<(Vec<f32>, usize)> {
     let (lm_rows, mut values) = (base.lm_head_transform(tape, rows)?, Vec::new());
     let vocabulary_size = base.info().vocabulary_size;

@@ -141,36 +141,3 @@ impl RowSchema {
         }
     }
 }
-
-impl Config {
-    /// The shapes that a task's rows may have.
-    pub fn row_schemas(&self) -> &'static [RowSchema] {
-        match self {
-            Self::SequenceClassification(config) if config.multi_label => &[RowSchema::Labels],
-            Self::SequenceClassification(_) => &[RowSchema::Label],
-            Self::Regression(_) => &[RowSchema::Value],
-            Self::TokenClassification(_) => &[RowSchema::Tags, RowSchema::Entities],
-            Self::MaskedLanguageModel(_) => &[RowSchema::Text],
-            Self::Preference(_) => &[RowSchema::Chosen],
-            Self::CausalLanguageModel(_) => &[RowSchema::Completion, RowSchema::Messages, RowSchema::Text],
-            Self::Embedding(config) => match config.loss {
-                None => &[RowSchema::Positive, RowSchema::Score],
-                Some(embedding::Loss::MultipleNegativesRanking) => &[RowSchema::Positive],
-                Some(embedding::Loss::Cosine) => &[RowSchema::Score],
-            },
-        }
-    }
-
-    /// Whether an input may be a pair of texts.
-    pub fn accepts_text_pairs(&self) -> bool {
-        matches!(self, Self::SequenceClassification(_) | Self::Regression(_))
-    }
-
-    /// The task on rows of one of its shapes, with what they decide.
-    pub fn with_row_schema(mut self, schema: RowSchema) -> Self {
-        if let (Self::Embedding(config), Config::Embedding(default_task)) = (&mut self, schema.default_task()) {
-            config.loss = config.loss.or(default_task.loss);
-        }
-        self
-    }
-}

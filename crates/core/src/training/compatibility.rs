@@ -1,13 +1,13 @@
-//! The combinations of method, task and base that make no sense, each with what the API says to it (422).
+//! Table of the unsupported combinations of method, task and base, with the reason that the API returns (422).
 //!
-//! Everything that is not in this table is trained, and tested (`tests/methods.rs`).
+//! Every combination that is not in the table can be trained, and is tested (`tests/service/methods.rs`).
 
 use crate::adapter;
 use crate::error::FieldError;
 use crate::model::{BaseModelInfo, Pooling, SiteInfo};
-use crate::task;
+use crate::task::{self, HeadType};
 
-/// What is asked for.
+/// Method and task of a job on a base.
 pub struct Combination<'a> {
     pub method: &'a adapter::Config,
     pub task: &'a task::Config,
@@ -16,61 +16,63 @@ pub struct Combination<'a> {
 }
 
 pub struct Unsupported {
+    /// Whether a combination belongs to this row.
     pub applies: fn(&Combination) -> bool,
-    /// The field of the job.
+    /// Field of the job that has to change.
     pub pointer: &'static str,
     pub reason: &'static str,
 }
 
 pub const UNSUPPORTED: [Unsupported; 9] = [
     Unsupported {
-        applies: |asked| matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::Embedding(_))),
+        applies: |combination| combination.is_head_method_with(HeadType::Identity),
         pointer: "/method/type",
         reason: "an embedding has no head that could be trained: choose another method, for example lora",
     },
     Unsupported {
-        applies: |asked| {
-            matches!((asked.method, asked.task), (adapter::Config::Head(_), task::Config::MaskedLanguageModel(_)))
-        },
+        applies: |combination| combination.is_head_method_with(HeadType::MaskedLm),
         pointer: "/method/type",
         reason: "a masked language model's head is the base's own and frozen: choose another method, for example lora",
     },
     Unsupported {
-        applies: |asked| matches!(asked.method, adapter::Config::Head(_)) && asked.task.is_generative(),
+        applies: |combination| combination.is_head_method_with(HeadType::CausalLm),
         pointer: "/method/type",
         reason: "a language model's head is the base's own and frozen: choose another method, for example lora",
     },
     Unsupported {
-        applies: |asked| asked.task.is_generative() && !asked.base.is_causal_lm,
+        applies: |combination| combination.task.is_generative() && !combination.base.is_causal_lm,
         pointer: "/task/type",
         reason: "this base model does not say what comes next: it is an encoder, or its checkpoint has no language model's head",
     },
     Unsupported {
-        applies: |asked| matches!(asked.task, task::Config::MaskedLanguageModel(_)) && asked.base.mask_token.is_none(),
+        applies: |combination| {
+            combination.task.head(&[]).kind == HeadType::MaskedLm && combination.base.mask_token.is_none()
+        },
         pointer: "/task/type",
         reason: "this base model's checkpoint has no masked language model's head, or its tokenizer no mask",
     },
     Unsupported {
-        applies: |asked| {
-            matches!(asked.method, adapter::Config::Bias(_)) && adapter::bias::trainable_biases(asked.sites).is_empty()
+        applies: |combination| {
+            matches!(combination.method, adapter::Config::Bias(_))
+                && adapter::bias::trainable_biases(combination.sites).is_empty()
         },
         pointer: "/method/type",
         reason: "this base model has no biases that could be trained: choose another method, for example layer_norm",
     },
     Unsupported {
-        applies: |asked| asked.lacks_requested_pooling(Pooling::Cls) && !is_decoder(asked),
+        applies: |combination| combination.lacks_requested_pooling(Pooling::Cls) && !is_decoder(combination),
         pointer: "/task/pooling",
         reason: "this base model has no pooler: use \"mean\" or \"first\"",
     },
     Unsupported {
-        applies: |asked| asked.lacks_requested_pooling(Pooling::Last),
+        applies: |combination| combination.lacks_requested_pooling(Pooling::Last),
         pointer: "/task/pooling",
         reason: "this base model is an encoder, whose last token says no more than others: use \"mean\" or \"first\"",
     },
     Unsupported {
-        applies: |asked| {
-            (asked.lacks_requested_pooling(Pooling::Cls) || asked.lacks_requested_pooling(Pooling::First))
-                && is_decoder(asked)
+        applies: |combination| {
+            (combination.lacks_requested_pooling(Pooling::Cls) || combination.lacks_requested_pooling(Pooling::First))
+                && is_decoder(combination)
         },
         pointer: "/task/pooling",
         reason: "this base model is a decoder, whose first token has seen no other: use \"last\" or \"mean\"",
@@ -78,7 +80,12 @@ pub const UNSUPPORTED: [Unsupported; 9] = [
 ];
 
 impl Combination<'_> {
-    /// Whether this pooling is asked for, and the base does not offer it.
+    /// Whether only a head is to be trained, and the task's head is of this type.
+    fn is_head_method_with(&self, head: HeadType) -> bool {
+        matches!(self.method, adapter::Config::Head(_)) && self.task.head(&[]).kind == head
+    }
+
+    /// Whether the task has this pooling and the base does not offer it.
     fn lacks_requested_pooling(&self, pooling: Pooling) -> bool {
         self.task.pooling() == Some(pooling) && !self.base.poolings.contains(&pooling)
     }
@@ -88,13 +95,13 @@ fn is_decoder(combination: &Combination) -> bool {
     combination.base.poolings.contains(&Pooling::Last)
 }
 
-/// Why it makes no sense, if it does not.
+/// Reasons why the combination is unsupported.
 pub fn check(combination: &Combination) -> Vec<FieldError> {
-    let unsupported = UNSUPPORTED.iter().filter(|cell| (cell.applies)(combination));
-    unsupported.map(|cell| FieldError::at_pointer(cell.pointer, cell.reason)).collect()
+    let unsupported = UNSUPPORTED.iter().filter(|row| (row.applies)(combination));
+    unsupported.map(|row| FieldError::at_pointer(row.pointer, row.reason)).collect()
 }
 
-/// Whether another method would make sense of it.
+/// Whether the combination is unsupported because of its method.
 pub fn is_unsupported_method(combination: &Combination) -> bool {
-    UNSUPPORTED.iter().any(|cell| cell.pointer.starts_with("/method") && (cell.applies)(combination))
+    UNSUPPORTED.iter().any(|row| row.pointer.starts_with("/method") && (row.applies)(combination))
 }

@@ -3,9 +3,8 @@
 
 use super::Spec;
 use super::network::ForwardInput;
-use crate::error::Result;
 use crate::model::{BaseModel, MlmVocabulary, Tokens};
-use crate::task::{Config, Target, causal_language_model, masked_language_model};
+use crate::task::{Config, lm_tokenize, masked_language_model};
 use espalier_tensor::seeded_rng::SeededRng;
 use std::sync::Arc;
 
@@ -48,17 +47,6 @@ impl LmLabels {
         matches!(self, Self::NextToken)
     }
 
-    /// Whether something can be learned from an example with these sequences.
-    ///
-    /// # Errors
-    /// `Invalid` that says why nothing can.
-    pub fn check_trainable(&self, target: &Target, sequences: &[Tokens]) -> Result<()> {
-        match self {
-            Self::Masked { .. } => Ok(()),
-            Self::NextToken => causal_language_model::check_trainable(target, sequences),
-        }
-    }
-
     /// The sources of these examples as the base is to read them, and the words to be found, end to end.
     pub fn apply(
         &self,
@@ -67,8 +55,7 @@ impl LmLabels {
         masking_seed: MaskingSeed,
     ) -> (ForwardInput, Vec<u32>) {
         let Self::Masked { masking, config, seed } = self else {
-            let target_ids =
-                input.tokens.iter().flat_map(|tokens| causal_language_model::next_token_ids(tokens)).collect();
+            let target_ids = input.tokens.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
             return (input, target_ids);
         };
         let seed_part = match masking_seed {

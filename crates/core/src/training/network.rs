@@ -6,7 +6,6 @@ use crate::adapter::parameter_builder::ParameterSet;
 use crate::adapter::{BuildContext, ParameterBuilder};
 use crate::error::{Error, Result};
 use crate::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows, Tokens};
-use crate::task::head::Head;
 use crate::task::metrics::language_model::TOKEN_METRICS_WIDTH;
 use crate::task::targets::Targets;
 use crate::task::{HeadKind, OutputHead, lm_loss};
@@ -73,15 +72,14 @@ impl Network {
         let pooling = spec.task.pooling().unwrap_or(info.default_pooling);
         let context = BuildContext { base, sites: &base.sites(pooling), tensor_set: spec.tensor_set() };
         let hooks = spec.method.build(&context, &mut parameters)?;
-        let head_outputs = spec.task.head_outputs(&spec.labels);
-        let head = head_outputs.map(|outputs| {
-            Head::build(spec.task.head_activation(), outputs, info.hidden_size, |name, output, input| {
-                parameters.add_head_layer(name, output, input)
-            })
-        });
-        let output_head = OutputHead::new(&spec.task, pooling, head);
+        let output_head =
+            OutputHead::build(&spec.task, &spec.labels, pooling, info.hidden_size, |name, outputs, inputs| {
+                parameters.add_head_layer(name, outputs, inputs)
+            });
         let output_width = match output_head.kind {
-            HeadKind::Trained(_) | HeadKind::Identity => head_outputs.unwrap_or(info.hidden_size),
+            HeadKind::Trained(_) | HeadKind::Identity => {
+                spec.task.head_outputs(&spec.labels).unwrap_or(info.hidden_size)
+            }
             HeadKind::LmHead => TOKEN_METRICS_WIDTH,
         };
         let dropout = spec.method.head_dropout();

@@ -8,7 +8,7 @@ use super::{Spec, TrainingData, Validation, batching};
 use crate::error::{Error, Result};
 use crate::model::{BaseModel, Tokens};
 use crate::task::targets::Targets;
-use crate::task::{Example, Target};
+use crate::task::{Example, Target, UntrainableRows};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl TokenizedDataset {
         reporter: &mut ProgressReporter,
     ) -> Result<Self, Interrupted> {
         let lm_labels = LmLabels::for_task(base, spec);
-        let mut tokenizer = DatasetTokenizer { base, spec, lm_labels: lm_labels.as_ref(), reporter };
+        let mut tokenizer = DatasetTokenizer { base, spec, reporter };
         let mut items = tokenizer.tokenize(&data.examples)?;
         let training_count = items.len();
         items.extend(tokenizer.tokenize(data.validation.as_deref().unwrap_or_default())?);
@@ -91,7 +91,6 @@ type TokenizedExample<'a> = (&'a Example, Vec<Arc<Tokens>>);
 struct DatasetTokenizer<'a, 'b> {
     base: &'a BaseModel,
     spec: &'a Spec,
-    lm_labels: Option<&'a LmLabels>,
     reporter: &'a mut ProgressReporter<'b>,
 }
 
@@ -105,15 +104,18 @@ impl DatasetTokenizer<'_, '_> {
                 self.reporter.check_stop()?;
             }
             let sequences = self.spec.task.tokenize_example(self.base.tokenizer(), example, max_length);
-            let sequences = match (sequences, self.lm_labels) {
-                (Ok(sequences), Some(asked)) if asked.check_trainable(&example.target, &sequences).is_ok() => sequences,
-                (Ok(_) | Err(Error::Invalid(_)), Some(_)) => continue,
+            let trainable = sequences.and_then(|sequences| {
+                self.spec.task.check_trainable(&sequences)?;
+                Ok(sequences)
+            });
+            let sequences = match (trainable, self.spec.task.untrainable_rows()) {
+                (Err(Error::Invalid(_)), UntrainableRows::Skip) => continue,
                 (sequences, _) => sequences?,
             };
             items.push((example, sequences.into_iter().map(Arc::new).collect()));
         }
         let is_raw_text = |(example, _): &TokenizedExample| example.target == Target::Text;
-        Ok(match matches!(self.lm_labels, Some(LmLabels::NextToken)) && items.iter().all(is_raw_text) {
+        Ok(match self.spec.task.packs_raw_text() && items.iter().all(is_raw_text) {
             true => packing::pack_sequences(items, max_length),
             false => items,
         })

@@ -1,30 +1,36 @@
-//! Token classification: a tag for every word of a text, and the entities that the tags mean.
+//! Token classification: one tag per word of a text, and the entities that the tags mark.
 
-use super::tag_scheme::TagScheme;
-use super::{Input, calibration, word_spans};
-use crate::model::CharSpan;
+pub mod tag_scheme;
+
+use super::{
+    Example, HeadSpec, Input, PostprocessContext, RowSchema, Target, Task, TaskDefaults, UntrainableRows, calibration,
+    word_spans,
+};
+use crate::error::Result;
+use crate::model::{CharSpan, Tokenizer, Tokens};
 use serde::{Deserialize, Serialize};
+use tag_scheme::TagScheme;
 use utoipa::ToSchema;
 
-/// The words are tagged where they begin: by the last layer's row of their first token.
+/// A word is tagged by the last layer's row of its first token.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = TokenClassification)]
 pub struct Config {}
 
-/// What was found in a text.
+/// Entities of a text.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Entities)]
 pub struct Prediction {
     /// In the order of the text.
     pub entities: Vec<Entity>,
-    /// A tag for each of `tokens`, where the input was given so; words that were cut off have none.
+    /// One tag per element of the input's `tokens`; truncated words have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
-    /// Whether the text was longer than the adapter reads: nothing was looked for in the rest.
+    /// Whether the text was longer than the adapter's maximum length; the rest has no entities.
     #[serde(skip_serializing_if = "is_false")]
     pub truncated: bool,
-    /// Of each word, in the order of the adapter's labels, before the temperature; only when asked for.
+    /// Per word, in the order of the adapter's labels, before the temperature; only on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logits: Option<Vec<Vec<f32>>>,
 }
@@ -33,20 +39,69 @@ pub struct Prediction {
 pub struct Entity {
     pub label: String,
     pub text: String,
-    /// In Unicode code points of the text; of `tokens` joined by single spaces.
+    /// In Unicode code points of the text, or of `tokens` joined by single spaces.
     pub start: u32,
     /// Exclusive.
     pub end: u32,
-    /// The mean of the calibrated probabilities of its words' tags.
+    /// Mean of the calibrated probabilities of its words' tags.
     pub score: f32,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// `logits` are those of the words that were read, one row each.
+impl Task for Config {
+    fn type_name(&self) -> &'static str {
+        "token_classification"
+    }
+
+    fn defaults(&self) -> TaskDefaults {
+        TaskDefaults::TEXT
+    }
+
+    fn metric_names(&self) -> &'static [&'static str] {
+        &["f1", "loss", "precision", "recall", "macro_f1", "accuracy"]
+    }
+
+    fn row_schemas(&self) -> &'static [RowSchema] {
+        &[RowSchema::Tags, RowSchema::Entities]
+    }
+
+    fn head(&self, labels: &[String]) -> HeadSpec {
+        HeadSpec::per_word(labels.len())
+    }
+
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+        let (text, words) = input.text_and_word_spans();
+        tokenizer.encode_words(&text, &words, max_length)
+    }
+
+    fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        let Target::Tags { words, .. } = &example.target else {
+            return Err(example.wrong_target(self.type_name()));
+        };
+        Ok(vec![tokenizer.encode_words(&example.text, words, max_length)?])
+    }
+
+    fn untrainable_rows(&self) -> UntrainableRows {
+        UntrainableRows::Refuse
+    }
+
+    fn postprocess(&self, context: &PostprocessContext, outputs: Vec<f32>, input: &Input) -> Result<super::Prediction> {
+        let mut prediction = postprocess(context.labels, context.temperature, &outputs, input);
+        prediction.logits =
+            context.include_logits.then(|| outputs.chunks_exact(context.labels.len()).map(<[f32]>::to_vec).collect());
+        Ok(super::Prediction::TokenClassification(prediction))
+    }
+
+    fn head_labels(&self, dataset_labels: &[String]) -> Vec<String> {
+        tag_scheme::with_missing_inside_tags(dataset_labels)
+    }
+}
+
+/// Prediction from the logits of the words that were not truncated, `(words, labels)`.
 pub fn postprocess(labels: &[String], temperature: f32, logits: &[f32], input: &Input) -> Prediction {
     let (text, spans) = input.text_and_word_spans();
     let best_tag = |row: &[f32]| {
@@ -55,7 +110,7 @@ pub fn postprocess(labels: &[String], temperature: f32, logits: &[f32], input: &
         (labels[tag].as_str(), probabilities[tag])
     };
     let (tags, scores): (Vec<&str>, Vec<f64>) = logits.chunks_exact(labels.len()).map(best_tag).unzip();
-    let to_entity = |tagged_span: super::tag_scheme::Entity| {
+    let to_entity = |tagged_span: tag_scheme::Entity| {
         let span: CharSpan = spans[tagged_span.words.start].start..spans[tagged_span.words.end - 1].end;
         let scores = &scores[tagged_span.words];
         Entity {

@@ -1,7 +1,12 @@
-//! Preferences: of two answers the better one becomes likelier, measured against the policy as it was before the first step: direct
-//! preference optimisation (Rafailov et al. 2023), or its squared form (IPO, Azar et al. 2023).
+//! Preference optimisation: raises the probability of the chosen answer over the rejected one, relative to the policy before the
+//! first step. Direct preference optimisation (DPO, Rafailov et al. 2023) or its squared form (IPO, Azar et al. 2023).
 
-use crate::error::FieldError;
+use super::{
+    Example, HeadSpec, Input, PostprocessContext, Prediction, RowSchema, Target, Task, TaskDefaults, UntrainableRows,
+    lm_tokenize,
+};
+use crate::error::{Error, FieldError, Result};
+use crate::model::{Tokenizer, Tokens};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -9,7 +14,7 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields, default)]
 #[schema(as = Preference)]
 pub struct Config {
-    /// How far the policy may leave its start: a larger one holds it nearer.
+    /// Strength of the pull towards the reference policy: a larger value keeps the policy closer to it.
     #[schema(minimum = 0.0001, maximum = 10)]
     pub beta: f64,
     pub loss: Loss,
@@ -18,10 +23,10 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// −log σ(β·h), h being by how much more the chosen answer has gained in log-probability than the rejected one.
+    /// −log σ(β·h), where h is the log-ratio to the reference of the chosen answer minus that of the rejected one.
     #[default]
     Dpo,
-    /// (h − 1/(2β))², of log-probabilities by token.
+    /// (h − 1/(2β))², with log-probabilities averaged over tokens.
     Ipo,
 }
 
@@ -31,28 +36,83 @@ impl Default for Config {
     }
 }
 
-/// A pair's log-probabilities, the chosen answer's first.
+/// Log-probabilities of the chosen and the rejected answer.
 pub type LogProbs = [f64; 2];
 
-/// What a pair comes to.
+/// Loss of one pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairLoss {
     pub loss: f64,
-    /// The gradient of the loss by each log-probability.
+    /// Gradient of the loss with respect to each log-probability.
     pub gradient: LogProbs,
-    /// β times what each answer has gained.
+    /// β times the log-ratio of each answer to the reference.
     pub rewards: LogProbs,
 }
 
-impl Config {
-    pub fn validate(&self) -> Vec<FieldError> {
+impl Task for Config {
+    fn type_name(&self) -> &'static str {
+        "preference"
+    }
+
+    fn defaults(&self) -> TaskDefaults {
+        TaskDefaults::GENERATION
+    }
+
+    fn metric_names(&self) -> &'static [&'static str] {
+        &["loss", "accuracy", "margin"]
+    }
+
+    fn row_schemas(&self) -> &'static [RowSchema] {
+        &[RowSchema::Chosen]
+    }
+
+    fn head(&self, _labels: &[String]) -> HeadSpec {
+        HeadSpec::CAUSAL_LM
+    }
+
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+        input.tokenize(tokenizer, max_length)
+    }
+
+    fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        if let Target::Preference { chosen, rejected } = &example.target {
+            let tokenize =
+                |answer: &str| lm_tokenize::tokenize_completion(tokenizer, &example.text, answer, max_length);
+            return Ok(vec![tokenize(chosen)?, tokenize(rejected)?]);
+        }
+        if let Target::ConversationPreference { chosen, rejected } = &example.target {
+            let tokenize = |conversation| lm_tokenize::tokenize_conversation(tokenizer, conversation, max_length);
+            return Ok(vec![tokenize(chosen)?, tokenize(rejected)?]);
+        }
+        Err(example.wrong_target(self.type_name()))
+    }
+
+    fn untrainable_rows(&self) -> UntrainableRows {
+        UntrainableRows::Skip
+    }
+
+    /// Both answers must have target positions.
+    fn check_trainable(&self, sequences: &[Tokens]) -> Result<()> {
+        match sequences.iter().all(lm_tokenize::has_targets) {
+            true => Ok(()),
+            false => Err(lm_tokenize::nothing_to_learn(sequences)),
+        }
+    }
+
+    fn postprocess(&self, _context: &PostprocessContext, _outputs: Vec<f32>, _input: &Input) -> Result<Prediction> {
+        Err(Error::internal("an adapter that generates text has no predictions"))
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
         match (1e-4..=10.0).contains(&self.beta) {
             true => Vec::new(),
             false => vec![FieldError::at_pointer("/task/beta", "beta must be between 0.0001 and 10")],
         }
     }
+}
 
-    /// `now` and `before` are sums over so many tokens.
+impl Config {
+    /// Loss of a pair whose log-probabilities are sums over `answer_lengths` tokens.
     pub fn pair_loss(&self, policy: LogProbs, reference: LogProbs, answer_lengths: [usize; 2]) -> PairLoss {
         let divisors = match self.loss {
             Loss::Dpo => [1.0, 1.0],

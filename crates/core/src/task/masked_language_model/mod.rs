@@ -1,8 +1,12 @@
-//! Masked language modelling: the words behind masks (Devlin et al. 2019). An adapter learns how a domain writes, from plain
-//! texts; other jobs may start from it.
+//! Masked language modelling: predicts masked tokens (Devlin et al. 2019). Adapts to a domain from raw texts; other jobs may
+//! start from the adapter.
 
-use crate::error::FieldError;
-use crate::model::{MlmVocabulary, Tokens};
+use super::{
+    Example, HeadSpec, Input, InputProblem, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows,
+    calibration,
+};
+use crate::error::{FieldError, Result};
+use crate::model::{BaseModelInfo, MlmVocabulary, Tokenizer, Tokens};
 use espalier_tensor::seeded_rng::SeededRng;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,8 +15,8 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields, default)]
 #[schema(as = MaskedLanguageModel)]
 pub struct Config {
-    /// The share of a text's tokens that are to be found again, drawn anew in every epoch. Of them 80 % are masked, 10 %
-    /// replaced by any word, and 10 % left.
+    /// Share of a text's tokens that are predicted, drawn again in every epoch. Of these 80 % are masked, 10 % replaced by a
+    /// random token, and 10 % kept.
     #[schema(minimum = 0.01, maximum = 0.5)]
     pub mask_probability: f64,
 }
@@ -23,22 +27,71 @@ impl Default for Config {
     }
 }
 
-/// Words for each mask of a text, in order.
+/// Candidate tokens for each mask of a text, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Fills)]
 pub struct Prediction {
     pub fills: Vec<Vec<Fill>>,
 }
 
-/// The most probable first.
+/// Candidate for a mask, the most probable first.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Fill {
     pub token: String,
     pub score: f32,
 }
 
-impl Config {
-    pub fn validate(&self) -> Vec<FieldError> {
+impl Task for Config {
+    fn type_name(&self) -> &'static str {
+        "masked_language_model"
+    }
+
+    fn defaults(&self) -> TaskDefaults {
+        TaskDefaults::TEXT
+    }
+
+    fn metric_names(&self) -> &'static [&'static str] {
+        &["loss", "accuracy", "perplexity"]
+    }
+
+    fn row_schemas(&self) -> &'static [RowSchema] {
+        &[RowSchema::Text]
+    }
+
+    fn head(&self, _labels: &[String]) -> HeadSpec {
+        HeadSpec::MASKED_LM
+    }
+
+    /// The positions of the masks are the target positions.
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+        let mut tokens = tokenizer.encode(&input.joined_text(), None, max_length)?;
+        let mask_id = tokenizer.mask_token().map(|(mask, _)| mask);
+        tokens.target_positions =
+            (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) == mask_id).map(|(position, _)| position).collect();
+        Ok(tokens)
+    }
+
+    fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        Ok(vec![example.tokenize(tokenizer, max_length)?])
+    }
+
+    fn untrainable_rows(&self) -> UntrainableRows {
+        UntrainableRows::Skip
+    }
+
+    fn postprocess(
+        &self,
+        context: &PostprocessContext,
+        outputs: Vec<f32>,
+        _input: &Input,
+    ) -> Result<super::Prediction> {
+        let token_text = |id| context.base.tokenizer().decode_token(id);
+        let vocabulary_size = context.base.info().vocabulary_size;
+        let prediction = postprocess(&outputs, vocabulary_size, context.top_k, token_text);
+        Ok(super::Prediction::MaskedLanguageModel(prediction))
+    }
+
+    fn validate(&self) -> Vec<FieldError> {
         match (0.01..=0.5).contains(&self.mask_probability) {
             true => Vec::new(),
             false => {
@@ -47,13 +100,21 @@ impl Config {
         }
     }
 
-    /// How many tokens of a text are to be found: always one at least.
+    fn input_problem(&self, base: &BaseModelInfo, tokens: &Tokens) -> Option<InputProblem> {
+        let mask = base.mask_token.as_ref().filter(|_| tokens.target_positions.is_empty())?;
+        let message = format!("put {mask} where a word is to be found, early enough to be read");
+        Some(InputProblem { code: "no_mask", message })
+    }
+}
+
+impl Config {
+    /// Number of tokens that are predicted: at least one, unless all are special.
     pub fn mask_count(&self, tokens: &Tokens, masking: &MlmVocabulary) -> usize {
         let maskable = masking.maskable_positions(tokens).len();
         ((maskable as f64 * self.mask_probability).round() as usize).max(1).min(maskable)
     }
 
-    /// The text with some of its tokens hidden, and which they were.
+    /// Tokens with some of them masked, and the original ids of these.
     pub fn mask(&self, tokens: &Tokens, masking: &MlmVocabulary, mut random: SeededRng) -> (Tokens, Vec<u32>) {
         let mut positions = masking.maskable_positions(tokens);
         random.shuffle(&mut positions);
@@ -72,12 +133,12 @@ impl Config {
     }
 }
 
-/// Words that are told of a mask at most: the rest of a vocabulary is forgotten where it was computed.
+/// Most candidates per mask: only these of a row of logits leave the forward pass.
 pub const MAX_FILLS: usize = 100;
 
-/// The likeliest words of a row of logits, the first first: of each its id and its probability, end to end.
+/// Most probable tokens of a row of logits, sorted: id and probability of each, flattened.
 pub fn top_tokens(logits: &[f32]) -> Vec<f32> {
-    let probabilities = super::calibration::softmax(logits, 1.0);
+    let probabilities = calibration::softmax(logits, 1.0);
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     let by_probability = |one: &u32, other: &u32| {
         probabilities[*other as usize].total_cmp(&probabilities[*one as usize]).then(one.cmp(other))
@@ -86,16 +147,16 @@ pub fn top_tokens(logits: &[f32]) -> Vec<f32> {
     order.select_nth_unstable_by(fill_count - 1, by_probability);
     order.truncate(fill_count);
     order.sort_unstable_by(by_probability);
-    // A number of 24 bits is a whole one as f32: no vocabulary is larger.
+    // An `f32` holds integers of 24 bits exactly, and no vocabulary is larger.
     order.iter().flat_map(|id| [*id as f32, probabilities[*id as usize] as f32]).collect()
 }
 
-/// Words that are told of a mask.
+/// Candidates per mask.
 fn fill_count(vocabulary_size: usize) -> usize {
     vocabulary_size.min(MAX_FILLS)
 }
 
-/// `rows` are the likeliest words of a text's masks, end to end.
+/// Prediction from the [`top_tokens`] of a text's masks, concatenated.
 pub fn postprocess(
     top_tokens: &[f32],
     vocabulary_size: usize,

@@ -1,0 +1,71 @@
+//! Causal language modelling: predicts the next token (Radford et al. 2018). Trained on prompts with completions, on the
+//! assistant's messages of conversations, or on raw texts.
+
+use super::{
+    Example, HeadSpec, Input, PostprocessContext, Prediction, RowSchema, Target, Task, TaskDefaults, UntrainableRows,
+    lm_tokenize,
+};
+use crate::error::{Error, Result};
+use crate::model::{Tokenizer, Tokens};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = CausalLanguageModel)]
+pub struct Config {}
+
+impl Task for Config {
+    fn type_name(&self) -> &'static str {
+        "causal_language_model"
+    }
+
+    fn defaults(&self) -> TaskDefaults {
+        TaskDefaults::GENERATION
+    }
+
+    fn metric_names(&self) -> &'static [&'static str] {
+        &["loss", "accuracy", "perplexity"]
+    }
+
+    fn row_schemas(&self) -> &'static [RowSchema] {
+        &[RowSchema::Completion, RowSchema::Messages, RowSchema::Text]
+    }
+
+    fn head(&self, _labels: &[String]) -> HeadSpec {
+        HeadSpec::CAUSAL_LM
+    }
+
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+        input.tokenize(tokenizer, max_length)
+    }
+
+    fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        if let Target::Completion(completion) = &example.target {
+            return Ok(vec![lm_tokenize::tokenize_completion(tokenizer, &example.text, completion, max_length)?]);
+        }
+        if let Target::Conversation(conversation) = &example.target {
+            return Ok(vec![lm_tokenize::tokenize_conversation(tokenizer, conversation, max_length)?]);
+        }
+        lm_tokenize::tokenize_windows(tokenizer, &example.text, max_length)
+    }
+
+    fn untrainable_rows(&self) -> UntrainableRows {
+        UntrainableRows::Skip
+    }
+
+    fn check_trainable(&self, sequences: &[Tokens]) -> Result<()> {
+        match sequences.iter().any(lm_tokenize::has_targets) {
+            true => Ok(()),
+            false => Err(lm_tokenize::nothing_to_learn(sequences)),
+        }
+    }
+
+    fn packs_raw_text(&self) -> bool {
+        true
+    }
+
+    fn postprocess(&self, _context: &PostprocessContext, _outputs: Vec<f32>, _input: &Input) -> Result<Prediction> {
+        Err(Error::internal("an adapter that generates text has no predictions"))
+    }
+}

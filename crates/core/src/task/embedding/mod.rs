@@ -1,0 +1,130 @@
+//! Embedding: a row of norm 1 per text, close to those of similar texts.
+//!
+//! Trained on pairs with a similarity score, or on texts with a positive and optionally a negative.
+
+use super::{
+    Example, HeadSpec, Input, PostprocessContext, Prediction, RowSchema, Target, Task, TaskDefaults, UntrainableRows,
+};
+use crate::error::Result;
+use crate::model::{Pooling, Tokenizer, Tokens};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = EmbeddingTask)]
+pub struct Config {
+    /// Pooling of a sequence to one row; by default the base's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// Training loss; by default the one that fits the fields of the rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// For rows `{text, text_pair, score}`: squared difference of the cosine and the score (Reimers & Gurevych 2019).
+    /// Scores that are not all between -1 and 1 are scaled to the range 0 to 1 of the training data.
+    Cosine,
+    /// For rows `{text, positive, negative?}`: cross entropy of each text's positive among all positives and negatives of the
+    /// batch, with 20 times the cosine as logits (Henderson et al. 2017).
+    MultipleNegativesRanking,
+}
+
+/// Embedding of one text.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Embedding {
+    pub embedding: Vec<f32>,
+}
+
+impl Task for Config {
+    fn type_name(&self) -> &'static str {
+        "embedding"
+    }
+
+    fn defaults(&self) -> TaskDefaults {
+        TaskDefaults::TEXT
+    }
+
+    fn metric_names(&self) -> &'static [&'static str] {
+        match self.loss {
+            Some(Loss::Cosine) => &["spearman", "loss", "pearson"],
+            Some(Loss::MultipleNegativesRanking) | None => {
+                &["mrr_at_10", "loss", "recall_at_1", "recall_at_5", "recall_at_10"]
+            }
+        }
+    }
+
+    fn row_schemas(&self) -> &'static [RowSchema] {
+        match self.loss {
+            None => &[RowSchema::Positive, RowSchema::Score],
+            Some(Loss::MultipleNegativesRanking) => &[RowSchema::Positive],
+            Some(Loss::Cosine) => &[RowSchema::Score],
+        }
+    }
+
+    fn head(&self, _labels: &[String]) -> HeadSpec {
+        HeadSpec::POOLED_ROW
+    }
+
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+        input.tokenize(tokenizer, max_length)
+    }
+
+    fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        let encode = |text: &str| tokenizer.encode(text, None, max_length);
+        let text = example.text.as_str();
+        if let Target::Positive { positive, negative } = &example.target {
+            return [text, positive].into_iter().chain(negative.as_deref()).map(encode).collect();
+        }
+        if let Target::Score(_) = &example.target {
+            return [text].into_iter().chain(example.text_pair.as_deref()).map(encode).collect();
+        }
+        Err(example.wrong_target(self.type_name()))
+    }
+
+    fn untrainable_rows(&self) -> UntrainableRows {
+        UntrainableRows::Refuse
+    }
+
+    fn postprocess(&self, _context: &PostprocessContext, outputs: Vec<f32>, _input: &Input) -> Result<Prediction> {
+        Ok(Prediction::Embedding(Embedding { embedding: outputs }))
+    }
+
+    fn set_row_schema(&mut self, schema: RowSchema) {
+        let loss = match schema {
+            RowSchema::Positive => Some(Loss::MultipleNegativesRanking),
+            RowSchema::Score => Some(Loss::Cosine),
+            RowSchema::Label
+            | RowSchema::Labels
+            | RowSchema::Value
+            | RowSchema::Tags
+            | RowSchema::Entities
+            | RowSchema::Completion
+            | RowSchema::Messages
+            | RowSchema::Chosen
+            | RowSchema::Text => None,
+        };
+        self.loss = self.loss.or(loss);
+    }
+
+    fn pooling(&self) -> Option<Pooling> {
+        self.pooling
+    }
+
+    fn set_pooling(&mut self, pooling: Pooling) {
+        self.pooling = Some(pooling);
+    }
+}
+
+/// Scales a row to norm 1; a row of zeros stays unchanged.
+pub fn l2_normalize(row: &mut [f32]) {
+    let norm = l2_norm(row).max(1e-12);
+    row.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
+}
+
+pub fn l2_norm(row: &[f32]) -> f64 {
+    row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+}

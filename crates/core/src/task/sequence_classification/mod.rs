@@ -1,0 +1,154 @@
+//! Sequence classification: one label, or with `multi_label` a set of labels, for a text or a pair of texts.
+
+use super::{
+    Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, calibration, head,
+};
+use crate::error::Result;
+use crate::model::{ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SequenceClassification)]
+pub struct Config {
+    /// Pooling of a sequence to one row; by default the base's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// Layers of the head; by default those of the base's own head for `cls`, else one linear map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<head::Config>,
+    /// A set of labels per text, possibly empty, instead of exactly one label.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub multi_label: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Task for Config {
+    fn type_name(&self) -> &'static str {
+        "sequence_classification"
+    }
+
+    fn defaults(&self) -> TaskDefaults {
+        TaskDefaults::TEXT
+    }
+
+    fn metric_names(&self) -> &'static [&'static str] {
+        match self.multi_label {
+            true => &["micro_f1", "loss", "macro_f1", "exact_match"],
+            false => &["accuracy", "loss", "macro_f1"],
+        }
+    }
+
+    fn row_schemas(&self) -> &'static [RowSchema] {
+        match self.multi_label {
+            true => &[RowSchema::Labels],
+            false => &[RowSchema::Label],
+        }
+    }
+
+    fn head(&self, labels: &[String]) -> HeadSpec {
+        HeadSpec::pooled(labels.len(), self.head.as_ref())
+    }
+
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+        input.tokenize(tokenizer, max_length)
+    }
+
+    fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
+        Ok(vec![example.tokenize(tokenizer, max_length)?])
+    }
+
+    fn untrainable_rows(&self) -> UntrainableRows {
+        UntrainableRows::Refuse
+    }
+
+    fn postprocess(
+        &self,
+        context: &PostprocessContext,
+        outputs: Vec<f32>,
+        _input: &Input,
+    ) -> Result<super::Prediction> {
+        Ok(match self.multi_label {
+            true => {
+                let mut prediction = postprocess_multi_label(context.labels, &outputs);
+                prediction.logits = context.include_logits.then_some(outputs);
+                super::Prediction::MultiLabel(prediction)
+            }
+            false => {
+                let mut prediction = postprocess(context.labels, context.temperature, &outputs, context.top_k);
+                prediction.logits = context.include_logits.then_some(outputs);
+                super::Prediction::Classification(prediction)
+            }
+        })
+    }
+
+    fn accepts_text_pairs(&self) -> bool {
+        true
+    }
+
+    fn pooling(&self) -> Option<Pooling> {
+        self.pooling
+    }
+
+    fn set_pooling(&mut self, pooling: Pooling) {
+        self.pooling = Some(pooling);
+    }
+
+    fn set_base_head(&mut self, base_head: ClassificationHeadSpec) {
+        head::Config::set_default(&mut self.head, self.pooling, base_head);
+    }
+}
+
+/// Most probable label with its calibrated probability, the runners-up, and on request the raw logits.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Classification)]
+pub struct Prediction {
+    pub label: String,
+    pub score: f32,
+    pub top: Vec<Scored>,
+    /// In the order of the adapter's labels, before the temperature; only on request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logits: Option<Vec<f32>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Scored {
+    pub label: String,
+    pub score: f32,
+}
+
+/// Prediction from one row of logits.
+pub fn postprocess(labels: &[String], temperature: f32, logits: &[f32], top_k: usize) -> Prediction {
+    let probabilities = calibration::softmax(logits, temperature);
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    // A tie is decided for the earlier label, as in `argmax`.
+    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
+    let scored_label = |index: &usize| Scored { label: labels[*index].clone(), score: probabilities[*index] as f32 };
+    let top: Vec<Scored> = order.iter().take(top_k.max(1)).map(scored_label).collect();
+    Prediction { label: top[0].label.clone(), score: top[0].score, top, logits: None }
+}
+
+/// Labels with a probability above 0.5, the most probable first, and on request the raw logits.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Labels)]
+pub struct MultiLabelPrediction {
+    pub labels: Vec<Scored>,
+    /// In the order of the adapter's labels; only on request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logits: Option<Vec<f32>>,
+}
+
+/// Prediction from one row of logits, with an independent decision per label.
+pub fn postprocess_multi_label(labels: &[String], logits: &[f32]) -> MultiLabelPrediction {
+    let mut selected: Vec<(&String, f32)> =
+        labels.iter().zip(logits.iter().copied()).filter(|(_, logit)| *logit > 0.0).collect();
+    selected.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let scored_label =
+        |(label, logit): (&String, f32)| Scored { label: label.clone(), score: 1.0 / (1.0 + (-logit).exp()) };
+    MultiLabelPrediction { labels: selected.into_iter().map(scored_label).collect(), logits: None }
+}
