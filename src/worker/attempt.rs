@@ -12,7 +12,7 @@ use super::{background, inputs, publish};
 use crate::store::{Claim, RequestedAction};
 use espalier_core::artifact::{AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
-use espalier_core::training::successive_halving::HalvingResult;
+use espalier_core::training::HalvingResult;
 use espalier_core::training::{Dirs, MetricsRow, Outcome, StopReason, TrainingData, TrainingResult};
 use std::convert::Infallible;
 use std::pin::pin;

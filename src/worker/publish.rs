@@ -8,7 +8,7 @@ use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, Prob
 use espalier_core::error::Result;
 use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
-use espalier_core::training::successive_halving::HalvingResult;
+use espalier_core::training::HalvingResult;
 use espalier_core::training::{Progress, Spec, TrainingResult};
 use serde_json::json;
 use uuid::Uuid;

@@ -6,7 +6,8 @@ use espalier_core::adapter::{self, ParameterBuilder, lora};
 use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
 use espalier_core::error::Error;
 use espalier_core::model::{BaseModel, Module, Pooling, SUPPORTED_MODEL_TYPES, SiteInfo, Tokens};
-use espalier_core::task::targets::Targets;
+use espalier_core::task::causal_language_model::NextTokenObjective;
+use espalier_core::task::objective::{MicroBatch, Objective, ObjectiveContext};
 use espalier_core::task::{self, HeadKind, Input, embedding, masked_language_model};
 use espalier_core::training::compatibility::{self, Combination};
 use espalier_core::training::network::{ForwardInput, MicroBatchGradients, Network};
@@ -240,14 +241,12 @@ fn every_parameter_gets_a_gradient() {
 }
 
 fn gradients(network: &Network, weights: &[Tensor], base: &BaseModel, spec: &Spec) -> MicroBatchGradients {
-    let (tokens, targets) = training_inputs(base, spec);
+    let TrainingInputs { tokens, objective, label_ids } = training_inputs(base, spec);
     let dropout = Dropout { seed: 1, step: 0, example_ids: (0..tokens.len() as u64).collect() };
     let parameters = network.upload(weights).unwrap();
     let forward = network.forward(&parameters, ForwardInput::from_tokens(tokens), dropout).unwrap();
-    match targets {
-        LossTargets::Tokens(ids) => network.language_gradients(forward, &ids, 4.0).unwrap(),
-        LossTargets::Targets(targets) => network.gradients(forward, &targets, 4.0).unwrap(),
-    }
+    let batch = MicroBatch { examples: &[0, 1, 2, 3], label_ids: &label_ids };
+    network.gradients(forward, objective.as_ref(), &batch, 4.0).unwrap()
 }
 
 #[test]
@@ -265,25 +264,30 @@ fn gradient_checkpointing_is_bit_identical() {
     });
 }
 
-enum LossTargets {
-    Tokens(Vec<u32>),
-    Targets(Targets),
+/// Inputs of the loss of four examples.
+struct TrainingInputs {
+    tokens: Vec<Arc<Tokens>>,
+    objective: Box<dyn Objective>,
+    /// Labels of a language model.
+    label_ids: Vec<u32>,
 }
 
-/// The sequences of four examples, and their targets.
-fn training_inputs(base: &BaseModel, spec: &Spec) -> (Vec<Arc<Tokens>>, LossTargets) {
+fn training_inputs(base: &BaseModel, spec: &Spec) -> TrainingInputs {
     if matches!(spec.task, task::Config::MaskedLanguageModel(_)) || spec.task.is_generative() {
         let tokens: Vec<Arc<Tokens>> = tokens(base, spec).into_iter().map(Arc::new).collect();
-        let ids = tokens.iter().flat_map(|tokens| &tokens.target_positions).map(|row| row % 20 + 6).collect();
-        return (tokens, LossTargets::Tokens(ids));
+        let label_ids = tokens.iter().flat_map(|tokens| &tokens.target_positions).map(|row| row % 20 + 6).collect();
+        let token_counts = tokens.iter().map(|tokens| tokens.target_positions.len()).collect();
+        return TrainingInputs { tokens, objective: Box::new(NextTokenObjective { token_counts }), label_ids };
     }
     let examples = espalier_testing::tasks::examples(&spec.task, 4);
     let tokenize = |example| spec.task.tokenize_example(base.tokenizer(), example, 64).unwrap();
-    let sequences: Vec<Vec<Tokens>> = examples.iter().map(tokenize).collect();
-    let targets = Targets::new(&spec.task, &spec.labels, &examples.iter().collect::<Vec<_>>()).unwrap();
-    let targets =
-        targets.truncate(sequences.iter().map(|one| one[0].target_positions.len())).with_fitted_scale(&[0, 1, 2, 3]);
-    (sequences.into_iter().flatten().map(Arc::new).collect(), LossTargets::Targets(targets))
+    let tokens: Vec<Vec<Arc<Tokens>>> =
+        examples.iter().map(|example| tokenize(example).into_iter().map(Arc::new).collect()).collect();
+    let examples: Vec<_> = examples.iter().collect();
+    let context = ObjectiveContext { base, labels: &spec.labels, examples: &examples, tokens: &tokens, seed: 1 };
+    let mut objective = spec.task.objective(&context).unwrap();
+    objective.fit(&[0, 1, 2, 3]);
+    TrainingInputs { tokens: tokens.concat(), objective, label_ids: Vec::new() }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Adapters' zips, and the cases that scripts write beside them.
+//! Zip archives of adapters, and the JSON test cases beside them.
 
 use espalier_core::task::Input;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
-/// The files of a zip by name.
+/// Files of a zip archive by name.
 pub fn read_zip(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut archive = ZipArchive::new(File::open(path).unwrap()).unwrap();
     let mut read_entry = |index: usize| {

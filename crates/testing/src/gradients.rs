@@ -1,8 +1,9 @@
-//! The gradients of an adapter whose tensors are given, to compare with PyTorch's.
+//! Gradients of an adapter with given tensors, for comparison with PyTorch.
 
 use espalier_core::adapter::ParameterBuilder;
 use espalier_core::model::BaseModel;
-use espalier_core::task::targets::Targets;
+use espalier_core::task::objective::MicroBatch;
+use espalier_core::task::sequence_classification::ClassObjective;
 use espalier_core::training::Spec;
 use espalier_core::training::network::{ForwardInput, Network};
 use espalier_tensor::{Dropout, Tensor};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Of the summed cross entropy over `[text, label]` pairs of three classes, by name.
+/// Gradients by parameter name of the summed cross entropy over `[text, label]` pairs of three classes.
 pub fn cross_entropy_gradients(
     base: &Arc<BaseModel>,
     spec: &Spec,
@@ -23,15 +24,17 @@ pub fn cross_entropy_gradients(
         |text: &Value| base.tokenizer().encode(text[0].as_str().unwrap(), None, max_length).map(Arc::new).unwrap();
     let classes: Vec<u32> = texts.iter().map(|text| text[1].as_u64().unwrap() as u32).collect();
     let dropout = Dropout { seed: 1, step: 0, example_ids: (0..classes.len() as u64).collect() };
-    let targets = Targets::Classes { classes, class_count: 3 };
+    let examples: Vec<usize> = (0..classes.len()).collect();
+    let objective = ClassObjective { classes, class_count: 3 };
     let parameters = network.upload(&built.tensors).unwrap();
-    let source = ForwardInput::from_tokens(texts.iter().map(tokenize).collect());
-    let forward = network.forward(&parameters, source, dropout).unwrap();
-    let result = network.gradients(forward, &targets, 1.0).unwrap();
+    let input = ForwardInput::from_tokens(texts.iter().map(tokenize).collect());
+    let forward = network.forward(&parameters, input, dropout).unwrap();
+    let batch = MicroBatch { examples: &examples, label_ids: &[] };
+    let result = network.gradients(forward, &objective, &batch, 1.0).unwrap();
     built.names.into_iter().zip(result.gradients).collect()
 }
 
-/// Of two tensors, relative to the largest number of the expected one.
+/// Largest difference of two tensors, relative to the largest value of the expected one.
 pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(1e-3f32, |largest, value| largest.max(value.abs()));
@@ -39,7 +42,7 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
     differences.fold(0.0, f32::max) / largest
 }
 
-/// The tensors whose names begin with `prefix`, under the rest of their names.
+/// Tensors whose names begin with `prefix`, by the rest of their names.
 pub fn with_prefix(all: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
     let named = all.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
     named.collect()

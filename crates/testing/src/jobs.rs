@@ -1,4 +1,4 @@
-//! The tiny base model and a small dataset on it.
+//! Tiny base model, and a small dataset for it.
 
 use crate::workspace;
 use espalier_core::adapter;
@@ -13,12 +13,12 @@ pub fn fixture(name: &str) -> PathBuf {
     workspace().join("tests/fixtures").join(name)
 }
 
-/// Two layers of 32, random weights.
+/// BERT with two layers of hidden size 32 and random weights.
 pub fn tiny_base() -> Arc<BaseModel> {
     Arc::new(BaseModel::load(&fixture("tiny-bert"), "tiny-bert", Arc::new(CpuBackend::detect())).unwrap())
 }
 
-/// Sentences of three kinds that a few words tell apart.
+/// Sentences of three classes that differ in a few words.
 pub fn examples(count: usize) -> Vec<Example> {
     let subjects = ["my card", "the new card", "a transfer", "this payment", "my account", "cash"];
     let kinds = [("arrival", "when will it arrive"), ("fee", "why was I charged"), ("help", "how can I change it")];
@@ -31,6 +31,7 @@ pub fn examples(count: usize) -> Vec<Example> {
     (0..count).map(example).collect()
 }
 
+/// Labels of the examples, sorted and distinct.
 pub fn labels(examples: &[Example]) -> Vec<String> {
     let mut labels: Vec<String> = examples
         .iter()
@@ -44,7 +45,7 @@ pub fn labels(examples: &[Example]) -> Vec<String> {
     labels
 }
 
-/// A specification on the tiny base, and its data.
+/// Specification on the tiny base, and its data.
 pub fn spec_and_data(
     base: &BaseModel,
     method: adapter::Config,

@@ -1,4 +1,4 @@
-//! Fixtures of the tests of all crates: tiny base models, examples and jobs on them.
+//! Fixtures for the tests of all crates: tiny base models, examples and jobs.
 
 pub mod folders;
 pub mod gradients;
@@ -7,7 +7,7 @@ pub mod tasks;
 
 use std::path::{Path, PathBuf};
 
-/// The workspace's root folder, where `tests/fixtures` and `examples` are.
+/// Root folder of the workspace, with `tests/fixtures` and `examples`.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate is two folders deep").to_path_buf()
 }

@@ -1,4 +1,4 @@
-//! Every task there is, with a few examples that teach it something.
+//! All tasks, with a few training examples for each.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use super::jobs;
@@ -9,7 +9,7 @@ use espalier_core::training::{Hyperparameters, Spec, TrainingData, spec::Request
 use espalier_tensor::backend::cpu::CpuBackend;
 use std::sync::Arc;
 
-/// Each in all its ways.
+/// All tasks with all their losses and modes.
 pub fn all_tasks() -> Vec<Config> {
     let tasks = serde_json::json!([
         {"type": "sequence_classification"},
@@ -23,19 +23,16 @@ pub fn all_tasks() -> Vec<Config> {
         {"type": "preference"},
     ]);
     let all: Vec<Config> = serde_json::from_value(tasks).unwrap();
-    assert!(
-        task::TASK_TYPES.iter().all(|name| all.iter().any(|task| task.type_name() == *name)),
-        "every task is there"
-    );
+    assert!(task::TASK_TYPES.iter().all(|name| all.iter().any(|task| task.type_name() == *name)), "a task is missing");
     all
 }
 
-/// A small BERT that every task can be learned on: with a masked language model's head.
+/// Small BERT with a masked language model head.
 pub fn bert_base() -> Arc<BaseModel> {
     base_of_architecture("bert")
 }
 
-/// One that a task can be learned on: a small decoder for text that goes on.
+/// Base that the task can be trained on: a small decoder for generation, else a small BERT.
 pub fn base_for_task(task: &Config) -> Arc<BaseModel> {
     match task.is_generative() {
         false => bert_base(),
@@ -46,13 +43,13 @@ pub fn base_for_task(task: &Config) -> Arc<BaseModel> {
     }
 }
 
-/// The same of any architecture.
+/// Small encoder of an architecture, with a masked language model head.
 pub fn base_of_architecture(model_type: &str) -> Arc<BaseModel> {
     let folder = jobs::fixture("language").join(model_type);
     Arc::new(BaseModel::load(&folder, model_type, Arc::new(CpuBackend::detect())).unwrap())
 }
 
-/// The sentences of `jobs::examples`, for this task.
+/// The sentences of [`jobs::examples`] with targets of this task.
 pub fn examples(task: &Config, count: usize) -> Vec<Example> {
     jobs::examples(count).into_iter().map(|example| to_task_example(task, example)).collect()
 }
@@ -94,7 +91,7 @@ fn to_task_example(task: &Config, example: Example) -> Example {
     Example { target, ..example }
 }
 
-/// A specification for a task, and its data.
+/// Specification for a task, and its data.
 pub fn spec_and_data(
     base: &BaseModel,
     task: &Config,

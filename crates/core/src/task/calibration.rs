@@ -1,9 +1,9 @@
-//! Calibration of probabilities: the temperature (Guo et al. 2017) and the expected calibration error.
+//! Calibration of probabilities: temperature scaling (Guo et al. 2017) and expected calibration error.
 
-/// Equal-width bins of confidence.
+/// Bins of confidence, of equal width.
 const BINS: usize = 15;
 
-/// softmax(logits / temperature), in `f64` for the sums.
+/// softmax(logits / temperature), with sums in `f64`.
 pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
     let scaled = logits.iter().map(|logit| f64::from(*logit) / f64::from(temperature));
     let max_logit = scaled.clone().fold(f64::NEG_INFINITY, f64::max);
@@ -12,12 +12,12 @@ pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
     exponentials.into_iter().map(|value| value / total).collect()
 }
 
-/// The mean negative log likelihood of the classes under `(examples, classes)` logits.
+/// Mean negative log likelihood of the classes under logits `(examples, classes)`.
 pub fn cross_entropy(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> f64 {
     smoothed_cross_entropy(logits, class_count, targets, temperature, 0.0)
 }
 
-/// As [`loss`], where each target gives up a share of its certainty to all classes alike.
+/// Cross entropy with label smoothing.
 pub fn smoothed_cross_entropy(
     logits: &[f32],
     class_count: usize,
@@ -42,9 +42,9 @@ fn row_cross_entropy(row: &[f32], target: u32, temperature: f64, label_smoothing
     sum.ln() - (1.0 - label_smoothing) * scaled_logit(&row[target as usize]) - label_smoothing * mean_logit
 }
 
-/// The temperature between 1/20 and 20 with the least loss: golden-section search over its logarithm, where the loss
-/// has one minimum. At least one mistake in so many examples is allowed for (Laplace's rule of succession), so that a
-/// few right answers do not make for certainty.
+/// Temperature between 1/20 and 20 with the smallest loss, by golden-section search over its logarithm, where the loss has one
+/// minimum. The label smoothing is at least that of one mistake in all examples (Laplace's rule of succession), so that a few
+/// correct predictions do not give full confidence.
 pub fn fit_temperature(logits: &[f32], class_count: usize, targets: &[u32], min_label_smoothing: f64) -> f32 {
     let golden_ratio = (5f64.sqrt() - 1.0) / 2.0;
     let label_smoothing = min_label_smoothing.max(1.0 / (targets.len() as f64 + 2.0));
@@ -68,7 +68,7 @@ pub fn fit_temperature(logits: &[f32], class_count: usize, targets: &[u32], min_
     ((lower + upper) / 2.0).exp() as f32
 }
 
-/// The expected calibration error: over bins of confidence, the gap between confidence and accuracy, weighted by size.
+/// Expected calibration error: gap between confidence and accuracy per bin of confidence, weighted by the size of the bin.
 pub fn expected_calibration_error(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> f64 {
     let mut bins = [(0usize, 0.0f64, 0usize); BINS];
     for (row, target) in logits.chunks_exact(class_count).zip(targets) {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn temperature_scaling_matches_confidence_to_accuracy() {
-        // Three of four are right, yet the logits claim nearly all.
+        // Three of four predictions are correct, but the confidence is close to 1.
         let logits: Vec<f32> = (0..400).flat_map(|_| [6.0, 0.0]).collect();
         let targets: Vec<u32> = (0..400).map(|index| u32::from(index % 4 == 0)).collect();
         let temperature = fit_temperature(&logits, 2, &targets, 0.0);

@@ -1,23 +1,23 @@
-//! Losses over a vocabulary: the words' numbers are there for a slice of the rows at a time, so that memory never grows with
+//! Cross entropy over the vocabulary. The logits exist for a chunk of rows at a time, so memory does not grow with
 //! tokens × vocabulary.
-//!
-//! Knows nothing of where rows and words come from.
 
-use super::metrics::{self, language_model::TOKEN_METRICS_WIDTH};
+use super::metrics::{TaskMetrics, argmax};
 use crate::error::Result;
 use crate::model::BaseModel;
 use espalier_tensor::{Buffer, RaggedLayout, Tape, Tensor, Var};
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows whose vocabularies are in memory at once: enough that the words are read from memory seldom.
+/// Rows per chunk: large enough that reading the vocabulary's weights is a small share of the time.
 const CHUNK_ROWS: usize = 128;
 
-/// What finding words costs, and how it depends on the rows that the words are compared with.
+/// Cross entropy of each row, and its gradient.
 pub struct TokenLosses {
-    /// −log softmax(words·row)[word], by row.
+    /// −log softmax(logits)[label] per row.
     pub losses: Vec<f64>,
-    /// The gradient of each by its row, `(rows, hidden)`.
+    /// Gradient of each row's loss with respect to the row, `(rows, hidden)`.
     gradients: Tensor,
 }
 
@@ -35,7 +35,7 @@ impl TokenLosses {
         Ok(Self { losses, gradients: Tensor::new([hidden.rows(), hidden.width()], gradients) })
     }
 
-    /// The gradient of a sum of losses, each times its factor.
+    /// Gradient of the weighted sum of the losses.
     pub fn into_weighted_gradient(mut self, weights: impl Iterator<Item = f64>) -> Tensor {
         let width = self.gradients.shape[1].max(1);
         for (row, factor) in self.gradients.values.chunks_exact_mut(width).zip(weights) {
@@ -45,7 +45,7 @@ impl TokenLosses {
     }
 }
 
-/// How the base's own head judges these words, `(words, JUDGED)`.
+/// Loss of each row, and 1 where the label is the most probable token, else 0: `(rows, TOKEN_METRICS_WIDTH)`.
 pub fn token_metrics(base: &BaseModel, tape: &mut Tape, rows: Var, target_ids: &[u32]) -> Result<Vec<f32>> {
     let kernels = Arc::clone(base.backend());
     let mut values = Vec::with_capacity(target_ids.len() * TOKEN_METRICS_WIDTH);
@@ -54,15 +54,15 @@ pub fn token_metrics(base: &BaseModel, tape: &mut Tape, rows: Var, target_ids: &
         let losses = kernels.cross_entropy(logits, targets)?.losses;
         let logits = kernels.download(logits)?.values;
         let rows = logits.chunks_exact(base.info().vocabulary_size).zip(targets).zip(losses);
-        values.extend(rows.flat_map(|((row, word), loss)| {
-            [loss as f32, f32::from(u8::from(metrics::argmax(row) == *word as usize))]
-        }));
+        values.extend(
+            rows.flat_map(|((row, label), loss)| [loss as f32, f32::from(u8::from(argmax(row) == *label as usize))]),
+        );
         Ok(())
     })?;
     Ok(values)
 }
 
-/// Hands over every slice's numbers `(rows, vocabulary)` of rows that the words are compared with.
+/// Calls `consume` with the logits `(rows, vocabulary)` of each chunk of rows.
 pub fn for_each_logits_chunk(
     base: &BaseModel,
     tape: &mut Tape,
@@ -80,6 +80,56 @@ pub fn for_each_logits_chunk(
     Ok(())
 }
 
+/// Values per token in [`token_metrics`].
+pub const TOKEN_METRICS_WIDTH: usize = 2;
+
+/// Metrics of a language model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LanguageModelMetrics {
+    pub examples: usize,
+    /// Mean cross entropy of the tokens.
+    pub loss: f64,
+    /// exp(loss)
+    pub perplexity: f64,
+    /// Share of tokens whose label is the most probable token.
+    pub accuracy: f64,
+}
+
+impl LanguageModelMetrics {
+    /// From the [`token_metrics`] of all examples.
+    pub fn new(token_metrics: &[f32], examples: usize) -> Self {
+        let tokens = token_metrics.chunks_exact(TOKEN_METRICS_WIDTH);
+        let count = tokens.len().max(1) as f64;
+        let sum_of = |part: usize| tokens.clone().map(|token| f64::from(token[part])).sum::<f64>();
+        let loss = sum_of(0) / count;
+        Self { examples, loss, perplexity: loss.exp(), accuracy: sum_of(1) / count }
+    }
+}
+
+impl TaskMetrics for LanguageModelMetrics {
+    fn loss(&self) -> f64 {
+        self.loss
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+}
+
 fn chunks(rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(CHUNK_ROWS).map(move |start| start..rows.min(start + CHUNK_ROWS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_and_accuracy_are_token_means() {
+        // −log softmax of token 1 of [0, 2, 1] and of token 1 of [3, 0, 0]
+        let metrics = LanguageModelMetrics::new(&[0.407_606, 1.0, 3.094_923, 0.0], 1);
+        assert!((metrics.loss - 1.751_264).abs() < 1e-5, "{metrics:?}");
+        assert!((metrics.perplexity - metrics.loss.exp()).abs() < 1e-12);
+        assert_eq!(metrics.accuracy, 0.5);
+    }
 }

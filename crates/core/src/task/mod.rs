@@ -13,13 +13,15 @@ pub mod lm_loss;
 pub mod lm_tokenize;
 pub mod masked_language_model;
 pub mod metrics;
+pub mod objective;
 mod output_head;
 mod prediction;
 pub mod preference;
 pub mod regression;
 pub mod row_schema;
+pub mod row_targets;
+mod scale;
 pub mod sequence_classification;
-pub mod targets;
 pub mod token_classification;
 pub mod word_spans;
 
@@ -28,11 +30,13 @@ pub use example::{Conversation, Example, Input, Target};
 pub use output_head::{HeadKind, HeadRows, HeadSpec, HeadType, OutputHead, RowSelection};
 pub use prediction::{PostprocessContext, Prediction};
 pub use row_schema::RowSchema;
+pub use scale::Scale;
 pub use token_classification::tag_scheme;
 
 use crate::error::{FieldError, Result};
 use crate::model::{BaseModelInfo, ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
 use espalier_tensor::backend::Activation;
+use objective::{Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
@@ -62,6 +66,12 @@ pub trait Task {
 
     /// What training does with an example that [`Self::check_trainable`] refuses or that cannot be tokenized.
     fn untrainable_rows(&self) -> UntrainableRows;
+
+    /// Training objective on the examples of a job.
+    ///
+    /// # Errors
+    /// `Invalid` (`unknown_label`) for an example whose target does not belong to the task or to the job's labels.
+    fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>>;
 
     /// Prediction from the output row of one input.
     fn postprocess(&self, context: &PostprocessContext, outputs: Vec<f32>, input: &Input) -> Result<Prediction>;

@@ -1,9 +1,9 @@
-//! A text's words: what is tagged one by one. Whatever the tokenizer makes of them is its own business.
+//! Spans of the words of a text, which are independent of the tokenizer.
 
 use crate::model::CharSpan;
 
-/// Runs of letters and digits, and every other character but white space by itself. Where a script has no spaces between
-/// words, each of its characters is one. In code points, in the order of the text.
+/// Words of a text in code points: runs of letters and digits, and every other character except white space. In scripts without
+/// spaces each character is a word.
 pub fn split_words(text: &str) -> Vec<CharSpan> {
     let mut words: Vec<CharSpan> = Vec::new();
     let mut in_word = false;
@@ -12,7 +12,7 @@ pub fn split_words(text: &str) -> Vec<CharSpan> {
         match words.last_mut() {
             Some(word) if is_word_char && in_word => word.end = position + 1,
             _ if character.is_whitespace() => {}
-            // A mark belongs to the letter that it stands on.
+            // A combining mark belongs to the letter before it.
             Some(word) if is_combining_mark(character) && word.end == position => word.end = position + 1,
             _ => words.push(position..position + 1),
         }
@@ -21,7 +21,7 @@ pub fn split_words(text: &str) -> Vec<CharSpan> {
     words
 }
 
-/// Words that were given one by one, joined by single spaces.
+/// Words joined by single spaces, and their spans.
 pub fn join_words<'a>(words: impl IntoIterator<Item = &'a str>) -> (String, Vec<CharSpan>) {
     let (mut text, mut spans, mut position) = (String::new(), Vec::new(), 0u32);
     for word in words {
@@ -37,7 +37,7 @@ pub fn join_words<'a>(words: impl IntoIterator<Item = &'a str>) -> (String, Vec<
     (text, spans)
 }
 
-/// Some characters of a text.
+/// Substring with this span of code points.
 pub fn slice_chars<'a>(text: &'a str, span: &CharSpan) -> &'a str {
     let mut byte_offsets = text.char_indices().map(|(byte, _)| byte).chain([text.len()]);
     let start = byte_offsets.nth(span.start as usize).unwrap_or(text.len());
@@ -47,14 +47,14 @@ pub fn slice_chars<'a>(text: &'a str, span: &CharSpan) -> &'a str {
     }
 }
 
-/// Thai, Lao, Burmese, Khmer, kana and ideographs.
+/// Whether a character is Thai, Lao, Burmese, Khmer, kana or an ideograph.
 fn is_unspaced_script(character: char) -> bool {
     matches!(u32::from(character),
         0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x4DBF | 0x4E00..=0x9FFF
         | 0xF900..=0xFAFF | 0x20000..=0x2FA1F)
 }
 
-/// Combining diacritics.
+/// Whether a character is a combining diacritic.
 fn is_combining_mark(character: char) -> bool {
     matches!(u32::from(character), 0x0300..=0x036F | 0x1AB0..=0x1AFF | 0x1DC0..=0x1DFF | 0x20D0..=0x20FF)
 }

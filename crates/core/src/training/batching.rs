@@ -1,20 +1,19 @@
-//! Which example comes when: the validation split, an epoch's shuffle, batches and micro-batches.
-//!
-//! All of it is a function of the seed and the data, so that a resumed run meets the same examples.
+//! Validation split, shuffle of an epoch, and micro-batches: functions of the seed and the data, so that a resumed run sees the same
+//! examples.
 
 use espalier_tensor::seeded_rng::SeededRng;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Indices of the training and of the validation examples, both in the order of the dataset.
+/// Indices of the training and the validation examples, both in the order of the dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     pub training: Vec<usize>,
     pub validation: Vec<usize>,
 }
 
-/// A stratified split: every class gives its share, the largest remainders fill up to the fraction of the whole, and
-/// every class keeps at least one example in training (so a label seen once is never held out).
+/// Stratified split: each stratum is split by `fraction`, with the largest remainder method for rounding, and keeps at least one
+/// example in training.
 pub fn stratified_split(strata: &[u32], stratum_count: usize, fraction: f64, seed: u64) -> Split {
     let mut strata_members: Vec<Vec<usize>> = vec![Vec::new(); stratum_count];
     for (index, class) in strata.iter().enumerate() {
@@ -51,16 +50,16 @@ fn validation_quotas(members: &[Vec<usize>], fraction: f64, example_count: usize
     quotas
 }
 
-/// The order of an epoch's examples, counted from 0.
+/// Order of the examples in an epoch, counted from 0.
 pub fn shuffled_epoch(examples: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
     let mut order = examples.to_vec();
     SeededRng::new(seed, &["epoch", &epoch.to_string()]).shuffle(&mut order);
     order
 }
 
-/// Cuts a batch into micro-batches of about `tokens` tokens each. Nothing is padded, so texts of any length keep company:
-/// the longest first, each goes where there is most room (Graham 1969), and the pieces come out as large as they should.
-/// The order of the result is the order in which gradients are summed.
+/// Partitions a batch into micro-batches of about `tokens` tokens each, by longest-processing-time scheduling (Graham 1969): the
+/// longest examples first, each into the least filled micro-batch. Micro-batches are not padded. Their order is the order in which
+/// gradients are summed.
 pub fn micro_batches(batch: &[usize], lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
     let mut sorted = batch.to_vec();
     sorted.sort_by_key(|index| (Reverse(lengths[*index]), *index));
@@ -68,7 +67,7 @@ pub fn micro_batches(batch: &[usize], lengths: &[usize], tokens: usize) -> Vec<V
     let shares = micro_batch_shares(total.div_ceil(tokens));
     let mut micro_batches: Vec<Vec<usize>> = vec![Vec::new(); shares.len()];
     let mut least_filled: BinaryHeap<Reverse<(usize, usize)>> =
-        (0..shares.len()).map(|piece| Reverse((0, piece))).collect();
+        (0..shares.len()).map(|index| Reverse((0, index))).collect();
     for index in sorted {
         if let Some(mut slot) = least_filled.peek_mut() {
             let Reverse((filled, micro_batch)) = &mut *slot;
@@ -76,15 +75,15 @@ pub fn micro_batches(batch: &[usize], lengths: &[usize], tokens: usize) -> Vec<V
             *filled += lengths[index] * FULL_SHARE / shares[*micro_batch];
         }
     }
-    micro_batches.retain(|piece| !piece.is_empty());
+    micro_batches.retain(|micro_batch| !micro_batch.is_empty());
     micro_batches
 }
 
-/// The share of a piece that is not halved.
+/// Share of a micro-batch of full size.
 const FULL_SHARE: usize = 2;
 
-/// What each of about so many pieces gets: their number is 1, 2 or a multiple of 4, so that the threads of a machine end
-/// together, and the last two are halved: a thread that other work held up leaves a small piece to the others.
+/// Shares of about `count` micro-batches. Their number before halving is 1, 2 or a multiple of 4, so that the threads finish together.
+/// The last two are halved, so that a delayed thread leaves small micro-batches to the others.
 fn micro_batch_shares(count: usize) -> Vec<usize> {
     let full_count = match count {
         few @ 0..3 => few.max(1),
@@ -137,7 +136,7 @@ mod tests {
         let lengths = vec![10; 100];
         let micro_batch_count = |texts: usize| micro_batches(&(0..texts).collect::<Vec<_>>(), &lengths, 100).len();
         assert_eq!([1, 10, 11, 20, 21, 40, 41].map(micro_batch_count), [1, 2, 4, 4, 6, 6, 10]);
-        assert_eq!(micro_batches(&[0, 1, 2], &[500, 500, 500], 100).len(), 3, "a text stays whole");
+        assert_eq!(micro_batches(&[0, 1, 2], &[500, 500, 500], 100).len(), 3, "a text is never split");
     }
 
     #[test]

@@ -1,13 +1,12 @@
-//! What a run resumes from.
+//! Checkpoints of a run.
 //!
-//! A checkpoint is two blobs (`step-N.safetensors`, `step-N.json`) and a manifest with their sha256. Blobs are written
-//! and synced first, the manifest is renamed into place last: the newest manifest that verifies wins, and two are kept.
-//! Knows nothing of jobs: a folder is all it needs.
+//! A checkpoint is two blobs (`step-N.safetensors`, `step-N.json`) and a manifest with their sha256. The blobs are written and synced
+//! first, then the manifest is renamed into place. The newest manifest that verifies is loaded, and two checkpoints are kept.
 
 use super::optimizer::Moments;
 use super::progress::MetricsRow;
 use crate::error::{Context, Result};
-use crate::task::preference;
+use crate::task::objective::PairLogProbs;
 use espalier_tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -17,24 +16,23 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Everything that a run is, apart from its data and its specification.
+/// State of a run: everything besides its data and its specification.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingState {
     pub parameters: Vec<Tensor>,
     pub moments: Moments,
-    /// The parameters of the best evaluation so far.
+    /// Parameters of the best evaluation so far.
     pub best: Option<Vec<Tensor>>,
     pub trainer_state: TrainerState,
 }
 
 impl TrainingState {
-    /// Keeps the parameters where this evaluation is the best so far; the earlier one stays in a tie.
-    pub fn update_best(&mut self, score: f64, loss: f64) {
+    /// Keeps the current parameters where their evaluation is the best so far; a tie keeps the earlier ones.
+    pub fn update_best(&mut self, score: Score) {
         let best = self.trainer_state.best.as_ref();
-        let is_better = best.is_none_or(|best| score > best.score || (score == best.score && loss < best.loss));
-        match is_better {
+        match best.is_none_or(|best| score.is_better_than(&best.score)) {
             true => {
-                self.trainer_state.best = Some(BestEvaluation { step: self.trainer_state.step, score, loss });
+                self.trainer_state.best = Some(BestEvaluation { step: self.trainer_state.step, score });
                 self.best = Some(self.parameters.clone());
                 self.trainer_state.evaluations_since_best = 0;
             }
@@ -43,37 +41,51 @@ impl TrainingState {
     }
 }
 
-/// The part of a state that is not tensors.
+/// State of a run besides its tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
-    /// Updates done.
+    /// Finished steps.
     pub step: u64,
-    /// The step whose evaluation is done, `None` before the first.
+    /// Step of the last evaluation, `None` before the first.
     pub last_evaluated_step: Option<u64>,
     pub best: Option<BestEvaluation>,
     /// Evaluations since the best one.
     pub evaluations_since_best: u32,
-    /// Since the last `train` row: summed loss and examples.
+    /// Sums of loss and denominators since the last `train` row.
     pub log_window_loss: f64,
     pub log_window_examples: u64,
     pub metrics_rows: Vec<MetricsRow>,
-    /// Of preferences: what every pair was worth before the first step.
+    /// Log-probabilities of all pairs before the first step, for preference optimisation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reference_logprobs: Vec<preference::LogProbs>,
+    pub reference_logprobs: Vec<PairLogProbs>,
 }
 
+/// Best evaluation of a run so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BestEvaluation {
     pub step: u64,
+    #[serde(flatten)]
+    pub score: Score,
+}
+
+/// Score of an evaluation. Evaluations are compared by score, then by loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
     /// Higher is better.
     pub score: f64,
     pub loss: f64,
 }
 
+impl Score {
+    pub fn is_better_than(&self, other: &Self) -> bool {
+        self.score > other.score || (self.score == other.score && self.loss < other.loss)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     step: u64,
-    /// Of the specification: a checkpoint of another job is none of ours.
+    /// sha256 of the specification. A checkpoint of another specification is ignored.
     spec_hash: String,
     /// sha256 by file name.
     files: BTreeMap<String, String>,
@@ -81,22 +93,22 @@ struct Manifest {
 
 const KEPT_CHECKPOINTS: usize = 2;
 
-/// A job's folder of checkpoints.
+/// Folder with the checkpoints of a run.
 pub struct CheckpointDir {
     path: PathBuf,
     spec_hash: String,
 }
 
 impl CheckpointDir {
-    /// `spec` is whatever decides the bytes of the run.
+    /// `spec` is the serialized specification of the run.
     pub fn new(path: PathBuf, spec: &[u8]) -> Result<Self> {
-        std::fs::create_dir_all(&path).with_context(|| format!("making the checkpoint folder {}", path.display()))?;
+        std::fs::create_dir_all(&path).with_context(|| format!("creating the checkpoint folder {}", path.display()))?;
         Ok(Self { path, spec_hash: hex::encode(Sha256::digest(spec)) })
     }
 
     pub fn save(&self, state: &TrainingState, names: &[String]) -> Result<()> {
         let step = state.trainer_state.step;
-        let counters = serde_json::to_vec(&state.trainer_state).context("writing a checkpoint's counters")?;
+        let counters = serde_json::to_vec(&state.trainer_state).context("serializing a checkpoint's state")?;
         let blobs = [
             (format!("step-{step}.safetensors"), serialize_tensors(state, names)?),
             (format!("step-{step}.json"), counters),
@@ -107,18 +119,18 @@ impl CheckpointDir {
             write_atomically(&self.path, &name, &bytes)?;
         }
         let manifest = Manifest { step, spec_hash: self.spec_hash.clone(), files };
-        let manifest = serde_json::to_vec(&manifest).context("writing a checkpoint's manifest")?;
+        let manifest = serde_json::to_vec(&manifest).context("serializing a checkpoint's manifest")?;
         write_atomically(&self.path, &format!("manifest-{step}.json"), &manifest)?;
         tracing::debug!(step, "checkpoint saved");
         self.prune()
     }
 
-    /// The newest checkpoint that verifies. A damaged one is passed over with a warning.
+    /// Newest checkpoint that verifies. A damaged one is skipped with a warning.
     pub fn load(&self, names: &[String]) -> Result<Option<TrainingState>> {
         for step in self.manifest_steps()?.into_iter().rev() {
             match self.load_verified(step, names) {
                 Ok(state) => return Ok(Some(state)),
-                Err(reason) => tracing::warn!(step, reason, "passing over a checkpoint that does not verify"),
+                Err(reason) => tracing::warn!(step, reason, "skipping a checkpoint that does not verify"),
             }
         }
         Ok(None)
@@ -144,7 +156,7 @@ impl CheckpointDir {
         deserialize_state(&SafeTensors::deserialize(&blob).map_err(|error| error.to_string())?, counters, names)
     }
 
-    /// Steps that have a manifest, rising.
+    /// Steps that have a manifest, in ascending order.
     fn manifest_steps(&self) -> Result<Vec<u64>> {
         let entries = std::fs::read_dir(&self.path).context("listing checkpoints")?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -157,7 +169,7 @@ impl CheckpointDir {
     fn prune(&self) -> Result<()> {
         let steps = self.manifest_steps()?;
         for step in &steps[..steps.len().saturating_sub(KEPT_CHECKPOINTS)] {
-            // The manifest goes first: without it the blobs are only leftovers.
+            // The manifest is removed first: blobs without a manifest are ignored.
             for name in
                 [format!("manifest-{step}.json"), format!("step-{step}.json"), format!("step-{step}.safetensors")]
             {
@@ -168,7 +180,7 @@ impl CheckpointDir {
     }
 }
 
-/// Writes beside, syncs, renames: a file under its name is whole.
+/// Writes a file to a temporary name, syncs it and renames it, so that a file with its final name is complete.
 pub fn write_atomically(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let context = || format!("writing the checkpoint file {name}");
     let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(context)?;
@@ -187,7 +199,7 @@ fn remove_if_exists(path: &Path) -> Result<()> {
     }
 }
 
-/// `parameters.NAME`, `first.NAME`, `second.NAME` and, with a best evaluation, `best.NAME`.
+/// Serializes the tensors `parameters.NAME`, `first.NAME`, `second.NAME` and, with a best evaluation, `best.NAME`.
 fn serialize_tensors(state: &TrainingState, names: &[String]) -> Result<Vec<u8>> {
     let mut groups = vec![("parameters", &state.parameters), ("first", &state.moments.exp_avg)];
     groups.push(("second", &state.moments.exp_avg_sq));
@@ -201,10 +213,10 @@ fn serialize_tensors(state: &TrainingState, names: &[String]) -> Result<Vec<u8>>
         .map(|(name, tensor)| (name, tensor, tensor.to_le_bytes()))
         .collect();
     for (name, tensor, bytes) in &bytes {
-        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).context("laying out a checkpoint")?;
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).context("serializing a checkpoint")?;
         views.insert(name.clone(), view);
     }
-    safetensors::serialize(views, None).context("laying out a checkpoint")
+    safetensors::serialize(views, None).context("serializing a checkpoint")
 }
 
 fn deserialize_state(
@@ -225,14 +237,13 @@ fn deserialize_state(
     Ok(TrainingState { parameters: group("parameters")?, moments, best, trainer_state })
 }
 
-/// A damaged newest checkpoint costs the steps since the one before it, never the run.
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn state(step: u64) -> TrainingState {
         let parameters = vec![Tensor::new([2, 2], vec![1.0, 0.1, -0.0, step as f32])];
-        let best = Some(BestEvaluation { step, score: 0.1 + 0.2, loss: 1.0 / 3.0 });
+        let best = Some(BestEvaluation { step, score: Score { score: 0.1 + 0.2, loss: 1.0 / 3.0 } });
         let counters = TrainerState { step, best, log_window_loss: 0.1, ..TrainerState::default() };
         let moments = Moments::zeros(&parameters);
         TrainingState { best: Some(parameters.clone()), parameters, moments, trainer_state: counters }

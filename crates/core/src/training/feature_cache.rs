@@ -1,15 +1,15 @@
-//! What the frozen base computes of the examples below the lowest place that is trained: once, exactly, and then read.
+//! Feature cache: outputs of the frozen base below the lowest trainable layer, computed once per dataset.
 //!
-//! A row depends on its own sequence alone and is kept bit by bit, so a run gives the same bytes whether rows were read
-//! or computed. Knows nothing of steps.
+//! A row depends on its own sequence alone and is stored bit-exactly, so the bytes of a result do not depend on the cache.
 
 use super::feature_store::{self, FeatureFile, FeatureFileWriter, FeatureLayout};
-use super::network::{self, ForwardInput, Network};
-use super::parallel_forward;
-use super::progress_reporter::ProgressReporter;
+use super::forward_input::{CachedRows, ForwardInput};
+use super::job::Settings;
+use super::network::Network;
+use super::progress::{Interrupted, ProgressReporter};
+use super::spec::Spec;
 use super::tokenized_dataset::TokenizedDataset;
-use super::trainer::Interrupted;
-use super::{Settings, Spec, batching};
+use super::{batching, parallel_forward};
 use crate::error::{Error, Result};
 use crate::model::{FirstTrainableLayer, Tokens};
 use crate::task::RowSelection;
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a forward pass over examples starts from: their tokens, or rows that are known.
+/// Inputs of forward passes over a dataset: tokens, and cached features where these exist.
 #[derive(Clone)]
 pub struct CachedFeatures {
     tokens: Arc<Vec<Vec<Arc<Tokens>>>>,
@@ -29,14 +29,14 @@ pub struct CachedFeatures {
 struct FeatureRows {
     rows: Storage,
     layout: FeatureLayout,
-    /// Where the rows go into.
+    /// Layer that reads the rows.
     layer: FirstTrainableLayer,
     row_selection: RowSelection,
 }
 
 enum Storage {
     Disk(FeatureFile),
-    /// Rows of a head that did not fit into the budget: without them there is nothing to train it on.
+    /// Input rows of a head that exceed the disk budget; training a head needs them.
     Memory(Vec<f32>),
 }
 
@@ -47,23 +47,23 @@ impl CachedFeatures {
 
     pub fn forward_input(&self, examples: &[usize]) -> Result<ForwardInput> {
         let sequences = examples.iter().flat_map(|example| &self.tokens[*example]);
-        let cached_rows = |known: &Arc<FeatureRows>| {
-            let layout = RaggedLayout::from_lengths(sequences.clone().map(|tokens| known.row_count(tokens)));
-            let rows = Tensor::new([layout.num_rows(), known.layout.row_width()], known.read(examples)?);
-            Ok::<_, Error>(network::CachedRows { rows, layout: Arc::new(layout), layer: known.layer })
+        let cached_rows = |features: &Arc<FeatureRows>| {
+            let layout = RaggedLayout::from_lengths(sequences.clone().map(|tokens| features.row_count(tokens)));
+            let rows = Tensor::new([layout.num_rows(), features.layout.row_width()], features.read(examples)?);
+            Ok::<_, Error>(CachedRows { rows, layout: Arc::new(layout), layer: features.layer })
         };
-        let known = self.cached.as_ref().map(cached_rows).transpose()?;
-        Ok(ForwardInput { tokens: sequences.map(Arc::clone).collect(), cached: known })
+        let cached = self.cached.as_ref().map(cached_rows).transpose()?;
+        Ok(ForwardInput { tokens: sequences.map(Arc::clone).collect(), cached })
     }
 
-    /// How many an example has.
+    /// Number of sequences of an example.
     pub fn sequence_count(&self, example: usize) -> usize {
         self.tokens[example].len()
     }
 
-    /// The known numbers of some examples, in their order; `None` where nothing is known.
+    /// Cached values of some examples, concatenated; `None` without a cache.
     pub fn features(&self, examples: &[usize]) -> Result<Option<Vec<f32>>> {
-        self.cached.as_ref().map(|known| known.read(examples)).transpose()
+        self.cached.as_ref().map(|features| features.read(examples)).transpose()
     }
 }
 
@@ -72,10 +72,10 @@ impl FeatureRows {
         row_count(self.layer, self.row_selection, tokens)
     }
 
-    /// The numbers of some examples, end to end.
+    /// Values of some examples, concatenated.
     fn read(&self, examples: &[usize]) -> Result<Vec<f32>> {
         match &self.rows {
-            Storage::Disk(remembered) => remembered.read(examples),
+            Storage::Disk(file) => file.read(examples),
             Storage::Memory(values) => {
                 Ok(examples.iter().flat_map(|index| &values[self.layout.value_range(*index)]).copied().collect())
             }
@@ -83,7 +83,7 @@ impl FeatureRows {
     }
 }
 
-/// How many rows of a sequence go into a place.
+/// Rows of a sequence that a layer reads.
 fn row_count(layer: FirstTrainableLayer, row_selection: RowSelection, tokens: &Tokens) -> usize {
     match layer {
         FirstTrainableLayer::Embeddings | FirstTrainableLayer::Layer(_) => tokens.ids.len(),
@@ -92,7 +92,7 @@ fn row_count(layer: FirstTrainableLayer, row_selection: RowSelection, tokens: &T
     }
 }
 
-/// What it takes to compute them.
+/// Computes features of a dataset.
 pub struct FeatureExtractor<'a> {
     pub spec: &'a Spec,
     pub pool: &'a WorkerPool,
@@ -104,8 +104,8 @@ pub struct FeatureExtractor<'a> {
 }
 
 impl FeatureExtractor<'_> {
-    /// The rows that go into `place`, from an earlier run or computed on top of what is known below. Where there is no
-    /// room for them, what is known stays what it is.
+    /// Input rows of `layer`, from the store or computed on top of the features of a lower layer. Returns `lower` where there is no
+    /// space for them.
     pub fn load_or_compute(
         &self,
         layer: FirstTrainableLayer,
@@ -116,7 +116,7 @@ impl FeatureExtractor<'_> {
         let (key, row_selection) = (self.cache_key(layer), self.network.output_head().row_selection);
         let rows = match FeatureFile::open(self.cache_dir, &key, &layout) {
             Some(file) => {
-                tracing::info!(?layer, "what the base makes of this dataset is remembered");
+                tracing::info!(?layer, "features of this dataset are cached");
                 Storage::Disk(file)
             }
             None => match (FeatureFileWriter::new(self.settings, self.cache_dir, &key, &layout), layer) {
@@ -148,7 +148,7 @@ impl FeatureExtractor<'_> {
         })
     }
 
-    /// The rows that a head would read of some examples, under an adapter that does something from the start.
+    /// Input rows of the head for some examples, computed with an adapter that changes the base's outputs from the start.
     pub fn adapted_features(
         &self,
         parameters: &[Tensor],
@@ -157,20 +157,20 @@ impl FeatureExtractor<'_> {
         reporter: &mut ProgressReporter,
     ) -> Result<Vec<f32>, Interrupted> {
         let parameters = self.network.upload(parameters)?;
-        let shape = self.layout(FirstTrainableLayer::Head);
+        let layout = self.layout(FirstTrainableLayer::Head);
         let mut rows_by_example: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
         let store = |index: usize, values: &[f32]| {
             rows_by_example.insert(index, values.to_vec());
             Ok(())
         };
-        let (network, below) = (Arc::clone(self.network), lower.clone());
+        let (network, lower) = (Arc::clone(self.network), lower.clone());
         let forward =
-            move |micro_batch: Vec<usize>| network.head_inputs(&parameters, &below.forward_input(&micro_batch)?);
-        self.for_each_example(examples, forward, reporter, store, &shape)?;
+            move |micro_batch: Vec<usize>| network.head_inputs(&parameters, &lower.forward_input(&micro_batch)?);
+        self.for_each_example(examples, forward, reporter, store, &layout)?;
         Ok(examples.iter().flat_map(|example| rows_by_example.remove(example).unwrap_or_default()).collect())
     }
 
-    /// The rows of every example that go into a place.
+    /// Layout of the input rows of `layer` for all examples.
     fn layout(&self, layer: FirstTrainableLayer) -> FeatureLayout {
         let row_selection = self.network.output_head().row_selection;
         let rows_per_example =
@@ -186,35 +186,28 @@ impl FeatureExtractor<'_> {
         consume: impl FnMut(usize, &[f32]) -> Result<()>,
         layout: &FeatureLayout,
     ) -> Result<(), Interrupted> {
-        let (network, below) = (Arc::clone(self.network), lower.clone());
+        let (network, lower) = (Arc::clone(self.network), lower.clone());
         let forward =
-            move |micro_batch: Vec<usize>| network.frozen_features(&below.forward_input(&micro_batch)?, layer);
+            move |micro_batch: Vec<usize>| network.frozen_features(&lower.forward_input(&micro_batch)?, layer);
         let all: Vec<usize> = (0..self.dataset.tokens.len()).collect();
         self.for_each_example(&all, forward, reporter, consume, layout)
     }
 
-    /// What `compute` makes of each of these examples, in whatever order.
+    /// Passes the outputs of `forward` for each of these examples to `consume`, in any order.
     fn for_each_example(
         &self,
         examples: &[usize],
         forward: impl Fn(Vec<usize>) -> Result<Vec<f32>> + Send + Sync + 'static,
         reporter: &mut ProgressReporter,
-        mut consume: impl FnMut(usize, &[f32]) -> Result<()>,
+        consume: impl FnMut(usize, &[f32]) -> Result<()>,
         layout: &FeatureLayout,
     ) -> Result<(), Interrupted> {
         let micro_batches = batching::micro_batches(examples, &self.dataset.lengths, self.spec.micro_batch_tokens);
-        parallel_forward::parallel_forward(self.pool, &micro_batches, forward, reporter, |piece, values| {
-            let mut remaining = values;
-            for index in piece {
-                let (example_values, following) = remaining.split_at(layout.value_range(*index).len());
-                consume(*index, example_values)?;
-                remaining = following;
-            }
-            Ok(())
-        })
+        let value_count = |example: usize| layout.value_range(example).len();
+        parallel_forward::for_each_example(self.pool, &micro_batches, forward, reporter, value_count, consume)
     }
 
-    /// Everything that the rows are a function of.
+    /// Key of everything that the rows depend on.
     fn cache_key(&self, layer: FirstTrainableLayer) -> String {
         let layer_name = match layer {
             FirstTrainableLayer::Embeddings => "embeddings".to_string(),

@@ -1,10 +1,10 @@
-//! Rows that the frozen base computed of a dataset, on disk: from epoch to epoch, and for the next job on the same data.
+//! Feature store: files with the features of datasets, used from epoch to epoch and by later jobs on the same data.
 //!
-//! A file holds every example's rows end to end and the sha256 of all of them. Its name says what it depends on, so a
-//! file that is there and verifies is right whoever wrote it. The operating system keeps in memory what it has room for;
-//! what does not fit into the budget is not remembered but computed once more. Knows nothing of how rows are made.
+//! A file has the rows of all examples, concatenated, and their sha256. Its name is a hash of everything that the rows depend on, so a
+//! file that verifies is valid whoever wrote it. The page cache of the operating system serves repeated reads. Features that exceed
+//! the budget are not stored.
 
-use super::Settings;
+use super::job::Settings;
 use crate::error::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -15,22 +15,22 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
 
-/// After this time a file that was never finished has nobody any more who writes it.
+/// Age after which an unfinished file is considered abandoned.
 const STALE_PART_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// Bytes read at once to verify a file.
+/// Buffer size for verifying a file.
 const READ_BUFFER_BYTES: usize = 1 << 20;
 
-/// A sha256 at the end of a file.
+/// Size of the sha256 at the end of a file.
 const DIGEST_BYTES: u64 = 32;
 
-/// Rows of every example, to be read.
+/// Finished file.
 pub struct FeatureFile {
     file: File,
     layout: FeatureLayout,
 }
 
-/// Where each example's rows begin, and how wide they are.
+/// Offsets of the examples' rows, and the width of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeatureLayout {
     row_offsets: Vec<u64>,
@@ -38,7 +38,7 @@ pub struct FeatureLayout {
 }
 
 impl FeatureLayout {
-    /// `rows` of each example.
+    /// From the number of rows of each example.
     pub fn new(rows: impl Iterator<Item = usize>, width: usize) -> Self {
         let mut end = 0;
         let mut starts = vec![0];
@@ -53,17 +53,17 @@ impl FeatureLayout {
         self.width
     }
 
-    /// The rows of one example.
+    /// Number of rows of an example.
     pub fn row_count(&self, example: usize) -> usize {
         (self.row_offsets[example + 1] - self.row_offsets[example]) as usize
     }
 
-    /// The numbers of one example among those of all.
+    /// Range of an example's values among those of all examples.
     pub fn value_range(&self, example: usize) -> Range<usize> {
         self.row_offsets[example] as usize * self.width..self.row_offsets[example + 1] as usize * self.width
     }
 
-    /// How many numbers there are.
+    /// Number of values of all examples.
     pub fn value_count(&self) -> usize {
         self.row_offsets[self.row_offsets.len() - 1] as usize * self.width
     }
@@ -78,22 +78,22 @@ impl FeatureLayout {
 }
 
 impl FeatureFile {
-    /// What an earlier run has left, where it is whole.
+    /// Opens the file of an earlier run, where it verifies. Removes a damaged file.
     pub fn open(folder: &Path, key: &str, layout: &FeatureLayout) -> Option<Self> {
         let path = folder.join(key);
         let mut file = File::open(&path).ok()?;
         let verification = verify(&mut file, layout.byte_len());
         if !matches!(verification, Ok(true)) {
-            tracing::warn!(file = %path.display(), "what was remembered of a dataset is damaged: it is computed again");
+            tracing::warn!(file = %path.display(), "cached features are damaged and are computed again");
             let _ = fs::remove_file(&path);
             return None;
         }
-        // The oldest files go first when room is needed; one that cannot be touched is only thrown away earlier.
+        // The modification time is the time of the last use. If it cannot be set, the file is evicted earlier.
         let _ = file.set_modified(SystemTime::now());
         Some(Self { file, layout: layout.clone() })
     }
 
-    /// The numbers of some examples, end to end.
+    /// Values of some examples, concatenated.
     pub fn read(&self, examples: &[usize]) -> Result<Vec<f32>> {
         let mut bytes = Vec::new();
         for example in examples {
@@ -101,13 +101,13 @@ impl FeatureFile {
             let length = self.layout.row_count(*example) * self.layout.width * size_of::<f32>();
             bytes.resize(start + length, 0);
             let read = self.file.read_exact_at(&mut bytes[start..], self.layout.byte_offset(*example));
-            read.context("reading what is remembered of a dataset")?;
+            read.context("reading cached features")?;
         }
         Ok(bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect())
     }
 }
 
-/// A file that is being written; it is gone if this is dropped unfinished.
+/// File that is being written. Dropping it unfinished removes the file.
 pub struct FeatureFileWriter {
     file: NamedTempFile,
     path: PathBuf,
@@ -115,32 +115,32 @@ pub struct FeatureFileWriter {
 }
 
 impl FeatureFileWriter {
-    /// Makes room for a file of this shape; `None` where there is none in the budget or on the disk.
+    /// Evicts files until one of this layout fits; `None` where the budget or the disk is too small.
     pub fn new(settings: &Settings, folder: &Path, key: &str, layout: &FeatureLayout) -> Option<Self> {
         let file_bytes = layout.byte_len() + DIGEST_BYTES;
         if file_bytes > settings.feature_cache_bytes {
             let budget = settings.feature_cache_bytes;
-            tracing::info!(file_bytes, budget, "too large to be remembered: computed in every epoch");
+            tracing::info!(file_bytes, budget, "features exceed the cache size and are computed in every epoch");
             return None;
         }
         match reserve_file(folder, settings.feature_cache_bytes, file_bytes) {
             Ok(file) => Some(Self { file, path: folder.join(key), layout: layout.clone() }),
             Err(error) => {
-                tracing::warn!(%error, file_bytes, "no room to remember a dataset: computed in every epoch");
+                tracing::warn!(%error, file_bytes, "no disk space for features: they are computed in every epoch");
                 None
             }
         }
     }
 
-    /// Every example is written once, in any order.
+    /// Writes the values of an example. Every example is written once, in any order.
     pub fn write(&self, example: usize, values: &[f32]) -> Result<()> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let result = self.file.as_file().write_all_at(&bytes, self.layout.byte_offset(example));
-        result.context("remembering a dataset")
+        result.context("caching features")
     }
 
     pub fn finish(self) -> Result<FeatureFile> {
-        let context = "remembering a dataset";
+        let context = "caching features";
         let (mut file, bytes) = (self.file.reopen().context(context)?, self.layout.byte_len());
         let digest = hash_file(&mut file, bytes).context(context)?;
         file.write_all_at(&digest, bytes).context(context)?;
@@ -149,7 +149,7 @@ impl FeatureFileWriter {
     }
 }
 
-/// The name of a file: everything that its content is a function of.
+/// Name of a file: a hash of everything that its content depends on.
 pub fn cache_key(key_parts: impl Iterator<Item = Vec<u8>>) -> String {
     let mut hash = Sha256::new();
     for part in key_parts {
@@ -169,7 +169,7 @@ fn verify(file: &mut File, bytes: u64) -> std::io::Result<bool> {
     Ok(stored == actual)
 }
 
-/// Of the first `bytes`, read from where the file stands: its beginning.
+/// sha256 of the first `bytes` bytes. The position of the file must be its beginning.
 fn hash_file(file: &mut File, bytes: u64) -> std::io::Result<[u8; DIGEST_BYTES as usize]> {
     let (mut hash, mut remaining, mut buffer) = (Sha256::new(), bytes, vec![0; READ_BUFFER_BYTES]);
     while remaining > 0 {
@@ -181,19 +181,19 @@ fn hash_file(file: &mut File, bytes: u64) -> std::io::Result<[u8; DIGEST_BYTES a
     Ok(hash.finalize().into())
 }
 
-/// A new file that finds its room on the disk now, and not when it is half written.
+/// Creates a temporary file and reserves its disk space.
 fn reserve_file(folder: &Path, budget: u64, file_bytes: u64) -> std::io::Result<NamedTempFile> {
     fs::create_dir_all(folder)?;
     evict_lru(folder, budget - file_bytes)?;
     let file = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
     match rustix::fs::fallocate(file.as_file(), rustix::fs::FallocateFlags::empty(), 0, file_bytes) {
-        // Some file systems cannot promise room.
+        // Some file systems cannot reserve space.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(file),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Removes the files that nobody used for the longest time until the others fit. Whoever reads one keeps it open.
+/// Removes the least recently used files until the others are within the budget. Open files stay readable.
 fn evict_lru(folder: &Path, budget: u64) -> std::io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -222,21 +222,16 @@ fn evict_lru(folder: &Path, budget: u64) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn settings(remembered_bytes: u64) -> Settings {
-        Settings {
-            threads: 1,
-            checkpoint_interval: Duration::ZERO,
-            feature_cache_bytes: remembered_bytes,
-            activation_memory_bytes: 0,
-        }
+    fn settings(feature_cache_bytes: u64) -> Settings {
+        Settings { threads: 1, checkpoint_interval: Duration::ZERO, feature_cache_bytes, activation_memory_bytes: 0 }
     }
 
     fn write(folder: &Path, key: &str, budget: u64, values: [f32; 4]) -> Option<FeatureFile> {
         let shape = FeatureLayout::new([1, 0, 1].into_iter(), 2);
-        let draft = FeatureFileWriter::new(&settings(budget), folder, key, &shape)?;
-        draft.write(2, &values[2..]).unwrap();
-        draft.write(0, &values[..2]).unwrap();
-        Some(draft.finish().unwrap())
+        let writer = FeatureFileWriter::new(&settings(budget), folder, key, &shape)?;
+        writer.write(2, &values[2..]).unwrap();
+        writer.write(0, &values[..2]).unwrap();
+        Some(writer.finish().unwrap())
     }
 
     #[test]
@@ -245,8 +240,8 @@ mod tests {
         let values = [1.0, f32::MIN_POSITIVE, -0.0, 1.0 / 3.0];
         let written = write(folder.path(), "a", 100, values).unwrap();
         let reopened = FeatureFile::open(folder.path(), "a", &FeatureLayout::new([1, 0, 1].into_iter(), 2)).unwrap();
-        for remembered in [written, reopened] {
-            assert_eq!(remembered.read(&[2, 1, 0]).unwrap(), [-0.0, 1.0 / 3.0, 1.0, f32::MIN_POSITIVE]);
+        for file in [written, reopened] {
+            assert_eq!(file.read(&[2, 1, 0]).unwrap(), [-0.0, 1.0 / 3.0, 1.0, f32::MIN_POSITIVE]);
         }
         assert!(FeatureFile::open(folder.path(), "b", &FeatureLayout::new([1].into_iter(), 2)).is_none());
     }
@@ -280,7 +275,7 @@ mod tests {
         assert!(write(folder.path(), "c", 100, [1.0; 4]).is_some());
         assert!(exists("a") && !exists("b") && exists("c"));
         assert!(write(folder.path(), "d", 47, [1.0; 4]).is_none(), "one byte too many");
-        assert!(exists("a") && exists("c"), "nothing goes in vain");
+        assert!(exists("a") && exists("c"), "a file that is too large evicts nothing");
     }
 
     #[test]

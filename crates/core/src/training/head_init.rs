@@ -1,4 +1,4 @@
-//! The head's start on the rows of a job's own training examples.
+//! Initialisation of a head on the input rows of a job's training examples.
 
 use super::feature_cache::FeatureExtractor;
 use super::tokenized_dataset::TokenizedDataset;
@@ -8,21 +8,21 @@ use crate::task::head_init::{self, Features, LinearProbe};
 use crate::task::{OutputHead, RowSelection};
 use espalier_tensor::{Backend, Tensor};
 
-/// Rows that a start is fitted on: of words there may be many, and more tell it little.
+/// Most rows that a head of a token-level task is fitted to.
 const MAX_PROBE_ROWS: usize = 20_000;
 
-/// What a head starts from.
+/// Initial parameters of a head.
 #[derive(Clone)]
 pub struct HeadInit {
     pub probe: LinearProbe,
-    /// Weight and bias of the layer before the outputs, where they start afresh.
+    /// Weight and bias of a new dense layer.
     pub dense_layer: Option<[Tensor; 2]>,
 }
 
-/// The training examples whose rows it takes, evenly spread; none where there is no head.
+/// Training examples that a head is fitted to, evenly spread; none without a trained head.
 pub fn probe_examples(output_head: OutputHead, dataset: &TokenizedDataset) -> Vec<usize> {
     let training = &dataset.training;
-    let rows: usize = training.iter().map(|example| dataset.targets.row_count(*example)).sum();
+    let rows: usize = training.iter().map(|example| dataset.objective.row_count(*example)).sum();
     match (output_head.trained_head(), output_head.row_selection) {
         (None, _) => Vec::new(),
         (Some(_), RowSelection::Pooled(_)) => training.clone(),
@@ -32,7 +32,7 @@ pub fn probe_examples(output_head: OutputHead, dataset: &TokenizedDataset) -> Ve
     }
 }
 
-/// Fitted to the rows of these examples, end to end; `first` are the run's first parameters.
+/// Fits a head to `rows`, the concatenated input rows of these examples.
 pub fn fit_head(
     extractor: &FeatureExtractor,
     examples: &[usize],
@@ -40,14 +40,16 @@ pub fn fit_head(
     initial_parameters: &[Tensor],
     kernels: &dyn Backend,
 ) -> Result<Option<HeadInit>> {
-    let (Some(head), width) = (extractor.network.output_head().trained_head(), extractor.hidden_size) else {
+    let width = extractor.hidden_size;
+    let (Some(head), Some(targets)) =
+        (extractor.network.output_head().trained_head(), extractor.dataset.objective.row_targets(examples))
+    else {
         return Ok(None);
     };
-    let targets = extractor.dataset.targets.select(examples).per_row();
     let fit_probe = |rows: &[f32]| head_init::fit_probe(&Features::new(rows, width, &targets), kernels);
     Ok(Some(match head.dense {
         None => HeadInit { probe: fit_probe(rows)?, dense_layer: None },
-        // A layer that the adapter brings stays what it is.
+        // The dense layer of the source adapter is kept.
         Some(layer) if extractor.spec.head_reuse() == HeadReuse::Extended => {
             let [weight, bias] = [layer.weight, layer.bias].map(|param| &initial_parameters[param.index()]);
             HeadInit {

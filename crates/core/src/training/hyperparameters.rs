@@ -1,6 +1,4 @@
-//! How a job trains: what may be asked for, and the defaults.
-//!
-//! Knows nothing of the base beyond its longest sequence.
+//! Hyperparameters of a job: requested, resolved, and their defaults.
 
 use crate::error::FieldError;
 use crate::model::MIN_SEQUENCE_LENGTH;
@@ -8,7 +6,7 @@ use crate::task::TaskDefaults;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Every field may be left out; a job shows them with the defaults written out.
+/// Hyperparameters of a request. Every field is optional; a job shows the resolved values.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hyperparameters {
@@ -39,6 +37,7 @@ pub struct Hyperparameters {
     pub early_stopping: Option<EarlyStopping>,
 }
 
+/// Learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
@@ -52,14 +51,15 @@ pub enum Schedule {
 pub struct EarlyStopping {
     /// Epochs without improvement before the run ends.
     pub patience: u32,
-    /// One of the task's on the validation split; its first where it is left out. Classes: `accuracy`, `loss`, `macro_f1`;
-    /// sets of labels: `micro_f1`, `loss`, `macro_f1`, `exact_match`; values: `loss`, `mean_absolute_error`, `pearson`,
-    /// `spearman`, `r2`; text that goes on: `loss`, `accuracy`, `perplexity`; preferences: `loss`, `accuracy`, `margin`.
+    /// Metric of the task on the validation split, by default its first. Single-label classification: `accuracy`, `loss`,
+    /// `macro_f1`; multi-label classification: `micro_f1`, `loss`, `macro_f1`, `exact_match`; regression: `loss`,
+    /// `mean_absolute_error`, `pearson`, `spearman`, `r2`; language models: `loss`, `accuracy`, `perplexity`; preferences: `loss`,
+    /// `accuracy`, `margin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
 }
 
-/// Every value written out: what a run goes by, and what is stored with its job.
+/// Hyperparameters with all defaults resolved, as stored with the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ResolvedHyperparameters {
     pub epochs: u32,
@@ -79,52 +79,52 @@ pub struct ResolvedHyperparameters {
 }
 
 impl ResolvedHyperparameters {
-    /// Examples in one update.
+    /// Examples per optimizer step.
     pub fn examples_per_step(&self) -> usize {
         self.batch_size as usize * self.gradient_accumulation as usize
     }
 
-    /// Updates in the whole run over this many training examples.
+    /// Steps of a run over this many training examples.
     pub fn total_steps(&self, examples: usize) -> u64 {
         let steps = self.steps_per_epoch(examples) * u64::from(self.epochs);
         self.max_steps.map_or(steps, |most| most.min(steps))
     }
 
+    /// Steps of an epoch over this many training examples.
     pub fn steps_per_epoch(&self, examples: usize) -> u64 {
         examples.div_ceil(self.examples_per_step()).max(1) as u64
     }
 }
 
-/// What the defaults depend on.
+/// Values that the defaults depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultsContext {
-    /// Rows of the dataset.
+    /// Examples of the dataset.
     pub examples: usize,
-    /// Of the base.
+    /// Longest sequence of the base without virtual tokens.
     pub max_tokens: usize,
-    /// Of the task.
     pub task_defaults: TaskDefaults,
-    /// The method's own default.
+    /// Default of the method.
     pub learning_rate: f64,
-    /// Updates that a small dataset should at least get.
+    /// Least number of steps on a small dataset.
     pub min_steps: u64,
-    /// Of the task.
+    /// Metrics of the task.
     pub metric_names: &'static [&'static str],
 }
 
-/// So many epochs that a small dataset gets its least updates.
+/// Epochs that give a small dataset `min_steps` steps, within limits.
 pub fn default_epochs(examples: usize, batch_size: u32, min_steps: u64, task_defaults: TaskDefaults) -> u32 {
     let steps_per_epoch = examples.div_ceil(batch_size.max(1) as usize).max(1) as u64;
     min_steps.div_ceil(steps_per_epoch).clamp(3, u64::from(task_defaults.max_epochs)) as u32
 }
 
 impl Hyperparameters {
-    /// Tokens after which a text is cut, also by whoever looks at a dataset before its job is resolved; `usual` is the task's.
+    /// Length in tokens to which sequences are truncated; `default_length` is that of the task.
     pub fn max_length(&self, default_length: usize, max_tokens: usize) -> u32 {
         self.max_length.unwrap_or(default_length.min(max_tokens) as u32)
     }
 
-    /// Writes the defaults out and collects what is out of range.
+    /// Resolves the defaults and adds an error for each value that is out of range.
     pub fn resolve(&self, context: DefaultsContext, errors: &mut Vec<FieldError>) -> ResolvedHyperparameters {
         let batch_size = self.batch_size.unwrap_or(context.task_defaults.batch_size);
         let resolved = ResolvedHyperparameters {

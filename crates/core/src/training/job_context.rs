@@ -1,15 +1,13 @@
-//! What the runs of a job share: the threads, what the frozen base computed, and the head's start on its features.
-//!
-//! A job has one run, a race has several. Knows nothing of steps.
+//! State that the runs of a job share: thread pool, features, and the head initialised on the bare base. Successive halving has
+//! several runs, other jobs have one.
 
-use super::Settings;
 use super::feature_cache::{CachedFeatures, FeatureExtractor};
 use super::head_init::{self, HeadInit};
+use super::job::Settings;
 use super::network::Network;
-use super::progress_reporter::ProgressReporter;
+use super::progress::{Interrupted, ProgressReporter};
 use super::spec::Spec;
 use super::tokenized_dataset::TokenizedDataset;
-use super::trainer::Interrupted;
 use crate::error::{Error, Result};
 use crate::model::{BaseModel, FirstTrainableLayer};
 use crate::task::RowSelection;
@@ -19,15 +17,16 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Shared state of a job's runs.
 pub struct JobContext<'a> {
     pub base: &'a Arc<BaseModel>,
     pub settings: &'a Settings,
     pub pool: Arc<WorkerPool>,
-    /// The folder of what the frozen base computed.
+    /// Folder of the feature cache.
     cache_dir: &'a Path,
-    /// By the place that the rows go into.
+    /// Features by the layer that reads them.
     features_by_layer: RefCell<Vec<(FirstTrainableLayer, CachedFeatures)>>,
-    /// The head's start on the bare base's features.
+    /// Head initialised on the features of the bare base.
     head_init: RefCell<Option<HeadInit>>,
 }
 
@@ -62,7 +61,7 @@ impl<'a> JobContext<'a> {
         }
     }
 
-    /// What the frozen base computes below the lowest place that is trained.
+    /// Features of the frozen base below the lowest trainable layer.
     pub fn cached_features(
         &self,
         extractor: &FeatureExtractor,
@@ -70,10 +69,9 @@ impl<'a> JobContext<'a> {
     ) -> Result<CachedFeatures, Interrupted> {
         let uncached = CachedFeatures::uncached(extractor.dataset);
         match extractor.network.first_trainable_layer() {
-            // The embeddings alone are sooner looked up than read.
+            // Embeddings are faster to look up than to read from disk.
             FirstTrainableLayer::Embeddings | FirstTrainableLayer::Layer(0) => Ok(uncached),
-            // Texts with hidden tokens are others in every epoch.
-            _ if extractor.dataset.lm_labels.as_ref().is_some_and(|asked| !asked.is_epoch_invariant()) => Ok(uncached),
+            _ if !extractor.dataset.objective.is_epoch_invariant() => Ok(uncached),
             layer => self.features_at(layer, &uncached, extractor, reporter),
         }
     }
@@ -86,17 +84,17 @@ impl<'a> JobContext<'a> {
         reporter: &mut ProgressReporter,
     ) -> Result<CachedFeatures, Interrupted> {
         let existing =
-            self.features_by_layer.borrow().iter().find(|(of, _)| *of == layer).map(|(_, frozen)| frozen.clone());
-        if let Some(frozen) = existing {
-            return Ok(frozen);
+            self.features_by_layer.borrow().iter().find(|(of, _)| *of == layer).map(|(_, features)| features.clone());
+        if let Some(features) = existing {
+            return Ok(features);
         }
         let features = extractor.load_or_compute(layer, lower, reporter)?;
         self.features_by_layer.borrow_mut().push((layer, features.clone()));
         Ok(features)
     }
 
-    /// A head fitted to the rows that it reads: the bare base's where the adapter leaves them as they are, else those under
-    /// its first parameters. `None` where no head is trained.
+    /// Head fitted to its input rows: those of the bare base where the adapter does not change them before the first step, else those
+    /// of the adapter's initial parameters. `None` where no head is trained.
     pub fn fit_head_init(
         &self,
         extractor: &FeatureExtractor,
@@ -118,9 +116,11 @@ impl<'a> JobContext<'a> {
             (_, RowSelection::Pooled(_)) if is_base_output => {
                 self.features_at(FirstTrainableLayer::Head, lower, extractor, reporter)?.features(&examples)?
             }
-            _ => Some(extractor.adapted_features(initial_parameters, lower, &examples, reporter)?),
+            (_, RowSelection::Pooled(_) | RowSelection::TargetPositions) => {
+                Some(extractor.adapted_features(initial_parameters, lower, &examples, reporter)?)
+            }
         };
-        let rows = rows.ok_or_else(|| Error::internal("the rows of a head are kept, be it in memory"))?;
+        let rows = rows.ok_or_else(|| Error::internal("the input rows of a head are always cached"))?;
         let head_init =
             head_init::fit_head(extractor, &examples, &rows, initial_parameters, self.base.backend().as_ref())?;
         if is_base_output {

@@ -1,72 +1,52 @@
-//! What is trained: an adapter's hooks, its head, and the frozen base between them.
-//!
-//! One micro-batch at a time, on whatever thread calls: the loop knows nothing of tapes, this knows nothing of steps.
+//! Trainable network of a job: the adapter's hooks and the head on the frozen base. Computes one micro-batch at a time, on any
+//! thread.
 
 use crate::adapter::parameter_builder::ParameterSet;
 use crate::adapter::{BuildContext, ParameterBuilder};
 use crate::error::{Error, Result};
-use crate::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows, Tokens};
-use crate::task::metrics::language_model::TOKEN_METRICS_WIDTH;
-use crate::task::targets::Targets;
-use crate::task::{HeadKind, OutputHead, lm_loss};
-use espalier_tensor::{Parameter, RaggedLayout, Recording, Tape, Tensor, Var};
+use crate::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows};
+use crate::task::lm_loss::{self, TOKEN_METRICS_WIDTH};
+use crate::task::objective::{LossAndGradient, LossContext, MicroBatch, Objective};
+use crate::task::{HeadKind, OutputHead};
+use espalier_tensor::{Parameter, Recording, Tape, Tensor, Var};
 use std::sync::Arc;
 
 mod forward;
 mod gradient_checkpointing;
 
+pub use super::forward_input::{CachedRows, ForwardInput};
 pub use forward::Forward;
 
-use super::Spec;
+use super::spec::Spec;
 use gradient_checkpointing::ActivationCost;
 
-/// The adapter and head of a job on its base.
+/// Adapter and head of a job on its base.
 pub struct Network {
     base: Arc<BaseModel>,
     hooks: Box<dyn Hooks>,
     output_head: OutputHead,
-    /// Numbers that evaluation keeps of a row.
+    /// Values that evaluation keeps per row.
     output_width: usize,
-    /// Of the rows that are read.
+    /// Dropout rate of the head's input.
     head_dropout: f64,
     activation_cost: ActivationCost,
-    /// Bytes of what one micro-batch remembers.
+    /// Bytes of saved activations per micro-batch.
     activation_budget: u64,
 }
 
-/// The tensors of one moment, on the device, for all threads.
+/// Trainable parameters on the device, shared by all threads.
 pub type DeviceParameters = Arc<[Parameter]>;
 
-/// What one micro-batch adds to a step.
+/// Contribution of one micro-batch to a step.
 pub struct MicroBatchGradients {
-    /// Summed over its examples.
+    /// Sum over the examples.
     pub loss: f64,
-    /// By parameter; empty for one that took no part.
+    /// Gradient of each parameter; empty for a parameter that was not used.
     pub gradients: Vec<Vec<f32>>,
 }
 
-/// What a forward pass starts from: sequences, and perhaps what is known of them.
-pub struct ForwardInput {
-    pub tokens: Vec<Arc<Tokens>>,
-    pub cached: Option<CachedRows>,
-}
-
-impl ForwardInput {
-    /// Sequences of which nothing is known.
-    pub fn from_tokens(tokens: Vec<Arc<Tokens>>) -> Self {
-        Self { tokens, cached: None }
-    }
-}
-
-/// What the frozen base computed before: the rows that go into `place`, sequence by sequence.
-pub struct CachedRows {
-    pub rows: Tensor,
-    pub layout: Arc<RaggedLayout>,
-    pub layer: FirstTrainableLayer,
-}
-
 impl Network {
-    /// Builds the adapter and the head on the base; their tensors are drawn or restored by `parameters`.
+    /// Builds the adapter and the head. `parameters` draws or restores their tensors.
     pub fn build(base: &Arc<BaseModel>, spec: &Spec, mut parameters: ParameterBuilder) -> Result<(Self, ParameterSet)> {
         let info = base.info();
         let pooling = spec.task.pooling().unwrap_or(info.default_pooling);
@@ -98,12 +78,12 @@ impl Network {
         ))
     }
 
-    /// Remembers at most about so many bytes of a micro-batch, and computes the rest again.
+    /// Limits the saved activations of a micro-batch to about `budget` bytes by gradient checkpointing.
     pub fn with_activation_budget(self, budget: u64) -> Self {
         Self { activation_budget: budget, ..self }
     }
 
-    /// Whether the whole way back of so many rows keeps to what one micro-batch may remember.
+    /// Whether the saved activations of this many rows are within the budget.
     pub fn fits_budget(&self, rows: usize) -> bool {
         self.activation_cost.partition(0..self.base.info().layers, rows, self.activation_budget).len() < 2
     }
@@ -116,7 +96,7 @@ impl Network {
         self.hooks.as_ref()
     }
 
-    /// The lowest place that is trained: what lies below it may be remembered.
+    /// Lowest layer with trainable parameters. Features below it can be cached.
     pub fn first_trainable_layer(&self) -> FirstTrainableLayer {
         self.hooks.first_trainable_layer()
     }
@@ -125,7 +105,7 @@ impl Network {
         self.output_head
     }
 
-    /// Numbers that evaluation keeps of a row: those of the head, of the row itself, or how a language model's word was judged.
+    /// Values per row of [`Self::eval_outputs`].
     pub fn output_width(&self) -> usize {
         self.output_width
     }
@@ -134,58 +114,26 @@ impl Network {
         Ok(self.base.backend().upload_parameters(tensors)?)
     }
 
-    /// The gradients of `Σ loss / denominator` over one micro-batch.
-    pub fn gradients(&self, forward: Forward, targets: &Targets, denominator: f64) -> Result<MicroBatchGradients> {
-        let kernels = self.base.backend().as_ref();
-        let (loss, gradient) = targets.loss(&forward.tape, kernels, forward.outputs, denominator)?;
+    /// Loss of one micro-batch, and the gradients of the loss divided by `denominator`.
+    ///
+    /// # Errors
+    /// `Invalid` (`training_diverged`) where the loss is not finite.
+    pub fn gradients(
+        &self,
+        forward: Forward,
+        objective: &dyn Objective,
+        batch: &MicroBatch,
+        denominator: f64,
+    ) -> Result<MicroBatchGradients> {
+        let context = LossContext { base: &self.base, tape: &forward.tape, outputs: forward.outputs };
+        let LossAndGradient { loss, gradient } = objective.loss(&context, batch, denominator)?;
         Ok(MicroBatchGradients {
             loss: check_finite_loss(loss)?,
             gradients: self.backward_on_device(forward, gradient)?,
         })
     }
 
-    /// The same where the rows that are read are to find these words.
-    pub fn language_gradients(
-        &self,
-        forward: Forward,
-        target_ids: &[u32],
-        denominator: f64,
-    ) -> Result<MicroBatchGradients> {
-        let token_losses = lm_loss::TokenLosses::new(&self.base, &forward.tape, forward.outputs, target_ids)?;
-        let loss = check_finite_loss(token_losses.losses.iter().sum())?;
-        let gradient = token_losses.into_weighted_gradient(std::iter::repeat(1.0 / denominator));
-        Ok(MicroBatchGradients { loss, gradients: self.backward(forward, &gradient)? })
-    }
-
-    /// The same where of two answers one is preferred, pair by pair.
-    pub fn preference_gradients(
-        &self,
-        forward: Forward,
-        target_ids: &[u32],
-        targets: &Targets,
-        denominator: f64,
-    ) -> Result<MicroBatchGradients> {
-        let Targets::PreferencePairs { answer_lengths: lengths, reference_logprobs: reference, config } = targets
-        else {
-            return Err(Error::internal("only pairs of answers are preferred"));
-        };
-        let token_losses = lm_loss::TokenLosses::new(&self.base, &forward.tape, forward.outputs, target_ids)?;
-        let (mut losses, mut weights, mut loss) =
-            (token_losses.losses.iter(), Vec::with_capacity(target_ids.len()), 0.0);
-        for (lengths, reference_logprob) in lengths.iter().zip(reference) {
-            let policy = lengths.map(|length| -losses.by_ref().take(length).sum::<f64>());
-            let pair_loss = config.pair_loss(policy, *reference_logprob, *lengths);
-            loss += pair_loss.loss;
-            // A word's loss is less what its answer's log-probability is more.
-            let weight = pair_loss.gradient.map(|gradient| -gradient / denominator);
-            weights.extend(lengths.iter().zip(weight).flat_map(|(length, factor)| vec![factor; *length]));
-        }
-        let loss = check_finite_loss(loss)?;
-        let gradient = token_losses.into_weighted_gradient(weights.into_iter());
-        Ok(MicroBatchGradients { loss, gradients: self.backward(forward, &gradient)? })
-    }
-
-    /// The outputs `(rows, width)`.
+    /// Outputs that the training loss reads, `(rows, outputs)`.
     pub fn outputs(&self, parameters: &DeviceParameters, input: &ForwardInput) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
         let rows = self.forward_to(&mut tape, input, FirstTrainableLayer::Head, self.hooks.as_ref())?;
@@ -193,27 +141,32 @@ impl Network {
         Ok(tape.to_host(outputs)?.values)
     }
 
-    /// How the base's own head judges these words, `(words, JUDGED)`.
-    pub fn token_metrics(
+    /// Values that evaluation keeps: the outputs, or for a language model the loss and the accuracy of each token.
+    pub fn eval_outputs(
         &self,
         parameters: &DeviceParameters,
         input: &ForwardInput,
-        target_ids: &[u32],
+        label_ids: &[u32],
     ) -> Result<Vec<f32>> {
-        let mut tape = self.tape(parameters, Recording::Off);
-        let rows = self.forward_to(&mut tape, input, FirstTrainableLayer::Head, self.hooks.as_ref())?;
-        let rows = self.base.lm_head_transform(&mut tape, rows)?;
-        lm_loss::token_metrics(&self.base, &mut tape, rows, target_ids)
+        match self.output_head.kind {
+            HeadKind::Trained(_) | HeadKind::Identity => self.outputs(parameters, input),
+            HeadKind::LmHead => {
+                let mut tape = self.tape(parameters, Recording::Off);
+                let rows = self.forward_to(&mut tape, input, FirstTrainableLayer::Head, self.hooks.as_ref())?;
+                let rows = self.base.lm_head_transform(&mut tape, rows)?;
+                lm_loss::token_metrics(&self.base, &mut tape, rows, label_ids)
+            }
+        }
     }
 
-    /// The rows that a fresh head of this adapter would read: with what the adapter already does.
+    /// Input rows of the head, computed with the adapter.
     pub fn head_inputs(&self, parameters: &DeviceParameters, input: &ForwardInput) -> Result<Vec<f32>> {
         let mut tape = self.tape(parameters, Recording::Off);
         let rows = self.forward_to(&mut tape, input, FirstTrainableLayer::Head, self.hooks.as_ref())?;
         Ok(tape.to_host(rows)?.values)
     }
 
-    /// The bare base's rows that go into `place`: those of each sequence, or, from the pooler on, those that are read.
+    /// Input rows of `layer`, computed without the adapter: all rows of each sequence, or from the pooler on the selected ones.
     pub fn frozen_features(&self, input: &ForwardInput, layer: FirstTrainableLayer) -> Result<Vec<f32>> {
         let mut tape = self.tape(&DeviceParameters::from([]), Recording::Off);
         let rows = self.forward_to(&mut tape, input, layer, &())?;
@@ -224,7 +177,7 @@ impl Network {
         Tape::new(Arc::clone(self.base.backend()), Arc::clone(parameters), recording)
     }
 
-    /// The rows that a forward pass begins with, and the place that they go into.
+    /// Rows that a forward pass starts from, and the layer that reads them.
     fn forward_start(
         &self,
         tape: &mut Tape,
@@ -236,13 +189,13 @@ impl Network {
                 let batch = Batch::new(input.tokens.iter().map(Arc::as_ref), hooks.virtual_tokens());
                 Ok((self.base.forward_embeddings(tape, &batch, hooks)?, FirstTrainableLayer::Layer(0)))
             }
-            Some(CachedRows { rows, layout, layer: place }) => {
-                Ok((tape.constant(self.base.backend().upload(rows)?, Arc::clone(layout)), *place))
+            Some(CachedRows { rows, layout, layer }) => {
+                Ok((tape.constant(self.base.backend().upload(rows)?, Arc::clone(layout)), *layer))
             }
         }
     }
 
-    /// The rows that go into `to`.
+    /// Input rows of the layer `target`.
     fn forward_to(
         &self,
         tape: &mut Tape,
@@ -258,7 +211,7 @@ impl Network {
             (FirstTrainableLayer::Layer(first), FirstTrainableLayer::Layer(end)) => {
                 return self.base.forward_layers(tape, rows, first..end, hooks, RequiredRows::All);
             }
-            (FirstTrainableLayer::Embeddings, _) => unreachable!("nothing is remembered below the embeddings"),
+            (FirstTrainableLayer::Embeddings, _) => unreachable!("no features are cached below the embeddings"),
             (FirstTrainableLayer::Layer(first), _) => {
                 let range = first..self.base.info().layers;
                 self.base.forward_layers(tape, rows, range, hooks, self.output_head.row_selection.required_rows())?
@@ -266,13 +219,13 @@ impl Network {
         };
         match target {
             FirstTrainableLayer::Head => self.output_head.select_rows(&self.base, tape, hidden, hooks, sequences()),
-            _ => Ok(hidden),
+            FirstTrainableLayer::Embeddings | FirstTrainableLayer::Layer(_) | FirstTrainableLayer::Pooler => Ok(hidden),
         }
     }
 }
 
 /// # Errors
-/// `Invalid` (`training_diverged`) where the loss is no number.
+/// `Invalid` (`training_diverged`) where the loss is not finite.
 pub fn check_finite_loss(loss: f64) -> Result<f64> {
     match loss.is_finite() {
         true => Ok(loss),

@@ -1,6 +1,5 @@
-//! AdamW (Loshchilov & Hutter 2017) with gradient clipping and a schedule, as PyTorch computes them.
-//!
-//! On the host, in a fixed order, so that a resumed run repeats exactly. Knows nothing of what the numbers mean.
+//! AdamW (Loshchilov & Hutter 2017) with gradient clipping and learning rate schedules, as in PyTorch. Computed on the host in a fixed
+//! order, so that a resumed run is bit-identical.
 
 use super::hyperparameters::{ResolvedHyperparameters, Schedule};
 use espalier_tensor::Tensor;
@@ -9,7 +8,7 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
-/// The two moments of every parameter.
+/// First and second moments of every parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
     pub exp_avg: Vec<Tensor>,
@@ -23,12 +22,12 @@ impl Moments {
     }
 }
 
-/// How a parameter is updated.
+/// Update settings of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParamGroup {
-    /// Vectors are not decayed: biases, and scales, which are at rest at one.
+    /// Vectors (biases and scales) have no weight decay.
     pub has_weight_decay: bool,
-    /// Its learning rate as a multiple of the run's.
+    /// Factor of the run's learning rate.
     pub lr_scale: f64,
 }
 
@@ -38,7 +37,7 @@ impl ParamGroup {
     }
 }
 
-/// One update, `step` counted from 1.
+/// One optimizer step, counted from 1.
 pub struct AdamWStep {
     pub step: u64,
     pub learning_rate: f64,
@@ -84,7 +83,7 @@ impl AdamWStep {
     }
 }
 
-/// Scales the gradients down to `limit` where their joint norm exceeds it, as PyTorch does. Answers the norm before.
+/// Scales the gradients down where their total norm exceeds `max_norm`, as in PyTorch. Returns the norm before scaling.
 pub fn clip_grad_norm(gradients: &mut [Vec<f32>], max_norm: f64) -> f64 {
     let squares = gradients.iter().flatten().map(|value| f64::from(*value) * f64::from(*value));
     let norm = squares.sum::<f64>().sqrt();
@@ -95,10 +94,10 @@ pub fn clip_grad_norm(gradients: &mut [Vec<f32>], max_norm: f64) -> f64 {
     norm
 }
 
-/// The learning rate of a step counted from 1: a linear warm-up, then constant, linear or cosine to zero.
+/// Learning rate of a step, counted from 1: linear warm-up, then constant, linear or cosine decay to zero.
 pub fn learning_rate(step: u64, total_steps: u64, hyperparameters: &ResolvedHyperparameters) -> f64 {
     let warmup_steps = (hyperparameters.warmup_ratio * total_steps as f64).ceil();
-    // As in transformers: the first update runs at 1/warmup of the rate, the last one above zero.
+    // The first step runs at 1/(warmup_steps + 1) of the rate, and the last one above zero.
     let completed_steps = (step - 1) as f64;
     if completed_steps < warmup_steps {
         return hyperparameters.learning_rate * (completed_steps + 1.0) / (warmup_steps + 1.0);

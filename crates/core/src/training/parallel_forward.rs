@@ -1,30 +1,36 @@
-//! Forward passes over many examples, piece by piece on a crew, with an ear for a stop.
+//! Forward passes over many examples on a thread pool.
 
-use super::progress_reporter::ProgressReporter;
-use super::trainer::Interrupted;
+use super::progress::{Interrupted, ProgressReporter};
 use crate::error::Result;
 use espalier_tensor::worker_pool::WorkerPool;
 use std::sync::Arc;
 
-/// Pieces between two looks at whether to stop: a second or two.
+/// Micro-batches between two checks of the stop signal: one or two seconds.
 const STOP_CHECK_INTERVAL: usize = 16;
 
-/// Computes every piece and hands its numbers over, in the order of the pieces.
-pub fn parallel_forward<F>(
+/// Computes every micro-batch and passes the values of each example to `consume`, in the order of the micro-batches.
+/// `value_count` is the number of values of an example.
+pub fn for_each_example<F>(
     pool: &WorkerPool,
     micro_batches: &[Vec<usize>],
     forward: F,
     reporter: &mut ProgressReporter,
-    mut consume: impl FnMut(&[usize], &[f32]) -> Result<()>,
+    value_count: impl Fn(usize) -> usize,
+    mut consume: impl FnMut(usize, &[f32]) -> Result<()>,
 ) -> Result<(), Interrupted>
 where
     F: Fn(Vec<usize>) -> Result<Vec<f32>> + Send + Sync + 'static,
 {
-    let compute = Arc::new(forward);
+    let forward = Arc::new(forward);
     for chunk in micro_batches.chunks(STOP_CHECK_INTERVAL) {
         reporter.check_stop()?;
-        for (micro_batch, values) in chunk.iter().zip(pool.map(chunk.to_vec(), &compute)?) {
-            consume(micro_batch, &values)?;
+        for (micro_batch, values) in chunk.iter().zip(pool.map(chunk.to_vec(), &forward)?) {
+            let mut remaining = values.as_slice();
+            for example in micro_batch {
+                let (example_values, following) = remaining.split_at(value_count(*example));
+                consume(*example, example_values)?;
+                remaining = following;
+            }
         }
     }
     Ok(())

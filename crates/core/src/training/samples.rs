@@ -1,5 +1,4 @@
-//! Prompts behind which a job's adapter speaks after every epoch, for whoever watches it learn. No figure, and part of no
-//! decision.
+//! Samples: prompts that a job's adapter completes after every epoch, as a qualitative view of the training. They affect no decision.
 
 use crate::error::{Error, FieldError, Result};
 use crate::model::BaseModel;
@@ -11,13 +10,13 @@ use utoipa::ToSchema;
 const MAX_PROMPTS: usize = 16;
 const MAX_SAMPLE_TOKENS: u32 = 512;
 
-/// The likeliest words behind each prompt.
+/// Prompts that are completed by greedy decoding after every epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Samples {
-    /// 16 at most.
+    /// At most 16.
     pub inputs: Vec<Prompt>,
-    /// Of each, 512 at most.
+    /// Tokens to generate per prompt, at most 512.
     #[serde(default = "default_max_tokens")]
     #[schema(default = 64, minimum = 1, maximum = 512)]
     pub max_tokens: u32,
@@ -27,7 +26,7 @@ fn default_max_tokens() -> u32 {
     64
 }
 
-/// A text to go on from, or a conversation that the assistant answers.
+/// Text to continue, or conversation for the assistant's next message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Prompt {
@@ -39,6 +38,8 @@ pub enum Prompt {
 }
 
 impl Prompt {
+    /// # Errors
+    /// `Invalid` where the chat template refuses the conversation.
     pub fn tokenize(&self, base: &BaseModel) -> Result<Vec<u32>> {
         match self {
             Self::Text(text) => base.tokenizer().encode_prompt(text),
@@ -50,10 +51,10 @@ impl Prompt {
 }
 
 impl Samples {
-    /// What speaks against them on this base, whose sequences begin with so many virtual tokens.
+    /// Errors in the settings, for a base whose sequences begin with `virtual_tokens` virtual tokens.
     ///
     /// # Errors
-    /// Where a tokenizer fails.
+    /// `Internal` where the tokenizer fails.
     pub fn validate(&self, base: &BaseModel, task: &task::Config, virtual_tokens: usize) -> Result<Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut add_error = |pointer: &str, message: String| errors.push(FieldError::at_pointer(pointer, message));

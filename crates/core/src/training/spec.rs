@@ -1,65 +1,77 @@
-//! Everything that can change the bytes of a result, fixed when the job is submitted and stored with it.
+//! Specification of a training run: every setting that can change the resulting bytes, resolved at submission and stored with the
+//! job.
 
 use super::compatibility::{self, Combination};
-use super::hyperparameters::{DefaultsContext, ResolvedHyperparameters};
+use super::hyperparameters::{DefaultsContext, Hyperparameters, ResolvedHyperparameters};
+use super::method_defaults::{default_method, method_defaults};
+use super::samples::Samples;
 use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
-use super::{Hyperparameters, Samples};
-use crate::adapter::target_modules::TargetModules;
-use crate::adapter::{TensorSet, lora};
+use crate::adapter::TensorSet;
 use crate::error::{Error, FieldError, Problem, Result};
-use crate::model::{BaseModel, BaseModelInfo, Pooling};
-use crate::task::RowSelection;
+use crate::model::{BaseModel, Pooling};
 use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A job's request with every default written out.
+/// Request of a job with all defaults resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Spec {
     pub task: task::Config,
     pub method: adapter::Config,
-    /// What it starts from, where that is an adapter.
+    /// Adapter that the job starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_adapter: Option<FromAdapter>,
     pub hyperparameters: ResolvedHyperparameters,
     pub validation: Validation,
-    /// What is said after every epoch, for whoever watches.
+    /// Prompts of texts that are generated after every epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<Samples>,
     /// In the order of the head's rows.
     pub labels: Vec<String>,
-    /// Tokens per micro-batch: the cut decides the order in which gradients are summed.
+    /// Tokens per micro-batch. The partition decides the order in which gradients are summed.
     pub micro_batch_tokens: usize,
-    /// The kernel set, for example `candle-cpu`.
+    /// Backend, for example `candle-cpu`.
     pub kernels: String,
-    /// The base's fingerprint.
+    /// Fingerprint of the base.
     pub base: String,
 }
 
-/// Where the validation examples come from.
+/// Source of the validation examples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Validation {
-    /// A stratified, seeded share of the dataset, 0 for none.
+    /// Stratified share of the dataset, drawn by the seed; 0 for none.
     Fraction(f64),
-    /// Another dataset of the same shape.
+    /// Another dataset with the same row schema.
     DatasetId(uuid::Uuid),
 }
 
-/// What a user asked for; every field may be left out.
+/// Request of a user. Every field is optional.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
     pub task: Option<task::Config>,
     pub method: Option<adapter::Config>,
     pub hyperparameters: Hyperparameters,
     pub validation: Option<Validation>,
-    /// The adapter that the job is to start from.
+    /// Adapter that the job starts from.
     pub from_adapter: Option<SourceAdapter>,
     pub samples: Option<Samples>,
 }
 
+impl Request {
+    /// The request with defaults from the adapter that it starts from.
+    fn with_adapter_defaults(&self) -> Self {
+        let mut request = self.clone();
+        if let Some(source) = &self.from_adapter {
+            request.task.get_or_insert_with(|| source.task.clone());
+            request.hyperparameters.max_length.get_or_insert(u32::try_from(source.max_length).unwrap_or(u32::MAX));
+        }
+        request
+    }
+}
+
 impl Spec {
-    /// Checks the request against the base and writes every default out. `labels` are the dataset's, any order.
+    /// Checks the request against the base and resolves all defaults. `labels` are those of the dataset, in any order.
     ///
     /// # Errors
     /// `Invalid` with a pointer for every value that is out of range or unknown to this base.
@@ -67,7 +79,7 @@ impl Spec {
         let info = base.info();
         let mut errors = Vec::new();
         let source_adapter = request.from_adapter.as_ref();
-        let request = &source_adapter.map_or_else(|| request.clone(), |origin| origin.with_defaults(request));
+        let request = &request.with_adapter_defaults();
         let task = request.task.clone().unwrap_or_default();
         let default_pooling = source_adapter.map_or(info.default_pooling, |origin| origin.pooling(base));
         let pooling = task.pooling().unwrap_or(default_pooling);
@@ -116,32 +128,30 @@ impl Spec {
             base: info.fingerprint.clone(),
         })
     }
-}
 
-impl Spec {
-    /// The form in which the adapter is trained: one that was published stays in the form that it has.
+    /// Tensors that are trained: those of a published adapter stay as they are.
     pub fn tensor_set(&self) -> TensorSet {
         if self.from_adapter.is_some() { TensorSet::Inference } else { TensorSet::Training }
     }
 
-    /// What the head starts from.
+    /// Reuse of the head of the adapter that the job starts from.
     pub fn head_reuse(&self) -> HeadReuse {
         self.from_adapter.as_ref().map_or(HeadReuse::Fresh, |from| from.head)
     }
 
-    /// Whether the adapter leaves the base's answers as they are before its first step.
+    /// Whether the adapter does not change the base's outputs before the first step.
     pub fn is_identity_at_init(&self) -> bool {
         self.from_adapter.is_none() && self.method.is_identity_at_init()
     }
 
-    /// The metric that the best epoch is chosen by.
+    /// Metric that selects the best epoch.
     pub fn selection_metric(&self) -> &str {
         let requested = self.hyperparameters.early_stopping.as_ref().and_then(|stopping| stopping.metric.as_deref());
         requested.unwrap_or(self.task.metric_names()[0])
     }
 }
 
-/// The method that is asked for, or else the adapter's that the job starts from, or else the default.
+/// The requested method, else that of the adapter that the job starts from, else the default.
 fn resolve_method(
     request: &Request,
     base: &BaseModel,
@@ -161,7 +171,7 @@ fn resolve_method(
         base: base.info(),
         sites: &base.sites(pooling),
     }));
-    // As it was published: it need not be said as a job would say it.
+    // A published method may have settings that a request could not have.
     let is_published = request.method.is_none() && source_adapter.is_some_and(|origin| origin.pooling(base) == pooling);
     if is_published || !errors.is_empty() {
         return Ok(requested);
@@ -177,44 +187,7 @@ fn resolve_method(
     }
 }
 
-/// A sentence encoder's pooled rows are made to be told apart: on banking77 a head alone is as good as LoRA and takes a third
-/// of one epoch's time (`benches/README.md`). Other rows say little before they are adapted.
-fn default_method(info: &BaseModelInfo, task: &task::Config) -> adapter::Config {
-    let default_rows = RowSelection::Pooled(info.default_pooling);
-    let reads_sentence_embedding =
-        info.sentence_encoder && RowSelection::for_task(task, info.default_pooling) == default_rows;
-    // A task without a head of its own has nothing else to train.
-    match reads_sentence_embedding && task.head_outputs(&[]).is_some() {
-        true => adapter::Config::Head(adapter::head::Config::default()),
-        // What is to be said word by word needs every map (Dettmers et al. 2023).
-        false if task.is_generative() => {
-            let target_modules = TargetModules::Single("all-linear".to_string());
-            adapter::Config::Lora(lora::Config { target_modules, ..lora::Config::default() })
-        }
-        false => adapter::Config::default(),
-    }
-}
-
-/// Updates that a small dataset gets of any method that changes the base's answers.
-pub const MIN_STEPS: u64 = 150;
-
-/// A method's learning rate, and the least updates that a small dataset gets: measured on a quarter of banking77, see
-/// `benches/README.md`.
-fn method_defaults(method: &adapter::Config) -> (f64, u64) {
-    match method {
-        adapter::Config::Lora(_) | adapter::Config::PTuning(_) | adapter::Config::LayerNorm(_) => (1e-3, MIN_STEPS),
-        adapter::Config::Bottleneck(_)
-        | adapter::Config::PrefixTuning(_)
-        | adapter::Config::Bias(_)
-        | adapter::Config::Vera(_)
-        | adapter::Config::PromptTuning(_)
-        | adapter::Config::Ia3(_) => (3e-3, MIN_STEPS),
-        // An update of the head alone costs next to nothing once the features are remembered.
-        adapter::Config::Head(_) => (1e-3, 600),
-    }
-}
-
-/// Everything that is wrong with a job's settings.
+/// Error for invalid settings of a job.
 pub fn invalid_spec(errors: Vec<FieldError>) -> Error {
     let sentences: Vec<&str> = errors.iter().map(|fault| fault.message.as_str()).collect();
     let detail = format!("the job's settings are wrong: {}", sentences.join("; "));

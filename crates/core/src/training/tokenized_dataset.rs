@@ -1,50 +1,47 @@
-//! A job's examples, tokenised once and cut into training and validation.
+//! Examples of a job: tokenized once and split into training and validation.
 
-use super::lm_labels::LmLabels;
-use super::packing;
-use super::progress_reporter::ProgressReporter;
-use super::trainer::Interrupted;
-use super::{Spec, TrainingData, Validation, batching};
+use super::batching;
+use super::job::TrainingData;
+use super::progress::{Interrupted, ProgressReporter};
+use super::spec::{Spec, Validation};
 use crate::error::{Error, Result};
 use crate::model::{BaseModel, Tokens};
-use crate::task::targets::Targets;
+use crate::task::objective::{Objective, ObjectiveContext};
 use crate::task::{Example, Target, UntrainableRows};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Training examples first, then those of a validation dataset; everything else names them by index.
+/// Tokenized examples: those of the training dataset, then those of a validation dataset. All other code names them by index.
 #[derive(Clone)]
 pub struct TokenizedDataset {
-    /// The sequences of each.
+    /// Sequences of each example.
     pub tokens: Arc<Vec<Vec<Arc<Tokens>>>>,
-    /// In tokens, virtual ones included.
+    /// Tokens of each example, with its virtual tokens.
     pub lengths: Arc<Vec<usize>>,
-    pub targets: Arc<Targets>,
+    pub objective: Arc<dyn Objective>,
     pub training: Vec<usize>,
     pub validation: Vec<usize>,
-    /// A few examples for the adapter's probe.
+    /// Examples for the adapter's probe.
     pub probe: Vec<Example>,
-    /// What a language model is to find.
-    pub lm_labels: Option<LmLabels>,
 }
 
-/// Two texts, the shortest of so many: the probe is replayed whenever the adapter is loaded, and somebody waits for it.
+/// The probe is computed whenever the adapter is loaded, so it has the shortest of the first [`PROBE_CANDIDATES`] texts.
 const PROBE_EXAMPLES: usize = 2;
 const PROBE_CANDIDATES: usize = 64;
 
-/// Examples tokenised between two looks at whether to stop: some milliseconds.
+/// Examples tokenized between two checks of the stop signal: a few milliseconds.
 const STOP_CHECK_INTERVAL: usize = 64;
 
 impl TokenizedDataset {
     /// # Errors
-    /// `Invalid` (`unknown_label`) for an example whose label the specification does not have.
+    /// `Invalid`: `unknown_label` for an example whose label the specification does not have, `nothing_to_learn` where no example
+    /// has anything to learn.
     pub fn new(
         base: &BaseModel,
         spec: &Spec,
         data: &TrainingData,
         reporter: &mut ProgressReporter,
     ) -> Result<Self, Interrupted> {
-        let lm_labels = LmLabels::for_task(base, spec);
         let mut tokenizer = DatasetTokenizer { base, spec, reporter };
         let mut items = tokenizer.tokenize(&data.examples)?;
         let training_count = items.len();
@@ -55,39 +52,37 @@ impl TokenizedDataset {
             return Err(Error::invalid("nothing_to_learn", detail).into());
         }
         let (examples, tokens): (Vec<&Example>, Vec<Vec<Arc<Tokens>>>) = items.into_iter().unzip();
-        let targets = Targets::new(&spec.task, &spec.labels, &examples)?;
-        let target_count =
-            |one: &Arc<Tokens>| lm_labels.as_ref().map_or(one.target_positions.len(), |asked| asked.target_count(one));
-        let answer_lengths = tokens.iter().map(|sequences| {
-            let answer_length = |index: usize| sequences.get(index).map_or(0, |one| one.target_positions.len());
-            [answer_length(0), answer_length(1)]
-        });
-        let targets = targets.with_answer_lengths(answer_lengths);
-        let targets = targets.truncate(tokens.iter().map(|sequences| sequences.iter().map(target_count).sum()));
-        let split = train_validation_split(spec, data, training_count, &targets);
-        let targets = targets.with_fitted_scale(&split.training);
+        let context = ObjectiveContext {
+            base,
+            labels: &spec.labels,
+            examples: &examples,
+            tokens: &tokens,
+            seed: spec.hyperparameters.seed,
+        };
+        let mut objective = spec.task.objective(&context)?;
+        let split = train_validation_split(spec, data, training_count, objective.as_ref());
+        objective.fit(&split.training);
         let probe_split = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
             probe: select_probe(probe_split, &tokens).into_iter().map(|index| examples[index].clone()).collect(),
             lengths: example_lengths(&tokens, spec),
             tokens: Arc::new(tokens),
-            targets: Arc::new(targets),
+            objective: Arc::from(objective),
             training: split.training,
             validation: split.validation,
-            lm_labels,
         })
     }
 
-    /// The same examples for another method, all else being equal.
+    /// The same examples for a specification that differs in the method alone.
     pub fn for_method(&self, spec: &Spec) -> Self {
         Self { lengths: example_lengths(&self.tokens, spec), ..self.clone() }
     }
 }
 
-/// An example with its sequences.
+/// Example with its sequences.
 type TokenizedExample<'a> = (&'a Example, Vec<Arc<Tokens>>);
 
-/// What it takes to read examples.
+/// Tokenizer of a job's examples.
 struct DatasetTokenizer<'a, 'b> {
     base: &'a BaseModel,
     spec: &'a Spec,
@@ -95,7 +90,7 @@ struct DatasetTokenizer<'a, 'b> {
 }
 
 impl DatasetTokenizer<'_, '_> {
-    /// All that teach something: rows of which nothing can be learned were skipped with a warning when the data was checked.
+    /// Tokenizes the examples, and leaves out those without anything to learn where the task skips them.
     fn tokenize<'e>(&mut self, examples: &'e [Example]) -> Result<Vec<TokenizedExample<'e>>, Interrupted> {
         let max_length = self.spec.hyperparameters.max_length as usize;
         let mut items: Vec<TokenizedExample> = Vec::with_capacity(examples.len());
@@ -116,7 +111,7 @@ impl DatasetTokenizer<'_, '_> {
         }
         let is_raw_text = |(example, _): &TokenizedExample| example.target == Target::Text;
         Ok(match self.spec.task.packs_raw_text() && items.iter().all(is_raw_text) {
-            true => packing::pack_sequences(items, max_length),
+            true => pack_sequences(items, max_length),
             false => items,
         })
     }
@@ -126,7 +121,7 @@ fn example_lengths(tokens: &[Vec<Arc<Tokens>>], spec: &Spec) -> Arc<Vec<usize>> 
     Arc::new(tokens.iter().map(|sequences| example_length(sequences, spec.method.num_virtual_tokens())).collect())
 }
 
-/// Of all sequences of an example, each with its virtual tokens.
+/// Tokens of all sequences of an example, each with its virtual tokens.
 fn example_length(sequences: &[Arc<Tokens>], virtual_tokens: usize) -> usize {
     sequences.iter().map(|tokens| tokens.ids.len() + virtual_tokens).sum()
 }
@@ -134,7 +129,7 @@ fn example_length(sequences: &[Arc<Tokens>], virtual_tokens: usize) -> usize {
 fn select_probe(examples: &[usize], tokens: &[Vec<Arc<Tokens>>]) -> Vec<usize> {
     let mut candidates: Vec<usize> = examples.iter().copied().take(PROBE_CANDIDATES).collect();
     candidates.sort_by_key(|index| example_length(&tokens[*index], 0));
-    // Texts that a base reads alike prove nothing beside each other.
+    // Texts with equal tokens have equal outputs.
     let mut seen = BTreeSet::new();
     candidates.retain(|index| seen.insert(tokens[*index].iter().map(|one| one.ids.clone()).collect::<Vec<_>>()));
     candidates.truncate(PROBE_EXAMPLES);
@@ -145,23 +140,55 @@ fn train_validation_split(
     spec: &Spec,
     data: &TrainingData,
     training_count: usize,
-    targets: &Targets,
+    objective: &dyn Objective,
 ) -> batching::Split {
     match (&data.validation, &spec.validation) {
         (None, Validation::Fraction(fraction)) => {
-            let (strata, count) = targets.strata();
+            let (strata, count) = objective.strata();
             batching::stratified_split(&strata, count, *fraction, spec.hyperparameters.seed)
         }
         _ => batching::Split {
             training: (0..training_count).collect(),
-            validation: (training_count..targets.len()).collect(),
+            validation: (training_count..objective.example_count()).collect(),
         },
     }
+}
+
+/// Packs sequences, in order, into examples of at most `max_length` tokens. Texts stay separate sequences; a long text continues in
+/// the next example. A packed example stands for the example of its first sequence.
+fn pack_sequences(items: Vec<TokenizedExample>, max_length: usize) -> Vec<TokenizedExample> {
+    let mut packs: Vec<TokenizedExample> = Vec::new();
+    let mut token_count = 0;
+    for (example, sequences) in items {
+        for sequence in sequences {
+            let length = sequence.ids.len();
+            match packs.last_mut() {
+                Some((_, pack)) if token_count + length <= max_length => pack.push(sequence),
+                _ => {
+                    packs.push((example, vec![sequence]));
+                    token_count = 0;
+                }
+            }
+            token_count += length;
+        }
+    }
+    packs
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_texts_are_packed_together_and_a_long_text_spans_several_examples() {
+        let example = |line| Example { line, text: String::new(), text_pair: None, target: Target::Text };
+        let sequence = |length| Arc::new(Tokens::from_ids(vec![1; length]));
+        let examples = [example(1), example(2), example(3)];
+        let sequences = [vec![sequence(3)], vec![sequence(2)], vec![sequence(10), sequence(4)]];
+        let packed = pack_sequences(examples.iter().zip(sequences).collect(), 10);
+        let shape: Vec<(u64, usize)> = packed.iter().map(|(example, pack)| (example.line, pack.len())).collect();
+        assert_eq!(shape, [(1, 2), (3, 1), (3, 1)]);
+    }
 
     #[test]
     fn a_probe_has_the_shortest_distinct_texts() {

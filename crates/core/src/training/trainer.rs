@@ -1,24 +1,27 @@
-//! One run: from a fresh adapter or a checkpoint to the last step.
+//! Trainer of one run: from an initial adapter or a checkpoint to the last step.
 //!
-//! Everything that a step needs is a function of (data, specification, step), and micro-batches are summed in order, so
-//! that neither threads nor interruptions change a bit. Evaluation and samples are in files of their own.
+//! The input of a step is a function of data, specification and step, and gradients are summed in the order of the micro-batches, so
+//! the result is bit-identical for any number of threads and interruptions.
 
 mod evaluation;
 mod samples;
 
+use super::batching;
 use super::checkpoint::{CheckpointDir, TrainerState, TrainingState};
 use super::feature_cache::CachedFeatures;
 use super::gradient_accumulation::BatchJob;
+use super::head_init::HeadInit;
+use super::job::Settings;
 use super::job_context::JobContext;
-use super::metrics_report;
 use super::network::{MicroBatchGradients, Network};
 use super::optimizer::{self, AdamWStep, Moments, ParamGroup};
-use super::progress_reporter::ProgressReporter;
+use super::progress::{Interrupted, MetricsRow, ProgressReporter, StepReport};
+use super::source_weights::SourceWeights;
+use super::spec::Spec;
 use super::tokenized_dataset::TokenizedDataset;
-use super::warm_start::{FromAdapter, HeadReuse, SourceWeights};
-use super::{MetricsRow, Settings, Spec, StopReason, batching, head_init};
+use super::warm_start::{FromAdapter, HeadReuse};
 use crate::adapter::ParameterBuilder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use espalier_tensor::Tensor;
 use espalier_tensor::worker_pool::WorkerPool;
 use serde_json::json;
@@ -26,43 +29,31 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Why a run did not go on.
-pub enum Interrupted {
-    Stop(StopReason),
-    Error(Error),
-}
-
-impl From<Error> for Interrupted {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-/// Updates between two `train` rows.
+/// Steps between two `train` rows.
 const LOGGING_STEPS: u64 = 10;
 
+/// One run.
 pub struct Trainer<'a> {
     pub spec: &'a Spec,
     pub dataset: TokenizedDataset,
     pub state: TrainingState,
     pub parameter_names: Vec<String>,
-    /// Tensors that travel with the adapter but are not trained.
+    /// Tensors that are published with the adapter but not trained.
     pub constants: BTreeMap<String, Tensor>,
     network: Arc<Network>,
     param_groups: Vec<ParamGroup>,
     pool: Arc<WorkerPool>,
-    /// What the frozen base computes below the lowest trained place.
+    /// Features of the frozen base below the lowest trainable layer.
     features: CachedFeatures,
-    /// The present epoch and the order of its examples.
+    /// Current epoch and the order of its examples.
     epoch_order: Option<(u64, Vec<usize>)>,
     total_steps: u64,
-    /// Of the base's rows.
     hidden_size: usize,
 }
 
 impl<'a> Trainer<'a> {
-    /// Resumes from the folder's checkpoint, or else starts from `source`, or draws a fresh adapter; a head that nothing is
-    /// known of starts from the features.
+    /// Resumes from the newest checkpoint, else starts from `source_weights`, else from a fresh adapter. A new head is initialised
+    /// from the features.
     pub fn resume_or_start(
         context: &JobContext,
         spec: &'a Spec,
@@ -73,7 +64,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self, Interrupted> {
         let (base, hidden_size) = (context.base, context.base.info().hidden_size);
         let parameters = match source_weights {
-            Some(source) => source.initial_parameters(spec, &dataset.targets, hidden_size),
+            Some(source) => source.initial_parameters(spec, dataset.objective.as_ref(), hidden_size),
             None => ParameterBuilder::from_seed(spec.hyperparameters.seed),
         };
         let (network, adapter) = Network::build(base, spec, parameters)?;
@@ -124,10 +115,14 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
-    /// What is known of the head comes before what was fitted.
-    fn init_head(&mut self, head_init: head_init::HeadInit, source_weights: Option<&SourceWeights>) {
-        let (Some(head), width) = (self.network.output_head().trained_head(), self.hidden_size) else { return };
-        let targets = self.dataset.targets.select(&[]).per_row();
+    /// Sets the head's parameters; rows of the source adapter take precedence over fitted ones.
+    fn init_head(&mut self, head_init: HeadInit, source_weights: Option<&SourceWeights>) {
+        let width = self.hidden_size;
+        let (Some(head), Some(targets)) =
+            (self.network.output_head().trained_head(), self.dataset.objective.row_targets(&[]))
+        else {
+            return;
+        };
         let probe = match (source_weights, self.spec.head_reuse()) {
             (Some(source), HeadReuse::Extended) => source.extend_head(head_init.probe, &targets, width),
             _ => head_init.probe,
@@ -141,8 +136,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Steps and evaluations up to this step, or to the run's end where that comes first. The state is consistent whenever
-    /// this returns.
+    /// Trains and evaluates up to `end_step` or the end of the run. The state is consistent whenever this returns.
     pub fn train_until(
         &mut self,
         end_step: u64,
@@ -164,7 +158,7 @@ impl<'a> Trainer<'a> {
                 self.evaluate_and_record(reporter)?;
             }
             if is_last || step >= end_step || self.should_stop_early() {
-                // So that whatever happens while the adapter is published costs no step.
+                // A crash while the adapter is published then costs no step.
                 if checkpoint_step < step {
                     self.save(checkpoint_dir, reporter)?;
                 }
@@ -175,7 +169,14 @@ impl<'a> Trainer<'a> {
                 (last_checkpoint, checkpoint_step) = (Instant::now(), step);
             }
             let loss = self.step(steps_per_epoch)?;
-            reporter.report_step(&self.state.trainer_state, self.spec, self.total_steps, steps_per_epoch, loss)?;
+            reporter.report_step(&StepReport {
+                step: self.state.trainer_state.step,
+                total_steps: self.total_steps,
+                steps_per_epoch,
+                examples_per_step: self.spec.hyperparameters.examples_per_step(),
+                loss,
+                metrics_rows: &self.state.trainer_state.metrics_rows,
+            })?;
         }
     }
 
@@ -185,13 +186,13 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Early stopping: too many evaluations without a better one.
+    /// Whether early stopping applies.
     fn should_stop_early(&self) -> bool {
         let stopping = self.spec.hyperparameters.early_stopping.as_ref();
         stopping.is_some_and(|stopping| self.state.trainer_state.evaluations_since_best >= stopping.patience)
     }
 
-    /// One update. Answers the batch's mean loss.
+    /// One optimizer step. Returns the mean loss of the batch.
     fn step(&mut self, steps_per_epoch: u64) -> Result<f64, Interrupted> {
         let hyperparameters = &self.spec.hyperparameters;
         let step = self.state.trainer_state.step;
@@ -203,7 +204,7 @@ impl<'a> Trainer<'a> {
         let order = self.epoch_order.as_ref().map_or(&[][..], |(_, order)| order.as_slice());
         let start = step_in_epoch * hyperparameters.examples_per_step();
         let batch = &order[start..order.len().min(start + hyperparameters.examples_per_step())];
-        let denominator = self.dataset.targets.loss_denominator(batch).max(1);
+        let denominator = self.dataset.objective.loss_denominator(batch).max(1);
         let batch_job = BatchJob {
             pool: &self.pool,
             network: &self.network,
@@ -225,13 +226,14 @@ impl<'a> Trainer<'a> {
         counters.log_window_examples += denominator as u64;
         if counters.step.is_multiple_of(LOGGING_STEPS) || counters.step == self.total_steps {
             let mean = counters.log_window_loss / counters.log_window_examples as f64;
-            counters.metrics_rows.push(metrics_report::train_row(counters.step, mean, learning_rate, norm));
+            let metrics = json!({"loss": mean, "learning_rate": learning_rate, "gradient_norm": norm});
+            counters.metrics_rows.push(MetricsRow { step: counters.step, split: "train".to_string(), metrics });
             (counters.log_window_loss, counters.log_window_examples) = (0.0, 0);
         }
         Ok(loss / denominator as f64)
     }
 
-    /// In the order of the micro-batches, whoever computed them.
+    /// Sums losses and gradients in the order of the micro-batches.
     fn sum_gradients(&self, micro_batches: &[MicroBatchGradients]) -> (f64, Vec<Vec<f32>>) {
         let mut gradients: Vec<Vec<f32>> =
             self.state.parameters.iter().map(|one| vec![0.0; one.values.len()]).collect();
@@ -244,7 +246,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// What becomes of the adapter that a run starts from.
+/// Metrics row with the reuse of the adapter that a run starts from.
 fn warm_start_row(from_adapter: &FromAdapter) -> MetricsRow {
     MetricsRow { step: 0, split: "start".to_string(), metrics: json!({"from_adapter": from_adapter}) }
 }

@@ -4,7 +4,9 @@
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::safetensors;
 use espalier_core::model::{BaseModel, Batch, Pooling, RequiredRows, Tokens, VirtualTokens};
-use espalier_core::task::targets::Targets;
+use espalier_core::task::causal_language_model::NextTokenObjective;
+use espalier_core::task::objective::{MicroBatch, ReferenceObjective};
+use espalier_core::task::preference::PreferenceObjective;
 use espalier_core::task::{self, Config, Example, Target, causal_language_model, lm_tokenize};
 use espalier_core::training::network::{ForwardInput, Network};
 use espalier_core::training::spec::Request;
@@ -107,11 +109,14 @@ fn causal_lm_loss_and_gradients_agree_with_peft() {
                 let read =
                     |example: &Example| spec.task.tokenize_example(base.tokenizer(), example, 64).unwrap().remove(0);
                 let tokens: Vec<Arc<Tokens>> = examples().iter().map(read).map(Arc::new).collect();
-                let targets: Vec<u32> = tokens.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
+                let targets: Vec<u32> =
+                    tokens.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
                 let parameters = network.upload(&built.tensors).unwrap();
                 let dropout = Dropout { seed: 1, step: 0, example_ids: (0..tokens.len() as u64).collect() };
                 let forward = network.forward(&parameters, ForwardInput::from_tokens(tokens), dropout).unwrap();
-                let part = network.language_gradients(forward, &targets, targets.len() as f64).unwrap();
+                let objective = NextTokenObjective { token_counts: Vec::new() };
+                let batch = MicroBatch { examples: &[], label_ids: &targets };
+                let part = network.gradients(forward, &objective, &batch, targets.len() as f64).unwrap();
                 let loss = (part.loss / targets.len() as f64) as f32;
                 let difference = (loss / golden[&format!("{name}.loss")].values[0] - 1.0).abs();
                 assert!(difference < TOLERANCE, "{model_type} {name}: the loss differs by {difference}");
@@ -148,7 +153,8 @@ fn preference_gradients_agree_with_pytorch() {
             .collect();
         let read = |example: &Example| task.tokenize_example(base.tokenizer(), example, 64).unwrap();
         let sequences: Vec<Arc<Tokens>> = examples.iter().flat_map(read).map(Arc::new).collect();
-        let next_tokens: Vec<u32> = sequences.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
+        let next_tokens: Vec<u32> =
+            sequences.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
         let lengths: Vec<[usize; 2]> =
             sequences.chunks(2).map(|pair| [pair[0].target_positions.len(), pair[1].target_positions.len()]).collect();
         let network = |values| Network::build(&base, &spec, ParameterBuilder::from_weights(values)).unwrap();
@@ -159,18 +165,16 @@ fn preference_gradients_agree_with_pytorch() {
         updates.for_each(|(_, tensor)| tensor.values.fill(0.0));
         let source = || ForwardInput::from_tokens(sequences.clone());
         let (reference, built) = network(bare);
-        let judged =
-            reference.token_metrics(&reference.upload(&built.tensors).unwrap(), &source(), &next_tokens).unwrap();
-        let reference = task::metrics::preference::answer_logprobs(&judged, &lengths);
-        let targets = Targets::PreferencePairs {
-            answer_lengths: lengths,
-            reference_logprobs: reference,
-            config: task::preference::Config::default(),
-        };
+        let outputs =
+            reference.eval_outputs(&reference.upload(&built.tensors).unwrap(), &source(), &next_tokens).unwrap();
+        let config = task::preference::Config::default();
+        let objective = PreferenceObjective { config, answer_lengths: lengths, reference_logprobs: Vec::new() };
+        let objective = objective.with_reference(&objective.reference_logprobs(&outputs));
         let (network, built) = network(values);
         let dropout = Dropout { seed: 1, step: 0, example_ids: (0..4).collect() };
         let forward = network.forward(&network.upload(&built.tensors).unwrap(), source(), dropout).unwrap();
-        let part = network.preference_gradients(forward, &next_tokens, &targets, 2.0).unwrap();
+        let batch = MicroBatch { examples: &[0, 1], label_ids: &next_tokens };
+        let part = network.gradients(forward, objective.as_ref(), &batch, 2.0).unwrap();
         let difference = (part.loss as f32 / 2.0 / golden["dpo.loss"].values[0] - 1.0).abs();
         assert!(difference < TOLERANCE, "{model_type}: the loss differs by {difference}");
         let gradients = espalier_testing::gradients::with_prefix(&golden, "dpo.gradient.");

@@ -4,7 +4,8 @@ use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::error::{Error, Location};
 use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::Input;
-use espalier_core::task::targets::Targets;
+use espalier_core::task::objective::MicroBatch;
+use espalier_core::task::sequence_classification::ClassObjective;
 use espalier_core::training::network::{ForwardInput, Network};
 use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::Dropout;
@@ -37,13 +38,13 @@ fn gradients_within(budget: u64, base: &Arc<BaseModel>, spec: &Spec, step: u64) 
     }
     let (network, built) = Network::build(base, spec, ParameterBuilder::from_weights(weights)).unwrap();
     let tokens = spec.task.tokenize_input(base.tokenizer(), &Input::from_text("where is my card"), 64).unwrap();
-    let targets = Targets::Classes { classes: vec![1], class_count: spec.labels.len() };
+    let objective = ClassObjective { classes: vec![1], class_count: spec.labels.len() };
     let dropout = Dropout { seed: 1, step, example_ids: vec![4] };
     let parameters = network.upload(&built.tensors).unwrap();
     let source = ForwardInput::from_tokens(vec![Arc::new(tokens)]);
     let network = network.with_activation_budget(budget);
     let forward = network.forward(&parameters, source, dropout).unwrap();
-    let part = network.gradients(forward, &targets, 1.0).unwrap();
+    let part = network.gradients(forward, &objective, &MicroBatch { examples: &[0], label_ids: &[] }, 1.0).unwrap();
     built.names.into_iter().zip(part.gradients).collect()
 }
 

@@ -4,7 +4,8 @@
 use espalier_core::adapter::{self, ParameterBuilder, lora};
 use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task;
-use espalier_core::task::targets::Targets;
+use espalier_core::task::objective::MicroBatch;
+use espalier_core::task::sequence_classification::ClassObjective;
 use espalier_core::training::network::{ForwardInput, Network};
 use espalier_core::training::{Hyperparameters, Spec, hyperparameters::DefaultsContext};
 use espalier_tensor::Backend;
@@ -104,10 +105,12 @@ fn compare_on(backend: Arc<dyn Backend>, pooling: Pooling, name: &str) {
     assert!(worst <= TOLERANCE, "logits differ by {worst}");
 
     let labels: Vec<u32> = serde_json::from_value(said["labels"].clone()).unwrap();
-    let targets = Targets::Classes { classes: labels, class_count: 3 };
+    let examples: Vec<usize> = (0..labels.len()).collect();
+    let objective = ClassObjective { classes: labels, class_count: 3 };
+    let batch = MicroBatch { examples: &examples, label_ids: &[] };
     let dropout = Dropout { seed: 1, step: 0, example_ids: (0..6).collect() };
     let forward = network.forward(&parameters, source, dropout).unwrap();
-    let step = network.gradients(forward, &targets, 6.0).unwrap();
+    let step = network.gradients(forward, &objective, &batch, 6.0).unwrap();
     assert!((step.loss / 6.0 - case["loss"].as_f64().unwrap()).abs() < 1e-5);
     let expected = part("gradient.");
     assert_eq!(expected.len(), built.names.len(), "every parameter has a golden gradient");

@@ -4,7 +4,8 @@
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::safetensors;
 use espalier_core::model::{BaseModel, FirstTrainableLayer, Tokens};
-use espalier_core::task::targets::Targets;
+use espalier_core::task::objective::MicroBatch;
+use espalier_core::task::sequence_classification::ClassObjective;
 use espalier_core::training::network::{CachedRows, ForwardInput, MicroBatchGradients, Network};
 use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
@@ -96,7 +97,9 @@ fn network(base: &Arc<BaseModel>, spec: &Spec) -> (Network, Vec<Tensor>) {
 fn micro_batch_gradients(network: &Network, weights: &[Tensor], source: ForwardInput) -> MicroBatchGradients {
     let dropout = Dropout { seed: 3, step: 7, example_ids: vec![10, 11, 12, 13] };
     let forward = network.forward(&network.upload(weights).unwrap(), source, dropout).unwrap();
-    network.gradients(forward, &Targets::Classes { classes: vec![0, 1, 1, 0], class_count: 2 }, 4.0).unwrap()
+    let objective = ClassObjective { classes: vec![0, 1, 1, 0], class_count: 2 };
+    let batch = MicroBatch { examples: &[0, 1, 2, 3], label_ids: &[] };
+    network.gradients(forward, &objective, &batch, 4.0).unwrap()
 }
 
 /// Compares loss and gradients with memory for all layers, for about two, and for none.

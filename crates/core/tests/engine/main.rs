@@ -15,7 +15,7 @@ mod hub;
 mod invalid_adapters;
 mod language;
 mod peft_methods;
-mod race;
+mod successive_halving;
 mod training;
 mod version_hashes;
 mod warm_start;

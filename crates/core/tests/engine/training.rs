@@ -1,4 +1,4 @@
-//! A run's bytes depend on data, specification and seed alone: not on threads, interruptions or the base's other users.
+//! Tests of training runs: the result depends on data, specification and seed alone, not on threads or interruptions.
 
 use espalier_core::adapter::{self, lora};
 use espalier_core::model::{BaseModel, Pooling};
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn hyperparameters() -> Hyperparameters {
-    let given = serde_json::json!({"epochs": 3, "batch_size": 8, "seed": 5, "learning_rate": 0.01});
-    serde_json::from_value(given).unwrap()
+    let request = serde_json::json!({"epochs": 3, "batch_size": 8, "seed": 5, "learning_rate": 0.01});
+    serde_json::from_value(request).unwrap()
 }
 
 fn lora(dropout: f64) -> adapter::Config {
@@ -32,7 +32,7 @@ fn settings(threads: usize, checkpoint_every: Duration) -> Settings {
 }
 
 fn folders(folder: &Path) -> Dirs {
-    Dirs { checkpoints: folder.join("job"), feature_cache: folder.join("remembered") }
+    Dirs { checkpoints: folder.join("job"), feature_cache: folder.join("features") }
 }
 
 fn train_uninterrupted(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData, threads: usize) -> TrainingResult {
@@ -47,10 +47,10 @@ fn train_in(
     settings: &Settings,
     folders: &Dirs,
 ) -> TrainingResult {
-    let mut go_on = |_: &Progress| ControlFlow::Continue(());
-    match training::train(base, spec, data, folders, settings, &mut go_on).unwrap() {
+    let mut on_progress = |_: &Progress| ControlFlow::Continue(());
+    match training::train(base, spec, data, folders, settings, &mut on_progress).unwrap() {
         Outcome::Finished(trained) => *trained,
-        Outcome::Stopped(stop) => panic!("nobody asked to stop, but {stop:?}"),
+        Outcome::Stopped(stop) => panic!("the run stopped: {stop:?}"),
     }
 }
 
@@ -76,7 +76,7 @@ fn thread_count_does_not_change_the_bits() {
     }
 }
 
-/// The largest difference of two runs' tensors, relative to the largest of their values.
+/// Largest difference between the tensors of two runs, relative to the largest value of a tensor.
 fn difference(one: &TrainingResult, other: &TrainingResult) -> f32 {
     let pairs = one.weights.iter().zip(&other.weights).flat_map(|((_, one), (_, other))| {
         let largest = one.values.iter().fold(1e-3f32, |largest, value| largest.max(value.abs()));
@@ -92,8 +92,8 @@ fn micro_batch_size_does_not_change_the_result() {
         let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.1), hyperparameters(), 60);
         let spec = Spec { micro_batch_tokens: 1 << 20, ..spec };
         let whole_batches = train_uninterrupted(&base, &spec, &data, 1);
-        let cut = train_uninterrupted(&base, &Spec { micro_batch_tokens: 64, ..spec }, &data, 2);
-        let found = difference(&cut, &whole_batches);
+        let split = train_uninterrupted(&base, &Spec { micro_batch_tokens: 64, ..spec }, &data, 2);
+        let found = difference(&split, &whole_batches);
         assert!(found < 1e-3, "{task:?}: the weights differ by {found}");
     }
 }
@@ -102,18 +102,17 @@ fn micro_batch_size_does_not_change_the_result() {
 fn contrastive_batch_over_the_activation_budget_is_recomputed() {
     let base = espalier_testing::tasks::bert_base();
     let ranking = serde_json::json!({"type": "embedding", "loss": "multiple_negatives_ranking"});
-    let given = serde_json::json!({"epochs": 1, "batch_size": 1000, "seed": 5, "learning_rate": 0.01});
-    let (task, given) = (serde_json::from_value(ranking).unwrap(), serde_json::from_value(given).unwrap());
-    let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.1), given, 1000);
+    let request = serde_json::json!({"epochs": 1, "batch_size": 1000, "seed": 5, "learning_rate": 0.01});
+    let (task, request) = (serde_json::from_value(ranking).unwrap(), serde_json::from_value(request).unwrap());
+    let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.1), request, 1000);
     let one = train_uninterrupted(&base, &Spec { micro_batch_tokens: 1 << 20, ..spec.clone() }, &data, 1);
     let twice = train_uninterrupted(&base, &Spec { micro_batch_tokens: 2048, ..spec }, &data, 2);
     let found = difference(&twice, &one);
     assert!(found < 1e-3, "the weights differ by {found}");
 }
 
-/// Stops the run after a number of reports, in the way of a killed process (nothing is saved but what already was) or
-/// of a shutdown (the last step is saved).
-fn interrupted(
+/// Stops the run after a number of reports: like a killed process, which saves nothing, or like a shutdown, which saves a checkpoint.
+fn train_until_stopped(
     base: &Arc<BaseModel>,
     spec: &Spec,
     data: &TrainingData,
@@ -121,11 +120,11 @@ fn interrupted(
     after: usize,
     stop: StopReason,
 ) -> Option<TrainingResult> {
-    let mut left = after;
-    let mut count_down = |_: &Progress| match left {
+    let mut remaining_reports = after;
+    let mut count_down = |_: &Progress| match remaining_reports {
         0 => ControlFlow::Break(stop),
         _ => {
-            left -= 1;
+            remaining_reports -= 1;
             ControlFlow::Continue(())
         }
     };
@@ -151,17 +150,17 @@ fn interrupted_run_is_bit_identical() {
         let found = loop {
             attempts += 1;
             let after = 1 + random.uniform_below(6);
-            if let Some(trained) = interrupted(&base, &spec, &data, folder.path(), after, stop) {
+            if let Some(trained) = train_until_stopped(&base, &spec, &data, folder.path(), after, stop) {
                 break trained;
             }
-            assert!(attempts < 100, "every attempt gets at least one step further");
+            assert!(attempts < 100, "an attempt made no progress");
         };
-        assert!(attempts > 3, "the run was really interrupted");
+        assert!(attempts > 3, "the run was not interrupted");
         assert_equal(&found, &expected);
     }
 }
 
-/// LoRA on the upper of two layers, on the pooler alone, and none at all.
+/// LoRA on the upper of two layers, LoRA on the pooler alone, and a head alone.
 fn upper_methods() -> [adapter::Config; 3] {
     [
         serde_json::json!({"type": "lora", "layers": {"top": 1}, "dropout": 0.1}),
@@ -181,20 +180,24 @@ fn cached_features_are_bit_identical() {
         spec.method = method.resolve(&base, Pooling::Cls).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(2, Duration::from_secs(3600));
-        let forgetful = Settings { feature_cache_bytes: 1, ..settings.clone() };
-        let computed = train_in(&base, &spec, &data, &forgetful, &folders(&folder.path().join("forgetful")));
+        let uncached = Settings { feature_cache_bytes: 1, ..settings.clone() };
+        let computed = train_in(&base, &spec, &data, &uncached, &folders(&folder.path().join("uncached")));
         let written = train_in(&base, &spec, &data, &settings, &folders(folder.path()));
-        let places = std::fs::read_dir(folder.path().join("remembered")).unwrap().count();
-        assert!(places > 0, "something is remembered under {method:?}");
+        let file_count = std::fs::read_dir(folder.path().join("features")).unwrap().count();
+        assert!(file_count > 0, "no features are cached with {method:?}");
         std::fs::remove_dir_all(folder.path().join("job")).unwrap();
         let read = train_in(&base, &spec, &data, &settings, &folders(folder.path()));
-        assert_eq!(std::fs::read_dir(folder.path().join("remembered")).unwrap().count(), places, "and found again");
+        assert_eq!(
+            std::fs::read_dir(folder.path().join("features")).unwrap().count(),
+            file_count,
+            "the cached features are not used"
+        );
         assert_equal(&written, &computed);
         assert_equal(&read, &computed);
         let fresh = rows(&written, "validation").next().unwrap().metrics.clone();
         assert!(
             written.metrics_rows.iter().any(|row| row.split == "validation" && row.metrics != fresh),
-            "it was trained"
+            "the parameters did not change"
         );
     }
 }
@@ -209,7 +212,7 @@ fn training_does_not_change_the_base() {
 }
 
 #[test]
-fn the_loss_falls_on_separable_data_and_a_seed_decides_the_bytes() {
+fn the_loss_decreases_on_separable_data_and_the_seed_changes_the_weights() {
     let base = espalier_testing::jobs::tiny_base();
     let (spec, data) = espalier_testing::jobs::spec_and_data(&base, lora(0.0), hyperparameters(), 90);
     let trained = train_uninterrupted(&base, &spec, &data, 2);
@@ -221,15 +224,15 @@ fn the_loss_falls_on_separable_data_and_a_seed_decides_the_bytes() {
 }
 
 #[test]
-fn early_stopping_ends_a_run_that_no_longer_improves_and_keeps_the_best() {
+fn early_stopping_ends_a_run_without_improvement_and_keeps_the_best_parameters() {
     let base = espalier_testing::jobs::tiny_base();
-    let given = serde_json::json!({"epochs": 200, "batch_size": 16, "learning_rate": 0.05,
+    let request = serde_json::json!({"epochs": 200, "batch_size": 16, "learning_rate": 0.05,
         "early_stopping": {"patience": 2, "metric": "accuracy"}});
-    let hyperparameters = serde_json::from_value(given).unwrap();
+    let hyperparameters = serde_json::from_value(request).unwrap();
     let (spec, data) = espalier_testing::jobs::spec_and_data(&base, lora(0.0), hyperparameters, 90);
     let trained = train_uninterrupted(&base, &spec, &data, 2);
     let evaluations: Vec<&MetricsRow> = rows(&trained, "validation").collect();
-    assert!(evaluations.len() < 100, "it stopped long before the end");
+    assert!(evaluations.len() < 100, "the run was not stopped early");
     let accuracy = |row: &&MetricsRow| row.metrics["accuracy"].as_f64().unwrap();
     let best = evaluations.iter().map(accuracy).fold(0.0, f64::max);
     assert_eq!(trained.metrics["validation"]["accuracy"].as_f64().unwrap(), best);

@@ -1,11 +1,11 @@
-//! A job that starts from an adapter starts where that one ended, to the bit, whatever its method; and what does not fit is
-//! said.
+//! Tests of jobs that start from an adapter: they start with its exact tensors for every method, and report what cannot be reused.
 
 use espalier_core::adapter;
 use espalier_core::artifact::{self, ImportRequest};
 use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::{self, Example, RowSchema, Target};
-use espalier_core::training::warm_start::{HeadReuse, SourceAdapter, SourceWeights};
+use espalier_core::training::SourceWeights;
+use espalier_core::training::warm_start::{HeadReuse, SourceAdapter};
 use espalier_core::training::{
     self, Dirs, Outcome, Progress, Settings, Spec, StopReason, TrainingData, TrainingResult, spec::Request,
 };
@@ -15,12 +15,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A learning rate that moves no bit of any parameter.
+/// Learning rate that changes no bit of any parameter.
 const ZERO_LEARNING_RATE: f64 = 1e-30;
 
 fn hyperparameters(learning_rate: f64, steps: u64) -> training::Hyperparameters {
-    let given = json!({"batch_size": 8, "learning_rate": learning_rate, "max_steps": steps, "seed": 3});
-    serde_json::from_value(given).unwrap()
+    let hyperparameters = json!({"batch_size": 8, "learning_rate": learning_rate, "max_steps": steps, "seed": 3});
+    serde_json::from_value(hyperparameters).unwrap()
 }
 
 fn request(learning_rate: f64, steps: u64) -> Request {
@@ -38,8 +38,8 @@ fn data(examples: Vec<Example>, source: Option<SourceWeights>) -> TrainingData {
 
 fn train(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData) -> TrainingResult {
     let folder = tempfile::tempdir().unwrap();
-    let mut go_on = |_: &Progress| ControlFlow::Continue(());
-    attempt(base, spec, data, folder.path(), &mut go_on).expect("nobody asked to stop")
+    let mut on_progress = |_: &Progress| ControlFlow::Continue(());
+    attempt(base, spec, data, folder.path(), &mut on_progress).expect("the run stopped")
 }
 
 fn attempt(
@@ -49,7 +49,7 @@ fn attempt(
     folder: &Path,
     report: &mut dyn FnMut(&Progress) -> ControlFlow<StopReason>,
 ) -> Option<TrainingResult> {
-    let folders = Dirs { checkpoints: folder.join("job"), feature_cache: folder.join("remembered") };
+    let folders = Dirs { checkpoints: folder.join("job"), feature_cache: folder.join("features") };
     let settings = Settings {
         threads: 2,
         checkpoint_interval: Duration::ZERO,
@@ -76,7 +76,7 @@ fn source(origin: &SourceAdapter, trained: &TrainingResult) -> SourceWeights {
     SourceWeights { labels: origin.labels.clone(), weights: trained.weights.clone() }
 }
 
-/// An adapter that was trained a little.
+/// Adapter that was trained for a few steps.
 fn adapter(base: &Arc<BaseModel>, method: Value, examples: &[Example]) -> (SourceAdapter, TrainingResult) {
     let method = Some(serde_json::from_value(method).unwrap());
     let spec = resolved(base, &Request { method, ..request(0.01, 6) }, examples);
@@ -128,7 +128,7 @@ fn every_method_resumes_bit_identically_from_its_adapter() {
         let before = trained.metrics_rows.iter().find(|row| row.split == "validation" && row.step == 0).unwrap();
         assert_eq!(before.metrics["loss"], started.metrics["validation"]["loss"], "{method}");
         let losses: Vec<f64> = trained.metrics_rows.iter().filter_map(|row| row.metrics["loss"].as_f64()).collect();
-        assert!(losses.iter().any(|loss| *loss != losses[0]), "{method} was trained");
+        assert!(losses.iter().any(|loss| *loss != losses[0]), "{method}: the loss did not change");
     }
 }
 
@@ -145,17 +145,17 @@ fn interrupted_warm_start_is_bit_identical() {
         let mut attempts = 0;
         let found = loop {
             attempts += 1;
-            let mut left = 4;
+            let mut remaining_reports = 4;
             let mut count_down = |_: &Progress| {
-                left -= 1;
-                if left < 0 { ControlFlow::Break(StopReason::Requeue) } else { ControlFlow::Continue(()) }
+                remaining_reports -= 1;
+                if remaining_reports < 0 { ControlFlow::Break(StopReason::Requeue) } else { ControlFlow::Continue(()) }
             };
             if let Some(trained) = attempt(&base, &spec, &data, folder.path(), &mut count_down) {
                 break trained;
             }
-            assert!(attempts < 100, "every attempt gets further");
+            assert!(attempts < 100, "an attempt made no progress");
         };
-        assert!(attempts > 3, "the run was really interrupted");
+        assert!(attempts > 3, "the run was not interrupted");
         assert_eq!(
             (found.weights, found.metrics_rows, found.metrics),
             (expected.weights, expected.metrics_rows, expected.metrics)
@@ -180,10 +180,13 @@ fn new_labels_are_appended_and_old_head_rows_kept() {
         for (name, width) in [("head.weight", 32), ("head.bias", 1)] {
             let (old, new) = (head(&first, name), head(&trained, name));
             assert_eq!((new.len(), &new[..old.len()]), (3 * width, old.as_slice()), "{name}");
-            assert!(new[old.len()..].iter().any(|value| *value != 0.0), "{name}: a probe knows the new label");
+            assert!(
+                new[old.len()..].iter().any(|value| *value != 0.0),
+                "{name}: the new label has no row of the probe"
+            );
         }
         let accuracy = trained.metrics["validation"]["accuracy"].as_f64().unwrap();
-        assert!(accuracy > 0.8, "the extended head is right at once: {accuracy}");
+        assert!(accuracy > 0.8, "the accuracy of the extended head is {accuracy}");
     }
 }
 
@@ -200,7 +203,7 @@ fn incompatible_head_is_reinitialized_with_a_note() {
     assert!(from.note.unwrap().contains("no example of 1 of the adapter's labels, such as \"fee\""));
     let trained = train(&base, &spec, &data(rest, Some(source(&origin, &first))));
     for (name, tensor) in first.weights.iter().filter(|(name, _)| !name.starts_with("head.")) {
-        assert_eq!(&trained.weights[name], tensor, "the adapter itself is taken over");
+        assert_eq!(&trained.weights[name], tensor, "{name} is not reused");
     }
     assert_eq!(trained.weights["head.bias"].shape, [2]);
     assert_eq!(trained.metrics_rows[0].metrics["from_adapter"]["head"], "fresh");
@@ -218,7 +221,7 @@ fn incompatible_head_is_reinitialized_with_a_note() {
     let regression = train(&base, &spec, &data(values.clone(), Some(source(&origin, &first))));
     assert_eq!(regression.weights["head.bias"].shape, [1]);
 
-    // a regression's head answers in the unit of its data, and is learned without one
+    // The head of a regression has outputs in the unit of the data, and is trained in a scaled unit.
     let own = SourceAdapter { task: spec.task.clone(), labels: Vec::new(), ..origin };
     let request = Request { from_adapter: Some(own.clone()), ..request };
     let spec = Spec::resolve(&request, &[], values.len(), &base).unwrap();
@@ -230,11 +233,11 @@ fn incompatible_head_is_reinitialized_with_a_note() {
 }
 
 #[test]
-fn another_method_is_refused_by_its_field_and_training_settings_are_free() {
+fn a_different_method_is_rejected_at_its_field_and_training_settings_may_differ() {
     let base = espalier_testing::jobs::tiny_base();
     let examples = espalier_testing::jobs::examples(40);
     let (origin, _) = adapter(&base, json!({"type": "lora", "rank": 4}), &examples);
-    let ask = |method: Value| {
+    let resolve = |method: Value| {
         let method = Some(serde_json::from_value(method).unwrap());
         let request = Request { method, from_adapter: Some(origin.clone()), ..request(0.01, 1) };
         let labels = espalier_testing::jobs::labels(&examples);
@@ -248,21 +251,21 @@ fn another_method_is_refused_by_its_field_and_training_settings_are_free() {
         (json!({"type": "lora", "rank": 4, "layers": {"top": 1}}), "/method/layers"),
         (json!({"type": "lora", "rank": 4, "dora": true}), "/method/dora"),
     ] {
-        let espalier_core::error::Error::Invalid(problem) = ask(method.clone()).unwrap_err() else {
+        let espalier_core::error::Error::Invalid(problem) = resolve(method.clone()).unwrap_err() else {
             panic!("{method}")
         };
-        let places: Vec<String> =
-            problem.errors.iter().map(|fault| json!(fault)["pointer"].as_str().unwrap().to_string()).collect();
-        assert_eq!((problem.code, places.join(" ").as_str()), ("invalid_job", pointer), "{}", problem.detail);
+        let pointers: Vec<String> =
+            problem.errors.iter().map(|error| json!(error)["pointer"].as_str().unwrap().to_string()).collect();
+        assert_eq!((problem.code, pointers.join(" ").as_str()), ("invalid_job", pointer), "{}", problem.detail);
         assert!(problem.detail.contains("leave \"method\" out"), "{}", problem.detail);
     }
-    let free = ask(json!({"type": "lora", "rank": 4, "dropout": 0.25, "learning_rate_ratio": 4.0})).unwrap();
-    let adapter::Config::Lora(lora) = &free.method else { panic!("it stays LoRA") };
+    let spec = resolve(json!({"type": "lora", "rank": 4, "dropout": 0.25, "learning_rate_ratio": 4.0})).unwrap();
+    let adapter::Config::Lora(lora) = &spec.method else { panic!("LoRA was expected") };
     assert_eq!((lora.rank, lora.dropout, lora.learning_rate_ratio), (4, 0.25, 4.0));
 }
 
 #[test]
-fn an_imported_adapter_is_trained_further_from_its_own_tensors() {
+fn training_of_an_imported_adapter_starts_from_its_tensors() {
     let root = espalier_testing::jobs::fixture("peft-methods");
     let base_named = |name: &str| {
         let kernels = Arc::new(espalier_tensor::backend::cpu::CpuBackend::detect());
@@ -283,18 +286,18 @@ fn an_imported_adapter_is_trained_further_from_its_own_tensors() {
         let imported =
             artifact::import(&zip, &request_of_import, &base, temporary.path(), &artifact::ImportLimits::default())
                 .unwrap();
-        let card = &imported.manifest;
-        assert_eq!(card.task, task::Config::default().with_pooling(Pooling::Cls));
+        let manifest = &imported.manifest;
+        assert_eq!(manifest.task, task::Config::default().with_pooling(Pooling::Cls));
         let origin = SourceAdapter {
             version: "0b".repeat(32),
-            task: card.task.clone(),
-            method: card.method.clone(),
+            task: manifest.task.clone(),
+            method: manifest.method.clone(),
             labels,
-            max_length: card.max_length,
+            max_length: manifest.max_length,
         };
         let examples = espalier_testing::jobs::examples(40);
         let spec = spec_from_adapter(&base, &origin, request(ZERO_LEARNING_RATE, 1), &examples);
-        let source = SourceWeights { labels: card.labels.clone(), weights: imported.weights.clone() };
+        let source = SourceWeights { labels: manifest.labels.clone(), weights: imported.weights.clone() };
         let trained = train(&base, &spec, &data(examples, Some(source)));
         assert_eq!(trained.weights, imported.weights, "{}", folder.display());
         count += 1;
@@ -302,7 +305,7 @@ fn an_imported_adapter_is_trained_further_from_its_own_tensors() {
     assert!(count >= 8);
 }
 
-/// A task's request for LoRA, its examples and their labels.
+/// LoRA request for a task, and its examples.
 fn request_and_examples(task: &task::Config) -> (Request, Vec<Example>) {
     let method = Some(serde_json::from_value(json!({"type": "lora"})).unwrap());
     let request = Request { method, task: Some(task.clone()), ..request(0.01, 6) };
@@ -310,11 +313,11 @@ fn request_and_examples(task: &task::Config) -> (Request, Vec<Example>) {
 }
 
 #[test]
-fn every_task_starts_where_its_adapter_ended_and_from_that_of_any_other() {
+fn every_task_starts_from_its_own_adapter_and_from_that_of_any_other_task() {
     for task in espalier_testing::tasks::all_tasks() {
         let base = espalier_testing::tasks::base_for_task(&task);
-        let (asked, examples) = request_and_examples(&task);
-        let spec = resolved(&base, &asked, &examples);
+        let (request, examples) = request_and_examples(&task);
+        let spec = resolved(&base, &request, &examples);
         let trained = train(&base, &spec, &data(examples.clone(), None));
         let origin = origin(&spec);
         for other in espalier_testing::tasks::all_tasks()
@@ -322,15 +325,15 @@ fn every_task_starts_where_its_adapter_ended_and_from_that_of_any_other() {
             .filter(|other| other.is_generative() == task.is_generative())
         {
             let (_, examples) = request_and_examples(&other);
-            let again = Request {
+            let request = Request {
                 from_adapter: Some(origin.clone()),
                 task: Some(other.clone()),
-                ..request(ZERO_LEARNING_RATE, 1)
+                ..self::request(ZERO_LEARNING_RATE, 1)
             };
-            let spec = resolved(&base, &again, &examples);
+            let spec = resolved(&base, &request, &examples);
             let started = train(&base, &spec, &data(examples, Some(source(&origin, &trained))));
             let from = spec.from_adapter.as_ref().unwrap();
-            // Where neither task has a head there is none that could start afresh.
+            // Without a head in either task there is none to initialise.
             let is_kept = task == other || [&task, &other].iter().all(|task| task.head_outputs(&[]).is_none());
             assert_eq!((from.head == HeadReuse::Kept, from.note.is_none()), (is_kept, is_kept), "{from:?}");
             let is_head = |name: &str| name.starts_with("head.");

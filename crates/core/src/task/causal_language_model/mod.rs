@@ -1,12 +1,17 @@
 //! Causal language modelling: predicts the next token (Radford et al. 2018). Trained on prompts with completions, on the
 //! assistant's messages of conversations, or on raw texts.
 
+mod objective;
+
+pub use objective::NextTokenObjective;
+
 use super::{
     Example, HeadSpec, Input, PostprocessContext, Prediction, RowSchema, Target, Task, TaskDefaults, UntrainableRows,
     lm_tokenize,
 };
 use crate::error::{Error, Result};
 use crate::model::{Tokenizer, Tokens};
+use crate::task::objective::{Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -63,6 +68,10 @@ impl Task for Config {
 
     fn packs_raw_text(&self) -> bool {
         true
+    }
+
+    fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(NextTokenObjective { token_counts: context.target_counts() }))
     }
 
     fn postprocess(&self, _context: &PostprocessContext, _outputs: Vec<f32>, _input: &Input) -> Result<Prediction> {

@@ -2,11 +2,17 @@
 //!
 //! Trained on pairs with a similarity score, or on texts with a positive and optionally a negative.
 
+mod contrastive;
+mod cosine;
+mod metrics;
+mod normalized_rows;
+
 use super::{
     Example, HeadSpec, Input, PostprocessContext, Prediction, RowSchema, Target, Task, TaskDefaults, UntrainableRows,
 };
 use crate::error::Result;
 use crate::model::{Pooling, Tokenizer, Tokens};
+use crate::task::objective::{Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -87,6 +93,15 @@ impl Task for Config {
 
     fn untrainable_rows(&self) -> UntrainableRows {
         UntrainableRows::Refuse
+    }
+
+    fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
+        Ok(match self.loss {
+            Some(Loss::Cosine) => Box::new(cosine::SimilarityObjective::new(context, self.type_name())?),
+            Some(Loss::MultipleNegativesRanking) | None => {
+                Box::new(contrastive::ContrastiveObjective::new(context, self.type_name())?)
+            }
+        })
     }
 
     fn postprocess(&self, _context: &PostprocessContext, outputs: Vec<f32>, _input: &Input) -> Result<Prediction> {

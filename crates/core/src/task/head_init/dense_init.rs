@@ -1,16 +1,15 @@
-//! The start of a head's dense layer: a diagonal map that brings every column of the pooled rows to where its activation is
-//! nearly straight.
+//! Initialisation of a head's dense layer: a diagonal map that scales every column of the pooled rows to the region where the
+//! activation is nearly linear.
 //!
-//! The outputs' map then starts from a linear probe of what this layer gives, which is nearly one of the pooled rows
-//! themselves: nothing that the frozen features tell is lost before the first step, whereas a layer of random numbers mixes
-//! columns of unlike size and a `relu` of them drops half. A function of its input and the kernel set.
+//! The output layer then starts from a linear probe of this layer's outputs, which is nearly a probe of the pooled rows. A random
+//! dense layer would lose information of the frozen features: it mixes columns of different scales, and `relu` drops half of them.
 
 use super::BLOCK_ROWS;
 use crate::error::Result;
 use espalier_tensor::backend::{Activation, SaveForBackward};
 use espalier_tensor::{Backend, Tensor};
 
-/// Weight `(width, width)` and bias `(width)`, and what the layer makes of the rows it was measured on.
+/// Weight `(width, width)`, bias `(width)`, and the layer's outputs for the rows that it was fitted to.
 pub struct DenseInit {
     pub weight: Tensor,
     pub bias: Tensor,
@@ -18,10 +17,10 @@ pub struct DenseInit {
     pub rows: Vec<f32>,
 }
 
-/// `values` are `(rows, width)`, at least one row.
+/// Fits the layer to `values`, `(rows, width)`, with at least one row.
 ///
 /// # Errors
-/// What the device reports.
+/// `Internal` where the device fails.
 pub fn init_near_linear(
     values: &[f32],
     width: usize,
@@ -33,7 +32,7 @@ pub fn init_near_linear(
     let (scale, shift) = linear_region(activation);
     for column in 0..width {
         let (mean, deviation) = mean_and_deviation(values.iter().skip(column).step_by(width));
-        // A column that hardly moves is not blown up: its digits are those of its mean.
+        // A nearly constant column is not scaled up: its variation is rounding of its mean.
         let magnitude = deviation.max(mean.abs() * 1e-3);
         let factor = if magnitude > 0.0 { scale / magnitude } else { 1.0 };
         weight.values[column * width + column] = factor as f32;
@@ -43,10 +42,10 @@ pub fn init_near_linear(
     Ok(DenseInit { weight, bias, rows })
 }
 
-/// What the layer makes of rows.
+/// Outputs of the layer.
 ///
 /// # Errors
-/// What the device reports.
+/// `Internal` where the device fails.
 pub fn forward(
     values: &[f32],
     weight: &Tensor,
@@ -65,8 +64,8 @@ pub fn forward(
     Ok(rows)
 }
 
-/// Deviations per unit and where the mean lies. tanh bends by 4 % at one deviation, and a long tail stays on its slope; the
-/// others are straight where they do not cut off, which leaves them three deviations below the mean.
+/// Scale of one standard deviation, and position of the mean. tanh at a third is 4 % from linear at one deviation and keeps long
+/// tails on its slope. The other activations are linear above zero, three deviations below the mean.
 fn linear_region(activation: Activation) -> (f64, f64) {
     match activation {
         Activation::Tanh => (1.0 / 3.0, 0.0),
@@ -100,9 +99,9 @@ mod tests {
             for column in 0..3 {
                 let column_values =
                     |values: &[f32]| values.iter().skip(column).step_by(width).copied().collect::<Vec<f32>>();
-                let correlation =
-                    crate::task::metrics::regression::compute(&column_values(&start.rows), &column_values(&values))
-                        .pearson;
+                let to_f64 = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
+                let (found, original) = (to_f64(column_values(&start.rows)), to_f64(column_values(&values)));
+                let correlation = crate::task::metrics::pearson(&found, &original);
                 assert!(correlation > 0.985, "{activation:?}, column {column}: {correlation}");
             }
             assert!(start.rows.iter().all(|value| value.is_finite()));

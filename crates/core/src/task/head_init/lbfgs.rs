@@ -1,26 +1,26 @@
 //! L-BFGS (Liu & Nocedal 1989) for a convex function, with a backtracking line search.
 //!
-//! Vectors are `f32`, sums over them `f64` and in order. Knows nothing of what is minimised.
+//! Vectors are `f32`; sums over them are `f64` and in order.
 
 use crate::error::Result;
 use std::collections::VecDeque;
 
-/// Pairs of steps and gradient differences that shape the next direction.
+/// Pairs of steps and gradient differences in the inverse Hessian approximation.
 const HISTORY_SIZE: usize = 6;
-/// A step must bring this share of what the slope promises (Armijo 1966).
+/// A step must reduce the value by this share of the decrease that the slope predicts (Armijo 1966).
 const ARMIJO_CONSTANT: f64 = 1e-4;
 const MAX_HALVINGS: usize = 12;
-/// A gradient below this says that there is nothing left to win.
+/// The search ends at a gradient norm below this.
 const GRADIENT_TOLERANCE: f64 = 1e-6;
 
 struct CurvaturePair {
     step: Vec<f32>,
     gradient_difference: Vec<f32>,
-    /// One over their product.
+    /// 1 / (step · gradient difference)
     rho: f64,
 }
 
-/// `function` answers its value and its gradient. Ends early where no step brings anything.
+/// Minimizes `objective`, which returns its value and gradient. Ends early where no step reduces the value.
 pub fn minimize<F>(initial: Vec<f32>, iterations: usize, mut objective: F) -> Result<Vec<f32>>
 where
     F: FnMut(&[f32]) -> Result<(f64, Vec<f32>)>,
@@ -60,7 +60,7 @@ where
     Ok(point)
 }
 
-/// Down the gradient, bent by what the pairs say of the curvature: the two loops.
+/// Descent direction: minus the gradient times the approximate inverse Hessian, by the two-loop recursion.
 fn two_loop_direction(gradient: &[f32], pairs: &VecDeque<CurvaturePair>) -> Vec<f32> {
     let mut direction: Vec<f32> = gradient.iter().map(|value| -value).collect();
     let mut alphas = Vec::new();

@@ -1,56 +1,56 @@
-//! The head's start: a linear probe of the frozen features, fitted before the first step.
+//! Initialisation of a trained head: a linear probe of the frozen features, fitted before the first step.
 //!
-//! Logistic regression (of values: least squares) with an L2 penalty on features that are whitened first: there the penalty means the
-//! same in every direction, and some tens of L-BFGS iterations are enough. The penalty and a temperature are chosen on a
-//! held-out half of the same features, so training starts from a calibrated probe. One thread, fixed order: a function of
-//! its input and the kernel set. Knows nothing of texts or of the base.
+//! Logistic regression (least squares for values) with an L2 penalty on whitened features. Whitening makes the penalty equal in
+//! all directions, and a few dozen L-BFGS iterations suffice. The penalty and a temperature are chosen on a held-out half of the
+//! features, so training starts from a calibrated probe. The result depends on the input and the kernel set alone: one thread
+//! computes it in a fixed order.
 
 pub mod dense_init;
 mod lbfgs;
 mod whitening;
 
 use super::calibration;
-use super::targets::Targets;
+use super::row_targets::{self, RowTargets};
 use crate::error::Result;
 use espalier_tensor::{Backend, Buffer, Tensor};
 use whitening::Whitening;
 
-/// Pooled rows with what they teach.
+/// Rows with their targets.
 pub struct Features<'a> {
-    /// `(examples, width)`, row-major
+    /// `(rows, width)`, row-major.
     pub values: &'a [f32],
     pub width: usize,
-    pub targets: &'a Targets,
-    /// The group of each example, within which the spread is measured: its class, where it has one.
+    pub targets: &'a RowTargets,
+    /// Stratum of each row, within which the covariance is measured: its class, where it has one.
     strata: Vec<u32>,
     stratum_count: usize,
 }
 
-/// A head: `weight` is `(classes, width)`, `bias` `(classes)`.
+/// Linear head: `weight` is `(outputs, width)`, `bias` is `(outputs)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearProbe {
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
 }
 
-/// Half the penalty on a squared weight, beside the mean loss.
+/// Candidates for the L2 penalty: the objective is the mean loss plus half the penalty times the squared weights.
 const PENALTIES: [f64; 4] = [1e-3, 3e-3, 1e-2, 3e-2];
-/// Where there is nothing to hold out, nothing speaks against a strong one.
+/// Penalty where there are too few rows to hold any out.
 const DEFAULT_PENALTY: f64 = 1e-2;
-/// Then the start must leave training something to say: a head that is certain has no gradient.
+/// Label smoothing of the temperature in that case: a fully confident head has no gradient.
 const LABEL_SMOOTHING: f64 = 0.05;
-/// Iterations of a fit, and of one that only chooses.
+/// L-BFGS iterations of the final fit, and of the fits that choose the penalty.
 const FINAL_ITERATIONS: usize = 40;
 const TRIAL_ITERATIONS: usize = 20;
-/// Beyond so many classes there are fewer iterations: a start may not cost more than the features did.
+/// With more classes there are fewer iterations, so that the fit costs less than the features.
 const FULL_ITERATION_CLASSES: usize = 1000;
-/// Rows that are worked on at once.
+/// Rows per block of a computation.
 const BLOCK_ROWS: usize = 512;
 
-/// Fits a head; every class must have an example.
+/// Fits a linear probe. Every class must have a row.
 ///
 /// # Errors
-/// What the device reports.
+/// `Internal` where the device fails.
 pub fn fit_probe(features: &Features, kernels: &dyn Backend) -> Result<LinearProbe> {
     let (fit_indices, held_out) = split_halves(features);
     let all_indices: Vec<usize> = (0..features.targets.len()).collect();
@@ -69,11 +69,11 @@ pub fn fit_probe(features: &Features, kernels: &dyn Backend) -> Result<LinearPro
         }
     }
     let (_, penalty, temperature) = best;
-    tracing::debug!(penalty, temperature, "the head's start is chosen");
+    tracing::debug!(penalty, temperature, "head initialisation chosen");
     Ok(full_problem.fit(penalty, FINAL_ITERATIONS)?.divided_by_temperature(temperature))
 }
 
-/// Every second example of each class, or of all where there are none, is held out; a class with one example is not.
+/// Holds out every second row of each stratum; the only row of a stratum is never held out.
 fn split_halves(features: &Features) -> (Vec<usize>, Vec<usize>) {
     let mut seen_per_stratum = vec![0usize; features.stratum_count];
     let all_indices = 0..features.strata.len();
@@ -85,7 +85,7 @@ fn split_halves(features: &Features) -> (Vec<usize>, Vec<usize>) {
 }
 
 impl<'a> Features<'a> {
-    pub fn new(values: &'a [f32], width: usize, targets: &'a Targets) -> Self {
+    pub fn new(values: &'a [f32], width: usize, targets: &'a RowTargets) -> Self {
         let (strata, groups) = targets.strata();
         Self { values, width, targets, strata, stratum_count: groups }
     }
@@ -102,18 +102,24 @@ impl LinearProbe {
         weights.zip(&self.bias).map(|(weight, bias)| dot(weight) + bias).collect()
     }
 
-    /// The temperature with which it judges these examples best, and the loss that is left; only classes have one.
+    /// Temperature with the smallest loss on these rows, and that loss. Only classes have a temperature other than 1.
     fn calibrate(&self, features: &Features, indices: &[usize], label_smoothing: f64) -> (f32, f64) {
         let outputs: Vec<f32> = indices.iter().flat_map(|index| self.logits(features.example_row(*index))).collect();
+        let rows = indices.len() as f64;
         match features.targets.select(indices) {
-            Targets::Classes { classes, class_count: count } => {
+            RowTargets::Classes { classes, class_count: count } => {
                 let temperature = calibration::fit_temperature(&outputs, count, &classes, label_smoothing);
                 (
                     temperature,
                     calibration::smoothed_cross_entropy(&outputs, count, &classes, temperature, label_smoothing),
                 )
             }
-            others => (1.0, others.loss_on_host(&outputs).0 / indices.len() as f64),
+            RowTargets::LabelSets { sets, label_count } => {
+                (1.0, row_targets::label_set_loss(&outputs, &sets, label_count).0 / rows)
+            }
+            RowTargets::Values { values, scale } => {
+                (1.0, row_targets::squared_error(&outputs, &values, scale).0 / rows)
+            }
         }
     }
 
@@ -123,11 +129,11 @@ impl LinearProbe {
     }
 }
 
-/// Some examples, whitened.
+/// Fit of a probe to some rows, which are whitened.
 struct ProbeProblem<'a> {
     kernels: &'a dyn Backend,
     whitening: Whitening,
-    blocks: Vec<(Buffer, Targets)>,
+    blocks: Vec<(Buffer, RowTargets)>,
     examples: usize,
     output_width: usize,
     width: usize,
@@ -149,14 +155,14 @@ impl<'a> ProbeProblem<'a> {
         let head = lbfgs::minimize(initial, iterations, |head| self.loss(head, penalty))?;
         let (weight, bias) = head.split_at(self.output_width * self.width);
         let mut fit = self.whitening.unwhiten(weight, bias);
-        if let Some((_, Targets::Classes { .. })) = self.blocks.first() {
+        if self.blocks.first().is_some_and(|(_, targets)| targets.is_shift_invariant()) {
             center_classes(&mut fit.weight, self.width);
             center_classes(&mut fit.bias, 1);
         }
         Ok(fit)
     }
 
-    /// The mean loss with the penalty, and its gradient: by the weight, then by the bias.
+    /// Mean loss with the penalty, and its gradient with respect to the weight, then to the bias.
     fn loss(&self, head: &[f32], penalty: f64) -> Result<(f64, Vec<f32>)> {
         let (weight, bias) = head.split_at(self.output_width * self.width);
         let tensors = [
@@ -167,7 +173,7 @@ impl<'a> ProbeProblem<'a> {
         let (mut loss, mut gradient) = (0.0, vec![0.0f64; head.len()]);
         for (rows, targets) in &self.blocks {
             let outputs = self.kernels.dense(rows, &parameters[0], &parameters[1])?;
-            let (block_loss, output_gradient) = targets.loss_on_device(self.kernels, &outputs)?;
+            let (block_loss, output_gradient) = targets.loss(self.kernels, &outputs)?;
             let parameter_gradient = self.kernels.dense_backward_parameters(&output_gradient, rows)?;
             loss += block_loss;
             let (weight, bias) = (
@@ -185,7 +191,7 @@ impl<'a> ProbeProblem<'a> {
     }
 }
 
-/// Takes the classes' mean away: what all logits share changes no probability, and costs `f32` its digits.
+/// Subtracts the mean over the classes, which does not change the probabilities, for better `f32` precision.
 fn center_classes(rows: &mut [f32], width: usize) {
     let classes = (rows.len() / width) as f64;
     for column in 0..width {
@@ -200,7 +206,7 @@ mod tests {
     use espalier_tensor::backend::cpu::CpuBackend;
     use espalier_tensor::seeded_rng::SeededRng;
 
-    /// Three classes around three corners; the second half of the width may be louder, and says nothing.
+    /// Three Gaussian classes; the second half of the columns is noise with a scale of its own.
     fn gaussian_clusters(per_class: usize, noise: f32) -> (Vec<f32>, Vec<u32>) {
         let mut random = SeededRng::new(1, &["clouds"]);
         let (mut values, mut classes) = (Vec::new(), Vec::new());
@@ -227,18 +233,18 @@ mod tests {
     fn separable_classes_are_classified_on_unseen_rows() {
         let (values, classes) = gaussian_clusters(80, 20.0);
         let (seen, unseen) = values.split_at(120 * 8);
-        let targets = Targets::Classes { classes: classes[..120].to_vec(), class_count: 3 };
+        let targets = RowTargets::Classes { classes: classes[..120].to_vec(), class_count: 3 };
         let features = Features::new(seen, 8, &targets);
         let fit = fit_probe(&features, &CpuBackend::detect()).unwrap();
-        assert!(correct_count(&fit, seen, &classes[..120]) >= 114, "at least 95 % of what was seen");
-        assert!(correct_count(&fit, unseen, &classes[120..]) >= 110, "and hardly less of what was not");
+        assert!(correct_count(&fit, seen, &classes[..120]) >= 114, "at least 95 % of the training rows");
+        assert!(correct_count(&fit, unseen, &classes[120..]) >= 110, "hardly fewer of the other rows");
     }
 
     #[test]
     fn one_or_two_examples_per_class_suffice_without_full_confidence() {
         for per_class in [1, 2] {
             let (values, classes) = gaussian_clusters(per_class, 1.0);
-            let targets = Targets::Classes { classes: classes.clone(), class_count: 3 };
+            let targets = RowTargets::Classes { classes: classes.clone(), class_count: 3 };
             let features = Features::new(&values, 8, &targets);
             let fit = fit_probe(&features, &CpuBackend::detect()).unwrap();
             for (index, class) in classes.iter().enumerate() {
@@ -253,7 +259,7 @@ mod tests {
     fn label_sets_and_values_are_fitted_from_the_same_rows() {
         let (values, classes) = gaussian_clusters(80, 20.0);
         let sets = classes.iter().map(|class| if *class == 2 { vec![0, 1] } else { vec![*class] }).collect();
-        let label_sets = Targets::LabelSets { sets, label_count: 2 };
+        let label_sets = RowTargets::LabelSets { sets, label_count: 2 };
         let fitted = fit_probe(&Features::new(&values, 8, &label_sets), &CpuBackend::detect()).unwrap();
         let right = values.chunks_exact(8).zip(&classes).filter(|(row, class)| {
             let logits = fitted.logits(row);
@@ -261,13 +267,11 @@ mod tests {
         });
         assert!(right.count() >= 220, "of 240");
         let expected: Vec<f32> = classes.iter().map(|class| *class as f32 * 10.0).collect();
-        let all_indices: Vec<usize> = (0..expected.len()).collect();
-        let scale = crate::task::targets::Scale::IDENTITY;
-        let value_targets = Targets::Values { values: expected.clone(), scale }.with_fitted_scale(&all_indices);
-        let Targets::Values { scale, .. } = value_targets else { unreachable!() };
+        let scale = crate::task::Scale::standardize(expected.iter().copied());
+        let value_targets = RowTargets::Values { values: expected.clone(), scale };
         let fitted = fit_probe(&Features::new(&values, 8, &value_targets), &CpuBackend::detect()).unwrap();
         let predicted: Vec<f32> = values.chunks_exact(8).map(|row| scale.denormalize(fitted.logits(row)[0])).collect();
-        let metrics = crate::task::metrics::regression::compute(&predicted, &expected);
+        let metrics = crate::task::regression::metrics::RegressionMetrics::new(&predicted, &expected);
         assert!(metrics.r2 > 0.8, "{metrics:?}");
     }
 }

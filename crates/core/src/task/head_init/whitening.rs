@@ -1,18 +1,18 @@
-//! Features of which every direction is as loud as any other within a class.
+//! Whitening of features: unit covariance within the classes.
 //!
-//! With the pooled within-class covariance Σ = L·Lᵀ, shrunk towards a multiple of the identity (Friedman 1989), z = L⁻¹·(x −
-//! μ). The factor is made in `f64`.
+//! z = L⁻¹·(x − μ), where Σ = L·Lᵀ is the pooled within-class covariance, shrunk towards a multiple of the identity (Friedman
+//! 1989). The factor is computed in `f64`.
 
 use super::{BLOCK_ROWS, Features, LinearProbe};
 use crate::error::Result;
 use espalier_tensor::{Backend, Buffer, Tensor};
 
-/// How far the covariance is shrunk: chosen on banking77, where 0.03 and 0.1 are half a point of accuracy worse.
+/// Shrinkage of the covariance, chosen on banking77, where 0.03 and 0.1 cost half a point of accuracy.
 const SHRINKAGE: f64 = 0.3;
 
 pub struct Whitening {
     width: usize,
-    /// L⁻¹ `(width, width)`, lower triangular
+    /// L⁻¹, `(width, width)`, lower triangular.
     inverse_factor: Vec<f64>,
     mean: Vec<f64>,
 }
@@ -28,8 +28,8 @@ impl Whitening {
         mean.iter_mut().for_each(|sum| *sum /= indices.len() as f64);
         let mut covariance = covariance(features, indices, &means, kernels)?;
         if covariance.iter().all(|value| *value == 0.0) {
-            // One example of each class: there is no spread within classes to be seen, so that of their means counts,
-            // alike in all directions.
+            // With one row per class there is no covariance within classes: the variance of the class means is used instead,
+            // equal in all directions.
             let spread = means.chunks_exact(width).flatten().zip(mean.iter().cycle());
             let spread: f64 = spread.map(|(value, mean)| (value - mean).powi(2)).sum();
             let mean_variance = spread / (features.stratum_count * width) as f64;
@@ -43,7 +43,7 @@ impl Whitening {
         Ok(Self { width, inverse_factor: invert_lower_triangle(&covariance, width), mean })
     }
 
-    /// Whitened rows `(BLOCK or fewer, width)`, end to end those of all indices.
+    /// Whitened rows of these indices, in blocks of at most [`BLOCK_ROWS`] rows.
     pub fn transform(&self, features: &Features, indices: &[usize], kernels: &dyn Backend) -> Result<Vec<Buffer>> {
         let width = self.width;
         let inverse_factor =
@@ -59,7 +59,7 @@ impl Whitening {
         indices.chunks(BLOCK_ROWS).map(block).collect()
     }
 
-    /// The head on features as they are, given the one on whitened features.
+    /// Head on the original features, from the head on whitened features.
     pub fn unwhiten(&self, weight: &[f32], bias: &[f32]) -> LinearProbe {
         let mut fit = LinearProbe { weight: Vec::with_capacity(weight.len()), bias: Vec::with_capacity(bias.len()) };
         for (weight, bias) in weight.chunks_exact(self.width).zip(bias) {
@@ -75,7 +75,7 @@ impl Whitening {
     }
 }
 
-/// `(classes, width)`; zeros for a class without an example.
+/// Means of the classes, `(classes, width)`; zeros for a class without a row.
 fn class_means(features: &Features, indices: &[usize]) -> Vec<f64> {
     let width = features.width;
     let mut counts = vec![0usize; features.stratum_count];
@@ -92,7 +92,7 @@ fn class_means(features: &Features, indices: &[usize]) -> Vec<f64> {
     means
 }
 
-/// `(width, width)`
+/// Pooled within-class covariance, `(width, width)`.
 fn covariance(features: &Features, indices: &[usize], means: &[f64], kernels: &dyn Backend) -> Result<Vec<f64>> {
     let width = features.width;
     let mut covariance = vec![0.0; width * width];
@@ -109,7 +109,7 @@ fn covariance(features: &Features, indices: &[usize], means: &[f64], kernels: &d
     Ok(covariance)
 }
 
-/// A = L·Lᵀ in place, the lower triangle; A must be positive definite, which the ridge sees to.
+/// Cholesky factor of a positive definite matrix, in place in the lower triangle. The ridge makes the covariance positive definite.
 fn cholesky(matrix: &mut [f64], width: usize) {
     for row in 0..width {
         for column in 0..=row {
@@ -124,7 +124,7 @@ fn cholesky(matrix: &mut [f64], width: usize) {
     }
 }
 
-/// L⁻¹ of a lower triangle, row after row.
+/// Inverse of a lower triangular matrix.
 fn invert_lower_triangle(lower_factor: &[f64], width: usize) -> Vec<f64> {
     let mut inverse = vec![0.0; width * width];
     for row in 0..width {

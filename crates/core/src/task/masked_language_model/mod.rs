@@ -1,12 +1,15 @@
 //! Masked language modelling: predicts masked tokens (Devlin et al. 2019). Adapts to a domain from raw texts; other jobs may
 //! start from the adapter.
 
+mod objective;
+
 use super::{
     Example, HeadSpec, Input, InputProblem, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows,
     calibration,
 };
 use crate::error::{FieldError, Result};
 use crate::model::{BaseModelInfo, MlmVocabulary, Tokenizer, Tokens};
+use crate::task::objective::{Objective, ObjectiveContext};
 use espalier_tensor::seeded_rng::SeededRng;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -77,6 +80,10 @@ impl Task for Config {
 
     fn untrainable_rows(&self) -> UntrainableRows {
         UntrainableRows::Skip
+    }
+
+    fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(objective::MaskedTokenObjective::new(context, self)?))
     }
 
     fn postprocess(

@@ -1,12 +1,18 @@
 //! Preference optimisation: raises the probability of the chosen answer over the rejected one, relative to the policy before the
 //! first step. Direct preference optimisation (DPO, Rafailov et al. 2023) or its squared form (IPO, Azar et al. 2023).
 
+mod metrics;
+mod objective;
+
+pub use objective::PreferenceObjective;
+
 use super::{
     Example, HeadSpec, Input, PostprocessContext, Prediction, RowSchema, Target, Task, TaskDefaults, UntrainableRows,
     lm_tokenize,
 };
 use crate::error::{Error, FieldError, Result};
 use crate::model::{Tokenizer, Tokens};
+use crate::task::objective::{Objective, ObjectiveContext, PairLogProbs};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -36,17 +42,14 @@ impl Default for Config {
     }
 }
 
-/// Log-probabilities of the chosen and the rejected answer.
-pub type LogProbs = [f64; 2];
-
 /// Loss of one pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairLoss {
     pub loss: f64,
     /// Gradient of the loss with respect to each log-probability.
-    pub gradient: LogProbs,
+    pub gradient: PairLogProbs,
     /// β times the log-ratio of each answer to the reference.
-    pub rewards: LogProbs,
+    pub rewards: PairLogProbs,
 }
 
 impl Task for Config {
@@ -99,6 +102,10 @@ impl Task for Config {
         }
     }
 
+    fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(PreferenceObjective::new(context, self)))
+    }
+
     fn postprocess(&self, _context: &PostprocessContext, _outputs: Vec<f32>, _input: &Input) -> Result<Prediction> {
         Err(Error::internal("an adapter that generates text has no predictions"))
     }
@@ -113,12 +120,12 @@ impl Task for Config {
 
 impl Config {
     /// Loss of a pair whose log-probabilities are sums over `answer_lengths` tokens.
-    pub fn pair_loss(&self, policy: LogProbs, reference: LogProbs, answer_lengths: [usize; 2]) -> PairLoss {
+    pub fn pair_loss(&self, policy: PairLogProbs, reference: PairLogProbs, answer_lengths: [usize; 2]) -> PairLoss {
         let divisors = match self.loss {
             Loss::Dpo => [1.0, 1.0],
             Loss::Ipo => answer_lengths.map(|count| count.max(1) as f64),
         };
-        let log_ratios: LogProbs =
+        let log_ratios: PairLogProbs =
             std::array::from_fn(|answer| (policy[answer] - reference[answer]) / divisors[answer]);
         let h = log_ratios[0] - log_ratios[1];
         let (loss, dloss_dh) = match self.loss {

@@ -1,8 +1,14 @@
 //! Regression: a number for a text or a pair of texts.
 
+pub(super) mod metrics;
+mod objective;
+
+use objective::ValueObjective;
+
 use super::{Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, head};
 use crate::error::Result;
 use crate::model::{ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
+use crate::task::objective::{Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -56,6 +62,10 @@ impl Task for Config {
 
     fn untrainable_rows(&self) -> UntrainableRows {
         UntrainableRows::Refuse
+    }
+
+    fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(ValueObjective::new(context, self.type_name())?))
     }
 
     fn postprocess(

@@ -1,10 +1,17 @@
 //! Sequence classification: one label, or with `multi_label` a set of labels, for a text or a pair of texts.
 
+mod metrics;
+mod multi_label;
+mod objective;
+
+pub use objective::ClassObjective;
+
 use super::{
     Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, calibration, head,
 };
 use crate::error::Result;
 use crate::model::{ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
+use crate::task::objective::{Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -65,6 +72,13 @@ impl Task for Config {
 
     fn untrainable_rows(&self) -> UntrainableRows {
         UntrainableRows::Refuse
+    }
+
+    fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
+        Ok(match self.multi_label {
+            true => Box::new(multi_label::LabelSetObjective::new(context, self.type_name())?),
+            false => Box::new(ClassObjective::new(context, self.type_name())?),
+        })
     }
 
     fn postprocess(

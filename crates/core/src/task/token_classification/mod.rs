@@ -1,5 +1,7 @@
 //! Token classification: one tag per word of a text, and the entities that the tags mark.
 
+mod metrics;
+mod objective;
 pub mod tag_scheme;
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::model::{CharSpan, Tokenizer, Tokens};
+use crate::task::objective::{Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
 use tag_scheme::TagScheme;
 use utoipa::ToSchema;
@@ -87,6 +90,10 @@ impl Task for Config {
 
     fn untrainable_rows(&self) -> UntrainableRows {
         UntrainableRows::Refuse
+    }
+
+    fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(objective::TagObjective::new(context, self.type_name())?))
     }
 
     fn postprocess(&self, context: &PostprocessContext, outputs: Vec<f32>, input: &Input) -> Result<super::Prediction> {

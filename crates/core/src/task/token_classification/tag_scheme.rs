@@ -1,24 +1,23 @@
-//! Tags of words and the entities that they mean: BIO, IOBES (BILOU) or plain tags.
+//! Tags of words and the entities that they mark: BIO, IOBES (BILOU) or plain tags.
 //!
-//! Entities are read off as seqeval's default mode does (conlleval's rules): a tag that goes on with nothing begins an
-//! entity. Knows nothing of texts.
+//! Entities are decoded as in seqeval's default mode (conlleval's rules): an inside tag without an open entity begins one.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// The tag of a word that belongs to no entity.
+/// Tag of a word outside of any entity.
 pub const OUTSIDE: &str = "O";
 
-/// How tags mean entities.
+/// Encoding of entities in tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagScheme {
-    /// A letter for the place in the entity, a dash, and the entity's kind.
+    /// A letter for the position in the entity, a dash, and the kind of the entity.
     Prefixed,
-    /// Every word is an entity of its own, but for `O`.
+    /// Every word with a tag other than `O` is an entity.
     Plain,
 }
 
-/// An entity: its kind and its words.
+/// Entity: its kind and its range of words.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Entity<'a> {
     pub kind: &'a str,
@@ -35,7 +34,7 @@ enum TagPrefix {
 }
 
 impl TagScheme {
-    /// What these tags are.
+    /// Scheme of a set of tags.
     pub fn detect(tags: &[String]) -> Self {
         let has_prefix = |tag: &String| split_prefix(tag).is_some_and(|(place, _)| place != TagPrefix::Outside);
         let is_prefixed = tags.iter().all(|tag| split_prefix(tag).is_some());
@@ -50,7 +49,7 @@ impl TagScheme {
         }
     }
 
-    /// The entities of a text with these tags, in order.
+    /// Entities of a text with these tags, in order.
     pub fn entities<'a>(self, tags: &[&'a str]) -> Vec<Entity<'a>> {
         let mut entities: Vec<Entity<'a>> = Vec::new();
         let mut is_open = false;
@@ -74,16 +73,17 @@ impl TagScheme {
     }
 }
 
-/// The tags of words that belong to an entity of this kind.
+/// Tag of the first word of an entity of this kind.
 pub fn begin_tag(kind: &str) -> String {
     format!("B-{kind}")
 }
 
+/// Tag of the other words of an entity of this kind.
 pub fn inside_tag(kind: &str) -> String {
     format!("I-{kind}")
 }
 
-/// With the tags that such data will need though it may not have them: of BIO `O`, and `I-` of everything that begins.
+/// Tags with those of the BIO scheme that the data lacks: `O`, and an `I-` tag for each `B-` tag. Sorted.
 pub fn with_missing_inside_tags(tags: &[String]) -> Vec<String> {
     let mut completed: BTreeSet<String> = tags.iter().cloned().collect();
     let is_bio = |tag: &String| {
@@ -135,7 +135,7 @@ mod tests {
     fn plain_tags_are_single_word_entities() {
         assert_eq!(entities("DET NOUN NOUN O"), ["DET 0..1", "NOUN 1..2", "NOUN 2..3"]);
         assert_eq!(entities("O O"), Vec::<String>::new());
-        // One tag that is none of the scheme, and it is not the scheme.
+        // One tag that does not fit makes the scheme plain.
         assert_eq!(entities("B-PER PUNCT"), ["B-PER 0..1", "PUNCT 1..2"]);
     }
 

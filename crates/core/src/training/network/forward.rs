@@ -1,52 +1,55 @@
-//! A forward pass that remembers its way back, or the places from which parts of it can be computed again.
+//! Forward pass that saves activations for the backward pass. With gradient checkpointing it saves the inputs of segments of layers
+//! and recomputes the segments in the backward pass.
 
-use super::{DeviceParameters, ForwardInput, Network};
+use super::{DeviceParameters, Network};
 use crate::error::Result;
 use crate::model::{FirstTrainableLayer, RequiredRows};
+use crate::training::forward_input::ForwardInput;
 use espalier_tensor::{Buffer, Dropout, RaggedLayout, Recording, Tape, Tensor, Var};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Where dropout is on the rows that are read: no site's number, and no sublayer's.
+/// Dropout site of the head's input; no site or sublayer of the base has this number.
 const HEAD_DROPOUT_SITE: u64 = u64::MAX;
 
+/// Finished forward pass.
 pub struct Forward {
     pub(super) tape: Tape,
     pub(super) outputs: Var,
-    /// What went into the layers that the tape remembers, where that are not all.
+    /// Input of the layers on the tape, where lower segments are recomputed.
     boundary: Option<Var>,
-    /// The others.
+    /// Lower segments.
     recomputed: Option<RecomputedSegments>,
 }
 
-/// Layers that are computed again, from the lowest on.
+/// Segments that are recomputed in the backward pass, from the lowest on.
 struct RecomputedSegments {
     segments: Vec<Segment>,
     parameters: DeviceParameters,
     dropout: Dropout,
 }
 
-/// Some neighbouring layers.
+/// Consecutive layers.
 struct Segment {
     layers: Range<usize>,
     input: SegmentInput,
 }
 
-/// What goes into them.
+/// Input of a segment.
 enum SegmentInput {
     ForwardInput(ForwardInput),
     Rows(Buffer, Arc<RaggedLayout>),
 }
 
 impl Forward {
-    /// `(rows, outputs)`, on the host.
+    /// Outputs `(rows, outputs)` on the host.
     pub fn outputs(&self) -> Result<Tensor> {
         Ok(self.tape.to_host(self.outputs)?)
     }
 }
 
 impl Network {
-    /// Forward, with the way back.
+    /// Forward pass that can be followed by [`Self::backward`].
     pub fn forward(&self, parameters: &DeviceParameters, input: ForwardInput, dropout: Dropout) -> Result<Forward> {
         let mut layers = self.checkpoint_segments(&input);
         let Some(last_segment) = layers.pop().filter(|_| !layers.is_empty()) else {
@@ -62,7 +65,7 @@ impl Network {
             from = SegmentInput::Rows(tape.device_buffer(rows)?, tape.layout(rows));
             segments.push(segment);
         }
-        let SegmentInput::Rows(rows, layout) = from else { unreachable!("there are layers below") };
+        let SegmentInput::Rows(rows, layout) = from else { unreachable!("the loop above runs at least once") };
         let mut tape = self.tape(parameters, Recording::On(dropout.clone()));
         let boundary = tape.leaf_requires_grad(rows, layout);
         let required_rows = self.output_head.row_selection.required_rows();
@@ -90,17 +93,19 @@ impl Network {
         Ok(Forward { tape, outputs, boundary, recomputed })
     }
 
-    /// The layers between what is known and the head, as far as they are remembered at once. Those without anything trained
-    /// below them remember nothing, and belong to the first.
+    /// Segments of the layers between the input and the head, each within the activation budget. Layers below the lowest trainable
+    /// one save no activations and belong to the first segment.
     fn checkpoint_segments(&self, input: &ForwardInput) -> Vec<Range<usize>> {
         let (start_layer, rows) = match &input.cached {
             None => (
                 0,
                 input.tokens.iter().map(|tokens| tokens.ids.len() + self.hooks().virtual_tokens().prompt_rows()).sum(),
             ),
-            Some(known) => match known.layer {
-                FirstTrainableLayer::Layer(layer) => (layer, known.layout.num_rows()),
-                _ => return Vec::new(),
+            Some(cached) => match cached.layer {
+                FirstTrainableLayer::Layer(layer) => (layer, cached.layout.num_rows()),
+                FirstTrainableLayer::Embeddings | FirstTrainableLayer::Pooler | FirstTrainableLayer::Head => {
+                    return Vec::new();
+                }
             },
         };
         let first_trainable = match self.first_trainable_layer() {
@@ -116,7 +121,7 @@ impl Network {
         segments
     }
 
-    /// A segment's rows on a tape of its own, and what went in where that is rows.
+    /// Output of a segment on a tape of its own, and its input where that is rows.
     fn forward_segment(
         &self,
         segment: &mut Segment,
@@ -136,7 +141,7 @@ impl Network {
         Ok((tape, rows, boundary))
     }
 
-    /// The gradients by parameter, given the loss's by the outputs.
+    /// Gradients of the parameters, from the gradient of the loss with respect to the outputs.
     pub fn backward(&self, forward: Forward, gradient: &Tensor) -> Result<Vec<Vec<f32>>> {
         let gradient = self.base.backend().upload(gradient)?;
         self.backward_on_device(forward, gradient)

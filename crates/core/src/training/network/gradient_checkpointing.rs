@@ -1,22 +1,20 @@
-//! Which layers a training step remembers at once: all of them, or, where that would be too much memory, some, and the others are
-//! computed again on the way back (Chen et al. 2016).
-//!
-//! The result is the same to the bit. Knows nothing of tapes.
+//! Gradient checkpointing (Chen et al. 2016): partition of the layers into segments whose activations fit a memory budget. All
+//! segments but the last are recomputed in the backward pass, with bit-identical results.
 
 use crate::model::{BaseModel, Pooling};
 use std::ops::Range;
 
-/// Bytes of one row.
+/// Bytes of saved activations per row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivationCost {
-    /// What the way back through a layer needs.
+    /// Activations that the backward pass of a layer reads.
     pub layer: u64,
-    /// What goes from one layer to the next.
+    /// Output of a layer.
     pub boundary: u64,
 }
 
 impl ActivationCost {
-    /// About: of every map what goes in once, and what comes out twice, as it is and as what follows makes of it.
+    /// Estimate: for each linear map its input once and its output twice, before and after the operation that follows.
     pub fn of(base: &BaseModel, pooling: Pooling) -> Self {
         let sites = base.sites(pooling);
         let layer = sites.iter().filter(|info| info.site.layer == Some(0));
@@ -24,14 +22,15 @@ impl ActivationCost {
         Self { layer: (4 * values_per_row) as u64, boundary: 4 * base.info().hidden_size as u64 }
     }
 
-    /// The layers in as few neighbouring pieces as keep to the budget, the last ones together; one by one where none does.
+    /// Partitions the layers into as few segments as the budget allows, the last one of full size; single layers where even these
+    /// exceed the budget.
     pub fn partition(self, layers: Range<usize>, rows: usize, budget: u64) -> Vec<Range<usize>> {
         let (count, rows) = (layers.len().max(1), rows as u64);
-        let bytes_needed = |pieces: usize| {
-            let boundary_bytes = (pieces as u64 - 1) * self.boundary;
-            (count.div_ceil(pieces) as u64 * self.layer + boundary_bytes).saturating_mul(rows)
+        let bytes_needed = |segments: usize| {
+            let boundary_bytes = (segments as u64 - 1) * self.boundary;
+            (count.div_ceil(segments) as u64 * self.layer + boundary_bytes).saturating_mul(rows)
         };
-        let segment_count = (1..=count).find(|pieces| bytes_needed(*pieces) <= budget).unwrap_or(count);
+        let segment_count = (1..=count).find(|segments| bytes_needed(*segments) <= budget).unwrap_or(count);
         let layers_per_segment = count.div_ceil(segment_count);
         let mut segments = Vec::new();
         let mut end = layers.end;

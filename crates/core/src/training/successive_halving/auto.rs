@@ -1,7 +1,6 @@
-//! How a race is asked for: `{"type": "auto", "candidates": […], "budget": {…}}` in a method's place.
+//! Request for successive halving: `{"type": "auto", "candidates": […], "budget": {…}}` in place of a method.
 //!
-//! A candidate is a method with its settings, and with `hyperparameters` of its own where they are not the job's. Knows
-//! nothing of how a race is run.
+//! A candidate is a method with its settings, and optionally `hyperparameters` that differ from those of the job.
 
 use crate::adapter;
 use crate::training::hyperparameters::Schedule;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// One method, or the best of several.
+/// A method, or successive halving over several.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = MethodOrRace)]
@@ -19,15 +18,15 @@ pub enum Method {
     Single(adapter::Config),
 }
 
-/// Several methods are trained on the same examples, and at each rung the worse half is dropped.
+/// Successive halving: several methods are trained on the same examples, and the worse half is dropped at each rung.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Auto)]
 pub struct Auto {
     #[serde(rename = "type")]
     pub kind: AutoType,
-    /// A method with its settings each, and with `hyperparameters` of its own where they are not the job's; at least two.
-    /// Where they are left out: the first eight of a list of good ones that this base can do.
+    /// At least two methods with their settings, each optionally with `hyperparameters` that differ from those of the job. By
+    /// default the first eight of a built-in list that this base supports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<CandidateSchema>>)]
     pub candidates: Option<Vec<Candidate<CandidateHyperparameters>>>,
@@ -35,7 +34,7 @@ pub struct Auto {
     pub budget: Option<Budget>,
 }
 
-/// The `type` of a race.
+/// Value `auto` of the field `type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = RaceType)]
@@ -44,17 +43,17 @@ pub enum AutoType {
     Auto,
 }
 
-/// Counted in examples, never in seconds: so a race ends the same way wherever it is run.
+/// Budget of successive halving, counted in examples, so that the result does not depend on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// Examples that each candidate sees before the first half is dropped; each later rung is at twice as many, and the one
-    /// that is left sees as many as a job of its own. By default the full run's by 2, 4, 8, …: by the power of two that
-    /// leaves one candidate for the second half of it.
+    /// Examples that each candidate sees before the first rung. Each later rung is at twice as many, and the last candidate sees as
+    /// many as in a job of its own. By default the examples of the full run divided by the power of two that leaves two candidates
+    /// for its second half.
     pub first_rung: u64,
 }
 
-/// A method and what is said of its training: [`Tuning`] where it is asked for, everything in a resolved race.
+/// Candidate: a method with [`CandidateHyperparameters`] in a request, or with all hyperparameters in a specification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Candidate<H> {
     #[serde(flatten)]
@@ -62,7 +61,7 @@ pub struct Candidate<H> {
     pub hyperparameters: H,
 }
 
-/// What a candidate may have of its own; everything else is the same for all, so that they see the same batches.
+/// Hyperparameters that may differ between candidates. All others are shared, so that the candidates see the same batches.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CandidateHyperparameters {
@@ -78,12 +77,12 @@ pub struct CandidateHyperparameters {
     pub max_grad_norm: Option<f64>,
 }
 
-/// How the document describes a candidate: the settings of its method stand beside its type.
+/// OpenAPI schema of a candidate: the settings of the method are fields beside `type`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Candidate)]
-#[allow(dead_code, reason = "only the document's shape is taken from it")]
+#[allow(dead_code, reason = "only its schema is used")]
 pub struct CandidateSchema {
-    /// A method, as in `method`; its settings stand beside it.
+    /// Type of the method; its settings are fields beside it.
     #[serde(rename = "type")]
     kind: String,
     hyperparameters: Option<CandidateHyperparameters>,
@@ -98,7 +97,7 @@ impl<'de> Deserialize<'de> for Method {
             Some("auto") => Auto::deserialize(value).map(Self::Auto),
             _ => adapter::Config::deserialize(value).map(Self::Single),
         };
-        // The list of what there is comes from the methods, which know nothing of races.
+        // The methods' list of types does not contain `auto`.
         let with_auto_listed = |message: String| match message.starts_with("unknown variant") {
             true => message.replacen("expected one of ", "expected one of `auto`, ", 1),
             false => message,
@@ -128,11 +127,13 @@ mod tests {
             {"type": "head", "dropout": 0.0, "hyperparameters": {}},
             {"type": "head", "dropout": 0.5, "hyperparameters": {"learning_rate": 0.5}},
         ]});
-        let Method::Auto(auto) = serde_json::from_value(request.clone()).unwrap() else { panic!("it is a race") };
+        let Method::Auto(auto) = serde_json::from_value(request.clone()).unwrap() else {
+            panic!("successive halving was expected")
+        };
         assert_eq!(auto.candidates.as_ref().unwrap()[1].hyperparameters.learning_rate, Some(0.5));
         assert_eq!(json!(auto), request);
         let Method::Single(method) = serde_json::from_value(json!({"type": "lora", "rank": 3})).unwrap() else {
-            panic!("it is a method")
+            panic!("a method was expected")
         };
         assert_eq!(method.name(), "lora");
     }

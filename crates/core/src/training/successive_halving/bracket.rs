@@ -1,49 +1,47 @@
-//! A race on its way: who is left, who steps next, and what is on disk.
+//! Bracket of successive halving: trains the surviving candidates rung by rung.
 //!
-//! Within a rung one candidate after the other goes on to the rung's step, each with checkpoints of its own; a rung is
-//! decided when the ledger is on disk. So a race that is killed at any moment goes on from the last checkpoint of each who
-//! is left. What the frozen base computes is shared through the remembered rows, which makes it needless to hold the
-//! candidates to the same batch.
+//! Within a rung the candidates train one after the other, each with its own checkpoints. A rung is finished when the leaderboard is
+//! on disk, so a killed job resumes from the last checkpoint of each surviving candidate. The candidates share the cached features of
+//! the frozen base.
 
-use super::leaderboard::{CandidateResult, Leaderboard, Score};
+use super::leaderboard::{CandidateResult, Leaderboard};
 use super::rungs::{self, ResourceSchedule, Rung};
-use super::{HalvingResult, SuccessiveHalvingSpec};
+use super::spec::SuccessiveHalvingSpec;
 use crate::error::{Context, Error, Result};
 use crate::model::BaseModel;
-use crate::training::checkpoint::CheckpointDir;
+use crate::training::checkpoint::{CheckpointDir, Score};
+use crate::training::job::{Dirs, HalvingResult, Outcome, Settings, TrainingData, TrainingResult};
 use crate::training::job_context::JobContext;
-use crate::training::progress::MetricsRow;
-use crate::training::progress_reporter::{CandidateSegment, ProgressReporter};
+use crate::training::progress::{CandidateSegment, Interrupted, MetricsRow, Progress, ProgressReporter, StopReason};
+use crate::training::spec::Spec;
 use crate::training::tokenized_dataset::TokenizedDataset;
-use crate::training::trainer::{Interrupted, Trainer};
-use crate::training::{
-    Dirs, Outcome, Progress, Settings, Spec, StopReason, TrainingData, TrainingResult, build_result,
-};
+use crate::training::trainer::Trainer;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// State of a successive halving job.
 struct Bracket<'a> {
     context: &'a JobContext<'a>,
     specs: &'a [Spec],
     dataset: TokenizedDataset,
     schedule: ResourceSchedule,
     rungs: Vec<Rung>,
-    /// Of all candidates together, before each rung and in all.
+    /// Steps of all candidates before each rung, and last in total.
     cumulative_steps: Vec<u64>,
     leaderboard: Leaderboard,
     checkpoint_root: &'a Path,
-    /// Those that were started or read back, with their folders.
+    /// Runs in memory, with their checkpoint folders.
     trainers: BTreeMap<usize, (Trainer<'a>, CheckpointDir)>,
-    /// Who steps.
+    /// Candidate that is training.
     active: Option<usize>,
 }
 
-/// Races to the end, or until `report` says stop. Resumes from what is on disk.
+/// Runs to the end, or until `on_progress` stops the job. Resumes from the leaderboard and the checkpoints on disk.
 ///
 /// # Errors
-/// As [`crate::training::train`]; `Invalid` (`race_without_validation`) where nothing is left to decide by.
+/// As [`crate::training::train`]; `Invalid` (`race_without_validation`) without validation examples.
 pub fn run(
     base: &Arc<BaseModel>,
     spec: &SuccessiveHalvingSpec,
@@ -56,21 +54,12 @@ pub fn run(
     let context = JobContext::new(base, settings, &dirs.feature_cache)?;
     let mut reporter = ProgressReporter::new(on_progress);
     let dataset = match TokenizedDataset::new(base, &specs[0], data, &mut reporter) {
-        Ok(prepared) => prepared,
-        Err(Interrupted::Stop(stop)) => return Ok(Outcome::Stopped(stop)),
-        Err(Interrupted::Error(error)) => return Err(error),
+        Ok(dataset) => dataset,
+        Err(interrupted) => return Outcome::new(Err(interrupted), || Ok(())),
     };
     let mut bracket = Bracket::new(spec, &specs, dataset, &context, &dirs.checkpoints)?;
-    match bracket.run_to_end(&mut reporter) {
-        Ok(trained) => Ok(Outcome::Finished(Box::new(trained))),
-        Err(Interrupted::Error(error)) => Err(error),
-        Err(Interrupted::Stop(stop)) => {
-            if matches!(stop, StopReason::Pause | StopReason::Requeue) {
-                bracket.save_active()?;
-            }
-            Ok(Outcome::Stopped(stop))
-        }
-    }
+    let result = bracket.run_to_end(&mut reporter);
+    Outcome::new(result, || bracket.save_active())
 }
 
 impl<'a> Bracket<'a> {
@@ -94,10 +83,8 @@ impl<'a> Bracket<'a> {
         };
         let rungs = schedule.rungs(specs.len(), spec.method.budget.first_rung);
         let cumulative_steps = rungs::cumulative_steps(&rungs, specs.len());
-        let leaderboard = load_or_reset(
-            checkpoint_root,
-            &serde_json::to_vec(spec).context("writing the race's specification down")?,
-        )?;
+        let leaderboard =
+            load_or_reset(checkpoint_root, &serde_json::to_vec(spec).context("serializing the specification")?)?;
         Ok(Self {
             context,
             specs,
@@ -120,10 +107,10 @@ impl<'a> Bracket<'a> {
             reporter.queue_row(self.rung_row(rung));
         }
         let surviving = self.leaderboard.surviving(self.specs.len());
-        let winner = *surviving.first().ok_or_else(|| Error::internal("a race has a winner"))?;
+        let winner = *surviving.first().ok_or_else(|| Error::internal("no candidate survives the last rung"))?;
         self.load_candidate(winner, reporter)?;
         let (trainer, _) = &self.trainers[&winner];
-        let mut result = build_result(self.context.base, trainer, reporter)?;
+        let mut result = trainer.build_result(self.context.base, reporter)?;
         result.metrics_rows.extend((0..self.rungs.len()).map(|number| self.rung_row(number)));
         let table =
             self.leaderboard.to_json(winner, trainer.spec.selection_metric(), &self.method_names(), &self.rungs);
@@ -131,41 +118,41 @@ impl<'a> Bracket<'a> {
         Ok(result)
     }
 
-    /// Takes everybody who is left to the rung's step, and drops those that do worst.
+    /// Trains the surviving candidates to the rung's step, and drops the worst.
     fn run_rung(&mut self, rung: usize, reporter: &mut ProgressReporter) -> Result<(), Interrupted> {
         let (mut results, mut last_divergence) = (Vec::new(), None);
         for (position, candidate) in self.leaderboard.surviving(self.specs.len()).into_iter().enumerate() {
             let score = match self.train_to_rung(candidate, rung, position as u64, reporter) {
-                Ok(verdict) => verdict,
-                // Its own job would fail; the race goes on without it.
+                Ok(score) => score,
+                // A job of its own would fail; the other candidates continue.
                 Err(Interrupted::Error(error)) if error.code() == "training_diverged" => {
-                    tracing::info!(candidate, %error, "a candidate is out of the race");
+                    tracing::info!(candidate, %error, "candidate diverged");
                     last_divergence = Some(error);
                     None
                 }
-                Err(halt) => return Err(halt),
+                Err(interrupted) => return Err(interrupted),
             };
-            let examples = self
-                .schedule
-                .examples_seen(self.trainers.get(&candidate).map_or(0, |(run, _)| run.state.trainer_state.step));
+            let examples = self.schedule.examples_seen(
+                self.trainers.get(&candidate).map_or(0, |(trainer, _)| trainer.state.trainer_state.step),
+            );
             results.push(CandidateResult { candidate, examples, score, dropped: false });
         }
         match last_divergence {
-            Some(error) if results.iter().all(|judged| judged.score.is_none()) => return Err(error.into()),
+            Some(error) if results.iter().all(|result| result.score.is_none()) => return Err(error.into()),
             _ => self.leaderboard.record_rung(results, self.rungs[rung].survivors),
         }
         self.active = None;
         self.leaderboard.save(self.checkpoint_root)?;
-        for dropped in self.leaderboard.rung_results[rung].iter().filter(|judged| judged.dropped) {
-            // Read back they are never: a kill in between leaves files that go with the job's own.
+        for dropped in self.leaderboard.rung_results[rung].iter().filter(|result| result.dropped) {
+            // A crash before the removal leaves files that are never read and are removed with the job's folder.
             self.trainers.remove(&dropped.candidate);
             remove_dir(&self.candidate_dir(dropped.candidate))?;
         }
-        tracing::info!(rung = rung + 1, left = ?self.leaderboard.surviving(self.specs.len()), "a rung of the race is decided");
+        tracing::info!(rung = rung + 1, surviving = ?self.leaderboard.surviving(self.specs.len()), "rung finished");
         Ok(())
     }
 
-    /// One candidate's way to a rung, and how well it does there; `None` for figures that are no numbers.
+    /// Trains a candidate to a rung and returns its score; `None` where the score is not finite.
     fn train_to_rung(
         &mut self,
         candidate: usize,
@@ -184,19 +171,19 @@ impl<'a> Bracket<'a> {
         self.load_candidate(candidate, reporter)?;
         self.active = Some(candidate);
         let (trainer, checkpoint_dir) =
-            self.trainers.get_mut(&candidate).ok_or_else(|| Error::internal("a candidate is in its race"))?;
+            self.trainers.get_mut(&candidate).ok_or_else(|| Error::internal("the candidate was loaded above"))?;
         trainer.train_until(end, checkpoint_dir, self.context.settings, reporter)?;
-        let (score, loss) = trainer.best_score(reporter)?;
-        Ok((score.is_finite() && loss.is_finite()).then_some(Score { score, loss }))
+        let score = trainer.best_score(reporter)?;
+        Ok((score.score.is_finite() && score.loss.is_finite()).then_some(score))
     }
 
-    /// Starts a candidate, or reads it back.
+    /// Starts a candidate, or loads its checkpoint, unless it is in memory.
     fn load_candidate(&mut self, candidate: usize, reporter: &mut ProgressReporter) -> Result<(), Interrupted> {
         if self.trainers.contains_key(&candidate) {
             return Ok(());
         }
         let spec = &self.specs[candidate];
-        let spec_json = serde_json::to_vec(spec).context("writing a candidate's specification down")?;
+        let spec_json = serde_json::to_vec(spec).context("serializing a candidate's specification")?;
         let checkpoint_dir = CheckpointDir::new(self.candidate_dir(candidate), &spec_json)?;
         let trainer = Trainer::resume_or_start(
             self.context,
@@ -210,10 +197,10 @@ impl<'a> Bracket<'a> {
         Ok(())
     }
 
-    /// The others are on disk as they are.
+    /// Saves the candidate that is training; the state of the others is on disk.
     fn save_active(&self) -> Result<()> {
         match self.active.and_then(|candidate| self.trainers.get(&candidate)) {
-            Some((run, folder)) => folder.save(&run.state, &run.parameter_names),
+            Some((trainer, folder)) => folder.save(&trainer.state, &trainer.parameter_names),
             None => Ok(()),
         }
     }
@@ -236,17 +223,17 @@ impl<'a> Bracket<'a> {
     }
 }
 
-/// What was decided before. Where that is not known, neither is how far the candidates may be: then all begins again.
+/// Leaderboard on disk. Without one that verifies, the candidates' checkpoints are removed and the job starts again.
 fn load_or_reset(checkpoint_root: &Path, spec: &[u8]) -> Result<Leaderboard> {
-    if let Some(ledger) = Leaderboard::load(checkpoint_root, spec) {
-        return Ok(ledger);
+    if let Some(leaderboard) = Leaderboard::load(checkpoint_root, spec) {
+        return Ok(leaderboard);
     }
     remove_dir(checkpoint_root)?;
     std::fs::create_dir_all(checkpoint_root)
-        .with_context(|| format!("making the checkpoint folder {}", checkpoint_root.display()))?;
-    let ledger = Leaderboard::new(spec);
-    ledger.save(checkpoint_root)?;
-    Ok(ledger)
+        .with_context(|| format!("creating the checkpoint folder {}", checkpoint_root.display()))?;
+    let leaderboard = Leaderboard::new(spec);
+    leaderboard.save(checkpoint_root)?;
+    Ok(leaderboard)
 }
 
 fn remove_dir(folder: &Path) -> Result<()> {

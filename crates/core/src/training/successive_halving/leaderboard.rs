@@ -1,12 +1,11 @@
-//! What was decided in a race so far: on disk after each rung, and in the end its table.
+//! Leaderboard of successive halving: the results of the finished rungs, on disk after each rung, and the final table.
 //!
-//! The file is written beside, synced and renamed, as checkpoints are, and says its own sha256. One that does not verify is
-//! as none: the race begins again, and ends the same way. Knows nothing of how candidates are trained.
+//! The file begins with the sha256 of its content. If it does not verify, the job starts again and ends with the same result.
 
 use super::rungs::Rung;
 use crate::error::{Context, Result};
 use crate::task::metrics::is_lower_better;
-use crate::training::checkpoint;
+use crate::training::checkpoint::{self, Score};
 use crate::training::progress::MetricsRow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,29 +14,21 @@ use std::path::Path;
 
 const FILE_NAME: &str = "race.json";
 
-/// A rung that is decided, as one row for each candidate that reached it.
+/// Result of a candidate at a rung.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CandidateResult {
     pub candidate: usize,
-    /// Examples that it has seen.
+    /// Examples that the candidate has seen.
     pub examples: u64,
-    /// `None` for one whose loss was no number any more.
+    /// Score of its best evaluation so far; `None` where training diverged.
     pub score: Option<Score>,
     pub dropped: bool,
 }
 
-/// The best evaluation of a candidate so far.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// Higher is better.
-    pub score: f64,
-    pub loss: f64,
-}
-
-/// By rung.
+/// Results by rung.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Leaderboard {
-    /// sha256 of the race's specification.
+    /// sha256 of the job's specification.
     spec_hash: String,
     pub rung_results: Vec<Vec<CandidateResult>>,
 }
@@ -47,34 +38,35 @@ impl Leaderboard {
         Self { spec_hash: hex::encode(Sha256::digest(spec)), rung_results: Vec::new() }
     }
 
-    /// What an earlier attempt at this race has decided; `None` where nothing is there that verifies.
+    /// Leaderboard of an earlier attempt; `None` without one that verifies.
     pub fn load(folder: &Path, spec: &[u8]) -> Option<Self> {
         let text = std::fs::read_to_string(folder.join(FILE_NAME)).ok()?;
         let (hash, body) = text.split_once('\n')?;
         let leaderboard: Option<Self> = serde_json::from_str(body).ok();
         let is_intact = hash == hex::encode(Sha256::digest(body.as_bytes()));
-        let verified = leaderboard.filter(|ledger| is_intact && ledger.spec_hash == hex::encode(Sha256::digest(spec)));
+        let verified = leaderboard.filter(|board| is_intact && board.spec_hash == hex::encode(Sha256::digest(spec)));
         if verified.is_none() {
-            tracing::warn!("what was decided in the race does not verify: it begins again");
+            tracing::warn!("leaderboard does not verify: successive halving starts again");
         }
         verified
     }
 
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let body = serde_json::to_string(self).context("writing down what was decided in a race")?;
+        let body = serde_json::to_string(self).context("serializing the leaderboard")?;
         let text = format!("{}\n{body}", hex::encode(Sha256::digest(body.as_bytes())));
         checkpoint::write_atomically(folder, FILE_NAME, text.as_bytes())
     }
 
-    /// Those who are left of so many, in their order.
+    /// Candidates that are not dropped, in order.
     pub fn surviving(&self, candidates: usize) -> Vec<usize> {
         let is_dropped = |candidate: &usize| {
-            self.rung_results.iter().flatten().any(|judged| judged.candidate == *candidate && judged.dropped)
+            self.rung_results.iter().flatten().any(|result| result.candidate == *candidate && result.dropped)
         };
         (0..candidates).filter(|candidate| !is_dropped(candidate)).collect()
     }
 
-    /// The worst go until `keep` are left: by score, then by loss; where both are equal, the earlier candidate stays.
+    /// Records a rung and drops the worst candidates until `survivors` are left. Candidates are compared by score, then by loss, then
+    /// by index.
     pub fn record_rung(&mut self, mut results: Vec<CandidateResult>, survivors: usize) {
         let mut order: Vec<usize> = (0..results.len()).collect();
         order.sort_by(|left, right| {
@@ -89,19 +81,19 @@ impl Leaderboard {
         self.rung_results.push(results);
     }
 
-    /// The row that tells of a rung, counted from 0. `step` counts the steps of all candidates together.
+    /// Metrics row of a rung, counted from 0. `step` counts the steps of all candidates.
     pub fn rung_row(&self, rung: usize, step: u64, metric: &str, names: &[&str]) -> MetricsRow {
         let candidates: Vec<Value> =
-            self.rung_results[rung].iter().map(|judged| result_json(judged, rung, metric, names)).collect();
+            self.rung_results[rung].iter().map(|result| result_json(result, rung, metric, names)).collect();
         let metrics = json!({"rung": rung + 1, "metric": metric, "candidates": candidates});
         MetricsRow { step, split: "race".to_string(), metrics }
     }
 
-    /// Everything, for the job's metrics.
+    /// Table of all rungs, for the job's metrics.
     pub fn to_json(&self, winner: usize, metric: &str, names: &[&str], rungs: &[Rung]) -> Value {
         let rows = self.rung_results.iter().enumerate();
         let rows: Vec<Value> = rows
-            .flat_map(|(rung, all)| all.iter().map(move |judged| result_json(judged, rung, metric, names)))
+            .flat_map(|(rung, all)| all.iter().map(move |result| result_json(result, rung, metric, names)))
             .collect();
         json!({
             "winner": winner,
@@ -119,12 +111,12 @@ fn result_json(result: &CandidateResult, rung: usize, metric: &str, names: &[&st
         "method": names[result.candidate],
         "rung": rung + 1,
         "examples": result.examples,
-        "loss": result.score.map(|verdict| verdict.loss),
+        "loss": result.score.map(|score| score.loss),
         "dropped": result.dropped,
     });
-    // Errors are told as they are; the score is their negative.
+    // The score of a metric where lower is better is its negative.
     let metric_value = |score: f64| if is_lower_better(metric) { -score } else { score };
-    row[metric] = json!(result.score.map(|verdict| metric_value(verdict.score)));
+    row[metric] = json!(result.score.map(|score| metric_value(score.score)));
     row
 }
 
@@ -132,33 +124,35 @@ fn result_json(result: &CandidateResult, rung: usize, metric: &str, names: &[&st
 mod tests {
     use super::*;
 
-    fn result(candidate: usize, verdict: Option<(f64, f64)>) -> CandidateResult {
-        let verdict = verdict.map(|(score, loss)| Score { score, loss });
-        CandidateResult { candidate, examples: 64, score: verdict, dropped: false }
+    fn result(candidate: usize, score: Option<(f64, f64)>) -> CandidateResult {
+        let score = score.map(|(score, loss)| Score { score, loss });
+        CandidateResult { candidate, examples: 64, score, dropped: false }
     }
 
     #[test]
     fn the_worse_half_is_dropped_and_ties_go_by_loss_then_by_order() {
-        let mut ledger = Leaderboard::new(b"race");
+        let mut leaderboard = Leaderboard::new(b"race");
         let scores = [Some((0.5, 1.0)), Some((0.5, 0.9)), None, Some((0.9, 3.0)), Some((0.5, 0.9))];
-        ledger.record_rung(scores.into_iter().enumerate().map(|(index, verdict)| result(index, verdict)).collect(), 3);
-        assert_eq!(ledger.surviving(5), [1, 3, 4]);
-        ledger.record_rung([1, 3, 4].map(|index| result(index, scores[index])).to_vec(), 2);
-        assert_eq!(ledger.surviving(5), [1, 3]);
-        let table = ledger.to_json(3, "accuracy", &["a", "b", "c", "d", "e"], &[Rung { step: 2, survivors: 3 }; 2]);
+        leaderboard
+            .record_rung(scores.into_iter().enumerate().map(|(index, verdict)| result(index, verdict)).collect(), 3);
+        assert_eq!(leaderboard.surviving(5), [1, 3, 4]);
+        leaderboard.record_rung([1, 3, 4].map(|index| result(index, scores[index])).to_vec(), 2);
+        assert_eq!(leaderboard.surviving(5), [1, 3]);
+        let table =
+            leaderboard.to_json(3, "accuracy", &["a", "b", "c", "d", "e"], &[Rung { step: 2, survivors: 3 }; 2]);
         assert_eq!((&table["winner"], table["table"].as_array().unwrap().len()), (&json!(3), 8));
         assert_eq!((&table["table"][2]["accuracy"], &table["table"][3]["accuracy"]), (&json!(null), &json!(0.9)));
-        let row = ledger.rung_row(1, 9, "loss", &["a", "b", "c", "d", "e"]);
+        let row = leaderboard.rung_row(1, 9, "loss", &["a", "b", "c", "d", "e"]);
         assert_eq!((row.step, &row.metrics["candidates"][0]["loss"]), (9, &json!(-0.5)));
     }
 
     #[test]
     fn a_leaderboard_is_reloaded_and_a_damaged_or_foreign_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Leaderboard::new(b"race");
-        ledger.record_rung(vec![result(0, Some((1.0 / 3.0, 0.1 + 0.2))), result(1, None)], 1);
-        ledger.save(folder.path()).unwrap();
-        assert_eq!(Leaderboard::load(folder.path(), b"race"), Some(ledger));
+        let mut leaderboard = Leaderboard::new(b"race");
+        leaderboard.record_rung(vec![result(0, Some((1.0 / 3.0, 0.1 + 0.2))), result(1, None)], 1);
+        leaderboard.save(folder.path()).unwrap();
+        assert_eq!(Leaderboard::load(folder.path(), b"race"), Some(leaderboard));
         assert_eq!(Leaderboard::load(folder.path(), b"other"), None);
         let file = folder.path().join(FILE_NAME);
         let text = std::fs::read_to_string(&file).unwrap().replace("64", "65");

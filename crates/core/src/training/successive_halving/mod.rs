@@ -1,8 +1,8 @@
-//! A race: several methods on the same examples, the worse half dropped at each rung, one adapter in the end.
+//! Successive halving (Jamieson & Talwalkar 2016; a bracket of Hyperband, Li et al. 2018): several candidate methods train on the
+//! same examples, the worse half is dropped at each rung, and one adapter results.
 //!
-//! Successive halving (Jamieson & Talwalkar 2016; as in a bracket of Li et al. 2018), with examples as the resource. A
-//! candidate trains as a job with it alone would: the same batches, and the learning rate of its whole run. So the winner is
-//! to the bit the adapter that its own job would have published.
+//! The resource is the number of examples. A candidate trains with the batches and the learning rate schedule of a job of its own, so
+//! the winner is bit-identical to the adapter of that job.
 
 pub mod auto;
 mod bracket;
@@ -13,14 +13,3 @@ mod spec;
 pub use auto::{Auto, Budget, Candidate, CandidateHyperparameters, Method};
 pub use bracket::run;
 pub use spec::{DEFAULT_CANDIDATE_COUNT, ResolvedAuto, SuccessiveHalvingSpec};
-
-use serde_json::Value;
-
-/// How a race ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HalvingResult {
-    /// The place of the best candidate in the race's list.
-    pub winner: usize,
-    /// Every verdict: candidate, rung, examples seen, figures, and whether it was dropped.
-    pub table: Value,
-}

@@ -1,20 +1,17 @@
-//! When a race drops whom: successive halving (Jamieson & Talwalkar 2016) with the examples that a candidate has seen as
-//! its resource.
-//!
-//! Pure numbers: knows nothing of candidates beyond how many there are.
+//! Schedule of the rungs of successive halving, with the examples that a candidate has seen as the resource.
 
-/// One rung: every candidate that is left goes on to this step, and the best stay.
+/// Rung: the surviving candidates train to this step, and the best of them survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rung {
     pub step: u64,
     pub survivors: usize,
 }
 
-/// A full run: how its steps go through the training examples.
+/// Steps of a full run over the training examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResourceSchedule {
     pub examples: u64,
-    /// Examples of an update, but for an epoch's last one.
+    /// Examples per step; the last step of an epoch may have fewer.
     pub examples_per_step: u64,
     pub total_steps: u64,
 }
@@ -24,20 +21,20 @@ impl ResourceSchedule {
         self.examples.div_ceil(self.examples_per_step).max(1)
     }
 
-    /// Examples that were seen after so many steps.
+    /// Examples seen after `step` steps.
     pub fn examples_seen(self, step: u64) -> u64 {
         let (epochs, steps) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
         epochs * self.examples + (steps * self.examples_per_step).min(self.examples)
     }
 
-    /// The first step after which so many examples were seen, or the last of the run.
+    /// First step after which at least `examples` examples are seen, or the last step of the run.
     fn first_step_with(self, examples: u64) -> u64 {
         let (epochs, remainder) = (examples / self.examples.max(1), examples % self.examples.max(1));
         (epochs * self.steps_per_epoch() + remainder.div_ceil(self.examples_per_step)).min(self.total_steps)
     }
 
-    /// Each rung at twice the examples of the one before, dropping half of those that are left; the last one is the end of the
-    /// full run, and leaves one.
+    /// Rungs, each at twice the examples of the one before it and with half the candidates. The last rung is the end of the full run
+    /// and leaves one candidate.
     pub fn rungs(self, candidates: usize, first_rung: u64) -> Vec<Rung> {
         let (mut rungs, mut surviving, mut examples) = (Vec::new(), candidates, first_rung);
         while surviving > 1 && self.first_step_with(examples) < self.total_steps {
@@ -50,7 +47,7 @@ impl ResourceSchedule {
     }
 }
 
-/// The steps of all candidates together, before each rung and, last, in all.
+/// Steps of all candidates before each rung, and last in total.
 pub fn cumulative_steps(rungs: &[Rung], candidates: usize) -> Vec<u64> {
     let (mut steps, mut surviving, mut previous_step) = (vec![0], candidates as u64, 0);
     for rung in rungs {
@@ -60,7 +57,7 @@ pub fn cumulative_steps(rungs: &[Rung], candidates: usize) -> Vec<u64> {
     steps
 }
 
-/// Halvings until one of so many is left.
+/// Number of halvings that leave one candidate.
 pub fn halving_count(candidates: usize) -> u32 {
     candidates.next_power_of_two().trailing_zeros()
 }

@@ -1,4 +1,4 @@
-//! A race with every default written out: what is stored with its job, and each candidate's own specification in it.
+//! Specification of a successive halving job, with all defaults resolved, and of each of its candidates.
 
 use super::auto::{Auto, AutoType, Budget, Candidate, CandidateHyperparameters};
 use super::rungs;
@@ -6,13 +6,14 @@ use crate::error::{Error, FieldError, Location, Result};
 use crate::model::BaseModel;
 use crate::task;
 use crate::training::compatibility::{self, Combination};
-use crate::training::hyperparameters::{ResolvedHyperparameters, default_epochs};
-use crate::training::spec::{MIN_STEPS, Request, invalid_spec};
-use crate::training::{Hyperparameters, Spec, Validation};
+use crate::training::hyperparameters::{Hyperparameters, ResolvedHyperparameters, default_epochs};
+use crate::training::method_defaults::MIN_STEPS;
+use crate::training::spec::{Request, Spec, Validation, invalid_spec};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
+/// Specification of a successive halving job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = RaceSpec)]
 pub struct SuccessiveHalvingSpec {
@@ -21,15 +22,15 @@ pub struct SuccessiveHalvingSpec {
     pub validation: Validation,
     /// In the order of the head's rows.
     pub labels: Vec<String>,
-    /// Tokens per micro-batch: the cut decides the order in which gradients are summed.
+    /// Tokens per micro-batch. The partition decides the order in which gradients are summed.
     pub micro_batch_tokens: usize,
-    /// The kernel set, for example `candle-cpu`.
+    /// Backend, for example `candle-cpu`.
     pub kernels: String,
-    /// The base's fingerprint.
+    /// Fingerprint of the base.
     pub base: String,
 }
 
-/// Who is in the race, with all settings, and its budget.
+/// Candidates with all their settings, and the budget.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Race)]
 pub struct ResolvedAuto {
@@ -40,7 +41,7 @@ pub struct ResolvedAuto {
     pub budget: Budget,
 }
 
-/// Where the candidates are left out, the first eight of these that a base can do: one of each family, LoRA in two sizes.
+/// Built-in candidates: one method of each family, and three variants of LoRA.
 fn default_candidates() -> Vec<Candidate<CandidateHyperparameters>> {
     let methods = json!([
         {"type": "head"},
@@ -54,14 +55,14 @@ fn default_candidates() -> Vec<Candidate<CandidateHyperparameters>> {
         {"type": "layer_norm"},
         {"type": "lora", "layers": {"top": 2}},
     ]);
-    serde_json::from_value(methods).expect("every method above is written as a request writes it")
+    serde_json::from_value(methods).expect("the methods above deserialize")
 }
 
-/// Candidates where none are named.
+/// Number of candidates where the request names none.
 pub const DEFAULT_CANDIDATE_COUNT: usize = 8;
 
 impl SuccessiveHalvingSpec {
-    /// Checks every candidate as a job of its own, and writes every default out.
+    /// Checks every candidate as a job of its own, and resolves all defaults.
     ///
     /// # Errors
     /// `Invalid` with a pointer for every value that is out of range or unknown to this base.
@@ -114,7 +115,7 @@ impl SuccessiveHalvingSpec {
         }
     }
 
-    /// All specifications are the same but for what a candidate has of its own.
+    /// From the candidates' specifications, which differ in the method and its hyperparameters alone.
     fn from_candidate_specs(mut specs: Vec<Spec>, budget: Budget) -> Self {
         let candidate =
             |spec: &Spec| Candidate { method: spec.method.clone(), hyperparameters: spec.hyperparameters.clone() };
@@ -124,7 +125,7 @@ impl SuccessiveHalvingSpec {
         Self { task, method, validation, labels, micro_batch_tokens, kernels, base }
     }
 
-    /// The specification of a candidate: that of a job with it alone.
+    /// Specification of a job with this candidate alone.
     pub fn candidate_spec(&self, candidate: usize) -> Spec {
         let Candidate { method, hyperparameters } = self.method.candidates[candidate].clone();
         Spec {
@@ -141,7 +142,7 @@ impl SuccessiveHalvingSpec {
         }
     }
 
-    /// What all candidates train by.
+    /// Hyperparameters that all candidates share.
     pub fn shared_hyperparameters(&self) -> Hyperparameters {
         let ResolvedHyperparameters { epochs, batch_size, max_length, seed, gradient_accumulation, max_steps, .. } =
             self.method.candidates[0].hyperparameters;
@@ -159,7 +160,7 @@ impl SuccessiveHalvingSpec {
 }
 
 impl Candidate<CandidateHyperparameters> {
-    /// A job with this candidate alone.
+    /// Request for a job with this candidate alone.
     fn request(&self, request: &Request, shared_hyperparameters: &Hyperparameters) -> Request {
         let CandidateHyperparameters { learning_rate, weight_decay, warmup_ratio, schedule, max_grad_norm } =
             self.hyperparameters.clone();
@@ -181,7 +182,7 @@ impl Candidate<CandidateHyperparameters> {
     }
 }
 
-/// The usual candidates that this base can do for this task.
+/// Built-in candidates that are supported for this task and base.
 fn supported_candidates(base: &BaseModel, request: &Request) -> Vec<Candidate<CandidateHyperparameters>> {
     let task = request.task.clone().unwrap_or_default();
     let pooling = task.pooling().unwrap_or(base.info().default_pooling);
@@ -193,8 +194,8 @@ fn supported_candidates(base: &BaseModel, request: &Request) -> Vec<Candidate<Ca
     default_candidates().into_iter().filter(is_supported).take(DEFAULT_CANDIDATE_COUNT).collect()
 }
 
-/// The hyperparameters with those defaults that depend on the method, so that they are the same for all: as many epochs as
-/// a method with an adapter gets, and the longest text that every candidate can read.
+/// Hyperparameters with the defaults that depend on the method, resolved for all candidates: the epochs of a method with an adapter,
+/// and the largest maximum length that all candidates support.
 fn shared_hyperparameters(
     candidates: &[Candidate<CandidateHyperparameters>],
     request: &Request,
@@ -211,7 +212,7 @@ fn shared_hyperparameters(
     hyperparameters
 }
 
-/// A candidate's faults where the request says them; what is wrong for all is said once.
+/// Adds the errors of a candidate with pointers into the request. Errors that all candidates share are added once.
 fn add_candidate_errors(
     errors: &mut Vec<FieldError>,
     candidate_errors: Vec<FieldError>,
@@ -219,8 +220,8 @@ fn add_candidate_errors(
     candidate: &Candidate<CandidateHyperparameters>,
 ) {
     let overridden = json!(candidate.hyperparameters);
-    for mut fault in candidate_errors {
-        if let Location::Pointer(pointer) = &mut fault.location {
+    for mut error in candidate_errors {
+        if let Location::Pointer(pointer) = &mut error.location {
             if let Some(setting) = pointer.strip_prefix("/method") {
                 *pointer = format!("/method/candidates/{index}{setting}");
             } else if let Some(field) = pointer.strip_prefix("/hyperparameters/")
@@ -229,13 +230,13 @@ fn add_candidate_errors(
                 *pointer = format!("/method/candidates/{index}/hyperparameters/{field}");
             }
         }
-        if !errors.contains(&fault) {
-            errors.push(fault);
+        if !errors.contains(&error) {
+            errors.push(error);
         }
     }
 }
 
-/// What a race asks beyond what its candidates ask.
+/// Checks that there are validation examples and that no two candidates are equal.
 fn check_candidates(specs: &[Spec], examples: usize, errors: &mut Vec<FieldError>) {
     if let Validation::Fraction(fraction) = specs[0].validation
         && (examples as f64 * fraction).round() < 1.0
@@ -253,8 +254,8 @@ fn check_candidates(specs: &[Spec], examples: usize, errors: &mut Vec<FieldError
     }
 }
 
-/// What was asked for, where a run can do it, or the full run's examples halved once less than half the candidates are dropped:
-/// the last two run to the end. Where the last one ran alone, a race on banking77 dropped the best too early.
+/// The requested first rung, where it is within a full run. By default the examples of the full run halved so often that the last
+/// two candidates run to the end: with a single candidate in the last rung, the best one was dropped too early on banking77.
 fn resolve_first_rung(
     budget: Option<Budget>,
     spec: &Spec,

@@ -1,44 +1,51 @@
-//! What a run's parameters are worth: on the validation examples, and what preferences are measured against.
+//! Evaluation of a run: metrics on the validation examples, the reference log-probabilities, and the result of a finished run.
 
-use super::{Interrupted, Trainer};
+use super::Trainer;
+use crate::adapter::TensorSet;
 use crate::error::Result;
-use crate::model::FirstTrainableLayer;
-use crate::task::metrics::preference;
-use crate::task::targets::Targets;
-use crate::training::lm_labels::MaskingSeed;
-use crate::training::metrics_report::Evaluation;
-use crate::training::progress_reporter::ProgressReporter;
+use crate::model::{BaseModel, FirstTrainableLayer};
+use crate::task::calibration;
+use crate::task::metrics::TaskMetrics;
+use crate::task::objective::MaskingSeed;
+use crate::task::row_targets::RowTargets;
+use crate::training::checkpoint::Score;
+use crate::training::job::TrainingResult;
+use crate::training::progress::{Interrupted, MetricsRow, ProgressReporter};
 use crate::training::{batching, parallel_forward};
 use espalier_tensor::Tensor;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Trainer<'_> {
-    /// What preferences are measured against: the policy before the first step, computed once and kept with every checkpoint.
+    /// Computes the log-probabilities of the policy before the first step, where the objective needs them. They are part of every
+    /// checkpoint.
     pub(super) fn compute_reference_logprobs(&mut self, reporter: &mut ProgressReporter) -> Result<(), Interrupted> {
-        let Targets::PreferencePairs { answer_lengths: lengths, .. } = self.dataset.targets.as_ref() else {
-            return Ok(());
-        };
-        if self.state.trainer_state.reference_logprobs.len() != lengths.len() {
-            let all_examples: Vec<usize> = (0..lengths.len()).collect();
-            let token_metrics = self.evaluation_outputs(&self.state.parameters, &all_examples, reporter)?;
-            self.state.trainer_state.reference_logprobs = preference::answer_logprobs(&token_metrics, lengths);
+        let objective = Arc::clone(&self.dataset.objective);
+        let Some(reference) = objective.as_reference_objective() else { return Ok(()) };
+        if self.state.trainer_state.reference_logprobs.len() != objective.example_count() {
+            let all_examples: Vec<usize> = (0..objective.example_count()).collect();
+            let outputs = self.evaluation_outputs(&self.state.parameters, &all_examples, reporter)?;
+            self.state.trainer_state.reference_logprobs = reference.reference_logprobs(&outputs);
         }
-        self.dataset.targets =
-            Arc::new(self.dataset.targets.with_reference(&self.state.trainer_state.reference_logprobs));
+        self.dataset.objective = reference.with_reference(&self.state.trainer_state.reference_logprobs);
         Ok(())
     }
 
+    /// Evaluates the current parameters, generates samples, and records both.
     pub(super) fn evaluate_and_record(&mut self, reporter: &mut ProgressReporter) -> Result<(), Interrupted> {
         if !self.dataset.validation.is_empty() {
             let evaluation = self.evaluate_parameters(&self.state.parameters, reporter)?;
-            let row = evaluation.row(self.state.trainer_state.step);
-            let (score, loss) = (evaluation.metrics.score(self.spec.selection_metric()), evaluation.metrics.loss());
-            // A fresh adapter is the bare base: it is measured, to be compared with, but never published.
+            let row = MetricsRow {
+                step: self.state.trainer_state.step,
+                split: "validation".to_string(),
+                metrics: evaluation.metrics.scalars(),
+            };
+            // A fresh adapter equals the base model: its evaluation is recorded for comparison, but it is never the best.
             let is_base_only =
                 self.spec.from_adapter.is_none() && self.network.first_trainable_layer() != FirstTrainableLayer::Head;
             if self.state.trainer_state.step > 0 || !is_base_only {
-                self.state.update_best(score, loss);
+                self.state.update_best(evaluation.score(self.spec.selection_metric()));
             }
             self.state.trainer_state.metrics_rows.push(row);
         }
@@ -47,59 +54,156 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// The score and the loss of the best evaluation so far, the present parameters' own included. Evaluates without a trace.
-    pub fn best_score(&self, reporter: &mut ProgressReporter) -> Result<(f64, f64), Interrupted> {
-        let counters = &self.state.trainer_state;
-        let best = counters.best.as_ref().map(|best| (best.score, best.loss));
+    /// Score of the best evaluation so far, including one of the current parameters. Does not change the state.
+    pub fn best_score(&self, reporter: &mut ProgressReporter) -> Result<Score, Interrupted> {
+        let trainer_state = &self.state.trainer_state;
+        let best = trainer_state.best.as_ref().map(|best| best.score);
         if let Some(best) = best
-            && counters.last_evaluated_step == Some(counters.step)
+            && trainer_state.last_evaluated_step == Some(trainer_state.step)
         {
             return Ok(best);
         }
-        let metrics = self.evaluate_parameters(&self.state.parameters, reporter)?.metrics;
-        let current = (metrics.score(self.spec.selection_metric()), metrics.loss());
-        Ok(best.filter(|best| best.0 > current.0 || (best.0 == current.0 && best.1 <= current.1)).unwrap_or(current))
+        let evaluation = self.evaluate_parameters(&self.state.parameters, reporter)?;
+        let current = evaluation.score(self.spec.selection_metric());
+        Ok(best.filter(|best| best.is_better_than(&current) || *best == current).unwrap_or(current))
     }
 
-    /// The validation split's logits and figures under these parameters.
-    pub fn evaluate_parameters(
+    /// Result of a finished run: the best parameters, calibrated and evaluated on the validation split.
+    pub fn build_result(
+        &self,
+        base: &BaseModel,
+        reporter: &mut ProgressReporter,
+    ) -> Result<TrainingResult, Interrupted> {
+        let trainer_state = &self.state.trainer_state;
+        reporter.queue_new_rows(&trainer_state.metrics_rows);
+        let best_parameters = self.state.best.as_ref().unwrap_or(&self.state.parameters);
+        let steps_per_epoch = self.spec.hyperparameters.steps_per_epoch(self.dataset.training.len());
+        let best_step = trainer_state.best.as_ref().map_or(trainer_state.step, |best| best.step);
+        let mut metrics = json!({
+            "steps": trainer_state.step,
+            "best_step": best_step,
+            "best_epoch": best_step as f64 / steps_per_epoch as f64,
+            "training_examples": self.dataset.training.len(),
+        });
+        let mut temperature = 1.0;
+        if !self.dataset.validation.is_empty() {
+            let evaluation = self.evaluate_parameters(best_parameters, reporter)?;
+            temperature = evaluation.temperature();
+            metrics["validation"] = evaluation.report(temperature);
+        }
+        reporter.check_stop()?;
+        Ok(TrainingResult {
+            weights: self.published_weights(base, best_parameters)?,
+            temperature,
+            metrics,
+            metrics_rows: trainer_state.metrics_rows.clone(),
+            probe_examples: self.dataset.probe.clone(),
+            successive_halving: None,
+        })
+    }
+
+    /// Tensors as they are published, with a head whose outputs are in the unit of the dataset.
+    fn published_weights(&self, base: &BaseModel, parameters: &[Tensor]) -> Result<BTreeMap<String, Tensor>> {
+        let pooling = self.spec.task.pooling().unwrap_or(base.info().default_pooling);
+        let trained = self.parameter_names.iter().cloned().zip(parameters.iter().cloned());
+        let weights = trained.chain(self.constants.clone()).collect();
+        let weights = match self.spec.tensor_set() {
+            TensorSet::Training => self.spec.method.inference_weights(base, pooling, weights)?,
+            TensorSet::Inference => weights,
+        };
+        Ok(self.dataset.objective.denormalize_head(weights))
+    }
+
+    /// Evaluates these parameters on the validation split.
+    fn evaluate_parameters(
         &self,
         parameters: &[Tensor],
         reporter: &mut ProgressReporter,
     ) -> Result<Evaluation, Interrupted> {
-        let indices = &self.dataset.validation;
-        let outputs = self.evaluation_outputs(parameters, indices, reporter)?;
-        Ok(Evaluation::new(outputs, self.dataset.targets.select(indices), &self.spec.labels))
+        let examples = &self.dataset.validation;
+        let outputs = self.evaluation_outputs(parameters, examples, reporter)?;
+        let labels = &self.spec.labels;
+        Ok(Evaluation {
+            metrics: self.dataset.objective.metrics(&outputs, examples, labels),
+            row_targets: self.dataset.objective.row_targets(examples),
+            outputs,
+            labels: labels.clone(),
+        })
     }
 
-    /// What evaluation keeps of these examples, end to end.
+    /// Evaluation outputs of these examples, concatenated.
     fn evaluation_outputs(
         &self,
         parameters: &[Tensor],
-        indices: &[usize],
+        examples: &[usize],
         reporter: &mut ProgressReporter,
     ) -> Result<Vec<f32>, Interrupted> {
         let parameters = self.network.upload(parameters)?;
         let (network, features) = (Arc::clone(&self.network), self.features.clone());
-        let lm_labels = self.dataset.lm_labels.clone();
+        let objective = Arc::clone(&self.dataset.objective);
         let forward = move |micro_batch: Vec<usize>| {
-            let source = features.forward_input(&micro_batch)?;
-            let Some(asked) = &lm_labels else { return network.outputs(&parameters, &source) };
-            let (input, target_ids) = asked.apply(source, &micro_batch, MaskingSeed::Evaluation);
-            network.token_metrics(&parameters, &input, &target_ids)
+            let mut input = features.forward_input(&micro_batch)?;
+            let (tokens, label_ids) =
+                objective.prepare(std::mem::take(&mut input.tokens), &micro_batch, MaskingSeed::Evaluation);
+            input.tokens = tokens;
+            network.eval_outputs(&parameters, &input, &label_ids)
         };
-        let targets = &self.dataset.targets;
-        let output_width = self.network.output_width();
-        let micro_batches = batching::micro_batches(indices, &self.dataset.lengths, self.spec.micro_batch_tokens);
+        let value_count = |example| self.dataset.objective.row_count(example) * self.network.output_width();
+        let micro_batches = batching::micro_batches(examples, &self.dataset.lengths, self.spec.micro_batch_tokens);
         let mut outputs: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-        parallel_forward::parallel_forward(&self.pool, &micro_batches, forward, reporter, |piece, mut rest| {
-            for index in piece {
-                let (example_outputs, remaining) = rest.split_at(targets.row_count(*index) * output_width);
-                outputs.insert(*index, example_outputs.to_vec());
-                rest = remaining;
-            }
+        let store = |example: usize, values: &[f32]| {
+            outputs.insert(example, values.to_vec());
             Ok(())
-        })?;
-        Ok(indices.iter().flat_map(|index| outputs.remove(index).unwrap_or_default()).collect())
+        };
+        parallel_forward::for_each_example(&self.pool, &micro_batches, forward, reporter, value_count, store)?;
+        Ok(examples.iter().flat_map(|example| outputs.remove(example).unwrap_or_default()).collect())
+    }
+}
+
+/// Evaluation on the validation split.
+struct Evaluation {
+    /// Of all examples, concatenated.
+    outputs: Vec<f32>,
+    metrics: Box<dyn TaskMetrics>,
+    row_targets: Option<RowTargets>,
+    labels: Vec<String>,
+}
+
+impl Evaluation {
+    fn score(&self, metric: &str) -> Score {
+        Score { score: self.metrics.score(metric), loss: self.metrics.loss() }
+    }
+
+    /// Classes of the rows, and their number, where the rows have classes.
+    fn classes(&self) -> Option<(&[u32], usize)> {
+        match self.row_targets.as_ref()? {
+            RowTargets::Classes { classes, class_count } => Some((classes, *class_count)),
+            RowTargets::LabelSets { .. } | RowTargets::Values { .. } => None,
+        }
+    }
+
+    /// Temperature of the logits of classes; 1 for other outputs.
+    fn temperature(&self) -> f32 {
+        match self.classes() {
+            Some((classes, count)) if !classes.is_empty() => {
+                calibration::fit_temperature(&self.outputs, count, classes, 0.0)
+            }
+            Some(_) | None => 1.0,
+        }
+    }
+
+    /// All metrics, with the calibration of classes.
+    fn report(&self, temperature: f32) -> Value {
+        let mut report = self.metrics.report(&self.labels);
+        if let Some((classes, count)) = self.classes() {
+            let expected_calibration_error =
+                |temperature| calibration::expected_calibration_error(&self.outputs, count, classes, temperature);
+            report["calibration"] = json!({
+                "temperature": temperature,
+                "expected_calibration_error_before": expected_calibration_error(1.0),
+                "expected_calibration_error_after": expected_calibration_error(temperature),
+            });
+        }
+        report
     }
 }

@@ -1,21 +1,20 @@
-//! What the present parameters say behind the prompts of a job's samples.
+//! Samples of a run: greedy completions of the job's prompts by the current parameters.
 
-use super::{Interrupted, Trainer};
+use super::Trainer;
 use crate::error::{Error, Result};
 use crate::model::{BaseModel, Batch, RequiredRows, Tokens, VirtualTokens};
-use crate::training::MetricsRow;
 use crate::training::network::{DeviceParameters, Network};
-use crate::training::progress_reporter::ProgressReporter;
+use crate::training::progress::{Interrupted, MetricsRow, ProgressReporter};
 use espalier_tensor::Tape;
 use espalier_tensor::kv_cache::SequenceKvCache;
 use serde_json::json;
 use std::sync::Arc;
 
-/// Tokens of a text between two looks at whether to stop.
+/// Tokens per text between two checks of the stop signal.
 const STOP_CHECK_TOKENS: usize = 16;
 
 impl Trainer<'_> {
-    /// Adds a row with what is said now, where samples are asked for.
+    /// Adds a metrics row with generated texts, where the job has samples.
     pub(super) fn generate_samples(&mut self, reporter: &mut ProgressReporter) -> Result<(), Interrupted> {
         let Some(samples) = &self.spec.samples else { return Ok(()) };
         let base = self.network.base();
@@ -28,7 +27,7 @@ impl Trainer<'_> {
             reporter.check_stop()?;
             texts = self.pool.map(texts, &decode)?;
         }
-        // No database keeps a NUL in a text.
+        // Postgres stores no NUL in a text.
         let decoded = texts.iter().map(|text| base.tokenizer().decode(&text.generated).replace('\0', "\u{fffd}"));
         let metrics = json!({"texts": decoded.collect::<Vec<String>>()});
         self.state.trainer_state.metrics_rows.push(MetricsRow {
@@ -40,10 +39,10 @@ impl Trainer<'_> {
     }
 }
 
-/// A text on its way.
+/// Text that is being generated.
 struct SampledText {
     kv_cache: SequenceKvCache,
-    /// What is read next: the prompt, and then each word.
+    /// Tokens of the next forward pass: the prompt, then each generated token.
     next_ids: Vec<u32>,
     generated: Vec<u32>,
     is_finished: bool,
@@ -51,8 +50,7 @@ struct SampledText {
 
 impl SampledText {
     fn new(base: &BaseModel, prompt: Vec<u32>) -> Result<Self> {
-        let cache_shape =
-            base.kv_cache_shape().ok_or_else(|| Error::internal("this base does not say what comes next"))?;
+        let cache_shape = base.kv_cache_shape().ok_or_else(|| Error::internal("this base generates no text"))?;
         Ok(Self {
             kv_cache: SequenceKvCache::new(cache_shape),
             next_ids: prompt,
@@ -61,7 +59,7 @@ impl SampledText {
         })
     }
 
-    /// The likeliest next tokens, some of them; the one that ends the text is none of it.
+    /// Decodes up to [`STOP_CHECK_TOKENS`] tokens. The end token is not part of the text.
     fn decode_tokens(mut self, network: &Network, parameters: &DeviceParameters, max_tokens: usize) -> Result<Self> {
         let (base, hooks) = (network.base(), network.hooks());
         let mut remaining = STOP_CHECK_TOKENS;

@@ -1,6 +1,6 @@
-//! The unit in which values and scores are learned.
+//! Affine scale between the unit of a dataset's values and the unit of training.
 
-/// The head learns values with mean 0 and deviation 1.
+/// Scale of values: the training unit is `(value - mean) / deviation`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
     pub mean: f32,
@@ -8,10 +8,9 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// That of values as they are.
     pub const IDENTITY: Self = Self { mean: 0.0, deviation: 1.0 };
 
-    /// That of some values.
+    /// Scale to mean 0 and standard deviation 1.
     pub fn standardize(values: impl Iterator<Item = f32> + Clone) -> Self {
         let count = values.clone().count().max(1) as f64;
         let mean = values.clone().map(f64::from).sum::<f64>() / count;
@@ -20,7 +19,7 @@ impl Scale {
         Self { mean: mean as f32, deviation }
     }
 
-    /// What cosines are to be, given scores: themselves where they could be cosines, else from 0 to 1.
+    /// Scale of similarity scores to cosines: the identity where all scores are cosines, else to the range 0 to 1.
     pub fn cosine_range(scores: impl Iterator<Item = f32> + Clone) -> Self {
         let (min, max) =
             scores.fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), score| (least.min(score), most.max(score)));

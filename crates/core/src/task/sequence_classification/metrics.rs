@@ -1,45 +1,65 @@
-//! Figures of a classifier: accuracy, per-class precision, recall and F1, the confusion matrix.
+//! Metrics of a single-label classifier: accuracy, macro F1, metrics per class, confusion matrix.
 
-use serde::{Deserialize, Serialize};
+use crate::task::calibration;
+use crate::task::metrics::{PerClass, TaskMetrics, argmax, macro_f1, ratio_or_zero};
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use utoipa::ToSchema;
 
-/// The first largest logit.
-pub fn argmax(logits: &[f32]) -> usize {
-    logits.iter().enumerate().fold(0, |best, (index, logit)| if *logit > logits[best] { index } else { best })
-}
-
-/// What a split says of a classifier.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Classification {
+/// Metrics of a single-label classifier.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassificationMetrics {
     pub examples: usize,
     /// Mean cross entropy, without temperature.
     pub loss: f64,
     pub accuracy: f64,
-    /// The mean of the classes' F1, over the classes that occur.
+    /// Mean F1 of the classes that occur.
     pub macro_f1: f64,
+    #[serde(skip)]
+    confusion: Confusion,
 }
 
-/// One class's share.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct PerClass {
-    pub label: String,
-    pub precision: f64,
-    pub recall: f64,
-    pub f1: f64,
-    /// Examples of this class.
-    pub support: usize,
+impl ClassificationMetrics {
+    /// From logits `(examples, classes)`.
+    pub fn new(logits: &[f32], class_count: usize, classes: &[u32], labels: &[String]) -> Self {
+        let confusion = Confusion::new(logits, class_count, classes);
+        Self {
+            examples: classes.len(),
+            loss: calibration::cross_entropy(logits, class_count, classes, 1.0),
+            accuracy: confusion.accuracy(),
+            macro_f1: macro_f1(&confusion.per_class(labels)),
+            confusion,
+        }
+    }
 }
 
-/// Which class examples of each were taken for.
+impl TaskMetrics for ClassificationMetrics {
+    fn loss(&self) -> f64 {
+        self.loss
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+
+    fn add_details(&self, labels: &[String], report: &mut Value) {
+        report["per_class"] = json!(self.confusion.per_class(labels));
+        match self.confusion.matrix() {
+            Some(matrix) => report["confusion_matrix"] = json!(matrix),
+            None => report["confused"] = json!(self.confusion.most_confused(labels)),
+        }
+    }
+}
+
+/// Confusion matrix, sparse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
     class_count: usize,
-    /// By true and predicted class, where there are any.
+    /// Examples by true and predicted class.
     counts: BTreeMap<(u32, u32), usize>,
 }
 
-/// Examples of one class that were taken for another.
+/// Examples of one class that were predicted as another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfusedPair {
     pub label: String,
@@ -47,7 +67,7 @@ pub struct ConfusedPair {
     pub examples: usize,
 }
 
-/// With more classes there is no matrix, but the pairs that were confused most.
+/// With more classes the report lists the most confused pairs instead of the matrix.
 const MAX_MATRIX_CLASSES: usize = 256;
 const MAX_CONFUSED_PAIRS: usize = 1000;
 
@@ -66,7 +86,7 @@ impl Confusion {
         ratio_or_zero(correct.map(|(_, count)| count).sum(), self.counts.values().sum())
     }
 
-    /// In the order of the labels.
+    /// Metrics per class, in the order of the labels.
     pub fn per_class(&self, labels: &[String]) -> Vec<PerClass> {
         let [mut correct, mut support, mut predicted] = [(); 3].map(|()| vec![0; self.class_count]);
         for ((target, answer), count) in &self.counts {
@@ -76,16 +96,12 @@ impl Confusion {
                 correct[*target as usize] += count;
             }
         }
-        let class_metrics = |(class, label): (usize, &String)| {
-            let (right, support, predicted) = (correct[class], support[class], predicted[class]);
-            let (precision, recall) = (ratio_or_zero(right, predicted), ratio_or_zero(right, support));
-            let f1 = ratio_or_zero(2 * right, predicted + support);
-            PerClass { label: label.clone(), precision, recall, f1, support }
-        };
+        let class_metrics =
+            |(class, label): (usize, &String)| PerClass::new(label, correct[class], predicted[class], support[class]);
         labels.iter().enumerate().map(class_metrics).collect()
     }
 
-    /// `matrix[true class][predicted class]`, where there are not too many classes for one.
+    /// `matrix[true class][predicted class]`; `None` with too many classes.
     pub fn matrix(&self) -> Option<Vec<Vec<usize>>> {
         let mut matrix =
             (self.class_count <= MAX_MATRIX_CLASSES).then(|| vec![vec![0; self.class_count]; self.class_count])?;
@@ -95,7 +111,7 @@ impl Confusion {
         Some(matrix)
     }
 
-    /// The pairs of different classes with the most examples.
+    /// Pairs of different classes with the most examples.
     pub fn most_confused(&self, labels: &[String]) -> Vec<ConfusedPair> {
         let mut pairs: Vec<_> = self.counts.iter().filter(|((target, predicted), _)| target != predicted).collect();
         pairs.sort_by_key(|(pair, count)| (std::cmp::Reverse(**count), **pair));
@@ -107,19 +123,6 @@ impl Confusion {
         };
         pairs.into_iter().take(MAX_CONFUSED_PAIRS).map(confused_pair).collect()
     }
-
-    pub fn macro_f1(&self, labels: &[String]) -> f64 {
-        let f1: Vec<f64> = self.per_class(labels).iter().filter(|one| one.support > 0).map(|one| one.f1).collect();
-        f1.iter().sum::<f64>() / f1.len().max(1) as f64
-    }
-}
-
-/// 0 of 0 is 0, as scikit-learn has it.
-pub(super) fn ratio_or_zero(numerator: usize, denominator: usize) -> f64 {
-    match denominator {
-        0 => 0.0,
-        whole => numerator as f64 / whole as f64,
-    }
 }
 
 #[cfg(test)]
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn metrics_match_a_worked_example() {
-        // True classes 0 0 1 1 2, predicted 0 1 1 1 0; worked out by hand as scikit-learn defines them.
+        // True classes 0 0 1 1 2, predicted 0 1 1 1 0; computed by hand from scikit-learn's definitions.
         let logits = [1., 0., 0., 0., 1., 0., 0., 1., 0., 0., 1., 0., 1., 0., 0.];
         let confusion = Confusion::new(&logits, 3, &[0, 0, 1, 1, 2]);
         let labels: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
@@ -137,7 +140,7 @@ mod tests {
         assert_eq!((per_class[0].precision, per_class[0].recall, per_class[0].f1), (0.5, 0.5, 0.5));
         assert_eq!((per_class[1].precision, per_class[1].recall, per_class[1].f1), (2.0 / 3.0, 1.0, 0.8));
         assert_eq!((per_class[2].precision, per_class[2].recall, per_class[2].f1), (0.0, 0.0, 0.0));
-        assert!((confusion.macro_f1(&labels) - 1.3 / 3.0).abs() < 1e-12);
+        assert!((macro_f1(&per_class) - 1.3 / 3.0).abs() < 1e-12);
         assert_eq!(confusion.matrix().unwrap(), [[1, 1, 0], [0, 2, 0], [1, 0, 0]]);
         let pair = |label: &str, predicted: &str| ConfusedPair {
             label: label.to_string(),
