@@ -45,11 +45,9 @@ pub fn has_targets(tokens: &Tokens) -> bool {
 pub fn nothing_to_learn(sequences: &[Tokens]) -> Error {
     let detail = match sequences.iter().any(|tokens| tokens.truncated) {
         true => {
-            "what is to be learned lies behind the first `max_length` tokens: shorten the prompt, or raise `max_length`"
+            "all tokens to learn are behind the first `max_length` tokens: shorten the prompt, or raise `max_length`"
         }
-        false => {
-            "there is nothing to be learned in it: no turn of the assistant's with a weight, and no text behind a prompt"
-        }
+        false => "it has no tokens to learn: no message of the assistant with a weight, and no text after a prompt",
     };
     Error::invalid("nothing_to_learn", detail)
 }

@@ -124,7 +124,8 @@ mod tests {
         let mut all: Vec<usize> = found.iter().flatten().copied().collect();
         all.sort_unstable();
         assert_eq!(all, (0..32).collect::<Vec<_>>());
-        let tokens: Vec<usize> = found.iter().map(|piece| piece.iter().map(|index| lengths[*index]).sum()).collect();
+        let tokens: Vec<usize> =
+            found.iter().map(|micro_batch| micro_batch.iter().map(|index| lengths[*index]).sum()).collect();
         let even = lengths.iter().sum::<usize>() / 8;
         for (filled, share) in tokens.iter().zip([2, 2, 1, 1, 1, 1]) {
             assert!(filled.abs_diff(even * share) <= 8, "{tokens:?}");

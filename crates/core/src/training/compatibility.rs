@@ -27,29 +27,29 @@ pub const UNSUPPORTED: [Unsupported; 9] = [
     Unsupported {
         applies: |combination| combination.is_head_method_with(HeadType::Identity),
         pointer: "/method/type",
-        reason: "an embedding has no head that could be trained: choose another method, for example lora",
+        reason: "an embedding has no trainable head: choose another method, for example lora",
     },
     Unsupported {
         applies: |combination| combination.is_head_method_with(HeadType::MaskedLm),
         pointer: "/method/type",
-        reason: "a masked language model's head is the base's own and frozen: choose another method, for example lora",
+        reason: "the head of a masked language model is the base's own and frozen: choose another method, for example lora",
     },
     Unsupported {
         applies: |combination| combination.is_head_method_with(HeadType::CausalLm),
         pointer: "/method/type",
-        reason: "a language model's head is the base's own and frozen: choose another method, for example lora",
+        reason: "the head of a language model is the base's own and frozen: choose another method, for example lora",
     },
     Unsupported {
         applies: |combination| combination.task.is_generative() && !combination.base.is_causal_lm,
         pointer: "/task/type",
-        reason: "this base model does not say what comes next: it is an encoder, or its checkpoint has no language model's head",
+        reason: "this base model does not generate text: it is an encoder, or its checkpoint has no language model head",
     },
     Unsupported {
         applies: |combination| {
             combination.task.head(&[]).kind == HeadType::MaskedLm && combination.base.mask_token.is_none()
         },
         pointer: "/task/type",
-        reason: "this base model's checkpoint has no masked language model's head, or its tokenizer no mask",
+        reason: "this base model's checkpoint has no masked language model head, or its tokenizer has no mask",
     },
     Unsupported {
         applies: |combination| {
@@ -57,7 +57,7 @@ pub const UNSUPPORTED: [Unsupported; 9] = [
                 && adapter::bias::trainable_biases(combination.sites).is_empty()
         },
         pointer: "/method/type",
-        reason: "this base model has no biases that could be trained: choose another method, for example layer_norm",
+        reason: "this base model has no trainable biases: choose another method, for example layer_norm",
     },
     Unsupported {
         applies: |combination| combination.lacks_requested_pooling(Pooling::Cls) && !is_decoder(combination),
@@ -67,7 +67,7 @@ pub const UNSUPPORTED: [Unsupported; 9] = [
     Unsupported {
         applies: |combination| combination.lacks_requested_pooling(Pooling::Last),
         pointer: "/task/pooling",
-        reason: "this base model is an encoder, whose last token says no more than others: use \"mean\" or \"first\"",
+        reason: "this base model is an encoder, whose last token has no special role: use \"mean\" or \"first\"",
     },
     Unsupported {
         applies: |combination| {
@@ -75,7 +75,7 @@ pub const UNSUPPORTED: [Unsupported; 9] = [
                 && is_decoder(combination)
         },
         pointer: "/task/pooling",
-        reason: "this base model is a decoder, whose first token has seen no other: use \"last\" or \"mean\"",
+        reason: "this base model is a decoder, whose first token attends to no other: use \"last\" or \"mean\"",
     },
 ];
 

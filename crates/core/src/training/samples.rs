@@ -61,7 +61,7 @@ impl Samples {
         if !task.is_generative() || base.kv_cache_shape().is_none() {
             add_error(
                 "/samples",
-                format!("{} says nothing that could be sampled: leave \"samples\" out", task.type_name()),
+                format!("{} generates no text that could be sampled: leave \"samples\" out", task.type_name()),
             );
             return Ok(errors);
         }
@@ -83,7 +83,9 @@ impl Samples {
                     let length = ids.len();
                     add_error(
                         &pointer,
-                        format!("an input of samples has {length} tokens, and there is room for {max_prompt_tokens}"),
+                        format!(
+                            "an input of samples has {length} tokens, and at most {max_prompt_tokens} are possible"
+                        ),
                     );
                 }
                 Ok(_) => {}

@@ -189,7 +189,7 @@ fn resolve_method(
 
 /// Error for invalid settings of a job.
 pub fn invalid_spec(errors: Vec<FieldError>) -> Error {
-    let sentences: Vec<&str> = errors.iter().map(|fault| fault.message.as_str()).collect();
+    let sentences: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
     let detail = format!("the job's settings are wrong: {}", sentences.join("; "));
     Error::Invalid(Problem::new("invalid_job", detail).with_errors(errors))
 }

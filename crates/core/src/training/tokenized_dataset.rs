@@ -47,8 +47,7 @@ impl TokenizedDataset {
         let training_count = items.len();
         items.extend(tokenizer.tokenize(data.validation.as_deref().unwrap_or_default())?);
         if training_count == 0 && !data.examples.is_empty() {
-            let detail =
-                "no row of the dataset teaches anything within `max_length` tokens: raise it, or shorten the prompts";
+            let detail = "no row of the dataset has tokens to learn within `max_length` tokens: raise it, or shorten the prompts";
             return Err(Error::invalid("nothing_to_learn", detail).into());
         }
         let (examples, tokens): (Vec<&Example>, Vec<Vec<Arc<Tokens>>>) = items.into_iter().unzip();

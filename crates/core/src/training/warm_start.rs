@@ -91,8 +91,8 @@ impl SourceAdapter {
                     errors.push(FieldError::at_pointer(format!("/method/{field}"), message));
                     // Differences between settings of two methods are not meaningful.
                     if field == "type" {
-                        errors.retain(|fault| {
-                            fault.location == crate::error::Location::Pointer("/method/type".to_string())
+                        errors.retain(|error| {
+                            error.location == crate::error::Location::Pointer("/method/type".to_string())
                         });
                         break;
                     }

@@ -109,7 +109,7 @@ impl Task for Config {
 
     fn input_problem(&self, base: &BaseModelInfo, tokens: &Tokens) -> Option<InputProblem> {
         let mask = base.mask_token.as_ref().filter(|_| tokens.target_positions.is_empty())?;
-        let message = format!("put {mask} where a word is to be found, early enough to be read");
+        let message = format!("put {mask} where a token is to be predicted, within the maximum length of the adapter");
         Some(InputProblem { code: "no_mask", message })
     }
 }

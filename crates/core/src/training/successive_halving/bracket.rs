@@ -71,7 +71,7 @@ impl<'a> Bracket<'a> {
         checkpoint_root: &'a Path,
     ) -> Result<Self> {
         if dataset.validation.is_empty() {
-            let advice = "a race is decided on validation examples, and there are none: give more examples or a larger \
+            let advice = "successive halving needs validation examples, and there are none: give more examples or a larger \
                           validation fraction";
             return Err(Error::invalid("race_without_validation", advice));
         }

@@ -80,15 +80,16 @@ impl SuccessiveHalvingSpec {
             None => supported_candidates(base, request),
         };
         if !(2..=max_candidates).contains(&candidates.len()) {
-            let message = format!("a race needs 2 to {max_candidates} candidates, not {}", candidates.len());
+            let message =
+                format!("successive halving needs 2 to {max_candidates} candidates, not {}", candidates.len());
             return Err(invalid_spec(vec![FieldError::at_pointer("/method/candidates", message)]));
         }
         if request.from_adapter.is_some() {
-            let message = "the candidates of a race start afresh: leave \"from_adapter\" out, or name one method";
+            let message = "candidates cannot start from an adapter: leave \"from_adapter\" out, or name one method";
             errors.push(FieldError::at_pointer("/from_adapter", message));
         }
         if request.samples.is_some() {
-            let message = "the candidates of a race are not sampled: leave \"samples\" out, or name one method";
+            let message = "candidates are not sampled: leave \"samples\" out, or name one method";
             errors.push(FieldError::at_pointer("/samples", message));
         }
         let shared_hyperparameters = shared_hyperparameters(&candidates, request, examples, base);
@@ -241,7 +242,7 @@ fn check_candidates(specs: &[Spec], examples: usize, errors: &mut Vec<FieldError
     if let Validation::Fraction(fraction) = specs[0].validation
         && (examples as f64 * fraction).round() < 1.0
     {
-        let message = "a race is decided on validation examples, and this fraction leaves none: make it larger, or give a \
+        let message = "successive halving needs validation examples, and this fraction leaves none: make it larger, or give a \
                        dataset_id";
         errors.push(FieldError::at_pointer("/validation/fraction", message));
     }
