@@ -8,7 +8,7 @@ use espalier_core::error::Error;
 use espalier_core::model::{BaseModel, Module, Pooling, SUPPORTED_MODEL_TYPES, SiteInfo, Tokens};
 use espalier_core::task::causal_language_model::NextTokenObjective;
 use espalier_core::task::objective::{MicroBatch, Objective, ObjectiveContext};
-use espalier_core::task::{self, HeadKind, Input, embedding, masked_language_model};
+use espalier_core::task::{self, HeadKind, Input, lm_loss};
 use espalier_core::training::compatibility::{self, Combination};
 use espalier_core::training::network::{ForwardInput, MicroBatchGradients, Network};
 use espalier_core::training::spec::Request;
@@ -205,7 +205,7 @@ fn published_adapter_reproduces_the_trained_outputs() {
         let source = ForwardInput::from_tokens(tokens(base, spec).into_iter().map(Arc::new).collect());
         let mut trained = network.outputs(&network.upload(&built.tensors).unwrap(), &source).unwrap();
         match network.output_head().kind {
-            HeadKind::Identity => trained.chunks_exact_mut(network.output_width()).for_each(embedding::l2_normalize),
+            HeadKind::Identity => trained.chunks_exact_mut(network.output_width()).for_each(task::l2_normalize),
             HeadKind::LmHead => {
                 let width = base.info().hidden_size;
                 let rows = Tensor::new([trained.len() / width, width], trained);
@@ -213,7 +213,7 @@ fn published_adapter_reproduces_the_trained_outputs() {
                 let logits = base.backend().linear(&rows, base.lm_head_linear().unwrap()).unwrap();
                 let logits = base.backend().download(&logits).unwrap().values;
                 let rows = logits.chunks_exact(base.info().vocabulary_size);
-                trained = rows.flat_map(masked_language_model::top_tokens).collect();
+                trained = rows.flat_map(lm_loss::top_tokens).collect();
             }
             HeadKind::Trained(_) => {}
         }

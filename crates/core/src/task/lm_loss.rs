@@ -1,6 +1,7 @@
 //! Cross entropy over the vocabulary. The logits exist for a chunk of rows at a time, so memory does not grow with
 //! tokens × vocabulary.
 
+use super::calibration;
 use super::metrics::{TaskMetrics, argmax};
 use crate::error::Result;
 use crate::model::BaseModel;
@@ -78,6 +79,29 @@ pub fn for_each_logits_chunk(
         tape.release_since(checkpoint, rows);
     }
     Ok(())
+}
+
+/// Most tokens of [`top_tokens`]. Only these leave the forward pass, not all logits.
+const MAX_TOP_TOKENS: usize = 100;
+
+/// Most probable tokens of a row of logits, sorted: id and probability of each, flattened.
+pub fn top_tokens(logits: &[f32]) -> Vec<f32> {
+    let probabilities = calibration::softmax(logits, 1.0);
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    let by_probability = |one: &u32, other: &u32| {
+        probabilities[*other as usize].total_cmp(&probabilities[*one as usize]).then(one.cmp(other))
+    };
+    let count = top_token_count(logits.len());
+    order.select_nth_unstable_by(count - 1, by_probability);
+    order.truncate(count);
+    order.sort_unstable_by(by_probability);
+    // An `f32` holds integers of 24 bits exactly, and no vocabulary is larger.
+    order.iter().flat_map(|id| [*id as f32, probabilities[*id as usize] as f32]).collect()
+}
+
+/// Number of [`top_tokens`] of a row.
+pub fn top_token_count(vocabulary_size: usize) -> usize {
+    vocabulary_size.min(MAX_TOP_TOKENS)
 }
 
 /// Values per token in [`token_metrics`].

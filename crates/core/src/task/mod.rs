@@ -27,7 +27,7 @@ pub mod word_spans;
 
 pub use embedding::Embedding;
 pub use example::{Conversation, Example, Input, Target};
-pub use output_head::{HeadKind, HeadRows, HeadSpec, HeadType, OutputHead, RowSelection};
+pub use output_head::{HeadKind, HeadRows, HeadSpec, HeadType, OutputHead, RowSelection, l2_normalize};
 pub use prediction::{PostprocessContext, Prediction};
 pub use row_schema::RowSchema;
 pub use scale::Scale;

@@ -1,8 +1,7 @@
 //! Output head: selects rows of the last layer and computes a task's outputs from them.
 
-use super::embedding::l2_normalize;
 use super::head::{self, Head};
-use super::{Config, lm_loss, masked_language_model};
+use super::{Config, lm_loss};
 use crate::error::Result;
 use crate::model::{BaseModel, Hooks, Pooling, RequiredRows, Tokens};
 use espalier_tensor::backend::Activation;
@@ -199,9 +198,19 @@ fn top_tokens(base: &BaseModel, tape: &mut Tape, rows: Var) -> Result<(Vec<f32>,
     let vocabulary_size = base.info().vocabulary_size;
     lm_loss::for_each_logits_chunk(base, tape, lm_rows, |logits, _| {
         let logits = base.backend().download(logits)?.values;
-        values.extend(logits.chunks_exact(vocabulary_size).flat_map(masked_language_model::top_tokens));
+        values.extend(logits.chunks_exact(vocabulary_size).flat_map(lm_loss::top_tokens));
         Ok(())
     })?;
     let width = values.len() / tape.layout(rows).num_rows().max(1);
     Ok((values, width))
+}
+
+/// Scales a row to norm 1; a row of zeros stays unchanged.
+pub fn l2_normalize(row: &mut [f32]) {
+    let norm = l2_norm(row).max(1e-12);
+    row.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
+}
+
+pub fn l2_norm(row: &[f32]) -> f64 {
+    row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
 }

@@ -133,13 +133,3 @@ impl Task for Config {
         self.pooling = Some(pooling);
     }
 }
-
-/// Scales a row to norm 1; a row of zeros stays unchanged.
-pub fn l2_normalize(row: &mut [f32]) {
-    let norm = l2_norm(row).max(1e-12);
-    row.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
-}
-
-pub fn l2_norm(row: &[f32]) -> f64 {
-    row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
-}

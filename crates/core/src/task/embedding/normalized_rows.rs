@@ -1,7 +1,7 @@
 //! Rows of norm 1, their cosines, and the gradients of these. Computed on the host: a batch has a few rows per example, and its
 //! sum needs a fixed order.
 
-use super::l2_norm;
+use crate::task::output_head::l2_norm;
 
 /// Rows scaled to norm 1, and their original norms.
 pub struct NormalizedRows {

@@ -4,8 +4,7 @@
 mod objective;
 
 use super::{
-    Example, HeadSpec, Input, InputProblem, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows,
-    calibration,
+    Example, HeadSpec, Input, InputProblem, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, lm_loss,
 };
 use crate::error::{FieldError, Result};
 use crate::model::{BaseModelInfo, MlmVocabulary, Tokenizer, Tokens};
@@ -140,30 +139,7 @@ impl Config {
     }
 }
 
-/// Most candidates per mask: only these of a row of logits leave the forward pass.
-pub const MAX_FILLS: usize = 100;
-
-/// Most probable tokens of a row of logits, sorted: id and probability of each, flattened.
-pub fn top_tokens(logits: &[f32]) -> Vec<f32> {
-    let probabilities = calibration::softmax(logits, 1.0);
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let by_probability = |one: &u32, other: &u32| {
-        probabilities[*other as usize].total_cmp(&probabilities[*one as usize]).then(one.cmp(other))
-    };
-    let fill_count = fill_count(logits.len());
-    order.select_nth_unstable_by(fill_count - 1, by_probability);
-    order.truncate(fill_count);
-    order.sort_unstable_by(by_probability);
-    // An `f32` holds integers of 24 bits exactly, and no vocabulary is larger.
-    order.iter().flat_map(|id| [*id as f32, probabilities[*id as usize] as f32]).collect()
-}
-
-/// Candidates per mask.
-fn fill_count(vocabulary_size: usize) -> usize {
-    vocabulary_size.min(MAX_FILLS)
-}
-
-/// Prediction from the [`top_tokens`] of a text's masks, concatenated.
+/// Prediction from the [`lm_loss::top_tokens`] of a text's masks, concatenated.
 pub fn postprocess(
     top_tokens: &[f32],
     vocabulary_size: usize,
@@ -172,7 +148,7 @@ pub fn postprocess(
 ) -> Prediction {
     let fill = |pair: &[f32]| Fill { token: token_text(pair[0] as u32), score: pair[1] };
     let fills = top_tokens
-        .chunks_exact(2 * fill_count(vocabulary_size))
+        .chunks_exact(2 * lm_loss::top_token_count(vocabulary_size))
         .map(|row| row.chunks_exact(2).take(top_k).map(fill).collect());
     Prediction { fills: fills.collect() }
 }
@@ -205,7 +181,7 @@ mod tests {
 
     #[test]
     fn fills_are_sorted_by_probability() {
-        let rows = [[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]].map(|row| top_tokens(&row)).concat();
+        let rows = [[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]].map(|row| lm_loss::top_tokens(&row)).concat();
         let prediction = postprocess(&rows, 3, 2, |id| format!("w{id}"));
         let tokens: Vec<Vec<&str>> =
             prediction.fills.iter().map(|fills| fills.iter().map(|fill| fill.token.as_str()).collect()).collect();
