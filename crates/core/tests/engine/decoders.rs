@@ -109,8 +109,7 @@ fn causal_lm_loss_and_gradients_agree_with_peft() {
                 let read =
                     |example: &Example| spec.task.tokenize_example(base.tokenizer(), example, 64).unwrap().remove(0);
                 let tokens: Vec<Arc<Tokens>> = examples().iter().map(read).map(Arc::new).collect();
-                let targets: Vec<u32> =
-                    tokens.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
+                let targets: Vec<u32> = tokens.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
                 let parameters = network.upload(&built.tensors).unwrap();
                 let dropout = Dropout { seed: 1, step: 0, example_ids: (0..tokens.len() as u64).collect() };
                 let forward = network.forward(&parameters, ForwardInput::from_tokens(tokens), dropout).unwrap();
@@ -153,8 +152,7 @@ fn preference_gradients_agree_with_pytorch() {
             .collect();
         let read = |example: &Example| task.tokenize_example(base.tokenizer(), example, 64).unwrap();
         let sequences: Vec<Arc<Tokens>> = examples.iter().flat_map(read).map(Arc::new).collect();
-        let next_tokens: Vec<u32> =
-            sequences.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
+        let next_tokens: Vec<u32> = sequences.iter().flat_map(|tokens| lm_tokenize::next_token_ids(tokens)).collect();
         let lengths: Vec<[usize; 2]> =
             sequences.chunks(2).map(|pair| [pair[0].target_positions.len(), pair[1].target_positions.len()]).collect();
         let network = |values| Network::build(&base, &spec, ParameterBuilder::from_weights(values)).unwrap();
