@@ -168,14 +168,7 @@ pub fn naming_for(task: &task::Config, weights: &TensorMap, summary: &BaseSummar
         return ModuleNaming::WithHead;
     }
     let transformers_head = summary.info.classification_head();
-    let is_classifier = match task {
-        task::Config::SequenceClassification(_) | task::Config::Regression(_) => true,
-        task::Config::TokenClassification(_)
-        | task::Config::Embedding(_)
-        | task::Config::MaskedLanguageModel(_)
-        | task::Config::CausalLanguageModel(_)
-        | task::Config::Preference(_) => false,
-    };
+    let is_classifier = task.head_outputs(&[]).is_some() && task.head(&[]).rows == task::HeadRows::Pooled;
     let has_same_pooling = summary.pooling(task) == summary.info.classification_pooling();
     let has_same_layers = task.head_activation() == transformers_head.dense_activation();
     let has_bias =
