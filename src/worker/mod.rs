@@ -1,9 +1,9 @@
 //! Workers: claim queued jobs, train them under a lease, and publish their adapters.
 //!
-//! A [`slot`] claims a job and makes an [`attempt`] at it: it reads the [`inputs`], trains on a [`background`] thread that reports
-//! through a [`progress_channel`], and writes the adapter ([`publish`]), while heartbeats keep the lease ([`lease_guard`]). A worker may be
-//! killed at any moment: files are named by their content or verified when they are read, blobs are written before the row
-//! that refers to them, and every row is written under the lease.
+//! A [`slot`] claims a job and makes an [`attempt`] at it: it reads the [`inputs`], trains on a [`background`] thread that
+//! reports through a [`progress_channel`], and writes the adapter ([`publish`]). Heartbeats keep the lease meanwhile
+//! ([`lease_guard`]). A worker may be killed at any moment: files are named by their content or verified when they are read,
+//! blobs are written before the row that refers to them, and every row is written under the lease.
 
 mod attempt;
 mod background;

@@ -17,8 +17,9 @@ pub(super) struct FieldChecks {
 impl FieldChecks {
     /// Removes surrounding white space. `name` is listed as trimmed if something is left.
     pub fn trim<'a>(&mut self, name: &'static str, value: Cow<'a, str>) -> Cow<'a, str> {
-        let trimmed = trim_value(value.clone());
-        if trimmed.len() < value.len() && !trimmed.is_empty() {
+        let untrimmed_bytes = value.len();
+        let trimmed = trim_value(value);
+        if trimmed.len() < untrimmed_bytes && !trimmed.is_empty() {
             self.trimmed_fields.push(name);
         }
         trimmed

@@ -190,14 +190,14 @@ mod tests {
     ) -> Result<(Vec<String>, Option<&'static str>), &'static str> {
         let to_entity =
             |(start, end, label): &(u32, u32, &str)| EntitySpan { start: *start, end: *end, label: label.to_string() };
-        let result = to_bio_tags(text, entities.iter().map(to_entity).collect()).map_err(|flaw| flaw.code)?;
-        Ok((result.tags.iter().map(ToString::to_string).collect(), result.warning.map(|note| note.code)))
+        let result = to_bio_tags(text, entities.iter().map(to_entity).collect()).map_err(|error| error.code)?;
+        Ok((result.tags.iter().map(ToString::to_string).collect(), result.warning.map(|warning| warning.code)))
     }
 
     #[test]
     fn words_inside_entities_get_bio_tags() {
-        let (tags_found, warning) = bio_tags("Łódź to New York.", &[(8, 16, "city"), (0, 4, "city")]).unwrap();
-        assert_eq!(tags_found, ["B-city", "O", "B-city", "I-city", "O"]);
+        let (tags, warning) = bio_tags("Łódź to New York.", &[(8, 16, "city"), (0, 4, "city")]).unwrap();
+        assert_eq!(tags, ["B-city", "O", "B-city", "I-city", "O"]);
         assert_eq!(warning, None);
         assert_eq!(bio_tags("Parisian", &[(0, 5, "city")]).unwrap(), (vec!["B-city".to_string()], Some("cut_word")));
         assert_eq!(bio_tags("none", &[]).unwrap().0, ["O"]);
