@@ -1,4 +1,4 @@
--- The store's clock: tests move it ahead, nothing else does. Every time in every table is read from `db_now`.
+-- Offset of the store's clock. Only tests change it. Every time in every table comes from `db_now`.
 create table test_clock (
     only_row boolean primary key default true check (only_row),
     clock_offset interval not null default interval '0'
@@ -6,7 +6,7 @@ create table test_clock (
 
 insert into test_clock default values;
 
--- clock_timestamp(), not now(): a transaction that has waited for a lock must not write a time from before its wait.
+-- clock_timestamp() instead of now(): a transaction that waits for a lock must not write a time from before the wait.
 create view db_now as select clock_timestamp() + clock_offset as now from test_clock;
 
 create table datasets (
@@ -16,7 +16,7 @@ create table datasets (
     hash text not null,
     bytes bigint not null,
     options jsonb not null,
-    -- sha256 of the options: a column name may be too long for an index
+    -- sha256 of the options, which may be too long for an index
     options_hash text not null,
     report jsonb not null,
     created_at timestamptz not null,
@@ -26,7 +26,7 @@ create table datasets (
 create index datasets_by_age on datasets (owner, created_at, id);
 create index datasets_by_hash on datasets (hash);
 
--- dataset_id, validation_dataset_id and adapter_id are no foreign keys: a job that is over outlives what it adapter_names.
+-- dataset_id, validation_dataset_id and adapter_id are not foreign keys: a finished job outlives these rows.
 create table jobs (
     id uuid primary key,
     owner text not null,
@@ -41,11 +41,11 @@ create table jobs (
     metrics jsonb,
     adapter_id uuid,
     error jsonb,
-    -- claims so far
+    -- number of claims
     attempt bigint not null default 0,
-    -- claims since the last new checkpoint
+    -- consecutive claims without a new checkpoint
     attempts_without_progress bigint not null default 0,
-    -- the step of the newest checkpoint
+    -- step of the newest checkpoint
     checkpoint_step bigint not null default -1,
     lease_epoch bigint not null default 0,
     lease_expires_at timestamptz,
@@ -66,7 +66,7 @@ create table events (
     job_id uuid not null references jobs (id),
     sequence bigint not null,
     kind text not null check (kind in ('status', 'metrics')),
-    -- of metrics rows alone
+    -- null except for metrics rows
     step bigint,
     split text,
     data jsonb not null,
@@ -89,7 +89,7 @@ create index adapters_by_age on adapters (owner, created_at, id);
 create index adapters_by_name on adapters (owner, name, created_at, id);
 create index adapters_by_version on adapters (version);
 
--- What a name points to.
+-- The adapter that each name points to.
 create table adapter_names (
     owner text not null,
     name text not null,
@@ -99,7 +99,7 @@ create table adapter_names (
 
 create index adapter_names_by_adapter on adapter_names (adapter_id);
 
--- Where deleted datasets and adapters had their place in a list, for whoever pages through it meanwhile.
+-- Sort keys of deleted datasets and adapters, so that their ids stay valid as cursors of a list.
 create table tombstones (
     id uuid primary key,
     owner text not null,

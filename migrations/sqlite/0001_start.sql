@@ -1,6 +1,6 @@
--- Times are milliseconds since 1970, ids the sixteen bytes of a UUID, and JSON is text.
+-- Times are milliseconds since 1970, ids are the 16 bytes of a UUID, and JSON is text.
 
--- The store's clock: tests move it ahead, nothing else does. Every time in every table is read from `db_now`.
+-- Offset of the store's clock. Only tests change it. Every time in every table comes from `db_now`.
 create table test_clock (
     only_row integer primary key default 1 check (only_row = 1),
     clock_offset integer not null default 0
@@ -27,7 +27,7 @@ create table datasets (
 create index datasets_by_age on datasets (owner, created_at, id);
 create index datasets_by_hash on datasets (hash);
 
--- dataset_id, validation_dataset_id and adapter_id are no foreign keys: a job that is over outlives what it adapter_names.
+-- dataset_id, validation_dataset_id and adapter_id are not foreign keys: a finished job outlives these rows.
 create table jobs (
     id blob not null primary key,
     owner text not null,
@@ -42,11 +42,11 @@ create table jobs (
     metrics text,
     adapter_id blob,
     error text,
-    -- claims so far
+    -- number of claims
     attempt integer not null default 0,
-    -- claims since the last new checkpoint
+    -- consecutive claims without a new checkpoint
     attempts_without_progress integer not null default 0,
-    -- the step of the newest checkpoint
+    -- step of the newest checkpoint
     checkpoint_step integer not null default -1,
     lease_epoch integer not null default 0,
     lease_expires_at integer,
@@ -67,7 +67,7 @@ create table events (
     job_id blob not null references jobs (id),
     sequence integer not null,
     kind text not null check (kind in ('status', 'metrics')),
-    -- of metrics rows alone
+    -- null except for metrics rows
     step integer,
     split text,
     data text not null,
@@ -90,7 +90,7 @@ create index adapters_by_age on adapters (owner, created_at, id);
 create index adapters_by_name on adapters (owner, name, created_at, id);
 create index adapters_by_version on adapters (version);
 
--- What a name points to.
+-- The adapter that each name points to.
 create table adapter_names (
     owner text not null,
     name text not null,
@@ -100,7 +100,7 @@ create table adapter_names (
 
 create index adapter_names_by_adapter on adapter_names (adapter_id);
 
--- Where deleted datasets and adapters had their place in a list, for whoever pages through it meanwhile.
+-- Sort keys of deleted datasets and adapters, so that their ids stay valid as cursors of a list.
 create table tombstones (
     id blob not null primary key,
     owner text not null,

@@ -86,7 +86,7 @@ pub fn job_not_paused(id: Uuid, status: Status, requested_action: Option<Request
 pub fn lease_lost(job: Uuid) -> Error {
     Error::conflict(
         "lease_lost",
-        format!("the lease on the job {job} is lost: somebody else has it now, or it is over"),
+        format!("the lease on the job {job} is lost: another worker has claimed the job, or it is over"),
     )
 }
 
@@ -95,7 +95,7 @@ pub fn attempts_exhausted(attempts: u32) -> JobError {
         code: "attempts_exhausted".to_string(),
         detail: format!(
             "{attempts} attempts in a row ended without a new checkpoint: each time the server met an internal error or \
-             was killed, perhaps for want of memory. Look into its log, then submit the job again, with a smaller \
+             was killed, perhaps because it ran out of memory. Look into its log, then submit the job again, with a smaller \
              batch_size or max_length if memory was short"
         ),
     }

@@ -1,6 +1,7 @@
-//! What a store promises, shown on SQLite and on Postgres, each rule on a fresh database; and the data folder beside it.
+//! Conformance tests of the store: every rule runs on a fresh SQLite and a fresh Postgres database. Also tests of the data
+//! directory.
 
-/// Makes two tests of each rule, one for each database.
+/// Defines two tests for each rule, one on each database.
 macro_rules! on_both_databases {
     ($($rule:ident),+ $(,)?) => {
         mod on_sqlite {

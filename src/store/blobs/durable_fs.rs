@@ -1,16 +1,16 @@
-//! File operations that survive a crash half way. Knows no layout.
+//! File operations that are atomic and durable across a crash.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use uuid::Uuid;
 
-/// Makes the names in a folder as durable as the files behind them.
+/// Syncs the entries of a directory to the disk.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Writes a file that is there whole or not at all. Two processes may do it at once with the same content.
+/// Writes a complete file or none. Two processes may write the same content at the same time.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
     let temp_path = path.with_extension(Uuid::now_v7().to_string());
     let mut temp_file = File::create_new(&temp_path)?;
@@ -19,12 +19,12 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
     fs::rename(&temp_path, path)
 }
 
-/// One that is gone already is fine.
+/// Removes a file; a missing one is not an error.
 pub fn remove_file_if_exists(path: &Path) -> io::Result<()> {
     ignore_not_found(fs::remove_file(path))
 }
 
-/// Takes the folder out of sight first, so that nobody finds it with half of its files.
+/// Moves a directory into `temp_dir` and deletes it there, so that no process sees it without some of its files.
 pub fn remove_dir_atomically(dir: &Path, temp_dir: &Path) -> io::Result<()> {
     let removal_path = temp_dir.join(Uuid::now_v7().to_string());
     ignore_not_found(fs::rename(dir, &removal_path))?;

@@ -1,7 +1,10 @@
-//! The sweep: removes blobs that no row needs, left by a crash between blob and row, or between row and blob.
+//! Garbage collection: removes blobs without a row. A crash leaves them between the write of a blob and of its row, or
+//! between the deletion of a row and of its blob.
 
+use super::data_dir::DataDir;
+use super::durable_fs;
 use super::gc_pins::is_younger_than;
-use super::{DataDir, durable_fs, is_sha256_hex};
+use super::layout::is_sha256_hex;
 use espalier_core::error::{Context, Result};
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// What rows need, read from the store before the sweep begins.
+/// Blobs that rows refer to, read from the store before the garbage collection begins.
 #[derive(Debug, Clone, Default)]
 pub struct LiveBlobs {
     pub dataset_hashes: HashSet<String>,
@@ -18,7 +21,7 @@ pub struct LiveBlobs {
     pub unfinished_jobs: HashSet<Uuid>,
 }
 
-/// How much was removed.
+/// Numbers of removed blobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GcReport {
     pub datasets: usize,
@@ -27,48 +30,50 @@ pub struct GcReport {
 }
 
 impl DataDir {
-    /// Removes what no row needs. A blob is written before its row, so nothing younger than `age` is touched (an hour,
-    /// outside tests), nor anything whose name is not one of ours.
+    /// Removes the blobs that are not in `live`. A blob is written before its row, so a blob younger than `min_age` stays
+    /// (one hour outside tests). A file whose name is not a blob name stays too.
     pub fn garbage_collect(&self, live: &LiveBlobs, min_age: Duration) -> Result<GcReport> {
-        self.remove_unreferenced(live, min_age).context("sweeping the data folder")
+        let remove = || -> io::Result<GcReport> {
+            let report = GcReport {
+                datasets: self.remove_dead(&self.datasets_dir(), &live.dataset_hashes, min_age)?,
+                adapters: self.remove_dead(&self.adapters_dir(), &live.adapter_versions, min_age)?,
+                checkpoints: self.remove_dead_checkpoints(&live.unfinished_jobs, min_age)?,
+            };
+            self.gc_pins.remove_expired(min_age)?;
+            Ok(report)
+        };
+        remove().context("collecting garbage in the data folder")
     }
 
-    /// The jobs that have checkpoints. One that had them before the store was asked which jobs are open, and is not among
-    /// those, is over for good: its checkpoints can go at any age.
+    /// Jobs with a checkpoint directory. If the caller lists them before it reads the unfinished jobs, a job that is not
+    /// among those is finished, and its checkpoints can be removed at any age.
     pub fn jobs_with_checkpoints(&self) -> Result<Vec<Uuid>> {
         let names = entry_names(&self.checkpoints_dir()).context("listing the folders of checkpoints")?;
         Ok(names.iter().filter_map(|name| Uuid::parse_str(name).ok()).collect())
     }
 
-    fn remove_unreferenced(&self, live: &LiveBlobs, min_age: Duration) -> io::Result<GcReport> {
-        let mut report = GcReport::default();
-        for hash in entry_names(&self.datasets_dir())?.into_iter().filter(|name| is_sha256_hex(name)) {
-            let is_unreferenced = !live.dataset_hashes.contains(&hash);
-            report.datasets +=
-                usize::from(is_unreferenced && self.remove_if_expired(&hash, &self.dataset_path(&hash), min_age)?);
+    fn remove_dead(&self, dir: &Path, live: &HashSet<String>, min_age: Duration) -> io::Result<usize> {
+        let mut removed = 0;
+        for name in entry_names(dir)?.iter().filter(|name| is_sha256_hex(name) && !live.contains(*name)) {
+            removed += usize::from(self.remove_if_expired(name, &dir.join(name), min_age)?);
         }
-        for version in entry_names(&self.adapters_dir())?.into_iter().filter(|name| is_sha256_hex(name)) {
-            let idle = !live.adapter_versions.contains(&version);
-            report.adapters +=
-                usize::from(idle && self.remove_if_expired(&version, &self.adapters_dir().join(&version), min_age)?);
-        }
-        for job in entry_names(&self.checkpoints_dir())?.iter().filter_map(|name| Uuid::parse_str(name).ok()) {
-            let dir = self.job_checkpoint_dir(job);
-            if !live.unfinished_jobs.contains(&job) && !is_younger_than(&dir, min_age) {
-                durable_fs::remove_dir_atomically(&dir, &self.temp_dir())?;
-                report.checkpoints += 1;
-            }
-        }
-        for name in entry_names(&self.root.join("holds"))?.into_iter().filter(|name| is_sha256_hex(name)) {
-            let _guard = self.gc_pins.lock()?;
-            if !self.gc_pins.is_pinned(&name, min_age) {
-                self.gc_pins.unpin(&name)?;
-            }
-        }
-        Ok(report)
+        Ok(removed)
     }
 
-    /// Says whether it was removed. Looks and removes under the lock, so that nobody puts it again in between.
+    fn remove_dead_checkpoints(&self, live: &HashSet<Uuid>, min_age: Duration) -> io::Result<usize> {
+        let mut removed = 0;
+        for job in entry_names(&self.checkpoints_dir())?.iter().filter_map(|name| Uuid::parse_str(name).ok()) {
+            let dir = self.job_checkpoint_dir(job);
+            if !live.contains(&job) && !is_younger_than(&dir, min_age) {
+                durable_fs::remove_dir_atomically(&dir, &self.temp_dir())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Returns whether the blob was removed. The check and the removal happen under one lock, so that no process writes
+    /// the blob again in between.
     fn remove_if_expired(&self, name: &str, blob: &Path, min_age: Duration) -> io::Result<bool> {
         let _guard = self.gc_pins.lock()?;
         if is_younger_than(blob, min_age) || self.gc_pins.is_pinned(name, min_age) {

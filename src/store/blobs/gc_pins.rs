@@ -1,10 +1,11 @@
-//! Holds: marks on blobs that a row is about to need, though the row that needed them until now is being deleted.
+//! Pins: marks on blobs whose new row is about to be added while their old row is being deleted.
 //!
-//! Without them, a file that is sent again at the moment its earlier dataset is deleted would be removed under its new row.
-//! Knows nothing of what a blob is.
+//! Without a pin, a file that is uploaded again while its old dataset is deleted would be removed after its new row is
+//! added.
 
 use super::durable_fs;
-use std::fs::File;
+use super::layout::is_sha256_hex;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -19,7 +20,7 @@ impl GcPins {
         Self { dir }
     }
 
-    /// Whoever puts or removes a blob does it under this lock, which is let go with the file.
+    /// Locks out every other process that writes or removes a blob, until the returned file is dropped.
     pub fn lock(&self) -> io::Result<File> {
         let file = File::options().create(true).truncate(false).write(true).open(self.dir.join("lock"))?;
         file.lock()?;
@@ -35,12 +36,23 @@ impl GcPins {
         is_younger_than(&self.dir.join(name), max_age)
     }
 
-    pub fn unpin(&self, name: &str) -> io::Result<()> {
-        durable_fs::remove_file_if_exists(&self.dir.join(name))
+    /// Removes the pins that are at least `max_age` old.
+    pub fn remove_expired(&self, max_age: Duration) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let Ok(name) = entry?.file_name().into_string() else { continue };
+            if !is_sha256_hex(&name) {
+                continue;
+            }
+            let _guard = self.lock()?;
+            if !self.is_pinned(&name, max_age) {
+                durable_fs::remove_file_if_exists(&self.dir.join(name))?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// What is not there is not young; what is from the future, or has no time, is.
+/// Returns false for a missing file. A file from the future, or without a modification time, counts as young.
 pub fn is_younger_than(path: &Path, max_age: Duration) -> bool {
     let Ok(metadata) = path.metadata() else { return false };
     metadata.modified().ok().and_then(|time| time.elapsed().ok()).is_none_or(|elapsed| elapsed < max_age)

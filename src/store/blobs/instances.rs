@@ -1,6 +1,5 @@
-//! Instances: each process that uses a data folder holds one by flock, which ends with the process however it ends.
-//!
-//! Knows nothing of leases; `DataFolder::abandoned` says whose are to be taken back.
+//! Instances: each process that uses a data directory locks one with flock. The lock ends with the process, even after a
+//! crash.
 
 use super::durable_fs;
 use std::fs::{self, File, TryLockError};
@@ -9,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// An instance whose lock this process holds, as long as this lives.
+/// Instance that this process has locked. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct Instance {
     pub id: Uuid,
@@ -17,30 +16,30 @@ pub struct Instance {
     lock: File,
 }
 
-/// The instances that nobody held.
+/// Instances that no other process had locked. This process has locked all of them.
 #[derive(Debug)]
 pub struct UnlockedInstances {
     pub own: Instance,
     pub stale: Vec<Instance>,
 }
 
-/// Locks all instances that nobody holds; the oldest becomes this process's own. Where there is none, it makes one.
+/// Locks all unlocked instances. The oldest becomes this process's own; if there is none, a new one is created.
 pub fn lock_unused(instances_dir: &Path) -> io::Result<UnlockedInstances> {
     let mut unlocked = Vec::new();
     for id in instance_ids(instances_dir)? {
         unlocked.extend(Instance::try_lock(instances_dir, id)?);
     }
-    let mut unheld = unlocked.into_iter();
-    let own = match unheld.next() {
+    let mut unlocked = unlocked.into_iter();
+    let own = match unlocked.next() {
         Some(oldest) => oldest,
         None => Instance::create(instances_dir)?,
     };
-    Ok(UnlockedInstances { own, stale: unheld.collect() })
+    Ok(UnlockedInstances { own, stale: unlocked.collect() })
 }
 
 impl UnlockedInstances {
-    /// The others end here: their files go while they are still locked, so that nobody can take one over before its
-    /// leases are taken back.
+    /// Removes the lock files of the stale instances while they are still locked, so that no process can take one over
+    /// before its leases have expired. Returns the own instance and the ids of all, including the own.
     pub fn remove_stale(self) -> io::Result<(Instance, Vec<Uuid>)> {
         let mut stale_ids = vec![self.own.id];
         for other in self.stale {
@@ -56,14 +55,14 @@ impl Instance {
         loop {
             let id = Uuid::now_v7();
             File::create_new(lock_path(instances_dir, id))?;
-            // another process that starts just now may have locked it first, and then it is its to remove
+            // Another process may have locked the new file first, and then removes it.
             if let Some(instance) = Self::try_lock(instances_dir, id)? {
                 return Ok(instance);
             }
         }
     }
 
-    /// `None` where another process holds it, or has just removed it.
+    /// Returns `None` if another process has locked or removed the instance.
     fn try_lock(instances_dir: &Path, id: Uuid) -> io::Result<Option<Self>> {
         let path = lock_path(instances_dir, id);
         let lock = match File::options().write(true).open(&path) {
@@ -80,7 +79,7 @@ impl Instance {
         Ok(instance.owns_lock_file()?.then_some(instance))
     }
 
-    /// A lock on a file that was removed meanwhile keeps nobody out.
+    /// Checks that the locked file still exists under its path: a lock on a removed file excludes nobody.
     fn owns_lock_file(&self) -> io::Result<bool> {
         let locked_metadata = self.lock.metadata()?;
         match self.path.metadata() {
@@ -93,8 +92,7 @@ impl Instance {
     }
 }
 
-/// Empties the temporary folders of processes that are dead: those of unheld instances, and those whose instance is
-/// gone.
+/// Removes the temporary directories of ended processes: those of unlocked instances, and those without an instance.
 pub fn remove_stale_temp_dirs(temp_root: &Path, instances_dir: &Path, unlocked: &UnlockedInstances) -> io::Result<()> {
     for entry in fs::read_dir(temp_root)? {
         let entry = entry?;
@@ -108,7 +106,7 @@ pub fn remove_stale_temp_dirs(temp_root: &Path, instances_dir: &Path, unlocked: 
     Ok(())
 }
 
-/// Oldest first: an id begins with the time it was made.
+/// Ids of all instances, oldest first: a UUID of version 7 begins with its creation time.
 fn instance_ids(instances_dir: &Path) -> io::Result<Vec<Uuid>> {
     let mut ids = Vec::new();
     for entry in fs::read_dir(instances_dir)? {

@@ -43,12 +43,14 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     /// Executes a statement and returns the number of affected rows.
     async fn execute(connection: &mut Connection<Self>, sql: SqlStr, params: &[Param<'_>]) -> sqlx::Result<u64>;
 
+    /// Executes a statement and returns its first row.
     async fn fetch_optional(
         connection: &mut Connection<Self>,
         sql: SqlStr,
         params: &[Param<'_>],
     ) -> sqlx::Result<Option<Row<Self>>>;
 
+    /// Executes a statement and returns its rows.
     async fn fetch_all(
         connection: &mut Connection<Self>,
         sql: SqlStr,

@@ -1,4 +1,4 @@
-//! Adapters, their names and versions.
+//! Adapters, their names and their versions.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -11,17 +11,17 @@ use uuid::Uuid;
 
 on_both_databases!(
     an_imported_adapter_is_found_by_id_name_and_version,
-    missing_adapter_is_not_found_and_named,
+    error_of_a_missing_adapter_names_it,
     adapter_of_another_owner_is_not_found,
     an_ambiguous_version_is_refused,
     the_same_version_twice_under_a_name_is_not_ambiguous,
     deleting_repoints_the_name_to_the_previous_adapter,
     deleting_an_older_adapter_keeps_the_name,
-    a_folder_is_not_needed_once_its_last_adapter_is_deleted,
+    a_version_is_unreferenced_once_its_last_adapter_is_deleted,
     a_job_outlives_its_adapter,
-    an_adapter_is_kept_while_a_job_that_starts_from_it_is_not_over,
+    an_adapter_is_not_deleted_while_an_unfinished_job_starts_from_it,
     job_from_a_deleted_adapter_is_rejected,
-    concurrent_deletes_leave_nothing,
+    concurrent_deletes_delete_each_adapter_once,
     name_points_to_the_newest_under_concurrent_changes,
 );
 
@@ -50,10 +50,10 @@ async fn an_imported_adapter_is_found_by_id_name_and_version(db: &Database) {
     assert_eq!(db.adapter(OWNER, &Reference::Id(unnamed.id)).await.unwrap(), unnamed);
 }
 
-async fn missing_adapter_is_not_found_and_named(db: &Database) {
+async fn error_of_a_missing_adapter_names_it(db: &Database) {
     add(db, Some("intents"), "0123456789").await;
     let id = Uuid::now_v7();
-    let words = [
+    let expected_texts = [
         (Reference::Id(id), id.to_string()),
         (name("other"), "\"other\"".to_string()),
         (version("intents", "99999999"), "99999999".to_string()),
@@ -62,10 +62,10 @@ async fn missing_adapter_is_not_found_and_named(db: &Database) {
         (name("a\0b"), "a\0b".to_string()),
         (version("a\0b", "01234567"), "a\0b".to_string()),
     ];
-    for (reference, word) in words {
+    for (reference, text) in expected_texts {
         let error = expect_error(db.adapter(OWNER, &reference).await, "adapter_not_found");
         assert!(matches!(error, Error::NotFound(_)));
-        assert!(error.to_string().contains(&word), "{error}");
+        assert!(error.to_string().contains(&text), "{error}");
     }
 }
 
@@ -105,9 +105,9 @@ async fn deleting_repoints_the_name_to_the_previous_adapter(db: &Database) {
     let second = add(db, Some("intents"), "02").await;
     let third = add(db, Some("intents"), "03").await;
     add(db, Some("other"), "04").await;
-    for (gone, left) in [(&third, &second), (&second, &first)] {
-        db.delete_adapter(OWNER, gone.id).await.unwrap();
-        assert_eq!(&db.adapter(OWNER, &name("intents")).await.unwrap(), left);
+    for (deleted, previous) in [(&third, &second), (&second, &first)] {
+        db.delete_adapter(OWNER, deleted.id).await.unwrap();
+        assert_eq!(&db.adapter(OWNER, &name("intents")).await.unwrap(), previous);
     }
     db.delete_adapter(OWNER, first.id).await.unwrap();
     expect_error(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
@@ -123,7 +123,7 @@ async fn deleting_an_older_adapter_keeps_the_name(db: &Database) {
     assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), second);
 }
 
-async fn a_folder_is_not_needed_once_its_last_adapter_is_deleted(db: &Database) {
+async fn a_version_is_unreferenced_once_its_last_adapter_is_deleted(db: &Database) {
     let first = add(db, Some("intents"), "01").await;
     let second = add(db, None, "01").await;
     assert_eq!(db.referenced_adapter_versions().await.unwrap(), [sha256("01")]);
@@ -141,7 +141,7 @@ async fn a_job_outlives_its_adapter(db: &Database) {
     assert_eq!(job(&**db, claim.job.id).await.adapter_id, Some(adapter.id));
 }
 
-/// A job that starts from the version that begins with these digits.
+/// Adds a job that starts from the version that begins with these digits.
 async fn job_from(db: &Database, digits: &str) -> Result<Job, Error> {
     let mut new = new_job(add_dataset(&**db).await.id);
     let from = FromAdapter { version: sha256(digits), head: HeadReuse::Kept, note: None };
@@ -149,7 +149,7 @@ async fn job_from(db: &Database, digits: &str) -> Result<Job, Error> {
     db.add_job(new, MAX_QUEUED).await
 }
 
-async fn an_adapter_is_kept_while_a_job_that_starts_from_it_is_not_over(db: &Database) {
+async fn an_adapter_is_not_deleted_while_an_unfinished_job_starts_from_it(db: &Database) {
     let (source, other) = (add(db, Some("intents"), "01").await, add(db, Some("intents"), "02").await);
     let job = job_from(db, "01").await.unwrap();
     let error = expect_error(db.delete_adapter(OWNER, source.id).await, "adapter_in_use");
@@ -171,12 +171,12 @@ async fn job_from_a_deleted_adapter_is_rejected(db: &Database) {
     expect_error(job_from(db, "01").await, "adapter_gone");
 }
 
-async fn concurrent_deletes_leave_nothing(db: &Database) {
+async fn concurrent_deletes_delete_each_adapter_once(db: &Database) {
     let mut ids = Vec::new();
     for _ in 0..16 {
         ids.push(add(db, Some("intents"), "01").await.id);
     }
-    // each is deleted by two at the same time, of whom one has to be told that it is gone
+    // Two tasks delete each adapter at the same time; one of them must get `adapter_not_found`.
     let deleting: Vec<_> = ids
         .iter()
         .chain(&ids)
@@ -203,9 +203,9 @@ async fn name_points_to_the_newest_under_concurrent_changes(db: &Database) {
             let store = db.store();
             tokio::spawn(async move {
                 for _ in 0..5 {
-                    let goes = store.add_adapter(new_adapter(Some("intents"), "01")).await.unwrap();
+                    let older = store.add_adapter(new_adapter(Some("intents"), "01")).await.unwrap();
                     store.add_adapter(new_adapter(Some("intents"), "02")).await.unwrap();
-                    store.delete_adapter(OWNER, goes.id).await.unwrap();
+                    store.delete_adapter(OWNER, older.id).await.unwrap();
                 }
             })
         })

@@ -1,4 +1,4 @@
-//! Attempts: a job that never gets anywhere ends, one that gets on does not.
+//! Limit on attempts: a job without progress fails, a job with progress does not.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -10,12 +10,12 @@ on_both_databases!(
     exhausted_job_does_not_block_the_queue,
     new_checkpoint_resets_the_attempt_count,
     checkpoint_of_an_earlier_attempt_does_not_reset_the_count,
-    a_graceful_release_is_not_counted,
+    requeued_attempt_is_not_counted,
     failed_attempt_is_counted_and_its_error_kept_until_the_next,
-    a_pause_is_not_counted,
+    paused_attempt_is_not_counted,
 );
 
-/// Claims and dies, so many times.
+/// Claims the job and lets the lease expire, `times` times.
 async fn expire_attempts(store: &dyn Store, times: u32) {
     for _ in 0..times {
         claim(store).await.expect("the job is claimed");
@@ -37,11 +37,11 @@ async fn three_claims_without_a_new_checkpoint_fail_the_job(db: &Database) {
 }
 
 async fn exhausted_job_does_not_block_the_queue(db: &Database) {
-    let hopeless = add_job(&**db).await;
+    let exhausted = add_job(&**db).await;
     expire_attempts(&**db, 3).await;
     let next = add_job(&**db).await;
     assert_eq!(claim(&**db).await.unwrap().job.id, next.id);
-    assert_eq!(status(&**db, hopeless.id).await, Status::Failed);
+    assert_eq!(status(&**db, exhausted.id).await, Status::Failed);
 }
 
 async fn new_checkpoint_resets_the_attempt_count(db: &Database) {
@@ -67,21 +67,21 @@ async fn checkpoint_of_an_earlier_attempt_does_not_reset_the_count(db: &Database
     }
     assert!(claim(&**db).await.is_none());
     let failed = super::helpers::job(&**db, job.id).await;
-    assert_eq!((failed.status, failed.attempt), (Status::Failed, 4), "the first of them did save one");
+    assert_eq!((failed.status, failed.attempt), (Status::Failed, 4), "the first attempt had a new checkpoint");
 }
 
-async fn a_graceful_release_is_not_counted(db: &Database) {
+async fn requeued_attempt_is_not_counted(db: &Database) {
     let job = add_job(&**db).await;
     for _ in 0..10 {
         db.requeue(&claim(&**db).await.unwrap().lease).await.unwrap();
     }
-    let released = super::helpers::job(&**db, job.id).await;
-    assert_eq!((released.status, released.attempt), (Status::Queued, 10));
+    let requeued = super::helpers::job(&**db, job.id).await;
+    assert_eq!((requeued.status, requeued.attempt), (Status::Queued, 10));
     expire_attempts(&**db, 3).await;
     assert!(claim(&**db).await.is_none());
 }
 
-async fn a_pause_is_not_counted(db: &Database) {
+async fn paused_attempt_is_not_counted(db: &Database) {
     let job = add_job(&**db).await;
     for _ in 0..10 {
         let claim = claim(&**db).await.unwrap();
@@ -100,10 +100,10 @@ async fn failed_attempt_is_counted_and_its_error_kept_until_the_next(db: &Databa
         let claimed = claim(&**db).await.unwrap();
         assert_eq!(claimed.job.error, None);
         db.record_failed_attempt(&claimed.lease, &error).await.unwrap();
-        let given_up = super::helpers::job(&**db, job.id).await;
-        assert_eq!((given_up.status, given_up.error), (Status::Queued, Some(error.clone())));
+        let queued = super::helpers::job(&**db, job.id).await;
+        assert_eq!((queued.status, queued.error), (Status::Queued, Some(error.clone())));
     }
     assert!(claim(&**db).await.is_none());
-    let over = super::helpers::job(&**db, job.id).await;
-    assert_eq!((over.status, over.error.unwrap().code.as_str()), (Status::Failed, "attempts_exhausted"));
+    let failed = super::helpers::job(&**db, job.id).await;
+    assert_eq!((failed.status, failed.error.unwrap().code.as_str()), (Status::Failed, "attempts_exhausted"));
 }

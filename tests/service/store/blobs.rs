@@ -1,4 +1,4 @@
-//! The data folder: who uses it, what is kept and what is removed.
+//! The data directory: instances, blobs and garbage collection.
 
 use super::helpers::expect_error;
 use crate::support::samples::sha256;
@@ -13,12 +13,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn open_data_dir() -> (TempDir, DataDir) {
     let root = tempfile::tempdir().unwrap();
-    let folder = DataDir::open(&root.path().join("data")).unwrap();
-    (root, folder)
+    let data_dir = DataDir::open(&root.path().join("data")).unwrap();
+    (root, data_dir)
 }
 
-fn upload(folder: &DataDir, content: &str) -> PathBuf {
-    let file = folder.temp_dir().join("upload");
+fn upload(data_dir: &DataDir, content: &str) -> PathBuf {
+    let file = data_dir.temp_dir().join("upload");
     fs::write(&file, content).unwrap();
     file
 }
@@ -27,19 +27,19 @@ fn make_old(path: &Path) {
     File::open(path).unwrap().set_modified(SystemTime::now() - 2 * HOUR).unwrap();
 }
 
-fn put_adapter(folder: &DataDir, digits: &str) -> PathBuf {
-    let path = folder.adapters_dir().join(sha256(digits));
+fn put_adapter(data_dir: &DataDir, digits: &str) -> PathBuf {
+    let path = data_dir.adapters_dir().join(sha256(digits));
     fs::create_dir(&path).unwrap();
     fs::write(path.join("espalier.json"), "{}").unwrap();
     path
 }
 
 #[test]
-fn a_folder_is_made_where_it_is_missing_and_found_again() {
-    let (root, folder) = open_data_dir();
-    let instance = folder.instance_id();
-    assert!(folder.temp_dir().is_dir() && folder.adapters_dir().is_dir());
-    drop(folder);
+fn missing_data_directory_is_created_and_reopened() {
+    let (root, data_dir) = open_data_dir();
+    let instance = data_dir.instance_id();
+    assert!(data_dir.temp_dir().is_dir() && data_dir.adapters_dir().is_dir());
+    drop(data_dir);
     let again = DataDir::open(&root.path().join("data")).unwrap();
     assert_eq!((again.instance_id(), again.stale_instances()), (instance, &[instance][..]));
 }
@@ -58,23 +58,23 @@ fn unlocked_instances_are_stale_and_removed() {
     let (root, first) = open_data_dir();
     let path = root.path().join("data");
     let second = DataDir::open(&path).unwrap();
-    let living = DataDir::open(&path).unwrap();
-    let (dead, left) = ([first.instance_id(), second.instance_id()], second.temp_dir());
+    let running = DataDir::open(&path).unwrap();
+    let (stale, stale_temp_dir) = ([first.instance_id(), second.instance_id()], second.temp_dir());
     fs::write(first.temp_dir().join("half an upload"), "x").unwrap();
     drop((first, second));
     let next = DataDir::open(&path).unwrap();
-    assert_eq!(next.stale_instances(), dead);
-    assert_eq!(next.instance_id(), dead[0]);
+    assert_eq!(next.stale_instances(), stale);
+    assert_eq!(next.instance_id(), stale[0]);
     assert_eq!(fs::read_dir(next.temp_dir()).unwrap().count(), 0, "emptied");
-    assert!(!left.exists() && living.temp_dir().exists());
+    assert!(!stale_temp_dir.exists() && running.temp_dir().exists());
     let another = DataDir::open(&path).unwrap();
-    assert!(!dead.contains(&another.instance_id()), "an instance that has ended is not used again");
+    assert!(!stale.contains(&another.instance_id()), "a removed instance is not used again");
 }
 
 #[test]
-fn a_folder_of_a_newer_format_is_refused() {
-    let (root, folder) = open_data_dir();
-    drop(folder);
+fn data_directory_of_a_newer_format_is_rejected() {
+    let (root, data_dir) = open_data_dir();
+    drop(data_dir);
     fs::write(root.path().join("data/format"), "2\n").unwrap();
     let error = expect_error(DataDir::open(&root.path().join("data")), "data_folder_too_new");
     assert!(error.to_string().contains("format 2"), "{error}");
@@ -92,7 +92,7 @@ fn data_directory_with_foreign_files_is_rejected() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
+fn error_of_an_unwritable_data_directory_names_it() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
     fs::write(&file, "").unwrap();
@@ -101,83 +101,83 @@ fn a_folder_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_dataset_is_put_and_removed() {
-    let (_root, folder) = open_data_dir();
-    let file = upload(&folder, "text,label");
-    let place = folder.put_dataset(&file, &sha256("a1")).unwrap();
-    assert_eq!(place, folder.dataset_path(&sha256("a1")));
-    assert_eq!(fs::read_to_string(&place).unwrap(), "text,label");
+fn a_dataset_file_is_written_and_removed() {
+    let (_root, data_dir) = open_data_dir();
+    let file = upload(&data_dir, "text,label");
+    let path = data_dir.put_dataset(&file, &sha256("a1")).unwrap();
+    assert_eq!(path, data_dir.dataset_path(&sha256("a1")));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "text,label");
     assert!(!file.exists());
-    folder.remove_dataset(&sha256("a1")).unwrap();
-    folder.remove_dataset(&sha256("a1")).unwrap();
-    assert!(!place.exists());
-    expect_error(folder.put_dataset(&file, "../a1"), "internal");
+    data_dir.remove_dataset(&sha256("a1")).unwrap();
+    data_dir.remove_dataset(&sha256("a1")).unwrap();
+    assert!(!path.exists());
+    expect_error(data_dir.put_dataset(&file, "../a1"), "internal");
 }
 
 #[test]
 fn recently_rewritten_dataset_is_not_removed() {
-    let (_root, folder) = open_data_dir();
+    let (_root, data_dir) = open_data_dir();
     for _ in 0..2 {
-        folder.put_dataset(&upload(&folder, "text,label"), &sha256("a1")).unwrap();
+        data_dir.put_dataset(&upload(&data_dir, "text,label"), &sha256("a1")).unwrap();
     }
-    folder.remove_dataset(&sha256("a1")).unwrap();
-    assert!(folder.dataset_path(&sha256("a1")).exists(), "its new row may be on its way");
-    make_old(&folder.dataset_path(&sha256("a1")));
-    assert_eq!(folder.garbage_collect(&LiveBlobs::default(), HOUR).unwrap(), GcReport::default());
-    assert_eq!(folder.garbage_collect(&LiveBlobs::default(), Duration::ZERO).unwrap().datasets, 1);
+    data_dir.remove_dataset(&sha256("a1")).unwrap();
+    assert!(data_dir.dataset_path(&sha256("a1")).exists(), "its new row may not be added yet");
+    make_old(&data_dir.dataset_path(&sha256("a1")));
+    assert_eq!(data_dir.garbage_collect(&LiveBlobs::default(), HOUR).unwrap(), GcReport::default());
+    assert_eq!(data_dir.garbage_collect(&LiveBlobs::default(), Duration::ZERO).unwrap().datasets, 1);
 }
 
 #[test]
 fn pinned_adapter_is_not_removed() {
-    let (_root, folder) = open_data_dir();
-    let (held, free) = (put_adapter(&folder, "a1"), put_adapter(&folder, "a2"));
-    assert!(folder.pin_adapter(&sha256("a1")).unwrap());
-    folder.remove_adapter(&sha256("a1")).unwrap();
-    folder.remove_adapter(&sha256("a2")).unwrap();
-    assert!(held.exists() && !free.exists());
-    assert!(!folder.pin_adapter(&sha256("a2")).unwrap(), "it has to be written again");
+    let (_root, data_dir) = open_data_dir();
+    let (pinned, unpinned) = (put_adapter(&data_dir, "a1"), put_adapter(&data_dir, "a2"));
+    assert!(data_dir.pin_adapter(&sha256("a1")).unwrap());
+    data_dir.remove_adapter(&sha256("a1")).unwrap();
+    data_dir.remove_adapter(&sha256("a2")).unwrap();
+    assert!(pinned.exists() && !unpinned.exists());
+    assert!(!data_dir.pin_adapter(&sha256("a2")).unwrap(), "it has to be written again");
 }
 
 #[test]
-fn checkpoints_are_removed_with_all_they_hold() {
-    let (_root, folder) = open_data_dir();
+fn checkpoints_of_a_job_are_removed() {
+    let (_root, data_dir) = open_data_dir();
     let job = Uuid::now_v7();
-    fs::create_dir_all(folder.job_checkpoint_dir(job).join("step-1")).unwrap();
-    folder.remove_checkpoints(job).unwrap();
-    folder.remove_checkpoints(job).unwrap();
-    assert!(!folder.job_checkpoint_dir(job).exists());
+    fs::create_dir_all(data_dir.job_checkpoint_dir(job).join("step-1")).unwrap();
+    data_dir.remove_checkpoints(job).unwrap();
+    data_dir.remove_checkpoints(job).unwrap();
+    assert!(!data_dir.job_checkpoint_dir(job).exists());
 }
 
 #[test]
 fn garbage_collection_removes_old_unreferenced_blobs() {
-    let (_root, folder) = open_data_dir();
-    let (open, over, young) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    let (_root, data_dir) = open_data_dir();
+    let (unfinished, finished, recent) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     for digits in ["a1", "a2", "a3"] {
-        folder.put_dataset(&upload(&folder, digits), &sha256(digits)).unwrap();
-        put_adapter(&folder, digits);
+        data_dir.put_dataset(&upload(&data_dir, digits), &sha256(digits)).unwrap();
+        put_adapter(&data_dir, digits);
     }
-    for job in [open, over, young] {
-        fs::create_dir(folder.job_checkpoint_dir(job)).unwrap();
+    for job in [unfinished, finished, recent] {
+        fs::create_dir(data_dir.job_checkpoint_dir(job)).unwrap();
     }
-    let foreign = folder.adapters_dir().join("notes");
+    let foreign = data_dir.adapters_dir().join("notes");
     fs::create_dir(&foreign).unwrap();
     for digits in ["a1", "a2"] {
-        make_old(&folder.dataset_path(&sha256(digits)));
-        make_old(&folder.adapters_dir().join(sha256(digits)));
+        make_old(&data_dir.dataset_path(&sha256(digits)));
+        make_old(&data_dir.adapters_dir().join(sha256(digits)));
     }
-    for path in [folder.job_checkpoint_dir(open), folder.job_checkpoint_dir(over), foreign.clone()] {
+    for path in [data_dir.job_checkpoint_dir(unfinished), data_dir.job_checkpoint_dir(finished), foreign.clone()] {
         make_old(&path);
     }
-    let needed = LiveBlobs {
+    let live = LiveBlobs {
         dataset_hashes: [sha256("a1")].into(),
         adapter_versions: [sha256("a1")].into(),
-        unfinished_jobs: [open].into(),
+        unfinished_jobs: [unfinished].into(),
     };
-    assert_eq!(folder.garbage_collect(&needed, HOUR).unwrap(), GcReport { datasets: 1, adapters: 1, checkpoints: 1 });
+    assert_eq!(data_dir.garbage_collect(&live, HOUR).unwrap(), GcReport { datasets: 1, adapters: 1, checkpoints: 1 });
     for (digits, kept) in [("a1", true), ("a2", false), ("a3", true)] {
-        assert_eq!(folder.dataset_path(&sha256(digits)).exists(), kept, "{digits}");
-        assert_eq!(folder.adapters_dir().join(sha256(digits)).exists(), kept, "{digits}");
+        assert_eq!(data_dir.dataset_path(&sha256(digits)).exists(), kept, "{digits}");
+        assert_eq!(data_dir.adapters_dir().join(sha256(digits)).exists(), kept, "{digits}");
     }
-    assert!(folder.job_checkpoint_dir(open).exists() && folder.job_checkpoint_dir(young).exists());
-    assert!(!folder.job_checkpoint_dir(over).exists() && foreign.exists());
+    assert!(data_dir.job_checkpoint_dir(unfinished).exists() && data_dir.job_checkpoint_dir(recent).exists());
+    assert!(!data_dir.job_checkpoint_dir(finished).exists() && foreign.exists());
 }

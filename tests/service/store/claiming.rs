@@ -1,4 +1,4 @@
-//! The queue: who is next, and that each job has one worker at a time.
+//! Claims: the order of the queue, and one worker at a time for each job.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -93,14 +93,14 @@ async fn two_processes_claim_two_hundred_jobs_each_once(db: &Database) {
     assert!(added.is_empty(), "every job has succeeded");
 }
 
-/// Claims and publishes until nothing is left; answers what it did.
+/// Claims and publishes jobs until the queue is empty. Returns their ids.
 async fn claim_until_empty(store: Arc<dyn Store>) -> Vec<Uuid> {
     let worker = worker();
     let mut done = Vec::new();
     while let Some(claim) = claim_as(&*store, &worker).await {
         let mut adapter = new_adapter(Some("intents"), "ad");
         adapter.job_id = Some(claim.job.id);
-        store.publish(&claim.lease, adapter, &serde_json::json!({})).await.expect("the lease is ours");
+        store.publish(&claim.lease, adapter, &serde_json::json!({})).await.expect("the lease is valid");
         done.push(claim.job.id);
     }
     done

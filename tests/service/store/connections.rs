@@ -1,4 +1,4 @@
-//! Connecting: the right database, or words that help.
+//! Connecting to a database, and the errors of an unusable one.
 
 use super::helpers::expect_error;
 use crate::support::database::Database;
@@ -7,7 +7,7 @@ use espalier_core::error::Error;
 use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use std::sync::Arc;
 
-/// What is wrong, as the operator is told.
+/// Text of the error that connecting to `url` returns.
 async fn connect_error(url: &str, code: &str) -> String {
     let outcome = store::connect(url).await.map(|store: Arc<dyn Store>| store.backend_name());
     let error = expect_error(outcome, code);
@@ -16,30 +16,30 @@ async fn connect_error(url: &str, code: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_url_of_neither_database_is_refused() {
+async fn url_of_another_database_is_rejected() {
     for url in ["", "mysql://root:secret@localhost/db", "data.db", "sqlite:", "SQLITE//x"] {
-        let told = connect_error(url, "invalid_database_url").await;
-        assert!(told.contains("sqlite://path/to/file.db") && !told.contains("secret"), "{told}");
+        let detail = connect_error(url, "invalid_database_url").await;
+        assert!(detail.contains("sqlite://path/to/file.db") && !detail.contains("secret"), "{detail}");
     }
 }
 
 #[tokio::test]
-async fn a_database_in_memory_is_refused() {
+async fn in_memory_database_is_rejected() {
     for url in ["sqlite://:memory:", "sqlite://", "sqlite://x.db?mode=memory"] {
         assert!(connect_error(url, "invalid_database_url").await.contains("must be a file"));
     }
 }
 
 #[tokio::test]
-async fn an_sqlite_file_that_cannot_be_made_is_named() {
+async fn error_of_an_sqlite_file_that_cannot_be_created_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let url = store::sqlite_url(&folder.path().join("missing").join("store.db"));
-    let told = connect_error(&url, "database_unreachable").await;
-    assert!(told.contains("missing/store.db") && told.contains("its folder exists"), "{told}");
+    let detail = connect_error(&url, "database_unreachable").await;
+    assert!(detail.contains("missing/store.db") && detail.contains("its folder exists"), "{detail}");
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused() {
+async fn file_of_another_format_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("store.db");
     std::fs::write(&file, "this is not a database, but it is long enough to be looked at ".repeat(20)).unwrap();
@@ -47,7 +47,7 @@ async fn a_file_that_is_no_database_is_refused() {
 }
 
 #[tokio::test]
-async fn any_path_can_hold_an_sqlite_file() {
+async fn sqlite_path_may_contain_any_character() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("50% odd? #name.db");
     let store = store::connect(&store::sqlite_url(&file)).await.unwrap();
@@ -56,30 +56,30 @@ async fn any_path_can_hold_an_sqlite_file() {
 }
 
 #[tokio::test]
-async fn an_unreachable_server_is_named_without_the_password() {
-    // nobody listens on port 1
-    let told = connect_error("postgres://me:s3cret@127.0.0.1:1/db", "database_unreachable").await;
-    assert!(told.contains("127.0.0.1:1") && told.contains("\"me\"") && !told.contains("s3cret"), "{told}");
+async fn error_of_an_unreachable_server_names_it_without_the_password() {
+    // No server listens on port 1.
+    let detail = connect_error("postgres://me:s3cret@127.0.0.1:1/db", "database_unreachable").await;
+    assert!(detail.contains("127.0.0.1:1") && detail.contains("\"me\"") && !detail.contains("s3cret"), "{detail}");
 }
 
 #[tokio::test]
-async fn a_password_that_breaks_the_url_is_not_shown() {
+async fn error_of_an_invalid_url_does_not_contain_the_password() {
     for url in ["postgres://me:s3cret/x@localhost:5432/db", "postgres://me:s3cret@host:port/db"] {
-        let told = connect_error(url, "invalid_database_url").await;
-        assert!(told.contains("%2F") && !told.contains("s3cret"), "{told}");
+        let detail = connect_error(url, "invalid_database_url").await;
+        assert!(detail.contains("%2F") && !detail.contains("s3cret"), "{detail}");
     }
 }
 
 #[tokio::test]
-async fn a_missing_database_is_named() {
+async fn error_of_a_missing_database_names_it() {
     let database = Database::postgres().await;
-    let told = connect_error(&format!("{}_missing", database.url()), "database_unreachable").await;
-    assert!(told.contains("_missing\"") && told.contains("does not exist"), "{told}");
+    let detail = connect_error(&format!("{}_missing", database.url()), "database_unreachable").await;
+    assert!(detail.contains("_missing\"") && detail.contains("does not exist"), "{detail}");
     database.drop_database().await;
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_refused() {
+async fn database_of_a_newer_version_is_rejected() {
     let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
                  values (9999, 'newer', true, '', 0)";
     let sqlite = Database::sqlite().await;
@@ -87,8 +87,8 @@ async fn a_database_of_a_newer_version_is_refused() {
     let postgres = Database::postgres().await;
     PgConnection::connect(postgres.url()).await.unwrap().execute(newer).await.unwrap();
     for database in [sqlite, postgres] {
-        let told = connect_error(database.url(), "database_too_new").await;
-        assert!(told.contains("newer espalier") && told.contains("9999"), "{told}");
+        let detail = connect_error(database.url(), "database_too_new").await;
+        assert!(detail.contains("newer espalier") && detail.contains("9999"), "{detail}");
         database.drop_database().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Datasets: what is remembered, shared and deleted.
+//! Datasets: adding, sharing and deleting them.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -11,11 +11,11 @@ on_both_databases!(
     a_dataset_is_read_as_it_was_added,
     dataset_of_another_owner_is_not_found,
     the_same_file_with_the_same_options_is_one_dataset,
-    a_dataset_is_kept_while_a_job_needs_it,
-    a_dataset_that_validates_a_paused_job_is_kept,
-    a_blob_is_not_needed_once_its_last_dataset_is_deleted,
+    a_dataset_is_not_deleted_while_an_unfinished_job_uses_it,
+    a_validation_dataset_of_a_paused_job_is_not_deleted,
+    a_hash_is_unreferenced_once_its_last_dataset_is_deleted,
     deleted_dataset_can_be_added_again,
-    text_that_cannot_be_stored_is_refused,
+    text_with_a_nul_character_is_rejected,
 );
 
 async fn a_dataset_is_read_as_it_was_added(db: &Database) {
@@ -43,17 +43,17 @@ async fn the_same_file_with_the_same_options_is_one_dataset(db: &Database) {
     again.file_name = None;
     assert_eq!(db.add_dataset(again).await.unwrap(), first);
 
-    let mut otherwise_read = new_dataset("a1");
-    otherwise_read.options.on_bad_rows = OnBadRows::Refuse;
-    let otherwise_read = db.add_dataset(otherwise_read).await.unwrap();
+    let mut with_other_options = new_dataset("a1");
+    with_other_options.options.on_bad_rows = OnBadRows::Refuse;
+    let with_other_options = db.add_dataset(with_other_options).await.unwrap();
     let mut of_another = new_dataset("a1");
     of_another.owner = OTHER_OWNER.to_string();
     let of_another = db.add_dataset(of_another).await.unwrap();
-    assert!(first.id != otherwise_read.id && first.id != of_another.id);
+    assert!(first.id != with_other_options.id && first.id != of_another.id);
     assert_eq!(db.referenced_dataset_hashes().await.unwrap(), [sha256("a1")]);
 }
 
-async fn a_dataset_is_kept_while_a_job_needs_it(db: &Database) {
+async fn a_dataset_is_not_deleted_while_an_unfinished_job_uses_it(db: &Database) {
     let job = add_job(&**db).await;
     let error = expect_error(db.delete_dataset(OWNER, job.dataset_id).await, "dataset_in_use");
     assert!(error.to_string().contains(&job.id.to_string()), "{error}");
@@ -64,7 +64,7 @@ async fn a_dataset_is_kept_while_a_job_needs_it(db: &Database) {
     assert_eq!(super::helpers::job(&**db, job.id).await.dataset_id, job.dataset_id);
 }
 
-async fn a_dataset_that_validates_a_paused_job_is_kept(db: &Database) {
+async fn a_validation_dataset_of_a_paused_job_is_not_deleted(db: &Database) {
     let validation = db.add_dataset(new_dataset("b2")).await.unwrap();
     let mut new = new_job(add_dataset(&**db).await.id);
     new.validation_dataset_id = Some(validation.id);
@@ -75,7 +75,7 @@ async fn a_dataset_that_validates_a_paused_job_is_kept(db: &Database) {
     assert_eq!(db.delete_dataset(OWNER, validation.id).await.unwrap(), Some(sha256("b2")));
 }
 
-async fn a_blob_is_not_needed_once_its_last_dataset_is_deleted(db: &Database) {
+async fn a_hash_is_unreferenced_once_its_last_dataset_is_deleted(db: &Database) {
     let first = db.add_dataset(new_dataset("a1")).await.unwrap();
     let mut of_another = new_dataset("a1");
     of_another.owner = OTHER_OWNER.to_string();
@@ -95,7 +95,7 @@ async fn deleted_dataset_can_be_added_again(db: &Database) {
     assert_ne!(add_dataset(&**db).await.id, first.id);
 }
 
-async fn text_that_cannot_be_stored_is_refused(db: &Database) {
+async fn text_with_a_nul_character_is_rejected(db: &Database) {
     let mut named = new_dataset("a1");
     named.file_name = Some("in\0tents.csv".to_string());
     let error = expect_error(db.add_dataset(named).await, "nul_character");

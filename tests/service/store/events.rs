@@ -1,4 +1,4 @@
-//! Events: nothing twice, nothing out of order, nothing lost to whoever reads on.
+//! Events: each is recorded once and in order, and a reader misses none.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -11,6 +11,7 @@ on_both_databases!(
     events_are_recorded_in_order,
     metrics_row_is_recorded_once,
     duplicate_rows_within_one_call_are_recorded_once,
+    one_call_records_more_rows_than_one_statement,
     reading_resumes_after_the_last_sequence,
     event_sequences_are_per_job,
     concurrent_reader_sees_every_event,
@@ -43,11 +44,11 @@ async fn metrics_row_is_recorded_once(db: &Database) {
     let recorded = db.events(first.job.id, 0, 100).await.unwrap();
     expire_leases(&**db).await;
     let second = claim(&**db).await.unwrap();
-    let mut otherwise = row(20, "train");
-    otherwise.metrics = json!({"loss": 77});
-    db.record_metrics(&second.lease, &[row(10, "train"), otherwise, row(30, "train")]).await.unwrap();
+    let mut changed = row(20, "train");
+    changed.metrics = json!({"loss": 77});
+    db.record_metrics(&second.lease, &[row(10, "train"), changed, row(30, "train")]).await.unwrap();
     let events = db.events(first.job.id, 0, 100).await.unwrap();
-    assert_eq!(events[..recorded.len()], recorded, "what was told stays as it is");
+    assert_eq!(events[..recorded.len()], recorded, "existing events do not change");
     let steps: Vec<_> = events.iter().filter_map(|event| event.data["step"].as_u64()).collect();
     assert_eq!(steps, [10, 20, 30]);
 }
@@ -58,6 +59,15 @@ async fn duplicate_rows_within_one_call_are_recorded_once(db: &Database) {
     db.record_metrics(&claim.lease, &[]).await.unwrap();
     let events = db.events(claim.job.id, 0, 100).await.unwrap();
     assert_eq!(events.iter().filter(|event| event.kind == EventKind::Metrics).count(), 1);
+}
+
+async fn one_call_records_more_rows_than_one_statement(db: &Database) {
+    let claim = add_and_claim_job(&**db).await;
+    let rows: Vec<_> = (0..1201).map(|step| row(step, "train")).collect();
+    db.record_metrics(&claim.lease, &rows).await.unwrap();
+    let events = db.events(claim.job.id, 2, 2000).await.unwrap();
+    let recorded: Vec<_> = events.iter().map(|event| (event.sequence, event.data["step"].as_i64())).collect();
+    assert_eq!(recorded, (0..1201).map(|step| (step + 3, Some(step))).collect::<Vec<_>>());
 }
 
 async fn reading_resumes_after_the_last_sequence(db: &Database) {

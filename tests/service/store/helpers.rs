@@ -1,4 +1,4 @@
-//! Short words for what most rules begin with.
+//! Steps that most rules begin with.
 
 use crate::support::samples::*;
 use espalier::store::{Claim, Dataset, Job, PageRequest, Status, Store, WorkerId};
@@ -31,23 +31,23 @@ pub async fn claim(store: &dyn Store) -> Option<Claim> {
 }
 
 pub async fn claim_as(store: &dyn Store, worker: &WorkerId) -> Option<Claim> {
-    store.claim(worker, LEASE, MAX_ATTEMPTS).await.expect("claiming works")
+    store.claim(worker, LEASE, MAX_ATTEMPTS).await.expect("the claim succeeds")
 }
 
-/// The lease of whoever runs has run out.
+/// Moves the clock past the end of all leases.
 pub async fn expire_leases(store: &dyn Store) {
     store.advance_clock(LEASE + Duration::from_secs(1)).await.expect("the clock moves");
 }
 
 pub async fn job(store: &dyn Store, id: Uuid) -> Job {
-    store.job(OWNER, id).await.expect("the job is there")
+    store.job(OWNER, id).await.expect("the job exists")
 }
 
 pub async fn status(store: &dyn Store, id: Uuid) -> Status {
     job(store, id).await.status
 }
 
-/// The statuses that the job's events tell of, in order.
+/// Statuses in the job's events, in order.
 pub async fn status_history(store: &dyn Store, id: Uuid) -> Vec<String> {
     let events = store.events(id, 0, 1000).await.expect("events are read");
     let status = |event: espalier::store::Event| event.data["status"].as_str().map(str::to_string);
@@ -56,7 +56,7 @@ pub async fn status_history(store: &dyn Store, id: Uuid) -> Vec<String> {
 
 #[track_caller]
 pub fn expect_error<T: Debug>(result: Result<T>, code: &str) -> Error {
-    let error = result.expect_err("must be refused");
+    let error = result.expect_err("the call must fail");
     assert_eq!(error.code(), code, "{error}");
     error
 }

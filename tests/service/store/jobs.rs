@@ -1,4 +1,4 @@
-//! Jobs as their owners see them.
+//! Jobs: adding, reading and counting them.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -16,7 +16,7 @@ on_both_databases!(
     one_owner_does_not_fill_the_queue_of_another,
     concurrent_adds_do_not_exceed_the_queue_limit,
     every_status_is_counted,
-    a_job_name_that_cannot_be_stored_is_refused,
+    a_job_with_a_nul_character_is_rejected,
 );
 
 async fn a_job_is_read_as_it_was_added(db: &Database) {
@@ -114,7 +114,7 @@ async fn every_status_is_counted(db: &Database) {
     }
 }
 
-async fn a_job_name_that_cannot_be_stored_is_refused(db: &Database) {
+async fn a_job_with_a_nul_character_is_rejected(db: &Database) {
     let mut new = new_job(add_dataset(&**db).await.id);
     new.name = Some("\0".to_string());
     expect_error(db.add_job(new.clone(), MAX_QUEUED).await, "nul_character");

@@ -1,4 +1,4 @@
-//! Leases: how they are extended, run out and are taken back, and that nobody writes under a lost one.
+//! Leases: extending and expiring them, and writes under a lost lease.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -60,31 +60,31 @@ async fn job_with_expired_lease_is_reclaimed(db: &Database) {
     add_job(&**db).await;
     expire_leases(&**db).await;
     let second = claim(&**db).await.unwrap();
-    assert_eq!(second.job.id, first.job.id, "it is older than the queued one");
+    assert_eq!(second.job.id, first.job.id, "it is older than the queued job");
     assert_eq!((second.lease.epoch, second.job.attempt), (first.lease.epoch + 1, 2));
     assert_eq!(second.job.started_at, first.job.started_at);
     assert_eq!(status_history(&**db, first.job.id).await, ["queued", "running", "running"]);
 }
 
 async fn stale_lease_epoch_cannot_write(db: &Database) {
-    let late = add_and_claim_job(&**db).await.lease;
+    let stale = add_and_claim_job(&**db).await.lease;
     expire_leases(&**db).await;
-    let now = claim(&**db).await.unwrap();
-    db.heartbeat(&now.lease, LEASE, Some(&progress(7))).await.unwrap();
-    let before = (job(&**db, late.job_id).await, db.events(late.job_id, 0, 100).await.unwrap());
+    let current = claim(&**db).await.unwrap();
+    db.heartbeat(&current.lease, LEASE, Some(&progress(7))).await.unwrap();
+    let before = (job(&**db, stale.job_id).await, db.events(stale.job_id, 0, 100).await.unwrap());
 
-    expect_error(db.heartbeat(&late, LEASE, Some(&progress(1))).await, "lease_lost");
-    expect_error(db.record_metrics(&late, &[row(1, "train")]).await, "lease_lost");
-    expect_error(db.record_metrics(&late, &[]).await, "lease_lost");
-    expect_error(db.record_checkpoint(&late, 5).await, "lease_lost");
-    expect_error(db.requeue(&late).await, "lease_lost");
-    expect_error(db.complete_requested_action(&late, RequestedAction::Cancel).await, "lease_lost");
-    expect_error(db.fail_job(&late, &job_error()).await, "lease_lost");
-    expect_error(db.publish(&late, new_adapter(Some("intents"), "ad"), &json!({})).await, "lease_lost");
+    expect_error(db.heartbeat(&stale, LEASE, Some(&progress(1))).await, "lease_lost");
+    expect_error(db.record_metrics(&stale, &[row(1, "train")]).await, "lease_lost");
+    expect_error(db.record_metrics(&stale, &[]).await, "lease_lost");
+    expect_error(db.record_checkpoint(&stale, 5).await, "lease_lost");
+    expect_error(db.requeue(&stale).await, "lease_lost");
+    expect_error(db.complete_requested_action(&stale, RequestedAction::Cancel).await, "lease_lost");
+    expect_error(db.fail_job(&stale, &job_error()).await, "lease_lost");
+    expect_error(db.publish(&stale, new_adapter(Some("intents"), "ad"), &json!({})).await, "lease_lost");
 
-    assert_eq!((job(&**db, late.job_id).await, db.events(late.job_id, 0, 100).await.unwrap()), before);
+    assert_eq!((job(&**db, stale.job_id).await, db.events(stale.job_id, 0, 100).await.unwrap()), before);
     assert!(db.adapters(OWNER, ALL).await.unwrap().is_empty());
-    db.publish(&now.lease, new_adapter(Some("intents"), "ad"), &json!({})).await.unwrap();
+    db.publish(&current.lease, new_adapter(Some("intents"), "ad"), &json!({})).await.unwrap();
 }
 
 async fn finished_job_rejects_writes(db: &Database) {
@@ -111,11 +111,11 @@ async fn restart_expires_only_the_instances_own_leases(db: &Database) {
 async fn requeued_job_gets_a_new_lease_epoch(db: &Database) {
     let mine = worker();
     add_job(&**db).await;
-    let dead = claim_as(&**db, &mine).await.unwrap();
+    let expired = claim_as(&**db, &mine).await.unwrap();
     db.expire_leases_of_instance(mine.instance_id).await.unwrap();
     let again = claim_as(&**db, &mine).await.unwrap();
-    assert!(again.lease.epoch > dead.lease.epoch);
-    expect_error(db.heartbeat(&dead.lease, LEASE, None).await, "lease_lost");
+    assert!(again.lease.epoch > expired.lease.epoch);
+    expect_error(db.heartbeat(&expired.lease, LEASE, None).await, "lease_lost");
     assert_eq!(db.expire_leases_of_instance(mine.instance_id).await.unwrap(), 1);
 }
 
@@ -134,6 +134,6 @@ async fn failed_job_stores_its_error(db: &Database) {
     error.detail = "line \0 one".to_string();
     let claim = add_and_claim_job(&**db).await;
     db.fail_job(&claim.lease, &error).await.unwrap();
-    let told = job(&**db, claim.job.id).await.error.unwrap();
-    assert_eq!(told.detail, "line \u{fffd} one");
+    let stored = job(&**db, claim.job.id).await.error.unwrap();
+    assert_eq!(stored.detail, "line \u{fffd} one");
 }

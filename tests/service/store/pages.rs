@@ -1,4 +1,4 @@
-//! Lists: newest first, page by page, whatever happens meanwhile.
+//! Pagination of lists, also while rows are added and deleted.
 
 use super::helpers::*;
 use crate::support::database::Database;

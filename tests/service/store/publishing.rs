@@ -1,4 +1,4 @@
-//! Publishing: adapter, name and job in one stroke, or nothing.
+//! Publishing: one transaction for the adapter, its name and its job.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -9,7 +9,7 @@ use serde_json::json;
 on_both_databases!(
     a_published_job_has_succeeded_with_its_adapter,
     second_publication_repoints_the_name,
-    a_publication_that_is_refused_leaves_nothing,
+    failed_publication_changes_nothing,
     publishing_clears_the_requested_action,
 );
 
@@ -40,7 +40,7 @@ async fn second_publication_repoints_the_name(db: &Database) {
     assert_eq!(db.adapters(OWNER, ALL).await.unwrap().len(), 2);
 }
 
-async fn a_publication_that_is_refused_leaves_nothing(db: &Database) {
+async fn failed_publication_changes_nothing(db: &Database) {
     let taken = db.add_adapter(new_adapter(Some("intents"), "ad1")).await.unwrap();
     let claim = add_and_claim_job(&**db).await;
     let mut again = new_adapter(Some("intents"), "ad2");

@@ -1,4 +1,4 @@
-//! Cancel, pause and resume, at every moment of a job.
+//! Cancel, pause and resume in every status of a job.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -9,13 +9,13 @@ on_both_databases!(
     a_queued_job_is_cancelled_at_once,
     a_paused_job_is_cancelled_at_once,
     a_running_job_is_cancelled_by_its_worker,
-    a_job_that_is_over_cannot_be_cancelled,
+    a_finished_job_cannot_be_cancelled,
     a_queued_job_is_paused_and_resumed_at_once,
     a_running_job_is_paused_by_its_worker,
     pause_request_is_withdrawn_by_resume,
     resume_concurrent_with_pause_requeues_the_job,
     cancel_concurrent_with_pause_wins,
-    a_cancelled_job_is_neither_paused_nor_resumed,
+    a_job_that_is_being_cancelled_is_neither_paused_nor_resumed,
     requested_action_is_applied_when_the_lease_expires,
 );
 
@@ -38,8 +38,8 @@ async fn a_paused_job_is_cancelled_at_once(db: &Database) {
 async fn a_running_job_is_cancelled_by_its_worker(db: &Database) {
     let claim = add_and_claim_job(&**db).await;
     for _ in 0..2 {
-        let asked = db.cancel_job(OWNER, claim.job.id).await.unwrap();
-        assert_eq!((asked.status, asked.requested_action), (Status::Running, Some(RequestedAction::Cancel)));
+        let requested = db.cancel_job(OWNER, claim.job.id).await.unwrap();
+        assert_eq!((requested.status, requested.requested_action), (Status::Running, Some(RequestedAction::Cancel)));
     }
     assert_eq!(db.heartbeat(&claim.lease, LEASE, None).await.unwrap(), Some(RequestedAction::Cancel));
     db.complete_requested_action(&claim.lease, RequestedAction::Cancel).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_running_job_is_cancelled_by_its_worker(db: &Database) {
     assert_eq!(status_history(&**db, claim.job.id).await, ["queued", "running", "cancelled"]);
 }
 
-async fn a_job_that_is_over_cannot_be_cancelled(db: &Database) {
+async fn a_finished_job_cannot_be_cancelled(db: &Database) {
     let job = add_job(&**db).await;
     db.cancel_job(OWNER, job.id).await.unwrap();
     expect_error(db.cancel_job(OWNER, job.id).await, "job_over");
@@ -66,7 +66,7 @@ async fn a_queued_job_is_paused_and_resumed_at_once(db: &Database) {
     expect_error(db.pause_job(OWNER, first.id).await, "job_not_active");
     let resumed = db.resume_job(OWNER, first.id).await.unwrap();
     assert_eq!((resumed.status, resumed.finished_at), (Status::Queued, None));
-    assert_eq!(db.queue_position(second.id).await.unwrap(), 1, "it has its old place");
+    assert_eq!(db.queue_position(second.id).await.unwrap(), 1, "the resumed job keeps its position");
     assert_eq!(status_history(&**db, first.id).await, ["queued", "paused", "queued"]);
 }
 
@@ -110,7 +110,7 @@ async fn cancel_concurrent_with_pause_wins(db: &Database) {
     assert_eq!(status(&**db, claim.job.id).await, Status::Cancelled);
 }
 
-async fn a_cancelled_job_is_neither_paused_nor_resumed(db: &Database) {
+async fn a_job_that_is_being_cancelled_is_neither_paused_nor_resumed(db: &Database) {
     let claim = add_and_claim_job(&**db).await;
     db.cancel_job(OWNER, claim.job.id).await.unwrap();
     let error = expect_error(db.pause_job(OWNER, claim.job.id).await, "job_not_active");

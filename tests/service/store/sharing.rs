@@ -1,4 +1,4 @@
-//! Several processes on one database, and one process after another.
+//! Several processes on one database, at the same time and one after another.
 
 use super::helpers::*;
 use crate::support::database::Database;
@@ -10,10 +10,10 @@ use std::time::Duration;
 on_both_databases!(
     a_database_answers_and_has_a_clock,
     test_clock_offset_applies_to_all_connections,
-    a_restart_keeps_everything,
+    a_restart_keeps_all_rows,
     writes_are_visible_to_other_connections_immediately,
     live_blobs_are_listed_for_garbage_collection,
-    a_dataset_is_never_deleted_under_a_new_job,
+    a_dataset_is_not_deleted_while_a_job_that_uses_it_is_added,
 );
 
 async fn a_database_answers_and_has_a_clock(db: &Database) {
@@ -32,7 +32,7 @@ async fn test_clock_offset_applies_to_all_connections(db: &Database) {
     assert!(add_job(&**db).await.created_at > before + Duration::from_secs(3600));
 }
 
-async fn a_restart_keeps_everything(db: &Database) {
+async fn a_restart_keeps_all_rows(db: &Database) {
     let claim = add_and_claim_job(&**db).await;
     db.record_metrics(&claim.lease, &[row(1, "train")]).await.unwrap();
     db.heartbeat(&claim.lease, LEASE, Some(&progress(1))).await.unwrap();
@@ -63,16 +63,16 @@ async fn writes_are_visible_to_other_connections_immediately(db: &Database) {
 }
 
 async fn live_blobs_are_listed_for_garbage_collection(db: &Database) {
-    let over = add_and_claim_job(&**db).await;
-    db.publish(&over.lease, new_adapter(None, "ad"), &json!({})).await.unwrap();
-    let open = add_job(&**db).await;
-    let needed = espalier::store::live_blobs(&**db).await.unwrap();
-    assert_eq!(needed.dataset_hashes.into_iter().collect::<Vec<_>>(), [sha256("da7a")]);
-    assert_eq!(needed.adapter_versions.into_iter().collect::<Vec<_>>(), [sha256("ad")]);
-    assert_eq!(needed.unfinished_jobs.into_iter().collect::<Vec<_>>(), [open.id]);
+    let finished = add_and_claim_job(&**db).await;
+    db.publish(&finished.lease, new_adapter(None, "ad"), &json!({})).await.unwrap();
+    let unfinished = add_job(&**db).await;
+    let live = espalier::store::live_blobs(&**db).await.unwrap();
+    assert_eq!(live.dataset_hashes.into_iter().collect::<Vec<_>>(), [sha256("da7a")]);
+    assert_eq!(live.adapter_versions.into_iter().collect::<Vec<_>>(), [sha256("ad")]);
+    assert_eq!(live.unfinished_jobs.into_iter().collect::<Vec<_>>(), [unfinished.id]);
 }
 
-async fn a_dataset_is_never_deleted_under_a_new_job(db: &Database) {
+async fn a_dataset_is_not_deleted_while_a_job_that_uses_it_is_added(db: &Database) {
     for number in 0..20 {
         let dataset = db.add_dataset(new_dataset(&format!("{number:02}"))).await.unwrap();
         let (adding, deleting) = (db.store(), db.store());

@@ -1,4 +1,4 @@
-//! Fresh databases for tests, one for each, on SQLite and on Postgres.
+//! Fresh SQLite and Postgres databases, one for each test.
 
 use espalier::store::{self, Store};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A store on a database that nobody else uses.
+/// Store on a database of its own.
 pub struct Database {
     store: Arc<dyn Store>,
     url: String,
@@ -15,7 +15,7 @@ pub struct Database {
 }
 
 enum Backend {
-    Sqlite(#[expect(dead_code, reason = "held so that the folder lives as long as the database")] TempDir),
+    Sqlite(#[expect(dead_code, reason = "dropping it would delete the database")] TempDir),
     Postgres { url: String, database: String },
 }
 
@@ -44,12 +44,12 @@ impl Database {
         self.store.clone()
     }
 
-    /// Another connection to the same database, as another process would have it.
+    /// Opens a second store on the same database, like another process.
     pub async fn reconnect(&self) -> Arc<dyn Store> {
-        store::connect(&self.url).await.expect("the database is there")
+        store::connect(&self.url).await.expect("the database exists")
     }
 
-    /// Drops a Postgres database. Not called where a test fails, so that one can look at what it left.
+    /// Drops a Postgres database. A failed test does not call it, so that its database can be inspected.
     pub async fn drop_database(self) {
         drop(self.store);
         if let Backend::Postgres { url, database } = self.backend {
@@ -66,7 +66,7 @@ impl Deref for Database {
     }
 }
 
-/// The URL of a server on which databases may be made.
+/// URL of a server on which the tests may create databases.
 fn postgres_server_url() -> String {
     std::env::var("ESPALIER_TEST_POSTGRES").expect(
         "these tests need a Postgres server in ESPALIER_TEST_POSTGRES: run `make test`, or `scripts/postgres.sh run \
@@ -85,6 +85,6 @@ fn database_url(server: &str, database: &str) -> String {
 
 async fn execute_on_server(url: &str, statement: String) {
     let mut connection = PgConnection::connect(url).await.expect("the server of ESPALIER_TEST_POSTGRES answers");
-    connection.execute(AssertSqlSafe(statement)).await.expect("databases may be made and dropped");
+    connection.execute(AssertSqlSafe(statement)).await.expect("databases can be created and dropped");
     connection.close().await.expect("the connection closes");
 }

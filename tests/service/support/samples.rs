@@ -1,4 +1,4 @@
-//! Values of the house as tests need them: complete, plausible, and told apart by little.
+//! Sample rows for tests of the store.
 
 use espalier::store::{AdapterDescription, DEFAULT_OWNER, JobError, NewAdapter, NewDataset, NewJob, WorkerId};
 use espalier_core::dataset::{Format, LabelCount, OnBadRows, Options, Report};
@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 pub const OWNER: &str = DEFAULT_OWNER;
-pub const OTHER_OWNER: &str = "somebody else";
+pub const OTHER_OWNER: &str = "another owner";
 
-/// A sha256 that begins with these hexadecimal digits.
+/// Returns a sha256 that begins with these hexadecimal digits.
 pub fn sha256(digits: &str) -> String {
     format!("{digits:0<64}")
 }
@@ -35,7 +35,7 @@ pub fn report() -> Report {
     }
 }
 
-/// A dataset whose hash begins with these digits.
+/// Returns a dataset whose hash begins with these digits.
 pub fn new_dataset(digits: &str) -> NewDataset {
     NewDataset {
         owner: OWNER.to_string(),
@@ -88,7 +88,7 @@ pub fn description(digits: &str) -> AdapterDescription {
     }
 }
 
-/// An adapter whose version begins with these digits.
+/// Returns an adapter whose version begins with these digits.
 pub fn new_adapter(name: Option<&str>, digits: &str) -> NewAdapter {
     NewAdapter {
         id: Uuid::now_v7(),
@@ -125,7 +125,7 @@ pub fn job_error() -> JobError {
 }
 
 fn hyperparameters() -> ResolvedHyperparameters {
-    // both are beyond what a float or a signed integer holds exactly
+    // A 64-bit float cannot represent the seed exactly, nor a signed integer; the learning rate has no short decimal form.
     let requested =
         Hyperparameters { seed: Some(u64::MAX), learning_rate: Some(0.1 + 0.2), ..Hyperparameters::default() };
     let context = DefaultsContext {

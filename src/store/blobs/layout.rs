@@ -1,0 +1,80 @@
+//! Format version, subdirectories and blob names of the data directory.
+
+use super::durable_fs;
+use espalier_core::error::{Error, Result};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Layout version that this program writes, and the only one it reads.
+const FORMAT_VERSION: u32 = 1;
+
+pub const SUBDIRECTORIES: [&str; 7] =
+    ["instances", "datasets", "adapters", "checkpoints", "feature-cache", "temporary", "pins"];
+
+/// Checks the format version, and writes it into an empty directory.
+///
+/// # Errors
+/// `Invalid` for a directory with another layout. Garbage collection would delete its files.
+pub fn check_format(root: &Path) -> Result<()> {
+    let file = root.join("format");
+    let format = match fs::read_to_string(&file) {
+        Ok(format) => format,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return init_format(root, &file),
+        Err(error) => return Err(unusable_data_dir(root, &error)),
+    };
+    match format.trim().parse::<u32>() {
+        Ok(FORMAT_VERSION) => Ok(()),
+        Ok(found) => {
+            let detail = format!(
+                "the data folder {} has format {found}, and this espalier knows {FORMAT_VERSION}: start the version that made it, \
+                 or give another folder",
+                root.display()
+            );
+            Err(Error::invalid("data_folder_too_new", detail))
+        }
+        Err(_) => Err(not_a_data_dir(root, "its file \"format\" is not ours")),
+    }
+}
+
+fn init_format(root: &Path, file: &Path) -> Result<()> {
+    for name in SUBDIRECTORIES {
+        if root.join(name).exists() {
+            // Another process that starts at the same time writes the format before it creates the subdirectories.
+            if file.exists() {
+                return check_format(root);
+            }
+            return Err(not_a_data_dir(root, &format!("it has \"{name}\" but no file \"format\"")));
+        }
+    }
+    durable_fs::write_atomically(file, format!("{FORMAT_VERSION}\n").as_bytes())
+        .map_err(|error| unusable_data_dir(root, &error))
+}
+
+fn not_a_data_dir(root: &Path, reason: &str) -> Error {
+    let detail = format!(
+        "{} is not a data folder of espalier ({reason}): give an empty folder, or one that espalier has made",
+        root.display()
+    );
+    Error::invalid("data_folder_unknown", detail)
+}
+
+pub fn unusable_data_dir(root: &Path, error: &io::Error) -> Error {
+    let detail = format!(
+        "cannot use {} as the data folder: {error}; give a folder on a local disk that espalier may write to",
+        root.display()
+    );
+    Error::invalid("data_folder_unusable", detail)
+}
+
+/// Rejects a blob name that is not a sha256, so that a name cannot lead out of its directory.
+pub fn check_blob_name(name: &str) -> Result<()> {
+    match is_sha256_hex(name) {
+        true => Ok(()),
+        false => Err(Error::internal(format!("\"{name}\" is not a sha256 in lower case"))),
+    }
+}
+
+pub fn is_sha256_hex(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -1,0 +1,25 @@
+//! The data directory: files that are too large for a row.
+//!
+//! ```text
+//! format                   version of this layout
+//! instances/<id>.lock      one for each process that uses the directory, locked with flock
+//! datasets/<hash>          uploaded files, named by their sha256
+//! adapters/<version>/      published adapters
+//! checkpoints/<job>/       checkpoints of unfinished jobs
+//! feature-cache/<key>      frozen features of datasets; may be deleted at any time
+//! temporary/<instance>/    files that are still being written
+//! pins/                    marks on blobs whose row is about to be added
+//! ```
+//!
+//! Several processes can share it (an API server and workers), each with an instance of its own. A blob is written before
+//! the row that refers to it, and removed after it. The caller passes the set of blobs that rows refer to.
+
+mod data_dir;
+mod durable_fs;
+mod garbage_collection;
+mod gc_pins;
+mod instances;
+mod layout;
+
+pub use data_dir::DataDir;
+pub use garbage_collection::{GcReport, LiveBlobs};
