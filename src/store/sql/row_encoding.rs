@@ -101,7 +101,7 @@ pub fn to_sql_integer(value: u64) -> Result<i64> {
 /// Equal options have equal hashes, because their JSON is canonical: fields in declaration order, columns sorted.
 fn options_hash(options: &Options) -> Result<String> {
     let json = serde_json::to_vec(options).context("writing the dataset's options as JSON")?;
-    Ok(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(Sha256::digest(json)))
 }
 
 #[cfg(test)]

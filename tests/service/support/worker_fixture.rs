@@ -97,7 +97,7 @@ impl WorkerFixture {
         };
         let text: String =
             std::iter::once("text\tlabel\n".to_string()).chain(examples.iter().map(format_row)).collect();
-        let hash: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(Sha256::digest(text.as_bytes()));
         let file = self.context.data_folder.temp_dir().join(Uuid::now_v7().to_string());
         std::fs::write(&file, text).unwrap();
         self.context.data_folder.put_dataset(&file, &hash).unwrap();
