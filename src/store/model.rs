@@ -92,7 +92,7 @@ impl RequestedAction {
     }
 }
 
-/// Why a job failed, for its owner.
+/// Error of a failed job, shown to its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobError {
     pub code: String,
@@ -168,7 +168,7 @@ pub struct Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// `{"status": …}`, with `attempt`, `error` or `adapter_id` where there is one.
+    /// `{"status": …}`, with `attempt`, `error` or `adapter_id` if present.
     Status,
     /// A metrics row: `{"step", "split", "metrics"}`.
     Metrics,
@@ -205,12 +205,12 @@ pub struct AdapterDescription {
     pub task: espalier_core::task::Config,
     pub method: espalier_core::adapter::Config,
     pub labels: Vec<String>,
-    /// Bytes of the folder.
+    /// Size of the folder in bytes.
     pub bytes: u64,
     /// Fingerprint of the base model that it was trained on.
     #[serde(rename = "base")]
     pub base_fingerprint: Option<String>,
-    /// False for a plain PEFT folder, which carries no fingerprint.
+    /// False for a plain PEFT folder, which has no fingerprint.
     pub base_verified: bool,
     #[schema(value_type = Option<Object>)]
     pub metrics: Option<serde_json::Value>,

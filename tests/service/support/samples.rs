@@ -125,7 +125,7 @@ pub fn job_error() -> JobError {
 }
 
 fn hyperparameters() -> ResolvedHyperparameters {
-    // A 64-bit float cannot represent the seed exactly, nor a signed integer; the learning rate has no short decimal form.
+    // The seed fits neither a signed integer nor a 64-bit float; the learning rate has 17 significant digits.
     let requested =
         Hyperparameters { seed: Some(u64::MAX), learning_rate: Some(0.1 + 0.2), ..Hyperparameters::default() };
     let context = DefaultsContext {
