@@ -3,9 +3,8 @@
 //! Async threads only wait. Tokenizing and the postprocessing of large outputs run on blocking threads; forward passes
 //! run on worker threads.
 
-use super::adapters::AdapterHandle;
 use super::adapters::cache::AdapterCache;
-use super::adapters::loader::AdapterLoader;
+use super::adapters::{AdapterHandle, AdapterLoader};
 use super::errors;
 use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
 use super::multi_adapter::{self, AdapterGroup};
@@ -149,7 +148,7 @@ impl InferenceService {
         let request_guard = inner.active_requests.token();
         inner.ensure_accepting()?;
         let Some(engine) = inner.generation_engine.clone() else {
-            let detail = "this base model does not say what comes next: it is an encoder, or its checkpoint has no language model's head";
+            let detail = "this base model does not generate text: it is an encoder, or its checkpoint has no language model head";
             return Err(Error::invalid("no_generation", detail));
         };
         let (adapter, handle) = inner.resolve_adapter(owner, reference).await?;

@@ -1,5 +1,5 @@
-//! Serving on a real base, with adapters that were trained: whatever is asked at the same time, every answer is the one
-//! that its adapter gives alone.
+//! Predictions with trained adapters on a small base model: concurrent requests get the outputs of single requests.
+
 mod concurrency;
 mod errors;
 mod predictions;
@@ -48,14 +48,14 @@ fn by_name(name: &str) -> Reference {
     Reference::Name(name.to_string())
 }
 
-/// Publishes an adapter with this many labels under the name.
+/// Trains and publishes an adapter with this number of labels.
 async fn train(fixture: &WorkerFixture, name: &'static str, labels: usize, seed: u64) {
     let relabel = |(index, example): (usize, Example)| {
         let kind = ["arrival", "fee", "help", "lost", "blocked", "other"][index % labels];
         Example { target: Target::Label(format!("{name}:{kind}")), text: format!("{} {kind}", example.text), ..example }
     };
     let examples: Vec<Example> = espalier_testing::jobs::examples(24).into_iter().enumerate().map(relabel).collect();
-    // Nothing is put aside: on random weights the head alone may be the best, and then there is no effect to prove.
+    // Without validation: on random weights the untrained adapter may score best, and then it has no effect to test.
     let params = JobParams { name, epochs: 2, seed, validation: 0.0 };
     let id = fixture.queue_job_with_examples(params, &examples).await;
     fixture.run_queued_jobs().await;
@@ -71,14 +71,14 @@ async fn predict(
     serving.predict(DEFAULT_OWNER, Some(&by_name(name)), inputs(texts), PREDICT_OPTIONS).await
 }
 
-/// The logits of every prediction.
-fn logits(answer: &PredictResponse) -> Vec<Vec<f32>> {
+/// The logits or embedding of every prediction.
+fn logits(response: &PredictResponse) -> Vec<Vec<f32>> {
     let values = |prediction: &Prediction| match prediction {
-        Prediction::Classification(prediction) => prediction.logits.clone().expect("they were asked for"),
+        Prediction::Classification(prediction) => prediction.logits.clone().expect("the request includes logits"),
         Prediction::Embedding(embedding) => embedding.embedding.clone(),
-        other => panic!("neither a class nor an embedding: {other:?}"),
+        other => panic!("neither a classification nor an embedding: {other:?}"),
     };
-    answer.predictions.iter().map(values).collect()
+    response.predictions.iter().map(values).collect()
 }
 
 fn assert_close(found: &[Vec<f32>], expected: &[Vec<f32>]) {

@@ -1,7 +1,137 @@
-//! Adapters in memory: handles to them, loading with verification, and the cache.
+//! Adapters in memory: handles, loading with verification, and the cache.
 
 pub mod cache;
-mod handle;
-pub mod loader;
 
-pub use handle::AdapterHandle;
+use espalier_core::artifact::{LoadedAdapter, probe};
+use espalier_core::error::{Error, Result};
+use espalier_core::model::{BaseModel, VirtualTokens};
+use espalier_core::task::HeadKind;
+use espalier_tensor::ActivationQuantization;
+use espalier_tensor::worker_pool::{self, Priority};
+use espalier_tensor::{Backend, ParamId};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+
+/// A loaded adapter with its version, or the base model alone.
+///
+/// Two handles are equal when they refer to the same loaded adapter. Two loads of one version are different, so that
+/// every group of a batch has one set of tensors.
+#[derive(Clone)]
+pub struct AdapterHandle {
+    version: Arc<str>,
+    adapter: Option<Arc<LoadedAdapter>>,
+}
+
+impl AdapterHandle {
+    pub fn new(version: impl Into<Arc<str>>, adapter: Arc<LoadedAdapter>) -> Self {
+        Self { version: version.into(), adapter: Some(adapter) }
+    }
+
+    /// The base model without an adapter.
+    pub fn base() -> Self {
+        Self { version: Arc::from(""), adapter: None }
+    }
+
+    /// A handle that is equal to handles with the same name, for tests that compute nothing.
+    #[cfg(test)]
+    pub fn named(name: &str) -> Self {
+        Self { version: Arc::from(name), adapter: None }
+    }
+
+    /// Version of the adapter; empty for the base model.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// `None` for the base model.
+    pub fn loaded(&self) -> Option<&LoadedAdapter> {
+        self.adapter.as_deref()
+    }
+
+    pub fn virtual_tokens(&self) -> VirtualTokens {
+        self.loaded().map_or(VirtualTokens::Disabled, |adapter| adapter.hooks.virtual_tokens())
+    }
+
+    /// Number of virtual tokens that the adapter puts before a sequence.
+    pub fn virtual_token_count(&self) -> usize {
+        self.loaded().map_or(0, |adapter| adapter.manifest.method.num_virtual_tokens())
+    }
+}
+
+impl PartialEq for AdapterHandle {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.adapter, &other.adapter) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => self.version == other.version,
+            _ => false,
+        }
+    }
+}
+
+/// Loads the adapters of one folder.
+pub struct AdapterLoader {
+    base: Arc<BaseModel>,
+    /// Contains one folder per version.
+    adapters_dir: PathBuf,
+    /// Backend of generation, if it is not the base model's own.
+    int8_backend: Option<Arc<dyn Backend>>,
+    /// Bounds concurrent loads: replaying a probe is a forward pass.
+    load_permits: Semaphore,
+}
+
+impl AdapterLoader {
+    /// `threads` is the number of concurrent loads.
+    pub fn new(
+        base: Arc<BaseModel>,
+        adapters_dir: PathBuf,
+        activation_quantization: ActivationQuantization,
+        threads: usize,
+    ) -> Arc<Self> {
+        let int8_backend = match activation_quantization {
+            ActivationQuantization::F32 => None,
+            ActivationQuantization::Int8 => base.backend().with_int8_activations(),
+        };
+        Arc::new(Self { base, adapters_dir, int8_backend, load_permits: Semaphore::new(threads.max(1)) })
+    }
+
+    /// Loads and verifies a version on a thread of its own. Returns the adapter and its size in memory in bytes.
+    pub async fn load(self: Arc<Self>, version: String) -> Result<(LoadedAdapter, u64)> {
+        let _permit = self.load_permits.acquire().await.expect("the semaphore is never closed");
+        let (result_tx, result_rx) = oneshot::channel();
+        let (base, folder, int8_backend) =
+            (Arc::clone(&self.base), self.adapters_dir.clone(), self.int8_backend.clone());
+        let load = move || {
+            let load = || load_verified(&base, &folder, &version, int8_backend.as_deref());
+            let loaded = catch_unwind(AssertUnwindSafe(load))
+                .unwrap_or_else(|payload| Err(Error::from_panic("loading an adapter", payload.as_ref())));
+            // The receiver is gone when the runtime shuts down.
+            let _ = result_tx.send(loaded);
+        };
+        worker_pool::spawn_compute_thread("load-adapter", Priority::Normal, load)?;
+        result_rx.await.unwrap_or_else(|_| Err(Error::internal("the thread that loads an adapter is gone")))
+    }
+}
+
+fn load_verified(
+    base: &BaseModel,
+    folder: &Path,
+    version: &str,
+    int8_backend: Option<&dyn Backend>,
+) -> Result<(LoadedAdapter, u64)> {
+    let (_, adapter) = probe::load_verified(folder, version, base)?;
+    let is_language_model = matches!(adapter.output_head.kind, HeadKind::LmHead);
+    let prepacked_bytes =
+        int8_backend.filter(|_| is_language_model).map_or(0, |backend| prepack_lora(backend, &adapter));
+    let bytes = adapter.tensor_bytes() + prepacked_bytes;
+    tracing::info!(version, bytes, "adapter loaded");
+    Ok((adapter, bytes))
+}
+
+/// Packs the LoRA matrices for this backend now, so that no generation step has to. Returns their size in bytes.
+fn prepack_lora(backend: &dyn Backend, adapter: &LoadedAdapter) -> u64 {
+    let tensors = |params: [ParamId; 2]| params.map(|param| &adapter.parameters[param.index()]);
+    let lora_pairs = adapter.hooks.lora_pairs().into_iter().map(tensors);
+    lora_pairs.map(|[a, b]| backend.prepack_lora(a, b)).sum()
+}

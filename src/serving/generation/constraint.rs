@@ -129,9 +129,9 @@ fn with_json_whitespace(mut schema: Value) -> Value {
 
 fn invalid_format(spec: &ConstraintSpec, reason: &str) -> Error {
     let (pointer, message) = match spec {
-        ConstraintSpec::JsonObject => ("/response_format", "a JSON object cannot be asked for"),
-        ConstraintSpec::JsonSchema(_) => ("/response_format/json_schema/schema", "the schema cannot be kept to"),
-        ConstraintSpec::Regex(_) => ("/response_format/pattern", "the pattern cannot be kept to"),
+        ConstraintSpec::JsonObject => ("/response_format", "a JSON object cannot be generated"),
+        ConstraintSpec::JsonSchema(_) => ("/response_format/json_schema/schema", "the schema cannot be used"),
+        ConstraintSpec::Regex(_) => ("/response_format/pattern", "the pattern cannot be used"),
     };
     let detail = format!("response_format: {message}: {}", user_message(reason));
     let field_error = FieldError::at_pointer(pointer, message);
@@ -144,7 +144,7 @@ const PANIC_PREFIX: &str = "panic: ";
 /// The compiler's message without debugging output.
 fn user_message(reason: &str) -> String {
     if reason.starts_with(PANIC_PREFIX) {
-        return "something in it is not understood".to_string();
+        return "it contains something unsupported".to_string();
     }
     let reason = reason.split("\n<").next().unwrap_or_default();
     reason.split_whitespace().collect::<Vec<_>>().join(" ")

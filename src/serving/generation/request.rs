@@ -64,7 +64,7 @@ impl GenerationRequest {
             && !loaded.manifest.task.is_generative()
         {
             let name = loaded.manifest.task.type_name();
-            let detail = format!("an adapter for {name} does not say what comes next: ask it by POST /predict");
+            let detail = format!("an adapter for {name} does not generate text: use POST /predict");
             return Err(Error::invalid("no_generation", detail));
         }
         let field_errors = self.field_errors(base.info().vocabulary_size, max_sequences);

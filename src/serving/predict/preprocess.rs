@@ -65,12 +65,13 @@ pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input]) -> R
     };
     if adapter.manifest.task.is_generative() {
         let name = adapter.manifest.task.type_name();
-        let detail = format!("an adapter for {name} says what comes next: ask for it by POST /generate");
+        let detail = format!("an adapter for {name} generates text: use POST /generate");
         return Err(Error::invalid("no_predictions", detail));
     }
     if !adapter.manifest.task.accepts_text_pairs() {
         let name = adapter.manifest.task.type_name();
-        let message = format!("an adapter for {name} reads one text: leave \"text_pair\" out, or ask for it by itself");
+        let message =
+            format!("an adapter for {name} reads one text: leave \"text_pair\" out, or send it as an input of its own");
         reject_inputs(inputs, |input| input.text_pair.is_some(), "no_pairs", &message)?;
     }
     let tokens: Vec<Tokens> = inputs.iter().map(|input| adapter.tokenize(base, input)).collect::<Result<_>>()?;

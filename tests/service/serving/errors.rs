@@ -1,4 +1,4 @@
-//! What is not answered, and why.
+//! Rejected and failed requests.
 
 use super::*;
 use espalier_core::error::Error;
@@ -8,11 +8,11 @@ use std::fs;
 async fn an_unknown_adapter_is_not_found_and_never_the_base() {
     let fixture = WorkerFixture::new().await;
     let serving = start(&fixture, settings());
-    let Err(Error::NotFound(problem)) = predict(&serving, "nobody", &["text"]).await else {
+    let Err(Error::NotFound(problem)) = predict(&serving, "unknown", &["text"]).await else {
         panic!("must not be found")
     };
     assert_eq!(problem.code, "adapter_not_found");
-    assert_eq!(serving.stats().queued_inputs, 0, "a refused request gives its place back");
+    assert_eq!(serving.stats().queued_inputs, 0, "a rejected request frees its queue capacity");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,10 +41,10 @@ async fn a_deleted_adapter_is_not_found_even_while_it_is_resident() {
     let fixture = WorkerFixture::new().await;
     train(&fixture, "short-lived", 3, 1).await;
     let serving = start(&fixture, settings());
-    let answer = predict(&serving, "short-lived", &["text"]).await.unwrap();
-    let adapter = answer.adapter.unwrap();
-    let gone = fixture.store().delete_adapter(DEFAULT_OWNER, adapter.id).await.unwrap();
-    assert_eq!(gone.as_ref(), Some(&adapter.description.version));
+    let response = predict(&serving, "short-lived", &["text"]).await.unwrap();
+    let adapter = response.adapter.unwrap();
+    let deleted = fixture.store().delete_adapter(DEFAULT_OWNER, adapter.id).await.unwrap();
+    assert_eq!(deleted.as_ref(), Some(&adapter.description.version));
     serving.invalidate_adapter(&adapter.description.version);
     assert_eq!(predict(&serving, "short-lived", &["text"]).await.unwrap_err().code(), "adapter_not_found");
     assert_eq!((serving.stats().resident_adapters, serving.stats().resident_bytes), (0, 0));
@@ -58,8 +58,8 @@ async fn draining_finishes_in_flight_requests_and_rejects_new_ones() {
     let texts = vec!["where is my card"; 100];
     let mut request = Box::pin(predict(&serving, "intents", &texts));
     assert!(futures_util::poll!(&mut request).is_pending());
-    let (answer, ()) = tokio::join!(request, serving.drain());
-    assert_eq!(answer.unwrap().predictions.len(), 100);
+    let (response, ()) = tokio::join!(request, serving.drain());
+    assert_eq!(response.unwrap().predictions.len(), 100);
     let Err(Error::Busy { problem, .. }) = predict(&serving, "intents", &["text"]).await else {
         panic!("must be busy")
     };
@@ -72,9 +72,9 @@ async fn full_queue_is_busy_and_queued_requests_complete() {
     train(&fixture, "intents", 3, 1).await;
     let serving = start(&fixture, Settings { max_queued_inputs: 40, ..settings() });
     let texts = vec!["where is my card"; 30];
-    let answers = futures_util::future::join_all((0..8).map(|_| predict(&serving, "intents", &texts))).await;
-    let (answered, busy): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-    assert!(!answered.is_empty() && !busy.is_empty());
-    assert!(busy.into_iter().all(|refused| refused.unwrap_err().code() == "predictions_queue_full"));
+    let responses = futures_util::future::join_all((0..8).map(|_| predict(&serving, "intents", &texts))).await;
+    let (succeeded, busy): (Vec<_>, Vec<_>) = responses.into_iter().partition(Result::is_ok);
+    assert!(!succeeded.is_empty() && !busy.is_empty());
+    assert!(busy.into_iter().all(|rejected| rejected.unwrap_err().code() == "predictions_queue_full"));
     assert_eq!(serving.stats().queued_inputs, 0);
 }

@@ -1,4 +1,4 @@
-//! One request at a time.
+//! Single requests.
 
 use super::*;
 use espalier_core::artifact::LoadedAdapter;
@@ -10,11 +10,11 @@ async fn response_names_the_version_and_keeps_input_order() {
     let serving = start(&fixture, settings());
     let texts: Vec<String> = (0..60).map(|index| format!("{} card number {index}", "my ".repeat(index % 7))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let answer = predict(&serving, "intents", &texts).await.unwrap();
+    let response = predict(&serving, "intents", &texts).await.unwrap();
     let version = fixture.adapter_version("intents").await;
-    assert_eq!(answer.adapter.as_ref().unwrap().description.version, version);
+    assert_eq!(response.adapter.as_ref().unwrap().description.version, version);
     let alone = LoadedAdapter::load(&fixture.load_artifact(&version), fixture.base()).unwrap();
-    assert_close(&logits(&answer), &alone.forward(fixture.base(), &inputs(&texts)).unwrap());
+    assert_close(&logits(&response), &alone.forward(fixture.base(), &inputs(&texts)).unwrap());
     assert!(serving.stats().batches > 1, "the request is larger than a batch");
     assert_eq!(serving.stats().batched_inputs, 60);
 }
@@ -24,10 +24,10 @@ async fn top_k_labels_are_sorted_by_score() {
     let fixture = WorkerFixture::new().await;
     train(&fixture, "intents", 3, 1).await;
     let serving = start(&fixture, settings());
-    let ask = PredictOptions { top_k: 2, logits: LogitsOutput::Omit };
-    let answer =
-        serving.predict(DEFAULT_OWNER, Some(&by_name("intents")), inputs(&["where is it"]), ask).await.unwrap();
-    let Prediction::Classification(prediction) = &answer.predictions[0] else { panic!("a class was asked for") };
+    let options = PredictOptions { top_k: 2, logits: LogitsOutput::Omit };
+    let response =
+        serving.predict(DEFAULT_OWNER, Some(&by_name("intents")), inputs(&["where is it"]), options).await.unwrap();
+    let Prediction::Classification(prediction) = &response.predictions[0] else { panic!("must be a classification") };
     assert_eq!(prediction.top.len(), 2);
     assert_eq!((&prediction.label, prediction.score), (&prediction.top[0].label, prediction.top[0].score));
     assert!(prediction.top[0].score >= prediction.top[1].score);
@@ -38,9 +38,9 @@ async fn top_k_labels_are_sorted_by_score() {
 async fn base_model_returns_embeddings() {
     let fixture = WorkerFixture::new().await;
     let serving = start(&fixture, settings());
-    let answer = serving.predict(DEFAULT_OWNER, None, inputs(&["a", "b", "a"]), PREDICT_OPTIONS).await.unwrap();
-    assert!(answer.adapter.is_none());
-    let rows = logits(&answer);
+    let response = serving.predict(DEFAULT_OWNER, None, inputs(&["a", "b", "a"]), PREDICT_OPTIONS).await.unwrap();
+    assert!(response.adapter.is_none());
+    let rows = logits(&response);
     assert_eq!(rows[0].len(), fixture.base().info().hidden_size);
     assert_close(&rows[..1], &rows[2..]);
     assert_ne!(rows[0], rows[1]);
@@ -65,9 +65,9 @@ async fn name_resolves_to_the_newest_version() {
         &pinned
             .predictions
             .iter()
-            .map(|one| match one {
-                Prediction::Classification(one) => one.logits.clone().unwrap(),
-                _ => panic!("a class was asked for"),
+            .map(|prediction| match prediction {
+                Prediction::Classification(prediction) => prediction.logits.clone().unwrap(),
+                _ => panic!("must be a classification"),
             })
             .collect::<Vec<_>>(),
     );
