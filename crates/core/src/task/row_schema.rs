@@ -1,4 +1,4 @@
-//! What the rows of a dataset look like: which fields they have, and which task is meant by them.
+//! Schema of the rows of a dataset: their fields, and the task that they belong to by default.
 
 use super::{
     Config, causal_language_model, embedding, masked_language_model, preference, regression, sequence_classification,
@@ -7,40 +7,40 @@ use super::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// By the field of a row that says what it teaches.
+/// Row schema, named by the field of the target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RowSchema {
     /// One class.
     #[default]
     Label,
-    /// Any number of classes.
+    /// A set of classes.
     Labels,
     /// A number.
     Value,
-    /// A tag for each of `tokens`.
+    /// One tag per element of `tokens`.
     Tags,
-    /// Places in the text, with what they are.
+    /// Spans of the text with their labels.
     Entities,
-    /// A text that belongs to this one.
+    /// A similar text.
     Positive,
-    /// How near two texts are.
+    /// Similarity of two texts.
     Score,
-    /// What follows a prompt.
+    /// Completion of a prompt.
     Completion,
-    /// The turns of a conversation.
+    /// Messages of a conversation.
     Messages,
-    /// The better of two answers to a prompt.
+    /// Preferred one of two answers to a prompt.
     Chosen,
-    /// Nothing but the text.
+    /// Raw text without a target.
     Text,
 }
 
-/// A row's second text.
+/// Second text of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecondText {
     None,
-    /// The field may be there.
+    /// The field is optional.
     Optional(&'static str),
     Required(&'static str),
 }
@@ -60,8 +60,8 @@ impl RowSchema {
         Self::Text,
     ];
 
-    /// Those that a file's fields tell apart, in the order in which they are looked at: that nothing but a text is meant
-    /// has to be said.
+    /// Schemas that are detected from the fields of a file, in the order of detection. Raw text is never detected: the request has to
+    /// name the task.
     pub const DETECTABLE: [Self; 10] = [
         Self::Label,
         Self::Labels,
@@ -75,7 +75,7 @@ impl RowSchema {
         Self::Chosen,
     ];
 
-    /// The field that says what a row teaches; the text itself where there is no other.
+    /// Field of the target; the text for raw text.
     pub fn target_field(self) -> &'static str {
         match self {
             Self::Label => "label",
@@ -92,13 +92,15 @@ impl RowSchema {
         }
     }
 
-    /// The field of a row's own text.
+    /// Field of the text.
     pub fn text_field(self) -> &'static str {
         match self {
             Self::Tags => "tokens",
             Self::Completion | Self::Chosen => "prompt",
             Self::Messages => "messages",
-            _ => "text",
+            Self::Label | Self::Labels | Self::Value | Self::Entities | Self::Positive | Self::Score | Self::Text => {
+                "text"
+            }
         }
     }
 
@@ -112,7 +114,7 @@ impl RowSchema {
         }
     }
 
-    /// All of them, the own text's first.
+    /// All fields, that of the text first.
     pub fn fields(self) -> Vec<&'static str> {
         let second_text = match self.second_text() {
             SecondText::None => None,
@@ -122,7 +124,7 @@ impl RowSchema {
         [Some(self.text_field()), second_text, target].into_iter().flatten().collect()
     }
 
-    /// The task that is meant where only the data says one.
+    /// Task of a job that names none.
     pub fn default_task(self) -> Config {
         let embedding_with_loss = |loss| Config::Embedding(embedding::Config { pooling: None, loss: Some(loss) });
         match self {
