@@ -1,10 +1,11 @@
 //! [`DataDir`]: opens the data directory, and writes and removes its blobs.
 
-use super::durable_fs;
 use super::gc_pins::GcPins;
 use super::instances::{self, Instance};
 use super::layout::{SUBDIRECTORIES, check_blob_name, check_format, unusable_data_dir};
+use super::removal;
 use espalier_core::artifact::{PriorFolder, PublishedAdapter};
+use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
 use std::fs::{self, File};
 use std::io;
@@ -121,8 +122,7 @@ impl DataDir {
         if self.gc_pins.is_pinned(hash, GC_PIN_TTL) {
             return Ok(());
         }
-        durable_fs::remove_file_if_exists(&self.dataset_path(hash))
-            .with_context(|| format!("removing the dataset {hash}"))
+        removal::remove_file_if_exists(&self.dataset_path(hash)).with_context(|| format!("removing the dataset {hash}"))
     }
 
     /// Writes an adapter folder and protects it from removal until its row is added. `write` gets the directory of all
@@ -156,12 +156,12 @@ impl DataDir {
         if self.gc_pins.is_pinned(version, GC_PIN_TTL) {
             return Ok(());
         }
-        durable_fs::remove_dir_atomically(&self.adapters_dir().join(version), &self.temp_dir())
+        removal::remove_dir_atomically(&self.adapters_dir().join(version), &self.temp_dir())
             .with_context(|| format!("removing the adapter {version}"))
     }
 
     pub fn remove_checkpoints(&self, job: Uuid) -> Result<()> {
-        durable_fs::remove_dir_atomically(&self.job_checkpoint_dir(job), &self.temp_dir())
+        removal::remove_dir_atomically(&self.job_checkpoint_dir(job), &self.temp_dir())
             .with_context(|| format!("removing the checkpoints of the job {job}"))
     }
 }

@@ -1,6 +1,6 @@
 //! Format version, subdirectories and blob names of the data directory.
 
-use super::durable_fs;
+use espalier_core::durable_fs;
 use espalier_core::error::{Error, Result};
 use std::fs;
 use std::io;
@@ -47,7 +47,7 @@ fn init_format(root: &Path, file: &Path) -> Result<()> {
             return Err(not_a_data_dir(root, &format!("it has \"{name}\" but no file \"format\"")));
         }
     }
-    durable_fs::write_atomically(file, format!("{FORMAT_VERSION}\n").as_bytes())
+    durable_fs::write_atomically(root, "format", format!("{FORMAT_VERSION}\n").as_bytes())
         .map_err(|error| unusable_data_dir(root, &error))
 }
 

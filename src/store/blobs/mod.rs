@@ -15,11 +15,11 @@
 //! the row that refers to it, and removed after it. The caller passes the set of blobs that rows refer to.
 
 mod data_dir;
-mod durable_fs;
 mod garbage_collection;
 mod gc_pins;
 mod instances;
 mod layout;
+mod removal;
 
 pub use data_dir::DataDir;
 pub use garbage_collection::{GcReport, LiveBlobs};
