@@ -1,7 +1,7 @@
-# What one does with espalier. `make` lists it.
+# Common tasks. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-generate model run up down test check bench golden soak openapi clean
+.PHONY: help demo demo-generate model run up down test check lint-unsafe bench golden soak docs openapi clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -26,13 +26,16 @@ down: ## Stop the containers; what they stored stays
 	@if docker compose version >/dev/null 2>&1; then docker compose down; else docker-compose down; fi
 
 test: ## All tests, on SQLite and on a Postgres of their own
-	scripts/postgres.sh run cargo test --locked
+	scripts/postgres.sh run cargo test --locked --workspace
 
-check: ## Format, lints and, where cargo-deny is installed, licences
+check: ## Format, lints, documentation, licences, unused dependencies, spelling
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
-	else echo "cargo-deny is not installed: licences and bans were not checked (cargo install cargo-deny)"; fi
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	@typos=$$(scripts/check-tools.sh) && set -x && cargo deny --log-level error check bans licenses sources && cargo machete --with-metadata && "$$typos"
+
+lint-unsafe: ## The portable kernels and the thread pool under Miri (installs a nightly component)
+	scripts/miri.sh
 
 bench: ## How long training and predicting take on this machine
 	@scripts/bench.sh
@@ -41,7 +44,10 @@ golden: model ## Logits and gradients on the real base model, against PyTorch an
 	@scripts/golden.sh
 
 soak: ## The reliability tests at full length: kills, restarts, many clients
-	ESPALIER_SOAK=1 scripts/postgres.sh run cargo test --locked
+	ESPALIER_SOAK=1 scripts/postgres.sh run cargo test --locked --workspace
+
+docs: ## Run every command of README.md and docs/ against a server
+	scripts/docs.sh
 
 openapi: ## Write openapi.yaml from the code
 	cargo run --locked --quiet -- openapi > openapi.yaml.new
