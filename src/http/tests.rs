@@ -1,8 +1,7 @@
 //! Tests of the middleware with routes of their own, which need neither a base model nor a store.
 
 use super::auth::{ApiKeys, Caller, authenticate};
-use super::error::{ApiError, ApiResult};
-use super::problem::Problem;
+use super::error::{ApiError, ApiResult, Problem};
 use super::{Metrics, Settings, middleware_stack};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};

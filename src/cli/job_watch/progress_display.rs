@@ -109,7 +109,7 @@ fn format_progress(progress: &Progress) -> String {
 #[cfg(test)]
 mod tests {
     use crate::cli::output::tests::captured_output;
-    use crate::cli::*;
+    use super::*;
 
     fn progress_at(step: u64) -> Progress {
         Progress {
