@@ -1,18 +1,22 @@
-# espalier with its default base model: a small runtime image without a compiler, for a user without rights.
+# espalier with its default base model: a runtime image without a compiler, run by an unprivileged user.
 
-# The base model, checked by its sha256.
+# The base model, verified by its sha256.
 FROM python:3-slim-bookworm AS model
 COPY scripts/model.sh /build/scripts/model.sh
 RUN bash /build/scripts/model.sh /models/all-MiniLM-L6-v2
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build
-# The dependencies by themselves first: they stay built until the lock file changes.
+# The dependencies first: this layer stays cached until a manifest or the lock file changes.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/core/Cargo.toml crates/core/
+COPY crates/tensor/Cargo.toml crates/tensor/
+COPY crates/testing/Cargo.toml crates/testing/
 COPY benches benches
-RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+RUN for crate in . crates/core crates/tensor crates/testing; do mkdir -p $crate/src && touch $crate/src/lib.rs; done \
+    && echo 'fn main() {}' > src/main.rs \
     && cargo build --release --locked \
-    && rm -r src target/release/.fingerprint/espalier-*
+    && rm -r src crates/*/src target/release/.fingerprint/espalier*
 COPY . .
 RUN cargo build --release --locked && cp target/release/espalier /usr/local/bin/espalier
 
@@ -22,8 +26,8 @@ RUN useradd --system --uid 10001 --user-group --home-dir /data --shell /usr/sbin
 COPY --from=model /models /models
 COPY --from=build /usr/local/bin/espalier /usr/local/bin/espalier
 
-# In a container the address is open by nature: without a key (ESPALIER_API_KEYS or ESPALIER_API_KEYS_FILE) the server
-# says so and does not start.
+# A container listens on all addresses, so the server refuses to start without an API key (ESPALIER_API_KEYS or
+# ESPALIER_API_KEYS_FILE).
 ENV ESPALIER_MODEL=/models/all-MiniLM-L6-v2 \
     ESPALIER_DATA_DIR=/data \
     ESPALIER_LISTEN=0.0.0.0:8080 \
