@@ -19,16 +19,12 @@ const RETIRED: &[(&str, &str)] = &[
     ("twofold", "twice"),
     ("gladly", ""),
     ("whoever", "a client, a worker"),
-    ("somebody", "another process, a client"),
-    ("anybody", "a client"),
-    ("nobody", "no process, no client"),
     ("heard", "received"),
     ("hears", "receives"),
     ("knows nothing of", "does not depend on"),
     ("way back", "backward pass"),
     ("text that goes on", "generated text"),
     ("texts that go on", "generated text"),
-    ("to its end", "to completion"),
     ("the house", "the service"),
     ("this room", "this module"),
     ("rooms", "modules"),
@@ -45,8 +41,8 @@ const RETIRED: &[(&str, &str)] = &[
 /// Identifiers of retired types and functions, matched exactly.
 const RETIRED_IDENTIFIERS: &[&str] = &[
     "Adapted", "AtWork", "Bench", "Bell", "Card", "Chains", "Circumstances", "Coming", "Crew", "Desk", "Draft", "Faults", "Ground",
-    "Halt", "Held", "Helped", "House", "Judge", "Kept", "Lanes", "Lasting", "Ledger", "Leg", "Mixed", "Moved", "Narrow", "Octets",
-    "Orders", "Outline", "Parts", "Past", "Place", "Reach", "Recall", "Reduced", "Refusal", "Remembered", "Resident", "Rounded",
+    "Halt", "Held", "Helped", "House", "Judge", "Lanes", "Lasting", "Ledger", "Leg", "Mixed", "Moved", "Narrow", "Octets",
+    "Orders", "Outline", "Past", "Place", "Reach", "Recall", "Reduced", "Refusal", "Remembered", "Resident", "Rounded",
     "Senseless", "Shade", "Shelf", "Speaker", "Speech", "Swept", "Team", "Ticket", "Turn", "Turns", "Unheld", "Usual", "Wanted",
     "Wide4", "Wide8", "Widen", "Wish", "Workshop",
 ];

@@ -107,7 +107,7 @@ fn caller_from_headers(api_keys: &ApiKeys, headers: &HeaderMap) -> ApiResult<Cal
         Some(key) if api_keys.accepts(key) => Ok(caller),
         Some(_) => Err(ApiError::unauthorized(
             "key_wrong",
-            "the key is not one of this server's: ask whoever runs it",
+            "the key is not one of this server's: ask its operator",
             "Bearer realm=\"espalier\", error=\"invalid_token\"",
         )),
     }

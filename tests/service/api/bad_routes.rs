@@ -208,7 +208,7 @@ fn unauthenticated_requests_reveal_nothing() {
             get("/jobs").with_header("authorization", value),
             401,
             "key_wrong",
-            "ask whoever runs it",
+            "ask its operator",
         );
         cases.push(wrong.with_response_header("www-authenticate", "invalid_token"));
     }

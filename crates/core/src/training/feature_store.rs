@@ -1,7 +1,7 @@
 //! Feature store: files with the features of datasets, used from epoch to epoch and by later jobs on the same data.
 //!
 //! A file has the rows of all examples, concatenated, and their sha256. Its name is a hash of everything that the rows depend on, so a
-//! file that verifies is valid whoever wrote it. The page cache of the operating system serves repeated reads. Features that exceed
+//! file that verifies is valid regardless of its writer. The page cache of the operating system serves repeated reads. Features that exceed
 //! the budget are not stored.
 
 use super::job::Settings;
