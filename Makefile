@@ -49,9 +49,11 @@ soak: ## The reliability tests at full length: kills, restarts, many clients
 docs: ## Run every command of README.md and docs/ against a server
 	scripts/docs.sh
 
-openapi: ## Write openapi.yaml from the code
+openapi: ## Write openapi.yaml and docs/settings.md from the code
 	cargo run --locked --quiet -- openapi > openapi.yaml.new
 	mv openapi.yaml.new openapi.yaml
+	python3 scripts/settings_doc.py "$${CARGO_TARGET_DIR:-target}/debug/espalier" > settings.md.new
+	mv settings.md.new docs/settings.md
 
 clean: ## Remove what was built; models and data stay
 	cargo clean

@@ -49,11 +49,11 @@ fn job_has_every_documented_field() {
         "options",
         "progress",
         "queue_position",
+        "requested_action",
         "started_at",
         "status",
         "task",
         "validation",
-        "requested_action",
     ];
     assert_eq!(keys(&accepted), known);
 

@@ -81,7 +81,7 @@ fn kill_until_done(setup: &ServerConfig, seed: u64) {
 /// checkpoint.
 fn kill_at(app: ServerProcess, id: &str, moment: KillPoint, newest: Option<u64>) -> (ServerProcess, Option<u64>) {
     let started = Instant::now();
-    app.wait_for_log_since_start("attempt begins");
+    app.wait_for_log_since_start("attempt started");
     assert!(started.elapsed() < RECOVERY_TIMEOUT, "the attempt began after {:?}", started.elapsed());
     moment.wait_until_reached(&app, id);
     let (setup, log) = app.kill();

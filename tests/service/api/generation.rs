@@ -98,7 +98,7 @@ fn conversations_are_learned_turn_by_turn() {
         .collect();
     let refused = app.post("/jobs", &json!({"examples": weightless}));
     assert_eq!(refused.status, 422, "{}", refused.text());
-    assert!(refused.text().contains("nothing to be learned"), "{}", refused.text());
+    assert!(refused.text().contains("no tokens to learn"), "{}", refused.text());
     let wrong = json!([{"messages": [{"content": "a"}]}, {"messages": "a"}, {"messages": []}]);
     let refused = app.post("/jobs", &json!({"examples": wrong}));
     assert_eq!(refused.json()["errors"].as_array().unwrap().len(), 3, "{}", refused.text());

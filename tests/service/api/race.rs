@@ -132,7 +132,7 @@ fn invalid_auto_method_is_rejected_with_its_pointer() {
                 "epochs",
             )
             .with_pointer("/method/candidates/1/hyperparameters/epochs"),
-            error_case("from an adapter", post("/jobs", &from), 422, "invalid_job", "afresh")
+            error_case("from an adapter", post("/jobs", &from), 422, "invalid_job", "cannot start from an adapter")
                 .with_pointer("/from_adapter"),
         ],
     );

@@ -109,14 +109,14 @@ fn run_with_stopped_worker(wake: ResumeAt) {
     wait_for_attempt(&api, &id, 2);
     if wake == ResumeAt::WhileTheOtherTrains {
         stopped_worker.signal(SIGCONT);
-        stopped_worker.wait_for_log("the lease is lost");
+        stopped_worker.wait_for_log("lease lost");
     }
     let job = api.wait_for_job(&id);
     assert_eq!((&job["status"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job:#}");
     assert!(other.terminate().0.success());
     if wake == ResumeAt::AfterTheOtherHasPublished {
         stopped_worker.signal(SIGCONT);
-        stopped_worker.wait_for_log("the lease is lost");
+        stopped_worker.wait_for_log("lease lost");
     }
 
     // The continued worker is the only one left and runs this job.
