@@ -40,11 +40,61 @@ const RETIRED: &[(&str, &str)] = &[
 
 /// Identifiers of retired types and functions, matched exactly.
 const RETIRED_IDENTIFIERS: &[&str] = &[
-    "Adapted", "AtWork", "Bench", "Bell", "Card", "Chains", "Circumstances", "Coming", "Crew", "Desk", "Draft", "Faults", "Ground",
-    "Halt", "Held", "Helped", "House", "Judge", "Lanes", "Lasting", "Ledger", "Leg", "Mixed", "Moved", "Narrow", "Octets",
-    "Orders", "Outline", "Past", "Place", "Reach", "Recall", "Reduced", "Refusal", "Remembered", "Resident", "Rounded",
-    "Senseless", "Shade", "Shelf", "Speaker", "Speech", "Swept", "Team", "Ticket", "Turn", "Turns", "Unheld", "Usual", "Wanted",
-    "Wide4", "Wide8", "Widen", "Wish", "Workshop",
+    "Adapted",
+    "AtWork",
+    "Bench",
+    "Bell",
+    "Card",
+    "Chains",
+    "Circumstances",
+    "Coming",
+    "Crew",
+    "Desk",
+    "Draft",
+    "Faults",
+    "Ground",
+    "Halt",
+    "Held",
+    "Helped",
+    "House",
+    "Judge",
+    "Lanes",
+    "Lasting",
+    "Ledger",
+    "Leg",
+    "Mixed",
+    "Moved",
+    "Narrow",
+    "Octets",
+    "Orders",
+    "Outline",
+    "Past",
+    "Place",
+    "Reach",
+    "Recall",
+    "Reduced",
+    "Refusal",
+    "Remembered",
+    "Resident",
+    "Rounded",
+    "Senseless",
+    "Shade",
+    "Shelf",
+    "Speaker",
+    "Speech",
+    "Swept",
+    "Team",
+    "Ticket",
+    "Turn",
+    "Turns",
+    "Unheld",
+    "Usual",
+    "Wanted",
+    "Wide4",
+    "Wide8",
+    "Widen",
+    "Wish",
+    "Workshop",
 ];
 
 #[test]
@@ -86,7 +136,10 @@ fn violations(file: &Path, root: &Path) -> Vec<String> {
         let words = words.map(|(word, instead)| format!("`{word}` (instead: {instead})"));
         let identifiers = RETIRED_IDENTIFIERS.iter().filter(|name| is_code && has_identifier(line, name));
         let place = format!("{name}:{}", index + 1);
-        words.chain(identifiers.map(|name| format!("`{name}`"))).map(|what| format!("{place}: {what}")).collect::<Vec<_>>()
+        words
+            .chain(identifiers.map(|name| format!("`{name}`")))
+            .map(|what| format!("{place}: {what}"))
+            .collect::<Vec<_>>()
     };
     lines.flat_map(of_line).collect()
 }
@@ -106,7 +159,6 @@ fn contains(line: &str, phrase: &str) -> bool {
 
 fn has_identifier(line: &str, name: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
-    code.match_indices(name).any(|(start, _)| {
-        !code[..start].ends_with(is_word) && !code[start + name.len()..].starts_with(is_word)
-    })
+    code.match_indices(name)
+        .any(|(start, _)| !code[..start].ends_with(is_word) && !code[start + name.len()..].starts_with(is_word))
 }

@@ -108,8 +108,8 @@ fn format_progress(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::output::tests::captured_output;
     use super::*;
+    use crate::cli::output::tests::captured_output;
 
     fn progress_at(step: u64) -> Progress {
         Progress {

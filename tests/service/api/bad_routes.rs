@@ -203,13 +203,8 @@ fn unauthenticated_requests_reveal_nothing() {
     for value in
         ["Bearer wrong-key-of-some-length", "Bearer a-key-of-sufficient-lengt", "Bearer a-key-of-sufficient-lengthh"]
     {
-        let wrong = error_case(
-            value,
-            get("/jobs").with_header("authorization", value),
-            401,
-            "key_wrong",
-            "ask its operator",
-        );
+        let wrong =
+            error_case(value, get("/jobs").with_header("authorization", value), 401, "key_wrong", "ask its operator");
         cases.push(wrong.with_response_header("www-authenticate", "invalid_token"));
     }
     for value in ["Basic YTpi", "Bearer", KEY] {

@@ -41,19 +41,14 @@ impl Tape {
                 self.accumulate_var_into(store, input, |sum| backend.linear_backward(&gradient, &linear, sum))
             }
             Op::Dense { input, x, weight, bias, .. } => {
-                let parameter_gradients = backend.dense_backward_parameters(&gradient, &x)?;
-                self.accumulate_param(store, weight, parameter_gradients.weight)?;
-                self.accumulate_param(store, bias, parameter_gradients.bias)?;
-                self.accumulate_var(store, input, || {
-                    backend.dense_backward_input(&gradient, &self.parameters[weight.0])
-                })
+                self.backward_dense([weight, bias], &gradient, &x, store)?;
+                let weight = &self.parameters[weight.0];
+                self.accumulate_var(store, input, || backend.dense_backward_input(&gradient, weight))
             }
             Op::Lora(op) => self.backward_lora(op, gradient, store),
             Op::Norm { input, residual, saved, norm, .. } => {
-                let input_gradient = backend.norm_backward(&gradient, &saved, &norm)?;
-                residual
-                    .map_or(Ok(()), |residual| self.accumulate_var(store, residual, || Ok(input_gradient.clone())))?;
-                self.accumulate_var(store, input, || Ok(input_gradient))
+                let inputs = [Some(input), residual];
+                self.accumulate_shared(store, inputs, backend.norm_backward(&gradient, &saved, &norm)?)
             }
             Op::Identity { input, .. } => self.accumulate_var(store, input, || Ok(gradient)),
             Op::Parameter { parameter, .. } => self.accumulate_param(store, parameter, gradient),
@@ -71,10 +66,9 @@ impl Tape {
                 self.accumulate_var(store, target, || Ok(gradient))
             }
             Op::PrependRows { input, prefix, layout, prefix_rows, .. } => {
-                let [input_gradient, prefix_gradient] =
-                    backend.prepend_rows_backward(&gradient, &layout, prefix_rows)?;
-                self.accumulate_var(store, prefix, || Ok(prefix_gradient))?;
-                self.accumulate_var(store, input, || Ok(input_gradient))
+                let [to_input, to_prefix] = backend.prepend_rows_backward(&gradient, &layout, prefix_rows)?;
+                self.accumulate_var(store, prefix, || Ok(to_prefix))?;
+                self.accumulate_var(store, input, || Ok(to_input))
             }
             Op::Attention(op) => self.backward_attention(op, &gradient, store),
             Op::Pool { input, layout, kind, .. } => {
@@ -101,6 +95,32 @@ impl Tape {
                 self.accumulate_var(store, input, || backend.mul(&gradient, &factor))
             }
         }
+    }
+
+    /// Adds one gradient to both inputs of a sum.
+    fn accumulate_shared(
+        &self,
+        store: &mut GradientStore,
+        [input, other]: [Option<Var>; 2],
+        sum: Buffer,
+    ) -> Result<()> {
+        for var in other.into_iter().chain(input) {
+            self.accumulate_var(store, var, || Ok(sum.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Gradients of the weight and the bias of a trainable linear layer.
+    fn backward_dense(
+        &self,
+        [weight, bias]: [ParamId; 2],
+        gradient: &Buffer,
+        x: &Buffer,
+        store: &mut GradientStore,
+    ) -> Result<()> {
+        let gradients = self.backend.dense_backward_parameters(gradient, x)?;
+        self.accumulate_param(store, weight, gradients.weight)?;
+        self.accumulate_param(store, bias, gradients.bias)
     }
 
     fn backward_lora(&self, op: LoraOp, gradient: Buffer, store: &mut GradientStore) -> Result<()> {

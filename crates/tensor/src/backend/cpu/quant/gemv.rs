@@ -217,14 +217,8 @@ impl<F: QuantCodec> QuantGemv<'_, '_, F> {
                         R::prefetch(prefetch_address.wrapping_add(CACHE_LINE_BYTES), strip_stride);
                         prefetch_address = prefetch_address.wrapping_add(2 * CACHE_LINE_BYTES);
                     }
-                    sums = mul_acc_packed::<L, F, R, S>(
-                        sums,
-                        lhs,
-                        k,
-                        R::load_packed(block, strip_stride, group),
-                        scales,
-                        F::VALUES_PER_LOAD,
-                    );
+                    let packed = R::load_packed(block, strip_stride, group);
+                    sums = mul_acc_packed::<L, F, R, S>(sums, lhs, k, packed, scales, F::VALUES_PER_LOAD);
                     lhs = lhs.wrapping_add(F::VALUES_PER_LOAD);
                     group = group.wrapping_add(1);
                 }
@@ -235,14 +229,8 @@ impl<F: QuantCodec> QuantGemv<'_, '_, F> {
             while remaining_k > 0 {
                 let value_count = F::VALUES_PER_LOAD.min(remaining_k);
                 let scales = R::load_scales(block, strip_stride);
-                sums = mul_acc_packed::<L, F, R, S>(
-                    sums,
-                    lhs,
-                    k,
-                    R::load_packed(block, strip_stride, group),
-                    scales,
-                    value_count,
-                );
+                let packed = R::load_packed(block, strip_stride, group);
+                sums = mul_acc_packed::<L, F, R, S>(sums, lhs, k, packed, scales, value_count);
                 lhs = lhs.wrapping_add(value_count);
                 group = group.wrapping_add(1);
                 remaining_k = remaining_k.wrapping_sub(value_count);
