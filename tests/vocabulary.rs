@@ -152,8 +152,8 @@ fn is_word(c: char) -> bool {
 fn contains(line: &str, phrase: &str) -> bool {
     line.match_indices(phrase).any(|(start, _)| {
         let (before, after) = (&line[..start], &line[start + phrase.len()..]);
-        let ends_in_word = phrase.ends_with(is_word);
-        !before.ends_with(is_word) && !(ends_in_word && after.starts_with(is_word))
+        let continues = phrase.ends_with(is_word) && after.starts_with(is_word);
+        !before.ends_with(is_word) && !continues
     })
 }
 

@@ -168,7 +168,7 @@ fn unknown_or_ambiguous_adapter_reference_is_rejected() {
     let mut cases: Vec<ErrorCase> = Vec::new();
     for (reference, status, code, expected) in references {
         let mut add = |name: &str, request| {
-            cases.push(error_case(format!("{name} {reference}"), request, status, code, expected))
+            cases.push(error_case(format!("{name} {reference}"), request, status, code, expected));
         };
         add("get", get(format!("/adapters/{reference}")));
         add("download", get(format!("/adapters/{reference}/download")));

@@ -307,10 +307,14 @@ fn sites_have_the_paths_of_the_headed_model() {
                         (linear.in_features, linear.out_features),
                         (info.in_features, info.out_features),
                         "{info:?}"
-                    )
+                    );
                 }
                 None => {
-                    assert_eq!(base.norm_at(info.site).unwrap().unwrap()[0].values.len(), info.out_features, "{info:?}")
+                    assert_eq!(
+                        base.norm_at(info.site).unwrap().unwrap()[0].values.len(),
+                        info.out_features,
+                        "{info:?}"
+                    );
                 }
             }
             assert!(!info.has_bias || base.bias_at(info.site).unwrap().is_some(), "{info:?}");

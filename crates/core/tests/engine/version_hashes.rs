@@ -86,7 +86,7 @@ fn one_adapter_per_method_has_the_pinned_version() {
     ]);
     let methods: Vec<adapter::Config> = serde_json::from_value(settings.clone()).unwrap();
     let is_pinned = |name: &&str| methods.iter().any(|method| method.name() == *name);
-    assert!(adapter::METHOD_NAMES.iter().all(|name| is_pinned(&name)), "every method is pinned");
+    assert!(adapter::METHOD_NAMES.iter().all(is_pinned), "every method is pinned");
     let base = espalier_testing::jobs::tiny_base();
     let names = settings.as_array().unwrap().iter().map(|method| format!("method {method}"));
     let found = names.zip(&methods).map(|(name, method)| {
