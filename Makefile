@@ -31,7 +31,7 @@ test: ## All tests, on SQLite and on a Postgres of their own
 check: ## Format, lints, documentation, licences, unused dependencies, spelling
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	@typos=$$(scripts/check-tools.sh) && set -x && cargo deny --log-level error check bans licenses sources && cargo machete --with-metadata && "$$typos"
 
 lint-unsafe: ## The portable kernels and the thread pool under Miri (installs a nightly component)

@@ -192,7 +192,7 @@ async fn stop_workers(workers: Option<Workers>) {
     let Some(workers) = workers else { return };
     match tokio::time::timeout(WORKER_STOP_TIMEOUT, workers.stop()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(error = %error, "requeueing jobs failed; the next start requeues them"),
+        Ok(Err(error)) => tracing::warn!(error = %error, "requeuing jobs failed; the next start requeues them"),
         Err(_) => tracing::warn!("jobs did not stop in time; the next start requeues them"),
     }
 }

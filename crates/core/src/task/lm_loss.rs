@@ -16,7 +16,7 @@ const CHUNK_ROWS: usize = 128;
 
 /// Cross entropy of each row, and its gradient.
 pub struct TokenLosses {
-    /// −log softmax(logits)[label] per row.
+    /// `−log softmax(logits)[label]` per row.
     pub losses: Vec<f64>,
     /// Gradient of each row's loss with respect to the row, `(rows, hidden)`.
     gradients: Tensor,
