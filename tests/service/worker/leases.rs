@@ -33,11 +33,14 @@ async fn repeatedly_abandoned_job_is_bit_identical_to_an_uninterrupted_one() {
     let params = JobParams { name: "abandoned", epochs: 400, seed: 6, validation: 0.1 };
     let fixture = WorkerFixture::new().await;
     let id = fixture.queue_job(params).await;
+    let mut context = fixture.context.clone();
+    // On a busy machine an attempt may end before its first checkpoint.
+    context.settings.max_attempts = 1000;
     let mut random = SeededRng::new(7, &["abandoned workers"]);
     let mut abandoned = 0;
     while !fixture.job(id).await.status.is_terminal() {
         let time_limit = Duration::from_millis(20 + random.uniform_below(400) as u64);
-        if tokio::time::timeout(time_limit, run_next(&fixture.context)).await.is_err() {
+        if tokio::time::timeout(time_limit, run_next(&context)).await.is_err() {
             abandoned += 1;
             fixture.store().expire_leases_of_instance(fixture.context.data_folder.instance_id()).await.unwrap();
         }
