@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Logits and every gradient of LoRA and a head on the real base model, against PyTorch and PEFT: tests/golden.rs with
+# Logits and every gradient of LoRA and a head on the real base model, against PyTorch and PEFT: crates/core/tests/engine/golden.rs with
 # cases made by tests/golden/make.py. Prints the largest relative errors; fails where one is above the test's limit.
 #
 # Needs Python with the packages of tests/peft/requirements.txt, as scripts/peft.sh does (PEFT_PYTHON).
@@ -11,4 +11,4 @@ cases=$(mktemp -d)
 trap 'rm -rf "$cases"' EXIT
 "$python" tests/golden/make.py models/all-MiniLM-L6-v2 "$cases"
 ESPALIER_GOLDEN_MODEL=models/all-MiniLM-L6-v2 ESPALIER_GOLDEN_CASES="$cases" \
-    cargo test --locked --test golden -- --nocapture
+    cargo test --locked -p espalier-core --test engine golden -- --nocapture

@@ -2,7 +2,7 @@
 
     python tests/chat/render.py
 
-Reads templates/, conversations.json and snippets.json, writes expected.json, which tests/chat_templates.rs compares with
+Reads templates/, conversations.json and snippets.json, writes expected.json, which crates/core/tests/engine/chat_templates.rs compares with
 espalier's own rendering. Needs the packages of tests/peft/requirements.txt and jinja2 (scripts/python-env.sh).
 
 Where the assistant speaks is found here by each family's own marks, and so in another way than espalier finds it, which

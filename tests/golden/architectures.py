@@ -1,4 +1,4 @@
-"""Golden numbers for tests/architectures.rs: the last layer's hidden states of small random models, by transformers.
+"""Golden numbers for crates/core/tests/engine/architectures.rs: the last layer's hidden states of small random models, by transformers.
 
     architectures.py OUT_FOLDER [MODEL_TYPE …]
 

@@ -1,4 +1,4 @@
-"""Gradients on decoders for tests/gradients.rs, by the real PEFT: `decoder_gradients.py ARCHITECTURES_FOLDER OUT_FOLDER`.
+"""Gradients on decoders for crates/core/tests/engine/gradients.rs, by the real PEFT: `decoder_gradients.py ARCHITECTURES_FOLDER OUT_FOLDER`.
 
 LoRA on all linear maps and IA3 on the small Llama, Qwen 2 and Qwen 3 that architectures.py made, whose heads of queries share keys
 and values, with a linear head on the last token. Writes for each OUT_FOLDER/MODEL-METHOD.safetensors, which holds every trained

@@ -1,4 +1,4 @@
-"""Small decoders with their language models' heads, and golden numbers for tests/decoders.rs: `decoders.py OUT_FOLDER [MODEL_TYPE …]`.
+"""Small decoders with their language models' heads, and golden numbers for crates/core/tests/engine/decoders.rs: `decoders.py OUT_FOLDER [MODEL_TYPE …]`.
 
 Writes OUT_FOLDER/MODEL_TYPE/{config.json,model.safetensors,tokenizer.json,tokenizer_config.json}: random models with a byte-level
 tokenizer and a chat template, and expected.safetensors, by transformers and the real PEFT:

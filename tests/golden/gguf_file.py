@@ -1,4 +1,4 @@
-"""A small Llama in a GGUF file, and golden numbers for tests/gguf.rs, by transformers on what the file's numbers mean.
+"""A small Llama in a GGUF file, and golden numbers for crates/core/tests/engine/gguf.rs, by transformers on what the file's numbers mean.
 
     gguf_file.py OUT_FOLDER
 

@@ -1,4 +1,4 @@
-"""Other kinds of GGUF files, and golden numbers for tests/gguf.rs, by transformers and SentencePiece:
+"""Other kinds of GGUF files, and golden numbers for crates/core/tests/engine/gguf.rs, by transformers and SentencePiece:
 
     gguf_kinds.py OUT_FOLDER
 

@@ -1,4 +1,4 @@
-"""Gradients for tests/gradients.rs, by PyTorch: `gradients.py <tiny-bert folder> <out folder>`.
+"""Gradients for crates/core/tests/engine/gradients.rs, by PyTorch: `gradients.py <tiny-bert folder> <out folder>`.
 
 What a method trains but does not save: P-tuning's network and a prefix's projection, by the real PEFT, and all biases of the
 base (BitFit), by transformers alone. Writes for each OUT_FOLDER/NAME.safetensors, which holds every trained tensor after a

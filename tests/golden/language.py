@@ -1,4 +1,4 @@
-"""Golden numbers for tests/language.rs: a masked language model's logits, by transformers.
+"""Golden numbers for crates/core/tests/engine/language.rs: a masked language model's logits, by transformers.
 
     language.py OUT_FOLDER [MODEL_TYPE …]
 

@@ -1,4 +1,4 @@
-"""Golden numbers for tests/golden.rs: logits, loss and every gradient of LoRA and a head, by PyTorch and PEFT.
+"""Golden numbers for crates/core/tests/engine/golden.rs: logits, loss and every gradient of LoRA and a head, by PyTorch and PEFT.
 
     make.py MODEL_FOLDER OUT_FOLDER
 
