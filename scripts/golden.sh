@@ -10,5 +10,5 @@ python=${PEFT_PYTHON:-$(scripts/python-env.sh)}
 cases=$(mktemp -d)
 trap 'rm -rf "$cases"' EXIT
 "$python" tests/golden/make.py models/all-MiniLM-L6-v2 "$cases"
-ESPALIER_GOLDEN_MODEL=models/all-MiniLM-L6-v2 ESPALIER_GOLDEN_CASES="$cases" \
+ESPALIER_GOLDEN_MODEL="$PWD"/models/all-MiniLM-L6-v2 ESPALIER_GOLDEN_CASES="$cases" \
     cargo test --locked -p espalier-core --test engine golden -- --nocapture
