@@ -12,7 +12,7 @@ use espalier_tensor::{Backend, Buffer, RaggedLayout, Tape, Tensor, Var};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Embeddings before the first layer. An architecture has words and any of the other parts.
+/// Token embeddings, and the parts that only some architectures add to them before the first layer.
 pub struct Embeddings {
     pub words: FrozenEmbedding,
     pub positions: Option<PositionEmbeddings>,
