@@ -1,10 +1,10 @@
-//! Settings of the listen address and the API keys.
+//! Settings of the listen address and the API keys. Secret values may be read from files, as Docker and Kubernetes mount them.
 
-use super::secret::{Secret, read_secret_file};
 use clap::Args;
 use espalier_core::error::{Error, Result};
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Minimum length of an API key, which makes guessing infeasible.
 const MIN_API_KEY_LENGTH: usize = 16;
@@ -83,4 +83,46 @@ fn check_api_keys(keys: &[&str]) -> Result<()> {
             ),
         )),
     }
+}
+
+/// Value that `Debug` does not print, so that it does not appear in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(value: &str) -> Self {
+        Self::new(value)
+    }
+}
+
+/// Reads a secret file; `flag` is the setting that names it.
+///
+/// # Errors
+/// `Invalid` (`unreadable_secret`) if the file cannot be read.
+pub fn read_secret_file(path: &Path, flag: &str) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Error::invalid(
+            "unreadable_secret",
+            format!(
+                "{flag} names {}, which cannot be read: {error}; check the path and its permissions",
+                path.display()
+            ),
+        )
+    })
 }

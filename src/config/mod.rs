@@ -5,14 +5,13 @@
 mod access;
 mod base_model;
 mod limits;
-mod secret;
 mod serving;
 mod storage;
 mod training;
 mod units;
 
 pub use access::AccessSettings;
-pub use secret::Secret;
+pub use access::Secret;
 pub use training::Role;
 pub use units::available_cores;
 

@@ -1,6 +1,6 @@
 //! Settings of the data folder and the database.
 
-use super::secret::{Secret, read_secret_file};
+use super::access::{Secret, read_secret_file};
 use crate::store;
 use clap::Args;
 use espalier_core::error::{Error, Result};

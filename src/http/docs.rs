@@ -2,7 +2,7 @@
 
 use super::error::{ApiError, ApiResult};
 use super::extract::PathParam;
-use super::problem_responses::NotFound;
+use super::openapi::NotFound;
 use super::state::AppState;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::{IntoResponse, Redirect, Response};

@@ -2,8 +2,8 @@
 
 use super::error::{ApiError, ApiResult};
 use super::json;
-use super::settings::Settings;
 use super::state::AppState;
+use super::state::Settings;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;

@@ -1,7 +1,7 @@
 //! `GET /health/*`: liveness and readiness checks.
 
 use super::error::{ApiError, ApiResult};
-use super::problem_responses::ServiceUnavailable;
+use super::openapi::ServiceUnavailable;
 use super::state::AppState;
 use axum::Json;
 use espalier_core::error::Error;

@@ -5,7 +5,7 @@ use super::drain_body::drain_request_body;
 use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
 use super::openai;
-use super::settings::Settings;
+use super::state::Settings;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE};

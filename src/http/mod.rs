@@ -22,11 +22,9 @@ pub mod openai;
 mod openapi;
 mod pagination;
 pub mod predict;
-mod problem_responses;
 pub mod resource_name;
 mod router;
 mod server;
-mod settings;
 mod spawn;
 mod sse;
 mod state;
@@ -36,7 +34,7 @@ pub use auth::ApiKeys;
 pub use metrics::Metrics;
 pub use router::{openapi_document, openapi_yaml, router, worker_router};
 pub use server::serve;
-pub use settings::Settings;
+pub use state::Settings;
 pub use state::{AppState, ConcurrencyLimits};
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Keyset pagination of lists, newest rows first.
 
-use super::settings::Settings;
+use super::state::Settings;
 use crate::store::PageRequest;
 use espalier_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use super::adapters::AdapterVersion;
 use super::auth::Caller;
 use super::error::ApiResult;
 use super::extract::{Json, QueryParams};
-use super::problem_responses::{
+use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
 };

@@ -9,8 +9,8 @@ use super::errors;
 use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
 use super::multi_adapter::{self, AdapterGroup};
 use super::predict::batch::{self, BatchCounters};
+use super::predict::preprocess;
 use super::predict::queue::{Limits, PredictionQueue, collect_rows};
-use super::predict::{postprocess, preprocess};
 use super::settings::{PredictOptions, PredictResponse, Settings, Stats};
 use crate::store::{Adapter, Reference, Store};
 use espalier_core::artifact::LoadedAdapter;
@@ -123,10 +123,10 @@ impl InferenceService {
         // `handle` pins the adapter until the response is complete.
         let rows = collect_rows(permit.push(&handle, tokens)).await?;
         let predictions = match rows.iter().map(Vec::len).sum::<usize>() <= INLINE_POSTPROCESS_MAX {
-            true => postprocess::postprocess_rows(&inner.base, &handle, rows, &inputs, options)?,
+            true => preprocess::postprocess_rows(&inner.base, &handle, rows, &inputs, options)?,
             false => {
                 let base = Arc::clone(&inner.base);
-                let postprocess = move || postprocess::postprocess_rows(&base, &handle, rows, &inputs, options);
+                let postprocess = move || preprocess::postprocess_rows(&base, &handle, rows, &inputs, options);
                 spawn_blocking(postprocess).await.context("postprocessing predictions")??
             }
         };

@@ -3,10 +3,10 @@
 //! A kill at any point loses at most the steps since the last checkpoint and leaves nothing half done. The comments at the steps
 //! of [`Attempt::execute`] give the reason for each.
 
-use super::context::WorkerContext;
+use super::WorkerContext;
 use super::lease_guard::{LEASE_EXPIRED, LeaseGuard, LeaseLost};
-use super::outcome::{AttemptError, AttemptOutcome, retryable_job_error};
 use super::progress_channel::ProgressChannel;
+use super::publish::{AttemptError, AttemptOutcome, retryable_job_error};
 use super::stop_signal::StopSignal;
 use super::{background, inputs, publish};
 use crate::store::{Claim, RequestedAction};

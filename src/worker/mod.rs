@@ -5,26 +5,27 @@
 //! ([`lease_guard`]). A worker may be killed at any moment: files are named by their content or verified when they are read,
 //! blobs are written before the row that refers to them, and every row is written under the lease.
 
-mod attempt;
-mod background;
-mod context;
-mod inputs;
-mod lease_guard;
-mod outcome;
-mod progress_channel;
-mod publish;
-mod slot;
-mod stop_signal;
-
-pub use context::{Settings, WorkerContext};
-
+use crate::store::Store;
+use crate::store::blobs::DataDir;
 use espalier_core::error::{Error, Result};
+use espalier_core::model::BaseModel;
+use espalier_core::{dataset, training};
 use slot::Slot;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+mod attempt;
+mod background;
+mod inputs;
+mod lease_guard;
+mod progress_channel;
+mod publish;
+mod slot;
+mod stop_signal;
 
 /// Running worker slots.
 pub struct Workers {
@@ -78,4 +79,27 @@ impl Workers {
 /// Errors of the claim.
 pub async fn run_next(context: &WorkerContext) -> Result<Option<Uuid>> {
     Slot::new(context.clone(), Uuid::now_v7(), CancellationToken::new()).run_next().await
+}
+
+/// Settings of the workers.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Number of jobs that are trained at once.
+    pub slots: usize,
+    pub lease_duration: Duration,
+    pub heartbeat_interval: Duration,
+    /// How often an idle worker polls for jobs that it was not notified of.
+    pub poll_interval: Duration,
+    pub max_attempts: u32,
+    pub training: training::Settings,
+    pub data: dataset::Limits,
+}
+
+/// Shared services and settings of the workers.
+#[derive(Clone)]
+pub struct WorkerContext {
+    pub base: Arc<BaseModel>,
+    pub store: Arc<dyn Store>,
+    pub data_folder: Arc<DataDir>,
+    pub settings: Settings,
 }

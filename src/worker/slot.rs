@@ -1,8 +1,8 @@
 //! Worker slot: claims jobs one by one, and waits while the queue is empty.
 
+use super::WorkerContext;
 use super::attempt::Attempt;
-use super::context::WorkerContext;
-use super::outcome::AttemptOutcome;
+use super::publish::AttemptOutcome;
 use crate::store;
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;

@@ -2,8 +2,7 @@
 //!
 //! The checks change nothing: they report what a start would create or download.
 
-mod machine;
-mod storage;
+mod checks;
 
 use super::error::{CliError, CliResult};
 use super::output::{Output, OutputFormat};
@@ -93,10 +92,10 @@ fn run_checks(config: &Config) -> Vec<CheckResult> {
         Err(error) => return vec![CheckResult::from_error("settings", &error)],
     };
     let mut results = vec![check_base_model(&settings)];
-    results.extend(storage::check_data_dir(&settings.data_dir));
-    results.push(storage::check_database(&settings.database_url));
-    results.push(machine::check_address(settings.listen));
-    results.extend(machine::check_cpu(&settings));
+    results.extend(checks::check_data_dir(&settings.data_dir));
+    results.push(checks::check_database(&settings.database_url));
+    results.push(checks::check_address(settings.listen));
+    results.extend(checks::check_cpu(&settings));
     results
 }
 

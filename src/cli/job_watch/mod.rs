@@ -2,7 +2,6 @@
 //!
 //! Polling continues while the stream is interrupted or the server restarts.
 
-mod event_subscription;
 mod progress_display;
 
 use super::api_types::{Event, Job};
@@ -10,8 +9,8 @@ use super::client::{Client, encode_path_segment};
 use super::error::{CliError, CliResult};
 use super::output::Output;
 use super::pagination::ListResponse;
+use super::sse::{JobUpdate, subscribe};
 use super::{job_metrics, sse, usage_hints};
-use event_subscription::{JobUpdate, subscribe};
 use progress_display::ProgressDisplay;
 use serde_json::Value;
 use std::sync::mpsc::RecvTimeoutError;

@@ -2,21 +2,20 @@
 
 mod download;
 mod import;
-mod request;
 mod view;
 
 pub use download::DownloadQuery;
-pub use request::{AdapterForm, AdapterQuery, AdapterRequest, AdapterUpload};
+pub use import::{AdapterForm, AdapterQuery, AdapterRequest, AdapterUpload};
 pub use view::{AdapterVersion, AdapterView};
 
 use super::auth::Caller;
 use super::error::ApiResult;
 use super::extract::{PathParam, QueryParams};
-use super::pagination::{List, ListQuery, PageParams};
-use super::problem_responses::{
+use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
 };
+use super::pagination::{List, ListQuery, PageParams};
 use super::spawn::spawn_detached;
 use super::state::AppState;
 use super::upload::Binary;

@@ -2,18 +2,17 @@
 
 pub mod check;
 mod request;
-mod storage;
 
 pub use request::{DatasetForm, DatasetQuery, DatasetRequest};
-pub use storage::{InsertOutcome, insert_or_get, rollback};
+pub use request::{InsertOutcome, insert_or_get, rollback};
 
 use super::auth::Caller;
 use super::error::ApiResult;
 use super::extract::{PathId, QueryParams};
-use super::pagination::{List, ListQuery, PageParams};
-use super::problem_responses::{
+use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
 };
+use super::pagination::{List, ListQuery, PageParams};
 use super::spawn::spawn_detached;
 use super::state::AppState;
 use crate::store::Dataset;
@@ -117,6 +116,6 @@ async fn get_dataset(state: AppState, caller: Caller, PathId(id): PathId) -> Api
     responses((status = 204, description = "The dataset is deleted."), NotFound, Conflict, ServiceUnavailable),
 )]
 async fn delete_dataset(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<StatusCode> {
-    spawn_detached("deleting a dataset", async move { storage::delete(&state, &caller.owner, id).await }).await?;
+    spawn_detached("deleting a dataset", async move { request::delete(&state, &caller.owner, id).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,7 +7,7 @@ use super::adapters::AdapterVersion;
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, QueryParams};
-use super::problem_responses::{
+use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
 };

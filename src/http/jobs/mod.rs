@@ -1,6 +1,5 @@
 //! `/jobs`: create, list, get, cancel, pause and resume training jobs.
 
-mod initial_adapter;
 mod request;
 mod submission;
 mod view;
@@ -14,11 +13,11 @@ pub use view::{JobDetail, JobView};
 use super::auth::Caller;
 use super::error::ApiResult;
 use super::extract::{PathId, QueryParams};
-use super::pagination::{List, PageParams};
-use super::problem_responses::{
+use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
 };
+use super::pagination::{List, PageParams};
 use super::spawn::run_blocking;
 use super::state::AppState;
 use crate::store::Status;

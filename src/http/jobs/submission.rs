@@ -3,7 +3,7 @@
 //! Everything before [`persist`] is temporary, so that a rejected or cancelled request leaves nothing behind. `persist` runs to
 //! completion even if the client disconnects.
 
-use super::initial_adapter;
+use super::request;
 use super::request::{ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
 use crate::http::datasets::{self, check};
 use crate::http::error::ApiResult;
@@ -59,7 +59,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     let JobSubmission { mut request, source } = submission;
     let name = request.name.clone().map(Name::into_string);
     let initial_adapter = match &request.from_adapter {
-        Some(adapter) => Some(initial_adapter::resolve_initial_adapter(state, owner, adapter).await?),
+        Some(adapter) => Some(request::resolve_initial_adapter(state, owner, adapter).await?),
         None => None,
     };
     if let (None, Some(adapter)) = (request.hyperparameters.max_length, &initial_adapter) {

@@ -1,13 +1,13 @@
 //! `POST /v1/completions`: request and response types, and their mapping to generation.
 
+use super::completion::CompletionLogprobs;
 use super::completion::{ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
-use super::logprobs::CompletionLogprobs;
 use super::request::{IgnoredFields, StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::extract::Json;
 use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
-use crate::http::problem_responses::{BadRequest, NotFound, ServiceUnavailable};
+use crate::http::openapi::{BadRequest, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;

@@ -6,7 +6,6 @@ mod chat;
 mod completion;
 mod completions;
 pub mod error;
-mod logprobs;
 mod models;
 mod request;
 

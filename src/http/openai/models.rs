@@ -3,7 +3,7 @@
 use super::request::{model_not_found, resolve_model};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
-use crate::http::problem_responses::NotFound;
+use crate::http::openapi::NotFound;
 use crate::http::state::AppState;
 use crate::store::{Adapter, PageRequest};
 use axum::Json;

@@ -1,7 +1,6 @@
 //! `POST /predict`: preprocessing, queue, dynamic batches and postprocessing.
 
 pub mod batch;
-pub mod postprocess;
 pub mod preprocess;
 pub mod queue;
 mod request_queue;

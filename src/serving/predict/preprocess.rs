@@ -1,9 +1,11 @@
-//! Validates and tokenizes the inputs of a predict request.
+//! Validates and tokenizes the inputs of a predict request, and converts output rows into predictions.
 
+use super::queue::OutputRow;
 use crate::serving::adapters::AdapterHandle;
+use crate::serving::{LogitsOutput, PredictOptions};
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::model::{BaseModel, Tokens};
-use espalier_core::task::{Input, InputProblem};
+use espalier_core::task::{Embedding, Input, InputProblem, PostprocessContext, Prediction};
 
 /// Checks everything that needs no adapter.
 ///
@@ -82,6 +84,41 @@ pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input]) -> R
         reject_inputs(inputs, |_| has_problem.next().unwrap_or_default(), first.code, &first.message)?;
     }
     Ok(tokens)
+}
+
+/// Converts the row of each input.
+///
+/// # Errors
+/// `Internal` for a row that is not finite.
+pub fn postprocess_rows(
+    base: &BaseModel,
+    handle: &AdapterHandle,
+    rows: Vec<OutputRow>,
+    inputs: &[Input],
+    options: PredictOptions,
+) -> Result<Vec<Prediction>> {
+    rows.into_iter().zip(inputs).map(|(row, input)| postprocess_row(base, handle, row, input, options)).collect()
+}
+
+fn postprocess_row(
+    base: &BaseModel,
+    handle: &AdapterHandle,
+    row: Vec<f32>,
+    input: &Input,
+    options: PredictOptions,
+) -> Result<Prediction> {
+    if !row.iter().all(|value| value.is_finite()) {
+        return Err(Error::internal("the model answered with a number that is not finite"));
+    }
+    let Some(adapter) = handle.loaded() else { return Ok(Prediction::Embedding(Embedding { embedding: row })) };
+    let context = PostprocessContext {
+        base,
+        labels: &adapter.manifest.labels,
+        temperature: adapter.manifest.temperature,
+        top_k: options.top_k,
+        include_logits: options.logits == LogitsOutput::Include,
+    };
+    adapter.manifest.task.postprocess(&context, row, input)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::gc_pins::GcPins;
 use super::instances::{self, Instance};
+use super::layout;
 use super::layout::{SUBDIRECTORIES, check_blob_name, check_format, unusable_data_dir};
-use super::removal;
 use espalier_core::artifact::{PriorFolder, PublishedAdapter};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
@@ -122,7 +122,7 @@ impl DataDir {
         if self.gc_pins.is_pinned(hash, GC_PIN_TTL) {
             return Ok(());
         }
-        removal::remove_file_if_exists(&self.dataset_path(hash)).with_context(|| format!("removing the dataset {hash}"))
+        layout::remove_file_if_exists(&self.dataset_path(hash)).with_context(|| format!("removing the dataset {hash}"))
     }
 
     /// Writes an adapter folder and protects it from removal until its row is added. `write` gets the directory of all
@@ -156,12 +156,12 @@ impl DataDir {
         if self.gc_pins.is_pinned(version, GC_PIN_TTL) {
             return Ok(());
         }
-        removal::remove_dir_atomically(&self.adapters_dir().join(version), &self.temp_dir())
+        layout::remove_dir_atomically(&self.adapters_dir().join(version), &self.temp_dir())
             .with_context(|| format!("removing the adapter {version}"))
     }
 
     pub fn remove_checkpoints(&self, job: Uuid) -> Result<()> {
-        removal::remove_dir_atomically(&self.job_checkpoint_dir(job), &self.temp_dir())
+        layout::remove_dir_atomically(&self.job_checkpoint_dir(job), &self.temp_dir())
             .with_context(|| format!("removing the checkpoints of the job {job}"))
     }
 }

@@ -3,8 +3,8 @@
 
 use super::data_dir::DataDir;
 use super::gc_pins::is_younger_than;
+use super::layout;
 use super::layout::is_sha256_hex;
-use super::removal;
 use espalier_core::error::{Context, Result};
 use std::collections::HashSet;
 use std::fs;
@@ -65,7 +65,7 @@ impl DataDir {
         for job in entry_names(&self.checkpoints_dir())?.iter().filter_map(|name| Uuid::parse_str(name).ok()) {
             let dir = self.job_checkpoint_dir(job);
             if !live.contains(&job) && !is_younger_than(&dir, min_age) {
-                removal::remove_dir_atomically(&dir, &self.temp_dir())?;
+                layout::remove_dir_atomically(&dir, &self.temp_dir())?;
                 removed += 1;
             }
         }
@@ -80,8 +80,8 @@ impl DataDir {
             return Ok(false);
         }
         match blob.is_dir() {
-            true => removal::remove_dir_atomically(blob, &self.temp_dir())?,
-            false => removal::remove_file_if_exists(blob)?,
+            true => layout::remove_dir_atomically(blob, &self.temp_dir())?,
+            false => layout::remove_file_if_exists(blob)?,
         }
         Ok(true)
     }

@@ -1,10 +1,10 @@
-//! Format version, subdirectories and blob names of the data directory.
+//! Format version, subdirectories and blob names of the data directory, and removal of files that other processes may remove too.
 
 use espalier_core::durable_fs;
 use espalier_core::error::{Error, Result};
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
+use uuid::Uuid;
 
 /// Layout version that this program writes, and the only one it reads.
 const FORMAT_VERSION: u32 = 1;
@@ -77,4 +77,23 @@ pub fn check_blob_name(name: &str) -> Result<()> {
 
 pub fn is_sha256_hex(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Removes a file; a missing one is not an error.
+pub fn remove_file_if_exists(path: &Path) -> io::Result<()> {
+    ignore_not_found(fs::remove_file(path))
+}
+
+/// Moves a directory into `temp_dir` and deletes it there, so that no process sees it without some of its files.
+pub fn remove_dir_atomically(dir: &Path, temp_dir: &Path) -> io::Result<()> {
+    let removal_path = temp_dir.join(Uuid::now_v7().to_string());
+    ignore_not_found(fs::rename(dir, &removal_path))?;
+    ignore_not_found(fs::remove_dir_all(&removal_path))
+}
+
+pub fn ignore_not_found(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }

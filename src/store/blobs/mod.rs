@@ -19,7 +19,6 @@ mod garbage_collection;
 mod gc_pins;
 mod instances;
 mod layout;
-mod removal;
 
 pub use data_dir::DataDir;
 pub use garbage_collection::{GcReport, LiveBlobs};

@@ -1,9 +1,9 @@
-//! Statements and transactions on adapters.
+//! Statements and transactions on adapters and their names. A name points to the newest adapter that was added under it.
 
 use super::connection::{SqlStore, Transaction};
 use super::dialect::{Dialect, Row, RowLock, params};
-use super::row_decoding::{self, DecodeRow};
-use super::{adapter_names, pagination, row_encoding};
+use super::pagination;
+use super::row_codec::{self, DecodeRow};
 use crate::store::errors;
 use crate::store::model::{Adapter, NewAdapter, PageRequest, Reference};
 use espalier_core::error::{Context, Result};
@@ -25,10 +25,10 @@ pub async fn add<D: Dialect>(store: &SqlStore<D>, adapter: &NewAdapter) -> Resul
 }
 
 pub async fn insert_with_name<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapter) -> Result<Adapter> {
-    let description = row_encoding::encode_description(adapter)?;
-    adapter_names::lock_name(transaction, &adapter.owner, adapter.name.as_deref()).await?;
+    let description = row_codec::encode_description(adapter)?;
+    lock_name(transaction, &adapter.owner, adapter.name.as_deref()).await?;
     insert(transaction, adapter, &description).await?;
-    adapter_names::point_to(transaction, adapter).await?;
+    point_to(transaction, adapter).await?;
     find_by_id(transaction, &adapter.owner, adapter.id).await
 }
 
@@ -47,18 +47,18 @@ pub async fn resolve<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &R
             newest_with_version_prefix(store, owner, name, version_prefix).await?
         }
     };
-    row_decoding::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(reference))?)
+    row_codec::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(reference))?)
 }
 
 pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
     let mut transaction = store.begin().await?;
     let adapter = find_by_id(&mut transaction, owner, id).await?;
-    adapter_names::lock_name(&mut transaction, owner, adapter.name.as_deref()).await?;
+    lock_name(&mut transaction, owner, adapter.name.as_deref()).await?;
     lock_for_update(&mut transaction, id).await?.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?;
     if let Some(job) = unfinished_job_starting_from(&mut transaction, owner, &adapter.description.version).await? {
         return Err(errors::adapter_in_use(id, job));
     }
-    adapter_names::repoint_to_previous(&mut transaction, &adapter).await?;
+    repoint_to_previous(&mut transaction, &adapter).await?;
     delete_row(&mut transaction, id).await?;
     pagination::insert_tombstone(&mut transaction, owner, id, adapter.created_at).await?;
     let version = adapter.description.version;
@@ -94,13 +94,13 @@ async fn insert<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapt
 async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, id: Uuid) -> Result<Adapter> {
     let sql = select_adapters!("where id = $1 and owner = $2");
     let row = transaction.fetch_optional(sql, params![id, owner]).await.context("reading an adapter")?;
-    row_decoding::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?)
+    row_codec::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?)
 }
 
 async fn lock_for_update<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<Option<Uuid>> {
     let sql = "select id from adapters where id = $1";
     let row = transaction.fetch_locked(sql, RowLock::Update, params![id]).await.context("locking an adapter")?;
-    row_decoding::decode_id(row.as_ref())
+    row_codec::decode_id(row.as_ref())
 }
 
 async fn read_by_id<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<Row<D>>> {
@@ -145,7 +145,7 @@ pub async fn list<D: Dialect>(store: &SqlStore<D>, owner: &str, page: PageReques
         select_adapters!("where owner = $1 and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4");
     let params = params![owner, cursor.created_at, cursor.id, page.limit];
     let rows = store.fetch_all(sql, params).await.context("listing adapters")?;
-    rows.iter().map(row_decoding::decode_adapter).collect()
+    rows.iter().map(row_codec::decode_adapter).collect()
 }
 
 async fn delete_row<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<()> {
@@ -158,7 +158,7 @@ async fn find_any_with_version<D: Dialect>(transaction: &mut Transaction<D>, ver
     let sql = "select id from adapters where version = $1 limit 1";
     let row =
         transaction.fetch_optional(sql, params![version]).await.context("looking for adapters of the same version")?;
-    row_decoding::decode_id(row.as_ref())
+    row_codec::decode_id(row.as_ref())
 }
 
 /// Prevents the deletion of one adapter of this version until the transaction ends, and returns its id.
@@ -172,7 +172,7 @@ pub async fn lock_version_for_share<D: Dialect>(
         .fetch_locked(sql, RowLock::Share, params![owner, version])
         .await
         .context("looking for the adapter that a job starts from")?;
-    row_decoding::decode_id(row.as_ref())
+    row_codec::decode_id(row.as_ref())
 }
 
 async fn unfinished_job_starting_from<D: Dialect>(
@@ -188,11 +188,70 @@ async fn unfinished_job_starting_from<D: Dialect>(
         .fetch_optional(sql, params![owner, version])
         .await
         .context("looking for unfinished jobs that start from an adapter")?;
-    row_decoding::decode_id(row.as_ref())
+    row_codec::decode_id(row.as_ref())
 }
 
 pub async fn versions<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<String>> {
     let sql = "select distinct version from adapters order by version";
     let rows = store.fetch_all(sql, params![]).await.context("listing the versions of adapters")?;
     rows.iter().map(|row| row.text("version")).collect()
+}
+
+/// Points the name of a new adapter, if it has one, to this adapter.
+pub async fn point_to<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapter) -> Result<()> {
+    match &adapter.name {
+        Some(name) => upsert(transaction, &adapter.owner, name, adapter.id).await,
+        None => Ok(()),
+    }
+}
+
+/// Points the name of an adapter that this transaction deletes to the newest of the other adapters of that name, or
+/// deletes the name.
+pub async fn repoint_to_previous<D: Dialect>(transaction: &mut Transaction<D>, adapter: &Adapter) -> Result<()> {
+    let Some(name) = &adapter.name else { return Ok(()) };
+    match newest_except(transaction, &adapter.owner, name, adapter.id).await? {
+        Some(previous) => repoint(transaction, adapter.id, previous).await,
+        None => delete_name(transaction, adapter.id).await,
+    }
+}
+
+/// Serializes the additions and deletions of adapters of one name, so that the adapter that [`repoint_to_previous`]
+/// selects still exists when the transaction commits.
+pub async fn lock_name<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, name: Option<&str>) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    transaction.acquire_advisory_lock(&[owner, name]).await.context("locking a name")
+}
+
+async fn upsert<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, name: &str, adapter: Uuid) -> Result<()> {
+    let sql = "insert into adapter_names (owner, name, adapter_id) values ($1, $2, $3)
+               on conflict (owner, name) do update set adapter_id = excluded.adapter_id";
+    let params = params![owner, name, adapter];
+    transaction.execute(sql, params).await.context("pointing a name to its newest adapter")?;
+    Ok(())
+}
+
+async fn newest_except<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    name: &str,
+    excluded: Uuid,
+) -> Result<Option<Uuid>> {
+    let sql = "select id from adapters where owner = $1 and name = $2 and id <> $3
+               order by created_at desc, id desc limit 1";
+    let params = params![owner, name, excluded];
+    let row = transaction.fetch_optional(sql, params).await.context("looking for the previous adapter of a name")?;
+    row_codec::decode_id(row.as_ref())
+}
+
+/// Changes nothing if the name points to an adapter other than `from`.
+async fn repoint<D: Dialect>(transaction: &mut Transaction<D>, from: Uuid, to: Uuid) -> Result<()> {
+    let sql = "update adapter_names set adapter_id = $2 where adapter_id = $1";
+    transaction.execute(sql, params![from, to]).await.context("pointing a name to an earlier adapter")?;
+    Ok(())
+}
+
+async fn delete_name<D: Dialect>(transaction: &mut Transaction<D>, adapter: Uuid) -> Result<()> {
+    let sql = "delete from adapter_names where adapter_id = $1";
+    transaction.execute(sql, params![adapter]).await.context("deleting the name of the last adapter that had it")?;
+    Ok(())
 }

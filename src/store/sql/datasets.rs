@@ -3,8 +3,8 @@
 use super::connection::{SqlStore, Transaction};
 use super::dialect::{Dialect, RowLock, params};
 use super::pagination;
-use super::row_decoding::{self, DecodeRow};
-use super::row_encoding::{DatasetJsonColumns, to_sql_integer};
+use super::row_codec::{self, DecodeRow};
+use super::row_codec::{DatasetJsonColumns, to_sql_integer};
 use crate::store::errors;
 use crate::store::model::{Dataset, NewDataset, PageRequest};
 use espalier_core::error::{Context, Result};
@@ -65,7 +65,7 @@ async fn insert<D: Dialect>(
 pub async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<Option<Dataset>> {
     let sql = select_datasets!("where id = $1");
     let row = transaction.fetch_optional(sql, params![id]).await.context("reading a dataset")?;
-    row.as_ref().map(row_decoding::decode_dataset).transpose()
+    row.as_ref().map(row_codec::decode_dataset).transpose()
 }
 
 /// Prevents the deletion of a dataset until the transaction ends.
@@ -76,7 +76,7 @@ pub async fn lock_for_share<D: Dialect>(
 ) -> Result<Option<Uuid>> {
     let sql = "select id from datasets where id = $1 and owner = $2";
     let row = transaction.fetch_locked(sql, RowLock::Share, params![id, owner]).await.context("locking a dataset")?;
-    row_decoding::decode_id(row.as_ref())
+    row_codec::decode_id(row.as_ref())
 }
 
 async fn lock_for_update<D: Dialect>(
@@ -86,13 +86,13 @@ async fn lock_for_update<D: Dialect>(
 ) -> Result<Option<Dataset>> {
     let sql = select_datasets!("where id = $1 and owner = $2");
     let row = transaction.fetch_locked(sql, RowLock::Update, params![id, owner]).await.context("locking a dataset")?;
-    row.as_ref().map(row_decoding::decode_dataset).transpose()
+    row.as_ref().map(row_codec::decode_dataset).transpose()
 }
 
 pub async fn read<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Dataset> {
     let sql = select_datasets!("where id = $1 and owner = $2");
     let row = store.fetch_optional(sql, params![id, owner]).await.context("reading a dataset")?;
-    row_decoding::decode_dataset(&row.ok_or_else(|| errors::dataset_not_found(id))?)
+    row_codec::decode_dataset(&row.ok_or_else(|| errors::dataset_not_found(id))?)
 }
 
 pub async fn list<D: Dialect>(store: &SqlStore<D>, owner: &str, page: PageRequest) -> Result<Vec<Dataset>> {
@@ -101,7 +101,7 @@ pub async fn list<D: Dialect>(store: &SqlStore<D>, owner: &str, page: PageReques
         select_datasets!("where owner = $1 and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4");
     let params = params![owner, cursor.created_at, cursor.id, page.limit];
     let rows = store.fetch_all(sql, params).await.context("listing datasets")?;
-    rows.iter().map(row_decoding::decode_dataset).collect()
+    rows.iter().map(row_codec::decode_dataset).collect()
 }
 
 async fn unfinished_job_using<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<Option<Uuid>> {
@@ -110,7 +110,7 @@ async fn unfinished_job_using<D: Dialect>(transaction: &mut Transaction<D>, id: 
                limit 1";
     let row =
         transaction.fetch_optional(sql, params![id]).await.context("looking for unfinished jobs that use a dataset")?;
-    row_decoding::decode_id(row.as_ref())
+    row_codec::decode_id(row.as_ref())
 }
 
 async fn delete_row<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<()> {
@@ -123,7 +123,7 @@ async fn find_any_with_hash<D: Dialect>(transaction: &mut Transaction<D>, hash: 
     let sql = "select id from datasets where hash = $1 limit 1";
     let row =
         transaction.fetch_optional(sql, params![hash]).await.context("looking for datasets with the same content")?;
-    row_decoding::decode_id(row.as_ref())
+    row_codec::decode_id(row.as_ref())
 }
 
 pub async fn hashes<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<String>> {

@@ -1,6 +1,6 @@
 //! What differs between the two databases: connections, locks, the clock's resolution and the encoding of parameters.
 
-use super::row_decoding::DecodeRow;
+use super::row_codec::DecodeRow;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::Value;

@@ -5,8 +5,8 @@
 
 use super::connection::{SqlStore, Transaction};
 use super::dialect::{Dialect, Param, params};
-use super::row_decoding;
-use super::row_encoding::{encode_metrics_event, to_sql_integer};
+use super::row_codec;
+use super::row_codec::{encode_metrics_event, to_sql_integer};
 use crate::store::model::Event;
 use espalier_core::error::{Context, Result};
 use espalier_core::training::MetricsRow;
@@ -82,5 +82,5 @@ pub async fn list<D: Dialect>(store: &SqlStore<D>, job: Uuid, after: i64, limit:
     let sql = "select sequence, kind, data, created_at from events
                where job_id = $1 and sequence > $2 order by sequence limit $3";
     let rows = store.fetch_all(sql, params![job, after, limit]).await.context("reading events")?;
-    rows.iter().map(row_decoding::decode_event).collect()
+    rows.iter().map(row_codec::decode_event).collect()
 }

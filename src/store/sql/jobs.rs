@@ -2,8 +2,8 @@
 
 use super::connection::{SqlStore, Transaction};
 use super::dialect::{Dialect, RowLock, params};
-use super::row_decoding::{self, DecodeRow};
-use super::row_encoding::{self, JobJsonColumns};
+use super::row_codec::JobJsonColumns;
+use super::row_codec::{self, DecodeRow};
 use super::{adapters, datasets, events, pagination};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, Action, JobState, Transition};
@@ -105,19 +105,19 @@ async fn lock_owner_queue<D: Dialect>(transaction: &mut Transaction<D>, owner: &
 async fn count_queued<D: Dialect>(transaction: &mut Transaction<D>, owner: &str) -> Result<u64> {
     let sql = "select count(*) as jobs from jobs where status = 'queued' and owner = $1";
     let row = transaction.fetch_one(sql, params![owner]).await.context("counting queued jobs")?;
-    row_decoding::decode_u64(&row, "jobs")
+    row_codec::decode_u64(&row, "jobs")
 }
 
 pub async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid) -> Result<Job> {
     let sql = select_jobs!("where id = $1");
     let row = transaction.fetch_optional(sql, params![id]).await.context("reading a job")?;
-    row_decoding::decode_job(&row.ok_or_else(|| errors::job_not_found(id))?)
+    row_codec::decode_job(&row.ok_or_else(|| errors::job_not_found(id))?)
 }
 
 pub async fn read<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Job> {
     let sql = select_jobs!("where id = $1 and owner = $2");
     let row = store.fetch_optional(sql, params![id, owner]).await.context("reading a job")?;
-    row_decoding::decode_job(&row.ok_or_else(|| errors::job_not_found(id))?)
+    row_codec::decode_job(&row.ok_or_else(|| errors::job_not_found(id))?)
 }
 
 pub async fn list<D: Dialect>(
@@ -133,13 +133,13 @@ pub async fn list<D: Dialect>(
     );
     let params = params![owner, status.map(Status::as_str), cursor.created_at, cursor.id, page.limit];
     let rows = store.fetch_all(sql, params).await.context("listing jobs")?;
-    rows.iter().map(row_decoding::decode_job).collect()
+    rows.iter().map(row_codec::decode_job).collect()
 }
 
 pub async fn count_by_status<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<(Status, u64)>> {
     let sql = "select status, count(*) as jobs from jobs group by status";
     let rows = store.fetch_all(sql, params![]).await.context("counting jobs")?;
-    row_decoding::decode_job_counts(&rows)
+    row_codec::decode_job_counts(&rows)
 }
 
 pub async fn unfinished_ids<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<Uuid>> {
@@ -154,7 +154,7 @@ async fn lock_state<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, i
         .fetch_locked(sql, RowLock::Update, params![id, owner])
         .await
         .context("reading the state of a job")?;
-    row.as_ref().map(row_decoding::decode_job_state).transpose()
+    row.as_ref().map(row_codec::decode_job_state).transpose()
 }
 
 async fn set_requested_action<D: Dialect>(
@@ -180,7 +180,7 @@ async fn update_status<D: Dialect>(
                    last_sequence = last_sequence + 1
                where id = $1 and lease_epoch = $2 and status = $3
                returning last_sequence";
-    let error = row_encoding::encode_error(transition.error.as_ref())?;
+    let error = row_codec::encode_error(transition.error.as_ref())?;
     let params = params![
         state.id,
         state.lease_epoch,

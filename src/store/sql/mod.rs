@@ -8,18 +8,14 @@ pub mod connection;
 pub mod postgres;
 pub mod sqlite;
 
-mod adapter_names;
 mod adapters;
 mod datasets;
 mod dialect;
 mod events;
 mod jobs;
-mod lease;
-mod migrations;
 mod pagination;
 mod queue;
-mod row_decoding;
-mod row_encoding;
+mod row_codec;
 
 use super::interface::Store;
 use super::job_state_machine;
@@ -110,35 +106,35 @@ impl<D: Dialect> Store for SqlStore<D> {
         lease_duration: Duration,
         progress: Option<&Progress>,
     ) -> Result<Option<RequestedAction>> {
-        lease::heartbeat(self, lease, lease_duration, progress).await
+        queue::heartbeat(self, lease, lease_duration, progress).await
     }
 
     async fn record_metrics(&self, lease: &Lease, rows: &[MetricsRow]) -> Result<()> {
-        lease::record_metrics(self, lease, rows).await
+        queue::record_metrics(self, lease, rows).await
     }
 
     async fn record_checkpoint(&self, lease: &Lease, step: u64) -> Result<()> {
-        lease::record_checkpoint(self, lease, step).await
+        queue::record_checkpoint(self, lease, step).await
     }
 
     async fn requeue(&self, lease: &Lease) -> Result<()> {
-        lease::end_lease(self, lease, job_state_machine::requeue).await
+        queue::end_lease(self, lease, job_state_machine::requeue).await
     }
 
     async fn record_failed_attempt(&self, lease: &Lease, error: &JobError) -> Result<()> {
-        lease::end_lease(self, lease, |job| job_state_machine::record_failed_attempt(job, error)).await
+        queue::end_lease(self, lease, |job| job_state_machine::record_failed_attempt(job, error)).await
     }
 
     async fn complete_requested_action(&self, lease: &Lease, action: RequestedAction) -> Result<()> {
-        lease::end_lease(self, lease, |job| job_state_machine::complete_requested_action(job, action)).await
+        queue::end_lease(self, lease, |job| job_state_machine::complete_requested_action(job, action)).await
     }
 
     async fn fail_job(&self, lease: &Lease, error: &JobError) -> Result<()> {
-        lease::end_lease(self, lease, |job| job.fail(error)).await
+        queue::end_lease(self, lease, |job| job.fail(error)).await
     }
 
     async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &Value) -> Result<Adapter> {
-        lease::publish(self, lease, &adapter, metrics).await
+        queue::publish(self, lease, &adapter, metrics).await
     }
 
     async fn expire_leases_of_instance(&self, instance: Uuid) -> Result<u64> {

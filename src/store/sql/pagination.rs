@@ -2,7 +2,7 @@
 
 use super::connection::{SqlStore, Transaction};
 use super::dialect::{Dialect, params};
-use super::row_decoding::DecodeRow;
+use super::row_codec::DecodeRow;
 use crate::store::errors;
 use crate::store::model::PageRequest;
 use chrono::{DateTime, Utc};

@@ -1,8 +1,8 @@
 //! Postgres: a pool of connections, row locks and advisory locks.
 
+use super::connection;
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
-use super::migrations;
-use super::row_decoding::{DecodeRow, get};
+use super::row_codec::{DecodeRow, get};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Context, Error, Result};
@@ -35,8 +35,8 @@ impl Postgres {
         // The migrations use a connection of their own: the pool would hide why connecting fails, and a pooled
         // connection would keep the migration lock after a failed migration.
         let mut migration_connection = connect_single(&options).await?;
-        migrations::map_migrate_error(
-            migrations::postgres_migrator().run_direct(None, &mut migration_connection, false).await,
+        connection::map_migrate_error(
+            connection::postgres_migrator().run_direct(None, &mut migration_connection, false).await,
         )?;
         migration_connection.close().await.context("closing the connection that prepared the database")?;
         let pool = PgPoolOptions::new()

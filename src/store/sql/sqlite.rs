@@ -1,8 +1,8 @@
 //! SQLite: one connection that writes, several that read (WAL).
 
+use super::connection;
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
-use super::migrations;
-use super::row_decoding::{DecodeRow, get};
+use super::row_codec::{DecodeRow, get};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Context, Error, Result};
@@ -140,7 +140,7 @@ fn pool_options(max_connections: u32) -> SqlitePoolOptions {
 async fn migrate(writer_pool: &SqlitePool) -> Result<()> {
     let mut transaction =
         writer_pool.begin_with("begin immediate").await.context("beginning to prepare the database")?;
-    migrations::map_migrate_error(migrations::sqlite_migrator().run_direct(None, &mut *transaction, false).await)?;
+    connection::map_migrate_error(connection::sqlite_migrator().run_direct(None, &mut *transaction, false).await)?;
     transaction.commit().await.context("committing to the database")
 }
 

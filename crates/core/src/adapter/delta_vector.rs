@@ -1,6 +1,6 @@
 //! Trainable copies of the base's vectors (biases, weights of norms), applied as differences from the frozen ones.
 
-use super::build_context::BuildContext;
+use super::parameter_builder::BuildContext;
 use super::parameter_builder::ParameterBuilder;
 use crate::error::{Error, Result};
 use crate::model::{Site, SiteInfo};

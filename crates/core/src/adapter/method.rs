@@ -1,6 +1,6 @@
 //! The trait that every adapter method implements.
 
-use super::build_context::BuildContext;
+use super::parameter_builder::BuildContext;
 use super::parameter_builder::{ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
 use super::tensor_spec::TensorSpec;

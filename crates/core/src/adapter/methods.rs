@@ -1,7 +1,7 @@
 //! The table of adapter methods, and the enum over their configurations.
 
-use super::build_context::{BuildContext, TensorSet};
 use super::method::Method;
+use super::parameter_builder::{BuildContext, TensorSet};
 use super::parameter_builder::{ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
 use super::tensor_spec::TensorSpec;

@@ -6,9 +6,7 @@
 
 pub mod bias;
 pub mod bottleneck;
-pub mod build_context;
 pub mod delta_vector;
-pub mod file_errors;
 pub mod head;
 pub mod ia3;
 pub mod layer_norm;
@@ -21,7 +19,6 @@ pub mod peft;
 pub mod peft_methods;
 pub mod prefix_tuning;
 pub mod prompt_tuning;
-pub mod sites;
 pub mod soft_prompt;
 pub mod target_modules;
 pub mod tensor_spec;
@@ -31,8 +28,8 @@ pub mod vera;
 #[cfg(test)]
 pub mod testing;
 
-pub use build_context::{BuildContext, TensorSet};
 pub use method::Method;
 pub use methods::{Config, METHOD_NAMES};
+pub use parameter_builder::{BuildContext, TensorSet};
 pub use parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
 pub use peft_methods::PeftMethod;

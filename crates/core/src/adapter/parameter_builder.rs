@@ -5,6 +5,7 @@
 
 use super::tensor_spec::shape_mismatch;
 use crate::error::{Error, Result};
+use crate::model::{BaseModel, SiteInfo};
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{ParamId, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -174,4 +175,19 @@ fn initialize(seed: u64, name: &str, shape: &[usize], init: TensorInit) -> Tenso
         TensorInit::Normal(std) => (0..count).map(|_| random.standard_normal() * std).collect(),
     };
     Tensor::new(shape, values)
+}
+
+/// Which tensors of an adapter exist. P-tuning and projected prefix tuning train an encoder that is not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TensorSet {
+    Training,
+    Inference,
+}
+
+/// The base model, its sites, and the set of tensors to build.
+pub struct BuildContext<'a> {
+    pub base: &'a BaseModel,
+    /// The sites of the base under the task's pooling.
+    pub sites: &'a [SiteInfo],
+    pub tensor_set: TensorSet,
 }

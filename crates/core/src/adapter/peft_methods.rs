@@ -22,15 +22,15 @@ macro_rules! peft_methods {
         /// The method of an `adapter_config.json`, independent of the base.
         #[derive(Debug, Clone)]
         pub enum PeftMethod {
-            $($variant(Box<$module::peft::Fields>),)*
+            $($variant(Box<$module::PeftConfig>),)*
         }
 
         /// Every `peft_type` that is read, in the order in which errors list them.
         pub static PEFT_METHODS: &[PeftMethodEntry] = &[$(
             PeftMethodEntry {
-                peft_type: $module::peft::Fields::PEFT_TYPE,
-                accepted_fields: $module::peft::Fields::ACCEPTED_FIELDS,
-                value_error: $module::peft::Fields::value_error,
+                peft_type: $module::PeftConfig::PEFT_TYPE,
+                accepted_fields: $module::PeftConfig::ACCEPTED_FIELDS,
+                value_error: $module::PeftConfig::value_error,
                 parse: |fields| Ok(PeftMethod::$variant(Box::new(PeftFields::parse(fields)?))),
             },
         )*];
@@ -38,7 +38,7 @@ macro_rules! peft_methods {
         impl PeftMethod {
             pub fn peft_type(&self) -> &'static str {
                 match self {
-                    $(Self::$variant(_) => $module::peft::Fields::PEFT_TYPE,)*
+                    $(Self::$variant(_) => $module::PeftConfig::PEFT_TYPE,)*
                 }
             }
 

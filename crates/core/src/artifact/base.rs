@@ -1,6 +1,6 @@
 //! The base model as adapter files refer to it: its identity, its facts, and whether an adapter was made for it.
 
-use crate::adapter::sites;
+use crate::adapter::target_modules;
 use crate::model::{BaseModel, BaseModelInfo, Pooling, SiteInfo};
 use crate::task;
 use serde::{Deserialize, Serialize};
@@ -42,12 +42,12 @@ impl BaseSummary {
 
     /// Width of the keys.
     pub fn key_width(&self) -> usize {
-        sites::key_width(&self.sites_without_pooler)
+        target_modules::key_width(&self.sites_without_pooler)
     }
 
     /// Number of key and value heads.
     pub fn num_kv_heads(&self) -> usize {
-        sites::num_kv_heads(&self.info, &self.sites_without_pooler)
+        target_modules::num_kv_heads(&self.info, &self.sites_without_pooler)
     }
 
     /// The pooling of a task on this base.

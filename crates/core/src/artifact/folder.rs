@@ -7,7 +7,7 @@ use super::base::{BaseSummary, base_mismatch};
 use super::manifest::{self, Artifact, MANIFEST_FILE};
 use super::peft::{self, head, weights};
 use super::safetensors;
-use crate::adapter::file_errors::{CONFIG_FILE, ValidationErrors};
+use crate::adapter::tensor_spec::{CONFIG_FILE, ValidationErrors};
 use crate::adapter::{self, PeftMethod};
 use crate::durable_fs::{sync_dir, write_file_synced};
 use crate::error::{Context, Error, Result};

@@ -1,7 +1,7 @@
 //! An adapter in memory, and `espalier.json`: the part of it that PEFT's files cannot hold.
 
 use super::base::{BaseModelId, BaseSummary};
-use crate::adapter::file_errors::invalid_file;
+use crate::adapter::tensor_spec::invalid_file;
 use crate::adapter::{self, TensorMap};
 use crate::error::{Context, Error, Result};
 use crate::model::MIN_SEQUENCE_LENGTH;

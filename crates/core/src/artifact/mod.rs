@@ -12,13 +12,12 @@ pub mod manifest;
 pub mod peft;
 pub mod probe;
 pub mod safetensors;
-mod tensor_map;
 pub mod zip;
 
 #[cfg(test)]
 mod testing;
 
-pub use crate::adapter::file_errors::CONFIG_FILE;
+pub use crate::adapter::tensor_spec::CONFIG_FILE;
 pub use base::{BaseModelId, BaseSummary};
 pub use folder::{PriorFolder, PublishedAdapter, WEIGHTS_FILE, load_published, publish_artifact};
 pub use import::{ImportRequest, import};

@@ -1,9 +1,8 @@
 //! The frozen base model, which the whole process shares.
 
-use super::architecture::LoadedArchitecture;
 use super::architectures;
+use super::architectures::LoadedArchitecture;
 use super::base_model_info::{self, BaseModelInfo};
-use super::batch::Batch;
 use super::checkpoint::Checkpoint;
 use super::classification_head::ClassificationHeadSpec;
 use super::hooks::Hooks;
@@ -12,6 +11,7 @@ use super::pooling::{Pooling, RequiredRows};
 use super::site::{Module, Site, SiteInfo};
 use super::stack::Stack;
 use super::tokenizer::Tokenizer;
+use super::tokens::Batch;
 use crate::error::{Error, Result};
 use espalier_tensor::backend::{FrozenLinear, PoolingKind};
 use espalier_tensor::kv_cache::KvCacheShape;

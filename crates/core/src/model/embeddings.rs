@@ -1,10 +1,10 @@
 //! Input embeddings: words, positions and token types, and a norm of their sum.
 
-use super::batch::Batch;
-use super::hooked_ops::HookedNorm;
+use super::hooks::HookedNorm;
 use super::hooks::Hooks;
 use super::loader::{BiasPresence, CheckpointLoader};
 use super::site::{Site, SiteInfo};
+use super::tokens::Batch;
 use crate::error::Result;
 use espalier_tensor::backend::{FrozenEmbedding, PrependedRows};
 use espalier_tensor::kv_cache::SequenceKvCache;

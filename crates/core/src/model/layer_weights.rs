@@ -1,7 +1,7 @@
 //! Frozen linear maps and norms of one layer, by canonical module name.
 
-use super::hooked_ops::{self, HookedNorm};
 use super::hooks::Hooks;
+use super::hooks::{self, HookedNorm};
 use super::loader::{BiasPresence, CheckpointLoader};
 use super::site::{Module, Site, SiteInfo};
 use crate::error::Result;
@@ -82,7 +82,7 @@ impl LayerWeights {
 
     /// Applies a linear map of the layer, with its hooks.
     pub fn forward_linear(&self, tape: &mut Tape, hooks: &dyn Hooks, module: Module, input: Var) -> Result<Var> {
-        hooked_ops::linear(tape, hooks, self.site(module), &self.linears[&module].0, input)
+        hooks::linear(tape, hooks, self.site(module), &self.linears[&module].0, input)
     }
 
     /// Applies a norm of the layer, with its hook, to `input` or to its sum with `residual`.
@@ -111,7 +111,7 @@ impl LayerWeights {
         let linears = self
             .linears
             .iter()
-            .map(move |(module, (linear, name))| hooked_ops::linear_site_info(linear, self.site(*module), path(name)));
+            .map(move |(module, (linear, name))| hooks::linear_site_info(linear, self.site(*module), path(name)));
         let norms = self.norms.iter().map(move |(module, (norm, name))| norm.site_info(self.site(*module), path(name)));
         linears.chain(norms)
     }

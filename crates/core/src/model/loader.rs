@@ -1,6 +1,6 @@
 //! Loads frozen operations from a checkpoint by the canonical names of their tensors.
 
-use super::hooked_ops::HookedNorm;
+use super::hooks::HookedNorm;
 use super::pooling::Pooler;
 use super::weights::CheckpointTensors;
 use crate::error::Result;

@@ -1,11 +1,9 @@
 //! The base model: architectures, weights, tokenizer and chat templates.
 
-mod architecture;
 mod architectures;
 mod attention;
 mod base_model;
 mod base_model_info;
-mod batch;
 pub mod chat;
 mod checkpoint;
 mod checkpoint_files;
@@ -14,7 +12,6 @@ mod config_checks;
 mod embeddings;
 mod generation_config;
 mod gguf;
-mod hooked_ops;
 pub mod hooks;
 pub mod hub;
 mod layer_weights;
@@ -31,10 +28,10 @@ mod weights;
 pub use architectures::SUPPORTED_MODEL_TYPES;
 pub use base_model::BaseModel;
 pub use base_model_info::BaseModelInfo;
-pub use batch::Batch;
 pub use classification_head::ClassificationHeadSpec;
 pub use hooks::{Hooks, VirtualTokens};
 pub use pooling::{Pooling, RequiredRows};
 pub use site::{FirstTrainableLayer, Module, Site, SiteInfo};
 pub use tokenizer::Tokenizer;
+pub use tokens::Batch;
 pub use tokens::{CharSpan, MIN_SEQUENCE_LENGTH, MlmVocabulary, Tokens};

@@ -1,6 +1,6 @@
 //! Pooling: from the rows of a sequence to one row, and BERT's pooler.
 
-use super::hooked_ops;
+use super::hooks;
 use super::hooks::Hooks;
 use super::site::{Site, SiteInfo};
 use crate::error::Result;
@@ -68,11 +68,11 @@ impl Pooler {
     /// Pools the first token of each sequence: `(rows, hidden)` → `(sequences, hidden)`.
     pub fn forward(&self, tape: &mut Tape, hidden: Var, hooks: &dyn Hooks) -> Result<Var> {
         let first_token = tape.pool(hidden, PoolingKind::First)?;
-        let dense = hooked_ops::linear(tape, hooks, Site::POOLER, &self.dense, first_token)?;
+        let dense = hooks::linear(tape, hooks, Site::POOLER, &self.dense, first_token)?;
         Ok(tape.activate(Activation::Tanh, dense)?)
     }
 
     pub fn site(&self) -> SiteInfo {
-        hooked_ops::linear_site_info(&self.dense, Site::POOLER, self.module_path.clone())
+        hooks::linear_site_info(&self.dense, Site::POOLER, self.module_path.clone())
     }
 }

@@ -1,12 +1,12 @@
 //! Forward pass of a transformer: embeddings, layers, final norm and pooler.
 
-use super::batch::Batch;
 use super::embeddings::Embeddings;
-use super::hooked_ops::HookedNorm;
+use super::hooks::HookedNorm;
 use super::hooks::Hooks;
 use super::layer_weights::LayerWeights;
 use super::pooling::{Pooler, RequiredRows};
 use super::site::{Module, Site, SiteInfo};
+use super::tokens::Batch;
 use crate::error::{Error, Result};
 use espalier_tensor::backend::FrozenLinear;
 use espalier_tensor::kv_cache::KvCacheShape;

@@ -1,9 +1,13 @@
 //! Validation split, shuffle of an epoch, and micro-batches: functions of the seed and the data, so that a resumed run sees the same
 //! examples.
+//! [`ForwardInput`] is what a forward pass reads: tokens, and features of the frozen base where these are cached.
 
+use crate::model::{FirstTrainableLayer, Tokens};
 use espalier_tensor::seeded_rng::SeededRng;
+use espalier_tensor::{RaggedLayout, Tensor};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 /// Indices of the training and the validation examples, both in the order of the dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +95,26 @@ fn micro_batch_shares(count: usize) -> Vec<usize> {
     };
     let halved_count = full_count.min(2);
     [vec![FULL_SHARE; full_count - halved_count], vec![FULL_SHARE / 2; 2 * halved_count]].concat()
+}
+
+/// Sequences of a micro-batch.
+pub struct ForwardInput {
+    pub tokens: Vec<Arc<Tokens>>,
+    pub cached: Option<CachedRows>,
+}
+
+impl ForwardInput {
+    /// Sequences without cached features.
+    pub fn from_tokens(tokens: Vec<Arc<Tokens>>) -> Self {
+        Self { tokens, cached: None }
+    }
+}
+
+/// Cached rows of the frozen base, sequence by sequence: the input of `layer`.
+pub struct CachedRows {
+    pub rows: Tensor,
+    pub layout: Arc<RaggedLayout>,
+    pub layer: FirstTrainableLayer,
 }
 
 #[cfg(test)]

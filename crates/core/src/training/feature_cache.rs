@@ -2,8 +2,8 @@
 //!
 //! A row depends on its own sequence alone and is stored bit-exactly, so the bytes of a result do not depend on the cache.
 
+use super::batching::{CachedRows, ForwardInput};
 use super::feature_store::{self, FeatureFile, FeatureFileWriter, FeatureLayout};
-use super::forward_input::{CachedRows, ForwardInput};
 use super::job::Settings;
 use super::network::Network;
 use super::progress::{Interrupted, ProgressReporter};

@@ -12,13 +12,12 @@ use espalier_tensor::{Parameter, Recording, Tape, Tensor, Var};
 use std::sync::Arc;
 
 mod forward;
-mod gradient_checkpointing;
 
-pub use super::forward_input::{CachedRows, ForwardInput};
+pub use super::batching::{CachedRows, ForwardInput};
 pub use forward::Forward;
 
 use super::spec::Spec;
-use gradient_checkpointing::ActivationCost;
+use forward::ActivationCost;
 
 /// Adapter and head of a job on its base.
 pub struct Network {

@@ -3,7 +3,7 @@
 
 use super::compatibility::{self, Combination};
 use super::hyperparameters::{DefaultsContext, Hyperparameters, ResolvedHyperparameters};
-use super::method_defaults::{default_method, method_defaults};
+use super::hyperparameters::{default_method, method_defaults};
 use super::samples::Samples;
 use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
 use crate::adapter::TensorSet;

@@ -2,7 +2,7 @@
 //!
 //! Rounds as llama.cpp's reference does (`quantize_row_*_ref`).
 
-use super::format::{BLOCK_SIZE, QuantFormat};
+use super::{BLOCK_SIZE, QuantFormat};
 use half::{bf16, f16};
 
 /// Block of one row in any format.

@@ -5,7 +5,6 @@
 
 mod backward;
 mod channel_ops;
-mod dropout;
 mod kv_cache;
 mod op;
 mod rotary;
@@ -18,7 +17,7 @@ use crate::error::Result;
 use crate::kv_cache::SequenceKvCache;
 use crate::{Backend, Buffer, Parameter, RaggedLayout, Tensor};
 pub use backward::Gradients;
-pub use dropout::Dropout;
+pub use channel_ops::Dropout;
 use op::{AttentionOp, LoraOp, MaskArgs, Op};
 use row_views::{LayoutSlice, LoraUpdate, PendingLoraUpdates};
 use std::ops::Range;

@@ -2,9 +2,9 @@
 //!
 //! The bias of the key projection is left out: it adds the same number to every score of a query, so softmax cancels it.
 
-use super::build_context::BuildContext;
 use super::delta_vector::{BiasDeltas, bias_tensor_name};
 use super::method::Method;
+use super::parameter_builder::BuildContext;
 use super::parameter_builder::{ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
 use super::target_modules::{self, Layers, TargetModules};

@@ -1,7 +1,7 @@
 //! `head`: trains the task's head on the frozen features of the base (a linear probe); the method has no tensors itself.
 
-use super::build_context::BuildContext;
 use super::method::Method;
+use super::parameter_builder::BuildContext;
 use super::parameter_builder::{ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
 use super::tensor_spec::TensorSpec;

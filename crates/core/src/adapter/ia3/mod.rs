@@ -1,20 +1,24 @@
 //! IA³: trainable scales of activations (Liu et al. 2022), of the outputs of attention's projections and of the input of the
 //! second linear map of the feed-forward sublayer.
+//!
+//! [`PeftConfig`] maps it to PEFT's files.
 
-pub mod peft;
-
-use super::build_context::BuildContext;
 use super::method::Method;
+use super::parameter_builder::BuildContext;
 use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
-use super::sites::linear_sites;
+use super::target_modules::linear_sites;
 use super::target_modules::{self, Layers, TargetModules};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
+use crate::adapter::peft::mapping::FAN_IN_FAN_OUT;
+use crate::adapter::peft::target_selector::{ModuleMatcher, TargetSelector, selected_modules};
+use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::Result;
 use crate::model::{BaseModelInfo, FirstTrainableLayer, Hooks, Site, SiteInfo};
 use espalier_tensor::{ParamId, Tape, Var};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -158,5 +162,72 @@ impl Hooks for Ia3 {
 
     fn on_linear_output(&self, tape: &mut Tape, site: Site, _input: Var, output: Var) -> Result<Var> {
         apply_scale(tape, &self.output_scales, site, output)
+    }
+}
+
+impl PeftMapping for Config {
+    fn peft_type(&self, _: &[SiteInfo]) -> Option<&'static str> {
+        Some(PeftConfig::PEFT_TYPE)
+    }
+
+    /// Writes whole paths: PEFT compares `feedforward_modules` with the entries of `target_modules` as they are written.
+    fn config_fields(&self, context: &ExportContext) -> ConfigFields {
+        let adapted_sites = self.target_sites(context.sites);
+        let feedforward_sites = adapted_sites.iter().copied().filter(|info| self.scales_input(info));
+        ConfigFields::from([
+            ("exclude_modules", Value::Null),
+            (FAN_IN_FAN_OUT, json!(context.info.fan_in_fan_out())),
+            ("feedforward_modules", json!(context.paths(feedforward_sites))),
+            ("init_ia3_weights", json!(true)),
+            ("target_modules", json!(context.paths(adapted_sites.iter().copied()))),
+        ])
+    }
+}
+
+/// The fields of `IA3`.
+#[derive(Debug, Clone)]
+pub struct PeftConfig {
+    targets: TargetSelector,
+    feedforward_modules: Option<ModuleMatcher>,
+}
+
+impl PeftFields for PeftConfig {
+    type Config = Config;
+    const PEFT_TYPE: &'static str = "IA3";
+    const ACCEPTED_FIELDS: &'static [&'static str] = &["feedforward_modules", "init_ia3_weights", FAN_IN_FAN_OUT];
+
+    fn value_error(_: &str, _: &Value) -> Option<String> {
+        None
+    }
+
+    fn parse(fields: &Map<String, Value>) -> Result<Self> {
+        Ok(Self {
+            targets: TargetSelector::from_fields(fields)?,
+            feedforward_modules: ModuleMatcher::from_field(fields, "feedforward_modules")?,
+        })
+    }
+
+    fn to_config(&self, sites: &[SiteInfo], naming: ModuleNaming) -> Result<Config> {
+        let is_feedforward =
+            |path: &str| self.feedforward_modules.as_ref().is_some_and(|matcher| matcher.matches(path));
+        Ok(Config {
+            target_modules: self.targets.linear_modules(sites, naming)?,
+            feed_forward_modules: selected_modules(sites, |info| {
+                self.targets.selects_linear(info, naming) && is_feedforward(naming.module_path(info))
+            }),
+            ..Config::default()
+        })
+    }
+
+    fn differing_fields(&self, _: &Config) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn num_virtual_tokens(&self) -> Option<usize> {
+        None
+    }
+
+    fn accepts_kv_size(&self) -> bool {
+        false
     }
 }

@@ -1,19 +1,22 @@
 //! LayerNorm tuning: trains the weights and biases of norms as differences from the frozen ones (Zhao et al. 2023).
+//!
+//! [`PeftConfig`] maps it to PEFT's files.
 
-pub mod peft;
-
-use super::build_context::BuildContext;
 use super::delta_vector::{DeltaVector, bias_tensor_name};
 use super::method::Method;
+use super::parameter_builder::BuildContext;
 use super::parameter_builder::{ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
 use super::target_modules::{self, Layers, TargetModules};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
+use crate::adapter::peft::target_selector::{TargetSelector, required_modules};
+use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::{Error, Result};
 use crate::model::{BaseModelInfo, FirstTrainableLayer, Hooks, Site, SiteInfo};
 use espalier_tensor::{Tape, Var};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -124,5 +127,56 @@ impl Hooks for LayerNorm {
         let Some(bias_delta) = bias_delta else { return Ok(output) };
         let bias_delta = bias_delta.delta(tape)?;
         Ok(tape.add_channels(output, bias_delta)?)
+    }
+}
+
+impl PeftMapping for Config {
+    fn peft_type(&self, _: &[SiteInfo]) -> Option<&'static str> {
+        Some(PeftConfig::PEFT_TYPE)
+    }
+
+    fn config_fields(&self, context: &ExportContext) -> ConfigFields {
+        ConfigFields::from([
+            ("exclude_modules", Value::Null),
+            ("target_modules", context.target_modules(&self.target_sites(context.sites))),
+        ])
+    }
+}
+
+/// The fields of `LN_TUNING`.
+#[derive(Debug, Clone)]
+pub struct PeftConfig {
+    targets: TargetSelector,
+}
+
+impl PeftFields for PeftConfig {
+    type Config = Config;
+    const PEFT_TYPE: &'static str = "LN_TUNING";
+    const ACCEPTED_FIELDS: &'static [&'static str] = &[];
+
+    fn value_error(_: &str, _: &Value) -> Option<String> {
+        None
+    }
+
+    fn parse(fields: &Map<String, Value>) -> Result<Self> {
+        Ok(Self { targets: TargetSelector::from_fields(fields)? })
+    }
+
+    fn to_config(&self, sites: &[SiteInfo], naming: ModuleNaming) -> Result<Config> {
+        let is_target =
+            |info: &SiteInfo| !info.site.module.is_linear() && self.targets.matches(naming.module_path(info));
+        Ok(Config { target_modules: Some(required_modules(sites, is_target)?), ..Config::default() })
+    }
+
+    fn differing_fields(&self, _: &Config) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn num_virtual_tokens(&self) -> Option<usize> {
+        None
+    }
+
+    fn accepts_kv_size(&self) -> bool {
+        false
     }
 }

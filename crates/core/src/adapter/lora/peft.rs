@@ -1,11 +1,11 @@
 //! PEFT's format of LoRA.
 
 use super::{BiasKind, Config};
-use crate::adapter::peft::fields::{
+use crate::adapter::peft::mapping::fields_that_differ;
+use crate::adapter::peft::mapping::{
     FAN_IN_FAN_OUT, bool_field, dropout_field, f64_field, invalid_config, is_default, pattern_field, positive_integer,
     unsupported_bias,
 };
-use crate::adapter::peft::mapping::fields_that_differ;
 use crate::adapter::peft::target_selector::{TargetSelector, expand_pattern};
 use crate::adapter::peft::{ConfigFields, ExportContext, ModuleNaming, PeftFields, PeftMapping};
 use crate::error::Result;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 impl PeftMapping for Config {
     fn peft_type(&self, _: &[SiteInfo]) -> Option<&'static str> {
-        Some(Fields::PEFT_TYPE)
+        Some(PeftConfig::PEFT_TYPE)
     }
 
     fn config_fields(&self, context: &ExportContext) -> ConfigFields {
@@ -64,7 +64,7 @@ fn alpha_to_json(alpha: f64) -> Value {
 
 /// The fields of `LORA`.
 #[derive(Debug, Clone)]
-pub struct Fields {
+pub struct PeftConfig {
     rank: usize,
     alpha: f64,
     dropout: f64,
@@ -77,7 +77,7 @@ pub struct Fields {
     alpha_pattern: BTreeMap<String, f64>,
 }
 
-impl PeftFields for Fields {
+impl PeftFields for PeftConfig {
     type Config = Config;
     const PEFT_TYPE: &'static str = "LORA";
     const ACCEPTED_FIELDS: &'static [&'static str] = &[

@@ -1,19 +1,21 @@
 //! P-tuning: prepends virtual tokens that an encoder generates (Liu et al. 2021), PEFT's MLP of three linear layers. The encoder
 //! exists during training only; the published adapter holds the generated embeddings.
+//!
+//! [`PeftConfig`] maps it to PEFT's files.
 
-pub mod peft;
-
-use super::build_context::{BuildContext, TensorSet};
 use super::method::Method;
+use super::parameter_builder::{BuildContext, TensorSet};
 use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
-use super::peft::{ModuleNaming, PeftMapping, prompt_learning};
+use super::peft::{ModuleNaming, PeftMapping, mapping};
 use super::soft_prompt::{self, MAX_ENCODER_SIZE, PROMPT_TENSOR_NAME, PromptEncoder, SoftPrompt};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
+use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::Result;
 use crate::model::{BaseModelInfo, Hooks, SiteInfo};
 use espalier_tensor::backend::Activation;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -96,10 +98,73 @@ impl Method for Config {
     }
 
     fn tensor_specs(&self, sites: &[SiteInfo], _: ModuleNaming) -> Vec<TensorSpec> {
-        vec![prompt_learning::prompt_spec(self.num_virtual_tokens, sites)]
+        vec![mapping::prompt_spec(self.num_virtual_tokens, sites)]
     }
 
     fn peft(&self) -> Option<&dyn PeftMapping> {
         Some(self)
+    }
+}
+
+impl PeftMapping for Config {
+    fn peft_type(&self, _: &[SiteInfo]) -> Option<&'static str> {
+        Some(PeftConfig::PEFT_TYPE)
+    }
+
+    fn config_fields(&self, context: &ExportContext) -> ConfigFields {
+        let mut fields = mapping::common_fields(self.num_virtual_tokens, context);
+        fields.extend([
+            ("encoder_dropout", json!(0.0)),
+            ("encoder_hidden_size", json!(self.encoder_hidden_size.unwrap_or(context.info.hidden_size))),
+            ("encoder_num_layers", json!(2)),
+            ("encoder_reparameterization_type", json!("MLP")),
+        ]);
+        fields
+    }
+}
+
+/// The fields of `P_TUNING`.
+#[derive(Debug, Clone)]
+pub struct PeftConfig {
+    num_virtual_tokens: usize,
+}
+
+impl PeftFields for PeftConfig {
+    type Config = Config;
+    const PEFT_TYPE: &'static str = "P_TUNING";
+    const ACCEPTED_FIELDS: &'static [&'static str] = &[
+        "num_virtual_tokens",
+        "token_dim",
+        "num_layers",
+        "num_attention_heads",
+        "num_transformer_submodules",
+        "encoder_reparameterization_type",
+        "encoder_hidden_size",
+        "encoder_num_layers",
+        "encoder_dropout",
+    ];
+
+    fn value_error(field: &str, value: &Value) -> Option<String> {
+        mapping::value_error(field, value)
+    }
+
+    fn parse(fields: &Map<String, Value>) -> Result<Self> {
+        Ok(Self { num_virtual_tokens: mapping::num_virtual_tokens(fields)? })
+    }
+
+    fn to_config(&self, _: &[SiteInfo], _: ModuleNaming) -> Result<Config> {
+        Ok(Config { num_virtual_tokens: self.num_virtual_tokens, ..Config::default() })
+    }
+
+    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
+        mapping::differing_fields(self.num_virtual_tokens, config.num_virtual_tokens)
+    }
+
+    fn num_virtual_tokens(&self) -> Option<usize> {
+        Some(self.num_virtual_tokens)
+    }
+
+    fn accepts_kv_size(&self) -> bool {
+        false
     }
 }

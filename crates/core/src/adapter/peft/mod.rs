@@ -2,11 +2,9 @@
 //!
 //! Tasks, heads and folders are in `artifact::peft`.
 
-pub mod fields;
 pub mod mapping;
 pub mod minimal_targets;
 pub mod naming;
-pub mod prompt_learning;
 pub mod target_selector;
 
 pub use mapping::{ConfigFields, ExportContext, PeftFields, PeftMapping};

@@ -3,10 +3,10 @@
 //! A list matches a path that equals a name or ends with it after a dot; a string is a regular expression for the whole
 //! path; `layers_to_transform` selects layers by the first number in the path.
 
-use super::fields::invalid_config;
+use super::mapping::invalid_config;
 use super::naming::ModuleNaming;
-use crate::adapter::file_errors::{CONFIG_FILE, unsupported_file};
 use crate::adapter::target_modules::{TargetModules, has_module_suffix};
+use crate::adapter::tensor_spec::{CONFIG_FILE, unsupported_file};
 use crate::error::Result;
 use crate::model::{Module, SiteInfo};
 use regex::Regex;

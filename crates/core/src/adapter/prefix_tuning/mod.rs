@@ -1,26 +1,30 @@
 //! Prefix tuning: prepends trainable keys and values in every layer (Li & Liang 2021). They start from the keys and values
 //! that the base computes for real tokens, or an encoder generates them during training (the paper's reparametrisation).
+//!
+//! [`PeftConfig`] maps it to PEFT's files.
 
-mod hooks;
-pub mod peft;
-
-use super::build_context::{BuildContext, TensorSet};
 use super::method::Method;
+use super::parameter_builder::{BuildContext, TensorSet};
 use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
-use super::peft::{ModuleNaming, PeftMapping, prompt_learning};
-use super::sites::{num_layers, projection_width};
+use super::peft::{ModuleNaming, PeftMapping, mapping};
 use super::soft_prompt::{self, MAX_ENCODER_SIZE, PromptEncoder, VirtualTokenInit};
 use super::target_modules::Layers;
+use super::target_modules::{num_layers, projection_width};
 use super::tensor_spec::{TensorSlice, TensorSpec};
 use super::validator::MethodValidator;
+use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
+use crate::adapter::target_modules::{key_width, num_kv_heads};
 use crate::error::{Error, Result};
 use crate::model::{BaseModelInfo, Hooks, Module, Site, SiteInfo};
 use espalier_tensor::Tensor;
 use espalier_tensor::backend::Activation;
 use hooks::{PrefixSource, PrefixTuning, compute_key_values, tensor_name};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+
+mod hooks;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -173,7 +177,7 @@ impl Method for Config {
         }
         match self.covers_all_layers(sites) {
             true => {
-                let key = prompt_learning::EMBEDDINGS_KEY.to_string();
+                let key = mapping::EMBEDDINGS_KEY.to_string();
                 vec![TensorSpec { key, shape: vec![count, end], slices }]
             }
             false => slices.into_iter().map(|slice| TensorSpec::with_native_key(slice.name, slice.shape)).collect(),
@@ -182,5 +186,68 @@ impl Method for Config {
 
     fn peft(&self) -> Option<&dyn PeftMapping> {
         Some(self)
+    }
+}
+
+impl PeftMapping for Config {
+    fn peft_type(&self, sites: &[SiteInfo]) -> Option<&'static str> {
+        self.covers_all_layers(sites).then_some(PeftConfig::PEFT_TYPE)
+    }
+
+    fn config_fields(&self, context: &ExportContext) -> ConfigFields {
+        let mut fields = mapping::common_fields(self.num_virtual_tokens, context);
+        fields.extend([
+            ("encoder_hidden_size", json!(self.projection_hidden_size.unwrap_or(context.info.hidden_size))),
+            // The stored keys and values are the output of the projection.
+            ("prefix_projection", json!(false)),
+            // Several query heads may share a head of keys and values.
+            ("num_attention_heads", json!(num_kv_heads(context.info, context.sites))),
+            ("token_dim", json!(key_width(context.sites))),
+        ]);
+        fields
+    }
+}
+
+/// The fields of `PREFIX_TUNING`.
+#[derive(Debug, Clone)]
+pub struct PeftConfig {
+    num_virtual_tokens: usize,
+}
+
+impl PeftFields for PeftConfig {
+    type Config = Config;
+    const PEFT_TYPE: &'static str = "PREFIX_TUNING";
+    const ACCEPTED_FIELDS: &'static [&'static str] = &[
+        "num_virtual_tokens",
+        "token_dim",
+        "num_layers",
+        "num_attention_heads",
+        "num_transformer_submodules",
+        "encoder_hidden_size",
+        "prefix_projection",
+    ];
+
+    fn value_error(field: &str, value: &Value) -> Option<String> {
+        mapping::value_error(field, value)
+    }
+
+    fn parse(fields: &Map<String, Value>) -> Result<Self> {
+        Ok(Self { num_virtual_tokens: mapping::num_virtual_tokens(fields)? })
+    }
+
+    fn to_config(&self, _: &[SiteInfo], _: ModuleNaming) -> Result<Config> {
+        Ok(Config { num_virtual_tokens: self.num_virtual_tokens, ..Config::default() })
+    }
+
+    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
+        mapping::differing_fields(self.num_virtual_tokens, config.num_virtual_tokens)
+    }
+
+    fn num_virtual_tokens(&self) -> Option<usize> {
+        Some(self.num_virtual_tokens)
+    }
+
+    fn accepts_kv_size(&self) -> bool {
+        true
     }
 }

@@ -1,18 +1,20 @@
 //! Prompt tuning: prepends trainable embeddings to every sequence (Lester et al. 2021).
+//!
+//! [`PeftConfig`] maps it to PEFT's files.
 
-pub mod peft;
-
-use super::build_context::BuildContext;
 use super::method::Method;
+use super::parameter_builder::BuildContext;
 use super::parameter_builder::{ParameterBuilder, TensorMap};
-use super::peft::{ModuleNaming, PeftMapping, prompt_learning};
+use super::peft::{ModuleNaming, PeftMapping, mapping};
 use super::soft_prompt::{self, PROMPT_TENSOR_NAME, SoftPrompt, VirtualTokenInit};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
+use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::{Error, Result};
 use crate::model::{BaseModelInfo, Hooks, SiteInfo};
 use espalier_tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -76,10 +78,68 @@ impl Method for Config {
     }
 
     fn tensor_specs(&self, sites: &[SiteInfo], _: ModuleNaming) -> Vec<TensorSpec> {
-        vec![prompt_learning::prompt_spec(self.num_virtual_tokens, sites)]
+        vec![mapping::prompt_spec(self.num_virtual_tokens, sites)]
     }
 
     fn peft(&self) -> Option<&dyn PeftMapping> {
         Some(self)
+    }
+}
+
+impl PeftMapping for Config {
+    fn peft_type(&self, _: &[SiteInfo]) -> Option<&'static str> {
+        Some(PeftConfig::PEFT_TYPE)
+    }
+
+    fn config_fields(&self, context: &ExportContext) -> ConfigFields {
+        let mut fields = mapping::common_fields(self.num_virtual_tokens, context);
+        fields.extend([("prompt_tuning_init", json!("RANDOM")), ("tokenizer_name_or_path", Value::Null)]);
+        fields
+    }
+}
+
+/// The fields of `PROMPT_TUNING`.
+#[derive(Debug, Clone)]
+pub struct PeftConfig {
+    num_virtual_tokens: usize,
+}
+
+impl PeftFields for PeftConfig {
+    type Config = Config;
+    const PEFT_TYPE: &'static str = "PROMPT_TUNING";
+    const ACCEPTED_FIELDS: &'static [&'static str] = &[
+        "num_virtual_tokens",
+        "token_dim",
+        "num_layers",
+        "num_attention_heads",
+        "num_transformer_submodules",
+        "prompt_tuning_init",
+        "prompt_tuning_init_text",
+        "tokenizer_name_or_path",
+        "tokenizer_kwargs",
+    ];
+
+    fn value_error(field: &str, value: &Value) -> Option<String> {
+        mapping::value_error(field, value)
+    }
+
+    fn parse(fields: &Map<String, Value>) -> Result<Self> {
+        Ok(Self { num_virtual_tokens: mapping::num_virtual_tokens(fields)? })
+    }
+
+    fn to_config(&self, _: &[SiteInfo], _: ModuleNaming) -> Result<Config> {
+        Ok(Config { num_virtual_tokens: self.num_virtual_tokens, ..Config::default() })
+    }
+
+    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
+        mapping::differing_fields(self.num_virtual_tokens, config.num_virtual_tokens)
+    }
+
+    fn num_virtual_tokens(&self) -> Option<usize> {
+        Some(self.num_virtual_tokens)
+    }
+
+    fn accepts_kv_size(&self) -> bool {
+        false
     }
 }

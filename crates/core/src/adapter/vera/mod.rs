@@ -3,22 +3,27 @@
 //!
 //! The matrices are drawn from `projection_seed`, so adapters with the same seed share them in memory. They are published
 //! with the adapter, because other implementations draw other numbers from the same seed.
+//!
+//! [`PeftConfig`] maps it to PEFT's files.
 
-pub mod peft;
-
-use super::build_context::BuildContext;
 use super::method::Method;
+use super::parameter_builder::BuildContext;
 use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
-use super::sites::linear_sites;
+use super::target_modules::linear_sites;
 use super::target_modules::{self, Layers, TargetModules};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
+use crate::adapter::peft::mapping::fields_that_differ;
+use crate::adapter::peft::mapping::{FAN_IN_FAN_OUT, dropout_field, f64_field, positive_integer};
+use crate::adapter::peft::target_selector::TargetSelector;
+use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::Result;
 use crate::model::{BaseModelInfo, FirstTrainableLayer, Hooks, Site, SiteInfo};
 use espalier_tensor::backend::FrozenLinear;
 use espalier_tensor::{ParamId, Tape, Tensor, Var};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -189,5 +194,84 @@ impl Hooks for Vera {
         let projected = tape.linear(scaled_low_rank, &vera_site.projection_b)?;
         let update_rows = tape.scale_channels(projected, lambda_b)?;
         Ok(tape.add_rows_scaled(output, update_rows, 1.0)?)
+    }
+}
+
+impl PeftMapping for Config {
+    fn peft_type(&self, _: &[SiteInfo]) -> Option<&'static str> {
+        Some(PeftConfig::PEFT_TYPE)
+    }
+
+    fn config_fields(&self, context: &ExportContext) -> ConfigFields {
+        ConfigFields::from([
+            ("bias", json!("none")),
+            ("d_initial", json!(self.d_initial)),
+            (FAN_IN_FAN_OUT, json!(context.info.fan_in_fan_out())),
+            ("init_weights", json!(true)),
+            ("layers_pattern", Value::Null),
+            ("layers_to_transform", Value::Null),
+            ("projection_prng_key", json!(self.projection_seed)),
+            ("r", json!(self.rank)),
+            ("save_projection", json!(true)),
+            ("target_modules", context.target_modules(&self.target_sites(context.sites))),
+            ("vera_dropout", json!(self.dropout)),
+        ])
+    }
+}
+
+/// The fields of `VERA`.
+#[derive(Debug, Clone)]
+pub struct PeftConfig {
+    rank: usize,
+    projection_seed: u64,
+    d_initial: f64,
+    dropout: f64,
+    targets: TargetSelector,
+}
+
+impl PeftFields for PeftConfig {
+    type Config = Config;
+    const PEFT_TYPE: &'static str = "VERA";
+    const ACCEPTED_FIELDS: &'static [&'static str] =
+        &["r", "projection_prng_key", "save_projection", "vera_dropout", "d_initial", "init_weights", FAN_IN_FAN_OUT];
+
+    fn value_error(field: &str, value: &Value) -> Option<String> {
+        let is_unsupported = field == "save_projection" && *value == false;
+        let message = "save_projection is false, and its random matrices cannot be drawn again here: train with \
+                       save_projection=True";
+        is_unsupported.then(|| message.to_string())
+    }
+
+    fn parse(fields: &Map<String, Value>) -> Result<Self> {
+        Ok(Self {
+            rank: positive_integer(fields, "r")?,
+            projection_seed: fields.get("projection_prng_key").and_then(Value::as_u64).unwrap_or(0),
+            d_initial: f64_field(fields, "d_initial")?.unwrap_or(0.1),
+            dropout: dropout_field(fields, "vera_dropout")?,
+            targets: TargetSelector::from_fields(fields)?,
+        })
+    }
+
+    fn to_config(&self, sites: &[SiteInfo], naming: ModuleNaming) -> Result<Config> {
+        Ok(Config {
+            rank: self.rank,
+            d_initial: self.d_initial,
+            dropout: self.dropout,
+            projection_seed: self.projection_seed,
+            target_modules: self.targets.linear_modules(sites, naming)?,
+            ..Config::default()
+        })
+    }
+
+    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
+        fields_that_differ([("r", config.rank == self.rank)])
+    }
+
+    fn num_virtual_tokens(&self) -> Option<usize> {
+        None
+    }
+
+    fn accepts_kv_size(&self) -> bool {
+        false
     }
 }

@@ -1,15 +1,15 @@
 //! The four files of an AdapterHub folder: configuration and tensors of the adapter, and of the head.
 
 use super::config::{self, Config};
+use super::config::{parse_object, to_sorted_json, unsupported_format};
 use super::head::{ClassificationHead, HEAD_CONFIG_FILE};
-use super::json::{parse_object, to_sorted_json, unsupported_format};
-use crate::adapter::file_errors::{CONFIG_FILE, ValidationErrors};
 use crate::adapter::tensor_spec::TensorSpec;
+use crate::adapter::tensor_spec::{CONFIG_FILE, ValidationErrors};
 use crate::adapter::{self, TensorMap};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::manifest::Artifact;
 use crate::artifact::safetensors;
-use crate::artifact::tensor_map::{build_tensor, take_tensor};
+use crate::artifact::safetensors::{build_tensor, take_tensor};
 use crate::error::Result;
 use serde_json::{Value, json};
 

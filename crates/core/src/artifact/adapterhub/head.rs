@@ -2,10 +2,10 @@
 //!
 //! The head reads the first token, directly or through the pooler, and has one or two linear layers.
 
-use super::json::{config_object, unsupported_format};
+use super::config::{config_object, unsupported_format};
 use crate::adapter::bottleneck::adapterhub::{activation_name, bool_setting, parse_activation};
-use crate::adapter::file_errors::{invalid_file, unsupported_file};
 use crate::adapter::tensor_spec::TensorSpec;
+use crate::adapter::tensor_spec::{invalid_file, unsupported_file};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::manifest::AdapterManifest;
 use crate::error::{Error, Result};

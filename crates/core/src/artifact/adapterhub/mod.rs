@@ -5,7 +5,6 @@
 mod config;
 mod files;
 mod head;
-mod json;
 
 pub use config::Config;
 pub use files::{AdapterHubFiles, HEAD_WEIGHTS_FILE, PICKLE_FILES, ParsedAdapter, WEIGHTS_FILE};

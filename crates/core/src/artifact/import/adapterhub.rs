@@ -1,8 +1,8 @@
 //! Import of a folder that AdapterHub's `adapters` wrote: four files, and the request.
 
-use super::request::{self, ImportRequest};
+use super::ImportRequest;
 use crate::adapter;
-use crate::adapter::file_errors::CONFIG_FILE;
+use crate::adapter::tensor_spec::CONFIG_FILE;
 use crate::artifact::adapterhub::{AdapterHubFiles, HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE, WEIGHTS_FILE};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::manifest::{AdapterManifest, Artifact};
@@ -35,15 +35,15 @@ pub fn read_files(folder: &Path) -> Result<AdapterHubFiles> {
 /// Converts the files to an adapter with an empty probe.
 pub fn parse(files: &AdapterHubFiles, request: &ImportRequest, summary: &BaseSummary) -> Result<Artifact> {
     let parsed = files.parse(summary)?;
-    request::check_base_name(parsed.config.model_name.as_deref(), "model_name", request, summary)?;
+    super::check_base_name(parsed.config.model_name.as_deref(), "model_name", request, summary)?;
     let task = parsed.head.to_task();
     if request.pooling.is_some_and(|requested| task.pooling() != Some(requested)) {
         let detail = format!("{HEAD_CONFIG_FILE} says how the head reads a sequence: leave pooling out of the request");
         return Err(Error::invalid("invalid_import", detail));
     }
     let method = adapter::Config::Bottleneck(parsed.config.method);
-    let max_length = request::resolve_max_length(request, summary, method.num_virtual_tokens())?;
-    let labels = request::resolve_labels(parsed.head.labels.clone(), request, parsed.head.num_labels())?;
+    let max_length = super::resolve_max_length(request, summary, method.num_virtual_tokens())?;
+    let labels = super::resolve_labels(parsed.head.labels.clone(), request, parsed.head.num_labels())?;
     let manifest = AdapterManifest::imported(task, method, labels, max_length, summary);
     Ok(Artifact { manifest, weights: parsed.weights })
 }

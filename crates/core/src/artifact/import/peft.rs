@@ -1,8 +1,8 @@
 //! Import of a folder that PEFT wrote: two files, and the request.
 
-use super::request::{self, ImportRequest, unsupported_adapter};
+use super::{ImportRequest, unsupported_adapter};
 use crate::adapter::TensorMap;
-use crate::adapter::file_errors::CONFIG_FILE;
+use crate::adapter::tensor_spec::CONFIG_FILE;
 use crate::artifact::base::BaseSummary;
 use crate::artifact::folder::WEIGHTS_FILE;
 use crate::artifact::manifest::{AdapterManifest, Artifact};
@@ -36,7 +36,7 @@ impl PeftFiles {
             unsupported_adapter("peft_type is null and there is no espalier.json: upload the zip as it was downloaded")
         })?;
         let base_model_name = config.base_model_name.as_deref();
-        request::check_base_name(base_model_name, "base_model_name_or_path", request, summary)?;
+        super::check_base_name(base_model_name, "base_model_name_or_path", request, summary)?;
         config.check_base(summary)?;
         let pooling = resolve_pooling(&config, request, summary)?;
         let sites = summary.sites_for(pooling);
@@ -45,10 +45,10 @@ impl PeftFiles {
         let (task, head) = resolve_task(&config, pooling, &tensors, summary);
         let weights = weights::from_peft(tensors, &method, sites, head, summary.info.hidden_size)?;
         let labels = match weights.get(task::head::OUTPUT_BIAS) {
-            Some(bias) => request::resolve_labels(config.labels, request, bias.shape[0])?,
+            Some(bias) => super::resolve_labels(config.labels, request, bias.shape[0])?,
             None => Vec::new(),
         };
-        let max_length = request::resolve_max_length(request, summary, method.num_virtual_tokens())?;
+        let max_length = super::resolve_max_length(request, summary, method.num_virtual_tokens())?;
         Ok(Artifact { manifest: AdapterManifest::imported(task, method, labels, max_length, summary), weights })
     }
 }

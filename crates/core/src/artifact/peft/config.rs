@@ -2,9 +2,9 @@
 
 use super::field_support;
 use crate::adapter::PeftMethod;
-use crate::adapter::file_errors::{CONFIG_FILE, ValidationErrors, unsupported_file};
-use crate::adapter::peft::fields::{FAN_IN_FAN_OUT, bool_field, invalid_config, positive_integer, string_field};
+use crate::adapter::peft::mapping::{FAN_IN_FAN_OUT, bool_field, invalid_config, positive_integer, string_field};
 use crate::adapter::peft_methods::{PeftMethodEntry, peft_types};
+use crate::adapter::tensor_spec::{CONFIG_FILE, ValidationErrors, unsupported_file};
 use crate::artifact::base::BaseSummary;
 use crate::error::Result;
 use crate::model::MIN_SEQUENCE_LENGTH;

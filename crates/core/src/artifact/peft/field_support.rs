@@ -2,9 +2,9 @@
 //!
 //! PEFT writes every default, so an unknown field is harmless if it is null, false, zero or empty.
 
-use crate::adapter::file_errors::ValidationErrors;
-use crate::adapter::peft::fields::{is_default, unsupported_bias};
+use crate::adapter::peft::mapping::{is_default, unsupported_bias};
 use crate::adapter::peft_methods::PeftMethodEntry;
+use crate::adapter::tensor_spec::ValidationErrors;
 use crate::error::Result;
 use serde_json::{Map, Value};
 

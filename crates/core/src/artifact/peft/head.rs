@@ -2,12 +2,12 @@
 //!
 //! Prompt-learning methods save the head's keys without the second `model`; both forms are read.
 
-use crate::adapter::file_errors::ValidationErrors;
 use crate::adapter::peft::{KEY_PREFIX, ModuleNaming};
 use crate::adapter::tensor_spec::TensorSpec;
+use crate::adapter::tensor_spec::ValidationErrors;
 use crate::adapter::{self, TensorMap};
 use crate::artifact::base::BaseSummary;
-use crate::artifact::tensor_map::take_tensor;
+use crate::artifact::safetensors::take_tensor;
 use crate::model::ClassificationHeadSpec;
 use crate::task;
 use espalier_tensor::Tensor;

@@ -3,10 +3,10 @@
 //! PEFT warns of a missing tensor and ignores an extra one, so a damaged adapter would load there.
 
 use super::head::HeadLayout;
-use crate::adapter::file_errors::ValidationErrors;
 use crate::adapter::peft::{KEY_PREFIX, ModuleNaming};
+use crate::adapter::tensor_spec::ValidationErrors;
 use crate::adapter::{self, TensorMap};
-use crate::artifact::tensor_map::{build_tensor, take_tensor};
+use crate::artifact::safetensors::{build_tensor, take_tensor};
 use crate::error::Result;
 use crate::model::SiteInfo;
 use espalier_tensor::Tensor;

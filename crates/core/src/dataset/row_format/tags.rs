@@ -2,8 +2,8 @@
 //!
 //! Entity spans are converted to BIO tags (Ramshaw & Marcus 1995).
 
-use super::field_checks::{FieldChecks, trim_value};
 use super::{Cells, FileStats, RowFormat, label_error, needs_json, split_non_blank};
+use super::{FieldChecks, trim_value};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic, quote};
 use crate::dataset::duplicates::DuplicateKey;

@@ -1,8 +1,8 @@
 //! BERT (Devlin et al. 2018): absolute positions, token types, post-norm layers and a tanh pooler.
 
-use super::post_norm::{self, LayerConfig, LayerTensorNames};
+use super::layers::{self, LayerConfig, LayerTensorNames};
 use crate::error::Result;
-use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;
 use crate::model::embeddings::{EmbeddingNorm, Embeddings, PositionEmbeddings, TokenTypes};
@@ -113,8 +113,7 @@ impl Config {
             heads: self.num_attention_heads,
             mask: None,
         };
-        let layers =
-            post_norm::load_layers(loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, self.num_hidden_layers)?;
+        let layers = layers::load_layers(loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, self.num_hidden_layers)?;
         let dimensions = ModelDimensions {
             hidden_size: hidden,
             attention_heads: self.num_attention_heads,

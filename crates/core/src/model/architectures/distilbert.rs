@@ -1,8 +1,8 @@
 //! DistilBERT (Sanh et al. 2019): BERT with fewer layers, without token types and pooler.
 
-use super::post_norm::{self, LayerConfig, LayerTensorNames};
+use super::layers::{self, LayerConfig, LayerTensorNames};
 use crate::error::Result;
-use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;
 use crate::model::embeddings::{EmbeddingNorm, Embeddings, PositionEmbeddings, TokenTypes};
@@ -84,7 +84,7 @@ fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -
     let prefix = LayerPrefix { base_model: BASE_MODEL_PREFIX, layers: "transformer.layer" };
     let layer_config =
         LayerConfig { hidden_size: hidden, intermediate_size: config.hidden_dim, heads: config.n_heads, mask: None };
-    let layers = post_norm::load_layers(&mut loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, config.n_layers)?;
+    let layers = layers::load_layers(&mut loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, config.n_layers)?;
     let dimensions = ModelDimensions {
         hidden_size: hidden,
         attention_heads: config.n_heads,

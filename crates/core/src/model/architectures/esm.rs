@@ -2,10 +2,10 @@
 //! contact head is not loaded.
 
 use super::bert;
-use super::pre_norm::PreNormLayer;
+use super::layers::PreNormLayer;
 use super::roberta;
 use crate::error::Result;
-use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::attention::SelfAttention;
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;

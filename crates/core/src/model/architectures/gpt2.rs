@@ -1,9 +1,9 @@
 //! GPT-2 (Radford et al. 2019): a pre-norm decoder with learned positions. Its checkpoints store linear weights as `(input, output)`.
 
+use super::layers::PreNormLayer;
 use super::llama;
-use super::pre_norm::PreNormLayer;
 use crate::error::Result;
-use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::attention::SelfAttention;
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;

@@ -4,9 +4,9 @@
 mod config;
 mod rope;
 
-use super::pre_norm::PreNormLayer;
+use super::layers::PreNormLayer;
 use crate::error::Result;
-use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::attention::SelfAttention;
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks::{self, AttentionKind};

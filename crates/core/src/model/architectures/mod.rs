@@ -1,20 +1,26 @@
 //! The table of supported architectures. Adding one takes a file in this folder and a line in the table.
+//! The key of the table is the `model_type` of a `config.json`.
+
+use super::classification_head::ClassificationHeadSpec;
+use super::config_checks;
+use super::lm_head::LmHeadTensorNames;
+use super::loader::WeightLayout;
+use super::stack::Stack;
+use super::weights::CheckpointTensors;
+use crate::error::{Context, Result};
+use espalier_tensor::Backend;
+use serde::Serialize;
+use serde_json::Value;
 
 mod bert;
 mod distilbert;
 mod esm;
 mod gpt2;
+mod layers;
 mod llama;
 mod modernbert;
 mod mpnet;
-mod post_norm;
-mod pre_norm;
 mod roberta;
-
-use super::architecture::ArchitectureEntry;
-use super::config_checks;
-use crate::error::Result;
-use serde_json::Value;
 
 const ARCHITECTURES: [ArchitectureEntry; 13] = [
     bert::ENTRY,
@@ -66,4 +72,28 @@ pub fn entry_for_config(config: &Value) -> Result<&'static ArchitectureEntry> {
         return config_checks::unsupported_model(detail);
     }
     Ok(entry)
+}
+
+/// A `model_type`: the names of its checkpoints, and how to load them.
+pub struct ArchitectureEntry {
+    pub model_type: &'static str,
+    pub classification_head: ClassificationHeadSpec,
+    pub lm_head: LmHeadTensorNames,
+    /// Order of the dimensions of linear weights in transformers' checkpoints.
+    pub weight_layout: WeightLayout,
+    /// Maps a tensor name of a checkpoint to the canonical name; `None` for heads and buffers.
+    pub canonical_name: fn(&str) -> Option<String>,
+    pub load: fn(Value, &mut CheckpointTensors, &dyn Backend) -> Result<LoadedArchitecture>,
+}
+
+/// A loaded model, and the fields of its config that change the results. The fields enter the fingerprint.
+pub struct LoadedArchitecture {
+    pub stack: Stack,
+    pub config: Value,
+}
+
+impl LoadedArchitecture {
+    pub fn new(stack: Stack, config: &impl Serialize) -> Result<Self> {
+        Ok(Self { stack, config: serde_json::to_value(config).context("serializing the config")? })
+    }
 }

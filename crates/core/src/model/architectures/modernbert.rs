@@ -1,9 +1,9 @@
 //! ModernBERT (Warner et al. 2024): an encoder with rotary positions, pre-norm layers, gated linear units and sliding window attention
 //! in most layers. It has no pooler.
 
-use super::pre_norm::PreNormLayer;
+use super::layers::PreNormLayer;
 use crate::error::Result;
-use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::attention::SelfAttention;
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks::{self, AttentionKind, GLOBAL_LAYER_TYPE, SLIDING_LAYER_TYPE};

@@ -1,10 +1,10 @@
 //! MPNet (Song et al. 2020): BERT without token types, with padding rows at the start of the position table and a relative position
 //! bias that all layers share.
 
-use super::post_norm::{self, LayerConfig, LayerTensorNames};
+use super::layers::{self, LayerConfig, LayerTensorNames};
 use super::{bert, roberta};
 use crate::error::Result;
-use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;
 use crate::model::embeddings::{EmbeddingNorm, Embeddings, PositionEmbeddings, TokenTypes};
@@ -98,7 +98,7 @@ fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -
     let prefix = LayerPrefix { base_model: BASE_MODEL_PREFIX, layers: "encoder.layer" };
     let layer_config = LayerConfig { hidden_size: hidden, intermediate_size: config.intermediate_size, heads, mask };
     let layers =
-        post_norm::load_layers(&mut loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, config.num_hidden_layers)?;
+        layers::load_layers(&mut loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, config.num_hidden_layers)?;
     let dimensions = ModelDimensions {
         hidden_size: hidden,
         attention_heads: heads,

@@ -3,7 +3,7 @@
 
 use super::bert;
 use crate::error::Result;
-use crate::model::architecture::{ArchitectureEntry, LoadedArchitecture};
+use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::classification_head::ClassificationHeadSpec;
 use crate::model::config_checks;
 use crate::model::embeddings::TokenTypes;

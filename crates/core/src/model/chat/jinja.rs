@@ -1,6 +1,6 @@
 //! minijinja environment with the whitespace rules, filters, tests and functions of transformers' `apply_chat_template`.
 
-use super::{generation_tag, json_dumps, python};
+use super::{generation_tag, python};
 use chrono::NaiveDateTime;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
@@ -30,7 +30,7 @@ pub fn build_environment(source: String) -> Result<Environment<'static>, Error> 
     environment.set_unknown_method_callback(python::call_method);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", |format: &str| strftime(local_now(), format));
-    environment.add_filter("tojson", json_dumps::tojson);
+    environment.add_filter("tojson", python::tojson);
     environment.add_filter("string", string_filter);
     environment.add_filter("trim", trim_filter);
     environment.add_filter("default", default_filter);

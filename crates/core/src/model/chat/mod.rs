@@ -3,7 +3,6 @@
 mod assistant_spans;
 mod generation_tag;
 mod jinja;
-mod json_dumps;
 mod load;
 mod message;
 mod python;

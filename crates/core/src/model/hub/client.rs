@@ -1,8 +1,8 @@
 //! HTTP client of the hub. It follows redirects itself, so that the token is sent to the hub only.
 
+use super::Settings;
 use super::cache::is_safe_file_name;
 use super::repository::ModelId;
-use super::settings::Settings;
 use crate::error::{Context, Error, Result};
 use std::time::Duration;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};

@@ -1,9 +1,5 @@
 //! Causal language modelling: predicts the next token (Radford et al. 2018). Trained on prompts with completions, on the
-//! assistant's messages of conversations, or on raw texts.
-
-mod objective;
-
-pub use objective::NextTokenObjective;
+//! assistant's messages of conversations, or on raw texts, with cross entropy of the next tokens.
 
 use super::{
     Example, HeadSpec, Input, PostprocessContext, Prediction, RowSchema, Target, Task, TaskDefaults, UntrainableRows,
@@ -11,8 +7,12 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::model::{Tokenizer, Tokens};
-use crate::task::objective::{Objective, ObjectiveContext};
+use crate::task::lm_loss::LanguageModelMetrics;
+use crate::task::lm_tokenize::next_token_ids;
+use crate::task::metrics::TaskMetrics;
+use crate::task::objective::{LossAndGradient, LossContext, MaskingSeed, MicroBatch, Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -76,5 +76,44 @@ impl Task for Config {
 
     fn postprocess(&self, _context: &PostprocessContext, _outputs: Vec<f32>, _input: &Input) -> Result<Prediction> {
         Err(Error::internal("an adapter that generates text has no predictions"))
+    }
+}
+
+/// The tokens that follow the target positions.
+#[derive(Debug, Clone)]
+pub struct NextTokenObjective {
+    /// Target positions of each example.
+    pub token_counts: Vec<usize>,
+}
+
+impl Objective for NextTokenObjective {
+    fn example_count(&self) -> usize {
+        self.token_counts.len()
+    }
+
+    fn row_count(&self, example: usize) -> usize {
+        self.token_counts[example]
+    }
+
+    fn loss(&self, context: &LossContext, batch: &MicroBatch, denominator: f64) -> Result<LossAndGradient> {
+        context.token_loss(batch.label_ids, denominator)
+    }
+
+    fn metrics(&self, outputs: &[f32], examples: &[usize], _labels: &[String]) -> Box<dyn TaskMetrics> {
+        Box::new(LanguageModelMetrics::new(outputs, examples.len()))
+    }
+
+    fn loss_denominator(&self, examples: &[usize]) -> usize {
+        examples.iter().map(|example| self.token_counts[*example]).sum()
+    }
+
+    fn prepare(
+        &self,
+        tokens: Vec<Arc<Tokens>>,
+        _examples: &[usize],
+        _seed: MaskingSeed,
+    ) -> (Vec<Arc<Tokens>>, Vec<u32>) {
+        let label_ids = tokens.iter().flat_map(|tokens| next_token_ids(tokens)).collect();
+        (tokens, label_ids)
     }
 }

@@ -1,8 +1,8 @@
 //! Contrastive objective of embeddings: each text has to find its positive among those of the batch (multiple negatives ranking,
 //! Henderson et al. 2017).
 
-use super::metrics::RetrievalMetrics;
-use super::normalized_rows::{CosineGradient, NormalizedRows};
+use super::RetrievalMetrics;
+use super::cosine::{CosineGradient, NormalizedRows};
 use crate::error::Result;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{

@@ -271,7 +271,7 @@ mod tests {
         let value_targets = RowTargets::Values { values: expected.clone(), scale };
         let fitted = fit_probe(&Features::new(&values, 8, &value_targets), &CpuBackend::detect()).unwrap();
         let predicted: Vec<f32> = values.chunks_exact(8).map(|row| scale.denormalize(fitted.logits(row)[0])).collect();
-        let metrics = crate::task::regression::metrics::RegressionMetrics::new(&predicted, &expected);
+        let metrics = crate::task::regression::RegressionMetrics::new(&predicted, &expected);
         assert!(metrics.r2 > 0.8, "{metrics:?}");
     }
 }

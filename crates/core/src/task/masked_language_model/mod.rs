@@ -1,16 +1,20 @@
 //! Masked language modelling: predicts masked tokens (Devlin et al. 2019). Adapts to a domain from raw texts; other jobs may
 //! start from the adapter.
-
-mod objective;
+//!
+//! The objective is cross entropy of the masked tokens, which are drawn again in every epoch and are the same in every evaluation.
 
 use super::{
     Example, HeadSpec, Input, InputProblem, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, lm_loss,
 };
-use crate::error::{FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::model::{BaseModelInfo, MlmVocabulary, Tokenizer, Tokens};
-use crate::task::objective::{Objective, ObjectiveContext};
+use crate::task::lm_loss::LanguageModelMetrics;
+use crate::task::metrics::TaskMetrics;
+use crate::task::objective::{LossAndGradient, LossContext, MaskingSeed, MicroBatch, Objective, ObjectiveContext};
 use espalier_tensor::seeded_rng::SeededRng;
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Debug, Formatter};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -82,7 +86,7 @@ impl Task for Config {
     }
 
     fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(objective::MaskedTokenObjective::new(context, self)?))
+        Ok(Box::new(MaskedTokenObjective::new(context, self)?))
     }
 
     fn postprocess(
@@ -151,6 +155,74 @@ pub fn postprocess(
         .chunks_exact(2 * lm_loss::top_token_count(vocabulary_size))
         .map(|row| row.chunks_exact(2).take(top_k).map(fill).collect());
     Prediction { fills: fills.collect() }
+}
+
+/// The masked tokens of each example, which has one sequence.
+pub struct MaskedTokenObjective {
+    vocabulary: MlmVocabulary,
+    config: Config,
+    seed: u64,
+    /// Masked tokens of each example.
+    token_counts: Vec<usize>,
+}
+
+impl MaskedTokenObjective {
+    /// # Errors
+    /// `Internal` where the base's tokenizer has no mask, which is refused at submission.
+    pub fn new(context: &ObjectiveContext, config: &Config) -> Result<Self> {
+        let vocabulary = context.base.tokenizer().mlm_vocabulary();
+        let vocabulary = vocabulary.ok_or_else(|| Error::internal("this base's tokenizer has no mask"))?;
+        let count =
+            |sequences: &Vec<Arc<Tokens>>| sequences.iter().map(|tokens| config.mask_count(tokens, &vocabulary)).sum();
+        let token_counts = context.tokens.iter().map(count).collect();
+        Ok(Self { vocabulary, config: config.clone(), seed: context.seed, token_counts })
+    }
+}
+
+impl Debug for MaskedTokenObjective {
+    fn fmt(&self, formatter: &mut Formatter) -> fmt::Result {
+        formatter.debug_struct("MaskedTokenObjective").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Objective for MaskedTokenObjective {
+    fn example_count(&self) -> usize {
+        self.token_counts.len()
+    }
+
+    fn row_count(&self, example: usize) -> usize {
+        self.token_counts[example]
+    }
+
+    fn loss(&self, context: &LossContext, batch: &MicroBatch, denominator: f64) -> Result<LossAndGradient> {
+        context.token_loss(batch.label_ids, denominator)
+    }
+
+    fn metrics(&self, outputs: &[f32], examples: &[usize], _labels: &[String]) -> Box<dyn TaskMetrics> {
+        Box::new(LanguageModelMetrics::new(outputs, examples.len()))
+    }
+
+    fn loss_denominator(&self, examples: &[usize]) -> usize {
+        examples.iter().map(|example| self.token_counts[*example]).sum()
+    }
+
+    fn is_epoch_invariant(&self) -> bool {
+        false
+    }
+
+    fn prepare(&self, tokens: Vec<Arc<Tokens>>, examples: &[usize], seed: MaskingSeed) -> (Vec<Arc<Tokens>>, Vec<u32>) {
+        let seed_part = match seed {
+            MaskingSeed::Epoch(epoch) => epoch.to_string(),
+            MaskingSeed::Evaluation => "measured".to_string(),
+        };
+        let mask = |(tokens, example): (Arc<Tokens>, &usize)| {
+            let random = SeededRng::new(self.seed, &["hidden", &seed_part, &example.to_string()]);
+            let (tokens, original_ids) = self.config.mask(&tokens, &self.vocabulary, random);
+            (Arc::new(tokens), original_ids)
+        };
+        let (tokens, original_ids): (Vec<_>, Vec<_>) = tokens.into_iter().zip(examples).map(mask).unzip();
+        (tokens, original_ids.concat())
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
 //! Regression: a number for a text or a pair of texts.
-
-pub(super) mod metrics;
-mod objective;
-
-use objective::ValueObjective;
+//!
+//! The objective is the squared error of values that are scaled to mean 0 and standard deviation 1. The metrics are errors, explained
+//! variance and correlations.
 
 use super::{Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, head};
 use crate::error::Result;
 use crate::model::{ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
-use crate::task::objective::{Objective, ObjectiveContext};
+use crate::task::metrics::{TaskMetrics, pearson, spearman};
+use crate::task::objective::{LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
+use crate::task::row_targets::RowTargets;
+use crate::task::{Scale, Target};
+use espalier_tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -92,5 +96,160 @@ impl Task for Config {
 
     fn set_base_head(&mut self, base_head: ClassificationHeadSpec) {
         head::Config::set_default(&mut self.head, self.pooling, base_head);
+    }
+}
+
+/// One value per example.
+#[derive(Debug, Clone)]
+pub struct ValueObjective {
+    pub values: Vec<f32>,
+    pub scale: Scale,
+}
+
+impl ValueObjective {
+    /// # Errors
+    /// `Invalid` (`unknown_label`) for an example without a value.
+    pub fn new(context: &ObjectiveContext, task_type: &str) -> Result<Self> {
+        let value = |example: &&Example| match example.target {
+            Target::Value(value) => Ok(value as f32),
+            _ => Err(example.wrong_target(task_type)),
+        };
+        let values = context.examples.iter().map(value).collect::<Result<_>>()?;
+        Ok(Self { values, scale: Scale::IDENTITY })
+    }
+
+    fn targets(&self, examples: &[usize]) -> RowTargets {
+        RowTargets::Values { values: gather(&self.values, examples), scale: self.scale }
+    }
+}
+
+impl Objective for ValueObjective {
+    fn example_count(&self) -> usize {
+        self.values.len()
+    }
+
+    fn row_count(&self, _example: usize) -> usize {
+        1
+    }
+
+    fn loss(&self, context: &LossContext, batch: &MicroBatch, denominator: f64) -> Result<LossAndGradient> {
+        context.row_loss(&self.targets(batch.examples), denominator)
+    }
+
+    fn metrics(&self, outputs: &[f32], examples: &[usize], _labels: &[String]) -> Box<dyn TaskMetrics> {
+        let predicted: Vec<f32> = outputs.iter().map(|output| self.scale.denormalize(*output)).collect();
+        Box::new(RegressionMetrics::new(&predicted, &gather(&self.values, examples)))
+    }
+
+    /// Fits the scale to the mean and the standard deviation of the training values.
+    fn fit(&mut self, training: &[usize]) {
+        self.scale = Scale::standardize(training.iter().map(|example| self.values[*example]));
+    }
+
+    fn row_targets(&self, examples: &[usize]) -> Option<RowTargets> {
+        Some(self.targets(examples))
+    }
+
+    fn denormalize_head(&self, mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        for (name, shift) in [(head::OUTPUT_WEIGHT, 0.0), (head::OUTPUT_BIAS, self.scale.mean)] {
+            if let Some(tensor) = weights.get_mut(name) {
+                tensor.values.iter_mut().for_each(|value| *value = *value * self.scale.deviation + shift);
+            }
+        }
+        weights
+    }
+
+    fn normalize_head(&self, mut weights: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+        for (name, shift) in [(head::OUTPUT_WEIGHT, 0.0), (head::OUTPUT_BIAS, self.scale.mean)] {
+            if let Some(tensor) = weights.get_mut(name) {
+                tensor.values.iter_mut().for_each(|value| *value = (*value - shift) / self.scale.deviation);
+            }
+        }
+        weights
+    }
+}
+
+/// Metrics of a regression.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RegressionMetrics {
+    pub examples: usize,
+    /// Mean squared error.
+    pub loss: f64,
+    pub mean_absolute_error: f64,
+    /// 1 − squared error / squared error of the mean.
+    pub r2: f64,
+    /// 0 where one side is constant.
+    pub pearson: f64,
+    pub spearman: f64,
+}
+
+impl RegressionMetrics {
+    pub fn new(predicted: &[f32], actual: &[f32]) -> Self {
+        let predicted: Vec<f64> = predicted.iter().map(|value| f64::from(*value)).collect();
+        let actual: Vec<f64> = actual.iter().map(|value| f64::from(*value)).collect();
+        let count = actual.len().max(1) as f64;
+        let differences = || predicted.iter().zip(&actual).map(|(predicted, actual)| predicted - actual);
+        let squared_error: f64 = differences().map(|difference| difference * difference).sum();
+        let mean = actual.iter().sum::<f64>() / count;
+        let total_variation: f64 = actual.iter().map(|value| (value - mean).powi(2)).sum();
+        Self {
+            examples: actual.len(),
+            loss: squared_error / count,
+            mean_absolute_error: differences().map(f64::abs).sum::<f64>() / count,
+            r2: if total_variation > 0.0 { 1.0 - squared_error / total_variation } else { 0.0 },
+            pearson: pearson(&predicted, &actual),
+            spearman: spearman(&predicted, &actual),
+        }
+    }
+}
+
+impl TaskMetrics for RegressionMetrics {
+    fn loss(&self) -> f64 {
+        self.loss
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denormalized_head_predicts_in_the_original_unit() {
+        let mut objective = ValueObjective { values: vec![10.0, 20.0, 60.0], scale: Scale::IDENTITY };
+        objective.fit(&[0, 1]);
+        assert_eq!((objective.scale.mean, objective.scale.deviation), (15.0, 5.0));
+        let head = [(head::OUTPUT_WEIGHT, vec![2.0]), (head::OUTPUT_BIAS, vec![0.5])];
+        let weights = head.map(|(name, values)| (name.to_string(), Tensor::new([values.len()], values)));
+        let weights = objective.denormalize_head(weights.into());
+        assert_eq!((weights[head::OUTPUT_WEIGHT].values[0], weights[head::OUTPUT_BIAS].values[0]), (10.0, 17.5));
+        let back = objective.normalize_head(weights);
+        assert_eq!((back[head::OUTPUT_WEIGHT].values[0], back[head::OUTPUT_BIAS].values[0]), (2.0, 0.5));
+        assert_eq!(objective.scale.denormalize(2.0 * 3.0 + 0.5), 10.0 * 3.0 + 17.5);
+    }
+}
+
+#[cfg(test)]
+mod metrics_tests {
+    use super::*;
+
+    #[test]
+    fn metrics_match_scikit_learn_and_scipy() {
+        // Computed by sklearn.metrics and scipy.stats.
+        let metrics = RegressionMetrics::new(&[2.5, 0.0, 2.0, 8.0, 2.0], &[3.0, -0.5, 2.0, 7.0, 4.0]);
+        let expected = [1.1, 0.8, 0.817_880_795, 0.923_960_612, 0.820_782_682];
+        let values = [metrics.loss, metrics.mean_absolute_error, metrics.r2, metrics.pearson, metrics.spearman];
+        for (found, expected) in values.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_constant_side_has_no_correlation() {
+        let metrics = RegressionMetrics::new(&[1.0, 1.0], &[1.0, 2.0]);
+        assert_eq!((metrics.pearson, metrics.spearman), (0.0, 0.0));
     }
 }

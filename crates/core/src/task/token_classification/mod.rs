@@ -1,8 +1,5 @@
 //! Token classification: one tag per word of a text, and the entities that the tags mark.
-
-mod metrics;
-mod objective;
-pub mod tag_scheme;
+//! The objective is cross entropy over the tags of the words.
 
 use super::{
     Example, HeadSpec, Input, PostprocessContext, RowSchema, Target, Task, TaskDefaults, UntrainableRows, calibration,
@@ -10,10 +7,16 @@ use super::{
 };
 use crate::error::Result;
 use crate::model::{CharSpan, Tokenizer, Tokens};
-use crate::task::objective::{Objective, ObjectiveContext};
+use crate::task::metrics::TaskMetrics;
+use crate::task::objective::{LabelIds, LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
+use crate::task::row_targets::RowTargets;
+use metrics::EntityMetrics;
 use serde::{Deserialize, Serialize};
 use tag_scheme::TagScheme;
 use utoipa::ToSchema;
+
+mod metrics;
+pub mod tag_scheme;
 
 /// A word is tagged by the last layer's row of its first token.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -93,7 +96,7 @@ impl Task for Config {
     }
 
     fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(objective::TagObjective::new(context, self.type_name())?))
+        Ok(Box::new(TagObjective::new(context, self.type_name())?))
     }
 
     fn postprocess(&self, context: &PostprocessContext, outputs: Vec<f32>, input: &Input) -> Result<super::Prediction> {
@@ -133,6 +136,62 @@ pub fn postprocess(labels: &[String], temperature: f32, logits: &[f32], input: &
         tags: input.tokens.is_some().then(|| tags.iter().map(ToString::to_string).collect()),
         truncated: tags.len() < spans.len(),
         logits: None,
+    }
+}
+
+/// One tag per word.
+#[derive(Debug, Clone)]
+pub struct TagObjective {
+    tags: Vec<Vec<u32>>,
+    /// Words of each example that are not truncated.
+    word_counts: Vec<usize>,
+    tag_count: usize,
+}
+
+impl TagObjective {
+    /// # Errors
+    /// `Invalid` (`unknown_label`) for an example with a tag that the job does not have, or without tags.
+    pub fn new(context: &ObjectiveContext, task_type: &str) -> Result<Self> {
+        let labels = LabelIds::new(context.labels);
+        let tags = |example: &&Example| match &example.target {
+            Target::Tags { tags, .. } => tags.iter().map(|tag| labels.id(tag, example.line)).collect(),
+            _ => Err(example.wrong_target(task_type)),
+        };
+        let tags = context.examples.iter().map(tags).collect::<Result<_>>()?;
+        Ok(Self { tags, word_counts: context.target_counts(), tag_count: labels.count() })
+    }
+
+    /// Tags of the words that are not truncated, concatenated.
+    fn targets(&self, examples: &[usize]) -> RowTargets {
+        let tags = |example: &usize| self.tags[*example][..self.word_counts[*example]].iter().copied();
+        RowTargets::Classes { classes: examples.iter().flat_map(tags).collect(), class_count: self.tag_count }
+    }
+}
+
+impl Objective for TagObjective {
+    fn example_count(&self) -> usize {
+        self.tags.len()
+    }
+
+    fn row_count(&self, example: usize) -> usize {
+        self.word_counts[example]
+    }
+
+    fn loss(&self, context: &LossContext, batch: &MicroBatch, denominator: f64) -> Result<LossAndGradient> {
+        context.row_loss(&self.targets(batch.examples), denominator)
+    }
+
+    fn metrics(&self, outputs: &[f32], examples: &[usize], labels: &[String]) -> Box<dyn TaskMetrics> {
+        let (tags, word_counts) = (gather(&self.tags, examples), gather(&self.word_counts, examples));
+        Box::new(EntityMetrics::new(outputs, &tags, &word_counts, labels))
+    }
+
+    fn loss_denominator(&self, examples: &[usize]) -> usize {
+        examples.iter().map(|example| self.word_counts[*example]).sum()
+    }
+
+    fn row_targets(&self, examples: &[usize]) -> Option<RowTargets> {
+        Some(self.targets(examples))
     }
 }
 

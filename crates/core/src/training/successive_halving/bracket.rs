@@ -4,8 +4,8 @@
 //! on disk, so a killed job resumes from the last checkpoint of each surviving candidate. The candidates share the cached features of
 //! the frozen base.
 
+use super::leaderboard::{self, ResourceSchedule, Rung};
 use super::leaderboard::{CandidateResult, Leaderboard};
-use super::rungs::{self, ResourceSchedule, Rung};
 use super::spec::SuccessiveHalvingSpec;
 use crate::error::{Context, Error, Result};
 use crate::model::BaseModel;
@@ -82,7 +82,7 @@ impl<'a> Bracket<'a> {
             total_steps: settings.total_steps(dataset.training.len()),
         };
         let rungs = schedule.rungs(specs.len(), spec.method.budget.first_rung);
-        let cumulative_steps = rungs::cumulative_steps(&rungs, specs.len());
+        let cumulative_steps = leaderboard::cumulative_steps(&rungs, specs.len());
         let leaderboard =
             load_or_reset(checkpoint_root, &serde_json::to_vec(spec).context("serializing the specification")?)?;
         Ok(Self {

@@ -7,7 +7,6 @@
 pub mod auto;
 mod bracket;
 mod leaderboard;
-mod rungs;
 mod spec;
 
 pub use auto::{Auto, Budget, Candidate, CandidateHyperparameters, Method};

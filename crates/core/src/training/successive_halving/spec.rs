@@ -1,13 +1,13 @@
 //! Specification of a successive halving job, with all defaults resolved, and of each of its candidates.
 
 use super::auto::{Auto, AutoType, Budget, Candidate, CandidateHyperparameters};
-use super::rungs;
+use super::leaderboard;
 use crate::error::{Error, FieldError, Location, Result};
 use crate::model::BaseModel;
 use crate::task;
 use crate::training::compatibility::{self, Combination};
+use crate::training::hyperparameters::MIN_STEPS;
 use crate::training::hyperparameters::{Hyperparameters, ResolvedHyperparameters, default_epochs};
-use crate::training::method_defaults::MIN_STEPS;
 use crate::training::spec::{Request, Spec, Validation, invalid_spec};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -273,7 +273,7 @@ fn resolve_first_rung(
     let full_run_examples = (hyperparameters.total_steps(training_examples) * examples_per_step)
         .min(u64::from(hyperparameters.epochs) * training_examples as u64);
     let Some(budget) = budget else {
-        let halvings = rungs::halving_count(candidates).saturating_sub(1).max(1);
+        let halvings = leaderboard::halving_count(candidates).saturating_sub(1).max(1);
         return (full_run_examples >> halvings).max(examples_per_step.min(full_run_examples));
     };
     let range = examples_per_step.min(full_run_examples)..=full_run_examples;

@@ -3,9 +3,9 @@
 //! Every allocation starts on a cache line and has at least sixteen spare values at its end, so that kernels may read and
 //! write whole SIMD vectors past a row's end.
 
-use super::memory::buffer_pool;
-use super::memory::cache_line::CacheLine;
-use super::memory::huge_page_arena::ArenaSlice;
+use super::memory;
+use super::memory::ArenaSlice;
+use super::memory::CacheLine;
 use super::simd::LANES;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ enum Allocation {
 
 impl Allocation {
     fn new(len: usize) -> Self {
-        Self::Pooled(buffer_pool::acquire(len.div_ceil(LANES) + 1))
+        Self::Pooled(memory::acquire(len.div_ceil(LANES) + 1))
     }
 
     fn lines(&self) -> &[CacheLine] {
@@ -75,7 +75,7 @@ impl Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         let Self::Pooled(lines) = self else { return };
-        buffer_pool::release(std::mem::take(lines));
+        memory::release(std::mem::take(lines));
     }
 }
 

@@ -6,7 +6,6 @@
 mod decode;
 mod head_tasks;
 mod kv_block;
-mod score_mask;
 mod softmax;
 
 pub use head_tasks::AttentionInputs;

@@ -1,5 +1,185 @@
 //! Memory of matrices: a pool of reusable buffers per thread, and an arena of huge pages for frozen weights.
+//!
+//! A training step allocates the same few hundred sizes each time; fresh pages from the operating system would cost more
+//! than the arithmetic on small matrices.
+//!
+//! A forward pass of a short text reads every weight once. With 4 KiB pages each page would stall: hardware prefetching
+//! stops at page boundaries, and the page table exceeds the TLB.
 
-pub mod buffer_pool;
-pub mod cache_line;
-pub mod huge_page_arena;
+use crate::backend::cpu::simd::LANES;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Free buffers by size in lines.
+#[derive(Default)]
+struct BufferPool {
+    free_buffers: BTreeMap<usize, Vec<Vec<CacheLine>>>,
+    pooled_lines: usize,
+}
+
+/// Upper bound of the lines that a thread's pool keeps: 64 MiB.
+const MAX_POOLED_LINES: usize = 1 << 20;
+
+thread_local! {
+    static BUFFER_POOL: RefCell<BufferPool> = RefCell::default();
+}
+
+/// Returns a buffer of at least `lines` lines. A reused buffer still holds its previous values.
+pub fn acquire(lines: usize) -> Vec<CacheLine> {
+    let lines = size_class(lines);
+    let pooled = BUFFER_POOL.try_with(|pool| pool.borrow_mut().acquire(lines)).ok().flatten();
+    pooled.unwrap_or_else(|| vec![CacheLine::ZERO; lines])
+}
+
+/// Returns a buffer to this thread's pool, or frees it if the pool is full.
+pub fn release(buffer: Vec<CacheLine>) {
+    // The thread-local pool is already destroyed while its thread exits: then the buffer is freed.
+    let _ = BUFFER_POOL.try_with(|pool| pool.borrow_mut().release(buffer));
+}
+
+/// Rounds up in steps of an eighth, so that micro-batches of nearly the same size share their buffers.
+fn size_class(lines: usize) -> usize {
+    let step = (lines.next_power_of_two() / 16).max(1);
+    lines.next_multiple_of(step)
+}
+
+impl BufferPool {
+    fn acquire(&mut self, lines: usize) -> Option<Vec<CacheLine>> {
+        // Up to a quarter too large is accepted.
+        let buffer = self.free_buffers.range_mut(lines..=lines + lines / 4).find_map(|(_, buffers)| buffers.pop())?;
+        self.pooled_lines -= buffer.len();
+        Some(buffer)
+    }
+
+    fn release(&mut self, buffer: Vec<CacheLine>) {
+        if buffer.is_empty() || self.pooled_lines + buffer.len() > MAX_POOLED_LINES {
+            return;
+        }
+        self.pooled_lines += buffer.len();
+        self.free_buffers.entry(buffer.len()).or_default().push(buffer);
+    }
+}
+
+/// One cache line of values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub struct CacheLine(pub [f32; LANES]);
+
+impl CacheLine {
+    pub const ZERO: Self = Self([0.0; LANES]);
+}
+
+/// Size of a huge page on x86-64 and most ARM machines.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// Bytes allocated from the operating system at once.
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// Contiguous huge pages, freed with the last slice of them.
+#[derive(Debug)]
+struct ArenaChunk {
+    base: NonNull<CacheLine>,
+    layout: Layout,
+}
+
+// SAFETY: a chunk is plain memory without thread affinity; its slices never overlap, and each has one owner.
+unsafe impl Send for ArenaChunk {}
+// SAFETY: shared access only reads through slices that do not overlap; writing needs `&mut ArenaSlice`.
+unsafe impl Sync for ArenaChunk {}
+
+/// Lines of a chunk, owned exclusively.
+#[derive(Debug)]
+pub struct ArenaSlice {
+    chunk: Arc<ArenaChunk>,
+    first_line: usize,
+    line_count: usize,
+}
+
+/// Chunk with free lines, and the number of its lines that are taken.
+static CURRENT_CHUNK: Mutex<Option<(Arc<ArenaChunk>, usize)>> = Mutex::new(None);
+
+impl ArenaChunk {
+    fn new(bytes: usize) -> Arc<Self> {
+        let bytes = bytes.max(CHUNK_BYTES).next_multiple_of(HUGE_PAGE_BYTES);
+        let layout = Layout::from_size_align(bytes, HUGE_PAGE_BYTES)
+            .expect("the size fits into memory and the alignment is a power of two");
+        // SAFETY: the layout's size is at least `CHUNK_BYTES`, so it is not zero.
+        let base = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(base.cast::<CacheLine>()) else { handle_alloc_error(layout) };
+        advise_huge_pages(start.as_ptr(), bytes);
+        Arc::new(Self { base: start, layout })
+    }
+
+    fn lines(&self) -> usize {
+        self.layout.size() / size_of::<CacheLine>()
+    }
+}
+
+impl Drop for ArenaChunk {
+    fn drop(&mut self) {
+        // SAFETY: `base` was allocated with this layout, and dropping the last `Arc` means that no slice is left.
+        unsafe { dealloc(self.base.as_ptr().cast(), self.layout) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn advise_huge_pages(base: *mut CacheLine, bytes: usize) {
+    // SAFETY: the range was just allocated and is owned here, and the advice does not change its contents. If it fails,
+    // pages stay small.
+    unsafe { libc::madvise(base.cast(), bytes, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_large_pages(_: *mut CacheLine, _: usize) {}
+
+impl ArenaSlice {
+    /// Allocates zeroed lines.
+    pub fn zeros(lines: usize) -> Self {
+        let mut current = CURRENT_CHUNK.lock().unwrap_or_else(PoisonError::into_inner);
+        let (chunk, first_line) = match current.take() {
+            Some((chunk, used_lines)) if used_lines + lines <= chunk.lines() => (chunk, used_lines),
+            _ => (ArenaChunk::new(lines * size_of::<CacheLine>()), 0),
+        };
+        *current = Some((Arc::clone(&chunk), first_line + lines));
+        // SAFETY: the lines lie within the chunk, and the lock on `CURRENT_CHUNK` ensures that no other slice has them;
+        // all-zero bits are valid `f32`.
+        unsafe { chunk.base.as_ptr().add(first_line).write_bytes(0, lines) };
+        Self { chunk, first_line, line_count: lines }
+    }
+
+    pub fn lines(&self) -> &[CacheLine] {
+        // SAFETY: the lines lie within the chunk, were zeroed at allocation, and are written only through `lines_mut`,
+        // which borrows this slice exclusively.
+        unsafe { std::slice::from_raw_parts(self.chunk.base.as_ptr().add(self.first_line), self.line_count) }
+    }
+
+    pub fn lines_mut(&mut self) -> &mut [CacheLine] {
+        // SAFETY: the lines lie within the chunk and were zeroed at allocation; `&mut self` is the only access to them,
+        // because slices do not overlap.
+        unsafe { std::slice::from_raw_parts_mut(self.chunk.base.as_ptr().add(self.first_line), self.line_count) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_do_not_overlap_and_outlive_each_other() {
+        let lines = CHUNK_BYTES / size_of::<CacheLine>() / 3;
+        let mut slices: Vec<ArenaSlice> = (0..7).map(|_| ArenaSlice::zeros(lines)).collect();
+        for (index, slice) in slices.iter_mut().enumerate() {
+            assert!(slice.lines().iter().all(|line| *line == CacheLine::ZERO));
+            slice.lines_mut().fill(CacheLine([index as f32; 16]));
+        }
+        slices.remove(0);
+        let large = ArenaSlice::zeros(2 * CHUNK_BYTES / size_of::<CacheLine>());
+        assert!(large.lines().iter().all(|line| *line == CacheLine::ZERO));
+        for (index, slice) in slices.iter().enumerate() {
+            assert!(slice.lines().iter().all(|line| *line == CacheLine([index as f32 + 1.0; 16])));
+            assert!(slice.lines().as_ptr().is_aligned());
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! Quantized weight `(output, input)` in strips of 32 columns, written and read row by row.
 
 use crate::Tensor;
-use crate::backend::cpu::memory::cache_line::CacheLine;
-use crate::backend::cpu::memory::huge_page_arena::ArenaSlice;
+use crate::backend::cpu::memory::ArenaSlice;
+use crate::backend::cpu::memory::CacheLine;
 use crate::quant::QuantBlock;
 use crate::quant::{BLOCK_SIZE, QuantFormat, STRIP_COLUMNS};
 use half::f16;

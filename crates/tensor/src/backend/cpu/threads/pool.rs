@@ -4,15 +4,23 @@
 //! microsecond, then park, so an idle pool costs nothing. If a worker has not started by the time the caller has
 //! finished its own index, because it is parked or preempted, the caller runs that index too: it never waits for a
 //! thread that has not started.
+//!
+//! [`with_intra_op_threads`] activates the pool for steps in which no other thread computes.
 
 use super::spin_park_event::SpinParkEvent;
+use crate::worker_pool::{Priority, spawn_compute_thread};
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
 
 /// Task that every thread runs with its index.
 type ParallelTask = dyn Fn(usize) + Sync;
@@ -208,6 +216,47 @@ pub fn split_evenly(count: usize, index: usize, threads: usize) -> Range<usize> 
     count * index / threads..count * (index + 1) / threads
 }
 
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
+thread_local! {
+    /// Pool of this thread, created on first use.
+    static THREAD_POOL: RefCell<Option<SpinThreadPool>> = const { RefCell::new(None) };
+    static IS_POOL_ACTIVE: Cell<bool> = const { Cell::new(false) };
+    /// Whether creating the pool failed; it is not tried again.
+    static HAS_SPAWN_FAILED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends intra-op parallelism, also on panic.
+struct PoolActiveGuard;
+
+impl Drop for PoolActiveGuard {
+    fn drop(&mut self) {
+        IS_POOL_ACTIVE.set(false);
+    }
+}
+
+/// Runs `work` with its products split over this many threads, the calling one included. If no threads can be started,
+/// it runs on the calling thread alone.
+pub fn with_intra_op_threads<T>(threads: usize, work: impl FnOnce() -> T) -> T {
+    let is_ready = threads > 1
+        && !HAS_SPAWN_FAILED.get()
+        && THREAD_POOL.with_borrow_mut(|pool| {
+            if pool.as_ref().is_none_or(|pool| pool.thread_count() != threads) {
+                let new_pool = SpinThreadPool::new(threads, |index, work| {
+                    spawn_compute_thread(&format!("intra-op-{index}"), Priority::Normal, work)
+                });
+                *pool = new_pool.inspect_err(|error| tracing::warn!(%error, "intra-op threads are not available")).ok();
+            }
+            HAS_SPAWN_FAILED.set(pool.is_none());
+            pool.is_some()
+        });
+    IS_POOL_ACTIVE.set(is_ready);
+    let _active = PoolActiveGuard;
+    work()
+}
+
+/// Passes the active pool, if any.
+pub fn with_current_pool<T>(work: impl FnOnce(Option<&mut SpinThreadPool>) -> T) -> T {
+    match IS_POOL_ACTIVE.get() {
+        true => THREAD_POOL.with_borrow_mut(|pool| work(pool.as_mut())),
+        false => work(None),
+    }
+}
