@@ -9,12 +9,11 @@
 //! of the time warms up and is not counted. `requests` are those answered by 200, `errors` all others.
 
 use std::error::Error;
-use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -10,8 +10,7 @@ mod storage;
 mod training;
 mod units;
 
-pub use access::AccessSettings;
-pub use access::Secret;
+pub use access::{AccessSettings, Secret};
 pub use training::Role;
 pub use units::available_cores;
 

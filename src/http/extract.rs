@@ -2,8 +2,7 @@
 
 use super::error::{ApiError, ApiResult};
 use super::json;
-use super::state::AppState;
-use super::state::Settings;
+use super::state::{AppState, Settings};
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;

@@ -16,6 +16,7 @@ pub mod health;
 pub mod jobs;
 mod json;
 mod metrics;
+mod metrics_endpoint;
 mod middleware_stack;
 mod multipart;
 pub mod openai;
@@ -34,8 +35,7 @@ pub use auth::ApiKeys;
 pub use metrics::Metrics;
 pub use router::{openapi_document, openapi_yaml, router, worker_router};
 pub use server::serve;
-pub use state::Settings;
-pub use state::{AppState, ConcurrencyLimits};
+pub use state::{AppState, ConcurrencyLimits, Settings};
 
 #[cfg(test)]
 mod tests;

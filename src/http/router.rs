@@ -3,7 +3,7 @@
 use super::middleware_stack::{apply_middleware, require_auth, with_deadline};
 use super::openapi::{self, ApiDoc};
 use super::state::AppState;
-use super::{adapters, base, datasets, docs, events, generation, health, jobs, metrics, openai, predict};
+use super::{adapters, base, datasets, docs, events, generation, health, jobs, metrics_endpoint, openai, predict};
 use axum::Router;
 use espalier_core::error::{Context, Result};
 use utoipa::OpenApi;
@@ -31,7 +31,7 @@ fn route_groups() -> RouteGroups {
             .merge(adapters::routes())
             .merge(predict::routes())
             .merge(base::routes())
-            .merge(metrics::endpoint::routes()),
+            .merge(metrics_endpoint::routes()),
         generation: OpenApiRouter::new().merge(generation::routes()).merge(openai::routes()),
         uploads: OpenApiRouter::new()
             .merge(jobs::upload_routes())
@@ -70,7 +70,7 @@ pub fn worker_router(state: AppState) -> Router {
     let request_timeout = state.settings.request_timeout;
     let public = with_deadline(health::routes(), request_timeout);
     let authenticated =
-        require_auth(with_deadline(metrics::endpoint::routes(), request_timeout), state.api_keys.clone());
+        require_auth(with_deadline(metrics_endpoint::routes(), request_timeout), state.api_keys.clone());
     build_router(public.merge(authenticated), state)
 }
 

@@ -3,17 +3,15 @@
 //! A kill at any point loses at most the steps since the last checkpoint and leaves nothing half done. The comments at the steps
 //! of [`Attempt::execute`] give the reason for each.
 
-use super::WorkerContext;
 use super::lease_guard::{LEASE_EXPIRED, LeaseGuard, LeaseLost};
 use super::progress_channel::ProgressChannel;
 use super::publish::{AttemptError, AttemptOutcome, retryable_job_error};
 use super::stop_signal::StopSignal;
-use super::{background, inputs, publish};
+use super::{WorkerContext, background, inputs, publish};
 use crate::store::{Claim, RequestedAction};
 use espalier_core::artifact::{AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
-use espalier_core::training::HalvingResult;
-use espalier_core::training::{Dirs, MetricsRow, Outcome, StopReason, TrainingData, TrainingResult};
+use espalier_core::training::{Dirs, HalvingResult, MetricsRow, Outcome, StopReason, TrainingData, TrainingResult};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;

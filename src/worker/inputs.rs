@@ -7,8 +7,7 @@ use espalier_core::dataset::{self, CountTokens, Options, TokenCount, TokenCounte
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, Example};
-use espalier_core::training::SourceWeights;
-use espalier_core::training::{Plan, TrainingData};
+use espalier_core::training::{Plan, SourceWeights, TrainingData};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};

@@ -13,10 +13,9 @@ use espalier_core::training::compatibility::{self, Combination};
 use espalier_core::training::network::{ForwardInput, MicroBatchGradients, Network};
 use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
-use espalier_tensor::Dropout;
-use espalier_tensor::Tensor;
 use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::seeded_rng::SeededRng;
+use espalier_tensor::{Dropout, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

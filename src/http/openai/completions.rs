@@ -1,7 +1,8 @@
 //! `POST /v1/completions`: request and response types, and their mapping to generation.
 
-use super::completion::CompletionLogprobs;
-use super::completion::{ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
+use super::completion::{
+    ChoiceOutput, CompletionBody, CompletionFormat, CompletionLogprobs, CompletionRun, StreamOptions, respond,
+};
 use super::request::{IgnoredFields, StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;

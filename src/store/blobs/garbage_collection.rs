@@ -7,10 +7,9 @@ use super::layout;
 use super::layout::is_sha256_hex;
 use espalier_core::error::{Context, Result};
 use std::collections::HashSet;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 use uuid::Uuid;
 
 /// Blobs that rows refer to, read from the store before the garbage collection begins.

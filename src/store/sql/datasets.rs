@@ -3,8 +3,7 @@
 use super::connection::{SqlStore, Transaction};
 use super::dialect::{Dialect, RowLock, params};
 use super::pagination;
-use super::row_codec::{self, DecodeRow};
-use super::row_codec::{DatasetJsonColumns, to_sql_integer};
+use super::row_codec::{self, DatasetJsonColumns, DecodeRow, to_sql_integer};
 use crate::store::errors;
 use crate::store::model::{Dataset, NewDataset, PageRequest};
 use espalier_core::error::{Context, Result};

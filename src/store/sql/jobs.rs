@@ -2,8 +2,7 @@
 
 use super::connection::{SqlStore, Transaction};
 use super::dialect::{Dialect, RowLock, params};
-use super::row_codec::JobJsonColumns;
-use super::row_codec::{self, DecodeRow};
+use super::row_codec::{self, DecodeRow, JobJsonColumns};
 use super::{adapters, datasets, events, pagination};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, Action, JobState, Transition};

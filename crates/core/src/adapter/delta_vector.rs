@@ -1,7 +1,6 @@
 //! Trainable copies of the base's vectors (biases, weights of norms), applied as differences from the frozen ones.
 
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::ParameterBuilder;
+use super::parameter_builder::{BuildContext, ParameterBuilder};
 use crate::error::{Error, Result};
 use crate::model::{Site, SiteInfo};
 use espalier_tensor::{Buffer, ParamId, RaggedLayout, Tape, Tensor, Var};

@@ -1,7 +1,6 @@
 //! The trait that every adapter method implements.
 
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::{ParameterBuilder, TensorMap};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
 use super::tensor_spec::TensorSpec;
 use crate::error::Result;
@@ -31,6 +30,9 @@ pub trait Method {
     /// Dropout rate of the head's input during training; 0 for methods that drop their own input instead.
     fn head_dropout(&self) -> f64;
 
+    /// Default learning rate, and the least number of steps on a small dataset.
+    fn training_defaults(&self) -> TrainingDefaults;
+
     /// Learning rate of a tensor as a multiple of the job's.
     fn learning_rate_ratio(&self, tensor: &str) -> f64;
 
@@ -45,4 +47,22 @@ pub trait Method {
 
     /// The mapping to PEFT's `adapter_config.json`; `None` if PEFT has no such method.
     fn peft(&self) -> Option<&dyn PeftMapping>;
+}
+
+/// Training defaults of a method, measured on a quarter of banking77 (`benches/README.md`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainingDefaults {
+    pub learning_rate: f64,
+    /// Least number of steps on a small dataset.
+    pub min_steps: u64,
+}
+
+impl TrainingDefaults {
+    /// Least number of steps of a method that changes the base's outputs.
+    pub const MIN_STEPS: u64 = 150;
+
+    /// For a method that changes the base's outputs.
+    pub const fn with_learning_rate(learning_rate: f64) -> Self {
+        Self { learning_rate, min_steps: Self::MIN_STEPS }
+    }
 }

@@ -1,8 +1,7 @@
 //! The table of PEFT's methods, and the enum over their parsed fields.
 
-use super::methods::Config;
 use super::peft::{ModuleNaming, PeftFields};
-use super::{ia3, layer_norm, lora, p_tuning, prefix_tuning, prompt_tuning, vera};
+use super::{Config, ia3, layer_norm, lora, p_tuning, prefix_tuning, prompt_tuning, vera};
 use crate::error::Result;
 use crate::model::SiteInfo;
 use serde_json::{Map, Value};

@@ -1,7 +1,6 @@
 //! Validation of a method's settings against the base.
 
-use super::target_modules::{Layers, TargetModules, selected_sites};
-use super::target_modules::{num_layers, present_modules};
+use super::target_modules::{Layers, TargetModules, num_layers, present_modules, selected_sites};
 use crate::error::{Error, FieldError, Problem, Result};
 use crate::model::SiteInfo;
 

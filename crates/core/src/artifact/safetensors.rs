@@ -5,8 +5,7 @@
 //! [`TensorSpec`] maps the tensors of a file to native ones.
 
 use crate::adapter::TensorMap;
-use crate::adapter::tensor_spec::ValidationErrors;
-use crate::adapter::tensor_spec::{TensorSpec, shape_mismatch};
+use crate::adapter::tensor_spec::{TensorSpec, ValidationErrors, shape_mismatch};
 use crate::error::{Context, Error, Result};
 use espalier_tensor::Tensor;
 use half::{bf16, f16};

@@ -1,7 +1,6 @@
 //! Input embeddings: words, positions and token types, and a norm of their sum.
 
-use super::hooks::HookedNorm;
-use super::hooks::Hooks;
+use super::hooks::{HookedNorm, Hooks};
 use super::loader::{BiasPresence, CheckpointLoader};
 use super::site::{Site, SiteInfo};
 use super::tokens::Batch;

@@ -1,7 +1,6 @@
 //! Frozen linear maps and norms of one layer, by canonical module name.
 
-use super::hooks::Hooks;
-use super::hooks::{self, HookedNorm};
+use super::hooks::{self, HookedNorm, Hooks};
 use super::loader::{BiasPresence, CheckpointLoader};
 use super::site::{Module, Site, SiteInfo};
 use crate::error::Result;

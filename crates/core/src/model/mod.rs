@@ -33,5 +33,4 @@ pub use hooks::{Hooks, VirtualTokens};
 pub use pooling::{Pooling, RequiredRows};
 pub use site::{FirstTrainableLayer, Module, Site, SiteInfo};
 pub use tokenizer::Tokenizer;
-pub use tokens::Batch;
-pub use tokens::{CharSpan, MIN_SEQUENCE_LENGTH, MlmVocabulary, Tokens};
+pub use tokens::{Batch, CharSpan, MIN_SEQUENCE_LENGTH, MlmVocabulary, Tokens};

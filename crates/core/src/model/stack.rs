@@ -1,8 +1,7 @@
 //! Forward pass of a transformer: embeddings, layers, final norm and pooler.
 
 use super::embeddings::Embeddings;
-use super::hooks::HookedNorm;
-use super::hooks::Hooks;
+use super::hooks::{HookedNorm, Hooks};
 use super::layer_weights::LayerWeights;
 use super::pooling::{Pooler, RequiredRows};
 use super::site::{Module, Site, SiteInfo};

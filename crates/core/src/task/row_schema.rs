@@ -1,9 +1,5 @@
 //! Schema of the rows of a dataset: their fields, and the task that they belong to by default.
 
-use super::{
-    Config, causal_language_model, embedding, masked_language_model, preference, regression, sequence_classification,
-    token_classification,
-};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -122,24 +118,5 @@ impl RowSchema {
         };
         let target = Some(self.target_field()).filter(|field| *field != self.text_field());
         [Some(self.text_field()), second_text, target].into_iter().flatten().collect()
-    }
-
-    /// Task of a job that names none.
-    pub fn default_task(self) -> Config {
-        let embedding_with_loss = |loss| Config::Embedding(embedding::Config { pooling: None, loss: Some(loss) });
-        match self {
-            Self::Label => Config::default(),
-            Self::Labels => {
-                let config = sequence_classification::Config { multi_label: true, ..Default::default() };
-                Config::SequenceClassification(config)
-            }
-            Self::Value => Config::Regression(regression::Config::default()),
-            Self::Tags | Self::Entities => Config::TokenClassification(token_classification::Config::default()),
-            Self::Positive => embedding_with_loss(embedding::Loss::MultipleNegativesRanking),
-            Self::Score => embedding_with_loss(embedding::Loss::Cosine),
-            Self::Completion | Self::Messages => Config::CausalLanguageModel(causal_language_model::Config::default()),
-            Self::Chosen => Config::Preference(preference::Config::default()),
-            Self::Text => Config::MaskedLanguageModel(masked_language_model::Config::default()),
-        }
     }
 }

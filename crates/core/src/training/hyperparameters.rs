@@ -224,22 +224,3 @@ pub fn default_method(info: &BaseModelInfo, task: &task::Config) -> adapter::Con
         false => adapter::Config::default(),
     }
 }
-
-/// Least number of steps on a small dataset, for a method that changes the base's outputs.
-pub const MIN_STEPS: u64 = 150;
-
-/// Learning rate of a method, and the least number of steps on a small dataset. Measured on a quarter of banking77
-/// (`benches/README.md`).
-pub fn method_defaults(method: &adapter::Config) -> (f64, u64) {
-    match method {
-        adapter::Config::Lora(_) | adapter::Config::PTuning(_) | adapter::Config::LayerNorm(_) => (1e-3, MIN_STEPS),
-        adapter::Config::Bottleneck(_)
-        | adapter::Config::PrefixTuning(_)
-        | adapter::Config::Bias(_)
-        | adapter::Config::Vera(_)
-        | adapter::Config::PromptTuning(_)
-        | adapter::Config::Ia3(_) => (3e-3, MIN_STEPS),
-        // A step of the head alone is cheap once the features are cached.
-        adapter::Config::Head(_) => (1e-3, 600),
-    }
-}

@@ -2,11 +2,10 @@
 //! job.
 
 use super::compatibility::{self, Combination};
-use super::hyperparameters::{DefaultsContext, Hyperparameters, ResolvedHyperparameters};
-use super::hyperparameters::{default_method, method_defaults};
+use super::hyperparameters::{DefaultsContext, Hyperparameters, ResolvedHyperparameters, default_method};
 use super::samples::Samples;
 use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
-use crate::adapter::TensorSet;
+use crate::adapter::{TensorSet, TrainingDefaults};
 use crate::error::{Error, FieldError, Problem, Result};
 use crate::model::{BaseModel, Pooling};
 use crate::{adapter, task};
@@ -85,7 +84,7 @@ impl Spec {
         let pooling = task.pooling().unwrap_or(default_pooling);
         errors.extend(task.validate());
         let method = resolve_method(request, base, &task, pooling, &mut errors)?;
-        let (learning_rate, min_steps) = method_defaults(&method);
+        let TrainingDefaults { learning_rate, min_steps } = method.training_defaults();
         let max_tokens = info.max_tokens.saturating_sub(method.num_virtual_tokens());
         let metrics = task.metric_names();
         let context = DefaultsContext {

@@ -2,11 +2,10 @@
 //! biases of the base (`tests/golden/gradients.py`); and for LoRA and IA3 on decoders (`tests/golden/decoder_gradients.py`).
 //! `peft_methods.rs` compares the other tensors, `adapterhub.rs` bottlenecks.
 
-use espalier_core::adapter;
 use espalier_core::artifact::safetensors;
 use espalier_core::model::{BaseModel, Pooling};
-use espalier_core::task;
 use espalier_core::training::{Hyperparameters, Spec};
+use espalier_core::{adapter, task};
 use espalier_tensor::backend::cpu::CpuBackend;
 use serde_json::{Value, json};
 use std::fs;

@@ -3,6 +3,7 @@
 mod adapterhub;
 mod architectures;
 mod artifact;
+mod candle_transformers;
 mod chat_templates;
 mod dataset;
 mod decoders;

@@ -4,10 +4,10 @@ use espalier_core::adapter;
 use espalier_core::artifact::{self, ImportRequest};
 use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::{self, Example, RowSchema, Target};
-use espalier_core::training::SourceWeights;
+use espalier_core::training::spec::Request;
 use espalier_core::training::warm_start::{HeadReuse, SourceAdapter};
 use espalier_core::training::{
-    self, Dirs, Outcome, Progress, Settings, Spec, StopReason, TrainingData, TrainingResult, spec::Request,
+    self, Dirs, Outcome, Progress, Settings, SourceWeights, Spec, StopReason, TrainingData, TrainingResult,
 };
 use serde_json::{Value, json};
 use std::ops::ControlFlow;

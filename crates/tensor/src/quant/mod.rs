@@ -4,6 +4,7 @@
 //! panels of sixteen lanes side by side. So a product reads memory sequentially. Blocks are whole cache lines.
 
 use crate::Tensor;
+
 pub use block::QuantBlock;
 
 mod block;

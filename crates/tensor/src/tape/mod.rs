@@ -16,12 +16,13 @@ use crate::backend::{
 use crate::error::Result;
 use crate::kv_cache::SequenceKvCache;
 use crate::{Backend, Buffer, Parameter, RaggedLayout, Tensor};
-pub use backward::Gradients;
-pub use channel_ops::Dropout;
 use op::{AttentionOp, LoraOp, MaskArgs, Op};
 use row_views::{LayoutSlice, LoraUpdate, PendingLoraUpdates};
 use std::ops::Range;
 use std::sync::Arc;
+
+pub use backward::Gradients;
+pub use channel_ops::Dropout;
 
 /// Handle of a matrix of rows on the tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

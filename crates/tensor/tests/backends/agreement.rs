@@ -3,15 +3,13 @@
 mod attention;
 mod rotary;
 
-use espalier_tensor::WeightFormat;
-use espalier_tensor::backend::PrependedRows;
 use espalier_tensor::backend::candle::CandleBackend;
 use espalier_tensor::backend::cpu::{CpuBackend, Isa};
 use espalier_tensor::backend::{
-    Activation, AttentionInput, LoraArgs, NormKind, PoolingKind, SaveForBackward, WeightOps,
+    Activation, AttentionInput, LoraArgs, NormKind, PoolingKind, PrependedRows, SaveForBackward, WeightOps,
 };
 use espalier_tensor::seeded_rng::SeededRng;
-use espalier_tensor::{Backend, Buffer, RaggedLayout, Tensor};
+use espalier_tensor::{Backend, Buffer, RaggedLayout, Tensor, WeightFormat};
 
 /// Tolerance relative to the largest value.
 const TOLERANCE: f32 = 2e-5;

@@ -4,10 +4,9 @@
 //! the layer's gradients are right only if the operation's are.
 mod rotary;
 
-use espalier_tensor::backend::PrependedRows;
 use espalier_tensor::backend::candle::CandleBackend;
 use espalier_tensor::backend::cpu::{CpuBackend, Isa};
-use espalier_tensor::backend::{Activation, FrozenLinear, FrozenNorm, NormKind, PoolingKind};
+use espalier_tensor::backend::{Activation, FrozenLinear, FrozenNorm, NormKind, PoolingKind, PrependedRows};
 use espalier_tensor::error::Result;
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{Backend, Dropout, ParamId, RaggedLayout, Recording, Tape, Tensor, Var, backend};

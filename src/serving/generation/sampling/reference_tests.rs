@@ -1,6 +1,8 @@
-//! Comparison with transformers and torch.
+//! Comparison with transformers, torch and candle-transformers.
 
 use super::*;
+use candle_core::{Device, Tensor};
+use candle_transformers::generation::{LogitsProcessor, Sampling};
 
 /// Logits from −8 to 8 with 24 bits of `mix64`, reproducible in Python.
 pub fn logits(seed: u64, count: u64) -> Vec<f32> {
@@ -68,5 +70,39 @@ fn logprobs_match_torch() {
     assert_eq!(top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 1, 0, 4, 2, 3]);
     for (id, logprob) in top {
         assert!((logprob - expected[id as usize]).abs() < 2e-6, "{id}: {logprob}");
+    }
+}
+
+/// Draws of candle's `LogitsProcessor` have the frequencies that the sampler computes.
+#[test]
+fn probabilities_match_the_draws_of_candle() {
+    const DRAWS: u32 = 20_000;
+    let all = |temperature| Sampling::All { temperature };
+    let cases: [(u64, FilterParams, Sampling); 4] = [
+        (31, (1.0, 1.0, 0, 0.0), all(1.0)),
+        (32, (0.5, 1.0, 4, 0.0), Sampling::TopK { k: 4, temperature: 0.5 }),
+        (33, (2.0, 0.8, 0, 0.0), Sampling::TopP { p: f64::from(0.8f32), temperature: 2.0 }),
+        (34, (2.0, 1.0, 0, 0.0), all(2.0)),
+    ];
+    for (seed, params, sampling) in cases {
+        let mut probabilities = logits(seed, 12);
+        let drawn_from = Tensor::new(probabilities.as_slice(), &Device::Cpu).unwrap();
+        remaining_tokens(params, &mut probabilities);
+        let total: f32 = probabilities.iter().sum();
+        let mut oracle = LogitsProcessor::from_sampling(seed, sampling);
+        let mut counts = [0u32; 12];
+        for _ in 0..DRAWS {
+            counts[oracle.sample(&drawn_from).unwrap() as usize] += 1;
+        }
+        for (id, (count, probability)) in counts.into_iter().zip(probabilities).enumerate() {
+            let expected = f64::from(probability / total);
+            // Five standard deviations of a binomial distribution.
+            let bound = 5.0 * (expected * (1.0 - expected) * f64::from(DRAWS)).sqrt();
+            let difference = (f64::from(count) - expected * f64::from(DRAWS)).abs();
+            assert!(
+                difference <= bound,
+                "{params:?}: token {id} was drawn {count} times, its probability is {expected}"
+            );
+        }
     }
 }

@@ -3,9 +3,8 @@
 //! The bias of the key projection is left out: it adds the same number to every score of a query, so softmax cancels it.
 
 use super::delta_vector::{BiasDeltas, bias_tensor_name};
-use super::method::Method;
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::{ParameterBuilder, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
 use super::target_modules::{self, Layers, TargetModules};
 use super::tensor_spec::TensorSpec;
@@ -61,6 +60,10 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         self.dropout
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        TrainingDefaults::with_learning_rate(3e-3)
     }
 
     fn learning_rate_ratio(&self, _: &str) -> f64 {

@@ -3,10 +3,8 @@
 //! AdapterHub's settings allow more than the three placements; other combinations are rejected by name.
 
 use super::{BottleneckTensor, Config, Placement};
-use crate::adapter::target_modules::Layers;
-use crate::adapter::target_modules::num_layers;
-use crate::adapter::tensor_spec::TensorSpec;
-use crate::adapter::tensor_spec::{CONFIG_FILE, ValidationErrors, unsupported_file};
+use crate::adapter::target_modules::{Layers, num_layers};
+use crate::adapter::tensor_spec::{CONFIG_FILE, TensorSpec, ValidationErrors, unsupported_file};
 use crate::error::{Error, Result};
 use crate::model::hooks::Sublayer;
 use crate::model::{Module, SiteInfo};

@@ -4,12 +4,10 @@
 //! 2020) adds the second only, which reads the normalised sum with the residual. `parallel` (He et al. 2021) adds one beside
 //! the feed-forward sublayer. Inputs and residuals are those of AdapterHub's configurations of these names.
 
-use super::method::Method;
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorInit, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
-use super::target_modules::Layers;
-use super::target_modules::{hidden_size, num_layers};
+use super::target_modules::{Layers, hidden_size, num_layers};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
 use crate::error::Result;
@@ -172,6 +170,10 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         0.0
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        TrainingDefaults::with_learning_rate(3e-3)
     }
 
     fn learning_rate_ratio(&self, _: &str) -> f64 {

@@ -1,8 +1,7 @@
 //! `head`: trains the task's head on the frozen features of the base (a linear probe); the method has no tensors itself.
 
-use super::method::Method;
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::{ParameterBuilder, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
@@ -38,6 +37,11 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         self.dropout
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        // A step of the head alone is cheap once the features are cached.
+        TrainingDefaults { learning_rate: 1e-3, min_steps: 600 }
     }
 
     fn learning_rate_ratio(&self, _: &str) -> f64 {

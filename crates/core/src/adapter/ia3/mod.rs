@@ -3,12 +3,10 @@
 //!
 //! [`PeftConfig`] maps it to PEFT's files.
 
-use super::method::Method;
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorInit, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
-use super::target_modules::linear_sites;
-use super::target_modules::{self, Layers, TargetModules};
+use super::target_modules::{self, Layers, TargetModules, linear_sites};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
 use crate::adapter::peft::mapping::FAN_IN_FAN_OUT;
@@ -100,6 +98,10 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         self.dropout
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        TrainingDefaults::with_learning_rate(3e-3)
     }
 
     fn learning_rate_ratio(&self, _: &str) -> f64 {

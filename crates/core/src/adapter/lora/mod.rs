@@ -3,12 +3,10 @@
 //! (Hayou et al. 2024).
 
 use super::delta_vector::{BiasDeltas, bias_tensor_name};
-use super::method::Method;
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorInit, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
-use super::target_modules::linear_sites;
-use super::target_modules::{self, Layers, TargetModules};
+use super::target_modules::{self, Layers, TargetModules, linear_sites};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
 use crate::error::{Error, Result};
@@ -177,6 +175,10 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         0.0
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        TrainingDefaults::with_learning_rate(1e-3)
     }
 
     fn learning_rate_ratio(&self, tensor: &str) -> f64 {

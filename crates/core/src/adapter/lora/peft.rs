@@ -1,10 +1,9 @@
 //! PEFT's format of LoRA.
 
 use super::{BiasKind, Config};
-use crate::adapter::peft::mapping::fields_that_differ;
 use crate::adapter::peft::mapping::{
-    FAN_IN_FAN_OUT, bool_field, dropout_field, f64_field, invalid_config, is_default, pattern_field, positive_integer,
-    unsupported_bias,
+    FAN_IN_FAN_OUT, bool_field, dropout_field, f64_field, fields_that_differ, invalid_config, is_default,
+    pattern_field, positive_integer, unsupported_bias,
 };
 use crate::adapter::peft::target_selector::{TargetSelector, expand_pattern};
 use crate::adapter::peft::{ConfigFields, ExportContext, ModuleNaming, PeftFields, PeftMapping};

@@ -3,9 +3,8 @@
 //!
 //! [`PeftConfig`] maps it to PEFT's files.
 
-use super::method::Method;
-use super::parameter_builder::{BuildContext, TensorSet};
-use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorInit, TensorMap, TensorSet};
 use super::peft::{ModuleNaming, PeftMapping, mapping};
 use super::soft_prompt::{self, MAX_ENCODER_SIZE, PROMPT_TENSOR_NAME, PromptEncoder, SoftPrompt};
 use super::tensor_spec::TensorSpec;
@@ -77,6 +76,10 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         self.dropout
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        TrainingDefaults::with_learning_rate(1e-3)
     }
 
     fn learning_rate_ratio(&self, _: &str) -> f64 {

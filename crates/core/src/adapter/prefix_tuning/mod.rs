@@ -3,13 +3,11 @@
 //!
 //! [`PeftConfig`] maps it to PEFT's files.
 
-use super::method::Method;
-use super::parameter_builder::{BuildContext, TensorSet};
-use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorInit, TensorMap, TensorSet};
 use super::peft::{ModuleNaming, PeftMapping, mapping};
 use super::soft_prompt::{self, MAX_ENCODER_SIZE, PromptEncoder, VirtualTokenInit};
-use super::target_modules::Layers;
-use super::target_modules::{num_layers, projection_width};
+use super::target_modules::{Layers, num_layers, projection_width};
 use super::tensor_spec::{TensorSlice, TensorSpec};
 use super::validator::MethodValidator;
 use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
@@ -140,6 +138,10 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         self.dropout
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        TrainingDefaults::with_learning_rate(3e-3)
     }
 
     fn learning_rate_ratio(&self, _: &str) -> f64 {

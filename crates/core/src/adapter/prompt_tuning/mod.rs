@@ -2,9 +2,8 @@
 //!
 //! [`PeftConfig`] maps it to PEFT's files.
 
-use super::method::Method;
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::{ParameterBuilder, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping, mapping};
 use super::soft_prompt::{self, PROMPT_TENSOR_NAME, SoftPrompt, VirtualTokenInit};
 use super::tensor_spec::TensorSpec;
@@ -63,6 +62,10 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         self.dropout
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        TrainingDefaults::with_learning_rate(3e-3)
     }
 
     fn learning_rate_ratio(&self, _: &str) -> f64 {

@@ -6,16 +6,13 @@
 //!
 //! [`PeftConfig`] maps it to PEFT's files.
 
-use super::method::Method;
-use super::parameter_builder::BuildContext;
-use super::parameter_builder::{ParameterBuilder, TensorInit, TensorMap};
+use super::method::{Method, TrainingDefaults};
+use super::parameter_builder::{BuildContext, ParameterBuilder, TensorInit, TensorMap};
 use super::peft::{ModuleNaming, PeftMapping};
-use super::target_modules::linear_sites;
-use super::target_modules::{self, Layers, TargetModules};
+use super::target_modules::{self, Layers, TargetModules, linear_sites};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
-use crate::adapter::peft::mapping::fields_that_differ;
-use crate::adapter::peft::mapping::{FAN_IN_FAN_OUT, dropout_field, f64_field, positive_integer};
+use crate::adapter::peft::mapping::{FAN_IN_FAN_OUT, dropout_field, f64_field, fields_that_differ, positive_integer};
 use crate::adapter::peft::target_selector::TargetSelector;
 use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::Result;
@@ -119,6 +116,10 @@ impl Method for Config {
 
     fn head_dropout(&self) -> f64 {
         0.0
+    }
+
+    fn training_defaults(&self) -> TrainingDefaults {
+        TrainingDefaults::with_learning_rate(3e-3)
     }
 
     fn learning_rate_ratio(&self, _: &str) -> f64 {

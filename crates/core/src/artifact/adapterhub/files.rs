@@ -1,10 +1,8 @@
 //! The four files of an AdapterHub folder: configuration and tensors of the adapter, and of the head.
 
-use super::config::{self, Config};
-use super::config::{parse_object, to_sorted_json, unsupported_format};
+use super::config::{self, Config, parse_object, to_sorted_json, unsupported_format};
 use super::head::{ClassificationHead, HEAD_CONFIG_FILE};
-use crate::adapter::tensor_spec::TensorSpec;
-use crate::adapter::tensor_spec::{CONFIG_FILE, ValidationErrors};
+use crate::adapter::tensor_spec::{CONFIG_FILE, TensorSpec, ValidationErrors};
 use crate::adapter::{self, TensorMap};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::manifest::Artifact;

@@ -4,8 +4,7 @@
 
 use super::config::{config_object, unsupported_format};
 use crate::adapter::bottleneck::adapterhub::{activation_name, bool_setting, parse_activation};
-use crate::adapter::tensor_spec::TensorSpec;
-use crate::adapter::tensor_spec::{invalid_file, unsupported_file};
+use crate::adapter::tensor_spec::{TensorSpec, invalid_file, unsupported_file};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::manifest::AdapterManifest;
 use crate::error::{Error, Result};

@@ -9,8 +9,9 @@ use crate::artifact::manifest::validate_labels;
 use crate::error::{Error, Result};
 use crate::model::{MIN_SEQUENCE_LENGTH, Pooling};
 use serde::{Deserialize, Serialize};
-pub use upload::import;
 use utoipa::ToSchema;
+
+pub use upload::import;
 
 mod adapterhub;
 mod peft;

@@ -1,8 +1,7 @@
 //! Import of a zip: unpacks it, recognises the format, and checks the adapter's effect on the base.
 
-use super::ImportRequest;
-use super::adapterhub as import_adapterhub;
 use super::peft::PeftFiles;
+use super::{ImportRequest, adapterhub as import_adapterhub};
 use crate::artifact::base::{BaseSummary, base_mismatch};
 use crate::artifact::folder::AdapterFiles;
 use crate::artifact::loaded_adapter::LoadedAdapter;

@@ -3,8 +3,7 @@
 //! Prompt-learning methods save the head's keys without the second `model`; both forms are read.
 
 use crate::adapter::peft::{KEY_PREFIX, ModuleNaming};
-use crate::adapter::tensor_spec::TensorSpec;
-use crate::adapter::tensor_spec::ValidationErrors;
+use crate::adapter::tensor_spec::{TensorSpec, ValidationErrors};
 use crate::adapter::{self, TensorMap};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::safetensors::take_tensor;

@@ -1,8 +1,7 @@
 //! Rows of a conversation (`messages`), and rows of a prompt with a preferred and a rejected answer: texts, or conversations as in
 //! TRL's datasets.
 
-use super::FieldChecks;
-use super::{Cells, FileStats, RowFormat, needs_json};
+use super::{Cells, FieldChecks, FileStats, RowFormat, needs_json};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic};
 use crate::dataset::duplicates::DuplicateKey;

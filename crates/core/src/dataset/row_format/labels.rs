@@ -1,7 +1,6 @@
 //! Rows of a text, an optional second text, and one label (`label`) or a set of labels (`labels`).
 
-use super::{Cells, FileStats, RowFormat, label_error, split_non_blank};
-use super::{FieldChecks, trim_value};
+use super::{Cells, FieldChecks, FileStats, RowFormat, label_error, split_non_blank, trim_value};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{Diagnostic, quote};
 use crate::dataset::duplicates::DuplicateKey;

@@ -2,8 +2,7 @@
 //!
 //! Entity spans are converted to BIO tags (Ramshaw & Marcus 1995).
 
-use super::{Cells, FileStats, RowFormat, label_error, needs_json, split_non_blank};
-use super::{FieldChecks, trim_value};
+use super::{Cells, FieldChecks, FileStats, RowFormat, label_error, needs_json, split_non_blank, trim_value};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic, quote};
 use crate::dataset::duplicates::DuplicateKey;

@@ -1,7 +1,6 @@
 //! Rows whose target is a text: a similar text (`positive`), a completion, or the row's own text.
 
-use super::FieldChecks;
-use super::{Cells, FileStats, RowFormat};
+use super::{Cells, FieldChecks, FileStats, RowFormat};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic};
 use crate::dataset::duplicates::DuplicateKey;

@@ -1,9 +1,8 @@
 //! ESM-2 (Lin et al. 2023), a protein language model: rotary positions, pre-norm layers, and embeddings scaled by token dropout. The
 //! contact head is not loaded.
 
-use super::bert;
 use super::layers::PreNormLayer;
-use super::roberta;
+use super::{bert, roberta};
 use crate::error::Result;
 use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::attention::SelfAttention;

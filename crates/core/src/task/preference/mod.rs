@@ -11,10 +11,11 @@ use crate::model::{Tokenizer, Tokens};
 use crate::task::lm_loss::TOKEN_METRICS_WIDTH;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{Objective, ObjectiveContext, PairLogProbs};
-pub use objective::PreferenceObjective;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
+
+pub use objective::PreferenceObjective;
 
 mod objective;
 

@@ -1,7 +1,6 @@
 //! Objective of preference optimisation: the loss of each pair of answers relative to the reference policy.
 
-use super::Config;
-use super::{PreferenceMetrics, answer_logprobs};
+use super::{Config, PreferenceMetrics, answer_logprobs};
 use crate::error::Result;
 use crate::model::Tokens;
 use crate::task::lm_tokenize::next_token_ids;

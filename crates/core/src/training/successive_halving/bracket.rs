@@ -4,8 +4,7 @@
 //! on disk, so a killed job resumes from the last checkpoint of each surviving candidate. The candidates share the cached features of
 //! the frozen base.
 
-use super::leaderboard::{self, ResourceSchedule, Rung};
-use super::leaderboard::{CandidateResult, Leaderboard};
+use super::leaderboard::{self, CandidateResult, Leaderboard, ResourceSchedule, Rung};
 use super::spec::SuccessiveHalvingSpec;
 use crate::error::{Context, Error, Result};
 use crate::model::BaseModel;

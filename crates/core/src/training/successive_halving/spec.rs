@@ -2,11 +2,11 @@
 
 use super::auto::{Auto, AutoType, Budget, Candidate, CandidateHyperparameters};
 use super::leaderboard;
+use crate::adapter::TrainingDefaults;
 use crate::error::{Error, FieldError, Location, Result};
 use crate::model::BaseModel;
 use crate::task;
 use crate::training::compatibility::{self, Combination};
-use crate::training::hyperparameters::MIN_STEPS;
 use crate::training::hyperparameters::{Hyperparameters, ResolvedHyperparameters, default_epochs};
 use crate::training::spec::{Request, Spec, Validation, invalid_spec};
 use serde::{Deserialize, Serialize};
@@ -206,7 +206,9 @@ fn shared_hyperparameters(
     let mut hyperparameters = request.hyperparameters.clone();
     let task_defaults = request.task.clone().unwrap_or_default().defaults();
     let batch_size = hyperparameters.batch_size.unwrap_or(task_defaults.batch_size);
-    hyperparameters.epochs.get_or_insert_with(|| default_epochs(examples, batch_size, MIN_STEPS, task_defaults));
+    hyperparameters
+        .epochs
+        .get_or_insert_with(|| default_epochs(examples, batch_size, TrainingDefaults::MIN_STEPS, task_defaults));
     let virtual_tokens = |candidate: &Candidate<CandidateHyperparameters>| candidate.method.num_virtual_tokens();
     let max_tokens = base.info().max_tokens.saturating_sub(candidates.iter().map(virtual_tokens).max().unwrap_or(0));
     hyperparameters.max_length = Some(hyperparameters.max_length(task_defaults.max_length, max_tokens));

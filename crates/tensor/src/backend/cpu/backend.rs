@@ -6,11 +6,10 @@ use super::gemm::{AccumulatorInit, Gemm, Lhs, Rhs};
 use super::matrix::{Matrix, MatrixBuf};
 use super::quant::QuantizedWeight;
 use super::simd::Isa;
-use crate::ActivationQuantization;
-use crate::Tensor;
 use crate::backend::{Buffer, DeviceBuffer};
 use crate::error::Result;
 use crate::quant::QuantFormat;
+use crate::{ActivationQuantization, Tensor};
 use std::marker::PhantomData;
 use std::ops::Range;
 

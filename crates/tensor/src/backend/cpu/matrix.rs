@@ -4,8 +4,7 @@
 //! write whole SIMD vectors past a row's end.
 
 use super::memory;
-use super::memory::ArenaSlice;
-use super::memory::CacheLine;
+use super::memory::{ArenaSlice, CacheLine};
 use super::simd::LANES;
 use std::sync::Arc;
 

@@ -2,9 +2,8 @@
 
 use super::{BackendUnderTest, LENGTHS, compare, tensor};
 use espalier_tensor::attention_mask::{AttentionMask, MaskContext};
-use espalier_tensor::backend::Direction;
 use espalier_tensor::backend::cpu::CpuBackend;
-use espalier_tensor::backend::{Activation, AttentionInput, PoolingKind, SaveForBackward};
+use espalier_tensor::backend::{Activation, AttentionInput, Direction, PoolingKind, SaveForBackward};
 use espalier_tensor::rotary::{self, RotaryTable};
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{Backend, RaggedLayout, Tensor};

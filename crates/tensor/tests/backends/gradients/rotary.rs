@@ -2,8 +2,7 @@
 
 use super::{LAYERS, LENGTHS, MATRIX, check, check_with, tensor};
 use espalier_tensor::attention_mask::AttentionMask;
-use espalier_tensor::backend::PrependedRows;
-use espalier_tensor::backend::{Activation, NormKind};
+use espalier_tensor::backend::{Activation, NormKind, PrependedRows};
 use espalier_tensor::rotary::{self, RotaryTable};
 use espalier_tensor::seeded_rng::SeededRng;
 use espalier_tensor::{Backend, ParamId, RaggedLayout, Tensor};

@@ -1,8 +1,7 @@
 //! Paged decode attention: queries of the last rows of each sequence against its KV cache, block by block.
 
 use super::kv_block::CpuKvBlock;
-use super::softmax::ScoreMask;
-use super::softmax::{Softmax, padded_len};
+use super::softmax::{ScoreMask, Softmax, padded_len};
 use crate::backend::cpu::backend::{CpuBackend, buffer_from_matrix_buf};
 use crate::backend::cpu::gemm::{AccumulatorInit, Gemm, Lhs, Rhs};
 use crate::backend::cpu::matrix::MatrixBuf;

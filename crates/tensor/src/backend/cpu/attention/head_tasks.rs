@@ -2,8 +2,7 @@
 
 use crate::RaggedLayout;
 use crate::attention_mask::MaskContext;
-use crate::backend::cpu::attention::softmax::ScoreMask;
-use crate::backend::cpu::attention::softmax::padded_len;
+use crate::backend::cpu::attention::softmax::{ScoreMask, padded_len};
 use crate::backend::cpu::matrix::Matrix;
 use crate::backend::cpu::simd::LANES;
 use std::ops::Range;

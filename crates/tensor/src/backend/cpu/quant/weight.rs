@@ -1,10 +1,8 @@
 //! Quantized weight `(output, input)` in strips of 32 columns, written and read row by row.
 
 use crate::Tensor;
-use crate::backend::cpu::memory::ArenaSlice;
-use crate::backend::cpu::memory::CacheLine;
-use crate::quant::QuantBlock;
-use crate::quant::{BLOCK_SIZE, QuantFormat, STRIP_COLUMNS};
+use crate::backend::cpu::memory::{ArenaSlice, CacheLine};
+use crate::quant::{BLOCK_SIZE, QuantBlock, QuantFormat, STRIP_COLUMNS};
 use half::f16;
 
 /// Quantized weight `(output, input)`. Columns beyond the last row are 0.

@@ -3,5 +3,4 @@
 mod pool;
 mod spin_park_event;
 
-pub use pool::{SpinThreadPool, split_evenly};
-pub use pool::{with_current_pool, with_intra_op_threads};
+pub use pool::{SpinThreadPool, split_evenly, with_current_pool, with_intra_op_threads};

@@ -1,7 +1,5 @@
 //! Counters of HTTP requests, and encoding of metrics as OpenMetrics text.
 
-pub mod endpoint;
-
 use axum::http::StatusCode;
 use espalier_core::error::{Context, Result};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -82,6 +80,10 @@ impl Metrics {
             ResponseLabels { method: route_labels.method, route: route_labels.route, status: status.as_u16() };
         self.requests.get_or_create(&response_labels).inc();
     }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
 }
 
 /// Maps methods outside the standard ones to `other`, because clients choose them freely and each label is a series.
@@ -93,7 +95,7 @@ fn method_label(method: &str) -> &str {
 }
 
 /// Encodes the registries as one OpenMetrics document.
-fn encode_metrics(registries: &[&Registry]) -> Result<String> {
+pub fn encode_metrics(registries: &[&Registry]) -> Result<String> {
     let mut text = String::new();
     for registry in registries {
         encode_registry(&mut text, registry).context("encoding the metrics")?;

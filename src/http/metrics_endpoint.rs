@@ -1,6 +1,6 @@
 //! `GET /metrics`: request counters, and the current state of serving and jobs.
 
-use super::encode_metrics;
+use super::metrics::encode_metrics;
 use crate::http::error::ApiResult;
 use crate::http::state::AppState;
 use crate::serving::Stats;
@@ -49,7 +49,7 @@ async fn get_metrics(state: AppState) -> ApiResult<Response> {
     if let Err(error) = register_job_metrics(&mut snapshot, &state).await {
         tracing::warn!(error = %error, "job metrics left out");
     }
-    let text = encode_metrics(&[&state.metrics.registry, &snapshot])?;
+    let text = encode_metrics(&[state.metrics.registry(), &snapshot])?;
     Ok(([(CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], text).into_response())
 }
 
