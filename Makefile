@@ -1,7 +1,7 @@
 # Common tasks. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-generate model run up down test check bench golden soak docs openapi clean
+.PHONY: help demo demo-generate model run up down test check lint-unsafe bench golden soak docs openapi clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +33,9 @@ check: ## Format, lints, documentation, licences, unused dependencies, spelling
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	@typos=$$(scripts/check-tools.sh) && set -x && cargo deny --log-level error check bans licenses sources && cargo machete --with-metadata && "$$typos"
+
+lint-unsafe: ## The unsafe code of the CPU backend under Miri (installs a nightly toolchain)
+	scripts/miri.sh
 
 bench: ## How long training and predicting take on this machine
 	@scripts/bench.sh

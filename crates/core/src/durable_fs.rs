@@ -20,7 +20,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 /// Writes or replaces a file such that it has either the old content or the new one after a crash. Writes a temporary file in the
 /// same folder, syncs it, renames it and syncs the folder.
 pub fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let temp_path = dir.join(format!("{name}.{}", Uuid::now_v7()));
+    let temp_path = dir.join(format!(".tmp-{}", Uuid::now_v7()));
     let result = write_file_synced(&temp_path, bytes).and_then(|()| fs::rename(&temp_path, dir.join(name)));
     if result.is_err() {
         // The error of the write is the one to report; the temporary file may not exist.
@@ -28,6 +28,18 @@ pub fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> 
     }
     result?;
     sync_dir(dir)
+}
+
+/// Removes a file; a missing one is not an error.
+pub fn remove_file_if_exists(path: &Path) -> io::Result<()> {
+    ignore_not_found(fs::remove_file(path))
+}
+
+pub fn ignore_not_found(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 //! Everything before [`persist`] is temporary, so that a rejected or cancelled request leaves nothing behind. `persist` runs to
 //! completion even if the client disconnects.
 
-use super::request;
-use super::request::{ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
+use super::request::{self, ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
 use crate::http::datasets::{self, check};
 use crate::http::error::ApiResult;
 use crate::http::resource_name::Name;

@@ -2,8 +2,7 @@
 
 use super::gc_pins::GcPins;
 use super::instances::{self, Instance};
-use super::layout;
-use super::layout::{SUBDIRECTORIES, check_blob_name, check_format, unusable_data_dir};
+use super::layout::{self, SUBDIRECTORIES, check_blob_name, check_format, unusable_data_dir};
 use espalier_core::artifact::{PriorFolder, PublishedAdapter};
 use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
@@ -122,7 +121,8 @@ impl DataDir {
         if self.gc_pins.is_pinned(hash, GC_PIN_TTL) {
             return Ok(());
         }
-        layout::remove_file_if_exists(&self.dataset_path(hash)).with_context(|| format!("removing the dataset {hash}"))
+        durable_fs::remove_file_if_exists(&self.dataset_path(hash))
+            .with_context(|| format!("removing the dataset {hash}"))
     }
 
     /// Writes an adapter folder and protects it from removal until its row is added. `write` gets the directory of all

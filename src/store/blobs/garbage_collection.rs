@@ -3,8 +3,8 @@
 
 use super::data_dir::DataDir;
 use super::gc_pins::is_younger_than;
-use super::layout;
-use super::layout::is_sha256_hex;
+use super::layout::{self, is_sha256_hex};
+use espalier_core::durable_fs;
 use espalier_core::error::{Context, Result};
 use std::collections::HashSet;
 use std::path::Path;
@@ -80,7 +80,7 @@ impl DataDir {
         }
         match blob.is_dir() {
             true => layout::remove_dir_atomically(blob, &self.temp_dir())?,
-            false => layout::remove_file_if_exists(blob)?,
+            false => durable_fs::remove_file_if_exists(blob)?,
         }
         Ok(true)
     }

@@ -3,8 +3,8 @@
 //! Without a pin, a file that is uploaded again while its old dataset is deleted would be removed after its new row is
 //! added.
 
-use super::layout;
 use super::layout::is_sha256_hex;
+use espalier_core::durable_fs;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ impl GcPins {
             }
             let _guard = self.lock()?;
             if !self.is_pinned(&name, max_age) {
-                layout::remove_file_if_exists(&self.dir.join(name))?;
+                durable_fs::remove_file_if_exists(&self.dir.join(name))?;
             }
         }
         Ok(())

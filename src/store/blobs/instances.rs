@@ -1,7 +1,7 @@
 //! Instances: each process that uses a data directory locks one with flock. The lock ends with the process, even after a
 //! crash.
 
-use super::layout;
+use espalier_core::durable_fs;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -43,7 +43,7 @@ impl UnlockedInstances {
     pub fn remove_stale(self) -> io::Result<(Instance, Vec<Uuid>)> {
         let mut stale_ids = vec![self.own.id];
         for other in self.stale {
-            layout::remove_file_if_exists(&other.path)?;
+            durable_fs::remove_file_if_exists(&other.path)?;
             stale_ids.push(other.id);
         }
         Ok((self.own, stale_ids))
@@ -100,7 +100,7 @@ pub fn remove_stale_temp_dirs(temp_root: &Path, instances_dir: &Path, unlocked: 
         let Some(id) = name.to_str().and_then(|name| Uuid::parse_str(name).ok()) else { continue };
         let is_unlocked = unlocked.own.id == id || unlocked.stale.iter().any(|other| other.id == id);
         if is_unlocked || !lock_path(instances_dir, id).exists() {
-            layout::ignore_not_found(fs::remove_dir_all(entry.path()))?;
+            durable_fs::ignore_not_found(fs::remove_dir_all(entry.path()))?;
         }
     }
     Ok(())

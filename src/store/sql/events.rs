@@ -5,8 +5,7 @@
 
 use super::connection::{SqlStore, Transaction};
 use super::dialect::{Dialect, Param, params};
-use super::row_codec;
-use super::row_codec::{encode_metrics_event, to_sql_integer};
+use super::row_codec::{self, encode_metrics_event, to_sql_integer};
 use crate::store::model::Event;
 use espalier_core::error::{Context, Result};
 use espalier_core::training::MetricsRow;

@@ -1,7 +1,6 @@
 //! The frozen base model, which the whole process shares.
 
-use super::architectures;
-use super::architectures::LoadedArchitecture;
+use super::architectures::{self, LoadedArchitecture};
 use super::base_model_info::{self, BaseModelInfo};
 use super::checkpoint::Checkpoint;
 use super::classification_head::ClassificationHeadSpec;

@@ -1,7 +1,6 @@
 //! Description of the loaded base model, including the pooling settings of sentence-transformers.
 
-use super::architectures;
-use super::architectures::ArchitectureEntry;
+use super::architectures::{self, ArchitectureEntry};
 use super::checkpoint_files::read_json;
 use super::classification_head::ClassificationHeadSpec;
 use super::loader::WeightLayout;

@@ -1,7 +1,6 @@
 //! Pooling: from the rows of a sequence to one row, and BERT's pooler.
 
-use super::hooks;
-use super::hooks::Hooks;
+use super::hooks::{self, Hooks};
 use super::site::{Site, SiteInfo};
 use crate::error::Result;
 use espalier_tensor::backend::{Activation, FrozenLinear, PoolingKind};

@@ -5,6 +5,7 @@
 
 use super::optimizer::Moments;
 use super::progress::MetricsRow;
+use crate::durable_fs;
 use crate::error::{Context, Result};
 use crate::task::objective::PairLogProbs;
 use espalier_tensor::Tensor;
@@ -12,9 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// State of a run: everything besides its data and its specification.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,13 +115,18 @@ impl CheckpointDir {
         let mut files = BTreeMap::new();
         for (name, bytes) in blobs {
             files.insert(name.clone(), hex::encode(Sha256::digest(&bytes)));
-            write_atomically(&self.path, &name, &bytes)?;
+            self.write(&name, &bytes)?;
         }
         let manifest = Manifest { step, spec_hash: self.spec_hash.clone(), files };
         let manifest = serde_json::to_vec(&manifest).context("serializing a checkpoint's manifest")?;
-        write_atomically(&self.path, &format!("manifest-{step}.json"), &manifest)?;
+        self.write(&format!("manifest-{step}.json"), &manifest)?;
         tracing::debug!(step, "checkpoint saved");
         self.prune()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let written = durable_fs::write_atomically(&self.path, name, bytes);
+        written.with_context(|| format!("writing the checkpoint file {name}"))
     }
 
     /// Newest checkpoint that verifies. A damaged one is skipped with a warning.
@@ -173,29 +177,11 @@ impl CheckpointDir {
             for name in
                 [format!("manifest-{step}.json"), format!("step-{step}.json"), format!("step-{step}.safetensors")]
             {
-                remove_if_exists(&self.path.join(name))?;
+                let removed = durable_fs::remove_file_if_exists(&self.path.join(&name));
+                removed.with_context(|| format!("removing the checkpoint file {name}"))?;
             }
         }
         Ok(())
-    }
-}
-
-/// Writes a file to a temporary name, syncs it and renames it, so that a file with its final name is complete.
-pub fn write_atomically(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let context = || format!("writing the checkpoint file {name}");
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(context)?;
-    temporary.write_all(bytes).with_context(context)?;
-    temporary.as_file().sync_all().with_context(context)?;
-    temporary.persist(folder.join(name)).with_context(context)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).with_context(context)
-}
-
-fn remove_if_exists(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -6,8 +6,7 @@ use crate::adapter::tensor_spec::{CONFIG_FILE, TensorSpec, ValidationErrors};
 use crate::adapter::{self, TensorMap};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::manifest::Artifact;
-use crate::artifact::safetensors;
-use crate::artifact::safetensors::{build_tensor, take_tensor};
+use crate::artifact::safetensors::{self, build_tensor, take_tensor};
 use crate::error::Result;
 use serde_json::{Value, json};
 

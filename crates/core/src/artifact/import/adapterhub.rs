@@ -1,8 +1,7 @@
 //! Import of a folder that AdapterHub's `adapters` wrote: four files, and the request.
 
 use super::ImportRequest;
-use crate::adapter;
-use crate::adapter::tensor_spec::CONFIG_FILE;
+use crate::adapter::{self, tensor_spec::CONFIG_FILE};
 use crate::artifact::adapterhub::{AdapterHubFiles, HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE, WEIGHTS_FILE};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::manifest::{AdapterManifest, Artifact};

@@ -4,9 +4,10 @@
 //!
 //! The rungs are scheduled with the examples that a candidate has seen as the resource.
 
+use crate::durable_fs;
 use crate::error::{Context, Result};
 use crate::task::metrics::is_lower_better;
-use crate::training::checkpoint::{self, Score};
+use crate::training::checkpoint::Score;
 use crate::training::progress::MetricsRow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ impl Leaderboard {
     pub fn save(&self, folder: &Path) -> Result<()> {
         let body = serde_json::to_string(self).context("serializing the leaderboard")?;
         let text = format!("{}\n{body}", hex::encode(Sha256::digest(body.as_bytes())));
-        checkpoint::write_atomically(folder, FILE_NAME, text.as_bytes())
+        durable_fs::write_atomically(folder, FILE_NAME, text.as_bytes()).context("writing the leaderboard")
     }
 
     /// Candidates that are not dropped, in order.

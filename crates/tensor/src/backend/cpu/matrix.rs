@@ -3,8 +3,7 @@
 //! Every allocation starts on a cache line and has at least sixteen spare values at its end, so that kernels may read and
 //! write whole SIMD vectors past a row's end.
 
-use super::memory;
-use super::memory::{ArenaSlice, CacheLine};
+use super::memory::{self, ArenaSlice, CacheLine};
 use super::simd::LANES;
 use std::sync::Arc;
 

@@ -124,15 +124,16 @@ impl Drop for ArenaChunk {
     }
 }
 
-#[cfg(target_os = "linux")]
+// Miri has no `madvise`.
+#[cfg(all(target_os = "linux", not(miri)))]
 fn advise_huge_pages(base: *mut CacheLine, bytes: usize) {
     // SAFETY: the range was just allocated and is owned here, and the advice does not change its contents. If it fails,
     // pages stay small.
     unsafe { libc::madvise(base.cast(), bytes, libc::MADV_HUGEPAGE) };
 }
 
-#[cfg(not(target_os = "linux"))]
-fn ask_for_large_pages(_: *mut CacheLine, _: usize) {}
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn advise_huge_pages(_: *mut CacheLine, _: usize) {}
 
 impl ArenaSlice {
     /// Allocates zeroed lines.

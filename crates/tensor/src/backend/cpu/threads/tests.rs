@@ -5,6 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// Miri is a thousand times slower.
+const REPETITIONS: usize = if cfg!(miri) { 20 } else { 5000 };
+
 fn thread_pool(threads: usize) -> SpinThreadPool {
     SpinThreadPool::new(threads, |index, work| std::thread::Builder::new().name(format!("worker-{index}")).spawn(work))
         .unwrap()
@@ -15,7 +18,7 @@ fn every_index_runs_once_in_every_epoch() {
     for threads in [1, 2, 3] {
         let mut pool = thread_pool(threads);
         assert_eq!(pool.thread_count(), threads);
-        for epoch in 0..5000 {
+        for epoch in 0..REPETITIONS {
             let counts: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
             pool.run(|index| {
                 counts[index].fetch_add(epoch, Ordering::Relaxed);
@@ -47,7 +50,7 @@ fn a_parked_pool_works_again() {
 fn the_caller_runs_indices_of_threads_that_never_start() {
     // Threads that exit at once: the caller runs all indices.
     let mut pool = SpinThreadPool::new(3, |_, _| Ok::<_, ()>(std::thread::spawn(|| {}))).unwrap();
-    for _ in 0..1000 {
+    for _ in 0..REPETITIONS {
         let count = AtomicUsize::new(0);
         pool.run(|index| {
             count.fetch_add(index + 1, Ordering::Relaxed);
