@@ -30,6 +30,7 @@ pub struct ClientArgs {
     pub json: bool,
 }
 
+/// HTTP client of the espalier API.
 #[derive(Clone)]
 pub struct Client {
     agent: Agent,

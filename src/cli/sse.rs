@@ -24,7 +24,7 @@ pub struct Event {
     pub data: String,
 }
 
-/// Iterator over the events of a stream. An incomplete event at the end is dropped, as the standard requires.
+/// Blocking iterator over server-sent events. An incomplete event at the end is dropped, as the standard requires.
 pub struct EventStream<R> {
     reader: BufReader<R>,
     last_event_id: Option<String>,

@@ -97,6 +97,7 @@ async fn close_connections_on_shutdown(State(shutdown): State<CancellationToken>
     response
 }
 
+/// Outcome of one turn of the accept loop.
 enum AcceptEvent {
     Connection(TcpStream),
     /// The accept window has ended; shutdown was requested at this time.

@@ -31,6 +31,7 @@ pub struct PredictOptions {
     pub logits: LogitsOutput,
 }
 
+/// Whether predictions contain their logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogitsOutput {
     Omit,

@@ -83,7 +83,8 @@ pub trait Store: Send + Sync {
     /// In the same transaction, the jobs before it that cannot run change their status: a job with `max_attempts`
     /// consecutive claims without a new checkpoint fails (`attempts_exhausted`), and a job with a requested action is
     /// cancelled or paused.
-    async fn claim(&self, worker: &WorkerId, lease_duration: Duration, max_attempts: u32) -> Result<Option<Claim>>;
+    async fn claim(&self, worker: &WorkerId, lease_duration: Duration, max_attempts: u32)
+    -> Result<Option<ClaimedJob>>;
     /// Extends the lease, stores the progress (unless one of its numbers is not finite), and returns the action that the
     /// owner has requested.
     async fn heartbeat(

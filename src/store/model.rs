@@ -146,8 +146,9 @@ pub struct Lease {
     pub epoch: i64,
 }
 
+/// A queued job that a worker has claimed, with its lease and its datasets.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub struct ClaimedJob {
     pub lease: Lease,
     pub job: Job,
     pub dataset: Dataset,

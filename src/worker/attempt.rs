@@ -8,7 +8,7 @@ use super::progress_channel::ProgressChannel;
 use super::publish::{AttemptError, AttemptOutcome, retryable_job_error};
 use super::stop_signal::StopSignal;
 use super::{WorkerContext, background, inputs, publish};
-use crate::store::{Claim, RequestedAction};
+use crate::store::{ClaimedJob, RequestedAction};
 use espalier_core::artifact::{AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
 use espalier_core::training::{Dirs, HalvingResult, MetricsRow, Outcome, StopReason, TrainingData, TrainingResult};
@@ -18,9 +18,10 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+/// One attempt at a claimed job.
 pub struct Attempt<'a> {
     context: &'a WorkerContext,
-    claim: Claim,
+    claim: ClaimedJob,
     stop_signal: Arc<StopSignal>,
     lease_guard: LeaseGuard,
     progress_channel: Arc<ProgressChannel>,
@@ -28,7 +29,12 @@ pub struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     /// `claim_sent_at` is a time before the claim was sent: the local deadline is then never later than the one in the database.
-    pub fn new(context: &'a WorkerContext, claim: Claim, claim_sent_at: Instant, shutdown: CancellationToken) -> Self {
+    pub fn new(
+        context: &'a WorkerContext,
+        claim: ClaimedJob,
+        claim_sent_at: Instant,
+        shutdown: CancellationToken,
+    ) -> Self {
         let lease = context.settings.lease_duration;
         let stop_signal = Arc::new(StopSignal::new(shutdown, claim_sent_at + lease));
         let lease_guard = LeaseGuard::new(lease, Arc::clone(&stop_signal));

@@ -1,7 +1,7 @@
 //! Inputs of a job: its datasets and the adapter that it starts from, read from the data folder and verified.
 
 use crate::store::blobs::DataDir;
-use crate::store::{Claim, Dataset};
+use crate::store::{ClaimedJob, Dataset};
 use espalier_core::artifact::probe;
 use espalier_core::dataset::{self, CountTokens, Options, TokenCount, TokenCounter};
 use espalier_core::error::{Context, Error, Result};
@@ -19,7 +19,7 @@ use std::path::Path;
 /// # Errors
 /// `Conflict` (`dataset_missing`, `dataset_damaged`) if a dataset's file is not the one that was sent, or if the source adapter
 /// is damaged; `Invalid` (`dataset_refused`) if a dataset is no longer accepted.
-pub fn load(folder: &DataDir, claim: &Claim, base: &BaseModel, limits: &dataset::Limits) -> Result<TrainingData> {
+pub fn load(folder: &DataDir, claim: &ClaimedJob, base: &BaseModel, limits: &dataset::Limits) -> Result<TrainingData> {
     let source_weights = load_source(&folder.adapters_dir(), &claim.job.spec, base)?;
     let task = claim.job.spec.task();
     let max_length = claim.job.spec.max_length() as usize;

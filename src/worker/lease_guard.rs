@@ -21,6 +21,7 @@ pub const LEASE_EXPIRED: &str = "the lease has expired";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseLost;
 
+/// Writes to the store while the lease of an attempt lasts, with retries; abandons the attempt when the lease is lost.
 pub struct LeaseGuard {
     lease_duration: Duration,
     stop_signal: Arc<StopSignal>,

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
+/// Channel from the training thread to the task that writes progress to the store.
 pub struct ProgressChannel {
     stop_signal: Arc<StopSignal>,
     state: Mutex<State>,

@@ -18,6 +18,7 @@ use uuid::Uuid;
 /// Delay after an internal error or a failed claim, so that the slot does not spin.
 const ERROR_BACKOFF: Duration = Duration::from_secs(1);
 
+/// Worker slot: claims queued jobs and runs them one after another.
 pub struct Slot {
     context: WorkerContext,
     worker: store::WorkerId,

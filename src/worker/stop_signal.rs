@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Stop signal of one attempt: its lease, the requested action and the shutdown of the server.
 pub struct StopSignal {
     /// Cancelled when the server shuts down.
     shutdown: CancellationToken,

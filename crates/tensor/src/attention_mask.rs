@@ -4,6 +4,7 @@
 use super::{Buffer, RaggedLayout};
 use std::ops::Range;
 
+/// Which keys a query attends to by relative position, and the bias of their scores.
 #[derive(Debug, Clone, Default)]
 pub struct AttentionMask {
     /// Maximum distance to earlier keys.

@@ -13,6 +13,7 @@ const MIN_BATCH_ROWS: usize = 4;
 /// Most prompt tokens in one step while sequences are decoding.
 const MAX_PREFILL_TOKENS: usize = 2 * IDLE_PREFILL_CHUNK;
 
+/// How the serving threads share the sequences of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parallelism {
     /// Threads can share the matrix products of one batch, which quantized weights allow.

@@ -40,6 +40,7 @@ impl BlockHashes {
     }
 }
 
+/// KV blocks of prompt prefixes by the hash of their tokens and adapter version, with LRU eviction.
 #[derive(Default)]
 pub struct PrefixCache {
     blocks: HashMap<BlockHash, CachedBlock>,

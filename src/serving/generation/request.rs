@@ -17,6 +17,7 @@ use std::sync::Arc;
 const MAX_STOP_SEQUENCES: usize = 16;
 const MAX_STOP_SEQUENCE_BYTES: usize = 1000;
 
+/// Prompt of a generation request.
 pub enum Prompt {
     Text(String),
     Tokens(Vec<u32>),
@@ -27,6 +28,7 @@ pub enum Prompt {
     },
 }
 
+/// A validated request for generated text: one or more completions per prompt.
 pub struct GenerationRequest {
     pub prompts: Vec<Prompt>,
     pub sampling: SamplingParams,

@@ -6,6 +6,7 @@ use super::settings::{Settings, Stats};
 use espalier_tensor::kv_cache::BLOCK_SIZE;
 use std::collections::VecDeque;
 
+/// Queue of sequences and the set of running ones, within the KV cache's memory budget.
 pub struct Scheduler {
     queued: VecDeque<SequenceState>,
     /// Sequences of admitted requests that are being tokenized.

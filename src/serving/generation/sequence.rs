@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 pub type DecodeFn = Box<dyn Fn(&[u32]) -> String + Send>;
 
+/// A sequence that is queued or being generated: tokens, KV cache, sampler and constraint.
 pub struct SequenceState {
     pub adapter: AdapterHandle,
     /// Prompt tokens, followed by generated tokens.

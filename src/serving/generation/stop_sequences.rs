@@ -28,7 +28,6 @@ pub enum Match {
 }
 
 /// Finds the stop sequence that is complete first; of those that are complete at the same position, the longest.
-
 #[derive(Debug, Clone)]
 pub struct StopSequenceMatcher {
     stop_sequences: Vec<String>,

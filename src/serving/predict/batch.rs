@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Returns one row per input, in the order of the groups.
 pub type ForwardFn = dyn Fn(&[AdapterGroup]) -> Result<Vec<OutputRow>> + Send + Sync;
 
+/// Counters of the batches that were computed and of their inputs.
 #[derive(Default)]
 pub struct BatchCounters {
     batches: AtomicU64,

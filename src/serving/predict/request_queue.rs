@@ -33,6 +33,7 @@ impl QueueEntry {
     }
 }
 
+/// Queue of requests, from which batches are filled.
 #[derive(Default)]
 pub struct RequestQueue {
     /// The entries of one request in each inner queue, none of them empty.

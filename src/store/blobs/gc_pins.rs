@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+/// Folder of the pins that protect blobs from garbage collection.
 #[derive(Debug)]
 pub struct GcPins {
     dir: PathBuf,

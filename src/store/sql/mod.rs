@@ -96,7 +96,12 @@ impl<D: Dialect> Store for SqlStore<D> {
         jobs::apply_owner_action(self, owner, id, job_state_machine::resume).await
     }
 
-    async fn claim(&self, worker: &WorkerId, lease_duration: Duration, max_attempts: u32) -> Result<Option<Claim>> {
+    async fn claim(
+        &self,
+        worker: &WorkerId,
+        lease_duration: Duration,
+        max_attempts: u32,
+    ) -> Result<Option<ClaimedJob>> {
         queue::claim(self, worker, lease_duration, max_attempts).await
     }
 

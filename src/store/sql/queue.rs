@@ -7,7 +7,7 @@ use super::row_codec::{self, DecodeRow};
 use super::{adapters, datasets, events};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, ClaimDecision, JobState, Transition};
-use crate::store::model::{Adapter, Claim, Dataset, Lease, NewAdapter, RequestedAction, WorkerId};
+use crate::store::model::{Adapter, ClaimedJob, Dataset, Lease, NewAdapter, RequestedAction, WorkerId};
 use espalier_core::error::{Context, Result};
 use espalier_core::training::{MetricsRow, Progress};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub async fn claim<D: Dialect>(
     worker: &WorkerId,
     lease_duration: Duration,
     max_attempts: u32,
-) -> Result<Option<Claim>> {
+) -> Result<Option<ClaimedJob>> {
     let mut transaction = store.begin().await?;
     let mut claimed = None;
     while claimed.is_none() {
@@ -43,7 +43,7 @@ async fn try_claim<D: Dialect>(
     state: &JobState,
     worker: &WorkerId,
     lease_duration: Duration,
-) -> Result<Option<Claim>> {
+) -> Result<Option<ClaimedJob>> {
     let job = jobs::find_by_id(transaction, state.id).await?;
     let dataset = datasets::find_by_id(transaction, job.dataset_id).await?;
     let validation: Option<Option<Dataset>> = match job.validation_dataset_id {
@@ -59,7 +59,7 @@ async fn try_claim<D: Dialect>(
     let event = job_state_machine::running_event(state.attempt + 1);
     events::insert_status(transaction, state.id, sequence, &event).await?;
     let job = jobs::find_by_id(transaction, state.id).await?;
-    Ok(Some(Claim { lease: Lease { job_id: job.id, epoch }, job, dataset, validation_dataset }))
+    Ok(Some(ClaimedJob { lease: Lease { job_id: job.id, epoch }, job, dataset, validation_dataset }))
 }
 
 /// Locks the oldest job that is queued, or whose lease has expired. Jobs that another transaction has locked are skipped.

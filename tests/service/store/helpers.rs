@@ -1,7 +1,7 @@
 //! Steps that most rules begin with.
 
 use crate::support::samples::*;
-use espalier::store::{Claim, Dataset, Job, PageRequest, Status, Store, WorkerId};
+use espalier::store::{ClaimedJob, Dataset, Job, PageRequest, Status, Store, WorkerId};
 use espalier_core::error::{Error, Result};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -21,16 +21,16 @@ pub async fn add_job(store: &dyn Store) -> Job {
     store.add_job(new_job(dataset.id), MAX_QUEUED).await.expect("a job is added")
 }
 
-pub async fn add_and_claim_job(store: &dyn Store) -> Claim {
+pub async fn add_and_claim_job(store: &dyn Store) -> ClaimedJob {
     add_job(store).await;
     claim(store).await.expect("the job is claimed")
 }
 
-pub async fn claim(store: &dyn Store) -> Option<Claim> {
+pub async fn claim(store: &dyn Store) -> Option<ClaimedJob> {
     claim_as(store, &worker()).await
 }
 
-pub async fn claim_as(store: &dyn Store, worker: &WorkerId) -> Option<Claim> {
+pub async fn claim_as(store: &dyn Store, worker: &WorkerId) -> Option<ClaimedJob> {
     store.claim(worker, LEASE, MAX_ATTEMPTS).await.expect("the claim succeeds")
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 /// Number of errors, and of warnings, that a report lists.
 const MAX_LISTED: usize = 100;
 
+/// Collects errors and warnings of a dataset: all are counted, the first are kept.
 #[derive(Debug, Default)]
 pub(super) struct DiagnosticCollector {
     errors: Vec<LocatedDiagnostic>,

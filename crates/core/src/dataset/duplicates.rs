@@ -31,7 +31,7 @@ struct Occurrence {
     target_index: usize,
 }
 
-/// Earlier row with the same input.
+/// How a row repeats the input of an earlier row: with the same target, or with another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Duplicate {
     SameTarget { line: u64 },

@@ -13,6 +13,7 @@ pub(super) struct LabelTable {
     stats: Vec<LabelStats>,
 }
 
+/// Number of rows with a label, and the first of them.
 pub(super) struct LabelStats {
     pub label: String,
     pub count: u64,

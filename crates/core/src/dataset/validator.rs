@@ -14,6 +14,7 @@ use crate::task::{Example, RowSchema};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+/// Checks the rows of a dataset one by one and collects examples, diagnostics and statistics.
 pub(super) struct RowValidator<'a> {
     schema: RowSchema,
     on_bad_rows: OnBadRows,

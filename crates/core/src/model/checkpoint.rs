@@ -10,6 +10,7 @@ use crate::error::Result;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+/// Where the weights of a base model are read from.
 pub enum Checkpoint {
     Directory(PathBuf),
     Gguf(Box<GgufFile>),

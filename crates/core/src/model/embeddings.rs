@@ -27,6 +27,7 @@ pub struct PositionEmbeddings {
     pub offset: u32,
 }
 
+/// Token type embeddings (`token_type_ids`) of an architecture.
 pub enum TokenTypes {
     Absent,
     /// Every token has type 0, whatever the tokenizer returns.
@@ -40,6 +41,7 @@ pub struct TokenDropout {
     pub mask_token_id: Option<u32>,
 }
 
+/// Norm after the sum of the embeddings.
 pub struct EmbeddingNorm {
     norm: HookedNorm,
     /// Path in the model with a head.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
+/// Chat template and end-of-text tokens of a base model.
 #[derive(Default)]
 pub struct GenerationConfig {
     /// The chat template, or the reason why it cannot be used.

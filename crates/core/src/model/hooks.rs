@@ -158,7 +158,8 @@ pub fn linear_site_info(linear: &FrozenLinear, site: Site, module_path: String) 
     }
 }
 
-/// A frozen norm, and the same norm without weight and bias, which only adapters use.
+/// A frozen norm with the hook through which an adapter replaces its weight and bias. The hook reads the output of `unweighted`,
+/// the same norm without weight and bias.
 pub struct HookedNorm {
     pub weighted: Arc<FrozenNorm>,
     pub unweighted: Arc<FrozenNorm>,

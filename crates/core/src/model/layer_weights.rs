@@ -9,6 +9,7 @@ use espalier_tensor::{Buffer, Tape, Var};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Frozen linear maps and norms of one layer, by module.
 pub struct LayerWeights {
     layer: usize,
     /// Path of the layer in the model with a head.

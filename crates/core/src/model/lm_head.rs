@@ -46,6 +46,7 @@ const TRANSFORM_NORM: &str = "language.norm";
 const DECODER_WEIGHT: &str = "language.words.weight";
 const DECODER_BIAS: &str = "language.words.bias";
 
+/// Language model head of a checkpoint: an optional transform, and the output projection.
 pub struct LmHead {
     /// Dense layer, GELU and norm before the output projection of a masked language model.
     transform: Option<Transform>,

@@ -55,7 +55,8 @@ pub struct KvHeads {
     pub head_dim: usize,
 }
 
-/// A transformer with frozen weights, in evaluation mode.
+/// Layer stack of the base model with its embeddings. The weights are frozen and there is no dropout; gradients flow through it to
+/// the adapter.
 ///
 /// # Errors
 /// All functions return only errors of the backend, unless they say otherwise.

@@ -20,25 +20,25 @@ pub const DENSE_LAYER: &str = "head.dense";
 #[serde(tag = "type", rename_all = "snake_case")]
 #[schema(as = HeadConfig)]
 pub enum Config {
-    Linear(Linear),
-    Dense(Dense),
+    Linear(LinearHead),
+    Dense(DenseHead),
 }
 
 /// One linear map.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = LinearHead)]
-pub struct Linear {}
+pub struct LinearHead {}
 
-/// Dense layer of the base's hidden size, an activation, then a linear map; all trained.
+/// Head with a hidden layer: a dense layer of the base model's hidden size, an activation, then the linear output layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schema(as = DenseHead)]
-pub struct Dense {
+pub struct DenseHead {
     pub activation: Activation,
 }
 
-impl Default for Dense {
+impl Default for DenseHead {
     fn default() -> Self {
         Self { activation: Activation::Tanh }
     }
@@ -48,7 +48,7 @@ impl Config {
     /// Sets the layers of the base's own head where none are chosen and the pooling is `cls`, as in the base's checkpoints.
     pub fn set_default(layers: &mut Option<Self>, pooling: Option<Pooling>, base_head: ClassificationHeadSpec) {
         if let (None, Some(Pooling::Cls), Some(activation)) = (layers.as_ref(), pooling, base_head.dense_activation()) {
-            *layers = Some(Self::Dense(Dense { activation }));
+            *layers = Some(Self::Dense(DenseHead { activation }));
         }
     }
 

@@ -15,6 +15,7 @@ pub struct Combination<'a> {
     pub sites: &'a [SiteInfo],
 }
 
+/// Row of the table of unsupported combinations.
 pub struct Unsupported {
     /// Whether a combination belongs to this row.
     pub applies: fn(&Combination) -> bool,

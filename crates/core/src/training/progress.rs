@@ -35,7 +35,7 @@ pub struct MetricsRow {
     pub metrics: serde_json::Value,
 }
 
-/// Reason to stop a run before its end.
+/// Reason why a training run is told to stop before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     Cancel,

@@ -73,7 +73,8 @@ impl fmt::Debug for Parameter {
     }
 }
 
-/// Block of a paged KV cache: the keys and values of [`KV_BLOCK_ROWS`](super::KV_BLOCK_ROWS) neighbouring rows in all layers.
+/// Block of a paged KV cache: the keys and values of [`KV_BLOCK_ROWS`](super::KV_BLOCK_ROWS) consecutive
+/// tokens of a sequence in all layers.
 #[derive(Clone)]
 pub struct KvBlock(Arc<dyn Any + Send + Sync>);
 

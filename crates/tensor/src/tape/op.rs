@@ -7,7 +7,7 @@ use crate::backend::{AttentionSaved, Buffer, FrozenLinear, FrozenNorm, NormSaved
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Mask of an attention operation.
+/// Attention mask of a recorded operation, with the key layout that it refers to.
 pub struct MaskArgs {
     pub mask: Arc<AttentionMask>,
     /// Key layout without prefixes.
@@ -44,6 +44,7 @@ pub struct LoraOp {
     pub scale: f64,
 }
 
+/// A recorded operation: its inputs, output and saved activations.
 pub enum Op {
     Linear {
         input: Var,

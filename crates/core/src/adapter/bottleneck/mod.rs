@@ -220,6 +220,7 @@ pub struct Bottleneck {
     pub dropout: f64,
 }
 
+/// Trainable projections of one bottleneck.
 pub struct BottleneckLayer {
     /// Weight `(bottleneck, hidden)` and bias.
     pub down_projection: (ParamId, ParamId),

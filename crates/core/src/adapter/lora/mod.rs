@@ -226,6 +226,7 @@ pub struct Lora {
     pub dropout: f64,
 }
 
+/// Trainable matrices of LoRA at one linear map.
 pub struct LoraSite {
     /// `(rank, input)`
     pub a: ParamId,
@@ -235,6 +236,7 @@ pub struct LoraSite {
     pub dora: Option<DoraSite>,
 }
 
+/// Trainable magnitudes of DoRA at one linear map.
 pub struct DoraSite {
     base_linear: Arc<FrozenLinear>,
     /// Norms of the weight's rows, `(output)`; those of the base at initialisation.

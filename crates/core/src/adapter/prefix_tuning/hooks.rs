@@ -52,6 +52,7 @@ impl Hooks for InitialKeyValues {
     }
 }
 
+/// Where keys and values of the prefix come from: trained tensors, or an encoder during training.
 pub enum PrefixSource {
     /// Tensors of keys and values, by layer.
     Direct(BTreeMap<usize, [ParamId; 2]>),

@@ -132,7 +132,7 @@ impl ClassificationHead {
         task::Config::SequenceClassification(sequence_classification::Config {
             pooling: Some(self.pooling),
             multi_label: self.multi_label,
-            head: self.dense_activation.map(|activation| head::Config::Dense(head::Dense { activation })),
+            head: self.dense_activation.map(|activation| head::Config::Dense(head::DenseHead { activation })),
         })
     }
 

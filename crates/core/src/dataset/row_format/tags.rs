@@ -49,7 +49,7 @@ impl RowFormat for EntitySpans {
         let fields = object.fields(mapping)?;
         let text = string_value(fields.text, "text")?;
         let entities = serde_json::from_str(fields.target.get()).map_err(|_| invalid_entities(fields.target))?;
-        let BioTags { word_spans, tags, warning } = to_bio_tags(&text, entities)?;
+        let TaggedWords { word_spans, tags, warning } = to_bio_tags(&text, entities)?;
         Ok(ValidRow { warning, ..tagged_row(text.into_owned(), word_spans, tags)? })
     }
 
@@ -118,8 +118,8 @@ struct EntitySpan {
     label: String,
 }
 
-/// Words of a text with their tags.
-struct BioTags {
+/// Words of a text with their BIO tags (beginning, inside or outside of an entity).
+struct TaggedWords {
     word_spans: Vec<CharSpan>,
     tags: Vec<Cow<'static, str>>,
     /// Warning about entities that cover a part of a word.
@@ -130,7 +130,7 @@ struct BioTags {
 ///
 /// # Errors
 /// For an entity outside the text, without a word, without a label, or with a word that another entity has.
-fn to_bio_tags(text: &str, mut entities: Vec<EntitySpan>) -> Result<BioTags, Diagnostic> {
+fn to_bio_tags(text: &str, mut entities: Vec<EntitySpan>) -> Result<TaggedWords, Diagnostic> {
     let (word_spans, text_length) = (word_spans::split_words(text), text.chars().count() as u32);
     let mut tags: Vec<Option<Cow<'static, str>>> = vec![None; word_spans.len()];
     let mut warning = None;
@@ -172,7 +172,7 @@ fn to_bio_tags(text: &str, mut entities: Vec<EntitySpan>) -> Result<BioTags, Dia
         tags[first_index + 1..end_index].fill(Some(tag_scheme::inside_tag(label.trim()).into()));
     }
     let tags = tags.into_iter().map(|tag| tag.unwrap_or(Cow::Borrowed(tag_scheme::OUTSIDE))).collect();
-    Ok(BioTags { word_spans, tags, warning })
+    Ok(TaggedWords { word_spans, tags, warning })
 }
 
 fn covers_no_word(entity_description: &str) -> Diagnostic {

@@ -126,6 +126,7 @@ pub struct LayerTensorNames {
     pub feed_forward_norm: &'static str,
 }
 
+/// Sizes of a post-norm layer and its attention mask.
 pub struct LayerConfig {
     pub hidden_size: usize,
     pub intermediate_size: usize,

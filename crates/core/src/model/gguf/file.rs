@@ -8,6 +8,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// An open GGUF file with its parsed header.
 pub struct GgufFile {
     pub path: PathBuf,
     pub content: Arc<Content>,

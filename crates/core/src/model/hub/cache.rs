@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// Folder of one repository in the Hugging Face cache.
 pub(super) struct RepositoryCache {
     repository_folder: PathBuf,
     locks_folder: PathBuf,

@@ -13,6 +13,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
 
+/// HTTP client of the Hugging Face hub.
 pub(super) struct HubClient {
     agent: Agent,
     endpoint: String,

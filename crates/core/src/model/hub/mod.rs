@@ -184,6 +184,7 @@ pub struct Settings {
     pub cache: PathBuf,
 }
 
+/// Whether the hub may be contacted (`HF_HUB_OFFLINE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkMode {
     Online,

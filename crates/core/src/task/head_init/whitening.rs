@@ -10,6 +10,7 @@ use espalier_tensor::{Backend, Buffer, Tensor};
 /// Shrinkage of the covariance, chosen on banking77, where 0.03 and 0.1 cost half a point of accuracy.
 const SHRINKAGE: f64 = 0.3;
 
+/// Linear map to features with mean 0 and unit covariance.
 pub struct Whitening {
     width: usize,
     /// L⁻¹, `(width, width)`, lower triangular.

@@ -77,6 +77,7 @@ impl ActivationFn for Gelu {
     }
 }
 
+/// Kernel that applies an activation function to every value.
 pub struct MapActivation<'a, C> {
     pub input: &'a Matrix,
     /// Receives f′(x), shaped like the input, if the backward pass needs it.

@@ -25,6 +25,7 @@ pub trait PanelVec<L: Simd>: Copy {
     unsafe fn mul_acc(self, value: L, panels: Self) -> Self;
 }
 
+/// One panel of sixteen columns: one vector.
 #[derive(Clone, Copy)]
 pub struct SinglePanel<L>(pub L);
 
@@ -74,6 +75,7 @@ impl<L: Simd> PanelVec<L> for SinglePanel<L> {
     }
 }
 
+/// Two neighbouring groups of panels.
 #[derive(Clone, Copy)]
 pub struct PanelPair<P>(pub P, pub P);
 
@@ -151,6 +153,7 @@ pub trait MicroTile<L: Simd, P: PanelVec<L>>: Copy {
     unsafe fn mul_acc(self, lhs: *const f32, stride: usize, panels: P) -> Self;
 }
 
+/// Accumulators of one row.
 #[derive(Clone, Copy)]
 pub struct RowTile<P>(P);
 
@@ -184,6 +187,7 @@ impl<L: Simd, P: PanelVec<L>> MicroTile<L, P> for RowTile<P> {
     }
 }
 
+/// Accumulators of the rows of two tiles.
 #[derive(Clone, Copy)]
 pub struct StackedTile<A, B>(A, B);
 

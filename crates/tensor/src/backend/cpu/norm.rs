@@ -12,6 +12,7 @@ pub struct NormStatistics {
     pub inv_std: MatrixBuf,
 }
 
+/// Kernel of LayerNorm and RMSNorm over rows.
 pub struct Norm<'a> {
     pub kind: NormKind,
     pub input: &'a Matrix,

@@ -30,6 +30,7 @@ pub struct RawRopeConfig {
     factors: Option<Vec<f64>>,
 }
 
+/// Rotary position embeddings of a checkpoint: base frequency and scaling.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RopeConfig {
     theta: f64,

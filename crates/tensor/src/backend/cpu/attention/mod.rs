@@ -26,7 +26,7 @@ struct AttentionKernel<'a> {
 }
 
 /// Keys or values of one head, packed in panels of sixteen rows.
-struct PackedHead(MatrixBuf);
+struct PackedAttentionHead(MatrixBuf);
 
 /// Columns of one head in a range of rows.
 struct HeadView<'a> {
@@ -44,7 +44,7 @@ struct HeadOutput {
     accumulate: bool,
 }
 
-impl PackedHead {
+impl PackedAttentionHead {
     fn new(inputs: &AttentionInputs) -> Self {
         Self(MatrixBuf::new(padded_len(inputs.max_key_len()), inputs.head_width()))
     }
@@ -68,7 +68,7 @@ impl<'a> AttentionKernel<'a> {
     }
 
     /// `out = lhs·rhsᵀ` for a block's query rows and keys.
-    fn scores(&self, lhs: &Matrix, rhs: &PackedHead, task: &HeadTask, block: &QueryBlock, out: &mut [f32]) {
+    fn scores(&self, lhs: &Matrix, rhs: &PackedAttentionHead, task: &HeadTask, block: &QueryBlock, out: &mut [f32]) {
         let (head_width, rows) = (self.head_width, block.query_rows(&task.query_rows));
         self.isa.run(Gemm {
             m: rows.len(),
@@ -83,7 +83,7 @@ impl<'a> AttentionKernel<'a> {
     }
 
     /// Probabilities of a block's rows, from its first key on.
-    fn probabilities(&self, keys: &PackedHead, task: &HeadTask, block: &QueryBlock, out: &mut [f32]) {
+    fn probabilities(&self, keys: &PackedAttentionHead, task: &HeadTask, block: &QueryBlock, out: &mut [f32]) {
         self.scores(self.inputs.query, keys, task, block, out);
         let (row_stride, length, scale) = (padded_len(task.key_rows.len()), block.keys.len(), self.inputs.scale());
         let mask = self.inputs.score_mask(task, block);
@@ -111,7 +111,7 @@ impl<'a> AttentionKernel<'a> {
 
 /// Forward pass. `saved` has room for [`AttentionInputs::saved_len`] probabilities, if they are to be saved.
 pub fn forward(isa: Isa, inputs: AttentionInputs, mut saved: Option<&mut MatrixBuf>) -> Matrix {
-    let (kernel, mut keys) = (AttentionKernel::new(isa, inputs), PackedHead::new(&inputs));
+    let (kernel, mut keys) = (AttentionKernel::new(isa, inputs), PackedAttentionHead::new(&inputs));
     let head_width = kernel.head_width;
     let mut out = MatrixBuf::new(inputs.query.rows(), inputs.query.width());
     let mut scratch = MatrixBuf::new(inputs.max_key_len(), padded_len(inputs.max_key_len()));
@@ -140,7 +140,7 @@ pub fn forward(isa: Isa, inputs: AttentionInputs, mut saved: Option<&mut MatrixB
 /// query, key and value, from the gradient `(tokens, hidden)` and the saved probabilities.
 pub fn backward(isa: Isa, inputs: AttentionInputs, gradient: &Matrix, saved_probabilities: &Matrix) -> [Matrix; 3] {
     let kernel = AttentionKernel::new(isa, inputs);
-    let [mut keys, mut values] = std::array::from_fn(|_| PackedHead::new(&inputs));
+    let [mut keys, mut values] = std::array::from_fn(|_| PackedAttentionHead::new(&inputs));
     let (head_width, scale) = (kernel.head_width, inputs.scale());
     let zeros = |shape_of: &Matrix| MatrixBuf::zeros(shape_of.rows(), shape_of.width());
     let mut grad_query = MatrixBuf::new(inputs.query.rows(), inputs.query.width());

@@ -33,6 +33,7 @@ pub trait WeightLoad<L: Simd, F: QuantCodec> {
     unsafe fn prefetch(address: *const u8, stride: usize);
 }
 
+/// Loads one strip of 32 columns.
 pub struct SingleStrip;
 
 /// The two panels of one strip.
@@ -74,6 +75,7 @@ impl<L: Simd, F: QuantCodec> WeightLoad<L, F> for SingleStrip {
     }
 }
 
+/// Loads two neighbouring groups of strips.
 pub struct StripPair<R>(R);
 
 impl<L: Simd, F: QuantCodec, R: WeightLoad<L, F>> WeightLoad<L, F> for StripPair<R> {
