@@ -1,6 +1,6 @@
 //! Parser of server-sent events (WHATWG HTML, section 9.2).
 //!
-//! [`EventSubscription`] subscribes to a job's event stream, with reconnection, and to Ctrl-C, on one channel.
+//! [`subscribe`] listens to a job's event stream, with reconnection, and to Ctrl-C, on one channel.
 
 use crate::cli::client::{Client, encode_path_segment};
 use crate::cli::error::{CliError, CliResult};
