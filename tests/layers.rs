@@ -92,7 +92,11 @@ fn violations_in(folder: &str, krate: &str) -> Vec<String> {
         let inside = file.strip_prefix(&root).expect("the file is below the folder");
         let module = if krate == "tensor" { Some(krate.to_string()) } else { top_module(inside) };
         let text = std::fs::read_to_string(file).expect("the source is readable");
-        let found = module.map_or_else(Vec::new, |module| violations(krate, &module, &text));
+        let mut found = module.map_or_else(Vec::new, |module| violations(krate, &module, &text));
+        // Unit tests in files of their own may use any crate as an oracle.
+        if file.to_str().is_some_and(|name| name.ends_with("tests.rs")) {
+            found.retain(|violation| !violation.starts_with("the crate "));
+        }
         found.into_iter().map(|violation| format!("{folder}/{}: {violation}", inside.display())).collect::<Vec<_>>()
     };
     files.iter().flat_map(of_file).collect()
