@@ -17,7 +17,7 @@ pub trait Store: Send + Sync {
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
 
-    /// Checks that the database answers.
+    /// Checks that the database answers and commits a write.
     async fn ping(&self) -> Result<()>;
 
     /// Time of the database's clock plus the offset that tests have set.

@@ -47,6 +47,14 @@ impl<D: Dialect> SqlStore<D> {
         self.fetch_one("select now from db_now", params![]).await.context("reading the clock")?.timestamp("now")
     }
 
+    /// Commits a write that changes nothing, which fails on a full disk and on a read-only database.
+    pub async fn check_write(&self) -> Result<()> {
+        let mut transaction = self.begin().await?;
+        let sql = "update test_clock set clock_offset = clock_offset";
+        transaction.execute(sql, params![]).await.context("writing to the database")?;
+        transaction.commit().await
+    }
+
     pub async fn advance_clock(&self, offset: Duration) -> Result<()> {
         let mut transaction = self.begin().await?;
         let sql = "update test_clock set clock_offset = clock_offset + $1";

@@ -37,7 +37,7 @@ impl<D: Dialect> Store for SqlStore<D> {
     }
 
     async fn ping(&self) -> Result<()> {
-        SqlStore::now(self).await.map(|_| ())
+        self.check_write().await
     }
 
     async fn now(&self) -> Result<DateTime<Utc>> {

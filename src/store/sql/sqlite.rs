@@ -11,7 +11,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Arguments, SqlSafeStr, SqlStr};
+use sqlx::{Arguments, Connection as _, SqlSafeStr, SqlStr, SqliteConnection};
 use std::str::FromStr;
 use std::time::Duration;
 use uuid::Uuid;
@@ -132,7 +132,21 @@ fn connect_options(url: &str) -> Result<SqliteConnectOptions> {
 }
 
 fn pool_options(max_connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(max_connections).idle_timeout(None).max_lifetime(None)
+    SqlitePoolOptions::new()
+        .max_connections(max_connections)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_release(|connection, _| Box::pin(is_reusable(connection)))
+}
+
+/// Whether a connection that returns to its pool is outside a transaction; otherwise the pool closes it and opens another.
+///
+/// SQLite rolls a transaction back by itself when a write fails, as on a full disk. The rollback of the dropped transaction then
+/// fails, and sqlx counts the transaction as open for ever.
+async fn is_reusable(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    // The rollback of a dropped transaction is only queued; the ping ends after it.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Runs all migrations in one writing transaction, so that two processes that start on a new file do it one after the

@@ -1,7 +1,8 @@
 //! Connecting to a database, and the errors of an unusable one.
 
-use super::helpers::expect_error;
+use super::helpers::{ALL, add_job, expect_error};
 use crate::support::database::Database;
+use crate::support::samples::{OWNER, new_dataset};
 use espalier::store::{self, Store};
 use espalier_core::error::Error;
 use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
@@ -53,6 +54,29 @@ async fn sqlite_path_may_contain_any_character() {
     let store = store::connect(&store::sqlite_url(&file)).await.unwrap();
     store.ping().await.unwrap();
     assert!(file.exists());
+}
+
+/// `raise(rollback)` does what SQLite does when a write fails on a full disk: it ends the transaction.
+#[tokio::test]
+async fn a_store_works_again_after_sqlite_has_rolled_back_by_itself() {
+    let database = Database::sqlite().await;
+    let store = store::connect(database.url()).await.unwrap();
+    let mut connection = SqliteConnection::connect(database.url()).await.unwrap();
+    for (table, event) in [("datasets", "insert"), ("test_clock", "update")] {
+        let trigger =
+            format!("create trigger fault before {event} on {table} begin select raise(rollback, 'disk full'); end");
+        connection.execute(sqlx::AssertSqlSafe(trigger)).await.unwrap();
+        for _ in 0..3 {
+            match table {
+                "datasets" => expect_error(store.add_dataset(new_dataset("da7a")).await, "internal"),
+                _ => expect_error(store.ping().await, "internal"),
+            };
+        }
+        connection.execute("drop trigger fault").await.unwrap();
+        add_job(&*store).await;
+        store.ping().await.unwrap();
+    }
+    assert_eq!(store.jobs(OWNER, None, ALL).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
