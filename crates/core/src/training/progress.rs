@@ -35,7 +35,7 @@ pub struct MetricsRow {
     pub metrics: serde_json::Value,
 }
 
-/// Reason why a training run is told to stop before its end.
+/// Reason to stop a training run before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     Cancel,
