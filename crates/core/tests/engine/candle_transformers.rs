@@ -109,6 +109,8 @@ fn qwen2_matches_candle_transformers() {
         ("rope_parameters", Value::Null),
         ("rope_theta", json!(1000.0)),
         ("use_sliding_window", json!(false)),
+        // Candle's model applies the window in any case.
+        ("sliding_window", json!(128)),
         ("layer_types", json!(["full_attention", "full_attention"])),
     ];
     let folder = variant("decoders/qwen2", &fields, |_| true);
