@@ -15,6 +15,4 @@ tests=(
   backend::cpu::attention::kv_block
   backend::cpu::quant::column_slice
 )
-# The pool's workers are not joined: they end with the process.
-MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" \
-  cargo +nightly miri test --locked -p espalier-tensor --lib -- "${tests[@]}"
+MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test --locked -p espalier-tensor --lib -- "${tests[@]}"
