@@ -5,16 +5,18 @@
 
 use super::method::{Method, TrainingDefaults};
 use super::parameter_builder::{BuildContext, ParameterBuilder, TensorInit, TensorMap, TensorSet};
-use super::peft::{ModuleNaming, PeftMapping, mapping};
+use super::peft::{
+    ConfigFields, ExportContext, ModuleNaming, PeftFields, PeftMapping, PromptLearning, PromptLearningFields,
+    prompt_learning,
+};
 use super::soft_prompt::{self, MAX_ENCODER_SIZE, PROMPT_TENSOR_NAME, PromptEncoder, SoftPrompt};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
-use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::Result;
 use crate::model::{BaseModelInfo, Hooks, SiteInfo};
 use espalier_tensor::backend::Activation;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -101,7 +103,7 @@ impl Method for Config {
     }
 
     fn tensor_specs(&self, sites: &[SiteInfo], _: ModuleNaming) -> Vec<TensorSpec> {
-        vec![mapping::prompt_spec(self.num_virtual_tokens, sites)]
+        vec![prompt_learning::prompt_spec(self.num_virtual_tokens, sites)]
     }
 
     fn peft(&self) -> Option<&dyn PeftMapping> {
@@ -115,7 +117,7 @@ impl PeftMapping for Config {
     }
 
     fn config_fields(&self, context: &ExportContext) -> ConfigFields {
-        let mut fields = mapping::common_fields(self.num_virtual_tokens, context);
+        let mut fields = prompt_learning::common_fields(self.num_virtual_tokens, context);
         fields.extend([
             ("encoder_dropout", json!(0.0)),
             ("encoder_hidden_size", json!(self.encoder_hidden_size.unwrap_or(context.info.hidden_size))),
@@ -127,13 +129,9 @@ impl PeftMapping for Config {
 }
 
 /// The fields of `P_TUNING`.
-#[derive(Debug, Clone)]
-pub struct PeftConfig {
-    num_virtual_tokens: usize,
-}
+pub type PeftConfig = PromptLearningFields<Config>;
 
-impl PeftFields for PeftConfig {
-    type Config = Config;
+impl PromptLearning for Config {
     const PEFT_TYPE: &'static str = "P_TUNING";
     const ACCEPTED_FIELDS: &'static [&'static str] = &[
         "num_virtual_tokens",
@@ -146,28 +144,13 @@ impl PeftFields for PeftConfig {
         "encoder_num_layers",
         "encoder_dropout",
     ];
+    const ACCEPTS_KV_SIZE: bool = false;
 
-    fn value_error(field: &str, value: &Value) -> Option<String> {
-        mapping::value_error(field, value)
+    fn with_virtual_tokens(num_virtual_tokens: usize) -> Self {
+        Self { num_virtual_tokens, ..Self::default() }
     }
 
-    fn parse(fields: &Map<String, Value>) -> Result<Self> {
-        Ok(Self { num_virtual_tokens: mapping::num_virtual_tokens(fields)? })
-    }
-
-    fn to_config(&self, _: &[SiteInfo], _: ModuleNaming) -> Result<Config> {
-        Ok(Config { num_virtual_tokens: self.num_virtual_tokens, ..Config::default() })
-    }
-
-    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
-        mapping::differing_fields(self.num_virtual_tokens, config.num_virtual_tokens)
-    }
-
-    fn num_virtual_tokens(&self) -> Option<usize> {
-        Some(self.num_virtual_tokens)
-    }
-
-    fn accepts_kv_size(&self) -> bool {
-        false
+    fn virtual_tokens(&self) -> usize {
+        self.num_virtual_tokens
     }
 }

@@ -5,7 +5,9 @@
 pub mod mapping;
 pub mod minimal_targets;
 pub mod naming;
+pub mod prompt_learning;
 pub mod target_selector;
 
 pub use mapping::{ConfigFields, ExportContext, PeftFields, PeftMapping};
 pub use naming::{KEY_PREFIX, ModuleNaming};
+pub use prompt_learning::{PromptLearning, PromptLearningFields};

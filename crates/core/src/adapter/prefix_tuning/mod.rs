@@ -5,12 +5,14 @@
 
 use super::method::{Method, TrainingDefaults};
 use super::parameter_builder::{BuildContext, ParameterBuilder, TensorInit, TensorMap, TensorSet};
-use super::peft::{ModuleNaming, PeftMapping, mapping};
+use super::peft::{
+    ConfigFields, ExportContext, ModuleNaming, PeftFields, PeftMapping, PromptLearning, PromptLearningFields,
+    prompt_learning,
+};
 use super::soft_prompt::{self, MAX_ENCODER_SIZE, PromptEncoder, VirtualTokenInit};
 use super::target_modules::{Layers, num_layers, projection_width};
 use super::tensor_spec::{TensorSlice, TensorSpec};
 use super::validator::MethodValidator;
-use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::adapter::target_modules::{key_width, num_kv_heads};
 use crate::error::{Error, Result};
 use crate::model::{BaseModelInfo, Hooks, Module, Site, SiteInfo};
@@ -18,7 +20,7 @@ use espalier_tensor::Tensor;
 use espalier_tensor::backend::Activation;
 use hooks::{PrefixSource, PrefixTuning, compute_key_values, tensor_name};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -179,7 +181,7 @@ impl Method for Config {
         }
         match self.covers_all_layers(sites) {
             true => {
-                let key = mapping::EMBEDDINGS_KEY.to_string();
+                let key = prompt_learning::EMBEDDINGS_KEY.to_string();
                 vec![TensorSpec { key, shape: vec![count, end], slices }]
             }
             false => slices.into_iter().map(|slice| TensorSpec::with_native_key(slice.name, slice.shape)).collect(),
@@ -197,7 +199,7 @@ impl PeftMapping for Config {
     }
 
     fn config_fields(&self, context: &ExportContext) -> ConfigFields {
-        let mut fields = mapping::common_fields(self.num_virtual_tokens, context);
+        let mut fields = prompt_learning::common_fields(self.num_virtual_tokens, context);
         fields.extend([
             ("encoder_hidden_size", json!(self.projection_hidden_size.unwrap_or(context.info.hidden_size))),
             // The stored keys and values are the output of the projection.
@@ -211,13 +213,9 @@ impl PeftMapping for Config {
 }
 
 /// The fields of `PREFIX_TUNING`.
-#[derive(Debug, Clone)]
-pub struct PeftConfig {
-    num_virtual_tokens: usize,
-}
+pub type PeftConfig = PromptLearningFields<Config>;
 
-impl PeftFields for PeftConfig {
-    type Config = Config;
+impl PromptLearning for Config {
     const PEFT_TYPE: &'static str = "PREFIX_TUNING";
     const ACCEPTED_FIELDS: &'static [&'static str] = &[
         "num_virtual_tokens",
@@ -228,28 +226,13 @@ impl PeftFields for PeftConfig {
         "encoder_hidden_size",
         "prefix_projection",
     ];
+    const ACCEPTS_KV_SIZE: bool = true;
 
-    fn value_error(field: &str, value: &Value) -> Option<String> {
-        mapping::value_error(field, value)
+    fn with_virtual_tokens(num_virtual_tokens: usize) -> Self {
+        Self { num_virtual_tokens, ..Self::default() }
     }
 
-    fn parse(fields: &Map<String, Value>) -> Result<Self> {
-        Ok(Self { num_virtual_tokens: mapping::num_virtual_tokens(fields)? })
-    }
-
-    fn to_config(&self, _: &[SiteInfo], _: ModuleNaming) -> Result<Config> {
-        Ok(Config { num_virtual_tokens: self.num_virtual_tokens, ..Config::default() })
-    }
-
-    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
-        mapping::differing_fields(self.num_virtual_tokens, config.num_virtual_tokens)
-    }
-
-    fn num_virtual_tokens(&self) -> Option<usize> {
-        Some(self.num_virtual_tokens)
-    }
-
-    fn accepts_kv_size(&self) -> bool {
-        true
+    fn virtual_tokens(&self) -> usize {
+        self.num_virtual_tokens
     }
 }

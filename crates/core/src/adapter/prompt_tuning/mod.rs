@@ -4,16 +4,18 @@
 
 use super::method::{Method, TrainingDefaults};
 use super::parameter_builder::{BuildContext, ParameterBuilder, TensorMap};
-use super::peft::{ModuleNaming, PeftMapping, mapping};
+use super::peft::{
+    ConfigFields, ExportContext, ModuleNaming, PeftFields, PeftMapping, PromptLearning, PromptLearningFields,
+    prompt_learning,
+};
 use super::soft_prompt::{self, PROMPT_TENSOR_NAME, SoftPrompt, VirtualTokenInit};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
-use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::{Error, Result};
 use crate::model::{BaseModelInfo, Hooks, SiteInfo};
 use espalier_tensor::Tensor;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -81,7 +83,7 @@ impl Method for Config {
     }
 
     fn tensor_specs(&self, sites: &[SiteInfo], _: ModuleNaming) -> Vec<TensorSpec> {
-        vec![mapping::prompt_spec(self.num_virtual_tokens, sites)]
+        vec![prompt_learning::prompt_spec(self.num_virtual_tokens, sites)]
     }
 
     fn peft(&self) -> Option<&dyn PeftMapping> {
@@ -95,20 +97,16 @@ impl PeftMapping for Config {
     }
 
     fn config_fields(&self, context: &ExportContext) -> ConfigFields {
-        let mut fields = mapping::common_fields(self.num_virtual_tokens, context);
+        let mut fields = prompt_learning::common_fields(self.num_virtual_tokens, context);
         fields.extend([("prompt_tuning_init", json!("RANDOM")), ("tokenizer_name_or_path", Value::Null)]);
         fields
     }
 }
 
 /// The fields of `PROMPT_TUNING`.
-#[derive(Debug, Clone)]
-pub struct PeftConfig {
-    num_virtual_tokens: usize,
-}
+pub type PeftConfig = PromptLearningFields<Config>;
 
-impl PeftFields for PeftConfig {
-    type Config = Config;
+impl PromptLearning for Config {
     const PEFT_TYPE: &'static str = "PROMPT_TUNING";
     const ACCEPTED_FIELDS: &'static [&'static str] = &[
         "num_virtual_tokens",
@@ -121,28 +119,13 @@ impl PeftFields for PeftConfig {
         "tokenizer_name_or_path",
         "tokenizer_kwargs",
     ];
+    const ACCEPTS_KV_SIZE: bool = false;
 
-    fn value_error(field: &str, value: &Value) -> Option<String> {
-        mapping::value_error(field, value)
+    fn with_virtual_tokens(num_virtual_tokens: usize) -> Self {
+        Self { num_virtual_tokens, ..Self::default() }
     }
 
-    fn parse(fields: &Map<String, Value>) -> Result<Self> {
-        Ok(Self { num_virtual_tokens: mapping::num_virtual_tokens(fields)? })
-    }
-
-    fn to_config(&self, _: &[SiteInfo], _: ModuleNaming) -> Result<Config> {
-        Ok(Config { num_virtual_tokens: self.num_virtual_tokens, ..Config::default() })
-    }
-
-    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
-        mapping::differing_fields(self.num_virtual_tokens, config.num_virtual_tokens)
-    }
-
-    fn num_virtual_tokens(&self) -> Option<usize> {
-        Some(self.num_virtual_tokens)
-    }
-
-    fn accepts_kv_size(&self) -> bool {
-        false
+    fn virtual_tokens(&self) -> usize {
+        self.num_virtual_tokens
     }
 }

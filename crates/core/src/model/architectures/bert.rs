@@ -1,6 +1,6 @@
 //! BERT (Devlin et al. 2018): absolute positions, token types, post-norm layers and a tanh pooler.
 
-use super::layers::{self, LayerConfig, LayerTensorNames};
+use super::layers::{self, LayerTensorNames, PostNormConfig};
 use crate::error::Result;
 use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::classification_head::ClassificationHeadSpec;
@@ -107,7 +107,7 @@ impl Config {
             norm: Some(EmbeddingNorm::load(loader, base_model, "embeddings.LayerNorm", hidden, BiasPresence::Present)?),
         };
         let prefix = LayerPrefix { base_model, layers: "encoder.layer" };
-        let layer_config = LayerConfig {
+        let layer_config = PostNormConfig {
             hidden_size: hidden,
             intermediate_size: self.intermediate_size,
             heads: self.num_attention_heads,

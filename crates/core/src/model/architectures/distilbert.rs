@@ -1,6 +1,6 @@
 //! DistilBERT (Sanh et al. 2019): BERT with fewer layers, without token types and pooler.
 
-use super::layers::{self, LayerConfig, LayerTensorNames};
+use super::layers::{self, LayerTensorNames, PostNormConfig};
 use crate::error::Result;
 use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
 use crate::model::classification_head::ClassificationHeadSpec;
@@ -83,7 +83,7 @@ fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -
     };
     let prefix = LayerPrefix { base_model: BASE_MODEL_PREFIX, layers: "transformer.layer" };
     let layer_config =
-        LayerConfig { hidden_size: hidden, intermediate_size: config.hidden_dim, heads: config.n_heads, mask: None };
+        PostNormConfig { hidden_size: hidden, intermediate_size: config.hidden_dim, heads: config.n_heads, mask: None };
     let layers = layers::load_layers(&mut loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, config.n_layers)?;
     let dimensions = ModelDimensions {
         hidden_size: hidden,

@@ -127,7 +127,7 @@ pub struct LayerTensorNames {
 }
 
 /// Sizes of a post-norm layer and its attention mask.
-pub struct LayerConfig {
+pub struct PostNormConfig {
     pub hidden_size: usize,
     pub intermediate_size: usize,
     pub heads: usize,
@@ -144,10 +144,10 @@ pub fn load_layers(
     loader: &mut CheckpointLoader,
     prefix: LayerPrefix,
     names: &LayerTensorNames,
-    config: &LayerConfig,
+    config: &PostNormConfig,
     layers: usize,
 ) -> Result<Vec<Box<dyn Layer>>> {
-    let LayerConfig { hidden_size: hidden, intermediate_size: intermediate, heads, .. } = *config;
+    let PostNormConfig { hidden_size: hidden, intermediate_size: intermediate, heads, .. } = *config;
     let mut load = |index: usize| {
         let parts = [
             LayerPart::linear(Module::Query, names.query, [hidden, hidden]),

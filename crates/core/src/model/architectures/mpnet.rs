@@ -1,7 +1,7 @@
 //! MPNet (Song et al. 2020): BERT without token types, with padding rows at the start of the position table and a relative position
 //! bias that all layers share.
 
-use super::layers::{self, LayerConfig, LayerTensorNames};
+use super::layers::{self, LayerTensorNames, PostNormConfig};
 use super::{bert, roberta};
 use crate::error::Result;
 use crate::model::architectures::{ArchitectureEntry, LoadedArchitecture};
@@ -96,7 +96,7 @@ fn load(config: Value, weights: &mut CheckpointTensors, backend: &dyn Backend) -
     let bias = backend.upload(&bias_by_distance(&bias_by_bucket, heads))?;
     let mask = Some(Arc::new(AttentionMask { relative_position_bias: Some(bias), ..AttentionMask::default() }));
     let prefix = LayerPrefix { base_model: BASE_MODEL_PREFIX, layers: "encoder.layer" };
-    let layer_config = LayerConfig { hidden_size: hidden, intermediate_size: config.intermediate_size, heads, mask };
+    let layer_config = PostNormConfig { hidden_size: hidden, intermediate_size: config.intermediate_size, heads, mask };
     let layers =
         layers::load_layers(&mut loader, prefix, &LAYER_TENSOR_NAMES, &layer_config, config.num_hidden_layers)?;
     let dimensions = ModelDimensions {

@@ -248,7 +248,7 @@ mod metrics_tests {
     }
 
     #[test]
-    fn a_constant_side_has_no_correlation() {
+    fn constant_values_have_no_correlation() {
         let metrics = RegressionMetrics::new(&[1.0, 1.0], &[1.0, 2.0]);
         assert_eq!((metrics.pearson, metrics.spearman), (0.0, 0.0));
     }

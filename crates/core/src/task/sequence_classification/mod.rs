@@ -1,5 +1,5 @@
 //! Sequence classification: one label, or with `multi_label` a set of labels, for a text or a pair of texts.
-//! The objective of a single label is cross entropy over the classes.
+//! Training on single labels minimises the cross entropy over the classes.
 
 use super::{
     Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, calibration, head,

@@ -2,7 +2,7 @@
 //!
 //! The file begins with the sha256 of its content. If it does not verify, the job starts again and ends with the same result.
 //!
-//! The rungs are scheduled with the examples that a candidate has seen as the resource.
+//! [`ResourceSchedule`] places the rungs; the resource is the number of examples that a candidate has seen.
 
 use crate::durable_fs;
 use crate::error::{Context, Result};
@@ -129,7 +129,7 @@ pub struct Rung {
     pub survivors: usize,
 }
 
-/// Steps of a full run over the training examples.
+/// Examples and steps of a full run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResourceSchedule {
     pub examples: u64,
