@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Maximum time for the database to answer before the server counts as not ready.
-const DATABASE_PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum time for the database to commit a write before the server counts as not ready.
+const DATABASE_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -39,7 +39,7 @@ async fn get_health_live() -> Json<Health> {
 
 /// Readiness check
 ///
-/// Answers 200 if the database answers and the server is not shutting down.
+/// Answers 200 if the database commits a write and the server is not shutting down.
 #[utoipa::path(
     get, path = "/health/ready", operation_id = "get_health_ready", tag = "operations", security(()),
     responses((status = 200, description = "The server accepts requests.", body = Health, example = json!({"status": "ready"})), ServiceUnavailable),
@@ -48,7 +48,7 @@ async fn get_health_ready(state: AppState) -> ApiResult<Json<Health>> {
     if state.shutdown.is_cancelled() {
         return Err(Error::busy("shutting_down", "the server is shutting down: use another", RETRY_AFTER).into());
     }
-    match tokio::time::timeout(DATABASE_PING_TIMEOUT, state.store.ping()).await {
+    match tokio::time::timeout(DATABASE_WRITE_TIMEOUT, state.store.check_write()).await {
         Ok(Ok(())) => Ok(Json(Health { status: "ready" })),
         Ok(Err(error)) => Err(unreachable_database(&error.to_string())),
         Err(_) => Err(unreachable_database("timeout")),
@@ -56,6 +56,6 @@ async fn get_health_ready(state: AppState) -> ApiResult<Json<Health>> {
 }
 
 fn unreachable_database(reason: &str) -> ApiError {
-    tracing::warn!(reason, "database ping failed");
+    tracing::warn!(reason, "the database did not commit a write");
     Error::busy("database_unreachable", "the database does not answer: try again later", RETRY_AFTER).into()
 }

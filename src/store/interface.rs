@@ -17,8 +17,8 @@ pub trait Store: Send + Sync {
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
 
-    /// Checks that the database answers and commits a write.
-    async fn ping(&self) -> Result<()>;
+    /// Commits a write that changes nothing, which fails on a full disk and on a read-only database.
+    async fn check_write(&self) -> Result<()>;
 
     /// Time of the database's clock plus the offset that tests have set.
     async fn now(&self) -> Result<DateTime<Utc>>;

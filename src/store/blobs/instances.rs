@@ -38,8 +38,8 @@ pub fn lock_unused(instances_dir: &Path) -> io::Result<UnlockedInstances> {
 }
 
 impl UnlockedInstances {
-    /// Removes the lock files of the stale instances while they are still locked, so that no process can take one over
-    /// before its leases have expired. Returns the own instance and the ids of all, including the own.
+    /// Removes the lock files of the stale instances. This process holds their locks meanwhile, so no other process takes
+    /// an instance over before its leases have expired. Returns the own instance and the ids of all, including the own.
     pub fn remove_stale(self) -> io::Result<(Instance, Vec<Uuid>)> {
         let mut stale_ids = vec![self.own.id];
         for other in self.stale {

@@ -36,8 +36,8 @@ impl<D: Dialect> Store for SqlStore<D> {
         D::NAME
     }
 
-    async fn ping(&self) -> Result<()> {
-        self.check_write().await
+    async fn check_write(&self) -> Result<()> {
+        SqlStore::check_write(self).await
     }
 
     async fn now(&self) -> Result<DateTime<Utc>> {

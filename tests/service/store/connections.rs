@@ -52,7 +52,7 @@ async fn sqlite_path_may_contain_any_character() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("50% odd? #name.db");
     let store = store::connect(&store::sqlite_url(&file)).await.unwrap();
-    store.ping().await.unwrap();
+    store.check_write().await.unwrap();
     assert!(file.exists());
 }
 
@@ -69,12 +69,12 @@ async fn a_store_works_again_after_sqlite_has_rolled_back_by_itself() {
         for _ in 0..3 {
             match table {
                 "datasets" => expect_error(store.add_dataset(new_dataset("da7a")).await, "internal"),
-                _ => expect_error(store.ping().await, "internal"),
+                _ => expect_error(store.check_write().await, "internal"),
             };
         }
         connection.execute("drop trigger fault").await.unwrap();
         add_job(&*store).await;
-        store.ping().await.unwrap();
+        store.check_write().await.unwrap();
     }
     assert_eq!(store.jobs(OWNER, None, ALL).await.unwrap().len(), 2);
 }
