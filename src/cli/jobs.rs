@@ -35,6 +35,10 @@ enum Command {
     Pause { id: String },
     /// Resume a paused job from its checkpoint
     Resume { id: String },
+    /// Retry a failed job from its last checkpoint
+    Retry { id: String },
+    /// Delete a finished job with its events; its adapter stays
+    Delete { id: String },
 }
 
 #[derive(Args)]
@@ -57,6 +61,8 @@ pub fn run(args: &JobsArgs) -> CliResult {
         Command::Cancel { id } => request_action(&client, id, "cancel", &mut output),
         Command::Pause { id } => request_action(&client, id, "pause", &mut output),
         Command::Resume { id } => request_action(&client, id, "resume", &mut output),
+        Command::Retry { id } => request_action(&client, id, "retry", &mut output),
+        Command::Delete { id } => delete(&client, id, &mut output),
     }
 }
 
@@ -144,6 +150,12 @@ fn request_action(client: &Client, id: &str, action: &str, output: &mut Output) 
         }
         None => output.write_line(format!("job {} is {}", job.id, job.status)),
     }
+}
+
+fn delete(client: &Client, id: &str, output: &mut Output) -> CliResult {
+    client.request_json(Method::DELETE, &job_path(id))?;
+    output.write_json(&json!({"deleted": id}))?;
+    output.write_line(format!("job {id} is deleted"))
 }
 
 fn job_path(id: &str) -> String {

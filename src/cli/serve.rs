@@ -2,12 +2,12 @@
 
 use super::error::{CliError, CliResult};
 use crate::config::{Config, LogFlags, LogFormat, Role, Secret, Settings};
-use crate::http::{self, ApiKeys, AppState, ConcurrencyLimits, Metrics};
+use crate::http::{self, ApiKeys, AppState, ConcurrencyLimits, JobMetrics, Metrics};
 use crate::serving::InferenceService;
 use crate::store::blobs::{DataDir, GcReport};
-use crate::store::{self, Store};
+use crate::store::{self, DeletedRows, RetentionPolicy, Store, retention};
 use crate::worker::{WorkerContext, Workers};
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::{Context, Result};
 use espalier_core::model::{BaseModel, hub};
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
@@ -17,10 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-use uuid::Uuid;
 
-/// Minimum age of unreferenced blobs that garbage collection deletes; the row of a younger blob may not be inserted yet.
-const GC_MIN_AGE: Duration = Duration::from_secs(3600);
 /// Time for running jobs to write a checkpoint and return to the queue. The lease of a job that takes longer is released at the
 /// next start.
 const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(9);
@@ -43,7 +40,7 @@ pub fn run(config: &Config) -> CliResult {
     let base = load_base_model(&settings)?;
     let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
     let result = runtime.block_on(async {
-        let store = open_store(&settings.database_url, &data_dir).await?;
+        let store = open_store(&settings, &data_dir).await?;
         serve(Components { store, base, data_dir, settings }, listener).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
@@ -88,34 +85,49 @@ pub fn load_base_model(settings: &Settings) -> Result<Arc<BaseModel>> {
     Ok(Arc::new(base))
 }
 
-/// Connects to the database, expires the leases of processes that no longer run, and deletes unreferenced blobs.
-async fn open_store(database_url: &Secret, data_dir: &Arc<DataDir>) -> Result<Arc<dyn Store>> {
-    let store = store::connect(database_url.expose()).await?;
+/// Connects to the database, expires the leases of processes that no longer run, and deletes what is not kept.
+async fn open_store(settings: &Settings, data_dir: &Arc<DataDir>) -> Result<Arc<dyn Store>> {
+    let store = store::connect(settings.database_url.expose()).await?;
     let mut expired_leases = 0;
     for instance in data_dir.stale_instances() {
         expired_leases += store.expire_leases_of_instance(*instance).await?;
     }
-    let jobs_with_checkpoints = data_dir.jobs_with_checkpoints()?;
-    let live = store::live_blobs(store.as_ref()).await?;
-    let gc_dir = Arc::clone(data_dir);
-    let collect = move || {
-        let finished: Vec<Uuid> =
-            jobs_with_checkpoints.into_iter().filter(|job| !live.unfinished_jobs.contains(job)).collect();
-        finished.iter().try_for_each(|job| gc_dir.remove_checkpoints(*job))?;
-        let removed = gc_dir.garbage_collect(&live, GC_MIN_AGE)?;
-        Ok::<_, Error>(GcReport { checkpoints: removed.checkpoints + finished.len(), ..removed })
-    };
-    let report = tokio::task::spawn_blocking(collect).await.context("collecting garbage in the data folder")??;
-    tracing::info!(
-        database = store.backend_name(),
-        instance = %data_dir.instance_id(),
-        expired_leases,
-        removed_datasets = report.datasets,
-        removed_adapters = report.adapters,
-        removed_checkpoints = report.checkpoints,
-        "store opened"
-    );
+    tracing::info!(database = store.backend_name(), instance = %data_dir.instance_id(), expired_leases, "store opened");
     Ok(store)
+}
+
+/// Applies the retention policy at the start and at every interval, until shutdown.
+async fn retention_loop(
+    store: Arc<dyn Store>,
+    data_dir: Arc<DataDir>,
+    policy: RetentionPolicy,
+    interval: Duration,
+    shutdown: CancellationToken,
+) {
+    loop {
+        match retention::apply(&store, &data_dir, &policy).await {
+            Ok((rows, blobs)) => log_deletions(&rows, &blobs),
+            Err(error) => tracing::warn!(%error, "retention policy not applied; trying again later"),
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn log_deletions(rows: &DeletedRows, blobs: &GcReport) {
+    if *rows == DeletedRows::default() && *blobs == GcReport::default() {
+        return;
+    }
+    tracing::info!(
+        jobs = rows.jobs,
+        events = rows.events,
+        adapters = rows.adapters,
+        dataset_files = blobs.datasets,
+        adapter_folders = blobs.adapters,
+        checkpoint_folders = blobs.checkpoints,
+        "deleted what is not kept"
+    );
 }
 
 async fn serve(components: Components, listener: TcpListener) -> Result<()> {
@@ -123,6 +135,13 @@ async fn serve(components: Components, listener: TcpListener) -> Result<()> {
     let address = listener.local_addr().context("listening")?;
     let shutdown = CancellationToken::new();
     let mut signals = Signals::install().context("installing signal handlers")?;
+    tokio::spawn(retention_loop(
+        Arc::clone(&components.store),
+        Arc::clone(&components.data_dir),
+        components.settings.retention,
+        components.settings.retention_interval,
+        shutdown.clone(),
+    ));
     let workers = start_workers(&components);
     let shutdown_timeout = components.settings.shutdown_timeout;
     let role = components.settings.role;
@@ -167,6 +186,7 @@ fn build_state(
     let Components { store, base, data_dir: folder, settings } = components;
     let adapters = folder.adapters_dir();
     let serving = InferenceService::start(Arc::clone(&base), Arc::clone(&store), adapters, settings.serving)?;
+    let job_metrics = JobMetrics::new(Arc::clone(&store));
     let keys = ApiKeys::new(settings.api_keys.iter().map(Secret::expose))?;
     if keys.allows_all() && !settings.listen.ip().is_loopback() {
         tracing::warn!(address = %settings.listen, "no api key is set: every client that reaches this address is accepted");
@@ -185,6 +205,7 @@ fn build_state(
         shutdown,
         openapi_yaml: http::openapi_yaml()?.into(),
         metrics: Arc::new(Metrics::default()),
+        job_metrics,
     })
 }
 

@@ -14,7 +14,7 @@ pub use access::{AccessSettings, Secret};
 pub use training::Role;
 pub use units::available_cores;
 
-use crate::{http, worker};
+use crate::{http, store, worker};
 use clap::{Args, ValueEnum};
 use espalier_core::error::Result;
 use espalier_core::{artifact, dataset, model};
@@ -74,6 +74,9 @@ pub struct Settings {
     pub weight_format: WeightFormat,
     pub data_dir: PathBuf,
     pub database_url: Secret,
+    pub retention: store::RetentionPolicy,
+    /// Interval at which the retention policy is applied.
+    pub retention_interval: Duration,
     pub listen: SocketAddr,
     /// Accepted bearer keys; without keys every request is accepted.
     pub api_keys: Vec<Secret>,
@@ -102,6 +105,8 @@ impl Config {
             weight_format: self.base.weight_format,
             data_dir: self.storage.data_dir.clone(),
             database_url: self.storage.resolve_database_url()?,
+            retention: self.storage.retention_policy(),
+            retention_interval: self.storage.retention_interval,
             listen: access.listen,
             api_keys: access.api_keys,
             role: self.training.role,

@@ -18,6 +18,11 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_ADAPTER_CACHE_SIZE", value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
     pub adapter_cache_size: u64,
 
+    /// Maximum age of a name's version that predictions and generation use while the database is unavailable; names are otherwise at
+    /// most a second old
+    #[arg(long, env = "ESPALIER_MAX_NAME_STALENESS", value_name = "TIME", default_value = "1h", value_parser = units::parse_duration)]
+    pub max_name_staleness: Duration,
+
     /// Maximum time that a request waits for others to join its batch
     #[arg(long, env = "ESPALIER_MAX_BATCH_DELAY", value_name = "TIME", default_value = "2ms", value_parser = units::parse_duration)]
     pub max_batch_delay: Duration,
@@ -70,6 +75,7 @@ impl Flags {
         Settings {
             threads: self.serving_threads.unwrap_or_else(available_cores),
             adapter_cache_bytes: self.adapter_cache_size,
+            max_name_staleness: self.max_name_staleness,
             max_queued_inputs: self.max_queued_inputs,
             max_batch_delay: self.max_batch_delay,
             max_batch_tokens: self.max_batch_tokens,

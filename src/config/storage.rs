@@ -1,10 +1,12 @@
 //! Settings of the data folder and the database.
 
 use super::access::{Secret, read_secret_file};
-use crate::store;
+use super::units::{self, RetentionTime};
+use crate::store::{self, RetentionPolicy};
 use clap::Args;
 use espalier_core::error::{Error, Result};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Clone, Args)]
 #[group(skip)]
@@ -23,9 +25,40 @@ pub struct Flags {
     /// File with the database URL on its first line, for mounted secrets
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
+
+    /// How long finished jobs are kept, or "forever"; their adapters stay
+    #[arg(long, env = "ESPALIER_KEEP_JOBS", value_name = "TIME", default_value = "90d", value_parser = units::parse_retention_time)]
+    pub keep_jobs: RetentionTime,
+
+    /// How long the metrics events of finished jobs are kept, or "forever"
+    #[arg(long, env = "ESPALIER_KEEP_EVENTS", value_name = "TIME", default_value = "30d", value_parser = units::parse_retention_time)]
+    pub keep_events: RetentionTime,
+
+    /// Number of the newest versions of each adapter name that are kept [default: all]
+    ///
+    /// A version that an unfinished job starts from is kept as well.
+    #[arg(long, env = "ESPALIER_KEEP_VERSIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_versions: Option<u32>,
+
+    /// How long the checkpoints of failed jobs are kept, from which a retry goes on
+    #[arg(long, env = "ESPALIER_KEEP_CHECKPOINTS", value_name = "TIME", default_value = "7d", value_parser = units::parse_duration)]
+    pub keep_checkpoints: Duration,
+
+    /// Interval at which old jobs, events, versions and unreferenced files are deleted
+    #[arg(long, env = "ESPALIER_RETENTION_INTERVAL", value_name = "TIME", default_value = "10m", value_parser = units::parse_duration)]
+    pub retention_interval: Duration,
 }
 
 impl Flags {
+    pub fn retention_policy(&self) -> RetentionPolicy {
+        RetentionPolicy {
+            keep_jobs: self.keep_jobs.0,
+            keep_events: self.keep_events.0,
+            keep_versions: self.keep_versions,
+            keep_checkpoints: self.keep_checkpoints,
+        }
+    }
+
     /// # Errors
     /// `Invalid` if both the URL and the file are given, or the file cannot be read.
     pub fn resolve_database_url(&self) -> Result<Secret> {

@@ -69,8 +69,9 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_POLL_INTERVAL", value_name = "TIME", default_value = "2s", value_parser = units::parse_duration)]
     pub poll_interval: Duration,
 
-    /// Number of consecutive attempts without a new checkpoint after which a job fails
-    #[arg(long, env = "ESPALIER_MAX_ATTEMPTS", value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of consecutive attempts without a new checkpoint after which a job fails: attempts that end with their process, and
+    /// attempts that end in an internal error, each counted by itself; a full disk and a lost database do not count
+    #[arg(long, env = "ESPALIER_MAX_ATTEMPTS", value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_attempts: u32,
 }
 

@@ -25,7 +25,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Parses a duration above zero: `500ms`, `30s`, `5m`, `1h`.
+/// Parses a duration above zero: `500ms`, `30s`, `5m`, `1h`, `90d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text);
     let number: u64 = number.parse().map_err(|_| "give a duration, for example 30s or 500ms".to_string())?;
@@ -34,7 +34,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "s" => number.checked_mul(1000),
         "m" => number.checked_mul(60 * 1000),
         "h" => number.checked_mul(3600 * 1000),
-        _ => return Err(format!("\"{unit}\" is not a unit of time: use ms, s, m or h")),
+        "d" => number.checked_mul(24 * 3600 * 1000),
+        _ => return Err(format!("\"{unit}\" is not a unit of time: use ms, s, m, h or d")),
     };
     match milliseconds {
         Some(milliseconds) if milliseconds > 0 && milliseconds <= MAX_DURATION_MILLIS => {
@@ -43,6 +44,20 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => Err("it must be between 1ms and one year".to_string()),
     }
 }
+
+/// Parses a duration, or `forever` as `None`.
+pub fn parse_retention_time(text: &str) -> Result<RetentionTime, String> {
+    match text.trim() {
+        "forever" => Ok(RetentionTime(None)),
+        text => parse_duration(text)
+            .map(|time| RetentionTime(Some(time)))
+            .map_err(|error| format!("{error}; or \"forever\"")),
+    }
+}
+
+/// How long something is kept; `None` for ever. A type of its own, because clap reads an `Option` as an optional flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionTime(pub Option<Duration>);
 
 /// Parses a fraction from 0 to 0.9.
 pub fn parse_fraction(text: &str) -> Result<f64, String> {
@@ -96,7 +111,7 @@ mod tests {
         assert!(parse_bytes("many").unwrap_err().contains("64MiB"));
         assert!(parse_bytes("99999999999GiB").unwrap_err().contains("between"));
         assert!(parse_bytes("0").is_err());
-        assert!(parse_duration("5").unwrap_err().contains("ms, s, m or h"));
+        assert!(parse_duration("5").unwrap_err().contains("ms, s, m, h or d"));
         assert!(parse_duration("0s").unwrap_err().contains("between"));
         assert!(parse_duration("99999999999999999h").unwrap_err().contains("between"));
     }

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
+/// `Retry-After` of a full disk: an operator has to free space.
+const STORAGE_FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
+
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Result of a handler.
@@ -26,7 +29,7 @@ pub struct ApiError {
     pub detail: String,
     pub field_errors: Vec<FieldError>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Cause of an internal error; logged with the request id and never sent.
+    /// Cause of an internal error or a full disk; logged with the request id and never sent.
     pub cause: Option<Arc<anyhow::Error>>,
 }
 
@@ -39,6 +42,7 @@ impl From<Error> for ApiError {
             Error::Busy { problem, retry_after } => {
                 Self::from_problem(StatusCode::SERVICE_UNAVAILABLE, problem).with_retry_after(retry_after)
             }
+            Error::StorageFull(cause) => Self::storage_full(cause),
             Error::Internal(cause) => Self::internal(cause),
         }
     }
@@ -57,6 +61,12 @@ impl ApiError {
         let detail = "something failed on our side; the log has the reason under this request's id";
         let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
         Self { cause: Some(Arc::new(cause)), ..error }
+    }
+
+    fn storage_full(cause: anyhow::Error) -> Self {
+        let detail = "the disk of the server is full, so that nothing was stored: free some space, then send it again";
+        let error = Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail);
+        Self { cause: Some(Arc::new(cause)), ..error.with_retry_after(STORAGE_FULL_RETRY_AFTER) }
     }
 
     /// Malformed JSON, form, path or body.

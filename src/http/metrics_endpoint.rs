@@ -2,12 +2,11 @@
 
 use super::metrics::encode_metrics;
 use crate::http::error::ApiResult;
+use crate::http::job_metrics::JobSnapshot;
 use crate::http::state::AppState;
 use crate::serving::Stats;
-use crate::store::{DEFAULT_OWNER, Job, PageRequest, Status};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use espalier_core::error::Result;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
@@ -18,8 +17,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Maximum number of running jobs with progress metrics.
-const MAX_RUNNING_JOBS: u32 = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabels {
@@ -37,7 +34,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// Get metrics
 ///
-/// Counters and gauges in the OpenMetrics text format, for Prometheus.
+/// Counters and gauges in the OpenMetrics text format, for Prometheus. The numbers of jobs are read from the database every few
+/// seconds; while it is unavailable, the last ones stay.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "get_metrics", tag = "operations",
     responses((status = 200, description = "Metrics of this server.", body = String, content_type = "application/openmetrics-text",
@@ -46,8 +44,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 async fn get_metrics(state: AppState) -> ApiResult<Response> {
     let mut snapshot = Registry::with_prefix("espalier");
     register_serving_metrics(&mut snapshot, state.serving.stats());
-    if let Err(error) = register_job_metrics(&mut snapshot, &state).await {
-        tracing::warn!(error = %error, "job metrics left out");
+    if let Some(jobs) = state.job_metrics.latest().await {
+        register_job_metrics(&mut snapshot, &jobs);
     }
     let text = encode_metrics(&[state.metrics.registry(), &snapshot])?;
     Ok(([(CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], text).into_response())
@@ -78,31 +76,21 @@ fn register_serving_metrics(registry: &mut Registry, stats: Stats) {
     counter("generation_tokens", "Generated tokens", generation.generated_tokens);
 }
 
-async fn register_job_metrics(registry: &mut Registry, state: &AppState) -> Result<()> {
+fn register_job_metrics(registry: &mut Registry, snapshot: &JobSnapshot) {
     let counts = Family::<StatusLabels, Gauge>::default();
-    for (status, count) in state.store.count_jobs_by_status().await? {
-        counts.get_or_create(&StatusLabels { status: status.as_str() }).set(to_i64(count));
+    for (status, count) in &snapshot.counts {
+        counts.get_or_create(&StatusLabels { status: status.as_str() }).set(to_i64(*count));
     }
     registry.register("jobs", "Jobs by status", counts);
-    let page = PageRequest { limit: MAX_RUNNING_JOBS, after: None };
-    let running = state.store.jobs(DEFAULT_OWNER, Some(Status::Running), page).await?;
     let progress = Family::<JobLabels, Gauge<f64, AtomicU64>>::default();
     let speed = Family::<JobLabels, Gauge<f64, AtomicU64>>::default();
-    for job in &running {
-        let Some((ratio, examples_per_second)) = job_progress(job) else { continue };
+    for job in &snapshot.running {
         let label = JobLabels { job: job.id.to_string() };
-        progress.get_or_create(&label).set(ratio);
-        speed.get_or_create(&label).set(examples_per_second);
+        progress.get_or_create(&label).set(job.progress);
+        speed.get_or_create(&label).set(job.examples_per_second);
     }
     registry.register("job_progress_ratio", "Fraction of a running job's steps that are done", progress);
     registry.register("job_examples_per_second", "Training examples per second of a running job", speed);
-    Ok(())
-}
-
-fn job_progress(job: &Job) -> Option<(f64, f64)> {
-    let progress = job.progress.as_ref()?;
-    let ratio = progress.step as f64 / progress.total_steps.max(1) as f64;
-    Some((ratio, progress.examples_per_second))
 }
 
 fn to_i64(count: u64) -> i64 {

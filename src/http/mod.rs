@@ -13,6 +13,7 @@ pub mod events;
 mod extract;
 pub mod generation;
 pub mod health;
+pub mod job_metrics;
 pub mod jobs;
 mod json;
 mod metrics;
@@ -32,6 +33,7 @@ mod state;
 mod upload;
 
 pub use auth::ApiKeys;
+pub use job_metrics::JobMetrics;
 pub use metrics::Metrics;
 pub use router::{openapi_document, openapi_yaml, router, worker_router};
 pub use server::serve;

@@ -113,10 +113,10 @@ pub type UnprocessableEntity = ProblemResponse<422>;
 pub type ServiceUnavailable = ProblemResponse<503>;
 
 /// Error statuses of every operation that needs a key.
-pub const COMMON_STATUSES: [u16; 2] = [401, 500];
+pub const COMMON_STATUSES: [u16; 3] = [401, 500, 507];
 
 /// Status, component name and description.
-const PROBLEM_STATUSES: [(u16, &str, &str); 10] = [
+const PROBLEM_STATUSES: [(u16, &str, &str); 11] = [
     (400, "BadRequest", "Malformed JSON, form, path or body."),
     (401, "Unauthorized", "The API key is missing or wrong."),
     (404, "NotFound", "The resource does not exist, or belongs to another owner."),
@@ -126,7 +126,12 @@ const PROBLEM_STATUSES: [(u16, &str, &str); 10] = [
     (415, "UnsupportedMediaType", "The operation does not accept this content type."),
     (422, "UnprocessableEntity", "The request was understood but is invalid; `errors` names the fields or lines."),
     (500, "InternalServerError", "Internal error; the server's log has the cause under the request id."),
-    (503, "ServiceUnavailable", "The server is overloaded or shutting down; retry after `Retry-After` seconds."),
+    (
+        503,
+        "ServiceUnavailable",
+        "The server is overloaded or shutting down, or its database is unavailable; retry after `Retry-After` seconds.",
+    ),
+    (507, "InsufficientStorage", "The server's disk is full; retry after `Retry-After` seconds."),
 ];
 
 impl<const STATUS: u16> IntoResponses for ProblemResponse<STATUS> {
@@ -155,7 +160,7 @@ fn problem_response(status: u16, description: &str) -> Response {
     let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, content);
     let (name, header_type, description) = match status {
         401 => ("www-authenticate", Type::String, "Authentication scheme to use."),
-        503 => ("retry-after", Type::Integer, "Seconds to wait before retrying."),
+        503 | 507 => ("retry-after", Type::Integer, "Seconds to wait before retrying."),
         _ => return response.build(),
     };
     let schema = ObjectBuilder::new().schema_type(header_type).build();

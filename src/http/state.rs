@@ -1,6 +1,7 @@
 //! Shared state of the handlers, with the limits and timeouts of the public API, which `config` fills.
 
 use super::auth::ApiKeys;
+use super::job_metrics::JobMetrics;
 use super::metrics::Metrics;
 use crate::serving::InferenceService;
 use crate::store::Store;
@@ -33,6 +34,7 @@ pub struct AppState {
     /// Content of `GET /openapi.yaml`.
     pub openapi_yaml: Arc<str>,
     pub metrics: Arc<Metrics>,
+    pub job_metrics: Arc<JobMetrics>,
     pub concurrency: Arc<ConcurrencyLimits>,
 }
 

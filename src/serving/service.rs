@@ -4,6 +4,7 @@
 //! run on worker threads.
 
 use super::adapters::cache::AdapterCache;
+use super::adapters::resolver::AdapterResolver;
 use super::adapters::{AdapterHandle, AdapterLoader};
 use super::errors;
 use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
@@ -12,7 +13,7 @@ use super::predict::batch::{self, BatchCounters};
 use super::predict::preprocess;
 use super::predict::queue::{Limits, PredictionQueue, collect_rows};
 use super::settings::{PredictOptions, PredictResponse, Settings, Stats};
-use crate::store::{Adapter, Reference, Store};
+use crate::store::{Reference, ResolvedAdapter, Store};
 use espalier_core::artifact::LoadedAdapter;
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
@@ -38,6 +39,7 @@ pub struct InferenceService {
 struct Inner {
     base: Arc<BaseModel>,
     store: Arc<dyn Store>,
+    resolver: AdapterResolver,
     loader: Arc<AdapterLoader>,
     cache: Arc<AdapterCache<LoadedAdapter>>,
     queue: Arc<PredictionQueue>,
@@ -52,7 +54,7 @@ struct Inner {
 
 /// Generation in progress: one stream per choice, prompt by prompt, and the adapter version that generates.
 pub struct RunningGeneration {
-    pub adapter: Option<Arc<Adapter>>,
+    pub adapter: Option<Arc<ResolvedAdapter>>,
     pub streams: Vec<GenerationStream>,
     /// Keeps [`InferenceService::drain`] waiting.
     _request_guard: TaskTrackerToken,
@@ -79,6 +81,7 @@ impl InferenceService {
             active_requests: TaskTracker::new(),
             max_inputs_per_request,
             generation_engine: GenerationEngine::start(&base, settings.generation)?.map(Arc::new),
+            resolver: AdapterResolver::new(Arc::clone(&store), settings.max_name_staleness),
             base,
             store,
         };
@@ -220,17 +223,17 @@ impl Inner {
         &self,
         owner: &str,
         reference: Option<&Reference>,
-    ) -> Result<(Option<Arc<Adapter>>, AdapterHandle)> {
+    ) -> Result<(Option<Arc<ResolvedAdapter>>, AdapterHandle)> {
         let Some(reference) = reference else { return Ok((None, AdapterHandle::base())) };
         loop {
-            let adapter = self.store.adapter(owner, reference).await?;
-            let version = adapter.description.version.clone();
+            let adapter = self.resolver.resolve(owner, reference).await?;
+            let version = adapter.version.clone();
             let load = Arc::clone(&self.loader).load(version.clone());
             let error = match self.cache.get_or_load(&version, load).await {
-                Ok(loaded) => return Ok((Some(Arc::new(adapter)), AdapterHandle::new(version, loaded))),
+                Ok(loaded) => return Ok((Some(adapter), AdapterHandle::new(version, loaded))),
                 Err(error) => error,
             };
-            match self.store.adapter(owner, &Reference::Id(adapter.id)).await {
+            match self.store.resolve_adapter(owner, &Reference::Id(adapter.id)).await {
                 Ok(_) => return Err(error),
                 // The adapter was deleted between lookup and load; a name may refer to another version now.
                 Err(Error::NotFound(_)) => {}

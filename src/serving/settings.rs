@@ -1,7 +1,7 @@
 //! Settings, request options, responses and counters of serving.
 
 use super::generation;
-use crate::store::Adapter;
+use crate::store::ResolvedAdapter;
 use espalier_core::task::Prediction;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,8 @@ pub struct Settings {
     pub threads: usize,
     /// Memory budget of the adapter cache in bytes.
     pub adapter_cache_bytes: u64,
+    /// Age up to which the version of a name is used while the database is unavailable.
+    pub max_name_staleness: Duration,
     /// Capacity of the prediction queue in inputs; a request beyond it is `Busy`.
     pub max_queued_inputs: usize,
     /// Longest time that a batch waits for requests that are being tokenized.
@@ -41,7 +43,7 @@ pub enum LogitsOutput {
 /// One prediction per input, in input order, and the adapter version that computed them (`None`: the base model).
 #[derive(Debug, Clone)]
 pub struct PredictResponse {
-    pub adapter: Option<Arc<Adapter>>,
+    pub adapter: Option<Arc<ResolvedAdapter>>,
     pub predictions: Vec<Prediction>,
 }
 

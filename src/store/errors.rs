@@ -90,13 +90,36 @@ pub fn lease_lost(job: Uuid) -> Error {
     )
 }
 
-pub fn attempts_exhausted(attempts: u32) -> JobError {
+pub fn job_not_failed(id: Uuid, status: Status) -> Error {
+    let detail = format!("the job {id} is {}: only a failed one can be retried", status.as_str());
+    Error::conflict("job_not_failed", detail)
+}
+
+pub fn job_active(id: Uuid, status: Status) -> Error {
+    let detail = format!("the job {id} is {}: cancel it before you delete it", status.as_str());
+    Error::conflict("job_active", detail)
+}
+
+/// Job error after `attempts` consecutive internal errors, the last of which is `last`.
+pub fn attempts_exhausted(attempts: u32, last: &JobError) -> JobError {
     JobError {
         code: "attempts_exhausted".to_string(),
         detail: format!(
-            "{attempts} attempts in a row ended without a new checkpoint: each time the server met an internal error or \
-             was killed, perhaps because it ran out of memory. Look into its log, then submit the job again, with a smaller \
-             batch_size or max_length if memory was short"
+            "{attempts} attempts in a row ended in an internal error without a new checkpoint, the last with: {}. Look into \
+             the server's log; POST /jobs/{{id}}/retry goes on from the last checkpoint",
+            last.detail
+        ),
+    }
+}
+
+/// Job error after the process of `deaths` consecutive attempts ended.
+pub fn processes_died(deaths: u32) -> JobError {
+    JobError {
+        code: "attempts_exhausted".to_string(),
+        detail: format!(
+            "{deaths} attempts in a row ended without a new checkpoint because the server's process ended: it was killed or \
+             restarted, or it ran out of memory. If memory was short, submit the job again with a smaller batch_size or \
+             max_length; otherwise POST /jobs/{{id}}/retry goes on from the last checkpoint"
         ),
     }
 }

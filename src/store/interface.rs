@@ -74,15 +74,20 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `Conflict` (`job_not_paused`) in every other state.
     async fn resume_job(&self, owner: &str, id: Uuid) -> Result<Job>;
+    /// Queues a failed job again. It goes on from its last checkpoint.
+    ///
+    /// # Errors
+    /// `Conflict` (`job_not_failed`; `dataset_gone` and `adapter_gone` as for [`Self::add_job`]); `Busy` (`queue_full`).
+    async fn retry_job(&self, owner: &str, id: Uuid, max_queued: u64) -> Result<Job>;
 
     // workers
 
     /// Claims the oldest job that is queued, or running under an expired lease. The claim raises the lease epoch and
     /// counts an attempt.
     ///
-    /// In the same transaction, the jobs before it that cannot run change their status: a job with `max_attempts`
-    /// consecutive claims without a new checkpoint fails (`attempts_exhausted`), and a job with a requested action is
-    /// cancelled or paused.
+    /// In the same transaction, the jobs before it that cannot run change their status: a job whose process has ended
+    /// waits (exponential backoff that starts at zero), or fails (`attempts_exhausted`) after `max_attempts` ends of a
+    /// process in a row without a new checkpoint; a job with a requested action is cancelled or paused.
     async fn claim(&self, worker: &WorkerId, lease_duration: Duration, max_attempts: u32)
     -> Result<Option<ClaimedJob>>;
     /// Extends the lease, stores the progress (unless one of its numbers is not finite), and returns the action that the
@@ -95,22 +100,29 @@ pub trait Store: Send + Sync {
     ) -> Result<Option<RequestedAction>>;
     /// Adds metrics rows as events. An existing row with the same step and split is not changed.
     async fn record_metrics(&self, lease: &Lease, rows: &[MetricsRow]) -> Result<()>;
-    /// Records that the checkpoint of a step is on disk. If no earlier attempt has reached this step, the count of
-    /// attempts without progress returns to zero.
+    /// Records that the checkpoint of a step is on disk. If no earlier attempt has reached this step, the counts of
+    /// failed attempts return to zero.
     async fn record_checkpoint(&self, lease: &Lease, step: u64) -> Result<()>;
-    /// Returns the job to its old position in the queue (graceful shutdown), or performs the requested action. `attempt`
-    /// counts the claim; the limit on attempts does not.
+    /// Returns the job to its old position in the queue (graceful shutdown), or performs the requested action.
     async fn requeue(&self, lease: &Lease) -> Result<()>;
-    /// Returns the job to the queue after an internal error or a panic, or performs the requested action. The attempt
-    /// counts towards the limit. The job keeps the error until the next claim.
-    async fn record_failed_attempt(&self, lease: &Lease, error: &JobError) -> Result<()>;
+    /// Returns the job to the queue after an attempt that ended in an error which is not the job's own, or performs the
+    /// requested action. The job keeps the error until the next claim. The next attempt waits: exponentially longer after
+    /// internal errors, of which `max_attempts` in a row without a new checkpoint fail the job (`attempts_exhausted`).
+    async fn record_failed_attempt(
+        &self,
+        lease: &Lease,
+        fault: AttemptFault,
+        error: &JobError,
+        max_attempts: u32,
+    ) -> Result<()>;
+    /// Reports that the process of this lease lives but has lost the lease, so that it does not count as ended.
+    async fn report_lost_lease(&self, lease: &Lease) -> Result<()>;
     /// Records that the worker has performed a requested action, as `cancelled` or `paused`. If the request has changed
-    /// since, the newest one holds: a pause becomes a cancellation, or the job is queued again. The attempt does not
-    /// count towards the limit.
+    /// since, the newest one holds: a pause becomes a cancellation, or the job is queued again.
     async fn complete_requested_action(&self, lease: &Lease, action: RequestedAction) -> Result<()>;
     async fn fail_job(&self, lease: &Lease, error: &JobError) -> Result<()>;
     /// Adds the adapter, points its name to it and finishes the job with its metrics, in one transaction. A requested
-    /// action has no effect any more.
+    /// action has no effect any more. If an earlier call has published this adapter, its row is returned.
     async fn publish(&self, lease: &Lease, adapter: NewAdapter, metrics: &serde_json::Value) -> Result<Adapter>;
     /// Expires the leases of an instance whose process has ended, and returns their number.
     async fn expire_leases_of_instance(&self, instance_id: Uuid) -> Result<u64>;
@@ -124,6 +136,13 @@ pub trait Store: Send + Sync {
 
     /// Adds an imported adapter and points its name to it.
     async fn add_adapter(&self, adapter: NewAdapter) -> Result<Adapter>;
+    /// Finds the id and version of an adapter, without its description.
+    ///
+    /// # Errors
+    /// As [`Self::adapter`].
+    async fn resolve_adapter(&self, owner: &str, reference: &Reference) -> Result<ResolvedAdapter>;
+    /// Number of times that this process has added or deleted adapters. What it has resolved before may have changed with it.
+    fn adapter_changes(&self) -> u64;
     /// Finds an adapter by its id, by its name (the newest of that name), or by name and version prefix.
     ///
     /// # Errors
@@ -141,6 +160,17 @@ pub trait Store: Send + Sync {
     async fn referenced_adapter_versions(&self) -> Result<Vec<String>>;
     /// Hashes of all datasets. The garbage collection may remove every other dataset file.
     async fn referenced_dataset_hashes(&self) -> Result<Vec<String>>;
-    /// Ids of all unfinished jobs. The garbage collection may remove the checkpoints of every other job.
-    async fn unfinished_jobs(&self) -> Result<Vec<Uuid>>;
+    /// Ids of all unfinished jobs, and of those that have failed within `keep_checkpoints`. The garbage collection may remove
+    /// the checkpoints of every other job.
+    async fn resumable_jobs(&self, keep_checkpoints: Duration) -> Result<Vec<Uuid>>;
+
+    // retention
+
+    /// Deletes a finished job with its events. Its adapter and its datasets stay.
+    ///
+    /// # Errors
+    /// `Conflict` (`job_active`) if the job is not finished.
+    async fn delete_job(&self, owner: &str, id: Uuid) -> Result<()>;
+    /// Deletes the rows that the policy does not keep, of all owners.
+    async fn delete_old_rows(&self, policy: &RetentionPolicy) -> Result<DeletedRows>;
 }

@@ -3,6 +3,7 @@
 pub mod blobs;
 pub mod interface;
 pub mod model;
+pub mod retention;
 
 mod errors;
 mod job_state_machine;
@@ -36,13 +37,4 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>> {
 pub fn sqlite_url(file: &Path) -> String {
     let path = file.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     format!("sqlite://{path}")
-}
-
-/// Reads which blobs the rows refer to. Call it before a garbage collection, not during one.
-pub async fn live_blobs(store: &dyn Store) -> Result<blobs::LiveBlobs> {
-    Ok(blobs::LiveBlobs {
-        dataset_hashes: store.referenced_dataset_hashes().await?.into_iter().collect(),
-        adapter_versions: store.referenced_adapter_versions().await?.into_iter().collect(),
-        unfinished_jobs: store.unfinished_jobs().await?.into_iter().collect(),
-    })
 }

@@ -5,6 +5,7 @@ use espalier_core::dataset::{Options, Report};
 use espalier_core::error::{Error, Result};
 use espalier_core::training::{Plan, Progress};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -99,6 +100,15 @@ pub struct JobError {
     pub detail: String,
 }
 
+/// Why an attempt ended whose job can still succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptFault {
+    /// A bug, or a failure of the machine. These are counted.
+    Internal,
+    /// A full disk or a lost database. These are not counted.
+    Environment,
+}
+
 #[derive(Debug, Clone)]
 pub struct NewJob {
     pub id: Uuid,
@@ -127,6 +137,8 @@ pub struct Job {
     pub error: Option<JobError>,
     /// Number of claims.
     pub attempt: u32,
+    /// Earliest time of the next attempt of a queued job; `None` if it can start at once.
+    pub next_attempt_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
@@ -230,6 +242,15 @@ pub struct Adapter {
     pub created_at: DateTime<Utc>,
 }
 
+/// Adapter that a reference names at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedAdapter {
+    pub id: Uuid,
+    pub name: Option<String>,
+    /// sha256 of its files, hexadecimal without prefix.
+    pub version: String,
+}
+
 /// Reference of a user to an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
@@ -269,6 +290,29 @@ impl Reference {
             )),
         }
     }
+}
+
+/// What is kept of finished work. `None` keeps everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionPolicy {
+    /// How long finished jobs are kept.
+    pub keep_jobs: Option<Duration>,
+    /// How long the metrics events of finished jobs are kept.
+    pub keep_events: Option<Duration>,
+    /// Number of the newest adapters of each name that are kept.
+    pub keep_versions: Option<u32>,
+    /// How long the checkpoints of failed jobs are kept.
+    pub keep_checkpoints: Duration,
+}
+
+/// Numbers of deleted rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeletedRows {
+    pub jobs: u64,
+    pub events: u64,
+    pub adapters: u64,
+    /// Versions of the deleted adapters that no other adapter refers to.
+    pub unreferenced_versions: Vec<String>,
 }
 
 /// Page of a list, newest first: at most `limit` rows, all older than the row `after`.

@@ -51,40 +51,36 @@ impl<'a> Attempt<'a> {
     }
 
     async fn run_to_completion(&self) -> AttemptOutcome {
-        let Err(error) = self.execute().await else { return AttemptOutcome::Finished };
-        match error {
-            AttemptError::Stopped(stop) => self.record_stop(stop).await,
-            AttemptError::Failed(error) => {
+        let recorded = match self.execute().await {
+            Ok(()) => Ok(()),
+            Err(AttemptError::Stopped(stop_reason)) => self.record_stop(stop_reason).await,
+            Err(AttemptError::Failed(error)) => {
                 tracing::info!(code = error.code, detail = error.detail, "job failed");
-                if self
-                    .write_under_lease("failing", || self.context.store.fail_job(&self.claim.lease, &error))
-                    .await
-                    .is_ok()
-                {
-                    // After the row is written: a kill in between leaves files that the sweep removes.
-                    self.remove_checkpoints().await;
-                }
+                // The checkpoints stay for a retry, until garbage collection removes them.
+                self.write_under_lease("failing", || self.context.store.fail_job(&self.claim.lease, &error)).await
             }
-            AttemptError::Internal(error) => {
-                tracing::error!(%error, "attempt ended in an internal error");
+            Err(AttemptError::Retryable(fault, error)) => {
+                tracing::error!(%error, ?fault, "attempt ended in an error; the job is tried again");
                 // The next attempt resumes from the checkpoint. If the row cannot be written either, the lease expires.
-                let job_error = retryable_job_error();
-                let _ = self
-                    .write_under_lease("recording a failed attempt", || {
-                        self.context.store.record_failed_attempt(&self.claim.lease, &job_error)
-                    })
-                    .await;
-                return AttemptOutcome::InternalError;
+                let job_error = retryable_job_error(fault, &error);
+                let max_attempts = self.context.settings.max_attempts;
+                self.write_under_lease("recording a failed attempt", || {
+                    self.context.store.record_failed_attempt(&self.claim.lease, fault, &job_error, max_attempts)
+                })
+                .await
             }
+        };
+        match recorded {
+            Ok(()) => AttemptOutcome::Finished,
+            Err(LeaseLost) => AttemptOutcome::LeaseLost(self.claim.lease),
         }
-        AttemptOutcome::Finished
     }
 
-    async fn record_stop(&self, stop_reason: StopReason) {
+    async fn record_stop(&self, stop_reason: StopReason) -> Result<(), LeaseLost> {
         let (store, lease) = (&self.context.store, &self.claim.lease);
         tracing::info!(?stop_reason, "attempt stopped");
         // A failed write means that the lease is lost. The next claim then carries out the owner's request.
-        let _ = match stop_reason {
+        match stop_reason {
             StopReason::LeaseLost => Err(self.lease_guard.mark_lost("training", LEASE_EXPIRED)),
             StopReason::Requeue => self.write_under_lease("requeuing", || store.requeue(lease)).await,
             StopReason::Pause => {
@@ -98,7 +94,7 @@ impl<'a> Attempt<'a> {
                 self.write_under_lease("cancelling", || store.complete_requested_action(lease, RequestedAction::Cancel))
                     .await
             }
-        };
+        }
     }
 
     /// The steps of an attempt.

@@ -57,7 +57,7 @@ impl LeaseGuard {
             // The timeout leaves time for a second try after a hanging connection.
             match timeout(remaining.min(self.lease_duration / 2), write()).await {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error @ (Error::Internal(_) | Error::Busy { .. }))) => {
+                Ok(Err(error @ (Error::Internal(_) | Error::StorageFull(_) | Error::Busy { .. }))) => {
                     tracing::warn!(%error, operation, "write to the store failed; retrying");
                 }
                 // `lease_lost`, or an error that must not occur: the attempt ends in both cases.

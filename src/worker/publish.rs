@@ -3,7 +3,7 @@
 use super::WorkerContext;
 use super::lease_guard::LeaseLost;
 use crate::store::blobs::DataDir;
-use crate::store::{AdapterDescription, Job, JobError, NewAdapter};
+use crate::store::{AdapterDescription, AttemptFault, Job, JobError, Lease, NewAdapter};
 use chrono::{DateTime, Utc};
 use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, Probe, PublishedAdapter, probe};
 use espalier_core::error::{Error, Problem, Result};
@@ -102,10 +102,10 @@ pub fn provenance(
 /// How an attempt ended. The job's own result is in its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// The job succeeded, failed or was stopped.
+    /// The job's row says how: it succeeded, failed, was stopped, or is tried again.
     Finished,
-    /// An internal error ended the attempt; the slot waits before its next claim.
-    InternalError,
+    /// The lease is lost, and the store does not know yet that the process lives.
+    LeaseLost(Lease),
 }
 
 /// Why an attempt publishes no adapter.
@@ -116,7 +116,7 @@ pub enum AttemptError {
     /// The job cannot succeed, in any number of attempts.
     Failed(JobError),
     /// Error of the server or the machine: another attempt may succeed.
-    Internal(Error),
+    Retryable(AttemptFault, Error),
 }
 
 impl From<LeaseLost> for AttemptError {
@@ -126,14 +126,15 @@ impl From<LeaseLost> for AttemptError {
 }
 
 /// Classifies errors of reading, training and publishing. `Conflict` means that a file or the base differs from the one that
-/// the job was submitted for. Errors of the store never get here: the lease guard turns them into [`LeaseLost`].
+/// the job was submitted for. Errors of the store never get here: the lease guard retries until the lease expires.
 impl From<Error> for AttemptError {
     fn from(error: Error) -> Self {
         match error {
             Error::Invalid(problem) | Error::NotFound(problem) | Error::Conflict(problem) => {
                 Self::Failed(to_job_error(problem))
             }
-            Error::Busy { .. } | Error::Internal(_) => Self::Internal(error),
+            Error::Busy { .. } | Error::StorageFull(_) => Self::Retryable(AttemptFault::Environment, error),
+            Error::Internal(_) => Self::Retryable(AttemptFault::Internal, error),
         }
     }
 }
@@ -142,24 +143,37 @@ fn to_job_error(problem: Problem) -> JobError {
     JobError { code: problem.code.to_string(), detail: problem.detail }
 }
 
-/// Error in the row of a job that is tried again after an internal error; the error itself is in the log.
-pub fn retryable_job_error() -> JobError {
-    JobError {
-        code: "internal".to_string(),
-        detail: "the attempt ended in an internal error, which is in the server's log; it is tried again".to_string(),
-    }
+/// Error in the row of a job that is tried again. An internal error itself is in the log only.
+pub fn retryable_job_error(fault: AttemptFault, error: &Error) -> JobError {
+    let detail = match (fault, error) {
+        (_, Error::StorageFull(_)) => {
+            "the disk of the server is full; the job goes on from its last checkpoint when there is space".to_string()
+        }
+        (AttemptFault::Environment, error) => format!("{error}; the job goes on from its last checkpoint"),
+        (AttemptFault::Internal, _) => {
+            "the attempt ended in an internal error, which is in the server's log; it is tried again".to_string()
+        }
+    };
+    JobError { code: error.code().to_string(), detail }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn client_errors_fail_the_job_and_internal_errors_are_retried() {
         let invalid = Error::invalid("training_diverged", "lower learning_rate");
         let AttemptError::Failed(error) = AttemptError::from(invalid) else { panic!("must fail") };
         assert_eq!((error.code.as_str(), error.detail.as_str()), ("training_diverged", "lower learning_rate"));
-        assert!(matches!(AttemptError::from(Error::internal("disk full")), AttemptError::Internal(_)));
+        let fault = |error: Error| match AttemptError::from(error) {
+            AttemptError::Retryable(fault, _) => fault,
+            other => panic!("must be retried: {other:?}"),
+        };
+        assert_eq!(fault(Error::internal("a bug")), AttemptFault::Internal);
+        assert_eq!(fault(Error::StorageFull(anyhow::anyhow!("no space"))), AttemptFault::Environment);
+        assert_eq!(fault(Error::busy("database_unavailable", "away", Duration::ZERO)), AttemptFault::Environment);
         assert!(matches!(AttemptError::from(LeaseLost), AttemptError::Stopped(StopReason::LeaseLost)));
     }
 }

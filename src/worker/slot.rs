@@ -3,7 +3,7 @@
 use super::WorkerContext;
 use super::attempt::Attempt;
 use super::publish::AttemptOutcome;
-use crate::store;
+use crate::store::{self, Lease};
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
-/// Delay after an internal error or a failed claim, so that the slot does not spin.
+/// Delay after a lost lease, a panic or a failed claim, so that the slot does not spin.
 const ERROR_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Worker slot: claims queued jobs and runs them one after another.
@@ -33,13 +33,17 @@ impl Slot {
 
     /// Runs jobs until shutdown. A panic ends the current attempt, not the slot.
     pub async fn run(self, job_queued: Arc<Notify>) {
+        let mut lost_lease = None;
         while !self.shutdown.is_cancelled() {
-            let outcome = AssertUnwindSafe(self.run_one(&job_queued)).catch_unwind().await;
+            let outcome = AssertUnwindSafe(self.report_and_run_one(&mut lost_lease, &job_queued)).catch_unwind().await;
             let panicked = |payload: Box<_>| Err(Error::from_panic("a worker's slot", &*payload));
             match outcome.unwrap_or_else(panicked) {
                 // The queue may have more jobs.
                 Ok(Some((_, AttemptOutcome::Finished))) => {}
-                Ok(Some((_, AttemptOutcome::InternalError))) => self.wait(ERROR_BACKOFF, std::future::pending()).await,
+                Ok(Some((_, AttemptOutcome::LeaseLost(lease)))) => {
+                    lost_lease = Some(lease);
+                    self.wait(ERROR_BACKOFF, std::future::pending()).await;
+                }
                 Ok(None) => self.wait(self.context.settings.poll_interval, job_queued.notified()).await,
                 Err(error) => {
                     tracing::warn!(%error, "claiming or running a job failed; the slot waits");
@@ -52,6 +56,19 @@ impl Slot {
     /// Claims one job and runs it to its end; `None` if there is nothing to claim.
     pub async fn run_next(&self) -> Result<Option<Uuid>> {
         Ok(self.run_one(&Notify::new()).await?.map(|(job, _)| job))
+    }
+
+    /// Reports a lease that this slot has lost before it claims again.
+    async fn report_and_run_one(
+        &self,
+        lost_lease: &mut Option<Lease>,
+        job_queued: &Notify,
+    ) -> Result<Option<(Uuid, AttemptOutcome)>> {
+        if let Some(lease) = lost_lease {
+            self.context.store.report_lost_lease(lease).await?;
+            *lost_lease = None;
+        }
+        self.run_one(job_queued).await
     }
 
     async fn run_one(&self, job_queued: &Notify) -> Result<Option<(Uuid, AttemptOutcome)>> {

@@ -17,6 +17,7 @@ const PREDICT_OPTIONS: PredictOptions = PredictOptions { top_k: 2, logits: Logit
 fn settings() -> Settings {
     Settings {
         threads: 2,
+        max_name_staleness: Duration::from_secs(60),
         adapter_cache_bytes: 1 << 20,
         max_queued_inputs: 1000,
         max_batch_delay: Duration::from_millis(2),

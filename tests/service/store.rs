@@ -41,4 +41,5 @@ mod leases;
 mod pages;
 mod publishing;
 mod requested_actions;
+mod retention;
 mod sharing;

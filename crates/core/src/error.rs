@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -18,9 +19,11 @@ pub enum Error {
     NotFound(Problem),
     /// The operation is not possible in the resource's current state.
     Conflict(Problem),
-    /// A limit on concurrent work is reached; the same call may succeed after `retry_after`.
+    /// A limit on concurrent work is reached, or the database is unavailable; the same call may succeed after `retry_after`.
     Busy { problem: Problem, retry_after: Duration },
-    /// A bug, or a failure of the disk, the network or the database.
+    /// The disk or its quota is full; the same call may succeed once the operator has freed space.
+    StorageFull(anyhow::Error),
+    /// A bug, or a failure of the disk or the network.
     Internal(anyhow::Error),
 }
 
@@ -79,6 +82,14 @@ impl Error {
         Self::Internal(anyhow::anyhow!("{message}"))
     }
 
+    /// Classifies an error of another crate: a full disk, or internal.
+    pub fn from_cause(cause: anyhow::Error) -> Self {
+        match is_storage_full(&cause) {
+            true => Self::StorageFull(cause),
+            false => Self::Internal(cause),
+        }
+    }
+
     /// Converts the payload of `catch_unwind` or of a joined thread.
     pub fn from_panic(operation: &str, payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
@@ -86,11 +97,12 @@ impl Error {
         Self::internal(format!("{operation} panicked: {}", text.unwrap_or("without a message")))
     }
 
-    /// Returns the problem's code; `internal` for [`Error::Internal`].
+    /// Returns the problem's code; `storage_full` for [`Error::StorageFull`] and `internal` for [`Error::Internal`].
     pub fn code(&self) -> &'static str {
         match self {
             Self::Invalid(problem) | Self::NotFound(problem) | Self::Conflict(problem) => problem.code,
             Self::Busy { problem, .. } => problem.code,
+            Self::StorageFull(_) => "storage_full",
             Self::Internal(_) => "internal",
         }
     }
@@ -132,7 +144,7 @@ impl fmt::Display for Error {
                 write!(f, "{}", problem.detail)
             }
             Self::Busy { problem, .. } => write!(f, "{}", problem.detail),
-            Self::Internal(error) => write!(f, "{error:#}"),
+            Self::StorageFull(error) | Self::Internal(error) => write!(f, "{error:#}"),
         }
     }
 }
@@ -143,12 +155,17 @@ impl From<espalier_tensor::error::Error> for Error {
     fn from(error: espalier_tensor::error::Error) -> Self {
         match error {
             espalier_tensor::error::Error::Unsupported { code, detail } => Self::invalid(code, detail),
-            espalier_tensor::error::Error::Internal(error) => Self::Internal(error),
+            espalier_tensor::error::Error::Internal(error) => Self::from_cause(error),
         }
     }
 }
 
-/// Converts errors of other crates into [`Error::Internal`], with the operation that failed.
+fn is_storage_full(cause: &anyhow::Error) -> bool {
+    let io_errors = cause.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    io_errors.into_iter().any(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
+/// Converts errors of other crates into [`Error::StorageFull`] or [`Error::Internal`], with the operation that failed.
 pub trait Context<T> {
     fn context(self, operation: &str) -> Result<T>;
     fn with_context<D: fmt::Display>(self, operation: impl FnOnce() -> D) -> Result<T>;
@@ -163,6 +180,34 @@ where
     }
 
     fn with_context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T> {
-        self.map_err(|error| Error::Internal(anyhow::Error::new(error).context(doing().to_string())))
+        self.map_err(|error| Error::from_cause(anyhow::Error::new(error).context(doing().to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_recognized_below_the_errors_of_other_crates() {
+        #[derive(Debug)]
+        struct Wrapper(io::Error);
+        impl fmt::Display for Wrapper {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a write failed")
+            }
+        }
+        impl std::error::Error for Wrapper {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        // ENOSPC and EDQUOT
+        for number in [28, 122] {
+            let outcome: Result<()> = Err(Wrapper(io::Error::from_raw_os_error(number))).context("writing");
+            assert_eq!(outcome.unwrap_err().code(), "storage_full");
+        }
+        let outcome: Result<()> = Err(io::Error::from_raw_os_error(5)).context("writing");
+        assert_eq!(outcome.unwrap_err().code(), "internal");
     }
 }

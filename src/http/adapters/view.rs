@@ -1,6 +1,6 @@
 //! Response types of adapters.
 
-use crate::store::{Adapter, AdapterDescription};
+use crate::store::{Adapter, AdapterDescription, ResolvedAdapter};
 use chrono::{DateTime, Utc};
 use espalier_core::{adapter, task};
 use serde::Serialize;
@@ -89,9 +89,8 @@ pub struct AdapterVersion {
     pub version: String,
 }
 
-impl From<&Adapter> for AdapterVersion {
-    fn from(adapter: &Adapter) -> Self {
-        let version = format!("sha256:{}", adapter.description.version);
-        Self { id: adapter.id, name: adapter.name.clone(), version }
+impl From<&ResolvedAdapter> for AdapterVersion {
+    fn from(adapter: &ResolvedAdapter) -> Self {
+        Self { id: adapter.id, name: adapter.name.clone(), version: format!("sha256:{}", adapter.version) }
     }
 }

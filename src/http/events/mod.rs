@@ -175,10 +175,14 @@ impl EventStream {
                 () = shutdown.cancelled() => return None,
                 _ = self.poll_interval.tick() => {}
             }
-            if let Err(error) = self.poll_store().await {
-                // The client reconnects with the last id it received, so no event is lost.
-                tracing::warn!(job = %self.job_id, error = %error, "event stream failed");
-                return None;
+            match self.poll_store().await {
+                // While the database is unavailable the stream waits for it.
+                Ok(()) | Err(Error::Busy { .. }) => {}
+                Err(error) => {
+                    // The client reconnects with the last id it received, so no event is lost.
+                    tracing::warn!(job = %self.job_id, error = %error, "event stream failed");
+                    return None;
+                }
             }
         }
     }

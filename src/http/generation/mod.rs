@@ -15,7 +15,7 @@ use super::sse;
 use super::state::AppState;
 use crate::serving::generation::{Completion, Prompt, StopOutput};
 use crate::serving::{GenerationRequest, RunningGeneration};
-use crate::store::{Adapter, Reference};
+use crate::store::{Reference, ResolvedAdapter};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::{Error, Result};
@@ -182,7 +182,7 @@ fn stream_response(state: &AppState, running: RunningGeneration) -> Response {
     sse::sse_response(state, events)
 }
 
-fn to_sse_event(event: StreamEvent, adapter: Option<&Adapter>) -> Event {
+fn to_sse_event(event: StreamEvent, adapter: Option<&ResolvedAdapter>) -> Event {
     match event {
         StreamEvent::Token { index, token } => {
             sse::json_event(&StreamChunk { index, text: Some(token.text_delta), ..StreamChunk::default() })

@@ -1,4 +1,4 @@
-//! `/jobs`: create, list, get, cancel, pause and resume training jobs.
+//! `/jobs`: create, list, get, cancel, pause, resume, retry and delete training jobs.
 
 mod request;
 mod submission;
@@ -47,10 +47,11 @@ pub struct JobsQuery {
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_jobs))
-        .routes(routes!(get_job))
+        .routes(routes!(get_job, delete_job))
         .routes(routes!(cancel_job))
         .routes(routes!(pause_job))
         .routes(routes!(resume_job))
+        .routes(routes!(retry_job))
 }
 
 pub fn upload_routes() -> OpenApiRouter<AppState> {
@@ -159,4 +160,34 @@ async fn resume_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiR
     let job = state.store.resume_job(&caller.owner, id).await?;
     (state.notify_workers)();
     Ok(Json(view::load_detail(&state, job).await?))
+}
+
+/// Retry a failed job
+///
+/// Queues a failed job again with the same settings. It goes on from its last checkpoint, if that still exists, and otherwise
+/// starts from the beginning; both give the same adapter.
+#[utoipa::path(
+    post, path = "/jobs/{id}/retry", operation_id = "retry_job", tag = "jobs",
+    params(("id" = Uuid, Path, description = "Job id.")),
+    responses((status = 200, description = "The job, queued.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
+)]
+async fn retry_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
+    let job = state.store.retry_job(&caller.owner, id, state.settings.max_queued_jobs).await?;
+    (state.notify_workers)();
+    Ok(Json(view::load_detail(&state, job).await?))
+}
+
+/// Delete a job
+///
+/// Deletes a finished job with its events and checkpoints. Its adapter and its datasets stay.
+#[utoipa::path(
+    delete, path = "/jobs/{id}", operation_id = "delete_job", tag = "jobs",
+    params(("id" = Uuid, Path, description = "Job id.")),
+    responses((status = 204, description = "The job is deleted."), NotFound, Conflict, ServiceUnavailable),
+)]
+async fn delete_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<StatusCode> {
+    state.store.delete_job(&caller.owner, id).await?;
+    let folder = Arc::clone(&state.data_dir);
+    run_blocking("removing a job's checkpoints", move || folder.remove_checkpoints(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -47,10 +47,12 @@ pub struct JobView {
     pub metrics: Option<serde_json::Value>,
     /// Trained adapter, if the job succeeded.
     pub adapter_id: Option<Uuid>,
-    /// Reason of the failure, if the job failed.
+    /// Reason of the failure, if the job failed; reason of the last attempt's end, if it is tried again.
     pub error: Option<JobError>,
     /// Number of attempts started.
     pub attempt: u32,
+    /// Earliest time of the next attempt, if a queued job has to wait after a failed one.
+    pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
 /// Method of a single run, or the candidates of `auto`.
@@ -83,7 +85,7 @@ pub enum JobHyperparameters {
     "created_at": "2026-01-05T09:30:00Z", "started_at": "2026-01-05T09:30:01Z", "finished_at": null,
     "progress": {"step": 120, "total_steps": 939, "epoch": 0.38, "train_loss": 1.91,
         "examples_per_second": 240.1, "eta_seconds": 109.0},
-    "metrics": null, "adapter_id": null, "error": null, "attempt": 1,
+    "metrics": null, "adapter_id": null, "error": null, "attempt": 1, "next_attempt_at": null,
     "queue_position": null, "adapter": null, "dataset": null
 }))]
 pub struct JobDetail {
@@ -142,6 +144,7 @@ impl From<Job> for JobView {
             adapter_id,
             error,
             attempt: job.attempt,
+            next_attempt_at: job.next_attempt_at,
         }
     }
 }
@@ -156,7 +159,7 @@ pub async fn load_detail(state: &AppState, job: Job) -> Result<JobDetail> {
         _ => None,
     };
     let adapter = match job.adapter_id {
-        Some(id) => none_if_not_found(state.store.adapter(&job.owner, &Reference::Id(id)).await)?,
+        Some(id) => none_if_not_found(state.store.resolve_adapter(&job.owner, &Reference::Id(id)).await)?,
         None => None,
     };
     let adapter = adapter.as_ref().map(AdapterVersion::from);

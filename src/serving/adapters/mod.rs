@@ -1,6 +1,7 @@
 //! Adapters in memory: handles, loading with verification, and the cache.
 
 pub mod cache;
+pub mod resolver;
 
 use espalier_core::artifact::{LoadedAdapter, probe};
 use espalier_core::error::{Error, Result};

@@ -12,12 +12,16 @@ use std::time::Duration;
 use std::{fs, io};
 use uuid::Uuid;
 
+/// Age at which a temporary file is abandoned: no upload and no write takes as long.
+const TEMP_FILE_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+
 /// Blobs that rows refer to, read from the store before the garbage collection begins.
 #[derive(Debug, Clone, Default)]
 pub struct LiveBlobs {
     pub dataset_hashes: HashSet<String>,
     pub adapter_versions: HashSet<String>,
-    pub unfinished_jobs: HashSet<Uuid>,
+    /// Jobs whose checkpoints are kept: unfinished ones, and failed ones that may be retried.
+    pub resumable_jobs: HashSet<Uuid>,
 }
 
 /// Numbers of removed blobs.
@@ -36,15 +40,16 @@ impl DataDir {
             let report = GcReport {
                 datasets: self.remove_dead(&self.datasets_dir(), &live.dataset_hashes, min_age)?,
                 adapters: self.remove_dead(&self.adapters_dir(), &live.adapter_versions, min_age)?,
-                checkpoints: self.remove_dead_checkpoints(&live.unfinished_jobs, min_age)?,
+                checkpoints: self.remove_dead_checkpoints(&live.resumable_jobs, min_age)?,
             };
             self.gc_pins.remove_expired(min_age)?;
+            self.remove_abandoned_temp_files()?;
             Ok(report)
         };
         remove().context("collecting garbage in the data folder")
     }
 
-    /// Jobs with a checkpoint directory. If the caller lists them before it reads the unfinished jobs, a job that is not
+    /// Jobs with a checkpoint directory. If the caller lists them before it reads the resumable jobs, a job that is not
     /// among those is finished, and its checkpoints can be removed at any age.
     pub fn jobs_with_checkpoints(&self) -> Result<Vec<Uuid>> {
         let names = entry_names(&self.checkpoints_dir()).context("listing the folders of checkpoints")?;
@@ -69,6 +74,21 @@ impl DataDir {
             }
         }
         Ok(removed)
+    }
+
+    /// Removes temporary files whose removal failed when they were abandoned.
+    fn remove_abandoned_temp_files(&self) -> io::Result<()> {
+        for name in entry_names(&self.temp_dir())? {
+            let path = self.temp_dir().join(name);
+            if is_younger_than(&path, TEMP_FILE_MAX_AGE) {
+                continue;
+            }
+            match path.is_dir() {
+                true => fs::remove_dir_all(&path)?,
+                false => durable_fs::remove_file_if_exists(&path)?,
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether the blob was removed. The check and the removal happen under one lock, so that no process writes

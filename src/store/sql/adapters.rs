@@ -1,12 +1,13 @@
 //! Statements and transactions on adapters and their names. A name points to the newest adapter that was added under it.
 
 use super::connection::{SqlStore, Transaction};
+use super::database_error::Context;
 use super::dialect::{Dialect, Row, RowLock, params};
 use super::pagination;
 use super::row_codec::{self, DecodeRow};
 use crate::store::errors;
-use crate::store::model::{Adapter, NewAdapter, PageRequest, Reference};
-use espalier_core::error::{Context, Result};
+use crate::store::model::{Adapter, NewAdapter, PageRequest, Reference, ResolvedAdapter};
+use espalier_core::error::Result;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -17,10 +18,18 @@ macro_rules! select_adapters {
     };
 }
 
+/// Selects the columns of a [`ResolvedAdapter`].
+macro_rules! select_versions {
+    ($rest:literal) => {
+        concat!("select id, name, version from adapters ", $rest)
+    };
+}
+
 pub async fn add<D: Dialect>(store: &SqlStore<D>, adapter: &NewAdapter) -> Result<Adapter> {
     let mut transaction = store.begin().await?;
     let added = insert_with_name(&mut transaction, adapter).await?;
     transaction.commit().await?;
+    store.count_adapter_change();
     Ok(added)
 }
 
@@ -32,22 +41,52 @@ pub async fn insert_with_name<D: Dialect>(transaction: &mut Transaction<D>, adap
     find_by_id(transaction, &adapter.owner, adapter.id).await
 }
 
-pub async fn resolve<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &Reference) -> Result<Adapter> {
+/// The row of this adapter if this job has already published it.
+pub async fn find_published<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    job: Uuid,
+    adapter: &NewAdapter,
+) -> Result<Option<Adapter>> {
+    let sql = select_adapters!("where id = $1 and owner = $2 and job_id = $3");
+    let params = params![adapter.id, &adapter.owner, job];
+    let row = transaction.fetch_optional(sql, params).await.context("looking for a published adapter")?;
+    row.as_ref().map(row_codec::decode_adapter).transpose()
+}
+
+pub async fn read<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &Reference) -> Result<Adapter> {
+    let ResolvedAdapter { id, .. } = resolve(store, owner, reference).await?;
+    let sql = select_adapters!("where id = $1 and owner = $2");
+    let row = store.fetch_optional(sql, params![id, owner]).await.context("reading an adapter")?;
+    row_codec::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(reference))?)
+}
+
+pub async fn resolve<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &Reference) -> Result<ResolvedAdapter> {
     if reference.contains_nul() {
         return Err(errors::adapter_not_found(reference));
     }
     let row = match reference {
-        Reference::Id(id) => read_by_id(store, owner, *id).await?,
-        Reference::Name(name) => read_by_name(store, owner, name).await?,
+        Reference::Id(id) => {
+            let sql = select_versions!("where id = $1 and owner = $2");
+            store.fetch_optional(sql, params![*id, owner]).await
+        }
+        Reference::Name(name) => {
+            let sql =
+                select_versions!("where id = (select adapter_id from adapter_names where owner = $1 and name = $2)");
+            store.fetch_optional(sql, params![owner, name]).await
+        }
         Reference::Version(name, version_prefix) => {
-            let versions = versions_with_prefix(store, owner, name, version_prefix).await?;
-            if versions.len() > 1 {
+            if versions_with_prefix(store, owner, name, version_prefix).await?.len() > 1 {
                 return Err(errors::ambiguous_version(name, version_prefix));
             }
-            newest_with_version_prefix(store, owner, name, version_prefix).await?
+            let sql = select_versions!(
+                "where owner = $1 and name = $2 and substr(version, 1, length($3)) = $3
+                 order by created_at desc, id desc limit 1"
+            );
+            store.fetch_optional(sql, params![owner, name, version_prefix]).await
         }
     };
-    row_codec::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(reference))?)
+    let row = row.context("resolving an adapter")?.ok_or_else(|| errors::adapter_not_found(reference))?;
+    Ok(ResolvedAdapter { id: row.uuid("id")?, name: row.opt_text("name")?, version: row.text("version")? })
 }
 
 pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
@@ -64,6 +103,7 @@ pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> R
     let version = adapter.description.version;
     let remaining = find_any_with_version(&mut transaction, &version).await?;
     transaction.commit().await?;
+    store.count_adapter_change();
     Ok(remaining.is_none().then_some(version))
 }
 
@@ -103,16 +143,6 @@ async fn lock_for_update<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid)
     row_codec::decode_id(row.as_ref())
 }
 
-async fn read_by_id<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<Row<D>>> {
-    let sql = select_adapters!("where id = $1 and owner = $2");
-    store.fetch_optional(sql, params![id, owner]).await.context("reading an adapter")
-}
-
-async fn read_by_name<D: Dialect>(store: &SqlStore<D>, owner: &str, name: &str) -> Result<Option<Row<D>>> {
-    let sql = select_adapters!("where id = (select adapter_id from adapter_names where owner = $1 and name = $2)");
-    store.fetch_optional(sql, params![owner, name]).await.context("reading an adapter by its name")
-}
-
 /// Returns at most two versions: two are enough to know that the prefix is ambiguous.
 async fn versions_with_prefix<D: Dialect>(
     store: &SqlStore<D>,
@@ -123,20 +153,6 @@ async fn versions_with_prefix<D: Dialect>(
     let sql = "select distinct version from adapters
                where owner = $1 and name = $2 and substr(version, 1, length($3)) = $3 limit 2";
     store.fetch_all(sql, params![owner, name, version_prefix]).await.context("looking for a version")
-}
-
-async fn newest_with_version_prefix<D: Dialect>(
-    store: &SqlStore<D>,
-    owner: &str,
-    name: &str,
-    version_prefix: &str,
-) -> Result<Option<Row<D>>> {
-    let sql = select_adapters!(
-        "where owner = $1 and name = $2 and substr(version, 1, length($3)) = $3
-         order by created_at desc, id desc limit 1"
-    );
-    let params = params![owner, name, version_prefix];
-    store.fetch_optional(sql, params).await.context("reading an adapter by its version")
 }
 
 pub async fn list<D: Dialect>(store: &SqlStore<D>, owner: &str, page: PageRequest) -> Result<Vec<Adapter>> {

@@ -1,17 +1,22 @@
 //! Store of one database: runs statements on its pools and inside its transactions.
 //! It also runs the migrations of the folder `migrations/`.
 
+use super::database_error::Context;
+use super::database_error::is_connection_broken;
 use super::dialect::{Dialect, Param, Row, RowLock, params};
 use super::row_codec::DecodeRow;
 use chrono::{DateTime, Utc};
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::{Error, Result};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::{SqlSafeStr, SqlStr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Store in a database of one dialect.
 pub struct SqlStore<D: Dialect> {
     dialect: D,
+    adapter_changes: AtomicU64,
 }
 
 /// A transaction that may write. Dropping it without a commit rolls it back.
@@ -19,7 +24,17 @@ pub struct Transaction<D: Dialect>(sqlx::Transaction<'static, D::Database>);
 
 impl<D: Dialect> SqlStore<D> {
     pub fn new(dialect: D) -> Self {
-        Self { dialect }
+        Self { dialect, adapter_changes: AtomicU64::new(0) }
+    }
+
+    /// Number of calls of [`Self::count_adapter_change`].
+    pub fn adapter_changes(&self) -> u64 {
+        self.adapter_changes.load(Ordering::Acquire)
+    }
+
+    /// Counts a committed addition or deletion of adapters.
+    pub fn count_adapter_change(&self) {
+        self.adapter_changes.fetch_add(1, Ordering::Release);
     }
 
     pub async fn begin(&self) -> Result<Transaction<D>> {
@@ -27,8 +42,14 @@ impl<D: Dialect> SqlStore<D> {
     }
 
     pub async fn fetch_optional(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Option<Row<D>>> {
-        let mut connection = self.dialect.reader_pool().acquire().await?;
-        D::fetch_optional(&mut connection, sql.into_sql_str(), params).await
+        let mut connection = self.acquire_reader().await?;
+        match D::fetch_optional(&mut connection, sql.into_sql_str(), params).await {
+            Err(error) if is_connection_broken(&error) => {
+                let mut connection = self.replace_reader(connection).await?;
+                D::fetch_optional(&mut connection, sql.into_sql_str(), params).await
+            }
+            result => result,
+        }
     }
 
     /// # Errors
@@ -38,8 +59,28 @@ impl<D: Dialect> SqlStore<D> {
     }
 
     pub async fn fetch_all(&self, sql: &'static str, params: &[Param<'_>]) -> sqlx::Result<Vec<Row<D>>> {
-        let mut connection = self.dialect.reader_pool().acquire().await?;
-        D::fetch_all(&mut connection, sql.into_sql_str(), params).await
+        let mut connection = self.acquire_reader().await?;
+        match D::fetch_all(&mut connection, sql.into_sql_str(), params).await {
+            Err(error) if is_connection_broken(&error) => {
+                let mut connection = self.replace_reader(connection).await?;
+                D::fetch_all(&mut connection, sql.into_sql_str(), params).await
+            }
+            result => result,
+        }
+    }
+
+    async fn acquire_reader(&self) -> sqlx::Result<PoolConnection<D::Database>> {
+        self.dialect.reader_pool().acquire().await
+    }
+
+    /// Closes a broken connection and gets another. A read has no side effects, so it can be repeated.
+    async fn replace_reader(
+        &self,
+        mut broken: PoolConnection<D::Database>,
+    ) -> sqlx::Result<PoolConnection<D::Database>> {
+        broken.close_on_drop();
+        drop(broken);
+        self.acquire_reader().await
     }
 
     /// Time of the database server plus the offset that tests have set.
@@ -101,11 +142,17 @@ impl<D: Dialect> Transaction<D> {
 }
 
 pub fn sqlite_migrator() -> Migrator {
-    Migrator::with_migrations(vec![migration(1, "start", include_str!("../../../migrations/sqlite/0001_start.sql"))])
+    Migrator::with_migrations(vec![
+        migration(1, "start", include_str!("../../../migrations/sqlite/0001_start.sql")),
+        migration(2, "reliability", include_str!("../../../migrations/sqlite/0002_reliability.sql")),
+    ])
 }
 
 pub fn postgres_migrator() -> Migrator {
-    Migrator::with_migrations(vec![migration(1, "start", include_str!("../../../migrations/postgres/0001_start.sql"))])
+    Migrator::with_migrations(vec![
+        migration(1, "start", include_str!("../../../migrations/postgres/0001_start.sql")),
+        migration(2, "reliability", include_str!("../../../migrations/postgres/0002_reliability.sql")),
+    ])
 }
 
 fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {

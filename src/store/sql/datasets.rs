@@ -1,12 +1,13 @@
 //! Statements and transactions on datasets.
 
 use super::connection::{SqlStore, Transaction};
+use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::pagination;
 use super::row_codec::{self, DatasetJsonColumns, DecodeRow, to_sql_integer};
 use crate::store::errors;
 use crate::store::model::{Dataset, NewDataset, PageRequest};
-use espalier_core::error::{Context, Result};
+use espalier_core::error::Result;
 use uuid::Uuid;
 
 /// Selects the columns of a [`Dataset`].

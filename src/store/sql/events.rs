@@ -4,10 +4,11 @@
 //! an earlier one.
 
 use super::connection::{SqlStore, Transaction};
+use super::database_error::Context;
 use super::dialect::{Dialect, Param, params};
 use super::row_codec::{self, encode_metrics_event, to_sql_integer};
 use crate::store::model::Event;
-use espalier_core::error::{Context, Result};
+use espalier_core::error::Result;
 use espalier_core::training::MetricsRow;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;

@@ -1,13 +1,16 @@
 //! Statements on jobs, and the transactions of their owners.
 
 use super::connection::{SqlStore, Transaction};
+use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::row_codec::{self, DecodeRow, JobJsonColumns};
 use super::{adapters, datasets, events, pagination};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, Action, JobState, Transition};
 use crate::store::model::{Job, NewJob, PageRequest, RequestedAction, Status};
-use espalier_core::error::{Context, Result};
+use espalier_core::error::Result;
+use espalier_core::training::Plan;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Selects the columns of a [`Job`].
@@ -15,7 +18,7 @@ macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
             "select id, owner, name, status, requested_action, dataset_id, validation_dataset_id, options, spec,
-                 progress, metrics, adapter_id, error, attempt, created_at, started_at, finished_at
+                 progress, metrics, adapter_id, error, attempt, next_attempt_at, created_at, started_at, finished_at
              from jobs ",
             $rest
         )
@@ -26,7 +29,8 @@ macro_rules! select_jobs {
 macro_rules! select_job_states {
     ($rest:literal) => {
         concat!(
-            "select id, lease_epoch, status, requested_action, attempt, attempts_without_progress from jobs ",
+            "select id, lease_epoch, status, requested_action, attempt, process_deaths, internal_errors, worker_process
+             from jobs ",
             $rest
         )
     };
@@ -37,22 +41,58 @@ pub(super) use select_job_states;
 pub async fn add<D: Dialect>(store: &SqlStore<D>, job: &NewJob, max_queued: u64) -> Result<Job> {
     let json = JobJsonColumns::new(job)?;
     let mut transaction = store.begin().await?;
-    for id in std::iter::once(job.dataset_id).chain(job.validation_dataset_id) {
-        datasets::lock_for_share(&mut transaction, &job.owner, id).await?.ok_or_else(|| errors::dataset_gone(id))?;
-    }
-    if let Some(from) = job.spec.from_adapter() {
-        let locked = adapters::lock_version_for_share(&mut transaction, &job.owner, &from.version).await?;
-        locked.ok_or_else(|| errors::adapter_gone(&from.version))?;
-    }
-    lock_owner_queue(&mut transaction, &job.owner).await?;
-    if count_queued(&mut transaction, &job.owner).await? >= max_queued {
-        return Err(errors::queue_full(max_queued));
-    }
+    let dataset_ids = [Some(job.dataset_id), job.validation_dataset_id];
+    lock_inputs(&mut transaction, &job.owner, dataset_ids, &job.spec).await?;
+    check_queue_capacity(&mut transaction, &job.owner, max_queued).await?;
     insert(&mut transaction, job, &json).await?;
     events::insert_status(&mut transaction, job.id, 1, &job_state_machine::queued_event()).await?;
     let added = find_by_id(&mut transaction, job.id).await?;
     transaction.commit().await?;
     Ok(added)
+}
+
+/// Queues a failed job of the owner again.
+pub async fn retry<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid, max_queued: u64) -> Result<Job> {
+    let mut transaction = store.begin().await?;
+    let state = lock_state(&mut transaction, owner, id).await?.ok_or_else(|| errors::job_not_found(id))?;
+    let transition = job_state_machine::retry(&state)?;
+    let job = find_by_id(&mut transaction, id).await?;
+    let dataset_ids = [Some(job.dataset_id), job.validation_dataset_id];
+    lock_inputs(&mut transaction, owner, dataset_ids, &job.spec).await?;
+    check_queue_capacity(&mut transaction, owner, max_queued).await?;
+    apply_transition(&mut transaction, &state, &transition).await?;
+    let job = find_by_id(&mut transaction, id).await?;
+    transaction.commit().await?;
+    Ok(job)
+}
+
+/// Prevents the deletion of a job's datasets and of the adapter that it starts from until the transaction ends.
+async fn lock_inputs<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    dataset_ids: [Option<Uuid>; 2],
+    plan: &Plan,
+) -> Result<()> {
+    for id in dataset_ids.into_iter().flatten() {
+        datasets::lock_for_share(transaction, owner, id).await?.ok_or_else(|| errors::dataset_gone(id))?;
+    }
+    if let Some(from) = plan.from_adapter() {
+        let locked = adapters::lock_version_for_share(transaction, owner, &from.version).await?;
+        locked.ok_or_else(|| errors::adapter_gone(&from.version))?;
+    }
+    Ok(())
+}
+
+async fn check_queue_capacity<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    max_queued: u64,
+) -> Result<()> {
+    lock_owner_queue(transaction, owner).await?;
+    match count_queued(transaction, owner).await? >= max_queued {
+        true => Err(errors::queue_full(max_queued)),
+        false => Ok(()),
+    }
 }
 
 /// Cancels, pauses or resumes a job for its owner, as `decide` says.
@@ -126,12 +166,23 @@ pub async fn list<D: Dialect>(
     page: PageRequest,
 ) -> Result<Vec<Job>> {
     let cursor = pagination::resolve_cursor(store, owner, page).await?;
-    let sql = select_jobs!(
-        "where owner = $1 and (cast($2 as text) is null or status = $2) and (created_at, id) < ($3, $4)
-         order by created_at desc, id desc limit $5"
-    );
-    let params = params![owner, status.map(Status::as_str), cursor.created_at, cursor.id, page.limit];
-    let rows = store.fetch_all(sql, params).await.context("listing jobs")?;
+    // A statement for each case, so that each uses its index.
+    let rows = match status {
+        None => {
+            let sql = select_jobs!(
+                "where owner = $1 and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4"
+            );
+            store.fetch_all(sql, params![owner, cursor.created_at, cursor.id, page.limit]).await
+        }
+        Some(status) => {
+            let sql = select_jobs!(
+                "where owner = $1 and status = $2 and (created_at, id) < ($3, $4)
+                 order by created_at desc, id desc limit $5"
+            );
+            store.fetch_all(sql, params![owner, status.as_str(), cursor.created_at, cursor.id, page.limit]).await
+        }
+    };
+    let rows = rows.context("listing jobs")?;
     rows.iter().map(row_codec::decode_job).collect()
 }
 
@@ -141,13 +192,19 @@ pub async fn count_by_status<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<(Sta
     row_codec::decode_job_counts(&rows)
 }
 
-pub async fn unfinished_ids<D: Dialect>(store: &SqlStore<D>) -> Result<Vec<Uuid>> {
-    let sql = "select id from jobs where status in ('queued', 'paused', 'running')";
-    let rows = store.fetch_all(sql, params![]).await.context("listing the unfinished jobs")?;
+pub async fn resumable_ids<D: Dialect>(store: &SqlStore<D>, keep_checkpoints: Duration) -> Result<Vec<Uuid>> {
+    let sql = "select id from jobs
+               where status in ('queued', 'paused', 'running')
+                   or (status = 'failed' and finished_at > (select now from db_now) - $1)";
+    let rows = store.fetch_all(sql, params![keep_checkpoints]).await.context("listing the resumable jobs")?;
     rows.iter().map(|row| row.uuid("id")).collect()
 }
 
-async fn lock_state<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, id: Uuid) -> Result<Option<JobState>> {
+pub async fn lock_state<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    owner: &str,
+    id: Uuid,
+) -> Result<Option<JobState>> {
     let sql = select_job_states!("where id = $1 and owner = $2");
     let row = transaction
         .fetch_locked(sql, RowLock::Update, params![id, owner])
@@ -174,7 +231,9 @@ async fn update_status<D: Dialect>(
     transition: &Transition,
 ) -> Result<Option<i64>> {
     let sql = "update jobs set status = $4, requested_action = null, error = $5, metrics = $6, adapter_id = $7,
-                   attempts_without_progress = $8, finished_at = case when $9 then (select now from db_now) end,
+                   process_deaths = $8, internal_errors = $9,
+                   next_attempt_at = case when $10 then (select now from db_now) + $11 end,
+                   finished_at = case when $12 then (select now from db_now) end,
                    lease_expires_at = null, worker_instance = null, worker_process = null,
                    last_sequence = last_sequence + 1
                where id = $1 and lease_epoch = $2 and status = $3
@@ -188,7 +247,10 @@ async fn update_status<D: Dialect>(
         &error,
         &transition.metrics,
         transition.adapter_id,
-        transition.attempts_without_progress,
+        transition.process_deaths,
+        transition.internal_errors,
+        !transition.retry_delay.is_zero(),
+        transition.retry_delay,
         transition.status.is_terminal(),
     ];
     let row = transaction.fetch_optional(sql, params).await.context("changing the status of a job")?;

@@ -9,12 +9,14 @@ pub mod postgres;
 pub mod sqlite;
 
 mod adapters;
+mod database_error;
 mod datasets;
 mod dialect;
 mod events;
 mod jobs;
 mod pagination;
 mod queue;
+mod retention;
 mod row_codec;
 
 use super::interface::Store;
@@ -96,6 +98,10 @@ impl<D: Dialect> Store for SqlStore<D> {
         jobs::apply_owner_action(self, owner, id, job_state_machine::resume).await
     }
 
+    async fn retry_job(&self, owner: &str, id: Uuid, max_queued: u64) -> Result<Job> {
+        jobs::retry(self, owner, id, max_queued).await
+    }
+
     async fn claim(
         &self,
         worker: &WorkerId,
@@ -126,8 +132,19 @@ impl<D: Dialect> Store for SqlStore<D> {
         queue::end_lease(self, lease, job_state_machine::requeue).await
     }
 
-    async fn record_failed_attempt(&self, lease: &Lease, error: &JobError) -> Result<()> {
-        queue::end_lease(self, lease, |job| job_state_machine::record_failed_attempt(job, error)).await
+    async fn record_failed_attempt(
+        &self,
+        lease: &Lease,
+        fault: AttemptFault,
+        error: &JobError,
+        max_attempts: u32,
+    ) -> Result<()> {
+        let decide = |job: &_| job_state_machine::record_failed_attempt(job, fault, error, max_attempts);
+        queue::end_lease(self, lease, decide).await
+    }
+
+    async fn report_lost_lease(&self, lease: &Lease) -> Result<()> {
+        queue::report_lost_lease(self, lease).await
     }
 
     async fn complete_requested_action(&self, lease: &Lease, action: RequestedAction) -> Result<()> {
@@ -154,8 +171,16 @@ impl<D: Dialect> Store for SqlStore<D> {
         adapters::add(self, &adapter).await
     }
 
-    async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter> {
+    async fn resolve_adapter(&self, owner: &str, reference: &Reference) -> Result<ResolvedAdapter> {
         adapters::resolve(self, owner, reference).await
+    }
+
+    fn adapter_changes(&self) -> u64 {
+        SqlStore::adapter_changes(self)
+    }
+
+    async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter> {
+        adapters::read(self, owner, reference).await
     }
 
     async fn adapters(&self, owner: &str, page: PageRequest) -> Result<Vec<Adapter>> {
@@ -174,7 +199,15 @@ impl<D: Dialect> Store for SqlStore<D> {
         datasets::hashes(self).await
     }
 
-    async fn unfinished_jobs(&self) -> Result<Vec<Uuid>> {
-        jobs::unfinished_ids(self).await
+    async fn resumable_jobs(&self, keep_checkpoints: Duration) -> Result<Vec<Uuid>> {
+        jobs::resumable_ids(self, keep_checkpoints).await
+    }
+
+    async fn delete_job(&self, owner: &str, id: Uuid) -> Result<()> {
+        retention::delete_job(self, owner, id).await
+    }
+
+    async fn delete_old_rows(&self, policy: &RetentionPolicy) -> Result<DeletedRows> {
+        retention::delete_old_rows(self, policy).await
     }
 }

@@ -1,12 +1,13 @@
 //! Keyset pagination: the cursor of a list, and tombstones that keep cursors valid after deletes.
 
 use super::connection::{SqlStore, Transaction};
+use super::database_error::Context;
 use super::dialect::{Dialect, params};
 use super::row_codec::DecodeRow;
 use crate::store::errors;
 use crate::store::model::PageRequest;
 use chrono::{DateTime, Utc};
-use espalier_core::error::{Context, Result};
+use espalier_core::error::Result;
 use uuid::Uuid;
 
 /// Sort key of the last row of the previous page. Lists are sorted by creation time, then by id, both descending.

@@ -1,11 +1,12 @@
 //! Postgres: a pool of connections, row locks and advisory locks.
 
 use super::connection;
+use super::database_error::Context;
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::row_codec::{DecodeRow, get};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::{Error, Result};
 use serde_json::Value;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
@@ -16,8 +17,11 @@ use uuid::Uuid;
 
 const MAX_CONNECTIONS: u32 = 16;
 
-/// Time limit for connecting to the server, and for getting a connection while all are in use.
+/// Time limit for connecting to the server at the start.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time limit for getting a connection, while all are in use or while the server does not answer.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 pub struct Postgres {
     pool: PgPool,
@@ -41,7 +45,7 @@ impl Postgres {
         migration_connection.close().await.context("closing the connection that prepared the database")?;
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(CONNECT_TIMEOUT)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(|connection, _| Box::pin(set_idle_transaction_timeout(connection)))
             .connect_lazy_with(options);
         Ok(Self { pool })

@@ -1,6 +1,7 @@
 //! The job queue: claims, queue positions, and the writes of a worker under its lease. Each write names the lease epoch; with an old epoch it writes nothing.
 
 use super::connection::{SqlStore, Transaction};
+use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
 use super::jobs::{self, select_job_states};
 use super::row_codec::{self, DecodeRow};
@@ -8,7 +9,7 @@ use super::{adapters, datasets, events};
 use crate::store::errors;
 use crate::store::job_state_machine::{self, ClaimDecision, JobState, Transition};
 use crate::store::model::{Adapter, ClaimedJob, Dataset, Lease, NewAdapter, RequestedAction, WorkerId};
-use espalier_core::error::{Context, Result};
+use espalier_core::error::Result;
 use espalier_core::training::{MetricsRow, Progress};
 use serde_json::Value;
 use std::time::Duration;
@@ -21,12 +22,19 @@ pub async fn claim<D: Dialect>(
     lease_duration: Duration,
     max_attempts: u32,
 ) -> Result<Option<ClaimedJob>> {
+    // An idle worker only reads, because a write would lock the other writers of an SQLite file out.
+    if !has_claimable(store).await? {
+        return Ok(None);
+    }
     let mut transaction = store.begin().await?;
     let mut claimed = None;
     while claimed.is_none() {
         let Some(state) = next_claimable(&mut transaction).await? else { break };
-        match job_state_machine::decide_claim(&state, max_attempts) {
-            ClaimDecision::Claim => claimed = try_claim(&mut transaction, &state, worker, lease_duration).await?,
+        match job_state_machine::decide_claim(&state, worker.process_id, max_attempts) {
+            ClaimDecision::Claim { process_deaths } => {
+                let state = JobState { process_deaths, ..state };
+                claimed = try_claim(&mut transaction, &state, worker, lease_duration).await?;
+            }
             ClaimDecision::Transition(transition) => {
                 jobs::apply_transition(&mut transaction, &state, &transition).await?;
             }
@@ -62,12 +70,23 @@ async fn try_claim<D: Dialect>(
     Ok(Some(ClaimedJob { lease: Lease { job_id: job.id, epoch }, job, dataset, validation_dataset }))
 }
 
+/// Condition of a job that can be claimed. Its first line is the condition of the index `jobs_unfinished`.
+macro_rules! claimable {
+    () => {
+        "status in ('queued', 'running')
+         and (case status when 'queued' then coalesce(next_attempt_at <= (select now from db_now), true)
+              else lease_expires_at <= (select now from db_now) end)"
+    };
+}
+
+async fn has_claimable<D: Dialect>(store: &SqlStore<D>) -> Result<bool> {
+    let sql = concat!("select id from jobs where ", claimable!(), " order by created_at, id limit 1");
+    Ok(store.fetch_optional(sql, params![]).await.context("looking for the next job")?.is_some())
+}
+
 /// Locks the oldest job that is queued, or whose lease has expired. Jobs that another transaction has locked are skipped.
 async fn next_claimable<D: Dialect>(transaction: &mut Transaction<D>) -> Result<Option<JobState>> {
-    let sql = select_job_states!(
-        "where status = 'queued' or (status = 'running' and lease_expires_at <= (select now from db_now))
-         order by created_at, id limit 1"
-    );
+    let sql = concat!(select_job_states!("where "), claimable!(), " order by created_at, id limit 1");
     let row = transaction
         .fetch_locked(sql, RowLock::UpdateSkipLocked, params![])
         .await
@@ -84,7 +103,7 @@ async fn start_attempt<D: Dialect>(
 ) -> Result<(i64, i64)> {
     let sql = "update jobs set status = 'running', lease_epoch = lease_epoch + 1,
                    lease_expires_at = (select now from db_now) + $4, worker_instance = $5, worker_process = $6,
-                   attempt = attempt + 1, attempts_without_progress = attempts_without_progress + 1, error = null,
+                   attempt = attempt + 1, process_deaths = $7, next_attempt_at = null, error = null,
                    started_at = coalesce(started_at, (select now from db_now)), last_sequence = last_sequence + 1
                where id = $1 and lease_epoch = $2 and status = $3
                returning lease_epoch, last_sequence";
@@ -95,6 +114,7 @@ async fn start_attempt<D: Dialect>(
         lease_duration,
         worker.instance_id,
         worker.process_id,
+        state.process_deaths,
     ];
     let row = transaction.fetch_one(sql, params).await.context("claiming the next job")?;
     Ok((row.integer("lease_epoch")?, row.integer("last_sequence")?))
@@ -167,10 +187,15 @@ pub async fn publish<D: Dialect>(
 ) -> Result<Adapter> {
     let metrics = row_codec::to_storable_json("the job's metrics", metrics)?;
     let mut transaction = store.begin().await?;
+    // The answer to an earlier call may have been lost after its commit.
+    if let Some(published) = adapters::find_published(&mut transaction, lease.job_id, adapter).await? {
+        return Ok(published);
+    }
     let state = lock_leased_job(&mut transaction, lease).await?;
     let published = adapters::insert_with_name(&mut transaction, adapter).await?;
     jobs::apply_transition(&mut transaction, &state, &state.succeed(adapter.id, metrics)).await?;
     transaction.commit().await?;
+    store.count_adapter_change();
     Ok(published)
 }
 
@@ -211,11 +236,25 @@ async fn reserve_sequence_numbers<D: Dialect>(
     Ok(last - count + 1)
 }
 
+/// The process of a lost lease lives: its job does not count a death, whether another worker has claimed it since or not.
+pub async fn report_lost_lease<D: Dialect>(store: &SqlStore<D>, lease: &Lease) -> Result<()> {
+    let mut transaction = store.begin().await?;
+    let sql = "update jobs set worker_process = null where id = $1 and lease_epoch = $2 and status = 'running'";
+    let params = params![lease.job_id, lease.epoch];
+    if transaction.execute(sql, params).await.context("reporting a lost lease")? == 0 {
+        let sql = "update jobs set process_deaths = process_deaths - 1, next_attempt_at = null
+                   where id = $1 and lease_epoch in ($2, $2 + 1) and process_deaths > 0
+                       and status in ('queued', 'running')";
+        transaction.execute(sql, params).await.context("reporting a lost lease")?;
+    }
+    transaction.commit().await
+}
+
 /// A checkpoint counts as progress only if no earlier attempt has reached its step.
 async fn update_checkpoint_step<D: Dialect>(transaction: &mut Transaction<D>, lease: &Lease, step: u64) -> Result<()> {
     let sql = "update jobs set
-                   attempts_without_progress =
-                       case when $3 > checkpoint_step then 0 else attempts_without_progress end,
+                   process_deaths = case when $3 > checkpoint_step then 0 else process_deaths end,
+                   internal_errors = case when $3 > checkpoint_step then 0 else internal_errors end,
                    checkpoint_step = case when $3 > checkpoint_step then $3 else checkpoint_step end
                where id = $1 and lease_epoch = $2 and status = 'running'";
     let params = params![lease.job_id, lease.epoch, row_codec::to_sql_integer(step)?];

@@ -1,5 +1,6 @@
 //! Decodes rows of both databases into the types of `model`, and encodes values as the JSON and the integers that both can store.
 
+use super::database_error::Context;
 use crate::store::errors;
 use crate::store::job_state_machine::JobState;
 use crate::store::model::{
@@ -7,7 +8,7 @@ use crate::store::model::{
 };
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::Options;
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::{Error, Result};
 use espalier_core::training::{MetricsRow, Progress};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -85,6 +86,7 @@ pub fn decode_job(row: &impl DecodeRow) -> Result<Job> {
         adapter_id: row.opt_uuid("adapter_id")?,
         error: decode_opt_json(row, "error")?,
         attempt: decode_u32(row, "attempt")?,
+        next_attempt_at: row.opt_timestamp("next_attempt_at")?,
         created_at: row.timestamp("created_at")?,
         started_at: row.opt_timestamp("started_at")?,
         finished_at: row.opt_timestamp("finished_at")?,
@@ -98,7 +100,9 @@ pub fn decode_job_state(row: &impl DecodeRow) -> Result<JobState> {
         status: decode_status(row)?,
         requested_action: decode_requested_action(row)?,
         attempt: decode_u32(row, "attempt")?,
-        attempts_without_progress: decode_u32(row, "attempts_without_progress")?,
+        process_deaths: decode_u32(row, "process_deaths")?,
+        internal_errors: decode_u32(row, "internal_errors")?,
+        worker_process: row.opt_uuid("worker_process")?,
     })
 }
 

@@ -1,17 +1,18 @@
 //! SQLite: one connection that writes, several that read (WAL).
 
 use super::connection;
+use super::database_error::Context;
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::row_codec::{DecodeRow, get};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::{Error, Result};
 use serde_json::Value;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Arguments, Connection as _, SqlSafeStr, SqlStr, SqliteConnection};
+use sqlx::{Arguments, Connection as _, Executor, SqlSafeStr, SqlStr, SqliteConnection};
 use std::str::FromStr;
 use std::time::Duration;
 use uuid::Uuid;
@@ -20,6 +21,9 @@ const READER_CONNECTIONS: u32 = 4;
 
 /// Time limit for waiting while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Time limit for getting a connection, while all are in use or while the file cannot be opened.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub struct Sqlite {
     reader_pool: SqlitePool,
@@ -34,8 +38,11 @@ impl Sqlite {
     /// `Invalid`.
     pub async fn connect(url: &str) -> Result<Self> {
         let options = connect_options(url)?;
-        let writer_pool =
-            pool_options(1).connect_with(options.clone()).await.map_err(|error| open_error(&options, &error))?;
+        let writer_pool = pool_options(1)
+            .after_connect(|connection, _| Box::pin(check_writable(connection)))
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| open_error(&options, &error))?;
         migrate(&writer_pool).await?;
         // All writes go through the one writer connection; `query_only` makes a write on a reader an error.
         let read_only = options.clone().pragma("query_only", "on");
@@ -134,9 +141,15 @@ fn connect_options(url: &str) -> Result<SqliteConnectOptions> {
 fn pool_options(max_connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
         .after_release(|connection, _| Box::pin(is_reusable(connection)))
+}
+
+/// SQLite opens a file read-only if it cannot be opened for writing at that moment, and such a connection never writes.
+async fn check_writable(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    connection.execute("begin immediate; rollback").await.map(drop)
 }
 
 /// Whether a connection that returns to its pool is outside a transaction; otherwise the pool closes it and opens another.

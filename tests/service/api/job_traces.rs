@@ -72,12 +72,13 @@ pub fn events(app: &ServerProcess, id: &str) -> Vec<Value> {
     events
 }
 
-/// Returns the attempts in the job's events and checks that exactly one event reports the end.
+/// Returns the attempts in the job's events and checks that exactly one event reports the end. A job is queued again while it waits
+/// after repeated kills.
 pub fn attempts(events: &[Value]) -> u64 {
     let statuses: Vec<&Value> =
         events.iter().filter(|event| event["kind"] == "status").map(|event| &event["data"]).collect();
     let count = |status: &str| statuses.iter().filter(|data| data["status"] == status).count();
-    assert_eq!((count("queued"), count("succeeded")), (1, 1), "{statuses:#?}");
+    assert!(count("queued") >= 1 && count("succeeded") == 1, "{statuses:#?}");
     count("running") as u64
 }
 

@@ -44,8 +44,8 @@ async fn a_deleted_adapter_is_not_found_even_while_it_is_resident() {
     let response = predict(&serving, "short-lived", &["text"]).await.unwrap();
     let adapter = response.adapter.unwrap();
     let deleted = fixture.store().delete_adapter(DEFAULT_OWNER, adapter.id).await.unwrap();
-    assert_eq!(deleted.as_ref(), Some(&adapter.description.version));
-    serving.invalidate_adapter(&adapter.description.version);
+    assert_eq!(deleted.as_ref(), Some(&adapter.version));
+    serving.invalidate_adapter(&adapter.version);
     assert_eq!(predict(&serving, "short-lived", &["text"]).await.unwrap_err().code(), "adapter_not_found");
     assert_eq!((serving.stats().resident_adapters, serving.stats().resident_bytes), (0, 0));
 }

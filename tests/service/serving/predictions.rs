@@ -12,7 +12,7 @@ async fn response_names_the_version_and_keeps_input_order() {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let response = predict(&serving, "intents", &texts).await.unwrap();
     let version = fixture.adapter_version("intents").await;
-    assert_eq!(response.adapter.as_ref().unwrap().description.version, version);
+    assert_eq!(response.adapter.as_ref().unwrap().version, version);
     let alone = LoadedAdapter::load(&fixture.load_artifact(&version), fixture.base()).unwrap();
     assert_close(&logits(&response), &alone.forward(fixture.base(), &inputs(&texts)).unwrap());
     assert!(serving.stats().batches > 1, "the request is larger than a batch");
@@ -59,7 +59,7 @@ async fn name_resolves_to_the_newest_version() {
     let pinned = Reference::parse(&format!("moving@{}", &old[..8])).unwrap();
     let pinned =
         serving.predict(DEFAULT_OWNER, Some(&pinned), inputs(&["where is it"]), PREDICT_OPTIONS).await.unwrap();
-    assert_eq!(pinned.adapter.unwrap().description.version, old);
+    assert_eq!(pinned.adapter.unwrap().version, old);
     assert_close(
         &logits(&before),
         &pinned

@@ -5,8 +5,6 @@ use crate::support::database::Database;
 use crate::support::samples::*;
 use espalier::store::{Adapter, Job, Reference};
 use espalier_core::error::Error;
-use espalier_core::training::warm_start::HeadReuse;
-use espalier_core::training::{FromAdapter, Spec};
 use uuid::Uuid;
 
 on_both_databases!(
@@ -143,10 +141,7 @@ async fn a_job_outlives_its_adapter(db: &Database) {
 
 /// Adds a job that starts from the version that begins with these digits.
 async fn job_from(db: &Database, digits: &str) -> Result<Job, Error> {
-    let mut new = new_job(add_dataset(&**db).await.id);
-    let from = FromAdapter { version: sha256(digits), head: HeadReuse::Kept, note: None };
-    new.spec = Spec { from_adapter: Some(from), ..spec() }.into();
-    db.add_job(new, MAX_QUEUED).await
+    db.add_job(new_job_from_adapter(add_dataset(&**db).await.id, digits), MAX_QUEUED).await
 }
 
 async fn an_adapter_is_not_deleted_while_an_unfinished_job_starts_from_it(db: &Database) {

@@ -171,7 +171,7 @@ fn garbage_collection_removes_old_unreferenced_blobs() {
     let live = LiveBlobs {
         dataset_hashes: [sha256("a1")].into(),
         adapter_versions: [sha256("a1")].into(),
-        unfinished_jobs: [unfinished].into(),
+        resumable_jobs: [unfinished].into(),
     };
     assert_eq!(data_dir.garbage_collect(&live, HOUR).unwrap(), GcReport { datasets: 1, adapters: 1, checkpoints: 1 });
     for (digits, kept) in [("a1", true), ("a2", false), ("a3", true)] {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 pub const LEASE: Duration = Duration::from_secs(30);
 pub const MAX_ATTEMPTS: u32 = 3;
 pub const MAX_QUEUED: u64 = 1000;
+pub const KEEP_CHECKPOINTS: Duration = Duration::from_secs(3600);
 pub const ALL: PageRequest = PageRequest { limit: 1000, after: None };
 
 pub async fn add_dataset(store: &dyn Store) -> Dataset {

@@ -27,7 +27,7 @@ async fn a_published_job_has_succeeded_with_its_adapter(db: &Database) {
     assert_eq!((job.metrics.as_ref(), job.progress.as_ref()), (Some(&metrics), Some(&progress(939))));
     assert!(job.finished_at >= job.started_at);
     assert_eq!(db.adapter(OWNER, &Reference::Name("intents".to_string())).await.unwrap(), adapter);
-    assert!(db.unfinished_jobs().await.unwrap().is_empty());
+    assert!(db.resumable_jobs(KEEP_CHECKPOINTS).await.unwrap().is_empty());
 }
 
 async fn second_publication_repoints_the_name(db: &Database) {

@@ -25,13 +25,13 @@ async fn a_queued_job_is_cancelled_at_once(db: &Database) {
     assert_eq!((cancelled.status, cancelled.started_at), (Status::Cancelled, None));
     assert!(cancelled.finished_at.is_some());
     assert_eq!(status_history(&**db, job.id).await, ["queued", "cancelled"]);
-    assert!(db.unfinished_jobs().await.unwrap().is_empty());
+    assert!(db.resumable_jobs(KEEP_CHECKPOINTS).await.unwrap().is_empty());
 }
 
 async fn a_paused_job_is_cancelled_at_once(db: &Database) {
     let job = add_job(&**db).await;
     db.pause_job(OWNER, job.id).await.unwrap();
-    assert_eq!(db.unfinished_jobs().await.unwrap(), [job.id]);
+    assert_eq!(db.resumable_jobs(KEEP_CHECKPOINTS).await.unwrap(), [job.id]);
     assert_eq!(db.cancel_job(OWNER, job.id).await.unwrap().status, Status::Cancelled);
 }
 

@@ -66,10 +66,10 @@ async fn live_blobs_are_listed_for_garbage_collection(db: &Database) {
     let finished = add_and_claim_job(&**db).await;
     db.publish(&finished.lease, new_adapter(None, "ad"), &json!({})).await.unwrap();
     let unfinished = add_job(&**db).await;
-    let live = espalier::store::live_blobs(&**db).await.unwrap();
+    let live = espalier::store::retention::live_blobs(&**db, KEEP_CHECKPOINTS).await.unwrap();
     assert_eq!(live.dataset_hashes.into_iter().collect::<Vec<_>>(), [sha256("da7a")]);
     assert_eq!(live.adapter_versions.into_iter().collect::<Vec<_>>(), [sha256("ad")]);
-    assert_eq!(live.unfinished_jobs.into_iter().collect::<Vec<_>>(), [unfinished.id]);
+    assert_eq!(live.resumable_jobs.into_iter().collect::<Vec<_>>(), [unfinished.id]);
 }
 
 async fn a_dataset_is_not_deleted_while_a_job_that_uses_it_is_added(db: &Database) {

@@ -3,7 +3,8 @@
 use espalier::store::{AdapterDescription, DEFAULT_OWNER, JobError, NewAdapter, NewDataset, NewJob, WorkerId};
 use espalier_core::dataset::{Format, LabelCount, OnBadRows, Options, Report};
 use espalier_core::training::hyperparameters::{DefaultsContext, ResolvedHyperparameters};
-use espalier_core::training::{Hyperparameters, MetricsRow, Progress, Spec, Validation};
+use espalier_core::training::warm_start::HeadReuse;
+use espalier_core::training::{FromAdapter, Hyperparameters, MetricsRow, Progress, Spec, Validation};
 use espalier_core::{adapter, task};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -72,6 +73,12 @@ pub fn new_job(dataset: Uuid) -> NewJob {
         options: options(),
         spec: spec().into(),
     }
+}
+
+/// Returns a job that starts from the adapter version that begins with these digits.
+pub fn new_job_from_adapter(dataset: Uuid, digits: &str) -> NewJob {
+    let from = FromAdapter { version: sha256(digits), head: HeadReuse::Kept, note: None };
+    NewJob { spec: Spec { from_adapter: Some(from), ..spec() }.into(), ..new_job(dataset) }
 }
 
 pub fn description(digits: &str) -> AdapterDescription {
