@@ -23,7 +23,7 @@ def name(number):
     return f"random-{number:04}"
 
 
-def files(number):
+def files(number, labels=LABELS):
     """The two files of a PEFT folder by name; equal numbers give equal bytes."""
     base = json.loads((MODEL / "config.json").read_text())
     width, random = base["hidden_size"], numpy.random.default_rng(number)
@@ -31,7 +31,7 @@ def files(number):
     def normal(*shape, scale):
         return (random.standard_normal(shape) * scale).astype(numpy.float32)
 
-    tensors = {HEAD + "weight": normal(LABELS, width, scale=0.3), HEAD + "bias": normal(LABELS, scale=0.1)}
+    tensors = {HEAD + "weight": normal(labels, width, scale=0.3), HEAD + "bias": normal(labels, scale=0.1)}
     for layer in range(base["num_hidden_layers"]):
         for target in TARGETS:
             module = f"base_model.model.encoder.layer.{layer}.attention.self.{target}."
@@ -58,11 +58,11 @@ def write(number, folder):
         (folder / file).write_bytes(content)
 
 
-def upload(client, number):
-    """Brings an adapter to an espalier; how that shows it."""
+def upload(client, number, labels=LABELS):
+    """Imports an adapter into espalier and returns the server's answer."""
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
-        for file, content in files(number).items():
+        for file, content in files(number, labels).items():
             archive.writestr(file, content)
     options = {"name": name(number), "pooling": "mean", "max_length": MAX_LENGTH}
     return client.post_file("/adapters", "options", options, "adapter", "adapter.zip", zipped.getvalue())
