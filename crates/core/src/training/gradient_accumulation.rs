@@ -4,8 +4,9 @@
 //! computed, then each micro-batch runs backward: from its saved activations, or recomputed where these would need too much memory.
 
 use super::batching;
+use super::divergence;
 use super::feature_cache::CachedFeatures;
-use super::network::{self, DeviceParameters, Forward, MicroBatchGradients, Network};
+use super::network::{DeviceParameters, Forward, MicroBatchGradients, Network};
 use super::spec::Spec;
 use super::tokenized_dataset::TokenizedDataset;
 use crate::error::Result;
@@ -86,7 +87,7 @@ impl BatchJob<'_> {
         let (outputs, forwards): (Vec<Tensor>, Vec<Option<Forward>>) =
             self.pool.map(micro_batches.clone(), &Arc::new(forward_pass))?.into_iter().unzip();
         let (loss, mut gradients) = self.batch_loss(objective, examples, &micro_batches, &outputs, denominator);
-        network::check_finite_loss(loss)?;
+        divergence::check_finite_loss(loss)?;
         let to_task = |(micro_batch, forward): (Vec<usize>, Option<Forward>)| {
             let rows: Vec<Vec<f32>> = micro_batch.iter().filter_map(|example| gradients.remove(example)).collect();
             let count: usize = micro_batch.iter().map(|example| self.dataset.objective.row_count(*example)).sum();

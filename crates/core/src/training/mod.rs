@@ -3,6 +3,7 @@
 pub mod batching;
 pub mod checkpoint;
 pub mod compatibility;
+mod divergence;
 mod feature_cache;
 mod feature_store;
 mod gradient_accumulation;

@@ -3,7 +3,7 @@
 
 use crate::adapter::parameter_builder::ParameterSet;
 use crate::adapter::{BuildContext, ParameterBuilder};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{BaseModel, Batch, FirstTrainableLayer, Hooks, RequiredRows};
 use crate::task::lm_loss::{self, TOKEN_METRICS_WIDTH};
 use crate::task::objective::{LossAndGradient, LossContext, MicroBatch, Objective};
@@ -16,6 +16,7 @@ mod forward;
 pub use super::batching::{CachedRows, ForwardInput};
 pub use forward::Forward;
 
+use super::divergence;
 use super::spec::Spec;
 use forward::ActivationCost;
 
@@ -127,7 +128,7 @@ impl Network {
         let context = LossContext { base: &self.base, tape: &forward.tape, outputs: forward.outputs };
         let LossAndGradient { loss, gradient } = objective.loss(&context, batch, denominator)?;
         Ok(MicroBatchGradients {
-            loss: check_finite_loss(loss)?,
+            loss: divergence::check_finite_loss(loss)?,
             gradients: self.backward_on_device(forward, gradient)?,
         })
     }
@@ -219,18 +220,6 @@ impl Network {
         match target {
             FirstTrainableLayer::Head => self.output_head.select_rows(&self.base, tape, hidden, hooks, sequences()),
             FirstTrainableLayer::Embeddings | FirstTrainableLayer::Layer(_) | FirstTrainableLayer::Pooler => Ok(hidden),
-        }
-    }
-}
-
-/// # Errors
-/// `Invalid` (`training_diverged`) where the loss is not finite.
-pub fn check_finite_loss(loss: f64) -> Result<f64> {
-    match loss.is_finite() {
-        true => Ok(loss),
-        false => {
-            let advice = "training diverged: the loss is no longer a number; lower learning_rate";
-            Err(Error::invalid("training_diverged", advice))
         }
     }
 }

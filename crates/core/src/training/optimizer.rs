@@ -1,7 +1,9 @@
 //! AdamW (Loshchilov & Hutter 2017) with gradient clipping and learning rate schedules, as in PyTorch. Computed on the host in a fixed
 //! order, so that a resumed run is bit-identical.
 
+use super::divergence;
 use super::hyperparameters::{ResolvedHyperparameters, Schedule};
+use crate::error::Result;
 use espalier_tensor::Tensor;
 
 const BETA1: f64 = 0.9;
@@ -84,14 +86,17 @@ impl AdamWStep {
 }
 
 /// Scales the gradients down where their total norm exceeds `max_norm`, as in PyTorch. Returns the norm before scaling.
-pub fn clip_grad_norm(gradients: &mut [Vec<f32>], max_norm: f64) -> f64 {
+///
+/// # Errors
+/// `Invalid` (`training_diverged`) where a gradient is not finite: scaled, it would be NaN, and so would every parameter after it.
+pub fn clip_grad_norm(gradients: &mut [Vec<f32>], max_norm: f64) -> Result<f64> {
     let squares = gradients.iter().flatten().map(|value| f64::from(*value) * f64::from(*value));
-    let norm = squares.sum::<f64>().sqrt();
+    let norm = divergence::check_finite_gradient_norm(squares.sum::<f64>().sqrt())?;
     let factor = max_norm / (norm + 1e-6);
     if factor < 1.0 {
         gradients.iter_mut().flatten().for_each(|value| *value *= factor as f32);
     }
-    norm
+    Ok(norm)
 }
 
 /// Learning rate of a step, counted from 1: linear warm-up, then constant, linear or cosine decay to zero.
@@ -134,7 +139,19 @@ mod tests {
     #[test]
     fn gradient_clipping_keeps_the_direction() {
         let mut gradients = [vec![3.0], vec![4.0]];
-        assert_eq!(clip_grad_norm(&mut gradients, 1.0), 5.0);
+        assert_eq!(clip_grad_norm(&mut gradients, 1.0).unwrap(), 5.0);
         assert!((gradients[0][0] - 0.6).abs() < 1e-6 && (gradients[1][0] - 0.8).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_an_error_and_is_not_scaled() {
+        for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let mut gradients = [vec![3.0, 1.0], vec![4.0, value]];
+            let error = clip_grad_norm(&mut gradients, 1.0).unwrap_err();
+            assert_eq!(error.code(), "training_diverged");
+            assert_eq!((gradients[0][0], gradients[1][0]), (3.0, 4.0), "a gradient of {value} has scaled the others");
+        }
+        let mut largest = [vec![f32::MAX; 3]];
+        assert!(clip_grad_norm(&mut largest, 1.0).unwrap().is_finite(), "the norm of finite gradients is finite");
     }
 }

@@ -216,7 +216,7 @@ impl<'a> Trainer<'a> {
             epoch,
         };
         let (loss, mut gradients) = self.sum_gradients(&batch_job.micro_batch_gradients(batch, denominator as f64)?);
-        let norm = optimizer::clip_grad_norm(&mut gradients, hyperparameters.max_grad_norm);
+        let norm = optimizer::clip_grad_norm(&mut gradients, hyperparameters.max_grad_norm)?;
         let learning_rate = optimizer::learning_rate(step + 1, self.total_steps, hyperparameters);
         let update = AdamWStep { step: step + 1, learning_rate, weight_decay: hyperparameters.weight_decay };
         update.apply(&mut self.state.parameters, &self.param_groups, &gradients, &mut self.state.moments);
