@@ -14,6 +14,7 @@ With MAX_LENGTH below 0 every sequence is exactly that long: nothing to gain fro
 
 import csv
 import json
+import math
 import random
 import re
 import sys
@@ -99,8 +100,9 @@ def speed(step, source, steps):
 
 
 def scheduled(step, optimizer, total):
-    """The step with a learning rate that rises and falls over so many."""
-    share = lambda done: min((done + 1) / (RISE * total + 1), (total - done) / ((1 - RISE) * total))
+    """The step with a learning rate that rises and falls over so many, as get_linear_schedule_with_warmup."""
+    rise = math.ceil(RISE * total)
+    share = lambda done: done / rise if done < rise else (total - done) / max(total - rise, 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
     def both(indices):

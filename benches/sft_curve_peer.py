@@ -37,7 +37,7 @@ def train(base, folder, adapter, settings, files):
     update = updating(model, optimizer, sequences, settings["max_grad_norm"])
     total = sum(map(len, epochs))
     rise = math.ceil(settings["warmup_ratio"] * total)
-    share = lambda done: (done + 1) / (rise + 1) if done < rise else (total - done) / max(total - rise, 1)
+    share = lambda done: done / rise if done < rise else (total - done) / max(total - rise, 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     losses = [judge(model, judged, settings["batch_size"])]
     for batches in epochs:

@@ -99,13 +99,14 @@ pub fn clip_grad_norm(gradients: &mut [Vec<f32>], max_norm: f64) -> Result<f64> 
     Ok(norm)
 }
 
-/// Learning rate of a step, counted from 1: linear warm-up, then constant, linear or cosine decay to zero.
+/// Learning rate of a step, counted from 1: linear warm-up from zero, then constant, linear or cosine decay. Equals
+/// `get_{constant,linear,cosine}_schedule_with_warmup` of transformers, whose first warm-up step has a rate of zero. A run of a single
+/// step has no warm-up, because it would change nothing.
 pub fn learning_rate(step: u64, total_steps: u64, hyperparameters: &ResolvedHyperparameters) -> f64 {
-    let warmup_steps = (hyperparameters.warmup_ratio * total_steps as f64).ceil();
-    // The first step runs at 1/(warmup_steps + 1) of the rate, and the last one above zero.
+    let warmup_steps = if total_steps > 1 { (hyperparameters.warmup_ratio * total_steps as f64).ceil() } else { 0.0 };
     let completed_steps = (step - 1) as f64;
     if completed_steps < warmup_steps {
-        return hyperparameters.learning_rate * (completed_steps + 1.0) / (warmup_steps + 1.0);
+        return hyperparameters.learning_rate * completed_steps / warmup_steps;
     }
     let remaining_fraction = (total_steps as f64 - completed_steps) / (total_steps as f64 - warmup_steps).max(1.0);
     hyperparameters.learning_rate
@@ -153,5 +154,47 @@ mod tests {
         }
         let mut largest = [vec![f32::MAX; 3]];
         assert!(clip_grad_norm(&mut largest, 1.0).unwrap().is_finite(), "the norm of finite gradients is finite");
+    }
+
+    fn rates(schedule: Schedule, warmup_ratio: f64, total_steps: u64) -> Vec<f64> {
+        let hyperparameters = ResolvedHyperparameters {
+            epochs: 1,
+            batch_size: 1,
+            learning_rate: 1.0,
+            max_length: 8,
+            seed: 0,
+            weight_decay: 0.0,
+            warmup_ratio,
+            schedule,
+            max_grad_norm: 1.0,
+            gradient_accumulation: 1,
+            max_steps: None,
+            early_stopping: None,
+        };
+        (1..=total_steps).map(|step| learning_rate(step, total_steps, &hyperparameters)).collect()
+    }
+
+    #[test]
+    fn learning_rates_agree_with_transformers() {
+        // get_{constant,linear,cosine}_schedule_with_warmup(optimizer, num_warmup_steps=3, num_training_steps=10) at the steps 0 to 9,
+        // with a learning rate of 1. transformers' Trainer rounds warm-up steps up: ceil(0.25 * 10) = 3.
+        let warmup = [0.0, 1.0 / 3.0, 2.0 / 3.0];
+        let linear = [1.0, 6.0 / 7.0, 5.0 / 7.0, 4.0 / 7.0, 3.0 / 7.0, 2.0 / 7.0, 1.0 / 7.0];
+        let cosine = [1.0, 0.950484, 0.811745, 0.611260, 0.388740, 0.188255, 0.049516];
+        for (schedule, decay) in
+            [(Schedule::Constant, [1.0; 7]), (Schedule::Linear, linear), (Schedule::Cosine, cosine)]
+        {
+            let found = rates(schedule, 0.25, 10);
+            for (found, expected) in found.iter().zip(warmup.iter().chain(&decay)) {
+                assert!((found - expected).abs() < 1e-6, "{schedule:?}: {found} is not {expected}");
+            }
+        }
+        assert_eq!(rates(Schedule::Linear, 0.0, 4), [1.0, 0.75, 0.5, 0.25]);
+        assert_eq!(rates(Schedule::Linear, 1.0, 4), [0.0, 0.25, 0.5, 0.75]);
+    }
+
+    #[test]
+    fn a_run_of_one_step_has_no_warmup() {
+        assert_eq!(rates(Schedule::Linear, 0.06, 1), [1.0]);
     }
 }
