@@ -1,7 +1,10 @@
 //! Checkpoints of a run.
 //!
-//! A checkpoint is two blobs (`step-N.safetensors`, `step-N.json`) and a manifest with their sha256. The blobs are written and synced
-//! first, then the manifest is renamed into place. The newest manifest that verifies is loaded, and two checkpoints are kept.
+//! A checkpoint is two blobs (`step-N.safetensors`, `step-N.json`), the beginning of the file of metrics rows, and a manifest with the
+//! sha256 of each. Rows and blobs are written and synced first, then the manifest is renamed into place. The newest manifest that
+//! verifies is loaded, and two checkpoints are kept.
+
+mod rows_file;
 
 use super::optimizer::Moments;
 use super::progress::MetricsRow;
@@ -9,6 +12,7 @@ use crate::durable_fs;
 use crate::error::{Context, Result};
 use crate::task::objective::PairLogProbs;
 use espalier_tensor::Tensor;
+use rows_file::{RowsFile, RowsPrefix};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -53,6 +57,8 @@ pub struct TrainerState {
     /// Sums of loss and denominators since the last `train` row.
     pub log_window_loss: f64,
     pub log_window_examples: u64,
+    /// All rows of the run, in a file of their own.
+    #[serde(skip)]
     pub metrics_rows: Vec<MetricsRow>,
     /// Log-probabilities of all pairs before the first step, for preference optimisation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,6 +94,7 @@ struct Manifest {
     spec_hash: String,
     /// sha256 by file name.
     files: BTreeMap<String, String>,
+    metrics_rows: RowsPrefix,
 }
 
 const KEPT_CHECKPOINTS: usize = 2;
@@ -96,17 +103,21 @@ const KEPT_CHECKPOINTS: usize = 2;
 pub struct CheckpointDir {
     path: PathBuf,
     spec_hash: String,
+    rows_file: RowsFile,
 }
 
 impl CheckpointDir {
     /// `spec` is the serialized specification of the run.
     pub fn new(path: PathBuf, spec: &[u8]) -> Result<Self> {
         std::fs::create_dir_all(&path).with_context(|| format!("creating the checkpoint folder {}", path.display()))?;
-        Ok(Self { path, spec_hash: hex::encode(Sha256::digest(spec)) })
+        let rows_file = RowsFile::new(&path);
+        Ok(Self { path, spec_hash: hex::encode(Sha256::digest(spec)), rows_file })
     }
 
-    pub fn save(&self, state: &TrainingState, names: &[String]) -> Result<()> {
+    /// Saves the state of a run. A folder has one run: each state has the rows of the one saved or loaded before it.
+    pub fn save(&mut self, state: &TrainingState, names: &[String]) -> Result<()> {
         let step = state.trainer_state.step;
+        let metrics_rows = self.rows_file.append(&state.trainer_state.metrics_rows)?;
         let counters = serde_json::to_vec(&state.trainer_state).context("serializing a checkpoint's state")?;
         let blobs = [
             (format!("step-{step}.safetensors"), serialize_tensors(state, names)?),
@@ -117,7 +128,7 @@ impl CheckpointDir {
             files.insert(name.clone(), hex::encode(Sha256::digest(&bytes)));
             self.write(&name, &bytes)?;
         }
-        let manifest = Manifest { step, spec_hash: self.spec_hash.clone(), files };
+        let manifest = Manifest { step, spec_hash: self.spec_hash.clone(), files, metrics_rows };
         let manifest = serde_json::to_vec(&manifest).context("serializing a checkpoint's manifest")?;
         self.write(&format!("manifest-{step}.json"), &manifest)?;
         tracing::debug!(step, "checkpoint saved");
@@ -130,7 +141,7 @@ impl CheckpointDir {
     }
 
     /// Newest checkpoint that verifies. A damaged one is skipped with a warning.
-    pub fn load(&self, names: &[String]) -> Result<Option<TrainingState>> {
+    pub fn load(&mut self, names: &[String]) -> Result<Option<TrainingState>> {
         for step in self.manifest_steps()?.into_iter().rev() {
             match self.load_verified(step, names) {
                 Ok(state) => return Ok(Some(state)),
@@ -140,7 +151,7 @@ impl CheckpointDir {
         Ok(None)
     }
 
-    fn load_verified(&self, step: u64, names: &[String]) -> std::result::Result<TrainingState, String> {
+    fn load_verified(&mut self, step: u64, names: &[String]) -> std::result::Result<TrainingState, String> {
         let read = |name: &str| std::fs::read(self.path.join(name)).map_err(|error| format!("{name}: {error}"));
         let manifest: Manifest =
             serde_json::from_slice(&read(&format!("manifest-{step}.json"))?).map_err(|error| error.to_string())?;
@@ -157,7 +168,10 @@ impl CheckpointDir {
         let counters = read_verified(format!("step-{step}.json"))?;
         let counters: TrainerState = serde_json::from_slice(&counters).map_err(|error| error.to_string())?;
         let blob = read_verified(format!("step-{step}.safetensors"))?;
-        deserialize_state(&SafeTensors::deserialize(&blob).map_err(|error| error.to_string())?, counters, names)
+        let blob = SafeTensors::deserialize(&blob).map_err(|error| error.to_string())?;
+        let mut state = deserialize_state(&blob, counters, names)?;
+        state.trainer_state.metrics_rows = self.rows_file.load(&manifest.metrics_rows)?;
+        Ok(state)
     }
 
     /// Steps that have a manifest, in ascending order.
@@ -227,45 +241,84 @@ fn deserialize_state(
 mod tests {
     use super::*;
 
+    /// State with one metrics row per step.
     fn state(step: u64) -> TrainingState {
         let parameters = vec![Tensor::new([2, 2], vec![1.0, 0.1, -0.0, step as f32])];
         let best = Some(BestEvaluation { step, score: Score { score: 0.1 + 0.2, loss: 1.0 / 3.0 } });
-        let counters = TrainerState { step, best, log_window_loss: 0.1, ..TrainerState::default() };
+        let row = |step| MetricsRow {
+            step,
+            split: "train".to_string(),
+            metrics: serde_json::json!({"loss": 1.0 / (step as f64 + 3.0)}),
+        };
+        let metrics_rows = (1..=step).map(row).collect();
+        let counters = TrainerState { step, best, log_window_loss: 0.1, metrics_rows, ..TrainerState::default() };
         let moments = Moments::zeros(&parameters);
         TrainingState { best: Some(parameters.clone()), parameters, moments, trainer_state: counters }
     }
 
     fn test_dir() -> (tempfile::TempDir, CheckpointDir, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
-        let folder = CheckpointDir::new(directory.path().join("job"), b"spec").unwrap();
+        let folder = reopen(&directory, b"spec");
         (directory, folder, vec!["a".to_string()])
+    }
+
+    /// The folder as another attempt opens it.
+    fn reopen(directory: &tempfile::TempDir, spec: &[u8]) -> CheckpointDir {
+        CheckpointDir::new(directory.path().join("job"), spec).unwrap()
     }
 
     #[test]
     fn a_state_is_restored_bit_for_bit_and_two_checkpoints_are_kept() {
-        let (_directory, folder, names) = test_dir();
+        let (directory, mut folder, names) = test_dir();
         for step in [0, 5, 9] {
             folder.save(&state(step), &names).unwrap();
         }
-        assert_eq!(folder.load(&names).unwrap(), Some(state(9)));
+        let mut reopened = reopen(&directory, b"spec");
+        assert_eq!(reopened.load(&names).unwrap(), Some(state(9)));
         assert_eq!(folder.manifest_steps().unwrap(), [5, 9]);
-        assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 6, "a manifest and two blobs for each");
+        let file_count = std::fs::read_dir(&folder.path).unwrap().count();
+        assert_eq!(file_count, 7, "a manifest and two blobs for each, and the rows");
+        reopened.save(&state(12), &names).unwrap();
+        assert_eq!(reopen(&directory, b"spec").load(&names).unwrap(), Some(state(12)), "after a resume");
     }
 
     #[test]
-    fn a_damaged_checkpoint_is_skipped() {
-        let (_directory, folder, names) = test_dir();
+    fn a_damaged_checkpoint_is_skipped_and_written_again() {
+        let (directory, mut folder, names) = test_dir();
         folder.save(&state(5), &names).unwrap();
         folder.save(&state(9), &names).unwrap();
         std::fs::write(folder.path.join("step-9.json"), b"{}").unwrap();
-        assert_eq!(folder.load(&names).unwrap(), Some(state(5)));
+        let mut reopened = reopen(&directory, b"spec");
+        assert_eq!(reopened.load(&names).unwrap(), Some(state(5)));
+        reopened.save(&state(7), &names).unwrap();
+        reopened.save(&state(9), &names).unwrap();
+        assert_eq!(reopen(&directory, b"spec").load(&names).unwrap(), Some(state(9)));
     }
 
     #[test]
     fn a_checkpoint_of_another_specification_is_ignored() {
-        let (directory, folder, names) = test_dir();
+        let (directory, mut folder, names) = test_dir();
         folder.save(&state(5), &names).unwrap();
-        let other_dir = CheckpointDir::new(directory.path().join("job"), b"other").unwrap();
+        let mut other_dir = reopen(&directory, b"other");
         assert_eq!(other_dir.load(&names).unwrap(), None);
+        other_dir.save(&state(2), &names).unwrap();
+        assert_eq!(reopen(&directory, b"other").load(&names).unwrap(), Some(state(2)));
+    }
+
+    #[test]
+    fn bytes_per_checkpoint_do_not_depend_on_the_number_of_rows() {
+        let (directory, mut folder, names) = test_dir();
+        let path = directory.path().join("job");
+        let bytes = |name: &str| std::fs::metadata(path.join(name)).map_or(0, |file| file.len());
+        let mut written = Vec::new();
+        for step in (0..=4000).step_by(10) {
+            let rows_before = bytes(rows_file::FILE_NAME);
+            folder.save(&state(step), &names).unwrap();
+            let blobs = ["step-{}.json", "step-{}.safetensors", "manifest-{}.json"];
+            let blob_bytes: u64 = blobs.iter().map(|name| bytes(&name.replace("{}", &step.to_string()))).sum();
+            written.push(blob_bytes + bytes(rows_file::FILE_NAME) - rows_before);
+        }
+        let (early, late) = (written[1], written[written.len() - 1]);
+        assert!(late <= early + 100, "the last checkpoint has {late} bytes, an early one {early}");
     }
 }

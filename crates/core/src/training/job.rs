@@ -15,7 +15,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Micro-batches computed in parallel.
     pub threads: usize,
-    /// Time between checkpoints. The first checkpoint is written at step 0.
+    /// Longest time between checkpoints. The first checkpoint of a run is written at step 0, and the intervals of an attempt grow from
+    /// half a second to this one.
     pub checkpoint_interval: Duration,
     /// Disk space of the feature cache.
     pub feature_cache_bytes: u64,

@@ -2,6 +2,7 @@
 
 pub mod batching;
 pub mod checkpoint;
+mod checkpoint_schedule;
 pub mod compatibility;
 mod divergence;
 mod feature_cache;

@@ -127,18 +127,25 @@ pub fn train(
     on_progress: &mut dyn FnMut(&Progress) -> ControlFlow<StopReason>,
 ) -> Result<Outcome> {
     let spec_json = serde_json::to_vec(spec).context("serializing the specification")?;
-    let checkpoint_dir = CheckpointDir::new(dirs.checkpoints.clone(), &spec_json)?;
+    let mut checkpoint_dir = CheckpointDir::new(dirs.checkpoints.clone(), &spec_json)?;
     let mut reporter = ProgressReporter::new(on_progress);
     let context = JobContext::new(base, settings, &dirs.feature_cache)?;
     let trainer = TokenizedDataset::new(base, spec, data, &mut reporter).and_then(|dataset| {
-        Trainer::resume_or_start(&context, spec, dataset, data.source_weights.as_ref(), &checkpoint_dir, &mut reporter)
+        Trainer::resume_or_start(
+            &context,
+            spec,
+            dataset,
+            data.source_weights.as_ref(),
+            &mut checkpoint_dir,
+            &mut reporter,
+        )
     });
     let mut trainer = match trainer {
         Ok(trainer) => trainer,
         // Nothing has changed since the checkpoint on disk.
         Err(interrupted) => return Outcome::new(Err(interrupted), || Ok(())),
     };
-    let result = trainer.train_until(u64::MAX, &checkpoint_dir, settings, &mut reporter);
+    let result = trainer.train_until(u64::MAX, &mut checkpoint_dir, settings, &mut reporter);
     let result: Result<_, Interrupted> = result.and_then(|()| trainer.build_result(base, &mut reporter));
     Outcome::new(result, || checkpoint_dir.save(&trainer.state, &trainer.parameter_names))
 }

@@ -8,6 +8,7 @@ mod samples;
 
 use super::batching;
 use super::checkpoint::{CheckpointDir, TrainerState, TrainingState};
+use super::checkpoint_schedule::CheckpointSchedule;
 use super::feature_cache::CachedFeatures;
 use super::gradient_accumulation::BatchJob;
 use super::head_init::HeadInit;
@@ -59,7 +60,7 @@ impl<'a> Trainer<'a> {
         spec: &'a Spec,
         dataset: TokenizedDataset,
         source_weights: Option<&SourceWeights>,
-        checkpoint_dir: &CheckpointDir,
+        checkpoint_dir: &mut CheckpointDir,
         reporter: &mut ProgressReporter,
     ) -> Result<Self, Interrupted> {
         let (base, hidden_size) = (context.base, context.base.info().hidden_size);
@@ -140,14 +141,17 @@ impl<'a> Trainer<'a> {
     pub fn train_until(
         &mut self,
         end_step: u64,
-        checkpoint_dir: &CheckpointDir,
+        checkpoint_dir: &mut CheckpointDir,
         settings: &Settings,
         reporter: &mut ProgressReporter,
     ) -> Result<(), Interrupted> {
         let steps_per_epoch = self.spec.hyperparameters.steps_per_epoch(self.dataset.training.len());
-        let (mut last_checkpoint, mut checkpoint_step) = (Instant::now(), self.state.trainer_state.step);
+        let mut checkpoint_schedule = CheckpointSchedule::new(Instant::now(), settings.checkpoint_interval);
+        let mut checkpoint_step = self.state.trainer_state.step;
         if self.state.trainer_state.step == 0 && self.state.trainer_state.last_evaluated_step.is_none() {
+            // The head and the reference log-probabilities, which the preparation has computed, are in it.
             self.save(checkpoint_dir, reporter)?;
+            reporter.check_stop()?;
         }
         loop {
             let step = self.state.trainer_state.step;
@@ -164,9 +168,10 @@ impl<'a> Trainer<'a> {
                 }
                 return Ok(());
             }
-            if last_checkpoint.elapsed() >= settings.checkpoint_interval {
+            if checkpoint_schedule.is_due(Instant::now()) {
                 self.save(checkpoint_dir, reporter)?;
-                (last_checkpoint, checkpoint_step) = (Instant::now(), step);
+                checkpoint_schedule.mark_saved(Instant::now());
+                checkpoint_step = step;
             }
             let loss = self.step(steps_per_epoch)?;
             reporter.report_step(&StepReport {
@@ -180,7 +185,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn save(&self, checkpoint_dir: &CheckpointDir, reporter: &mut ProgressReporter) -> Result<()> {
+    fn save(&self, checkpoint_dir: &mut CheckpointDir, reporter: &mut ProgressReporter) -> Result<()> {
         checkpoint_dir.save(&self.state, &self.parameter_names)?;
         reporter.mark_checkpointed();
         Ok(())

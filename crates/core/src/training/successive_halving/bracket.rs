@@ -183,13 +183,13 @@ impl<'a> Bracket<'a> {
         }
         let spec = &self.specs[candidate];
         let spec_json = serde_json::to_vec(spec).context("serializing a candidate's specification")?;
-        let checkpoint_dir = CheckpointDir::new(self.candidate_dir(candidate), &spec_json)?;
+        let mut checkpoint_dir = CheckpointDir::new(self.candidate_dir(candidate), &spec_json)?;
         let trainer = Trainer::resume_or_start(
             self.context,
             spec,
             self.dataset.for_method(spec),
             None,
-            &checkpoint_dir,
+            &mut checkpoint_dir,
             reporter,
         )?;
         self.trainers.insert(candidate, (trainer, checkpoint_dir));
@@ -197,8 +197,8 @@ impl<'a> Bracket<'a> {
     }
 
     /// Saves the candidate that is training; the state of the others is on disk.
-    fn save_active(&self) -> Result<()> {
-        match self.active.and_then(|candidate| self.trainers.get(&candidate)) {
+    fn save_active(&mut self) -> Result<()> {
+        match self.active.and_then(|candidate| self.trainers.get_mut(&candidate)) {
             Some((trainer, folder)) => folder.save(&trainer.state, &trainer.parameter_names),
             None => Ok(()),
         }
