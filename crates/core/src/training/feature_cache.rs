@@ -120,14 +120,10 @@ impl FeatureExtractor<'_> {
                 Storage::Disk(file)
             }
             None => match (FeatureFileWriter::new(self.settings, self.cache_dir, &key, &layout), layer) {
-                (Some(writer), _) => {
-                    self.compute_features(
-                        layer,
-                        lower,
-                        reporter,
-                        |index, values| writer.write(index, values),
-                        &layout,
-                    )?;
+                (Some(mut writer), _) => {
+                    let missing = writer.missing_examples().to_vec();
+                    let store = |index: usize, values: &[f32]| writer.write(index, values);
+                    self.compute_features(layer, lower, &missing, reporter, store, &layout)?;
                     Storage::Disk(writer.finish()?)
                 }
                 (None, FirstTrainableLayer::Head) => {
@@ -136,7 +132,8 @@ impl FeatureExtractor<'_> {
                         buffer[layout.value_range(index)].copy_from_slice(values);
                         Ok(())
                     };
-                    self.compute_features(layer, lower, reporter, store, &layout)?;
+                    let all: Vec<usize> = (0..self.dataset.tokens.len()).collect();
+                    self.compute_features(layer, lower, &all, reporter, store, &layout)?;
                     Storage::Memory(buffer)
                 }
                 (None, _) => return Ok(lower.clone()),
@@ -182,6 +179,7 @@ impl FeatureExtractor<'_> {
         &self,
         layer: FirstTrainableLayer,
         lower: &CachedFeatures,
+        examples: &[usize],
         reporter: &mut ProgressReporter,
         consume: impl FnMut(usize, &[f32]) -> Result<()>,
         layout: &FeatureLayout,
@@ -189,8 +187,7 @@ impl FeatureExtractor<'_> {
         let (network, lower) = (Arc::clone(self.network), lower.clone());
         let forward =
             move |micro_batch: Vec<usize>| network.frozen_features(&lower.forward_input(&micro_batch)?, layer);
-        let all: Vec<usize> = (0..self.dataset.tokens.len()).collect();
-        self.for_each_example(&all, forward, reporter, consume, layout)
+        self.for_each_example(examples, forward, reporter, consume, layout)
     }
 
     /// Passes the outputs of `forward` for each of these examples to `consume`, in any order.

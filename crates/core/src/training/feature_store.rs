@@ -2,21 +2,19 @@
 //!
 //! A file has the rows of all examples, concatenated, and their sha256. Its name is a hash of everything that the rows depend on, so a
 //! file that verifies is valid regardless of its writer. The page cache of the operating system serves repeated reads. Features that exceed
-//! the budget are not stored.
+//! the budget are not stored. An unfinished file is continued by the next job on the same data.
+
+mod part_file;
 
 use super::job::Settings;
 use crate::error::{Context, Result};
+use part_file::PartFile;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-use tempfile::NamedTempFile;
-
-/// Age after which an unfinished file is considered abandoned.
-const STALE_PART_AGE: Duration = Duration::from_secs(24 * 3600);
+use std::time::SystemTime;
 
 /// Buffer size for verifying a file.
 const READ_BUFFER_BYTES: usize = 1 << 20;
@@ -68,6 +66,10 @@ impl FeatureLayout {
         self.row_offsets[self.row_offsets.len() - 1] as usize * self.width
     }
 
+    fn example_count(&self) -> usize {
+        self.row_offsets.len() - 1
+    }
+
     fn byte_offset(&self, example: usize) -> u64 {
         self.row_offsets[example] * (self.width * size_of::<f32>()) as u64
     }
@@ -81,8 +83,8 @@ impl FeatureFile {
     /// Opens the file of an earlier run, where it verifies. Removes a damaged file.
     pub fn open(folder: &Path, key: &str, layout: &FeatureLayout) -> Option<Self> {
         let path = folder.join(key);
-        let mut file = File::open(&path).ok()?;
-        let verification = verify(&mut file, layout.byte_len());
+        let file = File::open(&path).ok()?;
+        let verification = verify(&file, layout.byte_len());
         if !matches!(verification, Ok(true)) {
             tracing::warn!(file = %path.display(), "cached features are damaged and are computed again");
             let _ = fs::remove_file(&path);
@@ -107,15 +109,18 @@ impl FeatureFile {
     }
 }
 
-/// File that is being written. Dropping it unfinished removes the file.
+/// File that is being written. Dropping it unfinished keeps what is written for the next attempt.
 pub struct FeatureFileWriter {
-    file: NamedTempFile,
+    part: PartFile,
     path: PathBuf,
     layout: FeatureLayout,
+    /// Examples that the file lacks.
+    missing: Vec<usize>,
 }
 
 impl FeatureFileWriter {
-    /// Evicts files until one of this layout fits; `None` where the budget or the disk is too small.
+    /// Evicts files until one of this layout fits; `None` where the budget or the disk is too small. Goes on with the file of an
+    /// interrupted attempt.
     pub fn new(settings: &Settings, folder: &Path, key: &str, layout: &FeatureLayout) -> Option<Self> {
         let file_bytes = layout.byte_len() + DIGEST_BYTES;
         if file_bytes > settings.feature_cache_bytes {
@@ -123,8 +128,9 @@ impl FeatureFileWriter {
             tracing::info!(file_bytes, budget, "features exceed the cache size and are computed in every epoch");
             return None;
         }
-        match reserve_file(folder, settings.feature_cache_bytes, file_bytes) {
-            Ok(file) => Some(Self { file, path: folder.join(key), layout: layout.clone() }),
+        let opened = reserve_file(folder, key, settings.feature_cache_bytes, file_bytes);
+        match opened.and_then(|part| Self::resume(part, folder.join(key), layout)) {
+            Ok(writer) => Some(writer),
             Err(error) => {
                 tracing::warn!(%error, file_bytes, "no disk space for features: they are computed in every epoch");
                 None
@@ -132,19 +138,39 @@ impl FeatureFileWriter {
         }
     }
 
-    /// Writes the values of an example. Every example is written once, in any order.
-    pub fn write(&self, example: usize, values: &[f32]) -> Result<()> {
+    fn resume(part: PartFile, path: PathBuf, layout: &FeatureLayout) -> std::io::Result<Self> {
+        let mut is_missing = vec![true; layout.example_count()];
+        let byte_range = |example: u64| {
+            let example = usize::try_from(example).ok().filter(|example| *example < layout.example_count())?;
+            Some(layout.byte_offset(example)..layout.byte_offset(example + 1))
+        };
+        for example in part.verified_examples(byte_range)? {
+            is_missing[example] = false;
+        }
+        let missing: Vec<usize> = (0..layout.example_count()).filter(|example| is_missing[*example]).collect();
+        if missing.len() < layout.example_count() {
+            let (examples, missing) = (layout.example_count(), missing.len());
+            tracing::info!(examples, missing, "features of an interrupted attempt are continued");
+        }
+        Ok(Self { part, path, layout: layout.clone(), missing })
+    }
+
+    /// Examples that are to be written, in order.
+    pub fn missing_examples(&self) -> &[usize] {
+        &self.missing
+    }
+
+    /// Writes the values of an example. Every missing example is written once, in any order.
+    pub fn write(&mut self, example: usize, values: &[f32]) -> Result<()> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let result = self.file.as_file().write_all_at(&bytes, self.layout.byte_offset(example));
-        result.context("caching features")
+        self.part.write(example, self.layout.byte_offset(example), &bytes).context("caching features")
     }
 
     pub fn finish(self) -> Result<FeatureFile> {
-        let context = "caching features";
-        let (mut file, bytes) = (self.file.reopen().context(context)?, self.layout.byte_len());
-        let digest = hash_file(&mut file, bytes).context(context)?;
-        file.write_all_at(&digest, bytes).context(context)?;
-        self.file.persist(&self.path).map_err(|error| error.error).context(context)?;
+        let (file, bytes) = (self.part.as_file(), self.layout.byte_len());
+        let digest = hash_file(file, bytes).and_then(|digest| file.write_all_at(&digest, bytes));
+        digest.context("caching features")?;
+        let file = self.part.finish(&self.path).context("caching features")?;
         Ok(FeatureFile { file, layout: self.layout })
     }
 }
@@ -159,7 +185,7 @@ pub fn cache_key(key_parts: impl Iterator<Item = Vec<u8>>) -> String {
     hex::encode(hash.finalize())
 }
 
-fn verify(file: &mut File, bytes: u64) -> std::io::Result<bool> {
+fn verify(file: &File, bytes: u64) -> std::io::Result<bool> {
     if file.metadata()?.len() != bytes + DIGEST_BYTES {
         return Ok(false);
     }
@@ -169,41 +195,44 @@ fn verify(file: &mut File, bytes: u64) -> std::io::Result<bool> {
     Ok(stored == actual)
 }
 
-/// sha256 of the first `bytes` bytes. The position of the file must be its beginning.
-fn hash_file(file: &mut File, bytes: u64) -> std::io::Result<[u8; DIGEST_BYTES as usize]> {
-    let (mut hash, mut remaining, mut buffer) = (Sha256::new(), bytes, vec![0; READ_BUFFER_BYTES]);
-    while remaining > 0 {
-        let length = remaining.min(READ_BUFFER_BYTES as u64) as usize;
-        file.read_exact(&mut buffer[..length])?;
+/// sha256 of the first `bytes` bytes.
+fn hash_file(file: &File, bytes: u64) -> std::io::Result<[u8; DIGEST_BYTES as usize]> {
+    let (mut hash, mut offset, mut buffer) = (Sha256::new(), 0, vec![0; READ_BUFFER_BYTES]);
+    while offset < bytes {
+        let length = (bytes - offset).min(READ_BUFFER_BYTES as u64) as usize;
+        file.read_exact_at(&mut buffer[..length], offset)?;
         hash.update(&buffer[..length]);
-        remaining -= length as u64;
+        offset += length as u64;
     }
     Ok(hash.finalize().into())
 }
 
-/// Creates a temporary file and reserves its disk space.
-fn reserve_file(folder: &Path, budget: u64, file_bytes: u64) -> std::io::Result<NamedTempFile> {
+/// Opens the unfinished file of `key` and reserves its disk space.
+fn reserve_file(folder: &Path, key: &str, budget: u64, file_bytes: u64) -> std::io::Result<PartFile> {
     fs::create_dir_all(folder)?;
+    let part = PartFile::open(folder, key, file_bytes)?;
     evict_lru(folder, budget - file_bytes)?;
-    let file = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
-    match rustix::fs::fallocate(file.as_file(), rustix::fs::FallocateFlags::empty(), 0, file_bytes) {
+    match rustix::fs::fallocate(part.as_file(), rustix::fs::FallocateFlags::empty(), 0, file_bytes) {
         // Some file systems cannot reserve space.
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(file),
-        Err(error) => Err(error.into()),
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(part),
+        Err(error) => {
+            // The error of the reservation is the one to report.
+            let _ = part.remove();
+            Err(error.into())
+        }
     }
 }
 
-/// Removes the least recently used files until the others are within the budget. Open files stay readable.
+/// Removes the least recently used files until the others are within the budget. Open files stay readable, and unfinished files that
+/// are being written are kept.
 fn evict_lru(folder: &Path, budget: u64) -> std::io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         // Another process may have removed it since.
         let Ok(metadata) = entry.metadata() else { continue };
-        let last_used = metadata.modified()?;
-        let is_partial = entry.file_name().to_string_lossy().starts_with('.');
-        if !is_partial || last_used.elapsed().is_ok_and(|age| age > STALE_PART_AGE) {
-            files.push((last_used, metadata.len(), entry.path()));
+        if !(part_file::is_part_file(&entry.file_name().to_string_lossy()) && part_file::is_in_use(&entry.path())) {
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
         }
     }
     files.sort();
@@ -221,6 +250,7 @@ fn evict_lru(folder: &Path, budget: u64) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn settings(feature_cache_bytes: u64) -> Settings {
         Settings { threads: 1, checkpoint_interval: Duration::ZERO, feature_cache_bytes, activation_memory_bytes: 0 }
@@ -228,7 +258,7 @@ mod tests {
 
     fn write(folder: &Path, key: &str, budget: u64, values: [f32; 4]) -> Option<FeatureFile> {
         let shape = FeatureLayout::new([1, 0, 1].into_iter(), 2);
-        let writer = FeatureFileWriter::new(&settings(budget), folder, key, &shape)?;
+        let mut writer = FeatureFileWriter::new(&settings(budget), folder, key, &shape)?;
         writer.write(2, &values[2..]).unwrap();
         writer.write(0, &values[..2]).unwrap();
         Some(writer.finish().unwrap())
@@ -276,6 +306,65 @@ mod tests {
         assert!(exists("a") && !exists("b") && exists("c"));
         assert!(write(folder.path(), "d", 47, [1.0; 4]).is_none(), "one byte too many");
         assert!(exists("a") && exists("c"), "a file that is too large evicts nothing");
+    }
+
+    /// One value per example.
+    fn unfinished(folder: &Path, key: &str, examples: usize) -> FeatureFileWriter {
+        let shape = FeatureLayout::new(vec![1; examples].into_iter(), 1);
+        FeatureFileWriter::new(&settings(1000), folder, key, &shape).unwrap()
+    }
+
+    #[test]
+    fn an_interrupted_file_is_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut killed = unfinished(folder.path(), "a", 4);
+        assert_eq!(killed.missing_examples(), [0, 1, 2, 3]);
+        killed.write(2, &[2.0]).unwrap();
+        killed.write(0, &[0.5]).unwrap();
+        drop(killed);
+        let mut next = unfinished(folder.path(), "a", 4);
+        assert_eq!(next.missing_examples(), [1, 3]);
+        next.write(3, &[3.0]).unwrap();
+        next.write(1, &[1.0]).unwrap();
+        assert_eq!(next.finish().unwrap().read(&[0, 1, 2, 3]).unwrap(), [0.5, 1.0, 2.0, 3.0]);
+        let layout = FeatureLayout::new(vec![1; 4].into_iter(), 1);
+        assert!(FeatureFile::open(folder.path(), "a", &layout).is_some(), "the journal is removed");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_crash_has_damaged_is_computed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut killed = unfinished(folder.path(), "a", 4);
+        (0..3).for_each(|example| killed.write(example, &[example as f32]).unwrap());
+        drop(killed);
+        let part = folder.path().join(".part-a");
+        let mut bytes = fs::read(&part).unwrap();
+        bytes[4] ^= 1;
+        bytes.truncate(bytes.len() - 7);
+        fs::write(&part, bytes).unwrap();
+        assert_eq!(unfinished(folder.path(), "a", 4).missing_examples(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn two_writers_of_one_key_have_files_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writers = [unfinished(folder.path(), "a", 1), unfinished(folder.path(), "a", 1)];
+        writers.iter_mut().for_each(|writer| writer.write(0, &[1.0]).unwrap());
+        for writer in writers {
+            assert_eq!(writer.finish().unwrap().read(&[0]).unwrap(), [1.0]);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_abandoned_file_is_evicted_and_one_in_use_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(unfinished(folder.path(), "abandoned", 50));
+        let in_use = unfinished(folder.path(), "in-use", 50);
+        assert!(write(folder.path(), "c", 100, [1.0; 4]).is_some());
+        assert!(!folder.path().join(".part-abandoned").exists() && folder.path().join(".part-in-use").exists());
+        drop(in_use);
     }
 
     #[test]

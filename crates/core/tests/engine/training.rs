@@ -241,3 +241,72 @@ fn early_stopping_ends_a_run_without_improvement_and_keeps_the_best_parameters()
 fn rows<'a>(trained: &'a TrainingResult, split: &'a str) -> impl Iterator<Item = &'a MetricsRow> {
     trained.metrics_rows.iter().filter(move |row| row.split == split)
 }
+
+/// Trains until the first checkpoint of a step that no earlier attempt has reached, then ends like a killed process. Returns the step.
+fn train_until_progress(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData, folder: &Path, before: u64) -> u64 {
+    let (mut reached, mut is_first_report) = (before, true);
+    let mut on_progress = |progress: &Progress| {
+        if progress.has_new_checkpoint && is_first_report {
+            is_first_report = false;
+            assert!(progress.new_rows.is_empty(), "the first checkpoint comes before the first evaluation");
+        }
+        match progress.has_new_checkpoint && progress.step > before {
+            true => {
+                reached = progress.step;
+                ControlFlow::Break(StopReason::LeaseLost)
+            }
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let settings = settings(1, Duration::from_secs(3600));
+    let outcome = training::train(base, spec, data, &folders(folder), &settings, &mut on_progress).unwrap();
+    assert!(matches!(outcome, Outcome::Stopped(StopReason::LeaseLost)), "the run ended without a checkpoint");
+    reached
+}
+
+#[test]
+fn every_attempt_saves_a_checkpoint_soon_whatever_the_interval() {
+    let base = espalier_testing::jobs::tiny_base();
+    let request = serde_json::json!({"epochs": 100_000, "batch_size": 8});
+    let hyperparameters = serde_json::from_value(request).unwrap();
+    let (spec, data) = espalier_testing::jobs::spec_and_data(&base, lora(0.0), hyperparameters, 16);
+    let (folder, started) = (tempfile::tempdir().unwrap(), std::time::Instant::now());
+    let mut step = 0;
+    for _ in 0..3 {
+        step = train_until_progress(&base, &spec, &data, folder.path(), step);
+    }
+    assert!(started.elapsed() < Duration::from_secs(60), "three attempts took {:?}", started.elapsed());
+}
+
+#[test]
+fn interrupted_feature_computation_is_continued() {
+    let base = espalier_testing::jobs::tiny_base();
+    let [_, _, head] = upper_methods();
+    let (spec, data) = espalier_testing::jobs::spec_and_data(&base, head, hyperparameters(), 400);
+    let spec = Spec { micro_batch_tokens: 8, ..spec };
+    let expected = train_uninterrupted(&base, &spec, &data, 2);
+    let reports_before_training = |folder: &Path, stop_after: usize| {
+        let mut reports = 0;
+        let mut on_progress = |progress: &Progress| {
+            let has_started = progress.has_new_checkpoint || progress.total_steps > 0;
+            reports += usize::from(!has_started);
+            match has_started || reports >= stop_after {
+                true => ControlFlow::Break(StopReason::LeaseLost),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        let settings = settings(2, Duration::from_secs(3600));
+        training::train(&base, &spec, &data, &folders(folder), &settings, &mut on_progress).unwrap();
+        reports
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let undisturbed = reports_before_training(folder.path(), usize::MAX);
+    let folder = tempfile::tempdir().unwrap();
+    // Each attempt ends shortly before the features are complete.
+    assert_eq!(reports_before_training(folder.path(), undisturbed - 2), undisturbed - 2);
+    let continued = reports_before_training(folder.path(), usize::MAX);
+    assert!(continued + 10 < undisturbed, "{continued} reports of {undisturbed}");
+    std::fs::remove_dir_all(folder.path().join("job")).unwrap();
+    let found = train_in(&base, &spec, &data, &settings(2, Duration::from_secs(3600)), &folders(folder.path()));
+    assert_equal(&found, &expected);
+}
