@@ -2,6 +2,7 @@
 
 use super::error::{ApiError, ApiResult};
 use super::json;
+use super::spawn::run_blocking;
 use super::state::{AppState, Settings};
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -14,6 +15,9 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+/// Larger JSON bodies are parsed on a blocking thread: 64 KiB take a millisecond at most.
+const MAX_INLINE_PARSED_BYTES: usize = 64 * 1024;
 
 /// Time limits for receiving a request body.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +56,7 @@ impl BodyTimeouts {
 /// Extracts a JSON body. Errors name unknown, missing and mistyped fields by pointer.
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
@@ -61,7 +65,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
 }
 
 /// Reads and parses a JSON body of at most `limit` bytes.
-pub async fn read_json_body<T: DeserializeOwned>(
+pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
     request: Request,
     limit: usize,
     timeouts: BodyTimeouts,
@@ -74,7 +78,15 @@ pub async fn read_json_body<T: DeserializeOwned>(
         None => return Err(ApiError::unsupported_media_type("the body has no content type: send application/json")),
     }
     check_content_length(request.headers(), "the JSON body", limit as u64)?;
-    json::parse(&collect_chunks(body_chunks(request.into_body()), "the JSON body", limit, timeouts).await?)
+    parse_json(collect_chunks(body_chunks(request.into_body()), "the JSON body", limit, timeouts).await?).await
+}
+
+/// Parses a JSON body; a large one on a blocking thread.
+pub async fn parse_json<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> ApiResult<T> {
+    match body.len() <= MAX_INLINE_PARSED_BYTES {
+        true => json::parse(&body),
+        false => run_blocking("parsing a JSON body", move || Ok(json::parse(&body))).await?,
+    }
 }
 
 /// Converts a body into a stream of chunks.

@@ -2,7 +2,6 @@
 
 use super::error::{ApiError, ApiResult};
 use super::extract::{self, BodyTimeouts};
-use super::json;
 use super::state::AppState;
 use super::upload::{self, FileMetadata, Upload};
 use axum::extract::multipart::{Field, Multipart, MultipartError};
@@ -44,7 +43,10 @@ pub struct MultipartForm<T> {
 }
 
 /// Reads a form; the file is written to the temporary folder.
-pub async fn read_form<T: DeserializeOwned>(request: Request, spec: &FormSpec) -> ApiResult<MultipartForm<T>> {
+pub async fn read_form<T: DeserializeOwned + Send + 'static>(
+    request: Request,
+    spec: &FormSpec,
+) -> ApiResult<MultipartForm<T>> {
     let max_form_bytes = spec.max_file_bytes.saturating_add(spec.max_json_bytes as u64).saturating_add(1 << 16);
     extract::check_content_length(request.headers(), "the form", max_form_bytes)?;
     let mut parts = Multipart::from_request(request, &()).await.map_err(|rejection| {
@@ -70,12 +72,12 @@ pub async fn read_form<T: DeserializeOwned>(request: Request, spec: &FormSpec) -
     }
 }
 
-async fn read_json_part<T: DeserializeOwned>(field: Field<'_>, spec: &FormSpec) -> ApiResult<T> {
+async fn read_json_part<T: DeserializeOwned + Send + 'static>(field: Field<'_>, spec: &FormSpec) -> ApiResult<T> {
     let limit = spec.max_json_bytes;
     let chunks = std::pin::pin!(field.map(|chunk| chunk.map_err(|error| multipart_error(&error, limit as u64))));
     let body =
         extract::collect_chunks(chunks, &format!("the part \"{}\"", spec.json_part), limit, spec.timeouts).await?;
-    json::parse(&body)
+    extract::parse_json(body).await
 }
 
 async fn read_file_part(field: Field<'_>, spec: &FormSpec) -> ApiResult<Upload> {

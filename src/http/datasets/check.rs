@@ -8,6 +8,7 @@ use espalier_core::task::{self, RowSchema};
 use espalier_core::training::Hyperparameters;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Dataset file and how to read it.
 pub struct DatasetFile {
@@ -42,13 +43,17 @@ pub async fn check_validation(state: &AppState, file: DatasetFile, labels: Vec<S
     })
 }
 
+/// Waits for a permit to validate: tokenization of whole files or prompts.
+pub async fn acquire_permit(state: &AppState) -> Result<OwnedSemaphorePermit> {
+    Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to validate")
+}
+
 async fn run_check(
     state: &AppState,
     file: DatasetFile,
     extra_check: impl FnOnce(&mut ValidatedDataset) + Send + 'static,
 ) -> Result<Report> {
-    let permit =
-        Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to validate a dataset")?;
+    let permit = acquire_permit(state).await?;
     let (settings, base) = (Arc::clone(&state.dataset_settings), Arc::clone(&state.base));
     let report = run_blocking("validating a dataset", move || {
         let _permit = permit;

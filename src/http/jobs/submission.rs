@@ -7,7 +7,7 @@ use super::request::{self, ExamplesSource, JobRequest, JobSubmission, ValidatedJ
 use crate::http::datasets::{self, check};
 use crate::http::error::ApiResult;
 use crate::http::resource_name::Name;
-use crate::http::spawn::spawn_detached;
+use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
 use crate::http::upload::Upload;
 use crate::store::{Dataset, Job, NewJob};
@@ -18,6 +18,7 @@ use espalier_core::training::spec::{self, Spec};
 use espalier_core::training::successive_halving::Auto;
 use espalier_core::training::warm_start::{self, SourceAdapter};
 use espalier_core::training::{Method, Plan, SuccessiveHalvingSpec, Validation};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Valid submission with its resolved plan.
@@ -74,22 +75,32 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
         Some(Validation::Fraction(_)) | None => None,
     };
     let example_count = count_examples(&report, &request, state);
-    let (auto, spec_request) = build_spec_request(request, report.target, initial_adapter);
-    let plan = match auto {
-        Some(auto) => {
-            let plan = SuccessiveHalvingSpec::resolve(
-                &auto,
-                &spec_request,
-                &labels,
-                example_count,
-                &state.base,
-                state.settings.max_candidates,
-            )?;
-            Plan::SuccessiveHalving(Box::new(plan))
-        }
-        None => Spec::resolve(&spec_request, &labels, example_count, &state.base)?.into(),
-    };
+    let spec_request = build_spec_request(request, report.target, initial_adapter);
+    let plan = resolve_plan(state, spec_request, labels, example_count).await?;
     Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
+}
+
+/// Resolves the defaults, and tokenizes the prompts of `samples`. Runs on a blocking thread, with a permit of the validations.
+async fn resolve_plan(
+    state: &AppState,
+    (auto, request): (Option<Auto>, spec::Request),
+    labels: Vec<String>,
+    example_count: usize,
+) -> Result<Plan> {
+    let permit = check::acquire_permit(state).await?;
+    let (base, max_candidates) = (Arc::clone(&state.base), state.settings.max_candidates);
+    run_blocking("resolving a job's settings", move || {
+        let _permit = permit;
+        match auto {
+            Some(auto) => {
+                let plan =
+                    SuccessiveHalvingSpec::resolve(&auto, &request, &labels, example_count, &base, max_candidates)?;
+                Ok(Plan::SuccessiveHalving(Box::new(plan)))
+            }
+            None => Ok(Spec::resolve(&request, &labels, example_count, &base)?.into()),
+        }
+    })
+    .await
 }
 
 /// Number of training examples. For causal language modelling on plain text, texts are packed into sequences of the maximum

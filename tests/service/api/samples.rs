@@ -3,6 +3,7 @@
 use crate::api::generation::{generate, lora, start_with_decoder, texts, train_adapter};
 use crate::api::server_process::ServerProcess;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// Events of the split `samples`: steps and texts.
 fn samples(app: &ServerProcess, job: &Value) -> Vec<(u64, Vec<String>)> {
@@ -83,4 +84,29 @@ fn unsupported_samples_are_rejected() {
         "{}",
         response.text()
     );
+}
+
+#[test]
+fn other_requests_are_answered_while_samples_are_tokenized() {
+    let app = start_with_decoder("llama", &[]);
+    let rows: Vec<Value> = (0..12).map(|index| json!({"prompt": format!("a {index}"), "completion": "b"})).collect();
+    let inputs: Vec<String> = (0..16).map(|index| format!("text {index} of words ").repeat(4_000)).collect();
+    let job = json!({"examples": rows, "samples": {"inputs": inputs}});
+    let started = Instant::now();
+    // More requests than the server has async threads.
+    let slowest_probe = std::thread::scope(|scope| {
+        let check_job =
+            || assert_eq!(app.post("/jobs?validate_only=true", &job).status, 422, "the inputs are too long");
+        let checks: Vec<_> =
+            (0..2 * std::thread::available_parallelism().unwrap().get()).map(|_| scope.spawn(check_job)).collect();
+        let mut slowest = Duration::ZERO;
+        while checks.iter().any(|check| !check.is_finished()) {
+            let sent = Instant::now();
+            assert_eq!(app.get("/health/live").status, 200);
+            slowest = slowest.max(sent.elapsed());
+        }
+        slowest
+    });
+    let total = started.elapsed();
+    assert!(slowest_probe < total / 4, "a request waited {slowest_probe:?} during {total:?} of tokenization");
 }
