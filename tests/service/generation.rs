@@ -16,7 +16,8 @@ use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::ActivationQuantization;
 use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::seeded_rng::SeededRng;
-use std::collections::HashMap;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -344,4 +345,51 @@ fn admitted_requests_count_against_the_queue_limit() {
     assert_eq!(fixture.engine.admit(1).err().map(|error| error.code()), Some("generation_queue_full"));
     drop(permit);
     assert!(fixture.engine.admit(100).is_ok(), "a request larger than the queue is admitted when nothing waits");
+}
+
+/// The base with a tokenizer that lacks the last tokens, as where a vocabulary is padded.
+fn base_with_padded_vocabulary(id_count: u64) -> Arc<BaseModel> {
+    let (source, folder) = (espalier_testing::jobs::fixture("decoders").join("qwen2"), tempfile::tempdir().unwrap());
+    for entry in std::fs::read_dir(source).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    vocabulary.retain(|_, id| id.as_u64().unwrap() < id_count);
+    let tokens: HashSet<String> = vocabulary.keys().cloned().collect();
+    let merge_is_known =
+        |merge: &Value| tokens.contains(&format!("{}{}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()));
+    tokenizer["model"]["merges"].as_array_mut().unwrap().retain(merge_is_known);
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    Arc::new(BaseModel::load(folder.path(), "qwen2", Arc::new(CpuBackend::detect())).unwrap())
+}
+
+#[test]
+fn ids_beyond_the_tokenizer_are_not_sampled() {
+    let (_lock, base) = (serialize_tests(), base_with_padded_vocabulary(300));
+    assert_eq!((base.info().vocabulary_size, base.sampled_vocabulary_size()), (320, 300));
+    let engine = start_engine(&base, settings());
+    let request = GenerationRequest {
+        prompts: vec![Prompt::Tokens(vec![5, 6, 7])],
+        sampling: SamplingParams { temperature: 2.0, logprobs: Some(3), seed: 1, ..SamplingParams::default() },
+        stop_sequences: Vec::new(),
+        stop_output: StopOutput::Exclude,
+        constraint: None,
+        max_tokens: Some(100),
+        choices_per_prompt: 4,
+    };
+    let permit = engine.admit(request.sequence_count()).unwrap();
+    let streams = engine.submit(permit, &AdapterHandle::base(), &request).unwrap();
+    let runtime = current_thread_runtime();
+    let tokens: Vec<_> =
+        streams.into_iter().flat_map(|stream| runtime.block_on(stream.collect()).unwrap().tokens).collect();
+    // With logits like these, an id beyond the tokenizer had a chance of about one in 16 at each token.
+    assert!(tokens.len() > 50, "{} tokens", tokens.len());
+    let ids = tokens.iter().flat_map(|token| {
+        let top = token.logprobs.iter().flat_map(|logprobs| &logprobs.top);
+        std::iter::once(token.token_id).chain(top.map(|(id, _)| *id))
+    });
+    assert!(ids.max().is_some_and(|largest| largest < 300));
 }

@@ -75,7 +75,8 @@ fn forward(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBa
     if needs_logits.contains(&true) {
         let logits = base.lm_logits(&mut tape, gathered)?;
         let logits = tape.to_host(logits)?.values;
-        logits_rows = logits.chunks_exact(base.info().vocabulary_size).map(<[f32]>::to_vec).collect();
+        let token_logits = |row: &[f32]| row[..base.sampled_vocabulary_size()].to_vec();
+        logits_rows = logits.chunks_exact(base.info().vocabulary_size).map(token_logits).collect();
     }
     let mut logits_rows = logits_rows.into_iter();
     let kv_caches = tape.into_kv_caches(row_counts);

@@ -83,6 +83,11 @@ impl BaseModel {
         &self.tokenizer
     }
 
+    /// Number of leading logits that stand for tokens. Those after them pad the vocabulary and have no text, so they are not sampled.
+    pub fn sampled_vocabulary_size(&self) -> usize {
+        self.tokenizer.id_count().min(self.info.vocabulary_size)
+    }
+
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
     }

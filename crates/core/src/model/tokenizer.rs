@@ -16,6 +16,8 @@ use tokenizers::{Encoding, PostProcessor, Tokenizer as Inner};
 /// are not padded.
 pub struct Tokenizer {
     inner: Inner,
+    /// One above the largest id.
+    id_count: usize,
     generation_config: GenerationConfig,
 }
 
@@ -37,7 +39,8 @@ impl Tokenizer {
             map.remove("truncation");
             map.remove("padding");
         }
-        Ok((Self { inner, generation_config: GenerationConfig::default() }, tokenizer_json))
+        let id_count = inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
+        Ok((Self { inner, id_count, generation_config: GenerationConfig::default() }, tokenizer_json))
     }
 
     pub(super) fn vocabulary(&self) -> &Inner {
@@ -144,6 +147,11 @@ impl Tokenizer {
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
+
+    /// One above the largest id of a token. A model may have more rows: its vocabulary is padded.
+    pub fn id_count(&self) -> usize {
+        self.id_count
+    }
 }
 
 impl Tokenizer {
@@ -175,9 +183,10 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    /// Decodes token ids and skips special tokens.
+    /// Decodes token ids and skips special tokens and ids beyond the vocabulary. Tokens that the decoder refuses become the replacement
+    /// character.
     pub fn decode(&self, ids: &[u32]) -> String {
-        self.inner.decode(ids, true).unwrap_or_default()
+        self.inner.decode(ids, true).unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.to_string())
     }
 
     /// Encodes a prompt with the special tokens that the tokenizer adds at its start, without those at its end.

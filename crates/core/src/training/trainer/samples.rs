@@ -72,7 +72,8 @@ impl SampledText {
             let last_hidden =
                 base.encode(&mut tape, &Batch::new([&tokens], virtual_tokens), hooks, RequiredRows::Last)?;
             let logits = base.lm_logits(&mut tape, last_hidden)?;
-            let logits = tape.to_host(logits)?.values;
+            let mut logits = tape.to_host(logits)?.values;
+            logits.truncate(base.sampled_vocabulary_size());
             self.kv_cache = tape.into_kv_caches([rows]).remove(0);
             let argmax = logits.iter().zip(0..).max_by(|one, other| one.0.total_cmp(other.0)).map(|(_, id)| id);
             let id = argmax.filter(|id| !base.tokenizer().eos_ids().contains(id));
