@@ -12,6 +12,7 @@ use crate::store::{ClaimedJob, RequestedAction};
 use espalier_core::artifact::{AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
 use espalier_core::training::{Dirs, HalvingResult, MetricsRow, Outcome, StopReason, TrainingData, TrainingResult};
+use espalier_tensor::worker_pool;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -175,6 +176,8 @@ impl<'a> Attempt<'a> {
                 () = self.progress_channel.changed() => { let _ = self.flush_updates().await; }
             }
         };
+        // The training threads have ended. On a thread of normal priority, for serving may wait for the allocator's locks.
+        tokio::task::spawn_blocking(worker_pool::trim_allocator);
         self.flush_updates().await?;
         match outcome? {
             Outcome::Finished(trained) => Ok((trained.metrics_rows.clone(), *trained)),

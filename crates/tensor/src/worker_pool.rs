@@ -87,8 +87,7 @@ pub struct WorkerPool {
     priority: Priority,
 }
 
-/// Joins the threads and returns their free memory to the operating system: a server trains many jobs, each with a pool of
-/// its own.
+/// Joins the threads.
 impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.sender = None;
@@ -96,22 +95,19 @@ impl Drop for WorkerPool {
             // A panic of a work item was already returned by `map`.
             let _ = thread.join();
         }
-        trim_allocator();
     }
 }
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn trim_allocator() {
-    // glibc keeps the freed memory of exited threads in arenas that no thread uses again.
+/// Returns free memory to the operating system: glibc keeps that of exited threads. Call it on a thread of normal priority, because it
+/// locks one of the allocator's arenas after the other, and serving must not wait for a background thread that holds such a lock.
+pub fn trim_allocator() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` takes a plain number, is thread-safe, and frees only memory that no allocation uses.
     #[allow(unsafe_code, reason = "no safe wrapper trims the allocator's arenas")]
     unsafe {
         libc::malloc_trim(0);
     }
 }
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn trim_allocator() {}
 
 impl WorkerPool {
     pub fn new(name: &str, priority: Priority, threads: usize) -> Result<Self> {
