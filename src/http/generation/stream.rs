@@ -3,8 +3,8 @@
 use crate::serving::RunningGeneration;
 use crate::serving::generation::{FinishReason, GenerationStream, TokenOutput};
 use espalier_core::error::Error;
-use futures_util::future::select_all;
-use futures_util::{Stream, stream};
+use futures_util::stream::{self, BoxStream, SelectAll};
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -53,18 +53,25 @@ pub enum StreamEvent {
 }
 
 /// Converts a running generation into a stream of events. Dropping the stream cancels the generation.
-pub fn event_stream(running_generation: RunningGeneration) -> impl Stream<Item = StreamEvent> + Send + 'static {
-    stream::unfold(TokenStream::new(running_generation), |mut tokens| async move {
-        let event = tokens.next_event().await?;
-        Some((event, tokens))
+pub fn event_stream(mut running_generation: RunningGeneration) -> impl Stream<Item = StreamEvent> + Send + 'static {
+    let sequences = Some(merge_sequences(std::mem::take(&mut running_generation.streams)));
+    // The running generation keeps the shutdown guard of the request alive until the stream ends.
+    stream::unfold((sequences, running_generation), |(sequences, running_generation)| async move {
+        let mut sequences = sequences?;
+        match sequences.next().await {
+            Some(StreamEvent::Failed(error)) => Some((StreamEvent::Failed(error), (None, running_generation))),
+            Some(event) => Some((event, (Some(sequences), running_generation))),
+            None => Some((StreamEvent::Done, (None, running_generation))),
+        }
     })
 }
 
-struct TokenStream {
-    sequences: Vec<RunningSequence>,
-    is_finished: bool,
-    /// Keeps the shutdown guard of the request alive until the stream ends.
-    _running_generation: RunningGeneration,
+/// Events of all sequences. Those that have tokens take turns, and the order within a sequence is kept.
+fn merge_sequences(generations: Vec<GenerationStream>) -> SelectAll<BoxStream<'static, StreamEvent>> {
+    stream::select_all(generations.into_iter().enumerate().map(|(index, generation)| {
+        let sequence = RunningSequence { index, generation, completion_tokens: 0 };
+        stream::unfold(Some(sequence), |sequence| async move { Some(sequence?.next_event().await) }).boxed()
+    }))
 }
 
 struct RunningSequence {
@@ -73,43 +80,61 @@ struct RunningSequence {
     completion_tokens: usize,
 }
 
-impl TokenStream {
-    fn new(mut running_generation: RunningGeneration) -> Self {
-        let generations = std::mem::take(&mut running_generation.streams).into_iter().enumerate();
-        let sequences = generations
-            .map(|(index, generation)| RunningSequence { index, generation, completion_tokens: 0 })
-            .collect();
-        Self { sequences, is_finished: false, _running_generation: running_generation }
-    }
-
-    /// Waits for the next event of any sequence; `None` after [`StreamEvent::Done`] or [`StreamEvent::Failed`].
-    async fn next_event(&mut self) -> Option<StreamEvent> {
-        if self.is_finished {
-            return None;
-        }
-        if self.sequences.is_empty() {
-            self.is_finished = true;
-            return Some(StreamEvent::Done);
-        }
-        let (result, position, _) =
-            select_all(self.sequences.iter_mut().map(|sequence| Box::pin(sequence.generation.next()))).await;
-        match result {
+impl RunningSequence {
+    /// Waits for the next event. The sequence is gone after its last.
+    async fn next_event(mut self) -> (StreamEvent, Option<Self>) {
+        let index = self.index;
+        match self.generation.next().await {
             Ok(Some(token)) => {
-                self.sequences[position].completion_tokens += 1;
-                Some(StreamEvent::Token { index: self.sequences[position].index, token })
+                self.completion_tokens += 1;
+                (StreamEvent::Token { index, token }, Some(self))
             }
             Ok(None) => {
-                let RunningSequence { index, generation, completion_tokens } = self.sequences.remove(position);
-                let finish = generation.finish_reason.unwrap_or(FinishReason::Stop);
-                let prompt_tokens = generation.prompt_tokens;
-                Some(StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens })
+                let finish = self.generation.finish_reason.unwrap_or(FinishReason::Stop);
+                let (prompt_tokens, completion_tokens) = (self.generation.prompt_tokens, self.completion_tokens);
+                (StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens }, None)
             }
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "generation stream failed");
-                self.is_finished = true;
-                self.sequences.clear();
-                Some(StreamEvent::Failed(error))
+                (StreamEvent::Failed(error), None)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(id: u32, finish_reason: Option<FinishReason>) -> TokenOutput {
+        TokenOutput { token_id: id, text_delta: String::new(), text_offset: 0, logprobs: None, finish_reason }
+    }
+
+    /// Sequence whose tokens, the last with a finish reason, are all there.
+    fn sequence(tokens: u32) -> GenerationStream {
+        let (sender, stream) = GenerationStream::new(7);
+        for id in 0..tokens {
+            sender.send(Ok(token(id, (id + 1 == tokens).then_some(FinishReason::Length)))).unwrap();
+        }
+        stream
+    }
+
+    #[tokio::test]
+    async fn sequences_with_tokens_take_turns_in_their_own_order() {
+        let mut events = merge_sequences(vec![sequence(3), sequence(3), sequence(1)]);
+        let (mut tokens, mut finished) = (Vec::new(), Vec::new());
+        while let Some(event) = events.next().await {
+            match event {
+                StreamEvent::Token { index, token } => tokens.push((index, token.token_id)),
+                StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens } => {
+                    assert_eq!((finish, prompt_tokens), (FinishReason::Length, 7));
+                    finished.push((index, completion_tokens));
+                }
+                StreamEvent::Failed(_) | StreamEvent::Done => panic!("no sequence fails"),
+            }
+        }
+        assert_eq!(tokens, [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (0, 2), (1, 2)]);
+        finished.sort_unstable();
+        assert_eq!(finished, [(0, 3), (1, 3), (2, 1)]);
     }
 }

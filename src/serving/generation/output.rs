@@ -34,7 +34,8 @@ pub struct Completion {
 }
 
 impl GenerationStream {
-    pub(super) fn new(prompt_tokens: usize) -> (UnboundedSender<Result<TokenOutput>>, Self) {
+    /// The stream, and the sender of its tokens.
+    pub fn new(prompt_tokens: usize) -> (UnboundedSender<Result<TokenOutput>>, Self) {
         let (sender, outputs) = unbounded_channel();
         (sender, Self { outputs, prompt_tokens, finish_reason: None })
     }
