@@ -1,7 +1,7 @@
 //! Parses JSON bodies and reports errors with a position or a JSON pointer (RFC 6901).
 //!
-//! serde buffers internally tagged enums (`{"type": "lora", …}`), so an error inside one is reported at the enum itself.
-//! [`locate_error`] finds the field by removing one field at a time: the error is in the field whose removal changes it.
+//! serde buffers internally tagged enums (`{"type": "lora", …}`) and flattened structs, so an error inside one is reported at the object
+//! around it. [`locate_error`] finds the field by removing one field at a time: the error is in the field whose removal changes it.
 
 use super::error::{ApiError, ApiResult};
 use espalier_core::error::Error;
@@ -101,6 +101,11 @@ fn client_message(message: &str) -> String {
 /// Deserializes the document and locates the error inside tagged enums.
 fn locate_error<T: DeserializeOwned>(document: Value) -> Option<BodyError> {
     let original = body_error::<T>(&document)?;
+    if original.path.is_empty()
+        && let Some(field) = unknown_field(&original).filter(|field| document.get(field).is_some())
+    {
+        return Some(BodyError { path: vec![field.to_string()], ..original });
+    }
     let Some(isolated) = isolate_field(document, &original) else { return Some(original) };
     if body_error::<T>(&isolated).as_ref() != Some(&original) {
         return Some(original);
@@ -127,19 +132,32 @@ fn faulty_child<T: DeserializeOwned>(document: &Value, path: &[String], original
             Some(Value::Array(items)) => drop(child.parse().map(|index: usize| items.remove(index))),
             _ => {}
         }
-        child != "type" && body_error::<T>(&remaining).as_ref() != Some(original)
+        let error = body_error::<T>(&remaining);
+        // Without a required field there is another error, wherever the original one is.
+        let is_required =
+            error.as_ref().is_some_and(|error| error.message.starts_with(&format!("missing field `{child}`")));
+        child != "type" && !is_required && error.as_ref() != Some(original)
     };
     let has_unknown_tag = || parent.get("type").is_some() && original.message.starts_with("unknown variant");
     children.into_iter().find(changes_error).or_else(|| has_unknown_tag().then(|| "type".to_string()))
 }
 
-/// Document with only the top-level field of the error; `None` if the field is too large to search.
+/// Document with only the top-level field of the error, or all of it if the error is reported at no field; `None` if it is too large to
+/// search.
 fn isolate_field(document: Value, error: &BodyError) -> Option<Value> {
-    let field = error.path.first()?;
     let Value::Object(mut fields) = document else { return None };
-    let value = fields.remove(field)?;
-    let is_searchable = serde_json::to_string(&value).is_ok_and(|text| text.len() <= MAX_SEARCHED_BYTES);
-    is_searchable.then(|| Value::Object([(field.clone(), value)].into_iter().collect()))
+    if let Some(field) = error.path.first() {
+        let value = fields.remove(field)?;
+        fields = [(field.clone(), value)].into_iter().collect();
+    }
+    let isolated = Value::Object(fields);
+    let is_searchable = serde_json::to_string(&isolated).is_ok_and(|text| text.len() <= MAX_SEARCHED_BYTES);
+    is_searchable.then_some(isolated)
+}
+
+/// Name of the field that the object does not have.
+fn unknown_field(error: &BodyError) -> Option<&str> {
+    error.message.strip_prefix("unknown field `")?.split('`').next()
 }
 
 /// JSON pointer of a path.

@@ -2,6 +2,8 @@
 
 pub mod params;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use super::adapters::AdapterVersion;
 use super::auth::Caller;
@@ -22,7 +24,10 @@ use espalier_core::error::{Error, Result};
 use espalier_core::model::chat::{Message, RenderOptions};
 use futures_util::StreamExt;
 use params::{ResponseFormatParam, SamplingOptions};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 use stream::{StreamEvent, Usage, event_stream, finish_reason_name};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -60,15 +65,39 @@ pub struct GenerateRequest {
 }
 
 /// Prompt of one generated text.
-#[derive(Debug, Deserialize, ToSchema)]
+// `Deserialize` is implemented by hand because serde's untagged enums do not report which field is wrong. The derived
+// `Serialize` gives utoipa the `untagged` attribute.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum GenerateInput {
     Text(String),
     Conversation(Conversation),
 }
 
+impl<'de> Deserialize<'de> for GenerateInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct GenerateInputVisitor;
+        impl<'de> Visitor<'de> for GenerateInputVisitor {
+            type Value = GenerateInput;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an object with \"messages\"")
+            }
+
+            fn visit_str<E>(self, text: &str) -> std::result::Result<GenerateInput, E> {
+                Ok(GenerateInput::Text(text.to_string()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<GenerateInput, A::Error> {
+                Conversation::deserialize(MapAccessDeserializer::new(map)).map(GenerateInput::Conversation)
+            }
+        }
+        deserializer.deserialize_any(GenerateInputVisitor)
+    }
+}
+
 /// Conversation, rendered with the base model's chat template.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Conversation {
     /// Objects with `role` and `content`, and any other fields that the chat template reads.

@@ -52,6 +52,25 @@ struct Input {
     _text: String,
 }
 
+/// Request with the fields of another struct.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flattened {
+    #[serde(rename = "inputs")]
+    _inputs: Vec<Input>,
+    #[serde(flatten)]
+    _options: Options,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Options {
+    #[serde(rename = "limit")]
+    _limit: Option<u32>,
+    #[serde(rename = "bias")]
+    _bias: Option<std::collections::BTreeMap<String, f32>>,
+}
+
 fn parse_error(body: &str) -> ApiError {
     parse::<Request>(body.as_bytes()).unwrap_err()
 }
@@ -129,4 +148,21 @@ fn detail_does_not_leak_rust_type_names() {
 #[test]
 fn detail_lists_the_expected_fields() {
     assert!(parse_error(r#"{"nam": "x"}"#).detail.contains("expected one of `name`, `method`, `inputs`, `place`"));
+}
+
+#[test]
+fn wrong_field_beside_or_in_a_flattened_struct_is_located() {
+    let long = "a".repeat(2 * MAX_SEARCHED_BYTES);
+    for (body, pointer) in [
+        (r#"{"inputs": [], "limi": 3}"#, "/limi"),
+        (&format!(r#"{{"inputs": [{{"text": "{long}"}}], "a/b": 3}}"#), "/a~1b"),
+        (r#"{"inputs": [], "limit": "x"}"#, "/limit"),
+        (r#"{"inputs": [], "bias": {"3": 1, "4": "x"}}"#, "/bias/4"),
+        (r#"{"inputs": [{"txt": "a"}], "limit": 3}"#, "/inputs/0/txt"),
+        (r#"{"limit": 3}"#, ""),
+    ] {
+        let error = parse::<Flattened>(body.as_bytes()).unwrap_err();
+        let found = serde_json::to_value(&error.field_errors[0]).unwrap()["pointer"].clone();
+        assert_eq!(found, pointer, "{}", error.detail);
+    }
 }

@@ -183,3 +183,28 @@ impl CompletionFormat for ChatFormat {
         json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish})
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::json;
+
+    #[test]
+    fn a_wrong_field_is_located_by_its_pointer() {
+        for (fields, pointer) in [
+            (r#""x": 1"#, "/x"),
+            (r#""temperature": "hot""#, "/temperature"),
+            (r#""user": 3"#, "/user"),
+            (r#""n": "two""#, "/n"),
+            (
+                r#""response_format": {"type": "json_schema", "json_schema": {"name": "a", "x": 1}}"#,
+                "/response_format/json_schema/x",
+            ),
+        ] {
+            let body = format!(r#"{{"model": "m", "messages": [{{"role": "user", "content": "a"}}], {fields}}}"#);
+            let error = json::parse::<ChatRequest>(body.as_bytes()).unwrap_err();
+            let found = serde_json::to_value(&error.field_errors[0]).unwrap()["pointer"].clone();
+            assert_eq!(found, pointer, "{}", error.detail);
+        }
+    }
+}
