@@ -52,11 +52,19 @@ macro_rules! peft_methods {
             }
 
             /// The fields that contradict the method in `espalier.json`; none if the methods themselves differ.
-            pub fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
+            ///
+            /// # Errors
+            /// As [`Self::to_config`].
+            pub fn differing_fields(
+                &self,
+                config: &Config,
+                sites: &[SiteInfo],
+                naming: ModuleNaming,
+            ) -> Result<Vec<&'static str>> {
                 $(if let (Self::$variant(fields), Config::$variant(config)) = (self, config) {
-                    return fields.differing_fields(config);
+                    return fields.differing_fields(config, sites, naming);
                 })*
-                Vec::new()
+                Ok(Vec::new())
             }
 
             /// The number of virtual tokens; `None` if the method has none.

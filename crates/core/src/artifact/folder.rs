@@ -3,12 +3,13 @@
 //! The version is the sha256 of the output of `sha256sum adapter_config.json adapter_model.safetensors espalier.json`, so that it can
 //! be verified with standard tools.
 
-use super::base::{BaseSummary, base_mismatch};
-use super::manifest::{self, Artifact, MANIFEST_FILE};
+use super::base::{BaseSummary, base_mismatch, is_same_model_name};
+use super::manifest::{self, AdapterManifest, Artifact, MANIFEST_FILE};
 use super::peft::{self, head, weights};
 use super::safetensors;
+use crate::adapter::PeftMethod;
+use crate::adapter::peft::ModuleNaming;
 use crate::adapter::tensor_spec::{CONFIG_FILE, ValidationErrors};
-use crate::adapter::{self, PeftMethod};
 use crate::durable_fs::{sync_dir, write_file_synced};
 use crate::error::{Context, Error, Result};
 use crate::model::{BaseModel, SiteInfo};
@@ -91,9 +92,9 @@ impl AdapterFiles {
         let manifest = manifest::read(&self.manifest)?;
         let config = peft::Config::parse(&self.config)?;
         let sites = summary.sites_for(summary.pooling(&manifest.task));
-        check_consistency(&manifest.method, &config, sites)?;
-        config.check_base(summary)?;
         let tensors = safetensors::read(&self.weights)?;
+        check_consistency(&manifest, &config, sites, weights::detect_naming(&tensors, sites))?;
+        config.check_base(summary)?;
         let head = manifest
             .task
             .head_outputs(&manifest.labels)
@@ -101,18 +102,39 @@ impl AdapterFiles {
         let weights = weights::from_peft(tensors, &manifest.method, sites, head, summary.info.hidden_size)?;
         let head_rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         manifest::validate(&manifest, head_rows, summary)?;
+        let has_labels = config.labels.is_none_or(|labels| labels == manifest.labels);
+        contradiction_error(if has_labels { &[] } else { &["id2label"] })?;
         Ok(Artifact { manifest, weights })
     }
 }
 
-/// Checks that both files describe the same method; they differ only if one was edited.
-fn check_consistency(method: &adapter::Config, config: &peft::Config, sites: &[SiteInfo]) -> Result<()> {
-    let mut errors = ValidationErrors::default();
-    let fields = config.method.as_ref().map_or_else(Vec::new, |found| found.differing_fields(method));
-    let has_other_type = method.peft_type(sites) != config.method.as_ref().map(PeftMethod::peft_type);
-    for field in fields.into_iter().chain(has_other_type.then_some("peft_type")) {
-        errors.push(format!("{field} differs"));
+/// Checks that both files describe the same base and method; they differ only if one was edited.
+fn check_consistency(
+    manifest: &AdapterManifest,
+    config: &peft::Config,
+    sites: &[SiteInfo],
+    naming: ModuleNaming,
+) -> Result<()> {
+    let method = &manifest.method;
+    let mut fields = match &config.method {
+        Some(found) => found.differing_fields(method, sites, naming)?,
+        None => Vec::new(),
+    };
+    if method.peft_type(sites) != config.method.as_ref().map(PeftMethod::peft_type) {
+        fields.push("peft_type");
     }
+    let is_other_base = |name: &String| *name != manifest.base.name && !is_same_model_name(name, &manifest.base.name);
+    if config.base_model_name.as_ref().is_some_and(is_other_base) {
+        fields.push("base_model_name_or_path");
+    }
+    contradiction_error(&fields)
+}
+
+/// # Errors
+/// `Invalid` (`unreadable_adapter`) naming the fields that differ, if there are any.
+fn contradiction_error(fields: &[&str]) -> Result<()> {
+    let mut errors = ValidationErrors::default();
+    fields.iter().for_each(|field| errors.push(format!("{field} differs")));
     errors.into_result("unreadable_adapter", "adapter_config.json and espalier.json contradict each other")
 }
 

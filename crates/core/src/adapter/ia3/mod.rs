@@ -9,7 +9,7 @@ use super::peft::{ModuleNaming, PeftMapping};
 use super::target_modules::{self, Layers, TargetModules, linear_sites};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
-use crate::adapter::peft::mapping::FAN_IN_FAN_OUT;
+use crate::adapter::peft::mapping::{FAN_IN_FAN_OUT, are_same_sites, fields_that_differ};
 use crate::adapter::peft::target_selector::{ModuleMatcher, TargetSelector, selected_modules};
 use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::Result;
@@ -221,8 +221,13 @@ impl PeftFields for PeftConfig {
         })
     }
 
-    fn differing_fields(&self, _: &Config) -> Vec<&'static str> {
-        Vec::new()
+    fn differing_fields(&self, config: &Config, sites: &[SiteInfo], naming: ModuleNaming) -> Result<Vec<&'static str>> {
+        let (found, targets) = (self.to_config(sites, naming)?, config.target_sites(sites));
+        let scales_same_input = |info: &&SiteInfo| found.scales_input(info) == config.scales_input(info);
+        Ok(fields_that_differ([
+            ("target_modules", are_same_sites(&found.target_sites(sites), &targets)),
+            ("feedforward_modules", targets.iter().all(scales_same_input)),
+        ]))
     }
 
     fn num_virtual_tokens(&self) -> Option<usize> {

@@ -9,6 +9,7 @@ use super::peft::{ModuleNaming, PeftMapping};
 use super::target_modules::{self, Layers, TargetModules};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
+use crate::adapter::peft::mapping::{are_same_sites, fields_that_differ};
 use crate::adapter::peft::target_selector::{TargetSelector, required_modules};
 use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::{Error, Result};
@@ -171,8 +172,10 @@ impl PeftFields for PeftConfig {
         Ok(Config { target_modules: Some(required_modules(sites, is_target)?), ..Config::default() })
     }
 
-    fn differing_fields(&self, _: &Config) -> Vec<&'static str> {
-        Vec::new()
+    fn differing_fields(&self, config: &Config, sites: &[SiteInfo], naming: ModuleNaming) -> Result<Vec<&'static str>> {
+        let found = self.to_config(sites, naming)?;
+        let is_equal = are_same_sites(&found.target_sites(sites), &config.target_sites(sites));
+        Ok(fields_that_differ([("target_modules", is_equal)]))
     }
 
     fn num_virtual_tokens(&self) -> Option<usize> {

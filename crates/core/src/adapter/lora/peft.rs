@@ -2,8 +2,8 @@
 
 use super::{BiasKind, Config};
 use crate::adapter::peft::mapping::{
-    FAN_IN_FAN_OUT, bool_field, dropout_field, f64_field, fields_that_differ, invalid_config, is_default,
-    pattern_field, positive_integer, unsupported_bias,
+    FAN_IN_FAN_OUT, are_same_sites, bool_field, dropout_field, f64_field, fields_that_differ, invalid_config,
+    is_default, pattern_field, positive_integer, unsupported_bias,
 };
 use crate::adapter::peft::target_selector::{TargetSelector, expand_pattern};
 use crate::adapter::peft::{ConfigFields, ExportContext, ModuleNaming, PeftFields, PeftMapping};
@@ -140,14 +140,23 @@ impl PeftFields for PeftConfig {
         })
     }
 
-    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
-        fields_that_differ([
-            ("r", config.rank == self.rank),
-            ("lora_alpha", config.alpha() == self.alpha),
+    fn differing_fields(&self, config: &Config, sites: &[SiteInfo], naming: ModuleNaming) -> Result<Vec<&'static str>> {
+        let (found, targets) = (self.to_config(sites, naming)?, config.target_sites(sites));
+        let (has_rank, has_alpha) = (config.rank == found.rank, config.alpha() == found.alpha());
+        let has_ranks = targets.iter().all(|info| found.rank_for(info) == config.rank_for(info));
+        let has_alphas = targets.iter().all(|info| found.alpha_for(info) == config.alpha_for(info));
+        Ok(fields_that_differ([
+            ("r", has_rank),
+            ("lora_alpha", has_alpha),
+            ("lora_dropout", config.dropout == self.dropout),
             ("use_rslora", config.rslora == self.use_rslora),
             ("use_dora", config.dora == self.use_dora),
             ("bias", config.bias == self.bias),
-        ])
+            ("target_modules", are_same_sites(&found.target_sites(sites), &targets)),
+            // A module without an entry has the common value.
+            ("rank_pattern", has_ranks || !has_rank),
+            ("alpha_pattern", has_alphas || !has_alpha),
+        ]))
     }
 
     fn num_virtual_tokens(&self) -> Option<usize> {

@@ -67,14 +67,27 @@ pub trait PeftFields: Debug + Sized {
     /// `Invalid` (`unsupported_adapter`) if the rules select a module that the method does not adapt.
     fn to_config(&self, sites: &[SiteInfo], naming: ModuleNaming) -> Result<Self::Config>;
 
-    /// The fields that contradict the configuration in `espalier.json`.
-    fn differing_fields(&self, config: &Self::Config) -> Vec<&'static str>;
+    /// The fields that contradict the configuration in `espalier.json`. Target modules are compared by the sites that they select.
+    ///
+    /// # Errors
+    /// As [`Self::to_config`].
+    fn differing_fields(
+        &self,
+        config: &Self::Config,
+        sites: &[SiteInfo],
+        naming: ModuleNaming,
+    ) -> Result<Vec<&'static str>>;
 
     /// The number of virtual tokens; `None` if the method has none.
     fn num_virtual_tokens(&self) -> Option<usize>;
 
     /// Whether `token_dim` and `num_attention_heads` may be those of keys and values.
     fn accepts_kv_size(&self) -> bool;
+}
+
+/// Whether two lists, in the base's order, have the same sites.
+pub fn are_same_sites(one: &[&SiteInfo], other: &[&SiteInfo]) -> bool {
+    one.iter().map(|info| info.site).eq(other.iter().map(|info| info.site))
 }
 
 /// The names of the fields for which the condition does not hold.

@@ -1,6 +1,6 @@
 //! The PEFT files of methods with virtual tokens: prompt tuning, P-tuning and prefix tuning.
 
-use super::mapping::{ConfigFields, ExportContext, PeftFields, is_default, positive_integer};
+use super::mapping::{ConfigFields, ExportContext, PeftFields, fields_that_differ, is_default, positive_integer};
 use super::naming::ModuleNaming;
 use crate::adapter::soft_prompt::PROMPT_TENSOR_NAME;
 use crate::adapter::target_modules::hidden_size;
@@ -73,8 +73,8 @@ impl<C: PromptLearning> PeftFields for PromptLearningFields<C> {
         Ok(C::with_virtual_tokens(self.num_virtual_tokens))
     }
 
-    fn differing_fields(&self, config: &C) -> Vec<&'static str> {
-        if self.num_virtual_tokens == config.virtual_tokens() { Vec::new() } else { vec![NUM_VIRTUAL_TOKENS] }
+    fn differing_fields(&self, config: &C, _: &[SiteInfo], _: ModuleNaming) -> Result<Vec<&'static str>> {
+        Ok(fields_that_differ([(NUM_VIRTUAL_TOKENS, self.num_virtual_tokens == config.virtual_tokens())]))
     }
 
     fn num_virtual_tokens(&self) -> Option<usize> {

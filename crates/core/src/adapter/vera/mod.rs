@@ -12,7 +12,9 @@ use super::peft::{ModuleNaming, PeftMapping};
 use super::target_modules::{self, Layers, TargetModules, linear_sites};
 use super::tensor_spec::TensorSpec;
 use super::validator::MethodValidator;
-use crate::adapter::peft::mapping::{FAN_IN_FAN_OUT, dropout_field, f64_field, fields_that_differ, positive_integer};
+use crate::adapter::peft::mapping::{
+    FAN_IN_FAN_OUT, are_same_sites, dropout_field, f64_field, fields_that_differ, positive_integer,
+};
 use crate::adapter::peft::target_selector::TargetSelector;
 use crate::adapter::peft::{ConfigFields, ExportContext, PeftFields};
 use crate::error::Result;
@@ -264,8 +266,15 @@ impl PeftFields for PeftConfig {
         })
     }
 
-    fn differing_fields(&self, config: &Config) -> Vec<&'static str> {
-        fields_that_differ([("r", config.rank == self.rank)])
+    fn differing_fields(&self, config: &Config, sites: &[SiteInfo], naming: ModuleNaming) -> Result<Vec<&'static str>> {
+        let found = self.to_config(sites, naming)?;
+        Ok(fields_that_differ([
+            ("r", config.rank == self.rank),
+            ("d_initial", config.d_initial == self.d_initial),
+            ("vera_dropout", config.dropout == self.dropout),
+            ("projection_prng_key", config.projection_seed == self.projection_seed),
+            ("target_modules", are_same_sites(&found.target_sites(sites), &config.target_sites(sites))),
+        ]))
     }
 
     fn num_virtual_tokens(&self) -> Option<usize> {

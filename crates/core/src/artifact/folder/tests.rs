@@ -1,6 +1,7 @@
 //! Publishing is atomic, loading verifies the hash and everything else.
 
 use super::*;
+use crate::adapter;
 use crate::artifact::testing;
 use crate::model::Pooling;
 use std::path::PathBuf;
