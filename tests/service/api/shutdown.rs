@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const STREAMS: usize = 20;
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
-/// Makes the shutdown's checkpoint the only one after step 0; the debug log has the first step of each attempt.
+/// Makes checkpoints rare after the first seconds; the debug log has the first step of each attempt.
 const RARE_CHECKPOINTS: [&str; 6] =
     ["--checkpoint-interval", "1h", "--heartbeat-interval", "100ms", "--log-level", "debug"];
 

@@ -319,6 +319,7 @@ mod tests {
             written.push(blob_bytes + bytes(rows_file::FILE_NAME) - rows_before);
         }
         let (early, late) = (written[1], written[written.len() - 1]);
-        assert!(late <= early + 100, "the last checkpoint has {late} bytes, an early one {early}");
+        // Numbers have more digits.
+        assert!(late <= early + 300, "the last checkpoint has {late} bytes, an early one {early}");
     }
 }

@@ -248,7 +248,10 @@ fn train_until_progress(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData,
     let mut on_progress = |progress: &Progress| {
         if progress.has_new_checkpoint && is_first_report {
             is_first_report = false;
-            assert!(progress.new_rows.is_empty(), "the first checkpoint comes before the first evaluation");
+            assert!(
+                before > 0 || progress.new_rows.is_empty(),
+                "the first checkpoint comes before the first evaluation"
+            );
         }
         match progress.has_new_checkpoint && progress.step > before {
             true => {

@@ -34,7 +34,7 @@ pub fn cases() -> Vec<Case> {
         case("a config of another dropout", Native, |f| config(f, "lora_dropout", json!(0.5)), UNREADABLE, "lora_dropout differs"),
         case("a config with a rank pattern", Native, |f| config(f, "rank_pattern", json!({"query": 2})), UNREADABLE, "rank_pattern differs"),
         case("a config with an alpha pattern", Native, |f| config(f, "alpha_pattern", json!({"query": 2})), UNREADABLE, "alpha_pattern differs"),
-        case("a config of other labels", Native, |f| config(f, "id2label.0", json!("other")), UNREADABLE, "id2label differs"),
+        case("a config of other labels", Native, |f| config(f, "id2label", json!({"0": "other", "1": "b", "2": "c"})), UNREADABLE, "id2label differs"),
         case("a config of another base's name", Native, |f| config(f, "base_model_name_or_path", json!("example/other")), UNREADABLE, "base_model_name_or_path differs"),
         case("a manifest of another method", Native, |f| manifest(f, "method", json!({"type": "bias"})), UNREADABLE, "peft_type differs"),
         case("a manifest of another base", Native, |f| manifest(f, "base.fingerprint", json!("sha256:00")), "other_base", "sha256:00"),
