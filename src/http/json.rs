@@ -106,12 +106,12 @@ fn locate_error<T: DeserializeOwned>(document: Value) -> Option<BodyError> {
     {
         return Some(BodyError { path: vec![field.to_string()], ..original });
     }
-    let Some(isolated) = isolate_field(document, &original) else { return Some(original) };
-    if body_error::<T>(&isolated).as_ref() != Some(&original) {
-        return Some(original);
-    }
+    let has_same_error = |document: &Value| body_error::<T>(document).as_ref() == Some(&original);
+    // Without the required fields the error may be another; then all of a small document is searched.
+    let isolated = isolate_field(&document, &original).filter(has_same_error);
+    let Some(searched) = isolated.or_else(|| Some(document).filter(is_searchable)) else { return Some(original) };
     let mut path = original.path.clone();
-    while let Some(key) = faulty_child::<T>(&isolated, &path, &original) {
+    while let Some(key) = faulty_child::<T>(&searched, &path, &original) {
         path.push(key);
     }
     Some(BodyError { path, ..original })
@@ -133,26 +133,24 @@ fn faulty_child<T: DeserializeOwned>(document: &Value, path: &[String], original
             _ => {}
         }
         let error = body_error::<T>(&remaining);
-        // Without a required field there is another error, wherever the original one is.
-        let is_required =
-            error.as_ref().is_some_and(|error| error.message.starts_with(&format!("missing field `{child}`")));
+        // Without a required field of the document there is another error, wherever the original one is.
+        let missing = format!("missing field `{child}`");
+        let is_required = path.is_empty() && error.as_ref().is_some_and(|error| error.message.starts_with(&missing));
         child != "type" && !is_required && error.as_ref() != Some(original)
     };
     let has_unknown_tag = || parent.get("type").is_some() && original.message.starts_with("unknown variant");
     children.into_iter().find(changes_error).or_else(|| has_unknown_tag().then(|| "type".to_string()))
 }
 
-/// Document with only the top-level field of the error, or all of it if the error is reported at no field; `None` if it is too large to
-/// search.
-fn isolate_field(document: Value, error: &BodyError) -> Option<Value> {
-    let Value::Object(mut fields) = document else { return None };
-    if let Some(field) = error.path.first() {
-        let value = fields.remove(field)?;
-        fields = [(field.clone(), value)].into_iter().collect();
-    }
-    let isolated = Value::Object(fields);
-    let is_searchable = serde_json::to_string(&isolated).is_ok_and(|text| text.len() <= MAX_SEARCHED_BYTES);
-    is_searchable.then_some(isolated)
+/// Document with only the top-level field of the error; `None` if the error is at no field, or the field is too large to search.
+fn isolate_field(document: &Value, error: &BodyError) -> Option<Value> {
+    let field = error.path.first()?;
+    let value = document.as_object()?.get(field).filter(|value| is_searchable(value))?;
+    Some(Value::Object([(field.clone(), value.clone())].into_iter().collect()))
+}
+
+fn is_searchable(value: &Value) -> bool {
+    serde_json::to_string(value).is_ok_and(|text| text.len() <= MAX_SEARCHED_BYTES)
 }
 
 /// Name of the field that the object does not have.
