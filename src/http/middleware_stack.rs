@@ -2,7 +2,7 @@
 
 use super::allowed_hosts::check_host;
 use super::auth::ApiKeys;
-use super::connection::Refusal;
+use super::connection::Rejection;
 use super::drain_body::{BodyWait, drain_request_body};
 use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
@@ -80,9 +80,9 @@ fn refuse_cross_origin_writes(router: Router, api_keys: &ApiKeys) -> Router {
 /// Answers requests that their connection refuses. Health checks pass beyond the limit of connections, so that a busy server is not
 /// restarted.
 async fn answer_refused(request: Request, next: Next) -> ApiResult<Response> {
-    match request.extensions().get::<Refusal>() {
-        Some(Refusal::InvalidRequest(error)) => Err(error.clone()),
-        Some(Refusal::TooManyConnections) if !request.uri().path().starts_with("/health/") => {
+    match request.extensions().get::<Rejection>() {
+        Some(Rejection::InvalidRequest(error)) => Err(error.clone()),
+        Some(Rejection::TooManyConnections) if !request.uri().path().starts_with("/health/") => {
             let detail = "the server has as many busy connections as it may (--max-connections): try again later";
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", detail)
                 .with_retry_after(Duration::from_secs(1)))

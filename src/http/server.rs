@@ -65,11 +65,13 @@ pub async fn serve(
     let serve = |stream, slot| {
         connections.spawn(serve_connection(stream, router.clone(), slot, settings, connection_shutdown.clone()))
     };
+    let mut last_logged = None;
     let requested_at = loop {
+        let open = async { (accept(&listener, &limiter, &mut last_logged).await, limiter.open().await) };
         tokio::select! {
             biased;
             requested_at = accept_window.as_mut() => break requested_at,
-            (stream, slot) = async { (accept(&listener, &limiter).await, limiter.open().await) } => serve(stream, slot),
+            (stream, slot) = open => serve(stream, slot),
         };
     };
     for stream in drain_backlog(listener).context("accepting the last connections")? {
@@ -96,8 +98,8 @@ async fn close_connections_on_shutdown(State(shutdown): State<CancellationToken>
 }
 
 /// Accepts a connection. Where the process has no free file descriptor, closes the connection that has been idle longest.
-async fn accept(listener: &TcpListener, limiter: &ConnectionLimiter) -> TcpStream {
-    let mut last_logged: Option<Instant> = None;
+/// `last_logged` is the time of the last log line about a failure.
+async fn accept(listener: &TcpListener, limiter: &ConnectionLimiter, last_logged: &mut Option<Instant>) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
@@ -105,7 +107,7 @@ async fn accept(listener: &TcpListener, limiter: &ConnectionLimiter) -> TcpStrea
             Err(error) => {
                 if last_logged.is_none_or(|time| time.elapsed() >= ACCEPT_LOG_INTERVAL) {
                     tracing::error!(error = %error, "accepting a connection failed");
-                    last_logged = Some(Instant::now());
+                    *last_logged = Some(Instant::now());
                 }
                 let make_room = timeout(ACCEPT_BACKOFF, limiter.close_longest_idle());
                 if !is_descriptor_limit(&error) || make_room.await != Ok(true) {

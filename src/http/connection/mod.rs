@@ -64,7 +64,7 @@ pub struct ConnectionShutdown {
 
 /// Extension of requests that the connection refuses: the error to answer.
 #[derive(Clone)]
-pub enum Refusal {
+pub enum Rejection {
     /// The connection is beyond the limit.
     TooManyConnections,
     /// The request is malformed, too large or too slow.
@@ -121,7 +121,8 @@ pub async fn serve_connection(
         () = sleep(REFUSAL_TIMEOUT), if slot.is_beyond_limit() => Ok(()),
     };
     if let Err(error) = result {
-        tracing::debug!(error = %error, "connection failed");
+        let cause = std::error::Error::source(&error).map(tracing::field::display);
+        tracing::debug!(error = %error, cause, "connection failed");
     }
 }
 
@@ -147,12 +148,12 @@ struct ConnectionService {
 
 impl ConnectionService {
     /// Counts a request, and returns why it is refused.
-    fn refusal(&self) -> Option<Refusal> {
+    fn rejection(&self) -> Option<Rejection> {
         let index = self.requests.fetch_add(1, Ordering::Relaxed);
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match &*refused {
-            Some(refused) if refused.index == index => Some(Refusal::InvalidRequest(refused.error.clone())),
-            _ => self.slot.is_beyond_limit().then_some(Refusal::TooManyConnections),
+            Some(refused) if refused.index == index => Some(Rejection::InvalidRequest(refused.error.clone())),
+            _ => self.slot.is_beyond_limit().then_some(Rejection::TooManyConnections),
         }
     }
 }
@@ -164,8 +165,8 @@ impl Service<Request<Incoming>> for ConnectionService {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let guard = self.slot.start_request();
-        if let Some(refusal) = self.refusal() {
-            request.extensions_mut().insert(refusal);
+        if let Some(rejection) = self.rejection() {
+            request.extensions_mut().insert(rejection);
         }
         let response = self.router.call(request);
         Box::pin(async move { Ok(response.await?.map(|body| GuardedBody { body, _request: guard })) })
