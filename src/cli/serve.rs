@@ -264,7 +264,9 @@ fn init_logging(logs: &LogFlags) -> CliResult {
             "\"{level}\" is not a log level ({error}): use error, warn, info, debug or trace"
         ))
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A line that cannot be written (full disk, closed pipe) is lost. The library would report it on standard error, which is text
+    // among JSON, and panics if that fails too.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match logs.log_format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

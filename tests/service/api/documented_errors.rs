@@ -1,6 +1,6 @@
 //! Tests that the answers to wrong requests are documented: their status and content type are in the OpenAPI document.
 
-use crate::api::request::{Request, bytes, request_without_body};
+use crate::api::request::{Request, bytes, get, request_without_body};
 use crate::api::server_process::{HttpResponse, ServerConfig};
 use espalier::http::openapi_document;
 use serde_json::{Value, json};
@@ -117,6 +117,8 @@ fn every_error_is_documented_and_logs_are_json() {
         }
     }
     assert!(failures.is_empty(), "{} undocumented answers:\n{}", failures.len(), failures.join("\n"));
+    let unknown = get("/v1/jobs").send(&app);
+    assert_eq!((unknown.status, unknown.json()["error"]["code"].as_str()), (404, Some("route_not_found")));
     let expected = [400, 403, 404, 413, 415, 422];
     assert!(expected.iter().all(|status| statuses.contains(status)), "{statuses:?}");
     for line in app.log() {
