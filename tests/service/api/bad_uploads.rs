@@ -255,3 +255,14 @@ fn body_below_the_minimum_rate_gets_408() {
     }
     assert_no_errors_logged(&app);
 }
+
+/// The deadline of the answer has passed, but it is the client that is late.
+#[test]
+fn body_slower_than_the_request_timeout_gets_408() {
+    let app = ServerConfig::new().with_arguments(&["--request-timeout", "200ms"]).start();
+    let body = "content-type: application/json\r\ncontent-length: 5000\r\n\r\n{";
+    let mut answer = String::new();
+    start_upload(&app, "POST /predict", body.as_bytes()).read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
+    assert_no_errors_logged(&app);
+}
