@@ -5,18 +5,20 @@ FROM python:3-slim-bookworm AS model
 COPY scripts/model.sh /build/scripts/model.sh
 RUN bash /build/scripts/model.sh /models/all-MiniLM-L6-v2
 
-FROM rust:1-slim-bookworm AS build
+# The version of rust-toolchain.toml. The file itself is not copied: rustup would download the toolchain again, with clippy and rustfmt.
+FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /build
-# The dependencies first: this layer stays cached until a manifest or the lock file changes.
+# The dependencies first: this layer stays cached until a manifest or the lock file changes. Each crate and benchmark is an empty file.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/core/Cargo.toml crates/core/
 COPY crates/tensor/Cargo.toml crates/tensor/
 COPY crates/testing/Cargo.toml crates/testing/
-COPY benches benches
-RUN for crate in . crates/core crates/tensor crates/testing; do mkdir -p $crate/src && touch $crate/src/lib.rs; done \
+RUN mkdir benches \
+    && for crate in . crates/core crates/tensor crates/testing; do mkdir $crate/src && touch $crate/src/lib.rs; done \
+    && for bench in $(sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml); do touch "benches/$bench.rs"; done \
     && echo 'fn main() {}' > src/main.rs \
     && cargo build --release --locked \
-    && rm -r src crates/*/src target/release/.fingerprint/espalier*
+    && rm -r benches src crates/*/src target/release/.fingerprint/espalier*
 COPY . .
 RUN cargo build --release --locked && cp target/release/espalier /usr/local/bin/espalier
 

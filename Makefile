@@ -19,8 +19,7 @@ run: model ## Serve on 127.0.0.1:8080, on SQLite in ./data
 	cargo run --locked -- serve
 
 up: ## Serve in containers, with Postgres
-	@scripts/secrets.sh
-	@if docker compose version >/dev/null 2>&1; then docker compose up --build; else docker-compose up --build; fi
+	@scripts/compose-up.sh
 
 down: ## Stop the containers; what they stored stays
 	@if docker compose version >/dev/null 2>&1; then docker compose down; else docker-compose down; fi

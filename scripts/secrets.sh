@@ -22,7 +22,12 @@ fi
 if [ ! -s secrets/database_url ]; then
   printf 'postgres://espalier:%s@db/espalier\n' "$(cat secrets/database_password)" >secrets/database_url
 fi
+# The file holds the key alone, so that $(cat secrets/api_keys) is a key; earlier versions wrote a comment behind it.
+if grep -qs ' # made by scripts/secrets.sh$' secrets/api_keys; then
+  keys=$(sed 's| # made by scripts/secrets.sh$||' secrets/api_keys)
+  printf '%s\n' "$keys" >secrets/api_keys
+fi
 if [ ! -s secrets/api_keys ]; then
-  printf '%s # made by scripts/secrets.sh\n' "$(random)" >secrets/api_keys
+  printf '%s\n' "$(random)" >secrets/api_keys
 fi
 chmod 644 secrets/database_password secrets/database_url secrets/api_keys

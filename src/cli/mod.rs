@@ -14,6 +14,7 @@ mod job_flags;
 mod job_metrics;
 mod job_watch;
 mod jobs;
+mod open_files;
 mod output;
 mod pagination;
 mod predict;

@@ -1,6 +1,7 @@
 //! `espalier serve`: starts the components of the server and shuts them down gracefully.
 
 use super::error::{CliError, CliResult};
+use super::open_files;
 use crate::config::{Config, LogFlags, LogFormat, Role, Secret, Settings};
 use crate::http::{self, ApiKeys, AppState, ConcurrencyLimits, JobMetrics, Metrics};
 use crate::serving::InferenceService;
@@ -35,13 +36,14 @@ struct Components {
 pub fn run(config: &Config) -> CliResult {
     init_logging(&config.logs)?;
     let settings = config.resolve()?;
+    let max_connections = open_files::max_connections(settings.http.max_connections, open_files::raise_limit())?;
     let listener = bind(settings.listen)?;
     let runtime = Runtime::new().map_err(|error| CliError::failed(format!("threads cannot be started: {error}")))?;
     let base = load_base_model(&settings)?;
     let data_dir = Arc::new(DataDir::open(&settings.data_dir)?);
     let result = runtime.block_on(async {
         let store = open_store(&settings, &data_dir).await?;
-        serve(Components { store, base, data_dir, settings }, listener).await
+        serve(Components { store, base, data_dir, settings }, listener, max_connections).await
     });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     Ok(result?)
@@ -130,7 +132,7 @@ fn log_deletions(rows: &DeletedRows, blobs: &GcReport) {
     );
 }
 
-async fn serve(components: Components, listener: TcpListener) -> Result<()> {
+async fn serve(components: Components, listener: TcpListener, max_connections: usize) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("listening")?;
     let address = listener.local_addr().context("listening")?;
     let shutdown = CancellationToken::new();
@@ -144,6 +146,7 @@ async fn serve(components: Components, listener: TcpListener) -> Result<()> {
     ));
     let workers = start_workers(&components);
     let shutdown_timeout = components.settings.shutdown_timeout;
+    let connections = components.settings.http.connections;
     let role = components.settings.role;
     let wake_workers = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
     let state = build_state(components, wake_workers, shutdown.clone())?;
@@ -151,8 +154,9 @@ async fn serve(components: Components, listener: TcpListener) -> Result<()> {
         Role::All | Role::Api => http::router(state),
         Role::Worker => http::worker_router(state),
     };
-    tracing::info!(%address, role = role.as_str(), version = env!("CARGO_PKG_VERSION"), "listening");
-    let mut server = tokio::spawn(http::serve(listener, router, shutdown.clone(), shutdown_timeout));
+    tracing::info!(%address, max_connections, role = role.as_str(), version = env!("CARGO_PKG_VERSION"), "listening");
+    let server = http::serve(listener, router, connections, max_connections, shutdown.clone(), shutdown_timeout);
+    let mut server = tokio::spawn(server);
     tokio::select! {
         served = &mut server => return served.context("serving")?,
         signal = signals.recv() => tracing::info!(signal, "shutting down; a second signal exits at once"),
@@ -260,7 +264,9 @@ fn init_logging(logs: &LogFlags) -> CliResult {
             "\"{level}\" is not a log level ({error}): use error, warn, info, debug or trace"
         ))
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A line that cannot be written (full disk, closed pipe) is lost. The library would report it on standard error, which is text
+    // among JSON, and panics if that fails too.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match logs.log_format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

@@ -1,5 +1,6 @@
 //! Settings of the listen address and the API keys. Secret values may be read from files, as Docker and Kubernetes mount them.
 
+use crate::http::AllowedHosts;
 use clap::Args;
 use espalier_core::error::{Error, Result};
 use std::fmt;
@@ -25,21 +26,27 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
 
+    /// Host names under which clients address the server, separated by commas; * allows every name. localhost and IP addresses are
+    /// always allowed. A server with API keys checks the names only if this is set [default: none]
+    #[arg(long, env = "ESPALIER_ALLOWED_HOSTS", value_name = "HOSTS")]
+    pub allowed_hosts: Option<String>,
+
     /// Accept requests without an API key on any address
     #[arg(long, env = "ESPALIER_INSECURE_NO_AUTH", value_parser = clap::builder::FalseyValueParser::new())]
     pub insecure_no_auth: bool,
 }
 
-/// Resolved listen address and API keys.
+/// Resolved listen address, host names and API keys.
 #[derive(Debug, Clone)]
 pub struct AccessSettings {
     pub listen: SocketAddr,
+    pub allowed_hosts: AllowedHosts,
     pub api_keys: Vec<Secret>,
 }
 
 impl Flags {
     /// # Errors
-    /// `Invalid` for a key that is too short, a key file without keys, and a reachable address without keys.
+    /// `Invalid` for a key that is too short, a key file without keys, a reachable address without keys, and a wrong host name.
     pub fn resolve(&self) -> Result<AccessSettings> {
         let mut keys: Vec<&str> = self.api_keys.iter().flat_map(|keys| keys.split(',')).map(str::trim).collect();
         let text = match &self.api_keys_file {
@@ -66,7 +73,17 @@ impl Flags {
                 ),
             ));
         }
-        Ok(AccessSettings { listen: self.listen, api_keys: keys.into_iter().map(Secret::new).collect() })
+        let allowed_hosts = self.resolve_allowed_hosts(keys.is_empty())?;
+        Ok(AccessSettings { listen: self.listen, allowed_hosts, api_keys: keys.into_iter().map(Secret::new).collect() })
+    }
+
+    /// A web page cannot know an API key, so a server with keys needs no check, and works behind any proxy.
+    fn resolve_allowed_hosts(&self, is_keyless: bool) -> Result<AllowedHosts> {
+        match &self.allowed_hosts {
+            Some(hosts) => AllowedHosts::parse(hosts.split(',').map(str::trim).filter(|host| !host.is_empty())),
+            None if is_keyless => AllowedHosts::parse([]),
+            None => Ok(AllowedHosts::Any),
+        }
     }
 }
 

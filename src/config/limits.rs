@@ -47,6 +47,31 @@ pub struct Flags {
     #[arg(long = "max-adapter-tensors", env = "ESPALIER_MAX_ADAPTER_TENSORS", value_name = "BYTES", default_value = "512MiB", value_parser = units::parse_bytes)]
     pub max_adapter_tensor_bytes: u64,
 
+    /// Maximum number of open connections. Beyond it the connection that has been idle longest is closed; if all are busy, a new one
+    /// gets 503 [default: half of the limit on open files less 256, at most 10000]
+    #[arg(long, env = "ESPALIER_MAX_CONNECTIONS", value_name = "N", value_parser = units::parse_count)]
+    pub max_connections: Option<usize>,
+
+    /// Maximum time between the requests on a connection; longer than the idle timeout of a load balancer in front
+    #[arg(long, env = "ESPALIER_KEEP_ALIVE_TIMEOUT", value_name = "TIME", default_value = "75s", value_parser = units::parse_duration)]
+    pub keep_alive_timeout: Duration,
+
+    /// Maximum time to receive the headers of a request
+    #[arg(long, env = "ESPALIER_HEADER_TIMEOUT", value_name = "TIME", default_value = "15s", value_parser = units::parse_duration)]
+    pub header_timeout: Duration,
+
+    /// Maximum size of a request's line and headers (414 or 431 beyond it)
+    #[arg(long = "max-headers", env = "ESPALIER_MAX_HEADERS", value_name = "BYTES", default_value = "64KiB", value_parser = units::parse_bytes_in_memory)]
+    pub max_head_bytes: usize,
+
+    /// Maximum time in which a client takes no byte of its response
+    #[arg(long, env = "ESPALIER_WRITE_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = units::parse_duration)]
+    pub write_timeout: Duration,
+
+    /// Minimum rate of a request body per second, averaged over --read-timeout (408 below it)
+    #[arg(long, env = "ESPALIER_MIN_BODY_RATE", value_name = "BYTES", default_value = "1KiB", value_parser = units::parse_bytes)]
+    pub min_body_rate: u64,
+
     /// Maximum time without data while a request body is received
     #[arg(long, env = "ESPALIER_READ_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub read_timeout: Duration,
@@ -115,6 +140,14 @@ impl Flags {
             max_json_bytes: self.max_json_bytes,
             max_dataset_bytes: self.max_dataset_bytes,
             max_adapter_bytes: self.max_adapter_bytes,
+            max_connections: self.max_connections,
+            connections: http::ConnectionSettings {
+                keep_alive_timeout: self.keep_alive_timeout,
+                header_timeout: self.header_timeout,
+                write_timeout: self.write_timeout,
+                max_head_bytes: self.max_head_bytes,
+            },
+            min_body_rate: self.min_body_rate,
             body_idle_timeout: self.read_timeout,
             body_total_timeout: self.body_timeout,
             request_timeout: self.request_timeout,
@@ -127,6 +160,7 @@ impl Flags {
             sse_keep_alive_interval: self.sse_keep_alive,
             default_page_size: self.default_page_size,
             max_page_size: self.max_page_size,
+            ..http::Settings::default()
         })
     }
 

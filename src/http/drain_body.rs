@@ -7,26 +7,43 @@ use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::Request;
 use futures_util::{Stream, StreamExt};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// Maximum time to drain a body; the connection is closed after it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for a body that the handler was waiting for: all that had arrived was read.
+const SLOW_DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 /// Maximum number of bytes to drain; the connection is closed after it.
 const MAX_DRAIN_BYTES: usize = 256 * 1024 * 1024;
 
-/// Wraps the request's body so that dropping it drains the rest.
-pub async fn drain_request_body(request: Request) -> Request {
+/// Whether the handler of a request is waiting for more of its body; an extension of requests with a body.
+#[derive(Clone, Default)]
+pub struct BodyWait(Arc<AtomicBool>);
+
+impl BodyWait {
+    pub fn is_waiting(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Wraps the request's body so that dropping it drains the rest, and adds a [`BodyWait`].
+pub async fn drain_request_body(mut request: Request) -> Request {
     if request.body().is_end_stream() {
         return request;
     }
-    request.map(|body| Body::from_stream(DrainOnDrop { body: Some(body.into_data_stream()) }))
+    let wait = BodyWait::default();
+    request.extensions_mut().insert(wait.clone());
+    request.map(|body| Body::from_stream(DrainOnDrop { body: Some(body.into_data_stream()), wait }))
 }
 
 struct DrainOnDrop {
     /// `None` after the end of the body.
     body: Option<BodyDataStream>,
+    wait: BodyWait,
 }
 
 impl Stream for DrainOnDrop {
@@ -35,6 +52,7 @@ impl Stream for DrainOnDrop {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = body.poll_next_unpin(context);
+        self.wait.0.store(polled.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(None | Some(Err(_))) = &polled {
             self.body = None;
         }
@@ -44,8 +62,10 @@ impl Stream for DrainOnDrop {
 
 impl Drop for DrainOnDrop {
     fn drop(&mut self) {
+        let was_waiting = self.wait.0.swap(false, Ordering::Relaxed);
+        let timeout = if was_waiting { SLOW_DRAIN_TIMEOUT } else { DRAIN_TIMEOUT };
         if let (Some(body), Ok(runtime)) = (self.body.take(), Handle::try_current()) {
-            runtime.spawn(tokio::time::timeout(DRAIN_TIMEOUT, drain(body)));
+            runtime.spawn(tokio::time::timeout(timeout, drain(body)));
         }
     }
 }

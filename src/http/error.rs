@@ -4,7 +4,7 @@
 //! because it knows the request id.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::{self, Error, FieldError, Location};
@@ -88,10 +88,20 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     }
 
-    /// The request body arrived too slowly.
+    /// The whole request body did not arrive in time. The connection is closed.
     pub fn request_timeout(limit: Duration) -> Self {
         let detail = format!("the body did not arrive within {} seconds: send it again", limit.as_secs_f64());
-        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail).with_connection_close()
+    }
+
+    /// Fewer than `bytes` bytes of the request body arrived in `window`. The connection is closed.
+    pub fn body_too_slow(window: Duration, bytes: u64) -> Self {
+        let detail = format!(
+            "the body is too slow: {bytes} bytes, the minimum, did not arrive within {} seconds; send it again over a faster \
+             connection (--min-body-rate and --read-timeout are the server's settings)",
+            window.as_secs_f64()
+        );
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail).with_connection_close()
     }
 
     pub fn with_field_errors(self, field_errors: Vec<FieldError>) -> Self {
@@ -103,6 +113,10 @@ impl ApiError {
         let seconds = delay.as_millis().div_ceil(1000).max(1);
         let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
         self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    fn with_connection_close(self) -> Self {
+        self.with_header(CONNECTION, HeaderValue::from_static("close"))
     }
 
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -1,9 +1,10 @@
 //! Extractors for JSON bodies, query strings and path parameters, with exact error responses.
 
+use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
 use super::json;
 use super::spawn::run_blocking;
-use super::state::{AppState, Settings};
+use super::state::AppState;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
@@ -12,46 +13,10 @@ use axum::http::request::Parts;
 use espalier_core::error::Error;
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
-use std::time::Duration;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Larger JSON bodies are parsed on a blocking thread: 64 KiB take a millisecond at most.
 const MAX_INLINE_PARSED_BYTES: usize = 64 * 1024;
-
-/// Time limits for receiving a request body.
-#[derive(Debug, Clone, Copy)]
-pub struct BodyTimeouts {
-    /// Maximum time without data.
-    pub idle_timeout: Duration,
-    /// Maximum time for the whole body.
-    pub total_timeout: Duration,
-    /// End of the total timeout.
-    pub deadline: Instant,
-}
-
-impl BodyTimeouts {
-    /// Starts the timeouts of the server's settings now.
-    pub fn start(settings: &Settings) -> Self {
-        Self::new(settings.body_idle_timeout, settings.body_total_timeout)
-    }
-
-    /// Starts the timeouts now.
-    pub fn new(idle_timeout: Duration, total_timeout: Duration) -> Self {
-        Self { idle_timeout, total_timeout, deadline: Instant::now() + total_timeout }
-    }
-
-    /// Waits for the next chunk of a body; 408 if it does not arrive in time.
-    pub async fn next_chunk<T>(&self, chunk: impl Future<Output = T>) -> ApiResult<T> {
-        let idle_deadline = Instant::now() + self.idle_timeout;
-        let (limit, deadline) = if idle_deadline < self.deadline {
-            (self.idle_timeout, idle_deadline)
-        } else {
-            (self.total_timeout, self.deadline)
-        };
-        tokio::time::timeout_at(deadline, chunk).await.map_err(|_| ApiError::request_timeout(limit))
-    }
-}
 
 /// Extracts a JSON body. Errors name unknown, missing and mistyped fields by pointer.
 pub struct Json<T>(pub T);
@@ -68,7 +33,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Json<T> {
 pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
     request: Request,
     limit: usize,
-    timeouts: BodyTimeouts,
+    mut timeouts: BodyTimeouts,
 ) -> ApiResult<T> {
     match media_type(request.headers()) {
         Some(kind) if is_json(&kind) => {}
@@ -78,7 +43,7 @@ pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
         None => return Err(ApiError::unsupported_media_type("the body has no content type: send application/json")),
     }
     check_content_length(request.headers(), "the JSON body", limit as u64)?;
-    parse_json(collect_chunks(body_chunks(request.into_body()), "the JSON body", limit, timeouts).await?).await
+    parse_json(collect_chunks(body_chunks(request.into_body()), "the JSON body", limit, &mut timeouts).await?).await
 }
 
 /// Parses a JSON body; a large one on a blocking thread.
@@ -101,11 +66,10 @@ pub async fn collect_chunks(
     mut chunks: impl Stream<Item = ApiResult<Bytes>> + Unpin,
     subject: &str,
     limit: usize,
-    timeouts: BodyTimeouts,
+    timeouts: &mut BodyTimeouts,
 ) -> ApiResult<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = timeouts.next_chunk(chunks.next()).await? {
-        let chunk = chunk?;
         if body.len() + chunk.len() > limit {
             return Err(ApiError::payload_too_large(subject, limit as u64));
         }

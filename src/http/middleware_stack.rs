@@ -1,7 +1,9 @@
-//! Middleware: authentication, deadline, body limit, panic handling, request id, log line, metrics and error bodies.
+//! Middleware: authentication, host and origin, deadline, body limit, panic handling, request id, log line, metrics and error bodies.
 
+use super::allowed_hosts::check_host;
 use super::auth::ApiKeys;
-use super::drain_body::drain_request_body;
+use super::connection::Rejection;
+use super::drain_body::{BodyWait, drain_request_body};
 use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
 use super::openai;
@@ -10,13 +12,15 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state, map_request};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::Error;
 use std::any::Any;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::csrf::{CsrfLayer, ProtectionError};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
@@ -36,7 +40,7 @@ pub fn require_auth<S: Clone + Send + Sync + 'static>(
     routes.route_layer(from_fn_with_state(api_keys, super::auth::authenticate))
 }
 
-/// Answers 503 if the handler takes longer than the deadline.
+/// Answers 503 if the handler takes longer than the deadline, and 408 if it is still waiting for the body then.
 pub fn with_deadline<S: Clone + Send + Sync + 'static>(
     routes: OpenApiRouter<S>,
     deadline: Duration,
@@ -45,11 +49,13 @@ pub fn with_deadline<S: Clone + Send + Sync + 'static>(
 }
 
 /// Adds the middleware that applies to every route and to unmatched paths.
-pub fn apply_middleware(router: Router, settings: &Settings, metrics: Arc<Metrics>) -> Router {
+pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys, metrics: Arc<Metrics>) -> Router {
     let max_upload_bytes = settings.max_dataset_bytes.max(settings.max_adapter_bytes);
     let max_body_bytes =
         max_upload_bytes.saturating_add(settings.max_json_bytes as u64).saturating_add(MULTIPART_OVERHEAD);
-    router
+    refuse_cross_origin_writes(router, api_keys)
+        .layer(from_fn_with_state(settings.allowed_hosts.clone(), check_host))
+        .layer(from_fn(answer_refused))
         .layer(DefaultBodyLimit::max(usize::try_from(max_body_bytes).unwrap_or(usize::MAX)))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(map_request(drain_request_body))
@@ -57,11 +63,44 @@ pub fn apply_middleware(router: Router, settings: &Settings, metrics: Arc<Metric
         .layer(from_fn_with_state(metrics, trace_request))
 }
 
+/// Answers 403 to requests that a web page of another origin makes with a method other than GET, HEAD and OPTIONS.
+///
+/// Only a server without API keys needs it: a page cannot know a key, and browsers add none by themselves, as they do cookies.
+fn refuse_cross_origin_writes(router: Router, api_keys: &ApiKeys) -> Router {
+    match api_keys.allows_all() {
+        true => router.layer(CsrfLayer::new().with_rejection_response(|_: ProtectionError| {
+            let detail = "a web page of another origin may not change anything on a server without API keys: set --api-keys \
+                (ESPALIER_API_KEYS) and send a key, or call the server from a program";
+            ApiError::new(StatusCode::FORBIDDEN, "cross_origin_request", detail).into_response()
+        })),
+        false => router,
+    }
+}
+
+/// Answers requests that their connection refuses. Health checks pass beyond the limit of connections, so that a busy server is not
+/// restarted.
+async fn answer_refused(request: Request, next: Next) -> ApiResult<Response> {
+    match request.extensions().get::<Rejection>() {
+        Some(Rejection::InvalidRequest(error)) => Err(error.clone()),
+        Some(Rejection::TooManyConnections) if !request.uri().path().starts_with("/health/") => {
+            let detail = "the server has as many busy connections as it may (--max-connections): try again later";
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", detail)
+                .with_retry_after(Duration::from_secs(1)))
+        }
+        _ => Ok(next.run(request).await),
+    }
+}
+
 async fn enforce_deadline(State(deadline): State<Duration>, request: Request, next: Next) -> ApiResult<Response> {
-    tokio::time::timeout(deadline, next.run(request)).await.map_err(|_| {
-        let detail = format!("no answer within {} seconds: try again later", deadline.as_secs_f64());
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "deadline_exceeded", detail)
-            .with_retry_after(Duration::from_secs(1))
+    let body_wait = request.extensions().get::<BodyWait>().cloned();
+    let mut response = pin!(next.run(request));
+    tokio::time::timeout(deadline, response.as_mut()).await.map_err(|_| match body_wait {
+        Some(wait) if wait.is_waiting() => ApiError::request_timeout(deadline),
+        _ => {
+            let detail = format!("no answer within {} seconds: try again later", deadline.as_secs_f64());
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "deadline_exceeded", detail)
+                .with_retry_after(Duration::from_secs(1))
+        }
     })
 }
 

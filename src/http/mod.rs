@@ -3,8 +3,11 @@
 //! Each resource has a module with its handlers; a handler extracts its arguments, makes one call and converts the result.
 
 pub mod adapters;
+mod allowed_hosts;
 pub mod auth;
 pub mod base;
+mod body_timeouts;
+mod connection;
 pub mod datasets;
 mod docs;
 mod drain_body;
@@ -32,7 +35,9 @@ mod sse;
 mod state;
 mod upload;
 
+pub use allowed_hosts::AllowedHosts;
 pub use auth::ApiKeys;
+pub use connection::ConnectionSettings;
 pub use job_metrics::JobMetrics;
 pub use metrics::Metrics;
 pub use router::{openapi_document, openapi_yaml, router, worker_router};

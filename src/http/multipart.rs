@@ -1,7 +1,8 @@
 //! Parses `multipart/form-data` with one JSON part and one file part, in any order.
 
+use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
-use super::extract::{self, BodyTimeouts};
+use super::extract;
 use super::state::AppState;
 use super::upload::{self, FileMetadata, Upload};
 use axum::extract::multipart::{Field, Multipart, MultipartError};
@@ -45,7 +46,7 @@ pub struct MultipartForm<T> {
 /// Reads a form; the file is written to the temporary folder.
 pub async fn read_form<T: DeserializeOwned + Send + 'static>(
     request: Request,
-    spec: &FormSpec,
+    mut spec: FormSpec,
 ) -> ApiResult<MultipartForm<T>> {
     let max_form_bytes = spec.max_file_bytes.saturating_add(spec.max_json_bytes as u64).saturating_add(1 << 16);
     extract::check_content_length(request.headers(), "the form", max_form_bytes)?;
@@ -56,35 +57,35 @@ pub async fn read_form<T: DeserializeOwned + Send + 'static>(
     loop {
         let field = spec
             .timeouts
-            .next_chunk(parts.next_field())
+            .wait_for(parts.next_field())
             .await?
             .map_err(|error| multipart_error(&error, max_form_bytes))?;
         let Some(field) = field else { return Ok(form) };
         match field.name() {
             Some(name) if name == spec.json_part && form.json.is_none() => {
-                form.json = Some(read_json_part(field, spec).await?);
+                form.json = Some(read_json_part(field, &mut spec).await?);
             }
             Some(name) if name == spec.file_part && form.file.is_none() => {
-                form.file = Some(read_file_part(field, spec).await?);
+                form.file = Some(read_file_part(field, &mut spec).await?);
             }
-            name => return Err(unexpected_part(name.unwrap_or_default(), spec)),
+            name => return Err(unexpected_part(name.unwrap_or_default(), &spec)),
         }
     }
 }
 
-async fn read_json_part<T: DeserializeOwned + Send + 'static>(field: Field<'_>, spec: &FormSpec) -> ApiResult<T> {
+async fn read_json_part<T: DeserializeOwned + Send + 'static>(field: Field<'_>, spec: &mut FormSpec) -> ApiResult<T> {
     let limit = spec.max_json_bytes;
     let chunks = std::pin::pin!(field.map(|chunk| chunk.map_err(|error| multipart_error(&error, limit as u64))));
     let body =
-        extract::collect_chunks(chunks, &format!("the part \"{}\"", spec.json_part), limit, spec.timeouts).await?;
+        extract::collect_chunks(chunks, &format!("the part \"{}\"", spec.json_part), limit, &mut spec.timeouts).await?;
     extract::parse_json(body).await
 }
 
-async fn read_file_part(field: Field<'_>, spec: &FormSpec) -> ApiResult<Upload> {
+async fn read_file_part(field: Field<'_>, spec: &mut FormSpec) -> ApiResult<Upload> {
     let metadata = FileMetadata::new(field.file_name(), field.content_type());
     let limit = spec.max_file_bytes;
     let chunks = std::pin::pin!(field.map(|chunk| chunk.map_err(|error| multipart_error(&error, limit))));
-    upload::stream_to_disk(chunks, metadata, limit, spec.timeouts, &spec.temp_dir).await
+    upload::stream_to_disk(chunks, metadata, limit, &mut spec.timeouts, &spec.temp_dir).await
 }
 
 fn multipart_error(error: &MultipartError, limit: u64) -> ApiError {

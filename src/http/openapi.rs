@@ -1,10 +1,13 @@
 //! OpenAPI document: the parts that all operations share, added to the operations collected from the routes.
-//! Error responses are one reusable component per status code.
+//! Error responses are one reusable component per status code, and one more in OpenAI's format for the operations under `/v1`.
+//! Errors that follow from the form of an operation (its body, parameters, method) are added here, so that none is forgotten.
 
 use super::error::{PROBLEM_JSON, Problem};
-use std::collections::BTreeMap;
+use super::openai;
+use super::openai::error::OpenAiError;
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn, PathItem};
 use utoipa::openapi::schema::{AllOf, Object, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{self, ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
@@ -17,7 +20,8 @@ use utoipa::{IntoResponses, Modify, OpenApi};
         description = "Trains small adapters on one frozen transformer and serves all of them from a single copy of its weights. \
             A training job turns a dataset into an adapter; requests for different adapters share a batch.\n\nEvery error is a \
             problem document (RFC 9457; under /v1 an error in OpenAI's format) with a stable `code`, a `detail` that says what \
-            to do, and the request id.",
+            to do, and the request id. Requests whose line and headers are malformed, too slow or too large get 400, 408, 414 or \
+            431 on every path, and their connection is closed.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     tags(
@@ -30,7 +34,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
         (name = "base", description = "The frozen base model."),
         (name = "operations", description = "Health, metrics and this document."),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, OpenAiError)),
     security(("key" = [])),
     modifiers(&BearerAuth),
 )]
@@ -49,21 +53,72 @@ impl Modify for BearerAuth {
 
 /// Adds the error responses that operations share, and their components, to the document collected from the routes.
 pub fn complete_document(mut document: openapi::OpenApi) -> openapi::OpenApi {
-    for operation in document.paths.paths.values_mut().flat_map(operations) {
-        // An operation without a security entry inherits the document's: it needs a key.
-        if operation.security.is_none() {
-            let common_responses = COMMON_STATUSES.map(|status| (status.to_string(), response_ref(status)));
-            operation.responses.responses.extend(common_responses);
+    let mut referenced = BTreeSet::new();
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            let statuses = general_error_statuses(method, operation);
+            let responses = &mut operation.responses.responses;
+            for status in statuses {
+                responses.entry(status.to_string()).or_insert_with(|| response_ref(status));
+            }
+            let format = match openai::error::uses_openai_errors(path) {
+                true => ErrorFormat::OpenAi,
+                false => ErrorFormat::Problem,
+            };
+            for status in PROBLEM_STATUSES.map(|(status, ..)| status) {
+                if responses.remove(&status.to_string()).is_some() {
+                    let status = format.status(status);
+                    responses.insert(status.to_string(), format.response_ref(status));
+                    referenced.insert((format, status));
+                }
+            }
         }
     }
     let components = document.components.get_or_insert_default();
-    components.responses.extend(response_components());
+    let responses =
+        referenced.into_iter().map(|(format, status)| (format.component_name(status), format.response(status)));
+    components.responses.extend(responses);
     merge_tagged_unions(&mut components.schemas);
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Operation)> {
+    let methods = [
+        (HttpMethod::Get, &mut item.get),
+        (HttpMethod::Post, &mut item.post),
+        (HttpMethod::Put, &mut item.put),
+        (HttpMethod::Patch, &mut item.patch),
+        (HttpMethod::Delete, &mut item.delete),
+    ];
+    methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// Returns the error statuses that follow from the form of an operation.
+fn general_error_statuses(method: HttpMethod, operation: &Operation) -> BTreeSet<u16> {
+    // The host is not allowed; there are too many connections, or the deadline has passed.
+    let mut statuses = BTreeSet::from([421, 503]);
+    // An operation without a security entry inherits the document's: it needs a key.
+    if operation.security.is_none() {
+        statuses.extend([401, 500, 507]);
+    }
+    if method != HttpMethod::Get {
+        statuses.insert(403);
+    }
+    for parameter in operation.parameters.iter().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        match parameter.parameter_in {
+            ParameterIn::Path => statuses.insert(400),
+            ParameterIn::Query | ParameterIn::QueryString | ParameterIn::Header => statuses.insert(422),
+            ParameterIn::Cookie => false,
+        };
+    }
+    if let Some(RefOr::T(body)) = &operation.request_body {
+        statuses.extend([400, 408, 413]);
+        if body.content.contains_key("application/json") {
+            statuses.extend([415, 422]);
+        }
+    }
+    statuses
 }
 
 type Schemas = BTreeMap<String, RefOr<Schema>>;
@@ -112,18 +167,17 @@ pub type UnsupportedMediaType = ProblemResponse<415>;
 pub type UnprocessableEntity = ProblemResponse<422>;
 pub type ServiceUnavailable = ProblemResponse<503>;
 
-/// Error statuses of every operation that needs a key.
-pub const COMMON_STATUSES: [u16; 3] = [401, 500, 507];
-
 /// Status, component name and description.
-const PROBLEM_STATUSES: [(u16, &str, &str); 11] = [
+const PROBLEM_STATUSES: [(u16, &str, &str); 13] = [
     (400, "BadRequest", "Malformed JSON, form, path or body."),
     (401, "Unauthorized", "The API key is missing or wrong."),
+    (403, "Forbidden", "A web page of another origin may not do this on a server without API keys."),
     (404, "NotFound", "The resource does not exist, or belongs to another owner."),
     (408, "RequestTimeout", "The request body arrived too slowly."),
     (409, "Conflict", "The operation is not possible in the resource's current state."),
     (413, "PayloadTooLarge", "The request body exceeds the server's limit."),
     (415, "UnsupportedMediaType", "The operation does not accept this content type."),
+    (421, "MisdirectedRequest", "The request's host is not a name of this server."),
     (422, "UnprocessableEntity", "The request was understood but is invalid; `errors` names the fields or lines."),
     (500, "InternalServerError", "Internal error; the server's log has the cause under the request id."),
     (
@@ -140,29 +194,60 @@ impl<const STATUS: u16> IntoResponses for ProblemResponse<STATUS> {
     }
 }
 
-/// Returns the reference to a status's component; a status without a component gives a reference that does not resolve.
-pub fn response_ref(status: u16) -> RefOr<Response> {
-    let name =
-        PROBLEM_STATUSES.iter().find(|(candidate, ..)| *candidate == status).map_or("Unknown", |(_, name, _)| name);
-    RefOr::Ref(Ref::from_response_name(name))
+/// Reference to the response component of a status; it does not resolve for a status without one.
+fn response_ref(status: u16) -> RefOr<Response> {
+    ErrorFormat::Problem.response_ref(status)
 }
 
-/// Components that [`response_ref`] refers to.
-pub fn response_components() -> impl Iterator<Item = (String, RefOr<Response>)> {
-    PROBLEM_STATUSES
-        .into_iter()
-        .map(|(status, name, description)| (name.to_string(), problem_response(status, description).into()))
+/// Format of the error responses of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ErrorFormat {
+    Problem,
+    OpenAi,
 }
 
-fn problem_response(status: u16, description: &str) -> Response {
-    let schema = Ref::from_schema_name("Problem");
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, content);
-    let (name, header_type, description) = match status {
-        401 => ("www-authenticate", Type::String, "Authentication scheme to use."),
-        503 | 507 => ("retry-after", Type::Integer, "Seconds to wait before retrying."),
-        _ => return response.build(),
-    };
-    let schema = ObjectBuilder::new().schema_type(header_type).build();
-    response.header(name, HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()).build()
+impl ErrorFormat {
+    /// Status that is sent for an error.
+    fn status(self, status: u16) -> u16 {
+        match self {
+            Self::OpenAi if status == 422 => 400,
+            _ => status,
+        }
+    }
+
+    fn component_name(self, status: u16) -> String {
+        let status = PROBLEM_STATUSES.iter().find(|(candidate, ..)| *candidate == status);
+        let name = status.map_or("Unknown", |(_, name, _)| name);
+        match self {
+            Self::Problem => name.to_string(),
+            Self::OpenAi => format!("OpenAi{name}"),
+        }
+    }
+
+    fn response_ref(self, status: u16) -> RefOr<Response> {
+        RefOr::Ref(Ref::from_response_name(self.component_name(status)))
+    }
+
+    /// Component that [`Self::response_ref`] refers to.
+    fn response(self, status: u16) -> RefOr<Response> {
+        let description = PROBLEM_STATUSES.iter().find(|(candidate, ..)| *candidate == status);
+        let description = match (self, description) {
+            (Self::OpenAi, Some((400, ..))) => "The request is malformed or invalid; `param` names the field.",
+            (_, description) => description.map_or("", |(.., description)| description),
+        };
+        let (content_type, schema) = match self {
+            Self::Problem => (PROBLEM_JSON, "Problem"),
+            Self::OpenAi => ("application/json", "OpenAiError"),
+        };
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
+        let response = ResponseBuilder::new().description(description).content(content_type, content);
+        let (name, header_type, description) = match status {
+            401 => ("www-authenticate", Type::String, "Authentication scheme to use."),
+            503 | 507 => ("retry-after", Type::Integer, "Seconds to wait before retrying."),
+            _ => return response.build().into(),
+        };
+        let schema = ObjectBuilder::new().schema_type(header_type).build();
+        let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build();
+        response.header(name, header).build().into()
+    }
 }

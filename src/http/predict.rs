@@ -35,10 +35,11 @@ pub struct PredictQuery {
 #[schema(example = json!({"inputs": ["where is my card?", {"text": "first", "text_pair": "second"}], "top_k": 3}))]
 pub struct PredictRequest {
     /// Inputs; the response has one prediction per input, in order.
+    #[schema(min_items = 1)]
     pub inputs: Vec<PredictInput>,
     /// Number of labels in `top`, or of tokens per mask; at most 100.
     #[serde(default = "default_top_k")]
-    #[schema(minimum = 1, default = 1)]
+    #[schema(minimum = 1, maximum = 100, default = 1)]
     pub top_k: usize,
     /// Returns the raw logits in addition.
     #[serde(default)]

@@ -75,9 +75,9 @@ pub fn worker_router(state: AppState) -> Router {
 }
 
 fn build_router(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
-    let (settings, metrics) = (state.settings.clone(), state.metrics.clone());
+    let (settings, api_keys, metrics) = (state.settings.clone(), state.api_keys.clone(), state.metrics.clone());
     let (router, _) = routes.with_state(state).split_for_parts();
-    apply_middleware(router, &settings, metrics)
+    apply_middleware(router, &settings, &api_keys, metrics)
 }
 
 /// OpenAPI document of all routes.

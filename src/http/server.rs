@@ -4,6 +4,7 @@
 //! `hyper_util::server::graceful` polls the shutdown signal before the connection, so a request that has arrived but is not read
 //! yet would be dropped; this loop polls the connection first.
 
+use super::connection::{ConnectionLimiter, ConnectionSettings, ConnectionShutdown, serve_connection};
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderValue;
@@ -11,21 +12,19 @@ use axum::http::header::CONNECTION;
 use axum::middleware::map_response_with_state;
 use axum::response::Response;
 use espalier_core::error::{Context, Result};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use rustix::io::Errno;
 use std::io::{self, ErrorKind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Maximum time to receive the request headers, and to wait for the next request of a kept-alive connection.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Delay after a failed accept; usually the process has no free file descriptor.
-const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
+/// Delay after a failed accept.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
+/// Minimum time between two log lines about failed accepts.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time to accept connections after shutdown was requested, so that load balancers see a failed readiness check and clients
 /// with kept-alive connections receive `connection: close`.
@@ -33,16 +32,9 @@ const SHUTDOWN_ACCEPT_WINDOW: Duration = Duration::from_millis(400);
 /// Time to receive the request of a connection accepted just before the listener closed.
 const BACKLOG_READ_WINDOW: Duration = Duration::from_millis(100);
 
-/// Shutdown signals of connections.
-#[derive(Clone)]
-struct ConnectionShutdown {
-    /// Closes the connection after the request in flight.
-    graceful: CancellationToken,
-    /// Closes the connection at once.
-    immediate: CancellationToken,
-}
-
 /// Serves until `shutdown` is cancelled, then shuts down within `shutdown_timeout`.
+///
+/// At most `max_connections` connections are open ([`ConnectionLimiter`]).
 ///
 /// After the cancellation every response has `connection: close`, and connections are accepted for
 /// [`SHUTDOWN_ACCEPT_WINDOW`]. Then the listener is closed, idle connections are closed, and requests in flight are finished.
@@ -53,9 +45,12 @@ struct ConnectionShutdown {
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    settings: ConnectionSettings,
+    max_connections: usize,
     shutdown: CancellationToken,
     shutdown_timeout: Duration,
 ) -> Result<()> {
+    let limiter = ConnectionLimiter::new(max_connections);
     let connections = TaskTracker::new();
     let connection_shutdown =
         ConnectionShutdown { graceful: CancellationToken::new(), immediate: CancellationToken::new() };
@@ -67,16 +62,21 @@ pub async fn serve(
         requested_at
     };
     let mut accept_window = pin!(accept_window);
+    let serve = |stream, slot| {
+        connections.spawn(serve_connection(stream, router.clone(), slot, settings, connection_shutdown.clone()))
+    };
+    let mut last_logged = None;
     let requested_at = loop {
-        match accept(&listener, accept_window.as_mut()).await {
-            AcceptEvent::Connection(stream) => {
-                connections.spawn(serve_connection(stream, router.clone(), connection_shutdown.clone()))
-            }
-            AcceptEvent::ShutdownRequested(requested_at) => break requested_at,
+        let open = async { (accept(&listener, &limiter, &mut last_logged).await, limiter.open().await) };
+        tokio::select! {
+            biased;
+            requested_at = accept_window.as_mut() => break requested_at,
+            (stream, slot) = open => serve(stream, slot),
         };
     };
     for stream in drain_backlog(listener).context("accepting the last connections")? {
-        connections.spawn(serve_connection(stream, router.clone(), connection_shutdown.clone()));
+        let Ok(slot) = timeout_at(requested_at + shutdown_timeout, limiter.open()).await else { break };
+        serve(stream, slot);
     }
     connections.close();
     sleep(BACKLOG_READ_WINDOW.min(shutdown_timeout)).await;
@@ -97,29 +97,30 @@ async fn close_connections_on_shutdown(State(shutdown): State<CancellationToken>
     response
 }
 
-/// Outcome of one turn of the accept loop.
-enum AcceptEvent {
-    Connection(TcpStream),
-    /// The accept window has ended; shutdown was requested at this time.
-    ShutdownRequested(Instant),
-}
-
-async fn accept(listener: &TcpListener, mut accept_window: Pin<&mut impl Future<Output = Instant>>) -> AcceptEvent {
+/// Accepts a connection. Where the process has no free file descriptor, closes the connection that has been idle longest.
+/// `last_logged` is the time of the last log line about a failure.
+async fn accept(listener: &TcpListener, limiter: &ConnectionLimiter, last_logged: &mut Option<Instant>) -> TcpStream {
     loop {
-        let accepted = tokio::select! {
-            biased;
-            requested_at = accept_window.as_mut() => return AcceptEvent::ShutdownRequested(requested_at),
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => return AcceptEvent::Connection(stream),
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
             Err(error) if is_client_error(error.kind()) => {}
             Err(error) => {
-                tracing::error!(error = %error, "accepting a connection failed");
-                sleep(ACCEPT_BACKOFF).await;
+                if last_logged.is_none_or(|time| time.elapsed() >= ACCEPT_LOG_INTERVAL) {
+                    tracing::error!(error = %error, "accepting a connection failed");
+                    *last_logged = Some(Instant::now());
+                }
+                let make_room = timeout(ACCEPT_BACKOFF, limiter.close_longest_idle());
+                if !is_descriptor_limit(&error) || make_room.await != Ok(true) {
+                    sleep(ACCEPT_BACKOFF).await;
+                }
             }
         }
     }
+}
+
+/// Returns whether the process or the system has no free file descriptor.
+fn is_descriptor_limit(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].into_iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Accepts the connections in the listener's backlog; closing the listener would reset them.
@@ -136,33 +137,6 @@ fn drain_backlog(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
 /// Returns whether the client closed the connection before it was accepted.
 fn is_client_error(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset)
-}
-
-async fn serve_connection(stream: TcpStream, router: Router, connection_shutdown: ConnectionShutdown) {
-    // Disables Nagle's algorithm: responses are written at once and gain nothing from coalescing.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(error = %error, "setting TCP_NODELAY failed");
-    }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = pin!(connection);
-    let result = tokio::select! {
-        // Reads a request that has arrived before the connection can count as idle.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = connection_shutdown.graceful.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = connection_shutdown.immediate.cancelled() => return,
-            }
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(error = %error, "connection failed");
-    }
 }
 
 #[cfg(test)]
@@ -184,6 +158,10 @@ mod tests {
     }
 
     async fn start(shutdown_timeout: Duration) -> Server {
+        start_with_limit(1000, shutdown_timeout).await
+    }
+
+    async fn start_with_limit(max_connections: usize, shutdown_timeout: Duration) -> Server {
         let (request_started, finish_request) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (notify_started, finish) = (request_started.clone(), finish_request.clone());
         let slow = move || async move {
@@ -194,8 +172,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let router = Router::new().route("/", get(slow));
-        let done = tokio::spawn(serve(listener, router, shutdown.clone(), shutdown_timeout));
+        let router = Router::new().route("/", get(slow)).route("/fast", get(|| async { "done" }));
+        let settings = ConnectionSettings::default();
+        let done = tokio::spawn(serve(listener, router, settings, max_connections, shutdown.clone(), shutdown_timeout));
         Server { address, shutdown, done, request_started, finish_request }
     }
 
@@ -248,5 +227,49 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "");
+    }
+
+    #[tokio::test]
+    async fn idle_connections_give_way_to_new_ones() {
+        let server = start_with_limit(4, Duration::from_secs(60)).await;
+        let mut idle = Vec::new();
+        for _ in 0..40 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            // Half of them send part of a request.
+            if idle.len() % 2 == 0 {
+                stream.write_all(b"GET / HTTP/1.1\r\nhost").await.unwrap();
+            }
+            idle.push(stream);
+        }
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /fast HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        tokio::time::timeout(Duration::from_secs(1), stream.read_exact(&mut head)).await.unwrap().unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        // The oldest has been closed, the newest is open.
+        assert_eq!(idle[0].read(&mut head).await.unwrap(), 0);
+        idle[39].write_all(b"GET /fast HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_ne!(idle[39].read(&mut head).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn busy_connections_are_kept_and_a_new_one_is_refused() {
+        let server = start_with_limit(1, Duration::from_secs(60)).await;
+        let mut busy = send_request(&server).await;
+        let mut refused = TcpStream::connect(server.address).await.unwrap();
+        refused.write_all(b"GET /fast HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        refused.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("connection: close"), "{answer}");
+        server.finish_request.notify_one();
+        let mut head = [0; 12];
+        busy.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        let mut accepted = TcpStream::connect(server.address).await.unwrap();
+        accepted.write_all(b"GET /fast HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        accepted.read_exact(&mut head).await.unwrap();
+        accepted.write_all(b"GET /fast HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        accepted.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "the connection is within the limit: {answer}");
     }
 }

@@ -1,6 +1,8 @@
 //! Shared state of the handlers, with the limits and timeouts of the public API, which `config` fills.
 
+use super::allowed_hosts::AllowedHosts;
 use super::auth::ApiKeys;
+use super::connection::ConnectionSettings;
 use super::job_metrics::JobMetrics;
 use super::metrics::Metrics;
 use crate::serving::InferenceService;
@@ -69,14 +71,21 @@ const MIB: u64 = 1024 * 1024;
 /// Limits and timeouts of the API.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Hosts that requests may name. By default only `localhost` and IP addresses.
+    pub allowed_hosts: AllowedHosts,
     /// Maximum size of a JSON body in bytes, inline examples included. Default 16 MiB.
     pub max_json_bytes: usize,
     /// Maximum size of an uploaded dataset in bytes. Default 256 MiB.
     pub max_dataset_bytes: u64,
     /// Maximum size of an uploaded adapter zip in bytes. Default 1 GiB.
     pub max_adapter_bytes: u64,
-    /// Maximum time without data while a request body is received. Default 30 s.
+    /// Maximum number of open connections. By default, what the limit on open files allows.
+    pub max_connections: Option<usize>,
+    pub connections: ConnectionSettings,
+    /// Maximum time without data while a request body is received, and the time over which its rate is averaged. Default 30 s.
     pub body_idle_timeout: Duration,
+    /// Minimum rate of a request body in bytes per second. Default 1 KiB/s.
+    pub min_body_rate: u64,
     /// Maximum time to receive a whole request body. Default 1 h.
     pub body_total_timeout: Duration,
     /// Maximum time until a response starts, except for uploads and generation. Default 30 s.
@@ -104,9 +113,13 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            allowed_hosts: AllowedHosts::Names(Vec::new()),
             max_json_bytes: 16 * MIB as usize,
             max_dataset_bytes: 256 * MIB,
             max_adapter_bytes: 1024 * MIB,
+            max_connections: None,
+            connections: ConnectionSettings::default(),
+            min_body_rate: 1024,
             body_idle_timeout: Duration::from_secs(30),
             body_total_timeout: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(30),

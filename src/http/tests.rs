@@ -32,10 +32,10 @@ fn test_router() -> Router {
         api_keys.clone(),
     );
     let uploads = OpenApiRouter::<()>::new().route("/mine", post(|| async { "uploaded" }));
-    let routes = middleware_stack::require_auth(uploads, api_keys)
+    let routes = middleware_stack::require_auth(uploads, api_keys.clone())
         .merge(authenticated)
         .merge(OpenApiRouter::new().route("/open", get(|| async {})));
-    middleware_stack::apply_middleware(routes.into(), &Settings::default(), Arc::new(Metrics::default()))
+    middleware_stack::apply_middleware(routes.into(), &Settings::default(), &api_keys, Arc::new(Metrics::default()))
 }
 
 fn error_response(error: Error) -> ApiResult<()> {

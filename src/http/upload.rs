@@ -1,7 +1,8 @@
 //! Uploaded files: written to the data folder's temporary directory, hashed on the way, and deleted on drop.
 
+use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
-use super::extract::{self, BodyTimeouts};
+use super::extract;
 use super::state::AppState;
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -70,8 +71,8 @@ pub async fn receive_body(
     limit: u64,
 ) -> ApiResult<Upload> {
     extract::check_content_length(request.headers(), subject, limit)?;
-    let (chunks, timeouts) = (extract::body_chunks(request.into_body()), BodyTimeouts::start(&state.settings));
-    stream_to_disk(chunks, metadata, limit, timeouts, &state.data_dir.temp_dir()).await
+    let (chunks, mut timeouts) = (extract::body_chunks(request.into_body()), BodyTimeouts::start(&state.settings));
+    stream_to_disk(chunks, metadata, limit, &mut timeouts, &state.data_dir.temp_dir()).await
 }
 
 /// Writes the chunks to a temporary file of at most `limit` bytes.
@@ -79,14 +80,13 @@ pub async fn stream_to_disk(
     mut chunks: impl Stream<Item = ApiResult<Bytes>> + Unpin,
     metadata: FileMetadata,
     limit: u64,
-    timeouts: BodyTimeouts,
+    timeouts: &mut BodyTimeouts,
     temp_dir: &Path,
 ) -> ApiResult<Upload> {
     let (file, path) = create_temp_file(temp_dir)?.into_parts();
     let mut file = File::from_std(file);
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
     while let Some(chunk) = timeouts.next_chunk(chunks.next()).await? {
-        let chunk = chunk?;
         bytes += chunk.len() as u64;
         if bytes > limit {
             return Err(ApiError::payload_too_large("the file", limit));
@@ -128,7 +128,7 @@ mod tests {
     use std::time::Duration;
 
     fn timeouts(milliseconds: u64) -> BodyTimeouts {
-        BodyTimeouts::new(Duration::from_millis(milliseconds), Duration::from_secs(60))
+        BodyTimeouts::new(Duration::from_millis(milliseconds), 1, Duration::from_secs(60))
     }
 
     fn file_count(folder: &Path) -> usize {
@@ -137,7 +137,7 @@ mod tests {
 
     async fn upload(parts: &[&'static str], limit: u64, folder: &Path) -> ApiResult<Upload> {
         let chunks = stream::iter(parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()))));
-        stream_to_disk(chunks, FileMetadata::default(), limit, timeouts(1000), folder).await
+        stream_to_disk(chunks, FileMetadata::default(), limit, &mut timeouts(1000), folder).await
     }
 
     #[tokio::test]
@@ -168,7 +168,8 @@ mod tests {
     async fn stalled_upload_times_out_and_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let chunks = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
-        let error = stream_to_disk(chunks, FileMetadata::default(), 3, timeouts(1), folder.path()).await.unwrap_err();
+        let error =
+            stream_to_disk(chunks, FileMetadata::default(), 3, &mut timeouts(1), folder.path()).await.unwrap_err();
         assert_eq!(error.status, StatusCode::REQUEST_TIMEOUT);
         assert_eq!(file_count(folder.path()), 0);
     }
@@ -177,8 +178,8 @@ mod tests {
     async fn cancelled_upload_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let chunks = stream::iter([Ok(Bytes::from_static(b"ab"))]).chain(stream::pending());
-        let mut transfer =
-            Box::pin(stream_to_disk(chunks, FileMetadata::default(), 3, timeouts(60_000), folder.path()));
+        let mut timeouts = timeouts(60_000);
+        let mut transfer = Box::pin(stream_to_disk(chunks, FileMetadata::default(), 3, &mut timeouts, folder.path()));
         assert!(futures_util::poll!(&mut transfer).is_pending());
         assert_eq!(file_count(folder.path()), 1);
         drop(transfer);

@@ -1,5 +1,6 @@
 //! Tests of the command line: runs the binary and checks its output and exit code.
 
+mod compose;
 mod doctor;
 mod follow;
 mod run;

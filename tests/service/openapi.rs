@@ -107,11 +107,18 @@ fn every_operation_has_a_summary_and_error_responses() {
                 "{operation_name} lacks the common error responses"
             );
         }
+        let (content_type, schema) = match path.starts_with("/v1/") {
+            true => ("application/json", "#/components/schemas/OpenAiError"),
+            false => ("application/problem+json", "#/components/schemas/Problem"),
+        };
         for (status, answer) in answers.iter().filter(|(status, _)| status.as_str() >= "400") {
-            let problem = resolve(answer);
-            let schema = &problem["content"]["application/problem+json"]["schema"]["$ref"];
-            assert_eq!(schema, "#/components/schemas/Problem", "{operation_name}, {status}");
+            assert_eq!(
+                resolve(answer)["content"][content_type]["schema"]["$ref"],
+                schema,
+                "{operation_name}, {status}"
+            );
         }
+        assert!(!path.starts_with("/v1/") || !answers.contains_key("422"), "{operation_name}: OpenAI answers 400");
     }
 }
 

@@ -141,7 +141,7 @@ impl FromRequest<AppState> for AdapterUpload {
 
 async fn from_form(request: Request, query: AdapterQuery, state: &AppState) -> ApiResult<AdapterUpload> {
     let spec = FormSpec::new(state, "options", "adapter", state.settings.max_adapter_bytes);
-    let form = multipart::read_form::<AdapterRequest>(request, &spec).await?;
+    let form = multipart::read_form::<AdapterRequest>(request, spec).await?;
     let upload =
         form.file.ok_or_else(|| Error::invalid("adapter_missing", "the form has no part \"adapter\": add the zip"))?;
     let AdapterRequest { name, labels, base, pooling, max_length } = form.json.unwrap_or_default();

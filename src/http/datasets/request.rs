@@ -79,7 +79,7 @@ impl FromRequest<AppState> for DatasetUpload {
 
 async fn from_form(request: Request, query: DatasetQuery, state: &AppState) -> ApiResult<DatasetUpload> {
     let spec = FormSpec::new(state, "options", "dataset", state.settings.max_dataset_bytes);
-    let form = multipart::read_form::<DatasetRequest>(request, &spec).await?;
+    let form = multipart::read_form::<DatasetRequest>(request, spec).await?;
     let upload =
         form.file.ok_or_else(|| Error::invalid("dataset_missing", "the form has no part \"dataset\": add the file"))?;
     let mut options = form.json.unwrap_or_default();

@@ -4,11 +4,12 @@ use super::*;
 use crate::http::pagination::ListQuery;
 use futures_util::stream;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 type Object = BTreeMap<String, u32>;
 
 fn timeouts() -> BodyTimeouts {
-    BodyTimeouts::new(Duration::from_secs(60), Duration::from_secs(60))
+    BodyTimeouts::new(Duration::from_secs(60), 1, Duration::from_secs(60))
 }
 
 async fn read_body(content_type: Option<&str>, body: impl Into<Body>) -> (u16, String) {
@@ -51,8 +52,8 @@ async fn truncated_body_is_a_bad_request() {
 #[tokio::test]
 async fn stalled_body_times_out() {
     let request = Request::new(Body::from_stream(stream::pending::<std::io::Result<&str>>()));
-    let timeouts = BodyTimeouts::new(Duration::from_secs(60), Duration::from_millis(1));
-    let error = collect_chunks(body_chunks(request.into_body()), "the body", 10, timeouts).await.unwrap_err();
+    let mut timeouts = BodyTimeouts::new(Duration::from_secs(60), 1, Duration::from_millis(1));
+    let error = collect_chunks(body_chunks(request.into_body()), "the body", 10, &mut timeouts).await.unwrap_err();
     assert_eq!((error.status.as_u16(), error.code), (408, "request_timeout"));
 }
 

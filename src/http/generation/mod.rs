@@ -48,12 +48,14 @@ pub struct GenerateQuery {
     "max_tokens": 32, "temperature": 0.0}))]
 pub struct GenerateRequest {
     /// Prompts: texts to continue, or conversations to answer.
+    #[schema(min_items = 1)]
     pub inputs: Vec<GenerateInput>,
     /// Maximum number of generated tokens per input. The default is a setting of the server.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u32>,
     /// Stop sequences: generation ends before the first of these texts.
     #[serde(default)]
+    #[schema(max_items = 16)]
     pub stop: Vec<String>,
     /// Format that the generated text must have.
     pub response_format: Option<ResponseFormatParam>,
@@ -101,7 +103,7 @@ impl<'de> Deserialize<'de> for GenerateInput {
 #[serde(deny_unknown_fields)]
 pub struct Conversation {
     /// Objects with `role` and `content`, and any other fields that the chat template reads.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Object>, min_items = 1)]
     pub messages: Vec<Message>,
 }
 

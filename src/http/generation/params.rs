@@ -17,12 +17,15 @@ pub struct SamplingOptions {
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
     /// Nucleus sampling: samples from the smallest set of tokens with at least this total probability. Default 1.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Samples from this many most likely tokens; 0 samples from all. Default 0.
     pub top_k: Option<u32>,
     /// Minimum probability of a token, relative to the most likely token. Default 0.
+    #[schema(minimum = 0, maximum = 1)]
     pub min_p: Option<f32>,
     /// Divides positive and multiplies negative logits of tokens in the prompt or the generated text. Default 1.
+    #[schema(minimum = 0.01, maximum = 10)]
     pub repetition_penalty: Option<f32>,
     /// Subtracted from the logits of tokens in the generated text. Default 0.
     #[schema(minimum = -2, maximum = 2)]

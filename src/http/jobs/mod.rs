@@ -38,7 +38,7 @@ pub struct JobsQuery {
     /// Page size; the maximum is a setting of the server.
     #[param(minimum = 1, default = 20)]
     pub limit: Option<u32>,
-    /// `next` of the previous page.
+    /// `next` of the previous page of this list. The id of anything else is refused (422).
     pub after: Option<Uuid>,
     /// Returns only jobs with this status.
     pub status: Option<Status>,

@@ -143,7 +143,7 @@ impl FromRequest<AppState> for JobSubmission {
 
 async fn from_form(request: Request, state: &AppState) -> ApiResult<JobSubmission> {
     let spec = FormSpec::new(state, "job", "dataset", state.settings.max_dataset_bytes);
-    let form = multipart::read_form::<JobRequest>(request, &spec).await?;
+    let form = multipart::read_form::<JobRequest>(request, spec).await?;
     let mut request = form.json.unwrap_or_default();
     match (form.file, request.examples.take(), request.dataset_id) {
         (Some(file), None, None) => Ok(JobSubmission { request, source: ExamplesSource::File(file) }),

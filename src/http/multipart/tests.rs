@@ -16,11 +16,11 @@ async fn send_form(parts: &[(&str, &str)], closing: &str, folder: &Path) -> ApiR
     body.push_str(closing);
     let request =
         Request::builder().header("content-type", "multipart/form-data; boundary=x").body(Body::from(body)).unwrap();
-    read_form(request, &form_spec(folder)).await
+    read_form(request, form_spec(folder)).await
 }
 
 fn form_spec(folder: &Path) -> FormSpec {
-    let timeouts = BodyTimeouts::new(Duration::from_secs(60), Duration::from_secs(60));
+    let timeouts = BodyTimeouts::new(Duration::from_secs(60), 1, Duration::from_secs(60));
     FormSpec {
         json_part: "options",
         file_part: "dataset",
@@ -78,6 +78,6 @@ async fn invalid_form_is_rejected_and_its_file_deleted() {
 async fn form_without_boundary_is_a_bad_request() {
     let folder = tempfile::tempdir().unwrap();
     let request = Request::builder().header("content-type", "multipart/form-data").body(Body::from("x")).unwrap();
-    let error = read_form::<Options>(request, &form_spec(folder.path())).await.err().unwrap();
+    let error = read_form::<Options>(request, form_spec(folder.path())).await.err().unwrap();
     assert_eq!((error.status.as_u16(), error.code), (400, "malformed_form"));
 }

@@ -8,7 +8,7 @@ use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::extract::Json;
 use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
-use crate::http::openapi::{BadRequest, NotFound, ServiceUnavailable};
+use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
@@ -31,7 +31,7 @@ pub struct ChatRequest {
     /// Base model's name, or an adapter's name, id or `name@version`.
     pub model: String,
     /// Objects with `role` and `content`, and any other fields that the chat template reads.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Object>, min_items = 1)]
     pub messages: Vec<Message>,
     /// Function definitions, passed to the chat template. Tool calls in the output are returned as text.
     #[schema(value_type = Option<Vec<Object>>)]
@@ -39,10 +39,13 @@ pub struct ChatRequest {
     /// `auto` or `none`.
     pub tool_choice: Option<Value>,
     /// Maximum number of generated tokens per choice.
+    #[schema(minimum = 1)]
     pub max_tokens: Option<u32>,
     /// Alias of `max_tokens`, which it overrides.
+    #[schema(minimum = 1)]
     pub max_completion_tokens: Option<u32>,
     /// Number of choices. Default 1.
+    #[schema(minimum = 1, maximum = 128)]
     pub n: Option<u32>,
     /// Generation ends before the first of these texts.
     pub stop: Option<StopSequences>,
@@ -52,6 +55,7 @@ pub struct ChatRequest {
     /// Returns the log probability of each token.
     pub logprobs: Option<bool>,
     /// Number of most likely tokens returned per token; requires `logprobs`.
+    #[schema(maximum = 20)]
     pub top_logprobs: Option<u32>,
     /// Format that the generated text must have.
     pub response_format: Option<ResponseFormatParam>,
@@ -104,7 +108,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
             })),
             (String = "text/event-stream"),
         )),
-        BadRequest, NotFound, ServiceUnavailable,
+        BadRequest, NotFound, Conflict, ServiceUnavailable,
     ),
 )]
 async fn create_chat_completion(

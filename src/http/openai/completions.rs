@@ -8,7 +8,7 @@ use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::extract::Json;
 use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
-use crate::http::openapi::{BadRequest, NotFound, ServiceUnavailable};
+use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
@@ -33,8 +33,10 @@ pub struct CompletionRequest {
     /// Text or token ids, or a list of either.
     pub prompt: PromptInput,
     /// Maximum number of generated tokens per choice. Default 16.
+    #[schema(minimum = 1)]
     pub max_tokens: Option<u32>,
     /// Number of choices per prompt. Default 1.
+    #[schema(minimum = 1, maximum = 128)]
     pub n: Option<u32>,
     /// Generation ends before the first of these texts.
     pub stop: Option<StopSequences>,
@@ -42,6 +44,7 @@ pub struct CompletionRequest {
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
     /// Returns log probabilities, with this many most likely tokens per token.
+    #[schema(maximum = 20)]
     pub logprobs: Option<u32>,
     /// Only `false` is supported.
     pub echo: Option<bool>,
@@ -109,7 +112,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
             })),
             (String = "text/event-stream"),
         )),
-        BadRequest, NotFound, ServiceUnavailable,
+        BadRequest, NotFound, Conflict, ServiceUnavailable,
     ),
 )]
 async fn create_completion(

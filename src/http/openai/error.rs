@@ -6,11 +6,12 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use espalier_core::error::Location;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Returns whether errors of this path have OpenAI's format.
 pub fn uses_openai_errors(path: &str) -> bool {
-    ["/v1/chat/completions", "/v1/completions", "/v1/models"].iter().any(|prefix| path.starts_with(prefix))
+    path == "/v1" || path.starts_with("/v1/")
 }
 
 /// OpenAI answers 400 to invalid requests, and never 422.
@@ -21,8 +22,33 @@ fn openai_status(error: &ApiError) -> StatusCode {
     }
 }
 
+/// Why a request failed, in OpenAI's format.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"error": {
+    "message": "there is no model \"support\": GET /v1/models lists those that there are", "type": "invalid_request_error",
+    "param": null, "code": "model_not_found", "request_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f"
+}}))]
+pub struct OpenAiError {
+    pub error: OpenAiErrorBody,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OpenAiErrorBody {
+    /// Sentence for people that says what to do.
+    pub message: String,
+    /// `invalid_request_error`, `authentication_error` or `server_error`.
+    #[serde(rename = "type")]
+    pub error_type: &'static str,
+    /// Field of the request that is wrong, such as `messages.0.content`.
+    pub param: Option<String>,
+    /// Stable identifier for programs.
+    pub code: &'static str,
+    /// Value of the response header `x-request-id`; the server's log has it too.
+    pub request_id: String,
+}
+
 /// Body of an error response, also sent as the last event of a failed stream.
-pub fn error_body(error: &ApiError, request_id: &str) -> Value {
+pub fn error_body(error: &ApiError, request_id: &str) -> OpenAiError {
     let error_type = match error.status {
         StatusCode::UNAUTHORIZED => "authentication_error",
         status if status.is_server_error() => "server_error",
@@ -32,9 +58,8 @@ pub fn error_body(error: &ApiError, request_id: &str) -> Value {
         Location::Pointer(pointer) => Some(pointer.trim_start_matches('/').replace('/', ".")),
         Location::Line(_) => None,
     });
-    json!({"error": {
-        "message": error.detail, "type": error_type, "param": param, "code": error.code, "request_id": request_id,
-    }})
+    let (message, request_id) = (error.detail.clone(), request_id.to_string());
+    OpenAiError { error: OpenAiErrorBody { message, error_type, param, code: error.code, request_id } }
 }
 
 /// Replaces the response's body with the error in OpenAI's format.
@@ -43,7 +68,7 @@ pub fn render(response: Response, error: ApiError, request_id: &str) -> Response
     parts.status = openai_status(&error);
     parts.headers.remove(CONTENT_LENGTH);
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let body = error_body(&error, request_id).to_string();
+    let body = serde_json::to_vec(&error_body(&error, request_id)).expect("strings always serialize to JSON");
     parts.headers.extend(error.headers);
     Response::from_parts(parts, Body::from(body))
 }

@@ -18,7 +18,7 @@ fn unknown_path_or_method_lists_the_alternatives() {
         unknown("/"),
         unknown("/job"),
         unknown("/jobs/"),
-        unknown("/v1/jobs"),
+        unknown("/v2/jobs"),
         unknown("/adapters/a/b"),
         unknown("/..%2f..%2fetc/passwd"),
         error_case("a file that the page has not", get("/docs/nothing.css"), 404, "file_not_found", "/docs/"),

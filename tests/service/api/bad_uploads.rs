@@ -6,7 +6,7 @@ use crate::api::server_process::{ServerConfig, ServerProcess, TIMEOUT};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const ROWS: &[u8] = b"text,label\na,x\nb,y\n";
 const DATASET: &str = "content-disposition: form-data; name=\"dataset\"; filename=\"rows.csv\"";
@@ -220,5 +220,49 @@ fn slow_upload_gets_408_and_stores_nothing() {
         assert!(answer.contains("application/problem+json") && answer.contains("did not arrive"), "{head}: {answer}");
         assert_eq!(server_state(&app), before, "{head}");
     }
+    assert_no_errors_logged(&app);
+}
+
+#[test]
+fn body_below_the_minimum_rate_gets_408() {
+    let app = ServerConfig::new().with_arguments(&["--read-timeout", "500ms", "--min-body-rate", "2000"]).start();
+    let before = server_state(&app);
+    let json = ("POST /predict", "content-type: application/json\r\ncontent-length: 5000\r\n\r\n{\"inputs\": [\"");
+    for (head, body) in PARTIAL_UPLOADS.into_iter().filter(|(_, body)| !body.contains("chunked")).chain([json]) {
+        let mut stream = start_upload(&app, head, body.as_bytes());
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let (started, mut answer) = (Instant::now(), Vec::new());
+        // One byte every 20 ms.
+        loop {
+            let mut part = [0; 4096];
+            match stream.read(&mut part) {
+                Ok(0) => break,
+                Ok(count) => answer.extend_from_slice(&part[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    // Fails when the server has closed the connection.
+                    let _ = stream.write_all(b"x");
+                }
+                // The server closes the connection while the client is sending.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("{head}: {error}"),
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("connection: close"), "{head}: {answer}");
+        assert!(answer.contains("1000 bytes, the minimum, did not arrive within 0.5 seconds"), "{head}: {answer}");
+        assert!(started.elapsed() < Duration::from_secs(3), "{head}: {:?}", started.elapsed());
+        assert_eq!(server_state(&app), before, "{head}");
+    }
+    assert_no_errors_logged(&app);
+}
+
+/// The deadline of the answer has passed, but it is the client that is late.
+#[test]
+fn body_slower_than_the_request_timeout_gets_408() {
+    let app = ServerConfig::new().with_arguments(&["--request-timeout", "200ms"]).start();
+    let body = "content-type: application/json\r\ncontent-length: 5000\r\n\r\n{";
+    let mut answer = String::new();
+    start_upload(&app, "POST /predict", body.as_bytes()).read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("request_timeout"), "{answer}");
     assert_no_errors_logged(&app);
 }

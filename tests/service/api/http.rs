@@ -59,7 +59,7 @@ fn rejected_job_or_dataset_stores_nothing() {
 fn start_partial_upload(app: &ServerProcess) -> TcpStream {
     let address = app.url("").strip_prefix("http://").unwrap().to_string();
     let mut stream = TcpStream::connect(&address).unwrap();
-    let head = "POST /datasets?file_name=a.csv HTTP/1.1\r\nhost: x\r\ncontent-type: text/csv\r\n";
+    let head = "POST /datasets?file_name=a.csv HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/csv\r\n";
     write!(stream, "{head}content-length: {}\r\n\r\n", 2 * GOOD.len()).unwrap();
     stream.write_all(GOOD).unwrap();
     stream

@@ -43,14 +43,14 @@ impl RawHttpClient {
 
     pub fn post(&mut self, path: &str, id: &str, body: &str) -> RequestOutcome {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\nx-request-id: {id}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {id}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         self.send_and_read(&format!("{head}{body}"))
     }
 
     pub fn get(&mut self, path: &str, id: &str) -> RequestOutcome {
-        self.send_and_read(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-request-id: {id}\r\n\r\n"))
+        self.send_and_read(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {id}\r\n\r\n"))
     }
 
     fn send_and_read(&mut self, request: &str) -> RequestOutcome {

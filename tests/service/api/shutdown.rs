@@ -158,8 +158,10 @@ fn second_signal_exits_immediately() {
     app.wait_for_progress(&id);
     // A request without its body would delay the shutdown until the shutdown timeout.
     let mut wire = RawHttpClient::new(&app.url(""));
-    wire.send("POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{")
-        .unwrap();
+    wire.send(
+        "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
+    )
+    .unwrap();
     app.signal(15);
     app.wait_for_log("a second signal exits at once");
     app.wait_for_log("attempt stopped");

@@ -71,7 +71,7 @@ fn first_signal_drains_and_second_exits() {
     let address = server.url.trim_start_matches("http://").to_string();
     // A request without its body stays in flight until the shutdown timeout.
     let mut open = TcpStream::connect(&address).unwrap();
-    let head = "POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: 9\r\n";
+    let head = "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n";
     open.write_all(format!("{head}expect: 100-continue\r\n\r\n").as_bytes()).unwrap();
     let mut answer = [0; 12];
     open.read_exact(&mut answer).unwrap();
@@ -84,6 +84,24 @@ fn first_signal_drains_and_second_exits() {
     assert_eq!(server.child.try_wait().unwrap(), None, "the server waits for the request");
     signal(&server.child, "TERM");
     assert_eq!(server.child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn server_runs_while_its_log_cannot_be_written() {
+    let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
+    let mut command = espalier(&["serve", "--listen", &address, "--log-format", "json", "--model"]);
+    command.arg(jobs::fixture("tiny-bert")).arg("--data-dir").arg(folder.path());
+    command.stderr(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let mut server = Server { url: format!("http://{address}"), child: command.spawn().unwrap() };
+    // The log cannot say when the server listens.
+    while TcpStream::connect(&address).is_err() {
+        assert_eq!(server.child.try_wait().unwrap(), None, "the server ended");
+        std::thread::yield_now();
+    }
+    run(&["health", "--server", &server.url]).success_stdout();
+    run(&["jobs", "list", "--server", &server.url]).success_stdout();
+    signal(&server.child, "TERM");
+    assert!(server.child.wait().unwrap().success());
 }
 
 #[test]
