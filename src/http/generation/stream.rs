@@ -46,9 +46,9 @@ pub enum StreamEvent {
         prompt_tokens: usize,
         completion_tokens: usize,
     },
-    /// Generation failed; the stream ends.
+    /// Generation failed; [`Self::Done`] follows.
     Failed(Error),
-    /// All sequences are complete; the stream ends.
+    /// The stream ends.
     Done,
 }
 
@@ -82,7 +82,7 @@ impl TokenStream {
         Self { sequences, is_finished: false, _running_generation: running_generation }
     }
 
-    /// Waits for the next event of any sequence; `None` after [`StreamEvent::Done`] or [`StreamEvent::Failed`].
+    /// Waits for the next event of any sequence; `None` after [`StreamEvent::Done`].
     async fn next_event(&mut self) -> Option<StreamEvent> {
         if self.is_finished {
             return None;
@@ -105,8 +105,9 @@ impl TokenStream {
                 Some(StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens })
             }
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "generation stream failed");
-                self.is_finished = true;
+                if let Error::Internal(_) = &error {
+                    tracing::error!(error = format!("{error:#}"), "generation stream failed");
+                }
                 self.sequences.clear();
                 Some(StreamEvent::Failed(error))
             }
