@@ -9,7 +9,7 @@ use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::adapter::{self, BuildContext, ParameterBuilder, TensorSet};
 use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
-use espalier_core::model::{BaseModel, Pooling};
+use espalier_core::model::{BaseModel, Pooling, TextLimits};
 use espalier_core::task::{self, Input, head};
 use espalier_tensor::Tensor;
 use espalier_tensor::backend::cpu::CpuBackend;
@@ -57,7 +57,9 @@ fn main() -> Outcomes<()> {
 fn group(base: &BaseModel, adapted: Option<&Arc<LoadedAdapter>>, inputs: &[Input]) -> AdapterGroup {
     let plain = task::Config::default();
     let task = adapted.map_or(&plain, |adapted| &adapted.manifest.task);
-    let tokens = |input| task.tokenize_input(base.tokenizer(), input, 128).expect("texts of the dataset can be read");
+    let tokens = |input| {
+        task.tokenize_input(base.tokenizer(), input, TextLimits::tokens(128)).expect("texts of the dataset can be read")
+    };
     let adapter = adapted.map_or_else(AdapterHandle::base, |adapted| AdapterHandle::new("", Arc::clone(adapted)));
     AdapterGroup { adapter, inputs: inputs.iter().map(tokens).collect() }
 }

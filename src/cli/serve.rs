@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Time for running jobs to write a checkpoint and return to the queue. The lease of a job that takes longer is released at the
-/// next start.
-const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(9);
+/// Part of the shutdown timeout that is left for responses when requests in flight are ended.
+const FINAL_RESPONSE_TIME: Duration = Duration::from_millis(500);
 /// Time to wait for blocking tasks when the runtime shuts down.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -145,11 +146,12 @@ async fn serve(components: Components, listener: TcpListener, max_connections: u
         shutdown.clone(),
     ));
     let workers = start_workers(&components);
-    let shutdown_timeout = components.settings.shutdown_timeout;
+    let shutdown_timeout = components.settings.shutdown_timeout.saturating_sub(RUNTIME_SHUTDOWN_TIMEOUT);
     let connections = components.settings.http.connections;
     let role = components.settings.role;
     let wake_workers = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
     let state = build_state(components, wake_workers, shutdown.clone())?;
+    let serving = state.serving.clone();
     let router = match role {
         Role::All | Role::Api => http::router(state),
         Role::Worker => http::worker_router(state),
@@ -159,12 +161,16 @@ async fn serve(components: Components, listener: TcpListener, max_connections: u
     let mut server = tokio::spawn(server);
     tokio::select! {
         served = &mut server => return served.context("serving")?,
-        signal = signals.recv() => tracing::info!(signal, "shutting down; a second signal exits at once"),
+        signal = signals.recv() => {
+            serving.refuse_generation();
+            tracing::info!(signal, "shutting down; a second signal exits at once");
+        }
     }
     signals.exit_on_next();
+    let deadline = Instant::now() + shutdown_timeout;
     shutdown.cancel();
-    let (served, ()) = tokio::join!(server, stop_workers(workers));
-    served.context("serving")??;
+    let (served, ()) = tokio::join!(end_requests(server, &serving, deadline), stop_workers(workers, deadline));
+    served?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -213,9 +219,30 @@ fn build_state(
     })
 }
 
-async fn stop_workers(workers: Option<Workers>) {
+/// Waits for the requests in flight and ends those that are left shortly before the deadline; then ends the threads of
+/// serving, as far as they end by the deadline.
+async fn end_requests(mut server: JoinHandle<Result<()>>, serving: &InferenceService, deadline: Instant) -> Result<()> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    let end_at = deadline - FINAL_RESPONSE_TIME.min(remaining / 4);
+    let served = match timeout_at(end_at.into(), &mut server).await {
+        Ok(served) => served,
+        Err(_) => {
+            tracing::warn!("requests in flight are ended before the shutdown timeout");
+            serving.abort_requests();
+            server.await
+        }
+    };
+    if timeout_at(deadline.into(), serving.drain()).await.is_err() {
+        tracing::debug!("computation in progress is abandoned");
+    }
+    served.context("serving")?
+}
+
+/// Waits for running jobs to write a checkpoint and return to the queue. The lease of a job that takes longer is released at the
+/// next start.
+async fn stop_workers(workers: Option<Workers>, deadline: Instant) {
     let Some(workers) = workers else { return };
-    match tokio::time::timeout(WORKER_STOP_TIMEOUT, workers.stop()).await {
+    match timeout_at(deadline.into(), workers.stop()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(error = %error, "requeuing jobs failed; the next start requeues them"),
         Err(_) => tracing::warn!("jobs did not stop in time; the next start requeues them"),

@@ -88,7 +88,8 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_GENERATION_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = units::parse_duration)]
     pub generation_timeout: Duration,
 
-    /// Maximum time for requests in flight to finish at shutdown; connections are closed after it
+    /// Maximum time of a shutdown. Requests in flight finish within it; those still generating 0.5 s before its end get the error
+    /// shutting_down. Raise it for long generations, together with the time after which the process manager kills
     #[arg(long, env = "ESPALIER_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "8s", value_parser = units::parse_duration)]
     pub shutdown_timeout: Duration,
 

@@ -86,7 +86,7 @@ pub struct Settings {
     pub data: dataset::Limits,
     pub http: http::Settings,
     pub artifact: artifact::ImportLimits,
-    /// Maximum time for requests in flight to finish at shutdown.
+    /// Maximum time of a shutdown, in which requests in flight may finish.
     pub shutdown_timeout: Duration,
 }
 

@@ -39,9 +39,20 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_INPUTS", value_name = "N", default_value = "1024", value_parser = units::parse_count)]
     pub max_inputs: usize,
 
+    /// Maximum size of a text that must be tokenized as a whole. Longer texts are cut at a space before they are tokenized, with
+    /// the same result; a text whose first words alone are longer, or whose tokenizer does not split at spaces, gets 422
+    /// text_too_long
+    #[arg(long, env = "ESPALIER_MAX_TEXT", value_name = "BYTES", default_value = "1MiB", value_parser = units::parse_bytes_in_memory)]
+    pub max_text: usize,
+
     /// Memory for the KV cache of generation, prefix cache included
     #[arg(long, env = "ESPALIER_KV_CACHE_MEMORY", value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
     pub kv_cache_memory: u64,
+
+    /// Memory for structured output (response_format): half for compiled formats, which are cached, and half for the parsers of
+    /// running sequences
+    #[arg(long, env = "ESPALIER_CONSTRAINT_MEMORY", value_name = "BYTES", default_value = "256MiB", value_parser = units::parse_bytes)]
+    pub constraint_memory: u64,
 
     /// Maximum number of sequences generated at once (continuous batching)
     #[arg(long, env = "ESPALIER_MAX_RUNNING_SEQUENCES", value_name = "N", default_value = "64", value_parser = units::parse_count)]
@@ -80,10 +91,13 @@ impl Flags {
             max_batch_delay: self.max_batch_delay,
             max_batch_tokens: self.max_batch_tokens,
             max_inputs_per_request: self.max_inputs,
+            max_text_bytes: self.max_text,
             generation: generation::Settings {
                 threads: self.serving_threads.unwrap_or_else(available_cores),
                 kv_cache_bytes: self.kv_cache_memory,
+                constraint_bytes: self.constraint_memory / 2,
                 max_queued_sequences: self.max_queued_sequences,
+                max_text_bytes: self.max_text,
                 max_running_sequences: self.max_running_sequences,
                 default_max_tokens: u32::try_from(self.default_max_tokens).unwrap_or(u32::MAX),
                 prefill_chunk_tokens: self.prefill_chunk_tokens,

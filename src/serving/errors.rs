@@ -8,7 +8,7 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// `Busy` (`shutting_down`).
 pub fn shutting_down() -> Error {
-    let detail = "the server is going down: send the request again in a moment";
+    let detail = "the server is shutting down: send the request again in a moment";
     Error::busy("shutting_down", detail, RETRY_AFTER)
 }
 

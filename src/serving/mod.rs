@@ -7,9 +7,12 @@ mod adapters;
 mod errors;
 pub mod generation;
 pub mod multi_adapter;
+mod pinned_lru;
 mod predict;
 mod service;
 mod settings;
+mod shutdown;
+mod tokenize_lanes;
 
 pub use adapters::AdapterHandle;
 pub use generation::GenerationRequest;

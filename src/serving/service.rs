@@ -6,29 +6,31 @@
 use super::adapters::cache::AdapterCache;
 use super::adapters::resolver::AdapterResolver;
 use super::adapters::{AdapterHandle, AdapterLoader};
-use super::errors;
 use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
 use super::multi_adapter::{self, AdapterGroup};
 use super::predict::batch::{self, BatchCounters};
 use super::predict::preprocess;
 use super::predict::queue::{Limits, PredictionQueue, collect_rows};
 use super::settings::{PredictOptions, PredictResponse, Settings, Stats};
+use super::shutdown::{RequestKind, Shutdown};
+use super::tokenize_lanes::TokenizeLanes;
 use crate::store::{Reference, ResolvedAdapter, Store};
 use espalier_core::artifact::LoadedAdapter;
 use espalier_core::error::{Context, Error, Result};
-use espalier_core::model::BaseModel;
+use espalier_core::model::{BaseModel, TextLimits};
 use espalier_core::task::Input;
 use espalier_tensor::worker_pool::{self, Priority};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::task::spawn_blocking;
-use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Up to this many output values are postprocessed inline: handing them to a blocking thread would take longer.
+/// Up to this many output values, and bytes of text, are postprocessed inline: handing them to a blocking thread would take
+/// longer.
 const INLINE_POSTPROCESS_MAX: usize = 4096;
+const INLINE_POSTPROCESS_MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// Handle of the inference service; clones share it.
 #[derive(Clone)]
@@ -45,9 +47,10 @@ struct Inner {
     queue: Arc<PredictionQueue>,
     counters: Arc<BatchCounters>,
     worker_threads: Mutex<Vec<JoinHandle<()>>>,
-    is_draining: AtomicBool,
-    active_requests: TaskTracker,
+    shutdown: Shutdown,
+    tokenize_lanes: TokenizeLanes,
     max_inputs_per_request: usize,
+    max_text_bytes: usize,
     /// `None` if the base model is not a causal language model.
     generation_engine: Option<Arc<GenerationEngine>>,
 }
@@ -77,9 +80,10 @@ impl InferenceService {
             queue: PredictionQueue::new(Limits { max_queued_inputs, max_batch_tokens, max_batch_delay }),
             counters: Arc::default(),
             worker_threads: Mutex::default(),
-            is_draining: AtomicBool::new(false),
-            active_requests: TaskTracker::new(),
+            shutdown: Shutdown::default(),
+            tokenize_lanes: TokenizeLanes::new(thread_count),
             max_inputs_per_request,
+            max_text_bytes: settings.max_text_bytes,
             generation_engine: GenerationEngine::start(&base, settings.generation)?.map(Arc::new),
             resolver: AdapterResolver::new(Arc::clone(&store), settings.max_name_staleness),
             base,
@@ -111,29 +115,8 @@ impl InferenceService {
         options: PredictOptions,
     ) -> Result<PredictResponse> {
         let inner = &self.inner;
-        // Taken before the check of `is_draining`: either `drain` waits for this request, or the request is rejected.
-        let _request_guard = inner.active_requests.token();
-        inner.ensure_accepting()?;
-        preprocess::validate(&inputs, inner.max_inputs_per_request)?;
-        let mut permit = inner.queue.admit(inputs.len())?;
-        let (adapter, handle) = inner.resolve_adapter(owner, reference).await?;
-        permit.start_tokenizing();
-        let (base, tokenizing_handle) = (Arc::clone(&inner.base), handle.clone());
-        let tokenized = spawn_blocking(move || -> Result<_> {
-            Ok((preprocess::tokenize(&base, &tokenizing_handle, &inputs)?, inputs))
-        });
-        let (tokens, inputs) = tokenized.await.context("tokenizing the inputs")??;
-        // `handle` pins the adapter until the response is complete.
-        let rows = collect_rows(permit.push(&handle, tokens)).await?;
-        let predictions = match rows.iter().map(Vec::len).sum::<usize>() <= INLINE_POSTPROCESS_MAX {
-            true => preprocess::postprocess_rows(&inner.base, &handle, rows, &inputs, options)?,
-            false => {
-                let base = Arc::clone(&inner.base);
-                let postprocess = move || preprocess::postprocess_rows(&base, &handle, rows, &inputs, options);
-                spawn_blocking(postprocess).await.context("postprocessing predictions")??
-            }
-        };
-        Ok(PredictResponse { adapter, predictions })
+        let _request_guard = inner.shutdown.track_request(RequestKind::Prediction)?;
+        inner.shutdown.run_until_aborted(inner.predict(owner, reference, inputs, options)).await
     }
 
     /// Starts to generate text from prompts.
@@ -148,17 +131,9 @@ impl InferenceService {
         request: GenerationRequest,
     ) -> Result<RunningGeneration> {
         let inner = &self.inner;
-        let request_guard = inner.active_requests.token();
-        inner.ensure_accepting()?;
-        let Some(engine) = inner.generation_engine.clone() else {
-            let detail = "this base model does not generate text: it is an encoder, or its checkpoint has no language model head";
-            return Err(Error::invalid("no_generation", detail));
-        };
-        let (adapter, handle) = inner.resolve_adapter(owner, reference).await?;
-        request.validate(&inner.base, &handle, inner.max_inputs_per_request)?;
-        let permit = engine.admit(request.sequence_count())?;
-        let streams = spawn_blocking(move || engine.submit(permit, &handle, &request));
-        let streams = streams.await.context("tokenizing a prompt")??;
+        let request_guard = inner.shutdown.track_request(RequestKind::Generation)?;
+        let start = inner.start_generation(owner, reference, request);
+        let (adapter, streams) = inner.shutdown.run_until_aborted(start).await?;
         Ok(RunningGeneration { adapter, streams, _request_guard: request_guard })
     }
 
@@ -172,12 +147,24 @@ impl InferenceService {
         self.inner.cache.invalidate(version);
     }
 
-    /// Rejects new requests, waits for those in flight, and ends the worker threads.
+    /// Refuses new generation requests; predictions, which are short, are still accepted.
+    pub fn refuse_generation(&self) {
+        self.inner.shutdown.refuse_generation();
+    }
+
+    /// Ends all requests in flight with `Busy` (`shutting_down`), and refuses new ones.
+    pub fn abort_requests(&self) {
+        self.inner.shutdown.abort();
+        if let Some(engine) = &self.inner.generation_engine {
+            engine.abort();
+        }
+    }
+
+    /// Refuses new requests, waits for those in flight, and ends the worker threads.
     pub async fn drain(&self) {
         let inner = &self.inner;
-        inner.is_draining.store(true, Ordering::SeqCst);
-        inner.active_requests.close();
-        inner.active_requests.wait().await;
+        inner.shutdown.refuse_all();
+        inner.shutdown.wait().await;
         inner.queue.close();
         let threads = std::mem::take(&mut *inner.lock_worker_threads());
         let engine = inner.generation_engine.clone();
@@ -211,11 +198,67 @@ impl InferenceService {
 }
 
 impl Inner {
-    fn ensure_accepting(&self) -> Result<()> {
-        match self.is_draining.load(Ordering::SeqCst) {
-            true => Err(errors::shutting_down()),
-            false => Ok(()),
+    async fn predict(
+        &self,
+        owner: &str,
+        reference: Option<&Reference>,
+        inputs: Vec<Input>,
+        options: PredictOptions,
+    ) -> Result<PredictResponse> {
+        preprocess::validate(&inputs, self.max_inputs_per_request)?;
+        let mut permit = self.queue.admit(inputs.len())?;
+        let (adapter, handle) = self.resolve_adapter(owner, reference).await?;
+        let text_bytes = inputs.iter().map(Input::text_bytes).sum();
+        // A batch waits for short requests alone.
+        if TokenizeLanes::is_short(text_bytes) {
+            permit.start_tokenizing();
         }
+        let (base, tokenizing_handle) = (Arc::clone(&self.base), handle.clone());
+        let max_text_bytes = self.max_text_bytes;
+        let tokenize = move |is_cancelled: &AtomicBool| {
+            let limits = TextLimits { max_length: base.info().max_tokens, max_text_bytes, is_cancelled };
+            Ok((preprocess::tokenize(&base, &tokenizing_handle, &inputs, limits)?, inputs))
+        };
+        let (tokens, inputs) = self.tokenize_lanes.run(text_bytes, tokenize).await?;
+        // `handle` pins the adapter until the response is complete.
+        let rows = collect_rows(permit.push(&handle, tokens)).await?;
+        let is_small = rows.iter().map(Vec::len).sum::<usize>() <= INLINE_POSTPROCESS_MAX
+            && text_bytes <= INLINE_POSTPROCESS_MAX_TEXT_BYTES;
+        let predictions = match is_small {
+            true => preprocess::postprocess_rows(&self.base, &handle, rows, &inputs, options)?,
+            false => {
+                let base = Arc::clone(&self.base);
+                let postprocess = move || preprocess::postprocess_rows(&base, &handle, rows, &inputs, options);
+                spawn_blocking(postprocess).await.context("postprocessing predictions")??
+            }
+        };
+        Ok(PredictResponse { adapter, predictions })
+    }
+
+    /// Returns the adapter version and one stream per sequence.
+    async fn start_generation(
+        &self,
+        owner: &str,
+        reference: Option<&Reference>,
+        mut request: GenerationRequest,
+    ) -> Result<(Option<Arc<ResolvedAdapter>>, Vec<GenerationStream>)> {
+        let Some(engine) = self.generation_engine.clone() else {
+            let detail = "this base model does not generate text: it is an encoder, or its checkpoint has no language model head";
+            return Err(Error::invalid("no_generation", detail));
+        };
+        request.validate(&self.base, self.max_inputs_per_request)?;
+        let permit = engine.admit(request.sequence_count())?;
+        let (adapter, handle) = self.resolve_adapter(owner, reference).await?;
+        GenerationRequest::check_adapter(&handle)?;
+        let constraint = match request.constraint.take() {
+            None => None,
+            Some(spec) => Some(engine.compile_constraint(spec).await?),
+        };
+        let text_bytes = request.text_bytes();
+        let submit = move |is_cancelled: &AtomicBool| {
+            engine.submit(permit, &handle, &request, constraint.as_ref(), is_cancelled)
+        };
+        Ok((adapter, self.tokenize_lanes.run(text_bytes, submit).await?))
     }
 
     /// Returns the adapter that the reference names at this moment, loaded; the base model for `None`.

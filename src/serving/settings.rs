@@ -22,6 +22,8 @@ pub struct Settings {
     pub max_batch_tokens: usize,
     /// Inputs in one request.
     pub max_inputs_per_request: usize,
+    /// Bytes of a text that are tokenized at most to find its first tokens.
+    pub max_text_bytes: usize,
     pub generation: generation::Settings,
 }
 

@@ -4,7 +4,7 @@
 use espalier::serving::AdapterHandle;
 use espalier::serving::generation::sampling::SamplingParams;
 use espalier::serving::generation::{
-    GenerationEngine, GenerationRequest, GenerationStream, Prompt, Settings, StopOutput,
+    Completion, GenerationEngine, GenerationRequest, GenerationStream, Prompt, Settings, StopOutput,
 };
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
@@ -18,6 +18,7 @@ use espalier_tensor::backend::cpu::CpuBackend;
 use espalier_tensor::seeded_rng::SeededRng;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -84,7 +85,8 @@ impl GeneratorFixture {
             choices_per_prompt: 1,
         };
         let permit = self.engine.admit(request.sequence_count())?;
-        self.engine.submit(permit, &self.adapters[spec.adapter], &request).map(|mut streams| streams.remove(0))
+        let streams = self.engine.submit(permit, &self.adapters[spec.adapter], &request, None, &AtomicBool::new(false));
+        streams.map(|mut streams| streams.remove(0))
     }
 
     async fn generate_text(&self, spec: &RequestSpec) -> String {
@@ -124,7 +126,9 @@ fn settings() -> Settings {
     Settings {
         threads: 2,
         kv_cache_bytes: 4 << 20,
+        constraint_bytes: 1 << 20,
         max_queued_sequences: 1 << 20,
+        max_text_bytes: 1 << 20,
         max_running_sequences: 16,
         default_max_tokens: 16,
         training_cpu_share: 0.0,
@@ -314,6 +318,31 @@ fn cached_prefixes_are_prefilled_in_one_batch() {
 }
 
 #[test]
+fn blocks_of_a_shared_prefix_are_reserved_once() {
+    let (_lock, base) = (serialize_tests(), base("qwen2"));
+    let block_bytes = base.kv_cache_shape().unwrap().block_bytes() as u64;
+    // The common prefix fills 3 blocks, and each of the 16 sequences needs another one.
+    let fixture = generator_fixture(&base, Settings { kv_cache_bytes: 20 * block_bytes, ..settings() });
+    let isolated = generator_fixture(&base, settings());
+    let runtime = current_thread_runtime();
+    let spec = |last: u32| RequestSpec { adapter: 1, prompt: (4..100).chain([last]).collect(), max_tokens: 20 };
+    let streams: Vec<GenerationStream> = (0..16).map(|last| fixture.submit(&spec(100 + last)).unwrap()).collect();
+    let collected = streams.into_iter().map(|stream| runtime.block_on(stream.collect()).unwrap());
+    let completions: Vec<Completion> = collected.collect();
+    fixture.engine.close();
+    fixture.engine.join();
+    let stats = fixture.engine.stats();
+    // Five sequences with blocks of their own fill the budget; they would take 64 steps, even if no prompt took any.
+    assert!(stats.steps < 60, "{stats:?}");
+    assert_eq!(stats.prefix_cache_hit_tokens, 15 * 96, "{stats:?}");
+    assert_eq!(stats.reserved_blocks, 0, "{stats:?}");
+    assert!(stats.kv_cache_reserved_bytes <= 20 * block_bytes, "{stats:?}");
+    for (completion, last) in completions.into_iter().zip(0..) {
+        assert_eq!(completion.text, runtime.block_on(isolated.generate_text(&spec(100 + last))));
+    }
+}
+
+#[test]
 fn full_queue_is_busy_and_closed_scheduler_drains() {
     let (_lock, base) = (serialize_tests(), base("qwen2"));
     let fixture =
@@ -381,7 +410,7 @@ fn ids_beyond_the_tokenizer_are_not_sampled() {
         choices_per_prompt: 4,
     };
     let permit = engine.admit(request.sequence_count()).unwrap();
-    let streams = engine.submit(permit, &AdapterHandle::base(), &request).unwrap();
+    let streams = engine.submit(permit, &AdapterHandle::base(), &request, None, &AtomicBool::new(false)).unwrap();
     let runtime = current_thread_runtime();
     let tokens: Vec<_> =
         streams.into_iter().flat_map(|stream| runtime.block_on(stream.collect()).unwrap().tokens).collect();

@@ -5,7 +5,7 @@ use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::adapter::{self, ParameterBuilder, lora};
 use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
 use espalier_core::error::Error;
-use espalier_core::model::{BaseModel, Module, Pooling, SUPPORTED_MODEL_TYPES, SiteInfo, Tokens};
+use espalier_core::model::{BaseModel, Module, Pooling, SUPPORTED_MODEL_TYPES, SiteInfo, TextLimits, Tokens};
 use espalier_core::task::causal_language_model::NextTokenObjective;
 use espalier_core::task::objective::{MicroBatch, Objective, ObjectiveContext};
 use espalier_core::task::{self, HeadKind, Input, lm_loss};
@@ -383,7 +383,7 @@ fn tokens(base: &BaseModel, spec: &Spec) -> Vec<Tokens> {
     };
     let tokenize = |input: Input| {
         let input = Input::from_text(format!("{} {mask}", input.text));
-        let mut tokens = spec.task.tokenize_input(base.tokenizer(), &input, 64).unwrap();
+        let mut tokens = spec.task.tokenize_input(base.tokenizer(), &input, TextLimits::tokens(64)).unwrap();
         if spec.task.is_generative() {
             tokens.target_positions = vec![0, tokens.ids.len() as u32 - 1];
         }

@@ -23,10 +23,13 @@ fn settings() -> Settings {
         max_batch_delay: Duration::from_millis(2),
         max_batch_tokens: 512,
         max_inputs_per_request: 100,
+        max_text_bytes: 1 << 20,
         generation: generation::Settings {
             threads: 1,
             kv_cache_bytes: 1 << 20,
+            constraint_bytes: 1 << 20,
             max_queued_sequences: 1,
+            max_text_bytes: 1 << 20,
             max_running_sequences: 1,
             default_max_tokens: 16,
             training_cpu_share: 0.0,

@@ -136,8 +136,9 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// Generate text
 ///
 /// Generates one text per input. With `"stream": true` the response is a stream of server-sent events: `{"index", "text"}` for
-/// each piece of text, `{"index", "finish_reason", "usage"}` at the end of an input, and `[DONE]` at the end of the stream. When
-/// the client disconnects, generation stops at the next token.
+/// each piece of text, `{"index", "finish_reason", "usage"}` at the end of an input, and `[DONE]` at the end of the stream. A
+/// generation that fails after its start sends `{"error", "code"}` before `[DONE]`. When the client disconnects, generation
+/// stops at the next token.
 #[utoipa::path(
     post, path = "/generate", operation_id = "generate", tag = "generation", params(GenerateQuery),
     request_body = GenerateRequest,

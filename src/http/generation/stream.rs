@@ -46,9 +46,9 @@ pub enum StreamEvent {
         prompt_tokens: usize,
         completion_tokens: usize,
     },
-    /// Generation failed; the stream ends.
+    /// Generation failed; [`Self::Done`] follows.
     Failed(Error),
-    /// All sequences are complete; the stream ends.
+    /// The stream ends.
     Done,
 }
 
@@ -59,7 +59,10 @@ pub fn event_stream(mut running_generation: RunningGeneration) -> impl Stream<It
     stream::unfold((sequences, running_generation), |(sequences, running_generation)| async move {
         let mut sequences = sequences?;
         match sequences.next().await {
-            Some(StreamEvent::Failed(error)) => Some((StreamEvent::Failed(error), (None, running_generation))),
+            // The other sequences are cancelled.
+            Some(StreamEvent::Failed(error)) => {
+                Some((StreamEvent::Failed(error), (Some(SelectAll::new()), running_generation)))
+            }
             Some(event) => Some((event, (Some(sequences), running_generation))),
             None => Some((StreamEvent::Done, (None, running_generation))),
         }
@@ -95,7 +98,9 @@ impl RunningSequence {
                 (StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens }, None)
             }
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "generation stream failed");
+                if let Error::Internal(_) = &error {
+                    tracing::error!(error = format!("{error:#}"), "generation stream failed");
+                }
                 (StreamEvent::Failed(error), None)
             }
         }

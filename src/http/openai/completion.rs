@@ -151,6 +151,7 @@ fn stream_chunks<F: CompletionFormat>(
                 vec![chunks.choice_event(F::chunk_choice(&app_state, index, None, finish))]
             }
             StreamEvent::Failed(failure) => {
+                chunks.options.include_usage = false;
                 vec![sse::json_event(&error::error_body(&ApiError::from(failure), &chunks.meta.id))]
             }
             StreamEvent::Done => chunks.final_events(),

@@ -2,15 +2,17 @@
 //!
 //! - **Single-flight**: concurrent lookups of a version load it once, and all of them get the value or the error. The
 //!   load runs in a task of its own, so it continues when the first caller is cancelled.
-//! - **Pinning**: a value in use (an `Arc` outside the cache) is never evicted.
-//! - **Budget**: the least recently used value is evicted first. A value larger than the whole budget is returned
-//!   without being cached.
+//! - **Pinning**: a value in use is never evicted. The cache is trimmed to its budget when a value is released.
+//! - **Budget**: the least recently used value is evicted first. Loads wait while the values in use fill the budget, and
+//!   are refused after a second, so that it is exceeded by one value at most. A value larger than the whole budget is
+//!   loaded for each use, which concurrent users share.
 //! - Errors are not cached: the next lookup loads again.
 
 #[cfg(test)]
 mod tests;
 
-use crate::serving::errors::clone_error;
+use crate::serving::errors::{RETRY_AFTER, clone_error};
+use crate::serving::pinned_lru::{Pinned, PinnedLru};
 use espalier_core::error::{Error, Result};
 use futures_util::FutureExt;
 use std::collections::HashMap;
@@ -19,11 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 pub struct AdapterCache<V> {
+    lru: Arc<PinnedLru<V>>,
+    capacity_bytes: u64,
     state: Mutex<State<V>>,
 }
 
 struct State<V> {
-    entries: LruMap<V>,
     in_flight: HashMap<String, InFlightLoad<V>>,
     /// Number of loads started. Serves as id, which tells a load of a version from a later load of it.
     loads: u64,
@@ -37,7 +40,7 @@ struct InFlightLoad<V> {
 
 /// `None` until the load ends.
 type LoadReceiver<V> = watch::Receiver<Option<LoadResult<V>>>;
-type LoadResult<V> = Result<Arc<V>, Arc<Error>>;
+type LoadResult<V> = Result<Pinned<V>, Arc<Error>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
@@ -49,22 +52,23 @@ pub struct Stats {
 }
 
 enum Lookup<V> {
-    Hit(Arc<V>),
+    Hit(Pinned<V>),
     InFlight(LoadReceiver<V>),
 }
 
 impl<V: Send + Sync + 'static> AdapterCache<V> {
     pub fn new(capacity_bytes: u64) -> Arc<Self> {
-        let state = State { entries: LruMap::new(capacity_bytes), in_flight: HashMap::new(), loads: 0, hits: 0 };
-        Arc::new(Self { state: Mutex::new(state) })
+        let state = State { in_flight: HashMap::new(), loads: 0, hits: 0 };
+        Arc::new(Self { lru: PinnedLru::new(capacity_bytes), capacity_bytes, state: Mutex::new(state) })
     }
 
     /// Returns the value of this version, from the cache or from `load`, which returns the value and its bytes. `load`
     /// is not polled on a hit or while another load of the version is in flight.
     ///
     /// # Errors
-    /// Every caller that waited for a load gets its error.
-    pub async fn get_or_load<F>(self: &Arc<Self>, version: &str, load: F) -> Result<Arc<V>>
+    /// Every caller that waited for a load gets its error; `Busy` (`adapter_cache_full`) if the adapters in use leave no
+    /// room for another one.
+    pub async fn get_or_load<F>(self: &Arc<Self>, version: &str, load: F) -> Result<Pinned<V>>
     where
         F: Future<Output = Result<(V, u64)>> + Send + 'static,
     {
@@ -77,18 +81,18 @@ impl<V: Send + Sync + 'static> AdapterCache<V> {
     /// Removes a version. Requests in flight keep their value; a load in flight is not cached when it ends.
     pub fn invalidate(&self, version: &str) {
         let mut state = self.lock();
-        state.entries.remove(version);
+        self.lru.remove(version);
         state.in_flight.remove(version);
     }
 
     pub fn stats(&self) -> Stats {
-        let state = self.lock();
+        let (state, lru) = (self.lock(), self.lru.stats());
         Stats {
-            entries: state.entries.entries.len() as u64,
-            bytes: state.entries.bytes,
+            entries: lru.entries,
+            bytes: lru.bytes,
             hits: state.hits,
             misses: state.loads,
-            evictions: state.entries.evictions,
+            evictions: lru.evictions,
         }
     }
 
@@ -97,7 +101,7 @@ impl<V: Send + Sync + 'static> AdapterCache<V> {
         F: Future<Output = Result<(V, u64)>> + Send + 'static,
     {
         let mut state = self.lock();
-        let lookup = match state.entries.get(version) {
+        let lookup = match self.lru.get(version) {
             Some(value) => Some(Lookup::Hit(value)),
             None => state.in_flight.get(version).map(|load| Lookup::InFlight(load.result_rx.clone())),
         };
@@ -122,10 +126,19 @@ impl<V: Send + Sync + 'static> AdapterCache<V> {
     ) where
         F: Future<Output = Result<(V, u64)>>,
     {
-        let loaded = AssertUnwindSafe(load).catch_unwind().await;
-        let loaded = loaded.unwrap_or_else(|payload| Err(Error::from_panic("loading an adapter", payload.as_ref())));
+        let slot = self.lru.wait_for_room().await;
+        let loaded = match &slot {
+            None => Err(self.no_room()),
+            Some(_) => AssertUnwindSafe(load)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|payload| Err(Error::from_panic("loading an adapter", payload.as_ref()))),
+        };
+        let result = self.finish_load(&version, load_id, loaded);
+        // The value is counted by now.
+        drop(slot);
         // Fails when all callers were cancelled; the value is cached for the next one.
-        let _ = result_tx.send(Some(self.finish_load(&version, load_id, loaded)));
+        let _ = result_tx.send(Some(result));
     }
 
     fn finish_load(&self, version: &str, load_id: u64, loaded: Result<(V, u64)>) -> LoadResult<V> {
@@ -136,57 +149,9 @@ impl<V: Send + Sync + 'static> AdapterCache<V> {
             state.in_flight.remove(version);
         }
         let (value, bytes) = loaded.map_err(Arc::new)?;
-        let value = Arc::new(value);
-        if is_current {
-            state.entries.insert(version, &value, bytes);
+        if !is_current {
+            return Ok(self.lru.pin_uncached(value, bytes));
         }
-        Ok(value)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<V>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn await_load<V>(mut result_rx: LoadReceiver<V>) -> Result<Arc<V>> {
-    let completed = result_rx.wait_for(Option::is_some).await;
-    let loaded = completed.ok().and_then(|result| result.clone());
-    let abandoned = || Err(Arc::new(Error::internal("the load of an adapter was given up: the server is going down")));
-    loaded.unwrap_or_else(abandoned).map_err(|error| clone_error(&error))
-}
-
-/// LRU map with a byte budget that never evicts a value in use.
-struct LruMap<V> {
-    entries: HashMap<String, Entry<V>>,
-    capacity_bytes: u64,
-    bytes: u64,
-    /// Number of uses so far; `Entry::last_used` is a value of it.
-    clock: u64,
-    evictions: u64,
-}
-
-struct Entry<V> {
-    value: Arc<V>,
-    bytes: u64,
-    last_used: u64,
-}
-
-impl<V> LruMap<V> {
-    fn new(capacity_bytes: u64) -> Self {
-        Self { entries: HashMap::new(), capacity_bytes, bytes: 0, clock: 0, evictions: 0 }
-    }
-
-    fn get(&mut self, version: &str) -> Option<Arc<V>> {
-        self.clock += 1;
-        let entry = self.entries.get_mut(version)?;
-        entry.last_used = self.clock;
-        let value = Arc::clone(&entry.value);
-        // Values that were in use at the last eviction may be free now.
-        self.evict();
-        Some(value)
-    }
-
-    fn insert(&mut self, version: &str, value: &Arc<V>, bytes: u64) {
         if bytes > self.capacity_bytes {
             let capacity_bytes = self.capacity_bytes;
             tracing::warn!(
@@ -195,30 +160,28 @@ impl<V> LruMap<V> {
                 capacity_bytes,
                 "adapter is larger than the cache and is loaded for each use"
             );
-            return;
         }
-        self.clock += 1;
-        self.remove(version);
-        self.entries.insert(version.to_string(), Entry { value: Arc::clone(value), bytes, last_used: self.clock });
-        self.bytes += bytes;
-        self.evict();
+        Ok(self.lru.insert(version, value, bytes))
     }
 
-    fn remove(&mut self, version: &str) {
-        if let Some(entry) = self.entries.remove(version) {
-            self.bytes -= entry.bytes;
-        }
+    fn no_room(&self) -> Error {
+        let detail = format!(
+            "adapters in use fill the adapter cache of {} bytes: try again in a moment, or start the server with a larger \
+             --adapter-cache-size",
+            self.capacity_bytes
+        );
+        Error::busy("adapter_cache_full", detail, RETRY_AFTER)
     }
 
-    /// Evicts unused values until the budget holds. A strong count of 1 proves that a value is unused: only this map
-    /// makes new references to it, and it is borrowed mutably here.
-    fn evict(&mut self) {
-        while self.bytes > self.capacity_bytes {
-            let evictable = self.entries.iter().filter(|(_, entry)| Arc::strong_count(&entry.value) == 1);
-            let Some((version, _)) = evictable.min_by_key(|(_, entry)| entry.last_used) else { return };
-            let version = version.clone();
-            self.remove(&version);
-            self.evictions += 1;
-        }
+    fn lock(&self) -> MutexGuard<'_, State<V>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn await_load<V>(mut result_rx: LoadReceiver<V>) -> Result<Pinned<V>> {
+    let completed = result_rx.wait_for(Option::is_some).await;
+    let loaded = completed.ok().and_then(|result| result.clone());
+    let abandoned =
+        || Err(Arc::new(Error::internal("the load of an adapter was given up: the server is shutting down")));
+    loaded.unwrap_or_else(abandoned).map_err(|error| clone_error(&error))
 }

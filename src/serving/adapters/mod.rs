@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod resolver;
 
+use super::pinned_lru::Pinned;
 use espalier_core::artifact::{LoadedAdapter, probe};
 use espalier_core::error::{Error, Result};
 use espalier_core::model::{BaseModel, VirtualTokens};
@@ -21,12 +22,12 @@ use tokio::sync::{Semaphore, oneshot};
 #[derive(Clone)]
 pub struct AdapterHandle {
     version: Arc<str>,
-    adapter: Option<Arc<LoadedAdapter>>,
+    adapter: Option<Pinned<LoadedAdapter>>,
 }
 
 impl AdapterHandle {
-    pub fn new(version: impl Into<Arc<str>>, adapter: Arc<LoadedAdapter>) -> Self {
-        Self { version: version.into(), adapter: Some(adapter) }
+    pub fn new(version: impl Into<Arc<str>>, adapter: impl Into<Pinned<LoadedAdapter>>) -> Self {
+        Self { version: version.into(), adapter: Some(adapter.into()) }
     }
 
     /// The base model without an adapter.
@@ -63,7 +64,7 @@ impl AdapterHandle {
 impl PartialEq for AdapterHandle {
     fn eq(&self, other: &Self) -> bool {
         match (&self.adapter, &other.adapter) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (Some(one), Some(other)) => one.is_same(other),
             (None, None) => self.version == other.version,
             _ => false,
         }

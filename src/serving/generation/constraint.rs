@@ -10,6 +10,7 @@ use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 /// White space between two JSON tokens: a space, or a line break with indentation. It is bounded, because an uncertain model
@@ -22,8 +23,12 @@ const MAX_TOKEN_BYTES: usize = 255;
 /// Limits of a schema: its values of any kind, and the references among them. The compiler recurses through both.
 const MAX_SCHEMA_VALUES: usize = 20_000;
 const MAX_SCHEMA_REFERENCES: usize = 500;
-/// Stack size of the compiler thread in bytes; unused pages cost nothing.
-const COMPILER_STACK_BYTES: usize = 256 << 20;
+/// Memory of a compiled constraint besides its lexer, in bytes: at least, and per byte of its text. Measured with schemas of 400
+/// properties.
+const MIN_COMPILED_BYTES: usize = 16 << 10;
+const COMPILED_BYTES_PER_TEXT_BYTE: usize = 64;
+/// Limit of the texts in a schema, and of a regular expression, in bytes.
+const MAX_SPEC_BYTES: usize = 256 << 10;
 
 /// Format of the generated text.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,23 +53,16 @@ impl ConstraintFactory {
         Self { base, token_encoding, parser_factory: OnceLock::new() }
     }
 
+    /// Compiles on this thread, which needs a large stack: the compiler recurses through the schema.
+    ///
     /// # Errors
-    /// `Invalid` (`invalid_format`) if the schema or expression is wrong, unsupported or too large.
+    /// `Invalid` (`invalid_format`) if the schema or expression is wrong or unsupported.
     pub fn compile(&self, spec: &ConstraintSpec) -> Result<TokenConstraint> {
-        if let ConstraintSpec::JsonSchema(schema) = spec
-            && let Some(reason) = schema_size_error(schema)
-        {
-            return Err(invalid_format(spec, &reason));
-        }
-        std::thread::scope(|scope| {
-            let compile = || self.compile_on_this_thread(spec);
-            let thread = std::thread::Builder::new().name("constraint".to_string()).stack_size(COMPILER_STACK_BYTES);
-            let compiled = thread.spawn_scoped(scope, compile).context("starting the constraint compiler")?.join();
-            compiled.unwrap_or_else(|_| Err(invalid_format(spec, PANIC_PREFIX)))
-        })
+        let compile = || self.compile_unchecked(spec);
+        catch_unwind(AssertUnwindSafe(compile)).unwrap_or_else(|_| Err(invalid_format(spec, PANIC_PREFIX)))
     }
 
-    fn compile_on_this_thread(&self, spec: &ConstraintSpec) -> Result<TokenConstraint> {
+    fn compile_unchecked(&self, spec: &ConstraintSpec) -> Result<TokenConstraint> {
         let parser_factory =
             self.parser_factory.get_or_init(|| self.build_parser_factory().map_err(|error| format!("{error:#}")));
         let parser_factory = parser_factory.as_ref().map_err(Error::internal)?;
@@ -77,13 +75,18 @@ impl ConstraintFactory {
             }
             ConstraintSpec::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
         };
-        let mut matcher = Matcher::new(parser_factory.create_parser(grammar));
+        let parser = parser_factory.create_parser(grammar);
+        // Shares the states of the lexer, to which the first mask adds.
+        let lexer = parser.as_ref().ok().map(|parser| parser.parser.clone());
+        let mut matcher = Matcher::new(parser);
         if let Some(reason) = matcher.get_error() {
             return Err(invalid_format(spec, &reason));
         }
         // Fails if no text matches.
         matcher.compute_mask_or_eos().map_err(|error| invalid_format(spec, &error.to_string()))?;
-        Ok(TokenConstraint { matcher, vocabulary_size: self.base.info().vocabulary_size })
+        let lexer_bytes = lexer.map_or(0, |parser| parser.lexer_stats().num_bytes);
+        let bytes = (lexer_bytes + MIN_COMPILED_BYTES + spec.text_bytes() * COMPILED_BYTES_PER_TEXT_BYTE) as u64;
+        Ok(TokenConstraint { matcher, vocabulary_size: self.base.info().vocabulary_size, bytes })
     }
 
     fn build_parser_factory(&self) -> Result<ParserFactory> {
@@ -150,37 +153,75 @@ fn user_message(reason: &str) -> String {
     reason.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Why a schema is too large to compile; `None` if it is not.
+impl ConstraintSpec {
+    /// Size of the schema or expression as text.
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::JsonObject => 0,
+            Self::JsonSchema(schema) => schema.to_string().len(),
+            Self::Regex(pattern) => pattern.len(),
+        }
+    }
+
+    /// Checks that the constraint is not too large to compile. Takes bounded time, whatever the size.
+    ///
+    /// # Errors
+    /// `Invalid` (`invalid_format`).
+    pub fn check_size(&self) -> Result<()> {
+        let reason = match self {
+            Self::JsonObject => None,
+            Self::JsonSchema(schema) => schema_size_error(schema),
+            Self::Regex(pattern) => (pattern.len() > MAX_SPEC_BYTES)
+                .then(|| format!("it has {} bytes; {MAX_SPEC_BYTES} are read at most", pattern.len())),
+        };
+        reason.map_or(Ok(()), |reason| Err(invalid_format(self, &reason)))
+    }
+}
+
+/// Why a schema is too large to compile; `None` if it is not. Counting ends at the first limit that is exceeded.
 fn schema_size_error(schema: &Value) -> Option<String> {
-    let (mut pending, mut values, mut references) = (vec![schema], 0, 0);
+    let (mut pending, mut values, mut references, mut bytes) = (vec![schema], 0, 0, 0);
     while let Some(value) = pending.pop() {
         values += 1;
         match value {
-            Value::Array(items) => pending.extend(items),
+            Value::Array(items) => pending.extend(items.iter().take(MAX_SCHEMA_VALUES + 1)),
             Value::Object(fields) => {
                 references += usize::from(fields.contains_key("$ref"));
-                pending.extend(fields.values());
+                let fields = fields.iter().take(MAX_SCHEMA_VALUES + 1);
+                pending.extend(fields.map(|(key, value)| {
+                    bytes += key.len();
+                    value
+                }));
             }
+            Value::String(text) => bytes += text.len(),
             _ => {}
         }
+        if values + pending.len() > MAX_SCHEMA_VALUES || references > MAX_SCHEMA_REFERENCES || bytes > MAX_SPEC_BYTES {
+            return Some(format!(
+                "{MAX_SCHEMA_VALUES} values, {MAX_SCHEMA_REFERENCES} references and {MAX_SPEC_BYTES} bytes of text are read at \
+                 most"
+            ));
+        }
     }
-    (values > MAX_SCHEMA_VALUES || references > MAX_SCHEMA_REFERENCES).then(|| {
-        format!(
-            "it has {values} values and {references} references; {MAX_SCHEMA_VALUES} and {MAX_SCHEMA_REFERENCES} are read at most"
-        )
-    })
+    None
 }
 
 /// Parser state of one sequence.
 pub struct TokenConstraint {
     matcher: Matcher,
     vocabulary_size: usize,
+    bytes: u64,
 }
 
 impl TokenConstraint {
     /// Copies the state for another sequence.
     pub fn fork(&self) -> Self {
-        Self { matcher: self.matcher.deep_clone(), vocabulary_size: self.vocabulary_size }
+        Self { matcher: self.matcher.deep_clone(), ..*self }
+    }
+
+    /// Approximate memory in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Returns the tokens that may follow; end tokens are allowed if the text may end here.

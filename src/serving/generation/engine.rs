@@ -1,22 +1,25 @@
 //! The generation loop: one scheduler thread forms the batches of each step, and a worker pool computes them.
 
 use super::batch_planner::{self, Parallelism, SequenceDemand};
-use super::constraint::ConstraintFactory;
+use super::constraint::{ConstraintFactory, ConstraintSpec, TokenConstraint};
+use super::constraint_cache::ConstraintCache;
 use super::model_runner::{self, ScheduledBatch};
 use super::output::GenerationStream;
 use super::request::{GenerationRequest, SequenceContext};
 use super::scheduler::Scheduler;
-use super::sequence::SequenceState;
+use super::sequence::{Reservation, SequenceState};
 use super::settings::{Settings, Stats};
 use super::token_encoding::TokenByteEncoding;
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::errors::{RETRY_AFTER, shutting_down};
+use crate::serving::pinned_lru::Pinned;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_tensor::kv_cache::{BLOCK_SIZE, KvCacheShape};
 use espalier_tensor::worker_pool::{self, Priority, WorkerPool};
 use espalier_tensor::{ActivationQuantization, Backend};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,7 +27,7 @@ use std::time::{Duration, Instant};
 /// Accepts generation requests. Dropping it closes the queue.
 pub struct GenerationEngine {
     inner: Arc<Inner>,
-    constraint_factory: ConstraintFactory,
+    constraints: ConstraintCache,
     token_encoding: TokenByteEncoding,
     scheduler_thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -67,9 +70,11 @@ impl GenerationEngine {
             scheduler.scheduler_loop(&worker_pool);
         })?;
         let token_encoding = TokenByteEncoding::detect(|token| base.tokenizer().token_to_id(token).is_some());
+        let factory = ConstraintFactory::new(Arc::clone(base), token_encoding);
+        let Settings { constraint_bytes, threads, .. } = inner.settings;
         Ok(Some(Self {
+            constraints: ConstraintCache::new(factory, constraint_bytes, threads),
             inner,
-            constraint_factory: ConstraintFactory::new(Arc::clone(base), token_encoding),
             token_encoding,
             scheduler_thread: Mutex::new(Some(scheduler_thread)),
         }))
@@ -94,33 +99,45 @@ impl GenerationEngine {
         Ok(AdmissionPermit { inner: Arc::clone(&self.inner), sequence_count })
     }
 
+    /// Compiles the constraint of an admitted request.
+    ///
+    /// # Errors
+    /// `Invalid` (`invalid_format`); `Busy` (`constraint_memory_full`).
+    pub async fn compile_constraint(&self, spec: ConstraintSpec) -> Result<Pinned<TokenConstraint>> {
+        self.constraints.compile(spec).await
+    }
+
     /// Tokenizes the prompts and queues the sequences of a request: all of them, or none. Blocks while it computes.
     ///
     /// # Errors
-    /// `Invalid` for a prompt or constraint that is refused, or a sequence that exceeds the context length or the KV
-    /// cache; `Busy` (`shutting_down`).
+    /// `Invalid` for a prompt that is refused, or a sequence that exceeds the context length or the KV cache; `Busy`
+    /// (`shutting_down`).
     pub fn submit(
         &self,
         permit: AdmissionPermit,
         adapter: &AdapterHandle,
         request: &GenerationRequest,
+        constraint: Option<&Pinned<TokenConstraint>>,
+        is_cancelled: &AtomicBool,
     ) -> Result<Vec<GenerationStream>> {
         let inner = &self.inner;
         let context = SequenceContext {
             base: &inner.base,
-            constraint_factory: &self.constraint_factory,
             kv_cache_shape: inner.kv_cache_shape,
             default_max_tokens: inner.settings.default_max_tokens,
             max_sequence_length: inner.lock().max_blocks() * BLOCK_SIZE,
+            max_text_bytes: inner.settings.max_text_bytes,
+            is_cancelled,
         };
-        let (sequences, streams): (Vec<_>, Vec<_>) = request.to_sequences(&context, adapter)?.into_iter().unzip();
+        let (sequences, streams): (Vec<_>, Vec<_>) =
+            request.to_sequences(&context, adapter, constraint)?.into_iter().unzip();
         let mut scheduler = inner.lock();
         if scheduler.is_closed {
             return Err(shutting_down());
         }
-        let is_too_long = |sequence: &&SequenceState| sequence.reserved_blocks > scheduler.max_blocks();
+        let is_too_long = |sequence: &&SequenceState| sequence.max_blocks() > scheduler.max_blocks();
         if let Some(sequence) = sequences.iter().find(is_too_long) {
-            let max_tokens = sequence.reserved_blocks * BLOCK_SIZE;
+            let max_tokens = sequence.max_blocks() * BLOCK_SIZE;
             let detail = format!(
                 "prompt and answer may take {max_tokens} tokens, more than this server has memory for: lower max_tokens, \
                  or start the server with a larger --kv-cache-memory"
@@ -149,7 +166,14 @@ impl GenerationEngine {
         self.inner.scheduler_changed.notify_all();
     }
 
-    /// Waits for the scheduler thread to end, after [`Self::close`].
+    /// Accepts no more requests and ends all sequences: their streams fail with `Busy` (`shutting_down`) at once, and the
+    /// scheduler thread ends after its step.
+    pub fn abort(&self) {
+        self.inner.lock().abort();
+        self.inner.scheduler_changed.notify_all();
+    }
+
+    /// Waits for the scheduler thread to end, after [`Self::close`] or [`Self::abort`].
     pub fn join(&self) {
         let scheduler_thread = self.scheduler_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if scheduler_thread.is_some_and(|thread| thread.join().is_err()) {
@@ -214,8 +238,8 @@ impl Inner {
         let _clear_on_drop = ClearOnDrop(&self);
         while let Some(mut batches) = self.next_step() {
             let started_at = Instant::now();
-            let reserved_blocks: usize =
-                batches.iter().flat_map(|batch| &batch.sequences).map(|sequence| sequence.reserved_blocks).sum();
+            let sequences = batches.iter().flat_map(|batch| &batch.sequences);
+            let reserved = sequences.map(SequenceState::reservation).sum();
             let single_batch = if batches.len() == 1 { batches.pop() } else { None };
             let finished = match single_batch {
                 // On this thread, which owns the intra-op thread pool.
@@ -228,7 +252,7 @@ impl Inner {
                 tracing::error!(error = format!("{error:#}"), "generation step was lost");
                 Vec::new()
             });
-            self.finish_step(finished, reserved_blocks);
+            self.finish_step(finished, reserved);
             self.yield_to_training(started_at.elapsed());
         }
     }
@@ -242,17 +266,21 @@ impl Inner {
     }
 
     /// Waits for sequences and returns the batches of the next step, at most one per thread; `None` once the engine is
-    /// closed and no sequence is left.
+    /// aborted, or closed and without sequences.
     fn next_step(&self) -> Option<Vec<ScheduledBatch>> {
         let mut scheduler = self.lock();
         loop {
+            if scheduler.is_aborted {
+                return None;
+            }
             scheduler.start_queued();
             if !scheduler.running.is_empty() {
                 let running = std::mem::take(&mut scheduler.running);
                 scheduler.counters.steps += 1;
                 let (batches, unscheduled) = self.plan_batches(running);
                 scheduler.running = unscheduled;
-                scheduler.in_step = batches.iter().map(|batch| batch.sequences.len()).sum();
+                let in_step = batches.iter().flat_map(|batch| &batch.sequences);
+                scheduler.in_step = in_step.map(SequenceState::output_tx).collect();
                 return Some(batches);
             }
             if scheduler.is_closed && scheduler.is_empty() {
@@ -279,24 +307,12 @@ impl Inner {
         (batches, running.into_iter().flatten().collect())
     }
 
-    /// Returns unfinished sequences to the scheduler and releases the blocks of the others. `reserved_blocks` is the
-    /// reservation of all sequences of the step.
-    fn finish_step(&self, finished: Vec<FinishedBatch>, reserved_blocks: usize) {
+    /// Returns unfinished sequences to the scheduler and releases the memory of the others. `reserved` is the reservation of
+    /// all sequences of the step before it.
+    fn finish_step(&self, finished: Vec<FinishedBatch>, reserved: Reservation) {
         let mut scheduler = self.lock();
-        let sequences = finished.iter().flat_map(|(batch, _)| &batch.sequences);
-        let still_reserved: usize =
-            sequences.filter(|sequence| !sequence.is_finished()).map(|sequence| sequence.reserved_blocks).sum();
-        scheduler.release_blocks(reserved_blocks - still_reserved);
-        scheduler.in_step = 0;
-        for (batch, generated_tokens) in finished {
-            scheduler.counters.generated_tokens += generated_tokens as u64;
-            for mut sequence in batch.sequences {
-                scheduler.cache_prefix(&mut sequence);
-                if !sequence.is_finished() {
-                    scheduler.insert_running(sequence);
-                }
-            }
-        }
+        scheduler.counters.generated_tokens += finished.iter().map(|(_, tokens)| *tokens as u64).sum::<u64>();
+        scheduler.return_from_step(finished.into_iter().flat_map(|(batch, _)| batch.sequences), reserved);
     }
 
     fn lock(&self) -> MutexGuard<'_, Scheduler> {

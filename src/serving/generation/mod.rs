@@ -8,6 +8,7 @@
 
 mod batch_planner;
 pub mod constraint;
+mod constraint_cache;
 mod detokenizer;
 mod engine;
 mod model_runner;

@@ -43,7 +43,7 @@ impl GenerationStream {
     /// Waits for the next token; `None` after the last.
     ///
     /// # Errors
-    /// The error that ended the sequence.
+    /// The error that ended the sequence: `Busy` (`shutting_down`) when the engine ends all sequences.
     pub async fn next(&mut self) -> Result<Option<TokenOutput>> {
         if self.finish_reason.is_some() {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! LRU cache of full KV blocks, which lets a prompt reuse the prefix of an earlier one.
 //!
 //! A block is keyed by the hash of all tokens up to its end and of the adapter version that computed it, so adapters
-//! never share blocks.
+//! never share blocks. Blocks that sequences use are not evicted: that would free no memory.
 
 use espalier_core::model::VirtualTokens;
 use espalier_tensor::kv_cache::{BLOCK_SIZE, KvBlock, KvCacheShape, SequenceKvCache};
@@ -93,6 +93,11 @@ impl PrefixCache {
         self.touch(&hashes[..hashes.len().min(blocks.len())]);
     }
 
+    /// Number of blocks that a sequence uses.
+    pub fn pinned_blocks(&self) -> usize {
+        self.blocks.values().filter(|cached| cached.block.is_shared()).count()
+    }
+
     /// Marks the blocks of one prefix as used, its first block most recently: the others are useless without it.
     fn touch(&mut self, hashes: &[BlockHash]) {
         for hash in hashes.iter().rev() {
@@ -104,9 +109,13 @@ impl PrefixCache {
         }
     }
 
-    /// Evicts the least recently used block. Returns false if the cache is empty.
+    /// Evicts the least recently used block that no sequence uses. Returns false if there is none.
     pub fn evict_lru(&mut self) -> bool {
-        let Some((_, hash)) = self.lru_order.pop_first() else { return false };
+        let is_unused = |hash: &BlockHash| self.blocks.get(hash).is_none_or(|cached| !cached.block.is_shared());
+        let unused =
+            self.lru_order.iter().find(|(_, hash)| is_unused(hash)).map(|(last_used, hash)| (*last_used, *hash));
+        let Some((last_used, hash)) = unused else { return false };
+        self.lru_order.remove(&last_used);
         self.blocks.remove(&hash);
         true
     }

@@ -1,17 +1,19 @@
 //! A request for generated text: validation, and its conversion into sequences.
 
-use super::constraint::{ConstraintFactory, ConstraintSpec, TokenConstraint};
+use super::constraint::{ConstraintSpec, TokenConstraint};
 use super::detokenizer::Detokenizer;
 use super::output::GenerationStream;
 use super::sampling::{Sampler, SamplingParams};
 use super::sequence::{DecodeFn, SequenceState};
 use super::stop_sequences::{StopConditions, StopOutput};
 use crate::serving::adapters::AdapterHandle;
+use crate::serving::pinned_lru::Pinned;
 use espalier_core::error::{Error, FieldError, Problem, Result};
-use espalier_core::model::BaseModel;
 use espalier_core::model::chat::{Message, RenderOptions};
+use espalier_core::model::{BaseModel, TextLimits};
 use espalier_tensor::kv_cache::KvCacheShape;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Limits of `stop`: number of sequences, and bytes of one.
 const MAX_STOP_SEQUENCES: usize = 16;
@@ -43,11 +45,14 @@ pub struct GenerationRequest {
 /// Properties of the engine that sequences depend on.
 pub struct SequenceContext<'a> {
     pub base: &'a Arc<BaseModel>,
-    pub constraint_factory: &'a ConstraintFactory,
     pub kv_cache_shape: KvCacheShape,
     pub default_max_tokens: u32,
     /// Rows of one sequence that the KV cache has room for.
     pub max_sequence_length: usize,
+    /// Bytes of a prompt that are tokenized at most.
+    pub max_text_bytes: usize,
+    /// Ends tokenizing when it becomes true.
+    pub is_cancelled: &'a AtomicBool,
 }
 
 impl GenerationRequest {
@@ -56,19 +61,29 @@ impl GenerationRequest {
         self.prompts.len().saturating_mul(self.choices_per_prompt as usize)
     }
 
-    /// Checks everything that needs no tokenization.
+    /// Size of the prompts in bytes.
+    pub fn text_bytes(&self) -> usize {
+        self.prompts.iter().map(Prompt::text_bytes).sum()
+    }
+
+    /// Checks that an adapter is for a task that generates.
     ///
     /// # Errors
-    /// `Invalid`: `no_generation` for an adapter of another task, else `invalid_generation` with a pointer to each
-    /// invalid field.
-    pub fn validate(&self, base: &BaseModel, adapter: &AdapterHandle, max_sequences: usize) -> Result<()> {
-        if let Some(loaded) = adapter.loaded()
-            && !loaded.manifest.task.is_generative()
-        {
-            let name = loaded.manifest.task.type_name();
-            let detail = format!("an adapter for {name} does not generate text: use POST /predict");
-            return Err(Error::invalid("no_generation", detail));
-        }
+    /// `Invalid` (`no_generation`).
+    pub fn check_adapter(adapter: &AdapterHandle) -> Result<()> {
+        let Some(loaded) = adapter.loaded().filter(|loaded| !loaded.manifest.task.is_generative()) else {
+            return Ok(());
+        };
+        let name = loaded.manifest.task.type_name();
+        let detail = format!("an adapter for {name} does not generate text: use POST /predict");
+        Err(Error::invalid("no_generation", detail))
+    }
+
+    /// Checks everything that needs no adapter and no tokenization.
+    ///
+    /// # Errors
+    /// `Invalid` (`invalid_generation`) with a pointer to each invalid field.
+    pub fn validate(&self, base: &BaseModel, max_sequences: usize) -> Result<()> {
         let field_errors = self.field_errors(base.info().vocabulary_size, max_sequences);
         match field_errors.as_slice() {
             [] => Ok(()),
@@ -102,24 +117,22 @@ impl GenerationRequest {
         field_errors
     }
 
-    /// Tokenizes the prompts and compiles the constraint. Returns each sequence with its stream, prompt by prompt.
+    /// Tokenizes the prompts. Returns each sequence with its stream, prompt by prompt.
     ///
     /// # Errors
-    /// `Invalid` for a prompt that is empty or too long, a conversation that the chat template rejects, or a
-    /// constraint that does not compile.
+    /// `Invalid` for a prompt that is empty or too long, or a conversation that the chat template rejects.
     pub fn to_sequences(
         &self,
         context: &SequenceContext<'_>,
         adapter: &AdapterHandle,
+        constraint: Option<&Pinned<TokenConstraint>>,
     ) -> Result<Vec<(SequenceState, GenerationStream)>> {
-        let constraint = self.constraint.as_ref().map(|spec| context.constraint_factory.compile(spec)).transpose()?;
         let mut sequences = Vec::new();
         for prompt in &self.prompts {
-            let prompt_ids = tokenize_prompt(context.base, prompt)?;
+            let prompt_ids = tokenize_prompt(context, adapter, prompt)?;
             let max_tokens = self.max_tokens_for(context, adapter, prompt_ids.len());
             check_context_length(context.base, adapter, &prompt_ids, max_tokens as usize)?;
             for choice_index in 0..self.choices_per_prompt {
-                let constraint = constraint.as_ref().map(TokenConstraint::fork);
                 sequences.push(SequenceState::new(
                     adapter.clone(),
                     context.kv_cache_shape,
@@ -127,7 +140,7 @@ impl GenerationRequest {
                     max_tokens,
                     Sampler::new(self.sampling.clone(), &prompt_ids, choice_index),
                     self.detokenizer(context.base, &prompt_ids, max_tokens),
-                    constraint,
+                    constraint.cloned(),
                 ));
             }
         }
@@ -153,17 +166,47 @@ impl GenerationRequest {
     }
 }
 
-fn tokenize_prompt(base: &BaseModel, prompt: &Prompt) -> Result<Vec<u32>> {
-    match prompt {
-        Prompt::Text(text) => base.tokenizer().encode_prompt(text),
+impl Prompt {
+    /// Size in bytes.
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(ids) => size_of_val(ids.as_slice()),
+            Self::Messages { messages, .. } => messages.iter().map(Message::text_bytes).sum(),
+        }
+    }
+}
+
+/// # Errors
+/// `Invalid`: `too_long` for a text with more tokens than the context, and those of [`GenerationRequest::to_sequences`].
+fn tokenize_prompt(context: &SequenceContext<'_>, adapter: &AdapterHandle, prompt: &Prompt) -> Result<Vec<u32>> {
+    let SequenceContext { base, max_text_bytes, is_cancelled, .. } = *context;
+    let max_length = max_context_tokens(base, adapter);
+    let limits = TextLimits { max_length, max_text_bytes, is_cancelled };
+    let ids = match prompt {
+        Prompt::Text(text) => base.tokenizer().encode_prompt_within(text, limits)?,
         Prompt::Tokens(ids) => match ids.iter().find(|id| **id as usize >= base.info().vocabulary_size) {
-            None => Ok(ids.clone()),
+            None => Some(ids.clone()),
             Some(id) => {
-                Err(Error::invalid("invalid_generation", format!("the prompt's token {id} is not in the vocabulary")))
+                let detail = format!("the prompt's token {id} is not in the vocabulary");
+                return Err(Error::invalid("invalid_generation", detail));
             }
         },
-        Prompt::Messages { messages, template_options } => base.tokenizer().encode_chat(messages, template_options),
-    }
+        Prompt::Messages { messages, template_options } => {
+            base.tokenizer().encode_chat_within(messages, template_options, limits)?
+        }
+    };
+    ids.ok_or_else(|| {
+        let detail = format!(
+            "the prompt has more than {max_length} tokens, which is what this base model reads with its answer: shorten it"
+        );
+        Error::invalid("too_long", detail)
+    })
+}
+
+/// Tokens of a prompt and its answer.
+fn max_context_tokens(base: &BaseModel, adapter: &AdapterHandle) -> usize {
+    base.info().max_tokens.saturating_sub(adapter.virtual_token_count())
 }
 
 /// # Errors
@@ -172,7 +215,7 @@ fn check_context_length(base: &BaseModel, adapter: &AdapterHandle, prompt: &[u32
     if prompt.is_empty() {
         return Err(Error::invalid("empty_input", "the prompt is empty: give it at least one word"));
     }
-    let max_context_tokens = base.info().max_tokens.saturating_sub(adapter.virtual_token_count());
+    let max_context_tokens = max_context_tokens(base, adapter);
     let prompt_length = prompt.len();
     if prompt_length >= max_context_tokens {
         let detail = format!(

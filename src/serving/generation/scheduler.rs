@@ -1,10 +1,17 @@
-//! Queue of sequences, the running sequences, and the KV blocks reserved for them.
+//! Queue of sequences, the running sequences, and the memory reserved for them.
+//!
+//! Every KV block is counted once: those of the prefix cache there, however many sequences share them, and a sequence
+//! reserves the others that it may need.
 
+use super::output::TokenOutput;
 use super::prefix_cache::{self, PrefixCache};
-use super::sequence::SequenceState;
+use super::sequence::{Reservation, SequenceState};
 use super::settings::{Settings, Stats};
+use crate::serving::errors::shutting_down;
+use espalier_core::error::Result;
 use espalier_tensor::kv_cache::BLOCK_SIZE;
 use std::collections::VecDeque;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// Queue of sequences and the set of running ones, within the KV cache's memory budget.
 pub struct Scheduler {
@@ -13,17 +20,19 @@ pub struct Scheduler {
     pub admitted: usize,
     /// Running sequences, by adapter version; those in the current step are taken out of it.
     pub running: Vec<SequenceState>,
-    /// Number of sequences in the current step.
-    pub in_step: usize,
-    /// KV blocks of running sequences, including those in the current step.
-    reserved_blocks: usize,
+    /// Streams of the sequences in the current step.
+    pub in_step: Vec<UnboundedSender<Result<TokenOutput>>>,
+    /// Memory of running sequences, including those in the current step.
+    reserved: Reservation,
     prefix_cache: PrefixCache,
     max_blocks: usize,
+    max_constraint_bytes: u64,
     block_bytes: usize,
     max_running_sequences: usize,
     pub counters: Stats,
     last_arrival: u64,
     pub is_closed: bool,
+    pub is_aborted: bool,
 }
 
 impl Scheduler {
@@ -32,15 +41,17 @@ impl Scheduler {
             queued: VecDeque::new(),
             admitted: 0,
             running: Vec::new(),
-            in_step: 0,
-            reserved_blocks: 0,
+            in_step: Vec::new(),
+            reserved: Reservation::default(),
             prefix_cache: PrefixCache::default(),
             max_blocks: (settings.kv_cache_bytes as usize / block_bytes).max(1),
+            max_constraint_bytes: settings.constraint_bytes,
             block_bytes,
             max_running_sequences: settings.max_running_sequences.max(1),
             counters: Stats::default(),
             last_arrival: 0,
             is_closed: false,
+            is_aborted: false,
         }
     }
 
@@ -61,10 +72,10 @@ impl Scheduler {
 
     pub fn stats(&self) -> Stats {
         Stats {
-            running_sequences: (self.running.len() + self.in_step) as u64,
+            running_sequences: (self.running.len() + self.in_step.len()) as u64,
             queued_sequences: self.queued.len() as u64,
-            reserved_blocks: self.reserved_blocks as u64,
-            kv_cache_reserved_bytes: ((self.reserved_blocks + self.prefix_cache.len()) * self.block_bytes) as u64,
+            reserved_blocks: self.reserved.kv_blocks as u64,
+            kv_cache_reserved_bytes: ((self.reserved.kv_blocks + self.prefix_cache.len()) * self.block_bytes) as u64,
             ..self.counters
         }
     }
@@ -75,18 +86,29 @@ impl Scheduler {
         self.queued.push_back(sequence);
     }
 
+    /// Ends all streams with `Busy` (`shutting_down`), also those of the current step, without waiting for it.
+    pub fn abort(&mut self) {
+        (self.is_closed, self.is_aborted) = (true, true);
+        for stream in &self.in_step {
+            // Fails when the stream was dropped.
+            let _ = stream.send(Err(shutting_down()));
+        }
+        self.queued.iter_mut().chain(&mut self.running).for_each(|sequence| sequence.fail(shutting_down()));
+    }
+
     /// Removes all sequences, which closes their streams.
     pub fn clear(&mut self) {
         self.queued.clear();
         self.running.clear();
+        self.reserved = Reservation::default();
     }
 
-    /// Removes cancelled sequences and starts queued ones in order of arrival while KV blocks are available. A sequence
-    /// whose prefix is being computed by a running one waits for that prefix.
+    /// Removes cancelled sequences and starts queued ones in order of arrival while memory is available. A sequence whose
+    /// prefix is being computed by a running one waits for that prefix.
     pub fn start_queued(&mut self) {
         self.queued.retain(SequenceState::has_receiver);
         let cancelled: Vec<SequenceState> = self.running.extract_if(.., |sequence| !sequence.has_receiver()).collect();
-        cancelled.iter().for_each(|sequence| self.release_blocks(sequence.reserved_blocks));
+        self.release(cancelled.iter().map(SequenceState::reservation).sum());
         let mut queue_index = 0;
         while self.running.len() < self.max_running_sequences
             && let Some(candidate) = self.queued.get(queue_index)
@@ -97,49 +119,60 @@ impl Scheduler {
             }
             let Some(mut sequence) = self.queued.remove(queue_index) else { return };
             // Before the reservation, which evicts the least recently used blocks.
-            let cached_prefix = sequence.find_prefix(&mut self.prefix_cache);
-            if !self.reserve_blocks(sequence.reserved_blocks) {
+            let cached_tokens = sequence.resume_from_cached_prefix(&mut self.prefix_cache);
+            if !self.reserve(sequence.reservation()) {
+                sequence.forget_prefix();
                 self.queued.insert(queue_index, sequence);
                 return;
             }
-            if let Some((kv_cache, cached_tokens)) = cached_prefix {
-                sequence.resume_from_prefix(kv_cache, cached_tokens);
-                self.counters.prefix_cache_hit_tokens += cached_tokens as u64;
-            }
+            self.counters.prefix_cache_hit_tokens += cached_tokens as u64;
             self.counters.prompt_tokens += sequence.prompt_ids().len() as u64;
             self.insert_running(sequence);
         }
     }
 
     /// Inserts a sequence beside those of the same adapter, which are computed together.
-    pub fn insert_running(&mut self, sequence: SequenceState) {
+    fn insert_running(&mut self, sequence: SequenceState) {
         let version = sequence.adapter.version();
         let position = self.running.partition_point(|other| other.adapter.version() <= version);
         self.running.insert(position, sequence);
     }
 
-    /// Reserves blocks, evicting blocks of the prefix cache if necessary. Returns false if the budget is exceeded.
-    fn reserve_blocks(&mut self, block_count: usize) -> bool {
-        while self.reserved_blocks + self.prefix_cache.len() + block_count > self.max_blocks {
-            if self.reserved_blocks + block_count > self.max_blocks || !self.prefix_cache.evict_lru() {
-                return false;
-            }
+    /// Reserves memory, evicting unused blocks of the prefix cache if necessary. Returns false if the budget is exceeded.
+    fn reserve(&mut self, wanted: Reservation) -> bool {
+        let total = self.reserved + wanted;
+        // A constraint that alone exceeds the budget runs alone.
+        let has_constraint_room =
+            total.constraint_bytes <= self.max_constraint_bytes || self.reserved.constraint_bytes == 0;
+        if !has_constraint_room && wanted.constraint_bytes > 0 {
+            return false;
         }
-        self.reserved_blocks += block_count;
+        let is_full = |cached_blocks: usize| total.kv_blocks + cached_blocks > self.max_blocks;
+        if is_full(self.prefix_cache.len()) && is_full(self.prefix_cache.pinned_blocks()) {
+            return false;
+        }
+        while total.kv_blocks + self.prefix_cache.len() > self.max_blocks && self.prefix_cache.evict_lru() {}
+        self.reserved = total;
         true
     }
 
-    pub fn release_blocks(&mut self, block_count: usize) {
-        self.reserved_blocks -= block_count;
+    fn release(&mut self, reservation: Reservation) {
+        self.reserved = self.reserved - reservation;
     }
 
-    /// Inserts the full blocks of a sequence into the prefix cache, within the budget.
-    pub fn cache_prefix(&mut self, sequence: &mut SequenceState) {
-        if sequence.kv_cache.full_blocks().len() == sequence.cached_blocks {
-            return;
+    /// Takes the sequences of a step back, after their full blocks were given to the prefix cache. `reserved` is the
+    /// reservation of all sequences of the step before it; that of lost and finished ones is released.
+    pub fn return_from_step(&mut self, sequences: impl IntoIterator<Item = SequenceState>, reserved: Reservation) {
+        self.release(reserved);
+        self.in_step.clear();
+        for mut sequence in sequences {
+            sequence.cache_prefix(&mut self.prefix_cache);
+            if !sequence.is_finished() {
+                self.reserved = self.reserved + sequence.reservation();
+                self.insert_running(sequence);
+            }
         }
-        sequence.cache_prefix(&mut self.prefix_cache);
-        while self.reserved_blocks + self.prefix_cache.len() > self.max_blocks && self.prefix_cache.evict_lru() {}
+        while self.reserved.kv_blocks + self.prefix_cache.len() > self.max_blocks && self.prefix_cache.evict_lru() {}
     }
 }
 

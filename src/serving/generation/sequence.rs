@@ -7,9 +7,12 @@ use super::output::{GenerationStream, TokenOutput};
 use super::prefix_cache::{BlockHashes, PrefixCache};
 use super::sampling::Sampler;
 use crate::serving::adapters::AdapterHandle;
+use crate::serving::pinned_lru::Pinned;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::VirtualTokens;
 use espalier_tensor::kv_cache::{KvCacheShape, SequenceKvCache};
+use std::iter::Sum;
+use std::ops::{Add, Sub};
 use tokio::sync::mpsc::UnboundedSender;
 
 pub type DecodeFn = Box<dyn Fn(&[u32]) -> String + Send>;
@@ -25,16 +28,60 @@ pub struct SequenceState {
     pub kv_cache: SequenceKvCache,
     sampler: Sampler,
     detokenizer: Detokenizer<DecodeFn>,
+    /// Shared by queued sequences; taken when the first token is sampled.
+    compiled_constraint: Option<Pinned<TokenConstraint>>,
+    /// The sequence's own parser state, once the first token is sampled.
     constraint: Option<TokenConstraint>,
+    /// Memory of the parser state.
+    constraint_bytes: u64,
     output_tx: UnboundedSender<Result<TokenOutput>>,
     is_finished: bool,
     /// Position in the order of arrival of all sequences.
     pub arrival_order: u64,
-    /// KV blocks for the longest possible sequence.
-    pub reserved_blocks: usize,
-    /// Number of full KV blocks that are in the prefix cache.
+    /// KV blocks of the longest possible sequence.
+    max_blocks: usize,
+    /// KV blocks that the prefix cache has too; it keeps them while the sequence uses them.
+    shared_blocks: usize,
+    /// Number of full KV blocks whose hashes are in the prefix cache.
     pub cached_blocks: usize,
     block_hashes: BlockHashes,
+}
+
+/// Memory that is reserved for a running sequence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reservation {
+    /// KV blocks of the longest possible sequence, without those that belong to the prefix cache.
+    pub kv_blocks: usize,
+    /// Bytes of its constraint.
+    pub constraint_bytes: u64,
+}
+
+impl Add for Reservation {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            kv_blocks: self.kv_blocks + other.kv_blocks,
+            constraint_bytes: self.constraint_bytes + other.constraint_bytes,
+        }
+    }
+}
+
+impl Sub for Reservation {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            kv_blocks: self.kv_blocks - other.kv_blocks,
+            constraint_bytes: self.constraint_bytes - other.constraint_bytes,
+        }
+    }
+}
+
+impl Sum for Reservation {
+    fn sum<I: Iterator<Item = Self>>(reservations: I) -> Self {
+        reservations.fold(Self::default(), Add::add)
+    }
 }
 
 impl SequenceState {
@@ -46,7 +93,7 @@ impl SequenceState {
         max_tokens: u32,
         sampler: Sampler,
         detokenizer: Detokenizer<DecodeFn>,
-        constraint: Option<TokenConstraint>,
+        constraint: Option<Pinned<TokenConstraint>>,
     ) -> (Self, GenerationStream) {
         let (output_tx, stream) = GenerationStream::new(prompt_ids.len());
         let max_rows = adapter.virtual_token_count() + prompt_ids.len() + max_tokens as usize;
@@ -59,11 +106,14 @@ impl SequenceState {
             kv_cache: SequenceKvCache::new(kv_cache_shape),
             sampler,
             detokenizer,
-            constraint,
+            constraint_bytes: constraint.as_ref().map_or(0, |constraint| constraint.bytes()),
+            compiled_constraint: constraint,
+            constraint: None,
             output_tx,
             is_finished: false,
             arrival_order: 0,
-            reserved_blocks: KvCacheShape::blocks_for_rows(max_rows),
+            max_blocks: KvCacheShape::blocks_for_rows(max_rows),
+            shared_blocks: 0,
             cached_blocks: 0,
         };
         (sequence, stream)
@@ -88,22 +138,44 @@ impl SequenceState {
         &self.token_ids[..self.prompt_length - 1]
     }
 
-    /// Looks the prompt up in the prefix cache and returns a KV cache of its longest cached prefix.
-    pub fn find_prefix(&mut self, prefix_cache: &mut PrefixCache) -> Option<(SequenceKvCache, usize)> {
+    /// Starts from the blocks of the longest prefix of the prompt in the prefix cache. Returns the number of its tokens.
+    pub fn resume_from_cached_prefix(&mut self, prefix_cache: &mut PrefixCache) -> usize {
         let hashes = self.block_hashes.extend(&self.token_ids[..self.prompt_length - 1]);
-        prefix_cache.lookup(hashes, self.adapter.virtual_tokens(), self.kv_cache.shape())
-    }
-
-    /// Inserts the full KV blocks into the prefix cache.
-    pub fn cache_prefix(&mut self, prefix_cache: &mut PrefixCache) {
-        self.cached_blocks = self.kv_cache.full_blocks().len();
-        prefix_cache.insert(self.block_hashes.extend(&self.token_ids), &self.kv_cache);
-    }
-
-    /// Starts from a KV cache with the first `token_count` tokens.
-    pub fn resume_from_prefix(&mut self, kv_cache: SequenceKvCache, token_count: usize) {
-        self.cached_blocks = kv_cache.full_blocks().len();
+        let cached = prefix_cache.lookup(hashes, self.adapter.virtual_tokens(), self.kv_cache.shape());
+        let Some((kv_cache, token_count)) = cached else { return 0 };
+        (self.cached_blocks, self.shared_blocks) = (kv_cache.full_blocks().len(), kv_cache.blocks().len());
         (self.kv_cache, self.computed_tokens) = (kv_cache, token_count);
+        token_count
+    }
+
+    /// Undoes [`Self::resume_from_cached_prefix`].
+    pub fn forget_prefix(&mut self) {
+        (self.cached_blocks, self.shared_blocks, self.computed_tokens) = (0, 0, 0);
+        self.kv_cache = SequenceKvCache::new(self.kv_cache.shape());
+    }
+
+    /// Shares the new full KV blocks with the prefix cache, if there are any.
+    pub fn cache_prefix(&mut self, prefix_cache: &mut PrefixCache) {
+        let full_blocks = self.kv_cache.full_blocks().len();
+        if full_blocks > self.cached_blocks {
+            self.cached_blocks = full_blocks;
+            prefix_cache.insert(self.block_hashes.extend(&self.token_ids), &self.kv_cache);
+        }
+        // A shared block is copied when it is written, which happens where a prefix is shorter in some layers.
+        self.shared_blocks = self.kv_cache.blocks().iter().filter(|block| block.is_shared()).count();
+    }
+
+    /// KV blocks of the longest possible sequence.
+    pub fn max_blocks(&self) -> usize {
+        self.max_blocks
+    }
+
+    /// Memory that the sequence needs besides the prefix cache.
+    pub fn reservation(&self) -> Reservation {
+        Reservation {
+            kv_blocks: self.max_blocks.saturating_sub(self.shared_blocks),
+            constraint_bytes: self.constraint_bytes,
+        }
     }
 
     pub fn uncomputed_tokens(&self) -> usize {
@@ -152,6 +224,9 @@ impl SequenceState {
 
     fn sample_token(&mut self, logits: &mut [f32]) -> Result<TokenOutput> {
         let step = (self.token_ids.len() - self.prompt_length) as u64;
+        if let Some(compiled) = self.compiled_constraint.take() {
+            self.constraint = Some(compiled.fork());
+        }
         let allowed = self.constraint.as_mut().map(TokenConstraint::allowed_tokens).transpose()?;
         let Some(sampled) = self.sampler.sample(logits, step, allowed.as_ref()) else {
             return Err(Error::internal("the model answered with numbers that are not finite"));
@@ -171,6 +246,11 @@ impl SequenceState {
             logprobs: sampled.logprobs,
             finish_reason: delta.finish_reason,
         })
+    }
+
+    /// Sender of the sequence's stream.
+    pub fn output_tx(&self) -> UnboundedSender<Result<TokenOutput>> {
+        self.output_tx.clone()
     }
 
     /// Ends the sequence with an error.

@@ -8,6 +8,8 @@ pub struct Settings {
     pub threads: usize,
     /// Memory budget of the KV cache in bytes.
     pub kv_cache_bytes: u64,
+    /// Memory budget in bytes of compiled constraints, and as much for those of running sequences.
+    pub constraint_bytes: u64,
     /// Capacity of the queue in sequences; a request beyond it is `Busy`.
     pub max_queued_sequences: usize,
     /// Sequences in one step.
@@ -16,6 +18,8 @@ pub struct Settings {
     pub training_cpu_share: f64,
     /// Whether activations are quantized before they are multiplied with 8- or 4-bit weights.
     pub activation_quantization: ActivationQuantization,
+    /// Bytes of a prompt that are tokenized at most to find that it is too long.
+    pub max_text_bytes: usize,
     /// `max_tokens` of requests that leave it out.
     pub default_max_tokens: u32,
     /// Prompt tokens computed between two decode steps; multiplied when more sequences are prefilling than decoding.

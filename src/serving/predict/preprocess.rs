@@ -4,7 +4,7 @@ use super::queue::OutputRow;
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::{LogitsOutput, PredictOptions};
 use espalier_core::error::{Error, FieldError, Problem, Result};
-use espalier_core::model::{BaseModel, Tokens};
+use espalier_core::model::{BaseModel, TextLimits, Tokens};
 use espalier_core::task::{Embedding, Input, InputProblem, PostprocessContext, Prediction};
 
 /// Checks everything that needs no adapter.
@@ -53,17 +53,17 @@ fn reject_inputs(
     }
 }
 
-/// Tokenizes the inputs and truncates them to the adapter's maximum length, or to the context length of the base model.
+/// Tokenizes the inputs and truncates them to the adapter's maximum length, or to the context length of the base model,
+/// within the limits.
 ///
 /// # Errors
 /// `Invalid`: `no_predictions` for a generative task, `no_pairs` for a text pair given to a task that reads one text,
-/// `no_mask` for a masked-language-model input without a mask token.
-pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input]) -> Result<Vec<Tokens>> {
+/// `no_mask` for a masked-language-model input without a mask token, `text_too_long`.
+pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input], limits: TextLimits) -> Result<Vec<Tokens>> {
     let Some(adapter) = handle.loaded() else {
-        let max_tokens = base.info().max_tokens;
         let encode =
-            |input: &Input| base.tokenizer().encode(&input.joined_text(), input.text_pair.as_deref(), max_tokens);
-        return inputs.iter().map(encode).collect();
+            |input: &Input| base.tokenizer().encode_within(&input.joined_text(), input.text_pair.as_deref(), limits);
+        return encode_each(inputs, encode);
     };
     if adapter.manifest.task.is_generative() {
         let name = adapter.manifest.task.type_name();
@@ -76,7 +76,7 @@ pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input]) -> R
             format!("an adapter for {name} reads one text: leave \"text_pair\" out, or send it as an input of its own");
         reject_inputs(inputs, |input| input.text_pair.is_some(), "no_pairs", &message)?;
     }
-    let tokens: Vec<Tokens> = inputs.iter().map(|input| adapter.tokenize(base, input)).collect::<Result<_>>()?;
+    let tokens = encode_each(inputs, |input| adapter.tokenize_within(base, input, limits))?;
     let problems: Vec<Option<InputProblem>> =
         tokens.iter().map(|tokens| adapter.manifest.task.input_problem(base.info(), tokens)).collect();
     if let Some(first) = problems.iter().flatten().next() {
@@ -84,6 +84,20 @@ pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input]) -> R
         reject_inputs(inputs, |_| has_problem.next().unwrap_or_default(), first.code, &first.message)?;
     }
     Ok(tokens)
+}
+
+/// The tokens of each input. An error names the input.
+fn encode_each(inputs: &[Input], encode: impl Fn(&Input) -> Result<Tokens>) -> Result<Vec<Tokens>> {
+    let encode = |(index, input): (usize, &Input)| {
+        encode(input).map_err(|error| match error {
+            Error::Invalid(problem) => {
+                let field_error = FieldError::at_pointer(format!("/inputs/{index}"), problem.detail.clone());
+                Error::Invalid(problem.with_errors(vec![field_error]))
+            }
+            other => other,
+        })
+    };
+    inputs.iter().enumerate().map(encode).collect()
 }
 
 /// Converts the row of each input.

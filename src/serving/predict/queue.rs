@@ -43,6 +43,26 @@ struct State {
     is_closed: bool,
 }
 
+/// Inputs of a request that are queued or being computed. Dropping it removes those that are still queued.
+pub struct QueuedRequest {
+    /// One per input.
+    receivers: Vec<oneshot::Receiver<Result<OutputRow>>>,
+    _cancel_on_drop: CancelOnDrop,
+}
+
+struct CancelOnDrop {
+    queue: Arc<PredictionQueue>,
+    request: u64,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        let cancelled = self.queue.lock().requests.cancel(self.request);
+        // Freed after the lock is released.
+        drop(cancelled);
+    }
+}
+
 /// Admission of a request: the right to queue `input_count` inputs. Dropping it gives the capacity back.
 pub struct QueuePermit {
     queue: Arc<PredictionQueue>,
@@ -62,9 +82,6 @@ impl PredictionQueue {
     /// `Busy` (`predictions_queue_full`).
     pub fn admit(self: &Arc<Self>, input_count: usize) -> Result<QueuePermit> {
         let mut state = self.lock();
-        if state.is_full(input_count, &self.limits) {
-            state.requests.drop_cancelled();
-        }
         if state.is_full(input_count, &self.limits) {
             let detail =
                 format!("{} inputs are waiting for predictions already: try again in a moment", state.input_count());
@@ -154,8 +171,8 @@ impl QueuePermit {
         }
     }
 
-    /// Queues the inputs of the request and returns a receiver for each. The channels close when the queue is closed.
-    pub fn push(mut self, adapter: &AdapterHandle, inputs: Vec<Tokens>) -> Vec<oneshot::Receiver<Result<OutputRow>>> {
+    /// Queues the inputs of the request. Their channels close when the queue is closed.
+    pub fn push(mut self, adapter: &AdapterHandle, inputs: Vec<Tokens>) -> QueuedRequest {
         let queue = Arc::clone(&self.queue);
         let mut state = queue.lock();
         let (request, enqueued_at) = (state.next_request, Instant::now());
@@ -170,7 +187,12 @@ impl QueuePermit {
         }
         // The queue counts the inputs from here on.
         state.admitted_inputs -= std::mem::take(&mut self.input_count);
-        receivers
+        drop(state);
+        // Otherwise dropping the permit wakes a worker, which may have waited for this request.
+        if !self.is_tokenizing {
+            queue.changed.notify_one();
+        }
+        QueuedRequest { receivers, _cancel_on_drop: CancelOnDrop { queue, request } }
     }
 }
 
@@ -192,12 +214,13 @@ impl Drop for QueuePermit {
     }
 }
 
-/// Waits for the outputs of a request and returns them in input order. The first failure drops the other receivers,
-/// which cancels the inputs that are still queued.
+/// Waits for the outputs of a request and returns them in input order. The first failure cancels the inputs that are
+/// still queued.
 ///
 /// # Errors
 /// The error of an input, or `Internal` if its channel closed without a response.
-pub async fn collect_rows(receivers: Vec<oneshot::Receiver<Result<OutputRow>>>) -> Result<Vec<OutputRow>> {
+pub async fn collect_rows(queued: QueuedRequest) -> Result<Vec<OutputRow>> {
+    let QueuedRequest { receivers, _cancel_on_drop } = queued;
     let receive = |receiver: oneshot::Receiver<Result<OutputRow>>| async {
         receiver.await.unwrap_or_else(|_| Err(Error::internal("a batch was lost before it was computed")))
     };

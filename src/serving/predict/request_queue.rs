@@ -6,7 +6,7 @@
 use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::Result;
 use espalier_core::model::Tokens;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -33,24 +33,29 @@ impl QueueEntry {
     }
 }
 
-/// Queue of requests, from which batches are filled.
+/// Queue of requests, from which batches are filled. No operation walks the requests that it does not take or remove.
 #[derive(Default)]
 pub struct RequestQueue {
-    /// The entries of one request in each inner queue, none of them empty.
-    requests: VecDeque<VecDeque<QueueEntry>>,
+    /// Numbers of the requests in the order of service. Cancelled requests are skipped when they are reached.
+    order: VecDeque<u64>,
+    /// The entries of each request, none of them empty.
+    requests: HashMap<u64, VecDeque<QueueEntry>>,
+    /// When each request was queued. Requests that are served in several batches move in `order` and not here.
+    enqueued: BTreeSet<(Instant, u64)>,
     input_count: usize,
     token_count: usize,
 }
 
 impl RequestQueue {
-    /// Appends the inputs of one request.
+    /// Appends the inputs of one request, whose number is new.
     pub fn push(&mut self, entries: Vec<QueueEntry>) {
-        if entries.is_empty() {
-            return;
-        }
+        let Some(first) = entries.first() else { return };
+        let request = first.request;
+        self.enqueued.insert((first.enqueued_at, request));
         self.input_count += entries.len();
-        self.token_count += entries.iter().map(|entry| entry.tokens.ids.len()).sum::<usize>();
-        self.requests.push_back(entries.into());
+        self.token_count += token_count(&entries);
+        self.order.push_back(request);
+        self.requests.insert(request, entries.into());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -66,21 +71,20 @@ impl RequestQueue {
     }
 
     pub fn oldest_enqueued_at(&self) -> Option<Instant> {
-        self.requests.iter().filter_map(VecDeque::front).map(|entry| entry.enqueued_at).min()
+        self.enqueued.first().map(|(enqueued_at, _)| *enqueued_at)
     }
 
-    pub fn drop_cancelled(&mut self) {
-        for entries in &mut self.requests {
-            entries.retain(|entry| {
-                let is_cancelled = entry.is_cancelled();
-                if is_cancelled {
-                    self.input_count -= 1;
-                    self.token_count -= entry.tokens.ids.len();
-                }
-                !is_cancelled
-            });
+    /// Removes what is left of a request, and returns it, so that it can be freed elsewhere.
+    pub fn cancel(&mut self, request: u64) -> Option<VecDeque<QueueEntry>> {
+        let entries = self.requests.remove(&request)?;
+        self.input_count -= entries.len();
+        self.token_count -= token_count(&entries);
+        self.enqueued.remove(&(entries[0].enqueued_at, request));
+        // `order` keeps numbers of cancelled requests, but no more of them than of others.
+        if self.order.len() > 2 * self.requests.len() {
+            self.order.retain(|request| self.requests.contains_key(request));
         }
-        self.requests.retain(|entries| !entries.is_empty());
+        Some(entries)
     }
 
     /// Takes a batch from the front: at least one input, and beyond it at most `max_tokens` tokens and at most one of
@@ -89,15 +93,18 @@ impl RequestQueue {
     pub fn next_batch(&mut self, max_tokens: usize, workers: usize) -> Vec<QueueEntry> {
         let mut token_budget = max_tokens.min((self.token_count / workers).max(MIN_WORKER_SHARE_TOKENS));
         let mut batch = Vec::new();
-        while let Some(mut entries) = self.requests.pop_front() {
-            let length_before = batch.len();
+        while let Some(request) = self.order.pop_front() {
+            let Some(mut entries) = self.requests.remove(&request) else { continue };
+            let (length_before, queued) = (batch.len(), (entries[0].enqueued_at, request));
             self.take_entries(&mut entries, &mut token_budget, &mut batch);
             if entries.is_empty() {
+                self.enqueued.remove(&queued);
                 continue;
             }
+            self.requests.insert(request, entries);
             match batch.len() > length_before {
-                true => self.requests.push_back(entries),
-                false => self.requests.push_front(entries),
+                true => self.order.push_back(request),
+                false => self.order.push_front(request),
             }
             break;
         }
@@ -127,6 +134,10 @@ impl RequestQueue {
     }
 }
 
+fn token_count<'a>(entries: impl IntoIterator<Item = &'a QueueEntry>) -> usize {
+    entries.into_iter().map(|entry| entry.tokens.ids.len()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,10 +145,11 @@ mod tests {
 
     fn push(queue: &mut RequestQueue, adapter: &str, lengths: &[usize]) -> Vec<Receiver<Result<OutputRow>>> {
         let (adapter, enqueued_at) = (AdapterHandle::named(adapter), Instant::now());
+        let request = queue.requests.keys().max().map_or(0, |last| last + 1);
         let entry = |length: &usize| {
             let (response, response_rx) = oneshot::channel();
             let tokens = Tokens::from_ids(vec![1; *length]);
-            (QueueEntry { adapter: adapter.clone(), tokens, request: 0, enqueued_at, response }, response_rx)
+            (QueueEntry { adapter: adapter.clone(), tokens, request, enqueued_at, response }, response_rx)
         };
         let (entries, receivers) = lengths.iter().map(entry).unzip();
         queue.push(entries);
@@ -190,13 +202,40 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_requests_are_dropped() {
+    fn cancelled_requests_are_removed() {
         let mut queue = RequestQueue::default();
-        drop(push(&mut queue, "cancelled", &[10]));
+        let _cancelled = push(&mut queue, "cancelled", &[10, 20]);
+        let oldest = queue.oldest_enqueued_at();
         let _receivers = push(&mut queue, "active", &[10]);
-        queue.drop_cancelled();
+        assert_eq!(queue.cancel(0).map(|entries| entries.len()), Some(2));
         assert_eq!((queue.input_count(), queue.token_count()), (1, 10));
+        assert!(queue.oldest_enqueued_at() > oldest);
+        assert!(queue.cancel(0).is_none());
         assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("active", vec![10])]);
+        assert_eq!((queue.is_empty(), queue.oldest_enqueued_at()), (true, None));
+    }
+
+    #[test]
+    fn the_oldest_request_is_known_after_it_moved_to_the_back() {
+        let mut queue = RequestQueue::default();
+        let _large = push(&mut queue, "large", &[500, 500, 500]);
+        let oldest = queue.oldest_enqueued_at();
+        let _small = push(&mut queue, "small", &[10]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![500, 500])]);
+        assert_eq!(queue.oldest_enqueued_at(), oldest);
+        assert_eq!(batch_summary(&queue.next_batch(400, 1)), [("small", vec![10])]);
+        assert_eq!(queue.oldest_enqueued_at(), oldest);
+    }
+
+    #[test]
+    fn numbers_of_cancelled_requests_do_not_pile_up() {
+        let mut queue = RequestQueue::default();
+        let _active = push(&mut queue, "active", &[10]);
+        for _ in 0..1000 {
+            drop(push(&mut queue, "cancelled", &[10]));
+            queue.cancel(1);
+            assert!(queue.order.len() <= 3, "{}", queue.order.len());
+        }
     }
 
     #[test]

@@ -53,6 +53,11 @@ impl RawHttpClient {
         self.send_and_read(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {id}\r\n\r\n"))
     }
 
+    /// Sends the rest of a request on the open connection.
+    pub fn finish(&mut self, rest: &str) -> RequestOutcome {
+        self.send_and_read(rest)
+    }
+
     fn send_and_read(&mut self, request: &str) -> RequestOutcome {
         let on = if self.connection.is_some() { Connection::Reused } else { Connection::New };
         match self.send(request).and_then(|()| self.read_response()) {

@@ -67,6 +67,20 @@ async fn draining_finishes_in_flight_requests_and_rejects_new_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn aborted_predictions_are_busy() {
+    let fixture = WorkerFixture::new().await;
+    train(&fixture, "intents", 3, 1).await;
+    let serving = start(&fixture, settings());
+    let texts = vec!["where is my card"; 100];
+    let mut request = Box::pin(predict(&serving, "intents", &texts));
+    assert!(futures_util::poll!(&mut request).is_pending());
+    serving.abort_requests();
+    assert_eq!(request.await.unwrap_err().code(), "shutting_down");
+    serving.drain().await;
+    assert_eq!(serving.stats().queued_inputs, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn full_queue_is_busy_and_queued_requests_complete() {
     let fixture = WorkerFixture::new().await;
     train(&fixture, "intents", 3, 1).await;

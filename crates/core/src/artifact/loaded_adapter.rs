@@ -3,7 +3,7 @@
 use super::manifest::{AdapterManifest, Artifact};
 use crate::adapter::{BuildContext, ParameterBuilder, TensorSet};
 use crate::error::Result;
-use crate::model::{BaseModel, Batch, Hooks, Tokens};
+use crate::model::{BaseModel, Batch, Hooks, TextLimits, Tokens};
 use crate::task::{Input, OutputHead};
 use espalier_tensor::{Parameter, Recording, Tape};
 use std::sync::Arc;
@@ -55,7 +55,17 @@ impl LoadedAdapter {
 
     /// Tokenizes an input and truncates it to [`Self::max_input_tokens`].
     pub fn tokenize(&self, base: &BaseModel, input: &Input) -> Result<Tokens> {
-        self.manifest.task.tokenize_input(base.tokenizer(), input, self.max_input_tokens(base))
+        self.tokenize_within(base, input, TextLimits::tokens(self.max_input_tokens(base)))
+    }
+
+    /// [`Self::tokenize`] within the limits of a request, whose `max_length` it replaces by [`Self::max_input_tokens`] if that
+    /// is less.
+    ///
+    /// # Errors
+    /// `Invalid` (`text_too_long`).
+    pub fn tokenize_within(&self, base: &BaseModel, input: &Input, limits: TextLimits) -> Result<Tokens> {
+        let max_length = limits.max_length.min(self.max_input_tokens(base));
+        self.manifest.task.tokenize_input(base.tokenizer(), input, TextLimits { max_length, ..limits })
     }
 
     /// The output of each input: logits, or an embedding of norm 1.

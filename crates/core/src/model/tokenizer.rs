@@ -1,6 +1,14 @@
 //! Tokenizer: from text to token ids, with truncation and special tokens; prompts,
 //! completions and conversations for causal language models.
 
+mod cut_points;
+#[cfg(test)]
+mod tests;
+mod text_start;
+
+pub(in crate::model) use cut_points::{LLAMA3_SPLIT_PATTERN, QWEN2_SPLIT_PATTERN};
+pub use text_start::TextLimits;
+
 use super::checkpoint_files::damaged_file_error;
 use super::generation_config::GenerationConfig;
 use super::tokens::{CharSpan, MlmVocabulary, Tokens};
@@ -9,6 +17,7 @@ use crate::model::chat::{ASSISTANT_ROLE, ChatTemplate, Json, Message, RenderOpti
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
+use text_start::{Offsets, TextEncoder};
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, PostProcessor, Tokenizer as Inner};
 
@@ -18,6 +27,8 @@ pub struct Tokenizer {
     inner: Inner,
     /// One above the largest id.
     id_count: usize,
+    /// Whether the tokens of a text's start, cut before a space, are the first tokens of the text.
+    can_cut: bool,
     generation_config: GenerationConfig,
 }
 
@@ -40,7 +51,8 @@ impl Tokenizer {
             map.remove("padding");
         }
         let id_count = inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
-        Ok((Self { inner, id_count, generation_config: GenerationConfig::default() }, tokenizer_json))
+        let can_cut = cut_points::can_cut_at_spaces(&tokenizer_json);
+        Ok((Self { inner, id_count, can_cut, generation_config: GenerationConfig::default() }, tokenizer_json))
     }
 
     pub(super) fn vocabulary(&self) -> &Inner {
@@ -54,18 +66,37 @@ impl Tokenizer {
 
     /// Encodes a text or a pair with special tokens. Longer input is truncated to `max_length` tokens, the longer text first.
     pub fn encode(&self, text: &str, text_pair: Option<&str>, max_length: usize) -> Result<Tokens> {
-        let encode_raw = |text: &str| self.inner.encode_fast(text, false).map_err(Error::internal);
-        let (encoding, truncated) =
-            self.truncate_and_post_process(encode_raw(text)?, text_pair.map(encode_raw).transpose()?, max_length)?;
+        self.encode_within(text, text_pair, TextLimits::tokens(max_length))
+    }
+
+    /// [`Self::encode`] within the limits of a request. No more of a text is tokenized than its first tokens need.
+    ///
+    /// # Errors
+    /// `Invalid` (`text_too_long`) for a text whose first tokens are not found within `max_text_bytes`.
+    pub fn encode_within(&self, text: &str, text_pair: Option<&str>, limits: TextLimits) -> Result<Tokens> {
+        let encoder = self.text_encoder(Offsets::None, limits);
+        let token_budget = self.token_budget(text_pair.is_some(), limits.max_length);
+        let (first, second) = match text_pair {
+            None => (encoder.encode(text, token_budget)?.encoding, None),
+            Some(text_pair) => {
+                let [first, second] = encoder.encode_pair([text, text_pair], token_budget)?;
+                (first.encoding, Some(second.encoding))
+            }
+        };
+        let (encoding, truncated) = self.truncate_and_post_process(first, second, token_budget)?;
         let (ids, type_ids) = (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
         Ok(Tokens { ids, type_ids, truncated, target_positions: Vec::new() })
     }
 
     /// Encodes a text for token classification. `target_positions` has the first token of each of `words`, or the next token
     /// if a word has none of its own; `words` are in text order. Truncated words have no position.
-    pub fn encode_words(&self, text: &str, words: &[CharSpan], max_length: usize) -> Result<Tokens> {
-        let raw_encoding = self.inner.encode_char_offsets(text, false).map_err(Error::internal)?;
-        let (encoding, truncated) = self.truncate_and_post_process(raw_encoding, None, max_length)?;
+    ///
+    /// # Errors
+    /// `Invalid` (`text_too_long`), as for [`Self::encode_within`].
+    pub fn encode_words(&self, text: &str, words: &[CharSpan], limits: TextLimits) -> Result<Tokens> {
+        let token_budget = self.token_budget(false, limits.max_length);
+        let raw_encoding = self.text_encoder(Offsets::Characters, limits).encode(text, token_budget)?.encoding;
+        let (encoding, truncated) = self.truncate_and_post_process(raw_encoding, None, token_budget)?;
         let special_tokens_mask = encoding.get_special_tokens_mask();
         let text_tokens = encoding
             .get_offsets()
@@ -92,16 +123,23 @@ impl Tokenizer {
         })
     }
 
-    /// Truncates the encodings and adds special tokens.
+    fn text_encoder<'a>(&'a self, offsets: Offsets, limits: TextLimits<'a>) -> TextEncoder<'a> {
+        TextEncoder { inner: &self.inner, can_cut: self.can_cut, offsets, limits }
+    }
+
+    /// Tokens of the texts in a sequence of `max_length` tokens: those besides the special tokens.
+    fn token_budget(&self, is_pair: bool, max_length: usize) -> usize {
+        max_length.saturating_sub(self.inner.get_post_processor().map_or(0, |post| post.added_tokens(is_pair)))
+    }
+
+    /// Truncates the encodings to `token_budget` tokens and adds special tokens.
     fn truncate_and_post_process(
         &self,
         first: Encoding,
         second: Option<Encoding>,
-        max_length: usize,
+        token_budget: usize,
     ) -> Result<(Encoding, bool)> {
-        let special_count = self.inner.get_post_processor().map_or(0, |post| post.added_tokens(second.is_some()));
         let length = first.len() + second.as_ref().map_or(0, Encoding::len);
-        let token_budget = max_length.saturating_sub(special_count);
         let truncated = length > token_budget;
         let (first, second) = match truncated {
             false => (first, second),
@@ -192,14 +230,36 @@ impl Tokenizer {
     /// Encodes a prompt with the special tokens that the tokenizer adds at its start, without those at its end.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, true).map_err(Error::internal)?;
-        let mut ids = encoding.get_ids().to_vec();
-        let trailing_special_tokens =
-            encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
-        // A prompt of special tokens alone is kept.
-        if trailing_special_tokens < ids.len() {
-            ids.truncate(ids.len() - trailing_special_tokens);
+        Ok(without_trailing_special_tokens(&encoding))
+    }
+
+    /// [`Self::encode_prompt`] within the limits of a request; `None` if the prompt has more than `max_length` tokens, of which
+    /// only the first are found.
+    ///
+    /// # Errors
+    /// `Invalid` (`text_too_long`), as for [`Self::encode_within`].
+    pub fn encode_prompt_within(&self, text: &str, limits: TextLimits) -> Result<Option<Vec<u32>>> {
+        let start = self.text_encoder(Offsets::None, limits).encode(text, limits.max_length)?;
+        if start.token_count() > limits.max_length {
+            return Ok(None);
         }
-        Ok(ids)
+        let encoding = self.inner.post_process(start.encoding, None, true).map_err(Error::internal)?;
+        Ok(Some(without_trailing_special_tokens(&encoding)))
+    }
+
+    /// [`Self::encode_chat`] within the limits of a request; `None` if the conversation has more than `max_length` tokens.
+    ///
+    /// # Errors
+    /// `Invalid`, as for [`Self::encode_chat`], and `text_too_long`, as for [`Self::encode_within`].
+    pub fn encode_chat_within(
+        &self,
+        messages: &[Message],
+        options: &RenderOptions,
+        limits: TextLimits,
+    ) -> Result<Option<Vec<u32>>> {
+        let text = self.chat_template()?.render_prompt(messages, options)?;
+        let start = self.text_encoder(Offsets::None, limits).encode(&text, limits.max_length)?;
+        Ok((start.token_count() <= limits.max_length).then(|| start.encoding.get_ids().to_vec()))
     }
 
     /// Encodes a prompt, whose own encoding is `prompt_ids`, with its completion. If a token would span the boundary, the two are
@@ -257,6 +317,18 @@ impl Tokenizer {
             }
         }
     }
+}
+
+/// Ids of a prompt without the special tokens at its end.
+fn without_trailing_special_tokens(encoding: &Encoding) -> Vec<u32> {
+    let mut ids = encoding.get_ids().to_vec();
+    let trailing_special_tokens =
+        encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
+    // A prompt of special tokens alone is kept.
+    if trailing_special_tokens < ids.len() {
+        ids.truncate(ids.len() - trailing_special_tokens);
+    }
+    ids
 }
 
 fn invalid_chat_template(reason: &str) -> Error {

@@ -12,6 +12,19 @@ pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
     exponentials.into_iter().map(|value| value / total).collect()
 }
 
+/// Indices of the `count` most probable entries, sorted. A tie is decided for the earlier entry, as in `argmax`.
+pub fn most_probable(probabilities: &[f64], count: usize) -> Vec<usize> {
+    let by_probability =
+        |one: &usize, other: &usize| probabilities[*other].total_cmp(&probabilities[*one]).then(one.cmp(other));
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    if let Some(last) = count.checked_sub(1).filter(|last| *last < order.len()) {
+        order.select_nth_unstable_by(last, by_probability);
+    }
+    order.truncate(count);
+    order.sort_unstable_by(by_probability);
+    order
+}
+
 /// Mean negative log likelihood of the classes under logits `(examples, classes)`.
 pub fn cross_entropy(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> f64 {
     smoothed_cross_entropy(logits, class_count, targets, temperature, 0.0)
@@ -87,6 +100,18 @@ pub fn expected_calibration_error(logits: &[f32], class_count: usize, targets: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_probable_are_those_of_a_full_sort() {
+        // Few different values, so that there are ties.
+        let probabilities: Vec<f64> = (0..500_u64).map(|index| (index * index % 37) as f64 / 37.0).collect();
+        let mut sorted: Vec<usize> = (0..500).collect();
+        sorted.sort_by(|one, other| probabilities[*other].total_cmp(&probabilities[*one]).then(one.cmp(other)));
+        for count in [0, 1, 2, 14, 499, 500, 501] {
+            assert_eq!(most_probable(&probabilities, count), sorted[..count.min(500)], "{count}");
+        }
+        assert!(most_probable(&[], 1).is_empty());
+    }
 
     #[test]
     fn temperature_scaling_matches_confidence_to_accuracy() {

@@ -3,7 +3,7 @@
 use super::word_spans;
 use crate::error::{Error, Result};
 use crate::model::chat::{Json, Message};
-use crate::model::{CharSpan, Tokenizer, Tokens};
+use crate::model::{CharSpan, TextLimits, Tokenizer, Tokens};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use utoipa::ToSchema;
@@ -127,8 +127,14 @@ impl Input {
     }
 
     /// Tokens of the text with its pair.
-    pub fn tokenize(&self, tokenizer: &Tokenizer, max_length: usize) -> Result<Tokens> {
-        tokenizer.encode(&self.joined_text(), self.text_pair.as_deref(), max_length)
+    pub fn tokenize(&self, tokenizer: &Tokenizer, limits: TextLimits) -> Result<Tokens> {
+        tokenizer.encode_within(&self.joined_text(), self.text_pair.as_deref(), limits)
+    }
+
+    /// Size of the texts in bytes.
+    pub fn text_bytes(&self) -> usize {
+        let words = self.tokens.iter().flatten().map(|word| word.len() + 1).sum::<usize>();
+        self.text.len() + self.text_pair.as_ref().map_or(0, String::len) + words
     }
 
     /// Text that is tokenized.

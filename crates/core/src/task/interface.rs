@@ -3,7 +3,7 @@
 use super::objective::{Objective, ObjectiveContext};
 use super::{Example, HeadSpec, HeadType, Input, Prediction, RowSchema};
 use crate::error::{FieldError, Result};
-use crate::model::{BaseModel, BaseModelInfo, ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
+use crate::model::{BaseModel, BaseModelInfo, ClassificationHeadSpec, Pooling, TextLimits, Tokenizer, Tokens};
 use espalier_tensor::backend::Activation;
 use std::collections::BTreeSet;
 
@@ -23,8 +23,11 @@ pub trait Task {
     /// Rows that the head reads and what it computes from them, for an adapter with these labels.
     fn head(&self, labels: &[String]) -> HeadSpec;
 
-    /// Tokens of one input of a request: at most `max_length`.
-    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens>;
+    /// Tokens of one input of a request, truncated to `limits.max_length`.
+    ///
+    /// # Errors
+    /// `Invalid` (`text_too_long`), as for [`Tokenizer::encode_within`].
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, limits: TextLimits) -> Result<Tokens>;
 
     /// Sequences of a training example, each of at most `max_length` tokens: one, or one per text that is compared.
     fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>>;

@@ -87,16 +87,9 @@ const MAX_TOP_TOKENS: usize = 100;
 /// Most probable tokens of a row of logits, sorted: id and probability of each, flattened.
 pub fn top_tokens(logits: &[f32]) -> Vec<f32> {
     let probabilities = calibration::softmax(logits, 1.0);
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let by_probability = |one: &u32, other: &u32| {
-        probabilities[*other as usize].total_cmp(&probabilities[*one as usize]).then(one.cmp(other))
-    };
-    let count = top_token_count(logits.len());
-    order.select_nth_unstable_by(count - 1, by_probability);
-    order.truncate(count);
-    order.sort_unstable_by(by_probability);
+    let ids = calibration::most_probable(&probabilities, top_token_count(logits.len()));
     // An `f32` holds integers of 24 bits exactly, and no vocabulary is larger.
-    order.iter().flat_map(|id| [*id as f32, probabilities[*id as usize] as f32]).collect()
+    ids.into_iter().flat_map(|id| [id as f32, probabilities[id] as f32]).collect()
 }
 
 /// Number of [`top_tokens`] of a row.

@@ -2,7 +2,7 @@
 
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::error::{Error, Location};
-use espalier_core::model::{BaseModel, Pooling};
+use espalier_core::model::{BaseModel, Pooling, TextLimits};
 use espalier_core::task::Input;
 use espalier_core::task::objective::MicroBatch;
 use espalier_core::task::sequence_classification::ClassObjective;
@@ -37,7 +37,10 @@ fn gradients_within(budget: u64, base: &Arc<BaseModel>, spec: &Spec, step: u64) 
         tensor.values.iter_mut().enumerate().for_each(|(index, value)| *value += 0.01 * (index % 7) as f32);
     }
     let (network, built) = Network::build(base, spec, ParameterBuilder::from_weights(weights)).unwrap();
-    let tokens = spec.task.tokenize_input(base.tokenizer(), &Input::from_text("where is my card"), 64).unwrap();
+    let tokens = spec
+        .task
+        .tokenize_input(base.tokenizer(), &Input::from_text("where is my card"), TextLimits::tokens(64))
+        .unwrap();
     let objective = ClassObjective { classes: vec![1], class_count: spec.labels.len() };
     let dropout = Dropout { seed: 1, step, example_ids: vec![4] };
     let parameters = network.upload(&built.tensors).unwrap();

@@ -88,6 +88,11 @@ impl KvBlock {
         self.0.downcast_ref()
     }
 
+    /// Whether another handle shares the data.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Returns the data for writing if it is a `T`; shared data is cloned first.
     pub fn make_mut<T: Any + Clone + Send + Sync>(&mut self) -> Option<&mut T> {
         if Arc::get_mut(&mut self.0).is_none() {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 type TestCache = Arc<AdapterCache<String>>;
 
-async fn get(cache: &TestCache, version: &str, bytes: u64) -> Arc<String> {
+async fn get(cache: &TestCache, version: &str, bytes: u64) -> Pinned<String> {
     let value = version.to_string();
     cache.get_or_load(version, async move { Ok((value, bytes)) }).await.unwrap()
 }
@@ -33,7 +33,7 @@ async fn concurrent_lookups_of_a_version_load_it_once() {
     };
     let results = join_all((0..64).map(lookup)).await;
     let first = results[0].as_ref().unwrap();
-    assert!(results.iter().all(|result| Arc::ptr_eq(result.as_ref().unwrap(), first)), "all have the same value");
+    assert!(results.iter().all(|result| result.as_ref().unwrap().is_same(first)), "all have the same value");
     assert_eq!(loads.load(Ordering::SeqCst), 1);
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.misses, stats.entries, stats.bytes), (63, 1, 1, 10));
@@ -88,7 +88,7 @@ async fn an_adapter_in_use_is_not_evicted() {
     let used = get(&cache, "used", 60).await;
     drop(get(&cache, "idle", 40).await);
     drop(get(&cache, "new", 40).await);
-    assert!(Arc::ptr_eq(&used, &cache.get_or_load("used", must_not_load()).await.unwrap()));
+    assert!(used.is_same(&cache.get_or_load("used", must_not_load()).await.unwrap()));
     let stats = cache.stats();
     assert_eq!((stats.bytes, stats.evictions), (100, 1), "the idle one was evicted, though it was used later");
 }
@@ -117,15 +117,17 @@ async fn an_invalidated_adapter_stays_with_its_users() {
     let cache: TestCache = AdapterCache::new(100);
     let used = get(&cache, "a", 10).await;
     cache.invalidate("a");
-    assert_eq!((cache.stats().entries, cache.stats().bytes), (0, 0));
+    assert_eq!((cache.stats().entries, cache.stats().bytes), (0, 10), "a value in use takes memory");
     assert_eq!(*used, "a");
     let reloaded = get(&cache, "a", 10).await;
-    assert!(!Arc::ptr_eq(&used, &reloaded));
+    assert!(!used.is_same(&reloaded));
 }
 
 #[tokio::test]
 async fn a_load_invalidated_in_flight_is_returned_and_not_cached() {
     let cache: TestCache = AdapterCache::new(100);
+    // Loads wait for the first one, which tells their size.
+    drop(get(&cache, "first", 10).await);
     let (release, gate) = oneshot::channel::<()>();
     let load = async move {
         gate.await.unwrap();
@@ -141,51 +143,34 @@ async fn a_load_invalidated_in_flight_is_returned_and_not_cached() {
     assert_eq!(*cache.get_or_load("a", must_not_load()).await.unwrap(), "new");
 }
 
-fn insert(lru: &mut LruMap<u8>, version: &str, bytes: u64) -> Arc<u8> {
-    let value = Arc::new(0);
-    lru.insert(version, &value, bytes);
-    value
-}
-
-#[test]
-fn the_least_recently_used_is_evicted_first() {
-    let mut lru = LruMap::new(100);
-    for version in ["a", "b"] {
-        drop(insert(&mut lru, version, 40));
+#[tokio::test]
+async fn adapters_in_use_bound_the_cache() {
+    let cache: TestCache = AdapterCache::new(100);
+    let lookup = |number: usize| {
+        let cache = Arc::clone(&cache);
+        async move {
+            let found = cache.get_or_load(&number.to_string(), async move { Ok((number.to_string(), 30)) }).await;
+            assert!(cache.stats().bytes <= 100 + 30, "the budget is exceeded by one adapter at most");
+            found
+        }
+    };
+    let (in_use, refused): (Vec<_>, Vec<_>) = join_all((0..20).map(lookup)).await.into_iter().partition(Result::is_ok);
+    for result in refused {
+        assert_eq!(result.unwrap_err().code(), "adapter_cache_full");
     }
-    drop(lru.get("a"));
-    drop(insert(&mut lru, "c", 40));
-    assert!(lru.get("b").is_none(), "a was used since");
-    assert!(lru.get("a").is_some() && lru.get("c").is_some());
-    assert_eq!((lru.bytes, lru.entries.len(), lru.evictions), (80, 2, 1));
-}
-
-#[test]
-fn a_pinned_value_is_not_evicted_until_it_is_released() {
-    let mut lru = LruMap::new(100);
-    let pinned = insert(&mut lru, "pinned", 60);
-    let other = insert(&mut lru, "other", 60);
-    assert_eq!(lru.bytes, 120, "both are in use");
-    drop(pinned);
-    assert!(lru.get("other").is_some(), "every use evicts");
-    assert!(lru.get("pinned").is_none());
-    assert_eq!(lru.bytes, 60);
-    drop(other);
-}
-
-#[test]
-fn a_value_larger_than_the_capacity_is_not_cached_and_evicts_nothing() {
-    let mut lru = LruMap::new(100);
-    drop(insert(&mut lru, "small", 100));
-    drop(insert(&mut lru, "large", 101));
-    assert!(lru.get("small").is_some());
-    assert!(lru.get("large").is_none());
-}
-
-#[test]
-fn inserting_a_version_again_does_not_count_its_bytes_twice() {
-    let mut lru = LruMap::new(100);
-    drop(insert(&mut lru, "a", 40));
-    drop(insert(&mut lru, "a", 50));
-    assert_eq!((lru.bytes, lru.entries.len()), (50, 1));
+    let mut in_use: Vec<Pinned<String>> = in_use.into_iter().map(Result::unwrap).collect();
+    assert_eq!(in_use.len(), 4);
+    let version = in_use[0].clone();
+    assert!(
+        cache.get_or_load(&version, must_not_load()).await.unwrap().is_same(&version),
+        "adapters in use are served"
+    );
+    drop(version);
+    in_use.clear();
+    assert_eq!(
+        (cache.stats().bytes, cache.stats().entries),
+        (90, 3),
+        "the cache is trimmed when adapters are released"
+    );
+    assert_eq!(*get(&cache, "new", 30).await, "new");
 }

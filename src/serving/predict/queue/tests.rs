@@ -20,7 +20,7 @@ fn admit_tokenizing(queue: &Arc<PredictionQueue>, count: usize) -> QueuePermit {
     permit
 }
 
-fn push(queue: &Arc<PredictionQueue>, adapter: &str, count: usize) -> Vec<oneshot::Receiver<Result<OutputRow>>> {
+fn push(queue: &Arc<PredictionQueue>, adapter: &str, count: usize) -> QueuedRequest {
     admit_tokenizing(queue, count).push(&AdapterHandle::named(adapter), tokens(count))
 }
 
@@ -58,6 +58,28 @@ fn cancelled_requests_free_their_queue_space() {
     let _receivers = push(&queue, "active", 10);
     assert_eq!(next_batch_adapters(&queue), ["active"]);
     assert_eq!(queue.input_count(), 0);
+}
+
+#[test]
+fn a_waiting_worker_takes_a_request_that_was_not_announced() {
+    let queue = queue(10, ONE_HOUR);
+    let worker = thread::spawn({
+        let queue = Arc::clone(&queue);
+        move || next_batch_adapters(&queue)
+    });
+    while queue.lock().idle_workers == 0 {
+        thread::yield_now();
+    }
+    let _receivers = queue.admit(1).unwrap().push(&AdapterHandle::named("a"), tokens(1));
+    assert_eq!(worker.join().unwrap(), ["a"]);
+}
+
+#[test]
+fn a_cancelled_request_leaves_the_queue_at_once() {
+    let queue = queue(10, Duration::ZERO);
+    let _receivers = push(&queue, "active", 4);
+    drop(push(&queue, "cancelled", 6));
+    assert_eq!(queue.input_count(), 4, "no admission or batch was needed");
 }
 
 #[test]
@@ -112,7 +134,10 @@ fn a_closed_queue_is_drained_and_then_ends_its_workers() {
     queue.close();
     assert_eq!(next_batch_adapters(&queue), ["a"], "a closed queue waits for no other request");
     let late_receivers = late_permit.push(&AdapterHandle::named("b"), tokens(1));
-    assert!(late_receivers.into_iter().all(|receiver| receiver.blocking_recv().is_err()), "no worker is left");
+    assert!(
+        late_receivers.receivers.into_iter().all(|receiver| receiver.blocking_recv().is_err()),
+        "no worker is left"
+    );
     assert!(queue.next_batch().is_none());
     assert_eq!(queue.input_count(), 0);
 }

@@ -27,6 +27,11 @@ impl Message {
         self.field("content")
     }
 
+    /// Size of the content in bytes; for a list that of its JSON.
+    pub fn text_bytes(&self) -> usize {
+        self.content().map_or(0, |content| content.as_str().map_or_else(|| content.to_string().len(), str::len))
+    }
+
     /// `None` if the field is missing or null.
     pub fn field(&self, name: &str) -> Option<Json> {
         self.0.get_attr(name).ok().filter(|value| !value.is_undefined() && !value.is_none())

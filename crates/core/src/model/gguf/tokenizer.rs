@@ -4,13 +4,10 @@
 use super::file::{GgufFile, value_as_u64};
 use crate::error::Result;
 use crate::model::checkpoint_files::damaged_file_error;
+use crate::model::tokenizer::{LLAMA3_SPLIT_PATTERN, QWEN2_SPLIT_PATTERN};
 use candle_core::quantized::gguf_file::Value as Field;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-
-const LLAMA3_SPLIT_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2_SPLIT_PATTERN: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Type of a token, `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::{
     lm_tokenize,
 };
 use crate::error::{Error, Result};
-use crate::model::{Tokenizer, Tokens};
+use crate::model::{TextLimits, Tokenizer, Tokens};
 use crate::task::lm_loss::LanguageModelMetrics;
 use crate::task::lm_tokenize::next_token_ids;
 use crate::task::metrics::TaskMetrics;
@@ -41,8 +41,8 @@ impl Task for Config {
         HeadSpec::CAUSAL_LM
     }
 
-    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
-        input.tokenize(tokenizer, max_length)
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, limits: TextLimits) -> Result<Tokens> {
+        input.tokenize(tokenizer, limits)
     }
 
     fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {

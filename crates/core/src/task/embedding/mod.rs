@@ -7,7 +7,7 @@ use super::{
     Example, HeadSpec, Input, PostprocessContext, Prediction, RowSchema, Target, Task, TaskDefaults, UntrainableRows,
 };
 use crate::error::Result;
-use crate::model::{Pooling, Tokenizer, Tokens};
+use crate::model::{Pooling, TextLimits, Tokenizer, Tokens};
 use crate::task::metrics::{TaskMetrics, pearson, spearman};
 use crate::task::objective::{Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
@@ -76,8 +76,8 @@ impl Task for Config {
         HeadSpec::POOLED_ROW
     }
 
-    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
-        input.tokenize(tokenizer, max_length)
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, limits: TextLimits) -> Result<Tokens> {
+        input.tokenize(tokenizer, limits)
     }
 
     fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {

@@ -7,7 +7,7 @@ use super::{
     Example, HeadSpec, Input, InputProblem, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, lm_loss,
 };
 use crate::error::{Error, FieldError, Result};
-use crate::model::{BaseModelInfo, MlmVocabulary, Tokenizer, Tokens};
+use crate::model::{BaseModelInfo, MlmVocabulary, TextLimits, Tokenizer, Tokens};
 use crate::task::lm_loss::LanguageModelMetrics;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{LossAndGradient, LossContext, MaskingSeed, MicroBatch, Objective, ObjectiveContext};
@@ -69,8 +69,8 @@ impl Task for Config {
     }
 
     /// The positions of the masks are the target positions.
-    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
-        let mut tokens = tokenizer.encode(&input.joined_text(), None, max_length)?;
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, limits: TextLimits) -> Result<Tokens> {
+        let mut tokens = tokenizer.encode_within(&input.joined_text(), None, limits)?;
         let mask_id = tokenizer.mask_token().map(|(mask, _)| mask);
         tokens.target_positions =
             (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) == mask_id).map(|(position, _)| position).collect();

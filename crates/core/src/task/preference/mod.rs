@@ -7,7 +7,7 @@ use super::{
     lm_tokenize,
 };
 use crate::error::{Error, FieldError, Result};
-use crate::model::{Tokenizer, Tokens};
+use crate::model::{TextLimits, Tokenizer, Tokens};
 use crate::task::lm_loss::TOKEN_METRICS_WIDTH;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{Objective, ObjectiveContext, PairLogProbs};
@@ -76,8 +76,8 @@ impl Task for Config {
         HeadSpec::CAUSAL_LM
     }
 
-    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
-        input.tokenize(tokenizer, max_length)
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, limits: TextLimits) -> Result<Tokens> {
+        input.tokenize(tokenizer, limits)
     }
 
     fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {

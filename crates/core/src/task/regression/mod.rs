@@ -5,7 +5,7 @@
 
 use super::{Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, head};
 use crate::error::Result;
-use crate::model::{ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
+use crate::model::{ClassificationHeadSpec, Pooling, TextLimits, Tokenizer, Tokens};
 use crate::task::metrics::{TaskMetrics, pearson, spearman};
 use crate::task::objective::{LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
 use crate::task::row_targets::RowTargets;
@@ -56,8 +56,8 @@ impl Task for Config {
         HeadSpec::pooled(1, self.head.as_ref())
     }
 
-    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
-        input.tokenize(tokenizer, max_length)
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, limits: TextLimits) -> Result<Tokens> {
+        input.tokenize(tokenizer, limits)
     }
 
     fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {

@@ -5,7 +5,7 @@ use super::{
     Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, calibration, head,
 };
 use crate::error::Result;
-use crate::model::{ClassificationHeadSpec, Pooling, Tokenizer, Tokens};
+use crate::model::{ClassificationHeadSpec, Pooling, TextLimits, Tokenizer, Tokens};
 use crate::task::Target;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{LabelIds, LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
@@ -64,8 +64,8 @@ impl Task for Config {
         HeadSpec::pooled(labels.len(), self.head.as_ref())
     }
 
-    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
-        input.tokenize(tokenizer, max_length)
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, limits: TextLimits) -> Result<Tokens> {
+        input.tokenize(tokenizer, limits)
     }
 
     fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
@@ -141,11 +141,9 @@ pub struct Scored {
 /// Prediction from one row of logits.
 pub fn postprocess(labels: &[String], temperature: f32, logits: &[f32], top_k: usize) -> Prediction {
     let probabilities = calibration::softmax(logits, temperature);
-    let mut order: Vec<usize> = (0..labels.len()).collect();
-    // A tie is decided for the earlier label, as in `argmax`.
-    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
-    let scored_label = |index: &usize| Scored { label: labels[*index].clone(), score: probabilities[*index] as f32 };
-    let top: Vec<Scored> = order.iter().take(top_k.max(1)).map(scored_label).collect();
+    let scored_label = |index: usize| Scored { label: labels[index].clone(), score: probabilities[index] as f32 };
+    let top: Vec<Scored> =
+        calibration::most_probable(&probabilities, top_k.max(1)).into_iter().map(scored_label).collect();
     Prediction { label: top[0].label.clone(), score: top[0].score, top, logits: None }
 }
 

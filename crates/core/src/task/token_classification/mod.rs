@@ -6,7 +6,7 @@ use super::{
     word_spans,
 };
 use crate::error::Result;
-use crate::model::{CharSpan, Tokenizer, Tokens};
+use crate::model::{CharSpan, TextLimits, Tokenizer, Tokens};
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{LabelIds, LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
 use crate::task::row_targets::RowTargets;
@@ -79,16 +79,16 @@ impl Task for Config {
         HeadSpec::per_word(labels.len())
     }
 
-    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, max_length: usize) -> Result<Tokens> {
+    fn tokenize_input(&self, tokenizer: &Tokenizer, input: &Input, limits: TextLimits) -> Result<Tokens> {
         let (text, words) = input.text_and_word_spans();
-        tokenizer.encode_words(&text, &words, max_length)
+        tokenizer.encode_words(&text, &words, limits)
     }
 
     fn tokenize_example(&self, tokenizer: &Tokenizer, example: &Example, max_length: usize) -> Result<Vec<Tokens>> {
         let Target::Tags { words, .. } = &example.target else {
             return Err(example.wrong_target(self.type_name()));
         };
-        Ok(vec![tokenizer.encode_words(&example.text, words, max_length)?])
+        Ok(vec![tokenizer.encode_words(&example.text, words, TextLimits::tokens(max_length))?])
     }
 
     fn untrainable_rows(&self) -> UntrainableRows {
