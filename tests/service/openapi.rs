@@ -46,6 +46,8 @@ fn every_designed_endpoint_is_documented() {
         "post /jobs/{id}/cancel",
         "post /jobs/{id}/pause",
         "post /jobs/{id}/resume",
+        "post /jobs/{id}/retry",
+        "delete /jobs/{id}",
         "get /jobs/{id}/events",
         "post /datasets",
         "get /datasets",
