@@ -34,9 +34,7 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_KEEP_EVENTS", value_name = "TIME", default_value = "30d", value_parser = units::parse_retention_time)]
     pub keep_events: RetentionTime,
 
-    /// Number of the newest versions of each adapter name that are kept [default: all]
-    ///
-    /// A version that an unfinished job starts from is kept as well.
+    /// Number of the newest versions of each adapter name that are kept, beside those that unfinished jobs start from [default: all]
     #[arg(long, env = "ESPALIER_KEEP_VERSIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep_versions: Option<u32>,
 

@@ -6,7 +6,7 @@ use super::connection::Rejection;
 use super::drain_body::{BodyWait, drain_request_body};
 use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
-use super::openai;
+use super::openai_error;
 use super::state::Settings;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -140,8 +140,8 @@ fn render_problem(mut response: Response, method: &str, path: &str, request_id: 
     if let Some(cause) = &error.cause {
         tracing::error!(request_id = request_id, error = format!("{cause:#}"), "request failed");
     }
-    match openai::error::uses_openai_errors(path) {
-        true => openai::error::render(response, error, request_id),
+    match openai_error::uses_openai_errors(path) {
+        true => openai_error::render(response, error, request_id),
         false => error::render(response, error, request_id),
     }
 }

@@ -24,6 +24,7 @@ mod metrics_endpoint;
 mod middleware_stack;
 mod multipart;
 pub mod openai;
+mod openai_error;
 mod openapi;
 mod pagination;
 pub mod predict;

@@ -3,8 +3,7 @@
 //! Errors that follow from the form of an operation (its body, parameters, method) are added here, so that none is forgotten.
 
 use super::error::{PROBLEM_JSON, Problem};
-use super::openai;
-use super::openai::error::OpenAiError;
+use super::openai_error::{self, OpenAiError};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn, PathItem};
@@ -61,7 +60,7 @@ pub fn complete_document(mut document: openapi::OpenApi) -> openapi::OpenApi {
             for status in statuses {
                 responses.entry(status.to_string()).or_insert_with(|| response_ref(status));
             }
-            let format = match openai::error::uses_openai_errors(path) {
+            let format = match openai_error::uses_openai_errors(path) {
                 true => ErrorFormat::OpenAi,
                 false => ErrorFormat::Problem,
             };

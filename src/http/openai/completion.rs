@@ -1,11 +1,11 @@
 //! Runs a chat or text completion and answers with one body or with a stream of chunks, with log
 //! probabilities of the tokens in OpenAI's formats.
 
-use super::error;
 use super::request::{model_not_found, resolve_model};
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::generation::stream::{StreamEvent, Usage, event_stream, finish_reason_name};
+use crate::http::openai_error;
 use crate::http::sse;
 use crate::http::state::AppState;
 use crate::serving::generation::TokenOutput;
@@ -152,7 +152,7 @@ fn stream_chunks<F: CompletionFormat>(
             }
             StreamEvent::Failed(failure) => {
                 chunks.options.include_usage = false;
-                vec![sse::json_event(&error::error_body(&ApiError::from(failure), &chunks.meta.id))]
+                vec![sse::json_event(&openai_error::error_body(&ApiError::from(failure), &chunks.meta.id))]
             }
             StreamEvent::Done => chunks.final_events(),
         })

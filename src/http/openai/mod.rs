@@ -1,11 +1,10 @@
 //! OpenAI-compatible endpoints: `/v1/chat/completions`, `/v1/completions` and `/v1/models`.
 //!
-//! `model` is the base model's name, or an adapter's name, id or `name@version`. Errors have OpenAI's format ([`error`]).
+//! `model` is the base model's name, or an adapter's name, id or `name@version`. Errors have OpenAI's format ([`super::openai_error`]).
 
 mod chat;
 mod completion;
 mod completions;
-pub mod error;
 mod models;
 mod request;
 

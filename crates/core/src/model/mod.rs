@@ -9,6 +9,7 @@ mod checkpoint;
 mod checkpoint_files;
 mod classification_head;
 mod config_checks;
+mod cut_points;
 mod embeddings;
 mod generation_config;
 mod gguf;

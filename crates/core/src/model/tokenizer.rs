@@ -1,15 +1,14 @@
 //! Tokenizer: from text to token ids, with truncation and special tokens; prompts,
 //! completions and conversations for causal language models.
 
-mod cut_points;
 #[cfg(test)]
 mod tests;
 mod text_start;
 
-pub(in crate::model) use cut_points::{LLAMA3_SPLIT_PATTERN, QWEN2_SPLIT_PATTERN};
 pub use text_start::TextLimits;
 
 use super::checkpoint_files::damaged_file_error;
+use super::cut_points;
 use super::generation_config::GenerationConfig;
 use super::tokens::{CharSpan, MlmVocabulary, Tokens};
 use crate::error::{Context, Error, Result};

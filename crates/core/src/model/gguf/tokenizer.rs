@@ -4,7 +4,7 @@
 use super::file::{GgufFile, value_as_u64};
 use crate::error::Result;
 use crate::model::checkpoint_files::damaged_file_error;
-use crate::model::tokenizer::{LLAMA3_SPLIT_PATTERN, QWEN2_SPLIT_PATTERN};
+use crate::model::cut_points::{LLAMA3_SPLIT_PATTERN, QWEN2_SPLIT_PATTERN};
 use candle_core::quantized::gguf_file::Value as Field;
 use serde_json::{Value, json};
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! Tokenizing the start of a text gives the tokens of the whole text, for every kind of tokenizer.
 
 use super::*;
+use crate::model::cut_points::{LLAMA3_SPLIT_PATTERN, QWEN2_SPLIT_PATTERN};
 use espalier_tensor::seeded_rng::SeededRng;
 use serde_json::json;
 use std::path::PathBuf;
@@ -173,8 +174,12 @@ fn encode_whole(
 
 fn encode_words_whole(tokenizer: &Tokenizer, text: &str, words: &[CharSpan], max_length: usize) -> Tokens {
     // Without cut points a text is tokenized as a whole.
-    let whole =
-        Tokenizer { inner: tokenizer.inner.clone(), can_cut: false, generation_config: GenerationConfig::default() };
+    let whole = Tokenizer {
+        inner: tokenizer.inner.clone(),
+        id_count: tokenizer.id_count,
+        can_cut: false,
+        generation_config: GenerationConfig::default(),
+    };
     whole.encode_words(text, words, TextLimits::tokens(max_length)).unwrap()
 }
 

@@ -1,8 +1,8 @@
 //! Encodes as much of a text as the first tokens need: the start of the text up to a cut point, and twice as much until it has
 //! enough tokens.
 
-use super::cut_points::{first_cut, last_cut};
 use crate::error::{Error, Result};
+use crate::model::cut_points::{first_cut, last_cut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokenizers::{Encoding, Tokenizer};
 
