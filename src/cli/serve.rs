@@ -5,8 +5,8 @@ use super::open_files;
 use crate::config::{Config, LogFlags, LogFormat, Role, Secret, Settings};
 use crate::http::{self, ApiKeys, AppState, ConcurrencyLimits, JobMetrics, Metrics};
 use crate::serving::InferenceService;
-use crate::store::blobs::{DataDir, GcReport};
-use crate::store::{self, DeletedRows, RetentionPolicy, Store, retention};
+use crate::store::blobs::DataDir;
+use crate::store::{self, Store, retention};
 use crate::worker::{WorkerContext, Workers};
 use espalier_core::error::{Context, Result};
 use espalier_core::model::{BaseModel, hub};
@@ -99,52 +99,14 @@ async fn open_store(settings: &Settings, data_dir: &Arc<DataDir>) -> Result<Arc<
     Ok(store)
 }
 
-/// Applies the retention policy at the start and at every interval, until shutdown.
-async fn retention_loop(
-    store: Arc<dyn Store>,
-    data_dir: Arc<DataDir>,
-    policy: RetentionPolicy,
-    interval: Duration,
-    shutdown: CancellationToken,
-) {
-    loop {
-        match retention::apply(&store, &data_dir, &policy).await {
-            Ok((rows, blobs)) => log_deletions(&rows, &blobs),
-            Err(error) => tracing::warn!(%error, "retention policy not applied; trying again later"),
-        }
-        if shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_none() {
-            return;
-        }
-    }
-}
-
-fn log_deletions(rows: &DeletedRows, blobs: &GcReport) {
-    if *rows == DeletedRows::default() && *blobs == GcReport::default() {
-        return;
-    }
-    tracing::info!(
-        jobs = rows.jobs,
-        events = rows.events,
-        adapters = rows.adapters,
-        dataset_files = blobs.datasets,
-        adapter_folders = blobs.adapters,
-        checkpoint_folders = blobs.checkpoints,
-        "deleted what is not kept"
-    );
-}
-
 async fn serve(components: Components, listener: TcpListener, max_connections: usize) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("listening")?;
     let address = listener.local_addr().context("listening")?;
     let shutdown = CancellationToken::new();
     let mut signals = Signals::install().context("installing signal handlers")?;
-    tokio::spawn(retention_loop(
-        Arc::clone(&components.store),
-        Arc::clone(&components.data_dir),
-        components.settings.retention,
-        components.settings.retention_interval,
-        shutdown.clone(),
-    ));
+    let (store, data_dir) = (Arc::clone(&components.store), Arc::clone(&components.data_dir));
+    let (policy, interval) = (components.settings.retention, components.settings.retention_interval);
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(retention::run(store, data_dir, policy, interval)));
     let workers = start_workers(&components);
     let shutdown_timeout = components.settings.shutdown_timeout.saturating_sub(RUNTIME_SHUTDOWN_TIMEOUT);
     let connections = components.settings.http.connections;

@@ -4,12 +4,44 @@ use super::blobs::{DataDir, GcReport, LiveBlobs};
 use super::interface::Store;
 use super::model::{DeletedRows, RetentionPolicy};
 use espalier_core::error::{Context, Error, Result};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// Minimum age of unreferenced blobs that garbage collection deletes; the row of a younger blob may not be inserted yet.
 const GC_MIN_AGE: Duration = Duration::from_secs(3600);
+
+/// Applies the policy now and at every interval.
+pub async fn run(
+    store: Arc<dyn Store>,
+    data_dir: Arc<DataDir>,
+    policy: RetentionPolicy,
+    interval: Duration,
+) -> Infallible {
+    loop {
+        match apply(&store, &data_dir, &policy).await {
+            Ok((rows, blobs)) => log_deletions(&rows, &blobs),
+            Err(error) => tracing::warn!(%error, "retention policy not applied; trying again later"),
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+fn log_deletions(rows: &DeletedRows, blobs: &GcReport) {
+    if *rows == DeletedRows::default() && *blobs == GcReport::default() {
+        return;
+    }
+    tracing::info!(
+        jobs = rows.jobs,
+        events = rows.events,
+        adapters = rows.adapters,
+        dataset_files = blobs.datasets,
+        adapter_folders = blobs.adapters,
+        checkpoint_folders = blobs.checkpoints,
+        "deleted what is not kept"
+    );
+}
 
 /// Applies the policy once. It can run at any time and in several processes at once.
 pub async fn apply(

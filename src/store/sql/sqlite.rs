@@ -149,7 +149,8 @@ fn pool_options(max_connections: u32) -> SqlitePoolOptions {
 
 /// SQLite opens a file read-only if it cannot be opened for writing at that moment, and such a connection never writes.
 async fn check_writable(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    connection.execute("begin immediate; rollback").await.map(drop)
+    // On a read-only connection `begin immediate` succeeds and begins to read.
+    connection.execute("begin immediate; create table write_check (id integer); rollback").await.map(drop)
 }
 
 /// Whether a connection that returns to its pool is outside a transaction; otherwise the pool closes it and opens another.

@@ -46,6 +46,7 @@ fn job_has_every_documented_field() {
         "method",
         "metrics",
         "name",
+        "next_attempt_at",
         "options",
         "progress",
         "queue_position",
@@ -237,7 +238,10 @@ fn health_metrics_and_docs_need_no_network() {
     app.post("/predict", &json!({"inputs": ["a", "b"]}));
     assert_eq!((series(asked), series("espalier_serving_batched_inputs_total")), (Some(1.0), Some(2.0)));
     app.train_to_success(&short_job("questions", 1));
-    assert_eq!(series("espalier_jobs{status=\"succeeded\"}"), Some(1.0));
+    // The numbers of jobs are read every few seconds.
+    crate::api::kill_points::wait_until("the finished job", || {
+        series("espalier_jobs{status=\"succeeded\"}") == Some(1.0)
+    });
 
     let document = app.get("/openapi.yaml");
     assert_eq!(document.header("content-type"), Some("application/yaml"));

@@ -143,7 +143,7 @@ fn running_generations_finish_and_new_ones_are_refused() {
                 let (path, body) = long_request(kind, &model, kind == 0);
                 let mut client = RawHttpClient::new(&url);
                 let (length, start) = (body.to_string().len(), &body.to_string()[..body.to_string().len() - 1]);
-                let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+                let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n");
                 client.send(&format!("{head}content-length: {length}\r\n\r\n{start}")).unwrap();
                 (path, client)
             })

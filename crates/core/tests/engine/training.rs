@@ -61,6 +61,20 @@ fn assert_equal(found: &TrainingResult, expected: &TrainingResult) {
     assert_eq!(found.temperature, expected.temperature);
 }
 
+/// With one step in an epoch, the first epoch ends before the warm-up has changed anything.
+#[test]
+fn an_epoch_without_an_update_is_never_the_best() {
+    let (base, task) = (espalier_testing::jobs::tiny_base(), task::Config::default());
+    for seed in 0..5 {
+        let request = serde_json::json!({"epochs": 4, "batch_size": 32, "seed": seed});
+        let hyperparameters = serde_json::from_value(request).unwrap();
+        let (spec, data) = espalier_testing::tasks::spec_and_data(&base, &task, lora(0.0), hyperparameters, 24);
+        let trained = train_uninterrupted(&base, &spec, &data, 1);
+        assert_eq!(trained.metrics["steps"], 4);
+        assert!(trained.metrics["best_step"].as_u64().unwrap() >= 2, "{}", trained.metrics);
+    }
+}
+
 #[test]
 fn thread_count_does_not_change_the_bits() {
     let head = adapter::Config::Head(adapter::head::Config { dropout: 0.1 });

@@ -11,7 +11,7 @@ use crate::task::row_targets::RowTargets;
 use crate::training::checkpoint::Score;
 use crate::training::job::TrainingResult;
 use crate::training::progress::{Interrupted, MetricsRow, ProgressReporter};
-use crate::training::{batching, parallel_forward};
+use crate::training::{batching, optimizer, parallel_forward};
 use espalier_tensor::Tensor;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ impl Trainer<'_> {
             // A fresh adapter equals the base model: its evaluation is recorded for comparison, but it is never the best.
             let is_base_only =
                 self.spec.from_adapter.is_none() && self.network.first_trainable_layer() != FirstTrainableLayer::Head;
-            if self.state.trainer_state.step > 0 || !is_base_only {
+            if self.have_parameters_changed() || !is_base_only {
                 self.state.update_best(evaluation.score(self.spec.selection_metric()));
             }
             self.state.trainer_state.metrics_rows.push(row);
@@ -52,6 +52,13 @@ impl Trainer<'_> {
         self.generate_samples(reporter)?;
         self.state.trainer_state.last_evaluated_step = Some(self.state.trainer_state.step);
         Ok(())
+    }
+
+    /// Whether a step had a learning rate above zero, which the first step of a warm-up has not.
+    fn have_parameters_changed(&self) -> bool {
+        let hyperparameters = &self.spec.hyperparameters;
+        let rate = |step| optimizer::learning_rate(step, self.total_steps, hyperparameters);
+        (1..=self.state.trainer_state.step).any(|step| rate(step) > 0.0)
     }
 
     /// Score of the best evaluation so far, including one of the current parameters. Does not change the state.
