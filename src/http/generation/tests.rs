@@ -23,7 +23,7 @@ fn an_input_is_a_text_or_a_conversation() {
 #[test]
 fn a_wrong_field_is_located_by_its_pointer() {
     for (body, pointer, words) in [
-        (r#"{"inputs": ["a"], "temperatur": 1}"#, "/temperatur", "unknown field"),
+        (r#"{"inputs": ["a"], "warmth": 1}"#, "/warmth", "unknown field"),
         (r#"{"inputs": ["a"], "temperature": "hot"}"#, "/temperature", "expected f32"),
         (r#"{"inputs": ["a"], "logit_bias": {"3": "x"}}"#, "/logit_bias/3", "expected f32"),
         (r#"{"inputs": ["a"], "max_tokens": -1}"#, "/max_tokens", "expected u32"),
