@@ -3,8 +3,9 @@
     python3 benches/overload.py [--seconds 60] [--short 64] [--long 32] [--hostile 8]
 
 First the short requests (one text of the sample) alone, over --short connections that each send the next request as soon as the last one
-is answered: the capacity. Then all together: --long connections send eight texts of 2 MB, --hostile connections send one text of 15 MB,
-malformed JSON and unknown fields in turn. A third process polls /health/live. The goodput of the short requests, the latency of the
+is answered: the capacity. Then all together: --long connections send eight texts of 2 MB, with a second between an answer and the next
+request, and --hostile connections send one text of 15 MB, malformed JSON or unknown fields, with 0.2 seconds between: the senders run on
+the same processor. A third process polls /health/live. The goodput of the short requests, the latency of the
 health check, the memory of the server, and the time until a request was refused are measured.
 """
 
@@ -48,15 +49,16 @@ def finish_load(process):
 class Senders:
     """Threads that send requests until the end and record each status with its time in seconds."""
 
-    def __init__(self, address, bodies, count, end):
+    def __init__(self, address, bodies, count, end, pause):
         self.answers = []
         self.threads = [
-            threading.Thread(target=self.send, args=(address, bodies[number % len(bodies)], end), daemon=True) for number in range(count)
+            threading.Thread(target=self.send, args=(address, bodies[number % len(bodies)], end, pause), daemon=True)
+            for number in range(count)
         ]
         for thread in self.threads:
             thread.start()
 
-    def send(self, address, body, end):
+    def send(self, address, body, end, pause):
         while time.monotonic() < end:
             started = time.monotonic()
             try:
@@ -67,8 +69,7 @@ class Senders:
                 status = 0
             self.answers.append((status, time.monotonic() - started))
             connection.close()
-            if status == 503:
-                time.sleep(0.2)
+            time.sleep(pause)
 
     def counts(self):
         counts = {}
@@ -119,7 +120,7 @@ def main():
         before = server.memory()["VmRSS"]
         end = time.monotonic() + options.seconds
         health = Health(server.address, end)
-        others = {"long": Senders(server.address, [long_text], options.long, end), "hostile": Senders(server.address, hostile, options.hostile, end)}
+        others = {"long": Senders(server.address, [long_text], options.long, end, 1.0), "hostile": Senders(server.address, hostile, options.hostile, end, 0.2)}
         together = finish_load(start_load(load_program, server.address, options.seconds, options.short, short))
         common.header("figure", "value")
         common.row("short requests/s alone", f"{alone['requests_per_second']:.1f}, p99 {alone['p99_ms']:.0f} ms")

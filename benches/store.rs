@@ -7,8 +7,9 @@
 
 use espalier::store::{self, DEFAULT_OWNER, NewDataset, NewJob, PageRequest, Status, Store, WorkerId};
 use espalier_core::dataset::{Format, OnBadRows, Options, Report};
-use espalier_core::training::{Plan, Spec};
-use serde_json::json;
+use espalier_core::training::hyperparameters::DefaultsContext;
+use espalier_core::training::{Hyperparameters, Plan, Spec, Validation};
+use espalier_core::{adapter, task};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -74,7 +75,7 @@ async fn add_template(store: &dyn Store) -> Outcome<()> {
         report: Report::default(),
     };
     let dataset_id = store.add_dataset(dataset).await?.id;
-    let spec: Plan = serde_json::from_value::<Spec>(template_spec())?.into();
+    let spec: Plan = template_spec().into();
     let (id, owner) = (Uuid::now_v7(), DEFAULT_OWNER.to_string());
     let job = NewJob { id, owner, name: None, dataset_id, validation_dataset_id: None, options, spec };
     store.add_job(job, 1000).await?;
@@ -82,14 +83,28 @@ async fn add_template(store: &dyn Store) -> Outcome<()> {
 }
 
 /// Specification with 77 labels, as of a job on banking77.
-fn template_spec() -> serde_json::Value {
-    let labels: Vec<String> = (0..77).map(|label| format!("label_number_{label}")).collect();
-    json!({
-        "task": {"type": "sequence_classification", "pooling": "mean"},
-        "method": {"type": "lora", "rank": 8, "alpha": 16.0},
-        "hyperparameters": {"epochs": 3, "batch_size": 32, "learning_rate": 0.002, "max_length": 128, "seed": 42},
-        "validation": {"fraction": 0.1}, "labels": labels, "micro_batch_tokens": 4096, "kernels": "cpu", "base": "ba".repeat(32),
-    })
+fn template_spec() -> Spec {
+    let task = task::Config::default();
+    let context = DefaultsContext {
+        examples: 10_000,
+        max_tokens: 128,
+        learning_rate: 1e-3,
+        min_steps: 1,
+        metric_names: &["accuracy"],
+        task_defaults: task.defaults(),
+    };
+    Spec {
+        task,
+        method: adapter::Config::default(),
+        from_adapter: None,
+        hyperparameters: Hyperparameters::default().resolve(context, &mut Vec::new()),
+        validation: Validation::Fraction(0.1),
+        samples: None,
+        labels: (0..77).map(|label| format!("label_number_{label}")).collect(),
+        micro_batch_tokens: 4096,
+        kernels: "cpu".to_string(),
+        base: "ba".repeat(32),
+    }
 }
 
 /// Copies the only job `copies` times, a second apart, by SQL.

@@ -10,13 +10,17 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use espalier_core::error::Error;
+use espalier_core::error::{Context, Error};
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Larger JSON bodies are parsed on a blocking thread: 64 KiB take a millisecond at most.
 const MAX_INLINE_PARSED_BYTES: usize = 64 * 1024;
+
+/// Held while a large JSON body is parsed.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(1);
 
 /// Extracts a JSON body. Errors name unknown, missing and mistyped fields by pointer.
 pub struct Json<T>(pub T);
@@ -50,7 +54,11 @@ pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
 pub async fn parse_json<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> ApiResult<T> {
     match body.len() <= MAX_INLINE_PARSED_BYTES {
         true => json::parse(&body),
-        false => run_blocking("parsing a JSON body", move || Ok(json::parse(&body))).await?,
+        false => {
+            // One at a time, so that large bodies do not take the processor from small requests.
+            let _permit = LARGE_BODIES.acquire().await.context("waiting to parse a JSON body")?;
+            run_blocking("parsing a JSON body", move || Ok(json::parse(&body))).await?
+        }
     }
 }
 
