@@ -136,6 +136,11 @@ impl<D: Dialect> Transaction<D> {
         D::acquire_advisory_lock(&mut self.0, keys).await
     }
 
+    /// Rolls back and waits for it. Dropping the transaction rolls back a little later.
+    pub async fn rollback(self) -> Result<()> {
+        self.0.rollback().await.context("rolling back in the database")
+    }
+
     pub async fn commit(self) -> Result<()> {
         self.0.commit().await.context("committing to the database")
     }

@@ -16,8 +16,14 @@ const BATCH: u32 = 100;
 
 pub async fn delete_job<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<()> {
     let mut transaction = store.begin().await?;
-    delete_finished_job(&mut transaction, owner, id).await?;
-    transaction.commit().await
+    match delete_finished_job(&mut transaction, owner, id).await {
+        Ok(()) => transaction.commit().await,
+        Err(error) => {
+            // At once, so that a claim does not skip the job because its row is still locked.
+            transaction.rollback().await?;
+            Err(error)
+        }
+    }
 }
 
 pub async fn delete_old_rows<D: Dialect>(store: &SqlStore<D>, policy: &RetentionPolicy) -> Result<DeletedRows> {
