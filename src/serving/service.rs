@@ -163,7 +163,7 @@ impl InferenceService {
     /// Refuses new requests, waits for those in flight, and ends the worker threads.
     pub async fn drain(&self) {
         let inner = &self.inner;
-        inner.shutdown.refuse_all();
+        inner.shutdown.refuse_new_requests();
         inner.shutdown.wait().await;
         inner.queue.close();
         let threads = std::mem::take(&mut *inner.lock_worker_threads());

@@ -12,7 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub struct Shutdown {
     active_requests: TaskTracker,
     refuses_generation: AtomicBool,
-    refuses_all: AtomicBool,
+    refuses_requests: AtomicBool,
     aborted: CancellationToken,
 }
 
@@ -31,7 +31,7 @@ impl Shutdown {
     pub fn track_request(&self, kind: RequestKind) -> Result<TaskTrackerToken> {
         // Taken before the check: either `wait` waits for this request, or the request is refused.
         let token = self.active_requests.token();
-        let is_refused = self.refuses_all.load(Ordering::SeqCst)
+        let is_refused = self.refuses_requests.load(Ordering::SeqCst)
             || (kind == RequestKind::Generation && self.refuses_generation.load(Ordering::SeqCst));
         match is_refused {
             true => Err(shutting_down()),
@@ -45,17 +45,17 @@ impl Shutdown {
     }
 
     /// Refuses all new requests.
-    pub fn refuse_all(&self) {
-        self.refuses_all.store(true, Ordering::SeqCst);
+    pub fn refuse_new_requests(&self) {
+        self.refuses_requests.store(true, Ordering::SeqCst);
     }
 
     /// Ends all requests in flight and refuses new ones.
     pub fn abort(&self) {
-        self.refuse_all();
+        self.refuse_new_requests();
         self.aborted.cancel();
     }
 
-    /// Waits for the requests in flight, after [`Self::refuse_all`].
+    /// Waits for the requests in flight, after [`Self::refuse_new_requests`].
     pub async fn wait(&self) {
         self.active_requests.close();
         self.active_requests.wait().await;
@@ -86,7 +86,7 @@ mod tests {
         shutdown.refuse_generation();
         let code = |kind| shutdown.track_request(kind).err().map(|error| error.code());
         assert_eq!((code(RequestKind::Generation), code(RequestKind::Prediction)), (Some("shutting_down"), None));
-        shutdown.refuse_all();
+        shutdown.refuse_new_requests();
         assert_eq!(code(RequestKind::Prediction), Some("shutting_down"));
     }
 

@@ -161,8 +161,8 @@ impl From<espalier_tensor::error::Error> for Error {
 }
 
 fn is_storage_full(cause: &anyhow::Error) -> bool {
-    let io_errors = cause.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    io_errors.into_iter().any(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    let mut io_errors = cause.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    io_errors.any(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
 /// Converts errors of other crates into [`Error::StorageFull`] or [`Error::Internal`], with the operation that failed.

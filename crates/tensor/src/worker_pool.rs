@@ -98,8 +98,10 @@ impl Drop for WorkerPool {
     }
 }
 
-/// Returns free memory to the operating system: glibc keeps that of exited threads. Call it on a thread of normal priority, because it
-/// locks one of the allocator's arenas after the other, and serving must not wait for a background thread that holds such a lock.
+/// Returns free memory to the operating system. glibc keeps the memory of exited threads.
+///
+/// Call it on a thread of normal priority. It locks the allocator's arenas one by one, and a background thread would hold a lock
+/// for long while serving threads wait for it (priority inversion).
 pub fn trim_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` takes a plain number, is thread-safe, and frees only memory that no allocation uses.

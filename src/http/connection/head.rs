@@ -47,7 +47,7 @@ pub fn check(head: &[u8]) -> Result<Framing, ApiError> {
         return Err(malformed("the target is not a valid URI"));
     }
     let is_http_11 = request.version == Some(1);
-    match values(request.headers, "host").count() {
+    match field_values(request.headers, "host").count() {
         1 => {}
         0 if !is_http_11 => {}
         0 => return Err(malformed("the field Host is missing")),
@@ -58,7 +58,7 @@ pub fn check(head: &[u8]) -> Result<Framing, ApiError> {
 
 fn framing(fields: &[Header<'_>], is_http_11: bool) -> Result<Framing, ApiError> {
     let mut length = None;
-    for value in values(fields, "content-length") {
+    for value in field_values(fields, "content-length") {
         let parsed = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         let parsed = parsed.and_then(|text| text.parse::<u64>().ok()).filter(|length| *length <= u64::MAX - 2);
         match (parsed, length) {
@@ -67,7 +67,7 @@ fn framing(fields: &[Header<'_>], is_http_11: bool) -> Result<Framing, ApiError>
             _ => return Err(malformed("Content-Length is not one number")),
         }
     }
-    let Some(last_encoding) = values(fields, "transfer-encoding").last() else {
+    let Some(last_encoding) = field_values(fields, "transfer-encoding").last() else {
         return Ok(Framing::Length(length.unwrap_or(0)));
     };
     let last_encoding = last_encoding.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
@@ -79,7 +79,7 @@ fn framing(fields: &[Header<'_>], is_http_11: bool) -> Result<Framing, ApiError>
     }
 }
 
-fn values<'a>(fields: &'a [Header<'_>], name: &str) -> impl Iterator<Item = &'a [u8]> {
+fn field_values<'a>(fields: &'a [Header<'_>], name: &str) -> impl Iterator<Item = &'a [u8]> {
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Age up to which a resolution is used without asking the database: the longest time for which another process's new version
 /// of a name is not seen.
-pub const FRESH_FOR: Duration = Duration::from_secs(1);
+const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// Time after a failed lookup during which known references are not looked up. Longer than the time limit for getting a
 /// connection, so that only one request in it waits for the database.
@@ -83,13 +83,12 @@ impl AdapterResolver {
             return Some(Arc::clone(&resolution.adapter));
         }
         // While the database is unavailable, one request at a time tries it.
-        let next_lookup_at = state.next_lookup_at?;
-        if now >= next_lookup_at {
+        let adapter = Arc::clone(&resolution.adapter);
+        if now >= state.next_lookup_at? {
             state.next_lookup_at = Some(now + RETRY_INTERVAL);
             return None;
         }
-        let resolution = state.resolutions.get(key)?;
-        (age < self.max_staleness).then(|| Arc::clone(&resolution.adapter))
+        (age < self.max_staleness).then_some(adapter)
     }
 
     /// Resolution for a reference whose lookup has failed.

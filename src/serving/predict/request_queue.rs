@@ -52,9 +52,8 @@ enum Lane {
 /// Queue of requests, from which batches are filled. No operation walks the requests that it does not take or remove.
 #[derive(Default)]
 pub struct RequestQueue {
-    /// Numbers of the short and of the long requests in the order of service. Cancelled requests are skipped when they are reached.
-    short_order: VecDeque<u64>,
-    long_order: VecDeque<u64>,
+    /// Numbers of the requests of each [`Lane`] in the order of service. Cancelled requests are skipped when they are reached.
+    orders: [VecDeque<u64>; 2],
     /// Tokens of short requests to serve before the next batch of long ones.
     long_deficit: usize,
     /// The entries of each request, none of them empty.
@@ -74,10 +73,8 @@ impl RequestQueue {
         let tokens = token_count(&entries);
         self.input_count += entries.len();
         self.token_count += tokens;
-        match tokens > MAX_SHORT_REQUEST_TOKENS {
-            true => self.long_order.push_back(request),
-            false => self.short_order.push_back(request),
-        }
+        let lane = if tokens > MAX_SHORT_REQUEST_TOKENS { Lane::Long } else { Lane::Short };
+        self.orders[lane as usize].push_back(request);
         self.requests.insert(request, entries.into());
     }
 
@@ -104,9 +101,10 @@ impl RequestQueue {
         self.token_count -= token_count(&entries);
         self.enqueued.remove(&(entries[0].enqueued_at, request));
         // The lanes keep numbers of cancelled requests, but no more of them than of others.
-        if self.short_order.len() + self.long_order.len() > 2 * self.requests.len() {
-            self.short_order.retain(|request| self.requests.contains_key(request));
-            self.long_order.retain(|request| self.requests.contains_key(request));
+        if self.orders.iter().map(VecDeque::len).sum::<usize>() > 2 * self.requests.len() {
+            for order in &mut self.orders {
+                order.retain(|request| self.requests.contains_key(request));
+            }
         }
         Some(entries)
     }
@@ -137,25 +135,14 @@ impl RequestQueue {
 
     /// Whether a lane has requests. Removes the numbers of cancelled ones from its front.
     fn has_waiting(&mut self, lane: Lane) -> bool {
-        let requests = &self.requests;
-        let order = match lane {
-            Lane::Short => &mut self.short_order,
-            Lane::Long => &mut self.long_order,
-        };
-        while order.pop_front_if(|request| !requests.contains_key(request)).is_some() {}
+        let order = &mut self.orders[lane as usize];
+        while order.pop_front_if(|request| !self.requests.contains_key(request)).is_some() {}
         !order.is_empty()
-    }
-
-    fn order(&mut self, lane: Lane) -> &mut VecDeque<u64> {
-        match lane {
-            Lane::Short => &mut self.short_order,
-            Lane::Long => &mut self.long_order,
-        }
     }
 
     fn take_batch(&mut self, lane: Lane, mut token_budget: usize) -> Vec<QueueEntry> {
         let mut batch = Vec::new();
-        while let Some(request) = self.order(lane).pop_front() {
+        while let Some(request) = self.orders[lane as usize].pop_front() {
             let Some(mut entries) = self.requests.remove(&request) else { continue };
             let (length_before, queued) = (batch.len(), (entries[0].enqueued_at, request));
             self.take_entries(&mut entries, &mut token_budget, &mut batch);
@@ -165,8 +152,8 @@ impl RequestQueue {
             }
             self.requests.insert(request, entries);
             match batch.len() > length_before {
-                true => self.order(lane).push_back(request),
-                false => self.order(lane).push_front(request),
+                true => self.orders[lane as usize].push_back(request),
+                false => self.orders[lane as usize].push_front(request),
             }
             break;
         }
@@ -319,7 +306,7 @@ mod tests {
         for _ in 0..1000 {
             drop(push(&mut queue, "cancelled", &[10]));
             queue.cancel(1);
-            assert!(queue.short_order.len() <= 3, "{}", queue.short_order.len());
+            assert!(queue.orders[0].len() <= 3, "{}", queue.orders[0].len());
         }
     }
 

@@ -32,7 +32,7 @@ fn a_very_long_text_is_answered_like_its_start() {
 }
 
 #[test]
-fn a_text_whose_start_is_not_found_is_refused_by_its_place() {
+fn a_text_without_a_cut_point_is_refused_with_its_pointer() {
     let app = ServerConfig::new().with_arguments(&["--max-text", "100kB"]).start();
     let refused = app.post("/predict", &json!({"inputs": ["a card", "a".repeat(200_000)]}));
     assert_eq!((refused.status, &refused.json()["code"]), (422, &json!("text_too_long")), "{}", refused.text());

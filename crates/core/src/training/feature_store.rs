@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_has_damaged_is_computed_again() {
+    fn features_damaged_by_a_crash_are_computed_again() {
         let folder = tempfile::tempdir().unwrap();
         let mut killed = unfinished(folder.path(), "a", 4);
         (0..3).for_each(|example| killed.write(example, &[example as f32]).unwrap());

@@ -61,7 +61,7 @@ fn cancelled_requests_free_their_queue_space() {
 }
 
 #[test]
-fn a_waiting_worker_takes_a_request_that_was_not_announced() {
+fn an_idle_worker_takes_a_request_without_start_tokenizing() {
     let queue = queue(10, ONE_HOUR);
     let worker = thread::spawn({
         let queue = Arc::clone(&queue);

@@ -73,7 +73,7 @@ fn sentencepiece_bpe() -> Value {
                 ["c", "a"], ["\u{2581}", "ca"], ["r", "d"]]}})
 }
 
-/// Unigram, like XLM-RoBERTa and T5; without a pre-tokenizer nothing is split.
+/// Unigram tokenizer as in XLM-RoBERTa and T5. Without a pre-tokenizer the whole text is one piece.
 fn unigram(pre_tokenizer: &Value) -> Value {
     let vocabulary: Vec<Value> =
         metaspace_vocabulary().iter().zip(0..).map(|(piece, id)| json!([piece, -f64::from(id % 7) - 1.0])).collect();
