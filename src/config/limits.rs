@@ -31,6 +31,11 @@ pub struct Flags {
     #[arg(long = "max-json", env = "ESPALIER_MAX_JSON", value_name = "BYTES", default_value = "16MiB", value_parser = units::parse_bytes_in_memory)]
     pub max_json_bytes: usize,
 
+    /// Memory for JSON request bodies larger than 64 KiB, from their arrival until the response starts; requests beyond it get 503 with
+    /// Retry-After. At least --max-json
+    #[arg(long, env = "ESPALIER_MAX_BODY_MEMORY", value_name = "BYTES", default_value = "256MiB", value_parser = units::parse_bytes_in_memory)]
+    pub max_body_memory: usize,
+
     /// Maximum size of an uploaded adapter zip
     #[arg(long = "max-adapter", env = "ESPALIER_MAX_ADAPTER", value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
     pub max_adapter_bytes: u64,
@@ -139,6 +144,7 @@ impl Flags {
         }
         Ok(http::Settings {
             max_json_bytes: self.max_json_bytes,
+            max_body_memory: self.max_body_memory,
             max_dataset_bytes: self.max_dataset_bytes,
             max_adapter_bytes: self.max_adapter_bytes,
             max_connections: self.max_connections,

@@ -35,6 +35,11 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_QUEUED_INPUTS", value_name = "N", default_value = "4096", value_parser = units::parse_count)]
     pub max_queued_inputs: usize,
 
+    /// Maximum expected wait of a prediction request in the queue, from the tokens before it and the measured throughput; requests beyond
+    /// it get 503 with Retry-After at once
+    #[arg(long, env = "ESPALIER_MAX_QUEUE_WAIT", value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
+    pub max_queue_wait: Duration,
+
     /// Maximum number of inputs or generated texts per request
     #[arg(long, env = "ESPALIER_MAX_INPUTS", value_name = "N", default_value = "1024", value_parser = units::parse_count)]
     pub max_inputs: usize,
@@ -88,6 +93,7 @@ impl Flags {
             adapter_cache_bytes: self.adapter_cache_size,
             max_name_staleness: self.max_name_staleness,
             max_queued_inputs: self.max_queued_inputs,
+            max_queue_wait: self.max_queue_wait,
             max_batch_delay: self.max_batch_delay,
             max_batch_tokens: self.max_batch_tokens,
             max_inputs_per_request: self.max_inputs,

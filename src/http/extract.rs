@@ -1,5 +1,6 @@
 //! Extractors for JSON bodies, query strings and path parameters, with exact error responses.
 
+use super::body_memory::BodyReservation;
 use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
 use super::json;
@@ -16,8 +17,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-/// Larger JSON bodies are parsed on a blocking thread: 64 KiB take a millisecond at most.
-const MAX_INLINE_PARSED_BYTES: usize = 64 * 1024;
+/// Larger JSON bodies are parsed on a blocking thread, and their memory is bounded: 64 KiB take a millisecond at most.
+const MAX_SMALL_BODY_BYTES: usize = 64 * 1024;
 
 /// Held while a large JSON body is parsed.
 static LARGE_BODIES: Semaphore = Semaphore::const_new(1);
@@ -47,12 +48,19 @@ pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
         None => return Err(ApiError::unsupported_media_type("the body has no content type: send application/json")),
     }
     check_content_length(request.headers(), "the JSON body", limit as u64)?;
-    parse_json(collect_chunks(body_chunks(request.into_body()), "the JSON body", limit, &mut timeouts).await?).await
+    let reservation = request.extensions().get::<BodyReservation>().cloned();
+    if let (Some(reservation), Some(length)) = (&reservation, content_length(request.headers())) {
+        // Refused before it is received.
+        reservation.check(usize::try_from(length).unwrap_or(usize::MAX))?;
+    }
+    let chunks = body_chunks(request.into_body());
+    let body = collect_chunks(chunks, "the JSON body", limit, &mut timeouts, reservation.as_ref()).await?;
+    parse_json(body).await
 }
 
 /// Parses a JSON body; a large one on a blocking thread.
 pub async fn parse_json<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> ApiResult<T> {
-    match body.len() <= MAX_INLINE_PARSED_BYTES {
+    match body.len() <= MAX_SMALL_BODY_BYTES {
         true => json::parse(&body),
         false => {
             // One at a time, so that large bodies do not take the processor from small requests.
@@ -69,17 +77,22 @@ pub fn body_chunks(body: Body) -> impl Stream<Item = ApiResult<Bytes>> + Unpin {
     body.into_data_stream().map(move |chunk| chunk.map_err(broken_body))
 }
 
-/// Collects all chunks in memory, up to `limit` bytes.
+/// Collects all chunks in memory, up to `limit` bytes; a large body within the memory that is reserved for it.
 pub async fn collect_chunks(
     mut chunks: impl Stream<Item = ApiResult<Bytes>> + Unpin,
     subject: &str,
     limit: usize,
     timeouts: &mut BodyTimeouts,
+    reservation: Option<&BodyReservation>,
 ) -> ApiResult<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = timeouts.next_chunk(chunks.next()).await? {
-        if body.len() + chunk.len() > limit {
+        let length = body.len() + chunk.len();
+        if length > limit {
             return Err(ApiError::payload_too_large(subject, limit as u64));
+        }
+        if let Some(reservation) = reservation.filter(|_| length > MAX_SMALL_BODY_BYTES) {
+            reservation.grow_to(length)?;
         }
         body.extend_from_slice(&chunk);
     }
@@ -88,11 +101,14 @@ pub async fn collect_chunks(
 
 /// Rejects a body whose content length exceeds `limit`, before it is read.
 pub fn check_content_length(headers: &HeaderMap, subject: &str, limit: u64) -> ApiResult<()> {
-    let content_length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    match content_length {
+    match content_length(headers) {
         Some(length) if length > limit => Err(ApiError::payload_too_large(subject, limit)),
         _ => Ok(()),
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Returns the media type in lower case, without parameters.

@@ -1,7 +1,8 @@
-//! Middleware: authentication, host and origin, deadline, body limit, panic handling, request id, log line, metrics and error bodies.
+//! Middleware: authentication, host and origin, deadline, body limits, panic handling, request id, log line, metrics and error bodies.
 
 use super::allowed_hosts::check_host;
 use super::auth::ApiKeys;
+use super::body_memory::{BodyMemory, hold_body_memory};
 use super::connection::Rejection;
 use super::drain_body::{BodyWait, drain_request_body};
 use super::error::{self, ApiError, ApiResult};
@@ -58,6 +59,10 @@ pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys,
         .layer(from_fn(answer_refused))
         .layer(DefaultBodyLimit::max(usize::try_from(max_body_bytes).unwrap_or(usize::MAX)))
         .layer(CatchPanicLayer::custom(panic_response))
+        .layer(from_fn_with_state(
+            BodyMemory::new(settings.max_body_memory.max(settings.max_json_bytes)),
+            hold_body_memory,
+        ))
         .layer(map_request(drain_request_body))
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE]))
         .layer(from_fn_with_state(metrics, trace_request))

@@ -6,6 +6,7 @@ pub mod adapters;
 mod allowed_hosts;
 pub mod auth;
 pub mod base;
+mod body_memory;
 mod body_timeouts;
 mod connection;
 pub mod datasets;

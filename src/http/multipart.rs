@@ -1,5 +1,6 @@
 //! Parses `multipart/form-data` with one JSON part and one file part, in any order.
 
+use super::body_memory::BodyReservation;
 use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
 use super::extract;
@@ -50,6 +51,7 @@ pub async fn read_form<T: DeserializeOwned + Send + 'static>(
 ) -> ApiResult<MultipartForm<T>> {
     let max_form_bytes = spec.max_file_bytes.saturating_add(spec.max_json_bytes as u64).saturating_add(1 << 16);
     extract::check_content_length(request.headers(), "the form", max_form_bytes)?;
+    let reservation = request.extensions().get::<BodyReservation>().cloned();
     let mut parts = Multipart::from_request(request, &()).await.map_err(|rejection| {
         ApiError::bad_request("malformed_form", format!("{}: send it again", rejection.body_text()))
     })?;
@@ -63,7 +65,7 @@ pub async fn read_form<T: DeserializeOwned + Send + 'static>(
         let Some(field) = field else { return Ok(form) };
         match field.name() {
             Some(name) if name == spec.json_part && form.json.is_none() => {
-                form.json = Some(read_json_part(field, &mut spec).await?);
+                form.json = Some(read_json_part(field, &mut spec, reservation.as_ref()).await?);
             }
             Some(name) if name == spec.file_part && form.file.is_none() => {
                 form.file = Some(read_file_part(field, &mut spec).await?);
@@ -73,11 +75,15 @@ pub async fn read_form<T: DeserializeOwned + Send + 'static>(
     }
 }
 
-async fn read_json_part<T: DeserializeOwned + Send + 'static>(field: Field<'_>, spec: &mut FormSpec) -> ApiResult<T> {
+async fn read_json_part<T: DeserializeOwned + Send + 'static>(
+    field: Field<'_>,
+    spec: &mut FormSpec,
+    reservation: Option<&BodyReservation>,
+) -> ApiResult<T> {
     let limit = spec.max_json_bytes;
     let chunks = std::pin::pin!(field.map(|chunk| chunk.map_err(|error| multipart_error(&error, limit as u64))));
-    let body =
-        extract::collect_chunks(chunks, &format!("the part \"{}\"", spec.json_part), limit, &mut spec.timeouts).await?;
+    let subject = format!("the part \"{}\"", spec.json_part);
+    let body = extract::collect_chunks(chunks, &subject, limit, &mut spec.timeouts, reservation).await?;
     extract::parse_json(body).await
 }
 

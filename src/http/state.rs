@@ -75,6 +75,8 @@ pub struct Settings {
     pub allowed_hosts: AllowedHosts,
     /// Maximum size of a JSON body in bytes, inline examples included. Default 16 MiB.
     pub max_json_bytes: usize,
+    /// Memory of all JSON bodies larger than 64 KiB in bytes, at least `max_json_bytes`. Default 256 MiB.
+    pub max_body_memory: usize,
     /// Maximum size of an uploaded dataset in bytes. Default 256 MiB.
     pub max_dataset_bytes: u64,
     /// Maximum size of an uploaded adapter zip in bytes. Default 1 GiB.
@@ -115,6 +117,7 @@ impl Default for Settings {
         Self {
             allowed_hosts: AllowedHosts::Names(Vec::new()),
             max_json_bytes: 16 * MIB as usize,
+            max_body_memory: 256 * MIB as usize,
             max_dataset_bytes: 256 * MIB,
             max_adapter_bytes: 1024 * MIB,
             max_connections: None,

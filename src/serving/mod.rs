@@ -6,6 +6,7 @@
 mod adapters;
 mod errors;
 pub mod generation;
+mod low_priority;
 pub mod multi_adapter;
 mod pinned_lru;
 mod predict;

@@ -10,7 +10,7 @@ use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
 use super::multi_adapter::{self, AdapterGroup};
 use super::predict::batch::{self, BatchCounters};
 use super::predict::preprocess;
-use super::predict::queue::{Limits, PredictionQueue, collect_rows};
+use super::predict::queue::{Lane, Limits, PredictionQueue, RequestSize, collect_rows};
 use super::settings::{PredictOptions, PredictResponse, Settings, Stats};
 use super::shutdown::{RequestKind, Shutdown};
 use super::tokenize_lanes::TokenizeLanes;
@@ -31,6 +31,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// longer.
 const INLINE_POSTPROCESS_MAX: usize = 4096;
 const INLINE_POSTPROCESS_MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// Typical for English; the size of a request is estimated with it before its texts are tokenized.
+const BYTES_PER_TOKEN: usize = 4;
 
 /// Handle of the inference service; clones share it.
 #[derive(Clone)]
@@ -71,31 +74,39 @@ impl InferenceService {
         adapters_dir: PathBuf,
         settings: Settings,
     ) -> Result<Self> {
-        let Settings { max_queued_inputs, max_batch_tokens, max_batch_delay, max_inputs_per_request, .. } = settings;
+        let limits = Limits {
+            max_queued_inputs: settings.max_queued_inputs,
+            max_queue_wait: settings.max_queue_wait,
+            max_batch_tokens: settings.max_batch_tokens,
+            max_batch_delay: settings.max_batch_delay,
+        };
         let thread_count = settings.threads.max(1);
         let quantization = settings.generation.activation_quantization;
         let inner = Inner {
             loader: AdapterLoader::new(Arc::clone(&base), adapters_dir, quantization, thread_count),
             cache: AdapterCache::new(settings.adapter_cache_bytes),
-            queue: PredictionQueue::new(Limits { max_queued_inputs, max_batch_tokens, max_batch_delay }),
+            queue: PredictionQueue::new(limits),
             counters: Arc::default(),
             worker_threads: Mutex::default(),
             shutdown: Shutdown::default(),
-            tokenize_lanes: TokenizeLanes::new(thread_count),
-            max_inputs_per_request,
+            tokenize_lanes: TokenizeLanes::start(thread_count)?,
+            max_inputs_per_request: settings.max_inputs_per_request,
             max_text_bytes: settings.max_text_bytes,
             generation_engine: GenerationEngine::start(&base, settings.generation)?.map(Arc::new),
             resolver: AdapterResolver::new(Arc::clone(&store), settings.max_name_staleness),
             base,
             store,
         };
-        for index in 0..thread_count {
+        for (lane, index) in Lane::ALL.into_iter().flat_map(|lane| (0..thread_count).map(move |index| (lane, index))) {
             let (queue, counters) = (Arc::clone(&inner.queue), Arc::clone(&inner.counters));
             let base = Arc::clone(&inner.base);
             let forward = move |groups: &[AdapterGroup]| multi_adapter::forward(&base, groups);
-            let work = move || batch::worker_loop(&queue, &forward, &counters);
-            let name = format!("serve-{index}");
-            let thread = worker_pool::spawn_compute_thread(&name, Priority::Normal, work)?;
+            let work = move || batch::worker_loop(&queue, lane, &forward, &counters);
+            let (name, priority) = match lane {
+                Lane::Short => (format!("serve-{index}"), Priority::Normal),
+                Lane::Long => (format!("serve-long-{index}"), Priority::Low),
+            };
+            let thread = worker_pool::spawn_compute_thread(&name, priority, work)?;
             inner.lock_worker_threads().push(thread);
         }
         Ok(Self { inner: Arc::new(inner) })
@@ -206,9 +217,10 @@ impl Inner {
         options: PredictOptions,
     ) -> Result<PredictResponse> {
         preprocess::validate(&inputs, self.max_inputs_per_request)?;
-        let mut permit = self.queue.admit(inputs.len())?;
-        let (adapter, handle) = self.resolve_adapter(owner, reference).await?;
         let text_bytes = inputs.iter().map(Input::text_bytes).sum();
+        let tokens = inputs.iter().map(|input| self.estimate_tokens(input)).sum();
+        let mut permit = self.queue.admit(RequestSize { inputs: inputs.len(), tokens })?;
+        let (adapter, handle) = self.resolve_adapter(owner, reference).await?;
         // A batch waits for short requests alone.
         if TokenizeLanes::is_short(text_bytes) {
             permit.start_tokenizing();
@@ -233,6 +245,10 @@ impl Inner {
             }
         };
         Ok(PredictResponse { adapter, predictions })
+    }
+
+    fn estimate_tokens(&self, input: &Input) -> usize {
+        (input.text_bytes() / BYTES_PER_TOKEN).min(self.base.info().max_tokens)
     }
 
     /// Returns the adapter version and one stream per sequence.

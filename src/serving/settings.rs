@@ -16,6 +16,8 @@ pub struct Settings {
     pub max_name_staleness: Duration,
     /// Capacity of the prediction queue in inputs; a request beyond it is `Busy`.
     pub max_queued_inputs: usize,
+    /// A request that would probably wait for longer is `Busy`.
+    pub max_queue_wait: Duration,
     /// Longest time that a batch waits for requests that are being tokenized.
     pub max_batch_delay: Duration,
     /// Tokens in one forward pass.

@@ -20,6 +20,7 @@ fn settings() -> Settings {
         max_name_staleness: Duration::from_secs(60),
         adapter_cache_bytes: 1 << 20,
         max_queued_inputs: 1000,
+        max_queue_wait: Duration::from_secs(10),
         max_batch_delay: Duration::from_millis(2),
         max_batch_tokens: 512,
         max_inputs_per_request: 100,

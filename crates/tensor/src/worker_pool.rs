@@ -10,12 +10,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Scheduling priority of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
     /// The process's own priority, for serving.
     Normal,
+    /// `nice 10`, for long requests: gets a tenth of a core beside a thread of normal priority, and the rest of the core when it is
+    /// idle.
+    Low,
     /// `nice 19`, for training: runs when the core would be idle.
     Background,
 }
@@ -38,19 +42,28 @@ pub fn spawn_compute_thread(
 
 #[cfg(target_os = "linux")]
 fn apply_priority(priority: Priority) {
-    if priority == Priority::Background {
-        // On Linux the nice value belongs to the thread, and `None` is the calling thread. Raising it needs no privilege.
-        if let Err(error) = rustix::process::setpriority_process(None, 19) {
-            tracing::warn!(%error, "could not lower the priority of a training thread");
-        }
+    let nice = match priority {
+        Priority::Normal => return,
+        Priority::Low => 10,
+        Priority::Background => 19,
+    };
+    // On Linux the nice value belongs to the thread, and `None` is the calling thread. Raising it needs no privilege.
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
+        tracing::warn!(%error, nice, "could not lower the priority of a compute thread");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn apply_priority(priority: Priority) {
-    if priority == Priority::Background {
+    if priority != Priority::Normal {
         tracing::debug!("thread priorities are only set on linux");
     }
+}
+
+/// Processor time that the calling thread has used since its start.
+pub fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Number of background pools that have work.
@@ -127,6 +140,16 @@ impl WorkerPool {
         self.threads.len().max(1)
     }
 
+    /// Runs the work on the next free thread, and forgets a panic: the work has to return its result itself.
+    ///
+    /// # Errors
+    /// `Internal` if the threads have ended.
+    pub fn submit(&self, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let work = move || drop(catch_unwind(AssertUnwindSafe(work)));
+        let is_sent = self.sender.as_ref().is_some_and(|sender| sender.send(Box::new(work)).is_ok());
+        if is_sent { Ok(()) } else { Err(Error::internal("the compute threads have ended")) }
+    }
+
     /// Returns `f` of every item, in the order of the items.
     ///
     /// # Errors
@@ -149,10 +172,7 @@ impl WorkerPool {
                 // The receiver is dropped only if an earlier error has ended the map.
                 let _ = done.send((index, result));
             };
-            let sent = self.sender.as_ref().is_some_and(|work| work.send(Box::new(task)).is_ok());
-            if !sent {
-                return Err(Error::internal("the compute threads have ended").into());
-            }
+            self.submit(task)?;
         }
         drop(result_sender);
         let mut ordered: Vec<Option<Result<O, E>>> = (0..count).map(|_| None).collect();

@@ -1,6 +1,7 @@
 //! Tests of the extractors.
 
 use super::*;
+use crate::http::body_memory::BodyMemory;
 use crate::http::pagination::ListQuery;
 use futures_util::stream;
 use std::collections::BTreeMap;
@@ -40,7 +41,8 @@ async fn oversized_body_is_rejected() {
     let mut oversized = Request::new(Body::empty());
     oversized.headers_mut().insert(CONTENT_TYPE, "application/json".parse().unwrap());
     oversized.headers_mut().insert(CONTENT_LENGTH, "11".parse().unwrap());
-    assert_eq!(read_json_body::<Object>(oversized, 10, timeouts()).await.unwrap_err().code, "too_large");
+    let error = read_json_body::<Object>(oversized, 10, timeouts()).await.unwrap_err();
+    assert_eq!(error.code, "too_large");
 }
 
 #[tokio::test]
@@ -53,8 +55,33 @@ async fn truncated_body_is_a_bad_request() {
 async fn stalled_body_times_out() {
     let request = Request::new(Body::from_stream(stream::pending::<std::io::Result<&str>>()));
     let mut timeouts = BodyTimeouts::new(Duration::from_secs(60), 1, Duration::from_millis(1));
-    let error = collect_chunks(body_chunks(request.into_body()), "the body", 10, &mut timeouts).await.unwrap_err();
+    let chunks = body_chunks(request.into_body());
+    let error = collect_chunks(chunks, "the body", 10, &mut timeouts, None).await.unwrap_err();
     assert_eq!((error.status.as_u16(), error.code), (408, "request_timeout"));
+}
+
+/// Reads a body of 100 KiB with a memory budget of 120 KiB, of which `other_bytes` are in use.
+async fn read_large_body(other_bytes: usize, has_content_length: bool) -> Result<Vec<u32>, (u16, &'static str)> {
+    let memory = BodyMemory::new(120 << 10);
+    let other = memory.reserve();
+    other.grow_to(other_bytes).unwrap();
+    let body = format!("{{\"a\": 1{}}}", " ".repeat(100 << 10));
+    let mut request = Request::new(Body::from_stream(stream::iter([Ok::<_, std::io::Error>(body.clone())])));
+    request.headers_mut().insert(CONTENT_TYPE, "application/json".parse().unwrap());
+    if has_content_length {
+        request.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+    }
+    request.extensions_mut().insert(memory.reserve());
+    let object = read_json_body::<Object>(request, 1 << 20, timeouts()).await;
+    object.map(|object| object.into_values().collect()).map_err(|error| (error.status.as_u16(), error.code))
+}
+
+#[tokio::test]
+async fn large_bodies_beyond_their_memory_are_refused() {
+    for has_content_length in [true, false] {
+        assert_eq!(read_large_body(10 << 10, has_content_length).await, Ok(vec![1]));
+        assert_eq!(read_large_body(40 << 10, has_content_length).await, Err((503, "body_memory_full")));
+    }
 }
 
 async fn read_query(query: &str) -> Result<ListQuery, String> {

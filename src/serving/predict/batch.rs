@@ -1,14 +1,21 @@
 //! Computes batches: groups inputs by adapter, runs one forward pass, and returns each output to its request.
 
-use super::queue::{OutputRow, PredictionQueue, QueueEntry};
+use super::queue::{Lane, OutputRow, PredictionQueue, QueueEntry};
 use crate::serving::errors::clone_error;
 use crate::serving::multi_adapter::AdapterGroup;
 use espalier_core::error::{Error, Result};
+use espalier_tensor::worker_pool::thread_cpu_time;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Returns one row per input, in the order of the groups.
 pub type ForwardFn = dyn Fn(&[AdapterGroup]) -> Result<Vec<OutputRow>> + Send + Sync;
+
+/// While short requests are congested, a worker of the long lane starts a batch only after so many times the processor time of its last
+/// one.
+const CONGESTION_SLOWDOWN: u32 = 20;
 
 /// Counters of the batches that were computed and of their inputs.
 #[derive(Default)]
@@ -27,12 +34,15 @@ impl BatchCounters {
     }
 }
 
-/// Computes batches until the queue is closed and empty.
-pub fn worker_loop(queue: &PredictionQueue, forward: &ForwardFn, counters: &BatchCounters) {
-    while let Some(batch) = queue.next_batch() {
+/// Computes batches of a lane until the queue is closed and the lane empty.
+pub fn worker_loop(queue: &Arc<PredictionQueue>, lane: Lane, forward: &ForwardFn, counters: &BatchCounters) {
+    let mut not_before = Instant::now();
+    while let Some((entries, _batch)) = queue.next_batch(lane, not_before) {
+        let (started_at, cpu_time) = (Instant::now(), thread_cpu_time());
         counters.batches.fetch_add(1, Ordering::Relaxed);
-        counters.inputs.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        run_batch(batch, forward);
+        counters.inputs.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        run_batch(entries, forward);
+        not_before = started_at + CONGESTION_SLOWDOWN * (thread_cpu_time() - cpu_time);
     }
 }
 
@@ -111,7 +121,6 @@ mod tests {
     use crate::serving::adapters::AdapterHandle;
     use espalier_core::model::Tokens;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Instant;
     use tokio::sync::oneshot;
 
     /// Receivers of each request's inputs.

@@ -4,3 +4,4 @@ pub mod batch;
 pub mod preprocess;
 pub mod queue;
 mod request_queue;
+mod throughput;

@@ -1,14 +1,19 @@
 //! Bounded queue between predict requests and the worker threads.
 //!
-//! A request is counted from its admission on, before its adapter is loaded and its texts are tokenized, so that
-//! `max_queued_inputs` bounds all the work that a burst of requests can pile up.
+//! Short and long requests have a lane each with workers of its own; those of the long lane have a low priority, so that long requests
+//! use what short ones leave. While short requests wait in the queue nevertheless (congestion), long ones are computed in small batches
+//! and seldom: a scheduling priority alone does not keep them from delaying the threads that receive and answer short requests.
+//!
+//! A request is counted from its admission on, before its adapter is loaded and its texts are tokenized, so
+//! that the limits bound all the work that a burst of requests can pile up.
 
 #[cfg(test)]
 mod tests;
 
 pub use super::request_queue::{OutputRow, QueueEntry};
 
-use super::request_queue::RequestQueue;
+use super::request_queue::{RequestQueue, token_count};
+use super::throughput::Throughput;
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::errors::RETRY_AFTER;
 use espalier_core::error::{Error, Result};
@@ -18,29 +23,75 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+/// Requests with more tokens are long.
+const MAX_SHORT_REQUEST_TOKENS: usize = 512;
+
+/// The lane of short requests is congested when one waits for longer than this, and for some time after it.
+const CONGESTION_WAIT: Duration = Duration::from_millis(10);
+const CONGESTION_TIME: Duration = Duration::from_millis(200);
+
+/// Maximum number of tokens in a batch of long requests during congestion.
+const CONGESTION_BATCH_TOKENS: usize = 512;
+
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub max_queued_inputs: usize,
+    pub max_queue_wait: Duration,
     pub max_batch_tokens: usize,
     pub max_batch_delay: Duration,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    Short,
+    Long,
+}
+
+impl Lane {
+    pub const ALL: [Self; 2] = [Self::Short, Self::Long];
+
+    fn of(tokens: usize) -> Self {
+        if tokens > MAX_SHORT_REQUEST_TOKENS { Self::Long } else { Self::Short }
+    }
+}
+
+/// Size of a request that is to be admitted.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestSize {
+    pub inputs: usize,
+    /// Estimated before the texts are tokenized.
+    pub tokens: usize,
+}
+
 pub struct PredictionQueue {
     state: Mutex<State>,
-    changed: Condvar,
+    /// Wakes the workers of each lane.
+    changed: [Condvar; 2],
     limits: Limits,
 }
 
 #[derive(Default)]
 struct State {
-    requests: RequestQueue,
+    lanes: [LaneState; 2],
     /// Inputs of requests that are admitted and not queued yet.
     admitted_inputs: usize,
-    /// Requests whose texts are being tokenized: they are queued in a moment.
+    /// End of the congestion of short requests.
+    congested_until: Option<Instant>,
+    /// Short requests whose texts are being tokenized: they are queued in a moment.
     tokenizing: usize,
-    idle_workers: usize,
     next_request: u64,
     is_closed: bool,
+}
+
+#[derive(Default)]
+struct LaneState {
+    requests: RequestQueue,
+    /// Estimated tokens of requests that are admitted and not queued yet.
+    admitted_tokens: usize,
+    /// Batches that are being computed.
+    running_batches: usize,
+    idle_workers: usize,
+    throughput: Throughput,
 }
 
 /// Inputs of a request that are queued or being computed. Dropping it removes those that are still queued.
@@ -52,12 +103,13 @@ pub struct QueuedRequest {
 
 struct CancelOnDrop {
     queue: Arc<PredictionQueue>,
+    lane: Lane,
     request: u64,
 }
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        let cancelled = self.queue.lock().requests.cancel(self.request);
+        let cancelled = self.queue.lock().lane(self.lane).requests.cancel(self.request);
         // Freed after the lock is released.
         drop(cancelled);
     }
@@ -66,56 +118,64 @@ impl Drop for CancelOnDrop {
 /// Admission of a request: the right to queue `input_count` inputs. Dropping it gives the capacity back.
 pub struct QueuePermit {
     queue: Arc<PredictionQueue>,
-    input_count: usize,
+    size: RequestSize,
     is_tokenizing: bool,
+}
+
+/// Batch taken from a lane. Dropping it tells the queue that it is computed.
+pub struct LaneBatch {
+    queue: Arc<PredictionQueue>,
+    lane: Lane,
+    tokens: usize,
 }
 
 impl PredictionQueue {
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), limits })
+        Arc::new(Self { state: Mutex::default(), changed: Default::default(), limits })
     }
 
     /// Admits a request. A request larger than the whole queue is admitted when nothing else waits; otherwise it never
     /// would be.
     ///
     /// # Errors
-    /// `Busy` (`predictions_queue_full`).
-    pub fn admit(self: &Arc<Self>, input_count: usize) -> Result<QueuePermit> {
+    /// `Busy` (`predictions_queue_full`) if the queue is full, or if the request would probably wait for longer than allowed.
+    pub fn admit(self: &Arc<Self>, size: RequestSize) -> Result<QueuePermit> {
         let mut state = self.lock();
-        if state.is_full(input_count, &self.limits) {
-            let detail =
-                format!("{} inputs are waiting for predictions already: try again in a moment", state.input_count());
-            return Err(Error::busy("predictions_queue_full", detail, RETRY_AFTER));
-        }
-        state.admitted_inputs += input_count;
+        state.check_capacity(size, &self.limits)?;
+        state.admitted_inputs += size.inputs;
+        state.lane(Lane::of(size.tokens)).admitted_tokens += size.tokens;
         drop(state);
-        Ok(QueuePermit { queue: Arc::clone(self), input_count, is_tokenizing: false })
+        Ok(QueuePermit { queue: Arc::clone(self), size, is_tokenizing: false })
     }
 
-    /// Waits for inputs and takes a batch of them; `None` once the queue is closed and empty.
-    pub fn next_batch(&self) -> Option<Vec<QueueEntry>> {
+    /// Waits for inputs of a lane and takes a batch of them; `None` once the queue is closed and the lane empty. During congestion
+    /// long requests wait until `not_before`.
+    pub fn next_batch(self: &Arc<Self>, lane: Lane, not_before: Instant) -> Option<(Vec<QueueEntry>, LaneBatch)> {
         let mut state = self.lock();
         loop {
-            let Some(oldest_enqueued_at) = state.requests.oldest_enqueued_at() else {
+            let Some(oldest_enqueued_at) = state.lane(lane).requests.oldest_enqueued_at() else {
                 if state.is_closed {
                     return None;
                 }
-                state = self.wait(state, None);
+                state = self.wait(state, lane, None);
                 continue;
             };
-            let remaining_delay = self.limits.max_batch_delay.saturating_sub(oldest_enqueued_at.elapsed());
-            if !remaining_delay.is_zero() && state.should_wait_for_batch(&self.limits) {
-                state = self.wait(state, Some(remaining_delay));
+            let now = Instant::now();
+            if let Some(delay) = state.batch_delay(lane, oldest_enqueued_at, not_before, now, &self.limits) {
+                state = self.wait(state, lane, Some(delay));
                 continue;
             }
-            // Each idle worker gets an equal share of the queue.
-            let workers = state.idle_workers + 1;
-            let batch = state.requests.next_batch(self.limits.max_batch_tokens, workers);
+            let max_tokens = state.max_batch_tokens(lane, now, &self.limits);
+            let state = state.lane(lane);
+            // Each idle worker gets an equal share of the lane.
+            let entries = state.requests.next_batch(max_tokens, state.idle_workers + 1);
             if !state.requests.is_empty() {
-                self.changed.notify_one();
+                self.changed[lane as usize].notify_one();
             }
-            if !batch.is_empty() {
-                return Some(batch);
+            if !entries.is_empty() {
+                state.running_batches += 1;
+                let tokens = token_count(&entries);
+                return Some((entries, LaneBatch { queue: Arc::clone(self), lane, tokens }));
             }
         }
     }
@@ -123,7 +183,7 @@ impl PredictionQueue {
     /// Accepts no more requests. Workers compute what is queued and then end.
     pub fn close(&self) {
         self.lock().is_closed = true;
-        self.changed.notify_all();
+        self.changed.iter().for_each(Condvar::notify_all);
     }
 
     /// Number of inputs admitted or queued.
@@ -131,13 +191,19 @@ impl PredictionQueue {
         self.lock().input_count()
     }
 
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, timeout: Option<Duration>) -> MutexGuard<'a, State> {
-        state.idle_workers += 1;
+    fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        lane: Lane,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let changed = &self.changed[lane as usize];
+        state.lane(lane).idle_workers += 1;
         let mut state = match timeout {
-            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(timeout) => self.changed.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0,
+            None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => changed.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0,
         };
-        state.idle_workers -= 1;
+        state.lane(lane).idle_workers -= 1;
         state
     }
 
@@ -147,18 +213,85 @@ impl PredictionQueue {
 }
 
 impl State {
+    fn lane(&mut self, lane: Lane) -> &mut LaneState {
+        &mut self.lanes[lane as usize]
+    }
+
     fn input_count(&self) -> usize {
-        self.admitted_inputs + self.requests.input_count()
+        self.admitted_inputs + self.lanes.iter().map(|lane| lane.requests.input_count()).sum::<usize>()
     }
 
-    fn is_full(&self, input_count: usize, limits: &Limits) -> bool {
+    fn check_capacity(&mut self, size: RequestSize, limits: &Limits) -> Result<()> {
         let queued = self.input_count();
-        queued > 0 && queued + input_count > limits.max_queued_inputs
+        if queued > 0 && queued + size.inputs > limits.max_queued_inputs {
+            let detail = format!("{queued} inputs are waiting for predictions already: try again in a moment");
+            return Err(Error::busy("predictions_queue_full", detail, RETRY_AFTER));
+        }
+        let expected_wait = self.lane(Lane::of(size.tokens)).expected_wait();
+        if expected_wait > limits.max_queue_wait {
+            let detail = format!(
+                "requests of this size wait for about {} seconds now: try again later",
+                expected_wait.as_secs_f64().ceil()
+            );
+            return Err(Error::busy("predictions_queue_full", detail, expected_wait - limits.max_queue_wait));
+        }
+        Ok(())
     }
 
-    /// A batch waits only if it has room and another request is about to be queued: a lone request is never delayed.
-    fn should_wait_for_batch(&self, limits: &Limits) -> bool {
-        self.tokenizing > 0 && !self.is_closed && self.requests.token_count() < limits.max_batch_tokens
+    /// Time for which the next batch of a lane waits. Notes whether short requests are congested.
+    fn batch_delay(
+        &mut self,
+        lane: Lane,
+        oldest_enqueued_at: Instant,
+        not_before: Instant,
+        now: Instant,
+        limits: &Limits,
+    ) -> Option<Duration> {
+        if self.is_closed {
+            return None;
+        }
+        let until = match lane {
+            Lane::Short => {
+                if now - oldest_enqueued_at > CONGESTION_WAIT {
+                    self.congested_until = Some(now + CONGESTION_TIME);
+                }
+                // A batch waits only if it has room and another request is about to be queued: a lone request is never delayed.
+                let has_room = self.lane(lane).requests.token_count() < limits.max_batch_tokens;
+                (self.tokenizing > 0 && has_room).then_some(oldest_enqueued_at + limits.max_batch_delay)
+            }
+            Lane::Long => self.congested_until.map(|congested_until| congested_until.min(not_before)),
+        };
+        until.and_then(|until| until.checked_duration_since(now)).filter(|delay| !delay.is_zero())
+    }
+
+    fn max_batch_tokens(&self, lane: Lane, now: Instant, limits: &Limits) -> usize {
+        match lane == Lane::Long && self.congested_until.is_some_and(|until| now < until) {
+            true => limits.max_batch_tokens.min(CONGESTION_BATCH_TOKENS),
+            false => limits.max_batch_tokens,
+        }
+    }
+}
+
+impl LaneState {
+    fn push(&mut self, entries: Vec<QueueEntry>, now: Instant) {
+        if self.requests.is_empty() && self.running_batches == 0 {
+            self.throughput.start(now);
+        }
+        self.requests.push(entries);
+    }
+
+    /// Time until the requests that are admitted or queued now are computed.
+    fn expected_wait(&self) -> Duration {
+        self.throughput.time_for(self.admitted_tokens + self.requests.token_count())
+    }
+}
+
+impl Drop for LaneBatch {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        let lane = state.lane(self.lane);
+        lane.running_batches -= 1;
+        lane.throughput.record(self.tokens, Instant::now());
     }
 }
 
@@ -181,35 +314,45 @@ impl QueuePermit {
             let (response, response_rx) = oneshot::channel();
             (QueueEntry { adapter: adapter.clone(), tokens, request, enqueued_at, response }, response_rx)
         };
-        let (entries, receivers) = inputs.into_iter().map(entry).unzip();
+        let (entries, receivers): (Vec<_>, _) = inputs.into_iter().map(entry).unzip();
+        let lane = Lane::of(token_count(&entries));
         if !state.is_closed {
-            state.requests.push(entries);
+            state.lane(lane).push(entries, enqueued_at);
         }
-        // The queue counts the inputs from here on.
-        state.admitted_inputs -= std::mem::take(&mut self.input_count);
+        // The queue counts the request from here on.
+        self.release(&mut state);
         drop(state);
         // Otherwise dropping the permit wakes a worker, which may have waited for this request.
-        if !self.is_tokenizing {
-            queue.changed.notify_one();
+        if !self.is_tokenizing || lane == Lane::Long {
+            queue.changed[lane as usize].notify_one();
         }
-        QueuedRequest { receivers, _cancel_on_drop: CancelOnDrop { queue, request } }
+        QueuedRequest { receivers, _cancel_on_drop: CancelOnDrop { queue, lane, request } }
+    }
+
+    /// Gives the capacity back.
+    fn release(&mut self, state: &mut State) {
+        state.lane(Lane::of(self.size.tokens)).admitted_tokens -= self.size.tokens;
+        state.admitted_inputs -= self.size.inputs;
+        self.size = RequestSize { inputs: 0, tokens: 0 };
     }
 }
 
 impl Drop for QueuePermit {
     fn drop(&mut self) {
-        let mut state = self.queue.lock();
-        state.admitted_inputs -= self.input_count;
+        let queue = Arc::clone(&self.queue);
+        let mut state = queue.lock();
+        self.release(&mut state);
         if !self.is_tokenizing {
             return;
         }
         state.tokenizing -= 1;
         let is_last = state.tokenizing == 0;
         drop(state);
+        let changed = &queue.changed[Lane::Short as usize];
         match is_last {
             // No batch has a request to wait for any more.
-            true => self.queue.changed.notify_all(),
-            false => self.queue.changed.notify_one(),
+            true => changed.notify_all(),
+            false => changed.notify_one(),
         }
     }
 }

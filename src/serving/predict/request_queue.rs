@@ -1,8 +1,5 @@
-//! Queued inputs of all requests, and how a batch is taken from them.
-//!
-//! Short and long requests have a lane each, served first come, first served; a request larger than a batch moves to the back of
-//! its lane after each batch. While both lanes have requests, the long ones get a tenth of the tokens (deficit round robin,
-//! Shreedhar and Varghese 1995), in small batches, so that long requests do not hold short ones up.
+//! Queued inputs of requests, and how a batch is taken from them: first come, first served, but a request larger than a batch moves
+//! to the back after each batch.
 
 use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::Result;
@@ -13,15 +10,6 @@ use tokio::sync::oneshot;
 
 /// Least token budget of a batch when idle workers share the queue: smaller batches cost more overhead than they save.
 const MIN_WORKER_SHARE_TOKENS: usize = 256;
-
-/// Requests with more tokens are long.
-const MAX_SHORT_REQUEST_TOKENS: usize = 512;
-
-/// Largest batch of long requests while short ones wait.
-const MAX_INTERLEAVED_TOKENS: usize = 512;
-
-/// Tokens of short requests per token of long ones while both wait.
-const SHORT_TOKENS_PER_LONG_TOKEN: usize = 9;
 
 /// Output of one input: logits or an embedding.
 pub type OutputRow = Vec<f32>;
@@ -43,19 +31,11 @@ impl QueueEntry {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Lane {
-    Short,
-    Long,
-}
-
 /// Queue of requests, from which batches are filled. No operation walks the requests that it does not take or remove.
 #[derive(Default)]
 pub struct RequestQueue {
-    /// Numbers of the requests of each [`Lane`] in the order of service. Cancelled requests are skipped when they are reached.
-    orders: [VecDeque<u64>; 2],
-    /// Tokens of short requests to serve before the next batch of long ones.
-    long_deficit: usize,
+    /// Numbers of the requests in the order of service. Cancelled requests are skipped when they are reached.
+    order: VecDeque<u64>,
     /// The entries of each request, none of them empty.
     requests: HashMap<u64, VecDeque<QueueEntry>>,
     /// When each request was queued. Requests that are served in several batches move in `order` and not here.
@@ -70,11 +50,9 @@ impl RequestQueue {
         let Some(first) = entries.first() else { return };
         let request = first.request;
         self.enqueued.insert((first.enqueued_at, request));
-        let tokens = token_count(&entries);
         self.input_count += entries.len();
-        self.token_count += tokens;
-        let lane = if tokens > MAX_SHORT_REQUEST_TOKENS { Lane::Long } else { Lane::Short };
-        self.orders[lane as usize].push_back(request);
+        self.token_count += token_count(&entries);
+        self.order.push_back(request);
         self.requests.insert(request, entries.into());
     }
 
@@ -100,49 +78,19 @@ impl RequestQueue {
         self.input_count -= entries.len();
         self.token_count -= token_count(&entries);
         self.enqueued.remove(&(entries[0].enqueued_at, request));
-        // The lanes keep numbers of cancelled requests, but no more of them than of others.
-        if self.orders.iter().map(VecDeque::len).sum::<usize>() > 2 * self.requests.len() {
-            for order in &mut self.orders {
-                order.retain(|request| self.requests.contains_key(request));
-            }
+        // The order keeps numbers of cancelled requests, but no more of them than of others.
+        if self.order.len() > 2 * self.requests.len() {
+            self.order.retain(|request| self.requests.contains_key(request));
         }
         Some(entries)
     }
 
-    /// Takes a batch from the front of a lane: at least one input, and beyond it at most `max_tokens` tokens and at most one of
-    /// `workers` equal shares of the queue. Cancelled inputs are dropped on the way, so the batch is empty if all are
-    /// cancelled.
+    /// Takes a batch from the front: at least one input, and beyond it at most `max_tokens` tokens and at most one of `workers` equal
+    /// shares of the queue. Cancelled inputs are dropped on the way, so the batch is empty if all are cancelled.
     pub fn next_batch(&mut self, max_tokens: usize, workers: usize) -> Vec<QueueEntry> {
-        let token_budget = max_tokens.min((self.token_count / workers).max(MIN_WORKER_SHARE_TOKENS));
-        let (has_short, has_long) = (self.has_waiting(Lane::Short), self.has_waiting(Lane::Long));
-        match (has_short, has_long) {
-            (true, true) if self.long_deficit == 0 => {
-                let batch = self.take_batch(Lane::Long, token_budget.min(MAX_INTERLEAVED_TOKENS));
-                self.long_deficit = SHORT_TOKENS_PER_LONG_TOKEN * token_count(&batch);
-                batch
-            }
-            (true, _) => {
-                let batch = self.take_batch(Lane::Short, token_budget);
-                self.long_deficit = self.long_deficit.saturating_sub(token_count(&batch));
-                batch
-            }
-            (false, _) => {
-                self.long_deficit = 0;
-                self.take_batch(Lane::Long, token_budget)
-            }
-        }
-    }
-
-    /// Whether a lane has requests. Removes the numbers of cancelled ones from its front.
-    fn has_waiting(&mut self, lane: Lane) -> bool {
-        let order = &mut self.orders[lane as usize];
-        while order.pop_front_if(|request| !self.requests.contains_key(request)).is_some() {}
-        !order.is_empty()
-    }
-
-    fn take_batch(&mut self, lane: Lane, mut token_budget: usize) -> Vec<QueueEntry> {
+        let mut token_budget = max_tokens.min((self.token_count / workers).max(MIN_WORKER_SHARE_TOKENS));
         let mut batch = Vec::new();
-        while let Some(request) = self.orders[lane as usize].pop_front() {
+        while let Some(request) = self.order.pop_front() {
             let Some(mut entries) = self.requests.remove(&request) else { continue };
             let (length_before, queued) = (batch.len(), (entries[0].enqueued_at, request));
             self.take_entries(&mut entries, &mut token_budget, &mut batch);
@@ -152,8 +100,8 @@ impl RequestQueue {
             }
             self.requests.insert(request, entries);
             match batch.len() > length_before {
-                true => self.orders[lane as usize].push_back(request),
-                false => self.orders[lane as usize].push_front(request),
+                true => self.order.push_back(request),
+                false => self.order.push_front(request),
             }
             break;
         }
@@ -183,7 +131,8 @@ impl RequestQueue {
     }
 }
 
-fn token_count<'a>(entries: impl IntoIterator<Item = &'a QueueEntry>) -> usize {
+/// Tokens of all entries.
+pub fn token_count<'a>(entries: impl IntoIterator<Item = &'a QueueEntry>) -> usize {
     entries.into_iter().map(|entry| entry.tokens.ids.len()).sum()
 }
 
@@ -226,34 +175,11 @@ mod tests {
     #[test]
     fn a_large_request_is_requeued_at_the_back_after_each_batch() {
         let mut queue = RequestQueue::default();
-        let _receivers = [push(&mut queue, "large", &[500, 499, 498, 497, 496]), push(&mut queue, "other", &[510, 10])];
+        let _receivers = [push(&mut queue, "large", &[500, 499, 498, 497, 496]), push(&mut queue, "small", &[10])];
         assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![500, 499])]);
-        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("other", vec![510, 10])]);
-        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![498, 497])]);
-        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![496])]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("small", vec![10]), ("large", vec![498])]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![497, 496])]);
         assert!(queue.is_empty());
-    }
-
-    #[test]
-    fn long_requests_get_a_tenth_of_the_tokens_while_short_ones_wait() {
-        let mut queue = RequestQueue::default();
-        let _long: Vec<_> = (0..4).map(|_| push(&mut queue, "long", &[200; 8])).collect();
-        let _short: Vec<_> = (0..1000).map(|_| push(&mut queue, "short", &[10])).collect();
-        let (mut short, mut long) = (0, 0);
-        while short < 9000 {
-            let batch = queue.next_batch(1000, 1);
-            let tokens = token_count(&batch);
-            match batch[0].adapter.version() {
-                "long" => {
-                    assert!(tokens <= MAX_INTERLEAVED_TOKENS, "a short request waits for {tokens} tokens");
-                    long += tokens;
-                }
-                _ => short += tokens,
-            }
-        }
-        assert!((800..=1200).contains(&long), "{long} tokens of long requests beside {short} of short ones");
-        while queue.next_batch(1000, 1).first().is_some_and(|entry| entry.adapter.version() == "short") {}
-        assert!(token_count(&queue.next_batch(1000, 1)) > MAX_INTERLEAVED_TOKENS, "alone they get whole batches");
     }
 
     #[test]
@@ -293,7 +219,7 @@ mod tests {
         let _large = push(&mut queue, "large", &[500, 500, 500]);
         let oldest = queue.oldest_enqueued_at();
         let _small = push(&mut queue, "small", &[10]);
-        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![500])]);
+        assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![500, 500])]);
         assert_eq!(queue.oldest_enqueued_at(), oldest);
         assert_eq!(batch_summary(&queue.next_batch(400, 1)), [("small", vec![10])]);
         assert_eq!(queue.oldest_enqueued_at(), oldest);
@@ -306,7 +232,7 @@ mod tests {
         for _ in 0..1000 {
             drop(push(&mut queue, "cancelled", &[10]));
             queue.cancel(1);
-            assert!(queue.orders[0].len() <= 3, "{}", queue.orders[0].len());
+            assert!(queue.order.len() <= 3, "{}", queue.order.len());
         }
     }
 

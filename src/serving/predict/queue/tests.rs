@@ -7,7 +7,13 @@ use std::thread;
 const ONE_HOUR: Duration = Duration::from_secs(3600);
 
 fn queue(max_queued_inputs: usize, max_batch_delay: Duration) -> Arc<PredictionQueue> {
-    PredictionQueue::new(Limits { max_queued_inputs, max_batch_tokens: 1000, max_batch_delay })
+    let max_queue_wait = Duration::from_secs(10);
+    PredictionQueue::new(Limits { max_queued_inputs, max_queue_wait, max_batch_tokens: 1000, max_batch_delay })
+}
+
+/// Size of a request with `inputs` inputs of [`tokens`].
+fn size(inputs: usize) -> RequestSize {
+    RequestSize { inputs, tokens: 10 * inputs }
 }
 
 fn tokens(count: usize) -> Vec<Tokens> {
@@ -15,7 +21,7 @@ fn tokens(count: usize) -> Vec<Tokens> {
 }
 
 fn admit_tokenizing(queue: &Arc<PredictionQueue>, count: usize) -> QueuePermit {
-    let mut permit = queue.admit(count).unwrap();
+    let mut permit = queue.admit(size(count)).unwrap();
     permit.start_tokenizing();
     permit
 }
@@ -25,8 +31,8 @@ fn push(queue: &Arc<PredictionQueue>, adapter: &str, count: usize) -> QueuedRequ
 }
 
 /// The adapter of each run of inputs in the next batch.
-fn next_batch_adapters(queue: &PredictionQueue) -> Vec<String> {
-    let batch = queue.next_batch().unwrap();
+fn next_batch_adapters(queue: &Arc<PredictionQueue>) -> Vec<String> {
+    let (batch, _) = queue.next_batch(Lane::Short, Instant::now()).unwrap();
     let runs = batch.chunk_by(|one, other| one.request == other.request);
     runs.map(|run| run[0].adapter.version().to_string()).collect()
 }
@@ -35,18 +41,18 @@ fn next_batch_adapters(queue: &PredictionQueue) -> Vec<String> {
 fn a_full_queue_is_busy_with_a_retry_after() {
     let queue = queue(10, Duration::ZERO);
     let _receivers = push(&queue, "a", 6);
-    let permit = queue.admit(4).unwrap();
-    let Err(Error::Busy { problem, retry_after }) = queue.admit(1) else { panic!("must be busy") };
+    let permit = queue.admit(size(4)).unwrap();
+    let Err(Error::Busy { problem, retry_after }) = queue.admit(size(1)) else { panic!("must be busy") };
     assert_eq!((problem.code, retry_after), ("predictions_queue_full", RETRY_AFTER));
     drop(permit);
-    assert!(queue.admit(4).is_ok(), "a request that fails before it is queued frees its capacity");
+    assert!(queue.admit(size(4)).is_ok(), "a request that fails before it is queued frees its capacity");
 }
 
 #[test]
 fn a_request_larger_than_the_queue_is_admitted_when_nothing_waits() {
     let queue = queue(10, Duration::ZERO);
-    let permit = queue.admit(100).unwrap();
-    assert!(queue.admit(1).is_err());
+    let permit = queue.admit(size(100)).unwrap();
+    assert!(queue.admit(size(1)).is_err());
     drop(permit);
     assert_eq!(queue.input_count(), 0);
 }
@@ -67,10 +73,10 @@ fn an_idle_worker_takes_a_request_without_start_tokenizing() {
         let queue = Arc::clone(&queue);
         move || next_batch_adapters(&queue)
     });
-    while queue.lock().idle_workers == 0 {
+    while queue.lock().lane(Lane::Short).idle_workers == 0 {
         thread::yield_now();
     }
-    let _receivers = queue.admit(1).unwrap().push(&AdapterHandle::named("a"), tokens(1));
+    let _receivers = queue.admit(size(1)).unwrap().push(&AdapterHandle::named("a"), tokens(1));
     assert_eq!(worker.join().unwrap(), ["a"]);
 }
 
@@ -138,7 +144,7 @@ fn a_closed_queue_is_drained_and_then_ends_its_workers() {
         late_receivers.receivers.into_iter().all(|receiver| receiver.blocking_recv().is_err()),
         "no worker is left"
     );
-    assert!(queue.next_batch().is_none());
+    assert!(Lane::ALL.into_iter().all(|lane| queue.next_batch(lane, Instant::now()).is_none()));
     assert_eq!(queue.input_count(), 0);
 }
 
@@ -146,7 +152,7 @@ fn a_closed_queue_is_drained_and_then_ends_its_workers() {
 fn rows_are_returned_in_input_order_whatever_finished_first() {
     let queue = queue(10, Duration::ZERO);
     let mut rows = Box::pin(collect_rows(push(&queue, "a", 3)));
-    for (index, entry) in queue.next_batch().unwrap().into_iter().enumerate().rev() {
+    for (index, entry) in queue.next_batch(Lane::Short, Instant::now()).unwrap().0.into_iter().enumerate().rev() {
         assert!(rows.as_mut().now_or_never().is_none(), "rows are missing");
         entry.response.send(Ok(vec![index as f32])).unwrap();
     }
@@ -157,7 +163,7 @@ fn rows_are_returned_in_input_order_whatever_finished_first() {
 fn a_failed_input_fails_and_cancels_its_request() {
     let queue = queue(10, Duration::ZERO);
     let mut rows = Box::pin(collect_rows(push(&queue, "a", 3)));
-    let mut batch = queue.next_batch().unwrap();
+    let (mut batch, _) = queue.next_batch(Lane::Short, Instant::now()).unwrap();
     batch.remove(1).response.send(Err(Error::internal("first"))).unwrap();
     let Some(Err(error)) = rows.as_mut().now_or_never() else { panic!("must fail") };
     assert_eq!(error.to_string(), "first");
@@ -169,8 +175,65 @@ fn a_failed_input_fails_and_cancels_its_request() {
 fn an_input_whose_receiver_was_dropped_is_cancelled() {
     let queue = queue(10, Duration::ZERO);
     let receivers = push(&queue, "a", 1);
-    let batch = queue.next_batch().unwrap();
+    let (batch, _) = queue.next_batch(Lane::Short, Instant::now()).unwrap();
     assert!(!batch[0].is_cancelled());
     drop(receivers);
     assert!(batch[0].is_cancelled());
+}
+
+#[test]
+fn long_requests_have_workers_of_their_own() {
+    let queue = queue(1000, ONE_HOUR);
+    let _short = push(&queue, "short", 10);
+    let _long = push(&queue, "long", 100);
+    for (lane, adapter, inputs) in [(Lane::Long, "long", 100), (Lane::Short, "short", 10)] {
+        let (batch, _) = queue.next_batch(lane, Instant::now()).unwrap();
+        assert_eq!((batch[0].adapter.version(), batch.len()), (adapter, inputs));
+    }
+    assert_eq!(queue.input_count(), 0);
+}
+
+#[test]
+fn a_request_that_would_wait_for_too_long_is_busy() {
+    let queue = queue(100_000, Duration::ZERO);
+    let _first = push(&queue, "first", 100);
+    let batch = queue.next_batch(Lane::Long, Instant::now()).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    drop(batch);
+    // 1,000 tokens took 20 ms or more, so that 600,000 take 12 seconds or more.
+    let _queued = push(&queue, "second", 60_000);
+    let Err(Error::Busy { problem, retry_after }) = queue.admit(size(100)) else { panic!("must be busy") };
+    assert_eq!(problem.code, "predictions_queue_full");
+    assert!(retry_after >= Duration::from_secs(2), "{retry_after:?}");
+    assert!(queue.admit(size(10)).is_ok(), "short requests do not wait for long ones");
+}
+
+#[test]
+fn admitted_requests_count_toward_the_expected_wait() {
+    let queue = queue(100_000, Duration::ZERO);
+    let _first = push(&queue, "first", 100);
+    let batch = queue.next_batch(Lane::Long, Instant::now()).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    drop(batch);
+    let permit = queue.admit(size(60_000)).unwrap();
+    assert!(queue.admit(size(100)).is_err());
+    drop(permit);
+    assert!(queue.admit(size(100)).is_ok());
+}
+
+#[test]
+fn long_requests_wait_in_small_batches_during_congestion() {
+    let queue = queue(1000, Duration::ZERO);
+    let _short = push(&queue, "short", 10);
+    let _long = push(&queue, "long", 200);
+    thread::sleep(CONGESTION_WAIT);
+    let started_at = Instant::now();
+    assert_eq!(next_batch_adapters(&queue), ["short"]);
+    let pause = CONGESTION_TIME / 4;
+    let (batch, _) = queue.next_batch(Lane::Long, started_at + pause).unwrap();
+    assert!(started_at.elapsed() >= pause);
+    assert!(token_count(&batch) <= CONGESTION_BATCH_TOKENS);
+    let (rest, _) = queue.next_batch(Lane::Long, started_at + ONE_HOUR).unwrap();
+    assert!((CONGESTION_TIME..ONE_HOUR).contains(&started_at.elapsed()), "the congestion has ended");
+    assert_eq!(token_count(&rest), 1000, "a whole batch");
 }
