@@ -2,11 +2,17 @@
 
     python3 benches/overload.py [--seconds 60] [--short 64] [--long 32] [--hostile 8]
 
-First the short requests (one text of the sample) alone, over --short connections that each send the next request as soon as the last one
-is answered: the capacity. Then all together: --long connections send eight texts of 2 MB, with a second between an answer and the next
-request, and --hostile connections send one text of 15 MB, malformed JSON or unknown fields, with 0.2 seconds between: the senders run on
-the same processor. A third process polls /health/live. The goodput of the short requests, the latency of the
-health check, the memory of the server, and the time until a request was refused are measured.
+Three phases, in each of which --short connections send requests with one text of the sample, each the next as soon as the last one is
+answered:
+
+1. alone: the capacity;
+2. while a flood goes to another server, which refuses all of it by its size (--max-json): what sending and receiving the flood costs on the
+   same machine;
+3. while the flood goes to the same server.
+
+The flood: --long connections send eight texts of 2 MB, with a second between an answer and the next request, and --hostile connections send
+one text of 15 MB, malformed JSON or unknown fields, with 0.2 seconds between. The goodput of the short requests, the latency of
+/health/live, the memory of the server, and the time until a request was refused are measured.
 """
 
 import http.client
@@ -113,23 +119,32 @@ def main():
     long_text = json.dumps({"inputs": [word * (2_000_000 // len(word))] * 8}).encode()
     huge_text = json.dumps({"inputs": [word * (15_000_000 // len(word))]}).encode()
     hostile = [huge_text, b'{"inputs": [' + b"[" * 100_000, json.dumps({"inputs": ["a"], "unknown": ["x" * 1_000_000]}).encode()]
-    with common.Server(program) as server:
+    def flood(address, end):
+        return {"long": Senders(address, [long_text], options.long, end, 1.0), "hostile": Senders(address, hostile, options.hostile, end, 0.2)}
+
+    with common.Server(program) as server, common.Server(program, "--max-json", "1KiB") as other:
         client = Client(server.address)
         short = short_requests(texts, adapters.upload(client, 1)["id"])
-        alone = finish_load(start_load(load_program, server.address, 15, options.short, short))
+
+        def goodput(seconds):
+            return finish_load(start_load(load_program, server.address, seconds, options.short, short))
+
+        alone = goodput(options.seconds / 4)
         before = server.memory()["VmRSS"]
+        flood(other.address, time.monotonic() + options.seconds / 2)
+        elsewhere = goodput(options.seconds / 2)
+        time.sleep(2)
         end = time.monotonic() + options.seconds
-        health = Health(server.address, end)
-        others = {"long": Senders(server.address, [long_text], options.long, end, 1.0), "hostile": Senders(server.address, hostile, options.hostile, end, 0.2)}
-        together = finish_load(start_load(load_program, server.address, options.seconds, options.short, short))
+        health, senders_by_kind = Health(server.address, end), flood(server.address, end)
+        together = goodput(options.seconds)
         common.header("figure", "value")
-        common.row("short requests/s alone", f"{alone['requests_per_second']:.1f}, p99 {alone['p99_ms']:.0f} ms")
-        common.row("short requests/s together", f"{together['requests_per_second']:.1f}, p99 {together['p99_ms']:.0f} ms")
-        common.row("ratio", f"{together['requests_per_second'] / alone['requests_per_second']:.2f}")
+        for name, load in {"alone": alone, "flood to another server": elsewhere, "flood to the same server": together}.items():
+            ratio = load["requests_per_second"] / alone["requests_per_second"]
+            common.row(f"short requests/s, {name}", f"{load['requests_per_second']:.1f} ({ratio:.2f}), p99 {load['p99_ms']:.0f} ms")
+        common.row("same / another", f"{together['requests_per_second'] / elsewhere['requests_per_second']:.2f}")
         common.row("/health/live p99, ms", f"{health.p99():.1f}")
-        memory = server.memory()
-        common.row("memory before, at most, MiB", f"{before >> 20}, {memory['VmHWM'] >> 20}")
-        for name, senders in others.items():
+        common.row("memory before, at most, MiB", f"{before >> 20}, {server.memory()['VmHWM'] >> 20}")
+        for name, senders in senders_by_kind.items():
             refused = [seconds for status, seconds in senders.answers if status in REFUSED]
             slowest = max(refused, default=0)
             p99 = statistics.quantiles(refused, n=100)[98] if len(refused) > 1 else slowest

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Larger JSON bodies are parsed on a blocking thread, and their memory is bounded: 64 KiB take a millisecond at most.
-const MAX_SMALL_BODY_BYTES: usize = 64 * 1024;
+pub const MAX_SMALL_BODY_BYTES: usize = 64 * 1024;
 
 /// Held while a large JSON body is parsed.
 static LARGE_BODIES: Semaphore = Semaphore::const_new(1);
@@ -49,12 +49,13 @@ pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
     }
     check_content_length(request.headers(), "the JSON body", limit as u64)?;
     let reservation = request.extensions().get::<BodyReservation>().cloned();
-    if let (Some(reservation), Some(length)) = (&reservation, content_length(request.headers())) {
+    let length = content_length(request.headers()).and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    if let Some(reservation) = reservation.as_ref().filter(|_| length > MAX_SMALL_BODY_BYTES) {
         // Refused before it is received.
-        reservation.check(usize::try_from(length).unwrap_or(usize::MAX))?;
+        reservation.check(length)?;
     }
-    let chunks = body_chunks(request.into_body());
-    let body = collect_chunks(chunks, "the JSON body", limit, &mut timeouts, reservation.as_ref()).await?;
+    let (chunks, body) = (body_chunks(request.into_body()), Vec::with_capacity(length));
+    let body = collect_chunks(chunks, body, "the JSON body", limit, &mut timeouts, reservation.as_ref()).await?;
     parse_json(body).await
 }
 
@@ -77,15 +78,15 @@ pub fn body_chunks(body: Body) -> impl Stream<Item = ApiResult<Bytes>> + Unpin {
     body.into_data_stream().map(move |chunk| chunk.map_err(broken_body))
 }
 
-/// Collects all chunks in memory, up to `limit` bytes; a large body within the memory that is reserved for it.
+/// Appends all chunks to `body`, up to `limit` bytes; a large body within the memory that is reserved for it.
 pub async fn collect_chunks(
     mut chunks: impl Stream<Item = ApiResult<Bytes>> + Unpin,
+    mut body: Vec<u8>,
     subject: &str,
     limit: usize,
     timeouts: &mut BodyTimeouts,
     reservation: Option<&BodyReservation>,
 ) -> ApiResult<Vec<u8>> {
-    let mut body = Vec::new();
     while let Some(chunk) = timeouts.next_chunk(chunks.next()).await? {
         let length = body.len() + chunk.len();
         if length > limit {
@@ -107,7 +108,7 @@ pub fn check_content_length(headers: &HeaderMap, subject: &str, limit: u64) -> A
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

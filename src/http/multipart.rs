@@ -83,7 +83,7 @@ async fn read_json_part<T: DeserializeOwned + Send + 'static>(
     let limit = spec.max_json_bytes;
     let chunks = std::pin::pin!(field.map(|chunk| chunk.map_err(|error| multipart_error(&error, limit as u64))));
     let subject = format!("the part \"{}\"", spec.json_part);
-    let body = extract::collect_chunks(chunks, &subject, limit, &mut spec.timeouts, reservation).await?;
+    let body = extract::collect_chunks(chunks, Vec::new(), &subject, limit, &mut spec.timeouts, reservation).await?;
     extract::parse_json(body).await
 }
 

@@ -2,8 +2,8 @@
 
 use super::adapters::AdapterVersion;
 use super::auth::Caller;
-use super::error::ApiResult;
-use super::extract::{Json, QueryParams};
+use super::error::{ApiError, ApiResult};
+use super::extract::{self, Json, QueryParams};
 use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
@@ -11,6 +11,8 @@ use super::openapi::{
 use super::state::AppState;
 use crate::serving::{LogitsOutput, PredictOptions};
 use crate::store::Reference;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use espalier_core::error::{Error, Result};
 use espalier_core::task::{Input, Prediction};
 use serde::de::value::MapAccessDeserializer;
@@ -124,6 +126,7 @@ async fn predict(
     state: AppState,
     caller: Caller,
     QueryParams(query): QueryParams<PredictQuery>,
+    _: LargeBodyCheck,
     Json(request): Json<PredictRequest>,
 ) -> ApiResult<axum::Json<PredictResponse>> {
     let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
@@ -132,6 +135,20 @@ async fn predict(
     let prediction = state.serving.predict(&caller.owner, reference.as_ref(), inputs, options).await?;
     let adapter = prediction.adapter.as_deref().map(AdapterVersion::from);
     Ok(axum::Json(PredictResponse { adapter, predictions: prediction.predictions }))
+}
+
+/// Refuses a large body before it is received while long requests would wait for too long.
+struct LargeBodyCheck;
+
+impl FromRequestParts<AppState> for LargeBodyCheck {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        if extract::content_length(&parts.headers).is_some_and(|length| length > extract::MAX_SMALL_BODY_BYTES as u64) {
+            state.serving.check_long_capacity()?;
+        }
+        Ok(Self)
+    }
 }
 
 fn predict_options(request: &PredictRequest) -> Result<PredictOptions> {

@@ -130,6 +130,14 @@ impl InferenceService {
         inner.shutdown.run_until_aborted(inner.predict(owner, reference, inputs, options)).await
     }
 
+    /// Whether a long prediction request would be admitted now.
+    ///
+    /// # Errors
+    /// `Busy` (`predictions_queue_full`).
+    pub fn check_long_capacity(&self) -> Result<()> {
+        self.inner.queue.check_long_capacity()
+    }
+
     /// Starts to generate text from prompts.
     ///
     /// # Errors

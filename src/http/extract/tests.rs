@@ -56,7 +56,7 @@ async fn stalled_body_times_out() {
     let request = Request::new(Body::from_stream(stream::pending::<std::io::Result<&str>>()));
     let mut timeouts = BodyTimeouts::new(Duration::from_secs(60), 1, Duration::from_millis(1));
     let chunks = body_chunks(request.into_body());
-    let error = collect_chunks(chunks, "the body", 10, &mut timeouts, None).await.unwrap_err();
+    let error = collect_chunks(chunks, Vec::new(), "the body", 10, &mut timeouts, None).await.unwrap_err();
     assert_eq!((error.status.as_u16(), error.code), (408, "request_timeout"));
 }
 

@@ -39,7 +39,8 @@ pub struct JobRequest {
     /// Task; derived from the fields of the dataset by default.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub task: Option<task::Config>,
-    /// Adapter method. Default: `head` if the base model is a sentence encoder with its own pooling, otherwise `lora`. The type
+    /// Adapter method. Default: `head` if the base model is a sentence encoder with its own pooling and the examples are single
+    /// texts, otherwise `lora`. The type
     /// `auto` selects among several candidates by successive halving.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub method: Option<Method>,

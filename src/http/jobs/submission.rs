@@ -75,7 +75,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
         Some(Validation::Fraction(_)) | None => None,
     };
     let example_count = count_examples(&report, &request, state);
-    let spec_request = build_spec_request(request, report.target, initial_adapter);
+    let spec_request = build_spec_request(request, &report, initial_adapter);
     let plan = resolve_plan(state, spec_request, labels, example_count).await?;
     Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
 }
@@ -122,10 +122,11 @@ fn count_examples(report: &Report, request: &JobRequest, state: &AppState) -> us
 /// the initial adapter if it fits the dataset, otherwise the dataset's default task.
 fn build_spec_request(
     request: JobRequest,
-    target: RowSchema,
+    report: &Report,
     from_adapter: Option<SourceAdapter>,
 ) -> (Option<Auto>, spec::Request) {
     let JobRequest { task, method, hyperparameters, validation, samples, .. } = request;
+    let (target, has_text_pairs) = (report.target, report.text_pairs > 0);
     let default_task = || {
         from_adapter.as_ref().map_or_else(|| target.default_task(), |adapter| warm_start::resolve_task(adapter, target))
     };
@@ -135,7 +136,7 @@ fn build_spec_request(
         Some(Method::Single(method)) => (None, Some(method)),
         None => (None, None),
     };
-    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples })
+    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples, has_text_pairs })
 }
 
 /// Finds the dataset and validates it; a stored dataset is validated again only if this job reads it differently.

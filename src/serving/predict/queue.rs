@@ -148,6 +148,15 @@ impl PredictionQueue {
         Ok(QueuePermit { queue: Arc::clone(self), size, is_tokenizing: false })
     }
 
+    /// Whether a long request would be admitted now.
+    ///
+    /// # Errors
+    /// `Busy` (`predictions_queue_full`).
+    pub fn check_long_capacity(&self) -> Result<()> {
+        let smallest_long = RequestSize { inputs: 1, tokens: MAX_SHORT_REQUEST_TOKENS + 1 };
+        self.lock().check_capacity(smallest_long, &self.limits)
+    }
+
     /// Waits for inputs of a lane and takes a batch of them; `None` once the queue is closed and the lane empty. During congestion
     /// long requests wait until `not_before`.
     pub fn next_batch(self: &Arc<Self>, lane: Lane, not_before: Instant) -> Option<(Vec<QueueEntry>, LaneBatch)> {

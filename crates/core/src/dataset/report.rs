@@ -29,6 +29,9 @@ pub struct Report {
     pub warnings: Vec<LocatedDiagnostic>,
     /// Number of warnings by code.
     pub warning_counts: BTreeMap<String, u64>,
+    /// Examples with a second text.
+    #[serde(default)]
+    pub text_pairs: u64,
     /// Row schema that the file was read with.
     #[serde(default)]
     pub target: RowSchema,

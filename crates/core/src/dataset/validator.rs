@@ -157,6 +157,7 @@ impl<'a> RowValidator<'a> {
         let mut report = Report {
             rows: self.rows,
             examples: self.examples.len() as u64,
+            text_pairs: self.examples.iter().filter(|example| example.text_pair.is_some()).count() as u64,
             target: self.schema,
             labels: self.labels.into_sorted_counts(),
             lengths: self.token_lengths.to_histogram(),

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 mod text_start;
+mod vocab_txt;
 
 pub use text_start::TextLimits;
 
@@ -15,6 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::model::chat::{ASSISTANT_ROLE, ChatTemplate, Json, Message, RenderOptions};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use text_start::{Offsets, TextEncoder};
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
@@ -32,11 +34,20 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` of a folder. Returns the tokenizer, and the JSON that enters the fingerprint.
+    /// Loads `tokenizer.json` of a folder, or else builds it from `vocab.txt`. Returns the tokenizer, and the JSON that enters the
+    /// fingerprint.
     pub(super) fn load(folder: &Path) -> Result<(Self, Value)> {
         let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|error| damaged_file_error(&path, &error.to_string()))?;
-        Self::from_json(&bytes, &path)
+        let error = match std::fs::read(&path) {
+            Ok(bytes) => return Self::from_json(&bytes, &path),
+            Err(error) => error,
+        };
+        match vocab_txt::tokenizer_json(folder)? {
+            Some(tokenizer_json) if error.kind() == ErrorKind::NotFound => {
+                Self::from_json(tokenizer_json.to_string().as_bytes(), &folder.join("vocab.txt"))
+            }
+            _ => Err(damaged_file_error(&path, &error.to_string())),
+        }
     }
 
     /// Parses the content of a `tokenizer.json`; `path` is for error messages.

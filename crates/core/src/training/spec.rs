@@ -55,6 +55,8 @@ pub struct Request {
     /// Adapter that the job starts from.
     pub from_adapter: Option<SourceAdapter>,
     pub samples: Option<Samples>,
+    /// Whether examples are pairs of texts, on which the default method depends.
+    pub has_text_pairs: bool,
 }
 
 impl Request {
@@ -162,7 +164,7 @@ fn resolve_method(
     let requested = match (&request.method, source_adapter) {
         (Some(method), _) => method.clone(),
         (None, Some(origin)) => origin.method.clone(),
-        (None, None) => default_method(base.info(), task),
+        (None, None) => default_method(base.info(), task, request.has_text_pairs),
     };
     errors.extend(compatibility::check(&Combination {
         method: &requested,

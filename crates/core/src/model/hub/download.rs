@@ -2,7 +2,9 @@
 
 use super::cache::RepositoryCache;
 use super::client::{FileLookup, FileResponse, HubClient};
-use super::repository::{self, CONFIG_FILE, ModelId, OPTIONAL_FILES, TOKENIZER_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE};
+use super::repository::{
+    self, CONFIG_FILE, ModelId, OPTIONAL_FILES, TOKENIZER_FILE, VOCABULARY_FILE, WEIGHTS_FILE, WEIGHTS_INDEX_FILE,
+};
 use crate::error::{Context, Error, Result};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -15,7 +17,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// complete.
 ///
 /// # Errors
-/// `Invalid` if the hub does not have the model, or not as safetensors with a `tokenizer.json`.
+/// `Invalid` if the hub does not have the model, or not as safetensors with a `tokenizer.json` or `vocab.txt`.
 pub(super) fn download_snapshot(id: &ModelId, client: &HubClient, cache: &RepositoryCache) -> Result<String> {
     // The first response resolves the revision to a commit. All other files are requested by commit, so that they match.
     let FileLookup::Found(config) = client.request_file(id, &id.revision, CONFIG_FILE)? else {
@@ -24,8 +26,9 @@ pub(super) fn download_snapshot(id: &ModelId, client: &HubClient, cache: &Reposi
     let commit = config.commit.clone();
     store_file(CONFIG_FILE, config, &commit, cache)?;
     let snapshot = SnapshotDownload { id, commit: &commit, client, cache };
-    if snapshot.fetch_file(TOKENIZER_FILE)? == Presence::Absent {
-        return Err(client.incomplete_model(id, "has no tokenizer.json for it, and a fast tokenizer is needed"));
+    let is_absent = |file: &str| Ok::<_, Error>(snapshot.fetch_file(file)? == Presence::Absent);
+    if is_absent(TOKENIZER_FILE)? && is_absent(VOCABULARY_FILE)? {
+        return Err(client.incomplete_model(id, "has neither a tokenizer.json nor a vocab.txt for it"));
     }
     snapshot.fetch_optional(&OPTIONAL_FILES)?;
     snapshot.fetch_weights()?;

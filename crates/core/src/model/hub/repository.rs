@@ -52,6 +52,8 @@ fn is_valid_revision(revision: &str) -> bool {
 
 pub(super) const CONFIG_FILE: &str = "config.json";
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+/// Read where there is no [`TOKENIZER_FILE`].
+pub(super) const VOCABULARY_FILE: &str = "vocab.txt";
 pub(super) const WEIGHTS_FILE: &str = "model.safetensors";
 pub(super) const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 
@@ -74,7 +76,8 @@ struct WeightsIndex {
 /// Whether the folder has all required files.
 pub(super) fn is_complete_model(folder: &Path) -> bool {
     let has_file = |file: &str| folder.join(file).is_file();
-    has_file(CONFIG_FILE) && has_file(TOKENIZER_FILE) && (has_file(WEIGHTS_FILE) || has_all_shards(folder))
+    let has_tokenizer = has_file(TOKENIZER_FILE) || has_file(VOCABULARY_FILE);
+    has_file(CONFIG_FILE) && has_tokenizer && (has_file(WEIGHTS_FILE) || has_all_shards(folder))
 }
 
 fn has_all_shards(folder: &Path) -> bool {
