@@ -18,7 +18,8 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const LEASE: Duration = Duration::from_secs(30);
 const MAX_ATTEMPTS: u32 = 10;
-const PAGE: PageRequest = PageRequest { limit: 100, after: None };
+/// Pages of the default and of the maximum size.
+const PAGES: [PageRequest; 2] = [PageRequest { limit: 20, after: None }, PageRequest { limit: 100, after: None }];
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -33,14 +34,16 @@ async fn main() -> Outcome<()> {
     let mut table = Vec::new();
     for _ in 0..rounds {
         let mut times = Vec::new();
-        times.push(("list", timed(store.jobs(DEFAULT_OWNER, None, PAGE)).await?));
-        for status in [Status::Failed, Status::Running] {
-            times.push((status.as_str(), timed(store.jobs(DEFAULT_OWNER, Some(status), PAGE)).await?));
+        for page in PAGES {
+            for status in [None, Some(Status::Failed), Some(Status::Running)] {
+                let name = format!("{} jobs, {} per page", status.map_or("all", Status::as_str), page.limit);
+                times.push((name, timed(store.jobs(DEFAULT_OWNER, status, page)).await?));
+            }
         }
-        times.push(("counts (in the background of /metrics)", timed(store.count_jobs_by_status()).await?));
+        times.push(("counts (in the background of /metrics)".to_string(), timed(store.count_jobs_by_status()).await?));
         let started = Instant::now();
         let claimed = store.claim(&worker, LEASE, MAX_ATTEMPTS).await?.ok_or("nothing to claim")?;
-        times.push(("claim", started.elapsed()));
+        times.push(("claim".to_string(), started.elapsed()));
         store.requeue(&claimed.lease).await?;
         table.push(times);
     }
@@ -55,7 +58,7 @@ async fn timed<T>(call: impl Future<Output = espalier_core::error::Result<T>>) -
 }
 
 #[expect(clippy::print_stdout, reason = "the table is this program's output")]
-fn report(database: &str, jobs: u64, table: &[Vec<(&str, Duration)>]) {
+fn report(database: &str, jobs: u64, table: &[Vec<(String, Duration)>]) {
     println!("| {database}, {jobs} jobs | median, ms | longest, ms |\n|---|---|---|");
     for (column, (name, _)) in table[0].iter().enumerate() {
         let mut times: Vec<f64> = table.iter().map(|row| row[column].1.as_secs_f64() * 1e3).collect();

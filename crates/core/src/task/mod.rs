@@ -4,6 +4,7 @@
 //! of this folder and no other task. The enum [`Config`] is matched by `tasks!` alone; all other code calls [`Task`].
 
 pub mod calibration;
+mod confidence;
 pub mod causal_language_model;
 pub mod embedding;
 mod example;
