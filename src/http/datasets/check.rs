@@ -2,10 +2,10 @@
 
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
-use espalier_core::dataset::{self, Format, Options, Report, TokenCounter, ValidatedDataset};
+use espalier_core::dataset::{self, Format, MaxLength, Options, Report, TokenCounter, ValidatedDataset};
 use espalier_core::error::{Context, Error, Problem, Result};
+use espalier_core::model::BaseModel;
 use espalier_core::task::{self, RowSchema};
-use espalier_core::training::Hyperparameters;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,8 +16,16 @@ pub struct DatasetFile {
     pub options: Options,
     /// Task of the rows; derived from the file if `None`.
     pub task: Option<task::Config>,
-    /// Hyperparameters that determine the maximum length; `None` outside a job.
-    pub hyperparameters: Option<Hyperparameters>,
+    /// Job that reads the file; `None` outside a job.
+    pub job: Option<JobLengths>,
+}
+
+/// What a job says about the length of its sequences.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JobLengths {
+    pub max_length: Option<u32>,
+    /// Virtual tokens of the method, which are part of a sequence.
+    pub virtual_tokens: usize,
 }
 
 /// Validates a training dataset.
@@ -61,21 +69,26 @@ async fn run_check(
             Some(task) => task,
             None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE)?.default_task(),
         };
-        // `Spec::resolve` rejects a length above the base model's maximum later.
-        let max_tokens = base.info().max_tokens;
-        let default_length = task.defaults().max_length;
-        let max_length = match &file.hyperparameters {
-            Some(hyperparameters) => (hyperparameters.max_length(default_length, max_tokens) as usize).min(max_tokens),
-            // The job that uses the dataset chooses the length, up to the base model's maximum.
-            None if task.is_generative() => max_tokens,
-            None => default_length.min(max_tokens),
-        };
-        let truncation = TokenCounter { tokenizer: base.tokenizer(), task: &task, max_length };
+        let truncation = token_counter(&base, &task, file.job);
         let mut checked = dataset::validate(&file.path, &file.options, &task, &truncation, &settings)?;
         extra_check(&mut checked);
         Ok(checked.report)
     });
     report.await
+}
+
+/// Counter for a job, or for the jobs that will use the file: these choose the length, so a row for generation is refused only where
+/// nothing to learn remains within the base's longest sequence.
+fn token_counter<'a>(base: &'a BaseModel, task: &'a task::Config, job: Option<JobLengths>) -> TokenCounter<'a> {
+    let JobLengths { max_length, virtual_tokens } = job.unwrap_or_default();
+    // `Spec::resolve` rejects a length above the base model's maximum later.
+    let longest = base.info().max_tokens.saturating_sub(virtual_tokens);
+    let max_length = match max_length {
+        Some(max_length) => MaxLength::Fixed(max_length as usize),
+        None if job.is_none() && task.is_generative() => MaxLength::Fixed(longest),
+        None => MaxLength::Covering { min: task.defaults().max_length },
+    };
+    TokenCounter { tokenizer: base.tokenizer(), task, max_length, longest }
 }
 
 fn reject_errors(report: Report) -> Result<Report> {

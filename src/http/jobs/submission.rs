@@ -4,14 +4,14 @@
 //! completion even if the client disconnects.
 
 use super::request::{self, ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
-use crate::http::datasets::{self, check};
+use crate::http::datasets::{check, insert_or_get, rollback, InsertOutcome};
 use crate::http::error::ApiResult;
 use crate::http::resource_name::Name;
 use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
 use crate::http::upload::Upload;
 use crate::store::{Dataset, Job, NewJob};
-use espalier_core::dataset::{Format, Options, Report};
+use espalier_core::dataset::{self, Format, Options, Report};
 use espalier_core::error::{Error, FieldError, Location, Result};
 use espalier_core::task::RowSchema;
 use espalier_core::training::spec::{self, Spec};
@@ -75,7 +75,8 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
         Some(Validation::Fraction(_)) | None => None,
     };
     let example_count = count_examples(&report, &request, state);
-    let spec_request = build_spec_request(request, report.target, initial_adapter);
+    let mut spec_request = build_spec_request(request, report.target, initial_adapter);
+    spec_request.1.covering_length = covering_length(&report, &spec_request.1, state);
     let plan = resolve_plan(state, spec_request, labels, example_count).await?;
     Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
 }
@@ -101,6 +102,12 @@ async fn resolve_plan(
         }
     })
     .await
+}
+
+/// Default of `max_length`; `None` for raw text that is packed, whose texts have any length.
+fn covering_length(report: &Report, request: &spec::Request, state: &AppState) -> Option<usize> {
+    let task = request.task.as_ref().filter(|task| !(task.packs_raw_text() && report.target == RowSchema::Text))?;
+    Some(dataset::covering_length(&report.lengths, task.defaults().max_length, state.base.info().max_tokens))
 }
 
 /// Number of training examples. For causal language modelling on plain text, texts are packed into sequences of the maximum
@@ -135,7 +142,8 @@ fn build_spec_request(
         Some(Method::Single(method)) => (None, Some(method)),
         None => (None, None),
     };
-    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples })
+    let covering_length = None;
+    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples, covering_length })
 }
 
 /// Finds the dataset and validates it; a stored dataset is validated again only if this job reads it differently.
@@ -146,10 +154,10 @@ async fn check_dataset(
     source: ExamplesSource,
 ) -> Result<(DatasetSource, Options, Report)> {
     let task = request.task.clone();
-    let hyperparameters = request.hyperparameters.clone();
+    let job = Some(job_lengths(request));
     let run_check = |path, options| {
         let task = task.clone();
-        check::check(state, check::DatasetFile { path, options, task, hyperparameters: Some(hyperparameters) })
+        check::check(state, check::DatasetFile { path, options, task, job })
     };
     match source {
         ExamplesSource::File(upload) => {
@@ -181,6 +189,15 @@ async fn check_dataset(
     }
 }
 
+fn job_lengths(request: &JobRequest) -> check::JobLengths {
+    let virtual_tokens = match &request.method {
+        Some(Method::Auto(auto)) => auto.num_virtual_tokens(),
+        Some(Method::Single(method)) => method.num_virtual_tokens(),
+        None => 0,
+    };
+    check::JobLengths { max_length: request.hyperparameters.max_length, virtual_tokens }
+}
+
 fn dataset_options(request: &JobRequest, format: Format) -> Options {
     let columns = request.columns.clone().unwrap_or_default();
     Options { format, columns, on_bad_rows: request.on_bad_rows.unwrap_or_default() }
@@ -209,7 +226,7 @@ async fn check_validation(
         path: state.data_dir.dataset_path(&dataset.hash),
         options: dataset.options,
         task: Some(request.task.clone().unwrap_or_else(|| target.default_task())),
-        hyperparameters: Some(request.hyperparameters.clone()),
+        job: Some(job_lengths(request)),
     };
     check::check_validation(state, file, labels).await.map(|_| id)
 }
@@ -232,8 +249,8 @@ fn lines_to_pointers(error: Error) -> Error {
 async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) -> Result<Job> {
     let ValidatedSubmission { name, dataset: dataset_source, options, report, plan, validation_dataset_id } = validated;
     let (dataset, outcome) = match dataset_source {
-        DatasetSource::Stored(dataset) => (*dataset, datasets::InsertOutcome::Existing),
-        DatasetSource::New(upload) => datasets::insert_or_get(state, owner, upload, options.clone(), report).await?,
+        DatasetSource::Stored(dataset) => (*dataset, InsertOutcome::Existing),
+        DatasetSource::New(upload) => insert_or_get(state, owner, upload, options.clone(), report).await?,
     };
     let dataset_id = dataset.id;
     let job = NewJob {
@@ -251,8 +268,8 @@ async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) 
             Ok(job)
         }
         Err(error) => {
-            if outcome == datasets::InsertOutcome::Created {
-                datasets::rollback(state, owner, dataset_id).await;
+            if outcome == InsertOutcome::Created {
+                rollback(state, owner, dataset_id).await;
             }
             Err(error)
         }

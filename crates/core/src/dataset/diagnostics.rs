@@ -39,6 +39,8 @@ pub(super) const CUT_WORD: &str = "cut_word";
 pub(super) const DUPLICATE: &str = "duplicate";
 pub(super) const LABEL_SEEN_ONCE: &str = "label_seen_once";
 pub(super) const TRUNCATED: &str = "truncated";
+/// Warning of a row or a file; error of a file of which most tokens are unknown.
+pub(super) const UNKNOWN_TOKENS: &str = "unknown_tokens";
 pub(super) const WHITE_SPACE: &str = "white_space";
 
 const SKIPPABLE_CODES: [&str; 16] = [

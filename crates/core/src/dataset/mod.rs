@@ -19,6 +19,8 @@ mod report;
 mod row;
 mod row_format;
 mod token_lengths;
+mod truncation;
+mod unknown_tokens;
 mod validator;
 
 pub use diagnostics::LocatedDiagnostic;
@@ -26,7 +28,7 @@ pub use infer_schema::infer_schema;
 pub use labels::{check_validation_labels, unique_labels};
 pub use options::{Format, Limits, OnBadRows, Options};
 pub use report::{LabelCount, Report, ValidatedDataset};
-pub use token_lengths::{Bucket, CountTokens, Histogram, TokenCount, TokenCounter};
+pub use token_lengths::{Bucket, CountTokens, Histogram, MaxLength, TokenCount, TokenCounter, covering_length};
 
 use crate::error::{Context, Result};
 use crate::task::{self, RowSchema};
@@ -66,7 +68,7 @@ pub fn validate(
             break;
         }
     }
-    Ok(validator.finish())
+    validator.finish()
 }
 
 /// Opens the reader of the file's format.

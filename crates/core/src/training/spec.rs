@@ -8,6 +8,7 @@ use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
 use crate::adapter::{TensorSet, TrainingDefaults};
 use crate::error::{Error, FieldError, Problem, Result};
 use crate::model::{BaseModel, Pooling};
+use crate::task::TaskDefaults;
 use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -55,9 +56,17 @@ pub struct Request {
     /// Adapter that the job starts from.
     pub from_adapter: Option<SourceAdapter>,
     pub samples: Option<Samples>,
+    /// Default of `max_length` that covers most of the dataset's rows; without it, the default is that of the task.
+    pub covering_length: Option<usize>,
 }
 
 impl Request {
+    /// Defaults of the task, with a `max_length` that suits the dataset.
+    pub fn task_defaults(&self, task: &task::Config) -> TaskDefaults {
+        let defaults = task.defaults();
+        TaskDefaults { max_length: self.covering_length.unwrap_or(defaults.max_length), ..defaults }
+    }
+
     /// The request with defaults from the adapter that it starts from.
     fn with_adapter_defaults(&self) -> Self {
         let mut request = self.clone();
@@ -90,7 +99,7 @@ impl Spec {
         let context = DefaultsContext {
             examples,
             max_tokens,
-            task_defaults: task.defaults(),
+            task_defaults: request.task_defaults(&task),
             learning_rate,
             min_steps,
             metric_names: metrics,

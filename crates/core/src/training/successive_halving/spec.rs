@@ -61,6 +61,14 @@ fn default_candidates() -> Vec<Candidate<CandidateHyperparameters>> {
 /// Number of candidates where the request names none.
 pub const DEFAULT_CANDIDATE_COUNT: usize = 8;
 
+impl Auto {
+    /// Most virtual tokens of a candidate.
+    pub fn num_virtual_tokens(&self) -> usize {
+        let candidates = self.candidates.clone().unwrap_or_else(default_candidates);
+        candidates.iter().map(|candidate| candidate.method.num_virtual_tokens()).max().unwrap_or(0)
+    }
+}
+
 impl SuccessiveHalvingSpec {
     /// Checks every candidate as a job of its own, and resolves all defaults.
     ///
@@ -204,7 +212,7 @@ fn shared_hyperparameters(
     base: &BaseModel,
 ) -> Hyperparameters {
     let mut hyperparameters = request.hyperparameters.clone();
-    let task_defaults = request.task.clone().unwrap_or_default().defaults();
+    let task_defaults = request.task_defaults(&request.task.clone().unwrap_or_default());
     let batch_size = hyperparameters.batch_size.unwrap_or(task_defaults.batch_size);
     hyperparameters
         .epochs
