@@ -3,7 +3,7 @@
 use crate::store::blobs::DataDir;
 use crate::store::{ClaimedJob, Dataset};
 use espalier_core::artifact::probe;
-use espalier_core::dataset::{self, CountTokens, MaxLength, Options, TokenCount, TokenCounter};
+use espalier_core::dataset::{self, CountTokens, MaxLength, NoLengths, Options, TokenCounter};
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, Example};
@@ -95,15 +95,6 @@ fn sha256(mut file: File) -> io::Result<String> {
             0 => return Ok(hex::encode(hash.finalize())),
             count => hash.update(&buffer[..count]),
         }
-    }
-}
-
-/// Counts no tokens.
-struct NoLengths;
-
-impl CountTokens for NoLengths {
-    fn count_tokens(&self, _example: &Example) -> Result<Vec<TokenCount>> {
-        Ok(Vec::new())
     }
 }
 

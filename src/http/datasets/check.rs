@@ -2,7 +2,9 @@
 
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
-use espalier_core::dataset::{self, Format, MaxLength, Options, Report, TokenCounter, ValidatedDataset};
+use espalier_core::dataset::{
+    self, Format, InputKeys, MaxLength, NoLengths, Options, Report, TokenCounter, ValidatedDataset,
+};
 use espalier_core::error::{Context, Error, Problem, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, RowSchema};
@@ -33,22 +35,55 @@ pub struct JobLengths {
 /// # Errors
 /// `Invalid` with the invalid rows.
 pub async fn check(state: &AppState, file: DatasetFile) -> Result<Report> {
-    reject_errors(run_check(state, file, |_| {}).await?)
+    reject_errors(run_check(state, file, |_| ()).await?.0)
 }
 
-/// Validates a validation dataset, whose labels must be among `labels`.
+/// Training dataset of a job, to which its validation dataset is compared.
+pub struct TrainingFile {
+    pub path: PathBuf,
+    pub options: Options,
+    pub labels: Vec<String>,
+}
+
+/// Rows of a validation dataset, and those of them whose input is also in the training dataset.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ValidationRows {
+    pub rows: usize,
+    pub shared: usize,
+}
+
+/// Validates a validation dataset, whose labels must be among those of the training dataset.
 ///
 /// # Errors
 /// `Invalid` with the invalid rows.
-pub async fn check_validation(state: &AppState, file: DatasetFile, labels: Vec<String>) -> Result<Report> {
-    let report = run_check(state, file, move |checked| dataset::check_validation_labels(checked, &labels)).await?;
-    reject_errors(report).map_err(|error| match error {
+pub async fn check_validation(state: &AppState, file: DatasetFile, training: TrainingFile) -> Result<ValidationRows> {
+    let keys = input_keys(state, &file, training.path, training.options).await?;
+    let labels = training.labels;
+    let (report, shared) = run_check(state, file, move |checked| {
+        dataset::check_validation_labels(checked, &labels);
+        keys.count_shared(&checked.examples)
+    })
+    .await?;
+    let report = reject_errors(report).map_err(|error| match error {
         Error::Invalid(problem) => {
             let detail = format!("the validation dataset: {}", problem.detail);
             Error::Invalid(Problem { detail, ..problem })
         }
         error => error,
+    })?;
+    Ok(ValidationRows { rows: usize::try_from(report.examples).unwrap_or(usize::MAX), shared })
+}
+
+/// Keys of the inputs of a training dataset, which is valid.
+async fn input_keys(state: &AppState, file: &DatasetFile, path: PathBuf, options: Options) -> Result<InputKeys> {
+    let permit = acquire_permit(state).await?;
+    let (settings, task) = (Arc::clone(&state.dataset_settings), file.task.clone().unwrap_or_default());
+    run_blocking("reading a training dataset", move || {
+        let _permit = permit;
+        let checked = dataset::validate(&path, &options, &task, &NoLengths, &settings)?;
+        Ok(InputKeys::new(&checked.examples))
     })
+    .await
 }
 
 /// Waits for a permit to validate: tokenization of whole files or prompts.
@@ -56,11 +91,11 @@ pub async fn acquire_permit(state: &AppState) -> Result<OwnedSemaphorePermit> {
     Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to validate")
 }
 
-async fn run_check(
+async fn run_check<T: Send + 'static>(
     state: &AppState,
     file: DatasetFile,
-    extra_check: impl FnOnce(&mut ValidatedDataset) + Send + 'static,
-) -> Result<Report> {
+    extra_check: impl FnOnce(&mut ValidatedDataset) -> T + Send + 'static,
+) -> Result<(Report, T)> {
     let permit = acquire_permit(state).await?;
     let (settings, base) = (Arc::clone(&state.dataset_settings), Arc::clone(&state.base));
     let report = run_blocking("validating a dataset", move || {
@@ -71,8 +106,8 @@ async fn run_check(
         };
         let truncation = token_counter(&base, &task, file.job);
         let mut checked = dataset::validate(&file.path, &file.options, &task, &truncation, &settings)?;
-        extra_check(&mut checked);
-        Ok(checked.report)
+        let extra = extra_check(&mut checked);
+        Ok((checked.report, extra))
     });
     report.await
 }

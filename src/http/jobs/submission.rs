@@ -4,7 +4,7 @@
 //! completion even if the client disconnects.
 
 use super::request::{self, ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
-use crate::http::datasets::{check, insert_or_get, rollback, InsertOutcome};
+use crate::http::datasets::{InsertOutcome, check, insert_or_get, rollback};
 use crate::http::error::ApiResult;
 use crate::http::resource_name::Name;
 use crate::http::spawn::{run_blocking, spawn_detached};
@@ -18,6 +18,7 @@ use espalier_core::training::spec::{self, Spec};
 use espalier_core::training::successive_halving::Auto;
 use espalier_core::training::warm_start::{self, SourceAdapter};
 use espalier_core::training::{Method, Plan, SuccessiveHalvingSpec, Validation};
+use std::path::PathBuf;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -34,6 +35,15 @@ struct ValidatedSubmission {
 enum DatasetSource {
     New(Upload),
     Stored(Box<Dataset>),
+}
+
+impl DatasetSource {
+    fn path(&self, state: &AppState) -> PathBuf {
+        match self {
+            Self::New(upload) => upload.path().to_path_buf(),
+            Self::Stored(dataset) => state.data_dir.dataset_path(&dataset.hash),
+        }
+    }
 }
 
 /// Validates the request and queues the job.
@@ -65,12 +75,16 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     if let (None, Some(adapter)) = (request.hyperparameters.max_length, &initial_adapter) {
         request.hyperparameters.max_length = u32::try_from(adapter.max_length).ok();
     }
-    let (dataset, options, report) = check_dataset(state, owner, &request, source).await?;
+    let (dataset, options, mut report) = check_dataset(state, owner, &request, source).await?;
     let dataset_labels: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
     let labels = request.task.clone().unwrap_or_else(|| report.target.default_task()).head_labels(&dataset_labels);
     let validation_dataset_id = match request.validation {
         Some(Validation::DatasetId(id)) => {
-            Some(check_validation(state, owner, id, &request, report.target, labels.clone()).await?)
+            let path = dataset.path(state);
+            let training = check::TrainingFile { path, options: options.clone(), labels: labels.clone() };
+            let validation = check_validation(state, owner, id, &request, report.target, training).await?;
+            report.warn_about_shared_examples(validation.shared, validation.rows);
+            Some(id)
         }
         Some(Validation::Fraction(_)) | None => None,
     };
@@ -219,8 +233,8 @@ async fn check_validation(
     id: Uuid,
     request: &JobRequest,
     target: RowSchema,
-    labels: Vec<String>,
-) -> Result<Uuid> {
+    training: check::TrainingFile,
+) -> Result<check::ValidationRows> {
     let dataset = state.store.dataset(owner, id).await?;
     let file = check::DatasetFile {
         path: state.data_dir.dataset_path(&dataset.hash),
@@ -228,7 +242,7 @@ async fn check_validation(
         task: Some(request.task.clone().unwrap_or_else(|| target.default_task())),
         job: Some(job_lengths(request)),
     };
-    check::check_validation(state, file, labels).await.map(|_| id)
+    check::check_validation(state, file, training).await
 }
 
 /// Replaces line numbers by JSON pointers: each inline example is one line of the written file.

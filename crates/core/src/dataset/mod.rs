@@ -18,6 +18,7 @@ mod options;
 mod report;
 mod row;
 mod row_format;
+mod shared_examples;
 mod token_lengths;
 mod truncation;
 mod unknown_tokens;
@@ -28,7 +29,10 @@ pub use infer_schema::infer_schema;
 pub use labels::{check_validation_labels, unique_labels};
 pub use options::{Format, Limits, OnBadRows, Options};
 pub use report::{LabelCount, Report, ValidatedDataset};
-pub use token_lengths::{Bucket, CountTokens, Histogram, MaxLength, TokenCount, TokenCounter, covering_length};
+pub use shared_examples::InputKeys;
+pub use token_lengths::{
+    Bucket, CountTokens, Histogram, MaxLength, NoLengths, TokenCount, TokenCounter, covering_length,
+};
 
 use crate::error::{Context, Result};
 use crate::task::{self, RowSchema};

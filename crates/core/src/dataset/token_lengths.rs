@@ -47,15 +47,31 @@ pub struct TokenCount {
 pub enum MaxLength {
     Fixed(usize),
     /// [`covering_length`] of the file, at least `min`.
-    Covering { min: usize },
+    Covering {
+        min: usize,
+    },
 }
 
 /// Multiple of tokens to which a length is rounded up.
 const LENGTH_MULTIPLE: usize = 64;
 
-/// Length that covers 95 % of the texts: their 95th percentile rounded up to a multiple of 64, at least `min` and at most `longest`.
+/// Largest length that is chosen for a file. The memory and the time of attention grow with its square, so a larger one has to be
+/// asked for.
+const MAX_COVERING_LENGTH: usize = 2048;
+
+/// Length that covers 95 % of the texts: their 95th percentile rounded up to a multiple of 64, at least `min`, and at most 2048 and
+/// `longest`.
 pub fn covering_length(lengths: &Histogram, min: usize, longest: usize) -> usize {
-    lengths.p95.next_multiple_of(LENGTH_MULTIPLE).max(min).min(longest)
+    lengths.p95.next_multiple_of(LENGTH_MULTIPLE).min(MAX_COVERING_LENGTH).max(min).min(longest)
+}
+
+/// Counts no tokens.
+pub struct NoLengths;
+
+impl CountTokens for NoLengths {
+    fn count_tokens(&self, _example: &Example) -> Result<Vec<TokenCount>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Counts tokens as training will see them, special tokens included.
@@ -204,8 +220,12 @@ mod tests {
     #[test]
     fn covering_length_is_rounded_up_and_within_its_bounds() {
         let covering = |p95, longest| covering_length(&Histogram { p95, ..Histogram::default() }, 128, longest);
-        assert_eq!([covering(12, 512), covering(128, 512), covering(170, 512), covering(500, 510)], [128, 128, 192, 510]);
+        assert_eq!(
+            [covering(12, 512), covering(128, 512), covering(170, 512), covering(500, 510)],
+            [128, 128, 192, 510]
+        );
         assert_eq!(covering(12, 64), 64, "the base reads no more");
+        assert_eq!(covering(9000, 8192), 2048, "a larger one has to be asked for");
     }
 
     #[test]

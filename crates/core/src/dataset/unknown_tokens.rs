@@ -52,7 +52,9 @@ impl UnknownTokens {
             return None;
         }
         let advice = match self.is_most() {
-            true => "nothing can be learned from it: use a base whose vocabulary has this script, such as a multilingual one",
+            true => {
+                "nothing can be learned from it: use a base whose vocabulary has this script, such as a multilingual one"
+            }
             false => "the model does not see that text; a base whose vocabulary has these characters would",
         };
         let message = format!(

@@ -22,6 +22,7 @@ pub mod row_schema;
 pub mod row_targets;
 mod scale;
 pub mod sequence_classification;
+pub mod text_key;
 pub mod token_classification;
 pub mod word_spans;
 

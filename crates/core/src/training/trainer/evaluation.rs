@@ -97,6 +97,9 @@ impl Trainer<'_> {
             let evaluation = self.evaluate_parameters(best_parameters, reporter)?;
             temperature = evaluation.temperature();
             metrics["validation"] = evaluation.report(temperature);
+            if self.dataset.shared_validation > 0 {
+                metrics["validation"]["shared_with_training"] = json!(self.dataset.shared_validation);
+            }
         }
         reporter.check_stop()?;
         Ok(TrainingResult {
