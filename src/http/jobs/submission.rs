@@ -90,6 +90,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     };
     let example_count = count_examples(&report, &request, state);
     let mut spec_request = build_spec_request(request, report.target, initial_adapter);
+    spec_request.1.label_counts = report.labels.iter().map(|count| count.count).collect();
     spec_request.1.covering_length = covering_length(&report, &spec_request.1, state);
     let plan = resolve_plan(state, spec_request, labels, example_count).await?;
     Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
@@ -156,8 +157,8 @@ fn build_spec_request(
         Some(Method::Single(method)) => (None, Some(method)),
         None => (None, None),
     };
-    let covering_length = None;
-    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples, covering_length })
+    let dataset_defaults = spec::Request::default();
+    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples, ..dataset_defaults })
 }
 
 /// Finds the dataset and validates it; a stored dataset is validated again only if this job reads it differently.

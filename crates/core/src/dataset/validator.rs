@@ -12,7 +12,7 @@ use super::token_lengths::{CountTokens, LengthCounter, TokenCount};
 use super::truncation::Truncation;
 use super::unknown_tokens::UnknownTokens;
 use crate::error::{Error, Result};
-use crate::task::{Example, RowSchema};
+use crate::task::{Example, RowSchema, label_weights};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -157,7 +157,23 @@ impl<'a> RowValidator<'a> {
             let single_labels = self.labels.stats().iter().filter(|label| label.count == 1);
             self.collector.merge_warnings(single_labels.map(|label| (label.first_line, label.seen_once_warning())));
         }
+        self.warn_about_rare_labels();
         Ok(self.into_validated())
+    }
+
+    /// Adds a warning where the rarest label has less than a twentieth of the rows of the most frequent one.
+    fn warn_about_rare_labels(&mut self) {
+        let stats = self.labels.stats();
+        let is_classification = self.schema == RowSchema::Label || self.schema == RowSchema::Labels;
+        let rarest = stats.iter().min_by_key(|label| label.count);
+        let most_frequent = stats.iter().max_by_key(|label| label.count);
+        if let (Some(rarest), Some(most_frequent)) = (rarest, most_frequent)
+            && is_classification
+            && label_weights::has_rare_label(stats.iter().map(|label| label.count))
+        {
+            let warning = rarest.rare_label_warning(most_frequent);
+            self.collector.push_file_warning(warning);
+        }
     }
 
     fn file_error(&self) -> Option<Diagnostic> {

@@ -5,11 +5,13 @@
 
 pub mod calibration;
 pub mod causal_language_model;
+pub mod decision_threshold;
 pub mod embedding;
 mod example;
 pub mod head;
 pub mod head_init;
 mod interface;
+pub mod label_weights;
 pub mod lm_loss;
 pub mod lm_tokenize;
 pub mod masked_language_model;
@@ -26,6 +28,7 @@ pub mod text_key;
 pub mod token_classification;
 pub mod word_spans;
 
+pub use decision_threshold::{Threshold, Thresholds};
 pub use embedding::Embedding;
 pub use example::{Conversation, Example, Input, Target};
 pub use interface::{InputProblem, PostprocessContext, Task, TaskDefaults, UntrainableRows};

@@ -20,6 +20,9 @@ pub struct SuccessiveHalvingSpec {
     pub task: task::Config,
     pub method: ResolvedAuto,
     pub validation: Validation,
+    /// Metric that chooses the best epoch, where it is not that of `early_stopping` or the task's first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection_metric: Option<String>,
     /// In the order of the head's rows.
     pub labels: Vec<String>,
     /// Tokens per micro-batch. The partition decides the order in which gradients are summed.
@@ -129,9 +132,10 @@ impl SuccessiveHalvingSpec {
         let candidate =
             |spec: &Spec| Candidate { method: spec.method.clone(), hyperparameters: spec.hyperparameters.clone() };
         let candidates = specs.iter().map(candidate).collect();
-        let Spec { task, validation, labels, micro_batch_tokens, kernels, base, .. } = specs.swap_remove(0);
+        let Spec { task, validation, selection_metric, labels, micro_batch_tokens, kernels, base, .. } =
+            specs.swap_remove(0);
         let method = ResolvedAuto { kind: AutoType::Auto, candidates, budget };
-        Self { task, method, validation, labels, micro_batch_tokens, kernels, base }
+        Self { task, method, validation, selection_metric, labels, micro_batch_tokens, kernels, base }
     }
 
     /// Specification of a job with this candidate alone.
@@ -143,6 +147,7 @@ impl SuccessiveHalvingSpec {
             from_adapter: None,
             hyperparameters,
             validation: self.validation.clone(),
+            selection_metric: self.selection_metric.clone(),
             samples: None,
             labels: self.labels.clone(),
             micro_batch_tokens: self.micro_batch_tokens,
