@@ -113,6 +113,7 @@ fn adapted(base: &Arc<BaseModel>, name: &str, task: &str) -> Outcomes<Arc<Loaded
         method,
         labels,
         temperature: 1.0,
+        thresholds: Default::default(),
         max_length: 128,
         base: BaseModelId { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
         probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().backend.clone() },

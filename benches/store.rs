@@ -102,6 +102,7 @@ fn template_spec() -> Spec {
         from_adapter: None,
         hyperparameters: Hyperparameters::default().resolve(context, &mut Vec::new()),
         validation: Validation::Fraction(0.1),
+        selection_metric: None,
         samples: None,
         labels: (0..77).map(|label| format!("label_number_{label}")).collect(),
         micro_batch_tokens: 4096,

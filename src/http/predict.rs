@@ -9,12 +9,12 @@ use super::openapi::{
     UnsupportedMediaType,
 };
 use super::state::AppState;
-use crate::serving::{LogitsOutput, PredictOptions};
+use crate::serving::{LogitsOutput, LongInputs, PredictOptions};
 use crate::store::Reference;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use espalier_core::error::{Error, Result};
-use espalier_core::task::{Input, Prediction};
+use espalier_core::task::{Input, Prediction, Threshold, Thresholds};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -46,6 +46,35 @@ pub struct PredictRequest {
     /// Returns the raw logits in addition.
     #[serde(default)]
     pub logits: bool,
+    /// Whether inputs that are longer than `max_length` of the adapter are cut at the end. With `false` they are refused (422).
+    #[serde(default = "default_truncate")]
+    #[schema(default = true)]
+    pub truncate: bool,
+    /// Probability from which a label is predicted, for adapters that choose one of two labels or any number of labels. A number is
+    /// the threshold of each label, or of the label that the adapter has a suggested threshold for; an object has thresholds by
+    /// label; `"suggested"` stands for the adapter's own, which its validation split gave.
+    #[serde(default)]
+    pub threshold: Option<PredictThreshold>,
+}
+
+/// Threshold of all labels, thresholds by label, or `"suggested"`.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "a number between 0 and 1, an object of labels and such numbers, or \"suggested\"")]
+pub enum PredictThreshold {
+    Value(f32),
+    PerLabel(Thresholds),
+    Named(NamedThreshold),
+}
+
+/// Value `suggested`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NamedThreshold {
+    Suggested,
+}
+
+fn default_truncate() -> bool {
+    true
 }
 
 fn default_top_k() -> usize {
@@ -72,7 +101,17 @@ pub struct PredictResponse {
     /// Adapter version that predicted; `null` for the base model.
     pub adapter: Option<AdapterVersion>,
     /// One prediction per input, in order.
-    pub predictions: Vec<Prediction>,
+    pub predictions: Vec<InputPrediction>,
+}
+
+/// Prediction for one input.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InputPrediction {
+    #[serde(flatten)]
+    pub prediction: Prediction,
+    /// Present, and `true`, where the input was longer than `max_length` of the adapter and was cut at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<bool>,
 }
 
 impl<'de> Deserialize<'de> for PredictInput {
@@ -134,7 +173,10 @@ async fn predict(
     let inputs = request.inputs.into_iter().map(Input::from).collect();
     let prediction = state.serving.predict(&caller.owner, reference.as_ref(), inputs, options).await?;
     let adapter = prediction.adapter.as_deref().map(AdapterVersion::from);
-    Ok(axum::Json(PredictResponse { adapter, predictions: prediction.predictions }))
+    let truncated = prediction.truncated.into_iter().map(|truncated| truncated.then_some(true));
+    let predictions = prediction.predictions.into_iter().zip(truncated);
+    let predictions = predictions.map(|(prediction, truncated)| InputPrediction { prediction, truncated }).collect();
+    Ok(axum::Json(PredictResponse { adapter, predictions }))
 }
 
 /// Refuses a large body before it is received while long requests would wait for too long.
@@ -153,10 +195,29 @@ impl FromRequestParts<AppState> for LargeBodyCheck {
 
 fn predict_options(request: &PredictRequest) -> Result<PredictOptions> {
     let logits = if request.logits { LogitsOutput::Include } else { LogitsOutput::Omit };
+    let long_inputs = if request.truncate { LongInputs::Truncate } else { LongInputs::Refuse };
+    let threshold = request.threshold.as_ref().map(to_threshold).transpose()?;
     match request.top_k {
         0 => Err(Error::invalid_field("/top_k", "must be 1 or more")),
-        top_k => Ok(PredictOptions { top_k, logits }),
+        top_k => Ok(PredictOptions { top_k, logits, long_inputs, threshold }),
     }
+}
+
+fn to_threshold(threshold: &PredictThreshold) -> Result<Threshold> {
+    let check = |threshold: f32, pointer: String| match (0.0..=1.0).contains(&threshold) {
+        true => Ok(threshold),
+        false => Err(Error::invalid_field(pointer, "must be between 0 and 1")),
+    };
+    Ok(match threshold {
+        PredictThreshold::Value(value) => Threshold::Value(check(*value, "/threshold".to_string())?),
+        PredictThreshold::PerLabel(thresholds) => {
+            for (label, value) in thresholds {
+                check(*value, format!("/threshold/{}", label.replace('~', "~0").replace('/', "~1")))?;
+            }
+            Threshold::PerLabel(thresholds.clone())
+        }
+        PredictThreshold::Named(NamedThreshold::Suggested) => Threshold::Suggested,
+    })
 }
 
 #[cfg(test)]
@@ -179,6 +240,19 @@ mod tests {
     }
 
     #[test]
+    fn a_threshold_is_a_number_an_object_or_a_word() {
+        let threshold = |json: &str| {
+            let request: PredictRequest =
+                json::parse(format!(r#"{{"inputs": ["a"], "threshold": {json}}}"#).as_bytes()).unwrap();
+            predict_options(&request).map(|options| options.threshold.unwrap())
+        };
+        assert_eq!(threshold("0.25").unwrap(), Threshold::Value(0.25));
+        assert_eq!(threshold(r#"{"fraud": 0.5}"#).unwrap(), Threshold::PerLabel([("fraud".to_string(), 0.5)].into()));
+        assert_eq!(threshold("\"suggested\"").unwrap(), Threshold::Suggested);
+        assert!(threshold("1.5").is_err() && threshold(r#"{"a": -1}"#).is_err());
+    }
+
+    #[test]
     fn a_wrong_input_is_named_by_its_pointer() {
         for (body, place) in [
             (r#"{"inputs": ["a", 3]}"#, "/inputs/1"),
@@ -187,6 +261,8 @@ mod tests {
             (r#"{"inputs": "a"}"#, "/inputs"),
             (r#"{"inputs": [], "topk": 3}"#, "/topk"),
             (r#"{"inputs": [], "top_k": -1}"#, "/top_k"),
+            (r#"{"inputs": [], "threshold": "best"}"#, "/threshold"),
+            (r#"{"inputs": [], "truncate": 1}"#, "/truncate"),
         ] {
             assert_eq!(error_pointer(body), place, "{body}");
         }

@@ -18,4 +18,4 @@ mod tokenize_lanes;
 pub use adapters::AdapterHandle;
 pub use generation::GenerationRequest;
 pub use service::{InferenceService, RunningGeneration};
-pub use settings::{LogitsOutput, PredictOptions, PredictResponse, Settings, Stats};
+pub use settings::{LogitsOutput, LongInputs, PredictOptions, PredictResponse, Settings, Stats};

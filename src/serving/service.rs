@@ -229,30 +229,33 @@ impl Inner {
         let tokens = inputs.iter().map(|input| self.estimate_tokens(input)).sum();
         let mut permit = self.queue.admit(RequestSize { inputs: inputs.len(), tokens })?;
         let (adapter, handle) = self.resolve_adapter(owner, reference).await?;
+        let thresholds = preprocess::resolve_thresholds(&handle, options.threshold.as_ref())?;
         // A batch waits for short requests alone.
         if TokenizeLanes::is_short(text_bytes) {
             permit.start_tokenizing();
         }
         let (base, tokenizing_handle) = (Arc::clone(&self.base), handle.clone());
-        let max_text_bytes = self.max_text_bytes;
+        let (max_text_bytes, long_inputs) = (self.max_text_bytes, options.long_inputs);
         let tokenize = move |is_cancelled: &AtomicBool| {
             let limits = TextLimits { max_length: base.info().max_tokens, max_text_bytes, is_cancelled };
-            Ok((preprocess::tokenize(&base, &tokenizing_handle, &inputs, limits)?, inputs))
+            Ok((preprocess::tokenize(&base, &tokenizing_handle, &inputs, limits, long_inputs)?, inputs))
         };
         let (tokens, inputs) = self.tokenize_lanes.run(text_bytes, tokenize).await?;
+        let truncated = tokens.iter().map(|tokens| tokens.truncated).collect();
         // `handle` pins the adapter until the response is complete.
         let rows = collect_rows(permit.push(&handle, tokens)).await?;
         let is_small = rows.iter().map(Vec::len).sum::<usize>() <= INLINE_POSTPROCESS_MAX
             && text_bytes <= INLINE_POSTPROCESS_MAX_TEXT_BYTES;
+        let options = preprocess::PostprocessOptions { top_k: options.top_k, logits: options.logits, thresholds };
         let predictions = match is_small {
-            true => preprocess::postprocess_rows(&self.base, &handle, rows, &inputs, options)?,
+            true => preprocess::postprocess_rows(&self.base, &handle, rows, &inputs, &options)?,
             false => {
                 let base = Arc::clone(&self.base);
-                let postprocess = move || preprocess::postprocess_rows(&base, &handle, rows, &inputs, options);
+                let postprocess = move || preprocess::postprocess_rows(&base, &handle, rows, &inputs, &options);
                 spawn_blocking(postprocess).await.context("postprocessing predictions")??
             }
         };
-        Ok(PredictResponse { adapter, predictions })
+        Ok(PredictResponse { adapter, predictions, truncated })
     }
 
     fn estimate_tokens(&self, input: &Input) -> usize {

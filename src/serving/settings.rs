@@ -2,7 +2,7 @@
 
 use super::generation;
 use crate::store::ResolvedAdapter;
-use espalier_core::task::Prediction;
+use espalier_core::task::{Prediction, Threshold};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +30,21 @@ pub struct Settings {
 }
 
 /// Options of a predict request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PredictOptions {
     /// Number of labels in `top`.
     pub top_k: usize,
     pub logits: LogitsOutput,
+    pub long_inputs: LongInputs,
+    /// Probability from which a label is predicted; `None` for the default.
+    pub threshold: Option<Threshold>,
+}
+
+/// What happens to inputs that are longer than the adapter or the base model reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongInputs {
+    Truncate,
+    Refuse,
 }
 
 /// Whether predictions contain their logits.
@@ -49,6 +59,8 @@ pub enum LogitsOutput {
 pub struct PredictResponse {
     pub adapter: Option<Arc<ResolvedAdapter>>,
     pub predictions: Vec<Prediction>,
+    /// Whether each input was truncated.
+    pub truncated: Vec<bool>,
 }
 
 /// Counters and gauges for `/metrics`.

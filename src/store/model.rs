@@ -218,6 +218,9 @@ pub struct AdapterDescription {
     pub task: espalier_core::task::Config,
     pub method: espalier_core::adapter::Config,
     pub labels: Vec<String>,
+    /// Tokens of an input that are read; `None` in rows of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
     /// Size of the folder in bytes.
     pub bytes: u64,
     /// Fingerprint of the base model that it was trained on.

@@ -3,7 +3,7 @@
 use crate::store::blobs::DataDir;
 use crate::store::{ClaimedJob, Dataset};
 use espalier_core::artifact::probe;
-use espalier_core::dataset::{self, CountTokens, Options, TokenCount, TokenCounter};
+use espalier_core::dataset::{self, CountTokens, MaxLength, NoLengths, Options, TokenCounter};
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, Example};
@@ -22,8 +22,9 @@ use std::path::Path;
 pub fn load(folder: &DataDir, claim: &ClaimedJob, base: &BaseModel, limits: &dataset::Limits) -> Result<TrainingData> {
     let source_weights = load_source(&folder.adapters_dir(), &claim.job.spec, base)?;
     let task = claim.job.spec.task();
-    let max_length = claim.job.spec.max_length() as usize;
-    let tokenized = TokenCounter { tokenizer: base.tokenizer(), task, max_length };
+    let max_length = MaxLength::Fixed(claim.job.spec.max_length() as usize);
+    let longest = base.info().max_tokens;
+    let tokenized = TokenCounter { tokenizer: base.tokenizer(), task, max_length, longest };
     // Truncation can leave a generative example without anything to learn. For the other tasks lengths only matter for the
     // report, which the owner got at the upload.
     let token_counter: &dyn CountTokens = if task.is_generative() { &tokenized } else { &NoLengths };
@@ -94,15 +95,6 @@ fn sha256(mut file: File) -> io::Result<String> {
             0 => return Ok(hex::encode(hash.finalize())),
             count => hash.update(&buffer[..count]),
         }
-    }
-}
-
-/// Counts no tokens.
-struct NoLengths;
-
-impl CountTokens for NoLengths {
-    fn count_tokens(&self, _example: &Example) -> Result<Vec<TokenCount>> {
-        Ok(Vec::new())
     }
 }
 

@@ -51,6 +51,7 @@ fn random_adapter(base: &Arc<BaseModel>, method: &str, seed: u64) -> Arc<LoadedA
         method: spec.method.clone(),
         labels: Vec::new(),
         temperature: 1.0,
+        thresholds: Default::default(),
         base: BaseModelId { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
         probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().backend.clone() },
         metrics: None,

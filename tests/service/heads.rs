@@ -64,6 +64,7 @@ fn artifact(base: &BaseModel, spec: &Spec, trained: &TrainingResult) -> Artifact
         method: spec.method.clone(),
         labels: spec.labels.clone(),
         temperature: trained.temperature,
+        thresholds: Default::default(),
         max_length: 64,
         base: BaseModelId { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
         probe: empty,

@@ -165,6 +165,7 @@ fn artifact(base: &Arc<BaseModel>, spec: &Spec, weights: BTreeMap<String, Tensor
         method: spec.method.clone(),
         labels: spec.labels.clone(),
         temperature: 1.0,
+        thresholds: Default::default(),
         max_length: 64,
         base: BaseModelId { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
         probe,

@@ -5,14 +5,17 @@ mod errors;
 mod predictions;
 
 use crate::support::worker_fixture::{JobParams, WorkerFixture};
-use espalier::serving::{InferenceService, LogitsOutput, PredictOptions, PredictResponse, Settings, generation};
+use espalier::serving::{
+    InferenceService, LogitsOutput, LongInputs, PredictOptions, PredictResponse, Settings, generation,
+};
 use espalier::store::{DEFAULT_OWNER, Reference};
 use espalier_core::task::{Example, Input, Prediction, Target};
 use espalier_tensor::ActivationQuantization;
 use std::sync::Arc;
 use std::time::Duration;
 
-const PREDICT_OPTIONS: PredictOptions = PredictOptions { top_k: 2, logits: LogitsOutput::Include };
+const PREDICT_OPTIONS: PredictOptions =
+    PredictOptions { top_k: 2, logits: LogitsOutput::Include, long_inputs: LongInputs::Truncate, threshold: None };
 
 fn settings() -> Settings {
     Settings {

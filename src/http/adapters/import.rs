@@ -59,6 +59,7 @@ fn to_description(artifact: Artifact, written: PublishedAdapter) -> AdapterDescr
         task: manifest.task,
         method: manifest.method,
         labels: manifest.labels,
+        max_length: Some(manifest.max_length),
         bytes: written.total_bytes,
         base_verified: manifest.base.fingerprint.is_some(),
         base_fingerprint: manifest.base.fingerprint,

@@ -15,7 +15,7 @@ use uuid::Uuid;
     "job_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f",
     "task": {"type": "sequence_classification", "pooling": "mean"},
     "method": {"type": "lora", "rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": ["query", "value"], "rslora": false},
-    "labels": ["card_arrival", "lost_or_stolen_card"], "bytes": 315392,
+    "labels": ["card_arrival", "lost_or_stolen_card"], "max_length": 128, "bytes": 315392,
     "base": "sha256:0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9", "base_verified": true,
     "metrics": {"validation": {"loss": 0.31, "accuracy": 0.93, "macro_f1": 0.92}},
     "provenance": {}, "created_at": "2026-01-05T09:34:11Z"
@@ -32,6 +32,9 @@ pub struct AdapterView {
     pub method: adapter::Config,
     /// Labels in the order of the head's rows.
     pub labels: Vec<String>,
+    /// Tokens of an input that are read, special tokens included; longer inputs are cut at the end. `null` for adapters of older
+    /// versions of espalier.
+    pub max_length: Option<usize>,
     /// Size of the adapter's files.
     pub bytes: u64,
     /// Fingerprint of the base model it was trained on.
@@ -55,6 +58,7 @@ impl From<Adapter> for AdapterView {
             task,
             method,
             labels,
+            max_length,
             bytes,
             base_fingerprint: base,
             base_verified,
@@ -70,6 +74,7 @@ impl From<Adapter> for AdapterView {
             task,
             method,
             labels,
+            max_length,
             bytes,
             base,
             base_verified,

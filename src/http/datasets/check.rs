@@ -2,10 +2,12 @@
 
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
-use espalier_core::dataset::{self, Format, Options, Report, TokenCounter, ValidatedDataset};
+use espalier_core::dataset::{
+    self, Format, InputKeys, MaxLength, NoLengths, Options, Report, TokenCounter, ValidatedDataset,
+};
 use espalier_core::error::{Context, Error, Problem, Result};
+use espalier_core::model::BaseModel;
 use espalier_core::task::{self, RowSchema};
-use espalier_core::training::Hyperparameters;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,8 +18,16 @@ pub struct DatasetFile {
     pub options: Options,
     /// Task of the rows; derived from the file if `None`.
     pub task: Option<task::Config>,
-    /// Hyperparameters that determine the maximum length; `None` outside a job.
-    pub hyperparameters: Option<Hyperparameters>,
+    /// Job that reads the file; `None` outside a job.
+    pub job: Option<JobLengths>,
+}
+
+/// What a job says about the length of its sequences.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JobLengths {
+    pub max_length: Option<u32>,
+    /// Virtual tokens of the method, which are part of a sequence.
+    pub virtual_tokens: usize,
 }
 
 /// Validates a training dataset.
@@ -25,22 +35,55 @@ pub struct DatasetFile {
 /// # Errors
 /// `Invalid` with the invalid rows.
 pub async fn check(state: &AppState, file: DatasetFile) -> Result<Report> {
-    reject_errors(run_check(state, file, |_| {}).await?)
+    reject_errors(run_check(state, file, |_| ()).await?.0)
 }
 
-/// Validates a validation dataset, whose labels must be among `labels`.
+/// Training dataset of a job, to which its validation dataset is compared.
+pub struct TrainingFile {
+    pub path: PathBuf,
+    pub options: Options,
+    pub labels: Vec<String>,
+}
+
+/// Rows of a validation dataset, and those of them whose input is also in the training dataset.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ValidationRows {
+    pub rows: usize,
+    pub shared: usize,
+}
+
+/// Validates a validation dataset, whose labels must be among those of the training dataset.
 ///
 /// # Errors
 /// `Invalid` with the invalid rows.
-pub async fn check_validation(state: &AppState, file: DatasetFile, labels: Vec<String>) -> Result<Report> {
-    let report = run_check(state, file, move |checked| dataset::check_validation_labels(checked, &labels)).await?;
-    reject_errors(report).map_err(|error| match error {
+pub async fn check_validation(state: &AppState, file: DatasetFile, training: TrainingFile) -> Result<ValidationRows> {
+    let keys = input_keys(state, &file, training.path, training.options).await?;
+    let labels = training.labels;
+    let (report, shared) = run_check(state, file, move |checked| {
+        dataset::check_validation_labels(checked, &labels);
+        keys.count_shared(&checked.examples)
+    })
+    .await?;
+    let report = reject_errors(report).map_err(|error| match error {
         Error::Invalid(problem) => {
             let detail = format!("the validation dataset: {}", problem.detail);
             Error::Invalid(Problem { detail, ..problem })
         }
         error => error,
+    })?;
+    Ok(ValidationRows { rows: usize::try_from(report.examples).unwrap_or(usize::MAX), shared })
+}
+
+/// Keys of the inputs of a training dataset, which is valid.
+async fn input_keys(state: &AppState, file: &DatasetFile, path: PathBuf, options: Options) -> Result<InputKeys> {
+    let permit = acquire_permit(state).await?;
+    let (settings, task) = (Arc::clone(&state.dataset_settings), file.task.clone().unwrap_or_default());
+    run_blocking("reading a training dataset", move || {
+        let _permit = permit;
+        let checked = dataset::validate(&path, &options, &task, &NoLengths, &settings)?;
+        Ok(InputKeys::new(&checked.examples))
     })
+    .await
 }
 
 /// Waits for a permit to validate: tokenization of whole files or prompts.
@@ -48,11 +91,11 @@ pub async fn acquire_permit(state: &AppState) -> Result<OwnedSemaphorePermit> {
     Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to validate")
 }
 
-async fn run_check(
+async fn run_check<T: Send + 'static>(
     state: &AppState,
     file: DatasetFile,
-    extra_check: impl FnOnce(&mut ValidatedDataset) + Send + 'static,
-) -> Result<Report> {
+    extra_check: impl FnOnce(&mut ValidatedDataset) -> T + Send + 'static,
+) -> Result<(Report, T)> {
     let permit = acquire_permit(state).await?;
     let (settings, base) = (Arc::clone(&state.dataset_settings), Arc::clone(&state.base));
     let report = run_blocking("validating a dataset", move || {
@@ -61,21 +104,26 @@ async fn run_check(
             Some(task) => task,
             None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE)?.default_task(),
         };
-        // `Spec::resolve` rejects a length above the base model's maximum later.
-        let max_tokens = base.info().max_tokens;
-        let default_length = task.defaults().max_length;
-        let max_length = match &file.hyperparameters {
-            Some(hyperparameters) => (hyperparameters.max_length(default_length, max_tokens) as usize).min(max_tokens),
-            // The job that uses the dataset chooses the length, up to the base model's maximum.
-            None if task.is_generative() => max_tokens,
-            None => default_length.min(max_tokens),
-        };
-        let truncation = TokenCounter { tokenizer: base.tokenizer(), task: &task, max_length };
+        let truncation = token_counter(&base, &task, file.job);
         let mut checked = dataset::validate(&file.path, &file.options, &task, &truncation, &settings)?;
-        extra_check(&mut checked);
-        Ok(checked.report)
+        let extra = extra_check(&mut checked);
+        Ok((checked.report, extra))
     });
     report.await
+}
+
+/// Counter for a job, or for the jobs that will use the file: these choose the length, so a row for generation is refused only where
+/// nothing to learn remains within the base's longest sequence.
+fn token_counter<'a>(base: &'a BaseModel, task: &'a task::Config, job: Option<JobLengths>) -> TokenCounter<'a> {
+    let JobLengths { max_length, virtual_tokens } = job.unwrap_or_default();
+    // `Spec::resolve` rejects a length above the base model's maximum later.
+    let longest = base.info().max_tokens.saturating_sub(virtual_tokens);
+    let max_length = match max_length {
+        Some(max_length) => MaxLength::Fixed(max_length as usize),
+        None if job.is_none() && task.is_generative() => MaxLength::Fixed(longest),
+        None => MaxLength::Covering { min: task.defaults().max_length },
+    };
+    TokenCounter { tokenizer: base.tokenizer(), task, max_length, longest }
 }
 
 fn reject_errors(report: Report) -> Result<Report> {

@@ -64,8 +64,7 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
 )]
 async fn create_dataset(state: AppState, caller: Caller, upload: DatasetUpload) -> ApiResult<Response> {
     let DatasetUpload { upload, options, task } = upload;
-    let file =
-        check::DatasetFile { path: upload.path().to_path_buf(), options: options.clone(), task, hyperparameters: None };
+    let file = check::DatasetFile { path: upload.path().to_path_buf(), options: options.clone(), task, job: None };
     let report = check::check(&state, file).await?;
     let insertion = async move { insert_or_get(&state, &caller.owner, upload, options, report).await };
     let (dataset, outcome) = spawn_detached("storing a dataset", insertion).await?;

@@ -4,20 +4,21 @@
 //! completion even if the client disconnects.
 
 use super::request::{self, ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
-use crate::http::datasets::{self, check};
+use crate::http::datasets::{InsertOutcome, check, insert_or_get, rollback};
 use crate::http::error::ApiResult;
 use crate::http::resource_name::Name;
 use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
 use crate::http::upload::Upload;
 use crate::store::{Dataset, Job, NewJob};
-use espalier_core::dataset::{Format, Options, Report};
+use espalier_core::dataset::{self, Format, Options, Report};
 use espalier_core::error::{Error, FieldError, Location, Result};
 use espalier_core::task::RowSchema;
 use espalier_core::training::spec::{self, Spec};
 use espalier_core::training::successive_halving::Auto;
 use espalier_core::training::warm_start::{self, SourceAdapter};
 use espalier_core::training::{Method, Plan, SuccessiveHalvingSpec, Validation};
+use std::path::PathBuf;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -34,6 +35,15 @@ struct ValidatedSubmission {
 enum DatasetSource {
     New(Upload),
     Stored(Box<Dataset>),
+}
+
+impl DatasetSource {
+    fn path(&self, state: &AppState) -> PathBuf {
+        match self {
+            Self::New(upload) => upload.path().to_path_buf(),
+            Self::Stored(dataset) => state.data_dir.dataset_path(&dataset.hash),
+        }
+    }
 }
 
 /// Validates the request and queues the job.
@@ -65,18 +75,25 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     if let (None, Some(adapter)) = (request.hyperparameters.max_length, &initial_adapter) {
         request.hyperparameters.max_length = u32::try_from(adapter.max_length).ok();
     }
-    let (dataset, options, report) = check_dataset(state, owner, &request, source).await?;
+    let (dataset, options, mut report) = check_dataset(state, owner, &request, source).await?;
     let dataset_labels: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
     let labels = request.task.clone().unwrap_or_else(|| report.target.default_task()).head_labels(&dataset_labels);
     let validation_dataset_id = match request.validation {
         Some(Validation::DatasetId(id)) => {
-            Some(check_validation(state, owner, id, &request, report.target, labels.clone()).await?)
+            let path = dataset.path(state);
+            let training = check::TrainingFile { path, options: options.clone(), labels: labels.clone() };
+            let validation = check_validation(state, owner, id, &request, report.target, training).await?;
+            report.warn_about_shared_examples(validation.shared, validation.rows);
+            Some(id)
         }
         Some(Validation::Fraction(_)) | None => None,
     };
     let example_count = count_examples(&report, &request, state);
-    let spec_request = build_spec_request(request, &report, initial_adapter);
-    let plan = resolve_plan(state, spec_request, labels, example_count).await?;
+    let (auto, mut spec_request) = build_spec_request(request, report.target, initial_adapter);
+    spec_request.has_text_pairs = report.text_pairs > 0;
+    spec_request.label_counts = report.labels.iter().map(|count| count.count).collect();
+    spec_request.covering_length = covering_length(&report, &spec_request, state);
+    let plan = resolve_plan(state, (auto, spec_request), labels, example_count).await?;
     Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
 }
 
@@ -103,6 +120,12 @@ async fn resolve_plan(
     .await
 }
 
+/// Default of `max_length`; `None` for raw text that is packed, whose texts have any length.
+fn covering_length(report: &Report, request: &spec::Request, state: &AppState) -> Option<usize> {
+    let task = request.task.as_ref().filter(|task| !(task.packs_raw_text() && report.target == RowSchema::Text))?;
+    Some(dataset::covering_length(&report.lengths, task.defaults().max_length, state.base.info().max_tokens))
+}
+
 /// Number of training examples. For causal language modelling on plain text, texts are packed into sequences of the maximum
 /// length.
 fn count_examples(report: &Report, request: &JobRequest, state: &AppState) -> usize {
@@ -122,11 +145,10 @@ fn count_examples(report: &Report, request: &JobRequest, state: &AppState) -> us
 /// the initial adapter if it fits the dataset, otherwise the dataset's default task.
 fn build_spec_request(
     request: JobRequest,
-    report: &Report,
+    target: RowSchema,
     from_adapter: Option<SourceAdapter>,
 ) -> (Option<Auto>, spec::Request) {
     let JobRequest { task, method, hyperparameters, validation, samples, .. } = request;
-    let (target, has_text_pairs) = (report.target, report.text_pairs > 0);
     let default_task = || {
         from_adapter.as_ref().map_or_else(|| target.default_task(), |adapter| warm_start::resolve_task(adapter, target))
     };
@@ -136,7 +158,8 @@ fn build_spec_request(
         Some(Method::Single(method)) => (None, Some(method)),
         None => (None, None),
     };
-    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples, has_text_pairs })
+    let dataset_defaults = spec::Request::default();
+    (auto, spec::Request { task, method, hyperparameters, validation, from_adapter, samples, ..dataset_defaults })
 }
 
 /// Finds the dataset and validates it; a stored dataset is validated again only if this job reads it differently.
@@ -147,10 +170,10 @@ async fn check_dataset(
     source: ExamplesSource,
 ) -> Result<(DatasetSource, Options, Report)> {
     let task = request.task.clone();
-    let hyperparameters = request.hyperparameters.clone();
+    let job = Some(job_lengths(request));
     let run_check = |path, options| {
         let task = task.clone();
-        check::check(state, check::DatasetFile { path, options, task, hyperparameters: Some(hyperparameters) })
+        check::check(state, check::DatasetFile { path, options, task, job })
     };
     match source {
         ExamplesSource::File(upload) => {
@@ -182,6 +205,15 @@ async fn check_dataset(
     }
 }
 
+fn job_lengths(request: &JobRequest) -> check::JobLengths {
+    let virtual_tokens = match &request.method {
+        Some(Method::Auto(auto)) => auto.num_virtual_tokens(),
+        Some(Method::Single(method)) => method.num_virtual_tokens(),
+        None => 0,
+    };
+    check::JobLengths { max_length: request.hyperparameters.max_length, virtual_tokens }
+}
+
 fn dataset_options(request: &JobRequest, format: Format) -> Options {
     let columns = request.columns.clone().unwrap_or_default();
     Options { format, columns, on_bad_rows: request.on_bad_rows.unwrap_or_default() }
@@ -203,16 +235,16 @@ async fn check_validation(
     id: Uuid,
     request: &JobRequest,
     target: RowSchema,
-    labels: Vec<String>,
-) -> Result<Uuid> {
+    training: check::TrainingFile,
+) -> Result<check::ValidationRows> {
     let dataset = state.store.dataset(owner, id).await?;
     let file = check::DatasetFile {
         path: state.data_dir.dataset_path(&dataset.hash),
         options: dataset.options,
         task: Some(request.task.clone().unwrap_or_else(|| target.default_task())),
-        hyperparameters: Some(request.hyperparameters.clone()),
+        job: Some(job_lengths(request)),
     };
-    check::check_validation(state, file, labels).await.map(|_| id)
+    check::check_validation(state, file, training).await
 }
 
 /// Replaces line numbers by JSON pointers: each inline example is one line of the written file.
@@ -233,8 +265,8 @@ fn lines_to_pointers(error: Error) -> Error {
 async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) -> Result<Job> {
     let ValidatedSubmission { name, dataset: dataset_source, options, report, plan, validation_dataset_id } = validated;
     let (dataset, outcome) = match dataset_source {
-        DatasetSource::Stored(dataset) => (*dataset, datasets::InsertOutcome::Existing),
-        DatasetSource::New(upload) => datasets::insert_or_get(state, owner, upload, options.clone(), report).await?,
+        DatasetSource::Stored(dataset) => (*dataset, InsertOutcome::Existing),
+        DatasetSource::New(upload) => insert_or_get(state, owner, upload, options.clone(), report).await?,
     };
     let dataset_id = dataset.id;
     let job = NewJob {
@@ -252,8 +284,8 @@ async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) 
             Ok(job)
         }
         Err(error) => {
-            if outcome == datasets::InsertOutcome::Created {
-                datasets::rollback(state, owner, dataset_id).await;
+            if outcome == InsertOutcome::Created {
+                rollback(state, owner, dataset_id).await;
             }
             Err(error)
         }

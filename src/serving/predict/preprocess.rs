@@ -2,10 +2,10 @@
 
 use super::queue::OutputRow;
 use crate::serving::adapters::AdapterHandle;
-use crate::serving::{LogitsOutput, PredictOptions};
+use crate::serving::{LogitsOutput, LongInputs};
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::model::{BaseModel, TextLimits, Tokens};
-use espalier_core::task::{Embedding, Input, InputProblem, PostprocessContext, Prediction};
+use espalier_core::task::{Embedding, Input, InputProblem, PostprocessContext, Prediction, Threshold};
 
 /// Checks everything that needs no adapter.
 ///
@@ -58,12 +58,21 @@ fn reject_inputs(
 ///
 /// # Errors
 /// `Invalid`: `no_predictions` for a generative task, `no_pairs` for a text pair given to a task that reads one text,
-/// `no_mask` for a masked-language-model input without a mask token, `text_too_long`.
-pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input], limits: TextLimits) -> Result<Vec<Tokens>> {
+/// `no_mask` for a masked-language-model input without a mask token, `text_too_long`, `input_too_long` for an input that would be
+/// truncated and must not be.
+pub fn tokenize(
+    base: &BaseModel,
+    handle: &AdapterHandle,
+    inputs: &[Input],
+    limits: TextLimits,
+    long_inputs: LongInputs,
+) -> Result<Vec<Tokens>> {
     let Some(adapter) = handle.loaded() else {
         let encode =
             |input: &Input| base.tokenizer().encode_within(&input.joined_text(), input.text_pair.as_deref(), limits);
-        return encode_each(inputs, encode);
+        let tokens = encode_each(inputs, encode)?;
+        reject_truncated(inputs, &tokens, limits.max_length, long_inputs)?;
+        return Ok(tokens);
     };
     if adapter.manifest.task.is_generative() {
         let name = adapter.manifest.task.type_name();
@@ -77,6 +86,7 @@ pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input], limi
         reject_inputs(inputs, |input| input.text_pair.is_some(), "no_pairs", &message)?;
     }
     let tokens = encode_each(inputs, |input| adapter.tokenize_within(base, input, limits))?;
+    reject_truncated(inputs, &tokens, adapter.max_input_tokens(base), long_inputs)?;
     let problems: Vec<Option<InputProblem>> =
         tokens.iter().map(|tokens| adapter.manifest.task.input_problem(base.info(), tokens)).collect();
     if let Some(first) = problems.iter().flatten().next() {
@@ -84,6 +94,34 @@ pub fn tokenize(base: &BaseModel, handle: &AdapterHandle, inputs: &[Input], limi
         reject_inputs(inputs, |_| has_problem.next().unwrap_or_default(), first.code, &first.message)?;
     }
     Ok(tokens)
+}
+
+/// Refuses inputs that were truncated, where the request does not want that.
+fn reject_truncated(inputs: &[Input], tokens: &[Tokens], max_length: usize, long_inputs: LongInputs) -> Result<()> {
+    if long_inputs == LongInputs::Truncate {
+        return Ok(());
+    }
+    let mut is_truncated = tokens.iter().map(|tokens| tokens.truncated);
+    let message = format!(
+        "it has more than the {max_length} tokens that are read: shorten it, or leave \"truncate\" out to have it cut at the end"
+    );
+    reject_inputs(inputs, |_| is_truncated.next().unwrap_or_default(), "input_too_long", &message)
+}
+
+/// Threshold of each of the adapter's labels; empty where the request has none.
+///
+/// # Errors
+/// `Invalid` (`no_threshold`, `unknown_label`).
+pub fn resolve_thresholds(handle: &AdapterHandle, threshold: Option<&Threshold>) -> Result<Vec<Option<f32>>> {
+    let Some(threshold) = threshold else { return Ok(Vec::new()) };
+    let Some(adapter) = handle.loaded() else {
+        let detail =
+            "the base model computes embeddings and has no threshold: name an adapter, or leave \"threshold\" out";
+        return Err(Error::invalid("no_threshold", detail));
+    };
+    let manifest = &adapter.manifest;
+    let suggested = Some(&manifest.thresholds).filter(|thresholds| !thresholds.is_empty());
+    manifest.task.resolve_threshold(&manifest.labels, suggested, threshold)
 }
 
 /// The tokens of each input. An error names the input.
@@ -100,6 +138,15 @@ fn encode_each(inputs: &[Input], encode: impl Fn(&Input) -> Result<Tokens>) -> R
     inputs.iter().enumerate().map(encode).collect()
 }
 
+/// How rows become predictions.
+pub struct PostprocessOptions {
+    /// Number of labels in `top`.
+    pub top_k: usize,
+    pub logits: LogitsOutput,
+    /// Threshold of each label that has one; empty without any.
+    pub thresholds: Vec<Option<f32>>,
+}
+
 /// Converts the row of each input.
 ///
 /// # Errors
@@ -109,7 +156,7 @@ pub fn postprocess_rows(
     handle: &AdapterHandle,
     rows: Vec<OutputRow>,
     inputs: &[Input],
-    options: PredictOptions,
+    options: &PostprocessOptions,
 ) -> Result<Vec<Prediction>> {
     rows.into_iter().zip(inputs).map(|(row, input)| postprocess_row(base, handle, row, input, options)).collect()
 }
@@ -119,7 +166,7 @@ fn postprocess_row(
     handle: &AdapterHandle,
     row: Vec<f32>,
     input: &Input,
-    options: PredictOptions,
+    options: &PostprocessOptions,
 ) -> Result<Prediction> {
     if !row.iter().all(|value| value.is_finite()) {
         return Err(Error::internal("the model answered with a number that is not finite"));
@@ -131,6 +178,7 @@ fn postprocess_row(
         temperature: adapter.manifest.temperature,
         top_k: options.top_k,
         include_logits: options.logits == LogitsOutput::Include,
+        thresholds: &options.thresholds,
     };
     adapter.manifest.task.postprocess(&context, row, input)
 }

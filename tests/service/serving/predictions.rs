@@ -24,7 +24,7 @@ async fn top_k_labels_are_sorted_by_score() {
     let fixture = WorkerFixture::new().await;
     train(&fixture, "intents", 3, 1).await;
     let serving = start(&fixture, settings());
-    let options = PredictOptions { top_k: 2, logits: LogitsOutput::Omit };
+    let options = PredictOptions { logits: LogitsOutput::Omit, ..PREDICT_OPTIONS };
     let response =
         serving.predict(DEFAULT_OWNER, Some(&by_name("intents")), inputs(&["where is it"]), options).await.unwrap();
     let Prediction::Classification(prediction) = &response.predictions[0] else { panic!("must be a classification") };

@@ -5,7 +5,7 @@ use crate::adapter::tensor_spec::invalid_file;
 use crate::adapter::{self, TensorMap};
 use crate::error::{Context, Error, Result};
 use crate::model::{MIN_SEQUENCE_LENGTH, Pooling};
-use crate::task;
+use crate::task::{self, Thresholds};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -31,6 +31,9 @@ pub struct AdapterManifest {
     pub labels: Vec<String>,
     /// Divides the logits before the softmax.
     pub temperature: f32,
+    /// Probability from which a label is predicted, where a request asks for the suggested one.
+    #[serde(default, skip_serializing_if = "Thresholds::is_empty")]
+    pub thresholds: Thresholds,
     /// Tokens of an input; longer inputs are truncated, as in training.
     pub max_length: usize,
     pub base: BaseModelId,
@@ -55,6 +58,7 @@ impl AdapterManifest {
             method,
             labels,
             temperature: 1.0,
+            thresholds: Thresholds::new(),
             max_length,
             base: BaseModelId { name: summary.info.name.clone(), fingerprint: None },
             probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: summary.info.backend.clone() },
@@ -121,6 +125,13 @@ pub fn validate(manifest: &AdapterManifest, head_rows: usize, summary: &BaseSumm
     let temperature = manifest.temperature;
     if !(temperature.is_finite() && temperature > 0.0) {
         return Err(invalid_manifest(format!("its temperature is {temperature}, expected a number above 0")));
+    }
+    let is_valid =
+        |(label, threshold): (&String, &f32)| manifest.labels.contains(label) && (0.0..=1.0).contains(threshold);
+    if !manifest.thresholds.iter().all(is_valid) {
+        return Err(invalid_manifest(
+            "its thresholds must be numbers between 0 and 1, each of one of its labels".to_string(),
+        ));
     }
     let (max_length, limit) = (manifest.max_length, summary.max_input_tokens(manifest.method.num_virtual_tokens()));
     if !(MIN_SEQUENCE_LENGTH..=limit).contains(&max_length) {
@@ -210,7 +221,9 @@ mod tests {
     #[test]
     fn inconsistent_manifest_is_rejected() {
         type Mutation = fn(&mut AdapterManifest);
-        let cases: [(Mutation, &str); 7] = [
+        let cases: [(Mutation, &str); 9] = [
+            (|manifest| manifest.thresholds = [("unknown".to_string(), 0.5)].into(), "its thresholds"),
+            (|manifest| manifest.thresholds = [("refund".to_string(), 1.5)].into(), "its thresholds"),
             (|manifest| manifest.labels[0] = "refund".to_string(), "\"refund\" is there twice"),
             (|manifest| manifest.labels[0] = " ".to_string(), "a label is empty"),
             (|manifest| manifest.labels.truncate(2), "there are 2 labels, but the head has 3 rows"),

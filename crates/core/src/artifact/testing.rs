@@ -70,6 +70,7 @@ fn manifest(method: adapter::Config, pooling: Pooling) -> AdapterManifest {
         method,
         labels: ["card", "refund", "top_up"].map(str::to_string).to_vec(),
         temperature: 1.25,
+        thresholds: Default::default(),
         max_length: 64,
         base: BaseModelId { name: "example/tiny-bert".to_string(), fingerprint: Some(base_info().fingerprint) },
         probe: Probe {

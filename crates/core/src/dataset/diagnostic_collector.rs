@@ -46,6 +46,21 @@ impl DiagnosticCollector {
         }
     }
 
+    /// Adds a warning about the file as a whole. It is put first, so that it is always listed.
+    pub fn push_file_warning(&mut self, diagnostic: Diagnostic) {
+        *self.warning_counts.entry(diagnostic.code.to_string()).or_default() += 1;
+        self.warnings.insert(0, diagnostic.with_line(None));
+        self.warnings.truncate(MAX_LISTED);
+    }
+
+    /// Adds errors of rows that are known only at the end of the file: as warnings under `skip`.
+    pub fn merge_bad_rows(&mut self, late: Vec<(u64, Diagnostic)>, on_bad_rows: OnBadRows) {
+        match on_bad_rows {
+            OnBadRows::Refuse => self.merge_errors(late),
+            OnBadRows::Skip => self.merge_warnings(late),
+        }
+    }
+
     /// Adds warnings that are known only at the end of the file, sorted by line among the others.
     pub fn merge_warnings(&mut self, late: impl IntoIterator<Item = (u64, Diagnostic)>) {
         let in_file_order = std::mem::take(&mut self.warnings);

@@ -38,7 +38,11 @@ pub(super) const CONFLICTING_LABELS: &str = "conflicting_labels";
 pub(super) const CUT_WORD: &str = "cut_word";
 pub(super) const DUPLICATE: &str = "duplicate";
 pub(super) const LABEL_SEEN_ONCE: &str = "label_seen_once";
+pub(super) const RARE_LABEL: &str = "rare_label";
+pub(super) const SHARED_WITH_VALIDATION: &str = "shared_with_validation";
 pub(super) const TRUNCATED: &str = "truncated";
+/// Warning of a row or a file; error of a file of which most tokens are unknown.
+pub(super) const UNKNOWN_TOKENS: &str = "unknown_tokens";
 pub(super) const WHITE_SPACE: &str = "white_space";
 
 const SKIPPABLE_CODES: [&str; 16] = [

@@ -47,6 +47,19 @@ impl LabelTable {
 }
 
 impl LabelStats {
+    /// Warning about this label, which has far fewer rows than the most frequent one.
+    pub fn rare_label_warning(&self, most_frequent: &Self) -> Diagnostic {
+        let message = format!(
+            "the label {} has {} rows, and {} has {}: the best epoch is chosen by macro F1; `\"class_weights\": \"balanced\"` in the task \
+             gives rare labels more weight, and `threshold` in a prediction finds more of them",
+            quote(&self.label),
+            self.count,
+            quote(&most_frequent.label),
+            most_frequent.count
+        );
+        Diagnostic::new(diagnostics::RARE_LABEL, message)
+    }
+
     pub fn seen_once_warning(&self) -> Diagnostic {
         let message = format!(
             "the label {} has this one example: it is trained on, and never validated; more examples would help",

@@ -18,7 +18,10 @@ mod options;
 mod report;
 mod row;
 mod row_format;
+mod shared_examples;
 mod token_lengths;
+mod truncation;
+mod unknown_tokens;
 mod validator;
 
 pub use diagnostics::LocatedDiagnostic;
@@ -26,7 +29,10 @@ pub use infer_schema::infer_schema;
 pub use labels::{check_validation_labels, unique_labels};
 pub use options::{Format, Limits, OnBadRows, Options};
 pub use report::{LabelCount, Report, ValidatedDataset};
-pub use token_lengths::{Bucket, CountTokens, Histogram, TokenCount, TokenCounter};
+pub use shared_examples::InputKeys;
+pub use token_lengths::{
+    Bucket, CountTokens, Histogram, MaxLength, NoLengths, TokenCount, TokenCounter, covering_length,
+};
 
 use crate::error::{Context, Result};
 use crate::task::{self, RowSchema};
@@ -66,7 +72,7 @@ pub fn validate(
             break;
         }
     }
-    Ok(validator.finish())
+    validator.finish()
 }
 
 /// Opens the reader of the file's format.

@@ -9,8 +9,10 @@ use super::report::{Report, ValidatedDataset};
 use super::row::{ParsedRow, ValidRow};
 use super::row_format::{FileStats, row_format};
 use super::token_lengths::{CountTokens, LengthCounter, TokenCount};
+use super::truncation::Truncation;
+use super::unknown_tokens::UnknownTokens;
 use crate::error::{Error, Result};
-use crate::task::{Example, RowSchema};
+use crate::task::{Example, RowSchema, label_weights};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -26,6 +28,8 @@ pub(super) struct RowValidator<'a> {
     labels: LabelTable,
     duplicates: DuplicateIndex,
     token_lengths: LengthCounter,
+    truncation: Truncation,
+    unknown_tokens: UnknownTokens,
 }
 
 impl<'a> RowValidator<'a> {
@@ -46,6 +50,8 @@ impl<'a> RowValidator<'a> {
             labels: LabelTable::default(),
             duplicates: DuplicateIndex::default(),
             token_lengths: LengthCounter::default(),
+            truncation: Truncation::default(),
+            unknown_tokens: UnknownTokens::default(),
         }
     }
 
@@ -115,17 +121,35 @@ impl<'a> RowValidator<'a> {
     }
 
     fn record_lengths(&mut self, line: u64, token_counts: &[TokenCount]) {
-        for count in token_counts {
-            self.token_lengths.record(count.tokens);
-            if count.truncated {
-                let message = format!("the text is cut to {} tokens; a larger `max_length` keeps more", count.tokens);
-                self.collector.push_warning(line, Diagnostic::new(diagnostics::TRUNCATED, message));
-            }
+        token_counts.iter().for_each(|count| self.token_lengths.record(count.tokens));
+        self.truncation.record(token_counts);
+        if let Some(warning) = self.unknown_tokens.record(line, token_counts) {
+            self.collector.push_warning(line, warning);
         }
     }
 
+    /// Decides the length to which texts are cut, and takes out the rows of which nothing that can be learned remains.
+    fn cut_to_max_length(&mut self) -> Result<()> {
+        let Some(max_length) = self.token_counter.max_length(&self.token_lengths.to_histogram()) else { return Ok(()) };
+        let truncated = self.truncation.apply(&mut self.examples, self.token_counter, max_length)?;
+        self.collector.merge_bad_rows(truncated.bad_rows, self.on_bad_rows);
+        if let Some(warning) = truncated.warning {
+            self.collector.push_file_warning(warning);
+        }
+        Ok(())
+    }
+
     /// Adds the diagnostics of the file as a whole.
-    pub fn finish(mut self) -> ValidatedDataset {
+    ///
+    /// # Errors
+    /// Internal errors of the token counter.
+    pub fn finish(mut self) -> Result<ValidatedDataset> {
+        self.cut_to_max_length()?;
+        match self.unknown_tokens.file_diagnostic() {
+            Some(diagnostic) if self.unknown_tokens.is_most() => self.collector.push_error(None, diagnostic),
+            Some(diagnostic) => self.collector.push_file_warning(diagnostic),
+            None => {}
+        }
         if let Some(diagnostic) = self.file_error() {
             self.collector.push_error(None, diagnostic);
         }
@@ -133,7 +157,23 @@ impl<'a> RowValidator<'a> {
             let single_labels = self.labels.stats().iter().filter(|label| label.count == 1);
             self.collector.merge_warnings(single_labels.map(|label| (label.first_line, label.seen_once_warning())));
         }
-        self.into_validated()
+        self.warn_about_rare_labels();
+        Ok(self.into_validated())
+    }
+
+    /// Adds a warning where the rarest label has less than a twentieth of the rows of the most frequent one.
+    fn warn_about_rare_labels(&mut self) {
+        let stats = self.labels.stats();
+        let is_classification = self.schema == RowSchema::Label || self.schema == RowSchema::Labels;
+        let rarest = stats.iter().min_by_key(|label| label.count);
+        let most_frequent = stats.iter().max_by_key(|label| label.count);
+        if let (Some(rarest), Some(most_frequent)) = (rarest, most_frequent)
+            && is_classification
+            && label_weights::has_rare_label(stats.iter().map(|label| label.count))
+        {
+            let warning = rarest.rare_label_warning(most_frequent);
+            self.collector.push_file_warning(warning);
+        }
     }
 
     fn file_error(&self) -> Option<Diagnostic> {

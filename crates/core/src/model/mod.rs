@@ -33,5 +33,5 @@ pub use classification_head::ClassificationHeadSpec;
 pub use hooks::{Hooks, VirtualTokens};
 pub use pooling::{Pooling, RequiredRows};
 pub use site::{FirstTrainableLayer, Module, Site, SiteInfo};
-pub use tokenizer::{TextLimits, Tokenizer};
+pub use tokenizer::{TextLimits, Tokenizer, VocabularyCount};
 pub use tokens::{Batch, CharSpan, MIN_SEQUENCE_LENGTH, MlmVocabulary, Tokens};

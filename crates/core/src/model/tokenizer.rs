@@ -5,8 +5,10 @@
 mod tests;
 mod text_start;
 mod vocab_txt;
+mod vocabulary;
 
 pub use text_start::TextLimits;
+pub use vocabulary::VocabularyCount;
 
 use super::checkpoint_files::damaged_file_error;
 use super::cut_points;
@@ -15,12 +17,14 @@ use super::tokens::{CharSpan, MlmVocabulary, Tokens};
 use crate::error::{Context, Error, Result};
 use crate::model::chat::{ASSISTANT_ROLE, ChatTemplate, Json, Message, RenderOptions};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use text_start::{Offsets, TextEncoder};
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, PostProcessor, Tokenizer as Inner};
+use vocabulary::UnknownToken;
 
 /// A `tokenizer.json`. Its settings of truncation and padding are ignored, because callers set the maximum length and batches
 /// are not padded.
@@ -30,6 +34,9 @@ pub struct Tokenizer {
     id_count: usize,
     /// Whether the tokens of a text's start, cut before a space, are the first tokens of the text.
     can_cut: bool,
+    unknown_token: Option<UnknownToken>,
+    /// Whether the residues of a text are upper-cased, because the vocabulary has no others.
+    upper_cases_residues: bool,
     generation_config: GenerationConfig,
 }
 
@@ -62,7 +69,16 @@ impl Tokenizer {
         }
         let id_count = inner.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1);
         let can_cut = cut_points::can_cut_at_spaces(&tokenizer_json);
-        Ok((Self { inner, id_count, can_cut, generation_config: GenerationConfig::default() }, tokenizer_json))
+        let special_ids = special_ids(&inner);
+        let tokenizer = Self {
+            id_count,
+            can_cut,
+            upper_cases_residues: vocabulary::has_upper_case_residues_only(&inner, &special_ids),
+            unknown_token: UnknownToken::new(&tokenizer_json, &inner, special_ids),
+            inner,
+            generation_config: GenerationConfig::default(),
+        };
+        Ok((tokenizer, tokenizer_json))
     }
 
     pub(super) fn vocabulary(&self) -> &Inner {
@@ -86,10 +102,11 @@ impl Tokenizer {
     pub fn encode_within(&self, text: &str, text_pair: Option<&str>, limits: TextLimits) -> Result<Tokens> {
         let encoder = self.text_encoder(Offsets::None, limits);
         let token_budget = self.token_budget(text_pair.is_some(), limits.max_length);
-        let (first, second) = match text_pair {
-            None => (encoder.encode(text, token_budget)?.encoding, None),
+        let (text, text_pair) = (self.with_known_case(text), text_pair.map(|text| self.with_known_case(text)));
+        let (first, second) = match &text_pair {
+            None => (encoder.encode(&text, token_budget)?.encoding, None),
             Some(text_pair) => {
-                let [first, second] = encoder.encode_pair([text, text_pair], token_budget)?;
+                let [first, second] = encoder.encode_pair([&text, text_pair], token_budget)?;
                 (first.encoding, Some(second.encoding))
             }
         };
@@ -105,7 +122,8 @@ impl Tokenizer {
     /// `Invalid` (`text_too_long`), as for [`Self::encode_within`].
     pub fn encode_words(&self, text: &str, words: &[CharSpan], limits: TextLimits) -> Result<Tokens> {
         let token_budget = self.token_budget(false, limits.max_length);
-        let raw_encoding = self.text_encoder(Offsets::Characters, limits).encode(text, token_budget)?.encoding;
+        let text = self.with_known_case(text);
+        let raw_encoding = self.text_encoder(Offsets::Characters, limits).encode(&text, token_budget)?.encoding;
         let (encoding, truncated) = self.truncate_and_post_process(raw_encoding, None, token_budget)?;
         let special_tokens_mask = encoding.get_special_tokens_mask();
         let text_tokens = encoding
@@ -163,6 +181,20 @@ impl Tokenizer {
         Ok((self.inner.post_process(first, second, true).map_err(Error::internal)?, truncated))
     }
 
+    /// The text with residues in upper case, where the vocabulary has no others.
+    fn with_known_case<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.upper_cases_residues {
+            true => Cow::Owned(vocabulary::upper_case_residues(text)),
+            false => Cow::Borrowed(text),
+        }
+    }
+
+    /// Counts the tokens of text, and those among them that stand for text outside of the vocabulary.
+    pub fn count_unknown(&self, ids: &[u32]) -> VocabularyCount {
+        let count = |unknown_token: &UnknownToken| unknown_token.count(ids);
+        self.unknown_token.as_ref().map(count).unwrap_or_default()
+    }
+
     /// The vocabulary of masked language modelling, if there is a mask token.
     pub fn mlm_vocabulary(&self) -> Option<MlmVocabulary> {
         let (mask_id, _) = self.mask_token()?;
@@ -171,8 +203,7 @@ impl Tokenizer {
 
     /// Ids of the special tokens.
     pub fn special_ids(&self) -> BTreeSet<u32> {
-        let added_tokens = self.inner.get_added_tokens_decoder();
-        added_tokens.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect()
+        special_ids(&self.inner)
     }
 
     /// Id and text of the mask token.
@@ -327,6 +358,11 @@ impl Tokenizer {
             }
         }
     }
+}
+
+fn special_ids(inner: &Inner) -> BTreeSet<u32> {
+    let added_tokens = inner.get_added_tokens_decoder();
+    added_tokens.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect()
 }
 
 /// Ids of a prompt without the special tokens at its end.

@@ -1,8 +1,10 @@
 //! Trait [`Task`]: everything that differs between tasks.
 
+use super::decision_threshold::{LabelThreshold, Threshold, Thresholds};
 use super::objective::{Objective, ObjectiveContext};
+use super::row_targets::RowTargets;
 use super::{Example, HeadSpec, HeadType, Input, Prediction, RowSchema};
-use crate::error::{FieldError, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::model::{BaseModel, BaseModelInfo, ClassificationHeadSpec, Pooling, TextLimits, Tokenizer, Tokens};
 use espalier_tensor::backend::Activation;
 use std::collections::BTreeSet;
@@ -78,6 +80,41 @@ pub trait Task {
     /// Why an input with these tokens has no answer, if it has none.
     fn input_problem(&self, _base: &BaseModelInfo, _tokens: &Tokens) -> Option<InputProblem> {
         None
+    }
+
+    /// Errors in the task's own settings that name labels, given those of the dataset.
+    fn validate_labels(&self, _labels: &[String]) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Metric that chooses the best epoch where some labels are rare.
+    fn rare_label_metric(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Thresholds of labels that suit the validation examples, whose outputs are given.
+    fn suggest_thresholds(
+        &self,
+        _training: &RowTargets,
+        _validation: &RowTargets,
+        _outputs: &[f32],
+        _temperature: f32,
+    ) -> Vec<LabelThreshold> {
+        Vec::new()
+    }
+
+    /// Threshold of each label for a request; `None` for a label without one.
+    ///
+    /// # Errors
+    /// `Invalid` (`no_threshold`) for a task that does not choose labels, or an adapter without a suggestion; `unknown_label`.
+    fn resolve_threshold(
+        &self,
+        _labels: &[String],
+        _suggested: Option<&Thresholds>,
+        _requested: &Threshold,
+    ) -> Result<Vec<Option<f32>>> {
+        let detail = format!("an adapter for {} has no threshold: leave \"threshold\" out", self.type_name());
+        Err(Error::invalid("no_threshold", detail))
     }
 
     /// Checks that an example with these sequences has anything to learn.
@@ -161,4 +198,6 @@ pub struct PostprocessContext<'a> {
     pub top_k: usize,
     /// Whether the prediction contains the logits.
     pub include_logits: bool,
+    /// Threshold of each label that has one; empty without any.
+    pub thresholds: &'a [Option<f32>],
 }

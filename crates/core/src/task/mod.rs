@@ -6,11 +6,13 @@
 pub mod calibration;
 mod confidence;
 pub mod causal_language_model;
+pub mod decision_threshold;
 pub mod embedding;
 mod example;
 pub mod head;
 pub mod head_init;
 mod interface;
+pub mod label_weights;
 pub mod lm_loss;
 pub mod lm_tokenize;
 pub mod masked_language_model;
@@ -23,9 +25,11 @@ pub mod row_schema;
 pub mod row_targets;
 mod scale;
 pub mod sequence_classification;
+pub mod text_key;
 pub mod token_classification;
 pub mod word_spans;
 
+pub use decision_threshold::{Threshold, Thresholds};
 pub use embedding::Embedding;
 pub use example::{Conversation, Example, Input, Target};
 pub use interface::{InputProblem, PostprocessContext, Task, TaskDefaults, UntrainableRows};

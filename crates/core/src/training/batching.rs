@@ -1,5 +1,4 @@
-//! Validation split, shuffle of an epoch, and micro-batches: functions of the seed and the data, so that a resumed run sees the same
-//! examples.
+//! Shuffle of an epoch, and micro-batches: functions of the seed and the data, so that a resumed run sees the same examples.
 //! [`ForwardInput`] is what a forward pass reads: tokens, and features of the frozen base where these are cached.
 
 use crate::model::{FirstTrainableLayer, Tokens};
@@ -8,51 +7,6 @@ use espalier_tensor::{RaggedLayout, Tensor};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-
-/// Indices of the training and the validation examples, both in the order of the dataset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Split {
-    pub training: Vec<usize>,
-    pub validation: Vec<usize>,
-}
-
-/// Stratified split: each stratum is split by `fraction`, with the largest remainder method for rounding, and keeps at least one
-/// example in training.
-pub fn stratified_split(strata: &[u32], stratum_count: usize, fraction: f64, seed: u64) -> Split {
-    let mut strata_members: Vec<Vec<usize>> = vec![Vec::new(); stratum_count];
-    for (index, class) in strata.iter().enumerate() {
-        strata_members[*class as usize].push(index);
-    }
-    let mut random = SeededRng::new(seed, &["split"]);
-    let mut validation = Vec::new();
-    for (quota, members) in
-        validation_quotas(&strata_members, fraction, strata.len()).into_iter().zip(&mut strata_members)
-    {
-        random.shuffle(members);
-        validation.extend(members.drain(..quota));
-    }
-    let mut training: Vec<usize> = strata_members.into_iter().flatten().collect();
-    training.sort_unstable();
-    validation.sort_unstable();
-    Split { training, validation }
-}
-
-fn validation_quotas(members: &[Vec<usize>], fraction: f64, example_count: usize) -> Vec<usize> {
-    let shares: Vec<f64> = members.iter().map(|members| members.len() as f64 * fraction).collect();
-    let max_quota = |class: usize| members[class].len().saturating_sub(1);
-    let mut quotas: Vec<usize> =
-        shares.iter().enumerate().map(|(class, share)| (*share as usize).min(max_quota(class))).collect();
-    let mut order: Vec<usize> = (0..members.len()).collect();
-    order.sort_by(|a, b| shares[*b].fract().total_cmp(&shares[*a].fract()).then(a.cmp(b)));
-    let mut remaining = ((example_count as f64 * fraction).round() as usize).saturating_sub(quotas.iter().sum());
-    for class in order {
-        if remaining > 0 && quotas[class] < max_quota(class) {
-            quotas[class] += 1;
-            remaining -= 1;
-        }
-    }
-    quotas
-}
 
 /// Order of the examples in an epoch, counted from 0.
 pub fn shuffled_epoch(examples: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
@@ -120,25 +74,6 @@ pub struct CachedRows {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_split_is_stratified_and_a_single_example_is_kept_in_training() {
-        let mut classes: Vec<u32> = (0..100).map(|index| u32::from(index >= 70)).collect();
-        classes.push(2);
-        let split = stratified_split(&classes, 3, 0.1, 7);
-        let validation_count = |class: u32| split.validation.iter().filter(|index| classes[**index] == class).count();
-        assert_eq!((validation_count(0), validation_count(1), validation_count(2)), (7, 3, 0));
-        assert_eq!(split.training.len() + split.validation.len(), classes.len());
-        assert_eq!(split, stratified_split(&classes, 3, 0.1, 7));
-        assert_ne!(split, stratified_split(&classes, 3, 0.1, 8));
-    }
-
-    #[test]
-    fn few_examples_of_many_classes_still_yield_a_validation_split() {
-        let classes: Vec<u32> = (0..60).map(|index| index / 3).collect();
-        assert_eq!(stratified_split(&classes, 20, 0.1, 1).validation.len(), 6);
-        assert!(stratified_split(&classes, 20, 0.0, 1).validation.is_empty());
-    }
 
     #[test]
     fn micro_batches_hold_every_example_once_and_meet_their_target_size() {

@@ -6,7 +6,7 @@
 use super::batching;
 use super::divergence;
 use super::feature_cache::CachedFeatures;
-use super::network::{DeviceParameters, Forward, MicroBatchGradients, Network};
+use super::network::{BatchSize, DeviceParameters, Forward, MicroBatchGradients, Network};
 use super::spec::Spec;
 use super::tokenized_dataset::TokenizedDataset;
 use crate::error::Result;
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Largest batch, in tokens, whose micro-batches all keep their activations between forward and backward.
-const MAX_SAVED_ACTIVATION_TOKENS: usize = 16_384;
+const MAX_SAVED_ACTIVATION_TOKENS: u64 = 16_384;
 
 /// Batch of one training step.
 pub struct BatchJob<'a> {
@@ -75,9 +75,9 @@ impl BatchJob<'_> {
         context: &MicroBatchContext,
         denominator: f64,
     ) -> Result<Vec<MicroBatchGradients>> {
-        let tokens: usize = examples.iter().map(|example| self.dataset.lengths[*example]).sum();
-        let saves_activations =
-            tokens <= MAX_SAVED_ACTIVATION_TOKENS && self.network.fits_budget(tokens / self.pool.threads());
+        let batch_size = BatchSize::new(examples.iter().map(|example| self.dataset.lengths[*example]));
+        let saves_activations = batch_size.rows <= MAX_SAVED_ACTIVATION_TOKENS
+            && self.network.fits_budget(batch_size.share_of(self.pool.threads()));
         let forward_context = context.clone();
         let forward_pass = move |micro_batch: Vec<usize>| -> Result<_> {
             let forward = forward_context.forward(&micro_batch)?;

@@ -3,7 +3,7 @@
 use super::progress::{Interrupted, MetricsRow, StopReason};
 use super::source_weights::SourceWeights;
 use crate::error::Result;
-use crate::task::Example;
+use crate::task::{Example, Thresholds};
 use espalier_tensor::Tensor;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub struct TrainingResult {
     pub weights: BTreeMap<String, Tensor>,
     /// Divides the logits before the softmax; fitted to the validation split, 1 without one.
     pub temperature: f32,
+    /// Thresholds of labels that the validation split suggests; empty without any.
+    pub thresholds: Thresholds,
     /// `{"validation": {...}, "best_epoch": ..}`: a function of data, spec and seed alone.
     pub metrics: Value,
     /// All metrics rows of the run, in order.

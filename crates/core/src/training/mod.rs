@@ -23,6 +23,7 @@ pub mod spec;
 pub mod successive_halving;
 mod tokenized_dataset;
 mod trainer;
+mod validation_split;
 pub mod warm_start;
 
 pub use hyperparameters::{EarlyStopping, Hyperparameters, Schedule};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 mod forward;
 
 pub use super::batching::{CachedRows, ForwardInput};
-pub use forward::Forward;
+pub use forward::{BatchSize, Forward};
 
 use super::divergence;
 use super::spec::Spec;
@@ -83,9 +83,9 @@ impl Network {
         Self { activation_budget: budget, ..self }
     }
 
-    /// Whether the saved activations of this many rows are within the budget.
-    pub fn fits_budget(&self, rows: usize) -> bool {
-        self.activation_cost.partition(0..self.base.info().layers, rows, self.activation_budget).len() < 2
+    /// Whether the saved activations of a micro-batch are within the budget.
+    pub fn fits_budget(&self, size: BatchSize) -> bool {
+        self.activation_cost.partition(0..self.base.info().layers, size, self.activation_budget).len() < 2
     }
 
     pub fn base(&self) -> &Arc<BaseModel> {

@@ -84,6 +84,7 @@ impl SourceWeights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::label_weights::LabelWeights;
 
     #[test]
     fn new_label_rows_keep_their_margin_to_the_old_ones() {
@@ -94,10 +95,14 @@ mod tests {
         };
         let source = SourceWeights { labels: vec!["a".into(), "b".into()], weights: weights.map(tensor).into() };
         let fit = || LinearProbe { weight: vec![1.0, 0.0, 3.0, 0.0, 7.0, 7.0], bias: vec![0.0, 0.0, 4.0] };
-        let classes = RowTargets::Classes { classes: vec![0, 1, 2], class_count: 3 };
+        let classes = RowTargets::Classes { classes: vec![0, 1, 2], class_count: 3, weights: LabelWeights::default() };
         let extended = source.extend_head(fit(), &classes, 2);
         assert_eq!((extended.weight, extended.bias), (vec![3.0, 1.0, 5.0, -1.0, 9.0, 7.0], vec![1.0, 2.0, 5.5]));
-        let sets = RowTargets::LabelSets { sets: vec![vec![0], vec![1], vec![2]], label_count: 3 };
+        let sets = RowTargets::LabelSets {
+            sets: vec![vec![0], vec![1], vec![2]],
+            label_count: 3,
+            weights: LabelWeights::default(),
+        };
         let extended = source.extend_head(fit(), &sets, 2);
         assert_eq!((extended.weight[4..].to_vec(), extended.bias[2]), (vec![7.0, 7.0], 4.0));
     }

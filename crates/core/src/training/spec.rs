@@ -8,6 +8,7 @@ use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
 use crate::adapter::{TensorSet, TrainingDefaults};
 use crate::error::{Error, FieldError, Problem, Result};
 use crate::model::{BaseModel, Pooling};
+use crate::task::{TaskDefaults, label_weights};
 use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -22,6 +23,9 @@ pub struct Spec {
     pub from_adapter: Option<FromAdapter>,
     pub hyperparameters: ResolvedHyperparameters,
     pub validation: Validation,
+    /// Metric that chooses the best epoch, where it is not that of `early_stopping` or the task's first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection_metric: Option<String>,
     /// Prompts of texts that are generated after every epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<Samples>,
@@ -57,9 +61,19 @@ pub struct Request {
     pub samples: Option<Samples>,
     /// Whether examples are pairs of texts, on which the default method depends.
     pub has_text_pairs: bool,
+    /// Default of `max_length` that covers most of the dataset's rows; without it, the default is that of the task.
+    pub covering_length: Option<usize>,
+    /// Rows of the dataset by label, in any order; empty if unknown.
+    pub label_counts: Vec<u64>,
 }
 
 impl Request {
+    /// Defaults of the task, with a `max_length` that suits the dataset.
+    pub fn task_defaults(&self, task: &task::Config) -> TaskDefaults {
+        let defaults = task.defaults();
+        TaskDefaults { max_length: self.covering_length.unwrap_or(defaults.max_length), ..defaults }
+    }
+
     /// The request with defaults from the adapter that it starts from.
     fn with_adapter_defaults(&self) -> Self {
         let mut request = self.clone();
@@ -85,6 +99,7 @@ impl Spec {
         let default_pooling = source_adapter.map_or(info.default_pooling, |origin| origin.pooling(base));
         let pooling = task.pooling().unwrap_or(default_pooling);
         errors.extend(task.validate());
+        errors.extend(task.validate_labels(labels));
         let method = resolve_method(request, base, &task, pooling, &mut errors)?;
         let TrainingDefaults { learning_rate, min_steps } = method.training_defaults();
         let max_tokens = info.max_tokens.saturating_sub(method.num_virtual_tokens());
@@ -92,7 +107,7 @@ impl Spec {
         let context = DefaultsContext {
             examples,
             max_tokens,
-            task_defaults: task.defaults(),
+            task_defaults: request.task_defaults(&task),
             learning_rate,
             min_steps,
             metric_names: metrics,
@@ -111,6 +126,8 @@ impl Spec {
             return Err(invalid_spec(errors));
         }
         let labels = task.head_labels(labels);
+        let has_rare_label = label_weights::has_rare_label(request.label_counts.iter().copied());
+        let selection_metric = task.rare_label_metric().filter(|_| has_rare_label).map(str::to_string);
         let task = task.with_pooling(pooling).with_base_head(info.classification_head());
         let (from_adapter, labels) = match source_adapter {
             Some(origin) => origin.head_reuse(&task, base, labels),
@@ -123,6 +140,7 @@ impl Spec {
             from_adapter,
             hyperparameters,
             validation,
+            selection_metric,
             samples: request.samples.clone(),
             micro_batch_tokens: base.backend().preferred_micro_batch_tokens(),
             kernels: info.backend.clone(),
@@ -148,7 +166,7 @@ impl Spec {
     /// Metric that selects the best epoch.
     pub fn selection_metric(&self) -> &str {
         let requested = self.hyperparameters.early_stopping.as_ref().and_then(|stopping| stopping.metric.as_deref());
-        requested.unwrap_or(self.task.metric_names()[0])
+        requested.or(self.selection_metric.as_deref()).unwrap_or(self.task.metric_names()[0])
     }
 }
 

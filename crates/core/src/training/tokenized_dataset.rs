@@ -1,9 +1,9 @@
 //! Examples of a job: tokenized once and split into training and validation.
 
-use super::batching;
 use super::job::TrainingData;
 use super::progress::{Interrupted, ProgressReporter};
 use super::spec::{Spec, Validation};
+use super::validation_split::{self, Split};
 use crate::error::{Error, Result};
 use crate::model::{BaseModel, Tokens};
 use crate::task::objective::{Objective, ObjectiveContext};
@@ -21,6 +21,8 @@ pub struct TokenizedDataset {
     pub objective: Arc<dyn Objective>,
     pub training: Vec<usize>,
     pub validation: Vec<usize>,
+    /// Validation examples of another dataset whose input is also one of the training examples.
+    pub shared_validation: usize,
     /// Examples for the adapter's probe.
     pub probe: Vec<Example>,
 }
@@ -59,7 +61,8 @@ impl TokenizedDataset {
             seed: spec.hyperparameters.seed,
         };
         let mut objective = spec.task.objective(&context)?;
-        let split = train_validation_split(spec, data, training_count, objective.as_ref());
+        let split = train_validation_split(spec, data, &examples, training_count, objective.as_ref());
+        let (training_examples, validation_examples) = examples.split_at(training_count);
         objective.fit(&split.training);
         let probe_split = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
@@ -69,6 +72,7 @@ impl TokenizedDataset {
             objective: Arc::from(objective),
             training: split.training,
             validation: split.validation,
+            shared_validation: validation_split::count_shared(training_examples, validation_examples),
         })
     }
 
@@ -138,15 +142,18 @@ fn select_probe(examples: &[usize], tokens: &[Vec<Arc<Tokens>>]) -> Vec<usize> {
 fn train_validation_split(
     spec: &Spec,
     data: &TrainingData,
+    examples: &[&Example],
     training_count: usize,
     objective: &dyn Objective,
-) -> batching::Split {
+) -> Split {
     match (&data.validation, &spec.validation) {
         (None, Validation::Fraction(fraction)) => {
             let (strata, count) = objective.strata();
-            batching::stratified_split(&strata, count, *fraction, spec.hyperparameters.seed)
+            let max_group = (examples.len() as f64 * fraction).round() as usize;
+            let groups = validation_split::copy_groups(examples, max_group.max(1));
+            validation_split::stratified_split(&strata, count, &groups, *fraction, spec.hyperparameters.seed)
         }
-        _ => batching::Split {
+        _ => Split {
             training: (0..training_count).collect(),
             validation: (training_count..objective.example_count()).collect(),
         },

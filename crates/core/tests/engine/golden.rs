@@ -56,6 +56,7 @@ fn spec(base: &BaseModel, pooling: Pooling) -> Spec {
         from_adapter: None,
         hyperparameters: Hyperparameters::default().resolve(given, &mut Vec::new()),
         validation: espalier_core::training::Validation::Fraction(0.0),
+        selection_metric: None,
         samples: None,
         labels: ["a", "b", "c"].map(String::from).to_vec(),
         micro_batch_tokens: 256,

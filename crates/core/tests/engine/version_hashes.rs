@@ -54,6 +54,7 @@ fn version(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData) -> String {
         method: spec.method.clone(),
         labels: spec.labels.clone(),
         temperature: trained.temperature,
+        thresholds: trained.thresholds,
         max_length: spec.hyperparameters.max_length as usize,
         base: BaseModelId { name: info.name.clone(), fingerprint: Some(info.fingerprint.clone()) },
         probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: info.backend.clone() },

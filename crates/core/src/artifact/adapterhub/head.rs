@@ -133,6 +133,7 @@ impl ClassificationHead {
             pooling: Some(self.pooling),
             multi_label: self.multi_label,
             head: self.dense_activation.map(|activation| head::Config::Dense(head::DenseHead { activation })),
+            class_weights: None,
         })
     }
 

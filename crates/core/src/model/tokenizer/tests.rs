@@ -178,6 +178,8 @@ fn encode_words_whole(tokenizer: &Tokenizer, text: &str, words: &[CharSpan], max
         inner: tokenizer.inner.clone(),
         id_count: tokenizer.id_count,
         can_cut: false,
+        unknown_token: None,
+        upper_cases_residues: false,
         generation_config: GenerationConfig::default(),
     };
     whole.encode_words(text, words, TextLimits::tokens(max_length)).unwrap()

@@ -107,15 +107,15 @@ impl LinearProbe {
         let outputs: Vec<f32> = indices.iter().flat_map(|index| self.logits(features.example_row(*index))).collect();
         let rows = indices.len() as f64;
         match features.targets.select(indices) {
-            RowTargets::Classes { classes, class_count: count } => {
+            RowTargets::Classes { classes, class_count: count, .. } => {
                 let temperature = calibration::fit_temperature(&outputs, count, &classes, label_smoothing);
                 (
                     temperature,
                     calibration::smoothed_cross_entropy(&outputs, count, &classes, temperature, label_smoothing),
                 )
             }
-            RowTargets::LabelSets { sets, label_count } => {
-                (1.0, row_targets::label_set_loss(&outputs, &sets, label_count).0 / rows)
+            RowTargets::LabelSets { sets, label_count, weights } => {
+                (1.0, row_targets::label_set_loss(&outputs, &sets, label_count, &weights).0 / rows)
             }
             RowTargets::Values { values, scale } => {
                 (1.0, row_targets::squared_error(&outputs, &values, scale).0 / rows)
@@ -203,6 +203,7 @@ fn center_classes(rows: &mut [f32], width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::label_weights::LabelWeights;
     use espalier_tensor::backend::cpu::CpuBackend;
     use espalier_tensor::seeded_rng::SeededRng;
 
@@ -233,7 +234,8 @@ mod tests {
     fn separable_classes_are_classified_on_unseen_rows() {
         let (values, classes) = gaussian_clusters(80, 20.0);
         let (seen, unseen) = values.split_at(120 * 8);
-        let targets = RowTargets::Classes { classes: classes[..120].to_vec(), class_count: 3 };
+        let targets =
+            RowTargets::Classes { classes: classes[..120].to_vec(), class_count: 3, weights: LabelWeights::default() };
         let features = Features::new(seen, 8, &targets);
         let fit = fit_probe(&features, &CpuBackend::detect()).unwrap();
         assert!(correct_count(&fit, seen, &classes[..120]) >= 114, "at least 95 % of the training rows");
@@ -244,7 +246,8 @@ mod tests {
     fn one_or_two_examples_per_class_suffice_without_full_confidence() {
         for per_class in [1, 2] {
             let (values, classes) = gaussian_clusters(per_class, 1.0);
-            let targets = RowTargets::Classes { classes: classes.clone(), class_count: 3 };
+            let targets =
+                RowTargets::Classes { classes: classes.clone(), class_count: 3, weights: LabelWeights::default() };
             let features = Features::new(&values, 8, &targets);
             let fit = fit_probe(&features, &CpuBackend::detect()).unwrap();
             for (index, class) in classes.iter().enumerate() {
@@ -259,7 +262,7 @@ mod tests {
     fn label_sets_and_values_are_fitted_from_the_same_rows() {
         let (values, classes) = gaussian_clusters(80, 20.0);
         let sets = classes.iter().map(|class| if *class == 2 { vec![0, 1] } else { vec![*class] }).collect();
-        let label_sets = RowTargets::LabelSets { sets, label_count: 2 };
+        let label_sets = RowTargets::LabelSets { sets, label_count: 2, weights: LabelWeights::default() };
         let fitted = fit_probe(&Features::new(&values, 8, &label_sets), &CpuBackend::detect()).unwrap();
         let right = values.chunks_exact(8).zip(&classes).filter(|(row, class)| {
             let logits = fitted.logits(row);

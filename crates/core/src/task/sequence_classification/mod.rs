@@ -4,9 +4,11 @@
 use super::{
     Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, calibration, head,
 };
-use crate::error::Result;
+use crate::error::{FieldError, Result};
 use crate::model::{ClassificationHeadSpec, Pooling, TextLimits, Tokenizer, Tokens};
 use crate::task::Target;
+use crate::task::decision_threshold::{self, LabelThreshold, Threshold, Thresholds};
+use crate::task::label_weights::{ClassWeights, LabelWeights};
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{LabelIds, LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
 use crate::task::row_targets::RowTargets;
@@ -30,6 +32,9 @@ pub struct Config {
     /// A set of labels per text, possibly empty, instead of exactly one label.
     #[serde(default, skip_serializing_if = "is_false")]
     pub multi_label: bool,
+    /// Weights of the labels in the training loss, against rare labels: `balanced`, or a number per label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -78,8 +83,8 @@ impl Task for Config {
 
     fn objective(&self, context: &ObjectiveContext) -> Result<Box<dyn Objective>> {
         Ok(match self.multi_label {
-            true => Box::new(multi_label::LabelSetObjective::new(context, self.type_name())?),
-            false => Box::new(ClassObjective::new(context, self.type_name())?),
+            true => Box::new(multi_label::LabelSetObjective::new(context, self)?),
+            false => Box::new(ClassObjective::new(context, self)?),
         })
     }
 
@@ -91,12 +96,13 @@ impl Task for Config {
     ) -> Result<super::Prediction> {
         Ok(match self.multi_label {
             true => {
-                let mut prediction = postprocess_multi_label(context.labels, &outputs);
+                let mut prediction = postprocess_multi_label(context.labels, &outputs, context.thresholds);
                 prediction.logits = context.include_logits.then_some(outputs);
                 super::Prediction::MultiLabel(prediction)
             }
             false => {
                 let mut prediction = postprocess(context.labels, context.temperature, &outputs, context.top_k);
+                prediction.apply_thresholds(context, &outputs);
                 prediction.logits = context.include_logits.then_some(outputs);
                 super::Prediction::Classification(prediction)
             }
@@ -105,6 +111,36 @@ impl Task for Config {
 
     fn accepts_text_pairs(&self) -> bool {
         true
+    }
+
+    fn validate_labels(&self, labels: &[String]) -> Vec<FieldError> {
+        self.class_weights.as_ref().map(|weights| weights.validate(labels)).unwrap_or_default()
+    }
+
+    fn rare_label_metric(&self) -> Option<&'static str> {
+        Some("macro_f1")
+    }
+
+    fn suggest_thresholds(
+        &self,
+        training: &RowTargets,
+        validation: &RowTargets,
+        outputs: &[f32],
+        temperature: f32,
+    ) -> Vec<LabelThreshold> {
+        decision_threshold::suggest(training, validation, outputs, temperature)
+    }
+
+    fn resolve_threshold(
+        &self,
+        labels: &[String],
+        suggested: Option<&Thresholds>,
+        requested: &Threshold,
+    ) -> Result<Vec<Option<f32>>> {
+        match self.multi_label {
+            true => decision_threshold::resolve_per_label(labels, suggested, requested),
+            false => decision_threshold::resolve_binary(labels, suggested, requested),
+        }
     }
 
     fn pooling(&self) -> Option<Pooling> {
@@ -120,7 +156,8 @@ impl Task for Config {
     }
 }
 
-/// Most probable label with its calibrated probability, the runners-up, and on request the raw logits.
+/// Most probable label with its calibrated probability, the runners-up, and on request the raw logits. With a `threshold`, `label` is the
+/// label that reaches it, else the other one.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Classification)]
 pub struct Prediction {
@@ -130,6 +167,20 @@ pub struct Prediction {
     /// In the order of the adapter's labels, before the temperature; only on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logits: Option<Vec<f32>>,
+}
+
+impl Prediction {
+    /// Decides between two labels by the threshold of one of them.
+    fn apply_thresholds(&mut self, context: &PostprocessContext, logits: &[f32]) {
+        let Some((label, threshold)) =
+            context.thresholds.iter().enumerate().find_map(|(label, threshold)| Some((label, (*threshold)?)))
+        else {
+            return;
+        };
+        let probabilities = calibration::softmax(logits, context.temperature);
+        let decided = if probabilities[label] as f32 >= threshold { label } else { 1 - label };
+        (self.label, self.score) = (context.labels[decided].clone(), probabilities[decided] as f32);
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -147,7 +198,7 @@ pub fn postprocess(labels: &[String], temperature: f32, logits: &[f32], top_k: u
     Prediction { label: top[0].label.clone(), score: top[0].score, top, logits: None }
 }
 
-/// Labels with a probability above 0.5, the most probable first, and on request the raw logits.
+/// Labels with a probability above 0.5, or of at least their `threshold`, the most probable first, and on request the raw logits.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Labels)]
 pub struct MultiLabelPrediction {
@@ -157,13 +208,18 @@ pub struct MultiLabelPrediction {
     pub logits: Option<Vec<f32>>,
 }
 
-/// Prediction from one row of logits, with an independent decision per label.
-pub fn postprocess_multi_label(labels: &[String], logits: &[f32]) -> MultiLabelPrediction {
+/// Prediction from one row of logits, with an independent decision per label. Labels without a threshold have one of 0.5.
+pub fn postprocess_multi_label(labels: &[String], logits: &[f32], thresholds: &[Option<f32>]) -> MultiLabelPrediction {
+    let score = |logit: f32| 1.0 / (1.0 + (-logit).exp());
+    let is_selected = |label: usize, logit: f32| match thresholds.get(label).copied().flatten() {
+        Some(threshold) => score(logit) >= threshold,
+        None => logit > 0.0,
+    };
+    let scored = labels.iter().zip(logits.iter().copied()).enumerate();
     let mut selected: Vec<(&String, f32)> =
-        labels.iter().zip(logits.iter().copied()).filter(|(_, logit)| *logit > 0.0).collect();
+        scored.filter(|(label, (_, logit))| is_selected(*label, *logit)).map(|(_, scored)| scored).collect();
     selected.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let scored_label =
-        |(label, logit): (&String, f32)| Scored { label: label.clone(), score: 1.0 / (1.0 + (-logit).exp()) };
+    let scored_label = |(label, logit): (&String, f32)| Scored { label: label.clone(), score: score(logit) };
     MultiLabelPrediction { labels: selected.into_iter().map(scored_label).collect(), logits: None }
 }
 
@@ -171,24 +227,28 @@ pub fn postprocess_multi_label(labels: &[String], logits: &[f32]) -> MultiLabelP
 #[derive(Debug, Clone)]
 pub struct ClassObjective {
     pub classes: Vec<u32>,
-    pub class_count: usize,
+    labels: Vec<String>,
+    class_weights: Option<ClassWeights>,
+    weights: LabelWeights,
 }
 
 impl ClassObjective {
     /// # Errors
     /// `Invalid` (`unknown_label`) for an example without a label of the job.
-    pub fn new(context: &ObjectiveContext, task_type: &str) -> Result<Self> {
+    pub fn new(context: &ObjectiveContext, config: &Config) -> Result<Self> {
         let labels = LabelIds::new(context.labels);
         let class = |example: &&Example| match &example.target {
             Target::Label(label) => labels.id(label, example.line),
-            _ => Err(example.wrong_target(task_type)),
+            _ => Err(example.wrong_target(config.type_name())),
         };
         let classes = context.examples.iter().map(class).collect::<Result<_>>()?;
-        Ok(Self { classes, class_count: labels.count() })
+        let (labels, class_weights) = (context.labels.to_vec(), config.class_weights.clone());
+        Ok(Self { classes, labels, class_weights, weights: LabelWeights::default() })
     }
 
     fn targets(&self, examples: &[usize]) -> RowTargets {
-        RowTargets::Classes { classes: gather(&self.classes, examples), class_count: self.class_count }
+        let (class_count, weights) = (self.labels.len(), self.weights.clone());
+        RowTargets::Classes { classes: gather(&self.classes, examples), class_count, weights }
     }
 }
 
@@ -206,12 +266,20 @@ impl Objective for ClassObjective {
     }
 
     fn metrics(&self, outputs: &[f32], examples: &[usize], labels: &[String]) -> Box<dyn TaskMetrics> {
-        Box::new(ClassificationMetrics::new(outputs, self.class_count, &gather(&self.classes, examples), labels))
+        Box::new(ClassificationMetrics::new(outputs, self.labels.len(), &gather(&self.classes, examples), labels))
     }
 
     /// The split keeps the proportions of the classes.
     fn strata(&self) -> (Vec<u32>, usize) {
-        (self.classes.clone(), self.class_count)
+        (self.classes.clone(), self.labels.len())
+    }
+
+    /// Fits the weights of the labels to their frequencies.
+    fn fit(&mut self, training: &[usize]) {
+        let Some(class_weights) = &self.class_weights else { return };
+        let mut counts = vec![0; self.labels.len()];
+        training.iter().for_each(|example| counts[self.classes[*example] as usize] += 1);
+        self.weights = class_weights.of_classes(&self.labels, &counts);
     }
 
     fn row_targets(&self, examples: &[usize]) -> Option<RowTargets> {

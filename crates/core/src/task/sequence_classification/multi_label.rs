@@ -1,6 +1,9 @@
 //! Multi-label classification: objective, with binary cross entropy per label, and metrics.
 
+use super::Config;
 use crate::error::Result;
+use crate::task::Task;
+use crate::task::label_weights::{ClassWeights, LabelWeights};
 use crate::task::metrics::{PerClass, TaskMetrics, macro_f1, ratio_or_zero};
 use crate::task::objective::{LabelIds, LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
 use crate::task::row_targets::{RowTargets, binary_cross_entropy};
@@ -12,24 +15,28 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone)]
 pub struct LabelSetObjective {
     pub sets: Vec<Vec<u32>>,
-    pub label_count: usize,
+    labels: Vec<String>,
+    class_weights: Option<ClassWeights>,
+    weights: LabelWeights,
 }
 
 impl LabelSetObjective {
     /// # Errors
     /// `Invalid` (`unknown_label`) for an example with a label that the job does not have, or without a set of labels.
-    pub fn new(context: &ObjectiveContext, task_type: &str) -> Result<Self> {
+    pub fn new(context: &ObjectiveContext, config: &Config) -> Result<Self> {
         let labels = LabelIds::new(context.labels);
         let label_set = |example: &&Example| match &example.target {
             Target::MultiLabel(names) => labels.id_set(names, example.line),
-            _ => Err(example.wrong_target(task_type)),
+            _ => Err(example.wrong_target(config.type_name())),
         };
         let sets = context.examples.iter().map(label_set).collect::<Result<_>>()?;
-        Ok(Self { sets, label_count: labels.count() })
+        let (labels, class_weights) = (context.labels.to_vec(), config.class_weights.clone());
+        Ok(Self { sets, labels, class_weights, weights: LabelWeights::default() })
     }
 
     fn targets(&self, examples: &[usize]) -> RowTargets {
-        RowTargets::LabelSets { sets: gather(&self.sets, examples), label_count: self.label_count }
+        let (label_count, weights) = (self.labels.len(), self.weights.clone());
+        RowTargets::LabelSets { sets: gather(&self.sets, examples), label_count, weights }
     }
 }
 
@@ -48,6 +55,14 @@ impl Objective for LabelSetObjective {
 
     fn metrics(&self, outputs: &[f32], examples: &[usize], labels: &[String]) -> Box<dyn TaskMetrics> {
         Box::new(MultiLabelMetrics::new(outputs, &gather(&self.sets, examples), labels))
+    }
+
+    /// Fits the weights of the labels to their frequencies.
+    fn fit(&mut self, training: &[usize]) {
+        let Some(class_weights) = &self.class_weights else { return };
+        let mut counts = vec![0; self.labels.len()];
+        training.iter().flat_map(|example| &self.sets[*example]).for_each(|label| counts[*label as usize] += 1);
+        self.weights = class_weights.of_label_sets(&self.labels, &counts, training.len());
     }
 
     fn row_targets(&self, examples: &[usize]) -> Option<RowTargets> {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::model::{CharSpan, TextLimits, Tokenizer, Tokens};
+use crate::task::label_weights::LabelWeights;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{LabelIds, LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
 use crate::task::row_targets::RowTargets;
@@ -33,9 +34,6 @@ pub struct Prediction {
     /// One tag per element of the input's `tokens`; truncated words have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
-    /// Whether the text was longer than the adapter's maximum length; the rest has no entities.
-    #[serde(skip_serializing_if = "is_false")]
-    pub truncated: bool,
     /// Per word, in the order of the adapter's labels, before the temperature; only on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logits: Option<Vec<Vec<f32>>>,
@@ -51,11 +49,6 @@ pub struct Entity {
     pub end: u32,
     /// Mean of the calibrated probabilities of its words' tags.
     pub score: f32,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 impl Task for Config {
@@ -134,7 +127,6 @@ pub fn postprocess(labels: &[String], temperature: f32, logits: &[f32], input: &
     Prediction {
         entities: TagScheme::detect(labels).entities(&tags).into_iter().map(to_entity).collect(),
         tags: input.tokens.is_some().then(|| tags.iter().map(ToString::to_string).collect()),
-        truncated: tags.len() < spans.len(),
         logits: None,
     }
 }
@@ -164,7 +156,11 @@ impl TagObjective {
     /// Tags of the words that are not truncated, concatenated.
     fn targets(&self, examples: &[usize]) -> RowTargets {
         let tags = |example: &usize| self.tags[*example][..self.word_counts[*example]].iter().copied();
-        RowTargets::Classes { classes: examples.iter().flat_map(tags).collect(), class_count: self.tag_count }
+        RowTargets::Classes {
+            classes: examples.iter().flat_map(tags).collect(),
+            class_count: self.tag_count,
+            weights: LabelWeights::default(),
+        }
     }
 }
 
@@ -210,12 +206,16 @@ mod tests {
             found.entities.iter().map(|one| (one.text.as_str(), one.start, one.end)).collect();
         assert_eq!(entities, [("São Paulo", 7, 16), ("Łódź", 18, 22)]);
         assert!((found.entities[0].score - 0.909_443).abs() < 1e-5, "{found:?}");
-        assert_eq!((found.tags, found.truncated), (None, false));
+        assert_eq!(found.tags, None);
         let pretokenized =
             Input { tokens: Some(["to", "São Paulo"].map(str::to_string).to_vec()), ..Input::from_text("") };
         let found = postprocess(&labels, 1.0, &logits[3..9], &pretokenized);
         assert_eq!((found.entities[0].start, found.entities[0].end), (3, 12));
         assert_eq!(found.tags.unwrap(), ["O", "B-city"]);
-        assert!(postprocess(&labels, 1.0, &logits[..3], &pretokenized).truncated);
+        assert_eq!(
+            postprocess(&labels, 1.0, &logits[..3], &pretokenized).tags.unwrap(),
+            ["O"],
+            "truncated words have none"
+        );
     }
 }

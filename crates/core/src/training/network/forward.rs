@@ -99,13 +99,12 @@ impl Network {
     /// Segments of the layers between the input and the head, each within the activation budget. Layers below the lowest trainable
     /// one save no activations and belong to the first segment.
     fn checkpoint_segments(&self, input: &ForwardInput) -> Vec<Range<usize>> {
-        let (start_layer, rows) = match &input.cached {
-            None => (
-                0,
-                input.tokens.iter().map(|tokens| tokens.ids.len() + self.hooks().virtual_tokens().prompt_rows()).sum(),
-            ),
+        let prompt_rows = self.hooks().virtual_tokens().prompt_rows();
+        let size = BatchSize::new(input.tokens.iter().map(|tokens| tokens.ids.len() + prompt_rows));
+        let start_layer = match &input.cached {
+            None => 0,
             Some(cached) => match cached.layer {
-                FirstTrainableLayer::Layer(layer) => (layer, cached.layout.num_rows()),
+                FirstTrainableLayer::Layer(layer) => layer,
                 FirstTrainableLayer::Embeddings | FirstTrainableLayer::Pooler | FirstTrainableLayer::Head => {
                     return Vec::new();
                 }
@@ -117,7 +116,7 @@ impl Network {
             FirstTrainableLayer::Pooler | FirstTrainableLayer::Head => return Vec::new(),
         };
         let mut segments =
-            self.activation_cost.partition(first_trainable..self.base.info().layers, rows, self.activation_budget);
+            self.activation_cost.partition(first_trainable..self.base.info().layers, size, self.activation_budget);
         if let Some(lowest_segment) = segments.first_mut() {
             lowest_segment.start = start_layer;
         }
@@ -168,6 +167,29 @@ impl Network {
     }
 }
 
+/// Size of a micro-batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchSize {
+    pub rows: u64,
+    /// Attention probabilities of one head: the squared lengths of the sequences.
+    pub probabilities: u64,
+}
+
+impl BatchSize {
+    pub fn new(lengths: impl Iterator<Item = usize>) -> Self {
+        lengths.map(|length| length as u64).fold(Self::default(), |size, length| Self {
+            rows: size.rows + length,
+            probabilities: size.probabilities + length * length,
+        })
+    }
+
+    /// Share of one of several threads.
+    pub fn share_of(self, threads: usize) -> Self {
+        let threads = threads.max(1) as u64;
+        Self { rows: self.rows / threads, probabilities: self.probabilities / threads }
+    }
+}
+
 /// Bytes of saved activations per row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivationCost {
@@ -175,24 +197,29 @@ pub struct ActivationCost {
     pub layer: u64,
     /// Output of a layer.
     pub boundary: u64,
+    /// Per attention probability of one head, which a layer saves for each of its heads.
+    pub probability: u64,
 }
 
 impl ActivationCost {
-    /// Estimate: for each linear map its input once and its output twice, before and after the operation that follows.
+    /// Estimate: for each linear map its input once and its output twice, before and after the operation that follows; and the
+    /// attention probabilities.
     pub fn of(base: &BaseModel, pooling: Pooling) -> Self {
         let sites = base.sites(pooling);
         let layer = sites.iter().filter(|info| info.site.layer == Some(0));
         let values_per_row: usize = layer.map(|info| info.in_features + 2 * info.out_features).sum();
-        Self { layer: (4 * values_per_row) as u64, boundary: 4 * base.info().hidden_size as u64 }
+        let (hidden_size, heads) = (base.info().hidden_size as u64, base.info().attention_heads as u64);
+        Self { layer: (4 * values_per_row) as u64, boundary: 4 * hidden_size, probability: 4 * heads }
     }
 
     /// Partitions the layers into as few segments as the budget allows, the last one of full size; single layers where even these
     /// exceed the budget.
-    pub fn partition(self, layers: Range<usize>, rows: usize, budget: u64) -> Vec<Range<usize>> {
-        let (count, rows) = (layers.len().max(1), rows as u64);
+    pub fn partition(self, layers: Range<usize>, size: BatchSize, budget: u64) -> Vec<Range<usize>> {
+        let count = layers.len().max(1);
+        let layer_bytes = self.layer * size.rows + self.probability * size.probabilities;
         let bytes_needed = |segments: usize| {
-            let boundary_bytes = (segments as u64 - 1) * self.boundary;
-            (count.div_ceil(segments) as u64 * self.layer + boundary_bytes).saturating_mul(rows)
+            let boundary_bytes = (segments as u64 - 1) * self.boundary * size.rows;
+            (count.div_ceil(segments) as u64 * layer_bytes).saturating_add(boundary_bytes)
         };
         let segment_count = (1..=count).find(|segments| bytes_needed(*segments) <= budget).unwrap_or(count);
         let layers_per_segment = count.div_ceil(segment_count);
@@ -214,13 +241,26 @@ mod tests {
 
     #[test]
     fn layers_are_partitioned_into_as_few_segments_as_fit_the_budget() {
-        let costs = ActivationCost { layer: 100, boundary: 10 };
-        assert_eq!(costs.partition(0..6, 2, 1200).len(), 1);
-        assert_eq!(costs.partition(0..6, 2, 1199), [0..3, 3..6]);
-        assert_eq!(costs.partition(0..6, 2, 620), [0..3, 3..6]);
-        assert_eq!(costs.partition(0..6, 2, 619), [0..2, 2..4, 4..6]);
-        assert_eq!(costs.partition(1..6, 2, 500), [1..2, 2..4, 4..6]);
-        assert_eq!(costs.partition(2..4, 9, 0), [2..3, 3..4]);
-        assert!(costs.partition(5..5, 9, 0).is_empty());
+        let costs = ActivationCost { layer: 100, boundary: 10, probability: 0 };
+        let partition = |layers, rows, budget| costs.partition(layers, BatchSize { rows, probabilities: 0 }, budget);
+        assert_eq!(partition(0..6, 2, 1200).len(), 1);
+        assert_eq!(partition(0..6, 2, 1199), [0..3, 3..6]);
+        assert_eq!(partition(0..6, 2, 620), [0..3, 3..6]);
+        assert_eq!(partition(0..6, 2, 619), [0..2, 2..4, 4..6]);
+        assert_eq!(partition(1..6, 2, 500), [1..2, 2..4, 4..6]);
+        assert_eq!(partition(2..4, 9, 0), [2..3, 3..4]);
+        assert!(partition(5..5, 9, 0).is_empty());
+    }
+
+    #[test]
+    fn attention_of_a_long_text_costs_the_square_of_its_length() {
+        let costs = ActivationCost { layer: 100, boundary: 10, probability: 8 };
+        let (texts, long_text) = (BatchSize::new([10; 10].into_iter()), BatchSize::new([100].into_iter()));
+        assert_eq!(
+            (texts.rows, long_text.rows, texts.probabilities, long_text.probabilities),
+            (100, 100, 1000, 10_000)
+        );
+        assert_eq!(costs.partition(0..6, texts, 120_000).len(), 1);
+        assert_eq!(costs.partition(0..6, long_text, 120_000).len(), 6);
     }
 }

@@ -20,6 +20,9 @@ pub struct SuccessiveHalvingSpec {
     pub task: task::Config,
     pub method: ResolvedAuto,
     pub validation: Validation,
+    /// Metric that chooses the best epoch, where it is not that of `early_stopping` or the task's first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection_metric: Option<String>,
     /// In the order of the head's rows.
     pub labels: Vec<String>,
     /// Tokens per micro-batch. The partition decides the order in which gradients are summed.
@@ -60,6 +63,14 @@ fn default_candidates() -> Vec<Candidate<CandidateHyperparameters>> {
 
 /// Number of candidates where the request names none.
 pub const DEFAULT_CANDIDATE_COUNT: usize = 8;
+
+impl Auto {
+    /// Most virtual tokens of a candidate.
+    pub fn num_virtual_tokens(&self) -> usize {
+        let candidates = self.candidates.clone().unwrap_or_else(default_candidates);
+        candidates.iter().map(|candidate| candidate.method.num_virtual_tokens()).max().unwrap_or(0)
+    }
+}
 
 impl SuccessiveHalvingSpec {
     /// Checks every candidate as a job of its own, and resolves all defaults.
@@ -121,9 +132,10 @@ impl SuccessiveHalvingSpec {
         let candidate =
             |spec: &Spec| Candidate { method: spec.method.clone(), hyperparameters: spec.hyperparameters.clone() };
         let candidates = specs.iter().map(candidate).collect();
-        let Spec { task, validation, labels, micro_batch_tokens, kernels, base, .. } = specs.swap_remove(0);
+        let Spec { task, validation, selection_metric, labels, micro_batch_tokens, kernels, base, .. } =
+            specs.swap_remove(0);
         let method = ResolvedAuto { kind: AutoType::Auto, candidates, budget };
-        Self { task, method, validation, labels, micro_batch_tokens, kernels, base }
+        Self { task, method, validation, selection_metric, labels, micro_batch_tokens, kernels, base }
     }
 
     /// Specification of a job with this candidate alone.
@@ -135,6 +147,7 @@ impl SuccessiveHalvingSpec {
             from_adapter: None,
             hyperparameters,
             validation: self.validation.clone(),
+            selection_metric: self.selection_metric.clone(),
             samples: None,
             labels: self.labels.clone(),
             micro_batch_tokens: self.micro_batch_tokens,
@@ -204,7 +217,7 @@ fn shared_hyperparameters(
     base: &BaseModel,
 ) -> Hyperparameters {
     let mut hyperparameters = request.hyperparameters.clone();
-    let task_defaults = request.task.clone().unwrap_or_default().defaults();
+    let task_defaults = request.task_defaults(&request.task.clone().unwrap_or_default());
     let batch_size = hyperparameters.batch_size.unwrap_or(task_defaults.batch_size);
     hyperparameters
         .epochs

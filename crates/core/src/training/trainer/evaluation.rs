@@ -5,6 +5,7 @@ use crate::adapter::TensorSet;
 use crate::error::Result;
 use crate::model::{BaseModel, FirstTrainableLayer};
 use crate::task::calibration;
+use crate::task::decision_threshold::LabelThreshold;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::MaskingSeed;
 use crate::task::row_targets::RowTargets;
@@ -92,21 +93,40 @@ impl Trainer<'_> {
             "best_epoch": best_step as f64 / steps_per_epoch as f64,
             "training_examples": self.dataset.training.len(),
         });
-        let mut temperature = 1.0;
+        let (mut temperature, mut thresholds) = (1.0, Vec::new());
         if !self.dataset.validation.is_empty() {
             let evaluation = self.evaluate_parameters(best_parameters, reporter)?;
             temperature = evaluation.temperature();
             metrics["validation"] = evaluation.report(temperature);
+            thresholds = self.suggest_thresholds(&evaluation, temperature);
+            if !thresholds.is_empty() {
+                let by_label = thresholds.iter().map(|one| (self.spec.labels[one.label].clone(), json!(one)));
+                metrics["validation"]["thresholds"] = by_label.collect();
+            }
+            if self.dataset.shared_validation > 0 {
+                metrics["validation"]["shared_with_training"] = json!(self.dataset.shared_validation);
+            }
         }
         reporter.check_stop()?;
         Ok(TrainingResult {
             weights: self.published_weights(base, best_parameters)?,
             temperature,
+            thresholds: thresholds.iter().map(|one| (self.spec.labels[one.label].clone(), one.threshold)).collect(),
             metrics,
             metrics_rows: trainer_state.metrics_rows.clone(),
             probe_examples: self.dataset.probe.clone(),
             successive_halving: None,
         })
+    }
+
+    fn suggest_thresholds(&self, evaluation: &Evaluation, temperature: f32) -> Vec<LabelThreshold> {
+        let training = self.dataset.objective.row_targets(&self.dataset.training);
+        match (training, &evaluation.row_targets) {
+            (Some(training), Some(validation)) => {
+                self.spec.task.suggest_thresholds(&training, validation, &evaluation.outputs, temperature)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Tensors as they are published, with a head whose outputs are in the unit of the dataset.
@@ -184,7 +204,7 @@ impl Evaluation {
     /// Classes of the rows, and their number, where the rows have classes.
     fn classes(&self) -> Option<(&[u32], usize)> {
         match self.row_targets.as_ref()? {
-            RowTargets::Classes { classes, class_count } => Some((classes, *class_count)),
+            RowTargets::Classes { classes, class_count, .. } => Some((classes, *class_count)),
             RowTargets::LabelSets { .. } | RowTargets::Values { .. } => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Test files: writing, validation, and short forms of the results.
 
 use espalier_core::dataset::{
-    self, CountTokens, Format, Limits, LocatedDiagnostic, OnBadRows, Options, TokenCount, ValidatedDataset,
+    self, CountTokens, Format, Histogram, Limits, LocatedDiagnostic, OnBadRows, Options, TokenCount, ValidatedDataset,
 };
 use espalier_core::error::Result;
 use espalier_core::task::{self, Example, Target};
@@ -14,7 +14,11 @@ impl CountTokens for WordCounter {
     fn count_tokens(&self, example: &Example) -> Result<Vec<TokenCount>> {
         let words = |text: &str| text.split_whitespace().count();
         let words = words(&example.text) + example.text_pair.as_deref().map_or(0, words);
-        Ok(vec![TokenCount { tokens: words.min(4), truncated: words > 4 }])
+        Ok(vec![TokenCount { tokens: words, ..TokenCount::default() }])
+    }
+
+    fn max_length(&self, _lengths: &Histogram) -> Option<usize> {
+        Some(4)
     }
 }
 

@@ -32,13 +32,13 @@ fn surrounding_whitespace_is_trimmed() {
 }
 
 #[test]
-fn truncated_text_gets_a_warning_and_counts_with_its_truncated_length() {
+fn truncated_texts_get_one_warning_and_count_with_their_whole_length() {
     let file = csv("text,label\none two three four five,x\none,y\nsix,x\ntwo words,y\n");
-    assert_eq!(file.warnings(), expected_diagnostics(&[(2, "truncated")]));
+    assert_eq!(file.warnings(), expected_diagnostics(&[(0, "truncated")]));
     let lengths = file.check().report.lengths;
-    assert_eq!((lengths.min, lengths.median, lengths.p95, lengths.max), (1, 1, 4, 4));
+    assert_eq!((lengths.min, lengths.median, lengths.p95, lengths.max), (1, 1, 5, 5));
     let buckets: Vec<_> = lengths.buckets.iter().map(|bucket| (bucket.up_to, bucket.count)).collect();
-    assert_eq!(buckets, [(1, 2), (2, 1), (4, 1)]);
+    assert_eq!(buckets, [(1, 2), (2, 1), (4, 0), (8, 1)]);
 }
 
 #[test]
