@@ -28,6 +28,7 @@ mod kill_points;
 mod label_tasks;
 mod large_inputs;
 mod load_clients;
+mod long_and_rare;
 mod mixed_batches;
 mod outages;
 mod preferences;

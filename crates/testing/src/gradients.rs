@@ -25,7 +25,7 @@ pub fn cross_entropy_gradients(
     let classes: Vec<u32> = texts.iter().map(|text| text[1].as_u64().unwrap() as u32).collect();
     let dropout = Dropout { seed: 1, step: 0, example_ids: (0..classes.len() as u64).collect() };
     let examples: Vec<usize> = (0..classes.len()).collect();
-    let objective = ClassObjective { classes, class_count: 3 };
+    let objective = ClassObjective::unweighted(classes, 3);
     let parameters = network.upload(&built.tensors).unwrap();
     let input = ForwardInput::from_tokens(texts.iter().map(tokenize).collect());
     let forward = network.forward(&parameters, input, dropout).unwrap();

@@ -38,6 +38,7 @@ pub(super) const CONFLICTING_LABELS: &str = "conflicting_labels";
 pub(super) const CUT_WORD: &str = "cut_word";
 pub(super) const DUPLICATE: &str = "duplicate";
 pub(super) const LABEL_SEEN_ONCE: &str = "label_seen_once";
+pub(super) const OUTLIERS: &str = "outliers";
 pub(super) const RARE_LABEL: &str = "rare_label";
 pub(super) const SHARED_WITH_VALIDATION: &str = "shared_with_validation";
 pub(super) const TRUNCATED: &str = "truncated";

@@ -23,6 +23,7 @@ mod token_lengths;
 mod truncation;
 mod unknown_tokens;
 mod validator;
+mod value_stats;
 
 pub use diagnostics::LocatedDiagnostic;
 pub use infer_schema::infer_schema;
@@ -33,6 +34,7 @@ pub use shared_examples::InputKeys;
 pub use token_lengths::{
     Bucket, CountTokens, Histogram, MaxLength, NoLengths, TokenCount, TokenCounter, covering_length,
 };
+pub use value_stats::ValueStats;
 
 use crate::error::{Context, Result};
 use crate::task::{self, RowSchema};

@@ -2,6 +2,7 @@
 
 use super::diagnostics::{self, LocatedDiagnostic};
 use super::token_lengths::Histogram;
+use super::value_stats::ValueStats;
 use crate::error::{Error, FieldError, Problem};
 use crate::task::{Example, RowSchema};
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,10 @@ pub struct Report {
     pub target: RowSchema,
     /// Labels with the number of their examples, most frequent first.
     pub labels: Vec<LabelCount>,
-    /// Lengths in tokens.
+    /// Numeric targets; left out where the targets are no numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<ValueStats>,
+    /// Lengths in tokens, before texts are cut to `max_length`.
     pub lengths: Histogram,
 }
 

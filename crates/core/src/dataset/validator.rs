@@ -11,6 +11,7 @@ use super::row_format::{FileStats, row_format};
 use super::token_lengths::{CountTokens, LengthCounter, TokenCount};
 use super::truncation::Truncation;
 use super::unknown_tokens::UnknownTokens;
+use super::value_stats::ValueStats;
 use crate::error::{Error, Result};
 use crate::task::{Example, RowSchema, label_weights};
 use std::collections::BTreeSet;
@@ -193,13 +194,18 @@ impl<'a> RowValidator<'a> {
         })
     }
 
-    fn into_validated(self) -> ValidatedDataset {
+    fn into_validated(mut self) -> ValidatedDataset {
+        let values = ValueStats::new(&self.examples).map(|(stats, outliers)| {
+            outliers.into_iter().for_each(|outliers| self.collector.push_file_warning(outliers));
+            stats
+        });
         let mut report = Report {
             rows: self.rows,
             examples: self.examples.len() as u64,
             text_pairs: self.examples.iter().filter(|example| example.text_pair.is_some()).count() as u64,
             target: self.schema,
             labels: self.labels.into_sorted_counts(),
+            values,
             lengths: self.token_lengths.to_histogram(),
             ..Report::default()
         };

@@ -120,7 +120,7 @@ mod tests {
     fn balanced_weights_are_those_of_scikit_learn() {
         let balanced: ClassWeights = serde_json::from_str("\"balanced\"").unwrap();
         // compute_class_weight("balanced", classes=[0, 1], y=[0] * 9 + [1])
-        assert_eq!(positives(&balanced.of_classes(&labels()[..2].to_vec(), &[9, 1])), [10.0 / 18.0, 5.0]);
+        assert_eq!(positives(&balanced.of_classes(&labels()[..2], &[9, 1])), [10.0 / 18.0, 5.0]);
         assert_eq!(positives(&balanced.of_classes(&labels(), &[9, 1, 0])), [10.0 / 18.0, 5.0, 1.0], "c does not occur");
         let sets = balanced.of_label_sets(&labels(), &[1, 5, 0], 10);
         let pairs: Vec<_> = sets.get().unwrap().iter().map(|weight| (weight.positive, weight.negative)).collect();

@@ -25,11 +25,12 @@ impl dyn TaskMetrics {
         }
     }
 
-    /// Metrics that are single numbers.
+    /// Metrics that are single numbers, without numbers of examples.
     pub fn scalars(&self) -> Value {
         let mut row = self.to_json();
         if let Some(fields) = row.as_object_mut() {
             fields.remove("examples");
+            fields.remove("outliers");
         }
         row
     }

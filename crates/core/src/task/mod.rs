@@ -27,6 +27,7 @@ mod scale;
 pub mod sequence_classification;
 pub mod text_key;
 pub mod token_classification;
+pub mod value_range;
 pub mod word_spans;
 
 pub use decision_threshold::{Threshold, Thresholds};

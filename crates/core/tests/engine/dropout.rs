@@ -41,7 +41,7 @@ fn gradients_within(budget: u64, base: &Arc<BaseModel>, spec: &Spec, step: u64) 
         .task
         .tokenize_input(base.tokenizer(), &Input::from_text("where is my card"), TextLimits::tokens(64))
         .unwrap();
-    let objective = ClassObjective { classes: vec![1], class_count: spec.labels.len() };
+    let objective = ClassObjective::unweighted(vec![1], spec.labels.len());
     let dropout = Dropout { seed: 1, step, example_ids: vec![4] };
     let parameters = network.upload(&built.tensors).unwrap();
     let source = ForwardInput::from_tokens(vec![Arc::new(tokens)]);

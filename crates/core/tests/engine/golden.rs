@@ -106,7 +106,7 @@ fn compare_on(backend: Arc<dyn Backend>, pooling: Pooling, name: &str) {
 
     let labels: Vec<u32> = serde_json::from_value(said["labels"].clone()).unwrap();
     let examples: Vec<usize> = (0..labels.len()).collect();
-    let objective = ClassObjective { classes: labels, class_count: 3 };
+    let objective = ClassObjective::unweighted(labels, 3);
     let batch = MicroBatch { examples: &examples, label_ids: &[] };
     let dropout = Dropout { seed: 1, step: 0, example_ids: (0..6).collect() };
     let forward = network.forward(&parameters, source, dropout).unwrap();

@@ -6,7 +6,7 @@ use espalier_core::artifact::safetensors;
 use espalier_core::model::{BaseModel, FirstTrainableLayer, Tokens};
 use espalier_core::task::objective::MicroBatch;
 use espalier_core::task::sequence_classification::ClassObjective;
-use espalier_core::training::network::{CachedRows, ForwardInput, MicroBatchGradients, Network};
+use espalier_core::training::network::{BatchSize, CachedRows, ForwardInput, MicroBatchGradients, Network};
 use espalier_core::training::spec::Request;
 use espalier_core::training::{Hyperparameters, Spec};
 use espalier_tensor::backend::cpu::CpuBackend;
@@ -97,7 +97,7 @@ fn network(base: &Arc<BaseModel>, spec: &Spec) -> (Network, Vec<Tensor>) {
 fn micro_batch_gradients(network: &Network, weights: &[Tensor], source: ForwardInput) -> MicroBatchGradients {
     let dropout = Dropout { seed: 3, step: 7, example_ids: vec![10, 11, 12, 13] };
     let forward = network.forward(&network.upload(weights).unwrap(), source, dropout).unwrap();
-    let objective = ClassObjective { classes: vec![0, 1, 1, 0], class_count: 2 };
+    let objective = ClassObjective::unweighted(vec![0, 1, 1, 0], 2);
     let batch = MicroBatch { examples: &[0, 1, 2, 3], label_ids: &[] };
     network.gradients(forward, &objective, &batch, 4.0).unwrap()
 }
@@ -116,7 +116,7 @@ fn compare(base: &Arc<BaseModel>, method: &str, source: impl Fn(&Network) -> For
         assert_eq!(found.gradients, expected.gradients, "{method} on {}, {budget} bytes", base.info().model_type);
     }
     assert!(
-        !network(base, &spec).0.with_activation_budget(40_000).fits_budget(30),
+        !network(base, &spec).0.with_activation_budget(40_000).fits_budget(BatchSize::new([30].into_iter())),
         "the budget is below the activations of all layers"
     );
 }

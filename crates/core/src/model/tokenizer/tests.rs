@@ -322,3 +322,21 @@ fn unknown_steps_have_no_cut_points() {
     assert!(!with("added_tokens", spaced));
     assert!(!with("model", json!({"type": "BPE", "dropout": 0.1})));
 }
+
+#[test]
+fn residues_in_lower_case_have_the_tokens_of_those_in_upper_case() {
+    let mut tokenizer_json = fixture_json("architectures/esm");
+    let vocabulary = tokenizer_json["model"]["vocab"].as_object().unwrap().clone();
+    let upper_case = |token: String| if token.starts_with('<') { token } else { token.to_uppercase() };
+    tokenizer_json["model"]["vocab"] = vocabulary.into_iter().map(|(token, id)| (upper_case(token), id)).collect();
+    tokenizer_json["normalizer"] = Value::Null;
+    let tokenizer = tokenizer(&tokenizer_json);
+    let ids = |text: &str| tokenizer.encode(text, None, 64).unwrap().ids;
+    assert_eq!(ids("mtple<mask>K"), ids("MTPLE<mask>K"));
+    assert_eq!(tokenizer.count_unknown(&ids("mtpl")), VocabularyCount { unknown: 0, tokens: 4 });
+    assert_eq!(tokenizer.count_unknown(&ids("mt1")).unknown, 1);
+    let words = [0..2, 2..4];
+    let limits = TextLimits::tokens(64);
+    let encode_words = |text: &str| tokenizer.encode_words(text, &words, limits).unwrap();
+    assert_eq!(encode_words("mtpl"), encode_words("MTPL"));
+}

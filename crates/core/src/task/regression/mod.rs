@@ -1,7 +1,7 @@
 //! Regression: a number for a text or a pair of texts.
 //!
-//! The objective is the squared error of values that are scaled to mean 0 and standard deviation 1. The metrics are errors, explained
-//! variance and correlations.
+//! The objective is the squared error of values that are scaled to mean 0 and standard deviation 1. Outliers are clipped for it, so that
+//! one typing error does not decide the scale, and left out of the metrics. These are errors, explained variance and correlations.
 
 use super::{Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, head};
 use crate::error::Result;
@@ -9,6 +9,7 @@ use crate::model::{ClassificationHeadSpec, Pooling, TextLimits, Tokenizer, Token
 use crate::task::metrics::{TaskMetrics, pearson, spearman};
 use crate::task::objective::{LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
 use crate::task::row_targets::RowTargets;
+use crate::task::value_range::ValueRange;
 use crate::task::{Scale, Target};
 use espalier_tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,8 @@ impl Task for Config {
 pub struct ValueObjective {
     pub values: Vec<f32>,
     pub scale: Scale,
+    /// Range of the training values; `None` before the fit.
+    range: Option<ValueRange>,
 }
 
 impl ValueObjective {
@@ -115,11 +118,20 @@ impl ValueObjective {
             _ => Err(example.wrong_target(task_type)),
         };
         let values = context.examples.iter().map(value).collect::<Result<_>>()?;
-        Ok(Self { values, scale: Scale::IDENTITY })
+        Ok(Self { values, scale: Scale::IDENTITY, range: None })
     }
 
     fn targets(&self, examples: &[usize]) -> RowTargets {
-        RowTargets::Values { values: gather(&self.values, examples), scale: self.scale }
+        let values = examples.iter().map(|example| self.clipped_value(*example)).collect();
+        RowTargets::Values { values, scale: self.scale }
+    }
+
+    /// The value, or the end of the range where it is an outlier.
+    fn clipped_value(&self, example: usize) -> f32 {
+        let value = self.values[example];
+        self.range
+            .filter(|range| range.is_outlier(f64::from(value)))
+            .map_or(value, |range| range.clip(f64::from(value)) as f32)
     }
 }
 
@@ -137,13 +149,20 @@ impl Objective for ValueObjective {
     }
 
     fn metrics(&self, outputs: &[f32], examples: &[usize], _labels: &[String]) -> Box<dyn TaskMetrics> {
-        let predicted: Vec<f32> = outputs.iter().map(|output| self.scale.denormalize(*output)).collect();
-        Box::new(RegressionMetrics::new(&predicted, &gather(&self.values, examples)))
+        let is_outlier = |value: f32| self.range.is_some_and(|range| range.is_outlier(f64::from(value)));
+        let all = outputs.iter().zip(gather(&self.values, examples));
+        let (predicted, actual): (Vec<f32>, Vec<f32>) = all
+            .filter(|(_, value)| !is_outlier(*value))
+            .map(|(output, value)| (self.scale.denormalize(*output), value))
+            .unzip();
+        let outliers = examples.len() - actual.len();
+        Box::new(RegressionMetrics { outliers, ..RegressionMetrics::new(&predicted, &actual) })
     }
 
-    /// Fits the scale to the mean and the standard deviation of the training values.
+    /// Fits the range and the scale to the training values: to the mean and the standard deviation of the clipped ones.
     fn fit(&mut self, training: &[usize]) {
-        self.scale = Scale::standardize(training.iter().map(|example| self.values[*example]));
+        self.range = ValueRange::new(training.iter().map(|example| f64::from(self.values[*example])).collect());
+        self.scale = Scale::standardize(training.iter().map(|example| self.clipped_value(*example)));
     }
 
     fn row_targets(&self, examples: &[usize]) -> Option<RowTargets> {
@@ -169,10 +188,18 @@ impl Objective for ValueObjective {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Metrics of a regression.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RegressionMetrics {
     pub examples: usize,
+    /// Examples that the metrics leave out, because their values are far outside of the range of the training values.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub outliers: usize,
     /// Mean squared error.
     pub loss: f64,
     pub mean_absolute_error: f64,
@@ -194,6 +221,7 @@ impl RegressionMetrics {
         let total_variation: f64 = actual.iter().map(|value| (value - mean).powi(2)).sum();
         Self {
             examples: actual.len(),
+            outliers: 0,
             loss: squared_error / count,
             mean_absolute_error: differences().map(f64::abs).sum::<f64>() / count,
             r2: if total_variation > 0.0 { 1.0 - squared_error / total_variation } else { 0.0 },
@@ -218,8 +246,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_outlier_does_not_decide_the_scale_or_the_metrics() {
+        let clean: Vec<f32> = (0..100).map(|index| (index % 10) as f32).collect();
+        let fitted = |values: Vec<f32>| {
+            let training: Vec<usize> = (0..values.len()).collect();
+            let mut objective = ValueObjective { values, scale: Scale::IDENTITY, range: None };
+            objective.fit(&training);
+            objective
+        };
+        let without = fitted(clean.clone());
+        let with_outlier = fitted([clean.clone(), vec![5.8e9]].concat());
+        assert_eq!(without.scale, Scale::standardize(clean.iter().copied()), "clean values keep their scale");
+        assert!(with_outlier.scale.deviation < 8.0 * without.scale.deviation, "{:?}", with_outlier.scale);
+        let outputs: Vec<f32> =
+            with_outlier.values.iter().map(|value| with_outlier.scale.normalize(*value) as f32).collect();
+        let examples: Vec<usize> = (0..outputs.len()).collect();
+        let report = with_outlier.metrics(&outputs, &examples, &[]).to_json();
+        assert_eq!((&report["examples"], &report["outliers"]), (&json!(100), &json!(1)));
+        assert!(report["r2"].as_f64().unwrap() > 0.99, "{report}");
+        assert!(without.metrics(&outputs[..100], &examples[..100], &[]).to_json().get("outliers").is_none());
+    }
+
+    #[test]
     fn a_denormalized_head_predicts_in_the_original_unit() {
-        let mut objective = ValueObjective { values: vec![10.0, 20.0, 60.0], scale: Scale::IDENTITY };
+        let mut objective = ValueObjective { values: vec![10.0, 20.0, 60.0], scale: Scale::IDENTITY, range: None };
         objective.fit(&[0, 1]);
         assert_eq!((objective.scale.mean, objective.scale.deviation), (15.0, 5.0));
         let head = [(head::OUTPUT_WEIGHT, vec![2.0]), (head::OUTPUT_BIAS, vec![0.5])];

@@ -227,6 +227,7 @@ pub fn postprocess_multi_label(labels: &[String], logits: &[f32], thresholds: &[
 #[derive(Debug, Clone)]
 pub struct ClassObjective {
     pub classes: Vec<u32>,
+    pub class_count: usize,
     labels: Vec<String>,
     class_weights: Option<ClassWeights>,
     weights: LabelWeights,
@@ -243,11 +244,16 @@ impl ClassObjective {
         };
         let classes = context.examples.iter().map(class).collect::<Result<_>>()?;
         let (labels, class_weights) = (context.labels.to_vec(), config.class_weights.clone());
-        Ok(Self { classes, labels, class_weights, weights: LabelWeights::default() })
+        Ok(Self { class_weights, class_count: labels.len(), labels, ..Self::unweighted(classes, 0) })
+    }
+
+    /// Objective with a weight of 1 for each class.
+    pub fn unweighted(classes: Vec<u32>, class_count: usize) -> Self {
+        Self { classes, class_count, labels: Vec::new(), class_weights: None, weights: LabelWeights::default() }
     }
 
     fn targets(&self, examples: &[usize]) -> RowTargets {
-        let (class_count, weights) = (self.labels.len(), self.weights.clone());
+        let (class_count, weights) = (self.class_count, self.weights.clone());
         RowTargets::Classes { classes: gather(&self.classes, examples), class_count, weights }
     }
 }
@@ -266,18 +272,18 @@ impl Objective for ClassObjective {
     }
 
     fn metrics(&self, outputs: &[f32], examples: &[usize], labels: &[String]) -> Box<dyn TaskMetrics> {
-        Box::new(ClassificationMetrics::new(outputs, self.labels.len(), &gather(&self.classes, examples), labels))
+        Box::new(ClassificationMetrics::new(outputs, self.class_count, &gather(&self.classes, examples), labels))
     }
 
     /// The split keeps the proportions of the classes.
     fn strata(&self) -> (Vec<u32>, usize) {
-        (self.classes.clone(), self.labels.len())
+        (self.classes.clone(), self.class_count)
     }
 
     /// Fits the weights of the labels to their frequencies.
     fn fit(&mut self, training: &[usize]) {
         let Some(class_weights) = &self.class_weights else { return };
-        let mut counts = vec![0; self.labels.len()];
+        let mut counts = vec![0; self.class_count];
         training.iter().for_each(|example| counts[self.classes[*example] as usize] += 1);
         self.weights = class_weights.of_classes(&self.labels, &counts);
     }

@@ -52,6 +52,7 @@ fn labels_are_counted_most_frequent_first() {
 fn first_100_warnings_are_listed_and_all_are_counted() {
     let rows: String = (0..250).map(|_| "a,x\n").collect();
     let report = csv(format!("text,label\nb,y\nc,y\n{rows}")).check().report;
+    assert_eq!((report.warnings[0].line, report.warnings[0].code.as_str()), (None, "rare_label"), "of the file");
     assert_eq!((report.warnings.len(), report.warning_counts["duplicate"]), (100, 249));
-    assert_eq!((report.warnings[0].line, report.warnings[99].line), (Some(5), Some(104)));
+    assert_eq!((report.warnings[1].line, report.warnings[99].line), (Some(5), Some(103)));
 }
