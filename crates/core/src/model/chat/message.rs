@@ -60,6 +60,31 @@ impl Message {
         Self(Json::from_pairs(other_fields.chain([(Json::from(name), value.into())])))
     }
 
+    /// A copy whose calls of tools are `tool_calls` with arguments that are no JSON text: as vLLM passes them to a template. A
+    /// `function_call`, which `tool_calls` has replaced, becomes one of them.
+    ///
+    /// # Errors
+    /// A sentence about calls that cannot be read.
+    pub fn with_tool_calls(&self) -> Result<Self, String> {
+        let calls: Vec<Json> = match (self.field("tool_calls"), self.field("function_call")) {
+            (None, None) => return Ok(self.clone()),
+            (Some(calls), _) if calls.kind() == ValueKind::Seq => calls.try_iter().into_iter().flatten().collect(),
+            (Some(_), _) => return Err("`tool_calls` has to be a list".to_string()),
+            (None, Some(function)) => {
+                vec![Json::from_pairs([
+                    (Json::from("type"), Json::from("function")),
+                    (Json::from("function"), function),
+                ])]
+            }
+        };
+        if calls.is_empty() {
+            return Ok(self.clone());
+        }
+        let calls: Vec<Json> = calls.iter().map(with_parsed_arguments).collect::<Result<_, _>>()?;
+        let other_fields = self.fields().filter(|(name, _)| name.as_str() != Some("function_call"));
+        Ok(Self(Json::from_pairs(other_fields)).with_field("tool_calls", Json::from(calls)))
+    }
+
     /// A copy with this content.
     pub(super) fn with_content(&self, content: &str) -> Self {
         self.with_field("content", content)
@@ -89,15 +114,51 @@ impl Message {
     }
 }
 
-impl<'de> Deserialize<'de> for Message {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let fields = Json::deserialize(deserializer)?;
+/// A tool call, or its `function`, with arguments that are parsed if they are the JSON text of an object.
+fn with_parsed_arguments(call: &Json) -> Result<Json, String> {
+    let field = |name: &str| call.get_attr(name).ok().filter(|value| !value.is_undefined() && !value.is_none());
+    let replaced = match (field("function"), field("arguments")) {
+        (Some(function), _) => (Json::from("function"), with_parsed_arguments(&function)?),
+        (None, Some(arguments)) if arguments.as_str().is_some() => {
+            let text = arguments.as_str().unwrap_or_default();
+            let parsed = if text.trim().is_empty() {
+                Ok(Json::from_pairs(<[(Json, Json); 0]>::default()))
+            } else {
+                serde_json::from_str(text)
+            };
+            let parsed: Json = parsed.map_err(|error| format!("the arguments of a tool call are no JSON ({error})"))?;
+            (Json::from("arguments"), parsed)
+        }
+        (None, Some(_)) => return Ok(call.clone()),
+        (None, None) => return Err("a tool call needs a `function` with `name` and `arguments`".to_string()),
+    };
+    let names = call.try_iter().map_err(|_| "a tool call has to be an object".to_string())?;
+    let fields = names.map(|name| match name == replaced.0 {
+        true => replaced.clone(),
+        false => {
+            let value = call.get_item(&name).unwrap_or_default();
+            (name, value)
+        }
+    });
+    Ok(Json::from_pairs(fields))
+}
+
+impl TryFrom<Json> for Message {
+    type Error = &'static str;
+
+    fn try_from(fields: Json) -> Result<Self, Self::Error> {
         if fields.kind() != ValueKind::Map {
-            return Err(de::Error::custom("a message is an object with \"role\" and \"content\""));
+            return Err("a message is an object with \"role\" and \"content\"");
         }
         match fields.get_attr("role").ok().as_ref().and_then(Json::as_str) {
             Some(_) => Ok(Self(fields)),
-            None => Err(de::Error::custom("a message needs a \"role\" that is a text")),
+            None => Err("a message needs a \"role\" that is a text"),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(Json::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
