@@ -59,7 +59,7 @@ async fn run_check(
         let _permit = permit;
         let task = match file.task {
             Some(task) => task,
-            None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE)?.default_task(),
+            None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE, &settings)?.default_task(),
         };
         // `Spec::resolve` rejects a length above the base model's maximum later.
         let max_tokens = base.info().max_tokens;

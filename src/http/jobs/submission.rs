@@ -182,8 +182,7 @@ async fn check_dataset(
 }
 
 fn dataset_options(request: &JobRequest, format: Format) -> Options {
-    let columns = request.columns.clone().unwrap_or_default();
-    Options { format, columns, on_bad_rows: request.on_bad_rows.unwrap_or_default() }
+    merge_options(request, &Options::new(format))
 }
 
 /// Options of the request, completed with those stored with the dataset.
@@ -192,6 +191,9 @@ fn merge_options(request: &JobRequest, stored: &Options) -> Options {
         format: request.format.unwrap_or(stored.format),
         columns: request.columns.clone().unwrap_or_else(|| stored.columns.clone()),
         on_bad_rows: request.on_bad_rows.unwrap_or(stored.on_bad_rows),
+        label_names: request.label_names.clone().unwrap_or_else(|| stored.label_names.clone()),
+        decimal: request.decimal.or(stored.decimal),
+        split: request.split.or(stored.split),
     }
 }
 

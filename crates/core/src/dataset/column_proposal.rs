@@ -40,6 +40,11 @@ pub(super) fn missing_column(
     if let Source::Ambiguous(candidates) = source {
         return Some(ambiguous(field, candidates));
     }
+    if has_row_per_word(preview) {
+        let message = "the file seems to have a row for each word: send it as CoNLL (a word and its tag on a line, a blank line between \
+                       sentences), or write a row for each sentence, with its words in `tokens` and their tags in `tags`";
+        return Some(Diagnostic::new(diagnostics::MISSING_COLUMN, message));
+    }
     let name = mapped_name(field).unwrap_or_else(|| field.to_string());
     let (place, code) = match preview.is_table {
         true => ("the header has no column", diagnostics::MISSING_COLUMN),
@@ -69,6 +74,16 @@ fn ambiguous(field: &str, candidates: &[&ColumnSample]) -> Diagnostic {
         choices.join(" or ")
     );
     Diagnostic::new(diagnostics::MISSING_COLUMN, message)
+}
+
+/// Whether the columns are those of words and their tags, one word in a row.
+fn has_row_per_word(preview: &Preview) -> bool {
+    let has_column = |names: &[&str]| {
+        let is_words =
+            |column: &&ColumnSample| names.contains(&column.normalized_name.as_str()) && column.kind.is_scalar();
+        preview.columns.iter().any(|column| is_words(&column))
+    };
+    has_column(&["word", "token", "words", "tokens"]) && has_column(&["tag", "tags", "ner", "pos", "ner_tag", "label"])
 }
 
 /// Advice on a header that seems to be a row, or to have another separator.

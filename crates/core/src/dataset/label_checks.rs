@@ -67,7 +67,7 @@ fn has_joined_labels(labels: &[LabelStats], separator: char) -> bool {
     joined > 0 && !parts.contains("") && parts.len() < labels.len()
 }
 
-/// Warnings about labels that differ from an earlier one in case, Unicode form, white space or number format alone.
+/// Warnings about labels that differ from an earlier one in case, Unicode form, white space, or the notation of a number or boolean alone.
 pub(super) fn similar_labels(labels: &[LabelStats]) -> Vec<(u64, Diagnostic)> {
     let mut first_by_key: HashMap<String, &LabelStats> = HashMap::new();
     let mut warnings = Vec::new();
@@ -93,8 +93,10 @@ pub(super) fn similar_labels(labels: &[LabelStats]) -> Vec<(u64, Diagnostic)> {
 fn comparison_key(label: &str) -> String {
     let folded: String = label.nfkc().collect::<String>().to_lowercase();
     let words = folded.split_whitespace().collect::<Vec<_>>().join(" ");
-    match words.parse::<f64>() {
-        Ok(number) if number.is_finite() => number.to_string(),
+    match (words.as_str(), words.parse::<f64>()) {
+        ("true", _) => "1".to_string(),
+        ("false", _) => "0".to_string(),
+        (_, Ok(number)) if number.is_finite() => number.to_string(),
         _ => words,
     }
 }
@@ -140,6 +142,7 @@ mod tests {
         assert_eq!(similar(&["Yes", "yes", "no"]), 1);
         assert_eq!(similar(&["1", "1.0", "0"]), 1);
         assert_eq!(similar(&["café", "cafe\u{301}"]), 1);
+        assert_eq!(similar(&["true", "1", "False", "0.0"]), 2);
         assert_eq!(similar(&["a b", "a  b"]), 1);
         assert_eq!(similar(&["a", "b", "1.5", "1"]), 0);
     }

@@ -80,9 +80,22 @@ impl Message {
         if calls.is_empty() {
             return Ok(self.clone());
         }
-        let calls: Vec<Json> = calls.iter().map(with_parsed_arguments).collect::<Result<_, _>>()?;
+        let calls: Vec<Json> = calls.iter().map(|call| map_arguments(call, &parse_text)).collect::<Result<_, _>>()?;
         let other_fields = self.fields().filter(|(name, _)| name.as_str() != Some("function_call"));
         Ok(Self(Json::from_pairs(other_fields)).with_field("tool_calls", Json::from(calls)))
+    }
+
+    /// A copy whose calls of tools have arguments that are JSON texts, for templates that join texts.
+    pub(super) fn with_argument_texts(&self) -> Self {
+        let to_text = |arguments: Json| match arguments.as_str() {
+            Some(_) => Ok(arguments),
+            None => serde_json::to_string(&arguments).map(Json::from).map_err(|error| error.to_string()),
+        };
+        let calls = self.field("tool_calls").and_then(|calls| {
+            let calls = calls.try_iter().ok()?.map(|call| map_arguments(&call, &to_text));
+            calls.collect::<Result<Vec<Json>, String>>().ok()
+        });
+        calls.map_or_else(|| self.clone(), |calls| self.with_field("tool_calls", Json::from(calls)))
     }
 
     /// A copy with this content.
@@ -114,22 +127,12 @@ impl Message {
     }
 }
 
-/// A tool call, or its `function`, with arguments that are parsed if they are the JSON text of an object.
-fn with_parsed_arguments(call: &Json) -> Result<Json, String> {
+/// A tool call, or its `function`, with other arguments.
+fn map_arguments(call: &Json, change: &dyn Fn(Json) -> Result<Json, String>) -> Result<Json, String> {
     let field = |name: &str| call.get_attr(name).ok().filter(|value| !value.is_undefined() && !value.is_none());
     let replaced = match (field("function"), field("arguments")) {
-        (Some(function), _) => (Json::from("function"), with_parsed_arguments(&function)?),
-        (None, Some(arguments)) if arguments.as_str().is_some() => {
-            let text = arguments.as_str().unwrap_or_default();
-            let parsed = if text.trim().is_empty() {
-                Ok(Json::from_pairs(<[(Json, Json); 0]>::default()))
-            } else {
-                serde_json::from_str(text)
-            };
-            let parsed: Json = parsed.map_err(|error| format!("the arguments of a tool call are no JSON ({error})"))?;
-            (Json::from("arguments"), parsed)
-        }
-        (None, Some(_)) => return Ok(call.clone()),
+        (Some(function), _) => (Json::from("function"), map_arguments(&function, change)?),
+        (None, Some(arguments)) => (Json::from("arguments"), change(arguments)?),
         (None, None) => return Err("a tool call needs a `function` with `name` and `arguments`".to_string()),
     };
     let names = call.try_iter().map_err(|_| "a tool call has to be an object".to_string())?;
@@ -141,6 +144,17 @@ fn with_parsed_arguments(call: &Json) -> Result<Json, String> {
         }
     });
     Ok(Json::from_pairs(fields))
+}
+
+/// Arguments of a tool call that are written as JSON text, or that are no text. No text is no arguments.
+fn parse_text(arguments: Json) -> Result<Json, String> {
+    match arguments.as_str().map(str::trim) {
+        None => Ok(arguments),
+        Some("") => Ok(Json::from_pairs(<[(Json, Json); 0]>::default())),
+        Some(text) => {
+            serde_json::from_str(text).map_err(|error| format!("the arguments of a tool call are no JSON ({error})"))
+        }
+    }
 }
 
 impl TryFrom<Json> for Message {
