@@ -171,7 +171,8 @@ fn longest_text<'a>(preview: &'a Preview, target: Option<&ColumnSample>) -> Opti
         bytes / column.values().len().max(1)
     };
     let texts = preview.columns.iter().filter(|column| column.kind == Kind::Text && Some(*column) != target);
-    texts.filter(|column| !column.name.is_empty()).max_by_key(|column| mean_length(column))
+    // The first one of equals.
+    texts.rev().filter(|column| !column.name.is_empty()).max_by_key(|column| mean_length(column))
 }
 
 /// Whether a column numbers the rows.

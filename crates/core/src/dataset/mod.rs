@@ -85,7 +85,10 @@ pub fn validate(
     let mut validator = RowValidator::new(schema, options, token_counter, limits);
     let mapping = match ColumnMapping::resolve(schema, options, &preview) {
         Ok(mapping) => mapping,
-        Err(diagnostic) => return Ok(validator.reject_file(preview.first_line, diagnostic)),
+        Err(diagnostic) => {
+            let is_of_header = [diagnostics::MISSING_COLUMN, diagnostics::MISSING_FIELD].contains(&diagnostic.code);
+            return Ok(validator.reject_file(preview.first_line.filter(|_| is_of_header), diagnostic));
+        }
     };
     validator.set_mapping(&mapping);
     let source = LineSource::open(path).with_context(read_context)?;
