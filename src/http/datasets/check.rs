@@ -102,7 +102,7 @@ async fn run_check<T: Send + 'static>(
         let _permit = permit;
         let task = match file.task {
             Some(task) => task,
-            None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE)?.default_task(),
+            None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE, &settings)?.default_task(),
         };
         let truncation = token_counter(&base, &task, file.job);
         let mut checked = dataset::validate(&file.path, &file.options, &task, &truncation, &settings)?;

@@ -12,7 +12,7 @@ use crate::store::{Dataset, NewDataset};
 use axum::RequestExt;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
-use espalier_core::dataset::{Format, OnBadRows, Options, Report};
+use espalier_core::dataset::{Decimal, Format, OnBadRows, Options, Report, Split};
 use espalier_core::error::{Error, Result};
 use espalier_core::task;
 use serde::Deserialize;
@@ -32,6 +32,14 @@ pub struct DatasetRequest {
     pub columns: BTreeMap<String, String>,
     /// `refuse` rejects a file with invalid rows, `skip` leaves them out with a warning.
     pub on_bad_rows: OnBadRows,
+    /// Names of the labels or tags that the file gives as numbers: integers are indices into this list, and a list of zeros and ones has
+    /// one for each name. Names of columns of zeros and ones make these the labels of each row.
+    pub label_names: Vec<String>,
+    /// Character before the fraction of the file's numbers, `.` or `,`; needed for numbers with groups of thousands, a decimal comma, a
+    /// currency or a percent sign.
+    pub decimal: Option<Decimal>,
+    /// Rows to read of a file with a column `split` or `set`. Default: `train`.
+    pub split: Option<Split>,
     /// Task that the rows are validated for; derived from the fields by default.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub task: Option<task::Config>,
@@ -100,7 +108,14 @@ async fn from_body(request: Request, query: DatasetQuery, state: &AppState) -> A
 
 fn to_dataset_upload(upload: Upload, request: DatasetRequest) -> Result<DatasetUpload> {
     let format = resolve_format(&request, &upload.metadata)?;
-    let options = Options { format, columns: request.columns, on_bad_rows: request.on_bad_rows };
+    let options = Options {
+        columns: request.columns,
+        on_bad_rows: request.on_bad_rows,
+        label_names: request.label_names,
+        decimal: request.decimal,
+        split: request.split,
+        ..Options::new(format)
+    };
     Ok(DatasetUpload { upload, options, task: request.task })
 }
 

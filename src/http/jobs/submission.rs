@@ -215,8 +215,7 @@ fn job_lengths(request: &JobRequest) -> check::JobLengths {
 }
 
 fn dataset_options(request: &JobRequest, format: Format) -> Options {
-    let columns = request.columns.clone().unwrap_or_default();
-    Options { format, columns, on_bad_rows: request.on_bad_rows.unwrap_or_default() }
+    merge_options(request, &Options::new(format))
 }
 
 /// Options of the request, completed with those stored with the dataset.
@@ -225,6 +224,9 @@ fn merge_options(request: &JobRequest, stored: &Options) -> Options {
         format: request.format.unwrap_or(stored.format),
         columns: request.columns.clone().unwrap_or_else(|| stored.columns.clone()),
         on_bad_rows: request.on_bad_rows.unwrap_or(stored.on_bad_rows),
+        label_names: request.label_names.clone().unwrap_or_else(|| stored.label_names.clone()),
+        decimal: request.decimal.or(stored.decimal),
+        split: request.split.or(stored.split),
     }
 }
 

@@ -1,16 +1,13 @@
 //! Reader of JSON lines: one object per line.
 
-use super::column_mapping::ColumnMapping;
-use super::json_fields::JsonObject;
 use super::line_source::{LineSource, trim_line_ending};
-use super::row::{ParsedRow, RowReader, decode_utf8, record_too_long};
-use super::row_format::{RowFormat, row_format};
+use super::record::Record;
+use super::row::{ParsedRow, RecordParser, RowReader, decode_utf8, record_too_long};
 use std::io;
 
 pub(super) struct JsonlReader {
     lines: JsonLines,
-    mapping: ColumnMapping,
-    format: &'static dyn RowFormat,
+    parser: Box<dyn RecordParser>,
 }
 
 /// Non-blank lines of a file.
@@ -26,9 +23,8 @@ enum LineLength {
 }
 
 impl JsonlReader {
-    pub fn new(source: LineSource, mapping: ColumnMapping, max_record_bytes: usize) -> Self {
-        let format = row_format(mapping.schema);
-        Self { lines: JsonLines::new(source, max_record_bytes), mapping, format }
+    pub fn new(source: LineSource, parser: Box<dyn RecordParser>, max_record_bytes: usize) -> Self {
+        Self { lines: JsonLines::new(source, max_record_bytes), parser }
     }
 }
 
@@ -40,23 +36,15 @@ impl RowReader for JsonlReader {
                 Some(ParsedRow::invalid(line, record_too_long(self.lines.max_line_bytes)))
             }
             Some((line, LineLength::WithinLimit)) => {
-                let object = decode_utf8(&self.lines.buffer, line, &self.lines.source).and_then(JsonObject::parse);
-                let content = match object {
-                    Ok(object) => self.format.read_object(&object, &self.mapping),
+                let record = decode_utf8(&self.lines.buffer, line, &self.lines.source).and_then(Record::parse_json);
+                let content = match record {
+                    Ok(record) => self.parser.parse(&record),
                     Err(diagnostic) => Err(diagnostic.into()),
                 };
                 Some(ParsedRow { line, content })
             }
         })
     }
-}
-
-/// Field names of the first object of a file; none if the file does not begin with an object of at most `max_bytes`.
-pub(super) fn first_field_names(source: LineSource, max_bytes: usize) -> io::Result<Vec<String>> {
-    let mut lines = JsonLines::new(source, max_bytes);
-    let Some((line, LineLength::WithinLimit)) = lines.next_line()? else { return Ok(Vec::new()) };
-    let object = decode_utf8(&lines.buffer, line, &lines.source).and_then(JsonObject::parse);
-    Ok(object.map(|object| object.field_names().map(str::to_string).collect()).unwrap_or_default())
 }
 
 impl JsonLines {

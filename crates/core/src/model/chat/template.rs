@@ -65,6 +65,16 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// Whether the source has a place for tools.
+    pub fn renders_tools(&self) -> bool {
+        self.source.contains("tools")
+    }
+
+    /// Whether the source has a place for the assistant's calls of tools.
+    pub fn renders_tool_calls(&self) -> bool {
+        self.source.contains("tool_calls")
+    }
+
     /// Renders a complete conversation, for training.
     ///
     /// # Errors
@@ -91,7 +101,26 @@ impl ChatTemplate {
         self.render_in(&environment, messages, options, RenderMode::Conversation).map(Some)
     }
 
+    /// Renders with parsed arguments of tool calls, else with arguments that are texts: templates expect one or the other.
     fn render_in(
+        &self,
+        environment: &Environment<'static>,
+        messages: &[Message],
+        options: &RenderOptions,
+        mode: RenderMode,
+    ) -> Result<String> {
+        let rendered = self.render_messages(environment, messages, options, mode);
+        let has_tool_calls = || messages.iter().any(|message| message.field("tool_calls").is_some());
+        match rendered {
+            Err(error) if has_tool_calls() => {
+                let messages: Vec<Message> = messages.iter().map(Message::with_argument_texts).collect();
+                self.render_messages(environment, &messages, options, mode).map_err(|_| error)
+            }
+            rendered => rendered,
+        }
+    }
+
+    fn render_messages(
         &self,
         environment: &Environment<'static>,
         messages: &[Message],

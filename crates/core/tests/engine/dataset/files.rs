@@ -98,7 +98,7 @@ fn validation_label_without_training_rows_is_an_error() {
 
 #[test]
 fn missing_file_is_an_internal_error() {
-    let options = Options { format: Format::Csv, columns: Default::default(), on_bad_rows: Default::default() };
+    let options = Options::new(Format::Csv);
     let file = csv("");
     let path = std::path::Path::new("/nowhere/at all.csv");
     let error = dataset::validate(path, &options, &task::Config::default(), &WordCounter, &file.limits).unwrap_err();
