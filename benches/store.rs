@@ -65,7 +65,7 @@ fn report(database: &str, jobs: u64, table: &[Vec<(&str, Duration)>]) {
 }
 
 async fn add_template(store: &dyn Store) -> Outcome<()> {
-    let options = Options { format: Format::Csv, columns: Default::default(), on_bad_rows: OnBadRows::Refuse };
+    let options = Options::new(Format::Csv);
     let dataset = NewDataset {
         owner: DEFAULT_OWNER.to_string(),
         file_name: None,

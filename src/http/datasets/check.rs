@@ -2,7 +2,8 @@
 
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
-use espalier_core::dataset::{self, Format, Options, Report, TokenCounter, ValidatedDataset};
+use crate::http::upload::FileMetadata;
+use espalier_core::dataset::{self, Options, Report, RequestedFormat, TokenCounter, ValidatedDataset};
 use espalier_core::error::{Context, Error, Problem, Result};
 use espalier_core::task::{self, RowSchema};
 use espalier_core::training::Hyperparameters;
@@ -59,7 +60,7 @@ async fn run_check(
         let _permit = permit;
         let task = match file.task {
             Some(task) => task,
-            None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE)?.default_task(),
+            None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE, &settings)?.default_task(),
         };
         // `Spec::resolve` rejects a length above the base model's maximum later.
         let max_tokens = base.info().max_tokens;
@@ -85,19 +86,22 @@ fn reject_errors(report: Report) -> Result<Report> {
     }
 }
 
-/// Returns the requested format, or derives it from the file name or the content type.
+/// Finds out how a file is read: what the request leaves out comes from its content.
 ///
 /// # Errors
-/// `Invalid` (`unknown_format`) if neither gives a format.
-pub fn resolve_format(
-    requested: Option<Format>,
-    file_name: Option<&str>,
-    content_type: Option<&str>,
-) -> Result<Format> {
-    requested.or_else(|| Format::detect(file_name, content_type)).ok_or_else(|| {
-        Error::invalid(
-            "unknown_format",
-            "neither the file's name nor its content type says what it is: give \"format\": \"csv\", \"tsv\" or \"jsonl\"",
-        )
+/// `Invalid` (`unknown_format` and others) for a file that cannot be read as a dataset.
+pub async fn detect_options(
+    state: &AppState,
+    path: PathBuf,
+    requested: RequestedFormat,
+    metadata: FileMetadata,
+) -> Result<Options> {
+    let permit = acquire_permit(state).await?;
+    let settings = Arc::clone(&state.dataset_settings);
+    run_blocking("detecting a dataset's format", move || {
+        let _permit = permit;
+        let named = (metadata.file_name.as_deref(), metadata.content_type.as_deref());
+        dataset::detect_options(&path, &requested, named, &settings)
     })
+    .await
 }

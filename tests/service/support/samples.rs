@@ -20,9 +20,9 @@ pub fn sha256(digits: &str) -> String {
 
 pub fn options() -> Options {
     Options {
-        format: Format::Csv,
         columns: BTreeMap::from([("label".to_string(), "category".to_string())]),
         on_bad_rows: OnBadRows::Skip,
+        ..Options::new(Format::Csv)
     }
 }
 

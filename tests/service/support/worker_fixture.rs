@@ -156,7 +156,7 @@ impl WorkerFixture {
 }
 
 pub fn options() -> Options {
-    Options { format: Format::Tsv, columns: Default::default(), on_bad_rows: OnBadRows::Refuse }
+    Options::new(Format::Tsv)
 }
 
 fn spec(base: &BaseModel, params: JobParams, examples: &[Example]) -> Spec {

@@ -23,6 +23,9 @@ impl<'a> JsonObject<'a> {
         if !line.starts_with('{') {
             return Err(not_an_object(line));
         }
+        if line[1..].trim_start().starts_with('\'') {
+            return Err(python_literal());
+        }
         serde_json::from_str(line).map(Self).map_err(|error| invalid_json(&error))
     }
 
@@ -151,6 +154,11 @@ pub(super) fn json_type_name(value: &RawValue) -> &'static str {
 
 pub(super) fn wrong_type(message: impl Into<String>) -> Diagnostic {
     Diagnostic::new(diagnostics::WRONG_TYPE, message)
+}
+
+fn python_literal() -> Diagnostic {
+    let message = "the line is a Python literal with single quotes, which is not JSON: write it with `json.dumps`";
+    Diagnostic::new(diagnostics::UNREADABLE_RECORD, message)
 }
 
 fn not_an_object(line: &str) -> Diagnostic {

@@ -55,6 +55,18 @@ impl<'a> RowValidator<'a> {
         self.into_validated()
     }
 
+    /// Adds an error of the file as a whole.
+    pub fn push_file_error(&mut self, diagnostic: Diagnostic) {
+        self.collector.push_error(None, diagnostic);
+    }
+
+    /// Adds warnings of the reader, with their lines.
+    pub fn push_warnings(&mut self, warnings: Vec<(u64, Diagnostic)>) {
+        if !warnings.is_empty() {
+            self.collector.merge_warnings(warnings);
+        }
+    }
+
     /// Validates the next row. Breaks once the file has too many rows.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl File {
     pub fn new(format: Format, bytes: impl AsRef<[u8]>) -> Self {
         Self {
             bytes: bytes.as_ref().to_vec(),
-            options: Options { format, columns: Default::default(), on_bad_rows: OnBadRows::Refuse },
+            options: Options::new(format),
             limits: Limits { max_bytes: 1 << 24, max_rows: 1 << 20, max_record_bytes: 1 << 16, max_labels: 1000 },
         }
     }
