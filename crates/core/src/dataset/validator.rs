@@ -22,6 +22,7 @@ pub(super) struct RowValidator<'a> {
     limits: &'a Limits,
     collector: DiagnosticCollector,
     rows: u64,
+    has_all_rows: bool,
     examples: Vec<Example>,
     labels: LabelTable,
     duplicates: DuplicateIndex,
@@ -42,6 +43,7 @@ impl<'a> RowValidator<'a> {
             limits,
             collector: DiagnosticCollector::default(),
             rows: 0,
+            has_all_rows: true,
             examples: Vec::new(),
             labels: LabelTable::default(),
             duplicates: DuplicateIndex::default(),
@@ -55,8 +57,9 @@ impl<'a> RowValidator<'a> {
         self.into_validated()
     }
 
-    /// Adds an error of the file as a whole.
+    /// Adds an error of the file as a whole, which leaves rows out: nothing is concluded from the others.
     pub fn push_file_error(&mut self, diagnostic: Diagnostic) {
+        self.has_all_rows = false;
         self.collector.push_error(None, diagnostic);
     }
 
@@ -138,7 +141,7 @@ impl<'a> RowValidator<'a> {
 
     /// Adds the diagnostics of the file as a whole.
     pub fn finish(mut self) -> ValidatedDataset {
-        if let Some(diagnostic) = self.file_error() {
+        if let Some(diagnostic) = self.file_error().filter(|_| self.has_all_rows) {
             self.collector.push_error(None, diagnostic);
         }
         if row_format(self.schema).warns_about_single_labels() {

@@ -146,7 +146,7 @@ impl<'a> Table<'a> {
                 Err(error) => return Ok(Err(not_readable(&error))),
             }
         }
-        Ok(self.end_row()?.map(|()| count))
+        Ok(if count > 0 { self.end_row()?.map(|()| count) } else { Ok(0) })
     }
 
     fn push(&mut self, cell: &Cell<DataRef<'_>>) -> io::Result<Result<(), Diagnostic>> {
