@@ -34,14 +34,18 @@ const SERVICE: [Layer; 6] = [
 const NOT_FROM_CORE: [Layer; 1] = [("store", &["model"])];
 
 /// Outside crates that belong to some modules alone; the others may be used everywhere.
-const CRATES: [Layer; 20] = [
+const CRATES: [Layer; 24] = [
     ("candle_core", &["tensor", "model"]),
     ("candle_nn", &["tensor"]),
     ("libc", &["tensor"]),
     ("tokenizers", &["model"]),
     ("minijinja", &["model"]),
     ("csv", &["cli"]),
-    ("zip", &["artifact"]),
+    ("zip", &["artifact", "dataset"]),
+    ("calamine", &["dataset"]),
+    ("encoding_rs", &["dataset"]),
+    ("flate2", &["dataset"]),
+    ("parquet", &["dataset"]),
     ("ureq", &["model", "cli"]),
     ("llguidance", &["serving"]),
     ("sqlx", &["store"]),

@@ -83,6 +83,22 @@ pub struct JobFlags {
     #[arg(long = "sample", value_name = "PROMPT")]
     pub sample_prompts: Vec<String>,
 
+    /// Format of the file, and of a validation file [default: found in its content]
+    #[arg(long, value_parser = ["csv", "tsv", "jsonl", "json", "parquet", "xlsx", "conll", "fasta", "fasttext"])]
+    pub format: Option<String>,
+
+    /// Character between two columns, such as ";" or tab [default: found in the header]
+    #[arg(long, value_name = "CHARACTER")]
+    pub separator: Option<String>,
+
+    /// Meaning of double quotes in a file with columns [default: found in the content]
+    #[arg(long, value_parser = ["doubled", "backslash", "none"])]
+    pub quoting: Option<String>,
+
+    /// Encoding of the text, such as windows-1252 [default: utf-8, or utf-16 where the content shows it]
+    #[arg(long, value_name = "NAME")]
+    pub encoding: Option<String>,
+
     /// Handling of invalid rows [default: refuse]
     #[arg(long, value_enum)]
     pub on_bad_rows: Option<OnBadRows>,
@@ -145,6 +161,14 @@ impl JobFlags {
         set_path(&mut job, &["split"], self.split.as_ref().map(|split| json!(split)))?;
         let samples = Some(&self.sample_prompts).filter(|samples| !samples.is_empty());
         set_path(&mut job, &["samples", "inputs"], samples.map(|samples| json!(samples)))?;
+        for (field, value) in [
+            ("format", &self.format),
+            ("separator", &self.separator),
+            ("quoting", &self.quoting),
+            ("encoding", &self.encoding),
+        ] {
+            set_path(&mut job, &[field], value.as_ref().map(|value| json!(value)))?;
+        }
         let on_bad_rows = self.on_bad_rows.map(|choice| match choice {
             OnBadRows::Refuse => json!("refuse"),
             OnBadRows::Skip => json!("skip"),
@@ -208,6 +232,9 @@ mod tests {
         assert_eq!(parse_job(&flags).unwrap(), expected);
         let flags = ["--task", "embedding", "--column", "positive=twin", "--column", "text=a=b"];
         let expected = json!({"task": {"type": "embedding"}, "columns": {"positive": "twin", "text": "a=b"}});
+        assert_eq!(parse_job(&flags).unwrap(), expected);
+        let flags = ["--format", "csv", "--separator", ";", "--quoting", "none", "--encoding", "windows-1252"];
+        let expected = json!({"format": "csv", "separator": ";", "quoting": "none", "encoding": "windows-1252"});
         assert_eq!(parse_job(&flags).unwrap(), expected);
         let expected = json!({"samples": {"inputs": ["a", "b c"]}});
         assert_eq!(parse_job(&["--sample", "a", "--sample", "b c"]).unwrap(), expected);

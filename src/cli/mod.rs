@@ -9,6 +9,7 @@ mod client;
 mod dataset_report;
 mod doctor;
 mod error;
+mod flag_advice;
 mod health;
 mod job_flags;
 mod job_metrics;

@@ -7,14 +7,14 @@ use super::job_flags::JobFlags;
 use super::job_watch::{describe_status, watch_to_end};
 use super::output::Output;
 use super::upload::{FileUpload, MultipartForm};
-use super::{dataset_report, usage_hints};
+use super::{dataset_report, flag_advice, usage_hints};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct TrainArgs {
-    /// Dataset file: .csv, .tsv or .jsonl
+    /// Dataset file: CSV, TSV, JSON, JSON lines, Parquet, xlsx, CoNLL, FASTA or fastText, also as .gz or .zip
     file: PathBuf,
 
     #[command(flatten)]
@@ -67,10 +67,11 @@ fn upload_dataset(
     output: &mut Output,
 ) -> CliResult<Dataset> {
     let name = upload.path.display().to_string();
-    let mut options: Map<String, Value> = ["task", "columns", "on_bad_rows", "label_names", "decimal"]
-        .iter()
-        .filter_map(|field| Some((field.to_string(), job.get(*field)?.clone())))
-        .collect();
+    let mut options: Map<String, Value> =
+        ["task", "columns", "on_bad_rows", "format", "separator", "quoting", "encoding", "label_names", "decimal"]
+            .iter()
+            .filter_map(|field| Some((field.to_string(), job.get(*field)?.clone())))
+            .collect();
     if let Some(split) = split {
         options.insert("split".to_string(), json!(split));
     }
@@ -102,8 +103,9 @@ fn submit(client: &Client, upload: FileUpload, job: &Map<String, Value>, output:
 fn submission_error(problem: &Problem, file: &str) -> CliError {
     match problem.to_error(Some(file)) {
         CliError::InvalidInput(text) if problem.errors.iter().any(|error| error.line.is_some()) => {
-            CliError::InvalidInput(format!("{text}\n(--on-bad-rows skip leaves them out)"))
+            CliError::InvalidInput(format!("{}\n(--on-bad-rows skip leaves them out)", flag_advice::with_flags(&text)))
         }
+        CliError::InvalidInput(text) => CliError::InvalidInput(flag_advice::with_flags(&text)),
         error => error,
     }
 }

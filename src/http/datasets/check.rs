@@ -2,8 +2,9 @@
 
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
+use crate::http::upload::FileMetadata;
 use espalier_core::dataset::{
-    self, Format, InputKeys, MaxLength, NoLengths, Options, Report, TokenCounter, ValidatedDataset,
+    self, InputKeys, MaxLength, NoLengths, Options, Report, RequestedFormat, TokenCounter, ValidatedDataset,
 };
 use espalier_core::error::{Context, Error, Problem, Result};
 use espalier_core::model::BaseModel;
@@ -133,19 +134,22 @@ fn reject_errors(report: Report) -> Result<Report> {
     }
 }
 
-/// Returns the requested format, or derives it from the file name or the content type.
+/// Finds out how a file is read: what the request leaves out comes from its content.
 ///
 /// # Errors
-/// `Invalid` (`unknown_format`) if neither gives a format.
-pub fn resolve_format(
-    requested: Option<Format>,
-    file_name: Option<&str>,
-    content_type: Option<&str>,
-) -> Result<Format> {
-    requested.or_else(|| Format::detect(file_name, content_type)).ok_or_else(|| {
-        Error::invalid(
-            "unknown_format",
-            "neither the file's name nor its content type says what it is: give \"format\": \"csv\", \"tsv\" or \"jsonl\"",
-        )
+/// `Invalid` (`unknown_format` and others) for a file that cannot be read as a dataset.
+pub async fn detect_options(
+    state: &AppState,
+    path: PathBuf,
+    requested: RequestedFormat,
+    metadata: FileMetadata,
+) -> Result<Options> {
+    let permit = acquire_permit(state).await?;
+    let settings = Arc::clone(&state.dataset_settings);
+    run_blocking("detecting a dataset's format", move || {
+        let _permit = permit;
+        let named = (metadata.file_name.as_deref(), metadata.content_type.as_deref());
+        dataset::detect_options(&path, &requested, named, &settings)
     })
+    .await
 }

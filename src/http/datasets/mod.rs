@@ -33,7 +33,8 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
 
 /// Upload a dataset
 ///
-/// CSV, TSV or JSONL, in a form or as the request body. The file is validated at once; if it has errors, it is rejected and every
+/// CSV, TSV, JSON, JSON lines, Parquet, xlsx, CoNLL, FASTA or fastText, also in a `.gz` or `.zip`, in a form or as the request body. Its
+/// content decides the format. The file is validated at once; if it has errors, it is rejected and every
 /// invalid row is named. The same file with the same options is stored once.
 #[utoipa::path(
     post, path = "/datasets", operation_id = "create_dataset", tag = "datasets", params(DatasetQuery),

@@ -12,7 +12,9 @@ use crate::store::{Dataset, NewDataset};
 use axum::RequestExt;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
-use espalier_core::dataset::{Decimal, Format, OnBadRows, Options, Report, Split};
+use espalier_core::dataset::{
+    Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, Split, TextEncoding,
+};
 use espalier_core::error::{Error, Result};
 use espalier_core::task;
 use serde::Deserialize;
@@ -26,8 +28,14 @@ use uuid::Uuid;
 #[serde(deny_unknown_fields, default)]
 #[schema(example = json!({"format": "csv", "columns": {"text": "text", "label": "category"}, "on_bad_rows": "skip"}))]
 pub struct DatasetRequest {
-    /// File format; derived from the file name or the content type by default.
+    /// File format; found in the content by default.
     pub format: Option<Format>,
+    /// Character between two columns, such as `;` or `\t`; found in the header by default.
+    pub separator: Option<Separator>,
+    /// Meaning of double quotes in a file with columns; found in the content by default.
+    pub quoting: Option<Quoting>,
+    /// Encoding of the text, such as `windows-1252`; by default UTF-8, or UTF-16 where the content shows it.
+    pub encoding: Option<TextEncoding>,
     /// Maps the task's fields (such as `text`, `text_pair`, `label`) to columns of the file.
     pub columns: BTreeMap<String, String>,
     /// `refuse` rejects a file with invalid rows, `skip` leaves them out with a warning.
@@ -62,8 +70,16 @@ pub struct DatasetQuery {
     /// File name, if the file is the request body.
     #[param(example = "intents.csv")]
     pub file_name: Option<String>,
-    /// File format, if the file is the request body.
+    /// File format, if the file is the request body; found in the content by default.
     pub format: Option<Format>,
+    /// Character between two columns, if the file is the request body.
+    #[param(value_type = Option<String>)]
+    pub separator: Option<Separator>,
+    /// Meaning of double quotes, if the file is the request body.
+    pub quoting: Option<Quoting>,
+    /// Encoding of the text, if the file is the request body.
+    #[param(value_type = Option<String>)]
+    pub encoding: Option<TextEncoding>,
 }
 
 /// Uploaded file with its options.
@@ -92,35 +108,40 @@ async fn from_form(request: Request, query: DatasetQuery, state: &AppState) -> A
         form.file.ok_or_else(|| Error::invalid("dataset_missing", "the form has no part \"dataset\": add the file"))?;
     let mut options = form.json.unwrap_or_default();
     options.format = options.format.or(query.format);
-    Ok(to_dataset_upload(upload, options)?)
+    options.separator = options.separator.or(query.separator);
+    options.quoting = options.quoting.or(query.quoting);
+    options.encoding = options.encoding.or(query.encoding);
+    Ok(to_dataset_upload(state, upload, options).await?)
 }
 
 async fn from_body(request: Request, query: DatasetQuery, state: &AppState) -> ApiResult<DatasetUpload> {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let metadata = FileMetadata::new(query.file_name.as_deref(), content_type);
-    let options = DatasetRequest { format: query.format, ..DatasetRequest::default() };
-    // Rejects an unknown format before the upload.
-    resolve_format(&options, &metadata)?;
+    let DatasetQuery { format, separator, quoting, encoding, .. } = query;
+    let options = DatasetRequest { format, separator, quoting, encoding, ..DatasetRequest::default() };
     let limit = state.settings.max_dataset_bytes;
     let upload = upload::receive_body(state, request, "the file", metadata, limit).await?;
-    Ok(to_dataset_upload(upload, options)?)
+    Ok(to_dataset_upload(state, upload, options).await?)
 }
 
-fn to_dataset_upload(upload: Upload, request: DatasetRequest) -> Result<DatasetUpload> {
-    let format = resolve_format(&request, &upload.metadata)?;
-    let options = Options {
-        columns: request.columns,
-        on_bad_rows: request.on_bad_rows,
-        label_names: request.label_names,
-        decimal: request.decimal,
-        split: request.split,
-        ..Options::new(format)
-    };
-    Ok(DatasetUpload { upload, options, task: request.task })
-}
-
-fn resolve_format(request: &DatasetRequest, metadata: &FileMetadata) -> Result<Format> {
-    check::resolve_format(request.format, metadata.file_name.as_deref(), metadata.content_type.as_deref())
+async fn to_dataset_upload(state: &AppState, upload: Upload, request: DatasetRequest) -> Result<DatasetUpload> {
+    let DatasetRequest {
+        format,
+        separator,
+        quoting,
+        encoding,
+        columns,
+        on_bad_rows,
+        label_names,
+        decimal,
+        split,
+        task,
+    } = request;
+    let requested = RequestedFormat { format, separator, quoting, encoding };
+    let detected =
+        check::detect_options(state, upload.path().to_path_buf(), requested, upload.metadata.clone()).await?;
+    let options = Options { columns, on_bad_rows, label_names, decimal, split, ..detected };
+    Ok(DatasetUpload { upload, options, task })
 }
 
 /// Whether this request created the dataset's row.

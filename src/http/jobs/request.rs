@@ -10,7 +10,9 @@ use crate::http::state::AppState;
 use crate::http::upload::{self, Binary, Upload};
 use crate::store::Reference;
 use axum::extract::{FromRequest, Request};
-use espalier_core::dataset::{Decimal, Format, OnBadRows, Options, Report, Split};
+use espalier_core::dataset::{
+    Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, Split, TextEncoding,
+};
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::training::warm_start::SourceAdapter;
 use espalier_core::training::{Hyperparameters, Method, Plan, Samples, Validation};
@@ -52,8 +54,14 @@ pub struct JobRequest {
     pub hyperparameters: Hyperparameters,
     /// Maps the task's fields (such as `text`, `text_pair`, `label`) to columns of the file.
     pub columns: Option<BTreeMap<String, String>>,
-    /// File format; derived from the file name or the content type by default.
+    /// File format; found in the content by default.
     pub format: Option<Format>,
+    /// Character between two columns, such as `;` or `\t`; found in the header by default.
+    pub separator: Option<Separator>,
+    /// Meaning of double quotes in a file with columns; found in the content by default.
+    pub quoting: Option<Quoting>,
+    /// Encoding of the text, such as `windows-1252`; by default UTF-8, or UTF-16 where the content shows it.
+    pub encoding: Option<TextEncoding>,
     /// `refuse` rejects a dataset with invalid rows, `skip` leaves them out with a warning.
     pub on_bad_rows: Option<OnBadRows>,
     /// Names of the labels or tags that the file gives as numbers: integers are indices into this list, and a list of zeros and ones has
@@ -133,6 +141,14 @@ pub enum ExamplesSource {
     Stored(Uuid),
 }
 
+impl JobRequest {
+    /// What the request says about the format of its file.
+    pub fn requested_format(&self) -> RequestedFormat {
+        let Self { format, separator, quoting, encoding, .. } = *self;
+        RequestedFormat { format, separator, quoting, encoding }
+    }
+}
+
 impl FromRequest<AppState> for JobSubmission {
     type Rejection = ApiError;
 
@@ -175,8 +191,14 @@ async fn write_inline_examples(
     examples: Vec<serde_json::Value>,
     state: &AppState,
 ) -> Result<JobSubmission> {
-    if request.format.is_some_and(|format| format != Format::Jsonl) {
+    let RequestedFormat { format, separator, quoting, encoding } = request.requested_format();
+    if format.is_some_and(|format| format != Format::Jsonl) {
         return Err(Error::invalid("invalid_body", "inline examples have no format: leave \"format\" out"));
+    }
+    if separator.is_some() || quoting.is_some() || encoding.is_some() {
+        let detail =
+            "inline examples have no columns and no encoding: leave \"separator\", \"quoting\" and \"encoding\" out";
+        return Err(Error::invalid("invalid_body", detail));
     }
     let folder = state.data_dir.temp_dir();
     let upload = run_blocking("writing inline examples", move || upload::write_jsonl(&examples, &folder)).await?;

@@ -9,7 +9,7 @@ use crate::http::error::ApiResult;
 use crate::http::resource_name::Name;
 use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
-use crate::http::upload::Upload;
+use crate::http::upload::{FileMetadata, Upload};
 use crate::store::{Dataset, Job, NewJob};
 use espalier_core::dataset::{self, Format, Options, Report};
 use espalier_core::error::{Error, FieldError, Location, Result};
@@ -177,21 +177,21 @@ async fn check_dataset(
     };
     match source {
         ExamplesSource::File(upload) => {
-            let metadata = &upload.metadata;
-            let format =
-                check::resolve_format(request.format, metadata.file_name.as_deref(), metadata.content_type.as_deref())?;
-            let options = dataset_options(request, format);
+            let path = upload.path().to_path_buf();
+            let metadata = upload.metadata.clone();
+            let detected = check::detect_options(state, path, request.requested_format(), metadata).await?;
+            let options = dataset_options(request, detected);
             let report = run_check(upload.path().to_path_buf(), options.clone()).await?;
             Ok((DatasetSource::New(upload), options, report))
         }
         ExamplesSource::Inline(upload) => {
-            let options = dataset_options(request, Format::Jsonl);
+            let options = dataset_options(request, Options::new(Format::Jsonl));
             let report = run_check(upload.path().to_path_buf(), options.clone()).await.map_err(lines_to_pointers)?;
             Ok((DatasetSource::New(upload), options, report))
         }
         ExamplesSource::Stored(id) => {
             let dataset = state.store.dataset(owner, id).await?;
-            let read_options = merge_options(request, &dataset.options);
+            let read_options = merge_options(state, request, &dataset).await?;
             let is_same_task = task.as_ref().is_none_or(|task| task.row_schemas().contains(&dataset.report.target));
             // For generative tasks the number of trained tokens depends on this job's maximum length.
             let effective_task = task.clone().unwrap_or_else(|| dataset.report.target.default_task());
@@ -214,19 +214,34 @@ fn job_lengths(request: &JobRequest) -> check::JobLengths {
     check::JobLengths { max_length: request.hyperparameters.max_length, virtual_tokens }
 }
 
-fn dataset_options(request: &JobRequest, format: Format) -> Options {
-    merge_options(request, &Options::new(format))
+fn dataset_options(request: &JobRequest, detected: Options) -> Options {
+    request_options(request, &detected, detected.clone())
 }
 
-/// Options of the request, completed with those stored with the dataset.
-fn merge_options(request: &JobRequest, stored: &Options) -> Options {
+/// Options of the request, completed with those stored with the dataset. A file whose format the request describes anew is looked at
+/// again.
+async fn merge_options(state: &AppState, request: &JobRequest, dataset: &Dataset) -> Result<Options> {
+    let stored = &dataset.options;
+    let requested = request.requested_format();
+    let format_options = match requested.is_empty() {
+        true => stored.clone(),
+        false => {
+            let metadata = FileMetadata::new(dataset.file_name.as_deref(), None);
+            check::detect_options(state, state.data_dir.dataset_path(&dataset.hash), requested, metadata).await?
+        }
+    };
+    Ok(request_options(request, stored, format_options))
+}
+
+/// Options of the request, completed with those of `stored`, for a file of this format.
+fn request_options(request: &JobRequest, stored: &Options, format: Options) -> Options {
     Options {
-        format: request.format.unwrap_or(stored.format),
         columns: request.columns.clone().unwrap_or_else(|| stored.columns.clone()),
         on_bad_rows: request.on_bad_rows.unwrap_or(stored.on_bad_rows),
         label_names: request.label_names.clone().unwrap_or_else(|| stored.label_names.clone()),
         decimal: request.decimal.or(stored.decimal),
         split: request.split.or(stored.split),
+        ..format
     }
 }
 

@@ -1,9 +1,12 @@
 //! Reader of CSV and TSV files: header, rows, and errors of quotes and field counts.
 
 use super::csv_records::{QuoteError, RecordEvent, RecordOutcome, RecordReader};
+use super::csv_splitter::RecordSplitter;
+use super::detect::skip_separator_line;
 use super::diagnostics::{self, Diagnostic, quote};
+use super::format::{Format, Quoting, Separator};
 use super::line_source::{LineSource, Position};
-use super::options::Limits;
+use super::options::{Limits, Options};
 use super::record::Record;
 use super::row::{OpenResult, ParsedRow, RecordParser, RowReader, decode_utf8, record_too_long};
 use std::io;
@@ -17,18 +20,22 @@ pub(super) struct TableReader {
     max_record_bytes: usize,
     /// After a malformed record whose end was guessed: where to continue if the guess proves wrong.
     resume_position: Option<Position>,
+    /// Whether a record over several lines gets a warning: in files with tabs, quotes are often ordinary characters.
+    warns_about_long_records: bool,
+    warnings: Vec<(u64, Diagnostic)>,
 }
 
 impl TableReader {
     /// Reads the header.
     pub fn open(
         source: LineSource,
-        separator: u8,
+        options: &Options,
         mut parser: Box<dyn RecordParser>,
         limits: &Limits,
     ) -> io::Result<OpenResult<Self>> {
         let max_record_bytes = limits.max_record_bytes;
-        let mut records = RecordReader::new(source, separator, max_record_bytes, limits.max_bytes);
+        let separator = options.separator().unwrap_or(Separator::COMMA).byte();
+        let mut records = record_reader(source, options, max_record_bytes, limits.max_bytes)?;
         let record = records.next_record()?;
         let header = match read_header(&records, record, max_record_bytes) {
             Ok(header) => header,
@@ -42,7 +49,17 @@ impl TableReader {
         let needed = parser.set_header(record.line, &header);
         let columns = needed.into_iter().filter_map(|index| Some((index, header.get(index)?.clone()))).collect();
         let column_count = header.len();
-        Ok(Ok(Self { records, parser, columns, column_count, max_record_bytes, resume_position: None }))
+        let warnings = (options.quoting == Quoting::None).then(|| (record.line, unquoted())).into_iter().collect();
+        Ok(Ok(Self {
+            records,
+            parser,
+            columns,
+            column_count,
+            max_record_bytes,
+            resume_position: None,
+            warns_about_long_records: separator == b'\t',
+            warnings,
+        }))
     }
 
     /// Reads the next record. If it follows a guess and does not have the header's number of fields, the guess was wrong and
@@ -79,7 +96,12 @@ impl RowReader for TableReader {
         let line = record.line;
         Ok(Some(match record.outcome {
             RecordOutcome::Eof => return Ok(None),
-            RecordOutcome::Record(fields) if fields == self.column_count => self.to_row(line),
+            RecordOutcome::Record(fields) if fields == self.column_count => {
+                if self.warns_about_long_records && record.last_line > line {
+                    self.warnings.push((line, spans_lines(line, record.last_line)));
+                }
+                self.to_row(line)
+            }
             RecordOutcome::Record(fields) => ParsedRow::invalid(line, field_count_mismatch(fields, self.column_count)),
             RecordOutcome::TooLong => ParsedRow::invalid(line, record_too_long(self.max_record_bytes)),
             RecordOutcome::Malformed(quote_error) => {
@@ -88,6 +110,24 @@ impl RowReader for TableReader {
             }
         }))
     }
+
+    fn take_warnings(&mut self) -> Vec<(u64, Diagnostic)> {
+        std::mem::take(&mut self.warnings)
+    }
+}
+
+/// Reader of the records after a line `sep=;`.
+fn record_reader(
+    mut source: LineSource,
+    options: &Options,
+    max_record_bytes: usize,
+    reread_budget: u64,
+) -> io::Result<RecordReader> {
+    skip_separator_line(&mut source)?;
+    let separator = options.separator().unwrap_or(Separator::COMMA);
+    let splitter = RecordSplitter::new(separator.byte(), options.quoting);
+    let records = RecordReader::new(source, splitter, max_record_bytes, reread_budget);
+    Ok(if options.format == Format::Xlsx { records.with_record_numbers() } else { records })
 }
 
 /// Names of the columns, from the first record of the file.
@@ -130,6 +170,20 @@ fn field_count_mismatch(field_count: usize, column_count: usize) -> Diagnostic {
         plural(column_count)
     );
     Diagnostic::new(diagnostics::FIELD_COUNT, message)
+}
+
+fn unquoted() -> Diagnostic {
+    let message = "quotes in this file do not enclose its fields, so they are read as ordinary characters; `\"quoting\": \"doubled\"` \
+                   reads fields in quotes";
+    Diagnostic::new(diagnostics::UNQUOTED, message)
+}
+
+fn spans_lines(line: u64, last_line: u64) -> Diagnostic {
+    let message = format!(
+        "the record spans the lines {line} to {last_line}, because a quote that opens in it closes there. Where these are rows of their \
+         own, `\"quoting\": \"none\"` reads quotes as ordinary characters"
+    );
+    Diagnostic::new(diagnostics::SPANS_LINES, message)
 }
 
 fn malformed_quote(line: u64, quote_error: QuoteError) -> Diagnostic {

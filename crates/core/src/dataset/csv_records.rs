@@ -8,10 +8,20 @@ use std::io;
 pub(super) struct RecordReader {
     pub source: LineSource,
     pub splitter: RecordSplitter,
+    numbering: Numbering,
     buffer: Vec<u8>,
     max_record_bytes: usize,
     /// Bytes that may still be read again after malformed records. It keeps the time linear in the file's size.
     reread_budget: u64,
+}
+
+/// Meaning of a record's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbering {
+    /// Line of the file where the record begins.
+    Lines,
+    /// Position of the record in a file whose records were rows of a sheet.
+    Records { read: u64 },
 }
 
 /// Kind of a record.
@@ -37,14 +47,22 @@ pub(super) enum QuoteError {
 pub(super) struct RecordEvent {
     /// Line where the record begins.
     pub line: u64,
+    /// Line where it ends.
+    pub last_line: u64,
     pub outcome: RecordOutcome,
     /// Start of the record's second line, or its end if it has only one.
     second_line: Position,
 }
 
 impl RecordReader {
-    pub fn new(source: LineSource, separator: u8, max_record_bytes: usize, reread_budget: u64) -> Self {
-        Self { source, splitter: RecordSplitter::new(separator), buffer: Vec::new(), max_record_bytes, reread_budget }
+    pub fn new(source: LineSource, splitter: RecordSplitter, max_record_bytes: usize, reread_budget: u64) -> Self {
+        Self { source, splitter, numbering: Numbering::Lines, buffer: Vec::new(), max_record_bytes, reread_budget }
+    }
+
+    /// Numbers the records instead of their lines, blank ones included.
+    pub fn with_record_numbers(mut self) -> Self {
+        self.numbering = Numbering::Records { read: 0 };
+        self
     }
 
     /// Bytes of the last record, with its line ending.
@@ -117,8 +135,16 @@ impl RecordReader {
                 self.splitter.discard_fields();
             }
         };
-        let second_line = second_line.unwrap_or_else(|| self.source.position());
-        Ok(RecordEvent { line, outcome, second_line })
+        let position = self.source.position();
+        let last_line = (position.line - u64::from(self.buffer.ends_with(b"\n"))).max(line);
+        let second_line = second_line.unwrap_or(position);
+        match &mut self.numbering {
+            Numbering::Lines => Ok(RecordEvent { line, last_line, outcome, second_line }),
+            Numbering::Records { read } => {
+                *read += 1;
+                Ok(RecordEvent { line: *read, last_line: *read, outcome, second_line })
+            }
+        }
     }
 
     fn completed_record(&self, is_oversized: bool) -> RecordOutcome {

@@ -3,12 +3,14 @@
 //! It is stricter about quotes than the `csv` crate: an unterminated quote and text after a closing quote are errors with a
 //! position, which `csv-core` accepts silently. A quote inside an unquoted field is ordinary text.
 
+use super::format::Quoting;
 use std::borrow::Cow;
 
 /// Fields of the current record so far, and the state between two chunks of it.
 #[derive(Debug)]
 pub(super) struct RecordSplitter {
     separator: u8,
+    quoting: Quoting,
     state: State,
     field_start: usize,
     has_escaped_quotes: bool,
@@ -21,14 +23,16 @@ pub(super) struct RecordSplitter {
 struct FieldSpan {
     start: usize,
     end: usize,
-    quoting: Quoting,
+    form: FieldForm,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Quoting {
+enum FieldForm {
     Plain,
     Quoted,
     /// Quoted, with doubled quotes inside.
+    Doubled,
+    /// Quoted, with backslashes before quotes or backslashes inside.
     Escaped,
 }
 
@@ -37,6 +41,8 @@ enum State {
     FieldStart,
     Plain,
     Quoted,
+    /// After a backslash in a quoted field, where it escapes quotes.
+    Escape,
     /// After a quote in a quoted field: the closing quote, or the first of a doubled one.
     AfterQuote,
     /// After a closing quote and `\r`.
@@ -61,9 +67,9 @@ pub(super) enum FeedResult {
 }
 
 impl RecordSplitter {
-    pub fn new(separator: u8) -> Self {
+    pub fn new(separator: u8, quoting: Quoting) -> Self {
         let (state, retention) = (State::FieldStart, Retention::Fields);
-        Self { separator, state, field_start: 0, has_escaped_quotes: false, fields: Vec::new(), retention }
+        Self { separator, quoting, state, field_start: 0, has_escaped_quotes: false, fields: Vec::new(), retention }
     }
 
     pub fn reset(&mut self) {
@@ -86,8 +92,12 @@ impl RecordSplitter {
             let is_separator = byte == self.separator;
             self.state = match (self.state, byte) {
                 (State::Quoted, b'"') => State::AfterQuote,
-                (State::Quoted, _) => State::Quoted,
-                (State::AfterQuote, b'"') => {
+                (State::Quoted, b'\\') if self.quoting == Quoting::Backslash => {
+                    self.has_escaped_quotes = true;
+                    State::Escape
+                }
+                (State::Quoted | State::Escape, _) => State::Quoted,
+                (State::AfterQuote, b'"') if self.quoting == Quoting::Doubled => {
                     self.has_escaped_quotes = true;
                     State::Quoted
                 }
@@ -96,7 +106,7 @@ impl RecordSplitter {
                 (State::AfterQuote, b'\n') => return self.end_record(index, 1),
                 (State::AfterQuoteCr, b'\n') => return self.end_record(index, 2),
                 (State::AfterQuote | State::AfterQuoteCr, _) => return FeedResult::TextAfterQuote(index),
-                (State::FieldStart, b'"') => {
+                (State::FieldStart, b'"') if self.quoting != Quoting::None => {
                     self.field_start = index + 1;
                     State::Quoted
                 }
@@ -114,7 +124,7 @@ impl RecordSplitter {
     /// Ends the record at the end of the file.
     pub fn finish_at_eof(&mut self, record: &[u8]) -> EofState {
         let delimiter_bytes = match self.state {
-            State::Quoted => return EofState::UnterminatedQuote,
+            State::Quoted | State::Escape => return EofState::UnterminatedQuote,
             State::AfterQuote => 1,
             State::AfterQuoteCr => 2,
             State::FieldStart | State::Plain => usize::from(record.ends_with(b"\r") && record.len() > self.field_start),
@@ -125,6 +135,11 @@ impl RecordSplitter {
 
     pub fn field_count(&self) -> usize {
         self.fields.len()
+    }
+
+    /// Number of fields in quotes.
+    pub fn quoted_field_count(&self) -> usize {
+        self.fields.iter().filter(|field| field.form != FieldForm::Plain).count()
     }
 
     /// Unescaped content of every field; `record` must be the bytes that were fed.
@@ -140,7 +155,7 @@ impl RecordSplitter {
     /// Whether the record is a blank line.
     pub fn is_blank(&self, record: &[u8]) -> bool {
         match self.fields.as_slice() {
-            [field] => field.quoting == Quoting::Plain && record[field.start..field.end].trim_ascii().is_empty(),
+            [field] => field.form == FieldForm::Plain && record[field.start..field.end].trim_ascii().is_empty(),
             _ => false,
         }
     }
@@ -161,12 +176,13 @@ impl RecordSplitter {
         if self.retention == Retention::RecordEndOnly {
             return;
         }
-        let quoting = match (self.state, self.has_escaped_quotes) {
-            (State::AfterQuote | State::AfterQuoteCr, true) => Quoting::Escaped,
-            (State::AfterQuote | State::AfterQuoteCr, false) => Quoting::Quoted,
-            (State::FieldStart | State::Plain | State::Quoted, _) => Quoting::Plain,
+        let form = match (self.state, self.has_escaped_quotes) {
+            (State::AfterQuote | State::AfterQuoteCr, true) if self.quoting == Quoting::Backslash => FieldForm::Escaped,
+            (State::AfterQuote | State::AfterQuoteCr, true) => FieldForm::Doubled,
+            (State::AfterQuote | State::AfterQuoteCr, false) => FieldForm::Quoted,
+            (State::FieldStart | State::Plain | State::Quoted | State::Escape, _) => FieldForm::Plain,
         };
-        self.fields.push(FieldSpan { start: self.field_start, end: index - delimiter_bytes, quoting });
+        self.fields.push(FieldSpan { start: self.field_start, end: index - delimiter_bytes, form });
         self.has_escaped_quotes = false;
     }
 }
@@ -181,11 +197,29 @@ pub(super) enum EofState {
 impl FieldSpan {
     fn unescaped(self, record: &str) -> Cow<'_, str> {
         let raw_content = &record[self.start..self.end];
-        match self.quoting {
-            Quoting::Escaped => Cow::Owned(raw_content.replace("\"\"", "\"")),
-            Quoting::Plain | Quoting::Quoted => Cow::Borrowed(raw_content),
+        match self.form {
+            FieldForm::Doubled => Cow::Owned(raw_content.replace("\"\"", "\"")),
+            FieldForm::Escaped => Cow::Owned(without_escapes(raw_content)),
+            FieldForm::Plain | FieldForm::Quoted => Cow::Borrowed(raw_content),
         }
     }
+}
+
+/// Removes backslashes before quotes and backslashes; other backslashes are part of the text.
+fn without_escapes(text: &str) -> String {
+    let mut unescaped = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        unescaped.push_str(&rest[..at]);
+        let escaped = rest[at + 1..].chars().next();
+        match escaped {
+            Some(character @ ('"' | '\\')) => unescaped.push(character),
+            Some(character) => unescaped.extend(['\\', character]),
+            None => unescaped.push('\\'),
+        }
+        rest = &rest[at + 1 + escaped.map_or(0, char::len_utf8)..];
+    }
+    unescaped + rest
 }
 
 #[cfg(test)]
@@ -193,7 +227,7 @@ mod tests {
     use super::*;
 
     fn split(record: &str) -> Vec<String> {
-        let mut splitter = RecordSplitter::new(b',');
+        let mut splitter = RecordSplitter::new(b',', Quoting::Doubled);
         if splitter.feed(record.as_bytes(), 0) == FeedResult::NeedMore {
             assert_eq!(splitter.finish_at_eof(record.as_bytes()), EofState::Complete);
         }
@@ -214,8 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn quotes_may_be_escaped_or_ordinary() {
+        let split_as = |quoting, record: &str| {
+            let mut splitter = RecordSplitter::new(b',', quoting);
+            assert_eq!(splitter.feed(record.as_bytes(), 0), FeedResult::RecordEnd);
+            splitter.field_values(record).map(Cow::into_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(split_as(Quoting::Backslash, "\"a \\\"b\\\", \\\\ \\n\",c\n"), ["a \"b\", \\ \\n", "c"]);
+        assert_eq!(split_as(Quoting::None, "\"a,b\"\n"), ["\"a", "b\""]);
+    }
+
+    #[test]
     fn quoted_field_may_span_lines() {
-        let mut splitter = RecordSplitter::new(b'\t');
+        let mut splitter = RecordSplitter::new(b'\t', Quoting::Doubled);
         assert_eq!(splitter.feed(b"\"a\n", 0), FeedResult::NeedMore);
         assert_eq!(splitter.feed(b"\"a\nb\"\tc\n", 3), FeedResult::RecordEnd);
         assert_eq!(splitter.field_value("\"a\nb\"\tc\n", 0), "a\nb");
@@ -224,20 +269,20 @@ mod tests {
 
     #[test]
     fn text_after_closing_quote_is_an_error() {
-        assert_eq!(RecordSplitter::new(b',').feed(b"\"a\" b,c\n", 0), FeedResult::TextAfterQuote(3));
-        assert_eq!(RecordSplitter::new(b',').feed(b"\"a\"\rb\n", 0), FeedResult::TextAfterQuote(4));
+        assert_eq!(RecordSplitter::new(b',', Quoting::Doubled).feed(b"\"a\" b,c\n", 0), FeedResult::TextAfterQuote(3));
+        assert_eq!(RecordSplitter::new(b',', Quoting::Doubled).feed(b"\"a\"\rb\n", 0), FeedResult::TextAfterQuote(4));
     }
 
     #[test]
     fn unterminated_quote_is_reported_at_eof() {
-        let mut splitter = RecordSplitter::new(b',');
+        let mut splitter = RecordSplitter::new(b',', Quoting::Doubled);
         assert_eq!(splitter.feed(b"\"a,b\n", 0), FeedResult::NeedMore);
         assert_eq!(splitter.finish_at_eof(b"\"a,b\n"), EofState::UnterminatedQuote);
     }
 
     #[test]
     fn finds_record_end_after_discarding_fields() {
-        let mut splitter = RecordSplitter::new(b',');
+        let mut splitter = RecordSplitter::new(b',', Quoting::Doubled);
         assert_eq!(splitter.feed(b"\"a,b", 0), FeedResult::NeedMore);
         splitter.discard_fields();
         assert_eq!(splitter.feed(b"\",c\n", 0), FeedResult::RecordEnd);

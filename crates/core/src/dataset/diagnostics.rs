@@ -23,6 +23,7 @@ pub(super) const UNSUPPORTED_WEIGHT: &str = "unsupported_weight";
 pub(super) const WRONG_TYPE: &str = "wrong_type";
 
 // Errors of the file: it is refused even with `on_bad_rows: skip`.
+pub(super) const DAMAGED_FILE: &str = "damaged_file";
 pub(super) const DUPLICATE_COLUMN: &str = "duplicate_column";
 pub(super) const INVALID_COLUMNS: &str = "invalid_columns";
 pub(super) const INVALID_HEADER: &str = "invalid_header";
@@ -39,21 +40,29 @@ pub(super) const TOO_MANY_BYTES: &str = "too_many_bytes";
 pub(super) const TOO_MANY_LABELS: &str = "too_many_labels";
 pub(super) const TOO_MANY_ROWS: &str = "too_many_rows";
 pub(super) const UNIQUE_LABELS: &str = "unique_labels";
+pub(super) const UNKNOWN_ENCODING: &str = "unknown_encoding";
+pub(super) const UNKNOWN_FORMAT: &str = "unknown_format";
 pub(super) const UNKNOWN_LABEL: &str = "unknown_label";
 pub(super) const UNSUPPORTED_COLUMN: &str = "unsupported_column";
 
 // Warnings.
+pub(super) const CLASS_NAMES: &str = "class_names";
 pub(super) const CONFLICTING_LABELS: &str = "conflicting_labels";
 pub(super) const CUT_WORD: &str = "cut_word";
 pub(super) const DUPLICATE: &str = "duplicate";
 pub(super) const LABEL_SEEN_ONCE: &str = "label_seen_once";
+pub(super) const NOT_READ: &str = "not_read";
+pub(super) const NO_LABEL: &str = "no_label";
 pub(super) const OUTLIERS: &str = "outliers";
 pub(super) const RARE_LABEL: &str = "rare_label";
 pub(super) const SHARED_WITH_VALIDATION: &str = "shared_with_validation";
 pub(super) const SIMILAR_LABELS: &str = "similar_labels";
+pub(super) const SPANS_LINES: &str = "spans_lines";
+pub(super) const TRAILING_COMMA: &str = "trailing_comma";
 pub(super) const TRUNCATED: &str = "truncated";
 /// Warning of a row or a file; error of a file of which most tokens are unknown.
 pub(super) const UNKNOWN_TOKENS: &str = "unknown_tokens";
+pub(super) const UNQUOTED: &str = "unquoted";
 pub(super) const WHITE_SPACE: &str = "white_space";
 
 const SKIPPABLE_CODES: [&str; 19] = [

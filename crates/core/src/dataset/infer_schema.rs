@@ -1,5 +1,6 @@
 //! Detection of a file's row schema from the names and values of its fields.
 
+use super::content::Content;
 use super::field_columns::FieldColumns;
 use super::options::{Limits, Options};
 use super::preview::Preview;
@@ -18,7 +19,10 @@ pub fn infer_schema(path: &Path, options: &Options, candidates: &[RowSchema], li
         return Ok(default_schema);
     }
     let read_context = || format!("reading the dataset {}", path.display());
-    Ok(match Preview::read(path, options, limits).with_context(read_context)? {
+    let Ok(content) = Content::open(path, options, limits.max_bytes).with_context(read_context)? else {
+        return Ok(default_schema);
+    };
+    Ok(match Preview::read(&content, options, limits).with_context(read_context)? {
         Ok(preview) => best_schema(&preview, options, candidates),
         Err(_) => default_schema,
     })

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
 
 /// Largest chunk that is read at once; longer lines take several.
 const CHUNK_BYTES: u64 = 64 * 1024;
@@ -15,44 +14,28 @@ pub(super) struct Position {
     pub line: u64,
 }
 
-/// File without its UTF-8 byte order mark.
+/// File without its UTF-8 byte order marks.
 pub(super) struct LineSource {
     reader: BufReader<File>,
     position: Position,
-    file_bytes: u64,
-    /// Length of the byte order mark, which counts in the columns of the first line.
+    /// Length of the byte order marks, which count in the columns of the first line.
     bom_bytes: usize,
 }
 
 impl LineSource {
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let file_bytes = file.metadata()?.len();
-        let mut source =
-            Self { reader: BufReader::new(file), position: Position { offset: 0, line: 1 }, file_bytes, bom_bytes: 0 };
-        let prefix = source.read_prefix()?;
-        if prefix == BYTE_ORDER_MARK {
-            source.bom_bytes = prefix.len();
-            source.seek(Position { offset: prefix.len() as u64, line: 1 })?;
+    /// Starts after the byte order marks of a file; some programs write two.
+    pub fn new(file: File) -> io::Result<Self> {
+        let mut source = Self { reader: BufReader::new(file), position: Position { offset: 0, line: 1 }, bom_bytes: 0 };
+        source.seek(source.position)?;
+        while source.reader.fill_buf()?.starts_with(&BYTE_ORDER_MARK) {
+            source.bom_bytes += BYTE_ORDER_MARK.len();
+            source.seek(Position { offset: source.bom_bytes as u64, line: 1 })?;
         }
         Ok(source)
     }
 
-    /// Size of the file.
-    pub fn file_bytes(&self) -> u64 {
-        self.file_bytes
-    }
-
     pub fn position(&self) -> Position {
         self.position
-    }
-
-    /// Whether the file begins with a UTF-16 byte order mark.
-    pub fn is_utf16(&mut self) -> io::Result<bool> {
-        let position = self.position;
-        let prefix = self.read_prefix()?;
-        self.seek(position)?;
-        Ok(prefix.starts_with(&[0xFF, 0xFE]) || prefix.starts_with(&[0xFE, 0xFF]))
     }
 
     /// Appends the rest of the line with its line ending, or the next chunk of a long line. Returns the number of bytes, which is
@@ -85,16 +68,6 @@ impl LineSource {
     /// Column of the byte at `index` of a line, from 1.
     pub fn column(&self, line: u64, index: usize) -> usize {
         index + 1 + if line == 1 { self.bom_bytes } else { 0 }
-    }
-
-    /// Returns the first three bytes of the file and seeks to its start.
-    fn read_prefix(&mut self) -> io::Result<Vec<u8>> {
-        let start_of_file = Position { offset: 0, line: 1 };
-        self.seek(start_of_file)?;
-        let mut prefix = Vec::with_capacity(BYTE_ORDER_MARK.len());
-        self.reader.by_ref().take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut prefix)?;
-        self.seek(start_of_file)?;
-        Ok(prefix)
     }
 }
 

@@ -1,27 +1,32 @@
-//! Datasets: a file in CSV, TSV or JSON lines becomes examples and a report of its errors.
+//! Datasets: a file in any of the formats of [`Format`] becomes examples and a report of its errors.
 //!
-//! Line numbers are those of the file: a header is line 1, and a record that spans several lines has the number of its first.
+//! Line numbers are those of the file: a header is line 1, and a record that spans several lines has the number of its first. In
+//! files without lines they are the numbers of rows.
 
 mod choices;
 mod column_mapping;
 mod column_names;
 mod column_proposal;
+mod content;
 mod csv_reader;
 mod csv_records;
 mod csv_splitter;
+mod detect;
 mod diagnostic_collector;
 mod diagnostics;
 mod duplicates;
 mod field_columns;
 mod field_value;
+mod format;
 mod infer_schema;
-mod jsonl_reader;
 mod label_checks;
 mod label_notation;
 mod labels;
 mod line_source;
 mod list_text;
 mod number_format;
+mod object_reader;
+mod objects;
 mod options;
 mod preview;
 mod record;
@@ -40,11 +45,14 @@ mod value_stats;
 #[cfg(test)]
 mod tests;
 
+pub use content::TextEncoding;
+pub use detect::detect_options;
 pub use diagnostics::LocatedDiagnostic;
+pub use format::{Format, Quoting, Separator};
 pub use infer_schema::infer_schema;
 pub use labels::{check_validation_labels, unique_labels};
 pub use number_format::Decimal;
-pub use options::{Format, Limits, OnBadRows, Options, Split};
+pub use options::{Limits, OnBadRows, Options, RequestedFormat, Split};
 pub use report::{LabelCount, Report, ValidatedDataset};
 pub use shared_examples::InputKeys;
 pub use token_lengths::{
@@ -55,10 +63,10 @@ pub use value_stats::ValueStats;
 use crate::error::{Context, Result};
 use crate::task;
 use column_mapping::ColumnMapping;
+use content::{Content, guess_encoding};
 use csv_reader::TableReader;
-use diagnostics::Diagnostic;
-use jsonl_reader::JsonlReader;
-use line_source::LineSource;
+use object_reader::ObjectReader;
+use objects::open_objects;
 use preview::Preview;
 use row::{OpenResult, RecordParser, RowReader};
 use row_format::RowParser;
@@ -77,20 +85,30 @@ pub fn validate(
     limits: &Limits,
 ) -> Result<ValidatedDataset> {
     let read_context = || format!("reading the dataset {}", path.display());
-    let file_bytes = LineSource::open(path).with_context(read_context)?.file_bytes();
     let reject = |line, diagnostic| {
         let schema = task.row_schemas().first().copied().unwrap_or_default();
         RowValidator::new(schema, options, token_counter, limits).reject_file(line, diagnostic)
     };
-    if file_bytes > limits.max_bytes {
-        return Ok(reject(None, file_too_large(file_bytes, limits.max_bytes)));
-    }
-    let preview = match Preview::read(path, options, limits).with_context(read_context)? {
+    let content = match Content::open(path, options, limits.max_bytes).with_context(read_context)? {
+        Ok(content) => content,
+        Err(diagnostic) => return Ok(reject(None, diagnostic)),
+    };
+    let preview = match Preview::read(&content, options, limits).with_context(read_context)? {
         Ok(preview) => preview,
         Err((line, diagnostic)) => return Ok(reject(line, diagnostic)),
     };
     let schema = infer_schema::best_schema(&preview, options, task.row_schemas());
     let mut validator = RowValidator::new(schema, options, token_counter, limits);
+    let mut encoding_guess = match options.expects_utf8() {
+        true => guess_encoding(content.lines().with_context(read_context)?).with_context(read_context)?,
+        false => None,
+    };
+    // Under `skip`, the lines are left out, and the report lists them.
+    encoding_guess = encoding_guess.filter(|_| options.on_bad_rows == OnBadRows::Refuse);
+    if let Some(guess) = &encoding_guess {
+        validator.push_file_error(guess.to_diagnostic());
+    }
+    validator.push_warnings(content.warnings.clone());
     let mapping = match ColumnMapping::resolve(schema, options, &preview) {
         Ok(mapping) => mapping,
         Err(diagnostic) => {
@@ -99,40 +117,41 @@ pub fn validate(
         }
     };
     validator.set_mapping(&mapping);
-    let source = LineSource::open(path).with_context(read_context)?;
     let parser = Box::new(RowParser::new(mapping));
-    let mut reader = match open_reader(source, options, parser, limits).with_context(read_context)? {
+    let mut reader = match open_reader(&content, options, parser, limits).with_context(read_context)? {
         Ok(reader) => reader,
         Err((line, diagnostic)) => return Ok(validator.reject_file(line, diagnostic)),
     };
-    while let Some(row) = reader.next_row().with_context(read_context)? {
-        if validator.push(row)?.is_break() {
-            break;
+    while let Some(mut row) = reader.next_row().with_context(read_context)? {
+        validator.push_warnings(reader.take_warnings());
+        if encoding_guess.is_some() {
+            // One error of the file stands for those of its rows.
+            row.remove_errors(diagnostics::BAD_UTF8);
         }
+        if validator.push(row)?.is_break() {
+            return validator.finish();
+        }
+    }
+    validator.push_warnings(reader.take_warnings());
+    if let Some(diagnostic) = reader.take_file_error() {
+        validator.push_file_error(diagnostic);
     }
     validator.finish()
 }
 
 /// Opens the reader of the file's format.
 fn open_reader(
-    mut source: LineSource,
+    content: &Content,
     options: &Options,
     parser: Box<dyn RecordParser>,
     limits: &Limits,
 ) -> std::io::Result<OpenResult<Box<dyn RowReader>>> {
-    if source.is_utf16()? {
-        let diagnostic = Diagnostic::new(diagnostics::BAD_UTF8, "the file is UTF-16: save it as UTF-8");
-        return Ok(Err((Some(1), diagnostic)));
+    match open_objects(content, options.format, limits)? {
+        Some(Ok(source)) => Ok(Ok(Box::new(ObjectReader::new(source, parser)))),
+        Some(Err(diagnostic)) => Ok(Err((None, diagnostic))),
+        None => {
+            let table = TableReader::open(content.lines()?, options, parser, limits)?;
+            Ok(table.map(|table| Box::new(table) as Box<dyn RowReader>))
+        }
     }
-    let Some(separator) = options.format.separator() else {
-        return Ok(Ok(Box::new(JsonlReader::new(source, parser, limits.max_record_bytes))));
-    };
-    let table = TableReader::open(source, separator, parser, limits)?;
-    Ok(table.map(|table| Box::new(table) as Box<dyn RowReader>))
-}
-
-fn file_too_large(bytes: u64, limit: u64) -> Diagnostic {
-    let message =
-        format!("the file has {bytes} bytes, more than the {limit} that this server takes: send a smaller one");
-    Diagnostic::new(diagnostics::TOO_MANY_BYTES, message)
 }

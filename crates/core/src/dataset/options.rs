@@ -1,14 +1,26 @@
 //! How a dataset file is read: format, mapping of columns, treatment of bad rows, and the server's limits.
 
+use super::content::TextEncoding;
+use super::format::{Format, Quoting, Separator};
 use super::number_format::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// How a file is read. Stored with the job, because it decides the bytes of the result.
+/// How a file is read. Stored with the job, because it decides the bytes of the result: everything that is found in the content of
+/// the file at its submission is written down here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Options {
     pub format: Format,
+    /// Character between two columns; left out where it is that of the format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<Separator>,
+    /// Meaning of double quotes in a file with columns.
+    #[serde(default, skip_serializing_if = "Quoting::is_default")]
+    pub quoting: Quoting,
+    /// Encoding of the text; UTF-8 where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<TextEncoding>,
     /// From the task's field (`text`, `text_pair`, `label` …) to the file's column.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
@@ -35,12 +47,13 @@ pub enum Split {
     Test,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    Csv,
-    Tsv,
-    Jsonl,
+/// What a request says about the format of a file. What it leaves out is found in the content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestedFormat {
+    pub format: Option<Format>,
+    pub separator: Option<Separator>,
+    pub quoting: Option<Quoting>,
+    pub encoding: Option<TextEncoding>,
 }
 
 /// What to do with rows that cannot be used.
@@ -50,20 +63,6 @@ pub enum OnBadRows {
     #[default]
     Refuse,
     Skip,
-}
-
-impl Options {
-    /// Default options of a format.
-    pub fn new(format: Format) -> Self {
-        Self {
-            format,
-            columns: BTreeMap::new(),
-            on_bad_rows: OnBadRows::default(),
-            label_names: Vec::new(),
-            decimal: None,
-            split: None,
-        }
-    }
 }
 
 impl Split {
@@ -101,50 +100,44 @@ impl Split {
 /// Largest dataset that the server accepts; every limit is a setting of the server.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// Bytes of the file, and of its content where it is packed or in another encoding than UTF-8.
     pub max_bytes: u64,
     pub max_rows: u64,
     pub max_record_bytes: usize,
     pub max_labels: usize,
 }
 
-impl Format {
-    /// Detects the format from the file name's extension, else from the content type. The extension comes first, because
-    /// browsers send wrong content types for CSV files. The content of the file is not used.
-    pub fn detect(file_name: Option<&str>, content_type: Option<&str>) -> Option<Self> {
-        file_name.and_then(Self::from_file_name).or_else(|| content_type.and_then(Self::from_content_type))
-    }
-
-    fn from_file_name(name: &str) -> Option<Self> {
-        let (_, extension) = name.rsplit_once('.')?;
-        match extension.to_ascii_lowercase().as_str() {
-            "csv" => Some(Self::Csv),
-            "tsv" | "tab" => Some(Self::Tsv),
-            "jsonl" | "ndjson" => Some(Self::Jsonl),
-            _ => None,
+impl Options {
+    /// Options of a UTF-8 file whose columns need no mapping.
+    pub fn new(format: Format) -> Self {
+        Self {
+            format,
+            separator: None,
+            quoting: Quoting::default(),
+            encoding: None,
+            columns: BTreeMap::new(),
+            on_bad_rows: OnBadRows::default(),
+            label_names: Vec::new(),
+            decimal: None,
+            split: None,
         }
     }
 
-    fn from_content_type(content_type: &str) -> Option<Self> {
-        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match media_type.as_str() {
-            "text/csv" | "application/csv" | "text/x-csv" => Some(Self::Csv),
-            "text/tab-separated-values" => Some(Self::Tsv),
-            "application/jsonl"
-            | "application/x-jsonlines"
-            | "application/jsonlines"
-            | "application/x-ndjson"
-            | "application/ndjson" => Some(Self::Jsonl),
-            _ => None,
-        }
+    /// Whether the text is read without decoding, so that bytes may be no UTF-8.
+    pub(super) fn expects_utf8(&self) -> bool {
+        self.encoding.is_none() && !matches!(self.format, Format::Parquet | Format::Xlsx)
     }
 
-    /// Separator of the columns; `None` for JSON lines.
-    pub(super) fn separator(self) -> Option<u8> {
-        match self {
-            Self::Csv => Some(b','),
-            Self::Tsv => Some(b'\t'),
-            Self::Jsonl => None,
-        }
+    /// Separator of the columns; `None` for formats without columns.
+    pub(super) fn separator(&self) -> Option<Separator> {
+        self.format.default_separator().map(|default| self.separator.unwrap_or(default))
+    }
+}
+
+impl RequestedFormat {
+    /// Whether nothing is requested.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -164,21 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn extension_wins_over_content_type() {
-        assert_eq!(Format::detect(Some("a.b.TSV"), Some("text/csv")), Some(Format::Tsv));
-        assert_eq!(Format::detect(Some("rows.csv"), Some("application/vnd.ms-excel")), Some(Format::Csv));
-        assert_eq!(Format::detect(Some("rows.ndjson"), None), Some(Format::Jsonl));
+    fn stored_options_of_earlier_versions_are_read_and_written_unchanged() {
+        let stored = r#"{"format":"tsv","columns":{"label":"category"},"on_bad_rows":"skip"}"#;
+        let options: Options = serde_json::from_str(stored).unwrap();
+        assert_eq!(options.separator(), Some(Separator::TAB));
+        assert_eq!((options.quoting, options.encoding), (Quoting::Doubled, None));
+        assert_eq!(serde_json::to_string(&options).unwrap(), stored);
     }
 
     #[test]
-    fn falls_back_to_content_type() {
-        assert_eq!(Format::detect(Some("rows"), Some("Text/CSV; charset=utf-8")), Some(Format::Csv));
-        assert_eq!(Format::detect(None, Some("application/x-ndjson")), Some(Format::Jsonl));
-    }
-
-    #[test]
-    fn unknown_names_and_types_give_none() {
-        assert_eq!(Format::detect(None, None), None);
-        assert_eq!(Format::detect(Some("rows.xlsx"), Some("application/octet-stream")), None);
+    fn detected_settings_are_stored() {
+        let text = r#"{"format":"csv","separator":";","quoting":"none","encoding":"windows-1252","columns":{},"on_bad_rows":"refuse"}"#;
+        let options: Options = serde_json::from_str(text).unwrap();
+        assert_eq!(options.separator().map(Separator::byte), Some(b';'));
+        assert_eq!(serde_json::to_string(&options).unwrap(), text);
     }
 }

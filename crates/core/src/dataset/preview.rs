@@ -1,9 +1,9 @@
 //! Preview of a file: the columns and values of its first records. They decide how the whole file is read.
 
 use super::column_names::normalized;
+use super::content::Content;
 use super::diagnostics::quote;
 use super::field_value::FieldValue;
-use super::line_source::LineSource;
 use super::options::{Limits, Options};
 use super::record::Record;
 use super::row::{OpenResult, RecordParser, UnusableRow, ValidRow};
@@ -11,7 +11,6 @@ use super::value_kind::Kind;
 use serde_json::value::RawValue;
 use std::cell::RefCell;
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Number of records that are read.
@@ -49,10 +48,10 @@ enum SampleValue {
 impl Preview {
     /// # Errors
     /// Only if the file cannot be read from disk. The errors of a file that cannot be opened as a dataset are in the result.
-    pub fn read(path: &Path, options: &Options, limits: &Limits) -> io::Result<OpenResult<Self>> {
+    pub fn read(content: &Content, options: &Options, limits: &Limits) -> io::Result<OpenResult<Self>> {
         let preview = Rc::new(RefCell::new(Self::default()));
         let sampler = Box::new(Sampler(Rc::clone(&preview)));
-        let mut reader = match super::open_reader(LineSource::open(path)?, options, sampler, limits)? {
+        let mut reader = match super::open_reader(content, options, sampler, limits)? {
             Ok(reader) => reader,
             Err(error) => return Ok(Err(error)),
         };

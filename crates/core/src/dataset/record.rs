@@ -28,6 +28,9 @@ impl<'a> Record<'a> {
     pub fn parse_json(line: &'a str) -> Result<Self, Diagnostic> {
         let line = line.trim();
         if line.starts_with('{') {
+            if line[1..].trim_start().starts_with('\'') {
+                return Err(python_literal());
+            }
             let fields: JsonFields = serde_json::from_str(line).map_err(|error| invalid_json(&error))?;
             return Ok(Self::label_studio_task(&fields).unwrap_or_else(|| Self::from_json_fields(fields)));
         }
@@ -100,6 +103,11 @@ impl<'a> Record<'a> {
         );
         Diagnostic::new(diagnostics::MISSING_FIELD, message)
     }
+}
+
+fn python_literal() -> Diagnostic {
+    let message = "the line is a Python literal with single quotes, which is not JSON: write it with `json.dumps`";
+    Diagnostic::new(diagnostics::UNREADABLE_RECORD, message)
 }
 
 fn not_an_object(line: &str) -> Diagnostic {

@@ -11,6 +11,14 @@ use std::io;
 pub(super) trait RowReader {
     /// Returns the next row in file order, or `None` at the end of the file. Blank lines are skipped.
     fn next_row(&mut self) -> io::Result<Option<ParsedRow>>;
+
+    /// Warnings since the last call, with their lines.
+    fn take_warnings(&mut self) -> Vec<(u64, Diagnostic)>;
+
+    /// Error that ended the file before its end, of the file as a whole.
+    fn take_file_error(&mut self) -> Option<Diagnostic> {
+        None
+    }
 }
 
 /// Turns the records of a reader into rows.
@@ -45,7 +53,7 @@ pub(super) struct ValidRow {
 /// Why a row is no example.
 #[derive(Debug)]
 pub(super) enum UnusableRow {
-    /// Errors of the row.
+    /// Errors of the row: at least one, unless an error of the file stands for them.
     Invalid(Vec<Diagnostic>),
     /// The row itself says that it is not to be read; with the reason.
     LeftOut(String),
@@ -54,6 +62,13 @@ pub(super) enum UnusableRow {
 impl ParsedRow {
     pub fn invalid(line: u64, diagnostic: Diagnostic) -> Self {
         Self { line, content: Err(diagnostic.into()) }
+    }
+
+    /// Removes the errors with this code. A row without other errors stays unusable.
+    pub fn remove_errors(&mut self, code: &str) {
+        if let Err(UnusableRow::Invalid(errors)) = &mut self.content {
+            errors.retain(|error| error.code != code);
+        }
     }
 }
 
@@ -64,6 +79,16 @@ impl ValidRow {
 }
 
 impl UnusableRow {
+    /// Adds a sentence to the errors with this code.
+    pub fn with_note(mut self, code: &str, note: &str) -> Self {
+        if let Self::Invalid(errors) = &mut self {
+            for error in errors.iter_mut().filter(|error| error.code == code) {
+                error.message = format!("{}. {note}", error.message);
+            }
+        }
+        self
+    }
+
     /// Both values, or the errors of both.
     pub fn both<A, B>(first: Result<A, Diagnostic>, second: Result<B, Diagnostic>) -> Result<(A, B), Self> {
         match (first, second) {
@@ -91,7 +116,7 @@ pub(super) fn decode_utf8<'a>(raw: &'a [u8], line: u64, source: &LineSource) -> 
         let bad_line = line + valid_prefix.iter().filter(|byte| **byte == b'\n').count() as u64;
         let column = source.column(bad_line, valid_prefix.len() - line_start);
         let message =
-            format!("byte {column} of line {bad_line} (0x{bad_byte:02X}) is not UTF-8: save the file as UTF-8");
+            format!("byte {column} of line {bad_line} (0x{bad_byte:02X}) is not UTF-8: save the file as UTF-8, or name its `\"encoding\"`");
         Diagnostic::new(diagnostics::BAD_UTF8, message)
     })
 }

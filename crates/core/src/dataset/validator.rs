@@ -27,6 +27,7 @@ pub(super) struct RowValidator<'a> {
     limits: &'a Limits,
     collector: DiagnosticCollector,
     rows: u64,
+    has_all_rows: bool,
     examples: Vec<Example>,
     labels: LabelTable,
     duplicates: DuplicateIndex,
@@ -52,6 +53,7 @@ impl<'a> RowValidator<'a> {
             limits,
             collector: DiagnosticCollector::default(),
             rows: 0,
+            has_all_rows: true,
             examples: Vec::new(),
             labels: LabelTable::default(),
             duplicates: DuplicateIndex::default(),
@@ -74,6 +76,19 @@ impl<'a> RowValidator<'a> {
     pub fn reject_file(mut self, line: Option<u64>, diagnostic: Diagnostic) -> ValidatedDataset {
         self.collector.push_error(line, diagnostic);
         self.into_validated()
+    }
+
+    /// Adds an error of the file as a whole, which leaves rows out: nothing is concluded from the others.
+    pub fn push_file_error(&mut self, diagnostic: Diagnostic) {
+        self.has_all_rows = false;
+        self.collector.push_error(None, diagnostic);
+    }
+
+    /// Adds warnings of the reader, with their lines.
+    pub fn push_warnings(&mut self, warnings: Vec<(u64, Diagnostic)>) {
+        if !warnings.is_empty() {
+            self.collector.merge_warnings(warnings);
+        }
     }
 
     /// Validates the next row. Breaks once the file has too many rows.
@@ -171,7 +186,7 @@ impl<'a> RowValidator<'a> {
             Some(diagnostic) => self.collector.push_file_warning(diagnostic),
             None => {}
         }
-        if let Some(diagnostic) = self.file_error() {
+        if let Some(diagnostic) = self.file_error().filter(|_| self.has_all_rows) {
             self.collector.push_error(None, diagnostic);
         }
         if row_format(self.schema).warns_about_single_labels() {

@@ -4,8 +4,8 @@
 //! of this folder and no other task. The enum [`Config`] is matched by `tasks!` alone; all other code calls [`Task`].
 
 pub mod calibration;
-mod confidence;
 pub mod causal_language_model;
+mod confidence;
 pub mod decision_threshold;
 pub mod embedding;
 mod example;

@@ -6,4 +6,5 @@ mod properties;
 mod support;
 mod tables;
 mod truncation;
+mod user_files;
 mod warnings;

@@ -15,13 +15,18 @@ fn file_without_rows_is_refused() {
 }
 
 #[test]
-fn utf16_file_is_refused() {
-    let bytes: Vec<u8> = "\u{feff}text,label\na,x\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    for file in [csv(&bytes), jsonl(&bytes)] {
-        let report = file.check().report;
-        assert_eq!((report.errors[0].line, report.errors[0].code.as_str()), (Some(1), "bad_utf8"));
-        assert!(report.errors[0].message.contains("UTF-16"));
-    }
+fn utf16_file_with_a_mark_is_read() {
+    let bytes: Vec<u8> = "\u{feff}text,label\na,x\nb,y\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(csv(&bytes).examples(), expected_examples(&[(2, "a", "x"), (3, "b", "y")]));
+}
+
+#[test]
+fn several_lines_in_another_encoding_are_one_error() {
+    let text = b"text,label\ngr\xf6\xdfer,x\n,x\nsch\xf6n,y\nb,y\n";
+    let file = csv(text);
+    assert_eq!(file.errors(), expected_diagnostics(&[(0, "unknown_encoding"), (3, "empty_text")]));
+    let skipped = csv(text).skip_bad_rows().check().report;
+    assert_eq!((skipped.warning_counts["bad_utf8"], skipped.examples), (2, 1));
 }
 
 #[test]

@@ -54,7 +54,7 @@ proptest! {
         let file = File::new(format, &bytes).with_limits(|limits| limits.max_record_bytes = limit);
         let file = if skip { file.skip_bad_rows() } else { file };
         let checked = file.check();
-        let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = 1 + bytes.iter().filter(|byte| [b'\n', b'\r'].contains(byte)).count() as u64;
         for diagnostic in checked.report.errors.iter().chain(&checked.report.warnings) {
             prop_assert!(diagnostic.line.is_none_or(|line| (1..=lines).contains(&line)), "{diagnostic:?}");
         }

@@ -109,7 +109,8 @@ fn text_after_a_closing_quote_is_an_error() {
 
 #[test]
 fn bad_utf8_error_names_line_and_byte() {
-    let file = csv(b"text,label\n\"one\ntw\xf6\",x\nb,y\nc\xff,x\nd,x\n");
+    // A character beyond ASCII shows that the file is UTF-8.
+    let file = csv(b"text,label\n\"one\ntw\xf6\",x\n\xc3\xa9,y\nc\xff,x\nd,x\n");
     assert_eq!(file.errors(), expected_diagnostics(&[(2, "bad_utf8"), (5, "bad_utf8")]));
     let messages: Vec<String> = file.check().report.errors.into_iter().map(|error| error.message).collect();
     assert!(messages[0].starts_with("byte 3 of line 3 (0xF6)"), "{messages:?}");

@@ -1,0 +1,339 @@
+//! The first sheet with cells of an Excel workbook, as CSV: a record per row of the sheet, blank ones included.
+
+use super::{LimitedWriter, unpack};
+use crate::dataset::diagnostics::{self, Diagnostic, quote, quote_list};
+use calamine::{Cell, DataRef, Reader, SheetType, Xlsx, XlsxError};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
+use std::thread;
+
+/// Last row and column that Excel has.
+const MAX_ROWS: u32 = 1 << 20;
+const MAX_COLUMNS: u32 = 1 << 14;
+
+/// Converts a workbook into `target`. Returns warnings with their rows.
+///
+/// # Errors
+/// A diagnostic for a workbook that is damaged, has no cells, or is too large.
+pub(super) fn write_first_sheet(
+    file: &File,
+    target: &File,
+    max_bytes: u64,
+) -> io::Result<Result<Vec<(u64, Diagnostic)>, Diagnostic>> {
+    // The decoder may panic on damaged files.
+    let converted = thread::scope(|scope| {
+        let convert = || convert(file, target, max_bytes);
+        thread::Builder::new()
+            .name("workbook".to_string())
+            .spawn_scoped(scope, convert)
+            .map(thread::ScopedJoinHandle::join)
+    })?;
+    converted.unwrap_or_else(|_| Ok(Err(damaged("its content contradicts itself"))))
+}
+
+fn convert(file: &File, target: &File, max_bytes: u64) -> io::Result<Result<Vec<(u64, Diagnostic)>, Diagnostic>> {
+    if let Err(diagnostic) = check_unpacked_size(file, max_bytes)? {
+        return Ok(Err(diagnostic));
+    }
+    let mut reader = BufReader::new(file.try_clone()?);
+    reader.rewind()?;
+    let mut workbook = match Xlsx::new(reader) {
+        Ok(workbook) => workbook,
+        Err(error) => return Ok(Err(not_readable(&error))),
+    };
+    let sheets = workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
+    let sheets: Vec<String> = sheets.map(|sheet| sheet.name.clone()).collect();
+    let mut table: Option<(String, Table<'_>)> = None;
+    let mut other_sheets = Vec::new();
+    for name in sheets {
+        if table.is_some() {
+            match has_cells(&mut workbook, &name) {
+                Ok(true) => other_sheets.push(name),
+                Ok(false) => {}
+                Err(error) => return Ok(Err(not_readable(&error))),
+            }
+            continue;
+        }
+        let mut writer = Table::new(target, max_bytes);
+        match writer.write_sheet(&mut workbook, &name)? {
+            Ok(0) => {}
+            Ok(_) => table = Some((name, writer)),
+            Err(diagnostic) => return Ok(Err(diagnostic)),
+        }
+    }
+    let Some((name, table)) = table else {
+        let message = "the workbook has no cells: put a header and a row for each example into its first sheet";
+        return Ok(Err(Diagnostic::new(diagnostics::NO_USABLE_ROW, message)));
+    };
+    let mut warnings = table.finish()?;
+    if !other_sheets.is_empty() {
+        let message = format!(
+            "the rows are those of the sheet {}; other sheets are not read: {}",
+            quote(&name),
+            quote_list(other_sheets.iter().map(String::as_str))
+        );
+        warnings.insert(0, (1, Diagnostic::new(diagnostics::NOT_READ, message)));
+    }
+    Ok(Ok(warnings))
+}
+
+type Workbook = Xlsx<BufReader<File>>;
+
+/// Unpacks the workbook's parts once without keeping them, because their declared sizes may be wrong.
+fn check_unpacked_size(file: &File, max_bytes: u64) -> io::Result<Result<(), Diagnostic>> {
+    let mut archive = match unpack::open_archive(file)? {
+        Ok(archive) => archive,
+        Err(diagnostic) => return Ok(Err(diagnostic)),
+    };
+    let mut remaining = max_bytes;
+    for index in 0..archive.len() {
+        let Ok(entry) = archive.by_index(index) else { return Ok(Err(damaged("a part of it cannot be unpacked"))) };
+        match io::copy(&mut entry.take(remaining + 1), &mut io::sink()) {
+            Ok(bytes) if bytes <= remaining => remaining -= bytes,
+            Ok(_) => return Ok(Err(super::too_many_bytes(max_bytes))),
+            Err(error) => return Ok(Err(damaged(&error.to_string()))),
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn has_cells(workbook: &mut Workbook, sheet: &str) -> Result<bool, XlsxError> {
+    let mut cells = workbook.worksheet_cells_reader(sheet)?;
+    while let Some(cell) = cells.next_cell()? {
+        if *cell.get_value() != DataRef::Empty {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Writer of a sheet's rows.
+struct Table<'a> {
+    writer: LimitedWriter<'a>,
+    /// Text of the row so far.
+    record: Vec<u8>,
+    /// Number of the row, from 0, and of its next column.
+    row: u32,
+    column: u32,
+    /// Columns of the header.
+    header_columns: u32,
+    first_error: Option<(u64, String)>,
+}
+
+impl<'a> Table<'a> {
+    fn new(target: &'a File, max_bytes: u64) -> Self {
+        let writer = LimitedWriter::new(target, max_bytes);
+        Self { writer, record: Vec::new(), row: 0, column: 0, header_columns: 0, first_error: None }
+    }
+
+    /// Writes the cells of a sheet and returns their number.
+    fn write_sheet(&mut self, workbook: &mut Workbook, sheet: &str) -> io::Result<Result<u64, Diagnostic>> {
+        let mut cells = match workbook.worksheet_cells_reader(sheet) {
+            Ok(cells) => cells,
+            Err(error) => return Ok(Err(not_readable(&error))),
+        };
+        let mut count = 0;
+        loop {
+            match cells.next_cell() {
+                Ok(None) => break,
+                Ok(Some(cell)) if *cell.get_value() == DataRef::Empty => {}
+                Ok(Some(cell)) => {
+                    count += 1;
+                    if let Err(diagnostic) = self.push(&cell)? {
+                        return Ok(Err(diagnostic));
+                    }
+                }
+                Err(error) => return Ok(Err(not_readable(&error))),
+            }
+        }
+        Ok(if count > 0 { self.end_row()?.map(|()| count) } else { Ok(0) })
+    }
+
+    fn push(&mut self, cell: &Cell<DataRef<'_>>) -> io::Result<Result<(), Diagnostic>> {
+        let (row, column) = cell.get_position();
+        if row >= MAX_ROWS || column >= MAX_COLUMNS || row < self.row || (row == self.row && column < self.column) {
+            return Ok(Err(damaged("its cells are not in order")));
+        }
+        while self.row < row {
+            if let Err(diagnostic) = self.end_row()? {
+                return Ok(Err(diagnostic));
+            }
+        }
+        while self.column < column {
+            self.end_cell();
+        }
+        let text = cell_text(cell.get_value());
+        if let DataRef::Error(error) = cell.get_value() {
+            self.first_error.get_or_insert((u64::from(row) + 1, error.to_string()));
+        }
+        self.record.push(b'"');
+        for byte in text.bytes() {
+            self.record.extend(std::iter::repeat_n(byte, 1 + usize::from(byte == b'"')));
+        }
+        self.record.push(b'"');
+        self.end_cell();
+        Ok(Ok(()))
+    }
+
+    /// Ends a cell; the separator follows it.
+    fn end_cell(&mut self) {
+        self.record.push(b',');
+        self.column += 1;
+    }
+
+    /// Writes the row, with the header's number of columns unless it has more.
+    fn end_row(&mut self) -> io::Result<Result<(), Diagnostic>> {
+        if self.column > 0 {
+            if self.header_columns == 0 {
+                self.header_columns = self.column;
+            }
+            while self.column < self.header_columns {
+                self.end_cell();
+            }
+            // The separator after the last cell.
+            self.record.pop();
+        }
+        self.record.push(b'\n');
+        let written = self.writer.write(&self.record)?;
+        self.record.clear();
+        self.row += 1;
+        self.column = 0;
+        Ok(written)
+    }
+
+    fn finish(self) -> io::Result<Vec<(u64, Diagnostic)>> {
+        self.writer.finish()?;
+        let warning = |(row, error)| {
+            let message = format!(
+                "this row and perhaps later ones hold formula errors such as {error}, which are read as empty cells"
+            );
+            (row, Diagnostic::new(diagnostics::NOT_READ, message))
+        };
+        Ok(self.first_error.map(warning).into_iter().collect())
+    }
+}
+
+/// Text of a cell, as Excel writes it into CSV files, with dates in the form of ISO 8601.
+fn cell_text(value: &DataRef<'_>) -> String {
+    match value {
+        DataRef::Int(number) => number.to_string(),
+        DataRef::Float(number) => number.to_string(),
+        DataRef::String(text) => text.clone(),
+        DataRef::SharedString(text) => (*text).to_string(),
+        DataRef::Bool(true) => "TRUE".to_string(),
+        DataRef::Bool(false) => "FALSE".to_string(),
+        DataRef::DateTime(time) if time.is_duration() => time.as_f64().to_string(),
+        DataRef::DateTime(time) => match time.to_ymd_hms_milli() {
+            (year, month, day, 0, 0, 0, 0) => format!("{year:04}-{month:02}-{day:02}"),
+            (year, month, day, hour, minute, second, _) => {
+                format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+            }
+        },
+        DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => text.clone(),
+        DataRef::Error(_) | DataRef::Empty => String::new(),
+    }
+}
+
+fn not_readable(error: &XlsxError) -> Diagnostic {
+    match error {
+        XlsxError::Password => {
+            let message = "the workbook has a password: save it without one, or as CSV UTF-8";
+            Diagnostic::new(diagnostics::DAMAGED_FILE, message)
+        }
+        error => damaged(&error.to_string()),
+    }
+}
+
+fn damaged(reason: &str) -> Diagnostic {
+    let message = format!("the Excel workbook cannot be read ({reason}): save it again as .xlsx, or as CSV UTF-8");
+    Diagnostic::new(diagnostics::DAMAGED_FILE, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::zip::ZipWriter;
+    use ::zip::write::SimpleFileOptions;
+    use std::io::Write;
+
+    /// Workbook whose sheets have this XML between `<sheetData>` and its end.
+    fn workbook(sheets: &[(&str, &str)]) -> File {
+        let mut archive = ZipWriter::new(tempfile::tempfile().unwrap());
+        let mut part = |name: &str, text: &str| {
+            archive.start_file(name, SimpleFileOptions::default()).unwrap();
+            archive.write_all(text.as_bytes()).unwrap();
+        };
+        part("[Content_Types].xml", "<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>");
+        part(
+            "_rels/.rels",
+            "<Relationships xmlns=\"http://schemas.openxmlformats.org/package/2006/relationships\"><Relationship Id=\"rId1\" \
+             Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument\" Target=\"xl/workbook.xml\"/>\
+             </Relationships>",
+        );
+        let (mut entries, mut relations) = (String::new(), String::new());
+        for (index, (name, cells)) in sheets.iter().enumerate() {
+            entries += &format!("<sheet name=\"{name}\" sheetId=\"{0}\" r:id=\"rId{0}\"/>", index + 1);
+            relations += &format!(
+                "<Relationship Id=\"rId{0}\" Target=\"worksheets/sheet{0}.xml\" \
+                 Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet\"/>",
+                index + 1
+            );
+            let sheet = format!(
+                "<worksheet xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\"><sheetData>{cells}</sheetData></worksheet>"
+            );
+            part(&format!("xl/worksheets/sheet{}.xml", index + 1), &sheet);
+        }
+        part(
+            "xl/workbook.xml",
+            &format!(
+                "<workbook xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\" \
+                 xmlns:r=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships\"><sheets>{entries}</sheets></workbook>"
+            ),
+        );
+        part(
+            "xl/_rels/workbook.xml.rels",
+            &format!(
+                "<Relationships xmlns=\"http://schemas.openxmlformats.org/package/2006/relationships\">{relations}</Relationships>"
+            ),
+        );
+        archive.finish().unwrap()
+    }
+
+    fn text_cell(reference: &str, text: &str) -> String {
+        format!("<c r=\"{reference}\" t=\"inlineStr\"><is><t xml:space=\"preserve\">{text}</t></is></c>")
+    }
+
+    fn converted(file: &File, max_bytes: u64) -> Result<(String, Vec<(u64, Diagnostic)>), Diagnostic> {
+        let mut target = tempfile::tempfile().unwrap();
+        let warnings = write_first_sheet(file, &target, max_bytes).unwrap()?;
+        target.rewind().unwrap();
+        Ok((io::read_to_string(target).unwrap(), warnings))
+    }
+
+    #[test]
+    fn first_sheet_with_cells_is_a_record_per_row() {
+        let header = format!("<row r=\"2\">{}{}</row>", text_cell("A2", "text"), text_cell("B2", "label"));
+        let rows = format!(
+            "<row r=\"3\">{}<c r=\"B3\"><v>1</v></c></row><row r=\"5\"><c r=\"B5\"><v>2.5</v></c></row>\
+             <row r=\"6\">{}<c r=\"B6\" t=\"e\"><v>#N/A</v></c></row>",
+            text_cell("A3", "a \"b\"\nc"),
+            text_cell("A6", "d"),
+        );
+        let file = workbook(&[("Empty", ""), ("Rows", &(header + &rows)), ("Notes", &text_cell("A1", "x"))]);
+        let (text, warnings) = converted(&file, 1 << 16).unwrap();
+        assert_eq!(text, "\n\"text\",\"label\"\n\"a \"\"b\"\"\nc\",\"1\"\n\n,\"2.5\"\n\"d\",\"\"\n");
+        let warnings: Vec<_> = warnings.iter().map(|(row, warning)| (*row, warning.message.as_str())).collect();
+        assert!(warnings[0].0 == 1 && warnings[0].1.contains("\"Notes\""), "{warnings:?}");
+        assert!(warnings[1].0 == 6 && warnings[1].1.contains("#N/A"), "{warnings:?}");
+    }
+
+    #[test]
+    fn workbooks_that_are_empty_damaged_or_too_large_are_refused() {
+        assert_eq!(converted(&workbook(&[("Empty", "")]), 1 << 16).unwrap_err().code, "no_usable_row");
+        let large = workbook(&[("Rows", &text_cell("A1", &"x".repeat(10_000)))]);
+        assert_eq!(converted(&large, 1000).unwrap_err().code, "too_many_bytes");
+        let mut damaged = tempfile::tempfile().unwrap();
+        damaged.write_all(b"PK\x03\x04 no archive").unwrap();
+        assert_eq!(converted(&damaged, 1000).unwrap_err().code, "damaged_file");
+    }
+}

@@ -1,0 +1,431 @@
+//! Structure of a JSON document: objects on lines, an array, an array in an object, or a form that holds no rows.
+
+use super::text_start;
+use crate::dataset::content::{Content, SAMPLE_BYTES};
+use crate::dataset::diagnostics::{self, Diagnostic, quote, quote_list};
+use crate::dataset::format::Format;
+use crate::dataset::line_source::{LineSource, Position};
+use std::io;
+
+/// Members of an object that are looked at, and the length of a name that is kept.
+const MAX_MEMBERS: usize = 64;
+const MAX_NAME_BYTES: usize = 200;
+
+/// Names under which tools put the array of rows beside other members.
+const ROWS_NAMES: [&str; 10] =
+    ["data", "rows", "examples", "items", "records", "instances", "samples", "entries", "documents", "dataset"];
+/// Names of lists of objects that are a field of one row.
+const FIELD_NAMES: [&str; 16] = [
+    "messages",
+    "conversations",
+    "conversation",
+    "dialog",
+    "dialogue",
+    "turns",
+    "entities",
+    "spans",
+    "annotations",
+    "tools",
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "labels",
+    "tokens",
+];
+const SPLIT_NAMES: [&str; 7] = ["train", "test", "validation", "valid", "val", "dev", "eval"];
+/// Names of lists that make one row, although every member of the object is a list.
+const TOKEN_NAMES: [&str; 5] = ["tokens", "words", "tags", "ner_tags", "labels"];
+
+/// Where the rows of a JSON document are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::dataset) enum RowsPosition {
+    /// They are the values of the document, or the elements of its array.
+    Document,
+    /// They are the elements of the array that begins here.
+    Member { name: String, start: Position, other_names: Vec<String> },
+}
+
+/// First value of a document.
+#[derive(Debug, PartialEq, Eq)]
+enum FirstValue {
+    /// An array, and the first byte of its first element.
+    Array(Option<u8>),
+    Object {
+        members: Vec<Member>,
+        lines: Lines,
+        followed_by: Rest,
+    },
+    /// The file ends in the object.
+    Unclosed,
+    /// An object or a list of objects that begins with `{'`.
+    Python,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lines {
+    One,
+    Several,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    MoreValues,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Member {
+    name: String,
+    start: Position,
+    kind: MemberKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum MemberKind {
+    Scalar,
+    ListOfObjects,
+    ListOfLists,
+    List,
+    /// An object and its first name.
+    Object(String),
+}
+
+/// Format of a file that begins with `{` or `[`.
+///
+/// # Errors
+/// A diagnostic with the conversion for a document that holds no list of objects.
+pub(super) fn detect_json(content: &Content, named: Option<Format>) -> io::Result<Result<Format, Diagnostic>> {
+    let sample = content.sample()?;
+    if has_objects_on_lines(text_start(&sample), sample.len() < SAMPLE_BYTES) {
+        return Ok(Ok(Format::Jsonl));
+    }
+    Ok(match FirstValue::scan(content.lines()?)? {
+        FirstValue::Python => Err(python_literals()),
+        FirstValue::Array(None | Some(b'{')) => Ok(Format::Json),
+        FirstValue::Array(Some(b'[')) => Err(no_rows(
+            "a JSON array of lists",
+            "`python -c \"import json, pandas; pandas.DataFrame(json.load(open('rows.json')), columns=['text', \
+             'label']).to_json('rows.jsonl', orient='records', lines=True)\"` with the names of its columns",
+        )),
+        FirstValue::Array(Some(_)) => {
+            Err(no_rows("a JSON array of values without names", "`jq -c '.[] | {text: .}' rows.json > rows.jsonl`"))
+        }
+        FirstValue::Unclosed if named == Some(Format::Json) => Ok(Format::Json),
+        FirstValue::Unclosed => Ok(Format::Jsonl),
+        FirstValue::Object { lines: Lines::One, followed_by: Rest::MoreValues, .. } => Ok(Format::Jsonl),
+        FirstValue::Object { lines: Lines::Several, followed_by: Rest::MoreValues, .. } => Ok(Format::Json),
+        FirstValue::Object { members, lines, followed_by: Rest::Nothing } => match rows_member(&members) {
+            Ok(None) if lines == Lines::One => Ok(Format::Jsonl),
+            Ok(_) => Ok(Format::Json),
+            Err(diagnostic) => Err(diagnostic),
+        },
+    })
+}
+
+/// Finds the rows of a document of the format `json`.
+pub(in crate::dataset) fn find_rows(source: LineSource) -> io::Result<RowsPosition> {
+    let FirstValue::Object { mut members, followed_by: Rest::Nothing, .. } = FirstValue::scan(source)? else {
+        return Ok(RowsPosition::Document);
+    };
+    let Ok(Some(index)) = rows_member(&members) else { return Ok(RowsPosition::Document) };
+    let rows = members.remove(index);
+    let other_names = members.into_iter().map(|member| member.name).collect();
+    Ok(RowsPosition::Member { name: rows.name, start: rows.start, other_names })
+}
+
+/// Whether most lines of a sample hold one object each.
+fn has_objects_on_lines(sample: &[u8], is_complete: bool) -> bool {
+    let mut lines: Vec<&[u8]> = sample.split(|byte| *byte == b'\n').collect();
+    if !is_complete {
+        lines.pop();
+    }
+    let is_object = |line: &&&[u8]| {
+        let line = line.trim_ascii_end();
+        line.starts_with(b"{\"") && line.strip_suffix(b",").unwrap_or(line).ends_with(b"}")
+    };
+    let lines: Vec<&[u8]> = lines.into_iter().filter(|line| !line.trim_ascii().is_empty()).collect();
+    lines.len() > 1 && lines.iter().filter(is_object).count() * 2 >= lines.len()
+}
+
+/// Index of the member with the rows; `None` if the object is a row itself.
+fn rows_member(members: &[Member]) -> Result<Option<usize>, Diagnostic> {
+    let names = |kind: MemberKind| {
+        members.iter().filter(|member| member.kind == kind).map(|member| member.name.as_str()).collect::<Vec<_>>()
+    };
+    let lists = names(MemberKind::ListOfObjects);
+    let index_of = |name: &str| members.iter().position(|member| member.name == name);
+    let is_one_of = |set: &[&str], name: &str| set.contains(&name.to_ascii_lowercase().as_str());
+    let splits: Vec<&str> = lists.iter().copied().filter(|name| is_one_of(&SPLIT_NAMES, name)).collect();
+    match (splits.as_slice(), lists.as_slice()) {
+        ([first, _, ..], _) => return Err(several_splits(&splits, first)),
+        (_, [only]) if members.len() == 1 && !is_one_of(&FIELD_NAMES, only) => return Ok(Some(0)),
+        _ => {}
+    }
+    if let Some(rows) = lists.iter().find(|name| is_one_of(&ROWS_NAMES, name)) {
+        return Ok(index_of(rows));
+    }
+    let is_number = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    let is_numbered = |member: &Member| matches!(&member.kind, MemberKind::Object(first) if is_number(first));
+    let pandas = |orient: &str| {
+        format!(
+            "`python -c \"import pandas; pandas.read_json('rows.json'{orient}).to_json('rows.jsonl', orient='records', lines=True)\"`"
+        )
+    };
+    if index_of("columns").is_some() && names(MemberKind::ListOfLists).contains(&"data") {
+        return Err(no_rows("a table with its columns and its data apart", &pandas(", orient='split'")));
+    }
+    let is_column = |member: &Member| member.kind == MemberKind::List && !is_one_of(&TOKEN_NAMES, &member.name);
+    if !members.is_empty() && (members.iter().all(is_numbered) || (members.len() > 1 && members.iter().all(is_column)))
+    {
+        return Err(no_rows("an object with a list of values for each column", &pandas("")));
+    }
+    let is_row = |member: &Member| matches!(member.kind, MemberKind::Object(_)) && is_number(&member.name);
+    if members.len() > 1 && members.iter().all(is_row) {
+        return Err(no_rows("an object with a member for each row", &pandas(", orient='index'")));
+    }
+    Ok(None)
+}
+
+fn no_rows(form: &str, conversion: &str) -> Diagnostic {
+    let message = format!("the file is {form}, and rows are JSON objects: convert it with {conversion}");
+    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
+}
+
+fn several_splits(splits: &[&str], first: &str) -> Diagnostic {
+    let message = format!(
+        "the file holds the splits {}: send each as its own file, such as that of `jq -c '.[{}][]' rows.json > {first}.jsonl`, and name \
+         the validation split in `\"validation\": {{\"dataset_id\": \"…\"}}`",
+        quote_list(splits.iter().copied()),
+        quote(first)
+    );
+    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
+}
+
+/// Error for Python literals in place of JSON.
+pub(super) fn python_literals() -> Diagnostic {
+    let message = "the file holds Python literals with single quotes, which are not JSON: convert it with \
+         `python -c \"import ast, json; print(*[json.dumps(ast.literal_eval(line)) for line in open('rows.jsonl') if line.strip()], \
+         sep='\\n')\" > rows-as-json.jsonl`";
+    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
+}
+
+/// Bytes of a source, with the position of the last one.
+struct Bytes {
+    source: LineSource,
+    chunk: Vec<u8>,
+    next: usize,
+    chunk_start: Position,
+}
+
+impl Bytes {
+    fn new(source: LineSource) -> Self {
+        Self { chunk_start: source.position(), source, chunk: Vec::new(), next: 0 }
+    }
+
+    fn next(&mut self) -> io::Result<Option<u8>> {
+        if self.next == self.chunk.len() {
+            self.chunk.clear();
+            self.next = 0;
+            self.chunk_start = self.source.position();
+            self.source.read_chunk(&mut self.chunk)?;
+        }
+        let byte = self.chunk.get(self.next).copied();
+        self.next += usize::from(byte.is_some());
+        Ok(byte)
+    }
+
+    fn next_visible(&mut self) -> io::Result<Option<u8>> {
+        loop {
+            match self.next()? {
+                Some(byte) if byte.is_ascii_whitespace() => {}
+                byte => return Ok(byte),
+            }
+        }
+    }
+
+    /// Position of the byte that was returned last.
+    fn position(&self) -> Position {
+        Position { offset: self.chunk_start.offset + self.next.saturating_sub(1) as u64, line: self.chunk_start.line }
+    }
+
+    /// Reads the rest of a string after its opening quote; returns its first bytes.
+    fn read_string(&mut self) -> io::Result<Option<String>> {
+        let mut text = Vec::new();
+        loop {
+            let byte = match self.next()? {
+                Some(b'"') => return Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+                Some(b'\\') => self.next()?,
+                byte => byte,
+            };
+            match byte {
+                None => return Ok(None),
+                Some(byte) if text.len() < MAX_NAME_BYTES => text.push(byte),
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+impl FirstValue {
+    fn scan(source: LineSource) -> io::Result<Self> {
+        let mut bytes = Bytes::new(source);
+        match bytes.next_visible()? {
+            Some(b'[') => {
+                let first = bytes.next_visible()?;
+                let is_python = first == Some(b'{') && bytes.next_visible()? == Some(b'\'');
+                Ok(if is_python { Self::Python } else { Self::Array(first.filter(|byte| *byte != b']')) })
+            }
+            Some(_) => Self::scan_object(bytes),
+            None => Ok(Self::Unclosed),
+        }
+    }
+
+    /// Scans an object after its opening brace.
+    fn scan_object(mut bytes: Bytes) -> io::Result<Self> {
+        let first_line = bytes.position().line;
+        let mut members: Vec<Member> = Vec::new();
+        loop {
+            let name = match bytes.next_visible()? {
+                Some(b'}') => break,
+                Some(b'\'') if members.is_empty() => return Ok(Self::Python),
+                Some(b',') => continue,
+                Some(b'"') => bytes.read_string()?,
+                _ => None,
+            };
+            let (Some(name), Some(b':')) = (name, bytes.next_visible()?) else { return Ok(Self::Unclosed) };
+            let Some((start, kind, is_last)) = scan_value(&mut bytes)? else { return Ok(Self::Unclosed) };
+            if members.len() < MAX_MEMBERS {
+                members.push(Member { name, start, kind });
+            }
+            if is_last {
+                break;
+            }
+        }
+        let lines = if bytes.position().line == first_line { Lines::One } else { Lines::Several };
+        let mut next = bytes.next_visible()?;
+        while next == Some(b',') {
+            next = bytes.next_visible()?;
+        }
+        let followed_by = if next.is_some() { Rest::MoreValues } else { Rest::Nothing };
+        Ok(Self::Object { members, lines, followed_by })
+    }
+}
+
+/// Scans the value of a member. The flag says that the brace that closes the object follows a number, `true`, `false` or `null`, and is
+/// read. `None` at the end of the file.
+fn scan_value(bytes: &mut Bytes) -> io::Result<Option<(Position, MemberKind, bool)>> {
+    let first = bytes.next_visible()?;
+    let start = bytes.position();
+    let kind = match first {
+        None => return Ok(None),
+        Some(b'"') => return Ok(bytes.read_string()?.map(|_| (start, MemberKind::Scalar, false))),
+        Some(b'{' | b'[') => first,
+        Some(_) => loop {
+            match bytes.next()? {
+                None => return Ok(None),
+                Some(b',') => return Ok(Some((start, MemberKind::Scalar, false))),
+                Some(b'}') => return Ok(Some((start, MemberKind::Scalar, true))),
+                Some(_) => {}
+            }
+        },
+    };
+    let is_object = kind == Some(b'{');
+    let mut kind = if is_object { MemberKind::Object(String::new()) } else { MemberKind::List };
+    let (mut depth, mut is_first) = (1_u64, true);
+    while depth > 0 {
+        let byte = bytes.next_visible()?;
+        match byte {
+            None => return Ok(None),
+            Some(b'{' | b'[') => depth += 1,
+            Some(b'}' | b']') => depth -= 1,
+            Some(b'"') => {
+                let Some(text) = bytes.read_string()? else { return Ok(None) };
+                if is_first && is_object {
+                    kind = MemberKind::Object(text);
+                }
+            }
+            Some(_) => {}
+        }
+        if is_first && !is_object {
+            kind = match byte {
+                Some(b'{') => MemberKind::ListOfObjects,
+                Some(b'[') => MemberKind::ListOfLists,
+                _ => MemberKind::List,
+            };
+        }
+        is_first = false;
+    }
+    Ok(Some((start, kind, false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::options::Options;
+    use std::io::Write;
+
+    fn content(text: &str) -> Content {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Content::open(file.path(), &Options::new(Format::Json), 1 << 20).unwrap().unwrap()
+    }
+
+    fn detected(text: &str) -> Result<Format, String> {
+        detect_json(&content(text), None).unwrap().map_err(|diagnostic| diagnostic.message)
+    }
+
+    #[test]
+    fn lines_and_documents_are_told_apart() {
+        for text in [
+            "{\"text\": \"a\"}\n{\"text\": \"b\"}\n",
+            "{\"text\": \"a\"},\n{\"text\": \"b\"},\n",
+            "{\"text\": \"a\"}",
+            "{\"messages\": [{\"role\": \"user\"}]}\n",
+            "{\"tokens\": [\"a\"], \"tags\": [\"O\"]}\n",
+            "{\"text\": \"a\"\n{\"text\": \"b\"}\n{\"text\": \"c\"}\n",
+        ] {
+            assert_eq!(detected(text), Ok(Format::Jsonl), "{text}");
+        }
+        for text in [
+            "[{\"text\": \"a\"}]",
+            "[]",
+            "\u{feff}\n [\n{\"text\": \"a\"}]",
+            "{\n\"text\": \"a\"\n}\n{\n\"text\": \"b\"\n}\n",
+            "{\"data\": [{\"text\": \"a\"}]}",
+            "{\"version\": 1, \"data\": [{\"text\": \"a\"}], \"x\": null}",
+            "{\"anything\": [{\"text\": \"a\"}]}",
+            "{\"train\": [{\"text\": \"a\"}]}",
+        ] {
+            assert_eq!(detected(text), Ok(Format::Json), "{text}");
+        }
+    }
+
+    #[test]
+    fn documents_without_rows_are_refused_with_their_conversion() {
+        for (text, conversion) in [
+            ("{\"text\": {\"0\": \"a\"}, \"label\": {\"0\": \"x\"}}", "read_json('rows.json')"),
+            ("{\"text\": [\"a\"], \"label\": [\"x\"]}", "read_json('rows.json')"),
+            ("{\"0\": {\"text\": \"a\"}, \"1\": {\"text\": \"b\"}}", "orient='index'"),
+            ("{\"columns\": [\"text\"], \"index\": [0], \"data\": [[\"a\"]]}", "orient='split'"),
+            ("{\"train\": [{\"text\": \"a\"}], \"test\": [{\"text\": \"b\"}]}", "jq -c '.[\"train\"][]'"),
+            ("[[\"a\", \"x\"]]", "DataFrame"),
+            ("[\"a\", \"b\"]", "jq -c"),
+            ("{'text': 'a'}\n{'text': 'b'}\n", "literal_eval"),
+            ("[{'text': 'a'}]", "literal_eval"),
+        ] {
+            let message = detected(text).unwrap_err();
+            assert!(message.contains(conversion), "{message}");
+        }
+    }
+
+    #[test]
+    fn position_of_the_rows_is_that_of_their_array() {
+        let text = "{\"version\": \"1\",\n \"rows\": [{\"text\": \"a\"}], \"n\": 3}";
+        let start = Position { offset: text.find('[').unwrap() as u64, line: 2 };
+        let other_names = vec!["version".to_string(), "n".to_string()];
+        let expected = RowsPosition::Member { name: "rows".to_string(), start, other_names };
+        assert_eq!(find_rows(content(text).lines().unwrap()).unwrap(), expected);
+        assert_eq!(find_rows(content("[{\"rows\": [{}]}]").lines().unwrap()).unwrap(), RowsPosition::Document);
+    }
+}
