@@ -34,9 +34,9 @@ fn categories(fields: &Map<String, Value>) -> Result<Vec<String>, Diagnostic> {
     for (label, value) in fields {
         match (value.as_bool(), value.as_f64()) {
             (Some(true), _) => labels.push(label.clone()),
-            (_, Some(number)) if number == 1.0 => labels.push(label.clone()),
+            (_, Some(1.0)) => labels.push(label.clone()),
             (Some(false), _) => {}
-            (_, Some(number)) if number == 0.0 => {}
+            (_, Some(0.0)) => {}
             _ => return Err(wrong_type(format!("the category \"{label}\" has {value}, and has to have 0 or 1"))),
         }
     }

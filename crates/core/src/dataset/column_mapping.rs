@@ -213,7 +213,7 @@ fn number_format(schema: RowSchema, options: &Options, target: &Source<'_>) -> R
     let texts: Vec<String> = column
         .values()
         .filter(|value| value.type_name() != "a number")
-        .filter_map(|value| value.as_text("").ok().map(|text| text.into_owned()))
+        .filter_map(|value| value.as_text("").ok().map(std::borrow::Cow::into_owned))
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     NumberFormat::detect(schema.target_field(), &column.name, &texts, options.decimal)

@@ -76,7 +76,7 @@ impl TableReader {
         }
     }
 
-    fn to_row(&mut self, line: u64) -> ParsedRow {
+    fn parse_row(&mut self, line: u64) -> ParsedRow {
         let splitter = &self.records.splitter;
         let content = match decode_utf8(self.records.record_bytes(), line, &self.records.source) {
             Ok(record) => {
@@ -100,7 +100,7 @@ impl RowReader for TableReader {
                 if self.warns_about_long_records && record.last_line > line {
                     self.warnings.push((line, spans_lines(line, record.last_line)));
                 }
-                self.to_row(line)
+                self.parse_row(line)
             }
             RecordOutcome::Record(fields) => ParsedRow::invalid(line, field_count_mismatch(fields, self.column_count)),
             RecordOutcome::TooLong => ParsedRow::invalid(line, record_too_long(self.max_record_bytes)),

@@ -27,8 +27,8 @@ impl<'a> Record<'a> {
     /// `unreadable_record`.
     pub fn parse_json(line: &'a str) -> Result<Self, Diagnostic> {
         let line = line.trim();
-        if line.starts_with('{') {
-            if line[1..].trim_start().starts_with('\'') {
+        if let Some(content) = line.strip_prefix('{') {
+            if content.trim_start().starts_with('\'') {
                 return Err(python_literal());
             }
             let fields: JsonFields = serde_json::from_str(line).map_err(|error| invalid_json(&error))?;

@@ -34,6 +34,11 @@ pub fn correlation(correlation: f64, examples: usize) -> Option<Interval> {
     Some([-margin, margin].map(|margin| (correlation.atanh() + margin).tanh()))
 }
 
+/// Intervals of the two correlations that tasks report.
+pub fn correlation_intervals(pearson: f64, spearman: f64, examples: usize) -> Vec<(&'static str, Option<Interval>)> {
+    vec![("pearson", correlation(pearson, examples)), ("spearman", correlation(spearman, examples))]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,9 @@
 //! Metrics of an evaluation, and what the tasks' metrics have in common. They are defined as in scikit-learn, seqeval and SciPy.
 
+use super::confidence::Interval;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Metrics of one evaluation.
 pub trait TaskMetrics {
@@ -12,6 +14,11 @@ pub trait TaskMetrics {
 
     /// Adds tables, such as the metrics per class, to the adapter's report.
     fn add_details(&self, _labels: &[String], _report: &mut Value) {}
+
+    /// Confidence intervals of metrics, by name; `None` where there are too few examples.
+    fn intervals(&self) -> Vec<(&'static str, Option<Interval>)> {
+        Vec::new()
+    }
 }
 
 impl dyn TaskMetrics {
@@ -39,6 +46,11 @@ impl dyn TaskMetrics {
     pub fn report(&self, labels: &[String]) -> Value {
         let mut report = self.to_json();
         self.add_details(labels, &mut report);
+        let intervals: BTreeMap<_, _> =
+            self.intervals().into_iter().filter_map(|(metric, interval)| Some((metric, interval?))).collect();
+        if !intervals.is_empty() {
+            report["confidence_intervals"] = json!(intervals);
+        }
         report
     }
 }

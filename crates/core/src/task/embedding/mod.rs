@@ -8,6 +8,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::model::{Pooling, TextLimits, Tokenizer, Tokens};
+use crate::task::confidence::{self, Interval, correlation_intervals};
 use crate::task::metrics::{TaskMetrics, pearson, spearman};
 use crate::task::objective::{Objective, ObjectiveContext};
 use serde::{Deserialize, Serialize};
@@ -191,6 +192,10 @@ impl TaskMetrics for SimilarityMetrics {
     fn to_json(&self) -> Value {
         json!(self)
     }
+
+    fn intervals(&self) -> Vec<(&'static str, Option<Interval>)> {
+        correlation_intervals(self.pearson, self.spearman, self.examples)
+    }
 }
 
 impl TaskMetrics for RetrievalMetrics {
@@ -200,6 +205,11 @@ impl TaskMetrics for RetrievalMetrics {
 
     fn to_json(&self) -> Value {
         json!(self)
+    }
+
+    fn intervals(&self) -> Vec<(&'static str, Option<Interval>)> {
+        let recall = |recall| confidence::proportion(recall, self.examples);
+        vec![("recall_at_1", recall(self.recall_at_1)), ("recall_at_10", recall(self.recall_at_10))]
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::error::{Error, FieldError, Result};
 use crate::model::{TextLimits, Tokenizer, Tokens};
+use crate::task::confidence::{self, Interval};
 use crate::task::lm_loss::TOKEN_METRICS_WIDTH;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{Objective, ObjectiveContext, PairLogProbs};
@@ -199,6 +200,10 @@ impl TaskMetrics for PreferenceMetrics {
 
     fn to_json(&self) -> Value {
         json!(self)
+    }
+
+    fn intervals(&self) -> Vec<(&'static str, Option<Interval>)> {
+        vec![("accuracy", confidence::proportion(self.accuracy, self.examples))]
     }
 }
 

@@ -6,6 +6,7 @@
 use super::{Example, HeadSpec, Input, PostprocessContext, RowSchema, Task, TaskDefaults, UntrainableRows, head};
 use crate::error::Result;
 use crate::model::{ClassificationHeadSpec, Pooling, TextLimits, Tokenizer, Tokens};
+use crate::task::confidence::{Interval, correlation_intervals};
 use crate::task::metrics::{TaskMetrics, pearson, spearman};
 use crate::task::objective::{LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
 use crate::task::row_targets::RowTargets;
@@ -238,6 +239,10 @@ impl TaskMetrics for RegressionMetrics {
 
     fn to_json(&self) -> Value {
         json!(self)
+    }
+
+    fn intervals(&self) -> Vec<(&'static str, Option<Interval>)> {
+        correlation_intervals(self.pearson, self.spearman, self.examples)
     }
 }
 

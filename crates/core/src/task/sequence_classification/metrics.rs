@@ -1,6 +1,7 @@
 //! Metrics of a single-label classifier: accuracy, macro F1, metrics per class, confusion matrix.
 
 use crate::task::calibration;
+use crate::task::confidence::{self, Interval};
 use crate::task::metrics::{PerClass, TaskMetrics, argmax, macro_f1, ratio_or_zero};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -40,6 +41,10 @@ impl TaskMetrics for ClassificationMetrics {
 
     fn to_json(&self) -> Value {
         json!(self)
+    }
+
+    fn intervals(&self) -> Vec<(&'static str, Option<Interval>)> {
+        vec![("accuracy", confidence::proportion(self.accuracy, self.examples))]
     }
 
     fn add_details(&self, labels: &[String], report: &mut Value) {

@@ -3,6 +3,7 @@
 use super::Config;
 use crate::error::Result;
 use crate::task::Task;
+use crate::task::confidence::{self, Interval};
 use crate::task::label_weights::{ClassWeights, LabelWeights};
 use crate::task::metrics::{PerClass, TaskMetrics, macro_f1, ratio_or_zero};
 use crate::task::objective::{LabelIds, LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
@@ -84,6 +85,11 @@ pub struct MultiLabelMetrics {
     pub exact_match: f64,
     #[serde(skip)]
     per_class: Vec<PerClass>,
+    /// Labels that are correctly predicted, and those predicted or left out by mistake.
+    #[serde(skip)]
+    correct: usize,
+    #[serde(skip)]
+    errors: usize,
 }
 
 impl MultiLabelMetrics {
@@ -116,6 +122,8 @@ impl MultiLabelMetrics {
             macro_f1: macro_f1(&per_class),
             exact_match: ratio_or_zero(exact_matches, label_sets.len()),
             per_class,
+            correct: total(&true_positives),
+            errors: total(&predicted) + total(&support) - 2 * total(&true_positives),
         }
     }
 }
@@ -127,6 +135,11 @@ impl TaskMetrics for MultiLabelMetrics {
 
     fn to_json(&self) -> Value {
         json!(self)
+    }
+
+    fn intervals(&self) -> Vec<(&'static str, Option<Interval>)> {
+        let exact_match = confidence::proportion(self.exact_match, self.examples);
+        vec![("micro_f1", confidence::f1(self.correct, self.errors)), ("exact_match", exact_match)]
     }
 
     fn add_details(&self, _labels: &[String], report: &mut Value) {

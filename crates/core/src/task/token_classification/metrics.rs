@@ -2,6 +2,7 @@
 
 use super::tag_scheme::{Entity, OUTSIDE, TagScheme};
 use crate::task::calibration;
+use crate::task::confidence::{self, Interval};
 use crate::task::metrics::{PerClass, TaskMetrics, argmax, ratio_or_zero};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,9 +24,11 @@ pub struct EntityMetrics {
     pub accuracy: f64,
     #[serde(skip)]
     per_class: Vec<PerClass>,
+    #[serde(skip)]
+    totals: EntityCounts,
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct EntityCounts {
     correct: usize,
     predicted: usize,
@@ -77,6 +80,7 @@ impl EntityMetrics {
             macro_f1: per_class.iter().map(|one| one.f1).sum::<f64>() / per_class.len().max(1) as f64,
             accuracy: ratio_or_zero(correct_words, words),
             per_class,
+            totals,
         }
     }
 }
@@ -88,6 +92,11 @@ impl TaskMetrics for EntityMetrics {
 
     fn to_json(&self) -> Value {
         json!(self)
+    }
+
+    fn intervals(&self) -> Vec<(&'static str, Option<Interval>)> {
+        let Self { totals: EntityCounts { correct, predicted, actual }, .. } = self;
+        vec![("f1", confidence::f1(*correct, predicted + actual - 2 * correct))]
     }
 
     fn add_details(&self, _labels: &[String], report: &mut Value) {
