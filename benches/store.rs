@@ -6,7 +6,7 @@
 //! copied JOBS times (200,000): 1 % of the copies are queued, the others finished, most of them with success.
 
 use espalier::store::{self, DEFAULT_OWNER, NewDataset, NewJob, PageRequest, Status, Store, WorkerId};
-use espalier_core::dataset::{Format, OnBadRows, Options, Report};
+use espalier_core::dataset::{Format, Options, Report};
 use espalier_core::training::hyperparameters::DefaultsContext;
 use espalier_core::training::{Hyperparameters, Plan, Spec, Validation};
 use espalier_core::{adapter, task};

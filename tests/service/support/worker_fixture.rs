@@ -4,7 +4,7 @@ use espalier::store::blobs::DataDir;
 use espalier::store::{self, DEFAULT_OWNER, Job, NewDataset, NewJob, PageRequest, Reference, Status, Store};
 use espalier::worker::{Settings, WorkerContext, run_next};
 use espalier_core::adapter::{self, lora};
-use espalier_core::dataset::{Format, OnBadRows, Options, Report};
+use espalier_core::dataset::{Format, Options, Report};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{Example, Target};
 use espalier_core::training::{self, Hyperparameters, Spec, Validation, spec::Request};

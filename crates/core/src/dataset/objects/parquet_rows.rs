@@ -291,5 +291,4 @@ fn too_many_bytes(limit: u64) -> Diagnostic {
 }
 
 #[cfg(test)]
-#[path = "parquet_rows/tests.rs"]
 mod tests;
