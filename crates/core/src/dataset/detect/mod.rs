@@ -119,7 +119,9 @@ fn detect_format(
     if requested.separator.is_some() {
         return Ok(Ok(Format::Csv));
     }
-    if sample.contains(&0) {
+    // A few zero bytes in a file that says what it is are errors of their rows.
+    let zeros = sample.iter().filter(|byte| **byte == 0).count();
+    if zeros * 10 > sample.len() || (zeros > 0 && named_format.is_none()) {
         let message = "the file is binary, in a format that is not known: write its rows as CSV, JSON lines or Parquet";
         return Ok(Err(Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)));
     }

@@ -133,7 +133,9 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn objects(text: &str) -> (Vec<(u64, Result<String, String>)>, Vec<String>) {
+    type Objects = Vec<(u64, Result<String, String>)>;
+
+    fn objects(text: &str) -> (Objects, Vec<String>) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let mut sentences = Sentences::new(LineSource::new(file).unwrap(), 60);

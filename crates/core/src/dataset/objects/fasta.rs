@@ -129,7 +129,9 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn objects(text: &str) -> (Vec<(u64, Result<String, &'static str>)>, usize) {
+    type Objects = Vec<(u64, Result<String, &'static str>)>;
+
+    fn objects(text: &str) -> (Objects, usize) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let mut sequences = Sequences::new(LineSource::new(file).unwrap(), 40);

@@ -14,16 +14,18 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-/// Text of the rows in one message, and messages that wait for the reader.
+/// Text of the rows in one message, and messages that are decoded ahead of the reader.
 const BATCH_BYTES: usize = 1 << 18;
-const MAX_WAITING_BATCHES: usize = 2;
+const BATCHES_AHEAD: usize = 2;
 /// Values that are decoded at once per column.
 const DECODED_VALUES: usize = 64;
 
 pub(super) struct ParquetRows {
+    /// One for every batch that the decoder may send, so that few batches wait.
+    requests: Sender<()>,
     batches: Receiver<Message>,
     batch: std::vec::IntoIter<Result<String, Diagnostic>>,
     row: u64,
@@ -53,19 +55,26 @@ impl ParquetRows {
     /// # Errors
     /// A diagnostic for a file that is damaged or not supported.
     pub fn open(file: File, limits: &Limits) -> io::Result<Result<Self, Diagnostic>> {
-        let (sender, batches) = sync_channel(MAX_WAITING_BATCHES);
+        let (requests, received_requests) = channel();
+        let (messages, batches) = channel();
+        let output = Output { requests: received_requests, messages };
         let limits = limits.clone();
         thread::Builder::new().name("parquet".to_string()).spawn(move || {
             // The decoder panics on some damaged files.
-            let decoded = catch_unwind(AssertUnwindSafe(|| send_rows(file, &limits, &sender)));
+            let decoded = catch_unwind(AssertUnwindSafe(|| send_rows(file, &limits, &output)));
             let stop = decoded.unwrap_or_else(|_| Err(Stop::Failed(damaged("its content contradicts itself"))));
             if let Err(Stop::Failed(diagnostic)) = stop {
                 // Fails only if nobody reads any more.
-                let _ = sender.send(Message::Failed(diagnostic));
+                let _ = output.messages.send(Message::Failed(diagnostic));
             }
         })?;
+        for _ in 0..BATCHES_AHEAD {
+            // Fails if the decoder has stopped, which its message explains.
+            let _ = requests.send(());
+        }
         Ok(match batches.recv() {
             Ok(Message::Opened(warnings)) => Ok(Self {
+                requests,
                 batches,
                 batch: Vec::new().into_iter(),
                 row: 0,
@@ -83,7 +92,11 @@ impl ObjectSource for ParquetRows {
     fn next_object(&mut self) -> io::Result<Option<SourceObject<'_>>> {
         while self.batch.len() == 0 {
             match self.batches.recv() {
-                Ok(Message::Rows(rows)) => self.batch = rows.into_iter(),
+                Ok(Message::Rows(rows)) => {
+                    self.batch = rows.into_iter();
+                    // Fails after the last batch.
+                    let _ = self.requests.send(());
+                }
                 Ok(Message::Opened(_)) => {}
                 Ok(Message::Failed(diagnostic)) => {
                     self.file_error = Some(diagnostic);
@@ -111,13 +124,13 @@ impl ObjectSource for ParquetRows {
     }
 }
 
-fn send_rows(file: File, limits: &Limits, sender: &SyncSender<Message>) -> Result<(), Stop> {
+fn send_rows(file: File, limits: &Limits, output: &Output) -> Result<(), Stop> {
     let file_error = |error: io::Error| Stop::Failed(damaged(&error.to_string()));
     check_schema_depth(&file).map_err(file_error)?.map_err(|reason| Stop::Failed(damaged(reason)))?;
     let reader = SerializedFileReader::new(file).map_err(|error| Stop::Failed(not_readable(&error)))?;
     let metadata = reader.metadata().file_metadata();
     let labels = ClassLabels::from_metadata(metadata.key_value_metadata().map_or(&[], Vec::as_slice));
-    send(sender, Message::Opened(labels.warnings()))?;
+    output.messages.send(Message::Opened(labels.warnings())).map_err(|_| Stop::NotRead)?;
     let mut rows = Vec::new();
     let (mut batch_bytes, mut total_bytes) = (0, 0);
     for row in RowIter::from_file_into(Box::new(reader)).with_batch_size(DECODED_VALUES) {
@@ -131,14 +144,24 @@ fn send_rows(file: File, limits: &Limits, sender: &SyncSender<Message>) -> Resul
         rows.push(if is_long { Err(record_too_long(limits.max_record_bytes)) } else { Ok(text) });
         if batch_bytes > BATCH_BYTES {
             batch_bytes = 0;
-            send(sender, Message::Rows(std::mem::take(&mut rows)))?;
+            output.send_batch(std::mem::take(&mut rows))?;
         }
     }
-    send(sender, Message::Rows(rows))
+    output.send_batch(rows)
 }
 
-fn send(sender: &SyncSender<Message>, message: Message) -> Result<(), Stop> {
-    sender.send(message).map_err(|_| Stop::NotRead)
+/// Where the decoder sends its rows.
+struct Output {
+    requests: Receiver<()>,
+    messages: Sender<Message>,
+}
+
+impl Output {
+    /// Sends a batch once it is requested.
+    fn send_batch(&self, rows: Vec<Result<String, Diagnostic>>) -> Result<(), Stop> {
+        self.requests.recv().map_err(|_| Stop::NotRead)?;
+        self.messages.send(Message::Rows(rows)).map_err(|_| Stop::NotRead)
+    }
 }
 
 /// A row as the text of a JSON object.
@@ -268,5 +291,4 @@ fn too_many_bytes(limit: u64) -> Diagnostic {
 }
 
 #[cfg(test)]
-#[path = "parquet_rows/tests.rs"]
 mod tests;

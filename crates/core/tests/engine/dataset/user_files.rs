@@ -1,4 +1,4 @@
-//! Files as users have them, in `tests/fixtures/datasets`: how each is read, or with which words it is refused.
+//! Files as users have them, in `tests/fixtures/user-files`: how each is read, or with which words it is refused.
 
 use crate::dataset::support::WordCounter;
 use espalier_core::dataset::{self, Limits, OnBadRows, Options, RequestedFormat, TextEncoding, ValidatedDataset};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_rows: 1000, max_record_bytes: 1 << 16, max_labels: 100 };
 
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/datasets").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/user-files").join(name)
 }
 
 /// Options of a file, or the words that refuse it.

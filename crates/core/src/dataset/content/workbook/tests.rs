@@ -1,0 +1,87 @@
+//! Tests of workbooks, which are written here part by part.
+
+use super::*;
+use ::zip::ZipWriter;
+use ::zip::write::SimpleFileOptions;
+use std::io::Write;
+
+/// Workbook whose sheets have this XML between `<sheetData>` and its end.
+fn workbook(sheets: &[(&str, &str)]) -> File {
+    let mut archive = ZipWriter::new(tempfile::tempfile().unwrap());
+    let mut part = |name: &str, text: &str| {
+        archive.start_file(name, SimpleFileOptions::default()).unwrap();
+        archive.write_all(text.as_bytes()).unwrap();
+    };
+    part("[Content_Types].xml", "<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>");
+    part(
+        "_rels/.rels",
+        "<Relationships xmlns=\"http://schemas.openxmlformats.org/package/2006/relationships\"><Relationship Id=\"rId1\" \
+         Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument\" Target=\"xl/workbook.xml\"/>\
+         </Relationships>",
+    );
+    let (mut entries, mut relations) = (String::new(), String::new());
+    for (index, (name, cells)) in sheets.iter().enumerate() {
+        entries += &format!("<sheet name=\"{name}\" sheetId=\"{0}\" r:id=\"rId{0}\"/>", index + 1);
+        relations += &format!(
+            "<Relationship Id=\"rId{0}\" Target=\"worksheets/sheet{0}.xml\" \
+             Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet\"/>",
+            index + 1
+        );
+        let sheet = format!(
+            "<worksheet xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\"><sheetData>{cells}</sheetData></worksheet>"
+        );
+        part(&format!("xl/worksheets/sheet{}.xml", index + 1), &sheet);
+    }
+    part(
+        "xl/workbook.xml",
+        &format!(
+            "<workbook xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\" \
+             xmlns:r=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships\"><sheets>{entries}</sheets></workbook>"
+        ),
+    );
+    part(
+        "xl/_rels/workbook.xml.rels",
+        &format!(
+            "<Relationships xmlns=\"http://schemas.openxmlformats.org/package/2006/relationships\">{relations}</Relationships>"
+        ),
+    );
+    archive.finish().unwrap()
+}
+
+fn text_cell(reference: &str, text: &str) -> String {
+    format!("<c r=\"{reference}\" t=\"inlineStr\"><is><t xml:space=\"preserve\">{text}</t></is></c>")
+}
+
+fn converted(file: &File, max_bytes: u64) -> Result<(String, Vec<(u64, Diagnostic)>), Diagnostic> {
+    let mut target = tempfile::tempfile().unwrap();
+    let warnings = write_first_sheet(file, &target, max_bytes).unwrap()?;
+    target.rewind().unwrap();
+    Ok((io::read_to_string(target).unwrap(), warnings))
+}
+
+#[test]
+fn first_sheet_with_cells_is_a_record_per_row() {
+    let header = format!("<row r=\"2\">{}{}</row>", text_cell("A2", "text"), text_cell("B2", "label"));
+    let rows = format!(
+        "<row r=\"3\">{}<c r=\"B3\"><v>1</v></c></row><row r=\"5\"><c r=\"B5\"><v>2.5</v></c></row>\
+         <row r=\"6\">{}<c r=\"B6\" t=\"e\"><v>#N/A</v></c></row>",
+        text_cell("A3", "a \"b\"\nc"),
+        text_cell("A6", "d"),
+    );
+    let file = workbook(&[("Empty", ""), ("Rows", &(header + &rows)), ("Notes", &text_cell("A1", "x"))]);
+    let (text, warnings) = converted(&file, 1 << 16).unwrap();
+    assert_eq!(text, "\n\"text\",\"label\"\n\"a \"\"b\"\"\nc\",\"1\"\n\n,\"2.5\"\n\"d\",\"\"\n");
+    let warnings: Vec<_> = warnings.iter().map(|(row, warning)| (*row, warning.message.as_str())).collect();
+    assert!(warnings[0].0 == 1 && warnings[0].1.contains("\"Notes\""), "{warnings:?}");
+    assert!(warnings[1].0 == 6 && warnings[1].1.contains("#N/A"), "{warnings:?}");
+}
+
+#[test]
+fn workbooks_that_are_empty_damaged_or_too_large_are_refused() {
+    assert_eq!(converted(&workbook(&[("Empty", "")]), 1 << 16).unwrap_err().code, "no_usable_row");
+    let large = workbook(&[("Rows", &text_cell("A1", &"x".repeat(10_000)))]);
+    assert_eq!(converted(&large, 1000).unwrap_err().code, "too_many_bytes");
+    let mut damaged = tempfile::tempfile().unwrap();
+    damaged.write_all(b"PK\x03\x04 no archive").unwrap();
+    assert_eq!(converted(&damaged, 1000).unwrap_err().code, "damaged_file");
+}
