@@ -12,6 +12,7 @@ use super::row_filters::RowFilters;
 use super::value_kind::Kind;
 use crate::task::RowSchema;
 use crate::task::row_schema::SecondText;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Columns of a row schema's fields, and the notation of their values.
@@ -213,7 +214,7 @@ fn number_format(schema: RowSchema, options: &Options, target: &Source<'_>) -> R
     let texts: Vec<String> = column
         .values()
         .filter(|value| value.type_name() != "a number")
-        .filter_map(|value| value.as_text("").ok().map(|text| text.into_owned()))
+        .filter_map(|value| value.as_text("").ok().map(Cow::into_owned))
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     NumberFormat::detect(schema.target_field(), &column.name, &texts, options.decimal)

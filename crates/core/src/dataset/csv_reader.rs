@@ -59,7 +59,7 @@ impl TableReader {
         }
     }
 
-    fn to_row(&mut self, line: u64) -> ParsedRow {
+    fn parse_row(&mut self, line: u64) -> ParsedRow {
         let splitter = &self.records.splitter;
         let content = match decode_utf8(self.records.record_bytes(), line, &self.records.source) {
             Ok(record) => {
@@ -79,7 +79,7 @@ impl RowReader for TableReader {
         let line = record.line;
         Ok(Some(match record.outcome {
             RecordOutcome::Eof => return Ok(None),
-            RecordOutcome::Record(fields) if fields == self.column_count => self.to_row(line),
+            RecordOutcome::Record(fields) if fields == self.column_count => self.parse_row(line),
             RecordOutcome::Record(fields) => ParsedRow::invalid(line, field_count_mismatch(fields, self.column_count)),
             RecordOutcome::TooLong => ParsedRow::invalid(line, record_too_long(self.max_record_bytes)),
             RecordOutcome::Malformed(quote_error) => {
