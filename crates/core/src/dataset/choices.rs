@@ -14,7 +14,8 @@ pub(super) fn read_choices(value: &FieldValue<'_>) -> Result<Option<Vec<String>>
     match structure {
         Some(Value::Object(fields)) => match fields.get("choices") {
             Some(choices) => Ok(texts(choices)),
-            None => categories(&fields).map(Some),
+            None if is_category_object(&fields) => categories(&fields).map(Some),
+            None => Ok(None),
         },
         Some(Value::Array(results)) => {
             let choices = results.iter().filter_map(|result| result.get("value")?.get("choices")).map(texts);
@@ -27,6 +28,10 @@ pub(super) fn read_choices(value: &FieldValue<'_>) -> Result<Option<Vec<String>>
 
 fn texts(list: &Value) -> Option<Vec<String>> {
     list.as_array()?.iter().map(|item| item.as_str().map(str::to_string)).collect()
+}
+
+fn is_category_object(fields: &Map<String, Value>) -> bool {
+    !fields.is_empty() && fields.values().all(|value| value.is_number() || value.is_boolean())
 }
 
 fn categories(fields: &Map<String, Value>) -> Result<Vec<String>, Diagnostic> {
@@ -57,6 +62,8 @@ mod tests {
         assert_eq!(choices(r#"{"choices": ["a", "b"]}"#), labels(&["a", "b"]));
         assert_eq!(choices(r#"[{"value": {"choices": ["a"]}}]"#), labels(&["a"]));
         assert_eq!(choices(r#"{"POS": 1.0, "NEG": 0.0, "NEUTRAL": true}"#), labels(&["POS", "NEUTRAL"]));
+        assert_eq!(choices("{}"), None);
+        assert_eq!(choices(r#"{"a": "b"}"#), None);
         assert_eq!(choices("a"), None);
         assert_eq!(choices("[\"a\"]"), None);
         assert!(read_choices(&FieldValue::Cell(r#"{"POS": 0.7}"#.into())).is_err());

@@ -4,6 +4,7 @@ use super::column_names::{PROMPT_INPUTS, normalized};
 use super::column_proposal::missing_column;
 use super::diagnostics::{self, Diagnostic, quote, quote_list};
 use super::field_columns::{FieldColumns, Source, second_field};
+use super::field_value::FieldValue;
 use super::label_notation::LabelNotation;
 use super::number_format::NumberFormat;
 use super::options::Options;
@@ -12,6 +13,7 @@ use super::row_filters::RowFilters;
 use super::value_kind::Kind;
 use crate::task::RowSchema;
 use crate::task::row_schema::SecondText;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Columns of a row schema's fields, and the notation of their values.
@@ -124,6 +126,12 @@ impl ColumnMapping {
             if let Source::WellKnown(column) = source {
                 self.notes.push(format!("`{field}` is read from {}", column.quoted()));
             }
+            if let Some(column) = source.column().filter(|column| has_sharegpt_messages(column)) {
+                self.notes.push(format!(
+                    "`from` and `value` in {} are read as `role` and `content`, \"human\" as user and \"gpt\" as assistant",
+                    column.quoted()
+                ));
+            }
         }
     }
 
@@ -159,6 +167,12 @@ impl ColumnMapping {
         self.tools = find(&["tools", "functions"]).map(|column| column.name.clone());
         Ok(())
     }
+}
+
+/// Whether the messages have ShareGPT's `from` and `value`.
+fn has_sharegpt_messages(column: &ColumnSample) -> bool {
+    let has_from = |value: FieldValue<'_>| value.as_structure().is_some_and(|list| list.get().contains("\"from\""));
+    column.kind == Kind::Messages && column.values().any(has_from)
 }
 
 fn check_fields(columns: &BTreeMap<String, String>, schema: RowSchema) -> Result<(), Diagnostic> {
@@ -213,7 +227,7 @@ fn number_format(schema: RowSchema, options: &Options, target: &Source<'_>) -> R
     let texts: Vec<String> = column
         .values()
         .filter(|value| value.type_name() != "a number")
-        .filter_map(|value| value.as_text("").ok().map(std::borrow::Cow::into_owned))
+        .filter_map(|value| value.as_text("").ok().map(Cow::into_owned))
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     NumberFormat::detect(schema.target_field(), &column.name, &texts, options.decimal)

@@ -50,7 +50,7 @@ pub(super) fn missing_column(
         true => ("the header has no column", diagnostics::MISSING_COLUMN),
         false => ("no object has a field", diagnostics::MISSING_FIELD),
     };
-    let listed = if preview.is_table { "columns" } else { "fields" };
+    let listed = if preview.is_table { "its columns" } else { "their fields" };
     let proposals = proposals(columns, preview);
     let advice = match proposals.as_slice() {
         [] => mapping_hint(field),
@@ -58,7 +58,7 @@ pub(super) fn missing_column(
         several => format!("Likely is one of {}", several.join(", ")),
     };
     let mut message =
-        format!("{place} {}; the {listed} are {}. {advice}", quote(&name), quote_list(preview.column_names()));
+        format!("{place} {}; {listed} are {}. {advice}", quote(&name), quote_list(preview.column_names()));
     if preview.is_table {
         message.push_str(&header_hint(preview));
     }

@@ -75,24 +75,32 @@ impl<'a> FieldValue<'a> {
         }
     }
 
-    /// Words, such as the tokens of a text: a list, or a text in which white space separates them.
-    pub fn as_words(&self, field: &str) -> Result<Vec<Cow<'_, str>>, Diagnostic> {
-        if let Self::Json(value) = self
-            && !value.get().starts_with('"')
-        {
-            return label_list(value, field);
-        }
-        let text = self.as_text(field)?;
+    /// Words of a text, or their tags: a list, or the cell of a table in which white space separates them. `read_item` reads an item of
+    /// a JSON list.
+    pub fn as_words(
+        &self,
+        field: &str,
+        read_item: impl for<'v> Fn(&'v RawValue, &str) -> Result<Cow<'v, str>, Diagnostic>,
+    ) -> Result<Vec<Cow<'_, str>>, Diagnostic> {
         // Brackets may be words of the text.
         let is_list_notation =
             |items: &Vec<ListItem>| items.iter().all(|item| item.is_quoted || item.text.parse::<f64>().is_ok());
-        if let Some(items) = parse_list(&text).filter(is_list_notation) {
-            return Ok(items.into_iter().map(|item| Cow::Owned(item.text)).collect());
+        let listed = |text: &str| {
+            let items = parse_list(text).filter(is_list_notation)?;
+            Some(items.into_iter().map(|item| Cow::Owned(item.text)).collect())
+        };
+        match self {
+            Self::Cell(cell) => {
+                Ok(listed(cell).unwrap_or_else(|| cell.split_whitespace().map(Cow::Borrowed).collect()))
+            }
+            Self::Json(value) => {
+                let text = if value.get().starts_with('"') { string_value(value, field)? } else { Cow::Borrowed("") };
+                match listed(&text) {
+                    Some(words) => Ok(words),
+                    None => list_items(value, field)?.into_iter().map(|item| read_item(item, field)).collect(),
+                }
+            }
         }
-        Ok(match text {
-            Cow::Borrowed(text) => text.split_whitespace().map(Cow::Borrowed).collect(),
-            Cow::Owned(text) => text.split_whitespace().map(|word| Cow::Owned(word.to_string())).collect(),
-        })
     }
 
     /// Boolean: true, false, 1 or 0, or a text of these.
@@ -137,8 +145,12 @@ pub(super) fn label_value<'a>(value: &'a RawValue, description: &str) -> Result<
 }
 
 pub(super) fn label_list<'a>(value: &'a RawValue, field: &str) -> Result<Vec<Cow<'a, str>>, Diagnostic> {
-    let description = format!("an item of `{field}`");
-    list_items(value, field)?.into_iter().map(|item| label_value(item, &description)).collect()
+    list_items(value, field)?.into_iter().map(|item| label_item(item, field)).collect()
+}
+
+/// Label in a list.
+pub(super) fn label_item<'a>(item: &'a RawValue, field: &str) -> Result<Cow<'a, str>, Diagnostic> {
+    label_value(item, &format!("an item of `{field}`"))
 }
 
 pub(super) fn list_items<'a>(value: &'a RawValue, field: &str) -> Result<Vec<&'a RawValue>, Diagnostic> {

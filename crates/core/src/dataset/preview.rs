@@ -26,7 +26,6 @@ pub(super) struct Preview {
     /// Line of the header of a table, else of the first record.
     pub first_line: Option<u64>,
     pub is_table: bool,
-    pub row_count: usize,
     value_bytes: usize,
 }
 
@@ -55,9 +54,13 @@ impl Preview {
             Ok(reader) => reader,
             Err(error) => return Ok(Err(error)),
         };
-        while preview.borrow().row_count < MAX_ROWS && preview.borrow().value_bytes < MAX_VALUE_BYTES {
+        for _ in 0..MAX_ROWS {
             let Some(row) = reader.next_row()? else { break };
-            preview.borrow_mut().first_line.get_or_insert(row.line);
+            let mut preview = preview.borrow_mut();
+            preview.first_line.get_or_insert(row.line);
+            if preview.value_bytes >= MAX_VALUE_BYTES {
+                break;
+            }
         }
         drop(reader);
         let mut preview = preview.take();
@@ -165,7 +168,6 @@ impl RecordParser for Sampler {
     /// Returns no row, and no error.
     fn parse(&mut self, record: &Record<'_>) -> Result<ValidRow, UnusableRow> {
         let mut preview = self.0.borrow_mut();
-        preview.row_count += 1;
         record.fields().for_each(|(name, value)| preview.push_value(name, value));
         Err(UnusableRow::Invalid(Vec::new()))
     }

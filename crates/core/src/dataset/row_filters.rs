@@ -1,6 +1,7 @@
 //! Columns that decide whether a row is read: its split, the answer of an annotator, its weight, or whether its completion was good.
 
 use super::diagnostics::{self, Diagnostic, quote};
+use super::field_value::FieldValue;
 use super::options::Split;
 use super::preview::{ColumnSample, Preview};
 use super::record::Record;
@@ -123,7 +124,7 @@ impl RowFilters {
                 }
             }
         }
-        let is_bad = |column: &String| record.get(column).and_then(|value| value.as_flag()) == Some(false);
+        let is_bad = |column: &String| record.get(column).and_then(FieldValue::as_flag) == Some(false);
         match &self.rating {
             Some(column) if is_bad(column) => Err(UnusableRow::LeftOut(format!("{column}: false"))),
             _ => Ok(()),
@@ -172,7 +173,7 @@ impl SplitColumns {
                 Diagnostic::new(diagnostics::UNKNOWN_SPLIT, message)
             })?;
         }
-        let is_flagged = |flag: &String| record.get(flag).and_then(|value| value.as_flag()) == Some(true);
+        let is_flagged = |flag: &String| record.get(flag).and_then(FieldValue::as_flag) == Some(true);
         if split == Split::Train && self.validation_flag.as_ref().is_some_and(is_flagged) {
             split = Split::Validation;
         }

@@ -64,8 +64,8 @@ impl Kind {
     fn of_structure(value: &Value) -> Self {
         match value {
             Value::Array(items) if items.is_empty() => Self::EmptyList,
-            Value::Array(items) if items.iter().all(|item| is_span(item)) => Self::Spans,
-            Value::Array(items) if items.iter().all(|item| has_choices(item)) => Self::Choices,
+            Value::Array(items) if items.iter().all(is_span) => Self::Spans,
+            Value::Array(items) if items.iter().all(has_choices) => Self::Choices,
             Value::Array(items) if items.iter().all(is_message) => Self::Messages,
             Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
                 list_kind(items.iter().all(Value::is_number))

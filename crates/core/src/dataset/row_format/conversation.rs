@@ -50,7 +50,7 @@ pub(super) fn conversation_row(target: Target, sources: &[Option<&str>]) -> Vali
     }
 }
 
-/// Conversation of a prompt and its completion, if either is messages or the row has a system message. Only the completion is
+/// Conversation of a prompt and its completion, if either is messages or the row has a system message or tools. Only the completion is
 /// learned.
 pub(super) fn completion_conversation(
     record: &Record<'_>,
@@ -58,8 +58,11 @@ pub(super) fn completion_conversation(
     prompt: &FieldValue<'_>,
     completion: &FieldValue<'_>,
 ) -> Result<Option<ValidRow>, UnusableRow> {
-    let is_conversation =
-        mapping.system.is_some() || messages_value(completion).is_some() || messages_value(prompt).is_some();
+    let tools = tools_of(record, mapping)?;
+    let is_conversation = tools.is_some()
+        || mapping.system.is_some()
+        || messages_value(completion).is_some()
+        || messages_value(prompt).is_some();
     if !is_conversation {
         return Ok(None);
     }
@@ -76,7 +79,6 @@ pub(super) fn completion_conversation(
     }
     let prompt_messages = prompt_messages.into_iter().map(|message| message.with_field("weight", 0));
     let messages = prompt_messages.chain(answer).collect();
-    let tools = tools_of(record, mapping)?;
     let input = mapping.prompt_input.as_ref().and_then(|column| record.get(column)).map(FieldValue::source);
     let sources = [Some(prompt.source()), input, Some(completion.source()), system_source(record, mapping)];
     Ok(Some(conversation_row(Target::Conversation(Conversation { messages, tools }), &sources)))

@@ -79,12 +79,14 @@ struct ConversationPair<'r, 'a> {
 }
 
 impl<'r, 'a> ConversationPair<'r, 'a> {
-    /// `None` if the row has no messages and no system message, or lacks a field. It is then read as texts.
+    /// `None` if the row has no messages, system message or tools, or lacks a field. It is then read as texts.
     fn from_record(record: &'r Record<'a>, mapping: &ColumnMapping) -> Option<Self> {
         let (prompt, chosen) = (record.get(&mapping.text_column), record.get(&mapping.target_column)?);
         let rejected = second_text(record, mapping).ok()??;
         let has_messages = |value: &FieldValue<'_>| messages_value(value).is_some();
+        let has_tools = tools_of(record, mapping).is_ok_and(|tools| tools.is_some());
         let is_conversation = mapping.system.is_some()
+            || has_tools
             || has_messages(chosen)
             || has_messages(rejected)
             || prompt.is_some_and(has_messages);

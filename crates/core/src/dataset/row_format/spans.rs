@@ -80,7 +80,7 @@ mod tests {
             r#"{"value": {"start": 0, "end": 4, "labels": ["city"]}, "type": "labels"}"#,
         ] {
             let spans = read_spans(&FieldValue::Cell(format!("[{written}]").into()));
-            assert_eq!(spans.unwrap(), [city.clone()], "{written}");
+            assert_eq!(spans.unwrap(), std::slice::from_ref(&city), "{written}");
         }
         assert_eq!(read_spans(&FieldValue::Cell("[]".into())).unwrap(), []);
     }

@@ -7,6 +7,7 @@ use super::{FieldChecks, Fields, FileStats, RowFormat, label_error, trim_value};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic, quote};
 use crate::dataset::duplicates::DuplicateKey;
+use crate::dataset::field_value::{label_item, string_value};
 use crate::dataset::record::Record;
 use crate::dataset::row::{UnusableRow, ValidRow};
 use crate::model::CharSpan;
@@ -19,7 +20,8 @@ impl RowFormat for TaggedTokens {
     /// Tokens and tags are separated by white space.
     fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
         let fields = Fields::of(record, mapping)?;
-        let (tokens, tags) = UnusableRow::both(fields.text.as_words("tokens"), fields.target.as_words("tags"))?;
+        let tokens = fields.text.as_words("tokens", string_value);
+        let (tokens, tags) = UnusableRow::both(tokens, fields.target.as_words("tags", label_item))?;
         token_row(&tokens, mapping.labels.names(tags)?)
     }
 

@@ -5,8 +5,13 @@ use super::*;
 #[test]
 fn conversations() {
     let good = assert_read("21-sharegpt/good.jsonl", json!({}), RowSchema::Messages, 12, &[]);
-    let sharegpt =
-        assert_read("21-sharegpt/train.jsonl", json!({}), RowSchema::Messages, 12, &["read from \"conversations\""]);
+    let sharegpt = assert_read(
+        "21-sharegpt/train.jsonl",
+        json!({}),
+        RowSchema::Messages,
+        12,
+        &["read from \"conversations\"", "`from` and `value` in"],
+    );
     assert_eq!(messages(&sharegpt.examples[0]), messages(&good.examples[0]));
     assert_eq!(check("21-sharegpt/train.json", &json!({})).examples, sharegpt.examples);
     assert_eq!(sharegpt.report.unread_columns, ["id"]);
@@ -110,6 +115,10 @@ fn prompts_and_completions_of_messages() {
     let dataset = check_text("jsonl", row, &json!({}));
     let expected = json!([{"role": "user", "content": "a", "weight": 0}, {"role": "assistant", "content": "b"}]);
     assert_eq!(messages(&dataset.examples[0]), expected);
+    let tools = r#"{"prompt": "a", "completion": "b", "tools": [{"type": "function", "function": {"name": "f"}}]}"#;
+    let dataset = check_text("jsonl", tools, &json!({}));
+    let Target::Conversation(conversation) = &dataset.examples[0].target else { panic!() };
+    assert!(conversation.tools.is_some());
     // JSON that is no message is a text.
     let dataset = check_text("jsonl", r#"{"prompt": "[1, 2]", "completion": "{\"a\": 1}"}"#, &json!({}));
     assert_eq!(dataset.examples[0].target, Target::Completion("{\"a\": 1}".to_string()));

@@ -176,3 +176,35 @@ impl<'de> Deserialize<'de> for Message {
         Self::try_from(Json::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(json: &str) -> Message {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn arguments_of_tool_calls_are_parsed() {
+        let parsed = message(
+            r#"{"role": "assistant", "content": "a", "function_call": {"name": "f", "arguments": "{\"x\": 1}"}}"#,
+        );
+        let parsed = parsed.with_tool_calls().unwrap();
+        let expected = r#"{"role":"assistant","content":"a","tool_calls":[{"type":"function","function":{"name":"f","arguments":{"x":1}}}]}"#;
+        assert_eq!(serde_json::to_string(&parsed).unwrap(), expected);
+        let texts = serde_json::to_string(&parsed.with_argument_texts()).unwrap();
+        assert!(texts.contains(r#""arguments":"{\"x\":1}""#), "{texts}");
+        let plain = message(r#"{"role": "user", "content": "a"}"#);
+        assert_eq!(plain.with_tool_calls().unwrap(), plain);
+        assert_eq!(plain.with_argument_texts(), plain);
+    }
+
+    #[test]
+    fn unreadable_tool_calls_are_refused() {
+        for calls in [r#""f""#, "[7]", r#"[{"name": "f"}]"#, r#"[{"function": {"name": "f", "arguments": "{"}}]"#] {
+            let message = message(&format!(r#"{{"role": "assistant", "tool_calls": {calls}}}"#));
+            assert!(message.with_tool_calls().is_err(), "{calls}");
+        }
+    }
+}

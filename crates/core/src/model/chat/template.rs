@@ -159,3 +159,23 @@ fn template_refused(reason: &str) -> Error {
 fn invalid_template(error: &minijinja::Error) -> Error {
     Error::invalid("bad_chat_template", format!("the base model's chat template cannot be read: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_passed_in_the_form_that_the_template_takes() {
+        let json = r#"{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]}"#;
+        let messages = [serde_json::from_str::<Message>(json).unwrap()];
+        let arguments = "messages[0].tool_calls[0].function.arguments";
+        for (source, rendered) in [
+            (format!("{{{{ {arguments} | tojson }}}}"), "{\"x\": 1}"),
+            (format!("{{{{ '<' + {arguments} + '>' }}}}"), "<{\"x\":1}>"),
+        ] {
+            let template = ChatTemplate::new(&source, BTreeMap::new()).unwrap();
+            assert_eq!(template.render(&messages, &RenderOptions::default()).unwrap(), rendered);
+            assert!(template.renders_tool_calls() && !template.renders_tools());
+        }
+    }
+}

@@ -48,7 +48,7 @@ fn missing_column_error_lists_the_columns_with_advice() {
     let report = csv("phrase,kind\na long one,x\nanother one,x\nand another,y\nthe last,y\n").check().report;
     assert_eq!((report.error_count, report.rows, report.errors[0].line), (1, 0, Some(1)));
     let message = &report.errors[0].message;
-    assert!(message.contains("no column \"text\"; the columns are \"phrase\", \"kind\""), "{message}");
+    assert!(message.contains("no column \"text\"; its columns are \"phrase\", \"kind\""), "{message}");
     assert!(message.contains("Likely is `\"columns\": {\"text\": \"phrase\", \"label\": \"kind\"}`"), "{message}");
     let message = &csv("text;label\na;x\n").check().report.errors[0].message;
     assert!(message.contains("separated by ';'"), "{message}");
