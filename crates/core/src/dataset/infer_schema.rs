@@ -43,7 +43,7 @@ pub(super) fn best_schema(preview: &Preview, options: &Options, candidates: &[Ro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::options::Format;
+    use crate::dataset::format::Format;
     use std::io::Write;
 
     fn infer_from_text(format: Format, text: &str, columns: &[(&str, &str)]) -> RowSchema {

@@ -1,6 +1,7 @@
 //! Files as users have them: what each is read as, what the report says of it, or why it is refused.
 
 use super::*;
+use crate::model::VocabularyCount;
 use crate::task::{Example, RowSchema, Target};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -14,35 +15,30 @@ struct OneToken;
 
 impl CountTokens for OneToken {
     fn count_tokens(&self, _example: &Example) -> Result<Vec<TokenCount>> {
-        Ok(vec![TokenCount { tokens: 1, truncated: false }])
+        Ok(vec![TokenCount { tokens: 1, truncated: false, vocabulary: VocabularyCount::default() }])
     }
 }
 
-/// Checks a file of the fixtures. A JSON array is written as lines first.
+const LIMITS: Limits = Limits { max_bytes: 1 << 24, max_rows: 1 << 20, max_record_bytes: 1 << 20, max_labels: 1000 };
+
+/// Checks a file of the fixtures, whose format is found in its content.
 fn check(file: &str, settings: &Value) -> ValidatedDataset {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/user-files").join(file);
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap();
-    if extension != "json" {
-        return check_path(&path, extension, settings);
-    }
-    let objects: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    let lines: Vec<String> = objects.iter().map(Value::to_string).collect();
-    check_text("jsonl", &lines.join("\n"), settings)
+    let options = detect_options(&path, &RequestedFormat::default(), (Some(file), None), &LIMITS).unwrap();
+    check_path(&path, serde_json::to_value(options).unwrap(), settings)
 }
 
 fn check_text(format: &str, text: &str, settings: &Value) -> ValidatedDataset {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
-    check_path(file.path(), format, settings)
+    check_path(file.path(), json!({"format": format}), settings)
 }
 
-fn check_path(path: &Path, format: &str, settings: &Value) -> ValidatedDataset {
-    let mut options = json!({"format": format});
+fn check_path(path: &Path, mut options: Value, settings: &Value) -> ValidatedDataset {
     options.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     let options: Options = serde_json::from_value(options).unwrap();
-    let limits = Limits { max_bytes: 1 << 24, max_rows: 1 << 20, max_record_bytes: 1 << 20, max_labels: 1000 };
-    let schema = infer_schema(path, &options, &RowSchema::DETECTABLE, &limits).unwrap();
-    validate(path, &options, &schema.default_task(), &OneToken, &limits).unwrap()
+    let schema = infer_schema(path, &options, &RowSchema::DETECTABLE, &LIMITS).unwrap();
+    validate(path, &options, &schema.default_task(), &OneToken, &LIMITS).unwrap()
 }
 
 /// Number of examples, messages of the errors, and rows that are left out.
