@@ -132,9 +132,7 @@ impl ValueObjective {
     /// The value, or the end of the range where it is an outlier.
     fn clipped_value(&self, example: usize) -> f32 {
         let value = self.values[example];
-        self.range
-            .filter(|range| range.is_outlier(f64::from(value)))
-            .map_or(value, |range| range.clip(f64::from(value)) as f32)
+        self.range.map_or(value, |range| range.clip(f64::from(value)) as f32)
     }
 }
 
@@ -208,7 +206,7 @@ mod tests {
         let without = fitted(clean.clone());
         let with_outlier = fitted([clean.clone(), vec![5.8e9]].concat());
         assert_eq!(without.scale, Scale::standardize(clean.iter().copied()), "clean values keep their scale");
-        assert!(with_outlier.scale.deviation < 8.0 * without.scale.deviation, "{:?}", with_outlier.scale);
+        assert!(with_outlier.scale.deviation < 1.1 * without.scale.deviation, "{:?}", with_outlier.scale);
         let outputs: Vec<f32> =
             with_outlier.values.iter().map(|value| with_outlier.scale.normalize(*value) as f32).collect();
         let examples: Vec<usize> = (0..outputs.len()).collect();
