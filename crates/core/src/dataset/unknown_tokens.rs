@@ -59,7 +59,7 @@ impl UnknownTokens {
         };
         let message = format!(
             "{:.0} % of the tokens of the texts, in {} rows from line {} on, are unknown to the base's vocabulary \
-             (emoji, or another script): {advice}",
+             (such as emoji, or another script): {advice}",
             100.0 * share,
             self.rows,
             self.first_line

@@ -38,10 +38,10 @@ impl ValueStats {
 fn outlier_warning(outliers: &[&Example], range: &ValueRange) -> Diagnostic {
     let lines: Vec<String> = outliers.iter().take(MAX_LINES).map(|example| example.line.to_string()).collect();
     let more = if outliers.len() > MAX_LINES { " …" } else { "" };
-    let (noun, verb) = if outliers.len() == 1 { ("value", "is") } else { ("values", "are") };
+    let (noun, line, verb) = if outliers.len() == 1 { ("value", "line", "is") } else { ("values", "lines", "are") };
     let message = format!(
-        "{} {noun} (lines {}{more}) {verb} far outside of the others, whose median is {}: the least is {}, the greatest {}; correct typing \
-         errors; training clips such values to {} to {}",
+        "{} {noun} ({line} {}{more}) {verb} far outside of the others, whose median is {}: the least is {}, the greatest {}; correct typing \
+         errors; training takes such values as {} or {}",
         outliers.len(),
         lines.join(", "),
         range.median,
@@ -72,7 +72,7 @@ mod tests {
         values[7] = 1e9;
         let (stats, finding) = ValueStats::new(&examples(&values)).unwrap();
         assert_eq!((stats.max, stats.outliers), (1e9, 1));
-        assert!(finding.unwrap().message.starts_with("1 value (lines 9) is far outside"));
+        assert!(finding.unwrap().message.starts_with("1 value (line 9) is far outside"));
         let text = Example { line: 1, text: String::new(), text_pair: None, target: Target::Text };
         assert!(ValueStats::new(&[text]).is_none());
     }

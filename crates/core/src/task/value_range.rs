@@ -1,6 +1,6 @@
 //! Range of a dataset's values, beyond which a value is an outlier, such as one with a slipped decimal point.
 
-/// Width of the range on both sides of the median, in spreads. Values of a heavy tail, such as prices, are within it.
+/// Distance from the median beyond which a value is an outlier, in spreads. Values of a heavy tail, such as prices, are within it.
 const MAX_SPREADS: f64 = 20.0;
 
 /// Ratio of the distance between the 5th and the 95th percentile to that between the quartiles of a normal distribution.
@@ -9,19 +9,22 @@ const NORMAL_TAIL_RATIO: f64 = 2.44;
 /// Fewer values have no outliers.
 const MIN_VALUES: usize = 8;
 
-/// Quantiles of values, and the range of those that are not outliers.
+/// Extremes and median of values, and the range of those that are not outliers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueRange {
     pub min: f64,
     pub median: f64,
     pub max: f64,
+    /// The least and the greatest value that is no outlier.
     pub lower: f64,
     pub upper: f64,
+    /// Distance from the median beyond which a value is an outlier.
+    max_distance: f64,
 }
 
 impl ValueRange {
-    /// The range is the median ± 20 spreads. The spread is the interquartile range, or the distance between the 5th and the 95th
-    /// percentile where that is larger than in a normal distribution. Few or hardly varying values have an infinite range.
+    /// A value is an outlier beyond 20 spreads from the median. The spread is the interquartile range, or the distance between the 5th
+    /// and the 95th percentile where that is larger than in a normal distribution. Few or hardly varying values have no outliers.
     pub fn new(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
@@ -31,20 +34,23 @@ impl ValueRange {
         let above = |share: f64| values[last - (share * last as f64).ceil() as usize];
         let median = (values[last / 2] + values[last.div_ceil(2)]) / 2.0;
         let spread = (above(0.25) - below(0.25)).max((above(0.05) - below(0.05)) / NORMAL_TAIL_RATIO);
-        let width = match values.len() >= MIN_VALUES && spread > 0.0 {
+        let max_distance = match values.len() >= MIN_VALUES && spread > 0.0 {
             true => MAX_SPREADS * spread,
             false => f64::INFINITY,
         };
-        Some(Self { min, median, max, lower: median - width, upper: median + width })
+        let is_inlier = |value: &f64| (value - median).abs() <= max_distance;
+        let lower = values.iter().copied().find(is_inlier).unwrap_or(min);
+        let upper = values.iter().rev().copied().find(is_inlier).unwrap_or(max);
+        Some(Self { min, median, max, lower, upper, max_distance })
     }
 
     pub fn is_outlier(&self, value: f64) -> bool {
-        value < self.lower || value > self.upper
+        (value - self.median).abs() > self.max_distance
     }
 
     /// The value, or the end of the range where it is an outlier.
     pub fn clip(&self, value: f64) -> f64 {
-        value.clamp(self.lower, self.upper)
+        if self.is_outlier(value) { value.clamp(self.lower, self.upper) } else { value }
     }
 }
 
@@ -69,7 +75,8 @@ mod tests {
         assert_eq!(outliers(&with_typo), 1);
         let range = ValueRange::new(with_typo).unwrap();
         assert_eq!(range.max, 50_000.0);
-        assert!((range.median - 50.0).abs() < 2.0 && range.clip(50_000.0) < 500.0, "{range:?}");
+        assert!((range.median - 50.0).abs() < 2.0 && range.clip(50_000.0) == range.upper, "{range:?}");
+        assert!(range.upper < 100.0 && range.clip(120.0) == 120.0, "{range:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::{LossAndGradient, LossContext, MicroBatch, Objective, ObjectiveContext, gather};
 use crate::task::output_head::l2_norm;
+use crate::task::value_range::ValueRange;
 use crate::task::{Example, Scale, Target};
 
 /// Similarity score of each pair.
@@ -53,8 +54,12 @@ impl Objective for SimilarityObjective {
         Box::new(SimilarityMetrics::new(&cosines, &scores, loss))
     }
 
-    /// Fits the scale to the range of the training scores.
+    /// Fits the scale to the range of the training scores. Outliers are clipped, so that one typing error does not decide it.
     fn fit(&mut self, training: &[usize]) {
+        let range = ValueRange::new(training.iter().map(|example| f64::from(self.scores[*example])).collect());
+        if let Some(range) = range {
+            self.scores.iter_mut().for_each(|score| *score = range.clip(f64::from(*score)) as f32);
+        }
         self.scale = Scale::cosine_range(training.iter().map(|example| self.scores[*example]));
     }
 }
@@ -147,6 +152,18 @@ impl<'a> CosineGradient<'a> {
 mod tests {
     use super::*;
     use crate::task::row_targets::assert_gradient;
+
+    #[test]
+    fn an_outlier_does_not_decide_the_scale() {
+        let mut scores: Vec<f32> = (0..50).map(|index| (index % 6) as f32).collect();
+        scores.push(5000.0);
+        let training: Vec<usize> = (0..scores.len()).collect();
+        let mut objective = SimilarityObjective { scores, scale: Scale::IDENTITY };
+        objective.fit(&training);
+        assert!(objective.scale.deviation < 6.0, "{:?}", objective.scale);
+        objective.fit(&training[..50]);
+        assert_eq!(objective.scale, Scale { mean: 0.0, deviation: 5.0 });
+    }
 
     #[test]
     fn gradients_match_finite_differences() {
