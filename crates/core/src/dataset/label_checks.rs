@@ -33,8 +33,8 @@ pub(super) fn single_label_error(labels: &[LabelStats], example_count: usize, is
     }
     if are_numbers && fraction.is_some() && !is_mapped {
         let message = format!(
-            "the labels are numbers such as {example}: `\"columns\": {{\"value\": \"…\"}}` reads them for a regression, `{{\"score\": \"…\"}}` as \
-             similarities of two texts, and `{{\"label\": \"…\"}}` as the names of classes"
+            "the labels are numbers such as {example}: `\"columns\": {{\"value\": \"…\"}}` reads them for a regression, \
+             `{{\"score\": \"…\"}}` as similarities of two texts, and `{{\"label\": \"…\"}}` as the names of classes"
         );
         return Some(Diagnostic::new(diagnostics::LABELS_LIKE_NUMBERS, message));
     }
@@ -52,8 +52,8 @@ fn list_error(labels: &[LabelStats], field: &str) -> Option<Diagnostic> {
     let example = labels.iter().find(|label| label.label.contains(separator)).map(|label| quote(&label.label))?;
     let advice = match field {
         "label" => {
-            "`\"columns\": {\"labels\": \"…\"}` reads several labels of a row, and `\"columns\": {\"label\": \"…\"}` takes each for one \
-             label's name"
+            "`\"columns\": {\"labels\": \"…\"}` reads several labels of a row, and `\"columns\": {\"label\": \"…\"}` takes each \
+             for one label's name"
         }
         _ => "separate them with semicolons, or write them as a JSON list",
     };

@@ -14,6 +14,8 @@ use std::collections::{BTreeSet, HashMap};
 pub(super) struct LabelNotation {
     /// Names of the labels that the file gives as numbers.
     names: Vec<String>,
+    /// Index of each name.
+    indices: HashMap<String, usize>,
     /// Character between the labels of a text.
     pub separator: char,
     /// Whether a list holds a zero or one for each name.
@@ -24,7 +26,13 @@ pub(super) struct LabelNotation {
 
 impl Default for LabelNotation {
     fn default() -> Self {
-        Self { names: Vec::new(), separator: ';', has_indicators: false, indicator_columns: Vec::new() }
+        Self {
+            names: Vec::new(),
+            indices: HashMap::new(),
+            separator: ';',
+            has_indicators: false,
+            indicator_columns: Vec::new(),
+        }
     }
 }
 
@@ -49,8 +57,9 @@ impl LabelNotation {
             };
         }
         let names = options.label_names.clone();
-        if let Some(repeated) = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
-            return Err(label_names_error(format!("`label_names` has {} twice", quote(repeated.1))));
+        let indices: HashMap<String, usize> = names.iter().cloned().zip(0..).collect();
+        if let Some((_, repeated)) = (0..).zip(&names).find(|(index, name)| indices[*name] != *index) {
+            return Err(label_names_error(format!("`label_names` has {} twice", quote(repeated))));
         }
         if *target == Source::Indicators {
             notes.push(format!(
@@ -59,13 +68,13 @@ impl LabelNotation {
             ));
             return Ok(Self { indicator_columns: names, ..Self::default() });
         }
-        let Some(column) = target.column() else { return Ok(Self { names, ..Self::default() }) };
+        let Some(column) = target.column() else { return Ok(Self { names, indices, ..Self::default() }) };
         let lists = if column.kind == Kind::NumberList { column.lists() } else { Vec::new() };
         let has_indicators = schema != RowSchema::Tags && are_indicators(&lists);
         if names.is_empty() && (has_indicators || (schema == RowSchema::Tags && column.kind == Kind::NumberList)) {
             return Err(names_needed(schema.target_field(), column, has_indicators, &lists));
         }
-        let mut notation = Self { names, has_indicators, ..Self::default() };
+        let mut notation = Self { names, indices, has_indicators, ..Self::default() };
         if schema == RowSchema::Labels {
             notation.detect_separator(column, notes);
             let is_single = matches!(target, Source::OwnName(_) | Source::WellKnown(_)) && has_one_label(column);
@@ -85,7 +94,7 @@ impl LabelNotation {
     /// `unnamed_label` for an index or a label without a name.
     pub fn name<'a>(&self, label: Cow<'a, str>) -> Result<Cow<'a, str>, Diagnostic> {
         let text = label.trim();
-        if self.names.is_empty() || self.names.iter().any(|name| name == text) || text.is_empty() {
+        if self.names.is_empty() || self.indices.contains_key(text) || text.is_empty() {
             return Ok(label);
         }
         let index = text.parse::<f64>().ok().filter(|number| number.fract() == 0.0 && *number >= 0.0);
@@ -196,8 +205,9 @@ mod tests {
     use super::*;
 
     fn notation(names: &[&str], has_indicators: bool) -> LabelNotation {
-        let names = names.iter().map(ToString::to_string).collect();
-        LabelNotation { names, has_indicators, ..LabelNotation::default() }
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let indices = names.iter().cloned().zip(0..).collect();
+        LabelNotation { names, indices, has_indicators, ..LabelNotation::default() }
     }
 
     #[test]

@@ -155,8 +155,8 @@ impl SplitColumns {
             };
         }
         notes.push(format!(
-            "{} divides the rows: those of the split {} are read; `\"split\": \"validation\"` in an upload to `/datasets` reads those for the \
-             `validation` of a job",
+            "{} divides the rows: those of the split {} are read; `\"split\": \"validation\"` in an upload to \
+             `/datasets` reads those for the `validation` of a job",
             names.join(" with "),
             read.name()
         ));

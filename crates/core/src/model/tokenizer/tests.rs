@@ -31,6 +31,28 @@ fn tokenizer(json: &Value) -> Tokenizer {
     Tokenizer::from_json(json.to_string().as_bytes(), Path::new("tokenizer.json")).unwrap().0
 }
 
+#[test]
+fn template_without_a_place_for_tools_is_refused_in_words() {
+    let source = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}";
+    let template = ChatTemplate::new(source, Default::default()).map_err(|error| error.to_string());
+    let config = GenerationConfig { chat_template: Some(template), ..GenerationConfig::default() };
+    let tokenizer = tokenizer(&fixture_json("decoders/llama")).with_generation_config(config);
+    let message = |json: &str| serde_json::from_str::<Message>(json).unwrap();
+    let plain = [message(r#"{"role": "user", "content": "a"}"#), message(r#"{"role": "assistant", "content": "b"}"#)];
+    assert!(tokenizer.encode_conversation(&plain, None).is_ok());
+    let refused = |messages: &[Message], tools: Option<&Json>| {
+        let error = tokenizer.encode_conversation(messages, tools).unwrap_err();
+        assert_eq!(error.code(), "chat_template_refused");
+        error.to_string()
+    };
+    let tools = Json::from(vec!["f"]);
+    assert!(refused(&plain, Some(&tools)).contains("has no place for tools: leave `tools` out of the row"));
+    let call = message(
+        r#"{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}"#,
+    );
+    assert!(refused(&[plain[0].clone(), call], None).contains("has no place for calls of tools"));
+}
+
 /// Byte-level BPE that splits by a regular expression, like Llama 3 and Qwen 2.
 fn byte_level_with_split(pattern: &str) -> Value {
     let mut json = fixture_json("decoders/gpt2");
