@@ -14,6 +14,15 @@ pub fn print_report(report: &Report, file_name: &str, output: &mut Output) -> Cl
     let skipped = report.rows.saturating_sub(report.examples);
     let skipped_note = if skipped > 0 { format!(", {skipped} left out") } else { String::new() };
     output.write_line(format!("{file_name}: {} rows, {} examples{skipped_note}", report.rows, report.examples))?;
+    for sentence in &report.mapping {
+        output.write_line(format!("  {sentence}"))?;
+    }
+    if !report.unread_columns.is_empty() {
+        output.write_line(format!("  not read: {}", report.unread_columns.join(", ")))?;
+    }
+    for (reason, count) in &report.left_out {
+        output.write_line(format!("  left out for {reason}: {count}"))?;
+    }
     if let (Some(most), Some(least)) = (report.labels.first(), report.labels.last()) {
         let frequent: Vec<String> =
             report.labels.iter().take(MAX_LABELS).map(|label| format!("{} {}", label.label, label.count)).collect();
@@ -63,6 +72,9 @@ mod tests {
         let report = Report {
             rows: 10,
             examples: 9,
+            mapping: vec!["`text` is read from \"review\"".to_string()],
+            unread_columns: vec!["id".to_string(), "time".to_string()],
+            left_out: [("split: test".to_string(), 1)].into(),
             warnings: (3..20).map(warning).collect(),
             warning_counts: [("duplicate".to_string(), 17)].into(),
             labels: (0..4).map(label).collect(),
@@ -72,8 +84,11 @@ mod tests {
         let (mut output, people, _) = captured_output(OutputFormat::Human);
         print_report(&report, "rows.csv", &mut output).unwrap();
         let text = people.text();
-        assert_eq!(text.lines().count(), 9, "{text}");
-        assert!(text.starts_with("rows.csv: 10 rows, 9 examples, 1 left out\n  4 labels, 6 to 9 examples each: l0 9,"));
+        assert_eq!(text.lines().count(), 12, "{text}");
+        let columns = "  `text` is read from \"review\"\n  not read: id, time\n  left out for split: test: 1\n";
+        let start =
+            format!("rows.csv: 10 rows, 9 examples, 1 left out\n{columns}  4 labels, 6 to 9 examples each: l0 9,");
+        assert!(text.starts_with(&start), "{text}");
         assert!(text.contains("  warning: rows.csv:3: same as line 2\n"));
         assert!(text.ends_with("  warning: 12 more; in all: duplicate 17\n"));
     }

@@ -67,6 +67,18 @@ pub struct JobFlags {
     #[arg(long, value_name = "COLUMN", conflicts_with_all = ["label_column", "labels_column"])]
     pub value_column: Option<String>,
 
+    /// Names of the labels or tags that the file gives as numbers, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub label_names: Vec<String>,
+
+    /// Character before the fraction of the file's numbers
+    #[arg(long, value_name = "CHARACTER", value_parser = [".", ","])]
+    pub decimal: Option<String>,
+
+    /// Rows to read of a file with a column split or set [default: train]
+    #[arg(long, value_parser = ["train", "validation", "test"])]
+    pub split: Option<String>,
+
     /// Prompt that the adapter continues after every epoch, for generative tasks; can be repeated
     #[arg(long = "sample", value_name = "PROMPT")]
     pub sample_prompts: Vec<String>,
@@ -143,6 +155,10 @@ impl JobFlags {
         {
             set_path(&mut job, &["columns", field], column.as_ref().map(|column| json!(column)))?;
         }
+        let label_names = Some(&self.label_names).filter(|names| !names.is_empty());
+        set_path(&mut job, &["label_names"], label_names.map(|names| json!(names)))?;
+        set_path(&mut job, &["decimal"], self.decimal.as_ref().map(|decimal| json!(decimal)))?;
+        set_path(&mut job, &["split"], self.split.as_ref().map(|split| json!(split)))?;
         let samples = Some(&self.sample_prompts).filter(|samples| !samples.is_empty());
         set_path(&mut job, &["samples", "inputs"], samples.map(|samples| json!(samples)))?;
         for (field, value) in [
@@ -222,6 +238,9 @@ mod tests {
         assert_eq!(parse_job(&flags).unwrap(), expected);
         let expected = json!({"samples": {"inputs": ["a", "b c"]}});
         assert_eq!(parse_job(&["--sample", "a", "--sample", "b c"]).unwrap(), expected);
+        let flags = ["--label-names", "neg,pos", "--decimal", ",", "--split", "test"];
+        let expected = json!({"label_names": ["neg", "pos"], "decimal": ",", "split": "test"});
+        assert_eq!(parse_job(&flags).unwrap(), expected);
         assert_eq!(parse_job(&["--from-adapter", "a@01234567"]).unwrap(), json!({"from_adapter": "a@01234567"}));
     }
 

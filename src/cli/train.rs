@@ -20,7 +20,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     job_flags: JobFlags,
 
-    /// Validation dataset file; by default a fraction of FILE is held out
+    /// Validation dataset file; by default a fraction of FILE is held out. FILE itself, where a column of it says which rows are those of
+    /// validation
     #[arg(long, value_name = "FILE", help_heading = "Job")]
     validation_file: Option<PathBuf>,
 
@@ -41,7 +42,8 @@ pub fn run(args: &TrainArgs) -> CliResult {
     let mut job = args.job_flags.to_job_json()?;
     let upload = FileUpload::open(&args.file)?;
     if let Some(file) = &args.validation_file {
-        let dataset = upload_dataset(&client, FileUpload::open(file)?, &job, &mut output)?;
+        let split = (*file == args.file).then_some("validation");
+        let dataset = upload_dataset(&client, FileUpload::open(file)?, &job, split, &mut output)?;
         job.insert("validation".to_string(), json!({"dataset_id": dataset.id}));
     }
     let job = submit(&client, upload, &job, &mut output)?;
@@ -61,13 +63,17 @@ fn upload_dataset(
     client: &Client,
     upload: FileUpload,
     job: &Map<String, Value>,
+    split: Option<&str>,
     output: &mut Output,
 ) -> CliResult<Dataset> {
     let name = upload.path.display().to_string();
-    let options: Map<String, Value> = ["task", "columns", "on_bad_rows", "format", "separator", "quoting", "encoding"]
-        .iter()
-        .filter_map(|field| Some((field.to_string(), job.get(*field)?.clone())))
-        .collect();
+    let fields =
+        ["task", "columns", "on_bad_rows", "label_names", "decimal", "format", "separator", "quoting", "encoding"];
+    let mut options: Map<String, Value> =
+        fields.iter().filter_map(|field| Some((field.to_string(), job.get(*field)?.clone()))).collect();
+    if let Some(split) = split {
+        options.insert("split".to_string(), json!(split));
+    }
     let options = Value::Object(options).to_string();
     let response = client.upload("/datasets", MultipartForm::new("dataset", upload, ("options", &options)), output)?;
     if !response.status().is_success() {

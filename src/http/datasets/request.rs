@@ -12,7 +12,9 @@ use crate::store::{Dataset, NewDataset};
 use axum::RequestExt;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
-use espalier_core::dataset::{Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, TextEncoding};
+use espalier_core::dataset::{
+    Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, Split, TextEncoding,
+};
 use espalier_core::error::{Error, Result};
 use espalier_core::task;
 use serde::Deserialize;
@@ -38,6 +40,14 @@ pub struct DatasetRequest {
     pub columns: BTreeMap<String, String>,
     /// `refuse` rejects a file with invalid rows, `skip` leaves them out with a warning.
     pub on_bad_rows: OnBadRows,
+    /// Names of the labels or tags that the file gives as numbers: integers are indices into this list, and a list of zeros and ones has
+    /// one for each name. Names of columns of zeros and ones make these the labels of each row.
+    pub label_names: Vec<String>,
+    /// Character before the fraction of the file's numbers, `.` or `,`; needed for numbers with groups of thousands, a decimal comma, a
+    /// currency or a percent sign.
+    pub decimal: Option<Decimal>,
+    /// Rows to read of a file with a column `split` or `set`. Default: `train`.
+    pub split: Option<Split>,
     /// Task that the rows are validated for; derived from the fields by default.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub task: Option<task::Config>,
@@ -115,11 +125,23 @@ async fn from_body(request: Request, query: DatasetQuery, state: &AppState) -> A
 }
 
 async fn to_dataset_upload(state: &AppState, upload: Upload, request: DatasetRequest) -> Result<DatasetUpload> {
-    let DatasetRequest { format, separator, quoting, encoding, columns, on_bad_rows, task } = request;
+    let DatasetRequest {
+        format,
+        separator,
+        quoting,
+        encoding,
+        columns,
+        on_bad_rows,
+        label_names,
+        decimal,
+        split,
+        task,
+    } = request;
     let requested = RequestedFormat { format, separator, quoting, encoding };
     let detected =
         check::detect_options(state, upload.path().to_path_buf(), requested, upload.metadata.clone()).await?;
-    Ok(DatasetUpload { upload, options: Options { columns, on_bad_rows, ..detected }, task })
+    let options = Options { columns, on_bad_rows, label_names, decimal, split, ..detected };
+    Ok(DatasetUpload { upload, options, task })
 }
 
 /// Whether this request created the dataset's row.

@@ -10,7 +10,9 @@ use crate::http::state::AppState;
 use crate::http::upload::{self, Binary, Upload};
 use crate::store::Reference;
 use axum::extract::{FromRequest, Request};
-use espalier_core::dataset::{Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, TextEncoding};
+use espalier_core::dataset::{
+    Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, Split, TextEncoding,
+};
 use espalier_core::error::{Error, FieldError, Problem, Result};
 use espalier_core::training::warm_start::SourceAdapter;
 use espalier_core::training::{Hyperparameters, Method, Plan, Samples, Validation};
@@ -61,6 +63,14 @@ pub struct JobRequest {
     pub encoding: Option<TextEncoding>,
     /// `refuse` rejects a dataset with invalid rows, `skip` leaves them out with a warning.
     pub on_bad_rows: Option<OnBadRows>,
+    /// Names of the labels or tags that the file gives as numbers: integers are indices into this list, and a list of zeros and ones has
+    /// one for each name. Names of columns of zeros and ones make these the labels of each row.
+    pub label_names: Option<Vec<String>>,
+    /// Character before the fraction of the file's numbers, `.` or `,`; needed for numbers with groups of thousands, a decimal comma, a
+    /// currency or a percent sign.
+    pub decimal: Option<Decimal>,
+    /// Rows to read of a file with a column `split` or `set`. Default: `train`.
+    pub split: Option<Split>,
     /// Source of the validation examples: `{"fraction": 0.1}` or `{"dataset_id": "…"}`.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub validation: Option<Validation>,

@@ -134,7 +134,7 @@ fn to_completion_run(request: ChatRequest) -> Result<CompletionRun> {
         ..RenderOptions::default()
     };
     let generation = GenerationRequest {
-        prompts: vec![Prompt::Messages { messages: join_text_parts(request.messages)?, template_options }],
+        prompts: vec![Prompt::Messages { messages: normalize_messages(request.messages)?, template_options }],
         sampling: SamplingParams { logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
         stop_output: StopOutput::Exclude,
@@ -146,15 +146,18 @@ fn to_completion_run(request: ChatRequest) -> Result<CompletionRun> {
     Ok(CompletionRun { model: request.model, stream, generation })
 }
 
-/// Joins the parts of each message's content; a part that is not text is an error.
-fn join_text_parts(messages: Vec<Message>) -> Result<Vec<Message>> {
-    let join_parts = |(index, message): (usize, Message)| {
-        message.with_flattened_content().map_err(|part| {
+/// Messages as training reads them: the parts of a content are joined, and the arguments of tool calls are parsed.
+fn normalize_messages(messages: Vec<Message>) -> Result<Vec<Message>> {
+    let normalize = |(index, message): (usize, Message)| {
+        let message = message.with_flattened_content().map_err(|part| {
             let message = format!("a part of the type {part} is not supported: send text");
             Error::invalid_field(format!("/messages/{index}/content"), message)
-        })
+        })?;
+        message
+            .with_tool_calls()
+            .map_err(|reason| Error::invalid_field(format!("/messages/{index}/tool_calls"), reason))
     };
-    messages.into_iter().enumerate().map(join_parts).collect()
+    messages.into_iter().enumerate().map(normalize).collect()
 }
 
 struct ChatFormat;

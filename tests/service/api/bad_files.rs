@@ -25,7 +25,7 @@ fn tables() -> Vec<File> {
         whole("too many rows", &format!("{GOOD}{}", &GOOD[11..].repeat(10)), "more than the 12 rows"),
         whole("no row that can be used", "text,label\n,x\n,y\n", "none of the 2 rows"),
         csv("no header", "where is it,arrival\nwhy a fee,fee\n", 1, "has no column \"text\""),
-        csv("no label column", "text,category\na,x\nb,y\n", 1, "its columns are \"text\", \"category\""),
+        csv("no label column", "text,kind\na,x\nb,y\n", 1, "its columns are \"text\", \"kind\""),
         csv("a column twice", "text,label,text\na,x,b\nc,y,d\n", 1, "called \"text\""),
         csv("a broken header", "text,\"label\na,x\nb,y\n", 1, "never closes"),
         csv("a quote that never closes", "text,label\na,x\n\"b,y\nc,y\n", 3, "never closes"),

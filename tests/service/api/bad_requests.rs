@@ -201,8 +201,8 @@ fn examples_need_exactly_one_valid_source() {
                 .with_pointer_and_message("/examples/1", "null"),
             send("a number for a text", row(json!({"text": 3, "label": "x"})), 422, "invalid_dataset", "")
                 .with_pointer_and_message("/examples/1", "string"),
-            send("a list for a label", row(json!({"text": "c", "label": ["x"]})), 422, "invalid_dataset", "")
-                .with_pointer_and_message("/examples/1", "string"),
+            send("a list for a label", row(json!({"text": "c", "label": ["x", "y"]})), 422, "invalid_dataset", "")
+                .with_pointer_and_message("/examples/1", "has to be one label"),
             send("a text of spaces", row(json!({"text": " \n", "label": "x"})), 422, "invalid_dataset", "1 error")
                 .with_pointer_and_message("/examples/1", "empty"),
             send(

@@ -78,7 +78,8 @@ fn validate_only_reports_all_errors_and_stores_nothing() {
     assert_eq!((&answer["report"]["examples"], &answer["options"]["format"]), (&json!(61), &json!("csv")));
     assert_eq!(answer["spec"]["labels"], json!(["arrival", "fee", "help"]));
     assert!(answer["spec"]["hyperparameters"]["epochs"].is_number());
-    let refused = form(path, ("job", &json!({})), ("dataset", "rows.csv", csv_with_bad_rows().as_bytes())).send(&app);
+    let unmapped = json!({"columns": {"text": "phrase"}});
+    let refused = form(path, ("job", &unmapped), ("dataset", "rows.csv", csv_with_bad_rows().as_bytes())).send(&app);
     assert_eq!((refused.status, &refused.json()["errors"][0]["line"]), (422, &json!(1)));
     assert_eq!(server_state(&app), before);
     assert_no_errors_logged(&app);

@@ -163,7 +163,7 @@ fn invalid_token_and_pair_rows_are_reported() {
         (&text, json!({"text": "in Rome", "entities": {"start": 1}}), "has to be a list of objects like"),
         (&text, json!({"text": "in Rome", "entities": [{"start": -1, "end": 2, "label": "c"}]}), "a list of objects"),
         (&pair, json!({"text": "a", "positive": " "}), "the positive is empty"),
-        (&pair, json!({"text": "a", "positive": ["b"]}), "`positive` is a list, and has to be a string"),
+        (&pair, json!({"text": "a", "positive": ["b", "c"]}), "`positive` has several texts"),
         (&scored, json!({"text": "a", "score": 1}), "no \"text_pair\""),
         (&scored, json!({"text": "a", "text_pair": "b", "score": "near"}), "`score` is \"near\""),
     ] {

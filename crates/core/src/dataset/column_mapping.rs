@@ -1,17 +1,40 @@
-//! Mapping of a row schema's fields to the columns (or JSON fields) of a file.
+//! Mapping of a row schema's fields to the columns (or JSON fields) of a file, and how their values are written.
 
+use super::column_names::{PROMPT_INPUTS, normalized};
+use super::column_proposal::missing_column;
 use super::diagnostics::{self, Diagnostic, quote, quote_list};
+use super::field_columns::{FieldColumns, Source, second_field};
+use super::field_value::FieldValue;
+use super::label_notation::LabelNotation;
+use super::number_format::NumberFormat;
+use super::options::Options;
+use super::preview::{ColumnSample, Preview};
+use super::row_filters::RowFilters;
+use super::value_kind::Kind;
 use crate::task::RowSchema;
 use crate::task::row_schema::SecondText;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Column of each field of a row schema.
+/// Columns of a row schema's fields, and the notation of their values.
 #[derive(Debug)]
 pub(super) struct ColumnMapping {
     pub schema: RowSchema,
     pub text_column: String,
     pub second_text: Option<SecondTextColumn>,
     pub target_column: String,
+    /// Column that continues the prompt, such as Alpaca's `input`.
+    pub prompt_input: Option<String>,
+    /// Column of the system message.
+    pub system: Option<String>,
+    /// Column of the tools of a conversation.
+    pub tools: Option<String>,
+    pub labels: LabelNotation,
+    pub numbers: NumberFormat,
+    pub filters: RowFilters,
+    /// What was not obvious, in sentences.
+    pub notes: Vec<String>,
+    pub unread_columns: Vec<String>,
 }
 
 /// Column of a row's second text.
@@ -19,105 +42,204 @@ pub(super) struct ColumnMapping {
 pub(super) struct SecondTextColumn {
     pub field: &'static str,
     pub column: String,
-    /// Whether a file without the column is refused: the schema needs it, or the request maps it.
+    /// Whether a row without the field is an error: the schema needs it, or the request maps it.
     pub is_required: bool,
 }
 
 impl ColumnMapping {
     /// # Errors
-    /// `invalid_columns` if `columns` maps a field that the schema does not have, or two fields to one column.
-    pub fn new(columns: &BTreeMap<String, String>, schema: RowSchema) -> Result<Self, Diagnostic> {
-        let fields = schema.fields();
-        if let Some(unknown_field) = columns.keys().find(|field| !fields.contains(&field.as_str())) {
+    /// `invalid_columns` if the options map a field that the schema does not have, or two fields to one column; `missing_column` or
+    /// `missing_field` with a proposal; the errors of notations and columns that are not supported.
+    pub fn resolve(schema: RowSchema, options: &Options, preview: &Preview) -> Result<Self, Diagnostic> {
+        check_fields(&options.columns, schema)?;
+        let columns = FieldColumns::find(schema, options, preview);
+        let mapped_name = |field: &str| options.columns.get(field).map(|name| name.trim().to_string());
+        check_distinct(&columns, &mapped_name)?;
+        if let Some(diagnostic) =
+            missing_column(&columns, preview, &mapped_name).filter(|_| !preview.columns.is_empty())
+        {
+            return Err(diagnostic);
+        }
+        let column_for = |field: &str, source: &Source<'_>| {
+            let found = source.column().map(|column| column.name.clone());
+            found.or_else(|| mapped_name(field)).unwrap_or_else(|| field.to_string())
+        };
+        let mut notes = Vec::new();
+        let labels = LabelNotation::detect(schema, options, &columns.target, &mut notes)?;
+        let second_text =
+            second_field(schema).zip(columns.second_text.as_ref()).map(|(field, source)| SecondTextColumn {
+                field,
+                column: column_for(field, source),
+                is_required: matches!(schema.second_text(), SecondText::Required(_))
+                    || options.columns.contains_key(field),
+            });
+        let mut mapping = Self {
+            schema,
+            text_column: column_for(schema.text_field(), &columns.text),
+            second_text: second_text
+                .filter(|second| second.is_required || columns.second_text.as_ref().is_some_and(Source::is_found)),
+            target_column: column_for(schema.target_field(), &columns.target),
+            prompt_input: None,
+            system: None,
+            tools: None,
+            labels,
+            numbers: number_format(schema, options, &columns.target)?,
+            filters: RowFilters::default(),
+            notes,
+            unread_columns: Vec::new(),
+        };
+        mapping.note_usual_names(&columns);
+        mapping.find_prompt_columns(preview)?;
+        let used = mapping.field_columns().map(str::to_string).collect::<Vec<_>>();
+        let used: Vec<&str> = used.iter().map(String::as_str).collect();
+        let target = columns.target.column();
+        mapping.filters = RowFilters::detect(preview, schema, options.split, &used, target, &mut mapping.notes)?;
+        mapping.unread_columns = mapping.unread(preview);
+        Ok(mapping)
+    }
+
+    /// Columns that rows are read from.
+    pub fn read_columns(&self) -> impl Iterator<Item = &str> {
+        self.field_columns().chain(self.filters.columns())
+    }
+
+    /// Columns of the fields, and those that belong to them.
+    fn field_columns(&self) -> impl Iterator<Item = &str> {
+        let second = self.second_text.iter().map(|second| &second.column);
+        let fields = [&self.text_column, &self.target_column].into_iter().chain(second);
+        let others = [&self.prompt_input, &self.system, &self.tools].into_iter().flatten();
+        fields.chain(others).chain(&self.labels.indicator_columns).map(String::as_str)
+    }
+
+    fn unread(&self, preview: &Preview) -> Vec<String> {
+        let read: Vec<&str> = self.read_columns().collect();
+        preview.column_names().filter(|name| !read.contains(name)).map(str::to_string).collect()
+    }
+
+    fn note_usual_names(&mut self, columns: &FieldColumns<'_>) {
+        let second = second_field(self.schema).zip(columns.second_text.as_ref());
+        let text = (self.schema.text_field(), &columns.text);
+        let target = (self.schema.target_field(), &columns.target);
+        let mut fields: Vec<(&str, &Source<'_>)> = [Some(text), second, Some(target)].into_iter().flatten().collect();
+        fields.dedup_by_key(|(field, _)| *field);
+        for (field, source) in fields {
+            if let Source::WellKnown(column) = source {
+                self.notes.push(format!("`{field}` is read from {}", column.quoted()));
+            }
+            if let Some(column) = source.column().filter(|column| has_sharegpt_messages(column)) {
+                self.notes.push(format!(
+                    "`from` and `value` in {} are read as `role` and `content`, \"human\" as user and \"gpt\" as assistant",
+                    column.quoted()
+                ));
+            }
+        }
+    }
+
+    /// Finds the columns that belong to a prompt or a conversation: its system message, its input, its tools.
+    fn find_prompt_columns(&mut self, preview: &Preview) -> Result<(), Diagnostic> {
+        let is_generative = matches!(self.schema, RowSchema::Completion | RowSchema::Chosen | RowSchema::Messages);
+        if !is_generative {
+            return Ok(());
+        }
+        let used: Vec<String> = self.field_columns().map(str::to_string).collect();
+        let find = |names: &[&str]| {
+            let free = preview.columns.iter().filter(|column| !used.contains(&column.name));
+            free.clone().find(|column| names.contains(&column.normalized_name.as_str()) && column.kind != Kind::Empty)
+        };
+        for unsupported in ["history", "image", "images", "video", "videos", "audio", "audios"] {
+            if let Some(column) = find(&[unsupported]).filter(|column| column.kind != Kind::EmptyList) {
+                return Err(unsupported_column(column));
+            }
+        }
+        let has_instruction = self.schema != RowSchema::Messages
+            && matches!(normalized(&self.text_column).as_str(), "instruction" | "question");
+        if let Some(column) = find(&PROMPT_INPUTS).filter(|column| has_instruction && column.kind.is_scalar()) {
+            self.notes.push(format!("{} follows the prompt of its row, after a blank line", column.quoted()));
+            self.prompt_input = Some(column.name.clone());
+        }
+        if let Some(column) = find(&["system", "system_prompt"]).filter(|column| column.kind.is_scalar()) {
+            self.notes.push(format!(
+                "{} is the system message: the rows are read as conversations, by the base's chat template",
+                column.quoted()
+            ));
+            self.system = Some(column.name.clone());
+        }
+        self.tools = find(&["tools", "functions"]).map(|column| column.name.clone());
+        Ok(())
+    }
+}
+
+/// Whether the messages have ShareGPT's `from` and `value`.
+fn has_sharegpt_messages(column: &ColumnSample) -> bool {
+    let has_from = |value: FieldValue<'_>| value.as_structure().is_some_and(|list| list.get().contains("\"from\""));
+    column.kind == Kind::Messages && column.values().any(has_from)
+}
+
+fn check_fields(columns: &BTreeMap<String, String>, schema: RowSchema) -> Result<(), Diagnostic> {
+    let fields = schema.fields();
+    match columns.keys().find(|field| !fields.contains(&field.as_str())) {
+        None => Ok(()),
+        Some(unknown_field) => {
             let message = format!(
                 "`columns` maps {}, which this task does not read: it reads {}",
                 quote(unknown_field),
                 quote_list(fields.into_iter())
             );
-            return Err(Diagnostic::new(diagnostics::INVALID_COLUMNS, message));
+            Err(Diagnostic::new(diagnostics::INVALID_COLUMNS, message))
         }
-        let mapped_column = |field: &str| columns.get(field).map(|name| name.trim().to_string());
-        let column_for = |field: &str| mapped_column(field).unwrap_or_else(|| field.to_string());
-        let second_text = |field: &'static str, is_required: bool| {
-            Some(SecondTextColumn {
-                field,
-                column: column_for(field),
-                is_required: is_required || mapped_column(field).is_some(),
-            })
-        };
-        let mut mapping = Self {
-            schema,
-            text_column: column_for(schema.text_field()),
-            second_text: match schema.second_text() {
-                SecondText::None => None,
-                SecondText::Optional(field) => second_text(field, false),
-                SecondText::Required(field) => second_text(field, true),
-            },
-            target_column: column_for(schema.target_field()),
-        };
-        // An optional second text is not read from a column that is mapped to another field.
-        mapping.second_text = mapping.second_text.take().filter(|second| {
-            second.is_required || (second.column != mapping.text_column && second.column != mapping.target_column)
-        });
-        mapping.check_distinct()?;
-        Ok(mapping)
-    }
-
-    fn check_distinct(&self) -> Result<(), Diagnostic> {
-        let (text_field, target_field) = (self.schema.text_field(), self.schema.target_field());
-        let conflict = if self.text_column == self.target_column && text_field != target_field {
-            (text_field, target_field, &self.text_column)
-        } else {
-            match &self.second_text {
-                Some(second) if second.column == self.text_column => (text_field, second.field, &second.column),
-                Some(second) if second.column == self.target_column => (second.field, target_field, &second.column),
-                _ => return Ok(()),
-            }
-        };
-        let (first, second, column) = conflict;
-        let message = format!(
-            "`{first}` and `{second}` would both be read from {}: give each its own column in `columns`",
-            quote(column)
-        );
-        Err(Diagnostic::new(diagnostics::INVALID_COLUMNS, message))
     }
 }
 
-/// Advice on mapping a field, for errors about missing columns.
-pub(super) fn mapping_hint(field: &str) -> String {
-    format!("`\"columns\": {{\"{field}\": \"…\"}}` in the job says which one holds the {}", field.replace('_', " "))
+/// Checks that no two fields are read from one column.
+fn check_distinct(columns: &FieldColumns<'_>, mapped_name: &dyn Fn(&str) -> Option<String>) -> Result<(), Diagnostic> {
+    let schema = columns.schema;
+    let name = |field: &'static str, source: &Source<'_>| {
+        let found = source.column().map(|column| column.name.clone());
+        Some((field, found.or_else(|| mapped_name(field))?))
+    };
+    let text = name(schema.text_field(), &columns.text);
+    let second = second_field(schema).zip(columns.second_text.as_ref()).and_then(|(field, source)| name(field, source));
+    let target = name(schema.target_field(), &columns.target).filter(|_| schema.text_field() != schema.target_field());
+    let named: Vec<(&str, String)> = [text, second, target].into_iter().flatten().collect();
+    let conflict = named.iter().enumerate().find_map(|(index, (field, column))| {
+        let (earlier, _) = named[..index].iter().find(|(_, other)| other == column)?;
+        Some((*earlier, *field, column))
+    });
+    match conflict {
+        None => Ok(()),
+        Some((first, second, column)) => {
+            let message = format!(
+                "`{first}` and `{second}` would both be read from {}: give each its own column in `columns`",
+                quote(column)
+            );
+            Err(Diagnostic::new(diagnostics::INVALID_COLUMNS, message))
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mapping_of(columns: &[(&str, &str)]) -> Result<ColumnMapping, Diagnostic> {
-        ColumnMapping::new(
-            &columns.iter().map(|(field, name)| (field.to_string(), name.to_string())).collect(),
-            RowSchema::Label,
-        )
+/// Format of the numbers of a schema whose target is a number.
+fn number_format(schema: RowSchema, options: &Options, target: &Source<'_>) -> Result<NumberFormat, Diagnostic> {
+    if !matches!(schema, RowSchema::Value | RowSchema::Score) {
+        return Ok(NumberFormat::default());
     }
+    let Some(column) = target.column() else { return Ok(NumberFormat::default()) };
+    // Number literals of JSON have one meaning.
+    let texts: Vec<String> = column
+        .values()
+        .filter(|value| value.type_name() != "a number")
+        .filter_map(|value| value.as_text("").ok().map(Cow::into_owned))
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    NumberFormat::detect(schema.target_field(), &column.name, &texts, options.decimal)
+}
 
-    #[test]
-    fn unmapped_fields_use_their_own_names() {
-        let mapping = mapping_of(&[("label", "category")]).unwrap();
-        assert_eq!((mapping.text_column.as_str(), mapping.target_column.as_str()), ("text", "category"));
-        assert_eq!(mapping.second_text.map(|second| (second.field, second.is_required)), Some(("text_pair", false)));
-    }
-
-    #[test]
-    fn unknown_field_is_rejected_and_lists_known_fields() {
-        let diagnostic = mapping_of(&[("txt", "a")]).unwrap_err();
-        assert_eq!(diagnostic.code, "invalid_columns");
-        assert!(diagnostic.message.contains("\"text\", \"text_pair\", \"label\""), "{}", diagnostic.message);
-    }
-
-    #[test]
-    fn rejects_two_fields_on_one_column() {
-        assert!(mapping_of(&[("label", "text")]).is_err());
-        assert!(mapping_of(&[("text_pair", "label")]).is_err());
-        // The default column of an unmapped `text_pair` may be mapped to another field.
-        assert!(mapping_of(&[("text", "text_pair")]).is_ok());
-    }
+fn unsupported_column(column: &ColumnSample) -> Diagnostic {
+    let advice = match column.normalized_name.as_str() {
+        "history" => "earlier turns are read from `messages`: write each row as a list of messages",
+        _ => "only text is read: leave the column out, and the rows that need it",
+    };
+    Diagnostic::new(
+        diagnostics::UNSUPPORTED_COLUMN,
+        format!("the column {} is not supported: {advice}", column.quoted()),
+    )
 }

@@ -1,21 +1,22 @@
 //! Reader of CSV and TSV files: header, rows, and errors of quotes and field counts.
 
-use super::column_mapping::{ColumnMapping, mapping_hint};
 use super::csv_records::{QuoteError, RecordEvent, RecordOutcome, RecordReader};
 use super::csv_splitter::RecordSplitter;
 use super::detect::skip_separator_line;
-use super::diagnostics::{self, Diagnostic, quote, quote_list};
+use super::diagnostics::{self, Diagnostic, quote};
 use super::format::{Format, Quoting, Separator};
 use super::line_source::{LineSource, Position};
 use super::options::{Limits, Options};
-use super::row::{OpenResult, ParsedRow, RowReader, decode_utf8, record_too_long};
-use super::row_format::{Cells, RowFormat, row_format};
+use super::record::Record;
+use super::row::{OpenResult, ParsedRow, RecordParser, RowReader, decode_utf8, record_too_long};
 use std::io;
 
 pub(super) struct TableReader {
     records: RecordReader,
-    column_indices: ColumnIndices,
-    format: &'static dyn RowFormat,
+    parser: Box<dyn RecordParser>,
+    /// Index and name of every column that the parser needs.
+    columns: Vec<(usize, String)>,
+    column_count: usize,
     max_record_bytes: usize,
     /// After a malformed record whose end was guessed: where to continue if the guess proves wrong.
     resume_position: Option<Position>,
@@ -24,24 +25,15 @@ pub(super) struct TableReader {
     warnings: Vec<(u64, Diagnostic)>,
 }
 
-/// Indices of the mapped columns.
-struct ColumnIndices {
-    text: usize,
-    second_text: Option<usize>,
-    target: usize,
-    column_count: usize,
-}
-
 impl TableReader {
-    /// Reads the header and resolves the columns.
+    /// Reads the header.
     pub fn open(
         source: LineSource,
         options: &Options,
-        mapping: &ColumnMapping,
+        mut parser: Box<dyn RecordParser>,
         limits: &Limits,
     ) -> io::Result<OpenResult<Self>> {
         let max_record_bytes = limits.max_record_bytes;
-        let separator = options.separator().unwrap_or(Separator::COMMA).byte();
         let mut records = record_reader(source, options, max_record_bytes, limits.max_bytes)?;
         let record = records.next_record()?;
         let header = match read_header(&records, record, max_record_bytes) {
@@ -49,22 +41,22 @@ impl TableReader {
             Err(diagnostic) if record.outcome == RecordOutcome::Eof => return Ok(Err((None, diagnostic))),
             Err(diagnostic) => return Ok(Err((Some(record.line), diagnostic))),
         };
-        Ok(match ColumnIndices::resolve(&header, mapping, separator) {
-            Ok(column_indices) => {
-                let warnings =
-                    (options.quoting == Quoting::None).then(|| (record.line, unquoted())).into_iter().collect();
-                Ok(Self {
-                    records,
-                    column_indices,
-                    format: row_format(mapping.schema),
-                    max_record_bytes,
-                    resume_position: None,
-                    warns_about_long_records: separator == b'\t',
-                    warnings,
-                })
-            }
-            Err(diagnostic) => Err((Some(record.line), diagnostic)),
-        })
+        if let Some(name) = duplicate_name(&header) {
+            let message = format!("two columns are called {}: give each its own name", quote(name));
+            return Ok(Err((Some(record.line), Diagnostic::new(diagnostics::DUPLICATE_COLUMN, message))));
+        }
+        let needed = parser.set_header(record.line, &header);
+        let warnings = (options.quoting == Quoting::None).then(|| (record.line, unquoted()));
+        Ok(Ok(Self {
+            records,
+            parser,
+            columns: needed.into_iter().filter_map(|index| Some((index, header.get(index)?.clone()))).collect(),
+            column_count: header.len(),
+            max_record_bytes,
+            resume_position: None,
+            warns_about_long_records: options.separator() == Some(Separator::TAB),
+            warnings: warnings.into_iter().collect(),
+        }))
     }
 
     /// Reads the next record. If it follows a guess and does not have the header's number of fields, the guess was wrong and
@@ -72,7 +64,7 @@ impl TableReader {
     fn read_record(&mut self) -> io::Result<RecordEvent> {
         let record = self.records.next_record()?;
         match self.resume_position.take() {
-            Some(resume_position) if matches!(record.outcome, RecordOutcome::Record(fields) if fields != self.column_indices.column_count) =>
+            Some(resume_position) if matches!(record.outcome, RecordOutcome::Record(fields) if fields != self.column_count) =>
             {
                 self.records.source.seek(resume_position)?;
                 self.records.next_record()
@@ -81,14 +73,14 @@ impl TableReader {
         }
     }
 
-    fn to_row(&self, line: u64) -> ParsedRow {
-        let (splitter, indices) = (&self.records.splitter, &self.column_indices);
+    fn parse_row(&mut self, line: u64) -> ParsedRow {
+        let splitter = &self.records.splitter;
         let content = match decode_utf8(self.records.record_bytes(), line, &self.records.source) {
-            Ok(record) => self.format.read_cells(Cells {
-                text: splitter.field_value(record, indices.text),
-                second_text: indices.second_text.map(|index| splitter.field_value(record, index)),
-                target: splitter.field_value(record, indices.target),
-            }),
+            Ok(record) => {
+                let cells =
+                    self.columns.iter().map(|(index, name)| (name.as_str(), splitter.field_value(record, *index)));
+                self.parser.parse(&Record::from_cells(cells))
+            }
             Err(diagnostic) => Err(diagnostic.into()),
         };
         ParsedRow { line, content }
@@ -101,15 +93,13 @@ impl RowReader for TableReader {
         let line = record.line;
         Ok(Some(match record.outcome {
             RecordOutcome::Eof => return Ok(None),
-            RecordOutcome::Record(fields) if fields == self.column_indices.column_count => {
+            RecordOutcome::Record(fields) if fields == self.column_count => {
                 if self.warns_about_long_records && record.last_line > line {
                     self.warnings.push((line, spans_lines(line, record.last_line)));
                 }
-                self.to_row(line)
+                self.parse_row(line)
             }
-            RecordOutcome::Record(fields) => {
-                ParsedRow::invalid(line, field_count_mismatch(fields, self.column_indices.column_count))
-            }
+            RecordOutcome::Record(fields) => ParsedRow::invalid(line, field_count_mismatch(fields, self.column_count)),
             RecordOutcome::TooLong => ParsedRow::invalid(line, record_too_long(self.max_record_bytes)),
             RecordOutcome::Malformed(quote_error) => {
                 self.resume_position = self.records.rewind_to_second_line(record, quote_error)?;
@@ -137,13 +127,6 @@ fn record_reader(
     Ok(if options.format == Format::Xlsx { records.with_record_numbers() } else { records })
 }
 
-/// Names of a file's columns; none if the header is malformed or longer than `max_bytes`.
-pub(super) fn read_column_names(source: LineSource, options: &Options, max_bytes: usize) -> io::Result<Vec<String>> {
-    let mut records = record_reader(source, options, max_bytes, 0)?;
-    let record = records.next_record()?;
-    Ok(read_header(&records, record, max_bytes).unwrap_or_default())
-}
-
 /// Names of the columns, from the first record of the file.
 fn read_header(
     records: &RecordReader,
@@ -167,54 +150,11 @@ fn read_header(
     }
 }
 
-impl ColumnIndices {
-    fn resolve(header: &[String], mapping: &ColumnMapping, separator: u8) -> Result<Self, Diagnostic> {
-        let index_of = |name: &str| header.iter().position(|column| column == name);
-        let require_index =
-            |field: &str, name: &str| index_of(name).ok_or_else(|| missing_column(header, field, name, separator));
-        let indices = Self {
-            text: require_index(mapping.schema.text_field(), &mapping.text_column)?,
-            second_text: match &mapping.second_text {
-                None => None,
-                Some(second) if second.is_required => Some(require_index(second.field, &second.column)?),
-                Some(second) => index_of(&second.column),
-            },
-            target: require_index(mapping.schema.target_field(), &mapping.target_column)?,
-            column_count: header.len(),
-        };
-        match duplicate_name(header) {
-            None => Ok(indices),
-            Some(name) => {
-                let message = format!("two columns are called {}: give each its own name", quote(name));
-                Err(Diagnostic::new(diagnostics::DUPLICATE_COLUMN, message))
-            }
-        }
-    }
-}
-
 /// First name that occurs twice in the header. Empty names may repeat, because spreadsheets export empty columns.
 fn duplicate_name(header: &[String]) -> Option<&str> {
     let mut names: Vec<&str> = header.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
     names.sort_unstable();
     names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
-}
-
-fn missing_column(header: &[String], field: &str, column: &str, separator: u8) -> Diagnostic {
-    let mut message = format!(
-        "the header has no column {}; its columns are {}. {}; where the file has no header, put one in front",
-        quote(column),
-        quote_list(header.iter().map(String::as_str)),
-        mapping_hint(field)
-    );
-    if let [single_column] = header
-        && let Some(likely_separator) = [',', ';', '\t', '|'].into_iter().find(|other| single_column.contains(*other))
-    {
-        let (other, expected_separator) = (likely_separator.escape_debug(), char::from(separator).escape_debug());
-        message.push_str(&format!(
-            ". The columns seem to be separated by '{other}', and '{expected_separator}' is expected"
-        ));
-    }
-    Diagnostic::new(diagnostics::MISSING_COLUMN, message)
 }
 
 fn field_count_mismatch(field_count: usize, column_count: usize) -> Diagnostic {

@@ -16,7 +16,10 @@ pub(super) const NUL_CHARACTER: &str = "nul_character";
 pub(super) const OVERLAPPING_ENTITIES: &str = "overlapping_entities";
 pub(super) const RECORD_TOO_LONG: &str = "record_too_long";
 pub(super) const TAG_COUNT: &str = "tag_count";
+pub(super) const UNKNOWN_SPLIT: &str = "unknown_split";
+pub(super) const UNNAMED_LABEL: &str = "unnamed_label";
 pub(super) const UNREADABLE_RECORD: &str = "unreadable_record";
+pub(super) const UNSUPPORTED_WEIGHT: &str = "unsupported_weight";
 pub(super) const WRONG_TYPE: &str = "wrong_type";
 
 // Errors of the file: it is refused even with `on_bad_rows: skip`.
@@ -24,8 +27,12 @@ pub(super) const DAMAGED_FILE: &str = "damaged_file";
 pub(super) const DUPLICATE_COLUMN: &str = "duplicate_column";
 pub(super) const INVALID_COLUMNS: &str = "invalid_columns";
 pub(super) const INVALID_HEADER: &str = "invalid_header";
+pub(super) const LABELS_LIKE_LISTS: &str = "labels_like_lists";
+pub(super) const LABELS_LIKE_NUMBERS: &str = "labels_like_numbers";
+pub(super) const LABEL_NAMES: &str = "label_names";
 pub(super) const MISSING_COLUMN: &str = "missing_column";
 pub(super) const NO_USABLE_ROW: &str = "no_usable_row";
+pub(super) const NUMBER_FORMAT: &str = "number_format";
 pub(super) const TOO_FEW_EXAMPLES: &str = "too_few_examples";
 pub(super) const TOO_FEW_LABELS: &str = "too_few_labels";
 pub(super) const TOO_FEW_VALUES: &str = "too_few_values";
@@ -34,7 +41,9 @@ pub(super) const TOO_MANY_LABELS: &str = "too_many_labels";
 pub(super) const TOO_MANY_ROWS: &str = "too_many_rows";
 pub(super) const UNKNOWN_ENCODING: &str = "unknown_encoding";
 pub(super) const UNKNOWN_FORMAT: &str = "unknown_format";
+pub(super) const UNIQUE_LABELS: &str = "unique_labels";
 pub(super) const UNKNOWN_LABEL: &str = "unknown_label";
+pub(super) const UNSUPPORTED_COLUMN: &str = "unsupported_column";
 
 // Warnings.
 pub(super) const CLASS_NAMES: &str = "class_names";
@@ -46,11 +55,12 @@ pub(super) const NO_LABEL: &str = "no_label";
 pub(super) const NOT_READ: &str = "not_read";
 pub(super) const SPANS_LINES: &str = "spans_lines";
 pub(super) const TRAILING_COMMA: &str = "trailing_comma";
+pub(super) const SIMILAR_LABELS: &str = "similar_labels";
 pub(super) const TRUNCATED: &str = "truncated";
 pub(super) const UNQUOTED: &str = "unquoted";
 pub(super) const WHITE_SPACE: &str = "white_space";
 
-const SKIPPABLE_CODES: [&str; 16] = [
+const SKIPPABLE_CODES: [&str; 19] = [
     "chat_template_refused",
     "nothing_to_learn",
     BAD_UTF8,
@@ -65,7 +75,10 @@ const SKIPPABLE_CODES: [&str; 16] = [
     OVERLAPPING_ENTITIES,
     RECORD_TOO_LONG,
     TAG_COUNT,
+    UNKNOWN_SPLIT,
+    UNNAMED_LABEL,
     UNREADABLE_RECORD,
+    UNSUPPORTED_WEIGHT,
     WRONG_TYPE,
 ];
 

@@ -1,56 +1,43 @@
-//! Detection of a file's row schema from the names of its fields.
+//! Detection of a file's row schema from the names and values of its fields.
 
 use super::content::Content;
-use super::csv_reader::read_column_names;
-use super::object_reader::first_field_names;
-use super::objects::open_objects;
+use super::field_columns::FieldColumns;
 use super::options::{Limits, Options};
+use super::preview::Preview;
 use crate::error::{Context, Result};
 use crate::task::RowSchema;
 use std::path::Path;
 
-/// Chooses one of `candidates`: the first whose target field is mapped in the options, else the first whose fields are in
-/// the file. Without either it is the first candidate, and validation reports the missing fields.
+/// Chooses one of `candidates`: the first whose target field is mapped in the options, else the one whose fields and values are
+/// in the file. Without either it is the first candidate, and validation reports the missing fields.
 ///
 /// # Errors
 /// Only if the file cannot be read from disk.
 pub fn infer_schema(path: &Path, options: &Options, candidates: &[RowSchema], limits: &Limits) -> Result<RowSchema> {
-    let read_context = || format!("reading the dataset {}", path.display());
-    match Content::open(path, options, limits.max_bytes).with_context(read_context)? {
-        Ok(content) => infer_content_schema(&content, options, candidates, limits).with_context(read_context),
-        Err(_) => Ok(candidates.first().copied().unwrap_or_default()),
-    }
-}
-
-/// The same for content that is open.
-pub(super) fn infer_content_schema(
-    content: &Content,
-    options: &Options,
-    candidates: &[RowSchema],
-    limits: &Limits,
-) -> std::io::Result<RowSchema> {
     let default_schema = candidates.first().copied().unwrap_or_default();
-    let find = |matches: &dyn Fn(RowSchema) -> bool| candidates.iter().copied().find(|schema| matches(*schema));
-    match find(&|schema| options.columns.contains_key(schema.target_field())) {
-        Some(mapped) => return Ok(mapped),
-        None if candidates.len() < 2 => return Ok(default_schema),
-        None => {}
+    if candidates.len() < 2 {
+        return Ok(default_schema);
     }
-    let field_names = read_field_names(content, options, limits)?;
-    let has_field = |field: &str| field_names.iter().any(|name| name == field);
-    // Rows may have further fields, such as the tags of a conversation, so a schema whose text field exists comes first.
-    let complete_match = find(&|schema| has_field(schema.target_field()) && has_field(schema.text_field()));
-    let target_match = || find(&|schema| has_field(schema.target_field()));
-    Ok(complete_match.or_else(target_match).unwrap_or(default_schema))
+    let read_context = || format!("reading the dataset {}", path.display());
+    let Ok(content) = Content::open(path, options, limits.max_bytes).with_context(read_context)? else {
+        return Ok(default_schema);
+    };
+    Ok(match Preview::read(&content, options, limits).with_context(read_context)? {
+        Ok(preview) => best_schema(&preview, options, candidates),
+        Err(_) => default_schema,
+    })
 }
 
-/// Columns of the header, or fields of the first object; none if they cannot be parsed.
-fn read_field_names(content: &Content, options: &Options, limits: &Limits) -> std::io::Result<Vec<String>> {
-    match open_objects(content, options.format, limits)? {
-        Some(Ok(source)) => first_field_names(source),
-        Some(Err(_)) => Ok(Vec::new()),
-        None => read_column_names(content.lines()?, options, limits.max_record_bytes),
+/// The candidate that fits best, the first one of equals.
+pub(super) fn best_schema(preview: &Preview, options: &Options, candidates: &[RowSchema]) -> RowSchema {
+    let mut best = (0, candidates.first().copied().unwrap_or_default());
+    for schema in candidates {
+        let rank = FieldColumns::find(*schema, options, preview).rank();
+        if rank > best.0 {
+            best = (rank, *schema);
+        }
     }
+    best.1
 }
 
 #[cfg(test)]
@@ -63,9 +50,9 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let columns = columns.iter().map(|(field, name)| (field.to_string(), name.to_string())).collect();
-        let limits = Limits { max_bytes: 1000, max_rows: 100, max_record_bytes: 1000, max_labels: 10 };
-        infer_schema(file.path(), &Options { columns, ..Options::new(format) }, &RowSchema::DETECTABLE, &limits)
-            .unwrap()
+        let options = Options { columns, ..Options::new(format) };
+        let limits = Limits { max_bytes: 1 << 20, max_rows: 1000, max_record_bytes: 1 << 16, max_labels: 100 };
+        infer_schema(file.path(), &options, &RowSchema::DETECTABLE, &limits).unwrap()
     }
 
     #[test]
@@ -81,6 +68,30 @@ mod tests {
         assert_eq!(infer_from_text(Format::Csv, "text,\"id, value\",value\n", &[]), RowSchema::Value);
         for unparsable in ["", "no json", "{\"text\": 1}"] {
             assert_eq!(infer_from_text(Format::Jsonl, unparsable, &[]), RowSchema::Label);
+        }
+    }
+
+    #[test]
+    fn values_decide_between_schemas_of_one_name() {
+        for (line, schema) in [
+            (r#"{"text": "a", "label": [[0, 1, "x"]]}"#, RowSchema::Entities),
+            (r#"{"text": "a", "label": ["x", "y"]}"#, RowSchema::Labels),
+            (r#"{"text": "a", "label": ["x"]}"#, RowSchema::Label),
+            (r#"{"text": "a", "labels": 1}"#, RowSchema::Label),
+            (r#"{"text": "a", "labels": ["x"]}"#, RowSchema::Labels),
+            (r#"{"sequence": "a", "target": 0.25}"#, RowSchema::Value),
+            (r#"{"sequence": "a", "target": 1}"#, RowSchema::Label),
+            (r#"{"question": "a", "answer": "b"}"#, RowSchema::Completion),
+            (r#"{"query": "a", "passage": "b"}"#, RowSchema::Positive),
+            (r#"{"prompt": "a", "completion": "b", "label": true}"#, RowSchema::Completion),
+            (r#"{"tokens": ["a"], "ner_tags": [0]}"#, RowSchema::Tags),
+            (r#"{"instruction": "a", "input": "b", "output": "c"}"#, RowSchema::Completion),
+            (
+                r#"{"conversations": [{"from": "human", "value": "a"}], "chosen": {"from": "gpt", "value": "b"}, "rejected": {}}"#,
+                RowSchema::Chosen,
+            ),
+        ] {
+            assert_eq!(infer_from_text(Format::Jsonl, line, &[]), schema, "{line}");
         }
     }
 }

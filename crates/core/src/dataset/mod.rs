@@ -3,7 +3,10 @@
 //! Line numbers are those of the file: a header is line 1, and a record that spans several lines has the number of its first. In
 //! files without lines they are the numbers of rows.
 
+mod choices;
 mod column_mapping;
+mod column_names;
+mod column_proposal;
 mod content;
 mod csv_reader;
 mod csv_records;
@@ -12,19 +15,31 @@ mod detect;
 mod diagnostic_collector;
 mod diagnostics;
 mod duplicates;
+mod field_columns;
+mod field_value;
 mod format;
 mod infer_schema;
-mod json_fields;
+mod label_checks;
+mod label_notation;
 mod labels;
 mod line_source;
+mod list_text;
+mod number_format;
 mod object_reader;
 mod objects;
 mod options;
+mod preview;
+mod record;
 mod report;
 mod row;
+mod row_filters;
 mod row_format;
 mod token_lengths;
 mod validator;
+mod value_kind;
+
+#[cfg(test)]
+mod tests;
 
 pub use content::TextEncoding;
 pub use detect::detect_options;
@@ -32,19 +47,21 @@ pub use diagnostics::LocatedDiagnostic;
 pub use format::{Format, Quoting, Separator};
 pub use infer_schema::infer_schema;
 pub use labels::{check_validation_labels, unique_labels};
-pub use options::{Limits, OnBadRows, Options, RequestedFormat};
+pub use number_format::Decimal;
+pub use options::{Limits, OnBadRows, Options, RequestedFormat, Split};
 pub use report::{LabelCount, Report, ValidatedDataset};
 pub use token_lengths::{Bucket, CountTokens, Histogram, TokenCount, TokenCounter};
 
 use crate::error::{Context, Result};
-use crate::task::{self, RowSchema};
+use crate::task;
 use column_mapping::ColumnMapping;
 use content::{Content, guess_encoding};
 use csv_reader::TableReader;
-use infer_schema::infer_content_schema;
 use object_reader::ObjectReader;
 use objects::open_objects;
-use row::{OpenResult, RowReader};
+use preview::Preview;
+use row::{OpenResult, RecordParser, RowReader};
+use row_format::RowParser;
 use std::path::Path;
 use validator::RowValidator;
 
@@ -60,27 +77,40 @@ pub fn validate(
     limits: &Limits,
 ) -> Result<ValidatedDataset> {
     let read_context = || format!("reading the dataset {}", path.display());
-    let new_validator = |schema| RowValidator::new(schema, options.on_bad_rows, token_counter, limits);
+    let reject = |line, diagnostic| {
+        let schema = task.row_schemas().first().copied().unwrap_or_default();
+        RowValidator::new(schema, options, token_counter, limits).reject_file(line, diagnostic)
+    };
     let content = match Content::open(path, options, limits.max_bytes).with_context(read_context)? {
         Ok(content) => content,
-        Err(diagnostic) => {
-            let schema = task.row_schemas().first().copied().unwrap_or_default();
-            return Ok(new_validator(schema).reject_file(None, diagnostic));
-        }
+        Err(diagnostic) => return Ok(reject(None, diagnostic)),
     };
-    let schema = infer_content_schema(&content, options, task.row_schemas(), limits).with_context(read_context)?;
-    let mut validator = new_validator(schema);
-    let mut encoding_guess = match options.expects_utf8() {
+    let preview = match Preview::read(&content, options, limits).with_context(read_context)? {
+        Ok(preview) => preview,
+        Err((line, diagnostic)) => return Ok(reject(line, diagnostic)),
+    };
+    let schema = infer_schema::best_schema(&preview, options, task.row_schemas());
+    let mut validator = RowValidator::new(schema, options, token_counter, limits);
+    let encoding_guess = match options.expects_utf8() {
         true => guess_encoding(content.lines().with_context(read_context)?).with_context(read_context)?,
         false => None,
     };
     // Under `skip`, the lines are left out, and the report lists them.
-    encoding_guess = encoding_guess.filter(|_| options.on_bad_rows == OnBadRows::Refuse);
+    let encoding_guess = encoding_guess.filter(|_| options.on_bad_rows == OnBadRows::Refuse);
     if let Some(guess) = &encoding_guess {
         validator.push_file_error(guess.to_diagnostic());
     }
+    let mapping = match ColumnMapping::resolve(schema, options, &preview) {
+        Ok(mapping) => mapping,
+        Err(diagnostic) => {
+            let is_of_header = [diagnostics::MISSING_COLUMN, diagnostics::MISSING_FIELD].contains(&diagnostic.code);
+            return Ok(validator.reject_file(preview.first_line.filter(|_| is_of_header), diagnostic));
+        }
+    };
+    validator.set_mapping(&mapping);
     validator.push_warnings(content.warnings.clone());
-    let mut reader = match open_reader(&content, options, schema, limits).with_context(read_context)? {
+    let parser = Box::new(RowParser::new(mapping));
+    let mut reader = match open_reader(&content, options, parser, limits).with_context(read_context)? {
         Ok(reader) => reader,
         Err((line, diagnostic)) => return Ok(validator.reject_file(line, diagnostic)),
     };
@@ -105,18 +135,14 @@ pub fn validate(
 fn open_reader(
     content: &Content,
     options: &Options,
-    schema: RowSchema,
+    parser: Box<dyn RecordParser>,
     limits: &Limits,
 ) -> std::io::Result<OpenResult<Box<dyn RowReader>>> {
-    let mapping = match ColumnMapping::new(&options.columns, schema) {
-        Ok(mapping) => mapping,
-        Err(diagnostic) => return Ok(Err((None, diagnostic))),
-    };
     match open_objects(content, options.format, limits)? {
-        Some(Ok(source)) => Ok(Ok(Box::new(ObjectReader::new(source, mapping)))),
+        Some(Ok(source)) => Ok(Ok(Box::new(ObjectReader::new(source, parser)))),
         Some(Err(diagnostic)) => Ok(Err((None, diagnostic))),
         None => {
-            let table = TableReader::open(content.lines()?, options, &mapping, limits)?;
+            let table = TableReader::open(content.lines()?, options, parser, limits)?;
             Ok(table.map(|table| Box::new(table) as Box<dyn RowReader>))
         }
     }

@@ -1,36 +1,33 @@
 //! Reader of the formats whose rows are objects.
 
-use super::column_mapping::ColumnMapping;
 use super::diagnostics::{self, Diagnostic};
-use super::json_fields::JsonObject;
 use super::objects::ObjectSource;
-use super::row::{ParsedRow, RowReader};
-use super::row_format::{RowFormat, row_format};
+use super::record::Record;
+use super::row::{ParsedRow, RecordParser, RowReader};
 use std::io;
 
 pub(super) struct ObjectReader {
     source: Box<dyn ObjectSource>,
-    mapping: ColumnMapping,
-    format: &'static dyn RowFormat,
+    parser: Box<dyn RecordParser>,
 }
 
 impl ObjectReader {
-    pub fn new(source: Box<dyn ObjectSource>, mapping: ColumnMapping) -> Self {
-        let format = row_format(mapping.schema);
-        Self { source, mapping, format }
+    pub fn new(source: Box<dyn ObjectSource>, parser: Box<dyn RecordParser>) -> Self {
+        Self { source, parser }
     }
 }
 
 impl RowReader for ObjectReader {
     fn next_row(&mut self) -> io::Result<Option<ParsedRow>> {
         let Some(object) = self.source.next_object()? else { return Ok(None) };
-        let read_object = |object: &JsonObject<'_>, note: Option<&str>| {
-            let row = self.format.read_object(object, &self.mapping);
-            row.map_err(|errors| {
-                note.into_iter().fold(errors, |errors, note| errors.with_note(diagnostics::MISSING_FIELD, note))
+        let parse = |record: &Record<'_>, note: Option<&str>| {
+            let row = self.parser.parse(record);
+            row.map_err(|reason| match note {
+                Some(note) => reason.with_note(diagnostics::MISSING_FIELD, note),
+                None => reason,
             })
         };
-        let content = match object.text.and_then(|text| with_object(&text, read_object)) {
+        let content = match object.text.and_then(|text| with_record(&text, parse)) {
             Ok(content) => content,
             Err(diagnostic) => Err(diagnostic.into()),
         };
@@ -46,23 +43,16 @@ impl RowReader for ObjectReader {
     }
 }
 
-/// Field names of the first object of a source; none if the file does not begin with an object.
-pub(super) fn first_field_names(mut source: Box<dyn ObjectSource>) -> io::Result<Vec<String>> {
-    let Some(object) = source.next_object()? else { return Ok(Vec::new()) };
-    let names = |object: &JsonObject<'_>, _: Option<&str>| object.field_names().map(str::to_string).collect();
-    Ok(object.text.and_then(|text| with_object(&text, names)).unwrap_or_default())
-}
-
 /// What an error about a missing field adds.
 const NON_FINITE_NOTE: &str = "`NaN` and `Infinity`, which are no JSON, count as missing";
 
 /// Parses an object. `NaN` and `Infinity`, which Python writes for missing numbers, count as null, and `read` gets a note about them.
-fn with_object<T>(text: &str, read: impl FnOnce(&JsonObject<'_>, Option<&str>) -> T) -> Result<T, Diagnostic> {
-    match JsonObject::parse(text) {
-        Ok(object) => Ok(read(&object, None)),
+fn with_record<T>(text: &str, read: impl FnOnce(&Record<'_>, Option<&str>) -> T) -> Result<T, Diagnostic> {
+    match Record::parse_json(text) {
+        Ok(record) => Ok(read(&record, None)),
         Err(diagnostic) => match without_non_finite_numbers(text) {
             Some(text) => {
-                JsonObject::parse(&text).map(|object| read(&object, Some(NON_FINITE_NOTE))).map_err(|_| diagnostic)
+                Record::parse_json(&text).map(|record| read(&record, Some(NON_FINITE_NOTE))).map_err(|_| diagnostic)
             }
             None => Err(diagnostic),
         },
@@ -108,7 +98,7 @@ mod tests {
 
     #[test]
     fn errors_are_those_of_the_text_as_it_is() {
-        assert!(with_object("{\"a\": NaN}", |object, note| object.get("a").is_none() && note.is_some()).unwrap());
-        assert!(with_object("{\"a\": NaN,}", |_, _| ()).is_err());
+        assert!(with_record("{\"a\": NaN}", |record, note| record.get("a").is_none() && note.is_some()).unwrap());
+        assert!(with_record("{\"a\": NaN,}", |_, _| ()).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::content::TextEncoding;
 use super::format::{Format, Quoting, Separator};
+use super::number_format::Decimal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -25,6 +26,25 @@ pub struct Options {
     pub columns: BTreeMap<String, String>,
     #[serde(default)]
     pub on_bad_rows: OnBadRows,
+    /// Names of the labels or tags that the file gives as numbers: integers are indices into this list, and a list of zeros and ones has
+    /// one for each name. Names of columns of zeros and ones make these the labels of each row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_names: Vec<String>,
+    /// Character before the fraction of the file's numbers. Left out, numbers have a point, no groups of thousands and no unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decimal: Option<Decimal>,
+    /// Rows to read of a file with a column `split` or `set`. Default: `train`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+}
+
+/// Part of a dataset whose rows say which part they belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    Train,
+    Validation,
+    Test,
 }
 
 /// What a request says about the format of a file. What it leaves out is found in the content.
@@ -43,6 +63,38 @@ pub enum OnBadRows {
     #[default]
     Refuse,
     Skip,
+}
+
+impl Split {
+    /// Words that mean the split in files, in lower case.
+    pub(super) const WORDS: [(&'static str, Self); 13] = [
+        ("train", Self::Train),
+        ("training", Self::Train),
+        ("trn", Self::Train),
+        ("validation", Self::Validation),
+        ("valid", Self::Validation),
+        ("validate", Self::Validation),
+        ("val", Self::Validation),
+        ("dev", Self::Validation),
+        ("development", Self::Validation),
+        ("eval", Self::Validation),
+        ("test", Self::Test),
+        ("testing", Self::Test),
+        ("tst", Self::Test),
+    ];
+
+    pub(super) fn from_word(word: &str) -> Option<Self> {
+        let word = word.trim().to_lowercase();
+        Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, split)| *split)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
 }
 
 /// Largest dataset that the server accepts; every limit is a setting of the server.
@@ -65,6 +117,9 @@ impl Options {
             encoding: None,
             columns: BTreeMap::new(),
             on_bad_rows: OnBadRows::default(),
+            label_names: Vec::new(),
+            decimal: None,
+            split: None,
         }
     }
 
@@ -96,7 +151,11 @@ mod tests {
         let options: Options = serde_json::from_str(stored).unwrap();
         assert_eq!(options.separator(), Some(Separator::TAB));
         assert_eq!((options.quoting, options.encoding), (Quoting::Doubled, None));
+        assert_eq!((options.label_names.len(), options.decimal, options.split), (0, None, None));
         assert_eq!(serde_json::to_string(&options).unwrap(), stored);
+        let options: Options =
+            serde_json::from_str(r#"{"format":"csv","label_names":["a"],"decimal":",","split":"test"}"#).unwrap();
+        assert_eq!((options.decimal, options.split), (Some(Decimal::Comma), Some(Split::Test)));
     }
 
     #[test]

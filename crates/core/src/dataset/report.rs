@@ -36,6 +36,15 @@ pub struct Report {
     pub labels: Vec<LabelCount>,
     /// Lengths in tokens.
     pub lengths: Histogram,
+    /// What was not obvious about the fields, in sentences: columns that were chosen by their usual names, and forms that were converted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mapping: Vec<String>,
+    /// Columns, or fields of the first 1,000 objects, that are not read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread_columns: Vec<String>,
+    /// Number of rows that are left out because a column of theirs says so, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

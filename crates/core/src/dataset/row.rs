@@ -3,6 +3,7 @@
 use super::diagnostics::{self, Diagnostic};
 use super::duplicates::DuplicateKey;
 use super::line_source::LineSource;
+use super::record::Record;
 use crate::task::{Example, Target};
 use std::io;
 
@@ -20,13 +21,21 @@ pub(super) trait RowReader {
     }
 }
 
+/// Turns the records of a reader into rows.
+pub(super) trait RecordParser {
+    /// Receives the header of a table. Returns the indices of the columns that its records need.
+    fn set_header(&mut self, line: u64, header: &[String]) -> Vec<usize>;
+
+    fn parse(&mut self, record: &Record<'_>) -> Result<ValidRow, UnusableRow>;
+}
+
 /// Reader that is ready, or an error of the file as a whole, with its line if it has one.
 pub(super) type OpenResult<T> = std::result::Result<T, (Option<u64>, Diagnostic)>;
 
 /// Record of a file, and the line where it begins.
 pub(super) struct ParsedRow {
     pub line: u64,
-    pub content: Result<ValidRow, RowErrors>,
+    pub content: Result<ValidRow, UnusableRow>,
 }
 
 /// Content of an example, and what the report needs to know of the row.
@@ -41,9 +50,14 @@ pub(super) struct ValidRow {
     pub warning: Option<Diagnostic>,
 }
 
-/// Errors of one row: at least one, unless an error of the file stands for them.
+/// Why a row is no example.
 #[derive(Debug)]
-pub(super) struct RowErrors(Vec<Diagnostic>);
+pub(super) enum UnusableRow {
+    /// Errors of the row.
+    Invalid(Vec<Diagnostic>),
+    /// The row itself says that it is not to be read; with the reason.
+    LeftOut(String),
+}
 
 impl ParsedRow {
     pub fn invalid(line: u64, diagnostic: Diagnostic) -> Self {
@@ -52,7 +66,7 @@ impl ParsedRow {
 
     /// Removes the errors with this code. A row without other errors stays unusable.
     pub fn remove_errors(&mut self, code: &str) {
-        if let Err(RowErrors(errors)) = &mut self.content {
+        if let Err(UnusableRow::Invalid(errors)) = &mut self.content {
             errors.retain(|error| error.code != code);
         }
     }
@@ -64,11 +78,13 @@ impl ValidRow {
     }
 }
 
-impl RowErrors {
+impl UnusableRow {
     /// Adds a sentence to the errors with this code.
     pub fn with_note(mut self, code: &str, note: &str) -> Self {
-        for error in self.0.iter_mut().filter(|error| error.code == code) {
-            error.message = format!("{}. {note}", error.message);
+        if let Self::Invalid(errors) = &mut self {
+            for error in errors.iter_mut().filter(|error| error.code == code) {
+                error.message = format!("{}. {note}", error.message);
+            }
         }
         self
     }
@@ -77,29 +93,14 @@ impl RowErrors {
     pub fn both<A, B>(first: Result<A, Diagnostic>, second: Result<B, Diagnostic>) -> Result<(A, B), Self> {
         match (first, second) {
             (Ok(first), Ok(second)) => Ok((first, second)),
-            (first, second) => Err(first.err().into_iter().chain(second.err()).collect()),
+            (first, second) => Err(Self::Invalid(first.err().into_iter().chain(second.err()).collect())),
         }
     }
 }
 
-impl From<Diagnostic> for RowErrors {
+impl From<Diagnostic> for UnusableRow {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self(vec![diagnostic])
-    }
-}
-
-impl FromIterator<Diagnostic> for RowErrors {
-    fn from_iter<I: IntoIterator<Item = Diagnostic>>(errors: I) -> Self {
-        Self(errors.into_iter().collect())
-    }
-}
-
-impl IntoIterator for RowErrors {
-    type Item = Diagnostic;
-    type IntoIter = std::vec::IntoIter<Diagnostic>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        Self::Invalid(vec![diagnostic])
     }
 }
 

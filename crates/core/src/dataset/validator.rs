@@ -1,23 +1,25 @@
 //! Validation of a file row by row: turns valid rows into examples and fills the report.
 
+use super::column_mapping::ColumnMapping;
 use super::diagnostic_collector::DiagnosticCollector;
 use super::diagnostics::{self, Diagnostic};
 use super::duplicates::DuplicateIndex;
+use super::label_checks;
 use super::labels::LabelTable;
-use super::options::{Limits, OnBadRows};
+use super::options::{Limits, Options};
 use super::report::{Report, ValidatedDataset};
-use super::row::{ParsedRow, ValidRow};
+use super::row::{ParsedRow, UnusableRow, ValidRow};
 use super::row_format::{FileStats, row_format};
 use super::token_lengths::{CountTokens, LengthCounter, TokenCount};
 use crate::error::{Error, Result};
 use crate::task::{Example, RowSchema};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 /// Checks the rows of a dataset one by one and collects examples, diagnostics and statistics.
 pub(super) struct RowValidator<'a> {
     schema: RowSchema,
-    on_bad_rows: OnBadRows,
+    options: &'a Options,
     token_counter: &'a dyn CountTokens,
     limits: &'a Limits,
     collector: DiagnosticCollector,
@@ -27,18 +29,21 @@ pub(super) struct RowValidator<'a> {
     labels: LabelTable,
     duplicates: DuplicateIndex,
     token_lengths: LengthCounter,
+    left_out: BTreeMap<String, u64>,
+    mapping_notes: Vec<String>,
+    unread_columns: Vec<String>,
 }
 
 impl<'a> RowValidator<'a> {
     pub fn new(
         schema: RowSchema,
-        on_bad_rows: OnBadRows,
+        options: &'a Options,
         token_counter: &'a dyn CountTokens,
         limits: &'a Limits,
     ) -> Self {
         Self {
             schema,
-            on_bad_rows,
+            options,
             token_counter,
             limits,
             collector: DiagnosticCollector::default(),
@@ -48,7 +53,16 @@ impl<'a> RowValidator<'a> {
             labels: LabelTable::default(),
             duplicates: DuplicateIndex::default(),
             token_lengths: LengthCounter::default(),
+            left_out: BTreeMap::new(),
+            mapping_notes: Vec::new(),
+            unread_columns: Vec::new(),
         }
+    }
+
+    /// Takes what the report says of the columns.
+    pub fn set_mapping(&mut self, mapping: &ColumnMapping) {
+        self.mapping_notes.clone_from(&mapping.notes);
+        self.unread_columns.clone_from(&mapping.unread_columns);
     }
 
     /// Refuses the whole file for one reason.
@@ -85,8 +99,10 @@ impl<'a> RowValidator<'a> {
         let line = row.line;
         match row.content {
             Ok(row) => self.push_valid(line, row)?,
-            Err(errors) => {
-                errors.into_iter().for_each(|error| self.collector.push_bad_row(line, error, self.on_bad_rows));
+            Err(UnusableRow::LeftOut(reason)) => *self.left_out.entry(reason).or_default() += 1,
+            Err(UnusableRow::Invalid(errors)) => {
+                let on_bad_rows = self.options.on_bad_rows;
+                errors.into_iter().for_each(|error| self.collector.push_bad_row(line, error, on_bad_rows));
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -109,7 +125,11 @@ impl<'a> RowValidator<'a> {
                 Ok(())
             }
             Err(Error::Invalid(problem)) => {
-                self.collector.push_bad_row(line, Diagnostic::new(problem.code, problem.detail), self.on_bad_rows);
+                self.collector.push_bad_row(
+                    line,
+                    Diagnostic::new(problem.code, problem.detail),
+                    self.options.on_bad_rows,
+                );
                 Ok(())
             }
             Err(other) => Err(other),
@@ -148,6 +168,7 @@ impl<'a> RowValidator<'a> {
             let single_labels = self.labels.stats().iter().filter(|label| label.count == 1);
             self.collector.merge_warnings(single_labels.map(|label| (label.first_line, label.seen_once_warning())));
         }
+        self.collector.merge_warnings(label_checks::similar_labels(self.labels.stats()));
         self.into_validated()
     }
 
@@ -157,7 +178,15 @@ impl<'a> RowValidator<'a> {
             return Some(Diagnostic::new(diagnostics::NO_USABLE_ROW, message));
         }
         if self.examples.is_empty() {
-            let message = format!("none of the {} rows can be used", self.rows);
+            let mut message = format!("none of the {} rows can be used", self.rows);
+            if !self.left_out.is_empty() {
+                let reasons: Vec<String> =
+                    self.left_out.iter().map(|(reason, count)| format!("{reason} ({count})")).collect();
+                message.push_str(&format!(": rows are left out for {}", reasons.join(", ")));
+            }
+            if self.left_out.keys().any(|reason| reason.starts_with("split: ")) {
+                message.push_str("; `\"split\"` in the request chooses the split to read");
+            }
             return Some(Diagnostic::new(diagnostics::NO_USABLE_ROW, message));
         }
         row_format(self.schema).file_error(&FileStats {
@@ -165,6 +194,7 @@ impl<'a> RowValidator<'a> {
             labels: self.labels.stats(),
             target_count: self.duplicates.target_count(),
             max_labels: self.limits.max_labels,
+            is_label_mapped: self.options.columns.contains_key("label"),
         })
     }
 
@@ -175,6 +205,9 @@ impl<'a> RowValidator<'a> {
             target: self.schema,
             labels: self.labels.into_sorted_counts(),
             lengths: self.token_lengths.to_histogram(),
+            mapping: self.mapping_notes,
+            unread_columns: self.unread_columns,
+            left_out: self.left_out,
             ..Report::default()
         };
         self.collector.store_in(&mut report);

@@ -286,8 +286,16 @@ impl Tokenizer {
     /// `Invalid`: `no_chat_template`, `bad_chat_template`, or `chat_template_refused` if the template raises an exception or
     /// an assistant message cannot be located in the text.
     pub fn encode_conversation(&self, messages: &[Message], tools: Option<&Json>) -> Result<(Vec<u32>, Vec<bool>)> {
+        let template = self.chat_template()?;
+        if tools.is_some() && !template.renders_tools() {
+            return Err(no_place_for("tools", "leave `tools` out of the row"));
+        }
+        let has_tool_calls = messages.iter().any(|message| message.field("tool_calls").is_some());
+        if has_tool_calls && !template.renders_tool_calls() {
+            return Err(no_place_for("calls of tools", "leave the conversation out, or write the calls as content"));
+        }
         let options = RenderOptions { tools: tools.cloned(), ..RenderOptions::with_fixed_time() };
-        let rendered = self.chat_template()?.render_conversation(messages, &options, &self.special_tokens())?;
+        let rendered = template.render_conversation(messages, &options, &self.special_tokens())?;
         let assistant_messages = messages.iter().filter(|message| message.role() == ASSISTANT_ROLE);
         let message_weight = |message: &Message| message.field("weight").and_then(|weight| f64::try_from(weight).ok());
         let has_loss = assistant_messages.map(|message| message_weight(message) != Some(0.0));
@@ -316,6 +324,12 @@ impl Tokenizer {
             }
         }
     }
+}
+
+fn no_place_for(what: &str, advice: &str) -> Error {
+    let detail =
+        format!("the base model's chat template has no place for {what}: {advice}, or use a base with such a template");
+    Error::invalid("chat_template_refused", detail)
 }
 
 /// Ids of a prompt without the special tokens at its end.

@@ -142,7 +142,9 @@ fn has_objects_on_lines(sample: &[u8], is_complete: bool) -> bool {
     }
     let is_object = |line: &&&[u8]| {
         let line = line.trim_ascii_end();
-        line.starts_with(b"{\"") && line.strip_suffix(b",").unwrap_or(line).ends_with(b"}")
+        let line = line.strip_suffix(b",").unwrap_or(line);
+        // spaCy's examples are pairs of a text and an object.
+        (line.starts_with(b"{\"") && line.ends_with(b"}")) || (line.starts_with(b"[\"") && line.ends_with(b"}]"))
     };
     let lines: Vec<&[u8]> = lines.into_iter().filter(|line| !line.trim_ascii().is_empty()).collect();
     lines.len() > 1 && lines.iter().filter(is_object).count() * 2 >= lines.len()

@@ -1,185 +1,32 @@
-//! Rows of a conversation (`messages`), and rows of a prompt with a preferred and a rejected answer: texts, or conversations as in
-//! TRL's datasets.
+//! Rows of a conversation: `messages`, or a prompt and its completion that are messages or have a system message.
 
-use super::{Cells, FieldChecks, FileStats, RowFormat, needs_json};
+use super::messages::{SYSTEM_ROLE, USER_ROLE, messages_or_text, messages_value, parse_messages, parse_tools};
+use super::{FileStats, RowFormat};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic};
 use crate::dataset::duplicates::DuplicateKey;
-use crate::dataset::json_fields::{JsonObject, string_value, wrong_type};
-use crate::dataset::row::{RowErrors, ValidRow};
+use crate::dataset::field_value::{FieldValue, wrong_type};
+use crate::dataset::record::Record;
+use crate::dataset::row::{UnusableRow, ValidRow};
 use crate::model::chat::{ASSISTANT_ROLE, Json, Message};
 use crate::task::{Conversation, Target};
-use serde_json::value::RawValue;
 use std::borrow::Cow;
-
-pub(super) struct Preference;
-
-impl RowFormat for Preference {
-    fn read_cells(&self, cells: Cells<'_>) -> Result<ValidRow, RowErrors> {
-        text_row(cells.text, cells.target, cells.second_text)
-    }
-
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors> {
-        if let Some(conversations) = ConversationPair::from_object(object, mapping) {
-            return Ok(conversations.into_row()?);
-        }
-        let fields = object.fields(mapping)?;
-        let (prompt, chosen) =
-            RowErrors::both(string_value(fields.text, "prompt"), string_value(fields.target, "chosen"))?;
-        text_row(prompt, chosen, fields.second_text)
-    }
-
-    fn file_error(&self, _stats: &FileStats<'_>) -> Option<Diagnostic> {
-        None
-    }
-
-    fn warns_about_single_labels(&self) -> bool {
-        false
-    }
-}
-
-/// White space is part of a prompt and of its answers, and is kept.
-fn text_row(prompt: Cow<'_, str>, chosen: Cow<'_, str>, rejected: Option<Cow<'_, str>>) -> Result<ValidRow, RowErrors> {
-    let mut checks = FieldChecks::default();
-    checks.require_text("prompt", &prompt);
-    if rejected.is_none() {
-        let message = "the rejected answer is null: fill it in, or leave the row out";
-        checks.push(Diagnostic::new(diagnostics::EMPTY_TEXT, message));
-    } else if rejected.as_ref() == Some(&chosen) {
-        let message = "chosen and rejected are the same: there is nothing to prefer, leave the row out";
-        checks.push(Diagnostic::new(diagnostics::EMPTY_TEXT, message));
-    } else {
-        checks.require_text("chosen answer", &chosen);
-    }
-    let texts = [Some(prompt.as_ref()), Some(chosen.as_ref()), rejected.as_deref()];
-    let trimmed_fields = checks.finish::<&str>(&texts, &[])?;
-    Ok(ValidRow {
-        duplicate_key: DuplicateKey::whole_row(&texts),
-        text: prompt.into_owned(),
-        text_pair: None,
-        target: Target::Preference {
-            chosen: chosen.into_owned(),
-            rejected: rejected.map(Cow::into_owned).unwrap_or_default(),
-        },
-        trimmed_fields,
-        warning: None,
-    })
-}
-
-/// Preference between two conversations: a prompt of messages and two answers (texts or messages), or two whole
-/// conversations with the same beginning, optionally with that beginning as the prompt.
-struct ConversationPair<'a> {
-    prompt: Option<&'a RawValue>,
-    chosen: &'a RawValue,
-    rejected: &'a RawValue,
-    tools: Option<&'a RawValue>,
-}
-
-impl<'a> ConversationPair<'a> {
-    /// `None` if the row has no messages or lacks a field. It is then read as texts.
-    fn from_object(object: &JsonObject<'a>, mapping: &ColumnMapping) -> Option<Self> {
-        let is_list = |value: &RawValue| value.get().starts_with('[');
-        let (prompt, chosen) = (object.get(&mapping.text_column), object.get(&mapping.target_column)?);
-        let rejected = object.get(&mapping.second_text.as_ref()?.column)?;
-        let contains_messages = is_list(chosen) || is_list(rejected) || prompt.is_some_and(is_list);
-        (contains_messages && (prompt.is_some() || is_list(chosen))).then(|| Self {
-            prompt,
-            chosen,
-            rejected,
-            tools: object.get("tools"),
-        })
-    }
-
-    /// # Errors
-    /// `wrong_type` for fields that are no messages, or conversations that do not end with different messages of the
-    /// assistant.
-    fn into_row(self) -> Result<ValidRow, Diagnostic> {
-        let prompt_messages =
-            self.prompt.map(|prompt| messages_or_text(prompt, "prompt", "user")).transpose()?.unwrap_or_default();
-        let [chosen, rejected] = [(self.chosen, "chosen"), (self.rejected, "rejected")].map(|(field, name)| {
-            messages_or_text(field, name, ASSISTANT_ROLE)
-                .and_then(|messages| with_prompt(&prompt_messages, messages, name))
-        });
-        let (mut chosen, mut rejected) = (chosen?, rejected?);
-        let common_prefix = chosen.iter().zip(&rejected).take_while(|(one, other)| is_same_message(one, other)).count();
-        if common_prefix == chosen.len() || common_prefix == rejected.len() {
-            return Err(wrong_type("`chosen` and `rejected` are the same, or one is the beginning of the other"));
-        }
-        // Messages that both conversations have are not learned.
-        for messages in [&mut chosen, &mut rejected] {
-            messages[..common_prefix].iter_mut().for_each(|message| *message = message.with_field("weight", 0));
-        }
-        let tools = parse_tools(self.tools)?;
-        let [chosen, rejected] = [chosen, rejected].map(|messages| Conversation { messages, tools: tools.clone() });
-        let raw_fields = [self.prompt.map(RawValue::get), Some(self.chosen.get()), Some(self.rejected.get())];
-        Ok(ValidRow {
-            duplicate_key: DuplicateKey::whole_row(&raw_fields),
-            text: String::new(),
-            text_pair: None,
-            target: Target::ConversationPreference { chosen, rejected },
-            trimmed_fields: Vec::new(),
-            warning: None,
-        })
-    }
-}
-
-/// Whether two messages are equal apart from their weights.
-fn is_same_message(left: &Message, right: &Message) -> bool {
-    left.with_field("weight", 0) == right.with_field("weight", 0)
-}
-
-/// Messages; a text becomes one message of `role`.
-fn messages_or_text(value: &RawValue, field: &str, role: &str) -> Result<Vec<Message>, Diagnostic> {
-    match serde_json::from_str::<String>(value.get()) {
-        Ok(text) => Ok(vec![Message::new(role, text)]),
-        Err(_) => parse_messages(value, field),
-    }
-}
-
-/// Prompt followed by the answer. An answer that does not begin with a message of the assistant is a whole conversation and
-/// must begin with the prompt.
-fn with_prompt(prompt: &[Message], answer: Vec<Message>, field: &str) -> Result<Vec<Message>, Diagnostic> {
-    if answer.last().is_none_or(|last| last.role() != ASSISTANT_ROLE) {
-        return Err(wrong_type(format!("`{field}` has to end with a message of the assistant's")));
-    }
-    if answer[0].role() == ASSISTANT_ROLE {
-        return Ok([prompt, &answer].concat());
-    }
-    let starts_with_prompt =
-        answer.len() >= prompt.len() && prompt.iter().zip(&answer).all(|(one, other)| is_same_message(one, other));
-    match starts_with_prompt {
-        true => Ok(answer),
-        false => {
-            let advice = "begin it with the assistant's message, or with the whole prompt";
-            Err(wrong_type(format!("`{field}` begins with neither: {advice}")))
-        }
-    }
-}
-
-const MESSAGE_EXAMPLE: &str = "{\"role\": \"user\", \"content\": \"…\"}";
-
-/// Largest number of messages of a conversation.
-const MAX_MESSAGES: usize = 256;
 
 pub(super) struct Messages;
 
 impl RowFormat for Messages {
-    fn read_cells(&self, _cells: Cells<'_>) -> Result<ValidRow, RowErrors> {
-        Err(needs_json("messages"))
-    }
-
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors> {
-        let raw_messages = object.required("messages", &mapping.target_column)?;
-        let messages = parse_messages(raw_messages, "messages")?;
-        let tools = parse_tools(object.get("tools"))?;
-        Ok(ValidRow {
-            duplicate_key: DuplicateKey::whole_row(&[Some(raw_messages.get())]),
-            text: String::new(),
-            text_pair: None,
-            target: Target::Conversation(Conversation { messages, tools }),
-            trimmed_fields: Vec::new(),
-            warning: None,
-        })
+    fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
+        let value = record.required("messages", &mapping.target_column)?;
+        let list = value.as_structure().ok_or_else(|| {
+            wrong_type(format!(
+                "`messages` is {}, and has to be a list of messages, or the JSON text of one",
+                value.type_name()
+            ))
+        })?;
+        let messages = with_system(record, mapping, parse_messages(&list, "messages")?)?;
+        let tools = tools_of(record, mapping)?;
+        let sources = [Some(value.source()), system_source(record, mapping)];
+        Ok(conversation_row(Target::Conversation(Conversation { messages, tools }), &sources))
     }
 
     fn file_error(&self, _stats: &FileStats<'_>) -> Option<Diagnostic> {
@@ -191,41 +38,108 @@ impl RowFormat for Messages {
     }
 }
 
-pub(super) fn parse_tools(tools: Option<&RawValue>) -> Result<Option<Json>, Diagnostic> {
-    let parse = |tools: &RawValue| match tools.get().starts_with('[') {
-        true => {
-            serde_json::from_str(tools.get()).map_err(|error| wrong_type(format!("`tools` cannot be read: {error}")))
-        }
-        false => Err(wrong_type("`tools` has to be a list of tools")),
-    };
-    tools.map(parse).transpose()
+/// Row of a conversation; `sources` are its fields as they are written.
+pub(super) fn conversation_row(target: Target, sources: &[Option<&str>]) -> ValidRow {
+    ValidRow {
+        duplicate_key: DuplicateKey::whole_row(sources),
+        text: String::new(),
+        text_pair: None,
+        target,
+        trimmed_fields: Vec::new(),
+        warning: None,
+    }
 }
 
-/// Parses a list of messages; content that is a list of text parts becomes one text.
-pub(super) fn parse_messages(messages: &RawValue, field: &str) -> Result<Vec<Message>, Diagnostic> {
-    let raw_messages: Vec<&RawValue> = serde_json::from_str(messages.get())
-        .map_err(|_| wrong_type(format!("`{field}` has to be a list of objects like {MESSAGE_EXAMPLE}")))?;
-    if raw_messages.len() > MAX_MESSAGES {
+/// Conversation of a prompt and its completion, if either is messages or the row has a system message or tools. Only the completion is
+/// learned.
+pub(super) fn completion_conversation(
+    record: &Record<'_>,
+    mapping: &ColumnMapping,
+    prompt: &FieldValue<'_>,
+    completion: &FieldValue<'_>,
+) -> Result<Option<ValidRow>, UnusableRow> {
+    let tools = tools_of(record, mapping)?;
+    let is_conversation = tools.is_some()
+        || mapping.system.is_some()
+        || messages_value(completion).is_some()
+        || messages_value(prompt).is_some();
+    if !is_conversation {
+        return Ok(None);
+    }
+    let prompt_messages = with_system(record, mapping, prompt_messages(record, mapping, prompt)?)?;
+    let answer = messages_or_text(completion, "completion", ASSISTANT_ROLE)?;
+    if answer.iter().all(|message| message.role() != ASSISTANT_ROLE) {
+        return Err(wrong_type("`completion` has no message of the assistant's").into());
+    }
+    if let (Some(text), None) = (answer[0].content(), messages_value(completion))
+        && text.as_str().is_some_and(str::is_empty)
+    {
+        let message = "the completion is empty: fill it in, or leave the row out";
+        return Err(Diagnostic::new(diagnostics::EMPTY_TEXT, message).into());
+    }
+    let prompt_messages = prompt_messages.into_iter().map(|message| message.with_field("weight", 0));
+    let messages = prompt_messages.chain(answer).collect();
+    let input = mapping.prompt_input.as_ref().and_then(|column| record.get(column)).map(FieldValue::source);
+    let sources = [Some(prompt.source()), input, Some(completion.source()), system_source(record, mapping)];
+    Ok(Some(conversation_row(Target::Conversation(Conversation { messages, tools }), &sources)))
+}
+
+/// Messages of a prompt; a text becomes a message of the user.
+pub(super) fn prompt_messages(
+    record: &Record<'_>,
+    mapping: &ColumnMapping,
+    prompt: &FieldValue<'_>,
+) -> Result<Vec<Message>, Diagnostic> {
+    match messages_value(prompt) {
+        Some(messages) => parse_messages(&messages, "prompt"),
+        None => Ok(vec![Message::new(USER_ROLE, prompt_text(record, mapping, prompt)?.into_owned())]),
+    }
+}
+
+/// Prompt with its input, such as Alpaca's, after a blank line.
+pub(super) fn prompt_text<'r>(
+    record: &Record<'_>,
+    mapping: &ColumnMapping,
+    prompt: &'r FieldValue<'_>,
+) -> Result<Cow<'r, str>, Diagnostic> {
+    let text = prompt.as_text("prompt")?;
+    let Some(column) = &mapping.prompt_input else { return Ok(text) };
+    let input = record.get(column).map(|value| value.as_text(column)).transpose()?.unwrap_or_default();
+    match input.trim().is_empty() {
+        true => Ok(text),
+        false => Ok(Cow::Owned(format!("{text}\n\n{input}"))),
+    }
+}
+
+/// Messages after the row's system message.
+///
+/// # Errors
+/// `wrong_type` for messages that have a system message of their own.
+pub(super) fn with_system(
+    record: &Record<'_>,
+    mapping: &ColumnMapping,
+    messages: Vec<Message>,
+) -> Result<Vec<Message>, Diagnostic> {
+    let Some(column) = &mapping.system else { return Ok(messages) };
+    let system = record.get(column).map(|value| value.as_text(column)).transpose()?.unwrap_or_default();
+    if system.trim().is_empty() {
+        return Ok(messages);
+    }
+    if messages.first().is_some_and(|first| first.role() == SYSTEM_ROLE) {
         return Err(wrong_type(format!(
-            "there are {} messages, and {MAX_MESSAGES} are read at most: shorten it",
-            raw_messages.len()
+            "the messages begin with a system message, and `{column}` is another: keep one of them"
         )));
     }
-    raw_messages.into_iter().zip(1..).map(|(message, number)| parse_message(message, number)).collect()
+    Ok(std::iter::once(Message::new(SYSTEM_ROLE, system.into_owned())).chain(messages).collect())
 }
 
-fn parse_message(message: &RawValue, number: usize) -> Result<Message, Diagnostic> {
-    let parsed: Message = serde_json::from_str(message.get()).map_err(|error| {
-        wrong_type(format!("message {number} has to be an object like {MESSAGE_EXAMPLE} ({error})"))
-    })?;
-    let flattened = parsed
-        .with_flattened_content()
-        .map_err(|part| wrong_type(format!("message {number} has a part of the type {part}: only text is read")))?;
-    let is_valid_weight = |weight: f64| weight == 0.0 || weight == 1.0;
-    match flattened.field("weight") {
-        Some(weight) if !f64::try_from(weight.clone()).is_ok_and(is_valid_weight) => {
-            Err(wrong_type(format!("the `weight` of message {number} has to be 0 or 1")))
-        }
-        _ => Ok(flattened),
+pub(super) fn system_source<'r>(record: &'r Record<'_>, mapping: &ColumnMapping) -> Option<&'r str> {
+    record.get(mapping.system.as_ref()?).map(FieldValue::source)
+}
+
+pub(super) fn tools_of(record: &Record<'_>, mapping: &ColumnMapping) -> Result<Option<Json>, Diagnostic> {
+    match &mapping.tools {
+        Some(column) => parse_tools(column, record.get(column)),
+        None => Ok(None),
     }
 }

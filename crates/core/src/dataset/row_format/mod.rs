@@ -5,40 +5,98 @@
 
 use super::column_mapping::ColumnMapping;
 use super::diagnostics::{self, Diagnostic};
-use super::json_fields::{JsonObject, wrong_type};
+use super::field_value::FieldValue;
 use super::labels::LabelStats;
-use super::row::{RowErrors, ValidRow};
+use super::record::Record;
+use super::row::{RecordParser, UnusableRow, ValidRow};
 use crate::dataset::duplicates::DuplicateKey;
-use crate::dataset::json_fields::{number_value, parse_number, string_value};
 use crate::task::row_schema::SecondText;
 use crate::task::{RowSchema, Target};
 use std::borrow::Cow;
 
 mod conversation;
 mod labels;
+mod messages;
+mod preference;
+mod spans;
 mod tags;
 mod texts;
 
 /// Reading, normalization and checks of the rows of one schema.
 pub(super) trait RowFormat: Sync {
-    /// Reads a row of a CSV or TSV file.
-    fn read_cells(&self, cells: Cells<'_>) -> Result<ValidRow, RowErrors>;
+    fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow>;
 
-    /// Reads a row of a JSON lines file.
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors>;
-
-    /// Error of a file with usable rows from which nothing can be learned, or whose labels are too many.
+    /// Error of a file with usable rows from which nothing can be learned, or whose labels are not what they should be.
     fn file_error(&self, stats: &FileStats<'_>) -> Option<Diagnostic>;
 
     /// Whether a label with one example gets a warning.
     fn warns_about_single_labels(&self) -> bool;
 }
 
-/// Cells of the mapped columns of one record.
-pub(super) struct Cells<'a> {
-    pub text: Cow<'a, str>,
-    pub second_text: Option<Cow<'a, str>>,
-    pub target: Cow<'a, str>,
+/// Parser of the rows of a file whose columns are known.
+pub(super) struct RowParser {
+    mapping: ColumnMapping,
+    format: &'static dyn RowFormat,
+}
+
+impl RowParser {
+    pub fn new(mapping: ColumnMapping) -> Self {
+        let format = row_format(mapping.schema);
+        Self { mapping, format }
+    }
+}
+
+impl RecordParser for RowParser {
+    fn set_header(&mut self, _line: u64, header: &[String]) -> Vec<usize> {
+        self.mapping.read_columns().filter_map(|name| header.iter().position(|column| column == name)).collect()
+    }
+
+    fn parse(&mut self, record: &Record<'_>) -> Result<ValidRow, UnusableRow> {
+        self.mapping.filters.check(record)?;
+        self.format.read_row(record, &self.mapping)
+    }
+}
+
+/// Values of the fields of one record.
+struct Fields<'r, 'a> {
+    text: &'r FieldValue<'a>,
+    second_text: Option<&'r FieldValue<'a>>,
+    target: &'r FieldValue<'a>,
+}
+
+impl<'r, 'a> Fields<'r, 'a> {
+    /// # Errors
+    /// The errors of all fields that are missing.
+    fn of(record: &'r Record<'a>, mapping: &ColumnMapping) -> Result<Self, UnusableRow> {
+        let text = record.required(mapping.schema.text_field(), &mapping.text_column);
+        let second_text = second_text(record, mapping);
+        let target = record.required(mapping.schema.target_field(), &mapping.target_column);
+        match (text, second_text, target) {
+            (Ok(text), Ok(second_text), Ok(target)) => Ok(Self { text, second_text, target }),
+            (text, second_text, target) => {
+                let errors = [text.err(), second_text.err(), target.err()];
+                Err(UnusableRow::Invalid(errors.into_iter().flatten().collect()))
+            }
+        }
+    }
+
+    fn second_text(&self, field: &str) -> Result<Option<Cow<'r, str>>, Diagnostic> {
+        self.second_text.map(|value| value.as_text(field)).transpose()
+    }
+}
+
+/// Second text of a record; `None` if it is null, or absent where it is optional.
+fn second_text<'r, 'a>(
+    record: &'r Record<'a>,
+    mapping: &ColumnMapping,
+) -> Result<Option<&'r FieldValue<'a>>, Diagnostic> {
+    match &mapping.second_text {
+        Some(second) if second.is_required && !record.contains(&second.column) => {
+            Err(record.missing_field(second.field, &second.column))
+        }
+        Some(second) => Ok(record.get(&second.column)),
+        None => Ok(None),
+    }
 }
 
 /// Statistics of a file with at least one usable row.
@@ -47,6 +105,8 @@ pub(super) struct FileStats<'a> {
     pub labels: &'a [LabelStats],
     pub target_count: usize,
     pub max_labels: usize,
+    /// Whether the request says which column holds the label.
+    pub is_label_mapped: bool,
 }
 
 /// Row format of a schema.
@@ -61,7 +121,7 @@ pub(super) fn row_format(schema: RowSchema) -> &'static dyn RowFormat {
         RowSchema::Score => &SCORE,
         RowSchema::Completion => &texts::Completion,
         RowSchema::Messages => &conversation::Messages,
-        RowSchema::Chosen => &conversation::Preference,
+        RowSchema::Chosen => &preference::Preference,
         RowSchema::Text => &texts::RawText,
     }
 }
@@ -75,11 +135,6 @@ fn split_non_blank<'a>(cell: Cow<'a, str>, is_separator: impl Fn(char) -> bool) 
             cell.split(is_separator).filter(is_non_blank).map(|part| Cow::Owned(part.to_string())).collect()
         }
     }
-}
-
-/// Error for a schema whose rows cannot be written as cells.
-fn needs_json(field: &str) -> RowErrors {
-    wrong_type(format!("{field} do not fit into a column: send the rows as JSON lines")).into()
 }
 
 /// Error for too few or too many labels; `only_label_message` describes a file with a single label, if that is an error.
@@ -138,7 +193,7 @@ impl FieldChecks {
         mut self,
         texts: &[Option<&str>],
         labels: &[L],
-    ) -> Result<Vec<&'static str>, RowErrors> {
+    ) -> Result<Vec<&'static str>, UnusableRow> {
         if let Some(empty) = labels.iter().find(|label| label.as_ref().is_empty()) {
             self.require(diagnostics::EMPTY_LABEL, "label", empty.as_ref());
         }
@@ -154,7 +209,7 @@ impl FieldChecks {
             );
             self.push(Diagnostic::new(diagnostics::LABEL_TOO_LONG, message));
         }
-        if self.errors.is_empty() { Ok(self.trimmed_fields) } else { Err(self.errors.into_iter().collect()) }
+        if self.errors.is_empty() { Ok(self.trimmed_fields) } else { Err(UnusableRow::Invalid(self.errors)) }
     }
 
     fn require(&mut self, code: &'static str, name: &str, value: &str) {
@@ -183,16 +238,12 @@ static VALUE: Number = Number { schema: RowSchema::Value, to_target: Target::Val
 static SCORE: Number = Number { schema: RowSchema::Score, to_target: Target::Score };
 
 impl RowFormat for Number {
-    fn read_cells(&self, cells: Cells<'_>) -> Result<ValidRow, RowErrors> {
-        let number = parse_number(self.schema.target_field(), &cells.target)?;
-        self.check(cells.text, cells.second_text, number)
-    }
-
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors> {
-        let fields = object.fields(mapping)?;
-        let number = number_value(fields.target, self.schema.target_field());
-        let (text, number) = RowErrors::both(string_value(fields.text, "text"), number)?;
-        self.check(text, fields.second_text, number)
+    fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
+        let fields = Fields::of(record, mapping)?;
+        let second_text = fields.second_text("text_pair")?;
+        let number = mapping.numbers.read(self.schema.target_field(), fields.target);
+        let (text, number) = UnusableRow::both(fields.text.as_text("text"), number)?;
+        self.check(text, second_text, number)
     }
 
     fn file_error(&self, stats: &FileStats<'_>) -> Option<Diagnostic> {
@@ -209,7 +260,12 @@ impl RowFormat for Number {
 }
 
 impl Number {
-    fn check(&self, text: Cow<'_, str>, second_text: Option<Cow<'_, str>>, number: f64) -> Result<ValidRow, RowErrors> {
+    fn check(
+        &self,
+        text: Cow<'_, str>,
+        second_text: Option<Cow<'_, str>>,
+        number: f64,
+    ) -> Result<ValidRow, UnusableRow> {
         let mut checks = FieldChecks::default();
         let text = checks.trim("the text", text);
         let text_pair = checks.trim_optional("the text pair", second_text);

@@ -2,30 +2,27 @@
 //!
 //! Entity spans are converted to BIO tags (Ramshaw & Marcus 1995).
 
-use super::{Cells, FieldChecks, FileStats, RowFormat, label_error, needs_json, split_non_blank, trim_value};
+use super::spans::{EntitySpan, read_spans};
+use super::{FieldChecks, Fields, FileStats, RowFormat, label_error, trim_value};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic, quote};
 use crate::dataset::duplicates::DuplicateKey;
-use crate::dataset::json_fields::{JsonObject, json_type_name, label_list, string_list, string_value, wrong_type};
-use crate::dataset::row::{RowErrors, ValidRow};
+use crate::dataset::field_value::{label_item, string_value};
+use crate::dataset::record::Record;
+use crate::dataset::row::{UnusableRow, ValidRow};
 use crate::model::CharSpan;
 use crate::task::{Target, tag_scheme, word_spans};
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 pub(super) struct TaggedTokens;
 
 impl RowFormat for TaggedTokens {
     /// Tokens and tags are separated by white space.
-    fn read_cells(&self, cells: Cells<'_>) -> Result<ValidRow, RowErrors> {
-        let tokens = split_non_blank(cells.text, char::is_whitespace);
-        token_row(&tokens, split_non_blank(cells.target, char::is_whitespace))
-    }
-
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors> {
-        let fields = object.fields(mapping)?;
-        let (tokens, tags) = RowErrors::both(string_list(fields.text, "tokens"), label_list(fields.target, "tags"))?;
-        token_row(&tokens, tags)
+    fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
+        let fields = Fields::of(record, mapping)?;
+        let tokens = fields.text.as_words("tokens", string_value);
+        let (tokens, tags) = UnusableRow::both(tokens, fields.target.as_words("tags", label_item))?;
+        token_row(&tokens, mapping.labels.names(tags)?)
     }
 
     fn file_error(&self, stats: &FileStats<'_>) -> Option<Diagnostic> {
@@ -41,14 +38,9 @@ impl RowFormat for TaggedTokens {
 pub(super) struct EntitySpans;
 
 impl RowFormat for EntitySpans {
-    fn read_cells(&self, _cells: Cells<'_>) -> Result<ValidRow, RowErrors> {
-        Err(needs_json("entities"))
-    }
-
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors> {
-        let fields = object.fields(mapping)?;
-        let text = string_value(fields.text, "text")?;
-        let entities = serde_json::from_str(fields.target.get()).map_err(|_| invalid_entities(fields.target))?;
+    fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
+        let fields = Fields::of(record, mapping)?;
+        let (text, entities) = UnusableRow::both(fields.text.as_text("text"), read_spans(fields.target))?;
         let TaggedWords { word_spans, tags, warning } = to_bio_tags(&text, entities)?;
         Ok(ValidRow { warning, ..tagged_row(text.into_owned(), word_spans, tags)? })
     }
@@ -70,7 +62,7 @@ fn tag_error(stats: &FileStats<'_>) -> Option<Diagnostic> {
 }
 
 /// Row of tokens and their tags; the text is the tokens joined by spaces.
-fn token_row(tokens: &[Cow<'_, str>], tags: Vec<Cow<'_, str>>) -> Result<ValidRow, RowErrors> {
+fn token_row(tokens: &[Cow<'_, str>], tags: Vec<Cow<'_, str>>) -> Result<ValidRow, UnusableRow> {
     if tokens.len() != tags.len() {
         let message = format!("there are {} tokens and {} tags: give each token its tag", tokens.len(), tags.len());
         return Err(Diagnostic::new(diagnostics::TAG_COUNT, message).into());
@@ -85,7 +77,7 @@ fn token_row(tokens: &[Cow<'_, str>], tags: Vec<Cow<'_, str>>) -> Result<ValidRo
 }
 
 /// The text is not trimmed, because spans count its characters.
-fn tagged_row(text: String, words: Vec<CharSpan>, tags: Vec<Cow<'_, str>>) -> Result<ValidRow, RowErrors> {
+fn tagged_row(text: String, words: Vec<CharSpan>, tags: Vec<Cow<'_, str>>) -> Result<ValidRow, UnusableRow> {
     let mut checks = FieldChecks::default();
     let tags: Vec<String> = tags.into_iter().map(|tag| trim_value(tag).into_owned()).collect();
     checks.require_text("text", &text);
@@ -101,21 +93,6 @@ fn tagged_row(text: String, words: Vec<CharSpan>, tags: Vec<Cow<'_, str>>) -> Re
         trimmed_fields,
         warning: None,
     })
-}
-
-fn invalid_entities(value: &RawValue) -> Diagnostic {
-    let actual_type = if value.get().starts_with('[') { "a list of something else" } else { json_type_name(value) };
-    wrong_type(format!(
-        "`entities` is {actual_type}, and has to be a list of objects like {{\"start\": 0, \"end\": 5, \"label\": \"city\"}}"
-    ))
-}
-
-/// Entity in a text: code points from `start` to `end` (exclusive), and their label.
-#[derive(Debug, Clone, serde::Deserialize)]
-struct EntitySpan {
-    start: u32,
-    end: u32,
-    label: String,
 }
 
 /// Words of a text with their BIO tags (beginning, inside or outside of an entity).

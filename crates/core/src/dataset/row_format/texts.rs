@@ -1,26 +1,25 @@
 //! Rows whose target is a text: a similar text (`positive`), a completion, or the row's own text.
 
-use super::{Cells, FieldChecks, FileStats, RowFormat};
+use super::conversation::{completion_conversation, prompt_text};
+use super::{FieldChecks, Fields, FileStats, RowFormat};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic};
 use crate::dataset::duplicates::DuplicateKey;
-use crate::dataset::json_fields::{JsonObject, string_value};
-use crate::dataset::row::{RowErrors, ValidRow};
+use crate::dataset::field_value::{FieldValue, list_items, string_value, wrong_type};
+use crate::dataset::record::Record;
+use crate::dataset::row::{UnusableRow, ValidRow};
 use crate::task::Target;
 use std::borrow::Cow;
 
 pub(super) struct Positive;
 
 impl RowFormat for Positive {
-    fn read_cells(&self, cells: Cells<'_>) -> Result<ValidRow, RowErrors> {
-        positive_row(cells.text, cells.target, cells.second_text)
-    }
-
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors> {
-        let fields = object.fields(mapping)?;
-        let (text, positive) =
-            RowErrors::both(string_value(fields.text, "text"), string_value(fields.target, "positive"))?;
-        positive_row(text, positive, fields.second_text)
+    fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
+        let fields = Fields::of(record, mapping)?;
+        let negative = fields.second_text.map(|value| first_text(value, "negative")).transpose()?.flatten();
+        let positive = first_text(fields.target, "positive").map(Option::unwrap_or_default);
+        let (text, positive) = UnusableRow::both(fields.text.as_text("text"), positive)?;
+        positive_row(text, positive, negative)
     }
 
     fn file_error(&self, stats: &FileStats<'_>) -> Option<Diagnostic> {
@@ -36,11 +35,24 @@ impl RowFormat for Positive {
     }
 }
 
+/// A text, or the only text of a list; `None` for an empty list.
+fn first_text<'r>(value: &'r FieldValue<'_>, field: &str) -> Result<Option<Cow<'r, str>>, Diagnostic> {
+    let FieldValue::Json(raw) = value else { return value.as_text(field).map(Some) };
+    if !raw.get().starts_with('[') {
+        return value.as_text(field).map(Some);
+    }
+    let mut texts = list_items(raw, field)?.into_iter().map(|item| string_value(item, field));
+    match (texts.next(), texts.next()) {
+        (first, None) => first.transpose(),
+        _ => Err(wrong_type(format!("`{field}` has several texts, and one is read: write a row for each of them"))),
+    }
+}
+
 fn positive_row(
     text: Cow<'_, str>,
     positive: Cow<'_, str>,
     negative: Option<Cow<'_, str>>,
-) -> Result<ValidRow, RowErrors> {
+) -> Result<ValidRow, UnusableRow> {
     let mut checks = FieldChecks::default();
     let text = checks.trim("the text", text);
     let negative = checks.trim_optional("the negative", negative);
@@ -63,14 +75,13 @@ fn positive_row(
 pub(super) struct Completion;
 
 impl RowFormat for Completion {
-    fn read_cells(&self, cells: Cells<'_>) -> Result<ValidRow, RowErrors> {
-        completion_row(cells.text, cells.target)
-    }
-
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors> {
-        let fields = object.fields(mapping)?;
-        let (prompt, completion) =
-            RowErrors::both(string_value(fields.text, "prompt"), string_value(fields.target, "completion"))?;
+    fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
+        let fields = Fields::of(record, mapping)?;
+        if let Some(row) = completion_conversation(record, mapping, fields.text, fields.target)? {
+            return Ok(row);
+        }
+        let prompt = prompt_text(record, mapping, fields.text);
+        let (prompt, completion) = UnusableRow::both(prompt, fields.target.as_text("completion"))?;
         completion_row(prompt, completion)
     }
 
@@ -84,7 +95,7 @@ impl RowFormat for Completion {
 }
 
 /// White space is part of a prompt and of its completion, and is kept.
-fn completion_row(prompt: Cow<'_, str>, completion: Cow<'_, str>) -> Result<ValidRow, RowErrors> {
+fn completion_row(prompt: Cow<'_, str>, completion: Cow<'_, str>) -> Result<ValidRow, UnusableRow> {
     let mut checks = FieldChecks::default();
     checks.require_text("prompt", &prompt);
     checks.require_text("completion", &completion);
@@ -104,12 +115,8 @@ fn completion_row(prompt: Cow<'_, str>, completion: Cow<'_, str>) -> Result<Vali
 pub(super) struct RawText;
 
 impl RowFormat for RawText {
-    fn read_cells(&self, cells: Cells<'_>) -> Result<ValidRow, RowErrors> {
-        raw_text_row(cells.text)
-    }
-
-    fn read_object(&self, object: &JsonObject<'_>, mapping: &ColumnMapping) -> Result<ValidRow, RowErrors> {
-        raw_text_row(string_value(object.fields(mapping)?.text, "text")?)
+    fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
+        raw_text_row(Fields::of(record, mapping)?.text.as_text("text")?)
     }
 
     fn file_error(&self, _stats: &FileStats<'_>) -> Option<Diagnostic> {
@@ -121,7 +128,7 @@ impl RowFormat for RawText {
     }
 }
 
-fn raw_text_row(text: Cow<'_, str>) -> Result<ValidRow, RowErrors> {
+fn raw_text_row(text: Cow<'_, str>) -> Result<ValidRow, UnusableRow> {
     let mut checks = FieldChecks::default();
     let text = checks.trim("the text", text);
     checks.require_text("text", &text);

@@ -60,6 +60,44 @@ impl Message {
         Self(Json::from_pairs(other_fields.chain([(Json::from(name), value.into())])))
     }
 
+    /// A copy whose calls of tools are `tool_calls` with arguments that are no JSON text: as vLLM passes them to a template. A
+    /// `function_call`, which `tool_calls` has replaced, becomes one of them.
+    ///
+    /// # Errors
+    /// A sentence about calls that cannot be read.
+    pub fn with_tool_calls(&self) -> Result<Self, String> {
+        let calls: Vec<Json> = match (self.field("tool_calls"), self.field("function_call")) {
+            (None, None) => return Ok(self.clone()),
+            (Some(calls), _) if calls.kind() == ValueKind::Seq => calls.try_iter().into_iter().flatten().collect(),
+            (Some(_), _) => return Err("`tool_calls` has to be a list".to_string()),
+            (None, Some(function)) => {
+                vec![Json::from_pairs([
+                    (Json::from("type"), Json::from("function")),
+                    (Json::from("function"), function),
+                ])]
+            }
+        };
+        if calls.is_empty() {
+            return Ok(self.clone());
+        }
+        let calls: Vec<Json> = calls.iter().map(|call| map_arguments(call, &parse_text)).collect::<Result<_, _>>()?;
+        let other_fields = self.fields().filter(|(name, _)| name.as_str() != Some("function_call"));
+        Ok(Self(Json::from_pairs(other_fields)).with_field("tool_calls", Json::from(calls)))
+    }
+
+    /// A copy whose calls of tools have arguments that are JSON texts, for templates that join texts.
+    pub(super) fn with_argument_texts(&self) -> Self {
+        let to_text = |arguments: Json| match arguments.as_str() {
+            Some(_) => Ok(arguments),
+            None => serde_json::to_string(&arguments).map(Json::from).map_err(|error| error.to_string()),
+        };
+        let calls = self.field("tool_calls").and_then(|calls| {
+            let calls = calls.try_iter().ok()?.map(|call| map_arguments(&call, &to_text));
+            calls.collect::<Result<Vec<Json>, String>>().ok()
+        });
+        calls.map_or_else(|| self.clone(), |calls| self.with_field("tool_calls", Json::from(calls)))
+    }
+
     /// A copy with this content.
     pub(super) fn with_content(&self, content: &str) -> Self {
         self.with_field("content", content)
@@ -89,15 +127,84 @@ impl Message {
     }
 }
 
-impl<'de> Deserialize<'de> for Message {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let fields = Json::deserialize(deserializer)?;
+/// A tool call, or its `function`, with other arguments.
+fn map_arguments(call: &Json, change: &dyn Fn(Json) -> Result<Json, String>) -> Result<Json, String> {
+    let field = |name: &str| call.get_attr(name).ok().filter(|value| !value.is_undefined() && !value.is_none());
+    let replaced = match (field("function"), field("arguments")) {
+        (Some(function), _) => (Json::from("function"), map_arguments(&function, change)?),
+        (None, Some(arguments)) => (Json::from("arguments"), change(arguments)?),
+        (None, None) => return Err("a tool call needs a `function` with `name` and `arguments`".to_string()),
+    };
+    let names = call.try_iter().map_err(|_| "a tool call has to be an object".to_string())?;
+    let fields = names.map(|name| match name == replaced.0 {
+        true => replaced.clone(),
+        false => {
+            let value = call.get_item(&name).unwrap_or_default();
+            (name, value)
+        }
+    });
+    Ok(Json::from_pairs(fields))
+}
+
+/// Arguments of a tool call that are written as JSON text, or that are no text. No text is no arguments.
+fn parse_text(arguments: Json) -> Result<Json, String> {
+    match arguments.as_str().map(str::trim) {
+        None => Ok(arguments),
+        Some("") => Ok(Json::from_pairs(<[(Json, Json); 0]>::default())),
+        Some(text) => {
+            serde_json::from_str(text).map_err(|error| format!("the arguments of a tool call are no JSON ({error})"))
+        }
+    }
+}
+
+impl TryFrom<Json> for Message {
+    type Error = &'static str;
+
+    fn try_from(fields: Json) -> Result<Self, Self::Error> {
         if fields.kind() != ValueKind::Map {
-            return Err(de::Error::custom("a message is an object with \"role\" and \"content\""));
+            return Err("a message is an object with \"role\" and \"content\"");
         }
         match fields.get_attr("role").ok().as_ref().and_then(Json::as_str) {
             Some(_) => Ok(Self(fields)),
-            None => Err(de::Error::custom("a message needs a \"role\" that is a text")),
+            None => Err("a message needs a \"role\" that is a text"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(Json::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(json: &str) -> Message {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn arguments_of_tool_calls_are_parsed() {
+        let parsed = message(
+            r#"{"role": "assistant", "content": "a", "function_call": {"name": "f", "arguments": "{\"x\": 1}"}}"#,
+        );
+        let parsed = parsed.with_tool_calls().unwrap();
+        let expected = r#"{"role":"assistant","content":"a","tool_calls":[{"type":"function","function":{"name":"f","arguments":{"x":1}}}]}"#;
+        assert_eq!(serde_json::to_string(&parsed).unwrap(), expected);
+        let texts = serde_json::to_string(&parsed.with_argument_texts()).unwrap();
+        assert!(texts.contains(r#""arguments":"{\"x\":1}""#), "{texts}");
+        let plain = message(r#"{"role": "user", "content": "a"}"#);
+        assert_eq!(plain.with_tool_calls().unwrap(), plain);
+        assert_eq!(plain.with_argument_texts(), plain);
+    }
+
+    #[test]
+    fn unreadable_tool_calls_are_refused() {
+        for calls in [r#""f""#, "[7]", r#"[{"name": "f"}]"#, r#"[{"function": {"name": "f", "arguments": "{"}}]"#] {
+            let message = message(&format!(r#"{{"role": "assistant", "tool_calls": {calls}}}"#));
+            assert!(message.with_tool_calls().is_err(), "{calls}");
         }
     }
 }

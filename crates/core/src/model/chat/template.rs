@@ -65,6 +65,16 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// Whether the source has a place for tools.
+    pub fn renders_tools(&self) -> bool {
+        self.source.contains("tools")
+    }
+
+    /// Whether the source has a place for the assistant's calls of tools.
+    pub fn renders_tool_calls(&self) -> bool {
+        self.source.contains("tool_calls")
+    }
+
     /// Renders a complete conversation, for training.
     ///
     /// # Errors
@@ -91,7 +101,26 @@ impl ChatTemplate {
         self.render_in(&environment, messages, options, RenderMode::Conversation).map(Some)
     }
 
+    /// Renders with parsed arguments of tool calls, else with arguments that are texts: templates expect one or the other.
     fn render_in(
+        &self,
+        environment: &Environment<'static>,
+        messages: &[Message],
+        options: &RenderOptions,
+        mode: RenderMode,
+    ) -> Result<String> {
+        let rendered = self.render_messages(environment, messages, options, mode);
+        let has_tool_calls = || messages.iter().any(|message| message.field("tool_calls").is_some());
+        match rendered {
+            Err(error) if has_tool_calls() => {
+                let messages: Vec<Message> = messages.iter().map(Message::with_argument_texts).collect();
+                self.render_messages(environment, &messages, options, mode).map_err(|_| error)
+            }
+            rendered => rendered,
+        }
+    }
+
+    fn render_messages(
         &self,
         environment: &Environment<'static>,
         messages: &[Message],
@@ -129,4 +158,24 @@ fn template_refused(reason: &str) -> Error {
 
 fn invalid_template(error: &minijinja::Error) -> Error {
     Error::invalid("bad_chat_template", format!("the base model's chat template cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_passed_in_the_form_that_the_template_takes() {
+        let json = r#"{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]}"#;
+        let messages = [serde_json::from_str::<Message>(json).unwrap()];
+        let arguments = "messages[0].tool_calls[0].function.arguments";
+        for (source, rendered) in [
+            (format!("{{{{ {arguments} | tojson }}}}"), "{\"x\": 1}"),
+            (format!("{{{{ '<' + {arguments} + '>' }}}}"), "<{\"x\":1}>"),
+        ] {
+            let template = ChatTemplate::new(&source, BTreeMap::new()).unwrap();
+            assert_eq!(template.render(&messages, &RenderOptions::default()).unwrap(), rendered);
+            assert!(template.renders_tool_calls() && !template.renders_tools());
+        }
+    }
 }

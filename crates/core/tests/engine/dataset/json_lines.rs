@@ -27,7 +27,7 @@ fn a_label_is_a_class_even_when_it_looks_like_a_number() {
 #[test]
 fn fields_must_be_present_and_of_the_right_type() {
     let file = jsonl(
-        "{\"text\": 1, \"label\": [\"x\"]}\n{\"label\": \"x\"}\n{\"text\": \"a\", \"label\": null}\n\
+        "{\"text\": 1, \"label\": [\"x\", \"y\"]}\n{\"label\": \"x\"}\n{\"text\": \"a\", \"label\": null}\n\
          {\"text\": \"a\", \"label\": \"x\", \"text_pair\": {}}\n{\"text\": \" \", \"label\": \"\"}\n{}\n\
          {\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": \"y\"}\n",
     );

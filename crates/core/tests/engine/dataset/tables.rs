@@ -12,9 +12,9 @@ fn line_numbers_count_lines_of_the_file() {
 
 #[test]
 fn columns_are_found_by_name() {
-    let file = csv("id,category, utterance ,,\n1,a,hello,,\n2,b,\"good, bye\",,\n").map_column("text", "utterance");
+    let file = csv("id,kind, utterance ,,\n1,a,hello,,\n2,b,\"good, bye\",,\n").map_column("text", "utterance");
     assert_eq!(file.errors(), expected_diagnostics(&[(1, "missing_column")]));
-    let file = file.map_column("label", "category");
+    let file = file.map_column("label", "kind");
     assert_eq!(file.examples(), expected_examples(&[(2, "hello", "a"), (3, "good, bye", "b")]));
 }
 
@@ -45,11 +45,11 @@ fn tsv_uses_the_quotes_of_csv() {
 
 #[test]
 fn missing_column_error_lists_the_columns_with_advice() {
-    let report = csv("utterance,intent\na,x\nb,y\n").check().report;
+    let report = csv("phrase,kind\na long one,x\nanother one,x\nand another,y\nthe last,y\n").check().report;
     assert_eq!((report.error_count, report.rows, report.errors[0].line), (1, 0, Some(1)));
     let message = &report.errors[0].message;
-    assert!(message.contains("no column \"text\"; its columns are \"utterance\", \"intent\""), "{message}");
-    assert!(message.contains("`\"columns\": {\"text\": \"…\"}`"), "{message}");
+    assert!(message.contains("no column \"text\"; its columns are \"phrase\", \"kind\""), "{message}");
+    assert!(message.contains("Likely is `\"columns\": {\"text\": \"phrase\", \"label\": \"kind\"}`"), "{message}");
     let message = &csv("text;label\na;x\n").check().report.errors[0].message;
     assert!(message.contains("separated by ';'"), "{message}");
 }
