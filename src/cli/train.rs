@@ -67,11 +67,10 @@ fn upload_dataset(
     output: &mut Output,
 ) -> CliResult<Dataset> {
     let name = upload.path.display().to_string();
+    let fields =
+        ["task", "columns", "on_bad_rows", "label_names", "decimal", "format", "separator", "quoting", "encoding"];
     let mut options: Map<String, Value> =
-        ["task", "columns", "on_bad_rows", "format", "separator", "quoting", "encoding", "label_names", "decimal"]
-            .iter()
-            .filter_map(|field| Some((field.to_string(), job.get(*field)?.clone())))
-            .collect();
+        fields.iter().filter_map(|field| Some((field.to_string(), job.get(*field)?.clone()))).collect();
     if let Some(split) = split {
         options.insert("split".to_string(), json!(split));
     }

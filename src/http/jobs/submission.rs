@@ -180,12 +180,12 @@ async fn check_dataset(
             let path = upload.path().to_path_buf();
             let metadata = upload.metadata.clone();
             let detected = check::detect_options(state, path, request.requested_format(), metadata).await?;
-            let options = dataset_options(request, detected);
+            let options = with_request(request, detected);
             let report = run_check(upload.path().to_path_buf(), options.clone()).await?;
             Ok((DatasetSource::New(upload), options, report))
         }
         ExamplesSource::Inline(upload) => {
-            let options = dataset_options(request, Options::new(Format::Jsonl));
+            let options = with_request(request, Options::new(Format::Jsonl));
             let report = run_check(upload.path().to_path_buf(), options.clone()).await.map_err(lines_to_pointers)?;
             Ok((DatasetSource::New(upload), options, report))
         }
@@ -214,34 +214,29 @@ fn job_lengths(request: &JobRequest) -> check::JobLengths {
     check::JobLengths { max_length: request.hyperparameters.max_length, virtual_tokens }
 }
 
-fn dataset_options(request: &JobRequest, detected: Options) -> Options {
-    request_options(request, &detected, detected.clone())
-}
-
 /// Options of the request, completed with those stored with the dataset. A file whose format the request describes anew is looked at
 /// again.
 async fn merge_options(state: &AppState, request: &JobRequest, dataset: &Dataset) -> Result<Options> {
-    let stored = &dataset.options;
     let requested = request.requested_format();
-    let format_options = match requested.is_empty() {
-        true => stored.clone(),
-        false => {
-            let metadata = FileMetadata::new(dataset.file_name.as_deref(), None);
-            check::detect_options(state, state.data_dir.dataset_path(&dataset.hash), requested, metadata).await?
-        }
-    };
-    Ok(request_options(request, stored, format_options))
+    if requested.is_empty() {
+        return Ok(with_request(request, dataset.options.clone()));
+    }
+    let metadata = FileMetadata::new(dataset.file_name.as_deref(), None);
+    let path = state.data_dir.dataset_path(&dataset.hash);
+    let Options { format, separator, quoting, encoding, .. } =
+        check::detect_options(state, path, requested, metadata).await?;
+    Ok(with_request(request, Options { format, separator, quoting, encoding, ..dataset.options.clone() }))
 }
 
-/// Options of the request, completed with those of `stored`, for a file of this format.
-fn request_options(request: &JobRequest, stored: &Options, format: Options) -> Options {
+/// Replaces the options that the request gives.
+fn with_request(request: &JobRequest, options: Options) -> Options {
     Options {
-        columns: request.columns.clone().unwrap_or_else(|| stored.columns.clone()),
-        on_bad_rows: request.on_bad_rows.unwrap_or(stored.on_bad_rows),
-        label_names: request.label_names.clone().unwrap_or_else(|| stored.label_names.clone()),
-        decimal: request.decimal.or(stored.decimal),
-        split: request.split.or(stored.split),
-        ..format
+        columns: request.columns.clone().unwrap_or(options.columns),
+        on_bad_rows: request.on_bad_rows.unwrap_or(options.on_bad_rows),
+        label_names: request.label_names.clone().unwrap_or(options.label_names),
+        decimal: request.decimal.or(options.decimal),
+        split: request.split.or(options.split),
+        ..options
     }
 }
 

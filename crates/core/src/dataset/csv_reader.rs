@@ -34,7 +34,6 @@ impl TableReader {
         limits: &Limits,
     ) -> io::Result<OpenResult<Self>> {
         let max_record_bytes = limits.max_record_bytes;
-        let separator = options.separator().unwrap_or(Separator::COMMA).byte();
         let mut records = record_reader(source, options, max_record_bytes, limits.max_bytes)?;
         let record = records.next_record()?;
         let header = match read_header(&records, record, max_record_bytes) {
@@ -47,18 +46,16 @@ impl TableReader {
             return Ok(Err((Some(record.line), Diagnostic::new(diagnostics::DUPLICATE_COLUMN, message))));
         }
         let needed = parser.set_header(record.line, &header);
-        let columns = needed.into_iter().filter_map(|index| Some((index, header.get(index)?.clone()))).collect();
-        let column_count = header.len();
-        let warnings = (options.quoting == Quoting::None).then(|| (record.line, unquoted())).into_iter().collect();
+        let warnings = (options.quoting == Quoting::None).then(|| (record.line, unquoted()));
         Ok(Ok(Self {
             records,
             parser,
-            columns,
-            column_count,
+            columns: needed.into_iter().filter_map(|index| Some((index, header.get(index)?.clone()))).collect(),
+            column_count: header.len(),
             max_record_bytes,
             resume_position: None,
-            warns_about_long_records: separator == b'\t',
-            warnings,
+            warns_about_long_records: options.separator() == Some(Separator::TAB),
+            warnings: warnings.into_iter().collect(),
         }))
     }
 

@@ -99,16 +99,15 @@ pub fn validate(
     };
     let schema = infer_schema::best_schema(&preview, options, task.row_schemas());
     let mut validator = RowValidator::new(schema, options, token_counter, limits);
-    let mut encoding_guess = match options.expects_utf8() {
+    let encoding_guess = match options.expects_utf8() {
         true => guess_encoding(content.lines().with_context(read_context)?).with_context(read_context)?,
         false => None,
     };
     // Under `skip`, the lines are left out, and the report lists them.
-    encoding_guess = encoding_guess.filter(|_| options.on_bad_rows == OnBadRows::Refuse);
+    let encoding_guess = encoding_guess.filter(|_| options.on_bad_rows == OnBadRows::Refuse);
     if let Some(guess) = &encoding_guess {
         validator.push_file_error(guess.to_diagnostic());
     }
-    validator.push_warnings(content.warnings.clone());
     let mapping = match ColumnMapping::resolve(schema, options, &preview) {
         Ok(mapping) => mapping,
         Err(diagnostic) => {
@@ -117,6 +116,7 @@ pub fn validate(
         }
     };
     validator.set_mapping(&mapping);
+    validator.push_warnings(content.warnings.clone());
     let parser = Box::new(RowParser::new(mapping));
     let mut reader = match open_reader(&content, options, parser, limits).with_context(read_context)? {
         Ok(reader) => reader,

@@ -22,8 +22,9 @@ impl RowReader for ObjectReader {
         let Some(object) = self.source.next_object()? else { return Ok(None) };
         let parse = |record: &Record<'_>, note: Option<&str>| {
             let row = self.parser.parse(record);
-            row.map_err(|errors| {
-                note.into_iter().fold(errors, |errors, note| errors.with_note(diagnostics::MISSING_FIELD, note))
+            row.map_err(|reason| match note {
+                Some(note) => reason.with_note(diagnostics::MISSING_FIELD, note),
+                None => reason,
             })
         };
         let content = match object.text.and_then(|text| with_record(&text, parse)) {
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn errors_are_those_of_the_text_as_it_is() {
-        assert!(with_record("{\"a\": NaN}", |object, note| object.get("a").is_none() && note.is_some()).unwrap());
+        assert!(with_record("{\"a\": NaN}", |record, note| record.get("a").is_none() && note.is_some()).unwrap());
         assert!(with_record("{\"a\": NaN,}", |_, _| ()).is_err());
     }
 }

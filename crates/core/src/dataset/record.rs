@@ -27,10 +27,10 @@ impl<'a> Record<'a> {
     /// `unreadable_record`.
     pub fn parse_json(line: &'a str) -> Result<Self, Diagnostic> {
         let line = line.trim();
-        if let Some(content) = line.strip_prefix('{') {
-            if content.trim_start().starts_with('\'') {
-                return Err(python_literal());
-            }
+        if line.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with('\'')) {
+            return Err(python_literal());
+        }
+        if line.starts_with('{') {
             let fields: JsonFields = serde_json::from_str(line).map_err(|error| invalid_json(&error))?;
             return Ok(Self::label_studio_task(&fields).unwrap_or_else(|| Self::from_json_fields(fields)));
         }

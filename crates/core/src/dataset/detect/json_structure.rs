@@ -1,5 +1,7 @@
 //! Structure of a JSON document: objects on lines, an array, an array in an object, or a form that holds no rows.
 
+use super::bytes::Bytes;
+use super::line_formats::has_objects_on_lines;
 use super::text_start;
 use crate::dataset::content::{Content, SAMPLE_BYTES};
 use crate::dataset::diagnostics::{self, Diagnostic, quote, quote_list};
@@ -7,9 +9,8 @@ use crate::dataset::format::Format;
 use crate::dataset::line_source::{LineSource, Position};
 use std::io;
 
-/// Members of an object that are looked at, and the length of a name that is kept.
+/// Members of an object that are looked at.
 const MAX_MEMBERS: usize = 64;
-const MAX_NAME_BYTES: usize = 200;
 
 /// Names under which tools put the array of rows beside other members.
 const ROWS_NAMES: [&str; 10] =
@@ -134,20 +135,6 @@ pub(in crate::dataset) fn find_rows(source: LineSource) -> io::Result<RowsPositi
     Ok(RowsPosition::Member { name: rows.name, start: rows.start, other_names })
 }
 
-/// Whether most lines of a sample hold one object each.
-fn has_objects_on_lines(sample: &[u8], is_complete: bool) -> bool {
-    let mut lines: Vec<&[u8]> = sample.split(|byte| *byte == b'\n').collect();
-    if !is_complete {
-        lines.pop();
-    }
-    let is_object = |line: &&&[u8]| {
-        let line = line.trim_ascii_end();
-        line.starts_with(b"{\"") && line.strip_suffix(b",").unwrap_or(line).ends_with(b"}")
-    };
-    let lines: Vec<&[u8]> = lines.into_iter().filter(|line| !line.trim_ascii().is_empty()).collect();
-    lines.len() > 1 && lines.iter().filter(is_object).count() * 2 >= lines.len()
-}
-
 /// Index of the member with the rows; `None` if the object is a row itself.
 fn rows_member(members: &[Member]) -> Result<Option<usize>, Diagnostic> {
     let names = |kind: MemberKind| {
@@ -208,63 +195,6 @@ pub(super) fn python_literals() -> Diagnostic {
          `python -c \"import ast, json; print(*[json.dumps(ast.literal_eval(line)) for line in open('rows.jsonl') if line.strip()], \
          sep='\\n')\" > rows-as-json.jsonl`";
     Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
-/// Bytes of a source, with the position of the last one.
-struct Bytes {
-    source: LineSource,
-    chunk: Vec<u8>,
-    next: usize,
-    chunk_start: Position,
-}
-
-impl Bytes {
-    fn new(source: LineSource) -> Self {
-        Self { chunk_start: source.position(), source, chunk: Vec::new(), next: 0 }
-    }
-
-    fn next(&mut self) -> io::Result<Option<u8>> {
-        if self.next == self.chunk.len() {
-            self.chunk.clear();
-            self.next = 0;
-            self.chunk_start = self.source.position();
-            self.source.read_chunk(&mut self.chunk)?;
-        }
-        let byte = self.chunk.get(self.next).copied();
-        self.next += usize::from(byte.is_some());
-        Ok(byte)
-    }
-
-    fn next_visible(&mut self) -> io::Result<Option<u8>> {
-        loop {
-            match self.next()? {
-                Some(byte) if byte.is_ascii_whitespace() => {}
-                byte => return Ok(byte),
-            }
-        }
-    }
-
-    /// Position of the byte that was returned last.
-    fn position(&self) -> Position {
-        Position { offset: self.chunk_start.offset + self.next.saturating_sub(1) as u64, line: self.chunk_start.line }
-    }
-
-    /// Reads the rest of a string after its opening quote; returns its first bytes.
-    fn read_string(&mut self) -> io::Result<Option<String>> {
-        let mut text = Vec::new();
-        loop {
-            let byte = match self.next()? {
-                Some(b'"') => return Ok(Some(String::from_utf8_lossy(&text).into_owned())),
-                Some(b'\\') => self.next()?,
-                byte => byte,
-            };
-            match byte {
-                None => return Ok(None),
-                Some(byte) if text.len() < MAX_NAME_BYTES => text.push(byte),
-                Some(_) => {}
-            }
-        }
-    }
 }
 
 impl FirstValue {

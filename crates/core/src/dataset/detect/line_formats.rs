@@ -1,4 +1,4 @@
-//! Recognition of the formats of lines: CoNLL, FASTA and fastText.
+//! Recognition of the formats of lines: JSON lines, CoNLL, FASTA and fastText.
 
 use crate::dataset::format::Format;
 
@@ -31,6 +31,22 @@ pub(super) fn detect(sample: &[u8], is_complete: bool, named_format: Option<Form
         return Some(Format::Fasttext);
     }
     is_conll(&lines, named_format).then_some(Format::Conll)
+}
+
+/// Whether most lines of a sample hold one object each.
+pub(super) fn has_objects_on_lines(sample: &[u8], is_complete: bool) -> bool {
+    let mut lines: Vec<&[u8]> = sample.split(|byte| *byte == b'\n').collect();
+    if !is_complete {
+        lines.pop();
+    }
+    let is_object = |line: &&&[u8]| {
+        let line = line.trim_ascii_end();
+        let line = line.strip_suffix(b",").unwrap_or(line);
+        // spaCy's examples are pairs of a text and an object.
+        (line.starts_with(b"{\"") && line.ends_with(b"}")) || (line.starts_with(b"[\"") && line.ends_with(b"}]"))
+    };
+    let lines: Vec<&[u8]> = lines.into_iter().filter(|line| !line.trim_ascii().is_empty()).collect();
+    lines.len() > 1 && lines.iter().filter(is_object).count() * 2 >= lines.len()
 }
 
 /// Whether every line has a label that is one word, most of them in front, and no other columns.

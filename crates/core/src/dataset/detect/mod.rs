@@ -1,5 +1,6 @@
 //! Detection of a file's format, separator, quotes and encoding from its content.
 
+mod bytes;
 mod json_structure;
 mod line_formats;
 mod table;
