@@ -72,7 +72,7 @@ fn invalid_field_is_located_by_its_pointer() {
         (r#"{"validation": {"fraction": "a tenth"}}"#, "/validation/fraction"),
         (r#"{"validation": {"share": 0.1}}"#, "/validation/share"),
         (r#"{"columns": {"text": 3}}"#, "/columns/text"),
-        (r#"{"format": "xlsx"}"#, "/format"),
+        (r#"{"format": "docx"}"#, "/format"),
         (r#"{"on_bad_rows": "ignore"}"#, "/on_bad_rows"),
         (r#"{"examples": {"text": "a"}}"#, "/examples"),
         (r#"{"dataset_id": "mine"}"#, "/dataset_id"),

@@ -107,6 +107,7 @@ fn adapter_resolves_by_id_name_and_version() {
         "id",
         "job_id",
         "labels",
+        "max_length",
         "method",
         "metrics",
         "name",
