@@ -196,7 +196,7 @@ fn target_fields(column: &ColumnSample) -> &'static [&'static str] {
         Kind::Text if repeats => &["label"],
         Kind::Text => &["completion"],
         Kind::Choices | Kind::Categories => &["label", "labels"],
-        Kind::Empty | Kind::EmptyList | Kind::Other | Kind::Mixed => &[],
+        Kind::Empty | Kind::EmptyList | Kind::Other | Kind::Various => &[],
     }
 }
 

@@ -200,9 +200,9 @@ fn fits(field: &str, column: &ColumnSample) -> bool {
         ("entities", kind) => kind == Kind::Spans,
         ("tokens", kind) => kind == Kind::TextList || kind == Kind::Text,
         ("tags", kind) => kind.is_list(),
-        ("label", kind) => kind.is_scalar() || kind == Kind::Mixed || has_one_label(column),
+        ("label", kind) => kind.is_scalar() || kind == Kind::Various || has_one_label(column),
         ("labels", kind) => {
-            kind.is_list() || matches!(kind, Kind::Text | Kind::Mixed | Kind::Choices | Kind::Categories)
+            kind.is_list() || matches!(kind, Kind::Text | Kind::Various | Kind::Choices | Kind::Categories)
         }
         ("value" | "score", kind) => kind.is_scalar(),
         (_, kind) => kind == Kind::Text || kind == Kind::Number,

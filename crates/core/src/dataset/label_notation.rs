@@ -139,7 +139,7 @@ impl LabelNotation {
 
     /// Chooses the separator of a column of texts: semicolons, else another one whose parts repeat.
     fn detect_separator(&mut self, column: &ColumnSample, notes: &mut Vec<String>) {
-        if !matches!(column.kind, Kind::Text | Kind::Mixed) {
+        if !matches!(column.kind, Kind::Text | Kind::Various) {
             return;
         }
         let texts = column.labels();

@@ -26,7 +26,7 @@ pub(super) enum Kind {
     /// Other lists and objects.
     Other,
     /// Texts beside lists or objects, or structures of different kinds.
-    Mixed,
+    Various,
 }
 
 impl Kind {
@@ -95,7 +95,7 @@ impl Kind {
             ) => list,
             (one, other) if one.is_scalar() && other.is_scalar() => Self::Text,
             (one, other) if one.is_list() && other.is_list() => Self::TextList,
-            _ => Self::Mixed,
+            _ => Self::Various,
         }
     }
 }
@@ -154,7 +154,7 @@ mod tests {
             (&["{\"choices\": [\"a\"]}"], Kind::Choices),
             (&["[{\"from\": \"human\"}]", "{\"role\": \"user\"}"], Kind::Messages),
             (&["{\"A\": 1.0, \"B\": 0}"], Kind::Categories),
-            (&["a", "['a']"], Kind::Mixed),
+            (&["a", "['a']"], Kind::Various),
             (&[], Kind::Empty),
         ] {
             assert_eq!(kind_of(values), kind, "{values:?}");

@@ -17,8 +17,8 @@ pub(super) use json_structure::{RowsPosition, find_rows};
 pub(super) use line_formats::{CONLL_DOCUMENT, FASTTEXT_LABEL, conll_columns};
 pub(super) use table::skip_separator_line;
 
-/// Finds out how a file is read. What the request says is not looked for, with one exception: JSON lines and other JSON are told
-/// apart by their content.
+/// Finds out how a file is read. What the request says is not looked for, with one exception: the content distinguishes JSON lines from
+/// other JSON.
 ///
 /// # Errors
 /// `Invalid` for a file whose format is not read, with its conversion (`unknown_format`), for damaged and for too large files, and

@@ -55,7 +55,9 @@ fn unknown_model_is_not_found() {
 
 #[test]
 fn model_without_safetensors_or_tokenizer_is_rejected_by_name() {
-    for (file, lack) in [("model.safetensors", "no model.safetensors"), ("tokenizer.json", "no tokenizer.json")] {
+    for (file, lack) in
+        [("model.safetensors", "no model.safetensors"), ("tokenizer.json", "neither a tokenizer.json nor a vocab.txt")]
+    {
         let cache = tempfile::tempdir().unwrap();
         let mut model = Model::small();
         model.0.remove(file);
