@@ -35,6 +35,7 @@ mod row;
 mod row_filters;
 mod row_format;
 mod shared_examples;
+mod text_encoding;
 mod token_lengths;
 mod truncation;
 mod unknown_tokens;
@@ -45,7 +46,6 @@ mod value_stats;
 #[cfg(test)]
 mod tests;
 
-pub use content::TextEncoding;
 pub use detect::detect_options;
 pub use diagnostics::LocatedDiagnostic;
 pub use format::{Format, Quoting, Separator};
@@ -55,6 +55,7 @@ pub use number_format::Decimal;
 pub use options::{Limits, OnBadRows, Options, RequestedFormat, Split};
 pub use report::{LabelCount, Report, ValidatedDataset};
 pub use shared_examples::InputKeys;
+pub use text_encoding::TextEncoding;
 pub use token_lengths::{
     Bucket, CountTokens, Histogram, MaxLength, NoLengths, TokenCount, TokenCounter, covering_length,
 };

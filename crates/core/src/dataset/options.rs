@@ -1,8 +1,8 @@
 //! How a dataset file is read: format, mapping of columns, treatment of bad rows, and the server's limits.
 
-use super::content::TextEncoding;
 use super::format::{Format, Quoting, Separator};
 use super::number_format::Decimal;
+use super::text_encoding::TextEncoding;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;

@@ -5,13 +5,13 @@ mod signature;
 mod unpack;
 mod workbook;
 
-pub use encoding::TextEncoding;
 pub(super) use encoding::guess_encoding;
 
 use super::diagnostics::{self, Diagnostic};
 use super::format::Format;
 use super::line_source::LineSource;
 use super::options::Options;
+use super::text_encoding::TextEncoding;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
