@@ -131,7 +131,9 @@ pub struct LaneBatch {
 
 impl PredictionQueue {
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Default::default(), limits })
+        let mut state = State::default();
+        state.lanes.iter_mut().for_each(|lane| lane.requests = RequestQueue::new(limits.max_batch_tokens));
+        Arc::new(Self { state: Mutex::new(state), changed: Default::default(), limits })
     }
 
     /// Admits a request. A request larger than the whole queue is admitted when nothing else waits; otherwise it never

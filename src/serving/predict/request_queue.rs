@@ -1,5 +1,5 @@
-//! Queued inputs of requests, and how a batch is taken from them: first come, first served, but a request larger than a batch moves
-//! to the back after each batch.
+//! Queued inputs of requests, and how a batch is taken from them: first come, first served, but a large request moves to the back
+//! each time so many of its tokens were taken as fit into a whole batch.
 
 use crate::serving::adapters::AdapterHandle;
 use espalier_core::error::Result;
@@ -42,9 +42,17 @@ pub struct RequestQueue {
     enqueued: BTreeSet<(Instant, u64)>,
     input_count: usize,
     token_count: usize,
+    /// Tokens after which a request moves to the back.
+    quantum: usize,
+    /// Request that was served last, and its tokens taken since it came to the front.
+    served: (u64, usize),
 }
 
 impl RequestQueue {
+    pub fn new(quantum: usize) -> Self {
+        Self { quantum, ..Self::default() }
+    }
+
     /// Appends the inputs of one request, whose number is new.
     pub fn push(&mut self, entries: Vec<QueueEntry>) {
         let Some(first) = entries.first() else { return };
@@ -99,13 +107,21 @@ impl RequestQueue {
                 continue;
             }
             self.requests.insert(request, entries);
-            match batch.len() > length_before {
+            match self.has_used_quantum(request, token_count(&batch[length_before..])) {
                 true => self.order.push_back(request),
                 false => self.order.push_front(request),
             }
             break;
         }
         batch
+    }
+
+    /// Counts tokens that were taken of the request at the front.
+    fn has_used_quantum(&mut self, request: u64, taken: usize) -> bool {
+        let before = if self.served.0 == request { self.served.1 } else { 0 };
+        let is_used = taken > 0 && before + taken >= self.quantum;
+        self.served = (request, if is_used { 0 } else { before + taken });
+        is_used
     }
 
     /// Moves the entries that fit into the budget to `batch`; the first entry of a batch always fits.
@@ -180,6 +196,17 @@ mod tests {
         assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("small", vec![10]), ("large", vec![498])]);
         assert_eq!(batch_summary(&queue.next_batch(1000, 1)), [("large", vec![497, 496])]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_request_keeps_its_place_until_it_has_used_its_quantum() {
+        let mut queue = RequestQueue::new(1000);
+        let _receivers = [push(&mut queue, "large", &[300; 6]), push(&mut queue, "other", &[300; 2])];
+        let mut adapters = Vec::new();
+        while !queue.is_empty() {
+            adapters.push(queue.next_batch(300, 1)[0].adapter.version().to_string());
+        }
+        assert_eq!(adapters, ["large", "large", "large", "large", "other", "other", "large", "large"]);
     }
 
     #[test]
