@@ -1,7 +1,7 @@
 //! Prints the validation report of a dataset in a few lines.
 
 use super::error::CliResult;
-use super::flag_advice::with_flags;
+use super::flag_advice::replace_fields_by_flags;
 use super::output::Output;
 use espalier_core::dataset::Report;
 
@@ -42,7 +42,7 @@ pub fn print_report(report: &Report, file_name: &str, output: &mut Output) -> Cl
     ))?;
     for finding in report.warnings.iter().take(MAX_WARNINGS) {
         let location = finding.line.map(|line| format!("{file_name}:{line}: ")).unwrap_or_default();
-        output.write_line(format!("  warning: {location}{}", with_flags(&finding.message)))?;
+        output.write_line(format!("  warning: {location}{}", replace_fields_by_flags(&finding.message)))?;
     }
     let warnings: u64 = report.warning_counts.values().sum();
     let hidden = warnings.saturating_sub(report.warnings.len().min(MAX_WARNINGS) as u64);

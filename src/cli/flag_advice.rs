@@ -1,17 +1,20 @@
 //! Advice of the server with this program's flags in place of the fields of a request.
 
 /// Fields of a request and the flags that set them.
-const FLAGS: [(&str, &str); 6] = [
+const FLAGS: [(&str, &str); 9] = [
     ("on_bad_rows", "--on-bad-rows"),
     ("format", "--format"),
     ("separator", "--separator"),
     ("quoting", "--quoting"),
     ("encoding", "--encoding"),
+    ("label_names", "--label-names"),
+    ("decimal", "--decimal"),
+    ("split", "--split"),
     ("validation", "--validation-file"),
 ];
 
 /// Replaces `"encoding": "utf-16le"` by `--encoding utf-16le` where a message quotes it in backticks, and the like for other fields.
-pub fn with_flags(message: &str) -> String {
+pub fn replace_fields_by_flags(message: &str) -> String {
     let mut parts = message.split('`');
     let mut text = parts.next().unwrap_or_default().to_string();
     let mut is_code = true;
@@ -52,10 +55,12 @@ mod tests {
             ("`\"columns\": {\"label\": \"…\"}` in the job says which", "`--column label=…` says which"),
             ("or name its `\"format\"`, such as", "or name its `--format`, such as"),
             ("in `\"validation\": {\"dataset_id\": \"…\"}`", "in `--validation-file`"),
+            ("`\"decimal\": \",\"` reads \"3,8\"", "`--decimal ,` reads \"3,8\""),
+            ("with `\"label_names\": [\"a\", \"b\"]` (each", "with `--label-names` (each"),
             ("or send `\"on_bad_rows\": \"skip\"` to", "or send `--on-bad-rows skip` to"),
             ("`label` is \"format\", and `\"other\"` too", "`label` is \"format\", and `\"other\"` too"),
         ] {
-            assert_eq!(with_flags(message), expected);
+            assert_eq!(replace_fields_by_flags(message), expected);
         }
     }
 }

@@ -102,9 +102,12 @@ fn submit(client: &Client, upload: FileUpload, job: &Map<String, Value>, output:
 fn submission_error(problem: &Problem, file: &str) -> CliError {
     match problem.to_error(Some(file)) {
         CliError::InvalidInput(text) if problem.errors.iter().any(|error| error.line.is_some()) => {
-            CliError::InvalidInput(format!("{}\n(--on-bad-rows skip leaves them out)", flag_advice::with_flags(&text)))
+            CliError::InvalidInput(format!(
+                "{}\n(--on-bad-rows skip leaves them out)",
+                flag_advice::replace_fields_by_flags(&text)
+            ))
         }
-        CliError::InvalidInput(text) => CliError::InvalidInput(flag_advice::with_flags(&text)),
+        CliError::InvalidInput(text) => CliError::InvalidInput(flag_advice::replace_fields_by_flags(&text)),
         error => error,
     }
 }

@@ -4,7 +4,7 @@
 //! around it. [`locate_error`] finds the field by removing one field at a time: the error is in the field whose removal changes it.
 
 use super::error::{ApiError, ApiResult};
-use espalier_core::error::Error;
+use espalier_core::error::{Error, json_pointer};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn type_mismatch<T: DeserializeOwned>(body: &[u8], original: BodyError) -> ApiEr
 }
 
 fn invalid_body(path: &[String], message: &str) -> ApiError {
-    Error::invalid_field(pointer(path), message).into()
+    Error::invalid_field(json_pointer(path), message).into()
 }
 
 /// Deserializes a field that holds an object; rejects the list that serde would accept.
@@ -119,7 +119,7 @@ fn locate_error<T: DeserializeOwned>(document: Value) -> Option<BodyError> {
 
 /// Returns the first field or item at `path` whose removal changes the error.
 fn faulty_child<T: DeserializeOwned>(document: &Value, path: &[String], original: &BodyError) -> Option<String> {
-    let parent = document.pointer(&pointer(path))?;
+    let parent = document.pointer(&json_pointer(path))?;
     let children: Vec<String> = match parent {
         Value::Object(fields) if fields.len() <= MAX_SEARCHED_FIELDS => fields.keys().cloned().collect(),
         Value::Array(items) => (0..items.len().min(MAX_SEARCHED_FIELDS)).map(|index| index.to_string()).collect(),
@@ -127,7 +127,7 @@ fn faulty_child<T: DeserializeOwned>(document: &Value, path: &[String], original
     };
     let changes_error = |child: &String| {
         let mut remaining = document.clone();
-        match remaining.pointer_mut(&pointer(path)) {
+        match remaining.pointer_mut(&json_pointer(path)) {
             Some(Value::Object(fields)) => drop(fields.remove(child)),
             Some(Value::Array(items)) => drop(child.parse().map(|index: usize| items.remove(index))),
             _ => {}
@@ -156,11 +156,6 @@ fn is_searchable(value: &Value) -> bool {
 /// Name of the field that the object does not have.
 fn unknown_field(error: &BodyError) -> Option<&str> {
     error.message.strip_prefix("unknown field `")?.split('`').next()
-}
-
-/// JSON pointer of a path.
-fn pointer(path: &[String]) -> String {
-    path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
 #[cfg(test)]

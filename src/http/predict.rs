@@ -13,7 +13,7 @@ use crate::serving::{LogitsOutput, LongInputs, PredictOptions};
 use crate::store::Reference;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use espalier_core::error::{Error, Result};
+use espalier_core::error::{Error, Result, json_pointer};
 use espalier_core::task::{Input, Prediction, Threshold, Thresholds};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -212,7 +212,7 @@ fn to_threshold(threshold: &PredictThreshold) -> Result<Threshold> {
         PredictThreshold::Value(value) => Threshold::Value(check(*value, "/threshold".to_string())?),
         PredictThreshold::PerLabel(thresholds) => {
             for (label, value) in thresholds {
-                check(*value, format!("/threshold/{}", label.replace('~', "~0").replace('/', "~1")))?;
+                check(*value, json_pointer(&["threshold", label.as_str()]))?;
             }
             Threshold::PerLabel(thresholds.clone())
         }

@@ -137,6 +137,11 @@ impl FieldError {
     }
 }
 
+/// JSON pointer (RFC 6901) of a path.
+pub fn json_pointer<S: AsRef<str>>(path: &[S]) -> String {
+    path.iter().map(|part| format!("/{}", part.as_ref().replace('~', "~0").replace('/', "~1"))).collect()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

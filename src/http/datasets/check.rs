@@ -39,7 +39,7 @@ pub async fn check(state: &AppState, file: DatasetFile) -> Result<Report> {
     reject_errors(run_check(state, file, |_| ()).await?.0)
 }
 
-/// Training dataset of a job, to which its validation dataset is compared.
+/// Training dataset of a job. The validation dataset is compared with it.
 pub struct TrainingFile {
     pub path: PathBuf,
     pub options: Options,

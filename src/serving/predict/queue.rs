@@ -232,13 +232,13 @@ impl State {
         self.admitted_inputs + self.lanes.iter().map(|lane| lane.requests.input_count()).sum::<usize>()
     }
 
-    fn check_capacity(&mut self, size: RequestSize, limits: &Limits) -> Result<()> {
+    fn check_capacity(&self, size: RequestSize, limits: &Limits) -> Result<()> {
         let queued = self.input_count();
         if queued > 0 && queued + size.inputs > limits.max_queued_inputs {
             let detail = format!("{queued} inputs are waiting for predictions already: try again in a moment");
             return Err(Error::busy("predictions_queue_full", detail, RETRY_AFTER));
         }
-        let expected_wait = self.lane(Lane::of(size.tokens)).expected_wait();
+        let expected_wait = self.lanes[Lane::of(size.tokens) as usize].expected_wait();
         if expected_wait > limits.max_queue_wait {
             let detail = format!(
                 "requests of this size wait for about {} seconds now: try again later",

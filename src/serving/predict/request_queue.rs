@@ -107,7 +107,7 @@ impl RequestQueue {
                 continue;
             }
             self.requests.insert(request, entries);
-            match self.has_used_quantum(request, token_count(&batch[length_before..])) {
+            match self.record_taken(request, token_count(&batch[length_before..])) {
                 true => self.order.push_back(request),
                 false => self.order.push_front(request),
             }
@@ -116,8 +116,8 @@ impl RequestQueue {
         batch
     }
 
-    /// Counts tokens that were taken of the request at the front.
-    fn has_used_quantum(&mut self, request: u64, taken: usize) -> bool {
+    /// Counts the tokens that were taken of the request at the front. Returns whether the request has used its quantum.
+    fn record_taken(&mut self, request: u64, taken: usize) -> bool {
         let before = if self.served.0 == request { self.served.1 } else { 0 };
         let is_used = taken > 0 && before + taken >= self.quantum;
         self.served = (request, if is_used { 0 } else { before + taken });

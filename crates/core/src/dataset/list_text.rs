@@ -24,7 +24,8 @@ pub(super) fn parse_list(text: &str) -> Option<Vec<ListItem>> {
             continue;
         }
         follows_comma = false;
-        let (item, remainder) = if matches!(first, '\'' | '"') { quoted_item(rest, first)? } else { bare_item(rest)? };
+        let (item, remainder) =
+            if matches!(first, '\'' | '"') { quoted_item(rest, first)? } else { unquoted_item(rest)? };
         items.push(item);
         rest = remainder.trim_start();
     }
@@ -64,8 +65,8 @@ fn unescaped(kind: char, characters: &mut impl Iterator<Item = (usize, char)>) -
     }
 }
 
-/// Number or word without quotes, and the text after it. Nested lists are no items.
-fn bare_item(text: &str) -> Option<(ListItem, &str)> {
+/// Number or word without quotes, and the text after it; `None` for a nested list.
+fn unquoted_item(text: &str) -> Option<(ListItem, &str)> {
     let end = text.find(|character: char| character == ',' || character.is_whitespace()).unwrap_or(text.len());
     let word = &text[..end];
     let is_plain = !word.contains(['[', ']', '{', '}', '(', ')', '\'', '"']);

@@ -20,8 +20,7 @@ impl TextEncoding {
         })
     }
 
-    /// Encoding that a byte order mark shows, or the pattern of zero bytes: text of European languages in UTF-16 has one in every
-    /// second place.
+    /// Detects UTF-16 by its byte order mark, or by its zero bytes: in text of European languages, every second byte of UTF-16 is zero.
     pub(super) fn detect(sample: &[u8]) -> Option<Self> {
         match Encoding::for_bom(sample) {
             Some((encoding, _)) if encoding == UTF_8 => return None,

@@ -58,7 +58,7 @@ impl Truncation {
         let mut is_usable = is_usable.into_iter();
         examples.retain(|_| is_usable.next().unwrap_or(true));
         let warning = (cut_rows > 0).then(|| {
-            let cut = CutRows { count: cut_rows, longest };
+            let cut = TruncatedRows { count: cut_rows, longest };
             cut.warning(examples.len(), max_length, token_counter.longest())
         });
         Ok(Truncated { bad_rows, warning })
@@ -66,13 +66,13 @@ impl Truncation {
 }
 
 /// Rows that are longer than `max_length`.
-struct CutRows {
+struct TruncatedRows {
     count: usize,
     /// Tokens of the longest; one more than the base reads where the base cuts it.
     longest: usize,
 }
 
-impl CutRows {
+impl TruncatedRows {
     fn warning(&self, examples: usize, max_length: usize, base_length: usize) -> Diagnostic {
         let verb = if self.count == 1 { "is" } else { "are" };
         let advice = match self.longest > base_length {

@@ -4,13 +4,13 @@ use super::diagnostics::{self, Diagnostic};
 use super::token_lengths::TokenCount;
 use crate::model::VocabularyCount;
 
-/// Share of a row's tokens from which the row gets a finding.
+/// The report warns about a row if at least this share of its tokens is unknown.
 const ROW_SHARE: f64 = 0.5;
 
-/// Share of the file's tokens from which the file gets a finding.
+/// The report warns about the file if at least this share of its tokens is unknown.
 const FILE_SHARE: f64 = 0.01;
 
-/// Share of the file's tokens above which the file is refused.
+/// The file is refused if more than this share of its tokens is unknown.
 const REFUSED_SHARE: f64 = 0.5;
 
 /// Tokens of a file that are unknown to the base.

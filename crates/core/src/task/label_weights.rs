@@ -1,6 +1,6 @@
 //! Weights of labels in the loss of a classifier, against rare labels.
 
-use crate::error::FieldError;
+use crate::error::{FieldError, json_pointer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub enum ClassWeights {
     /// As scikit-learn's: `examples / (labels × examples of the label)`, counted in the training examples. With `multi_label` each label
     /// is a decision of its own: `examples / (2 × examples with the label)` for these, and the same of the others for the others.
     Balanced(BalancedWeights),
-    /// Weight by label; 1 for those that are left out. They are scaled to a mean of 1 over the training examples. With `multi_label`
-    /// they multiply the loss of the examples with the label, as PyTorch's `pos_weight`.
+    /// Weight by label; 1 for labels that are left out. The weights are scaled to a mean of 1 over the training examples. With
+    /// `multi_label`, a weight multiplies the loss of the examples that have the label, as PyTorch's `pos_weight` does.
     PerLabel(BTreeMap<String, f64>),
 }
 
@@ -45,8 +45,7 @@ impl ClassWeights {
                 (true, false) => "a weight must be above 0".to_string(),
                 (true, true) => return None,
             };
-            let escaped = label.replace('~', "~0").replace('/', "~1");
-            Some(FieldError::at_pointer(format!("/task/class_weights/{escaped}"), message))
+            Some(FieldError::at_pointer(json_pointer(&["task", "class_weights", label.as_str()]), message))
         };
         weights.iter().filter_map(error).collect()
     }

@@ -110,7 +110,7 @@ pub(super) fn open_archive(file: &File) -> io::Result<Result<ZipArchive<BufReade
     Ok(ZipArchive::new(reader).map_err(|error| damaged("zip archive or workbook", &error.to_string())))
 }
 
-/// Names of an archive's files; those that are no text are left out.
+/// Names of an archive's files. Leaves out names that are not UTF-8.
 fn file_names(archive: &ZipArchive<BufReader<File>>) -> Vec<String> {
     archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect()
 }

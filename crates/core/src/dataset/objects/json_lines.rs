@@ -10,13 +10,13 @@ use std::io;
 pub(super) struct JsonLines {
     lines: TextLines,
     /// First line that ends with a comma.
-    first_comma: Option<u64>,
+    first_trailing_comma: Option<u64>,
     warnings: Vec<(u64, Diagnostic)>,
 }
 
 impl JsonLines {
     pub fn new(source: LineSource, max_line_bytes: usize) -> Self {
-        Self { lines: TextLines::new(source, max_line_bytes), first_comma: None, warnings: Vec::new() }
+        Self { lines: TextLines::new(source, max_line_bytes), first_trailing_comma: None, warnings: Vec::new() }
     }
 }
 
@@ -25,8 +25,8 @@ impl ObjectSource for JsonLines {
         let Some(TextLine { number: line, text }) = self.lines.next_visible_line()? else { return Ok(None) };
         let Ok(with_comma) = &text else { return Ok(Some(SourceObject { line, text: text.map(Cow::Borrowed) })) };
         let without_comma = with_comma.trim_end().strip_suffix(',').filter(|object| object.ends_with('}'));
-        if without_comma.is_some() && self.first_comma.is_none() {
-            self.first_comma = Some(line);
+        if without_comma.is_some() && self.first_trailing_comma.is_none() {
+            self.first_trailing_comma = Some(line);
             self.warnings.push((line, trailing_comma()));
         }
         let text = without_comma.unwrap_or(with_comma);

@@ -17,7 +17,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// complete.
 ///
 /// # Errors
-/// `Invalid` if the hub does not have the model, or not as safetensors with a `tokenizer.json` or `vocab.txt`.
+/// `Invalid` if the hub does not have the model, or if the model has no safetensors, or neither `tokenizer.json` nor `vocab.txt`.
 pub(super) fn download_snapshot(id: &ModelId, client: &HubClient, cache: &RepositoryCache) -> Result<String> {
     // The first response resolves the revision to a commit. All other files are requested by commit, so that they match.
     let FileLookup::Found(config) = client.request_file(id, &id.revision, CONFIG_FILE)? else {
