@@ -13,6 +13,14 @@ BOUNDARY = "a-boundary-that-no-file-holds"
 JSON = "application/json"
 
 
+def form(part, fields, field, name, content):
+    """The body of a form of a JSON part and a file, and its content type."""
+    head = f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="{part}"\r\ncontent-type: {JSON}\r\n\r\n'
+    between = f'\r\n--{BOUNDARY}\r\ncontent-disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
+    before, after = head + json.dumps(fields) + between, f"\r\n--{BOUNDARY}--\r\n"
+    return before.encode() + content + after.encode(), f"multipart/form-data; boundary={BOUNDARY}"
+
+
 class Client:
     """One connection to an espalier or to its peer. A refusal ends the script with the reason."""
 
@@ -47,12 +55,7 @@ class Client:
         return self.connection.getresponse()
 
     def post_file(self, path, part, fields, field, name, content):
-        """A form of a JSON part and a file."""
-        head = f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="{part}"\r\ncontent-type: {JSON}\r\n\r\n'
-        between = f'\r\n--{BOUNDARY}\r\ncontent-disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
-        before, after = head + json.dumps(fields) + between, f"\r\n--{BOUNDARY}--\r\n"
-        body = before.encode() + content + after.encode()
-        return self.call(path, body, f"multipart/form-data; boundary={BOUNDARY}")
+        return self.call(path, *form(part, fields, field, name, content))
 
     def events(self, path, body):
         """What a stream of server-sent events says, each with the time at which it came."""
