@@ -1,21 +1,30 @@
 """The defaults of a job with nothing but its file, compared with what a user would do otherwise. Prints a table.
 
-    python3 benches/quality.py [--stsb FILE] [--shapes NAME,…] [--peft]
+    python3 benches/quality.py [--base sentence|plain|decoder] [--stsb FILE] [--gsm8k FILE] [--shapes NAME,…] [--peft]
 
-For each dataset of shapes.py: the figure of the default on held-out rows and its seconds, and the best of the alternatives: logistic
-regression, ridge regression and nearest neighbours on frozen embeddings of the base (of both texts apart, with their difference and
-product, for pairs), the cosine of the two embeddings, and with --peft LoRA by PyTorch + PEFT. The figure is accuracy, macro F1 (imbalanced
-classes), micro F1 (label sets, entities) or Spearman's correlation (numbers), in percent, with its standard error over the held-out rows
-(bootstrap).
+The base is the sentence encoder all-MiniLM-L6-v2, the same without its sentence-transformers files (an encoder as any), or the decoder
+SmolLM2-135M-Instruct. For each dataset of shapes.py: the figure of the default on held-out rows and its seconds, and the best of the
+alternatives: logistic regression, ridge regression and nearest neighbours on frozen embeddings of the base (of both texts apart, with their
+difference and product, for pairs), the cosine of the two embeddings, and with --peft LoRA by PyTorch + PEFT. The figure is accuracy, macro F1
+(imbalanced classes), micro F1 (label sets, entities) or Spearman's correlation (numbers), in percent, with its standard error over the
+held-out rows (bootstrap).
+
+Datasets with completions and preferences are for the decoder alone. Their figure is the probability of a held-out token (the geometric mean)
+and the share of held-out pairs with the larger reward for the chosen answer, both at the best epoch; the alternatives are the base and
+PEFT's LoRA (SFT, DPO).
 """
 
+import contextlib
 import json
+import math
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import common
+import decoder
 import numpy as np
 import shapes
 from client import Client
@@ -90,70 +99,124 @@ def features(client, rows):
     return np.hstack([first, second, np.abs(first - second), first * second]), np.sum(first * second, axis=1)
 
 
+def scaled(model):
+    return make_pipeline(StandardScaler(), model)
+
+
 def alternatives(shape, train, test, cosines, targets):
     """Predictions by name."""
     if shape.kind == "value":
-        yield "ridge", make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 13))).fit(train, targets).predict(test)
+        yield "ridge", scaled(RidgeCV(np.logspace(-2, 4, 13))).fit(train, targets).predict(test)
         yield "nearest neighbours", KNeighborsRegressor(10).fit(train, targets).predict(test)
         if cosines is not None:
             yield "cosine", cosines
     elif shape.kind == "labels":
         binarizer = MultiLabelBinarizer()
-        model = OneVsRestClassifier(LogisticRegression(C=10, max_iter=2000)).fit(train, binarizer.fit_transform(targets))
-        yield "logistic regression", [list(labels) for labels in binarizer.inverse_transform(model.predict(test))]
+        answers = binarizer.fit_transform(targets)
+        for name, model in ("", LogisticRegression(C=10, max_iter=2000)), (", standardised", scaled(LogisticRegression(max_iter=2000))):
+            fitted = OneVsRestClassifier(model).fit(train, answers)
+            yield f"logistic regression{name}", [list(labels) for labels in binarizer.inverse_transform(fitted.predict(test))]
     elif shape.kind == "label":
         for strength in (1, 10, 100):
             yield f"logistic regression, C {strength}", list(LogisticRegression(C=strength, max_iter=2000).fit(train, targets).predict(test))
+        for strength in (0.01, 1):
+            fitted = scaled(LogisticRegression(C=strength, max_iter=2000)).fit(train, targets)
+            yield f"logistic regression, standardised, C {strength}", list(fitted.predict(test))
         yield "nearest neighbours", list(KNeighborsClassifier(5).fit(train, targets).predict(test))
 
 
-def peft(shape, folder, path):
+def write_test(shape, folder):
+    path = Path(folder) / "test.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in shape.test))
+    return path
+
+
+def peft(model, shape, folder, path):
     """Predictions of a LoRA by PyTorch + PEFT, which is trained in another process."""
-    test = Path(folder) / "test.jsonl"
-    test.write_text("".join(json.dumps(row) + "\n" for row in shape.test))
-    return common.run(sys.executable, "benches/quality_peer.py", common.MODEL, str(path), str(test), shape.kind)["predictions"]
+    command = [sys.executable, "benches/quality_peer.py", model, str(path), str(write_test(shape, folder)), shape.kind]
+    return common.run(*command)["predictions"]
 
 
-def measure(client, shape, use_peft):
-    with tempfile.TemporaryDirectory() as folder:
-        path = shape.write(folder)
-        started, name = time.perf_counter(), shape.name.split()[0]
-        job = client.post_file("/jobs", "job", {"name": name}, "dataset", path.name, path.read_bytes())["id"]
-        view = client.await_job(job, lambda view: view["adapter_id"])
-        seconds = time.perf_counter() - started
-        actual = [row[shape.kind] for row in shape.test]
-        default = with_error(shape, actual, predicted(client, shape, shape.test, name))
-        others = {}
-        if shape.kind != "entities":
-            (train, _), (test, cosines) = features(client, shape.train), features(client, shape.test)
-            found = alternatives(shape, train, test, cosines, [row[shape.kind] for row in shape.train])
-            others = {other: with_error(shape, actual, answers) for other, answers in found}
-        if use_peft and shape.kind in ("label", "value", "labels"):
-            others["PEFT, LoRA"] = with_error(shape, actual, peft(shape, folder, path))
-        return view["method"]["type"], default, seconds, others
+def train(client, path, job):
+    """The finished job, and its seconds."""
+    started = time.perf_counter()
+    id = client.post_file("/jobs", "job", job, "dataset", path.name, path.read_bytes())["id"]
+    view = client.await_job(id, lambda view: view["adapter_id"])
+    return view, time.perf_counter() - started
+
+
+def measure(client, shape, path, peer):
+    """The method of the default, its figure and seconds, and the figures of the alternatives."""
+    name = shape.name.split()[0]
+    view, seconds = train(client, path, {"name": name})
+    actual = [row[shape.kind] for row in shape.test]
+    default = with_error(shape, actual, predicted(client, shape, shape.test, name))
+    others = {}
+    if shape.kind != "entities":
+        (inputs, _), (test, cosines) = features(client, shape.train), features(client, shape.test)
+        found = alternatives(shape, inputs, test, cosines, [row[shape.kind] for row in shape.train])
+        others = {other: with_error(shape, actual, answers) for other, answers in found}
+    if peer and shape.kind in ("label", "value", "labels"):
+        others["PEFT, LoRA"] = with_error(shape, actual, peft(peer, shape, path.parent, path))
+    return view["method"]["type"], default, seconds, others
+
+
+def measure_generation(client, shape, path, peer):
+    """As `measure`, of completions and preferences."""
+    task = {"type": {"completion": "causal_language_model", "preference": "preference"}[shape.kind]}
+    test = write_test(shape, path.parent)
+    held_out = client.post_file("/datasets", "options", {"task": task}, "dataset", test.name, test.read_bytes())["id"]
+    view, seconds = train(client, path, {"name": shape.name.split()[0], "task": task, "validation": {"dataset_id": held_out}})
+    metrics, count = view["metrics"]["validation"], len(shape.test)
+    figure = {"completion": lambda: math.exp(-metrics["loss"]), "preference": lambda: metrics["accuracy"]}[shape.kind]()
+    error = lambda share: math.sqrt(share * (1 - share) / count) if shape.kind == "preference" else math.nan
+    others = {}
+    if peer:
+        found = common.run(sys.executable, "benches/quality_lm_peer.py", peer, str(path), str(test), shape.kind)
+        others = {name: (value, error(value)) for name, value in found.items()}
+    return view["method"]["type"], (figure, error(figure)), seconds, others
 
 
 def percent(value, error):
-    return f"{100 * value:.1f} ± {100 * error:.1f}"
+    return f"{100 * value:.1f}" if math.isnan(error) else f"{100 * value:.1f} ± {100 * error:.1f}"
+
+
+@contextlib.contextmanager
+def base_model(name):
+    """The base as espalier and as PyTorch read it."""
+    if name == "decoder":
+        decoder.fetch()
+        yield decoder.FILE, decoder.FOLDER
+    elif name == "sentence":
+        yield common.MODEL, common.MODEL
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / "plain-encoder"
+            shutil.copytree(common.MODEL, plain, ignore=shutil.ignore_patterns("modules.json", "*_Pooling", "*sentence*"))
+            yield plain, plain
 
 
 def main():
     parser = common.arguments(__doc__, None, "espalier")
+    parser.add_argument("--base", choices=["sentence", "plain", "decoder"], default="sentence")
     parser.add_argument("--stsb", help="STS-B's training pairs: sentence, sentence, score from 0 to 5, without a header")
+    parser.add_argument("--gsm8k", help="GSM8K's training rows: JSON lines with question and answer")
     parser.add_argument("--shapes", help="names, or their beginnings, separated by commas; all by default")
     parser.add_argument("--peft", action="store_true")
     options = parser.parse_args()
     program, names = common.server_program(options.espalier), options.shapes and tuple(options.shapes.split(","))
     common.header("dataset", "default", "figure", "seconds", "best alternative", "figure", "difference")
-    for shape in shapes.all_shapes(options.stsb):
-        if names and not shape.name.startswith(names):
+    for shape in shapes.all_shapes(options.stsb, options.gsm8k):
+        if names and not shape.name.startswith(names) or shape.generates and options.base != "decoder":
             continue
-        with common.Server(program) as server:
-            method, default, seconds, others = measure(Client(server.address), shape, options.peft)
+        measured = measure_generation if shape.generates else measure
+        with base_model(options.base) as (model, peer), common.Server(program, model=model) as server, tempfile.TemporaryDirectory() as folder:
+            client, path = Client(server.address), shape.write(folder)
+            method, default, seconds, others = measured(client, shape, path, peer if options.peft else None)
         common.note(f"{shape.name}: {others}")
         best = max(others, key=lambda other: others[other][0], default=None)
-        told = (best, percent(*others[best]), f"{100 * (default[0] - others[best][0]):+.1f}") if best else ("none", "", "")
-        common.row(shape.name, method, percent(*default), f"{seconds:.1f}", *told)
+        best_cells = (best, percent(*others[best]), f"{100 * (default[0] - others[best][0]):+.1f}") if best else ("none", "", "")
+        common.row(shape.name, method, percent(*default), f"{seconds:.1f}", *best_cells)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""PyTorch + PEFT's side of quality.py: LoRA and a head on mean-pooled rows, trained on a JSON lines file. Prints the predictions for another.
+"""PyTorch + PEFT's side of quality.py: LoRA and a head on mean-pooled rows (of a decoder, on the last token), trained on a JSON lines file. Prints the predictions for another.
 
     quality_peer.py MODEL TRAIN TEST label|labels|value [EPOCHS]
 
@@ -12,9 +12,24 @@ from pathlib import Path
 
 import torch
 from peer import BATCH, RATE, Clock, build, scheduled, train
-from transformers import AutoTokenizer
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 MIN_STEPS, MAX_LENGTH = 300, 256
+RATE_OF_DECODERS = 5e-4
+
+
+def build_decoder(folder, outputs, tokenizer):
+    """LoRA and a head on the last token."""
+    tokenizer.pad_token = tokenizer.eos_token
+    options = {"num_labels": outputs, "pad_token_id": tokenizer.pad_token_id, "dtype": torch.float32}
+    model = AutoModelForSequenceClassification.from_pretrained(folder, **options)
+    return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], modules_to_save=["score"]))
+
+
+def outputs_of(model, batch):
+    outputs = model(**batch)
+    return outputs if torch.is_tensor(outputs) else outputs.logits
 
 
 def rows(file):
@@ -54,13 +69,14 @@ def main():
     steps_per_epoch = -(-len(read) // BATCH)
     epochs = int(rest[0]) if rest else max(3, min(30, -(-MIN_STEPS // steps_per_epoch)))
     outputs = targets.shape[1] if targets.dim() == 2 else int(targets.max()) + 1
-    model = build(folder, outputs, "mean", "tuned")
+    is_decoder = AutoConfig.from_pretrained(folder).model_type == "llama"
+    model = build_decoder(folder, outputs, tokenizer) if is_decoder else build(folder, outputs, "mean", "tuned")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(trained, lr=RATE_OF_DECODERS if is_decoder else RATE, weight_decay=0.01)
 
     def step(indices):
         batch = tokenizer.pad([tokens[index] for index in indices], return_tensors="pt")
-        loss = LOSSES[kind](model(**batch), targets[indices])
+        loss = LOSSES[kind](outputs_of(model, batch), targets[indices])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -75,7 +91,7 @@ def main():
         test = encode(tokenizer, rows(test_file))
         for start in range(0, len(test), BATCH):
             batch = tokenizer.pad(test[start : start + BATCH], return_tensors="pt")
-            predictions += [to_prediction(row) for row in model(**batch)]
+            predictions += [to_prediction(row) for row in outputs_of(model, batch)]
     print(json.dumps({"predictions": predictions}))
 
 

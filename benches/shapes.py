@@ -23,10 +23,11 @@ AMINO = "ACDEFGHIKLMNPQRSTVWY"
 
 
 class Shape:
-    """Rows of a dataset. `kind` is the task: label, labels, value, entities, or pairs of texts with value or label."""
+    """Rows of a dataset. `kind` is the task: label, labels, value (each also of pairs of texts), entities, completion or preference."""
 
     def __init__(self, name, kind, train, test):
         self.name, self.kind, self.train, self.test = name, kind, train, test
+        self.generates = kind in ("completion", "preference")
 
     def write(self, folder):
         path = Path(folder) / f"{self.name.replace(' ', '-')}.jsonl"
@@ -170,6 +171,29 @@ def pair_labels():
     return Shape("pairs with labels", "label", rows[:1000], rows[1000:])
 
 
-def all_shapes(stsb_file):
-    shapes = [banking77(), tiny(), noisy(), long_texts(), imbalanced(), multi_label(), regression(), entities(), proteins(), pair_labels()]
-    return [*([stsb(stsb_file)] if stsb_file else []), *shapes]
+def gsm8k(file):
+    """The first rows of the file; full size takes hours on two cores."""
+    read = [json.loads(line) for line in Path(file).read_text().splitlines()[:200]]
+    rows = [{"prompt": row["question"], "completion": row["answer"]} for row in read]
+    return Shape("gsm8k (150 rows)", "completion", rows[:150], rows[150:])
+
+
+def preferences():
+    """Answers that say what happens next are chosen over ones that do not."""
+    chosen = random.Random(11)
+    asks = ["My {} does not work.", "Where is my {}?", "I want to cancel the {}.", "Can I exchange the {}?", "The {} cost more than it should."]
+    helps = ["We looked into it: you get an answer by {} at the latest.", "A colleague calls you on {} and settles it.", "It is done by {}, and you need to do nothing."]
+    blunt = ["Please read our terms.", "That is not our department.", "We received many requests.", "Try it again later.", "Everybody has to wait."]
+
+    def row():
+        product = chosen.choice(PRODUCTS)
+        day = chosen.choice(["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"])
+        return {"prompt": chosen.choice(asks).format(product), "chosen": " " + chosen.choice(helps).format(day), "rejected": " " + chosen.choice(blunt)}
+
+    rows = [row() for _ in range(300)]
+    return Shape("preferences", "preference", rows[:200], rows[200:])
+
+
+def all_shapes(stsb_file, gsm8k_file):
+    shapes = [banking77(), tiny(), noisy(), long_texts(), imbalanced(), multi_label(), regression(), entities(), proteins(), pair_labels(), preferences()]
+    return [*([stsb(stsb_file)] if stsb_file else []), *shapes, *([gsm8k(gsm8k_file)] if gsm8k_file else [])]

@@ -1,13 +1,14 @@
 //! Advice of the server with this program's flags in place of the fields of a request.
 
 /// Fields of a request and the flags that set them.
-const FLAGS: [(&str, &str); 9] = [
+const FLAGS: [(&str, &str); 10] = [
     ("on_bad_rows", "--on-bad-rows"),
     ("format", "--format"),
     ("separator", "--separator"),
     ("quoting", "--quoting"),
     ("encoding", "--encoding"),
     ("label_names", "--label-names"),
+    ("label_separator", "--label-separator"),
     ("decimal", "--decimal"),
     ("split", "--split"),
     ("validation", "--validation-file"),

@@ -71,6 +71,10 @@ pub struct JobFlags {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub label_names: Vec<String>,
 
+    /// Character between the labels of a text with several [default: ";", or "|" or "," where parts of labels repeat]
+    #[arg(long, value_name = "CHARACTER")]
+    pub label_separator: Option<String>,
+
     /// Character before the fraction of the file's numbers
     #[arg(long, value_name = "CHARACTER", value_parser = [".", ","])]
     pub decimal: Option<String>,
@@ -157,8 +161,6 @@ impl JobFlags {
         }
         let label_names = Some(&self.label_names).filter(|names| !names.is_empty());
         set_path(&mut job, &["label_names"], label_names.map(|names| json!(names)))?;
-        set_path(&mut job, &["decimal"], self.decimal.as_ref().map(|decimal| json!(decimal)))?;
-        set_path(&mut job, &["split"], self.split.as_ref().map(|split| json!(split)))?;
         let samples = Some(&self.sample_prompts).filter(|samples| !samples.is_empty());
         set_path(&mut job, &["samples", "inputs"], samples.map(|samples| json!(samples)))?;
         for (field, value) in [
@@ -166,6 +168,9 @@ impl JobFlags {
             ("separator", &self.separator),
             ("quoting", &self.quoting),
             ("encoding", &self.encoding),
+            ("label_separator", &self.label_separator),
+            ("decimal", &self.decimal),
+            ("split", &self.split),
         ] {
             set_path(&mut job, &[field], value.as_ref().map(|value| json!(value)))?;
         }
@@ -238,8 +243,8 @@ mod tests {
         assert_eq!(parse_job(&flags).unwrap(), expected);
         let expected = json!({"samples": {"inputs": ["a", "b c"]}});
         assert_eq!(parse_job(&["--sample", "a", "--sample", "b c"]).unwrap(), expected);
-        let flags = ["--label-names", "neg,pos", "--decimal", ",", "--split", "test"];
-        let expected = json!({"label_names": ["neg", "pos"], "decimal": ",", "split": "test"});
+        let flags = ["--label-names", "neg,pos", "--label-separator", "/", "--decimal", ",", "--split", "test"];
+        let expected = json!({"label_names": ["neg", "pos"], "label_separator": "/", "decimal": ",", "split": "test"});
         assert_eq!(parse_job(&flags).unwrap(), expected);
         assert_eq!(parse_job(&["--from-adapter", "a@01234567"]).unwrap(), json!({"from_adapter": "a@01234567"}));
     }

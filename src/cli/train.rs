@@ -67,8 +67,18 @@ fn upload_dataset(
     output: &mut Output,
 ) -> CliResult<Dataset> {
     let name = upload.path.display().to_string();
-    let fields =
-        ["task", "columns", "on_bad_rows", "label_names", "decimal", "format", "separator", "quoting", "encoding"];
+    let fields = [
+        "task",
+        "columns",
+        "on_bad_rows",
+        "label_names",
+        "label_separator",
+        "decimal",
+        "format",
+        "separator",
+        "quoting",
+        "encoding",
+    ];
     let mut options: Map<String, Value> =
         fields.iter().filter_map(|field| Some((field.to_string(), job.get(*field)?.clone()))).collect();
     if let Some(split) = split {

@@ -43,6 +43,8 @@ pub struct DatasetRequest {
     /// Names of the labels or tags that the file gives as numbers: integers are indices into this list, and a list of zeros and ones has
     /// one for each name. Names of columns of zeros and ones make these the labels of each row.
     pub label_names: Vec<String>,
+    /// Character between the labels of a text with several labels; by default `;`, or `|` or `,` where parts of labels repeat.
+    pub label_separator: Option<Separator>,
     /// Character before the fraction of the file's numbers, `.` or `,`; needed for numbers with groups of thousands, a decimal comma, a
     /// currency or a percent sign.
     pub decimal: Option<Decimal>,
@@ -133,6 +135,7 @@ async fn to_dataset_upload(state: &AppState, upload: Upload, request: DatasetReq
         columns,
         on_bad_rows,
         label_names,
+        label_separator,
         decimal,
         split,
         task,
@@ -140,7 +143,7 @@ async fn to_dataset_upload(state: &AppState, upload: Upload, request: DatasetReq
     let requested = RequestedFormat { format, separator, quoting, encoding };
     let detected =
         check::detect_options(state, upload.path().to_path_buf(), requested, upload.metadata.clone()).await?;
-    let options = Options { columns, on_bad_rows, label_names, decimal, split, ..detected };
+    let options = Options { columns, on_bad_rows, label_names, label_separator, decimal, split, ..detected };
     Ok(DatasetUpload { upload, options, task })
 }
 

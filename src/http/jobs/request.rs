@@ -67,6 +67,8 @@ pub struct JobRequest {
     /// Names of the labels or tags that the file gives as numbers: integers are indices into this list, and a list of zeros and ones has
     /// one for each name. Names of columns of zeros and ones make these the labels of each row.
     pub label_names: Option<Vec<String>>,
+    /// Character between the labels of a text with several labels; by default `;`, or `|` or `,` where parts of labels repeat.
+    pub label_separator: Option<Separator>,
     /// Character before the fraction of the file's numbers, `.` or `,`; needed for numbers with groups of thousands, a decimal comma, a
     /// currency or a percent sign.
     pub decimal: Option<Decimal>,

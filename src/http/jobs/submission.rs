@@ -234,6 +234,7 @@ fn with_request(request: &JobRequest, options: Options) -> Options {
         columns: request.columns.clone().unwrap_or(options.columns),
         on_bad_rows: request.on_bad_rows.unwrap_or(options.on_bad_rows),
         label_names: request.label_names.clone().unwrap_or(options.label_names),
+        label_separator: request.label_separator.or(options.label_separator),
         decimal: request.decimal.or(options.decimal),
         split: request.split.or(options.split),
         ..options

@@ -30,6 +30,7 @@ pub(super) const INVALID_HEADER: &str = "invalid_header";
 pub(super) const LABELS_LIKE_LISTS: &str = "labels_like_lists";
 pub(super) const LABELS_LIKE_NUMBERS: &str = "labels_like_numbers";
 pub(super) const LABEL_NAMES: &str = "label_names";
+pub(super) const LABEL_SEPARATOR: &str = "label_separator";
 pub(super) const MISSING_COLUMN: &str = "missing_column";
 pub(super) const NO_USABLE_ROW: &str = "no_usable_row";
 pub(super) const NUMBER_FORMAT: &str = "number_format";

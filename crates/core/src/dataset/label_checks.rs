@@ -51,11 +51,10 @@ fn list_error(labels: &[LabelStats], field: &str) -> Option<Diagnostic> {
     let separator = [';', '|', ','].into_iter().find(|separator| has_joined_labels(labels, *separator))?;
     let example = labels.iter().find(|label| label.label.contains(separator)).map(|label| quote(&label.label))?;
     let advice = match field {
-        "label" => {
-            "`\"columns\": {\"labels\": \"…\"}` reads several labels of a row, and `\"columns\": {\"label\": \"…\"}` takes each \
+        "label" => "`\"columns\": {\"labels\": \"…\"}` reads several labels of a row, and `\"columns\": {\"label\": \"…\"}` takes each \
              for one label's name"
-        }
-        _ => "separate them with semicolons, or write them as a JSON list",
+            .to_string(),
+        _ => format!("`\"label_separator\": \"{separator}\"` splits them where they are texts; in a list, write each as an item of its own"),
     };
     let message = format!("labels such as {example} seem to be several labels, separated by '{separator}': {advice}");
     Some(Diagnostic::new(diagnostics::LABELS_LIKE_LISTS, message))

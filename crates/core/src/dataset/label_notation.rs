@@ -76,7 +76,10 @@ impl LabelNotation {
         }
         let mut notation = Self { names, indices, has_indicators, ..Self::default() };
         if schema == RowSchema::Labels {
-            notation.detect_separator(column, notes);
+            match options.label_separator {
+                Some(separator) => notation.separator = char::from(separator.byte()),
+                None => notation.detect_separator(column, notes)?,
+            }
             let is_single = matches!(target, Source::OwnName(_) | Source::WellKnown(_)) && has_one_label(column);
             if is_single && column.values().len() > 1 {
                 notes.push(format!(
@@ -138,17 +141,26 @@ impl LabelNotation {
     }
 
     /// Chooses the separator of a column of texts: semicolons, else another one whose parts repeat.
-    fn detect_separator(&mut self, column: &ColumnSample, notes: &mut Vec<String>) {
+    ///
+    /// # Errors
+    /// `label_separator` for another one whose parts do not.
+    fn detect_separator(&mut self, column: &ColumnSample, notes: &mut Vec<String>) -> Result<(), Diagnostic> {
         if !matches!(column.kind, Kind::Text | Kind::Various) {
-            return;
+            return Ok(());
         }
         let texts = column.labels();
         if texts.iter().any(|text| text.contains(';')) {
-            return;
+            return Ok(());
         }
         if let Some(separator) = ['|', ','].into_iter().find(|separator| parts_repeat(&texts, *separator)) {
             self.separator = separator;
             notes.push(format!("the labels in {} are separated by '{separator}'", column.quoted()));
+            return Ok(());
+        }
+        let joined = |separator| texts.iter().find(|text| has_parts(text, separator)).map(|text| (separator, text));
+        match ['|', ','].into_iter().find_map(joined) {
+            Some((separator, text)) => Err(separator_needed(column, separator, text)),
+            None => Ok(()),
         }
     }
 }
@@ -162,6 +174,22 @@ fn parts_repeat(texts: &[String], separator: char) -> bool {
     }
     let mut joined = distinct.iter().filter(|text| text.contains(separator));
     joined.any(|text| text.split(separator).any(|part| counts.get(part.trim()).is_some_and(|count| *count > 1)))
+}
+
+/// Whether a text is joined of more than one part.
+fn has_parts(text: &str, separator: char) -> bool {
+    text.split(separator).filter(|part| !part.trim().is_empty()).count() > 1
+}
+
+fn separator_needed(column: &ColumnSample, separator: char, text: &str) -> Diagnostic {
+    let message = format!(
+        "the labels in {} hold '{separator}', which may separate labels or be part of a name: `\"label_separator\": \"{separator}\"` reads \
+         {} as {} labels, `\"label_separator\": \";\"` as one",
+        column.quoted(),
+        quote(text),
+        text.split(separator).filter(|part| !part.trim().is_empty()).count()
+    );
+    Diagnostic::new(diagnostics::LABEL_SEPARATOR, message)
 }
 
 fn indicator(item: &str) -> Option<bool> {

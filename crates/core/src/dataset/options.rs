@@ -30,6 +30,9 @@ pub struct Options {
     /// one for each name. Names of columns of zeros and ones make these the labels of each row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub label_names: Vec<String>,
+    /// Character between the labels of a text with several. Left out, it is `;`, or `|` or `,` where parts of labels repeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_separator: Option<Separator>,
     /// Character before the fraction of the file's numbers. Left out, numbers have a point, no groups of thousands and no unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decimal: Option<Decimal>,
@@ -118,6 +121,7 @@ impl Options {
             columns: BTreeMap::new(),
             on_bad_rows: OnBadRows::default(),
             label_names: Vec::new(),
+            label_separator: None,
             decimal: None,
             split: None,
         }

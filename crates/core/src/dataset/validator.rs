@@ -236,6 +236,7 @@ impl<'a> RowValidator<'a> {
             target_count: self.duplicates.target_count(),
             max_labels: self.limits.max_labels,
             is_label_mapped: self.options.columns.contains_key("label"),
+            has_label_separator: self.options.label_separator.is_some(),
         })
     }
 

@@ -101,7 +101,8 @@ impl RowFormat for LabelSet {
 
     /// A single label is allowed: rows with and without it differ.
     fn file_error(&self, stats: &FileStats<'_>) -> Option<Diagnostic> {
-        label_error(stats, |_| None).or_else(|| label_checks::label_set_error(stats.labels))
+        let joined = || label_checks::label_set_error(stats.labels).filter(|_| !stats.has_label_separator);
+        label_error(stats, |_| None).or_else(joined)
     }
 
     fn warns_about_single_labels(&self) -> bool {

@@ -107,6 +107,8 @@ pub(super) struct FileStats<'a> {
     pub max_labels: usize,
     /// Whether the request says which column holds the label.
     pub is_label_mapped: bool,
+    /// Whether the request names the character between the labels.
+    pub has_label_separator: bool,
 }
 
 /// Row format of a schema.

@@ -26,6 +26,21 @@ fn several_labels() {
     );
     assert_read(joined, json!({"columns": {"labels": "label"}}), RowSchema::Labels, 40, &["separated by ','"]);
     assert_read(joined, json!({"columns": {"label": "label"}}), RowSchema::Label, 40, &[]);
+    let codes = "06-multi-label-forms/icd-codes.csv";
+    assert_refused(
+        codes,
+        json!({}),
+        1,
+        "`\"label_separator\": \",\"` reads \"J18.9, R05\" as 2 labels, `\"label_separator\": \";\"` as one",
+    );
+    for (separator, expected) in
+        [(",", &["J18.9", "R05", "R91.1", "Z00.0"][..]), (";", &["J18.9, R05", "R91.1", "Z00.0"])]
+    {
+        let dataset = assert_read(codes, json!({"label_separator": separator}), RowSchema::Labels, 24, &[]);
+        let mut names = label_names(&dataset);
+        names.sort_unstable();
+        assert_eq!(names, expected);
+    }
     let one_hot = "06-multi-label-forms/one-hot-columns.csv";
     assert_refused(one_hot, json!({}), 1, "`\"label_names\": [\"billing\", \"delivery\", \"returns\"]`");
     let names = json!({"label_names": ["billing", "delivery", "returns"]});
