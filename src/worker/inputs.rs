@@ -7,7 +7,7 @@ use espalier_core::dataset::{self, CountTokens, MaxLength, NoLengths, Options, T
 use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, Example};
-use espalier_core::training::{Plan, SourceWeights, TrainingData};
+use espalier_core::training::{Plan, SourceWeights, TrainingData, Validation};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -30,10 +30,21 @@ pub fn load(folder: &DataDir, claim: &ClaimedJob, base: &BaseModel, limits: &dat
     let token_counter: &dyn CountTokens = if task.is_generative() { &tokenized } else { &NoLengths };
     let read_options = ReadOptions { task, token_counter, limits };
     let examples = load_examples(folder, &claim.dataset, &claim.job.options, &read_options)?;
-    let validation = claim.validation_dataset.as_ref();
-    // The validation dataset may have another format, so it has its own options.
-    let validation = validation.map(|dataset| load_examples(folder, dataset, &dataset.options, &read_options));
-    Ok(TrainingData { examples, validation: validation.transpose()?, source_weights })
+    let validation = validation_dataset(claim)
+        .map(|(dataset, options)| load_examples(folder, dataset, &options, &read_options))
+        .transpose()?;
+    Ok(TrainingData { examples, validation, source_weights })
+}
+
+/// Dataset of the validation examples and how it is read; `None` for a share of the training examples.
+fn validation_dataset(claim: &ClaimedJob) -> Option<(&Dataset, Options)> {
+    match claim.job.spec.validation() {
+        Validation::Split(split) => Some((&claim.dataset, claim.job.options.with_split(*split))),
+        // It may have another format, so it has its own options.
+        Validation::DatasetId(_) | Validation::Fraction(_) => {
+            claim.validation_dataset.as_ref().map(|dataset| (dataset, dataset.options.clone()))
+        }
+    }
 }
 
 fn load_examples(

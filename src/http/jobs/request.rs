@@ -74,7 +74,8 @@ pub struct JobRequest {
     pub decimal: Option<Decimal>,
     /// Rows to read of a file with a column `split` or `set`. Default: `train`.
     pub split: Option<Split>,
-    /// Source of the validation examples: `{"fraction": 0.1}` or `{"dataset_id": "…"}`.
+    /// Source of the validation examples: `{"fraction": 0.1}`, `{"dataset_id": "…"}`, or `{"split": "validation"}`, the rows of the
+    /// file that its column `split` or `set` marks.
     #[serde(deserialize_with = "json::deserialize_object")]
     pub validation: Option<Validation>,
     /// Prompts that the adapter continues after every epoch with greedy decoding; the texts become metrics events with the split

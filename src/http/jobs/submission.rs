@@ -11,8 +11,8 @@ use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
 use crate::http::upload::{FileMetadata, Upload};
 use crate::store::{Dataset, Job, NewJob};
-use espalier_core::dataset::{self, Format, Options, Report};
-use espalier_core::error::{Error, FieldError, Location, Result};
+use espalier_core::dataset::{self, Format, Options, Report, Split};
+use espalier_core::error::{Error, FieldError, Location, Problem, Result};
 use espalier_core::task::RowSchema;
 use espalier_core::training::spec::{self, Spec};
 use espalier_core::training::successive_halving::Auto;
@@ -78,16 +78,31 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     let (dataset, options, mut report) = check_dataset(state, owner, &request, source).await?;
     let dataset_labels: Vec<String> = report.labels.iter().map(|count| count.label.clone()).collect();
     let labels = request.task.clone().unwrap_or_else(|| report.target.default_task()).head_labels(&dataset_labels);
+    request.validation = request.validation.or_else(|| default_validation(&options, &report));
     let validation_dataset_id = match request.validation {
+        Some(Validation::DatasetId(id)) => Some(id),
+        Some(Validation::Split(_) | Validation::Fraction(_)) | None => None,
+    };
+    let training_path = dataset.path(state);
+    let validation_file = match request.validation {
         Some(Validation::DatasetId(id)) => {
-            let path = dataset.path(state);
-            let training = check::TrainingFile { path, options: options.clone(), labels: labels.clone() };
-            let validation = check_validation(state, owner, id, &request, report.target, training).await?;
-            report.warn_about_shared_examples(validation.shared, validation.rows);
-            Some(id)
+            let dataset = state.store.dataset(owner, id).await?;
+            Some((state.data_dir.dataset_path(&dataset.hash), dataset.options))
         }
+        Some(Validation::Split(split)) => Some((training_path.clone(), options.with_split(split))),
         Some(Validation::Fraction(_)) | None => None,
     };
+    if let Some((path, validation_options)) = validation_file {
+        let task = Some(request.task.clone().unwrap_or_else(|| report.target.default_task()));
+        let file = check::DatasetFile { path, options: validation_options, task, job: Some(job_lengths(&request)) };
+        let training = check::TrainingFile { path: training_path, options: options.clone(), labels: labels.clone() };
+        let checked = check::check_validation(state, file, training).await;
+        let validation = match request.validation {
+            Some(Validation::Split(_)) => checked.map_err(suggest_fraction)?,
+            _ => checked?,
+        };
+        report.warn_about_shared_examples(validation.shared, validation.rows);
+    }
     let example_count = count_examples(&report, &request, state);
     let (auto, mut spec_request) = build_spec_request(request, report.target, initial_adapter);
     spec_request.has_text_pairs = report.text_pairs > 0;
@@ -95,6 +110,21 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     spec_request.covering_length = covering_length(&report, &spec_request, state);
     let plan = resolve_plan(state, (auto, spec_request), labels, example_count).await?;
     Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
+}
+
+/// Rows of the file that are marked for validation; without any, the share of [`Spec::resolve`].
+fn default_validation(options: &Options, report: &Report) -> Option<Validation> {
+    let reads_training_rows = options.split.is_none_or(|split| split == Split::Train);
+    let has_rows = report.left_out.contains_key(&Split::Validation.left_out_reason());
+    (reads_training_rows && has_rows).then_some(Validation::Split(Split::Validation))
+}
+
+/// Adds how the job can do without the file's own validation rows.
+fn suggest_fraction(error: Error) -> Error {
+    let Error::Invalid(problem) = error else { return error };
+    let advice = "`\"validation\": {\"fraction\": 0.1}` takes a share of the training rows instead";
+    let detail = format!("{}; {advice}", problem.detail);
+    Error::Invalid(Problem { detail, ..problem })
 }
 
 /// Resolves the defaults, and tokenizes the prompts of `samples`. Runs on a blocking thread, with a permit of the validations.
@@ -239,25 +269,6 @@ fn with_request(request: &JobRequest, options: Options) -> Options {
         split: request.split.or(options.split),
         ..options
     }
-}
-
-/// Validates the validation dataset with its stored options; its labels must occur in the training dataset.
-async fn check_validation(
-    state: &AppState,
-    owner: &str,
-    id: Uuid,
-    request: &JobRequest,
-    target: RowSchema,
-    training: check::TrainingFile,
-) -> Result<check::ValidationRows> {
-    let dataset = state.store.dataset(owner, id).await?;
-    let file = check::DatasetFile {
-        path: state.data_dir.dataset_path(&dataset.hash),
-        options: dataset.options,
-        task: Some(request.task.clone().unwrap_or_else(|| target.default_task())),
-        job: Some(job_lengths(request)),
-    };
-    check::check_validation(state, file, training).await
 }
 
 /// Replaces line numbers by JSON pointers: each inline example is one line of the written file.

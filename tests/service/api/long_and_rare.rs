@@ -103,3 +103,36 @@ fn rows_of_both_datasets_and_unknown_text_are_findings() {
     assert_eq!(refused.status, 422, "{}", refused.text());
     assert!(refused.json()["detail"].as_str().unwrap().contains("vocabulary"), "{}", refused.text());
 }
+
+#[test]
+fn rows_that_the_file_marks_for_validation_validate_its_job() {
+    let app = ServerConfig::new().start();
+    let mut examples = rows(100);
+    for (index, row) in examples.iter_mut().enumerate() {
+        row["split"] = json!(["train", "train", "train", "validation", "test"][index % 5]);
+    }
+    // The refunds are every twenty-fifth row: some of them are to be validated on.
+    for index in [25, 75] {
+        examples[index]["split"] = json!("validation");
+    }
+    let job = json!({"examples": examples, "hyperparameters": {"max_steps": 2}});
+    let checked = validate(&app, &job);
+    assert_eq!(checked["spec"]["validation"], json!({"split": "validation"}));
+    assert_eq!(checked["report"]["left_out"], json!({"split: validation": 22, "split: test": 20}));
+    let finished = app.train_to_success(&job);
+    let metrics = &finished["metrics"];
+    assert_eq!((&metrics["training_examples"], &metrics["validation"]["examples"]), (&json!(58), &json!(22)));
+
+    let mut fraction = job.clone();
+    fraction["validation"] = json!({"fraction": 0.2});
+    assert_eq!(validate(&app, &fraction)["spec"]["validation"], json!({"fraction": 0.2}));
+    let mut test = job;
+    test["validation"] = json!({"split": "test"});
+    let refused = app.post("/jobs?validate_only=true", &test);
+    let detail = refused.json()["detail"].to_string();
+    assert_eq!(refused.status, 422, "{detail}");
+    assert!(
+        detail.contains("the validation dataset") && detail.contains("takes a share of the training rows"),
+        "{detail}"
+    );
+}

@@ -69,6 +69,11 @@ pub enum OnBadRows {
 }
 
 impl Split {
+    /// Reason for which a report leaves out the rows of this split.
+    pub fn left_out_reason(self) -> String {
+        format!("split: {}", self.name())
+    }
+
     /// Words that mean the split in files, in lower case.
     pub(super) const WORDS: [(&'static str, Self); 13] = [
         ("train", Self::Train),
@@ -125,6 +130,11 @@ impl Options {
             decimal: None,
             split: None,
         }
+    }
+
+    /// Options that read other rows of the file.
+    pub fn with_split(&self, split: Split) -> Self {
+        Self { split: Some(split), ..self.clone() }
     }
 
     /// Whether the text is read without decoding, so that bytes may be no UTF-8.

@@ -179,7 +179,7 @@ impl SplitColumns {
         }
         match split == self.read {
             true => Ok(()),
-            false => Err(UnusableRow::LeftOut(format!("split: {}", split.name()))),
+            false => Err(UnusableRow::LeftOut(split.left_out_reason())),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::calibration;
 use super::row_targets::RowTargets;
+use super::threshold_smoothing::smoothed_threshold;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ pub struct LabelThreshold {
     /// Index of the label.
     #[serde(skip)]
     pub label: usize,
-    /// Probability with the best F1.
+    /// Probability with the best F1 on smoothed log-odds.
     pub threshold: f32,
     /// F1 at the threshold.
     pub f1: f64,
@@ -80,30 +81,18 @@ fn label_threshold(label: usize, mut decisions: Vec<(f32, bool)>) -> Option<Labe
         return None;
     }
     decisions.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let (mut found, mut average_precision) = (0usize, 0.0);
-    let (mut best_f1, mut threshold) = (0.0, 0.5);
-    let mut predicted = 0;
+    let (mut found, mut predicted, mut average_precision) = (0usize, 0, 0.0);
     for equal in decisions.chunk_by(|one, other| one.0 == other.0) {
         let new = equal.iter().filter(|(_, is_positive)| *is_positive).count();
         predicted += equal.len();
         found += new;
         average_precision += new as f64 / support as f64 * found as f64 / predicted as f64;
-        let f1 = 2.0 * found as f64 / (predicted + support) as f64;
-        if f1 > best_f1 {
-            (best_f1, threshold) = (f1, between(equal[0].0, decisions.get(predicted).map_or(0.0, |next| next.0)));
-        }
     }
-    Some(LabelThreshold { label, threshold, f1: best_f1, average_precision, support })
-}
-
-/// Probability between two others, at the middle of their log-odds.
-fn between(upper: f32, lower: f32) -> f32 {
-    let log_odds = |probability: f32| {
-        let probability = f64::from(probability).clamp(1e-7, 1.0 - 1e-7);
-        (probability / (1.0 - probability)).ln()
-    };
-    let middle = (log_odds(upper) + log_odds(lower)) / 2.0;
-    ((1.0 / (1.0 + (-middle).exp())) as f32).clamp(lower, upper)
+    let threshold = smoothed_threshold(&decisions, support);
+    let predicted = decisions.partition_point(|(probability, _)| *probability >= threshold);
+    let found = decisions[..predicted].iter().filter(|(_, is_positive)| *is_positive).count();
+    let f1 = 2.0 * found as f64 / (predicted + support) as f64;
+    Some(LabelThreshold { label, threshold, f1, average_precision, support })
 }
 
 /// Threshold of each label of a set that has one.

@@ -26,6 +26,7 @@ pub mod row_targets;
 mod scale;
 pub mod sequence_classification;
 pub mod text_key;
+mod threshold_smoothing;
 pub mod token_classification;
 pub mod value_range;
 pub mod word_spans;

@@ -6,6 +6,7 @@ use super::hyperparameters::{DefaultsContext, Hyperparameters, ResolvedHyperpara
 use super::samples::Samples;
 use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
 use crate::adapter::{TensorSet, TrainingDefaults};
+use crate::dataset::Split;
 use crate::error::{Error, FieldError, Problem, Result};
 use crate::model::{BaseModel, Pooling};
 use crate::task::{TaskDefaults, label_weights};
@@ -47,6 +48,8 @@ pub enum Validation {
     Fraction(f64),
     /// Another dataset with the same row schema.
     DatasetId(uuid::Uuid),
+    /// Rows of the dataset's own file whose column `split` or `set` says so; the default where there are such rows (`validation`).
+    Split(Split),
 }
 
 /// Request of a user. Every field is optional.

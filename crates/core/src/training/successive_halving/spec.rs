@@ -282,7 +282,7 @@ fn resolve_first_rung(
     let hyperparameters = &spec.hyperparameters;
     let training_examples = match spec.validation {
         Validation::Fraction(fraction) => examples - (examples as f64 * fraction).round() as usize,
-        Validation::DatasetId(_) => examples,
+        Validation::DatasetId(_) | Validation::Split(_) => examples,
     };
     let examples_per_step = hyperparameters.examples_per_step() as u64;
     let full_run_examples = (hyperparameters.total_steps(training_examples) * examples_per_step)
