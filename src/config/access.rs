@@ -1,6 +1,6 @@
 //! Settings of the listen address and the API keys. Secret values may be read from files, as Docker and Kubernetes mount them.
 
-use crate::http::AllowedHosts;
+use crate::http::{AllowedHosts, CorsOrigins};
 use clap::Args;
 use espalier_core::error::{Error, Result};
 use std::fmt;
@@ -31,6 +31,15 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_ALLOWED_HOSTS", value_name = "HOSTS")]
     pub allowed_hosts: Option<String>,
 
+    /// Origins of web pages that may call the server (CORS), separated by commas, such as https://app.example.com; * allows every page
+    /// [default: none]
+    #[arg(long, env = "ESPALIER_CORS_ORIGINS", value_name = "ORIGINS")]
+    pub cors_origins: Option<String>,
+
+    /// Refuse requests under /v1 with unknown fields; by default such fields are ignored and named in the header x-ignored-fields
+    #[arg(long, env = "ESPALIER_STRICT_REQUESTS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub strict_requests: bool,
+
     /// Accept requests without an API key on any address
     #[arg(long, env = "ESPALIER_INSECURE_NO_AUTH", value_parser = clap::builder::FalseyValueParser::new())]
     pub insecure_no_auth: bool,
@@ -41,12 +50,14 @@ pub struct Flags {
 pub struct AccessSettings {
     pub listen: SocketAddr,
     pub allowed_hosts: AllowedHosts,
+    pub cors_origins: CorsOrigins,
+    pub strict_requests: bool,
     pub api_keys: Vec<Secret>,
 }
 
 impl Flags {
     /// # Errors
-    /// `Invalid` for a key that is too short, a key file without keys, a reachable address without keys, and a wrong host name.
+    /// `Invalid` for a key that is too short, a key file without keys, a reachable address without keys, and a wrong host name or origin.
     pub fn resolve(&self) -> Result<AccessSettings> {
         let mut keys: Vec<&str> = self.api_keys.iter().flat_map(|keys| keys.split(',')).map(str::trim).collect();
         let text = match &self.api_keys_file {
@@ -74,7 +85,14 @@ impl Flags {
             ));
         }
         let allowed_hosts = self.resolve_allowed_hosts(keys.is_empty())?;
-        Ok(AccessSettings { listen: self.listen, allowed_hosts, api_keys: keys.into_iter().map(Secret::new).collect() })
+        let origins = self.cors_origins.iter().flat_map(|origins| origins.split(',')).map(str::trim);
+        Ok(AccessSettings {
+            listen: self.listen,
+            allowed_hosts,
+            cors_origins: CorsOrigins::parse(origins.filter(|origin| !origin.is_empty()))?,
+            strict_requests: self.strict_requests,
+            api_keys: keys.into_iter().map(Secret::new).collect(),
+        })
     }
 
     /// A web page cannot know an API key, so a server with keys needs no check, and works behind any proxy.

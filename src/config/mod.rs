@@ -113,7 +113,12 @@ impl Config {
             worker: self.training.worker_settings(data.clone())?,
             serving: self.serving.resolve(),
             data,
-            http: http::Settings { allowed_hosts: access.allowed_hosts, ..self.limits.http_settings()? },
+            http: http::Settings {
+                allowed_hosts: access.allowed_hosts,
+                cors_origins: access.cors_origins,
+                strict_requests: access.strict_requests,
+                ..self.limits.http_settings()?
+            },
             artifact: self.limits.artifact_settings(),
             shutdown_timeout: self.limits.shutdown_timeout,
         })

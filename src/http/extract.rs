@@ -38,8 +38,13 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Json<T> {
 pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
     request: Request,
     limit: usize,
-    mut timeouts: BodyTimeouts,
+    timeouts: BodyTimeouts,
 ) -> ApiResult<T> {
+    parse_json(read_json_bytes(request, limit, timeouts).await?).await
+}
+
+/// Reads the text of a JSON body of at most `limit` bytes.
+pub async fn read_json_bytes(request: Request, limit: usize, mut timeouts: BodyTimeouts) -> ApiResult<Vec<u8>> {
     match media_type(request.headers()) {
         Some(kind) if is_json(&kind) => {}
         Some(kind) => {
@@ -55,18 +60,25 @@ pub async fn read_json_body<T: DeserializeOwned + Send + 'static>(
         reservation.check(length)?;
     }
     let (chunks, body) = (body_chunks(request.into_body()), Vec::with_capacity(length));
-    let body = collect_chunks(chunks, body, "the JSON body", limit, &mut timeouts, reservation.as_ref()).await?;
-    parse_json(body).await
+    collect_chunks(chunks, body, "the JSON body", limit, &mut timeouts, reservation.as_ref()).await
 }
 
 /// Parses a JSON body; a large one on a blocking thread.
 pub async fn parse_json<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> ApiResult<T> {
+    parse_body(body, |body| json::parse(&body)).await
+}
+
+/// Parses a body with `parse`; a large one on a blocking thread.
+pub async fn parse_body<T: Send + 'static>(
+    body: Vec<u8>,
+    parse: impl FnOnce(Vec<u8>) -> ApiResult<T> + Send + 'static,
+) -> ApiResult<T> {
     match body.len() <= MAX_SMALL_BODY_BYTES {
-        true => json::parse(&body),
+        true => parse(body),
         false => {
             // One at a time, so that large bodies do not take the processor from small requests.
             let _permit = LARGE_BODIES.acquire().await.context("waiting to parse a JSON body")?;
-            run_blocking("parsing a JSON body", move || Ok(json::parse(&body))).await?
+            run_blocking("parsing a JSON body", move || Ok(parse(body))).await?
         }
     }
 }

@@ -4,6 +4,7 @@ use super::allowed_hosts::check_host;
 use super::auth::ApiKeys;
 use super::body_memory::{BodyMemory, hold_body_memory};
 use super::connection::Rejection;
+use super::cors::CorsOrigins;
 use super::drain_body::{BodyWait, drain_request_body};
 use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
@@ -54,7 +55,7 @@ pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys,
     let max_upload_bytes = settings.max_dataset_bytes.max(settings.max_adapter_bytes);
     let max_body_bytes =
         max_upload_bytes.saturating_add(settings.max_json_bytes as u64).saturating_add(MULTIPART_OVERHEAD);
-    refuse_cross_origin_writes(router, api_keys)
+    let router = refuse_cross_origin_writes(router, settings, api_keys)
         .layer(from_fn_with_state(settings.allowed_hosts.clone(), check_host))
         .layer(from_fn(answer_refused))
         .layer(DefaultBodyLimit::max(usize::try_from(max_body_bytes).unwrap_or(usize::MAX)))
@@ -64,22 +65,32 @@ pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys,
             hold_body_memory,
         ))
         .layer(map_request(drain_request_body))
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE]))
-        .layer(from_fn_with_state(metrics, trace_request))
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE]));
+    // Preflight requests have no key, and errors have the headers too.
+    let router = match settings.cors_origins.to_layer() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(from_fn_with_state(metrics, trace_request))
 }
 
-/// Answers 403 to requests that a web page of another origin makes with a method other than GET, HEAD and OPTIONS.
+/// Answers 403 to requests that a web page of another origin than those of `--cors-origins` makes with a method other than GET, HEAD and
+/// OPTIONS.
 ///
 /// Only a server without API keys needs it: a page cannot know a key, and browsers add none by themselves, as they do cookies.
-fn refuse_cross_origin_writes(router: Router, api_keys: &ApiKeys) -> Router {
-    match api_keys.allows_all() {
-        true => router.layer(CsrfLayer::new().with_rejection_response(|_: ProtectionError| {
-            let detail = "a web page of another origin may not change anything on a server without API keys: set --api-keys \
-                (ESPALIER_API_KEYS) and send a key, or call the server from a program";
-            ApiError::new(StatusCode::FORBIDDEN, "cross_origin_request", detail).into_response()
-        })),
-        false => router,
+fn refuse_cross_origin_writes(router: Router, settings: &Settings, api_keys: &ApiKeys) -> Router {
+    if !api_keys.allows_all() || settings.cors_origins == CorsOrigins::Any {
+        return router;
     }
+    let trusted = settings.cors_origins.listed().iter().fold(CsrfLayer::new(), |layer, origin| {
+        // `CorsOrigins` holds origins alone.
+        layer.clone().add_trusted_origin(origin).unwrap_or(layer)
+    });
+    router.layer(trusted.with_rejection_response(|_: ProtectionError| {
+        let detail = "a web page of another origin may not change anything on a server without API keys: name its origin in --cors-origins, \
+            or set --api-keys (ESPALIER_API_KEYS) and send a key, or call the server from a program";
+        ApiError::new(StatusCode::FORBIDDEN, "cross_origin_request", detail).into_response()
+    }))
 }
 
 /// Answers requests that their connection refuses. Health checks pass beyond the limit of connections, so that a busy server is not

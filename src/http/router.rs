@@ -3,7 +3,9 @@
 use super::middleware_stack::{apply_middleware, require_auth, with_deadline};
 use super::openapi::{self, ApiDoc};
 use super::state::AppState;
-use super::{adapters, base, datasets, docs, events, generation, health, jobs, metrics_endpoint, openai, predict};
+use super::{
+    adapters, base, datasets, docs, embeddings, events, generation, health, jobs, metrics_endpoint, openai, predict,
+};
 use axum::Router;
 use espalier_core::error::{Context, Result};
 use utoipa::OpenApi;
@@ -30,13 +32,15 @@ fn route_groups() -> RouteGroups {
             .merge(datasets::routes())
             .merge(adapters::routes())
             .merge(predict::routes())
+            .merge(embeddings::routes())
             .merge(base::routes())
             .merge(metrics_endpoint::routes()),
         generation: OpenApiRouter::new().merge(generation::routes()).merge(openai::routes()),
         uploads: OpenApiRouter::new()
             .merge(jobs::upload_routes())
             .merge(datasets::upload_routes())
-            .merge(adapters::upload_routes()),
+            .merge(adapters::upload_routes())
+            .merge(openai::upload_routes()),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::allowed_hosts::AllowedHosts;
 use super::auth::ApiKeys;
 use super::connection::ConnectionSettings;
+use super::cors::CorsOrigins;
 use super::job_metrics::JobMetrics;
 use super::metrics::Metrics;
 use crate::serving::InferenceService;
@@ -75,6 +76,9 @@ pub struct Settings {
     pub allowed_hosts: AllowedHosts,
     /// Maximum size of a JSON body in bytes, inline examples included. Default 16 MiB.
     pub max_json_bytes: usize,
+    pub cors_origins: CorsOrigins,
+    /// Refuses unknown fields of requests under `/v1`.
+    pub strict_requests: bool,
     /// Memory of all JSON bodies larger than 64 KiB in bytes, at least `max_json_bytes`. Default 256 MiB.
     pub max_body_memory: usize,
     /// Maximum size of an uploaded dataset in bytes. Default 256 MiB.
@@ -117,6 +121,8 @@ impl Default for Settings {
         Self {
             allowed_hosts: AllowedHosts::Names(Vec::new()),
             max_json_bytes: 16 * MIB as usize,
+            cors_origins: CorsOrigins::None,
+            strict_requests: false,
             max_body_memory: 256 * MIB as usize,
             max_dataset_bytes: 256 * MIB,
             max_adapter_bytes: 1024 * MIB,

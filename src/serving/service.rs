@@ -130,6 +130,11 @@ impl InferenceService {
         inner.shutdown.run_until_aborted(inner.predict(owner, reference, inputs, options)).await
     }
 
+    /// Most inputs of one prediction request.
+    pub fn max_inputs(&self) -> usize {
+        self.inner.max_inputs_per_request.max(1)
+    }
+
     /// Whether a long prediction request would be admitted now.
     ///
     /// # Errors
@@ -242,6 +247,7 @@ impl Inner {
         };
         let (tokens, inputs) = self.tokenize_lanes.run(text_bytes, tokenize).await?;
         let truncated = tokens.iter().map(|tokens| tokens.truncated).collect();
+        let token_counts = tokens.iter().map(|tokens| tokens.ids.len()).collect();
         // `handle` pins the adapter until the response is complete.
         let rows = collect_rows(permit.push(&handle, tokens)).await?;
         let is_small = rows.iter().map(Vec::len).sum::<usize>() <= INLINE_POSTPROCESS_MAX
@@ -255,7 +261,7 @@ impl Inner {
                 spawn_blocking(postprocess).await.context("postprocessing predictions")??
             }
         };
-        Ok(PredictResponse { adapter, predictions, truncated })
+        Ok(PredictResponse { adapter, predictions, truncated, token_counts })
     }
 
     fn estimate_tokens(&self, input: &Input) -> usize {

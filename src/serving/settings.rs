@@ -40,6 +40,12 @@ pub struct PredictOptions {
     pub threshold: Option<Threshold>,
 }
 
+impl Default for PredictOptions {
+    fn default() -> Self {
+        Self { top_k: 1, logits: LogitsOutput::Omit, long_inputs: LongInputs::Truncate, threshold: None }
+    }
+}
+
 /// What happens to inputs that are longer than the adapter or the base model reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LongInputs {
@@ -61,6 +67,8 @@ pub struct PredictResponse {
     pub predictions: Vec<Prediction>,
     /// Whether each input was truncated.
     pub truncated: Vec<bool>,
+    /// Tokens of each input that the model read.
+    pub token_counts: Vec<usize>,
 }
 
 /// Counters and gauges for `/metrics`.

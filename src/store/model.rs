@@ -5,6 +5,7 @@ use espalier_core::dataset::{Options, Report};
 use espalier_core::error::{Error, Result};
 use espalier_core::training::{Plan, Progress};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -109,6 +110,9 @@ pub enum AttemptFault {
     Environment,
 }
 
+/// Pairs that an owner attaches to a job.
+pub type Metadata = BTreeMap<String, String>;
+
 #[derive(Debug, Clone)]
 pub struct NewJob {
     pub id: Uuid,
@@ -118,6 +122,7 @@ pub struct NewJob {
     pub validation_dataset_id: Option<Uuid>,
     pub options: Options,
     pub spec: Plan,
+    pub metadata: Metadata,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +136,7 @@ pub struct Job {
     pub validation_dataset_id: Option<Uuid>,
     pub options: Options,
     pub spec: Plan,
+    pub metadata: Metadata,
     pub progress: Option<Progress>,
     pub metrics: Option<serde_json::Value>,
     pub adapter_id: Option<Uuid>,

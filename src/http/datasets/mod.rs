@@ -3,7 +3,7 @@
 pub mod check;
 mod request;
 
-pub use request::{DatasetForm, DatasetQuery, DatasetRequest, InsertOutcome, insert_or_get, rollback};
+pub use request::{DatasetForm, DatasetQuery, DatasetRequest, InsertOutcome, delete, insert_or_get, rollback};
 
 use super::auth::Caller;
 use super::error::ApiResult;

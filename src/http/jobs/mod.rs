@@ -1,5 +1,6 @@
 //! `/jobs`: create, list, get, cancel, pause, resume, retry and delete training jobs.
 
+pub mod actions;
 mod request;
 mod submission;
 mod view;
@@ -7,8 +8,9 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use request::{JobForm, JobRequest, JobSubmission, SubmitQuery, ValidatedJob};
-pub use view::{JobDetail, JobView};
+pub use request::{ExamplesSource, JobForm, JobRequest, JobSubmission, SubmitQuery, ValidatedJob};
+pub use submission::submit;
+pub use view::{JobDetail, JobView, none_if_not_found};
 
 use super::auth::Caller;
 use super::error::ApiResult;
@@ -125,12 +127,7 @@ async fn get_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResu
     responses((status = 200, description = "The job, cancelled or with `requested_action`.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
 async fn cancel_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
-    let job = state.store.cancel_job(&caller.owner, id).await?;
-    if job.status.is_terminal() {
-        // The job was not running, so no worker removes its checkpoints.
-        let folder = Arc::clone(&state.data_dir);
-        run_blocking("removing a job's checkpoints", move || folder.remove_checkpoints(id)).await?;
-    }
+    let job = actions::cancel(&state, &caller.owner, id).await?;
     Ok(Json(view::load_detail(&state, job).await?))
 }
 
@@ -157,8 +154,7 @@ async fn pause_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiRe
     responses((status = 200, description = "The job, queued or running.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
 async fn resume_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
-    let job = state.store.resume_job(&caller.owner, id).await?;
-    (state.notify_workers)();
+    let job = actions::resume(&state, &caller.owner, id).await?;
     Ok(Json(view::load_detail(&state, job).await?))
 }
 

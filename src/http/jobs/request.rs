@@ -8,12 +8,12 @@ use crate::http::resource_name::Name;
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::http::upload::{self, Binary, Upload};
-use crate::store::Reference;
+use crate::store::{Metadata, Reference};
 use axum::extract::{FromRequest, Request};
 use espalier_core::dataset::{
     Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, Split, TextEncoding,
 };
-use espalier_core::error::{Error, FieldError, Problem, Result};
+use espalier_core::error::{Error, FieldError, Problem, Result, json_pointer};
 use espalier_core::training::warm_start::SourceAdapter;
 use espalier_core::training::{Hyperparameters, Method, Plan, Samples, Validation};
 use espalier_core::{artifact, task};
@@ -87,7 +87,14 @@ pub struct JobRequest {
     pub examples: Option<Vec<serde_json::Value>>,
     /// Uploaded dataset.
     pub dataset_id: Option<Uuid>,
+    /// Up to 16 pairs that are stored with the job: keys of 1 to 64 characters, values of at most 512.
+    pub metadata: Metadata,
 }
+
+/// Largest metadata of a job, as in OpenAI's API.
+const MAX_METADATA_PAIRS: usize = 16;
+const MAX_METADATA_KEY: usize = 64;
+const MAX_METADATA_VALUE: usize = 512;
 
 /// Job and dataset file.
 #[derive(ToSchema)]
@@ -145,6 +152,26 @@ pub enum ExamplesSource {
 }
 
 impl JobRequest {
+    /// # Errors
+    /// `Invalid` for metadata that is too large.
+    pub fn check_metadata(&self) -> Result<()> {
+        if self.metadata.len() > MAX_METADATA_PAIRS {
+            let message = format!("has {} pairs: give at most {MAX_METADATA_PAIRS}", self.metadata.len());
+            return Err(Error::invalid_field("/metadata", message));
+        }
+        for (key, value) in &self.metadata {
+            let is_valid =
+                (1..=MAX_METADATA_KEY).contains(&key.chars().count()) && value.chars().count() <= MAX_METADATA_VALUE;
+            if !is_valid {
+                let message = format!(
+                    "a key has 1 to {MAX_METADATA_KEY} characters, and a value at most {MAX_METADATA_VALUE}: shorten it"
+                );
+                return Err(Error::invalid_field(json_pointer(&["metadata", key.as_str()]), message));
+            }
+        }
+        Ok(())
+    }
+
     /// What the request says about the format of its file.
     pub fn requested_format(&self) -> RequestedFormat {
         let Self { format, separator, quoting, encoding, .. } = *self;

@@ -10,7 +10,7 @@ use crate::http::resource_name::Name;
 use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
 use crate::http::upload::{FileMetadata, Upload};
-use crate::store::{Dataset, Job, NewJob};
+use crate::store::{Dataset, Job, Metadata, NewJob};
 use espalier_core::dataset::{self, Format, Options, Report, Split};
 use espalier_core::error::{Error, FieldError, Location, Problem, Result};
 use espalier_core::task::RowSchema;
@@ -30,6 +30,7 @@ struct ValidatedSubmission {
     report: Report,
     plan: Plan,
     validation_dataset_id: Option<Uuid>,
+    metadata: Metadata,
 }
 
 enum DatasetSource {
@@ -67,7 +68,9 @@ pub async fn validate_only(state: &AppState, owner: &str, submission: JobSubmiss
 
 async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmission) -> Result<ValidatedSubmission> {
     let JobSubmission { mut request, source } = submission;
+    request.check_metadata()?;
     let name = request.name.clone().map(Name::into_string);
+    let metadata = std::mem::take(&mut request.metadata);
     let initial_adapter = match &request.from_adapter {
         Some(adapter) => Some(request::resolve_initial_adapter(state, owner, adapter).await?),
         None => None,
@@ -109,7 +112,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     spec_request.label_counts = report.labels.iter().map(|count| count.count).collect();
     spec_request.covering_length = covering_length(&report, &spec_request, state);
     let plan = resolve_plan(state, (auto, spec_request), labels, example_count).await?;
-    Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id })
+    Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id, metadata })
 }
 
 /// Rows of the file that are marked for validation; without any, the share of [`Spec::resolve`].
@@ -287,7 +290,8 @@ fn lines_to_pointers(error: Error) -> Error {
 
 /// Stores the dataset, then inserts the job's row.
 async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) -> Result<Job> {
-    let ValidatedSubmission { name, dataset: dataset_source, options, report, plan, validation_dataset_id } = validated;
+    let ValidatedSubmission { name, dataset: dataset_source, options, report, plan, validation_dataset_id, metadata } =
+        validated;
     let (dataset, outcome) = match dataset_source {
         DatasetSource::Stored(dataset) => (*dataset, InsertOutcome::Existing),
         DatasetSource::New(upload) => insert_or_get(state, owner, upload, options.clone(), report).await?,
@@ -301,6 +305,7 @@ async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) 
         validation_dataset_id,
         options,
         spec: plan,
+        metadata,
     };
     match state.store.add_job(job, state.settings.max_queued_jobs).await {
         Ok(job) => {

@@ -2,7 +2,7 @@
 
 use crate::http::adapters::AdapterVersion;
 use crate::http::state::AppState;
-use crate::store::{Dataset, Job, JobError, Reference, RequestedAction, Status};
+use crate::store::{Dataset, Job, JobError, Metadata, Reference, RequestedAction, Status};
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::Options;
 use espalier_core::error::{Error, Result};
@@ -37,6 +37,7 @@ pub struct JobView {
     pub options: Options,
     /// Labels in the order of the head's rows.
     pub labels: Vec<String>,
+    pub metadata: Metadata,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
@@ -109,6 +110,7 @@ impl From<Job> for JobView {
             dataset_id,
             options,
             spec: plan,
+            metadata,
             progress,
             metrics,
             adapter_id,
@@ -136,6 +138,7 @@ impl From<Job> for JobView {
             dataset_id,
             options,
             labels,
+            metadata,
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
@@ -168,7 +171,7 @@ pub async fn load_detail(state: &AppState, job: Job) -> Result<JobDetail> {
 }
 
 /// Converts `NotFound` of a deleted row into `None`.
-fn none_if_not_found<T>(result: Result<T>) -> Result<Option<T>> {
+pub fn none_if_not_found<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(row) => Ok(Some(row)),
         Err(Error::NotFound(_)) => Ok(None),

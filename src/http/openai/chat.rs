@@ -3,10 +3,10 @@
 use super::completion::{
     ChatLogprobs, ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond,
 };
-use super::request::{IgnoredFields, StopSequences, unsupported_field};
+use super::fields::{GENERATION_FIELDS, OpenAiJson, OpenAiRequest, Rule};
+use super::request::{StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
-use crate::http::extract::Json;
 use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
@@ -24,7 +24,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({"model": "support-answers", "messages": [{"role": "user", "content": "Where is my card?"}],
     "max_tokens": 64, "temperature": 0.0}))]
 pub struct ChatRequest {
@@ -63,10 +62,39 @@ pub struct ChatRequest {
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<BTreeMap<String, Variable>>,
     #[serde(flatten)]
-    #[allow(dead_code, reason = "accepted and ignored")]
-    pub ignored: IgnoredFields,
-    #[serde(flatten)]
     pub sampling: SamplingOptions,
+}
+
+impl OpenAiRequest for ChatRequest {
+    const FIELDS: &'static [&'static str] = &[
+        "model",
+        "messages",
+        "tools",
+        "tool_choice",
+        "max_tokens",
+        "max_completion_tokens",
+        "n",
+        "stop",
+        "stream",
+        "stream_options",
+        "logprobs",
+        "top_logprobs",
+        "response_format",
+        "chat_template_kwargs",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "seed",
+    ];
+    const INTEGERS: &'static [&'static str] =
+        &["max_tokens", "max_completion_tokens", "n", "top_logprobs", "top_k", "seed"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["max_tokens", "max_completion_tokens", "top_k", "seed"];
+    const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
 }
 
 /// Choice of a chat completion.
@@ -114,9 +142,9 @@ pub fn routes() -> OpenApiRouter<AppState> {
 async fn create_chat_completion(
     state: AppState,
     caller: Caller,
-    Json(request): Json<ChatRequest>,
+    OpenAiJson(request, ignored): OpenAiJson<ChatRequest>,
 ) -> ApiResult<Response> {
-    respond::<ChatFormat>(&state, &caller, to_completion_run(request)?).await
+    Ok(ignored.add_to(respond::<ChatFormat>(&state, &caller, to_completion_run(request)?).await?))
 }
 
 fn to_completion_run(request: ChatRequest) -> Result<CompletionRun> {
@@ -199,9 +227,7 @@ mod tests {
     #[test]
     fn a_wrong_field_is_located_by_its_pointer() {
         for (fields, pointer) in [
-            (r#""x": 1"#, "/x"),
             (r#""temperature": "hot""#, "/temperature"),
-            (r#""user": 3"#, "/user"),
             (r#""n": "two""#, "/n"),
             (
                 r#""response_format": {"type": "json_schema", "json_schema": {"name": "a", "x": 1}}"#,

@@ -1,7 +1,7 @@
 //! Runs a chat or text completion and answers with one body or with a stream of chunks, with log
 //! probabilities of the tokens in OpenAI's formats.
 
-use super::request::{model_not_found, resolve_model};
+use super::request::{name_missing_model, resolve_model};
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::generation::stream::{StreamEvent, Usage, event_stream, finish_reason_name};
@@ -12,7 +12,7 @@ use crate::serving::generation::TokenOutput;
 use crate::serving::{GenerationRequest, RunningGeneration};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use espalier_core::error::{Error, Result};
+use espalier_core::error::Result;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -89,10 +89,7 @@ pub async fn respond<F: CompletionFormat>(
     let choices_per_prompt = generation.choices_per_prompt as usize;
     let reference = resolve_model(state, &model)?;
     let running = state.serving.generate(&caller.owner, reference.as_ref(), generation).await;
-    let running = running.map_err(|error| match error {
-        Error::NotFound(_) => model_not_found(&model),
-        other => other.into(),
-    })?;
+    let running = running.map_err(|error| name_missing_model(error, &model, Into::into))?;
     let meta = CompletionMeta::new(F::ID_PREFIX, model);
     match stream {
         Some(options) => Ok(stream_chunks::<F>(

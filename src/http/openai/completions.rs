@@ -3,10 +3,10 @@
 use super::completion::{
     ChoiceOutput, CompletionBody, CompletionFormat, CompletionLogprobs, CompletionRun, StreamOptions, respond,
 };
-use super::request::{IgnoredFields, StopSequences, unsupported_field};
+use super::fields::{GENERATION_FIELDS, OpenAiJson, OpenAiRequest, Rule};
+use super::request::{StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
-use crate::http::extract::Json;
 use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
@@ -25,7 +25,6 @@ use utoipa_axum::routes;
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({"model": "stories", "prompt": "Once upon a time", "max_tokens": 32}))]
 pub struct CompletionRequest {
     /// Base model's name, or an adapter's name, id or `name@version`.
@@ -55,10 +54,36 @@ pub struct CompletionRequest {
     /// Only the value of `n` is supported.
     pub best_of: Option<u32>,
     #[serde(flatten)]
-    #[allow(dead_code, reason = "accepted and ignored")]
-    pub ignored: IgnoredFields,
-    #[serde(flatten)]
     pub sampling: SamplingOptions,
+}
+
+impl OpenAiRequest for CompletionRequest {
+    const FIELDS: &'static [&'static str] = &[
+        "model",
+        "prompt",
+        "max_tokens",
+        "n",
+        "stop",
+        "stream",
+        "stream_options",
+        "logprobs",
+        "echo",
+        "response_format",
+        "suffix",
+        "best_of",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "seed",
+    ];
+    const INTEGERS: &'static [&'static str] = &["max_tokens", "n", "logprobs", "best_of", "top_k", "seed"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["max_tokens", "top_k", "seed"];
+    const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
 }
 
 /// Text or token ids, or a list of either.
@@ -118,9 +143,9 @@ pub fn routes() -> OpenApiRouter<AppState> {
 async fn create_completion(
     state: AppState,
     caller: Caller,
-    Json(request): Json<CompletionRequest>,
+    OpenAiJson(request, ignored): OpenAiJson<CompletionRequest>,
 ) -> ApiResult<Response> {
-    respond::<TextFormat>(&state, &caller, to_completion_run(request)?).await
+    Ok(ignored.add_to(respond::<TextFormat>(&state, &caller, to_completion_run(request)?).await?))
 }
 
 fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {

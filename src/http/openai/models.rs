@@ -1,6 +1,6 @@
 //! `GET /v1/models`: the base model and the adapters that generate text.
 
-use super::request::{model_not_found, resolve_model};
+use super::request::{model_not_found, name_missing_model, resolve_model};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::openapi::NotFound;
@@ -8,7 +8,6 @@ use crate::http::state::AppState;
 use crate::store::{Adapter, PageRequest};
 use axum::Json;
 use axum::extract::Path;
-use espalier_core::error::Error;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use utoipa::ToSchema;
@@ -89,10 +88,8 @@ async fn get_model(state: AppState, caller: Caller, Path(model): Path<String>) -
     match resolve_model(&state, &model)? {
         None => Ok(Json(Model::base(&state))),
         Some(reference) => {
-            let adapter = state.store.adapter(&caller.owner, &reference).await.map_err(|error| match error {
-                Error::NotFound(_) => model_not_found(&model),
-                other => other.into(),
-            })?;
+            let adapter = state.store.adapter(&caller.owner, &reference).await;
+            let adapter = adapter.map_err(|error| name_missing_model(error, &model, Into::into))?;
             match adapter.description.task.is_generative() {
                 true => Ok(Json(Model { id: model, ..Model::from_adapter(&adapter) })),
                 false => Err(model_not_found(&model)),

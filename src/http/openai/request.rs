@@ -6,7 +6,6 @@ use crate::store::Reference;
 use axum::http::StatusCode;
 use espalier_core::error::{Error, Problem};
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 /// One stop sequence, or a list.
@@ -27,21 +26,6 @@ impl StopSequences {
     }
 }
 
-/// OpenAI fields that are accepted and ignored.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
-#[allow(dead_code, reason = "accepted because clients send them")]
-pub struct IgnoredFields {
-    pub user: Option<String>,
-    #[schema(value_type = Option<Object>)]
-    pub metadata: Option<Value>,
-    pub store: Option<bool>,
-    pub parallel_tool_calls: Option<bool>,
-    pub prompt_cache_key: Option<String>,
-    pub safety_identifier: Option<String>,
-    pub service_tier: Option<String>,
-}
-
 /// Error `unsupported_field` of a field, or of a value of it, that OpenAI supports and this server does not.
 pub fn unsupported_field(field: &str, message: &str) -> Error {
     Error::Invalid(Problem::at_field("unsupported_field", format!("/{field}"), message))
@@ -55,6 +39,14 @@ pub fn resolve_model(state: &AppState, model: &str) -> ApiResult<Option<Referenc
     match model == state.base.info().name {
         true => Ok(None),
         false => Reference::parse(model).map(Some).map_err(|_| model_not_found(model)),
+    }
+}
+
+/// Names the model in the error of an adapter that does not exist; other errors are converted.
+pub fn name_missing_model(error: Error, model: &str, convert: impl FnOnce(Error) -> ApiError) -> ApiError {
+    match error {
+        Error::NotFound(_) => model_not_found(model),
+        other => convert(other),
     }
 }
 

@@ -150,6 +150,7 @@ pub fn sqlite_migrator() -> Migrator {
     Migrator::with_migrations(vec![
         migration(1, "start", include_str!("../../../migrations/sqlite/0001_start.sql")),
         migration(2, "reliability", include_str!("../../../migrations/sqlite/0002_reliability.sql")),
+        migration(3, "job metadata", include_str!("../../../migrations/sqlite/0003_job_metadata.sql")),
     ])
 }
 
@@ -157,6 +158,7 @@ pub fn postgres_migrator() -> Migrator {
     Migrator::with_migrations(vec![
         migration(1, "start", include_str!("../../../migrations/postgres/0001_start.sql")),
         migration(2, "reliability", include_str!("../../../migrations/postgres/0002_reliability.sql")),
+        migration(3, "job metadata", include_str!("../../../migrations/postgres/0003_job_metadata.sql")),
     ])
 }
 

@@ -81,6 +81,7 @@ pub fn decode_job(row: &impl DecodeRow) -> Result<Job> {
         validation_dataset_id: row.opt_uuid("validation_dataset_id")?,
         options: decode_json(row, "options")?,
         spec: decode_json(row, "spec")?,
+        metadata: decode_json(row, "metadata")?,
         progress: decode_opt_json(row, "progress")?,
         metrics: row.opt_json("metrics")?,
         adapter_id: row.opt_uuid("adapter_id")?,
@@ -193,6 +194,7 @@ impl DatasetJsonColumns {
 pub struct JobJsonColumns {
     pub options: Value,
     pub spec: Value,
+    pub metadata: Value,
 }
 
 impl JobJsonColumns {
@@ -201,6 +203,7 @@ impl JobJsonColumns {
         Ok(Self {
             options: to_storable_json("the dataset's options", &job.options)?,
             spec: to_storable_json("the job's specification", &job.spec)?,
+            metadata: to_storable_json("the job's metadata", &job.metadata)?,
         })
     }
 }

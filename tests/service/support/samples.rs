@@ -73,6 +73,7 @@ pub fn new_job(dataset: Uuid) -> NewJob {
         validation_dataset_id: None,
         options: options(),
         spec: spec().into(),
+        metadata: [("team".to_string(), "support".to_string())].into(),
     }
 }
 

@@ -85,7 +85,16 @@ impl WorkerFixture {
         let dataset = self.store().add_dataset(dataset).await.unwrap();
         let (id, owner, name) = (Uuid::now_v7(), DEFAULT_OWNER.to_string(), Some(params.name.to_string()));
         let spec = spec(self.base(), params, examples).into();
-        let job = NewJob { id, owner, name, dataset_id: dataset.id, validation_dataset_id: None, options, spec };
+        let job = NewJob {
+            id,
+            owner,
+            name,
+            dataset_id: dataset.id,
+            validation_dataset_id: None,
+            options,
+            spec,
+            metadata: Default::default(),
+        };
         self.store().add_job(job, 1000).await.unwrap().id
     }
 

@@ -54,6 +54,7 @@ async fn job_for_another_base_fails() {
         validation_dataset_id: None,
         options: job.options,
         spec: job.spec,
+        metadata: job.metadata,
     };
     let id = fixture.store().add_job(new_job, 1000).await.unwrap().id;
     fixture.run_queued_jobs().await;

@@ -18,6 +18,9 @@ pub struct Hyperparameters {
     pub batch_size: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
+    /// Factor of the method's default learning rate, instead of `learning_rate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate_multiplier: Option<f64>,
     /// Tokens; longer texts are truncated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u32>,
@@ -134,7 +137,9 @@ impl Hyperparameters {
                 default_epochs(context.examples, batch_size, context.min_steps, context.task_defaults)
             }),
             batch_size,
-            learning_rate: self.learning_rate.unwrap_or(context.learning_rate),
+            learning_rate: self
+                .learning_rate
+                .unwrap_or(context.learning_rate * self.learning_rate_multiplier.unwrap_or(1.0)),
             max_length: self.max_length(context.task_defaults.max_length, context.max_tokens),
             seed: self.seed.unwrap_or(42),
             weight_decay: self.weight_decay.unwrap_or(0.01),
@@ -145,6 +150,10 @@ impl Hyperparameters {
             max_steps: self.max_steps,
             early_stopping: self.early_stopping.clone(),
         };
+        if self.learning_rate.is_some() && self.learning_rate_multiplier.is_some() {
+            let message = "give either learning_rate or learning_rate_multiplier";
+            errors.push(FieldError::at_pointer("/hyperparameters/learning_rate_multiplier", message));
+        }
         resolved.check(context.max_tokens, context.metric_names, errors);
         resolved
     }

@@ -1,0 +1,358 @@
+//! Fields of requests in OpenAI's format: which are read, which are neutral, and which are not supported.
+//!
+//! Clients send many fields that ask for nothing. A field that is null, or has the value that it has when it is left out, is accepted. One
+//! that would change the answer is read or refused by name. An unknown field is accepted and named in the response header
+//! `x-ignored-fields`, or refused with `--strict-requests`.
+
+use crate::http::body_timeouts::BodyTimeouts;
+use crate::http::error::{ApiError, ApiResult};
+use crate::http::extract;
+use crate::http::json;
+use crate::http::state::AppState;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+const IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fields");
+
+/// What happens to a field that the request type does not have.
+#[derive(Clone, Copy)]
+pub enum Rule {
+    /// Does not change the answer.
+    NoEffect,
+    /// Does not change the answer if it has one of these values; otherwise it is named as ignored.
+    Hint(fn(&Value) -> bool),
+    /// Would change the answer unless it has one of these values; the text says what to do.
+    Unsupported(fn(&Value) -> bool, &'static str),
+}
+
+/// Request of an endpoint in OpenAI's format.
+pub trait OpenAiRequest: DeserializeOwned + Send + 'static {
+    /// Fields that are read.
+    const FIELDS: &'static [&'static str];
+    /// Those of them that are whole numbers. `8.0` is read as 8.
+    const INTEGERS: &'static [&'static str];
+    /// Those of them for which −1 means the default.
+    const NEGATIVE_DEFAULTS: &'static [&'static str];
+    /// Other fields that clients send.
+    const OTHER_FIELDS: &'static [(&'static str, Rule)];
+}
+
+/// Extracts a request, and which of its fields are ignored.
+pub struct OpenAiJson<T>(pub T, pub IgnoredFields);
+
+/// Names of fields that are not read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IgnoredFields(Vec<String>);
+
+impl IgnoredFields {
+    /// Adds the header that names the fields.
+    pub fn add_to(self, mut response: Response) -> Response {
+        // Field names may hold characters that a header cannot.
+        if let Ok(names) = HeaderValue::from_str(&self.0.join(", "))
+            && !self.0.is_empty()
+        {
+            response.headers_mut().insert(IGNORED_FIELDS, names);
+        }
+        response
+    }
+}
+
+impl<T: OpenAiRequest> FromRequest<AppState> for OpenAiJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
+        let is_strict = state.settings.strict_requests;
+        let body =
+            extract::read_json_bytes(request, state.settings.max_json_bytes, BodyTimeouts::start(&state.settings))
+                .await?;
+        let parse = move |body: Vec<u8>| parse::<T>(body, is_strict);
+        let (request, ignored) = extract::parse_body(body, parse).await?;
+        if !ignored.0.is_empty() {
+            tracing::warn!(fields = ignored.0.join(", "), "request fields are ignored");
+        }
+        Ok(Self(request, ignored))
+    }
+}
+
+fn parse<T: OpenAiRequest>(body: Vec<u8>, is_strict: bool) -> ApiResult<(T, IgnoredFields)> {
+    // Another JSON value, or text that is none, gets its error from the typed parser.
+    let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(&body) else {
+        return Ok((json::parse(&body)?, IgnoredFields::default()));
+    };
+    let mut ignored = Vec::new();
+    let mut kept: BTreeMap<&str, String> = BTreeMap::new();
+    let mut is_changed = false;
+    for (name, value) in &fields {
+        let text = value.get();
+        if text == "null" {
+            is_changed = true;
+        } else if T::FIELDS.contains(&name.as_str()) {
+            let value = normalize::<T>(name, text);
+            is_changed |= value.as_deref() != Some(text);
+            kept.extend(value.map(|value| (name.as_str(), value)));
+        } else {
+            is_changed = true;
+            let rule = T::OTHER_FIELDS.iter().find(|(other, _)| other == name).map(|(_, rule)| *rule);
+            if !accept_other_field(name, text, rule, is_strict)? {
+                ignored.push(name.clone());
+            }
+        }
+    }
+    let request = match is_changed {
+        false => json::parse(&body)?,
+        true => json::parse(object_text(&kept).as_bytes())?,
+    };
+    Ok((request, IgnoredFields(ignored)))
+}
+
+/// Text of a field's value; `None` where it means the default.
+fn normalize<T: OpenAiRequest>(name: &str, text: &str) -> Option<String> {
+    let number = text.parse::<f64>().ok();
+    if T::NEGATIVE_DEFAULTS.contains(&name) && number == Some(-1.0) {
+        return None;
+    }
+    match number {
+        Some(number) if T::INTEGERS.contains(&name) && number.fract() == 0.0 && number.abs() < 9e15 => {
+            Some(format!("{}", number as i64))
+        }
+        _ => Some(text.to_string()),
+    }
+}
+
+/// Whether the field has no effect; `false` for one that is ignored.
+fn accept_other_field(name: &str, text: &str, rule: Option<Rule>, is_strict: bool) -> ApiResult<bool> {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    match rule {
+        Some(Rule::NoEffect) => Ok(true),
+        Some(Rule::Hint(is_neutral)) => Ok(is_neutral(&value)),
+        Some(Rule::Unsupported(is_neutral, _)) if is_neutral(&value) => Ok(true),
+        Some(Rule::Unsupported(_, advice)) => Err(super::request::unsupported_field(name, advice).into()),
+        None if is_strict => {
+            let advice = "is unknown: leave it out (this server runs with --strict-requests)";
+            Err(super::request::unsupported_field(name, advice).into())
+        }
+        None => Ok(false),
+    }
+}
+
+fn object_text(fields: &BTreeMap<&str, String>) -> String {
+    let members: Vec<String> = fields.iter().map(|(name, value)| format!("{}:{value}", Value::from(*name))).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// Neutral values that several fields share.
+pub mod neutral {
+    use serde_json::Value;
+
+    pub fn never(_: &Value) -> bool {
+        false
+    }
+
+    pub fn is_false(value: &Value) -> bool {
+        value == &Value::Bool(false)
+    }
+
+    pub fn is_true(value: &Value) -> bool {
+        value == &Value::Bool(true)
+    }
+
+    pub fn is_zero(value: &Value) -> bool {
+        value.as_f64() == Some(0.0)
+    }
+
+    pub fn is_one(value: &Value) -> bool {
+        value.as_f64() == Some(1.0)
+    }
+
+    pub fn is_empty(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => items.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            Value::String(text) => text.is_empty(),
+            _ => false,
+        }
+    }
+
+    pub fn is_auto(value: &Value) -> bool {
+        value == "auto" || value == "default"
+    }
+
+    pub fn is_auto_or_none(value: &Value) -> bool {
+        value == "auto" || value == "none"
+    }
+
+    pub fn is_none(value: &Value) -> bool {
+        value == "none"
+    }
+
+    pub fn is_medium(value: &Value) -> bool {
+        value == "medium"
+    }
+
+    pub fn is_text_alone(value: &Value) -> bool {
+        value.as_array().is_some_and(|items| items.iter().all(|item| item == "text"))
+    }
+}
+
+/// Fields of requests for generated text, of OpenAI's API and of vLLM's.
+pub const GENERATION_FIELDS: &[(&str, Rule)] = &[
+    ("audio", Rule::Unsupported(neutral::never, "no audio is generated: leave it out")),
+    ("function_call", Rule::Unsupported(neutral::is_auto_or_none, "is not supported: use \"tool_choice\"")),
+    ("functions", Rule::Unsupported(neutral::is_empty, "are not supported: use \"tools\"")),
+    ("metadata", Rule::NoEffect),
+    (
+        "modalities",
+        Rule::Unsupported(neutral::is_text_alone, "only text is generated: send [\"text\"], or leave it out"),
+    ),
+    ("moderation", Rule::Unsupported(neutral::never, "is not supported: leave it out")),
+    ("parallel_tool_calls", Rule::NoEffect),
+    // A prediction only speeds up the same answer.
+    ("prediction", Rule::NoEffect),
+    ("prompt_cache_key", Rule::NoEffect),
+    ("prompt_cache_options", Rule::NoEffect),
+    ("prompt_cache_retention", Rule::NoEffect),
+    (
+        "reasoning_effort",
+        Rule::Unsupported(neutral::is_none, "is not supported: use \"chat_template_kwargs\" of the base's template"),
+    ),
+    ("safety_identifier", Rule::NoEffect),
+    ("service_tier", Rule::Hint(neutral::is_auto)),
+    ("store", Rule::Hint(neutral::is_false)),
+    ("user", Rule::NoEffect),
+    ("verbosity", Rule::Unsupported(neutral::is_medium, "is not supported: ask for it in the messages")),
+    ("web_search_options", Rule::Unsupported(neutral::never, "nothing is searched: leave it out")),
+    // vLLM
+    ("add_generation_prompt", Rule::Unsupported(neutral::is_true, "only true is supported: leave it out")),
+    (
+        "add_special_tokens",
+        Rule::Unsupported(neutral::is_false, "the chat template has the special tokens: leave it out"),
+    ),
+    ("cache_salt", Rule::NoEffect),
+    ("chat_template", Rule::Unsupported(neutral::never, "the base's template is used: leave it out")),
+    ("continue_final_message", Rule::Unsupported(neutral::is_false, "is not supported: leave it out")),
+    ("detokenize", Rule::Unsupported(neutral::is_true, "text is always returned: leave it out")),
+    ("documents", Rule::Unsupported(neutral::is_empty, "are not supported: put them into the messages")),
+    ("early_stopping", Rule::Unsupported(neutral::is_false, "there is no beam search: leave it out")),
+    ("guided_choice", Rule::Unsupported(neutral::never, "is not supported: send a response_format of the type regex")),
+    ("guided_grammar", Rule::Unsupported(neutral::never, "is not supported: send a response_format")),
+    (
+        "guided_json",
+        Rule::Unsupported(neutral::never, "is not supported: send a response_format of the type json_schema"),
+    ),
+    ("guided_regex", Rule::Unsupported(neutral::never, "is not supported: send a response_format of the type regex")),
+    ("ignore_eos", Rule::Unsupported(neutral::is_false, "is not supported: forbid the token with logit_bias")),
+    ("include_reasoning", Rule::NoEffect),
+    ("include_stop_str_in_output", Rule::Unsupported(neutral::is_false, "is not supported: add the text yourself")),
+    ("kv_transfer_params", Rule::Unsupported(neutral::is_empty, "is not supported: leave it out")),
+    ("length_penalty", Rule::Unsupported(neutral::is_one, "there is no beam search: leave it out")),
+    ("logits_processors", Rule::Unsupported(neutral::is_empty, "are not supported: leave them out")),
+    ("min_tokens", Rule::Unsupported(neutral::is_zero, "is not supported: leave it out")),
+    ("priority", Rule::Hint(neutral::is_zero)),
+    ("prompt_logprobs", Rule::Unsupported(neutral::is_zero, "are not supported: leave them out")),
+    ("request_id", Rule::NoEffect),
+    ("return_tokens_as_token_ids", Rule::Unsupported(neutral::is_false, "is not supported: leave it out")),
+    (
+        "skip_special_tokens",
+        Rule::Unsupported(neutral::is_true, "special tokens are never part of the text: leave it out"),
+    ),
+    ("spaces_between_special_tokens", Rule::NoEffect),
+    ("stop_token_ids", Rule::Unsupported(neutral::is_empty, "are not supported: use \"stop\"")),
+    ("structured_outputs", Rule::Unsupported(neutral::is_empty, "is not supported: send a response_format")),
+    ("truncate_prompt_tokens", Rule::Unsupported(neutral::never, "prompts are not cut: send a shorter one")),
+    ("use_beam_search", Rule::Unsupported(neutral::is_false, "there is no beam search: leave it out")),
+];
+
+/// Fields of embedding requests, of OpenAI's API and of vLLM's.
+pub const EMBEDDING_FIELDS: &[(&str, Rule)] = &[
+    ("user", Rule::NoEffect),
+    ("add_special_tokens", Rule::Unsupported(neutral::is_true, "special tokens are always added: leave it out")),
+    (
+        "normalize",
+        Rule::Unsupported(neutral::is_true, "embeddings always have length 1: leave it out, or use POST /embed"),
+    ),
+    ("priority", Rule::Hint(neutral::is_zero)),
+    ("request_id", Rule::NoEffect),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Sample {
+        model: String,
+        max_tokens: Option<u32>,
+        temperature: Option<f32>,
+    }
+
+    impl OpenAiRequest for Sample {
+        const FIELDS: &'static [&'static str] = &["model", "max_tokens", "temperature"];
+        const INTEGERS: &'static [&'static str] = &["max_tokens"];
+        const NEGATIVE_DEFAULTS: &'static [&'static str] = &["max_tokens"];
+        const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
+    }
+
+    fn read(fields: &str, is_strict: bool) -> ApiResult<(Sample, IgnoredFields)> {
+        parse(format!(r#"{{"model": "m"{fields}}}"#).into_bytes(), is_strict)
+    }
+
+    #[test]
+    fn null_and_neutral_values_are_accepted() {
+        let (sample, ignored) = read(
+            r#", "audio": null, "anything": null, "max_tokens": 8.0, "temperature": null, "modalities": ["text"], "functions": []"#,
+            true,
+        )
+        .unwrap();
+        assert_eq!(sample, Sample { model: "m".to_string(), max_tokens: Some(8), temperature: None });
+        assert_eq!(ignored, IgnoredFields::default());
+        assert_eq!(read(r#", "max_tokens": -1"#, false).unwrap().0.max_tokens, None);
+        assert!(read(r#", "max_tokens": 8.5"#, false).is_err());
+        for (name, rule) in GENERATION_FIELDS {
+            let candidates = [
+                json!(false),
+                json!(true),
+                json!(0),
+                json!(1),
+                json!([]),
+                json!({}),
+                json!("auto"),
+                json!("none"),
+                json!("medium"),
+                json!(["text"]),
+            ];
+            let is_accepted = |value: &Value| accept_other_field(name, &value.to_string(), Some(*rule), true).is_ok();
+            assert!(
+                is_accepted(&json!(null))
+                    || candidates.iter().any(is_accepted)
+                    || matches!(rule, Rule::Unsupported(..)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn active_values_are_refused_by_name() {
+        for fields in
+            [r#", "audio": {"voice": "a"}"#, r#", "use_beam_search": true"#, r#", "functions": [{"name": "f"}]"#]
+        {
+            let error = read(fields, false).unwrap_err();
+            assert_eq!(error.code, "unsupported_field", "{fields}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_named_or_refused() {
+        let (_, ignored) = read(r#", "sampler_magic": 3, "store": true"#, false).unwrap();
+        assert_eq!(ignored.0, ["sampler_magic", "store"]);
+        assert_eq!(read(r#", "sampler_magic": 3"#, true).unwrap_err().code, "unsupported_field");
+        let response = ignored.add_to(Response::new(axum::body::Body::empty()));
+        assert_eq!(response.headers()["x-ignored-fields"], "sampler_magic, store");
+    }
+}
