@@ -16,7 +16,7 @@ pub(super) fn mapping_hint(field: &str) -> String {
 }
 
 /// Usual names of the two texts of a pair.
-pub(super) const TEXT_PAIRS: [(&str, &str); 13] = [
+pub(super) const TEXT_PAIRS: [(&str, &str); 14] = [
     ("sentence1", "sentence2"),
     ("sentence_1", "sentence_2"),
     ("sentence_a", "sentence_b"),
@@ -24,6 +24,7 @@ pub(super) const TEXT_PAIRS: [(&str, &str); 13] = [
     ("question", "answer"),
     ("question", "sentence"),
     ("question", "passage"),
+    ("question", "context"),
     ("question1", "question2"),
     ("query", "passage"),
     ("query", "document"),
@@ -48,6 +49,7 @@ pub(super) fn well_known_names(schema: RowSchema, field: &str) -> &'static [&'st
             "sequence",
             "comment",
             "comment_text",
+            "data",
             "tweet",
             "utterance",
             "message",
@@ -69,6 +71,10 @@ pub(super) fn well_known_names(schema: RowSchema, field: &str) -> &'static [&'st
             "intent",
             "topic",
             "emotion",
+            "gold_label",
+            "is_duplicate",
+            "relevance",
+            "is_relevant",
             "labels",
             "accept",
             "cats",
@@ -85,8 +91,8 @@ pub(super) fn well_known_names(schema: RowSchema, field: &str) -> &'static [&'st
         }
         (_, "completion") => &["output", "response", "answer"],
         (_, "messages") => &["conversations", "conversation", "dialog", "dialogue", "chat"],
-        (_, "chosen") => &["preferred_output", "preferred"],
-        (_, "rejected") => &["non_preferred_output", "non_preferred"],
+        (_, "chosen") => &["preferred_output", "preferred", "response_j"],
+        (_, "rejected") => &["non_preferred_output", "non_preferred", "response_k"],
         _ => &[],
     }
 }

@@ -97,9 +97,11 @@ impl<'a> FieldColumns<'a> {
         match &self.target {
             Source::Mapped(_) => 7,
             Source::Indicators => 6,
+            // Texts alone, where no column beside them makes a prompt with its completion.
+            Source::OwnName(_) | Source::WellKnown(_) | Source::Ambiguous(_) if self.schema == RowSchema::Text => 1,
             Source::OwnName(column) if is_complete && is_natural(self.schema, column) => 5,
-            // A question with its answer is rather a prompt with its completion.
-            Source::WellKnown(column) if self.schema == RowSchema::Positive && column.normalized_name == "answer" => {
+            // Two texts are rather those of a pair with a label or a score, or a prompt with its completion.
+            Source::WellKnown(column) if self.schema == RowSchema::Positive && column.normalized_name != "pos" => {
                 if is_complete {
                     3
                 } else {

@@ -198,9 +198,10 @@ fn needs_setting(column: &str, example: &str, guess: Decimal, unit: &str) -> Dia
         Decimal::Comma => Decimal::Point,
     };
     let readings: Vec<String> = [guess, other].into_iter().filter_map(read_as).collect();
+    let likely = if readings.len() > 1 { " (the first is likely)" } else { "" };
     let unit_note = if unit.is_empty() { String::new() } else { format!("; the unit {} is left out", quote(unit)) };
     let message = format!(
-        "the numbers in {} can be read in more than one way, or need their separators explained: {} (the first is likely){unit_note}",
+        "the numbers in {} can be read in more than one way, or need their separators explained: {}{likely}{unit_note}",
         quote(column),
         readings.join(", ")
     );
@@ -243,14 +244,14 @@ mod tests {
     fn ambiguous_columns_get_one_finding_with_the_guess() {
         let guess = |texts: &[&str]| parse_all(texts, None).unwrap_err().message;
         for (texts, expected) in [
-            (&["3,8", "4,4"][..], "`\"decimal\": \",\"` reads \"3,8\" as 3.8 (the first"),
+            (&["3,8", "4,4"][..], "`\"decimal\": \",\"` reads \"3,8\" as 3.8"),
             (
                 &["588.523", "592.136"],
                 "`\"decimal\": \",\"` reads \"588.523\" as 588523, `\"decimal\": \".\"` reads \"588.523\" as 588.523",
             ),
             (&["$588,523", "$592,136"], "`\"decimal\": \".\"` reads \"$588,523\" as 588523, "),
-            (&["588.523,00"], "`\"decimal\": \",\"` reads \"588.523,00\" as 588523 ("),
-            (&["1,234.50"], "`\"decimal\": \".\"` reads \"1,234.50\" as 1234.5 ("),
+            (&["588.523,00"], "`\"decimal\": \",\"` reads \"588.523,00\" as 588523"),
+            (&["1,234.50"], "`\"decimal\": \".\"` reads \"1,234.50\" as 1234.5"),
             (&["59%", "88%"], "reads \"59%\" as 59"),
         ] {
             assert!(guess(texts).contains(expected), "{texts:?}: {}", guess(texts));

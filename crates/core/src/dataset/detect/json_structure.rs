@@ -1,10 +1,11 @@
 //! Structure of a JSON document: objects on lines, an array, an array in an object, or a form that holds no rows.
 
 use super::bytes::Bytes;
-use super::line_formats::has_objects_on_lines;
+use super::json_conversions::{array_of_values, lists_of_messages, no_rows, python_literals, several_splits};
+use super::line_formats::{has_lists_on_lines, has_messages_on_lines, has_objects_on_lines};
 use super::text_start;
 use crate::dataset::content::{Content, SAMPLE_BYTES};
-use crate::dataset::diagnostics::{self, Diagnostic, quote, quote_list};
+use crate::dataset::diagnostics::Diagnostic;
 use crate::dataset::format::Format;
 use crate::dataset::line_source::{LineSource, Position};
 use std::io;
@@ -38,11 +39,16 @@ const SPLIT_NAMES: [&str; 7] = ["train", "test", "validation", "valid", "val", "
 /// Names of lists that make one row, although every member of the object is a list.
 const TOKEN_NAMES: [&str; 5] = ["tokens", "words", "tags", "ner_tags", "labels"];
 
+/// First characters of a list of spaCy's pairs, after its bracket: each text is one.
+const PAIR_HEAD: [u8; 4] = *b"[\",{";
+
 /// Where the rows of a JSON document are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::dataset) enum RowsPosition {
     /// They are the values of the document, or the elements of its array.
     Document,
+    /// They are the elements, which are lists, of the array that begins here.
+    Array { start: Position },
     /// They are the elements of the array that begins here.
     Member { name: String, start: Position, other_names: Vec<String> },
 }
@@ -52,6 +58,8 @@ pub(in crate::dataset) enum RowsPosition {
 enum FirstValue {
     /// An array, and the first byte of its first element.
     Array(Option<u8>),
+    /// An array of spaCy's pairs of a text and an object, which begins here.
+    Pairs(Position),
     Object {
         members: Vec<Member>,
         lines: Lines,
@@ -87,6 +95,8 @@ enum MemberKind {
     Scalar,
     ListOfObjects,
     ListOfLists,
+    /// List of spaCy's pairs of a text and an object.
+    ListOfPairs,
     List,
     /// An object and its first name.
     Object(String),
@@ -103,15 +113,10 @@ pub(super) fn detect_json(content: &Content, named: Option<Format>) -> io::Resul
     }
     Ok(match FirstValue::scan(content.lines()?)? {
         FirstValue::Python => Err(python_literals()),
+        FirstValue::Array(Some(b'{')) if has_messages_on_lines(text_start(&sample)) => Err(lists_of_messages()),
         FirstValue::Array(None | Some(b'{')) => Ok(Format::Json),
-        FirstValue::Array(Some(b'[')) => Err(no_rows(
-            "a JSON array of lists",
-            "`python -c \"import json, pandas; pandas.DataFrame(json.load(open('rows.json')), columns=['text', \
-             'label']).to_json('rows.jsonl', orient='records', lines=True)\"` with the names of its columns",
-        )),
-        FirstValue::Array(Some(_)) => {
-            Err(no_rows("a JSON array of values without names", "`jq -c '.[] | {text: .}' rows.json > rows.jsonl`"))
-        }
+        FirstValue::Pairs(_) => Ok(Format::Json),
+        FirstValue::Array(Some(first)) => Err(array_of_values(first, has_lists_on_lines(text_start(&sample)))),
         FirstValue::Unclosed if named == Some(Format::Json) => Ok(Format::Json),
         FirstValue::Unclosed => Ok(Format::Jsonl),
         FirstValue::Object { lines: Lines::One, followed_by: Rest::MoreValues, .. } => Ok(Format::Jsonl),
@@ -126,8 +131,10 @@ pub(super) fn detect_json(content: &Content, named: Option<Format>) -> io::Resul
 
 /// Finds the rows of a document of the format `json`.
 pub(in crate::dataset) fn find_rows(source: LineSource) -> io::Result<RowsPosition> {
-    let FirstValue::Object { mut members, followed_by: Rest::Nothing, .. } = FirstValue::scan(source)? else {
-        return Ok(RowsPosition::Document);
+    let mut members = match FirstValue::scan(source)? {
+        FirstValue::Object { members, followed_by: Rest::Nothing, .. } => members,
+        FirstValue::Pairs(start) => return Ok(RowsPosition::Array { start }),
+        _ => return Ok(RowsPosition::Document),
     };
     let Ok(Some(index)) = rows_member(&members) else { return Ok(RowsPosition::Document) };
     let rows = members.remove(index);
@@ -152,6 +159,9 @@ fn rows_member(members: &[Member]) -> Result<Option<usize>, Diagnostic> {
     if let Some(rows) = lists.iter().find(|name| is_one_of(&ROWS_NAMES, name)) {
         return Ok(index_of(rows));
     }
+    if let [pairs] = names(MemberKind::ListOfPairs).as_slice() {
+        return Ok(index_of(pairs));
+    }
     let is_number = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     let is_numbered = |member: &Member| matches!(&member.kind, MemberKind::Object(first) if is_number(first));
     let pandas = |orient: &str| {
@@ -174,37 +184,17 @@ fn rows_member(members: &[Member]) -> Result<Option<usize>, Diagnostic> {
     Ok(None)
 }
 
-fn no_rows(form: &str, conversion: &str) -> Diagnostic {
-    let message = format!("the file is {form}, and rows are JSON objects: convert it with {conversion}");
-    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
-fn several_splits(splits: &[&str], first: &str) -> Diagnostic {
-    let message = format!(
-        "the file holds the splits {}: send each as its own file, such as that of `jq -c '.[{}][]' rows.json > {first}.jsonl`, and name \
-         the validation split in `\"validation\": {{\"dataset_id\": \"…\"}}`",
-        quote_list(splits.iter().copied()),
-        quote(first)
-    );
-    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
-/// Error for Python literals in place of JSON.
-pub(super) fn python_literals() -> Diagnostic {
-    let message = "the file holds Python literals with single quotes, which are not JSON: convert it with \
-         `python -c \"import ast, json; print(*[json.dumps(ast.literal_eval(line)) for line in open('rows.jsonl') if line.strip()], \
-         sep='\\n')\" > rows-as-json.jsonl`";
-    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
 impl FirstValue {
     fn scan(source: LineSource) -> io::Result<Self> {
         let mut bytes = Bytes::new(source);
         match bytes.next_visible()? {
             Some(b'[') => {
-                let first = bytes.next_visible()?;
-                let is_python = first == Some(b'{') && bytes.next_visible()? == Some(b'\'');
-                Ok(if is_python { Self::Python } else { Self::Array(first.filter(|byte| *byte != b']')) })
+                let start = bytes.position();
+                Ok(match bytes.next_visible()? {
+                    Some(b'{') if bytes.next_visible()? == Some(b'\'') => Self::Python,
+                    Some(b'[') if begins_pair(&mut bytes)? => Self::Pairs(start),
+                    first => Self::Array(first.filter(|byte| *byte != b']')),
+                })
             }
             Some(_) => Self::scan_object(bytes),
             None => Ok(Self::Unclosed),
@@ -242,6 +232,12 @@ impl FirstValue {
     }
 }
 
+/// Whether a text and the start of an object follow, as after the bracket of spaCy's pairs.
+fn begins_pair(bytes: &mut Bytes) -> io::Result<bool> {
+    let has_text = bytes.next_visible()? == Some(b'"') && bytes.read_string()?.is_some();
+    Ok(has_text && bytes.next_visible()? == Some(b',') && bytes.next_visible()? == Some(b'{'))
+}
+
 /// Scans the value of a member. The flag says that the brace that closes the object follows a number, `true`, `false` or `null`, and is
 /// read. `None` at the end of the file.
 fn scan_value(bytes: &mut Bytes) -> io::Result<Option<(Position, MemberKind, bool)>> {
@@ -263,8 +259,10 @@ fn scan_value(bytes: &mut Bytes) -> io::Result<Option<(Position, MemberKind, boo
     let is_object = kind == Some(b'{');
     let mut kind = if is_object { MemberKind::Object(String::new()) } else { MemberKind::List };
     let (mut depth, mut is_first) = (1_u64, true);
+    let mut head = Vec::new();
     while depth > 0 {
         let byte = bytes.next_visible()?;
+        head.extend(byte.filter(|_| head.len() < PAIR_HEAD.len()));
         match byte {
             None => return Ok(None),
             Some(b'{' | b'[') => depth += 1,
@@ -285,6 +283,9 @@ fn scan_value(bytes: &mut Bytes) -> io::Result<Option<(Position, MemberKind, boo
             };
         }
         is_first = false;
+    }
+    if !is_object && head == PAIR_HEAD {
+        kind = MemberKind::ListOfPairs;
     }
     Ok(Some((start, kind, false)))
 }

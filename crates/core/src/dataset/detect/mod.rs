@@ -1,12 +1,14 @@
 //! Detection of a file's format, separator, quotes and encoding from its content.
 
 mod bytes;
+mod json_conversions;
 mod json_structure;
 mod line_formats;
+mod named_texts;
 mod table;
 
 use super::content::{Content, ContentKind, RawContent};
-use super::diagnostics::{self, Diagnostic, quote};
+use super::diagnostics::{self, Diagnostic};
 use super::format::Format;
 use super::options::{Limits, Options, RequestedFormat};
 use crate::error::{Context, Error, Result};
@@ -134,7 +136,7 @@ fn detect_format(
         (Some(format @ (Format::Csv | Format::Tsv)), None) => Ok(Ok(format)),
         (_, Some(super::format::Separator::TAB)) => Ok(Ok(Format::Tsv)),
         (_, Some(_)) => Ok(Ok(Format::Csv)),
-        _ => Ok(Err(unknown_text(sample))),
+        _ => Ok(Err(named_texts::unknown_text(sample))),
     }
 }
 
@@ -147,15 +149,5 @@ fn text_start(mut sample: &[u8]) -> &[u8] {
 }
 
 fn contradiction(message: &str) -> Diagnostic {
-    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
-fn unknown_text(sample: &[u8]) -> Diagnostic {
-    let first_line = sample.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let message = format!(
-        "neither the content of the file nor its name says what it is; it begins with {}: send CSV with a header, JSON or JSON lines, \
-         Parquet, xlsx, CoNLL, FASTA or fastText lines, or name its `\"format\"`, such as \"csv\", \"tsv\" or \"jsonl\"",
-        quote(String::from_utf8_lossy(first_line).trim())
-    );
     Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
 }
