@@ -30,13 +30,15 @@ fn table_says_what_happens_to_every_file() {
         let app = ServerConfig::new().with_base_model(base.folder(model.path())).start();
         let cases = all_cases().into_iter().filter(|case| case.base == base);
         checked.extend(cases.map(|case| check(&app, case)));
+        assert_eq!(app.get("/jobs").json()["data"], serde_json::json!([]), "a validation creates no job");
         app.log().iter().for_each(|line| assert!(!line.contains("\"level\":\"ERROR\""), "{line}"));
     }
     checked.sort_by_key(|checked| checked.case.number);
     assert_or_write(&folder().join("expected.md"), &table(&checked));
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/datasets.md");
     let text = std::fs::read_to_string(&page).unwrap();
-    assert_or_write(&page, &documentation::with_outputs(&text, &checked));
+    let updated = documentation::with_sentences(&documentation::with_outputs(&text, &checked), &checked);
+    assert_or_write(&page, &updated);
 }
 
 fn check(app: &ServerProcess, case: Case) -> Checked {

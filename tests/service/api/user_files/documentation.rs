@@ -2,6 +2,7 @@
 //! the command and what it writes. Settings of the case follow the file's name.
 
 use super::Checked;
+use std::collections::BTreeSet;
 
 /// Width of wrapped lines.
 const WIDTH: usize = 140;
@@ -20,6 +21,26 @@ pub fn with_outputs(page: &str, checked: &[Checked]) -> String {
         text.push_str("```\n");
     }
     text
+}
+
+/// The page with a table of the sentences about fields, between its marks: one of each form.
+pub fn with_sentences(page: &str, checked: &[Checked]) -> String {
+    const MARKS: (&str, &str) = ("<!-- sentences about fields -->\n", "<!-- end of sentences about fields -->");
+    let (before, rest) = page.split_once(MARKS.0).expect("the page has the first mark");
+    let (_, after) = rest.split_once(MARKS.1).expect("the page has the second mark");
+    let mut table = "| sentence | file |\n|---|---|\n".to_string();
+    let mut forms = BTreeSet::new();
+    for Checked { case, http, .. } in checked {
+        for sentence in http.report.mapping.iter().filter(|sentence| forms.insert(form(sentence))) {
+            table.push_str(&format!("| {} | `{}` |\n", sentence.replace('|', "\\|"), case.file));
+        }
+    }
+    format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1)
+}
+
+/// The sentence without names of fields and columns.
+fn form(sentence: &str) -> String {
+    sentence.split(['`', '"', '\'']).step_by(2).collect::<Vec<_>>().join("…")
 }
 
 /// Content of the block that this line opens.
