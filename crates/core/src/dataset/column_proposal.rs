@@ -46,6 +46,11 @@ pub(super) fn missing_column(
                        sentences), or write a row for each sentence, with its words in `tokens` and their tags in `tags`";
         return Some(Diagnostic::new(diagnostics::MISSING_COLUMN, message));
     }
+    if preview.has_unannotated && preview.column(ANNOTATION_RESULT).is_none() {
+        let message =
+            "none of the first tasks has an annotation that is not cancelled: annotate them, and export them again";
+        return Some(Diagnostic::new(diagnostics::MISSING_COLUMN, message));
+    }
     if has_unread_annotations(preview) {
         let message = "the annotations in \"result\" answer several questions, or are of a type that is not read: export them as JSON-MIN, \
                        where each question is a field of its own, and name it as in `\"columns\": {\"label\": \"…\"}`";

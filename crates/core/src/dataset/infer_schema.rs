@@ -93,6 +93,8 @@ mod tests {
                 r#"{"conversations": [{"from": "human", "value": "a"}], "chosen": {"from": "gpt", "value": "b"}, "rejected": {}}"#,
                 RowSchema::Chosen,
             ),
+            (r#"{"messages": [{"role": "user", "content": "a"}], "chosen": "b", "rejected": "c"}"#, RowSchema::Chosen),
+            (r#"{"prompt": "a", "messages": [{"role": "user"}], "chosen": "b", "rejected": "c"}"#, RowSchema::Chosen),
         ] {
             assert_eq!(infer_from_text(Format::Jsonl, line, &[]), schema, "{line}");
         }

@@ -174,10 +174,11 @@ fn has_only_groups(text: &str, decimal: Decimal) -> bool {
     let digits = text.trim().trim_start_matches(['-', '+']);
     let mut groups = digits.split(decimal.group_character());
     let first = groups.next().unwrap_or_default();
+    let are_digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
     (1..=3).contains(&first.len())
         && !first.starts_with('0')
-        && groups.all(|group| group.len() == 3)
-        && !digits.contains('e')
+        && are_digits(first)
+        && groups.all(|group| group.len() == 3 && are_digits(group))
 }
 
 /// Guess for numbers that both settings read: groups of thousands where every separator can be one.
@@ -233,6 +234,7 @@ mod tests {
     #[test]
     fn plain_numbers_need_no_setting() {
         assert_eq!(parse_all(&["3.5", "0.125", "1e3", "-2"], None).unwrap(), [3.5, 0.125, 1000.0, -2.0]);
+        assert_eq!(parse_all(&["(1.50)", "(2.75)"], None).unwrap_err().code, "wrong_type");
         assert_eq!(parse_all(&["0.143", "1.083"], None).unwrap(), [0.143, 1.083]);
         // One other text among many is the error of its row.
         let mut texts = vec!["1"; 20];

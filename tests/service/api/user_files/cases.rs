@@ -53,7 +53,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("18-regression/percent.csv", r#"{"decimal": "."}"#),
     ("18-regression/stars.csv", r#"{"columns": {"text": "review", "value": "stars"}}"#),
     ("19-tsv-quotes/swallow.tsv", r#"{"quoting": "doubled"}"#),
-    ("22-alpaca/article-summary.jsonl", r#"{"columns": {"prompt": "article", "completion": "highlights"}}"#),
+    ("18-regression/euro.csv", r#"{"decimal": ","}"#),
     ("22-alpaca/text-only.jsonl", r#"{"task": {"type": "causal_language_model"}}"#),
     ("26-proteins/flip.csv", r#"{"split": "validation"}"#),
     ("29-other-files/kaggle-title-body.csv", r#"{"columns": {"text": "body"}}"#),

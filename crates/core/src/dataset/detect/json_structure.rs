@@ -14,8 +14,19 @@ use std::io;
 const MAX_MEMBERS: usize = 64;
 
 /// Names under which tools put the array of rows beside other members.
-const ROWS_NAMES: [&str; 10] =
-    ["data", "rows", "examples", "items", "records", "instances", "samples", "entries", "documents", "dataset"];
+const ROWS_NAMES: [&str; 11] = [
+    "data",
+    "rows",
+    "examples",
+    "items",
+    "records",
+    "instances",
+    "samples",
+    "entries",
+    "documents",
+    "dataset",
+    "results",
+];
 /// Names of lists of objects that are a field of one row.
 const FIELD_NAMES: [&str; 16] = [
     "messages",
@@ -80,6 +91,8 @@ enum Lines {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
     Nothing,
+    /// The next value begins on the line on which the object ends.
+    SameLine,
     MoreValues,
 }
 
@@ -119,6 +132,7 @@ pub(super) fn detect_json(content: &Content, named: Option<Format>) -> io::Resul
         FirstValue::Array(Some(first)) => Err(array_of_values(first, has_lists_on_lines(text_start(&sample)))),
         FirstValue::Unclosed if named == Some(Format::Json) => Ok(Format::Json),
         FirstValue::Unclosed => Ok(Format::Jsonl),
+        FirstValue::Object { followed_by: Rest::SameLine, .. } => Ok(Format::Json),
         FirstValue::Object { lines: Lines::One, followed_by: Rest::MoreValues, .. } => Ok(Format::Jsonl),
         FirstValue::Object { lines: Lines::Several, followed_by: Rest::MoreValues, .. } => Ok(Format::Json),
         FirstValue::Object { members, lines, followed_by: Rest::Nothing } => match rows_member(&members) {
@@ -222,12 +236,17 @@ impl FirstValue {
                 break;
             }
         }
-        let lines = if bytes.position().line == first_line { Lines::One } else { Lines::Several };
+        let last_line = bytes.position().line;
+        let lines = if last_line == first_line { Lines::One } else { Lines::Several };
         let mut next = bytes.next_visible()?;
         while next == Some(b',') {
             next = bytes.next_visible()?;
         }
-        let followed_by = if next.is_some() { Rest::MoreValues } else { Rest::Nothing };
+        let followed_by = match next {
+            None => Rest::Nothing,
+            Some(b'{') if bytes.position().line == last_line => Rest::SameLine,
+            Some(_) => Rest::MoreValues,
+        };
         Ok(Self::Object { members, lines, followed_by })
     }
 }

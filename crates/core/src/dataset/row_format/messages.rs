@@ -89,7 +89,10 @@ fn parse_message(message: &RawValue, number: usize) -> Result<Message, Diagnosti
         return Err(wrong_type(format!("the `weight` of message {number} has to be 0 or 1")));
     }
     let called = flattened.with_tool_calls().map_err(|reason| wrong_type(format!("message {number}: {reason}")))?;
-    match (called.content(), called.field("tool_calls")) {
+    let is_empty_answer = called.role() == ASSISTANT_ROLE
+        && called.field("tool_calls").is_none()
+        && called.content().is_some_and(|content| content.as_str().is_some_and(|text| text.trim().is_empty()));
+    match (called.content().filter(|_| !is_empty_answer), called.field("tool_calls")) {
         (Some(_), _) => Ok(called),
         (None, Some(_)) => Ok(called.with_field("content", "")),
         (None, None) => {
@@ -216,6 +219,7 @@ mod tests {
     fn unusable_messages_are_refused_by_number() {
         for (messages, part) in [
             (r#"[{"role": "assistant", "content": null}]"#, "message 1 has no content"),
+            (r#"[{"role": "assistant", "content": " "}]"#, "message 1 has no content"),
             (r#"[{"role": "user", "content": [{"type": "image_url"}]}]"#, "a part of the type \"image_url\""),
             (r#"[{"role": "user", "content": "a", "weight": 0.5}]"#, "`weight` of message 1"),
             (r#"[{"content": "a"}]"#, "message 1 has to be an object"),

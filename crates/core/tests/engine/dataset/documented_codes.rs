@@ -66,7 +66,7 @@ fn message(sample: &Sample, base: &BaseModel) -> Result<String, String> {
     let named = (Some(sample.file_name), None);
     let options = match dataset::detect_options(&path, &RequestedFormat::default(), named, &LIMITS) {
         Ok(options) => options,
-        Err(Error::Invalid(problem)) if problem.code == sample.code => return Ok(problem.detail.to_string()),
+        Err(Error::Invalid(problem)) if problem.code == sample.code => return Ok(problem.detail),
         Err(error) => return Err(error.to_string()),
     };
     let mut settings = serde_json::to_value(options).unwrap();

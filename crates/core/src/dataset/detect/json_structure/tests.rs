@@ -36,6 +36,8 @@ fn lines_and_documents_are_told_apart() {
         "{\"anything\": [{\"text\": \"a\"}]}",
         "{\"train\": [{\"text\": \"a\"}]}",
         "[\n{\"text\": \"a\"},\n{\"text\": \"b\"},\n{\"text\": \"c\"}\n]\n",
+        "{\"text\": \"a\"}{\"text\": \"b\"}",
+        "{\"status\": 1, \"results\": [{\"text\": \"a\"}]}",
         "[[\"a\", {\"entities\": []}],\n[\"b\", {\"entities\": []}]]",
         "[\n[\"a\", {\"entities\": []}],\n[\"b\", {\"entities\": []}]\n]",
         "{\"classes\": [\"X\"], \"annotations\": [[\"a\", {\"entities\": []}]]}",
