@@ -42,7 +42,7 @@ pub(super) const TEXT_PAIRS: [(&str, &str); 13] = [
 pub(super) const PROMPT_INPUTS: [&str; 2] = ["input", "context"];
 
 /// Usual names of the text.
-const TEXT_NAMES: [&str; 19] = [
+const TEXT_NAMES: [&str; 24] = [
     "sentence",
     "review",
     "content",
@@ -62,6 +62,11 @@ const TEXT_NAMES: [&str; 19] = [
     "body",
     "premise",
     "sentence1",
+    "review_text",
+    "clean_text",
+    "post",
+    "abstract",
+    "plot",
 ];
 /// Usual names of the prompt of a completion.
 const PROMPT_NAMES: [&str; 11] = [

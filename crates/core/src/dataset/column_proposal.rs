@@ -241,6 +241,9 @@ fn is_index(column: &ColumnSample) -> bool {
         || matches!(name, "id" | "index" | "idx" | "uuid" | "qid1" | "qid2")
 }
 
+/// Names of a column whose texts are rather several labels than one.
+const JOINED_LABELS: [&str; 5] = ["genres", "categories", "topics", "tags", "keywords"];
+
 /// Fields of a target that the values of a column suggest.
 fn target_fields(column: &ColumnSample) -> &'static [&'static str] {
     let labels = column.labels();
@@ -253,6 +256,7 @@ fn target_fields(column: &ColumnSample) -> &'static [&'static str] {
         Kind::Number if column.has_fractions() || !repeats => &["value"],
         Kind::Number => &["value", "label"],
         Kind::Bool => &["label"],
+        Kind::Text if JOINED_LABELS.contains(&column.normalized_name.as_str()) => &["labels"],
         Kind::Text if repeats => &["label"],
         Kind::Text => &["completion"],
         Kind::Choices | Kind::Categories => &["label", "labels"],

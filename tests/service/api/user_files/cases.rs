@@ -166,12 +166,16 @@ impl Case {
         self.file.split_once('/').map_or(self.file.as_str(), |(_, name)| name)
     }
 
+    pub fn has_settings(&self) -> bool {
+        self.options != json!({})
+    }
+
     /// Settings as they stand in the table.
     pub fn settings(&self) -> String {
-        match (self.base, self.options.as_object().is_some_and(serde_json::Map::is_empty)) {
+        match (self.base, self.has_settings()) {
             (Base::DecoderWithTools, _) => "base with a template for tools".to_string(),
-            (_, true) => String::new(),
-            (_, false) => format!("`{}`", self.options),
+            (_, false) => String::new(),
+            (_, true) => format!("`{}`", self.options),
         }
     }
 

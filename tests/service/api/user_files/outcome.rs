@@ -27,7 +27,15 @@ pub struct Outcome {
 impl Outcome {
     pub fn of_upload(app: &ServerProcess, case: &Case) -> Self {
         let bytes = std::fs::read(case.path()).unwrap();
-        let answer = request::form("/datasets", ("options", &case.options), ("dataset", case.name(), &bytes)).send(app);
+        let upload = match case.has_settings() {
+            true => request::form("/datasets", ("options", &case.options), ("dataset", case.name(), &bytes)),
+            false => {
+                let disposition =
+                    format!("content-disposition: form-data; name=\"dataset\"; filename=\"{}\"", case.name());
+                request::parts("/datasets", &[(&disposition, &bytes)])
+            }
+        };
+        let answer = upload.send(app);
         let body = answer.json();
         match answer.status {
             200 | 201 => Self::read(&body),
