@@ -113,7 +113,7 @@ fn detect_format(
     let sample = text_start(&sample);
     let is_json_requested = matches!(requested.format, Some(Format::Jsonl | Format::Json));
     let is_json_named = matches!(named_format, Some(Format::Jsonl | Format::Json));
-    if let Some(b'{' | b'[') = sample.trim_ascii_start().first() {
+    if begins_json(sample) {
         return json_structure::detect_json(content, requested.format.or(named_format));
     }
     if is_json_requested || (is_json_named && requested.separator.is_none()) {
@@ -132,11 +132,25 @@ fn detect_format(
     if let Some(format) = line_formats::detect(sample, is_complete, named_format) {
         return Ok(Ok(format));
     }
+    if let Some(diagnostic) = named_texts::markdown_table(sample) {
+        return Ok(Err(diagnostic));
+    }
     match (named_format, table::detect_separator(sample)) {
         (Some(format @ (Format::Csv | Format::Tsv)), None) => Ok(Ok(format)),
         (_, Some(super::format::Separator::TAB)) => Ok(Ok(Format::Tsv)),
         (_, Some(_)) => Ok(Ok(Format::Csv)),
         _ => Ok(Err(named_texts::unknown_text(sample))),
+    }
+}
+
+/// Whether a text begins with a brace, or with a bracket and what may follow it in JSON or Python.
+fn begins_json(sample: &[u8]) -> bool {
+    let text = sample.trim_ascii_start();
+    match text.strip_prefix(b"[").map(<[u8]>::trim_ascii_start) {
+        Some(rest @ [b'[', ..]) => begins_json(rest),
+        Some([first, ..]) => b"{]\"'-0123456789tfnNI".contains(first),
+        Some([]) => true,
+        None => text.starts_with(b"{"),
     }
 }
 

@@ -22,10 +22,22 @@ pub(super) fn unknown_text(sample: &[u8]) -> Diagnostic {
     Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
 }
 
+/// Error for a table in Markdown, whose second line consists of dashes.
+pub(super) fn markdown_table(sample: &[u8]) -> Option<Diagnostic> {
+    let mut lines = sample.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let (header, second) = (lines.next()?, lines.next()?);
+    let is_rule = second.contains(&b'-') && second.iter().all(|byte| b"|-: ".contains(byte));
+    (header.contains(&b'|') && second.contains(&b'|') && is_rule).then(|| {
+        let message = "the file is a table in Markdown, which is not read as a dataset: convert it with \
+             `sed -E '2d; s/^ *\\| *//; s/ *\\| *$//; s/ *\\| */|/g' rows.md > rows.csv`";
+        Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
+    })
+}
+
 /// Name of the format, and its conversion.
 fn known_format(first_line: &str, first_without_comment: Option<&str>) -> Option<(&'static str, &'static str)> {
     let lower = first_line.to_lowercase();
-    if ["<!doctype html", "<html", "<table", "<body"].iter().any(|start| lower.starts_with(start)) {
+    if ["<table", "<body", "<div"].iter().any(|start| lower.starts_with(start)) {
         return Some((
             "an HTML page",
             "convert its table with `python -c \"import pandas; pandas.read_html('rows.html')[0].to_csv('rows.csv', index=False)\"`",
@@ -59,7 +71,7 @@ mod tests {
     #[test]
     fn formats_are_named_with_their_conversion() {
         for (text, words) in [
-            ("<!DOCTYPE html>\n<table>", "read_html"),
+            ("<table>\n<tr>", "read_html"),
             ("@RELATION x\n@data\n", "sed"),
             ("- text: a\n  label: b\n", "yaml"),
             ("# sent_id = 1\n1\tDogs\tdog\tNOUN\t_\t_\t_\t_\t_\t_\n", "cut -f2,4"),
@@ -68,5 +80,7 @@ mod tests {
         ] {
             assert!(unknown_text(text.as_bytes()).message.contains(words), "{text}");
         }
+        assert!(markdown_table(b"| text | label |\n|---|:--|\n| a | b |\n").is_some());
+        assert!(markdown_table(b"text|label\na|-\n").is_none());
     }
 }
