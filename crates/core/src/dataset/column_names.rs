@@ -12,8 +12,8 @@ pub(super) fn normalized(name: &str) -> String {
 
 /// Whether a column has a usual name, apart from spaces, hyphens and underscores in it.
 pub(super) fn is_usual_name(normalized_name: &str, usual_name: &str) -> bool {
-    let letters = |name: &str| name.chars().filter(|character| !" -_".contains(*character)).collect::<String>();
-    letters(normalized_name) == letters(usual_name)
+    let is_letter = |character: &char| !matches!(character, ' ' | '-' | '_');
+    normalized_name.chars().filter(is_letter).eq(usual_name.chars().filter(is_letter))
 }
 
 /// Advice on mapping a field, for errors about missing columns.

@@ -132,7 +132,7 @@ fn detect_format(
     if let Some(format) = line_formats::detect(sample, is_complete, named_format) {
         return Ok(Ok(format));
     }
-    if let Some(diagnostic) = named_texts::markdown_table(sample) {
+    if let Some(diagnostic) = named_texts::refused_table(sample) {
         return Ok(Err(diagnostic));
     }
     match (named_format, table::detect_separator(sample)) {

@@ -22,16 +22,31 @@ pub(super) fn unknown_text(sample: &[u8]) -> Diagnostic {
     Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
 }
 
-/// Error for a table in Markdown, whose second line consists of dashes.
-pub(super) fn markdown_table(sample: &[u8]) -> Option<Diagnostic> {
+/// Error for a table that is no CSV: one in Markdown, whose second line consists of dashes, or the annotations of brat.
+pub(super) fn refused_table(sample: &[u8]) -> Option<Diagnostic> {
     let mut lines = sample.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let (header, second) = (lines.next()?, lines.next()?);
+    let (header, second) = (lines.next()?, lines.next().unwrap_or_default());
+    if is_brat_line(header) {
+        let message = "the file holds annotations of brat, apart from their text: write each text with its entities, as in \
+             {\"text\": \"Riga is far\", \"entities\": [{\"start\": 0, \"end\": 4, \"label\": \"city\"}]}";
+        return Some(Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message));
+    }
     let is_rule = second.contains(&b'-') && second.iter().all(|byte| b"|-: ".contains(byte));
     (header.contains(&b'|') && second.contains(&b'|') && is_rule).then(|| {
         let message = "the file is a table in Markdown, which is not read as a dataset: convert it with \
              `sed -E '2d; s/^ *\\| *//; s/ *\\| *$//; s/ *\\| */|/g' rows.md > rows.csv`";
         Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
     })
+}
+
+/// Whether the columns are those of brat: `T1`, the label with its offsets, and the text of an entity.
+fn is_brat_line(line: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(line);
+    let mut columns = line.split('\t');
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = columns.next().and_then(|name| name.strip_prefix('T')).is_some_and(is_number);
+    let offsets: Vec<&str> = columns.next().unwrap_or_default().split(' ').skip(1).collect();
+    is_name && columns.next().is_some() && offsets.len() == 2 && offsets.into_iter().all(is_number)
 }
 
 /// Name of the format, and its conversion.
@@ -80,7 +95,9 @@ mod tests {
         ] {
             assert!(unknown_text(text.as_bytes()).message.contains(words), "{text}");
         }
-        assert!(markdown_table(b"| text | label |\n|---|:--|\n| a | b |\n").is_some());
-        assert!(markdown_table(b"text|label\na|-\n").is_none());
+        assert!(refused_table(b"T1\tcity 0 4\tRiga\n").unwrap().message.contains("brat"));
+        assert!(refused_table(b"T1\tcity\tRiga\n").is_none());
+        assert!(refused_table(b"| text | label |\n|---|:--|\n| a | b |\n").is_some());
+        assert!(refused_table(b"text|label\na|-\n").is_none());
     }
 }
