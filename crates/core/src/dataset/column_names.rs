@@ -42,7 +42,7 @@ pub(super) const TEXT_PAIRS: [(&str, &str); 13] = [
 pub(super) const PROMPT_INPUTS: [&str; 2] = ["input", "context"];
 
 /// Usual names of the text.
-const TEXT_NAMES: [&str; 24] = [
+const TEXT_NAMES: [&str; 25] = [
     "sentence",
     "review",
     "content",
@@ -67,6 +67,7 @@ const TEXT_NAMES: [&str; 24] = [
     "post",
     "abstract",
     "plot",
+    "essay",
 ];
 /// Usual names of the prompt of a completion.
 const PROMPT_NAMES: [&str; 11] = [
@@ -87,8 +88,8 @@ const PROMPT_NAMES: [&str; 11] = [
 pub(super) fn well_known_names(schema: RowSchema, field: &str) -> &'static [&'static str] {
     match (schema, field) {
         (RowSchema::Positive, "text") => &["anchor", "query", "question", "premise", "sentence1", "sentence"],
-        (RowSchema::Positive, "positive") => &["pos", "passage", "answer", "document", "sentence2"],
-        (RowSchema::Positive, "negative") => &["neg", "hard_negative"],
+        (RowSchema::Positive, "positive") => &["pos", "positives", "passage", "answer", "document", "sentence2"],
+        (RowSchema::Positive, "negative") => &["neg", "negatives", "hard_negative"],
         (_, "text") => &TEXT_NAMES,
         (_, "label") => &[
             "target",

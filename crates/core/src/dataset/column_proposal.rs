@@ -158,6 +158,14 @@ fn proposals(columns: &FieldColumns<'_>, preview: &Preview) -> Vec<String> {
         return proposals;
     }
     let Some(text) = text else {
+        let is_words = |column: &&ColumnSample| {
+            column.kind == Kind::TextList && ["tokens", "words"].contains(&column.normalized_name.as_str())
+        };
+        if let Some(words) = preview.columns.iter().find(is_words) {
+            let tags = preview.columns.iter().filter(|column| *column != words && column.kind.is_list());
+            let proposals = tags.map(|tags| mapping(&[("tokens", words), ("tags", tags)]));
+            return proposals.map(|mapping| format!("{mapping} (token classification)")).take(MAX_PROPOSALS).collect();
+        }
         let conversations = preview.columns.iter().filter(|column| column.kind == Kind::Messages);
         return conversations.map(|column| mapping(&[("messages", column)])).take(MAX_PROPOSALS).collect();
     };
@@ -203,6 +211,9 @@ fn schema_proposal(columns: &FieldColumns<'_>, preview: &Preview, text: Option<&
     let second = columns.second_text.as_ref().and_then(Source::column);
     if text.is_some_and(|text| second == Some(text) || columns.target.column() == Some(text)) {
         return None;
+    }
+    if let (RowSchema::Score, Some(text), None, Some(target)) = (schema, text, second, columns.target.column()) {
+        return Some(format!("{} (regression)", mapping(&[("text", text), ("value", target)])));
     }
     if let (Some(field), Some(column)) = (second_field(schema), second) {
         pairs.push((field, column));

@@ -103,7 +103,9 @@ impl<'a> FieldColumns<'a> {
             Source::OwnName(_) if is_complete && self.schema == RowSchema::Chosen => 6,
             Source::OwnName(column) if is_complete && is_natural(self.schema, column) => 5,
             // Two texts are rather those of a pair with a label or a score, or a prompt with its completion.
-            Source::WellKnown(column) if self.schema == RowSchema::Positive && column.normalized_name != "pos" => {
+            Source::WellKnown(column)
+                if self.schema == RowSchema::Positive && !column.normalized_name.starts_with("pos") =>
+            {
                 if is_complete {
                     3
                 } else {
