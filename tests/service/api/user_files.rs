@@ -66,8 +66,8 @@ const INTRODUCTION: &str = "\
 
 Each file is uploaded to `POST /datasets` with nothing but the settings in the second column, and given to
 `espalier train FILE --validate-only` with the same settings as flags; both always agree. Rows are listed as their number, target field and
-format; a refusal with its status and code. The last column has what the command line says in other words. The files for conversations, completions and preferences are checked on a decoder,
-those of proteins on a protein model, all others on an encoder.
+format; a refusal with its status and code. The last column has what the command line says in other words. The files for conversations,
+completions and preferences are checked on a decoder, those of proteins on a protein model, all others on an encoder.
 
 This page is written by `make expected` and compared by `tests/service/api/user_files.rs`.
 ";

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod json_conversions;
+mod json_scan;
 mod json_structure;
 mod line_formats;
 mod named_texts;
