@@ -1,7 +1,7 @@
 # Common tasks. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-generate model run up down test check lint-unsafe bench golden soak docs openapi clean
+.PHONY: help demo demo-generate model run up down test check lint-unsafe bench golden soak docs openapi expected clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -53,6 +53,10 @@ openapi: ## Write openapi.yaml and docs/settings.md from the code
 	mv openapi.yaml.new openapi.yaml
 	python3 scripts/settings_doc.py "$${CARGO_TARGET_DIR:-target}/debug/espalier" > settings.md.new
 	mv settings.md.new docs/settings.md
+
+expected: ## Write what happens to the files of users, and the output in docs/datasets.md, from runs
+	ESPALIER_UPDATE_EXPECTED=1 cargo test --locked --workspace --test engine documented_codes
+	ESPALIER_UPDATE_EXPECTED=1 cargo test --locked --workspace --test service user_files
 
 clean: ## Remove what was built; models and data stay
 	cargo clean

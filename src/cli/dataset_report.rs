@@ -15,7 +15,7 @@ pub fn print_report(report: &Report, file_name: &str, output: &mut Output) -> Cl
     let skipped_note = if skipped > 0 { format!(", {skipped} left out") } else { String::new() };
     output.write_line(format!("{file_name}: {} rows, {} examples{skipped_note}", report.rows, report.examples))?;
     for sentence in &report.mapping {
-        output.write_line(format!("  {sentence}"))?;
+        output.write_line(format!("  {}", replace_fields_by_flags(sentence)))?;
     }
     if !report.unread_columns.is_empty() {
         output.write_line(format!("  not read: {}", report.unread_columns.join(", ")))?;

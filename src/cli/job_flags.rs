@@ -47,6 +47,10 @@ pub struct JobFlags {
     #[arg(long, value_name = "TYPE")]
     pub task: Option<String>,
 
+    /// Weights of the labels of a classification in the loss: balanced gives rare labels more
+    #[arg(long, value_name = "WEIGHTS", value_parser = ["balanced"])]
+    pub class_weights: Option<String>,
+
     /// Column of a field of the task, such as positive=duplicate; can be repeated
     #[arg(long = "column", value_name = "FIELD=COLUMN", value_parser = parse_column)]
     pub column_mappings: Vec<(String, String)>,
@@ -140,6 +144,10 @@ impl JobFlags {
             }
         }
         set_path(&mut job, &["task", "type"], self.task.as_ref().map(|task| json!(task)))?;
+        if let Some(weights) = &self.class_weights {
+            job.entry("task").or_insert_with(|| json!({"type": "sequence_classification"}));
+            set_path(&mut job, &["task", "class_weights"], Some(json!(weights)))?;
+        }
         for (field, column) in &self.column_mappings {
             set_path(&mut job, &["columns", field], Some(json!(column)))?;
         }
@@ -246,6 +254,8 @@ mod tests {
         let flags = ["--label-names", "neg,pos", "--label-separator", "/", "--decimal", ",", "--split", "test"];
         let expected = json!({"label_names": ["neg", "pos"], "label_separator": "/", "decimal": ",", "split": "test"});
         assert_eq!(parse_job(&flags).unwrap(), expected);
+        let expected = json!({"task": {"type": "sequence_classification", "class_weights": "balanced"}});
+        assert_eq!(parse_job(&["--class-weights", "balanced"]).unwrap(), expected);
         assert_eq!(parse_job(&["--from-adapter", "a@01234567"]).unwrap(), json!({"from_adapter": "a@01234567"}));
     }
 

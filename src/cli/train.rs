@@ -11,6 +11,8 @@ use super::{dataset_report, flag_advice, usage_hints};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use ureq::Body;
+use ureq::http::Response;
 
 #[derive(Args)]
 pub struct TrainArgs {
@@ -33,6 +35,10 @@ pub struct TrainArgs {
     #[arg(long)]
     detach: bool,
 
+    /// Check the file and print its report; no job is created and nothing is stored
+    #[arg(long, conflicts_with_all = ["wait", "detach", "validation_file"])]
+    validate_only: bool,
+
     #[command(flatten)]
     remote: ClientArgs,
 }
@@ -41,6 +47,9 @@ pub fn run(args: &TrainArgs) -> CliResult {
     let (client, mut output) = (args.remote.client()?, args.remote.output());
     let mut job = args.job_flags.to_job_json()?;
     let upload = FileUpload::open(&args.file)?;
+    if args.validate_only {
+        return validate_only(&client, upload, &job, &mut output);
+    }
     if let Some(file) = &args.validation_file {
         let split = (*file == args.file).then_some("validation");
         let dataset = upload_dataset(&client, FileUpload::open(file)?, &job, split, &mut output)?;
@@ -94,29 +103,43 @@ fn upload_dataset(
     Ok(dataset)
 }
 
+fn validate_only(client: &Client, upload: FileUpload, job: &Map<String, Value>, output: &mut Output) -> CliResult {
+    let name = upload.path.display().to_string();
+    let answer: Value = client.read_json(send_job(client, "/jobs?validate_only=true", upload, job, output)?)?;
+    let report = client.decode(answer["report"].clone())?;
+    dataset_report::print_report(&report, &name, output)?;
+    output.write_json(&answer)
+}
+
 fn submit(client: &Client, upload: FileUpload, job: &Map<String, Value>, output: &mut Output) -> CliResult<Job> {
     let name = upload.path.display().to_string();
-    let job = Value::Object(job.clone()).to_string();
-    let response = client.upload("/jobs", MultipartForm::new("dataset", upload, ("job", &job)), output)?;
-    if !response.status().is_success() {
-        return Err(submission_error(&read_problem(response), &name));
-    }
-    let job: Job = client.read_json(response)?;
+    let job: Job = client.read_json(send_job(client, "/jobs", upload, job, output)?)?;
     if let Some(dataset) = &job.dataset {
         dataset_report::print_report(&dataset.report, &name, output)?;
     }
     Ok(job)
 }
 
-/// Adds a hint at `--on-bad-rows` to errors of rows.
+/// Sends a job with its file.
+fn send_job(
+    client: &Client,
+    path: &str,
+    upload: FileUpload,
+    job: &Map<String, Value>,
+    output: &Output,
+) -> CliResult<Response<Body>> {
+    let name = upload.path.display().to_string();
+    let job = Value::Object(job.clone()).to_string();
+    let response = client.upload(path, MultipartForm::new("dataset", upload, ("job", &job)), output)?;
+    if !response.status().is_success() {
+        return Err(submission_error(&read_problem(response), &name));
+    }
+    Ok(response)
+}
+
+/// Error with flags in place of the fields of a request.
 fn submission_error(problem: &Problem, file: &str) -> CliError {
     match problem.to_error(Some(file)) {
-        CliError::InvalidInput(text) if problem.errors.iter().any(|error| error.line.is_some()) => {
-            CliError::InvalidInput(format!(
-                "{}\n(--on-bad-rows skip leaves them out)",
-                flag_advice::replace_fields_by_flags(&text)
-            ))
-        }
         CliError::InvalidInput(text) => CliError::InvalidInput(flag_advice::replace_fields_by_flags(&text)),
         error => error,
     }

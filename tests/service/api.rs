@@ -42,4 +42,5 @@ mod shutdown;
 mod shutdown_generation;
 mod tcp_proxy;
 mod text_tasks;
+mod user_files;
 mod workers;

@@ -3,6 +3,6 @@
 mod compose;
 mod doctor;
 mod follow;
-mod run;
+pub(crate) mod run;
 mod start;
 mod train;

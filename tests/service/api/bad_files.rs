@@ -64,7 +64,7 @@ fn lines() -> Vec<File> {
         second("half a character", br#"{"text": "\ud800", "label": "x"}"#, "is not valid JSON"),
         second("not UTF-8", b"{\"text\": \"\xff\", \"label\": \"x\"}", "is not UTF-8"),
         second("no text", br#"{"label": "x"}"#, "has no \"text\""),
-        second("a null label", br#"{"text": "a", "label": null}"#, "a null for \"label\""),
+        second("a null label", br#"{"text": "a", "label": null}"#, "the field \"label\" is null"),
         second("a number for a text", br#"{"text": 3, "label": "x"}"#, "is a number"),
         second("an object for a label", br#"{"text": "a", "label": {}}"#, "is an object"),
         second("a list for a pair", br#"{"text": "a", "text_pair": [], "label": "x"}"#, "is a list"),

@@ -89,6 +89,7 @@ impl ColumnMapping {
             unread_columns: Vec::new(),
         };
         mapping.note_usual_names(&columns);
+        mapping.note_annotations(&columns, preview);
         mapping.find_prompt_columns(preview)?;
         let used = mapping.field_columns().map(str::to_string).collect::<Vec<_>>();
         let used: Vec<&str> = used.iter().map(String::as_str).collect();
@@ -113,7 +114,12 @@ impl ColumnMapping {
 
     fn unread(&self, preview: &Preview) -> Vec<String> {
         let read: Vec<&str> = self.read_columns().collect();
-        preview.column_names().filter(|name| !read.contains(name)).map(str::to_string).collect()
+        let unread = preview.column_names().zip(1..).filter(|(name, _)| !read.contains(name));
+        let name = |(name, number): (&str, usize)| match name.trim() {
+            "" => format!("column {number}, which has no name"),
+            _ => name.to_string(),
+        };
+        unread.map(name).collect()
     }
 
     fn note_usual_names(&mut self, columns: &FieldColumns<'_>) {
@@ -132,6 +138,19 @@ impl ColumnMapping {
                     column.quoted()
                 ));
             }
+        }
+    }
+
+    /// Notes what of the annotations of a tool is not read.
+    fn note_annotations(&mut self, columns: &FieldColumns<'_>, preview: &Preview) {
+        if preview.has_several_annotations {
+            let note = "of tasks with several annotations, the first one that is not cancelled is read";
+            self.notes.push(note.to_string());
+        }
+        let has_relation = |value: FieldValue<'_>| value.source().contains("\"from_id\"");
+        let target = columns.target.column().filter(|column| column.kind == Kind::Spans);
+        if let Some(column) = target.filter(|column| column.values().any(has_relation)) {
+            self.notes.push(format!("relations between the entities in {} are not read", column.quoted()));
         }
     }
 
@@ -157,7 +176,11 @@ impl ColumnMapping {
             self.notes.push(format!("{} follows the prompt of its row, after a blank line", column.quoted()));
             self.prompt_input = Some(column.name.clone());
         }
-        if let Some(column) = find(&["system", "system_prompt"]).filter(|column| column.kind.is_scalar()) {
+        let system = find(&["system", "system_prompt"]);
+        if let Some(column) = system.filter(|column| !column.kind.is_scalar() && column.kind != Kind::EmptyList) {
+            return Err(unsupported_column(column));
+        }
+        if let Some(column) = system.filter(|column| column.kind.is_scalar()) {
             self.notes.push(format!(
                 "{} is the system message: the rows are read as conversations, by the base's chat template",
                 column.quoted()
@@ -235,6 +258,7 @@ fn number_format(schema: RowSchema, options: &Options, target: &Source<'_>) -> R
 
 fn unsupported_column(column: &ColumnSample) -> Diagnostic {
     let advice = match column.normalized_name.as_str() {
+        "system" | "system_prompt" => "its values have to be texts: write each system message as one",
         "history" => "earlier turns are read from `messages`: write each row as a list of messages",
         _ => "only text is read: leave the column out, and the rows that need it",
     };

@@ -1,6 +1,6 @@
 //! Columns of a row schema's fields: as the request maps them, else by the field's own name, else by a usual name.
 
-use super::column_names::{PROMPT_INPUTS, TEXT_PAIRS, well_known_names};
+use super::column_names::{PROMPT_INPUTS, TEXT_PAIRS, is_usual_name, well_known_names};
 use super::options::Options;
 use super::preview::{ColumnSample, Preview};
 use super::value_kind::Kind;
@@ -97,9 +97,15 @@ impl<'a> FieldColumns<'a> {
         match &self.target {
             Source::Mapped(_) => 7,
             Source::Indicators => 6,
+            // Texts alone, where no column beside them makes a prompt with its completion.
+            Source::OwnName(_) | Source::WellKnown(_) | Source::Ambiguous(_) if self.schema == RowSchema::Text => 1,
+            // A conversation beside a chosen and a rejected answer belongs to them.
+            Source::OwnName(_) if is_complete && self.schema == RowSchema::Chosen => 6,
             Source::OwnName(column) if is_complete && is_natural(self.schema, column) => 5,
-            // A question with its answer is rather a prompt with its completion.
-            Source::WellKnown(column) if self.schema == RowSchema::Positive && column.normalized_name == "answer" => {
+            // Two texts are rather those of a pair with a label or a score, or a prompt with its completion.
+            Source::WellKnown(column)
+                if self.schema == RowSchema::Positive && !column.normalized_name.starts_with("pos") =>
+            {
                 if is_complete {
                     3
                 } else {
@@ -125,7 +131,8 @@ impl<'a> FieldColumns<'a> {
             return;
         }
         let column = |name: &str| {
-            self.free_columns(preview).find(|column| column.normalized_name == name && fits("text", column))
+            self.free_columns(preview)
+                .find(|column| is_usual_name(&column.normalized_name, name) && fits("text", column))
         };
         let mut pairs = TEXT_PAIRS.iter().filter_map(|(first, second)| Some((column(first)?, column(second)?)));
         if let (Some((first, second)), None) = (pairs.next(), pairs.next()) {
@@ -141,7 +148,7 @@ impl<'a> FieldColumns<'a> {
         let is_candidate = |column: &&ColumnSample| {
             let name = column.normalized_name.as_str();
             let is_input = field == "prompt" && has_instruction && PROMPT_INPUTS.contains(&name);
-            names.contains(&name) && !is_input && fits_by_usual_name(field, column)
+            names.iter().any(|usual| is_usual_name(name, usual)) && !is_input && fits_by_usual_name(field, column)
         };
         let candidates: Vec<&ColumnSample> = self.free_columns(preview).filter(is_candidate).collect();
         match candidates.as_slice() {

@@ -83,6 +83,9 @@ mod tests {
             (r#"{"sequence": "a", "target": 1}"#, RowSchema::Label),
             (r#"{"question": "a", "answer": "b"}"#, RowSchema::Completion),
             (r#"{"query": "a", "passage": "b"}"#, RowSchema::Positive),
+            (r#"{"query": "a", "passage": "b", "relevance": 0}"#, RowSchema::Label),
+            (r#"{"sentence1": "a", "sentence2": "b", "similarity_score": 0.5}"#, RowSchema::Score),
+            (r#"{"query": "a", "pos": ["b"]}"#, RowSchema::Positive),
             (r#"{"prompt": "a", "completion": "b", "label": true}"#, RowSchema::Completion),
             (r#"{"tokens": ["a"], "ner_tags": [0]}"#, RowSchema::Tags),
             (r#"{"instruction": "a", "input": "b", "output": "c"}"#, RowSchema::Completion),
@@ -90,6 +93,8 @@ mod tests {
                 r#"{"conversations": [{"from": "human", "value": "a"}], "chosen": {"from": "gpt", "value": "b"}, "rejected": {}}"#,
                 RowSchema::Chosen,
             ),
+            (r#"{"messages": [{"role": "user", "content": "a"}], "chosen": "b", "rejected": "c"}"#, RowSchema::Chosen),
+            (r#"{"prompt": "a", "messages": [{"role": "user"}], "chosen": "b", "rejected": "c"}"#, RowSchema::Chosen),
         ] {
             assert_eq!(infer_from_text(Format::Jsonl, line, &[]), schema, "{line}");
         }

@@ -8,6 +8,8 @@ use unicode_normalization::UnicodeNormalization;
 
 /// Number of examples from which labels that never repeat are an error.
 const MIN_UNIQUE_EXAMPLES: usize = 20;
+/// The same for labels that are numbers, in a column that the request does not name.
+const MIN_UNIQUE_NUMBERS: usize = 8;
 
 /// Number of warnings about labels that differ in their notation.
 const MAX_SIMILAR: usize = 20;
@@ -19,7 +21,8 @@ pub(super) fn single_label_error(labels: &[LabelStats], example_count: usize, is
     let fraction = labels.iter().find(|label| number(label).is_some_and(|number| number.fract() != 0.0));
     let example = fraction.or(labels.first()).map(|label| quote(&label.label)).unwrap_or_default();
     // Nine of ten examples have a label of their own.
-    if example_count >= MIN_UNIQUE_EXAMPLES && labels.len() * 10 >= example_count * 9 {
+    let min_examples = if are_numbers && !is_mapped { MIN_UNIQUE_NUMBERS } else { MIN_UNIQUE_EXAMPLES };
+    if example_count >= min_examples && labels.len() * 10 >= example_count * 9 {
         let question = match are_numbers {
             true => "are they values? `\"columns\": {\"value\": \"…\"}` reads them for a regression",
             false => "are they ids? `\"columns\": {\"label\": \"…\"}` names the column of the labels",
@@ -121,7 +124,9 @@ mod tests {
         assert_eq!(single_code(&numbers, 1), Some("unique_labels"));
         assert!(single_label_error(&stats(&numbers, 1), 30, true).unwrap().message.contains("are they values?"));
         assert_eq!(single_code(&numbers, 2), None);
-        assert_eq!(single_code(&numbers[..19], 1), None);
+        assert_eq!(single_code(&numbers[..8], 1), Some("unique_labels"));
+        assert_eq!(single_code(&numbers[..7], 1), None);
+        assert!(single_label_error(&stats(&numbers[..19], 1), 19, true).is_none());
         assert_eq!(single_code(&["3.8", "4"], 9), Some("labels_like_numbers"));
         assert_eq!(single_code(&["1.0", "0.0"], 9), None);
         assert!(single_label_error(&stats(&["3.8", "4"], 9), 18, true).is_none());

@@ -74,6 +74,15 @@ impl LabelNotation {
         if names.is_empty() && (has_indicators || (schema == RowSchema::Tags && column.kind == Kind::NumberList)) {
             return Err(names_needed(schema.target_field(), column, has_indicators, &lists));
         }
+        let is_fraction = |item: &&String| item.parse::<f64>().is_ok_and(|number| number.fract() != 0.0);
+        if let Some(fraction) = lists.iter().flatten().find(is_fraction) {
+            return Err(label_names_error(format!(
+                "`{}` holds lists of numbers such as {} in {}, which are no names: write the names of the labels that a row has",
+                schema.target_field(),
+                quote(fraction),
+                column.quoted()
+            )));
+        }
         let mut notation = Self { names, indices, has_indicators, ..Self::default() };
         if schema == RowSchema::Labels {
             match options.label_separator {

@@ -1,4 +1,4 @@
-//! Lists that are written as texts: in the notation of JSON, Python (`['a', 'b']`) or NumPy (`['a' 'b']`).
+//! Lists that are written as texts: in the notation of JSON, Python (`['a', 'b']`, and its sets and tuples) or NumPy (`['a' 'b']`).
 
 /// Item of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,7 +9,10 @@ pub(super) struct ListItem {
 
 /// Items of a text in brackets; `None` for a text that is no list. Items are quoted, or separated words without quotes.
 pub(super) fn parse_list(text: &str) -> Option<Vec<ListItem>> {
-    let content = text.trim().strip_prefix('[')?.strip_suffix(']')?;
+    if text.trim() == "set()" {
+        return Some(Vec::new());
+    }
+    let (content, is_list) = bracketed(text.trim())?;
     let mut items = Vec::new();
     let mut rest = content.trim_start();
     let (mut follows_comma, mut comma_count) = (true, 0);
@@ -29,9 +32,20 @@ pub(super) fn parse_list(text: &str) -> Option<Vec<ListItem>> {
         items.push(item);
         rest = remainder.trim_start();
     }
+    // A set or tuple of Python is one if all items are quoted.
+    if !is_list && (items.is_empty() || items.iter().any(|item| !item.is_quoted)) {
+        return None;
+    }
     // A text in brackets, such as [deleted], is no list.
     let has_words = items.iter().any(|item| !item.is_quoted && item.text.parse::<f64>().is_err());
     (!has_words || (comma_count > 0 && comma_count + 1 >= items.len())).then_some(items)
+}
+
+/// Text in brackets, and whether they are those of a list.
+fn bracketed(text: &str) -> Option<(&str, bool)> {
+    let between = |open, close| text.strip_prefix(open)?.strip_suffix(close);
+    let list = between('[', ']').map(|content| (content, true));
+    list.or_else(|| between('{', '}').or_else(|| between('(', ')')).map(|content| (content, false)))
 }
 
 /// Item in quotes, and the text after it.
@@ -92,13 +106,29 @@ mod tests {
         assert_eq!(items("[a, b]"), expected(&["a", "b"]));
         assert_eq!(items("['a',]"), expected(&["a"]));
         assert_eq!(items("[]"), expected(&[]));
+        assert_eq!(items("{'a', 'b'}"), expected(&["a", "b"]));
+        assert_eq!(items("('a',)"), expected(&["a"]));
+        assert_eq!(items("set()"), expected(&[]));
     }
 
     #[test]
     fn other_texts_are_no_lists() {
-        for text in
-            ["a, b", "[a", "['a", "[, 'a']", "[[1, 2]]", "[1] see below", "['a'}", "[\"a\\", "[deleted]", "[a b]"]
-        {
+        for text in [
+            "a, b",
+            "[a",
+            "['a",
+            "[, 'a']",
+            "[[1, 2]]",
+            "[1] see below",
+            "['a'}",
+            "{\"a\": \"b\"}",
+            "{}",
+            "(a)",
+            "(1, 2)",
+            "[\"a\\",
+            "[deleted]",
+            "[a b]",
+        ] {
             assert_eq!(items(text), None, "{text}");
         }
     }

@@ -174,10 +174,11 @@ fn has_only_groups(text: &str, decimal: Decimal) -> bool {
     let digits = text.trim().trim_start_matches(['-', '+']);
     let mut groups = digits.split(decimal.group_character());
     let first = groups.next().unwrap_or_default();
+    let are_digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
     (1..=3).contains(&first.len())
         && !first.starts_with('0')
-        && groups.all(|group| group.len() == 3)
-        && !digits.contains('e')
+        && are_digits(first)
+        && groups.all(|group| group.len() == 3 && are_digits(group))
 }
 
 /// Guess for numbers that both settings read: groups of thousands where every separator can be one.
@@ -198,9 +199,10 @@ fn needs_setting(column: &str, example: &str, guess: Decimal, unit: &str) -> Dia
         Decimal::Comma => Decimal::Point,
     };
     let readings: Vec<String> = [guess, other].into_iter().filter_map(read_as).collect();
+    let likely = if readings.len() > 1 { " (the first is likely)" } else { "" };
     let unit_note = if unit.is_empty() { String::new() } else { format!("; the unit {} is left out", quote(unit)) };
     let message = format!(
-        "the numbers in {} can be read in more than one way, or need their separators explained: {} (the first is likely){unit_note}",
+        "the numbers in {} can be read in more than one way, or need their separators explained: {}{likely}{unit_note}",
         quote(column),
         readings.join(", ")
     );
@@ -232,6 +234,7 @@ mod tests {
     #[test]
     fn plain_numbers_need_no_setting() {
         assert_eq!(parse_all(&["3.5", "0.125", "1e3", "-2"], None).unwrap(), [3.5, 0.125, 1000.0, -2.0]);
+        assert_eq!(parse_all(&["(1.50)", "(2.75)"], None).unwrap_err().code, "wrong_type");
         assert_eq!(parse_all(&["0.143", "1.083"], None).unwrap(), [0.143, 1.083]);
         // One other text among many is the error of its row.
         let mut texts = vec!["1"; 20];
@@ -243,14 +246,14 @@ mod tests {
     fn ambiguous_columns_get_one_finding_with_the_guess() {
         let guess = |texts: &[&str]| parse_all(texts, None).unwrap_err().message;
         for (texts, expected) in [
-            (&["3,8", "4,4"][..], "`\"decimal\": \",\"` reads \"3,8\" as 3.8 (the first"),
+            (&["3,8", "4,4"][..], "`\"decimal\": \",\"` reads \"3,8\" as 3.8"),
             (
                 &["588.523", "592.136"],
                 "`\"decimal\": \",\"` reads \"588.523\" as 588523, `\"decimal\": \".\"` reads \"588.523\" as 588.523",
             ),
             (&["$588,523", "$592,136"], "`\"decimal\": \".\"` reads \"$588,523\" as 588523, "),
-            (&["588.523,00"], "`\"decimal\": \",\"` reads \"588.523,00\" as 588523 ("),
-            (&["1,234.50"], "`\"decimal\": \".\"` reads \"1,234.50\" as 1234.5 ("),
+            (&["588.523,00"], "`\"decimal\": \",\"` reads \"588.523,00\" as 588523"),
+            (&["1,234.50"], "`\"decimal\": \".\"` reads \"1,234.50\" as 1234.5"),
             (&["59%", "88%"], "reads \"59%\" as 59"),
         ] {
             assert!(guess(texts).contains(expected), "{texts:?}: {}", guess(texts));

@@ -26,6 +26,10 @@ pub(super) struct Preview {
     /// Line of the header of a table, else of the first record.
     pub first_line: Option<u64>,
     pub is_table: bool,
+    /// Whether a record of an annotation tool has no annotation.
+    pub has_unannotated: bool,
+    /// Whether a record has several annotations.
+    pub has_several_annotations: bool,
     value_bytes: usize,
 }
 
@@ -168,6 +172,8 @@ impl RecordParser for Sampler {
     /// Returns no row, and no error.
     fn parse(&mut self, record: &Record<'_>) -> Result<ValidRow, UnusableRow> {
         let mut preview = self.0.borrow_mut();
+        preview.has_unannotated |= record.is_unannotated;
+        preview.has_several_annotations |= record.has_several_annotations;
         record.fields().for_each(|(name, value)| preview.push_value(name, value));
         Err(UnusableRow::Invalid(Vec::new()))
     }

@@ -12,6 +12,8 @@ pub(super) struct Record<'a> {
     fields: BTreeMap<Cow<'a, str>, FieldValue<'a>>,
     /// Whether an annotation tool exported the record without an annotation.
     pub is_unannotated: bool,
+    /// Whether an annotation tool exported the record with several annotations, of which the first is read.
+    pub has_several_annotations: bool,
 }
 
 type JsonFields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
@@ -40,12 +42,12 @@ impl<'a> Record<'a> {
     /// Record of a table, from names of columns and their cells.
     pub fn from_cells(cells: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>) -> Self {
         let fields = cells.into_iter().map(|(name, cell)| (Cow::Borrowed(name), FieldValue::Cell(cell)));
-        Self { fields: fields.collect(), is_unannotated: false }
+        Self { fields: fields.collect(), ..Self::default() }
     }
 
     fn from_json_fields(fields: JsonFields<'a>) -> Self {
         let fields = fields.into_iter().map(|(name, value)| (name, FieldValue::Json(value)));
-        Self { fields: fields.collect(), is_unannotated: false }
+        Self { fields: fields.collect(), ..Self::default() }
     }
 
     fn spacy_example(line: &'a str) -> Option<Self> {
@@ -61,7 +63,9 @@ impl<'a> Record<'a> {
         let mut record = Self::from_json_fields(serde_json::from_str(fields.get("data")?.get()).ok()?);
         let is_cancelled =
             |annotation: &JsonFields| annotation.get("was_cancelled").is_some_and(|value| value.get() == "true");
-        let result = annotations.iter().find(|annotation| !is_cancelled(annotation)).map(|first| first.get("result"));
+        let mut finished = annotations.iter().filter(|annotation| !is_cancelled(annotation));
+        let result = finished.next().map(|first| first.get("result"));
+        record.has_several_annotations = finished.next().is_some();
         match result.flatten() {
             Some(result) => _ = record.fields.insert(Cow::Borrowed(ANNOTATION_RESULT), FieldValue::Json(result)),
             None => record.is_unannotated = true,
@@ -91,13 +95,16 @@ impl<'a> Record<'a> {
     }
 
     pub fn missing_field(&self, field: &str, column: &str) -> Diagnostic {
-        let absence = if self.contains(column) { "a null for" } else { "no" };
+        if self.contains(column) {
+            let message = format!("the field {} is null: fill it in, or leave the row out", quote(column));
+            return Diagnostic::new(diagnostics::MISSING_FIELD, message);
+        }
         let fields = match self.fields.is_empty() {
             true => "none".to_string(),
             false => quote_list(self.fields().map(|(name, _)| name)),
         };
         let message = format!(
-            "the object has {absence} {}; its fields are {fields}. {}",
+            "the object has no {}; its fields are {fields}. {}",
             quote(column),
             super::column_names::mapping_hint(field)
         );

@@ -17,11 +17,11 @@ pub(super) struct RowFilters {
     rating: Option<String>,
 }
 
-/// Column of the split, and column of flags that mark the validation rows among those of training; at least one of them.
+/// Column of the split, and columns of flags that mark the validation and test rows among those of training; at least one of them.
 #[derive(Debug)]
 struct SplitColumns {
     column: Option<String>,
-    validation_flag: Option<String>,
+    flags: Vec<(String, Split)>,
     read: Split,
 }
 
@@ -35,6 +35,9 @@ struct AnswerColumn {
 
 const SPLIT_NAMES: [&str; 6] = ["split", "set", "subset", "partition", "data_split", "dataset_split"];
 const VALIDATION_FLAG_NAMES: [&str; 4] = ["validation", "is_valid", "is_validation", "is_val"];
+const TEST_FLAG_NAMES: [&str; 1] = ["is_test"];
+/// Ludwig's numbers of the splits.
+const SPLIT_NUMBERS: [&str; 3] = ["0", "1", "2"];
 const WEIGHT_NAMES: [&str; 6] =
     ["weight", "weights", "sample_weight", "example_weight", "instance_weight", "row_weight"];
 const RATING_NAMES: [&str; 4] = ["label", "kto_tag", "is_good", "is_desirable"];
@@ -60,8 +63,11 @@ impl RowFilters {
         };
         let words = Split::WORDS.map(|(word, _)| word);
         let split_column = find(&SPLIT_NAMES, &|column| column.has_only(&words));
-        let flag_column = find(&VALIDATION_FLAG_NAMES, &ColumnSample::has_only_flags);
-        let split = SplitColumns::new(split_column, flag_column, requested_split, notes)?;
+        let split_column = split_column.or_else(|| find(&["split"], &|column| column.has_only(&SPLIT_NUMBERS)));
+        let flag_columns = [(&VALIDATION_FLAG_NAMES[..], Split::Validation), (&TEST_FLAG_NAMES, Split::Test)]
+            .map(|(names, split)| find(names, &ColumnSample::has_only_flags).map(|column| (column, split)));
+        let flag_columns: Vec<(&ColumnSample, Split)> = flag_columns.into_iter().flatten().collect();
+        let split = SplitColumns::new(split_column, &flag_columns, requested_split, notes)?;
         let answer = match takes_answers(schema) {
             true => find(&["answer"], &|column| column.has_only(&["accept", "reject", "ignore"])),
             false => None,
@@ -95,7 +101,8 @@ impl RowFilters {
 
     /// Columns that are read.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        let split = self.split.iter().flat_map(|split| [&split.column, &split.validation_flag]).flatten();
+        let split =
+            self.split.iter().flat_map(|split| split.column.iter().chain(split.flags.iter().map(|(flag, _)| flag)));
         let answer = self.answer.iter().map(|answer| &answer.column);
         split.chain(answer).chain(&self.weight).chain(&self.rating).map(String::as_str)
     }
@@ -140,11 +147,12 @@ impl RowFilters {
 impl SplitColumns {
     fn new(
         column: Option<&ColumnSample>,
-        validation_flag: Option<&ColumnSample>,
+        flags: &[(&ColumnSample, Split)],
         requested: Option<Split>,
         notes: &mut Vec<String>,
     ) -> Result<Option<Self>, Diagnostic> {
-        let names: Vec<String> = [column, validation_flag].into_iter().flatten().map(ColumnSample::quoted).collect();
+        let names = column.into_iter().chain(flags.iter().map(|(flag, _)| *flag));
+        let names: Vec<String> = names.map(ColumnSample::quoted).collect();
         let read = requested.unwrap_or(Split::Train);
         if names.is_empty() {
             let message =
@@ -155,27 +163,36 @@ impl SplitColumns {
             };
         }
         notes.push(format!(
-            "{} divides the rows: those of the split {} are read; `\"split\": \"validation\"` in an upload to \
-             `/datasets` reads those for the `validation` of a job",
+            "{} divides the rows: those of the split {} are read{}",
             names.join(" with "),
-            read.name()
+            read.name(),
+            if read == Split::Train {
+                "; a job validates on those of the split validation, if there are any"
+            } else {
+                ""
+            }
         ));
-        let name = |column: &ColumnSample| column.name.clone();
-        Ok(Some(Self { column: column.map(name), validation_flag: validation_flag.map(name), read }))
+        if column.is_some_and(|column| column.has_only(&SPLIT_NUMBERS)) {
+            notes.push("0 is the split train, 1 validation, 2 test".to_string());
+        }
+        let flags = flags.iter().map(|(flag, split)| (flag.name.clone(), *split)).collect();
+        Ok(Some(Self { column: column.map(|column| column.name.clone()), flags, read }))
     }
 
     fn check(&self, record: &Record<'_>) -> Result<(), UnusableRow> {
         let mut split = Split::Train;
         if let Some(column) = &self.column {
             let value = record.required("split", column)?.as_label(column)?;
-            split = Split::from_word(&value).ok_or_else(|| {
+            let number = SPLIT_NUMBERS.iter().position(|number| *number == value.trim());
+            let numbered = number.map(|number| [Split::Train, Split::Validation, Split::Test][number]);
+            split = numbered.or_else(|| Split::from_word(&value)).ok_or_else(|| {
                 let message = format!("the split is {}, and has to be train, validation or test", quote(value.trim()));
                 Diagnostic::new(diagnostics::UNKNOWN_SPLIT, message)
             })?;
         }
-        let is_flagged = |flag: &String| record.get(flag).and_then(FieldValue::as_flag) == Some(true);
-        if split == Split::Train && self.validation_flag.as_ref().is_some_and(is_flagged) {
-            split = Split::Validation;
+        let is_flagged = |flag: &str| record.get(flag).and_then(FieldValue::as_flag) == Some(true);
+        if let Some((_, flagged)) = self.flags.iter().find(|(flag, _)| split == Split::Train && is_flagged(flag)) {
+            split = *flagged;
         }
         match split == self.read {
             true => Ok(()),

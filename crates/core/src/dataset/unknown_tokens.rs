@@ -57,12 +57,14 @@ impl UnknownTokens {
             }
             false => "the model does not see that text; a base whose vocabulary has these characters would",
         };
+        let place = match self.rows {
+            1 => format!("line {}", self.first_line),
+            rows => format!("{rows} rows from line {} on", self.first_line),
+        };
         let message = format!(
-            "{:.0} % of the tokens of the texts, in {} rows from line {} on, are unknown to the base's vocabulary \
+            "{:.0} % of the tokens of the texts, in {place}, are unknown to the base's vocabulary \
              (such as emoji, or another script): {advice}",
             100.0 * share,
-            self.rows,
-            self.first_line
         );
         Some(Diagnostic::new(diagnostics::UNKNOWN_TOKENS, message))
     }

@@ -6,7 +6,7 @@ use super::diagnostics::{self, Diagnostic};
 use super::duplicates::DuplicateIndex;
 use super::label_checks;
 use super::labels::LabelTable;
-use super::options::{Limits, Options};
+use super::options::{Limits, Options, Split};
 use super::report::{Report, ValidatedDataset};
 use super::row::{ParsedRow, UnusableRow, ValidRow};
 use super::row_format::{FileStats, row_format};
@@ -230,14 +230,21 @@ impl<'a> RowValidator<'a> {
             }
             return Some(Diagnostic::new(diagnostics::NO_USABLE_ROW, message));
         }
-        row_format(self.schema).file_error(&FileStats {
+        let error = row_format(self.schema).file_error(&FileStats {
             example_count: self.examples.len(),
             labels: self.labels.stats(),
             target_count: self.duplicates.target_count(),
             max_labels: self.limits.max_labels,
             is_label_mapped: self.options.columns.contains_key("label"),
             has_label_separator: self.options.label_separator.is_some(),
-        })
+        });
+        // Any number of rows can be evaluated.
+        let is_evaluation = matches!(self.options.split, Some(Split::Validation | Split::Test));
+        let is_too_few = |error: &Diagnostic| {
+            [diagnostics::TOO_FEW_EXAMPLES, diagnostics::TOO_FEW_LABELS, diagnostics::TOO_FEW_VALUES]
+                .contains(&error.code)
+        };
+        error.filter(|error| !(is_evaluation && is_too_few(error)))
     }
 
     fn into_validated(mut self) -> ValidatedDataset {

@@ -64,7 +64,7 @@ impl Kind {
     fn of_structure(value: &Value) -> Self {
         match value {
             Value::Array(items) if items.is_empty() => Self::EmptyList,
-            Value::Array(items) if items.iter().all(is_span) => Self::Spans,
+            Value::Array(items) if items.iter().all(|item| is_span(item) || is_relation(item)) => Self::Spans,
             Value::Array(items) if items.iter().all(has_choices) => Self::Choices,
             Value::Array(items) if items.iter().all(is_message) => Self::Messages,
             Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
@@ -126,6 +126,11 @@ fn is_span(item: &Value) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether an item of a Label Studio annotation relates two others.
+pub(super) fn is_relation(item: &Value) -> bool {
+    item.get("from_id").is_some() && item.get("to_id").is_some()
 }
 
 fn has_choices(item: &Value) -> bool {

@@ -1,4 +1,5 @@
 //! Validation of dataset files: examples and reports.
+mod documented_codes;
 mod examples;
 mod files;
 mod json_lines;

@@ -1,16 +1,19 @@
 //! Encodings of text: transcoding to UTF-8, a guess where the encoding is not known, and ends of lines that are a lone carriage return.
 
 use super::LimitedWriter;
+use super::probable_encoding::probable_encoding;
 use crate::dataset::diagnostics::{self, Diagnostic, quote};
 use crate::dataset::line_source::LineSource;
 use crate::dataset::text_encoding::TextEncoding;
-use encoding_rs::{DecoderResult, Encoding, WINDOWS_1252};
+use encoding_rs::{DecoderResult, Encoding};
 use std::fs::File;
 use std::io::{self, Read, Write};
 
 const BUFFER_BYTES: usize = 1 << 16;
 /// Characters of the example line in a message.
 const EXAMPLE_BYTES: usize = 60;
+/// Bytes of lines by which the encoding is guessed.
+const GUESS_BYTES: usize = 1 << 16;
 
 /// Decodes `source` into `target` as UTF-8. A byte order mark decides over `encoding`.
 pub(super) fn transcode(
@@ -81,10 +84,13 @@ pub(super) fn replace_carriage_returns(source: &File, target: &File) -> io::Resu
     }
 }
 
-/// Text that is no UTF-8 and probably in an encoding of one byte per character.
+/// Text that is no UTF-8.
 pub(in crate::dataset) struct EncodingGuess {
     first_line: u64,
-    example: String,
+    /// Start of the first line with other bytes.
+    example: Vec<u8>,
+    /// Lines with other bytes.
+    sample: Vec<u8>,
     lines: u64,
 }
 
@@ -111,9 +117,13 @@ pub(in crate::dataset) fn guess_encoding(mut source: LineSource) -> io::Result<O
                 let at = error.valid_up_to();
                 let guess = guess.get_or_insert_with(|| EncodingGuess {
                     first_line: line,
-                    example: decoded_example(&chunk, at),
+                    example: example_bytes(&chunk, at).to_vec(),
+                    sample: Vec::new(),
                     lines: 0,
                 });
+                if guess.sample.len() + chunk.len() <= GUESS_BYTES {
+                    guess.sample.extend(&chunk);
+                }
                 guess.lines += u64::from(line != last_line);
                 last_line = line;
                 chunk.clear();
@@ -123,22 +133,24 @@ pub(in crate::dataset) fn guess_encoding(mut source: LineSource) -> io::Result<O
     Ok(guess.filter(|guess| guess.lines > 1))
 }
 
-/// Text around the byte at `at`, as windows-1252.
-fn decoded_example(line: &[u8], at: usize) -> String {
-    let start = at.saturating_sub(EXAMPLE_BYTES / 2);
-    let end = line.len().min(at + EXAMPLE_BYTES / 2);
-    WINDOWS_1252.decode_without_bom_handling(&line[start..end]).0.trim().to_string()
+/// Text around the byte at `at`: from the start of the line, unless it is long.
+fn example_bytes(line: &[u8], at: usize) -> &[u8] {
+    let start = if at < EXAMPLE_BYTES { 0 } else { at - EXAMPLE_BYTES / 2 };
+    &line[start..line.len().min(at + EXAMPLE_BYTES / 2)]
 }
 
 impl EncodingGuess {
     /// Error of the file that offers the encoding.
     pub fn to_diagnostic(&self) -> Diagnostic {
+        let encoding = probable_encoding(&self.sample);
+        let name = encoding.name().to_ascii_lowercase();
+        let example = encoding.decode_without_bom_handling(&self.example).0;
         let message = format!(
-            "the file is not UTF-8: {} lines from line {} on hold other bytes. As windows-1252 that line reads {}; where that is \
-             right, send `\"encoding\": \"windows-1252\"`, else name the encoding or save the file as UTF-8",
+            "the file is not UTF-8: {} lines from line {} on hold other bytes. As {name} that line reads {}; where that is right, send \
+             `\"encoding\": \"{name}\"`, else name the encoding or save the file as UTF-8",
             self.lines,
             self.first_line,
-            quote(&self.example)
+            quote(example.trim())
         );
         Diagnostic::new(diagnostics::UNKNOWN_ENCODING, message)
     }

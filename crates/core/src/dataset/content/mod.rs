@@ -1,6 +1,7 @@
 //! Content of a dataset file: the file itself, or an unpacked or transcoded copy of it in an unlinked temporary file.
 
 mod encoding;
+mod probable_encoding;
 mod signature;
 mod unpack;
 mod workbook;

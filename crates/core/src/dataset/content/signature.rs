@@ -16,7 +16,7 @@ type RefusedFormat = (&'static [u8], &'static str, &'static str);
 
 const WRITE_ROWS: &str = "write its rows as CSV or JSON lines";
 
-const REFUSED: [RefusedFormat; 35] = [
+const REFUSED: [RefusedFormat; 37] = [
     (b"%PDF-", "a PDF document", WRITE_ROWS),
     (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
@@ -69,6 +69,16 @@ const REFUSED: [RefusedFormat; 35] = [
         b"SQLite format 3\0",
         "a SQLite database",
         "export the table with `sqlite3 -header -csv rows.db 'select * from rows' > rows.csv`",
+    ),
+    (
+        b"$FL2",
+        "an SPSS file",
+        "convert it with `python -c \"import pandas; pandas.read_spss('rows.sav').to_csv('rows.csv', index=False)\"`",
+    ),
+    (
+        b"<stata_dta>",
+        "a Stata file",
+        "convert it with `python -c \"import pandas; pandas.read_stata('rows.dta').to_csv('rows.csv', index=False)\"`",
     ),
     (b"\x89PNG", "a PNG picture", WRITE_ROWS),
     (b"\xff\xd8\xff", "a JPEG picture", WRITE_ROWS),

@@ -1,20 +1,29 @@
 //! Structure of a JSON document: objects on lines, an array, an array in an object, or a form that holds no rows.
 
-use super::bytes::Bytes;
-use super::line_formats::has_objects_on_lines;
+use super::json_conversions::{array_of_values, lists_of_messages, no_rows, python_literals, several_splits};
+use super::json_scan::{FirstValue, Lines, Member, MemberKind, Rest};
+use super::line_formats::{has_lists_on_lines, has_messages_on_lines, has_objects_on_lines};
 use super::text_start;
 use crate::dataset::content::{Content, SAMPLE_BYTES};
-use crate::dataset::diagnostics::{self, Diagnostic, quote, quote_list};
+use crate::dataset::diagnostics::Diagnostic;
 use crate::dataset::format::Format;
 use crate::dataset::line_source::{LineSource, Position};
 use std::io;
 
-/// Members of an object that are looked at.
-const MAX_MEMBERS: usize = 64;
-
 /// Names under which tools put the array of rows beside other members.
-const ROWS_NAMES: [&str; 10] =
-    ["data", "rows", "examples", "items", "records", "instances", "samples", "entries", "documents", "dataset"];
+const ROWS_NAMES: [&str; 11] = [
+    "data",
+    "rows",
+    "examples",
+    "items",
+    "records",
+    "instances",
+    "samples",
+    "entries",
+    "documents",
+    "dataset",
+    "results",
+];
 /// Names of lists of objects that are a field of one row.
 const FIELD_NAMES: [&str; 16] = [
     "messages",
@@ -43,53 +52,10 @@ const TOKEN_NAMES: [&str; 5] = ["tokens", "words", "tags", "ner_tags", "labels"]
 pub(in crate::dataset) enum RowsPosition {
     /// They are the values of the document, or the elements of its array.
     Document,
+    /// They are the elements, which are lists, of the array that begins here.
+    Array { start: Position },
     /// They are the elements of the array that begins here.
     Member { name: String, start: Position, other_names: Vec<String> },
-}
-
-/// First value of a document.
-#[derive(Debug, PartialEq, Eq)]
-enum FirstValue {
-    /// An array, and the first byte of its first element.
-    Array(Option<u8>),
-    Object {
-        members: Vec<Member>,
-        lines: Lines,
-        followed_by: Rest,
-    },
-    /// The file ends in the object.
-    Unclosed,
-    /// An object or a list of objects that begins with `{'`.
-    Python,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lines {
-    One,
-    Several,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    Nothing,
-    MoreValues,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Member {
-    name: String,
-    start: Position,
-    kind: MemberKind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum MemberKind {
-    Scalar,
-    ListOfObjects,
-    ListOfLists,
-    List,
-    /// An object and its first name.
-    Object(String),
 }
 
 /// Format of a file that begins with `{` or `[`.
@@ -103,17 +69,13 @@ pub(super) fn detect_json(content: &Content, named: Option<Format>) -> io::Resul
     }
     Ok(match FirstValue::scan(content.lines()?)? {
         FirstValue::Python => Err(python_literals()),
+        FirstValue::Array(Some(b'{')) if has_messages_on_lines(text_start(&sample)) => Err(lists_of_messages()),
         FirstValue::Array(None | Some(b'{')) => Ok(Format::Json),
-        FirstValue::Array(Some(b'[')) => Err(no_rows(
-            "a JSON array of lists",
-            "`python -c \"import json, pandas; pandas.DataFrame(json.load(open('rows.json')), columns=['text', \
-             'label']).to_json('rows.jsonl', orient='records', lines=True)\"` with the names of its columns",
-        )),
-        FirstValue::Array(Some(_)) => {
-            Err(no_rows("a JSON array of values without names", "`jq -c '.[] | {text: .}' rows.json > rows.jsonl`"))
-        }
+        FirstValue::Pairs(_) => Ok(Format::Json),
+        FirstValue::Array(Some(first)) => Err(array_of_values(first, has_lists_on_lines(text_start(&sample)))),
         FirstValue::Unclosed if named == Some(Format::Json) => Ok(Format::Json),
         FirstValue::Unclosed => Ok(Format::Jsonl),
+        FirstValue::Object { followed_by: Rest::SameLine, .. } => Ok(Format::Json),
         FirstValue::Object { lines: Lines::One, followed_by: Rest::MoreValues, .. } => Ok(Format::Jsonl),
         FirstValue::Object { lines: Lines::Several, followed_by: Rest::MoreValues, .. } => Ok(Format::Json),
         FirstValue::Object { members, lines, followed_by: Rest::Nothing } => match rows_member(&members) {
@@ -126,8 +88,10 @@ pub(super) fn detect_json(content: &Content, named: Option<Format>) -> io::Resul
 
 /// Finds the rows of a document of the format `json`.
 pub(in crate::dataset) fn find_rows(source: LineSource) -> io::Result<RowsPosition> {
-    let FirstValue::Object { mut members, followed_by: Rest::Nothing, .. } = FirstValue::scan(source)? else {
-        return Ok(RowsPosition::Document);
+    let mut members = match FirstValue::scan(source)? {
+        FirstValue::Object { members, followed_by: Rest::Nothing, .. } => members,
+        FirstValue::Pairs(start) => return Ok(RowsPosition::Array { start }),
+        _ => return Ok(RowsPosition::Document),
     };
     let Ok(Some(index)) = rows_member(&members) else { return Ok(RowsPosition::Document) };
     let rows = members.remove(index);
@@ -152,6 +116,9 @@ fn rows_member(members: &[Member]) -> Result<Option<usize>, Diagnostic> {
     if let Some(rows) = lists.iter().find(|name| is_one_of(&ROWS_NAMES, name)) {
         return Ok(index_of(rows));
     }
+    if let [pairs] = names(MemberKind::ListOfPairs).as_slice() {
+        return Ok(index_of(pairs));
+    }
     let is_number = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     let is_numbered = |member: &Member| matches!(&member.kind, MemberKind::Object(first) if is_number(first));
     let pandas = |orient: &str| {
@@ -172,121 +139,6 @@ fn rows_member(members: &[Member]) -> Result<Option<usize>, Diagnostic> {
         return Err(no_rows("an object with a member for each row", &pandas(", orient='index'")));
     }
     Ok(None)
-}
-
-fn no_rows(form: &str, conversion: &str) -> Diagnostic {
-    let message = format!("the file is {form}, and rows are JSON objects: convert it with {conversion}");
-    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
-fn several_splits(splits: &[&str], first: &str) -> Diagnostic {
-    let message = format!(
-        "the file holds the splits {}: send each as its own file, such as that of `jq -c '.[{}][]' rows.json > {first}.jsonl`, and name \
-         the validation split in `\"validation\": {{\"dataset_id\": \"…\"}}`",
-        quote_list(splits.iter().copied()),
-        quote(first)
-    );
-    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
-/// Error for Python literals in place of JSON.
-pub(super) fn python_literals() -> Diagnostic {
-    let message = "the file holds Python literals with single quotes, which are not JSON: convert it with \
-         `python -c \"import ast, json; print(*[json.dumps(ast.literal_eval(line)) for line in open('rows.jsonl') if line.strip()], \
-         sep='\\n')\" > rows-as-json.jsonl`";
-    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
-impl FirstValue {
-    fn scan(source: LineSource) -> io::Result<Self> {
-        let mut bytes = Bytes::new(source);
-        match bytes.next_visible()? {
-            Some(b'[') => {
-                let first = bytes.next_visible()?;
-                let is_python = first == Some(b'{') && bytes.next_visible()? == Some(b'\'');
-                Ok(if is_python { Self::Python } else { Self::Array(first.filter(|byte| *byte != b']')) })
-            }
-            Some(_) => Self::scan_object(bytes),
-            None => Ok(Self::Unclosed),
-        }
-    }
-
-    /// Scans an object after its opening brace.
-    fn scan_object(mut bytes: Bytes) -> io::Result<Self> {
-        let first_line = bytes.position().line;
-        let mut members: Vec<Member> = Vec::new();
-        loop {
-            let name = match bytes.next_visible()? {
-                Some(b'}') => break,
-                Some(b'\'') if members.is_empty() => return Ok(Self::Python),
-                Some(b',') => continue,
-                Some(b'"') => bytes.read_string()?,
-                _ => None,
-            };
-            let (Some(name), Some(b':')) = (name, bytes.next_visible()?) else { return Ok(Self::Unclosed) };
-            let Some((start, kind, is_last)) = scan_value(&mut bytes)? else { return Ok(Self::Unclosed) };
-            if members.len() < MAX_MEMBERS {
-                members.push(Member { name, start, kind });
-            }
-            if is_last {
-                break;
-            }
-        }
-        let lines = if bytes.position().line == first_line { Lines::One } else { Lines::Several };
-        let mut next = bytes.next_visible()?;
-        while next == Some(b',') {
-            next = bytes.next_visible()?;
-        }
-        let followed_by = if next.is_some() { Rest::MoreValues } else { Rest::Nothing };
-        Ok(Self::Object { members, lines, followed_by })
-    }
-}
-
-/// Scans the value of a member. The flag says that the brace that closes the object follows a number, `true`, `false` or `null`, and is
-/// read. `None` at the end of the file.
-fn scan_value(bytes: &mut Bytes) -> io::Result<Option<(Position, MemberKind, bool)>> {
-    let first = bytes.next_visible()?;
-    let start = bytes.position();
-    let kind = match first {
-        None => return Ok(None),
-        Some(b'"') => return Ok(bytes.read_string()?.map(|_| (start, MemberKind::Scalar, false))),
-        Some(b'{' | b'[') => first,
-        Some(_) => loop {
-            match bytes.next()? {
-                None => return Ok(None),
-                Some(b',') => return Ok(Some((start, MemberKind::Scalar, false))),
-                Some(b'}') => return Ok(Some((start, MemberKind::Scalar, true))),
-                Some(_) => {}
-            }
-        },
-    };
-    let is_object = kind == Some(b'{');
-    let mut kind = if is_object { MemberKind::Object(String::new()) } else { MemberKind::List };
-    let (mut depth, mut is_first) = (1_u64, true);
-    while depth > 0 {
-        let byte = bytes.next_visible()?;
-        match byte {
-            None => return Ok(None),
-            Some(b'{' | b'[') => depth += 1,
-            Some(b'}' | b']') => depth -= 1,
-            Some(b'"') => {
-                let Some(text) = bytes.read_string()? else { return Ok(None) };
-                if is_first && is_object {
-                    kind = MemberKind::Object(text);
-                }
-            }
-            Some(_) => {}
-        }
-        if is_first && !is_object {
-            kind = match byte {
-                Some(b'{') => MemberKind::ListOfObjects,
-                Some(b'[') => MemberKind::ListOfLists,
-                _ => MemberKind::List,
-            };
-        }
-        is_first = false;
-    }
-    Ok(Some((start, kind, false)))
 }
 
 #[cfg(test)]

@@ -46,7 +46,23 @@ pub(super) fn has_objects_on_lines(sample: &[u8], is_complete: bool) -> bool {
         (line.starts_with(b"{\"") && line.ends_with(b"}")) || (line.starts_with(b"[\"") && line.ends_with(b"}]"))
     };
     let lines: Vec<&[u8]> = lines.into_iter().filter(|line| !line.trim_ascii().is_empty()).collect();
-    lines.len() > 1 && lines.iter().filter(is_object).count() * 2 >= lines.len()
+    // An array with an element per line begins with a bracket.
+    let is_array = lines.first().is_some_and(|first| first.trim_ascii_start().starts_with(b"[") && !is_object(&first));
+    !is_array && lines.len() > 1 && lines.iter().filter(is_object).count() * 2 >= lines.len()
+}
+
+/// Whether the first two lines of a sample hold a list each.
+pub(super) fn has_lists_on_lines(sample: &[u8]) -> bool {
+    let mut lines = sample.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let is_list = |line: Option<&[u8]>| line.is_some_and(|line| line.starts_with(b"[") && line.ends_with(b"]"));
+    is_list(lines.next()) && is_list(lines.next())
+}
+
+/// Whether the first two lines of a sample hold a list of messages each.
+pub(super) fn has_messages_on_lines(sample: &[u8]) -> bool {
+    let first_line = sample.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let has_name = |name: &[u8]| first_line.windows(name.len()).any(|window| window == name);
+    has_lists_on_lines(sample) && (has_name(b"\"role\"") || has_name(b"\"from\""))
 }
 
 /// Whether every line has a label that is one word, most of them in front, and no other columns.
@@ -62,8 +78,12 @@ fn is_fasttext(lines: &[&str]) -> bool {
 
 /// Whether the lines are tokens with a tag such as `O` or `B-city` in the last column, and sentences end with a blank line.
 fn is_conll(lines: &[&str], named_format: Option<Format>) -> bool {
+    // Parts of speech are capitals, such as `NNP` and `PRP$`, or the punctuation mark itself.
+    let is_part_of_speech =
+        |tag: &str| tag.len() <= 6 && tag.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_punctuation());
     let is_tag = |tag: &str| {
-        tag == "O" || matches!(tag.as_bytes(), [b'B' | b'I' | b'E' | b'S' | b'L' | b'U', b'-' | b'_', _, ..])
+        is_part_of_speech(tag)
+            || matches!(tag.as_bytes(), [b'B' | b'I' | b'E' | b'S' | b'L' | b'U', b'-' | b'_', _, ..])
     };
     let mut rows = 0;
     let mut has_document = false;
@@ -81,10 +101,8 @@ fn is_conll(lines: &[&str], named_format: Option<Format>) -> bool {
         }
     }
     // The first line may name the columns.
-    rows > 0
-        && tags + 1 >= rows
-        && tags > 0
-        && (has_document || has_sentence_end || named_format == Some(Format::Conll))
+    let is_named = named_format == Some(Format::Conll);
+    rows > 0 && (is_named || (tags + 1 >= rows && tags > 0 && (has_document || has_sentence_end)))
 }
 
 /// Columns of a token's line: separated by tabs, else by spaces; `None` if there is only one, or if the token has spaces.
@@ -110,6 +128,7 @@ mod tests {
         assert_eq!(detected(&conll.replace(' ', "\t")), Some(Format::Conll));
         assert_eq!(detected(&format!("tokens\ttags\n{}", conll.replace(' ', "\t"))), Some(Format::Conll));
         assert_eq!(detected("-DOCSTART- -X- O O\n\nBook NN B-NP O\nRiga NNP B-NP B-city\n"), Some(Format::Conll));
+        assert_eq!(detected("Book VB\na DT\nflight NN\n. .\n\nHers PRP$\n"), Some(Format::Conll));
         assert_eq!(detected(">p0|acidic\nMTPLEE\n>p1|basic\nMYK*\n"), Some(Format::Fasta));
         assert_eq!(detected("__label__pos It is good.\n\n__label__neg Bad.\n"), Some(Format::Fasttext));
     }

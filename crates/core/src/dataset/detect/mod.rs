@@ -1,12 +1,15 @@
 //! Detection of a file's format, separator, quotes and encoding from its content.
 
 mod bytes;
+mod json_conversions;
+mod json_scan;
 mod json_structure;
 mod line_formats;
+mod named_texts;
 mod table;
 
 use super::content::{Content, ContentKind, RawContent};
-use super::diagnostics::{self, Diagnostic, quote};
+use super::diagnostics::{self, Diagnostic};
 use super::format::Format;
 use super::options::{Limits, Options, RequestedFormat};
 use crate::error::{Context, Error, Result};
@@ -111,7 +114,7 @@ fn detect_format(
     let sample = text_start(&sample);
     let is_json_requested = matches!(requested.format, Some(Format::Jsonl | Format::Json));
     let is_json_named = matches!(named_format, Some(Format::Jsonl | Format::Json));
-    if let Some(b'{' | b'[') = sample.trim_ascii_start().first() {
+    if begins_json(sample) {
         return json_structure::detect_json(content, requested.format.or(named_format));
     }
     if is_json_requested || (is_json_named && requested.separator.is_none()) {
@@ -130,11 +133,25 @@ fn detect_format(
     if let Some(format) = line_formats::detect(sample, is_complete, named_format) {
         return Ok(Ok(format));
     }
+    if let Some(diagnostic) = named_texts::refused_table(sample) {
+        return Ok(Err(diagnostic));
+    }
     match (named_format, table::detect_separator(sample)) {
         (Some(format @ (Format::Csv | Format::Tsv)), None) => Ok(Ok(format)),
         (_, Some(super::format::Separator::TAB)) => Ok(Ok(Format::Tsv)),
         (_, Some(_)) => Ok(Ok(Format::Csv)),
-        _ => Ok(Err(unknown_text(sample))),
+        _ => Ok(Err(named_texts::unknown_text(sample))),
+    }
+}
+
+/// Whether a text begins with a brace, or with a bracket and what may follow it in JSON or Python.
+fn begins_json(sample: &[u8]) -> bool {
+    let text = sample.trim_ascii_start();
+    match text.strip_prefix(b"[").map(<[u8]>::trim_ascii_start) {
+        Some(rest @ [b'[', ..]) => begins_json(rest),
+        Some([first, ..]) => b"{]\"'-0123456789tfnNI".contains(first),
+        Some([]) => true,
+        None => text.starts_with(b"{"),
     }
 }
 
@@ -147,15 +164,5 @@ fn text_start(mut sample: &[u8]) -> &[u8] {
 }
 
 fn contradiction(message: &str) -> Diagnostic {
-    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-}
-
-fn unknown_text(sample: &[u8]) -> Diagnostic {
-    let first_line = sample.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let message = format!(
-        "neither the content of the file nor its name says what it is; it begins with {}: send CSV with a header, JSON or JSON lines, \
-         Parquet, xlsx, CoNLL, FASTA or fastText lines, or name its `\"format\"`, such as \"csv\", \"tsv\" or \"jsonl\"",
-        quote(String::from_utf8_lossy(first_line).trim())
-    );
     Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
 }

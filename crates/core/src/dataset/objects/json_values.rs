@@ -29,8 +29,8 @@ pub(super) struct JsonValues {
 enum Scope {
     /// On the top level, alone or in arrays.
     Document,
-    /// In the array of an object's member; the rest of the object holds no rows.
-    Member,
+    /// In an array whose elements may be lists; what follows it holds no rows.
+    Array,
     /// After that array.
     End,
 }
@@ -72,13 +72,19 @@ impl JsonValues {
         }
     }
 
-    /// Reads the elements of the array that begins at `start`, and warns about the other members of the object.
-    pub fn start_at_member(&mut self, name: &str, start: Position, other_names: &[String]) -> io::Result<()> {
+    /// Reads the elements of the array that begins at `start`; they may be lists.
+    pub fn start_at_array(&mut self, start: Position) -> io::Result<()> {
         self.seek(start)?;
         // The opening bracket.
         self.peek()?;
         self.next += 1;
-        self.scope = Scope::Member;
+        self.scope = Scope::Array;
+        Ok(())
+    }
+
+    /// Reads the elements of the array that begins at `start`, and warns about the other members of the object.
+    pub fn start_at_member(&mut self, name: &str, start: Position, other_names: &[String]) -> io::Result<()> {
+        self.start_at_array(start)?;
         if !other_names.is_empty() {
             let message = format!(
                 "the rows are the list in {}; what stands beside it is not read: {}",
@@ -114,7 +120,7 @@ impl JsonValues {
         loop {
             match self.peek()? {
                 None => return Ok(false),
-                Some(b']') if self.scope == Scope::Member => {
+                Some(b']') if self.scope == Scope::Array => {
                     self.scope = Scope::End;
                     return Ok(false);
                 }

@@ -33,8 +33,12 @@ pub(super) fn open_objects(
         Format::Json => {
             let position = find_rows(content.lines()?)?;
             let mut values = json_values::JsonValues::new(content.lines()?, max_bytes, limits.max_bytes);
-            if let RowsPosition::Member { name, start, other_names } = position {
-                values.start_at_member(&name, start, &other_names)?;
+            match position {
+                RowsPosition::Document => {}
+                RowsPosition::Array { start } => values.start_at_array(start)?,
+                RowsPosition::Member { name, start, other_names } => {
+                    values.start_at_member(&name, start, &other_names)?;
+                }
             }
             Box::new(values)
         }

@@ -267,16 +267,19 @@ fn integer(field: &Field) -> Option<i64> {
 }
 
 fn not_readable(error: &ParquetError) -> Diagnostic {
-    match error {
-        ParquetError::NYI(reason) => {
-            let message = format!(
-                "the Parquet file uses what is not supported ({reason}): write it with \
-                 `python -c \"import pandas; pandas.read_parquet('rows.parquet').to_parquet('rows-snappy.parquet', compression='snappy')\"`"
-            );
-            Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
-        }
-        error => damaged(&error.to_string()),
-    }
+    let reason = match error {
+        ParquetError::NYI(reason) => reason.clone(),
+        ParquetError::General(reason) => match reason.rsplit_once("Disabled feature at compile time: ") {
+            Some((_, compression)) => format!("the compression {compression}"),
+            None => return damaged(&error.to_string()),
+        },
+        error => return damaged(&error.to_string()),
+    };
+    let message = format!(
+        "the Parquet file uses what is not supported ({reason}): write it with \
+         `python -c \"import pandas; pandas.read_parquet('rows.parquet').to_parquet('rows-snappy.parquet', compression='snappy')\"`"
+    );
+    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
 }
 
 fn damaged(reason: &str) -> Diagnostic {

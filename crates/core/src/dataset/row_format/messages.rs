@@ -89,7 +89,10 @@ fn parse_message(message: &RawValue, number: usize) -> Result<Message, Diagnosti
         return Err(wrong_type(format!("the `weight` of message {number} has to be 0 or 1")));
     }
     let called = flattened.with_tool_calls().map_err(|reason| wrong_type(format!("message {number}: {reason}")))?;
-    match (called.content(), called.field("tool_calls")) {
+    let is_empty_answer = called.role() == ASSISTANT_ROLE
+        && called.field("tool_calls").is_none()
+        && called.content().is_some_and(|content| content.as_str().is_some_and(|text| text.trim().is_empty()));
+    match (called.content().filter(|_| !is_empty_answer), called.field("tool_calls")) {
         (Some(_), _) => Ok(called),
         (None, Some(_)) => Ok(called.with_field("content", "")),
         (None, None) => {
@@ -106,7 +109,8 @@ fn not_a_message(number: usize, reason: &str) -> Diagnostic {
 /// Fields with the names `role` and `content`, and a role that chat templates have.
 fn with_usual_names(fields: Json, number: usize) -> Result<Json, Diagnostic> {
     let field = |name: &str| fields.get_attr(name).ok().filter(|value| !value.is_undefined());
-    let (role_name, content_name) = if field("role").is_none() { ("from", "value") } else { ("role", "content") };
+    let role_name = if field("role").is_none() { "from" } else { "role" };
+    let content_name = if field("content").is_none() && field("value").is_some() { "value" } else { "content" };
     let Some(role) = field(role_name).as_ref().and_then(Json::as_str).map(str::to_string) else { return Ok(fields) };
     let content = field(content_name);
     let call = match role.as_str() {
@@ -114,7 +118,7 @@ fn with_usual_names(fields: Json, number: usize) -> Result<Json, Diagnostic> {
         _ => None,
     };
     let usual_role = if call.is_some() { ASSISTANT_ROLE } else { usual_role(&role) };
-    if role_name == "role" && role == usual_role && call.is_none() {
+    if (role_name, content_name) == ("role", "content") && role == usual_role && call.is_none() {
         return Ok(fields);
     }
     let names = fields.try_iter().into_iter().flatten();
@@ -135,7 +139,7 @@ fn with_usual_names(fields: Json, number: usize) -> Result<Json, Diagnostic> {
 fn usual_role(role: &str) -> &str {
     match role.to_lowercase().as_str() {
         "human" | "user" | "prompter" => USER_ROLE,
-        "gpt" | "assistant" | "bot" | "ai" | "model" | "chatgpt" | "bing" | "bard" => ASSISTANT_ROLE,
+        "gpt" | "assistant" | "bot" | "chatbot" | "ai" | "model" | "chatgpt" | "bing" | "bard" => ASSISTANT_ROLE,
         "system" | "developer" => SYSTEM_ROLE,
         "tool" | "function" | "observation" | "function_response" | "tool_response" => TOOL_ROLE,
         _ => role,
@@ -178,12 +182,20 @@ mod tests {
     fn roles_of_other_datasets_are_renamed() {
         let parsed = parse(
             r#"[{"from": "system", "value": "s"}, {"from": "human", "value": "h"}, {"from": "gpt", "value": "g"},
-                {"role": "developer", "content": "d"}, {"role": "human", "content": "h"}, {"role": "critic", "content": "c"}]"#,
+                {"role": "developer", "content": "d"}, {"role": "human", "content": "h"}, {"role": "critic", "content": "c"},
+                {"role": "Chatbot", "value": "b"}]"#,
         );
         let roles: Vec<_> =
             parsed.unwrap().into_iter().map(|message| (message["role"].clone(), message["content"].clone())).collect();
-        let expected =
-            [("system", "s"), ("user", "h"), ("assistant", "g"), ("system", "d"), ("user", "h"), ("critic", "c")];
+        let expected = [
+            ("system", "s"),
+            ("user", "h"),
+            ("assistant", "g"),
+            ("system", "d"),
+            ("user", "h"),
+            ("critic", "c"),
+            ("assistant", "b"),
+        ];
         assert_eq!(roles, expected.map(|(role, content)| (role.into(), content.into())));
     }
 
@@ -207,6 +219,7 @@ mod tests {
     fn unusable_messages_are_refused_by_number() {
         for (messages, part) in [
             (r#"[{"role": "assistant", "content": null}]"#, "message 1 has no content"),
+            (r#"[{"role": "assistant", "content": " "}]"#, "message 1 has no content"),
             (r#"[{"role": "user", "content": [{"type": "image_url"}]}]"#, "a part of the type \"image_url\""),
             (r#"[{"role": "user", "content": "a", "weight": 0.5}]"#, "`weight` of message 1"),
             (r#"[{"content": "a"}]"#, "message 1 has to be an object"),

@@ -3,6 +3,7 @@
 
 use crate::dataset::diagnostics::Diagnostic;
 use crate::dataset::field_value::{FieldValue, wrong_type};
+use crate::dataset::value_kind::is_relation;
 use serde_json::value::RawValue;
 
 /// Entity in a text: code points from `start` to `end` (exclusive), and their label.
@@ -31,6 +32,15 @@ struct SpanObject {
     label: Option<String>,
     #[serde(default)]
     labels: Option<Vec<String>>,
+    /// Names that other tools have for the label.
+    #[serde(default)]
+    entity: Option<String>,
+    #[serde(default)]
+    entity_group: Option<String>,
+    #[serde(default)]
+    tag: Option<String>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
 }
 
 /// # Errors
@@ -40,7 +50,13 @@ pub(super) fn read_spans(value: &FieldValue<'_>) -> Result<Vec<EntitySpan>, Diag
     let items = structure.as_deref().and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
     let items = items
         .ok_or_else(|| wrong_type(format!("`entities` is {}, and has to be a list of {EXAMPLE}", value.type_name())))?;
-    items.into_iter().zip(1..).map(|(item, number)| read_span(item, number)).collect()
+    let spans = items.into_iter().zip(1..).filter(|(item, _)| !is_written_relation(item));
+    spans.map(|(item, number)| read_span(item, number)).collect()
+}
+
+/// Whether a result of a Label Studio annotation relates two others.
+fn is_written_relation(item: &RawValue) -> bool {
+    item.get().contains("\"from_id\"") && serde_json::from_str(item.get()).is_ok_and(|item| is_relation(&item))
 }
 
 const EXAMPLE: &str = "objects like {\"start\": 0, \"end\": 5, \"label\": \"city\"}";
@@ -55,7 +71,8 @@ fn read_span(item: &RawValue, number: usize) -> Result<EntitySpan, Diagnostic> {
     let object = match serde_json::from_str(item.get()).map_err(unreadable)? {
         WrittenSpan::Object(object) | WrittenSpan::Result { value: object } => object,
     };
-    let SpanObject { start, end, label, labels } = *object;
+    let SpanObject { start, end, label, labels, entity, entity_group, tag, kind } = *object;
+    let label = label.or_else(|| entity.or(entity_group).or(tag).or(kind).filter(|_| labels.is_none()));
     let label = match (label, labels.unwrap_or_default().as_slice()) {
         (Some(label), []) => label,
         (None, [label]) => label.clone(),
@@ -78,6 +95,9 @@ mod tests {
             r#"[0, 4, "city"]"#,
             r#"{"start": 0, "end": 4, "text": "Riga", "labels": ["city"]}"#,
             r#"{"value": {"start": 0, "end": 4, "labels": ["city"]}, "type": "labels"}"#,
+            r#"{"value": {"start": 0, "end": 4, "labels": ["city"]}}, {"from_id": "a", "to_id": "b", "type": "relation"}"#,
+            r#"{"start": 0, "end": 4, "entity": "city", "value": "Riga"}"#,
+            r#"{"start": 0, "end": 4, "type": "city"}"#,
         ] {
             let spans = read_spans(&FieldValue::Cell(format!("[{written}]").into()));
             assert_eq!(spans.unwrap(), std::slice::from_ref(&city), "{written}");

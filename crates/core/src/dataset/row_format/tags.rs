@@ -35,12 +35,19 @@ impl RowFormat for TaggedTokens {
     }
 }
 
+/// Field of Prodigy, which is absent in a row without entities.
+const PRODIGY_SPANS: &str = "spans";
+
 pub(super) struct EntitySpans;
 
 impl RowFormat for EntitySpans {
     fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
-        let fields = Fields::of(record, mapping)?;
-        let (text, entities) = UnusableRow::both(fields.text.as_text("text"), read_spans(fields.target))?;
+        let (text, entities) = if mapping.target_column == PRODIGY_SPANS && !record.contains(PRODIGY_SPANS) {
+            (record.required("text", &mapping.text_column)?.as_text("text")?, Vec::new())
+        } else {
+            let fields = Fields::of(record, mapping)?;
+            UnusableRow::both(fields.text.as_text("text"), read_spans(fields.target))?
+        };
         let TaggedWords { word_spans, tags, warning } = to_bio_tags(&text, entities)?;
         Ok(ValidRow { warning, ..tagged_row(text.into_owned(), word_spans, tags)? })
     }

@@ -66,7 +66,7 @@ fn instructions() {
         3,
         &["`prompt` is read from \"question\""],
     );
-    assert_refused("22-alpaca/null-output.jsonl", json!({}), 1, "a null for \"completion\"");
+    assert_refused("22-alpaca/null-output.jsonl", json!({}), 1, "the field \"completion\" is null");
     assert_refused("22-alpaca/text-only.jsonl", json!({}), 1, "no object has a field \"label\"");
     let system = assert_read(
         "25-preference/system-column.jsonl",

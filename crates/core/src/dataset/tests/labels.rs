@@ -98,6 +98,9 @@ fn exports_of_annotation_tools() {
     let ner =
         assert_read("10-prodigy/ner.jsonl", json!({}), RowSchema::Entities, 36, &["`entities` is read from \"spans\""]);
     assert!(ner.report.left_out.contains_key("answer: reject"), "{:?}", ner.report.left_out);
+    let without =
+        "{\"text\": \"Book Riga\", \"spans\": [{\"start\": 5, \"end\": 9, \"label\": \"CITY\"}]}\n{\"text\": \"a\"}\n";
+    assert_eq!(outcome("jsonl", without, json!({})), (2, vec![], vec![]));
     let binary =
         assert_read("10-prodigy/textcat-binary.jsonl", json!({}), RowSchema::Label, 40, &["\"not COMPLAINT\""]);
     assert_eq!(label_names(&binary), ["COMPLAINT", "not COMPLAINT"]);

@@ -47,7 +47,7 @@ impl Message {
         for part in content.try_iter().into_iter().flatten() {
             let field = |name: &str| part.get_attr(name).unwrap_or_default();
             match (field("type").as_str(), field("text").as_str()) {
-                (Some("text"), Some(text_part)) => text.push_str(text_part),
+                (Some("text") | None, Some(text_part)) => text.push_str(text_part),
                 (kind, _) => return Err(format!("\"{}\"", kind.unwrap_or("unknown"))),
             }
         }

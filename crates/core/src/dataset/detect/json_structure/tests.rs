@@ -35,6 +35,12 @@ fn lines_and_documents_are_told_apart() {
         "{\"version\": 1, \"data\": [{\"text\": \"a\"}], \"x\": null}",
         "{\"anything\": [{\"text\": \"a\"}]}",
         "{\"train\": [{\"text\": \"a\"}]}",
+        "[\n{\"text\": \"a\"},\n{\"text\": \"b\"},\n{\"text\": \"c\"}\n]\n",
+        "{\"text\": \"a\"}{\"text\": \"b\"}",
+        "{\"status\": 1, \"results\": [{\"text\": \"a\"}]}",
+        "[[\"a\", {\"entities\": []}],\n[\"b\", {\"entities\": []}]]",
+        "[\n[\"a\", {\"entities\": []}],\n[\"b\", {\"entities\": []}]\n]",
+        "{\"classes\": [\"X\"], \"annotations\": [[\"a\", {\"entities\": []}]]}",
     ] {
         assert_eq!(detected(text), Ok(Format::Json), "{text}");
     }
@@ -50,6 +56,8 @@ fn documents_without_rows_are_refused_with_their_conversion() {
         ("{\"train\": [{\"text\": \"a\"}], \"test\": [{\"text\": \"b\"}]}", "jq -c '.[\"train\"][]'"),
         ("[[\"a\", \"x\"]]", "DataFrame"),
         ("[\"a\", \"b\"]", "jq -c"),
+        ("[\"a\", \"b\"]\n[\"c\", \"d\"]\n", "{text: .[0], positive: .[1]}"),
+        ("[{\"role\": \"user\"}]\n[{\"role\": \"user\"}]\n", "{messages: .}"),
         ("{'text': 'a'}\n{'text': 'b'}\n", "literal_eval"),
         ("[{'text': 'a'}]", "literal_eval"),
     ] {
@@ -65,5 +73,8 @@ fn position_of_the_rows_is_that_of_their_array() {
     let other_names = vec!["version".to_string(), "n".to_string()];
     let expected = RowsPosition::Member { name: "rows".to_string(), start, other_names };
     assert_eq!(find_rows(content(text).lines().unwrap()).unwrap(), expected);
+    let start = Position { offset: 1, line: 1 };
+    let pairs = content(" [[\"a\", {}]]");
+    assert_eq!(find_rows(pairs.lines().unwrap()).unwrap(), RowsPosition::Array { start });
     assert_eq!(find_rows(content("[{\"rows\": [{}]}]").lines().unwrap()).unwrap(), RowsPosition::Document);
 }
