@@ -22,4 +22,5 @@ for fruit in "red apple" "green pear" "blue plum"; do
 done >"$server_folder/fruit.jsonl"
 "$program" train "$server_folder/fruit.jsonl" --name fruit --epochs 30
 "$python" tests/openai/client.py "$ESPALIER_SERVER" fruit
+"$python" tests/openai/fine_tuning.py "$ESPALIER_SERVER"
 stop_server

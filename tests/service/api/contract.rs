@@ -43,6 +43,7 @@ fn job_has_every_documented_field() {
         "hyperparameters",
         "id",
         "labels",
+        "metadata",
         "method",
         "metrics",
         "name",

@@ -1,7 +1,7 @@
 //! Tests of requests that web pages of other origins make: DNS rebinding and cross-site request forgery.
 
 use crate::api::error_cases::server_state;
-use crate::api::request::{Request, bytes, delete, form, get};
+use crate::api::request::{Request, bytes, delete, form, get, request_without_body};
 use crate::api::server_process::{ServerConfig, ServerProcess, small_job};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -123,4 +123,37 @@ fn request_with_a_key_may_come_from_any_origin() {
         let status = cross_site(request).with_header("authorization", &format!("Bearer {KEY}")).send(&app).status;
         assert!([200, 201, 202, 404].contains(&status), "{status}");
     }
+}
+
+#[test]
+fn pages_of_listed_origins_may_call_the_server() {
+    let preflight = |app: &ServerProcess, origin: &str| {
+        let request = request_without_body("OPTIONS", "/predict");
+        request
+            .with_header("origin", origin)
+            .with_header("access-control-request-method", "POST")
+            .with_header("access-control-request-headers", "authorization,content-type")
+            .send(app)
+    };
+    let listed = "https://app.example.com";
+    for arguments in [&["--cors-origins", listed, "--api-keys", KEY][..], &["--cors-origins", listed]] {
+        let app = ServerConfig::new().with_arguments(arguments).start();
+        let answer = preflight(&app, listed);
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(listed)));
+        assert_eq!(answer.header("access-control-allow-headers"), Some("authorization,content-type"));
+        assert_eq!(preflight(&app, "https://evil.example").header("access-control-allow-origin"), None);
+        // Errors have the header too, so that the page can read them.
+        let wrong = bytes("/predict", "application/json", "{").with_header("origin", listed);
+        let wrong = wrong.with_header("authorization", &format!("Bearer {KEY}")).send(&app);
+        assert_eq!(
+            (wrong.status, wrong.header("access-control-allow-origin")),
+            (400, Some(listed)),
+            "{}",
+            wrong.text()
+        );
+        let exposed = wrong.header("access-control-expose-headers").unwrap_or_default();
+        assert!(exposed.contains("x-request-id"), "{exposed}");
+    }
+    let app = ServerConfig::new().start();
+    assert_eq!(preflight(&app, listed).header("access-control-allow-origin"), None);
 }

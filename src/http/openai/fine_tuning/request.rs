@@ -137,6 +137,13 @@ impl FineTuningRequest {
         }
         let (method, hyperparameters) = self.method_and_hyperparameters()?;
         let reference = resolve_model(state, &self.model).map_err(|_| missing_model(&self.model))?;
+        if let Some(reference) = &reference {
+            let adapter = state.store.resolve_adapter(owner, reference).await;
+            adapter.map_err(|error| match error {
+                Error::NotFound(_) => missing_model(&self.model),
+                other => other,
+            })?;
+        }
         let dataset_id = parse_file(&self.training_file, "training_file")?;
         let dataset =
             state.store.dataset(owner, dataset_id).await.map_err(|error| name_file(error, "training_file"))?;

@@ -105,6 +105,7 @@ fn file_errors() -> Vec<Sample> {
             "rows.jsonl",
             "{\"text\": \"a\", \"labels\": [1, 0, 0]}\n{\"text\": \"b\", \"labels\": [1, 1, 0]}\n",
         ),
+        sample("label_separator", "rows.csv", fixture("06-multi-label-forms/icd-codes.csv")),
         sample("labels_like_lists", "rows.csv", fixture("06-multi-label-forms/comma-in-label.csv")),
         sample("labels_like_numbers", "rows.jsonl", fixture("17-sts/hf-label.jsonl")),
         sample("missing_column", "rows.csv", "review,stars\nIt works.,5\nIt broke.,1\nIt is fine.,5\nIt rusts.,1\n"),
