@@ -13,10 +13,10 @@ use axum::RequestExt;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use espalier_core::dataset::{
-    Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, Split, TextEncoding,
+    Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, TextEncoding,
 };
 use espalier_core::error::{Error, Result};
-use espalier_core::task;
+use espalier_core::task::{self, Split};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;

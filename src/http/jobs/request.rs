@@ -11,9 +11,10 @@ use crate::http::upload::{self, Binary, Upload};
 use crate::store::{Metadata, Reference};
 use axum::extract::{FromRequest, Request};
 use espalier_core::dataset::{
-    Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, Split, TextEncoding,
+    Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, TextEncoding,
 };
 use espalier_core::error::{Error, FieldError, Problem, Result, json_pointer};
+use espalier_core::task::Split;
 use espalier_core::training::warm_start::SourceAdapter;
 use espalier_core::training::{Hyperparameters, Method, Plan, Samples, Validation};
 use espalier_core::{artifact, task};

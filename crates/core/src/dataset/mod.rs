@@ -52,7 +52,7 @@ pub use format::{Format, Quoting, Separator};
 pub use infer_schema::infer_schema;
 pub use labels::{check_validation_labels, unique_labels};
 pub use number_format::Decimal;
-pub use options::{Limits, OnBadRows, Options, RequestedFormat, Split};
+pub use options::{Limits, OnBadRows, Options, RequestedFormat};
 pub use report::{LabelCount, Report, ValidatedDataset};
 pub use shared_examples::InputKeys;
 pub use text_encoding::TextEncoding;

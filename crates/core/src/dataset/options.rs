@@ -3,6 +3,7 @@
 use super::format::{Format, Quoting, Separator};
 use super::number_format::Decimal;
 use super::text_encoding::TextEncoding;
+use crate::task::Split;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -41,15 +42,6 @@ pub struct Options {
     pub split: Option<Split>,
 }
 
-/// Part of a dataset whose rows say which part they belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Split {
-    Train,
-    Validation,
-    Test,
-}
-
 /// What a request says about the format of a file. What it leaves out is found in the content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestedFormat {
@@ -66,43 +58,6 @@ pub enum OnBadRows {
     #[default]
     Refuse,
     Skip,
-}
-
-impl Split {
-    /// Reason for which a report leaves out the rows of this split.
-    pub fn left_out_reason(self) -> String {
-        format!("split: {}", self.name())
-    }
-
-    /// Words that mean the split in files, in lower case.
-    pub(super) const WORDS: [(&'static str, Self); 13] = [
-        ("train", Self::Train),
-        ("training", Self::Train),
-        ("trn", Self::Train),
-        ("validation", Self::Validation),
-        ("valid", Self::Validation),
-        ("validate", Self::Validation),
-        ("val", Self::Validation),
-        ("dev", Self::Validation),
-        ("development", Self::Validation),
-        ("eval", Self::Validation),
-        ("test", Self::Test),
-        ("testing", Self::Test),
-        ("tst", Self::Test),
-    ];
-
-    pub(super) fn from_word(word: &str) -> Option<Self> {
-        let word = word.trim().to_lowercase();
-        Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, split)| *split)
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Validation => "validation",
-            Self::Test => "test",
-        }
-    }
 }
 
 /// Largest dataset that the server accepts; every limit is a setting of the server.

@@ -2,11 +2,11 @@
 
 use super::diagnostics::{self, Diagnostic, quote};
 use super::field_value::FieldValue;
-use super::options::Split;
 use super::preview::{ColumnSample, Preview};
 use super::record::Record;
 use super::row::UnusableRow;
 use crate::task::RowSchema;
+use crate::task::Split;
 
 /// Columns that decide whether a row is read.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use super::diagnostics::{self, Diagnostic};
 use super::duplicates::DuplicateIndex;
 use super::label_checks;
 use super::labels::LabelTable;
-use super::options::{Limits, Options, Split};
+use super::options::{Limits, Options};
 use super::report::{Report, ValidatedDataset};
 use super::row::{ParsedRow, UnusableRow, ValidRow};
 use super::row_format::{FileStats, row_format};
@@ -15,7 +15,7 @@ use super::truncation::Truncation;
 use super::unknown_tokens::UnknownTokens;
 use super::value_stats::ValueStats;
 use crate::error::{Error, Result};
-use crate::task::{Example, RowSchema, label_weights};
+use crate::task::{Example, RowSchema, Split, label_weights};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 

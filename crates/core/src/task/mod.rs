@@ -25,6 +25,7 @@ pub mod row_schema;
 pub mod row_targets;
 mod scale;
 pub mod sequence_classification;
+mod split;
 pub mod text_key;
 mod threshold_smoothing;
 pub mod token_classification;
@@ -38,6 +39,7 @@ pub use interface::{InputProblem, PostprocessContext, Task, TaskDefaults, Untrai
 pub use output_head::{HeadKind, HeadRows, HeadSpec, HeadType, OutputHead, RowSelection, l2_normalize};
 pub use row_schema::RowSchema;
 pub use scale::Scale;
+pub use split::Split;
 pub use token_classification::tag_scheme;
 
 use crate::model::{ClassificationHeadSpec, Pooling};

@@ -6,10 +6,9 @@ use super::hyperparameters::{DefaultsContext, Hyperparameters, ResolvedHyperpara
 use super::samples::Samples;
 use super::warm_start::{FromAdapter, HeadReuse, SourceAdapter};
 use crate::adapter::{TensorSet, TrainingDefaults};
-use crate::dataset::Split;
 use crate::error::{Error, FieldError, Problem, Result};
 use crate::model::{BaseModel, Pooling};
-use crate::task::{TaskDefaults, label_weights};
+use crate::task::{Split, TaskDefaults, label_weights};
 use crate::{adapter, task};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -3,7 +3,7 @@
 use super::events::{metrics_of, read_all};
 use crate::http::state::AppState;
 use crate::store::{EventKind, Status};
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ const COLUMNS: [&str; 4] = ["train_loss", "train_mean_token_accuracy", "valid_lo
 const HEADER: [&str; 5] = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"];
 
 pub struct Results {
-    pub csv: Vec<u8>,
+    pub csv: String,
     /// Seconds since 1970.
     pub created_at: i64,
 }
@@ -33,17 +33,17 @@ pub async fn read(state: &AppState, owner: &str, job: Uuid) -> Result<Results> {
         }
     }
     let created_at = job.finished_at.unwrap_or(job.created_at).timestamp();
-    Ok(Results { csv: to_csv(&rows).context("writing a job's results")?, created_at })
+    Ok(Results { csv: to_csv(&rows), created_at })
 }
 
-fn to_csv(rows: &BTreeMap<u64, Map<String, Value>>) -> csv::Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(HEADER)?;
+/// All fields are numbers or empty, so that none needs quotes.
+fn to_csv(rows: &BTreeMap<u64, Map<String, Value>>) -> String {
+    let mut csv = format!("{}\n", HEADER.join(","));
     for (step, metrics) in rows {
         let values = COLUMNS.map(|name| metrics.get(name).map(Value::to_string).unwrap_or_default());
-        writer.write_record(std::iter::once(step.to_string()).chain(values))?;
+        csv.push_str(&format!("{step},{}\n", values.join(",")));
     }
-    writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+    csv
 }
 
 #[cfg(test)]
@@ -58,9 +58,8 @@ mod tests {
             (1, metrics(json!({"train_loss": 0.5}))),
             (2, metrics(json!({"train_loss": 0.25, "valid_loss": 1, "valid_mean_token_accuracy": 0.75}))),
         ]);
-        let csv = String::from_utf8(to_csv(&rows).unwrap()).unwrap();
         assert_eq!(
-            csv,
+            to_csv(&rows),
             "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,0.5,,,\n2,0.25,,1,0.75\n"
         );
     }

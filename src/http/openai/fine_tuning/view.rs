@@ -5,7 +5,6 @@ use crate::http::jobs::none_if_not_found;
 use crate::http::openai::ids::IdKind;
 use crate::http::state::AppState;
 use crate::store::{Job, Metadata, Reference, ResolvedAdapter, Status};
-use chrono::{Duration, Utc};
 use espalier_core::error::Result;
 use espalier_core::task;
 use espalier_core::training::{Plan, Validation};
@@ -85,9 +84,10 @@ impl FineTuningJob {
         let tokens = dataset.map(|dataset| dataset.report.lengths.tokens);
         let trained_tokens = epochs.zip(tokens).map(|(epochs, tokens)| (epochs * tokens as f64).round() as u64);
         let eta = job.progress.as_ref().filter(|_| job.status == Status::Running).map(|progress| progress.eta_seconds);
-        let estimated_finish = eta.filter(|seconds| seconds.is_finite()).and_then(|seconds| {
-            Utc::now().checked_add_signed(Duration::try_seconds(seconds as i64)?).map(|time| time.timestamp())
-        });
+        let estimated_finish = match eta.filter(|seconds| seconds.is_finite()) {
+            Some(seconds) => Some(state.store.now().await?.timestamp().saturating_add(seconds as i64)),
+            None => None,
+        };
         let hyperparameters = hyperparameters(&job.spec);
         let error = job.error.filter(|_| job.status == Status::Failed);
         let validation_file = match job.spec.validation() {
