@@ -5,7 +5,7 @@
 //! DATABASE_URL names a database without tables: sqlite://FILE or postgres://…. One job is added through the store, and its row is
 //! copied JOBS times (200,000): 1 % of the copies are queued, the others finished, most of them with success.
 
-use espalier::store::{self, DEFAULT_OWNER, NewDataset, NewJob, PageRequest, Status, Store, WorkerId};
+use espalier::store::{self, DEFAULT_OWNER, Metadata, NewDataset, NewJob, PageRequest, Status, Store, WorkerId};
 use espalier_core::dataset::{Format, Options, Report};
 use espalier_core::training::hyperparameters::DefaultsContext;
 use espalier_core::training::{Hyperparameters, Plan, Spec, Validation};
@@ -80,7 +80,16 @@ async fn add_template(store: &dyn Store) -> Outcome<()> {
     let dataset_id = store.add_dataset(dataset).await?.id;
     let spec: Plan = template_spec().into();
     let (id, owner) = (Uuid::now_v7(), DEFAULT_OWNER.to_string());
-    let job = NewJob { id, owner, name: None, dataset_id, validation_dataset_id: None, options, spec };
+    let job = NewJob {
+        id,
+        owner,
+        name: None,
+        dataset_id,
+        validation_dataset_id: None,
+        options,
+        spec,
+        metadata: Metadata::new(),
+    };
     store.add_job(job, 1000).await?;
     Ok(())
 }
