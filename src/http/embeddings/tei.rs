@@ -108,7 +108,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 #[utoipa::path(
     post, path = "/embed", operation_id = "tei_embed", tag = "embeddings", params(PredictQuery), request_body = EmbedBody,
     responses(
-        (status = 200, description = "One embedding per text.", body = Vec<Vec<f32>>),
+        (status = 200, description = "One embedding per text.", body = Vec<Vec<f32>>, example = json!([[0.6, 0.8]])),
         BadRequest, NotFound, Conflict, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
@@ -137,7 +137,7 @@ async fn embed_texts(
 #[utoipa::path(
     post, path = "/rerank", operation_id = "tei_rerank", tag = "embeddings", params(PredictQuery), request_body = TeiRerankBody,
     responses(
-        (status = 200, description = "Positions with their scores.", body = Vec<TeiRank>),
+        (status = 200, description = "Positions with their scores.", body = Vec<TeiRank>, example = json!([{"index": 0, "score": 0.71}])),
         BadRequest, NotFound, Conflict, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
@@ -175,7 +175,7 @@ async fn rerank_texts(
 #[utoipa::path(
     post, path = "/similarity", operation_id = "tei_similarity", tag = "embeddings", params(PredictQuery), request_body = SimilarityBody,
     responses(
-        (status = 200, description = "One similarity per sentence.", body = Vec<f32>),
+        (status = 200, description = "One similarity per sentence.", body = Vec<f32>, example = json!([0.71])),
         BadRequest, NotFound, Conflict, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
@@ -203,7 +203,8 @@ async fn compare_sentences(
 /// The base model and the limits of requests, in the fields of Text Embeddings Inference.
 #[utoipa::path(
     get, path = "/info", operation_id = "tei_info", tag = "embeddings",
-    responses((status = 200, description = "The base model and the limits.", body = Object)),
+    responses((status = 200, description = "The base model and the limits.", body = Object,
+        example = json!({"model_id": "all-MiniLM-L6-v2", "model_dtype": "float32", "max_input_length": 128, "max_client_batch_size": 1024}))),
 )]
 async fn get_info(state: AppState) -> axum::Json<Value> {
     let info = state.base.info();

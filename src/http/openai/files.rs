@@ -73,10 +73,12 @@ pub struct FilesQuery {
     /// Id of the last file of the previous page.
     pub after: Option<String>,
     /// Only `desc` (newest first) is supported.
+    #[param(inline)]
     pub order: Option<Order>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"id": "file-01938f3e4b2d7a108c110a9b8c7d6e5f", "object": "file", "deleted": true}))]
 pub struct DeletedFile {
     pub id: String,
     /// `file`
@@ -152,7 +154,8 @@ fn check_purpose(form: &multipart::TextForm) -> Result<()> {
 /// Datasets, newest first. The result files of jobs are not listed; a job names its own.
 #[utoipa::path(
     get, path = "/v1/files", operation_id = "list_files", tag = "openai", params(FilesQuery),
-    responses((status = 200, description = "Page of files.", body = OpenAiList<FileObject>), BadRequest, ServiceUnavailable),
+    responses((status = 200, description = "Page of files.", body = OpenAiList<FileObject>,
+        example = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false})), BadRequest, ServiceUnavailable),
 )]
 async fn list_files(
     state: AppState,

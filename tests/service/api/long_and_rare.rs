@@ -128,6 +128,8 @@ fn rows_that_the_file_marks_for_validation_validate_its_job() {
     assert_eq!(validate(&app, &fraction)["spec"]["validation"], json!({"fraction": 0.2}));
     let mut test = job;
     test["validation"] = json!({"split": "test"});
+    assert_eq!(validate(&app, &test)["spec"]["validation"], json!({"split": "test"}));
+    test["examples"].as_array_mut().unwrap().retain(|row| row["split"] != "test");
     let refused = app.post("/jobs?validate_only=true", &test);
     let detail = refused.json()["detail"].to_string();
     assert_eq!(refused.status, 422, "{detail}");

@@ -87,7 +87,8 @@ async fn create_fine_tuning_job(
 /// All training jobs, newest first.
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs", operation_id = "list_fine_tuning_jobs", tag = "openai", params(JobsQuery),
-    responses((status = 200, description = "Page of jobs.", body = OpenAiList<FineTuningJob>), BadRequest, ServiceUnavailable),
+    responses((status = 200, description = "Page of jobs.", body = OpenAiList<FineTuningJob>,
+        example = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false})), BadRequest, ServiceUnavailable),
 )]
 async fn list_fine_tuning_jobs(
     state: AppState,
@@ -184,7 +185,8 @@ async fn resume_fine_tuning_job(
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{id}/events", operation_id = "list_fine_tuning_events", tag = "openai",
     params(("id" = String, Path, description = "Id of the job."), PageQuery),
-    responses((status = 200, description = "Page of events.", body = OpenAiList<JobEvent>), BadRequest, NotFound, ServiceUnavailable),
+    responses((status = 200, description = "Page of events.", body = OpenAiList<JobEvent>,
+        example = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false})), BadRequest, NotFound, ServiceUnavailable),
 )]
 async fn list_fine_tuning_events(
     state: AppState,
@@ -204,7 +206,8 @@ async fn list_fine_tuning_events(
 #[utoipa::path(
     get, path = "/v1/fine_tuning/jobs/{id}/checkpoints", operation_id = "list_fine_tuning_checkpoints", tag = "openai",
     params(("id" = String, Path, description = "Id of the job."), PageQuery),
-    responses((status = 200, description = "Page of checkpoints.", body = OpenAiList<Checkpoint>), BadRequest, NotFound, ServiceUnavailable),
+    responses((status = 200, description = "Page of checkpoints.", body = OpenAiList<Checkpoint>,
+        example = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false})), BadRequest, NotFound, ServiceUnavailable),
 )]
 async fn list_fine_tuning_checkpoints(
     state: AppState,
