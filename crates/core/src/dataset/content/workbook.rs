@@ -10,6 +10,8 @@ use std::thread;
 /// Last row and column that Excel has.
 const MAX_ROWS: u32 = 1 << 20;
 const MAX_COLUMNS: u32 = 1 << 14;
+/// Sheets that are looked at. Sheets may share one part of the file, so their number bounds the time.
+const MAX_SHEETS: usize = 256;
 
 /// Converts a workbook into `target`. Returns warnings with their rows.
 ///
@@ -43,6 +45,9 @@ fn convert(file: &File, target: &File, max_bytes: u64) -> io::Result<Result<Vec<
     };
     let sheets = workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
     let sheets: Vec<String> = sheets.map(|sheet| sheet.name.clone()).collect();
+    if sheets.len() > MAX_SHEETS {
+        return Ok(Err(too_many_sheets(sheets.len())));
+    }
     let mut table: Option<(String, Table<'_>)> = None;
     let mut other_sheets = Vec::new();
     for name in sheets {
@@ -118,12 +123,20 @@ struct Table<'a> {
     /// Columns of the header.
     header_columns: u32,
     first_error: Option<(u64, String)>,
+    max_bytes: usize,
 }
 
 impl<'a> Table<'a> {
     fn new(target: &'a File, max_bytes: u64) -> Self {
-        let writer = LimitedWriter::new(target, max_bytes);
-        Self { writer, record: Vec::new(), row: 0, column: 0, header_columns: 0, first_error: None }
+        Self {
+            writer: LimitedWriter::new(target, max_bytes),
+            record: Vec::new(),
+            row: 0,
+            column: 0,
+            header_columns: 0,
+            first_error: None,
+            max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
+        }
     }
 
     /// Writes the cells of a sheet and returns their number.
@@ -163,6 +176,10 @@ impl<'a> Table<'a> {
             self.end_cell();
         }
         let text = cell_text(cell.get_value());
+        // Many cells may share one string, so a row is not bounded by the file.
+        if self.record.len() + text.len() > self.max_bytes {
+            return Ok(Err(super::too_many_bytes(self.max_bytes as u64)));
+        }
         if let DataRef::Error(error) = cell.get_value() {
             self.first_error.get_or_insert((u64::from(row) + 1, error.to_string()));
         }
@@ -242,6 +259,14 @@ fn not_readable(error: &XlsxError) -> Diagnostic {
         }
         error => damaged(&error.to_string()),
     }
+}
+
+fn too_many_sheets(count: usize) -> Diagnostic {
+    let message = format!(
+        "the workbook has {count} sheets, and at most {MAX_SHEETS} are looked at: save the sheet with the rows as a workbook of its \
+         own, or as CSV UTF-8"
+    );
+    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
 }
 
 fn damaged(reason: &str) -> Diagnostic {

@@ -2,12 +2,14 @@
 
 use super::class_labels::ClassLabels;
 use super::object_source::{ObjectSource, SourceObject};
+use super::parquet_levels::LongList;
+use super::parquet_pages::CheckedFile;
 use super::parquet_schema::check_schema_depth;
 use crate::dataset::diagnostics::{self, Diagnostic};
 use crate::dataset::options::Limits;
 use crate::dataset::row::record_too_long;
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use std::borrow::Cow;
@@ -20,8 +22,9 @@ use std::thread;
 /// Text of the rows in one message, and messages that are decoded ahead of the reader.
 const BATCH_BYTES: usize = 1 << 18;
 const BATCHES_AHEAD: usize = 2;
-/// Values that are decoded at once per column.
-const DECODED_VALUES: usize = 64;
+/// Rows that are decoded at once per column; fewer where they have lists.
+const DECODED_ROWS: usize = 64;
+const DECODED_LISTS: usize = 8;
 
 pub(super) struct ParquetRows {
     /// One for every batch that the decoder may send, so that few batches wait.
@@ -127,13 +130,14 @@ impl ObjectSource for ParquetRows {
 fn send_rows(file: File, limits: &Limits, output: &Output) -> Result<(), Stop> {
     let file_error = |error: io::Error| Stop::Failed(damaged(&error.to_string()));
     check_schema_depth(&file).map_err(file_error)?.map_err(|reason| Stop::Failed(damaged(reason)))?;
-    let reader = SerializedFileReader::new(file).map_err(|error| Stop::Failed(not_readable(&error)))?;
+    let reader = CheckedFile::open(file, limits).map_err(|error| Stop::Failed(not_readable(&error)))?;
     let metadata = reader.metadata().file_metadata();
     let labels = ClassLabels::from_metadata(metadata.key_value_metadata().map_or(&[], Vec::as_slice));
     output.messages.send(Message::Opened(labels.warnings())).map_err(|_| Stop::NotRead)?;
     let mut rows = Vec::new();
     let (mut batch_bytes, mut total_bytes) = (0, 0);
-    for row in RowIter::from_file_into(Box::new(reader)).with_batch_size(DECODED_VALUES) {
+    let batch_rows = if reader.has_lists() { DECODED_LISTS } else { DECODED_ROWS };
+    for row in RowIter::from_file_into(Box::new(reader)).with_batch_size(batch_rows) {
         let text = row_text(&row.map_err(|error| Stop::Failed(not_readable(&error)))?, &labels);
         batch_bytes += text.len();
         total_bytes += text.len() as u64;
@@ -274,6 +278,9 @@ fn not_readable(error: &ParquetError) -> Diagnostic {
                  `python -c \"import pandas; pandas.read_parquet('rows.parquet').to_parquet('rows-snappy.parquet', compression='snappy')\"`"
             );
             Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
+        }
+        ParquetError::External(reason) if reason.is::<LongList>() => {
+            Diagnostic::new(diagnostics::RECORD_TOO_LONG, reason.to_string())
         }
         error => damaged(&error.to_string()),
     }
