@@ -26,7 +26,7 @@ TMPDIR=$(mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tm
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 # Freed memory is not kept for long, so that the peak is that of the program.
-export ASAN_OPTIONS=quarantine_size_mb=16:detect_odr_violation=0
+export ASAN_OPTIONS=quarantine_size_mb=16:malloc_context_size=4:detect_odr_violation=0
 
 target() {
     "$build/$host/release/$1" "${@:2}"
@@ -55,7 +55,7 @@ fuzz() {
     mkdir -p "$found/$name" "fuzz/artifacts/$name"
     local dictionary=fuzz/dictionaries/fields.dict
     [ "$name" = xlsx ] && dictionary=fuzz/dictionaries/workbook.dict
-    target "$name" -max_total_time="$seconds" -timeout=1 -rss_limit_mb=1024 -max_len="$max_bytes" -detect_leaks=0 \
+    target "$name" -max_total_time="$seconds" -timeout=1 -rss_limit_mb=1024 -max_len="$max_bytes" -detect_leaks=0 -entropic=0 \
         -dict="$dictionary" -artifact_prefix="fuzz/artifacts/$name/" -print_final_stats=1 \
         "$found/$name" "fuzz/corpus/$name" >"$log" 2>&1 || code=$?
     stat() {

@@ -14,11 +14,19 @@ const PARTS: [&str; 6] = [
     "xl/worksheets/sheet2.xml",
 ];
 
+/// Part that names the workbook's part.
+const PACKAGE: (&str, &[u8]) = (
+    "_rels/.rels",
+    b"<Relationships><Relationship Id=\"rId1\" Target=\"xl/workbook.xml\" \
+      Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument\"/></Relationships>",
+);
+
 pub fn pack(input: &[u8]) -> Option<Vec<u8>> {
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, part) in PARTS.iter().zip(input.split(|byte| *byte == 0)) {
-        writer.start_file(*name, options).ok()?;
+    let parts = PARTS.into_iter().zip(input.split(|byte| *byte == 0));
+    for (name, part) in std::iter::once(PACKAGE).chain(parts) {
+        writer.start_file(name, options).ok()?;
         writer.write_all(part).ok()?;
     }
     Some(writer.finish().ok()?.into_inner())

@@ -10,8 +10,10 @@ use std::thread;
 /// Last row and column that Excel has.
 const MAX_ROWS: u32 = 1 << 20;
 const MAX_COLUMNS: u32 = 1 << 14;
-/// Sheets that are looked at. Sheets may share one part of the file, so their number bounds the time.
+/// Sheets that are looked at, and their bytes if each had those of the largest part, as a multiple of a file's: sheets may share a
+/// part.
 const MAX_SHEETS: usize = 256;
+const MAX_SHEET_READS: u64 = 8;
 
 /// Converts a workbook into `target`. Returns warnings with their rows.
 ///
@@ -34,9 +36,10 @@ pub(super) fn write_first_sheet(
 }
 
 fn convert(file: &File, target: &File, max_bytes: u64) -> io::Result<Result<Vec<(u64, Diagnostic)>, Diagnostic>> {
-    if let Err(diagnostic) = check_unpacked_size(file, max_bytes)? {
-        return Ok(Err(diagnostic));
-    }
+    let largest_part = match check_unpacked_size(file, max_bytes)? {
+        Ok(largest_part) => largest_part,
+        Err(diagnostic) => return Ok(Err(diagnostic)),
+    };
     let mut reader = BufReader::new(file.try_clone()?);
     reader.rewind()?;
     let mut workbook = match Xlsx::new(reader) {
@@ -45,7 +48,8 @@ fn convert(file: &File, target: &File, max_bytes: u64) -> io::Result<Result<Vec<
     };
     let sheets = workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
     let sheets: Vec<String> = sheets.map(|sheet| sheet.name.clone()).collect();
-    if sheets.len() > MAX_SHEETS {
+    let sheet_bytes = largest_part.saturating_mul(sheets.len() as u64);
+    if sheets.len() > MAX_SHEETS || sheet_bytes > max_bytes.saturating_mul(MAX_SHEET_READS) {
         return Ok(Err(too_many_sheets(sheets.len())));
     }
     let mut table: Option<(String, Table<'_>)> = None;
@@ -84,22 +88,25 @@ fn convert(file: &File, target: &File, max_bytes: u64) -> io::Result<Result<Vec<
 
 type Workbook = Xlsx<BufReader<File>>;
 
-/// Unpacks the workbook's parts once without keeping them, because their declared sizes may be wrong.
-fn check_unpacked_size(file: &File, max_bytes: u64) -> io::Result<Result<(), Diagnostic>> {
+/// Unpacks the workbook's parts once without keeping them, because their declared sizes may be wrong. Returns the bytes of the largest.
+fn check_unpacked_size(file: &File, max_bytes: u64) -> io::Result<Result<u64, Diagnostic>> {
     let mut archive = match unpack::open_archive(file)? {
         Ok(archive) => archive,
         Err(diagnostic) => return Ok(Err(diagnostic)),
     };
-    let mut remaining = max_bytes;
+    let (mut remaining, mut largest) = (max_bytes, 0);
     for index in 0..archive.len() {
         let Ok(entry) = archive.by_index(index) else { return Ok(Err(damaged("a part of it cannot be unpacked"))) };
         match io::copy(&mut entry.take(remaining + 1), &mut io::sink()) {
-            Ok(bytes) if bytes <= remaining => remaining -= bytes,
+            Ok(bytes) if bytes <= remaining => {
+                remaining -= bytes;
+                largest = largest.max(bytes);
+            }
             Ok(_) => return Ok(Err(super::too_many_bytes(max_bytes))),
             Err(error) => return Ok(Err(damaged(&error.to_string()))),
         }
     }
-    Ok(Ok(()))
+    Ok(Ok(largest))
 }
 
 fn has_cells(workbook: &mut Workbook, sheet: &str) -> Result<bool, XlsxError> {
@@ -263,8 +270,8 @@ fn not_readable(error: &XlsxError) -> Diagnostic {
 
 fn too_many_sheets(count: usize) -> Diagnostic {
     let message = format!(
-        "the workbook has {count} sheets, and at most {MAX_SHEETS} are looked at: save the sheet with the rows as a workbook of its \
-         own, or as CSV UTF-8"
+        "the workbook has {count} sheets, and at most {MAX_SHEETS} are looked at, fewer where they are large: save the sheet with the \
+         rows as a workbook of its own, or as CSV UTF-8"
     );
     Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
 }

@@ -12,6 +12,7 @@ mod parquet_page_headers;
 mod parquet_pages;
 mod parquet_rows;
 mod parquet_schema;
+mod parquet_text;
 mod text_lines;
 mod thrift_reader;
 

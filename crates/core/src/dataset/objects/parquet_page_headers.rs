@@ -9,7 +9,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 /// Largest page; usual writers begin another one after 1 MiB.
-const MAX_PAGE_BYTES: i64 = 128 << 20;
+const MAX_PAGE_BYTES: u64 = 128 << 20;
+/// Most bytes that a value of one byte in the text of its row has in a page.
+const MAX_VALUE_BYTES: u64 = 8;
 /// Values of a page, and of a dictionary.
 const MAX_VALUES: i64 = 1 << 24;
 const MAX_DICTIONARY_VALUES: i64 = 1 << 22;
@@ -83,7 +85,8 @@ struct PageSizes {
 }
 
 /// Checks the headers of a column chunk.
-pub(super) fn check_page_headers(file: &File, chunk: &ColumnChunkMetaData) -> Result<()> {
+pub(super) fn check_page_headers(file: &File, chunk: &ColumnChunkMetaData, max_text_bytes: u64) -> Result<()> {
+    let max_page_bytes = MAX_PAGE_BYTES.min(max_text_bytes.saturating_mul(MAX_VALUE_BYTES)) as i64;
     let damaged = |reason: &str| ParquetError::General(reason.to_string());
     let (mut offset, length) = chunk.byte_range();
     let end = offset.checked_add(length).ok_or_else(|| damaged("a column has no end"))?;
@@ -93,8 +96,8 @@ pub(super) fn check_page_headers(file: &File, chunk: &ColumnChunkMetaData) -> Re
         if compressed_bytes < 0 || uncompressed_bytes < 0 || dictionary_values < 0 || values < 0 {
             return Err(damaged("a page has a negative size"));
         }
-        if uncompressed_bytes > MAX_PAGE_BYTES || compressed_bytes > MAX_PAGE_BYTES {
-            return Err(ParquetError::NYI(format!("pages of more than {MAX_PAGE_BYTES} bytes")));
+        if uncompressed_bytes > max_page_bytes || compressed_bytes > max_page_bytes {
+            return Err(ParquetError::NYI(format!("pages of more than {max_page_bytes} bytes")));
         }
         if dictionary_values > uncompressed_bytes / MIN_VALUE_BYTES {
             return Err(damaged("a dictionary declares more values than it has bytes for"));
@@ -181,12 +184,16 @@ mod tests {
     }
 
     fn check(bytes: &[u8]) -> Result<()> {
+        check_within(bytes, 1 << 40)
+    }
+
+    fn check_within(bytes: &[u8], max_text_bytes: u64) -> Result<()> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let schema = parse_message_type("message rows { required binary text; }").unwrap();
         let column = SchemaDescriptor::new(Arc::new(schema)).column(0);
         let chunk = ColumnChunkMetaData::builder(column).set_total_compressed_size(bytes.len() as i64).build().unwrap();
-        check_page_headers(&file, &chunk)
+        check_page_headers(&file, &chunk, max_text_bytes)
     }
 
     #[test]
@@ -204,6 +211,12 @@ mod tests {
             let error = check(&page).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn page_is_no_longer_than_the_text_of_its_values_allows() {
+        assert!(check_within(&page(0, 800, 5, 10), 100).is_ok());
+        assert!(check_within(&page(0, 801, 5, 10), 100).unwrap_err().to_string().contains("800 bytes"));
     }
 
     #[test]

@@ -20,13 +20,13 @@ const MIN_VALUE_TEXT: u64 = 2;
 pub(super) struct CheckedFile {
     reader: SerializedFileReader<File>,
     file: File,
-    max_record_bytes: u64,
+    limits: Limits,
 }
 
 impl CheckedFile {
     pub fn open(file: File, limits: &Limits) -> Result<Self> {
         let reader = SerializedFileReader::new(file.try_clone()?)?;
-        Ok(Self { reader, file, max_record_bytes: limits.max_record_bytes as u64 })
+        Ok(Self { reader, file, limits: limits.clone() })
     }
 
     /// Whether a column has several values per row.
@@ -47,7 +47,7 @@ impl FileReader for CheckedFile {
 
     fn get_row_group(&self, index: usize) -> Result<Box<dyn RowGroupReader + '_>> {
         let row_group = self.reader.get_row_group(index)?;
-        Ok(Box::new(CheckedRowGroup { row_group, file: &self.file, max_record_bytes: self.max_record_bytes }))
+        Ok(Box::new(CheckedRowGroup { row_group, file: &self.file, limits: &self.limits }))
     }
 
     fn get_row_iter(&self, projection: Option<Type>) -> Result<RowIter<'_>> {
@@ -58,7 +58,7 @@ impl FileReader for CheckedFile {
 struct CheckedRowGroup<'a> {
     row_group: Box<dyn RowGroupReader + 'a>,
     file: &'a File,
-    max_record_bytes: u64,
+    limits: &'a Limits,
 }
 
 impl RowGroupReader for CheckedRowGroup<'_> {
@@ -73,9 +73,10 @@ impl RowGroupReader for CheckedRowGroup<'_> {
     fn get_column_page_reader(&self, index: usize) -> Result<Box<dyn PageReader>> {
         let chunk = self.metadata().column(index);
         let column = chunk.column_descr_ptr();
-        check_page_headers(self.file, chunk)?;
+        check_page_headers(self.file, chunk, self.limits.max_bytes)?;
         let pages = self.row_group.get_column_page_reader(index)?;
-        let lists = LongestList::new(column.max_rep_level(), self.max_record_bytes / MIN_VALUE_TEXT);
+        let max_values = self.limits.max_record_bytes as u64 / MIN_VALUE_TEXT;
+        let lists = LongestList::new(column.max_rep_level(), max_values);
         Ok(Box::new(CheckedPages { pages, lists, column }))
     }
 

@@ -109,4 +109,8 @@ fn sheets_beyond_a_number_are_refused() {
     assert_eq!(converted(&workbook(&sheets[1..]), 1 << 20).unwrap_err().code, "no_usable_row");
     let error = converted(&workbook(&sheets), 1 << 20).unwrap_err();
     assert!(error.code == "unknown_format" && error.message.contains("257 sheets"), "{}", error.message);
+    // 16 sheets that might share a part of 10,000 bytes.
+    let large = workbook_with_part("docProps/app.xml", &"x".repeat(10_000), &sheets[..16]);
+    assert_eq!(converted(&large, 20_000).unwrap_err().code, "no_usable_row");
+    assert_eq!(converted(&large, 18_000).unwrap_err().code, "unknown_format");
 }
