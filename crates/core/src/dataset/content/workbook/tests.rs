@@ -106,8 +106,8 @@ fn row_whose_cells_share_a_long_string_is_refused_before_it_is_built() {
 fn sheets_beyond_a_number_are_refused() {
     let names: Vec<String> = (0..=MAX_SHEETS).map(|index| format!("S{index}")).collect();
     let sheets: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
-    assert_eq!(converted(&workbook(&sheets[1..]), 1 << 20).unwrap_err().code, "no_usable_row");
-    let error = converted(&workbook(&sheets), 1 << 20).unwrap_err();
+    assert_eq!(converted(&workbook(&sheets[1..]), 1 << 22).unwrap_err().code, "no_usable_row");
+    let error = converted(&workbook(&sheets), 1 << 22).unwrap_err();
     assert!(error.code == "unknown_format" && error.message.contains("257 sheets"), "{}", error.message);
     // 16 sheets that might share a part of 10,000 bytes.
     let large = workbook_with_part("docProps/app.xml", &"x".repeat(10_000), &sheets[..16]);
