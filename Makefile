@@ -29,6 +29,7 @@ test: ## All tests, on SQLite and on a Postgres of their own
 
 check: ## Format, lints, documentation, licences, unused dependencies, spelling
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	@typos=$$(scripts/check-tools.sh) && set -x && cargo deny --log-level error check bans licenses sources && cargo machete --with-metadata && "$$typos"

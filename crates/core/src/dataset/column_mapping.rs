@@ -14,7 +14,7 @@ use super::value_kind::Kind;
 use crate::task::RowSchema;
 use crate::task::row_schema::SecondText;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Columns of a row schema's fields, and the notation of their values.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl ColumnMapping {
     }
 
     fn unread(&self, preview: &Preview) -> Vec<String> {
-        let read: Vec<&str> = self.read_columns().collect();
+        let read: HashSet<&str> = self.read_columns().collect();
         let unread = preview.column_names().zip(1..).filter(|(name, _)| !read.contains(name));
         let name = |(name, number): (&str, usize)| match name.trim() {
             "" => format!("column {number}, which has no name"),

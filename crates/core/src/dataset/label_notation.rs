@@ -224,7 +224,7 @@ fn names_needed(field: &str, column: &ColumnSample, has_indicators: bool, lists:
     } else {
         let numbers = lists.iter().flatten().filter_map(|item| item.parse::<f64>().ok());
         let largest = numbers.fold(0.0, f64::max);
-        (format!("numbers up to {largest}"), largest as usize + 1)
+        (format!("numbers up to {largest}"), (largest as usize).saturating_add(1))
     };
     label_names_error(format!(
         "`{field}` holds {content} in {}, and needs names: give the {count} names in their order, as in `\"label_names\": [{}]`",

@@ -27,11 +27,15 @@ impl LineSource {
     pub fn new(file: File) -> io::Result<Self> {
         let mut source = Self { reader: BufReader::new(file), position: Position { offset: 0, line: 1 }, bom_bytes: 0 };
         source.seek(source.position)?;
-        while source.reader.fill_buf()?.starts_with(&BYTE_ORDER_MARK) {
-            source.bom_bytes += BYTE_ORDER_MARK.len();
+        loop {
+            let marks = source.reader.fill_buf()?.chunks_exact(BYTE_ORDER_MARK.len());
+            let count = marks.take_while(|mark| *mark == BYTE_ORDER_MARK).count();
+            if count == 0 {
+                return Ok(source);
+            }
+            source.bom_bytes += count * BYTE_ORDER_MARK.len();
             source.seek(Position { offset: source.bom_bytes as u64, line: 1 })?;
         }
-        Ok(source)
     }
 
     pub fn position(&self) -> Position {

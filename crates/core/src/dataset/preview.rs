@@ -10,14 +10,15 @@ use super::row::{OpenResult, RecordParser, UnusableRow, ValidRow};
 use super::value_kind::Kind;
 use serde_json::value::RawValue;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
 /// Number of records that are read.
 const MAX_ROWS: usize = 1000;
 
-/// Bytes of values after which no further record is read.
-const MAX_VALUE_BYTES: usize = 4 << 20;
+/// Memory of values, and of columns beside those of a header, after which no further record is read.
+const MAX_BYTES: usize = 4 << 20;
 
 /// Columns of a file with the values of its first records.
 #[derive(Debug, Default)]
@@ -30,7 +31,9 @@ pub(super) struct Preview {
     pub has_unannotated: bool,
     /// Whether a record has several annotations.
     pub has_several_annotations: bool,
-    value_bytes: usize,
+    /// Index of the first column of each name.
+    indices: HashMap<String, usize>,
+    bytes: usize,
 }
 
 /// Values of a column that are not null, and not empty in a table.
@@ -62,7 +65,7 @@ impl Preview {
             let Some(row) = reader.next_row()? else { break };
             let mut preview = preview.borrow_mut();
             preview.first_line.get_or_insert(row.line);
-            if preview.value_bytes >= MAX_VALUE_BYTES {
+            if preview.bytes >= MAX_BYTES {
                 break;
             }
         }
@@ -74,7 +77,7 @@ impl Preview {
 
     /// The column with this name: as it is written, else apart from case, space and invisible characters.
     pub fn column(&self, name: &str) -> Option<&ColumnSample> {
-        let exact = self.columns.iter().find(|column| column.name == name);
+        let exact = self.indices.get(name).and_then(|index| self.columns.get(*index));
         exact.or_else(|| {
             let normalized_name = normalized(name);
             let mut similar = self.columns.iter().filter(|column| column.normalized_name == normalized_name);
@@ -86,18 +89,24 @@ impl Preview {
         self.columns.iter().map(|column| column.name.as_str())
     }
 
+    fn push_column(&mut self, name: &str) -> usize {
+        let index = self.columns.len();
+        self.columns.push(ColumnSample::new(name));
+        *self.indices.entry(name.to_string()).or_insert(index)
+    }
+
     fn push_value(&mut self, name: &str, value: &FieldValue<'_>) {
-        let index = match self.columns.iter().position(|column| column.name == name) {
-            Some(index) => index,
+        let index = match self.indices.get(name) {
+            Some(index) => *index,
             None => {
-                self.columns.push(ColumnSample::new(name));
-                self.columns.len() - 1
+                self.bytes += size_of::<ColumnSample>() + name.len();
+                self.push_column(name)
             }
         };
         if value.is_null() || (matches!(value, FieldValue::Cell(_)) && value.source().trim().is_empty()) {
             return;
         }
-        self.value_bytes += value.source().len();
+        self.bytes += value.source().len();
         self.columns[index].values.push(match value {
             FieldValue::Json(raw) => SampleValue::Json((*raw).to_owned()),
             FieldValue::Cell(cell) => SampleValue::Cell(cell.to_string()),
@@ -165,7 +174,7 @@ impl RecordParser for Sampler {
         let mut preview = self.0.borrow_mut();
         preview.first_line = Some(line);
         preview.is_table = true;
-        preview.columns = header.iter().map(|name| ColumnSample::new(name)).collect();
+        header.iter().for_each(|name| _ = preview.push_column(name));
         (0..header.len()).collect()
     }
 

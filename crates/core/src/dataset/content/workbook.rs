@@ -10,6 +10,10 @@ use std::thread;
 /// Last row and column that Excel has.
 const MAX_ROWS: u32 = 1 << 20;
 const MAX_COLUMNS: u32 = 1 << 14;
+/// Sheets that are looked at, and their bytes if each had those of the largest part, as a multiple of a file's: sheets may share a
+/// part.
+const MAX_SHEETS: usize = 256;
+const MAX_SHEET_READS: u64 = 8;
 
 /// Converts a workbook into `target`. Returns warnings with their rows.
 ///
@@ -32,9 +36,10 @@ pub(super) fn write_first_sheet(
 }
 
 fn convert(file: &File, target: &File, max_bytes: u64) -> io::Result<Result<Vec<(u64, Diagnostic)>, Diagnostic>> {
-    if let Err(diagnostic) = check_unpacked_size(file, max_bytes)? {
-        return Ok(Err(diagnostic));
-    }
+    let largest_part = match check_unpacked_size(file, max_bytes)? {
+        Ok(largest_part) => largest_part,
+        Err(diagnostic) => return Ok(Err(diagnostic)),
+    };
     let mut reader = BufReader::new(file.try_clone()?);
     reader.rewind()?;
     let mut workbook = match Xlsx::new(reader) {
@@ -43,6 +48,10 @@ fn convert(file: &File, target: &File, max_bytes: u64) -> io::Result<Result<Vec<
     };
     let sheets = workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
     let sheets: Vec<String> = sheets.map(|sheet| sheet.name.clone()).collect();
+    let sheet_bytes = largest_part.saturating_mul(sheets.len() as u64);
+    if sheets.len() > MAX_SHEETS || sheet_bytes > max_bytes.saturating_mul(MAX_SHEET_READS) {
+        return Ok(Err(too_many_sheets(sheets.len())));
+    }
     let mut table: Option<(String, Table<'_>)> = None;
     let mut other_sheets = Vec::new();
     for name in sheets {
@@ -79,22 +88,25 @@ fn convert(file: &File, target: &File, max_bytes: u64) -> io::Result<Result<Vec<
 
 type Workbook = Xlsx<BufReader<File>>;
 
-/// Unpacks the workbook's parts once without keeping them, because their declared sizes may be wrong.
-fn check_unpacked_size(file: &File, max_bytes: u64) -> io::Result<Result<(), Diagnostic>> {
+/// Unpacks the workbook's parts once without keeping them, because their declared sizes may be wrong. Returns the bytes of the largest.
+fn check_unpacked_size(file: &File, max_bytes: u64) -> io::Result<Result<u64, Diagnostic>> {
     let mut archive = match unpack::open_archive(file)? {
         Ok(archive) => archive,
         Err(diagnostic) => return Ok(Err(diagnostic)),
     };
-    let mut remaining = max_bytes;
+    let (mut remaining, mut largest) = (max_bytes, 0);
     for index in 0..archive.len() {
         let Ok(entry) = archive.by_index(index) else { return Ok(Err(damaged("a part of it cannot be unpacked"))) };
         match io::copy(&mut entry.take(remaining + 1), &mut io::sink()) {
-            Ok(bytes) if bytes <= remaining => remaining -= bytes,
+            Ok(bytes) if bytes <= remaining => {
+                remaining -= bytes;
+                largest = largest.max(bytes);
+            }
             Ok(_) => return Ok(Err(super::too_many_bytes(max_bytes))),
             Err(error) => return Ok(Err(damaged(&error.to_string()))),
         }
     }
-    Ok(Ok(()))
+    Ok(Ok(largest))
 }
 
 fn has_cells(workbook: &mut Workbook, sheet: &str) -> Result<bool, XlsxError> {
@@ -118,12 +130,20 @@ struct Table<'a> {
     /// Columns of the header.
     header_columns: u32,
     first_error: Option<(u64, String)>,
+    max_bytes: usize,
 }
 
 impl<'a> Table<'a> {
     fn new(target: &'a File, max_bytes: u64) -> Self {
-        let writer = LimitedWriter::new(target, max_bytes);
-        Self { writer, record: Vec::new(), row: 0, column: 0, header_columns: 0, first_error: None }
+        Self {
+            writer: LimitedWriter::new(target, max_bytes),
+            record: Vec::new(),
+            row: 0,
+            column: 0,
+            header_columns: 0,
+            first_error: None,
+            max_bytes: usize::try_from(max_bytes).unwrap_or(usize::MAX),
+        }
     }
 
     /// Writes the cells of a sheet and returns their number.
@@ -163,6 +183,10 @@ impl<'a> Table<'a> {
             self.end_cell();
         }
         let text = cell_text(cell.get_value());
+        // Many cells may share one string, so a row is not bounded by the file.
+        if self.record.len() + text.len() > self.max_bytes {
+            return Ok(Err(super::too_many_bytes(self.max_bytes as u64)));
+        }
         if let DataRef::Error(error) = cell.get_value() {
             self.first_error.get_or_insert((u64::from(row) + 1, error.to_string()));
         }
@@ -242,6 +266,14 @@ fn not_readable(error: &XlsxError) -> Diagnostic {
         }
         error => damaged(&error.to_string()),
     }
+}
+
+fn too_many_sheets(count: usize) -> Diagnostic {
+    let message = format!(
+        "the workbook has {count} sheets, and at most {MAX_SHEETS} are looked at, fewer where they are large: save the sheet with the \
+         rows as a workbook of its own, or as CSV UTF-8"
+    );
+    Diagnostic::new(diagnostics::UNKNOWN_FORMAT, message)
 }
 
 fn damaged(reason: &str) -> Diagnostic {

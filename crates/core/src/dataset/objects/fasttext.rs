@@ -68,9 +68,11 @@ fn split_labels(line: &str) -> (Vec<&str>, &str) {
         text.rfind(char::is_whitespace).map(|at| at + text[at..].chars().next().map_or(1, char::len_utf8))
     {
         let Some(label) = text[start..].strip_prefix(FASTTEXT_LABEL) else { break };
-        labels.insert(leading, label);
+        labels.push(label);
         text = text[..start].trim_end();
     }
+    // The last label of the line was found first.
+    labels[leading..].reverse();
     (labels, text)
 }
 
@@ -103,5 +105,12 @@ mod tests {
         assert_eq!(objects("__label__pos It is good.\n\nBad. __label__neg\n"), expected);
         let expected = [r#"1 {"text":"a b","labels":["x","y"]}"#, r#"2 {"text":"c","labels":[]}"#];
         assert_eq!(objects("__label__x a b __label__y\nc\n"), expected);
+    }
+    #[test]
+    fn labels_are_in_the_order_of_the_line() {
+        assert_eq!(split_labels("__label__a  x y __label__b __label__c"), (vec!["a", "b", "c"], "x y"));
+        assert_eq!(split_labels("__label__a __label__b"), (vec!["a", "b"], ""));
+        let labels = " __label__x".repeat(100_000);
+        assert_eq!(split_labels(&format!("a{labels} __label__y")).0[99_999..], ["x", "y"]);
     }
 }

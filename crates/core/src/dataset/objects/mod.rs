@@ -7,9 +7,14 @@ mod fasttext;
 mod json_lines;
 mod json_values;
 mod object_source;
+mod parquet_levels;
+mod parquet_page_headers;
+mod parquet_pages;
 mod parquet_rows;
 mod parquet_schema;
+mod parquet_text;
 mod text_lines;
+mod thrift_reader;
 
 pub(super) use object_source::ObjectSource;
 

@@ -2,14 +2,16 @@
 
 use super::class_labels::ClassLabels;
 use super::object_source::{ObjectSource, SourceObject};
+use super::parquet_levels::LongList;
+use super::parquet_pages::CheckedFile;
 use super::parquet_schema::check_schema_depth;
+use super::parquet_text::row_text;
 use crate::dataset::diagnostics::{self, Diagnostic};
 use crate::dataset::options::Limits;
 use crate::dataset::row::record_too_long;
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::FileReader;
 use parquet::record::reader::RowIter;
-use parquet::record::{Field, Row};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
@@ -20,8 +22,9 @@ use std::thread;
 /// Text of the rows in one message, and messages that are decoded ahead of the reader.
 const BATCH_BYTES: usize = 1 << 18;
 const BATCHES_AHEAD: usize = 2;
-/// Values that are decoded at once per column.
-const DECODED_VALUES: usize = 64;
+/// Rows that are decoded at once per column; fewer where they have lists.
+const DECODED_ROWS: usize = 64;
+const DECODED_LISTS: usize = 8;
 
 pub(super) struct ParquetRows {
     /// One for every batch that the decoder may send, so that few batches wait.
@@ -127,21 +130,22 @@ impl ObjectSource for ParquetRows {
 fn send_rows(file: File, limits: &Limits, output: &Output) -> Result<(), Stop> {
     let file_error = |error: io::Error| Stop::Failed(damaged(&error.to_string()));
     check_schema_depth(&file).map_err(file_error)?.map_err(|reason| Stop::Failed(damaged(reason)))?;
-    let reader = SerializedFileReader::new(file).map_err(|error| Stop::Failed(not_readable(&error)))?;
+    let reader = CheckedFile::open(file, limits).map_err(|error| Stop::Failed(not_readable(&error)))?;
     let metadata = reader.metadata().file_metadata();
     let labels = ClassLabels::from_metadata(metadata.key_value_metadata().map_or(&[], Vec::as_slice));
     output.messages.send(Message::Opened(labels.warnings())).map_err(|_| Stop::NotRead)?;
     let mut rows = Vec::new();
     let (mut batch_bytes, mut total_bytes) = (0, 0);
-    for row in RowIter::from_file_into(Box::new(reader)).with_batch_size(DECODED_VALUES) {
-        let text = row_text(&row.map_err(|error| Stop::Failed(not_readable(&error)))?, &labels);
-        batch_bytes += text.len();
-        total_bytes += text.len() as u64;
+    let batch_rows = if reader.has_lists() { DECODED_LISTS } else { DECODED_ROWS };
+    for row in RowIter::from_file_into(Box::new(reader)).with_batch_size(batch_rows) {
+        let row = row.map_err(|error| Stop::Failed(not_readable(&error)))?;
+        let text = row_text(&row, &labels, limits.max_record_bytes);
+        batch_bytes += text.as_ref().map_or(0, String::len);
+        total_bytes += text.as_ref().map_or_else(|bytes| *bytes, String::len) as u64;
         if total_bytes > limits.max_bytes {
             return Err(Stop::Failed(too_many_bytes(limits.max_bytes)));
         }
-        let is_long = text.len() > limits.max_record_bytes;
-        rows.push(if is_long { Err(record_too_long(limits.max_record_bytes)) } else { Ok(text) });
+        rows.push(text.map_err(|_| record_too_long(limits.max_record_bytes)));
         if batch_bytes > BATCH_BYTES {
             batch_bytes = 0;
             output.send_batch(std::mem::take(&mut rows))?;
@@ -164,108 +168,6 @@ impl Output {
     }
 }
 
-/// A row as the text of a JSON object.
-fn row_text(row: &Row, labels: &ClassLabels) -> String {
-    let mut text = String::from("{");
-    for (index, (name, field)) in row.get_column_iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        push_string(&mut text, name);
-        text.push(':');
-        push_field(&mut text, field, labels.names(name));
-    }
-    text.push('}');
-    text
-}
-
-/// Appends a value as JSON. Integers with names are written as these, and bytes that are no text as null.
-fn push_field(text: &mut String, field: &Field, names: Option<&[String]>) {
-    if let Some(names) = names
-        && let Some(class) = integer(field)
-    {
-        // A class below 0 says that there is none.
-        match usize::try_from(class).ok().map(|class| names.get(class)) {
-            None => text.push_str("null"),
-            Some(Some(name)) => push_string(text, name),
-            Some(None) => text.push_str(&class.to_string()),
-        }
-        return;
-    }
-    match field {
-        Field::Null => text.push_str("null"),
-        Field::Float16(value) if !value.is_finite() => text.push_str("null"),
-        Field::Float(value) if !value.is_finite() => text.push_str("null"),
-        Field::Double(value) if !value.is_finite() => text.push_str("null"),
-        Field::Float16(value) => text.push_str(&value.to_string()),
-        Field::Float(value) => text.push_str(&value.to_string()),
-        Field::Double(value) => text.push_str(&value.to_string()),
-        Field::UByte(value) => text.push_str(&value.to_string()),
-        Field::UShort(value) => text.push_str(&value.to_string()),
-        Field::UInt(value) => text.push_str(&value.to_string()),
-        Field::ULong(value) => text.push_str(&value.to_string()),
-        Field::Byte(_) | Field::Short(_) | Field::Int(_) | Field::Long(_) | Field::Bool(_) | Field::Decimal(_) => {
-            text.push_str(&field.to_string());
-        }
-        Field::Str(value) => push_string(text, value),
-        Field::Bytes(value) => match value.as_utf8() {
-            Ok(value) => push_string(text, value),
-            Err(_) => text.push_str("null"),
-        },
-        Field::Date(_)
-        | Field::TimeMillis(_)
-        | Field::TimeMicros(_)
-        | Field::TimestampMillis(_)
-        | Field::TimestampMicros(_) => {
-            push_string(text, &field.to_string());
-        }
-        Field::Group(row) => push_members(text, '{', row.get_column_iter(), |text, (name, field)| {
-            push_string(text, name);
-            text.push(':');
-            push_field(text, field, None);
-        }),
-        Field::ListInternal(list) => {
-            push_members(text, '[', list.elements().iter(), |text, field| push_field(text, field, names));
-        }
-        Field::MapInternal(map) => push_members(text, '{', map.entries().iter(), |text, (key, field)| {
-            let name = if let Field::Str(name) = key { name.clone() } else { key.to_string() };
-            push_string(text, &name);
-            text.push(':');
-            push_field(text, field, None);
-        }),
-    }
-}
-
-fn push_members<T>(
-    text: &mut String,
-    opening: char,
-    members: impl Iterator<Item = T>,
-    mut push: impl FnMut(&mut String, T),
-) {
-    text.push(opening);
-    for (index, member) in members.enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        push(text, member);
-    }
-    text.push(if opening == '{' { '}' } else { ']' });
-}
-
-fn push_string(text: &mut String, value: &str) {
-    text.push_str(&serde_json::Value::from(value).to_string());
-}
-
-fn integer(field: &Field) -> Option<i64> {
-    match field {
-        Field::Byte(value) => Some(i64::from(*value)),
-        Field::Short(value) => Some(i64::from(*value)),
-        Field::Int(value) => Some(i64::from(*value)),
-        Field::Long(value) => Some(*value),
-        _ => None,
-    }
-}
-
 fn not_readable(error: &ParquetError) -> Diagnostic {
     let reason = match error {
         ParquetError::NYI(reason) => reason.clone(),
@@ -273,6 +175,9 @@ fn not_readable(error: &ParquetError) -> Diagnostic {
             Some((_, compression)) => format!("the compression {compression}"),
             None => return damaged(&error.to_string()),
         },
+        ParquetError::External(reason) if reason.is::<LongList>() => {
+            return Diagnostic::new(diagnostics::RECORD_TOO_LONG, reason.to_string());
+        }
         error => return damaged(&error.to_string()),
     };
     let message = format!(

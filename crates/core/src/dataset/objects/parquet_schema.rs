@@ -4,6 +4,8 @@
 //! The footer is a `FileMetaData` in Thrift's compact protocol, and its second field is the list of the schema's elements in
 //! depth-first order.
 
+use super::thrift_reader::Type::{Binary, Bool, Byte, Double, Integer, List};
+use super::thrift_reader::{CompactReader, Event, Parsed, Struct, Type};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -16,8 +18,156 @@ const TRAILER_BYTES: u64 = 8;
 
 const DAMAGED_FOOTER: &str = "its footer cannot be read";
 
-/// Result of parsing; the error is a reason.
-type Parsed<T> = Result<T, &'static str>;
+const ELEMENT: &str = "SchemaElement";
+/// Number of an element's children.
+const CHILDREN: i64 = 5;
+
+static FOOTER: Struct = Struct {
+    name: "FileMetaData",
+    fields: &[
+        (1, Integer),
+        (2, List(&Type::Struct(&SCHEMA_ELEMENT))),
+        (3, Integer),
+        (4, List(&Type::Struct(&ROW_GROUP))),
+        (5, List(&Type::Struct(&KEY_VALUE))),
+        (6, Binary),
+        (7, List(&Type::Struct(&COLUMN_ORDER))),
+    ],
+};
+
+static SCHEMA_ELEMENT: Struct = Struct {
+    name: ELEMENT,
+    fields: &[
+        (1, Integer),
+        (2, Integer),
+        (3, Integer),
+        (4, Binary),
+        (CHILDREN, Integer),
+        (6, Integer),
+        (7, Integer),
+        (8, Integer),
+        (9, Integer),
+        (10, Type::Struct(&LOGICAL_TYPE)),
+    ],
+};
+
+/// A union; types without parameters are empty structs.
+static LOGICAL_TYPE: Struct = Struct {
+    name: "LogicalType",
+    fields: &[
+        (1, Type::Struct(&EMPTY)),
+        (2, Type::Struct(&EMPTY)),
+        (3, Type::Struct(&EMPTY)),
+        (4, Type::Struct(&EMPTY)),
+        (5, Type::Struct(&Struct { name: "DecimalType", fields: &[(1, Integer), (2, Integer)] })),
+        (6, Type::Struct(&EMPTY)),
+        (7, Type::Struct(&TIME_TYPE)),
+        (8, Type::Struct(&TIME_TYPE)),
+        (10, Type::Struct(&Struct { name: "IntType", fields: &[(1, Byte), (2, Bool)] })),
+        (11, Type::Struct(&EMPTY)),
+        (12, Type::Struct(&EMPTY)),
+        (13, Type::Struct(&EMPTY)),
+        (14, Type::Struct(&EMPTY)),
+        (15, Type::Struct(&EMPTY)),
+        (16, Type::Struct(&Struct { name: "VariantType", fields: &[(1, Byte)] })),
+        (17, Type::Struct(&Struct { name: "GeometryType", fields: &[(1, Binary)] })),
+        (18, Type::Struct(&Struct { name: "GeographyType", fields: &[(1, Binary), (2, Integer)] })),
+    ],
+};
+
+static TIME_TYPE: Struct = Struct { name: "TimeType", fields: &[(1, Bool), (2, Type::Struct(&TIME_UNIT))] };
+
+static TIME_UNIT: Struct = Struct {
+    name: "TimeUnit",
+    fields: &[(1, Type::Struct(&EMPTY)), (2, Type::Struct(&EMPTY)), (3, Type::Struct(&EMPTY))],
+};
+
+static COLUMN_ORDER: Struct =
+    Struct { name: "ColumnOrder", fields: &[(1, Type::Struct(&EMPTY)), (2, Type::Struct(&EMPTY))] };
+
+static EMPTY: Struct = Struct { name: "Empty", fields: &[] };
+
+static KEY_VALUE: Struct = Struct { name: "KeyValue", fields: &[(1, Binary), (2, Binary)] };
+
+static ROW_GROUP: Struct = Struct {
+    name: "RowGroup",
+    fields: &[
+        (1, List(&Type::Struct(&COLUMN_CHUNK))),
+        (2, Integer),
+        (3, Integer),
+        (4, List(&Type::Struct(&SORTING_COLUMN))),
+        (5, Integer),
+        (6, Integer),
+        (7, Integer),
+    ],
+};
+
+static SORTING_COLUMN: Struct = Struct { name: "SortingColumn", fields: &[(1, Integer), (2, Bool), (3, Bool)] };
+
+static COLUMN_CHUNK: Struct = Struct {
+    name: "ColumnChunk",
+    fields: &[
+        (1, Binary),
+        (2, Integer),
+        (3, Type::Struct(&COLUMN_METADATA)),
+        (4, Integer),
+        (5, Integer),
+        (6, Integer),
+        (7, Integer),
+    ],
+};
+
+static COLUMN_METADATA: Struct = Struct {
+    name: "ColumnMetaData",
+    fields: &[
+        (1, Integer),
+        (2, List(&Integer)),
+        (3, List(&Binary)),
+        (4, Integer),
+        (5, Integer),
+        (6, Integer),
+        (7, Integer),
+        (8, List(&Type::Struct(&KEY_VALUE))),
+        (9, Integer),
+        (10, Integer),
+        (11, Integer),
+        (12, Type::Struct(&STATISTICS)),
+        (13, List(&Type::Struct(&ENCODING_STATISTICS))),
+        (14, Integer),
+        (15, Integer),
+        (16, Type::Struct(&SIZE_STATISTICS)),
+        (17, Type::Struct(&GEOSPATIAL_STATISTICS)),
+    ],
+};
+
+static STATISTICS: Struct = Struct {
+    name: "Statistics",
+    fields: &[
+        (1, Binary),
+        (2, Binary),
+        (3, Integer),
+        (4, Integer),
+        (5, Binary),
+        (6, Binary),
+        (7, Bool),
+        (8, Bool),
+        (9, Integer),
+    ],
+};
+
+static ENCODING_STATISTICS: Struct =
+    Struct { name: "PageEncodingStats", fields: &[(1, Integer), (2, Integer), (3, Integer)] };
+
+static SIZE_STATISTICS: Struct =
+    Struct { name: "SizeStatistics", fields: &[(1, Integer), (2, List(&Integer)), (3, List(&Integer))] };
+
+static GEOSPATIAL_STATISTICS: Struct =
+    Struct { name: "GeospatialStatistics", fields: &[(1, Type::Struct(&BOUNDING_BOX)), (2, List(&Integer))] };
+
+static BOUNDING_BOX: Struct = Struct {
+    name: "BoundingBox",
+    fields: &[(1, Double), (2, Double), (3, Double), (4, Double), (5, Double), (6, Double), (7, Double), (8, Double)],
+};
 
 /// Checks the depth of the schema; the inner error is the reason why the file is refused.
 pub(super) fn check_schema_depth(file: &File) -> io::Result<Parsed<()>> {
@@ -44,150 +194,44 @@ pub(super) fn check_schema_depth(file: &File) -> io::Result<Parsed<()>> {
     Ok(check_footer(&footer))
 }
 
+/// Follows the children's counts of the schema's elements.
 fn check_footer(footer: &[u8]) -> Parsed<()> {
-    let mut reader = CompactReader(footer);
-    let mut field = 0;
-    loop {
-        let (id, kind) = reader.field_header(&mut field)?.ok_or(DAMAGED_FOOTER)?;
-        if id == 2 && kind == LIST {
-            return reader.check_schema();
-        }
-        reader.skip(kind, 0)?;
-    }
-}
-
-const I32: u8 = 5;
-const LIST: u8 = 9;
-
-/// Reader of Thrift's compact protocol.
-struct CompactReader<'a>(&'a [u8]);
-
-impl CompactReader<'_> {
-    /// Follows the children's counts of the schema's elements.
-    fn check_schema(&mut self) -> Parsed<()> {
-        let (count, _) = self.list_header()?;
-        // Children that are still to come, on each level.
-        let mut open: Vec<u64> = Vec::new();
-        for _ in 0..count {
-            while open.last() == Some(&0) {
-                open.pop();
-            }
-            if let Some(remaining) = open.last_mut() {
-                *remaining -= 1;
-            }
-            let children = self.element_children()?;
-            if children > 0 {
-                open.push(children);
-            }
-            if open.len() > MAX_DEPTH {
-                return Err("its columns are nested too deeply");
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a schema element and returns the number of its children, which is field 5.
-    fn element_children(&mut self) -> Parsed<u64> {
-        let (mut field, mut children) = (0, 0);
-        while let Some((id, kind)) = self.field_header(&mut field)? {
-            if id == 5 && kind == I32 {
-                let zigzag = self.varint()?;
-                children = if zigzag % 2 == 0 { zigzag / 2 } else { 0 };
-            } else {
-                self.skip(kind, 0)?;
-            }
-        }
-        Ok(children)
-    }
-
-    fn byte(&mut self) -> Parsed<u8> {
-        let (first, rest) = self.0.split_first().ok_or(DAMAGED_FOOTER)?;
-        self.0 = rest;
-        Ok(*first)
-    }
-
-    fn varint(&mut self) -> Parsed<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7F) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(DAMAGED_FOOTER)
-    }
-
-    /// Number and type of the next field of a struct; `None` at its end.
-    fn field_header(&mut self, last_id: &mut i64) -> Parsed<Option<(i64, u8)>> {
-        let byte = self.byte()?;
-        if byte == 0 {
-            return Ok(None);
-        }
-        *last_id = match i64::from(byte >> 4) {
-            0 => {
-                let zigzag = self.varint()?;
-                (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)
-            }
-            delta => last_id.checked_add(delta).ok_or(DAMAGED_FOOTER)?,
-        };
-        Ok(Some((*last_id, byte & 0x0F)))
-    }
-
-    /// Number and type of a list's elements.
-    fn list_header(&mut self) -> Parsed<(u64, u8)> {
-        let byte = self.byte()?;
-        let count = match byte >> 4 {
-            15 => self.varint()?,
-            count => u64::from(count),
-        };
-        Ok((count, byte & 0x0F))
-    }
-
-    fn skip(&mut self, kind: u8, depth: usize) -> Parsed<()> {
-        if depth > MAX_DEPTH {
-            return Err(DAMAGED_FOOTER);
-        }
-        match kind {
-            // Booleans, whose value is their type in a field.
-            1 | 2 => {}
-            3 => drop(self.byte()?),
-            4..=6 => drop(self.varint()?),
-            7 => (0..8).try_for_each(|_| self.byte().map(drop))?,
-            8 => {
-                let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-                self.0 = self.0.get(length..).ok_or(DAMAGED_FOOTER)?;
-            }
-            9 | 10 => {
-                let (count, kind) = self.list_header()?;
-                // In lists, a boolean takes a byte.
-                let kind = if kind <= 2 { 3 } else { kind };
-                (0..count).try_for_each(|_| self.skip(kind, depth + 1))?;
-            }
-            12 => {
-                let mut field = 0;
-                while let Some((_, kind)) = self.field_header(&mut field)? {
-                    self.skip(kind, depth + 1)?;
+    // Children that are still to come, on each level.
+    let mut open: Vec<i64> = Vec::new();
+    let mut children = 0;
+    CompactReader(footer).read_struct(&FOOTER, &mut |name, event| {
+        match event {
+            Event::Integer(CHILDREN, count) if name == ELEMENT => children = count,
+            Event::End if name == ELEMENT => {
+                while open.last() == Some(&0) {
+                    open.pop();
                 }
+                if let Some(remaining) = open.last_mut() {
+                    *remaining -= 1;
+                }
+                if children > 0 {
+                    open.push(children);
+                }
+                children = 0;
             }
-            _ => return Err(DAMAGED_FOOTER),
+            Event::Integer(..) | Event::End => {}
         }
-        Ok(())
-    }
+        if open.len() > MAX_DEPTH { Err("its columns are nested too deeply") } else { Ok(()) }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Footer with a chain of groups, each with one child.
-    fn nested_footer(depth: u8) -> Vec<u8> {
+    /// Footer with a chain of groups, each with one child. `children` is the type of the children's count.
+    fn nested_footer(depth: u8, children: u8) -> Vec<u8> {
         // Version 2, and a list of structs.
         let mut footer = vec![0x15, 4, 0x19, 0xFC, depth];
         for level in 0..depth {
-            let children = if level + 1 < depth { 2 } else { 0 };
+            let count = if level + 1 < depth { 2 } else { 0 };
             // Name (field 4) and number of children (field 5).
-            footer.extend([0x48, 1, b'a', 0x15, children, 0]);
+            footer.extend([0x48, 1, b'a', 0x10 | children, count, 0]);
         }
         footer.push(0);
         footer
@@ -195,17 +239,24 @@ mod tests {
 
     #[test]
     fn depth_of_the_schema_is_limited() {
-        assert_eq!(check_footer(&nested_footer(60)), Ok(()));
-        assert_eq!(check_footer(&nested_footer(100)), Err("its columns are nested too deeply"));
+        assert_eq!(check_footer(&nested_footer(60, 5)), Ok(()));
+        assert_eq!(check_footer(&nested_footer(100, 5)), Err("its columns are nested too deeply"));
+        // The decoder takes every type of integer for the count, and would read other types as one.
+        assert_eq!(check_footer(&nested_footer(100, 6)), Err("its columns are nested too deeply"));
+        assert!(check_footer(&nested_footer(100, 3)).is_err());
+        // A second schema after the first.
+        let mut second = nested_footer(1, 5);
+        second.pop();
+        second.extend([0x09, 4]);
+        second.extend(&nested_footer(100, 5)[3..]);
+        assert!(check_footer(&second).is_err());
     }
 
     #[test]
     fn damaged_footers_are_refused() {
-        let footer = nested_footer(20);
+        let footer = nested_footer(20, 5);
         for length in 0..footer.len() - 1 {
             assert!(check_footer(&footer[..length]).is_err(), "{length}");
         }
-        // A list of lists without end.
-        assert!(check_footer(&[0x19; 1000].map(|byte| byte)).is_err());
     }
 }

@@ -13,6 +13,7 @@ use crate::dataset::duplicates::DuplicateKey;
 use crate::task::row_schema::SecondText;
 use crate::task::{RowSchema, Target};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 mod conversation;
 mod labels;
@@ -48,7 +49,10 @@ impl RowParser {
 
 impl RecordParser for RowParser {
     fn set_header(&mut self, _line: u64, header: &[String]) -> Vec<usize> {
-        self.mapping.read_columns().filter_map(|name| header.iter().position(|column| column == name)).collect()
+        // Of columns with one name, the first is read.
+        let indices: HashMap<&str, usize> =
+            header.iter().enumerate().rev().map(|(index, name)| (name.as_str(), index)).collect();
+        self.mapping.read_columns().filter_map(|name| indices.get(name).copied()).collect()
     }
 
     fn parse(&mut self, record: &Record<'_>) -> Result<ValidRow, UnusableRow> {

@@ -147,10 +147,10 @@ fn to_bio_tags(text: &str, mut entities: Vec<EntitySpan>) -> Result<TaggedWords,
                 format!("{entity_description} has a word in common with another: a word belongs to one entity at most");
             return Err(Diagnostic::new(diagnostics::OVERLAPPING_ENTITIES, message));
         }
-        if first_word.start < *start || last_covered_word.end > *end {
+        if (first_word.start < *start || last_covered_word.end > *end) && warning.is_none() {
             let covered_text = word_spans::slice_chars(text, &(first_word.start..last_covered_word.end));
             let message = format!("{entity_description} cuts a word: the whole of {} is taken", quote(covered_text));
-            warning.get_or_insert(Diagnostic::new(diagnostics::CUT_WORD, message));
+            warning = Some(Diagnostic::new(diagnostics::CUT_WORD, message));
         }
         tags[first_index] = Some(tag_scheme::begin_tag(label.trim()).into());
         tags[first_index + 1..end_index].fill(Some(tag_scheme::inside_tag(label.trim()).into()));
@@ -184,6 +184,9 @@ mod tests {
         assert_eq!(warning, None);
         assert_eq!(bio_tags("Parisian", &[(0, 5, "city")]).unwrap(), (vec!["B-city".to_string()], Some("cut_word")));
         assert_eq!(bio_tags("none", &[]).unwrap().0, ["O"]);
+        // The time of many entities that cut words is linear.
+        let cut: Vec<(u32, u32, &str)> = (0..50_000).map(|index| (3 * index, 3 * index + 1, "x")).collect();
+        assert_eq!(bio_tags(&"ab ".repeat(50_000), &cut).unwrap(), (vec!["B-x".to_string(); 50_000], Some("cut_word")));
     }
 
     #[test]

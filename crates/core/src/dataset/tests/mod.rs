@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 mod columns;
 mod conversations;
 mod labels;
+mod large_records;
 
 /// Counts each example as one token.
 struct OneToken;

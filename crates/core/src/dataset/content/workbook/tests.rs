@@ -7,11 +7,17 @@ use std::io::Write;
 
 /// Workbook whose sheets have this XML between `<sheetData>` and its end.
 fn workbook(sheets: &[(&str, &str)]) -> File {
+    workbook_with_part("docProps/app.xml", "<Properties/>", sheets)
+}
+
+/// Workbook with one more part.
+fn workbook_with_part(name: &str, text: &str, sheets: &[(&str, &str)]) -> File {
     let mut archive = ZipWriter::new(tempfile::tempfile().unwrap());
     let mut part = |name: &str, text: &str| {
         archive.start_file(name, SimpleFileOptions::default()).unwrap();
         archive.write_all(text.as_bytes()).unwrap();
     };
+    part(name, text);
     part("[Content_Types].xml", "<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"/>");
     part(
         "_rels/.rels",
@@ -84,4 +90,27 @@ fn workbooks_that_are_empty_damaged_or_too_large_are_refused() {
     let mut damaged = tempfile::tempfile().unwrap();
     damaged.write_all(b"PK\x03\x04 no archive").unwrap();
     assert_eq!(converted(&damaged, 1000).unwrap_err().code, "damaged_file");
+}
+
+#[test]
+fn row_whose_cells_share_a_long_string_is_refused_before_it_is_built() {
+    let strings = format!("<sst><si><t>{}</t></si></sst>", "x".repeat(20_000));
+    let cells: String = ["A1", "B1", "C1", "D1"].map(|cell| format!("<c r=\"{cell}\" t=\"s\"><v>0</v></c>")).concat();
+    let file = workbook_with_part("xl/sharedStrings.xml", &strings, &[("Rows", &cells)]);
+    assert_eq!(converted(&file, 1 << 17).unwrap().0.len(), 4 * 20_003);
+    let error = converted(&file, 50_000).unwrap_err();
+    assert_eq!(error.code, "too_many_bytes", "{}", error.message);
+}
+
+#[test]
+fn sheets_beyond_a_number_are_refused() {
+    let names: Vec<String> = (0..=MAX_SHEETS).map(|index| format!("S{index}")).collect();
+    let sheets: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    assert_eq!(converted(&workbook(&sheets[1..]), 1 << 22).unwrap_err().code, "no_usable_row");
+    let error = converted(&workbook(&sheets), 1 << 22).unwrap_err();
+    assert!(error.code == "unknown_format" && error.message.contains("257 sheets"), "{}", error.message);
+    // 16 sheets that might share a part of 10,000 bytes.
+    let large = workbook_with_part("docProps/app.xml", &"x".repeat(10_000), &sheets[..16]);
+    assert_eq!(converted(&large, 20_000).unwrap_err().code, "no_usable_row");
+    assert_eq!(converted(&large, 18_000).unwrap_err().code, "unknown_format");
 }

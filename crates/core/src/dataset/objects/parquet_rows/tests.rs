@@ -125,3 +125,14 @@ fn damaged_files_are_refused() {
         with_bytes(&damaged);
     }
 }
+
+#[test]
+fn list_that_is_longer_than_a_record_ends_the_file_before_it_is_decoded() {
+    let rows: Vec<(&str, i64, &[i64], f64)> = vec![("a", 0, &[0], 1.0), ("b", 0, &[0; 100], 1.0)];
+    let (texts, error) = read(parquet_file(&rows, Compression::SNAPPY), &LIMITS);
+    let first = r#"{"text":"a","label":"neg","tags":["O"],"score":1}"#.to_string();
+    assert_eq!((texts, error), (vec![Ok(first), Err("record_too_long")], None));
+    let rows: Vec<(&str, i64, &[i64], f64)> = vec![("a", 0, &[0], 1.0), ("b", 0, &[0; 101], 1.0)];
+    let (texts, error) = read(parquet_file(&rows, Compression::SNAPPY), &LIMITS);
+    assert_eq!((texts.len(), error), (0, Some("record_too_long")));
+}
