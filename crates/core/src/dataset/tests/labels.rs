@@ -124,6 +124,9 @@ fn tags_of_words() {
 
 #[test]
 fn lists_of_numbers_need_names() {
+    // A number that is larger than any index.
+    let report = check_text("jsonl", "{\"tokens\": [\"a\"], \"tags\": [1e300]}\n", &json!({})).report;
+    assert_eq!(report.errors[0].code, "label_names");
     let indicators = "{\"text\": \"a\", \"labels\": [1, 0]}\n{\"text\": \"b\", \"labels\": [1, 1]}\n";
     let (_, errors, _) = outcome("jsonl", indicators, json!({}));
     assert!(errors[0].contains("holds lists of 2 zeros and ones in \"labels\", and needs names"), "{errors:?}");
