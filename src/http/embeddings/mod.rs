@@ -7,6 +7,11 @@ mod relevance;
 mod rerank;
 mod tei;
 
+#[cfg(test)]
+pub use openai::EmbeddingsRequest;
+#[cfg(test)]
+pub use rerank::RerankRequest;
+
 use super::state::AppState;
 use utoipa_axum::router::OpenApiRouter;
 

@@ -3,11 +3,13 @@
 use super::relevance::{RelevanceRequest, score};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
-use crate::http::extract::Json;
+use crate::http::openai::fields::{OpenAiJson, OpenAiRequest, RERANK_FIELDS, Rule};
 use crate::http::openai::request::{name_missing_model, resolve_model};
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::serving::LongInputs;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -16,7 +18,6 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({"model": "all-MiniLM-L6-v2", "query": "where is my card?", "documents": ["cards arrive in a week", "pay by card"], "top_n": 1}))]
 pub struct RerankRequest {
     /// Base model's name, or the name, id or `name@version` of an adapter that embeds or that scores pairs of texts.
@@ -35,6 +36,13 @@ pub struct RerankRequest {
     /// Cuts texts that are longer than the model reads at their end. Default `true`, as Cohere and Jina do.
     #[serde(default)]
     pub truncate: Option<bool>,
+}
+
+impl OpenAiRequest for RerankRequest {
+    const FIELDS: &'static [&'static str] = &["model", "query", "documents", "top_n", "return_documents", "truncate"];
+    const INTEGERS: &'static [&'static str] = &["top_n"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["top_n"];
+    const OTHER_FIELDS: &'static [(&'static str, Rule)] = RERANK_FIELDS;
 }
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -96,8 +104,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 async fn rerank(
     state: AppState,
     caller: Caller,
-    Json(request): Json<RerankRequest>,
-) -> ApiResult<axum::Json<RerankResponse>> {
+    OpenAiJson(request, ignored): OpenAiJson<RerankRequest>,
+) -> ApiResult<Response> {
     let reference = resolve_model(&state, &request.model)?;
     let texts: Vec<String> = request.documents.into_iter().map(Document::into_text).collect();
     let scored = score(
@@ -119,13 +127,14 @@ async fn rerank(
         relevance_score,
         document: with_text.then(|| DocumentText { text: texts[index].clone() }),
     });
-    Ok(axum::Json(RerankResponse {
+    let response = RerankResponse {
         id: Uuid::now_v7().to_string(),
         model: request.model,
         results: results.collect(),
         usage: RerankUsage { total_tokens: relevance.tokens },
         meta: json!({"billed_units": {"search_units": 1}}),
-    }))
+    };
+    Ok(ignored.add_to(Json(response).into_response()))
 }
 
 /// Indices with their scores, the highest first.

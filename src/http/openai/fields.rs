@@ -279,6 +279,16 @@ pub const EMBEDDING_FIELDS: &[(&str, Rule)] = &[
     ("request_id", Rule::NoEffect),
 ];
 
+/// Fields of rerank requests, of Cohere's, Jina's and vLLM's APIs.
+pub const RERANK_FIELDS: &[(&str, Rule)] = &[
+    ("max_chunks_per_doc", Rule::Unsupported(neutral::never, "documents are not cut into chunks: leave it out")),
+    ("max_tokens_per_doc", Rule::Unsupported(neutral::never, "documents are cut at the base's length: leave it out")),
+    ("priority", Rule::Hint(neutral::is_zero)),
+    ("rank_fields", Rule::Unsupported(neutral::is_empty, "documents are texts: join their fields yourself")),
+    ("return_embeddings", Rule::Unsupported(neutral::is_false, "is not supported: use POST /v1/embeddings")),
+    ("user", Rule::NoEffect),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

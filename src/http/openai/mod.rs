@@ -29,3 +29,39 @@ pub fn routes() -> OpenApiRouter<AppState> {
 pub fn upload_routes() -> OpenApiRouter<AppState> {
     files::upload_routes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fields::OpenAiRequest;
+    use crate::http::openapi_document;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    /// Names of the properties of a schema and of those that it is composed of.
+    fn properties(document: &Value, schema: &Value) -> BTreeSet<String> {
+        if let Some(reference) = schema["$ref"].as_str() {
+            return properties(document, document.pointer(reference.trim_start_matches('#')).unwrap());
+        }
+        let own = schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone());
+        let parts = schema["allOf"].as_array().into_iter().flatten().flat_map(|part| properties(document, part));
+        own.chain(parts).collect()
+    }
+
+    fn check<T: OpenAiRequest>(document: &Value, schema: &str) {
+        let documented = properties(document, &document["components"]["schemas"][schema]);
+        let fields: BTreeSet<String> = T::FIELDS.iter().map(ToString::to_string).collect();
+        assert_eq!(fields, documented, "{schema}");
+        assert!(T::INTEGERS.iter().chain(T::NEGATIVE_DEFAULTS).all(|name| fields.contains(*name)), "{schema}");
+        assert!(T::OTHER_FIELDS.iter().all(|(name, _)| !fields.contains(*name)), "{schema}");
+    }
+
+    #[test]
+    fn fields_of_requests_are_those_of_their_types() {
+        let document = serde_json::to_value(openapi_document()).unwrap();
+        check::<super::chat::ChatRequest>(&document, "ChatRequest");
+        check::<super::completions::CompletionRequest>(&document, "CompletionRequest");
+        check::<super::fine_tuning::FineTuningRequest>(&document, "FineTuningRequest");
+        check::<crate::http::embeddings::EmbeddingsRequest>(&document, "EmbeddingsRequest");
+        check::<crate::http::embeddings::RerankRequest>(&document, "RerankRequest");
+    }
+}

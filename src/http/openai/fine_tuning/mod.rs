@@ -5,18 +5,20 @@ mod request;
 pub mod results;
 mod view;
 
+use super::fields::OpenAiJson;
 use super::ids::IdKind;
 use super::list::{OpenAiList, Page};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
-use crate::http::extract::{Json, PathParam, QueryParams};
+use crate::http::extract::{PathParam, QueryParams};
 use crate::http::jobs::{ExamplesSource, JobSubmission, actions, submit};
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::store::{Job, Metadata, PageRequest};
+use axum::response::{IntoResponse, Response};
 use espalier_core::error::{Error, Result};
 use events::JobEvent;
-use request::FineTuningRequest;
+pub use request::FineTuningRequest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use utoipa_axum::router::OpenApiRouter;
@@ -74,12 +76,12 @@ pub fn routes() -> OpenApiRouter<AppState> {
 async fn create_fine_tuning_job(
     state: AppState,
     caller: Caller,
-    Json(request): Json<FineTuningRequest>,
-) -> ApiResult<axum::Json<FineTuningJob>> {
+    OpenAiJson(request, ignored): OpenAiJson<FineTuningRequest>,
+) -> ApiResult<Response> {
     let (request, dataset) = request.into_job_request(&state, &caller.owner).await?;
     let submission = JobSubmission { request, source: ExamplesSource::Stored(dataset) };
     let job = submit(&state, &caller.owner, submission).await?;
-    Ok(axum::Json(FineTuningJob::load(&state, job).await?))
+    Ok(ignored.add_to(axum::Json(FineTuningJob::load(&state, job).await?).into_response()))
 }
 
 /// List fine-tuning jobs

@@ -1,6 +1,7 @@
 //! Request to create a fine-tuning job, and its translation into a training job.
 
 use crate::http::jobs::JobRequest;
+use crate::http::openai::fields::{OpenAiRequest, Rule};
 use crate::http::openai::ids::IdKind;
 use crate::http::openai::request::{resolve_model, unsupported_field};
 use crate::http::resource_name::Name;
@@ -18,7 +19,6 @@ use uuid::Uuid;
 const MAX_SUFFIX: usize = 64;
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(example = json!({"model": "SmolLM2-135M-Instruct", "training_file": "file-01938f3e4b2d7a108c110a9b8c7d6e5f",
     "suffix": "support-answers", "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3}}}}))]
 pub struct FineTuningRequest {
@@ -47,6 +47,23 @@ pub struct FineTuningRequest {
     /// Up to 16 pairs.
     #[serde(default)]
     pub metadata: Option<Metadata>,
+}
+
+impl OpenAiRequest for FineTuningRequest {
+    const FIELDS: &'static [&'static str] = &[
+        "model",
+        "training_file",
+        "validation_file",
+        "suffix",
+        "seed",
+        "method",
+        "hyperparameters",
+        "integrations",
+        "metadata",
+    ];
+    const INTEGERS: &'static [&'static str] = &["seed"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["seed"];
+    const OTHER_FIELDS: &'static [(&'static str, Rule)] = &[];
 }
 
 /// Method of a request. Objects of other types than `type` are refused.
