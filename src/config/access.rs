@@ -31,7 +31,7 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_ALLOWED_HOSTS", value_name = "HOSTS")]
     pub allowed_hosts: Option<String>,
 
-    /// Origins of web pages that may call the server (CORS), separated by commas, such as "https://app.example.com"; * allows every
+    /// Origins of web pages that may call the server (CORS), separated by commas, such as `https://app.example.com`; * allows every
     /// page [default: none]
     #[arg(long, env = "ESPALIER_CORS_ORIGINS", value_name = "ORIGINS")]
     pub cors_origins: Option<String>,
