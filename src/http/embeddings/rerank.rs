@@ -3,7 +3,8 @@
 use super::relevance::{RelevanceRequest, score};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
-use crate::http::openai::fields::{OpenAiJson, OpenAiRequest, RERANK_FIELDS, Rule};
+use crate::http::openai::field_rules::{RERANK_FIELDS, Rule};
+use crate::http::openai::fields::{OpenAiJson, OpenAiRequest};
 use crate::http::openai::request::{name_missing_model, resolve_model};
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;

@@ -3,7 +3,8 @@
 use super::completion::{
     ChatLogprobs, ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond,
 };
-use super::fields::{GENERATION_FIELDS, OpenAiJson, OpenAiRequest, Rule};
+use super::field_rules::{GENERATION_FIELDS, Rule};
+use super::fields::{OpenAiJson, OpenAiRequest};
 use super::request::{StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;

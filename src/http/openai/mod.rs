@@ -6,6 +6,7 @@
 mod chat;
 mod completion;
 mod completions;
+pub mod field_rules;
 pub mod fields;
 mod files;
 mod fine_tuning;

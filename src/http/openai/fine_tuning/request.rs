@@ -1,7 +1,8 @@
 //! Request to create a fine-tuning job, and its translation into a training job.
 
 use crate::http::jobs::JobRequest;
-use crate::http::openai::fields::{OpenAiRequest, Rule};
+use crate::http::openai::field_rules::Rule;
+use crate::http::openai::fields::OpenAiRequest;
 use crate::http::openai::ids::IdKind;
 use crate::http::openai::request::{resolve_model, unsupported_field};
 use crate::http::resource_name::Name;
