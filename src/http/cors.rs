@@ -71,8 +71,8 @@ impl CorsOrigins {
         )
     }
 
-    /// Origins that are listed.
-    pub fn listed(&self) -> &[String] {
+    /// Named origins; none where every page may call, or no page.
+    pub fn origins(&self) -> &[String] {
         match self {
             Self::Origins(origins) => origins,
             Self::None | Self::Any => &[],
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(CorsOrigins::parse([]).unwrap(), CorsOrigins::None);
         assert_eq!(CorsOrigins::parse(["https://a.example", "*"]).unwrap(), CorsOrigins::Any);
         let listed = CorsOrigins::parse(["https://A.example", "http://localhost:3000"]).unwrap();
-        assert_eq!(listed.listed(), ["https://a.example", "http://localhost:3000"]);
+        assert_eq!(listed.origins(), ["https://a.example", "http://localhost:3000"]);
         for wrong in ["a.example", "https://", "https://a.example/", "ftp://a.example", "null"] {
             assert_eq!(CorsOrigins::parse([wrong]).unwrap_err().code(), "invalid_origin", "{wrong}");
         }

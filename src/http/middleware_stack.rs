@@ -82,7 +82,7 @@ fn refuse_cross_origin_writes(router: Router, settings: &Settings, api_keys: &Ap
     if !api_keys.allows_all() || settings.cors_origins == CorsOrigins::Any {
         return router;
     }
-    let trusted = settings.cors_origins.listed().iter().fold(CsrfLayer::new(), |layer, origin| {
+    let trusted = settings.cors_origins.origins().iter().fold(CsrfLayer::new(), |layer, origin| {
         // `CorsOrigins` holds origins alone.
         layer.clone().add_trusted_origin(origin).unwrap_or(layer)
     });

@@ -32,6 +32,16 @@ pub struct PredictQuery {
     pub adapter: Option<String>,
 }
 
+impl PredictQuery {
+    /// Adapter that the query names; `None` for the base model.
+    ///
+    /// # Errors
+    /// `Invalid` (`invalid_version`).
+    pub fn reference(&self) -> Result<Option<Reference>> {
+        self.adapter.as_deref().map(Reference::parse).transpose()
+    }
+}
+
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"inputs": ["where is my card?", {"text": "first", "text_pair": "second"}], "top_k": 3}))]
@@ -168,7 +178,7 @@ async fn predict(
     _: LargeBodyCheck,
     Json(request): Json<PredictRequest>,
 ) -> ApiResult<axum::Json<PredictResponse>> {
-    let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
+    let reference = query.reference()?;
     let options = predict_options(&request)?;
     let inputs = request.inputs.into_iter().map(Input::from).collect();
     let prediction = state.serving.predict(&caller.owner, reference.as_ref(), inputs, options).await?;
@@ -195,7 +205,7 @@ impl FromRequestParts<AppState> for LargeBodyCheck {
 
 fn predict_options(request: &PredictRequest) -> Result<PredictOptions> {
     let logits = if request.logits { LogitsOutput::Include } else { LogitsOutput::Omit };
-    let long_inputs = if request.truncate { LongInputs::Truncate } else { LongInputs::Refuse };
+    let long_inputs = LongInputs::from_truncate(request.truncate);
     let threshold = request.threshold.as_ref().map(to_threshold).transpose()?;
     match request.top_k {
         0 => Err(Error::invalid_field("/top_k", "must be 1 or more")),

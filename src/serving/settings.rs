@@ -53,6 +53,13 @@ pub enum LongInputs {
     Refuse,
 }
 
+impl LongInputs {
+    /// From the field `truncate` of a request.
+    pub fn from_truncate(truncate: bool) -> Self {
+        if truncate { Self::Truncate } else { Self::Refuse }
+    }
+}
+
 /// Whether predictions contain their logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogitsOutput {

@@ -39,23 +39,49 @@ pub async fn embed(state: &AppState, request: EmbedRequest<'_>) -> Result<Embedd
     if texts.is_empty() {
         return Err(Error::invalid_field(format!("/{field}"), "holds no text: give at least one"));
     }
-    let (mut vectors, mut tokens) = (Vec::with_capacity(texts.len()), 0);
-    let group_size = state.serving.max_inputs();
-    let mut texts = texts.into_iter();
+    let inputs = texts.into_iter().map(Input::from_text).collect();
+    let options = PredictOptions { long_inputs, ..PredictOptions::default() };
+    let Predictions { predictions, tokens } =
+        predict_in_groups(state, owner, reference, inputs, options, field).await?;
+    let to_vector = |prediction| match prediction {
+        Prediction::Embedding(embedding) => resize(embedding.embedding, dimensions, normalize),
+        _ => Err(no_embedding()),
+    };
+    Ok(Embeddings { vectors: predictions.into_iter().map(to_vector).collect::<Result<_>>()?, tokens })
+}
+
+/// Predictions of any number of inputs.
+pub struct Predictions {
+    /// One per input, in order.
+    pub predictions: Vec<Prediction>,
+    /// Tokens of all inputs.
+    pub tokens: usize,
+}
+
+/// Predicts in groups of `--max-inputs`, one after another. Errors of an input name its place in `field`.
+///
+/// # Errors
+/// Those of [`crate::serving::InferenceService::predict`].
+pub async fn predict_in_groups(
+    state: &AppState,
+    owner: &str,
+    reference: Option<&Reference>,
+    inputs: Vec<Input>,
+    options: PredictOptions,
+    field: &str,
+) -> Result<Predictions> {
+    let mut all = Predictions { predictions: Vec::with_capacity(inputs.len()), tokens: 0 };
+    let mut inputs = inputs.into_iter();
     loop {
-        let inputs: Vec<Input> = texts.by_ref().take(group_size).map(Input::from_text).collect();
-        if inputs.is_empty() {
-            return Ok(Embeddings { vectors, tokens });
+        let group: Vec<Input> = inputs.by_ref().take(state.serving.max_inputs()).collect();
+        if group.is_empty() {
+            return Ok(all);
         }
-        let first = vectors.len();
-        let options = PredictOptions { long_inputs, ..PredictOptions::default() };
-        let response = state.serving.predict(owner, reference, inputs, options).await;
+        let first = all.predictions.len();
+        let response = state.serving.predict(owner, reference, group, options.clone()).await;
         let response = response.map_err(|error| locate_inputs(error, field, first))?;
-        tokens += response.token_counts.iter().sum::<usize>();
-        for prediction in response.predictions {
-            let Prediction::Embedding(embedding) = prediction else { return Err(no_embedding()) };
-            vectors.push(resize(embedding.embedding, dimensions, normalize)?);
-        }
+        all.tokens += response.token_counts.iter().sum::<usize>();
+        all.predictions.extend(response.predictions);
     }
 }
 

@@ -133,7 +133,7 @@ async fn create_embeddings(
             owner: &caller.owner,
             reference: reference.as_ref(),
             texts,
-            long_inputs: if request.truncate == Some(true) { LongInputs::Truncate } else { LongInputs::Refuse },
+            long_inputs: LongInputs::from_truncate(request.truncate.unwrap_or(false)),
             normalize: true,
             dimensions: request.dimensions,
             field: "input",

@@ -1,6 +1,6 @@
 //! Relevance of texts to a query: the cosine of their embeddings, or the prediction of an adapter that reads pairs.
 
-use super::compute::{EmbedRequest, cosine, embed};
+use super::compute::{EmbedRequest, Predictions, cosine, embed, predict_in_groups};
 use crate::http::state::AppState;
 use crate::serving::{LongInputs, PredictOptions};
 use crate::store::Reference;
@@ -76,17 +76,11 @@ async fn score_pairs(state: &AppState, request: RelevanceRequest<'_>) -> Result<
     if texts.is_empty() {
         return Err(Error::invalid_field(format!("/{field}"), "holds no text: give at least one"));
     }
-    let (mut scores, mut tokens) = (Vec::with_capacity(texts.len()), 0);
-    for group in texts.chunks(state.serving.max_inputs()) {
-        let pair = |text: &String| Input { text_pair: Some(text.clone()), ..Input::from_text(query.clone()) };
-        let options = PredictOptions { long_inputs, top_k: usize::MAX, ..PredictOptions::default() };
-        let response = state.serving.predict(owner, reference, group.iter().map(pair).collect(), options).await?;
-        tokens += response.token_counts.iter().sum::<usize>();
-        for prediction in &response.predictions {
-            scores.push(pair_score(prediction)?);
-        }
-    }
-    Ok(Relevance { scores, tokens })
+    let pair = |text: String| Input { text_pair: Some(text), ..Input::from_text(query.clone()) };
+    let options = PredictOptions { long_inputs, top_k: usize::MAX, ..PredictOptions::default() };
+    let pairs = texts.into_iter().map(pair).collect();
+    let Predictions { predictions, tokens } = predict_in_groups(state, owner, reference, pairs, options, field).await?;
+    Ok(Relevance { scores: predictions.iter().map(pair_score).collect::<Result<_>>()?, tokens })
 }
 
 /// Predicted value, or the probability of the label of relevant pairs.

@@ -116,7 +116,7 @@ async fn rerank(
             reference: reference.as_ref(),
             query: request.query,
             texts: texts.clone(),
-            long_inputs: if request.truncate == Some(false) { LongInputs::Refuse } else { LongInputs::Truncate },
+            long_inputs: LongInputs::from_truncate(request.truncate.unwrap_or(true)),
             field: "documents",
         },
     );

@@ -10,7 +10,6 @@ use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable, U
 use crate::http::predict::PredictQuery;
 use crate::http::state::AppState;
 use crate::serving::LongInputs;
-use crate::store::Reference;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -118,12 +117,12 @@ async fn embed_texts(
     QueryParams(query): QueryParams<PredictQuery>,
     Json(body): Json<EmbedBody>,
 ) -> ApiResult<axum::Json<Vec<Vec<f32>>>> {
-    let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
+    let reference = query.reference()?;
     let request = EmbedRequest {
         owner: &caller.owner,
         reference: reference.as_ref(),
         texts: body.inputs.into_vec(),
-        long_inputs: long_inputs(body.truncate),
+        long_inputs: LongInputs::from_truncate(body.truncate.unwrap_or(false)),
         normalize: body.normalize.unwrap_or(true),
         dimensions: body.dimensions,
         field: "inputs",
@@ -147,7 +146,7 @@ async fn rerank_texts(
     QueryParams(query): QueryParams<PredictQuery>,
     Json(body): Json<TeiRerankBody>,
 ) -> ApiResult<axum::Json<Vec<TeiRank>>> {
-    let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
+    let reference = query.reference()?;
     if body.raw_scores == Some(true) {
         let message = "only false is supported: leave it out";
         return Err(espalier_core::error::Error::invalid_field("/raw_scores", message).into());
@@ -159,7 +158,7 @@ async fn rerank_texts(
             reference: reference.as_ref(),
             query: body.query,
             texts: body.texts.clone(),
-            long_inputs: long_inputs(body.truncate),
+            long_inputs: LongInputs::from_truncate(body.truncate.unwrap_or(false)),
             field: "texts",
         },
     )
@@ -185,14 +184,14 @@ async fn compare_sentences(
     QueryParams(query): QueryParams<PredictQuery>,
     Json(body): Json<SimilarityBody>,
 ) -> ApiResult<axum::Json<Vec<f32>>> {
-    let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
+    let reference = query.reference()?;
     let SimilarityInputs { source_sentence, sentences } = body.inputs;
     let request = RelevanceRequest {
         owner: &caller.owner,
         reference: reference.as_ref(),
         query: source_sentence,
         texts: sentences,
-        long_inputs: long_inputs(body.parameters.unwrap_or_default().truncate),
+        long_inputs: LongInputs::from_truncate(body.parameters.unwrap_or_default().truncate.unwrap_or(false)),
         field: "inputs/sentences",
     };
     Ok(axum::Json(score(&state, request).await?.scores))
@@ -218,10 +217,6 @@ async fn get_info(state: AppState) -> axum::Json<Value> {
         "auto_truncate": false,
         "version": env!("CARGO_PKG_VERSION"),
     }))
-}
-
-fn long_inputs(truncate: Option<bool>) -> LongInputs {
-    if truncate == Some(true) { LongInputs::Truncate } else { LongInputs::Refuse }
 }
 
 impl OneOrMany {

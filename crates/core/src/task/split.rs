@@ -13,7 +13,7 @@ pub enum Split {
 }
 
 impl Split {
-    /// Reason for which a report leaves out the rows of this split.
+    /// Key of the rows of this split in `left_out` of a report.
     pub fn left_out_reason(self) -> String {
         format!("split: {}", self.name())
     }

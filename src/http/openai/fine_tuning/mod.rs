@@ -1,6 +1,7 @@
 //! `/v1/fine_tuning/jobs`: training jobs in OpenAI's format. They are the jobs of `/jobs`, whichever API created them.
 
 mod events;
+mod method;
 mod request;
 pub mod results;
 mod view;

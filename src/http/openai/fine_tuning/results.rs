@@ -11,7 +11,7 @@ use uuid::Uuid;
 const COLUMNS: [&str; 4] = ["train_loss", "train_mean_token_accuracy", "valid_loss", "valid_mean_token_accuracy"];
 const HEADER: [&str; 5] = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"];
 
-pub struct Results {
+pub struct ResultFile {
     pub csv: String,
     /// Seconds since 1970.
     pub created_at: i64,
@@ -19,7 +19,7 @@ pub struct Results {
 
 /// # Errors
 /// `NotFound` for a job that has not succeeded; errors of the store.
-pub async fn read(state: &AppState, owner: &str, job: Uuid) -> Result<Results> {
+pub async fn read(state: &AppState, owner: &str, job: Uuid) -> Result<ResultFile> {
     let job = state.store.job(owner, job).await?;
     if job.status != Status::Succeeded {
         let detail = "the job has no result file: it has not succeeded";
@@ -33,7 +33,7 @@ pub async fn read(state: &AppState, owner: &str, job: Uuid) -> Result<Results> {
         }
     }
     let created_at = job.finished_at.unwrap_or(job.created_at).timestamp();
-    Ok(Results { csv: to_csv(&rows), created_at })
+    Ok(ResultFile { csv: to_csv(&rows), created_at })
 }
 
 /// All fields are numbers or empty, so that none needs quotes.

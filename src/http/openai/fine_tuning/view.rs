@@ -1,6 +1,6 @@
 //! Fine-tuning jobs and checkpoints as OpenAI's API shows them.
 
-use super::request::{AutoOr, FineTuningHyperparameters, FineTuningMethod, MethodSettings};
+use super::method::{AutoOr, FineTuningHyperparameters, FineTuningMethod, MethodSettings};
 use crate::http::jobs::none_if_not_found;
 use crate::http::openai::ids::IdKind;
 use crate::http::state::AppState;

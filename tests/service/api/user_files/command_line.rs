@@ -31,7 +31,7 @@ pub fn compare(case: &Case, http: &Outcome, printed: &Printed) -> Vec<String> {
     if http.is_read { compare_report(case, http, text) } else { compare_refusal(case, http, text) }
 }
 
-/// Checks that the advice names flags of the command, and no fields of a request.
+/// Checks that the advice names flags of the command and no request fields.
 fn check_advice(case: &Case, text: &str) {
     static FLAGS: LazyLock<BTreeSet<String>> = LazyLock::new(|| flags_in(&run(&["train", "--help"]).success_stdout()));
     let unknown: Vec<String> = flags_in(text).difference(&FLAGS).cloned().collect();

@@ -15,7 +15,7 @@ const PAIR_HEAD: [u8; 4] = *b"[\",{";
 pub(super) enum FirstValue {
     /// An array, and the first byte of its first element.
     Array(Option<u8>),
-    /// An array of spaCy's pairs of a text and an object, which begins here.
+    /// Start of an array of spaCy's pairs, each a text and an object.
     Pairs(Position),
     Object {
         members: Vec<Member>,
@@ -42,6 +42,7 @@ pub(super) enum Rest {
     MoreValues,
 }
 
+/// Name of an object with the start and the kind of its value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Member {
     pub name: String,

@@ -1,7 +1,8 @@
 //! Headers of a Parquet file's pages, which are checked before the pages are decoded: the decoder allocates the bytes and values that
 //! they declare.
 
-use super::thrift_reader::Type::{Binary, Bool, Integer};
+use super::parquet_schema::STATISTICS;
+use super::thrift_reader::Type::{Bool, Integer};
 use super::thrift_reader::{CompactReader, Event, Parsed, Struct, Type};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
@@ -54,21 +55,6 @@ static DATA_PAGE_V2: Struct = Struct {
         (6, Integer),
         (7, Bool),
         (8, Type::Struct(&STATISTICS)),
-    ],
-};
-
-static STATISTICS: Struct = Struct {
-    name: "Statistics",
-    fields: &[
-        (1, Binary),
-        (2, Binary),
-        (3, Integer),
-        (4, Integer),
-        (5, Binary),
-        (6, Binary),
-        (7, Bool),
-        (8, Bool),
-        (9, Integer),
     ],
 };
 

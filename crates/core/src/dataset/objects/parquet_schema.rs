@@ -140,7 +140,8 @@ static COLUMN_METADATA: Struct = Struct {
     ],
 };
 
-static STATISTICS: Struct = Struct {
+/// Statistics of a column chunk, and of a page.
+pub(super) static STATISTICS: Struct = Struct {
     name: "Statistics",
     fields: &[
         (1, Binary),
