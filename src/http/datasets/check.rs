@@ -103,7 +103,10 @@ async fn run_check<T: Send + 'static>(
         let _permit = permit;
         let task = match file.task {
             Some(task) => task,
-            None => dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE, &settings)?.default_task(),
+            None => {
+                let schema = dataset::infer_schema(&file.path, &file.options, &RowSchema::DETECTABLE, &settings)?;
+                default_task(schema, &base)
+            }
         };
         let truncation = token_counter(&base, &task, file.job);
         let mut checked = dataset::validate(&file.path, &file.options, &task, &truncation, &settings)?;
@@ -111,6 +114,14 @@ async fn run_check<T: Send + 'static>(
         Ok((checked.report, extra))
     });
     report.await
+}
+
+/// Task of a file without one. On a base that generates no text, conversations train a classifier of their last messages.
+fn default_task(schema: RowSchema, base: &BaseModel) -> task::Config {
+    match schema == RowSchema::Messages && !base.info().is_causal_lm {
+        true => RowSchema::Label.default_task(),
+        false => schema.default_task(),
+    }
 }
 
 /// Counter for a job, or for the jobs that will use the file: these choose the length, so a row for generation is refused only where

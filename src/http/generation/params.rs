@@ -75,9 +75,9 @@ impl SamplingOptions {
     "properties": {"lost": {"type": "boolean"}}, "required": ["lost"], "additionalProperties": false}}}))]
 pub enum ResponseFormatParam {
     /// Any text.
-    Text,
+    Text {},
     /// Any JSON object.
-    JsonObject,
+    JsonObject {},
     /// JSON that is valid against a schema.
     JsonSchema { json_schema: NamedSchema },
     /// Text that a regular expression matches as a whole.
@@ -106,8 +106,8 @@ impl ResponseFormatParam {
     /// Constraint of the format; `None` for free text.
     pub fn into_constraint(format: Option<Self>) -> Option<ConstraintSpec> {
         match format? {
-            Self::Text => None,
-            Self::JsonObject => Some(ConstraintSpec::JsonObject),
+            Self::Text {} => None,
+            Self::JsonObject {} => Some(ConstraintSpec::JsonObject),
             Self::JsonSchema { json_schema } => {
                 Some(json_schema.schema.map_or(ConstraintSpec::JsonObject, ConstraintSpec::JsonSchema))
             }

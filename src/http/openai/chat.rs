@@ -5,6 +5,7 @@ use super::completion::{
 };
 use super::field_rules::{GENERATION_FIELDS, Rule};
 use super::fields::{OpenAiJson, OpenAiRequest};
+use super::object_fields::{CHAT_OBJECTS, ObjectFields};
 use super::request::{StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
@@ -96,6 +97,7 @@ impl OpenAiRequest for ChatRequest {
         &["max_tokens", "max_completion_tokens", "n", "top_logprobs", "top_k", "seed"];
     const NEGATIVE_DEFAULTS: &'static [&'static str] = &["max_tokens", "max_completion_tokens", "top_k", "seed"];
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
+    const OBJECTS: &'static [ObjectFields] = CHAT_OBJECTS;
 }
 
 /// Choice of a chat completion.

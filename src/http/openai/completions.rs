@@ -5,6 +5,7 @@ use super::completion::{
 };
 use super::field_rules::{GENERATION_FIELDS, Rule};
 use super::fields::{OpenAiJson, OpenAiRequest};
+use super::object_fields::{COMPLETION_OBJECTS, ObjectFields};
 use super::request::{StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
@@ -85,6 +86,7 @@ impl OpenAiRequest for CompletionRequest {
     const INTEGERS: &'static [&'static str] = &["max_tokens", "n", "logprobs", "best_of", "top_k", "seed"];
     const NEGATIVE_DEFAULTS: &'static [&'static str] = &["max_tokens", "top_k", "seed"];
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
+    const OBJECTS: &'static [ObjectFields] = COMPLETION_OBJECTS;
 }
 
 /// Text or token ids, or a list of either.

@@ -4,8 +4,9 @@
 //! that would change the answer is read or refused by name. An unknown field is accepted and named in the response header
 //! `x-ignored-fields`, or refused with `--strict-requests`.
 
+use super::field_check::FieldCheck;
 use super::field_rules::Rule;
-use super::request::unsupported_field;
+use super::object_fields::ObjectFields;
 use crate::http::body_timeouts::BodyTimeouts;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract;
@@ -31,6 +32,8 @@ pub trait OpenAiRequest: DeserializeOwned + Send + 'static {
     const NEGATIVE_DEFAULTS: &'static [&'static str];
     /// Other fields that clients send.
     const OTHER_FIELDS: &'static [(&'static str, Rule)];
+    /// Fields of the objects inside the request.
+    const OBJECTS: &'static [ObjectFields] = &[];
 }
 
 /// Extracts a request, and which of its fields are ignored.
@@ -61,7 +64,9 @@ impl<T: OpenAiRequest> FromRequest<AppState> for OpenAiJson<T> {
         let body =
             extract::read_json_bytes(request, state.settings.max_json_bytes, BodyTimeouts::start(&state.settings))
                 .await?;
-        let parse = move |body: Vec<u8>| parse::<T>(body, is_strict);
+        let base = state.base.clone();
+        let parse =
+            move |body: Vec<u8>| parse::<T>(body, FieldCheck::new(is_strict, base.tokenizer().valid_chat_template()));
         let (request, ignored) = extract::parse_body(body, parse).await?;
         if !ignored.0.is_empty() {
             tracing::warn!(fields = ignored.0.join(", "), "request fields are ignored");
@@ -70,35 +75,43 @@ impl<T: OpenAiRequest> FromRequest<AppState> for OpenAiJson<T> {
     }
 }
 
-fn parse<T: OpenAiRequest>(body: Vec<u8>, is_strict: bool) -> ApiResult<(T, IgnoredFields)> {
+fn parse<T: OpenAiRequest>(body: Vec<u8>, mut check: FieldCheck) -> ApiResult<(T, IgnoredFields)> {
     // Another JSON value, or text that is none, gets its error from the typed parser.
     let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(&body) else {
         return Ok((json::parse(&body)?, IgnoredFields::default()));
     };
-    let mut ignored = Vec::new();
     let mut kept: BTreeMap<&str, String> = BTreeMap::new();
-    let mut is_changed = false;
     for (name, value) in &fields {
         let text = value.get();
-        if text == "null" {
-            is_changed = true;
-        } else if T::FIELDS.contains(&name.as_str()) {
-            let value = normalize::<T>(name, text);
-            is_changed |= value.as_deref() != Some(text);
-            kept.extend(value.map(|value| (name.as_str(), value)));
+        if T::FIELDS.contains(&name.as_str()) && text != "null" {
+            kept.extend(read_field::<T>(name, text, &mut check)?.map(|value| (name.as_str(), value)));
         } else {
-            is_changed = true;
             let rule = T::OTHER_FIELDS.iter().find(|(other, _)| other == name).map(|(_, rule)| *rule);
-            if !accept_other_field(name, text, rule, is_strict)? {
-                ignored.push(name.clone());
-            }
+            let value = serde_json::from_str(text).unwrap_or_default();
+            check.unread_field(name, &value, rule, || name.clone())?;
         }
     }
-    let request = match is_changed {
+    let request = match check.is_changed {
         false => json::parse(&body)?,
         true => json::parse(object_text(&kept).as_bytes())?,
     };
-    Ok((request, IgnoredFields(ignored)))
+    Ok((request, IgnoredFields(check.ignored)))
+}
+
+/// Text of a field's value without what is not read of it; `None` where it means the default.
+fn read_field<T: OpenAiRequest>(name: &str, text: &str, check: &mut FieldCheck) -> ApiResult<Option<String>> {
+    let objects: Vec<&ObjectFields> = T::OBJECTS.iter().filter(|objects| objects.top_field() == name).collect();
+    // A value that is too deep for the check gets its error from the typed parser.
+    if let (false, Ok(mut value)) = (objects.is_empty(), serde_json::from_str::<Value>(text)) {
+        let was_changed = std::mem::take(&mut check.is_changed);
+        objects.iter().try_for_each(|objects| objects.check(&mut value, check))?;
+        let read = if check.is_changed { value.to_string() } else { text.to_string() };
+        check.is_changed |= was_changed;
+        return Ok(Some(read));
+    }
+    let value = normalize::<T>(name, text);
+    check.is_changed |= value.as_deref() != Some(text);
+    Ok(value)
 }
 
 /// Text of a field's value; `None` where it means the default.
@@ -112,22 +125,6 @@ fn normalize<T: OpenAiRequest>(name: &str, text: &str) -> Option<String> {
             Some(format!("{}", number as i64))
         }
         _ => Some(text.to_string()),
-    }
-}
-
-/// Whether the field has no effect; `false` for one that is ignored.
-fn accept_other_field(name: &str, text: &str, rule: Option<Rule>, is_strict: bool) -> ApiResult<bool> {
-    let value: Value = serde_json::from_str(text).unwrap_or_default();
-    match rule {
-        Some(Rule::NoEffect) => Ok(true),
-        Some(Rule::Hint(is_neutral)) => Ok(is_neutral(&value)),
-        Some(Rule::Unsupported(is_neutral, _)) if is_neutral(&value) => Ok(true),
-        Some(Rule::Unsupported(_, advice)) => Err(unsupported_field(name, advice).into()),
-        None if is_strict => {
-            let advice = "is unknown: leave it out (this server runs with --strict-requests)";
-            Err(unsupported_field(name, advice).into())
-        }
-        None => Ok(false),
     }
 }
 
@@ -158,7 +155,7 @@ mod tests {
     }
 
     fn read(fields: &str, is_strict: bool) -> ApiResult<(Sample, IgnoredFields)> {
-        parse(format!(r#"{{"model": "m"{fields}}}"#).into_bytes(), is_strict)
+        parse(format!(r#"{{"model": "m"{fields}}}"#).into_bytes(), FieldCheck::new(is_strict, None))
     }
 
     #[test]
@@ -185,7 +182,9 @@ mod tests {
                 json!("medium"),
                 json!(["text"]),
             ];
-            let is_accepted = |value: &Value| accept_other_field(name, &value.to_string(), Some(*rule), true).is_ok();
+            let is_accepted = |value: &Value| {
+                FieldCheck::new(true, None).unread_field(name, value, Some(*rule), || name.to_string()).is_ok()
+            };
             assert!(
                 is_accepted(&json!(null))
                     || candidates.iter().any(is_accepted)

@@ -6,6 +6,7 @@
 mod chat;
 mod completion;
 mod completions;
+mod field_check;
 pub mod field_rules;
 pub mod fields;
 mod files;
@@ -13,6 +14,7 @@ mod fine_tuning;
 mod ids;
 mod list;
 mod models;
+pub mod object_fields;
 pub mod request;
 
 use super::state::AppState;

@@ -2,7 +2,7 @@
 
 use crate::api::generation::start_with_decoder;
 use crate::api::request::parts;
-use crate::api::server_process::{HttpResponse, ServerProcess};
+use crate::api::server_process::{HttpResponse, ServerConfig, ServerProcess};
 use serde_json::{Value, json};
 
 fn send_file(app: &ServerProcess, purpose: &str, content: &[u8]) -> HttpResponse {
@@ -96,4 +96,32 @@ fn wrong_files_and_jobs_are_refused_by_field() {
     }
     assert_eq!(app.get("/v1/fine_tuning/jobs/ftjob-none").status, 404);
     assert_eq!(app.get("/v1/files/file-results-00000000000000000000000000000000").status, 404);
+}
+
+#[test]
+fn conversations_train_a_classifier_on_an_encoder() {
+    let app = ServerConfig::new().start();
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let conversation = |text: String, label: &str| json!({"messages": [message("system", "Classify."), message("user", &text), message("assistant", label)]});
+    let rows: Vec<Value> = (0..12)
+        .flat_map(|index| {
+            [conversation(format!("red apple {index}"), "fruit"), conversation(format!("blue car {index}"), "vehicle")]
+        })
+        .collect();
+    let file = upload(&app, &rows, "fine-tune");
+    let report = app.get(&format!("/datasets/{}", uuid_of(&file["id"], "file-"))).json()["report"].clone();
+    assert_eq!((&report["target"], &report["rows"]), (&json!("label"), &json!(24)), "{report:#}");
+    let note =
+        "`label` is the last message in \"messages\", and `text` the messages before it without those of the system";
+    assert_eq!(report["mapping"], json!([note]), "{report:#}");
+    let body = json!({"model": app.get("/base").json()["name"], "training_file": file["id"], "suffix": "topics"});
+    let created = app.post("/v1/fine_tuning/jobs", &body).json();
+    assert_eq!(app.wait_for_job(&uuid_of(&created["id"], "ftjob-"))["status"], "succeeded");
+    let answer = app.post("/predict?adapter=topics", &json!({"inputs": ["red apple 3"]})).json();
+    assert_eq!(answer["predictions"][0]["label"], "fruit", "{answer:#}");
+
+    let unlabelled = json!({"messages": [message("assistant", "fruit"), message("user", "red apple")]});
+    let refused = send_file(&app, "fine-tune", format!("{unlabelled}\n").as_bytes());
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("the last message has to be a text of the assistant"), "{}", refused.text());
 }

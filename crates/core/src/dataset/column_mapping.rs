@@ -29,6 +29,8 @@ pub(super) struct ColumnMapping {
     pub system: Option<String>,
     /// Column of the tools of a conversation.
     pub tools: Option<String>,
+    /// Whether `text` and `label` are in one column: a conversation whose last message is the label.
+    pub has_labelled_messages: bool,
     pub labels: LabelNotation,
     pub numbers: NumberFormat,
     pub filters: RowFilters,
@@ -52,19 +54,27 @@ impl ColumnMapping {
     /// `missing_field` with a proposal; the errors of notations and columns that are not supported.
     pub fn resolve(schema: RowSchema, options: &Options, preview: &Preview) -> Result<Self, Diagnostic> {
         check_fields(&options.columns, schema)?;
-        let columns = FieldColumns::find(schema, options, preview);
+        let mut columns = FieldColumns::find(schema, options, preview);
         let mapped_name = |field: &str| options.columns.get(field).map(|name| name.trim().to_string());
-        check_distinct(&columns, &mapped_name)?;
-        if let Some(diagnostic) =
-            missing_column(&columns, preview, &mapped_name).filter(|_| !preview.columns.is_empty())
-        {
-            return Err(diagnostic);
+        let mut notes = Vec::new();
+        let labelled_messages = labelled_messages(&columns, preview);
+        if let Some(column) = labelled_messages {
+            (columns.text, columns.target) = (Source::OwnName(column), Source::OwnName(column));
+            notes.push(format!(
+                "`label` is the last message in {}, and `text` the messages before it without those of the system",
+                column.quoted()
+            ));
+        } else {
+            check_distinct(&columns, &mapped_name)?;
+            let missing = missing_column(&columns, preview, &mapped_name);
+            if let Some(diagnostic) = missing.filter(|_| !preview.columns.is_empty()) {
+                return Err(diagnostic);
+            }
         }
         let column_for = |field: &str, source: &Source<'_>| {
             let found = source.column().map(|column| column.name.clone());
             found.or_else(|| mapped_name(field)).unwrap_or_else(|| field.to_string())
         };
-        let mut notes = Vec::new();
         let labels = LabelNotation::detect(schema, options, &columns.target, &mut notes)?;
         let second_text =
             second_field(schema).zip(columns.second_text.as_ref()).map(|(field, source)| SecondTextColumn {
@@ -82,6 +92,7 @@ impl ColumnMapping {
             prompt_input: None,
             system: None,
             tools: None,
+            has_labelled_messages: labelled_messages.is_some(),
             labels,
             numbers: number_format(schema, options, &columns.target)?,
             filters: RowFilters::default(),
@@ -128,6 +139,9 @@ impl ColumnMapping {
         let target = (self.schema.target_field(), &columns.target);
         let mut fields: Vec<(&str, &Source<'_>)> = [Some(text), second, Some(target)].into_iter().flatten().collect();
         fields.dedup_by_key(|(field, _)| *field);
+        if self.has_labelled_messages {
+            fields.truncate(1);
+        }
         for (field, source) in fields {
             if let Source::WellKnown(column) = source {
                 self.notes.push(format!("`{field}` is read from {}", column.quoted()));
@@ -190,6 +204,15 @@ impl ColumnMapping {
         self.tools = find(&["tools", "functions"]).map(|column| column.name.clone());
         Ok(())
     }
+}
+
+/// Column of conversations in a file without `text` and `label`, for a task that learns one label.
+fn labelled_messages<'a>(columns: &FieldColumns<'_>, preview: &'a Preview) -> Option<&'a ColumnSample> {
+    let is_without_fields = [&columns.text, &columns.target].iter().all(|source| **source == Source::Missing);
+    let mut conversations = preview.columns.iter().filter(|column| column.kind == Kind::Messages);
+    conversations
+        .next()
+        .filter(|_| columns.schema == RowSchema::Label && is_without_fields && conversations.next().is_none())
 }
 
 /// Whether the messages have ShareGPT's `from` and `value`.

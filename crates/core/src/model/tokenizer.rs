@@ -249,7 +249,7 @@ impl Tokenizer {
     }
 
     pub fn has_chat_template(&self) -> bool {
-        matches!(self.generation_config.chat_template, Some(Ok(_)))
+        self.valid_chat_template().is_some()
     }
 
     /// Id of a token of the vocabulary.
@@ -354,6 +354,11 @@ impl Tokenizer {
     /// Texts of the special tokens.
     fn special_tokens(&self) -> Vec<String> {
         self.special_ids().into_iter().filter_map(|id| self.id_to_token(id)).collect()
+    }
+
+    /// The chat template; `None` without one that parses.
+    pub fn valid_chat_template(&self) -> Option<&ChatTemplate> {
+        self.generation_config.chat_template.as_ref()?.as_ref().ok()
     }
 
     fn chat_template(&self) -> Result<&ChatTemplate> {

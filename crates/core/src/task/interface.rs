@@ -161,14 +161,16 @@ pub struct TaskDefaults {
     pub batch_size: u32,
     /// Largest default number of epochs, for a small dataset.
     pub max_epochs: u32,
+    /// Fewest examples with which a head alone on a sentence encoder's embeddings is as accurate as LoRA; `None` if LoRA is better for any number.
+    pub min_head_examples: Option<usize>,
 }
 
 impl TaskDefaults {
-    /// For tasks that learn from whole texts.
-    pub const TEXT: Self = Self { max_length: 128, batch_size: 32, max_epochs: 30 };
+    /// For tasks that learn labels of whole texts.
+    pub const TEXT: Self = Self { max_length: 128, batch_size: 32, max_epochs: 30, min_head_examples: Some(200) };
 
     /// For tasks that learn to generate: a model memorizes completions in a few epochs, even those of a small dataset.
-    pub const GENERATION: Self = Self { max_length: 512, batch_size: 8, max_epochs: 3 };
+    pub const GENERATION: Self = Self { max_length: 512, batch_size: 8, max_epochs: 3, min_head_examples: None };
 }
 
 /// Treatment of examples without anything to learn.

@@ -102,7 +102,7 @@ impl Spec {
         let pooling = task.pooling().unwrap_or(default_pooling);
         errors.extend(task.validate());
         errors.extend(task.validate_labels(labels));
-        let method = resolve_method(request, base, &task, pooling, &mut errors)?;
+        let method = resolve_method(request, base, &task, examples, pooling, &mut errors)?;
         let TrainingDefaults { learning_rate, min_steps } = method.training_defaults();
         let max_tokens = info.max_tokens.saturating_sub(method.num_virtual_tokens());
         let metrics = task.metric_names();
@@ -177,6 +177,7 @@ fn resolve_method(
     request: &Request,
     base: &BaseModel,
     task: &task::Config,
+    examples: usize,
     pooling: Pooling,
     errors: &mut Vec<FieldError>,
 ) -> Result<adapter::Config> {
@@ -184,7 +185,7 @@ fn resolve_method(
     let requested = match (&request.method, source_adapter) {
         (Some(method), _) => method.clone(),
         (None, Some(origin)) => origin.method.clone(),
-        (None, None) => default_method(base.info(), task, request.has_text_pairs),
+        (None, None) => default_method(base.info(), task, examples, request.has_text_pairs),
     };
     errors.extend(compatibility::check(&Combination {
         method: &requested,

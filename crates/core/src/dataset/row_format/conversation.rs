@@ -17,13 +17,7 @@ pub(super) struct Messages;
 impl RowFormat for Messages {
     fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
         let value = record.required("messages", &mapping.target_column)?;
-        let list = value.as_structure().ok_or_else(|| {
-            wrong_type(format!(
-                "`messages` is {}, and has to be a list of messages, or the JSON text of one",
-                value.type_name()
-            ))
-        })?;
-        let messages = with_system(record, mapping, parse_messages(&list, "messages")?)?;
+        let messages = with_system(record, mapping, messages_of(value)?)?;
         let tools = tools_of(record, mapping)?;
         let sources = [Some(value.source()), system_source(record, mapping)];
         Ok(conversation_row(Target::Conversation(Conversation { messages, tools }), &sources))
@@ -36,6 +30,32 @@ impl RowFormat for Messages {
     fn warns_about_single_labels(&self) -> bool {
         false
     }
+}
+
+fn messages_of(value: &FieldValue<'_>) -> Result<Vec<Message>, Diagnostic> {
+    let list = value.as_structure().ok_or_else(|| {
+        wrong_type(format!(
+            "`messages` is {}, and has to be a list of messages, or the JSON text of one",
+            value.type_name()
+        ))
+    })?;
+    parse_messages(&list, "messages")
+}
+
+/// Text and label of a conversation whose last message is the label: the contents of the messages before it, except those of the system,
+/// and its own.
+pub(super) fn labelled_messages(record: &Record<'_>, mapping: &ColumnMapping) -> Result<(String, String), UnusableRow> {
+    let value = record.required("messages", &mapping.target_column)?;
+    let mut messages = messages_of(value)?;
+    let text_of = |message: &Message| message.content().and_then(|content| content.as_str().map(str::to_string));
+    let answer = messages.pop().filter(|message| message.role() == ASSISTANT_ROLE);
+    let Some(label) = answer.as_ref().and_then(text_of) else {
+        return Err(
+            wrong_type("the last message has to be a text of the assistant: it is the label of the others").into()
+        );
+    };
+    let texts = messages.iter().filter(|message| message.role() != SYSTEM_ROLE).filter_map(text_of);
+    Ok((texts.collect::<Vec<_>>().join("\n"), label))
 }
 
 /// Row of a conversation; `sources` are its fields as they are written.

@@ -1,5 +1,6 @@
 //! Rows of a text, an optional second text, and one label (`label`) or a set of labels (`labels`).
 
+use super::conversation::labelled_messages;
 use super::{FieldChecks, Fields, FileStats, RowFormat, label_error, second_text, split_non_blank, trim_value};
 use crate::dataset::choices::read_choices;
 use crate::dataset::column_mapping::ColumnMapping;
@@ -18,6 +19,10 @@ pub(super) struct SingleLabel;
 
 impl RowFormat for SingleLabel {
     fn read_row(&self, record: &Record<'_>, mapping: &ColumnMapping) -> Result<ValidRow, UnusableRow> {
+        if mapping.has_labelled_messages {
+            let (text, label) = labelled_messages(record, mapping)?;
+            return single_label_row(text.into(), None, label.into());
+        }
         let fields = Fields::of(record, mapping)?;
         let second_text = fields.second_text("text_pair")?;
         let label = single_label(fields.target, mapping).map(|label| match mapping.filters.is_rejected(record) {

@@ -65,6 +65,11 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// Whether the source has this word, so that it may read a field or a variable of this name.
+    pub fn has_word(&self, word: &str) -> bool {
+        self.source.split(|character: char| !character.is_alphanumeric() && character != '_').any(|other| other == word)
+    }
+
     /// Whether the source has a place for tools.
     pub fn renders_tools(&self) -> bool {
         self.source.contains("tools")

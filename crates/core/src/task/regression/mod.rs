@@ -45,7 +45,7 @@ impl Task for Config {
     }
 
     fn defaults(&self) -> TaskDefaults {
-        TaskDefaults::TEXT
+        TaskDefaults { min_head_examples: None, ..TaskDefaults::TEXT }
     }
 
     fn metric_names(&self) -> &'static [&'static str] {
