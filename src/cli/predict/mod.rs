@@ -42,6 +42,10 @@ pub struct PredictArgs {
     #[arg(long, value_name = "N", default_value = "1")]
     top_k: u32,
 
+    /// Probability from which a label is predicted, or "suggested" for the adapter's own, for adapters that choose one of two labels or any number of labels
+    #[arg(long, value_name = "PROBABILITY", value_parser = parse_threshold)]
+    threshold: Option<Value>,
+
     #[command(flatten)]
     remote: ClientArgs,
 }
@@ -69,7 +73,11 @@ fn request_predictions(client: &Client, args: &PredictArgs, inputs: &[Input]) ->
     let mut batch_path = path.clone();
     for batch in inputs.chunks(BATCH_SIZE) {
         let texts: Vec<&str> = batch.iter().map(|input| input.text.as_str()).collect();
-        let mut response = client.post(&batch_path, &json!({"inputs": texts, "top_k": args.top_k}))?;
+        let mut body = json!({"inputs": texts, "top_k": args.top_k});
+        if let Some(threshold) = &args.threshold {
+            body["threshold"] = threshold.clone();
+        }
+        let mut response = client.post(&batch_path, &body)?;
         match response["predictions"].take() {
             Value::Array(batch_predictions) if batch_predictions.len() == batch.len() => {
                 predictions.extend(batch_predictions);
@@ -83,6 +91,16 @@ fn request_predictions(client: &Client, args: &PredictArgs, inputs: &[Input]) ->
         adapter = response["adapter"].take();
     }
     Ok(json!({"adapter": adapter, "predictions": predictions}))
+}
+
+/// # Errors
+/// A sentence for a value that is neither a number from 0 to 1 nor `suggested`.
+fn parse_threshold(value: &str) -> Result<Value, String> {
+    match (value, value.parse::<f64>()) {
+        ("suggested", _) => Ok(json!(value)),
+        (_, Ok(number)) if (0.0..=1.0).contains(&number) => Ok(json!(number)),
+        _ => Err("give a number between 0 and 1, or suggested".to_string()),
+    }
 }
 
 fn predict_path(adapter: Option<&str>) -> CliResult<String> {

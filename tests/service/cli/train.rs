@@ -87,3 +87,21 @@ fn adapters_are_listed_downloaded_imported_and_deleted() {
     assert!(run(&["jobs", "events", id, "--server", &server]).success_stdout().contains("succeeded"));
     assert_eq!(run(&["jobs", "pause", id, "--server", &server]).code, 1, "a finished job cannot be paused");
 }
+
+#[test]
+fn a_threshold_decides_which_labels_are_predicted() {
+    let app = ServerConfig::new().start();
+    let (folder, server) = (tempfile::tempdir().unwrap(), app.url(""));
+    let file = folder.path().join("tags.csv");
+    let rows: String = (0..12).map(|index| format!("card number {index},card\npin number {index},pin\n")).collect();
+    std::fs::write(&file, format!("text,labels\n{rows}")).unwrap();
+    run(&["train", file.to_str().unwrap(), "--server", &server, "--name", "tags", "--epochs", "1", "--wait"])
+        .success_stdout();
+    let predict = |threshold: &str| {
+        run(&["predict", "--server", &server, "--adapter", "tags", "--threshold", threshold, "card number 3"])
+    };
+    assert_eq!(predict("1").success_stdout().trim(), "(no label)");
+    assert_eq!(predict("0").success_stdout().trim().lines().count(), 2);
+    let refused = predict("often");
+    assert!(refused.code == 2 && refused.err.contains("a number between 0 and 1, or suggested"), "{}", refused.err);
+}
