@@ -1,7 +1,7 @@
 # Common tasks. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-generate model run up down test check lint-unsafe bench golden soak docs openapi expected clean
+.PHONY: help demo demo-generate model run up down test check lint-unsafe bench golden soak docs openapi expected clients clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -26,6 +26,10 @@ down: ## Stop the containers; what they stored stays
 
 test: ## All tests, on SQLite and on a Postgres of their own
 	scripts/postgres.sh run cargo test --locked --workspace
+	scripts/clients.sh openai_python
+
+clients: ## Eleven clients of OpenAI's API, as they are published, against a server
+	scripts/clients.sh
 
 check: ## Format, lints, documentation, licences, unused dependencies, spelling
 	cargo fmt --check

@@ -9,6 +9,9 @@ use espalier_core::error::Location;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// Largest number of lines of a file that a message names.
+const MAX_LINES: usize = 20;
+
 /// Returns whether errors of this path have OpenAI's format.
 pub fn uses_openai_errors(path: &str) -> bool {
     path == "/v1" || path.starts_with("/v1/")
@@ -58,8 +61,17 @@ pub fn error_body(error: &ApiError, request_id: &str) -> OpenAiError {
         Location::Pointer(pointer) => Some(pointer.trim_start_matches('/').replace('/', ".")),
         Location::Line(_) => None,
     });
-    let (message, request_id) = (error.detail.clone(), request_id.to_string());
+    let (message, request_id) = (message_with_lines(error), request_id.to_string());
     OpenAiError { error: OpenAiErrorBody { message, error_type, param, code: error.code, request_id } }
+}
+
+/// The error's sentence, and those about lines of a file, for which OpenAI's format has no other place.
+fn message_with_lines(error: &ApiError) -> String {
+    let about_lines = error.field_errors.iter().filter_map(|field_error| match &field_error.location {
+        Location::Line(line) => Some(format!("\nline {line}: {}", field_error.message)),
+        Location::Pointer(_) => None,
+    });
+    std::iter::once(error.detail.clone()).chain(about_lines.take(MAX_LINES)).collect()
 }
 
 /// Replaces the response's body with the error in OpenAI's format.
