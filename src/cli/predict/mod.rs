@@ -1,6 +1,7 @@
 //! `espalier predict`: predictions for texts, and their accuracy if the true labels are given.
 
 mod inputs;
+mod threshold;
 
 use super::client::{Client, ClientArgs, encode_path_segment};
 use super::error::{CliError, CliResult};
@@ -42,9 +43,9 @@ pub struct PredictArgs {
     #[arg(long, value_name = "N", default_value = "1")]
     top_k: u32,
 
-    /// Probability from which a label is predicted, or "suggested" for the adapter's own, for adapters that choose one of two labels or any number of labels
-    #[arg(long, value_name = "PROBABILITY", value_parser = parse_threshold)]
-    threshold: Option<Value>,
+    /// Probability from which labels are predicted, LABEL=PROBABILITY for that of one label (may be repeated), or "suggested" for the adapter's own; for adapters that choose one of two labels or any number of labels
+    #[arg(long, value_name = "PROBABILITY")]
+    threshold: Vec<String>,
 
     #[command(flatten)]
     remote: ClientArgs,
@@ -69,12 +70,13 @@ pub fn run(args: &PredictArgs) -> CliResult {
 /// Predicts in batches and merges the responses, in the order of the inputs.
 fn request_predictions(client: &Client, args: &PredictArgs, inputs: &[Input]) -> CliResult<Value> {
     let path = predict_path(args.adapter.as_deref())?;
+    let threshold = threshold::to_json(&args.threshold)?;
     let (mut adapter, mut predictions) = (Value::Null, Vec::with_capacity(inputs.len()));
     let mut batch_path = path.clone();
     for batch in inputs.chunks(BATCH_SIZE) {
         let texts: Vec<&str> = batch.iter().map(|input| input.text.as_str()).collect();
         let mut body = json!({"inputs": texts, "top_k": args.top_k});
-        if let Some(threshold) = &args.threshold {
+        if let Some(threshold) = &threshold {
             body["threshold"] = threshold.clone();
         }
         let mut response = client.post(&batch_path, &body)?;
@@ -91,16 +93,6 @@ fn request_predictions(client: &Client, args: &PredictArgs, inputs: &[Input]) ->
         adapter = response["adapter"].take();
     }
     Ok(json!({"adapter": adapter, "predictions": predictions}))
-}
-
-/// # Errors
-/// A sentence for a value that is neither a number from 0 to 1 nor `suggested`.
-fn parse_threshold(value: &str) -> Result<Value, String> {
-    match (value, value.parse::<f64>()) {
-        ("suggested", _) => Ok(json!(value)),
-        (_, Ok(number)) if (0.0..=1.0).contains(&number) => Ok(json!(number)),
-        _ => Err("give a number between 0 and 1, or suggested".to_string()),
-    }
 }
 
 fn predict_path(adapter: Option<&str>) -> CliResult<String> {
