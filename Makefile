@@ -1,7 +1,7 @@
 # Common tasks. `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-generate model run up down test check lint-unsafe bench golden soak docs openapi expected clients clean
+.PHONY: help demo demo-generate model run up down test dashboard check lint-unsafe bench golden soak docs openapi expected clients clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,9 +24,13 @@ up: ## Serve in containers, with Postgres
 down: ## Stop the containers; what they stored stays
 	@if docker compose version >/dev/null 2>&1; then docker compose down; else docker-compose down; fi
 
-test: ## All tests, on SQLite and on a Postgres of their own
+test: ## All tests, on SQLite and on a Postgres of their own, and the dashboard in a browser
 	scripts/postgres.sh run cargo test --locked --workspace
 	scripts/clients.sh openai_python
+	scripts/dashboard.sh
+
+dashboard: ## The dashboard in a browser, on a server of its own
+	scripts/dashboard.sh
 
 clients: ## Eleven clients of OpenAI's API, as they are published, against a server
 	scripts/clients.sh

@@ -44,7 +44,7 @@ const CRATES: [Layer; 24] = [
     ("zip", &["artifact", "dataset"]),
     ("calamine", &["dataset"]),
     ("encoding_rs", &["dataset"]),
-    ("flate2", &["dataset"]),
+    ("flate2", &["dataset", "http"]),
     ("parquet", &["dataset"]),
     ("ureq", &["model", "cli"]),
     ("llguidance", &["serving"]),

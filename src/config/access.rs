@@ -1,11 +1,13 @@
 //! Settings of the listen address and the API keys. Secret values may be read from files, as Docker and Kubernetes mount them.
 
+use super::units;
 use crate::http::{AllowedHosts, CorsOrigins};
 use clap::Args;
 use espalier_core::error::{Error, Result};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Minimum length of an API key, which makes guessing infeasible.
 const MIN_API_KEY_LENGTH: usize = 16;
@@ -36,6 +38,10 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_CORS_ORIGINS", value_name = "ORIGINS")]
     pub cors_origins: Option<String>,
 
+    /// Time until a browser that signed in to the dashboard with an API key has to sign in again
+    #[arg(long, env = "ESPALIER_SESSION_LIFETIME", value_name = "TIME", default_value = "12h", value_parser = units::parse_duration)]
+    pub session_lifetime: Duration,
+
     /// Refuse requests under /v1 with unknown fields; by default such fields are ignored and named in the header x-ignored-fields
     #[arg(long, env = "ESPALIER_STRICT_REQUESTS", value_parser = clap::builder::FalseyValueParser::new())]
     pub strict_requests: bool,
@@ -51,6 +57,7 @@ pub struct AccessSettings {
     pub listen: SocketAddr,
     pub allowed_hosts: AllowedHosts,
     pub cors_origins: CorsOrigins,
+    pub session_lifetime: Duration,
     pub strict_requests: bool,
     pub api_keys: Vec<Secret>,
 }
@@ -90,6 +97,7 @@ impl Flags {
             listen: self.listen,
             allowed_hosts,
             cors_origins: CorsOrigins::parse(origins.filter(|origin| !origin.is_empty()))?,
+            session_lifetime: self.session_lifetime,
             strict_requests: self.strict_requests,
             api_keys: keys.into_iter().map(Secret::new).collect(),
         })

@@ -116,6 +116,7 @@ impl Config {
             http: http::Settings {
                 allowed_hosts: access.allowed_hosts,
                 cors_origins: access.cors_origins,
+                session_lifetime: access.session_lifetime,
                 strict_requests: access.strict_requests,
                 ..self.limits.http_settings()?
             },

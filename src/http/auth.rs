@@ -1,14 +1,15 @@
-//! Authentication with bearer API keys, stored as SHA-256 digests.
+//! Authentication with bearer API keys, stored as SHA-256 digests, or with the cookie of a session (`session_token`).
 //!
 //! Without configured keys every request is accepted. Health checks never need a key, because probes send none; neither do
-//! `/docs` and `/openapi.yaml`, because a browser cannot send a key when it loads the page and both reveal nothing about this
-//! server. `/metrics` needs a key because it reveals usage; Prometheus can send one.
+//! the dashboard's files, `/docs` and `/openapi.yaml`, because a browser cannot send a key when it loads the page and they reveal nothing
+//! about this server. `/metrics` needs a key because it reveals usage; Prometheus can send one.
 
 use super::error::{ApiError, ApiResult};
+use super::session_token::{self, SESSION_COOKIE};
 use crate::store::DEFAULT_OWNER;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -16,6 +17,7 @@ use espalier_core::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use subtle::{Choice, ConstantTimeEq};
 
 /// SHA-256 digests of the accepted keys.
@@ -46,6 +48,11 @@ impl ApiKeys {
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         let found = self.digests.iter().fold(Choice::from(0), |found, expected| found | expected.ct_eq(&digest));
         found.into()
+    }
+
+    /// Returns the token of a session until `expires_at` (seconds since 1970), or `None` if the key is wrong.
+    pub fn sign_session(&self, key: &str, expires_at: u64) -> Option<String> {
+        self.accepts(key).then(|| session_token::sign(&Sha256::digest(key.as_bytes()).into(), expires_at))
     }
 }
 
@@ -94,23 +101,62 @@ pub async fn authenticate(
 }
 
 fn caller_from_headers(api_keys: &ApiKeys, headers: &HeaderMap) -> ApiResult<Caller> {
-    let caller = Caller { owner: DEFAULT_OWNER.to_string() };
+    match session_state(api_keys, headers) {
+        SessionState::NoKeys | SessionState::SignedIn { .. } => Ok(Caller { owner: DEFAULT_OWNER.to_string() }),
+        SessionState::SignedOut => Err(match (bearer_token(headers), session_cookie(headers)) {
+            (Some(_), _) => ApiError::wrong_key(),
+            (None, Some(_)) => ApiError::unauthorized(
+                "session_ended",
+                "the session has ended: sign in again",
+                "Bearer realm=\"espalier\", error=\"invalid_token\"",
+            ),
+            (None, None) => ApiError::unauthorized(
+                "key_missing",
+                "this server needs a key: send the header \"Authorization: Bearer <key>\"",
+                "Bearer realm=\"espalier\"",
+            ),
+        }),
+    }
+}
+
+/// Authentication of a request.
+pub enum SessionState {
+    /// The server has no keys.
+    NoKeys,
+    /// The request has a key, or a session that ends at a time (seconds since 1970).
+    SignedIn {
+        expires_at: Option<u64>,
+    },
+    SignedOut,
+}
+
+/// Authenticates a request by its key or, without one, by the cookie of its session.
+pub fn session_state(api_keys: &ApiKeys, headers: &HeaderMap) -> SessionState {
     if api_keys.allows_all() {
-        return Ok(caller);
+        return SessionState::NoKeys;
     }
-    match bearer_token(headers) {
-        None => Err(ApiError::unauthorized(
-            "key_missing",
-            "this server needs a key: send the header \"Authorization: Bearer <key>\"",
-            "Bearer realm=\"espalier\"",
-        )),
-        Some(key) if api_keys.accepts(key) => Ok(caller),
-        Some(_) => Err(ApiError::unauthorized(
-            "key_wrong",
-            "the key is not one of this server's: ask its operator",
-            "Bearer realm=\"espalier\", error=\"invalid_token\"",
-        )),
+    match (bearer_token(headers), session_cookie(headers)) {
+        (Some(key), _) if api_keys.accepts(key) => SessionState::SignedIn { expires_at: None },
+        (None, Some(token)) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(u64::MAX, |duration| duration.as_secs());
+            match session_token::verify(&api_keys.digests, token, now) {
+                Some(expires_at) => SessionState::SignedIn { expires_at: Some(expires_at) },
+                None => SessionState::SignedOut,
+            }
+        }
+        (Some(_), _) | (None, None) => SessionState::SignedOut,
     }
+}
+
+/// Returns whether a session's cookie authenticates the request, as a browser adds it by itself.
+pub fn uses_session(headers: &HeaderMap) -> bool {
+    bearer_token(headers).is_none() && session_cookie(headers).is_some()
+}
+
+fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == SESSION_COOKIE).map(|(_, token)| token)
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
@@ -148,6 +194,23 @@ mod tests {
                 "{header}"
             );
         }
+    }
+
+    #[test]
+    fn session_ends_with_its_time_and_yields_to_a_key() {
+        let keys = ApiKeys::new(["secret"]).unwrap();
+        let headers_with_cookie = |token: &str| {
+            HeaderMap::from_iter([(COOKIE, format!("theme=dark; {SESSION_COOKIE}={token}").parse().unwrap())])
+        };
+        let code = |headers: &HeaderMap| caller_from_headers(&keys, headers).err().map(|error| error.code);
+        assert!(keys.sign_session("other", u64::MAX).is_none());
+        let mut headers = headers_with_cookie(&keys.sign_session("secret", u64::MAX).unwrap());
+        assert_eq!(code(&headers), None);
+        assert_eq!(code(&headers_with_cookie(&keys.sign_session("secret", 1).unwrap())), Some("session_ended"));
+        assert_eq!(code(&headers_with_cookie("")), Some("session_ended"));
+        headers.insert(AUTHORIZATION, "Bearer wrong".parse().unwrap());
+        assert_eq!(code(&headers), Some("key_wrong"));
+        assert!(!uses_session(&headers));
     }
 
     #[test]

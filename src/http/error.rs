@@ -79,6 +79,15 @@ impl ApiError {
             .with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
+    /// The key is not one of the server's.
+    pub fn wrong_key() -> Self {
+        Self::unauthorized(
+            "key_wrong",
+            "the key is not one of this server's: ask its operator",
+            "Bearer realm=\"espalier\", error=\"invalid_token\"",
+        )
+    }
+
     pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }

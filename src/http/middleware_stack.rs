@@ -4,7 +4,7 @@ use super::allowed_hosts::check_host;
 use super::auth::ApiKeys;
 use super::body_memory::{BodyMemory, hold_body_memory};
 use super::connection::Rejection;
-use super::cors::CorsOrigins;
+use super::cross_origin::refuse_cross_origin_writes;
 use super::drain_body::{BodyWait, drain_request_body};
 use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
@@ -22,7 +22,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::csrf::{CsrfLayer, ProtectionError};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
@@ -72,25 +71,6 @@ pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys,
         None => router,
     };
     router.layer(from_fn_with_state(metrics, trace_request))
-}
-
-/// Answers 403 to requests that a web page of another origin than those of `--cors-origins` makes with a method other than GET, HEAD and
-/// OPTIONS.
-///
-/// Only a server without API keys needs it: a page cannot know a key, and browsers add none by themselves, as they do cookies.
-fn refuse_cross_origin_writes(router: Router, settings: &Settings, api_keys: &ApiKeys) -> Router {
-    if !api_keys.allows_all() || settings.cors_origins == CorsOrigins::Any {
-        return router;
-    }
-    let trusted = settings.cors_origins.origins().iter().fold(CsrfLayer::new(), |layer, origin| {
-        // `CorsOrigins` holds origins alone.
-        layer.clone().add_trusted_origin(origin).unwrap_or(layer)
-    });
-    router.layer(trusted.with_rejection_response(|_: ProtectionError| {
-        let detail = "a web page of another origin may not change anything on a server without API keys: name its origin in --cors-origins, \
-            or set --api-keys (ESPALIER_API_KEYS) and send a key, or call the server from a program";
-        ApiError::new(StatusCode::FORBIDDEN, "cross_origin_request", detail).into_response()
-    }))
 }
 
 /// Answers requests that their connection refuses. Health checks pass beyond the limit of connections, so that a busy server is not

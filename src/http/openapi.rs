@@ -171,7 +171,7 @@ pub type ServiceUnavailable = ProblemResponse<503>;
 const PROBLEM_STATUSES: [(u16, &str, &str); 13] = [
     (400, "BadRequest", "Malformed JSON, form, path or body."),
     (401, "Unauthorized", "The API key is missing or wrong."),
-    (403, "Forbidden", "A web page of another origin may not do this on a server without API keys."),
+    (403, "Forbidden", "A web page of another origin may not do this on a server without API keys, or with a session."),
     (404, "NotFound", "The resource does not exist, or belongs to another owner."),
     (408, "RequestTimeout", "The request body arrived too slowly."),
     (409, "Conflict", "The operation is not possible in the resource's current state."),

@@ -4,7 +4,8 @@ use super::middleware_stack::{apply_middleware, require_auth, with_deadline};
 use super::openapi::{self, ApiDoc};
 use super::state::AppState;
 use super::{
-    adapters, base, datasets, docs, embeddings, events, generation, health, jobs, metrics_endpoint, openai, predict,
+    adapters, base, dashboard, datasets, docs, embeddings, events, generation, health, jobs, metrics_endpoint, openai,
+    predict, session,
 };
 use axum::Router;
 use espalier_core::error::{Context, Result};
@@ -25,7 +26,11 @@ struct RouteGroups {
 
 fn route_groups() -> RouteGroups {
     RouteGroups {
-        public: OpenApiRouter::new().merge(health::routes()).merge(docs::routes()),
+        public: OpenApiRouter::new()
+            .merge(health::routes())
+            .merge(docs::routes())
+            .merge(dashboard::routes())
+            .merge(session::routes()),
         standard: OpenApiRouter::new()
             .merge(jobs::routes())
             .merge(events::routes())

@@ -77,6 +77,8 @@ pub struct Settings {
     /// Maximum size of a JSON body in bytes, inline examples included. Default 16 MiB.
     pub max_json_bytes: usize,
     pub cors_origins: CorsOrigins,
+    /// Time until a browser that signed in has to sign in again. Default 12 h.
+    pub session_lifetime: Duration,
     /// Refuses unknown fields of requests under `/v1`.
     pub strict_requests: bool,
     /// Memory of all JSON bodies larger than 64 KiB in bytes, at least `max_json_bytes`. Default 256 MiB.
@@ -122,6 +124,7 @@ impl Default for Settings {
             allowed_hosts: AllowedHosts::Names(Vec::new()),
             max_json_bytes: 16 * MIB as usize,
             cors_origins: CorsOrigins::None,
+            session_lifetime: Duration::from_secs(12 * 3600),
             strict_requests: false,
             max_body_memory: 256 * MIB as usize,
             max_dataset_bytes: 256 * MIB,

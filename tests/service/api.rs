@@ -13,6 +13,7 @@ mod connections;
 mod contract;
 mod crash;
 mod cross_origin;
+mod dashboard;
 mod datasets;
 mod decoders;
 mod documented_errors;

@@ -89,6 +89,11 @@ fn every_designed_endpoint_is_documented() {
         "get /metrics",
         "get /openapi.yaml",
         "get /docs",
+        "get /",
+        "get /dashboard/{file}",
+        "get /session",
+        "post /session",
+        "delete /session",
         "get /docs/",
         "get /docs/{file}",
     ];

@@ -15,7 +15,6 @@ fn unknown_path_or_method_lists_the_alternatives() {
     let app = ServerConfig::new().start();
     let unknown = |path: &str| error_case(path, get(path), 404, "route_not_found", "GET /docs");
     let mut cases = vec![
-        unknown("/"),
         unknown("/job"),
         unknown("/jobs/"),
         unknown("/v2/jobs"),

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The dashboard in a browser: the tests of tests/dashboard, on a server of their own. `scripts/dashboard.sh screenshots` writes
+# docs/images instead, on the default base model.
+#
+# Needs Node.js and Chromium. Where there is no Chromium, Playwright downloads one; CHROMIUM names one that is somewhere else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+skip() {
+  echo "skipped: tests of the dashboard: $*"
+  exit 0
+}
+
+command -v node >/dev/null && command -v npm >/dev/null || skip "Node.js and npm are not installed"
+modules=tests/dashboard/node_modules
+if ! cmp --silent tests/dashboard/package.json "$modules/.installed"; then
+  (cd tests/dashboard && npm install --no-package-lock --no-audit --no-fund --silent) || skip "npm cannot install Playwright"
+  cp tests/dashboard/package.json "$modules/.installed"
+fi
+for name in chromium chromium-browser google-chrome; do
+  CHROMIUM=${CHROMIUM:-$(command -v "$name" || true)}
+done
+if [ -z "$CHROMIUM" ]; then
+  node "$modules/playwright-core/cli.js" install chromium || skip "no Chromium is installed, and none can be downloaded"
+fi
+export CHROMIUM
+
+cargo build --locked --quiet
+ESPALIER_PROGRAM=$(realpath "${CARGO_TARGET_DIR:-target}/debug/espalier")
+export ESPALIER_PROGRAM
+if [ "${1:-}" = screenshots ]; then
+  scripts/model.sh
+  ESPALIER_TEST_MODEL=models/all-MiniLM-L6-v2 node tests/dashboard/screenshots.mjs
+else
+  node --test --test-reporter=spec tests/dashboard/dashboard.test.mjs
+fi

@@ -1,0 +1,123 @@
+// Calls the API of the server that served this page. Paths are relative, so that a proxy may add a prefix.
+
+/** Why a request failed: the server's problem document. */
+class ApiError extends Error {
+  constructor(problem) {
+    super(problem.detail);
+    this.status = problem.status;
+    this.code = problem.code;
+    this.fields = problem.errors ?? [];
+    this.requestId = problem.request_id;
+  }
+}
+
+/** What the page knows of the server. */
+export const server = { keyRequired: false };
+
+let signIn = async () => {};
+/** Sets what asks for a key when the server wants one. */
+export function onSignInNeeded(ask) {
+  signIn = ask;
+}
+
+export function apiUrl(path) {
+  return new URL(path.replace(/^\//, ""), document.baseURI).href;
+}
+
+async function problemOf(response) {
+  const requestId = response.headers.get("x-request-id");
+  try {
+    const body = await response.json();
+    const problem = body.error ? { detail: body.error.message, code: body.error.code, errors: [] } : body;
+    return new ApiError({ request_id: requestId, ...problem, status: response.status });
+  } catch {
+    return new ApiError({ status: response.status, code: "unreadable", detail: `The server answered ${response.status}.`, request_id: requestId });
+  }
+}
+
+/** Sends a request and returns the response; asks for a key and repeats it where the server wants one. */
+export async function send(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(apiUrl(path), options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError({ status: 0, code: "unreachable", detail: "The server does not answer. It may be restarting; the page tries again." });
+  }
+  if (response.ok) return response;
+  if (response.status === 401 && path !== "session") {
+    await signIn();
+    return send(path, options);
+  }
+  throw await problemOf(response);
+}
+
+export async function getJson(path, options) {
+  return (await send(path, options)).json();
+}
+
+export async function postJson(path, body, options = {}) {
+  const request = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), ...options };
+  return (await send(path, request)).json();
+}
+
+export async function post(path) {
+  return (await send(path, { method: "POST" })).json();
+}
+
+export async function remove(path) {
+  await send(path, { method: "DELETE" });
+}
+
+/** All pages of a list, up to `most` entries. */
+export async function list(path, most = 200) {
+  const found = [];
+  let after = "";
+  while (found.length < most) {
+    const page = await getJson(`${path}${path.includes("?") ? "&" : "?"}limit=100${after}`);
+    found.push(...page.data);
+    if (!page.next) break;
+    after = `&after=${page.next}`;
+  }
+  return found;
+}
+
+/** Uploads a form and reports the share that was sent. */
+export function upload(path, form, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", apiUrl(path));
+    request.responseType = "text";
+    request.upload.addEventListener("progress", (event) => event.lengthComputable && onProgress(event.loaded / event.total));
+    request.addEventListener("error", () =>
+      reject(new ApiError({ status: 0, code: "unreachable", detail: "The upload broke off. Check that the server runs, and try again." })));
+    request.addEventListener("load", async () => {
+      const headers = { "x-request-id": request.getResponseHeader("x-request-id") ?? "" };
+      const response = new Response(request.responseText, { status: request.status, headers });
+      if (response.ok) resolve(await response.json());
+      else if (request.status === 401) resolve(signIn().then(() => upload(path, form, onProgress)));
+      else reject(await problemOf(response));
+    });
+    request.send(form);
+  });
+}
+
+/** Reads server-sent events of a response: yields `{id, event, data}`. */
+export async function* serverEvents(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const found = { event: "message", data: "" };
+      for (const line of block.split("\n")) {
+        const colon = line.indexOf(":");
+        if (colon > 0) found[line.slice(0, colon)] = line.slice(colon + 1).trimStart();
+      }
+      if (found.data) yield found;
+    }
+  }
+}

@@ -1,0 +1,96 @@
+// Builds elements. Text reaches the page as text nodes alone.
+
+/** Creates an element. `attributes` with a function are listeners, `true` sets an empty attribute, `false` and null leave it out. */
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  setAttributes(element, attributes);
+  append(element, children);
+  return element;
+}
+
+/** Creates an SVG element. */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  setAttributes(element, attributes);
+  append(element, children);
+  return element;
+}
+
+function setAttributes(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (name === "value") element.value = value ?? "";
+    else if (name === "checked") element.checked = value;
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+}
+
+export function append(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child == null || child === false) continue;
+    element.append(child instanceof Node ? child : String(child));
+  }
+  return element;
+}
+
+export function replace(element, ...children) {
+  element.replaceChildren();
+  return append(element, children);
+}
+
+/** Sets text only where it changed, so that selections and screen readers are left alone. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+let lastId = 0;
+function newId(prefix) {
+  lastId += 1;
+  return `${prefix}-${lastId}`;
+}
+
+/** A labelled control with a hint, and a place for the error of a request's field. */
+export function field(label, control, { hint, error } = {}) {
+  control.id ||= newId("field");
+  const parts = [el("label", { for: control.id }, label), control];
+  const described = [];
+  const describe = (className, text) => {
+    const note = el("span", { class: className, id: newId("note") }, text);
+    described.push(note.id);
+    parts.push(note);
+  };
+  if (hint) describe("hint", hint);
+  if (error) {
+    describe("error", error);
+    control.setAttribute("aria-invalid", "true");
+  }
+  if (described.length) control.setAttribute("aria-describedby", described.join(" "));
+  return el("div", { class: "field" }, parts);
+}
+
+export function select(options, value, onChange, attributes = {}) {
+  const control = el("select", { ...attributes, change: () => onChange(control.value) });
+  for (const [optionValue, text] of options) {
+    control.append(el("option", { value: optionValue, selected: optionValue === value }, text));
+  }
+  return control;
+}
+
+/** Table with a header row; cells are text or nodes. */
+export function table(headings, rows, { className = "", caption } = {}) {
+  const isNumber = (heading) => typeof heading === "object" && heading.number;
+  const label = (heading) => (typeof heading === "object" ? heading.label : heading);
+  const head = headings.map((heading) => el("th", { scope: "col", class: isNumber(heading) ? "number" : null }, label(heading)));
+  const body = rows.map((cells) =>
+    el("tr", {}, cells.map((cell, index) =>
+      el("td", { class: isNumber(headings[index]) ? "number" : null, "data-label": label(headings[index]) }, cell))));
+  return el("table", { class: className },
+    caption && el("caption", { class: "visually-hidden" }, caption),
+    el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
+}
+
+/** A region that scrolls sideways and can be reached by keyboard. */
+export function scrollable(label, content, className = "scroll") {
+  return el("div", { class: className, tabindex: "0", role: "group", "aria-label": label }, content);
+}

@@ -1,0 +1,70 @@
+// One line about each task, method and setting, as the forms show them.
+
+export const TASKS = {
+  sequence_classification: "One label, or a set of labels, for each text",
+  regression: "A number for each text",
+  token_classification: "A tag for each word: names, dates, entities",
+  embedding: "A vector for each text; similar texts get similar vectors",
+  masked_language_model: "Adapts the base to the language of raw texts (encoders)",
+  causal_language_model: "Generates text: completions or answers in a conversation (decoders)",
+  preference: "Prefers the chosen answer over the rejected one (DPO, IPO)",
+};
+
+export const METHODS = {
+  lora: "LoRA: low-rank updates of weight matrices; the usual choice",
+  ia3: "IA3: scales activations; very few parameters",
+  prompt_tuning: "Prompt tuning: learned virtual tokens before the input",
+  p_tuning: "P-tuning: virtual tokens from a small encoder",
+  prefix_tuning: "Prefix tuning: learned keys and values in every layer",
+  bottleneck: "Bottleneck adapters: small layers between the base's layers",
+  bias: "BitFit: trains the biases alone",
+  layer_norm: "Trains the layer norms alone",
+  vera: "VeRA: scales shared random low-rank matrices",
+  head: "A head alone on frozen features; trains in seconds",
+  auto: "Compare several: successive halving drops the worse half at each rung",
+};
+
+export const SETTINGS = {
+  epochs: "Passes over the training examples",
+  batch_size: "Examples per optimizer step",
+  learning_rate: "Step size of the optimizer",
+  max_length: "Tokens of a text that are read; longer texts are cut at the end",
+  seed: "Same data, settings and seed give the same adapter, byte for byte",
+  weight_decay: "Pulls the parameters towards zero",
+  warmup_ratio: "Share of the steps in which the learning rate rises",
+  schedule: "Learning rate after the warm-up: constant, linear or cosine",
+  max_grad_norm: "Longer gradients are scaled down to this norm",
+  gradient_accumulation: "Batches whose gradients are summed before a step",
+  max_steps: "Ends the run after this many steps",
+  rank: "Rank of the low-rank update: more learns more and takes more memory",
+  alpha: "Scale of the update; twice the rank by default",
+  dropout: "Share of the values dropped during training",
+  target_modules: "Modules of the base that the method adapts",
+  layers: "Layers to adapt: \"all\", {\"top\": 2} or {\"from\": 2, \"to\": 4}",
+  num_virtual_tokens: "Number of virtual tokens",
+  rslora: "Scales by alpha/√rank instead of alpha/rank",
+  dora: "Trains the norms of the weights apart from their directions",
+  learning_rate_ratio: "Learning rate of B as a multiple of A's (LoRA+)",
+  pooling: "How the rows of a text become one row: mean, cls, first or last",
+  multi_label: "A set of labels per text instead of exactly one",
+  class_weights: "\"balanced\" gives rare labels more weight",
+  mask_probability: "Share of the tokens that are predicted",
+  beta: "A larger value keeps the adapter closer to the base",
+  loss: "Loss function",
+  bias: "Biases of the base to train as well: none or lora_only",
+  reduction_factor: "Hidden size of the base divided by the width of the bottleneck",
+};
+
+/** Columns that a task's rows may have, by the field that the API names. */
+export const TASK_FIELDS = {
+  sequence_classification: ["text", "text_pair", "label", "labels"],
+  regression: ["text", "text_pair", "value"],
+  token_classification: ["tokens", "tags", "text", "entities"],
+  embedding: ["text", "positive", "negative", "text_pair", "score"],
+  masked_language_model: ["text"],
+  causal_language_model: ["prompt", "completion", "messages", "text"],
+  preference: ["prompt", "chosen", "rejected"],
+};
+
+/** Fields offered while the task is chosen by the server. */
+export const COMMON_FIELDS = ["text", "label", "labels", "value", "text_pair", "prompt", "completion"];

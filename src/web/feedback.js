@@ -1,0 +1,102 @@
+// What the page tells the user: errors, announcements for screen readers, questions.
+
+import { el, replace } from "./dom.js";
+
+export function announce(text) {
+  const region = document.getElementById("announcements");
+  region.textContent = "";
+  // A region that was emptied first is read again where the text is the same.
+  requestAnimationFrame(() => (region.textContent = text));
+}
+
+/** An error with its fields and lines, and the id under which the server's log has it. */
+export function errorNotice(error, { shown = [] } = {}) {
+  const fields = (error.fields ?? []).filter((field) => !shown.includes(field.pointer));
+  const place = (field) => (field.line != null ? `Line ${field.line}: ` : field.pointer ? `${field.pointer}: ` : "");
+  return el("div", { class: "notice error", role: "alert" },
+    el("strong", {}, error.message),
+    fields.length > 0 && el("ul", {}, fields.slice(0, 30).map((field) => el("li", {}, place(field), field.message))),
+    fields.length > 30 && el("span", {}, `… and ${fields.length - 30} more`),
+    error.requestId && el("span", { class: "small" }, "Request id ", el("code", {}, error.requestId)));
+}
+
+/** Runs an action of a button: the button waits, and an error is shown in `place`. */
+export async function act(button, place, action) {
+  button.disabled = true;
+  replace(place);
+  try {
+    return await action();
+  } catch (error) {
+    if (error.name !== "AbortError") replace(place, errorNotice(error));
+    return undefined;
+  } finally {
+    button.disabled = false;
+  }
+}
+
+/** Asks before something that cannot be undone. */
+export function confirmed(title, text, verb) {
+  return new Promise((resolve) => {
+    const close = (answer) => {
+      dialog.close();
+      dialog.remove();
+      resolve(answer);
+    };
+    const dialog = el("dialog", { "aria-labelledby": "question", cancel: () => close(false) },
+      el("form", { submit: (event) => { event.preventDefault(); close(true); } },
+        el("h2", { id: "question" }, title),
+        text && el("p", {}, text),
+        el("div", { class: "row" },
+          el("button", { type: "submit", class: "danger" }, verb),
+          el("button", { type: "button", click: () => close(false) }, "Keep"))));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** Asks for an API key until the server accepts one. */
+export function askForKey(createSession) {
+  return new Promise((resolve) => {
+    const place = el("div");
+    const key = el("input", { type: "password", id: "api-key", autocomplete: "current-password", required: true });
+    const button = el("button", { type: "submit", class: "primary" }, "Sign in");
+    const submit = (event) => {
+      event.preventDefault();
+      act(button, place, async () => {
+        await createSession(key.value);
+        dialog.close();
+        dialog.remove();
+        resolve();
+      });
+    };
+    const dialog = el("dialog", { "aria-labelledby": "sign-in-title", cancel: (event) => event.preventDefault() },
+      el("form", { submit },
+        el("h2", { id: "sign-in-title" }, "Sign in"),
+        el("p", { class: "muted" }, "This server needs an API key. The browser keeps a session that scripts cannot read, not the key."),
+        el("label", { for: "api-key" }, "API key"), key, place, el("div", { class: "row" }, button)));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+export async function copyText(text, button) {
+  const label = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Select the text to copy it";
+  }
+  announce(button.textContent);
+  setTimeout(() => (button.textContent = label), 1500);
+}
+
+/** Saves text or a blob as a file. */
+export function saveFile(name, content, type = "text/plain") {
+  const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  const link = el("a", { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

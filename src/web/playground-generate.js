@@ -1,0 +1,74 @@
+// Generated text in the playground: every model streams at the same time.
+
+import { send, serverEvents } from "./api.js";
+import { el, field, replace } from "./dom.js";
+import { number } from "./format.js";
+import { setQuery } from "./router.js";
+import { jsonSnippets, snippetTabs } from "./snippets.js";
+
+const PARAMETERS = [
+  { name: "temperature", hint: "0 always takes the likeliest token", standard: 0 },
+  { name: "top_p", hint: "Share of the probability to sample from", standard: 1 },
+  { name: "max_tokens", hint: "Longest answer", standard: 128 },
+  { name: "seed", hint: "The same seed gives the same text", standard: "" },
+];
+
+/** Whether a model answers with text. */
+export function isGenerative({ adapter }, base) {
+  return base.is_causal_lm && (!adapter || ["causal_language_model", "preference"].includes(adapter.task.type));
+}
+
+/** Fields of the sampling parameters, kept in the address. */
+export function chatSettings(query) {
+  const inputs = PARAMETERS.map(({ name, hint, standard }) => {
+    const control = el("input", {
+      type: "number", step: "any", min: "0", value: query.get(name) ?? "", placeholder: String(standard || (standard === 0 ? 0 : "random")),
+      change: () => {
+        if (control.value === "") query.delete(name);
+        else query.set(name, control.value);
+        setQuery(query);
+      },
+    });
+    return field(name.replace("_", " "), control, { hint });
+  });
+  return el("details", {}, el("summary", {}, "Sampling"), el("div", { class: "fields" }, inputs));
+}
+
+export function sampling(query) {
+  const found = {};
+  for (const { name, standard } of PARAMETERS) {
+    const text = query.get(name);
+    if (text) found[name] = Number(text);
+    else if (standard !== "") found[name] = standard;
+  }
+  return found;
+}
+
+/** Streams an answer into the card. */
+export async function generate(card, base, text, parameters, signal) {
+  const model = card.model.adapter ? card.model.adapter.id : base.name;
+  const path = base.chat ? "v1/chat/completions" : "v1/completions";
+  const prompt = base.chat ? { messages: [{ role: "user", content: text }] } : { prompt: text };
+  const body = { model, ...prompt, ...parameters };
+  const bubble = el("div", { class: "bubble answer" });
+  replace(card.content, bubble);
+  const start = performance.now();
+  const request = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ ...body, stream: true }), signal };
+  const response = await send(path, request);
+  let first = null;
+  let count = 0;
+  for await (const event of serverEvents(response)) {
+    if (event.data === "[DONE]") break;
+    const chunk = JSON.parse(event.data);
+    if (chunk.error) throw new Error(chunk.error.message);
+    const piece = chunk.choices?.[0]?.delta?.content ?? chunk.choices?.[0]?.text ?? "";
+    if (!piece) continue;
+    first ??= performance.now();
+    count += 1;
+    bubble.append(piece);
+    const seconds = (performance.now() - first) / 1000;
+    card.latency.textContent = `first token ${number(first - start, 0)} ms${count > 1 ? ` · ${number((count - 1) / seconds, 1)} tokens/s` : ""}`;
+  }
+  if (count === 0) bubble.append("(empty)");
+  card.content.append(el("details", {}, el("summary", {}, "As code"), snippetTabs(jsonSnippets(path, body))));
+}

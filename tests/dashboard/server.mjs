@@ -1,0 +1,50 @@
+// A server process for the tests, on SQLite in a temporary folder and a free port.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export async function startServer(...settings) {
+  const folder = mkdtempSync(join(tmpdir(), "espalier-dashboard-"));
+  const model = process.env.ESPALIER_TEST_MODEL ?? "tests/fixtures/tiny-bert";
+  const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(ESPALIER_|DATABASE_URL)/.test(name)));
+  const child = spawn(process.env.ESPALIER_PROGRAM, ["serve", "--model", model, "--data-dir", folder, "--listen", "127.0.0.1:0", ...settings],
+    { env: environment, stdio: ["ignore", "pipe", "pipe"] });
+  let log = "";
+  const address = await new Promise((resolve, reject) => {
+    const read = (text) => {
+      log += text;
+      const found = /listening.*address=([\d.:]+)/.exec(log.replace(/\u001b\[[\d;]*m/g, ""));
+      if (found) resolve(found[1]);
+    };
+    child.stdout.on("data", read);
+    child.stderr.on("data", read);
+    child.on("exit", (code) => reject(new Error(`the server ended with code ${code}:\n${log}`)));
+  });
+  const stop = () => new Promise((resolve) => {
+    child.removeAllListeners("exit");
+    child.on("exit", () => {
+      rmSync(folder, { recursive: true, force: true });
+      resolve();
+    });
+    child.kill("SIGTERM");
+  });
+  return { url: `http://${address}`, stop };
+}
+
+/** Sends a job with these rows and waits for its end. */
+export async function trainAdapter(server, job, fileName, rows) {
+  const form = new FormData();
+  form.append("job", new Blob([JSON.stringify(job)], { type: "application/json" }));
+  form.append("dataset", new Blob([rows]), fileName);
+  const answer = await fetch(`${server}/jobs`, { method: "POST", body: form });
+  const created = await answer.json();
+  if (answer.status !== 202) throw new Error(JSON.stringify(created));
+  for (;;) {
+    const found = await (await fetch(`${server}/jobs/${created.id}`)).json();
+    if (found.status === "succeeded") return found;
+    if (found.status === "failed") throw new Error(JSON.stringify(found.error));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
