@@ -60,8 +60,7 @@ function columnFields(form, dataset) {
   if (columns.length === 0) return null;
   const options = [["", "by its usual name"], ...columns.map((column) => [column, column])];
   const skip = el("input", { type: "checkbox", id: "set-skip", checked: Boolean(query.get("skip")), change: () => form.change("skip", skip.checked ? "1" : "") });
-  return el("details", { open: set.length > 0 || Boolean(errorAt("/columns")) },
-    el("summary", {}, "Columns"),
+  return disclosure("set-columns", "Columns", set.length > 0 || Boolean(errorAt("/columns")),
     el("div", { class: "stack" },
       el("div", { class: "fields" }, fields.map((name) => field(words(name), choice(form, `c.${name}`, options), { error: errorAt(`/columns/${name}`) }))),
       el("label", { class: "check", for: "set-skip" }, skip, "Leave bad rows out")));
@@ -83,8 +82,7 @@ function parameterFields(form) {
   const count = [...query.keys()].filter((name) => /^[hmt]\./.test(name)).length;
   const taskFields = inputs(spec.task, "t.", "/task");
   const title = count ? `More settings (${count} changed)` : "More settings: all have defaults";
-  return el("details", { open: count > 0 },
-    el("summary", {}, title),
+  return disclosure("set-more", title, count > 0,
     el("div", { class: "stack" },
       el("h3", {}, "Hyperparameters"),
       el("div", { class: "fields" }, inputs(hyperparameters, "h.", "/hyperparameters")),
@@ -92,6 +90,12 @@ function parameterFields(form) {
       el("div", { class: "fields" }, inputs(spec.method, "m.", "/method")),
       taskFields.length > 0 && el("h3", {}, `Task: ${words(spec.task.type)}`),
       taskFields.length > 0 && el("div", { class: "fields" }, taskFields)));
+}
+
+/** Part of the form that stays open where the user opened it. */
+function disclosure(id, title, isOpen, content) {
+  const wasOpen = document.getElementById(id)?.open ?? false;
+  return el("details", { id, open: isOpen || wasOpen }, el("summary", {}, title), content);
 }
 
 function parameterControl(form, parameter, name, value) {

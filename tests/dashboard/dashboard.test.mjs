@@ -1,6 +1,7 @@
 // The dashboard in a browser, as its users go through it. scripts/dashboard.sh runs it.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -231,4 +232,54 @@ test("every view is accessible, light and dark, on a phone and on a wide screen"
       assert.deepEqual(await accessibilityFaults(page), [], `${view} ${settings.theme}`);
     }
   }
+});
+
+test("10,000 jobs and 100,000 rows of metrics stay fast, and live updates take no memory", async (t) => {
+  const large = await startServer();
+  t.after(() => large.stop());
+  await trainAdapter(large.url, { name: "copied", method: { type: "head" } }, "copied.csv", rows("text,label"));
+  const id = execFileSync("python3", ["tests/dashboard/seed.py", large.database, "10000", "100000"], { encoding: "utf8" }).trim();
+  const page = await openPage(browser, large.url);
+  t.after(() => page.context().close());
+  const firstPaint = () => page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime);
+  // From an event of the user until the next frame is drawn.
+  const interaction = (selector, value) => page.evaluate(([selector, value]) => new Promise((resolve) => {
+    const control = document.querySelector(selector);
+    const start = performance.now();
+    if (value == null) control.click();
+    else {
+      control.value = value;
+      control.dispatchEvent(new Event("change"));
+    }
+    requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - start)));
+  }), [selector, value]);
+
+  await visit(page, large.url, "jobs");
+  await page.waitForSelector("tbody tr:nth-child(50)");
+  const list = { paint: await firstPaint(), filter: await interaction('select[aria-label="Status"]', "succeeded") };
+  await page.waitForSelector("tbody tr:nth-child(50)");
+  const heap = async () => {
+    const session = await page.context().newCDPSession(page);
+    await session.send("HeapProfiler.collectGarbage");
+    return (await session.send("Runtime.getHeapUsage")).usedSize / 1e6;
+  };
+  await page.waitForTimeout(4000);
+  const before = await heap();
+  await page.waitForTimeout(15_000);
+  const growth = (await heap()) - before;
+
+  await visit(page, large.url, `jobs/${id}`);
+  const paint = await firstPaint();
+  // The stream has ended: all rows are there.
+  await page.waitForResponse((response) => response.url().includes("/events") && response.status() === 204, { timeout: 60_000 });
+  await page.waitForSelector(".chart canvas");
+  await page.waitForTimeout(500);
+  const job = { paint, log: await interaction(".chart-tools input[type=checkbox]"), smooth: await interaction(".chart-tools .field:nth-child(2) select", "0.85") };
+  const rounded = (values) => Object.entries(values).map(([name, value]) => `${name} ${Math.round(value)} ms`).join(", ");
+  t.diagnostic(`jobs: ${rounded(list)}; job: ${rounded(job)}; memory after 15 s of updates: ${growth.toFixed(1)} MB more`);
+  // The limits of interactions leave room for a busy machine.
+  assert.ok(list.paint < 1000 && paint < 1000, "first paint");
+  assert.ok(list.filter < 300 && job.log < 500 && job.smooth < 500, "interaction");
+  assert.ok(growth < 2, "memory");
+  assert.deepEqual(page.faults, []);
 });

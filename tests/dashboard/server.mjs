@@ -30,7 +30,7 @@ export async function startServer(...settings) {
     });
     child.kill("SIGTERM");
   });
-  return { url: `http://${address}`, stop };
+  return { url: `http://${address}`, database: join(folder, "espalier.db"), stop };
 }
 
 /** Sends a job with these rows and waits for its end. */
