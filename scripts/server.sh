@@ -1,8 +1,8 @@
 # Sourced by other scripts: a server of their own, on SQLite in a temporary folder and a free port, gone at their end.
 #
-#   start_server PROGRAM [MODEL]    starts it, on the default base model or this folder's; sets ESPALIER_SERVER for the client
-#                                   commands
-#   stop_server                     stops it as an operator would; the script's end does so too
+#   start_server PROGRAM [MODEL [OPTION …]]    starts it, on the default base model or this folder's; sets ESPALIER_SERVER for the
+#                                              client commands
+#   stop_server                                stops it as an operator would; the script's end does so too
 #
 # The settings of whoever calls must not change what is shown.
 unset "${!ESPALIER_@}" DATABASE_URL DATABASE_URL_FILE
@@ -14,7 +14,7 @@ start_server() {
   local model=${2:-models/all-MiniLM-L6-v2} data
   data=$server_folder/data/$(basename "$model")
   : >"$server_folder/log"
-  "$1" serve --model "$model" --data-dir "$data" --listen 127.0.0.1:0 \
+  "$1" serve --model "$model" --data-dir "$data" --listen 127.0.0.1:0 "${@:3}" \
     >"$server_folder/log" 2>&1 &
   server_process=$!
   local address
