@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench load -- ADDRESS SECONDS CONNECTIONS REQUESTS_FILE [RATE]
 //!
-//! Every line of the file is one request: a path, a tab and a JSON body, which are sent by POST. Each connection is a
+//! Every line of the file is one request, sent by POST: a path, a JSON body, and any number of headers, with tabs between them. Each connection is a
 //! thread that walks the shuffled lines from a place of its own. Without RATE it sends the next request as soon as the
 //! last one is answered: saturation. With RATE all connections together send that many requests a second, and latency
 //! counts from the moment when a request was due, so that its wait for a free connection is not hidden. The first fifth
@@ -215,8 +215,10 @@ fn read(file: &str, address: &str) -> Result<Vec<Vec<u8>>, Failure> {
     let mut requests = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let (path, body) = line.split_once('\t').ok_or_else(|| format!("{file}:{}: there is no tab", index + 1))?;
+        let (body, headers) = body.split_once('\t').unwrap_or((body, ""));
+        let headers: String = headers.split_terminator('\t').map(|header| format!("{header}\r\n")).collect();
         let length = body.len();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n");
+        let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n{headers}");
         requests.push(format!("{head}content-length: {length}\r\n\r\n{body}").into_bytes());
     }
     if requests.is_empty() {
