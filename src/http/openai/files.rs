@@ -166,7 +166,7 @@ async fn list_files(
     if query.purpose.as_deref().is_some_and(|purpose| purpose != FINE_TUNE) {
         return Ok(Json(OpenAiList::default()));
     }
-    let after = query.after.as_deref().map(|after| IdKind::File.require(after)).transpose()?;
+    let after = query.after.as_deref().map(|after| IdKind::File.after(after)).transpose()?;
     let datasets = state.store.datasets(&caller.owner, PageRequest { limit: page.limit + 1, after }).await?;
     Ok(Json(page.into_list(datasets.iter().map(FileObject::from).collect(), |file| file.id.clone())))
 }

@@ -32,7 +32,18 @@ impl IdKind {
         Uuid::parse_str(text.strip_prefix(self.prefix()).unwrap_or(text)).ok()
     }
 
-    /// Reads an id of a path or a query.
+    /// Reads the query parameter `after`.
+    ///
+    /// # Errors
+    /// `Invalid` with the form of such an id.
+    pub fn after(self, text: &str) -> Result<Uuid> {
+        self.parse(text).ok_or_else(|| {
+            let message = format!("\"{text}\" is not an id of this kind, which begins with \"{}\"", self.prefix());
+            Error::invalid_field("/after", message)
+        })
+    }
+
+    /// Reads an id of a path.
     ///
     /// # Errors
     /// `NotFound` with the form of such an id.
