@@ -34,7 +34,7 @@ const SERVICE: [Layer; 6] = [
 const NOT_FROM_CORE: [Layer; 1] = [("store", &["model"])];
 
 /// Outside crates that belong to some modules alone; the others may be used everywhere.
-const CRATES: [Layer; 24] = [
+const CRATES: [Layer; 25] = [
     ("candle_core", &["tensor", "model"]),
     ("candle_nn", &["tensor"]),
     ("libc", &["tensor"]),
@@ -53,6 +53,7 @@ const CRATES: [Layer; 24] = [
     ("tokio", &["store", "worker", "serving", "http", "cli"]),
     ("tokio_util", &["worker", "serving", "http", "cli"]),
     ("axum", &["http"]),
+    ("async_compression", &["http"]),
     ("tower_http", &["http"]),
     ("utoipa_axum", &["http"]),
     ("utoipa_swagger_ui", &["http"]),

@@ -52,6 +52,10 @@ pub struct Flags {
     #[arg(long = "max-adapter-tensors", env = "ESPALIER_MAX_ADAPTER_TENSORS", value_name = "BYTES", default_value = "512MiB", value_parser = units::parse_bytes)]
     pub max_adapter_tensor_bytes: u64,
 
+    /// Minimum size of a response that is compressed (gzip or zstd) for clients that accept it; off compresses none
+    #[arg(long, env = "ESPALIER_COMPRESS_FROM", value_name = "BYTES", default_value = "16KiB", value_parser = units::parse_compression_size)]
+    pub compress_from: units::CompressionSize,
+
     /// Maximum number of open connections. Beyond it the connection that has been idle longest is closed; if all are busy, a new one
     /// gets 503 [default: half of the limit on open files less 256, at most 10000]
     #[arg(long, env = "ESPALIER_MAX_CONNECTIONS", value_name = "N", value_parser = units::parse_count)]
@@ -68,6 +72,10 @@ pub struct Flags {
     /// Maximum size of a request's line and headers (414 or 431 beyond it)
     #[arg(long = "max-headers", env = "ESPALIER_MAX_HEADERS", value_name = "BYTES", default_value = "64KiB", value_parser = units::parse_bytes_in_memory)]
     pub max_head_bytes: usize,
+
+    /// Maximum number of requests at once on an HTTP/2 connection
+    #[arg(long, env = "ESPALIER_MAX_HTTP2_STREAMS", value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_http2_streams: u32,
 
     /// Maximum time in which a client takes no byte of its response
     #[arg(long, env = "ESPALIER_WRITE_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = units::parse_duration)]
@@ -147,12 +155,14 @@ impl Flags {
             max_body_memory: self.max_body_memory,
             max_dataset_bytes: self.max_dataset_bytes,
             max_adapter_bytes: self.max_adapter_bytes,
+            compress_from_bytes: self.compress_from.0,
             max_connections: self.max_connections,
             connections: http::ConnectionSettings {
                 keep_alive_timeout: self.keep_alive_timeout,
                 header_timeout: self.header_timeout,
                 write_timeout: self.write_timeout,
                 max_head_bytes: self.max_head_bytes,
+                max_http2_streams: self.max_http2_streams,
             },
             min_body_rate: self.min_body_rate,
             body_idle_timeout: self.read_timeout,

@@ -45,6 +45,20 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a size in bytes, or `off` as `None`.
+pub fn parse_compression_size(text: &str) -> Result<CompressionSize, String> {
+    match text.trim() {
+        "off" => Ok(CompressionSize(None)),
+        text => {
+            parse_bytes(text).map(|bytes| CompressionSize(Some(bytes))).map_err(|error| format!("{error}; or \"off\""))
+        }
+    }
+}
+
+/// Size from which responses are compressed; `None` for never. A type of its own, because clap reads an `Option` as an optional flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressionSize(pub Option<u64>);
+
 /// Parses a duration, or `forever` as `None`.
 pub fn parse_retention_time(text: &str) -> Result<RetentionTime, String> {
     match text.trim() {

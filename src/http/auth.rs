@@ -1,4 +1,5 @@
-//! Authentication with bearer API keys, stored as SHA-256 digests, or with the cookie of a session (`session_token`).
+//! Authentication with API keys, stored as SHA-256 digests and sent as bearer tokens or, by clients of Azure OpenAI, in `api-key`; or with
+//! the cookie of a session (`session_token`).
 //!
 //! Without configured keys every request is accepted. Health checks never need a key, because probes send none; neither do
 //! the dashboard's files, `/docs` and `/openapi.yaml`, because a browser cannot send a key when it loads the page and they reveal nothing
@@ -8,9 +9,9 @@ use super::error::{ApiError, ApiResult};
 use super::session_token::{self, SESSION_COOKIE};
 use crate::store::DEFAULT_OWNER;
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName};
 use axum::middleware::Next;
 use axum::response::Response;
 use espalier_core::error::{Error, Result};
@@ -19,6 +20,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use subtle::{Choice, ConstantTimeEq};
+
+/// Header of clients of Azure OpenAI.
+pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// SHA-256 digests of the accepted keys.
 #[derive(Clone, Default)]
@@ -103,7 +107,7 @@ pub async fn authenticate(
 fn caller_from_headers(api_keys: &ApiKeys, headers: &HeaderMap) -> ApiResult<Caller> {
     match session_state(api_keys, headers) {
         SessionState::NoKeys | SessionState::SignedIn { .. } => Ok(Caller { owner: DEFAULT_OWNER.to_string() }),
-        SessionState::SignedOut => Err(match (bearer_token(headers), session_cookie(headers)) {
+        SessionState::SignedOut => Err(match (sent_key(headers), session_cookie(headers)) {
             (Some(_), _) => ApiError::wrong_key(),
             (None, Some(_)) => ApiError::unauthorized(
                 "session_ended",
@@ -135,7 +139,7 @@ pub fn session_state(api_keys: &ApiKeys, headers: &HeaderMap) -> SessionState {
     if api_keys.allows_all() {
         return SessionState::NoKeys;
     }
-    match (bearer_token(headers), session_cookie(headers)) {
+    match (sent_key(headers), session_cookie(headers)) {
         (Some(key), _) if api_keys.accepts(key) => SessionState::SignedIn { expires_at: None },
         (None, Some(token)) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(u64::MAX, |duration| duration.as_secs());
@@ -150,13 +154,18 @@ pub fn session_state(api_keys: &ApiKeys, headers: &HeaderMap) -> SessionState {
 
 /// Returns whether a session's cookie authenticates the request, as a browser adds it by itself.
 pub fn uses_session(headers: &HeaderMap) -> bool {
-    bearer_token(headers).is_none() && session_cookie(headers).is_some()
+    sent_key(headers).is_none() && session_cookie(headers).is_some()
 }
 
 fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == SESSION_COOKIE).map(|(_, token)| token)
+}
+
+/// Returns the key of a request: the bearer token, or the value of `api-key`.
+fn sent_key(headers: &HeaderMap) -> Option<&str> {
+    bearer_token(headers).or_else(|| headers.get(API_KEY)?.to_str().ok().map(str::trim))
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
@@ -211,6 +220,17 @@ mod tests {
         headers.insert(AUTHORIZATION, "Bearer wrong".parse().unwrap());
         assert_eq!(code(&headers), Some("key_wrong"));
         assert!(!uses_session(&headers));
+    }
+
+    #[test]
+    fn key_may_be_in_the_header_of_azure() {
+        let keys = ApiKeys::new(["first"]).unwrap();
+        let with_key = |key: &str| HeaderMap::from_iter([(API_KEY, key.parse().unwrap())]);
+        assert!(caller_from_headers(&keys, &with_key("first")).is_ok());
+        assert_eq!(caller_from_headers(&keys, &with_key("second")).unwrap_err().code, "key_wrong");
+        let mut both = with_key("first");
+        both.extend(headers_with_authorization("Bearer second"));
+        assert_eq!(caller_from_headers(&keys, &both).unwrap_err().code, "key_wrong");
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl CorsOrigins {
         let exposed = [
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("x-ignored-fields"),
+            HeaderName::from_static("openai-processing-ms"),
             RETRY_AFTER,
             LOCATION,
         ];

@@ -4,7 +4,7 @@
 //! because it knows the request id.
 
 use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::{self, Error, FieldError, Location};
@@ -15,6 +15,9 @@ use utoipa::ToSchema;
 
 /// `Retry-After` of a full disk: an operator has to free space.
 const STORAGE_FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Content encodings of request bodies that are read.
+const ENCODINGS: &str = "gzip, deflate, zstd";
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -90,6 +93,12 @@ impl ApiError {
 
     pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 415 for the compression of a body, with the encodings that are read.
+    pub fn unsupported_encoding(subject: &str) -> Self {
+        let detail = format!("{subject} is not read: send the body as it is, or in one of {ENCODINGS}");
+        Self::unsupported_media_type(detail).with_header(ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS))
     }
 
     pub fn payload_too_large(subject: &str, limit: u64) -> Self {

@@ -4,6 +4,7 @@ use super::body_memory::BodyReservation;
 use super::body_timeouts::BodyTimeouts;
 use super::error::{ApiError, ApiResult};
 use super::json;
+use super::request_decompression::InvalidEncoding;
 use super::spawn::run_blocking;
 use super::state::AppState;
 use axum::body::{Body, Bytes};
@@ -11,7 +12,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use espalier_core::error::{Context, Error};
+use espalier_core::error::{Context, Error, Problem, json_pointer};
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -59,8 +60,15 @@ pub async fn read_json_bytes(request: Request, limit: usize, mut timeouts: BodyT
         // Refused before it is received.
         reservation.check(length)?;
     }
+    let charset = charset(request.headers());
     let (chunks, body) = (body_chunks(request.into_body()), Vec::with_capacity(length));
-    collect_chunks(chunks, body, "the JSON body", limit, &mut timeouts, reservation.as_ref()).await
+    let body = collect_chunks(chunks, body, "the JSON body", limit, &mut timeouts, reservation.as_ref()).await?;
+    match charset.filter(|charset| !is_utf8(charset) && !body.is_ascii()) {
+        Some(charset) => {
+            Err(ApiError::unsupported_media_type(format!("the charset {charset} is not read: send UTF-8")))
+        }
+        None => Ok(body),
+    }
 }
 
 /// Parses a JSON body; a large one on a blocking thread.
@@ -68,26 +76,33 @@ pub async fn parse_json<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> 
     parse_body(body, |body| json::parse(&body)).await
 }
 
-/// Parses a body with `parse`; a large one on a blocking thread.
+/// Parses a body with `parse`, which gets UTF-8 without a byte order mark; a large one on a blocking thread.
 pub async fn parse_body<T: Send + 'static>(
     body: Vec<u8>,
     parse: impl FnOnce(Vec<u8>) -> ApiResult<T> + Send + 'static,
 ) -> ApiResult<T> {
     match body.len() <= MAX_SMALL_BODY_BYTES {
-        true => parse(body),
+        true => parse(json::prepare(body)?),
         false => {
             // One at a time, so that large bodies do not take the processor from small requests.
             let _permit = LARGE_BODIES.acquire().await.context("waiting to parse a JSON body")?;
-            run_blocking("parsing a JSON body", move || Ok(parse(body))).await?
+            run_blocking("parsing a JSON body", move || Ok(json::prepare(body).and_then(parse))).await?
         }
     }
 }
 
 /// Converts a body into a stream of chunks.
 pub fn body_chunks(body: Body) -> impl Stream<Item = ApiResult<Bytes>> + Unpin {
-    let broken_body =
-        |error| ApiError::bad_request("broken_body", format!("the body broke off ({error}): send it again"));
-    body.into_data_stream().map(move |chunk| chunk.map_err(broken_body))
+    body.into_data_stream().map(|chunk| chunk.map_err(broken_body))
+}
+
+fn broken_body(error: axum::Error) -> ApiError {
+    let reason = error.to_string();
+    let mut causes = std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source());
+    match causes.any(<dyn std::error::Error>::is::<InvalidEncoding>) {
+        true => ApiError::bad_request("invalid_encoding", format!("{reason}: compress it again")),
+        false => ApiError::bad_request("broken_body", format!("the body broke off ({reason}): send it again")),
+    }
 }
 
 /// Appends all chunks to `body`, up to `limit` bytes; a large body within the memory that is reserved for it.
@@ -131,6 +146,24 @@ pub fn media_type(headers: &HeaderMap) -> Option<String> {
     (!media_type.is_empty()).then_some(media_type)
 }
 
+/// Returns the charset of the content type in lower case.
+fn charset(headers: &HeaderMap) -> Option<String> {
+    let parameters = headers
+        .get(CONTENT_TYPE)?
+        .to_str()
+        .ok()?
+        .split(';')
+        .skip(1)
+        .map(|parameter| parameter.trim().to_ascii_lowercase());
+    parameters
+        .filter_map(|parameter| parameter.strip_prefix("charset=").map(|name| name.trim_matches('"').to_string()))
+        .next()
+}
+
+fn is_utf8(charset: &str) -> bool {
+    matches!(charset, "utf-8" | "utf8" | "us-ascii" | "ascii")
+}
+
 pub fn is_json(media_type: &str) -> bool {
     media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
@@ -146,9 +179,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T>
         query.map(|query| Self(query.0)).map_err(|rejection| {
             let reason =
                 std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
-            ApiError::from(Error::invalid("invalid_query", format!("the query is wrong: {reason}")))
+            invalid_query(&reason).into()
         })
     }
+}
+
+/// Error of a query; the reason begins with the parameter, or has its name in backticks.
+fn invalid_query(reason: &str) -> Error {
+    let (parameter, message) = reason.split_once(": ").unwrap_or(("", reason));
+    let quoted = message.split('`').nth(1).filter(|_| parameter.is_empty() || message.starts_with("unknown field"));
+    let pointer = json_pointer(&[quoted.unwrap_or(parameter)]);
+    Error::Invalid(Problem::at_field("invalid_query", pointer, json::wording::of_query_value(message)))
 }
 
 /// Extracts an id from the path; 404 if it is not a UUID.

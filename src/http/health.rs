@@ -1,4 +1,4 @@
-//! `GET /health/*`: liveness and readiness checks.
+//! `GET /health`, `/health/live` and `/health/ready`: liveness and readiness checks.
 
 use super::error::{ApiError, ApiResult};
 use super::openapi::ServiceUnavailable;
@@ -23,7 +23,18 @@ pub struct Health {
 }
 
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(get_health_live)).routes(routes!(get_health_ready))
+    OpenApiRouter::new().routes(routes!(get_health)).routes(routes!(get_health_live)).routes(routes!(get_health_ready))
+}
+
+/// Readiness check
+///
+/// The same as `GET /health/ready`, at the path of vLLM, TGI and TEI.
+#[utoipa::path(
+    get, path = "/health", operation_id = "get_health", tag = "operations", security(()),
+    responses((status = 200, description = "The server accepts requests.", body = Health, example = json!({"status": "ready"})), ServiceUnavailable),
+)]
+async fn get_health(state: AppState) -> ApiResult<Json<Health>> {
+    get_health_ready(state).await
 }
 
 /// Liveness check

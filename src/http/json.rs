@@ -3,6 +3,11 @@
 //! serde buffers internally tagged enums (`{"type": "lora", …}`) and flattened structs, so an error inside one is reported at the object
 //! around it. [`locate_error`] finds the field by removing one field at a time: the error is in the field whose removal changes it.
 
+mod text;
+pub mod wording;
+
+pub use text::prepare;
+
 use super::error::{ApiError, ApiResult};
 use espalier_core::error::{Error, json_pointer};
 use serde::de::{DeserializeOwned, Error as _};
@@ -30,9 +35,10 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> ApiResult<T> {
 }
 
 fn malformed_json(body: &[u8], error: &serde_json::Error) -> ApiError {
-    let detail = match body.is_empty() {
-        true => "the body is empty: send a JSON object".to_string(),
-        false => format!("the body is not JSON: {error}"),
+    let detail = match std::str::from_utf8(body) {
+        Ok("") => "the body is empty: send a JSON object".to_string(),
+        Ok(_) => format!("the body is not JSON: {error}"),
+        Err(invalid) => format!("the body is not UTF-8 from byte {} on: send UTF-8", invalid.valid_up_to()),
     };
     ApiError::bad_request("malformed_json", detail)
 }
@@ -43,7 +49,7 @@ fn type_mismatch<T: DeserializeOwned>(body: &[u8], original: BodyError) -> ApiEr
         Ok(document) => locate_error::<T>(document).unwrap_or(original),
         Err(error) => return malformed_json(body, &error),
     };
-    invalid_body(&path, &message)
+    invalid_body(&path, &wording::in_json_terms(&message))
 }
 
 fn invalid_body(path: &[String], message: &str) -> ApiError {
@@ -71,31 +77,13 @@ impl From<serde_path_to_error::Error<serde_json::Error>> for BodyError {
             Segment::Map { key } => Some(key.clone()),
             Segment::Enum { .. } | Segment::Unknown => None,
         });
-        Self { path: path.collect(), message: client_message(&error.inner().to_string()) }
+        Self { path: path.collect(), message: error.inner().to_string() }
     }
 }
 
 /// Deserializes the document and returns the error, if any.
 fn body_error<T: DeserializeOwned>(document: &Value) -> Option<BodyError> {
     serde_path_to_error::deserialize::<_, T>(document).err().map(BodyError::from)
-}
-
-/// Replaces Rust type names in serde's messages, which clients do not know.
-fn client_message(message: &str) -> String {
-    if message.starts_with("data did not match any variant") {
-        return "this value has none of the forms that are accepted here".to_string();
-    }
-    let Some((actual, expected)) = message.split_once(", expected ") else { return message.to_string() };
-    match expected {
-        "map with a single key" => "must be an object with exactly one field".to_string(),
-        "a map" => format!("{actual}, expected an object"),
-        "a sequence" => format!("{actual}, expected a list"),
-        type_name if type_name.starts_with("struct ") => format!("{actual}, expected an object"),
-        kind if kind.starts_with("internally tagged enum ") => {
-            format!("{actual}, expected an object with a \"type\"")
-        }
-        _ => message.to_string(),
-    }
 }
 
 /// Deserializes the document and locates the error inside tagged enums.

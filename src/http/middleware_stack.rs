@@ -1,7 +1,7 @@
 //! Middleware: authentication, host and origin, deadline, body limits, panic handling, request id, log line, metrics and error bodies.
 
 use super::allowed_hosts::check_host;
-use super::auth::ApiKeys;
+use super::auth::{API_KEY, ApiKeys};
 use super::body_memory::{BodyMemory, hold_body_memory};
 use super::connection::Rejection;
 use super::cross_origin::refuse_cross_origin_writes;
@@ -9,6 +9,8 @@ use super::drain_body::{BodyWait, drain_request_body};
 use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
 use super::openai_error;
+use super::request_decompression::decompress_request;
+use super::response_compression::compress_response;
 use super::state::Settings;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -28,6 +30,8 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Milliseconds until the response starts, as OpenAI sends them.
+const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
 /// Longer ids are replaced; ids of the usual tracing systems are shorter.
 const MAX_REQUEST_ID_LEN: usize = 128;
 /// Allowance for the boundaries and part headers of a form, in bytes.
@@ -58,13 +62,18 @@ pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys,
         .layer(from_fn_with_state(settings.allowed_hosts.clone(), check_host))
         .layer(from_fn(answer_refused))
         .layer(DefaultBodyLimit::max(usize::try_from(max_body_bytes).unwrap_or(usize::MAX)))
+        .layer(from_fn(decompress_request))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(from_fn_with_state(
             BodyMemory::new(settings.max_body_memory.max(settings.max_json_bytes)),
             hold_body_memory,
         ))
         .layer(map_request(drain_request_body))
-        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE]));
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE, API_KEY]));
+    let router = match settings.compress_from_bytes {
+        Some(min_bytes) => router.layer(from_fn_with_state(min_bytes, compress_response)),
+        None => router,
+    };
     // Preflight requests have no key, and errors have the headers too.
     let router = match settings.cors_origins.to_layer() {
         Some(cors) => router.layer(cors),
@@ -78,7 +87,7 @@ pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys,
 async fn answer_refused(request: Request, next: Next) -> ApiResult<Response> {
     match request.extensions().get::<Rejection>() {
         Some(Rejection::InvalidRequest(error)) => Err(error.clone()),
-        Some(Rejection::TooManyConnections) if !request.uri().path().starts_with("/health/") => {
+        Some(Rejection::TooManyConnections) if !request.uri().path().starts_with("/health") => {
             let detail = "the server has as many busy connections as it may (--max-connections): try again later";
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", detail)
                 .with_retry_after(Duration::from_secs(1)))
@@ -109,6 +118,7 @@ async fn trace_request(State(metrics): State<Arc<Metrics>>, request: Request, ne
     let request_id = request_id(request.headers());
     let method = request.method().clone();
     let path = request.uri().path().to_string();
+    let is_openai = openai_error::uses_openai_errors(&path);
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_string();
     let span = tracing::info_span!("request", request_id = request_id, %method, route);
     let started_at = Instant::now();
@@ -122,6 +132,10 @@ async fn trace_request(State(metrics): State<Arc<Metrics>>, request: Request, ne
     let mut response = handle_request.instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
+    }
+    if is_openai {
+        let milliseconds = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        response.headers_mut().insert(PROCESSING_MS, HeaderValue::from(milliseconds));
     }
     response
 }

@@ -25,6 +25,14 @@ fn openai_status(error: &ApiError) -> StatusCode {
     }
 }
 
+/// Clients look for OpenAI's code of a prompt that is too long.
+fn openai_code(code: &'static str) -> &'static str {
+    match code {
+        "too_long" => "context_length_exceeded",
+        other => other,
+    }
+}
+
 /// Why a request failed, in OpenAI's format.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"error": {
@@ -58,11 +66,13 @@ pub fn error_body(error: &ApiError, request_id: &str) -> OpenAiError {
         _ => "invalid_request_error",
     };
     let param = error.field_errors.first().and_then(|field_error| match &field_error.location {
-        Location::Pointer(pointer) => Some(pointer.trim_start_matches('/').replace('/', ".")),
+        Location::Pointer(pointer) => {
+            Some(pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~"))
+        }
         Location::Line(_) => None,
     });
     let (message, request_id) = (message_with_lines(error), request_id.to_string());
-    OpenAiError { error: OpenAiErrorBody { message, error_type, param, code: error.code, request_id } }
+    OpenAiError { error: OpenAiErrorBody { message, error_type, param, code: openai_code(error.code), request_id } }
 }
 
 /// The error's sentence, and those about lines of a file, for which OpenAI's format has no other place.

@@ -2,13 +2,14 @@
 //! Error responses are one reusable component per status code, and one more in OpenAI's format for the operations under `/v1`.
 //! Errors that follow from the form of an operation (its body, parameters, method) are added here, so that none is forgotten.
 
+use super::auth::API_KEY;
 use super::error::{PROBLEM_JSON, Problem};
 use super::openai_error::{self, OpenAiError};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn, PathItem};
 use utoipa::openapi::schema::{AllOf, Object, Schema, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{self, ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
@@ -20,7 +21,9 @@ use utoipa::{IntoResponses, Modify, OpenApi};
             A training job turns a dataset into an adapter; requests for different adapters share a batch.\n\nEvery error is a \
             problem document (RFC 9457; under /v1 an error in OpenAI's format) with a stable `code`, a `detail` that says what \
             to do, and the request id. Requests whose line and headers are malformed, too slow or too large get 400, 408, 414 or \
-            431 on every path, and their connection is closed.",
+            431 on every path, and their connection is closed.\n\nRequest bodies may be compressed (`Content-Encoding`: gzip, deflate or \
+            zstd); limits on sizes hold for the decompressed bytes. Repeated and trailing slashes in paths are ignored. The paths of Azure \
+            OpenAI, `/openai/v1/…` and `/openai/deployments/{model}/…`, are those under `/v1`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     tags(
@@ -35,19 +38,22 @@ use utoipa::{IntoResponses, Modify, OpenApi};
         (name = "operations", description = "Health, metrics and this document."),
     ),
     components(schemas(Problem, OpenAiError)),
-    security(("key" = [])),
-    modifiers(&BearerAuth),
+    security(("key" = []), ("azure_key" = [])),
+    modifiers(&KeyAuth),
 )]
 pub struct ApiDoc;
 
-struct BearerAuth;
+struct KeyAuth;
 
-impl Modify for BearerAuth {
+impl Modify for KeyAuth {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let description = "API key of this server. A server without keys accepts every request.";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("key", SecurityScheme::Http(scheme));
+        let header =
+            ApiKeyValue::with_description(API_KEY.as_str(), "The same key, as clients of Azure OpenAI send it.");
+        components.add_security_scheme("azure_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
     }
 }
 
@@ -113,9 +119,9 @@ fn general_error_statuses(method: HttpMethod, operation: &Operation) -> BTreeSet
         };
     }
     if let Some(RefOr::T(body)) = &operation.request_body {
-        statuses.extend([400, 408, 413]);
+        statuses.extend([400, 408, 413, 415]);
         if body.content.contains_key("application/json") {
-            statuses.extend([415, 422]);
+            statuses.insert(422);
         }
     }
     statuses
@@ -176,7 +182,11 @@ const PROBLEM_STATUSES: [(u16, &str, &str); 13] = [
     (408, "RequestTimeout", "The request body arrived too slowly."),
     (409, "Conflict", "The operation is not possible in the resource's current state."),
     (413, "PayloadTooLarge", "The request body exceeds the server's limit."),
-    (415, "UnsupportedMediaType", "The operation does not accept this content type."),
+    (
+        415,
+        "UnsupportedMediaType",
+        "The operation does not accept this content type, or its content encoding or charset is not read.",
+    ),
     (421, "MisdirectedRequest", "The request's host is not a name of this server."),
     (422, "UnprocessableEntity", "The request was understood but is invalid; `errors` names the fields or lines."),
     (500, "InternalServerError", "Internal error; the server's log has the cause under the request id."),

@@ -2,7 +2,7 @@
 
 use super::state::Settings;
 use crate::store::PageRequest;
-use espalier_core::error::{Error, Result};
+use espalier_core::error::{Error, Problem, Result};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -41,7 +41,11 @@ impl PageParams {
         let limit = limit.unwrap_or(settings.default_page_size);
         match (1..=settings.max_page_size).contains(&limit) {
             true => Ok(Self { limit, after }),
-            false => Err(Error::invalid("invalid_query", format!("limit must be 1 to {}", settings.max_page_size))),
+            false => Err(Error::Invalid(Problem::at_field(
+                "invalid_query",
+                "/limit",
+                format!("must be 1 to {}", settings.max_page_size),
+            ))),
         }
     }
 

@@ -87,6 +87,8 @@ pub struct Settings {
     pub max_dataset_bytes: u64,
     /// Maximum size of an uploaded adapter zip in bytes. Default 1 GiB.
     pub max_adapter_bytes: u64,
+    /// Minimum size of a response that is compressed, in bytes; `None` compresses none. Default 16 KiB.
+    pub compress_from_bytes: Option<u64>,
     /// Maximum number of open connections. By default, what the limit on open files allows.
     pub max_connections: Option<usize>,
     pub connections: ConnectionSettings,
@@ -129,6 +131,7 @@ impl Default for Settings {
             max_body_memory: 256 * MIB as usize,
             max_dataset_bytes: 256 * MIB,
             max_adapter_bytes: 1024 * MIB,
+            compress_from_bytes: Some(16 * 1024),
             max_connections: None,
             connections: ConnectionSettings::default(),
             min_body_rate: 1024,

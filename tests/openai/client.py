@@ -57,6 +57,14 @@ def chat(model):
     return text
 
 
+def azure(model):
+    client = openai.AzureOpenAI(azure_endpoint=server, api_key="none", api_version="2024-10-21", max_retries=0)
+    messages = [{"role": "user", "content": "fruit red"}]
+    answer = client.chat.completions.create(model=model, messages=messages, max_tokens=4, temperature=0)
+    assert answer.model == model and answer.usage.completion_tokens > 0, answer
+    assert client.files.list().object == "list"
+
+
 def completions(model):
     found = client.completions.create(model=model, prompt=["fruit red", "fruit blue"], temperature=0, max_tokens=8, logprobs=2)
     texts = [choice.text for choice in found.choices]
@@ -111,5 +119,7 @@ print(f"chat and streaming chat: {chat(base)!r}")
 print(f"parsed: {forms(base)!r}")
 completions(adapter)
 print("completions, whole and streamed: as they were learned")
+azure(base)
+print("the client of Azure OpenAI: chat, files")
 errors(base)
 print("errors: of the client's own kinds, with codes")

@@ -84,6 +84,7 @@ fn every_designed_endpoint_is_documented() {
         "post /similarity",
         "get /info",
         "get /base",
+        "get /health",
         "get /health/live",
         "get /health/ready",
         "get /metrics",

@@ -1,21 +1,20 @@
-//! TCP stream that checks the head of every request before hyper parses it, and limits the time to receive a head and to send a
-//! response.
+//! HTTP/1 stream that checks the head of every request before hyper parses it, and limits the time to receive a head.
 //!
-//! hyper answers a head that it cannot parse without a body, and has no limit for a client that does not read its response. Where
-//! a head is refused, hyper reads a [`replacement`](head::replacement), and the router answers it with the error.
+//! hyper answers a head that it cannot parse without a body. Where a head is refused, hyper reads a
+//! [`replacement`](head::replacement), and the router answers it with the error.
 
 use super::chunked::ChunkedScanner;
 use super::head::{self, Framing};
 use super::limiter::ConnectionSlot;
+use super::timer::Timer;
 use crate::http::error::ApiError;
 use axum::http::StatusCode;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Size of a read while a head is awaited, in bytes.
 const READ_BYTES: usize = 4096;
@@ -31,8 +30,6 @@ pub struct StreamLimits {
     pub max_head_bytes: usize,
     /// Maximum time from the first byte of a head to its end.
     pub head_timeout: Duration,
-    /// Maximum time in which the client takes no byte of a response.
-    pub write_timeout: Duration,
 }
 
 /// Refused request of a connection, always its last one.
@@ -59,7 +56,6 @@ pub struct RequestStream<S> {
     requests: u64,
     refused: Arc<Mutex<Option<RefusedRequest>>>,
     head_timer: Timer,
-    write_timer: Timer,
     linger_timer: Timer,
     lingered_bytes: usize,
 }
@@ -75,19 +71,19 @@ enum Position {
 }
 
 impl<S> RequestStream<S> {
-    pub fn new(stream: S, slot: Arc<ConnectionSlot>, limits: StreamLimits) -> Self {
+    /// `start` holds bytes that were read from the stream already.
+    pub fn new(stream: S, start: Vec<u8>, slot: Arc<ConnectionSlot>, limits: StreamLimits) -> Self {
         Self {
             stream,
             slot,
             limits,
             position: Position::Head,
-            unchecked: Vec::new(),
+            unchecked: start,
             searched: 0,
             checked: Vec::new(),
             requests: 0,
             refused: Arc::default(),
             head_timer: Timer::new(limits.head_timeout),
-            write_timer: Timer::new(limits.write_timeout),
             linger_timer: Timer::new(LINGER_TIMEOUT),
             lingered_bytes: 0,
         }
@@ -262,30 +258,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> RequestStream<S> {
-    /// Runs a write operation; fails if the operations have been pending for the timeout.
-    fn poll_timed<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        match write(Pin::new(&mut self.stream), context) {
-            Poll::Ready(result) => {
-                self.write_timer.stop();
-                Poll::Ready(result)
-            }
-            Poll::Pending => {
-                self.write_timer.start();
-                ready!(self.write_timer.poll_elapsed(context));
-                Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read the response")))
-            }
-        }
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RequestStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_timed(context, |stream, context| stream.poll_write(context, bytes))
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -293,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RequestStream<S> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_timed(context, |stream, context| stream.poll_write_vectored(context, slices))
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -301,11 +276,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RequestStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_timed(context, AsyncWrite::poll_flush)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_timed(context, AsyncWrite::poll_shutdown))?;
+        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         match self.position {
             Position::Refused => self.poll_linger(context).map(Ok),
             _ => Poll::Ready(Ok(())),
@@ -327,43 +302,5 @@ impl<S: AsyncRead + Unpin> RequestStream<S> {
             }
         }
         Poll::Ready(())
-    }
-}
-
-/// Timer that is started and stopped for every request; its allocation is reused.
-struct Timer {
-    timeout: Duration,
-    is_running: bool,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Timer {
-    fn new(timeout: Duration) -> Self {
-        Self { timeout, is_running: false, sleep: None }
-    }
-
-    /// Starts the timer if it is not running.
-    fn start(&mut self) {
-        if self.is_running {
-            return;
-        }
-        self.is_running = true;
-        let deadline = Instant::now() + self.timeout;
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(deadline),
-            None => self.sleep = Some(Box::pin(sleep_until(deadline))),
-        }
-    }
-
-    fn stop(&mut self) {
-        self.is_running = false;
-    }
-
-    /// Ready when the running timer has elapsed.
-    fn poll_elapsed(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match &mut self.sleep {
-            Some(sleep) if self.is_running => sleep.as_mut().poll(context),
-            _ => Poll::Pending,
-        }
     }
 }

@@ -6,6 +6,7 @@ use super::rerank::ranked;
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::extract::{Json, QueryParams};
+use crate::http::json;
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable, UnprocessableEntity};
 use crate::http::predict::PredictQuery;
 use crate::http::state::AppState;
@@ -73,7 +74,7 @@ pub struct TeiRank {
 #[schema(example = json!({"inputs": {"source_sentence": "where is my card?", "sentences": ["cards arrive in a week"]}}))]
 pub struct SimilarityBody {
     pub inputs: SimilarityInputs,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::deserialize_object")]
     pub parameters: Option<SimilarityParameters>,
 }
 

@@ -24,13 +24,13 @@ fn an_input_is_a_text_or_a_conversation() {
 fn a_wrong_field_is_located_by_its_pointer() {
     for (body, pointer, words) in [
         (r#"{"inputs": ["a"], "warmth": 1}"#, "/warmth", "unknown field"),
-        (r#"{"inputs": ["a"], "temperature": "hot"}"#, "/temperature", "expected f32"),
-        (r#"{"inputs": ["a"], "logit_bias": {"3": "x"}}"#, "/logit_bias/3", "expected f32"),
-        (r#"{"inputs": ["a"], "max_tokens": -1}"#, "/max_tokens", "expected u32"),
+        (r#"{"inputs": ["a"], "temperature": "hot"}"#, "/temperature", "must be a number, not the string \"hot\""),
+        (r#"{"inputs": ["a"], "logit_bias": {"3": "x"}}"#, "/logit_bias/3", "must be a number"),
+        (r#"{"inputs": ["a"], "max_tokens": -1}"#, "/max_tokens", "must be a whole number"),
         (r#"{"inputs": [{"messages": [], "x": 1}]}"#, "/inputs/0/x", "unknown field `x`, expected `messages`"),
-        (r#"{"inputs": ["a", {"messages": "b"}]}"#, "/inputs/1/messages", "expected a list"),
+        (r#"{"inputs": ["a", {"messages": "b"}]}"#, "/inputs/1/messages", "must be a list"),
         (r#"{"inputs": [{}]}"#, "/inputs/0", "missing field `messages`"),
-        (r#"{"inputs": [3]}"#, "/inputs/0", "expected a text, or an object with \"messages\""),
+        (r#"{"inputs": [3]}"#, "/inputs/0", "must be a text, or an object with \"messages\""),
         (r#"{"temperature": 1}"#, "", "missing field `inputs`"),
     ] {
         let (found, detail) = parse_error(body);

@@ -136,9 +136,9 @@ fn duplicate_field_is_rejected() {
 #[test]
 fn detail_does_not_leak_rust_type_names() {
     for (body, words) in [
-        (r#"{"method": "lora"}"#, "expected an object with a \"type\""),
-        (r#"{"inputs": "a"}"#, "expected a list"),
-        (r#"{"inputs": ["a"]}"#, "expected an object"),
+        (r#"{"method": "lora"}"#, "must be an object with a \"type\""),
+        (r#"{"inputs": "a"}"#, "must be a list, not the string \"a\""),
+        (r#"{"inputs": ["a"]}"#, "must be an object"),
     ] {
         let detail = parse_error(body).detail;
         assert!(detail.contains(words), "{detail}");

@@ -10,6 +10,7 @@ use super::request::{StopSequences, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
+use crate::http::json;
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
@@ -52,6 +53,7 @@ pub struct ChatRequest {
     pub stop: Option<StopSequences>,
     /// Sends chunks as server-sent events.
     pub stream: Option<bool>,
+    #[serde(default, deserialize_with = "json::deserialize_object")]
     pub stream_options: Option<StreamOptions>,
     /// Returns the log probability of each token.
     pub logprobs: Option<bool>,

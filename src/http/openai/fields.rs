@@ -4,6 +4,7 @@
 //! that would change the answer is read or refused by name. An unknown field is accepted and named in the response header
 //! `x-ignored-fields`, or refused with `--strict-requests`.
 
+use super::deployment::add_model;
 use super::field_check::FieldCheck;
 use super::field_rules::Rule;
 use super::object_fields::ObjectFields;
@@ -11,6 +12,7 @@ use crate::http::body_timeouts::BodyTimeouts;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract;
 use crate::http::json;
+use crate::http::request_path::Deployment;
 use crate::http::state::AppState;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue};
@@ -61,12 +63,14 @@ impl<T: OpenAiRequest> FromRequest<AppState> for OpenAiJson<T> {
 
     async fn from_request(request: Request, state: &AppState) -> ApiResult<Self> {
         let is_strict = state.settings.strict_requests;
+        let deployment = request.extensions().get::<Deployment>().cloned();
         let body =
             extract::read_json_bytes(request, state.settings.max_json_bytes, BodyTimeouts::start(&state.settings))
                 .await?;
         let base = state.base.clone();
-        let parse =
-            move |body: Vec<u8>| parse::<T>(body, FieldCheck::new(is_strict, base.tokenizer().valid_chat_template()));
+        let parse = move |body: Vec<u8>| {
+            parse::<T>(add_model(body, deployment)?, FieldCheck::new(is_strict, base.tokenizer().valid_chat_template()))
+        };
         let (request, ignored) = extract::parse_body(body, parse).await?;
         if !ignored.0.is_empty() {
             tracing::warn!(fields = ignored.0.join(", "), "request fields are ignored");

@@ -6,6 +6,7 @@
 mod chat;
 mod completion;
 mod completions;
+mod deployment;
 mod field_check;
 pub mod field_rules;
 pub mod fields;

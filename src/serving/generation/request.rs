@@ -198,7 +198,7 @@ fn tokenize_prompt(context: &SequenceContext<'_>, adapter: &AdapterHandle, promp
     };
     ids.ok_or_else(|| {
         let detail = format!(
-            "the prompt has more than {max_length} tokens, which is what this base model reads with its answer: shorten it"
+            "this model's maximum context length is {max_length} tokens with the answer, and the prompt has more: shorten it"
         );
         Error::invalid("too_long", detail)
     })
@@ -219,14 +219,14 @@ fn check_context_length(base: &BaseModel, adapter: &AdapterHandle, prompt: &[u32
     let prompt_length = prompt.len();
     if prompt_length >= max_context_tokens {
         let detail = format!(
-            "the prompt has {prompt_length} tokens, and this base model reads {max_context_tokens} with its answer: shorten it"
+            "this model's maximum context length is {max_context_tokens} tokens with the answer, and the prompt has {prompt_length}: shorten it"
         );
         return Err(Error::invalid("too_long", detail));
     }
     if prompt_length.saturating_add(max_tokens) > max_context_tokens {
         let detail = format!(
-            "the prompt has {prompt_length} tokens and {max_tokens} may be generated, but this base model reads {max_context_tokens} in all: \
-             shorten the prompt, or lower max_tokens"
+            "this model's maximum context length is {max_context_tokens} tokens, but the prompt has {prompt_length} and {max_tokens} may be \
+             generated: shorten the prompt, or lower max_tokens"
         );
         return Err(Error::invalid("too_long", detail));
     }

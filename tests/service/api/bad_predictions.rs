@@ -44,7 +44,7 @@ fn invalid_prediction_is_rejected_with_the_input_and_the_reason() {
         ("top_k 0", but("top_k", json!(0)), "invalid_body", "/top_k", "1 or more"),
         ("top_k below 0", but("top_k", json!(-1)), "invalid_body", "/top_k", "-1"),
         ("top_k a expected", but("top_k", json!("all")), "invalid_body", "/top_k", "all"),
-        ("logits a expected", but("logits", json!("yes")), "invalid_body", "/logits", "boolean"),
+        ("logits a expected", but("logits", json!("yes")), "invalid_body", "/logits", "true or false"),
         ("a misspelt field", but("topk", json!(3)), "invalid_body", "/topk", "`top_k`"),
     ];
     let mut cases: Vec<ErrorCase> = Vec::new();

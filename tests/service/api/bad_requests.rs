@@ -26,7 +26,7 @@ fn body_that_is_not_a_json_object_is_rejected_with_its_position() {
         ("a missing value", b"{\"name\": }", 400, "malformed_json", "line 1 column 10"),
         ("cut off", b"{\"name\": \"x\",\n", 400, "malformed_json", "line 2"),
         ("text behind it", b"{} and more", 400, "malformed_json", "trailing"),
-        ("not UTF-8", b"{\"name\": \"\xff\"}", 400, "malformed_json", "unicode"),
+        ("not UTF-8", b"{\"name\": \"\xff\"}", 400, "malformed_json", "not UTF-8 from byte 10"),
         ("too deep", deep.as_bytes(), 400, "malformed_json", "recursion limit"),
         ("a number beyond all", b"{\"hyperparameters\": {\"learning_rate\": 1e999}}", 400, "malformed_json", "number"),
         ("a list", b"[]", 422, "invalid_body", "must be an object"),

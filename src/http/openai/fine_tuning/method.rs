@@ -1,5 +1,6 @@
 //! Method of a fine-tuning job and its hyperparameters, as requests and jobs write them.
 
+use crate::http::json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -11,9 +12,9 @@ pub struct FineTuningMethod {
     /// `supervised` or `dpo`.
     #[serde(rename = "type")]
     pub method_type: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "json::deserialize_object", skip_serializing_if = "Option::is_none")]
     pub supervised: Option<MethodSettings>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "json::deserialize_object", skip_serializing_if = "Option::is_none")]
     pub dpo: Option<MethodSettings>,
     /// Not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,7 +25,7 @@ pub struct FineTuningMethod {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MethodSettings {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::deserialize_object")]
     pub hyperparameters: Option<FineTuningHyperparameters>,
 }
 
@@ -50,7 +51,7 @@ pub struct FineTuningHyperparameters {
 
 /// `"auto"` or a number.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "\"auto\" or a number")]
+#[serde(untagged, expecting = "a number, or \"auto\"")]
 pub enum AutoOr<T> {
     Auto(Auto),
     Value(T),

@@ -17,7 +17,7 @@ use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::store::{Job, Metadata, PageRequest};
 use axum::response::{IntoResponse, Response};
-use espalier_core::error::{Error, Result};
+use espalier_core::error::{Error, Problem, Result, json_pointer};
 use events::JobEvent;
 pub use request::FineTuningRequest;
 use serde::Deserialize;
@@ -100,7 +100,7 @@ async fn list_fine_tuning_jobs(
 ) -> ApiResult<axum::Json<OpenAiList<FineTuningJob>>> {
     let page = Page::new(query.limit, None, &state.settings)?;
     let filter = MetadataFilter::parse(&query.metadata)?;
-    let mut after = query.after.as_deref().map(|after| IdKind::Job.require(after)).transpose()?;
+    let mut after = query.after.as_deref().map(|after| IdKind::Job.after(after)).transpose()?;
     let mut found: Vec<Job> = Vec::new();
     loop {
         let limit = page.limit + 1;
@@ -246,9 +246,8 @@ impl MetadataFilter {
                 }
                 None if name == "metadata" && value == "null" => return Ok(Self::Empty),
                 None => {
-                    let detail =
-                        format!("the query parameter \"{name}\" is unknown: send limit, after or metadata[key]");
-                    return Err(Error::invalid("invalid_query", detail));
+                    let message = "the query parameter is unknown: send limit, after or metadata[key]";
+                    return Err(Error::Invalid(Problem::at_field("invalid_query", json_pointer(&[name]), message)));
                 }
             }
         }

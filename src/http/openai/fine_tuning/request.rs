@@ -2,6 +2,7 @@
 
 use super::method::{AutoOr, FineTuningHyperparameters, FineTuningMethod};
 use crate::http::jobs::JobRequest;
+use crate::http::json;
 use crate::http::openai::field_rules::Rule;
 use crate::http::openai::fields::OpenAiRequest;
 use crate::http::openai::ids::IdKind;
@@ -40,7 +41,7 @@ pub struct FineTuningRequest {
     #[serde(default)]
     pub method: Option<FineTuningMethod>,
     /// Deprecated place of the hyperparameters.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::deserialize_object")]
     pub hyperparameters: Option<FineTuningHyperparameters>,
     /// Only an empty list is supported.
     #[serde(default)]
