@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # OpenAI's own Python client, as it is published, against espalier on a real decoder with an adapter: models, chat, streaming chat,
-# answers that are parsed into objects, completions, errors.
+# answers that are parsed into objects, tools, completions, errors.
 #
 # Needs Python with the packages of tests/openai/requirements.txt: OPENAI_PYTHON names one that has them; without it, they are
 # installed into .venv-openai/.
@@ -22,5 +22,6 @@ for fruit in "red apple" "green pear" "blue plum"; do
 done >"$server_folder/fruit.jsonl"
 "$program" train "$server_folder/fruit.jsonl" --name fruit --epochs 30
 "$python" tests/openai/client.py "$ESPALIER_SERVER" fruit
+"$python" tests/openai/tools.py "$ESPALIER_SERVER" SmolLM2-135M-Instruct.Q4_1
 "$python" tests/openai/fine_tuning.py "$ESPALIER_SERVER"
 stop_server

@@ -99,7 +99,7 @@ def errors(model):
     cases = [
         (openai.NotFoundError, "model_not_found", dict(model="nobody", messages=messages)),
         (openai.BadRequestError, "invalid_generation", dict(model=model, messages=messages, temperature=3)),
-        (openai.BadRequestError, "unsupported_field", dict(model=model, messages=messages, tool_choice="required")),
+        (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, tool_choice="required")),
         (openai.BadRequestError, "too_long", dict(model=model, messages=[{"role": "user", "content": "word " * 9000}])),
         (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, extra_body={"words": 3})),
         (openai.BadRequestError, "invalid_format", dict(model=model, messages=messages, response_format=UNKNOWN)),

@@ -7,6 +7,7 @@ another field. Null and the neutral value of every field are accepted. EXPECTED 
 
 import json
 import pathlib
+import re
 import sys
 import typing
 import urllib.error
@@ -135,7 +136,7 @@ def outcome(endpoint, field, body):
         return f"ignored ({ignored})" if field in [name.split(".")[0] for name in ignored.split(", ")] else "done"
     assert status in (400, 404), (endpoint, body, status, message)
     # A file or a model that does not exist has no field in OpenAI's errors either.
-    assert param and (param.split(".")[0] == field) or status == 404, (endpoint, field, body, status, param, message)
+    assert param and (re.split(r"[.\[]", param)[0] == field) or status == 404, (endpoint, field, body, status, param, message)
     return f"refused: {message}"
 
 

@@ -49,5 +49,6 @@ mod shutdown;
 mod shutdown_generation;
 mod tcp_proxy;
 mod text_tasks;
+mod tools;
 mod user_files;
 mod workers;

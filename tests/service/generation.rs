@@ -82,6 +82,7 @@ impl GeneratorFixture {
             stop_sequences: vec!["zz".to_string()],
             stop_output: StopOutput::Exclude,
             constraint: None,
+            shown_special_tokens: Vec::new(),
             max_tokens: Some(spec.max_tokens),
             choices_per_prompt: 1,
         };
@@ -407,6 +408,7 @@ fn ids_beyond_the_tokenizer_are_not_sampled() {
         stop_sequences: Vec::new(),
         stop_output: StopOutput::Exclude,
         constraint: None,
+        shown_special_tokens: Vec::new(),
         max_tokens: Some(100),
         choices_per_prompt: 4,
     };

@@ -1,5 +1,6 @@
 //! `POST /generate`: text generation by an adapter or the base model, complete or streamed.
 
+pub mod messages;
 pub mod params;
 pub mod stream;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
 };
+use super::spawn::run_blocking;
 use super::sse;
 use super::state::AppState;
 use crate::serving::generation::{Completion, Prompt, StopOutput};
@@ -21,6 +23,7 @@ use crate::store::{Reference, ResolvedAdapter};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::{Error, Result};
+use espalier_core::model::BaseModel;
 use espalier_core::model::chat::{Message, RenderOptions};
 use futures_util::StreamExt;
 use params::{ResponseFormatParam, SamplingOptions};
@@ -28,6 +31,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
+use std::sync::Arc;
 use stream::{StreamEvent, Usage, event_stream, finish_reason_name};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -157,25 +161,35 @@ async fn generate(
 ) -> ApiResult<Response> {
     let reference = query.adapter.as_deref().map(Reference::parse).transpose()?;
     let is_streamed = request.stream;
-    let running = state.serving.generate(&caller.owner, reference.as_ref(), to_generation_request(request)?).await?;
+    let base = Arc::clone(&state.base);
+    let generation = run_blocking("preparing prompts", move || to_generation_request(&base, request)).await?;
+    let running = state.serving.generate(&caller.owner, reference.as_ref(), generation).await?;
     match is_streamed {
         true => Ok(stream_response(&state, running)),
         false => Ok(axum::Json(collect_response(running).await?).into_response()),
     }
 }
 
-fn to_generation_request(request: GenerateRequest) -> Result<GenerationRequest> {
-    let to_prompt = |input: GenerateInput| match input {
-        GenerateInput::Text(text) => Prompt::Text(text),
+fn to_generation_request(base: &BaseModel, request: GenerateRequest) -> Result<GenerationRequest> {
+    let to_prompt = |(index, input): (usize, GenerateInput)| match input {
+        GenerateInput::Text(text) => Ok(Prompt::Text(text)),
         GenerateInput::Conversation(Conversation { messages }) => {
-            Prompt::Messages { messages, template_options: RenderOptions::default() }
+            let template_options = RenderOptions::default();
+            let messages = messages::prepare(base, messages, &format!("/inputs/{index}/messages"))?;
+            let messages = match base.tokenizer().chat_template() {
+                Ok(template) => messages::write_earlier_calls(template, messages, &template_options),
+                // Refused when it is tokenized.
+                Err(_) => messages,
+            };
+            Ok(Prompt::Messages { messages, template_options })
         }
     };
     Ok(GenerationRequest {
         sampling: request.sampling.to_sampling_params()?,
-        prompts: request.inputs.into_iter().map(to_prompt).collect(),
+        prompts: request.inputs.into_iter().enumerate().map(to_prompt).collect::<Result<_>>()?,
         stop_sequences: request.stop,
         stop_output: StopOutput::Exclude,
+        shown_special_tokens: Vec::new(),
         constraint: ResponseFormatParam::into_constraint(request.response_format),
         max_tokens: request.max_tokens,
         choices_per_prompt: 1,

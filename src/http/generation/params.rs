@@ -1,6 +1,6 @@
 //! Request fields that every generation endpoint has: sampling parameters and the response format.
 
-use crate::serving::generation::constraint::ConstraintSpec;
+use crate::serving::generation::constraint_spec::ConstraintSpec;
 use crate::serving::generation::sampling::SamplingParams;
 use espalier_core::error::{Error, Result};
 use serde::Deserialize;

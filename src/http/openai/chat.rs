@@ -1,27 +1,33 @@
 //! `POST /v1/chat/completions`: request and response types, and their mapping to generation.
 
-use super::completion::{
-    ChatLogprobs, ChoiceOutput, CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond,
-};
+use super::chat_format::{ChatFormat, Choice};
+use super::completion::{CompletionBody, CompletionRun, StreamOptions, respond};
 use super::field_rules::{GENERATION_FIELDS, Rule};
 use super::fields::{OpenAiJson, OpenAiRequest};
 use super::object_fields::{CHAT_OBJECTS, ObjectFields};
+use super::prefill;
 use super::request::{StopSequences, unsupported_field};
+use super::tool_definition;
+use super::tools::{CallableTools, ChatPrompt, PreparedChat};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
+use crate::http::generation::messages;
 use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
 use crate::http::json;
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
+use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
-use crate::serving::generation::{Prompt, StopOutput, TokenOutput};
+use crate::serving::generation::{Prompt, StopOutput};
 use axum::response::Response;
 use espalier_core::error::{Error, Result};
-use espalier_core::model::chat::{Json as Variable, Message, RenderOptions};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use espalier_core::model::BaseModel;
+use espalier_core::model::chat::{Json as Variable, Message, PromptEnd, RenderOptions};
+use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -35,11 +41,17 @@ pub struct ChatRequest {
     /// Objects with `role` and `content`, and any other fields that the chat template reads.
     #[schema(value_type = Vec<Object>, min_items = 1)]
     pub messages: Vec<Message>,
-    /// Function definitions, passed to the chat template. Tool calls in the output are returned as text.
-    #[schema(value_type = Option<Vec<Object>>)]
-    pub tools: Option<Variable>,
-    /// `auto` or `none`.
+    /// Functions that the model may call: objects with `type` and `function`.
+    #[schema(value_type = Option<Vec<Object>>, max_items = 128)]
+    pub tools: Option<Vec<Value>>,
+    /// `none`, `auto` (default), `required`, `{"type": "function", …}` for one function, or `{"type": "allowed_tools", …}`.
     pub tool_choice: Option<Value>,
+    /// Whether an answer may have several calls. Default true.
+    pub parallel_tool_calls: Option<bool>,
+    /// Continues the last message, which is the assistant's, instead of answering it.
+    pub continue_final_message: Option<bool>,
+    /// Whether the prompt ends with the beginning of an assistant's message. Default true.
+    pub add_generation_prompt: Option<bool>,
     /// Maximum number of generated tokens per choice.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u32>,
@@ -75,6 +87,9 @@ impl OpenAiRequest for ChatRequest {
         "messages",
         "tools",
         "tool_choice",
+        "parallel_tool_calls",
+        "continue_final_message",
+        "add_generation_prompt",
         "max_tokens",
         "max_completion_tokens",
         "n",
@@ -102,33 +117,14 @@ impl OpenAiRequest for ChatRequest {
     const OBJECTS: &'static [ObjectFields] = CHAT_OBJECTS;
 }
 
-/// Choice of a chat completion.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ChatChoice)]
-pub struct Choice {
-    pub index: usize,
-    pub message: AssistantMessage,
-    pub logprobs: Option<ChatLogprobs>,
-    /// `stop` at the end of the text or a stop sequence, `length` if `max_tokens` was reached.
-    pub finish_reason: &'static str,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ChatMessage)]
-pub struct AssistantMessage {
-    /// `assistant`
-    pub role: &'static str,
-    pub content: String,
-}
-
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(create_chat_completion))
 }
 
 /// Create a chat completion
 ///
-/// Compatible with OpenAI's endpoint; accepts `top_k`, `min_p`, `repetition_penalty` and `chat_template_kwargs` in addition. A
-/// `tool_choice` other than `auto` or `none` is rejected.
+/// Compatible with OpenAI's endpoint; accepts `top_k`, `min_p`, `repetition_penalty`, `chat_template_kwargs`,
+/// `continue_final_message` and `add_generation_prompt` in addition.
 #[utoipa::path(
     post, path = "/v1/chat/completions", operation_id = "create_chat_completion", tag = "openai", request_body = ChatRequest,
     responses(
@@ -149,79 +145,51 @@ async fn create_chat_completion(
     caller: Caller,
     OpenAiJson(request, ignored): OpenAiJson<ChatRequest>,
 ) -> ApiResult<Response> {
-    Ok(ignored.add_to(respond::<ChatFormat>(&state, &caller, to_completion_run(request)?).await?))
+    let base = Arc::clone(&state.base);
+    let prepare = move || to_completion_run(&base, request);
+    let (run, format) = run_blocking("preparing a chat", prepare).await?;
+    Ok(ignored.add_to(respond(&state, &caller, run, format).await?))
 }
 
-fn to_completion_run(request: ChatRequest) -> Result<CompletionRun> {
-    let is_supported = |choice: &Value| choice.is_null() || choice == "auto" || choice == "none";
-    if !request.tool_choice.as_ref().is_none_or(is_supported) {
-        return Err(unsupported_field("tool_choice", "only \"auto\" and \"none\" are supported"));
-    }
+fn to_completion_run(base: &BaseModel, request: ChatRequest) -> Result<(CompletionRun, ChatFormat)> {
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0));
     if request.top_logprobs.is_some() && logprobs.is_none() {
         return Err(unsupported_field("top_logprobs", "needs \"logprobs\": true"));
     }
+    let definitions = tool_definition::parse(request.tools.as_deref().unwrap_or_default())?;
+    let tools = CallableTools::select(definitions, request.tool_choice.as_ref(), request.parallel_tool_calls)?;
     let template_options = RenderOptions {
-        tools: request.tools.filter(|_| request.tool_choice != Some(json!("none"))),
         variables: request.chat_template_kwargs.unwrap_or_default(),
+        prompt_end: prefill::prompt_end(
+            &request.messages,
+            request.continue_final_message,
+            request.add_generation_prompt,
+        )?,
         ..RenderOptions::default()
     };
+    if template_options.prompt_end == PromptEnd::LastMessage
+        && tools.as_ref().is_some_and(CallableTools::is_call_required)
+    {
+        let message = "a required call cannot continue a message: leave the continuation or the requirement out";
+        return Err(Error::invalid_field("/tool_choice", message));
+    }
+    let messages = messages::prepare(base, request.messages, "/messages")?;
+    let format = ResponseFormatParam::into_constraint(request.response_format);
+    let prompt = ChatPrompt { messages, template_options, tools, format };
+    let PreparedChat { messages, template_options, output } = prompt.prepare(base)?;
     let generation = GenerationRequest {
-        prompts: vec![Prompt::Messages { messages: normalize_messages(request.messages)?, template_options }],
+        prompts: vec![Prompt::Messages { messages, template_options }],
         sampling: SamplingParams { logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
         stop_output: StopOutput::Exclude,
-        constraint: ResponseFormatParam::into_constraint(request.response_format),
+        shown_special_tokens: output.shown_special_tokens(),
+        constraint: output.constraint,
         max_tokens: request.max_completion_tokens.or(request.max_tokens),
         choices_per_prompt: request.n.unwrap_or(1),
     };
     let stream = (request.stream == Some(true)).then(|| request.stream_options.unwrap_or_default());
-    Ok(CompletionRun { model: request.model, stream, generation })
-}
-
-/// Messages as training reads them: the parts of a content are joined, and the arguments of tool calls are parsed.
-fn normalize_messages(messages: Vec<Message>) -> Result<Vec<Message>> {
-    let normalize = |(index, message): (usize, Message)| {
-        let message = message.with_flattened_content().map_err(|part| {
-            let message = format!("a part of the type {part} is not supported: send text");
-            Error::invalid_field(format!("/messages/{index}/content"), message)
-        })?;
-        message
-            .with_tool_calls()
-            .map_err(|reason| Error::invalid_field(format!("/messages/{index}/tool_calls"), reason))
-    };
-    messages.into_iter().enumerate().map(normalize).collect()
-}
-
-struct ChatFormat;
-
-impl CompletionFormat for ChatFormat {
-    const ID_PREFIX: &'static str = "chatcmpl";
-    const OBJECT: &'static str = "chat.completion";
-    const CHUNK_OBJECT: &'static str = "chat.completion.chunk";
-    type Choice = Choice;
-
-    fn choice(state: &AppState, index: usize, output: ChoiceOutput) -> Choice {
-        let ChoiceOutput { text, tokens, finish_reason } = output;
-        let logprobs = ChatLogprobs::from_tokens(state, &tokens).filter(|_| !tokens.is_empty());
-        Choice { index, message: AssistantMessage { role: "assistant", content: text }, logprobs, finish_reason }
-    }
-
-    fn opening_chunk(index: usize) -> Option<Value> {
-        let delta = json!({"role": "assistant", "content": ""});
-        Some(json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null}))
-    }
-
-    fn chunk_choice(
-        state: &AppState,
-        index: usize,
-        token: Option<&TokenOutput>,
-        finish: Option<&'static str>,
-    ) -> Value {
-        let delta = token.map_or_else(|| json!({}), |token| json!({"content": token.text_delta}));
-        let logprobs = token.and_then(|token| ChatLogprobs::from_tokens(state, std::slice::from_ref(token)));
-        json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish})
-    }
+    let format = ChatFormat::new(output.parser, output.syntax);
+    Ok((CompletionRun { model: request.model, stream, generation }, format))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Format of a completion: what chat and text completions do differently.
-pub trait CompletionFormat: 'static {
+pub trait CompletionFormat: Send + 'static {
     const ID_PREFIX: &'static str;
     /// Value of `object` of a complete response.
     const OBJECT: &'static str;
@@ -30,14 +30,16 @@ pub trait CompletionFormat: 'static {
     type Choice: Serialize;
 
     /// Choice of a complete response.
-    fn choice(state: &AppState, index: usize, output: ChoiceOutput) -> Self::Choice;
+    fn choice(&self, state: &AppState, index: usize, output: ChoiceOutput) -> Self::Choice;
 
     /// Chunk sent before the first token of a choice, if any.
-    fn opening_chunk(index: usize) -> Option<Value>;
+    fn opening_chunk(&self, index: usize) -> Option<Value>;
 
-    /// Choice of a chunk: one token, or the end of the choice.
-    fn chunk_choice(state: &AppState, index: usize, token: Option<&TokenOutput>, finish: Option<&'static str>)
-    -> Value;
+    /// Choices of the chunks of one token.
+    fn token_chunks(&mut self, state: &AppState, index: usize, token: &TokenOutput) -> Vec<Value>;
+
+    /// Choices of the chunks at the end of a choice.
+    fn finish_chunks(&mut self, index: usize, finish: &'static str) -> Vec<Value>;
 }
 
 /// Generated text of one choice.
@@ -84,6 +86,7 @@ pub async fn respond<F: CompletionFormat>(
     state: &AppState,
     caller: &Caller,
     run: CompletionRun,
+    format: F,
 ) -> ApiResult<Response> {
     let CompletionRun { model, stream, generation } = run;
     let choices_per_prompt = generation.choices_per_prompt as usize;
@@ -92,9 +95,10 @@ pub async fn respond<F: CompletionFormat>(
     let running = running.map_err(|error| name_missing_model(error, &model, Into::into))?;
     let meta = CompletionMeta::new(F::ID_PREFIX, model);
     match stream {
-        Some(options) => Ok(stream_chunks::<F>(
+        Some(options) => Ok(stream_chunks(
             state,
             running,
+            format,
             ChunkWriter {
                 meta,
                 object: F::CHUNK_OBJECT,
@@ -104,7 +108,7 @@ pub async fn respond<F: CompletionFormat>(
                 completion_tokens: 0,
             },
         )),
-        None => Ok(axum::Json(collect::<F>(state, meta, running, choices_per_prompt).await?).into_response()),
+        None => Ok(axum::Json(collect(state, meta, running, &format, choices_per_prompt).await?).into_response()),
     }
 }
 
@@ -112,6 +116,7 @@ async fn collect<F: CompletionFormat>(
     state: &AppState,
     meta: CompletionMeta,
     running: RunningGeneration,
+    format: &F,
     choices_per_prompt: usize,
 ) -> Result<CompletionBody<F::Choice>> {
     let (mut choices, mut prompt_tokens, mut completion_tokens) = (Vec::new(), 0, 0);
@@ -122,7 +127,7 @@ async fn collect<F: CompletionFormat>(
         completion_tokens += completion.tokens.len();
         let finish_reason = finish_reason_name(completion.finish_reason);
         let output = ChoiceOutput { text: completion.text, tokens: completion.tokens, finish_reason };
-        choices.push(F::choice(state, index, output));
+        choices.push(format.choice(state, index, output));
     }
     let CompletionMeta { id, created, model } = meta;
     let usage = Usage::new(prompt_tokens, completion_tokens);
@@ -132,20 +137,18 @@ async fn collect<F: CompletionFormat>(
 fn stream_chunks<F: CompletionFormat>(
     state: &AppState,
     running: RunningGeneration,
+    mut format: F,
     mut chunks: ChunkWriter,
 ) -> Response {
-    let opening: Vec<Event> =
-        (0..running.streams.len()).filter_map(|index| Some(chunks.choice_event(F::opening_chunk(index)?))).collect();
+    let opening = (0..running.streams.len()).filter_map(|index| format.opening_chunk(index));
+    let opening: Vec<Event> = opening.map(|choice| chunks.choice_event(choice)).collect();
     let app_state = state.clone();
     let events = event_stream(running).flat_map(move |event| {
         stream::iter(match event {
-            StreamEvent::Token { index, token } => {
-                vec![chunks.choice_event(F::chunk_choice(&app_state, index, Some(&token), None))]
-            }
+            StreamEvent::Token { index, token } => chunks.choice_events(format.token_chunks(&app_state, index, &token)),
             StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens } => {
                 chunks.count_tokens(index, prompt_tokens, completion_tokens);
-                let finish = Some(finish_reason_name(finish));
-                vec![chunks.choice_event(F::chunk_choice(&app_state, index, None, finish))]
+                chunks.choice_events(format.finish_chunks(index, finish_reason_name(finish)))
             }
             StreamEvent::Failed(failure) => {
                 chunks.options.include_usage = false;
@@ -186,6 +189,10 @@ struct ChunkWriter {
 impl ChunkWriter {
     fn choice_event(&self, choice: Value) -> Event {
         sse::json_event(&self.chunk(json!([choice])))
+    }
+
+    fn choice_events(&self, choices: Vec<Value>) -> Vec<Event> {
+        choices.into_iter().map(|choice| self.choice_event(choice)).collect()
     }
 
     fn count_tokens(&mut self, index: usize, prompt_tokens: usize, completion_tokens: usize) {

@@ -150,7 +150,7 @@ async fn create_completion(
     caller: Caller,
     OpenAiJson(request, ignored): OpenAiJson<CompletionRequest>,
 ) -> ApiResult<Response> {
-    Ok(ignored.add_to(respond::<TextFormat>(&state, &caller, to_completion_run(request)?).await?))
+    Ok(ignored.add_to(respond(&state, &caller, to_completion_run(request)?, TextFormat).await?))
 }
 
 fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {
@@ -169,6 +169,7 @@ fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {
         sampling: SamplingParams { logprobs: request.logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
         stop_output: StopOutput::Exclude,
+        shown_special_tokens: Vec::new(),
         constraint: ResponseFormatParam::into_constraint(request.response_format),
         max_tokens: Some(request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
         choices_per_prompt,
@@ -185,24 +186,22 @@ impl CompletionFormat for TextFormat {
     const CHUNK_OBJECT: &'static str = "text_completion";
     type Choice = Choice;
 
-    fn choice(state: &AppState, index: usize, output: ChoiceOutput) -> Choice {
+    fn choice(&self, state: &AppState, index: usize, output: ChoiceOutput) -> Choice {
         let ChoiceOutput { text, tokens, finish_reason } = output;
         let logprobs = CompletionLogprobs::from_tokens(state, &tokens).filter(|_| !tokens.is_empty());
         Choice { index, text, logprobs, finish_reason }
     }
 
-    fn opening_chunk(_index: usize) -> Option<Value> {
+    fn opening_chunk(&self, _index: usize) -> Option<Value> {
         None
     }
 
-    fn chunk_choice(
-        state: &AppState,
-        index: usize,
-        token: Option<&TokenOutput>,
-        finish: Option<&'static str>,
-    ) -> Value {
-        let text = token.map_or("", |token| token.text_delta.as_str());
-        let logprobs = token.and_then(|token| CompletionLogprobs::from_tokens(state, std::slice::from_ref(token)));
-        json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})
+    fn token_chunks(&mut self, state: &AppState, index: usize, token: &TokenOutput) -> Vec<Value> {
+        let logprobs = CompletionLogprobs::from_tokens(state, std::slice::from_ref(token));
+        vec![json!({"index": index, "text": token.text_delta, "logprobs": logprobs, "finish_reason": null})]
+    }
+
+    fn finish_chunks(&mut self, index: usize, finish: &'static str) -> Vec<Value> {
+        vec![json!({"index": index, "text": "", "logprobs": null, "finish_reason": finish})]
     }
 }

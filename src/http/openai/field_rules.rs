@@ -78,7 +78,6 @@ pub const GENERATION_FIELDS: &[(&str, Rule)] = &[
         Rule::Unsupported(neutral::is_text_alone, "only text is generated: send [\"text\"], or leave it out"),
     ),
     ("moderation", Rule::Unsupported(neutral::never, "is not supported: leave it out")),
-    ("parallel_tool_calls", Rule::NoEffect),
     // A prediction only speeds up the same answer.
     ("prediction", Rule::NoEffect),
     ("prompt_cache_key", Rule::NoEffect),
@@ -95,14 +94,12 @@ pub const GENERATION_FIELDS: &[(&str, Rule)] = &[
     ("verbosity", Rule::Unsupported(neutral::is_medium, "is not supported: ask for it in the messages")),
     ("web_search_options", Rule::Unsupported(neutral::never, "nothing is searched: leave it out")),
     // vLLM
-    ("add_generation_prompt", Rule::Unsupported(neutral::is_true, "only true is supported: leave it out")),
     (
         "add_special_tokens",
         Rule::Unsupported(neutral::is_false, "the chat template has the special tokens: leave it out"),
     ),
     ("cache_salt", Rule::NoEffect),
     ("chat_template", Rule::Unsupported(neutral::never, "the base's template is used: leave it out")),
-    ("continue_final_message", Rule::Unsupported(neutral::is_false, "is not supported: leave it out")),
     ("detokenize", Rule::Unsupported(neutral::is_true, "text is always returned: leave it out")),
     ("documents", Rule::Unsupported(neutral::is_empty, "are not supported: put them into the messages")),
     ("early_stopping", Rule::Unsupported(neutral::is_false, "there is no beam search: leave it out")),

@@ -4,6 +4,7 @@
 //! `model` is the base model's name, or an adapter's name, id or `name@version`. Errors have OpenAI's format ([`super::openai_error`]).
 
 mod chat;
+mod chat_format;
 mod completion;
 mod completions;
 mod deployment;
@@ -16,7 +17,12 @@ mod ids;
 mod list;
 mod models;
 pub mod object_fields;
+mod prefill;
 pub mod request;
+mod tool_choice;
+mod tool_definition;
+mod tool_schema;
+mod tools;
 
 use super::state::AppState;
 use utoipa_axum::router::OpenApiRouter;

@@ -30,25 +30,30 @@ pub enum UnknownFields {
 pub const CHAT_OBJECTS: &[ObjectFields] = &[
     ObjectFields {
         path: "messages.*",
-        read: &["role", "content", "tool_calls", "tool_call_id", "function_call"],
+        read: &["role", "content", "tool_calls", "tool_call_id", "function_call", "refusal", "prefix"],
         unknown: UnknownFields::ChatTemplate,
         other: &[
             ("annotations", Rule::NoEffect),
             ("audio", Rule::Unsupported(neutral::never, "is not read: send its transcript as \"content\"")),
             ("cache_control", Rule::NoEffect),
             ("name", Rule::Hint(neutral::is_empty)),
-            ("refusal", Rule::Unsupported(neutral::is_empty, "is not read: send its text as \"content\"")),
         ],
     },
     ObjectFields {
         path: "messages.*.content.*",
-        read: &["type", "text"],
+        read: &["type", "text", "refusal"],
         unknown: UnknownFields::Unread,
         other: &[
             ("annotations", Rule::NoEffect),
             ("cache_control", Rule::NoEffect),
             ("prompt_cache_breakpoint", Rule::NoEffect),
         ],
+    },
+    ObjectFields {
+        path: "tools.*",
+        read: &["type", "function"],
+        unknown: UnknownFields::Unread,
+        other: &[("cache_control", Rule::NoEffect)],
     },
     STREAM_OPTIONS,
     ObjectFields { path: "chat_template_kwargs", read: &[], unknown: UnknownFields::ChatTemplate, other: &[] },
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn fields_of_messages_are_read_by_the_template_or_named() {
         let sent = json!([
-            {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}, "magic": 1}], "name": "n", "refusal": null},
+            {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}, "magic": 1}], "name": "n", "audio": null},
             {"role": "assistant", "thinking": "b", "content": null, "name": "n", "annotations": [{}]}
         ]);
         let kept = json!([
@@ -163,10 +168,11 @@ mod tests {
 
     #[test]
     fn a_field_that_would_change_the_answer_is_refused_with_its_place() {
-        let sent = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": null, "refusal": "no"}]);
+        let sent =
+            json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": null, "audio": {"id": "a"}}]);
         let error = check(messages(), sent, "").unwrap_err();
         assert_eq!(error.code, "unsupported_field");
-        assert_eq!(serde_json::to_value(&error.field_errors[0]).unwrap()["pointer"], "/messages/1/refusal");
+        assert_eq!(serde_json::to_value(&error.field_errors[0]).unwrap()["pointer"], "/messages/1/audio");
         assert!(check(COMPLETION_OBJECTS, json!({"continuous_usage_stats": true}), "").is_err());
     }
 

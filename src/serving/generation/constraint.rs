@@ -1,45 +1,26 @@
-//! Constrained decoding: JSON, JSON that fits a schema, or a regular expression (Willard and Louf 2023).
+//! Constrained decoding: JSON, JSON that fits a schema, a regular expression, or calls of tools (Willard and Louf 2023).
 //!
 //! llguidance parses the text and computes the tokens that may follow (Koo et al. 2024); they become a mask of the sampler.
 
+use super::constraint_spec::{ConstraintSpec, ToolSpec};
+use super::grammar;
 use super::sampling::TokenMask;
 use super::token_encoding::TokenByteEncoding;
-use espalier_core::error::{Context, Error, FieldError, Problem, Result};
+use espalier_core::error::{Context, Error, Result};
 use espalier_core::model::BaseModel;
 use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-
-/// White space between two JSON tokens: a space, or a line break with indentation. It is bounded, because an uncertain model
-/// would generate white space without end.
-const JSON_WHITESPACE: &str = r"\x20|\x0A[\x20\x09]{0,16}";
 
 /// Longer tokens, in bytes, are never allowed by a constraint.
 const MAX_TOKEN_BYTES: usize = 255;
 
-/// Limits of a schema: its values of any kind, and the references among them. The compiler recurses through both.
-const MAX_SCHEMA_VALUES: usize = 20_000;
-const MAX_SCHEMA_REFERENCES: usize = 500;
 /// Memory of a compiled constraint besides its lexer, in bytes: at least, and per byte of its text. Measured with schemas of 400
 /// properties.
 const MIN_COMPILED_BYTES: usize = 16 << 10;
 const COMPILED_BYTES_PER_TEXT_BYTE: usize = 64;
-/// Limit of the texts in a schema, and of a regular expression, in bytes.
-const MAX_SPEC_BYTES: usize = 256 << 10;
-
-/// Format of the generated text.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ConstraintSpec {
-    /// Any JSON object.
-    JsonObject,
-    /// JSON that fits this schema.
-    JsonSchema(Value),
-    /// Text that this regular expression matches as a whole.
-    Regex(String),
-}
 
 /// Compiles constraints for one base model. Its vocabulary is read at the first use.
 pub struct ConstraintFactory {
@@ -56,35 +37,16 @@ impl ConstraintFactory {
     /// Compiles on this thread, which needs a large stack: the compiler recurses through the schema.
     ///
     /// # Errors
-    /// `Invalid` (`invalid_format`) if the schema or expression is wrong or unsupported.
+    /// `Invalid` (`invalid_format`) if a schema or the expression is wrong or unsupported.
     pub fn compile(&self, spec: &ConstraintSpec) -> Result<TokenConstraint> {
-        let compile = || self.compile_unchecked(spec);
-        catch_unwind(AssertUnwindSafe(compile)).unwrap_or_else(|_| Err(invalid_format(spec, PANIC_PREFIX)))
-    }
-
-    fn compile_unchecked(&self, spec: &ConstraintSpec) -> Result<TokenConstraint> {
         let parser_factory =
             self.parser_factory.get_or_init(|| self.build_parser_factory().map_err(|error| format!("{error:#}")));
         let parser_factory = parser_factory.as_ref().map_err(Error::internal)?;
-        let grammar = match spec {
-            ConstraintSpec::JsonObject => {
-                TopLevelGrammar::from_json_schema(with_json_whitespace(json!({"type": "object"})))
-            }
-            ConstraintSpec::JsonSchema(schema) => {
-                TopLevelGrammar::from_json_schema(with_json_whitespace(schema.clone()))
-            }
-            ConstraintSpec::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
-        };
-        let parser = parser_factory.create_parser(grammar);
-        // Shares the states of the lexer, to which the first mask adds.
-        let lexer = parser.as_ref().ok().map(|parser| parser.parser.clone());
-        let mut matcher = Matcher::new(parser);
-        if let Some(reason) = matcher.get_error() {
-            return Err(invalid_format(spec, &reason));
-        }
-        // Fails if no text matches.
-        matcher.compute_mask_or_eos().map_err(|error| invalid_format(spec, &error.to_string()))?;
-        let lexer_bytes = lexer.map_or(0, |parser| parser.lexer_stats().num_bytes);
+        let special_ids = self.base.tokenizer().special_ids();
+        let special_token_id =
+            |token: &str| self.base.tokenizer().token_to_id(token).filter(|id| special_ids.contains(id));
+        let compiled = compile_grammar(parser_factory, grammar::build(spec, &special_token_id));
+        let (matcher, lexer_bytes) = compiled.map_err(|reason| locate_error(parser_factory, spec, &reason))?;
         let bytes = (lexer_bytes + MIN_COMPILED_BYTES + spec.text_bytes() * COMPILED_BYTES_PER_TEXT_BYTE) as u64;
         Ok(TokenConstraint { matcher, vocabulary_size: self.base.info().vocabulary_size, bytes })
     }
@@ -122,88 +84,46 @@ impl ConstraintFactory {
     }
 }
 
-/// Adds the white space rule, unless the schema sets another one under `x-guidance`.
-fn with_json_whitespace(mut schema: Value) -> Value {
-    if let Some(object) = schema.as_object_mut() {
-        object.entry("x-guidance").or_insert_with(|| json!({"whitespace_pattern": JSON_WHITESPACE}));
-    }
-    schema
-}
-
-fn invalid_format(spec: &ConstraintSpec, reason: &str) -> Error {
-    let (pointer, message) = match spec {
-        ConstraintSpec::JsonObject => ("/response_format", "a JSON object cannot be generated"),
-        ConstraintSpec::JsonSchema(_) => ("/response_format/json_schema/schema", "the schema cannot be used"),
-        ConstraintSpec::Regex(_) => ("/response_format/pattern", "the pattern cannot be used"),
+/// Returns the parser and the bytes of its lexer, or why the grammar cannot be used.
+fn compile_grammar(
+    parser_factory: &ParserFactory,
+    grammar: TopLevelGrammar,
+) -> std::result::Result<(Matcher, usize), String> {
+    let compile = || {
+        let parser = parser_factory.create_parser(grammar);
+        // Shares the states of the lexer, to which the first mask adds.
+        let lexer = parser.as_ref().ok().map(|parser| parser.parser.clone());
+        let mut matcher = Matcher::new(parser);
+        if let Some(reason) = matcher.get_error() {
+            return Err(user_message(&reason));
+        }
+        // Fails if no text matches.
+        matcher.compute_mask_or_eos().map_err(|error| user_message(&error.to_string()))?;
+        Ok((matcher, lexer.map_or(0, |parser| parser.lexer_stats().num_bytes)))
     };
-    let detail = format!("response_format: {message}: {}", user_message(reason));
-    let field_error = FieldError::at_pointer(pointer, message);
-    Error::Invalid(Problem::new("invalid_format", detail).with_errors(vec![field_error]))
+    catch_unwind(AssertUnwindSafe(compile)).unwrap_or_else(|_| Err(UNSUPPORTED.to_string()))
 }
 
-/// Start of the reason when the compiler panicked.
-const PANIC_PREFIX: &str = "panic: ";
+/// Error of a constraint; for calls of tools that of the first tool with an unusable schema, if there is one.
+fn locate_error(parser_factory: &ParserFactory, spec: &ConstraintSpec, reason: &str) -> Error {
+    let tools = match spec {
+        ConstraintSpec::ToolCalls(calls) => calls.tools.as_slice(),
+        _ => &[],
+    };
+    let tool_error = |tool: &ToolSpec| {
+        let compiled = compile_grammar(parser_factory, grammar::parameters(tool));
+        compiled.err().map(|reason| tool.invalid(&reason))
+    };
+    tools.iter().find_map(tool_error).unwrap_or_else(|| spec.invalid(reason))
+}
+
+/// Reason when the compiler panicked.
+const UNSUPPORTED: &str = "it contains something unsupported";
 
 /// The compiler's message without debugging output.
 fn user_message(reason: &str) -> String {
-    if reason.starts_with(PANIC_PREFIX) {
-        return "it contains something unsupported".to_string();
-    }
     let reason = reason.split("\n<").next().unwrap_or_default();
     reason.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-impl ConstraintSpec {
-    /// Size of the schema or expression as text.
-    fn text_bytes(&self) -> usize {
-        match self {
-            Self::JsonObject => 0,
-            Self::JsonSchema(schema) => schema.to_string().len(),
-            Self::Regex(pattern) => pattern.len(),
-        }
-    }
-
-    /// Checks that the constraint is not too large to compile. Takes bounded time, whatever the size.
-    ///
-    /// # Errors
-    /// `Invalid` (`invalid_format`).
-    pub fn check_size(&self) -> Result<()> {
-        let reason = match self {
-            Self::JsonObject => None,
-            Self::JsonSchema(schema) => schema_size_error(schema),
-            Self::Regex(pattern) => (pattern.len() > MAX_SPEC_BYTES)
-                .then(|| format!("it has {} bytes; {MAX_SPEC_BYTES} are read at most", pattern.len())),
-        };
-        reason.map_or(Ok(()), |reason| Err(invalid_format(self, &reason)))
-    }
-}
-
-/// Why a schema is too large to compile; `None` if it is not. Counting ends at the first limit that is exceeded.
-fn schema_size_error(schema: &Value) -> Option<String> {
-    let (mut pending, mut values, mut references, mut bytes) = (vec![schema], 0, 0, 0);
-    while let Some(value) = pending.pop() {
-        values += 1;
-        match value {
-            Value::Array(items) => pending.extend(items.iter().take(MAX_SCHEMA_VALUES + 1)),
-            Value::Object(fields) => {
-                references += usize::from(fields.contains_key("$ref"));
-                let fields = fields.iter().take(MAX_SCHEMA_VALUES + 1);
-                pending.extend(fields.map(|(key, value)| {
-                    bytes += key.len();
-                    value
-                }));
-            }
-            Value::String(text) => bytes += text.len(),
-            _ => {}
-        }
-        if values + pending.len() > MAX_SCHEMA_VALUES || references > MAX_SCHEMA_REFERENCES || bytes > MAX_SPEC_BYTES {
-            return Some(format!(
-                "{MAX_SCHEMA_VALUES} values, {MAX_SCHEMA_REFERENCES} references and {MAX_SPEC_BYTES} bytes of text are read at \
-                 most"
-            ));
-        }
-    }
-    None
 }
 
 /// Parser state of one sequence.
@@ -249,7 +169,7 @@ impl TokenConstraint {
 
 fn too_complex_error(reason: &str) -> Error {
     let detail = format!(
-        "response_format: the grammar takes too much work in the middle of the text ({}): simplify it",
+        "the grammar of response_format or tools takes too much work in the middle of the text ({}): simplify it",
         user_message(reason)
     );
     Error::invalid("format_too_complex", detail)

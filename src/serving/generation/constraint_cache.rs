@@ -3,11 +3,11 @@
 #[cfg(test)]
 mod tests;
 
-use super::constraint::{ConstraintFactory, ConstraintSpec, TokenConstraint};
+use super::constraint::{ConstraintFactory, TokenConstraint};
+use super::constraint_spec::ConstraintSpec;
 use crate::serving::errors::RETRY_AFTER;
 use crate::serving::pinned_lru::{Pinned, PinnedLru};
 use espalier_core::error::{Context, Error, Result};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -71,25 +71,10 @@ impl ConstraintCache {
 
     fn no_room(&self) -> Error {
         let detail = format!(
-            "response_format: formats in use fill the memory of {} bytes for them: try again in a moment, or start the server \
+            "formats of response_format and tools in use fill the memory of {} bytes for them: try again in a moment, or start the server \
              with a larger --constraint-memory",
             self.capacity_bytes
         );
         Error::busy("constraint_memory_full", detail, RETRY_AFTER)
-    }
-}
-
-impl ConstraintSpec {
-    /// Hash of the kind and the text of the constraint.
-    fn cache_key(&self) -> String {
-        let (kind, text) = match self {
-            Self::JsonObject => ("object", String::new()),
-            Self::JsonSchema(schema) => ("schema", schema.to_string()),
-            Self::Regex(pattern) => ("regex", pattern.clone()),
-        };
-        let mut hasher = Sha256::new_with_prefix(kind);
-        hasher.update([0]);
-        hasher.update(text);
-        hex::encode(hasher.finalize())
     }
 }

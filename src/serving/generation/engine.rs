@@ -1,8 +1,9 @@
 //! The generation loop: one scheduler thread forms the batches of each step, and a worker pool computes them.
 
 use super::batch_planner::{self, Parallelism, SequenceDemand};
-use super::constraint::{ConstraintFactory, ConstraintSpec, TokenConstraint};
+use super::constraint::{ConstraintFactory, TokenConstraint};
 use super::constraint_cache::ConstraintCache;
+use super::constraint_spec::ConstraintSpec;
 use super::model_runner::{self, ScheduledBatch};
 use super::output::GenerationStream;
 use super::request::{GenerationRequest, SequenceContext};

@@ -4,13 +4,16 @@
 //! ([`scheduler`]). At every step ([`engine`]) queued sequences may join and finished ones leave; prompts are prefilled
 //! in chunks, so that they do not delay decoding ([`batch_planner`]). KV blocks of common prefixes are computed once
 //! ([`prefix_cache`]). [`model_runner`] is the forward pass of a step, [`sampling`] selects a token, [`constraint`]
-//! restricts the selection, and [`detokenizer`] turns tokens into text.
+//! restricts the selection, and [`detokenizer`] turns tokens into text. [`tool_call_parser`] finds calls of tools in the text.
 
 mod batch_planner;
-pub mod constraint;
+mod constraint;
 mod constraint_cache;
+pub mod constraint_spec;
 mod detokenizer;
 mod engine;
+mod grammar;
+mod json_object_scanner;
 mod model_runner;
 mod output;
 mod prefix_cache;
@@ -21,6 +24,7 @@ mod sequence;
 mod settings;
 mod stop_sequences;
 mod token_encoding;
+pub mod tool_call_parser;
 
 pub use detokenizer::FinishReason;
 pub use engine::GenerationEngine;

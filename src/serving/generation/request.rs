@@ -1,6 +1,7 @@
 //! A request for generated text: validation, and its conversion into sequences.
 
-use super::constraint::{ConstraintSpec, TokenConstraint};
+use super::constraint::TokenConstraint;
+use super::constraint_spec::ConstraintSpec;
 use super::detokenizer::Detokenizer;
 use super::output::GenerationStream;
 use super::sampling::{Sampler, SamplingParams};
@@ -37,6 +38,8 @@ pub struct GenerationRequest {
     pub stop_sequences: Vec<String>,
     pub stop_output: StopOutput,
     pub constraint: Option<ConstraintSpec>,
+    /// Special tokens whose texts are a part of the generated text.
+    pub shown_special_tokens: Vec<&'static str>,
     /// Defaults to the server's setting, limited to what the context length leaves.
     pub max_tokens: Option<u32>,
     pub choices_per_prompt: u32,
@@ -160,8 +163,12 @@ impl GenerationRequest {
             stop_token_ids: base.tokenizer().eos_ids().to_vec(),
             max_tokens,
         };
-        let base = Arc::clone(base);
-        let decode: DecodeFn = Box::new(move |ids| base.tokenizer().decode(ids));
+        let shown = self.shown_special_tokens.iter().filter_map(|token| base.tokenizer().token_to_id(token));
+        let (base, shown): (Arc<BaseModel>, Vec<u32>) = (Arc::clone(base), shown.collect());
+        let decode: DecodeFn = match shown.is_empty() {
+            true => Box::new(move |ids| base.tokenizer().decode(ids)),
+            false => Box::new(move |ids| base.tokenizer().decode_with(ids, &shown)),
+        };
         Detokenizer::new(decode, prompt_ids, stop_conditions)
     }
 }

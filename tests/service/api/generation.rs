@@ -142,7 +142,7 @@ fn prompts_over_max_length_are_reported_per_row() {
 }
 
 /// Events of a stream as JSON, without the last.
-fn read_stream(app: &ServerProcess, path: &str, request: &Value) -> Vec<Value> {
+pub fn read_stream(app: &ServerProcess, path: &str, request: &Value) -> Vec<Value> {
     let answer = app.agent().post(app.url(path)).header("content-type", "application/json").send(request.to_string());
     let answer = answer.unwrap();
     assert_eq!(answer.status(), 200);
@@ -296,7 +296,7 @@ fn openai_endpoints_use_openai_response_format() {
             "/v1/chat/completions",
             json!({"model": name, "messages": messages, "tool_choice": "required"}),
             400,
-            "unsupported_field",
+            "invalid_body",
         ),
         ("/v1/completions", json!({"model": name, "prompt": "a", "echo": true}), 400, "unsupported_field"),
         ("/v1/completions", json!({"model": name}), 400, "invalid_body"),

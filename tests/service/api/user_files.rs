@@ -1,7 +1,7 @@
 //! Files as users have them, sent over HTTP and with the command line. `tests/fixtures/user-files/expected.md` has what happens to each;
 //! `ESPALIER_UPDATE_EXPECTED=1` writes it, and the blocks of real output in `docs/datasets.md`.
 
-mod cases;
+pub mod cases;
 mod command_line;
 mod documentation;
 mod outcome;

@@ -1,6 +1,6 @@
 //! Generation settings of a checkpoint: chat template and end-of-text tokens.
 
-use super::chat::{self, ChatTemplate};
+use super::chat::{self, ChatTemplate, TemplateSources};
 use super::checkpoint_files::read_optional_json;
 use super::gguf::GgufFile;
 use crate::error::Result;
@@ -38,7 +38,11 @@ pub fn from_folder(folder: &Path, config: &Value, vocabulary: &Tokenizer) -> Res
 pub fn from_gguf(gguf: &GgufFile, vocabulary: &Tokenizer) -> GenerationConfig {
     let token_id = |key: &str| gguf.u64_value(key).and_then(|id| u32::try_from(id).ok());
     let token_text = |key: &str| token_id(key).and_then(|id| vocabulary.id_to_token(id));
-    let template = chat::from_gguf(gguf.str_value("tokenizer.chat_template"), token_text);
+    let sources = TemplateSources {
+        default: gguf.str_value("tokenizer.chat_template"),
+        tool_use: gguf.str_value("tokenizer.chat_template.tool_use"),
+    };
+    let template = chat::from_gguf(sources, token_text);
     let eos_ids = ["eos", "eot", "eom"].iter().filter_map(|name| token_id(&format!("tokenizer.ggml.{name}_token_id")));
     build_generation_config(template, eos_ids, vocabulary)
 }

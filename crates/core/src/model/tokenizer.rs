@@ -268,6 +268,16 @@ impl Tokenizer {
         self.inner.decode(ids, true).unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.to_string())
     }
 
+    /// [`Self::decode`], with the texts of the special tokens in `shown`.
+    pub fn decode_with(&self, ids: &[u32], shown: &[u32]) -> String {
+        let parts = ids.chunk_by(|first, second| shown.contains(first) == shown.contains(second));
+        let part_text = |part: &[u32]| match part.first().is_some_and(|first| shown.contains(first)) {
+            true => part.iter().filter_map(|id| self.id_to_token(*id)).collect(),
+            false => self.decode(part),
+        };
+        parts.map(part_text).collect()
+    }
+
     /// Encodes a prompt with the special tokens that the tokenizer adds at its start, without those at its end.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, true).map_err(Error::internal)?;
@@ -328,7 +338,8 @@ impl Tokenizer {
     /// `Invalid`: `no_chat_template`, `bad_chat_template`, or `chat_template_refused` if the template raises an exception or
     /// an assistant message cannot be located in the text.
     pub fn encode_conversation(&self, messages: &[Message], tools: Option<&Json>) -> Result<(Vec<u32>, Vec<bool>)> {
-        let template = self.chat_template()?;
+        let options = RenderOptions { tools: tools.cloned(), ..RenderOptions::with_fixed_time() };
+        let template = self.chat_template()?.select(&options);
         if tools.is_some() && !template.renders_tools() {
             return Err(no_place_for("tools", "leave `tools` out of the row"));
         }
@@ -336,7 +347,6 @@ impl Tokenizer {
         if has_tool_calls && !template.renders_tool_calls() {
             return Err(no_place_for("calls of tools", "leave the conversation out, or write the calls as content"));
         }
-        let options = RenderOptions { tools: tools.cloned(), ..RenderOptions::with_fixed_time() };
         let rendered = template.render_conversation(messages, &options, &self.special_tokens())?;
         let assistant_messages = messages.iter().filter(|message| message.role() == ASSISTANT_ROLE);
         let message_weight = |message: &Message| message.field("weight").and_then(|weight| f64::try_from(weight).ok());
@@ -361,7 +371,11 @@ impl Tokenizer {
         self.generation_config.chat_template.as_ref()?.as_ref().ok()
     }
 
-    fn chat_template(&self) -> Result<&ChatTemplate> {
+    /// The chat template.
+    ///
+    /// # Errors
+    /// `Invalid`: `no_chat_template`, or `bad_chat_template` if it does not parse.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
         match &self.generation_config.chat_template {
             Some(Ok(template)) => Ok(template),
             Some(Err(reason)) => Err(invalid_chat_template(reason)),

@@ -3,7 +3,8 @@
 
 use espalier_core::error::Error;
 use espalier_core::model::chat::{
-    ChatTemplate, Json, Message, RenderOptions, RenderedConversation, from_config, from_folder, from_gguf,
+    ChatTemplate, Json, Message, RenderOptions, RenderedConversation, TemplateSources, from_config, from_folder,
+    from_gguf,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -73,7 +74,8 @@ fn template(family: &str, expected: &Expected) -> ChatTemplate {
 
 fn template_options(conversation: &ConversationCase, expected: &Expected) -> RenderOptions {
     let (tools, documents) = (conversation.tools.clone(), conversation.documents.clone());
-    RenderOptions { tools, documents, variables: conversation.variables.clone(), now: Some(expected.now) }
+    let (variables, now) = (conversation.variables.clone(), Some(expected.now));
+    RenderOptions { tools, documents, variables, now, ..RenderOptions::default() }
 }
 
 /// Description of the difference; `None` if `rendered` is as expected.
@@ -277,19 +279,31 @@ fn templates_and_special_tokens_are_loaded_from_checkpoints() {
     let source = "{{ bos_token }}|{{ eos_token }}|{{ pad_token }}|{{ messages[0].content }}";
     let bos = json!({"content": "<s>", "lstrip": false});
     let one = json!({"chat_template": source, "bos_token": bos, "eos_token": "</s>", "pad_token": null});
+    let none = TemplateSources::default();
+    let file = TemplateSources { default: Some("own {{ eos_token }}"), tool_use: None };
     let older = json!({"eos_token": "<no>", "pad_token": {"content": "<pad>"}});
-    assert_eq!(show(from_config(&one, &older, None).unwrap()), "<s>|</s>|<pad>|a");
-    assert_eq!(show(from_config(&one, &json!(null), Some("own {{ eos_token }}")).unwrap()), "own </s>");
+    assert_eq!(show(from_config(&one, &older, none).unwrap()), "<s>|</s>|<pad>|a");
+    assert_eq!(show(from_config(&one, &json!(null), file).unwrap()), "own </s>");
     let several = json!({"chat_template": [
         {"name": "tool_use", "template": "tools"},
         {"name": "default", "template": source},
     ]});
-    assert_eq!(show(from_config(&several, &json!(null), None).unwrap()), "|||a");
-    assert!(from_config(&json!({"bos_token": "<s>"}), &json!(null), None).unwrap().is_none());
+    assert_eq!(show(from_config(&several, &json!(null), none).unwrap()), "|||a");
+    assert!(from_config(&json!({"bos_token": "<s>"}), &json!(null), none).unwrap().is_none());
+
+    let with_tools = RenderOptions { tools: Some(Json::from(vec!["f"])), ..RenderOptions::default() };
+    let show_with_tools =
+        |template: Option<ChatTemplate>| template.unwrap().render(&conversation(&["a"]), &with_tools).unwrap();
+    assert_eq!(show_with_tools(from_config(&several, &json!(null), none).unwrap()), "tools");
+    let tool_use = TemplateSources { tool_use: Some("own tools"), ..none };
+    assert_eq!(show_with_tools(from_config(&several, &json!(null), tool_use).unwrap()), "own tools");
+    assert_eq!(show_with_tools(from_config(&several, &json!(null), file).unwrap()), "own ");
 
     let token = |key: &str| (key == "tokenizer.ggml.padding_token_id").then(|| "<pad>".to_string());
-    assert_eq!(show(from_gguf(Some(source), token).unwrap()), "||<pad>|a");
-    assert!(from_gguf(None, token).unwrap().is_none());
+    assert_eq!(show(from_gguf(TemplateSources { default: Some(source), ..tool_use }, token).unwrap()), "||<pad>|a");
+    let gguf = from_gguf(TemplateSources { default: Some(source), ..tool_use }, token).unwrap();
+    assert_eq!(show_with_tools(gguf), "own tools");
+    assert!(from_gguf(none, token).unwrap().is_none());
 
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chat_templates");
     std::fs::create_dir_all(&folder).unwrap();

@@ -129,7 +129,7 @@ impl Base {
             Self::Protein => fixture("architectures").join("esm"),
             Self::Decoder => fixture("decoders").join("qwen3"),
             Self::DecoderWithTools => {
-                write_decoder_with_tools(&fixture("decoders").join("qwen3"), temporary);
+                write_decoder_with_template(&fixture("decoders").join("qwen3"), temporary, TEMPLATE);
                 temporary.to_path_buf()
             }
         }
@@ -142,12 +142,13 @@ const TEMPLATE: &str = "{% if tools %}<|im_start|>system\n{% for tool in tools %
     {% for call in message['tool_calls'] or [] %}{{ call['function'] | tojson }}{% endfor %}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-fn write_decoder_with_tools(source: &Path, target: &Path) {
+/// Copies a decoder, with another chat template and room for long prompts.
+pub fn write_decoder_with_template(source: &Path, target: &Path, template: &str) {
     for file in std::fs::read_dir(source).unwrap().map(Result::unwrap) {
         std::fs::copy(file.path(), target.join(file.file_name())).unwrap();
     }
     for (name, field, value) in [
-        ("tokenizer_config.json", "chat_template", json!(TEMPLATE)),
+        ("tokenizer_config.json", "chat_template", json!(template)),
         ("config.json", "max_position_embeddings", json!(2048)),
     ] {
         let path = target.join(name);

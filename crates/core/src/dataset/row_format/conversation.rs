@@ -1,6 +1,6 @@
 //! Rows of a conversation: `messages`, or a prompt and its completion that are messages or have a system message.
 
-use super::messages::{SYSTEM_ROLE, USER_ROLE, messages_or_text, messages_value, parse_messages, parse_tools};
+use super::messages::{messages_or_text, messages_value, parse_messages, parse_tools};
 use super::{FileStats, RowFormat};
 use crate::dataset::column_mapping::ColumnMapping;
 use crate::dataset::diagnostics::{self, Diagnostic};
@@ -8,7 +8,7 @@ use crate::dataset::duplicates::DuplicateKey;
 use crate::dataset::field_value::{FieldValue, wrong_type};
 use crate::dataset::record::Record;
 use crate::dataset::row::{UnusableRow, ValidRow};
-use crate::model::chat::{ASSISTANT_ROLE, Json, Message};
+use crate::model::chat::{ASSISTANT_ROLE, Json, Message, SYSTEM_ROLE, USER_ROLE};
 use crate::task::{Conversation, Target};
 use std::borrow::Cow;
 

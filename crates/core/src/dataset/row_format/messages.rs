@@ -5,14 +5,10 @@
 use crate::dataset::diagnostics::{self, Diagnostic, quote};
 use crate::dataset::field_value::{FieldValue, wrong_type};
 use crate::dataset::value_kind::Kind;
-use crate::model::chat::{ASSISTANT_ROLE, Json, Message};
+use crate::model::chat::{ASSISTANT_ROLE, Json, Message, SYSTEM_ROLE, TOOL_ROLE, USER_ROLE};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-
-pub(super) const SYSTEM_ROLE: &str = "system";
-pub(super) const USER_ROLE: &str = "user";
-const TOOL_ROLE: &str = "tool";
 
 const MESSAGE_EXAMPLE: &str = "{\"role\": \"user\", \"content\": \"…\"}";
 

@@ -12,6 +12,12 @@ pub struct Message(Json);
 
 /// `role` of the messages that the model generates.
 pub const ASSISTANT_ROLE: &str = "assistant";
+pub const SYSTEM_ROLE: &str = "system";
+/// OpenAI's newer name of the system's role.
+pub const DEVELOPER_ROLE: &str = "developer";
+pub const USER_ROLE: &str = "user";
+/// `role` of the result of a call.
+pub const TOOL_ROLE: &str = "tool";
 
 impl Message {
     pub fn new(role: &str, content: impl Into<Json>) -> Self {
@@ -46,18 +52,28 @@ impl Message {
         let mut text = String::new();
         for part in content.try_iter().into_iter().flatten() {
             let field = |name: &str| part.get_attr(name).unwrap_or_default();
-            match (field("type").as_str(), field("text").as_str()) {
-                (Some("text") | None, Some(text_part)) => text.push_str(text_part),
-                (kind, _) => return Err(format!("\"{}\"", kind.unwrap_or("unknown"))),
+            match (field("type").as_str(), field("text").as_str(), field("refusal").as_str()) {
+                (Some("text" | "input_text" | "output_text") | None, Some(text_part), _)
+                | (Some("refusal"), _, Some(text_part)) => text.push_str(text_part),
+                (kind, ..) => return Err(format!("\"{}\"", kind.unwrap_or("unknown"))),
             }
         }
         Ok(self.with_content(&text))
     }
 
-    /// A copy with this field set.
+    /// A copy with this field set, in its place if it is there.
     pub fn with_field(&self, name: &str, value: impl Into<Json>) -> Self {
-        let other_fields = self.fields().filter(|(other, _)| other.as_str() != Some(name));
-        Self(Json::from_pairs(other_fields.chain([(Json::from(name), value.into())])))
+        let mut fields: Vec<(Json, Json)> = self.fields().collect();
+        match fields.iter_mut().find(|(other, _)| other.as_str() == Some(name)) {
+            Some((_, old_value)) => *old_value = value.into(),
+            None => fields.push((Json::from(name), value.into())),
+        }
+        Self(Json::from_pairs(fields))
+    }
+
+    /// A copy without this field.
+    pub fn without_field(&self, name: &str) -> Self {
+        Self(Json::from_pairs(self.fields().filter(|(other, _)| other.as_str() != Some(name))))
     }
 
     /// A copy whose calls of tools are `tool_calls` with arguments that are no JSON text: as vLLM passes them to a template. A
@@ -81,8 +97,7 @@ impl Message {
             return Ok(self.clone());
         }
         let calls: Vec<Json> = calls.iter().map(|call| map_arguments(call, &parse_text)).collect::<Result<_, _>>()?;
-        let other_fields = self.fields().filter(|(name, _)| name.as_str() != Some("function_call"));
-        Ok(Self(Json::from_pairs(other_fields)).with_field("tool_calls", Json::from(calls)))
+        Ok(self.without_field("function_call").with_field("tool_calls", Json::from(calls)))
     }
 
     /// A copy whose calls of tools have arguments that are JSON texts, for templates that join texts.

@@ -1,10 +1,12 @@
 //! Chat template: from messages to the text of a conversation or of a generation prompt.
 
-use super::message::Message;
+use super::message::{DEVELOPER_ROLE, Message, SYSTEM_ROLE};
+use super::tool_calls::ToolCallSyntax;
 use super::{generation_tag, jinja};
 use crate::error::{Error, Result};
 use chrono::{NaiveDate, NaiveDateTime};
 use minijinja::{Environment, Value as Json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,9 +20,11 @@ pub struct ChatTemplate {
     /// Whether `{% generation %}` tags enclose the assistant messages.
     has_generation_tags: bool,
     uses_strftime_now: bool,
+    /// Template of conversations with tools, if the checkpoint has one of its own.
+    tool_use: Option<Arc<ChatTemplate>>,
 }
 
-/// Optional variables of a template.
+/// Optional variables of a template, and where a prompt ends.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RenderOptions {
     /// Tools of the model: a list of JSON schemas.
@@ -31,6 +35,19 @@ pub struct RenderOptions {
     pub variables: BTreeMap<String, Json>,
     /// Time of the template's `strftime_now`; by default the local time.
     pub now: Option<NaiveDateTime>,
+    pub prompt_end: PromptEnd,
+}
+
+/// What a prompt ends with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PromptEnd {
+    /// The beginning of an assistant's message.
+    #[default]
+    GenerationPrompt,
+    /// The end of the last message.
+    Conversation,
+    /// The content of the last message, which the model continues.
+    LastMessage,
 }
 
 impl RenderOptions {
@@ -57,7 +74,22 @@ impl ChatTemplate {
         let (rewritten_source, has_generation_tags) = generation_tag::rewrite_generation_tags(source);
         let environment = jinja::build_environment(rewritten_source).map_err(|error| invalid_template(&error))?;
         let (environment, source, special_tokens) = (Arc::new(environment), source.into(), Arc::new(special_tokens));
-        Ok(Self { environment, source, special_tokens, has_generation_tags, uses_strftime_now })
+        Ok(Self { environment, source, special_tokens, has_generation_tags, uses_strftime_now, tool_use: None })
+    }
+
+    /// Adds the template of conversations with tools.
+    pub fn with_tool_use(self, tool_use: Self) -> Self {
+        Self { tool_use: Some(Arc::new(tool_use)), ..self }
+    }
+
+    /// The template that renders conversations with these options.
+    pub fn select(&self, options: &RenderOptions) -> &Self {
+        self.tool_use.as_deref().filter(|_| options.tools.is_some()).unwrap_or(self)
+    }
+
+    /// The template that renders conversations with tools.
+    pub fn for_tools(&self) -> &Self {
+        self.tool_use.as_deref().unwrap_or(self)
     }
 
     /// Source of the template.
@@ -65,9 +97,12 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Whether the source has this word, so that it may read a field or a variable of this name.
+    /// Whether the source, or that of the template of conversations with tools, has this word, so that it may read a field or a
+    /// variable of this name.
     pub fn has_word(&self, word: &str) -> bool {
-        self.source.split(|character: char| !character.is_alphanumeric() && character != '_').any(|other| other == word)
+        let is_delimiter = |character: char| !character.is_alphanumeric() && character != '_';
+        let mut words = [self, self.for_tools()].into_iter().flat_map(|template| template.source.split(is_delimiter));
+        words.any(|other| other == word)
     }
 
     /// Whether the source has a place for tools.
@@ -80,30 +115,52 @@ impl ChatTemplate {
         self.source.contains("tool_calls")
     }
 
+    /// How the model writes calls of tools; `None` if the source has no place for them, or writes them in an unknown syntax.
+    pub fn tool_call_syntax(&self) -> Option<&'static ToolCallSyntax> {
+        ToolCallSyntax::detect(&self.source)
+    }
+
+    /// Whether the source names this role.
+    pub fn names_role(&self, role: &str) -> bool {
+        ['\'', '"'].into_iter().any(|quote| self.source.contains(&format!("{quote}{role}{quote}")))
+    }
+
     /// Renders a complete conversation, for training.
     ///
     /// # Errors
     /// `Invalid` (`chat_template_refused`) with the message of the template's exception or of minijinja.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
-        self.render_in(&self.environment, messages, options, RenderMode::Conversation)
+        let selected = self.select(options);
+        selected.render_in(&selected.environment, messages, options, RenderMode::Conversation)
     }
 
-    /// Renders a conversation and the generation prompt.
+    /// Renders a conversation for generation, with the end that the options name.
     ///
     /// # Errors
-    /// `Invalid` (`chat_template_refused`) with the message of the template's exception or of minijinja.
+    /// `Invalid` (`chat_template_refused`) with the message of the template's exception or of minijinja, or if the content of the
+    /// last message is not found in the text.
     pub fn render_prompt(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
-        self.render_in(&self.environment, messages, options, RenderMode::GenerationPrompt)
+        match options.prompt_end {
+            PromptEnd::GenerationPrompt => self.render_generation_prompt(messages, options),
+            PromptEnd::Conversation => self.render(messages, options),
+            PromptEnd::LastMessage => self.render_open_message(messages, options),
+        }
+    }
+
+    pub(super) fn render_generation_prompt(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
+        let selected = self.select(options);
+        selected.render_in(&selected.environment, messages, options, RenderMode::GenerationPrompt)
     }
 
     /// Renders like [`Self::render`], with [`jinja::ASSISTANT_MARKERS`] around the bodies of `{% generation %}` tags; `None`
     /// if the template has none.
     pub(super) fn render_with_markers(&self, messages: &[Message], options: &RenderOptions) -> Result<Option<String>> {
-        if !self.has_generation_tags {
+        let selected = self.select(options);
+        if !selected.has_generation_tags {
             return Ok(None);
         }
-        let environment = jinja::with_assistant_markers(Environment::clone(&self.environment));
-        self.render_in(&environment, messages, options, RenderMode::Conversation).map(Some)
+        let environment = jinja::with_assistant_markers(Environment::clone(&selected.environment));
+        selected.render_in(&environment, messages, options, RenderMode::Conversation).map(Some)
     }
 
     /// Renders with parsed arguments of tool calls, else with arguments that are texts: templates expect one or the other.
@@ -125,6 +182,14 @@ impl ChatTemplate {
         }
     }
 
+    /// The message, whose role is `system` for a `developer` where the template does not name that role.
+    fn with_known_role<'a>(&self, message: &'a Message) -> Cow<'a, Message> {
+        match message.role() == DEVELOPER_ROLE && !self.names_role(DEVELOPER_ROLE) {
+            true => Cow::Owned(message.with_field("role", SYSTEM_ROLE)),
+            false => Cow::Borrowed(message),
+        }
+    }
+
     fn render_messages(
         &self,
         environment: &Environment<'static>,
@@ -141,7 +206,7 @@ impl ChatTemplate {
         let template = environment.get_template(jinja::TEMPLATE_NAME).map_err(Error::internal)?;
         let value_or_none = |list: &Option<Json>| list.clone().unwrap_or_else(|| Json::from(()));
         let reserved_variables = [
-            ("messages", messages.iter().map(Message::to_template_value).collect()),
+            ("messages", messages.iter().map(|message| self.with_known_role(message).to_template_value()).collect()),
             ("tools", value_or_none(&options.tools)),
             ("documents", value_or_none(&options.documents)),
             ("add_generation_prompt", Json::from(mode == RenderMode::GenerationPrompt)),
@@ -168,6 +233,29 @@ fn invalid_template(error: &minijinja::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn template(source: &str) -> ChatTemplate {
+        ChatTemplate::new(source, BTreeMap::new()).unwrap()
+    }
+
+    #[test]
+    fn a_template_of_its_own_renders_conversations_with_tools() {
+        let both = template("plain").with_tool_use(template("{{ tools | length }} tools"));
+        let messages = [Message::new("user", "a")];
+        let with_tools = RenderOptions { tools: Some(Json::from(vec!["f"])), ..RenderOptions::default() };
+        assert_eq!(both.render_prompt(&messages, &RenderOptions::default()).unwrap(), "plain");
+        assert_eq!(both.render_prompt(&messages, &with_tools).unwrap(), "1 tools");
+        assert!(both.for_tools().renders_tools() && !both.renders_tools());
+    }
+
+    #[test]
+    fn a_developer_is_the_system_where_the_template_does_not_name_it() {
+        let messages = ["developer", "user"].map(|role| Message::new(role, "a"));
+        let roles = "{% for m in messages %}{{ m['role'] }} {% endfor %}";
+        let render = |source: &str| template(source).render(&messages, &RenderOptions::default()).unwrap();
+        assert_eq!(render(roles), "system user ");
+        assert_eq!(render(&format!("{roles}{{{{ 'developer' }}}}")), "developer user developer");
+    }
 
     #[test]
     fn arguments_are_passed_in_the_form_that_the_template_takes() {

@@ -58,13 +58,14 @@ pub(super) const WEIGHTS_FILE: &str = "model.safetensors";
 pub(super) const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// Optional files: those of sentence-transformers, then those of the tokenizer and of generation.
-pub(super) const OPTIONAL_FILES: [&str; 7] = [
+pub(super) const OPTIONAL_FILES: [&str; 8] = [
     "1_Pooling/config.json",
     "modules.json",
     "sentence_bert_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
     "generation_config.json",
 ];
 

@@ -53,6 +53,15 @@ fn template_without_a_place_for_tools_is_refused_in_words() {
     assert!(refused(&[plain[0].clone(), call], None).contains("has no place for calls of tools"));
 }
 
+#[test]
+fn special_tokens_are_shown_if_they_are_asked_for() {
+    let tokenizer = tokenizer(&fixture_json("decoders/llama"));
+    let ids = tokenizer.encode_without_special_tokens("a<|im_start|>bé<|im_end|> c").unwrap();
+    let shown = ["<|im_start|>"].map(|token| tokenizer.token_to_id(token).unwrap());
+    assert_eq!(tokenizer.decode_with(&ids, &shown), "a<|im_start|>bé c");
+    assert_eq!(tokenizer.decode_with(&ids, &[]), tokenizer.decode(&ids));
+}
+
 /// Byte-level BPE that splits by a regular expression, like Llama 3 and Qwen 2.
 fn byte_level_with_split(pattern: &str) -> Value {
     let mut json = fixture_json("decoders/gpt2");
