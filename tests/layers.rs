@@ -34,7 +34,7 @@ const SERVICE: [Layer; 6] = [
 const NOT_FROM_CORE: [Layer; 1] = [("store", &["model"])];
 
 /// Outside crates that belong to some modules alone; the others may be used everywhere.
-const CRATES: [Layer; 25] = [
+const CRATES: [Layer; 26] = [
     ("candle_core", &["tensor", "model"]),
     ("candle_nn", &["tensor"]),
     ("libc", &["tensor"]),
@@ -44,7 +44,8 @@ const CRATES: [Layer; 25] = [
     ("zip", &["artifact", "dataset"]),
     ("calamine", &["dataset"]),
     ("encoding_rs", &["dataset"]),
-    ("flate2", &["dataset", "http"]),
+    ("flate2", &["artifact", "dataset", "http"]),
+    ("tar", &["artifact"]),
     ("parquet", &["dataset"]),
     ("ureq", &["model", "cli"]),
     ("llguidance", &["serving"]),

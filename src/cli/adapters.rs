@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::io;
 use std::path::{Path, PathBuf};
 use ureq::http::Method;
-use ureq::http::header::ACCEPT;
+use ureq::http::header::{ACCEPT, CONTENT_TYPE};
 
 #[derive(Args)]
 pub struct AdaptersArgs {
@@ -67,9 +67,12 @@ enum Command {
         #[arg(long, short)]
         output: Option<PathBuf>,
     },
-    /// Import an adapter from a zip of PEFT or AdapterHub files
+    /// Import an adapter of PEFT or AdapterHub: a zip or .tar.gz, a repository on the Hugging Face Hub (hub:owner/name@revision), or a
+    /// path below the server's --adapter-import-folder (path:folder/adapter)
+    #[command(visible_alias = "import")]
     Upload {
-        file: PathBuf,
+        #[arg(value_name = "FILE|SOURCE")]
+        source: String,
         #[command(flatten)]
         options: ImportOptions,
     },
@@ -83,7 +86,7 @@ pub fn run(args: &AdaptersArgs) -> CliResult {
         Command::List(page) => list(&client, page, &mut output),
         Command::Show { adapter } => show(&client, adapter, &mut output),
         Command::Download { adapter, output: file } => download(&client, adapter, file.as_deref(), &mut output),
-        Command::Upload { file, options } => upload(&client, file, options, &mut output),
+        Command::Upload { source, options } => import(&client, source, options, &mut output),
         Command::Delete { adapter } => {
             client.request_json(Method::DELETE, &adapter_path(adapter))?;
             output.write_json(&json!({"deleted": adapter}))?;
@@ -162,23 +165,29 @@ fn download(client: &Client, adapter: &str, file: Option<&Path>, output: &mut Ou
     output.write_line(format!("{}: {}", file.display(), format_bytes(bytes)))
 }
 
-fn upload(client: &Client, file: &Path, options: &ImportOptions, output: &mut Output) -> CliResult {
-    let json =
-        serde_json::to_string(options).map_err(|error| CliError::failed(format!("building the request: {error}")))?;
-    let form = MultipartForm::new("adapter", FileUpload::open(file)?, ("options", &json));
-    let response = client.upload("/adapters", form, output)?;
+fn import(client: &Client, source: &str, options: &ImportOptions, output: &mut Output) -> CliResult {
+    let mut body =
+        serde_json::to_value(options).map_err(|error| CliError::failed(format!("building the request: {error}")))?;
+    let response = match source.starts_with("hub:") || source.starts_with("path:") {
+        true => {
+            body["source"] = json!(source);
+            let request = client.request(Method::POST, "/adapters").header(CONTENT_TYPE, "application/json");
+            // Without a timeout: the server downloads the adapter.
+            client.send(request, body.to_string(), None)?
+        }
+        false => {
+            let file = FileUpload::open(Path::new(source))?;
+            client.upload("/adapters", MultipartForm::new("adapter", file, ("options", &body.to_string())), output)?
+        }
+    };
     if !response.status().is_success() {
-        return Err(read_problem(response).to_error(Some(&file.display().to_string())));
+        return Err(read_problem(response).to_error(Some(source)));
     }
-    let adapter_json: Value = client.read_json(response)?;
-    output.write_json(&adapter_json)?;
-    output.write_line(format!(
-        "adapter {} ({})",
-        string_field(&adapter_json, "id"),
-        string_field(&adapter_json, "version")
-    ))?;
-    let reference = options.name.clone().unwrap_or_else(|| string_field(&adapter_json, "id"));
-    usage_hints::print_usage_hints(client, &reference, &adapter_json, output)
+    let adapter: Value = client.read_json(response)?;
+    output.write_json(&adapter)?;
+    output.write_line(format!("adapter {} ({})", string_field(&adapter, "id"), string_field(&adapter, "version")))?;
+    let reference = options.name.clone().unwrap_or_else(|| string_field(&adapter, "id"));
+    usage_hints::print_usage_hints(client, &reference, &adapter, output)
 }
 
 fn adapter_path(adapter: &str) -> String {

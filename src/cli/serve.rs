@@ -3,7 +3,7 @@
 use super::error::{CliError, CliResult};
 use super::open_files;
 use crate::config::{Config, LogFlags, LogFormat, Role, Secret, Settings};
-use crate::http::{self, ApiKeys, AppState, ConcurrencyLimits, JobMetrics, Metrics};
+use crate::http::{self, AdapterImports, ApiKeys, AppState, ConcurrencyLimits, JobMetrics, Metrics};
 use crate::serving::InferenceService;
 use crate::store::blobs::DataDir;
 use crate::store::{self, Store, retention};
@@ -173,6 +173,7 @@ fn build_state(
         settings: Arc::new(settings.http),
         dataset_settings: Arc::new(settings.data),
         artifact_settings: settings.artifact,
+        adapter_imports: Arc::new(AdapterImports { folder: settings.import_folder, hub: settings.hub }),
         api_keys: Arc::new(keys),
         shutdown,
         openapi_yaml: http::openapi_yaml()?.into(),

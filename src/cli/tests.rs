@@ -21,7 +21,17 @@ fn flag_and_env_names(command: &clap::Command, found: &mut BTreeSet<String>) {
 }
 
 /// Flags of other programs that the documentation uses.
-const FOREIGN_FLAGS: [&str; 3] = ["--data-binary", "--bench", "--version"];
+const FOREIGN_FLAGS: [&str; 8] = [
+    "--data-binary",
+    "--bench",
+    "--version",
+    // of the endpoint picker of the Gateway API Inference Extension
+    "--total-queued-requests-metric",
+    "--total-running-requests-metric",
+    "--kv-cache-usage-percentage-metric",
+    "--lora-info-metric",
+    "--cache-info-metric",
+];
 
 fn documentation() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -36,19 +36,19 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_MAX_BODY_MEMORY", value_name = "BYTES", default_value = "256MiB", value_parser = units::parse_bytes_in_memory)]
     pub max_body_memory: usize,
 
-    /// Maximum size of an uploaded adapter zip
+    /// Maximum size of an uploaded adapter archive
     #[arg(long = "max-adapter", env = "ESPALIER_MAX_ADAPTER", value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
     pub max_adapter_bytes: u64,
 
-    /// Maximum number of files in an uploaded adapter zip
+    /// Maximum number of files in an adapter archive or folder
     #[arg(long, env = "ESPALIER_MAX_ADAPTER_FILES", value_name = "N", default_value = "1000", value_parser = units::parse_count)]
     pub max_adapter_files: usize,
 
-    /// Maximum unpacked size of each JSON file of an uploaded adapter
+    /// Maximum size of each unpacked JSON file of an adapter
     #[arg(long = "max-adapter-json", env = "ESPALIER_MAX_ADAPTER_JSON", value_name = "BYTES", default_value = "64MiB", value_parser = units::parse_bytes)]
     pub max_adapter_json_bytes: u64,
 
-    /// Maximum unpacked size of the tensors of an uploaded adapter
+    /// Maximum size of the unpacked tensors of an adapter; a .tar.gz may unpack to twice as much in all
     #[arg(long = "max-adapter-tensors", env = "ESPALIER_MAX_ADAPTER_TENSORS", value_name = "BYTES", default_value = "512MiB", value_parser = units::parse_bytes)]
     pub max_adapter_tensor_bytes: u64,
 

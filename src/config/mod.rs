@@ -70,6 +70,8 @@ pub struct Settings {
     /// Folder, GGUF file or Hugging Face Hub id.
     pub model: String,
     pub hub: model::hub::Settings,
+    /// Folder of adapters that may be imported by their path.
+    pub import_folder: Option<PathBuf>,
     pub device: Device,
     pub weight_format: WeightFormat,
     pub data_dir: PathBuf,
@@ -101,6 +103,7 @@ impl Config {
         Ok(Settings {
             model: self.base.model_or_default(),
             hub: base_model::hub_settings(),
+            import_folder: self.storage.import_folder()?,
             device: self.base.device,
             weight_format: self.base.weight_format,
             data_dir: self.storage.data_dir.clone(),

@@ -18,6 +18,11 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_DATA_DIR", value_name = "FOLDER", default_value = "data")]
     pub data_dir: PathBuf,
 
+    /// Folder of adapters (folders, zips and .tar.gz files) that may be imported by their path, with {"source": "path:…"} in
+    /// POST /adapters and by /v1/load_lora_adapter [default: none; paths are refused]
+    #[arg(long, env = "ESPALIER_ADAPTER_IMPORT_FOLDER", value_name = "FOLDER")]
+    pub adapter_import_folder: Option<PathBuf>,
+
     /// Database: postgres://user:password@host/name, or sqlite://file [default: espalier.db in the data folder]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
@@ -48,6 +53,18 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// # Errors
+    /// `Invalid` if the folder of imports does not exist.
+    pub fn import_folder(&self) -> Result<Option<PathBuf>> {
+        match &self.adapter_import_folder {
+            Some(folder) if !folder.is_dir() => {
+                let detail = format!("--adapter-import-folder {} is no folder: create it", folder.display());
+                Err(Error::invalid("import_folder_missing", detail))
+            }
+            folder => Ok(folder.clone()),
+        }
+    }
+
     pub fn retention_policy(&self) -> RetentionPolicy {
         RetentionPolicy {
             keep_jobs: self.keep_jobs.0,

@@ -1,4 +1,4 @@
-//! Counters of HTTP requests, and encoding of metrics as OpenMetrics text.
+//! Counters of HTTP requests, and encoding of metrics as text, in OpenMetrics' format or Prometheus' older one.
 
 use axum::http::StatusCode;
 use espalier_core::error::{Context, Result};
@@ -104,9 +104,57 @@ pub fn encode_metrics(registries: &[&Registry]) -> Result<String> {
     Ok(text)
 }
 
+/// Converts an OpenMetrics document to the older text format of Prometheus (0.0.4), in which `info` is not a type, and a counter is
+/// declared under the name of its samples.
+pub fn to_prometheus_text(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut line_before = "";
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF" | "UNIT"), ..) => continue,
+            (Some("#"), Some("TYPE"), Some(name), Some(kind @ ("counter" | "info"))) => {
+                let (suffix, kind) = if kind == "counter" { ("_total", kind) } else { ("_info", "gauge") };
+                // The line of help before it names the metric too.
+                if let Some(help) = line_before.strip_prefix(&format!("# HELP {name} ")) {
+                    text.truncate(text.len() - line_before.len() - 1);
+                    text.push_str(&format!("# HELP {name}{suffix} {help}\n"));
+                }
+                text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            }
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        line_before = line;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn open_metrics_convert_to_the_older_text_format() {
+        let metrics = Metrics::default();
+        metrics.observe("GET", "/jobs", StatusCode::OK, Duration::from_millis(3));
+        let text = to_prometheus_text(&encode_metrics(&[&metrics.registry]).unwrap());
+        for line in [
+            "# HELP espalier_http_requests_total Requests answered.",
+            "# TYPE espalier_http_requests_total counter",
+            "# TYPE espalier_build_info gauge",
+            "# TYPE espalier_http_request_duration_seconds histogram",
+            "# TYPE espalier_http_requests_in_flight gauge",
+            "espalier_http_requests_total{method=\"GET\",route=\"/jobs\",status=\"200\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(
+            !text.contains("# EOF") && !text.contains("# UNIT") && !text.contains("# HELP espalier_http_requests R")
+        );
+    }
 
     #[test]
     fn requests_are_counted_by_route_method_and_status() {

@@ -54,7 +54,7 @@ pub use job_metrics::JobMetrics;
 pub use metrics::Metrics;
 pub use router::{openapi_document, openapi_yaml, router, worker_router};
 pub use server::serve;
-pub use state::{AppState, ConcurrencyLimits, Settings};
+pub use state::{AdapterImports, AppState, ConcurrencyLimits, Settings};
 
 #[cfg(test)]
 mod tests;

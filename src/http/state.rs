@@ -11,9 +11,10 @@ use crate::store::Store;
 use crate::store::blobs::DataDir;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use espalier_core::model::BaseModel;
+use espalier_core::model::{BaseModel, hub};
 use espalier_core::{artifact, dataset};
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -31,6 +32,7 @@ pub struct AppState {
     pub settings: Arc<Settings>,
     pub dataset_settings: Arc<dataset::Limits>,
     pub artifact_settings: artifact::ImportLimits,
+    pub adapter_imports: Arc<AdapterImports>,
     pub api_keys: Arc<ApiKeys>,
     /// Cancelled when the server shuts down: the readiness check fails and event streams end.
     pub shutdown: CancellationToken,
@@ -41,10 +43,20 @@ pub struct AppState {
     pub concurrency: Arc<ConcurrencyLimits>,
 }
 
+/// Where adapters are imported from, beside uploads.
+#[derive(Debug, Clone)]
+pub struct AdapterImports {
+    /// Folder below which paths are read; without it no path is read.
+    pub folder: Option<PathBuf>,
+    pub hub: hub::Settings,
+}
+
 /// Limits on concurrent work of the API.
 pub struct ConcurrencyLimits {
     /// Validations of datasets and uploaded adapters.
     pub validations: Arc<Semaphore>,
+    /// Downloads of adapters.
+    pub downloads: Arc<Semaphore>,
     /// Open event streams.
     pub event_streams: Arc<Semaphore>,
 }
@@ -53,6 +65,7 @@ impl ConcurrencyLimits {
     pub fn new(settings: &Settings) -> Self {
         Self {
             validations: Arc::new(Semaphore::new(settings.max_concurrent_validations)),
+            downloads: Arc::new(Semaphore::new(settings.max_concurrent_validations)),
             event_streams: Arc::new(Semaphore::new(settings.max_event_streams)),
         }
     }
@@ -106,7 +119,7 @@ pub struct Settings {
     pub max_queued_jobs: u64,
     /// Maximum number of candidates of successive halving. Default 16.
     pub max_candidates: usize,
-    /// Datasets and adapters validated at once, each held in memory; others wait. Default 2.
+    /// Datasets and adapters validated at once, each held in memory, and adapters downloaded at once; others wait. Default 2.
     pub max_concurrent_validations: usize,
     /// Maximum number of open event streams. Default 1000.
     pub max_event_streams: usize,

@@ -3,6 +3,7 @@
 //! [`service`] is the entry point of a request. `predict` and `generation` hold the two request paths; both compute
 //! inputs of several adapters in one forward pass ([`multi_adapter`]).
 
+mod adapter_activity;
 mod adapters;
 mod errors;
 pub mod generation;
@@ -15,7 +16,9 @@ mod settings;
 mod shutdown;
 mod tokenize_lanes;
 
+pub use adapter_activity::AdapterActivity;
 pub use adapters::AdapterHandle;
+pub use espalier_tensor::kv_cache::BLOCK_SIZE as KV_BLOCK_SIZE;
 pub use generation::GenerationRequest;
 pub use service::{InferenceService, RunningGeneration};
 pub use settings::{LogitsOutput, LongInputs, PredictOptions, PredictResponse, Settings, Stats};

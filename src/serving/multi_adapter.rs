@@ -85,6 +85,40 @@ impl<'a> MultiAdapterBatch<'a> {
     }
 }
 
+impl MultiAdapterBatch<'_> {
+    /// Logits of the language model's head, flattened: `(rows, hidden)` → `(rows, vocabulary)`. Adapters with a head of their own are
+    /// computed apart.
+    pub fn lm_logits(&self, base: &BaseModel, tape: &mut Tape, rows: Var) -> Result<Vec<f32>> {
+        let own_head = |segment: &AdapterSegment| segment.adapter.is_some_and(|adapter| adapter.lm_head.is_some());
+        if !self.segments.iter().any(own_head) {
+            let logits = base.lm_logits(tape, rows)?;
+            return Ok(tape.to_host(logits)?.values);
+        }
+        let mut values = Vec::new();
+        for run in self.segments.chunk_by(|one, other| !own_head(one) && !own_head(other)) {
+            let sequences = run[0].sequences.start..run[run.len() - 1].sequences.end;
+            let layout = tape.layout(rows);
+            if layout.rows_of_sequences(&sequences).is_empty() {
+                continue;
+            }
+            let own_rows = tape.slice_sequences(rows, sequences)?;
+            values.extend(match run[0].adapter.and_then(|adapter| Some((adapter, adapter.lm_head.as_ref()?))) {
+                Some((adapter, lm_head)) => {
+                    let previous_parameters = tape.swap_parameters(Arc::clone(&adapter.parameters));
+                    let logits = lm_head.logits(base, tape, own_rows)?;
+                    tape.swap_parameters(previous_parameters);
+                    logits
+                }
+                None => {
+                    let logits = base.lm_logits(tape, own_rows)?;
+                    tape.to_host(logits)?.values
+                }
+            });
+        }
+        Ok(values)
+    }
+}
+
 impl AdapterSegment<'_> {
     /// Computes the output rows of this segment from the hidden states of its sequences.
     fn head_outputs<'a>(
@@ -170,6 +204,19 @@ impl Hooks for MultiAdapterBatch<'_> {
 
     fn has_sublayer_hook(&self, layer: usize, part: hooks::Sublayer) -> bool {
         self.any_adapter(|hooks| hooks.has_sublayer_hook(layer, part))
+    }
+
+    fn has_word_embedding_hook(&self) -> bool {
+        self.any_adapter(|hooks| hooks.has_word_embedding_hook())
+    }
+
+    fn on_word_embeddings(&self, tape: &mut Tape, ids: &[u32], base_rows: Var, output: Var) -> Result<Var> {
+        let layout = tape.layout(output);
+        let has_hook = |hooks: &dyn Hooks| hooks.has_word_embedding_hook();
+        self.apply_in_place(tape, output, has_hook, |tape, hooks, sequences, own_rows| {
+            let base_rows = tape.slice_sequences(base_rows, sequences.clone())?;
+            hooks.on_word_embeddings(tape, &ids[layout.rows_of_sequences(sequences)], base_rows, own_rows)
+        })
     }
 
     fn on_linear_input(&self, tape: &mut Tape, site: Site, input: Var) -> Result<Var> {

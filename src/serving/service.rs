@@ -3,6 +3,7 @@
 //! Async threads only wait. Tokenizing and the postprocessing of large outputs run on blocking threads; forward passes
 //! run on worker threads.
 
+use super::adapter_activity::AdapterActivity;
 use super::adapters::cache::AdapterCache;
 use super::adapters::resolver::AdapterResolver;
 use super::adapters::{AdapterHandle, AdapterLoader};
@@ -54,6 +55,7 @@ struct Inner {
     tokenize_lanes: TokenizeLanes,
     max_inputs_per_request: usize,
     max_text_bytes: usize,
+    max_running_sequences: usize,
     /// `None` if the base model is not a causal language model.
     generation_engine: Option<Arc<GenerationEngine>>,
 }
@@ -92,6 +94,7 @@ impl InferenceService {
             tokenize_lanes: TokenizeLanes::start(thread_count)?,
             max_inputs_per_request: settings.max_inputs_per_request,
             max_text_bytes: settings.max_text_bytes,
+            max_running_sequences: settings.generation.max_running_sequences,
             generation_engine: GenerationEngine::start(&base, settings.generation)?.map(Arc::new),
             resolver: AdapterResolver::new(Arc::clone(&store), settings.max_name_staleness),
             base,
@@ -214,10 +217,24 @@ impl InferenceService {
             cache_misses: cache.misses,
             evictions: cache.evictions,
             queued_inputs: inner.queue.input_count() as u64,
+            running_inputs: inner.queue.running_input_count() as u64,
             batches: inner.counters.batches(),
             batched_inputs: inner.counters.inputs(),
             generation: inner.generation_engine.as_ref().map(|engine| engine.stats()).unwrap_or_default(),
         }
+    }
+}
+
+impl InferenceService {
+    /// Adapters of the requests that wait and of those that are computed.
+    pub fn adapter_activity(&self) -> AdapterActivity {
+        let inner = &self.inner;
+        let mut activity = AdapterActivity { max_running: inner.max_running_sequences, ..AdapterActivity::default() };
+        inner.queue.add_adapters_to(&mut activity);
+        if let Some(engine) = &inner.generation_engine {
+            engine.add_adapters_to(&mut activity);
+        }
+        activity
     }
 }
 
@@ -306,7 +323,11 @@ impl Inner {
             let version = adapter.version.clone();
             let load = Arc::clone(&self.loader).load(version.clone());
             let error = match self.cache.get_or_load(&version, load).await {
-                Ok(loaded) => return Ok((Some(adapter), AdapterHandle::new(version, loaded))),
+                Ok(loaded) => {
+                    let label = adapter.name.clone().unwrap_or_else(|| adapter.id.to_string());
+                    let handle = AdapterHandle::new(version, loaded).with_label(label);
+                    return Ok((Some(adapter), handle));
+                }
                 Err(error) => error,
             };
             match self.store.resolve_adapter(owner, &Reference::Id(adapter.id)).await {

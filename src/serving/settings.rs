@@ -87,6 +87,7 @@ pub struct Stats {
     pub cache_misses: u64,
     pub evictions: u64,
     pub queued_inputs: u64,
+    pub running_inputs: u64,
     pub batches: u64,
     pub batched_inputs: u64,
     /// All zero for a base model that is not a causal language model.

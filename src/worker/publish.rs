@@ -5,7 +5,9 @@ use super::lease_guard::LeaseLost;
 use crate::store::blobs::DataDir;
 use crate::store::{AdapterDescription, AttemptFault, Job, JobError, Lease, NewAdapter};
 use chrono::{DateTime, Utc};
-use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, Probe, PublishedAdapter, probe};
+use espalier_core::artifact::{
+    self, AdapterManifest, Artifact, BaseModelId, Probe, PublishedAdapter, Vocabulary, probe,
+};
 use espalier_core::error::{Error, Problem, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
@@ -26,6 +28,7 @@ pub fn build_artifact(base: &BaseModel, spec: &Spec, trained: TrainingResult) ->
         format: MANIFEST_FORMAT,
         task: spec.task.clone(),
         method: spec.method.clone(),
+        vocabulary: Vocabulary::default(),
         labels: spec.labels.clone(),
         temperature: trained.temperature,
         thresholds: trained.thresholds,

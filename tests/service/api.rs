@@ -1,5 +1,6 @@
 //! Black-box tests of the HTTP API: the binary serves the tiny base model.
 
+mod adapter_sources;
 mod adapterhub;
 mod adapters;
 mod bad_adapters;
@@ -35,6 +36,7 @@ mod label_tasks;
 mod large_inputs;
 mod load_clients;
 mod long_and_rare;
+mod lora_adapters;
 mod mixed_batches;
 mod openai_fields;
 mod outages;

@@ -7,7 +7,7 @@ use espalier::serving::generation::{
     Completion, GenerationEngine, GenerationRequest, GenerationStream, Prompt, Settings, StopOutput,
 };
 use espalier_core::adapter::{self, ParameterBuilder};
-use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
+use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe, Vocabulary};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{Config, causal_language_model};
 use espalier_core::training::network::Network;
@@ -49,6 +49,7 @@ fn random_adapter(base: &Arc<BaseModel>, method: &str, seed: u64) -> Arc<LoadedA
         task: spec.task.clone(),
         max_length: 128,
         method: spec.method.clone(),
+        vocabulary: Vocabulary::default(),
         labels: Vec::new(),
         temperature: 1.0,
         thresholds: Default::default(),

@@ -4,8 +4,8 @@
 use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::artifact::{
-    self, AdapterManifest, Artifact, BaseModelId, BaseSummary, LoadedAdapter, Probe, folder::AdapterFiles, probe,
-    safetensors,
+    self, AdapterManifest, Artifact, BaseModelId, BaseSummary, LoadedAdapter, Probe, Vocabulary, folder::AdapterFiles,
+    probe, safetensors,
 };
 use espalier_core::model::{BaseModel, Pooling};
 use espalier_core::task::{self, Input};
@@ -62,6 +62,7 @@ fn artifact(base: &BaseModel, spec: &Spec, trained: &TrainingResult) -> Artifact
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
+        vocabulary: Vocabulary::default(),
         labels: spec.labels.clone(),
         temperature: trained.temperature,
         thresholds: Default::default(),

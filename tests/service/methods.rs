@@ -3,7 +3,7 @@
 use espalier::serving::AdapterHandle;
 use espalier::serving::multi_adapter::{self, AdapterGroup};
 use espalier_core::adapter::{self, ParameterBuilder, lora};
-use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe};
+use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe, Vocabulary};
 use espalier_core::error::Error;
 use espalier_core::model::{BaseModel, Module, Pooling, SUPPORTED_MODEL_TYPES, SiteInfo, TextLimits, Tokens};
 use espalier_core::task::causal_language_model::NextTokenObjective;
@@ -163,6 +163,7 @@ fn artifact(base: &Arc<BaseModel>, spec: &Spec, weights: BTreeMap<String, Tensor
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
+        vocabulary: Vocabulary::default(),
         labels: spec.labels.clone(),
         temperature: 1.0,
         thresholds: Default::default(),

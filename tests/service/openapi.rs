@@ -62,6 +62,8 @@ fn every_designed_endpoint_is_documented() {
         "post /generate",
         "post /v1/chat/completions",
         "post /v1/completions",
+        "post /v1/load_lora_adapter",
+        "post /v1/unload_lora_adapter",
         "get /v1/models",
         "get /v1/models/{model}",
         "post /v1/embeddings",

@@ -2,6 +2,7 @@
 
 pub mod folders;
 pub mod gradients;
+pub mod hub_server;
 pub mod jobs;
 pub mod tasks;
 

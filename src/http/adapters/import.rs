@@ -1,50 +1,93 @@
-//! Import of an uploaded adapter (a form, or the zip as the request body), and deletion of an adapter.
+//! Import of an adapter, and deletion of one.
 
-use crate::http::error::{ApiError, ApiResult};
-use crate::http::extract::{self, QueryParams};
-use crate::http::multipart::{self, FormSpec};
-use crate::http::resource_name::Name;
+use super::import_request::{AdapterImport, ImportContent};
+use super::source;
 use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
-use crate::http::upload::{self, Binary, FileMetadata, Upload};
 use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
-use axum::RequestExt;
-use axum::extract::{FromRequest, Request};
-use espalier_core::artifact::{self, Artifact, ImportRequest, PublishedAdapter};
-use espalier_core::error::{Context, Error, Result};
-use espalier_core::model::Pooling;
-use serde::Deserialize;
+use espalier_core::artifact::{self, Artifact, ImportRequest, ImportSource, PublishedAdapter};
+use espalier_core::error::{Context, Result};
 use std::path::Path;
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// Validates the zip, writes the adapter's folder, then inserts its row.
+/// How an adapter was imported, in the field `provenance.origin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Import,
+    /// By `/v1/load_lora_adapter`.
+    LoadLoraAdapter,
+}
+
+impl Origin {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Import => "import",
+            Self::LoadLoraAdapter => "load_lora_adapter",
+        }
+    }
+}
+
+/// Imports the adapter of a request.
 ///
 /// # Errors
-/// `Invalid` if the zip or the adapter in it is invalid.
-pub async fn import_adapter(state: &AppState, owner: &str, upload: AdapterUpload) -> Result<Adapter> {
-    let AdapterUpload { upload, name, import } = upload;
+/// As [`import_source`]; as [`source::locate`] for a source.
+pub async fn import_adapter(state: &AppState, owner: &str, request: AdapterImport) -> Result<Adapter> {
+    let AdapterImport { content, name, import } = request;
+    match content {
+        ImportContent::Upload(upload) => {
+            let archive = ImportSource::Archive(upload.path().to_path_buf());
+            let imported = import_source(state, owner, archive, name, import, Origin::Import).await;
+            // Deletes the uploaded file.
+            drop(upload);
+            imported
+        }
+        ImportContent::Source(uri) => {
+            let found = source::locate(state, uri).await?;
+            import_source(state, owner, found, name, import, Origin::Import).await
+        }
+    }
+}
+
+/// Validates an adapter, writes its folder, then inserts its row.
+///
+/// # Errors
+/// `Invalid` if the archive or folder, or the adapter in it, is invalid.
+pub async fn import_source(
+    state: &AppState,
+    owner: &str,
+    source: ImportSource,
+    name: Option<String>,
+    import: ImportRequest,
+    origin: Origin,
+) -> Result<Adapter> {
     let permit =
         Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to validate an adapter")?;
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.data_dir));
     let settings = state.artifact_settings;
     let artifact = run_blocking("importing an adapter", move || {
         let _permit = permit;
-        artifact::import(upload.path(), &import, &base, &folder.temp_dir(), &settings)
+        artifact::import_source(&source, &import, &base, &folder.temp_dir(), &settings)
     });
     let artifact = artifact.await?;
     let (state, owner) = (state.clone(), owner.to_string());
-    spawn_detached("publishing an adapter", async move { persist_adapter(&state, owner, name, artifact).await }).await
+    let publication = async move { persist_adapter(&state, owner, name, artifact, origin).await };
+    spawn_detached("publishing an adapter", publication).await
 }
 
-async fn persist_adapter(state: &AppState, owner: String, name: Option<String>, artifact: Artifact) -> Result<Adapter> {
+async fn persist_adapter(
+    state: &AppState,
+    owner: String,
+    name: Option<String>,
+    artifact: Artifact,
+    origin: Origin,
+) -> Result<Adapter> {
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.data_dir));
     let description = run_blocking("writing an adapter", move || {
         let write_files =
             |adapters: &Path, temporary: &Path| artifact::publish_artifact(&artifact, &base, adapters, temporary);
         let published = folder.put_adapter(write_files)?;
-        Ok(to_description(artifact, published))
+        Ok(to_description(artifact, published, origin))
     });
     let description = description.await?;
     let new_adapter = NewAdapter { id: Uuid::now_v7(), owner, name, job_id: None, description };
@@ -52,8 +95,12 @@ async fn persist_adapter(state: &AppState, owner: String, name: Option<String>, 
     state.store.add_adapter(new_adapter).await
 }
 
-fn to_description(artifact: Artifact, written: PublishedAdapter) -> AdapterDescription {
+fn to_description(artifact: Artifact, written: PublishedAdapter, origin: Origin) -> AdapterDescription {
     let manifest = artifact.manifest;
+    let mut provenance = serde_json::json!({"origin": origin.as_str(), "base": manifest.base.name});
+    if !manifest.vocabulary.is_empty() {
+        provenance["vocabulary"] = serde_json::json!(manifest.vocabulary);
+    }
     AdapterDescription {
         version: written.version,
         task: manifest.task,
@@ -64,7 +111,7 @@ fn to_description(artifact: Artifact, written: PublishedAdapter) -> AdapterDescr
         base_verified: manifest.base.fingerprint.is_some(),
         base_fingerprint: manifest.base.fingerprint,
         metrics: manifest.metrics,
-        provenance: serde_json::json!({"origin": "import", "base": manifest.base.name}),
+        provenance,
     }
 }
 
@@ -78,80 +125,4 @@ pub async fn delete_adapter(state: &AppState, owner: &str, reference: &Reference
     state.serving.invalidate_adapter(&version);
     let folder = Arc::clone(&state.data_dir);
     run_blocking("deleting an adapter's folder", move || folder.remove_adapter(&version)).await
-}
-
-/// Information that PEFT's files do not contain. Zips downloaded from a server of this kind contain all of it but the name.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schema(example = json!({"name": "sentiment", "labels": ["negative", "positive"], "base": "sentence-transformers/all-MiniLM-L6-v2"}))]
-pub struct AdapterRequest {
-    /// Name that refers to the adapter.
-    pub name: Option<Name>,
-    /// Labels in the order of the head's rows.
-    pub labels: Option<Vec<String>>,
-    /// Base model that the adapter was trained on; overrides the adapter's configuration.
-    pub base: Option<String>,
-    /// Pooling of the head's input; the default for classification models of `transformers` is `cls`.
-    pub pooling: Option<Pooling>,
-    /// Maximum number of tokens per input; longer inputs are truncated. Default: the base model's maximum.
-    pub max_length: Option<usize>,
-}
-
-/// Zip of an adapter's files, and options.
-#[derive(ToSchema)]
-pub struct AdapterForm {
-    /// Zip of the adapter's files.
-    pub adapter: Binary,
-    /// Options; every field is optional.
-    pub options: Option<AdapterRequest>,
-}
-
-/// Options of a zip sent as the request body.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub struct AdapterQuery {
-    /// Name that refers to the adapter, if the zip is the request body.
-    #[param(value_type = Option<String>, example = "sentiment")]
-    pub name: Option<Name>,
-}
-
-/// Uploaded zip with its options.
-pub struct AdapterUpload {
-    pub upload: Upload,
-    pub name: Option<String>,
-    pub import: ImportRequest,
-}
-
-impl FromRequest<AppState> for AdapterUpload {
-    type Rejection = ApiError;
-
-    async fn from_request(mut request: Request, state: &AppState) -> ApiResult<Self> {
-        let QueryParams(query) = request.extract_parts_with_state::<QueryParams<AdapterQuery>, _>(state).await?;
-        match extract::media_type(request.headers()).as_deref() {
-            Some("multipart/form-data") => from_form(request, query, state).await,
-            Some("application/zip" | "application/x-zip-compressed" | "application/octet-stream") => {
-                from_body(request, query, state).await
-            }
-            _ => Err(ApiError::unsupported_media_type(
-                "send application/zip, or multipart/form-data with the parts adapter and options",
-            )),
-        }
-    }
-}
-
-async fn from_form(request: Request, query: AdapterQuery, state: &AppState) -> ApiResult<AdapterUpload> {
-    let spec = FormSpec::new(state, "options", "adapter", state.settings.max_adapter_bytes);
-    let form = multipart::read_form::<AdapterRequest>(request, spec).await?;
-    let upload =
-        form.file.ok_or_else(|| Error::invalid("adapter_missing", "the form has no part \"adapter\": add the zip"))?;
-    let AdapterRequest { name, labels, base, pooling, max_length } = form.json.unwrap_or_default();
-    let name = name.or(query.name).map(Name::into_string);
-    Ok(AdapterUpload { upload, name, import: ImportRequest { labels, base, pooling, max_length } })
-}
-
-async fn from_body(request: Request, query: AdapterQuery, state: &AppState) -> ApiResult<AdapterUpload> {
-    let limit = state.settings.max_adapter_bytes;
-    let upload = upload::receive_body(state, request, "the zip", FileMetadata::default(), limit).await?;
-    Ok(AdapterUpload { upload, name: query.name.map(Name::into_string), import: ImportRequest::default() })
 }

@@ -1,11 +1,13 @@
 //! `/adapters`: list, get, delete, download and import adapters.
 
 mod download;
-mod import;
+pub mod import;
+mod import_request;
+pub mod source;
 mod view;
 
 pub use download::DownloadQuery;
-pub use import::{AdapterForm, AdapterQuery, AdapterRequest, AdapterUpload};
+pub use import_request::{AdapterForm, AdapterImport, AdapterQuery, AdapterRequest, AdapterSourceRequest};
 pub use view::{AdapterVersion, AdapterView};
 
 use super::auth::Caller;
@@ -40,20 +42,24 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
 
 /// Import an adapter
 ///
-/// A zip with the files of PEFT, of AdapterHub (bottleneck adapters saved with `use_safetensors=True`) or of an adapter downloaded
-/// from this server. An adapter is rejected if tensors are missing, unexpected or misshapen, if it was trained on another base
-/// model, or if it has no effect on the base model's output.
+/// A zip or `.tar.gz` with the files of PEFT, of AdapterHub (bottleneck adapters saved with `use_safetensors=True`) or of an adapter
+/// downloaded from this server; or JSON that names a repository on the Hugging Face Hub or a path on the server. An adapter is
+/// rejected if tensors are missing, unexpected or misshapen, if it was trained on another base model, or if it has no effect on the
+/// base model's output.
 #[utoipa::path(
     post, path = "/adapters", operation_id = "create_adapter", tag = "adapters", params(AdapterQuery),
-    request_body(content((Binary = "application/zip"), (AdapterForm = "multipart/form-data"))),
+    request_body(content(
+        (Binary = "application/zip"), (Binary = "application/gzip"), (AdapterForm = "multipart/form-data"),
+        (AdapterSourceRequest = "application/json"),
+    )),
     responses(
         (status = 201, description = "The imported adapter.", body = AdapterView,
             headers(("location" = String, description = "Path of the adapter: `/adapters/{id}`."))),
-        BadRequest, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
+        BadRequest, NotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, UnprocessableEntity, ServiceUnavailable,
     ),
 )]
-async fn create_adapter(state: AppState, caller: Caller, upload: AdapterUpload) -> ApiResult<Response> {
-    let adapter = import::import_adapter(&state, &caller.owner, upload).await?;
+async fn create_adapter(state: AppState, caller: Caller, request: AdapterImport) -> ApiResult<Response> {
+    let adapter = import::import_adapter(&state, &caller.owner, request).await?;
     let location = [(LOCATION, format!("/adapters/{}", adapter.id))];
     Ok((StatusCode::CREATED, location, Json(AdapterView::from(adapter))).into_response())
 }

@@ -255,6 +255,7 @@ pub async fn resolve_initial_adapter(state: &AppState, owner: &str, reference_te
     let (base, folder) = (Arc::clone(&state.base), state.data_dir.adapters_dir());
     run_blocking("loading the initial adapter of a job", move || {
         let manifest = artifact::load_published(&folder, &version, &base)?.manifest;
+        manifest.vocabulary.check_trainable().map_err(with_from_adapter_pointer)?;
         Ok(SourceAdapter {
             version,
             task: manifest.task,

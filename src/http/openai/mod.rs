@@ -1,4 +1,4 @@
-//! OpenAI-compatible endpoints: `/v1/chat/completions`, `/v1/completions`, `/v1/models`, `/v1/files` and `/v1/fine_tuning/jobs`. Embeddings are
+//! OpenAI-compatible endpoints: `/v1/chat/completions`, `/v1/completions`, `/v1/models`, `/v1/files`, `/v1/fine_tuning/jobs` and `/v1/load_lora_adapter`. Embeddings are
 //! in [`super::embeddings`].
 //!
 //! `model` is the base model's name, or an adapter's name, id or `name@version`. Errors have OpenAI's format ([`super::openai_error`]).
@@ -15,6 +15,7 @@ mod files;
 mod fine_tuning;
 mod ids;
 mod list;
+mod lora_adapters;
 mod models;
 pub mod object_fields;
 mod prefill;
@@ -37,7 +38,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 }
 
 pub fn upload_routes() -> OpenApiRouter<AppState> {
-    files::upload_routes()
+    files::upload_routes().merge(lora_adapters::routes())
 }
 
 #[cfg(test)]
@@ -71,6 +72,8 @@ mod tests {
         check::<super::chat::ChatRequest>(&document, "ChatRequest");
         check::<super::completions::CompletionRequest>(&document, "CompletionRequest");
         check::<super::fine_tuning::FineTuningRequest>(&document, "FineTuningRequest");
+        check::<super::lora_adapters::LoadLoraRequest>(&document, "LoadLoraRequest");
+        check::<super::lora_adapters::UnloadLoraRequest>(&document, "UnloadLoraRequest");
         check::<crate::http::embeddings::EmbeddingsRequest>(&document, "EmbeddingsRequest");
         check::<crate::http::embeddings::RerankRequest>(&document, "RerankRequest");
     }

@@ -22,28 +22,41 @@ use tokio::sync::{Semaphore, oneshot};
 #[derive(Clone)]
 pub struct AdapterHandle {
     version: Arc<str>,
+    /// Name or id, for metrics.
+    label: Arc<str>,
     adapter: Option<Pinned<LoadedAdapter>>,
 }
 
 impl AdapterHandle {
+    /// A handle whose label is the version.
     pub fn new(version: impl Into<Arc<str>>, adapter: impl Into<Pinned<LoadedAdapter>>) -> Self {
-        Self { version: version.into(), adapter: Some(adapter.into()) }
+        let version = version.into();
+        Self { label: Arc::clone(&version), version, adapter: Some(adapter.into()) }
+    }
+
+    pub fn with_label(self, label: impl Into<Arc<str>>) -> Self {
+        Self { label: label.into(), ..self }
     }
 
     /// The base model without an adapter.
     pub fn base() -> Self {
-        Self { version: Arc::from(""), adapter: None }
+        Self { version: Arc::from(""), label: Arc::from(""), adapter: None }
     }
 
     /// A handle that is equal to handles with the same name, for tests that compute nothing.
     #[cfg(test)]
     pub fn named(name: &str) -> Self {
-        Self { version: Arc::from(name), adapter: None }
+        Self { version: Arc::from(name), label: Arc::from(name), adapter: None }
     }
 
     /// Version of the adapter; empty for the base model.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Name or id of the adapter; empty for the base model.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// `None` for the base model.

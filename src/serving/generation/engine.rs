@@ -7,10 +7,11 @@ use super::constraint_spec::ConstraintSpec;
 use super::model_runner::{self, ScheduledBatch};
 use super::output::GenerationStream;
 use super::request::{GenerationRequest, SequenceContext};
-use super::scheduler::Scheduler;
+use super::scheduler::{InStep, Scheduler};
 use super::sequence::{Reservation, SequenceState};
 use super::settings::{Settings, Stats};
 use super::token_encoding::TokenByteEncoding;
+use crate::serving::adapter_activity::AdapterActivity;
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::errors::{RETRY_AFTER, shutting_down};
 use crate::serving::pinned_lru::Pinned;
@@ -161,6 +162,13 @@ impl GenerationEngine {
         self.inner.lock().stats()
     }
 
+    /// Adds the adapters of running and queued sequences.
+    pub fn add_adapters_to(&self, activity: &mut AdapterActivity) {
+        let scheduler = self.inner.lock();
+        activity.running.extend(AdapterActivity::labels(scheduler.running_adapters()));
+        activity.waiting.extend(AdapterActivity::labels(scheduler.queued_adapters()));
+    }
+
     /// Accepts no more requests; queued and running sequences are finished.
     pub fn close(&self) {
         self.inner.lock().is_closed = true;
@@ -281,7 +289,7 @@ impl Inner {
                 let (batches, unscheduled) = self.plan_batches(running);
                 scheduler.running = unscheduled;
                 let in_step = batches.iter().flat_map(|batch| &batch.sequences);
-                scheduler.in_step = in_step.map(SequenceState::output_tx).collect();
+                scheduler.in_step = in_step.map(InStep::new).collect();
                 return Some(batches);
             }
             if scheduler.is_closed && scheduler.is_empty() {

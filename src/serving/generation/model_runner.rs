@@ -73,8 +73,7 @@ fn forward(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBa
         tape.gather_rows(last_hidden, needs_logits.iter().map(|is_needed| if *is_needed { first_row } else { &[] }))?;
     let mut logits_rows = Vec::new();
     if needs_logits.contains(&true) {
-        let logits = base.lm_logits(&mut tape, gathered)?;
-        let logits = tape.to_host(logits)?.values;
+        let logits = adapters.lm_logits(base, &mut tape, gathered)?;
         let token_logits = |row: &[f32]| row[..base.sampled_vocabulary_size()].to_vec();
         logits_rows = logits.chunks_exact(base.info().vocabulary_size).map(token_logits).collect();
     }

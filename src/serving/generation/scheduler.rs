@@ -7,6 +7,7 @@ use super::output::TokenOutput;
 use super::prefix_cache::{self, PrefixCache};
 use super::sequence::{Reservation, SequenceState};
 use super::settings::{Settings, Stats};
+use crate::serving::adapters::AdapterHandle;
 use crate::serving::errors::shutting_down;
 use espalier_core::error::Result;
 use espalier_tensor::kv_cache::BLOCK_SIZE;
@@ -20,8 +21,8 @@ pub struct Scheduler {
     pub admitted: usize,
     /// Running sequences, by adapter version; those in the current step are taken out of it.
     pub running: Vec<SequenceState>,
-    /// Streams of the sequences in the current step.
-    pub in_step: Vec<UnboundedSender<Result<TokenOutput>>>,
+    /// The sequences in the current step.
+    pub in_step: Vec<InStep>,
     /// Memory of running sequences, including those in the current step.
     reserved: Reservation,
     prefix_cache: PrefixCache,
@@ -33,6 +34,18 @@ pub struct Scheduler {
     last_arrival: u64,
     pub is_closed: bool,
     pub is_aborted: bool,
+}
+
+/// A sequence that is out of the scheduler's hands for the time of a step.
+pub struct InStep {
+    output_tx: UnboundedSender<Result<TokenOutput>>,
+    adapter: AdapterHandle,
+}
+
+impl InStep {
+    pub fn new(sequence: &SequenceState) -> Self {
+        Self { output_tx: sequence.output_tx(), adapter: sequence.adapter.clone() }
+    }
 }
 
 impl Scheduler {
@@ -74,10 +87,23 @@ impl Scheduler {
         Stats {
             running_sequences: (self.running.len() + self.in_step.len()) as u64,
             queued_sequences: self.queued.len() as u64,
+            admitted_sequences: self.admitted as u64,
+            used_blocks: (self.reserved.kv_blocks + self.prefix_cache.pinned_blocks()) as u64,
+            max_blocks: self.max_blocks as u64,
             reserved_blocks: self.reserved.kv_blocks as u64,
             kv_cache_reserved_bytes: ((self.reserved.kv_blocks + self.prefix_cache.len()) * self.block_bytes) as u64,
             ..self.counters
         }
+    }
+
+    /// Adapters of the running sequences, including those in the current step.
+    pub fn running_adapters(&self) -> impl Iterator<Item = &AdapterHandle> {
+        let in_step = self.in_step.iter().map(|sequence| &sequence.adapter);
+        self.running.iter().map(|sequence| &sequence.adapter).chain(in_step)
+    }
+
+    pub fn queued_adapters(&self) -> impl Iterator<Item = &AdapterHandle> {
+        self.queued.iter().map(|sequence| &sequence.adapter)
     }
 
     pub fn push(&mut self, mut sequence: SequenceState) {
@@ -89,9 +115,9 @@ impl Scheduler {
     /// Ends all streams with `Busy` (`shutting_down`), also those of the current step, without waiting for it.
     pub fn abort(&mut self) {
         (self.is_closed, self.is_aborted) = (true, true);
-        for stream in &self.in_step {
+        for sequence in &self.in_step {
             // Fails when the stream was dropped.
-            let _ = stream.send(Err(shutting_down()));
+            let _ = sequence.output_tx.send(Err(shutting_down()));
         }
         self.queued.iter_mut().chain(&mut self.running).for_each(|sequence| sequence.fail(shutting_down()));
     }

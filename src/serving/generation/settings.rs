@@ -31,6 +31,11 @@ pub struct Settings {
 pub struct Stats {
     pub running_sequences: u64,
     pub queued_sequences: u64,
+    /// Sequences of admitted requests that are being tokenized.
+    pub admitted_sequences: u64,
+    /// KV blocks that running sequences reserve or share; the other blocks are free or hold prefixes that may be evicted.
+    pub used_blocks: u64,
+    pub max_blocks: u64,
     /// KV blocks reserved for running sequences.
     pub reserved_blocks: u64,
     /// Bytes of KV blocks reserved for running sequences or held by the prefix cache.

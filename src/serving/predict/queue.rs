@@ -14,6 +14,7 @@ pub use super::request_queue::{OutputRow, QueueEntry};
 
 use super::request_queue::{RequestQueue, token_count};
 use super::throughput::Throughput;
+use crate::serving::adapter_activity::AdapterActivity;
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::errors::RETRY_AFTER;
 use espalier_core::error::{Error, Result};
@@ -80,7 +81,17 @@ struct State {
     /// Short requests whose texts are being tokenized: they are queued in a moment.
     tokenizing: usize,
     next_request: u64,
+    next_batch: u64,
+    running: Vec<RunningBatch>,
     is_closed: bool,
+}
+
+/// A batch that is being computed.
+struct RunningBatch {
+    number: u64,
+    inputs: usize,
+    /// Those of neighbouring inputs once.
+    adapters: Vec<AdapterHandle>,
 }
 
 #[derive(Default)]
@@ -126,6 +137,7 @@ pub struct QueuePermit {
 pub struct LaneBatch {
     queue: Arc<PredictionQueue>,
     lane: Lane,
+    number: u64,
     tokens: usize,
 }
 
@@ -177,16 +189,16 @@ impl PredictionQueue {
                 continue;
             }
             let max_tokens = state.max_batch_tokens(lane, now, &self.limits);
-            let state = state.lane(lane);
+            let lane_state = state.lane(lane);
             // Each idle worker gets an equal share of the lane.
-            let entries = state.requests.next_batch(max_tokens, state.idle_workers + 1);
-            if !state.requests.is_empty() {
+            let entries = lane_state.requests.next_batch(max_tokens, lane_state.idle_workers + 1);
+            if !lane_state.requests.is_empty() {
                 self.changed[lane as usize].notify_one();
             }
             if !entries.is_empty() {
-                state.running_batches += 1;
-                let tokens = token_count(&entries);
-                return Some((entries, LaneBatch { queue: Arc::clone(self), lane, tokens }));
+                lane_state.running_batches += 1;
+                let (tokens, number) = (token_count(&entries), state.start_batch(&entries));
+                return Some((entries, LaneBatch { queue: Arc::clone(self), lane, number, tokens }));
             }
         }
     }
@@ -200,6 +212,20 @@ impl PredictionQueue {
     /// Number of inputs admitted or queued.
     pub fn input_count(&self) -> usize {
         self.lock().input_count()
+    }
+
+    /// Number of inputs that are being computed.
+    pub fn running_input_count(&self) -> usize {
+        self.lock().running.iter().map(|batch| batch.inputs).sum()
+    }
+
+    /// Adds the adapters of queued inputs and of those that are being computed.
+    pub fn add_adapters_to(&self, activity: &mut AdapterActivity) {
+        let state = self.lock();
+        let running = state.running.iter().flat_map(|batch| &batch.adapters);
+        activity.running.extend(AdapterActivity::labels(running));
+        let queued = state.lanes.iter().flat_map(|lane| lane.requests.adapters());
+        activity.waiting.extend(AdapterActivity::labels(queued));
     }
 
     fn wait<'a>(
@@ -226,6 +252,15 @@ impl PredictionQueue {
 impl State {
     fn lane(&mut self, lane: Lane) -> &mut LaneState {
         &mut self.lanes[lane as usize]
+    }
+
+    /// Records a batch and returns its number.
+    fn start_batch(&mut self, entries: &[QueueEntry]) -> u64 {
+        self.next_batch += 1;
+        let runs = entries.chunk_by(|one, other| one.adapter == other.adapter);
+        let adapters = runs.map(|run| run[0].adapter.clone()).collect();
+        self.running.push(RunningBatch { number: self.next_batch, inputs: entries.len(), adapters });
+        self.next_batch
     }
 
     fn input_count(&self) -> usize {
@@ -300,9 +335,13 @@ impl LaneState {
 impl Drop for LaneBatch {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
+        let finished = state.running.extract_if(.., |batch| batch.number == self.number).collect::<Vec<_>>();
         let lane = state.lane(self.lane);
         lane.running_batches -= 1;
         lane.throughput.record(self.tokens, Instant::now());
+        drop(state);
+        // Adapters that are no longer cached are freed after the lock is released.
+        drop(finished);
     }
 }
 

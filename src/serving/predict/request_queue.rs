@@ -76,6 +76,11 @@ impl RequestQueue {
         self.token_count
     }
 
+    /// The adapter of each request.
+    pub fn adapters(&self) -> impl Iterator<Item = &AdapterHandle> {
+        self.requests.values().map(|entries| &entries[0].adapter)
+    }
+
     pub fn oldest_enqueued_at(&self) -> Option<Instant> {
         self.enqueued.first().map(|(enqueued_at, _)| *enqueued_at)
     }

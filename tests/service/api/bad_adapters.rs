@@ -67,7 +67,14 @@ fn invalid_or_malicious_zip_is_rejected() {
     for name in ["../evil", "/etc/passwd", "a/../../evil", "C:/evil", "a\\..\\evil"] {
         cases.push(bad(name, beside(name), "points outside of the zip"));
     }
-    for content_type in ["text/plain", "application/json", ""] {
+    cases.push(error_case(
+        "a zip as JSON",
+        bytes("/adapters", "application/json", good.clone()),
+        400,
+        "malformed_json",
+        "JSON",
+    ));
+    for content_type in ["text/plain", ""] {
         let request = bytes("/adapters", content_type, good.clone());
         cases.push(error_case(
             format!("as {content_type:?}"),

@@ -223,7 +223,7 @@ fn health_metrics_and_docs_need_no_network() {
     assert_eq!(app.get("/health/ready").json(), json!({"status": "ready"}));
     let series = |name: &str| {
         let answer = app.get("/metrics");
-        assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+        assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
         let found = answer.text().lines().find(|line| line.starts_with(name)).map(str::to_string);
         found.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
     };

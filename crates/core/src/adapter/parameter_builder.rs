@@ -85,6 +85,14 @@ impl ParameterBuilder {
         Ok(param)
     }
 
+    /// Adds a tensor that was read already.
+    pub fn add_given(&mut self, name: String, tensor: Tensor) -> ParamId {
+        let param = ParamId::new(self.tensors.len());
+        self.names.push(name);
+        self.tensors.push(tensor);
+        param
+    }
+
     /// Adds a tensor that is published with the adapter but not trained, drawn from `seed` uniformly
     /// ([`TensorInit::HeUniform`], as PEFT draws VeRA's projections).
     pub fn add_frozen(&mut self, name: &str, shape: &[usize; 2], seed: u64) -> Tensor {

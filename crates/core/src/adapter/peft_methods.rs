@@ -94,6 +94,24 @@ peft_methods! {
     PrefixTuning(prefix_tuning),
 }
 
+impl PeftMethod {
+    /// The low-rank update of a module outside of the layers, if the method has one.
+    ///
+    /// # Errors
+    /// As [`lora::PeftConfig::low_rank_at`].
+    pub fn low_rank_at(&self, path: &str) -> Result<Option<lora::LowRank>> {
+        match self {
+            Self::Lora(fields) => fields.low_rank_at(path),
+            Self::Ia3(_)
+            | Self::LayerNorm(_)
+            | Self::Vera(_)
+            | Self::PromptTuning(_)
+            | Self::PTuning(_)
+            | Self::PrefixTuning(_) => Ok(None),
+        }
+    }
+}
+
 impl PeftMethodEntry {
     /// The entry of a `peft_type`.
     pub fn find(peft_type: &str) -> Option<&'static Self> {

@@ -3,7 +3,9 @@
 use crate::adapter::target_modules;
 use crate::model::{BaseModel, BaseModelInfo, Pooling, SiteInfo};
 use crate::task;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 /// The base that an adapter was made for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,10 +81,21 @@ pub fn base_mismatch(base: &BaseModelId, info: &BaseModelInfo) -> Option<String>
     }
 }
 
-/// Compares the last segments of two names: trainers write a path or an id, whichever the base was loaded by.
+/// Suffixes of a name that say how the weights are stored: `.gguf`, the number of a shard, and the quantization of GGUF files and of
+/// repositories (`-Q4_K_M`, `.IQ3_XXS`, `-bf16`, `-GGUF`, `-bnb-4bit`, `-AWQ`).
+static STORAGE_SUFFIXES: LazyLock<Regex> = LazyLock::new(|| {
+    let gguf = r"(?:ud-|i1-)?i?q[1-8](?:_(?:[01k]|xxs|xs|s|m|l|xl|nl))*|tq[12]_0|mxfp4(?:_moe)?|i1|imat";
+    let other = r"bf16|fp?16|fp?32|fp8|int[48]|gguf|awq|gptq(?:-int[48])?|unsloth|bnb-[48]bit|[48]bit";
+    let pattern = format!(r"(?i)(?:\.gguf|-\d{{5}}-of-\d{{5}}|[-._](?:{gguf}|{other}))+$");
+    Regex::new(&pattern).expect("the pattern is fixed")
+});
+
+/// Compares the last segments of two names, without regard to case and to how the weights are stored: trainers write a path or an
+/// id, whichever the base was loaded by, and a GGUF file is named after its quantization.
 pub fn is_same_model_name(one: &str, other: &str) -> bool {
     let (one, other) = (model_basename(one), model_basename(other));
-    !one.is_empty() && one == other
+    let without_storage = |name| STORAGE_SUFFIXES.replace(name, "").to_ascii_lowercase();
+    !one.is_empty() && (one == other || without_storage(one) == without_storage(other))
 }
 
 /// Returns `all-MiniLM-L6-v2` for a hub id, a path of any operating system, and the hub cache's `models--org--name/snapshots/…`.
@@ -116,6 +129,34 @@ mod tests {
             assert!(!is_same_model_name(name, base_name), "{name}");
         }
         assert!(!is_same_model_name("", ""));
+    }
+
+    #[test]
+    fn names_are_compared_without_quantization() {
+        let base_name = "HuggingFaceTB/SmolLM2-135M-Instruct";
+        for name in [
+            "SmolLM2-135M-Instruct.Q8_0",
+            "/models/SmolLM2-135M-Instruct.Q8_0.gguf",
+            "SmolLM2-135M-Instruct-Q4_K_M",
+            "smollm2-135m-instruct-q8_0.gguf",
+            "SmolLM2-135M-Instruct.f16",
+            "SmolLM2-135M-Instruct-IQ3_XXS",
+            "SmolLM2-135M-Instruct.i1-Q4_K_S.gguf",
+            "SmolLM2-135M-Instruct-UD-Q4_K_XL.gguf",
+            "SmolLM2-135M-Instruct-BF16-00001-of-00002.gguf",
+            "bartowski/SmolLM2-135M-Instruct-GGUF",
+            "unsloth/SmolLM2-135M-Instruct-bnb-4bit",
+            "unsloth/SmolLM2-135M-Instruct-unsloth-bnb-4bit",
+            "SmolLM2-135M-Instruct-AWQ",
+            "SmolLM2-135M-Instruct-GPTQ-Int4",
+        ] {
+            assert!(is_same_model_name(name, base_name), "{name}");
+            assert!(is_same_model_name(base_name, name), "{name}");
+        }
+        for name in ["SmolLM2-135M", "SmolLM2-360M-Instruct.Q8_0", "SmolLM2-135M-Instruct-Q8_0-tuned", "Q8_0.gguf"] {
+            assert!(!is_same_model_name(name, base_name), "{name}");
+        }
+        assert!(!is_same_model_name("tiny-bert-v1.0", "tiny-bert"));
     }
 
     #[test]

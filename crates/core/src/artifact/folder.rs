@@ -7,6 +7,7 @@ use super::base::{BaseSummary, base_mismatch, is_same_model_name};
 use super::manifest::{self, AdapterManifest, Artifact, MANIFEST_FILE};
 use super::peft::{self, head, weights};
 use super::safetensors;
+use super::vocabulary;
 use crate::adapter::PeftMethod;
 use crate::adapter::peft::ModuleNaming;
 use crate::adapter::tensor_spec::{CONFIG_FILE, ValidationErrors};
@@ -54,7 +55,16 @@ impl AdapterFiles {
         let naming = head::naming_for(&artifact.manifest.task, &artifact.weights, summary);
         let head = head::HeadLayout::for_writing(&artifact.manifest.task, naming, summary.info.classification_head());
         let (sites, method) = (summary.sites_for(pooling), &artifact.manifest.method);
-        let peft_tensors = weights::to_peft(&artifact.weights, method, sites, naming, head);
+        let vocabulary = &artifact.manifest.vocabulary;
+        let peft_tensors = match vocabulary.is_empty() {
+            true => weights::to_peft(&artifact.weights, method, sites, naming, head),
+            false => {
+                let (own, others) = vocabulary::split_weights(artifact.weights.clone());
+                let mut tensors = weights::to_peft(&others, method, sites, naming, head);
+                tensors.extend(peft::vocabulary::file_tensors(&own, vocabulary, naming, summary));
+                tensors
+            }
+        };
         Ok(Self {
             config: peft::write_config(artifact, summary)?,
             weights: safetensors::write(&peft_tensors)?,
@@ -92,14 +102,17 @@ impl AdapterFiles {
         let manifest = manifest::read(&self.manifest)?;
         let config = peft::Config::parse(&self.config)?;
         let sites = summary.sites_for(summary.pooling(&manifest.task));
-        let tensors = safetensors::read(&self.weights)?;
-        check_consistency(&manifest, &config, sites, weights::detect_naming(&tensors, sites))?;
+        let mut tensors = safetensors::read(&self.weights)?;
+        let naming = weights::detect_naming(&tensors, sites);
+        check_consistency(&manifest, &config, sites, naming)?;
         config.check_base(summary)?;
         let head = manifest
             .task
             .head_outputs(&manifest.labels)
             .map(|_| head::HeadLayout::for_reading(&tensors, &manifest.task, summary));
-        let weights = weights::from_peft(tensors, &manifest.method, sites, head, summary.info.hidden_size)?;
+        let own = peft::vocabulary::take_tensors(&mut tensors, &manifest.vocabulary, naming, summary)?;
+        let mut weights = weights::from_peft(tensors, &manifest.method, sites, head, summary.info.hidden_size)?;
+        weights.extend(own);
         let head_rows = weights.get("head.bias").map_or(0, |bias| bias.shape[0]);
         manifest::validate(&manifest, head_rows, summary)?;
         let has_labels = config.labels.is_none_or(|labels| labels == manifest.labels);

@@ -1,6 +1,7 @@
 //! An adapter on the device: its hooks, its head and its tensors.
 
 use super::manifest::{AdapterManifest, Artifact};
+use super::vocabulary::{self, LmHeadChange, LoadedVocabulary};
 use crate::adapter::{BuildContext, ParameterBuilder, TensorSet};
 use crate::error::Result;
 use crate::model::{BaseModel, Batch, Hooks, TextLimits, Tokens};
@@ -14,6 +15,8 @@ pub struct LoadedAdapter {
     pub manifest: AdapterManifest,
     pub hooks: Box<dyn Hooks>,
     pub output_head: OutputHead,
+    /// The adapter's own head of a causal language model.
+    pub lm_head: Option<LmHeadChange>,
     pub parameters: Arc<[Parameter]>,
     tensor_bytes: u64,
 }
@@ -28,9 +31,12 @@ impl LoadedAdapter {
         // Metrics and probe may be larger than the tensors, and inference needs neither.
         (manifest.metrics, manifest.probe.inputs, manifest.probe.outputs) = (None, Vec::new(), Vec::new());
         let pooling = manifest.task.pooling().unwrap_or(base.info().default_pooling);
-        let mut builder = ParameterBuilder::from_weights(artifact.weights.clone());
+        let (mut vocabulary_weights, weights) = vocabulary::split_weights(artifact.weights.clone());
+        let mut builder = ParameterBuilder::from_weights(weights);
         let context = BuildContext { base, sites: &base.sites(pooling), tensor_set: TensorSet::Inference };
         let hooks = manifest.method.build(&context, &mut builder)?;
+        let mut vocabulary = LoadedVocabulary::load(&manifest.vocabulary, &mut vocabulary_weights, base, &mut builder)?;
+        let hooks = vocabulary.wrap_hooks(hooks);
         let hidden_size = base.info().hidden_size;
         let output_head =
             OutputHead::build(&manifest.task, &manifest.labels, pooling, hidden_size, |name, outputs, inputs| {
@@ -38,9 +44,10 @@ impl LoadedAdapter {
             });
         let built = builder.build()?;
         let tensors = built.tensors;
-        let bytes = tensors.iter().chain(built.frozen_tensors.values()).map(|tensor| tensor.bytes() as u64).sum();
+        let bytes: u64 = tensors.iter().chain(built.frozen_tensors.values()).map(|tensor| tensor.bytes() as u64).sum();
         let parameters = base.backend().upload_parameters(&tensors)?;
-        Ok(Self { manifest, hooks, output_head, parameters, tensor_bytes: bytes })
+        let tensor_bytes = bytes + vocabulary.bytes;
+        Ok(Self { manifest, hooks, output_head, lm_head: vocabulary.lm_head, parameters, tensor_bytes })
     }
 
     /// Size of the tensors in memory, in bytes.

@@ -1,6 +1,7 @@
 //! An adapter in memory, and `espalier.json`: the part of it that PEFT's files cannot hold.
 
 use super::base::{BaseModelId, BaseSummary};
+use super::vocabulary::Vocabulary;
 use crate::adapter::tensor_spec::invalid_file;
 use crate::adapter::{self, TensorMap};
 use crate::error::{Context, Error, Result};
@@ -27,6 +28,9 @@ pub struct AdapterManifest {
     pub format: u32,
     pub task: task::Config,
     pub method: adapter::Config,
+    /// Changes of the word embeddings and of the language model's head.
+    #[serde(default, skip_serializing_if = "Vocabulary::is_empty")]
+    pub vocabulary: Vocabulary,
     /// In the order of the head's rows.
     pub labels: Vec<String>,
     /// Divides the logits before the softmax.
@@ -56,6 +60,7 @@ impl AdapterManifest {
             format: FORMAT_VERSION,
             task,
             method,
+            vocabulary: Vocabulary::default(),
             labels,
             temperature: 1.0,
             thresholds: Thresholds::new(),
@@ -121,6 +126,9 @@ pub fn validate(manifest: &AdapterManifest, head_rows: usize, summary: &BaseSumm
     if !summary.info.poolings.contains(&pooling) {
         let name = pooling_name(pooling);
         return Err(invalid_manifest(format!("its pooling is {name}, which this base does not offer")));
+    }
+    if let Some(problem) = manifest.vocabulary.problem(&manifest.task, &summary.info) {
+        return Err(invalid_manifest(format!("its vocabulary {problem}")));
     }
     let temperature = manifest.temperature;
     if !(temperature.is_finite() && temperature > 0.0) {
@@ -199,6 +207,7 @@ fn invalid_manifest(reason: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::lora::LowRank;
     use crate::artifact::testing;
     use proptest::prelude::*;
 
@@ -221,9 +230,17 @@ mod tests {
     #[test]
     fn inconsistent_manifest_is_rejected() {
         type Mutation = fn(&mut AdapterManifest);
-        let cases: [(Mutation, &str); 9] = [
+        let cases: [(Mutation, &str); 12] = [
             (|manifest| manifest.thresholds = [("unknown".to_string(), 0.5)].into(), "its thresholds"),
             (|manifest| manifest.thresholds = [("refund".to_string(), 1.5)].into(), "its thresholds"),
+            (|manifest| manifest.vocabulary.lm_head.replaced = true, "changes lm_head"),
+            (|manifest| manifest.vocabulary.embeddings.token_ids = vec![131], "names the token 131 of 131"),
+            (
+                |manifest| {
+                    manifest.vocabulary.embeddings.low_rank = Some(LowRank { rank: 0, alpha: 1.0, rslora: false });
+                },
+                "without a rank",
+            ),
             (|manifest| manifest.labels[0] = "refund".to_string(), "\"refund\" is there twice"),
             (|manifest| manifest.labels[0] = " ".to_string(), "a label is empty"),
             (|manifest| manifest.labels.truncate(2), "there are 2 labels, but the head has 3 rows"),

@@ -2,6 +2,7 @@
 
 use super::base::{BaseModelId, BaseSummary};
 use super::manifest::{AdapterManifest, Artifact, Probe};
+use super::vocabulary::Vocabulary;
 use crate::adapter::target_modules::TargetModules;
 use crate::adapter::testing::{HIDDEN_SIZE, tiny_bert_sites};
 use crate::adapter::{self, TensorMap, lora};
@@ -68,6 +69,7 @@ fn manifest(method: adapter::Config, pooling: Pooling) -> AdapterManifest {
         format: 1,
         task: task::Config::default().with_pooling(pooling),
         method,
+        vocabulary: Vocabulary::default(),
         labels: ["card", "refund", "top_up"].map(str::to_string).to_vec(),
         temperature: 1.25,
         thresholds: Default::default(),

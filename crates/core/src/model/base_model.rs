@@ -240,6 +240,11 @@ impl BaseModel {
         self.lm_head()?.linear(backend, tied_linear)
     }
 
+    /// Whether the head's output projection is the word embeddings.
+    pub fn ties_lm_head(&self) -> bool {
+        self.lm_head.as_ref().is_some_and(LmHead::is_tied)
+    }
+
     fn lm_head(&self) -> Result<&LmHead> {
         self.lm_head.as_ref().ok_or_else(|| {
             Error::invalid("no_language_head", "the base model's checkpoint has no language model's head")

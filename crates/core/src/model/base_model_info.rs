@@ -55,6 +55,11 @@ impl BaseModelInfo {
         entry.map_or(ClassificationHeadSpec::BERT, |entry| entry.classification_head)
     }
 
+    /// Path of the word embeddings in transformers' model with a head.
+    pub fn word_embeddings_path(&self) -> Option<&'static str> {
+        architectures::find_entry(&self.model_type).map(|entry| entry.word_embeddings_path)
+    }
+
     /// Pooling of the classification model in transformers: the first token, or the last token of a decoder.
     pub fn classification_pooling(&self) -> Pooling {
         if self.poolings.contains(&Pooling::Last) { Pooling::Last } else { Pooling::Cls }

@@ -73,7 +73,8 @@ impl Embeddings {
     /// Embeds a batch, with the soft prompts of its adapters: `(rows, hidden)`.
     pub fn forward(&self, tape: &mut Tape, batch: &Batch, hooks: &dyn Hooks) -> Result<Var> {
         let prompts = soft_prompts(tape, batch, hooks)?;
-        let embedded = match prompts.is_empty() && self.token_dropout.is_none() {
+        let is_changed = hooks.has_word_embedding_hook();
+        let embedded = match prompts.is_empty() && self.token_dropout.is_none() && !is_changed {
             true => {
                 let (positions, type_ids) = (self.position_ids(tape, batch, &batch.layout), self.type_ids(batch));
                 let mut tables = vec![(&self.words, batch.ids.as_slice())];
@@ -82,6 +83,10 @@ impl Embeddings {
             }
             false => {
                 let words = tape.embed(&[(&self.words, &batch.ids)], Arc::clone(&batch.layout))?;
+                let words = match is_changed {
+                    true => hooks.on_word_embeddings(tape, &batch.ids, words, words)?,
+                    false => words,
+                };
                 let words = self.apply_token_dropout(tape, batch, &prompts, words)?;
                 let rows = if prompts.is_empty() { words } else { tape.prepend_rows(words, &prompts)? };
                 let layout = tape.layout(rows);

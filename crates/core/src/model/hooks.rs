@@ -77,6 +77,17 @@ pub trait Hooks: Send + Sync {
         false
     }
 
+    /// Whether the word embeddings are changed, by [`Self::on_word_embeddings`].
+    fn has_word_embedding_hook(&self) -> bool {
+        false
+    }
+
+    /// Changes the word embeddings of the tokens `ids`, before positions, token types and norm are applied. `base_rows` are those of
+    /// the base, and `output` is a copy or the same value.
+    fn on_word_embeddings(&self, _tape: &mut Tape, _ids: &[u32], _base_rows: Var, output: Var) -> Result<Var> {
+        Ok(output)
+    }
+
     /// Changes the input of the linear map at `site`. `input` is a copy that only this linear map reads.
     fn on_linear_input(&self, _tape: &mut Tape, _site: Site, input: Var) -> Result<Var> {
         Ok(input)

@@ -51,6 +51,8 @@ pub struct LmHead {
     /// Dense layer, GELU and norm before the output projection of a masked language model.
     transform: Option<Transform>,
     bias: Option<Tensor>,
+    /// Whether the output projection is tied to the word embeddings.
+    is_tied: bool,
     /// Weight of the output projection, if it is not tied to the word embeddings. Taken on first use.
     untied_weight: Mutex<Option<StoredWeight>>,
     /// Output projection, built on first use because it takes as much memory as the word embeddings.
@@ -86,9 +88,11 @@ impl LmHead {
             take_optional(&format!("{TRANSFORM_NORM}.bias"), &[hidden])?.unwrap_or_else(|| Tensor::zeros([hidden]));
         let norm = Arc::new(backend.freeze_norm(NormKind::LayerNorm, norm_weight, norm_bias, norm_eps)?);
         let bias = take_optional(DECODER_BIAS, &[vocabulary])?.unwrap_or_else(|| Tensor::zeros([vocabulary]));
-        let untied_weight = Mutex::new(take_optional(DECODER_WEIGHT, &[vocabulary, hidden])?.map(StoredWeight::Dense));
+        let untied_weight = take_optional(DECODER_WEIGHT, &[vocabulary, hidden])?.map(StoredWeight::Dense);
         let transform = Some(Transform { dense: Arc::new(dense), norm });
-        Ok(Some(Self { transform, bias: Some(bias), untied_weight, linear: OnceLock::new() }))
+        let is_tied = untied_weight.is_none();
+        let untied_weight = Mutex::new(untied_weight);
+        Ok(Some(Self { transform, bias: Some(bias), is_tied, untied_weight, linear: OnceLock::new() }))
     }
 
     /// Head of a causal language model: `None` if the checkpoint has no output projection and the config does not tie it to the
@@ -102,9 +106,14 @@ impl LmHead {
         Ok(Some(Self {
             transform: None,
             bias: None,
+            is_tied,
             untied_weight: Mutex::new(untied_weight),
             linear: OnceLock::new(),
         }))
+    }
+
+    pub fn is_tied(&self) -> bool {
+        self.is_tied
     }
 
     /// Input of the output projection: `(rows, hidden)` → `(rows, hidden)`.

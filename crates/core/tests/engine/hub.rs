@@ -4,4 +4,3 @@ mod caching;
 mod downloading;
 mod folders;
 mod refusals;
-mod server;

@@ -16,6 +16,7 @@ mod hub;
 mod invalid_adapters;
 mod language;
 mod peft_methods;
+mod published_adapters;
 mod successive_halving;
 mod training;
 mod version_hashes;

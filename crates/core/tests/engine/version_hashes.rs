@@ -3,7 +3,7 @@
 //! prints, and says so in CHANGELOG.md.
 
 use espalier_core::adapter::{self, lora};
-use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, Probe, probe};
+use espalier_core::artifact::{self, AdapterManifest, Artifact, BaseModelId, Probe, Vocabulary, probe};
 use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
 use espalier_core::training::{self, Dirs, Hyperparameters, Outcome, Settings, Spec, TrainingData, TrainingResult};
@@ -52,6 +52,7 @@ fn version(base: &Arc<BaseModel>, spec: &Spec, data: &TrainingData) -> String {
         format: 1,
         task: spec.task.clone(),
         method: spec.method.clone(),
+        vocabulary: Vocabulary::default(),
         labels: spec.labels.clone(),
         temperature: trained.temperature,
         thresholds: trained.thresholds,

@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 mod peft;
 
-pub use peft::PeftConfig;
+pub use peft::{LowRank, PeftConfig};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -5,10 +5,13 @@ use crate::adapter::peft::mapping::{
     FAN_IN_FAN_OUT, are_same_sites, bool_field, dropout_field, f64_field, fields_that_differ, invalid_config,
     is_default, pattern_field, positive_integer, unsupported_bias,
 };
-use crate::adapter::peft::target_selector::{TargetSelector, expand_pattern};
+use crate::adapter::peft::module_pattern::{expand_pattern, pattern_value};
+use crate::adapter::peft::target_selector::TargetSelector;
 use crate::adapter::peft::{ConfigFields, ExportContext, ModuleNaming, PeftFields, PeftMapping};
+use crate::adapter::tensor_spec::{CONFIG_FILE, unsupported_file};
 use crate::error::Result;
 use crate::model::SiteInfo;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -74,6 +77,43 @@ pub struct PeftConfig {
     /// By names that are matched like those of a list of target modules.
     rank_pattern: BTreeMap<String, usize>,
     alpha_pattern: BTreeMap<String, f64>,
+}
+
+/// Low-rank update of one module outside of the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LowRank {
+    pub rank: usize,
+    pub alpha: f64,
+    /// Scale by `alpha/√rank` instead of `alpha/rank`.
+    pub rslora: bool,
+}
+
+impl LowRank {
+    pub fn scaling(self) -> f64 {
+        let rank = self.rank as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+}
+
+impl PeftConfig {
+    /// The update of a module outside of the layers, if the target modules name it.
+    ///
+    /// # Errors
+    /// `Invalid` (`unsupported_adapter`) for DoRA of it.
+    pub fn low_rank_at(&self, path: &str) -> Result<Option<LowRank>> {
+        if !self.targets.names_module(path) {
+            return Ok(None);
+        }
+        if self.use_dora {
+            let advice =
+                format!("use_dora is not applied to {path}: leave it out of target_modules, or set use_dora=False");
+            return Err(unsupported_file(CONFIG_FILE, advice));
+        }
+        let rank = pattern_value("rank_pattern", &self.rank_pattern, path)?.unwrap_or(self.rank);
+        let alpha = pattern_value("alpha_pattern", &self.alpha_pattern, path)?.unwrap_or(self.alpha);
+        Ok(Some(LowRank { rank, alpha, rslora: self.use_rslora }))
+    }
 }
 
 impl PeftFields for PeftConfig {

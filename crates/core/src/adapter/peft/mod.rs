@@ -4,6 +4,7 @@
 
 pub mod mapping;
 pub mod minimal_targets;
+pub mod module_pattern;
 pub mod naming;
 pub mod prompt_learning;
 pub mod target_selector;

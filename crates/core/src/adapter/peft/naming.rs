@@ -29,7 +29,7 @@ impl ModuleNaming {
     }
 
     /// Converts a path of the model with a head.
-    fn strip_prefix(self, path: &str) -> &str {
+    pub fn strip_prefix(self, path: &str) -> &str {
         match (self, path.split_once('.')) {
             (Self::Bare, Some((_, bare_path))) => bare_path,
             (Self::Bare, None) | (Self::WithHead, _) => path,

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::model::{Module, SiteInfo};
 use regex::Regex;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The rules of one `adapter_config.json`.
 #[derive(Debug, Clone)]
@@ -63,6 +63,11 @@ impl TargetSelector {
         info.site.module.is_linear() && self.matches(naming.module_path(info))
     }
 
+    /// Whether the rules name a module outside of the layers. `all-linear` selects none of them.
+    pub fn names_module(&self, path: &str) -> bool {
+        !matches!(self.include, ModuleMatcher::AllLinear) && self.matches(path)
+    }
+
     /// The linear maps that the rules select.
     ///
     /// # Errors
@@ -110,33 +115,6 @@ impl ModuleMatcher {
     fn lists_path(&self, path: &str) -> bool {
         matches!(self, Self::Names(names) if names.iter().any(|name| name == path))
     }
-}
-
-/// Resolves a pattern (`rank_pattern`, `alpha_pattern`) to whole paths. PEFT uses the first entry that matches, but the entries of a
-/// JSON object have no order.
-///
-/// # Errors
-/// `Invalid` (`unsupported_adapter`) if several entries give one module different values.
-pub fn expand_pattern<T: Copy + PartialEq>(
-    field: &str,
-    patterns: &BTreeMap<String, T>,
-    targets: &[&SiteInfo],
-    naming: ModuleNaming,
-) -> Result<BTreeMap<String, T>> {
-    let mut by_path = BTreeMap::new();
-    for (name, value) in patterns {
-        let regex = anchored_regex(field, &format!(r"(?:.*\.)?(?:{name})"))?;
-        for info in targets.iter().filter(|info| regex.is_match(naming.module_path(info))) {
-            if by_path.insert(info.module_path.clone(), *value).is_some_and(|before| before != *value) {
-                let path = naming.module_path(info);
-                return Err(unsupported_file(
-                    CONFIG_FILE,
-                    format!("several entries of {field} mean {path}: leave one"),
-                ));
-            }
-        }
-    }
-    Ok(by_path)
 }
 
 /// As [`selected_modules`].
@@ -187,7 +165,7 @@ fn parse_layers_pattern(config: &Map<String, Value>) -> Result<Vec<Regex>> {
     names.iter().map(compile_layer_pattern).collect()
 }
 
-fn anchored_regex(field: &str, pattern: &str) -> Result<Regex> {
+pub(super) fn anchored_regex(field: &str, pattern: &str) -> Result<Regex> {
     compile_regex(field, &format!("^(?:{pattern})$"))
 }
 

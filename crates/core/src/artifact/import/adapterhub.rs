@@ -17,7 +17,7 @@ pub fn read_files(folder: &Path) -> Result<AdapterHubFiles> {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::invalid(
             "unsupported_adapter",
             format!(
-                "the zip holds no {name}: save the adapter with its head, save_adapter(…, with_head=True, \
+                "the adapter holds no {name}: save the adapter with its head, save_adapter(…, with_head=True, \
                  use_safetensors=True)"
             ),
         )),

@@ -1,4 +1,4 @@
-//! Import of an adapter from a zip, with the reason if it is rejected.
+//! Import of an adapter from an archive or a folder, with the reason if it is rejected.
 //!
 //! An export of this software is restored as it was. A folder of PEFT or AdapterHub states neither labels nor the base's fingerprint:
 //! the base's name and all shapes are checked, and a probe is recorded.
@@ -8,13 +8,17 @@ use crate::artifact::base::{BaseSummary, is_same_model_name};
 use crate::artifact::manifest::validate_labels;
 use crate::error::{Error, Result};
 use crate::model::{MIN_SEQUENCE_LENGTH, Pooling};
+use crate::task;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use upload::import;
+pub use hub::fetch_from_hub;
+pub use upload::{ImportSource, import, import_source};
 
 mod adapterhub;
+mod hub;
 mod peft;
+mod task_inference;
 mod upload;
 
 /// What a folder of PEFT or AdapterHub does not state. Exports of this software state all of it.
@@ -60,18 +64,15 @@ pub fn check_base_name(
     }
 }
 
-/// The labels of a head: from the request, the configuration, or `LABEL_0`, `LABEL_1`, …
+/// The labels of a classifier: from the request, the configuration, or `LABEL_0`, `LABEL_1`, …
 ///
 /// # Errors
-/// `Invalid`: `invalid_import`, `unreadable_adapter` or `unsupported_adapter`.
+/// `Invalid`: `invalid_import` or `unreadable_adapter`.
 pub fn resolve_labels(
     config_labels: Option<Vec<String>>,
     request: &ImportRequest,
     head_rows: usize,
 ) -> Result<Vec<String>> {
-    if head_rows < 2 {
-        return Err(unsupported_adapter("its head has fewer than two rows: it is not a classifier"));
-    }
     let (labels, code) = match (&request.labels, config_labels) {
         (Some(requested), _) => (requested.clone(), "invalid_import"),
         (None, Some(from_config)) => (from_config, "unreadable_adapter"),
@@ -80,6 +81,21 @@ pub fn resolve_labels(
     let invalid_labels = |reason| Error::invalid(code, format!("the adapter's labels cannot be used: {reason}"));
     validate_labels(&labels, head_rows).map_err(invalid_labels)?;
     Ok(labels)
+}
+
+/// Checks that the request gives no labels for a task that has none.
+///
+/// # Errors
+/// `Invalid` (`invalid_import`).
+pub fn check_no_labels(request: &ImportRequest, task: &task::Config) -> Result<()> {
+    match &request.labels {
+        Some(_) => {
+            let task = task.type_name();
+            let detail = format!("the adapter's task is {task}, which has no labels: leave labels out of the request");
+            Err(Error::invalid("invalid_import", detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The longest input in tokens: from the request, or what the base can read after the virtual tokens.

@@ -1,36 +1,70 @@
-//! Import of a zip: unpacks it, recognises the format, and checks the adapter's effect on the base.
+//! Import of an archive or a folder: unpacks it, recognises the format, and checks the adapter's effect on the base.
 
 use super::peft::PeftFiles;
 use super::{ImportRequest, adapterhub as import_adapterhub};
+use crate::artifact::archive::{self, ImportLimits};
 use crate::artifact::base::{BaseSummary, base_mismatch};
 use crate::artifact::folder::AdapterFiles;
 use crate::artifact::loaded_adapter::LoadedAdapter;
 use crate::artifact::manifest::{self, Artifact, MANIFEST_FILE};
-use crate::artifact::zip::{self, ImportLimits};
 use crate::artifact::{adapterhub, probe};
 use crate::error::{Context, Error, Result};
 use crate::model::BaseModel;
 use crate::task::Input;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Inputs of the probe of an imported adapter.
 const PROBE_TEXTS: [&str; 2] = ["Where is my card?", "What a terrible film!"];
+
+/// Where the files of an adapter are.
+#[derive(Debug, Clone)]
+pub enum ImportSource {
+    /// A zip or a `.tar.gz`.
+    Archive(PathBuf),
+    /// A folder, whose files may be links to files below `root`.
+    Folder { path: PathBuf, root: PathBuf },
+}
+
+impl ImportSource {
+    fn unpack(&self, target_dir: &Path, limits: &ImportLimits) -> Result<()> {
+        match self {
+            Self::Archive(path) => {
+                archive::unpack(File::open(path).context("opening an uploaded archive")?, target_dir, limits)
+            }
+            Self::Folder { path, root } => archive::copy_folder(path, root, target_dir, limits),
+        }
+    }
+}
+
+/// [`import_source`] of an archive.
+///
+/// # Errors
+/// As [`import_source`].
+pub fn import(
+    archive: &Path,
+    request: &ImportRequest,
+    base: &BaseModel,
+    scratch_root: &Path,
+    limits: &ImportLimits,
+) -> Result<Artifact> {
+    import_source(&ImportSource::Archive(archive.to_path_buf()), request, base, scratch_root, limits)
+}
 
 /// Unpacks and validates an adapter, and verifies or records its probe.
 ///
 /// # Errors
 /// `Invalid`: `unreadable_adapter`, `unsupported_adapter`, `adapter_tensors`, `other_base`, `adapter_without_effect` or
-/// `probe_failed` for the zip, `invalid_import` for the request, each with the reason and what to do.
-pub fn import(
-    zip: &Path,
+/// `probe_failed` for the files, `invalid_import` for the request, each with the reason and what to do.
+pub fn import_source(
+    source: &ImportSource,
     request: &ImportRequest,
     base: &BaseModel,
     scratch_root: &Path,
     limits: &ImportLimits,
 ) -> Result<Artifact> {
     let summary = BaseSummary::from_base(base);
-    match parse_upload(zip, request, &summary, scratch_root, limits)? {
+    match parse_upload(source, request, &summary, scratch_root, limits)? {
         UnverifiedAdapter::Native(artifact) => {
             let recorded_probe = &artifact.manifest.probe;
             probe::verify_probe(&LoadedAdapter::load(&artifact, base)?, base, recorded_probe)
@@ -40,6 +74,7 @@ pub fn import(
             Ok(artifact)
         }
         UnverifiedAdapter::ThirdParty(mut artifact) => {
+            artifact.manifest.vocabulary.remove_base_weights(&mut artifact.weights, base)?;
             artifact.manifest.probe = probe::record_probe(&artifact, base, probe_inputs())?;
             Ok(artifact)
         }
@@ -55,7 +90,7 @@ enum UnverifiedAdapter {
 }
 
 fn parse_upload(
-    zip: &Path,
+    source: &ImportSource,
     request: &ImportRequest,
     summary: &BaseSummary,
     scratch_root: &Path,
@@ -64,7 +99,7 @@ fn parse_upload(
     fs::create_dir_all(scratch_root).context("making the folder for temporary files")?;
     let folder = tempfile::tempdir_in(scratch_root).context("making a temporary folder for an import")?;
     let folder = folder.path();
-    zip::unpack(File::open(zip).context("opening the uploaded zip")?, folder, limits)?;
+    source.unpack(folder, limits)?;
     if fs::exists(folder.join(adapterhub::WEIGHTS_FILE)).context("looking for AdapterHub's tensors")? {
         let files = import_adapterhub::read_files(folder)?;
         return Ok(UnverifiedAdapter::ThirdParty(import_adapterhub::parse(&files, request, summary)?));
@@ -85,7 +120,7 @@ fn reject_redundant_request(request: &ImportRequest) -> Result<()> {
         true => Ok(()),
         false => Err(Error::invalid(
             "invalid_import",
-            "the zip holds an espalier.json, which says labels, base, pooling and max_length: leave them out of the \
+            "the adapter has an espalier.json, which says labels, base, pooling and max_length: leave them out of the \
              request",
         )),
     }

@@ -9,6 +9,7 @@ use crate::artifact::base::BaseSummary;
 use crate::error::Result;
 use crate::model::MIN_SEQUENCE_LENGTH;
 use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A parsed `adapter_config.json`, not yet compared with a base.
 #[derive(Debug, Clone)]
@@ -20,6 +21,9 @@ pub struct Config {
     pub base_model_name: Option<String>,
     /// From the additional field `labels` or `id2label`.
     pub labels: Option<Vec<String>>,
+    /// Modules that are saved whole.
+    pub modules_to_save: Vec<String>,
+    pub trainable_tokens: TrainableTokens,
     /// Whether the adapter was trained on linear maps stored as `(input, output)`.
     fan_in_fan_out: bool,
     /// The base's dimensions in the configurations of prompt-learning methods, by field.
@@ -40,6 +44,8 @@ impl Config {
             task_type: string_field(&fields, "task_type")?,
             base_model_name: string_field(&fields, "base_model_name_or_path")?,
             labels: label_names(&fields)?,
+            modules_to_save: modules_to_save(&fields)?,
+            trainable_tokens: TrainableTokens::from_fields(&fields)?,
             fan_in_fan_out: bool_field(&fields, FAN_IN_FAN_OUT)?,
             model_dimensions: model_dimensions(&fields)?,
         })
@@ -89,6 +95,77 @@ fn method_entry(fields: &Map<String, Value>) -> Result<Option<&'static PeftMetho
         Some(_) => Err(invalid_config("peft_type must be a text")),
     }
 }
+
+/// Tokens whose embeddings are trained: of the input embeddings, or by names of modules.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrainableTokens {
+    of_input: Vec<u32>,
+    by_name: BTreeMap<String, Vec<u32>>,
+}
+
+impl TrainableTokens {
+    fn from_fields(fields: &Map<String, Value>) -> Result<Self> {
+        let invalid = || {
+            invalid_config("trainable_token_indices must be a list of different token ids, or an object of such lists")
+        };
+        let ids = |value: &Value| -> Option<Vec<u32>> {
+            let ids: Vec<u32> =
+                value.as_array()?.iter().map(|id| u32::try_from(id.as_u64()?).ok()).collect::<Option<_>>()?;
+            (ids.iter().collect::<BTreeSet<_>>().len() == ids.len()).then_some(ids)
+        };
+        match fields.get("trainable_token_indices") {
+            None | Some(Value::Null) => Ok(Self::default()),
+            Some(Value::Object(modules)) => {
+                let entry = |(name, value): (&String, &Value)| Some((name.clone(), ids(value)?));
+                let by_name = modules.iter().map(entry).collect::<Option<_>>().ok_or_else(invalid)?;
+                Ok(Self { by_name, ..Self::default() })
+            }
+            Some(list) => Ok(Self { of_input: ids(list).ok_or_else(invalid)?, ..Self::default() }),
+        }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.by_name.keys()
+    }
+
+    /// The tokens of a module.
+    pub fn ids_of(&self, has_name: impl Fn(&str) -> bool, role: EmbeddingRole) -> Vec<u32> {
+        let named = self.by_name.iter().find(|(name, _)| has_name(name)).map(|(_, ids)| ids.clone());
+        match (named, role) {
+            (Some(ids), _) => ids,
+            (None, EmbeddingRole::Input) => self.of_input.clone(),
+            (None, EmbeddingRole::Output) => Vec::new(),
+        }
+    }
+}
+
+/// End of the model at which a module with a row per token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmbeddingRole {
+    Input,
+    Output,
+}
+
+/// Names of the head's modules in transformers' classification models.
+const HEAD_MODULE_NAMES: [&str; 3] = ["classifier", "pre_classifier", "score"];
+
+/// Whether a name of `modules_to_save` is that of a classifier.
+pub fn is_head_module(name: &str) -> bool {
+    HEAD_MODULE_NAMES.contains(&name)
+}
+
+fn modules_to_save(fields: &Map<String, Value>) -> Result<Vec<String>> {
+    match fields.get("modules_to_save") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(names)) => {
+            let name = |name: &Value| name.as_str().map(str::to_string);
+            names.iter().map(name).collect::<Option<_>>().ok_or_else(|| invalid_config(MODULES_TO_SAVE_RULE))
+        }
+        Some(_) => Err(invalid_config(MODULES_TO_SAVE_RULE)),
+    }
+}
+
+const MODULES_TO_SAVE_RULE: &str = "modules_to_save must be a list of names";
 
 /// The base's dimensions that the file declares.
 fn model_dimensions(fields: &Map<String, Value>) -> Result<Vec<(&'static str, usize)>> {

@@ -7,6 +7,7 @@
 //! have gets a `peft_type` of null, and PEFT rejects the folder.
 
 use super::head::{HeadLayout, naming_for};
+use super::vocabulary;
 use crate::adapter::peft::{ConfigFields, ExportContext, ModuleNaming};
 use crate::artifact::base::BaseSummary;
 use crate::artifact::manifest::{AdapterManifest, Artifact};
@@ -28,6 +29,7 @@ pub fn write_config(artifact: &Artifact, summary: &BaseSummary) -> Result<Vec<u8
         fields.insert("peft_type", json!(peft_type));
         fields.extend(mapping.config_fields(&context));
     }
+    vocabulary::add_config_fields(&mut fields, &manifest.vocabulary, naming, summary);
     let mut bytes = serde_json::to_vec_pretty(&fields).context("writing adapter_config.json")?;
     bytes.push(b'\n');
     Ok(bytes)

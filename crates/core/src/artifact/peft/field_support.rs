@@ -9,7 +9,7 @@ use crate::error::Result;
 use serde_json::{Map, Value};
 
 /// Fields that are read for every method.
-const COMMON_FIELDS: [&str; 9] = [
+const COMMON_FIELDS: [&str; 11] = [
     "peft_type",
     "task_type",
     "target_modules",
@@ -19,6 +19,8 @@ const COMMON_FIELDS: [&str; 9] = [
     "base_model_name_or_path",
     "id2label",
     "labels",
+    "modules_to_save",
+    "trainable_token_indices",
 ];
 
 /// Fields without an effect, whatever their value: how and where the adapter was trained, and settings that only another field
@@ -42,7 +44,7 @@ const IGNORED_FIELDS: [&str; 12] = [
 const UNSUPPORTED_FIELD_ADVICE: [(&str, &str); 8] = [
     ("lora_bias", "train with lora_bias=False"),
     ("layer_replication", "train on the base's own layers"),
-    ("trainable_token_indices", "train without trainable tokens"),
+    ("ensure_weight_tying", "train with ensure_weight_tying=False"),
     ("target_parameters", "name linear modules in target_modules"),
     ("megatron_config", "train with transformers' own modules"),
     ("alora_invocation_tokens", "train without invocation tokens"),
@@ -69,30 +71,12 @@ fn field_error(method: Option<&PeftMethodEntry>, field: &str, value: &Value) -> 
     }
     match field {
         "bias" => (!is_default(value) && value != "none").then(|| unsupported_bias(value)),
-        "modules_to_save" => modules_to_save_error(value),
         _ if COMMON_FIELDS.contains(&field) || IGNORED_FIELDS.contains(&field) || is_default(value) => None,
         _ => Some(match UNSUPPORTED_FIELD_ADVICE.iter().find(|(name, _)| *name == field) {
             Some((_, advice)) => format!("{field} is set: {advice}"),
             None => format!("{field} is set and not known here: leave it out or set it to null"),
         }),
     }
-}
-
-/// Names of the head's modules in transformers' classification models.
-const HEAD_MODULE_NAMES: [&str; 3] = ["classifier", "pre_classifier", "score"];
-
-fn modules_to_save_error(value: &Value) -> Option<String> {
-    let unexpected: Vec<&Value> = match value {
-        Value::Null => Vec::new(),
-        Value::Array(names) => {
-            names.iter().filter(|name| !HEAD_MODULE_NAMES.iter().any(|saved| *name == saved)).collect()
-        }
-        other => vec![other],
-    };
-    let first_unexpected = unexpected.first()?;
-    Some(format!(
-        "modules_to_save holds {first_unexpected}, expected the classifier alone: train with modules_to_save=[\"classifier\"]"
-    ))
 }
 
 #[cfg(test)]
@@ -110,16 +94,15 @@ mod tests {
     fn unsupported_fields_are_reported_with_advice() {
         let detail = error_text(json!({
             "bias": "all", "d_initial": 0.1,
-            "layer_replication": [[0, 2]], "trainable_token_indices": [1], "megatron_config": {"a": 1},
-            "modules_to_save": ["classifier", "pooler"], "init_lora_weights": "pissa", "x_new": 3,
+            "layer_replication": [[0, 2]], "ensure_weight_tying": true, "megatron_config": {"a": 1},
+            "init_lora_weights": "pissa", "x_new": 3,
         }));
         for words in [
             "bias is \"all\", expected \"none\"",
             "d_initial is set and not known here",
             "layer_replication is set",
-            "trainable_token_indices is set",
+            "ensure_weight_tying is set",
             "megatron_config is set",
-            "modules_to_save holds \"pooler\", expected the classifier alone",
             "init_lora_weights is \"pissa\"",
             "x_new is set and not known here",
         ] {

@@ -7,6 +7,7 @@ pub mod config;
 mod config_writer;
 mod field_support;
 pub mod head;
+pub mod vocabulary;
 pub mod weights;
 
 pub use config::Config;

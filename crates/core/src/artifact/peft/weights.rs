@@ -57,6 +57,14 @@ pub fn to_peft(
     peft_tensors
 }
 
+/// Whether a key belongs to a module of the base, in either naming.
+pub fn has_module_keys(tensors: &TensorMap, sites: &[SiteInfo]) -> bool {
+    let is_module_key = |key: &String| {
+        [ModuleNaming::WithHead, ModuleNaming::Bare].iter().any(|naming| find_site(key, sites, *naming).is_some())
+    };
+    tensors.keys().any(is_module_key)
+}
+
 /// The naming of most keys of modules.
 pub fn detect_naming(tensors: &TensorMap, sites: &[SiteInfo]) -> ModuleNaming {
     let matching_keys =

@@ -25,6 +25,7 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
         bias: ["cls.predictions.bias", "cls.predictions.decoder.bias"],
         decoder: "cls.predictions.decoder.weight",
     },
+    word_embeddings_path: "bert.embeddings.word_embeddings",
     weight_layout: WeightLayout::OutputInput,
     canonical_name: |name| loader::strip_model_prefix(name, "bert.", &ENCODER_PREFIXES),
     load,

@@ -24,6 +24,7 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
         bias: ["vocab_projector.bias"; 2],
         decoder: "vocab_projector.weight",
     },
+    word_embeddings_path: "distilbert.embeddings.word_embeddings",
     weight_layout: WeightLayout::OutputInput,
     canonical_name: |name| loader::strip_model_prefix(name, "distilbert.", &["embeddings.", "transformer."]),
     load,

@@ -25,6 +25,7 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "esm",
     classification_head: ClassificationHeadSpec::ROBERTA,
     lm_head: roberta::LM_HEAD,
+    word_embeddings_path: "esm.embeddings.word_embeddings",
     weight_layout: WeightLayout::OutputInput,
     canonical_name: |name| loader::strip_model_prefix(name, "esm.", &bert::ENCODER_PREFIXES),
     load,

@@ -24,6 +24,7 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "gpt2",
     classification_head: ClassificationHeadSpec::DECODER,
     lm_head: llama::LM_HEAD,
+    word_embeddings_path: "transformer.wte",
     weight_layout: WeightLayout::InputOutput,
     canonical_name,
     load,

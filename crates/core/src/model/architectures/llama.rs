@@ -29,6 +29,7 @@ pub const LLAMA: ArchitectureEntry = ArchitectureEntry {
     model_type: "llama",
     classification_head: ClassificationHeadSpec::DECODER,
     lm_head: LM_HEAD,
+    word_embeddings_path: "model.embed_tokens",
     weight_layout: WeightLayout::OutputInput,
     canonical_name: |name| loader::strip_model_prefix(name, "model.", &["embed_tokens.", "layers.", "norm."]),
     load,

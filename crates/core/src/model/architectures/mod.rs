@@ -79,6 +79,8 @@ pub struct ArchitectureEntry {
     pub model_type: &'static str,
     pub classification_head: ClassificationHeadSpec,
     pub lm_head: LmHeadTensorNames,
+    /// Path of the word embeddings in transformers' model with a head.
+    pub word_embeddings_path: &'static str,
     /// Order of the dimensions of linear weights in transformers' checkpoints.
     pub weight_layout: WeightLayout,
     /// Maps a tensor name of a checkpoint to the canonical name; `None` for heads and buffers.

@@ -32,6 +32,7 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
         bias: ["decoder.bias"; 2],
         decoder: "decoder.weight",
     },
+    word_embeddings_path: "model.embeddings.tok_embeddings",
     weight_layout: WeightLayout::OutputInput,
     canonical_name: |name| loader::strip_model_prefix(name, "model.", &["embeddings.", "layers.", "final_norm."]),
     load,

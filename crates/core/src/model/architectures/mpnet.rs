@@ -22,6 +22,7 @@ pub const ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "mpnet",
     classification_head: ClassificationHeadSpec::ROBERTA,
     lm_head: roberta::LM_HEAD,
+    word_embeddings_path: "mpnet.embeddings.word_embeddings",
     weight_layout: WeightLayout::OutputInput,
     canonical_name: |name| loader::strip_model_prefix(name, "mpnet.", &bert::ENCODER_PREFIXES),
     load,

@@ -18,6 +18,7 @@ pub const ROBERTA: ArchitectureEntry = ArchitectureEntry {
     model_type: "roberta",
     classification_head: ClassificationHeadSpec::ROBERTA,
     lm_head: LM_HEAD,
+    word_embeddings_path: "roberta.embeddings.word_embeddings",
     weight_layout: WeightLayout::OutputInput,
     canonical_name: |name| loader::strip_model_prefix(name, "roberta.", &bert::ENCODER_PREFIXES),
     load,

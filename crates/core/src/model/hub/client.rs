@@ -18,6 +18,14 @@ pub(super) struct HubClient {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
+    content: RepositoryContent,
+}
+
+/// What a repository holds, for the codes and words of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RepositoryContent {
+    BaseModel,
+    Adapter,
 }
 
 /// Response with a file, before the body is read.
@@ -46,7 +54,7 @@ struct FileHeaders {
 }
 
 impl HubClient {
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, content: RepositoryContent) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // `get_following_redirects` follows them.
@@ -58,7 +66,8 @@ impl HubClient {
             .user_agent(concat!("espalier/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
             .build();
-        Self { agent: config.new_agent(), endpoint: settings.endpoint.clone(), token: settings.token.clone() }
+        let (endpoint, token) = (settings.endpoint.clone(), settings.token.clone());
+        Self { agent: config.new_agent(), endpoint, token, content }
     }
 
     /// Requests a file of a revision.
@@ -118,37 +127,55 @@ impl HubClient {
 
     fn status_error(&self, status: StatusCode, id: &ModelId, url: &str) -> Error {
         let endpoint = &self.endpoint;
-        match status.as_u16() {
-            401 | 403 => {
-                let hint = match self.token {
-                    None => "set HF_TOKEN to the token of an account that may read it",
-                    Some(_) => {
-                        "the token in HF_TOKEN may not read it: ask for access on the model's page, or use another"
-                    }
-                };
+        match (status.as_u16(), self.content) {
+            (401 | 403, RepositoryContent::BaseModel) => {
+                let hint = self.access_hint();
                 let message = format!(
                     "there is no folder \"{id}\" here, and {endpoint} does not give the model \"{id}\" (status {status}): \
                      check the spelling; if it is private or gated, {hint}"
                 );
                 Error::invalid("base_model_forbidden", message)
             }
-            404 => model_not_found(id, endpoint, "has no such model or revision"),
+            (401 | 403, RepositoryContent::Adapter) => {
+                let hint = self.access_hint();
+                let message = format!(
+                    "{endpoint} does not give the repository \"{id}\" (status {status}): check the spelling; if it is \
+                     private or gated, the operator of this server has to {hint}"
+                );
+                Error::invalid("adapter_forbidden", message)
+            }
+            (404, _) => self.missing_content(id, "has no such model or revision"),
             _ => Error::internal(format!("{url} answered with status {status}: try again later, or check HF_ENDPOINT")),
         }
     }
 
-    /// Error for a repository that lacks a required file.
-    pub fn incomplete_model(&self, id: &ModelId, missing: &str) -> Error {
-        model_not_found(id, &self.endpoint, missing)
+    fn access_hint(&self) -> &'static str {
+        match (&self.token, self.content) {
+            (None, _) => "set HF_TOKEN to the token of an account that may read it",
+            (Some(_), RepositoryContent::BaseModel) => {
+                "the token in HF_TOKEN may not read it: ask for access on the model's page, or use another"
+            }
+            (Some(_), RepositoryContent::Adapter) => "ask for access on the repository's page, or set another HF_TOKEN",
+        }
     }
-}
 
-fn model_not_found(id: &ModelId, endpoint: &str, reason: &str) -> Error {
-    let message = format!(
-        "there is no folder \"{id}\" here, and at {endpoint} the model \"{id}\" cannot be had: the hub {reason}; check the \
-         spelling, or give the path of a model's folder"
-    );
-    Error::invalid("base_model_not_found", message)
+    /// Error for a repository that does not exist or lacks a required file.
+    pub fn missing_content(&self, id: &ModelId, reason: &str) -> Error {
+        let endpoint = &self.endpoint;
+        match self.content {
+            RepositoryContent::BaseModel => {
+                let message = format!(
+                    "there is no folder \"{id}\" here, and at {endpoint} the model \"{id}\" cannot be had: the hub \
+                     {reason}; check the spelling, or give the path of a model's folder"
+                );
+                Error::invalid("base_model_not_found", message)
+            }
+            RepositoryContent::Adapter => {
+                let message = format!("the adapter \"{id}\" cannot be had at {endpoint}: the hub {reason}");
+                Error::invalid("adapter_not_found", message)
+            }
+        }
+    }
 }
 
 /// Whether a 404 response refers to the file rather than to the repository or the revision.

@@ -21,14 +21,14 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(super) fn download_snapshot(id: &ModelId, client: &HubClient, cache: &RepositoryCache) -> Result<String> {
     // The first response resolves the revision to a commit. All other files are requested by commit, so that they match.
     let FileLookup::Found(config) = client.request_file(id, &id.revision, CONFIG_FILE)? else {
-        return Err(client.incomplete_model(id, "has no config.json for it"));
+        return Err(client.missing_content(id, "has no config.json for it"));
     };
     let commit = config.commit.clone();
     store_file(CONFIG_FILE, config, &commit, cache)?;
     let snapshot = SnapshotDownload { id, commit: &commit, client, cache };
     let is_absent = |file: &str| Ok::<_, Error>(snapshot.fetch_file(file)? == Presence::Absent);
     if is_absent(TOKENIZER_FILE)? && is_absent(VOCABULARY_FILE)? {
-        return Err(client.incomplete_model(id, "has neither a tokenizer.json nor a vocab.txt for it"));
+        return Err(client.missing_content(id, "has neither a tokenizer.json nor a vocab.txt for it"));
     }
     snapshot.fetch_optional(&OPTIONAL_FILES)?;
     snapshot.fetch_weights()?;
@@ -91,18 +91,18 @@ impl SnapshotDownload<'_> {
         if self.fetch_file(WEIGHTS_INDEX_FILE)? == Presence::Absent {
             return Err(self
                 .client
-                .incomplete_model(self.id, "has no model.safetensors for it: choose a model that has"));
+                .missing_content(self.id, "has no model.safetensors for it: choose a model that has"));
         }
         let index = self.cache.snapshot_path(self.commit).join(WEIGHTS_INDEX_FILE);
         let bytes = fs::read(&index).with_context(|| format!("reading {}", index.display()))?;
         let shards = repository::shard_files(&bytes).map_err(|reason| {
-            self.client.incomplete_model(self.id, &format!("has a damaged {WEIGHTS_INDEX_FILE} for it: {reason}"))
+            self.client.missing_content(self.id, &format!("has a damaged {WEIGHTS_INDEX_FILE} for it: {reason}"))
         })?;
         for shard in shards {
             if self.fetch_file(&shard)? == Presence::Absent {
                 return Err(self
                     .client
-                    .incomplete_model(self.id, &format!("lacks {shard}, which {WEIGHTS_INDEX_FILE} names")));
+                    .missing_content(self.id, &format!("lacks {shard}, which {WEIGHTS_INDEX_FILE} names")));
             }
         }
         Ok(())
@@ -110,7 +110,7 @@ impl SnapshotDownload<'_> {
 }
 
 /// Writes a file to the cache, unless its blob exists, and links the snapshot to it.
-fn store_file(file: &str, response: FileResponse, commit: &str, cache: &RepositoryCache) -> Result<()> {
+pub(super) fn store_file(file: &str, response: FileResponse, commit: &str, cache: &RepositoryCache) -> Result<()> {
     if response.commit != commit {
         let message =
             format!("the hub answered for {file} with the commit {}, not {commit}: try again", response.commit);

@@ -3,7 +3,7 @@
 
 use crate::error::{Context, Error, Result};
 use cache::{RepositoryCache, repository_from_folder_name};
-use client::HubClient;
+use client::{HubClient, RepositoryContent};
 use repository::ModelId;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 mod cache;
 mod client;
 mod download;
+mod files;
 mod repository;
+
+pub use files::{RepositoryFiles, fetch_files};
 
 /// Folder or GGUF file of a model, and its name for PEFT's `base_model_name_or_path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +62,9 @@ fn resolve_snapshot(id: &ModelId, settings: &Settings) -> Result<PathBuf> {
             fetch_missing_optional_files(id, &commit, &cache, settings);
             commit
         }
-        (None, NetworkMode::Online) => download::download_snapshot(id, &HubClient::new(settings), &cache)?,
+        (None, NetworkMode::Online) => {
+            download::download_snapshot(id, &HubClient::new(settings, RepositoryContent::BaseModel), &cache)?
+        }
         (None, NetworkMode::Offline) => return Err(not_cached(id, settings)),
     };
     Ok(cache.snapshot_path(&commit))
@@ -73,7 +78,13 @@ fn fetch_missing_optional_files(id: &ModelId, commit: &str, cache: &RepositoryCa
     if missing.is_empty() {
         return;
     }
-    if let Err(error) = download::download_optional_files(id, commit, &missing, &HubClient::new(settings), cache) {
+    if let Err(error) = download::download_optional_files(
+        id,
+        commit,
+        &missing,
+        &HubClient::new(settings, RepositoryContent::BaseModel),
+        cache,
+    ) {
         tracing::warn!(
             model = id.repository,
             files = ?missing,

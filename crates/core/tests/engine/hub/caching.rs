@@ -1,7 +1,7 @@
 //! Caches filled by other tools.
 
-use crate::hub::server::{COMMIT, Model, Server, answer};
 use espalier_core::model::hub::{NetworkMode, locate};
+use espalier_testing::hub_server::{COMMIT, Model, Server, answer};
 use std::fs;
 use std::path::Path;
 

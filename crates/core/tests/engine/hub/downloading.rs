@@ -1,7 +1,7 @@
 //! Downloads from the hub to the cache.
 
-use crate::hub::server::{COMMIT, Model, Server, answer, files, sha256};
 use espalier_core::model::hub::{NetworkMode, locate};
+use espalier_testing::hub_server::{COMMIT, Model, Server, answer, files, sha256};
 use std::fs;
 
 #[test]

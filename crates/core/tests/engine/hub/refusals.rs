@@ -1,8 +1,8 @@
 //! Errors of the hub: every message says what to do, and incomplete downloads are not cached.
 
-use crate::hub::server::{COMMIT, Model, Server, answer, files, sha256};
 use espalier_core::error::Error;
 use espalier_core::model::hub::{NetworkMode, locate};
+use espalier_testing::hub_server::{COMMIT, Model, Server, answer, files, sha256};
 use std::path::Path;
 
 /// Whether the model is found in offline mode.

@@ -5,6 +5,7 @@ use crate::adapter::{self, peft::ModuleNaming, target_modules::TargetModules};
 use crate::artifact::base::BaseModelId;
 use crate::artifact::folder::publish_files;
 use crate::artifact::peft::{head::HeadLayout, weights};
+use crate::artifact::zip::write_peft_zip;
 use crate::artifact::{safetensors, testing};
 use crate::model::{Pooling, SiteInfo};
 use serde_json::{Value, json};
@@ -108,15 +109,83 @@ fn partial_layers_keep_full_paths() {
 fn unsupported_task_types_are_rejected() {
     let error = import_config(&config_with("task_type", json!("CAUSAL_LM")), &ImportRequest::default()).unwrap_err();
     assert_eq!(error.code(), "unsupported_adapter");
-    let feature_extraction = config_with("task_type", json!("FEATURE_EXTRACTION"));
-    assert!(
-        import_config(&feature_extraction, &ImportRequest::default()).unwrap_err().to_string().contains("\"pooling\"")
-    );
-    let request = ImportRequest { pooling: Some(Pooling::Mean), ..ImportRequest::default() };
-    assert_eq!(
-        testing::base_summary().pooling(&import_config(&feature_extraction, &request).unwrap().manifest.task),
-        Pooling::Mean
-    );
+    for task_type in ["TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM"] {
+        let error = import_config(&config_with("task_type", json!(task_type)), &ImportRequest::default()).unwrap_err();
+        assert_eq!((error.code(), error.to_string().contains(task_type)), ("unsupported_adapter", true), "{error}");
+    }
+}
+
+/// The files of an adapter without a head, or with a head of the first `head_rows` rows.
+fn files_with_naming(config: &Value, naming: ModuleNaming, head_rows: usize) -> PeftFiles {
+    let summary = testing::base_summary();
+    let Artifact { manifest, mut weights } = testing::lora_artifact(Pooling::Cls);
+    for name in ["head.weight", "head.bias"] {
+        let tensor = weights.remove(name).unwrap();
+        let width = tensor.values.len() / 3;
+        let shape: Vec<usize> = std::iter::once(head_rows).chain(tensor.shape[1..].iter().copied()).collect();
+        if head_rows > 0 {
+            let rows = tensor.values[..width * head_rows].to_vec();
+            weights.insert(name.to_string(), espalier_tensor::Tensor::new(shape, rows));
+        }
+    }
+    let tensors = weights::to_peft(&weights, &manifest.method, &summary.sites, naming, HeadLayout::LINEAR);
+    PeftFiles { config: config.to_string().into_bytes(), weights: safetensors::write(&tensors).unwrap() }
+}
+
+#[test]
+fn task_is_inferred_from_the_tensors() {
+    use ModuleNaming::{Bare, WithHead};
+    let mean = Some(Pooling::Mean);
+    // Task type, naming, rows of the head, pooling of the request, whether the base has a masked language model; then the task and
+    // its pooling, or words of the refusal.
+    type Case<'a> = (Value, ModuleNaming, usize, Option<Pooling>, bool, Result<(&'a str, Pooling), &'a str>);
+    let feature_extraction = || json!("FEATURE_EXTRACTION");
+    let cases: Vec<Case> = vec![
+        (json!("SEQ_CLS"), WithHead, 3, None, false, Ok(("sequence_classification", Pooling::Cls))),
+        (json!("SEQ_CLS"), WithHead, 1, None, false, Ok(("regression", Pooling::Cls))),
+        (json!("SEQ_CLS"), WithHead, 0, None, false, Err("classifier.weight is missing")),
+        (Value::Null, WithHead, 3, None, false, Ok(("sequence_classification", Pooling::Cls))),
+        (Value::Null, WithHead, 1, None, false, Ok(("regression", Pooling::Cls))),
+        (Value::Null, Bare, 3, None, false, Err("say in the request by \"pooling\"")),
+        (Value::Null, Bare, 3, mean, false, Ok(("sequence_classification", Pooling::Mean))),
+        (Value::Null, Bare, 0, None, false, Ok(("embedding", Pooling::Mean))),
+        (Value::Null, Bare, 0, Some(Pooling::Cls), false, Ok(("embedding", Pooling::Cls))),
+        (Value::Null, WithHead, 0, None, false, Err("modules_to_save=[\"classifier\"]")),
+        (Value::Null, WithHead, 0, None, true, Ok(("masked_language_model", Pooling::Mean))),
+        (Value::Null, WithHead, 0, mean, true, Ok(("embedding", Pooling::Mean))),
+        (feature_extraction(), WithHead, 3, None, false, Ok(("sequence_classification", Pooling::Cls))),
+        (feature_extraction(), Bare, 3, None, false, Err("say in the request by \"pooling\"")),
+        (feature_extraction(), Bare, 3, mean, false, Ok(("sequence_classification", Pooling::Mean))),
+        (feature_extraction(), Bare, 0, None, true, Ok(("embedding", Pooling::Mean))),
+        (feature_extraction(), WithHead, 0, Some(Pooling::Last), false, Err("not one that this base offers")),
+    ];
+    for (task_type, naming, head_rows, pooling, has_mask, expected) in cases {
+        let mut config = config_with("task_type", task_type);
+        config["modules_to_save"] = Value::Null;
+        let mut summary = testing::base_summary();
+        summary.info.mask_token = has_mask.then(|| "[MASK]".to_string());
+        let request = ImportRequest { pooling, ..ImportRequest::default() };
+        let found = files_with_naming(&config, naming, head_rows).parse(&request, &summary);
+        let case = format!("{} {naming:?} {head_rows} {pooling:?} {has_mask}", config["task_type"]);
+        match (found, expected) {
+            (Ok(artifact), Ok((task, pooling))) => {
+                let found = &artifact.manifest.task;
+                assert_eq!((found.type_name(), summary.pooling(found)), (task, pooling), "{case}");
+            }
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{case}: {error}"),
+            (found, _) => panic!("{case}: {:?}", found.map(|artifact| artifact.manifest.task)),
+        }
+    }
+}
+
+#[test]
+fn labels_and_pooling_are_refused_where_the_task_has_none() {
+    let files = files_with_naming(&config_with("task_type", Value::Null), ModuleNaming::WithHead, 0);
+    let mut summary = testing::base_summary();
+    summary.info.mask_token = Some("[MASK]".to_string());
+    let labels = ImportRequest { labels: Some(vec!["a".to_string()]), ..ImportRequest::default() };
+    let error = files.parse(&labels, &summary).unwrap_err();
+    assert_eq!((error.code(), error.to_string().contains("has no labels")), ("invalid_import", true), "{error}");
 }
 
 #[test]
@@ -135,8 +204,13 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixture
 
 fn parse_zip(zip: &Path, request: &ImportRequest) -> Result<UnverifiedAdapter> {
     let temporary = tempfile::tempdir().unwrap();
-    let parsed =
-        super::parse_upload(zip, request, &testing::base_summary(), temporary.path(), &ImportLimits::default());
+    let parsed = super::parse_upload(
+        &ImportSource::Archive(zip.to_path_buf()),
+        request,
+        &testing::base_summary(),
+        temporary.path(),
+        &ImportLimits::default(),
+    );
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "nothing is left behind");
     parsed
 }
@@ -174,7 +248,7 @@ fn export_zip(artifact: &Artifact, folder: &Path) -> (String, std::path::PathBuf
     let files = AdapterFiles::from_artifact(artifact, &testing::base_summary()).unwrap();
     let version = publish_files(&files, folder, &folder.join("temporary")).unwrap().version;
     let path = folder.join("export.zip");
-    zip::write_peft_zip(&folder.join(&version), &version, &json!({"job_id": 7}), File::create(&path).unwrap()).unwrap();
+    write_peft_zip(&folder.join(&version), &version, &json!({"job_id": 7}), File::create(&path).unwrap()).unwrap();
     (version, path)
 }
 
