@@ -115,6 +115,7 @@ fn adapted(base: &Arc<BaseModel>, name: &str, task: &str) -> Outcomes<Arc<Loaded
         temperature: 1.0,
         thresholds: Default::default(),
         max_length: 128,
+        vocabulary: Default::default(),
         base: BaseModelId { name: base.info().name.clone(), fingerprint: Some(base.info().fingerprint.clone()) },
         probe: Probe { inputs: Vec::new(), outputs: Vec::new(), kernels: base.info().backend.clone() },
         metrics: None,
