@@ -91,14 +91,20 @@ export async function followEvents(id, history, signal, { onMetrics, onStatus, o
   }
 }
 
-/** All metrics of another job, for an overlay: pages of its events as they are now. */
-export async function readHistory(id, signal) {
-  const history = new MetricHistory();
+/** Reads the events after the last one that `history` has, as they are now. */
+export async function readNewEvents(id, history, signal) {
   for (;;) {
     const response = await send(`jobs/${id}/events?after=${history.lastId}`, { headers: { accept: "application/json" }, signal });
     const page = await response.json();
     for (const event of page.data) if (event.kind === "metrics") history.add(event.data);
-    if (!page.next || page.data.length === 0) return history;
-    history.lastId = Number(page.next);
+    if (page.data.length > 0) history.lastId = page.data[page.data.length - 1].sequence;
+    if (!page.next || page.data.length === 0) return;
   }
+}
+
+/** All metrics of another job, for an overlay. */
+export async function readHistory(id, signal) {
+  const history = new MetricHistory();
+  await readNewEvents(id, history, signal);
+  return history;
 }

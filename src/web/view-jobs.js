@@ -7,6 +7,7 @@ import { mainMetric } from "./adapter-metrics.js";
 import { dateTime, duration, percent, plural, words } from "./format.js";
 import { every } from "./polling.js";
 import { href, setQuery } from "./router.js";
+import { Sparkline } from "./sparkline.js";
 
 const STATUSES = ["queued", "paused", "running", "succeeded", "failed", "cancelled"];
 const PAGE = 50;
@@ -74,7 +75,7 @@ class JobList {
     const rows = this.jobs.map((job) => {
       const row = this.rows.get(job.id) ?? jobRow(job.id, this.chosen, () => this.showActions());
       this.rows.set(job.id, row);
-      row.update(job);
+      row.update(job, this.signal);
       return row.element;
     });
     rows.forEach((row, index) => this.body.children[index] !== row && this.body.insertBefore(row, this.body.children[index] ?? null));
@@ -122,9 +123,10 @@ function jobRow(id, chosen, onChoice) {
   const bar = el("progress", { max: "1", value: "0" });
   const text = el("span", { class: "small muted" });
   const [task, method, result, created] = ["Task", "Method", "Result", "Created"].map((label) => cell(label));
-  const progress = cell("Progress", el("div", { class: "progress-cell" }, bar, text));
+  const curve = new Sparkline(id);
+  const progress = cell("Progress", el("div", { class: "progress-cell" }, bar, text, curve.element));
   const element = el("tr", {}, cell("Choose", choose), cell("Job", link), cell("Status", badge), progress, task, method, result, created);
-  const update = (job) => {
+  const update = (job, signal) => {
     const isActive = ["queued", "running", "paused"].includes(job.status);
     setText(link, job.name ?? job.id.slice(0, 8));
     choose.setAttribute("aria-label", `Choose ${job.name ?? job.id}`);
@@ -135,6 +137,8 @@ function jobRow(id, chosen, onChoice) {
     const share = job.progress ? job.progress.step / job.progress.total_steps : 0;
     bar.hidden = job.status !== "running" && job.status !== "paused";
     bar.value = share;
+    curve.element.toggleAttribute("hidden", job.status !== "running");
+    if (job.status === "running") curve.refresh(signal);
     bar.setAttribute("aria-label", `Progress of ${job.name ?? job.id}`);
     setText(text, progressText(job, share));
     setText(task, words(job.task.type));

@@ -96,6 +96,9 @@ test("a running job is watched, reloaded, paused, resumed and cancelled", async 
   await page.waitForFunction((text) => document.querySelector(".job-progress-text").textContent !== text, first);
   await page.reload();
   await page.waitForSelector(".chart canvas");
+  const other = await pageFor(t);
+  await visit(other, server.url, "jobs");
+  await other.waitForSelector(".sparkline polyline[points]", { state: "attached" });
   await page.click('button:text-is("Pause")');
   await status(page, "paused");
   await page.click('button:text-is("Resume")');

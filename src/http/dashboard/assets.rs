@@ -24,7 +24,7 @@ macro_rules! embedded_files {
     };
 }
 
-const FILES: [(&str, &[u8]); 39] = embedded_files! {
+const FILES: [(&str, &[u8]); 40] = embedded_files! {
     "adapter-metrics.js"
     "api.js"
     "app.js"
@@ -50,6 +50,7 @@ const FILES: [(&str, &[u8]); 39] = embedded_files! {
     "router.js"
     "settings-form.js"
     "snippets.js"
+    "sparkline.js"
     "theme.css"
     "uplot.LICENSE.txt"
     "uplot.css"
