@@ -109,7 +109,9 @@ def loss_of(kind, model, tokenizer):
 def outputs(kind, model, tokenizer):
     if kind == "causal":
         return {"prompts": PROMPTS, "logits": [model(torch.tensor([ids])).logits[0, -1].tolist() for ids in PROMPTS]}
-    inputs = [item for item in INPUTS if item[0]]
+    # Embeddings and masked language models read one text, not a pair.
+    reads_pairs = kind in ("classifier", "regression")
+    inputs = [(text, pair) for text, pair in INPUTS if text and (reads_pairs or pair is None)]
     batch = encode(tokenizer, inputs, LENGTH)
     if kind == "encoder":
         mask = batch["attention_mask"].unsqueeze(-1)
