@@ -44,6 +44,7 @@ mod session_token;
 mod spawn;
 mod sse;
 mod state;
+mod tokenize;
 mod upload;
 
 pub use allowed_hosts::AllowedHosts;

@@ -5,7 +5,7 @@ use super::openapi::{self, ApiDoc};
 use super::state::AppState;
 use super::{
     adapters, base, dashboard, datasets, docs, embeddings, events, generation, health, jobs, metrics_endpoint, openai,
-    predict, session,
+    predict, session, tokenize,
 };
 use axum::Router;
 use espalier_core::error::{Context, Result};
@@ -38,6 +38,7 @@ fn route_groups() -> RouteGroups {
             .merge(adapters::routes())
             .merge(predict::routes())
             .merge(embeddings::routes())
+            .merge(tokenize::routes())
             .merge(base::routes())
             .merge(metrics_endpoint::routes()),
         generation: OpenApiRouter::new().merge(generation::routes()).merge(openai::routes()),

@@ -19,5 +19,14 @@ pub fn sse_response(state: &AppState, events: impl Stream<Item = Event> + Send +
 
 /// Event with a JSON value as its data; a comment if the value cannot be serialized.
 pub fn json_event(data: &impl Serialize) -> Event {
-    Event::default().json_data(data).unwrap_or_else(|_| Event::default().comment("unwritable"))
+    with_json(Event::default(), data)
+}
+
+/// [`json_event`] with a name, which is written before the data.
+pub fn named_json_event(name: &str, data: &impl Serialize) -> Event {
+    with_json(Event::default().event(name), data)
+}
+
+fn with_json(event: Event, data: &impl Serialize) -> Event {
+    event.json_data(data).unwrap_or_else(|_| Event::default().comment("unwritable"))
 }

@@ -14,6 +14,7 @@ mod predict;
 mod service;
 mod settings;
 mod shutdown;
+mod tokenize;
 mod tokenize_lanes;
 
 pub use adapter_activity::AdapterActivity;
@@ -22,3 +23,4 @@ pub use espalier_tensor::kv_cache::BLOCK_SIZE as KV_BLOCK_SIZE;
 pub use generation::GenerationRequest;
 pub use service::{InferenceService, RunningGeneration};
 pub use settings::{LogitsOutput, LongInputs, PredictOptions, PredictResponse, Settings, Stats};
+pub use tokenize::{TokenizeOutput, TokenizeRequest, TokenizedText};

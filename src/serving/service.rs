@@ -164,6 +164,22 @@ impl InferenceService {
         Ok(RunningGeneration { adapter, streams, _request_guard: request_guard })
     }
 
+    /// Runs the work of a request with `text_bytes` of text, which gets `--max-text`, on a thread that tokenizes.
+    ///
+    /// # Errors
+    /// The error of the work; `Busy` (`shutting_down`).
+    pub(super) async fn run_tokenizing<T: Send + 'static>(
+        &self,
+        text_bytes: usize,
+        work: impl FnOnce(&BaseModel, usize) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = &self.inner;
+        let _request_guard = inner.shutdown.track_request(RequestKind::Prediction)?;
+        let (base, max_text_bytes) = (Arc::clone(&inner.base), inner.max_text_bytes);
+        let work = move |_: &AtomicBool| work(&base, max_text_bytes);
+        inner.shutdown.run_until_aborted(inner.tokenize_lanes.run(text_bytes, work)).await
+    }
+
     /// Bytes of a token's text, which may be only a part of a character.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
         self.inner.generation_engine.as_ref().map(|engine| engine.token_bytes(id)).unwrap_or_default()

@@ -94,6 +94,46 @@ def forms(model):
     return parsed.choices[0].message.parsed
 
 
+def scores(model):
+    """Log probabilities of a given text."""
+    found = client.completions.create(model=model, prompt="fruit red apple", echo=True, logprobs=2, max_tokens=0)
+    (choice,) = found.choices
+    assert choice.text == "fruit red apple" and choice.finish_reason == "length" and found.usage.completion_tokens == 0
+    assert choice.logprobs.token_logprobs[0] is None and choice.logprobs.top_logprobs[0] is None
+    scored = zip(choice.logprobs.tokens[1:], choice.logprobs.token_logprobs[1:], choice.logprobs.top_logprobs[1:])
+    assert all(top[token] == logprob for token, logprob, top in scored)
+
+
+def responses(model):
+    """The Responses API: whole, streamed, parsed into objects."""
+    asked = dict(model=model, instructions="Answer in one word.", temperature=0, max_output_tokens=12)
+    question = [{"role": "user", "content": [{"type": "input_text", "text": "What colour is the sky?"}]}]
+    whole = client.responses.create(**asked, input=question, metadata={"a": "b"})
+    assert whole.output_text and whole.status in ("completed", "incomplete") and whole.metadata == {"a": "b"}
+    assert whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens
+    kinds, deltas = [], ""
+    for event in client.responses.create(**asked, input="What colour is the sky?", stream=True):
+        kinds.append(event.type)
+        deltas += event.delta if event.type == "response.output_text.delta" else ""
+    assert deltas == whole.output_text and kinds[0] == "response.created", (deltas, whole.output_text)
+    with client.responses.stream(**asked, input=question) as stream:
+        *_, last = stream
+        assert last.type == f"response.{whole.status}", last.type
+    followed = client.responses.create(**asked, input=[*question, *whole.output, {"role": "user", "content": "Why?"}])
+    assert followed.usage.input_tokens > whole.usage.total_tokens
+    person = client.responses.parse(
+        model=model, input="Maria Lopez is 34 years old. She speaks Spanish. Answer with JSON.", text_format=Person, temperature=0
+    )
+    assert person.status != "completed" or isinstance(person.output_parsed, Person)
+    try:
+        client.responses.create(**asked, input="a", previous_response_id=whole.id)
+    except openai.BadRequestError as error:
+        assert error.code == "unsupported_field" and error.param == "previous_response_id"
+    else:
+        raise AssertionError("previous_response_id was accepted")
+    return whole.output_text
+
+
 def errors(model):
     messages = [{"role": "user", "content": "hello"}]
     cases = [
@@ -101,7 +141,7 @@ def errors(model):
         (openai.BadRequestError, "invalid_generation", dict(model=model, messages=messages, temperature=3)),
         (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, tool_choice="required")),
         (openai.BadRequestError, "too_long", dict(model=model, messages=[{"role": "user", "content": "word " * 9000}])),
-        (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, extra_body={"words": 3})),
+        (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, extra_body={"top_k": "many"})),
         (openai.BadRequestError, "invalid_format", dict(model=model, messages=messages, response_format=UNKNOWN)),
     ]
     for kind, code, asked in cases:
@@ -121,5 +161,8 @@ completions(adapter)
 print("completions, whole and streamed: as they were learned")
 azure(base)
 print("the client of Azure OpenAI: chat, files")
+scores(adapter)
+print("scores of a text")
+print(f"responses: {responses(base)!r}")
 errors(base)
 print("errors: of the client's own kinds, with codes")

@@ -4,7 +4,8 @@
 use espalier::serving::AdapterHandle;
 use espalier::serving::generation::sampling::SamplingParams;
 use espalier::serving::generation::{
-    Completion, GenerationEngine, GenerationRequest, GenerationStream, Prompt, Settings, StopOutput,
+    Completion, GenerationEngine, GenerationRequest, GenerationStream, MaxTokens, Prompt, PromptOutput, Settings,
+    StopOutput,
 };
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe, Vocabulary};
@@ -84,8 +85,9 @@ impl GeneratorFixture {
             stop_output: StopOutput::Exclude,
             constraint: None,
             shown_special_tokens: Vec::new(),
-            max_tokens: Some(spec.max_tokens),
+            max_tokens: MaxTokens::Exactly(spec.max_tokens),
             choices_per_prompt: 1,
+            prompt_output: PromptOutput::None,
         };
         let permit = self.engine.admit(request.sequence_count())?;
         let streams = self.engine.submit(permit, &self.adapters[spec.adapter], &request, None, &AtomicBool::new(false));
@@ -410,8 +412,9 @@ fn ids_beyond_the_tokenizer_are_not_sampled() {
         stop_output: StopOutput::Exclude,
         constraint: None,
         shown_special_tokens: Vec::new(),
-        max_tokens: Some(100),
+        max_tokens: MaxTokens::Exactly(100),
         choices_per_prompt: 4,
+        prompt_output: PromptOutput::None,
     };
     let permit = engine.admit(request.sequence_count()).unwrap();
     let streams = engine.submit(permit, &AdapterHandle::base(), &request, None, &AtomicBool::new(false)).unwrap();

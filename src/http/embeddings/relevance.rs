@@ -1,27 +1,12 @@
 //! Relevance of texts to a query: the cosine of their embeddings, or the prediction of an adapter that reads pairs.
 
 use super::compute::{EmbedRequest, Predictions, cosine, embed, predict_in_groups};
+use crate::http::openai::relevant_labels::{RELEVANT_LABELS, is_relevant};
 use crate::http::state::AppState;
 use crate::serving::{LongInputs, PredictOptions};
 use crate::store::Reference;
 use espalier_core::error::{Error, Result};
 use espalier_core::task::{Input, Prediction};
-
-/// Names of the label of relevant pairs, in lower case.
-const RELEVANT_LABELS: [&str; 12] = [
-    "1",
-    "relevant",
-    "true",
-    "yes",
-    "positive",
-    "pos",
-    "entailment",
-    "match",
-    "duplicate",
-    "similar",
-    "related",
-    "label_1",
-];
 
 /// A query and the texts to compare it with.
 pub struct RelevanceRequest<'a> {
@@ -88,7 +73,6 @@ fn pair_score(prediction: &Prediction) -> Result<f32> {
     match prediction {
         Prediction::Regression(prediction) => Ok(prediction.value),
         Prediction::Classification(prediction) => {
-            let is_relevant = |label: &str| RELEVANT_LABELS.contains(&label.to_lowercase().as_str());
             let mut relevant = prediction.top.iter().filter(|scored| is_relevant(&scored.label));
             match (relevant.next(), relevant.next()) {
                 (Some(scored), None) => Ok(scored.score),

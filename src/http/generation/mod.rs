@@ -17,7 +17,7 @@ use super::openapi::{
 use super::spawn::run_blocking;
 use super::sse;
 use super::state::AppState;
-use crate::serving::generation::{Completion, Prompt, StopOutput};
+use crate::serving::generation::{Completion, MaxTokens, Prompt, PromptOutput, StopOutput};
 use crate::serving::{GenerationRequest, RunningGeneration};
 use crate::store::{Reference, ResolvedAdapter};
 use axum::response::sse::Event;
@@ -191,8 +191,9 @@ fn to_generation_request(base: &BaseModel, request: GenerateRequest) -> Result<G
         stop_output: StopOutput::Exclude,
         shown_special_tokens: Vec::new(),
         constraint: ResponseFormatParam::into_constraint(request.response_format),
-        max_tokens: request.max_tokens,
+        max_tokens: request.max_tokens.map_or(MaxTokens::Default, MaxTokens::Exactly),
         choices_per_prompt: 1,
+        prompt_output: PromptOutput::None,
     })
 }
 

@@ -110,6 +110,7 @@ impl RunningSequence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serving::generation::SequenceOutput;
 
     fn token(id: u32, finish_reason: Option<FinishReason>) -> TokenOutput {
         TokenOutput { token_id: id, text_delta: String::new(), text_offset: 0, logprobs: None, finish_reason }
@@ -119,7 +120,8 @@ mod tests {
     fn sequence(tokens: u32) -> GenerationStream {
         let (sender, stream) = GenerationStream::new(7);
         for id in 0..tokens {
-            sender.send(Ok(token(id, (id + 1 == tokens).then_some(FinishReason::Length)))).unwrap();
+            let token = token(id, (id + 1 == tokens).then_some(FinishReason::Length));
+            sender.send(Ok(SequenceOutput::Token(token))).unwrap();
         }
         stream
     }

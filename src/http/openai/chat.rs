@@ -1,13 +1,14 @@
 //! `POST /v1/chat/completions`: request and response types, and their mapping to generation.
 
 use super::chat_format::{ChatFormat, Choice};
+use super::choice_output::PromptParts;
 use super::completion::{CompletionBody, CompletionRun, StreamOptions, respond};
 use super::field_rules::{GENERATION_FIELDS, Rule};
 use super::fields::{OpenAiJson, OpenAiRequest};
 use super::object_fields::{CHAT_OBJECTS, ObjectFields};
 use super::prefill;
-use super::request::{StopSequences, unsupported_field};
-use super::tool_definition;
+use super::request::{StopSequences, TokenLimit, unsupported_field};
+use super::tool_definition::{self, ToolForm};
 use super::tools::{CallableTools, ChatPrompt, PreparedChat};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
@@ -19,7 +20,7 @@ use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
-use crate::serving::generation::{Prompt, StopOutput};
+use crate::serving::generation::{MaxTokens, Prompt, PromptOutput, StopOutput};
 use axum::response::Response;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
@@ -52,12 +53,12 @@ pub struct ChatRequest {
     pub continue_final_message: Option<bool>,
     /// Whether the prompt ends with the beginning of an assistant's message. Default true.
     pub add_generation_prompt: Option<bool>,
-    /// Maximum number of generated tokens per choice.
-    #[schema(minimum = 1)]
-    pub max_tokens: Option<u32>,
+    /// Maximum number of generated tokens per choice; −1 and numbers beyond the context mean all that it leaves.
+    #[schema(value_type = Option<i64>, minimum = -1)]
+    pub max_tokens: Option<TokenLimit>,
     /// Alias of `max_tokens`, which it overrides.
-    #[schema(minimum = 1)]
-    pub max_completion_tokens: Option<u32>,
+    #[schema(value_type = Option<i64>, minimum = -1)]
+    pub max_completion_tokens: Option<TokenLimit>,
     /// Number of choices. Default 1.
     #[schema(minimum = 1, maximum = 128)]
     pub n: Option<u32>,
@@ -112,7 +113,7 @@ impl OpenAiRequest for ChatRequest {
     ];
     const INTEGERS: &'static [&'static str] =
         &["max_tokens", "max_completion_tokens", "n", "top_logprobs", "top_k", "seed"];
-    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["max_tokens", "max_completion_tokens", "top_k", "seed"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["top_k", "seed"];
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
     const OBJECTS: &'static [ObjectFields] = CHAT_OBJECTS;
 }
@@ -156,7 +157,7 @@ fn to_completion_run(base: &BaseModel, request: ChatRequest) -> Result<(Completi
     if request.top_logprobs.is_some() && logprobs.is_none() {
         return Err(unsupported_field("top_logprobs", "needs \"logprobs\": true"));
     }
-    let definitions = tool_definition::parse(request.tools.as_deref().unwrap_or_default())?;
+    let definitions = tool_definition::parse(request.tools.as_deref().unwrap_or_default(), ToolForm::Nested)?;
     let tools = CallableTools::select(definitions, request.tool_choice.as_ref(), request.parallel_tool_calls)?;
     let template_options = RenderOptions {
         variables: request.chat_template_kwargs.unwrap_or_default(),
@@ -184,12 +185,23 @@ fn to_completion_run(base: &BaseModel, request: ChatRequest) -> Result<(Completi
         stop_output: StopOutput::Exclude,
         shown_special_tokens: output.shown_special_tokens(),
         constraint: output.constraint,
-        max_tokens: request.max_completion_tokens.or(request.max_tokens),
+        max_tokens: max_tokens(request.max_completion_tokens, request.max_tokens)?,
         choices_per_prompt: request.n.unwrap_or(1),
+        prompt_output: PromptOutput::None,
     };
     let stream = (request.stream == Some(true)).then(|| request.stream_options.unwrap_or_default());
     let format = ChatFormat::new(output.parser, output.syntax);
-    Ok((CompletionRun { model: request.model, stream, generation }, format))
+    let run =
+        CompletionRun { model: request.model, stream, prompt_parts: PromptParts::default(), best_of: None, generation };
+    Ok((run, format))
+}
+
+fn max_tokens(max_completion_tokens: Option<TokenLimit>, max_tokens: Option<TokenLimit>) -> Result<MaxTokens> {
+    match (max_completion_tokens, max_tokens) {
+        (Some(limit), _) => limit.at_least_one("max_completion_tokens"),
+        (None, Some(limit)) => limit.at_least_one("max_tokens"),
+        (None, None) => Ok(MaxTokens::Default),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Answers of chat completions: messages with tool calls, and the deltas of a stream.
 
-use super::completion::{ChatLogprobs, ChoiceOutput, CompletionFormat};
+use super::choice_output::{ChoiceOutput, ChoicePrompt};
+use super::completion::CompletionFormat;
+use super::logprobs::ChatLogprobs;
 use crate::http::state::AppState;
 use crate::serving::generation::TokenOutput;
 use crate::serving::generation::tool_call_parser::{ToolCallEvent, ToolCallParser};
@@ -54,6 +56,7 @@ pub struct FunctionCall {
 }
 
 /// Writes the answers of one request.
+#[derive(Clone)]
 pub struct ChatFormat {
     /// Parser of an answer that begins; `None` if calls stay in the text.
     parser: Option<ToolCallParser>,
@@ -87,7 +90,7 @@ impl CompletionFormat for ChatFormat {
     type Choice = Choice;
 
     fn choice(&self, state: &AppState, index: usize, output: ChoiceOutput) -> Choice {
-        let ChoiceOutput { text, tokens, finish_reason } = output;
+        let ChoiceOutput { text, tokens, finish_reason, .. } = output;
         let logprobs = ChatLogprobs::from_tokens(state, &tokens).filter(|_| !tokens.is_empty());
         let Some(mut parser) = self.parser.clone() else {
             let message = AssistantMessage { role: "assistant", content: Some(text), tool_calls: Vec::new() };
@@ -99,7 +102,7 @@ impl CompletionFormat for ChatFormat {
         Choice { index, message, logprobs, finish_reason: with_calls(finish_reason, &parser) }
     }
 
-    fn opening_chunk(&self, index: usize) -> Option<Value> {
+    fn opening_chunk(&self, _state: &AppState, index: usize, _prompt: Option<&ChoicePrompt>) -> Option<Value> {
         let delta = json!({"role": "assistant", "content": ""});
         Some(json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null}))
     }

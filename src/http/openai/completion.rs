@@ -1,6 +1,7 @@
-//! Runs a chat or text completion and answers with one body or with a stream of chunks, with log
-//! probabilities of the tokens in OpenAI's formats.
+//! Runs a chat or text completion and answers with one body or with a stream of chunks.
 
+use super::best_of::BestOf;
+use super::choice_output::{ChoiceOutput, ChoicePrompt, PromptParts, choice_prompts};
 use super::request::{name_missing_model, resolve_model};
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, ApiResult};
@@ -10,43 +11,40 @@ use crate::http::sse;
 use crate::http::state::AppState;
 use crate::serving::generation::TokenOutput;
 use crate::serving::{GenerationRequest, RunningGeneration};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use espalier_core::error::Result;
+use espalier_core::error::{Context, Error, Result};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+/// Up to this many log probabilities are written inline: handing them to a blocking thread would take longer.
+const INLINE_LOGPROBS: usize = 2048;
+
 /// Format of a completion: what chat and text completions do differently.
-pub trait CompletionFormat: Send + 'static {
+pub trait CompletionFormat: Clone + Send + Sync + 'static {
     const ID_PREFIX: &'static str;
     /// Value of `object` of a complete response.
     const OBJECT: &'static str;
     /// Value of `object` of a chunk.
     const CHUNK_OBJECT: &'static str;
-    type Choice: Serialize;
+    type Choice: Serialize + Send;
 
     /// Choice of a complete response.
     fn choice(&self, state: &AppState, index: usize, output: ChoiceOutput) -> Self::Choice;
 
     /// Chunk sent before the first token of a choice, if any.
-    fn opening_chunk(&self, index: usize) -> Option<Value>;
+    fn opening_chunk(&self, state: &AppState, index: usize, prompt: Option<&ChoicePrompt>) -> Option<Value>;
 
     /// Choices of the chunks of one token.
     fn token_chunks(&mut self, state: &AppState, index: usize, token: &TokenOutput) -> Vec<Value>;
 
     /// Choices of the chunks at the end of a choice.
     fn finish_chunks(&mut self, index: usize, finish: &'static str) -> Vec<Value>;
-}
-
-/// Generated text of one choice.
-pub struct ChoiceOutput {
-    pub text: String,
-    pub tokens: Vec<TokenOutput>,
-    pub finish_reason: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -61,6 +59,8 @@ pub struct CompletionRun {
     pub model: String,
     /// `None` for a complete response.
     pub stream: Option<StreamOptions>,
+    pub prompt_parts: PromptParts,
+    pub best_of: Option<BestOf>,
     pub generation: GenerationRequest,
 }
 
@@ -88,7 +88,7 @@ pub async fn respond<F: CompletionFormat>(
     run: CompletionRun,
     format: F,
 ) -> ApiResult<Response> {
-    let CompletionRun { model, stream, generation } = run;
+    let CompletionRun { model, stream, prompt_parts, best_of, generation } = run;
     let choices_per_prompt = generation.choices_per_prompt as usize;
     let reference = resolve_model(state, &model)?;
     let running = state.serving.generate(&caller.owner, reference.as_ref(), generation).await;
@@ -103,61 +103,135 @@ pub async fn respond<F: CompletionFormat>(
                 meta,
                 object: F::CHUNK_OBJECT,
                 options,
+                prompt_parts,
                 choices_per_prompt,
                 prompt_tokens: 0,
                 completion_tokens: 0,
             },
         )),
-        None => Ok(axum::Json(collect(state, meta, running, &format, choices_per_prompt).await?).into_response()),
+        None => {
+            let collected = collect(running, prompt_parts, choices_per_prompt).await?;
+            let outputs = match best_of {
+                Some(best_of) => best_of.select(collected.outputs, choices_per_prompt),
+                None => collected.outputs,
+            };
+            write_body(state, meta, format, outputs, collected.usage).await
+        }
     }
 }
 
-async fn collect<F: CompletionFormat>(
-    state: &AppState,
-    meta: CompletionMeta,
-    running: RunningGeneration,
-    format: &F,
+/// Output of all sequences of a request.
+struct Collected {
+    outputs: Vec<ChoiceOutput>,
+    usage: Usage,
+}
+
+async fn collect(
+    mut running: RunningGeneration,
+    prompt_parts: PromptParts,
     choices_per_prompt: usize,
-) -> Result<CompletionBody<F::Choice>> {
-    let (mut choices, mut prompt_tokens, mut completion_tokens) = (Vec::new(), 0, 0);
-    for (index, generation) in running.streams.into_iter().enumerate() {
+) -> Result<Collected> {
+    let (mut outputs, mut prompt_tokens, mut completion_tokens) = (Vec::new(), 0, 0);
+    let prompts = choice_prompts(&mut running, prompt_parts, choices_per_prompt).await?;
+    for (index, (generation, prompt)) in running.streams.into_iter().zip(prompts).enumerate() {
         // The tokens of a prompt count once, however many choices it has.
         prompt_tokens += if index.is_multiple_of(choices_per_prompt) { generation.prompt_tokens } else { 0 };
         let completion = generation.collect().await?;
         completion_tokens += completion.tokens.len();
         let finish_reason = finish_reason_name(completion.finish_reason);
-        let output = ChoiceOutput { text: completion.text, tokens: completion.tokens, finish_reason };
-        choices.push(format.choice(state, index, output));
+        let mut output = ChoiceOutput { prompt, text: completion.text, tokens: completion.tokens, finish_reason };
+        let echoed = output.prompt.as_ref().map_or(0, ChoicePrompt::echoed_characters);
+        output.tokens.iter_mut().for_each(|token| token.text_offset += echoed);
+        outputs.push(output);
     }
-    let CompletionMeta { id, created, model } = meta;
-    let usage = Usage::new(prompt_tokens, completion_tokens);
-    Ok(CompletionBody { id, object: F::OBJECT, created, model, choices, usage })
+    Ok(Collected { outputs, usage: Usage::new(prompt_tokens, completion_tokens) })
+}
+
+async fn write_body<F: CompletionFormat>(
+    state: &AppState,
+    meta: CompletionMeta,
+    format: F,
+    outputs: Vec<ChoiceOutput>,
+    usage: Usage,
+) -> ApiResult<Response> {
+    let app_state = state.clone();
+    let values = outputs.iter().map(ChoiceOutput::logprob_count).sum();
+    let write = move || {
+        let choice = |(index, output)| format.choice(&app_state, index, output);
+        let choices = outputs.into_iter().enumerate().map(choice).collect();
+        let CompletionMeta { id, created, model } = meta;
+        serde_json::to_vec(&CompletionBody { id, object: F::OBJECT, created, model, choices, usage })
+    };
+    let json = compute_inline_or_blocking(values, write).await?.context("writing a completion")?;
+    Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+/// Runs `compute`, which converts `values` log probabilities: many of them on a blocking thread.
+async fn compute_inline_or_blocking<T: Send + 'static>(
+    values: usize,
+    compute: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    match values <= INLINE_LOGPROBS {
+        true => Ok(compute()),
+        false => spawn_blocking(compute).await.context("writing log probabilities"),
+    }
 }
 
 fn stream_chunks<F: CompletionFormat>(
     state: &AppState,
-    running: RunningGeneration,
+    mut running: RunningGeneration,
     mut format: F,
     mut chunks: ChunkWriter,
 ) -> Response {
-    let opening = (0..running.streams.len()).filter_map(|index| format.opening_chunk(index));
-    let opening: Vec<Event> = opening.map(|choice| chunks.choice_event(choice)).collect();
     let app_state = state.clone();
-    let events = event_stream(running).flat_map(move |event| {
-        stream::iter(match event {
-            StreamEvent::Token { index, token } => chunks.choice_events(format.token_chunks(&app_state, index, &token)),
-            StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens } => {
-                chunks.count_tokens(index, prompt_tokens, completion_tokens);
-                chunks.choice_events(format.finish_chunks(index, finish_reason_name(finish)))
+    let events = async move {
+        let prompts = choice_prompts(&mut running, chunks.prompt_parts, chunks.choices_per_prompt).await;
+        let echoed: Vec<usize> =
+            prompts.iter().flatten().map(|prompt| prompt.as_ref().map_or(0, ChoicePrompt::echoed_characters)).collect();
+        let opening = match prompts {
+            Ok(prompts) => opening_choices(&app_state, &format, prompts).await,
+            Err(error) => Err(error),
+        };
+        let opening = match opening {
+            Ok(choices) => choices.into_iter().map(|choice| chunks.choice_event(choice)).collect(),
+            Err(error) => {
+                running.streams.clear();
+                chunks.failure_events(error)
             }
-            StreamEvent::Failed(failure) => {
-                chunks.options.include_usage = false;
-                vec![sse::json_event(&openai_error::error_body(&ApiError::from(failure), &chunks.meta.id))]
-            }
-            StreamEvent::Done => chunks.final_events(),
-        })
-    });
-    sse::sse_response(state, stream::iter(opening).chain(events))
+        };
+        let generated = event_stream(running).flat_map(move |event| {
+            stream::iter(match event {
+                StreamEvent::Token { index, mut token } => {
+                    token.text_offset += echoed[index];
+                    chunks.choice_events(format.token_chunks(&app_state, index, &token))
+                }
+                StreamEvent::Finished { index, finish, prompt_tokens, completion_tokens } => {
+                    chunks.count_tokens(index, prompt_tokens, completion_tokens);
+                    chunks.choice_events(format.finish_chunks(index, finish_reason_name(finish)))
+                }
+                StreamEvent::Failed(failure) => chunks.failure_events(failure),
+                StreamEvent::Done => chunks.final_events(),
+            })
+        });
+        stream::iter(opening).chain(generated)
+    };
+    sse::sse_response(state, stream::once(events).flatten())
+}
+
+/// Choices of the chunks before the first token.
+async fn opening_choices<F: CompletionFormat>(
+    state: &AppState,
+    format: &F,
+    prompts: Vec<Option<ChoicePrompt>>,
+) -> Result<Vec<Value>> {
+    let (app_state, format) = (state.clone(), format.clone());
+    let values = prompts.iter().flatten().map(ChoicePrompt::logprob_count).sum();
+    let convert = move || {
+        let choice =
+            |(index, prompt): (usize, Option<ChoicePrompt>)| format.opening_chunk(&app_state, index, prompt.as_ref());
+        prompts.into_iter().enumerate().filter_map(choice).collect()
+    };
+    compute_inline_or_blocking(values, convert).await
 }
 
 /// Fields that the response and all chunks of a completion share.
@@ -181,6 +255,7 @@ struct ChunkWriter {
     meta: CompletionMeta,
     object: &'static str,
     options: StreamOptions,
+    prompt_parts: PromptParts,
     choices_per_prompt: usize,
     prompt_tokens: usize,
     completion_tokens: usize,
@@ -200,6 +275,12 @@ impl ChunkWriter {
         self.completion_tokens += completion_tokens;
     }
 
+    /// Events of a failed generation. No token counts follow.
+    fn failure_events(&mut self, failure: Error) -> Vec<Event> {
+        self.options.include_usage = false;
+        vec![sse::json_event(&openai_error::error_body(&ApiError::from(failure), &self.meta.id))]
+    }
+
     fn final_events(&self) -> Vec<Event> {
         let usage = self.options.include_usage.then(|| {
             let mut chunk = self.chunk(json!([]));
@@ -213,77 +294,4 @@ impl ChunkWriter {
         let CompletionMeta { id, created, model } = &self.meta;
         json!({"id": id, "object": self.object, "created": created, "model": model, "choices": choices})
     }
-}
-
-/// Log probabilities of a chat message.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ChatLogprobs {
-    pub content: Vec<TokenLogprob>,
-}
-
-/// Log probability of a generated token.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = ChatLogprobToken)]
-pub struct TokenLogprob {
-    pub token: String,
-    pub logprob: f32,
-    /// UTF-8 bytes of the token, which may end inside a character.
-    pub bytes: Vec<u8>,
-    pub top_logprobs: Vec<TopLogprob>,
-}
-
-/// One of the most likely tokens at a position.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[schema(as = ChatTopLogprob)]
-pub struct TopLogprob {
-    pub token: String,
-    pub logprob: f32,
-    pub bytes: Vec<u8>,
-}
-
-impl ChatLogprobs {
-    /// `None` if the request did not ask for log probabilities.
-    pub fn from_tokens(state: &AppState, tokens: &[TokenOutput]) -> Option<Self> {
-        let token_logprob = |token: &TokenOutput| {
-            let logprobs = token.logprobs.as_ref()?;
-            let top_logprob = |(id, logprob): &(u32, f32)| {
-                let bytes = state.serving.token_bytes(*id);
-                TopLogprob { token: lossy_text(&bytes), logprob: *logprob, bytes }
-            };
-            let bytes = state.serving.token_bytes(token.token_id);
-            let top_logprobs = logprobs.top.iter().map(top_logprob).collect();
-            Some(TokenLogprob { token: lossy_text(&bytes), logprob: logprobs.sampled, bytes, top_logprobs })
-        };
-        tokens.iter().map(token_logprob).collect::<Option<Vec<TokenLogprob>>>().map(|content| Self { content })
-    }
-}
-
-/// Log probabilities of a text completion.
-#[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct CompletionLogprobs {
-    pub tokens: Vec<String>,
-    pub token_logprobs: Vec<f32>,
-    pub top_logprobs: Vec<BTreeMap<String, f32>>,
-    /// Offset of each token in the text, in characters.
-    pub text_offset: Vec<usize>,
-}
-
-impl CompletionLogprobs {
-    /// `None` if the request did not ask for log probabilities.
-    pub fn from_tokens(state: &AppState, tokens: &[TokenOutput]) -> Option<Self> {
-        let mut result = Self::default();
-        for token in tokens {
-            let logprobs = token.logprobs.as_ref()?;
-            result.tokens.push(lossy_text(&state.serving.token_bytes(token.token_id)));
-            result.token_logprobs.push(logprobs.sampled);
-            let top = logprobs.top.iter().map(|(id, logprob)| (lossy_text(&state.serving.token_bytes(*id)), *logprob));
-            result.top_logprobs.push(top.collect());
-            result.text_offset.push(token.text_offset);
-        }
-        Some(result)
-    }
-}
-
-fn lossy_text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,12 +1,13 @@
 //! `POST /v1/completions`: request and response types, and their mapping to generation.
 
-use super::completion::{
-    ChoiceOutput, CompletionBody, CompletionFormat, CompletionLogprobs, CompletionRun, StreamOptions, respond,
-};
+use super::best_of::BestOf;
+use super::choice_output::{ChoiceOutput, ChoicePrompt, PromptParts};
+use super::completion::{CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
 use super::field_rules::{GENERATION_FIELDS, Rule};
 use super::fields::{OpenAiJson, OpenAiRequest};
+use super::logprobs::{CompletionLogprobs, PromptPosition, prompt_positions};
 use super::object_fields::{COMPLETION_OBJECTS, ObjectFields};
-use super::request::{StopSequences, unsupported_field};
+use super::request::{StopSequences, TokenLimit, unsupported_field};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::generation::params::{ResponseFormatParam, SamplingOptions};
@@ -15,9 +16,9 @@ use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
-use crate::serving::generation::{Prompt, StopOutput, TokenOutput};
+use crate::serving::generation::{MaxTokens, Prompt, StopOutput, TokenOutput};
 use axum::response::Response;
-use espalier_core::error::Result;
+use espalier_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -34,9 +35,10 @@ pub struct CompletionRequest {
     pub model: String,
     /// Text or token ids, or a list of either.
     pub prompt: PromptInput,
-    /// Maximum number of generated tokens per choice. Default 16.
-    #[schema(minimum = 1)]
-    pub max_tokens: Option<u32>,
+    /// Maximum number of generated tokens per choice; −1 and numbers beyond the context mean all that it leaves. With 0 only the prompt
+    /// is computed. Default 16.
+    #[schema(value_type = Option<i64>, minimum = -1)]
+    pub max_tokens: Option<TokenLimit>,
     /// Number of choices per prompt. Default 1.
     #[schema(minimum = 1, maximum = 128)]
     pub n: Option<u32>,
@@ -49,13 +51,18 @@ pub struct CompletionRequest {
     /// Returns log probabilities, with this many most likely tokens per token.
     #[schema(maximum = 20)]
     pub logprobs: Option<u32>,
-    /// Only `false` is supported.
+    /// Returns the prompt before the generated text, with `logprobs` also the log probabilities of its tokens.
     pub echo: Option<bool>,
+    /// Returns log probabilities of the prompt in vLLM's format, with this many most likely tokens per token.
+    #[schema(maximum = 20)]
+    pub prompt_logprobs: Option<u32>,
     /// Format that the generated text must have.
     pub response_format: Option<ResponseFormatParam>,
-    /// Not supported.
+    /// Only an empty text is supported.
     pub suffix: Option<String>,
-    /// Only the value of `n` is supported.
+    /// Number of texts generated per prompt, of which the `n` with the highest mean log probability are returned. Default `n`; not with
+    /// `stream`.
+    #[schema(minimum = 1, maximum = 128)]
     pub best_of: Option<u32>,
     #[serde(flatten)]
     pub sampling: SamplingOptions,
@@ -72,6 +79,7 @@ impl OpenAiRequest for CompletionRequest {
         "stream_options",
         "logprobs",
         "echo",
+        "prompt_logprobs",
         "response_format",
         "suffix",
         "best_of",
@@ -85,8 +93,9 @@ impl OpenAiRequest for CompletionRequest {
         "logit_bias",
         "seed",
     ];
-    const INTEGERS: &'static [&'static str] = &["max_tokens", "n", "logprobs", "best_of", "top_k", "seed"];
-    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["max_tokens", "top_k", "seed"];
+    const INTEGERS: &'static [&'static str] =
+        &["max_tokens", "n", "logprobs", "prompt_logprobs", "best_of", "top_k", "seed"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["top_k", "seed"];
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
     const OBJECTS: &'static [ObjectFields] = COMPLETION_OBJECTS;
 }
@@ -119,6 +128,9 @@ pub struct Choice {
     pub index: usize,
     pub text: String,
     pub logprobs: Option<CompletionLogprobs>,
+    /// Only with `prompt_logprobs`: per token of the prompt `null` for the first, and the log probabilities by token id for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs: Option<Vec<Option<PromptPosition>>>,
     /// `stop` at the end of the text or a stop sequence, `length` if `max_tokens` was reached.
     pub finish_reason: &'static str,
 }
@@ -129,8 +141,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// Create a text completion
 ///
-/// Compatible with OpenAI's legacy endpoint; accepts `top_k`, `min_p`, `repetition_penalty` and `response_format` in addition.
-/// `echo`, `suffix` and a `best_of` other than `n` are rejected.
+/// Compatible with OpenAI's legacy endpoint; accepts `top_k`, `min_p`, `repetition_penalty`, `response_format` and `prompt_logprobs` in
+/// addition. `echo` with `logprobs` and `"max_tokens": 0` scores a text. `suffix` is rejected.
 #[utoipa::path(
     post, path = "/v1/completions", operation_id = "create_completion", tag = "openai", request_body = CompletionRequest,
     responses(
@@ -154,30 +166,48 @@ async fn create_completion(
 }
 
 fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {
-    let choices_per_prompt = request.n.unwrap_or(1);
-    if request.echo == Some(true) {
-        return Err(unsupported_field("echo", "is not supported"));
-    }
     if request.suffix.is_some_and(|suffix| !suffix.is_empty()) {
-        return Err(unsupported_field("suffix", "is not supported"));
+        let advice = "is not supported: the base models write after a text, not inside it; leave it out";
+        return Err(unsupported_field("suffix", advice));
     }
-    if request.best_of.is_some_and(|best| best != choices_per_prompt) {
-        return Err(unsupported_field("best_of", "must be equal to n"));
-    }
+    let kept = request.n.unwrap_or(1);
+    let best_of = best_of(request.best_of, kept, request.stream == Some(true), request.logprobs.is_some())?;
+    let prompt_parts = PromptParts {
+        echo: request.echo == Some(true),
+        echo_logprobs: request.logprobs,
+        prompt_logprobs: request.prompt_logprobs,
+    };
+    let logprobs = request.logprobs.or(best_of.map(|_| 0));
     let generation = GenerationRequest {
         prompts: request.prompt.into_prompts(),
-        sampling: SamplingParams { logprobs: request.logprobs, ..request.sampling.to_sampling_params()? },
+        sampling: SamplingParams { logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
         stop_output: StopOutput::Exclude,
         shown_special_tokens: Vec::new(),
         constraint: ResponseFormatParam::into_constraint(request.response_format),
-        max_tokens: Some(request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
-        choices_per_prompt,
+        max_tokens: request.max_tokens.map_or(MaxTokens::AtMost(DEFAULT_MAX_TOKENS), TokenLimit::or_nothing),
+        choices_per_prompt: request.best_of.unwrap_or(kept),
+        prompt_output: prompt_parts.prompt_output(),
     };
     let stream = (request.stream == Some(true)).then(|| request.stream_options.unwrap_or_default());
-    Ok(CompletionRun { model: request.model, stream, generation })
+    Ok(CompletionRun { model: request.model, stream, prompt_parts, best_of, generation })
 }
 
+/// Selection of the returned texts, where fewer are returned than generated.
+fn best_of(best_of: Option<u32>, kept: u32, is_streamed: bool, keeps_logprobs: bool) -> Result<Option<BestOf>> {
+    match best_of {
+        Some(best_of) if best_of < kept => {
+            Err(Error::invalid_field("/best_of", format!("must be at least n, which is {kept}")))
+        }
+        Some(best_of) if best_of > kept && is_streamed => {
+            Err(unsupported_field("best_of", "must be n in a stream: the best text is known only at the end"))
+        }
+        Some(best_of) if best_of > kept => Ok(Some(BestOf { kept: kept as usize, keeps_logprobs })),
+        _ => Ok(None),
+    }
+}
+
+#[derive(Clone)]
 struct TextFormat;
 
 impl CompletionFormat for TextFormat {
@@ -187,21 +217,38 @@ impl CompletionFormat for TextFormat {
     type Choice = Choice;
 
     fn choice(&self, state: &AppState, index: usize, output: ChoiceOutput) -> Choice {
-        let ChoiceOutput { text, tokens, finish_reason } = output;
-        let logprobs = CompletionLogprobs::from_tokens(state, &tokens).filter(|_| !tokens.is_empty());
-        Choice { index, text, logprobs, finish_reason }
+        let ChoiceOutput { prompt, text, tokens, finish_reason } = output;
+        let prompt = prompt.as_ref();
+        let logprobs = logprobs(state, prompt, &tokens);
+        let echoed = prompt.filter(|prompt| prompt.parts.echo);
+        let text = echoed.map_or(text.clone(), |prompt| format!("{}{text}", prompt.text.text));
+        let prompt_logprobs = prompt.and_then(|prompt| prompt_positions(state, prompt));
+        Choice { index, text, logprobs, prompt_logprobs, finish_reason }
     }
 
-    fn opening_chunk(&self, _index: usize) -> Option<Value> {
-        None
+    fn opening_chunk(&self, state: &AppState, index: usize, prompt: Option<&ChoicePrompt>) -> Option<Value> {
+        let prompt = prompt?;
+        let text = if prompt.parts.echo { prompt.text.text.as_str() } else { "" };
+        let logprobs = logprobs(state, Some(prompt), &[]);
+        let mut choice = json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": null});
+        if let Some(positions) = prompt_positions(state, prompt) {
+            choice["prompt_logprobs"] = json!(positions);
+        }
+        Some(choice)
     }
 
     fn token_chunks(&mut self, state: &AppState, index: usize, token: &TokenOutput) -> Vec<Value> {
-        let logprobs = CompletionLogprobs::from_tokens(state, std::slice::from_ref(token));
+        let logprobs = logprobs(state, None, std::slice::from_ref(token));
         vec![json!({"index": index, "text": token.text_delta, "logprobs": logprobs, "finish_reason": null})]
     }
 
     fn finish_chunks(&mut self, index: usize, finish: &'static str) -> Vec<Value> {
         vec![json!({"index": index, "text": "", "logprobs": null, "finish_reason": finish})]
     }
+}
+
+/// `None` if the request did not ask for them, or if there is no token.
+fn logprobs(state: &AppState, prompt: Option<&ChoicePrompt>, tokens: &[TokenOutput]) -> Option<CompletionLogprobs> {
+    let logprobs = CompletionLogprobs::new(|id| state.serving.token_bytes(id), prompt, tokens)?;
+    Some(logprobs).filter(|logprobs| !logprobs.tokens.is_empty())
 }

@@ -62,6 +62,28 @@ pub mod neutral {
         value == "medium"
     }
 
+    pub fn is_disabled(value: &Value) -> bool {
+        value == "disabled"
+    }
+
+    /// Whether no field of `reasoning` asks for reasoning.
+    pub fn is_no_reasoning(value: &Value) -> bool {
+        let is_neutral = |(name, value): (&String, &Value)| match name.as_str() {
+            // They describe reasoning that there may be.
+            "summary" | "generate_summary" | "context" => true,
+            "mode" => value.is_null() || value == "standard",
+            _ => value.is_null() || value == "none",
+        };
+        value.as_object().is_some_and(|fields| fields.iter().all(is_neutral))
+    }
+
+    /// Whether `stream_options` do not ask for padding of the events.
+    pub fn is_no_obfuscation(value: &Value) -> bool {
+        let is_neutral =
+            |(name, value): (&String, &Value)| name == "include_obfuscation" && (value.is_null() || is_false(value));
+        value.as_object().is_some_and(|fields| fields.iter().all(is_neutral))
+    }
+
     pub fn is_text_alone(value: &Value) -> bool {
         value.as_array().is_some_and(|items| items.iter().all(|item| item == "text"))
     }
@@ -130,6 +152,48 @@ pub const GENERATION_FIELDS: &[(&str, Rule)] = &[
     ("structured_outputs", Rule::Unsupported(neutral::is_empty, "is not supported: send a response_format")),
     ("truncate_prompt_tokens", Rule::Unsupported(neutral::never, "prompts are not cut: send a shorter one")),
     ("use_beam_search", Rule::Unsupported(neutral::is_false, "there is no beam search: leave it out")),
+];
+
+/// Fields of `/v1/responses`.
+pub const RESPONSES_FIELDS: &[(&str, Rule)] = &[
+    ("access_programs", Rule::Unsupported(neutral::is_empty, "are not supported: leave them out")),
+    ("background", Rule::Unsupported(neutral::is_false, "responses are not stored: wait for the answer, or stream it")),
+    // Without `background` they do not matter.
+    ("background_options", Rule::NoEffect),
+    ("context_management", Rule::Unsupported(neutral::is_empty, "is not supported: shorten the input yourself")),
+    (
+        "conversation",
+        Rule::Unsupported(neutral::never, "responses are not stored: send the whole conversation as \"input\""),
+    ),
+    // Compression of images in the input, which there are none of.
+    ("image", Rule::NoEffect),
+    // A limit on calls of built-in tools, which there are none of.
+    ("max_tool_calls", Rule::NoEffect),
+    ("moderation", Rule::Unsupported(neutral::never, "is not supported: leave it out")),
+    (
+        "previous_response_id",
+        Rule::Unsupported(neutral::never, "responses are not stored: send the whole conversation as \"input\""),
+    ),
+    ("prompt", Rule::Unsupported(neutral::never, "prompts are not stored: send \"instructions\" and \"input\"")),
+    ("prompt_cache_key", Rule::NoEffect),
+    ("prompt_cache_options", Rule::NoEffect),
+    ("prompt_cache_retention", Rule::NoEffect),
+    (
+        "reasoning",
+        Rule::Unsupported(
+            neutral::is_no_reasoning,
+            "is not supported: use \"chat_template_kwargs\" of the base's template, or send {\"effort\": \"none\"}",
+        ),
+    ),
+    ("safety_identifier", Rule::NoEffect),
+    ("service_tier", Rule::Hint(neutral::is_auto)),
+    ("store", Rule::Hint(neutral::is_false)),
+    ("stream_options", Rule::Hint(neutral::is_no_obfuscation)),
+    (
+        "truncation",
+        Rule::Unsupported(neutral::is_disabled, "only \"disabled\" is supported: shorten the input yourself"),
+    ),
+    ("user", Rule::NoEffect),
 ];
 
 /// Fields of embedding requests, of OpenAI's API and of vLLM's.

@@ -32,7 +32,7 @@ pub trait OpenAiRequest: DeserializeOwned + Send + 'static {
     const INTEGERS: &'static [&'static str];
     /// Those of them for which −1 means the default.
     const NEGATIVE_DEFAULTS: &'static [&'static str];
-    /// Other fields that clients send.
+    /// Other fields that clients send. The rule of one that is read is not used.
     const OTHER_FIELDS: &'static [(&'static str, Rule)];
     /// Fields of the objects inside the request.
     const OBJECTS: &'static [ObjectFields] = &[];

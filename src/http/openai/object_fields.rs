@@ -64,6 +64,51 @@ pub const CHAT_OBJECTS: &[ObjectFields] = &[
 /// Objects of requests for text completions.
 pub const COMPLETION_OBJECTS: &[ObjectFields] = &[STREAM_OPTIONS];
 
+/// Objects of requests for responses.
+pub const RESPONSES_OBJECTS: &[ObjectFields] = &[
+    ObjectFields {
+        path: "input.*",
+        read: &["type", "role", "content", "call_id", "name", "arguments", "output"],
+        unknown: UnknownFields::Unread,
+        // Ids and states of items that a response returned.
+        other: &[
+            ("async", Rule::Unsupported(neutral::is_false, "is not supported: send the output of the call")),
+            ("caller", Rule::NoEffect),
+            ("id", Rule::NoEffect),
+            ("phase", Rule::NoEffect),
+            ("status", Rule::NoEffect),
+        ],
+    },
+    ObjectFields {
+        path: "tools.*",
+        read: &["type", "name", "description", "parameters", "strict"],
+        unknown: UnknownFields::Unread,
+        other: &[
+            ("allowed_callers", Rule::Unsupported(neutral::is_empty, "is not supported: leave it out")),
+            ("async", Rule::Unsupported(neutral::is_false, "is not supported: leave it out")),
+            ("defer_loading", Rule::Unsupported(neutral::is_false, "there is no search for tools: leave it out")),
+            // The form of an output, which the client sends.
+            ("output_schema", Rule::Hint(neutral::never)),
+        ],
+    },
+    ObjectFields { path: "input.*.content.*", ..INPUT_PART },
+    ObjectFields { path: "input.*.output.*", ..INPUT_PART },
+    ObjectFields { path: "text", read: &[], unknown: UnknownFields::Parser, other: &[] },
+    ObjectFields { path: "text.format", read: &[], unknown: UnknownFields::Parser, other: &[] },
+    ObjectFields { path: "chat_template_kwargs", read: &[], unknown: UnknownFields::ChatTemplate, other: &[] },
+];
+
+const INPUT_PART: ObjectFields = ObjectFields {
+    path: "",
+    read: &["type", "text", "refusal"],
+    unknown: UnknownFields::Unread,
+    other: &[
+        ("annotations", Rule::NoEffect),
+        ("logprobs", Rule::NoEffect),
+        ("prompt_cache_breakpoint", Rule::NoEffect),
+    ],
+};
+
 const STREAM_OPTIONS: ObjectFields = ObjectFields {
     path: "stream_options",
     read: &["include_usage"],

@@ -2,10 +2,12 @@
 
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::state::AppState;
+use crate::serving::generation::MaxTokens;
 use crate::store::Reference;
 use axum::http::StatusCode;
-use espalier_core::error::{Error, Problem};
-use serde::Deserialize;
+use espalier_core::error::{Error, Problem, Result};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 /// One stop sequence, or a list.
@@ -22,6 +24,48 @@ impl StopSequences {
             None => Vec::new(),
             Some(Self::One(stop)) => vec![stop],
             Some(Self::Many(stops)) => stops,
+        }
+    }
+}
+
+/// Value of `max_tokens`: a number of tokens, or −1 for as many as the context leaves. A larger number means the same, because clients send
+/// numbers that are larger than the context to ask for all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenLimit(u32);
+
+impl TokenLimit {
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    /// For endpoints that may generate nothing.
+    pub fn or_nothing(self) -> MaxTokens {
+        MaxTokens::AtMost(self.0)
+    }
+
+    /// For endpoints that generate at least one token.
+    ///
+    /// # Errors
+    /// `Invalid` with the place of the field if it is 0.
+    pub fn at_least_one(self, field: &str) -> Result<MaxTokens> {
+        match self.0 {
+            0 => Err(Error::invalid_field(
+                format!("/{field}"),
+                "must be at least 1, or -1 for all that the context leaves",
+            )),
+            limit => Ok(MaxTokens::AtMost(limit)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match i64::deserialize(deserializer)? {
+            -1 => Ok(Self(u32::MAX)),
+            limit @ 0.. => Ok(Self(u32::try_from(limit).unwrap_or(u32::MAX))),
+            limit => Err(D::Error::custom(format!(
+                "must be a number of tokens, or -1 for all that the context leaves, not {limit}"
+            ))),
         }
     }
 }

@@ -76,11 +76,40 @@ impl ToolDefinition {
     }
 }
 
+/// Where the fields of a function are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolForm {
+    /// In `function`, as in chat completions.
+    Nested,
+    /// Beside `type`, as in responses.
+    Flat,
+}
+
+impl ToolForm {
+    fn function(self, tool: &Value) -> Value {
+        match (self, tool) {
+            (Self::Flat, Value::Object(fields)) => fields
+                .iter()
+                .filter(|(name, _)| *name != "type")
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            _ => tool["function"].clone(),
+        }
+    }
+
+    fn pointer(self, index: usize) -> String {
+        match self {
+            Self::Nested => format!("/tools/{index}/function"),
+            Self::Flat => format!("/tools/{index}"),
+        }
+    }
+}
+
 /// Reads the field `tools`: objects of the type `function`.
 ///
 /// # Errors
 /// `Invalid` with a pointer to the field; `unsupported_field` for tools of other types.
-pub fn parse(tools: &[Value]) -> Result<Vec<ToolDefinition>> {
+pub fn parse(tools: &[Value], form: ToolForm) -> Result<Vec<ToolDefinition>> {
     let mut definitions: Vec<ToolDefinition> = Vec::with_capacity(tools.len());
     if tools.len() > MAX_TOOLS {
         return Err(Error::invalid_field("/tools", format!("there may be {MAX_TOOLS} tools at most")));
@@ -94,17 +123,17 @@ pub fn parse(tools: &[Value]) -> Result<Vec<ToolDefinition>> {
             }
             None => return Err(Error::invalid_field(format!("/tools/{index}/type"), "must be \"function\"")),
         }
-        definitions.push(ToolDefinition::from_function(index, &tool["function"], &format!("/tools/{index}/function"))?);
+        definitions.push(ToolDefinition::from_function(index, &form.function(tool), &form.pointer(index))?);
     }
-    check_names(&definitions)?;
+    check_names(&definitions, form)?;
     Ok(definitions)
 }
 
-fn check_names(definitions: &[ToolDefinition]) -> Result<()> {
+fn check_names(definitions: &[ToolDefinition], form: ToolForm) -> Result<()> {
     for (index, definition) in definitions.iter().enumerate() {
         if definitions[..index].iter().any(|other| other.name() == definition.name()) {
             let message = format!("there is another tool with the name \"{}\"", definition.name());
-            return Err(Error::invalid_field(format!("/tools/{index}/function/name"), message));
+            return Err(Error::invalid_field(format!("{}/name", form.pointer(index)), message));
         }
     }
     Ok(())

@@ -106,6 +106,18 @@ impl<D: Fn(&[u32]) -> String> Detokenizer<D> {
     }
 }
 
+/// Text of the tokens, and the start of each token in characters of it; for a token inside a character, the start of that character.
+pub fn decode_with_offsets(decode: impl Fn(&[u32]) -> String, ids: &[u32]) -> (Vec<usize>, String) {
+    let mut decoder = IncrementalDecoder::with_prompt(&[], decode);
+    let (mut offsets, mut text) = (Vec::with_capacity(ids.len()), String::new());
+    for id in ids {
+        offsets.push(decoder.emitted_characters());
+        text.push_str(&decoder.push(*id));
+    }
+    text.push_str(&decoder.flush());
+    (offsets, text)
+}
+
 /// Decodes tokens one by one, and returns each character as soon as it is complete.
 ///
 /// The text of a token depends on the tokens before it: a character may be spread over tokens, and the space of the

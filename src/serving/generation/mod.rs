@@ -5,6 +5,7 @@
 //! in chunks, so that they do not delay decoding ([`batch_planner`]). KV blocks of common prefixes are computed once
 //! ([`prefix_cache`]). [`model_runner`] is the forward pass of a step, [`sampling`] selects a token, [`constraint`]
 //! restricts the selection, and [`detokenizer`] turns tokens into text. [`tool_call_parser`] finds calls of tools in the text.
+//! [`prompt_scoring`] collects the log probabilities of a prompt.
 
 mod batch_planner;
 mod constraint;
@@ -17,7 +18,10 @@ mod json_object_scanner;
 mod model_runner;
 mod output;
 mod prefix_cache;
+mod prompt;
+mod prompt_scoring;
 mod request;
+mod reservation;
 pub mod sampling;
 mod scheduler;
 mod sequence;
@@ -28,7 +32,8 @@ pub mod tool_call_parser;
 
 pub use detokenizer::FinishReason;
 pub use engine::GenerationEngine;
-pub use output::{Completion, GenerationStream, TokenOutput};
-pub use request::{GenerationRequest, Prompt};
+pub use output::{Completion, GenerationStream, SequenceOutput, TokenOutput};
+pub use prompt::{Prompt, PromptText, PromptToken};
+pub use request::{GenerationRequest, MaxTokens, PromptOutput};
 pub use settings::{Settings, Stats};
 pub use stop_sequences::StopOutput;

@@ -1,13 +1,16 @@
 //! The forward pass of one step: computes the next tokens of several sequences, each with its own adapter.
 
-use super::sequence::SequenceState;
+use super::sequence::{LogitsDemand, SequenceState};
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::multi_adapter::MultiAdapterBatch;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::{BaseModel, Batch, RequiredRows, Tokens, VirtualTokens};
 use espalier_tensor::kv_cache::SequenceKvCache;
-use espalier_tensor::{Backend, Tape};
+use espalier_tensor::{Backend, Tape, Var};
 use std::sync::Arc;
+
+/// Rows of logits that exist at once, so that memory does not grow with tokens × vocabulary.
+const LOGITS_CHUNK_ROWS: usize = 128;
 
 /// Sequences that are computed together in a step; sequences of one adapter are neighbours.
 pub struct ScheduledBatch {
@@ -24,6 +27,7 @@ pub fn run_step(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut Schedu
     match forward(base, backend, batch) {
         Ok(mut logits) => {
             for (sequence, logits) in batch.sequences.iter_mut().zip(&mut logits) {
+                sequence.finish_prompt();
                 if let Some(logits) = logits {
                     sequence.sample_next(logits);
                 }
@@ -40,7 +44,7 @@ pub fn run_step(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut Schedu
     }
 }
 
-/// Returns the logits of each sequence whose last token was computed.
+/// Scores prompts, and returns the logits of each sequence from which a token is sampled.
 fn forward(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBatch) -> Result<Vec<Option<Vec<f32>>>> {
     let chunks: Vec<(Tokens, VirtualTokens)> = batch
         .sequences
@@ -50,6 +54,8 @@ fn forward(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBa
             (Tokens::from_ids(sequence.next_chunk(*length).to_vec()), sequence.pending_virtual_tokens())
         })
         .collect();
+    let demands: Vec<LogitsDemand> =
+        batch.sequences.iter().zip(&chunks).map(|(one, (tokens, _))| one.logits_demand(tokens.ids.len())).collect();
     let kv_cache_shape = batch.sequences[0].kv_cache.shape();
     let take_kv_cache =
         |sequence: &mut SequenceState| std::mem::replace(&mut sequence.kv_cache, SequenceKvCache::new(kv_cache_shape));
@@ -61,26 +67,72 @@ fn forward(base: &BaseModel, backend: &Arc<dyn Backend>, batch: &mut ScheduledBa
     let adapters = MultiAdapterBatch::from_groups(adapter_runs.map(|run| (&run[0], run.len())));
     let mut tape = Tape::with_kv_cache(Arc::clone(backend), Arc::from([]), kv_caches);
     let packed = Batch::with_virtual_tokens(chunks.iter().map(|(tokens, virtual_tokens)| (tokens, *virtual_tokens)));
-    let last_hidden = base.encode(&mut tape, &packed, &adapters, RequiredRows::Last)?;
-    let needs_logits: Vec<bool> = batch
-        .sequences
-        .iter()
-        .zip(&chunks)
-        .map(|(sequence, (tokens, _))| tokens.ids.len() == sequence.uncomputed_tokens())
-        .collect();
-    let first_row: &[u32] = &[0];
-    let gathered =
-        tape.gather_rows(last_hidden, needs_logits.iter().map(|is_needed| if *is_needed { first_row } else { &[] }))?;
-    let mut logits_rows = Vec::new();
-    if needs_logits.contains(&true) {
-        let logits = adapters.lm_logits(base, &mut tape, gathered)?;
-        let token_logits = |row: &[f32]| row[..base.sampled_vocabulary_size()].to_vec();
-        logits_rows = logits.chunks_exact(base.info().vocabulary_size).map(token_logits).collect();
-    }
-    let mut logits_rows = logits_rows.into_iter();
+    let required_rows = required_rows(&demands);
+    let hidden = base.encode(&mut tape, &packed, &adapters, required_rows)?;
+    let rows = needed_rows(&demands, &chunks, required_rows);
+    let sampled = read_logits(base, &mut tape, (&adapters, hidden), &rows, &mut batch.sequences)?;
     let kv_caches = tape.into_kv_caches(row_counts);
     for ((sequence, kv_cache), (tokens, _)) in batch.sequences.iter_mut().zip(kv_caches).zip(&chunks) {
         sequence.advance(kv_cache, tokens.ids.len());
     }
-    Ok(needs_logits.into_iter().map(|is_needed| is_needed.then(|| logits_rows.next().unwrap_or_default())).collect())
+    Ok(sampled)
+}
+
+fn required_rows(demands: &[LogitsDemand]) -> RequiredRows {
+    match demands.iter().all(|demand| demand.scored.is_empty()) {
+        true => RequiredRows::Last,
+        false => RequiredRows::All,
+    }
+}
+
+/// Row of hidden states whose logits are needed.
+struct NeededRow {
+    sequence: usize,
+    /// Index among the computed rows of the sequence.
+    row: u32,
+    /// The prompt token that the row predicts; `None` for a row to sample from.
+    scored_token: Option<u32>,
+}
+
+/// Rows of each sequence that are needed, among those that are computed, sequence by sequence.
+fn needed_rows(demands: &[LogitsDemand], chunks: &[(Tokens, VirtualTokens)], computed: RequiredRows) -> Vec<NeededRow> {
+    let mut rows = Vec::new();
+    for (sequence, (demand, (tokens, _))) in demands.iter().zip(chunks).enumerate() {
+        let scored = demand.scored.iter().zip(0..);
+        rows.extend(scored.map(|(token, row)| NeededRow { sequence, row, scored_token: Some(*token) }));
+        if demand.is_sampled {
+            let row = match computed {
+                RequiredRows::All => tokens.ids.len() as u32 - 1,
+                RequiredRows::First | RequiredRows::Last => 0,
+            };
+            rows.push(NeededRow { sequence, row, scored_token: None });
+        }
+    }
+    rows
+}
+
+/// Reads the logits of the needed rows, a chunk of rows at a time: scores prompts, and returns the logits of sampled tokens.
+fn read_logits(
+    base: &BaseModel,
+    tape: &mut Tape,
+    (adapters, hidden): (&MultiAdapterBatch<'_>, Var),
+    rows: &[NeededRow],
+    sequences: &mut [SequenceState],
+) -> Result<Vec<Option<Vec<f32>>>> {
+    let mut sampled = vec![None; sequences.len()];
+    let checkpoint = tape.position();
+    for chunk in rows.chunks(LOGITS_CHUNK_ROWS) {
+        let mut chunk_rows: Vec<Vec<u32>> = vec![Vec::new(); sequences.len()];
+        chunk.iter().for_each(|needed| chunk_rows[needed.sequence].push(needed.row));
+        let gathered = tape.gather_rows(hidden, chunk_rows.iter().map(Vec::as_slice))?;
+        let logits = adapters.lm_logits(base, tape, gathered)?;
+        for (needed, logits) in chunk.iter().zip(logits.chunks_exact(base.info().vocabulary_size)) {
+            match needed.scored_token {
+                Some(token) => sequences[needed.sequence].score_prompt_token(token, logits),
+                None => sampled[needed.sequence] = Some(logits[..base.sampled_vocabulary_size()].to_vec()),
+            }
+        }
+        tape.release_since(checkpoint, hidden);
+    }
+    Ok(sampled)
 }

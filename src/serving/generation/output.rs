@@ -1,8 +1,10 @@
-//! Generated tokens of one sequence, and the stream that delivers them.
+//! Output of one sequence (generated tokens, and log probabilities of its prompt), and the stream that delivers it.
 
 use super::detokenizer::FinishReason;
+use super::prompt::PromptText;
 use super::sampling::Logprobs;
 use espalier_core::error::{Error, Result};
+use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// One generated token.
@@ -18,10 +20,27 @@ pub struct TokenOutput {
     pub finish_reason: Option<FinishReason>,
 }
 
-/// Receives the tokens of one sequence. Dropping it cancels the sequence at the next step.
+/// What a sequence sends to its stream.
+#[derive(Debug)]
+pub enum SequenceOutput {
+    /// Log probabilities of the prompt's tokens after the first; sent before the first generated token.
+    PromptLogprobs(Vec<Logprobs>),
+    Token(TokenOutput),
+    /// The end of a sequence that generates no token.
+    Finished(FinishReason),
+}
+
+pub type OutputSender = UnboundedSender<Result<SequenceOutput>>;
+
+/// Receives the output of one sequence. Dropping it cancels the sequence at the next step.
 pub struct GenerationStream {
-    outputs: UnboundedReceiver<Result<TokenOutput>>,
+    outputs: UnboundedReceiver<Result<SequenceOutput>>,
     pub prompt_tokens: usize,
+    /// Text and tokens of the prompt, if the request asks for them.
+    pub prompt: Option<Arc<PromptText>>,
+    /// Whether the sequence computes log probabilities of its prompt: the first of each prompt does so.
+    pub scores_prompt: bool,
+    prompt_logprobs: Option<Arc<Vec<Logprobs>>>,
     /// Set once the last token was received.
     pub finish_reason: Option<FinishReason>,
 }
@@ -34,10 +53,32 @@ pub struct Completion {
 }
 
 impl GenerationStream {
-    /// The stream, and the sender of its tokens.
-    pub fn new(prompt_tokens: usize) -> (UnboundedSender<Result<TokenOutput>>, Self) {
+    /// The stream, and the sender of its output.
+    pub fn new(prompt_tokens: usize) -> (OutputSender, Self) {
         let (sender, outputs) = unbounded_channel();
-        (sender, Self { outputs, prompt_tokens, finish_reason: None })
+        let stream = Self {
+            outputs,
+            prompt_tokens,
+            prompt: None,
+            scores_prompt: false,
+            prompt_logprobs: None,
+            finish_reason: None,
+        };
+        (sender, stream)
+    }
+
+    /// Waits for the log probabilities of the prompt's tokens after the first; `None` if this sequence does not compute them.
+    ///
+    /// # Errors
+    /// The error that ended the sequence.
+    pub async fn prompt_logprobs(&mut self) -> Result<Option<Arc<Vec<Logprobs>>>> {
+        while self.scores_prompt && self.prompt_logprobs.is_none() {
+            match self.receive().await? {
+                SequenceOutput::PromptLogprobs(logprobs) => self.prompt_logprobs = Some(Arc::new(logprobs)),
+                _ => return Err(Error::internal("a token was generated before its prompt was scored")),
+            }
+        }
+        Ok(self.prompt_logprobs.clone())
     }
 
     /// Waits for the next token; `None` after the last.
@@ -45,13 +86,21 @@ impl GenerationStream {
     /// # Errors
     /// The error that ended the sequence: `Busy` (`shutting_down`) when the engine ends all sequences.
     pub async fn next(&mut self) -> Result<Option<TokenOutput>> {
-        if self.finish_reason.is_some() {
-            return Ok(None);
+        while self.finish_reason.is_none() {
+            match self.receive().await? {
+                SequenceOutput::PromptLogprobs(logprobs) => self.prompt_logprobs = Some(Arc::new(logprobs)),
+                SequenceOutput::Finished(reason) => self.finish_reason = Some(reason),
+                SequenceOutput::Token(token) => {
+                    self.finish_reason = token.finish_reason;
+                    return Ok(Some(token));
+                }
+            }
         }
-        let lost = || Err(Error::internal("a step of generation was lost"));
-        let output = self.outputs.recv().await.unwrap_or_else(lost)?;
-        self.finish_reason = output.finish_reason;
-        Ok(Some(output))
+        Ok(None)
+    }
+
+    async fn receive(&mut self) -> Result<SequenceOutput> {
+        self.outputs.recv().await.unwrap_or_else(|| Err(Error::internal("a step of generation was lost")))
     }
 
     /// Waits for the whole sequence.

@@ -4,13 +4,14 @@ use super::constraint::TokenConstraint;
 use super::constraint_spec::ConstraintSpec;
 use super::detokenizer::Detokenizer;
 use super::output::GenerationStream;
-use super::sampling::{Sampler, SamplingParams};
+use super::prompt::Prompt;
+use super::prompt_scoring::PromptScorer;
+use super::sampling::{MAX_LOGPROBS, Sampler, SamplingParams};
 use super::sequence::{DecodeFn, SequenceState};
 use super::stop_sequences::{StopConditions, StopOutput};
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::pinned_lru::Pinned;
 use espalier_core::error::{Error, FieldError, Problem, Result};
-use espalier_core::model::chat::{Message, RenderOptions};
 use espalier_core::model::{BaseModel, TextLimits};
 use espalier_tensor::kv_cache::KvCacheShape;
 use std::sync::Arc;
@@ -19,17 +20,6 @@ use std::sync::atomic::AtomicBool;
 /// Limits of `stop`: number of sequences, and bytes of one.
 const MAX_STOP_SEQUENCES: usize = 16;
 const MAX_STOP_SEQUENCE_BYTES: usize = 1000;
-
-/// Prompt of a generation request.
-pub enum Prompt {
-    Text(String),
-    Tokens(Vec<u32>),
-    /// A conversation, rendered with the chat template of the base model.
-    Messages {
-        messages: Vec<Message>,
-        template_options: RenderOptions,
-    },
-}
 
 /// A validated request for generated text: one or more completions per prompt.
 pub struct GenerationRequest {
@@ -40,9 +30,31 @@ pub struct GenerationRequest {
     pub constraint: Option<ConstraintSpec>,
     /// Special tokens whose texts are a part of the generated text.
     pub shown_special_tokens: Vec<&'static str>,
-    /// Defaults to the server's setting, limited to what the context length leaves.
-    pub max_tokens: Option<u32>,
+    pub max_tokens: MaxTokens,
     pub choices_per_prompt: u32,
+    pub prompt_output: PromptOutput,
+}
+
+/// Limit on the generated tokens of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxTokens {
+    /// The server's setting, or what the context leaves, if that is less.
+    Default,
+    /// At least 1; refused if the context leaves less.
+    Exactly(u32),
+    /// This number, or what the context leaves, if that is less. With 0 only the prompt is computed.
+    AtMost(u32),
+}
+
+/// What is returned of the prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PromptOutput {
+    #[default]
+    None,
+    /// Text and tokens.
+    Text,
+    /// Text and tokens, and the log probability of every token after the first, with this many most probable tokens at its position.
+    Logprobs(u32),
 }
 
 /// Properties of the engine that sequences depend on.
@@ -107,7 +119,10 @@ impl GenerationRequest {
                 field_errors.push(FieldError::at_pointer(format!("/{field}"), message));
             }
         };
-        reject_if(self.max_tokens == Some(0), "max_tokens", "max_tokens must be at least 1");
+        reject_if(self.max_tokens == MaxTokens::Exactly(0), "max_tokens", "max_tokens must be at least 1");
+        let prompt_logprobs = if let PromptOutput::Logprobs(count) = self.prompt_output { count } else { 0 };
+        let too_many = format!("prompt_logprobs must be at most {MAX_LOGPROBS}, not {prompt_logprobs}");
+        reject_if(prompt_logprobs > MAX_LOGPROBS, "prompt_logprobs", &too_many);
         reject_if(self.stop_sequences.iter().any(String::is_empty), "stop", "a stop must not be empty");
         reject_if(self.stop_sequences.len() > MAX_STOP_SEQUENCES, "stop", "there may be 16 stops at most");
         let is_too_long = |stop: &String| stop.len() > MAX_STOP_SEQUENCE_BYTES;
@@ -132,11 +147,22 @@ impl GenerationRequest {
     ) -> Result<Vec<(SequenceState, GenerationStream)>> {
         let mut sequences = Vec::new();
         for prompt in &self.prompts {
-            let prompt_ids = tokenize_prompt(context, adapter, prompt)?;
+            let limits = TextLimits {
+                max_length: max_context_tokens(context.base, adapter),
+                max_text_bytes: context.max_text_bytes,
+                is_cancelled: context.is_cancelled,
+            };
+            let prompt_ids = prompt.tokenize(context.base, limits)?;
             let max_tokens = self.max_tokens_for(context, adapter, prompt_ids.len());
             check_context_length(context.base, adapter, &prompt_ids, max_tokens as usize)?;
+            let prompt_text = match self.prompt_output {
+                PromptOutput::None => None,
+                PromptOutput::Text | PromptOutput::Logprobs(_) => {
+                    Some(Arc::new(prompt.to_text(context.base, &prompt_ids)))
+                }
+            };
             for choice_index in 0..self.choices_per_prompt {
-                sequences.push(SequenceState::new(
+                let (mut sequence, mut stream) = SequenceState::new(
                     adapter.clone(),
                     context.kv_cache_shape,
                     prompt_ids.clone(),
@@ -144,7 +170,13 @@ impl GenerationRequest {
                     Sampler::new(self.sampling.clone(), &prompt_ids, choice_index),
                     self.detokenizer(context.base, &prompt_ids, max_tokens),
                     constraint.cloned(),
-                ));
+                );
+                stream.prompt = prompt_text.clone();
+                if let (0, PromptOutput::Logprobs(top_count)) = (choice_index, self.prompt_output) {
+                    sequence.score_prompt(PromptScorer::new(top_count));
+                    stream.scores_prompt = true;
+                }
+                sequences.push((sequence, stream));
             }
         }
         Ok(sequences)
@@ -152,8 +184,12 @@ impl GenerationRequest {
 
     fn max_tokens_for(&self, context: &SequenceContext<'_>, adapter: &AdapterHandle, prompt_length: usize) -> u32 {
         let max_rows = context.base.info().max_tokens.min(context.max_sequence_length);
-        let available = max_rows.saturating_sub(prompt_length + adapter.virtual_token_count());
-        self.max_tokens.unwrap_or(context.default_max_tokens.min(available.max(1) as u32))
+        let available = max_rows.saturating_sub(prompt_length + adapter.virtual_token_count()).max(1) as u32;
+        match self.max_tokens {
+            MaxTokens::Default => context.default_max_tokens.min(available),
+            MaxTokens::Exactly(max_tokens) => max_tokens,
+            MaxTokens::AtMost(max_tokens) => max_tokens.min(available),
+        }
     }
 
     fn detokenizer(&self, base: &Arc<BaseModel>, prompt_ids: &[u32], max_tokens: u32) -> Detokenizer<DecodeFn> {
@@ -173,44 +209,6 @@ impl GenerationRequest {
     }
 }
 
-impl Prompt {
-    /// Size in bytes.
-    fn text_bytes(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Tokens(ids) => size_of_val(ids.as_slice()),
-            Self::Messages { messages, .. } => messages.iter().map(Message::text_bytes).sum(),
-        }
-    }
-}
-
-/// # Errors
-/// `Invalid`: `too_long` for a text with more tokens than the context, and those of [`GenerationRequest::to_sequences`].
-fn tokenize_prompt(context: &SequenceContext<'_>, adapter: &AdapterHandle, prompt: &Prompt) -> Result<Vec<u32>> {
-    let SequenceContext { base, max_text_bytes, is_cancelled, .. } = *context;
-    let max_length = max_context_tokens(base, adapter);
-    let limits = TextLimits { max_length, max_text_bytes, is_cancelled };
-    let ids = match prompt {
-        Prompt::Text(text) => base.tokenizer().encode_prompt_within(text, limits)?,
-        Prompt::Tokens(ids) => match ids.iter().find(|id| **id as usize >= base.info().vocabulary_size) {
-            None => Some(ids.clone()),
-            Some(id) => {
-                let detail = format!("the prompt's token {id} is not in the vocabulary");
-                return Err(Error::invalid("invalid_generation", detail));
-            }
-        },
-        Prompt::Messages { messages, template_options } => {
-            base.tokenizer().encode_chat_within(messages, template_options, limits)?
-        }
-    };
-    ids.ok_or_else(|| {
-        let detail = format!(
-            "this model's maximum context length is {max_length} tokens with the answer, and the prompt has more: shorten it"
-        );
-        Error::invalid("too_long", detail)
-    })
-}
-
 /// Tokens of a prompt and its answer.
 fn max_context_tokens(base: &BaseModel, adapter: &AdapterHandle) -> usize {
     base.info().max_tokens.saturating_sub(adapter.virtual_token_count())
@@ -224,7 +222,7 @@ fn check_context_length(base: &BaseModel, adapter: &AdapterHandle, prompt: &[u32
     }
     let max_context_tokens = max_context_tokens(base, adapter);
     let prompt_length = prompt.len();
-    if prompt_length >= max_context_tokens {
+    if prompt_length >= max_context_tokens && max_tokens > 0 {
         let detail = format!(
             "this model's maximum context length is {max_context_tokens} tokens with the answer, and the prompt has {prompt_length}: shorten it"
         );

@@ -3,16 +3,15 @@
 //! Every KV block is counted once: those of the prefix cache there, however many sequences share them, and a sequence
 //! reserves the others that it may need.
 
-use super::output::TokenOutput;
+use super::output::OutputSender;
 use super::prefix_cache::{self, PrefixCache};
-use super::sequence::{Reservation, SequenceState};
+use super::reservation::Reservation;
+use super::sequence::SequenceState;
 use super::settings::{Settings, Stats};
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::errors::shutting_down;
-use espalier_core::error::Result;
 use espalier_tensor::kv_cache::BLOCK_SIZE;
 use std::collections::VecDeque;
-use tokio::sync::mpsc::UnboundedSender;
 
 /// Queue of sequences and the set of running ones, within the KV cache's memory budget.
 pub struct Scheduler {
@@ -38,7 +37,7 @@ pub struct Scheduler {
 
 /// A sequence that is out of the scheduler's hands for the time of a step.
 pub struct InStep {
-    output_tx: UnboundedSender<Result<TokenOutput>>,
+    output_tx: OutputSender,
     adapter: AdapterHandle,
 }
 
@@ -202,9 +201,10 @@ impl Scheduler {
     }
 }
 
-/// Whether `running` arrived earlier and is still computing blocks that `candidate` starts with as well.
+/// Whether `running` arrived earlier and is still computing blocks that `candidate` starts with as well and may take over.
 fn is_computing_shared_prefix(running: &SequenceState, candidate: &SequenceState) -> bool {
     if !running.is_prefilling()
+        || candidate.scores_prompt()
         || running.arrival_order > candidate.arrival_order
         || running.adapter.version() != candidate.adapter.version()
     {

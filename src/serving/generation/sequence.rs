@@ -3,17 +3,16 @@
 use super::batch_planner::SequenceDemand;
 use super::constraint::TokenConstraint;
 use super::detokenizer::{Detokenizer, FinishReason};
-use super::output::{GenerationStream, TokenOutput};
+use super::output::{GenerationStream, OutputSender, SequenceOutput, TokenOutput};
 use super::prefix_cache::{BlockHashes, PrefixCache};
+use super::prompt_scoring::{PromptScorer, non_finite_logits};
+use super::reservation::Reservation;
 use super::sampling::Sampler;
 use crate::serving::adapters::AdapterHandle;
 use crate::serving::pinned_lru::Pinned;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::VirtualTokens;
 use espalier_tensor::kv_cache::{KvCacheShape, SequenceKvCache};
-use std::iter::Sum;
-use std::ops::{Add, Sub};
-use tokio::sync::mpsc::UnboundedSender;
 
 pub type DecodeFn = Box<dyn Fn(&[u32]) -> String + Send>;
 
@@ -34,7 +33,11 @@ pub struct SequenceState {
     constraint: Option<TokenConstraint>,
     /// Memory of the parser state.
     constraint_bytes: u64,
-    output_tx: UnboundedSender<Result<TokenOutput>>,
+    /// Collects log probabilities of the prompt, if they are requested, until the prompt is computed.
+    prompt_scorer: Option<PromptScorer>,
+    /// Limit on generated tokens; 0 only computes the prompt.
+    max_tokens: u32,
+    output_tx: OutputSender,
     is_finished: bool,
     /// Position in the order of arrival of all sequences.
     pub arrival_order: u64,
@@ -47,41 +50,12 @@ pub struct SequenceState {
     block_hashes: BlockHashes,
 }
 
-/// Memory that is reserved for a running sequence.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reservation {
-    /// KV blocks of the longest possible sequence, without those that belong to the prefix cache.
-    pub kv_blocks: usize,
-    /// Bytes of its constraint.
-    pub constraint_bytes: u64,
-}
-
-impl Add for Reservation {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            kv_blocks: self.kv_blocks + other.kv_blocks,
-            constraint_bytes: self.constraint_bytes + other.constraint_bytes,
-        }
-    }
-}
-
-impl Sub for Reservation {
-    type Output = Self;
-
-    fn sub(self, other: Self) -> Self {
-        Self {
-            kv_blocks: self.kv_blocks - other.kv_blocks,
-            constraint_bytes: self.constraint_bytes - other.constraint_bytes,
-        }
-    }
-}
-
-impl Sum for Reservation {
-    fn sum<I: Iterator<Item = Self>>(reservations: I) -> Self {
-        reservations.fold(Self::default(), Add::add)
-    }
+/// Rows of a chunk whose logits are needed: those of the chunk's first tokens, and that of its last.
+pub struct LogitsDemand {
+    /// Prompt tokens that the first rows predict.
+    pub scored: Vec<u32>,
+    /// Whether a token is sampled from the last row.
+    pub is_sampled: bool,
 }
 
 impl SequenceState {
@@ -109,6 +83,8 @@ impl SequenceState {
             constraint_bytes: constraint.as_ref().map_or(0, |constraint| constraint.bytes()),
             compiled_constraint: constraint,
             constraint: None,
+            prompt_scorer: None,
+            max_tokens,
             output_tx,
             is_finished: false,
             arrival_order: 0,
@@ -117,6 +93,16 @@ impl SequenceState {
             cached_blocks: 0,
         };
         (sequence, stream)
+    }
+
+    /// Computes log probabilities of the prompt too.
+    pub fn score_prompt(&mut self, scorer: PromptScorer) {
+        self.prompt_scorer = Some(scorer);
+    }
+
+    /// Whether log probabilities of the prompt are still being computed.
+    pub fn scores_prompt(&self) -> bool {
+        self.prompt_scorer.is_some()
     }
 
     /// Whether the stream still exists; otherwise the sequence is cancelled.
@@ -138,8 +124,12 @@ impl SequenceState {
         &self.token_ids[..self.prompt_length - 1]
     }
 
-    /// Starts from the blocks of the longest prefix of the prompt in the prefix cache. Returns the number of its tokens.
+    /// Starts from the blocks of the longest prefix of the prompt in the prefix cache, unless the prompt is scored, which needs the
+    /// logits of all its tokens. Returns the number of tokens of the prefix.
     pub fn resume_from_cached_prefix(&mut self, prefix_cache: &mut PrefixCache) -> usize {
+        if self.scores_prompt() {
+            return 0;
+        }
         let hashes = self.block_hashes.extend(&self.token_ids[..self.prompt_length - 1]);
         let cached = prefix_cache.lookup(hashes, self.adapter.virtual_tokens(), self.kv_cache.shape());
         let Some((kv_cache, token_count)) = cached else { return 0 };
@@ -210,13 +200,48 @@ impl SequenceState {
         self.computed_tokens += token_count;
     }
 
+    /// Rows of the next `chunk_length` tokens whose logits are needed.
+    pub fn logits_demand(&self, chunk_length: usize) -> LogitsDemand {
+        let end = self.computed_tokens + chunk_length;
+        let scored = match &self.prompt_scorer {
+            // The row of a token has the logits of the token after it.
+            Some(_) => &self.token_ids[self.computed_tokens + 1..self.prompt_length.min(end + 1)],
+            None => &[],
+        };
+        LogitsDemand { scored: scored.to_vec(), is_sampled: end == self.token_ids.len() && self.max_tokens > 0 }
+    }
+
+    /// Adds the log probabilities of the next prompt token, whose logits these are.
+    pub fn score_prompt_token(&mut self, token_id: u32, logits: &[f32]) {
+        if let Some(scorer) = &mut self.prompt_scorer
+            && let Err(error) = scorer.add_token(token_id, logits)
+        {
+            self.fail(error);
+        }
+    }
+
+    /// Once the prompt is computed, sends its log probabilities to the stream, and ends a sequence that generates nothing.
+    pub fn finish_prompt(&mut self) {
+        if self.is_prefilling() || self.is_finished {
+            return;
+        }
+        if let Some(scorer) = self.prompt_scorer.take() {
+            // Fails when the stream was dropped, here and below; the scheduler removes the sequence at the next step.
+            let _ = self.output_tx.send(Ok(SequenceOutput::PromptLogprobs(scorer.into_logprobs())));
+        }
+        if self.max_tokens == 0 {
+            self.is_finished = true;
+            let _ = self.output_tx.send(Ok(SequenceOutput::Finished(FinishReason::Length)));
+        }
+    }
+
     /// Samples the next token from its logits and sends it to the stream.
     pub fn sample_next(&mut self, logits: &mut [f32]) {
         match self.sample_token(logits) {
             Ok(output) => {
                 self.is_finished = output.finish_reason.is_some();
                 // Fails when the stream was dropped; the scheduler removes the sequence at the next step.
-                let _ = self.output_tx.send(Ok(output));
+                let _ = self.output_tx.send(Ok(SequenceOutput::Token(output)));
             }
             Err(error) => self.fail(error),
         }
@@ -229,7 +254,7 @@ impl SequenceState {
         }
         let allowed = self.constraint.as_mut().map(TokenConstraint::allowed_tokens).transpose()?;
         let Some(sampled) = self.sampler.sample(logits, step, allowed.as_ref()) else {
-            return Err(Error::internal("the model answered with numbers that are not finite"));
+            return Err(non_finite_logits());
         };
         self.token_ids.push(sampled.token_id);
         let accept = |constraint: &mut TokenConstraint| constraint.accept_token(sampled.token_id);
@@ -249,7 +274,7 @@ impl SequenceState {
     }
 
     /// Sender of the sequence's stream.
-    pub fn output_tx(&self) -> UnboundedSender<Result<TokenOutput>> {
+    pub fn output_tx(&self) -> OutputSender {
         self.output_tx.clone()
     }
 

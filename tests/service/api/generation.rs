@@ -298,7 +298,7 @@ fn openai_endpoints_use_openai_response_format() {
             400,
             "invalid_body",
         ),
-        ("/v1/completions", json!({"model": name, "prompt": "a", "echo": true}), 400, "unsupported_field"),
+        ("/v1/completions", json!({"model": name, "prompt": "a", "suffix": "b"}), 400, "unsupported_field"),
         ("/v1/completions", json!({"model": name}), 400, "invalid_body"),
     ] {
         let refused = app.post(path, &request);

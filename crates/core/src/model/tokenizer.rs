@@ -37,7 +37,16 @@ pub struct Tokenizer {
     unknown_token: Option<UnknownToken>,
     /// Whether the residues of a text are upper-cased, because the vocabulary has no others.
     upper_cases_residues: bool,
+    /// Number of special tokens that are added at the start of a text.
+    prompt_prefix_length: usize,
     generation_config: GenerationConfig,
+}
+
+/// Whether a tokenizer adds its special tokens to a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpecialTokens {
+    Add,
+    Omit,
 }
 
 impl Tokenizer {
@@ -75,6 +84,7 @@ impl Tokenizer {
             can_cut,
             upper_cases_residues: vocabulary::has_upper_case_residues_only(&inner, &special_ids),
             unknown_token: UnknownToken::new(&tokenizer_json, &inner, special_ids),
+            prompt_prefix_length: prompt_prefix_length(&inner)?,
             inner,
             generation_config: GenerationConfig::default(),
         };
@@ -262,6 +272,21 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Encodes a whole text, with the special tokens that the tokenizer adds to it, or without.
+    pub fn encode_text(&self, text: &str, special_tokens: SpecialTokens) -> Result<Vec<u32>> {
+        let text = self.with_known_case(text);
+        let encoding = self.inner.encode_fast(text.as_ref(), special_tokens == SpecialTokens::Add);
+        Ok(encoding.map_err(Error::internal)?.get_ids().to_vec())
+    }
+
+    /// Text of a conversation with the generation prompt of the assistant.
+    ///
+    /// # Errors
+    /// `Invalid`, as for [`Self::encode_chat`].
+    pub fn render_chat(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
+        self.chat_template()?.render_prompt(messages, options)
+    }
+
     /// Decodes token ids and skips special tokens and ids beyond the vocabulary. Tokens that the decoder refuses become the replacement
     /// character.
     pub fn decode(&self, ids: &[u32]) -> String {
@@ -276,6 +301,17 @@ impl Tokenizer {
             false => self.decode(part),
         };
         parts.map(part_text).collect()
+    }
+
+    /// Decodes token ids, special tokens included, and skips ids beyond the vocabulary. Tokens that the decoder refuses become the
+    /// replacement character.
+    pub fn decode_with_special_tokens(&self, ids: &[u32]) -> String {
+        self.inner.decode(ids, false).unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.to_string())
+    }
+
+    /// Number of special tokens that the tokenizer adds at the start of a prompt.
+    pub fn prompt_prefix_length(&self) -> usize {
+        self.prompt_prefix_length
     }
 
     /// Encodes a prompt with the special tokens that the tokenizer adds at its start, without those at its end.
@@ -390,6 +426,11 @@ impl Tokenizer {
 fn special_ids(inner: &Inner) -> BTreeSet<u32> {
     let added_tokens = inner.get_added_tokens_decoder();
     added_tokens.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect()
+}
+
+fn prompt_prefix_length(inner: &Inner) -> Result<usize> {
+    let encoding = inner.encode_fast("a", true).map_err(Error::internal)?;
+    Ok(encoding.get_special_tokens_mask().iter().take_while(|special| **special == 1).count())
 }
 
 fn no_place_for(what: &str, advice: &str) -> Error {

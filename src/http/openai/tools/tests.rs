@@ -1,7 +1,7 @@
 //! Tools and choices of requests, and what they mean for constraint and prompt.
 
 use super::*;
-use crate::http::openai::tool_definition;
+use crate::http::openai::tool_definition::{self, ToolForm};
 use espalier_core::error::Error;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn tools() -> Value {
 }
 
 fn definitions() -> Vec<ToolDefinition> {
-    tool_definition::parse(tools().as_array().unwrap()).unwrap()
+    tool_definition::parse(tools().as_array().unwrap(), ToolForm::Nested).unwrap()
 }
 
 fn select(choice: Value, parallel: Option<bool>) -> Result<Option<CallableTools>> {
@@ -44,7 +44,11 @@ fn definitions_are_checked_by_their_place() {
         ),
         (json!([tools()[0], tools()[0]]), "/tools/1/function/name"),
     ] {
-        assert_eq!(pointer(tool_definition::parse(tools.as_array().unwrap()).unwrap_err()), at, "{tools}");
+        assert_eq!(
+            pointer(tool_definition::parse(tools.as_array().unwrap(), ToolForm::Nested).unwrap_err()),
+            at,
+            "{tools}"
+        );
     }
 }
 

@@ -5,6 +5,7 @@
 //! the batch.
 
 mod filters;
+mod logprobs;
 mod params;
 #[cfg(test)]
 mod reference_tests;
@@ -13,7 +14,8 @@ mod softmax;
 mod tests;
 
 pub use filters::TokenMask;
-pub use params::SamplingParams;
+pub use logprobs::Logprobs;
+pub use params::{MAX_LOGPROBS, SamplingParams};
 
 use espalier_tensor::seeded_rng::{SeededRng, mix64};
 use softmax::{Probabilities, SoftmaxParams};
@@ -27,14 +29,6 @@ pub struct SampledToken {
     pub token_id: u32,
     /// Set if the parameters ask for them.
     pub logprobs: Option<Logprobs>,
-}
-
-/// Log probabilities of the model's own distribution, before mask, bias, penalties, temperature and filters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Logprobs {
-    pub sampled: f32,
-    /// The most probable tokens in descending order, ties by id; the sampled token need not be among them.
-    pub top: Vec<(u32, f32)>,
 }
 
 /// Samples the tokens of one sequence.
@@ -95,15 +89,7 @@ impl Sampler {
     }
 
     fn logprobs(&mut self, token_id: u32) -> Option<Logprobs> {
-        let count = self.params.logprobs? as usize;
-        let (_, max_logit) = filters::argmax(&self.raw_logits)?;
-        let log_sum_exp = f64::from(max_logit) + softmax::sum_exp(&self.raw_logits, max_logit).ln();
-        let logprob = |logit: f32| (f64::from(logit) - log_sum_exp) as f32;
-        let top = filters::top_k(&self.raw_logits, count, &mut self.scratch);
-        Some(Logprobs {
-            sampled: logprob(self.raw_logits[token_id as usize]),
-            top: top.into_iter().map(|(id, logit)| (id, logprob(logit))).collect(),
-        })
+        Logprobs::of_token(&self.raw_logits, token_id, self.params.logprobs?, &mut self.scratch)
     }
 }
 

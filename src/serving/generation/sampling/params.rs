@@ -49,7 +49,8 @@ const PROBABILITY_RANGE: RangeInclusive<f32> = 0.0..=1.0;
 const PENALTY_RANGE: RangeInclusive<f32> = -2.0..=2.0;
 const LOGIT_BIAS_RANGE: RangeInclusive<f32> = -100.0..=100.0;
 const REPETITION_PENALTY_RANGE: RangeInclusive<f32> = 0.01..=10.0;
-const MAX_LOGPROBS: u32 = 20;
+/// Most of the most probable tokens that are reported per position.
+pub const MAX_LOGPROBS: u32 = 20;
 
 impl SamplingParams {
     /// Returns the fields that are out of range, each with a message. NaN is out of every range.

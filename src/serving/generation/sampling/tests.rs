@@ -183,14 +183,14 @@ fn logprobs_are_computed_before_sampling_params_apply() {
     let sampled = Sampler::new(settings, &[0], 0).sample(&mut raw_logits.clone(), 0, Some(&mask)).unwrap();
     assert_eq!(sampled.token_id, 3, "the only token that is neither masked nor biased");
     let logprobs = sampled.logprobs.unwrap();
-    assert!((logprobs.sampled - (1.0 - log_sum_exp)).abs() < 1e-6);
+    assert!((logprobs.token - (1.0 - log_sum_exp)).abs() < 1e-6);
     assert_eq!(logprobs.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 2, 1]);
     assert!((logprobs.top[0].1 - (3.0 - log_sum_exp)).abs() < 1e-6);
 
     let only_sampled = SamplingParams { logprobs: Some(0), ..greedy_params() };
     let logprobs =
         Sampler::new(only_sampled, &[], 0).sample(&mut raw_logits.clone(), 0, None).unwrap().logprobs.unwrap();
-    assert_eq!((logprobs.top.len(), (logprobs.sampled - (3.0 - log_sum_exp)).abs() < 1e-6), (0, true));
+    assert_eq!((logprobs.top.len(), (logprobs.token - (3.0 - log_sum_exp)).abs() < 1e-6), (0, true));
     let all = SamplingParams { logprobs: Some(20), ..greedy_params() };
     let logprobs = Sampler::new(all, &[], 0).sample(&mut raw_logits.clone(), 0, None).unwrap().logprobs.unwrap();
     assert_eq!(logprobs.top.len(), 4, "a logit of −∞ has no logprob");

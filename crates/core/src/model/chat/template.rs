@@ -105,6 +105,11 @@ impl ChatTemplate {
         words.any(|other| other == word)
     }
 
+    /// Text of a special token by its name in the template, such as `bos_token`.
+    pub fn special_token(&self, name: &str) -> Option<&str> {
+        self.special_tokens.get(name).map(String::as_str)
+    }
+
     /// Whether the source has a place for tools.
     pub fn renders_tools(&self) -> bool {
         self.source.contains("tools")

@@ -211,6 +211,7 @@ fn encode_words_whole(tokenizer: &Tokenizer, text: &str, words: &[CharSpan], max
         can_cut: false,
         unknown_token: None,
         upper_cases_residues: false,
+        prompt_prefix_length: tokenizer.prompt_prefix_length,
         generation_config: GenerationConfig::default(),
     };
     whole.encode_words(text, words, TextLimits::tokens(max_length)).unwrap()
