@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import random
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import zipfile
 import common  # before transformers: it goes on under the Python that has them
 
 from client import Client
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 FILE = common.ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 # The same weights as transformers reads them, in f32.
@@ -28,17 +27,7 @@ END = -100
 def fetch():
     """The GGUF file, and a folder of it for PyTorch."""
     subprocess.run([common.ROOT / "scripts/smollm2.sh"], check=True, stdout=subprocess.DEVNULL)
-    if not FOLDER.exists():
-        common.note(f"writing {FOLDER.name} from {FILE.name}")
-        made = FOLDER.with_suffix(f".{os.getpid()}")
-        AutoTokenizer.from_pretrained(FILE.parent, gguf_file=FILE.name).save_pretrained(made)
-        base = AutoModelForCausalLM.from_pretrained(FILE.parent, gguf_file=FILE.name, dtype="float32")
-        # What was read is not quantised any more, but transformers would not write it as long as it is marked so.
-        base.hf_quantizer = None
-        if hasattr(base.config, "quantization_config"):
-            del base.config.quantization_config
-        base.save_pretrained(made)
-        made.rename(FOLDER)
+    subprocess.run([sys.executable, common.ROOT / "scripts/hf_folder.py", FILE, FOLDER], check=True)
 
 
 def arguments(doc, rounds):
