@@ -22,7 +22,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+
+/// How often a connection is checked within the shorter of its time limits.
+const CHECKS_PER_TIMEOUT: u32 = 4;
 
 /// Serves the requests on one connection until either side closes it.
 ///
@@ -90,17 +93,16 @@ impl Activity {
 
     /// Waits until the connection has been idle for `idle_timeout`, or its client has taken nothing for `stall_timeout`.
     async fn unused(&self, slot: &ConnectionSlot, idle_timeout: Duration, stall_timeout: Duration) -> Unused {
+        let interval = idle_timeout.min(stall_timeout) / CHECKS_PER_TIMEOUT;
+        let (mut events, mut last_event) = (self.events.load(Ordering::Relaxed), Instant::now());
         loop {
-            let events = self.events.load(Ordering::Relaxed);
-            let is_idle = slot.is_idle();
-            sleep(if is_idle { idle_timeout } else { stall_timeout }).await;
-            if self.events.load(Ordering::Relaxed) != events {
-                continue;
-            }
-            if is_idle {
+            sleep(interval).await;
+            let current = self.events.load(Ordering::Relaxed);
+            if current != events {
+                (events, last_event) = (current, Instant::now());
+            } else if slot.is_idle() && last_event.elapsed() >= idle_timeout {
                 return Unused::Idle;
-            }
-            if self.blocked_responses.load(Ordering::Relaxed) > 0 {
+            } else if self.blocked_responses.load(Ordering::Relaxed) > 0 && last_event.elapsed() >= stall_timeout {
                 return Unused::Stalled;
             }
         }
