@@ -26,7 +26,7 @@ down: ## Stop the containers; what they stored stays
 
 test: ## All tests, on SQLite and on a Postgres of their own, and the dashboard in a browser
 	scripts/postgres.sh run cargo test --locked --workspace
-	scripts/clients.sh openai_python
+	scripts/clients.sh --if-available openai_python
 	scripts/dashboard.sh
 
 dashboard: ## The dashboard in a browser, on a server of its own

@@ -1,20 +1,31 @@
 #!/usr/bin/env bash
 # Clients as they are published against espalier on a real decoder: every script of examples/clients/, and a table of what each one did.
 #
-#   scripts/clients.sh [CLIENT…]     all of them by default; openai_python alone installs one package
+#   scripts/clients.sh [--if-available] [CLIENT…]     all of them by default; openai_python alone installs one package
+#
+# With --if-available it ends without an error, and says so, where the decoder or openai's package cannot be downloaded.
 #
 # Python's clients are installed into .venv-openai/ and .venv-clients/, those of Node.js into .clients-node/. Clients of Node.js and Java are
 # left out, and named, where `node` (20 or later) or `javac` is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+required=yes
+if [ "${1:-}" = --if-available ]; then
+  required=no
+  shift
+fi
 clients=("$@")
 if [ ${#clients[@]} -eq 0 ]; then
   clients=(openai_python langchain_python litellm_python instructor_python pydantic_ai_python openai_agents_python
     llama_index_python huggingface_hub_python openai_node vercel_ai JdkHttpClient)
 fi
 
-scripts/smollm2.sh
+if ! { scripts/smollm2.sh && scripts/python-env.sh .venv-openai tests/openai/requirements.txt; } >/dev/null; then
+  echo "clients: left out, the decoder or the package openai cannot be downloaded" >&2
+  [ "$required" = no ] && exit 0
+  exit 1
+fi
 cargo build --locked --quiet
 . scripts/server.sh
 # So few sequences that clients have to retry.
