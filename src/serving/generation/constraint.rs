@@ -2,7 +2,7 @@
 //!
 //! llguidance parses the text and computes the tokens that may follow (Koo et al. 2024); they become a mask of the sampler.
 
-use super::constraint_spec::{ConstraintSpec, ToolSpec};
+use super::constraint_spec::{ConstraintSpec, OtherText, ToolSpec};
 use super::grammar;
 use super::sampling::TokenMask;
 use super::token_encoding::TokenByteEncoding;
@@ -104,17 +104,19 @@ fn compile_grammar(
     catch_unwind(AssertUnwindSafe(compile)).unwrap_or_else(|_| Err(UNSUPPORTED.to_string()))
 }
 
-/// Error of a constraint; for calls of tools that of the first tool with an unusable schema, if there is one.
+/// Error of a constraint; for calls of tools that of the response format or of the first tool whose schema cannot be used.
 fn locate_error(parser_factory: &ParserFactory, spec: &ConstraintSpec, reason: &str) -> Error {
-    let tools = match spec {
-        ConstraintSpec::ToolCalls(calls) => calls.tools.as_slice(),
-        _ => &[],
-    };
+    let ConstraintSpec::ToolCalls(calls) = spec else { return spec.invalid(reason) };
+    if let OtherText::Format(format) = &calls.other_text
+        && let Err(reason) = compile_grammar(parser_factory, grammar::build(format, &|_| None))
+    {
+        return format.invalid(&reason);
+    }
     let tool_error = |tool: &ToolSpec| {
         let compiled = compile_grammar(parser_factory, grammar::parameters(tool));
         compiled.err().map(|reason| tool.invalid(&reason))
     };
-    tools.iter().find_map(tool_error).unwrap_or_else(|| spec.invalid(reason))
+    calls.tools.iter().find_map(tool_error).unwrap_or_else(|| spec.invalid(reason))
 }
 
 /// Reason when the compiler panicked.

@@ -122,4 +122,7 @@ fn a_schema_that_cannot_be_enforced_is_named() {
     let error = FACTORY.compile(&ConstraintSpec::ToolCalls(calls)).err().unwrap();
     assert_eq!(error.code(), "invalid_format");
     assert!(error.to_string().starts_with("tools[1].function.parameters: "), "{error}");
+    let format = OtherText::Format(ConstraintSpec::JsonSchema(json!({"$ref": "#/nowhere"})));
+    let error = FACTORY.compile(&spec(&HERMES, CallCount::Many, format)).err().unwrap();
+    assert!(error.to_string().starts_with("response_format: "), "{error}");
 }
