@@ -26,7 +26,7 @@ def main():
             return
         words = " ".join(entry["words"])
         default = re.search(r"\[default: (.*?)\]", words)
-        variable = re.search(r"\[env: ([A-Z_]+)=?[^\]]*\]", words)
+        variable = re.search(r"\[env: ([A-Z0-9_]+)=?[^\]]*\]", words)
         words = re.sub(r"\s*\[(default|env|possible values): .*?\]", "", words).strip()
         words = words.replace("|", "\\|")
         print(f"| `{entry['flag']}` | {f'`{variable[1]}`' if variable else ''} | {f'`{default[1]}`' if default else ''} | {words} |")
