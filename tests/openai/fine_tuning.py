@@ -143,7 +143,7 @@ def embeddings(base):
     value = json.loads(raw.text if isinstance(raw.text, str) else raw.text())["data"][0]["embedding"]
     assert len(struct.unpack(f"<{len(floats.data[0].embedding)}f", base64.b64decode(value))) == len(floats.data[0].embedding)
     refused(lambda: client.embeddings.create(model=base, input=texts, dimensions=10**6), "dimensions")
-    refused(lambda: client.embeddings.create(model=base, input=["a", ""]), "input.1")
+    refused(lambda: client.embeddings.create(model=base, input=["a", ""]), "input[1]")
 
 
 base = next(iter(client.models.list())).id

@@ -62,8 +62,15 @@ fn parameters_name(index: usize) -> String {
 fn text_rules(calls: &ToolCallsSpec, special_token_id: SpecialTokenId<'_>) -> String {
     let ToolCallSyntax { start, start_is_optional, open, separator, close, .. } = *calls.syntax;
     let literal = |text: &str| literal(calls.syntax, special_token_id, text);
-    let (open, separator, close) = (literal(open), literal(separator), literal(close));
+    // The lexer cannot go back from the middle of a separator to the close that it begins with.
+    let separator = match separator.strip_prefix(close) {
+        Some(rest) => format!("{} {}", literal(close), literal(rest)),
+        None => literal(separator),
+    };
+    let (open, close) = (literal(open), literal(close));
     let more_calls = match calls.count {
+        // Free text goes on after a call, up to the marker of the next one.
+        CallCount::Many if calls.other_text == OtherText::Free && !start_is_optional => String::new(),
         CallCount::AtMost(0 | 1) => String::new(),
         CallCount::AtMost(count) => format!("({separator} call) ~ 0..{}", count - 1),
         CallCount::Many => format!("({separator} call)*"),

@@ -72,7 +72,7 @@ fn invalid_or_malicious_zip_is_rejected() {
         bytes("/adapters", "application/json", good.clone()),
         400,
         "malformed_json",
-        "JSON",
+        "UTF-8",
     ));
     for content_type in ["text/plain", ""] {
         let request = bytes("/adapters", content_type, good.clone());

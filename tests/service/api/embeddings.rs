@@ -69,9 +69,9 @@ fn wrong_embedding_requests_name_the_field() {
     let model = base_name(&app);
     let long = "where is it ".repeat(200);
     for (body, status, code, param) in [
-        (json!({"model": model, "input": ["a", " "]}), 400, "empty_input", json!("input.1")),
+        (json!({"model": model, "input": ["a", " "]}), 400, "empty_input", json!("input[1]")),
         (json!({"model": model, "input": []}), 400, "invalid_body", json!("input")),
-        (json!({"model": model, "input": ["a", long]}), 400, "context_length_exceeded", json!("input.1")),
+        (json!({"model": model, "input": ["a", long]}), 400, "context_length_exceeded", json!("input[1]")),
         (json!({"model": model, "input": "a", "dimensions": 100_000}), 400, "invalid_body", json!("dimensions")),
         (json!({"model": model, "input": [1, 999_999]}), 400, "invalid_body", json!("input")),
         (json!({"model": model, "input": {"text": "a"}}), 400, "invalid_body", json!("input")),

@@ -162,9 +162,9 @@ fn neutral_values_are_accepted_and_others_refused_by_name() {
         (json!({"max_output_tokens": 0}), "max_output_tokens"),
         (
             json!({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}),
-            "input.0.content.0",
+            "input[0].content[0]",
         ),
-        (json!({"input": [{"type": "item_reference", "id": "a"}]}), "input.0"),
+        (json!({"input": [{"type": "item_reference", "id": "a"}]}), "input[0]"),
         (json!({"input": 3}), "input"),
         (json!({"include": ["everything"]}), "include.0"),
     ] {

@@ -18,14 +18,9 @@ static FACTORY: LazyLock<ConstraintFactory> = LazyLock::new(|| {
     ConstraintFactory::new(Arc::clone(&BASE), token_encoding)
 });
 
-/// The syntax of Hermes with markers that are special tokens of the fixture.
-static SPECIAL: ToolCallSyntax = ToolCallSyntax {
-    start: "<|im_start|>",
-    separator: "\n<|im_end|>\n<|im_start|>\n",
-    close: "\n<|im_end|>",
-    end: Some("<|im_end|>"),
-    ..HERMES
-};
+/// The syntax of Hermes with a marker that is a special token of the fixture.
+static SPECIAL: ToolCallSyntax =
+    ToolCallSyntax { start: "<|im_start|>", separator: "\n</tool_call>\n<|im_start|>\n", ..HERMES };
 
 fn spec(syntax: &'static ToolCallSyntax, count: CallCount, other_text: OtherText) -> ConstraintSpec {
     let schema = json!({"type": "object", "properties": {"unit": {"enum": ["C", "F"]}, "days": {"$ref": "#/$defs/days"}},
