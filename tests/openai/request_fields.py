@@ -8,7 +8,6 @@ another field. Null and the neutral value of every field are accepted. EXPECTED 
 import json
 import pathlib
 import re
-import re
 import sys
 import typing
 import urllib.error

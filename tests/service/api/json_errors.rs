@@ -98,7 +98,9 @@ fn mismatch(path: &str, pointer: &str, value: &Value, answer: &HttpResponse) -> 
     let (code, place) = match path.starts_with("/v1/") {
         true => (
             error["error"]["code"].clone(),
-            error["error"]["param"].as_str().map(|param| format!("/{}", param.replace('.', "/"))),
+            error["error"]["param"]
+                .as_str()
+                .map(|param| format!("/{}", param.replace(['.', '['], "/").replace(']', ""))),
         ),
         false => (error["code"].clone(), error["errors"][0]["pointer"].as_str().map(str::to_string)),
     };
