@@ -30,6 +30,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+const EITHER_PROMPT_OR_MESSAGES: &str = "give either \"prompt\" or \"messages\"";
+
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"model": "support-answers", "prompt": "Where is my card?", "return_token_strs": true}))]
 pub struct TokenizeBody {
@@ -167,7 +169,8 @@ async fn tokenize(
             let prepare = move || chat_prompt(&base, messages, template_options, &tools);
             (run_blocking("preparing a chat", prepare).await?, SpecialTokens::Omit)
         }
-        _ => return Err(Error::invalid_field("/prompt", "give either \"prompt\" or \"messages\"").into()),
+        (Some(_), Some(_)) => return Err(Error::invalid_field("/messages", EITHER_PROMPT_OR_MESSAGES).into()),
+        (None, None) => return Err(Error::invalid_field("/prompt", EITHER_PROMPT_OR_MESSAGES).into()),
     };
     let special_tokens = match special_tokens {
         None => default,

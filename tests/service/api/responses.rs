@@ -2,6 +2,7 @@
 
 use crate::api::generation::start_with_decoder;
 use crate::api::server_process::ServerProcess;
+use crate::api::tools::{short_template, start_with_template};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 
@@ -96,7 +97,7 @@ fn the_events_of_a_stream_add_up_to_the_response() {
 
 #[test]
 fn required_calls_of_functions_are_items_with_valid_arguments() {
-    let app = start_with_decoder("qwen2", &[]);
+    let (_folder, app) = start_with_template(&short_template("<tool_call>"));
     let parameters = json!({"type": "object", "properties": {"lost": {"type": "boolean"}}, "required": ["lost"], "additionalProperties": false});
     let fields = json!({"tools": [{"type": "function", "name": "report", "parameters": parameters, "strict": true}],
         "tool_choice": "required", "max_output_tokens": 100});
@@ -152,8 +153,8 @@ fn neutral_values_are_accepted_and_others_refused_by_name() {
         (json!({"background": true}), "background"),
         (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
         (json!({"conversation": "conv_1"}), "conversation"),
-        (json!({"tools": [{"type": "web_search"}]}), "tools.0.type"),
-        (json!({"tools": [{"type": "function", "name": "f g"}]}), "tools.0.name"),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (json!({"tools": [{"type": "function", "name": "f g"}]}), "tools[0].name"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (json!({"reasoning": {"effort": "high"}}), "reasoning"),
         (json!({"truncation": "auto"}), "truncation"),

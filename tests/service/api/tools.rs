@@ -37,7 +37,7 @@ fn choice(answer: &HttpResponse) -> Value {
 }
 
 /// Decoder with a template that has this source.
-fn start_with_template(template: &str) -> (tempfile::TempDir, ServerProcess) {
+pub fn start_with_template(template: &str) -> (tempfile::TempDir, ServerProcess) {
     let folder = tempfile::tempdir().unwrap();
     write_decoder_with_template(&fixture("decoders").join("llama"), folder.path(), template);
     let app = ServerConfig::new().with_base_model(folder.path().to_path_buf()).start();
@@ -45,7 +45,7 @@ fn start_with_template(template: &str) -> (tempfile::TempDir, ServerProcess) {
 }
 
 /// Renders the number of tools, so that prompts are short; `marker` is what the base writes before calls.
-fn short_template(marker: &str) -> String {
+pub fn short_template(marker: &str) -> String {
     format!(
         "{{% if tools %}}<|im_start|>tools {{{{ tools | length }}}}<|im_end|>\n{{% endif %}}{{% for message in messages %}}\
          <|im_start|>{{{{ message['role'] }}}}\n{{{{ message['content'] or '' }}}}\
