@@ -167,7 +167,7 @@ fn neutral_values_are_accepted_and_others_refused_by_name() {
         ),
         (json!({"input": [{"type": "item_reference", "id": "a"}]}), "input[0]"),
         (json!({"input": 3}), "input"),
-        (json!({"include": ["everything"]}), "include.0"),
+        (json!({"include": ["everything"]}), "include[0]"),
     ] {
         let refused = app.post("/v1/responses", &request(&app, fields.clone()));
         assert_eq!(
