@@ -21,8 +21,10 @@ fn flag_and_env_names(command: &clap::Command, found: &mut BTreeSet<String>) {
 }
 
 /// Flags of other programs that the documentation uses.
-const FOREIGN_FLAGS: [&str; 8] = [
+const FOREIGN_FLAGS: [&str; 10] = [
     "--data-binary",
+    "--compressed",
+    "--http2-prior-knowledge",
     "--bench",
     "--version",
     // of the endpoint picker of the Gateway API Inference Extension

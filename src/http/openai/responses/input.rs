@@ -65,12 +65,11 @@ fn add_item(messages: &mut Vec<Value>, item: &Map<String, Value>, pointer: &str)
 }
 
 fn message(item: &Map<String, Value>, pointer: &str) -> Result<Value> {
-    let role = match item.get("role").and_then(Value::as_str) {
-        Some(role @ (USER_ROLE | ASSISTANT_ROLE | SYSTEM_ROLE | DEVELOPER_ROLE)) => role,
-        _ => {
-            let message = "must be \"user\", \"assistant\", \"system\" or \"developer\"";
-            return Err(Error::invalid_field(format!("{pointer}/role"), message));
-        }
+    let Some(role @ (USER_ROLE | ASSISTANT_ROLE | SYSTEM_ROLE | DEVELOPER_ROLE)) =
+        item.get("role").and_then(Value::as_str)
+    else {
+        let message = "must be \"user\", \"assistant\", \"system\" or \"developer\"";
+        return Err(Error::invalid_field(format!("{pointer}/role"), message));
     };
     let content = text_of(item.get("content"), &format!("{pointer}/content"))?;
     Ok(json!({"role": role, "content": content}))
