@@ -24,10 +24,8 @@ up: ## Serve in containers, with Postgres
 down: ## Stop the containers; what they stored stays
 	@if docker compose version >/dev/null 2>&1; then docker compose down; else docker-compose down; fi
 
-test: ## All tests, on SQLite and on a Postgres of their own, and the dashboard in a browser
+test: ## All tests, on SQLite and on a Postgres of their own
 	scripts/postgres.sh run cargo test --locked --workspace
-	scripts/clients.sh --if-available openai_python
-	scripts/dashboard.sh
 
 dashboard: ## The dashboard in a browser, on a server of its own
 	scripts/dashboard.sh
