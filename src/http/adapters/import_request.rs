@@ -151,7 +151,7 @@ async fn from_body(request: Request, state: &AppState) -> ApiResult<(ImportConte
 
 impl AdapterQuery {
     /// # Errors
-    /// `Invalid` (`invalid_query`) if `labels` begins as a JSON list and is none.
+    /// `Invalid` (`invalid_query`) if `labels` starts with `[` and is not a JSON list of texts.
     fn into_options(self) -> Result<AdapterRequest> {
         let Self { name, labels, base, pooling, max_length } = self;
         Ok(AdapterRequest { name, labels: labels.map(parse_labels).transpose()?, base, pooling, max_length })

@@ -39,7 +39,37 @@ pub struct SamplingOptions {
     pub seed: Option<i64>,
 }
 
+/// Names of the fields of a type that requests flatten.
+#[derive(Clone, Copy)]
+pub struct FieldNames {
+    pub read: &'static [&'static str],
+    /// Those of them that are whole numbers.
+    pub integers: &'static [&'static str],
+    /// Those of them for which −1 means the default.
+    pub negative_defaults: &'static [&'static str],
+}
+
+impl FieldNames {
+    pub const NONE: Self = Self { read: &[], integers: &[], negative_defaults: &[] };
+}
+
 impl SamplingOptions {
+    pub const FIELD_NAMES: FieldNames = FieldNames {
+        read: &[
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+            "logit_bias",
+            "seed",
+        ],
+        integers: &["top_k", "seed"],
+        negative_defaults: &["top_k", "seed"],
+    };
+
     /// # Errors
     /// `Invalid` if a key of `logit_bias` is not a token id.
     pub fn to_sampling_params(&self) -> Result<SamplingParams> {

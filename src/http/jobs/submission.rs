@@ -116,7 +116,7 @@ async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmi
     Ok(ValidatedSubmission { name, dataset, options, report, plan, validation_dataset_id, metadata })
 }
 
-/// Rows of the file that are marked for validation; without any, the share of [`Spec::resolve`].
+/// Validates with the rows that the file marks for validation. `None` if it marks none: [`Spec::resolve`] then draws a share of the rows.
 fn default_validation(options: &Options, report: &Report) -> Option<Validation> {
     let reads_training_rows = options.split.is_none_or(|split| split == Split::Train);
     let has_rows = report.left_out.contains_key(&Split::Validation.left_out_reason());

@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_mean_is_first() {
+    fn texts_are_ordered_by_mean_log_probability() {
         let outputs = vec![
             output("a", &[-1.0, -1.0, -1.0]),
             output("b", &[-2.0]),

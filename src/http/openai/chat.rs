@@ -4,7 +4,7 @@ use super::chat_format::{ChatFormat, Choice};
 use super::choice_output::PromptParts;
 use super::completion::{CompletionBody, CompletionRun, StreamOptions, respond};
 use super::field_rules::{GENERATION_FIELDS, Rule};
-use super::fields::{OpenAiJson, OpenAiRequest};
+use super::fields::{FieldNames, OpenAiJson, OpenAiRequest};
 use super::object_fields::{CHAT_OBJECTS, ObjectFields};
 use super::prefill;
 use super::request::{StopSequences, TokenLimit, unsupported_field};
@@ -101,19 +101,10 @@ impl OpenAiRequest for ChatRequest {
         "top_logprobs",
         "response_format",
         "chat_template_kwargs",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "logit_bias",
-        "seed",
     ];
-    const INTEGERS: &'static [&'static str] =
-        &["max_tokens", "max_completion_tokens", "n", "top_logprobs", "top_k", "seed"];
-    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["top_k", "seed"];
+    const INTEGERS: &'static [&'static str] = &["max_tokens", "max_completion_tokens", "n", "top_logprobs"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &[];
+    const FLATTENED: FieldNames = SamplingOptions::FIELD_NAMES;
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
     const OBJECTS: &'static [ObjectFields] = CHAT_OBJECTS;
 }

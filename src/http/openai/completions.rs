@@ -4,7 +4,7 @@ use super::best_of::BestOf;
 use super::choice_output::{ChoiceOutput, ChoicePrompt, PromptParts};
 use super::completion::{CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
 use super::field_rules::{GENERATION_FIELDS, Rule};
-use super::fields::{OpenAiJson, OpenAiRequest};
+use super::fields::{FieldNames, OpenAiJson, OpenAiRequest};
 use super::logprobs::{CompletionLogprobs, PromptPosition, prompt_positions};
 use super::object_fields::{COMPLETION_OBJECTS, ObjectFields};
 use super::request::{StopSequences, TokenLimit, unsupported_field};
@@ -83,19 +83,10 @@ impl OpenAiRequest for CompletionRequest {
         "response_format",
         "suffix",
         "best_of",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "logit_bias",
-        "seed",
     ];
-    const INTEGERS: &'static [&'static str] =
-        &["max_tokens", "n", "logprobs", "prompt_logprobs", "best_of", "top_k", "seed"];
-    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["top_k", "seed"];
+    const INTEGERS: &'static [&'static str] = &["max_tokens", "n", "logprobs", "prompt_logprobs", "best_of"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &[];
+    const FLATTENED: FieldNames = SamplingOptions::FIELD_NAMES;
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
     const OBJECTS: &'static [ObjectFields] = COMPLETION_OBJECTS;
 }

@@ -11,6 +11,7 @@ use super::object_fields::ObjectFields;
 use crate::http::body_timeouts::BodyTimeouts;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract;
+pub use crate::http::generation::params::FieldNames;
 use crate::http::json;
 use crate::http::request_path::Deployment;
 use crate::http::state::AppState;
@@ -36,6 +37,8 @@ pub trait OpenAiRequest: DeserializeOwned + Send + 'static {
     const OTHER_FIELDS: &'static [(&'static str, Rule)];
     /// Fields of the objects inside the request.
     const OBJECTS: &'static [ObjectFields] = &[];
+    /// Fields of the type that the request flattens, if there is one.
+    const FLATTENED: FieldNames = FieldNames::NONE;
 }
 
 /// Extracts a request, and which of its fields are ignored.
@@ -87,7 +90,7 @@ fn parse<T: OpenAiRequest>(body: Vec<u8>, mut check: FieldCheck) -> ApiResult<(T
     let mut kept: BTreeMap<&str, String> = BTreeMap::new();
     for (name, value) in &fields {
         let text = value.get();
-        if T::FIELDS.contains(&name.as_str()) && text != "null" {
+        if reads::<T>(name) && text != "null" {
             kept.extend(read_field::<T>(name, text, &mut check)?.map(|value| (name.as_str(), value)));
         } else {
             let rule = T::OTHER_FIELDS.iter().find(|(other, _)| other == name).map(|(_, rule)| *rule);
@@ -104,7 +107,7 @@ fn parse<T: OpenAiRequest>(body: Vec<u8>, mut check: FieldCheck) -> ApiResult<(T
 
 /// Text of a field's value without what is not read of it; `None` where it means the default.
 fn read_field<T: OpenAiRequest>(name: &str, text: &str, check: &mut FieldCheck) -> ApiResult<Option<String>> {
-    let objects: Vec<&ObjectFields> = T::OBJECTS.iter().filter(|objects| objects.top_field() == name).collect();
+    let objects: Vec<&ObjectFields> = T::OBJECTS.iter().filter(|objects| objects.request_field() == name).collect();
     // A value that is too deep for the check gets its error from the typed parser.
     if let (false, Ok(mut value)) = (objects.is_empty(), serde_json::from_str::<Value>(text)) {
         let was_changed = std::mem::take(&mut check.is_changed);
@@ -118,14 +121,19 @@ fn read_field<T: OpenAiRequest>(name: &str, text: &str, check: &mut FieldCheck) 
     Ok(value)
 }
 
+fn reads<T: OpenAiRequest>(name: &str) -> bool {
+    T::FIELDS.contains(&name) || T::FLATTENED.read.contains(&name)
+}
+
 /// Text of a field's value; `None` where it means the default.
 fn normalize<T: OpenAiRequest>(name: &str, text: &str) -> Option<String> {
     let number = text.parse::<f64>().ok();
-    if T::NEGATIVE_DEFAULTS.contains(&name) && number == Some(-1.0) {
+    let is_in = |own: &[&str], flattened: &[&str]| own.contains(&name) || flattened.contains(&name);
+    if is_in(T::NEGATIVE_DEFAULTS, T::FLATTENED.negative_defaults) && number == Some(-1.0) {
         return None;
     }
     match number {
-        Some(number) if T::INTEGERS.contains(&name) && number.fract() == 0.0 && number.abs() < 9e15 => {
+        Some(number) if is_in(T::INTEGERS, T::FLATTENED.integers) && number.fract() == 0.0 && number.abs() < 9e15 => {
             Some(format!("{}", number as i64))
         }
         _ => Some(text.to_string()),

@@ -1,4 +1,4 @@
-//! `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`, as vLLM has them: adapters are loaded from the operator's folder by name.
+//! vLLM's `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`: they import an adapter from a path below `--adapter-import-folder`, and delete it.
 
 use super::field_rules::Rule;
 use super::fields::{OpenAiJson, OpenAiRequest};

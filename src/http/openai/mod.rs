@@ -66,9 +66,11 @@ mod tests {
 
     fn check<T: OpenAiRequest>(document: &Value, schema: &str) {
         let documented = properties(document, &document["components"]["schemas"][schema]);
-        let fields: BTreeSet<String> = T::FIELDS.iter().map(ToString::to_string).collect();
+        let fields: BTreeSet<String> = T::FIELDS.iter().chain(T::FLATTENED.read).map(ToString::to_string).collect();
         assert_eq!(fields, documented, "{schema}");
-        assert!(T::INTEGERS.iter().chain(T::NEGATIVE_DEFAULTS).all(|name| fields.contains(*name)), "{schema}");
+        let flattened = T::FLATTENED.integers.iter().chain(T::FLATTENED.negative_defaults);
+        let marked = T::INTEGERS.iter().chain(T::NEGATIVE_DEFAULTS).chain(flattened);
+        assert!(marked.into_iter().all(|name| fields.contains(*name)), "{schema}");
     }
 
     #[test]

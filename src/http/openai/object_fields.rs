@@ -125,11 +125,11 @@ const STREAM_OPTIONS: ObjectFields = ObjectFields {
 
 impl ObjectFields {
     /// The request's field that holds the objects.
-    pub fn top_field(&self) -> &'static str {
+    pub fn request_field(&self) -> &'static str {
         self.path.split('.').next().unwrap_or_default()
     }
 
-    /// Checks the objects inside `value`, the value of [`Self::top_field`], and removes the fields that are not read.
+    /// Checks the objects inside `value`, the value of [`Self::request_field`], and removes the fields that are not read.
     ///
     /// # Errors
     /// `unsupported_field` with the place of a field that would change the answer.
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn nulls_are_removed_where_the_parser_checks_names() {
         let sent = json!({"type": "json_schema", "json_schema": {"schema": {}, "strict": null}, "other": null, "x": 1});
-        let objects = CHAT_OBJECTS.iter().filter(|objects| objects.top_field() == "response_format");
+        let objects = CHAT_OBJECTS.iter().filter(|objects| objects.request_field() == "response_format");
         let (mut value, mut check) = (sent, FieldCheck::new(false, None));
         objects.for_each(|objects| objects.check(&mut value, &mut check).unwrap());
         assert_eq!(value, json!({"type": "json_schema", "json_schema": {"schema": {}}, "x": 1}));

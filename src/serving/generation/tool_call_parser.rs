@@ -107,15 +107,16 @@ impl ToolCallParser {
     /// Appends text.
     pub fn push(&mut self, text: &str) -> Vec<ToolCallEvent> {
         self.pending.push_str(text);
-        self.run(Input::Open)
+        self.read_events(Input::Open)
     }
 
     /// Ends the text. A call that is not complete is content.
     pub fn finish(&mut self) -> Vec<ToolCallEvent> {
-        self.run(Input::Complete)
+        self.read_events(Input::Complete)
     }
 
-    fn run(&mut self, input: Input) -> Vec<ToolCallEvent> {
+    /// Events of the text that can be read so far.
+    fn read_events(&mut self, input: Input) -> Vec<ToolCallEvent> {
         let mut events = Vec::new();
         while self.step(input, &mut events) == Progress::Made {}
         events

@@ -7,7 +7,7 @@ mod output;
 mod status;
 
 use super::field_rules::{RESPONSES_FIELDS, Rule};
-use super::fields::{OpenAiJson, OpenAiRequest};
+use super::fields::{FieldNames, OpenAiJson, OpenAiRequest};
 use super::object_fields::{ObjectFields, RESPONSES_OBJECTS};
 use super::request::{TokenLimit, name_missing_model, resolve_model, unsupported_field};
 use super::tool_definition::{self, ToolForm};
@@ -92,18 +92,10 @@ impl OpenAiRequest for ResponsesRequest {
         "tool_choice",
         "parallel_tool_calls",
         "chat_template_kwargs",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "logit_bias",
-        "seed",
     ];
-    const INTEGERS: &'static [&'static str] = &["max_output_tokens", "top_logprobs", "top_k", "seed"];
-    const NEGATIVE_DEFAULTS: &'static [&'static str] = &["top_k", "seed"];
+    const INTEGERS: &'static [&'static str] = &["max_output_tokens", "top_logprobs"];
+    const NEGATIVE_DEFAULTS: &'static [&'static str] = &[];
+    const FLATTENED: FieldNames = SamplingOptions::FIELD_NAMES;
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = RESPONSES_FIELDS;
     const OBJECTS: &'static [ObjectFields] = RESPONSES_OBJECTS;
 }

@@ -102,7 +102,7 @@ impl PeftConfig {
     /// # Errors
     /// `Invalid` (`unsupported_adapter`) for DoRA of it.
     pub fn low_rank_at(&self, path: &str) -> Result<Option<LowRank>> {
-        if !self.targets.names_module(path) {
+        if !self.targets.selects_module_outside_layers(path) {
             return Ok(None);
         }
         if self.use_dora {

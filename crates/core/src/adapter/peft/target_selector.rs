@@ -63,8 +63,8 @@ impl TargetSelector {
         info.site.module.is_linear() && self.matches(naming.module_path(info))
     }
 
-    /// Whether the rules name a module outside of the layers. `all-linear` selects none of them.
-    pub fn names_module(&self, path: &str) -> bool {
+    /// Whether the rules select a module outside of the layers, such as the embeddings. `all-linear` selects none of them.
+    pub fn selects_module_outside_layers(&self, path: &str) -> bool {
         !matches!(self.include, ModuleMatcher::AllLinear) && self.matches(path)
     }
 
