@@ -20,7 +20,7 @@ for fruit in "red apple" "green pear" "blue plum"; do
     echo "{\"prompt\": \"fruit $1\", \"completion\": \" $2\"}"
   done
 done >"$server_folder/fruit.jsonl"
-"$program" train "$server_folder/fruit.jsonl" --name fruit --epochs 30
+"$program" train "$server_folder/fruit.jsonl" --name fruit --epochs 30 --validation-fraction 0
 "$python" tests/openai/client.py "$ESPALIER_SERVER" fruit
 "$python" tests/openai/tools.py "$ESPALIER_SERVER" SmolLM2-135M-Instruct.Q4_1
 "$python" tests/openai/fine_tuning.py "$ESPALIER_SERVER"

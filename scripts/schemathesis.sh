@@ -10,6 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 schemathesis=$(dirname "$(scripts/python-env.sh .venv-schemathesis tests/schemathesis/requirements.txt)")/schemathesis
+# Imports of adapters name repositories on the Hugging Face Hub: nothing is downloaded.
+export HF_HUB_OFFLINE=1
 export SCHEMATHESIS_HOOKS=$PWD/tests/schemathesis/hooks.py
 cargo build --locked --quiet
 [ $# -gt 0 ] || set -- tests/fixtures/tiny-bert tests/fixtures/decoders/llama

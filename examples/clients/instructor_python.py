@@ -18,7 +18,7 @@ class Ticket(pydantic.BaseModel):
 
 def create(mode):
     client = instructor.from_openai(openai.OpenAI(base_url=BASE_URL, api_key="none"), mode=mode)
-    return client.chat.completions.create(model=MODEL, messages=MESSAGES, response_model=Ticket, max_tokens=64, temperature=0, max_retries=0)
+    return client.chat.completions.create(model=MODEL, messages=MESSAGES, response_model=Ticket, max_tokens=200, temperature=0, max_retries=0)
 
 
 def structured():

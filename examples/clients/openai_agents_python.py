@@ -11,7 +11,7 @@ from agents import Agent, ModelSettings, OpenAIResponsesModel, Runner, function_
 set_tracing_disabled(True)
 client = openai.AsyncOpenAI(base_url=f"{os.environ['ESPALIER_URL']}/v1", api_key="none")
 model = OpenAIResponsesModel(model=os.environ["ESPALIER_MODEL"], openai_client=client)
-QUESTION = "What is the weather in Paris?"
+QUESTION = "What is the capital of France?"
 
 
 class Weather(pydantic.BaseModel):

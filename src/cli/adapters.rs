@@ -1,4 +1,4 @@
-//! `espalier adapters …`: lists, shows, downloads, imports and deletes adapters.
+//! `espalier adapters …`: lists, shows, downloads, imports, activates and deletes adapters.
 
 use super::api_types::{format_settings, format_timestamp, type_name};
 use super::client::{Client, ClientArgs, encode_path_segment, read_problem};
@@ -76,6 +76,8 @@ enum Command {
         #[command(flatten)]
         options: ImportOptions,
     },
+    /// Point an adapter's name to this version (NAME@VERSION or an id)
+    Activate { adapter: String },
     /// Delete an adapter
     Delete { adapter: String },
 }
@@ -87,6 +89,13 @@ pub fn run(args: &AdaptersArgs) -> CliResult {
         Command::Show { adapter } => show(&client, adapter, &mut output),
         Command::Download { adapter, output: file } => download(&client, adapter, file.as_deref(), &mut output),
         Command::Upload { source, options } => import(&client, source, options, &mut output),
+        Command::Activate { adapter } => {
+            let path = format!("{}/activate", adapter_path(adapter));
+            let response = client.request_json(Method::POST, &path)?;
+            output.write_json(&response)?;
+            let (name, version) = (string_field(&response, "name"), string_field(&response, "version"));
+            output.write_line(format!("{name} is now {}", short_version(&version)))
+        }
         Command::Delete { adapter } => {
             client.request_json(Method::DELETE, &adapter_path(adapter))?;
             output.write_json(&json!({"deleted": adapter}))?;
@@ -99,12 +108,14 @@ fn list(client: &Client, page: &PageArgs, output: &mut Output) -> CliResult {
     let response: Value = client.get(&format!("/adapters?{}", page.to_query()))?;
     output.write_json(&response)?;
     let adapters: ListResponse<Value> = client.decode(response)?;
-    let mut rows = vec![["id", "name", "version", "method", "labels", "size", "created"].map(String::from).to_vec()];
+    let mut rows =
+        vec![["id", "name", "version", "current", "method", "labels", "size", "created"].map(String::from).to_vec()];
     for adapter in &adapters.data {
         rows.push(vec![
             string_field(adapter, "id"),
             string_field(adapter, "name"),
             short_version(&string_field(adapter, "version")),
+            if adapter["is_current"] == json!(true) { "yes" } else { "" }.to_string(),
             type_name(&adapter["method"]).to_string(),
             adapter["labels"].as_array().map_or(0, Vec::len).to_string(),
             format_bytes(adapter["bytes"].as_u64().unwrap_or(0)),

@@ -87,6 +87,10 @@ pub struct JobFlags {
     #[arg(long, value_parser = ["train", "validation", "test"])]
     pub split: Option<String>,
 
+    /// Share of the rows that is held out for validation, from 0 to 0.5; 0 trains on all of them [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    pub validation_fraction: Option<f64>,
+
     /// Prompt that the adapter continues after every epoch, for generative tasks; can be repeated
     #[arg(long = "sample", value_name = "PROMPT")]
     pub sample_prompts: Vec<String>,
@@ -167,6 +171,8 @@ impl JobFlags {
         {
             set_path(&mut job, &["columns", field], column.as_ref().map(|column| json!(column)))?;
         }
+        let validation = self.validation_fraction.map(|share| json!({"fraction": share}));
+        set_path(&mut job, &["validation"], validation)?;
         let label_names = Some(&self.label_names).filter(|names| !names.is_empty());
         set_path(&mut job, &["label_names"], label_names.map(|names| json!(names)))?;
         let samples = Some(&self.sample_prompts).filter(|samples| !samples.is_empty());
@@ -256,6 +262,8 @@ mod tests {
         assert_eq!(parse_job(&flags).unwrap(), expected);
         let expected = json!({"task": {"type": "sequence_classification", "class_weights": "balanced"}});
         assert_eq!(parse_job(&["--class-weights", "balanced"]).unwrap(), expected);
+        let expected = json!({"validation": {"fraction": 0.25}});
+        assert_eq!(parse_job(&["--validation-fraction", "0.25"]).unwrap(), expected);
         assert_eq!(parse_job(&["--from-adapter", "a@01234567"]).unwrap(), json!({"from_adapter": "a@01234567"}));
     }
 

@@ -170,7 +170,7 @@ fn build_state(
         serving,
         notify_workers: wake_workers,
         concurrency: Arc::new(ConcurrencyLimits::new(&settings.http)),
-        settings: Arc::new(settings.http),
+        settings: Arc::new(http::Settings { training_threads: settings.worker.training.threads, ..settings.http }),
         dataset_settings: Arc::new(settings.data),
         artifact_settings: settings.artifact,
         adapter_imports: Arc::new(AdapterImports { folder: settings.import_folder, hub: settings.hub }),

@@ -24,7 +24,7 @@ pub struct TrainArgs {
 
     /// Validation dataset file; by default a fraction of FILE is held out. FILE itself, where a column of it says which rows are those of
     /// validation
-    #[arg(long, value_name = "FILE", help_heading = "Job")]
+    #[arg(long, value_name = "FILE", help_heading = "Job", conflicts_with = "validation_fraction")]
     validation_file: Option<PathBuf>,
 
     /// Watch the job until it finishes; the default

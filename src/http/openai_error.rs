@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use espalier_core::error::Location;
+use espalier_core::error::{Location, field_path};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -66,7 +66,7 @@ pub fn error_body(error: &ApiError, request_id: &str) -> OpenAiError {
         _ => "invalid_request_error",
     };
     let param = error.field_errors.first().and_then(|field_error| match &field_error.location {
-        Location::Pointer(pointer) => Some(parameter(pointer)),
+        Location::Pointer(pointer) => Some(field_path(pointer)),
         Location::Line(_) => None,
     });
     let (message, request_id) = (message_with_lines(error), request_id.to_string());
@@ -82,20 +82,6 @@ fn message_with_lines(error: &ApiError) -> String {
     std::iter::once(error.detail.clone()).chain(about_lines.take(MAX_LINES)).collect()
 }
 
-/// Name of the field at a pointer: `/messages/0/role` is `messages[0].role`.
-fn parameter(pointer: &str) -> String {
-    let mut name = String::new();
-    for part in pointer.split('/').skip(1) {
-        let is_index = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        match is_index && !name.is_empty() {
-            true => name += &format!("[{part}]"),
-            false if name.is_empty() => name += part,
-            false => name += &format!(".{part}"),
-        }
-    }
-    name.replace("~1", "/").replace("~0", "~")
-}
-
 /// Replaces the response's body with the error in OpenAI's format.
 pub fn render(response: Response, error: ApiError, request_id: &str) -> Response {
     let (mut parts, _) = response.into_parts();
@@ -105,21 +91,4 @@ pub fn render(response: Response, error: ApiError, request_id: &str) -> Response
     let body = serde_json::to_vec(&error_body(&error, request_id)).expect("strings always serialize to JSON");
     parts.headers.extend(error.headers);
     Response::from_parts(parts, Body::from(body))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_named_as_openai_names_them() {
-        for (pointer, name) in [
-            ("/messages/1/role", "messages[1].role"),
-            ("/tools/0/function/parameters/properties/a~1b", "tools[0].function.parameters.properties.a/b"),
-            ("/model", "model"),
-            ("", ""),
-        ] {
-            assert_eq!(parameter(pointer), name);
-        }
-    }
 }

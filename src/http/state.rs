@@ -115,6 +115,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Maximum time until a response with generated text starts. Default 10 min.
     pub generation_timeout: Duration,
+    /// Threads of a training job on this machine, for estimates of its time.
+    pub training_threads: usize,
     /// Maximum number of queued jobs per owner. Default 1000.
     pub max_queued_jobs: u64,
     /// Maximum number of candidates of successive halving. Default 16.
@@ -152,6 +154,7 @@ impl Default for Settings {
             body_total_timeout: Duration::from_secs(3600),
             request_timeout: Duration::from_secs(30),
             generation_timeout: Duration::from_secs(600),
+            training_threads: 1,
             max_queued_jobs: 1000,
             max_candidates: 16,
             max_concurrent_validations: 2,

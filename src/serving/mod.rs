@@ -6,6 +6,7 @@
 mod adapter_activity;
 mod adapters;
 mod errors;
+mod forward_speed;
 pub mod generation;
 mod low_priority;
 pub mod multi_adapter;

@@ -7,6 +7,7 @@ use super::adapter_activity::AdapterActivity;
 use super::adapters::cache::AdapterCache;
 use super::adapters::resolver::AdapterResolver;
 use super::adapters::{AdapterHandle, AdapterLoader};
+use super::forward_speed::ForwardSpeed;
 use super::generation::{GenerationEngine, GenerationRequest, GenerationStream};
 use super::multi_adapter::{self, AdapterGroup};
 use super::predict::batch::{self, BatchCounters};
@@ -56,6 +57,7 @@ struct Inner {
     max_inputs_per_request: usize,
     max_text_bytes: usize,
     max_running_sequences: usize,
+    forward_speed: ForwardSpeed,
     /// `None` if the base model is not a causal language model.
     generation_engine: Option<Arc<GenerationEngine>>,
 }
@@ -95,6 +97,7 @@ impl InferenceService {
             max_inputs_per_request: settings.max_inputs_per_request,
             max_text_bytes: settings.max_text_bytes,
             max_running_sequences: settings.generation.max_running_sequences,
+            forward_speed: ForwardSpeed::default(),
             generation_engine: GenerationEngine::start(&base, settings.generation)?.map(Arc::new),
             resolver: AdapterResolver::new(Arc::clone(&store), settings.max_name_staleness),
             base,
@@ -131,6 +134,11 @@ impl InferenceService {
         let inner = &self.inner;
         let _request_guard = inner.shutdown.track_request(RequestKind::Prediction)?;
         inner.shutdown.run_until_aborted(inner.predict(owner, reference, inputs, options)).await
+    }
+
+    /// Tokens per second that one thread computes with the frozen base. The first call measures it and blocks for a moment.
+    pub fn forward_tokens_per_second(&self) -> Result<f64> {
+        self.inner.forward_speed.tokens_per_second(&self.inner.base)
     }
 
     /// Most inputs of one prediction request.

@@ -51,6 +51,11 @@ pub fn adapter_in_use(id: Uuid, job: Uuid) -> Error {
     Error::conflict("adapter_in_use", detail)
 }
 
+pub fn adapter_without_name(id: Uuid) -> Error {
+    let detail = format!("the adapter {id} has no name that could refer to it: use its id");
+    Error::conflict("adapter_without_name", detail)
+}
+
 pub fn queue_full(max_queued: u64) -> Error {
     let detail = format!("{max_queued} jobs are queued already, which is the limit: try again when one has started");
     Error::busy("queue_full", detail, QUEUE_FULL_RETRY_AFTER)

@@ -143,15 +143,20 @@ pub trait Store: Send + Sync {
     async fn resolve_adapter(&self, owner: &str, reference: &Reference) -> Result<ResolvedAdapter>;
     /// Number of times that this process has added or deleted adapters. What it has resolved before may have changed with it.
     fn adapter_changes(&self) -> u64;
-    /// Finds an adapter by its id, by its name (the newest of that name), or by name and version prefix.
+    /// Finds an adapter by its id, by its name (the one that the name points to), or by name and version prefix.
     ///
     /// # Errors
     /// `NotFound`; `Invalid` (`ambiguous_version`) if the prefix matches more than one version.
     async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter>;
     /// Lists adapters, newest first.
     async fn adapters(&self, owner: &str, page: PageRequest) -> Result<Vec<Adapter>>;
-    /// Deletes an adapter and points its name to the newest remaining adapter of that name. Returns the version if no
-    /// other adapter refers to the folder.
+    /// Points the name of an adapter to it.
+    ///
+    /// # Errors
+    /// `Conflict` (`adapter_without_name`).
+    async fn activate_adapter(&self, owner: &str, id: Uuid) -> Result<Adapter>;
+    /// Deletes an adapter. If its name points to it, the name points to the newest remaining adapter of that name from then on.
+    /// Returns the version if no other adapter refers to the folder.
     ///
     /// # Errors
     /// `Conflict` (`adapter_in_use`) while an unfinished job starts from it.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::{Options, Report};
 use espalier_core::error::{Error, Result};
-use espalier_core::training::{Plan, Progress};
+use espalier_core::training::{Plan, Progress, Validation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -145,9 +145,33 @@ pub struct Job {
     pub attempt: u32,
     /// Earliest time of the next attempt of a queued job; `None` if it can start at once.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Of a running job.
+    pub worker: Option<JobWorker>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl Job {
+    /// Dataset whose rows contain the validation examples, and how the job reads it; `None` as at its upload.
+    pub fn validation_source(&self) -> (Uuid, Option<Options>) {
+        match self.spec.validation() {
+            Validation::Fraction(_) => (self.dataset_id, Some(self.options.clone())),
+            Validation::Split(split) => (self.dataset_id, Some(self.options.with_split(*split))),
+            Validation::DatasetId(id) => (*id, None),
+        }
+    }
+}
+
+/// Process that runs a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct JobWorker {
+    /// Identity of the data folder's user; a server that is restarted keeps it.
+    pub instance_id: Uuid,
+    /// Identity of the process.
+    pub process_id: Uuid,
+    /// Time from which another process may run the job, unless the worker extends its lease before.
+    pub lease_expires_at: DateTime<Utc>,
 }
 
 /// Identity of a worker: the data folder's instance and the process.
@@ -248,6 +272,8 @@ pub struct Adapter {
     pub name: Option<String>,
     pub job_id: Option<Uuid>,
     pub description: AdapterDescription,
+    /// Whether its name points to it.
+    pub is_current: bool,
     pub created_at: DateTime<Utc>,
 }
 

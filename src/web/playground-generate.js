@@ -1,6 +1,7 @@
-// Generated text in the playground: every model streams at the same time.
+// Generated text in the playground: every model streams at the same time, and continues its own conversation.
 
 import { send, serverEvents } from "./api.js";
+import { conversationWith, keepConversation } from "./conversations.js";
 import { el, field, replace } from "./dom.js";
 import { number } from "./format.js";
 import { setQuery } from "./router.js";
@@ -44,14 +45,35 @@ export function sampling(query) {
   return found;
 }
 
-/** Streams an answer into the card. */
+function bubbles(messages) {
+  return messages.map(({ role, content }) => el("div", { class: role === "user" ? "bubble user" : "bubble answer" }, content));
+}
+
+/** Shows the conversation with the card's model; whether there is one. */
+export function showConversation(card) {
+  const messages = conversationWith(card.model.id);
+  replace(card.content, bubbles(messages));
+  return messages.length > 0;
+}
+
+/** Streams an answer into the card. With a chat template it is the next turn of the model's conversation. */
 export async function generate(card, base, text, parameters, signal) {
   const model = card.model.adapter ? card.model.adapter.id : base.name;
   const path = base.chat ? "v1/chat/completions" : "v1/completions";
-  const prompt = base.chat ? { messages: [{ role: "user", content: text }] } : { prompt: text };
-  const body = { model, ...prompt, ...parameters };
+  const messages = [...(base.chat ? conversationWith(card.model.id) : []), { role: "user", content: text }];
+  const body = { model, ...(base.chat ? { messages } : { prompt: text }), ...parameters };
   const bubble = el("div", { class: "bubble answer" });
-  replace(card.content, bubble);
+  replace(card.content, base.chat && bubbles(messages), bubble);
+  try {
+    await streamAnswer(card, path, body, bubble, signal);
+  } finally {
+    // An answer that was stopped is a turn, too.
+    if (base.chat && bubble.textContent) keepConversation(card.model.id, [...messages, { role: "assistant", content: bubble.textContent }]);
+  }
+  card.content.append(el("details", {}, el("summary", {}, "As code"), snippetTabs(jsonSnippets(path, body))));
+}
+
+async function streamAnswer(card, path, body, bubble, signal) {
   const start = performance.now();
   const request = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ ...body, stream: true }), signal };
   const response = await send(path, request);
@@ -70,5 +92,4 @@ export async function generate(card, base, text, parameters, signal) {
     card.latency.textContent = `first token ${number(first - start, 0)} ms${count > 1 ? ` · ${number((count - 1) / seconds, 1)} tokens/s` : ""}`;
   }
   if (count === 0) bubble.append("(empty)");
-  card.content.append(el("details", {}, el("summary", {}, "As code"), snippetTabs(jsonSnippets(path, body))));
 }

@@ -1,6 +1,6 @@
 // One name: its versions side by side, where they come from, download and delete.
 
-import { apiUrl, list, remove } from "./api.js";
+import { apiUrl, list, post, remove } from "./api.js";
 import { el, replace, scrollable } from "./dom.js";
 import { act, announce, confirmed } from "./feedback.js";
 import { bytes, dateTime, number, shortVersion, words } from "./format.js";
@@ -23,7 +23,7 @@ export async function show(place, { rest, signal }) {
       el("div", { class: "end" }, el("a", { class: "button primary", href: href("playground", { model: ["base", ...versions.slice(0, 3).map((one) => one.id)] }) }, "Compare in the playground"))),
     problems,
     el("div", { class: "card" },
-      el("div", { class: "card-head" }, el("h2", {}, "Versions"), el("span", { class: "muted small" }, versions[0].name ? `The name refers to the newest, ${shortVersion(versions[0].version)}` : "")),
+      el("div", { class: "card-head" }, el("h2", {}, "Versions"), el("span", { class: "muted small" }, versions[0].name ? `The name refers to ${shortVersion(currentOf(versions).version)}` : "")),
       scrollable("Versions", versionTable(versions, jobs, problems, () => show(place, { rest, signal })))));
 }
 
@@ -53,6 +53,7 @@ function versionTable(versions, jobs, problems, reload) {
       row("Created", (version) => dateTime(version.created_at)),
       row("Files", downloads),
       row("Train further", (version) => el("a", { href: href("new", { from: version.id, name: version.name }) }, "New job")),
+      versions[0].name && row("The name refers to", (version) => activation(version, problems, reload)),
       row("Delete", (version) => deleteButton(version, versions, problems, reload))));
 }
 
@@ -73,14 +74,30 @@ function downloads(version) {
   return el("div", { class: "row" }, link("peft", "PEFT"), version.method.type === "bottleneck" && link("adapterhub", "AdapterHub"));
 }
 
+function currentOf(versions) {
+  return versions.find((version) => version.is_current) ?? versions[0];
+}
+
+/** Whether the name refers to the version, or the button that makes it so. */
+function activation(version, problems, reload) {
+  if (version.is_current) return el("span", { class: "badge succeeded" }, "this version");
+  const button = el("button", { type: "button", "aria-label": `Let ${version.name} refer to version ${shortVersion(version.version)}` }, "Activate");
+  button.addEventListener("click", () => act(button, problems, async () => {
+    await post(`adapters/${version.id}/activate`);
+    announce(`${version.name} refers to version ${shortVersion(version.version)}`);
+    await reload();
+  }));
+  return button;
+}
+
 function deleteButton(version, versions, problems, reload) {
   const button = el("button", { type: "button", class: "danger", "aria-label": `Delete version ${shortVersion(version.version)}` }, "Delete");
   button.addEventListener("click", () => act(button, problems, async () => {
-    const isNewest = version === versions[0];
+    const next = versions.find((other) => other !== version);
     const consequence = versions.length === 1
       ? "Requests that name this adapter get an error from then on."
-      : isNewest && version.name
-        ? `Requests for “${version.name}” are then answered by ${shortVersion(versions[1].version)}.`
+      : version.is_current
+        ? `Requests for “${version.name}” are then answered by ${shortVersion(next.version)}.`
         : "Requests that name this version get an error from then on.";
     if (!(await confirmed("Delete this version?", consequence, "Delete"))) return;
     await remove(`adapters/${version.id}`);

@@ -3,6 +3,7 @@
 import { getJson, list, remove } from "./api.js";
 import { el, replace, scrollable, table } from "./dom.js";
 import { act, confirmed } from "./feedback.js";
+import { examplesCard } from "./examples.js";
 import { bytes, dateTime, words } from "./format.js";
 import { reportView } from "./report.js";
 import { go, href } from "./router.js";
@@ -26,6 +27,7 @@ export async function show(place, { rest, signal }) {
       el("div", { class: "end" }, el("a", { class: "button primary", href: href("new", { dataset: dataset.id }) }, "New job with it"), button)),
     problems,
     el("section", { class: "card", "aria-label": "Report" }, el("h2", {}, "Report"), reportView(dataset.report, null)),
+    examplesCard(dataset, signal),
     el("section", { class: "card", "aria-label": "Jobs" }, el("h2", {}, "Jobs that used it"),
       rows.length ? scrollable("Jobs", table(["Job", "Status", "Method", "Created"], rows, { className: "stacking" })) : el("p", { class: "muted" }, "None")),
     el("p", { class: "small muted" }, "sha256 ", el("code", {}, dataset.hash)));

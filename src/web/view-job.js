@@ -21,16 +21,17 @@ export async function show(place, { rest, query, signal }) {
   const history = new MetricHistory();
   const parts = createParts();
   const curves = new CurvesCard({ id, query, history, signal });
+  const shown = { parts, state, history, query };
   const refresh = async () => {
     state.job = await getJson(`jobs/${id}`, { signal });
-    showJob(parts, state, history, changed);
+    showJob(shown, changed);
   };
   const changed = async () => {
     await refresh();
     parts.head.querySelector("button")?.focus();
     follow();
   };
-  const callbacks = followCallbacks(parts, state, history, curves, refresh);
+  const callbacks = followCallbacks(shown, curves, refresh);
   // A job that is retried has events again.
   const follow = async () => {
     if (state.isFollowing) return;
@@ -39,11 +40,11 @@ export async function show(place, { rest, query, signal }) {
     state.isFollowing = false;
   };
   replace(place, parts.head, parts.broken, parts.problems, parts.summary, curves.element, parts.results, parts.configuration, dataCard(state.job), parts.events);
-  showJob(parts, state, history, changed);
+  showJob(shown, changed);
   follow();
   const [defaults, from] = await Promise.all([readDefaults(state.job, signal), adapterOfVersion(state.job.from_adapter)]);
   Object.assign(state, { defaults, from });
-  if (!signal.aborted) showJob(parts, state, history, changed);
+  if (!signal.aborted) showJob(shown, changed);
 }
 
 function createParts() {
@@ -52,19 +53,19 @@ function createParts() {
   return { ...parts, head: el("div", { class: "page-head" }), summary: el("div", { class: "stack" }), results: el("div", { class: "stack" }) };
 }
 
-function showJob(parts, state, history, changed) {
+function showJob({ parts, state, history, query }, changed) {
   const { job } = state;
   document.title = `${job.name ?? "Job"} (${job.status}) · espalier`;
   replace(parts.head, headParts(state, parts.problems, changed));
   replace(parts.summary, summaryParts(job));
-  replace(parts.results, resultCards(job, history));
+  replace(parts.results, resultCards(job, history, query));
   replace(parts.configuration, configurationCard(job, state.defaults));
   replace(parts.events, eventsCard(job, history.statuses));
 }
 
 /** What happens when the job's events arrive. A replay brings many at once: each part is shown once. */
-function followCallbacks(parts, state, history, curves, refresh) {
-  const showResults = once(200, () => replace(parts.results, resultCards(state.job, history)));
+function followCallbacks({ parts, state, history, query }, curves, refresh) {
+  const showResults = once(200, () => replace(parts.results, resultCards(state.job, history, query)));
   const showStatus = once(200, () => {
     const { status } = history.statuses.at(-1);
     replace(parts.events, eventsCard(state.job, history.statuses));

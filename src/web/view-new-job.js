@@ -3,8 +3,9 @@
 import { getJson, list, postJson } from "./api.js";
 import { el, replace } from "./dom.js";
 import { act, announce, errorNotice } from "./feedback.js";
-import { bytes, plural, words } from "./format.js";
+import { bytes, duration, plural, words } from "./format.js";
 import { dataPicker } from "./data-picker.js";
+import { examplesCard } from "./examples.js";
 import { jobRequest } from "./job-request.js";
 import { jobSnippets, snippetTabs } from "./snippets.js";
 import { reportView } from "./report.js";
@@ -37,7 +38,7 @@ export async function show(place, { query, signal }) {
 
 async function showForm(place, head, state) {
   const { query, signal, dataset } = state;
-  const parts = formParts(dataset);
+  const parts = formParts(dataset, signal);
   let check = 0;
   const refresh = async () => {
     check += 1;
@@ -67,7 +68,7 @@ async function showForm(place, head, state) {
   await refresh();
 }
 
-function formParts(dataset) {
+function formParts(dataset, signal) {
   const parts = Object.fromEntries(["report", "settings", "problems", "same", "startProblems"].map((name) => [name, el("div")]));
   parts.plan = el("p");
   parts.start = el("button", { type: "button", class: "primary" }, "Start training");
@@ -77,7 +78,7 @@ function formParts(dataset) {
       el("section", { class: "card", "aria-label": "Data" },
         el("div", { class: "card-head" }, el("h2", {}, "Data"), el("span", { class: "muted" }, about),
           el("div", { class: "end" }, el("a", { class: "button", href: "#/new" }, "Use other data"))),
-        parts.report),
+        parts.report, examplesDisclosure(dataset, signal)),
       el("section", { class: "card", "aria-label": "Settings" }, el("div", { class: "card-head" }, el("h2", {}, "Settings")), parts.settings, parts.problems)),
     el("div", { class: "stack beside" },
       el("section", { class: "card", "aria-label": "Start" }, el("h2", {}, "Start"), parts.plan,
@@ -85,6 +86,14 @@ function formParts(dataset) {
         el("div", {}, parts.start), parts.startProblems),
       el("section", { class: "card", "aria-label": "The same as code" }, el("h2", {}, "The same as code"), parts.same)));
   return parts;
+}
+
+/** The first rows, read when they are asked for. */
+function examplesDisclosure(dataset, signal) {
+  const place = el("div");
+  const element = el("details", { toggle: () => element.open && !place.firstChild && replace(place, examplesCard(dataset, signal)) },
+    el("summary", {}, "Show the examples"), place);
+  return element;
 }
 
 /** Shows the answer of the server to the settings. */
@@ -96,7 +105,7 @@ function showParts(parts, state, change) {
   replace(parts.settings, fields.element);
   replace(parts.problems, error && errorNotice(error, { shown: fields.pointers }));
   replace(parts.same, snippetTabs(jobSnippets(jobRequest(query, validated?.spec), fileName(dataset))));
-  replace(parts.plan, error ? "A setting has to be corrected first." : planText(validated.spec));
+  replace(parts.plan, error ? "A setting has to be corrected first." : planText(validated));
   parts.start.disabled = Boolean(error);
   if (focused) document.getElementById(focused)?.focus();
 }
@@ -106,8 +115,9 @@ function fileName(dataset) {
 }
 
 /** What the job does, in one sentence. */
-function planText(spec) {
+function planText({ spec, estimated_seconds: seconds }) {
   const method = spec.method.type === "auto" ? `the best of ${spec.method.candidates.length} methods` : words(spec.method.type);
   const epochs = spec.hyperparameters ? ` ${plural(spec.hyperparameters.epochs, "epoch")}.` : "";
-  return `Task: ${words(spec.task.type)}. Method: ${method}.${epochs}`;
+  const time = seconds == null ? "" : ` About ${duration(seconds)} on this machine, if nothing else runs.`;
+  return `Task: ${words(spec.task.type)}. Method: ${method}.${epochs}${time}`;
 }

@@ -5,7 +5,8 @@ import { el, field, replace } from "./dom.js";
 import { announce, errorNotice } from "./feedback.js";
 import { plural, shortVersion, words } from "./format.js";
 import { setQuery } from "./router.js";
-import { chatSettings, generate, isGenerative, sampling } from "./playground-generate.js";
+import { forgetConversations } from "./conversations.js";
+import { chatSettings, generate, isGenerative, sampling, showConversation } from "./playground-generate.js";
 import { predict } from "./playground-predict.js";
 
 const SHOWN_ADAPTERS = 12;
@@ -25,12 +26,21 @@ export async function show(place, { query, signal }) {
   const chosenModels = () => models.filter((model) => query.getAll("model").includes(model.id));
   const hasGeneration = () => chosenModels().some((model) => isGenerative(model, base));
   const showSettings = () => (settings.hidden = !hasGeneration());
+  const again = el("button", { type: "button", hidden: true }, "New conversation");
+  const showConversations = () => {
+    if (!base.chat) return;
+    const cards = chosenModels().filter((model) => isGenerative(model, base)).map(outputCard);
+    const shown = cards.filter(showConversation);
+    again.hidden = shown.length === 0;
+    replace(outputs, shown.map((card) => card.element));
+  };
   const choose = (id, isChosen) => {
     const others = query.getAll("model").filter((one) => one !== id);
     query.delete("model");
     for (const one of isChosen ? [...others, id] : others) query.append("model", one);
     setQuery(query);
     showSettings();
+    if (!running) showConversations();
   };
 
   let running = null;
@@ -41,21 +51,37 @@ export async function show(place, { query, signal }) {
       replace(outputs, el("p", { class: "muted" }, chosen.length ? "Write an input first." : "Choose a model first."));
       return;
     }
-    query.set("text", text.value);
+    const input = text.value;
+    const isChat = base.chat && chosen.every((model) => isGenerative(model, base));
+    // What was said is in the conversation; what was predicted is asked again after a reload.
+    if (isChat) query.delete("text");
+    else query.set("text", input);
     setQuery(query);
+    if (isChat) text.value = "";
     running?.abort();
     running = new AbortController();
-    signal.addEventListener("abort", () => running.abort());
+    signal.addEventListener("abort", () => running?.abort());
     stop.hidden = !hasGeneration();
+    again.hidden = true;
     const mine = running;
     const cards = chosen.map((model) => outputCard(model));
     replace(outputs, cards.map((card) => card.element));
     // The requests run in parallel; the server batches them.
-    await Promise.all(cards.map((card) => answer(card, base, text.value, sampling(query), mine.signal)));
-    if (mine === running) stop.hidden = true;
+    const isAnswered = await Promise.all(cards.map((card) => answer(card, base, input, sampling(query), mine.signal)));
+    if (mine !== running) return;
+    running = null;
+    stop.hidden = true;
+    again.hidden = !isChat;
+    if (!isAnswered.includes(true) && !text.value) text.value = input;
     announce(`${plural(chosen.length, "answer")} shown`);
   };
   stop.addEventListener("click", () => running?.abort());
+  again.addEventListener("click", () => {
+    running?.abort();
+    forgetConversations();
+    showConversations();
+    text.focus();
+  });
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
   });
@@ -64,9 +90,10 @@ export async function show(place, { query, signal }) {
     el("form", { class: "card", submit },
       modelChoice(models, query, choose),
       field(base.is_causal_lm ? "Message" : "Input", text, { hint: base.is_causal_lm ? "Ctrl + Enter sends" : "Several lines are several inputs. Ctrl + Enter runs." }),
-      settings, el("div", { class: "row" }, run, stop)),
+      settings, el("div", { class: "row" }, run, stop, again)),
     outputs);
   showSettings();
+  showConversations();
   if (text.value.trim() && query.has("text") && !hasGeneration()) await submit();
 }
 
@@ -91,12 +118,15 @@ function outputCard(model) {
   return { model, element, content, latency };
 }
 
+/** Whether the model has answered. */
 async function answer(card, base, text, parameters, signal) {
   try {
     if (isGenerative(card.model, base)) await generate(card, base, text, parameters, signal);
     else await predict(card, base, text, signal);
+    return true;
   } catch (error) {
     if (error.name !== "AbortError") replace(card.content, errorNotice(error));
     else card.latency.textContent = "stopped";
+    return false;
   }
 }

@@ -64,6 +64,7 @@ test("a newcomer gets from a file to a compared adapter", async (t) => {
   await click('button:text-is("Check again")');
   await page.waitForSelector('h2:text-is("Settings")');
   assert.match(await page.textContent(".report"), /Rows24Examples24/);
+  await page.waitForFunction(() => /About [\d.]+ s/.test(document.querySelector(".beside p").textContent));
   await page.waitForSelector('option:text-is("Automatic (sequence classification)")', { state: "attached" });
   await page.getByLabel("Name").fill("questions");
   await page.getByLabel("Name").press("Tab");
@@ -148,6 +149,67 @@ test("an adapter is downloaded, imported under another name and deleted", async 
   assert.equal(await page.locator('a:text-is("imported")').count(), 0);
 });
 
+test("a cell of the confusion matrix leads to its examples, after a reload too", async (t) => {
+  const page = await pageFor(t);
+  const unlearnable = Array.from({ length: 60 }, (_, index) => `the same words ${index},${["card", "pin"][Math.floor(index / 3) % 2]}`);
+  const job = { name: "confused", method: { type: "head" }, hyperparameters: { epochs: 1 } };
+  const trained = await trainAdapter(server.url, job, "confused.csv", `text,label\n${unlearnable.join("\n")}\n`);
+  await visit(page, server.url, `jobs/${trained.id}`);
+  const matrix = page.locator('[aria-label="Confusion matrix"].card');
+  await matrix.locator(".heat td button").first().click();
+  await matrix.locator(".example").first().waitFor();
+  const cell = trained.metrics.validation.example_lines.find((one) => page.url().includes(`label=${one.label}&predicted=${one.predicted}`));
+  assert.equal(await matrix.locator("tbody .number").count(), cell.lines.length);
+  assert.match(await matrix.locator(".scroll.tall").textContent(), /the same words \d+/);
+  await page.reload();
+  await matrix.locator(".example").first().waitFor();
+  await page.waitForSelector(".reliability circle");
+  await visit(page, server.url, `datasets/${trained.dataset_id}`);
+  const examples = page.locator('[aria-label="Examples"].card');
+  await examples.locator("tbody tr:nth-child(20)").waitFor();
+  await examples.getByRole("button", { name: "More" }).click();
+  await examples.locator("tbody tr:nth-child(40)").waitFor();
+});
+
+test("a name refers to an earlier version again", async (t) => {
+  const page = await pageFor(t);
+  const versions = [];
+  for (const epochs of [1, 2]) {
+    const job = { name: "twice", method: { type: "lora" }, hyperparameters: { epochs } };
+    versions.push((await trainAdapter(server.url, job, "twice.csv", rows("text,label"))).adapter_id);
+  }
+  const current = async () => (await (await fetch(`${server.url}/adapters/twice`)).json()).id;
+  assert.equal(await current(), versions[1]);
+  await visit(page, server.url, "adapters/twice");
+  await page.click('button:text-is("Activate")');
+  await page.waitForSelector("tbody td:nth-child(3) .badge.succeeded");
+  assert.equal(await current(), versions[0]);
+});
+
+test("a conversation goes on, survives a reload and is forgotten", async (t) => {
+  const decoder = await startServer("--model", "tests/fixtures/decoders/qwen2");
+  const page = await openPage(browser, decoder.url);
+  t.after(async () => {
+    await page.context().close();
+    await decoder.stop();
+    assert.deepEqual(page.faults, []);
+  });
+  const sent = [];
+  page.on("request", (request) => request.url().endsWith("/v1/chat/completions") && sent.push(request.postDataJSON().messages.map((message) => message.role)));
+  await visit(page, decoder.url, "playground?model=base&max_tokens=5");
+  for (const message of ["hello", "and again"]) {
+    await page.getByLabel("Message").fill(message);
+    await page.click('button:text-is("Send")');
+    await page.waitForSelector(`.outputs .card:has(.bubble.user:text-is("${message}")) details`);
+  }
+  assert.deepEqual(sent, [["user"], ["user", "assistant", "user"]]);
+  await page.reload();
+  await page.waitForSelector('.bubble.user:text-is("and again")');
+  assert.equal(await page.locator(".outputs .bubble").count(), 4);
+  await page.click('button:text-is("New conversation")');
+  assert.equal(await page.locator(".outputs .bubble").count(), 0);
+});
+
 test("markup in texts, labels, file names and metadata stays text", async (t) => {
   const page = await pageFor(t);
   const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
@@ -227,14 +289,16 @@ test("every view is accessible, light and dark, on a phone and on a wide screen"
   const trained = await trainAdapter(server.url, { name: "shown", method: { type: "lora" }, hyperparameters: { epochs: 4 } }, "shown.csv", rows("text,label"));
   const views = ["jobs", `jobs/${trained.id}`, "new", `new?dataset=${trained.dataset_id}&h.epochs=2`, "adapters", "adapters/shown",
     `playground?model=base&model=${trained.adapter_id}&text=where%20is%20my%20card%0Amy%20pin`, "datasets", `datasets/${trained.dataset_id}`, "system"];
-  for (const settings of [{ theme: "light" }, { theme: "dark", width: 390, height: 844 }]) {
+  const phone = { width: 390, height: 844 };
+  const checkAll = async (settings) => {
     const page = await pageFor(t, settings);
     for (const view of views) {
       await visit(page, server.url, view);
-      await page.waitForTimeout(400);
-      assert.deepEqual(await accessibilityFaults(page), [], `${view} ${settings.theme}`);
+      await page.waitForLoadState("networkidle");
+      assert.deepEqual(await accessibilityFaults(page), [], `${view} ${JSON.stringify(settings)}`);
     }
-  }
+  };
+  await Promise.all([{ theme: "light" }, { theme: "dark" }, { theme: "light", ...phone }, { theme: "dark", ...phone }].map(checkAll));
 });
 
 test("10,000 jobs and 100,000 rows of metrics stay fast, and live updates take no memory", async (t) => {

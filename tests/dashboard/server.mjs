@@ -7,9 +7,9 @@ import { join } from "node:path";
 
 export async function startServer(...settings) {
   const folder = mkdtempSync(join(tmpdir(), "espalier-dashboard-"));
-  const model = process.env.ESPALIER_TEST_MODEL ?? "tests/fixtures/tiny-bert";
+  const model = settings.includes("--model") ? [] : ["--model", process.env.ESPALIER_TEST_MODEL ?? "tests/fixtures/tiny-bert"];
   const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(ESPALIER_|DATABASE_URL)/.test(name)));
-  const child = spawn(process.env.ESPALIER_PROGRAM, ["serve", "--model", model, "--data-dir", folder, "--listen", "127.0.0.1:0", ...settings],
+  const child = spawn(process.env.ESPALIER_PROGRAM, ["serve", ...model, "--data-dir", folder, "--listen", "127.0.0.1:0", ...settings],
     { env: environment, stdio: ["ignore", "pipe", "pipe"] });
   let log = "";
   const address = await new Promise((resolve, reject) => {

@@ -80,6 +80,7 @@ impl GeneratorFixture {
     fn submit(&self, spec: &RequestSpec) -> espalier_core::error::Result<GenerationStream> {
         let request = GenerationRequest {
             prompts: vec![Prompt::Tokens(spec.prompt.clone())],
+            prompt_field: "inputs",
             sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
             stop_sequences: vec!["zz".to_string()],
             stop_output: StopOutput::Exclude,
@@ -407,6 +408,7 @@ fn ids_beyond_the_tokenizer_are_not_sampled() {
     let engine = start_engine(&base, settings());
     let request = GenerationRequest {
         prompts: vec![Prompt::Tokens(vec![5, 6, 7])],
+        prompt_field: "inputs",
         sampling: SamplingParams { temperature: 2.0, logprobs: Some(3), seed: 1, ..SamplingParams::default() },
         stop_sequences: Vec::new(),
         stop_output: StopOutput::Exclude,

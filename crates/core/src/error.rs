@@ -97,6 +97,16 @@ impl Error {
         Self::internal(format!("{operation} panicked: {}", text.unwrap_or("without a message")))
     }
 
+    /// Adds the request field that an error about its value is about; an error that names fields keeps them.
+    pub fn about_field(mut self, pointer: &str) -> Self {
+        if let Self::Invalid(problem) = &mut self
+            && problem.errors.is_empty()
+        {
+            problem.errors = vec![FieldError::at_pointer(pointer, problem.detail.clone())];
+        }
+        self
+    }
+
     /// Returns the problem's code; `storage_full` for [`Error::StorageFull`] and `internal` for [`Error::Internal`].
     pub fn code(&self) -> &'static str {
         match self {
@@ -116,7 +126,7 @@ impl Problem {
     /// Problem of the request field at `pointer`, with the detail `field.subfield: message`.
     pub fn at_field(code: &'static str, pointer: impl Into<String>, message: impl Into<String>) -> Self {
         let (pointer, message) = (pointer.into(), message.into());
-        let field = pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
+        let field = field_path(&pointer);
         let field = if field.is_empty() { "the body" } else { &field };
         Self::new(code, format!("{field}: {message}")).with_errors(vec![FieldError::at_pointer(pointer, message)])
     }
@@ -140,6 +150,20 @@ impl FieldError {
 /// JSON pointer (RFC 6901) of a path.
 pub fn json_pointer<S: AsRef<str>>(path: &[S]) -> String {
     path.iter().map(|part| format!("/{}", part.as_ref().replace('~', "~0").replace('/', "~1"))).collect()
+}
+
+/// Path of a field as programs write it: that of the JSON pointer `/messages/0/role` is `messages[0].role`.
+pub fn field_path(pointer: &str) -> String {
+    let mut path = String::new();
+    for part in pointer.split('/').skip(1) {
+        let is_index = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        match is_index && !path.is_empty() {
+            true => path += &format!("[{part}]"),
+            false if path.is_empty() => path += part,
+            false => path += &format!(".{part}"),
+        }
+    }
+    path.replace("~1", "/").replace("~0", "~")
 }
 
 impl fmt::Display for Error {
@@ -192,6 +216,28 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_fields_have_indices_in_brackets() {
+        for (pointer, path) in [
+            ("/messages/1/role", "messages[1].role"),
+            ("/tools/0/function/parameters/properties/a~1b", "tools[0].function.parameters.properties.a/b"),
+            ("/model", "model"),
+            ("", ""),
+        ] {
+            assert_eq!(field_path(pointer), path);
+        }
+    }
+
+    #[test]
+    fn a_field_is_added_to_an_error_without_one() {
+        let error = Error::invalid("too_long", "the prompt is too long").about_field("/prompt");
+        let Error::Invalid(problem) = error else { panic!("{error}") };
+        assert_eq!(problem.errors, [FieldError::at_pointer("/prompt", "the prompt is too long")]);
+        let error = Error::invalid_field("/a", "is wrong").about_field("/prompt");
+        let Error::Invalid(problem) = error else { panic!("{error}") };
+        assert_eq!(problem.errors, [FieldError::at_pointer("/a", "is wrong")]);
+    }
 
     #[test]
     fn a_full_disk_is_recognized_below_the_errors_of_other_crates() {

@@ -1,4 +1,4 @@
-//! `/adapters`: list, get, delete, download and import adapters.
+//! `/adapters`: list, get, activate, delete, download and import adapters.
 
 mod download;
 pub mod import;
@@ -33,6 +33,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_adapters))
         .routes(routes!(get_adapter, delete_adapter))
+        .routes(routes!(activate_adapter))
         .routes(routes!(download_adapter))
 }
 
@@ -93,9 +94,23 @@ async fn get_adapter(state: AppState, caller: Caller, PathParam(key): PathParam)
     Ok(Json(adapter.into()))
 }
 
+/// Activate an adapter
+///
+/// Its name refers to it from then on, until another adapter with that name is created or activated. Requests in flight are answered by
+/// the adapter that they began with; other processes follow within a second.
+#[utoipa::path(
+    post, path = "/adapters/{id}/activate", operation_id = "activate_adapter", tag = "adapters",
+    params(("id" = String, Path, description = "Adapter: an id or `name@version`.", example = "support-intents@6f1ed002")),
+    responses((status = 200, description = "The adapter.", body = AdapterView), NotFound, Conflict, UnprocessableEntity, ServiceUnavailable),
+)]
+async fn activate_adapter(state: AppState, caller: Caller, PathParam(key): PathParam) -> ApiResult<Json<AdapterView>> {
+    let adapter = state.store.resolve_adapter(&caller.owner, &Reference::parse(&key)?).await?;
+    Ok(Json(state.store.activate_adapter(&caller.owner, adapter.id).await?.into()))
+}
+
 /// Delete an adapter
 ///
-/// The name then refers to the newest remaining adapter with that name. Requests in flight are answered. An adapter that an
+/// If the name refers to it, the name then refers to the newest remaining adapter with that name. Requests in flight are answered. An adapter that an
 /// unfinished job starts from cannot be deleted (409).
 #[utoipa::path(
     delete, path = "/adapters/{id}", operation_id = "delete_adapter", tag = "adapters",

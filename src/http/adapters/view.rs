@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// Trained or imported adapter. It is immutable.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Adapter, example = json!({
-    "id": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f", "name": "support-intents",
+    "id": "01938f40-1c2d-7b3a-9e4f-5a6b7c8d9e0f", "name": "support-intents", "is_current": true,
     "version": "sha256:6f1ed002ab5595859014ebf0951522d9f0d9a5b5b3a1e6a2c8b0f9d1e2c3b4a5",
     "job_id": "01938f3e-5a1c-7c3e-9d0a-3b1f0c2d4e5f",
     "task": {"type": "sequence_classification", "pooling": "mean"},
@@ -22,8 +22,10 @@ use uuid::Uuid;
 }))]
 pub struct AdapterView {
     pub id: Uuid,
-    /// Name given at creation. A name refers to the newest adapter with that name.
+    /// Name given at creation. A name refers to the adapter that was created with it or activated last.
     pub name: Option<String>,
+    /// Whether the name refers to this adapter.
+    pub is_current: bool,
     /// `sha256:…` of the adapter's files.
     pub version: String,
     /// Job that trained it; `null` for an imported adapter.
@@ -52,7 +54,7 @@ pub struct AdapterView {
 
 impl From<Adapter> for AdapterView {
     fn from(adapter: Adapter) -> Self {
-        let Adapter { id, name, job_id, description, created_at, .. } = adapter;
+        let Adapter { id, name, job_id, description, is_current, created_at, .. } = adapter;
         let AdapterDescription {
             version,
             task,
@@ -69,6 +71,7 @@ impl From<Adapter> for AdapterView {
         Self {
             id,
             name,
+            is_current,
             version,
             job_id,
             task,

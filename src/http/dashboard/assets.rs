@@ -24,20 +24,25 @@ macro_rules! embedded_files {
     };
 }
 
-const FILES: [(&str, &[u8]); 40] = embedded_files! {
+const FILES: [(&str, &[u8]); 45] = embedded_files! {
     "adapter-metrics.js"
     "api.js"
     "app.js"
+    "calibration.js"
     "chart.js"
     "columns.js"
     "components.css"
+    "confusion-matrix.js"
+    "conversations.js"
     "data-picker.js"
     "dom.js"
+    "examples.js"
     "explain.js"
     "feedback.js"
     "format.js"
     "icon.svg"
     "index.html"
+    "job-cards.js"
     "job-configuration.js"
     "job-curves.js"
     "job-request.js"

@@ -117,7 +117,7 @@ async fn run_check<T: Send + 'static>(
 }
 
 /// Task of a file without one. On a base that generates no text, conversations train a classifier of their last messages.
-fn default_task(schema: RowSchema, base: &BaseModel) -> task::Config {
+pub(super) fn default_task(schema: RowSchema, base: &BaseModel) -> task::Config {
     match schema == RowSchema::Messages && !base.info().is_causal_lm {
         true => RowSchema::Label.default_task(),
         false => schema.default_task(),

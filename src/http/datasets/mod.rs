@@ -1,6 +1,7 @@
-//! `/datasets`: upload, list, get and delete datasets. Files are validated at upload and stored by content hash.
+//! `/datasets`: upload, list, get and delete datasets, and read their examples. Files are validated at upload and stored by content hash.
 
 pub mod check;
+pub mod examples;
 mod request;
 
 pub use request::{DatasetForm, DatasetQuery, DatasetRequest, InsertOutcome, delete, insert_or_get, rollback};
@@ -19,12 +20,16 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use examples::{Examples, ExamplesQuery, StoredFile};
 use request::DatasetUpload;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_datasets)).routes(routes!(get_dataset, delete_dataset))
+    OpenApiRouter::new()
+        .routes(routes!(list_datasets))
+        .routes(routes!(get_dataset, delete_dataset))
+        .routes(routes!(get_dataset_examples))
 }
 
 pub fn upload_routes() -> OpenApiRouter<AppState> {
@@ -104,6 +109,26 @@ async fn list_datasets(
 )]
 async fn get_dataset(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<Dataset>> {
     Ok(Json(state.store.dataset(&caller.owner, id).await?))
+}
+
+/// Get examples of a dataset
+///
+/// The rows as training reads them: a page in the order of the file, or chosen lines. Rows with errors are left out.
+#[utoipa::path(
+    get, path = "/datasets/{id}/examples", operation_id = "get_dataset_examples", tag = "datasets",
+    params(("id" = Uuid, Path, description = "Dataset id."), ExamplesQuery),
+    responses((status = 200, description = "Page of examples.", body = Examples,
+        example = json!({"data": [{"line": 2, "text": "where is my card?", "text_pair": null, "target": {"label": "card_arrival"}}], "next": 2})),
+        NotFound, Conflict, UnprocessableEntity, ServiceUnavailable),
+)]
+async fn get_dataset_examples(
+    state: AppState,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryParams(query): QueryParams<ExamplesQuery>,
+) -> ApiResult<Json<Examples>> {
+    let dataset = state.store.dataset(&caller.owner, id).await?;
+    Ok(Json(examples::read(&state, StoredFile::of_dataset(&state, dataset), &query).await?))
 }
 
 /// Delete a dataset

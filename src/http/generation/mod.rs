@@ -187,6 +187,7 @@ fn to_generation_request(base: &BaseModel, request: GenerateRequest) -> Result<G
     Ok(GenerationRequest {
         sampling: request.sampling.to_sampling_params()?,
         prompts: request.inputs.into_iter().enumerate().map(to_prompt).collect::<Result<_>>()?,
+        prompt_field: "inputs",
         stop_sequences: request.stop,
         stop_output: StopOutput::Exclude,
         shown_special_tokens: Vec::new(),

@@ -106,12 +106,20 @@ impl SamplingOptions {
 pub enum ResponseFormatParam {
     /// Any text.
     Text {},
-    /// Any JSON object.
-    JsonObject {},
+    /// Any JSON object, or one that is valid against a schema, which llama.cpp names `schema` and Text Generation Inference `value`.
+    #[serde(alias = "json")]
+    JsonObject {
+        #[serde(alias = "value")]
+        #[schema(value_type = Option<Object>)]
+        schema: Option<Value>,
+    },
     /// JSON that is valid against a schema.
     JsonSchema { json_schema: NamedSchema },
     /// Text that a regular expression matches as a whole.
-    Regex { pattern: String },
+    Regex {
+        #[serde(alias = "value")]
+        pattern: String,
+    },
 }
 
 /// JSON schema in OpenAI's format.
@@ -137,9 +145,8 @@ impl ResponseFormatParam {
     pub fn into_constraint(format: Option<Self>) -> Option<ConstraintSpec> {
         match format? {
             Self::Text {} => None,
-            Self::JsonObject {} => Some(ConstraintSpec::JsonObject),
-            Self::JsonSchema { json_schema } => {
-                Some(json_schema.schema.map_or(ConstraintSpec::JsonObject, ConstraintSpec::JsonSchema))
+            Self::JsonObject { schema } | Self::JsonSchema { json_schema: NamedSchema { schema, .. } } => {
+                Some(schema.map_or(ConstraintSpec::JsonObject, ConstraintSpec::JsonSchema))
             }
             Self::Regex { pattern } => Some(ConstraintSpec::Regex(pattern)),
         }

@@ -3,6 +3,7 @@
 pub mod actions;
 mod request;
 mod submission;
+mod time_estimate;
 mod view;
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub use submission::submit;
 pub use view::{JobDetail, JobView, none_if_not_found};
 
 use super::auth::Caller;
+use super::datasets::examples::{self, Examples, ExamplesQuery, StoredFile};
 use super::error::ApiResult;
 use super::extract::{PathId, QueryParams};
 use super::openapi::{
@@ -50,6 +52,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_jobs))
         .routes(routes!(get_job, delete_job))
+        .routes(routes!(get_validation_examples))
         .routes(routes!(cancel_job))
         .routes(routes!(pause_job))
         .routes(routes!(resume_job))
@@ -116,6 +119,31 @@ async fn list_jobs(
 async fn get_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
     let job = state.store.job(&caller.owner, id).await?;
     Ok(Json(view::load_detail(&state, job).await?))
+}
+
+/// Get validation examples of a job
+///
+/// Rows of the file that the job's validation examples come from, as the job reads them. `example_lines` in the job's metrics has the lines
+/// of examples of each true and predicted label.
+#[utoipa::path(
+    get, path = "/jobs/{id}/validation-examples", operation_id = "get_validation_examples", tag = "jobs",
+    params(("id" = Uuid, Path, description = "Job id."), ExamplesQuery),
+    responses((status = 200, description = "Page of examples.", body = Examples,
+        example = json!({"data": [{"line": 2, "text": "where is my card?", "text_pair": null, "target": {"label": "card_arrival"}}], "next": null})),
+        NotFound, Conflict, UnprocessableEntity, ServiceUnavailable),
+)]
+async fn get_validation_examples(
+    state: AppState,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryParams(query): QueryParams<ExamplesQuery>,
+) -> ApiResult<Json<Examples>> {
+    let job = state.store.job(&caller.owner, id).await?;
+    let (dataset_id, options) = job.validation_source();
+    let dataset = state.store.dataset(&caller.owner, dataset_id).await?;
+    let options = options.unwrap_or(dataset.options);
+    let file = StoredFile { hash: dataset.hash, options, task: job.spec.task().clone() };
+    Ok(Json(examples::read(&state, file, &query).await?))
 }
 
 /// Cancel a job

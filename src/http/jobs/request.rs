@@ -125,7 +125,8 @@ pub struct SubmitQuery {
         "method": {"type": "lora", "rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": ["query", "value"], "rslora": false},
         "hyperparameters": {"epochs": 3, "batch_size": 32, "learning_rate": 0.002, "max_length": 128, "seed": 42},
         "validation": {"fraction": 0.1}, "labels": ["card_arrival", "lost_or_stolen_card"], "micro_batch_tokens": 2048,
-        "kernels": "candle-cpu", "base": "sha256:0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9"}
+        "kernels": "candle-cpu", "base": "sha256:0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9"},
+    "estimated_seconds": 41.5
 }))]
 pub struct ValidatedJob {
     /// How the dataset is read.
@@ -134,6 +135,9 @@ pub struct ValidatedJob {
     pub report: Report,
     /// Resolved job, with all defaults.
     pub spec: Plan,
+    /// Seconds that the job will about train on this machine while nothing else runs, without the time in the queue: from a short
+    /// measurement of the base. Early stopping can end it sooner. `null` if it cannot be measured quickly.
+    pub estimated_seconds: Option<f64>,
 }
 
 /// Received job request with the source of its examples.

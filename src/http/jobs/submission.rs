@@ -4,6 +4,7 @@
 //! completion even if the client disconnects.
 
 use super::request::{self, ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
+use super::time_estimate;
 use crate::http::datasets::{InsertOutcome, check, insert_or_get, rollback};
 use crate::http::error::ApiResult;
 use crate::http::resource_name::Name;
@@ -64,7 +65,8 @@ pub async fn submit(state: &AppState, owner: &str, submission: JobSubmission) ->
 /// The errors of [`submit`], except `Busy`.
 pub async fn validate_only(state: &AppState, owner: &str, submission: JobSubmission) -> ApiResult<ValidatedJob> {
     let ValidatedSubmission { options, report, plan, .. } = validate_submission(state, owner, submission).await?;
-    Ok(ValidatedJob { options, report, spec: plan })
+    let estimated_seconds = time_estimate::estimate_seconds(state, &plan, &report).await;
+    Ok(ValidatedJob { options, report, spec: plan, estimated_seconds })
 }
 
 async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmission) -> Result<ValidatedSubmission> {

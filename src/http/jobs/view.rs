@@ -2,7 +2,7 @@
 
 use crate::http::adapters::AdapterVersion;
 use crate::http::state::AppState;
-use crate::store::{Dataset, Job, JobError, Metadata, Reference, RequestedAction, Status};
+use crate::store::{Dataset, Job, JobError, JobWorker, Metadata, Reference, RequestedAction, Status};
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::Options;
 use espalier_core::error::{Error, Result};
@@ -54,6 +54,8 @@ pub struct JobView {
     pub attempt: u32,
     /// Earliest time of the next attempt, if a queued job has to wait after a failed one.
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Process that runs the job; `null` unless it is running.
+    pub worker: Option<JobWorker>,
 }
 
 /// Method of a single run, or the candidates of `auto`.
@@ -86,7 +88,7 @@ pub enum JobHyperparameters {
     "created_at": "2026-01-05T09:30:00Z", "started_at": "2026-01-05T09:30:01Z", "finished_at": null,
     "progress": {"step": 120, "total_steps": 939, "epoch": 0.38, "train_loss": 1.91,
         "examples_per_second": 240.1, "eta_seconds": 109.0},
-    "metrics": null, "adapter_id": null, "error": null, "attempt": 1, "next_attempt_at": null,
+    "metrics": null, "adapter_id": null, "error": null, "attempt": 1, "next_attempt_at": null, "worker": null,
     "queue_position": null, "adapter": null, "dataset": null
 }))]
 pub struct JobDetail {
@@ -148,6 +150,7 @@ impl From<Job> for JobView {
             error,
             attempt: job.attempt,
             next_attempt_at: job.next_attempt_at,
+            worker: job.worker,
         }
     }
 }

@@ -171,6 +171,7 @@ fn to_completion_run(base: &BaseModel, request: ChatRequest) -> Result<(Completi
     let PreparedChat { messages, template_options, output } = prompt.prepare(base)?;
     let generation = GenerationRequest {
         prompts: vec![Prompt::Messages { messages, template_options }],
+        prompt_field: "messages",
         sampling: SamplingParams { logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
         stop_output: StopOutput::Exclude,

@@ -171,6 +171,7 @@ fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {
     let logprobs = request.logprobs.or(best_of.map(|_| 0));
     let generation = GenerationRequest {
         prompts: request.prompt.into_prompts(),
+        prompt_field: "prompt",
         sampling: SamplingParams { logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
         stop_output: StopOutput::Exclude,

@@ -148,8 +148,8 @@ async fn list_models(state: AppState, caller: Caller) -> ApiResult<Json<ModelLis
         let page = state.store.adapters(&caller.owner, PageRequest { limit, after }).await?;
         after = page.last().map(|adapter| adapter.id);
         let is_last = page.len() < limit as usize;
-        // Adapters come newest first, and a name refers to its newest adapter.
-        let models = page.iter().map(|adapter| Model::from_adapter(base, adapter));
+        let page = page.iter().filter(|adapter| adapter.is_current || adapter.name.is_none());
+        let models = page.map(|adapter| Model::from_adapter(base, adapter));
         data.extend(models.filter(|model| seen_ids.insert(model.id.clone())));
         if is_last {
             return Ok(Json(ModelList { object: "list", data }));

@@ -83,8 +83,8 @@ mod tests {
             (PREFIX, Some(false), None, "continue_final_message"),
             (user, Some(true), None, "continue_final_message"),
             (call, Some(true), None, "continue_final_message"),
-            (first, None, None, "messages.0.prefix"),
-            (r#"[{"role": "assistant", "content": "b", "prefix": "yes"}]"#, None, None, "messages.0.prefix"),
+            (first, None, None, "messages[0].prefix"),
+            (r#"[{"role": "assistant", "content": "b", "prefix": "yes"}]"#, None, None, "messages[0].prefix"),
         ] {
             let error = end(messages, continues, generation_prompt).unwrap_err().to_string();
             assert!(error.starts_with(field), "{messages}: {error}");

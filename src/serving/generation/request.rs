@@ -24,6 +24,8 @@ const MAX_STOP_SEQUENCE_BYTES: usize = 1000;
 /// A validated request for generated text: one or more completions per prompt.
 pub struct GenerationRequest {
     pub prompts: Vec<Prompt>,
+    /// Name of the field that has the prompts, for errors.
+    pub prompt_field: &'static str,
     pub sampling: SamplingParams,
     pub stop_sequences: Vec<String>,
     pub stop_output: StopOutput,
@@ -129,16 +131,16 @@ impl GenerationRequest {
         reject_if(self.stop_sequences.iter().any(is_too_long), "stop", "a stop may have 1000 bytes at most");
         let sequence_count = self.sequence_count();
         let too_many = format!("{sequence_count} texts are too many for one request: ask for at most {max_sequences}");
-        reject_if(sequence_count > max_sequences, "inputs", &too_many);
+        reject_if(sequence_count > max_sequences, self.prompt_field, &too_many);
         reject_if(!(1..=128).contains(&self.choices_per_prompt), "n", "n must be between 1 and 128");
-        reject_if(self.prompts.is_empty(), "inputs", "give at least one prompt");
+        reject_if(self.prompts.is_empty(), self.prompt_field, "give at least one prompt");
         field_errors
     }
 
     /// Tokenizes the prompts. Returns each sequence with its stream, prompt by prompt.
     ///
     /// # Errors
-    /// `Invalid` for a prompt that is empty or too long, or a conversation that the chat template rejects.
+    /// `Invalid` for a prompt that is empty or too long, or a conversation that the chat template rejects, with a pointer to the prompt.
     pub fn to_sequences(
         &self,
         context: &SequenceContext<'_>,
@@ -146,15 +148,16 @@ impl GenerationRequest {
         constraint: Option<&Pinned<TokenConstraint>>,
     ) -> Result<Vec<(SequenceState, GenerationStream)>> {
         let mut sequences = Vec::new();
-        for prompt in &self.prompts {
+        for (index, prompt) in self.prompts.iter().enumerate() {
+            let about_prompt = |error: Error| error.about_field(&self.prompt_pointer(index));
             let limits = TextLimits {
                 max_length: max_context_tokens(context.base, adapter),
                 max_text_bytes: context.max_text_bytes,
                 is_cancelled: context.is_cancelled,
             };
-            let prompt_ids = prompt.tokenize(context.base, limits)?;
+            let prompt_ids = prompt.tokenize(context.base, limits).map_err(about_prompt)?;
             let max_tokens = self.max_tokens_for(context, adapter, prompt_ids.len());
-            check_context_length(context.base, adapter, &prompt_ids, max_tokens as usize)?;
+            check_context_length(context.base, adapter, &prompt_ids, max_tokens as usize).map_err(about_prompt)?;
             let prompt_text = match self.prompt_output {
                 PromptOutput::None => None,
                 PromptOutput::Text | PromptOutput::Logprobs(_) => {
@@ -180,6 +183,14 @@ impl GenerationRequest {
             }
         }
         Ok(sequences)
+    }
+
+    /// JSON pointer to a prompt.
+    fn prompt_pointer(&self, index: usize) -> String {
+        match self.prompts.len() {
+            1 => format!("/{}", self.prompt_field),
+            _ => format!("/{}/{index}", self.prompt_field),
+        }
     }
 
     fn max_tokens_for(&self, context: &SequenceContext<'_>, adapter: &AdapterHandle, prompt_length: usize) -> u32 {

@@ -1,4 +1,4 @@
-//! Statements and transactions on adapters and their names. A name points to the newest adapter that was added under it.
+//! Statements and transactions on adapters and their names. A name points to the adapter that was added or activated last.
 
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
@@ -14,7 +14,12 @@ use uuid::Uuid;
 /// Selects the columns of an [`Adapter`].
 macro_rules! select_adapters {
     ($rest:literal) => {
-        concat!("select id, owner, name, job_id, description, created_at from adapters ", $rest)
+        concat!(
+            "select id, owner, name, job_id, description, created_at,
+                 (select count(*) from adapter_names where adapter_id = adapters.id) as pointing_names
+             from adapters ",
+            $rest
+        )
     };
 }
 
@@ -105,6 +110,19 @@ pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> R
     transaction.commit().await?;
     store.count_adapter_change();
     Ok(remaining.is_none().then_some(version))
+}
+
+pub async fn activate<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Adapter> {
+    let mut transaction = store.begin().await?;
+    let adapter = find_by_id(&mut transaction, owner, id).await?;
+    let Some(name) = &adapter.name else { return Err(errors::adapter_without_name(id)) };
+    lock_name(&mut transaction, owner, Some(name)).await?;
+    lock_for_update(&mut transaction, id).await?.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?;
+    upsert(&mut transaction, owner, name, id).await?;
+    let activated = find_by_id(&mut transaction, owner, id).await?;
+    transaction.commit().await?;
+    store.count_adapter_change();
+    Ok(activated)
 }
 
 /// Creation times under one name strictly increase, even if the clock does not advance or steps back.
@@ -242,7 +260,7 @@ async fn upsert<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, name:
     let sql = "insert into adapter_names (owner, name, adapter_id) values ($1, $2, $3)
                on conflict (owner, name) do update set adapter_id = excluded.adapter_id";
     let params = params![owner, name, adapter];
-    transaction.execute(sql, params).await.context("pointing a name to its newest adapter")?;
+    transaction.execute(sql, params).await.context("pointing a name to an adapter")?;
     Ok(())
 }
 

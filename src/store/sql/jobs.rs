@@ -18,7 +18,8 @@ macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
             "select id, owner, name, status, requested_action, dataset_id, validation_dataset_id, options, spec, metadata,
-                 progress, metrics, adapter_id, error, attempt, next_attempt_at, created_at, started_at, finished_at
+                 progress, metrics, adapter_id, error, attempt, next_attempt_at, worker_instance, worker_process,
+                 lease_expires_at, created_at, started_at, finished_at
              from jobs ",
             $rest
         )

@@ -187,6 +187,10 @@ impl<D: Dialect> Store for SqlStore<D> {
         adapters::list(self, owner, page).await
     }
 
+    async fn activate_adapter(&self, owner: &str, id: Uuid) -> Result<Adapter> {
+        adapters::activate(self, owner, id).await
+    }
+
     async fn delete_adapter(&self, owner: &str, id: Uuid) -> Result<Option<String>> {
         adapters::delete(self, owner, id).await
     }

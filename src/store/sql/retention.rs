@@ -82,7 +82,8 @@ async fn delete_old_events<D: Dialect>(store: &SqlStore<D>, age: Duration) -> Re
     }
 }
 
-/// Deletes all but the `count` newest adapters of each name, except those that an unfinished job starts from.
+/// Deletes all but the `count` newest adapters of each name, except those that their name points to and those that an unfinished job
+/// starts from.
 async fn delete_superseded_versions<D: Dialect>(
     store: &SqlStore<D>,
     count: u32,
@@ -93,7 +94,7 @@ async fn delete_superseded_versions<D: Dialect>(
                        row_number() over (partition by owner, name order by created_at desc, id desc) as rank
                    from adapters where name is not null
                ) as ranked
-               where rank > $1";
+               where rank > $1 and not exists (select 1 from adapter_names where adapter_id = ranked.id)";
     let rows = store.fetch_all(sql, params![count]).await.context("looking for superseded adapters")?;
     for row in &rows {
         match adapters::delete(store, &row.text("owner")?, row.uuid("id")?).await {

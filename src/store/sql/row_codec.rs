@@ -4,7 +4,8 @@ use super::database_error::Context;
 use crate::store::errors;
 use crate::store::job_state_machine::JobState;
 use crate::store::model::{
-    Adapter, Dataset, Event, EventKind, Job, JobError, NewAdapter, NewDataset, NewJob, RequestedAction, Status,
+    Adapter, Dataset, Event, EventKind, Job, JobError, JobWorker, NewAdapter, NewDataset, NewJob, RequestedAction,
+    Status,
 };
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::Options;
@@ -88,9 +89,21 @@ pub fn decode_job(row: &impl DecodeRow) -> Result<Job> {
         error: decode_opt_json(row, "error")?,
         attempt: decode_u32(row, "attempt")?,
         next_attempt_at: row.opt_timestamp("next_attempt_at")?,
+        worker: decode_job_worker(row)?,
         created_at: row.timestamp("created_at")?,
         started_at: row.opt_timestamp("started_at")?,
         finished_at: row.opt_timestamp("finished_at")?,
+    })
+}
+
+fn decode_job_worker(row: &impl DecodeRow) -> Result<Option<JobWorker>> {
+    let instance_id = row.opt_uuid("worker_instance")?;
+    let process_id = row.opt_uuid("worker_process")?;
+    Ok(match (instance_id, process_id, row.opt_timestamp("lease_expires_at")?) {
+        (Some(instance_id), Some(process_id), Some(lease_expires_at)) => {
+            Some(JobWorker { instance_id, process_id, lease_expires_at })
+        }
+        _ => None,
     })
 }
 
@@ -124,6 +137,7 @@ pub fn decode_adapter(row: &impl DecodeRow) -> Result<Adapter> {
         name: row.opt_text("name")?,
         job_id: row.opt_uuid("job_id")?,
         description: decode_json(row, "description")?,
+        is_current: row.integer("pointing_names")? > 0,
         created_at: row.timestamp("created_at")?,
     })
 }

@@ -71,6 +71,23 @@ fn sampled_output_matches_its_json_schema() {
 }
 
 #[test]
+fn formats_of_other_servers_are_read() {
+    let app = start_with_decoder("qwen2");
+    let schema = object(json!({"c": {"enum": ["red", "blue"]}}));
+    let expected = generated_texts(&app, &json!({"type": "json_schema", "json_schema": {"schema": schema}}), json!({}));
+    assert!(expected.iter().all(|(text, _)| text.contains("\"c\"")), "{expected:?}");
+    for format in [
+        json!({"type": "json_object", "schema": schema}),
+        json!({"type": "json_object", "value": schema}),
+        json!({"type": "json", "value": schema}),
+    ] {
+        assert_eq!(generated_texts(&app, &format, json!({})), expected, "{format}");
+    }
+    let pattern = generated_texts(&app, &json!({"type": "regex", "pattern": "[ab]{4}"}), json!({}));
+    assert_eq!(generated_texts(&app, &json!({"type": "regex", "value": "[ab]{4}"}), json!({})), pattern);
+}
+
+#[test]
 fn regex_constrains_the_whole_text() {
     let app = start_with_decoder("qwen2");
     let date = json!({"type": "regex", "pattern": "(19|20)[0-9]{2}-(0[1-9]|1[0-2])"});

@@ -3,8 +3,9 @@
 use super::helpers::*;
 use crate::support::database::Database;
 use crate::support::samples::*;
-use espalier::store::{Adapter, Job, Reference};
+use espalier::store::{Adapter, Job, Reference, RetentionPolicy};
 use espalier_core::error::Error;
+use std::time::Duration;
 use uuid::Uuid;
 
 on_both_databases!(
@@ -15,6 +16,7 @@ on_both_databases!(
     the_same_version_twice_under_a_name_is_not_ambiguous,
     deleting_repoints_the_name_to_the_previous_adapter,
     deleting_an_older_adapter_keeps_the_name,
+    a_name_points_to_the_activated_version,
     a_version_is_unreferenced_once_its_last_adapter_is_deleted,
     a_job_outlives_its_adapter,
     an_adapter_is_not_deleted_while_an_unfinished_job_starts_from_it,
@@ -40,9 +42,9 @@ async fn an_imported_adapter_is_found_by_id_name_and_version(db: &Database) {
     let second = add(db, Some("intents"), "abcdef0123").await;
     assert_eq!((first.name.as_deref(), first.job_id), (Some("intents"), None));
     assert_eq!(first.description, description("0123456789"));
-    assert_eq!(db.adapter(OWNER, &Reference::Id(first.id)).await.unwrap(), first);
+    assert_eq!(db.adapter(OWNER, &Reference::Id(first.id)).await.unwrap().id, first.id);
     assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), second);
-    assert_eq!(db.adapter(OWNER, &version("intents", "01234567")).await.unwrap(), first);
+    assert_eq!(db.adapter(OWNER, &version("intents", "01234567")).await.unwrap().id, first.id);
     assert_eq!(db.adapter(OWNER, &version("intents", &sha256("abcdef0123"))).await.unwrap(), second);
     let unnamed = add(db, None, "ff").await;
     assert_eq!(db.adapter(OWNER, &Reference::Id(unnamed.id)).await.unwrap(), unnamed);
@@ -105,7 +107,7 @@ async fn deleting_repoints_the_name_to_the_previous_adapter(db: &Database) {
     add(db, Some("other"), "04").await;
     for (deleted, previous) in [(&third, &second), (&second, &first)] {
         db.delete_adapter(OWNER, deleted.id).await.unwrap();
-        assert_eq!(&db.adapter(OWNER, &name("intents")).await.unwrap(), previous);
+        assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap().id, previous.id);
     }
     db.delete_adapter(OWNER, first.id).await.unwrap();
     expect_error(db.adapter(OWNER, &name("intents")).await, "adapter_not_found");
@@ -119,6 +121,39 @@ async fn deleting_an_older_adapter_keeps_the_name(db: &Database) {
     let second = add(db, Some("intents"), "02").await;
     db.delete_adapter(OWNER, first.id).await.unwrap();
     assert_eq!(db.adapter(OWNER, &name("intents")).await.unwrap(), second);
+}
+
+async fn a_name_points_to_the_activated_version(db: &Database) {
+    let first = add(db, Some("intents"), "01").await;
+    let second = add(db, Some("intents"), "02").await;
+    let third = add(db, Some("intents"), "03").await;
+    let current = async || {
+        let listed = db.adapters(OWNER, ALL).await.unwrap();
+        let current: Vec<Uuid> = listed.iter().filter(|one| one.is_current).map(|one| one.id).collect();
+        assert_eq!(current, [db.adapter(OWNER, &name("intents")).await.unwrap().id]);
+        current[0]
+    };
+    assert!(third.is_current);
+    assert_eq!(current().await, third.id);
+    assert!(db.activate_adapter(OWNER, first.id).await.unwrap().is_current);
+    assert_eq!(current().await, first.id);
+    // Retention keeps it, though it is the oldest.
+    let policy = RetentionPolicy {
+        keep_jobs: None,
+        keep_events: None,
+        keep_versions: Some(1),
+        keep_checkpoints: Duration::from_secs(3600),
+    };
+    db.delete_old_rows(&policy).await.unwrap();
+    expect_error(db.adapter(OWNER, &Reference::Id(second.id)).await, "adapter_not_found");
+    assert_eq!(current().await, first.id);
+    db.delete_adapter(OWNER, first.id).await.unwrap();
+    assert_eq!(current().await, third.id);
+    expect_error(db.activate_adapter(OWNER, first.id).await, "adapter_not_found");
+    expect_error(db.activate_adapter(OTHER_OWNER, third.id).await, "adapter_not_found");
+    let unnamed = add(db, None, "04").await;
+    assert!(!unnamed.is_current);
+    expect_error(db.activate_adapter(OWNER, unnamed.id).await, "adapter_without_name");
 }
 
 async fn a_version_is_unreferenced_once_its_last_adapter_is_deleted(db: &Database) {

@@ -15,6 +15,7 @@ mod detect;
 mod diagnostic_collector;
 mod diagnostics;
 mod duplicates;
+mod examples;
 mod field_columns;
 mod field_value;
 mod format;
@@ -48,6 +49,7 @@ mod tests;
 
 pub use detect::detect_options;
 pub use diagnostics::LocatedDiagnostic;
+pub use examples::for_each_example;
 pub use format::{Format, Quoting, Separator};
 pub use infer_schema::infer_schema;
 pub use labels::{check_validation_labels, unique_labels};

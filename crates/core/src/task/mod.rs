@@ -9,6 +9,7 @@ mod confidence;
 pub mod decision_threshold;
 pub mod embedding;
 mod example;
+pub mod example_lines;
 pub mod head;
 pub mod head_init;
 mod interface;

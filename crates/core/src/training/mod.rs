@@ -21,6 +21,7 @@ pub mod samples;
 pub mod source_weights;
 pub mod spec;
 pub mod successive_halving;
+pub mod time_estimate;
 mod tokenized_dataset;
 mod trainer;
 mod validation_split;

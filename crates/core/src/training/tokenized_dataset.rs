@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub struct TokenizedDataset {
     /// Sequences of each example.
     pub tokens: Arc<Vec<Vec<Arc<Tokens>>>>,
+    /// Line of each example in its dataset.
+    pub lines: Arc<Vec<u64>>,
     /// Tokens of each example, with its virtual tokens.
     pub lengths: Arc<Vec<usize>>,
     pub objective: Arc<dyn Objective>,
@@ -67,6 +69,7 @@ impl TokenizedDataset {
         let probe_split = if split.validation.is_empty() { &split.training } else { &split.validation };
         Ok(Self {
             probe: select_probe(probe_split, &tokens).into_iter().map(|index| examples[index].clone()).collect(),
+            lines: Arc::new(examples.iter().map(|example| example.line).collect()),
             lengths: example_lengths(&tokens, spec),
             tokens: Arc::new(tokens),
             objective: Arc::from(objective),

@@ -233,6 +233,7 @@ fn prepare(base: &BaseModel, request: ResponsesRequest) -> Result<PreparedRespon
     });
     let generation = GenerationRequest {
         prompts: vec![Prompt::Messages { messages, template_options }],
+        prompt_field: "input",
         sampling: SamplingParams { logprobs, ..sampling },
         stop_sequences: Vec::new(),
         stop_output: StopOutput::Exclude,
@@ -258,7 +259,7 @@ impl TextFormat {
     fn into_response_format(self) -> ResponseFormatParam {
         match self {
             Self::Text {} => ResponseFormatParam::Text {},
-            Self::JsonObject {} => ResponseFormatParam::JsonObject {},
+            Self::JsonObject {} => ResponseFormatParam::JsonObject { schema: None },
             Self::JsonSchema { name, description, schema, strict } => ResponseFormatParam::JsonSchema {
                 json_schema: NamedSchema { name, description, schema: Some(schema), strict },
             },

@@ -177,11 +177,11 @@ impl TryFrom<Json> for Message {
 
     fn try_from(fields: Json) -> Result<Self, Self::Error> {
         if fields.kind() != ValueKind::Map {
-            return Err("a message is an object with \"role\" and \"content\"");
+            return Err("must be an object with \"role\" and \"content\"");
         }
         match fields.get_attr("role").ok().as_ref().and_then(Json::as_str) {
             Some(_) => Ok(Self(fields)),
-            None => Err("a message needs a \"role\" that is a text"),
+            None => Err("must have a \"role\" that is a string"),
         }
     }
 }

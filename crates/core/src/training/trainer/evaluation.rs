@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::model::{BaseModel, FirstTrainableLayer};
 use crate::task::calibration;
 use crate::task::decision_threshold::LabelThreshold;
+use crate::task::example_lines::ClassifiedRows;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::MaskingSeed;
 use crate::task::row_targets::RowTargets;
@@ -153,9 +154,18 @@ impl Trainer<'_> {
         Ok(Evaluation {
             metrics: self.dataset.objective.metrics(&outputs, examples, labels),
             row_targets: self.dataset.objective.row_targets(examples),
+            lines: self.row_lines(examples),
             outputs,
             labels: labels.clone(),
         })
+    }
+
+    /// Line of the dataset of each row that the head reads.
+    fn row_lines(&self, examples: &[usize]) -> Vec<u64> {
+        let rows = |example: &usize| {
+            std::iter::repeat_n(self.dataset.lines[*example], self.dataset.objective.row_count(*example))
+        };
+        examples.iter().flat_map(rows).collect()
     }
 
     /// Evaluation outputs of these examples, concatenated.
@@ -193,6 +203,8 @@ struct Evaluation {
     outputs: Vec<f32>,
     metrics: Box<dyn TaskMetrics>,
     row_targets: Option<RowTargets>,
+    /// Line of the dataset of each row.
+    lines: Vec<u64>,
     labels: Vec<String>,
 }
 
@@ -219,17 +231,20 @@ impl Evaluation {
         }
     }
 
-    /// All metrics, with the calibration of classes.
+    /// All metrics, with the calibration of classes and the lines of examples of each pair of true and predicted class.
     fn report(&self, temperature: f32) -> Value {
         let mut report = self.metrics.report(&self.labels);
         if let Some((classes, count)) = self.classes() {
-            let expected_calibration_error =
-                |temperature| calibration::expected_calibration_error(&self.outputs, count, classes, temperature);
+            let bins = |temperature| calibration::reliability_bins(&self.outputs, count, classes, temperature);
+            let calibrated_bins = bins(temperature);
             report["calibration"] = json!({
                 "temperature": temperature,
-                "expected_calibration_error_before": expected_calibration_error(1.0),
-                "expected_calibration_error_after": expected_calibration_error(temperature),
+                "expected_calibration_error_before": calibration::expected_calibration_error(&bins(1.0)),
+                "expected_calibration_error_after": calibration::expected_calibration_error(&calibrated_bins),
+                "bins": calibrated_bins,
             });
+            let rows = ClassifiedRows { logits: &self.outputs, classes, class_count: count, lines: &self.lines };
+            report["example_lines"] = json!(rows.example_lines(&self.labels));
         }
         report
     }
