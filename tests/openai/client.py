@@ -140,7 +140,7 @@ def errors(model):
         (openai.NotFoundError, "model_not_found", dict(model="nobody", messages=messages)),
         (openai.BadRequestError, "invalid_generation", dict(model=model, messages=messages, temperature=3)),
         (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, tool_choice="required")),
-        (openai.BadRequestError, "too_long", dict(model=model, messages=[{"role": "user", "content": "word " * 9000}])),
+        (openai.BadRequestError, "context_length_exceeded", dict(model=model, messages=[{"role": "user", "content": "word " * 9000}])),
         (openai.BadRequestError, "invalid_body", dict(model=model, messages=messages, extra_body={"top_k": "many"})),
         (openai.BadRequestError, "invalid_format", dict(model=model, messages=messages, response_format=UNKNOWN)),
     ]
@@ -149,6 +149,7 @@ def errors(model):
             client.chat.completions.create(**asked)
         except kind as error:
             assert error.code == code and error.message, (error.code, error.message)
+            assert error.param == "messages" if code == "context_length_exceeded" else True, error.body
         else:
             raise AssertionError(f"{code} was expected")
 

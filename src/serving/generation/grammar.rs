@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::closed_objects::close_objects;
 use super::constraint_spec::{CallCount, ConstraintSpec, OtherText, ToolCallsSpec, ToolSpec};
 use espalier_core::model::chat::tool_calls::ToolCallSyntax;
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
@@ -33,8 +34,9 @@ fn grammars(spec: &ConstraintSpec, special_token_id: SpecialTokenId<'_>) -> Vec<
     }
 }
 
-/// Adds the white space rule, unless the schema sets another one under `x-guidance`.
+/// Closes objects, and adds the white space rule, unless the schema sets another one under `x-guidance`.
 fn json_schema(mut schema: Value) -> GrammarWithLexer {
+    close_objects(&mut schema);
     if let Some(object) = schema.as_object_mut() {
         object.entry("x-guidance").or_insert_with(|| json!({"whitespace_pattern": JSON_WHITESPACE}));
     }

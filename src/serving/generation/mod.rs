@@ -8,6 +8,7 @@
 //! [`prompt_scoring`] collects the log probabilities of a prompt.
 
 mod batch_planner;
+mod closed_objects;
 mod constraint;
 mod constraint_cache;
 pub mod constraint_spec;
