@@ -2,7 +2,8 @@
 # The dashboard in a browser: the tests of tests/dashboard, on a server of their own. `scripts/dashboard.sh screenshots` writes
 # docs/images instead, on the default base model.
 #
-# Needs Node.js and Chromium. Where there is no Chromium, Playwright downloads one; CHROMIUM names one that is somewhere else.
+# Needs Node.js and Chromium: as root on Debian and Ubuntu, apt-get installs what is missing. Elsewhere Playwright downloads a Chromium;
+# CHROMIUM names one that is somewhere else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,16 +12,24 @@ skip() {
   exit 0
 }
 
+has_chromium() {
+  for name in chromium chromium-browser google-chrome; do
+    CHROMIUM=${CHROMIUM:-$(command -v "$name" || true)}
+  done
+  [ -n "$CHROMIUM" ]
+}
+
+if ! { command -v node && command -v npm && has_chromium; } >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "scripts/dashboard.sh: installing Node.js and Chromium with apt-get" >&2
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nodejs npm chromium; } >&2 || true
+fi
 command -v node >/dev/null && command -v npm >/dev/null || skip "Node.js and npm are not installed"
 modules=tests/dashboard/node_modules
 if ! cmp --silent tests/dashboard/package.json "$modules/.installed"; then
   (cd tests/dashboard && npm install --no-package-lock --no-audit --no-fund --silent) || skip "npm cannot install Playwright"
   cp tests/dashboard/package.json "$modules/.installed"
 fi
-for name in chromium chromium-browser google-chrome; do
-  CHROMIUM=${CHROMIUM:-$(command -v "$name" || true)}
-done
-if [ -z "$CHROMIUM" ]; then
+if ! has_chromium; then
   node "$modules/playwright-core/cli.js" install chromium || skip "no Chromium is installed, and none can be downloaded"
 fi
 export CHROMIUM

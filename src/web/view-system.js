@@ -1,10 +1,11 @@
-// System: the base model, health, jobs, memory, queues and throughput, from /base, /health and /metrics.
+// The server: base model, health, memory, queues, workers, throughput. From /base, /health, /jobs and /metrics.
 
 import { getJson, send } from "./api.js";
 import { el, replace, scrollable, setText, table } from "./dom.js";
 import { errorNotice } from "./feedback.js";
-import { bytes, number, percent, words } from "./format.js";
+import { bytes, duration, number, percent, words } from "./format.js";
 import { every } from "./polling.js";
+import { href } from "./router.js";
 
 /** Samples of an OpenMetrics text: `{name, labels, value}`. */
 function parseMetrics(text) {
@@ -44,16 +45,17 @@ export async function show(place, { signal }) {
   const live = el("div", { class: "stack" });
   let earlier = null;
   const refresh = async () => {
-    const [text, ready] = await Promise.all([
+    const [text, ready, running] = await Promise.all([
       send("metrics", { signal }).then((response) => response.text()),
       getJson("health/ready", { signal }).then((answer) => answer.status, (error) => error.message),
+      getJson("jobs?status=running&limit=100", { signal }),
     ]);
     setText(health, ready);
     health.className = `badge ${ready === "ready" ? "succeeded" : "failed"}`;
     const now = { time: performance.now(), samples: parseMetrics(text) };
     const build = now.samples.find((sample) => sample.name === "espalier_build_info");
     setText(version, build ? `Version ${build.labels.version}` : "");
-    replace(live, liveParts(now, earlier));
+    replace(live, liveParts(now, earlier), workersCard(running.data));
     earlier = now;
   };
   replace(place, el("div", { class: "page-head" }, el("h1", {}, "System"), health, version,
@@ -84,6 +86,21 @@ function liveParts({ time, samples }, earlier) {
       jobs.length ? el("dl", { class: "tiles" }, jobs.map((sample) => tile(sample.labels.status, number(sample.value)))) : el("p", { class: "muted" }, "No jobs")),
     routesCard(samples),
   ];
+}
+
+/** Processes that train, with the jobs that they hold and for how long. */
+function workersCard(jobs) {
+  const rows = jobs.filter((job) => job.worker).map(({ id, name, worker, progress }) => [
+    el("code", { title: worker.process_id }, worker.process_id.slice(-12)),
+    el("a", { href: href(`jobs/${id}`) }, name ?? id.slice(0, 8)),
+    progress ? percent(progress.step / progress.total_steps, 0) : "preparing",
+    progress ? `${number(progress.examples_per_second, 0)} examples/s` : "–",
+    duration(Math.max(0, (new Date(worker.lease_expires_at) - Date.now()) / 1000)),
+  ]);
+  return el("section", { class: "card", "aria-label": "Workers" }, el("h2", {}, "Workers"),
+    rows.length
+      ? scrollable("Workers", table(["Process", "Job", { label: "Done", number: true }, { label: "Speed", number: true }, { label: "Lease for another", number: true }], rows))
+      : el("p", { class: "muted" }, "No job is running"));
 }
 
 function routesCard(samples) {

@@ -1,6 +1,7 @@
-//! Tokenizer: from text to token ids, with truncation and special tokens; prompts,
-//! completions and conversations for causal language models.
+//! Tokenizer: from text to token ids, with truncation and special tokens.
 
+mod chat;
+mod prompts;
 #[cfg(test)]
 mod tests;
 mod text_start;
@@ -15,7 +16,6 @@ use super::cut_points;
 use super::generation_config::GenerationConfig;
 use super::tokens::{CharSpan, MlmVocabulary, Tokens};
 use crate::error::{Context, Error, Result};
-use crate::model::chat::{ASSISTANT_ROLE, ChatTemplate, Json, Message, RenderOptions};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -258,10 +258,6 @@ impl Tokenizer {
         &self.generation_config.eos_ids
     }
 
-    pub fn has_chat_template(&self) -> bool {
-        self.valid_chat_template().is_some()
-    }
-
     /// Id of a token of the vocabulary.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
@@ -270,156 +266,6 @@ impl Tokenizer {
     /// Token of the vocabulary with this id.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
-    }
-
-    /// Encodes a whole text, with the special tokens that the tokenizer adds to it, or without.
-    pub fn encode_text(&self, text: &str, special_tokens: SpecialTokens) -> Result<Vec<u32>> {
-        let text = self.with_known_case(text);
-        let encoding = self.inner.encode_fast(text.as_ref(), special_tokens == SpecialTokens::Add);
-        Ok(encoding.map_err(Error::internal)?.get_ids().to_vec())
-    }
-
-    /// Text of a conversation with the generation prompt of the assistant.
-    ///
-    /// # Errors
-    /// `Invalid`, as for [`Self::encode_chat`].
-    pub fn render_chat(&self, messages: &[Message], options: &RenderOptions) -> Result<String> {
-        self.chat_template()?.render_prompt(messages, options)
-    }
-
-    /// Decodes token ids and skips special tokens and ids beyond the vocabulary. Tokens that the decoder refuses become the replacement
-    /// character.
-    pub fn decode(&self, ids: &[u32]) -> String {
-        self.inner.decode(ids, true).unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.to_string())
-    }
-
-    /// [`Self::decode`], with the texts of the special tokens in `shown`.
-    pub fn decode_with(&self, ids: &[u32], shown: &[u32]) -> String {
-        let parts = ids.chunk_by(|first, second| shown.contains(first) == shown.contains(second));
-        let part_text = |part: &[u32]| match part.first().is_some_and(|first| shown.contains(first)) {
-            true => part.iter().filter_map(|id| self.id_to_token(*id)).collect(),
-            false => self.decode(part),
-        };
-        parts.map(part_text).collect()
-    }
-
-    /// Decodes token ids, special tokens included, and skips ids beyond the vocabulary. Tokens that the decoder refuses become the
-    /// replacement character.
-    pub fn decode_with_special_tokens(&self, ids: &[u32]) -> String {
-        self.inner.decode(ids, false).unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.to_string())
-    }
-
-    /// Number of special tokens that the tokenizer adds at the start of a prompt.
-    pub fn prompt_prefix_length(&self) -> usize {
-        self.prompt_prefix_length
-    }
-
-    /// Encodes a prompt with the special tokens that the tokenizer adds at its start, without those at its end.
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, true).map_err(Error::internal)?;
-        Ok(without_trailing_special_tokens(&encoding))
-    }
-
-    /// [`Self::encode_prompt`] within the limits of a request; `None` if the prompt has more than `max_length` tokens, of which
-    /// only the first are found.
-    ///
-    /// # Errors
-    /// `Invalid` (`text_too_long`), as for [`Self::encode_within`].
-    pub fn encode_prompt_within(&self, text: &str, limits: TextLimits) -> Result<Option<Vec<u32>>> {
-        let start = self.text_encoder(Offsets::None, limits).encode(text, limits.max_length)?;
-        if start.token_count() > limits.max_length {
-            return Ok(None);
-        }
-        let encoding = self.inner.post_process(start.encoding, None, true).map_err(Error::internal)?;
-        Ok(Some(without_trailing_special_tokens(&encoding)))
-    }
-
-    /// [`Self::encode_chat`] within the limits of a request; `None` if the conversation has more than `max_length` tokens.
-    ///
-    /// # Errors
-    /// `Invalid`, as for [`Self::encode_chat`], and `text_too_long`, as for [`Self::encode_within`].
-    pub fn encode_chat_within(
-        &self,
-        messages: &[Message],
-        options: &RenderOptions,
-        limits: TextLimits,
-    ) -> Result<Option<Vec<u32>>> {
-        let text = self.chat_template()?.render_prompt(messages, options)?;
-        let start = self.text_encoder(Offsets::None, limits).encode(&text, limits.max_length)?;
-        Ok((start.token_count() <= limits.max_length).then(|| start.encoding.get_ids().to_vec()))
-    }
-
-    /// Encodes a prompt, whose own encoding is `prompt_ids`, with its completion. If a token would span the boundary, the two are
-    /// encoded separately, as in generation.
-    pub fn encode_completion(&self, prompt_ids: &[u32], prompt: &str, completion: &str) -> Result<Vec<u32>> {
-        let joint_ids = self.encode_prompt(&format!("{prompt}{completion}"))?;
-        match joint_ids.starts_with(prompt_ids) {
-            true => Ok(joint_ids),
-            false => Ok([prompt_ids, &self.encode_without_special_tokens(completion)?].concat()),
-        }
-    }
-
-    /// Encodes a conversation with the generation prompt of the assistant.
-    ///
-    /// # Errors
-    /// `Invalid`: `no_chat_template`, `bad_chat_template`, or `chat_template_refused` if the template raises an exception.
-    pub fn encode_chat(&self, messages: &[Message], options: &RenderOptions) -> Result<Vec<u32>> {
-        self.encode_without_special_tokens(&self.chat_template()?.render_prompt(messages, options)?)
-    }
-
-    /// Encodes a conversation for training. The second vector is the loss mask: true for tokens of assistant messages whose
-    /// `weight` is not 0.
-    ///
-    /// # Errors
-    /// `Invalid`: `no_chat_template`, `bad_chat_template`, or `chat_template_refused` if the template raises an exception or
-    /// an assistant message cannot be located in the text.
-    pub fn encode_conversation(&self, messages: &[Message], tools: Option<&Json>) -> Result<(Vec<u32>, Vec<bool>)> {
-        let options = RenderOptions { tools: tools.cloned(), ..RenderOptions::with_fixed_time() };
-        let template = self.chat_template()?.select(&options);
-        if tools.is_some() && !template.renders_tools() {
-            return Err(no_place_for("tools", "leave `tools` out of the row"));
-        }
-        let has_tool_calls = messages.iter().any(|message| message.field("tool_calls").is_some());
-        if has_tool_calls && !template.renders_tool_calls() {
-            return Err(no_place_for("calls of tools", "leave the conversation out, or write the calls as content"));
-        }
-        let rendered = template.render_conversation(messages, &options, &self.special_tokens())?;
-        let assistant_messages = messages.iter().filter(|message| message.role() == ASSISTANT_ROLE);
-        let message_weight = |message: &Message| message.field("weight").and_then(|weight| f64::try_from(weight).ok());
-        let has_loss = assistant_messages.map(|message| message_weight(message) != Some(0.0));
-        let learned_spans: Vec<_> =
-            rendered.assistant_spans.iter().zip(has_loss).filter(|(_, is_learned)| *is_learned).collect();
-        let encoding = self.inner.encode(rendered.text.as_str(), false).map_err(Error::internal)?;
-        let is_in_learned_span = |(start, end): &(usize, usize)| {
-            learned_spans.iter().any(|(span, _)| span.start <= *start && *end <= span.end)
-        };
-        let loss_mask = encoding.get_offsets().iter().map(is_in_learned_span).collect();
-        Ok((encoding.get_ids().to_vec(), loss_mask))
-    }
-
-    /// Texts of the special tokens.
-    fn special_tokens(&self) -> Vec<String> {
-        self.special_ids().into_iter().filter_map(|id| self.id_to_token(id)).collect()
-    }
-
-    /// The chat template; `None` without one that parses.
-    pub fn valid_chat_template(&self) -> Option<&ChatTemplate> {
-        self.generation_config.chat_template.as_ref()?.as_ref().ok()
-    }
-
-    /// The chat template.
-    ///
-    /// # Errors
-    /// `Invalid`: `no_chat_template`, or `bad_chat_template` if it does not parse.
-    pub fn chat_template(&self) -> Result<&ChatTemplate> {
-        match &self.generation_config.chat_template {
-            Some(Ok(template)) => Ok(template),
-            Some(Err(reason)) => Err(invalid_chat_template(reason)),
-            None => {
-                let advice = "send a prompt and its completion, or use an instruction-tuned base";
-                Err(Error::invalid("no_chat_template", format!("the base model has no chat template: {advice}")))
-            }
-        }
     }
 }
 
@@ -431,26 +277,4 @@ fn special_ids(inner: &Inner) -> BTreeSet<u32> {
 fn prompt_prefix_length(inner: &Inner) -> Result<usize> {
     let encoding = inner.encode_fast("a", true).map_err(Error::internal)?;
     Ok(encoding.get_special_tokens_mask().iter().take_while(|special| **special == 1).count())
-}
-
-fn no_place_for(what: &str, advice: &str) -> Error {
-    let detail =
-        format!("the base model's chat template has no place for {what}: {advice}, or use a base with such a template");
-    Error::invalid("chat_template_refused", detail)
-}
-
-/// Ids of a prompt without the special tokens at its end.
-fn without_trailing_special_tokens(encoding: &Encoding) -> Vec<u32> {
-    let mut ids = encoding.get_ids().to_vec();
-    let trailing_special_tokens =
-        encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
-    // A prompt of special tokens alone is kept.
-    if trailing_special_tokens < ids.len() {
-        ids.truncate(ids.len() - trailing_special_tokens);
-    }
-    ids
-}
-
-fn invalid_chat_template(reason: &str) -> Error {
-    Error::invalid("bad_chat_template", format!("the base model's chat template cannot be used: {reason}"))
 }
