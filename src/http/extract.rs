@@ -15,6 +15,7 @@ use axum::http::request::Parts;
 use espalier_core::error::{Context, Error, Problem, json_pointer};
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
+use std::sync::{Arc, LazyLock};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ use uuid::Uuid;
 pub const MAX_SMALL_BODY_BYTES: usize = 64 * 1024;
 
 /// Held while a large JSON body is parsed.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(1);
+static LARGE_BODIES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
 /// Extracts a JSON body. Errors name unknown, missing and mistyped fields by pointer.
 pub struct Json<T>(pub T);
@@ -85,8 +86,13 @@ pub async fn parse_body<T: Send + 'static>(
         true => parse(json::prepare(body)?),
         false => {
             // One at a time, so that large bodies do not take the processor from small requests.
-            let _permit = LARGE_BODIES.acquire().await.context("waiting to parse a JSON body")?;
-            run_blocking("parsing a JSON body", move || Ok(json::prepare(body).and_then(parse))).await?
+            let permit = Arc::clone(&LARGE_BODIES).acquire_owned().await.context("waiting to parse a JSON body")?;
+            // The work keeps the permit when its client disconnects.
+            let parse = move || {
+                let _permit = permit;
+                Ok(json::prepare(body).and_then(parse))
+            };
+            run_blocking("parsing a JSON body", parse).await?
         }
     }
 }

@@ -4,30 +4,44 @@ use super::adapters::AdapterHandle;
 use super::multi_adapter::{self, AdapterGroup};
 use espalier_core::error::Result;
 use espalier_core::model::{BaseModel, Tokens};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
-/// Operations of a measured pass, and its tokens. A token takes about two operations per parameter.
+/// Operations of a measured pass, where the number of tokens allows it. A token takes about two operations per parameter.
 const MEASURED_OPERATIONS: u64 = 4_000_000_000;
 const TOKENS: std::ops::RangeInclusive<u64> = 16..=256;
 /// Tokens of one sequence.
 const SEQUENCE_TOKENS: usize = 32;
 
-/// Measured speed; the first call measures it.
+/// Tokens per second of one thread. The first call measures it.
 #[derive(Default)]
 pub struct ForwardSpeed {
-    tokens_per_second: Mutex<Option<f64>>,
+    /// `None` if the base cannot be measured.
+    tokens_per_second: OnceLock<Option<f64>>,
+    is_started: AtomicBool,
+    measured: Notify,
 }
 
 impl ForwardSpeed {
-    /// Tokens per second of one thread. The first call takes as long as two passes of about four billion operations.
-    pub fn tokens_per_second(&self, base: &BaseModel) -> Result<f64> {
-        // Held during the measurement, so that only one call measures.
-        let mut measured = self.tokens_per_second.lock().unwrap_or_else(PoisonError::into_inner);
-        match *measured {
-            Some(speed) => Ok(speed),
-            None => Ok(*measured.insert(measure(base)?)),
+    /// Waits for the measurement, which goes on if nobody waits any more; `None` if it fails.
+    pub async fn tokens_per_second(self: &Arc<Self>, base: &Arc<BaseModel>) -> Option<f64> {
+        let measured = self.measured.notified();
+        if let Some(speed) = self.tokens_per_second.get() {
+            return *speed;
         }
+        if !self.is_started.swap(true, Ordering::Relaxed) {
+            let (speed, base) = (Arc::clone(self), Arc::clone(base));
+            spawn_blocking(move || {
+                let found = measure(&base).inspect_err(|error| tracing::warn!(%error, "the base cannot be measured"));
+                let _ = speed.tokens_per_second.set(found.ok());
+                speed.measured.notify_waiters();
+            });
+        }
+        measured.await;
+        self.tokens_per_second.get().copied().flatten()
     }
 }
 

@@ -57,7 +57,7 @@ struct Inner {
     max_inputs_per_request: usize,
     max_text_bytes: usize,
     max_running_sequences: usize,
-    forward_speed: ForwardSpeed,
+    forward_speed: Arc<ForwardSpeed>,
     /// `None` if the base model is not a causal language model.
     generation_engine: Option<Arc<GenerationEngine>>,
 }
@@ -97,7 +97,7 @@ impl InferenceService {
             max_inputs_per_request: settings.max_inputs_per_request,
             max_text_bytes: settings.max_text_bytes,
             max_running_sequences: settings.generation.max_running_sequences,
-            forward_speed: ForwardSpeed::default(),
+            forward_speed: Arc::default(),
             generation_engine: GenerationEngine::start(&base, settings.generation)?.map(Arc::new),
             resolver: AdapterResolver::new(Arc::clone(&store), settings.max_name_staleness),
             base,
@@ -136,9 +136,9 @@ impl InferenceService {
         inner.shutdown.run_until_aborted(inner.predict(owner, reference, inputs, options)).await
     }
 
-    /// Tokens per second that one thread computes with the frozen base. The first call measures it and blocks for a moment.
-    pub fn forward_tokens_per_second(&self) -> Result<f64> {
-        self.inner.forward_speed.tokens_per_second(&self.inner.base)
+    /// Tokens per second that one thread computes with the frozen base; `None` if it cannot be measured. The first call measures it.
+    pub async fn forward_tokens_per_second(&self) -> Option<f64> {
+        self.inner.forward_speed.tokens_per_second(&self.inner.base).await
     }
 
     /// Most inputs of one prediction request.
@@ -326,7 +326,10 @@ impl Inner {
         GenerationRequest::check_adapter(&handle)?;
         let constraint = match request.constraint.take() {
             None => None,
-            Some(spec) => Some(engine.compile_constraint(spec).await?),
+            Some(spec) => {
+                let compiled = engine.compile_constraint(spec).await;
+                Some(compiled.map_err(|error| error.about_field(request.fields.format))?)
+            }
         };
         let text_bytes = request.text_bytes();
         let submit = move |is_cancelled: &AtomicBool| {

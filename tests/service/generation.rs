@@ -4,8 +4,8 @@
 use espalier::serving::AdapterHandle;
 use espalier::serving::generation::sampling::SamplingParams;
 use espalier::serving::generation::{
-    Completion, GenerationEngine, GenerationRequest, GenerationStream, MaxTokens, Prompt, PromptOutput, Settings,
-    StopOutput,
+    Completion, GenerationEngine, GenerationRequest, GenerationStream, MaxTokens, Prompt, PromptOutput, RequestFields,
+    Settings, StopOutput,
 };
 use espalier_core::adapter::{self, ParameterBuilder};
 use espalier_core::artifact::{AdapterManifest, Artifact, BaseModelId, LoadedAdapter, Probe, Vocabulary};
@@ -80,7 +80,7 @@ impl GeneratorFixture {
     fn submit(&self, spec: &RequestSpec) -> espalier_core::error::Result<GenerationStream> {
         let request = GenerationRequest {
             prompts: vec![Prompt::Tokens(spec.prompt.clone())],
-            prompt_field: "inputs",
+            fields: RequestFields { prompts: "inputs", logprobs: "logprobs", format: "/response_format" },
             sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
             stop_sequences: vec!["zz".to_string()],
             stop_output: StopOutput::Exclude,
@@ -408,7 +408,7 @@ fn ids_beyond_the_tokenizer_are_not_sampled() {
     let engine = start_engine(&base, settings());
     let request = GenerationRequest {
         prompts: vec![Prompt::Tokens(vec![5, 6, 7])],
-        prompt_field: "inputs",
+        fields: RequestFields { prompts: "inputs", logprobs: "logprobs", format: "/response_format" },
         sampling: SamplingParams { temperature: 2.0, logprobs: Some(3), seed: 1, ..SamplingParams::default() },
         stop_sequences: Vec::new(),
         stop_output: StopOutput::Exclude,

@@ -5,7 +5,7 @@
 pub enum ChunkedScanner {
     Size {
         size: u64,
-        digits: u32,
+        has_digits: bool,
     },
     Extension {
         size: u64,
@@ -21,6 +21,7 @@ pub enum ChunkedScanner {
     TrailerLine {
         is_empty: bool,
     },
+    TrailerLf,
     EndLf,
     End,
     /// hyper fails at the same byte and closes the connection.
@@ -29,7 +30,7 @@ pub enum ChunkedScanner {
 
 impl ChunkedScanner {
     pub fn new() -> Self {
-        Self::Size { size: 0, digits: 0 }
+        Self::Size { size: 0, has_digits: false }
     }
 
     /// Returns whether the body, or what can be read of it, is over.
@@ -64,19 +65,21 @@ impl ChunkedScanner {
 
     fn next(self, byte: u8) -> Self {
         match (self, byte) {
-            (Self::Size { size, digits }, byte) if byte.is_ascii_hexdigit() && digits < u64::BITS / 4 => {
+            (Self::Size { size, .. }, byte) if byte.is_ascii_hexdigit() && size >> (u64::BITS - 4) == 0 => {
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
-                Self::Size { size: size << 4 | digit, digits: digits + 1 }
+                Self::Size { size: size << 4 | digit, has_digits: true }
             }
-            (Self::Size { size, digits: 1.. } | Self::Extension { size }, b'\r') => Self::SizeLf { size },
-            (Self::Size { size, digits: 1.. }, b';' | b' ' | b'\t') => Self::Extension { size },
+            (Self::Size { size, has_digits: true } | Self::Extension { size }, b'\r') => Self::SizeLf { size },
+            (Self::Size { size, has_digits: true }, b';' | b' ' | b'\t') => Self::Extension { size },
             (Self::Extension { size }, byte) if byte != b'\n' => Self::Extension { size },
             (Self::SizeLf { size: 0 }, b'\n') => Self::TrailerLine { is_empty: true },
             (Self::SizeLf { size }, b'\n') => Self::Data { remaining: size },
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::new(),
             (Self::TrailerLine { is_empty: true }, b'\r') => Self::EndLf,
-            (Self::TrailerLine { .. }, byte) => Self::TrailerLine { is_empty: byte == b'\n' },
+            (Self::TrailerLine { is_empty: false }, b'\r') => Self::TrailerLf,
+            (Self::TrailerLine { .. }, _) => Self::TrailerLine { is_empty: false },
+            (Self::TrailerLf, b'\n') => Self::TrailerLine { is_empty: true },
             (Self::EndLf, b'\n') => Self::End,
             _ => Self::Invalid,
         }
@@ -91,6 +94,8 @@ mod tests {
     fn end_is_found_however_the_body_is_split() {
         for body in [
             "0\r\n\r\n",
+            "00000000000000000000\r\n\r\n",
+            "0\r\na\nb: c\r\n\r\n",
             "5\r\nhello\r\n0\r\n\r\n",
             "a;name=value\r\n0\r\n\r\n01234\r\n000\r\n\r\n",
             "1 \r\n\r\r\n0\r\nfield: value\r\nother: value\r\n\r\n",

@@ -9,7 +9,8 @@ use espalier_core::dataset::{
 use espalier_core::error::{Context, Error, Problem, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::{self, RowSchema};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -85,6 +86,20 @@ async fn input_keys(state: &AppState, file: &DatasetFile, path: PathBuf, options
         Ok(InputKeys::new(&checked.examples))
     })
     .await
+}
+
+/// Checks that a stored file is there.
+///
+/// # Errors
+/// `Conflict` (`dataset_missing`).
+pub fn file_exists(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let detail = "the dataset's file is missing from the data folder: send it again";
+            Err(Error::conflict("dataset_missing", detail))
+        }
+        other => other.map(|_| ()).context("looking for a dataset's file"),
+    }
 }
 
 /// Waits for a permit to validate: tokenization of whole files or prompts.

@@ -5,10 +5,9 @@ use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use espalier_core::dataset::{self, Options};
 use espalier_core::error::{Error, Problem, Result};
-use espalier_core::task::{self, Example};
+use espalier_core::task::{self, Example, Target};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -26,9 +25,9 @@ pub struct ExamplesQuery {
     /// Number of examples.
     #[param(minimum = 1, maximum = 100, default = 20)]
     pub limit: Option<u32>,
-    /// `next` of the previous page: the line after which it begins.
+    /// `next` of the previous page: the number of examples before this one.
     pub after: Option<u64>,
-    /// Lines of the file whose examples are returned, separated by commas: at most 100.
+    /// Lines of the file whose examples are returned, separated by commas: at most 100. Those after the first MiB of text are left out.
     #[param(example = "3,17")]
     pub lines: Option<String>,
 }
@@ -51,9 +50,9 @@ pub struct ExampleView {
     pub text: String,
     pub text_pair: Option<String>,
     /// Object with one field, which is the kind of the target: `label`, `multi_label`, `value`, `tags`, `positive`, `score`, `completion`,
-    /// `conversation`, `preference` or `conversation_preference`; the string `text` where there is no target.
-    #[schema(value_type = Object)]
-    pub target: serde_json::Value,
+    /// `conversation`, `preference` or `conversation_preference`; `null` where the text is all.
+    #[schema(value_type = Option<Object>)]
+    pub target: Option<serde_json::Value>,
 }
 
 /// A stored file and how it is read.
@@ -66,7 +65,7 @@ pub struct StoredFile {
 /// Validated [`ExamplesQuery`].
 #[derive(Debug, PartialEq, Eq)]
 enum Selection {
-    Page { after: u64, limit: usize },
+    Page { skipped: u64, limit: usize },
     Lines(BTreeSet<u64>),
 }
 
@@ -89,11 +88,8 @@ pub async fn read(state: &AppState, file: StoredFile, query: &ExamplesQuery) -> 
     run_blocking("reading examples", move || {
         let _permit = permit;
         let path = folder.dataset_path(&file.hash);
-        if std::fs::metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            let detail = "the dataset's file is missing from the data folder: send it again";
-            return Err(Error::conflict("dataset_missing", detail));
-        }
-        let mut page = PageBuilder { selection, examples: Vec::new(), text_bytes: 0, has_more: false };
+        check::file_exists(&path)?;
+        let mut page = PageBuilder::new(selection);
         dataset::for_each_example(&path, &file.options, &file.task, &settings, |example| page.visit(example))?;
         Ok(page.finish())
     })
@@ -109,7 +105,7 @@ impl Selection {
             return invalid("/limit", format!("must be 1 to {MAX_EXAMPLES}"));
         }
         let Some(lines) = &query.lines else {
-            return Ok(Self::Page { after: query.after.unwrap_or(0), limit: limit as usize });
+            return Ok(Self::Page { skipped: query.after.unwrap_or(0), limit: limit as usize });
         };
         if query.limit.is_some() || query.after.is_some() {
             return invalid("/lines", "names the examples: leave `limit` and `after` out".to_string());
@@ -125,43 +121,61 @@ impl Selection {
 /// Collects the selected examples of a file.
 struct PageBuilder {
     selection: Selection,
-    examples: Vec<Example>,
-    text_bytes: usize,
+    /// Examples of the file so far.
+    seen: u64,
+    examples: Vec<ExampleView>,
+    bytes: usize,
     /// Whether an example follows the page.
     has_more: bool,
 }
 
 impl PageBuilder {
+    fn new(selection: Selection) -> Self {
+        Self { selection, seen: 0, examples: Vec::new(), bytes: 0, has_more: false }
+    }
+
     fn visit(&mut self, example: Example) -> ControlFlow<()> {
-        let is_full = self.text_bytes >= MAX_PAGE_BYTES;
-        match &mut self.selection {
-            Selection::Page { after, .. } if example.line <= *after => return ControlFlow::Continue(()),
+        self.seen += 1;
+        let is_full = self.bytes >= MAX_PAGE_BYTES;
+        match &self.selection {
+            Selection::Page { skipped, .. } if self.seen <= *skipped => return ControlFlow::Continue(()),
             Selection::Page { limit, .. } if self.examples.len() == *limit || is_full => {
                 self.has_more = true;
                 return ControlFlow::Break(());
             }
-            Selection::Page { .. } => {}
-            Selection::Lines(lines) if lines.is_empty() => return ControlFlow::Break(()),
-            Selection::Lines(lines) => {
-                if !lines.remove(&example.line) {
-                    return ControlFlow::Continue(());
-                }
+            Selection::Lines(lines) if is_full || lines.last().is_none_or(|last| example.line > *last) => {
+                return ControlFlow::Break(());
             }
+            Selection::Lines(lines) if !lines.contains(&example.line) => return ControlFlow::Continue(()),
+            Selection::Page { .. } | Selection::Lines(_) => {}
         }
-        self.text_bytes += example.text.len() + example.text_pair.as_ref().map_or(0, String::len);
-        self.examples.push(example);
+        let view = ExampleView::from(example);
+        self.bytes += view.bytes();
+        self.examples.push(view);
         ControlFlow::Continue(())
     }
 
     fn finish(self) -> Examples {
-        let next = self.examples.last().map(|example| example.line).filter(|_| self.has_more);
-        Examples { data: self.examples.into_iter().map(ExampleView::from).collect(), next }
+        // The example that ended the page is not on it.
+        let next = self.has_more.then(|| self.seen - 1);
+        Examples { data: self.examples, next }
+    }
+}
+
+impl ExampleView {
+    /// Size of the texts.
+    fn bytes(&self) -> usize {
+        let pair = self.text_pair.as_ref().map_or(0, String::len);
+        self.text.len() + pair + self.target.as_ref().map_or(0, |target| target.to_string().len())
     }
 }
 
 impl From<Example> for ExampleView {
     fn from(example: Example) -> Self {
-        let target = serde_json::to_value(&example.target).expect("targets always serialize to JSON");
+        let target = match &example.target {
+            Target::Text => None,
+            target => Some(serde_json::to_value(target).expect("targets always serialize to JSON")),
+        };
         Self { line: example.line, text: example.text, text_pair: example.text_pair, target }
     }
 }
@@ -169,14 +183,13 @@ impl From<Example> for ExampleView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use espalier_core::task::Target;
 
     fn query(limit: Option<u32>, after: Option<u64>, lines: Option<&str>) -> Result<Selection> {
         Selection::new(&ExamplesQuery { limit, after, lines: lines.map(str::to_string) })
     }
 
     fn page(selection: Selection, text: &str) -> (Vec<u64>, Option<u64>) {
-        let mut page = PageBuilder { selection, examples: Vec::new(), text_bytes: 0, has_more: false };
+        let mut page = PageBuilder::new(selection);
         for line in 2..=9 {
             let target = Target::Label("a".to_string());
             if page.visit(Example { line, text: text.to_string(), text_pair: None, target }).is_break() {
@@ -189,10 +202,10 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_to_the_end() {
-        assert_eq!(page(query(Some(4), None, None).unwrap(), "a"), (vec![2, 3, 4, 5], Some(5)));
-        assert_eq!(page(query(Some(4), Some(5), None).unwrap(), "a"), (vec![6, 7, 8, 9], None));
-        assert_eq!(page(query(Some(4), Some(9), None).unwrap(), "a"), (vec![], None));
-        assert_eq!(page(query(None, None, None).unwrap(), &"a".repeat(MAX_PAGE_BYTES / 2)), (vec![2, 3], Some(3)));
+        assert_eq!(page(query(Some(4), None, None).unwrap(), "a"), (vec![2, 3, 4, 5], Some(4)));
+        assert_eq!(page(query(Some(4), Some(4), None).unwrap(), "a"), (vec![6, 7, 8, 9], None));
+        assert_eq!(page(query(Some(4), Some(8), None).unwrap(), "a"), (vec![], None));
+        assert_eq!(page(query(None, None, None).unwrap(), &"a".repeat(MAX_PAGE_BYTES / 2)), (vec![2, 3], Some(2)));
     }
 
     #[test]

@@ -29,7 +29,9 @@ fn prepare_one(template: Option<&ChatTemplate>, message: Message, pointer: &str)
     if !is_known
         && template.is_some_and(|template| !template.names_role(&role) && !template.for_tools().names_role(&role))
     {
-        let reason = format!("\"{role}\" is no role of this base: use system, developer, user, assistant or tool");
+        let reason = format!(
+            "the chat template does not support the role \"{role}\": use system, developer, user, assistant or tool"
+        );
         return Err(invalid("role", reason));
     }
     if message.field("audio").is_some() {

@@ -17,7 +17,7 @@ use super::openapi::{
 use super::spawn::run_blocking;
 use super::sse;
 use super::state::AppState;
-use crate::serving::generation::{Completion, MaxTokens, Prompt, PromptOutput, StopOutput};
+use crate::serving::generation::{Completion, MaxTokens, Prompt, PromptOutput, RequestFields, StopOutput};
 use crate::serving::{GenerationRequest, RunningGeneration};
 use crate::store::{Reference, ResolvedAdapter};
 use axum::response::sse::Event;
@@ -187,7 +187,7 @@ fn to_generation_request(base: &BaseModel, request: GenerateRequest) -> Result<G
     Ok(GenerationRequest {
         sampling: request.sampling.to_sampling_params()?,
         prompts: request.inputs.into_iter().enumerate().map(to_prompt).collect::<Result<_>>()?,
-        prompt_field: "inputs",
+        fields: RequestFields { prompts: "inputs", logprobs: "logprobs", format: "/response_format" },
         stop_sequences: request.stop,
         stop_output: StopOutput::Exclude,
         shown_special_tokens: Vec::new(),

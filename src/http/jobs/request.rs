@@ -135,8 +135,8 @@ pub struct ValidatedJob {
     pub report: Report,
     /// Resolved job, with all defaults.
     pub spec: Plan,
-    /// Seconds that the job will about train on this machine while nothing else runs, without the time in the queue: from a short
-    /// measurement of the base. Early stopping can end it sooner. `null` if it cannot be measured quickly.
+    /// Approximate training time in seconds on this machine, if it is otherwise idle, without the time in the queue. Early stopping can end
+    /// it sooner. `null` if the speed of the base is not measured yet, or cannot be.
     pub estimated_seconds: Option<f64>,
 }
 

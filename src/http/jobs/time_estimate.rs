@@ -16,18 +16,15 @@ pub async fn estimate_seconds(state: &AppState, plan: &Plan, report: &Report) ->
     let examples = usize::try_from(report.examples).unwrap_or(usize::MAX);
     let longest = report.examples.saturating_mul(u64::from(plan.max_length()));
     let workload = Workload { examples, tokens: report.lengths.tokens.min(longest) };
-    let (serving, base, plan) = (state.serving.clone(), Arc::clone(&state.base), plan.clone());
-    let threads = state.settings.training_threads.max(1) as f64;
+    let speed = tokio::time::timeout(MAX_WAIT, state.serving.forward_tokens_per_second()).await.ok()??;
+    let tokens_per_second = speed * state.settings.training_threads.max(1) as f64;
+    let (base, plan) = (Arc::clone(&state.base), plan.clone());
     let estimate = run_blocking("estimating the time of a job", move || {
-        let tokens_per_second = serving.forward_tokens_per_second()? * threads;
         time_estimate::estimate(&plan, &base, workload, tokens_per_second)
     });
-    match tokio::time::timeout(MAX_WAIT, estimate).await {
-        Ok(Ok(time)) => Some(time.as_secs_f64()),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the time of a job cannot be estimated");
-            None
-        }
-        Err(_) => None,
-    }
+    estimate
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "the time of a job cannot be estimated"))
+        .ok()
+        .map(|time| time.as_secs_f64())
 }

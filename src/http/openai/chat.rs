@@ -3,7 +3,7 @@
 use super::chat_format::{ChatFormat, Choice};
 use super::choice_output::PromptParts;
 use super::completion::{CompletionBody, CompletionRun, StreamOptions, respond};
-use super::field_rules::{GENERATION_FIELDS, Rule};
+use super::field_rules::{CHAT_FIELDS, GENERATION_FIELDS, Rule};
 use super::fields::{FieldNames, OpenAiJson, OpenAiRequest};
 use super::object_fields::{CHAT_OBJECTS, ObjectFields};
 use super::prefill;
@@ -20,7 +20,7 @@ use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
-use crate::serving::generation::{MaxTokens, Prompt, PromptOutput, StopOutput};
+use crate::serving::generation::{MaxTokens, Prompt, PromptOutput, RequestFields, StopOutput};
 use axum::response::Response;
 use espalier_core::error::{Error, Result};
 use espalier_core::model::BaseModel;
@@ -64,6 +64,8 @@ pub struct ChatRequest {
     pub n: Option<u32>,
     /// Generation ends before the first of these texts.
     pub stop: Option<StopSequences>,
+    /// Whether the text ends with the stop sequence that ended it. Default false.
+    pub include_stop_str_in_output: Option<bool>,
     /// Sends chunks as server-sent events.
     pub stream: Option<bool>,
     #[serde(default, deserialize_with = "json::deserialize_object")]
@@ -95,6 +97,7 @@ impl OpenAiRequest for ChatRequest {
         "max_completion_tokens",
         "n",
         "stop",
+        "include_stop_str_in_output",
         "stream",
         "stream_options",
         "logprobs",
@@ -106,6 +109,7 @@ impl OpenAiRequest for ChatRequest {
     const NEGATIVE_DEFAULTS: &'static [&'static str] = &[];
     const FLATTENED: FieldNames = SamplingOptions::FIELD_NAMES;
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
+    const OWN_FIELDS: &'static [(&'static str, Rule)] = CHAT_FIELDS;
     const OBJECTS: &'static [ObjectFields] = CHAT_OBJECTS;
 }
 
@@ -146,7 +150,7 @@ async fn create_chat_completion(
 fn to_completion_run(base: &BaseModel, request: ChatRequest) -> Result<(CompletionRun, ChatFormat)> {
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0));
     if request.top_logprobs.is_some() && logprobs.is_none() {
-        return Err(unsupported_field("top_logprobs", "needs \"logprobs\": true"));
+        return Err(unsupported_field("/top_logprobs", "needs \"logprobs\": true"));
     }
     let definitions = tool_definition::parse(request.tools.as_deref().unwrap_or_default(), ToolForm::Nested)?;
     let tools = CallableTools::select(definitions, request.tool_choice.as_ref(), request.parallel_tool_calls)?;
@@ -171,10 +175,10 @@ fn to_completion_run(base: &BaseModel, request: ChatRequest) -> Result<(Completi
     let PreparedChat { messages, template_options, output } = prompt.prepare(base)?;
     let generation = GenerationRequest {
         prompts: vec![Prompt::Messages { messages, template_options }],
-        prompt_field: "messages",
+        fields: RequestFields { prompts: "messages", logprobs: "top_logprobs", format: "/response_format" },
         sampling: SamplingParams { logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
-        stop_output: StopOutput::Exclude,
+        stop_output: StopOutput::from_option(request.include_stop_str_in_output),
         shown_special_tokens: output.shown_special_tokens(),
         constraint: output.constraint,
         max_tokens: max_tokens(request.max_completion_tokens, request.max_tokens)?,

@@ -76,7 +76,8 @@ impl ChatFormat {
         index: usize,
         events: impl FnOnce(&mut ToolCallParser) -> Vec<ToolCallEvent>,
     ) -> Option<Vec<Value>> {
-        let parser = self.choice_parsers.entry(index).or_insert(self.parser.clone()?);
+        let new_parser = self.parser.as_ref()?;
+        let parser = self.choice_parsers.entry(index).or_insert_with(|| new_parser.clone());
         let first_call = parser.call_count();
         let events = events(parser);
         Some(to_deltas(events, first_call, self.syntax))

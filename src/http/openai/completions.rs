@@ -3,7 +3,7 @@
 use super::best_of::BestOf;
 use super::choice_output::{ChoiceOutput, ChoicePrompt, PromptParts};
 use super::completion::{CompletionBody, CompletionFormat, CompletionRun, StreamOptions, respond};
-use super::field_rules::{GENERATION_FIELDS, Rule};
+use super::field_rules::{COMPLETION_FIELDS, GENERATION_FIELDS, Rule};
 use super::fields::{FieldNames, OpenAiJson, OpenAiRequest};
 use super::logprobs::{CompletionLogprobs, PromptPosition, prompt_positions};
 use super::object_fields::{COMPLETION_OBJECTS, ObjectFields};
@@ -16,7 +16,7 @@ use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
-use crate::serving::generation::{MaxTokens, Prompt, StopOutput, TokenOutput};
+use crate::serving::generation::{MAX_CHOICES, MaxTokens, Prompt, RequestFields, StopOutput, TokenOutput};
 use axum::response::Response;
 use espalier_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ pub struct CompletionRequest {
     pub n: Option<u32>,
     /// Generation ends before the first of these texts.
     pub stop: Option<StopSequences>,
+    /// Whether the text ends with the stop sequence that ended it. Default false.
+    pub include_stop_str_in_output: Option<bool>,
     /// Sends chunks as server-sent events.
     pub stream: Option<bool>,
     #[serde(default, deserialize_with = "json::deserialize_object")]
@@ -75,6 +77,7 @@ impl OpenAiRequest for CompletionRequest {
         "max_tokens",
         "n",
         "stop",
+        "include_stop_str_in_output",
         "stream",
         "stream_options",
         "logprobs",
@@ -88,6 +91,7 @@ impl OpenAiRequest for CompletionRequest {
     const NEGATIVE_DEFAULTS: &'static [&'static str] = &[];
     const FLATTENED: FieldNames = SamplingOptions::FIELD_NAMES;
     const OTHER_FIELDS: &'static [(&'static str, Rule)] = GENERATION_FIELDS;
+    const OWN_FIELDS: &'static [(&'static str, Rule)] = COMPLETION_FIELDS;
     const OBJECTS: &'static [ObjectFields] = COMPLETION_OBJECTS;
 }
 
@@ -159,7 +163,12 @@ async fn create_completion(
 fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {
     if request.suffix.is_some_and(|suffix| !suffix.is_empty()) {
         let advice = "is not supported: the base models write after a text, not inside it; leave it out";
-        return Err(unsupported_field("suffix", advice));
+        return Err(unsupported_field("/suffix", advice));
+    }
+    for (pointer, count) in [("/n", request.n), ("/best_of", request.best_of)] {
+        if count.is_some_and(|count| !(1..=MAX_CHOICES).contains(&count)) {
+            return Err(Error::invalid_field(pointer, format!("must be between 1 and {MAX_CHOICES}")));
+        }
     }
     let kept = request.n.unwrap_or(1);
     let best_of = best_of(request.best_of, kept, request.stream == Some(true), request.logprobs.is_some())?;
@@ -171,10 +180,10 @@ fn to_completion_run(request: CompletionRequest) -> Result<CompletionRun> {
     let logprobs = request.logprobs.or(best_of.map(|_| 0));
     let generation = GenerationRequest {
         prompts: request.prompt.into_prompts(),
-        prompt_field: "prompt",
+        fields: RequestFields { prompts: "prompt", logprobs: "logprobs", format: "/response_format" },
         sampling: SamplingParams { logprobs, ..request.sampling.to_sampling_params()? },
         stop_sequences: StopSequences::into_vec(request.stop),
-        stop_output: StopOutput::Exclude,
+        stop_output: StopOutput::from_option(request.include_stop_str_in_output),
         shown_special_tokens: Vec::new(),
         constraint: ResponseFormatParam::into_constraint(request.response_format),
         max_tokens: request.max_tokens.map_or(MaxTokens::AtMost(DEFAULT_MAX_TOKENS), TokenLimit::or_nothing),
@@ -192,7 +201,7 @@ fn best_of(best_of: Option<u32>, kept: u32, is_streamed: bool, keeps_logprobs: b
             Err(Error::invalid_field("/best_of", format!("must be at least n, which is {kept}")))
         }
         Some(best_of) if best_of > kept && is_streamed => {
-            Err(unsupported_field("best_of", "must be n in a stream: the best text is known only at the end"))
+            Err(unsupported_field("/best_of", "must be n in a stream: the best text is known only at the end"))
         }
         Some(best_of) if best_of > kept => Ok(Some(BestOf { kept: kept as usize, keeps_logprobs })),
         _ => Ok(None),

@@ -89,6 +89,18 @@ pub mod neutral {
     }
 }
 
+/// Field of chat completions alone.
+pub const CHAT_FIELDS: &[(&str, Rule)] = &[(
+    "add_special_tokens",
+    Rule::Unsupported(neutral::is_false, "the chat template has the special tokens: leave it out"),
+)];
+
+/// Field of text completions alone.
+pub const COMPLETION_FIELDS: &[(&str, Rule)] = &[(
+    "add_special_tokens",
+    Rule::Unsupported(neutral::is_true, "the special tokens of the tokenizer are always added: leave it out"),
+)];
+
 /// Fields of requests for generated text, of OpenAI's API and of vLLM's.
 pub const GENERATION_FIELDS: &[(&str, Rule)] = &[
     ("audio", Rule::Unsupported(neutral::never, "no audio is generated: leave it out")),
@@ -116,10 +128,6 @@ pub const GENERATION_FIELDS: &[(&str, Rule)] = &[
     ("verbosity", Rule::Unsupported(neutral::is_medium, "is not supported: ask for it in the messages")),
     ("web_search_options", Rule::Unsupported(neutral::never, "nothing is searched: leave it out")),
     // vLLM
-    (
-        "add_special_tokens",
-        Rule::Unsupported(neutral::is_false, "the chat template has the special tokens: leave it out"),
-    ),
     ("cache_salt", Rule::NoEffect),
     ("chat_template", Rule::Unsupported(neutral::never, "the base's template is used: leave it out")),
     ("detokenize", Rule::Unsupported(neutral::is_true, "text is always returned: leave it out")),
@@ -134,13 +142,12 @@ pub const GENERATION_FIELDS: &[(&str, Rule)] = &[
     ("guided_regex", Rule::Unsupported(neutral::never, "is not supported: send a response_format of the type regex")),
     ("ignore_eos", Rule::Unsupported(neutral::is_false, "is not supported: forbid the token with logit_bias")),
     ("include_reasoning", Rule::NoEffect),
-    ("include_stop_str_in_output", Rule::Unsupported(neutral::is_false, "is not supported: add the text yourself")),
     ("kv_transfer_params", Rule::Unsupported(neutral::is_empty, "is not supported: leave it out")),
     ("length_penalty", Rule::Unsupported(neutral::is_one, "there is no beam search: leave it out")),
     ("logits_processors", Rule::Unsupported(neutral::is_empty, "are not supported: leave them out")),
     ("min_tokens", Rule::Unsupported(neutral::is_zero, "is not supported: leave it out")),
     ("priority", Rule::Hint(neutral::is_zero)),
-    ("prompt_logprobs", Rule::Unsupported(neutral::is_zero, "are not supported: leave them out")),
+    ("prompt_logprobs", Rule::Unsupported(neutral::never, "are not supported: leave them out")),
     ("request_id", Rule::NoEffect),
     ("return_tokens_as_token_ids", Rule::Unsupported(neutral::is_false, "is not supported: leave it out")),
     (

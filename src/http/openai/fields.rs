@@ -8,6 +8,7 @@ use super::deployment::add_model;
 use super::field_check::FieldCheck;
 use super::field_rules::Rule;
 use super::object_fields::ObjectFields;
+use super::request::unsupported_field;
 use crate::http::body_timeouts::BodyTimeouts;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract;
@@ -18,10 +19,11 @@ use crate::http::state::AppState;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
+use espalier_core::error::json_pointer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fields");
 
@@ -35,6 +37,8 @@ pub trait OpenAiRequest: DeserializeOwned + Send + 'static {
     const NEGATIVE_DEFAULTS: &'static [&'static str];
     /// Other fields that clients send. The rule of one that is read is not used.
     const OTHER_FIELDS: &'static [(&'static str, Rule)];
+    /// Further ones that this endpoint treats differently from others.
+    const OWN_FIELDS: &'static [(&'static str, Rule)] = &[];
     /// Fields of the objects inside the request.
     const OBJECTS: &'static [ObjectFields] = &[];
     /// Fields of the type that the request flattens, if there is one.
@@ -46,19 +50,38 @@ pub struct OpenAiJson<T>(pub T, pub IgnoredFields);
 
 /// Names of fields that are not read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IgnoredFields(Vec<String>);
+pub struct IgnoredFields(BTreeSet<String>);
+
+/// Names and bytes of one name that the header has at most.
+const MAX_HEADER_NAMES: usize = 20;
+const MAX_HEADER_NAME_BYTES: usize = 80;
 
 impl IgnoredFields {
     /// Adds the header that names the fields.
     pub fn add_to(self, mut response: Response) -> Response {
-        // Field names may hold characters that a header cannot.
-        if let Ok(names) = HeaderValue::from_str(&self.0.join(", "))
-            && !self.0.is_empty()
-        {
+        if let (false, Ok(names)) = (self.0.is_empty(), HeaderValue::from_str(&self.names())) {
             response.headers_mut().insert(IGNORED_FIELDS, names);
         }
         response
     }
+
+    /// The first names, in ASCII: other characters, and commas in names, are percent-encoded.
+    fn names(&self) -> String {
+        let mut names: Vec<String> = self.0.iter().take(MAX_HEADER_NAMES).map(|name| header_name(name)).collect();
+        if self.0.len() > MAX_HEADER_NAMES {
+            names.push(format!("and {} more", self.0.len() - MAX_HEADER_NAMES));
+        }
+        names.join(", ")
+    }
+}
+
+fn header_name(name: &str) -> String {
+    let cut = &name.as_bytes()[..name.len().min(MAX_HEADER_NAME_BYTES)];
+    let encode = |byte: &u8| match *byte {
+        byte if byte.is_ascii_graphic() && byte != b',' && byte != b'%' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    cut.iter().map(encode).collect()
 }
 
 impl<T: OpenAiRequest> FromRequest<AppState> for OpenAiJson<T> {
@@ -76,7 +99,7 @@ impl<T: OpenAiRequest> FromRequest<AppState> for OpenAiJson<T> {
         };
         let (request, ignored) = extract::parse_body(body, parse).await?;
         if !ignored.0.is_empty() {
-            tracing::warn!(fields = ignored.0.join(", "), "request fields are ignored");
+            tracing::warn!(fields = ignored.names(), "request fields are ignored");
         }
         Ok(Self(request, ignored))
     }
@@ -93,9 +116,14 @@ fn parse<T: OpenAiRequest>(body: Vec<u8>, mut check: FieldCheck) -> ApiResult<(T
         if reads::<T>(name) && text != "null" {
             kept.extend(read_field::<T>(name, text, &mut check)?.map(|value| (name.as_str(), value)));
         } else {
-            let rule = T::OTHER_FIELDS.iter().find(|(other, _)| other == name).map(|(_, rule)| *rule);
-            let value = serde_json::from_str(text).unwrap_or_default();
-            check.unread_field(name, &value, rule, || name.clone())?;
+            let rule =
+                T::OWN_FIELDS.iter().chain(T::OTHER_FIELDS).find(|(other, _)| other == name).map(|(_, rule)| *rule);
+            let pointer = json_pointer(&[name]);
+            // Valid JSON that this cannot read is too deep, or a number out of range.
+            let value: Value = serde_json::from_str(text).map_err(|_| {
+                unsupported_field(&pointer, "has a value that is too deep or out of range: leave it out")
+            })?;
+            check.unread_field(&pointer, &value, rule, || name.clone())?;
         }
     }
     let request = match check.is_changed {
@@ -195,7 +223,9 @@ mod tests {
                 json!(["text"]),
             ];
             let is_accepted = |value: &Value| {
-                FieldCheck::new(true, None).unread_field(name, value, Some(*rule), || name.to_string()).is_ok()
+                FieldCheck::new(true, None)
+                    .unread_field(&format!("/{name}"), value, Some(*rule), || name.to_string())
+                    .is_ok()
             };
             assert!(
                 is_accepted(&json!(null))
@@ -219,9 +249,27 @@ mod tests {
     #[test]
     fn unknown_fields_are_named_or_refused() {
         let (_, ignored) = read(r#", "sampler_magic": 3, "store": true"#, false).unwrap();
-        assert_eq!(ignored.0, ["sampler_magic", "store"]);
+        assert_eq!(ignored.names(), "sampler_magic, store");
         assert_eq!(read(r#", "sampler_magic": 3"#, true).unwrap_err().code, "unsupported_field");
         let response = ignored.add_to(Response::new(axum::body::Body::empty()));
         assert_eq!(response.headers()["x-ignored-fields"], "sampler_magic, store");
+    }
+
+    #[test]
+    fn the_header_is_ascii_and_bounded() {
+        let (_, ignored) = read(r#", "größe, 1%": 1"#, false).unwrap();
+        assert_eq!(ignored.names(), "gr%C3%B6%C3%9Fe%2C%201%25");
+        let many = (0..30).map(|number| format!(r#", "{}{number:02}": 1"#, "x".repeat(100))).collect::<String>();
+        let (_, ignored) = read(&many, false).unwrap();
+        assert!(ignored.names().ends_with(", and 10 more"));
+        assert!(ignored.names().len() < 2000);
+    }
+
+    #[test]
+    fn values_that_cannot_be_checked_are_refused() {
+        let deep = format!(r#", "functions": {}{}"#, "[".repeat(200), "]".repeat(200));
+        for fields in [deep.as_str(), r#", "min_tokens": 1e999"#] {
+            assert_eq!(read(fields, false).unwrap_err().code, "unsupported_field", "{fields}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use espalier_core::dataset::RequestedFormat;
-use espalier_core::error::{Context, Error, Result};
+use espalier_core::error::{Context, Error, Result, json_pointer};
 use serde::{Deserialize, Serialize};
 use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
@@ -137,13 +137,13 @@ fn check_purpose(form: &multipart::TextForm) -> Result<()> {
             true => "files stay until they are deleted: leave it out".to_string(),
             false => "is unknown: send \"file\" and \"purpose\"".to_string(),
         };
-        return Err(unsupported_field(field, &message));
+        return Err(unsupported_field(&json_pointer(&[field]), &message));
     }
     match form.texts.get("purpose").map(String::as_str) {
         Some(FINE_TUNE) => Ok(()),
         Some(other) => {
             let message = format!("the purpose \"{other}\" is not supported: send \"{FINE_TUNE}\"");
-            Err(unsupported_field("purpose", &message))
+            Err(unsupported_field("/purpose", &message))
         }
         None => Err(Error::invalid_field("/purpose", format!("is missing: send \"{FINE_TUNE}\""))),
     }
@@ -200,7 +200,7 @@ async fn get_file(state: AppState, caller: Caller, PathParam(id): PathParam) -> 
     get, path = "/v1/files/{id}/content", operation_id = "get_file_content", tag = "openai",
     params(("id" = String, Path, description = "Id of the file.")),
     responses(
-        (status = 200, description = "The content.", body = Binary, content_type = "application/octet-stream"), NotFound, ServiceUnavailable,
+        (status = 200, description = "The content.", body = Binary, content_type = "application/octet-stream"), NotFound, Conflict, ServiceUnavailable,
     ),
 )]
 async fn get_file_content(state: AppState, caller: Caller, PathParam(id): PathParam) -> ApiResult<Response> {
@@ -209,8 +209,9 @@ async fn get_file_content(state: AppState, caller: Caller, PathParam(id): PathPa
         return Ok(([(CONTENT_TYPE, "application/octet-stream")], csv).into_response());
     }
     let dataset = state.store.dataset(&caller.owner, IdKind::File.require(&id)?).await?;
-    let file = tokio::fs::File::open(state.data_dir.dataset_path(&dataset.hash)).await;
-    let file = file.context("opening a dataset's file")?;
+    let path = state.data_dir.dataset_path(&dataset.hash);
+    datasets::check::file_exists(&path)?;
+    let file = tokio::fs::File::open(path).await.context("opening a dataset's file")?;
     Ok(([(CONTENT_TYPE, "application/octet-stream")], Body::from_stream(ReaderStream::new(file))).into_response())
 }
 
@@ -230,7 +231,7 @@ async fn delete_file(state: AppState, caller: Caller, PathParam(id): PathParam) 
 }
 
 fn result_file(id: &str) -> Option<Uuid> {
-    id.starts_with("file-results-").then(|| IdKind::ResultFile.parse(id)).flatten()
+    IdKind::ResultFile.has_prefix(id).then(|| IdKind::ResultFile.parse(id)).flatten()
 }
 
 impl FileObject {

@@ -23,6 +23,10 @@ impl IdKind {
         }
     }
 
+    pub fn has_prefix(self, text: &str) -> bool {
+        text.starts_with(self.prefix())
+    }
+
     pub fn format(self, id: Uuid) -> String {
         format!("{}{}", self.prefix(), id.simple())
     }
@@ -37,10 +41,7 @@ impl IdKind {
     /// # Errors
     /// `Invalid` with the form of such an id.
     pub fn after(self, text: &str) -> Result<Uuid> {
-        self.parse(text).ok_or_else(|| {
-            let message = format!("\"{text}\" is not an id of this kind, which begins with \"{}\"", self.prefix());
-            Error::invalid_field("/after", message)
-        })
+        self.parse(text).ok_or_else(|| Error::invalid_field("/after", self.wrong_id(text)))
     }
 
     /// Reads an id of a path.
@@ -48,10 +49,11 @@ impl IdKind {
     /// # Errors
     /// `NotFound` with the form of such an id.
     pub fn require(self, text: &str) -> Result<Uuid> {
-        self.parse(text).ok_or_else(|| {
-            let detail = format!("\"{text}\" is not an id of this kind, which begins with \"{}\"", self.prefix());
-            Error::not_found("not_found", detail)
-        })
+        self.parse(text).ok_or_else(|| Error::not_found("not_found", self.wrong_id(text)))
+    }
+
+    fn wrong_id(self, text: &str) -> String {
+        format!("\"{text}\" is not an id: ids of this kind start with \"{}\"", self.prefix())
     }
 }
 

@@ -3,7 +3,9 @@
 use super::field_check::FieldCheck;
 use super::field_rules::{Rule, neutral};
 use crate::http::error::ApiResult;
+use espalier_core::error::json_pointer;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// The objects at one place of a request, and their fields.
 pub struct ObjectFields {
@@ -135,7 +137,7 @@ impl ObjectFields {
     /// `unsupported_field` with the place of a field that would change the answer.
     pub fn check(&self, value: &mut Value, check: &mut FieldCheck) -> ApiResult<()> {
         let steps: Vec<&str> = self.path.split('.').collect();
-        self.check_below(value, &steps[1..], steps[0], check)
+        self.check_below(value, &steps[1..], &json_pointer(&steps[..1]), check)
     }
 
     fn check_below(&self, value: &mut Value, steps: &[&str], place: &str, check: &mut FieldCheck) -> ApiResult<()> {
@@ -156,11 +158,11 @@ impl ObjectFields {
 
     fn check_object(&self, fields: &mut Map<String, Value>, place: &str, check: &mut FieldCheck) -> ApiResult<()> {
         let is_unread = |(name, value): &(&String, &Value)| !self.is_read(name, value, check);
-        let unread: Vec<String> = fields.iter().filter(is_unread).map(|(name, _)| name.clone()).collect();
+        let unread: HashSet<String> = fields.iter().filter(is_unread).map(|(name, _)| name.clone()).collect();
         for name in &unread {
             let rule = self.other.iter().find(|(other, _)| other == name).map(|(_, rule)| *rule);
             let name_for_header = || format!("{}.{name}", self.path.replace(".*", ""));
-            check.unread_field(&format!("{place}/{name}"), &fields[name], rule, name_for_header)?;
+            check.unread_field(&(place.to_string() + &json_pointer(&[name])), &fields[name], rule, name_for_header)?;
         }
         fields.retain(|name, _| !unread.contains(name));
         Ok(())
@@ -188,7 +190,7 @@ mod tests {
         let template = ChatTemplate::new(template, BTreeMap::new()).unwrap();
         let mut check = FieldCheck::new(false, Some(&template));
         objects.iter().try_for_each(|objects| objects.check(&mut value, &mut check))?;
-        Ok((value, check.ignored))
+        Ok((value, check.ignored.into_iter().collect()))
     }
 
     fn messages() -> &'static [ObjectFields] {
@@ -206,9 +208,9 @@ mod tests {
             {"role": "assistant", "thinking": "b", "content": null}
         ]);
         let (read, ignored) = check(messages(), sent.clone(), "{{ messages[0].thinking }}").unwrap();
-        assert_eq!((read, ignored), (kept, vec!["messages.name".to_string(), "messages.content.magic".to_string()]));
+        assert_eq!((read, ignored), (kept, vec!["messages.content.magic".to_string(), "messages.name".to_string()]));
         let (_, ignored) = check(messages(), sent, "{{ messages[0].name }}").unwrap();
-        assert_eq!(ignored, ["messages.thinking", "messages.content.magic"]);
+        assert_eq!(ignored, ["messages.content.magic", "messages.thinking"]);
     }
 
     #[test]

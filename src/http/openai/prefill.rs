@@ -26,7 +26,11 @@ pub fn prompt_end(
     let can_continue = |last: &Message| last.role() == ASSISTANT_ROLE && last.field("tool_calls").is_none();
     match messages.last().is_some_and(can_continue) {
         true => Ok(PromptEnd::LastMessage),
-        false => invalid("/continue_final_message", "the last message has to be a text of the assistant's"),
+        false if is_prefix => invalid(
+            &format!("/messages/{}/prefix", messages.len().saturating_sub(1)),
+            "a message with tool calls cannot be continued",
+        ),
+        false => invalid("/continue_final_message", "the last message must be an assistant message without tool calls"),
     }
 }
 

@@ -71,8 +71,8 @@ impl<'de> Deserialize<'de> for TokenLimit {
 }
 
 /// Error `unsupported_field` of a field, or of a value of it, that OpenAI supports and this server does not.
-pub fn unsupported_field(field: &str, message: &str) -> Error {
-    Error::Invalid(Problem::at_field("unsupported_field", format!("/{field}"), message))
+pub fn unsupported_field(pointer: &str, message: &str) -> Error {
+    Error::Invalid(Problem::at_field("unsupported_field", pointer, message))
 }
 
 /// Resolves the field `model`; `None` is the base model.

@@ -40,21 +40,23 @@ pub fn parse(choice: Option<&Value>, tools: &[ToolDefinition]) -> Result<ToolCho
     };
     match choice["type"].as_str() {
         Some("function") => {
-            let name = named_tool(choice, tools).map_err(|message| invalid("/function/name", &message))?;
+            let name = named_tool(choice, tools).map_err(|(below, message)| invalid(below, &message))?;
             Ok(ToolChoice::Function(name))
         }
         Some("allowed_tools") => parse_allowed_tools(choice, tools),
         Some(other) => {
-            Err(unsupported_field("tool_choice/type", &format!("\"{other}\" is not supported: name a function")))
+            Err(unsupported_field("/tool_choice/type", &format!("\"{other}\" is not supported: name a function")))
         }
         None => Err(invalid("/type", "must be \"function\" or \"allowed_tools\"")),
     }
 }
 
 fn parse_allowed_tools(choice: &Value, tools: &[ToolDefinition]) -> Result<ToolChoice> {
-    let invalid =
-        |field: &str, message: &str| Error::invalid_field(format!("/tool_choice/allowed_tools{field}"), message);
-    let allowed = choice.get("allowed_tools").unwrap_or(choice);
+    let (allowed, pointer) = match choice.get("allowed_tools") {
+        Some(allowed) => (allowed, "/tool_choice/allowed_tools"),
+        None => (choice, "/tool_choice"),
+    };
+    let invalid = |field: &str, message: &str| Error::invalid_field(format!("{pointer}{field}"), message);
     let is_call_required = match allowed["mode"].as_str() {
         Some("auto") => false,
         Some("required") => true,
@@ -62,17 +64,22 @@ fn parse_allowed_tools(choice: &Value, tools: &[ToolDefinition]) -> Result<ToolC
     };
     let listed = allowed["tools"].as_array().filter(|listed| !listed.is_empty());
     let listed = listed.ok_or_else(|| invalid("/tools", "must be a list of at least one function"))?;
-    let name_at = |(index, tool)| named_tool(tool, tools).map_err(|error| invalid(&format!("/tools/{index}"), &error));
+    let name_at = |(index, tool)| {
+        named_tool(tool, tools).map_err(|(below, error)| invalid(&format!("/tools/{index}{below}"), &error))
+    };
     let names = listed.iter().enumerate().map(name_at).collect::<Result<_>>()?;
     Ok(ToolChoice::Allowed { names, is_call_required })
 }
 
-/// Name of the function of a choice.
-fn named_tool(choice: &Value, tools: &[ToolDefinition]) -> std::result::Result<String, String> {
-    let name = choice["function"]["name"].as_str().or_else(|| choice["name"].as_str());
-    let name = name.ok_or("must have the name of a function")?;
+/// Name of the function of a choice; the error has the place below the choice.
+fn named_tool(choice: &Value, tools: &[ToolDefinition]) -> std::result::Result<String, (&'static str, String)> {
+    let (name, below) = match choice.get("function") {
+        Some(function) => (&function["name"], "/function/name"),
+        None => (&choice["name"], "/name"),
+    };
+    let name = name.as_str().ok_or_else(|| (below, "must be the name of a function".to_string()))?;
     match tools.iter().any(|tool| tool.name() == name) {
         true => Ok(name.to_string()),
-        false => Err(format!("there is no tool \"{name}\"")),
+        false => Err((below, format!("there is no tool \"{name}\""))),
     }
 }

@@ -16,6 +16,8 @@ const MAX_NAME_BYTES: usize = 64;
 pub struct ToolDefinition {
     /// Name, and JSON schema of the arguments.
     pub spec: ToolSpec,
+    /// JSON pointer to the function in the request.
+    pub pointer: String,
     /// Whether the schema is enforced also where the model chooses to call.
     pub is_strict: bool,
     /// Fields of the function that the chat template renders.
@@ -27,7 +29,7 @@ impl ToolDefinition {
     ///
     /// # Errors
     /// `Invalid` with a pointer to the field.
-    pub fn from_function(index: usize, function: &Value, pointer: &str) -> Result<Self> {
+    pub fn from_function(function: &Value, pointer: &str) -> Result<Self> {
         let invalid = |field: &str, message: &str| Error::invalid_field(format!("{pointer}{field}"), message);
         let Some(fields) = function.as_object() else { return Err(invalid("", "must be an object with a \"name\"")) };
         let name = fields.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -36,7 +38,7 @@ impl ToolDefinition {
             return Err(invalid("/name", "must have 1 to 64 letters, digits, underscores, dots and dashes"));
         }
         if fields.get("description").is_some_and(|text| !text.is_string() && !text.is_null()) {
-            return Err(invalid("/description", "must be a text"));
+            return Err(invalid("/description", "must be a string"));
         }
         let is_strict = match fields.get("strict") {
             None | Some(Value::Null) => false,
@@ -54,7 +56,8 @@ impl ToolDefinition {
         }
         let rendered = fields.iter().filter(|(name, value)| *name != "strict" && !value.is_null());
         let rendered = rendered.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Ok(Self { spec: ToolSpec { index, name: name.to_string(), parameters }, is_strict, rendered })
+        let spec = ToolSpec { pointer: format!("{pointer}/parameters"), name: name.to_string(), parameters };
+        Ok(Self { spec, pointer: pointer.to_string(), is_strict, rendered })
     }
 
     pub fn name(&self) -> &str {
@@ -112,18 +115,18 @@ impl ToolForm {
 pub fn parse(tools: &[Value], form: ToolForm) -> Result<Vec<ToolDefinition>> {
     let mut definitions: Vec<ToolDefinition> = Vec::with_capacity(tools.len());
     if tools.len() > MAX_TOOLS {
-        return Err(Error::invalid_field("/tools", format!("there may be {MAX_TOOLS} tools at most")));
+        return Err(Error::invalid_field("/tools", format!("at most {MAX_TOOLS} tools are allowed")));
     }
     for (index, tool) in tools.iter().enumerate() {
         match tool.get("type").map_or(Some("function"), Value::as_str) {
             Some("function") => {}
             Some(other) => {
                 let advice = format!("\"{other}\" is not supported: only functions are");
-                return Err(unsupported_field(&format!("tools/{index}/type"), &advice));
+                return Err(unsupported_field(&format!("/tools/{index}/type"), &advice));
             }
             None => return Err(Error::invalid_field(format!("/tools/{index}/type"), "must be \"function\"")),
         }
-        definitions.push(ToolDefinition::from_function(index, &form.function(tool), &form.pointer(index))?);
+        definitions.push(ToolDefinition::from_function(&form.function(tool), &form.pointer(index))?);
     }
     check_names(&definitions, form)?;
     Ok(definitions)

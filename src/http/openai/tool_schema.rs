@@ -23,15 +23,15 @@ pub fn find_error(schema: &Value) -> Option<(String, String)> {
     let fields = match schema {
         Value::Object(fields) => fields,
         Value::Bool(_) => return None,
-        _ => return Some((String::new(), "a JSON schema is an object".to_string())),
+        _ => return Some((String::new(), "must be a JSON schema: an object, true or false".to_string())),
     };
     fields.iter().find_map(|(name, value)| {
         let at = |rest: (String, String)| (json_pointer(&[name]) + &rest.0, rest.1);
         let own = |message: &str| Some((String::new(), message.to_string()));
         let error = match name.as_str() {
-            "type" if !is_type(value) => own(&format!("a type is one of {}, or a list of them", TYPES.join(", "))),
-            "required" if !is_list_of_texts(value) => own("has to be a list of names"),
-            "enum" if value.as_array().is_none_or(Vec::is_empty) => own("has to be a list of at least one value"),
+            "type" if !is_type(value) => own(&format!("must be one of {}, or a list of them", TYPES.join(", "))),
+            "required" if !is_list_of_texts(value) => own("must be a list of names"),
+            "enum" if value.as_array().is_none_or(Vec::is_empty) => own("must be a list of at least one value"),
             // Lists of schemas were used for tuples.
             "items" if value.is_array() => in_list(value),
             name if SCHEMA_FIELDS.contains(&name) => find_error(value),
@@ -54,7 +54,7 @@ fn is_list_of_texts(value: &Value) -> bool {
 
 fn in_list(value: &Value) -> Option<(String, String)> {
     let Some(schemas) = value.as_array() else {
-        return Some((String::new(), "has to be a list of schemas".to_string()));
+        return Some((String::new(), "must be a list of schemas".to_string()));
     };
     let error_at = |(index, schema)| find_error(schema).map(|(below, error)| (format!("/{index}{below}"), error));
     schemas.iter().enumerate().find_map(error_at)
@@ -62,7 +62,7 @@ fn in_list(value: &Value) -> Option<(String, String)> {
 
 fn in_map(value: &Value) -> Option<(String, String)> {
     let Some(schemas) = value.as_object() else {
-        return Some((String::new(), "has to be an object of schemas".to_string()));
+        return Some((String::new(), "must be an object of schemas".to_string()));
     };
     let error_at = |(name, schema): (&String, &Value)| {
         find_error(schema).map(|(below, error)| (json_pointer(&[name]) + &below, error))

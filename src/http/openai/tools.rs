@@ -129,7 +129,7 @@ impl CallableTools {
         if !self.is_call_required {
             let advice = "the base's chat template has no place for tools: require a call with \"tool_choice\", leave them out, or \
                           use a base with such a template";
-            return Err(unsupported_field("tools", advice));
+            return Err(unsupported_field("/tools", advice));
         }
         Ok(tools_as_text::with_tools_in_system_message(messages, &tools))
     }
@@ -144,7 +144,7 @@ impl CallableTools {
         let strict = self.definitions.iter().find(|definition| definition.is_strict);
         if known_syntax.is_none() && !self.is_call_required {
             if let Some(definition) = strict {
-                let field = format!("tools/{}/function/strict", definition.spec.index);
+                let field = format!("{}/strict", definition.pointer);
                 let advice = "the base writes calls in a syntax that is not known: require a call with \"tool_choice\"";
                 return Err(unsupported_field(&field, advice));
             }

@@ -20,6 +20,9 @@ const COMBINING: [&str; 12] = [
     "$recursiveRef",
     "minProperties",
 ];
+/// Keywords about properties: beside `$ref` or `anyOf`, both schemas hold for the same object.
+const ABOUT_PROPERTIES: [&str; 5] =
+    ["properties", "required", "patternProperties", "additionalProperties", "propertyNames"];
 /// Keywords whose value is a schema, a list of schemas, or schemas by name.
 const SCHEMA: [&str; 3] = ["items", "additionalProperties", "additionalItems"];
 const SCHEMA_LIST: [&str; 2] = ["anyOf", "prefixItems"];
@@ -35,7 +38,7 @@ pub fn close_objects(schema: &mut Value) {
 /// Whether the texts of a schema are those of several at once.
 fn is_combined(schema: &Map<String, Value>) -> bool {
     let has = |keyword: &str| schema.contains_key(keyword);
-    COMBINING.into_iter().any(has) || (has("properties") && (has("$ref") || has("anyOf")))
+    COMBINING.into_iter().any(has) || ((has("$ref") || has("anyOf")) && ABOUT_PROPERTIES.into_iter().any(has))
 }
 
 /// The schema and all schemas in it. A list in the place of a schema is one of older drafts: a schema per item.
@@ -132,6 +135,7 @@ mod tests {
             json!({"properties": {"a": {}}, "patternProperties": {"^x": {}}}),
             json!({"properties": {"a": {}}, "required": ["b"]}),
             json!({"properties": {"a": {}}, "anyOf": [{"required": ["b"]}]}),
+            json!({"required": ["b"], "anyOf": [{"properties": {"a": {}}}]}),
             json!({"properties": {"a": {}}, "minProperties": 2}),
             json!({"properties": {"a": {"oneOf": [{"properties": {"b": {}}}, {"type": "null"}]}}}),
             json!({"items": {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}}),

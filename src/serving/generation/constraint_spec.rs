@@ -1,6 +1,6 @@
 //! What a generated text has to be: its description, limits of its size, and its key in the cache of compiled constraints.
 
-use espalier_core::error::{Error, FieldError, Problem, Result};
+use espalier_core::error::{Error, Result, field_path};
 use espalier_core::model::chat::tool_calls::ToolCallSyntax;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -37,8 +37,8 @@ pub struct ToolCallsSpec {
 /// Tool that may be called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolSpec {
-    /// Index in the request's list.
-    pub index: usize,
+    /// JSON pointer to the schema in the request.
+    pub pointer: String,
     pub name: String,
     /// JSON schema of the arguments.
     pub parameters: Value,
@@ -84,7 +84,7 @@ impl ConstraintSpec {
             Self::JsonObject => None,
             Self::JsonSchema(schema) => schema_size_error(vec![schema]),
             Self::Regex(pattern) => (pattern.len() > MAX_SPEC_BYTES)
-                .then(|| format!("it has {} bytes; {MAX_SPEC_BYTES} are read at most", pattern.len())),
+                .then(|| format!("it has {} bytes, and the limit is {MAX_SPEC_BYTES}", pattern.len())),
             Self::ToolCalls(calls) => {
                 calls.other_text.format().map_or(Ok(()), Self::check_size)?;
                 schema_size_error(calls.tools.iter().map(|tool| &tool.parameters).collect())
@@ -122,26 +122,27 @@ impl ConstraintSpec {
         }
     }
 
-    /// Error `invalid_format` of the field that the constraint comes from.
+    /// Error `invalid_format`. Its field is that of the request's response format, except for tools.
     pub fn invalid(&self, reason: &str) -> Error {
-        let (pointer, field, message) = match self {
-            Self::JsonObject => ("/response_format", "response_format", "a JSON object cannot be generated"),
-            Self::JsonSchema(_) => {
-                ("/response_format/json_schema/schema", "response_format", "the schema cannot be used")
-            }
-            Self::Regex(_) => ("/response_format/pattern", "response_format", "the pattern cannot be used"),
-            Self::ToolCalls(_) => ("/tools", "tools", "the schemas cannot be used"),
+        let message = match self {
+            Self::JsonObject => "a JSON object cannot be generated",
+            Self::JsonSchema(_) => "the schema cannot be used",
+            Self::Regex(_) => "the pattern cannot be used",
+            Self::ToolCalls(_) => "the schemas of the tools cannot be used",
         };
-        invalid_format(pointer, field, message, reason)
+        let error = Error::invalid("invalid_format", format!("{message}: {reason}"));
+        match self {
+            Self::ToolCalls(_) => error.about_field("/tools"),
+            Self::JsonObject | Self::JsonSchema(_) | Self::Regex(_) => error,
+        }
     }
 }
 
 impl ToolSpec {
     /// Error `invalid_format` of the tool's schema.
     pub fn invalid(&self, reason: &str) -> Error {
-        let field = format!("tools[{}].function.parameters", self.index);
-        let pointer = format!("/tools/{}/function/parameters", self.index);
-        invalid_format(&pointer, &field, "the schema cannot be used", reason)
+        let detail = format!("{}: the schema cannot be used: {reason}", field_path(&self.pointer));
+        Error::invalid("invalid_format", detail).about_field(&self.pointer)
     }
 }
 
@@ -160,13 +161,6 @@ impl OtherText {
             Self::Format(_) => "format",
         }
     }
-}
-
-fn invalid_format(pointer: &str, field: &str, message: &str, reason: &str) -> Error {
-    let field_error = FieldError::at_pointer(pointer, message);
-    Error::Invalid(
-        Problem::new("invalid_format", format!("{field}: {message}: {reason}")).with_errors(vec![field_error]),
-    )
 }
 
 /// Why schemas are too large to compile; `None` if they are not. Counting ends at the first limit that is exceeded.
@@ -189,8 +183,7 @@ fn schema_size_error(mut pending: Vec<&Value>) -> Option<String> {
         }
         if values + pending.len() > MAX_SCHEMA_VALUES || references > MAX_SCHEMA_REFERENCES || bytes > MAX_SPEC_BYTES {
             return Some(format!(
-                "{MAX_SCHEMA_VALUES} values, {MAX_SCHEMA_REFERENCES} references and {MAX_SPEC_BYTES} bytes of text are read at \
-                 most"
+                "the limits are {MAX_SCHEMA_VALUES} values, {MAX_SCHEMA_REFERENCES} references and {MAX_SPEC_BYTES} bytes of text"
             ));
         }
     }

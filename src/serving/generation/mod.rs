@@ -35,6 +35,6 @@ pub use detokenizer::FinishReason;
 pub use engine::GenerationEngine;
 pub use output::{Completion, GenerationStream, SequenceOutput, TokenOutput};
 pub use prompt::{Prompt, PromptText, PromptToken};
-pub use request::{GenerationRequest, MaxTokens, PromptOutput};
+pub use request::{GenerationRequest, MAX_CHOICES, MaxTokens, PromptOutput, RequestFields};
 pub use settings::{Settings, Stats};
 pub use stop_sequences::StopOutput;

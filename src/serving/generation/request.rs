@@ -17,15 +17,18 @@ use espalier_tensor::kv_cache::KvCacheShape;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+/// Most choices of a prompt.
+pub const MAX_CHOICES: u32 = 128;
+
 /// Limits of `stop`: number of sequences, and bytes of one.
 const MAX_STOP_SEQUENCES: usize = 16;
 const MAX_STOP_SEQUENCE_BYTES: usize = 1000;
 
-/// A validated request for generated text: one or more completions per prompt.
+/// A request for generated text: one or more completions per prompt.
 pub struct GenerationRequest {
     pub prompts: Vec<Prompt>,
-    /// Name of the field that has the prompts, for errors.
-    pub prompt_field: &'static str,
+    /// Names of the request's fields, for errors.
+    pub fields: RequestFields,
     pub sampling: SamplingParams,
     pub stop_sequences: Vec<String>,
     pub stop_output: StopOutput,
@@ -35,6 +38,16 @@ pub struct GenerationRequest {
     pub max_tokens: MaxTokens,
     pub choices_per_prompt: u32,
     pub prompt_output: PromptOutput,
+}
+
+/// Names of the fields of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestFields {
+    pub prompts: &'static str,
+    /// Number of most likely tokens.
+    pub logprobs: &'static str,
+    /// JSON pointer to the response format.
+    pub format: &'static str,
 }
 
 /// Limit on the generated tokens of a sequence.
@@ -113,9 +126,11 @@ impl GenerationRequest {
 
     fn field_errors(&self, vocabulary_size: usize, max_sequences: usize) -> Vec<FieldError> {
         let sampling_errors = self.sampling.validate(vocabulary_size).into_iter();
-        let mut field_errors: Vec<FieldError> = sampling_errors
-            .map(|(field, message)| FieldError::at_pointer(format!("/{field}"), format!("{field} {message}")))
-            .collect();
+        let to_error = |(field, message): (&'static str, String)| {
+            let field = if field == "logprobs" { self.fields.logprobs } else { field };
+            FieldError::at_pointer(format!("/{field}"), format!("{field} {message}"))
+        };
+        let mut field_errors: Vec<FieldError> = sampling_errors.map(to_error).collect();
         let mut reject_if = |is_invalid: bool, field: &str, message: &str| {
             if is_invalid {
                 field_errors.push(FieldError::at_pointer(format!("/{field}"), message));
@@ -124,16 +139,27 @@ impl GenerationRequest {
         reject_if(self.max_tokens == MaxTokens::Exactly(0), "max_tokens", "max_tokens must be at least 1");
         let prompt_logprobs = if let PromptOutput::Logprobs(count) = self.prompt_output { count } else { 0 };
         let too_many = format!("prompt_logprobs must be at most {MAX_LOGPROBS}, not {prompt_logprobs}");
-        reject_if(prompt_logprobs > MAX_LOGPROBS, "prompt_logprobs", &too_many);
-        reject_if(self.stop_sequences.iter().any(String::is_empty), "stop", "a stop must not be empty");
-        reject_if(self.stop_sequences.len() > MAX_STOP_SEQUENCES, "stop", "there may be 16 stops at most");
+        // `echo` takes the number from `logprobs`, whose error there is already.
+        let is_own = self.sampling.logprobs != Some(prompt_logprobs);
+        reject_if(prompt_logprobs > MAX_LOGPROBS && is_own, "prompt_logprobs", &too_many);
+        reject_if(self.stop_sequences.iter().any(String::is_empty), "stop", "a stop sequence must not be empty");
+        reject_if(
+            self.stop_sequences.len() > MAX_STOP_SEQUENCES,
+            "stop",
+            &format!("at most {MAX_STOP_SEQUENCES} stop sequences are allowed"),
+        );
         let is_too_long = |stop: &String| stop.len() > MAX_STOP_SEQUENCE_BYTES;
-        reject_if(self.stop_sequences.iter().any(is_too_long), "stop", "a stop may have 1000 bytes at most");
+        reject_if(
+            self.stop_sequences.iter().any(is_too_long),
+            "stop",
+            &format!("a stop sequence must be at most {MAX_STOP_SEQUENCE_BYTES} bytes"),
+        );
         let sequence_count = self.sequence_count();
         let too_many = format!("{sequence_count} texts are too many for one request: ask for at most {max_sequences}");
-        reject_if(sequence_count > max_sequences, self.prompt_field, &too_many);
-        reject_if(!(1..=128).contains(&self.choices_per_prompt), "n", "n must be between 1 and 128");
-        reject_if(self.prompts.is_empty(), self.prompt_field, "give at least one prompt");
+        reject_if(sequence_count > max_sequences, self.fields.prompts, &too_many);
+        let is_valid_count = (1..=MAX_CHOICES).contains(&self.choices_per_prompt);
+        reject_if(!is_valid_count, "n", &format!("n must be between 1 and {MAX_CHOICES}"));
+        reject_if(self.prompts.is_empty(), self.fields.prompts, "give at least one prompt");
         field_errors
     }
 
@@ -148,6 +174,7 @@ impl GenerationRequest {
         constraint: Option<&Pinned<TokenConstraint>>,
     ) -> Result<Vec<(SequenceState, GenerationStream)>> {
         let mut sequences = Vec::new();
+        let sampling = Arc::new(self.sampling.clone());
         for (index, prompt) in self.prompts.iter().enumerate() {
             let about_prompt = |error: Error| error.about_field(&self.prompt_pointer(index));
             let limits = TextLimits {
@@ -170,7 +197,7 @@ impl GenerationRequest {
                     context.kv_cache_shape,
                     prompt_ids.clone(),
                     max_tokens,
-                    Sampler::new(self.sampling.clone(), &prompt_ids, choice_index),
+                    Sampler::new(Arc::clone(&sampling), &prompt_ids, choice_index),
                     self.detokenizer(context.base, &prompt_ids, max_tokens),
                     constraint.cloned(),
                 );
@@ -188,8 +215,8 @@ impl GenerationRequest {
     /// JSON pointer to a prompt.
     fn prompt_pointer(&self, index: usize) -> String {
         match self.prompts.len() {
-            1 => format!("/{}", self.prompt_field),
-            _ => format!("/{}/{index}", self.prompt_field),
+            1 => format!("/{}", self.fields.prompts),
+            _ => format!("/{}/{index}", self.fields.prompts),
         }
     }
 
@@ -229,7 +256,7 @@ fn max_context_tokens(base: &BaseModel, adapter: &AdapterHandle) -> usize {
 /// `Invalid`: `empty_input`, or `too_long` if prompt and answer exceed the context length.
 fn check_context_length(base: &BaseModel, adapter: &AdapterHandle, prompt: &[u32], max_tokens: usize) -> Result<()> {
     if prompt.is_empty() {
-        return Err(Error::invalid("empty_input", "the prompt is empty: give it at least one word"));
+        return Err(Error::invalid("empty_input", "the prompt must have at least one token"));
     }
     let max_context_tokens = max_context_tokens(base, adapter);
     let prompt_length = prompt.len();

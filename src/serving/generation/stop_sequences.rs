@@ -7,7 +7,7 @@ pub struct StopConditions {
     pub stop_sequences: Vec<String>,
     pub stop_output: StopOutput,
     pub stop_token_ids: Vec<u32>,
-    /// At least 1.
+    /// With 0 only the prompt is computed.
     pub max_tokens: u32,
 }
 
@@ -17,6 +17,13 @@ pub enum StopOutput {
     #[default]
     Exclude,
     Include,
+}
+
+impl StopOutput {
+    /// vLLM's `include_stop_str_in_output`.
+    pub fn from_option(is_included: Option<bool>) -> Self {
+        if is_included == Some(true) { Self::Include } else { Self::Exclude }
+    }
 }
 
 /// Text that is final.

@@ -5,7 +5,7 @@ use super::metrics::argmax;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Cells that a report has at most, those with mistakes first; and lines of a cell.
+/// Maximum number of cells in a report, misclassified ones first, and of lines per cell.
 const MAX_CELLS: usize = 400;
 const MAX_LINES: usize = 10;
 

@@ -22,12 +22,13 @@ pub struct Workload {
     pub tokens: u64,
 }
 
-/// Time of a job at `tokens_per_second` of forward passes of the base. Early stopping can end it sooner.
+/// Time of a job at `tokens_per_second` of forward passes of the base. Early stopping can end it sooner; the evaluation of a validation
+/// dataset of its own is not counted.
 ///
 /// # Errors
 /// The errors of building the adapter, which a resolved job does not have.
 pub fn estimate(plan: &Plan, base: &Arc<BaseModel>, workload: Workload, tokens_per_second: f64) -> Result<Duration> {
-    let base_passes = match plan {
+    let forward_tokens = match plan {
         Plan::Single(spec) => base_tokens(spec, base, workload)?,
         Plan::SuccessiveHalving(halving) => {
             let count = halving.method.candidates.len();
@@ -38,7 +39,7 @@ pub fn estimate(plan: &Plan, base: &Arc<BaseModel>, workload: Workload, tokens_p
             all / count as f64 * (1.0 + (count as f64).log2() / 2.0)
         }
     };
-    Ok(Duration::from_secs_f64(FIXED_SECONDS + base_passes / tokens_per_second.max(1e-3)))
+    Ok(Duration::from_secs_f64(FIXED_SECONDS + forward_tokens / tokens_per_second.max(1e-3)))
 }
 
 /// Number of tokens whose forward pass takes as long as the run.
@@ -70,7 +71,7 @@ fn trained_layer_share(first: FirstTrainableLayer, info: &BaseModelInfo) -> f64 
     }
 }
 
-/// Time of a language model's head relative to that of the layers, by their parameters.
+/// Time of a language model's head relative to that of the layers, by their parameters; at most 1.
 fn lm_head_cost(spec: &Spec, info: &BaseModelInfo) -> f64 {
     let head = (info.vocabulary_size * info.hidden_size) as f64;
     match spec.task.is_generative() {

@@ -221,7 +221,7 @@ async fn list_fine_tuning_checkpoints(
     let page = Page::new(query.limit, None, &state.settings)?;
     let job = state.store.job(&caller.owner, IdKind::Job.require(&id)?).await?;
     let checkpoint = match query.after {
-        Some(_) => None,
+        Some(after) => IdKind::Checkpoint.after(&after).map(|_| None)?,
         None => Checkpoint::load(&state, &job).await?,
     };
     Ok(axum::Json(page.into_list(checkpoint.into_iter().collect(), |checkpoint| checkpoint.id.clone())))
@@ -238,20 +238,20 @@ impl MetadataFilter {
     /// # Errors
     /// `Invalid` for a parameter that is none of the list's.
     fn parse(parameters: &BTreeMap<String, String>) -> Result<Self> {
-        let mut pairs = Metadata::new();
+        let (mut pairs, mut is_empty) = (Metadata::new(), false);
         for (name, value) in parameters {
             match name.strip_prefix("metadata[").and_then(|name| name.strip_suffix(']')) {
                 Some(key) => {
                     pairs.insert(key.to_string(), value.clone());
                 }
-                None if name == "metadata" && value == "null" => return Ok(Self::Empty),
+                None if name == "metadata" && value == "null" => is_empty = true,
                 None => {
                     let message = "the query parameter is unknown: send limit, after or metadata[key]";
                     return Err(Error::Invalid(Problem::at_field("invalid_query", json_pointer(&[name]), message)));
                 }
             }
         }
-        Ok(Self::Pairs(pairs))
+        Ok(if is_empty { Self::Empty } else { Self::Pairs(pairs) })
     }
 
     fn accepts(&self, metadata: &Metadata) -> bool {

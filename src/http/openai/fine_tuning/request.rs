@@ -84,7 +84,7 @@ impl FineTuningRequest {
     pub async fn into_job_request(self, state: &AppState, owner: &str) -> Result<(JobRequest, Uuid)> {
         if self.integrations.as_ref().is_some_and(|integrations| !integrations.is_empty()) {
             return Err(unsupported_field(
-                "integrations",
+                "/integrations",
                 "are not supported: poll the job's events, and leave it out",
             ));
         }
@@ -111,7 +111,7 @@ impl FineTuningRequest {
         };
         let beta = AutoOr::value(hyperparameters.beta);
         if beta.is_some() && method != Method::Dpo {
-            return Err(unsupported_field("method/supervised/hyperparameters/beta", "belongs to the method \"dpo\""));
+            return Err(unsupported_field("/method/supervised/hyperparameters/beta", "belongs to the method \"dpo\""));
         }
         let task =
             beta.map(|beta| task::Config::Preference(preference::Config { beta, ..preference::Config::default() }));
@@ -141,18 +141,22 @@ impl FineTuningRequest {
             "dpo" => (Method::Dpo, &method.dpo),
             other => {
                 let message = format!("\"{other}\" is not supported: send \"supervised\" or \"dpo\"");
-                return Err(unsupported_field("method/type", &message));
+                return Err(unsupported_field("/method/type", &message));
             }
         };
         let others = [("supervised", &method.supervised, Method::Supervised), ("dpo", &method.dpo, Method::Dpo)];
         if let Some((name, ..)) = others.iter().find(|(_, settings, other)| settings.is_some() && *other != kind) {
             let message = format!("does not belong to the method \"{}\": leave it out", method.method_type);
-            return Err(unsupported_field(&format!("method/{name}"), &message));
+            return Err(unsupported_field(&format!("/method/{name}"), &message));
         }
         if method.reinforcement.is_some() {
-            return Err(unsupported_field("method/reinforcement", "is not supported: leave it out"));
+            return Err(unsupported_field("/method/reinforcement", "is not supported: leave it out"));
         }
         let own = settings.as_ref().and_then(|settings| settings.hyperparameters.clone());
+        if own.is_some() && deprecated.is_some() {
+            let message = "are given twice: leave them out, and keep those of the method";
+            return Err(Error::invalid_field("/hyperparameters", message));
+        }
         Ok((kind, own.or(deprecated).unwrap_or_default()))
     }
 }
@@ -193,7 +197,7 @@ fn name_file(error: Error, field: &str) -> Error {
 }
 
 fn missing_model(model: &str) -> Error {
-    Error::invalid_field("/model", format!("there is no model \"{model}\": GET /v1/models lists those that there are"))
+    Error::invalid_field("/model", format!("\"{model}\" does not exist: GET /v1/models lists the available models"))
 }
 
 /// Adapter name of a suffix: in lower case, with a hyphen for each character that names do not have.
@@ -203,8 +207,9 @@ fn name_of_suffix(suffix: &str) -> Result<Name> {
         '.' | '_' => character,
         _ => '-',
     };
-    let name: String = suffix.trim().chars().take(MAX_SUFFIX + 1).map(to_name).collect();
-    let name = name.trim_start_matches(['.', '_', '-']).to_string();
+    let trimmed = suffix.trim().trim_start_matches(|character| !char::is_ascii_alphanumeric(&character));
+    // One character above the limit is refused as too long.
+    let name: String = trimmed.chars().take(MAX_SUFFIX + 1).map(to_name).collect();
     Name::try_from(name).map_err(|message| Error::invalid_field("/suffix", message))
 }
 

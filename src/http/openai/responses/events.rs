@@ -31,6 +31,8 @@ pub struct EventWriter {
     syntax: &'static ToolCallSyntax,
     /// Whether the last item of the response is in progress.
     is_item_open: bool,
+    /// Log probabilities of tokens whose text the parser holds back.
+    pending_logprobs: Vec<TokenLogprob>,
     sequence_number: u64,
 }
 
@@ -41,7 +43,15 @@ impl EventWriter {
         parser: Option<ToolCallParser>,
         syntax: &'static ToolCallSyntax,
     ) -> Self {
-        Self { state: state.clone(), body, parser, syntax, is_item_open: false, sequence_number: 0 }
+        Self {
+            state: state.clone(),
+            body,
+            parser,
+            syntax,
+            is_item_open: false,
+            pending_logprobs: Vec::new(),
+            sequence_number: 0,
+        }
     }
 
     /// Streams the events of a response.
@@ -91,15 +101,16 @@ impl EventWriter {
             None if token.text_delta.is_empty() && logprobs.is_empty() => Vec::new(),
             None => vec![ToolCallEvent::Content(token.text_delta.clone())],
         };
-        self.parts(parts, logprobs)
+        self.pending_logprobs.extend(logprobs);
+        self.parts(parts)
     }
 
-    /// Events of parts of the answer. The log probabilities belong to the first text.
-    fn parts(&mut self, parts: Vec<ToolCallEvent>, mut logprobs: Vec<TokenLogprob>) -> Vec<NamedEvent> {
+    /// Events of parts of the answer. The log probabilities of text that was held back belong to the next text.
+    fn parts(&mut self, parts: Vec<ToolCallEvent>) -> Vec<NamedEvent> {
         let mut events = Vec::new();
         for part in parts {
             match part {
-                ToolCallEvent::Content(text) => events.extend(self.content(&text, std::mem::take(&mut logprobs))),
+                ToolCallEvent::Content(text) => events.extend(self.content(&text)),
                 ToolCallEvent::Call { name } => {
                     let call = FunctionCallItem::new(new_call_id(self.syntax), name);
                     events.extend(self.open(OutputItem::FunctionCall(call)));
@@ -110,7 +121,8 @@ impl EventWriter {
         events
     }
 
-    fn content(&mut self, text: &str, logprobs: Vec<TokenLogprob>) -> Vec<NamedEvent> {
+    fn content(&mut self, text: &str) -> Vec<NamedEvent> {
+        let logprobs = std::mem::take(&mut self.pending_logprobs);
         let mut events = Vec::new();
         if !(self.is_item_open && matches!(self.body.output.last(), Some(OutputItem::Message(_)))) {
             events = self.open(OutputItem::Message(MessageItem::new()));
@@ -178,7 +190,7 @@ impl EventWriter {
 
     fn finished(&mut self, finish: FinishReason, usage: Usage) -> Vec<NamedEvent> {
         let rest = self.parser.as_mut().map(ToolCallParser::finish).unwrap_or_default();
-        let mut events = self.parts(rest, Vec::new());
+        let mut events = self.parts(rest);
         if self.body.output.is_empty() {
             events.extend(self.open(OutputItem::Message(MessageItem::new())));
         }

@@ -21,7 +21,7 @@ use crate::http::state::AppState;
 use crate::serving::GenerationRequest;
 use crate::serving::generation::sampling::SamplingParams;
 use crate::serving::generation::tool_call_parser::ToolCallParser;
-use crate::serving::generation::{MaxTokens, Prompt, PromptOutput, StopOutput};
+use crate::serving::generation::{MaxTokens, Prompt, PromptOutput, RequestFields, StopOutput};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::Result;
@@ -202,7 +202,7 @@ fn prepare(base: &BaseModel, request: ResponsesRequest) -> Result<PreparedRespon
     let logprobs = logprobs(request.include.as_deref().unwrap_or_default(), request.top_logprobs)?;
     let text = request.text.unwrap_or_default();
     if text.verbosity.as_ref().is_some_and(|verbosity| verbosity != "medium") {
-        return Err(unsupported_field("text/verbosity", "is not supported: ask for it in the instructions"));
+        return Err(unsupported_field("/text/verbosity", "is not supported: ask for it in the instructions"));
     }
     let max_tokens = match request.max_output_tokens {
         Some(limit) => limit.at_least_one("max_output_tokens")?,
@@ -233,7 +233,7 @@ fn prepare(base: &BaseModel, request: ResponsesRequest) -> Result<PreparedRespon
     });
     let generation = GenerationRequest {
         prompts: vec![Prompt::Messages { messages, template_options }],
-        prompt_field: "input",
+        fields: RequestFields { prompts: "input", logprobs: "top_logprobs", format: "/text/format" },
         sampling: SamplingParams { logprobs, ..sampling },
         stop_sequences: Vec::new(),
         stop_output: StopOutput::Exclude,
@@ -250,7 +250,7 @@ fn prepare(base: &BaseModel, request: ResponsesRequest) -> Result<PreparedRespon
 fn logprobs(include: &[Includable], top_logprobs: Option<u32>) -> Result<Option<u32>> {
     let logprobs = include.contains(&Includable::OutputLogprobs).then(|| top_logprobs.unwrap_or(0));
     if top_logprobs.is_some_and(|count| count > 0) && logprobs.is_none() {
-        return Err(unsupported_field("top_logprobs", "needs \"include\": [\"message.output_text.logprobs\"]"));
+        return Err(unsupported_field("/top_logprobs", "needs \"include\": [\"message.output_text.logprobs\"]"));
     }
     Ok(logprobs)
 }

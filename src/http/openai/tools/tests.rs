@@ -74,10 +74,7 @@ fn the_choice_selects_tools_and_constraints() {
         (json!({"type": "function", "function": {"name": "fly"}}), "/tool_choice/function/name"),
         (json!({"type": "custom"}), "/tool_choice/type"),
         (json!({}), "/tool_choice/type"),
-        (
-            json!({"type": "allowed_tools", "mode": "auto", "tools": [{"name": "fly"}]}),
-            "/tool_choice/allowed_tools/tools/0",
-        ),
+        (json!({"type": "allowed_tools", "mode": "auto", "tools": [{"name": "fly"}]}), "/tool_choice/tools/0/name"),
     ] {
         assert_eq!(pointer(select(choice.clone(), None).unwrap_err()), at, "{choice}");
     }

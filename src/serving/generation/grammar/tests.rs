@@ -26,9 +26,13 @@ fn spec(syntax: &'static ToolCallSyntax, count: CallCount, other_text: OtherText
     let schema = json!({"type": "object", "properties": {"unit": {"enum": ["C", "F"]}, "days": {"$ref": "#/$defs/days"}},
         "required": ["unit"], "additionalProperties": false, "$defs": {"days": {"type": "integer"}}});
     let no_arguments = json!({"type": "object", "properties": {}, "additionalProperties": false});
-    let tools = [("weather", schema), ("now", no_arguments)].into_iter().enumerate();
-    let tools =
-        tools.map(|(index, (name, parameters))| ToolSpec { index, name: name.to_string(), parameters }).collect();
+    let tools = [("weather", schema), ("now", no_arguments)];
+    let tool = |(name, parameters): (&str, Value)| ToolSpec {
+        pointer: format!("/tools/{name}/parameters"),
+        name: name.to_string(),
+        parameters,
+    };
+    let tools = tools.into_iter().map(tool).collect();
     ConstraintSpec::ToolCalls(Box::new(ToolCallsSpec { syntax, tools, count, other_text }))
 }
 

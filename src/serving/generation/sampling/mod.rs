@@ -20,6 +20,7 @@ pub use params::{MAX_LOGPROBS, SamplingParams};
 use espalier_tensor::seeded_rng::{SeededRng, mix64};
 use softmax::{Probabilities, SoftmaxParams};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Smaller temperatures select the argmax, as in vLLM: dividing by them only loses precision.
 const GREEDY_BELOW: f32 = 1e-5;
@@ -34,7 +35,7 @@ pub struct SampledToken {
 /// Samples the tokens of one sequence.
 #[derive(Debug, Clone)]
 pub struct Sampler {
-    params: SamplingParams,
+    params: Arc<SamplingParams>,
     token_counts: TokenCounts,
     /// Start of the random stream of this seed and choice.
     rng_stream: u64,
@@ -47,7 +48,8 @@ pub struct Sampler {
 
 impl Sampler {
     /// `choice_index` counts the sequences of one prompt from 0.
-    pub fn new(params: SamplingParams, prompt: &[u32], choice_index: u32) -> Self {
+    pub fn new(params: impl Into<Arc<SamplingParams>>, prompt: &[u32], choice_index: u32) -> Self {
+        let params = params.into();
         let token_counts = TokenCounts::new(&params, prompt);
         let rng_stream = SeededRng::new(params.seed, &["sampling", &choice_index.to_string()]).next_u64();
         Self { params, token_counts, rng_stream, raw_logits: Vec::new(), block_sums: Vec::new(), scratch: Vec::new() }

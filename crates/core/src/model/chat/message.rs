@@ -46,7 +46,7 @@ impl Message {
     /// Joins the text parts of a content that is a list.
     ///
     /// # Errors
-    /// The type of a part that is not text.
+    /// The type of a part that has no text.
     pub fn with_flattened_content(self) -> Result<Self, String> {
         let Some(content) = self.content().filter(|content| content.kind() == ValueKind::Seq) else { return Ok(self) };
         let mut text = String::new();
@@ -55,6 +55,9 @@ impl Message {
             match (field("type").as_str(), field("text").as_str(), field("refusal").as_str()) {
                 (Some("text" | "input_text" | "output_text") | None, Some(text_part), _)
                 | (Some("refusal"), _, Some(text_part)) => text.push_str(text_part),
+                (Some(kind @ ("text" | "input_text" | "output_text" | "refusal")), ..) => {
+                    return Err(format!("\"{kind}\" without a text"));
+                }
                 (kind, ..) => return Err(format!("\"{}\"", kind.unwrap_or("unknown"))),
             }
         }
@@ -172,6 +175,16 @@ fn parse_text(arguments: Json) -> Result<Json, String> {
     }
 }
 
+impl Message {
+    /// Without `tool_calls` that hold none: clients send an empty list for no calls.
+    fn without_empty_calls(self) -> Self {
+        match self.field("tool_calls").is_some_and(|calls| calls.kind() == ValueKind::Seq && calls.len() == Some(0)) {
+            true => self.without_field("tool_calls"),
+            false => self,
+        }
+    }
+}
+
 impl TryFrom<Json> for Message {
     type Error = &'static str;
 
@@ -180,7 +193,7 @@ impl TryFrom<Json> for Message {
             return Err("must be an object with \"role\" and \"content\"");
         }
         match fields.get_attr("role").ok().as_ref().and_then(Json::as_str) {
-            Some(_) => Ok(Self(fields)),
+            Some(_) => Ok(Self(fields).without_empty_calls()),
             None => Err("must have a \"role\" that is a string"),
         }
     }
@@ -212,6 +225,7 @@ mod tests {
         assert!(texts.contains(r#""arguments":"{\"x\":1}""#), "{texts}");
         let plain = message(r#"{"role": "user", "content": "a"}"#);
         assert_eq!(plain.with_tool_calls().unwrap(), plain);
+        assert_eq!(message(r#"{"role": "user", "content": "a", "tool_calls": []}"#), plain);
         assert_eq!(plain.with_argument_texts(), plain);
     }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use chrono::{NaiveDate, NaiveDateTime};
 use minijinja::{Environment, Value as Json};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// A parsed chat template. Clones share it.
@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
     source: Arc<str>,
+    /// Words of the source.
+    words: Arc<HashSet<Box<str>>>,
     /// Texts of special tokens by variable name: `bos_token`, `eos_token`, ….
     special_tokens: Arc<BTreeMap<String, String>>,
     /// Whether `{% generation %}` tags enclose the assistant messages.
@@ -64,6 +66,12 @@ enum RenderMode {
     GenerationPrompt,
 }
 
+/// Names and other words of a template's source.
+fn words_of(source: &str) -> HashSet<Box<str>> {
+    let is_delimiter = |character: char| !character.is_alphanumeric() && character != '_';
+    source.split(is_delimiter).map(Box::from).collect()
+}
+
 impl ChatTemplate {
     /// Parses a template. `special_tokens` has the texts of special tokens by variable name.
     ///
@@ -73,8 +81,9 @@ impl ChatTemplate {
         let uses_strftime_now = source.contains("strftime_now");
         let (rewritten_source, has_generation_tags) = generation_tag::rewrite_generation_tags(source);
         let environment = jinja::build_environment(rewritten_source).map_err(|error| invalid_template(&error))?;
+        let words = Arc::new(words_of(source));
         let (environment, source, special_tokens) = (Arc::new(environment), source.into(), Arc::new(special_tokens));
-        Ok(Self { environment, source, special_tokens, has_generation_tags, uses_strftime_now, tool_use: None })
+        Ok(Self { environment, source, words, special_tokens, has_generation_tags, uses_strftime_now, tool_use: None })
     }
 
     /// Adds the template of conversations with tools.
@@ -100,9 +109,7 @@ impl ChatTemplate {
     /// Whether the source, or that of the template of conversations with tools, has this word, so that it may read a field or a
     /// variable of this name.
     pub fn has_word(&self, word: &str) -> bool {
-        let is_delimiter = |character: char| !character.is_alphanumeric() && character != '_';
-        let mut words = [self, self.for_tools()].into_iter().flat_map(|template| template.source.split(is_delimiter));
-        words.any(|other| other == word)
+        self.words.contains(word) || self.for_tools().words.contains(word)
     }
 
     /// Text of a special token by its name in the template, such as `bos_token`.

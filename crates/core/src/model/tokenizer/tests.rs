@@ -1,6 +1,7 @@
 //! Tokenizing the start of a text gives the tokens of the whole text, for every kind of tokenizer.
 
 use super::*;
+use crate::model::chat::{ChatTemplate, Json, Message};
 use crate::model::cut_points::{LLAMA3_SPLIT_PATTERN, QWEN2_SPLIT_PATTERN};
 use espalier_tensor::seeded_rng::SeededRng;
 use serde_json::json;
