@@ -15,7 +15,7 @@ export function resultCards(job, history, query) {
     Object.keys(validation).length > 0 && metricsCard(metrics, validation),
     validation.per_class?.length > 0 && perClassCard(validation.per_class),
     confusionCard(job, validation, query),
-    calibrationCard(validation.calibration),
+    calibrationCard(validation),
     (history.rungs.size > 0 || metrics.race) && raceCard(metrics.race, history, job),
     history.samples.size > 0 && samplesCard(history.samples),
   ].filter(Boolean);

@@ -5,13 +5,13 @@
 
 use super::lease_guard::{LEASE_EXPIRED, LeaseGuard, LeaseLost};
 use super::progress_channel::ProgressChannel;
-use super::publish::{AttemptError, AttemptOutcome, retryable_job_error};
+use super::publish::{AttemptError, AttemptOutcome, JobResults, retryable_job_error};
 use super::stop_signal::StopSignal;
 use super::{WorkerContext, background, inputs, publish};
 use crate::store::{ClaimedJob, RequestedAction};
 use espalier_core::artifact::{AdapterManifest, PublishedAdapter};
 use espalier_core::error::{Error, Result};
-use espalier_core::training::{Dirs, HalvingResult, MetricsRow, Outcome, StopReason, TrainingData, TrainingResult};
+use espalier_core::training::{Dirs, MetricsRow, Outcome, StopReason, TrainingData, TrainingResult};
 use espalier_tensor::worker_pool;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -106,20 +106,20 @@ impl<'a> Attempt<'a> {
         let data = self.load_data().await?;
         self.check_stop()?;
         // A kill during training loses the steps since the last checkpoint. The next attempt repeats them bit for bit.
-        let (metric_rows, trained) = self.train(data).await?;
+        let (metric_rows, mut trained) = self.train(data).await?;
         // The last heartbeat renews the lease for publishing, writes the final progress and receives a late cancel.
         self.heartbeat().await?;
         self.check_stop()?;
         // After a kill from here on, the next attempt resumes from the checkpoint of the last step and repeats the last
         // evaluation. Its adapter has the same bytes and version, so it finds the folder in place.
-        let halving = trained.successive_halving.clone();
+        let results = JobResults::take(&mut trained);
         let (manifest, published) = self.write_artifact(trained).await?;
         // Rows that exist are not written again. Writing all rows here makes them complete before the final status.
         self.write_under_lease("recording metrics", || {
             self.context.store.record_metrics(&self.claim.lease, &metric_rows)
         })
         .await?;
-        self.publish(&manifest, halving.as_ref(), published).await?;
+        self.publish(&manifest, &results, published).await?;
         // After the row is written: a kill in between leaves files that the sweep removes.
         self.remove_checkpoints().await;
         Ok(())
@@ -200,14 +200,14 @@ impl<'a> Attempt<'a> {
     async fn publish(
         &self,
         manifest: &AdapterManifest,
-        halving: Option<&HalvingResult>,
+        results: &JobResults,
         published: PublishedAdapter,
     ) -> Result<(), LeaseLost> {
         let (store, job) = (&self.context.store, &self.claim.job);
         let finished_at = self.write_under_lease("reading the clock", || store.now()).await?;
         let provenance = publish::provenance(self.context, job, self.progress_channel.progress().as_ref(), finished_at);
         let adapter = publish::adapter_row(job, manifest, published, provenance);
-        let metrics = publish::job_metrics(manifest, halving);
+        let metrics = results.job_metrics(manifest);
         let publish_row = || store.publish(&self.claim.lease, adapter.clone(), &metrics);
         let adapter = self.write_under_lease("publishing", publish_row).await?;
         tracing::info!(adapter = %adapter.id, version = adapter.description.version, "adapter published");

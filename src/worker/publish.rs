@@ -12,7 +12,7 @@ use espalier_core::error::{Error, Problem, Result};
 use espalier_core::model::BaseModel;
 use espalier_core::task::Input;
 use espalier_core::training::{HalvingResult, Progress, Spec, StopReason, TrainingResult};
-use serde_json::json;
+use serde_json::{Map, json};
 use uuid::Uuid;
 
 /// Format version of `espalier.json`.
@@ -76,14 +76,29 @@ pub fn adapter_row(
     }
 }
 
-/// Metrics of the job: those of the adapter, and the table of a successive halving. The table is not part of the adapter,
-/// so the adapter equals that of a job with the winning hyperparameters.
-pub fn job_metrics(manifest: &AdapterManifest, halving: Option<&HalvingResult>) -> serde_json::Value {
-    let mut metrics = manifest.metrics.clone().unwrap_or_default();
-    if let Some(halving) = halving {
-        metrics["race"] = halving.table.clone();
+/// Results of a run that are no part of its adapter, so that the adapter equals that of a job with the winning hyperparameters.
+pub struct JobResults {
+    halving: Option<HalvingResult>,
+    validation_details: Map<String, serde_json::Value>,
+}
+
+impl JobResults {
+    pub fn take(trained: &mut TrainingResult) -> Self {
+        let halving = trained.successive_halving.clone();
+        Self { halving, validation_details: std::mem::take(&mut trained.validation_details) }
     }
-    metrics
+
+    /// Metrics of the job: those of the adapter, and these.
+    pub fn job_metrics(&self, manifest: &AdapterManifest) -> serde_json::Value {
+        let mut metrics = manifest.metrics.clone().unwrap_or_default();
+        if let Some(halving) = &self.halving {
+            metrics["race"] = halving.table.clone();
+        }
+        if let Some(validation) = metrics.get_mut("validation").and_then(serde_json::Value::as_object_mut) {
+            validation.extend(self.validation_details.clone());
+        }
+        metrics
+    }
 }
 
 /// Origin and speed of the run. They are in the row only, so that equal runs have equal versions.

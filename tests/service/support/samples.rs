@@ -144,6 +144,7 @@ fn hyperparameters() -> ResolvedHyperparameters {
         learning_rate: 1e-3,
         min_steps: 1,
         metric_names: &["accuracy"],
+        held_out_examples: None,
         task_defaults: task::Config::default().defaults(),
     };
     requested.resolve(context, &mut Vec::new())

@@ -6,7 +6,7 @@ use serde::Serialize;
 const BINS: usize = 15;
 
 /// Predictions whose confidence is in a bin of the reliability diagram.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ReliabilityBin {
     pub examples: usize,
     /// Mean probability of the predicted class.
@@ -93,31 +93,39 @@ pub fn fit_temperature(logits: &[f32], class_count: usize, targets: &[u32], min_
     ((lower + upper) / 2.0).exp() as f32
 }
 
-/// Reliability diagram: the bins of confidence that have examples, the lowest first.
-pub fn reliability_bins(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> Vec<ReliabilityBin> {
-    let mut bins = [ReliabilityBin::default(); BINS];
+/// Predictions of a bin: their number, the sum of their confidences, and how many are correct.
+type BinSums = [(usize, f64, usize); BINS];
+
+fn bin_sums(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> BinSums {
+    let mut bins = [(0usize, 0.0f64, 0usize); BINS];
     for (row, target) in logits.chunks_exact(class_count).zip(targets) {
         let probabilities = softmax(row, temperature);
         let predicted = super::metrics::argmax(row);
         let confidence = probabilities[predicted];
         let bin = &mut bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
-        bin.examples += 1;
-        bin.confidence += confidence;
-        bin.accuracy += f64::from(predicted as u32 == *target);
+        bin.0 += 1;
+        bin.1 += confidence;
+        bin.2 += usize::from(predicted as u32 == *target);
     }
-    let mean = |bin: ReliabilityBin| ReliabilityBin {
-        examples: bin.examples,
-        confidence: bin.confidence / bin.examples as f64,
-        accuracy: bin.accuracy / bin.examples as f64,
+    bins
+}
+
+/// Reliability diagram: the bins of confidence that have examples, the lowest first.
+pub fn reliability_bins(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> Vec<ReliabilityBin> {
+    let bins = bin_sums(logits, class_count, targets, temperature).into_iter().filter(|(examples, ..)| *examples > 0);
+    let mean = |(examples, confidence, correct): (usize, f64, usize)| ReliabilityBin {
+        examples,
+        confidence: confidence / examples as f64,
+        accuracy: correct as f64 / examples as f64,
     };
-    bins.into_iter().filter(|bin| bin.examples > 0).map(mean).collect()
+    bins.map(mean).collect()
 }
 
 /// Expected calibration error: gap between confidence and accuracy per bin of confidence, weighted by the size of the bin.
-pub fn expected_calibration_error(bins: &[ReliabilityBin]) -> f64 {
-    let examples: usize = bins.iter().map(|bin| bin.examples).sum();
-    let gap = |bin: &ReliabilityBin| (bin.confidence - bin.accuracy).abs() * bin.examples as f64;
-    bins.iter().map(gap).sum::<f64>() / examples as f64
+pub fn expected_calibration_error(logits: &[f32], class_count: usize, targets: &[u32], temperature: f32) -> f64 {
+    let bins = bin_sums(logits, class_count, targets, temperature);
+    let gaps = bins.iter().map(|(_, confidence, correct)| (confidence - *correct as f64).abs());
+    gaps.sum::<f64>() / targets.len() as f64
 }
 
 #[cfg(test)]
@@ -143,10 +151,10 @@ mod tests {
         let targets: Vec<u32> = (0..400).map(|index| u32::from(index % 4 == 0)).collect();
         let temperature = fit_temperature(&logits, 2, &targets, 0.0);
         assert!((f64::from(6.0 / temperature) - 3f64.ln()).abs() < 0.01, "odds of three to one");
-        let before = reliability_bins(&logits, 2, &targets, 1.0);
-        assert_eq!((before.len(), before[0].examples, before[0].accuracy), (1, 400, 0.75));
-        assert!(expected_calibration_error(&before) > 0.2);
-        assert!(expected_calibration_error(&reliability_bins(&logits, 2, &targets, temperature)) < 0.01);
+        let bins = reliability_bins(&logits, 2, &targets, 1.0);
+        assert_eq!((bins.len(), bins[0].examples, bins[0].accuracy), (1, 400, 0.75));
+        assert!(expected_calibration_error(&logits, 2, &targets, 1.0) > 0.2);
+        assert!(expected_calibration_error(&logits, 2, &targets, temperature) < 0.01);
     }
 
     #[test]

@@ -40,6 +40,19 @@ pub struct Hyperparameters {
     pub max_steps: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
+    /// By default `best`, but `last` where fewer than 30 rows are held out of the dataset: they are too few to compare epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_epoch: Option<PublishedEpoch>,
+}
+
+/// Epoch whose weights become the adapter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PublishedEpoch {
+    /// The best one on the validation split.
+    #[default]
+    Best,
+    Last,
 }
 
 /// Learning rate after the warm-up.
@@ -81,6 +94,8 @@ pub struct ResolvedHyperparameters {
     pub max_steps: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
+    #[serde(default)]
+    pub published_epoch: PublishedEpoch,
 }
 
 impl ResolvedHyperparameters {
@@ -115,6 +130,20 @@ pub struct DefaultsContext {
     pub min_steps: u64,
     /// Metrics of the task.
     pub metric_names: &'static [&'static str],
+    /// Examples that are held out for validation; `None` where the request names a dataset or a split for it.
+    pub held_out_examples: Option<usize>,
+}
+
+/// Fewest held-out examples that choose an epoch: with 30, the standard error of an accuracy of 0.9 is 0.05.
+const MIN_SELECTION_EXAMPLES: usize = 30;
+
+impl DefaultsContext {
+    fn published_epoch(&self, early_stopping: Option<&EarlyStopping>) -> PublishedEpoch {
+        match self.held_out_examples {
+            Some(examples) if examples < MIN_SELECTION_EXAMPLES && early_stopping.is_none() => PublishedEpoch::Last,
+            _ => PublishedEpoch::Best,
+        }
+    }
 }
 
 /// Epochs that give a small dataset `min_steps` steps, within limits.
@@ -149,6 +178,9 @@ impl Hyperparameters {
             gradient_accumulation: self.gradient_accumulation.unwrap_or(1),
             max_steps: self.max_steps,
             early_stopping: self.early_stopping.clone(),
+            published_epoch: self
+                .published_epoch
+                .unwrap_or_else(|| context.published_epoch(self.early_stopping.as_ref())),
         };
         if self.learning_rate.is_some() && self.learning_rate_multiplier.is_some() {
             let message = "give either learning_rate or learning_rate_multiplier";

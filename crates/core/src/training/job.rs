@@ -5,7 +5,7 @@ use super::source_weights::SourceWeights;
 use crate::error::Result;
 use crate::task::{Example, Thresholds};
 use espalier_tensor::Tensor;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +54,9 @@ pub struct TrainingResult {
     pub thresholds: Thresholds,
     /// `{"validation": {...}, "best_epoch": ..}`: a function of data, spec and seed alone.
     pub metrics: Value,
+    /// Further results on the validation split, for the job alone: `{"calibration_bins": [...], "example_lines": [...]}`; empty without
+    /// classes. They are no part of the adapter, whose version they would change.
+    pub validation_details: Map<String, Value>,
     /// All metrics rows of the run, in order.
     pub metrics_rows: Vec<MetricsRow>,
     /// Examples for the adapter's probe.

@@ -106,6 +106,11 @@ impl Spec {
         let TrainingDefaults { learning_rate, min_steps } = method.training_defaults();
         let max_tokens = info.max_tokens.saturating_sub(method.num_virtual_tokens());
         let metrics = task.metric_names();
+        let validation = request.validation.clone().unwrap_or(Validation::Fraction(0.1));
+        let held_out_examples = match validation {
+            Validation::Fraction(fraction) => Some((examples as f64 * fraction) as usize),
+            Validation::DatasetId(_) | Validation::Split(_) => None,
+        };
         let context = DefaultsContext {
             examples,
             max_tokens,
@@ -113,9 +118,9 @@ impl Spec {
             learning_rate,
             min_steps,
             metric_names: metrics,
+            held_out_examples,
         };
         let hyperparameters = request.hyperparameters.resolve(context, &mut errors);
-        let validation = request.validation.clone().unwrap_or(Validation::Fraction(0.1));
         if let Validation::Fraction(fraction) = validation
             && !(0.0..=0.5).contains(&fraction)
         {

@@ -49,6 +49,7 @@ fn spec(base: &BaseModel, pooling: Pooling) -> Spec {
         min_steps: 1,
         metric_names: &["accuracy"],
         task_defaults: task::Config::default().defaults(),
+        held_out_examples: None,
     };
     Spec {
         task: task::Config::default().with_pooling(pooling),

@@ -25,7 +25,8 @@ fn assert_pinned(prefix: &str, found: &Versions) {
 }
 
 fn hyperparameters() -> Hyperparameters {
-    let given = serde_json::json!({"epochs": 2, "batch_size": 8, "seed": 3, "learning_rate": 0.01});
+    let given =
+        serde_json::json!({"epochs": 2, "batch_size": 8, "seed": 3, "learning_rate": 0.01, "published_epoch": "best"});
     serde_json::from_value(given).unwrap()
 }
 

@@ -158,8 +158,9 @@ impl SuccessiveHalvingSpec {
 
     /// Hyperparameters that all candidates share.
     pub fn shared_hyperparameters(&self) -> Hyperparameters {
+        let first = &self.method.candidates[0].hyperparameters;
         let ResolvedHyperparameters { epochs, batch_size, max_length, seed, gradient_accumulation, max_steps, .. } =
-            self.method.candidates[0].hyperparameters;
+            *first;
         Hyperparameters {
             epochs: Some(epochs),
             batch_size: Some(batch_size),
@@ -167,7 +168,8 @@ impl SuccessiveHalvingSpec {
             seed: Some(seed),
             gradient_accumulation: Some(gradient_accumulation),
             max_steps,
-            early_stopping: self.method.candidates[0].hyperparameters.early_stopping.clone(),
+            early_stopping: first.early_stopping.clone(),
+            published_epoch: Some(first.published_epoch),
             ..Hyperparameters::default()
         }
     }

@@ -10,12 +10,13 @@ use crate::task::example_lines::ClassifiedRows;
 use crate::task::metrics::TaskMetrics;
 use crate::task::objective::MaskingSeed;
 use crate::task::row_targets::RowTargets;
-use crate::training::checkpoint::Score;
+use crate::training::checkpoint::{BestEvaluation, Score};
+use crate::training::hyperparameters::PublishedEpoch;
 use crate::training::job::TrainingResult;
 use crate::training::progress::{Interrupted, MetricsRow, ProgressReporter};
 use crate::training::{batching, optimizer, parallel_forward};
 use espalier_tensor::Tensor;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -77,7 +78,13 @@ impl Trainer<'_> {
         Ok(best.filter(|best| best.is_better_than(&current) || *best == current).unwrap_or(current))
     }
 
-    /// Result of a finished run: the best parameters, calibrated and evaluated on the validation split.
+    /// Best evaluation, where its epoch is published.
+    fn published_best(&self) -> Option<&BestEvaluation> {
+        let is_best = self.spec.hyperparameters.published_epoch == PublishedEpoch::Best;
+        self.state.trainer_state.best.as_ref().filter(|_| is_best)
+    }
+
+    /// Result of a finished run: the parameters of the published epoch, calibrated and evaluated on the validation split.
     pub fn build_result(
         &self,
         base: &BaseModel,
@@ -85,20 +92,22 @@ impl Trainer<'_> {
     ) -> Result<TrainingResult, Interrupted> {
         let trainer_state = &self.state.trainer_state;
         reporter.queue_new_rows(&trainer_state.metrics_rows);
-        let best_parameters = self.state.best.as_ref().unwrap_or(&self.state.parameters);
+        let best = self.published_best();
+        let best_parameters = self.state.best.as_ref().filter(|_| best.is_some()).unwrap_or(&self.state.parameters);
         let steps_per_epoch = self.spec.hyperparameters.steps_per_epoch(self.dataset.training.len());
-        let best_step = trainer_state.best.as_ref().map_or(trainer_state.step, |best| best.step);
+        let best_step = best.map_or(trainer_state.step, |best| best.step);
         let mut metrics = json!({
             "steps": trainer_state.step,
             "best_step": best_step,
             "best_epoch": best_step as f64 / steps_per_epoch as f64,
             "training_examples": self.dataset.training.len(),
         });
-        let (mut temperature, mut thresholds) = (1.0, Vec::new());
+        let (mut temperature, mut thresholds, mut validation_details) = (1.0, Vec::new(), Map::new());
         if !self.dataset.validation.is_empty() {
             let evaluation = self.evaluate_parameters(best_parameters, reporter)?;
             temperature = evaluation.temperature();
             metrics["validation"] = evaluation.report(temperature);
+            validation_details = evaluation.details(temperature);
             thresholds = self.suggest_thresholds(&evaluation, temperature);
             if !thresholds.is_empty() {
                 let by_label = thresholds.iter().map(|one| (self.spec.labels[one.label].clone(), json!(one)));
@@ -114,6 +123,7 @@ impl Trainer<'_> {
             temperature,
             thresholds: thresholds.iter().map(|one| (self.spec.labels[one.label].clone(), one.threshold)).collect(),
             metrics,
+            validation_details,
             metrics_rows: trainer_state.metrics_rows.clone(),
             probe_examples: self.dataset.probe.clone(),
             successive_halving: None,
@@ -231,21 +241,29 @@ impl Evaluation {
         }
     }
 
-    /// All metrics, with the calibration of classes and the lines of examples of each pair of true and predicted class.
+    /// All metrics, with the calibration of classes.
     fn report(&self, temperature: f32) -> Value {
         let mut report = self.metrics.report(&self.labels);
         if let Some((classes, count)) = self.classes() {
-            let bins = |temperature| calibration::reliability_bins(&self.outputs, count, classes, temperature);
-            let calibrated_bins = bins(temperature);
+            let expected_calibration_error =
+                |temperature| calibration::expected_calibration_error(&self.outputs, count, classes, temperature);
             report["calibration"] = json!({
                 "temperature": temperature,
-                "expected_calibration_error_before": calibration::expected_calibration_error(&bins(1.0)),
-                "expected_calibration_error_after": calibration::expected_calibration_error(&calibrated_bins),
-                "bins": calibrated_bins,
+                "expected_calibration_error_before": expected_calibration_error(1.0),
+                "expected_calibration_error_after": expected_calibration_error(temperature),
             });
-            let rows = ClassifiedRows { logits: &self.outputs, classes, class_count: count, lines: &self.lines };
-            report["example_lines"] = json!(rows.example_lines(&self.labels));
         }
         report
+    }
+
+    /// Reliability diagram, and lines of examples of each pair of true and predicted class.
+    fn details(&self, temperature: f32) -> Map<String, Value> {
+        let Some((classes, count)) = self.classes() else { return Map::new() };
+        let rows = ClassifiedRows { logits: &self.outputs, classes, class_count: count, lines: &self.lines };
+        let bins = calibration::reliability_bins(&self.outputs, count, classes, temperature);
+        let lines = rows.example_lines(&self.labels);
+        [("calibration_bins".to_string(), json!(bins)), ("example_lines".to_string(), json!(lines))]
+            .into_iter()
+            .collect()
     }
 }
