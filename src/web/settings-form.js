@@ -8,8 +8,8 @@ import { shortVersion, words } from "./format.js";
 /** Returns the form's element, and the pointers whose errors it shows at a field. `change` sets a parameter of the address. */
 export function settingsForm({ query, base, adapters, validated, error, dataset, change }) {
   const pointers = [];
-  const errorAt = (pointer) => {
-    const found = error?.fields?.find((one) => one.pointer === pointer || one.pointer?.startsWith(`${pointer}/`));
+  const errorAt = (pointer, isExact = false) => {
+    const found = error?.fields?.find((one) => one.pointer === pointer || (!isExact && one.pointer?.startsWith(`${pointer}/`)));
     if (found) pointers.push(found.pointer);
     return found?.message;
   };
@@ -43,8 +43,8 @@ function generalFields(form, base, adapters) {
   const from = sourceOptions(adapters, query.get("from"));
   return [
     field("Name", textInput(form, "name", "questions"), { hint: "Requests use this name; the newest version answers", error: errorAt("/name") }),
-    field("Task", choice(form, "task", tasks), { hint: TASKS[query.get("task") || resolvedTask], error: errorAt("/task") }),
-    field("Method", choice(form, "method", methods), { hint: METHODS[query.get("method") || resolvedMethod], error: query.get("method") ? null : errorAt("/method") }),
+    field("Task", choice(form, "task", tasks), { hint: TASKS[query.get("task") || resolvedTask], error: errorAt("/task", true) }),
+    field("Method", choice(form, "method", methods), { hint: METHODS[query.get("method") || resolvedMethod], error: errorAt("/method", true) }),
     from.length > 1 && field("Start from", choice(form, "from", from), { hint: "An adapter to train further, with its method", error: errorAt("/from_adapter") }),
   ];
 }
@@ -77,27 +77,33 @@ function parameterFields(form) {
   const { query, spec } = form;
   const settings = settingNames(query);
   if (!spec && settings.length === 0) return null;
-  const isResolved = (name) => spec && (!query.get(name) || query.get(name) === spec[name].type);
+  const hasType = (name) => spec && (!query.get(name) || query.get(name) === spec[name].type);
   const groups = [
-    settingGroup(form, "Hyperparameters", spec && { max_steps: null, early_stopping: null, ...resolvedHyperparameters(spec) }, "h.", "/hyperparameters"),
-    settingGroup(form, groupTitle(form, "method"), isResolved("method") ? spec.method : null, "m.", "/method"),
-    settingGroup(form, groupTitle(form, "task"), isResolved("task") ? spec.task : null, "t.", "/task"),
+    settingGroup(form, "Hyperparameters", spec && shownHyperparameters(spec), "h.", "/hyperparameters"),
+    settingGroup(form, typeTitle(form, "Method", "method"), hasType("method") ? spec.method : null, "m.", "/method"),
+    settingGroup(form, typeTitle(form, "Task", "task"), hasType("task") ? spec.task : null, "t.", "/task"),
   ];
   const title = settings.length ? `More settings (${settings.length} changed)` : "More settings: all have defaults";
   return disclosure("set-more", title, settings.length > 0, groups.some((group) => group?.hasError),
     el("div", { class: "stack" }, groups.map((group) => group?.parts)));
 }
 
-function groupTitle({ query, spec }, name) {
+/** Those without a value come last, whether they are set or not, so that the fields keep their order. */
+function shownHyperparameters(spec) {
+  const { max_steps: maxSteps = null, early_stopping: earlyStopping = null, ...others } = resolvedHyperparameters(spec);
+  return { ...others, max_steps: maxSteps, early_stopping: earlyStopping };
+}
+
+function typeTitle({ query, spec }, title, name) {
   const type = query.get(name) || spec?.[name].type;
-  return `${words(name)}${type ? `: ${words(type)}` : ""}`;
+  return type ? `${title}: ${words(type)}` : title;
 }
 
 /** Heading and fields of the settings with one prefix. The methods that `auto` compares are a text. */
 function settingGroup(form, title, resolved, prefix, pointer) {
-  const named = settingNames(form.query).filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), null]);
-  const { type: _, candidates, ...values } = { ...Object.fromEntries(named), ...resolved };
-  if (named.some(([name]) => name === "candidates")) values.candidates = null;
+  const { type: _, candidates, ...values } = resolved ?? {};
+  const named = settingNames(form.query).filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+  for (const name of named) values[name] ??= null;
   const fields = Object.entries(values).map(([name, value]) => {
     const hint = name === "early_stopping" ? "Epochs without improvement before the run ends" : SETTINGS[name];
     const error = form.errorAt(`${pointer}/${name}`);

@@ -20,7 +20,7 @@ const QUEUE_INTERVAL = 5000;
 
 export async function show(place, view) {
   const job = await getJson(encoded`jobs/${view.rest[0]}`, { signal: view.signal });
-  if (!view.signal.aborted) await new JobView(view, job).start(place);
+  if (!view.signal.aborted) new JobView(view, job).start(place);
 }
 
 class JobView {
@@ -36,14 +36,14 @@ class JobView {
     this.showHistory = once(200, () => this.showHistoryParts());
   }
 
-  async start(place) {
+  start(place) {
     const { parts, view: { signal } } = this;
     replace(place, parts.head, parts.broken, parts.queueProblems, parts.problems, parts.summary, this.curves.element, parts.results, parts.historyResults,
       parts.configuration, dataCard(this.job), parts.events);
     this.show();
     this.follow();
     every(() => QUEUE_INTERVAL, signal, () => this.refreshQueue(), (error) => showPollingError(parts.queueProblems, error));
-    await this.readOrigin();
+    this.readOrigin();
   }
 
   async refresh() {
