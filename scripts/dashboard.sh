@@ -41,5 +41,6 @@ if [ "${1:-}" = screenshots ]; then
   scripts/model.sh
   ESPALIER_TEST_MODEL=models/all-MiniLM-L6-v2 node tests/dashboard/screenshots.mjs
 else
-  node --test --test-reporter=spec tests/dashboard/dashboard.test.mjs
+  # One file after the other: the times that are measured are those of one browser.
+  node --test --test-concurrency=1 --test-reporter=spec tests/dashboard/*.test.mjs
 fi
