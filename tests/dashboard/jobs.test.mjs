@@ -95,6 +95,28 @@ test("a job whose adapter is deleted says so", async (t) => {
   assert.equal(await page.locator('a:text-is("Try it"), a:text-is("Train further")').count(), 0);
 });
 
+test("a list that fails is reported beside the job, and a deleted job once", async (t) => {
+  const page = await site.pageFor(t);
+  const first = await trainAdapter(site.url, { name: "origin", method: { type: "lora" }, hyperparameters: { epochs: 1 } }, "origin.csv", rows("text,label"));
+  const further = await trainAdapter(site.url, { name: "derived", from_adapter: first.adapter_id, hyperparameters: { epochs: 1 } }, "origin.csv", rows("text,label"));
+  await page.route("**/adapters?*", (route) => route.fulfill({
+    status: 503, contentType: "application/problem+json", body: JSON.stringify({ detail: "the server is busy", code: "busy", status: 503 }),
+  }));
+  await visit(page, site.url, `jobs/${further.id}`);
+  await page.waitForSelector('.notice.error:has-text("the server is busy")');
+  await page.waitForSelector('[aria-label="Confusion matrix"]');
+  assert.equal(await page.locator('a:text-is("Clone")').count(), 0);
+  let requests = 0;
+  await page.route("**/events*", (route) => {
+    requests += 1;
+    return route.fulfill({ status: 404, contentType: "application/problem+json", body: JSON.stringify({ detail: "no such job", code: "job_not_found", status: 404 }) });
+  });
+  await page.reload();
+  await page.waitForSelector('.notice.error:has-text("no such job")');
+  await page.waitForTimeout(2500);
+  assert.equal(requests, 1);
+});
+
 test("a view that was left does not change the address", async (t) => {
   const page = await site.pageFor(t);
   const trained = [];

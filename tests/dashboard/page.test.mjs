@@ -21,6 +21,24 @@ test("the link that skips the navigation moves the focus and keeps the view", as
   assert.equal(await page.textContent("main h1"), "System");
 });
 
+test("a view that is updated keeps the focus, on a server with small pages too", async (t) => {
+  const small = await startServer("--default-page-size", "2", "--max-page-size", "2");
+  t.after(() => small.stop());
+  const page = await site.pageFor(t, { url: small.url });
+  for (const name of ["one", "two", "three"]) await trainAdapter(small.url, { name, method: { type: "head" }, hyperparameters: { epochs: 1 } }, "small.csv", rows("text,label"));
+  await visit(page, small.url, "adapters");
+  assert.equal(await page.locator("tbody tr").count(), 3);
+  await visit(page, small.url, "jobs");
+  await page.click('button:text-is("Show more")');
+  await page.waitForSelector("tbody tr:nth-child(3)");
+  await visit(page, small.url, "system");
+  const requests = page.getByRole("group", { name: "Requests by route" });
+  await requests.focus();
+  await page.waitForResponse((response) => response.url().endsWith("/metrics"));
+  await page.waitForResponse((response) => response.url().endsWith("/metrics"));
+  assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "Requests by route");
+});
+
 test("markup in texts, labels, file names and metadata stays text", async (t) => {
   const page = await site.pageFor(t);
   const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
