@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The dashboard in a browser: the tests of tests/dashboard, on a server of their own. `scripts/dashboard.sh screenshots` writes
+# The dashboard in a browser: the tests of tests/dashboard, each file on a server of its own. `scripts/dashboard.sh screenshots` writes
 # docs/images instead, on the default base model.
 #
 # Needs Node.js and Chromium: as root on Debian and Ubuntu, apt-get installs what is missing. Elsewhere Playwright downloads a Chromium;

@@ -33,9 +33,11 @@ function patchNode(current, next) {
     if (current.data !== next.data) current.data = next.data;
     return;
   }
+  // Options that move to the current element change the value of the next one.
+  const { value, checked } = next;
   patchAttributes(current, next);
   patchChildren(current, next);
-  patchValue(current, next);
+  patchValue(current, value, checked);
 }
 
 function patchAttributes(current, next) {
@@ -45,8 +47,8 @@ function patchAttributes(current, next) {
 }
 
 /** A control with the focus keeps what the user types or selects. */
-function patchValue(current, next) {
+function patchValue(current, value, checked) {
   if (current === document.activeElement) return;
-  if (["INPUT", "SELECT"].includes(current.nodeName) && current.value !== next.value) current.value = next.value;
-  if (current.nodeName === "INPUT" && current.checked !== next.checked) current.checked = next.checked;
+  if (["INPUT", "SELECT"].includes(current.nodeName) && current.value !== value) current.value = value;
+  if (current.nodeName === "INPUT" && current.checked !== checked) current.checked = checked;
 }

@@ -135,6 +135,7 @@ class Playground {
     // The requests run in parallel; the server batches them.
     await Promise.all(cards.map((output) => answer(output, base, input, sampling(query), signal)));
     this.stopping = null;
+    if (view.signal.aborted) return;
     this.showActions();
     this.arrange();
     // A message that is in no conversation can be sent again.

@@ -102,7 +102,7 @@ test("settings of the address have their type and a field, after a reload too", 
     ]);
     return sent.postDataJSON().method;
   };
-  // A head is the default of this base for single texts only where the base is a sentence encoder.
+  // The type that the settings get is the default of this base.
   const { spec } = await site.postJson("jobs?validate_only=true", { dataset_id: dataset.id });
   assert.equal(spec.method.type, "lora");
   assert.deepEqual(await request("m.rank=16&m.target_modules=query,%20value"), { type: "lora", rank: 16, target_modules: ["query", "value"] });
