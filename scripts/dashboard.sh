@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The dashboard in a browser: the tests of tests/dashboard, on a server of their own. `scripts/dashboard.sh screenshots` writes
+# The dashboard in a browser: the tests of tests/dashboard, each file on a server of its own. `scripts/dashboard.sh screenshots` writes
 # docs/images instead, on the default base model.
 #
 # Needs Node.js and Chromium: as root on Debian and Ubuntu, apt-get installs what is missing. Elsewhere Playwright downloads a Chromium;
@@ -41,5 +41,6 @@ if [ "${1:-}" = screenshots ]; then
   scripts/model.sh
   ESPALIER_TEST_MODEL=models/all-MiniLM-L6-v2 node tests/dashboard/screenshots.mjs
 else
-  node --test --test-reporter=spec tests/dashboard/dashboard.test.mjs
+  # One file after the other: the times that are measured are those of one browser.
+  node --test --test-concurrency=1 --test-reporter=spec tests/dashboard/*.test.mjs
 fi

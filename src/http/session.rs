@@ -84,7 +84,7 @@ async fn create_session(state: AppState, headers: HeaderMap, Json(sign_in): Json
 
 /// Sign out
 ///
-/// Removes the cookie of the session.
+/// The session cookie is removed.
 #[utoipa::path(
     delete, path = "/session", operation_id = "delete_session", tag = "operations", security(()),
     responses((status = 204, description = "The browser has no session any more.")),

@@ -4,7 +4,7 @@ import { number, words } from "./format.js";
 
 const PREFERRED = ["micro_f1", "f1", "accuracy", "spearman", "recall_at_1", "margin", "perplexity", "loss"];
 
-/** The most telling metric on the validation examples, as text. */
+/** The primary metric on the validation examples, as text. */
 export function mainMetric({ metrics }) {
   const validation = metrics?.validation ?? {};
   const name = PREFERRED.find((metric) => typeof validation[metric] === "number");

@@ -12,12 +12,17 @@ class ApiError extends Error {
 }
 
 /** What the page knows of the server. */
-export const server = { keyRequired: false };
+export const server = { keyRequired: false, acceptsPageSize: true };
 
 let signIn = async () => {};
 /** Sets what asks for a key when the server wants one. */
 export function onSignInNeeded(ask) {
   signIn = ask;
+}
+
+/** Path with encoded values: encoded`jobs/${id}`. */
+export function encoded(strings, ...values) {
+  return String.raw({ raw: strings }, ...values.map(encodeURIComponent));
 }
 
 export function apiUrl(path) {
@@ -42,7 +47,7 @@ export async function send(path, options = {}) {
     response = await fetch(apiUrl(path), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError({ status: 0, code: "unreachable", detail: "The server does not answer. It may be restarting; the page tries again." });
+    throw new ApiError({ status: 0, code: "unreachable", detail: "The server cannot be reached. Check that it is running." });
   }
   if (response.ok) return response;
   if (response.status === 401 && path !== "session") {
@@ -69,15 +74,29 @@ export async function remove(path) {
   await send(path, { method: "DELETE" });
 }
 
-/** All pages of a list, up to `most` entries. */
-export async function list(path, most = 200) {
+/** Page of a list. A server whose maximum page size is smaller sends pages of its default size. */
+export async function getPage(path, parameters, limit, options) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
+  if (server.acceptsPageSize) {
+    try {
+      return await getJson(`${path}?${new URLSearchParams([...query, ["limit", limit]])}`, options);
+    } catch (error) {
+      if (!error.fields?.some((field) => field.pointer === "/limit")) throw error;
+      server.acceptsPageSize = false;
+    }
+  }
+  return getJson(`${path}?${query}`, options);
+}
+
+/** The newest entries of a list, at least `most` of them if there are as many. */
+export async function list(path, most, options) {
   const found = [];
   let after = "";
   while (found.length < most) {
-    const page = await getJson(`${path}${path.includes("?") ? "&" : "?"}limit=100${after}`);
+    const page = await getPage(path, { after }, Math.min(most, 100), options);
     found.push(...page.data);
     if (!page.next) break;
-    after = `&after=${page.next}`;
+    after = page.next;
   }
   return found;
 }
@@ -90,7 +109,7 @@ export function upload(path, form, onProgress) {
     request.responseType = "text";
     request.upload.addEventListener("progress", (event) => event.lengthComputable && onProgress(event.loaded / event.total));
     request.addEventListener("error", () =>
-      reject(new ApiError({ status: 0, code: "unreachable", detail: "The upload broke off. Check that the server runs, and try again." })));
+      reject(new ApiError({ status: 0, code: "unreachable", detail: "The upload was interrupted. Check that the server is running." })));
     request.addEventListener("load", async () => {
       const headers = { "x-request-id": request.getResponseHeader("x-request-id") ?? "" };
       const response = new Response(request.responseText, { status: request.status, headers });
@@ -102,22 +121,31 @@ export function upload(path, form, onProgress) {
   });
 }
 
-/** Reads server-sent events of a response: yields `{id, event, data}`. */
+/** Reads server-sent events of a response: yields `{id, event, data}`. The response is cancelled where the reader stops early. */
 export async function* serverEvents(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const found = { event: "message", data: "" };
-      for (const line of block.split("\n")) {
-        const colon = line.indexOf(":");
-        if (colon > 0) found[line.slice(0, colon)] = line.slice(colon + 1).trimStart();
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const event = eventOf(block);
+        if (event.data) yield event;
       }
-      if (found.data) yield found;
     }
+  } finally {
+    reader.cancel().catch(() => {});
   }
+}
+
+function eventOf(block) {
+  const found = { event: "message", data: "" };
+  for (const line of block.split("\n")) {
+    const colon = line.indexOf(":");
+    if (colon > 0) found[line.slice(0, colon)] = line.slice(colon + 1).trimStart();
+  }
+  return found;
 }

@@ -1,9 +1,11 @@
 // Starts the page: session, navigation, theme, and the view of the address.
 
 import * as api from "./api.js";
-import { currentAddress } from "./router.js";
+import { forgetConversations } from "./conversations.js";
 import { el, replace } from "./dom.js";
-import { askForKey, errorNotice } from "./feedback.js";
+import { act, askForKey, errorNotice, focusHeading } from "./feedback.js";
+import { currentAddress, isViewAddress } from "./router.js";
+import { prepareTheme } from "./theme.js";
 
 const VIEWS = [
   { name: "jobs", title: "Jobs", module: "./view-jobs.js" },
@@ -18,6 +20,7 @@ const DETAILS = { jobs: "./view-job.js", adapters: "./view-adapter.js", datasets
 const main = document.getElementById("main");
 let leaving = new AbortController();
 let asking = null;
+let isFirstView = true;
 
 function showNavigation(active) {
   const links = VIEWS.map((view) =>
@@ -30,56 +33,35 @@ async function showView() {
   leaving = new AbortController();
   const { signal } = leaving;
   const address = currentAddress();
-  const [name = "jobs", ...rest] = address.parts;
+  const [name, ...rest] = address.parts;
   const view = VIEWS.find((candidate) => candidate.name === name);
   showNavigation(view?.name);
   const place = el("div", { class: "stack" });
   replace(main, place);
-  if (!view) {
-    replace(place, el("h1", {}, "No such page"), el("p", {}, el("a", { href: "#/jobs" }, "Go to the jobs")));
-    return;
-  }
-  document.title = `${rest[0] ?? view.title} · espalier`;
-  try {
-    const module = await import(rest.length && DETAILS[name] ? DETAILS[name] : view.module);
-    await module.show(place, { ...address, rest, signal });
-  } catch (error) {
-    if (signal.aborted) return;
-    const again = el("button", { type: "button", click: showView }, "Try again");
-    replace(place, el("h1", {}, view.title), errorNotice(error), el("div", {}, again));
-  }
-  if (!signal.aborted) focusHeading(place);
-}
-
-/** Moves the focus to the new view, as a page load does, unless the user is somewhere in it already. */
-let isFirstView = true;
-function focusHeading(place) {
-  const heading = place.querySelector("h1");
-  if (heading && !isFirstView && !main.contains(document.activeElement)) {
-    heading.tabIndex = -1;
-    heading.focus({ preventScroll: true });
-  }
+  document.title = `${view ? rest[0] ?? view.title : "No such page"} · espalier`;
+  if (view) await showIn(place, view, { ...address, rest, signal });
+  else replace(place, el("h1", {}, "No such page"), el("p", {}, el("a", { href: "#/jobs" }, "Go to the jobs")));
+  // The focus follows, unless the user is somewhere in the view already.
+  if (!signal.aborted && !isFirstView && !main.contains(document.activeElement)) focusHeading();
   isFirstView = false;
 }
 
-function prepareTheme() {
-  const button = document.getElementById("theme");
-  const isDark = () => {
-    const chosen = document.documentElement.dataset.theme;
-    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  };
-  const show = () => {
-    button.textContent = isDark() ? "Light" : "Dark";
-    button.setAttribute("aria-label", `Use the ${isDark() ? "light" : "dark"} theme`);
-  };
-  const stored = localStorage.getItem("espalier-theme");
-  if (stored) document.documentElement.dataset.theme = stored;
-  show();
-  button.addEventListener("click", () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    localStorage.setItem("espalier-theme", document.documentElement.dataset.theme);
-    show();
-    document.dispatchEvent(new Event("themechange"));
+async function showIn(place, view, address) {
+  try {
+    const module = await import(address.rest.length && DETAILS[view.name] ? DETAILS[view.name] : view.module);
+    await module.show(place, address);
+  } catch (error) {
+    if (address.signal.aborted) return;
+    const again = el("button", { type: "button", click: showView }, "Try again");
+    replace(place, el("h1", {}, view.title), errorNotice(error), el("div", {}, again));
+  }
+}
+
+/** The link would change the address, which names the view. */
+function prepareSkipLink() {
+  document.querySelector(".skip-link").addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
   });
 }
 
@@ -95,9 +77,14 @@ async function prepareSession() {
   api.server.keyRequired = session.key_required;
   const signOut = document.getElementById("sign-out");
   signOut.hidden = !session.expires_at;
-  signOut.addEventListener("click", async () => {
-    await api.remove("session");
-    location.reload();
+  signOut.addEventListener("click", () => {
+    const problems = el("div");
+    main.prepend(problems);
+    act(signOut, problems, async () => {
+      await api.remove("session");
+      forgetConversations();
+      location.reload();
+    });
   });
 }
 
@@ -109,14 +96,15 @@ async function showBaseName() {
 }
 
 async function start() {
-  prepareTheme();
+  prepareSkipLink();
+  prepareTheme(document.getElementById("theme"));
   try {
     await prepareSession();
   } catch (error) {
     replace(main, errorNotice(error), el("div", {}, el("button", { type: "button", click: () => location.reload() }, "Try again")));
     return;
   }
-  addEventListener("hashchange", showView);
+  addEventListener("hashchange", () => isViewAddress() && showView());
   await showView();
   await showBaseName().catch(() => {});
 }

@@ -2,6 +2,7 @@
 
 import uPlot from "./uplot.js";
 import { number } from "./format.js";
+import { isDark } from "./theme.js";
 
 const MAX_POINTS_WITH_DOTS = 60;
 /** Distances between the marks of the steps: whole numbers. */
@@ -44,11 +45,10 @@ export class Chart {
     return { width: Math.max(240, this.element.clientWidth), height: 300 };
   }
 
-  /** Draws the series; a change of the data alone keeps the zoom. */
+  /** Draws the series; a change of only the data keeps the zoom. */
   draw(series, isLogarithmic) {
     const data = joined(series);
-    const theme = document.documentElement.dataset.theme ?? "";
-    const shape = JSON.stringify([series.map((one) => one.label), isLogarithmic, theme]);
+    const shape = JSON.stringify([series.map((one) => one.label), isLogarithmic, isDark()]);
     if (this.plot && shape === this.shape) {
       const { min, max } = this.plot.scales.x;
       const old = this.plot.data[0];
@@ -62,7 +62,7 @@ export class Chart {
     this.plot = new uPlot(this.options(series, isLogarithmic), data, this.element);
     const canvas = this.element.querySelector("canvas");
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `Curves: ${series.map((one) => one.label).join(", ")}. The table below has the values.`);
+    canvas.setAttribute("aria-label", `Curves: ${series.map((one) => one.label).join(", ")}. The table below has their last values.`);
   }
 
   options(series, isLogarithmic) {

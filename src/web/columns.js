@@ -18,7 +18,8 @@ function jsonFields(text) {
   for (const line of text.split("\n").slice(0, 20)) {
     try {
       const row = JSON.parse(line.trim().replace(/^\[/, "").replace(/[\],]+$/, (end) => (end.startsWith("]") ? "" : end)).replace(/,$/, ""));
-      for (const name of Object.keys(row)) names.add(name);
+      // The values of an array have no names.
+      if (!Array.isArray(row)) for (const name of Object.keys(row)) names.add(name);
     } catch {
       // A row over several lines, or one that is cut off: the names of the others are enough.
     }

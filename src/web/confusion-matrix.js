@@ -1,7 +1,7 @@
 // Confusion matrix as a heat map. A cell leads to its examples; the chosen cell is part of the address.
 
-import { getJson } from "./api.js";
-import { card } from "./job-cards.js";
+import { encoded, getJson } from "./api.js";
+import { card } from "./cards.js";
 import { el, replace, scrollable } from "./dom.js";
 import { announce, errorNotice } from "./feedback.js";
 import { plural } from "./format.js";
@@ -10,17 +10,22 @@ import { setQuery } from "./router.js";
 
 const MAX_LABELS = 60;
 
-export function confusionCard(job, validation, query) {
+export function confusionCard(job, validation, view) {
   const { confusion_matrix: matrix, example_lines: cells = [] } = validation;
   const { labels } = job;
+  const { query } = view;
   if (!matrix?.length || matrix.length > MAX_LABELS || matrix.length !== labels.length) return null;
   const place = el("div", { class: "stack" });
   const linesOf = (label, predicted) => cells.find((one) => one.label === label && one.predicted === predicted)?.lines;
-  const open = async (label, predicted) => {
+  let opened = new AbortController();
+  const open = (label, predicted) => {
     query.set("label", label);
     query.set("predicted", predicted);
-    setQuery(query);
-    await showExamples(place, job, label, predicted, linesOf(label, predicted));
+    setQuery(view);
+    // An answer for the cell before is not shown.
+    opened.abort();
+    opened = new AbortController();
+    showExamples(place, job, { label, predicted, lines: linesOf(label, predicted) }, AbortSignal.any([view.signal, opened.signal]));
   };
   if (linesOf(query.get("label"), query.get("predicted"))) open(query.get("label"), query.get("predicted"));
   const heat = el("table", { class: "heat" }, el("caption", { class: "visually-hidden" }, "Confusion matrix: rows are true labels, columns are predicted labels"),
@@ -45,14 +50,14 @@ function matrixRow(counts, row, labels, linesOf, open) {
   return el("tr", {}, el("th", { scope: "row", title: labels[row] }, labels[row]), counts.map(cell));
 }
 
-async function showExamples(place, job, label, predicted, lines) {
-  const title = label === predicted ? `“${label}”, recognized` : `“${label}” predicted as “${predicted}”`;
+async function showExamples(place, job, { label, predicted, lines }, signal) {
+  const title = label === predicted ? `“${label}” predicted correctly` : `“${label}” predicted as “${predicted}”`;
   try {
-    const page = await getJson(`jobs/${job.id}/validation-examples?lines=${lines.join(",")}`);
-    const order = label === predicted ? "the least certain of them" : "the most certain mistakes";
+    const page = await getJson(`${encoded`jobs/${job.id}/validation-examples`}?lines=${lines.join(",")}`, { signal });
+    const order = label === predicted ? "lowest confidence" : "misclassified with the highest confidence";
     replace(place, el("h3", {}, title), el("p", { class: "small muted" }, `${plural(page.data.length, "example")}: ${order}`), examplesTable(title, page.data));
     announce(`${plural(page.data.length, "example")} shown`);
   } catch (error) {
-    replace(place, errorNotice(error));
+    if (!signal.aborted) replace(place, errorNotice(error));
   }
 }

@@ -2,6 +2,7 @@
 // read it, the columns are chosen here.
 
 import { upload } from "./api.js";
+import { card } from "./cards.js";
 import { el, field, replace, select } from "./dom.js";
 import { announce, errorNotice } from "./feedback.js";
 import { bytes, percent, plural } from "./format.js";
@@ -12,18 +13,22 @@ import { COMMON_FIELDS } from "./explain.js";
 export function dataPicker({ datasets, onReady }) {
   const result = el("div", { class: "stack" });
   const use = (file) => checkFile(file, new Map(), result, onReady);
-  const card = el("section", { class: "card", "aria-label": "Data" },
-    el("div", { class: "card-head" }, el("h2", {}, "Data")),
+  return card("Data", null,
     dropZone("Drop a dataset here", "CSV, TSV, JSON, JSON lines, Parquet, Excel, CoNLL, FASTA, fastText; also .gz and .zip", use),
     pasteForm(use),
     datasets.length > 0 && storedChoice(datasets, (dataset) => onReady(dataset, [], new Map())),
     result);
-  return card;
 }
 
 /** Area to drop a file on, with a button for everyone else. */
 export function dropZone(title, hint, onFile, accept) {
-  const input = el("input", { type: "file", class: "visually-hidden", tabindex: "-1", "aria-hidden": "true", accept, change: () => input.files[0] && onFile(input.files[0]) });
+  const input = el("input", { type: "file", class: "visually-hidden", tabindex: "-1", "aria-hidden": "true", accept });
+  input.addEventListener("change", () => {
+    const [file] = input.files;
+    // Without a value, the same file can be chosen again.
+    input.value = "";
+    if (file) onFile(file);
+  });
   const zone = el("div", { class: "drop" },
     el("strong", {}, title), el("span", { class: "muted small" }, hint),
     el("button", { type: "button", class: "primary", click: () => input.click() }, "Choose a file"), input);
@@ -50,14 +55,17 @@ function pasteForm(use) {
 
 function storedChoice(datasets, use) {
   const options = datasets.map((dataset) => [dataset.id, `${dataset.file_name ?? dataset.id} (${plural(dataset.report.examples, "example")})`]);
-  const choice = select([["", "Choose …"], ...options], "", (id) => {
+  const choice = select([["", "Select …"], ...options], "", (id) => {
     const dataset = datasets.find((one) => one.id === id);
     if (dataset) use(dataset);
   });
   return el("details", {}, el("summary", {}, "Or use a stored dataset"), field("Stored dataset", choice));
 }
 
+let lastCheck = 0;
 async function checkFile(file, settings, place, onReady) {
+  lastCheck += 1;
+  const mine = lastCheck;
   let columns = [];
   const bar = el("progress", { max: "1", value: "0", "aria-label": "Upload" });
   const text = el("span", { class: "muted small" }, "Uploading …");
@@ -72,12 +80,12 @@ async function checkFile(file, settings, place, onReady) {
       text.textContent = share < 1 ? `Uploading … ${percent(share, 0)}` : "The server checks every row …";
       if (share === 1) bar.removeAttribute("value");
     });
-    // The user may have left the form meanwhile.
-    if (!place.isConnected) return;
+    // The user may have left the form, or chosen another file.
+    if (mine !== lastCheck || !place.isConnected) return;
     announce(`${plural(dataset.report.examples, "example")} read`);
     onReady(dataset, columns, settings);
   } catch (error) {
-    replace(place, errorNotice(error), repairForm(file, columns, settings, place, onReady));
+    if (mine === lastCheck) replace(place, errorNotice(error), repairForm(file, columns, settings, place, onReady));
   }
 }
 
@@ -89,17 +97,17 @@ function datasetOptions(settings) {
   return options;
 }
 
-/** Choice of the columns, and of leaving bad rows out, for a file that the server refused. */
+/** Choice of the columns, and of skipping invalid rows, for a file that the server refused. */
 function repairForm(file, columns, settings, place, onReady) {
   const chosen = new Map(settings);
   const set = (name, value) => (value ? chosen.set(name, value) : chosen.delete(name));
   const choices = COMMON_FIELDS.map((name) =>
-    field(name, select([["", "by its usual name"], ...columns.map((column) => [column, column])], chosen.get(`c.${name}`) ?? "", (value) => set(`c.${name}`, value))));
+    field(name, select([["", "Automatic"], ...columns.map((column) => [column, column])], chosen.get(`c.${name}`) ?? "", (value) => set(`c.${name}`, value))));
   const skip = el("input", { type: "checkbox", checked: chosen.has("skip"), change: () => set("skip", skip.checked ? "1" : "") });
   const again = el("button", { type: "button", class: "primary", click: () => checkFile(file, chosen, place, onReady) }, "Check again");
   return el("div", { class: "stack" },
-    columns.length > 0 && el("h3", {}, "Which column holds what?"),
+    columns.length > 0 && el("h3", {}, "Assign the columns"),
     columns.length > 0 && el("div", { class: "fields" }, choices),
-    el("label", { class: "check" }, skip, "Leave bad rows out"),
+    el("label", { class: "check" }, skip, "Skip invalid rows"),
     el("div", {}, again));
 }

@@ -1,4 +1,4 @@
-// Builds elements. Text reaches the page as text nodes alone.
+// Builds elements. Text is inserted only as text nodes.
 
 /** Creates an element. `attributes` with a function are listeners, `true` sets an empty attribute, `false` and null leave it out. */
 export function el(tag, attributes = {}, ...children) {
@@ -39,7 +39,7 @@ export function replace(element, ...children) {
   return append(element, children);
 }
 
-/** Sets text only where it changed, so that selections and screen readers are left alone. */
+/** Sets text only where it changed, so that selections and screen readers are not disturbed. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -56,7 +56,7 @@ export function field(label, control, { hint, error } = {}) {
   const parts = [el("label", { for: control.id }, label), control];
   const described = [];
   const describe = (className, text) => {
-    const note = el("span", { class: className, id: newId("note") }, text);
+    const note = el("span", { class: className, id: `${control.id}-${className}` }, text);
     described.push(note.id);
     parts.push(note);
   };

@@ -9,19 +9,44 @@ export function announce(text) {
   requestAnimationFrame(() => (region.textContent = text));
 }
 
-/** An error with its fields and lines, and the id under which the server's log has it. */
-export function errorNotice(error, { shown = [] } = {}) {
+/** Moves the focus to the heading of the view, as a page load does. */
+export function focusHeading() {
+  const heading = document.querySelector("main h1");
+  if (!heading) return;
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+}
+
+/** An error with its fields and lines, and the id under which the server's log has it. `note` follows the message. */
+export function errorNotice(error, { shown = [], note } = {}) {
   const fields = (error.fields ?? []).filter((field) => !shown.includes(field.pointer));
   const place = (field) => (field.line != null ? `Line ${field.line}: ` : field.pointer ? `${field.pointer}: ` : "");
   return el("div", { class: "notice error", role: "alert" },
-    el("strong", {}, error.message),
+    el("strong", {}, error.message, note && ` ${note}`),
     fields.length > 0 && el("ul", {}, fields.slice(0, 30).map((field) => el("li", {}, place(field), field.message))),
     fields.length > 30 && el("span", {}, `… and ${fields.length - 30} more`),
     error.requestId && el("span", { class: "small" }, "Request id ", el("code", {}, error.requestId)));
 }
 
-/** Runs an action of a button: the button waits, and an error is shown in `place`. */
+/** Shows the error of a request that is repeated; null removes it. The same error is announced once. */
+export function showPollingError(place, error) {
+  if (!error) {
+    replace(place);
+    return;
+  }
+  const notice = errorNotice(error, { note: "Retrying …" });
+  const text = (element) => element?.querySelector("strong").textContent;
+  if (text(place.firstElementChild) !== text(notice)) replace(place, notice);
+}
+
+function restoreFocus(button) {
+  if (button.isConnected && !button.hidden) button.focus();
+  else focusHeading();
+}
+
+/** Runs an action of a button: the button is disabled, and an error is shown in `place`. */
 export async function act(button, place, action) {
+  const hadFocus = document.activeElement === button;
   button.disabled = true;
   replace(place);
   try {
@@ -31,24 +56,29 @@ export async function act(button, place, action) {
     return undefined;
   } finally {
     button.disabled = false;
+    // A disabled button loses the focus.
+    if (hadFocus && document.activeElement === document.body) restoreFocus(button);
   }
 }
 
-/** Asks before something that cannot be undone. */
+/** Asks before something that cannot be undone. Leaving the view is a no. */
 export function confirmed(title, text, verb) {
   return new Promise((resolve) => {
+    const leave = () => close(false);
     const close = (answer) => {
+      removeEventListener("hashchange", leave);
       dialog.close();
       dialog.remove();
       resolve(answer);
     };
-    const dialog = el("dialog", { "aria-labelledby": "question", cancel: () => close(false) },
+    const dialog = el("dialog", { "aria-labelledby": "question", cancel: leave },
       el("form", { submit: (event) => { event.preventDefault(); close(true); } },
         el("h2", { id: "question" }, title),
         text && el("p", {}, text),
         el("div", { class: "row" },
           el("button", { type: "submit", class: "danger" }, verb),
-          el("button", { type: "button", click: () => close(false) }, "Keep"))));
+          el("button", { type: "button", autofocus: true, click: leave }, "Keep"))));
+    addEventListener("hashchange", leave);
     document.body.append(dialog);
     dialog.showModal();
   });

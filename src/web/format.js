@@ -33,16 +33,22 @@ export function duration(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-export function dateTime(text) {
-  return text == null ? "–" : new Date(text).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-}
-
-export function clock(text) {
-  return new Date(text).toLocaleTimeString("en-GB");
+/** `timeStyle` "medium" has seconds. */
+export function dateTime(text, timeStyle = "short") {
+  return text == null ? "–" : new Date(text).toLocaleString("en-GB", { dateStyle: "medium", timeStyle });
 }
 
 export function shortVersion(version) {
   return version.replace("sha256:", "").slice(0, 10);
+}
+
+export function shortId(id) {
+  return id.slice(0, 8);
+}
+
+/** Name of a job, or the beginning of its id. */
+export function jobTitle({ name, id }) {
+  return name ?? shortId(id);
 }
 
 /** `learning_rate` → `learning rate`. */

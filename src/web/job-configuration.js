@@ -1,22 +1,24 @@
 // Resolved configuration of a job; what differs from the defaults of its dataset is marked.
 
+import { card } from "./cards.js";
 import { el } from "./dom.js";
-import { words } from "./format.js";
-import { shownValue } from "./job-request.js";
+import { shortVersion, words } from "./format.js";
+import { resolvedHyperparameters, shownValue } from "./job-request.js";
 
-export function configurationCard(job, defaults) {
+/** `isSourceDeleted`: whether the adapter that the job started from is deleted. */
+export function configurationCard(job, defaults, isSourceDeleted) {
   const groups = [
-    ["Hyperparameters", job.hyperparameters, defaults?.hyperparameters],
-    [`Method: ${words(job.method.type)}`, job.method, job.method.type === "auto" ? null : defaults?.method],
+    ["Hyperparameters", job.hyperparameters, defaults && resolvedHyperparameters(defaults)],
+    [`Method: ${words(job.method.type)}`, job.method, defaults?.method.type === job.method.type ? defaults.method : null],
     ["Task", job.task, defaults?.task],
     ["Validation", job.validation, defaults?.validation],
   ];
-  return el("section", { class: "card", "aria-label": "Configuration" },
-    el("div", { class: "card-head" }, el("h2", {}, "Configuration"),
-      defaults && el("span", { class: "muted small" }, "Marked values differ from the defaults for this dataset")),
+  const { from_adapter: from } = job;
+  return card("Configuration", defaults ? "Marked values differ from the defaults for this dataset" : null,
     el("div", { class: "groups" }, groups.map(([title, values, standard]) =>
       el("div", { class: "stack" }, el("h3", {}, title), settingsList(values, standard)))),
-    job.from_adapter && el("p", { class: "small" }, `Started from adapter ${job.from_adapter.version.slice(0, 10)} (head: ${job.from_adapter.head})`),
+    from && el("p", { class: "small" }, `Started from adapter ${shortVersion(from.version)} (head: ${from.head})`,
+      isSourceDeleted && ", which is deleted: a clone starts with new parameters"),
     Object.keys(job.metadata ?? {}).length > 0 && settingsList(job.metadata));
 }
 

@@ -1,28 +1,30 @@
 // Curves of a job: any metric of training and validation, smoothed or logarithmic, with another job over it.
 
 import { list } from "./api.js";
+import { card } from "./cards.js";
 import { el, field, replace, scrollable, select, table } from "./dom.js";
 import { announce, errorNotice, saveFile } from "./feedback.js";
-import { number, words } from "./format.js";
-import { Chart, smoothed } from "./chart.js";
+import { jobTitle, number, shortId, words } from "./format.js";
+import { Chart, joined, smoothed } from "./chart.js";
 import { once } from "./polling.js";
+import { patch } from "./patch.js";
 import { readHistory } from "./metric-history.js";
 import { setQuery } from "./router.js";
 
+const TABLE_ROWS = 100;
 const SMOOTHING = [["", "none"], ["0.6", "light"], ["0.85", "medium"], ["0.95", "strong"]];
 
 /** Card with the curves; its choices are parameters of the address. */
 export class CurvesCard {
-  constructor({ id, query, history, signal }) {
-    Object.assign(this, { id, query, history, signal, chart: null, overlay: null, names: "", otherJobs: [] });
+  constructor({ id, view, history }) {
+    const { query, signal } = view;
+    Object.assign(this, { id, view, query, history, signal, chart: null, overlay: null, lastOverlay: 0, otherJobs: [] });
     this.plot = el("div", { class: "chart", hidden: true });
     this.waiting = el("p", { class: "muted" }, "Curves appear with the first steps.");
     this.tools = el("div", { class: "chart-tools" });
     this.values = el("div");
     this.problems = el("div");
-    this.element = el("section", { class: "card", "aria-label": "Curves" },
-      el("div", { class: "card-head" }, el("h2", {}, "Curves"), el("span", { class: "muted small" }, "Drag to zoom, double-click to reset")),
-      this.tools, this.problems, this.waiting, this.plot, this.values);
+    this.element = card("Curves", "Drag to zoom, double-click to reset", this.tools, this.problems, this.waiting, this.plot, this.values);
     // Many events arrive at once where a stream is replayed: they are drawn once.
     this.update = once(200, () => this.draw());
     document.addEventListener("themechange", this.update, { signal });
@@ -36,7 +38,7 @@ export class CurvesCard {
   set(name, value) {
     if (value) this.query.set(name, value);
     else this.query.delete(name);
-    setQuery(this.query);
+    setQuery(this.view);
     this.draw();
   }
 
@@ -45,14 +47,12 @@ export class CurvesCard {
     if (this.signal.aborted || names.length === 0) return;
     this.waiting.hidden = true;
     this.plot.hidden = false;
-    if (this.names !== names.join()) {
-      this.names = names.join();
-      this.showTools(names);
-    }
+    if (!this.metric) this.showTools();
     const metric = names.includes(this.chosen("metric")) ? this.chosen("metric") : names[0];
+    this.showMetrics(names, metric);
     this.chart ??= new Chart(this.plot);
     this.chart.draw(this.seriesOf(metric), this.chosen("log") === "1");
-    replace(this.values, valuesTable(this.history, metric));
+    patch(this.values, valuesTable(this.history, metric));
   }
 
   /** Train and validation of this job, then those of the other. */
@@ -67,15 +67,20 @@ export class CurvesCard {
     return [...splits.flatMap((split) => of(this.history, split, split, false)), ...overlay];
   }
 
-  showTools(names) {
+  /** More metrics appear while the job runs. */
+  showMetrics(names, metric) {
+    patch(this.metric, names.map((name) => el("option", { value: name }, words(name))));
+    if (this.metric.value !== metric) this.metric.value = metric;
+  }
+
+  showTools() {
     const log = el("input", { type: "checkbox", checked: this.chosen("log") === "1", change: () => this.set("log", log.checked ? "1" : "") });
     const smoothing = select(SMOOTHING, this.chosen("smooth"), (value) => this.set("smooth", value));
-    const metric = select(names.map((name) => [name, words(name)]), this.chosen("metric", names[0]), (value) => this.set("metric", value));
+    this.metric = select([], "", (value) => this.set("metric", value));
     const other = select([["", "none"]], "", async (value) => {
-      await this.showOverlay(value);
-      this.set("with", value);
+      if (await this.showOverlay(value)) this.set("with", value);
     });
-    replace(this.tools, field("Metric", metric), field("Smoothing", smoothing), field("Compare with", other),
+    replace(this.tools, field("Metric", this.metric), field("Smoothing", smoothing), field("Compare with", other),
       el("label", { class: "check" }, log, "Logarithmic"),
       el("button", { type: "button", click: () => saveFile(`${this.id}.csv`, this.history.csv(), "text/csv") }, "CSV"),
       el("button", { type: "button", click: async () => saveFile(`${this.id}.png`, await this.chart.toBlob()) }, "PNG"));
@@ -83,42 +88,49 @@ export class CurvesCard {
   }
 
   async offerOthers(other) {
-    const jobs = await list("jobs", 100).catch(() => []);
+    const jobs = await list("jobs", 100, { signal: this.signal }).catch(() => []);
     this.otherJobs = jobs.filter((one) => one.id !== this.id);
     for (const job of this.otherJobs) {
-      other.append(el("option", { value: job.id }, `${job.name ?? job.id.slice(0, 8)}, ${words(job.method.type)}, ${job.status}`));
+      other.append(el("option", { value: job.id }, `${jobTitle(job)}, ${words(job.method.type)}, ${job.status}`));
     }
     other.value = this.chosen("with");
     if (!this.chosen("with") || this.overlay) return;
-    await this.showOverlay(this.chosen("with"));
-    this.draw();
+    if (await this.showOverlay(this.chosen("with"))) this.draw();
   }
 
   nameOfOther() {
     const id = this.chosen("with");
     const job = this.otherJobs.find((one) => one.id === id);
-    return job ? `${job.name ?? id.slice(0, 8)} (${words(job.method.type)})` : id.slice(0, 8);
+    return job ? `${jobTitle(job)} (${words(job.method.type)})` : shortId(id);
   }
 
+  /** Reads the curves of another job; returns whether no other choice was made meanwhile. */
   async showOverlay(other) {
+    this.lastOverlay += 1;
+    const mine = this.lastOverlay;
+    const isLast = () => mine === this.lastOverlay && !this.signal.aborted;
     this.overlay = null;
     replace(this.problems);
-    if (!other) return;
     try {
-      this.overlay = await readHistory(other, this.signal);
-      announce("The curves of the other job are drawn");
+      const overlay = other ? await readHistory(other, this.signal) : null;
+      if (isLast()) this.overlay = overlay;
+      if (isLast() && other) announce("The curves of the other job are drawn");
     } catch (error) {
-      if (!this.signal.aborted) replace(this.problems, errorNotice(error));
+      if (isLast()) replace(this.problems, errorNotice(error));
     }
+    return isLast();
   }
 }
 
-/** Values of one metric by step, for readers who do not see the curves. */
+/** Last values of one metric by step, for readers who do not see the curves. */
 function valuesTable(history, metric) {
-  const validation = history.series("validation", metric);
-  if (!validation.steps.length) return null;
-  const rows = validation.steps.map((step, index) => [number(step), number(validation.values[index])]).slice(-100);
-  const values = table([{ label: "Step", number: true }, { label: `${words(metric)} (validation)`, number: true }], rows);
-  const isOpen = document.getElementById("curve-values")?.open ?? false;
-  return el("details", { id: "curve-values", open: isOpen }, el("summary", {}, `Validation values of ${words(metric)}`), scrollable("Values by step", values, "scroll tall"));
+  const splits = ["train", "validation"].filter((split) => history.series(split, metric).steps.length > 0);
+  const last = splits.map((split) => {
+    const { steps, values } = history.series(split, metric);
+    return { steps: steps.slice(-TABLE_ROWS), values: values.slice(-TABLE_ROWS) };
+  });
+  const [steps, ...columns] = joined(last);
+  const rows = steps.map((step, index) => [number(step), ...columns.map((values) => number(values[index]))]).slice(-TABLE_ROWS);
+  const headings = ["Step", ...splits.map((split) => `${words(metric)} (${split})`)].map((label) => ({ label, number: true }));
+  return el("details", {}, el("summary", {}, `Values of ${words(metric)}`), scrollable("Values by step", table(headings, rows), "scroll tall"));
 }

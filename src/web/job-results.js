@@ -2,23 +2,29 @@
 
 import { calibrationCard } from "./calibration.js";
 import { confusionCard } from "./confusion-matrix.js";
+import { card, tile } from "./cards.js";
 import { el, scrollable, table } from "./dom.js";
 import { number, percent, words } from "./format.js";
-import { card } from "./job-cards.js";
 
-
-/** Cards of what the job has. `query` is that of the address. */
-export function resultCards(job, history, query) {
+/** Cards of the job's metrics. */
+export function resultCards(job, view) {
   const metrics = job.metrics ?? {};
   const validation = metrics.validation ?? {};
   return [
     Object.keys(validation).length > 0 && metricsCard(metrics, validation),
     validation.per_class?.length > 0 && perClassCard(validation.per_class),
-    confusionCard(job, validation, query),
+    confusionCard(job, validation, view),
     calibrationCard(validation),
-    (history.rungs.size > 0 || metrics.race) && raceCard(metrics.race, history, job),
+  ];
+}
+
+/** Cards of what the job's events have, beside metrics. */
+export function historyCards(job, history) {
+  const race = job.metrics?.race;
+  return [
+    (history.rungs.size > 0 || race) && raceCard(race, history, job),
     history.samples.size > 0 && samplesCard(history.samples),
-  ].filter(Boolean);
+  ];
 }
 
 /** Numbers of an object, as name and value; nested objects become `outer inner`. */
@@ -33,10 +39,9 @@ function numericEntries(values, prefix = "") {
 function metricsCard(metrics, validation) {
   const intervals = validation.confidence_intervals ?? {};
   const main = Object.entries(validation).filter(([, value]) => typeof value === "number");
-  const tiles = main.map(([name, value]) => el("div", { class: "tile" },
-    el("dt", {}, words(name)),
-    el("dd", {}, number(value), intervals[name] && el("div", { class: "small muted" }, `95 %: ${number(intervals[name][0], 3)} to ${number(intervals[name][1], 3)}`))));
-  const others = [...numericEntries(metrics).filter(([name]) => !name.startsWith("validation") && !name.startsWith("race"))];
+  const interval = (name) => intervals[name] && el("div", { class: "small muted" }, `95 %: ${number(intervals[name][0], 3)} to ${number(intervals[name][1], 3)}`);
+  const tiles = main.map(([name, value]) => tile(words(name), number(value), interval(name)));
+  const others = numericEntries(metrics).filter(([name]) => !name.startsWith("validation") && !name.startsWith("race"));
   return card("Results", "On the validation examples",
     el("dl", { class: "tiles" }, tiles),
     others.length > 0 && el("dl", { class: "settings-list" }, others.map(([name, value]) => [el("dt", {}, name), el("dd", {}, number(value))])));
@@ -46,7 +51,7 @@ function perClassCard(classes) {
   const headings = ["Label", ...["Precision", "Recall", "F1", "Examples"].map((label) => ({ label, number: true }))];
   const rows = [...classes].sort((a, b) => a.f1 - b.f1)
     .map((one) => [one.label, percent(one.precision), percent(one.recall), percent(one.f1), number(one.support)]);
-  return card("Per label", "The hardest first", scrollable("Metrics per label", table(headings, rows), "scroll tall"));
+  return card("Per label", "Sorted by F1, lowest first", scrollable("Metrics per label", table(headings, rows), "scroll tall"));
 }
 
 /** Candidates by rung; what a rung dropped ends there. */
@@ -55,7 +60,7 @@ function raceCard(race, history, job) {
   const cell = (rung, candidate) => {
     const found = rung.candidates.find((one) => one.candidate === candidate);
     if (!found) return "";
-    return [number(found[rung.metric]), " ", found.dropped ? el("span", { class: "badge" }, "dropped") : el("span", { class: "badge succeeded" }, "stays")];
+    return [number(found[rung.metric]), " ", found.dropped ? el("span", { class: "badge" }, "dropped") : el("span", { class: "badge succeeded" }, "kept")];
   };
   const headings = ["Candidate", ...rungs.map((rung, index) => `Rung ${index + 1}: ${words(rung.metric)} after ${number(rung.candidates[0]?.examples)} examples`)];
   const rows = (job.method.candidates ?? []).map((candidate, index) => [`${index}: ${words(candidate.type)}`, ...rungs.map((rung) => cell(rung, index))]);

@@ -1,12 +1,15 @@
 // Metrics of a job by split and step, read from its events.
 
-import { send, serverEvents } from "./api.js";
+import { encoded, send, serverEvents } from "./api.js";
+
+const FIRST_DELAY = 1000;
+const LONGEST_DELAY = 30_000;
 
 export class MetricHistory {
   constructor() {
     /** Split → metric → steps in their order, and values. A resumed job repeats steps; the later value counts. */
     this.splits = { train: new Map(), validation: new Map() };
-    /** Status changes, in order. */
+    /** Status changes, in order: `{sequence, status, time}`; the time is read afterwards. */
     this.statuses = [];
     /** Generated samples by step: `{step, texts}`. */
     this.samples = new Map();
@@ -53,7 +56,7 @@ export class MetricHistory {
   }
 }
 
-/** Puts a value at its step. New steps are the last ones, but for a job that resumed. */
+/** Puts a value at its step. Steps are appended, except after a resume. */
 function insert({ steps, values }, step, value) {
   let index = steps.length;
   while (index > 0 && steps[index - 1] > step) index -= 1;
@@ -65,37 +68,65 @@ function insert({ steps, values }, step, value) {
   values.splice(index, 0, value);
 }
 
-/** Reads a job's events into `history` until the job is finished; reconnects where the stream breaks. */
-export async function followEvents(id, history, signal, { onMetrics, onStatus, onProgress, onBroken }) {
+/** Reads a job's events into `history` until the job is finished; reconnects where the stream breaks. `onBroken` gets the error and
+ * whether the request is repeated, or null once the stream is read. */
+export async function followEvents(id, history, signal, callbacks) {
+  let delay = FIRST_DELAY;
   while (!signal.aborted) {
     try {
-      const response = await send(`jobs/${id}/events?after=${history.lastId}`, { headers: { accept: "text/event-stream" }, signal });
-      onBroken(null);
+      const response = await send(encoded`jobs/${id}/events?after=${history.lastId}`, { headers: { accept: "text/event-stream" }, signal });
+      callbacks.onBroken(null);
+      delay = FIRST_DELAY;
       if (response.status === 204) return;
-      for await (const event of serverEvents(response)) {
-        if (event.id) history.lastId = Number(event.id);
-        const data = JSON.parse(event.data);
-        if (event.event === "metrics") {
-          history.add(data);
-          onMetrics();
-        } else if (event.event === "status") {
-          history.statuses.push(data);
-          onStatus(data);
-        } else if (event.event === "progress") onProgress(data);
-      }
+      for await (const event of serverEvents(response)) addEvent(event, history, callbacks);
     } catch (error) {
       if (signal.aborted) return;
-      onBroken(error);
+      const isRepeated = mayBeRepeated(error);
+      callbacks.onBroken(error, isRepeated);
+      if (!isRepeated) return;
     }
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await new Promise((resolve) => setTimeout(resolve, delay));
+    delay = Math.min(2 * delay, LONGEST_DELAY);
   }
+}
+
+/** Returns whether the same request may succeed later. */
+function mayBeRepeated({ status }) {
+  const isRefused = status >= 400 && status < 500;
+  return !isRefused || [401, 408, 429].includes(status);
+}
+
+function addEvent({ id, event, data: text }, history, { onMetrics, onStatus, onProgress }) {
+  if (id) history.lastId = Number(id);
+  const data = JSON.parse(text);
+  if (event === "metrics") {
+    history.add(data);
+    onMetrics();
+  } else if (event === "status") {
+    history.statuses.push({ ...data, sequence: Number(id) });
+    onStatus();
+  } else if (event === "progress") onProgress(data);
+}
+
+/** Reads the times of the status changes that have none: the stream does not send them. */
+export async function readTimes(id, statuses, signal) {
+  for (const status of statuses) {
+    if (status.time) continue;
+    const page = await readPage(id, status.sequence - 1, signal);
+    const times = new Map(page.data.map((event) => [event.sequence, event.created_at]));
+    for (const one of statuses) one.time ??= times.get(one.sequence);
+  }
+}
+
+async function readPage(id, after, signal) {
+  const response = await send(encoded`jobs/${id}/events?after=${after}`, { headers: { accept: "application/json" }, signal });
+  return response.json();
 }
 
 /** Reads the events after the last one that `history` has, as they are now. */
 export async function readNewEvents(id, history, signal) {
   for (;;) {
-    const response = await send(`jobs/${id}/events?after=${history.lastId}`, { headers: { accept: "application/json" }, signal });
-    const page = await response.json();
+    const page = await readPage(id, history.lastId, signal);
     for (const event of page.data) if (event.kind === "metrics") history.add(event.data);
     if (page.data.length > 0) history.lastId = page.data[page.data.length - 1].sequence;
     if (!page.next || page.data.length === 0) return;

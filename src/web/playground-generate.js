@@ -1,4 +1,4 @@
-// Generated text in the playground: every model streams at the same time, and continues its own conversation.
+// Generated text in the playground: the models stream in parallel, each in its own conversation.
 
 import { send, serverEvents } from "./api.js";
 import { conversationWith, keepConversation } from "./conversations.js";
@@ -8,26 +8,22 @@ import { setQuery } from "./router.js";
 import { jsonSnippets, snippetTabs } from "./snippets.js";
 
 const PARAMETERS = [
-  { name: "temperature", hint: "0 always takes the likeliest token", standard: 0 },
-  { name: "top_p", hint: "Share of the probability to sample from", standard: 1 },
-  { name: "max_tokens", hint: "Longest answer", standard: 128 },
+  { name: "temperature", hint: "0: greedy decoding", standard: 0 },
+  { name: "top_p", hint: "Nucleus sampling threshold", standard: 1 },
+  { name: "max_tokens", hint: "Maximum tokens of the answer", standard: 128 },
   { name: "seed", hint: "The same seed gives the same text", standard: "" },
 ];
 
-/** Whether a model answers with text. */
-export function isGenerative({ adapter }, base) {
-  return base.is_causal_lm && (!adapter || ["causal_language_model", "preference"].includes(adapter.task.type));
-}
-
 /** Fields of the sampling parameters, kept in the address. */
-export function chatSettings(query) {
+export function chatSettings(view) {
+  const { query } = view;
   const inputs = PARAMETERS.map(({ name, hint, standard }) => {
     const control = el("input", {
       type: "number", step: "any", min: "0", value: query.get(name) ?? "", placeholder: String(standard || (standard === 0 ? 0 : "random")),
       change: () => {
         if (control.value === "") query.delete(name);
         else query.set(name, control.value);
-        setQuery(query);
+        setQuery(view);
       },
     });
     return field(name.replace("_", " "), control, { hint });
@@ -46,10 +42,17 @@ export function sampling(query) {
 }
 
 function bubbles(messages) {
-  return messages.map(({ role, content }) => el("div", { class: role === "user" ? "bubble user" : "bubble answer" }, content));
+  return messages.map(({ role, content }) => {
+    if (role === "user") return el("div", { class: "bubble user" }, content);
+    return content ? el("div", { class: "bubble answer" }, content) : emptyNote();
+  });
 }
 
-/** Shows the conversation with the card's model; whether there is one. */
+function emptyNote() {
+  return el("p", { class: "muted" }, "(empty answer)");
+}
+
+/** Shows the conversation with the card's model; returns whether there is one. */
 export function showConversation(card) {
   const messages = conversationWith(card.model.id);
   replace(card.content, bubbles(messages));
@@ -64,13 +67,22 @@ export async function generate(card, base, text, parameters, signal) {
   const body = { model, ...(base.chat ? { messages } : { prompt: text }), ...parameters };
   const bubble = el("div", { class: "bubble answer" });
   replace(card.content, base.chat && bubbles(messages), bubble);
+  const store = () => {
+    if (!base.chat) return;
+    keepConversation(card.model.id, [...messages, { role: "assistant", content: bubble.textContent }]);
+    card.hasTurn = true;
+  };
   try {
     await streamAnswer(card, path, body, bubble, signal);
-  } finally {
-    // An answer that was stopped is a turn, too.
-    if (base.chat && bubble.textContent) keepConversation(card.model.id, [...messages, { role: "assistant", content: bubble.textContent }]);
+  } catch (error) {
+    // A stopped answer is kept as a turn.
+    if (bubble.textContent) store();
+    else showConversation(card);
+    throw error;
   }
-  card.content.append(el("details", {}, el("summary", {}, "As code"), snippetTabs(jsonSnippets(path, body))));
+  store();
+  if (!bubble.textContent) bubble.replaceWith(emptyNote());
+  card.content.append(el("details", {}, el("summary", {}, "API request"), snippetTabs(jsonSnippets(path, body))));
 }
 
 async function streamAnswer(card, path, body, bubble, signal) {
@@ -91,5 +103,4 @@ async function streamAnswer(card, path, body, bubble, signal) {
     const seconds = (performance.now() - first) / 1000;
     card.latency.textContent = `first token ${number(first - start, 0)} ms${count > 1 ? ` · ${number((count - 1) / seconds, 1)} tokens/s` : ""}`;
   }
-  if (count === 0) bubble.append("(empty)");
 }

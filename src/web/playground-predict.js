@@ -9,7 +9,7 @@ import { jsonSnippets, snippetTabs } from "./snippets.js";
 const TOP = 5;
 
 /** Sends the lines to `/predict` and shows the answer in the card. */
-export async function predict(card, base, text, signal) {
+export async function predict(card, text, signal) {
   const inputs = text.split("\n").map((line) => line.trim()).filter(Boolean);
   const { adapter } = card.model;
   const path = adapter ? `predict?adapter=${adapter.id}` : "predict";
@@ -17,7 +17,7 @@ export async function predict(card, base, text, signal) {
   const start = performance.now();
   const answer = await postJson(path, body, { signal });
   card.latency.textContent = `${number(performance.now() - start, 0)} ms`;
-  const code = el("details", {}, el("summary", {}, "As code"), snippetTabs(jsonSnippets(path, body)));
+  const code = el("details", {}, el("summary", {}, "API request"), snippetTabs(jsonSnippets(path, body)));
   replace(card.content, predictionsView(inputs, answer.predictions), code);
 }
 
@@ -80,5 +80,7 @@ function similarityView(inputs, embeddings) {
       const value = cosine(one, other);
       return el("td", { class: `level-${level(value)}`, title: `${inputs[row]} / ${inputs[column]}` }, value.toFixed(2));
     })));
-  return scrollable("Similarities", el("table", { class: "heat" }, el("caption", { class: "visually-hidden" }, "Cosine similarity of the lines"), el("tbody", {}, rows)));
+  const headings = inputs.map((input, index) => el("th", { scope: "col", title: input }, el("span", {}, String(index + 1))));
+  return scrollable("Similarities", el("table", { class: "heat similarities" }, el("caption", { class: "visually-hidden" }, "Cosine similarity of the lines"),
+    el("thead", {}, el("tr", {}, el("td"), headings)), el("tbody", {}, rows)));
 }

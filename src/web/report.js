@@ -1,13 +1,10 @@
 // Validation report of a dataset: rows, labels, lengths, warnings, and how the columns are read.
 
+import { tile } from "./cards.js";
 import { el, svg } from "./dom.js";
 import { number, plural } from "./format.js";
 
 const SHOWN_LABELS = 8;
-
-function tile(name, value) {
-  return el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value));
-}
 
 /** One row of a bar chart: name, bar, value. */
 export function bar(name, share, value) {
@@ -19,7 +16,7 @@ export function bar(name, share, value) {
 }
 
 function labelCounts(labels) {
-  const most = Math.max(...labels.map((label) => label.count));
+  const most = labels.reduce((largest, label) => Math.max(largest, label.count), 0);
   const bars = (part) => part.map((label) => bar(label.label, label.count / most, number(label.count)));
   return el("section", { class: "stack" }, el("h3", {}, plural(labels.length, "label")),
     el("div", {}, bars(labels.slice(0, SHOWN_LABELS))),
@@ -30,14 +27,15 @@ function labelCounts(labels) {
 function lengthHistogram(lengths, maxLength) {
   const most = Math.max(1, ...lengths.buckets.map((bucket) => bucket.count));
   const isCut = (bucket) => maxLength != null && bucket.up_to > maxLength;
+  const cut = lengths.buckets.filter(isCut).reduce((sum, bucket) => sum + bucket.count, 0);
   const bins = lengths.buckets.map((bucket) =>
     el("div", { class: isCut(bucket) ? "bin cut" : "bin" },
+      cut > 0 && el("span", {}, isCut(bucket) ? "cut" : "\u00a0"),
       el("span", {}, number(bucket.count)),
       svg("svg", { viewBox: "0 0 10 100", preserveAspectRatio: "none", "aria-hidden": "true" },
         svg("rect", { x: 0, y: 100 - (bucket.count / most) * 100, width: 10, height: (bucket.count / most) * 100 })),
       el("span", {}, `≤ ${bucket.up_to}`)));
-  const cut = lengths.buckets.filter(isCut).reduce((sum, bucket) => sum + bucket.count, 0);
-  const limit = maxLength == null ? "" : ` Texts are cut at ${maxLength} tokens (max_length)${cut ? `: up to ${plural(cut, "text")} of the bars in yellow` : "; none is longer"}.`;
+  const limit = maxLength == null ? "" : ` Texts are cut at ${maxLength} tokens (max_length)${cut ? `: up to ${plural(cut, "text")} of the bars marked “cut”` : "; none is longer"}.`;
   return el("section", { class: "stack" }, el("h3", {}, "Length in tokens"),
     el("div", { class: "histogram", role: "img", "aria-label": `Histogram of lengths: ${lengths.buckets.map((b) => `${b.count} up to ${b.up_to}`).join(", ")}` }, bins),
     el("p", { class: "small muted" }, `Median ${number(lengths.median)}, 95 % up to ${number(lengths.p95)}, longest ${number(lengths.max)}.${limit}`));

@@ -1,9 +1,16 @@
-// The address of a view: `#/path?query`. The address holds the state of a view, so that reload and "back" lose nothing.
+// The address of a view: `#/path?query`. The address holds the state of a view, so that it survives a reload and the back button.
 
+/** Path, its parts and the query of the address. The jobs are the first view. */
 export function currentAddress() {
-  const [path, query] = location.hash.replace(/^#/, "").split("?");
+  const [path, query] = isViewAddress() ? location.hash.slice(1).split("?") : [""];
   const parts = path.split("/").filter(Boolean).map(decoded);
-  return { parts, query: new URLSearchParams(query ?? "") };
+  if (parts.length === 0) parts.push("jobs");
+  return { parts, path: parts.map(encodeURIComponent).join("/"), query: new URLSearchParams(query ?? "") };
+}
+
+/** Returns whether the address names a view, and not an element of the page. */
+export function isViewAddress() {
+  return location.hash === "" || location.hash.startsWith("#/");
 }
 
 function decoded(part) {
@@ -29,8 +36,9 @@ export function go(path, query) {
   location.hash = href(path, query);
 }
 
-/** Changes the query of the address without a new view and without an entry in the history. */
-export function setQuery(query) {
-  const { parts } = currentAddress();
-  history.replaceState(null, "", href(parts.map(encodeURIComponent).join("/"), query));
+/** Writes the query of a view to the address, without a new view and without an entry in the history. A view that was left writes
+ * nothing. */
+export function setQuery({ path, query, signal }) {
+  if (signal.aborted || currentAddress().path !== path) return;
+  history.replaceState(null, "", href(path, query));
 }

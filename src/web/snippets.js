@@ -19,6 +19,11 @@ function curlKey() {
 
 const PYTHON_KEY = 'headers={"authorization": "Bearer " + os.environ["ESPALIER_API_KEY"]}';
 
+/** Value of a part of curl's `-F`, which ends at `;` and `,` unless it is quoted. */
+function formValue(text) {
+  return /[;,"\\]/.test(text) ? `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"` : text;
+}
+
 /** JSON as Python source. */
 function python(value) {
   if (value === null || value === undefined) return "None";
@@ -37,8 +42,8 @@ export function jobSnippets(job, fileName) {
   const isEmpty = Object.keys(request).length === 0;
   const curl = [
     `curl ${origin()}/jobs${curlKey()} \\`,
-    `     -F ${shellQuoted(`job=${text};type=application/json`)} \\`,
-    `     -F ${shellQuoted(`dataset=@${fileName}`)}`,
+    `     -F ${shellQuoted(`job=${text.includes(";") ? formValue(text) : text};type=application/json`)} \\`,
+    `     -F ${shellQuoted(`dataset=@${formValue(fileName)}`)}`,
   ].join("\n");
   const address = `--server ${origin()}`;
   const cli = isEmpty

@@ -1,30 +1,55 @@
 // One name: its versions side by side, where they come from, download and delete.
 
-import { apiUrl, list, post, remove } from "./api.js";
+import { apiUrl, encoded, getJson, list, post, remove } from "./api.js";
+import { card } from "./cards.js";
 import { el, replace, scrollable } from "./dom.js";
 import { act, announce, confirmed } from "./feedback.js";
-import { bytes, dateTime, number, shortVersion, words } from "./format.js";
+import { bytes, dateTime, number, shortId, shortVersion, words } from "./format.js";
 import { metricNames } from "./adapter-metrics.js";
 import { byName } from "./view-adapters.js";
 import { go, href } from "./router.js";
 
 export async function show(place, { rest, signal }) {
   const key = rest[0];
-  const [adapters, jobs] = await Promise.all([list("adapters", 1000), list("jobs", 1000)]);
-  const versions = byName(adapters).get(key);
+  const versions = await versionsOf(key, signal);
   if (signal.aborted) return;
   if (!versions) {
     replace(place, el("h1", {}, "No such adapter"), el("p", {}, `No adapter has the name or id “${key}”. It may have been deleted.`), el("a", { href: "#/adapters" }, "All adapters"));
     return;
   }
+  const jobs = await jobsOf(versions, signal);
+  if (signal.aborted) return;
+  const [newest] = versions;
   const problems = el("div");
   replace(place,
-    el("div", { class: "page-head" }, el("h1", {}, versions[0].name ?? `Adapter ${key.slice(0, 8)}`),
+    el("div", { class: "page-head" }, el("h1", {}, newest.name ?? `Adapter ${shortId(newest.id)}`),
       el("div", { class: "end" }, el("a", { class: "button primary", href: href("playground", { model: ["base", ...versions.slice(0, 3).map((one) => one.id)] }) }, "Compare in the playground"))),
     problems,
-    el("div", { class: "card" },
-      el("div", { class: "card-head" }, el("h2", {}, "Versions"), el("span", { class: "muted small" }, versions[0].name ? `The name refers to ${shortVersion(currentOf(versions).version)}` : "")),
+    card("Versions", newest.name ? `Active version: ${shortVersion(activeVersion(versions).version)}` : null,
       scrollable("Versions", versionTable(versions, jobs, problems, () => show(place, { rest, signal })))));
+}
+
+/** Versions of a name among the newest 1,000 adapters, or the one older adapter with this name or id. */
+async function versionsOf(key, signal) {
+  const versions = byName(await list("adapters", 1000, { signal })).get(key);
+  return versions ?? unlessDeleted(getJson(encoded`adapters/${key}`, { signal }).then((adapter) => [adapter]));
+}
+
+/** Jobs that trained the versions, by their id; null for deleted ones. */
+async function jobsOf(versions, signal) {
+  const ids = [...new Set(versions.map((version) => version.job_id).filter(Boolean))];
+  const jobs = await Promise.all(ids.map((id) => unlessDeleted(getJson(encoded`jobs/${id}`, { signal }))));
+  return new Map(ids.map((id, index) => [id, jobs[index]]));
+}
+
+/** The answer, or null where the server has no such resource. */
+async function unlessDeleted(request) {
+  try {
+    return await request;
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
 }
 
 function versionTable(versions, jobs, problems, reload) {
@@ -48,19 +73,19 @@ function versionTable(versions, jobs, problems, reload) {
       metrics.map((name) => row(words(name), metric(name))),
       row("Labels", (version) => (version.labels.length ? number(version.labels.length) : "–")),
       row("Size", (version) => bytes(version.bytes)),
-      row("Base", (version) => (version.base_verified ? "verified" : "names and shapes checked")),
+      row("Base", (version) => (version.base_verified ? "verified" : "not verified (names and shapes match)")),
       row("From", (version) => origin(version, jobs)),
       row("Created", (version) => dateTime(version.created_at)),
       row("Files", downloads),
       row("Train further", (version) => el("a", { href: href("new", { from: version.id, name: version.name }) }, "New job")),
-      versions[0].name && row("The name refers to", (version) => activation(version, problems, reload)),
+      versions[0].name && row("Active version", (version) => activation(version, problems, reload)),
       row("Delete", (version) => deleteButton(version, versions, problems, reload))));
 }
 
 /** Where a version comes from: its dataset and its job, or an import. */
 function origin(version, jobs) {
   if (!version.job_id) return "import";
-  const job = jobs.find((one) => one.id === version.job_id);
+  const job = jobs.get(version.job_id);
   if (!job) return "job (deleted)";
   return [el("a", { href: href(`datasets/${job.dataset_id}`) }, "dataset"), " → ", el("a", { href: href(`jobs/${job.id}`) }, "job")];
 }
@@ -70,21 +95,21 @@ function isLowerBetter(name) {
 }
 
 function downloads(version) {
-  const link = (format, text) => el("a", { href: apiUrl(`adapters/${version.id}/download?format=${format}`), download: true }, text);
+  const link = (format, text) => el("a", { href: apiUrl(encoded`adapters/${version.id}/download?format=${format}`), download: true }, text);
   return el("div", { class: "row" }, link("peft", "PEFT"), version.method.type === "bottleneck" && link("adapterhub", "AdapterHub"));
 }
 
-function currentOf(versions) {
+function activeVersion(versions) {
   return versions.find((version) => version.is_current) ?? versions[0];
 }
 
-/** Whether the name refers to the version, or the button that makes it so. */
+/** Mark of the active version, or the button that activates another. */
 function activation(version, problems, reload) {
-  if (version.is_current) return el("span", { class: "badge succeeded" }, "this version");
-  const button = el("button", { type: "button", "aria-label": `Let ${version.name} refer to version ${shortVersion(version.version)}` }, "Activate");
+  if (version.is_current) return el("span", { class: "badge succeeded" }, "active");
+  const button = el("button", { type: "button", "aria-label": `Activate version ${shortVersion(version.version)} of ${version.name}` }, "Activate");
   button.addEventListener("click", () => act(button, problems, async () => {
-    await post(`adapters/${version.id}/activate`);
-    announce(`${version.name} refers to version ${shortVersion(version.version)}`);
+    await post(encoded`adapters/${version.id}/activate`);
+    announce(`Version ${shortVersion(version.version)} of ${version.name} is active`);
     await reload();
   }));
   return button;
@@ -95,12 +120,12 @@ function deleteButton(version, versions, problems, reload) {
   button.addEventListener("click", () => act(button, problems, async () => {
     const next = versions.find((other) => other !== version);
     const consequence = versions.length === 1
-      ? "Requests that name this adapter get an error from then on."
+      ? "Requests that name this adapter then get an error."
       : version.is_current
         ? `Requests for “${version.name}” are then answered by ${shortVersion(next.version)}.`
-        : "Requests that name this version get an error from then on.";
+        : "Requests that name this version then get an error.";
     if (!(await confirmed("Delete this version?", consequence, "Delete"))) return;
-    await remove(`adapters/${version.id}`);
+    await remove(encoded`adapters/${version.id}`);
     announce("The version is deleted");
     if (versions.length === 1) go("adapters");
     else await reload();

@@ -1,95 +1,161 @@
 // One job: progress, curves, results, configuration and data. It follows the job's events while it runs.
 
-import { getJson, list, post, postJson, remove } from "./api.js";
-import { el, replace, setText } from "./dom.js";
-import { act, announce, confirmed, errorNotice } from "./feedback.js";
-import { clock, dateTime, duration, number, percent, words } from "./format.js";
+import { encoded, getJson, list, postJson } from "./api.js";
+import { card } from "./cards.js";
+import { el, replace } from "./dom.js";
+import { announce, errorNotice, focusHeading, showPollingError } from "./feedback.js";
+import { jobTitle } from "./format.js";
 import { configurationCard } from "./job-configuration.js";
 import { CurvesCard } from "./job-curves.js";
-import { resultCards } from "./job-results.js";
-import { formQuery } from "./job-request.js";
-import { once } from "./polling.js";
-import { MetricHistory, followEvents } from "./metric-history.js";
+import { headKey, headParts } from "./job-head.js";
+import { historyCards, resultCards } from "./job-results.js";
+import { eventsCard, showProgress, summaryParts } from "./job-summary.js";
+import { MetricHistory, followEvents, readTimes } from "./metric-history.js";
+import { patch } from "./patch.js";
+import { every, once } from "./polling.js";
 import { reportView } from "./report.js";
-import { go, href } from "./router.js";
+import { href } from "./router.js";
 
-const ACTIVE = ["queued", "running", "paused"];
+const QUEUE_INTERVAL = 5000;
 
-export async function show(place, { rest, query, signal }) {
-  const id = rest[0];
-  const state = { job: await getJson(`jobs/${id}`, { signal }), defaults: null, from: null, resultCount: 0, isFollowing: false };
-  const history = new MetricHistory();
-  const parts = createParts();
-  const curves = new CurvesCard({ id, query, history, signal });
-  const shown = { parts, state, history, query };
-  const refresh = async () => {
-    state.job = await getJson(`jobs/${id}`, { signal });
-    showJob(shown, changed);
-  };
-  const changed = async () => {
-    await refresh();
-    parts.head.querySelector("button")?.focus();
-    follow();
-  };
-  const callbacks = followCallbacks(shown, curves, refresh);
-  // A job that is retried has events again.
-  const follow = async () => {
-    if (state.isFollowing) return;
-    state.isFollowing = true;
-    await followEvents(id, history, signal, callbacks);
-    state.isFollowing = false;
-  };
-  replace(place, parts.head, parts.broken, parts.problems, parts.summary, curves.element, parts.results, parts.configuration, dataCard(state.job), parts.events);
-  showJob(shown, changed);
-  follow();
-  const [defaults, from] = await Promise.all([readDefaults(state.job, signal), adapterOfVersion(state.job.from_adapter)]);
-  Object.assign(state, { defaults, from });
-  if (!signal.aborted) showJob(shown, changed);
+export async function show(place, view) {
+  const job = await getJson(encoded`jobs/${view.rest[0]}`, { signal: view.signal });
+  if (!view.signal.aborted) new JobView(view, job).start(place);
 }
 
-function createParts() {
-  const names = ["broken", "problems", "configuration", "events"];
-  const parts = Object.fromEntries(names.map((name) => [name, el("div")]));
-  return { ...parts, head: el("div", { class: "page-head" }), summary: el("div", { class: "stack" }), results: el("div", { class: "stack" }) };
-}
+class JobView {
+  constructor(view, job) {
+    Object.assign(this, { view, job, history: new MetricHistory(), shown: {}, isFollowing: false });
+    /** Defaults for the dataset, or null; adapter that the job started from, once it is known: `{id}`, null if it is deleted. */
+    Object.assign(this, { defaults: null, source: null });
+    const names = ["broken", "queueProblems", "problems", "summary", "results", "historyResults", "configuration", "events"];
+    this.parts = Object.fromEntries(names.map((name) => [name, el("div", { class: "stack" })]));
+    this.parts.head = el("div", { class: "page-head" });
+    this.curves = new CurvesCard({ id: job.id, view, history: this.history });
+    // A replay brings many events at once: each part is shown once.
+    this.showHistory = once(200, () => this.showHistoryParts());
+  }
 
-function showJob({ parts, state, history, query }, changed) {
-  const { job } = state;
-  document.title = `${job.name ?? "Job"} (${job.status}) · espalier`;
-  replace(parts.head, headParts(state, parts.problems, changed));
-  replace(parts.summary, summaryParts(job));
-  replace(parts.results, resultCards(job, history, query));
-  replace(parts.configuration, configurationCard(job, state.defaults));
-  replace(parts.events, eventsCard(job, history.statuses));
-}
+  start(place) {
+    const { parts, view: { signal } } = this;
+    replace(place, parts.head, parts.broken, parts.queueProblems, parts.problems, parts.summary, this.curves.element, parts.results, parts.historyResults,
+      parts.configuration, dataCard(this.job), parts.events);
+    this.show();
+    this.follow();
+    every(() => QUEUE_INTERVAL, signal, () => this.refreshQueue(), (error) => showPollingError(parts.queueProblems, error));
+    this.readOrigin();
+  }
 
-/** What happens when the job's events arrive. A replay brings many at once: each part is shown once. */
-function followCallbacks({ parts, state, history, query }, curves, refresh) {
-  const showResults = once(200, () => replace(parts.results, resultCards(state.job, history, query)));
-  const showStatus = once(200, () => {
+  async refresh() {
+    this.job = await getJson(encoded`jobs/${this.job.id}`, { signal: this.view.signal });
+    if (!this.view.signal.aborted) this.show();
+  }
+
+  /** The place in the queue changes without an event. */
+  async refreshQueue() {
+    if (this.job.status === "queued") await this.refresh();
+  }
+
+  show() {
+    const { job, parts, view } = this;
+    document.title = `${jobTitle(job)} (${job.status}) · espalier`;
+    this.showHead();
+    patch(parts.summary, summaryParts(job));
+    this.showOnce("results", [job.metrics, job.labels], () => resultCards(job, view));
+    this.showConfiguration();
+    this.showHistory();
+  }
+
+  showHead() {
+    const { parts } = this;
+    const hasFocus = parts.head.contains(document.activeElement);
+    const changed = async () => {
+      await this.refresh();
+      this.follow();
+    };
+    this.showOnce("head", headKey(this), () => headParts(this, parts.problems, changed));
+    if (hasFocus && !parts.head.contains(document.activeElement)) focusHeading();
+  }
+
+  showConfiguration() {
+    const { job, defaults, source } = this;
+    const isSourceDeleted = source !== null && source.id === null;
+    this.showOnce("configuration", [job.status, defaults, source], () => configurationCard(job, defaults, isSourceDeleted));
+  }
+
+  showHistoryParts() {
+    const { parts, history, job } = this;
+    patch(parts.historyResults, historyCards(job, history));
+    patch(parts.events, eventsCard(history.statuses));
+  }
+
+  /** Builds a part where its data changed: listeners and focus are kept otherwise. */
+  showOnce(name, data, build) {
+    const key = JSON.stringify(data);
+    if (this.shown[name] === key) return;
+    this.shown[name] = key;
+    replace(this.parts[name], build());
+  }
+
+  /** Follows the events. A job that is retried has events again. */
+  async follow() {
+    if (this.isFollowing) return;
+    this.isFollowing = true;
+    await followEvents(this.job.id, this.history, this.view.signal, this.callbacks());
+    this.isFollowing = false;
+  }
+
+  callbacks() {
+    const { parts, view: { signal } } = this;
+    const showStatus = once(200, () => this.followStatus());
+    return {
+      onMetrics: () => {
+        this.curves.update();
+        this.showHistory();
+      },
+      onStatus: showStatus,
+      onProgress: (progress) => {
+        this.job.progress = progress;
+        showProgress(parts.summary, this.job);
+      },
+      onBroken: (error, isRepeated) => {
+        if (isRepeated || !error) showPollingError(parts.broken, error);
+        else if (!signal.aborted) replace(parts.broken, errorNotice(error));
+      },
+    };
+  }
+
+  async followStatus() {
+    const { history, parts, view: { signal } } = this;
+    this.showHistoryParts();
     const { status } = history.statuses.at(-1);
-    replace(parts.events, eventsCard(state.job, history.statuses));
-    if (status === state.job.status) return;
-    announce(`The job is ${status}`);
-    refresh().catch((error) => replace(parts.problems, errorNotice(error)));
-  });
-  return {
-    onMetrics: () => {
-      curves.update();
-      const count = history.samples.size + history.rungs.size;
-      if (count !== state.resultCount) showResults();
-      state.resultCount = count;
-    },
-    onStatus: showStatus,
-    onProgress: (progress) => {
-      state.job.progress = progress;
-      showProgress(parts.summary, state.job);
-    },
-    onBroken: (error) => replace(parts.broken, error && errorNotice(error)),
-  };
+    try {
+      if (status !== this.job.status) {
+        announce(`The job is ${status}`);
+        await this.refresh();
+      }
+      await readTimes(this.job.id, history.statuses, signal);
+      this.showHistoryParts();
+    } catch (error) {
+      if (!signal.aborted) replace(parts.problems, errorNotice(error));
+    }
+  }
+
+  /** Reads the defaults and the adapter that the job started from. */
+  async readOrigin() {
+    const { job, parts, view: { signal } } = this;
+    try {
+      const [defaults, id] = await Promise.all([readDefaults(job, signal), adapterOfVersion(job.from_adapter, signal)]);
+      Object.assign(this, { defaults, source: { id } });
+    } catch (error) {
+      if (!signal.aborted) replace(parts.problems, errorNotice(error));
+    }
+    if (!signal.aborted) this.show();
+  }
 }
 
-/** The job that the server would make of the dataset alone, for comparison; with the method of this job where it chooses another. */
+/** The job that the server makes of only the dataset, for comparison; with the method of this job where it chooses another. Null
+ * where the dataset is deleted. */
 async function readDefaults(job, signal) {
   const request = { dataset_id: job.dataset_id, columns: job.options.columns, on_bad_rows: job.options.on_bad_rows };
   const resolve = async (body) => (await postJson("jobs?validate_only=true", body, { signal })).spec;
@@ -98,102 +164,19 @@ async function readDefaults(job, signal) {
     if (automatic.task.type === job.task.type && automatic.method.type === job.method.type) return automatic;
     return await resolve({ ...request, task: job.task, method: { type: job.method.type } });
   } catch {
-    // The dataset may be gone: then the configuration is shown without the comparison.
     return null;
   }
 }
 
-/** Id of the adapter that the job started from, if it still exists. */
-async function adapterOfVersion(fromAdapter) {
+/** Id of the adapter that the job started from; null where it started from none or the adapter is deleted. */
+async function adapterOfVersion(fromAdapter, signal) {
   if (!fromAdapter) return null;
-  const adapters = await list("adapters", 1000);
+  const adapters = await list("adapters", 1000, { signal });
   return adapters.find((adapter) => adapter.version.endsWith(fromAdapter.version))?.id ?? null;
-}
-
-function headParts(state, problems, changed) {
-  const { job } = state;
-  const button = (label, action, className = "") => {
-    const element = el("button", { type: "button", class: className, click: () => act(element, problems, () => action(element)) }, label);
-    return element;
-  };
-  const change = (verb) => async () => {
-    await post(`jobs/${job.id}/${verb}`);
-    await changed();
-  };
-  const ask = async (verb, text, action) => (await confirmed(`${verb} this job?`, text, verb)) && action();
-  const isActive = ACTIVE.includes(job.status);
-  const clone = formQuery(job, state.defaults, state.from);
-  return [
-    el("h1", {}, job.name ?? `Job ${job.id.slice(0, 8)}`),
-    el("span", { class: `badge ${job.status}` }, job.requested_action ? `${job.status}, ${job.requested_action} requested` : job.status),
-    el("div", { class: "end" },
-      ["queued", "running"].includes(job.status) && button("Pause", change("pause")),
-      job.status === "paused" && button("Resume", change("resume"), "primary"),
-      job.status === "failed" && button("Retry", change("retry"), "primary"),
-      isActive && button("Cancel", () => ask("Cancel", "A cancelled job cannot be resumed.", change("cancel")), "danger"),
-      job.adapter_id && el("a", { class: "button primary", href: href("playground", { model: ["base", job.adapter_id] }) }, "Try it"),
-      job.adapter_id && el("a", { class: "button", href: href("new", { dataset: job.dataset_id, from: job.adapter_id, name: job.name }) }, "Train further"),
-      el("a", { class: "button", href: href("new", clone) }, "Clone"),
-      !isActive && button("Delete", () => ask("Delete", "The job and its curves are deleted. Its adapter stays.", async () => {
-        await remove(`jobs/${job.id}`);
-        go("jobs");
-      }), "danger")),
-  ];
-}
-
-function tile(name, ...value) {
-  return el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value));
-}
-
-function summaryParts(job) {
-  const progress = el("progress", { class: "job-progress", max: "1", value: "0", "aria-label": "Progress of the job" });
-  const text = el("p", { class: "job-progress-text" });
-  showProgressIn(progress, text, job);
-  return [
-    job.error && el("div", { class: "notice error", role: "alert" }, el("strong", {}, job.error.detail), el("span", { class: "small" }, job.error.code)),
-    ACTIVE.includes(job.status) && el("div", { class: "card" }, progress, text),
-    el("dl", { class: "tiles" },
-      tile("Task", words(job.task.type)), tile("Method", words(job.method.type)),
-      tile("Adapter", job.adapter_id ? el("a", { href: href(`adapters/${encodeURIComponent(job.name ?? job.adapter_id)}`) }, job.name ?? "without a name") : "–"),
-      tile("Started", dateTime(job.started_at)),
-      tile("Time", job.started_at && job.finished_at ? duration((new Date(job.finished_at) - new Date(job.started_at)) / 1000) : "–"),
-      tile("Attempts", number(job.attempt))),
-  ];
-}
-
-function showProgress(summary, job) {
-  const progress = summary.querySelector(".job-progress");
-  if (progress) showProgressIn(progress, summary.querySelector(".job-progress-text"), job);
-}
-
-function showProgressIn(element, text, job) {
-  const { progress } = job;
-  if (!progress) {
-    const waiting = job.queue_position > 0 ? `${job.queue_position} jobs are before it` : "It starts as soon as a worker is free";
-    setText(text, job.status === "queued" ? waiting : "Preparing …");
-    return;
-  }
-  element.value = progress.step / progress.total_steps;
-  setText(text, [
-    `${percent(element.value, 0)}: step ${number(progress.step)} of ${number(progress.total_steps)}`,
-    `epoch ${number(progress.epoch, 1)}`, `${number(progress.examples_per_second, 0)} examples/s`,
-    job.status === "running" ? `${duration(progress.eta_seconds)} left` : job.status,
-  ].join(" · "));
-}
-
-/** Status changes. The server keeps the times of the first start and of the end. */
-function eventsCard(job, statuses) {
-  const last = statuses.length - 1;
-  const started = statuses.findIndex((one) => one.status === "running");
-  const time = (index) => (index === 0 ? job.created_at : index === started ? job.started_at : index === last && job.finished_at ? job.finished_at : null);
-  const item = (one, index) => el("li", {}, el("time", {}, time(index) ? clock(time(index)) : "–"),
-    el("span", { class: `badge ${one.status}` }, one.status), one.attempt && `attempt ${one.attempt}`, one.error && `${one.error.code}: ${one.error.detail}`);
-  return el("section", { class: "card", "aria-label": "Events" }, el("h2", {}, "Events"), el("ol", { class: "timeline" }, statuses.map(item)));
 }
 
 function dataCard(job) {
   const title = job.dataset?.file_name ?? "Dataset";
-  return el("section", { class: "card", "aria-label": "Data" },
-    el("div", { class: "card-head" }, el("h2", {}, "Data"), el("a", { href: href(`datasets/${job.dataset_id}`) }, title)),
+  return card("Data", el("a", { href: href(`datasets/${job.dataset_id}`) }, title),
     job.dataset && el("details", {}, el("summary", {}, "Report"), reportView(job.dataset.report, job.hyperparameters.max_length)));
 }

@@ -1,18 +1,23 @@
 // New job: the data, the settings, and the start. The address holds all of it.
 
-import { getJson, list, postJson } from "./api.js";
+import { encoded, getJson, list, postJson } from "./api.js";
+import { card } from "./cards.js";
 import { el, replace } from "./dom.js";
 import { act, announce, errorNotice } from "./feedback.js";
 import { bytes, duration, plural, words } from "./format.js";
 import { dataPicker } from "./data-picker.js";
 import { examplesCard } from "./examples.js";
-import { jobRequest } from "./job-request.js";
+import { jobRequest, resolvedHyperparameters, settingNames, withoutSettings } from "./job-request.js";
 import { jobSnippets, snippetTabs } from "./snippets.js";
+import { patch } from "./patch.js";
 import { reportView } from "./report.js";
 import { settingsForm } from "./settings-form.js";
 import { go, setQuery } from "./router.js";
 
-export async function show(place, { query, signal }) {
+const MAX_VALIDATIONS = 3;
+
+export async function show(place, view) {
+  const { query, signal } = view;
   const head = el("div", { class: "page-head" }, el("h1", {}, "New job"));
   if (!query.get("dataset")) {
     const datasets = await list("datasets", 100);
@@ -31,21 +36,20 @@ export async function show(place, { query, signal }) {
     return;
   }
   const [dataset, base, adapters] = await Promise.all([
-    getJson(`datasets/${query.get("dataset")}`), getJson("base"), list("adapters", 200),
+    getJson(encoded`datasets/${query.get("dataset")}`), getJson("base"), list("adapters", 200),
   ]);
-  if (!signal.aborted) await showForm(place, head, { query, signal, dataset, base, adapters });
+  if (!signal.aborted) await showForm(place, head, { view, query, signal, dataset, base, adapters });
 }
 
 async function showForm(place, head, state) {
-  const { query, signal, dataset } = state;
+  const { view, query, signal, dataset } = state;
   const parts = formParts(dataset, signal);
   let check = 0;
   const refresh = async () => {
     check += 1;
     const mine = check;
-    setQuery(query);
-    const answer = await postJson("jobs?validate_only=true", jobRequest(query, state.validated?.spec), { signal })
-      .then((validated) => ({ validated, error: null }), (error) => ({ validated: state.validated, error }));
+    setQuery(view);
+    const answer = await validate(query, state.validated, signal);
     // An answer to older settings is not shown.
     if (mine !== check || signal.aborted) return;
     Object.assign(state, answer);
@@ -54,37 +58,63 @@ async function showForm(place, head, state) {
   const change = (name, value) => {
     if (value) query.set(name, value);
     else query.delete(name);
-    // Settings of another method or task mean nothing.
+    // Settings of the previous method or task do not apply.
     const stale = { method: "m.", from: "m.", task: "t." }[name];
     for (const key of [...query.keys()]) if (stale && key.startsWith(stale)) query.delete(key);
     refresh();
   };
-  parts.start.addEventListener("click", () => act(parts.start, parts.startProblems, async () => {
-    const job = await postJson("jobs", jobRequest(query, state.validated?.spec));
-    announce("The job is queued");
-    go(`jobs/${job.id}`);
-  }));
+  parts.start.addEventListener("click", async () => {
+    state.isStarting = true;
+    await act(parts.start, parts.startProblems, async () => {
+      if (state.error) await refresh();
+      if (state.error) throw state.error;
+      const job = await postJson("jobs", jobRequest(query, state.validated?.spec));
+      announce("The job is queued");
+      if (!signal.aborted) go(`jobs/${job.id}`);
+    });
+    state.isStarting = false;
+    showStart(parts, state);
+  });
+  parts.again.addEventListener("click", () => act(parts.again, parts.startProblems, refresh));
   replace(place, head, parts.element);
   await refresh();
 }
 
+/** Resolves the settings of the form. `earlier` is the last answer, whose types belong to settings without a type; the first time, the
+ * job without settings gives them. */
+async function validate(query, earlier, signal) {
+  const resolve = (request) => postJson("jobs?validate_only=true", request, { signal });
+  let validated = earlier;
+  try {
+    if (!validated && settingNames(query).length > 0) validated = await resolve(jobRequest(withoutSettings(query)));
+    for (let attempt = 0; attempt < MAX_VALIDATIONS; attempt += 1) {
+      const request = jobRequest(query, validated?.spec);
+      validated = await resolve(request);
+      // The answer may have another type, to which the settings belong then.
+      if (JSON.stringify(jobRequest(query, validated.spec)) === JSON.stringify(request)) break;
+    }
+    return { validated, error: null };
+  } catch (error) {
+    return { validated, error };
+  }
+}
+
 function formParts(dataset, signal) {
-  const parts = Object.fromEntries(["report", "settings", "problems", "same", "startProblems"].map((name) => [name, el("div")]));
+  const parts = Object.fromEntries(["report", "settings", "problems", "request", "startProblems"].map((name) => [name, el("div")]));
   parts.plan = el("p");
   parts.start = el("button", { type: "button", class: "primary" }, "Start training");
-  const about = `${fileName(dataset)}, ${bytes(dataset.bytes)}, ${plural(dataset.report.rows, "row")}`;
+  parts.again = el("button", { type: "button", hidden: true }, "Try again");
+  const about = [el("span", { class: "muted" }, `${fileName(dataset)}, ${bytes(dataset.bytes)}, ${plural(dataset.report.rows, "row")}`),
+    el("div", { class: "end" }, el("a", { class: "button", href: "#/new" }, "Use other data"))];
   parts.element = el("div", { class: "columns" },
     el("div", { class: "stack steps" },
-      el("section", { class: "card", "aria-label": "Data" },
-        el("div", { class: "card-head" }, el("h2", {}, "Data"), el("span", { class: "muted" }, about),
-          el("div", { class: "end" }, el("a", { class: "button", href: "#/new" }, "Use other data"))),
-        parts.report, examplesDisclosure(dataset, signal)),
-      el("section", { class: "card", "aria-label": "Settings" }, el("div", { class: "card-head" }, el("h2", {}, "Settings")), parts.settings, parts.problems)),
+      card("Data", about, parts.report, examplesDisclosure(dataset, signal)),
+      card("Settings", null, parts.settings, parts.problems)),
     el("div", { class: "stack beside" },
-      el("section", { class: "card", "aria-label": "Start" }, el("h2", {}, "Start"), parts.plan,
+      card("Start", null, parts.plan,
         el("p", { class: "muted small" }, "The job can be paused, resumed and cancelled at any time, and survives a restart of the server."),
-        el("div", {}, parts.start), parts.startProblems),
-      el("section", { class: "card", "aria-label": "The same as code" }, el("h2", {}, "The same as code"), parts.same)));
+        el("div", { class: "row" }, parts.start, parts.again), parts.startProblems),
+      card("API request", null, parts.request)));
   return parts;
 }
 
@@ -99,15 +129,30 @@ function examplesDisclosure(dataset, signal) {
 /** Shows the answer of the server to the settings. */
 function showParts(parts, state, change) {
   const { validated, error, dataset, query } = state;
-  const focused = document.activeElement?.id;
-  replace(parts.report, reportView(validated?.report ?? dataset.report, validated?.spec.hyperparameters?.max_length));
+  const maxLength = validated && resolvedHyperparameters(validated.spec).max_length;
+  patch(parts.report, reportView(validated?.report ?? dataset.report, maxLength));
   const fields = settingsForm({ ...state, change });
-  replace(parts.settings, fields.element);
+  patch(parts.settings, fields.element);
   replace(parts.problems, error && errorNotice(error, { shown: fields.pointers }));
-  replace(parts.same, snippetTabs(jobSnippets(jobRequest(query, validated?.spec), fileName(dataset))));
-  replace(parts.plan, error ? "A setting has to be corrected first." : planText(validated));
-  parts.start.disabled = Boolean(error);
-  if (focused) document.getElementById(focused)?.focus();
+  showRequest(parts, jobSnippets(jobRequest(query, validated?.spec), fileName(dataset)));
+  showStart(parts, state);
+}
+
+/** The tabs are kept where the request is the same. */
+function showRequest(parts, snippets) {
+  const shown = JSON.stringify(snippets);
+  if (parts.shownRequest === shown) return;
+  parts.shownRequest = shown;
+  replace(parts.request, snippetTabs(snippets));
+}
+
+/** Only a setting that the server refuses keeps the job from starting; a server that cannot be reached may be there again. */
+function showStart(parts, { error, validated, isStarting }) {
+  const isRefused = error?.status === 422;
+  parts.again.hidden = !error || isRefused;
+  parts.start.disabled = Boolean(isStarting || isRefused);
+  if (isRefused) replace(parts.plan, "Fix the marked settings.");
+  else replace(parts.plan, error ? "The settings are not checked." : planText(validated));
 }
 
 function fileName(dataset) {
@@ -117,7 +162,7 @@ function fileName(dataset) {
 /** What the job does, in one sentence. */
 function planText({ spec, estimated_seconds: seconds }) {
   const method = spec.method.type === "auto" ? `the best of ${spec.method.candidates.length} methods` : words(spec.method.type);
-  const epochs = spec.hyperparameters ? ` ${plural(spec.hyperparameters.epochs, "epoch")}.` : "";
+  const { epochs } = resolvedHyperparameters(spec);
   const time = seconds == null ? "" : ` About ${duration(seconds)} on this machine, if nothing else runs.`;
-  return `Task: ${words(spec.task.type)}. Method: ${method}.${epochs}${time}`;
+  return `Task: ${words(spec.task.type)}. Method: ${method}. ${plural(epochs, "epoch")}.${time}`;
 }

@@ -1,132 +1,163 @@
 // Playground: one input, answered by the base and by any adapters side by side.
 
 import { getJson, list } from "./api.js";
-import { el, field, replace } from "./dom.js";
-import { announce, errorNotice } from "./feedback.js";
-import { plural, shortVersion, words } from "./format.js";
-import { setQuery } from "./router.js";
+import { card } from "./cards.js";
 import { forgetConversations } from "./conversations.js";
-import { chatSettings, generate, isGenerative, sampling, showConversation } from "./playground-generate.js";
+import { el, field, replace, setText } from "./dom.js";
+import { announce, errorNotice } from "./feedback.js";
+import { plural } from "./format.js";
+import { chatSettings, generate, sampling, showConversation } from "./playground-generate.js";
+import { isChat, isGenerative, modelChoice, modelsOf } from "./playground-models.js";
 import { predict } from "./playground-predict.js";
+import { setQuery } from "./router.js";
 
-const SHOWN_ADAPTERS = 12;
-
-export async function show(place, { query, signal }) {
+export async function show(place, view) {
   const [base, adapters] = await Promise.all([getJson("base"), list("adapters", 1000)]);
-  if (signal.aborted) return;
-  const models = [{ id: "base", title: base.name, note: "base model", adapter: null }, ...adapters.map((adapter) => ({
-    id: adapter.id, title: adapter.name ?? adapter.id.slice(0, 8), note: `${words(adapter.task.type)} · ${words(adapter.method.type)} · ${shortVersion(adapter.version)}`, adapter,
-  }))];
-  if (!query.has("model")) for (const model of models.slice(0, 2)) query.append("model", model.id);
-  const outputs = el("div", { class: "outputs" });
-  const text = el("textarea", { rows: "4", value: query.get("text") ?? "", placeholder: base.is_causal_lm ? "Write a message" : "One text per line" });
-  const run = el("button", { type: "submit", class: "primary" }, base.is_causal_lm ? "Send" : "Run");
-  const stop = el("button", { type: "button", hidden: true }, "Stop");
-  const settings = chatSettings(query);
-  const chosenModels = () => models.filter((model) => query.getAll("model").includes(model.id));
-  const hasGeneration = () => chosenModels().some((model) => isGenerative(model, base));
-  const showSettings = () => (settings.hidden = !hasGeneration());
-  const again = el("button", { type: "button", hidden: true }, "New conversation");
-  const showConversations = () => {
-    if (!base.chat) return;
-    const cards = chosenModels().filter((model) => isGenerative(model, base)).map(outputCard);
-    const shown = cards.filter(showConversation);
-    again.hidden = shown.length === 0;
-    replace(outputs, shown.map((card) => card.element));
-  };
-  const choose = (id, isChosen) => {
-    const others = query.getAll("model").filter((one) => one !== id);
-    query.delete("model");
-    for (const one of isChosen ? [...others, id] : others) query.append("model", one);
-    setQuery(query);
-    showSettings();
-    if (!running) showConversations();
-  };
-
-  let running = null;
-  const submit = async (event) => {
-    event?.preventDefault();
-    const chosen = chosenModels();
-    if (!text.value.trim() || chosen.length === 0) {
-      replace(outputs, el("p", { class: "muted" }, chosen.length ? "Write an input first." : "Choose a model first."));
-      return;
-    }
-    const input = text.value;
-    const isChat = base.chat && chosen.every((model) => isGenerative(model, base));
-    // What was said is in the conversation; what was predicted is asked again after a reload.
-    if (isChat) query.delete("text");
-    else query.set("text", input);
-    setQuery(query);
-    if (isChat) text.value = "";
-    running?.abort();
-    running = new AbortController();
-    signal.addEventListener("abort", () => running?.abort());
-    stop.hidden = !hasGeneration();
-    again.hidden = true;
-    const mine = running;
-    const cards = chosen.map((model) => outputCard(model));
-    replace(outputs, cards.map((card) => card.element));
-    // The requests run in parallel; the server batches them.
-    const isAnswered = await Promise.all(cards.map((card) => answer(card, base, input, sampling(query), mine.signal)));
-    if (mine !== running) return;
-    running = null;
-    stop.hidden = true;
-    again.hidden = !isChat;
-    if (!isAnswered.includes(true) && !text.value) text.value = input;
-    announce(`${plural(chosen.length, "answer")} shown`);
-  };
-  stop.addEventListener("click", () => running?.abort());
-  again.addEventListener("click", () => {
-    running?.abort();
-    forgetConversations();
-    showConversations();
-    text.focus();
-  });
-  text.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
-  });
-  replace(place,
-    el("div", { class: "page-head" }, el("h1", {}, "Playground")),
-    el("form", { class: "card", submit },
-      modelChoice(models, query, choose),
-      field(base.is_causal_lm ? "Message" : "Input", text, { hint: base.is_causal_lm ? "Ctrl + Enter sends" : "Several lines are several inputs. Ctrl + Enter runs." }),
-      settings, el("div", { class: "row" }, run, stop, again)),
-    outputs);
-  showSettings();
-  showConversations();
-  if (text.value.trim() && query.has("text") && !hasGeneration()) await submit();
+  if (view.signal.aborted) return;
+  const playground = new Playground(view, base, modelsOf(base, adapters));
+  replace(place, playground.elements());
+  playground.showActions();
+  playground.arrange();
+  await playground.repeat();
 }
 
-function modelChoice(models, query, choose) {
-  const chip = (model) => {
-    const input = el("input", { type: "checkbox", checked: query.getAll("model").includes(model.id), change: () => choose(model.id, input.checked) });
-    return el("label", { class: "chip" }, input, model.title, el("span", { class: "muted small" }, model.note));
-  };
-  const isChosen = (model) => query.getAll("model").includes(model.id);
-  const first = models.filter((model, index) => index < SHOWN_ADAPTERS || isChosen(model));
-  const rest = models.filter((model) => !first.includes(model));
-  return el("fieldset", { class: "models" }, el("legend", { class: "label" }, "Models"),
-    el("div", { class: "chips" }, first.map(chip)),
-    rest.length > 0 && el("details", {}, el("summary", {}, `${rest.length} more`), el("div", { class: "chips" }, rest.map(chip))));
+class Playground {
+  constructor(view, base, models) {
+    const { query } = view;
+    if (!query.has("model")) for (const model of models.slice(0, 2)) query.append("model", model.id);
+    /** Output cards by the id of their model; the run that is going on: what stops it, and the promise of its end. */
+    Object.assign(this, { view, query, base, models, cards: new Map(), stopping: null, finished: null, isWaiting: false });
+    this.text = el("textarea", { rows: "4", value: query.get("text") ?? "", placeholder: base.is_causal_lm ? "Write a message" : "One text per line" });
+    this.text.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.submit(event));
+    this.stop = el("button", { type: "button", hidden: true, click: () => this.stopping?.abort() }, "Stop");
+    this.again = el("button", { type: "button", hidden: true, click: () => this.startAgain() }, "New conversation");
+    this.settings = chatSettings(view);
+    this.hint = el("p", { class: "muted", role: "status" });
+    this.outputs = el("div", { class: "outputs" });
+  }
+
+  elements() {
+    const { base, text, settings, stop, again } = this;
+    const run = el("button", { type: "submit", class: "primary" }, base.is_causal_lm ? "Send" : "Run");
+    const hint = base.is_causal_lm ? "Ctrl + Enter sends" : "Several lines are several inputs. Ctrl + Enter runs.";
+    return [
+      el("div", { class: "page-head" }, el("h1", {}, "Playground")),
+      el("form", { class: "card", submit: (event) => this.submit(event) },
+        modelChoice(this.models, this.query, (id, isChosen) => this.choose(id, isChosen)),
+        field(base.is_causal_lm ? "Message" : "Input", text, { hint }),
+        settings, el("div", { class: "row" }, run, stop, again, this.hint)),
+      this.outputs,
+    ];
+  }
+
+  chosen() {
+    return this.models.filter((model) => this.query.getAll("model").includes(model.id));
+  }
+
+  choose(id, isChosen) {
+    const others = this.query.getAll("model").filter((one) => one !== id);
+    this.query.delete("model");
+    for (const one of isChosen ? [...others, id] : others) this.query.append("model", one);
+    setQuery(this.view);
+    this.showActions();
+    if (!this.stopping) this.arrange();
+  }
+
+  showActions() {
+    const isGenerating = this.chosen().some((model) => isGenerative(model, this.base));
+    this.settings.hidden = !isGenerating;
+    this.stop.hidden = !(this.stopping && isGenerating);
+  }
+
+  /** Shows the cards of the chosen models that have an answer or a conversation. */
+  arrange() {
+    const { base, cards } = this;
+    const chosen = this.chosen();
+    for (const model of chosen) {
+      const output = outputCard(model);
+      if (!cards.has(model.id) && isChat(model, base) && showConversation(output)) cards.set(model.id, output);
+    }
+    const shown = chosen.filter((model) => cards.has(model.id));
+    for (const id of [...cards.keys()]) if (!shown.some((model) => model.id === id)) cards.delete(id);
+    replace(this.outputs, shown.map((model) => cards.get(model.id).element));
+    this.again.hidden = !shown.some((model) => isChat(model, base));
+  }
+
+  /** Chat messages are stored in the conversation; predictions are repeated after a reload. */
+  async repeat() {
+    const hasGeneration = this.chosen().some((model) => isGenerative(model, this.base));
+    if (this.query.has("text") && this.text.value.trim() && !hasGeneration) await this.submit();
+  }
+
+  async submit(event) {
+    event?.preventDefault();
+    const chosen = this.chosen();
+    const input = this.text.value;
+    const isReady = input.trim() && chosen.length > 0;
+    setText(this.hint, isReady ? "" : chosen.length ? "Write an input first." : "Select a model first.");
+    if (!isReady || this.isWaiting) return;
+    await this.stopRun();
+    if (this.view.signal.aborted) return;
+    this.finished = this.run(chosen, input);
+    await this.finished;
+  }
+
+  /** Stops the run that is going on, and waits until its turns are stored. */
+  async stopRun() {
+    this.isWaiting = true;
+    this.stopping?.abort();
+    await this.finished;
+    this.isWaiting = false;
+  }
+
+  async startAgain() {
+    await this.stopRun();
+    forgetConversations();
+    for (const model of this.models) if (isChat(model, this.base)) this.cards.delete(model.id);
+    this.arrange();
+    this.text.focus();
+  }
+
+  async run(chosen, input) {
+    const { base, query, view } = this;
+    const isConversation = chosen.every((model) => isChat(model, base));
+    if (isConversation) query.delete("text");
+    else query.set("text", input);
+    setQuery(view);
+    if (isConversation) this.text.value = "";
+    this.stopping = new AbortController();
+    const signal = AbortSignal.any([view.signal, this.stopping.signal]);
+    this.cards = new Map(chosen.map((model) => [model.id, outputCard(model)]));
+    this.again.hidden = true;
+    this.showActions();
+    const cards = [...this.cards.values()];
+    replace(this.outputs, cards.map((output) => output.element));
+    // The requests run in parallel; the server batches them.
+    await Promise.all(cards.map((output) => answer(output, base, input, sampling(query), signal)));
+    this.stopping = null;
+    if (view.signal.aborted) return;
+    this.showActions();
+    this.arrange();
+    // A message that is in no conversation can be sent again.
+    if (isConversation && !cards.some((output) => output.hasTurn) && !this.text.value) this.text.value = input;
+    announce(`${plural(chosen.length, "answer")} shown`);
+  }
 }
 
 function outputCard(model) {
   const latency = el("span", { class: "muted small" });
   const content = el("div", { class: "stack" }, el("p", { class: "muted" }, "…"));
-  const element = el("section", { class: "card", "aria-label": model.title },
-    el("div", { class: "card-head" }, el("h2", {}, model.title), el("span", { class: "muted small" }, model.note), el("div", { class: "end" }, latency)), content);
-  return { model, element, content, latency };
+  const note = [el("span", { class: "muted small" }, model.note), el("div", { class: "end" }, latency)];
+  return { model, element: card(model.title, note, content), content, latency, hasTurn: false };
 }
 
-/** Whether the model has answered. */
-async function answer(card, base, text, parameters, signal) {
+async function answer(output, base, text, parameters, signal) {
   try {
-    if (isGenerative(card.model, base)) await generate(card, base, text, parameters, signal);
-    else await predict(card, base, text, signal);
-    return true;
+    if (isGenerative(output.model, base)) await generate(output, base, text, parameters, signal);
+    else await predict(output, text, signal);
   } catch (error) {
-    if (error.name !== "AbortError") replace(card.content, errorNotice(error));
-    else card.latency.textContent = "stopped";
-    return false;
+    if (error.name === "AbortError") output.latency.textContent = "stopped";
+    else if (isGenerative(output.model, base)) output.content.append(errorNotice(error));
+    else replace(output.content, errorNotice(error));
   }
 }

@@ -1,9 +1,11 @@
 // The server: base model, health, memory, queues, workers, throughput. From /base, /health, /jobs and /metrics.
 
-import { getJson, send } from "./api.js";
+import { getJson, getPage, send } from "./api.js";
+import { card, tile } from "./cards.js";
 import { el, replace, scrollable, setText, table } from "./dom.js";
-import { errorNotice } from "./feedback.js";
-import { bytes, duration, number, percent, words } from "./format.js";
+import { showPollingError } from "./feedback.js";
+import { bytes, duration, jobTitle, number, percent, words } from "./format.js";
+import { patch } from "./patch.js";
 import { every } from "./polling.js";
 import { href } from "./router.js";
 
@@ -41,31 +43,31 @@ export async function show(place, { signal }) {
   const base = await getJson("base", { signal });
   const problems = el("div");
   const health = el("span", { class: "badge" }, "…");
+  const healthProblem = el("p", { class: "notice error", hidden: true });
   const version = el("span", { class: "muted" });
   const live = el("div", { class: "stack" });
   let earlier = null;
   const refresh = async () => {
-    const [text, ready, running] = await Promise.all([
+    const [text, problem, running] = await Promise.all([
       send("metrics", { signal }).then((response) => response.text()),
-      getJson("health/ready", { signal }).then((answer) => answer.status, (error) => error.message),
-      getJson("jobs?status=running&limit=100", { signal }),
+      getJson("health/ready", { signal }).then(({ status }) => (status === "ready" ? "" : status), (error) => error.message),
+      getPage("jobs", { status: "running" }, 100, { signal }),
     ]);
-    setText(health, ready);
-    health.className = `badge ${ready === "ready" ? "succeeded" : "failed"}`;
+    if (signal.aborted) return;
+    setText(health, problem ? "not ready" : "ready");
+    health.className = `badge ${problem ? "failed" : "succeeded"}`;
+    setText(healthProblem, problem);
+    healthProblem.hidden = !problem;
     const now = { time: performance.now(), samples: parseMetrics(text) };
     const build = now.samples.find((sample) => sample.name === "espalier_build_info");
     setText(version, build ? `Version ${build.labels.version}` : "");
-    replace(live, liveParts(now, earlier), workersCard(running.data));
+    patch(live, liveParts(now, earlier), workersCard(running));
     earlier = now;
   };
   replace(place, el("div", { class: "page-head" }, el("h1", {}, "System"), health, version,
-    el("div", { class: "end" }, el("a", { class: "button", href: "docs/" }, "API documentation"))), problems, live, baseCard(base));
+    el("div", { class: "end" }, el("a", { class: "button", href: "docs/" }, "API documentation"))), problems, healthProblem, live, baseCard(base));
   await refresh();
-  every(() => 2000, signal, refresh, (error) => replace(problems, error && errorNotice(error)));
-}
-
-function tile(title, value) {
-  return el("div", { class: "tile" }, el("dt", {}, title), el("dd", {}, value));
+  every(() => 2000, signal, refresh, (error) => showPollingError(problems, error));
 }
 
 function liveParts({ time, samples }, earlier) {
@@ -82,24 +84,24 @@ function liveParts({ time, samples }, earlier) {
   return [
     el("dl", { class: "tiles" }, RATES.map(rate), shown.map(([title, value, format]) => tile(title, format(value))),
       hits + misses > 0 && tile("Adapter cache hits", percent(hits / (hits + misses), 0))),
-    el("section", { class: "card", "aria-label": "Jobs" }, el("h2", {}, "Jobs"),
+    card("Jobs", null,
       jobs.length ? el("dl", { class: "tiles" }, jobs.map((sample) => tile(sample.labels.status, number(sample.value)))) : el("p", { class: "muted" }, "No jobs")),
     routesCard(samples),
   ];
 }
 
-/** Processes that train, with the jobs that they hold and for how long. */
-function workersCard(jobs) {
-  const rows = jobs.filter((job) => job.worker).map(({ id, name, worker, progress }) => [
+/** Workers with their running jobs and the time until their leases expire. */
+function workersCard({ data, next }) {
+  const rows = data.filter((job) => job.worker).map(({ id, name, worker, progress }) => [
     el("code", { title: worker.process_id }, worker.process_id.slice(-12)),
-    el("a", { href: href(`jobs/${id}`) }, name ?? id.slice(0, 8)),
+    el("a", { href: href(`jobs/${id}`) }, jobTitle({ name, id })),
     progress ? percent(progress.step / progress.total_steps, 0) : "preparing",
     progress ? `${number(progress.examples_per_second, 0)} examples/s` : "–",
     duration(Math.max(0, (new Date(worker.lease_expires_at) - Date.now()) / 1000)),
   ]);
-  return el("section", { class: "card", "aria-label": "Workers" }, el("h2", {}, "Workers"),
+  return card("Workers", next ? "The newest running jobs" : null,
     rows.length
-      ? scrollable("Workers", table(["Process", "Job", { label: "Done", number: true }, { label: "Speed", number: true }, { label: "Lease for another", number: true }], rows))
+      ? scrollable("Workers", table(["Process", "Job", { label: "Done", number: true }, { label: "Speed", number: true }, { label: "Lease expires in", number: true }], rows))
       : el("p", { class: "muted" }, "No job is running"));
 }
 
@@ -113,7 +115,7 @@ function routesCard(samples) {
     return [`${labels.method} ${labels.route}`, number(value), `${number((sum / value) * 1000, 1)} ms`, number(failures)];
   });
   const numeric = (label) => ({ label, number: true });
-  return el("section", { class: "card", "aria-label": "Requests" }, el("h2", {}, "Requests since the start"),
+  return card("Requests since the start", null,
     scrollable("Requests by route", table(["Route", numeric("Requests"), numeric("Mean time to answer"), numeric("Errors")], rows)));
 }
 
@@ -124,6 +126,6 @@ function baseCard(base) {
     ["Backend", base.kernels], ["Chat template", base.chat ? "yes" : "no"], ["Fingerprint", base.fingerprint],
     ["Methods", base.methods.map(words).join(", ")], ["Tasks", base.tasks.map(words).join(", ")],
   ];
-  return el("section", { class: "card", "aria-label": "Base model" }, el("h2", {}, "Base model"),
+  return card("Base model", null,
     el("dl", { class: "settings-list" }, entries.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
 }

@@ -1,4 +1,4 @@
-// A browser page that records what must not happen: requests to other servers, violations of the content security policy, script errors.
+// A browser page that records policy violations and script errors, and requests to other servers.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

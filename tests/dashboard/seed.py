@@ -1,4 +1,4 @@
-"""Copies a finished job of a SQLite database many times, and gives the newest copy many rows of metrics.
+"""Copies a finished job of a SQLite database many times, and gives the newest copy many rows of metrics. Every tenth copy is cancelled.
 
 seed.py DATABASE JOBS ROWS    prints the id of the copy with the metrics
 """
@@ -26,7 +26,8 @@ for index in range(1, jobs + 1):
     copy[:6] = (start + index).to_bytes(6, "big")
     copy[6] = 0x70 | copy[6] & 0x0F
     last = rows + 1 if index == jobs else 0
-    insert("jobs", {**job, "id": bytes(copy), "created_at": job["created_at"] + index, "last_sequence": last})
+    status = "cancelled" if index % 10 == 5 else job["status"]
+    insert("jobs", {**job, "id": bytes(copy), "status": status, "created_at": job["created_at"] + index, "last_sequence": last})
 
 events = [{"kind": "status", "step": None, "split": None, "data": {"status": "queued"}}]
 for step in range(rows):

@@ -5,6 +5,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+const START_LIMIT = 30_000;
+const TRAINING_LIMIT = 120_000;
+
 export async function startServer(...settings) {
   const folder = mkdtempSync(join(tmpdir(), "espalier-dashboard-"));
   const model = settings.includes("--model") ? [] : ["--model", process.env.ESPALIER_TEST_MODEL ?? "tests/fixtures/tiny-bert"];
@@ -13,10 +16,16 @@ export async function startServer(...settings) {
     { env: environment, stdio: ["ignore", "pipe", "pipe"] });
   let log = "";
   const address = await new Promise((resolve, reject) => {
+    const late = setTimeout(() => {
+      child.kill("SIGKILL");
+      reject(new Error(`the server does not listen after ${START_LIMIT / 1000} s:\n${log}`));
+    }, START_LIMIT);
     const read = (text) => {
       log += text;
       const found = /listening.*address=([\d.:]+)/.exec(log.replace(/\u001b\[[\d;]*m/g, ""));
-      if (found) resolve(found[1]);
+      if (!found) return;
+      clearTimeout(late);
+      resolve(found[1]);
     };
     child.stdout.on("data", read);
     child.stderr.on("data", read);
@@ -41,10 +50,20 @@ export async function trainAdapter(server, job, fileName, rows) {
   const answer = await fetch(`${server}/jobs`, { method: "POST", body: form });
   const created = await answer.json();
   if (answer.status !== 202) throw new Error(JSON.stringify(created));
-  for (;;) {
+  return waitFor(async () => {
     const found = await (await fetch(`${server}/jobs/${created.id}`)).json();
-    if (found.status === "succeeded") return found;
-    if (found.status === "failed") throw new Error(JSON.stringify(found.error));
+    if (["failed", "cancelled"].includes(found.status)) throw new Error(`the job is ${found.status}: ${JSON.stringify(found.error)}`);
+    return found.status === "succeeded" && found;
+  }, TRAINING_LIMIT);
+}
+
+/** Waits until `check` returns something that is true, and returns it. */
+export async function waitFor(check, limit = 20_000) {
+  const end = Date.now() + limit;
+  for (;;) {
+    const found = await check();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`nothing after ${limit / 1000} s: ${check}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }

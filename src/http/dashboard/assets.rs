@@ -24,11 +24,12 @@ macro_rules! embedded_files {
     };
 }
 
-const FILES: [(&str, &[u8]); 45] = embedded_files! {
+const FILES: [(&str, &[u8]); 52] = embedded_files! {
     "adapter-metrics.js"
     "api.js"
     "app.js"
     "calibration.js"
+    "cards.js"
     "chart.js"
     "columns.js"
     "components.css"
@@ -42,13 +43,18 @@ const FILES: [(&str, &[u8]); 45] = embedded_files! {
     "format.js"
     "icon.svg"
     "index.html"
-    "job-cards.js"
     "job-configuration.js"
     "job-curves.js"
+    "job-head.js"
     "job-request.js"
     "job-results.js"
+    "job-row.js"
+    "job-status.js"
+    "job-summary.js"
     "metric-history.js"
+    "patch.js"
     "playground-generate.js"
+    "playground-models.js"
     "playground-predict.js"
     "polling.js"
     "report.js"
@@ -57,6 +63,7 @@ const FILES: [(&str, &[u8]); 45] = embedded_files! {
     "snippets.js"
     "sparkline.js"
     "theme.css"
+    "theme.js"
     "uplot.LICENSE.txt"
     "uplot.css"
     "uplot.js"

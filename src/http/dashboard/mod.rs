@@ -18,8 +18,8 @@ use espalier_core::error::Error;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The page runs scripts of this server alone, none of them inline, and calls no other server. Text becomes markup nowhere, because
-/// no Trusted Types policy is allowed.
+/// The page runs only scripts of this server, none of them inline, and calls no other server. Strings cannot become HTML: Trusted
+/// Types are required and no policy is allowed.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
