@@ -2,6 +2,8 @@
 # OpenAI's own Python client, as it is published, against espalier on a real decoder with an adapter: models, chat, streaming chat,
 # answers that are parsed into objects, tools, completions, errors.
 #
+# `scripts/openai.sh --update` writes tests/openai/request_fields.md, the table of what happens to each field.
+#
 # Needs Python with the packages of tests/openai/requirements.txt: OPENAI_PYTHON names one that has them; without it, they are
 # installed into .venv-openai/.
 set -euo pipefail
@@ -24,4 +26,8 @@ done >"$server_folder/fruit.jsonl"
 "$python" tests/openai/client.py "$ESPALIER_SERVER" fruit
 "$python" tests/openai/tools.py "$ESPALIER_SERVER" SmolLM2-135M-Instruct.Q4_1
 "$python" tests/openai/fine_tuning.py "$ESPALIER_SERVER"
+stop_server
+# Every field of the client's request types. The fine-tuning jobs that it creates are not run.
+start_server "$program" models/SmolLM2-135M-Instruct.Q4_1.gguf --role api --max-queued-jobs 100000
+"$python" tests/openai/request_fields.py "$ESPALIER_SERVER" tests/openai/request_fields.md "$@"
 stop_server

@@ -22,6 +22,7 @@ mod decoders;
 mod documented_errors;
 mod embeddings;
 mod error_cases;
+mod examples;
 mod fault_injection;
 mod fine_tuning;
 mod formats;

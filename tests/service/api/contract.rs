@@ -56,6 +56,7 @@ fn job_has_every_documented_field() {
         "status",
         "task",
         "validation",
+        "worker",
     ];
     assert_eq!(keys(&accepted), known);
 
@@ -106,6 +107,7 @@ fn adapter_resolves_by_id_name_and_version() {
         "bytes",
         "created_at",
         "id",
+        "is_current",
         "job_id",
         "labels",
         "max_length",
@@ -119,6 +121,7 @@ fn adapter_resolves_by_id_name_and_version() {
     assert_eq!(keys(&adapters[0]), known);
     assert_eq!((&adapters[0]["job_id"], &adapters[0]["base_verified"]), (&second["id"], &json!(true)));
 
+    assert_eq!((&adapters[0]["is_current"], &adapters[1]["is_current"]), (&json!(true), &json!(false)));
     let by = |reference: &str| app.get(&format!("/adapters/{reference}")).json()["id"].clone();
     let version = |adapter: &Value| adapter["version"].as_str().unwrap().to_string();
     let (newest, oldest) = (version(&adapters[0]), version(&adapters[1]));
@@ -134,6 +137,12 @@ fn adapter_resolves_by_id_name_and_version() {
     };
     assert_eq!(answered("questions"), newest);
     assert_eq!(answered(&format!("questions@{}", &oldest[7..23])), oldest);
+    let activate = |version: &str| {
+        let answer = app.post(&format!("/adapters/questions@{}/activate", &version[7..15]), &json!({}));
+        (answer.status, answer.json()["is_current"].clone(), by("questions"), answered("questions"))
+    };
+    assert_eq!(activate(&oldest), (200, json!(true), first["adapter_id"].clone(), json!(oldest)));
+    assert_eq!(activate(&newest), (200, json!(true), second["adapter_id"].clone(), json!(newest)));
     assert_eq!(app.delete("/adapters/questions").status, 204);
     assert_eq!((by("questions"), answered("questions")), (first["adapter_id"].clone(), json!(oldest)));
     assert_eq!(app.delete(&format!("/adapters/{}", first["adapter_id"].as_str().unwrap())).status, 204);
