@@ -37,8 +37,10 @@ VALUES = {
 OTHERWISE = {"model", "training_file", "validation_file"}
 # Fields whose value needs another field.
 NEEDS = {
-    "top_logprobs": {"logprobs": True}, "stream_options": {"stream": True}, "tool_choice": {"tools": [TOOL]}, "parallel_tool_calls": {"tools": [TOOL]},
+    "top_logprobs": {"logprobs": True}, "stream_options": {"stream": True}, "tool_choice": {"tools": [TOOL]}, "parallel_tool_calls": {"tools": [TOOL], "tool_choice": "required"},
 }  # fmt: skip
+# Fields that an error about another field may name.
+COUPLED = {"method": ["training_file"]}
 # Values that ask for what is done without the field. Others are neutral as null alone.
 NEUTRAL = {
     "chat/completions": {
@@ -136,7 +138,8 @@ def outcome(endpoint, field, body):
         return f"ignored ({ignored})" if field in [name.split(".")[0] for name in ignored.split(", ")] else "done"
     assert status in (400, 404), (endpoint, body, status, message)
     # A file or a model that does not exist has no field in OpenAI's errors either.
-    assert param and (re.split(r"[.\[]", param)[0] == field) or status == 404, (endpoint, field, body, status, param, message)
+    named = re.split(r"[.\[]", param or "")[0]
+    assert named == field or named in [*NEEDS.get(field, {}), *COUPLED.get(field, [])] or status == 404, (endpoint, field, body, status, param, message)
     return f"refused: {message}"
 
 
