@@ -103,6 +103,7 @@ fn template_spec() -> Spec {
         learning_rate: 1e-3,
         min_steps: 1,
         metric_names: &["accuracy"],
+        held_out_examples: None,
         task_defaults: task.defaults(),
     };
     Spec {
