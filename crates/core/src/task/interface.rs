@@ -167,7 +167,7 @@ pub struct TaskDefaults {
 
 impl TaskDefaults {
     /// For tasks that learn labels of whole texts.
-    pub const TEXT: Self = Self { max_length: 128, batch_size: 32, max_epochs: 30, min_head_examples: Some(200) };
+    pub const TEXT: Self = Self { max_length: 128, batch_size: 32, max_epochs: 100, min_head_examples: Some(200) };
 
     /// For tasks that learn to generate: a model memorizes completions in a few epochs, even those of a small dataset.
     pub const GENERATION: Self = Self { max_length: 512, batch_size: 8, max_epochs: 3, min_head_examples: None };
