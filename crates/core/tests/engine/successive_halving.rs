@@ -273,8 +273,8 @@ fn defaults_are_resolved_and_stored() {
     assert_eq!(methods, ["head", "lora", "lora", "ia3", "bottleneck", "bias", "vera", "prefix_tuning"]);
     let rates: Vec<f64> = spec.method.candidates.iter().map(|one| one.hyperparameters.learning_rate).collect();
     assert_eq!(rates, [1e-3, 1e-3, 5e-4, 3e-3, 3e-3, 3e-3, 3e-3, 3e-3]);
-    // The full run has 30 epochs of 54 examples, and the first rung is at a quarter of it.
-    assert_eq!((spec.shared_hyperparameters().epochs, spec.method.budget.first_rung), (Some(30), 30 * 54 / 4));
+    // The full run has 75 epochs of 54 examples, which are 150 steps, and the first rung is at a quarter of it.
+    assert_eq!((spec.shared_hyperparameters().epochs, spec.method.budget.first_rung), (Some(75), 75 * 54 / 4));
     let length = spec.shared_hyperparameters().max_length;
     assert!(spec.method.candidates.iter().all(|one| Some(one.hyperparameters.max_length) == length));
     let stored = json!(plan(&spec));
