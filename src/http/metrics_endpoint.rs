@@ -53,8 +53,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// Get metrics
 ///
-/// Counters and gauges for Prometheus: in the OpenMetrics text format if `Accept` names it, else in the text format 0.0.4. The
-/// numbers of jobs are read from the database every few seconds; while it is unavailable, the last ones stay.
+/// Counters and gauges for Prometheus: in the OpenMetrics text format if `Accept` names it, else in the text format 0.0.4. Job
+/// counts are read from the database every few seconds; while it is unavailable, the last counts are returned.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "get_metrics", tag = "operations",
     responses((status = 200, description = "Metrics of this server.", content(

@@ -23,15 +23,16 @@ const COMBINING: [&str; 12] = [
 /// Keywords about properties: beside `$ref` or `anyOf`, both schemas hold for the same object.
 const ABOUT_PROPERTIES: [&str; 5] =
     ["properties", "required", "patternProperties", "additionalProperties", "propertyNames"];
-/// Keywords whose value is a schema, a list of schemas, or schemas by name.
-const SCHEMA: [&str; 3] = ["items", "additionalProperties", "additionalItems"];
-const SCHEMA_LIST: [&str; 2] = ["anyOf", "prefixItems"];
-const SCHEMA_MAP: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
+/// Keywords whose value is a schema or a list of schemas, and those whose value is schemas by name.
+const SCHEMAS: [&str; 5] = ["items", "additionalProperties", "additionalItems", "anyOf", "prefixItems"];
+const NAMED_SCHEMAS: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
 
 /// Closes the objects of a schema, where that is safe.
 pub fn close_objects(schema: &mut Value) {
-    if subschemas(schema).all(|schema| !is_combined(schema)) {
-        close(schema);
+    let mut has_combined = false;
+    visit(schema, &mut |schema| has_combined |= is_combined(schema));
+    if !has_combined {
+        visit(schema, &mut close);
     }
 }
 
@@ -41,45 +42,29 @@ fn is_combined(schema: &Map<String, Value>) -> bool {
     COMBINING.into_iter().any(has) || ((has("$ref") || has("anyOf")) && ABOUT_PROPERTIES.into_iter().any(has))
 }
 
-/// The schema and all schemas in it. A list in the place of a schema is one of older drafts: a schema per item.
-fn subschemas(schema: &Value) -> Box<dyn Iterator<Item = &Map<String, Value>> + '_> {
+/// Visits the schemas inside a schema, and then the schema. A list in the place of a schema is one of older drafts: a schema per item.
+fn visit(schema: &mut Value, visitor: &mut impl FnMut(&mut Map<String, Value>)) {
     match schema {
-        Value::Object(fields) => {
-            let inner = fields.iter().flat_map(|(keyword, value)| children(keyword, value)).flat_map(subschemas);
-            Box::new(std::iter::once(fields).chain(inner))
-        }
-        Value::Array(items) => Box::new(items.iter().flat_map(subschemas)),
-        _ => Box::new(std::iter::empty()),
-    }
-}
-
-/// Schemas that are the value of a keyword.
-fn children<'a>(keyword: &str, value: &'a Value) -> Box<dyn Iterator<Item = &'a Value> + 'a> {
-    match value {
-        Value::Object(named) if SCHEMA_MAP.contains(&keyword) => Box::new(named.values()),
-        _ if SCHEMA.contains(&keyword) || SCHEMA_LIST.contains(&keyword) => Box::new(std::iter::once(value)),
-        _ => Box::new(std::iter::empty()),
-    }
-}
-
-fn close(schema: &mut Value) {
-    match schema {
-        Value::Array(items) => items.iter_mut().for_each(close),
+        Value::Array(items) => items.iter_mut().for_each(|item| visit(item, visitor)),
         Value::Object(fields) => {
             for (keyword, value) in fields.iter_mut() {
                 match value {
-                    Value::Object(named) if SCHEMA_MAP.contains(&keyword.as_str()) => {
-                        named.values_mut().for_each(close);
+                    Value::Object(named) if NAMED_SCHEMAS.contains(&keyword.as_str()) => {
+                        named.values_mut().for_each(|inner| visit(inner, visitor));
                     }
-                    _ if SCHEMA.contains(&keyword.as_str()) || SCHEMA_LIST.contains(&keyword.as_str()) => close(value),
+                    _ if SCHEMAS.contains(&keyword.as_str()) => visit(value, visitor),
                     _ => {}
                 }
             }
-            if lists_all_properties(fields) {
-                fields.insert("additionalProperties".to_string(), Value::Bool(false));
-            }
+            visitor(fields);
         }
         _ => {}
+    }
+}
+
+fn close(schema: &mut Map<String, Value>) {
+    if lists_all_properties(schema) {
+        schema.insert("additionalProperties".to_string(), Value::Bool(false));
     }
 }
 

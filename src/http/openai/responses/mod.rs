@@ -246,7 +246,7 @@ fn prepare(base: &BaseModel, request: ResponsesRequest) -> Result<PreparedRespon
     Ok(PreparedResponse { body, generation, parser: output.parser, syntax: output.syntax })
 }
 
-/// Number of most likely tokens per token; `None` without log probabilities.
+/// How many of the most likely tokens the response lists at each position; `None` if it has no log probabilities.
 fn logprobs(include: &[Includable], top_logprobs: Option<u32>) -> Result<Option<u32>> {
     let logprobs = include.contains(&Includable::OutputLogprobs).then(|| top_logprobs.unwrap_or(0));
     if top_logprobs.is_some_and(|count| count > 0) && logprobs.is_none() {
