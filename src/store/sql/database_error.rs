@@ -63,6 +63,17 @@ pub fn is_connection_broken(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether another connection holds a lock of the SQLite file.
+pub fn is_sqlite_busy(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| sqlite_primary_code(&code) == Some(sqlite_code::BUSY))
+        }
+        _ => false,
+    }
+}
+
 fn unavailable(cause: &anyhow::Error) -> Error {
     tracing::warn!(error = format!("{cause:#}"), "the database is unavailable");
     Error::busy("database_unavailable", "the database does not answer: try again in a moment", RETRY_AFTER)
@@ -103,11 +114,15 @@ fn is_postgres_shutdown(code: &str) -> bool {
 
 fn sqlite_condition(code: &str) -> Condition {
     use sqlite_code::{BUSY, CANTOPEN, FULL, IOERR, LOCKED, READONLY};
-    match code.parse::<i64>().map(|code| code & 0xff) {
-        Ok(FULL) => Condition::StorageFull,
-        Ok(BUSY | LOCKED | READONLY | IOERR | CANTOPEN) => Condition::Unavailable,
+    match sqlite_primary_code(code) {
+        Some(FULL) => Condition::StorageFull,
+        Some(BUSY | LOCKED | READONLY | IOERR | CANTOPEN) => Condition::Unavailable,
         _ => Condition::Refused,
     }
+}
+
+fn sqlite_primary_code(code: &str) -> Option<i64> {
+    code.parse::<i64>().ok().map(|code| code & 0xff)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! SQLite: one connection that writes, several that read (WAL).
 
 use super::connection;
-use super::database_error::Context;
+use super::database_error::{Context, is_sqlite_busy};
 use super::dialect::{Connection, Dialect, Param, Row, RowLock};
 use super::row_codec::{DecodeRow, get};
 use async_trait::async_trait;
@@ -14,13 +14,15 @@ use sqlx::sqlite::{
 };
 use sqlx::{Arguments, Connection as _, Executor, SqlSafeStr, SqlStr, SqliteConnection};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const READER_CONNECTIONS: u32 = 4;
 
 /// Time limit for waiting while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Time limit for getting a connection, while all are in use or while the file cannot be opened.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,11 +40,7 @@ impl Sqlite {
     /// `Invalid`.
     pub async fn connect(url: &str) -> Result<Self> {
         let options = connect_options(url)?;
-        let writer_pool = pool_options(1)
-            .after_connect(|connection, _| Box::pin(check_writable(connection)))
-            .connect_with(options.clone())
-            .await
-            .map_err(|error| open_error(&options, &error))?;
+        let writer_pool = connect_writer(&options).await.map_err(|error| open_error(&options, &error))?;
         migrate(&writer_pool).await?;
         // All writes go through the one writer connection; `query_only` makes a write on a reader an error.
         let read_only = options.clone().pragma("query_only", "on");
@@ -145,6 +143,19 @@ fn pool_options(max_connections: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .after_release(|connection, _| Box::pin(is_reusable(connection)))
+}
+
+/// Connects, and repeats it while other processes open the same file. The change of a new file to WAL fails at once with
+/// `SQLITE_BUSY`, without waiting for the busy timeout, when two connections make it at the same time.
+async fn connect_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        let pool = pool_options(1).after_connect(|connection, _| Box::pin(check_writable(connection)));
+        match pool.connect_with(options.clone()).await {
+            Err(error) if is_sqlite_busy(&error) && Instant::now() < deadline => tokio::time::sleep(BUSY_RETRY_INTERVAL).await,
+            result => return result,
+        }
+    }
 }
 
 /// SQLite opens a file read-only if it cannot be opened for writing at that moment, and such a connection never writes.

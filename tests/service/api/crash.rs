@@ -43,13 +43,14 @@ fn seeds(first: u64) -> std::ops::Range<u64> {
 }
 
 /// Kill points during training, during a checkpoint and around publishing.
-fn kill_points(seed: u64, whole: Duration) -> Vec<KillPoint> {
+fn kill_points(seed: u64, whole: Duration, result: &JobResult) -> Vec<KillPoint> {
     let mut random = SeededRng::new(seed, &["kills"]);
     let count = if is_soak() { 9 } else { 2 };
-    // The random delays add up to at most half of the run, so that every kill hits it.
+    // The random delays end before half of the run, even where it is faster now, so that every kill hits it.
     let longest = whole.as_millis() as usize / 2 / count;
-    let mut moments: Vec<KillPoint> =
-        (0..count).map(|_| KillPoint::After(Duration::from_millis(random.uniform_below(longest) as u64))).collect();
+    let half = result.rows.iter().filter_map(|row| row["step"].as_u64()).max().unwrap() / 2;
+    let delay = |_| KillPoint::After(Duration::from_millis(random.uniform_below(longest) as u64), half);
+    let mut moments: Vec<KillPoint> = (0..count).map(delay).collect();
     moments.extend(vec![KillPoint::Checkpoint; count / 2]);
     random.shuffle(&mut moments);
     moments.extend([KillPoint::Adapter, KillPoint::Folder, KillPoint::Row]);
@@ -61,7 +62,7 @@ fn kill_until_done(setup: &ServerConfig, seed: u64) {
     let mut app = setup.start();
     let id = app.submit_job(&long_job());
     let (mut kills, mut newest) = (0, None);
-    for moment in kill_points(seed, *whole) {
+    for moment in kill_points(seed, *whole, expected) {
         (app, newest) = kill_at(app, &id, moment, newest);
         kills += 1;
         if app.get(&format!("/jobs/{id}")).json()["status"] == "succeeded" {

@@ -5,10 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Log message after the adapter's row is inserted.
+const PUBLISHED: &str = "adapter published";
+
 #[derive(Debug, Clone, Copy)]
 pub enum KillPoint {
-    /// This long after the start of the attempt.
-    After(Duration),
+    /// This long after the start of the attempt, and at the latest at a checkpoint of this step or a later one.
+    After(Duration, u64),
     /// While a checkpoint is written.
     Checkpoint,
     /// While the adapter's files are written.
@@ -20,18 +23,25 @@ pub enum KillPoint {
 }
 
 impl KillPoint {
-    /// Waits for the point; the attempt must have started.
+    /// Waits for the point, or for the job's end where the point was too short to be seen; the attempt must have started.
     pub fn wait_until_reached(self, app: &ServerProcess, job: &str) {
         let data = app.setup.data_dir();
         match self {
             // The delay is the random input of this test, not a wait for a condition.
-            Self::After(time) => std::thread::sleep(time),
-            Self::Checkpoint => wait_until("a checkpoint", || is_being_written(&data.join("checkpoints").join(job))),
-            Self::Adapter => {
-                wait_until("an adapter's files", || instance_dirs(&data).iter().any(|folder| is_being_written(folder)));
+            Self::After(time, step) => {
+                let started = Instant::now();
+                wait_until("the random time", || {
+                    started.elapsed() >= time || checkpoint_steps(&data, job).last() >= Some(&step)
+                });
             }
+            Self::Checkpoint => wait_until("a checkpoint", || {
+                is_being_written(&data.join("checkpoints").join(job)) || is_published(app)
+            }),
+            Self::Adapter => wait_until("an adapter's files", || {
+                instance_dirs(&data).iter().any(|folder| is_being_written(folder)) || is_published(app)
+            }),
             Self::Folder => wait_until("an adapter's folder", || !file_names(&data.join("adapters")).is_empty()),
-            Self::Row => drop(app.wait_for_log("adapter published")),
+            Self::Row => drop(app.wait_for_log_since_start(PUBLISHED)),
         }
     }
 }
@@ -43,6 +53,10 @@ pub fn wait_until(what: &str, is_there: impl Fn() -> bool) {
         assert!(started.elapsed() < TIMEOUT, "{what} did not appear");
         std::thread::sleep(Duration::from_micros(100));
     }
+}
+
+fn is_published(app: &ServerProcess) -> bool {
+    app.log().iter().any(|line| line.contains(PUBLISHED))
 }
 
 fn is_being_written(folder: &Path) -> bool {
