@@ -76,6 +76,7 @@ async fn add_template(store: &dyn Store) -> Outcome<()> {
         bytes: 1,
         options: options.clone(),
         report: Report::default(),
+        limits: Default::default(),
     };
     let dataset_id = store.add_dataset(dataset).await?.id;
     let spec: Plan = template_spec().into();
@@ -89,6 +90,7 @@ async fn add_template(store: &dyn Store) -> Outcome<()> {
         options,
         spec,
         metadata: Metadata::new(),
+        created_by: None,
     };
     store.add_job(job, 1000).await?;
     Ok(())

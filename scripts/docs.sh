@@ -14,7 +14,13 @@ work=$(mktemp -d)
 ln -s "$PWD/examples" "$PWD/scripts" "$PWD/models" "$work"
 ln -s "$program" "$work/espalier"
 status=0
-PATH="$work:$PATH" python3 scripts/docs.py "$work" README.md docs/*.md || status=$?
+pages=$(ls docs/*.md | grep -v '^docs/access.md$')
+PATH="$work:$PATH" python3 scripts/docs.py "$work" README.md $pages || status=$?
+stop_server
+# Its commands need the key of an administrator.
+export ESPALIER_API_KEY=a-key-for-the-commands-of-the-docs
+start_server "$program" models/all-MiniLM-L6-v2 --admin-keys "$ESPALIER_API_KEY"
+PATH="$work:$PATH" python3 scripts/docs.py "$work" docs/access.md || status=$?
 rm -r "$work"
 stop_server
 exit "$status"

@@ -15,6 +15,7 @@ mod job_flags;
 mod job_metrics;
 mod job_watch;
 mod jobs;
+mod keys;
 mod open_files;
 mod output;
 mod pagination;
@@ -59,6 +60,8 @@ enum Command {
     Jobs(jobs::JobsArgs),
     /// List, download, import and delete adapters
     Adapters(adapters::AdaptersArgs),
+    /// Create, list, rotate and revoke API keys (needs the key of an administrator)
+    Keys(keys::KeysArgs),
     /// Check whether a server would start and work on this machine
     ///
     /// Takes the flags and environment variables of `serve`.
@@ -91,6 +94,7 @@ fn run(command: Command) -> CliResult {
         Command::Chat(chat) => chat::run(&chat),
         Command::Jobs(jobs) => jobs::run(&jobs),
         Command::Adapters(adapters) => adapters::run(&adapters),
+        Command::Keys(keys) => keys::run(&keys),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Openapi => Output::new(OutputFormat::Human).write_line(http::openapi_yaml()?.trim_end()),
         Command::Health(health) => health::run(&health),

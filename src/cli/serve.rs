@@ -3,7 +3,10 @@
 use super::error::{CliError, CliResult};
 use super::open_files;
 use crate::config::{Config, LogFlags, LogFormat, Role, Secret, Settings};
-use crate::http::{self, AdapterImports, ApiKeys, AppState, ConcurrencyLimits, JobMetrics, Metrics};
+use crate::http::{
+    self, Access, AccessSync, AdapterImports, AppState, Authenticator, ConcurrencyLimits, JobMetrics, Metrics,
+    UsageCounters,
+};
 use crate::serving::InferenceService;
 use crate::store::blobs::DataDir;
 use crate::store::{self, Store, retention};
@@ -112,7 +115,10 @@ async fn serve(components: Components, listener: TcpListener, max_connections: u
     let connections = components.settings.http.connections;
     let role = components.settings.role;
     let wake_workers = workers.as_ref().map_or_else(|| Arc::new(|| {}) as Arc<dyn Fn() + Send + Sync>, Workers::waker);
-    let state = build_state(components, wake_workers, shutdown.clone())?;
+    let authenticator = start_authenticator(&components).await?;
+    let state = build_state(components, authenticator, wake_workers, shutdown.clone())?;
+    let (access_sync, interval) = (state.access_sync.clone(), state.settings.access_refresh_interval);
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(access_sync.clone().run(interval)));
     let serving = state.serving.clone();
     let router = match role {
         Role::All | Role::Api => http::router(state),
@@ -133,8 +139,21 @@ async fn serve(components: Components, listener: TcpListener, max_connections: u
     shutdown.cancel();
     let (served, ()) = tokio::join!(end_requests(server, &serving, deadline), stop_workers(workers, deadline));
     served?;
+    if let Err(error) = timeout_at(deadline.into(), access_sync.flush()).await.context("writing the last usage") {
+        tracing::warn!(%error, "the usage of the last seconds is lost");
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads the keys and owners.
+async fn start_authenticator(components: &Components) -> Result<Arc<Authenticator>> {
+    let settings = &components.settings;
+    let keys: Vec<&str> = settings.api_keys.iter().map(Secret::expose).collect();
+    let admin_keys: Vec<&str> = settings.admin_keys.iter().map(Secret::expose).collect();
+    let authenticator = Authenticator::new(&keys, &admin_keys, settings.http.default_limits)?;
+    authenticator.replace(components.store.access_snapshot().await?);
+    Ok(Arc::new(authenticator))
 }
 
 fn start_workers(components: &Components) -> Option<Workers> {
@@ -152,6 +171,7 @@ fn start_workers(components: &Components) -> Option<Workers> {
 
 fn build_state(
     components: Components,
+    authenticator: Arc<Authenticator>,
     wake_workers: Arc<dyn Fn() + Send + Sync>,
     shutdown: CancellationToken,
 ) -> Result<AppState> {
@@ -159,10 +179,12 @@ fn build_state(
     let adapters = folder.adapters_dir();
     let serving = InferenceService::start(Arc::clone(&base), Arc::clone(&store), adapters, settings.serving)?;
     let job_metrics = JobMetrics::new(Arc::clone(&store));
-    let keys = ApiKeys::new(settings.api_keys.iter().map(Secret::expose))?;
-    if keys.allows_all() && !settings.listen.ip().is_loopback() {
+    if authenticator.allows_all() && !settings.listen.ip().is_loopback() {
         tracing::warn!(address = %settings.listen, "no api key is set: every client that reaches this address is accepted");
     }
+    let usage = Arc::new(UsageCounters::default());
+    let access = Access::new(Arc::clone(&authenticator), Some(Arc::clone(&store)), http::operations());
+    let access_sync = AccessSync { authenticator, usage: Arc::clone(&usage), store: Arc::clone(&store) };
     Ok(AppState {
         store,
         base,
@@ -174,7 +196,9 @@ fn build_state(
         dataset_settings: Arc::new(settings.data),
         artifact_settings: settings.artifact,
         adapter_imports: Arc::new(AdapterImports { folder: settings.import_folder, hub: settings.hub }),
-        api_keys: Arc::new(keys),
+        access,
+        access_sync,
+        usage,
         shutdown,
         openapi_yaml: http::openapi_yaml()?.into(),
         metrics: Arc::new(Metrics::default()),

@@ -1,7 +1,7 @@
 //! Settings of the listen address and the API keys. Secret values may be read from files, as Docker and Kubernetes mount them.
 
 use super::units;
-use crate::http::{AllowedHosts, CorsOrigins};
+use crate::http::{AllowedHosts, CorsOrigins, ForwardedFor};
 use clap::Args;
 use espalier_core::error::{Error, Result};
 use std::fmt;
@@ -20,13 +20,29 @@ pub struct Flags {
     #[arg(long, env = "ESPALIER_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Accepted API keys, separated by commas, at least 16 characters each
+    /// Accepted API keys, separated by commas, at least 16 characters each; they have all scopes but admin, and share one owner
     #[arg(long, env = "ESPALIER_API_KEYS", value_name = "KEYS", hide_env_values = true)]
     pub api_keys: Option<String>,
 
     /// File of accepted API keys, one per line; empty lines and text after a # are ignored
     #[arg(long, env = "ESPALIER_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
+
+    /// API keys of administrators, separated by commas, at least 16 characters each: they create the keys of others (POST /keys)
+    #[arg(long, env = "ESPALIER_ADMIN_KEYS", value_name = "KEYS", hide_env_values = true)]
+    pub admin_keys: Option<String>,
+
+    /// File of API keys of administrators, one per line; empty lines and text after a # are ignored
+    #[arg(long, env = "ESPALIER_ADMIN_KEYS_FILE", value_name = "FILE")]
+    pub admin_keys_file: Option<PathBuf>,
+
+    /// Interval at which keys and owners that other processes have changed are read, and usage is written to the database
+    #[arg(long, env = "ESPALIER_ACCESS_REFRESH_INTERVAL", value_name = "TIME", default_value = "5s", value_parser = units::parse_duration)]
+    pub access_refresh_interval: Duration,
+
+    /// Take the address of a client, for the audit log, from the last entry of x-forwarded-for: only behind a proxy that sets it
+    #[arg(long, env = "ESPALIER_TRUST_FORWARDED_FOR", value_parser = clap::builder::FalseyValueParser::new())]
+    pub trust_forwarded_for: bool,
 
     /// Host names under which clients address the server, separated by commas; * allows every name. localhost and IP addresses are
     /// always allowed. A server with API keys checks the names only if this is set [default: none]
@@ -60,28 +76,19 @@ pub struct AccessSettings {
     pub session_lifetime: Duration,
     pub strict_requests: bool,
     pub api_keys: Vec<Secret>,
+    pub admin_keys: Vec<Secret>,
+    pub forwarded_for: ForwardedFor,
+    pub access_refresh_interval: Duration,
 }
 
 impl Flags {
     /// # Errors
     /// `Invalid` for a key that is too short, a key file without keys, a reachable address without keys, and a wrong host name or origin.
     pub fn resolve(&self) -> Result<AccessSettings> {
-        let mut keys: Vec<&str> = self.api_keys.iter().flat_map(|keys| keys.split(',')).map(str::trim).collect();
-        let text = match &self.api_keys_file {
-            Some(file) => read_secret_file(file, "--api-keys-file (ESPALIER_API_KEYS_FILE)")?,
-            None => String::new(),
-        };
-        let inline_count = keys.len();
-        keys.extend(text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()));
-        if self.api_keys_file.is_some() && keys[inline_count..].iter().all(|key| key.is_empty()) {
-            return Err(Error::invalid(
-                "no_api_key",
-                "the file of API keys (--api-keys-file) holds no key: write one per line",
-            ));
-        }
-        keys.retain(|key| !key.is_empty());
-        check_api_keys(&keys)?;
-        if keys.is_empty() && !self.listen.ip().is_loopback() && !self.insecure_no_auth {
+        let api_keys = read_keys(self.api_keys.as_deref(), self.api_keys_file.as_deref(), "--api-keys-file")?;
+        let admin_keys = read_keys(self.admin_keys.as_deref(), self.admin_keys_file.as_deref(), "--admin-keys-file")?;
+        let is_keyless = api_keys.is_empty() && admin_keys.is_empty();
+        if is_keyless && !self.listen.ip().is_loopback() && !self.insecure_no_auth {
             return Err(Error::invalid(
                 "no_api_key",
                 format!(
@@ -91,7 +98,7 @@ impl Flags {
                 ),
             ));
         }
-        let allowed_hosts = self.resolve_allowed_hosts(keys.is_empty())?;
+        let allowed_hosts = self.resolve_allowed_hosts(is_keyless)?;
         let origins = self.cors_origins.iter().flat_map(|origins| origins.split(',')).map(str::trim);
         Ok(AccessSettings {
             listen: self.listen,
@@ -99,7 +106,10 @@ impl Flags {
             cors_origins: CorsOrigins::parse(origins.filter(|origin| !origin.is_empty()))?,
             session_lifetime: self.session_lifetime,
             strict_requests: self.strict_requests,
-            api_keys: keys.into_iter().map(Secret::new).collect(),
+            api_keys,
+            admin_keys,
+            forwarded_for: if self.trust_forwarded_for { ForwardedFor::Trust } else { ForwardedFor::Ignore },
+            access_refresh_interval: self.access_refresh_interval,
         })
     }
 
@@ -111,6 +121,21 @@ impl Flags {
             None => Ok(AllowedHosts::Any),
         }
     }
+}
+
+/// Keys of a setting and of a file.
+fn read_keys(inline: Option<&str>, file: Option<&Path>, flag: &str) -> Result<Vec<Secret>> {
+    let mut keys: Vec<&str> = inline.into_iter().flat_map(|keys| keys.split(',')).map(str::trim).collect();
+    let text = file.map(|file| read_secret_file(file, flag)).transpose()?.unwrap_or_default();
+    let inline_count = keys.len();
+    keys.extend(text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()));
+    if file.is_some() && keys[inline_count..].iter().all(|key| key.is_empty()) {
+        let detail = format!("the file of API keys ({flag}) holds no key: write one per line");
+        return Err(Error::invalid("no_api_key", detail));
+    }
+    keys.retain(|key| !key.is_empty());
+    check_api_keys(&keys)?;
+    Ok(keys.into_iter().map(Secret::new).collect())
 }
 
 fn check_api_keys(keys: &[&str]) -> Result<()> {

@@ -5,6 +5,7 @@
 mod access;
 mod base_model;
 mod limits;
+mod quotas;
 mod serving;
 mod storage;
 mod training;
@@ -12,7 +13,7 @@ mod units;
 
 pub use access::{AccessSettings, Secret};
 pub use training::Role;
-pub use units::available_cores;
+pub use units::{available_cores, parse_duration};
 
 use crate::{http, store, worker};
 use clap::{Args, ValueEnum};
@@ -38,6 +39,8 @@ pub struct Config {
     serving: serving::Flags,
     #[command(flatten)]
     limits: limits::Flags,
+    #[command(flatten)]
+    quotas: quotas::Flags,
     #[command(flatten)]
     pub logs: LogFlags,
 }
@@ -82,6 +85,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Accepted bearer keys; without keys every request is accepted.
     pub api_keys: Vec<Secret>,
+    /// Accepted keys of administrators.
+    pub admin_keys: Vec<Secret>,
     pub role: Role,
     pub worker: worker::Settings,
     pub serving: crate::serving::Settings,
@@ -112,6 +117,7 @@ impl Config {
             retention_interval: self.storage.retention_interval,
             listen: access.listen,
             api_keys: access.api_keys,
+            admin_keys: access.admin_keys,
             role: self.training.role,
             worker: self.training.worker_settings(data.clone())?,
             serving: self.serving.resolve(),
@@ -119,6 +125,9 @@ impl Config {
             http: http::Settings {
                 allowed_hosts: access.allowed_hosts,
                 cors_origins: access.cors_origins,
+                forwarded_for: access.forwarded_for,
+                access_refresh_interval: access.access_refresh_interval,
+                default_limits: self.quotas.owner_limits(),
                 session_lifetime: access.session_lifetime,
                 strict_requests: access.strict_requests,
                 ..self.limits.http_settings()?

@@ -2,7 +2,7 @@
 //!
 //! A page cannot know an API key. Browsers send two things by themselves: requests to a server without keys, and the cookie of a session.
 
-use super::auth::{ApiKeys, uses_session};
+use super::auth::{Authenticator, uses_session};
 use super::cors::CorsOrigins;
 use super::error::ApiError;
 use super::state::Settings;
@@ -16,8 +16,8 @@ use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 /// Answers 403 to requests that a web page of another origin makes with a method other than GET, HEAD and OPTIONS: on a server without
 /// keys those of origins that `--cors-origins` does not name, on a server with keys those that a session authenticates.
-pub fn refuse_cross_origin_writes(router: Router, settings: &Settings, api_keys: &ApiKeys) -> Router {
-    if !api_keys.allows_all() {
+pub fn refuse_cross_origin_writes(router: Router, settings: &Settings, authenticator: &Authenticator) -> Router {
+    if !authenticator.allows_all() {
         return router.layer(from_fn(refuse_writes_with_session));
     }
     if settings.cors_origins == CorsOrigins::Any {

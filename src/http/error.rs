@@ -16,6 +16,9 @@ use utoipa::ToSchema;
 /// `Retry-After` of a full disk: an operator has to free space.
 const STORAGE_FULL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// `Retry-After` of a quota: jobs have to end, or something has to be deleted.
+const QUOTA_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// Content encodings of request bodies that are read.
 const ENCODINGS: &str = "gzip, deflate, zstd";
 
@@ -44,6 +47,9 @@ impl From<Error> for ApiError {
             Error::Conflict(problem) => Self::from_problem(StatusCode::CONFLICT, problem),
             Error::Busy { problem, retry_after } => {
                 Self::from_problem(StatusCode::SERVICE_UNAVAILABLE, problem).with_retry_after(retry_after)
+            }
+            Error::QuotaExceeded(problem) => {
+                Self::from_problem(StatusCode::TOO_MANY_REQUESTS, problem).with_retry_after(QUOTA_RETRY_AFTER)
             }
             Error::StorageFull(cause) => Self::storage_full(cause),
             Error::Internal(cause) => Self::internal(cause),
@@ -88,6 +94,16 @@ impl ApiError {
             "key_wrong",
             "the key is not one of this server's: ask its operator",
             "Bearer realm=\"espalier\", error=\"invalid_token\"",
+        )
+    }
+
+    /// The credential has none of the scopes that the route needs.
+    pub fn missing_scope(scopes: &str) -> Self {
+        let detail =
+            format!("the key may not do this: it needs the scope {scopes}; ask an administrator for a key that has it");
+        Self::new(StatusCode::FORBIDDEN, "scope_missing", detail).with_header(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"espalier\", error=\"insufficient_scope\""),
         )
     }
 
@@ -137,7 +153,7 @@ impl ApiError {
         self.with_header(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }

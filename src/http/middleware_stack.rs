@@ -1,8 +1,9 @@
 //! Middleware: authentication, host and origin, deadline, body limits, panic handling, request id, log line, metrics and error bodies.
 
 use super::allowed_hosts::check_host;
-use super::auth::{API_KEY, ApiKeys};
+use super::auth::{API_KEY, Access, Authenticator};
 use super::body_memory::{BodyMemory, hold_body_memory};
+use super::client_address::read_forwarded_for;
 use super::connection::Rejection;
 use super::cross_origin::refuse_cross_origin_writes;
 use super::drain_body::{BodyWait, drain_request_body};
@@ -10,12 +11,13 @@ use super::error::{self, ApiError, ApiResult};
 use super::metrics::Metrics;
 use super::openai_error;
 use super::request_decompression::decompress_request;
+use super::request_id::{REQUEST_ID, RequestId};
 use super::response_compression::compress_response;
 use super::state::Settings;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use espalier_core::error::Error;
@@ -27,22 +29,18 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
-use uuid::Uuid;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Milliseconds until the response starts, as OpenAI sends them.
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
-/// Longer ids are replaced; ids of the usual tracing systems are shorter.
-const MAX_REQUEST_ID_LEN: usize = 128;
 /// Allowance for the boundaries and part headers of a form, in bytes.
 const MULTIPART_OVERHEAD: u64 = 64 * 1024;
 
-/// Rejects requests without a valid API key.
+/// Rejects requests without a valid credential, without the scopes of the route, and beyond the caller's limits.
 pub fn require_auth<S: Clone + Send + Sync + 'static>(
     routes: OpenApiRouter<S>,
-    api_keys: Arc<ApiKeys>,
+    access: Arc<Access>,
 ) -> OpenApiRouter<S> {
-    routes.route_layer(from_fn_with_state(api_keys, super::auth::authenticate))
+    routes.route_layer(from_fn_with_state(access, super::auth::authorize))
 }
 
 /// Answers 503 if the handler takes longer than the deadline, and 408 if it is still waiting for the body then.
@@ -54,11 +52,16 @@ pub fn with_deadline<S: Clone + Send + Sync + 'static>(
 }
 
 /// Adds the middleware that applies to every route and to unmatched paths.
-pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys, metrics: Arc<Metrics>) -> Router {
+pub fn apply_middleware(
+    router: Router,
+    settings: &Settings,
+    authenticator: &Authenticator,
+    metrics: Arc<Metrics>,
+) -> Router {
     let max_upload_bytes = settings.max_dataset_bytes.max(settings.max_adapter_bytes);
     let max_body_bytes =
         max_upload_bytes.saturating_add(settings.max_json_bytes as u64).saturating_add(MULTIPART_OVERHEAD);
-    let router = refuse_cross_origin_writes(router, settings, api_keys)
+    let router = refuse_cross_origin_writes(router, settings, authenticator)
         .layer(from_fn_with_state(settings.allowed_hosts.clone(), check_host))
         .layer(from_fn(answer_refused))
         .layer(DefaultBodyLimit::max(usize::try_from(max_body_bytes).unwrap_or(usize::MAX)))
@@ -79,7 +82,9 @@ pub fn apply_middleware(router: Router, settings: &Settings, api_keys: &ApiKeys,
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer(from_fn_with_state(metrics, trace_request))
+    router
+        .layer(from_fn_with_state(metrics, trace_request))
+        .layer(from_fn_with_state(settings.forwarded_for, read_forwarded_for))
 }
 
 /// Answers requests that their connection refuses. Health checks pass beyond the limit of connections, so that a busy server is not
@@ -114,8 +119,9 @@ fn panic_response(panic: Box<dyn Any + Send>) -> Response {
     ApiError::from(Error::internal(format!("panic: {}", message.unwrap_or("without a message")))).into_response()
 }
 
-async fn trace_request(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    let request_id = request_id(request.headers());
+async fn trace_request(State(metrics): State<Arc<Metrics>>, mut request: Request, next: Next) -> Response {
+    let RequestId(request_id) = RequestId::of(request.headers());
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let method = request.method().clone();
     let path = request.uri().path().to_string();
     let is_openai = openai_error::uses_openai_errors(&path);
@@ -163,14 +169,4 @@ fn log_request(route: &str, status: StatusCode, latency: Duration) {
         true => tracing::debug!(status, latency_ms, "request finished"),
         false => tracing::info!(status, latency_ms, "request finished"),
     }
-}
-
-/// Returns the client's request id if it is short and has only safe characters, or a new one.
-fn request_id(headers: &HeaderMap) -> String {
-    let is_valid = |id: &&str| {
-        (1..=MAX_REQUEST_ID_LEN).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
-    let client_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(is_valid);
-    client_id.map_or_else(|| Uuid::now_v7().to_string(), str::to_string)
 }

@@ -47,7 +47,7 @@ pub struct OpenAiError {
 pub struct OpenAiErrorBody {
     /// Sentence for people that says what to do.
     pub message: String,
-    /// `invalid_request_error`, `authentication_error` or `server_error`.
+    /// `invalid_request_error`, `authentication_error`, `permission_error`, `rate_limit_error` or `server_error`.
     #[serde(rename = "type")]
     pub error_type: &'static str,
     /// Field of the request that is wrong, such as `messages[0].content`.
@@ -62,6 +62,8 @@ pub struct OpenAiErrorBody {
 pub fn error_body(error: &ApiError, request_id: &str) -> OpenAiError {
     let error_type = match error.status {
         StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
     };

@@ -3,13 +3,18 @@
 //! Errors that follow from the form of an operation (its body, parameters, method) are added here, so that none is forgotten.
 
 use super::auth::API_KEY;
+use super::auth::route_scopes::RoutePolicy;
 use super::error::{PROBLEM_JSON, Problem};
 use super::openai_error::{self, OpenAiError};
+use crate::store::Scope;
+use axum::http::Method;
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, Operation, ParameterIn, PathItem};
 use utoipa::openapi::schema::{AllOf, Object, Schema, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{self, ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
@@ -34,6 +39,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
         (name = "generation", description = "Text generation by an adapter or the base model."),
         (name = "embeddings", description = "Embeddings and reranking in the format of Text Embeddings Inference."),
         (name = "openai", description = "OpenAI-compatible generation, embeddings, files and fine-tuning. Errors have OpenAI's format."),
+        (name = "access", description = "Keys, owners with their limits, usage and the audit log."),
         (name = "base", description = "The frozen base model."),
         (name = "operations", description = "Health, metrics and this document."),
     ),
@@ -47,7 +53,8 @@ struct KeyAuth;
 
 impl Modify for KeyAuth {
     fn modify(&self, document: &mut openapi::OpenApi) {
-        let description = "API key of this server. A server without keys accepts every request.";
+        let description = "API key of this server, with one of the scopes that an operation names. A server without keys accepts every \
+                           request.";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("key", SecurityScheme::Http(scheme));
@@ -62,7 +69,11 @@ pub fn complete_document(mut document: openapi::OpenApi) -> openapi::OpenApi {
     let mut referenced = BTreeSet::new();
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
+            let name = method_name(&method);
             let statuses = general_error_statuses(method, operation);
+            if operation.security.is_none() {
+                operation.security = Some(security(name, path));
+            }
             let responses = &mut operation.responses.responses;
             for status in statuses {
                 responses.entry(status.to_string()).or_insert_with(|| response_ref(status));
@@ -88,7 +99,7 @@ pub fn complete_document(mut document: openapi::OpenApi) -> openapi::OpenApi {
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Operation)> {
+pub fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Operation)> {
     let methods = [
         (HttpMethod::Get, &mut item.get),
         (HttpMethod::Post, &mut item.post),
@@ -99,13 +110,41 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
     methods.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
+/// Security of an operation: a key with the scopes of the route, any one of which is enough.
+fn security(method: &str, path: &str) -> Vec<SecurityRequirement> {
+    let policy = Method::from_bytes(method.as_bytes()).map(|method| RoutePolicy::of(&method, path));
+    let scopes: &[Scope] = policy.map_or(&[], |policy| policy.scopes);
+    let alternatives: Vec<Vec<&str>> = match scopes.is_empty() {
+        true => vec![Vec::new()],
+        false => scopes.iter().map(|scope| vec![scope.as_str()]).collect(),
+    };
+    let schemes = ["key", "azure_key"].into_iter();
+    schemes
+        .flat_map(|scheme| alternatives.iter().map(move |scopes| SecurityRequirement::new(scheme, scopes.clone())))
+        .collect()
+}
+
+/// Name of a method in requests.
+pub fn method_name(method: &HttpMethod) -> &'static str {
+    match method {
+        HttpMethod::Get => "GET",
+        HttpMethod::Post => "POST",
+        HttpMethod::Put => "PUT",
+        HttpMethod::Patch => "PATCH",
+        HttpMethod::Delete => "DELETE",
+        HttpMethod::Options => "OPTIONS",
+        HttpMethod::Head => "HEAD",
+        HttpMethod::Trace => "TRACE",
+    }
+}
+
 /// Returns the error statuses that follow from the form of an operation.
 fn general_error_statuses(method: HttpMethod, operation: &Operation) -> BTreeSet<u16> {
     // The host is not allowed; there are too many connections, or the deadline has passed.
     let mut statuses = BTreeSet::from([421, 503]);
     // An operation without a security entry inherits the document's: it needs a key.
     if operation.security.is_none() {
-        statuses.extend([401, 500, 507]);
+        statuses.extend([401, 403, 429, 500, 507]);
     }
     if method != HttpMethod::Get {
         statuses.insert(403);
@@ -174,10 +213,15 @@ pub type UnprocessableEntity = ProblemResponse<422>;
 pub type ServiceUnavailable = ProblemResponse<503>;
 
 /// Status, component name and description.
-const PROBLEM_STATUSES: [(u16, &str, &str); 13] = [
+const PROBLEM_STATUSES: [(u16, &str, &str); 14] = [
     (400, "BadRequest", "Malformed JSON, form, path or body."),
     (401, "Unauthorized", "The API key is missing or wrong."),
-    (403, "Forbidden", "A web page of another origin may not do this on a server without API keys, or with a session."),
+    (
+        403,
+        "Forbidden",
+        "The key lacks the scope of the operation; or a web page of another origin may not do this on a server without API keys, or \
+         with a session.",
+    ),
     (404, "NotFound", "The resource does not exist, or belongs to another owner."),
     (408, "RequestTimeout", "The request body arrived too slowly."),
     (409, "Conflict", "The operation is not possible in the resource's current state."),
@@ -189,6 +233,12 @@ const PROBLEM_STATUSES: [(u16, &str, &str); 13] = [
     ),
     (421, "MisdirectedRequest", "The request's host is not a name of this server."),
     (422, "UnprocessableEntity", "The request was understood but is invalid; `errors` names the fields or lines."),
+    (
+        429,
+        "TooManyRequests",
+        "A limit of the key or of its owner is reached; retry after `Retry-After` seconds. The headers `x-ratelimit-…` are those of \
+         OpenAI.",
+    ),
     (500, "InternalServerError", "Internal error; the server's log has the cause under the request id."),
     (
         503,
@@ -253,7 +303,7 @@ impl ErrorFormat {
         let response = ResponseBuilder::new().description(description).content(content_type, content);
         let (name, header_type, description) = match status {
             401 => ("www-authenticate", Type::String, "Authentication scheme to use."),
-            503 | 507 => ("retry-after", Type::Integer, "Seconds to wait before retrying."),
+            429 | 503 | 507 => ("retry-after", Type::Integer, "Seconds to wait before retrying."),
             _ => return response.build().into(),
         };
         let schema = ObjectBuilder::new().schema_type(header_type).build();

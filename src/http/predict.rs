@@ -4,6 +4,7 @@ use super::adapters::AdapterVersion;
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult};
 use super::extract::{self, Json, QueryParams};
+use super::inference;
 use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
@@ -181,7 +182,7 @@ async fn predict(
     let reference = query.reference()?;
     let options = predict_options(&request)?;
     let inputs = request.inputs.into_iter().map(Input::from).collect();
-    let prediction = state.serving.predict(&caller.owner, reference.as_ref(), inputs, options).await?;
+    let prediction = inference::predict(&state, &caller, reference.as_ref(), inputs, options).await?;
     let adapter = prediction.adapter.as_deref().map(AdapterVersion::from);
     let truncated = prediction.truncated.into_iter().map(|truncated| truncated.then_some(true));
     let predictions = prediction.predictions.into_iter().zip(truncated);

@@ -1,14 +1,16 @@
 //! Router: groups the routes by authentication and deadline, and collects the OpenAPI document from them.
 
+use super::auth::audit::Operations;
 use super::middleware_stack::{apply_middleware, require_auth, with_deadline};
 use super::openapi::{self, ApiDoc};
 use super::state::AppState;
 use super::{
-    adapters, base, dashboard, datasets, docs, embeddings, events, generation, health, jobs, metrics_endpoint, openai,
-    predict, session, tokenize,
+    adapters, audit_log, base, dashboard, datasets, docs, embeddings, events, generation, health, jobs, keys,
+    metrics_endpoint, openai, owners, predict, session, tokenize, usage,
 };
 use axum::Router;
 use espalier_core::error::{Context, Result};
+use std::sync::Arc;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -39,6 +41,10 @@ fn route_groups() -> RouteGroups {
             .merge(predict::routes())
             .merge(embeddings::routes())
             .merge(tokenize::routes())
+            .merge(keys::routes())
+            .merge(owners::routes())
+            .merge(usage::routes())
+            .merge(audit_log::routes())
             .merge(base::routes())
             .merge(metrics_endpoint::routes()),
         generation: OpenApiRouter::new().merge(generation::routes()).merge(openai::routes()),
@@ -64,13 +70,13 @@ impl RouteGroups {
 pub fn router(state: AppState) -> Router {
     let request_timeout = state.settings.request_timeout;
     let generation_timeout = state.settings.generation_timeout;
-    let keys = || state.api_keys.clone();
+    let access = || state.access.clone();
     let RouteGroups { public, standard, generation, uploads } = route_groups();
     let groups = RouteGroups {
         public: with_deadline(public, request_timeout),
-        standard: require_auth(with_deadline(standard, request_timeout), keys()),
-        generation: require_auth(with_deadline(generation, generation_timeout), keys()),
-        uploads: require_auth(uploads, keys()),
+        standard: require_auth(with_deadline(standard, request_timeout), access()),
+        generation: require_auth(with_deadline(generation, generation_timeout), access()),
+        uploads: require_auth(uploads, access()),
     };
     build_router(groups.merged(), state)
 }
@@ -79,15 +85,14 @@ pub fn router(state: AppState) -> Router {
 pub fn worker_router(state: AppState) -> Router {
     let request_timeout = state.settings.request_timeout;
     let public = with_deadline(health::routes(), request_timeout);
-    let authenticated =
-        require_auth(with_deadline(metrics_endpoint::routes(), request_timeout), state.api_keys.clone());
+    let authenticated = require_auth(with_deadline(metrics_endpoint::routes(), request_timeout), state.access.clone());
     build_router(public.merge(authenticated), state)
 }
 
 fn build_router(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
-    let (settings, api_keys, metrics) = (state.settings.clone(), state.api_keys.clone(), state.metrics.clone());
+    let (settings, access, metrics) = (state.settings.clone(), state.access.clone(), state.metrics.clone());
     let (router, _) = routes.with_state(state).split_for_parts();
-    apply_middleware(router, &settings, &api_keys, metrics)
+    apply_middleware(router, &settings, &access.authenticator, metrics)
 }
 
 /// OpenAPI document of all routes.
@@ -101,4 +106,16 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
 /// `Internal` if the document cannot be serialized.
 pub fn openapi_yaml() -> Result<String> {
     openapi_document().to_yaml().context("serializing the OpenAPI document")
+}
+
+/// Operation ids, by method and route.
+pub fn operations() -> Operations {
+    let document = route_groups().merged().into_openapi();
+    let ids = document.paths.paths.into_iter().flat_map(|(path, mut item)| {
+        let ids = openapi::operations(&mut item).filter_map(|(method, operation)| {
+            Some(((openapi::method_name(&method).to_string(), path.clone()), operation.operation_id.clone()?))
+        });
+        ids.collect::<Vec<_>>()
+    });
+    Arc::new(ids.collect())
 }

@@ -1,11 +1,11 @@
 //! `/session`: sign-in of web pages of this server, which cannot keep an API key safely. The key is exchanged for a cookie that scripts
 //! cannot read and that no other site's pages send.
 
-use super::auth::{SessionState, session_state};
+use super::auth::Authentication;
+use super::auth::session_token::SESSION_COOKIE;
 use super::error::{ApiError, ApiResult};
 use super::extract::Json;
 use super::openapi::Conflict;
-use super::session_token::SESSION_COOKIE;
 use super::state::AppState;
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, StatusCode};
@@ -50,12 +50,15 @@ pub struct SignIn {
         example = json!({"key_required": true, "signed_in": false, "expires_at": null}))),
 )]
 async fn get_session(state: AppState, headers: HeaderMap) -> axum::Json<Session> {
-    axum::Json(match session_state(&state.api_keys, &headers) {
-        SessionState::NoKeys => Session { key_required: false, signed_in: true, expires_at: None },
-        SessionState::SignedIn { expires_at } => {
-            Session { key_required: true, signed_in: true, expires_at: expires_at.and_then(date) }
+    axum::Json(match state.access.authenticate(&headers).await {
+        Authentication::Anonymous(_) => Session { key_required: false, signed_in: true, expires_at: None },
+        Authentication::Key(_) => Session { key_required: true, signed_in: true, expires_at: None },
+        Authentication::Session(_, expires_at) => {
+            Session { key_required: true, signed_in: true, expires_at: date(expires_at) }
         }
-        SessionState::SignedOut => Session { key_required: true, signed_in: false, expires_at: None },
+        Authentication::WrongKey | Authentication::EndedSession | Authentication::Missing => {
+            Session { key_required: true, signed_in: false, expires_at: None }
+        }
     })
 }
 
@@ -71,13 +74,13 @@ async fn get_session(state: AppState, headers: HeaderMap) -> axum::Json<Session>
         (status = 401, description = "The key is not one of this server's."), Conflict),
 )]
 async fn create_session(state: AppState, headers: HeaderMap, Json(sign_in): Json<SignIn>) -> ApiResult<Response> {
-    if state.api_keys.allows_all() {
+    if state.access.authenticator.allows_all() {
         let detail = "this server has no API keys: requests need no session";
         return Err(Error::conflict("no_api_keys", detail).into());
     }
     let lifetime = state.settings.session_lifetime;
     let expires_at = seconds_since_1970(SystemTime::now() + lifetime);
-    let token = state.api_keys.sign_session(sign_in.key.trim(), expires_at).ok_or_else(ApiError::wrong_key)?;
+    let token = state.access.sign_session(sign_in.key.trim(), expires_at).await.ok_or_else(ApiError::wrong_key)?;
     let session = Session { key_required: true, signed_in: true, expires_at: date(expires_at) };
     Ok(([(SET_COOKIE, cookie(&token, lifetime, &headers))], axum::Json(session)).into_response())
 }

@@ -1,14 +1,17 @@
 //! Shared state of the handlers, with the limits and timeouts of the public API, which `config` fills.
 
+use super::access_sync::AccessSync;
 use super::allowed_hosts::AllowedHosts;
-use super::auth::ApiKeys;
+use super::auth::Access;
+use super::client_address::ForwardedFor;
 use super::connection::ConnectionSettings;
 use super::cors::CorsOrigins;
 use super::job_metrics::JobMetrics;
 use super::metrics::Metrics;
+use super::usage::UsageCounters;
 use crate::serving::InferenceService;
-use crate::store::Store;
 use crate::store::blobs::DataDir;
+use crate::store::{OwnerLimits, Store};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use espalier_core::model::{BaseModel, hub};
@@ -33,7 +36,9 @@ pub struct AppState {
     pub dataset_settings: Arc<dataset::Limits>,
     pub artifact_settings: artifact::ImportLimits,
     pub adapter_imports: Arc<AdapterImports>,
-    pub api_keys: Arc<ApiKeys>,
+    pub access: Arc<Access>,
+    pub access_sync: AccessSync,
+    pub usage: Arc<UsageCounters>,
     /// Cancelled when the server shuts down: the readiness check fails and event streams end.
     pub shutdown: CancellationToken,
     /// Content of `GET /openapi.yaml`.
@@ -90,6 +95,11 @@ pub struct Settings {
     /// Maximum size of a JSON body in bytes, inline examples included. Default 16 MiB.
     pub max_json_bytes: usize,
     pub cors_origins: CorsOrigins,
+    pub forwarded_for: ForwardedFor,
+    /// Limits of owners that have none of their own.
+    pub default_limits: OwnerLimits,
+    /// Interval at which keys and owners are compared with the database, and usage is stored. Default 5 s.
+    pub access_refresh_interval: Duration,
     /// Time until a browser that signed in has to sign in again. Default 12 h.
     pub session_lifetime: Duration,
     /// Refuses unknown fields of requests under `/v1`.
@@ -141,6 +151,9 @@ impl Default for Settings {
             allowed_hosts: AllowedHosts::Names(Vec::new()),
             max_json_bytes: 16 * MIB as usize,
             cors_origins: CorsOrigins::None,
+            forwarded_for: ForwardedFor::Ignore,
+            default_limits: OwnerLimits::default(),
+            access_refresh_interval: Duration::from_secs(5),
             session_lifetime: Duration::from_secs(12 * 3600),
             strict_requests: false,
             max_body_memory: 256 * MIB as usize,

@@ -1,8 +1,9 @@
 //! Tests of the middleware with routes of their own, which need neither a base model nor a store.
 
-use super::auth::{ApiKeys, Caller, authenticate};
+use super::auth::{Access, Authenticator, Caller};
 use super::error::{ApiError, ApiResult, Problem};
 use super::{Metrics, Settings, middleware_stack};
+use crate::store::OwnerLimits;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::IntoResponse;
@@ -16,7 +17,7 @@ use tower::Service;
 use utoipa_axum::router::OpenApiRouter;
 
 fn test_router() -> Router {
-    let api_keys = Arc::new(ApiKeys::new(["secret"]).unwrap());
+    let access = access(&["secret"]);
     let authenticated = OpenApiRouter::<()>::new()
         .route("/mine", get(|caller: Caller| async move { caller.owner }))
         .route("/wrong", post(|| async { error_response(Error::invalid("bad_rows", "correct them")) }))
@@ -29,13 +30,24 @@ fn test_router() -> Router {
         .route("/slow", get(pending::<()>));
     let authenticated = middleware_stack::require_auth(
         middleware_stack::with_deadline(authenticated, Duration::from_millis(1)),
-        api_keys.clone(),
+        access.clone(),
     );
     let uploads = OpenApiRouter::<()>::new().route("/mine", post(|| async { "uploaded" }));
-    let routes = middleware_stack::require_auth(uploads, api_keys.clone())
+    let routes = middleware_stack::require_auth(uploads, access.clone())
         .merge(authenticated)
         .merge(OpenApiRouter::new().route("/open", get(|| async {})));
-    middleware_stack::apply_middleware(routes.into(), &Settings::default(), &api_keys, Arc::new(Metrics::default()))
+    middleware_stack::apply_middleware(
+        routes.into(),
+        &Settings::default(),
+        &access.authenticator,
+        Arc::new(Metrics::default()),
+    )
+}
+
+/// Keys of administrators, because the routes of these tests have no line in the table of scopes.
+fn access(admin_keys: &[&str]) -> Arc<Access> {
+    let authenticator = Authenticator::new(&[], admin_keys, OwnerLimits::default()).unwrap();
+    Access::new(Arc::new(authenticator), None, Arc::default())
 }
 
 fn error_response(error: Error) -> ApiResult<()> {
@@ -157,7 +169,7 @@ async fn caller_extractor_needs_the_auth_middleware() {
     let router = Router::<()>::new().route("/", get(|caller: Caller| async move { caller.owner }));
     let response = router.clone().call(Request::builder().body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    let authenticated = router.layer(middleware::from_fn_with_state(Arc::new(ApiKeys::allow_all()), authenticate));
+    let authenticated = router.layer(middleware::from_fn_with_state(access(&[]), super::auth::authorize));
     let response = authenticated.clone().call(Request::builder().body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.into_response().status(), StatusCode::OK);
 }

@@ -18,6 +18,7 @@ pub fn clone_error(error: &Error) -> Error {
         Error::Invalid(problem) => Error::Invalid(problem.clone()),
         Error::NotFound(problem) => Error::NotFound(problem.clone()),
         Error::Conflict(problem) => Error::Conflict(problem.clone()),
+        Error::QuotaExceeded(problem) => Error::QuotaExceeded(problem.clone()),
         Error::Busy { problem, retry_after } => Error::Busy { problem: problem.clone(), retry_after: *retry_after },
         Error::StorageFull(error) => Error::StorageFull(anyhow::anyhow!("{error:#}")),
         Error::Internal(error) => Error::internal(format!("{error:#}")),

@@ -1,7 +1,7 @@
 //! Errors of the store and their texts, equal on both databases.
 
 use super::model::{JobError, Reference, RequestedAction, Status};
-use espalier_core::error::Error;
+use espalier_core::error::{Error, Problem, Result};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -23,6 +23,7 @@ pub fn adapter_not_found(reference: &Reference) -> Error {
         Reference::Version(name, version_prefix) => {
             format!("no version of \"{name}\" begins with {version_prefix}")
         }
+        Reference::OfOwner(owner, _) => format!("the owner \"{owner}\" shares no such adapter with you"),
     };
     Error::not_found("adapter_not_found", format!("{reason}; GET /adapters lists what there is"))
 }
@@ -54,6 +55,19 @@ pub fn adapter_in_use(id: Uuid, job: Uuid) -> Error {
 pub fn adapter_without_name(id: Uuid) -> Error {
     let detail = format!("the adapter {id} has no name that could refer to it: use its id");
     Error::conflict("adapter_without_name", detail)
+}
+
+pub fn key_not_found(id: Uuid) -> Error {
+    Error::not_found("key_not_found", format!("there is no key {id}; GET /keys lists what there is"))
+}
+
+pub fn key_revoked(id: Uuid) -> Error {
+    Error::conflict("key_revoked", format!("the key {id} is revoked or has expired: create a new one"))
+}
+
+/// A limit of an owner on what it stores or queues. Waiting does not help by itself.
+pub fn quota_exceeded(code: &'static str, detail: String) -> Error {
+    Error::QuotaExceeded(Problem::new(code, detail))
 }
 
 pub fn queue_full(max_queued: u64) -> Error {
@@ -144,6 +158,15 @@ pub fn nul_character(field: &str) -> Error {
 pub fn unknown_cursor(after: Uuid) -> Error {
     let detail = format!("after={after} is not the id of a row of this list: start again without it");
     Error::invalid("unknown_after", detail)
+}
+
+/// Converts `NotFound` of a deleted row into `None`.
+pub fn none_if_not_found<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(row) => Ok(Some(row)),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn describe_status(status: Status, requested_action: Option<RequestedAction>) -> String {

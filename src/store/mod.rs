@@ -9,7 +9,8 @@ mod errors;
 mod job_state_machine;
 mod sql;
 
-pub use interface::Store;
+pub use errors::{adapter_not_found, none_if_not_found};
+pub use interface::{AccessStore, Store};
 pub use model::*;
 
 use espalier_core::error::{Error, Result};

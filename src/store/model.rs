@@ -1,8 +1,14 @@
 //! Rows of the database as Rust types.
 
+mod access;
 mod adapters;
+mod audit;
 
+pub use access::{
+    AccessSnapshot, ApiKey, NamePattern, NewApiKey, Owner, OwnerLimits, OwnerStorage, RequestLimits, Scope, Scopes,
+};
 pub use adapters::{Adapter, AdapterDescription, NewAdapter, Reference, ResolvedAdapter};
+pub use audit::{AuditEntry, AuditFilter, NewAuditEntry, UsageCounts, UsageIncrement, UsageRow};
 
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::{Options, Report};
@@ -13,7 +19,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Owner of all rows while the service has one user.
+/// Owner of the keys in the settings, and of every caller of a server without keys.
 pub const DEFAULT_OWNER: &str = "default";
 
 #[derive(Debug, Clone)]
@@ -25,6 +31,15 @@ pub struct NewDataset {
     pub bytes: u64,
     pub options: Options,
     pub report: Report,
+    /// Limits on the datasets of the owner, this one included.
+    pub limits: DatasetLimits,
+}
+
+/// Limits on all datasets of an owner. `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DatasetLimits {
+    pub bytes: Option<u64>,
+    pub rows: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -126,6 +141,8 @@ pub struct NewJob {
     pub options: Options,
     pub spec: Plan,
     pub metadata: Metadata,
+    /// Credential that created it.
+    pub created_by: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -140,6 +157,7 @@ pub struct Job {
     pub options: Options,
     pub spec: Plan,
     pub metadata: Metadata,
+    pub created_by: Option<String>,
     pub progress: Option<Progress>,
     pub metrics: Option<serde_json::Value>,
     pub adapter_id: Option<Uuid>,

@@ -73,6 +73,7 @@ pub fn adapter_row(
             metrics: manifest.metrics.clone(),
             provenance,
         },
+        max_owner_bytes: None,
     }
 }
 
@@ -150,9 +151,10 @@ impl From<LeaseLost> for AttemptError {
 impl From<Error> for AttemptError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid(problem) | Error::NotFound(problem) | Error::Conflict(problem) => {
-                Self::Failed(to_job_error(problem))
-            }
+            Error::Invalid(problem)
+            | Error::NotFound(problem)
+            | Error::Conflict(problem)
+            | Error::QuotaExceeded(problem) => Self::Failed(to_job_error(problem)),
             Error::Busy { .. } | Error::StorageFull(_) => Self::Retryable(AttemptFault::Environment, error),
             Error::Internal(_) => Self::Retryable(AttemptFault::Internal, error),
         }

@@ -1,5 +1,6 @@
 //! Black-box tests of the HTTP API: the binary serves the tiny base model.
 
+mod access;
 mod adapter_sources;
 mod adapterhub;
 mod adapters;
@@ -30,9 +31,12 @@ mod from_adapter;
 mod generation;
 mod http;
 mod http2;
+mod isolation;
 mod job_traces;
 mod jobs;
 mod json_errors;
+mod key_rotation;
+mod keyed_client;
 mod kill_points;
 mod label_tasks;
 mod large_inputs;

@@ -28,6 +28,7 @@ macro_rules! on_both_databases {
     };
 }
 
+mod access;
 mod adapters;
 mod attempts;
 mod blobs;

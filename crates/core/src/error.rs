@@ -21,6 +21,8 @@ pub enum Error {
     Conflict(Problem),
     /// A limit on concurrent work is reached, or the database is unavailable; the same call may succeed after `retry_after`.
     Busy { problem: Problem, retry_after: Duration },
+    /// A quota of the caller is used up: the caller has to delete something, or its quota has to be raised.
+    QuotaExceeded(Problem),
     /// The disk or its quota is full; the same call may succeed once the operator has freed space.
     StorageFull(anyhow::Error),
     /// A bug, or a failure of the disk or the network.
@@ -110,7 +112,10 @@ impl Error {
     /// Returns the problem's code; `storage_full` for [`Error::StorageFull`] and `internal` for [`Error::Internal`].
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Invalid(problem) | Self::NotFound(problem) | Self::Conflict(problem) => problem.code,
+            Self::Invalid(problem)
+            | Self::NotFound(problem)
+            | Self::Conflict(problem)
+            | Self::QuotaExceeded(problem) => problem.code,
             Self::Busy { problem, .. } => problem.code,
             Self::StorageFull(_) => "storage_full",
             Self::Internal(_) => "internal",
@@ -169,7 +174,10 @@ pub fn field_path(pointer: &str) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(problem) | Self::NotFound(problem) | Self::Conflict(problem) => {
+            Self::Invalid(problem)
+            | Self::NotFound(problem)
+            | Self::Conflict(problem)
+            | Self::QuotaExceeded(problem) => {
                 write!(f, "{}", problem.detail)
             }
             Self::Busy { problem, .. } => write!(f, "{}", problem.detail),

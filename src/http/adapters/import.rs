@@ -2,6 +2,7 @@
 
 use super::import_request::{AdapterImport, ImportContent};
 use super::source;
+use crate::http::auth::Caller;
 use crate::http::spawn::{run_blocking, spawn_detached};
 use crate::http::state::AppState;
 use crate::store::{Adapter, AdapterDescription, NewAdapter, Reference};
@@ -32,19 +33,19 @@ impl Origin {
 ///
 /// # Errors
 /// As [`import_source`]; as [`source::locate`] for a source.
-pub async fn import_adapter(state: &AppState, owner: &str, request: AdapterImport) -> Result<Adapter> {
+pub async fn import_adapter(state: &AppState, caller: &Caller, request: AdapterImport) -> Result<Adapter> {
     let AdapterImport { content, name, import } = request;
     match content {
         ImportContent::Upload(upload) => {
             let archive = ImportSource::Archive(upload.path().to_path_buf());
-            let imported = import_source(state, owner, archive, name, import, Origin::Import).await;
+            let imported = import_source(state, caller, archive, name, import, Origin::Import).await;
             // Deletes the uploaded file.
             drop(upload);
             imported
         }
         ImportContent::Source(uri) => {
             let found = source::locate(state, uri).await?;
-            import_source(state, owner, found, name, import, Origin::Import).await
+            import_source(state, caller, found, name, import, Origin::Import).await
         }
     }
 }
@@ -55,12 +56,13 @@ pub async fn import_adapter(state: &AppState, owner: &str, request: AdapterImpor
 /// `Invalid` if the archive or folder, or the adapter in it, is invalid.
 pub async fn import_source(
     state: &AppState,
-    owner: &str,
+    caller: &Caller,
     source: ImportSource,
     name: Option<String>,
     import: ImportRequest,
     origin: Origin,
 ) -> Result<Adapter> {
+    caller.check_new_name(name.as_deref())?;
     let permit =
         Arc::clone(&state.concurrency.validations).acquire_owned().await.context("waiting to validate an adapter")?;
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.data_dir));
@@ -70,34 +72,48 @@ pub async fn import_source(
         artifact::import_source(&source, &import, &base, &folder.temp_dir(), &settings)
     });
     let artifact = artifact.await?;
-    let (state, owner) = (state.clone(), owner.to_string());
-    let publication = async move { persist_adapter(&state, owner, name, artifact, origin).await };
+    let (state, caller) = (state.clone(), caller.clone());
+    let publication = async move { persist_adapter(&state, &caller, name, artifact, origin).await };
     spawn_detached("publishing an adapter", publication).await
 }
 
 async fn persist_adapter(
     state: &AppState,
-    owner: String,
+    caller: &Caller,
     name: Option<String>,
     artifact: Artifact,
     origin: Origin,
 ) -> Result<Adapter> {
     let (base, folder) = (Arc::clone(&state.base), Arc::clone(&state.data_dir));
+    let credential = caller.credential.name.clone();
     let description = run_blocking("writing an adapter", move || {
         let write_files =
             |adapters: &Path, temporary: &Path| artifact::publish_artifact(&artifact, &base, adapters, temporary);
         let published = folder.put_adapter(write_files)?;
-        Ok(to_description(artifact, published, origin))
+        Ok(to_description(artifact, published, origin, &credential))
     });
     let description = description.await?;
-    let new_adapter = NewAdapter { id: Uuid::now_v7(), owner, name, job_id: None, description };
+    let new_adapter = NewAdapter {
+        id: Uuid::now_v7(),
+        owner: caller.owner.clone(),
+        name,
+        job_id: None,
+        description,
+        max_owner_bytes: caller.limits().adapter_bytes,
+    };
     // If this fails, garbage collection at a later start removes the folder.
     state.store.add_adapter(new_adapter).await
 }
 
-fn to_description(artifact: Artifact, written: PublishedAdapter, origin: Origin) -> AdapterDescription {
+fn to_description(
+    artifact: Artifact,
+    written: PublishedAdapter,
+    origin: Origin,
+    credential: &str,
+) -> AdapterDescription {
     let manifest = artifact.manifest;
-    let mut provenance = serde_json::json!({"origin": origin.as_str(), "base": manifest.base.name});
+    let mut provenance =
+        serde_json::json!({"origin": origin.as_str(), "base": manifest.base.name, "created_by": credential});
     if !manifest.vocabulary.is_empty() {
         provenance["vocabulary"] = serde_json::json!(manifest.vocabulary);
     }

@@ -3,6 +3,8 @@
 mod download;
 pub mod import;
 mod import_request;
+mod lineage;
+mod shares;
 pub mod source;
 mod view;
 
@@ -21,7 +23,6 @@ use super::pagination::{List, ListQuery, PageParams};
 use super::spawn::spawn_detached;
 use super::state::AppState;
 use super::upload::Binary;
-use crate::store::Reference;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -35,6 +36,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(get_adapter, delete_adapter))
         .routes(routes!(activate_adapter))
         .routes(routes!(download_adapter))
+        .merge(lineage::routes())
+        .merge(shares::routes())
 }
 
 pub fn upload_routes() -> OpenApiRouter<AppState> {
@@ -60,14 +63,14 @@ pub fn upload_routes() -> OpenApiRouter<AppState> {
     ),
 )]
 async fn create_adapter(state: AppState, caller: Caller, request: AdapterImport) -> ApiResult<Response> {
-    let adapter = import::import_adapter(&state, &caller.owner, request).await?;
+    let adapter = import::import_adapter(&state, &caller, request).await?;
     let location = [(LOCATION, format!("/adapters/{}", adapter.id))];
     Ok((StatusCode::CREATED, location, Json(AdapterView::from(adapter))).into_response())
 }
 
 /// List adapters
 ///
-/// Newest first.
+/// The owner's adapters, newest first. With a key that is restricted to adapters, a page may be shorter than `limit`.
 #[utoipa::path(
     get, path = "/adapters", operation_id = "list_adapters", tag = "adapters", params(ListQuery),
     responses((status = 200, description = "Page of adapters.", body = List<AdapterView>,
@@ -80,7 +83,9 @@ async fn list_adapters(
 ) -> ApiResult<Json<List<AdapterView>>> {
     let page_request = PageParams::new(query.limit, query.after, &state.settings)?;
     let adapters = state.store.adapters(&caller.owner, page_request.to_store_page()).await?;
-    Ok(Json(page_request.into_list(adapters, |adapter| adapter.id, AdapterView::from)))
+    let mut list = page_request.into_list(adapters, |adapter| adapter.id, AdapterView::from);
+    list.data.retain(|adapter| caller.allows(&caller.owner, adapter.name.as_deref()));
+    Ok(Json(list))
 }
 
 /// Get an adapter
@@ -90,7 +95,8 @@ async fn list_adapters(
     responses((status = 200, description = "The adapter.", body = AdapterView), NotFound, UnprocessableEntity, ServiceUnavailable),
 )]
 async fn get_adapter(state: AppState, caller: Caller, PathParam(key): PathParam) -> ApiResult<Json<AdapterView>> {
-    let adapter = state.store.adapter(&caller.owner, &Reference::parse(&key)?).await?;
+    let reference = caller.adapter_reference(state.store.as_ref(), &key).await?;
+    let adapter = state.store.adapter(&caller.owner, &reference).await?;
     Ok(Json(adapter.into()))
 }
 
@@ -104,7 +110,8 @@ async fn get_adapter(state: AppState, caller: Caller, PathParam(key): PathParam)
     responses((status = 200, description = "The adapter.", body = AdapterView), NotFound, Conflict, UnprocessableEntity, ServiceUnavailable),
 )]
 async fn activate_adapter(state: AppState, caller: Caller, PathParam(key): PathParam) -> ApiResult<Json<AdapterView>> {
-    let adapter = state.store.resolve_adapter(&caller.owner, &Reference::parse(&key)?).await?;
+    let reference = caller.adapter_reference(state.store.as_ref(), &key).await?;
+    let adapter = state.store.resolve_adapter(&caller.owner, &reference).await?;
     Ok(Json(state.store.activate_adapter(&caller.owner, adapter.id).await?.into()))
 }
 
@@ -118,7 +125,7 @@ async fn activate_adapter(state: AppState, caller: Caller, PathParam(key): PathP
     responses((status = 204, description = "The adapter is deleted."), NotFound, Conflict, UnprocessableEntity, ServiceUnavailable),
 )]
 async fn delete_adapter(state: AppState, caller: Caller, PathParam(key): PathParam) -> ApiResult<StatusCode> {
-    let reference = Reference::parse(&key)?;
+    let reference = caller.adapter_reference(state.store.as_ref(), &key).await?;
     let deletion = async move { import::delete_adapter(&state, &caller.owner, &reference).await };
     spawn_detached("deleting an adapter", deletion).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -142,6 +149,7 @@ async fn download_adapter(
     PathParam(key): PathParam,
     QueryParams(query): QueryParams<DownloadQuery>,
 ) -> ApiResult<Response> {
-    let adapter = state.store.adapter(&caller.owner, &Reference::parse(&key)?).await?;
+    let reference = caller.adapter_reference(state.store.as_ref(), &key).await?;
+    let adapter = state.store.adapter(&caller.owner, &reference).await?;
     Ok(download::download(&state, adapter, query.format).await?)
 }

@@ -2,11 +2,13 @@
 //! HTTP/1; hyper has no limit for either.
 
 use super::limiter::ConnectionSlot;
+use super::limiter::RequestGuard;
 use super::protocol::ConnectionStart;
 use super::run::run;
-use super::service::{ConnectionService, GuardedBody};
+use super::service::ConnectionService;
 use super::settings::{ConnectionSettings, ConnectionShutdown};
 use super::write_timeout::WriteTimeout;
+use crate::http::guarded_body::GuardedBody;
 use axum::body::{Bytes, HttpBody};
 use axum::http::{Request, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -129,7 +131,7 @@ impl Service<Request<Incoming>> for MonitoredService {
 
 /// Response body that records when the client takes it.
 struct MonitoredBody {
-    body: GuardedBody,
+    body: GuardedBody<RequestGuard>,
     activity: Arc<Activity>,
     /// Whether the last frame is counted in [`Activity::blocked_responses`].
     is_blocked: bool,

@@ -17,6 +17,7 @@ pub use limiter::{ConnectionLimiter, ConnectionSlot};
 pub use service::Rejection;
 pub use settings::{ConnectionSettings, ConnectionShutdown};
 
+use super::client_address::ClientAddress;
 use axum::Router;
 use protocol::{Protocol, read_start};
 use run::REFUSAL_TIMEOUT;
@@ -49,7 +50,8 @@ pub async fn serve_connection(
         Ok(None) => return,
         Err(error) => return tracing::debug!(error = %error, "connection failed"),
     };
-    let service = ConnectionService::new(router, slot);
+    let client_address = stream.peer_addr().ok().map(|address| ClientAddress(address.ip().to_canonical()));
+    let service = ConnectionService::new(router, slot, client_address);
     let result = match start.protocol {
         Protocol::Http1 => http1::serve(stream, start, service, &settings, &shutdown).await,
         Protocol::Http2 => http2::serve(stream, start, service, &settings, &shutdown).await,

@@ -2,19 +2,19 @@
 
 use super::limiter::{ConnectionSlot, RequestGuard};
 use super::request_stream::RefusedRequest;
+use crate::http::client_address::ClientAddress;
 use crate::http::error::ApiError;
+use crate::http::guarded_body::GuardedBody;
 use crate::http::request_path;
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{Request, Response};
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 /// Extension of requests that the connection refuses: the error to answer.
 #[derive(Clone)]
@@ -29,6 +29,7 @@ pub enum Rejection {
 pub struct ConnectionService {
     router: TowerToHyperService<Router>,
     pub slot: Arc<ConnectionSlot>,
+    client_address: Option<ClientAddress>,
     /// Number of requests so far.
     requests: AtomicU64,
     /// Request that the stream refuses.
@@ -36,10 +37,11 @@ pub struct ConnectionService {
 }
 
 impl ConnectionService {
-    pub fn new(router: Router, slot: ConnectionSlot) -> Self {
+    pub fn new(router: Router, slot: ConnectionSlot, client_address: Option<ClientAddress>) -> Self {
         Self {
             router: TowerToHyperService::new(router),
             slot: Arc::new(slot),
+            client_address,
             requests: AtomicU64::new(0),
             refused: Arc::default(),
         }
@@ -57,43 +59,20 @@ impl ConnectionService {
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
-    type Response = Response<GuardedBody>;
+    type Response = Response<GuardedBody<RequestGuard>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let guard = self.slot.start_request();
         request_path::normalize(&mut request);
+        if let Some(address) = self.client_address {
+            request.extensions_mut().insert(address);
+        }
         if let Some(rejection) = self.rejection() {
             request.extensions_mut().insert(rejection);
         }
         let response = self.router.call(request);
-        Box::pin(async move { Ok(response.await?.map(|body| GuardedBody { body, _request: guard })) })
-    }
-}
-
-/// Response body that keeps its request in flight until it has been handed to hyper completely.
-pub struct GuardedBody {
-    body: Body,
-    _request: RequestGuard,
-}
-
-impl HttpBody for GuardedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        Box::pin(async move { Ok(response.await?.map(|body| GuardedBody::new(body, guard))) })
     }
 }

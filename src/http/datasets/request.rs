@@ -8,7 +8,7 @@ use crate::http::multipart::{self, FormSpec};
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::http::upload::{self, Binary, FileMetadata, Upload};
-use crate::store::{Dataset, NewDataset};
+use crate::store::{Dataset, DatasetLimits, NewDataset};
 use axum::RequestExt;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
@@ -169,7 +169,9 @@ pub async fn insert_or_get(
     let (folder, blob_hash) = (Arc::clone(&state.data_dir), hash.clone());
     run_blocking("storing a dataset", move || folder.put_dataset(upload.path(), &blob_hash)).await?;
     let started_at = state.store.now().await?;
-    let new_dataset = NewDataset { owner: owner.to_string(), file_name, hash, bytes, options, report };
+    let owner_limits = state.access.authenticator.owner(owner).limits;
+    let limits = DatasetLimits { bytes: owner_limits.dataset_bytes, rows: owner_limits.dataset_rows };
+    let new_dataset = NewDataset { owner: owner.to_string(), file_name, hash, bytes, options, report, limits };
     let dataset = state.store.add_dataset(new_dataset).await?;
     // A row that is older than this request existed before.
     let outcome = if dataset.created_at >= started_at { InsertOutcome::Created } else { InsertOutcome::Existing };

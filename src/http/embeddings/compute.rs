@@ -1,6 +1,8 @@
 //! Computes embeddings of any number of texts with the base model or an embedding adapter.
 
+use crate::http::auth::Caller;
 use crate::http::error::ApiError;
+use crate::http::inference;
 use crate::http::state::AppState;
 use crate::serving::{LongInputs, PredictOptions};
 use crate::store::Reference;
@@ -9,7 +11,7 @@ use espalier_core::task::{Input, Prediction};
 
 /// Texts of one request, and how they are embedded.
 pub struct EmbedRequest<'a> {
-    pub owner: &'a str,
+    pub caller: &'a Caller,
     /// `None` for the base model.
     pub reference: Option<&'a Reference>,
     pub texts: Vec<String>,
@@ -35,14 +37,14 @@ pub struct Embeddings {
 /// `Invalid` for texts that are empty or too long, for `dimensions` beyond the embedding's, and for an adapter of another task;
 /// the errors of [`crate::serving::InferenceService::predict`].
 pub async fn embed(state: &AppState, request: EmbedRequest<'_>) -> Result<Embeddings> {
-    let EmbedRequest { owner, reference, texts, long_inputs, normalize, dimensions, field } = request;
+    let EmbedRequest { caller, reference, texts, long_inputs, normalize, dimensions, field } = request;
     if texts.is_empty() {
         return Err(Error::invalid_field(format!("/{field}"), "holds no text: give at least one"));
     }
     let inputs = texts.into_iter().map(Input::from_text).collect();
     let options = PredictOptions { long_inputs, ..PredictOptions::default() };
     let Predictions { predictions, tokens } =
-        predict_in_groups(state, owner, reference, inputs, options, field).await?;
+        predict_in_groups(state, caller, reference, inputs, options, field).await?;
     let to_vector = |prediction| match prediction {
         Prediction::Embedding(embedding) => resize(embedding.embedding, dimensions, normalize),
         _ => Err(no_embedding()),
@@ -64,7 +66,7 @@ pub struct Predictions {
 /// Those of [`crate::serving::InferenceService::predict`].
 pub async fn predict_in_groups(
     state: &AppState,
-    owner: &str,
+    caller: &Caller,
     reference: Option<&Reference>,
     inputs: Vec<Input>,
     options: PredictOptions,
@@ -78,7 +80,7 @@ pub async fn predict_in_groups(
             return Ok(all);
         }
         let first = all.predictions.len();
-        let response = state.serving.predict(owner, reference, group, options.clone()).await;
+        let response = inference::predict(state, caller, reference, group, options.clone()).await;
         let response = response.map_err(|error| locate_inputs(error, field, first))?;
         all.tokens += response.token_counts.iter().sum::<usize>();
         all.predictions.extend(response.predictions);

@@ -130,7 +130,7 @@ async fn create_embeddings(
     let embedded = embed(
         &state,
         EmbedRequest {
-            owner: &caller.owner,
+            caller: &caller,
             reference: reference.as_ref(),
             texts,
             long_inputs: LongInputs::from_truncate(request.truncate.unwrap_or(false)),

@@ -1,6 +1,7 @@
 //! Relevance of texts to a query: the cosine of their embeddings, or the prediction of an adapter that reads pairs.
 
 use super::compute::{EmbedRequest, Predictions, cosine, embed, predict_in_groups};
+use crate::http::auth::Caller;
 use crate::http::openai::relevant_labels::{RELEVANT_LABELS, is_relevant};
 use crate::http::state::AppState;
 use crate::serving::{LongInputs, PredictOptions};
@@ -10,7 +11,7 @@ use espalier_core::task::{Input, Prediction};
 
 /// A query and the texts to compare it with.
 pub struct RelevanceRequest<'a> {
-    pub owner: &'a str,
+    pub caller: &'a Caller,
     /// `None` for the base model.
     pub reference: Option<&'a Reference>,
     pub query: String,
@@ -32,23 +33,24 @@ pub struct Relevance {
 /// # Errors
 /// `Invalid` for empty texts, and for an adapter that neither embeds nor scores pairs.
 pub async fn score(state: &AppState, request: RelevanceRequest<'_>) -> Result<Relevance> {
-    match scores_pairs(state, request.owner, request.reference).await? {
+    match scores_pairs(state, request.caller, request.reference).await? {
         true => score_pairs(state, request).await,
         false => score_by_cosine(state, request).await,
     }
 }
 
-async fn scores_pairs(state: &AppState, owner: &str, reference: Option<&Reference>) -> Result<bool> {
+async fn scores_pairs(state: &AppState, caller: &Caller, reference: Option<&Reference>) -> Result<bool> {
     let Some(reference) = reference else { return Ok(false) };
-    let adapter = state.store.adapter(owner, reference).await?;
+    caller.check_adapter(state.store.as_ref(), reference).await?;
+    let adapter = state.store.adapter(&caller.owner, reference).await?;
     let task = &adapter.description.task;
     Ok(["sequence_classification", "regression"].contains(&task.type_name()))
 }
 
 async fn score_by_cosine(state: &AppState, request: RelevanceRequest<'_>) -> Result<Relevance> {
-    let RelevanceRequest { owner, reference, query, texts, long_inputs, field } = request;
+    let RelevanceRequest { caller, reference, query, texts, long_inputs, field } = request;
     let embed_texts = |texts, field| {
-        embed(state, EmbedRequest { owner, reference, texts, long_inputs, normalize: false, dimensions: None, field })
+        embed(state, EmbedRequest { caller, reference, texts, long_inputs, normalize: false, dimensions: None, field })
     };
     let embedded = embed_texts(texts, field).await?;
     let query = embed_texts(vec![query], "query").await?;
@@ -57,14 +59,15 @@ async fn score_by_cosine(state: &AppState, request: RelevanceRequest<'_>) -> Res
 }
 
 async fn score_pairs(state: &AppState, request: RelevanceRequest<'_>) -> Result<Relevance> {
-    let RelevanceRequest { owner, reference, query, texts, long_inputs, field } = request;
+    let RelevanceRequest { caller, reference, query, texts, long_inputs, field } = request;
     if texts.is_empty() {
         return Err(Error::invalid_field(format!("/{field}"), "holds no text: give at least one"));
     }
     let pair = |text: String| Input { text_pair: Some(text), ..Input::from_text(query.clone()) };
     let options = PredictOptions { long_inputs, top_k: usize::MAX, ..PredictOptions::default() };
     let pairs = texts.into_iter().map(pair).collect();
-    let Predictions { predictions, tokens } = predict_in_groups(state, owner, reference, pairs, options, field).await?;
+    let Predictions { predictions, tokens } =
+        predict_in_groups(state, caller, reference, pairs, options, field).await?;
     Ok(Relevance { scores: predictions.iter().map(pair_score).collect::<Result<_>>()?, tokens })
 }
 

@@ -112,7 +112,7 @@ async fn rerank(
     let scored = score(
         &state,
         RelevanceRequest {
-            owner: &caller.owner,
+            caller: &caller,
             reference: reference.as_ref(),
             query: request.query,
             texts: texts.clone(),

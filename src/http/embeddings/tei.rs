@@ -120,7 +120,7 @@ async fn embed_texts(
 ) -> ApiResult<axum::Json<Vec<Vec<f32>>>> {
     let reference = query.reference()?;
     let request = EmbedRequest {
-        owner: &caller.owner,
+        caller: &caller,
         reference: reference.as_ref(),
         texts: body.inputs.into_vec(),
         long_inputs: LongInputs::from_truncate(body.truncate.unwrap_or(false)),
@@ -155,7 +155,7 @@ async fn rerank_texts(
     let relevance = score(
         &state,
         RelevanceRequest {
-            owner: &caller.owner,
+            caller: &caller,
             reference: reference.as_ref(),
             query: body.query,
             texts: body.texts.clone(),
@@ -188,7 +188,7 @@ async fn compare_sentences(
     let reference = query.reference()?;
     let SimilarityInputs { source_sentence, sentences } = body.inputs;
     let request = RelevanceRequest {
-        owner: &caller.owner,
+        caller: &caller,
         reference: reference.as_ref(),
         query: source_sentence,
         texts: sentences,

@@ -10,6 +10,7 @@ use super::adapters::AdapterVersion;
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult};
 use super::extract::{Json, QueryParams};
+use super::inference;
 use super::openapi::{
     BadRequest, Conflict, NotFound, PayloadTooLarge, RequestTimeout, ServiceUnavailable, UnprocessableEntity,
     UnsupportedMediaType,
@@ -163,7 +164,7 @@ async fn generate(
     let is_streamed = request.stream;
     let base = Arc::clone(&state.base);
     let generation = run_blocking("preparing prompts", move || to_generation_request(&base, request)).await?;
-    let running = state.serving.generate(&caller.owner, reference.as_ref(), generation).await?;
+    let running = inference::generate(&state, &caller, reference.as_ref(), generation).await?;
     match is_streamed {
         true => Ok(stream_response(&state, running)),
         false => Ok(axum::Json(collect_response(running).await?).into_response()),

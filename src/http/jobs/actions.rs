@@ -1,9 +1,10 @@
 //! Changes of a job's status that its owner asks for.
 
+use crate::http::auth::Caller;
 use crate::http::spawn::run_blocking;
-use crate::http::state::AppState;
+use crate::http::state::{AppState, Settings};
 use crate::store::Job;
-use espalier_core::error::Result;
+use espalier_core::error::{Error, Problem, Result};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -29,4 +30,23 @@ pub async fn resume(state: &AppState, owner: &str, id: Uuid) -> Result<Job> {
     let job = state.store.resume_job(owner, id).await?;
     (state.notify_workers)();
     Ok(job)
+}
+
+/// Calls with the number of jobs that the caller may have in the queue: its own quota, or the limit of the server.
+///
+/// # Errors
+/// `QuotaExceeded` (`queued_jobs_exceeded`) where the caller's own quota is used up; the other errors of the call.
+pub async fn within_quota<T, F: Future<Output = Result<T>>>(
+    caller: &Caller,
+    settings: &Settings,
+    call: impl FnOnce(u64) -> F,
+) -> Result<T> {
+    let quota = caller.limits().queued_jobs.filter(|quota| *quota < settings.max_queued_jobs);
+    match (call(quota.unwrap_or(settings.max_queued_jobs)).await, quota) {
+        (Err(Error::Busy { problem, .. }), Some(quota)) if problem.code == "queue_full" => {
+            let detail = format!("you have {quota} queued jobs, which is your limit: wait until one has started");
+            Err(Error::QuotaExceeded(Problem::new("queued_jobs_exceeded", detail)))
+        }
+        (result, _) => result,
+    }
 }

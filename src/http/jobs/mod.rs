@@ -11,7 +11,7 @@ mod tests;
 
 pub use request::{ExamplesSource, JobForm, JobRequest, JobSubmission, SubmitQuery, ValidatedJob};
 pub use submission::submit;
-pub use view::{JobDetail, JobView, none_if_not_found};
+pub use view::{JobDetail, JobView};
 
 use super::auth::Caller;
 use super::datasets::examples::{self, Examples, ExamplesQuery, StoredFile};
@@ -85,9 +85,9 @@ async fn create_job(
     submission: JobSubmission,
 ) -> ApiResult<Response> {
     if query.validate_only {
-        return Ok(Json(submission::validate_only(&state, &caller.owner, submission).await?).into_response());
+        return Ok(Json(submission::validate_only(&state, &caller, submission).await?).into_response());
     }
-    let job = submission::submit(&state, &caller.owner, submission).await?;
+    let job = submission::submit(&state, &caller, submission).await?;
     let location = [(LOCATION, format!("/jobs/{}", job.id))];
     Ok((StatusCode::ACCEPTED, location, Json(view::load_detail(&state, job).await?)).into_response())
 }
@@ -196,7 +196,8 @@ async fn resume_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiR
     responses((status = 200, description = "The job, queued.", body = JobDetail), NotFound, Conflict, ServiceUnavailable),
 )]
 async fn retry_job(state: AppState, caller: Caller, PathId(id): PathId) -> ApiResult<Json<JobDetail>> {
-    let job = state.store.retry_job(&caller.owner, id, state.settings.max_queued_jobs).await?;
+    let retry = |max_queued| state.store.retry_job(&caller.owner, id, max_queued);
+    let job = actions::within_quota(&caller, &state.settings, retry).await?;
     (state.notify_workers)();
     Ok(Json(view::load_detail(&state, job).await?))
 }

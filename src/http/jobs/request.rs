@@ -1,5 +1,6 @@
 //! Request of a job: JSON with inline examples or a dataset id, or a form with a file.
 
+use crate::http::auth::Caller;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::extract::{self, Json};
 use crate::http::json;
@@ -8,7 +9,7 @@ use crate::http::resource_name::Name;
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
 use crate::http::upload::{self, Binary, Upload};
-use crate::store::{Metadata, Reference};
+use crate::store::Metadata;
 use axum::extract::{FromRequest, Request};
 use espalier_core::dataset::{
     Decimal, Format, OnBadRows, Options, Quoting, Report, RequestedFormat, Separator, TextEncoding,
@@ -252,9 +253,14 @@ fn examples_source_error(sources: [bool; 3]) -> Error {
 /// # Errors
 /// `Invalid` if the reference is not an id, a name or `name@version`; `NotFound`; `Conflict` if the adapter's files are damaged or
 /// belong to another base model.
-pub async fn resolve_initial_adapter(state: &AppState, owner: &str, reference_text: &str) -> Result<SourceAdapter> {
-    let reference = Reference::parse(reference_text).map_err(with_from_adapter_pointer)?;
-    let adapter = state.store.adapter(owner, &reference).await.map_err(with_from_adapter_pointer)?;
+pub async fn resolve_initial_adapter(state: &AppState, caller: &Caller, reference_text: &str) -> Result<SourceAdapter> {
+    let reference = caller.adapter_reference(state.store.as_ref(), reference_text).await;
+    let reference = reference.map_err(with_from_adapter_pointer)?;
+    let adapter = state.store.adapter(&caller.owner, &reference).await.map_err(with_from_adapter_pointer)?;
+    if adapter.owner != caller.owner {
+        let detail = "another owner shares this adapter: a job can start from your own adapters alone. Download it and import it";
+        return Err(with_from_adapter_pointer(Error::invalid("adapter_of_another_owner", detail)));
+    }
     let version = adapter.description.version;
     let (base, folder) = (Arc::clone(&state.base), state.data_dir.adapters_dir());
     run_blocking("loading the initial adapter of a job", move || {

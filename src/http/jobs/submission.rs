@@ -3,8 +3,10 @@
 //! Everything before [`persist`] is temporary, so that a rejected or cancelled request leaves nothing behind. `persist` runs to
 //! completion even if the client disconnects.
 
+use super::actions;
 use super::request::{self, ExamplesSource, JobRequest, JobSubmission, ValidatedJob};
 use super::time_estimate;
+use crate::http::auth::Caller;
 use crate::http::datasets::{InsertOutcome, check, insert_or_get, rollback};
 use crate::http::error::ApiResult;
 use crate::http::resource_name::Name;
@@ -53,29 +55,35 @@ impl DatasetSource {
 ///
 /// # Errors
 /// `Invalid` if the request or a row is invalid, `NotFound` for an unknown dataset, `Busy` if too many jobs are queued.
-pub async fn submit(state: &AppState, owner: &str, submission: JobSubmission) -> ApiResult<Job> {
-    let validated = validate_submission(state, owner, submission).await?;
-    let (state, owner) = (state.clone(), owner.to_string());
-    Ok(spawn_detached("queueing a job", async move { persist(&state, &owner, validated).await }).await?)
+pub async fn submit(state: &AppState, caller: &Caller, submission: JobSubmission) -> ApiResult<Job> {
+    let validated = validate_submission(state, caller, submission).await?;
+    let (state, caller) = (state.clone(), caller.clone());
+    Ok(spawn_detached("queueing a job", async move { persist(&state, &caller, validated).await }).await?)
 }
 
 /// Validates the request without storing anything.
 ///
 /// # Errors
 /// The errors of [`submit`], except `Busy`.
-pub async fn validate_only(state: &AppState, owner: &str, submission: JobSubmission) -> ApiResult<ValidatedJob> {
-    let ValidatedSubmission { options, report, plan, .. } = validate_submission(state, owner, submission).await?;
+pub async fn validate_only(state: &AppState, caller: &Caller, submission: JobSubmission) -> ApiResult<ValidatedJob> {
+    let ValidatedSubmission { options, report, plan, .. } = validate_submission(state, caller, submission).await?;
     let estimated_seconds = time_estimate::estimate_seconds(state, &plan, &report).await;
     Ok(ValidatedJob { options, report, spec: plan, estimated_seconds })
 }
 
-async fn validate_submission(state: &AppState, owner: &str, submission: JobSubmission) -> Result<ValidatedSubmission> {
+async fn validate_submission(
+    state: &AppState,
+    caller: &Caller,
+    submission: JobSubmission,
+) -> Result<ValidatedSubmission> {
+    let owner = caller.owner.as_str();
     let JobSubmission { mut request, source } = submission;
     request.check_metadata()?;
     let name = request.name.clone().map(Name::into_string);
+    caller.check_new_name(name.as_deref())?;
     let metadata = std::mem::take(&mut request.metadata);
     let initial_adapter = match &request.from_adapter {
-        Some(adapter) => Some(request::resolve_initial_adapter(state, owner, adapter).await?),
+        Some(adapter) => Some(request::resolve_initial_adapter(state, caller, adapter).await?),
         None => None,
     };
     if let (None, Some(adapter)) = (request.hyperparameters.max_length, &initial_adapter) {
@@ -292,9 +300,11 @@ fn lines_to_pointers(error: Error) -> Error {
 }
 
 /// Stores the dataset, then inserts the job's row.
-async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) -> Result<Job> {
+async fn persist(state: &AppState, caller: &Caller, validated: ValidatedSubmission) -> Result<Job> {
     let ValidatedSubmission { name, dataset: dataset_source, options, report, plan, validation_dataset_id, metadata } =
         validated;
+    check_adapter_space(state, caller).await?;
+    let owner = caller.owner.as_str();
     let (dataset, outcome) = match dataset_source {
         DatasetSource::Stored(dataset) => (*dataset, InsertOutcome::Existing),
         DatasetSource::New(upload) => insert_or_get(state, owner, upload, options.clone(), report).await?,
@@ -309,8 +319,9 @@ async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) 
         options,
         spec: plan,
         metadata,
+        created_by: Some(caller.credential.name.clone()),
     };
-    match state.store.add_job(job, state.settings.max_queued_jobs).await {
+    match actions::within_quota(caller, &state.settings, |max_queued| state.store.add_job(job, max_queued)).await {
         Ok(job) => {
             (state.notify_workers)();
             Ok(job)
@@ -321,5 +332,18 @@ async fn persist(state: &AppState, owner: &str, validated: ValidatedSubmission) 
             }
             Err(error)
         }
+    }
+}
+
+/// Refuses a job whose adapter would have no room: a trained adapter is never refused.
+async fn check_adapter_space(state: &AppState, caller: &Caller) -> Result<()> {
+    let Some(limit) = caller.limits().adapter_bytes else { return Ok(()) };
+    let bytes = state.store.owner_storage(&caller.owner).await?.adapter_bytes;
+    match bytes < limit {
+        true => Ok(()),
+        false => Err(Error::QuotaExceeded(Problem::new(
+            "adapter_bytes_exceeded",
+            format!("your adapters take {bytes} bytes, and the limit is {limit}: delete adapters that you do not need"),
+        ))),
     }
 }

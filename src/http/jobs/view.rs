@@ -2,10 +2,12 @@
 
 use crate::http::adapters::AdapterVersion;
 use crate::http::state::AppState;
-use crate::store::{Dataset, Job, JobError, JobWorker, Metadata, Reference, RequestedAction, Status};
+use crate::store::{
+    Dataset, Job, JobError, JobWorker, Metadata, Reference, RequestedAction, Status, none_if_not_found,
+};
 use chrono::{DateTime, Utc};
 use espalier_core::dataset::Options;
-use espalier_core::error::{Error, Result};
+use espalier_core::error::Result;
 use espalier_core::training::hyperparameters::ResolvedHyperparameters;
 use espalier_core::training::successive_halving::ResolvedAuto;
 use espalier_core::training::{FromAdapter, Hyperparameters, Plan, Progress, Validation};
@@ -171,13 +173,4 @@ pub async fn load_detail(state: &AppState, job: Job) -> Result<JobDetail> {
     let adapter = adapter.as_ref().map(AdapterVersion::from);
     let dataset = none_if_not_found(state.store.dataset(&job.owner, job.dataset_id).await)?;
     Ok(JobDetail { job: job.into(), queue_position, adapter, dataset })
-}
-
-/// Converts `NotFound` of a deleted row into `None`.
-pub fn none_if_not_found<T>(result: Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(row) => Ok(Some(row)),
-        Err(Error::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -6,6 +6,7 @@ use super::request::{name_missing_model, resolve_model};
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::generation::stream::{StreamEvent, Usage, event_stream, finish_reason_name};
+use crate::http::inference;
 use crate::http::openai_error;
 use crate::http::sse;
 use crate::http::state::AppState;
@@ -91,7 +92,7 @@ pub async fn respond<F: CompletionFormat>(
     let CompletionRun { model, stream, prompt_parts, best_of, generation } = run;
     let choices_per_prompt = generation.choices_per_prompt as usize;
     let reference = resolve_model(state, &model)?;
-    let running = state.serving.generate(&caller.owner, reference.as_ref(), generation).await;
+    let running = inference::generate(state, caller, reference.as_ref(), generation).await;
     let running = running.map_err(|error| name_missing_model(error, &model, Into::into))?;
     let meta = CompletionMeta::new(F::ID_PREFIX, model);
     match stream {

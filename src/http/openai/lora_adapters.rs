@@ -94,7 +94,7 @@ async fn load_lora_adapter(
     let find = move || source::locate_below(imports.folder.as_deref(), &path);
     let found = run_blocking("finding an adapter", find).await?;
     let import = ImportRequest { base: request.base_model_name, ..ImportRequest::default() };
-    import::import_source(&state, &caller.owner, found, Some(name.clone()), import, Origin::LoadLoraAdapter).await?;
+    import::import_source(&state, &caller, found, Some(name.clone()), import, Origin::LoadLoraAdapter).await?;
     Ok(ignored.add_to(format!("Success: LoRA adapter '{name}' added successfully.").into_response()))
 }
 
@@ -118,6 +118,7 @@ async fn unload_lora_adapter(
     let Some(name) = non_empty(request.lora_name) else {
         return Err(bad_request("/lora_name", "'lora_name' needs to be provided to unload a LoRA adapter.").into());
     };
+    caller.check_adapter(state.store.as_ref(), &Reference::Name(name.clone())).await?;
     let removal = async move { unload(&state, &caller.owner, &name).await.map(|()| name) };
     let name = spawn_detached("unloading an adapter", removal).await?;
     Ok(ignored.add_to(format!("Success: LoRA adapter '{name}' removed successfully.").into_response()))

@@ -149,6 +149,7 @@ async fn list_models(state: AppState, caller: Caller) -> ApiResult<Json<ModelLis
         after = page.last().map(|adapter| adapter.id);
         let is_last = page.len() < limit as usize;
         let page = page.iter().filter(|adapter| adapter.is_current || adapter.name.is_none());
+        let page = page.filter(|adapter| caller.allows(&adapter.owner, adapter.name.as_deref()));
         let models = page.map(|adapter| Model::from_adapter(base, adapter));
         data.extend(models.filter(|model| seen_ids.insert(model.id.clone())));
         if is_last {
@@ -170,6 +171,8 @@ async fn get_model(state: AppState, caller: Caller, Path(model): Path<String>) -
     match resolve_model(&state, &model)? {
         None => Ok(Json(Model::base(base))),
         Some(reference) => {
+            let allowed = caller.check_adapter(state.store.as_ref(), &reference).await;
+            allowed.map_err(|error| name_missing_model(error, &model, Into::into))?;
             let adapter = state.store.adapter(&caller.owner, &reference).await;
             let adapter = adapter.map_err(|error| name_missing_model(error, &model, Into::into))?;
             Ok(Json(Model { id: model, ..Model::from_adapter(base, &adapter) }))

@@ -43,7 +43,12 @@ pub struct GenerationStream {
     prompt_logprobs: Option<Arc<Vec<Logprobs>>>,
     /// Set once the last token was received.
     pub finish_reason: Option<FinishReason>,
+    received_tokens: u64,
+    meter: Option<TokenMeter>,
 }
+
+/// Called with the number of generated tokens that a stream received, when it is dropped.
+pub type TokenMeter = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// All output of one sequence.
 pub struct Completion {
@@ -63,8 +68,15 @@ impl GenerationStream {
             scores_prompt: false,
             prompt_logprobs: None,
             finish_reason: None,
+            received_tokens: 0,
+            meter: None,
         };
         (sender, stream)
+    }
+
+    /// Reports the generated tokens when the stream is dropped, also by a client that disconnects.
+    pub fn count_tokens_with(&mut self, meter: TokenMeter) {
+        self.meter = Some(meter);
     }
 
     /// Waits for the log probabilities of the prompt's tokens after the first; `None` if this sequence does not compute them.
@@ -92,6 +104,7 @@ impl GenerationStream {
                 SequenceOutput::Finished(reason) => self.finish_reason = Some(reason),
                 SequenceOutput::Token(token) => {
                     self.finish_reason = token.finish_reason;
+                    self.received_tokens += 1;
                     return Ok(Some(token));
                 }
             }
@@ -114,5 +127,13 @@ impl GenerationStream {
             tokens.push(output);
         }
         Ok(Completion { text, tokens, finish_reason: self.finish_reason.unwrap_or(FinishReason::Stop) })
+    }
+}
+
+impl Drop for GenerationStream {
+    fn drop(&mut self) {
+        if let Some(meter) = self.meter.take() {
+            meter(self.received_tokens);
+        }
     }
 }

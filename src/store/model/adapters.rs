@@ -14,6 +14,8 @@ pub struct NewAdapter {
     /// `None` for an imported adapter.
     pub job_id: Option<Uuid>,
     pub description: AdapterDescription,
+    /// Limit on the bytes of all adapters of the owner, this one included; `None` is no limit.
+    pub max_owner_bytes: Option<u64>,
 }
 
 /// Description of an adapter, copied from its folder into the row for lists.
@@ -57,6 +59,7 @@ pub struct Adapter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedAdapter {
     pub id: Uuid,
+    pub owner: String,
     pub name: Option<String>,
     /// sha256 of its files, hexadecimal without prefix.
     pub version: String,
@@ -69,6 +72,8 @@ pub enum Reference {
     Name(String),
     /// Name and unique prefix of a version, 8 to 64 hexadecimal digits.
     Version(String, String),
+    /// Adapter that another owner shares: the owner, and a name or a version.
+    OfOwner(String, Box<Reference>),
 }
 
 impl Reference {
@@ -78,16 +83,26 @@ impl Reference {
             Self::Id(_) => false,
             Self::Name(name) => name.contains('\0'),
             Self::Version(name, version_prefix) => name.contains('\0') || version_prefix.contains('\0'),
+            Self::OfOwner(owner, reference) => owner.contains('\0') || reference.contains_nul(),
         }
     }
 
-    /// Parses `id`, `name` or `name@version`; the version may begin with `sha256:`.
+    /// Parses `id`, `name` or `name@version`, where the version may begin with `sha256:`, and `owner/name` or `owner/name@version`
+    /// for an adapter that another owner shares.
     ///
     /// # Errors
     /// `Invalid` if the version is not 8 to 64 hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self> {
         if let Ok(id) = Uuid::parse_str(text) {
             return Ok(Self::Id(id));
+        }
+        if let Some((owner, name)) = text.split_once('/') {
+            return match Self::parse(name)? {
+                reference @ (Self::Name(_) | Self::Version(..)) if !owner.is_empty() => {
+                    Ok(Self::OfOwner(owner.to_string(), Box::new(reference)))
+                }
+                _ => Ok(Self::Name(text.to_string())),
+            };
         }
         let Some((name, version)) = text.split_once('@') else { return Ok(Self::Name(text.to_string())) };
         let version_prefix = version.strip_prefix("sha256:").unwrap_or(version).to_ascii_lowercase();

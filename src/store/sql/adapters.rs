@@ -1,13 +1,14 @@
 //! Statements and transactions on adapters and their names. A name points to the adapter that was added or activated last.
 
+use super::adapter_shares::visible_to_second_parameter;
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, Row, RowLock, params};
-use super::pagination;
 use super::row_codec::{self, DecodeRow};
+use super::{owners, pagination};
 use crate::store::errors;
 use crate::store::model::{Adapter, NewAdapter, PageRequest, Reference, ResolvedAdapter};
-use espalier_core::error::Result;
+use espalier_core::error::{Error, Result};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -23,19 +24,36 @@ macro_rules! select_adapters {
     };
 }
 
+pub(super) use select_adapters;
+
 /// Selects the columns of a [`ResolvedAdapter`].
 macro_rules! select_versions {
     ($rest:literal) => {
-        concat!("select id, name, version from adapters ", $rest)
+        concat!("select id, owner, name, version from adapters ", $rest)
     };
 }
 
 pub async fn add<D: Dialect>(store: &SqlStore<D>, adapter: &NewAdapter) -> Result<Adapter> {
     let mut transaction = store.begin().await?;
+    if let Some(limit) = adapter.max_owner_bytes {
+        let stored = owners::lock_storage(&mut transaction, &adapter.owner).await?;
+        check_bytes(stored.adapter_bytes + adapter.description.bytes, limit)?;
+    }
     let added = insert_with_name(&mut transaction, adapter).await?;
     transaction.commit().await?;
     store.count_adapter_change();
     Ok(added)
+}
+
+fn check_bytes(bytes: u64, limit: u64) -> Result<()> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    let detail = format!(
+        "your adapters would take {bytes} bytes, and the limit is {limit}: delete adapters that you do not need, or ask the \
+         operator for more"
+    );
+    Err(errors::quota_exceeded("adapter_bytes_exceeded", detail))
 }
 
 pub async fn insert_with_name<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapter) -> Result<Adapter> {
@@ -60,18 +78,35 @@ pub async fn find_published<D: Dialect>(
 
 pub async fn read<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &Reference) -> Result<Adapter> {
     let ResolvedAdapter { id, .. } = resolve(store, owner, reference).await?;
-    let sql = select_adapters!("where id = $1 and owner = $2");
+    let sql = concat!(select_adapters!("where id = $1 and "), visible_to_second_parameter!());
     let row = store.fetch_optional(sql, params![id, owner]).await.context("reading an adapter")?;
     row_codec::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(reference))?)
+}
+
+pub async fn find_by_version<D: Dialect>(store: &SqlStore<D>, owner: &str, version: &str) -> Result<Option<Adapter>> {
+    let sql = select_adapters!("where version = $1 and owner = $2 order by created_at desc, id desc limit 1");
+    let row =
+        store.fetch_optional(sql, params![version, owner]).await.context("looking for an adapter by its version")?;
+    row.as_ref().map(row_codec::decode_adapter).transpose()
 }
 
 pub async fn resolve<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &Reference) -> Result<ResolvedAdapter> {
     if reference.contains_nul() {
         return Err(errors::adapter_not_found(reference));
     }
+    if let Reference::OfOwner(other, reference_of_other) = reference {
+        // An adapter that does not exist and one that is not shared are told apart by nothing.
+        let found = Box::pin(resolve(store, other, reference_of_other)).await;
+        let id = found.map_err(|_| errors::adapter_not_found(reference))?.id;
+        return Box::pin(resolve(store, owner, &Reference::Id(id))).await.map_err(|error| match error {
+            Error::NotFound(_) => errors::adapter_not_found(reference),
+            other => other,
+        });
+    }
     let row = match reference {
+        Reference::OfOwner(..) => return Err(errors::adapter_not_found(reference)),
         Reference::Id(id) => {
-            let sql = select_versions!("where id = $1 and owner = $2");
+            let sql = concat!(select_versions!("where id = $1 and "), visible_to_second_parameter!());
             store.fetch_optional(sql, params![*id, owner]).await
         }
         Reference::Name(name) => {
@@ -91,7 +126,12 @@ pub async fn resolve<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &R
         }
     };
     let row = row.context("resolving an adapter")?.ok_or_else(|| errors::adapter_not_found(reference))?;
-    Ok(ResolvedAdapter { id: row.uuid("id")?, name: row.opt_text("name")?, version: row.text("version")? })
+    Ok(ResolvedAdapter {
+        id: row.uuid("id")?,
+        owner: row.text("owner")?,
+        name: row.opt_text("name")?,
+        version: row.text("version")?,
+    })
 }
 
 pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
@@ -149,7 +189,7 @@ async fn insert<D: Dialect>(transaction: &mut Transaction<D>, adapter: &NewAdapt
     }
 }
 
-async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, id: Uuid) -> Result<Adapter> {
+pub async fn find_by_id<D: Dialect>(transaction: &mut Transaction<D>, owner: &str, id: Uuid) -> Result<Adapter> {
     let sql = select_adapters!("where id = $1 and owner = $2");
     let row = transaction.fetch_optional(sql, params![id, owner]).await.context("reading an adapter")?;
     row_codec::decode_adapter(&row.ok_or_else(|| errors::adapter_not_found(&Reference::Id(id)))?)

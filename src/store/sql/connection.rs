@@ -151,6 +151,7 @@ pub fn sqlite_migrator() -> Migrator {
         migration(1, "start", include_str!("../../../migrations/sqlite/0001_start.sql")),
         migration(2, "reliability", include_str!("../../../migrations/sqlite/0002_reliability.sql")),
         migration(3, "job metadata", include_str!("../../../migrations/sqlite/0003_job_metadata.sql")),
+        migration(4, "access", include_str!("../../../migrations/sqlite/0004_access.sql")),
     ])
 }
 
@@ -159,6 +160,7 @@ pub fn postgres_migrator() -> Migrator {
         migration(1, "start", include_str!("../../../migrations/postgres/0001_start.sql")),
         migration(2, "reliability", include_str!("../../../migrations/postgres/0002_reliability.sql")),
         migration(3, "job metadata", include_str!("../../../migrations/postgres/0003_job_metadata.sql")),
+        migration(4, "access", include_str!("../../../migrations/postgres/0004_access.sql")),
     ])
 }
 

@@ -3,10 +3,10 @@
 use super::connection::{SqlStore, Transaction};
 use super::database_error::Context;
 use super::dialect::{Dialect, RowLock, params};
-use super::pagination;
 use super::row_codec::{self, DatasetJsonColumns, DecodeRow, to_sql_integer};
+use super::{owners, pagination};
 use crate::store::errors;
-use crate::store::model::{Dataset, NewDataset, PageRequest};
+use crate::store::model::{Dataset, DatasetLimits, NewDataset, OwnerStorage, PageRequest};
 use espalier_core::error::Result;
 use uuid::Uuid;
 
@@ -20,7 +20,14 @@ macro_rules! select_datasets {
 pub async fn add<D: Dialect>(store: &SqlStore<D>, dataset: &NewDataset) -> Result<Dataset> {
     let json = DatasetJsonColumns::new(dataset)?;
     let mut transaction = store.begin().await?;
+    let before = match dataset.limits == DatasetLimits::default() {
+        true => None,
+        false => Some(owners::lock_storage(&mut transaction, &dataset.owner).await?),
+    };
     let id = insert(&mut transaction, dataset, &json).await?;
+    if let Some(before) = before {
+        check_limits(&mut transaction, dataset, before).await?;
+    }
     let added = find_by_id(&mut transaction, id).await?.ok_or_else(|| errors::dataset_not_found(id))?;
     transaction.commit().await?;
     Ok(added)
@@ -37,6 +44,28 @@ pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> R
     let remaining = find_any_with_hash(&mut transaction, &dataset.hash).await?;
     transaction.commit().await?;
     Ok(remaining.is_none().then_some(dataset.hash))
+}
+
+/// Refuses a dataset that exceeds a limit of its owner. One that is stored already, and adds nothing, is accepted.
+async fn check_limits<D: Dialect>(
+    transaction: &mut Transaction<D>,
+    dataset: &NewDataset,
+    before: OwnerStorage,
+) -> Result<()> {
+    let after = owners::storage_in(transaction, &dataset.owner).await?;
+    for (code, what, limit, before, after) in [
+        ("dataset_bytes_exceeded", "bytes", dataset.limits.bytes, before.dataset_bytes, after.dataset_bytes),
+        ("dataset_rows_exceeded", "rows", dataset.limits.rows, before.dataset_rows, after.dataset_rows),
+    ] {
+        if let Some(limit) = limit.filter(|limit| after > before && after > *limit) {
+            let detail = format!(
+                "your datasets would take {after} {what}, and the limit is {limit}: delete datasets that you do not need, or ask \
+                 the operator for more"
+            );
+            return Err(errors::quota_exceeded(code, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the id of the new row, or of the existing row with the same content.

@@ -77,7 +77,7 @@ pub enum Param<'a> {
     Integer(Option<i64>),
     Boolean(bool),
     Json(Option<&'a Value>),
-    Timestamp(DateTime<Utc>),
+    Timestamp(Option<DateTime<Utc>>),
     /// A span of time that is added to a timestamp.
     Duration(Duration),
 }
@@ -115,6 +115,7 @@ impl_from! {
     bool => Boolean(value) = value;
     &'a Value => Json(value) = Some(value);
     &'a Option<Value> => Json(value) = value.as_ref();
-    DateTime<Utc> => Timestamp(value) = value;
+    DateTime<Utc> => Timestamp(value) = Some(value);
+    Option<DateTime<Utc>> => Timestamp(value) = value;
     Duration => Duration(value) = value;
 }

@@ -18,7 +18,7 @@ macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
             "select id, owner, name, status, requested_action, dataset_id, validation_dataset_id, options, spec, metadata,
-                 progress, metrics, adapter_id, error, attempt, next_attempt_at, worker_instance, worker_process,
+                 created_by, progress, metrics, adapter_id, error, attempt, next_attempt_at, worker_instance, worker_process,
                  lease_expires_at, created_at, started_at, finished_at
              from jobs ",
             $rest
@@ -127,8 +127,8 @@ pub async fn apply_transition<D: Dialect>(
 
 async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json: &JobJsonColumns) -> Result<()> {
     let sql = "insert into jobs (id, owner, name, status, dataset_id, validation_dataset_id, options, spec, metadata,
-                   last_sequence, created_at)
-               values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, 1, (select now from db_now))";
+                   created_by, last_sequence, created_at)
+               values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, 1, (select now from db_now))";
     let params = params![
         job.id,
         &job.owner,
@@ -138,6 +138,7 @@ async fn insert<D: Dialect>(transaction: &mut Transaction<D>, job: &NewJob, json
         &json.options,
         &json.spec,
         &json.metadata,
+        &job.created_by,
     ];
     match transaction.execute(sql, params).await {
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(errors::job_exists(job.id)),

@@ -8,16 +8,22 @@ pub mod connection;
 pub mod postgres;
 pub mod sqlite;
 
+mod access;
+mod adapter_shares;
 mod adapters;
+mod api_keys;
+mod audit;
 mod database_error;
 mod datasets;
 mod dialect;
 mod events;
 mod jobs;
+mod owners;
 mod pagination;
 mod queue;
 mod retention;
 mod row_codec;
+mod usage;
 
 use super::interface::Store;
 use super::job_state_machine;
@@ -181,6 +187,10 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter> {
         adapters::read(self, owner, reference).await
+    }
+
+    async fn adapter_of_version(&self, owner: &str, version: &str) -> Result<Option<Adapter>> {
+        adapters::find_by_version(self, owner, version).await
     }
 
     async fn adapters(&self, owner: &str, page: PageRequest) -> Result<Vec<Adapter>> {

@@ -19,7 +19,7 @@ pub struct Cursor {
 
 impl Cursor {
     /// Sorts before every row: the year 9999, which both databases can store.
-    const START: Self = Self {
+    pub const START: Self = Self {
         created_at: DateTime::from_timestamp_millis(253_402_300_799_000).expect("is in range"),
         id: Uuid::max(),
     };

@@ -83,6 +83,7 @@ pub fn decode_job(row: &impl DecodeRow) -> Result<Job> {
         options: decode_json(row, "options")?,
         spec: decode_json(row, "spec")?,
         metadata: decode_json(row, "metadata")?,
+        created_by: row.opt_text("created_by")?,
         progress: decode_opt_json(row, "progress")?,
         metrics: row.opt_json("metrics")?,
         adapter_id: row.opt_uuid("adapter_id")?,
@@ -170,11 +171,11 @@ fn decode_u32(row: &impl DecodeRow, column: &str) -> Result<u32> {
     u32::try_from(row.integer(column)?).with_context(|| format!("reading the column {column}"))
 }
 
-fn decode_json<T: DeserializeOwned>(row: &impl DecodeRow, column: &str) -> Result<T> {
+pub fn decode_json<T: DeserializeOwned>(row: &impl DecodeRow, column: &str) -> Result<T> {
     require_not_null(decode_opt_json(row, column)?, column)
 }
 
-fn decode_opt_json<T: DeserializeOwned>(row: &impl DecodeRow, column: &str) -> Result<Option<T>> {
+pub fn decode_opt_json<T: DeserializeOwned>(row: &impl DecodeRow, column: &str) -> Result<Option<T>> {
     let value = row.opt_json(column)?;
     value.map(serde_json::from_value).transpose().with_context(|| format!("reading the JSON in the column {column}"))
 }

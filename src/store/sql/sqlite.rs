@@ -108,7 +108,7 @@ fn encode(params: &[Param<'_>]) -> sqlx::Result<SqliteArguments> {
             Param::Integer(value) => arguments.add(value),
             Param::Boolean(value) => arguments.add(value),
             Param::Json(value) => arguments.add(value),
-            Param::Timestamp(value) => arguments.add(value.timestamp_millis()),
+            Param::Timestamp(value) => arguments.add(value.map(|time| time.timestamp_millis())),
             Param::Duration(value) => i64::try_from(value.as_millis())
                 .map_err(Into::into)
                 .and_then(|milliseconds| arguments.add(milliseconds)),
@@ -152,7 +152,9 @@ async fn connect_writer(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePo
     loop {
         let pool = pool_options(1).after_connect(|connection, _| Box::pin(check_writable(connection)));
         match pool.connect_with(options.clone()).await {
-            Err(error) if is_sqlite_busy(&error) && Instant::now() < deadline => tokio::time::sleep(BUSY_RETRY_INTERVAL).await,
+            Err(error) if is_sqlite_busy(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(BUSY_RETRY_INTERVAL).await
+            }
             result => return result,
         }
     }

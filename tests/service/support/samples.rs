@@ -45,6 +45,7 @@ pub fn new_dataset(digits: &str) -> NewDataset {
         bytes: 1234,
         options: options(),
         report: report(),
+        limits: Default::default(),
     }
 }
 
@@ -74,6 +75,7 @@ pub fn new_job(dataset: Uuid) -> NewJob {
         options: options(),
         spec: spec().into(),
         metadata: [("team".to_string(), "support".to_string())].into(),
+        created_by: Some("none".to_string()),
     }
 }
 
@@ -106,6 +108,7 @@ pub fn new_adapter(name: Option<&str>, digits: &str) -> NewAdapter {
         name: name.map(str::to_string),
         job_id: None,
         description: description(digits),
+        max_owner_bytes: None,
     }
 }
 

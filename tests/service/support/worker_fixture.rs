@@ -81,6 +81,7 @@ impl WorkerFixture {
             bytes: 1,
             options: options.clone(),
             report: Report::default(),
+            limits: Default::default(),
         };
         let dataset = self.store().add_dataset(dataset).await.unwrap();
         let (id, owner, name) = (Uuid::now_v7(), DEFAULT_OWNER.to_string(), Some(params.name.to_string()));
@@ -94,6 +95,7 @@ impl WorkerFixture {
             options,
             spec,
             metadata: Default::default(),
+            created_by: None,
         };
         self.store().add_job(job, 1000).await.unwrap().id
     }

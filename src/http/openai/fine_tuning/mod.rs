@@ -81,7 +81,7 @@ async fn create_fine_tuning_job(
 ) -> ApiResult<Response> {
     let (request, dataset) = request.into_job_request(&state, &caller.owner).await?;
     let submission = JobSubmission { request, source: ExamplesSource::Stored(dataset) };
-    let job = submit(&state, &caller.owner, submission).await?;
+    let job = submit(&state, &caller, submission).await?;
     Ok(ignored.add_to(axum::Json(FineTuningJob::load(&state, job).await?).into_response()))
 }
 

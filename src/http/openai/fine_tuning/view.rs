@@ -1,9 +1,9 @@
 //! Fine-tuning jobs and checkpoints as OpenAI's API shows them.
 
 use super::method::{AutoOr, FineTuningHyperparameters, FineTuningMethod, MethodSettings};
-use crate::http::jobs::none_if_not_found;
 use crate::http::openai::ids::IdKind;
 use crate::http::state::AppState;
+use crate::store::none_if_not_found;
 use crate::store::{Job, Metadata, Reference, ResolvedAdapter, Status};
 use espalier_core::error::Result;
 use espalier_core::task;

@@ -15,6 +15,7 @@ use super::tools::{CallableTools, ChatPrompt, PreparedChat};
 use crate::http::auth::Caller;
 use crate::http::error::ApiResult;
 use crate::http::generation::params::{NamedSchema, ResponseFormatParam, SamplingOptions};
+use crate::http::inference;
 use crate::http::openapi::{BadRequest, Conflict, NotFound, ServiceUnavailable};
 use crate::http::spawn::run_blocking;
 use crate::http::state::AppState;
@@ -179,7 +180,7 @@ async fn create_response(
     let base = Arc::clone(&state.base);
     let prepared = run_blocking("preparing a response", move || prepare(&base, request)).await?;
     let reference = resolve_model(&state, &model)?;
-    let running = state.serving.generate(&caller.owner, reference.as_ref(), prepared.generation).await;
+    let running = inference::generate(&state, &caller, reference.as_ref(), prepared.generation).await;
     let running = running.map_err(|error| name_missing_model(error, &model, Into::into))?;
     let writer = EventWriter::new(&state, prepared.body, prepared.parser, prepared.syntax);
     let response = match is_streamed {

@@ -1,5 +1,9 @@
 //! [`Store`], the interface of the database. All its times come from the database's clock.
 
+mod access;
+
+pub use access::AccessStore;
+
 use super::model::*;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -13,7 +17,7 @@ use uuid::Uuid;
 /// A row of another owner is `NotFound`. A write under a lease names the lease epoch. If the epoch is not the row's
 /// current one, the write is a `Conflict` (`lease_lost`) and changes nothing.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: AccessStore {
     /// `"sqlite"` or `"postgres"`.
     fn backend_name(&self) -> &'static str;
 
@@ -148,6 +152,8 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `NotFound`; `Invalid` (`ambiguous_version`) if the prefix matches more than one version.
     async fn adapter(&self, owner: &str, reference: &Reference) -> Result<Adapter>;
+    /// Newest adapter of the owner with this version, if there is one.
+    async fn adapter_of_version(&self, owner: &str, version: &str) -> Result<Option<Adapter>>;
     /// Lists adapters, newest first.
     async fn adapters(&self, owner: &str, page: PageRequest) -> Result<Vec<Adapter>>;
     /// Points the name of an adapter to it.

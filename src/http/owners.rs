@@ -1,0 +1,129 @@
+//! `/owners`: owners, their limits and what they store.
+
+use super::error::ApiResult;
+use super::extract::{Json, PathParam};
+use super::openapi::{BadRequest, RequestTimeout, ServiceUnavailable, UnprocessableEntity, UnsupportedMediaType};
+use super::resource_name::Name;
+use super::state::AppState;
+use crate::store::{Owner, OwnerLimits, OwnerStorage};
+use chrono::{DateTime, Utc};
+use espalier_core::error::{Error, Result};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Tenant: datasets, jobs, adapters and files belong to one.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Owner, example = json!({"name": "acme", "limits": {"requests_per_minute": 600, "queued_jobs": 20},
+    "effective_limits": {"requests_per_minute": 600, "queued_jobs": 20, "concurrent_requests": 32},
+    "storage": {"datasets": 3, "dataset_bytes": 734003, "dataset_rows": 12000, "adapters": 2, "adapter_bytes": 630784},
+    "created_at": "2026-01-05T09:34:11Z"}))]
+pub struct OwnerView {
+    pub name: String,
+    /// Limits that were set for it.
+    pub limits: OwnerLimits,
+    /// Its limits, and the defaults of the settings where it has none.
+    pub effective_limits: OwnerLimits,
+    pub storage: OwnerStorage,
+    /// `null` for an owner that has nothing yet.
+    pub created_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"data": []}))]
+pub struct OwnerList {
+    pub data: Vec<OwnerView>,
+}
+
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list_owners)).routes(routes!(get_owner, set_owner_limits))
+}
+
+/// Checks the name of an owner, which has the form of the names of adapters.
+///
+/// # Errors
+/// `Invalid` (`invalid_owner`).
+pub fn parse_owner(name: String) -> Result<String> {
+    Name::try_from(name).map(Name::into_string).map_err(|message| Error::invalid("invalid_owner", message))
+}
+
+/// List owners
+///
+/// All owners, by name.
+#[utoipa::path(
+    get, path = "/owners", operation_id = "list_owners", tag = "access",
+    responses((status = 200, description = "The owners.", body = OwnerList), ServiceUnavailable),
+)]
+async fn list_owners(state: AppState) -> ApiResult<axum::Json<OwnerList>> {
+    let mut data = Vec::new();
+    for owner in state.store.owners().await? {
+        data.push(view(&state, owner.name.clone(), Some(owner)).await?);
+    }
+    Ok(axum::Json(OwnerList { data }))
+}
+
+/// Get an owner
+///
+/// An owner exists as soon as something belongs to it; every name can be read.
+#[utoipa::path(
+    get, path = "/owners/{owner}", operation_id = "get_owner", tag = "access",
+    params(("owner" = String, Path, description = "Name of the owner.", example = "acme")),
+    responses((status = 200, description = "The owner.", body = OwnerView), UnprocessableEntity, ServiceUnavailable),
+)]
+async fn get_owner(state: AppState, PathParam(name): PathParam) -> ApiResult<axum::Json<OwnerView>> {
+    let name = parse_owner(name)?;
+    let owner = state.store.owners().await?.into_iter().find(|owner| owner.name == name);
+    Ok(axum::Json(view(&state, name, owner).await?))
+}
+
+/// Set the limits of an owner
+///
+/// Replaces all limits of the owner. A limit that is left out is the default of the settings. Limits on requests and tokens hold for each
+/// process of the service.
+#[utoipa::path(
+    put, path = "/owners/{owner}", operation_id = "set_owner_limits", tag = "access",
+    params(("owner" = String, Path, description = "Name of the owner.", example = "acme")),
+    request_body(content = OwnerLimits, example = json!({"requests_per_minute": 600, "queued_jobs": 20})),
+    responses((status = 200, description = "The owner.", body = OwnerView), BadRequest, RequestTimeout, UnsupportedMediaType,
+        UnprocessableEntity, ServiceUnavailable),
+)]
+async fn set_owner_limits(
+    state: AppState,
+    PathParam(name): PathParam,
+    Json(limits): Json<OwnerLimits>,
+) -> ApiResult<axum::Json<OwnerView>> {
+    let name = parse_owner(name)?;
+    check_positive(
+        "",
+        &[
+            ("requests_per_minute", limits.requests_per_minute.map(u64::from)),
+            ("tokens_per_minute", limits.tokens_per_minute.map(u64::from)),
+            ("concurrent_requests", limits.concurrent_requests.map(u64::from)),
+            ("running_jobs", limits.running_jobs),
+        ],
+    )?;
+    let owner = state.store.set_owner_limits(&name, limits).await?;
+    state.access_sync.refresh().await?;
+    Ok(axum::Json(view(&state, name, Some(owner)).await?))
+}
+
+/// # Errors
+/// `Invalid` for a limit of 0, which would lock the caller out.
+pub fn check_positive(pointer: &str, limits: &[(&str, Option<u64>)]) -> Result<()> {
+    match limits.iter().find(|(_, limit)| *limit == Some(0)) {
+        Some((name, _)) => Err(Error::invalid_field(format!("{pointer}/{name}"), "must be 1 or more")),
+        None => Ok(()),
+    }
+}
+
+async fn view(state: &AppState, name: String, owner: Option<Owner>) -> Result<OwnerView> {
+    let limits = owner.as_ref().map(|owner| owner.limits).unwrap_or_default();
+    Ok(OwnerView {
+        effective_limits: limits.or(&state.settings.default_limits),
+        limits,
+        storage: state.store.owner_storage(&name).await?,
+        created_at: owner.map(|owner| owner.created_at),
+        name,
+    })
+}
