@@ -34,7 +34,7 @@ const SERVICE: [Layer; 6] = [
 const NOT_FROM_CORE: [Layer; 1] = [("store", &["model"])];
 
 /// Outside crates that belong to some modules alone; the others may be used everywhere.
-const CRATES: [Layer; 26] = [
+const CRATES: [Layer; 27] = [
     ("candle_core", &["tensor", "model"]),
     ("candle_nn", &["tensor"]),
     ("libc", &["tensor"]),
@@ -47,7 +47,8 @@ const CRATES: [Layer; 26] = [
     ("flate2", &["artifact", "dataset", "http"]),
     ("tar", &["artifact"]),
     ("parquet", &["dataset"]),
-    ("ureq", &["model", "cli"]),
+    ("ureq", &["model", "http", "cli"]),
+    ("jsonwebtoken", &["http"]),
     ("llguidance", &["serving"]),
     ("sqlx", &["store"]),
     ("object_store", &["store"]),

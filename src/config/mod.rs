@@ -4,6 +4,7 @@
 
 mod access;
 mod base_model;
+mod jwt;
 mod limits;
 mod quotas;
 mod serving;
@@ -33,6 +34,8 @@ pub struct Config {
     storage: storage::Flags,
     #[command(flatten)]
     access: access::Flags,
+    #[command(flatten)]
+    jwt: jwt::Flags,
     #[command(flatten)]
     training: training::Flags,
     #[command(flatten)]
@@ -87,6 +90,8 @@ pub struct Settings {
     pub api_keys: Vec<Secret>,
     /// Accepted keys of administrators.
     pub admin_keys: Vec<Secret>,
+    /// Bearer tokens of an OpenID Connect provider.
+    pub jwt: Option<http::JwtSettings>,
     pub role: Role,
     pub worker: worker::Settings,
     pub serving: crate::serving::Settings,
@@ -118,6 +123,7 @@ impl Config {
             listen: access.listen,
             api_keys: access.api_keys,
             admin_keys: access.admin_keys,
+            jwt: self.jwt.resolve()?,
             role: self.training.role,
             worker: self.training.worker_settings(data.clone())?,
             serving: self.serving.resolve(),
