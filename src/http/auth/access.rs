@@ -11,7 +11,7 @@ use crate::http::guarded_body::GuardedBody;
 use crate::store::{Scope, Store};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
@@ -112,6 +112,12 @@ pub async fn authorize(State(access): State<Arc<Access>>, mut request: Request, 
     };
     request.extensions_mut().insert(Caller::new(Arc::clone(&credential)));
     let admission = admit(&credential, policy);
+    if let Err(error) = &admission
+        && error.status == StatusCode::TOO_MANY_REQUESTS
+    {
+        // Not in the audit log: a flood of refused requests must not become one of writes.
+        return Err(error.clone());
+    }
     match (audit_context, access.store.clone()) {
         (Some(context), Some(store)) => {
             // The change and its entry are completed even if the client disconnects.
