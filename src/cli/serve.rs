@@ -4,8 +4,8 @@ use super::error::{CliError, CliResult};
 use super::open_files;
 use crate::config::{Config, LogFlags, LogFormat, Role, Secret, Settings};
 use crate::http::{
-    self, Access, AccessSync, AdapterImports, AppState, Authenticator, ConcurrencyLimits, JobMetrics, Metrics,
-    UsageCounters,
+    self, Access, AccessSync, AdapterImports, AppState, Authenticator, ConcurrencyLimits, JobMetrics, JwtVerifier,
+    Metrics, TokenSupport, UsageCounters,
 };
 use crate::serving::InferenceService;
 use crate::store::blobs::DataDir;
@@ -151,7 +151,8 @@ async fn start_authenticator(components: &Components) -> Result<Arc<Authenticato
     let settings = &components.settings;
     let keys: Vec<&str> = settings.api_keys.iter().map(Secret::expose).collect();
     let admin_keys: Vec<&str> = settings.admin_keys.iter().map(Secret::expose).collect();
-    let authenticator = Authenticator::new(&keys, &admin_keys, settings.http.default_limits)?;
+    let tokens = if settings.jwt.is_some() { TokenSupport::OpenIdConnect } else { TokenSupport::None };
+    let authenticator = Authenticator::new(&keys, &admin_keys, tokens, settings.http.default_limits)?;
     authenticator.replace(components.store.access_snapshot().await?);
     Ok(Arc::new(authenticator))
 }
@@ -182,8 +183,9 @@ fn build_state(
     if authenticator.allows_all() && !settings.listen.ip().is_loopback() {
         tracing::warn!(address = %settings.listen, "no api key is set: every client that reaches this address is accepted");
     }
+    let tokens = settings.jwt.map(JwtVerifier::start).transpose()?;
     let usage = Arc::new(UsageCounters::default());
-    let access = Access::new(Arc::clone(&authenticator), Some(Arc::clone(&store)), http::operations());
+    let access = Access::new(Arc::clone(&authenticator), Some(Arc::clone(&store)), tokens, http::operations());
     let access_sync = AccessSync { authenticator, usage: Arc::clone(&usage), store: Arc::clone(&store) };
     Ok(AppState {
         store,

@@ -1,7 +1,7 @@
 //! Settings of the listen address and the API keys. Secret values may be read from files, as Docker and Kubernetes mount them.
 
 use super::units;
-use crate::http::{AllowedHosts, CorsOrigins, ForwardedFor};
+use crate::http::{AllowedHosts, CorsOrigins, ForwardedFor, JwtSettings};
 use clap::Args;
 use espalier_core::error::{Error, Result};
 use std::fmt;
@@ -83,17 +83,17 @@ pub struct AccessSettings {
 
 impl Flags {
     /// # Errors
-    /// `Invalid` for a key that is too short, a key file without keys, a reachable address without keys, and a wrong host name or origin.
-    pub fn resolve(&self) -> Result<AccessSettings> {
+    /// `Invalid` for a key that is too short, a key file without keys, a reachable address without keys and tokens, and a wrong host name or origin.
+    pub fn resolve(&self, tokens: Option<&JwtSettings>) -> Result<AccessSettings> {
         let api_keys = read_keys(self.api_keys.as_deref(), self.api_keys_file.as_deref(), "--api-keys-file")?;
         let admin_keys = read_keys(self.admin_keys.as_deref(), self.admin_keys_file.as_deref(), "--admin-keys-file")?;
-        let is_keyless = api_keys.is_empty() && admin_keys.is_empty();
+        let is_keyless = api_keys.is_empty() && admin_keys.is_empty() && tokens.is_none();
         if is_keyless && !self.listen.ip().is_loopback() && !self.insecure_no_auth {
             return Err(Error::invalid(
                 "no_api_key",
                 format!(
                     "{} can be reached from other machines and no API key is set: set --api-keys (ESPALIER_API_KEYS) or \
-                     --api-keys-file, listen on 127.0.0.1, or accept every client with --insecure-no-auth",
+                     --api-keys-file, accept tokens with --jwt-jwks, listen on 127.0.0.1, or accept every client with --insecure-no-auth",
                     self.listen
                 ),
             ));

@@ -108,7 +108,8 @@ impl Config {
     /// # Errors
     /// `Invalid` for contradictory settings and for a secret file that cannot be read.
     pub fn resolve(&self) -> Result<Settings> {
-        let access = self.access.resolve()?;
+        let jwt = self.jwt.resolve()?;
+        let access = self.access.resolve(jwt.as_ref())?;
         let data = self.limits.data_settings();
         Ok(Settings {
             model: self.base.model_or_default(),
@@ -123,7 +124,7 @@ impl Config {
             listen: access.listen,
             api_keys: access.api_keys,
             admin_keys: access.admin_keys,
-            jwt: self.jwt.resolve()?,
+            jwt,
             role: self.training.role,
             worker: self.training.worker_settings(data.clone())?,
             serving: self.serving.resolve(),

@@ -16,7 +16,7 @@ use super::response_compression::compress_response;
 use super::state::Settings;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE};
+use axum::http::header::{AUTHORIZATION, COOKIE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
@@ -139,6 +139,7 @@ async fn trace_request(State(metrics): State<Arc<Metrics>>, mut request: Request
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_openai {
         let milliseconds = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
         response.headers_mut().insert(PROCESSING_MS, HeaderValue::from(milliseconds));

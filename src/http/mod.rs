@@ -30,8 +30,8 @@ mod inference;
 pub mod job_metrics;
 pub mod jobs;
 mod json;
-pub mod keys;
 mod jwt;
+pub mod keys;
 mod metrics;
 mod metrics_endpoint;
 mod middleware_stack;
@@ -59,6 +59,7 @@ pub mod usage;
 
 pub use access_sync::AccessSync;
 pub use allowed_hosts::AllowedHosts;
+pub use auth::authenticator::TokenSupport;
 pub use auth::route_scopes::RoutePolicy;
 pub use auth::{Access, Authenticator};
 pub use client_address::ForwardedFor;

@@ -3,9 +3,8 @@
 use super::error::ApiResult;
 use super::extract::{Json, PathParam};
 use super::openapi::{BadRequest, RequestTimeout, ServiceUnavailable, UnprocessableEntity, UnsupportedMediaType};
-use super::resource_name::Name;
 use super::state::AppState;
-use crate::store::{Owner, OwnerLimits, OwnerStorage};
+use crate::store::{Owner, OwnerLimits, OwnerStorage, is_owner_name};
 use chrono::{DateTime, Utc};
 use espalier_core::error::{Error, Result};
 use serde::Serialize;
@@ -40,12 +39,16 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list_owners)).routes(routes!(get_owner, set_owner_limits))
 }
 
-/// Checks the name of an owner, which has the form of the names of adapters.
-///
 /// # Errors
 /// `Invalid` (`invalid_owner`).
 pub fn parse_owner(name: String) -> Result<String> {
-    Name::try_from(name).map(Name::into_string).map_err(|message| Error::invalid("invalid_owner", message))
+    match is_owner_name(&name) {
+        true => Ok(name),
+        false => {
+            let detail = "the name of an owner has 1 to 255 characters other than spaces, \"/\" and \"*\"";
+            Err(Error::invalid("invalid_owner", detail))
+        }
+    }
 }
 
 /// List owners

@@ -56,9 +56,10 @@ async fn get_session(state: AppState, headers: HeaderMap) -> axum::Json<Session>
         Authentication::Session(_, expires_at) => {
             Session { key_required: true, signed_in: true, expires_at: date(expires_at) }
         }
-        Authentication::WrongKey | Authentication::EndedSession | Authentication::Missing => {
-            Session { key_required: true, signed_in: false, expires_at: None }
-        }
+        Authentication::WrongKey
+        | Authentication::WrongToken(_)
+        | Authentication::EndedSession
+        | Authentication::Missing => Session { key_required: true, signed_in: false, expires_at: None },
     })
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the middleware with routes of their own, which need neither a base model nor a store.
 
+use super::auth::authenticator::TokenSupport;
 use super::auth::{Access, Authenticator, Caller};
 use super::error::{ApiError, ApiResult, Problem};
 use super::{Metrics, Settings, middleware_stack};
@@ -46,8 +47,8 @@ fn test_router() -> Router {
 
 /// Keys of administrators, because the routes of these tests have no line in the table of scopes.
 fn access(admin_keys: &[&str]) -> Arc<Access> {
-    let authenticator = Authenticator::new(&[], admin_keys, OwnerLimits::default()).unwrap();
-    Access::new(Arc::new(authenticator), None, Arc::default())
+    let authenticator = Authenticator::new(&[], admin_keys, TokenSupport::None, OwnerLimits::default()).unwrap();
+    Access::new(Arc::new(authenticator), None, None, Arc::default())
 }
 
 fn error_response(error: Error) -> ApiResult<()> {

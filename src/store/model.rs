@@ -6,6 +6,7 @@ mod audit;
 
 pub use access::{
     AccessSnapshot, ApiKey, NamePattern, NewApiKey, Owner, OwnerLimits, OwnerStorage, RequestLimits, Scope, Scopes,
+    is_owner_name,
 };
 pub use adapters::{Adapter, AdapterDescription, NewAdapter, Reference, ResolvedAdapter};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry, UsageCounts, UsageIncrement, UsageRow};

@@ -59,6 +59,7 @@ mod shutdown;
 mod shutdown_generation;
 mod tcp_proxy;
 mod text_tasks;
+mod tokens;
 mod tools;
 mod user_files;
 mod workers;

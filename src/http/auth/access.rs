@@ -6,12 +6,15 @@ use super::caller::Caller;
 use super::credential::Credential;
 use super::limits::{self, Admission, RequestCost};
 use super::route_scopes::{Activity, RoutePolicy};
+use super::sent_credential::sent_key;
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::guarded_body::GuardedBody;
+use crate::http::jwt::JwtVerifier;
 use crate::store::{Scope, Store};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
@@ -32,6 +35,8 @@ const UNKNOWN_KEY_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Access {
     pub authenticator: Arc<Authenticator>,
     store: Option<Arc<dyn Store>>,
+    /// Verifies tokens of an OpenID Connect provider.
+    tokens: Option<Arc<JwtVerifier>>,
     /// Operation ids, by method and route.
     operations: audit::Operations,
     /// Time of the last look into the database for a key that is not known.
@@ -43,13 +48,19 @@ impl Access {
     pub fn new(
         authenticator: Arc<Authenticator>,
         store: Option<Arc<dyn Store>>,
+        tokens: Option<Arc<JwtVerifier>>,
         operations: audit::Operations,
     ) -> Arc<Self> {
-        Arc::new(Self { authenticator, store, operations, last_look: Mutex::default() })
+        Arc::new(Self { authenticator, store, tokens, operations, last_look: Mutex::default() })
     }
 
     /// Authenticates a request. A key that is not known may have been created by another process a moment ago.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Authentication {
+        if let (Some(verifier), Some(token)) = (&self.tokens, sent_key(headers))
+            && JwtVerifier::is_jwt(token)
+        {
+            return self.verify_token(verifier, token).await;
+        }
         let found = self.authenticator.authenticate(headers, now());
         if !matches!(found, Authentication::WrongKey | Authentication::EndedSession) {
             return found;
@@ -61,6 +72,19 @@ impl Access {
                 tracing::warn!(%error, "keys cannot be read from the database");
                 found
             }
+        }
+    }
+
+    /// Scopes that this server does not know are of other services.
+    async fn verify_token(&self, verifier: &JwtVerifier, token: &str) -> Authentication {
+        let now = u64::try_from(now().timestamp()).unwrap_or_default();
+        match verifier.verify(token, now).await {
+            Ok(claims) => {
+                let scopes = claims.scopes.iter().filter_map(|name| Scope::parse(name)).collect();
+                let owner = self.authenticator.owner(&claims.owner);
+                Authentication::Key(Arc::new(Credential::new(format!("jwt:{}", claims.subject), scopes, owner)))
+            }
+            Err(error) => Authentication::WrongToken(error),
         }
     }
 
@@ -102,7 +126,7 @@ pub fn now() -> DateTime<Utc> {
 
 pub async fn authorize(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> ApiResult<Response> {
     let authentication = access.authenticate(request.headers()).await;
-    let credential = Arc::clone(authentication.credential().ok_or_else(|| unauthorized(&authentication))?);
+    let Some(credential) = authentication.credential().cloned() else { return Err(unauthorized(authentication)) };
     credential.record_use(now());
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let policy = RoutePolicy::of(request.method(), route);
@@ -151,13 +175,15 @@ fn admit(credential: &Credential, policy: RoutePolicy) -> ApiResult<Admission> {
 async fn respond(admission: Admission, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().extend(admission.headers());
+    // Nothing between server and client keeps what belongs to one caller.
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     match admission.holds_permits() {
         true => response.map(|body| Body::new(GuardedBody::new(body, admission))),
         false => response,
     }
 }
 
-fn unauthorized(authentication: &Authentication) -> ApiError {
+fn unauthorized(authentication: Authentication) -> ApiError {
     match authentication {
         Authentication::EndedSession => ApiError::unauthorized(
             "session_ended",
@@ -169,6 +195,7 @@ fn unauthorized(authentication: &Authentication) -> ApiError {
             "this server needs a key: send the header \"Authorization: Bearer <key>\"",
             "Bearer realm=\"espalier\"",
         ),
+        Authentication::WrongToken(error) => error.into(),
         _ => ApiError::wrong_key(),
     }
 }

@@ -7,6 +7,7 @@ use super::credential::{Credential, KeyDigest, hash_key, hash_setting_key};
 use super::limits::{OwnerState, RequestLimiter};
 use super::sent_credential::{sent_key, session_cookie};
 use super::session_token;
+use crate::http::jwt::JwtError;
 use crate::store::{AccessSnapshot, DEFAULT_OWNER, OwnerLimits, Scope, Scopes};
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
@@ -17,11 +18,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 /// Credentials that this server accepts.
 pub struct Authenticator {
     setting_keys: Vec<(KeyDigest, Scopes)>,
+    tokens: TokenSupport,
     /// Limits of owners that have none of their own.
     default_limits: OwnerLimits,
     credentials: RwLock<Arc<Credentials>>,
     /// Owners without a key or limits of their own, such as those of tokens.
     other_owners: Mutex<HashMap<String, Arc<OwnerState>>>,
+}
+
+/// Whether the server also accepts tokens of an OpenID Connect provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenSupport {
+    None,
+    OpenIdConnect,
 }
 
 /// Credentials at one version of the database.
@@ -44,6 +53,8 @@ pub enum Authentication {
     Session(Arc<Credential>, u64),
     /// The key is unknown, revoked or expired.
     WrongKey,
+    /// A token of an OpenID Connect provider is refused.
+    WrongToken(JwtError),
     EndedSession,
     Missing,
 }
@@ -52,7 +63,7 @@ impl Authentication {
     pub fn credential(&self) -> Option<&Arc<Credential>> {
         match self {
             Self::Anonymous(credential) | Self::Key(credential) | Self::Session(credential, _) => Some(credential),
-            Self::WrongKey | Self::EndedSession | Self::Missing => None,
+            Self::WrongKey | Self::WrongToken(_) | Self::EndedSession | Self::Missing => None,
         }
     }
 }
@@ -62,7 +73,12 @@ impl Authenticator {
     ///
     /// # Errors
     /// `Invalid` for a key that is empty or not visible ASCII.
-    pub fn new<K: AsRef<str>>(keys: &[K], admin_keys: &[K], default_limits: OwnerLimits) -> Result<Self> {
+    pub fn new<K: AsRef<str>>(
+        keys: &[K],
+        admin_keys: &[K],
+        tokens: TokenSupport,
+        default_limits: OwnerLimits,
+    ) -> Result<Self> {
         let with_scopes = |keys: &[K], scopes: Scopes| {
             keys.iter().map(|key| Ok((hash_setting_key(key.as_ref())?, scopes))).collect::<Result<Vec<_>>>()
         };
@@ -71,15 +87,20 @@ impl Authenticator {
         let credentials = Credentials::new(AccessSnapshot::default(), &setting_keys, &default_limits, None);
         Ok(Self {
             setting_keys,
+            tokens,
             default_limits,
             credentials: RwLock::new(Arc::new(credentials)),
             other_owners: Mutex::default(),
         })
     }
 
-    /// Whether requests need no key: the settings have none, and the database never had one.
+    /// Whether requests need no credential: the settings have none, and the database never had a key.
     pub fn allows_all(&self) -> bool {
-        self.setting_keys.is_empty() && !self.current().has_keys
+        self.has_no_credentials(&self.current())
+    }
+
+    fn has_no_credentials(&self, current: &Credentials) -> bool {
+        self.setting_keys.is_empty() && self.tokens == TokenSupport::None && !current.has_keys
     }
 
     /// Version of the keys and owners that are in use.
@@ -98,7 +119,7 @@ impl Authenticator {
 
     pub fn authenticate(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Authentication {
         let current = self.current();
-        if self.setting_keys.is_empty() && !current.has_keys {
+        if self.has_no_credentials(&current) {
             return Authentication::Anonymous(Arc::clone(&current.anonymous));
         }
         match (sent_key(headers), session_cookie(headers)) {
@@ -246,13 +267,16 @@ mod tests {
     }
 
     fn authenticator() -> Authenticator {
-        Authenticator::new(&["first", "second"], &["root"], OwnerLimits::default()).unwrap()
+        Authenticator::new(&["first", "second"], &["root"], TokenSupport::None, OwnerLimits::default()).unwrap()
     }
 
     #[test]
     fn every_caller_is_allowed_until_there_was_a_key() {
-        let open = Authenticator::new::<&str>(&[], &[], OwnerLimits::default()).unwrap();
+        let open = Authenticator::new::<&str>(&[], &[], TokenSupport::None, OwnerLimits::default()).unwrap();
         assert!(matches!(open.authenticate(&HeaderMap::new(), now()), Authentication::Anonymous(_)));
+        let with_tokens =
+            Authenticator::new::<&str>(&[], &[], TokenSupport::OpenIdConnect, OwnerLimits::default()).unwrap();
+        assert!(matches!(with_tokens.authenticate(&HeaderMap::new(), now()), Authentication::Missing));
         open.replace(snapshot(1, Vec::new()));
         assert!(matches!(open.authenticate(&HeaderMap::new(), now()), Authentication::Missing));
         assert!(!open.allows_all());
@@ -319,7 +343,10 @@ mod tests {
     fn keys_are_not_shown_in_debug_output() {
         assert_eq!(format!("{:?}", authenticator()), "Authenticator(3 keys)");
         for key in ["", "two words", "clé"] {
-            assert_eq!(Authenticator::new(&[key], &[], OwnerLimits::default()).unwrap_err().code(), "invalid_key");
+            assert_eq!(
+                Authenticator::new(&[key], &[], TokenSupport::None, OwnerLimits::default()).unwrap_err().code(),
+                "invalid_key"
+            );
         }
     }
 }

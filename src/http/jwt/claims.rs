@@ -1,6 +1,7 @@
 //! Times of a token, and the mapping of its claims to an owner and scopes.
 
 use super::error::JwtError;
+use crate::store::is_owner_name;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -42,7 +43,7 @@ impl ClaimMapping {
     pub(super) fn read(&self, claims: &Map<String, Value>, expires_at: u64) -> Result<JwtClaims, JwtError> {
         Ok(JwtClaims {
             subject: read_name(claims, "sub")?,
-            owner: read_name(claims, &self.owner)?,
+            owner: read_owner(claims, &self.owner)?,
             scopes: self.scopes.map(read_scope_values(claims, &self.scope)?),
             expires_at,
         })
@@ -87,6 +88,11 @@ fn read_name(claims: &Map<String, Value>, path: &str) -> Result<String, JwtError
     let is_usable =
         !name.trim().is_empty() && name.chars().count() <= MAX_NAME_CHARS && !name.chars().any(char::is_control);
     is_usable.then_some(name).ok_or_else(|| JwtError::InvalidClaim(path.to_string()))
+}
+
+fn read_owner(claims: &Map<String, Value>, path: &str) -> Result<String, JwtError> {
+    let owner = read_name(claims, path)?;
+    if is_owner_name(&owner) { Ok(owner) } else { Err(JwtError::InvalidClaim(path.to_string())) }
 }
 
 /// Reads texts separated by spaces (RFC 8693) or a list of texts. A token without the claim has no scopes.

@@ -185,8 +185,9 @@ fn key_with_secret(key: &str, created_by: &str) -> NewApiKey {
 
 fn to_new_key(request: NewKeyRequest, key: &str, created_by: &str) -> Result<NewApiKey> {
     let owner = parse_owner(request.owner).map_err(|error| error.about_field("/owner"))?;
-    if request.name.is_empty() || request.name.chars().count() > MAX_NAME_LENGTH {
-        return Err(Error::invalid_field("/name", format!("must have 1 to {MAX_NAME_LENGTH} characters")));
+    if !(1..=MAX_NAME_LENGTH).contains(&request.name.chars().count()) || request.name.chars().any(char::is_control) {
+        let message = format!("must have 1 to {MAX_NAME_LENGTH} characters, none of them a control character");
+        return Err(Error::invalid_field("/name", message));
     }
     if request.scopes.is_empty() {
         return Err(Error::invalid_field("/scopes", "is empty: a key without scopes could do nothing"));

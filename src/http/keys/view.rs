@@ -18,7 +18,7 @@ pub type KeyList = List<ApiKeyView>;
     "adapters": ["support-*"], "limits": {"requests_per_minute": 600}, "expires_at": null}))]
 pub struct NewKeyRequest {
     /// Owner (tenant) that the key acts for. It exists from its first key on.
-    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9][a-z0-9._-]*$")]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[^\\s/*]+$")]
     pub owner: String,
     /// What the key is for, in 1 to 100 characters.
     #[schema(min_length = 1, max_length = 100)]

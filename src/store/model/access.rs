@@ -206,6 +206,13 @@ impl OwnerLimits {
     }
 }
 
+/// Whether a text can name an owner: 1 to 255 characters without spaces and control characters, `/`, which separates an owner from an
+/// adapter, and `*`, which stands for all. Subjects of tokens have any other form.
+pub fn is_owner_name(name: &str) -> bool {
+    let is_allowed = |c: char| !c.is_control() && !c.is_whitespace() && c != '/' && c != '*';
+    (1..=255).contains(&name.chars().count()) && name.chars().all(is_allowed)
+}
+
 /// Tenant, with the limits that its row has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {

@@ -8,7 +8,7 @@ use super::row_codec::{self, DecodeRow};
 use super::{owners, pagination};
 use crate::store::errors;
 use crate::store::model::{Adapter, NewAdapter, PageRequest, Reference, ResolvedAdapter};
-use espalier_core::error::{Error, Result};
+use espalier_core::error::Result;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -94,44 +94,57 @@ pub async fn resolve<D: Dialect>(store: &SqlStore<D>, owner: &str, reference: &R
     if reference.contains_nul() {
         return Err(errors::adapter_not_found(reference));
     }
-    if let Reference::OfOwner(other, reference_of_other) = reference {
-        // An adapter that does not exist and one that is not shared are told apart by nothing.
-        let found = Box::pin(resolve(store, other, reference_of_other)).await;
-        let id = found.map_err(|_| errors::adapter_not_found(reference))?.id;
-        return Box::pin(resolve(store, owner, &Reference::Id(id))).await.map_err(|error| match error {
-            Error::NotFound(_) => errors::adapter_not_found(reference),
-            other => other,
-        });
-    }
     let row = match reference {
-        Reference::OfOwner(..) => return Err(errors::adapter_not_found(reference)),
         Reference::Id(id) => {
             let sql = concat!(select_versions!("where id = $1 and "), visible_to_second_parameter!());
-            store.fetch_optional(sql, params![*id, owner]).await
+            store.fetch_optional(sql, params![*id, owner]).await.context("resolving an adapter")?
         }
-        Reference::Name(name) => {
-            let sql =
-                select_versions!("where id = (select adapter_id from adapter_names where owner = $1 and name = $2)");
-            store.fetch_optional(sql, params![owner, name]).await
-        }
-        Reference::Version(name, version_prefix) => {
-            if versions_with_prefix(store, owner, name, version_prefix).await?.len() > 1 {
-                return Err(errors::ambiguous_version(name, version_prefix));
-            }
-            let sql = select_versions!(
-                "where owner = $1 and name = $2 and substr(version, 1, length($3)) = $3
-                 order by created_at desc, id desc limit 1"
-            );
-            store.fetch_optional(sql, params![owner, name, version_prefix]).await
-        }
+        Reference::Name(_) | Reference::Version(..) => resolve_name(store, owner, owner, reference).await?,
+        Reference::OfOwner(other, name) => resolve_name(store, other, owner, name).await?,
     };
-    let row = row.context("resolving an adapter")?.ok_or_else(|| errors::adapter_not_found(reference))?;
+    let row = row.ok_or_else(|| errors::adapter_not_found(reference))?;
     Ok(ResolvedAdapter {
         id: row.uuid("id")?,
         owner: row.text("owner")?,
         name: row.opt_text("name")?,
         version: row.text("version")?,
     })
+}
+
+/// Finds an adapter by a name of `owner` that `viewer` may read. One statement does both, so that an adapter that is not shared takes
+/// as long as one that does not exist.
+async fn resolve_name<D: Dialect>(
+    store: &SqlStore<D>,
+    owner: &str,
+    viewer: &str,
+    reference: &Reference,
+) -> Result<Option<Row<D>>> {
+    let row = match reference {
+        Reference::Name(name) => {
+            let sql = concat!(
+                select_versions!(
+                    "where id = (select adapter_id from adapter_names where owner = $1 and name = $3) and "
+                ),
+                visible_to_second_parameter!()
+            );
+            store.fetch_optional(sql, params![owner, viewer, name]).await
+        }
+        Reference::Version(name, version_prefix) => {
+            if versions_with_prefix(store, owner, viewer, name, version_prefix).await?.len() > 1 {
+                return Err(errors::ambiguous_version(name, version_prefix));
+            }
+            let sql = concat!(
+                select_versions!(
+                    "where adapters.owner = $1 and name = $3 and substr(version, 1, length($4)) = $4 and "
+                ),
+                visible_to_second_parameter!(),
+                " order by created_at desc, id desc limit 1"
+            );
+            store.fetch_optional(sql, params![owner, viewer, name, version_prefix]).await
+        }
+        Reference::Id(_) | Reference::OfOwner(..) => return Ok(None),
+    };
+    row.context("resolving an adapter")
 }
 
 pub async fn delete<D: Dialect>(store: &SqlStore<D>, owner: &str, id: Uuid) -> Result<Option<String>> {
@@ -205,12 +218,17 @@ async fn lock_for_update<D: Dialect>(transaction: &mut Transaction<D>, id: Uuid)
 async fn versions_with_prefix<D: Dialect>(
     store: &SqlStore<D>,
     owner: &str,
+    viewer: &str,
     name: &str,
     version_prefix: &str,
 ) -> Result<Vec<Row<D>>> {
-    let sql = "select distinct version from adapters
-               where owner = $1 and name = $2 and substr(version, 1, length($3)) = $3 limit 2";
-    store.fetch_all(sql, params![owner, name, version_prefix]).await.context("looking for a version")
+    let sql = concat!(
+        "select distinct version from adapters
+         where adapters.owner = $1 and name = $3 and substr(version, 1, length($4)) = $4 and ",
+        visible_to_second_parameter!(),
+        " limit 2"
+    );
+    store.fetch_all(sql, params![owner, viewer, name, version_prefix]).await.context("looking for a version")
 }
 
 pub async fn list<D: Dialect>(store: &SqlStore<D>, owner: &str, page: PageRequest) -> Result<Vec<Adapter>> {

@@ -68,6 +68,7 @@ fn wrong_keys_are_refused_by_field() {
     for (field, value, pointer) in [
         ("owner", json!("Not A Name"), "/owner"),
         ("name", json!(""), "/name"),
+        ("name", json!("two\nlines"), "/name"),
         ("scopes", json!([]), "/scopes"),
         ("scopes", json!(["fly"]), "/scopes/0"),
         ("adapters", json!([]), "/adapters"),
