@@ -5,12 +5,16 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
+/// The document, which takes a while to build.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(openapi_document()).unwrap());
+
 /// Path, method and operation object of every operation.
 fn operations() -> Vec<(String, String, Value)> {
-    let document = serde_json::to_value(openapi_document()).unwrap();
+    let document = &*DOCUMENT;
     let paths = document["paths"].as_object().unwrap().clone();
     let mut operations = Vec::new();
     for (path, item) in paths {
@@ -208,7 +212,7 @@ fn every_json_body_has_an_example() {
 /// A variant whose settings forbid additional properties must list the tag, or no value is valid.
 #[test]
 fn tagged_union_accepts_its_tag() {
-    let document = serde_json::to_value(openapi_document()).unwrap();
+    let document = &*DOCUMENT;
     for (schema, tag) in [("Method", "lora"), ("Method", "head"), ("Task", "sequence_classification")] {
         let variants = document["components"]["schemas"][schema]["oneOf"].as_array().unwrap();
         let has_tag = |variant: &&Value| variant["properties"]["type"]["enum"] == serde_json::json!([tag]);
@@ -222,7 +226,7 @@ fn tagged_union_accepts_its_tag() {
 fn resolve(value: &Value) -> Value {
     match value.get("$ref").and_then(Value::as_str) {
         Some(reference) => {
-            let document = serde_json::to_value(openapi_document()).unwrap();
+            let document = &*DOCUMENT;
             document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or_default()
         }
         None => value.clone(),
@@ -231,9 +235,9 @@ fn resolve(value: &Value) -> Value {
 
 #[test]
 fn every_reference_resolves() {
-    let document = serde_json::to_value(openapi_document()).unwrap();
+    let document = &*DOCUMENT;
     let mut references = Vec::new();
-    collect(&document, &mut references);
+    collect(document, &mut references);
     assert!(!references.is_empty());
     for reference in references {
         let pointer = reference.trim_start_matches('#');

@@ -5,6 +5,7 @@ use crate::api::server_process::{HttpResponse, ServerProcess, small_job};
 use espalier::http::openapi_document;
 use espalier::store::Scope;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// Routes that need no key.
 const PUBLIC: [&str; 11] = [
@@ -64,15 +65,16 @@ impl Operation {
     }
 }
 
+/// The document, which takes a while to build.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(openapi_document()).unwrap());
+
 fn schema_example(schema: &Value) -> Option<Value> {
-    let document = serde_json::to_value(openapi_document()).unwrap();
     let pointer = schema["$ref"].as_str()?.trim_start_matches('#').to_string();
-    document.pointer(&pointer)?.get("example").cloned()
+    DOCUMENT.pointer(&pointer)?.get("example").cloned()
 }
 
 fn operations() -> Vec<Operation> {
-    let document = serde_json::to_value(openapi_document()).unwrap();
-    let paths = document["paths"].as_object().unwrap().iter();
+    let paths = DOCUMENT["paths"].as_object().unwrap().iter();
     let of_path = |(path, item): (&String, &Value)| {
         let methods = ["get", "post", "put", "patch", "delete"].into_iter();
         let found = methods.filter_map(|method| Some((method.to_string(), item.get(method)?.clone())));
